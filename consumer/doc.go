@@ -1,0 +1,2 @@
+// Package consumer is the worker's view of Kafka.
+package consumer

@@ -1,0 +1,22 @@
+// Fetches the page every two seconds and puts its state in the place of the old one, so that scrolling and selection of the rest survive.
+"use strict";
+
+async function refresh() {
+  let fresh = null;
+  try {
+    const answer = await fetch("/", { signal: AbortSignal.timeout(5000) });
+    if (answer.ok) {
+      fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    }
+  } catch {
+    // The worker is stopped or restarting: say so and go on asking.
+  }
+  document.getElementById("stale").hidden = fresh !== null;
+  if (fresh !== null && window.getSelection().isCollapsed) {
+    document.title = fresh.title;
+    document.getElementById("state").replaceWith(document.adoptNode(fresh.getElementById("state")));
+  }
+  setTimeout(refresh, document.hidden ? 10000 : 2000);
+}
+
+setTimeout(refresh, 2000);

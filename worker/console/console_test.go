@@ -1,0 +1,190 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fake is a source whose answers the test chooses.
+type fake struct {
+	state     State
+	unhealthy error
+	ready     bool
+}
+
+func (f *fake) State() State   { return f.state }
+func (f *fake) Healthy() error { return f.unhealthy }
+func (f *fake) Ready() bool    { return f.ready }
+
+// options are an admin server's for a source, with one metric.
+func options(source Source) Options {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "markread_test_total"}, func() float64 { return 7 }))
+	return Options{Addr: "127.0.0.1:0", Source: source, Gatherer: registry, Log: zerolog.Nop()}
+}
+
+// get is a request from this machine, changed by the edits, against an admin server with the options.
+func get(t *testing.T, o Options, path string, edits ...func(*http.Request)) *httptest.ResponseRecorder {
+	t.Helper()
+	r := httptest.NewRequest(http.MethodGet, "http://localhost:8780"+path, nil)
+	r.RemoteAddr = "127.0.0.1:50000"
+	for _, edit := range edits {
+		edit(r)
+	}
+	w := httptest.NewRecorder()
+	handler(o).ServeHTTP(w, r)
+	return w
+}
+
+func TestServesOverTCPAndStops(t *testing.T) {
+	server, err := New(options(&fake{ready: true}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- server.Run(ctx) }()
+	client := &http.Client{Transport: &http.Transport{}}
+	defer client.CloseIdleConnections()
+	answer, err := client.Get("http://" + server.Addr() + "/api/state")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(answer.Body)
+	answer.Body.Close()
+	if answer.StatusCode != http.StatusOK || !strings.Contains(string(body), `"held":[]`) {
+		t.Errorf("GET /api/state: %d %s", answer.StatusCode, body)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("a stop is no failure: %v", err)
+	}
+	if _, err := net.Dial("tcp", server.Addr()); err == nil {
+		t.Error("the stopped server still accepts connections")
+	}
+}
+
+// A stop doesn't wait longer than a second for a client that never finishes.
+func TestStopCutsOffHangingRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		accepted := make(chan net.Conn, 1)
+		o := options(&fake{})
+		o.Listen = func(string, string) (net.Listener, error) { return &pipeListener{accepted, make(chan struct{})}, nil }
+		server, err := New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- server.Run(ctx) }()
+		near, far := net.Pipe()
+		accepted <- far
+		// Half a request: the server waits for the rest.
+		if _, err := near.Write([]byte("GET /healthz HTTP/1.1\r\nHost: x")); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		start := time.Now()
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(start); took > stopTimeout {
+			t.Errorf("the stop took %s", took)
+		}
+		near.Close()
+	})
+}
+
+// A client that sends its header drop by drop, or not at all, is cut off.
+func TestSlowClientIsCutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		accepted := make(chan net.Conn, 1)
+		o := options(&fake{})
+		o.Listen = func(string, string) (net.Listener, error) { return &pipeListener{accepted, make(chan struct{})}, nil }
+		server, err := New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- server.Run(ctx) }()
+		near, far := net.Pipe()
+		accepted <- far
+		start := time.Now()
+		if _, err := io.ReadAll(near); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(start); took > headerTimeout {
+			t.Errorf("a silent client was kept for %s", took)
+		}
+		cancel()
+		<-done
+	})
+}
+
+func TestTakenPortNamesTheFlag(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	o := options(&fake{})
+	o.Addr = l.Addr().String()
+	_, err = New(o)
+	if err == nil || !strings.Contains(err.Error(), "--admin-addr "+o.Addr) || !strings.Contains(err.Error(), "taken") {
+		t.Errorf("error of a taken port: %v", err)
+	}
+	o.Listen = func(string, string) (net.Listener, error) {
+		return nil, &net.OpError{Op: "listen", Err: os.NewSyscallError("bind", syscall.EACCES)}
+	}
+	_, err = New(o)
+	if err == nil || !strings.Contains(err.Error(), "--admin-addr") || !errors.Is(err, syscall.EACCES) {
+		t.Errorf("error of a forbidden port: %v", err)
+	}
+}
+
+func TestListenerFailureEndsRun(t *testing.T) {
+	server, err := New(options(&fake{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.listener.Close()
+	if err := server.Run(t.Context()); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Run of a closed listener: %v", err)
+	}
+}
+
+// pipeListener hands out the connections it is given; nothing goes over a network.
+type pipeListener struct {
+	conns  chan net.Conn
+	closed chan struct{}
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error   { close(l.closed); return nil }
+func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }

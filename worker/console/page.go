@@ -1,0 +1,141 @@
+package console
+
+import (
+	"bytes"
+	"embed"
+	"fmt"
+	"html/template"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+//go:embed assets
+var files embed.FS
+
+//go:embed page.html
+var pageText string
+
+// pageTemplate escapes everything it is given for the place where it stands.
+var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
+	"count":  func(n any) string { return count(n) },
+	"span":   func(seconds float64) string { return span(time.Duration(seconds * float64(time.Second))) },
+	"advice": func(reason string) advice { return adviceFor(reason) },
+	"waits":  func(what string) string { return waits(what) },
+}).Parse(pageText))
+
+// view is what the page's template gets: the state, and what the template would have to compute.
+type view struct {
+	State
+	Now time.Time
+}
+
+// page shows the state. The page's script fetches it anew every other second; without scripts the browser reloads it.
+func page(source Source) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		var b bytes.Buffer
+		if err := pageTemplate.Execute(&b, view{source.State().normal(), shown(time.Now())}); err != nil {
+			http.Error(w, "the page could not be made: "+err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		_, _ = w.Write(b.Bytes())
+	})
+}
+
+// assets are the page's style sheet and script.
+func assets() http.Handler { return http.FileServerFS(files) }
+
+// At is a moment with its distance from now: "2026-01-02 03:04:05 UTC, 12 s ago".
+func (v view) At(t time.Time) string {
+	text := t.Format("2006-01-02 15:04:05 UTC")
+	switch d := v.Now.Sub(t).Round(time.Second); {
+	case d < 0:
+		return text + ", in " + span(-d)
+	case d == 0:
+		return text + ", now"
+	default:
+		return text + ", " + span(d) + " ago"
+	}
+}
+
+// Up is how long the process has run.
+func (v view) Up() string { return span(v.Now.Sub(v.StartedAt)) }
+
+// row is one lane with its name.
+type row struct {
+	Name string
+	Lane
+}
+
+// Rows are the lanes in the order in which they are served.
+func (v view) Rows() []row { return []row{{"live", v.Lanes.Live}, {"backfill", v.Lanes.Backfill}} }
+
+// Drain is how long the lanes need at the present limit if nothing new comes: one call a conversation, however many events wait.
+func (v view) Drain() string {
+	waiting := v.Lanes.Live.Conversations + v.Lanes.Backfill.Conversations
+	switch {
+	case waiting == 0:
+		return "nothing waits"
+	case len(v.Held) > 0:
+		return "no calls while something holds"
+	case v.Quota.Limit == nil || *v.Quota.Limit <= 0:
+		return "unknown: no limit is set"
+	}
+	return "about " + span(time.Duration(waiting)*time.Second/time.Duration(*v.Quota.Limit))
+}
+
+// span prints a duration with two units at most: "3.2 s", "4 m 12 s", "2 h 5 m", "3 d 4 h".
+func span(d time.Duration) string {
+	pair := func(big time.Duration, bigName string, small time.Duration, smallName string) string {
+		if rest := d % big / small; rest > 0 {
+			return fmt.Sprintf("%d %s %d %s", d/big, bigName, rest, smallName)
+		}
+		return fmt.Sprintf("%d %s", d/big, bigName)
+	}
+	const day = 24 * time.Hour
+	d = d.Round(100 * time.Millisecond)
+	switch {
+	case d < time.Minute:
+		return strconv.FormatFloat(d.Seconds(), 'f', -1, 64) + " s"
+	case d < time.Hour:
+		return pair(time.Minute, "m", time.Second, "s")
+	case d < day:
+		return pair(time.Hour, "h", time.Minute, "m")
+	default:
+		return pair(day, "d", time.Hour, "h")
+	}
+}
+
+// count prints a whole number with thousands separated, and "–" for one that does not exist.
+func count(n any) string {
+	var v int64
+	switch n := n.(type) {
+	case int:
+		v = int64(n)
+	case int64:
+		v = n
+	case *int:
+		if n == nil {
+			return "–"
+		}
+		v = int64(*n)
+	case *int64:
+		if n == nil {
+			return "–"
+		}
+		v = *n
+	case *int32:
+		if n == nil {
+			return "–"
+		}
+		v = int64(*n)
+	default:
+		return fmt.Sprint(n)
+	}
+	s := strconv.FormatInt(v, 10)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}

@@ -1,0 +1,146 @@
+package console
+
+import (
+	"io/fs"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestPageShowsTheState(t *testing.T) {
+	w := get(t, options(&fake{state: full()}), "/")
+	if kind := w.Header().Get("Content-Type"); kind != "text/html; charset=utf-8" {
+		t.Errorf("Content-Type: %s", kind)
+	}
+	for _, want := range []string{
+		"v1.2.3", "held: outage", "2026-03-01 04:00:00 UTC", "502 from the gateway", "what to do", adviceFor("outage").Do[:30],
+		"200 calls/s", ">92<", ">88<", "8 of 16", "1,000", "5,000", "no calls while something holds",
+		"mark-read", ">10<", ">20<", "3.2 s", "retry: the end of its backoff",
+	} {
+		if !contains(w, want) {
+			t.Errorf("the page does not show %q", want)
+		}
+	}
+}
+
+func TestPageOfAWorkerThatHasNothingYet(t *testing.T) {
+	w := get(t, options(&fake{}), "/")
+	for _, want := range []string{"not ready", "Not ready", "unlimited", "nothing waits", "None are assigned"} {
+		if !contains(w, want) {
+			t.Errorf("the page does not show %q", want)
+		}
+	}
+	if contains(w, "%!") || contains(w, "&lt;nil&gt;") {
+		t.Errorf("the page shows a raw value: %s", w.Body)
+	}
+}
+
+// Whatever gets into the state is shown as text.
+func TestPageEscapes(t *testing.T) {
+	for _, text := range []string{`<script>alert(1)</script>`, `"><img src=x onerror=alert(1)>`, `</title><script>`, `' onmouseover='x`} {
+		s := full()
+		s.Version, s.Commit, s.Group.Name, s.Group.Member = text, text, text, &text
+		s.Held[0].Reason, s.Held[0].Detail, s.Partitions[0].Topic, s.Partitions[0].OldestUnfinished.WaitsFor = text, text, text, text
+		body := get(t, options(&fake{state: s}), "/").Body.String()
+		if strings.Contains(body, "<script>") || strings.Contains(body, "<img") || strings.Contains(body, text) {
+			t.Errorf("%s is shown as markup", text)
+		}
+	}
+}
+
+// The policy forbids inline scripts and styles and all other hosts: what the page uses must obey, or it silently does not work.
+func TestPageObeysItsPolicy(t *testing.T) {
+	w := get(t, options(&fake{state: full()}), "/")
+	policy := w.Header().Get("Content-Security-Policy")
+	for _, want := range []string{"default-src 'none'", "script-src 'self'", "style-src 'self'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"} {
+		if !strings.Contains(policy, want) {
+			t.Errorf("the policy lacks %s", want)
+		}
+	}
+	if strings.Contains(policy, "unsafe") {
+		t.Error("the policy allows something unsafe")
+	}
+	body := w.Body.String()
+	for _, bad := range []string{`<script>`, `<style`, ` style=`, ` onclick=`, ` onload=`, `javascript:`, `//`} {
+		if strings.Contains(body, bad) {
+			t.Errorf("the page contains %q", bad)
+		}
+	}
+	for _, asset := range regexp.MustCompile(`(?:src|href)="(/assets/[^"]+)"`).FindAllStringSubmatch(body, -1) {
+		if got := get(t, options(&fake{}), asset[1]); got.Code != 200 || got.Body.Len() == 0 {
+			t.Errorf("%s: %d", asset[1], got.Code)
+		}
+	}
+	all, _ := fs.Glob(files, "assets/*")
+	if len(all) != strings.Count(body, `"/assets/`) {
+		t.Errorf("the page uses %d assets, there are %d", strings.Count(body, `"/assets/`), len(all))
+	}
+}
+
+func TestEveryReasonHasAdvice(t *testing.T) {
+	generic := adviceFor("?")
+	for _, reason := range []string{"outage", "credentials", "throttled", "rejections", "dead-letter", "membership", "quota", "paused"} {
+		if a := adviceFor(reason); a == generic || a.Meaning == "" || a.Do == "" {
+			t.Errorf("%s has no advice", reason)
+		}
+	}
+	for _, what := range []string{"quota", "call", "retry", "hold", "dead-letter"} {
+		if waits(what) == what {
+			t.Errorf("waiting for %s is not explained", what)
+		}
+	}
+}
+
+func TestDrain(t *testing.T) {
+	s := State{Lanes: Lanes{Live: Lane{Conversations: 100}, Backfill: Lane{Conversations: 300}}, Quota: Quota{Rate: 200, Limit: new(100)}}
+	if got := (view{State: s}).Drain(); got != "about 4 s" {
+		t.Errorf("400 conversations at 100/s: %s", got)
+	}
+	s.Quota.Limit = new(0)
+	if got := (view{State: s}).Drain(); got != "unknown: no limit is set" {
+		t.Errorf("limit 0: %s", got)
+	}
+}
+
+func TestAt(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	v := view{Now: now}
+	for want, at := range map[string]time.Time{
+		"2026-01-02 03:04:05 UTC, now":         now,
+		"2026-01-02 03:03:55 UTC, 10 s ago":    now.Add(-10 * time.Second),
+		"2026-01-02 03:04:20 UTC, in 15 s":     now.Add(15 * time.Second),
+		"2026-01-01 03:04:05 UTC, 1 d ago":     now.Add(-24 * time.Hour),
+		"2026-01-02 00:59:05 UTC, 2 h 5 m ago": now.Add(-2*time.Hour - 5*time.Minute),
+	} {
+		if got := v.At(at); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
+func TestNumbers(t *testing.T) {
+	for want, n := range map[string]any{
+		"0": 0, "999": 999, "1,000": int64(1000), "-1,000": -1000, "-100": -100, "12,345,678": new(int64(12345678)), "12": new(int32(12)), "1,234": new(1234),
+	} {
+		if got := count(n); got != want {
+			t.Errorf("count: %s, want %s", got, want)
+		}
+	}
+	for _, none := range []any{(*int)(nil), (*int32)(nil), (*int64)(nil)} {
+		if got := count(none); got != "–" {
+			t.Errorf("count(nil): %s", got)
+		}
+	}
+	for want, d := range map[string]time.Duration{
+		"0 s": 0, "0.1 s": 96 * time.Millisecond, "3.2 s": 3200 * time.Millisecond, "1 m": time.Minute, "4 m 12 s": 252 * time.Second,
+		"2 h 5 m": 125 * time.Minute, "3 d 4 h": 76 * time.Hour, "1 d": 24*time.Hour + time.Minute,
+	} {
+		if got := span(d); got != want {
+			t.Errorf("span: %s, want %s", got, want)
+		}
+	}
+	if got := span(59999 * time.Millisecond); got != "1 m" {
+		t.Errorf("59.999 s is shown as %s", got)
+	}
+}

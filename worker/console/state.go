@@ -1,0 +1,127 @@
+package console
+
+import "time"
+
+// Source is what the console shows. The engine implements it.
+type Source interface {
+	// State is a snapshot. It must not wait for anything but short locks.
+	State() State
+	// Healthy is nil while the dispatch and the group loop turn, else says which has stopped. It must not wait at all.
+	Healthy() error
+	// Ready reports whether the worker is a member of its group. A hold does not make it unready.
+	Ready() bool
+}
+
+// State is a worker's state as /api/state shows it. Field names and their order are part of the contract with its readers; a nil pointer is
+// shown as null: the value does not exist (yet). It contains no account.
+type State struct {
+	Version    string      `json:"version"`
+	Commit     string      `json:"commit"`
+	StartedAt  time.Time   `json:"started_at"`
+	Ready      bool        `json:"ready"`
+	Group      Group       `json:"group"`
+	Held       []Hold      `json:"held"`
+	Quota      Quota       `json:"quota"`
+	Lanes      Lanes       `json:"lanes"`
+	Totals     Totals      `json:"totals"`
+	Partitions []Partition `json:"partitions"`
+}
+
+// Group is the membership. Member and Generation are nil while the worker is not a member.
+type Group struct {
+	Name       string  `json:"name"`
+	Member     *string `json:"member"`
+	Generation *int32  `json:"generation"`
+	// Assigned of the group's Partitions, over all topics, are this worker's.
+	Assigned   int `json:"assigned"`
+	Partitions int `json:"partitions"`
+}
+
+// Hold is one reason why no calls are made now.
+type Hold struct {
+	// Reason is one of the contract's: outage credentials throttled rejections dead-letter membership quota paused.
+	Reason string    `json:"reason"`
+	Since  time.Time `json:"since"`
+	// Detail is what was seen, in words for people.
+	Detail string `json:"detail"`
+	// NextProbeAt is when the service is tried next; nil: this hold has no probes, or none is due.
+	NextProbeAt *time.Time `json:"next_probe_at"`
+}
+
+// Quota is the state of the call quota. With rate 0 there is none: Share, Limit and Cooling are nil.
+type Quota struct {
+	// Rate is calls a second for the whole group, Share this worker's part, Limit what of the share is used now (less after the server
+	// said "too many").
+	Rate  int  `json:"rate"`
+	Share *int `json:"share"`
+	Limit *int `json:"limit"`
+	// InFlight calls have been sent and not answered; Cooling permits wait for their second to pass.
+	InFlight int  `json:"in_flight"`
+	Cooling  *int `json:"cooling"`
+}
+
+// Lanes are the two ways in.
+type Lanes struct {
+	Live     Lane `json:"live"`
+	Backfill Lane `json:"backfill"`
+}
+
+// Lane is what waits in memory in one lane, calls in flight included.
+type Lane struct {
+	Conversations int `json:"conversations"`
+	Events        int `json:"events"`
+	// OldestSeconds is the time since the oldest of them arrived at this worker; 0: nothing waits.
+	OldestSeconds float64 `json:"oldest_seconds"`
+}
+
+// Totals count since the process started, over both lanes: received = the outcomes + what waits + returned.
+type Totals struct {
+	Received     int64 `json:"received"`
+	Applied      int64 `json:"applied"`
+	Collapsed    int64 `json:"collapsed"`
+	Superseded   int64 `json:"superseded"`
+	DeadLettered int64 `json:"dead_lettered"`
+	Returned     int64 `json:"returned"`
+	Calls        int64 `json:"calls"`
+}
+
+// Partition is one assigned partition. Committed is nil as long as nothing was ever committed; HighWatermark and Lag are nil until the first
+// fetch is answered.
+type Partition struct {
+	Topic            string      `json:"topic"`
+	Partition        int         `json:"partition"`
+	Committed        *int64      `json:"committed"`
+	HighWatermark    *int64      `json:"high_watermark"`
+	Lag              *int64      `json:"lag"`
+	OldestUnfinished *Unfinished `json:"oldest_unfinished"`
+}
+
+// Unfinished is the oldest event of a partition that has not reached its end: the one that the committed offset waits for.
+type Unfinished struct {
+	Offset int64 `json:"offset"`
+	// AgeSeconds is the time since the event (its event time, or its arrival if it has none).
+	AgeSeconds float64 `json:"age_seconds"`
+	Attempts   int     `json:"attempts"`
+	// WaitsFor is one of the contract's: quota call retry hold dead-letter.
+	WaitsFor string `json:"waits_for"`
+}
+
+// normal returns the state as it is shown: empty lists instead of null, times in UTC and whole milliseconds.
+func (s State) normal() State {
+	s.StartedAt = shown(s.StartedAt)
+	held := make([]Hold, 0, len(s.Held))
+	for _, h := range s.Held {
+		h.Since = shown(h.Since)
+		if h.NextProbeAt != nil {
+			h.NextProbeAt = new(shown(*h.NextProbeAt))
+		}
+		held = append(held, h)
+	}
+	s.Held = held
+	if s.Partitions == nil {
+		s.Partitions = []Partition{}
+	}
+	return s
+}
+
+func shown(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }

@@ -1,0 +1,114 @@
+//go:build exam && unix
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// TestExamCollapse: a backlog costs calls for its distinct conversations, not for its events.
+func TestExamCollapse(t *testing.T) {
+	k := examStartBroker(t)
+	im := examStartRecorder(t, "-rate", "200", "-latency", "2ms")
+	events := examMany(2, examConversations("collapse", 1000), 200_000)
+	examProduceEvents(t, k, examLive, events)
+
+	w := examStartWorker(t, k, im.url)
+	k.settled(t, time.Minute, examLive)
+	w.stop(t, syscall.SIGTERM, examStopLimit)
+
+	arrivals := im.arrivals(t)
+	traffic := examMeasure(arrivals)
+	examFigure(t, "collapse", "200000 events over 1000 conversations: %v", traffic)
+	examComparePointers(t, examLargest(events), examPointers(arrivals))
+	examCheck(t, traffic.calls <= 1050, "%d calls, at most 1050 allowed", traffic.calls)
+	examCheck(t, traffic.span <= 5500*time.Millisecond, "%v from the first arrival to the last, at most 5.5 s allowed", traffic.span)
+	examCheck(t, traffic.mostIn1s <= 200, "%d arrivals in one second", traffic.mostIn1s)
+}
+
+// TestExamQuota: saturated for 30 s, the cap is kept and at least 97 % of it is used.
+func TestExamQuota(t *testing.T) {
+	k := examStartBroker(t)
+	im := examStartRecorder(t, "-rate", "200", "-latency", "2ms")
+	events := examOneEach(examConversations("quota", 6100)) // 30.5 s of work
+	examProduceEvents(t, k, examLive, events)
+
+	w := examStartWorker(t, k, im.url)
+	k.settled(t, time.Minute, examLive)
+	w.stop(t, syscall.SIGTERM, examStopLimit)
+
+	arrivals := im.arrivals(t)
+	traffic := examMeasure(arrivals)
+	examFigure(t, "quota", "%v, %.1f %% of 200/s", traffic, traffic.perSecond/2)
+	examComparePointers(t, examLargest(events), examPointers(arrivals))
+	examCheck(t, traffic.mostIn1s <= 200, "%d arrivals in one second", traffic.mostIn1s)
+	examCheck(t, traffic.throttled == 0, "%d times 60007", traffic.throttled)
+	examCheck(t, traffic.perSecond >= 194, "%.1f/s, at least 194 required", traffic.perSecond)
+	examCheck(t, traffic.calls == len(events), "%d calls for %d conversations", traffic.calls, len(events))
+}
+
+// TestExamQuotaFrozen: the same with the worker stopped for 1.5 s every 4 s. What it held back must not come as a burst.
+func TestExamQuotaFrozen(t *testing.T) {
+	k := examStartBroker(t)
+	im := examStartRecorder(t, "-rate", "200", "-latency", "2ms")
+	examProduceEvents(t, k, examLive, examOneEach(examConversations("frozen", 9000)))
+	w := examStartWorker(t, k, im.url)
+	examWait(t, "calls", 30*time.Second, func() bool { return im.count(t) > 100 })
+
+	frozen := 0
+	for began := time.Now(); time.Since(began) < 30*time.Second; frozen++ {
+		<-time.After(2500 * time.Millisecond)
+		w.signal(t, syscall.SIGSTOP)
+		<-time.After(1500 * time.Millisecond)
+		w.signal(t, syscall.SIGCONT)
+	}
+	left := k.unsettled(t, examLive)
+	w.stop(t, syscall.SIGTERM, examStopLimit)
+
+	traffic := examMeasure(im.arrivals(t))
+	examFigure(t, "quota-frozen", "frozen %d times for 1.5 s: %v", frozen, traffic)
+	examCheck(t, left > 0, "the backlog ran dry: the row says nothing")
+	examCheck(t, traffic.mostIn1s <= 200, "%d arrivals in one second", traffic.mostIn1s)
+	examCheck(t, traffic.throttled == 0, "%d times 60007", traffic.throttled)
+	examCheck(t, traffic.calls >= 2500, "only %d calls: the row says little", traffic.calls)
+}
+
+// TestExamQuotaControl shows that the quota rows can fail: a plain limiter of 200/s with a burst of 200 is caught by the same server.
+func TestExamQuotaControl(t *testing.T) {
+	im := examStartRecorder(t, "-rate", "200", "-latency", "2ms")
+	limiter := rate.NewLimiter(200, 200)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+	defer cancel()
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+	defer client.CloseIdleConnections()
+	var wg sync.WaitGroup
+	for i := range 64 {
+		wg.Go(func() {
+			url := im.url + "/v4/openim/admin_set_msg_read?sdkappid=1&identifier=a&usersig=s&random=1&contenttype=json"
+			body := fmt.Appendf(nil, `{"Report_Account":"c%d","Peer_Account":"p","MsgReadTime":"1"}`, i)
+			for limiter.Wait(ctx) == nil {
+				res, err := client.Post(url, "application/json", bytes.NewReader(body))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, _ = io.Copy(io.Discard, res.Body)
+				res.Body.Close()
+			}
+		})
+	}
+	wg.Wait()
+	traffic := examMeasure(im.arrivals(t))
+	examFigure(t, "quota-control", "rate.NewLimiter(200, 200): %v", traffic)
+	examCheck(t, traffic.mostIn1s > 200 && traffic.throttled > 0, "the plain limiter was not caught: %v", traffic)
+}

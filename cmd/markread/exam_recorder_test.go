@@ -1,0 +1,266 @@
+//go:build exam && unix
+
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// examArrival is one call as the recorder saw it.
+type examArrival struct {
+	At       int64  `json:"at"`   // nanoseconds since the recorder began, monotonic: for windows
+	Wall     int64  `json:"wall"` // nanoseconds since 1970: to compare with what another process saw
+	Report   string `json:"report"`
+	Peer     string `json:"peer"`
+	ReadTime int64  `json:"read_time"`
+	Code     int    `json:"code"`
+	Answered bool   `json:"answered"`
+}
+
+// examRecorder is a very lean IM server: it notes when each call arrived, limits by an exact sliding window, and answers after a fixed
+// latency. An account named reject-CODE-… is refused with that code. It shares no code with the product's own sandbox.
+type examRecorder struct {
+	began   time.Time
+	rate    int // 60007 for a call with at least this many arrivals in the second before it; 0: no limit
+	latency time.Duration
+
+	mu       sync.Mutex
+	arrivals []examArrival
+	wrong    []string // calls that are not as documented
+}
+
+func examRecorderRole(args []string, stdout io.Writer) int {
+	flags := flag.NewFlagSet("recorder", flag.ExitOnError)
+	r := &examRecorder{began: time.Now()}
+	flags.IntVar(&r.rate, "rate", 0, "")
+	flags.DurationVar(&r.latency, "latency", 0, "")
+	_ = flags.Parse(args)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/v4/openim/admin_set_msg_read", r.call)
+	mux.HandleFunc("GET /arrivals", r.report)
+	mux.HandleFunc("GET /count", func(w http.ResponseWriter, _ *http.Request) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		fmt.Fprint(w, len(r.arrivals))
+	})
+	mux.HandleFunc("GET /wrong", func(w http.ResponseWriter, _ *http.Request) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		fmt.Fprint(w, strings.Join(r.wrong, "\n"))
+	})
+	fmt.Fprintln(stdout, "listening on", listener.Addr())
+	fmt.Fprintln(os.Stderr, http.Serve(listener, mux))
+	return 1
+}
+
+// arrive stamps the arrival under the lock, so that the log is in the order of its stamps and the window is exact.
+func (r *examRecorder) arrive() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	a := examArrival{At: int64(now.Sub(r.began)), Wall: now.UnixNano()}
+	if n := len(r.arrivals); r.rate > 0 && n >= r.rate && a.At-r.arrivals[n-r.rate].At < int64(time.Second) {
+		a.Code = 60007
+	}
+	r.arrivals = append(r.arrivals, a)
+	return len(r.arrivals) - 1
+}
+
+func (r *examRecorder) call(w http.ResponseWriter, req *http.Request) {
+	i := r.arrive()
+	var body struct {
+		Report  string          `json:"Report_Account"`
+		Peer    string          `json:"Peer_Account"`
+		ReadRaw json.RawMessage `json:"MsgReadTime"`
+	}
+	raw, err := io.ReadAll(io.LimitReader(req.Body, 1<<16))
+	if err == nil {
+		err = json.Unmarshal(raw, &body)
+	}
+	readTime, why := examJudgeCall(req, body.ReadRaw)
+	if err != nil {
+		why = err.Error()
+	}
+	r.mu.Lock()
+	a := &r.arrivals[i]
+	a.Report, a.Peer, a.ReadTime = body.Report, body.Peer, readTime
+	if why != "" && len(r.wrong) < 20 {
+		r.wrong = append(r.wrong, why)
+	}
+	if rest, ok := strings.CutPrefix(body.Report, "reject-"); ok && a.Code == 0 {
+		code, _, _ := strings.Cut(rest, "-")
+		a.Code, _ = strconv.Atoi(code)
+	}
+	code := a.Code
+	r.mu.Unlock()
+
+	time.Sleep(r.latency)
+	status := "OK"
+	if code != 0 {
+		status = "FAIL"
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, err = fmt.Fprintf(w, `{"ActionStatus":%q,"ErrorInfo":"","ErrorCode":%d}`, status, code)
+	r.mu.Lock()
+	r.arrivals[i].Answered = err == nil
+	r.mu.Unlock()
+}
+
+// examJudgeCall says what in a call is not as the vendor documents it.
+func examJudgeCall(req *http.Request, readTime json.RawMessage) (int64, string) {
+	query := req.URL.Query()
+	for _, name := range []string{"sdkappid", "identifier", "usersig", "random", "contenttype"} {
+		if query.Get(name) == "" {
+			return 0, "no " + name + " in the query"
+		}
+	}
+	if _, err := strconv.ParseUint(query.Get("random"), 10, 32); err != nil {
+		return 0, "random is no 32-bit number: " + query.Get("random")
+	}
+	if req.Method != http.MethodPost || query.Get("contenttype") != "json" || req.ProtoMajor != 1 {
+		return 0, "not a POST of JSON over HTTP/1.1"
+	}
+	var text string
+	if err := json.Unmarshal(readTime, &text); err != nil {
+		return 0, "MsgReadTime is no string: " + string(readTime)
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return 0, "MsgReadTime is no decimal string: " + text
+	}
+	return n, ""
+}
+
+func (r *examRecorder) report(w http.ResponseWriter, _ *http.Request) {
+	r.mu.Lock()
+	copied := append([]examArrival(nil), r.arrivals...)
+	r.mu.Unlock()
+	out := bufio.NewWriter(w)
+	defer out.Flush()
+	enc := json.NewEncoder(out)
+	for _, a := range copied {
+		_ = enc.Encode(a)
+	}
+}
+
+// examIM is a recorder process.
+type examIM struct {
+	*examProc
+	url string
+}
+
+func examStartRecorder(t *testing.T, args ...string) *examIM {
+	t.Helper()
+	p := examStart(t, "recorder", "recorder", nil, args...)
+	im := &examIM{p, "http://" + p.line(t, `listening on (\S+)`, 10*time.Second)[1]}
+	t.Cleanup(func() {
+		if wrong := examGet(t, im.url+"/wrong"); wrong != "" {
+			t.Errorf("calls that are not as documented:\n%s", wrong)
+		}
+	})
+	return im
+}
+
+func (im *examIM) count(t *testing.T) int {
+	t.Helper()
+	n, err := strconv.Atoi(examGet(t, im.url+"/count"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func (im *examIM) arrivals(t *testing.T) []examArrival {
+	t.Helper()
+	var out []examArrival
+	dec := json.NewDecoder(strings.NewReader(examGet(t, im.url+"/arrivals")))
+	for dec.More() {
+		var a examArrival
+		if err := dec.Decode(&a); err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, a)
+	}
+	return out
+}
+
+// examGet reads a page of a process of the exam; a proxy from the environment has no part in that.
+func examGet(t *testing.T, at string) string {
+	t.Helper()
+	status, body, err := examTryGet(at)
+	if err != nil || status != http.StatusOK {
+		t.Fatalf("GET %s: %d %v", at, status, err)
+	}
+	return body
+}
+
+var examHTTP = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{Proxy: func(*http.Request) (*url.URL, error) { return nil, nil }}}
+
+func examTryGet(at string) (int, string, error) {
+	res, err := examHTTP.Get(at)
+	if err != nil {
+		return 0, "", err
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	return res.StatusCode, string(body), err
+}
+
+// examTraffic is what the arrivals show about the speed.
+type examTraffic struct {
+	calls     int
+	throttled int
+	mostIn1s  int           // arrivals in the fullest window of 1.000 s, wherever it begins
+	span      time.Duration // from the first arrival to the last
+	perSecond float64       // calls after the first over the span
+}
+
+func examMeasure(arrivals []examArrival) examTraffic {
+	out := examTraffic{calls: len(arrivals)}
+	for first, last := 0, 0; last < len(arrivals); last++ {
+		for arrivals[last].At-arrivals[first].At >= int64(time.Second) {
+			first++
+		}
+		out.mostIn1s = max(out.mostIn1s, last-first+1)
+		if arrivals[last].Code == 60007 {
+			out.throttled++
+		}
+	}
+	if n := len(arrivals); n > 1 {
+		out.span = time.Duration(arrivals[n-1].At - arrivals[0].At)
+		out.perSecond = float64(n-1) / out.span.Seconds()
+	}
+	return out
+}
+
+func (m examTraffic) String() string {
+	return fmt.Sprintf("%d calls in %.3f s, %.1f/s, at most %d in any 1.000 s, %d times 60007", m.calls, m.span.Seconds(), m.perSecond, m.mostIn1s, m.throttled)
+}
+
+// examConversation names a conversation in the exam's models.
+type examConversation struct{ report, peer string }
+
+func (c examConversation) key() []byte { return []byte(c.report + "|" + c.peer) }
+
+func examCompareConversations(a, b examConversation) int {
+	return cmp.Or(cmp.Compare(a.report, b.report), cmp.Compare(a.peer, b.peer))
+}

@@ -1,0 +1,77 @@
+//go:build exam && unix
+
+package main
+
+import (
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestExamStop: SIGTERM in full flow, four times. Each stop ends with 0 within its limit; over all of them every event gets its call, and
+// no call that was answered is made again: what a worker knows to be done, it has committed before it goes.
+func TestExamStop(t *testing.T) {
+	const stops = 4
+	k := examStartBroker(t)
+	im := examStartRecorder(t, "-rate", "200", "-latency", "20ms")
+	events := examOneEach(examConversations("stop", 4000)) // one event each: a call repeated is an event repeated
+	examProduceEvents(t, k, examLive, events[:3000])
+	examProduceEvents(t, k, examBackfill, events[3000:])
+
+	var took []time.Duration
+	for i := range stops {
+		before := im.count(t)
+		w := examStartWorker(t, k, im.url)
+		examWait(t, "calls in full flow", 30*time.Second, func() bool { return im.count(t) >= before+500+37*i })
+		took = append(took, w.stop(t, syscall.SIGTERM, examStopLimit))
+		atEnd := im.count(t)
+		<-time.After(300 * time.Millisecond)
+		examCheck(t, im.count(t) == atEnd, "calls arrived after the worker had ended")
+	}
+	middle := k.unsettled(t, examLive, examBackfill)
+	w := examStartWorker(t, k, im.url)
+	k.settled(t, time.Minute, examLive, examBackfill)
+	took = append(took, w.stop(t, syscall.SIGTERM, examStopLimit))
+
+	arrivals := im.arrivals(t)
+	answered := map[examConversation]int{}
+	repeated := 0
+	for _, a := range arrivals {
+		c := examConversation{a.Report, a.Peer}
+		if answered[c] > 0 {
+			repeated++
+		}
+		if a.Answered {
+			answered[c]++
+		}
+	}
+	examFigure(t, "stop", "%d SIGTERMs in full flow took %v; %d events, %d calls, %d answered calls repeated, %d events were left after stop %d; %v",
+		stops, took, len(events), len(arrivals), repeated, middle, stops, examMeasure(arrivals))
+	examCheck(t, middle > 0, "nothing was left after the last stop in flow: the row says nothing")
+	examCheck(t, repeated == 0, "%d answered calls were repeated", repeated)
+	examComparePointers(t, examLargest(events), examPointers(arrivals))
+	examCheck(t, examMeasure(arrivals).mostIn1s <= 200, "more than 200 arrivals in one second over the restarts")
+}
+
+// TestExamStopNow: a second signal ends the process at once with 1, although a call is still out.
+func TestExamStopNow(t *testing.T) {
+	k := examStartBroker(t)
+	im := examStartRecorder(t, "-latency", "4s")
+	examProduceEvents(t, k, examLive, examOneEach(examConversations("now", 50)))
+	w := examStartWorker(t, k, im.url)
+	examWait(t, "calls that hang", 30*time.Second, func() bool { return im.count(t) >= 10 })
+	w.signal(t, syscall.SIGTERM)
+	<-time.After(300 * time.Millisecond)
+	select {
+	case <-w.exited:
+		t.Fatal("the worker did not wait for its calls")
+	default:
+	}
+	began := time.Now()
+	w.signal(t, syscall.SIGTERM)
+	code := w.exit(t, examStopLimit)
+	took := time.Since(began)
+	examFigure(t, "stop-now", "second signal: exit %d after %v", code, took.Round(time.Millisecond))
+	examCheck(t, code == 1, "exit %d, want 1", code)
+	examCheck(t, took < 2*time.Second, "took %v, not at once", took)
+}

@@ -1,0 +1,95 @@
+//go:build exam && unix
+
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestExamUsage: wrong usage and wrong configuration end with 2 and exactly one line, on standard error, that names what is wrong.
+func TestExamUsage(t *testing.T) {
+	const key = "MARKREAD_IM_KEY=" + examKey
+	run := []string{"run", "--brokers", "127.0.0.1:1", "--im-url", "http://127.0.0.1:1", "--im-app-id", examAppID, "--admin-addr", "127.0.0.1:0"}
+	with := func(more ...string) []string { return append(run[:len(run):len(run)], more...) }
+	rows := []struct {
+		name string
+		args []string
+		env  []string
+		says string
+	}{
+		{"unknown command", []string{"frobnicate"}, nil, "frobnicate"},
+		{"unknown flag", with("--frobnicate"), []string{key}, "--frobnicate"},
+		{"stray argument", with("stray"), []string{key}, "stray"},
+		{"no brokers", []string{"run", "--im-url", "http://127.0.0.1:1", "--im-app-id", examAppID}, []string{key}, "--brokers"},
+		{"no app", []string{"run", "--brokers", "127.0.0.1:1", "--im-url", "http://127.0.0.1:1"}, []string{key}, "--im-app-id"},
+		{"no key", with(), nil, "MARKREAD_IM_KEY"},
+		{"key twice", with(), []string{key, "MARKREAD_IM_KEY_FILE=/dev/null"}, "MARKREAD_IM_KEY_FILE"},
+		{"key file missing", with(), []string{"MARKREAD_IM_KEY_FILE=/no/such/file"}, "/no/such/file"},
+		{"IM timeout as short as the server's", with("--im-timeout", "3s"), []string{key}, "--im-timeout"},
+		{"IM timeout too long for the session", with("--im-timeout", "11500ms", "--drain-timeout", "20s"), []string{key}, "--im-timeout"},
+		{"drain shorter than a call", with("--drain-timeout", "5500ms"), []string{key}, "--drain-timeout"},
+		{"drain longer than a rebalance", with("--drain-timeout", "46s"), []string{key}, "--drain-timeout"},
+		{"topics equal", with("--dead-letter-topic", "mark-read"), []string{key}, "topic"},
+		{"lanes equal", with("--backfill-topic", "mark-read"), []string{key}, "topic"},
+		{"no rate at a real server", with("--im-url", "https://im.invalid", "--rate", "0"), []string{key}, "--uncapped"},
+		{"rate negative", with("--rate", "-1"), []string{key}, "--rate"},
+		{"rate no number", with("--rate", "fast"), []string{key}, "--rate"},
+		{"plain http elsewhere", with("--im-url", "http://im.invalid"), []string{key}, "--im-insecure"},
+		{"unknown region", with("--im-url", "atlantis"), []string{key}, "--im-url"},
+		{"no attempts", with("--attempts", "0"), []string{key}, "--attempts"},
+		{"backoff upside down", with("--backoff-initial", "1m", "--backoff-max", "1s"), []string{key}, "--backoff"},
+		{"log level", with("--log-level", "loud"), []string{key}, "--log-level"},
+		{"log format", with("--log-format", "xml"), []string{key}, "--log-format"},
+		{"SASL mechanism", with("--sasl", "gssapi"), []string{key}, "--sasl"},
+		{"SASL without user", with("--sasl", "plain"), []string{key, "MARKREAD_SASL_PASSWORD=p"}, "--sasl-user"},
+		{"variable no number", with(), []string{key, "MARKREAD_RATE=fast"}, "rate"},
+		{"secret as a flag", with("--im-key", examKey), []string{key}, "--im-key"},
+		{"emit without a peer", []string{"emit", "--brokers", "127.0.0.1:1", "--report", "r"}, nil, "--peer"},
+		{"emit with a bad time", []string{"emit", "--brokers", "127.0.0.1:1", "--report", "r", "--peer", "p", "--read-time", "soon"}, nil, "--read-time"},
+		{"call without a report", []string{"call", "--im-url", "http://127.0.0.1:1", "--im-app-id", examAppID, "--peer", "p"}, []string{key}, "--report"},
+		{"sandbox with a bad address", []string{"sandbox", "--addr", "nowhere", "--app-id", examAppID}, []string{key}, "--addr"},
+		{"dev with negative traffic", []string{"dev", "--traffic", "-1"}, nil, "--traffic"},
+	}
+	for _, row := range rows {
+		t.Run(strings.ReplaceAll(row.name, " ", "-"), func(t *testing.T) {
+			p := examStart(t, "markread", "product", row.env, row.args...)
+			code := p.exit(t, 10*time.Second)
+			examCheck(t, code == 2, "exit %d, want 2", code)
+			lines := p.stderr.lines()
+			examCheck(t, len(lines) == 1, "%d lines on standard error, want 1:\n%s", len(lines), strings.Join(lines, "\n"))
+			examCheck(t, strings.Contains(p.stderr.String(), row.says), "standard error does not name %q: %s", row.says, p.stderr.String())
+			examCheck(t, p.stdout.String() == "", "standard output: %s", p.stdout.String())
+			examCheck(t, !strings.Contains(p.stderr.String(), examKey), "the key is in the output: %s", p.stderr.String())
+		})
+	}
+	examFigure(t, "usage", "%d wrong usages", len(rows))
+}
+
+// TestExamTopics: a missing topic ends `run` with 1 and says how to make it; --create-topics makes all three.
+func TestExamTopics(t *testing.T) {
+	k := examStartBroker(t, "-topics", "other")
+	im := examStartRecorder(t)
+	args := []string{"run", "--brokers", k.addr, "--im-url", im.url, "--im-app-id", examAppID, "--admin-addr", "127.0.0.1:0"}
+	p := examStart(t, "markread", "product", []string{"MARKREAD_IM_KEY=" + examKey}, args...)
+	code := p.exit(t, 30*time.Second)
+	examCheck(t, code == 1, "exit %d, want 1", code)
+	said := p.stderr.String()
+	examCheck(t, strings.Contains(said, examLive) && strings.Contains(said, "--create-topics"), "standard error names neither topic nor --create-topics:\n%s", said)
+
+	w := examStartWorker(t, k, im.url, "--create-topics")
+	w.ready(t)
+	events := examOneEach(examConversations("topics", 20))
+	examProduceEvents(t, k, examLive, events[:10])
+	examProduceEvents(t, k, examBackfill, events[10:])
+	k.settled(t, 30*time.Second, examLive, examBackfill)
+	partitions := map[string]int{}
+	for p := range k.ends(t, examLive, examBackfill, examLetters) {
+		partitions[p.topic]++
+	}
+	for _, topic := range []string{examLive, examBackfill, examLetters} {
+		examCheck(t, partitions[topic] == 12, "%s has %d partitions, want 12", topic, partitions[topic])
+	}
+	examComparePointers(t, examLargest(events), examPointers(im.arrivals(t)))
+}

@@ -105,6 +105,11 @@ func examStartWithInput(t *testing.T, name, role string, env []string, stdin str
 		_ = p.cmd.Process.Kill() // this very process; an error means that it has ended by itself
 		<-p.exited
 		p.parent.Close()
+		for _, secret := range []string{examKey, "usersig="} {
+			if strings.Contains(p.stdout.String()+p.stderr.String(), secret) {
+				t.Errorf("%s prints a secret: %s", p.name, secret)
+			}
+		}
 		if t.Failed() {
 			t.Logf("%s (pid %d, %v)\n--- stdout\n%s--- stderr\n%s", p.name, p.cmd.Process.Pid, p.cmd.ProcessState, p.stdout.tail(40), p.stderr.tail(80))
 		}

@@ -25,9 +25,6 @@ type examInput struct {
 	replays   string // the letter's markread.replays
 }
 
-// examAnyTime stands where the contract leaves open whether an event time is a valid one.
-const examAnyTime = "any"
-
 // examGenerator makes the main job's input. Everything depends on the seed and on now alone.
 type examGenerator struct {
 	random *rand.Rand

@@ -4,7 +4,6 @@ package main
 
 import (
 	"bufio"
-	"cmp"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -260,7 +259,3 @@ func (m examTraffic) String() string {
 type examConversation struct{ report, peer string }
 
 func (c examConversation) key() []byte { return []byte(c.report + "|" + c.peer) }
-
-func examCompareConversations(a, b examConversation) int {
-	return cmp.Or(cmp.Compare(a.report, b.report), cmp.Compare(a.peer, b.peer))
-}

@@ -93,3 +93,25 @@ func TestExamTopics(t *testing.T) {
 	}
 	examComparePointers(t, examLargest(events), examPointers(im.arrivals(t)))
 }
+
+// TestExamCall: one call by hand, whose exit status says how it went, and a variable that nothing reads is one warning.
+func TestExamCall(t *testing.T) {
+	im := examStartRecorder(t)
+	call := func(report string) *examProc {
+		return examStart(t, "call", "product", []string{"MARKREAD_IM_KEY=" + examKey, "MARKREAD_NONSENSE=1"},
+			"call", "--im-url", im.url, "--im-app-id", examAppID, "--report", report, "--peer", "p", "--read-time", "1700000000")
+	}
+	good := call("r")
+	code := good.exit(t, 20*time.Second)
+	examCheck(t, code == 0, "exit %d, want 0", code)
+	warned := good.stderr.lines()
+	examCheck(t, len(warned) == 1 && strings.Contains(warned[0], "MARKREAD_NONSENSE"), "want one warning of MARKREAD_NONSENSE:\n%s", strings.Join(warned, "\n"))
+	examCheck(t, strings.Contains(good.stdout.String(), "admin_set_msg_read"), "the request is not shown:\n%s", good.stdout.String())
+
+	bad := call("reject-90048-r")
+	code = bad.exit(t, 20*time.Second)
+	examCheck(t, code == 1, "exit %d, want 1", code)
+	examCheck(t, strings.Contains(bad.stdout.String()+bad.stderr.String(), "90048"), "the code is not shown:\n%s", bad.stdout.String())
+	got := im.arrivals(t)
+	examCheck(t, len(got) == 2 && got[0].ReadTime == 1_700_000_000 && got[0].Report == "r", "the recorder saw %v", got)
+}

@@ -3,18 +3,30 @@ package consumer
 import (
 	"context"
 	"crypto/tls"
+	"errors"
+	"fmt"
 	"net"
+	"slices"
+	"sync"
+	"time"
 
 	"github.com/rs/zerolog"
+	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/sasl"
+)
+
+const (
+	requestTimeout = 5 * time.Second // of one request to Kafka
+	metadataTTL    = 2 * time.Second // a moved leader is noticed within this time even without an error
+	silenceTimeout = 30 * time.Second
 )
 
 // Options says how to reach the brokers.
 type Options struct {
-	Brokers  []string // host:port; at least one
-	ClientID string   // "": markread
-	TLS      *tls.Config
-	SASL     sasl.Mechanism
+	Brokers  []string                                                          // host:port; at least one
+	ClientID string                                                            // "": markread
+	TLS      *tls.Config                                                       // nil: plaintext
+	SASL     sasl.Mechanism                                                    // nil: none
 	Dial     func(ctx context.Context, network, addr string) (net.Conn, error) // nil: a net.Dialer
 	Log      zerolog.Logger
 }
@@ -22,10 +34,166 @@ type Options struct {
 // Client talks to one Kafka cluster. It is safe for concurrent use.
 type Client struct {
 	options Options
+	addr    net.Addr
+	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
+	thin    thin
+
+	mu        sync.Mutex
+	topics    []string // those that the transport keeps the layout of
+	transport *kafka.Transport
+	refreshed time.Time
 }
 
 // New returns a client. It connects to nothing yet.
-func New(options Options) (*Client, error) { return &Client{options: options}, nil }
+func New(options Options) (*Client, error) {
+	if len(options.Brokers) == 0 {
+		return nil, errors.New("kafka: no brokers given")
+	}
+	for _, broker := range options.Brokers {
+		if host, port, err := net.SplitHostPort(broker); err != nil || host == "" || port == "" {
+			return nil, fmt.Errorf("kafka: broker %q is not host:port", broker)
+		}
+	}
+	if options.ClientID == "" {
+		options.ClientID = "markread"
+	}
+	dial := options.Dial
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: requestTimeout}).DialContext
+	}
+	c := &Client{options: options, addr: kafka.TCP(options.Brokers...)}
+	c.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return &deadlineConn{Conn: conn}, nil
+	}
+	c.use()
+	return c, nil
+}
 
-// Close closes the idle connections. Calls after it may open new ones.
-func (c *Client) Close() {}
+// Close closes the idle connections and stops what keeps the cluster's layout. Calls after it open new ones.
+func (c *Client) Close() { c.router().CloseIdleConnections() }
+
+// use makes sure that requests about these topics can be routed.
+//
+// A kafka.Transport routes only what it keeps the layout of, and without a list of topics it asks every two
+// seconds for all topics of the cluster. So it is made anew when a topic is named for the first time.
+func (c *Client) use(topics ...string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known := len(c.topics)
+	for _, topic := range topics {
+		if topic != "" && !slices.Contains(c.topics, topic) {
+			c.topics = append(c.topics, topic)
+		}
+	}
+	if c.transport != nil {
+		if known == len(c.topics) {
+			return
+		}
+		c.transport.CloseIdleConnections()
+	}
+	c.transport = &kafka.Transport{
+		Dial:           c.dial,
+		DialTimeout:    requestTimeout,
+		MetadataTTL:    metadataTTL,
+		MetadataTopics: slices.Clone(c.topics),
+		ClientID:       c.options.ClientID,
+		TLS:            c.options.TLS,
+		SASL:           c.options.SASL,
+	}
+}
+
+func (c *Client) router() *kafka.Transport {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.transport
+}
+
+// api returns kafka-go's client. Its timeout must be set: without one it gives the broker 0.5 s for a produce.
+func (c *Client) api() *kafka.Client {
+	return &kafka.Client{Addr: c.addr, Timeout: requestTimeout, Transport: c.router()}
+}
+
+// roundTrip sends a request for which kafka-go's client has no call, or one that lacks something.
+func (c *Client) roundTrip(ctx context.Context, timeout time.Duration, request kafka.Request) (kafka.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return c.router().RoundTrip(ctx, c.addr, request)
+}
+
+// refresh has the layout of the cluster read again before the next request; at most once a second.
+func (c *Client) refresh() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now := time.Now(); now.Sub(c.refreshed) >= time.Second {
+		c.refreshed = now
+		c.transport.CloseIdleConnections()
+	}
+}
+
+// dialer makes the connections that don't go through the transport: those of the group.
+func (c *Client) dialer(dial func(ctx context.Context, network, addr string) (net.Conn, error)) *kafka.Dialer {
+	return &kafka.Dialer{
+		ClientID:      c.options.ClientID,
+		DialFunc:      dial,
+		Timeout:       requestTimeout,
+		TLS:           c.options.TLS,
+		SASLMechanism: c.options.SASL,
+	}
+}
+
+// deadlineConn limits reads and writes for which the library has set no deadline. kafka-go sets none while
+// it authenticates, so that a broker that accepts and stays silent would block a join, and even its Close,
+// for ever.
+type deadlineConn struct {
+	net.Conn
+	mu          sync.Mutex
+	read, write bool // the library has set a deadline
+}
+
+func (d *deadlineConn) SetDeadline(t time.Time) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.read, d.write = !t.IsZero(), !t.IsZero()
+	return d.Conn.SetDeadline(t)
+}
+
+func (d *deadlineConn) SetReadDeadline(t time.Time) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.read = !t.IsZero()
+	return d.Conn.SetReadDeadline(t)
+}
+
+func (d *deadlineConn) SetWriteDeadline(t time.Time) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.write = !t.IsZero()
+	return d.Conn.SetWriteDeadline(t)
+}
+
+func (d *deadlineConn) Read(b []byte) (int, error) {
+	if err := d.limit(&d.read, d.Conn.SetReadDeadline); err != nil {
+		return 0, err
+	}
+	return d.Conn.Read(b)
+}
+
+func (d *deadlineConn) Write(b []byte) (int, error) {
+	if err := d.limit(&d.write, d.Conn.SetWriteDeadline); err != nil {
+		return 0, err
+	}
+	return d.Conn.Write(b)
+}
+
+func (d *deadlineConn) limit(set *bool, deadline func(time.Time) error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if *set {
+		return nil
+	}
+	return deadline(time.Now().Add(silenceTimeout))
+}

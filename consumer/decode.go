@@ -1,12 +1,155 @@
 package consumer
 
-import "time"
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	eventTimeHeader = "markread.event-time"
+	replaysHeader   = "markread.replays"
+
+	maxAccount = 32 // bytes
+	maxAhead   = 5 * time.Minute
+	maxReplays = 1000
+)
+
+// Key returns the recommended record key of a conversation: with it and the Java partitioner, all events of
+// a conversation are in one partition.
+func Key(report, peer string) []byte { return []byte(report + "|" + peer) }
 
 // Decode applies the contract's rules to a record. latest is the later of the worker's clock and the last
 // Date of the IM server: a read time may be at most five minutes ahead of it. Decode is pure.
 func Decode(record Record, latest time.Time) Event {
-	return Event{Record: record}
+	e := Event{Record: record, Replays: replays(record.Headers)}
+	var err error
+	if e.EventTime, err = eventTime(record); err != nil {
+		e.Invalid = err
+		return e
+	}
+	e.Report, e.Peer, e.ReadTime, e.Invalid = decodeValue(record.Value, e.EventTime, latest)
+	return e
 }
 
-// Key returns the recommended record key for a conversation.
-func Key(report, peer string) []byte { return []byte(report + "|" + peer) }
+func decodeValue(value []byte, eventTime, latest time.Time) (report, peer string, readTime int64, err error) {
+	if value == nil {
+		return "", "", 0, errors.New("the value is null")
+	}
+	o, err := parseObject(value)
+	if err != nil {
+		return "", "", 0, err
+	}
+	if report, err = account("Report_Account", o.report); err != nil {
+		return "", "", 0, err
+	}
+	if peer, err = account("Peer_Account", o.peer); err != nil {
+		return "", "", 0, err
+	}
+	readTime, err = resolveReadTime(o.readTime, eventTime, latest)
+	return report, peer, readTime, err
+}
+
+// account checks one of the two accounts; raw is its JSON value, nil when it is absent.
+func account(name string, raw []byte) (string, error) {
+	if raw == nil {
+		return "", fmt.Errorf("%s is missing", name)
+	}
+	s, ok := unquote(raw)
+	switch {
+	case !ok:
+		return "", fmt.Errorf("%s is not a string", name)
+	case s == "":
+		return "", fmt.Errorf("%s is empty", name)
+	}
+	// Before the length: what the user sees as 20 letters may be 60 bytes.
+	for i := range len(s) {
+		if s[i] < 0x20 || s[i] > 0x7e {
+			return "", fmt.Errorf("%s has bytes outside printable ASCII", name)
+		}
+	}
+	if len(s) > maxAccount {
+		return "", fmt.Errorf("%s has %d bytes, more than %d", name, len(s), maxAccount)
+	}
+	return s, nil
+}
+
+// resolveReadTime returns T: MsgReadTime (raw is its JSON value, nil when it is absent), else the event time.
+func resolveReadTime(raw []byte, eventTime, latest time.Time) (int64, error) {
+	source, t := "MsgReadTime", int64(0)
+	if raw != nil && string(raw) != "null" {
+		text := string(raw)
+		if raw[0] == '"' {
+			text, _ = unquote(raw)
+		}
+		if !isSeconds(text) {
+			return 0, errors.New("MsgReadTime is neither a whole number of seconds since 1970 (1 to 19 digits, the first not 0) nor a string of one")
+		}
+		var err error
+		if t, err = strconv.ParseInt(text, 10, 64); err != nil {
+			return 0, fmt.Errorf("MsgReadTime %s is too large; it looks like milliseconds or a smaller unit", text)
+		}
+	} else {
+		source = "the event time, which stands in for the absent MsgReadTime,"
+		if eventTime.IsZero() {
+			return 0, errors.New("no time at all: no MsgReadTime, no " + eventTimeHeader + " header, no record timestamp")
+		}
+		if t = eventTime.Unix(); t <= 0 {
+			return 0, fmt.Errorf("%s is not positive: %d seconds since 1970", source, t)
+		}
+	}
+	if t > latest.Add(maxAhead).Unix() {
+		hint := ""
+		if t >= 1e11 {
+			hint = "; it looks like milliseconds"
+		}
+		return 0, fmt.Errorf("%s is more than 5 minutes ahead: %d seconds since 1970%s", source, t, hint)
+	}
+	return t, nil
+}
+
+// isSeconds reports whether s matches ^[1-9][0-9]{0,18}$.
+func isSeconds(s string) bool {
+	return len(s) <= 19 && isDigits(s) && s[0] != '0'
+}
+
+func isDigits(s string) bool {
+	return s != "" && strings.Trim(s, "0123456789") == ""
+}
+
+// eventTime returns when the user read: the header, else the record's timestamp, else zero.
+func eventTime(record Record) (time.Time, error) {
+	value, ok := lastHeader(record.Headers, eventTimeHeader)
+	if !ok {
+		return record.Time, nil
+	}
+	if len(value) > 15 || !isDigits(string(value)) {
+		return time.Time{}, errors.New("the header " + eventTimeHeader + " is malformed: not milliseconds since 1970 in 1 to 15 digits")
+	}
+	ms, err := strconv.ParseInt(string(value), 10, 64)
+	return time.UnixMilli(ms), err
+}
+
+// replays returns how often the event was replayed. What a producer may have forged counts as 0.
+func replays(headers []Header) int {
+	value, ok := lastHeader(headers, replaysHeader)
+	if !ok || len(value) > 4 || !isDigits(string(value)) {
+		return 0
+	}
+	if n, err := strconv.Atoi(string(value)); err == nil && n <= maxReplays {
+		return n
+	}
+	return 0
+}
+
+// lastHeader returns the last header of that name, as Kafka's own lastHeader does.
+func lastHeader(headers []Header, name string) ([]byte, bool) {
+	for i := len(headers) - 1; i >= 0; i-- {
+		if headers[i].Key == name {
+			return headers[i].Value, true
+		}
+	}
+	return nil, false
+}

@@ -1,8 +1,14 @@
 package consumer
 
 import (
+	"cmp"
 	"context"
+	"maps"
+	"slices"
+	"sync"
 	"time"
+
+	"github.com/segmentio/kafka-go"
 )
 
 // TopicPartition names a partition.
@@ -11,53 +17,101 @@ type TopicPartition struct {
 	Partition int
 }
 
-// Generation is what this member owns between two rebalances. All its state goes with it.
-type Generation struct{}
+// Compare orders by topic, then by number.
+func (a TopicPartition) Compare(b TopicPartition) int {
+	return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+}
 
-// ID returns the group's generation number. Two generations may have the same.
-func (g *Generation) ID() int32 { return 0 }
-
-// Member returns the id that the coordinator gave this member.
-func (g *Generation) Member() string { return "" }
-
-// Assigned returns the partitions of this member, sorted by topic and number.
-func (g *Generation) Assigned() []TopicPartition { return nil }
-
-// All returns the partitions of all the group's topics, sorted by topic and number.
-func (g *Generation) All() []TopicPartition { return nil }
-
-// Sink receives what a generation fetches.
+// Sink receives what a generation fetches. Its methods are called by several goroutines, those about one
+// partition by one.
 type Sink interface {
 	// Room blocks while lane may not fetch. It returns an error when ctx ends.
 	Room(ctx context.Context, lane Lane) error
-	// Deliver takes a batch of one partition, in order. It must not block for long. The slice is the sink's.
+	// Deliver takes some events of one partition, in order. It must not block for long: it holds up the
+	// partition. The slice is the sink's.
 	Deliver(events []Event)
 }
 
-// Fetch delivers the assigned partitions' records to sink until ctx ends, and returns when nothing will be
-// delivered any more. Call it once.
-func (g *Generation) Fetch(ctx context.Context, sink Sink) {}
+// Generation is what this member owns between two rebalances. All its state goes with it: nothing of it may
+// be used for a later generation, not even one of the same number (a member that rejoins an unchanged group
+// gets the same). It is safe for concurrent use.
+type Generation struct {
+	client *Client
+	group  string
+	id     int32
+	member string
+	now    func() time.Time
+	all    []TopicPartition
 
-// Finish says that the event has reached its end. Once for each Ref.
-func (g *Generation) Finish(ref Ref) {}
+	partitions []*partition // sorted by topic and number; never changed
 
-// Commit commits what has advanced since the last commit: forward only, and fenced by generation and
-// member. Its error is made of *CommitError (errors.As finds the first; errors.Join).
-func (g *Generation) Commit(ctx context.Context) error { return nil }
+	commitMu sync.Mutex // one commit at a time, and none after ended
+	ended    bool
 
-// CommitError says what became of a commit that failed.
-type CommitError struct {
-	Topic     string // "": the whole request failed
-	Partition int
-	Code      string // Kafka's error code as a number, or "network": the metric label
-	Fenced    bool   // this member is not in this generation any more: no commit of it will succeed
-	Err       error
+	mu    sync.Mutex
+	lost  map[string]int64
+	proof time.Time
 }
 
-func (e *CommitError) Error() string { return e.Err.Error() }
+func newGeneration(c *Client, o *GroupOptions, from *kafka.Generation, all []TopicPartition) *Generation {
+	g := &Generation{client: c, group: o.Group, id: from.ID, member: from.MemberID, now: o.Now, lost: map[string]int64{}}
+	for topic, assigned := range from.Assignments {
+		lane := Live
+		if topic == o.Topics.Backfill {
+			lane = Backfill
+		}
+		for _, a := range assigned {
+			p := &partition{TopicPartition: TopicPartition{topic, a.ID}, g: g, lane: lane, highWatermark: -1}
+			p.tracker = newTracker(a.Offset, max(a.Offset, -1)) // FirstOffset (-2): to be found
+			g.partitions = append(g.partitions, p)
+		}
+	}
+	slices.SortFunc(g.partitions, func(a, b *partition) int { return a.Compare(b.TopicPartition) })
+	for i, p := range g.partitions {
+		p.index = i
+	}
+	g.all = slices.Concat(all, g.Assigned()) // the layout may be a moment older than the assignment
+	slices.SortFunc(g.all, TopicPartition.Compare)
+	g.all = slices.Compact(g.all)
+	return g
+}
 
-// Unwrap returns the cause.
-func (e *CommitError) Unwrap() error { return e.Err }
+// ID returns the group's generation number. Two generations may have the same.
+func (g *Generation) ID() int32 { return g.id }
+
+// Member returns the id that the coordinator gave this member.
+func (g *Generation) Member() string { return g.member }
+
+// Assigned returns the partitions of this member, sorted by topic and number.
+func (g *Generation) Assigned() []TopicPartition {
+	assigned := make([]TopicPartition, len(g.partitions))
+	for i, p := range g.partitions {
+		assigned[i] = p.TopicPartition
+	}
+	return assigned
+}
+
+// All returns the partitions of all the group's topics, sorted by topic and number.
+func (g *Generation) All() []TopicPartition { return slices.Clone(g.all) }
+
+// Fetch delivers the records of the assigned partitions to sink until ctx ends, and returns when nothing will
+// be delivered any more. Call it once.
+func (g *Generation) Fetch(ctx context.Context, sink Sink) {
+	var fetchers sync.WaitGroup
+	for _, p := range g.partitions {
+		fetchers.Go(func() { p.run(ctx, sink) })
+	}
+	fetchers.Wait()
+	<-ctx.Done() // a member without partitions
+}
+
+// Finish says that the event has reached its end. Once for each Ref.
+func (g *Generation) Finish(ref Ref) {
+	p := g.partitions[ref>>arrivalBits]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tracker.finish(uint64(ref) & (1<<arrivalBits - 1))
+}
 
 // Oldest is the oldest delivered event of a partition that has not finished.
 type Oldest struct {
@@ -68,19 +122,47 @@ type Oldest struct {
 
 // PartitionState shows how far a partition is.
 type PartitionState struct {
-	Topic         string
-	Partition     int
+	TopicPartition
 	Committed     int64 // the offset committed last; -1: none yet
-	HighWatermark int64 // the log's end when last fetched; -1: not known yet
-	Lag           int64 // HighWatermark less what is committed, or would be next; 0 while unknown
+	HighWatermark int64 // the log's end, at most half a minute old; -1: not known yet
+	Lag           int64 // HighWatermark less Committed, or less where we began; 0 while unknown
 	Oldest        *Oldest
 }
 
 // Partitions returns the state of each assigned partition, sorted by topic and number.
-func (g *Generation) Partitions() []PartitionState { return nil }
+func (g *Generation) Partitions() []PartitionState {
+	states := make([]PartitionState, len(g.partitions))
+	for i, p := range g.partitions {
+		states[i] = p.state()
+	}
+	return states
+}
 
-// Lost returns, for each topic, how many records retention deleted before this generation read them.
-func (g *Generation) Lost() map[string]int64 { return nil }
+// Lost returns, for each topic, how many offsets retention deleted before this generation read them: as many
+// records, unless compaction or transactions had left holes. It grows as long as the generation lasts.
+func (g *Generation) Lost() map[string]int64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return maps.Clone(g.lost)
+}
 
-// LastProof returns when the last heartbeat that proved our membership was sent; zero: none yet.
-func (g *Generation) LastProof() time.Time { return time.Time{} }
+func (g *Generation) lose(topic string, n int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.lost[topic] += n
+}
+
+// LastProof returns when the last heartbeat was sent that the coordinator accepted from this member; zero:
+// none yet. It has a monotonic reading.
+func (g *Generation) LastProof() time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.proof
+}
+
+// end makes later commits fail. It waits for one under way.
+func (g *Generation) end() {
+	g.commitMu.Lock()
+	defer g.commitMu.Unlock()
+	g.ended = true
+}

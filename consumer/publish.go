@@ -2,28 +2,175 @@ package consumer
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
 	"time"
 )
 
 // Message is a record to publish.
 type Message struct {
-	Key     []byte
+	Key     []byte // nil: null
 	Value   []byte // nil: null
 	Headers []Header
 	Time    time.Time // zero: now
 }
 
-// Publisher publishes to one topic with the Java partitioner (murmur2) and all acks.
-type Publisher struct{}
+const (
+	publishBytes    = 512 << 10 // of one request, unless a single message is larger
+	publishAttempts = 10
+)
+
+// Publisher publishes to one topic: with the Java partitioner (murmur2), so that a conversation's events are
+// where a Java producer puts them, and acknowledged by all in-sync replicas. It is safe for concurrent use.
+type Publisher struct {
+	client *Client
+	topic  string
+}
 
 // Publisher returns a publisher to topic.
-func (c *Client) Publisher(topic string) *Publisher { return &Publisher{} }
+func (c *Client) Publisher(topic string) *Publisher {
+	c.use(topic)
+	return &Publisher{c, topic}
+}
 
-// PublishErrors says which messages failed: the index of a message to its error.
+// PublishErrors tells the messages that were not acknowledged by their index. They may have been written
+// nevertheless, unless the error is a refusal of the broker's.
 type PublishErrors map[int]error
 
-func (e PublishErrors) Error() string { return "" }
+func (e PublishErrors) Error() string {
+	first := -1
+	for i := range e {
+		if first < 0 || i < first {
+			first = i
+		}
+	}
+	if first < 0 {
+		return "no message failed"
+	}
+	return fmt.Sprintf("%d messages not published; the first, number %d: %v", len(e), first, e[first])
+}
 
-// Publish publishes the messages and returns when all in-sync replicas have them. When only some failed the
-// error is PublishErrors.
-func (p *Publisher) Publish(ctx context.Context, messages ...Message) error { return nil }
+// Unwrap returns all causes.
+func (e PublishErrors) Unwrap() []error {
+	var errs []error
+	for _, err := range e {
+		errs = append(errs, err)
+	}
+	return errs
+}
+
+// Publish publishes messages and returns when all in-sync replicas have them; those of one key in order. What
+// may pass (a leader moves, a connection breaks) it tries again, for about 15 s, which can repeat messages.
+// It sends at once: for a high rate, publish hundreds at a time.
+//
+// The error is a PublishErrors.
+func (p *Publisher) Publish(ctx context.Context, messages ...Message) error {
+	if len(messages) == 0 {
+		return nil
+	}
+	count, err := p.countPartitions(ctx)
+	failed := PublishErrors{}
+	if err != nil {
+		for i := range messages {
+			failed[i] = err
+		}
+		return failed
+	}
+	parts := make([][]int, count) // partition: indexes of its messages
+	anywhere := rand.IntN(count)  // one for all messages without a key, so that they share requests
+	for i, m := range messages {
+		partition := anywhere
+		if m.Key != nil {
+			partition = partitionOf(m.Key, count)
+		}
+		parts[partition] = append(parts[partition], i)
+	}
+	var mu sync.Mutex
+	var senders sync.WaitGroup
+	for partition, indexes := range parts {
+		if len(indexes) == 0 {
+			continue
+		}
+		senders.Go(func() {
+			p.publishTo(ctx, partition, messages, indexes, func(indexes []int, err error) {
+				mu.Lock()
+				defer mu.Unlock()
+				for _, i := range indexes {
+					failed[i] = err
+				}
+			})
+		})
+	}
+	senders.Wait()
+	if len(failed) > 0 {
+		return failed
+	}
+	return nil
+}
+
+// publishTo publishes messages of one partition one request after the other. When one fails, those behind it
+// are still tried: what was refused may be one message that is too large.
+func (p *Publisher) publishTo(ctx context.Context, partition int, messages []Message, indexes []int, fail func([]int, error)) {
+	for len(indexes) > 0 {
+		n, size := 0, 0
+		for ; n < len(indexes); n++ {
+			size += messageSize(messages[indexes[n]])
+			if n > 0 && size > publishBytes {
+				break
+			}
+		}
+		p.send(ctx, partition, messages, indexes[:n], fail)
+		indexes = indexes[n:]
+	}
+}
+
+// send sends one request, again while that may help. A batch that is too large for the topic is halved.
+func (p *Publisher) send(ctx context.Context, partition int, messages []Message, indexes []int, fail func([]int, error)) {
+	batch := make([]Message, len(indexes))
+	for i, index := range indexes {
+		batch[i] = messages[index]
+	}
+	err := p.retry(ctx, func() error { return p.client.produce(ctx, p.topic, partition, batch) })
+	switch {
+	case err == nil:
+	case tooLarge(err) && len(indexes) > 1:
+		half := len(indexes) / 2
+		p.send(ctx, partition, messages, indexes[:half], fail)
+		p.send(ctx, partition, messages, indexes[half:], fail)
+	default:
+		fail(slices.Clone(indexes), err)
+	}
+}
+
+func (p *Publisher) countPartitions(ctx context.Context) (count int, err error) {
+	err = p.retry(ctx, func() error {
+		count, err = p.client.partitionCount(ctx, p.topic)
+		return err
+	})
+	return count, err
+}
+
+func (p *Publisher) retry(ctx context.Context, try func() error) error {
+	wait := newWait()
+	for attempt := 1; ; attempt++ {
+		err := try()
+		var missing *MissingTopicError
+		if err == nil || attempt == publishAttempts || !retriable(err) || attempt > 3 && errors.As(err, &missing) {
+			return err
+		}
+		if !wait.sleep(ctx) {
+			return err
+		}
+	}
+}
+
+func messageSize(m Message) int {
+	size := 64 + len(m.Key) + len(m.Value)
+	for _, h := range m.Headers {
+		size += 16 + len(h.Key) + len(h.Value)
+	}
+	return size
+}

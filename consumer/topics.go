@@ -1,8 +1,16 @@
 package consumer
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/segmentio/kafka-go"
 )
 
 // Topics names the topics of a worker.
@@ -12,12 +20,195 @@ type Topics struct {
 	DeadLetter string
 }
 
+func (t Topics) consumed() []string {
+	if t.Backfill == "" {
+		return []string{t.Live}
+	}
+	return []string{t.Live, t.Backfill}
+}
+
+const (
+	createdPartitions = 12
+	// What a dead letter may need beyond the record it is about: our headers, the batch around it.
+	letterOverhead = 64 << 10
+	// Kafka's default of max.message.bytes.
+	defaultMessageBytes = 1048588
+	createTimeout       = 30 * time.Second
+)
+
 // MissingTopicError says that a topic does not exist.
 type MissingTopicError struct{ Topic string }
 
 func (e *MissingTopicError) Error() string {
-	return fmt.Sprintf("topic %q does not exist; create it, or give --create-topics", e.Topic)
+	return fmt.Sprintf("topic %q does not exist: create it, or use --create-topics", e.Topic)
 }
 
-// CheckTopics makes sure that the topics exist, creating missing ones when create is set.
-func (c *Client) CheckTopics(ctx context.Context, topics Topics, create bool) error { return nil }
+// CleanupPolicyError says that the dead-letter topic would lose letters: compaction keeps one record a key.
+type CleanupPolicyError struct{ Topic, Policy string }
+
+func (e *CleanupPolicyError) Error() string {
+	return fmt.Sprintf("dead-letter topic %q has cleanup.policy=%s, which loses letters: set it to delete", e.Topic, e.Policy)
+}
+
+// CheckTopics makes sure that the topics exist and that the dead-letter topic keeps its letters. With create,
+// missing topics are created: 12 partitions, the broker's replication; the dead-letter topic keeps its
+// records for ever, and takes any record of the others.
+//
+// Brokers that can't be reached are waited for until ctx ends. Other errors are a *MissingTopicError, a
+// *CleanupPolicyError, ErrAuthentication, or what the brokers answered.
+func (c *Client) CheckTopics(ctx context.Context, topics Topics, create bool) error {
+	names := append(topics.consumed(), topics.DeadLetter)
+	c.use(names...)
+	if err := c.reach(ctx); err != nil {
+		return err
+	}
+	missing, err := c.missing(ctx, names)
+	if err != nil {
+		return err
+	}
+	if len(missing) > 0 && !create {
+		return &MissingTopicError{missing[0]}
+	}
+	// The dead-letter topic last: its limit depends on the others'.
+	for _, name := range missing {
+		var entries []kafka.ConfigEntry
+		if name == topics.DeadLetter {
+			limit, err := c.maxMessageBytes(ctx, topics.consumed())
+			if err != nil {
+				return err
+			}
+			entries = []kafka.ConfigEntry{
+				{ConfigName: "cleanup.policy", ConfigValue: "delete"},
+				{ConfigName: "retention.ms", ConfigValue: "-1"},
+				{ConfigName: "max.message.bytes", ConfigValue: strconv.Itoa(limit + letterOverhead)},
+			}
+		}
+		if err := c.createTopic(ctx, name, entries); err != nil {
+			return err
+		}
+	}
+	return c.checkPolicy(ctx, topics.DeadLetter)
+}
+
+// missing returns those of the topics that don't exist.
+func (c *Client) missing(ctx context.Context, names []string) ([]string, error) {
+	var missing []string
+	for wait := newWait(); ; {
+		response, err := c.api().Metadata(ctx, &kafka.MetadataRequest{Topics: names})
+		if err == nil {
+			for _, t := range response.Topics {
+				switch {
+				case errors.Is(t.Error, kafka.UnknownTopicOrPartition):
+					missing = append(missing, t.Name)
+				case errors.Is(t.Error, kafka.LeaderNotAvailable):
+					// It is being made: it exists.
+				case t.Error != nil:
+					return nil, fmt.Errorf("topic %q: %w", t.Name, t.Error)
+				}
+			}
+			return missing, nil
+		}
+		if c.thin.ok("metadata" + code(err)) {
+			c.options.Log.Warn().Err(err).Msg("can't list the topics; trying again")
+		}
+		c.refresh()
+		if !wait.sleep(ctx) {
+			return nil, fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		}
+	}
+}
+
+// createTopic creates a topic and waits until it can be used.
+func (c *Client) createTopic(ctx context.Context, name string, entries []kafka.ConfigEntry) error {
+	ctx, cancel := context.WithTimeout(ctx, createTimeout)
+	defer cancel()
+	response, err := c.api().CreateTopics(ctx, &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{{
+		Topic: name, NumPartitions: createdPartitions, ReplicationFactor: -1, ConfigEntries: entries,
+	}}})
+	if err == nil {
+		err = response.Errors[name]
+	}
+	// Another worker was faster; or it takes longer than the broker would wait.
+	if err != nil && !errors.Is(err, kafka.TopicAlreadyExists) && !errors.Is(err, kafka.RequestTimedOut) {
+		return fmt.Errorf("create topic %q: %w", name, err)
+	}
+	for wait := newWait(); ; {
+		all, err := c.partitions(ctx, []string{name})
+		if err == nil && len(all) > 0 {
+			c.options.Log.Info().Str("topic", name).Int("partitions", len(all)).Msg("created the topic")
+			return nil
+		}
+		c.refresh()
+		if !wait.sleep(ctx) {
+			return fmt.Errorf("create topic %q: it does not appear: %w", name, cmp.Or(err, context.Cause(ctx)))
+		}
+	}
+}
+
+// partitions returns the partitions of those topics that exist, sorted by topic and number.
+func (c *Client) partitions(ctx context.Context, topics []string) ([]TopicPartition, error) {
+	response, err := c.api().Metadata(ctx, &kafka.MetadataRequest{Topics: topics})
+	if err != nil {
+		return nil, err
+	}
+	var all []TopicPartition
+	for _, t := range response.Topics {
+		for _, p := range t.Partitions {
+			all = append(all, TopicPartition{t.Name, p.ID})
+		}
+	}
+	slices.SortFunc(all, TopicPartition.Compare)
+	return all, nil
+}
+
+func (c *Client) checkPolicy(ctx context.Context, topic string) error {
+	config, err := c.topicConfig(ctx, topic, "cleanup.policy")
+	if err != nil {
+		return err
+	}
+	if policy, ok := config["cleanup.policy"]; ok && strings.Contains(policy, "compact") {
+		return &CleanupPolicyError{topic, policy}
+	}
+	return nil
+}
+
+// maxMessageBytes returns the largest batch that any of the topics takes.
+func (c *Client) maxMessageBytes(ctx context.Context, topics []string) (int, error) {
+	limit := 0
+	for _, topic := range topics {
+		config, err := c.topicConfig(ctx, topic, "max.message.bytes")
+		if err != nil {
+			return 0, err
+		}
+		n, err := strconv.Atoi(config["max.message.bytes"])
+		if err != nil {
+			n = defaultMessageBytes
+		}
+		limit = max(limit, n)
+	}
+	return limit, nil
+}
+
+// topicConfig returns settings of a topic. Those that we may not see are absent, and logged: a worker needs
+// no right to read them.
+func (c *Client) topicConfig(ctx context.Context, topic string, names ...string) (map[string]string, error) {
+	response, err := c.api().DescribeConfigs(ctx, &kafka.DescribeConfigsRequest{
+		Resources: []kafka.DescribeConfigRequestResource{{ResourceType: kafka.ResourceTypeTopic, ResourceName: topic, ConfigNames: names}},
+	})
+	config := map[string]string{}
+	if err != nil {
+		return nil, fmt.Errorf("settings of topic %q: %w", topic, err)
+	}
+	for _, r := range response.Resources {
+		switch {
+		case errors.Is(r.Error, kafka.TopicAuthorizationFailed), errors.Is(r.Error, kafka.ClusterAuthorizationFailed):
+			c.options.Log.Warn().Err(r.Error).Str("topic", topic).Strs("settings", names).Msg("may not read the settings of the topic: they are not checked")
+		case r.Error != nil:
+			return nil, fmt.Errorf("settings of topic %q: %w", topic, r.Error)
+		}
+		for _, e := range r.ConfigEntries {
+			config[e.ConfigName] = e.ConfigValue
+		}
+	}
+	return config, nil
+}

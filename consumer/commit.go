@@ -1,0 +1,140 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol/offsetcommit"
+)
+
+// CommitError says that a partition's offset, or all of a commit, was not accepted.
+type CommitError struct {
+	TopicPartition        // Topic "": the request failed as a whole
+	Code           string // Kafka's error code as a number, or "network": the metric label
+	Fenced         bool   // this member does not belong to the generation any more: no commit of it will succeed
+	Err            error
+}
+
+func (e *CommitError) Error() string {
+	if e.Topic == "" {
+		return fmt.Sprintf("commit: %v", e.Err)
+	}
+	return fmt.Sprintf("commit of %s/%d: %v", e.Topic, e.Partition, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *CommitError) Unwrap() error { return e.Err }
+
+var errEnded = errors.New("the generation has ended")
+
+// advance is what one partition has to commit.
+type advance struct {
+	*partition
+	offset int64
+}
+
+// Commit commits what has advanced since the last commit: forward only, and fenced by generation and member,
+// so that the coordinator refuses it once another member may own the partitions. It tries for at most 5 s,
+// less if ctx ends.
+//
+// Its error is a *CommitError, or several joined, one for each partition that was refused; errors.As finds
+// the first. What was refused is tried again by the next Commit. After serve has returned it always fails.
+func (g *Generation) Commit(ctx context.Context) error {
+	g.commitMu.Lock()
+	defer g.commitMu.Unlock()
+	if g.ended {
+		return &CommitError{Code: code(kafka.IllegalGeneration), Fenced: true, Err: errEnded}
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	for wait := newWait(); ; {
+		err, again := g.tryCommit(ctx, g.advances())
+		if err == nil || !again || !wait.sleep(ctx) {
+			return err
+		}
+	}
+}
+
+// advances returns what has advanced, sorted by topic and number.
+func (g *Generation) advances() []advance {
+	var advances []advance
+	for _, p := range g.partitions {
+		p.mu.Lock()
+		if offset := p.tracker.committable(); offset > p.tracker.committed {
+			advances = append(advances, advance{p, offset})
+		}
+		p.mu.Unlock()
+	}
+	return advances
+}
+
+// tryCommit sends one request. again: the coordinator has moved or is not ready, or did not answer.
+func (g *Generation) tryCommit(ctx context.Context, advances []advance) (err error, again bool) {
+	if len(advances) == 0 {
+		return nil, false
+	}
+	response, err := g.client.roundTrip(ctx, requestTimeout, g.commitRequest(advances))
+	if err != nil {
+		return &CommitError{Code: code(err), Err: err}, ctx.Err() == nil
+	}
+	var errs []error
+	for _, a := range advances {
+		refusal, ok := answerTo(a, response.(*offsetcommit.Response))
+		if ok && refusal == 0 {
+			a.mu.Lock()
+			// Unless a reset came between: then the old log's offset must not look like the new one's.
+			if a.tracker.committable() >= a.offset {
+				a.tracker.committed = a.offset
+			}
+			a.mu.Unlock()
+			continue
+		}
+		e := &CommitError{TopicPartition: a.TopicPartition, Code: code(refusal), Err: refusal}
+		switch refusal {
+		case kafka.IllegalGeneration, kafka.UnknownMemberId, kafka.FencedInstanceID:
+			e.Fenced = true
+		case kafka.NotCoordinatorForGroup, kafka.GroupCoordinatorNotAvailable, kafka.GroupLoadInProgress,
+			kafka.RebalanceInProgress, kafka.RequestTimedOut:
+			again = true
+		}
+		if !ok {
+			e.Code, e.Err = "network", errors.New("the answer does not mention it")
+		}
+		errs = append(errs, e)
+	}
+	return errors.Join(errs...), again
+}
+
+// commitRequest goes below kafka-go's two ways to commit: Generation.CommitOffsets uses a connection that is
+// closed when the generation ends, and Client.OffsetCommit writes a leader epoch of 0.
+func (g *Generation) commitRequest(advances []advance) *offsetcommit.Request {
+	request := &offsetcommit.Request{GroupID: g.group, GenerationID: g.id, MemberID: g.member, RetentionTimeMs: -1}
+	for _, a := range advances {
+		i := slices.IndexFunc(request.Topics, func(t offsetcommit.RequestTopic) bool { return t.Name == a.Topic })
+		if i < 0 {
+			i = len(request.Topics)
+			request.Topics = append(request.Topics, offsetcommit.RequestTopic{Name: a.Topic})
+		}
+		request.Topics[i].Partitions = append(request.Topics[i].Partitions, offsetcommit.RequestPartition{
+			PartitionIndex:       int32(a.Partition),
+			CommittedOffset:      a.offset,
+			CommitTimestamp:      -1,
+			CommittedLeaderEpoch: -1,
+		})
+	}
+	return request
+}
+
+func answerTo(a advance, response *offsetcommit.Response) (refusal kafka.Error, ok bool) {
+	for _, t := range response.Topics {
+		for _, p := range t.Partitions {
+			if t.Name == a.Topic && int(p.PartitionIndex) == a.Partition {
+				return kafka.Error(p.ErrorCode), true
+			}
+		}
+	}
+	return 0, false
+}

@@ -1,0 +1,80 @@
+package consumer
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	fetchapi "github.com/segmentio/kafka-go/protocol/fetch"
+)
+
+const (
+	fetchWait  = 2 * time.Second // how long the broker may hold a fetch that finds nothing
+	fetchBytes = 256 << 10       // of one answer; a larger batch comes whole
+	chunkLimit = 512             // events delivered at once
+
+	// Out of range beyond the end, this long and without a break, means another log: deleted and created again,
+	// or cut. During a change of leaders it may be answered for a moment.
+	anotherLog = 5 * time.Second
+)
+
+// fetched is the answer to one fetch.
+type fetched struct {
+	batch
+	highWatermark int64
+}
+
+// fetch asks the leader for what follows offset. It may answer nothing after fetchWait.
+//
+// It goes below kafka-go's Fetch, which hides the aborted transactions of the answer.
+func (c *Client) fetch(ctx context.Context, topic string, partition int, offset int64) (fetched, error) {
+	f := fetched{batch: batch{next: offset}, highWatermark: -1}
+	response, err := c.roundTrip(ctx, fetchWait+requestTimeout, &fetchapi.Request{
+		ReplicaID:      -1,
+		MaxWaitTime:    int32(fetchWait / time.Millisecond),
+		MinBytes:       1,
+		MaxBytes:       fetchBytes,
+		IsolationLevel: 1, // only what is decided, with the list of what was aborted
+		SessionEpoch:   -1,
+		Topics: []fetchapi.RequestTopic{{Topic: topic, Partitions: []fetchapi.RequestPartition{{
+			Partition:          int32(partition),
+			CurrentLeaderEpoch: -1,
+			FetchOffset:        offset,
+			LogStartOffset:     -1,
+			PartitionMaxBytes:  fetchBytes,
+		}}}},
+	})
+	if err != nil {
+		return f, err
+	}
+	r := response.(*fetchapi.Response)
+	if r.ErrorCode != 0 {
+		return f, kafka.Error(r.ErrorCode)
+	}
+	if len(r.Topics) != 1 || len(r.Topics[0].Partitions) != 1 {
+		return f, fmt.Errorf("fetch of one partition was answered with %d topics", len(r.Topics))
+	}
+	p := &r.Topics[0].Partitions[0]
+	if p.ErrorCode != 0 {
+		return f, kafka.Error(p.ErrorCode)
+	}
+	f.highWatermark = p.HighWatermark
+	f.batch, err = readBatches(p.RecordSet, p.AbortedTransactions, topic, partition, offset)
+	return f, err
+}
+
+// bounds returns the first offset of the partition's log and the one behind its last.
+func (c *Client) bounds(ctx context.Context, topic string, partition int) (first, end int64, err error) {
+	response, err := c.api().ListOffsets(ctx, &kafka.ListOffsetsRequest{
+		Topics: map[string][]kafka.OffsetRequest{topic: {kafka.FirstOffsetOf(partition), kafka.LastOffsetOf(partition)}},
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	if len(response.Topics[topic]) != 1 {
+		return 0, 0, fmt.Errorf("offsets of one partition were answered with %d", len(response.Topics[topic]))
+	}
+	p := response.Topics[topic][0]
+	return p.FirstOffset, p.LastOffset, p.Error
+}

@@ -1,0 +1,77 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
+)
+
+// produce writes records to one partition, in one request, and returns when all in-sync replicas have them.
+// It tries once. After an error other than the broker's refusal they may have been written nevertheless.
+//
+// It is Client.Produce and not kafka-go's Writer, because that has a queue, a timer and retries of its own.
+func (c *Client) produce(ctx context.Context, topic string, partition int, messages []Message) error {
+	records := make([]protocol.Record, len(messages))
+	for i, m := range messages {
+		records[i] = protocol.Record{Time: m.Time, Key: protocol.NewBytes(m.Key), Value: protocol.NewBytes(m.Value)}
+		for _, h := range m.Headers {
+			records[i].Headers = append(records[i].Headers, protocol.Header(h))
+		}
+	}
+	response, err := c.api().Produce(ctx, &kafka.ProduceRequest{
+		Topic:        topic,
+		Partition:    partition,
+		RequiredAcks: kafka.RequireAll, // the zero value would be none
+		Records:      protocol.NewRecordReader(records...),
+	})
+	if err == nil {
+		err = response.Error
+	}
+	if err != nil {
+		if isLayout(err) {
+			c.refresh()
+		}
+		return fmt.Errorf("produce to %s/%d: %w", topic, partition, err)
+	}
+	return nil
+}
+
+// partitionCount returns how many partitions the topic has.
+func (c *Client) partitionCount(ctx context.Context, topic string) (int, error) {
+	all, err := c.partitions(ctx, []string{topic})
+	if err == nil && len(all) == 0 {
+		c.refresh()
+		err = &MissingTopicError{topic}
+	}
+	return len(all), err
+}
+
+// partitionOf returns the partition that the Java partitioner chooses for a key, which must not be nil.
+func partitionOf(key []byte, partitions int) int {
+	numbers := make([]int, partitions)
+	for i := range numbers {
+		numbers[i] = i
+	}
+	return kafka.Murmur2Balancer{}.Balance(kafka.Message{Key: key}, numbers...)
+}
+
+// tooLarge reports whether the topic takes no batch of this size.
+func tooLarge(err error) bool {
+	return errors.Is(err, kafka.MessageSizeTooLarge) || errors.Is(err, kafka.RecordListTooLarge)
+}
+
+// retriable reports whether the same request may be accepted later.
+func retriable(err error) bool {
+	var k kafka.Error
+	if !errors.As(err, &k) {
+		return true // the connection, or no leader known
+	}
+	return k.Temporary() || slices.Contains([]kafka.Error{
+		kafka.UnknownTopicOrPartition, kafka.NotLeaderForPartition, kafka.KafkaStorageError,
+		kafka.NotEnoughReplicas, kafka.NotEnoughReplicasAfterAppend,
+	}, k)
+}

@@ -1,0 +1,295 @@
+// Package backlog holds what waits for a call: conversations, each with all its events collapsed into
+// the one with the largest read time.
+//
+// It decides what an event waits behind and which conversation is called next; it doesn't decide when
+// (package quota, package hold), makes no calls, and doesn't know what a failure means. It is a pure
+// state machine: no goroutine, no clock, no I/O. It is not safe for concurrent use.
+//
+// What it promises:
+//   - One call at a time for a conversation. Events that arrive meanwhile wait for its end; if it
+//     succeeded and covered them, they are settled without a call of their own.
+//   - Reads are a lattice: only the largest T of a conversation matters. An event that an earlier
+//     success covers is superseded at once, as long as the success is remembered (see memory).
+//   - Lane 0 goes strictly before lane 1, but lane 1 gets every 20th call (5 %), so that it can't
+//     starve. A conversation with events of both lanes is in the better one.
+//   - Within a lane the oldest goes first, by arrival. While first tries of the lane wait, its retries
+//     get at most every 10th call.
+//
+// Non-obvious:
+//   - A retrying conversation goes on collapsing: it is in the map like any other, and its next call
+//     carries the largest T of that moment. That is why retries are scheduled here, not in the client.
+//   - What a success settles is decided when the call is taken, and by T for what arrives while it is
+//     out, never by when the answer comes: an event with a larger T than the one sent is not covered.
+//   - A dropped conversation (dead-lettered) leaves the map at once: events that arrive while its
+//     letter is being written begin a new life, with no attempts.
+package backlog
+
+import (
+	"time"
+)
+
+// Lanes is how many lanes there are; the smaller number is the better lane.
+const Lanes = 2
+
+const (
+	backfillEvery = 20 // of so many calls at least one is for the last lane when it waits: 5 %
+	retryEvery    = 10 // of so many calls at most one is a retry while first tries wait: 10 %
+)
+
+// Event is one event that asks for a call.
+type Event struct {
+	ID       string // the conversation
+	Lane     int
+	ReadTime int64  // T, seconds since 1970
+	Ref      uint64 // names the event in what is settled
+	Record   any    // what a dead letter will need; the backlog only carries it
+}
+
+// Backlog is all waiting conversations.
+type Backlog struct {
+	conversations map[string]*Conversation
+	lanes         [Lanes]lane
+	memory        *Memory
+	start         time.Time
+	arrivals      int64
+	events        int
+}
+
+// lane is the order of one lane, and what its fairness remembers.
+type lane struct {
+	fresh         queue // first tries, by arrival
+	retries       queue // by the time they are due
+	conversations int   // waiting or out
+	sinceRetry    int   // first tries taken since the last retry
+	overtaken     int   // calls that better lanes took since this one's last, while it waited
+}
+
+// New returns an empty backlog. What memory remembers outlives it: it is about the server, not about
+// what waits. Times of later calls must not be before start.
+func New(memory *Memory, start time.Time) *Backlog {
+	return &Backlog{conversations: map[string]*Conversation{}, memory: memory, start: start}
+}
+
+// Add takes an event in. It reports false when an earlier success covers the event: it needs no call
+// and is not kept.
+func (b *Backlog) Add(now time.Time, e Event) (kept bool) {
+	if b.memory.Covers(now, e.ID, e.ReadTime) {
+		return false
+	}
+	b.arrivals++
+	b.events++
+	c := b.conversations[e.ID]
+	if c == nil {
+		c = &Conversation{ID: e.ID, lane: int8(e.Lane)}
+		b.conversations[e.ID] = c
+		b.lanes[e.Lane].conversations++
+		c.wait(e, b.arrivals)
+		b.lanes[e.Lane].fresh.push(c, c.order)
+		return true
+	}
+	if c.flight != nil {
+		c.flight.arrive(c, e, b.arrivals)
+		return true
+	}
+	c.wait(e, b.arrivals)
+	if int(c.lane) > e.Lane {
+		b.move(c, e.Lane)
+	}
+	return true
+}
+
+// move puts a waiting conversation into another lane, with its place by age or its due time.
+func (b *Backlog) move(c *Conversation, to int) {
+	from := &b.lanes[c.lane]
+	q, dst := &from.fresh, &b.lanes[to].fresh
+	if c.retrying {
+		q, dst = &from.retries, &b.lanes[to].retries
+	}
+	q.remove(c)
+	dst.push(c, c.key)
+	from.conversations--
+	b.lanes[to].conversations++
+	c.lane = int8(to)
+}
+
+// Ready says whether a conversation may be called now, and else when the next retry is due (zero: not
+// before something is added or answered).
+func (b *Backlog) Ready(now time.Time) (ok bool, due time.Time) {
+	first := int64(-1)
+	for i := range b.lanes {
+		l := &b.lanes[i]
+		if l.fresh.len() > 0 {
+			return true, time.Time{}
+		}
+		if l.retries.len() > 0 && (first < 0 || l.retries.top().key < first) {
+			first = l.retries.top().key
+		}
+	}
+	if first < 0 {
+		return false, time.Time{}
+	}
+	due = b.start.Add(time.Duration(first))
+	return !due.After(now), due
+}
+
+// Take chooses the conversation to call now and marks it as out: the answer must be reported with
+// Succeeded, Retry or Drop. It returns nil when nothing may be called (see Ready).
+func (b *Backlog) Take(now time.Time) *Conversation {
+	at := int64(now.Sub(b.start))
+	chosen := -1
+	for i := range b.lanes {
+		if !b.lanes[i].waits(at) {
+			continue
+		}
+		if chosen < 0 || b.lanes[i].overtaken >= backfillEvery-1 {
+			chosen = i
+		}
+	}
+	if chosen < 0 {
+		return nil
+	}
+	for i := chosen + 1; i < Lanes; i++ {
+		if b.lanes[i].waits(at) {
+			b.lanes[i].overtaken++
+		}
+	}
+	l := &b.lanes[chosen]
+	l.overtaken = 0
+	retry := l.retries.len() > 0 && l.retries.top().key <= at
+	if retry && l.fresh.len() > 0 && l.sinceRetry < retryEvery-1 {
+		retry = false
+	}
+	if retry {
+		l.sinceRetry = 0
+		return b.out(l.retries.pop())
+	}
+	l.sinceRetry++
+	return b.out(l.fresh.pop())
+}
+
+// TakeProbe chooses a conversation to find out whether a trouble is over. It doesn't wait for due times,
+// and it takes turns over all conversations: one that was never called goes first, and who was probed is
+// a retry from then on, due later than the others. It returns nil when nothing waits.
+func (b *Backlog) TakeProbe() *Conversation {
+	var first *queue
+	for i := range b.lanes {
+		if fresh := &b.lanes[i].fresh; fresh.len() > 0 {
+			return b.out(fresh.pop())
+		}
+		if r := &b.lanes[i].retries; r.len() > 0 && (first == nil || r.top().key < first.top().key) {
+			first = r
+		}
+	}
+	if first == nil {
+		return nil
+	}
+	return b.out(first.pop())
+}
+
+// Waiting says whether any conversation waits, due or not.
+func (b *Backlog) Waiting() bool {
+	for i := range b.lanes {
+		if b.lanes[i].fresh.len() > 0 || b.lanes[i].retries.len() > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *lane) waits(at int64) bool {
+	return l.fresh.len() > 0 || l.retries.len() > 0 && l.retries.top().key <= at
+}
+
+func (b *Backlog) out(c *Conversation) *Conversation {
+	c.flight = &flight{sent: len(c.refs), ref: c.best, readTime: c.readTime, lane: c.lane}
+	return c
+}
+
+// Succeeded ends the call of c: it covers every event up to the T that was sent.
+func (b *Backlog) Succeeded(now time.Time, c *Conversation) Settled {
+	f := c.flight
+	c.flight = nil
+	s := Settled{Refs: c.refs, Sent: f.sent, Applied: f.ref}
+	b.events -= len(c.refs)
+	b.memory.Remember(now, c.ID, f.readTime)
+	b.lanes[c.lane].conversations--
+	if len(f.newer) == 0 {
+		delete(b.conversations, c.ID)
+		return s
+	}
+	c.refs, c.order, c.lane, c.retrying = f.newer, f.newerOrder, f.newerLane, false
+	c.Failures, c.Attempts = 0, 0
+	b.lanes[c.lane].conversations++
+	b.lanes[c.lane].fresh.push(c, c.order)
+	return s
+}
+
+// Retry ends the call of c without success; it may be called again at due.
+func (b *Backlog) Retry(c *Conversation, due time.Time) {
+	b.land(c)
+	c.retrying = true
+	b.lanes[c.lane].retries.push(c, int64(due.Sub(b.start)))
+}
+
+// Drop ends the call of c and forgets it, with all its events, those that arrived meanwhile included.
+func (b *Backlog) Drop(c *Conversation) Dropped {
+	b.land(c)
+	delete(b.conversations, c.ID)
+	b.lanes[c.lane].conversations--
+	b.events -= len(c.refs)
+	return Dropped{Refs: c.refs, Record: c.record}
+}
+
+// land puts together what was sent and what arrived since.
+func (b *Backlog) land(c *Conversation) {
+	f := c.flight
+	c.flight = nil
+	c.refs = append(c.refs, f.newer...)
+	b.lanes[c.lane].conversations--
+	b.lanes[f.lane].conversations++
+	c.lane = f.lane
+}
+
+// Hasten lets every waiting retry fall due before latest: what they waited for is over. spread gives a
+// fraction in [0, 1) of the time until then.
+func (b *Backlog) Hasten(now, latest time.Time, spread func(id string) float64) {
+	from, span := int64(now.Sub(b.start)), float64(latest.Sub(now))
+	for i := range b.lanes {
+		b.lanes[i].retries.rekey(func(c *Conversation) int64 {
+			return min(c.key, from+int64(span*spread(c.ID)))
+		})
+	}
+}
+
+// Conversations is how many conversations of a lane wait or are out.
+func (b *Backlog) Conversations(lane int) int { return b.lanes[lane].conversations }
+
+// Len is how many conversations wait or are out, over all lanes.
+func (b *Backlog) Len() int { return len(b.conversations) }
+
+// Events is how many events wait or are out.
+func (b *Backlog) Events() int { return b.events }
+
+// Find returns the conversations that hold the given events. It walks the whole backlog: mostly only
+// over the oldest event of each conversation, and over all events when those were not enough.
+func (b *Backlog) Find(refs []uint64) map[uint64]*Conversation {
+	wanted := make(map[uint64]bool, len(refs))
+	for _, ref := range refs {
+		wanted[ref] = true
+	}
+	found := make(map[uint64]*Conversation, len(refs))
+	for _, deep := range [2]bool{false, true} {
+		for _, c := range b.conversations {
+			if len(found) == len(wanted) {
+				return found
+			}
+			c.holds(func(ref uint64) bool {
+				if wanted[ref] {
+					found[ref] = c
+				}
+				return deep
+			})
+		}
+	}
+	return found
+}

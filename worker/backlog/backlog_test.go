@@ -1,0 +1,313 @@
+package backlog
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+)
+
+var start = time.Unix(1_700_000_000, 0)
+
+func at(seconds float64) time.Time {
+	return start.Add(time.Duration(seconds * float64(time.Second)))
+}
+
+// bench is a backlog whose events are numbered as they come.
+type bench struct {
+	t *testing.T
+	*Backlog
+	next uint64
+}
+
+func newBench(t *testing.T) *bench {
+	return &bench{t: t, Backlog: New(NewMemory(), start)}
+}
+
+func (b *bench) add(id string, lane int, readTime int64) (ref uint64) {
+	b.t.Helper()
+	b.next++
+	if !b.Add(start, Event{ID: id, Lane: lane, ReadTime: readTime, Ref: b.next, Record: b.next}) {
+		b.t.Fatalf("%s at %d: not kept", id, readTime)
+	}
+	return b.next
+}
+
+func (b *bench) take(now time.Time, wantID string, wantTime int64) *Conversation {
+	b.t.Helper()
+	c := b.Take(now)
+	if c == nil {
+		b.t.Fatalf("nothing to take, want %s", wantID)
+	}
+	if c.ID != wantID || c.ReadTime() != wantTime {
+		b.t.Fatalf("took %s up to %d, want %s up to %d", c.ID, c.ReadTime(), wantID, wantTime)
+	}
+	return c
+}
+
+func TestEventsCollapseIntoTheLargest(t *testing.T) {
+	b := newBench(t)
+	b.add("a", 0, 10)
+	largest := b.add("a", 0, 30)
+	b.add("a", 0, 20)
+	s := b.Succeeded(start, b.take(start, "a", 30))
+	if !slices.Equal(s.Refs, []uint64{1, 2, 3}) || s.Sent != 3 || s.Applied != largest {
+		t.Fatalf("settled %+v", s)
+	}
+	if b.Len() != 0 || b.Events() != 0 || b.Conversations(0) != 0 {
+		t.Fatal("something is left")
+	}
+}
+
+func TestOfEqualTimesTheLaterStandsForAll(t *testing.T) {
+	b := newBench(t)
+	b.add("a", 0, 10)
+	later := b.add("a", 0, 10)
+	c := b.take(start, "a", 10)
+	if d := b.Drop(c); d.Record != later || len(d.Refs) != 2 {
+		t.Fatalf("dropped %+v, want the record of event %d", d, later)
+	}
+}
+
+func TestWhatArrivesDuringACall(t *testing.T) {
+	b := newBench(t)
+	b.add("a", 1, 10)
+	c := b.take(start, "a", 10)
+	b.add("b", 1, 1)
+	covered := b.add("a", 1, 10)
+	newer := b.add("a", 0, 11)
+	if got := b.Take(start); got.ID != "b" {
+		t.Fatalf("took %s while its call is out", got.ID)
+	}
+	s := b.Succeeded(start, c)
+	if !slices.Equal(s.Refs, []uint64{1, covered}) || s.Sent != 1 || s.Applied != 1 {
+		t.Fatalf("settled %+v: the newer event is not covered", s)
+	}
+	if c.Lane() != 0 {
+		t.Fatal("what is left came in lane 0")
+	}
+	if s := b.Succeeded(start, b.take(start, "a", 11)); !slices.Equal(s.Refs, []uint64{newer}) {
+		t.Fatalf("settled %+v", s)
+	}
+}
+
+func TestARetryCollapsesOn(t *testing.T) {
+	b := newBench(t)
+	b.add("a", 0, 10)
+	c := b.take(start, "a", 10)
+	b.add("a", 0, 12)
+	b.add("a", 0, 9)
+	b.Retry(c, at(5))
+	b.add("a", 0, 15)
+	if ok, due := b.Ready(at(4.9)); ok || !due.Equal(at(5)) {
+		t.Fatalf("Ready = %v, %v before the retry is due", ok, due)
+	}
+	if b.Take(at(4.9)) != nil {
+		t.Fatal("taken before it is due")
+	}
+	s := b.Succeeded(at(5), b.take(at(5), "a", 15))
+	if len(s.Refs) != 4 || s.Sent != 4 {
+		t.Fatalf("settled %+v", s)
+	}
+}
+
+func TestCoveredEventsNeedNoCall(t *testing.T) {
+	b := newBench(t)
+	b.add("a", 0, 10)
+	b.Succeeded(start, b.take(start, "a", 10))
+	for _, row := range []struct {
+		readTime int64
+		now      time.Time
+		kept     bool
+	}{
+		{10, at(0), false},
+		{9, at(599), false},
+		{11, at(1), true},
+	} {
+		if got := b.Add(row.now, Event{ID: "a", ReadTime: row.readTime}); got != row.kept {
+			t.Errorf("T %d after %v: kept %v", row.readTime, row.now.Sub(start), got)
+		}
+	}
+	if !b.Add(at(601), Event{ID: "a", ReadTime: 5}) {
+		t.Error("a repair after more than ten minutes was swallowed")
+	}
+}
+
+func TestAFailureCoversNothing(t *testing.T) {
+	b := newBench(t)
+	b.add("a", 0, 10)
+	b.Drop(b.take(start, "a", 10))
+	b.add("a", 0, 10)
+	if c := b.take(start, "a", 10); c.Attempts != 0 || c.Failures != 0 {
+		t.Fatal("a new life begins with old attempts")
+	}
+}
+
+func TestTheOldestGoesFirst(t *testing.T) {
+	b := newBench(t)
+	for i := range 100 {
+		b.add(fmt.Sprint(i%50), 0, int64(100-i))
+	}
+	for i := range 50 {
+		b.Succeeded(start, b.take(start, fmt.Sprint(i), int64(100-i)))
+	}
+}
+
+func TestLiveGoesFirstButBackfillIsServed(t *testing.T) {
+	b := newBench(t)
+	for i := range 2000 {
+		b.add(fmt.Sprint("backfill ", i), 1, 1)
+	}
+	var backfill []int
+	for i := range 200 {
+		b.add(fmt.Sprint("live ", i), 0, 1)
+		c := b.Take(start)
+		if c.Lane() == 1 {
+			backfill = append(backfill, i)
+		}
+		b.Succeeded(start, c)
+	}
+	if len(backfill) != 10 {
+		t.Fatalf("backfill got %d of 200 calls, want every 20th", len(backfill))
+	}
+	// While no live event waits, backfill has it all.
+	for b.Conversations(0) > 0 {
+		b.Succeeded(start, b.Take(start))
+	}
+	for range 100 {
+		if c := b.Take(start); c.Lane() != 1 {
+			t.Fatal("lane 0 is empty")
+		} else {
+			b.Succeeded(start, c)
+		}
+	}
+}
+
+func TestALiveEventLiftsItsConversation(t *testing.T) {
+	b := newBench(t)
+	b.add("x", 1, 1)
+	b.add("a", 1, 1)
+	b.add("a", 0, 2)
+	if b.Conversations(0) != 1 || b.Conversations(1) != 1 {
+		t.Fatalf("lanes: %d and %d", b.Conversations(0), b.Conversations(1))
+	}
+	c := b.take(start, "a", 2)
+	b.Retry(c, at(1))
+	b.Retry(b.take(start, "x", 1), at(1))
+	b.add("x", 0, 2)
+	if b.Conversations(0) != 2 || b.Conversations(1) != 0 {
+		t.Fatal("a retrying conversation was not lifted")
+	}
+}
+
+func TestALiveEventLiftsItsConversationWhileItsCallIsOut(t *testing.T) {
+	b := newBench(t)
+	b.add("a", 1, 5)
+	c := b.take(start, "a", 5)
+	b.add("a", 0, 4)
+	b.Retry(c, at(1))
+	if c.Lane() != 0 || b.Conversations(0) != 1 || b.Conversations(1) != 0 {
+		t.Fatalf("lane %d, lanes: %d and %d", c.Lane(), b.Conversations(0), b.Conversations(1))
+	}
+}
+
+func TestRetriesGetATenthWhileFirstTriesWait(t *testing.T) {
+	b := newBench(t)
+	for i := range 300 {
+		b.add(fmt.Sprint("failing ", i), 0, 1)
+	}
+	for range 300 {
+		b.Retry(b.Take(start), start)
+	}
+	for i := range 500 {
+		b.add(fmt.Sprint("new ", i), 0, 1)
+	}
+	retries := 0
+	for range 500 {
+		c := b.Take(at(1))
+		if c.Retrying() {
+			retries++
+		}
+		b.Succeeded(at(1), c)
+	}
+	if retries != 50 {
+		t.Fatalf("%d of 500 calls were retries, want a tenth", retries)
+	}
+}
+
+func TestProbesTakeTurns(t *testing.T) {
+	b := newBench(t)
+	b.add("poison", 0, 1)
+	for i := range 4 {
+		b.add(fmt.Sprint(i), 1, 1)
+	}
+	seen := map[string]int{}
+	for i := range 20 {
+		c := b.TakeProbe()
+		seen[c.ID]++
+		b.Retry(c, at(float64(i+1)))
+	}
+	for id, n := range seen {
+		if n != 4 {
+			t.Errorf("%s was probed %d times of 20", id, n)
+		}
+	}
+	if b.Succeeded(start, b.TakeProbe()); !b.Waiting() {
+		t.Fatal("four conversations still wait")
+	}
+}
+
+func TestHasten(t *testing.T) {
+	b := newBench(t)
+	for i := range 100 {
+		b.add(fmt.Sprint(i), 0, 1)
+	}
+	for i := range 100 {
+		b.Retry(b.Take(start), at(float64(i)))
+	}
+	b.Hasten(at(0), at(2), func(id string) float64 { return float64(len(id)) / 4 })
+	n := 0
+	for b.Take(at(2)) != nil {
+		n++
+	}
+	if n != 100 {
+		t.Fatalf("%d of 100 retries are due after 2 s", n)
+	}
+}
+
+func TestFind(t *testing.T) {
+	b := newBench(t)
+	b.add("a", 0, 1)
+	second := b.add("a", 0, 2)
+	other := b.add("b", 0, 2)
+	c := b.take(start, "a", 2)
+	newer := b.add("a", 0, 3)
+	found := b.Find([]uint64{1, second, other, newer, 99})
+	for ref, id := range map[uint64]string{1: "a", second: "a", other: "b", newer: "a"} {
+		if found[ref] == nil || found[ref].ID != id {
+			t.Errorf("event %d: found %v, want %s", ref, found[ref], id)
+		}
+	}
+	if found[99] != nil || !found[1].Out() || found[other].Out() {
+		t.Error("wrong state")
+	}
+	b.Succeeded(start, c)
+}
+
+func TestMemoryIsBounded(t *testing.T) {
+	m := NewMemory()
+	m.most = 100
+	for i := range 1000 {
+		m.Remember(start, fmt.Sprint(i%300), 1)
+	}
+	if len(m.applied) > 100 || len(m.order)-m.head > 100 || cap(m.order) > 1000 {
+		t.Fatalf("%d remembered, %d in order, at most 100 are allowed", len(m.applied), len(m.order)-m.head)
+	}
+	if !m.Covers(start, fmt.Sprint(999%300), 1) {
+		t.Fatal("the latest was forgotten")
+	}
+	m.Remember(at(700), "x", 1)
+	if len(m.applied) != 1 {
+		t.Fatalf("%d remembered, all but one are too old", len(m.applied))
+	}
+}

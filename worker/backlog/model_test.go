@@ -1,0 +1,133 @@
+package backlog
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+// model is the backlog as one would write it with all the time and memory in the world: a list of
+// events, and for each conversation what was applied.
+type model struct {
+	events  map[uint64]Event
+	sent    map[string]int64           // T of the call that is out
+	waited  map[string]map[uint64]bool // events that it was sent for
+	applied map[string]int64
+}
+
+// Random histories: what is settled, sent and left must be what the model says, step by step.
+func TestAgainstTheModel(t *testing.T) {
+	for seed := range uint64(300) {
+		r := rand.New(rand.NewPCG(seed, 7))
+		b := New(NewMemory(), start)
+		m := model{map[uint64]Event{}, map[string]int64{}, map[string]map[uint64]bool{}, map[string]int64{}}
+		var out []*Conversation
+		now := start
+		conversations := 1 + r.IntN(12)
+		for step := range uint64(400) {
+			fail := func(format string, args ...any) {
+				t.Helper()
+				t.Fatalf("seed %d, step %d: %s", seed, step, fmt.Sprintf(format, args...))
+			}
+			now = now.Add(time.Duration(r.IntN(100)) * time.Millisecond)
+			switch action := r.IntN(10); {
+			case action < 5:
+				e := Event{ID: fmt.Sprint(r.IntN(conversations)), Lane: r.IntN(2), ReadTime: 1 + r.Int64N(50), Ref: step + 1, Record: step + 1}
+				kept := b.Add(now, e)
+				if covered := m.applied[e.ID] >= e.ReadTime; kept == covered {
+					fail("event at %d kept: %v; %d was applied", e.ReadTime, kept, m.applied[e.ID])
+				}
+				if kept {
+					m.events[e.Ref] = e
+				}
+			case action < 8:
+				c := b.Take(now)
+				if c == nil {
+					continue
+				}
+				if _, already := m.sent[c.ID]; already {
+					fail("two calls of conversation %s are out", c.ID)
+				}
+				largest, waited := int64(0), map[uint64]bool{}
+				for _, e := range m.events {
+					if e.ID == c.ID {
+						largest = max(largest, e.ReadTime)
+						waited[e.Ref] = true
+					}
+				}
+				if c.ReadTime() != largest {
+					fail("sends %d, the largest T is %d", c.ReadTime(), largest)
+				}
+				m.sent[c.ID], m.waited[c.ID] = largest, waited
+				out = append(out, c)
+			default:
+				if len(out) == 0 {
+					continue
+				}
+				i := r.IntN(len(out))
+				c := out[i]
+				id := c.ID
+				out = append(out[:i], out[i+1:]...)
+				sent := m.sent[id]
+				delete(m.sent, id)
+				switch r.IntN(4) {
+				case 0:
+					b.Retry(c, now.Add(time.Duration(r.IntN(1000))*time.Millisecond))
+				case 1:
+					d := b.Drop(c)
+					largest := Event{}
+					n := 0
+					for _, e := range m.events {
+						if e.ID == id {
+							n++
+							if e.ReadTime > largest.ReadTime || e.ReadTime == largest.ReadTime && e.Ref > largest.Ref {
+								largest = e
+							}
+						}
+					}
+					if len(d.Refs) != n || d.Record != largest.Record {
+						fail("dropped %d events with record %v, want %d with %v", len(d.Refs), d.Record, n, largest.Record)
+					}
+					for _, ref := range d.Refs {
+						if m.events[ref].ID != id {
+							fail("dropped event %d of conversation %q", ref, m.events[ref].ID)
+						}
+						delete(m.events, ref)
+					}
+				default:
+					s := b.Succeeded(now, c)
+					for j, ref := range s.Refs {
+						e, ok := m.events[ref]
+						if !ok || e.ID != id || e.ReadTime > sent {
+							fail("settled %+v, which a call up to %d doesn't cover", e, sent)
+						}
+						if m.waited[id][ref] != (j < s.Sent) {
+							fail("event %d: waited for the call: %v", ref, j >= s.Sent)
+						}
+						delete(m.events, ref)
+					}
+					for _, e := range m.events {
+						if e.ID == id && e.ReadTime <= sent {
+							fail("event %+v is covered by %d and was not settled", e, sent)
+						}
+					}
+					if !m.waited[id][s.Applied] {
+						fail("event %d is said to be applied", s.Applied)
+					}
+					m.applied[id] = max(m.applied[id], sent)
+				}
+			}
+			if b.Events() != len(m.events) {
+				fail("%d events, the model has %d", b.Events(), len(m.events))
+			}
+			ids := map[string]bool{}
+			for _, e := range m.events {
+				ids[e.ID] = true
+			}
+			if b.Len() != len(ids) || b.Conversations(0)+b.Conversations(1) != len(ids) {
+				fail("%d conversations (%d, %d), the model has %d", b.Len(), b.Conversations(0), b.Conversations(1), len(ids))
+			}
+		}
+	}
+}

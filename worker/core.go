@@ -1,0 +1,206 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"markread/consumer"
+	"markread/imclient"
+	"markread/worker/backlog"
+	"markread/worker/hold"
+	"markread/worker/quota"
+)
+
+// maxEvents bounds how many events may be unsettled; see core.room.
+const maxEvents = 8_000_000
+
+// hastenWithin is how soon after a hold's end everything that waited for it is tried again.
+const hastenWithin = 2 * time.Second
+
+// core is the engine without hands: it decides what is called and what becomes of an event, and does
+// nothing itself. Time, events and answers come in; calls and letters go out. It has no goroutine and no
+// clock and is not safe for concurrent use: Worker holds the lock, a simulation needs none.
+type core struct {
+	attempts   int // counted failures that make a dead letter
+	maxPending int // conversations in memory at which fetching pauses
+	backoff    imclient.Backoff
+	jitter     func(id string, failures int) float64 // in [0, 1)
+	log        zerolog.Logger
+	seen       observer
+
+	quota  *quota.Quota
+	holds  *hold.Holds
+	memory *backlog.Memory
+
+	// These belong to one generation; see begin and end.
+	tracker tracker
+	backlog *backlog.Backlog
+	letters letterQueue
+
+	calls    uint64 // answered or failed
+	answered uint64 // those of them with an ErrorCode
+	counts   counts
+}
+
+// tracker knows the events of a generation by their Ref.
+type tracker interface {
+	// Finish says that an event has reached its end, and returns what it was.
+	Finish(ref consumer.Ref) (lane consumer.Lane, eventTime time.Time)
+}
+
+// observer is told what happened. It can't change what happens.
+type observer interface {
+	eventEnded(lane consumer.Lane, age time.Duration)
+	callEnded(err *imclient.Error, took time.Duration)
+	letterWritten(class, code string)
+}
+
+// call is one request to be made, and what must be reported with its answer.
+type call struct {
+	read  imclient.Read
+	probe bool
+	sent  time.Time
+	of    *backlog.Conversation
+}
+
+// begin starts a generation with an empty backlog.
+func (c *core) begin(now time.Time, t tracker) {
+	c.tracker = t
+	c.backlog = backlog.New(c.memory, now)
+	c.letters = letterQueue{}
+}
+
+// end gives up what has not reached its end; the partition's next owner will get it.
+func (c *core) end() {
+	for lane := range c.counts {
+		c.counts[lane].returned += c.counts[lane].unsettled()
+	}
+	c.tracker, c.backlog, c.letters = nil, nil, letterQueue{}
+}
+
+// receive takes in one batch of events.
+func (c *core) receive(now time.Time, events []consumer.Event) {
+	for i := range events {
+		e := events[i]
+		c.counts[e.Lane].received++
+		if e.Invalid != nil {
+			c.letters.add(invalidLetter(now, e))
+			continue
+		}
+		kept := c.backlog.Add(now, backlog.Event{
+			ID:       conversationID(e.Report, e.Peer),
+			Lane:     int(e.Lane),
+			ReadTime: e.ReadTime,
+			Ref:      uint64(e.Ref),
+			Record:   &e, // a copy: it must not keep the whole batch in memory
+		})
+		if !kept {
+			c.settle(now, uint64(e.Ref), superseded)
+		}
+	}
+}
+
+// next returns the call to make now. The permit and the token come first, then the best waiting
+// conversation is chosen: so priority is exact, and the collapse is as late as possible. When there is
+// none it says when to ask again; a zero time means not before something comes in.
+func (c *core) next(now time.Time) (todo *call, again time.Time) {
+	ok, probe, again := c.holds.May(now)
+	if !ok {
+		return nil, again
+	}
+	if probe && !c.backlog.Waiting() {
+		return nil, time.Time{}
+	}
+	if ok, due := c.backlog.Ready(now); !ok && !probe {
+		return nil, due
+	}
+	if ok, again := c.quota.Take(now); !ok {
+		return nil, again
+	}
+	var of *backlog.Conversation
+	if probe {
+		of = c.backlog.TakeProbe()
+		c.holds.Probing()
+	} else {
+		of = c.backlog.Take(now)
+	}
+	if of.Failures == 0 {
+		of.Baseline = c.answered
+	}
+	report, peer := accounts(of.ID)
+	return &call{
+		read:  imclient.Read{Report: report, Peer: peer, Time: of.ReadTime()},
+		probe: probe,
+		sent:  now,
+		of:    of,
+	}, time.Time{}
+}
+
+// answer takes in what a call brought, and decides what becomes of its conversation.
+func (c *core) answer(now time.Time, done *call, err error) {
+	c.quota.Return(now)
+	var failure *imclient.Error
+	if err != nil && !errors.As(err, &failure) {
+		// Stopping is not failing: this call was cut off, and says nothing about the conversation.
+		if !errors.Is(err, context.Canceled) {
+			c.log.Error().Err(err).Msg("a call ended without an answer or a reason")
+		}
+		if done.probe {
+			c.holds.Abandoned()
+		}
+		c.backlog.Retry(done.of, now)
+		return
+	}
+	c.calls++
+	c.seen.callEnded(failure, now.Sub(done.sent))
+	if failure == nil || failure.ErrorCode != 0 {
+		c.answered++
+	}
+	held := c.holds.Any()
+	c.changed(now, c.holds.Answer(now, done.of.ID, failure, done.probe))
+	c.settleCall(now, done.of, failure, held || c.holds.Any())
+}
+
+// changed makes known which holds began and ended, and lets waiting retries fall due when one ended.
+func (c *core) changed(now time.Time, change hold.Change) {
+	for _, h := range change.Begun {
+		c.log.Warn().Str("reason", string(h.Reason)).Str("detail", h.Detail).Msg("calls are held; events wait, nothing is dead-lettered")
+	}
+	for _, h := range change.Ended {
+		c.log.Info().Str("reason", string(h.Reason)).Dur("held_ms", now.Sub(h.Since)).Msg("calls go on")
+	}
+	if len(change.Ended) > 0 && c.backlog != nil {
+		c.backlog.Hasten(now, now.Add(hastenWithin), func(id string) float64 { return c.jitter(id, 0) })
+	}
+}
+
+// share sets what this worker may use of the rate: its permits, and how often it probes.
+func (c *core) share(now time.Time, permits, partitions, assigned int) {
+	c.quota.Reset(permits, now)
+	c.holds.Spread(float64(partitions) / float64(max(1, assigned)))
+	if permits > 0 {
+		c.changed(now, c.holds.Clear(hold.Quota))
+		return
+	}
+	c.changed(now, c.holds.Set(now, hold.Quota,
+		"this worker's share of the rate is 0: it owns no partition, or there are more partitions than calls a second; run fewer workers"))
+}
+
+// room says whether a lane may fetch on. Backfill stops at half of each bound, so that live events never
+// wait behind a full backfill.
+func (c *core) room(lane consumer.Lane) bool {
+	if c.backlog == nil {
+		return false
+	}
+	conversations, events := c.maxPending, maxEvents
+	if lane == consumer.Backfill {
+		conversations, events = (conversations+1)/2, events/2
+	}
+	return c.backlog.Len()+c.letters.len() < conversations && c.backlog.Events()+c.letters.len() < events
+}
+
+// idle says that nothing is out: no call, and no letter to be written.
+func (c *core) idle() bool { return c.quota.InFlight() == 0 && c.letters.len() == 0 }

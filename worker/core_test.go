@@ -1,0 +1,427 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"markread/consumer"
+	"markread/imclient"
+	"markread/worker/backlog"
+	"markread/worker/hold"
+	"markread/worker/quota"
+)
+
+var start = time.Unix(1_700_000_000, 0)
+
+func at(seconds float64) time.Time {
+	return start.Add(time.Duration(seconds * float64(time.Second)))
+}
+
+// fakeTracker notes how often each event was finished.
+type fakeTracker struct {
+	events   map[consumer.Ref]consumer.Event
+	finished map[consumer.Ref]int
+}
+
+func (f *fakeTracker) Finish(ref consumer.Ref) (consumer.Lane, time.Time) {
+	f.finished[ref]++
+	return f.events[ref].Lane, f.events[ref].EventTime
+}
+
+// nobody watches.
+type nobody struct{}
+
+func (nobody) eventEnded(consumer.Lane, time.Duration)  {}
+func (nobody) callEnded(*imclient.Error, time.Duration) {}
+func (nobody) letterWritten(string, string)             {}
+
+// rig is a core with a generation of fake events.
+type rig struct {
+	t *testing.T
+	*core
+	tracker *fakeTracker
+}
+
+func newRig(t *testing.T) *rig {
+	c := &core{
+		attempts: 3, maxPending: 1000,
+		backoff: imclient.NewBackoff(100*time.Millisecond, time.Second),
+		jitter:  func(string, int) float64 { return 1 },
+		log:     zerolog.Nop(), seen: nobody{},
+		quota: quota.Uncapped(100), holds: hold.New(), memory: backlog.NewMemory(),
+	}
+	tracker := &fakeTracker{map[consumer.Ref]consumer.Event{}, map[consumer.Ref]int{}}
+	c.begin(start, tracker)
+	return &rig{t, c, tracker}
+}
+
+func (r *rig) event(report string, readTime int64, lane consumer.Lane) consumer.Event {
+	e := consumer.Event{
+		Ref: consumer.Ref(len(r.tracker.events) + 1), Lane: lane, Report: report, Peer: "peer", ReadTime: readTime,
+		Record: consumer.Record{Topic: "mark-read", Offset: int64(len(r.tracker.events))}, EventTime: start,
+	}
+	r.tracker.events[e.Ref] = e
+	return e
+}
+
+func (r *rig) receiveOne(report string, readTime int64) consumer.Ref {
+	e := r.event(report, readTime, consumer.Live)
+	r.receive(start, []consumer.Event{e})
+	return e.Ref
+}
+
+func (r *rig) mustCall(now time.Time, report string) *call {
+	r.t.Helper()
+	todo, again := r.next(now)
+	if todo == nil {
+		r.t.Fatalf("no call, again at %v; want one for %s", again, report)
+	}
+	if todo.read.Report != report {
+		r.t.Fatalf("call for %s, want %s", todo.read.Report, report)
+	}
+	return todo
+}
+
+func (r *rig) ended() [outcomes]uint64 {
+	var sum [outcomes]uint64
+	for _, lane := range r.counts {
+		for o, n := range lane.ended {
+			sum[o] += n
+		}
+	}
+	return sum
+}
+
+var (
+	timeout  = &imclient.Error{Class: imclient.Transient, Label: "timeout"}
+	internal = &imclient.Error{Class: imclient.Transient, Label: "91000", ErrorCode: 91000}
+	unknown  = &imclient.Error{Class: imclient.Rejected, Label: "90012", ErrorCode: 90012, Message: "no such account"}
+	tooMany  = &imclient.Error{Class: imclient.Throttled, Label: "60007", ErrorCode: 60007}
+	refused  = &imclient.Error{Class: imclient.Held, Label: "70009", ErrorCode: 70009}
+	expired  = &imclient.Error{Class: imclient.Held, Label: "70001", ErrorCode: 70001, Resigned: true}
+)
+
+func TestOutcomes(t *testing.T) {
+	r := newRig(t)
+	r.receiveOne("a", 10)
+	r.receiveOne("a", 20)
+	c := r.mustCall(start, "a")
+	r.receiveOne("a", 15) // covered while the call is out
+	r.receiveOne("a", 30) // not covered
+	r.answer(start, c, nil)
+	r.receiveOne("a", 5) // covered by an earlier success
+	if got, want := r.ended(), [outcomes]uint64{applied: 1, collapsed: 1, superseded: 2}; got != want {
+		t.Fatalf("ended %v, want %v", got, want)
+	}
+	r.answer(start, r.mustCall(start, "a"), nil)
+	if got, want := r.ended(), [outcomes]uint64{applied: 2, collapsed: 1, superseded: 2}; got != want {
+		t.Fatalf("ended %v, want %v", got, want)
+	}
+	for ref := range r.tracker.events {
+		if r.tracker.finished[ref] != 1 {
+			t.Errorf("event %d finished %d times", ref, r.tracker.finished[ref])
+		}
+	}
+	if r.counts[consumer.Live].unsettled() != 0 || !r.idle() {
+		t.Error("something is left")
+	}
+}
+
+func TestALetterIsWrittenBeforeItsEventsFinish(t *testing.T) {
+	r := newRig(t)
+	r.receiveOne("a", 10)
+	best := r.receiveOne("a", 20)
+	r.answer(start, r.mustCall(start, "a"), unknown)
+	if r.tracker.finished[best] != 0 || r.idle() {
+		t.Fatal("finished without a letter")
+	}
+	batch := r.nextLetters(10)
+	if len(batch) != 1 || r.idle() {
+		t.Fatalf("%d letters", len(batch))
+	}
+	r.unwritten(batch) // the topic refused
+	batch = r.nextLetters(10)
+	l := batch[0]
+	if l.Class != "rejected" || l.Code != "90012" || l.Attempts != 1 || l.Collapsed != 2 || l.Event.Ref != best {
+		t.Fatalf("letter %+v", l.Letter)
+	}
+	r.written(start, l)
+	if r.ended()[deadLettered] != 2 || !r.idle() {
+		t.Fatalf("ended %v", r.ended())
+	}
+}
+
+func TestInvalidEventsNeedNoCall(t *testing.T) {
+	r := newRig(t)
+	e := r.event("", 0, consumer.Backfill)
+	e.Invalid = errors.New("Report_Account is missing")
+	r.receive(start, []consumer.Event{e})
+	if todo, _ := r.next(start); todo != nil {
+		t.Fatal("a call")
+	}
+	l := r.nextLetters(1)[0]
+	if l.Class != "invalid" || l.Code != "" || l.Attempts != 0 || l.Collapsed != 1 || l.Message != "Report_Account is missing" {
+		t.Fatalf("letter %+v", l.Letter)
+	}
+	r.written(start, l)
+	if r.counts[consumer.Backfill].ended[deadLettered] != 1 {
+		t.Fatal("not counted in its lane")
+	}
+}
+
+// Which failures are counted against a conversation.
+func TestAttempts(t *testing.T) {
+	for name, row := range map[string]struct {
+		failure *imclient.Error
+		others  *imclient.Error // what another conversation gets before each failure; nil: success
+		want    int
+	}{
+		"an ErrorCode counts":                           {internal, nil, 1},
+		"no answer counts while others get one":         {timeout, nil, 1},
+		"no answer counts, the other's was a rejection": {timeout, unknown, 1},
+		"no answer doesn't count when nobody gets one":  {timeout, timeout, 0},
+		"throttling doesn't count":                      {tooMany, nil, 0},
+		"a refused signature doesn't count":             {expired, nil, 0},
+		"a refused call doesn't count":                  {refused, nil, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			r.receiveOne("a", 1)
+			c := r.mustCall(start, "a")
+			r.receiveOne("b", 1)
+			var other error
+			if row.others != nil {
+				other = row.others
+			}
+			r.answer(start, r.mustCall(start, "b"), other)
+			r.answer(start, c, row.failure)
+			if c.of.Attempts != row.want {
+				t.Fatalf("%d attempts, want %d", c.of.Attempts, row.want)
+			}
+		})
+	}
+}
+
+func TestExhausted(t *testing.T) {
+	r := newRig(t)
+	r.receiveOne("a", 1)
+	now := start
+	for i := range 3 {
+		now = now.Add(10 * time.Second)
+		c := r.mustCall(now, "a")
+		if i == 1 {
+			r.receiveOne("a", 2) // new events don't give new attempts
+		}
+		r.answer(now, c, internal)
+	}
+	if todo, _ := r.next(now.Add(time.Hour)); todo != nil {
+		t.Fatal("called after the last attempt")
+	}
+	l := r.nextLetters(1)[0]
+	if l.Class != "exhausted" || l.Code != "91000" || l.Attempts != 3 || l.Collapsed != 2 || l.Event.ReadTime != 2 {
+		t.Fatalf("letter %+v", l.Letter)
+	}
+}
+
+func TestRetriesBackOff(t *testing.T) {
+	r := newRig(t)
+	r.attempts = 100
+	r.receiveOne("a", 1)
+	now := start
+	for _, wait := range []float64{.1, .2, .4, .8, 1, 1} {
+		r.answer(now, r.mustCall(now, "a"), internal)
+		todo, again := r.next(now)
+		if want := now.Add(time.Duration(wait * float64(time.Second))); todo != nil || !again.Equal(want) {
+			t.Fatalf("again after %v, want %v s", again.Sub(now), wait)
+		}
+		now = again
+	}
+}
+
+func TestAnExpiredSignatureIsRenewedAndNobodyNotices(t *testing.T) {
+	r := newRig(t)
+	r.receiveOne("a", 1)
+	r.answer(start, r.mustCall(start, "a"), expired)
+	r.answer(start, r.mustCall(start, "a"), nil) // at once
+	if r.holds.Any() || r.ended()[applied] != 1 {
+		t.Fatalf("held %v, ended %v", r.holds.Active(), r.ended())
+	}
+}
+
+func TestStoppingIsNotFailing(t *testing.T) {
+	r := newRig(t)
+	r.receiveOne("a", 1)
+	c := r.mustCall(start, "a")
+	r.answer(start, c, fmt.Errorf("stopping: %w", context.Canceled))
+	if c.of.Attempts != 0 || c.of.Failures != 0 || r.calls != 0 || r.holds.Any() || r.quota.InFlight() != 0 {
+		t.Fatalf("%+v", c.of)
+	}
+	r.mustCall(start, "a")
+}
+
+// An outage holds, nothing is dead-lettered, probes take turns, and its end lets everything go on.
+func TestOutage(t *testing.T) {
+	r := newRig(t)
+	r.attempts = 1
+	for i := range 50 {
+		r.receiveOne(fmt.Sprint(i), 1)
+	}
+	now := start
+	calls := 0
+	for now.Before(at(1800)) {
+		todo, again := r.next(now)
+		if todo == nil {
+			if again.IsZero() {
+				t.Fatal("nothing will ever happen again")
+			}
+			now = again
+			continue
+		}
+		calls++
+		r.answer(now, todo, timeout)
+	}
+	if calls > 5+1800/15+4 {
+		t.Errorf("%d calls in half an hour of outage", calls)
+	}
+	if r.letters.len() != 0 || !r.holds.Any() {
+		t.Fatalf("%d letters, holds %v", r.letters.len(), r.holds.Active())
+	}
+	for now.Before(at(1820)) && r.backlog.Len() > 0 {
+		if todo, again := r.next(now); todo != nil {
+			r.answer(now, todo, nil)
+		} else {
+			now = again
+		}
+	}
+	if r.holds.Any() || r.ended()[applied] != 50 {
+		t.Fatalf("20 s after the outage: held %v, ended %v", r.holds.Active(), r.ended())
+	}
+}
+
+func TestRoom(t *testing.T) {
+	r := newRig(t)
+	r.maxPending = 10
+	fill := func(n int) {
+		for i := range n {
+			r.receiveOne(fmt.Sprint(len(r.tracker.events), i), 1)
+		}
+	}
+	fill(4)
+	if !r.room(consumer.Live) || !r.room(consumer.Backfill) {
+		t.Fatal("no room below half")
+	}
+	fill(1)
+	if !r.room(consumer.Live) || r.room(consumer.Backfill) {
+		t.Fatal("backfill must stop at half, live must go on")
+	}
+	for range 5 { // letters fill memory, too
+		e := r.event("", 0, consumer.Live)
+		e.Invalid = errors.New("bad")
+		r.receive(start, []consumer.Event{e})
+	}
+	if r.room(consumer.Live) {
+		t.Fatal("room beyond the bound")
+	}
+	todo, _ := r.next(start)
+	r.answer(start, todo, nil)
+	if !r.room(consumer.Live) {
+		t.Fatal("no room after an event ended")
+	}
+}
+
+func TestARevokeReturnsWhatIsLeft(t *testing.T) {
+	r := newRig(t)
+	r.receiveOne("a", 1)
+	r.receiveOne("a", 2)
+	r.receiveOne("b", 2)
+	r.answer(start, r.mustCall(start, "a"), nil)
+	r.end()
+	n := r.counts[consumer.Live]
+	if n.received != 3 || n.returned != 1 || n.unsettled() != 0 {
+		t.Fatalf("%+v", n)
+	}
+	if r.room(consumer.Live) {
+		t.Fatal("room without a generation")
+	}
+}
+
+// Whatever the server does: each event ends exactly once, the T that was applied covers it, and no two
+// calls of one conversation are out.
+func TestEveryEventEndsOnce(t *testing.T) {
+	for seed := range uint64(200) {
+		random := rand.New(rand.NewPCG(seed, 3))
+		r := newRig(t)
+		r.quota = quota.New()
+		r.quota.Reset(50, start)
+		answers := []error{nil, nil, nil, nil, timeout, internal, unknown, tooMany, expired, refused, context.Canceled}
+		appliedTo := map[string]int64{}
+		var out []*call
+		now := start
+		n := 50 + random.IntN(200)
+		for done := false; !done; {
+			now = now.Add(time.Duration(random.IntN(20)) * time.Millisecond)
+			if n > 0 {
+				n--
+				lane := consumer.Lane(random.IntN(2))
+				e := r.event(fmt.Sprint(random.IntN(20)), 1+random.Int64N(30), lane)
+				if random.IntN(20) == 0 {
+					e.Invalid = errors.New("bad")
+				}
+				r.receive(now, []consumer.Event{e})
+			}
+			todo, again := r.next(now)
+			switch {
+			case todo != nil:
+				for _, c := range out {
+					if c.read.Report == todo.read.Report {
+						t.Fatalf("seed %d: two calls of %s are out", seed, c.read.Report)
+					}
+				}
+				out = append(out, todo)
+			case len(out) == 0 && n == 0 && !again.IsZero():
+				now = again
+			}
+			if len(out) > 0 && random.IntN(3) > 0 {
+				i := random.IntN(len(out))
+				c := out[i]
+				out = slices.Delete(out, i, i+1)
+				err := answers[random.IntN(len(answers))]
+				if err == nil {
+					appliedTo[c.read.Report] = max(appliedTo[c.read.Report], c.read.Time)
+				}
+				r.answer(now, c, err)
+			}
+			for _, l := range r.nextLetters(random.IntN(3)) {
+				if random.IntN(4) == 0 {
+					r.unwritten([]*letter{l})
+					continue
+				}
+				if l.Class != "invalid" { // a letter covers what it stands for, as a call would
+					appliedTo[l.Event.Report] = max(appliedTo[l.Event.Report], l.Event.ReadTime)
+				}
+				r.written(now, l)
+			}
+			done = n == 0 && len(out) == 0 && r.backlog.Len() == 0 && r.idle()
+		}
+		for ref, e := range r.tracker.events {
+			if r.tracker.finished[ref] != 1 {
+				t.Fatalf("seed %d: event %d ended %d times", seed, ref, r.tracker.finished[ref])
+			}
+			if e.Invalid == nil && appliedTo[e.Report] < e.ReadTime {
+				t.Fatalf("seed %d: event %d of T %d is not covered by %d", seed, ref, e.ReadTime, appliedTo[e.Report])
+			}
+		}
+		for lane, n := range r.counts {
+			if n.unsettled() != 0 {
+				t.Fatalf("seed %d: lane %d: %+v", seed, lane, n)
+			}
+		}
+	}
+}

@@ -1,0 +1,212 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"markread/consumer"
+)
+
+const (
+	lookAgain   = 10 * time.Second // the dispatcher looks at least so often: /healthz watches it
+	letterBatch = 64               // letters that are written at the same time
+	letterRetry = time.Second      // between tries while the dead-letter topic refuses
+	lastCommit  = 5 * time.Second  // Kafka's request timeout
+)
+
+// dispatch makes the calls that are due until ctx ends; each runs in a goroutine of its own, under the
+// context work. How many there are at a time is bounded by the permits.
+func (w *Worker) dispatch(ctx, work context.Context, calls *sync.WaitGroup) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		w.mu.Lock()
+		now := time.Now()
+		todo, again := w.core.next(now)
+		w.mu.Unlock()
+		w.turned.Store(now.UnixNano())
+		if todo != nil {
+			calls.Go(func() { w.call(work, todo) })
+			continue
+		}
+		wait := lookAgain
+		if !again.IsZero() {
+			wait = min(wait, again.Sub(now))
+		}
+		timer.Reset(wait)
+		select {
+		case <-ctx.Done():
+		case <-w.wake:
+		case <-timer.C:
+		}
+	}
+}
+
+func (w *Worker) call(ctx context.Context, c *call) {
+	err := w.options.IM.MarkRead(ctx, c.read)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.core.answer(time.Now(), c, err)
+	w.changed()
+}
+
+// changed lets those look again who wait for room, work or the end of it. The caller holds the lock.
+func (w *Worker) changed() {
+	if w.roomy != nil && (w.core.room(consumer.Backfill) || w.core.room(consumer.Live)) {
+		close(w.roomy)
+		w.roomy = nil
+	}
+	poke(w.wake)
+	if len(w.core.letters.waiting) > 0 {
+		poke(w.letters)
+	}
+}
+
+func poke(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// sink takes in what is fetched.
+type sink struct{ *Worker }
+
+// Room blocks while the lane's share of memory is full.
+func (s sink) Room(ctx context.Context, lane consumer.Lane) error {
+	for {
+		s.mu.Lock()
+		if s.core.room(lane) {
+			s.mu.Unlock()
+			return ctx.Err()
+		}
+		if s.roomy == nil {
+			s.roomy = make(chan struct{})
+		}
+		roomy := s.roomy
+		s.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-roomy:
+		}
+	}
+}
+
+// Deliver puts a batch into the backlog.
+func (s sink) Deliver(events []consumer.Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.core.receive(time.Now(), events)
+	s.Worker.changed()
+}
+
+// writeLetters writes dead letters until ctx ends. While the topic refuses it tries one a second, and the
+// others wait: nothing that they stand for is committed.
+func (w *Worker) writeLetters(ctx context.Context, topic *consumer.LetterWriter) {
+	size := letterBatch
+	for {
+		w.mu.Lock()
+		batch := w.core.nextLetters(size)
+		w.mu.Unlock()
+		if len(batch) == 0 {
+			select {
+			case <-ctx.Done():
+				return
+			case <-w.letters:
+			}
+			continue
+		}
+		size = letterBatch
+		if err := w.writeBatch(ctx, topic, batch); err != nil {
+			if ctx.Err() != nil {
+				return
+			}
+			size = 1
+			w.options.Log.Error().Err(err).Msg("the dead-letter topic refuses a letter; it is tried again, and nothing behind it is committed")
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(letterRetry):
+			}
+		}
+	}
+}
+
+// writeBatch writes letters side by side and returns the error of one that was not taken.
+func (w *Worker) writeBatch(ctx context.Context, topic *consumer.LetterWriter, batch []*letter) error {
+	failures := make([]error, len(batch))
+	var writes sync.WaitGroup
+	for i, l := range batch {
+		writes.Go(func() {
+			l.Group = w.options.Group
+			failures[i] = topic.Write(ctx, l.Letter)
+		})
+	}
+	writes.Wait()
+
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := time.Now()
+	var refused []*letter
+	for i, l := range batch {
+		if failures[i] != nil {
+			refused = append(refused, l)
+			continue
+		}
+		w.core.written(now, l)
+	}
+	w.core.unwritten(refused)
+	w.changed()
+	return errors.Join(failures...)
+}
+
+// drain waits until nothing is out, at most as long as a stop may take.
+func (w *Worker) drain() {
+	deadline := time.NewTimer(w.options.DrainTimeout)
+	defer deadline.Stop()
+	for {
+		w.mu.Lock()
+		idle := w.core.idle()
+		w.mu.Unlock()
+		if idle {
+			return
+		}
+		select {
+		case <-w.wake:
+		case <-deadline.C:
+			w.options.Log.Warn().Dur("drain_timeout_ms", w.options.DrainTimeout).
+				Msg("the drain timeout is over; what is still out will be repeated by the next owner")
+			return
+		}
+	}
+}
+
+func (w *Worker) commitEvery(ctx context.Context, g *consumer.Generation) {
+	tick := time.NewTicker(w.options.CommitEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			w.commit(ctx, g)
+		}
+	}
+}
+
+func (w *Worker) commit(ctx context.Context, g *consumer.Generation) {
+	err := g.Commit(ctx)
+	if err == nil || errors.Is(err, context.Canceled) {
+		return
+	}
+	code := "network"
+	var failed *consumer.CommitError
+	if errors.As(err, &failed) {
+		code = failed.Code
+	}
+	w.metrics.commitFailures.WithLabelValues(code).Inc()
+	w.options.Log.Warn().Err(err).Str("code", code).Msg("a commit failed; it is tried again")
+}

@@ -1,0 +1,222 @@
+package hold
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"markread/imclient"
+)
+
+var start = time.Unix(1_700_000_000, 0)
+
+func at(seconds float64) time.Time {
+	return start.Add(time.Duration(seconds * float64(time.Second)))
+}
+
+var (
+	silence  = &imclient.Error{Class: imclient.Transient, Label: "timeout"}
+	internal = &imclient.Error{Class: imclient.Transient, Label: "91000", ErrorCode: 91000}
+	refused  = &imclient.Error{Class: imclient.Held, Label: "70009", ErrorCode: 70009}
+	locked   = &imclient.Error{Class: imclient.Held, Label: "70050", ErrorCode: 70050}
+	resigned = &imclient.Error{Class: imclient.Held, Label: "70001", ErrorCode: 70001, Resigned: true}
+	rejected = &imclient.Error{Class: imclient.Rejected, Label: "90012", ErrorCode: 90012}
+	tooMany  = &imclient.Error{Class: imclient.Throttled, Label: "60007", ErrorCode: 60007}
+	success  *imclient.Error
+)
+
+func reasons(h *Holds) string {
+	s := ""
+	for _, a := range h.Active() {
+		s += string(a.Reason) + " "
+	}
+	return s
+}
+
+func TestWhatBeginsAnOutage(t *testing.T) {
+	mixed := func(failures, conversations int, err *imclient.Error) (answers []*imclient.Error, ids []string) {
+		for i := range 20 {
+			answer := success
+			if i%20 < failures { // the failures first, so that the window must be full to judge
+				answer = err
+			}
+			answers, ids = append(answers, answer), append(ids, fmt.Sprint(i%conversations))
+		}
+		return answers, ids
+	}
+	for name, row := range map[string]struct {
+		failures, conversations int
+		err                     *imclient.Error
+		want                    string
+	}{
+		"5 of 5 got no answer":                 {5, 1, silence, "outage "},
+		"4 got no answer":                      {4, 20, silence, ""},
+		"16 of 20 failed, 20 conversations":    {16, 20, internal, "outage "},
+		"15 of 20 failed, 20 conversations":    {15, 20, internal, ""},
+		"20 of 20 failed, but 4 conversations": {20, 4, internal, ""},
+		"20 of 20 failed, 5 conversations":     {20, 5, internal, "outage "},
+		"20 of 20 rejected":                    {20, 20, rejected, ""},
+		"20 of 20 throttled":                   {20, 20, tooMany, ""},
+		"20 of 20 signatures renewed":          {20, 20, resigned, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := New()
+			answers, ids := mixed(row.failures, row.conversations, row.err)
+			// Ends with a failure: an outage begins with one, not with a success.
+			for i := len(answers) - 1; i >= 0; i-- {
+				h.Answer(start, ids[i], answers[i], false)
+			}
+			if got := reasons(h); got != row.want {
+				t.Fatalf("held: %q, want %q", got, row.want)
+			}
+		})
+	}
+}
+
+func TestAnAnswerBetweenBreaksTheSilence(t *testing.T) {
+	h := New()
+	for range 5 {
+		for range 4 {
+			h.Answer(start, "a", silence, false)
+		}
+		h.Answer(start, "a", internal, false)
+	}
+	if h.Any() {
+		t.Fatal("never five in a row without an ErrorCode, of one conversation")
+	}
+}
+
+func outage(t *testing.T) *Holds {
+	t.Helper()
+	h := New()
+	for range 5 {
+		h.Answer(start, "a", silence, false)
+	}
+	if reasons(h) != "outage " {
+		t.Fatalf("held: %q", reasons(h))
+	}
+	return h
+}
+
+func TestOutageProbes(t *testing.T) {
+	h := outage(t)
+	now := start
+	for i, wait := range []float64{1, 2, 4, 8, 15, 15} {
+		if ok, _, again := h.May(now); ok || !again.Equal(now.Add(time.Duration(wait*float64(time.Second)))) {
+			t.Fatalf("probe %d: ok %v, again in %v, want in %v s", i, ok, again.Sub(now), wait)
+		}
+		now = now.Add(time.Duration(wait * float64(time.Second)))
+		if ok, probe, _ := h.May(now); !ok || !probe {
+			t.Fatalf("probe %d: not when it is due", i)
+		}
+		h.Probing()
+		if ok, _, _ := h.May(now); ok {
+			t.Fatal("two probes at a time")
+		}
+		h.Answer(now, "a", silence, true)
+	}
+}
+
+func TestWhatEndsAnOutage(t *testing.T) {
+	for name, row := range map[string]struct {
+		err   *imclient.Error
+		probe bool
+		want  string
+	}{
+		"success":                       {success, true, ""},
+		"rejected":                      {rejected, true, ""},
+		"throttled":                     {tooMany, true, ""},
+		"refused: another hold":         {refused, true, "credentials "},
+		"no answer":                     {silence, true, "outage "},
+		"a transient code":              {internal, true, "outage "},
+		"success of a call sent before": {success, false, "outage "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := outage(t)
+			h.Probing()
+			change := h.Answer(at(1), "b", row.err, row.probe)
+			if got := reasons(h); got != row.want {
+				t.Fatalf("held: %q, want %q", got, row.want)
+			}
+			if ended := len(change.Ended) == 1; ended != (row.want != "outage ") {
+				t.Fatalf("change: %+v", change)
+			}
+		})
+	}
+}
+
+func TestAnOutageMustBeProvenAnew(t *testing.T) {
+	h := outage(t)
+	h.Answer(at(1), "b", success, true)
+	for range 4 {
+		h.Answer(at(1), "a", silence, false)
+	}
+	if h.Any() {
+		t.Fatal("the evidence of the first outage was used twice")
+	}
+}
+
+func TestCredentials(t *testing.T) {
+	h := New()
+	h.Answer(start, "a", resigned, false)
+	if h.Any() {
+		t.Fatal("held before a new signature was tried")
+	}
+	change := h.Answer(start, "a", refused, false)
+	if len(change.Begun) != 1 || reasons(h) != "credentials " {
+		t.Fatalf("change: %+v", change)
+	}
+	if change := h.Answer(start, "b", refused, false); len(change.Begun)+len(change.Ended) != 0 {
+		t.Fatalf("a second refusal of a call sent before: %+v", change)
+	}
+	for _, row := range []struct {
+		err  *imclient.Error
+		wait time.Duration
+	}{{refused, 15 * time.Second}, {silence, 15 * time.Second}, {locked, time.Minute}, {refused, 15 * time.Second}} {
+		h.Probing()
+		now := at(100)
+		h.Answer(now, "a", row.err, true)
+		if ok, _, again := h.May(now); ok || again.Sub(now) != row.wait {
+			t.Fatalf("after %v the next probe is in %v, want in %v", row.err.Label, again.Sub(now), row.wait)
+		}
+	}
+	h.Probing()
+	if h.Answer(at(200), "a", rejected, true); h.Any() {
+		t.Fatal("the server spoke about the call itself: the credentials are right")
+	}
+}
+
+func TestARenewedSignatureIsProbedAtOnce(t *testing.T) {
+	h := New()
+	h.Answer(start, "a", refused, false)
+	h.Probing()
+	h.Answer(at(15), "a", resigned, true)
+	if ok, probe, _ := h.May(at(15)); !ok || !probe {
+		t.Fatal("the new signature is not tried")
+	}
+}
+
+func TestSpread(t *testing.T) {
+	h := New()
+	h.Spread(4)
+	h.Answer(start, "a", refused, false)
+	if _, _, again := h.May(start); again.Sub(start) != time.Minute {
+		t.Fatalf("a worker with a quarter of the partitions probes after %v", again.Sub(start))
+	}
+}
+
+func TestAHoldWithoutProbes(t *testing.T) {
+	h := New()
+	if change := h.Set(start, Quota, "no permits"); len(change.Begun) != 1 {
+		t.Fatalf("change: %+v", change)
+	}
+	if change := h.Set(at(1), Quota, "no permits"); len(change.Begun) != 0 {
+		t.Fatal("begun twice")
+	}
+	if ok, _, again := h.May(at(1000)); ok || !again.IsZero() {
+		t.Fatal("called while held")
+	}
+	if change := h.Clear(Quota); len(change.Ended) != 1 || h.Any() {
+		t.Fatalf("change: %+v", change)
+	}
+}

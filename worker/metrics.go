@@ -1,0 +1,145 @@
+package worker
+
+import (
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"markread/consumer"
+	"markread/imclient"
+	"markread/worker/hold"
+)
+
+// metrics are the counters that grow as things happen. What can be read off the engine's state is not
+// counted a second time but collected from a snapshot, so that the contract's sums hold at every scrape.
+type metrics struct {
+	calls          *prometheus.CounterVec
+	callSeconds    prometheus.Histogram
+	eventAge       *prometheus.HistogramVec
+	letters        *prometheus.CounterVec
+	generations    prometheus.Counter
+	commitFailures *prometheus.CounterVec
+	build          prometheus.Gauge
+}
+
+func newMetrics(version, commit string) *metrics {
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "markread_build_info", Help: "What is running; the value is always 1.",
+		ConstLabels: prometheus.Labels{"version": version, "commit": commit, "go": runtime.Version()},
+	})
+	build.Set(1)
+	return &metrics{
+		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "markread_calls_total", Help: "API calls by result and code.",
+		}, []string{"result", "code"}),
+		callSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "markread_call_duration_seconds", Help: "Time from sending a call to its answer.",
+			Buckets: []float64{.002, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+		}),
+		eventAge: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "markread_event_age_seconds", Help: "Time from an event to its end: what users feel.",
+			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 6 * 3600, 86400},
+		}, []string{"lane"}),
+		letters: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "markread_dead_letters_total", Help: "Dead letters written.",
+		}, []string{"class", "code"}),
+		generations: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "markread_generations_total", Help: "Generations of the consumer group that this worker was in.",
+		}),
+		commitFailures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "markread_commit_failures_total", Help: "Offset commits that failed; they are tried again.",
+		}, []string{"code"}),
+		build: build,
+	}
+}
+
+func (m *metrics) eventEnded(lane consumer.Lane, age time.Duration) {
+	m.eventAge.WithLabelValues(lane.String()).Observe(max(0, age.Seconds()))
+}
+
+func (m *metrics) callEnded(err *imclient.Error, took time.Duration) {
+	result := "ok"
+	if err != nil {
+		result = err.Class.String()
+	}
+	m.calls.WithLabelValues(result, codeLabel(err)).Inc()
+	m.callSeconds.Observe(took.Seconds())
+}
+
+func (m *metrics) letterWritten(class, code string) { m.letters.WithLabelValues(class, code).Inc() }
+
+func (m *metrics) collectors() []prometheus.Collector {
+	return []prometheus.Collector{m.calls, m.callSeconds, m.eventAge, m.letters, m.generations, m.commitFailures, m.build}
+}
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("markread_"+name, help, labels, nil)
+}
+
+var (
+	descReceived      = desc("events_received_total", "Events fetched.", "lane")
+	descEnded         = desc("events_total", "Events that reached their end.", "lane", "outcome")
+	descReturned      = desc("events_returned_total", "Events given up at a revoke; their partition's next owner gets them.", "lane")
+	descLost          = desc("events_lost_total", "Records that retention deleted before they were read.", "topic")
+	descBacklogEvents = desc("backlog_events", "Events in memory that have not reached their end.", "lane")
+	descBacklog       = desc("backlog_conversations", "Conversations that wait for a call or its answer.", "lane")
+	descInFlight      = desc("calls_in_flight", "Calls sent and not answered.")
+	descLimit         = desc("quota_limit", "Calls a second that this worker may make now.")
+	descHeld          = desc("held", "1 while calls are held for this reason.", "reason")
+	descLag           = desc("partition_lag", "Records behind the committed offset.", "topic", "partition")
+	descOldest        = desc("partition_oldest_unfinished_seconds", "Age of the oldest event that has not reached its end.", "topic", "partition")
+)
+
+// Describe implements prometheus.Collector.
+func (w *Worker) Describe(ch chan<- *prometheus.Desc) {
+	for _, c := range w.metrics.collectors() {
+		c.Describe(ch)
+	}
+	for _, d := range []*prometheus.Desc{descReceived, descEnded, descReturned, descLost, descBacklogEvents, descBacklog,
+		descInFlight, descLimit, descHeld, descLag, descOldest} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector. All that comes from the snapshot belongs to one moment.
+func (w *Worker) Collect(ch chan<- prometheus.Metric) {
+	w.mu.Lock()
+	s := w.snapshot(time.Now())
+	w.mu.Unlock()
+	count := func(d *prometheus.Desc, n uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+	}
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	for i, n := range s.counts {
+		lane := consumer.Lane(i).String()
+		count(descReceived, n.received, lane)
+		count(descReturned, n.returned, lane)
+		for o, ended := range n.ended {
+			count(descEnded, ended, lane, outcome(o).String())
+		}
+		gauge(descBacklogEvents, float64(n.unsettled()), lane)
+		gauge(descBacklog, float64(s.conversations[i]), lane)
+	}
+	for topic, n := range s.lost {
+		count(descLost, uint64(n), topic)
+	}
+	gauge(descInFlight, float64(s.inFlight))
+	gauge(descLimit, float64(s.limit))
+	held := map[hold.Reason]float64{}
+	for _, h := range s.holds {
+		held[h.Reason] = 1
+	}
+	for _, reason := range hold.Reasons() {
+		gauge(descHeld, held[reason], string(reason))
+	}
+	for _, p := range s.partitions {
+		gauge(descLag, float64(p.Lag), p.Topic, p.number())
+		gauge(descOldest, p.age(s.at).Seconds(), p.Topic, p.number())
+	}
+	for _, c := range w.metrics.collectors() {
+		c.Collect(ch)
+	}
+}

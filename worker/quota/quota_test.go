@@ -1,0 +1,205 @@
+package quota
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// caller sends as early as it is let, and its calls arrive anywhere between their sending and their
+// answer. It returns the arrivals, sorted.
+func arrivals(seed uint64, q *Quota, now time.Time, calls int, pause bool) []time.Time {
+	r := rand.New(rand.NewPCG(seed, 1))
+	var arrived, answers []time.Time
+	for len(arrived) < calls {
+		ok, again := q.Take(now)
+		if ok {
+			latency := time.Duration(r.Int64N(int64(3 * time.Second)))
+			if r.IntN(3) > 0 {
+				latency /= 1000
+			}
+			arrived = append(arrived, now.Add(time.Duration(r.Int64N(int64(latency)+1))))
+			at, _ := slices.BinarySearchFunc(answers, now.Add(latency), time.Time.Compare)
+			answers = slices.Insert(answers, at, now.Add(latency))
+			continue
+		}
+		if len(answers) > 0 && (again.IsZero() || answers[0].Before(again)) {
+			now = later(now, answers[0])
+			answers = answers[1:]
+			q.Return(now)
+		} else {
+			now = later(now, again)
+		}
+		if pause && r.IntN(50) == 0 { // the process stands still
+			now = now.Add(time.Duration(r.Int64N(int64(2 * time.Second))))
+		}
+	}
+	slices.SortFunc(arrived, time.Time.Compare)
+	return arrived
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func densest(arrived []time.Time) int {
+	most, first := 0, 0
+	for i := range arrived {
+		for arrived[i].Sub(arrived[first]) >= time.Second {
+			first++
+		}
+		most = max(most, i-first+1)
+	}
+	return most
+}
+
+func TestNoSecondHoldsMoreThanN(t *testing.T) {
+	for seed := range uint64(200) {
+		n := 1 + int(seed)%20
+		start := time.Unix(0, 0)
+		q := New()
+		q.Reset(n, start)
+		if got := densest(arrivals(seed, q, start, 1500, seed%2 == 0)); got > n {
+			t.Fatalf("seed %d: %d calls arrived within a second, %d are allowed", seed, got, n)
+		}
+	}
+}
+
+// The measure above can fail: a limiter of send times fails it.
+func TestALimiterOfSendTimesIsNotEnough(t *testing.T) {
+	q := Uncapped(1000)
+	q.pace = rate.NewLimiter(20, 20)
+	if got := densest(arrivals(1, q, time.Unix(0, 0), 1500, false)); got <= 20 {
+		t.Fatalf("only %d arrivals in a second: the test of the promise would not notice a broken quota", got)
+	}
+}
+
+func TestThroughputIsWhatThePermitsAllow(t *testing.T) {
+	const n, latency = 200, 25 * time.Millisecond
+	now := time.Unix(0, 0)
+	q := New()
+	q.Reset(n, now)
+	var out []time.Time
+	sent := 0
+	for end := now.Add(61 * time.Second); now.Before(end); {
+		if len(out) > 0 && !out[0].After(now) {
+			q.Return(now)
+			out = out[1:]
+			continue
+		}
+		ok, again := q.Take(now)
+		if ok {
+			sent++
+			out = append(out, now.Add(latency))
+			continue
+		}
+		if again.IsZero() || len(out) > 0 && out[0].Before(again) {
+			again = out[0]
+		}
+		now = later(now, again)
+	}
+	want := 60 * n / (Window + latency).Seconds()
+	if float64(sent) < 0.99*want {
+		t.Fatalf("%d calls in a minute, want about %.0f", sent, want)
+	}
+}
+
+func TestCallsAreSpread(t *testing.T) {
+	now := time.Unix(0, 0)
+	q := New()
+	q.Reset(200, now)
+	now = now.Add(Window + time.Minute) // long idle
+	volley := 0
+	for {
+		ok, _ := q.Take(now)
+		if !ok {
+			break
+		}
+		volley++
+	}
+	if volley != 20 {
+		t.Fatalf("%d calls went at once, want a tenth of the rate", volley)
+	}
+}
+
+func TestTakeOverCoolsFirst(t *testing.T) {
+	now := time.Unix(0, 0)
+	q := New()
+	q.Reset(10, now)
+	if ok, again := q.Take(now); ok || !again.Equal(now.Add(Window)) {
+		t.Fatalf("Take right after Reset = %v, %v; want to wait until %v", ok, again, now.Add(Window))
+	}
+	now = now.Add(Window)
+	for range 1 {
+		if ok, _ := q.Take(now); !ok {
+			t.Fatal("no permit after the window")
+		}
+	}
+	// Handed over while a call is out: its permit stays with it.
+	q.Reset(1, now)
+	now = now.Add(time.Hour)
+	if ok, again := q.Take(now); ok || !again.IsZero() {
+		t.Fatalf("Take = %v, %v; the only permit is with the call that is out", ok, again)
+	}
+	q.Return(now)
+	if ok, again := q.Take(now.Add(Window - 1)); ok || !again.Equal(now.Add(Window)) {
+		t.Fatalf("Take = %v, %v before the window had passed", ok, again)
+	}
+	if ok, _ := q.Take(now.Add(Window)); !ok {
+		t.Fatal("no permit one window after the answer")
+	}
+}
+
+func TestNoPermitNoCall(t *testing.T) {
+	now := time.Unix(0, 0)
+	q := New()
+	q.Reset(0, now)
+	if ok, again := q.Take(now.Add(time.Hour)); ok || !again.IsZero() {
+		t.Fatalf("Take = %v, %v with a share of 0", ok, again)
+	}
+}
+
+func TestUncappedBoundsOnlyWhatIsOut(t *testing.T) {
+	now := time.Unix(0, 0)
+	q := Uncapped(2)
+	for range 1000 {
+		for range 2 {
+			if ok, _ := q.Take(now); !ok {
+				t.Fatal("refused below the bound")
+			}
+		}
+		if ok, again := q.Take(now); ok || !again.IsZero() {
+			t.Fatal("a third call while two are out")
+		}
+		q.Return(now)
+		q.Return(now)
+	}
+}
+
+func TestSharesAddUp(t *testing.T) {
+	for rate := range 30 {
+		for partitions := 1; partitions <= 24; partitions++ {
+			owner := make([]int, partitions) // by the definition: permit by permit
+			for i := range rate {
+				owner[i*partitions/rate]++
+			}
+			sum := 0
+			for p := range partitions {
+				share := Share(rate, partitions, []int{p})
+				if share != owner[p] {
+					t.Fatalf("Share(%d, %d, {%d}) = %d, want %d", rate, partitions, p, share, owner[p])
+				}
+				sum += share
+			}
+			if sum != rate {
+				t.Fatalf("rate %d over %d partitions: the shares add up to %d", rate, partitions, sum)
+			}
+		}
+	}
+}

@@ -1,0 +1,116 @@
+package worker
+
+import (
+	"strings"
+	"time"
+
+	"markread/consumer"
+	"markread/imclient"
+	"markread/worker/backlog"
+)
+
+// outcome is how an event ended. The texts are the contract's.
+type outcome int
+
+const (
+	applied      outcome = iota // its own T was sent, and succeeded
+	collapsed                   // it waited with an event of a larger or equal T whose call succeeded
+	superseded                  // an earlier success covers it: no call of its own
+	deadLettered                // a letter that stands for it is on the dead-letter topic
+	outcomes
+)
+
+func (o outcome) String() string {
+	return [...]string{"applied", "collapsed", "superseded", "dead_lettered"}[o]
+}
+
+// counts is how many events of each lane came in, and how they ended.
+type counts [backlog.Lanes]laneCounts
+
+type laneCounts struct {
+	received, returned uint64 // returned: given up at a revoke
+	ended              [outcomes]uint64
+}
+
+// unsettled is how many events are in memory.
+func (l laneCounts) unsettled() uint64 {
+	n := l.received - l.returned
+	for _, ended := range l.ended {
+		n -= ended
+	}
+	return n
+}
+
+// settleCall is the one place where an answer decides what becomes of a conversation; failure is nil for
+// a success, and held says that a hold is on, or began or ended with this answer.
+func (c *core) settleCall(now time.Time, of *backlog.Conversation, failure *imclient.Error, held bool) {
+	if failure == nil {
+		c.settleSuccess(now, c.backlog.Succeeded(now, of))
+		return
+	}
+	if failure.Resigned {
+		// The signature was refused and dropped: the next call has a new one. Not the event's fault.
+		c.backlog.Retry(of, now)
+		return
+	}
+	counts := c.attemptCounts(of, failure, held)
+	of.Baseline = c.answered
+	of.Failures++
+	if counts {
+		of.Attempts++
+	}
+	switch {
+	case failure.Class == imclient.Rejected:
+		c.letters.add(failedLetter(now, "rejected", of.Attempts, failure, c.backlog.Drop(of)))
+	case failure.Class == imclient.Transient && of.Attempts >= c.attempts:
+		c.letters.add(failedLetter(now, "exhausted", of.Attempts, failure, c.backlog.Drop(of)))
+	default:
+		c.backlog.Retry(of, now.Add(c.backoff.Delay(of.Failures, c.jitter(of.ID, of.Failures))))
+	}
+}
+
+// attemptCounts says whether a failure is held against the conversation. With an ErrorCode the server
+// spoke about this call, unless every call fails now. Without one it may have been the network: it counts
+// only when another conversation got through meanwhile.
+func (c *core) attemptCounts(of *backlog.Conversation, failure *imclient.Error, held bool) bool {
+	switch failure.Class {
+	case imclient.Throttled, imclient.Held:
+		return false
+	}
+	if failure.ErrorCode != 0 {
+		return !held
+	}
+	return c.answered > of.Baseline
+}
+
+func (c *core) settleSuccess(now time.Time, s backlog.Settled) {
+	for i, ref := range s.Refs {
+		switch {
+		case ref == s.Applied:
+			c.settle(now, ref, applied)
+		case i < s.Sent:
+			c.settle(now, ref, collapsed)
+		default:
+			c.settle(now, ref, superseded)
+		}
+	}
+}
+
+// settle ends one event: from here on its offset counts as finished.
+func (c *core) settle(now time.Time, ref uint64, as outcome) {
+	lane, eventTime := c.tracker.Finish(consumer.Ref(ref))
+	c.counts[lane].ended[as]++
+	if !eventTime.IsZero() {
+		c.seen.eventEnded(lane, now.Sub(eventTime))
+	}
+}
+
+// A conversation's ID is its two accounts. They are printable ASCII, so the separator is in neither.
+const accountSeparator = "\n"
+
+func conversationID(report, peer string) string { return report + accountSeparator + peer }
+
+func accounts(id string) (report, peer string) {
+	report, peer, _ = strings.Cut(id, accountSeparator)
+	return report, peer
+}

@@ -1,0 +1,179 @@
+package worker
+
+import (
+	"maps"
+	"strconv"
+	"time"
+
+	"markread/consumer"
+	"markread/worker/backlog"
+	"markread/worker/console"
+	"markread/worker/hold"
+)
+
+// snapshot is the engine's state of one moment.
+type snapshot struct {
+	at            time.Time
+	counts        counts
+	calls         uint64
+	conversations [backlog.Lanes]int
+	holds         []hold.Hold
+	limit         int
+	inFlight      int
+	cooling       int
+	lost          map[string]int64
+	generation    *consumer.Generation // nil between generations
+	partitions    []partition
+}
+
+type partition struct{ consumer.PartitionState }
+
+func (p partition) number() string { return strconv.Itoa(p.Partition) }
+
+// age is that of the oldest event that has not reached its end; 0: there is none.
+func (p partition) age(now time.Time) time.Duration {
+	if p.Oldest == nil {
+		return 0
+	}
+	return max(0, now.Sub(p.Oldest.Time))
+}
+
+// snapshot reads everything at one moment. The caller holds the lock.
+func (w *Worker) snapshot(now time.Time) snapshot {
+	c := w.core
+	s := snapshot{
+		at:         now,
+		counts:     c.counts,
+		calls:      c.calls,
+		holds:      c.holds.Active(),
+		limit:      c.quota.Limit(),
+		inFlight:   c.quota.InFlight(),
+		cooling:    c.quota.Cooling(now),
+		lost:       maps.Clone(w.lost),
+		generation: w.generation,
+	}
+	if w.generation == nil {
+		return s
+	}
+	for topic, n := range w.generation.Lost() {
+		s.lost[topic] += n
+	}
+	for lane := range s.conversations {
+		s.conversations[lane] = c.backlog.Conversations(lane)
+	}
+	for _, p := range w.generation.Partitions() {
+		s.partitions = append(s.partitions, partition{p})
+	}
+	return s
+}
+
+// State implements console.Source.
+func (w *Worker) State() console.State {
+	now := time.Now()
+	w.mu.Lock()
+	s := w.snapshot(now)
+	unfinished := make([]*console.Unfinished, len(s.partitions))
+	w.core.explain(s, unfinished)
+	w.mu.Unlock()
+
+	state := console.State{
+		Version:   w.options.Version,
+		Commit:    w.options.Commit,
+		StartedAt: w.started,
+		Ready:     w.Ready(),
+		Group:     console.Group{Name: w.options.Group},
+		Quota:     console.Quota{Rate: w.options.Rate, InFlight: s.inFlight},
+		Lanes:     console.Lanes{Live: w.lane(s, consumer.Live), Backfill: w.lane(s, consumer.Backfill)},
+		Totals:    s.totals(),
+	}
+	if w.options.Rate > 0 {
+		state.Quota.Share, state.Quota.Limit, state.Quota.Cooling = &s.limit, &s.limit, &s.cooling
+	}
+	if g := s.generation; g != nil {
+		state.Group.Member, state.Group.Generation = new(g.Member()), new(g.ID())
+		state.Group.Assigned, state.Group.Partitions = len(g.Assigned()), len(g.All())
+	}
+	for _, h := range s.holds {
+		shown := console.Hold{Reason: string(h.Reason), Since: h.Since, Detail: h.Detail}
+		if !h.NextProbe.IsZero() {
+			shown.NextProbeAt = &h.NextProbe
+		}
+		state.Held = append(state.Held, shown)
+	}
+	for i, p := range s.partitions {
+		state.Partitions = append(state.Partitions, p.shown(unfinished[i]))
+	}
+	return state
+}
+
+// explain says for the oldest unfinished event of each partition what it waits for. A number of committed
+// records says little when calls finish out of order; this names the one that the commit waits for.
+func (c *core) explain(s snapshot, unfinished []*console.Unfinished) {
+	var refs []uint64
+	for _, p := range s.partitions {
+		if p.Oldest != nil {
+			refs = append(refs, uint64(p.Oldest.Ref))
+		}
+	}
+	if len(refs) == 0 {
+		return
+	}
+	found := c.backlog.Find(refs)
+	for i, p := range s.partitions {
+		if p.Oldest == nil {
+			continue
+		}
+		u := &console.Unfinished{Offset: p.Oldest.Offset, AgeSeconds: p.age(s.at).Seconds(), WaitsFor: "dead-letter"}
+		if of := found[uint64(p.Oldest.Ref)]; of != nil {
+			u.Attempts, u.WaitsFor = of.Attempts, c.waitsFor(of)
+		}
+		unfinished[i] = u
+	}
+}
+
+func (c *core) waitsFor(of *backlog.Conversation) string {
+	switch {
+	case of.Out():
+		return "call"
+	case c.holds.Any():
+		return "hold"
+	case of.Retrying():
+		return "retry"
+	default:
+		return "quota"
+	}
+}
+
+func (p partition) shown(unfinished *console.Unfinished) console.Partition {
+	shown := console.Partition{Topic: p.Topic, Partition: p.Partition, OldestUnfinished: unfinished}
+	if p.Committed >= 0 {
+		shown.Committed = &p.Committed
+	}
+	if p.HighWatermark >= 0 {
+		shown.HighWatermark, shown.Lag = &p.HighWatermark, &p.Lag
+	}
+	return shown
+}
+
+func (w *Worker) lane(s snapshot, lane consumer.Lane) console.Lane {
+	l := console.Lane{Conversations: s.conversations[lane], Events: int(s.counts[lane].unsettled())}
+	for _, p := range s.partitions {
+		if (p.Topic == w.options.Topics.Backfill) == (lane == consumer.Backfill) {
+			l.OldestSeconds = max(l.OldestSeconds, p.age(s.at).Seconds())
+		}
+	}
+	return l
+}
+
+func (s snapshot) totals() console.Totals {
+	t := console.Totals{Calls: int64(s.calls)}
+	for _, n := range s.counts {
+		t.Received += int64(n.received)
+		t.Returned += int64(n.returned)
+		t.Applied += int64(n.ended[applied])
+		t.Collapsed += int64(n.ended[collapsed])
+		t.Superseded += int64(n.ended[superseded])
+		t.DeadLettered += int64(n.ended[deadLettered])
+	}
+	return t
+}

@@ -1,0 +1,235 @@
+// Package worker turns mark-read events into API calls: it fetches them, collapses what is superseded,
+// calls no faster than the quota allows, retries what is worth it, and parks the rest as dead letters.
+//
+// The decisions are in parts that have no clock, no goroutine and no I/O, so that they can be tested and
+// simulated: backlog (what is called next), quota (when), hold (whether at all), and core, which puts
+// them together and decides how an event ends. Worker is their hands: it holds the lock, makes the calls,
+// writes the letters and commits. console shows what it does.
+//
+// What the package does not do: it knows no Kafka protocol (package consumer) and no HTTP (imclient).
+//
+// Goroutines. Run waits for everything that it starts. For each generation serve owns: the fetchers, one
+// dispatcher, one goroutine a call, one that writes letters, one that commits. At a revoke or a stop the
+// fetchers and the dispatcher end first; what is out has DrainTimeout to end; then the last commit.
+//
+// Non-obvious:
+//   - Everything about events belongs to a generation object and goes with it. What is about the server
+//     (permits, holds, the memory of what was applied) belongs to the process and stays.
+//   - A call that was cut off by a stop is no failure and no attempt.
+//   - The permit of a call is returned by the same step that settles it, under the same lock: a state in
+//     between can't be seen.
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"markread/consumer"
+	"markread/imclient"
+	"markread/worker/backlog"
+	"markread/worker/hold"
+	"markread/worker/quota"
+)
+
+// Caller makes one API call. *imclient.Client is one.
+type Caller interface {
+	// MarkRead makes at most one request. It returns nil, an *imclient.Error, or the cause of ctx's end.
+	MarkRead(ctx context.Context, read imclient.Read) error
+	// Now is the later of our clock and the server's.
+	Now() time.Time
+}
+
+// Options say how a worker works. All must be set but where noted.
+type Options struct {
+	Kafka  *consumer.Client
+	IM     Caller
+	Topics consumer.Topics
+	Group  string
+
+	Rate        int // calls a second of the whole group; 0: no quota
+	MaxInFlight int // calls at the same time; with Rate 0 only
+	MaxPending  int // conversations in memory at which fetching pauses
+	Attempts    int // counted failures that make a dead letter
+	Backoff     imclient.Backoff
+
+	CommitEvery  time.Duration
+	DrainTimeout time.Duration // how long a revoke or a stop waits for what is out
+
+	Log             zerolog.Logger
+	Version, Commit string // shown in the state; may be empty
+}
+
+// groupSilence is how long the worker stays ready between two generations, and how long a loop may
+// stand still until it counts as unhealthy.
+const groupSilence = 60 * time.Second
+
+// Worker is one member of the group. It is a console.Source and a prometheus.Collector.
+type Worker struct {
+	options Options
+	metrics *metrics
+	started time.Time
+
+	mu         sync.Mutex
+	core       *core
+	generation *consumer.Generation // nil between generations
+	lost       map[string]int64     // of the generations before
+	roomy      chan struct{}        // closed when a full lane has room again; nil: nobody waits
+
+	wake    chan struct{} // something came in: the dispatcher or the drain looks again
+	letters chan struct{} // letters wait to be written
+	turned  atomic.Int64  // when the dispatcher last looked, Unix nanoseconds
+	left    atomic.Int64  // when the last generation ended, Unix nanoseconds; 0: there was none
+}
+
+// New returns a worker that does nothing until Run.
+func New(options Options) (*Worker, error) {
+	switch {
+	case options.Kafka == nil || options.IM == nil:
+		return nil, errors.New("worker: Kafka and IM must be set")
+	case options.Rate < 0:
+		return nil, fmt.Errorf("worker: Rate is %d; it is calls a second, or 0 for no quota", options.Rate)
+	case options.Rate == 0 && options.MaxInFlight < 1:
+		return nil, errors.New("worker: without a rate, MaxInFlight must be at least 1")
+	case options.MaxPending < 1 || options.Attempts < 1:
+		return nil, errors.New("worker: MaxPending and Attempts must be at least 1")
+	case options.CommitEvery <= 0 || options.DrainTimeout <= 0:
+		return nil, errors.New("worker: CommitEvery and DrainTimeout must be positive")
+	}
+	w := &Worker{
+		options: options,
+		metrics: newMetrics(options.Version, options.Commit),
+		started: time.Now(),
+		lost:    map[string]int64{},
+		wake:    make(chan struct{}, 1),
+		letters: make(chan struct{}, 1),
+	}
+	seed := maphash.MakeSeed()
+	w.core = &core{
+		attempts:   options.Attempts,
+		maxPending: options.MaxPending,
+		backoff:    options.Backoff,
+		jitter: func(id string, failures int) float64 {
+			return float64(maphash.Comparable(seed, struct {
+				id string
+				n  int
+			}{id, failures})>>11) / (1 << 53)
+		},
+		log:    options.Log,
+		seen:   w.metrics,
+		quota:  quota.New(),
+		holds:  hold.New(),
+		memory: backlog.NewMemory(),
+	}
+	if options.Rate == 0 {
+		w.core.quota = quota.Uncapped(options.MaxInFlight)
+	}
+	return w, nil
+}
+
+// Run works until ctx ends, then drains, commits, leaves the group and returns nil. It returns an error
+// when it can't work at all; consumer.Client.Consume says when.
+func (w *Worker) Run(ctx context.Context) error {
+	return w.options.Kafka.Consume(ctx, consumer.GroupOptions{
+		Group:  w.options.Group,
+		Topics: w.options.Topics,
+		Rate:   w.options.Rate,
+		Now:    w.options.IM.Now,
+	}, w.serve)
+}
+
+// serve works through one generation. ctx ends when it is revoked, or at a stop.
+func (w *Worker) serve(ctx context.Context, g *consumer.Generation) {
+	w.begin(g)
+	defer w.end(g)
+
+	// What is out when the generation ends is finished, so it has a context of its own.
+	work, abandon := context.WithCancel(context.Background())
+	defer abandon()
+
+	var calls, taking, writing sync.WaitGroup
+	taking.Go(func() { w.dispatch(ctx, work, &calls) })
+	writing.Go(func() { w.writeLetters(work, w.options.Kafka.Letters(w.options.Topics.DeadLetter)) })
+	writing.Go(func() { w.commitEvery(work, g) })
+
+	g.Fetch(ctx, sink{w})
+	taking.Wait()
+	w.drain()
+	abandon()
+	calls.Wait()
+	writing.Wait()
+
+	last, cancel := context.WithTimeout(context.Background(), lastCommit)
+	defer cancel()
+	w.commit(last, g)
+}
+
+// begin makes g the generation that is worked on.
+func (w *Worker) begin(g *consumer.Generation) {
+	now := time.Now()
+	all, assigned := g.All(), g.Assigned()
+	index := make(map[consumer.TopicPartition]int, len(all))
+	for i, p := range all {
+		index[p] = i
+	}
+	owned := make([]int, 0, len(assigned))
+	for _, p := range assigned {
+		if i, ok := index[p]; ok {
+			owned = append(owned, i)
+		}
+	}
+
+	w.metrics.generations.Inc()
+	w.turned.Store(now.UnixNano())
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.generation = g
+	w.core.begin(now, g)
+	if w.options.Rate > 0 {
+		w.core.share(now, quota.Share(w.options.Rate, max(1, len(all)), owned), len(all), len(assigned))
+	}
+	w.options.Log.Info().Int32("generation", g.ID()).Str("member", g.Member()).Int("assigned", len(assigned)).
+		Int("partitions", len(all)).Int("share", w.core.quota.Limit()).Msg("joined the group")
+}
+
+// end gives g and all that is in memory of it up.
+func (w *Worker) end(g *consumer.Generation) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.core.end()
+	for topic, n := range g.Lost() {
+		w.lost[topic] += n
+	}
+	w.generation = nil
+	w.left.Store(time.Now().UnixNano())
+	w.options.Log.Info().Int32("generation", g.ID()).Msg("left the generation")
+}
+
+// Ready says whether the worker is a member of the group, or was one a moment ago.
+func (w *Worker) Ready() bool {
+	w.mu.Lock()
+	member := w.generation != nil
+	w.mu.Unlock()
+	left := w.left.Load()
+	return member || left != 0 && time.Since(time.Unix(0, left)) < groupSilence
+}
+
+// Healthy says what stands still, if anything does.
+func (w *Worker) Healthy() error {
+	w.mu.Lock()
+	member := w.generation != nil
+	w.mu.Unlock()
+	if !member {
+		return nil
+	}
+	if still := time.Since(time.Unix(0, w.turned.Load())); still > groupSilence {
+		return fmt.Errorf("the dispatcher has not turned for %v", still.Round(time.Second))
+	}
+	return nil
+}

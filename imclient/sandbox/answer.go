@@ -1,0 +1,77 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+)
+
+// answer is the JSON of every command. The pointers and slices are the fields of single commands.
+type answer struct {
+	ActionStatus string `json:"ActionStatus"`
+	ErrorInfo    string `json:"ErrorInfo"`
+	ErrorCode    int    `json:"ErrorCode"`
+
+	MsgTime   int64           `json:"MsgTime,omitempty"`
+	MsgKey    string          `json:"MsgKey,omitempty"`
+	AllUnread *int            `json:"AllC2CUnreadMsgNum,omitempty"`
+	Unread    []unreadOfPeer  `json:"C2CUnreadMsgNumList,omitempty"`
+	Errors    []errorWithPeer `json:"ErrorList,omitempty"`
+
+	status     int    // HTTP; 0: 200
+	retryAfter string // a header; empty: none
+}
+
+type unreadOfPeer struct {
+	Peer   string `json:"Peer_Account"`
+	Unread int    `json:"C2CUnreadMsgNum"`
+}
+
+type errorWithPeer struct {
+	Peer string `json:"Peer_Account"`
+	Code int    `json:"ErrorCode"`
+}
+
+func success() answer { return answer{ActionStatus: "OK"} }
+
+func failure(code int, info string) answer {
+	return answer{ActionStatus: "FAIL", ErrorInfo: info, ErrorCode: code}
+}
+
+func (a answer) ok() bool { return a.ErrorCode == 0 }
+
+func (a answer) json() []byte {
+	text, err := json.Marshal(a)
+	if err != nil {
+		panic(err) // strings and numbers can always be written
+	}
+	return text
+}
+
+func (a answer) httpStatus() int {
+	if a.status == 0 {
+		return http.StatusOK
+	}
+	return a.status
+}
+
+// send writes an answer. An error of the connection is the client's to see.
+func (s *Server) send(w http.ResponseWriter, a answer) {
+	text := a.json()
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(text)))
+	if a.retryAfter != "" {
+		h.Set("Retry-After", a.retryAfter)
+	}
+	s.date(w)
+	w.WriteHeader(a.httpStatus())
+	_, _ = w.Write(text)
+}
+
+// date sets the Date header where the server's clock is not the machine's; net/http sets it otherwise.
+func (s *Server) date(w http.ResponseWriter) {
+	if s.faults.Load().Skew != 0 {
+		w.Header().Set("Date", s.now().UTC().Format(http.TimeFormat))
+	}
+}

@@ -1,0 +1,108 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// body is a request's JSON object. Names are case-sensitive and the last of a repeated name counts, which is why it is not
+// decoded into a struct.
+type body map[string]json.RawMessage
+
+// readBody reads and parses a request's body. It reads to the end of a body of legal size: only then does net/http
+// notice when a client goes away.
+func readBody(r *http.Request) (body, answer) {
+	text, err := io.ReadAll(io.LimitReader(r.Body, maxBodyBytes+1))
+	if err != nil {
+		return nil, failure(60002, "the body can't be read")
+	}
+	if len(text) > maxBodyBytes {
+		return nil, failure(93000, "the body has more than 12 KB")
+	}
+	var b body
+	if err := json.Unmarshal(text, &b); err != nil || b == nil {
+		return nil, failure(90001, "Fail to Parse json data of body, Please check it")
+	}
+	return b, success()
+}
+
+// has says whether a field is there and not null.
+func (b body) has(field string) bool {
+	text, ok := b[field]
+	return ok && string(text) != "null"
+}
+
+// account returns the account id in a field; if there is none, code is the answer's.
+func (b body) account(field string, code int) (string, answer) {
+	if !b.has(field) {
+		return "", failure(code, field+" is missing")
+	}
+	var account string
+	if json.Unmarshal(b[field], &account) != nil {
+		return "", failure(60015, field+" must be a string")
+	}
+	return account, success()
+}
+
+// integer returns the whole number in a field; false: there is none.
+func (b body) integer(field string) (int64, bool) {
+	n, err := strconv.ParseInt(string(b[field]), 10, 64)
+	return n, err == nil
+}
+
+// readRequest is what admin_set_msg_read was asked to do. As much of it as can be read is filled in when refused is not ok.
+type readRequest struct {
+	report, peer string
+	time         int64
+	encoding     Encoding
+	refused      answer
+}
+
+// parseRead reads a mark-read request; now stands in for a MsgReadTime that is absent.
+func parseRead(b body, now time.Time) readRequest {
+	var (
+		read   readRequest
+		report answer
+		peer   answer
+		when   answer
+	)
+	read.report, report = b.account("Report_Account", 90008)
+	read.peer, peer = b.account("Peer_Account", 90003)
+	read.time, read.encoding, when = b.readTime(now)
+	read.refused = first(report, peer, when)
+	return read
+}
+
+// readTime returns MsgReadTime in seconds.
+func (b body) readTime(now time.Time) (int64, Encoding, answer) {
+	const field = "MsgReadTime"
+	if !b.has(field) {
+		return now.Unix(), EncodingAbsent, success()
+	}
+	encoding, digits := EncodingInteger, string(b[field])
+	if digits[0] == '"' {
+		encoding = EncodingText
+		if json.Unmarshal(b[field], &digits) != nil {
+			digits = ""
+		}
+	}
+	t, err := strconv.ParseUint(digits, 10, 63) // unsigned: no sign is accepted either
+	if err != nil {
+		return 0, EncodingInvalid, failure(90001, fmt.Sprintf("%s must be a time in seconds, as a decimal string", field))
+	}
+	return int64(t), encoding, success()
+}
+
+// first returns the first answer that is a refusal, or success.
+func first(answers ...answer) answer {
+	for _, a := range answers {
+		if !a.ok() {
+			return a
+		}
+	}
+	return success()
+}

@@ -1,0 +1,146 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+)
+
+// command makes a handler of what a command does with a body that was let in.
+func (s *Server) command(name string, do func(body) answer) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		s.journal.command(name)
+		a := s.admit(r)
+		if a.ok() {
+			var b body
+			if b, a = readBody(r); a.ok() {
+				a = do(b)
+			}
+		}
+		s.send(w, a)
+	}
+}
+
+func (s *Server) sendMessage(b body) answer {
+	return s.deliver(b, s.now().Unix(), !s.asked(b, "NoUnread"))
+}
+
+func (s *Server) importMessage(b body) answer {
+	t, ok := b.integer("MsgTimeStamp")
+	if !ok || t < 0 {
+		return failure(90006, "MsgTimeStamp is missing or no integer")
+	}
+	kind, _ := b.integer("SyncFromOldSystem")
+	if kind != 2 && kind != 5 {
+		return failure(90030, "SyncFromOldSystem must be 2 or 5")
+	}
+	return s.deliver(b, t, kind == 5)
+}
+
+// asked says whether SendMsgControl contains a word.
+func (s *Server) asked(b body, word string) bool {
+	var words []string
+	return json.Unmarshal(b["SendMsgControl"], &words) == nil && slices.Contains(words, word)
+}
+
+// deliver takes a message that is sent or imported.
+func (s *Server) deliver(b body, t int64, counts bool) answer {
+	from, fromAnswer := s.options.Admin, success()
+	if b.has("From_Account") {
+		from, fromAnswer = b.account("From_Account", 90008)
+	}
+	to, toAnswer := b.account("To_Account", 90003)
+	if a := first(fromAnswer, toAnswer); !a.ok() {
+		return a
+	}
+	if !s.store.exists(from) {
+		return failure(90008, "From_Account does not exist")
+	}
+	if !s.store.exists(to) {
+		return failure(90003, "To_Account does not exist")
+	}
+	random, ok := b.integer("MsgRandom")
+	if !ok || random < 0 || random > 1<<32-1 {
+		return failure(90005, "MsgRandom is missing or no unsigned 32-bit integer")
+	}
+	var elements []struct{ MsgType, MsgContent json.RawMessage }
+	if json.Unmarshal(b["MsgBody"], &elements) != nil || len(elements) == 0 {
+		return failure(90007, "MsgBody is missing or no array of elements")
+	}
+	for _, e := range elements {
+		if e.MsgType == nil || e.MsgContent == nil {
+			return failure(90002, "an element of MsgBody has no MsgType or no MsgContent")
+		}
+	}
+	if counts {
+		if err := s.store.deliver(conversation{report: to, peer: from}, t); err != nil {
+			return failure(91000, err.Error())
+		}
+	}
+	number, ok := b.integer("MsgSeq")
+	if !ok {
+		number = int64(s.serial.Add(1))
+	}
+	a := success()
+	a.MsgTime = t
+	a.MsgKey = fmt.Sprintf("%d_%d_%d", number, random, t)
+	return a
+}
+
+func (s *Server) countUnread(b body) answer {
+	account, a := b.account("To_Account", 90003)
+	if !a.ok() {
+		return a
+	}
+	if !s.store.exists(account) {
+		return failure(90003, "To_Account does not exist")
+	}
+	if !b.has("Peer_Account") {
+		total := s.store.total(account)
+		a.AllUnread = &total
+		return a
+	}
+	var peers []string
+	if json.Unmarshal(b["Peer_Account"], &peers) != nil || len(peers) > maxPeers {
+		return failure(90001, "Peer_Account must be an array of at most "+strconv.Itoa(maxPeers)+" strings")
+	}
+	for _, peer := range peers {
+		if !s.store.exists(peer) {
+			a.Errors = append(a.Errors, errorWithPeer{Peer: peer, Code: 70107})
+			continue
+		}
+		a.Unread = append(a.Unread, unreadOfPeer{Peer: peer, Unread: s.Unread(account, peer)})
+	}
+	return a
+}
+
+func (s *Server) importAccount(b body) answer {
+	account, a := b.account("UserID", 70402)
+	if !a.ok() {
+		return a
+	}
+	switch err := s.store.add(account); {
+	case errors.Is(err, errFull):
+		return failure(70398, "the app has as many accounts as it may")
+	case err != nil:
+		return failure(70402, "UserID: "+err.Error())
+	}
+	return a
+}
+
+func (s *Server) kick(b body) answer {
+	account, a := b.account("UserID", 70402)
+	if !a.ok() {
+		return a
+	}
+	if !s.store.exists(account) {
+		return failure(70107, "the account was not imported")
+	}
+	if err := s.sigs.kick(account, s.now()); err != nil {
+		return failure(91000, err.Error())
+	}
+	return a
+}

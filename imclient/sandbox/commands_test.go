@@ -1,0 +1,244 @@
+package sandbox_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"markread/imclient/sandbox"
+)
+
+const (
+	sendPath   = "/v4/openim/sendmsg"
+	pastPath   = "/v4/openim/importmsg"
+	unreadPath = "/v4/openim/get_c2c_unread_msg_num"
+	importPath = "/v4/im_open_login_svc/account_import"
+	element    = `"MsgRandom":7,"MsgBody":[{"MsgType":"TIMTextElem","MsgContent":{"Text":"hi"}}]`
+)
+
+// The whole story: messages come, one reads, and the counts tell.
+func TestUnreadCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := open()
+		for range 3 {
+			a := must(t, s, sendPath, `{"From_Account":"bob","To_Account":"alice",`+element+`}`)
+			if a.MsgTime != time.Now().Unix() || !strings.HasSuffix(a.MsgKey, fmt.Sprintf("_7_%d", a.MsgTime)) {
+				t.Errorf("MsgTime %d, MsgKey %q", a.MsgTime, a.MsgKey)
+			}
+			time.Sleep(10 * time.Second)
+		}
+		must(t, s, sendPath, `{"To_Account":"alice",`+element+`}`) // from the admin
+		must(t, s, sendPath, `{"From_Account":"carol","To_Account":"alice","SendMsgControl":["NoUnread"],`+element+`}`)
+
+		a := must(t, s, unreadPath, `{"To_Account":"alice"}`)
+		if a.All == nil || *a.All != 4 || a.List != nil {
+			t.Errorf("all unread: %+v, want 4", a)
+		}
+		a = must(t, s, unreadPath, `{"To_Account":"alice","Peer_Account":["bob","administrator","carol","nobody"]}`)
+		if got := fmt.Sprint(a.List); got != "[map[C2CUnreadMsgNum:3 Peer_Account:bob] map[C2CUnreadMsgNum:1 Peer_Account:administrator] map[C2CUnreadMsgNum:0 Peer_Account:carol]]" {
+			t.Errorf("unread by peer: %s", got)
+		}
+		if got := fmt.Sprint(a.ErrorList); got != "[map[ErrorCode:70107 Peer_Account:nobody]]" {
+			t.Errorf("errors: %s", got)
+		}
+
+		second := time.Now().Unix() - 20 // of the second message: read up to and with it
+		must(t, s, readPath, fmt.Sprintf(`{"Report_Account":"alice","Peer_Account":"bob","MsgReadTime":"%d"}`, second))
+		if got := s.Unread("alice", "bob"); got != 1 {
+			t.Errorf("after a read up to the second of three: %d unread, want 1", got)
+		}
+		if a = must(t, s, unreadPath, `{"To_Account":"alice"}`); *a.All != 2 {
+			t.Errorf("all unread: %d, want 2", *a.All)
+		}
+		must(t, s, readPath, `{"Report_Account":"alice","Peer_Account":"bob"}`)
+		if got := s.Unread("alice", "bob"); got != 0 {
+			t.Errorf("after a read without a time: %d unread, want 0", got)
+		}
+		if got := s.Unread("bob", "alice"); got != 0 {
+			t.Errorf("the other side: %d", got)
+		}
+		if stats := s.Stats(); stats.Unread != 1 || stats.Commands["sendmsg"] != 5 || stats.Conversations != 1 {
+			t.Errorf("stats: %+v", stats)
+		}
+	})
+}
+
+func TestPointerOnlyGrows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := open()
+		if _, marked := s.ReadTime("a", "b"); marked {
+			t.Error("a pointer before any call")
+		}
+		now := time.Now().Unix()
+		for _, c := range []struct {
+			field    string
+			want     int64
+			encoding sandbox.Encoding
+			sent     int64
+		}{
+			{`,"MsgReadTime":"100"`, 100, sandbox.EncodingText, 100},
+			{`,"MsgReadTime":200`, 200, sandbox.EncodingInteger, 200},
+			{`,"MsgReadTime":"150"`, 200, sandbox.EncodingText, 150},
+			{`,"msgReadTime":"300","MsgReadTime":"250"`, 250, sandbox.EncodingText, 250},
+			{`,"MsgReadTime":null`, now, sandbox.EncodingAbsent, now},
+			{``, now, sandbox.EncodingAbsent, now},
+		} {
+			must(t, s, readPath, `{"Report_Account":"a","Peer_Account":"b"`+c.field+`}`)
+			if got, _ := s.ReadTime("a", "b"); got != c.want {
+				t.Errorf("after %s: pointer %d, want %d", c.field, got, c.want)
+			}
+			log := s.Arrivals()
+			last := log[len(log)-1]
+			if last.Encoding != c.encoding || last.ReadTime != c.sent || !last.Applied || last.Code != 0 || last.Status != 200 {
+				t.Errorf("after %s: logged %+v", c.field, last)
+			}
+		}
+		// A pointer ahead of the clock covers what comes later.
+		must(t, s, readPath, fmt.Sprintf(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":"%d"}`, now+5))
+		for range 7 {
+			must(t, s, sendPath, `{"From_Account":"b","To_Account":"a",`+element+`}`)
+			time.Sleep(time.Second)
+		}
+		if got := s.Unread("a", "b"); got != 1 {
+			t.Errorf("unread after a pointer 5 s ahead: %d, want 1", got)
+		}
+	})
+}
+
+func TestReadRefusals(t *testing.T) {
+	s := open()
+	for body, want := range map[string]int{
+		``:                       90001,
+		`{`:                      90001,
+		`null`:                   90001,
+		`[]`:                     90001,
+		`{} {}`:                  90001,
+		`{}`:                     90008,
+		`{"Report_Account":"a"}`: 90003,
+		`{"Peer_Account":"b"}`:   90008,
+		`{"report_account":"a","Peer_Account":"b"}`:                                           90008,
+		`{"Report_Account":null,"Peer_Account":"b"}`:                                          90008,
+		`{"Report_Account":1,"Peer_Account":"b"}`:                                             60015,
+		`{"Report_Account":"a","Peer_Account":["b"]}`:                                         60015,
+		`{"Report_Account":"nobody1","Peer_Account":"b"}`:                                     90008,
+		`{"Report_Account":"a","Peer_Account":"nobody"}`:                                      90003,
+		`{"Report_Account":"","Peer_Account":"b"}`:                                            90008,
+		`{"Report_Account":"a","Peer_Account":"é"}`:                                           90003,
+		`{"Report_Account":"` + strings.Repeat("a", 33) + `","Peer_Account":"b"}`:             90008,
+		`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":""}`:                          90001,
+		`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":"-1"}`:                        90001,
+		`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":"+1"}`:                        90001,
+		`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1.5}`:                         90001,
+		`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":true}`:                        90001,
+		`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":"99999999999999999999"}`:      90001,
+		`{"Report_Account":"a","Peer_Account":"b","x":"` + strings.Repeat("x", 12<<10) + `"}`: 93000,
+	} {
+		if got := call(t, s, readPath, query(t), body).ErrorCode; got != want {
+			t.Errorf("%.90s: %d, want %d", body, got, want)
+		}
+	}
+	stats := s.Stats()
+	if stats.Applied != 0 || stats.Conversations != 0 || stats.Calls != int64(len(s.Arrivals())) || stats.Codes[60015] != 2 {
+		t.Errorf("stats: %+v", stats)
+	}
+	for _, a := range s.Arrivals() {
+		if a.Applied || a.Code == 0 || len(a.Report) > 64 {
+			t.Errorf("logged: %+v", a)
+		}
+	}
+	// What is well-formed is accepted to its limits.
+	must(t, s, readPath, `{"Report_Account":"@TGS#_ ~`+strings.Repeat("a", 24)+`","Peer_Account":"a"}`)
+}
+
+func TestMessageRefusals(t *testing.T) {
+	s := open()
+	for _, c := range []struct {
+		path, body string
+		want       int
+	}{
+		{sendPath, `{` + element + `}`, 90003},
+		{sendPath, `{"To_Account":"nobody",` + element + `}`, 90003},
+		{sendPath, `{"From_Account":"nobody","To_Account":"a",` + element + `}`, 90008},
+		{sendPath, `{"From_Account":7,"To_Account":"a",` + element + `}`, 60015},
+		{sendPath, `{"To_Account":"a","MsgBody":[{"MsgType":"x","MsgContent":{}}]}`, 90005},
+		{sendPath, `{"To_Account":"a","MsgRandom":1}`, 90007},
+		{sendPath, `{"To_Account":"a","MsgRandom":1,"MsgBody":{}}`, 90007},
+		{sendPath, `{"To_Account":"a","MsgRandom":1,"MsgBody":[{"MsgType":"x"}]}`, 90002},
+		{pastPath, `{"From_Account":"b","To_Account":"a","SyncFromOldSystem":5,` + element + `}`, 90006},
+		{pastPath, `{"From_Account":"b","To_Account":"a","MsgTimeStamp":1,` + element + `}`, 90030},
+		{unreadPath, `{}`, 90003},
+		{unreadPath, `{"To_Account":"nobody"}`, 90003},
+		{unreadPath, `{"To_Account":"a","Peer_Account":"b"}`, 90001},
+		{unreadPath, `{"To_Account":"a","Peer_Account":["1","2","3","4","5","6","7","8","9","10","11"]}`, 90001},
+		{importPath, `{}`, 70402},
+		{importPath, `{"UserID":""}`, 70402},
+		{importPath, `{"UserID":"` + strings.Repeat("a", 33) + `"}`, 70402},
+	} {
+		if got := call(t, s, c.path, query(t), c.body).ErrorCode; got != c.want {
+			t.Errorf("%s %s: %d, want %d", c.path, c.body, got, c.want)
+		}
+	}
+	if unread := s.Stats().Unread; unread != 0 {
+		t.Errorf("%d messages", unread)
+	}
+}
+
+func TestImportedMessages(t *testing.T) {
+	s := open()
+	for _, at := range []int{10, 20, 30} {
+		for _, kind := range []int{2, 5} {
+			a := must(t, s, pastPath, fmt.Sprintf(`{"From_Account":"b","To_Account":"a","SyncFromOldSystem":%d,"MsgTimeStamp":%d,"MsgSeq":9,%s}`, kind, at, element))
+			if a.MsgKey != fmt.Sprintf("9_7_%d", at) {
+				t.Errorf("MsgKey %q", a.MsgKey)
+			}
+		}
+	}
+	for _, step := range []struct{ upTo, want int }{{9, 3}, {10, 2}, {29, 1}, {20, 1}, {30, 0}} {
+		must(t, s, readPath, fmt.Sprintf(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":"%d"}`, step.upTo))
+		if got := s.Unread("a", "b"); got != step.want {
+			t.Errorf("read up to %d: %d unread, want %d", step.upTo, got, step.want)
+		}
+	}
+}
+
+func TestOnlyImportedAccounts(t *testing.T) {
+	s := sandbox.New(sandbox.Options{AppID: appID, Admin: admin, Key: key})
+	if got := read(t, s, "alice", admin); got != 90008 {
+		t.Errorf("unknown: %d, want 90008", got)
+	}
+	if err := s.Import("alice", "nobody7"); err != nil {
+		t.Fatal(err)
+	}
+	must(t, s, importPath, `{"UserID":"bob"}`)
+	must(t, s, importPath, `{"UserID":"bob"}`)
+	for _, pair := range [][2]string{{"alice", "bob"}, {"nobody7", admin}} {
+		if got := read(t, s, pair[0], pair[1]); got != 0 {
+			t.Errorf("%v: %d", pair, got)
+		}
+	}
+	if got := s.Stats().Accounts; got != 3 {
+		t.Errorf("%d accounts, want 3", got)
+	}
+	if err := s.Import("ok", "not\nok"); err == nil || !strings.Contains(err.Error(), `"not\nok"`) {
+		t.Errorf("Import of a malformed account: %v", err)
+	}
+}
+
+func TestUnreadIsBounded(t *testing.T) {
+	s := open()
+	for at := range 1100 {
+		must(t, s, pastPath, fmt.Sprintf(`{"From_Account":"b","To_Account":"a","SyncFromOldSystem":5,"MsgTimeStamp":%d,%s}`, at, element))
+	}
+	if got := s.Unread("a", "b"); got != 1000 {
+		t.Errorf("%d unread, want 1000", got)
+	}
+	must(t, s, readPath, `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":"1098"}`)
+	if got := s.Unread("a", "b"); got != 1 { // the newest were kept
+		t.Errorf("%d unread, want 1", got)
+	}
+	if a := must(t, s, unreadPath, `{"To_Account":"a"}`); *a.All != 1 {
+		t.Errorf("all: %d, want 1", *a.All)
+	}
+}

@@ -1,0 +1,206 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"markread/imclient"
+)
+
+// Faults are what is wrong with the server at the moment. The zero Faults: nothing.
+type Faults struct {
+	// Latency of every answer, also of those that a rule makes.
+	Latency Latency
+	// Rules, of which the first that matches a call is the one it meets.
+	Rules []Rule
+	// Seed of all choices. The same seed and rules choose the same conversations.
+	Seed uint64
+	// Rate replaces Options.Rate; 0: it does not. A stricter server, or other programs that use the app's quota.
+	Rate int
+	// Skew is how far the server's clock is ahead: of the Date header, of signatures' expiry, of messages. Not of arrivals.
+	Skew time.Duration
+}
+
+// Latency is how long an answer takes: evenly distributed from Min to Max (no Max: Min), or log-normal with the median P50 and the
+// 99th percentile P99, cut at Max (no Max: at an hour).
+type Latency struct {
+	Min, Max time.Duration
+	P50, P99 time.Duration
+}
+
+// Kind is what a rule does to a call.
+type Kind string
+
+// The kinds. Code is answered by the API, after signature and limit; the others come from the wire or a gateway before it.
+const (
+	KindCode       Kind = "code"        // Code as ErrorCode, with HTTP status Status (0: 200) and RetryAfter
+	KindStatus     Kind = "status"      // HTTP status Status with a page of HTML and RetryAfter
+	KindRedirect   Kind = "redirect"    // HTTP status Status (0: 302) to To
+	KindReset      Kind = "reset"       // the connection is reset, without an answer
+	KindHang       Kind = "hang"        // nothing, until the client goes away
+	KindCut        Kind = "cut"         // half of the answer, then the connection is closed
+	KindHalf       Kind = "half-json"   // half of the answer, as if it were all
+	KindDrip       Kind = "drip"        // the answer, a byte every Interval (0: 100 ms)
+	KindGarbage    Kind = "garbage"     // bytes that are no text
+	KindWrongTypes Kind = "wrong-types" // JSON whose ErrorCode is a string
+	KindHuge       Kind = "huge"        // JSON with an ErrorInfo of Bytes bytes (0: 1 GiB)
+	KindGzipBomb   Kind = "gzip-bomb"   // Content-Encoding gzip, about Bytes bytes (0: 1 GiB) when unpacked, a thousandth packed
+	KindEchoURL    Kind = "echo-url"    // the request's URL, signature and all: in a page with Status (0: 502), or with Code in ErrorInfo
+)
+
+// Rule is one fault: what (Kind and its parameters), to whom (Share, Conversations, Report, Peer), when (For, Every, Until).
+type Rule struct {
+	Kind       Kind
+	Code       int           // 1 to 999,999
+	Status     int           // 200 to 599
+	RetryAfter string        // header, as it is: seconds or a date
+	To         string        // a URL
+	Bytes      int64         // at most 16 GiB
+	Interval   time.Duration // at most an hour
+	// Apply: the call is carried out first, if it is good, and then the fault answers: an answer lost, not a call.
+	Apply bool
+
+	Share         float64 // of the calls, at most 1; 0: all
+	Conversations float64 // share of the conversations, always the same ones, at most 1; 0: all
+	Report, Peer  string  // only this account; empty: any
+
+	For   time.Duration // how long after SetFaults; 0: until they change
+	Every time.Duration // with For: on for For at the beginning of each Every
+	Until time.Time     // zero: for ever
+}
+
+// SetFaults replaces all faults, from the next call on; calls that are in a fault stay in it. It refuses, and changes
+// nothing, when f makes no sense: an unknown kind, a field that the kind has no use for, a number out of range.
+func (s *Server) SetFaults(f Faults) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	f.Rules = slices.Clone(f.Rules)
+	s.faults.Store(&activeFaults{Faults: f, since: time.Now()})
+	return nil
+}
+
+// Faults returns what SetFaults was given last, rules that have ended included.
+func (s *Server) Faults() Faults {
+	f := s.faults.Load().Faults
+	f.Rules = slices.Clone(f.Rules)
+	return f
+}
+
+func (f Faults) check() error {
+	if f.Rate < 0 {
+		return errors.New("rate must not be negative")
+	}
+	if len(f.Rules) > maxRules {
+		return fmt.Errorf("more than %d rules", maxRules)
+	}
+	if err := f.Latency.check(); err != nil {
+		return fmt.Errorf("latency: %w", err)
+	}
+	for i, r := range f.Rules {
+		if err := r.check(); err != nil {
+			return fmt.Errorf("rules[%d]: %w", i, err)
+		}
+	}
+	return nil
+}
+
+func (l Latency) check() error {
+	for _, d := range []time.Duration{l.Min, l.Max, l.P50, l.P99} {
+		if d < 0 || d > maxLatency {
+			return fmt.Errorf("must be between 0 and %v", maxLatency)
+		}
+	}
+	switch {
+	case (l.P50 > 0) != (l.P99 > 0):
+		return errors.New("p50 and p99 go together")
+	case l.P99 < l.P50:
+		return errors.New("p99 is below p50")
+	case l.P50 > 0 && l.Min > 0:
+		return errors.New("min can't be had with p50 and p99")
+	case l.P50 == 0 && l.Max > 0 && l.Max < l.Min:
+		return errors.New("max is below min")
+	}
+	return nil
+}
+
+// parameters of each kind, beside those that every kind has.
+var parameters = map[Kind][]string{
+	KindCode:       {"code", "status", "retry_after"},
+	KindStatus:     {"status", "retry_after"},
+	KindRedirect:   {"status", "to"},
+	KindReset:      nil,
+	KindHang:       nil,
+	KindCut:        nil,
+	KindHalf:       nil,
+	KindDrip:       {"interval"},
+	KindGarbage:    nil,
+	KindWrongTypes: nil,
+	KindHuge:       {"bytes"},
+	KindGzipBomb:   {"bytes"},
+	KindEchoURL:    {"status", "code"},
+}
+
+func (r Rule) check() error {
+	allowed, known := parameters[r.Kind]
+	if !known {
+		return fmt.Errorf("unknown kind %q", cut(string(r.Kind)))
+	}
+	for _, p := range []struct {
+		name string
+		set  bool
+	}{
+		{"code", r.Code != 0}, {"status", r.Status != 0}, {"retry_after", r.RetryAfter != ""},
+		{"to", r.To != ""}, {"bytes", r.Bytes != 0}, {"interval", r.Interval != 0},
+	} {
+		if p.set && !slices.Contains(allowed, p.name) {
+			return fmt.Errorf("kind %q has no %s", r.Kind, p.name)
+		}
+	}
+	switch {
+	case r.Kind == KindCode && r.Code == 0:
+		return errors.New(`kind "code" needs a code`)
+	case r.Code < 0 || r.Code > 999_999:
+		return errors.New("code must be between 1 and 999999")
+	case r.Kind == KindStatus && r.Status == 0:
+		return errors.New(`kind "status" needs a status`)
+	case r.Status != 0 && (r.Status < 200 || r.Status > 599):
+		return errors.New("status must be between 200 and 599")
+	case r.Kind == KindRedirect && r.To == "":
+		return errors.New(`kind "redirect" needs a to`)
+	case r.Bytes < 0 || r.Bytes > 16<<30:
+		return errors.New("bytes must be between 1 and 17179869184")
+	case r.Interval < 0 || r.Interval > maxLatency:
+		return fmt.Errorf("interval must be between 0 and %v", maxLatency)
+	case !(r.Share >= 0 && r.Share <= 1): // not so of a NaN either
+		return errors.New("share must be above 0 and at most 1")
+	case !(r.Conversations >= 0 && r.Conversations <= 1):
+		return errors.New("conversations must be above 0 and at most 1")
+	case r.For < 0 || r.Every < 0:
+		return errors.New("for and every must not be negative")
+	case r.Every > 0 && (r.For == 0 || r.For >= r.Every):
+		return errors.New("every needs a shorter for")
+	}
+	return nil
+}
+
+// kind is for a rule that may be none.
+func (r *Rule) kind() Kind {
+	if r == nil {
+		return ""
+	}
+	return r.Kind
+}
+
+// answer is what a rule of kind "code" answers.
+func (r *Rule) answer() answer {
+	info := "a fault of the sandbox"
+	if code, known := imclient.LookUp(r.Code); known {
+		info = code.Meaning
+	}
+	a := failure(r.Code, info)
+	a.status, a.retryAfter = r.Status, r.RetryAfter
+	return a
+}

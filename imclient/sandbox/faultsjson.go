@@ -1,0 +1,135 @@
+package sandbox
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// The JSON form of Faults: the fields' names in snake case, durations as text ("250ms"), times in RFC 3339, what is absent is
+// zero. {} takes all faults back.
+//
+//	{"latency":{"p50":"25ms","p99":"300ms","max":"2s"}, "rate":150, "seed":7, "skew":"-1h",
+//	 "rules":[{"kind":"status","status":502,"share":0.3,"for":"5s","every":"10s"},
+//	          {"kind":"code","code":90048,"conversations":0.01},
+//	          {"kind":"reset","apply":true,"report":"alice","peer":"bob"}]}
+type faultsForm struct {
+	Latency *latencyForm `json:"latency,omitempty"`
+	Rules   []ruleForm   `json:"rules,omitempty"`
+	Seed    uint64       `json:"seed,omitempty"`
+	Rate    int          `json:"rate,omitempty"`
+	Skew    duration     `json:"skew,omitempty"`
+}
+
+type latencyForm struct {
+	Min duration `json:"min,omitempty"`
+	Max duration `json:"max,omitempty"`
+	P50 duration `json:"p50,omitempty"`
+	P99 duration `json:"p99,omitempty"`
+}
+
+type ruleForm struct {
+	Kind          Kind      `json:"kind"`
+	Code          int       `json:"code,omitempty"`
+	Status        int       `json:"status,omitempty"`
+	RetryAfter    string    `json:"retry_after,omitempty"`
+	To            string    `json:"to,omitempty"`
+	Bytes         int64     `json:"bytes,omitempty"`
+	Interval      duration  `json:"interval,omitempty"`
+	Apply         bool      `json:"apply,omitempty"`
+	Share         *float64  `json:"share,omitempty"` // a pointer: who writes 0 means none, not all
+	Conversations *float64  `json:"conversations,omitempty"`
+	Report        string    `json:"report,omitempty"`
+	Peer          string    `json:"peer,omitempty"`
+	For           duration  `json:"for,omitempty"`
+	Every         duration  `json:"every,omitempty"`
+	Until         time.Time `json:"until,omitzero"`
+}
+
+// duration is a time.Duration as text.
+type duration time.Duration
+
+func (d duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+func (d *duration) UnmarshalText(text []byte) error {
+	parsed, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("%q is no duration such as \"250ms\"", cut(string(text)))
+	}
+	*d = duration(parsed)
+	return nil
+}
+
+// MarshalJSON writes the form that PUT /sandbox/faults reads.
+func (f Faults) MarshalJSON() ([]byte, error) {
+	form := faultsForm{Seed: f.Seed, Rate: f.Rate, Skew: duration(f.Skew)}
+	if l := f.Latency; l != (Latency{}) {
+		form.Latency = &latencyForm{Min: duration(l.Min), Max: duration(l.Max), P50: duration(l.P50), P99: duration(l.P99)}
+	}
+	for _, r := range f.Rules {
+		form.Rules = append(form.Rules, ruleForm{
+			Kind: r.Kind, Code: r.Code, Status: r.Status, RetryAfter: r.RetryAfter, To: r.To, Bytes: r.Bytes,
+			Interval: duration(r.Interval), Apply: r.Apply,
+			Share: share(r.Share), Conversations: share(r.Conversations), Report: r.Report, Peer: r.Peer,
+			For: duration(r.For), Every: duration(r.Every), Until: r.Until,
+		})
+	}
+	return json.Marshal(form)
+}
+
+func share(x float64) *float64 {
+	if x == 0 {
+		return nil
+	}
+	return &x
+}
+
+// UnmarshalJSON reads the form, and refuses what it doesn't know. It does not check whether the faults make sense; SetFaults does.
+func (f *Faults) UnmarshalJSON(text []byte) error {
+	var form faultsForm
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&form); err != nil {
+		return plain(err)
+	}
+	*f = Faults{Seed: form.Seed, Rate: form.Rate, Skew: time.Duration(form.Skew)}
+	if l := form.Latency; l != nil {
+		f.Latency = Latency{
+			Min: time.Duration(l.Min), Max: time.Duration(l.Max), P50: time.Duration(l.P50), P99: time.Duration(l.P99),
+		}
+	}
+	for i, r := range form.Rules {
+		rule := Rule{
+			Kind: r.Kind, Code: r.Code, Status: r.Status, RetryAfter: r.RetryAfter, To: r.To, Bytes: r.Bytes,
+			Interval: time.Duration(r.Interval), Apply: r.Apply, Report: r.Report, Peer: r.Peer,
+			For: time.Duration(r.For), Every: time.Duration(r.Every), Until: r.Until,
+		}
+		for _, part := range []struct {
+			name string
+			from *float64
+			to   *float64
+		}{{"share", r.Share, &rule.Share}, {"conversations", r.Conversations, &rule.Conversations}} {
+			if part.from == nil {
+				continue
+			}
+			if *part.from == 0 {
+				return fmt.Errorf("rules[%d]: %s must be above 0 and at most 1", i, part.name)
+			}
+			*part.to = *part.from
+		}
+		f.Rules = append(f.Rules, rule)
+	}
+	return nil
+}
+
+// plain says what is wrong with JSON without Go's names of things.
+func plain(err error) error {
+	var wrong *json.UnmarshalTypeError
+	if errors.As(err, &wrong) {
+		return fmt.Errorf("%s: a %s can't stand there", wrong.Field, wrong.Value)
+	}
+	return errors.New(strings.TrimPrefix(err.Error(), "json: "))
+}

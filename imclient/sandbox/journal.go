@@ -1,0 +1,205 @@
+package sandbox
+
+import (
+	"maps"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Arrival is one call of admin_set_msg_read, as the log keeps it.
+type Arrival struct {
+	// At is when the handler began. Differences between arrivals are exact.
+	At time.Time `json:"at"`
+	// Report and Peer are the accounts as sent, cut to 64 bytes; empty until the body was read, or if it had none.
+	Report string `json:"report"`
+	Peer   string `json:"peer"`
+	// ReadTime is MsgReadTime in seconds since 1970, or the time of the call if it had none.
+	ReadTime int64 `json:"read_time"`
+	// Encoding is how MsgReadTime came.
+	Encoding Encoding `json:"encoding"`
+	// Applied: the call succeeded at the server, whatever the client heard of it.
+	Applied bool `json:"applied"`
+	// Code is the answer's ErrorCode; -1: an answer without one, no answer, or none yet.
+	Code int `json:"code"`
+	// Status is the answer's HTTP status; 0: no answer, or none yet.
+	Status int `json:"status"`
+	// Fault is the kind of the fault that it met; empty: none.
+	Fault Kind `json:"fault"`
+}
+
+// Encoding is how a call carried MsgReadTime.
+type Encoding string
+
+// The encodings. Text is the documented one.
+const (
+	EncodingUnknown Encoding = ""        // the body was not understood
+	EncodingText    Encoding = "string"  // "1700000000"
+	EncodingInteger Encoding = "integer" // 1700000000
+	EncodingAbsent  Encoding = "absent"  // no field, or null
+	EncodingInvalid Encoding = "invalid" // anything else
+)
+
+// Stats are totals since New. Those of calls are of admin_set_msg_read only.
+type Stats struct {
+	Calls        int64              `json:"calls"`          // arrivals
+	InFlight     int                `json:"in_flight"`      // arrived, handler not at its end
+	Applied      int64              `json:"applied"`        // carried out
+	Codes        map[int]int64      `json:"codes"`          // answers by ErrorCode; 0: success; -1: beyond 1,000 distinct codes
+	Faults       map[Kind]int64     `json:"faults"`         // calls that met a fault
+	Encodings    map[Encoding]int64 `json:"encodings"`      // calls by the form of MsgReadTime
+	MaxPerSecond int                `json:"max_per_second"` // the most arrivals in any window of one second
+	LastSecond   int                `json:"last_second"`    // arrivals in the last second
+	First        time.Time          `json:"first,omitzero"` // arrival
+	Last         time.Time          `json:"last,omitzero"`  // arrival
+	Forgotten    int64              `json:"forgotten"`      // arrivals that the log no longer has
+
+	Commands      map[string]int64 `json:"commands"`      // requests of other commands
+	Conversations int              `json:"conversations"` // with a read pointer
+	Unread        int              `json:"unread"`        // messages
+	Accounts      int              `json:"accounts"`      // imported
+}
+
+// journal stamps and logs arrivals, and counts.
+type journal struct {
+	start time.Time // never changes
+
+	mu       sync.Mutex
+	window   window
+	log      []Arrival // a ring once it is full: call number i is at (i-1) % maxArrivals
+	calls    int64
+	inFlight int
+	applied  int64
+	codes    map[int]int64
+	faults   map[Kind]int64
+	forms    map[Encoding]int64
+	commands map[string]int64
+	first    time.Time
+	last     time.Time
+}
+
+func newJournal() *journal {
+	return &journal{
+		start:    time.Now(),
+		codes:    map[int]int64{},
+		faults:   map[Kind]int64{},
+		forms:    map[Encoding]int64{},
+		commands: map[string]int64{},
+	}
+}
+
+// arrive stamps a call, and returns its number, from 1, and how many came within the second that ends with it.
+func (j *journal) arrive() (number int64, inSecond int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	since := time.Since(j.start) // under the lock, so that the log is in the order of its stamps
+	at := j.start.Add(since)
+	if j.calls == 0 {
+		j.first = at
+	}
+	j.last = at
+	j.calls++
+	j.inFlight++
+	a := Arrival{At: at, Code: -1}
+	if len(j.log) < maxArrivals {
+		j.log = append(j.log, a)
+	} else {
+		j.log[(j.calls-1)%maxArrivals] = a
+	}
+	return j.calls, j.window.arrive(int64(since))
+}
+
+// entry is the log's place of a call, or nil if the log has forgotten it. The lock is held.
+func (j *journal) entry(number int64) *Arrival {
+	if number <= j.calls-maxArrivals {
+		return nil
+	}
+	return &j.log[(number-1)%maxArrivals]
+}
+
+// note adds what is known of a call before it is answered.
+func (j *journal) note(number int64, read readRequest, applied bool, fault Kind) {
+	report, peer := cut(read.report), cut(read.peer)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.forms[read.encoding]++
+	if applied {
+		j.applied++
+	}
+	if fault != "" {
+		j.faults[fault]++
+	}
+	if a := j.entry(number); a != nil {
+		a.Report, a.Peer, a.ReadTime, a.Encoding = report, peer, read.time, read.encoding
+		a.Applied, a.Fault = applied, fault
+	}
+}
+
+// answered adds a call's answer; code -1 is one without an ErrorCode.
+func (j *journal) answered(number int64, status, code int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if a := j.entry(number); a != nil {
+		a.Status, a.Code = status, code
+	}
+	if code < 0 {
+		return
+	}
+	if _, known := j.codes[code]; !known && len(j.codes) >= maxCodes {
+		code = -1
+	}
+	j.codes[code]++
+}
+
+func (j *journal) leave() {
+	j.mu.Lock()
+	j.inFlight--
+	j.mu.Unlock()
+}
+
+// command counts a request of another command. The names are the routes', so they are few.
+func (j *journal) command(name string) {
+	j.mu.Lock()
+	j.commands[name]++
+	j.mu.Unlock()
+}
+
+// newest returns the last n calls of the log, or as many as it has, oldest first.
+func (j *journal) newest(n int) []Arrival {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	n = min(n, len(j.log))
+	list := make([]Arrival, 0, n)
+	for number := j.calls - int64(n) + 1; number <= j.calls; number++ {
+		list = append(list, *j.entry(number))
+	}
+	return list
+}
+
+func (j *journal) stats() Stats {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.window.forget(int64(time.Since(j.start)))
+	return Stats{
+		Calls:        j.calls,
+		InFlight:     j.inFlight,
+		Applied:      j.applied,
+		Codes:        maps.Clone(j.codes),
+		Faults:       maps.Clone(j.faults),
+		Encodings:    maps.Clone(j.forms),
+		MaxPerSecond: j.window.most,
+		LastSecond:   j.window.n,
+		First:        j.first,
+		Last:         j.last,
+		Forgotten:    j.calls - int64(len(j.log)),
+		Commands:     maps.Clone(j.commands),
+	}
+}
+
+// cut bounds what the log keeps of an account. The copy lets the request's memory go.
+func cut(account string) string {
+	if len(account) > maxLoggedBytes {
+		return strings.Clone(account[:maxLoggedBytes])
+	}
+	return account
+}

@@ -1,0 +1,110 @@
+package sandbox
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"markread/imclient"
+)
+
+// Options say which application the server plays.
+type Options struct {
+	// AppID is the one SDKAppID that it knows.
+	AppID int64
+	// Admin is the one account that may call; it exists.
+	Admin string
+	// Key is the application's secret. With a zero Key no signature is good.
+	Key imclient.Secret
+	// Rate is how many calls of admin_set_msg_read any window of one second may have; above: 60007. 0 or less, and above
+	// 262,144: no limit.
+	Rate int
+	// OpenAccounts: every well-formed account exists, but for those that begin with "nobody". Else only imported ones do.
+	OpenAccounts bool
+}
+
+// Server is the sandbox. It is ready after New, has no goroutines, and needs no closing. All methods may be called
+// at any time from any goroutine.
+type Server struct {
+	options Options
+	journal *journal
+	store   *store
+	sigs    *signatures
+	faults  atomic.Pointer[activeFaults]
+	routes  map[string]http.HandlerFunc
+	serial  atomic.Uint32 // of messages without a MsgSeq
+}
+
+// New makes a server that knows nobody but the admin.
+func New(options Options) *Server {
+	s := &Server{
+		options: options,
+		journal: newJournal(),
+		store:   newStore(options.OpenAccounts, options.Admin),
+		sigs:    newSignatures(options.Key),
+	}
+	s.faults.Store(&activeFaults{})
+	s.routes = map[string]http.HandlerFunc{
+		markReadPath:                           s.markRead,
+		"/v4/openim/sendmsg":                   s.command("sendmsg", s.sendMessage),
+		"/v4/openim/importmsg":                 s.command("importmsg", s.importMessage),
+		"/v4/openim/get_c2c_unread_msg_num":    s.command("get_c2c_unread_msg_num", s.countUnread),
+		"/v4/im_open_login_svc/account_import": s.command("account_import", s.importAccount),
+		"/v4/im_open_login_svc/kick":           s.command("kick", s.kick),
+		"/sandbox":                             local(http.MethodGet, s.page),
+		"/sandbox/stats":                       local(http.MethodGet, s.getStats),
+		"/sandbox/arrivals":                    local(http.MethodGet, s.getArrivals),
+		"/sandbox/read-time":                   local(http.MethodGet, s.getReadTime),
+		"/sandbox/read-times":                  local(http.MethodGet, s.getReadTimes),
+		"/sandbox/faults":                      local("", s.handleFaults),
+	}
+	return s
+}
+
+// ServeHTTP answers one request: a command of the API or one of the sandbox's own.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if route := s.routes[strings.TrimSuffix(r.URL.Path, "/")]; route != nil {
+		route(w, r)
+		return
+	}
+	s.send(w, failure(60009, "the sandbox has no such command; GET /sandbox shows what it has seen"))
+}
+
+// Import makes accounts. It stops at the first that is malformed, or when a million are there.
+func (s *Server) Import(accounts ...string) error {
+	for _, account := range accounts {
+		if err := s.store.add(account); err != nil {
+			return fmt.Errorf("import account %q: %w", cut(account), err)
+		}
+	}
+	return nil
+}
+
+// ReadTime returns up to when report has read what peer wrote, in seconds since 1970; false: no call said so yet.
+func (s *Server) ReadTime(report, peer string) (int64, bool) {
+	p := s.store.pointer(conversation{report, peer})
+	if p.ReadTime == nil {
+		return 0, false
+	}
+	return *p.ReadTime, true
+}
+
+// Unread returns how many messages of peer report has not read.
+func (s *Server) Unread(report, peer string) int {
+	return s.store.pointer(conversation{report, peer}).Unread
+}
+
+// Stats returns the totals since New.
+func (s *Server) Stats() Stats {
+	stats := s.journal.stats()
+	stats.Conversations, stats.Unread, stats.Accounts = s.store.sizes()
+	return stats
+}
+
+// Arrivals returns the calls of admin_set_msg_read in the order of their arrival, the last 262,144 at most.
+func (s *Server) Arrivals() []Arrival { return s.journal.newest(maxArrivals) }
+
+// now is the server's clock: ours, and the skew of the faults.
+func (s *Server) now() time.Time { return time.Now().Add(s.faults.Load().Skew) }

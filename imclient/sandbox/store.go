@@ -1,0 +1,196 @@
+package sandbox
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// conversation is one side of a C2C conversation: what report has read of peer's messages.
+type conversation struct{ report, peer string }
+
+// state is what is kept of a conversation: nothing of a message that is read.
+type state struct {
+	read   int64 // the pointer, in seconds since 1970
+	marked bool  // there is a pointer
+	unread []int64
+}
+
+// pointer is one conversation for GET /sandbox/read-time and -times.
+type pointer struct {
+	Report   string `json:"report"`
+	Peer     string `json:"peer"`
+	ReadTime *int64 `json:"read_time"`
+	Unread   int    `json:"unread"`
+}
+
+var (
+	errFull      = errors.New("the sandbox is full")
+	errMalformed = errors.New("not 1 to 32 bytes of printable ASCII")
+)
+
+// store has the accounts and the conversations.
+type store struct {
+	open  bool
+	admin string
+
+	mu       sync.Mutex
+	accounts map[string]struct{}
+	states   map[conversation]state
+	totals   map[string]int // unread messages of an account; none: no entry
+	unread   int            // of all
+	marked   int            // conversations with a pointer
+}
+
+func newStore(open bool, admin string) *store {
+	return &store{
+		open:     open,
+		admin:    admin,
+		accounts: map[string]struct{}{},
+		states:   map[conversation]state{},
+		totals:   map[string]int{},
+	}
+}
+
+// wellFormed is the rule that all documents agree on, and the wider of the character sets that they give.
+func wellFormed(account string) bool {
+	if account == "" || len(account) > maxAccountBytes {
+		return false
+	}
+	for i := range len(account) {
+		if account[i] < 0x20 || account[i] > 0x7e {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *store) add(account string) error {
+	if !wellFormed(account) {
+		return errMalformed
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, known := s.accounts[account]; !known && len(s.accounts) >= maxAccounts {
+		return errFull
+	}
+	s.accounts[account] = struct{}{}
+	return nil
+}
+
+func (s *store) exists(account string) bool {
+	if account == s.admin {
+		return true
+	}
+	if s.open && wellFormed(account) && !strings.HasPrefix(account, "nobody") {
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, known := s.accounts[account]
+	return known
+}
+
+// markRead moves a pointer up to t, never down: messages at or before it are read.
+func (s *store) markRead(c conversation, t int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st, known := s.states[c]
+	if !known && len(s.states) >= maxConversations {
+		return errFull
+	}
+	if !st.marked {
+		st.marked = true
+		s.marked++
+	}
+	st.read = max(st.read, t)
+	before := len(st.unread)
+	st.unread = slices.DeleteFunc(st.unread, func(message int64) bool { return message <= st.read })
+	if len(st.unread) == 0 {
+		st.unread = nil // an idle conversation should cost little
+	}
+	s.count(c.report, len(st.unread)-before)
+	s.states[c] = st
+	return nil
+}
+
+// deliver adds a message from c.peer to c.report. One that the pointer covers already is read.
+func (s *store) deliver(c conversation, t int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st, known := s.states[c]
+	if st.marked && t <= st.read {
+		return nil
+	}
+	if s.unread >= maxUnreadTotal || !known && len(s.states) >= maxConversations {
+		return errFull
+	}
+	st.unread = append(st.unread, t)
+	s.count(c.report, 1)
+	if len(st.unread) > maxUnread {
+		oldest := slices.Index(st.unread, slices.Min(st.unread))
+		st.unread = slices.Delete(st.unread, oldest, oldest+1)
+		s.count(c.report, -1)
+	}
+	s.states[c] = st
+	return nil
+}
+
+// count keeps the sums. The lock is held.
+func (s *store) count(account string, change int) {
+	if change == 0 {
+		return
+	}
+	s.unread += change
+	if n := s.totals[account] + change; n > 0 {
+		s.totals[account] = n
+	} else {
+		delete(s.totals, account)
+	}
+}
+
+// pointer returns a conversation; one that nothing is known of is empty.
+func (s *store) pointer(c conversation) pointer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return view(c, s.states[c])
+}
+
+// total returns the unread messages of an account in all its conversations.
+func (s *store) total(account string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.totals[account]
+}
+
+// pointers returns every conversation that has a pointer, sorted.
+func (s *store) pointers() []pointer {
+	s.mu.Lock()
+	list := make([]pointer, 0, s.marked)
+	for c, st := range s.states {
+		if st.marked {
+			list = append(list, view(c, st))
+		}
+	}
+	s.mu.Unlock()
+	slices.SortFunc(list, func(a, b pointer) int {
+		return cmp.Or(strings.Compare(a.Report, b.Report), strings.Compare(a.Peer, b.Peer))
+	})
+	return list
+}
+
+func (s *store) sizes() (marked, unread, accounts int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.marked, s.unread, len(s.accounts)
+}
+
+func view(c conversation, st state) pointer {
+	p := pointer{Report: c.report, Peer: c.peer, Unread: len(st.unread)}
+	if st.marked {
+		p.ReadTime = &st.read
+	}
+	return p
+}

@@ -373,6 +373,7 @@ func TestEveryEventEndsOnce(t *testing.T) {
 				e := r.event(fmt.Sprint(random.IntN(20)), 1+random.Int64N(30), lane)
 				if random.IntN(20) == 0 {
 					e.Invalid = errors.New("bad")
+					r.tracker.events[e.Ref] = e
 				}
 				r.receive(now, []consumer.Event{e})
 			}

@@ -1,0 +1,347 @@
+package worker_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"markread/consumer"
+	"markread/consumer/broker"
+	"markread/imclient"
+	"markread/imclient/sandbox"
+	"markread/worker"
+)
+
+const (
+	appID  = 1400000000
+	imAddr = "localhost:80"
+)
+
+var (
+	key    = imclient.NewSecret("a key for tests")
+	topics = consumer.Topics{Live: "mark-read", Backfill: "mark-read-backfill", DeadLetter: "mark-read-dead-letters"}
+)
+
+// stack is the whole product in one bubble of virtual time: embedded broker, IM sandbox and what the
+// workers need, over an in-memory network.
+type stack struct {
+	t       *testing.T
+	network kfake.VirtualNetwork
+	broker  *broker.Broker
+	sandbox *sandbox.Server
+	logs    *strings.Builder
+}
+
+// inBubble runs test in a synctest bubble with a stack of its own, and stops the stack at the end.
+func inBubble(t *testing.T, test func(s *stack)) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &stack{t: t, logs: &strings.Builder{}}
+		var err error
+		s.broker, err = broker.Start(broker.Options{
+			Addr: "localhost:9092", Partitions: 4, Topics: []string{topics.Live, topics.Backfill, topics.DeadLetter},
+			Listen: s.network.Listen,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.broker.Close()
+		s.sandbox = sandbox.New(sandbox.Options{AppID: appID, Admin: "administrator", Key: key, Rate: 200, OpenAccounts: true})
+		listener, err := s.network.Listen("tcp", imAddr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := &http.Server{Handler: s.sandbox}
+		go server.Serve(listener)
+		defer server.Close()
+		test(s)
+	})
+}
+
+func (s *stack) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	return s.network.DialContext(ctx, network, addr)
+}
+
+func (s *stack) kafka() *consumer.Client {
+	s.t.Helper()
+	c, err := consumer.New(consumer.Options{Brokers: []string{s.broker.Addr()}, ClientID: "test", Dial: s.dial, Log: zerolog.Nop()})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return c
+}
+
+// member is a running worker.
+type member struct {
+	*worker.Worker
+	stop func()
+}
+
+// start starts a worker; stop stops it as SIGTERM would, and waits.
+func (s *stack) start(change func(*worker.Options)) *member {
+	s.t.Helper()
+	pool := &http.Transport{
+		DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return s.dial(ctx, "tcp", imAddr) },
+		MaxIdleConnsPerHost: 200,
+	}
+	im, err := imclient.New(imclient.Options{
+		BaseURL: "http://" + imAddr, AppID: appID, Admin: "administrator", Key: imclient.Key(key), Timeout: 5 * time.Second, Transport: pool,
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	kafka := s.kafka()
+	options := worker.Options{
+		Kafka: kafka, IM: im, Topics: topics, Group: "markread",
+		Rate: 200, MaxPending: 100_000, Attempts: 8, Backoff: imclient.NewBackoff(200*time.Millisecond, 30*time.Second),
+		CommitEvery: time.Second, DrainTimeout: 10 * time.Second, Log: zerolog.Nop(),
+	}
+	if change != nil {
+		change(&options)
+	}
+	w, err := worker.New(options)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx) }()
+	return &member{w, func() {
+		cancel()
+		if err := <-done; err != nil {
+			s.t.Errorf("Run: %v", err)
+		}
+		im.Close()
+		kafka.Close()
+	}}
+}
+
+func (s *stack) publish(topic string, values ...string) {
+	s.t.Helper()
+	kafka := s.kafka()
+	defer kafka.Close()
+	var messages []consumer.Message
+	for _, value := range values {
+		var fields struct{ Report_Account, Peer_Account string }
+		_ = json.Unmarshal([]byte(value), &fields)
+		messages = append(messages, consumer.Message{Key: consumer.Key(fields.Report_Account, fields.Peer_Account), Value: []byte(value)})
+	}
+	if err := kafka.Publisher(topic).Publish(context.Background(), messages...); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func event(report, peer string, readTime int64) string {
+	return fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":%q,"MsgReadTime":%d}`, report, peer, readTime)
+}
+
+// settled waits until all that was received has reached its end and nothing is behind.
+func (m *member) settled(t *testing.T, received int64) {
+	t.Helper()
+	for range 600 {
+		state := m.State()
+		n := state.Totals
+		lag := int64(0)
+		for _, p := range state.Partitions {
+			if p.Lag != nil {
+				lag += *p.Lag
+			}
+		}
+		if n.Received >= received && n.Applied+n.Collapsed+n.Superseded+n.DeadLettered+n.Returned == n.Received && lag == 0 {
+			return
+		}
+		time.Sleep(time.Second)
+	}
+	state, _ := json.Marshal(m.State())
+	t.Fatalf("not settled in ten minutes: %s", state)
+}
+
+func TestMainJob(t *testing.T) {
+	inBubble(t, func(s *stack) {
+		now := time.Now().Unix()
+		var values []string
+		for i := range 500 {
+			for j := range 4 {
+				values = append(values, event(fmt.Sprint("reader", i), "peer", now-int64((i*7+j*13)%50)))
+			}
+		}
+		values = append(values, `{"Report_Account":"x"}`, event("nobody-1", "peer", now))
+		s.publish(topics.Live, values...)
+		s.publish(topics.Backfill, event("reader1", "peer", now-1000), event("old", "peer", now-1000))
+		w := s.start(nil)
+		w.settled(s.t, 2004)
+		for i := range 500 {
+			want := int64(0)
+			for j := range 4 {
+				want = max(want, now-int64((i*7+j*13)%50))
+			}
+			if got, _ := s.sandbox.ReadTime(fmt.Sprint("reader", i), "peer"); got != want {
+				t.Errorf("reader%d read up to %d, want %d", i, got, want)
+			}
+		}
+		n := w.State().Totals
+		if n.Received != 2004 || n.DeadLettered != 2 || n.Returned != 0 {
+			t.Errorf("totals %+v", n)
+		}
+		if stats := s.sandbox.Stats(); n.Calls > 510 {
+			t.Errorf("%d calls for 502 conversations: %+v", n.Calls, stats)
+		}
+		w.stop()
+	})
+}
+
+// A stop in full flow: what is answered is committed, so that nothing of it is called again.
+func TestStopAndGoOn(t *testing.T) {
+	inBubble(t, func(s *stack) {
+		now := time.Now().Unix()
+		var values []string
+		for i := range 3000 {
+			values = append(values, event(fmt.Sprint("reader", i), "peer", now))
+		}
+		s.publish(topics.Live, values...)
+		for range 5 {
+			w := s.start(nil)
+			time.Sleep(4 * time.Second)
+			w.stop()
+			n := w.State().Totals
+			if n.Received != n.Applied+n.Collapsed+n.Superseded+n.DeadLettered+n.Returned {
+				t.Errorf("after a stop: %+v", n)
+			}
+		}
+		w := s.start(nil)
+		w.settled(s.t, 1)
+		w.stop()
+		calls := map[string]int{}
+		for _, a := range s.sandbox.Arrivals() {
+			calls[a.Report]++
+		}
+		repeated := 0
+		for i := range 3000 {
+			switch n := calls[fmt.Sprint("reader", i)]; {
+			case n == 0:
+				t.Fatalf("reader%d was lost", i)
+			case n > 1:
+				repeated++
+			}
+		}
+		if repeated > 0 {
+			t.Errorf("%d conversations were called again after a clean stop", repeated)
+		}
+	})
+}
+
+// Two workers share the quota, and one takes over from the other.
+func TestTwoWorkers(t *testing.T) {
+	inBubble(t, func(s *stack) {
+		now := time.Now().Unix()
+		var values []string
+		for i := range 8000 {
+			values = append(values, event(fmt.Sprint("reader", i), "peer", now))
+		}
+		s.publish(topics.Live, values...)
+		a := s.start(nil)
+		time.Sleep(5 * time.Second)
+		b := s.start(nil)
+		time.Sleep(15 * time.Second)
+		if x, y := a.State().Quota, b.State().Quota; *x.Share+*y.Share != 200 || *x.Share != 100 {
+			t.Errorf("shares %d and %d", *x.Share, *y.Share)
+		}
+		a.stop()
+		b.settled(s.t, 1)
+		b.stop()
+		stats := s.sandbox.Stats()
+		if stats.MaxPerSecond > 200 {
+			t.Errorf("%d arrivals in a second", stats.MaxPerSecond)
+		}
+		for i := range 8000 {
+			if got, _ := s.sandbox.ReadTime(fmt.Sprint("reader", i), "peer"); got != now {
+				t.Fatalf("reader%d: read up to %d, want %d", i, got, now)
+			}
+		}
+	})
+}
+
+// An outage: no letter, few calls, and everything is applied when it is over.
+func TestOutageHolds(t *testing.T) {
+	inBubble(t, func(s *stack) {
+		w := s.start(nil)
+		time.Sleep(5 * time.Second)
+		if err := s.sandbox.SetFaults(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 502}}}); err != nil {
+			t.Fatal(err)
+		}
+		now := time.Now().Unix()
+		var values []string
+		for i := range 2000 {
+			values = append(values, event(fmt.Sprint("reader", i), "peer", now))
+		}
+		s.publish(topics.Live, values...)
+		time.Sleep(5 * time.Minute)
+		state := w.State()
+		if len(state.Held) != 1 || state.Held[0].Reason != "outage" || !state.Ready {
+			t.Errorf("held %+v, ready %v", state.Held, state.Ready)
+		}
+		if state.Totals.DeadLettered != 0 || state.Totals.Calls > 60 {
+			t.Errorf("totals %+v", state.Totals)
+		}
+		if err := s.sandbox.SetFaults(sandbox.Faults{}); err != nil {
+			t.Fatal(err)
+		}
+		w.settled(s.t, 2000)
+		if state := w.State(); state.Totals.DeadLettered != 0 || len(state.Held) != 0 {
+			t.Errorf("after it: %+v", state)
+		}
+		w.stop()
+	})
+}
+
+// The contract's sums, at any moment: received = outcomes + backlog + returned.
+func TestMetricsAddUp(t *testing.T) {
+	inBubble(t, func(s *stack) {
+		now := time.Now().Unix()
+		var values []string
+		for i := range 3000 {
+			values = append(values, event(fmt.Sprint("reader", i%700), "peer", now-int64(i%9)), "no event")
+		}
+		s.publish(topics.Live, values...)
+		w := s.start(nil)
+		registry := prometheus.NewPedanticRegistry()
+		registry.MustRegister(w)
+		for range 40 {
+			time.Sleep(100 * time.Millisecond)
+			families, err := registry.Gather()
+			if err != nil {
+				t.Fatal(err)
+			}
+			sum := map[string]float64{}
+			for _, f := range families {
+				for _, m := range f.Metric {
+					sum[f.GetName()] += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+				}
+			}
+			if got := sum["markread_events_total"] + sum["markread_backlog_events"] + sum["markread_events_returned_total"]; got != sum["markread_events_received_total"] {
+				t.Fatalf("%v events received, %v accounted for", sum["markread_events_received_total"], got)
+			}
+		}
+		w.stop()
+		families, _ := registry.Gather()
+		names := []string{}
+		for _, f := range families {
+			names = append(names, f.GetName())
+		}
+		for _, name := range []string{"markread_calls_total", "markread_held", "markread_quota_limit", "markread_build_info", "markread_event_age_seconds"} {
+			if !slices.Contains(names, name) {
+				t.Errorf("%s is missing", name)
+			}
+		}
+	})
+}

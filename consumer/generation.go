@@ -105,19 +105,20 @@ func (g *Generation) Fetch(ctx context.Context, sink Sink) {
 	<-ctx.Done() // a member without partitions
 }
 
-// Finish says that the event has reached its end. Once for each Ref.
-func (g *Generation) Finish(ref Ref) {
+// Finish says that the event has reached its end, and returns its lane and when it was: its event time, or
+// when it was delivered if it has none. Once for each Ref.
+func (g *Generation) Finish(ref Ref) (Lane, time.Time) {
 	p := g.partitions[ref>>arrivalBits]
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.tracker.finish(uint64(ref) & (1<<arrivalBits - 1))
+	return p.lane, p.tracker.finish(uint64(ref) & (1<<arrivalBits - 1))
 }
 
 // Oldest is the oldest delivered event of a partition that has not finished.
 type Oldest struct {
 	Ref    Ref
 	Offset int64
-	Time   time.Time // the record's timestamp, or when it was delivered if it has none
+	Time   time.Time // the event time, or when it was delivered if it has none
 }
 
 // PartitionState shows how far a partition is.

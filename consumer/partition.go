@@ -111,7 +111,7 @@ func (p *partition) deliver(ctx context.Context, sink Sink, f fetched) bool {
 		}
 		p.mu.Lock()
 		for i := range events {
-			at := events[i].Record.Time
+			at := events[i].EventTime
 			if at.IsZero() {
 				at = now
 			}

@@ -57,12 +57,14 @@ func (t *tracker) add(offset int64, at time.Time) uint64 {
 // skip says that there is nothing to deliver before position.
 func (t *tracker) skip(position int64) { t.position = max(t.position, position) }
 
-// finish says that an event has reached its end. Events that were forgotten by a reset are ignored.
-func (t *tracker) finish(n uint64) {
+// finish says that an event has reached its end, and returns the time that add was given: zero for events
+// that were forgotten by a reset, which are ignored.
+func (t *tracker) finish(n uint64) (at time.Time) {
 	if n < t.first || n >= t.end {
-		return
+		return time.Time{}
 	}
 	s := t.slot(n)
+	at = time.UnixMilli(s.time)
 	if s.offset >= 0 {
 		s.offset = ^s.offset
 	}
@@ -72,6 +74,7 @@ func (t *tracker) finish(n uint64) {
 			t.chunks = t.chunks[1:]
 		}
 	}
+	return at
 }
 
 // committable returns the offset up to which everything has finished.

@@ -1,0 +1,211 @@
+package imclient
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Options are what a Client needs. BaseURL, AppID, Admin and Key are required.
+type Options struct {
+	BaseURL string        // "https://console.tim.qq.com"; see RegionURL
+	AppID   int64         // SDKAppID
+	Admin   string        // an App administrator's account
+	Key     KeySource     // the app's secret key
+	Timeout time.Duration // of one call, connecting included; 0: 5 s
+	// MaxConns is how many idle connections are kept; 0: 256. It should be the
+	// number of calls that can be out at once. It limits nothing.
+	MaxConns int
+	// Transport sends the requests; nil: NewTransport(Timeout, MaxConns).
+	Transport http.RoundTripper
+}
+
+const (
+	defaultTimeout  = 5 * time.Second
+	defaultMaxConns = 256
+)
+
+// Client calls the API. Safe for any number of goroutines.
+type Client struct {
+	base    *url.URL
+	appID   int64
+	admin   string
+	timeout time.Duration
+	expired error // why a call ends after that
+	http    http.RoundTripper
+	signer  *signer
+	masker  *masker
+	clock   *clock
+}
+
+// New returns a Client. It makes no call and does not read the key. Its error
+// names the option, and the flag of markread that sets it.
+func New(o Options) (*Client, error) {
+	base, err := parseBase(o.BaseURL)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("BaseURL (--im-url): %w", err)
+	case o.AppID <= 0:
+		return nil, errors.New("AppID (--im-app-id) must be positive")
+	case o.Admin == "" || strings.ContainsAny(o.Admin, "\r\n"):
+		return nil, errors.New("Admin (--im-admin) must be an account, and on one line")
+	case o.Key == nil:
+		return nil, errors.New("Key (MARKREAD_IM_KEY) is missing")
+	case o.Timeout < 0:
+		return nil, errors.New("Timeout (--im-timeout) must not be negative")
+	case o.MaxConns < 0:
+		return nil, errors.New("MaxConns (--max-in-flight) must not be negative")
+	}
+	if o.Timeout == 0 {
+		o.Timeout = defaultTimeout
+	}
+	if o.MaxConns == 0 {
+		o.MaxConns = defaultMaxConns
+	}
+	if o.Transport == nil {
+		o.Transport = NewTransport(o.Timeout, o.MaxConns)
+	}
+	c := &Client{
+		base: base, appID: o.AppID, admin: o.Admin, timeout: o.Timeout,
+		expired: fmt.Errorf("gave up after %v", o.Timeout),
+		http:    o.Transport, masker: new(masker), clock: new(clock),
+	}
+	c.signer = &signer{appID: o.AppID, admin: o.Admin, key: o.Key, now: c.clock.server, mask: c.masker.add}
+	return c, nil
+}
+
+// Close closes the idle connections. Calls that are out go on.
+func (c *Client) Close() {
+	if pool, ok := c.http.(interface{ CloseIdleConnections() }); ok {
+		pool.CloseIdleConnections()
+	}
+}
+
+// Now returns the later of this machine's time and the server's, which is the
+// Date of its last answer plus the time since then.
+func (c *Client) Now() time.Time { return c.clock.latest() }
+
+// Mask returns text with the secrets of this client replaced by "[secret]":
+// the keys and signatures of the last dozen of signings, parts of them, also
+// escaped, and users and passwords in URLs.
+func (c *Client) Mask(text string) string { return c.masker.text(text) }
+
+// commandMarkRead is the call that all this is about.
+const commandMarkRead = "openim/admin_set_msg_read"
+
+// Read says that Report has read all that Peer wrote up to Time.
+type Read struct {
+	Report string // the account that has read
+	Peer   string // the other account of the conversation
+	Time   int64  // seconds since 1970, at least 1
+}
+
+// readBody is a Read as the API wants it.
+type readBody struct {
+	Report string `json:"Report_Account"`
+	Peer   string `json:"Peer_Account"`
+	Time   string `json:"MsgReadTime"` // a decimal string, as documented; never left out
+}
+
+// MarkRead makes one call of v4/openim/admin_set_msg_read. The error is nil,
+// an *Error, or context.Cause(ctx): see Post.
+func (c *Client) MarkRead(ctx context.Context, r Read) error {
+	if r.Report == "" || r.Peer == "" || r.Time < 1 {
+		// A server may take an odd time for none, and none for now.
+		return c.fail(commandMarkRead, &Error{
+			Class: Rejected, Label: LabelRequest, Err: errors.New("both accounts and a positive time are needed"),
+		})
+	}
+	_, err := c.Post(ctx, commandMarkRead, readBody{Report: r.Report, Peer: r.Peer, Time: strconv.FormatInt(r.Time, 10)})
+	return err
+}
+
+// Post makes one call of the command ("openim/sendmsg"), with body as its
+// JSON. The error is nil if the server answered with ErrorCode 0. It is
+// context.Cause(ctx) if ctx ended before there was an answer; whether the call
+// had an effect is unknown then. Any other failure is an *Error. What came
+// from the server is returned with any of them.
+func (c *Client) Post(ctx context.Context, command string, body any) (Answer, error) {
+	if ctx.Err() != nil {
+		return Answer{}, context.Cause(ctx)
+	}
+	payload, err := json.Marshal(body)
+	if err != nil {
+		return Answer{}, c.fail(command, &Error{Class: Rejected, Label: LabelRequest, Err: err})
+	}
+	sig, err := c.signer.get()
+	if err != nil {
+		return Answer{}, c.fail(command, &Error{Class: Held, Label: LabelKey, Err: err})
+	}
+	got := c.exchange(ctx, c.address(command, sig), payload)
+	return c.judge(ctx, command, sig, got)
+}
+
+// address returns the URL of a call. The signature is as legal in a query as
+// it is, and other clients send it so.
+func (c *Client) address(command string, sig *signature) *url.URL {
+	address := *c.base
+	address.Path += "/v4/" + command
+	address.RawQuery = fmt.Sprintf("sdkappid=%d&identifier=%s&usersig=%s&random=%d&contenttype=json",
+		c.appID, url.QueryEscape(c.admin), sig.text.Reveal(), rand.Uint32())
+	return &address
+}
+
+// judge says what became of a call.
+func (c *Client) judge(ctx context.Context, command string, sig *signature, got reply) (Answer, error) {
+	verdict, ok := readVerdict(got.body)
+	answer := Answer{
+		Status: got.status, ErrorCode: verdict.code,
+		Body:         []byte(printable(c.masker.text(string(got.body[:min(len(got.body), maxBody)])), "\n\t")),
+		ErrorInfo:    c.masker.message(verdict.info, maxMessage),
+		ActionStatus: c.masker.message(verdict.status, maxMessage),
+	}
+	failure := &Error{Status: got.status, Message: c.masker.message(string(got.body), maxMessage), Err: got.err}
+	switch {
+	case ok && verdict.code == 0:
+		c.clock.heard(serverDate(got.header))
+		c.signer.accept(sig)
+		return answer, nil
+	case ok:
+		c.clock.heard(serverDate(got.header))
+		row, _ := LookUp(verdict.code)
+		failure.Class, failure.Label = row.Class, strconv.Itoa(verdict.code)
+		failure.ErrorCode, failure.Message, failure.Err = verdict.code, answer.ErrorInfo, nil
+		if row.SignAnew {
+			failure.Resigned = c.signer.refuse(sig) && row.Code != tooManyForgeries
+		}
+	case got.err != nil && ctx.Err() != nil:
+		return answer, context.Cause(ctx)
+	case got.status != 0 && got.status != http.StatusOK:
+		failure.Label = labelHTTP + strconv.Itoa(got.status)
+		if got.status == http.StatusTooManyRequests {
+			failure.Class = Throttled
+		}
+	case got.err != nil:
+		failure.Label = got.label
+	default:
+		failure.Label = LabelAnswer
+	}
+	if failure.Class == Throttled {
+		failure.RetryAfter = retryAfter(got.header, c.Now())
+	}
+	return answer, c.fail(command, failure)
+}
+
+// fail completes an Error, and makes sure that its cause can be shown.
+func (c *Client) fail(command string, e *Error) *Error {
+	e.command, e.host = command, c.base.Host
+	limit := maxMessage
+	if e.Label == LabelKey {
+		limit = maxLocal
+	}
+	e.Err = c.masker.cause(e.Err, limit)
+	return e
+}

@@ -1,0 +1,127 @@
+package imclient
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Labels of failures that have no ErrorCode; those with one have its decimal
+// digits. A label is the value of a metric and of a letter's header, so the
+// set is closed, but for HTTP statuses ("http_502").
+const (
+	LabelTimeout = "timeout" // no whole answer within Options.Timeout
+	LabelConnect = "connect" // no connection: name, route, refusal, proxy
+	LabelTLS     = "tls"     // the handshake failed
+	LabelReset   = "reset"   // the connection broke before the answer was whole
+	LabelAnswer  = "answer"  // HTTP 200 (or no HTTP), but no answer of the IM API
+	LabelKey     = "key"     // the key can't be read: nothing was sent. Always Held
+	LabelRequest = "request" // the call makes no sense: nothing was sent. Always Rejected
+
+	labelHTTP = "http_"
+)
+
+// Error is a call that failed.
+type Error struct {
+	Class     Class
+	Label     string // the ErrorCode, or one of the labels above
+	ErrorCode int    // 0: the server gave none
+	Status    int    // HTTP status, 0: none came
+	// Message is what the server said: ErrorInfo, else the beginning of what
+	// came instead. At most 200 bytes on one line, masked.
+	Message string
+	// RetryAfter is how long the server asked to wait, at most 5 minutes. 0
+	// unless the class is Throttled.
+	RetryAfter time.Duration
+	// Resigned: the signature was refused and has been dropped, and it was not
+	// one that had been made because of a refusal just before. The same call
+	// will be signed anew (the key read again), so make it once more before
+	// believing Class.
+	Resigned bool
+	// Err is the cause, nil if the server answered. It contains no secret.
+	Err error
+
+	command string // "openim/admin_set_msg_read", "" in tests
+	host    string // where it went
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Error says what failed, what the server said, and what an operator should
+// do, on one line.
+func (e *Error) Error() string {
+	var text strings.Builder
+	if e.command != "" {
+		fmt.Fprintf(&text, "%s: ", e.command)
+	}
+	if e.ErrorCode != 0 {
+		fmt.Fprintf(&text, "ErrorCode %d, ", e.ErrorCode)
+	}
+	text.WriteString(e.Meaning())
+	if e.host != "" && e.ErrorCode == 0 && e.Label != LabelKey && e.Label != LabelRequest {
+		fmt.Fprintf(&text, " (%s)", e.host)
+	}
+	if e.Message != "" {
+		fmt.Fprintf(&text, "; the server says %q", e.Message)
+	}
+	if e.Err != nil {
+		fmt.Fprintf(&text, ": %v", e.Err)
+	}
+	if e.RetryAfter > 0 {
+		fmt.Fprintf(&text, "; it asks to wait %v", e.RetryAfter)
+	}
+	fmt.Fprintf(&text, ". What to do: %s", e.Remedy())
+	return text.String()
+}
+
+// Meaning says what happened, in a few words.
+func (e *Error) Meaning() string {
+	meaning, _ := e.explain()
+	return meaning
+}
+
+// Remedy says what an operator should do.
+func (e *Error) Remedy() string {
+	_, remedy := e.explain()
+	return remedy
+}
+
+func (e *Error) explain() (meaning, remedy string) {
+	if e.ErrorCode != 0 {
+		row, _ := LookUp(e.ErrorCode)
+		return row.Meaning, row.Remedy
+	}
+	switch e.Label {
+	case LabelTimeout:
+		return "no whole answer in time", "nothing at first: it is retried. If it goes on, check the way to the server, and that --im-timeout is well above the server's own limit of 3 s"
+	case LabelConnect:
+		return "no connection to the server", "check --im-url, name resolution, the firewall's rules for outgoing connections, and the proxy if the environment names one"
+	case LabelTLS:
+		return "the TLS handshake failed", "check that --im-url names the vendor's host, that the system's root certificates are up to date, and that nothing in between opens TLS with a certificate of its own"
+	case LabelReset:
+		return "the connection broke before the answer was whole", "nothing at first: it is retried. If it goes on, look for a proxy or firewall in between that cuts connections"
+	case LabelAnswer:
+		return "the answer is not one of the IM API: no JSON object with an integer ErrorCode", "check --im-url, and whether a proxy or gateway answers in the server's place"
+	case LabelKey:
+		return "the key can't be read, so nothing was sent", "check MARKREAD_IM_KEY, or the file that MARKREAD_IM_KEY_FILE names and that this process may read it"
+	case LabelRequest:
+		return "the call makes no sense, so nothing was sent", rightEvent
+	}
+	status, _ := strconv.Atoi(strings.TrimPrefix(e.Label, labelHTTP))
+	if status == 0 {
+		return "the call failed", waitRetried
+	}
+	meaning = fmt.Sprintf("HTTP status %d without an ErrorCode", status)
+	switch {
+	case status == 429:
+		return meaning, lessCalls
+	case status >= 300 && status < 400:
+		return meaning, "check --im-url: redirects are not followed, for the signature would go to another host"
+	case status == 401 || status == 403 || status == 404 || status == 407:
+		return meaning, "check --im-url, and the proxy or gateway that answers in the server's place: the IM API answers with status 200"
+	default:
+		return meaning, "nothing at first: it is retried. If it goes on, look for the gateway that answers in the server's place, and ask the vendor's support"
+	}
+}

@@ -1,0 +1,69 @@
+package imclient
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+)
+
+// regions are the hosts of the data centres, by our names, as in the vendor's
+// introduction to the REST API (tencentcloud.com/document/product/1047/34620).
+var regions = []struct{ name, host string }{
+	{"china", "console.tim.qq.com"},
+	{"singapore", "adminapisgp.im.qcloud.com"},
+	{"seoul", "adminapikr.im.qcloud.com"},
+	{"tokyo", "adminapijpn.im.qcloud.com"},
+	{"frankfurt", "adminapiger.im.qcloud.com"},
+	{"silicon-valley", "adminapiusa.im.qcloud.com"},
+	{"jakarta", "adminapiidn.im.qcloud.com"},
+}
+
+// Regions returns the names that RegionURL knows.
+func Regions() []string {
+	names := make([]string, len(regions))
+	for i, region := range regions {
+		names[i] = region.name
+	}
+	return names
+}
+
+// RegionURL returns the base URL of a region, given by its name, or the URL
+// itself, without a slash at the end. A URL must be http or https, with a host
+// and nothing after the path. Whether plain http is safe there is not asked.
+func RegionURL(nameOrURL string) (string, error) {
+	for _, region := range regions {
+		if nameOrURL == region.name {
+			return "https://" + region.host, nil
+		}
+	}
+	if !strings.Contains(nameOrURL, "://") {
+		return "", fmt.Errorf("%q is neither a URL nor one of the regions %s", nameOrURL, strings.Join(Regions(), ", "))
+	}
+	base, err := parseBase(nameOrURL)
+	if err != nil {
+		return "", err
+	}
+	return base.String(), nil
+}
+
+// parseBase reads a base URL. Its errors don't quote it: there may be a
+// password in it.
+func parseBase(text string) (*url.URL, error) {
+	base, err := url.Parse(text)
+	switch {
+	case err != nil:
+		return nil, errors.New("the URL can't be parsed")
+	case base.Scheme != "http" && base.Scheme != "https":
+		return nil, errors.New("the URL must begin with https:// or http://")
+	case base.Hostname() == "":
+		return nil, errors.New("the URL has no host")
+	case base.User != nil:
+		return nil, errors.New("the URL must not contain a user or a password")
+	case base.RawQuery != "" || base.ForceQuery || base.Fragment != "" || strings.Contains(text, "#"):
+		return nil, errors.New("the URL must end with its path: no query, no fragment")
+	}
+	base.Path = strings.TrimRight(base.Path, "/")
+	base.RawPath = ""
+	return base, nil
+}

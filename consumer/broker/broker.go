@@ -1,25 +1,138 @@
-// Package broker runs an embedded Kafka broker for `markread dev` and for tests.
+// Package broker runs a Kafka broker within the process, for `markread dev` and for tests. It is
+// github.com/twmb/franz-go/pkg/kfake: one node, in memory or in a data directory.
+//
+// It is not for production: nothing is replicated, a crash of the machine may lose the last writes, and only
+// one process may use a data directory at a time.
+//
+// Non-obvious:
+//   - Topics are not created by being named, as on a production cluster: a wrong name must show.
+//   - kfake deletes old records only of topics that have a retention of their own, so that topics get one here.
+//   - The address that it tells clients is the one it listens on; they have to be able to dial that.
 package broker
 
-import "net"
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"syscall"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+)
+
+const (
+	defaultPartitions = 12
+
+	// What a topic keeps. In memory a day: at 20 events a second that is some 300 MB.
+	memoryRetention = "86400000"
+	diskRetention   = "604800000"
+)
 
 // Options says what to run.
 type Options struct {
-	Addr       string                                           // host:port; port 0: any
-	DataDir    string                                           // "": in memory
-	Partitions int                                              // of each topic; 0: 12
-	Topics     []string                                         // created when they don't exist
-	Listen     func(network, addr string) (net.Listener, error) // nil: net.Listen
+	Addr       string   // host:port to listen on; "": 127.0.0.1:0; port 0: any
+	DataDir    string   // where topics, records and offsets are kept; "": in memory
+	Partitions int      // of each topic that is created; 0: 12
+	Topics     []string // created when they don't exist
+	Listen     func(network, addr string) (net.Listener, error)
 }
 
 // Broker is a running broker.
-type Broker struct{}
+type Broker struct {
+	cluster *kfake.Cluster
+	addr    string
+}
 
-// Start starts a broker.
-func Start(options Options) (*Broker, error) { return &Broker{}, nil }
+// Start starts a broker. A port that is taken is an error that says so.
+func Start(options Options) (*Broker, error) {
+	if options.Addr == "" {
+		options.Addr = "127.0.0.1:0"
+	}
+	if options.Partitions == 0 {
+		options.Partitions = defaultPartitions
+	}
+	if options.Listen == nil {
+		options.Listen = net.Listen
+	}
+	host, portText, err := net.SplitHostPort(options.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("embedded broker: address %q is not host:port: %w", options.Addr, err)
+	}
+	port, err := strconv.ParseUint(portText, 10, 16)
+	if err != nil {
+		return nil, fmt.Errorf("embedded broker: %q is not a port number", portText)
+	}
+	opts := []kfake.Opt{
+		kfake.Ports(int(port)),
+		kfake.ClusterID("markread"),
+		kfake.DefaultNumPartitions(options.Partitions),
+		kfake.ListenFn(func(network, addr string) (net.Listener, error) { // kfake would listen on 127.0.0.1 only
+			_, port, err := net.SplitHostPort(addr)
+			if err != nil {
+				return nil, err
+			}
+			listener, err := options.Listen(network, net.JoinHostPort(host, port))
+			if err != nil {
+				return nil, err
+			}
+			return advertise(listener, host), nil
+		}),
+	}
+	if options.DataDir != "" {
+		opts = append(opts, kfake.DataDir(options.DataDir))
+	}
+	cluster, err := kfake.NewCluster(opts...)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("embedded broker: port %d is taken by another program: %w", port, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("embedded broker: %w", err)
+	}
+	b := &Broker{cluster: cluster, addr: cluster.ListenAddrs()[0]}
+	retention := memoryRetention
+	if options.DataDir != "" {
+		retention = diskRetention
+	}
+	for _, topic := range options.Topics {
+		if cluster.TopicInfo(topic) != nil {
+			continue // from the data directory
+		}
+		if err := cluster.CreateTopic(topic, int32(options.Partitions), map[string]string{"retention.ms": retention}); err != nil {
+			cluster.Close()
+			return nil, fmt.Errorf("embedded broker: topic %q: %w", topic, err)
+		}
+	}
+	return b, nil
+}
 
 // Addr returns the host:port that clients use.
-func (b *Broker) Addr() string { return "" }
+func (b *Broker) Addr() string { return b.addr }
 
-// Close stops the broker.
-func (b *Broker) Close() {}
+// Cluster returns the broker itself, for tests that make it misbehave.
+func (b *Broker) Cluster() *kfake.Cluster { return b.cluster }
+
+// Close stops the broker. With a data directory everything is on disk when it returns.
+func (b *Broker) Close() { b.cluster.Close() }
+
+// advertise makes a listener on all addresses give localhost as its own: clients are told to dial it.
+func advertise(l net.Listener, host string) net.Listener {
+	if ip := net.ParseIP(host); host != "" && (ip == nil || !ip.IsUnspecified()) {
+		return l
+	}
+	return local{l}
+}
+
+type local struct{ net.Listener }
+
+func (l local) Addr() net.Addr {
+	_, port, err := net.SplitHostPort(l.Listener.Addr().String())
+	if err != nil {
+		return l.Listener.Addr()
+	}
+	return addr(net.JoinHostPort("localhost", port))
+}
+
+type addr string
+
+func (a addr) Network() string { return "tcp" }
+func (a addr) String() string  { return string(a) }

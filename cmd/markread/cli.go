@@ -1,0 +1,99 @@
+package main
+
+import (
+	"io"
+	"reflect"
+	"strings"
+
+	"github.com/alecthomas/kong"
+)
+
+// commandLine is the grammar: one field a command.
+type commandLine struct {
+	Run     runCommand     `cmd:"" help:"Run the worker."`
+	Dev     devCommand     `cmd:"" help:"Run everything on this machine, with sample traffic; nothing to install."`
+	Emit    emitCommand    `cmd:"" help:"Publish mark-read events, from flags or as JSON lines on standard input."`
+	Call    callCommand    `cmd:"" help:"Make one API call and explain the answer."`
+	Sandbox sandboxCommand `cmd:"" help:"Run the local IM server alone."`
+	Version versionCommand `cmd:"" help:"Print version, commit and Go version."`
+}
+
+const description = `Marks conversations as read at Tencent IM, from a Kafka topic, never faster than the app's quota.`
+
+// newParser builds the parser of a new command line. Variables and outputs are bound by [process.parse].
+func newParser(options ...kong.Option) (*kong.Kong, error) {
+	options = append([]kong.Option{
+		kong.Name("markread"),
+		kong.Description(description),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 120}),
+	}, options...)
+	return kong.New(&commandLine{}, options...)
+}
+
+// parse returns the command that the arguments select, with its flags filled in; nil if help was asked for and given.
+func (p *process) parse(args []string) (command, error) {
+	parser, err := newParser(
+		kong.Writers(p.stdout, io.Discard),
+		kong.Resolvers(p.env),
+		// Help exits; the panic brings it back here, with nothing half done.
+		kong.Exit(func(int) { panic(helpGiven{}) }),
+	)
+	if err != nil {
+		return nil, err
+	}
+	p.env.known = variables(parser.Model)
+	if len(args) == 0 {
+		return nil, usagef("no command given; markread --help lists them")
+	}
+	var selected command
+	err = untilHelp(func() error {
+		parsed, err := parser.Parse(args)
+		if err != nil {
+			return &usageError{err.Error()}
+		}
+		selected = parsed.Selected().Target.Addr().Interface().(command)
+		return nil
+	})
+	return selected, err
+}
+
+type helpGiven struct{}
+
+// untilHelp calls f and returns nil if it ended by giving help.
+func untilHelp(f func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil && reflect.TypeOf(r) != reflect.TypeFor[helpGiven]() {
+			panic(r)
+		}
+	}()
+	return f()
+}
+
+// variablesHelp belongs to the help of every command that has configuration flags. To show each flag's variable would double the help.
+const variablesHelp = `
+
+The flags in groups can also be set in the environment, --im-url as MARKREAD_IM_URL; a flag on the command line wins.`
+
+// isConfiguration reports whether a flag is configuration, and so has a variable: those in a group are.
+func isConfiguration(f *kong.Flag) bool { return f.Group != nil }
+
+// variable is the environment variable of a configuration flag.
+func variable(flag string) string {
+	return "MARKREAD_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// variables are all variables that some command reads.
+func variables(app *kong.Application) map[string]bool {
+	known := map[string]bool{}
+	for _, name := range []string{saslPassword, imKey, adminToken} {
+		known[name], known[name+"_FILE"] = true, true
+	}
+	for _, command := range app.Children {
+		for _, f := range command.Flags {
+			if isConfiguration(f) {
+				known[variable(f.Name)] = true
+			}
+		}
+	}
+	return known
+}

@@ -1,0 +1,259 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"markread/imclient"
+)
+
+// The flags that commands share. Each struct belongs to one part of the product and has a validate method with that part's rules; a command
+// embeds what it needs and accepts nothing else. A default stands here only, and so does a rule: the packages below check again only what
+// would make them misbehave.
+
+// kafkaFlags is how to reach the brokers.
+type kafkaFlags struct {
+	Brokers  []string `required:"" placeholder:"HOST:PORT" help:"Kafka brokers to begin with."`
+	TLS      bool     `name:"tls" help:"Use TLS to the brokers."`
+	TLSCA    string   `name:"tls-ca" placeholder:"FILE" help:"PEM file of the authorities to trust instead of the system's."`
+	TLSCert  string   `name:"tls-cert" placeholder:"FILE" help:"PEM file of the client's certificate; needs --tls-key."`
+	TLSKey   string   `name:"tls-key" placeholder:"FILE" help:"PEM file of the client certificate's key."`
+	SASL     string   `name:"sasl" enum:",plain,scram-sha-256,scram-sha-512" default:"" placeholder:"MECHANISM" help:"How to authenticate: plain, scram-sha-256 or scram-sha-512; the password is MARKREAD_SASL_PASSWORD."`
+	SASLUser string   `name:"sasl-user" placeholder:"NAME" help:"User to authenticate as."`
+}
+
+func (f *kafkaFlags) validate(env environment) error {
+	if len(f.Brokers) == 0 {
+		return usagef("--brokers must not be empty")
+	}
+	for _, b := range f.Brokers {
+		if _, err := splitAddr(b); err != nil {
+			return usagef("--brokers: %v", err)
+		}
+	}
+	for _, file := range []struct{ flag, path string }{{"--tls-ca", f.TLSCA}, {"--tls-cert", f.TLSCert}, {"--tls-key", f.TLSKey}} {
+		if file.path != "" && !f.TLS {
+			return usagef("%s has no effect without --tls", file.flag)
+		}
+	}
+	if (f.TLSCert == "") != (f.TLSKey == "") {
+		return usagef("--tls-cert and --tls-key need each other")
+	}
+	password, err := env.secret(saslPassword)
+	switch {
+	case err != nil:
+		return err
+	case f.SASL == "" && f.SASLUser != "":
+		return usagef("--sasl-user has no effect without --sasl")
+	case f.SASL != "" && f.SASLUser == "":
+		return usagef("--sasl %s needs --sasl-user", f.SASL)
+	case f.SASL != "" && password.IsZero():
+		return usagef("--sasl %s needs %s or %s_FILE", f.SASL, saslPassword, saslPassword)
+	}
+	return nil
+}
+
+// topicFlag is the topic of live events.
+type topicFlag struct {
+	Topic string `default:"mark-read" help:"Topic of live events."`
+}
+
+func (f *topicFlag) validate() error { return validTopic("--topic", f.Topic) }
+
+// groupFlags is what a consumer works on.
+type groupFlags struct {
+	topicFlag
+	BackfillTopic   string `default:"mark-read-backfill" help:"Topic of backfilled events, served after the live ones; empty: none."`
+	DeadLetterTopic string `default:"mark-read-dead-letters" help:"Topic of events that can't be applied."`
+	Group           string `default:"markread" help:"Consumer group."`
+	CreateTopics    bool   `help:"Create missing topics: 12 partitions, the broker's replication."`
+}
+
+func (f *groupFlags) validate() error {
+	if err := f.topicFlag.validate(); err != nil {
+		return err
+	}
+	if f.BackfillTopic != "" {
+		if err := validTopic("--backfill-topic", f.BackfillTopic); err != nil {
+			return err
+		}
+	}
+	if err := validTopic("--dead-letter-topic", f.DeadLetterTopic); err != nil {
+		return err
+	}
+	switch {
+	case f.BackfillTopic == f.Topic:
+		return usagef("--backfill-topic and --topic are both %q: the lanes need topics of their own", f.Topic)
+	case f.DeadLetterTopic == f.Topic:
+		return usagef("--dead-letter-topic and --topic are both %q: letters would be read as events", f.Topic)
+	case f.DeadLetterTopic == f.BackfillTopic:
+		return usagef("--dead-letter-topic and --backfill-topic are both %q: letters would be read as events", f.DeadLetterTopic)
+	case f.Group == "":
+		return usagef("--group must not be empty")
+	}
+	return nil
+}
+
+// imFlags is how to call the API.
+type imFlags struct {
+	IMURL      string        `name:"im-url" default:"https://console.tim.qq.com" help:"IM server, or a region: china singapore seoul tokyo frankfurt silicon-valley jakarta."`
+	IMInsecure bool          `name:"im-insecure" help:"Allow --im-url without TLS to another machine."`
+	IMAppID    int64         `name:"im-app-id" required:"" placeholder:"ID" help:"SDKAppID; its key is MARKREAD_IM_KEY."`
+	IMAdmin    string        `name:"im-admin" default:"administrator" help:"Account of an app administrator."`
+	IMTimeout  time.Duration `name:"im-timeout" default:"5s" help:"Limit of one call, more than the server's own 3 s."`
+}
+
+// validate also brings --im-url into its full form.
+func (f *imFlags) validate() error {
+	full, err := imclient.RegionURL(f.IMURL)
+	if err != nil {
+		return usagef("--im-url: %v", err)
+	}
+	f.IMURL = full
+	switch {
+	case strings.HasPrefix(full, "http:") && !f.local() && !f.IMInsecure:
+		return usagef("--im-url %s: without TLS everybody on the way can read the signature; use https, or --im-insecure if you mean it", full)
+	case f.IMAppID <= 0:
+		return usagef("--im-app-id must be positive, not %d", f.IMAppID)
+	case f.IMAdmin == "":
+		return usagef("--im-admin must not be empty")
+	case f.IMTimeout <= 3*time.Second:
+		return usagef("--im-timeout %s: must be more than 3s, the server's own limit", f.IMTimeout)
+	case f.IMTimeout > 11*time.Second:
+		return usagef("--im-timeout %s: must be at most 11s, so that a call ends within the group's session", f.IMTimeout)
+	}
+	return nil
+}
+
+// local reports whether the calls stay on this machine.
+func (f *imFlags) local() bool {
+	u, err := url.Parse(f.IMURL)
+	return err == nil && isLoopback(u.Hostname())
+}
+
+// client makes a client of the API. conns is how many idle connections it keeps.
+func (f *imFlags) client(env environment, conns int) (*imclient.Client, error) {
+	key, err := env.key()
+	if err != nil {
+		return nil, err
+	}
+	if key == nil {
+		return nil, usagef("the key of --im-app-id %d is missing: set %s or %s_FILE", f.IMAppID, imKey, imKey)
+	}
+	client, err := imclient.New(imclient.Options{
+		BaseURL: f.IMURL, AppID: f.IMAppID, Admin: f.IMAdmin, Key: key, Timeout: f.IMTimeout, MaxConns: conns,
+	})
+	if err != nil {
+		return nil, &usageError{err.Error()} // it names the flag
+	}
+	return client, nil
+}
+
+// engineFlags is how the worker works.
+type engineFlags struct {
+	Rate           int           `default:"200" help:"Calls a second for the whole group, in any window of one second; 0: no limit."`
+	MaxInFlight    *int          `placeholder:"256" help:"Calls at the same time, with --rate 0 only."`
+	MaxPending     int           `default:"500000" help:"Conversations in memory at which fetching pauses."`
+	Attempts       int           `default:"8" help:"Counted failures after which an event is dead-lettered."`
+	BackoffInitial time.Duration `default:"200ms" help:"Upper end of the first random wait before a retry; it doubles with every failure."`
+	BackoffMax     time.Duration `default:"30s" help:"Upper end of all waits before a retry."`
+	CommitEvery    time.Duration `default:"1s" help:"How often finished offsets are committed."`
+	DrainTimeout   time.Duration `default:"10s" help:"How long a stop or a rebalance waits for calls that are out."`
+}
+
+// defaultMaxInFlight is the limit of calls at the same time without a rate.
+const defaultMaxInFlight = 256
+
+func (f *engineFlags) validate(imTimeout time.Duration) error {
+	switch {
+	case f.Rate < 0:
+		return usagef("--rate must not be negative")
+	case f.MaxInFlight != nil && f.Rate != 0:
+		return usagef("--max-in-flight has no effect with --rate %d: the rate's permits limit the calls; it is for --rate 0", f.Rate)
+	case f.MaxInFlight != nil && *f.MaxInFlight < 1:
+		return usagef("--max-in-flight must be at least 1")
+	case f.MaxPending < 1:
+		return usagef("--max-pending must be at least 1")
+	case f.Attempts < 1:
+		return usagef("--attempts must be at least 1")
+	case f.BackoffInitial <= 0:
+		return usagef("--backoff-initial must be positive")
+	case f.BackoffMax < f.BackoffInitial:
+		return usagef("--backoff-max %s is less than --backoff-initial %s", f.BackoffMax, f.BackoffInitial)
+	case f.CommitEvery <= 0:
+		return usagef("--commit-every must be positive")
+	case f.DrainTimeout < imTimeout+time.Second:
+		return usagef("--drain-timeout %s: must be at least --im-timeout (%s) + 1s, so that calls that are out can end", f.DrainTimeout, imTimeout)
+	case f.DrainTimeout > 45*time.Second:
+		return usagef("--drain-timeout %s: must be at most 45s, so that a rebalance ends in time", f.DrainTimeout)
+	}
+	return nil
+}
+
+// inFlight is the most calls that can be out at the same time.
+func (f *engineFlags) inFlight() int {
+	switch {
+	case f.Rate > 0:
+		return f.Rate
+	case f.MaxInFlight != nil:
+		return *f.MaxInFlight
+	default:
+		return defaultMaxInFlight
+	}
+}
+
+// adminFlags is the admin server.
+type adminFlags struct {
+	AdminAddr string `default:"127.0.0.1:8780" help:"Where the admin server listens; other machines see more than health and metrics only with MARKREAD_ADMIN_TOKEN."`
+}
+
+func (f *adminFlags) validate(env environment) error {
+	if _, err := splitAddr(f.AdminAddr); err != nil {
+		return usagef("--admin-addr: %v", err)
+	}
+	_, err := env.secret(adminToken)
+	return err
+}
+
+// logFlags is the log on standard error.
+type logFlags struct {
+	LogLevel  string `enum:"debug,info,warn,error" default:"info" help:"Least level that is logged: debug, info, warn or error."`
+	LogFormat string `enum:",json,console" default:"" placeholder:"FORMAT" help:"json or console; without it console on a terminal, else json."`
+}
+
+var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
+
+func validTopic(flag, name string) error {
+	if !topicName.MatchString(name) || name == "." || name == ".." {
+		return usagef("%s %q: a topic's name has 1 to 249 letters, digits, dots, underscores and hyphens", flag, name)
+	}
+	return nil
+}
+
+// splitAddr checks HOST:PORT and returns the port. Port 0, a free one, makes sense for listening only; a broker with it can't be reached.
+func splitAddr(addr string) (int, error) {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return 0, fmt.Errorf("%q is not HOST:PORT", addr)
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return 0, fmt.Errorf("%q is not HOST:PORT with a port up to 65535", addr)
+	}
+	return int(n), nil
+}
+
+// isLoopback reports whether a host is this machine.
+func isLoopback(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"os"
+	"reflect"
+	"testing"
+	"time"
+
+	"markread/imclient"
+)
+
+// parsed returns the run command that a command line and an environment make.
+func parsed(t *testing.T, env []string, args ...string) *runCommand {
+	t.Helper()
+	p := &process{env: newEnvironment(env)}
+	selected, err := p.parse(append([]string{"run"}, args...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return selected.(*runCommand)
+}
+
+// The defaults are the contract's.
+func TestDefaults(t *testing.T) {
+	c := parsed(t, nil, "--brokers", "k:1", "--im-app-id", "7")
+	want := runCommand{
+		kafkaFlags: kafkaFlags{Brokers: []string{"k:1"}},
+		groupFlags: groupFlags{topicFlag: topicFlag{"mark-read"}, BackfillTopic: "mark-read-backfill", DeadLetterTopic: "mark-read-dead-letters", Group: "markread"},
+		imFlags:    imFlags{IMURL: "https://console.tim.qq.com", IMAppID: 7, IMAdmin: "administrator", IMTimeout: 5 * time.Second},
+		engineFlags: engineFlags{Rate: 200, MaxPending: 500_000, Attempts: 8, BackoffInitial: 200 * time.Millisecond, BackoffMax: 30 * time.Second,
+			CommitEvery: time.Second, DrainTimeout: 10 * time.Second},
+		Admin: adminFlags{"127.0.0.1:8780"},
+		Log:   logFlags{LogLevel: "info"},
+	}
+	if !reflect.DeepEqual(*c, want) {
+		t.Errorf("got  %+v\nwant %+v", *c, want)
+	}
+	if c.inFlight() != 200 {
+		t.Errorf("calls at the same time: %d", c.inFlight())
+	}
+	if c := parsed(t, nil, "--brokers", "k:1", "--im-app-id", "7", "--rate", "0"); c.inFlight() != 256 {
+		t.Errorf("calls at the same time without a rate: %d", c.inFlight())
+	}
+}
+
+func TestFlagOverEnvironmentOverDefault(t *testing.T) {
+	env := []string{"MARKREAD_BROKERS=a:1,b:2", "MARKREAD_IM_APP_ID=7", "MARKREAD_TOPIC=from-env", "MARKREAD_GROUP=from-env", "MARKREAD_BACKFILL_TOPIC=",
+		"MARKREAD_CREATE_TOPICS=true", "MARKREAD_IM_TIMEOUT=7s", "MARKREAD_MAX_IN_FLIGHT=9", "MARKREAD_REPORT=x"}
+	c := parsed(t, env, "--group", "from-flag", "--rate", "0")
+	if !reflect.DeepEqual(c.Brokers, []string{"a:1", "b:2"}) || c.IMAppID != 7 || c.Topic != "from-env" || c.Group != "from-flag" || c.BackfillTopic != "" ||
+		!c.CreateTopics || c.IMTimeout != 7*time.Second || c.DeadLetterTopic != "mark-read-dead-letters" || c.inFlight() != 9 {
+		t.Errorf("%+v", *c)
+	}
+	c = parsed(t, append(env, "MARKREAD_TLS=true"), "--brokers", "c:3", "--tls=false", "--rate", "0")
+	if !reflect.DeepEqual(c.Brokers, []string{"c:3"}) || c.TLS {
+		t.Errorf("%+v", *c)
+	}
+}
+
+// A command's own flags can't be set from the environment.
+func TestOwnFlagsHaveNoVariable(t *testing.T) {
+	p := &process{env: newEnvironment([]string{"MARKREAD_REPORT=a", "MARKREAD_PEER=b", "MARKREAD_TRAFFIC=9", "MARKREAD_APP_ID=9", "MARKREAD_RATE=9"})}
+	selected, err := p.parse([]string{"emit", "--brokers", "k:1"})
+	if err != nil || selected.(*emitCommand).Report != "" {
+		t.Errorf("emit: %+v, %v", selected, err)
+	}
+	selected, err = p.parse([]string{"sandbox"})
+	if err != nil || selected.(*sandboxCommand).AppID != localAppID || selected.(*sandboxCommand).Rate != 200 {
+		t.Errorf("sandbox: %+v, %v", selected, err)
+	}
+	selected, err = p.parse([]string{"dev"})
+	if err != nil || selected.(*devCommand).Traffic != 20 || selected.(*devCommand).Rate != 9 {
+		t.Errorf("dev: %+v, %v", selected, err)
+	}
+}
+
+func TestValidConfigurations(t *testing.T) {
+	for _, args := range [][]string{
+		nil,
+		{"--im-url", "singapore"},
+		{"--im-url", "http://127.0.0.1:8790", "--rate", "0"},
+		{"--im-url", "http://[::1]:8790"},
+		{"--im-url", "http://LOCALHOST:8790"},
+		{"--im-url", "http://im.example", "--im-insecure"},
+		{"--rate", "0", "--uncapped", "--max-in-flight", "1"},
+		{"--im-timeout", "3.001s", "--drain-timeout", "4.001s"},
+		{"--im-timeout", "11s", "--drain-timeout", "45s"},
+		{"--backfill-topic", ""},
+		{"--admin-addr", ":0"},
+		{"--brokers", "[::1]:9092,kafka-1.example:9093"},
+		{"--backoff-initial", "1s", "--backoff-max", "1s"},
+	} {
+		c := parsed(t, nil, append([]string{"--brokers", "k:1", "--im-app-id", "7"}, args...)...)
+		if err := c.validate(newEnvironment(nil)); err != nil {
+			t.Errorf("%v: %v", args, err)
+		}
+	}
+	c := parsed(t, nil, "--brokers", "k:1", "--im-app-id", "7", "--im-url", "frankfurt")
+	if err := c.validate(newEnvironment(nil)); err != nil || c.IMURL != "https://adminapiger.im.qcloud.com" {
+		t.Errorf("region: %s, %v", c.IMURL, err)
+	}
+	c = parsed(t, nil, "--brokers", "k:1", "--im-app-id", "7", "--sasl", "scram-sha-512", "--sasl-user", "u", "--tls")
+	env := newEnvironment([]string{"MARKREAD_SASL_PASSWORD_FILE=" + file(t, "secret\r\n")})
+	if err := c.validate(env); err != nil {
+		t.Errorf("SASL: %v", err)
+	}
+	if o, err := c.kafkaFlags.options(env); err != nil || o.SASL == nil || o.TLS == nil {
+		t.Errorf("SASL: %+v, %v", o, err)
+	}
+}
+
+func TestSecrets(t *testing.T) {
+	for name, c := range map[string]struct {
+		env  string
+		want string
+	}{
+		"from the environment":        {"MARKREAD_IM_KEY=abc", "abc"},
+		"newline in the environment":  {"MARKREAD_IM_KEY=abc\n", "abc"},
+		"from a file":                 {"MARKREAD_IM_KEY_FILE=" + file(t, "abc"), "abc"},
+		"file with a newline":         {"MARKREAD_IM_KEY_FILE=" + file(t, "abc\n"), "abc"},
+		"file from Windows":           {"MARKREAD_IM_KEY_FILE=" + file(t, "abc\r\n"), "abc"},
+		"blanks belong to the secret": {"MARKREAD_IM_KEY_FILE=" + file(t, " abc \n"), " abc "},
+		"equals signs too":            {"MARKREAD_IM_KEY=a=b==", "a=b=="},
+		"none":                        {"OTHER=1", ""},
+	} {
+		secret, err := newEnvironment([]string{c.env}).secret(imKey)
+		if err != nil || secret.Reveal() != c.want {
+			t.Errorf("%s: %q, %v", name, secret.Reveal(), err)
+		}
+	}
+}
+
+// A rotated key needs no restart.
+func TestKeyFileIsReadAgain(t *testing.T) {
+	path := file(t, "first\n")
+	key, err := newEnvironment([]string{"MARKREAD_IM_KEY_FILE=" + path}).key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"first", "second"} {
+		if err := os.WriteFile(path, []byte(want+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var got imclient.Secret
+		if got, err = key(); err != nil || got.Reveal() != want {
+			t.Errorf("%q, %v", got.Reveal(), err)
+		}
+	}
+}

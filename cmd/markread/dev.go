@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+
+	"markread/consumer"
+	"markread/consumer/broker"
+	"markread/imclient"
+	"markread/imclient/sandbox"
+)
+
+// devCommand is everything on one machine.
+type devCommand struct {
+	KafkaAddr   string `default:"127.0.0.1:9092" help:"Where the embedded broker listens."`
+	IMAddr      string `name:"im-addr" default:"127.0.0.1:8790" help:"Where the local IM server listens."`
+	DataDir     string `placeholder:"DIR" help:"Keep Kafka's data here; without it it is gone at the end."`
+	Traffic     int    `default:"20" help:"Sample events a second; 0: none."`
+	engineFlags `embed:"" group:"Worker:"`
+	Admin       adminFlags `embed:"" group:"Admin server:"`
+	Log         logFlags   `embed:"" group:"Log:"`
+}
+
+// Help is kong's: what follows the summary.
+func (*devCommand) Help() string {
+	return `An embedded Kafka broker, a local IM server that limits calls like the real one, the worker, its admin server, and a few hundred users
+who send each other messages and read them.
+
+    markread dev
+    markread dev --traffic 0 --data-dir ./data
+    markread dev --traffic 500 --rate 50        # events collapse` + variablesHelp
+}
+
+const (
+	devIMTimeout = 5 * time.Second
+	maxTraffic   = 10_000
+	// vendorRate is what the real API allows; the local server is as strict, whatever --rate says.
+	vendorRate = 200
+	// The conversation that is left to the person at the keyboard.
+	devReader, devSender, devMessages = "alice", "bob", 3
+)
+
+var devTopics = consumer.Topics{Live: "mark-read", Backfill: "mark-read-backfill", DeadLetter: "mark-read-dead-letters"}
+
+func (c *devCommand) validate(env environment) error {
+	for _, a := range []struct{ flag, addr string }{{"--kafka-addr", c.KafkaAddr}, {"--im-addr", c.IMAddr}} {
+		if _, err := splitAddr(a.addr); err != nil {
+			return usagef("%s: %v", a.flag, err)
+		}
+	}
+	if c.Traffic < 0 || c.Traffic > maxTraffic {
+		return usagef("--traffic must be between 0 and %d", maxTraffic)
+	}
+	if err := c.engineFlags.validate(devIMTimeout); err != nil {
+		return err
+	}
+	return c.Admin.validate(env)
+}
+
+func (c *devCommand) run(ctx context.Context, p *process) error {
+	if err := c.validate(p.env); err != nil {
+		return err
+	}
+	token, err := p.env.secret(adminToken)
+	if err != nil {
+		return err
+	}
+	p.begin(c.Log)
+
+	if c.DataDir != "" {
+		if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+			return fmt.Errorf("--data-dir: %w", err)
+		}
+	}
+	kafkaServer, err := broker.Start(broker.Options{Addr: c.KafkaAddr, DataDir: c.DataDir})
+	if err != nil {
+		return takenPort("--kafka-addr", c.KafkaAddr, err)
+	}
+	defer kafkaServer.Close()
+
+	key := imclient.NewSecret(localKey)
+	imServer, err := serveSandbox("--im-addr", c.IMAddr,
+		sandbox.New(sandbox.Options{AppID: localAppID, Admin: localAdmin, Key: key, Rate: vendorRate, OpenAccounts: true}), p.log)
+	if err != nil {
+		return err
+	}
+	// The servers outlive ctx: the worker needs them to stop cleanly.
+	servers, stopServers := context.WithCancel(context.WithoutCancel(ctx))
+	var others sync.WaitGroup
+	defer others.Wait()
+	defer stopServers()
+	others.Go(func() { _ = imServer.run(servers) })
+
+	newIM := func(conns int) (*imclient.Client, error) {
+		return imclient.New(imclient.Options{
+			BaseURL: "http://" + imServer.addr, AppID: localAppID, Admin: localAdmin, Key: imclient.Key(key), Timeout: devIMTimeout, MaxConns: conns,
+		})
+	}
+	im, err := newIM(c.inFlight())
+	if err != nil {
+		return err
+	}
+	defer im.Close()
+	chat, err := newIM(1)
+	if err != nil {
+		return err
+	}
+	defer chat.Close()
+	p.takeStandardLog(im.Mask)
+	kafka, err := consumer.New(consumer.Options{Brokers: []string{kafkaServer.Addr()}, Log: p.log})
+	if err != nil {
+		return err
+	}
+	defer kafka.Close()
+
+	s := &service{
+		engine: c.engineFlags, group: "markread", topics: devTopics, kafka: kafka, im: im,
+		adminAddr: c.Admin.AdminAddr, adminToken: token, log: p.log,
+	}
+	if err := s.open(); err != nil {
+		return err
+	}
+	return s.run(ctx, func(ctx context.Context) error {
+		if err := kafka.CheckTopics(ctx, devTopics, true); err != nil {
+			return err
+		}
+		t := &traffic{chat: chat, events: kafka.Publisher(devTopics.Live), perSecond: c.Traffic, log: p.log}
+		for range devMessages {
+			if err := t.send(ctx, message{from: devSender, to: devReader}); err != nil {
+				return err
+			}
+		}
+		c.summary(p, kafkaServer.Addr(), imServer.addr, s.admin.Addr())
+		others.Go(func() { t.run(ctx) })
+		return nil
+	})
+}
+
+// summary says what listens where, and what to try next.
+func (c *devCommand) summary(p *process, kafkaAddr, imAddr, adminAddr string) {
+	data := "in memory; --data-dir DIR keeps its data"
+	if c.DataDir != "" {
+		data = "data in " + c.DataDir
+	}
+	sample := "none; --traffic N makes N events a second"
+	if c.Traffic > 0 {
+		sample = fmt.Sprintf("%d events a second by %d users", c.Traffic, trafficUsers)
+	}
+	look := "http://" + imAddr + "/sandbox/read-time?" + url.Values{"report": {devReader}, "peer": {devSender}}.Encode()
+	program := programName()
+	t := tabwriter.NewWriter(p.stdout, 0, 0, 3, ' ', 0)
+	fmt.Fprintf(t, "\nmarkread dev: all of it runs on this machine. Ctrl-C stops it.\n\n")
+	fmt.Fprintf(t, "  console\thttp://%s/\tstate of the worker; also /metrics, /api/state\n", adminAddr)
+	fmt.Fprintf(t, "  IM server\thttp://%s/sandbox\tlocal, app %d, %s\n", imAddr, localAppID, perSecond(vendorRate))
+	fmt.Fprintf(t, "  Kafka\t%s\tembedded, %s\n", kafkaAddr, data)
+	fmt.Fprintf(t, "  traffic\t%s\t\n", sample)
+	_ = t.Flush()
+	fmt.Fprintf(p.stdout, "\nTry, in another terminal (%s has sent %s %d messages):\n\n", devSender, devReader, devMessages)
+	t = tabwriter.NewWriter(p.stdout, 0, 0, 3, ' ', 0)
+	fmt.Fprintf(t, "  unread?\tcurl -s '%s'\n", look)
+	fmt.Fprintf(t, "  read them\t%s emit --brokers %s --report %s --peer %s\n", program, kafkaAddr, devReader, devSender)
+	fmt.Fprintf(t, "  unread now?\tthe first line again\n")
+	fmt.Fprintf(t, "  one call\tMARKREAD_IM_KEY=%s %s call --im-url http://%s --im-app-id %d --report %s --peer %s\n",
+		localKey, program, imAddr, localAppID, devReader, devSender)
+	fmt.Fprintf(t, "  an outage\tcurl -s -X PUT http://%s/sandbox/faults -d '{\"rules\":[{\"kind\":\"status\",\"status\":502,\"for\":\"1m\"}]}'\n\n", imAddr)
+	_ = t.Flush()
+}
+
+// programName is how the person at the keyboard calls this program.
+func programName() string {
+	if strings.Contains(os.Args[0], "go-build") {
+		return "go run ./cmd/markread"
+	}
+	return os.Args[0]
+}

@@ -1,0 +1,247 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"markread/consumer"
+)
+
+// emitCommand publishes events.
+type emitCommand struct {
+	Report    string     `placeholder:"ACCOUNT" help:"Who has read. Without it events are read from standard input, one JSON object a line."`
+	Peer      string     `placeholder:"ACCOUNT" help:"Whose messages were read."`
+	ReadTime  *int64     `placeholder:"SECONDS" help:"Everything up to this second since 1970 has been read; without it up to the event time."`
+	EventTime *int64     `placeholder:"MS" help:"When it was read, in milliseconds since 1970; without it now."`
+	Kafka     kafkaFlags `embed:"" group:"Kafka:"`
+	Topic     topicFlag  `embed:"" group:"Kafka:"`
+	Log       logFlags   `embed:"" group:"Log:"`
+}
+
+// Help is kong's: what follows the summary.
+func (*emitCommand) Help() string {
+	return `Lines that are no events are reported with their number and not published; then the exit status is 3.
+
+    markread emit --brokers localhost:9092 --report alice --peer bob
+    markread emit --brokers localhost:9092 < events.ndjson` + variablesHelp
+}
+
+// publisher is what emit needs of a consumer.Publisher.
+type publisher interface {
+	Publish(ctx context.Context, messages ...consumer.Message) error
+}
+
+func (c *emitCommand) run(ctx context.Context, p *process) error {
+	single, err := c.validate(p.env)
+	if err != nil {
+		return err
+	}
+	options, err := c.Kafka.options(p.env)
+	if err != nil {
+		return err
+	}
+	p.begin(c.Log)
+	p.takeStandardLog(nil)
+	options.Log = p.log
+	kafka, err := consumer.New(options)
+	if err != nil {
+		return usagef("--brokers: %v", err)
+	}
+	defer kafka.Close()
+	to := kafka.Publisher(c.Topic.Topic)
+	if single != nil {
+		if err := to.Publish(ctx, *single); err != nil {
+			return fmt.Errorf("not published to %s: %w", c.Topic.Topic, err)
+		}
+		_, err := fmt.Fprintf(p.stdout, "published 1 event to %s\n", c.Topic.Topic)
+		return err
+	}
+	if isTerminal(p.stdin) {
+		p.log.Info().Msg("reading events from the terminal, one JSON object a line; Ctrl-D ends")
+	}
+	e := emission{to: to, topic: c.Topic.Topic, log: p.log}
+	err = e.copy(ctx, p.stdin)
+	if _, werr := fmt.Fprintf(p.stdout, "published %d events to %s, rejected %d lines\n", e.published, e.topic, e.rejected); err == nil {
+		err = werr
+	}
+	if err == nil && e.rejected > 0 {
+		return &rejectedError{fmt.Sprintf("%d lines were rejected", e.rejected)}
+	}
+	return err
+}
+
+// validate returns the event that the flags describe, nil if events come from standard input.
+func (c *emitCommand) validate(env environment) (*consumer.Message, error) {
+	if err := firstError(func() error { return c.Kafka.validate(env) }, c.Topic.validate); err != nil {
+		return nil, err
+	}
+	switch {
+	case c.Report == "" && c.Peer != "":
+		return nil, usagef("--peer needs --report")
+	case c.Report != "" && c.Peer == "":
+		return nil, usagef("--report needs --peer")
+	case c.Report == "" && c.ReadTime != nil:
+		return nil, usagef("--read-time is for --report and --peer; a line has MsgReadTime")
+	case c.Report == "" && c.EventTime != nil:
+		return nil, usagef("--event-time is for --report and --peer")
+	case c.Report == "":
+		return nil, nil
+	}
+	m := c.message(time.Now())
+	if err := decode(m).Invalid; err != nil {
+		return nil, usagef("--report, --peer, --read-time, --event-time: no valid event: %v", err)
+	}
+	return &m, nil
+}
+
+// message is the event of the flags.
+func (c *emitCommand) message(now time.Time) consumer.Message {
+	m := newEvent(c.Report, c.Peer, c.ReadTime, now)
+	if c.EventTime != nil {
+		m.Headers = []consumer.Header{{Key: eventTimeHeader, Value: strconv.AppendInt(nil, *c.EventTime, 10)}}
+	}
+	return m
+}
+
+// eventTimeHeader carries the event time in milliseconds since 1970.
+const eventTimeHeader = "markread.event-time"
+
+// newEvent makes an event as a backend should: keyed by its conversation, so that one conversation stays in one partition.
+func newEvent(report, peer string, readTime *int64, now time.Time) consumer.Message {
+	value, _ := json.Marshal(struct {
+		Report   string `json:"Report_Account"`
+		Peer     string `json:"Peer_Account"`
+		ReadTime *int64 `json:"MsgReadTime,omitempty"`
+	}{report, peer, readTime})
+	return consumer.Message{Key: consumer.Key(report, peer), Value: value, Time: now}
+}
+
+// decode judges a message as the worker will.
+func decode(m consumer.Message) consumer.Event {
+	return consumer.Decode(consumer.Record{Key: m.Key, Value: m.Value, Headers: m.Headers, Time: m.Time}, time.Now())
+}
+
+// Bounds of reading lines. A record of more than a megabyte would be refused by most brokers.
+const (
+	maxLine  = 1 << 20
+	maxBatch = 1000
+)
+
+// emission copies events from lines to a topic.
+type emission struct {
+	to                  publisher
+	topic               string
+	log                 logger
+	published, rejected int
+}
+
+// line is one line of input with its number, from 1.
+type line struct {
+	number  int
+	text    []byte
+	tooLong bool
+}
+
+// copy publishes what it reads until the input or ctx ends. Lines that are there already go together; nobody waits for more.
+func (e *emission) copy(ctx context.Context, input io.Reader) error {
+	lines := make(chan line, maxBatch)
+	failed := make(chan error, 1)
+	done := make(chan struct{})
+	defer close(done)
+	go func() { failed <- readLines(input, lines, done) }()
+	for {
+		var batch []consumer.Message
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("interrupted after %d events", e.published)
+		case l, ok := <-lines:
+			for ; ok; l, ok = <-lines {
+				batch = e.add(batch, l)
+				if len(lines) == 0 || len(batch) == maxBatch {
+					break
+				}
+			}
+			if err := e.publish(ctx, batch); err != nil {
+				return err
+			}
+			if !ok {
+				return <-failed
+			}
+		}
+	}
+}
+
+// add appends the line's event, or reports why it is none.
+func (e *emission) add(batch []consumer.Message, l line) []consumer.Message {
+	text := bytes.TrimSpace(l.text)
+	if len(text) == 0 && !l.tooLong {
+		return batch
+	}
+	m := consumer.Message{Value: text, Time: time.Now()}
+	event := decode(m)
+	reason := event.Invalid
+	if l.tooLong {
+		reason = fmt.Errorf("longer than %d bytes", maxLine)
+	}
+	if reason != nil {
+		e.rejected++
+		e.log.Warn().Int("line", l.number).Str("reason", reason.Error()).Msg("rejected")
+		return batch
+	}
+	m.Key = consumer.Key(event.Report, event.Peer)
+	return append(batch, m)
+}
+
+func (e *emission) publish(ctx context.Context, batch []consumer.Message) error {
+	if len(batch) == 0 {
+		return nil
+	}
+	err := e.to.Publish(ctx, batch...)
+	e.published += len(batch)
+	if err != nil {
+		var some consumer.PublishErrors
+		failed := len(batch)
+		if errors.As(err, &some) {
+			failed = len(some)
+		}
+		e.published -= failed
+		return fmt.Errorf("%d events not published to %s: %w", failed, e.topic, err)
+	}
+	return nil
+}
+
+// readLines sends the input's lines until it ends or done is closed, then closes lines. Of a line that is too long only its number is kept.
+func readLines(input io.Reader, lines chan<- line, done <-chan struct{}) error {
+	defer close(lines)
+	reader := bufio.NewReaderSize(input, 64<<10)
+	for number := 1; ; number++ {
+		l := line{number: number}
+		var err error
+		for more := true; more; {
+			var part []byte
+			part, more, err = reader.ReadLine()
+			if l.tooLong = l.tooLong || len(l.text)+len(part) > maxLine; l.tooLong {
+				l.text = nil
+			} else {
+				l.text = append(l.text, part...)
+			}
+		}
+		if err == io.EOF {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("standard input, line %d: %w", number, err)
+		}
+		select {
+		case lines <- l:
+		case <-done:
+			return nil
+		}
+	}
+}

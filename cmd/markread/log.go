@@ -1,0 +1,70 @@
+package main
+
+import (
+	"io"
+	"log"
+	"os"
+
+	"github.com/mattn/go-isatty"
+	"github.com/rs/zerolog"
+)
+
+type logger = zerolog.Logger
+
+// Times in logs have milliseconds: calls take some.
+func init() { zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00" }
+
+// begin sets up the log as configured and warns of variables that nothing reads. Commands call it when their configuration is known to be
+// right, so that wrong usage stays one line.
+func (p *process) begin(f logFlags) {
+	p.log = p.newLogger(f)
+	for _, name := range p.env.unknown() {
+		p.log.Warn().Str("variable", name).Msg("nothing reads this variable; is it misspelt?")
+	}
+}
+
+// newLogger writes to standard error: text on a terminal or when asked for, else JSON.
+func (p *process) newLogger(f logFlags) logger {
+	terminal := isTerminal(p.stderr)
+	var out io.Writer = p.stderr
+	if f.LogFormat == "console" || (f.LogFormat == "" && terminal) {
+		_, noColor := p.env.values["NO_COLOR"]
+		out = zerolog.ConsoleWriter{Out: p.stderr, TimeFormat: "15:04:05.000", NoColor: noColor || !terminal}
+	}
+	level, err := zerolog.ParseLevel(f.LogLevel)
+	if err != nil {
+		level = zerolog.InfoLevel
+	}
+	return zerolog.New(zerolog.SyncWriter(out)).Level(level).With().Timestamp().Logger()
+}
+
+func isTerminal(w any) bool {
+	f, ok := w.(*os.File)
+	return ok && (isatty.IsTerminal(f.Fd()) || isatty.IsCygwinTerminal(f.Fd()))
+}
+
+// takeStandardLog sends what libraries write to the standard logger to the program's log, without secrets: net/http prints there what a
+// server sends on an idle connection. mask may be nil.
+func (p *process) takeStandardLog(mask func(string) string) {
+	log.SetFlags(0)
+	log.SetOutput(standardLog{p.log, mask})
+}
+
+// newStandardLog is a standard logger that writes to l. mask may be nil.
+func newStandardLog(l logger, mask func(string) string) *log.Logger {
+	return log.New(standardLog{l, mask}, "", 0)
+}
+
+type standardLog struct {
+	log  logger
+	mask func(string) string
+}
+
+func (s standardLog) Write(b []byte) (int, error) {
+	text := string(b)
+	if s.mask != nil {
+		text = s.mask(text)
+	}
+	s.log.Warn().Msg(oneLine(text))
+	return len(b), nil
+}

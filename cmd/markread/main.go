@@ -1,0 +1,119 @@
+// Command markread applies mark-read events from Kafka at the Tencent IM server. README.md says what it is; DESIGN decisions that users rely
+// on are in the packages that keep them.
+//
+// This package only translates: flags and environment into the options of the packages below, signals into contexts, errors into one line and
+// an exit status. One file is one command; config.go has the flags that commands share, with their rules.
+//
+// Non-obvious:
+//   - Everything goes through [run], which takes its arguments, environment and streams as parameters: tests run commands in this process.
+//   - Only configuration flags (those in a group) have a MARKREAD_ variable. A command's own flags have none, so that no variable that was
+//     set once steers what a command does to which events.
+//   - Secrets have no flag: arguments are visible to every user of the machine.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+)
+
+// Exit statuses.
+const (
+	exitOK       = 0
+	exitFailed   = 1
+	exitUsage    = 2
+	exitRejected = 3
+)
+
+func main() {
+	ctx, stop := untilSignal(context.Background())
+	status := run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(status)
+}
+
+// untilSignal returns a context that ends at the first SIGINT or SIGTERM. The second one ends the process at once: a person who asks twice
+// does not want to wait for calls that are still out.
+func untilSignal(parent context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(parent)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		<-signals
+		cancel()
+		<-signals
+		os.Exit(exitFailed)
+	}()
+	return ctx, cancel
+}
+
+// run executes one command line and returns its exit status. args are without the program's name; env is like os.Environ. It returns when ctx
+// has ended and the command has stopped cleanly, or when the command is done.
+func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	p := &process{env: newEnvironment(env), stdin: stdin, stdout: stdout, stderr: stderr}
+	p.log = p.newLogger(logFlags{LogLevel: "info"})
+	selected, err := p.parse(args)
+	if err == nil && selected != nil {
+		err = selected.run(ctx, p)
+	}
+	var usage *usageError
+	var rejected *rejectedError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &usage):
+		fmt.Fprintf(stderr, "markread: %s\n", oneLine(usage.Error()))
+		return exitUsage
+	case errors.As(err, &rejected):
+		p.log.Warn().Msg(oneLine(err.Error()))
+		return exitRejected
+	default:
+		p.log.Error().Msg(oneLine(err.Error()))
+		return exitFailed
+	}
+}
+
+// process is what a command may use of the process that it runs in.
+type process struct {
+	env            environment
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	log            logger
+}
+
+// command is a parsed command line.
+type command interface {
+	// run does it. Before it does anything that can be seen it checks its configuration and calls [process.begin]. It returns nil (exit
+	// status 0), a *usageError (2), a *rejectedError (3) or another error (1).
+	run(ctx context.Context, p *process) error
+}
+
+// usageError is a wrong command line or configuration. Its text names the flag or the variable.
+type usageError struct{ text string }
+
+func (e *usageError) Error() string { return e.text }
+
+func usagef(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
+
+// rejectedError says that the command did its work, but part of its input was rejected.
+type rejectedError struct{ text string }
+
+func (e *rejectedError) Error() string { return e.text }
+
+// oneLine keeps a message on one line and free of terminal escapes, whatever arguments it quotes.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\r' || r == '\t' {
+			return ' '
+		}
+		if r < 0x20 || (r >= 0x7f && r < 0xa0) {
+			return '?'
+		}
+		return r
+	}, strings.TrimSpace(s))
+}

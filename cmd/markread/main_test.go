@@ -1,0 +1,213 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const testKey = "canary-5bd2850fff3ecb11"
+
+// result is what a command line left behind.
+type result struct {
+	status         int
+	stdout, stderr string
+}
+
+// try runs a command line in this process.
+func try(t *testing.T, env []string, stdin string, args ...string) result {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	status := run(t.Context(), args, env, strings.NewReader(stdin), &stdout, &stderr)
+	return result{status, stdout.String(), stderr.String()}
+}
+
+// file writes a file with the content and returns its path.
+func file(t *testing.T, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// Wrong usage ends with 2 and exactly one line that names what is wrong, and nothing was begun.
+func TestWrongUsage(t *testing.T) {
+	key := "MARKREAD_IM_KEY=" + testKey
+	runs := func(extra ...string) []string {
+		return append([]string{"run", "--brokers", "localhost:9092", "--im-app-id", "1400000000"}, extra...)
+	}
+	cases := []struct {
+		name string
+		env  []string
+		args []string
+		want string
+	}{
+		{"no command", nil, nil, "markread --help"},
+		{"unknown command", nil, []string{"rum"}, "rum"},
+		{"command of nobody", nil, []string{"backfill", "file"}, "backfill"},
+		{"unknown flag", []string{key}, runs("--rates", "5"), "--rates"},
+		{"flag before the command", []string{key}, []string{"--rate", "5", "run"}, "--rate"},
+		{"argument too many", []string{key}, runs("now"), "now"},
+		{"flag without its value", []string{key}, runs("--topic"), "--topic"},
+		{"no brokers", []string{key}, []string{"run", "--im-app-id", "1"}, "--brokers"},
+		{"empty brokers", []string{key, "MARKREAD_BROKERS="}, []string{"run", "--im-app-id", "1"}, "--brokers"},
+		{"broker without a port", []string{key}, []string{"run", "--brokers", "a:9092,b", "--im-app-id", "1"}, "--brokers"},
+		{"no app", []string{key}, []string{"run", "--brokers", "localhost:9092"}, "--im-app-id"},
+		{"app 0", []string{key}, runs("--im-app-id", "0"), "--im-app-id"},
+		{"no key", nil, runs(), "MARKREAD_IM_KEY"},
+		{"empty key", []string{"MARKREAD_IM_KEY="}, runs(), "MARKREAD_IM_KEY"},
+		{"key and key file", []string{key, "MARKREAD_IM_KEY_FILE=/nowhere"}, runs(), "MARKREAD_IM_KEY_FILE"},
+		{"key file that is not there", []string{"MARKREAD_IM_KEY_FILE=/no/such/file"}, runs(), "MARKREAD_IM_KEY_FILE"},
+		{"empty key file", []string{"MARKREAD_IM_KEY_FILE=" + file(t, "\n")}, runs(), "MARKREAD_IM_KEY_FILE"},
+		{"key as a flag", nil, runs("--im-key", testKey), "--im-key"},
+		{"no number", []string{key}, runs("--rate", "many"), "--rate"},
+		{"no number, from the environment", []string{key, "MARKREAD_RATE=many"}, runs(), "--rate"},
+		{"no duration", []string{key}, runs("--im-timeout", "5"), "--im-timeout"},
+		{"negative rate", []string{key}, runs("--rate=-1"), "--rate"},
+		{"no rate, another machine", []string{key}, runs("--rate", "0"), "--uncapped"},
+		{"calls at a time with a rate", []string{key}, runs("--max-in-flight", "5"), "--max-in-flight"},
+		{"no calls at a time", []string{key}, runs("--rate", "0", "--uncapped", "--max-in-flight", "0"), "--max-in-flight"},
+		{"timeout as short as the server's", []string{key}, runs("--im-timeout", "3s"), "--im-timeout"},
+		{"timeout longer than the session allows", []string{key}, runs("--im-timeout", "11.1s", "--drain-timeout", "20s"), "--im-timeout"},
+		{"drain shorter than a call", []string{key}, runs("--drain-timeout", "5.9s"), "--drain-timeout"},
+		{"drain longer than a rebalance", []string{key}, runs("--drain-timeout", "46s"), "--drain-timeout"},
+		{"drain shorter than a call, from the environment", []string{key, "MARKREAD_IM_TIMEOUT=10s"}, runs(), "--drain-timeout"},
+		{"one topic for both lanes", []string{key}, runs("--backfill-topic", "mark-read"), "--backfill-topic"},
+		{"letters into the topic", []string{key}, runs("--dead-letter-topic", "mark-read"), "--dead-letter-topic"},
+		{"letters into the backfill topic", []string{key}, runs("--dead-letter-topic", "mark-read-backfill"), "--dead-letter-topic"},
+		{"empty topic", []string{key}, runs("--topic", ""), "--topic"},
+		{"impossible topic", []string{key}, runs("--topic", "a b"), "--topic"},
+		{"empty group", []string{key}, runs("--group", ""), "--group"},
+		{"no TLS to another machine", []string{key}, runs("--im-url", "http://im.example"), "--im-insecure"},
+		{"unknown region", []string{key}, runs("--im-url", "atlantis"), "--im-url"},
+		{"password in the URL", []string{key}, runs("--im-url", "https://u:"+testKey+"@im.example"), "--im-url"},
+		{"unknown mechanism", []string{key}, runs("--sasl", "gssapi"), "--sasl"},
+		{"mechanism without a user", []string{key, "MARKREAD_SASL_PASSWORD=x"}, runs("--sasl", "plain"), "--sasl-user"},
+		{"mechanism without a password", []string{key}, runs("--sasl", "plain", "--sasl-user", "u"), "MARKREAD_SASL_PASSWORD"},
+		{"user without a mechanism", []string{key}, runs("--sasl-user", "u"), "--sasl-user"},
+		{"password twice", []string{key, "MARKREAD_SASL_PASSWORD=x", "MARKREAD_SASL_PASSWORD_FILE=y"}, runs(), "MARKREAD_SASL_PASSWORD_FILE"},
+		{"authority without TLS", []string{key}, runs("--tls-ca", "ca.pem"), "--tls-ca"},
+		{"authority that is not there", []string{key}, runs("--tls", "--tls-ca", "/no/such/ca.pem"), "--tls-ca"},
+		{"authority that is none", []string{key}, runs("--tls", "--tls-ca", file(t, "x")), "--tls-ca"},
+		{"certificate without its key", []string{key}, runs("--tls", "--tls-cert", "c.pem"), "--tls-key"},
+		{"certificate that is none", []string{key}, runs("--tls", "--tls-cert", file(t, "x"), "--tls-key", file(t, "x")), "--tls-cert"},
+		{"no attempts", []string{key}, runs("--attempts", "0"), "--attempts"},
+		{"no memory", []string{key}, runs("--max-pending", "0"), "--max-pending"},
+		{"no backoff", []string{key}, runs("--backoff-initial", "0s"), "--backoff-initial"},
+		{"backoff upside down", []string{key}, runs("--backoff-max", "100ms"), "--backoff-max"},
+		{"no commits", []string{key}, runs("--commit-every", "0s"), "--commit-every"},
+		{"admin port", []string{key}, runs("--admin-addr", "127.0.0.1"), "--admin-addr"},
+		{"admin port too large", []string{key}, runs("--admin-addr", "127.0.0.1:65536"), "--admin-addr"},
+		{"admin token twice", []string{key, "MARKREAD_ADMIN_TOKEN=x", "MARKREAD_ADMIN_TOKEN_FILE=y"}, runs(), "MARKREAD_ADMIN_TOKEN_FILE"},
+		{"log level", []string{key}, runs("--log-level", "loud"), "--log-level"},
+		{"log format", []string{key}, runs("--log-format", "xml"), "--log-format"},
+		{"error text with line breaks", []string{key}, runs("--topic", "a\nb\rc\x1b[31m"), "--topic"},
+
+		{"emit: a flag of the worker", nil, []string{"emit", "--brokers", "localhost:9092", "--rate", "5"}, "--rate"},
+		{"emit: reader without peer", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a"}, "--peer"},
+		{"emit: peer without reader", nil, []string{"emit", "--brokers", "localhost:9092", "--peer", "a"}, "--report"},
+		{"emit: time without reader", nil, []string{"emit", "--brokers", "localhost:9092", "--read-time", "1"}, "--read-time"},
+		{"emit: event time without reader", nil, []string{"emit", "--brokers", "localhost:9092", "--event-time", "1"}, "--event-time"},
+		{"emit: account too long", nil, []string{"emit", "--brokers", "localhost:9092", "--report", strings.Repeat("a", 33), "--peer", "b"}, "--report"},
+		{"emit: milliseconds", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer", "b", "--read-time", "1700000000000"}, "--read-time"},
+		{"call: no reader", []string{key}, []string{"call", "--im-app-id", "1", "--peer", "b"}, "--report"},
+		{"call: empty peer", []string{key}, []string{"call", "--im-app-id", "1", "--report", "a", "--peer", ""}, "--peer"},
+		{"call: time 0", []string{key}, []string{"call", "--im-app-id", "1", "--report", "a", "--peer", "b", "--read-time", "0"}, "--read-time"},
+		{"call: a flag of Kafka", []string{key}, []string{"call", "--im-app-id", "1", "--report", "a", "--peer", "b", "--topic", "t"}, "--topic"},
+		{"dev: traffic", nil, []string{"dev", "--traffic=-1"}, "--traffic"},
+		{"dev: address", nil, []string{"dev", "--kafka-addr", "9092"}, "--kafka-addr"},
+		{"dev: a flag of the API", nil, []string{"dev", "--im-url", "china"}, "--im-url"},
+		{"dev: drain", nil, []string{"dev", "--drain-timeout", "1s"}, "--drain-timeout"},
+		{"sandbox: address", nil, []string{"sandbox", "--addr", "here"}, "--addr"},
+		{"sandbox: app", nil, []string{"sandbox", "--app-id", "0"}, "--app-id"},
+		{"sandbox: rate", nil, []string{"sandbox", "--rate=-1"}, "--rate"},
+		{"version: any flag", nil, []string{"version", "--json"}, "--json"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			// A misspelt variable is there too: its warning must not become a second line.
+			r := try(t, append([]string{"MARKREAD_RATES=1"}, c.env...), "", c.args...)
+			if r.status != exitUsage {
+				t.Fatalf("exit status %d, stderr: %s", r.status, r.stderr)
+			}
+			if strings.Count(r.stderr, "\n") != 1 || !strings.HasSuffix(r.stderr, "\n") || !strings.HasPrefix(r.stderr, "markread: ") {
+				t.Errorf("not one line: %q", r.stderr)
+			}
+			if !strings.Contains(r.stderr, c.want) {
+				t.Errorf("%q does not name %s", r.stderr, c.want)
+			}
+			if r.stdout != "" {
+				t.Errorf("stdout: %q", r.stdout)
+			}
+			if strings.Contains(r.stderr, testKey) {
+				t.Errorf("the key is shown: %q", r.stderr)
+			}
+			if strings.ContainsAny(r.stderr, "\r\x1b") {
+				t.Errorf("raw control characters: %q", r.stderr)
+			}
+		})
+	}
+}
+
+func TestHelp(t *testing.T) {
+	for _, args := range [][]string{{"--help"}, {"-h"}, {"run", "--help"}, {"run", "--help", "--topic", "x"}, {"dev", "--help"}, {"emit", "-h"}, {"call", "--help"}, {"sandbox", "--help"}, {"version", "--help"}} {
+		r := try(t, nil, "", args...)
+		if r.status != exitOK || r.stderr != "" || !strings.HasPrefix(r.stdout, "Usage: markread") {
+			t.Errorf("%v: status %d, stderr %q, stdout %q", args, r.status, r.stderr, r.stdout)
+		}
+		if lines := strings.Count(r.stdout, "\n"); lines > 80 {
+			t.Errorf("%v: %d lines are no short help", args, lines)
+		}
+		if args[0] != "version" && args[0][0] != '-' && !strings.Contains(r.stdout, "    markread "+args[0]) {
+			t.Errorf("%v: no example in %s", args, r.stdout)
+		}
+	}
+	r := try(t, nil, "", "run", "--help")
+	for _, want := range []string{"MARKREAD_IM_URL", "--rate=200", "mark-read-dead-letters"} {
+		if !strings.Contains(r.stdout, want) {
+			t.Errorf("run --help does not show %s", want)
+		}
+	}
+	if r := try(t, nil, "", "emit", "--help"); strings.Contains(r.stdout, "MARKREAD_REPORT") {
+		t.Error("a command's own flag claims to have a variable")
+	}
+}
+
+func TestVersion(t *testing.T) {
+	r := try(t, nil, "", "version")
+	if r.status != exitOK || r.stderr != "" || !strings.HasPrefix(r.stdout, "markread ") || !strings.Contains(r.stdout, "commit ") || !strings.Contains(r.stdout, "go1.") {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestUnknownVariablesAreOneWarningEach(t *testing.T) {
+	r := try(t, []string{"MARKREAD_RATES=1", "MARKREAD_TOPICS=2", "MARKREAD_REPORT=x", "MARKREAD_RATE=200", "MARKREAD_TOPIC=t", "MARKREAD_IM_KEY=" + testKey,
+		"MARKREAD_IM_KEY_FILE=", "MARKREAD_ADMIN_TOKEN_FILE=", "OTHER_RATES=1"}, "", "version")
+	if r.status != exitOK || strings.Count(r.stderr, "\n") != 3 {
+		t.Fatalf("%d\n%s", r.status, r.stderr)
+	}
+	for _, want := range []string{"MARKREAD_RATES", "MARKREAD_TOPICS", "MARKREAD_REPORT"} {
+		if strings.Count(r.stderr, `"`+want+`"`) != 1 {
+			t.Errorf("no warning of %s: %s", want, r.stderr)
+		}
+	}
+	if strings.Contains(r.stderr, testKey) {
+		t.Error("the key is shown")
+	}
+}
+
+// A command that is stopped before it did anything is no failure of the test's own making: the context is honoured.
+func TestStopBeforeStart(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var stdout, stderr bytes.Buffer
+	status := run(ctx, []string{"sandbox", "--addr", "127.0.0.1:0"}, nil, strings.NewReader(""), &stdout, &stderr)
+	if status != exitOK {
+		t.Errorf("status %d: %s", status, &stderr)
+	}
+}

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
+
+	"markread/imclient"
+	"markread/imclient/sandbox"
+)
+
+// The sandbox's app, where nothing else is asked for. The key is no secret: it opens nothing but a sandbox.
+const (
+	localAppID = 1400000000
+	localKey   = "markread-local-key"
+	localAdmin = "administrator"
+)
+
+// sandboxCommand is the local IM server.
+type sandboxCommand struct {
+	Addr  string `default:"127.0.0.1:8790" help:"Where it listens."`
+	AppID int64  `name:"app-id" default:"1400000000" help:"The SDKAppID that it plays."`
+	Rate  int    `default:"200" help:"Calls in any window of one second above which it answers 60007; 0: no limit."`
+}
+
+// Help is kong's: what follows the summary.
+func (*sandboxCommand) Help() string {
+	return `The key of its app is MARKREAD_IM_KEY, or "` + localKey + `" if that is not set. Every account exists, but for those that begin with
+"nobody". What it has seen is at /sandbox; PUT /sandbox/faults makes it fail.
+
+    markread sandbox
+    MARKREAD_IM_KEY=` + localKey + ` markread call --im-url http://127.0.0.1:8790 --im-app-id 1400000000 --report alice --peer bob`
+}
+
+func (c *sandboxCommand) run(ctx context.Context, p *process) error {
+	if _, err := splitAddr(c.Addr); err != nil {
+		return usagef("--addr: %v", err)
+	}
+	switch {
+	case c.AppID <= 0:
+		return usagef("--app-id must be positive")
+	case c.Rate < 0:
+		return usagef("--rate must not be negative")
+	}
+	key, err := p.env.secret(imKey)
+	if err != nil {
+		return err
+	}
+	if key.IsZero() {
+		key = imclient.NewSecret(localKey)
+	}
+	p.begin(logFlags{LogLevel: "info"})
+	im := sandbox.New(sandbox.Options{AppID: c.AppID, Admin: localAdmin, Key: key, Rate: c.Rate, OpenAccounts: true})
+	server, err := serveSandbox("--addr", c.Addr, im, p.log)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(p.stdout, "IM sandbox  http://%s  app %d, admin %s, %s\nlook        http://%s/sandbox\n",
+		server.addr, c.AppID, localAdmin, perSecond(c.Rate), server.addr)
+	return server.run(ctx)
+}
+
+func perSecond(rate int) string {
+	if rate == 0 {
+		return "no limit"
+	}
+	return fmt.Sprintf("%d calls a second", rate)
+}
+
+// sandboxServer is a sandbox on a port that is taken already.
+type sandboxServer struct {
+	addr     string
+	listener net.Listener
+	http     *http.Server
+}
+
+func serveSandbox(flag, addr string, im http.Handler, log logger) (*sandboxServer, error) {
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, takenPort(flag, addr, err)
+	}
+	return &sandboxServer{
+		addr: listener.Addr().String(), listener: listener,
+		http: &http.Server{Handler: im, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: newStandardLog(log, nil)},
+	}, nil
+}
+
+// run serves until ctx ends. Requests under way are cut off: whoever runs a sandbox does not want to wait for its hanging faults.
+func (s *sandboxServer) run(ctx context.Context) error {
+	defer context.AfterFunc(ctx, func() { _ = s.http.Close() })()
+	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("IM sandbox: %w", err)
+	}
+	return nil
+}
+
+// takenPort explains why an address can't be listened on and names the flag that chooses another one.
+func takenPort(flag, addr string, err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%s %s: the port is taken by another program; choose another one with %s, or 0 for any", flag, addr, flag)
+	}
+	return fmt.Errorf("%s %s: %w", flag, addr, err)
+}

@@ -44,9 +44,9 @@ func (p *partition) run(ctx context.Context, sink Sink) {
 		position := p.position()
 		f, err := p.g.client.fetch(ctx, p.Topic, p.Partition, position)
 		if errors.Is(err, kafka.OffsetOutOfRange) {
-			err = p.outOfRange(ctx, position, &outside)
-		} else if err == nil {
-			outside = time.Time{}
+			if err = p.outOfRange(ctx, position, &outside); err == nil {
+				continue
+			}
 		}
 		if ctx.Err() != nil {
 			return
@@ -58,7 +58,7 @@ func (p *partition) run(ctx context.Context, sink Sink) {
 			}
 			continue
 		}
-		wait = newWait()
+		wait, outside = newWait(), time.Time{}
 		if !p.deliver(ctx, sink, f) {
 			return
 		}
@@ -144,7 +144,6 @@ func (p *partition) outOfRange(ctx context.Context, position int64, outside *tim
 		p.mu.Lock()
 		p.tracker.skip(first)
 		p.mu.Unlock()
-		*outside = time.Time{}
 		return nil
 	case position <= end:
 		*outside = time.Time{}

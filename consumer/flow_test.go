@@ -1,0 +1,213 @@
+package consumer_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"markread/consumer"
+)
+
+func TestJoinDeliverFinishCommit(t *testing.T) {
+	inWorld(t, 4, func(w *world) {
+		w.publish(topics.Live, 1, 2000)
+		w.publish(topics.Backfill, 1, 5)
+		m := w.join(w.client(), func(m *member) { m.auto = false })
+		time.Sleep(10 * time.Second)
+
+		g := m.generation()
+		if len(g.Assigned()) != 8 || !slices.Equal(g.Assigned(), g.All()) {
+			w.Fatalf("assigned %v of %v", g.Assigned(), g.All())
+		}
+		if got := m.got(topics.Live, 1); !slices.Equal(got, offsets(0, 2000)) {
+			w.Fatalf("got %d events", len(got))
+		}
+		e := m.event(topics.Live, 17)
+		if e.Invalid != nil || e.Report != "r17" || e.Peer != "p" || e.ReadTime != 18 || e.Lane != consumer.Live {
+			w.Errorf("event %+v", e)
+		}
+		if e := m.event(topics.Backfill, 1); e.Lane != consumer.Backfill {
+			w.Errorf("lane %v", e.Lane)
+		}
+		if proof := g.LastProof(); time.Since(proof) > 1100*time.Millisecond {
+			w.Errorf("the last proof of membership is %v old", time.Since(proof))
+		}
+
+		// Nothing has finished: what was resolved is committed, nothing else.
+		if got := w.committed(topics.Live, 1); got != 0 {
+			w.Errorf("committed %d, want 0", got)
+		}
+		for offset := int64(1); offset < 2000; offset++ {
+			if offset != 1000 {
+				g.Finish(m.event(topics.Live, offset).Ref)
+			}
+		}
+		time.Sleep(2 * time.Second)
+		if got := w.committed(topics.Live, 1); got != 0 {
+			w.Errorf("committed %d past an unfinished event", got)
+		}
+		g.Finish(m.event(topics.Live, 0).Ref)
+		time.Sleep(2 * time.Second)
+		if got := w.committed(topics.Live, 1); got != 1000 {
+			w.Errorf("committed %d, want 1000", got)
+		}
+		for _, s := range g.Partitions() {
+			if s.Topic != topics.Live || s.Partition != 1 {
+				continue
+			}
+			if s.Committed != 1000 || s.HighWatermark != 2000 || s.Lag != 1000 || s.Oldest == nil || s.Oldest.Offset != 1000 ||
+				s.Oldest.Ref != m.event(topics.Live, 1000).Ref {
+				w.Errorf("state %+v, oldest %+v", s, s.Oldest)
+			}
+		}
+		g.Finish(m.event(topics.Live, 1000).Ref)
+		m.leave()
+		if got := w.committed(topics.Live, 1); got != 2000 {
+			w.Errorf("committed %d at the end, want 2000", got)
+		}
+		if got := w.cluster.GroupInfo(group); len(got.Members) != 0 {
+			w.Error("the member has not left")
+		}
+	})
+}
+
+func TestRestartResumesAtCommitted(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		w.publish(topics.Live, 0, 10)
+		m := w.join(w.client(), func(m *member) { m.auto = false })
+		time.Sleep(5 * time.Second)
+		for offset := int64(0); offset < 4; offset++ {
+			m.generation().Finish(m.event(topics.Live, offset).Ref)
+		}
+		m.generation().Finish(m.event(topics.Live, 6).Ref)
+		m.leave()
+		again := w.join(w.client())
+		time.Sleep(5 * time.Second)
+		again.leave()
+		if got := again.got(topics.Live, 0); !slices.Equal(got, offsets(4, 10)) {
+			w.Errorf("after the restart got %v", got)
+		}
+		if got := w.committed(topics.Live, 0); got != 10 {
+			w.Errorf("committed %d", got)
+		}
+	})
+}
+
+// The first member has to give half away. What it drains in the meantime is committed; the second begins
+// behind it.
+func TestRevokeDrainsBeforeOthersBegin(t *testing.T) {
+	inWorld(t, 2, func(w *world) {
+		for p := range 2 {
+			w.publish(topics.Live, p, 100)
+			w.publish(topics.Backfill, p, 100)
+		}
+		first := w.join(w.client(), func(m *member) {
+			m.auto = false
+			m.drain = func(ctx context.Context, g *consumer.Generation) {
+				time.Sleep(20 * time.Second) // longer than the session
+				for _, e := range m.events {
+					g.Finish(e.Ref)
+				}
+				if age := time.Since(g.LastProof()); age > 1100*time.Millisecond {
+					w.Errorf("in the drain the last proof is %v old", age)
+				}
+				m.auto, m.drain = true, nil
+			}
+		})
+		time.Sleep(5 * time.Second)
+		second := w.join(w.client())
+		time.Sleep(15 * time.Second)
+		if second.generation() != nil {
+			w.Error("the second member began while the first was draining")
+		}
+		time.Sleep(15 * time.Second)
+		for _, topic := range []string{topics.Live, topics.Backfill} {
+			for p := range 2 {
+				if got := w.committed(topic, p); got != 100 {
+					w.Errorf("committed %s/%d: %d, want 100", topic, p, got)
+				}
+			}
+		}
+		if n := len(second.events); n != 0 {
+			w.Errorf("%d events were delivered again", n)
+		}
+		one, two := first.generation().Assigned(), second.generation().Assigned()
+		if len(one) != 2 || len(two) != 2 || one[0].Partition != one[1].Partition || two[0].Partition != two[1].Partition ||
+			one[0].Partition == two[0].Partition {
+			w.Errorf("assigned %v and %v", one, two)
+		}
+		if len(first.generation().All()) != 4 {
+			w.Errorf("all: %v", first.generation().All())
+		}
+		first.leave()
+		time.Sleep(5 * time.Second)
+		if got := second.generation().Assigned(); len(got) != 4 {
+			w.Errorf("after the first left, assigned %v", got)
+		}
+		second.leave()
+	})
+}
+
+// A member that was away for longer than its session must not commit over the one that has taken its place.
+func TestStaleCommitIsFenced(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		w.publish(topics.Live, 0, 10)
+		line := &switchboard{dial: w.network.DialContext}
+		stuck := make(chan struct{})
+		first := w.join(w.clientOver(line.DialContext), func(m *member) {
+			m.auto = false
+			m.drain = func(ctx context.Context, g *consumer.Generation) { <-stuck }
+		})
+		time.Sleep(5 * time.Second)
+		old := first.generation()
+		line.cut(true)
+		second := w.join(w.client())
+		time.Sleep(time.Minute)
+		if got := w.committed(topics.Live, 0); got != 10 {
+			w.Fatalf("the second member committed %d", got)
+		}
+		line.cut(false)
+		old.Finish(first.event(topics.Live, 0).Ref)
+		var refused *consumer.CommitError
+		if err := old.Commit(context.Background()); !errors.As(err, &refused) || !refused.Fenced ||
+			refused.Topic != topics.Live || refused.Partition != 0 || (refused.Code != "22" && refused.Code != "25") {
+			w.Errorf("stale commit: %v (%+v)", err, refused)
+		}
+		if got := w.committed(topics.Live, 0); got != 10 {
+			w.Errorf("a stale commit moved the offset to %d", got)
+		}
+		close(stuck)
+		first.set(func() { first.drain = nil })
+		first.leave()
+		second.leave()
+		if err := old.Commit(context.Background()); !errors.As(err, &refused) || !refused.Fenced {
+			w.Errorf("commit after serve has returned: %v", err)
+		}
+	})
+}
+
+// Without room nothing is fetched; but how far the log goes is known.
+func TestRoom(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		m := w.join(w.client(), func(m *member) { m.closed = true })
+		time.Sleep(5 * time.Second)
+		w.publish(topics.Live, 0, 5000)
+		time.Sleep(time.Minute)
+		if n := len(m.got(topics.Live, 0)); n != 0 {
+			w.Errorf("%d events without room", n)
+		}
+		for _, s := range m.generation().Partitions() {
+			if s.Topic == topics.Live && (s.HighWatermark != 5000 || s.Lag != 5000) {
+				w.Errorf("state %+v", s)
+			}
+		}
+		m.set(func() { m.closed = false })
+		time.Sleep(5 * time.Second)
+		if got := m.got(topics.Live, 0); !slices.Equal(got, offsets(0, 5000)) {
+			w.Errorf("got %d events", len(got))
+		}
+		m.leave()
+	})
+}

@@ -1,0 +1,240 @@
+package consumer_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"markread/consumer"
+)
+
+// Aborted records are not delivered, markers neither; the committed offset gets past both.
+func TestAbortedTransactions(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		producer := w.kgo(kgo.TransactionalID("tx"), kgo.DefaultProduceTopic(topics.Live))
+		n, want := 0, []string(nil)
+		send := func(count int, end kgo.TransactionEndTry) {
+			if err := producer.BeginTransaction(); err != nil {
+				w.Fatal(err)
+			}
+			for range count {
+				if err := producer.ProduceSync(w.Context(), &kgo.Record{Value: value(n)}).FirstErr(); err != nil {
+					w.Fatal(err)
+				}
+				if end == kgo.TryCommit {
+					want = append(want, string(value(n)))
+				}
+				n++
+			}
+			if err := producer.EndTransaction(w.Context(), end); err != nil {
+				w.Fatal(err)
+			}
+		}
+		send(3, kgo.TryCommit)
+		send(4, kgo.TryAbort)
+		send(2, kgo.TryCommit)
+		w.publish(topics.Live, 0, 1)
+		want = append(want, string(value(0)))
+		send(1, kgo.TryAbort)
+		send(700, kgo.TryCommit) // more than one answer to a fetch may hold
+		send(5, kgo.TryAbort)
+
+		m := w.join(w.client())
+		time.Sleep(10 * time.Second)
+		var got []string
+		for _, e := range m.events {
+			got = append(got, string(e.Record.Value))
+		}
+		if !slices.Equal(got, want) {
+			w.Errorf("got %d events, want %d", len(got), len(want))
+		}
+		end := w.cluster.PartitionInfo(topics.Live, 0).HighWatermark
+		if got := w.committed(topics.Live, 0); got != end {
+			w.Errorf("committed %d, want %d: the last marker, too", got, end)
+		}
+
+		// While a transaction is open, what follows it waits; then it comes.
+		if err := producer.BeginTransaction(); err != nil {
+			w.Fatal(err)
+		}
+		if err := producer.ProduceSync(w.Context(), &kgo.Record{Value: value(1)}).FirstErr(); err != nil {
+			w.Fatal(err)
+		}
+		w.publish(topics.Live, 0, 1)
+		time.Sleep(10 * time.Second)
+		if len(m.events) != len(want) {
+			w.Error("an undecided record was delivered")
+		}
+		if err := producer.EndTransaction(w.Context(), kgo.TryAbort); err != nil {
+			w.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		if len(m.events) != len(want)+1 || string(m.events[len(want)].Record.Value) != string(value(0)) {
+			w.Errorf("after the abort: %d events, want %d", len(m.events), len(want)+1)
+		}
+		m.leave()
+	})
+}
+
+// Compaction leaves holes within batches, empty batches and an empty end. The committed offset gets past all.
+func TestCompactionHoles(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		w.remake(map[string]string{"cleanup.policy": "compact", "segment.bytes": "1"})
+		producer := w.kgo(kgo.DefaultProduceTopic(topics.Live))
+		key := func(i int) []byte { return []byte{byte('a' + i)} }
+		batch := func(keys ...int) {
+			var records []*kgo.Record
+			for _, k := range keys {
+				records = append(records, &kgo.Record{Key: key(k), Value: value(k)})
+			}
+			if err := producer.ProduceSync(w.Context(), records...).FirstErr(); err != nil {
+				w.Fatal(err)
+			}
+		}
+		batch(0, 1, 2, 3)    // 0 to 3: only 1 stays
+		batch(0, 0, 0, 2)    // 4 to 7: nothing stays
+		batch(2, 3, 0, 4, 4) // 8 to 12
+		for range 5 {
+			batch(5) // 13 to 17: 17 stays
+		}
+		producer.Close()
+		w.cluster.Compact()
+		m := w.join(w.client())
+		time.Sleep(10 * time.Second)
+		got, end := m.got(topics.Live, 0), w.cluster.PartitionInfo(topics.Live, 0).HighWatermark
+		if want := []int64{1, 8, 9, 10, 12, 17}; !slices.Equal(got, want) {
+			w.Errorf("got %v of %d, want %v", got, end, want)
+		}
+		if got := w.committed(topics.Live, 0); got != end {
+			w.Errorf("committed %d, want %d", got, end)
+		}
+		m.leave()
+	})
+}
+
+// What retention deletes before it was read is counted, exactly; the rest is delivered.
+func TestLostToRetention(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		w.publish(topics.Live, 0, 100)
+		m := w.join(w.client(), func(m *member) { m.closed = true })
+		time.Sleep(5 * time.Second)
+		if err := w.cluster.DeleteRecords(topics.Live, 0, 30); err != nil {
+			w.Fatal(err)
+		}
+		m.set(func() { m.closed = false })
+		time.Sleep(5 * time.Second)
+		if got := m.got(topics.Live, 0); !slices.Equal(got, offsets(30, 100)) {
+			w.Errorf("got %v", got)
+		}
+		if got := m.generation().Lost(); got[topics.Live] != 30 || len(got) != 1 {
+			w.Errorf("lost %v, want 30", got)
+		}
+		if got := w.committed(topics.Live, 0); got != 100 {
+			w.Errorf("committed %d", got)
+		}
+		m.leave()
+	})
+}
+
+// A group without a committed offset begins at the oldest record, which need not be 0; nothing is lost then.
+func TestBeginsAtTheOldest(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		w.publish(topics.Live, 0, 100)
+		if err := w.cluster.DeleteRecords(topics.Live, 0, 40); err != nil {
+			w.Fatal(err)
+		}
+		m := w.join(w.client())
+		time.Sleep(5 * time.Second)
+		m.leave()
+		if got := m.got(topics.Live, 0); !slices.Equal(got, offsets(40, 100)) || len(m.generation().Lost()) != 0 {
+			w.Errorf("got %v, lost %v", got, m.generation().Lost())
+		}
+	})
+}
+
+// A topic that is deleted and made again is read from its beginning, and the offsets of the new log are
+// committed although they are smaller.
+func TestTopicMadeAgain(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		w.publish(topics.Live, 0, 100)
+		m := w.join(w.client(), func(m *member) { m.auto = false })
+		time.Sleep(5 * time.Second)
+		old := slices.Clone(m.events)
+		g := m.generation()
+		for _, e := range old[:90] {
+			g.Finish(e.Ref)
+		}
+		time.Sleep(2 * time.Second)
+		w.remake(nil)
+		w.publish(topics.Live, 0, 20)
+		time.Sleep(time.Minute)
+		if g != m.generation() {
+			w.Fatal("there was a rebalance")
+		}
+		if got := m.got(topics.Live, 0); !slices.Equal(got, append(offsets(0, 100), offsets(0, 20)...)) {
+			w.Errorf("got %v", got)
+		}
+		for _, e := range old[90:] {
+			g.Finish(e.Ref) // of the old log: no harm
+		}
+		time.Sleep(2 * time.Second)
+		if got := w.committed(topics.Live, 0); got != 0 {
+			w.Errorf("committed %d, want 0: nothing of the new log has finished", got)
+		}
+		for _, e := range m.events[100:115] {
+			g.Finish(e.Ref)
+		}
+		time.Sleep(2 * time.Second)
+		if got := w.committed(topics.Live, 0); got != 15 {
+			w.Errorf("committed %d, want 15", got)
+		}
+		m.leave()
+	})
+}
+
+func (w *world) remake(configs map[string]string) {
+	w.Helper()
+	if err := w.cluster.DeleteTopic(topics.Live); err != nil {
+		w.Fatal(err)
+	}
+	if err := w.cluster.CreateTopic(topics.Live, 1, configs); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// Null and empty keys and values are different things, and headers keep their order and their repeats.
+func TestRecordsComeAsTheyAre(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		at := time.UnixMilli(time.Now().UnixMilli() - 5000)
+		sent := []*kgo.Record{
+			{Topic: topics.Live, Timestamp: at},
+			{Topic: topics.Live, Timestamp: at, Key: []byte{}, Value: []byte{}},
+			{Topic: topics.Live, Timestamp: at, Key: []byte("k"), Value: []byte{0, 0xff}, Headers: []kgo.RecordHeader{
+				{Key: "b", Value: []byte("1")}, {Key: "a", Value: nil}, {Key: "b", Value: []byte{}}}},
+		}
+		if err := w.kgo().ProduceSync(w.Context(), sent...).FirstErr(); err != nil {
+			w.Fatal(err)
+		}
+		m := w.join(w.client())
+		time.Sleep(5 * time.Second)
+		m.leave()
+		if len(m.events) != len(sent) {
+			w.Fatalf("got %d records", len(m.events))
+		}
+		for i, e := range m.events {
+			r, s := e.Record, sent[i]
+			if !same(r.Key, s.Key) || !same(r.Value, s.Value) || !r.Time.Equal(at) || r.Offset != int64(i) || r.Topic != topics.Live {
+				w.Errorf("record %d: %+v", i, r)
+			}
+		}
+		want := []consumer.Header{{Key: "b", Value: []byte("1")}, {Key: "a"}, {Key: "b", Value: []byte{}}}
+		if !slices.EqualFunc(m.events[2].Record.Headers, want, func(a, b consumer.Header) bool { return a.Key == b.Key && same(a.Value, b.Value) }) {
+			w.Errorf("headers %q", m.events[2].Record.Headers)
+		}
+	})
+}
+
+// same is equality that tells null from empty.
+func same(a, b []byte) bool { return string(a) == string(b) && (a == nil) == (b == nil) }

@@ -66,9 +66,7 @@ func TestStoreIsBounded(t *testing.T) {
 	if err := s.markRead(c, 5); err != nil {
 		t.Fatal(err)
 	}
-	for i := len(s.states); i < maxConversations; i++ {
-		s.states[conversation{"x", fmt.Sprint(i)}] = state{}
-	}
+	s.maxConversations = 1
 	if err := s.markRead(conversation{"c", "d"}, 1); !errors.Is(err, errFull) {
 		t.Errorf("a conversation too many: %v", err)
 	}
@@ -78,9 +76,10 @@ func TestStoreIsBounded(t *testing.T) {
 	if err := errors.Join(s.markRead(c, 9), s.deliver(c, 10)); err != nil {
 		t.Errorf("one that is there: %v", err)
 	}
-	for i := range maxAccounts {
-		s.accounts[fmt.Sprint(i)] = struct{}{}
+	if err := s.add("7"); err != nil {
+		t.Fatal(err)
 	}
+	s.maxAccounts = 1
 	if err := s.add("one-more"); !errors.Is(err, errFull) {
 		t.Errorf("an account too many: %v", err)
 	}

@@ -45,13 +45,13 @@ func (r *Rule) meets(seed, place uint64, number int64, c conversation) bool {
 	if r.Conversations > 0 && unit(seed, place, c.hash()) >= r.Conversations {
 		return false
 	}
-	return r.Share == 0 || unit(seed, ^place, uint64(number)) < r.Share
+	return r.Share == 0 || unit(seed, place, uint64(number)) < r.Share
 }
 
 // delay is how long the answer to a call takes.
 func (f *activeFaults) delay(number int64) time.Duration {
 	l := f.Latency
-	u := unit(f.Seed, math.MaxUint64>>1, uint64(number))
+	u := unit(f.Seed, maxRules, uint64(number)) // a stream that no rule has
 	if l.P50 > 0 {
 		// ln of the delay is normal; 2.326… is the 99th percentile of the standard normal distribution.
 		sigma := math.Log(float64(l.P99)/float64(l.P50)) / 2.3263478740408408

@@ -132,7 +132,7 @@ func TestReadRefusals(t *testing.T) {
 		`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":"+1"}`:                        90001,
 		`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1.5}`:                         90001,
 		`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":true}`:                        90001,
-		`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":"99999999999999999999"}`:      90001,
+		`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":"9223372036854775808"}`:       90001,
 		`{"Report_Account":"a","Peer_Account":"b","x":"` + strings.Repeat("x", 12<<10) + `"}`: 93000,
 	} {
 		if got := call(t, s, readPath, query(t), body).ErrorCode; got != want {
@@ -149,6 +149,7 @@ func TestReadRefusals(t *testing.T) {
 		}
 	}
 	// What is well-formed is accepted to its limits.
+	must(t, s, readPath, `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":"9223372036854775807"}`)
 	must(t, s, readPath, `{"Report_Account":"@TGS#_ ~`+strings.Repeat("a", 24)+`","Peer_Account":"a"}`)
 }
 

@@ -250,13 +250,18 @@ func TestPage(t *testing.T) {
 			t.Errorf("the page lacks %q", want)
 		}
 	}
+	read(t, s, "the-newest", "x")
+	page = control(s, "GET", "/sandbox", "").Body.String()
+	if newest, older := strings.Index(page, "the-newest"), strings.LastIndex(page, "&lt;script&gt;"); newest < 0 || newest > older {
+		t.Errorf("the newest call is at %d, an older one at %d", newest, older)
+	}
 	for _, unwanted := range []string{"<script", "usersig", sign(t)} {
 		if strings.Contains(page, unwanted) {
 			t.Errorf("the page has %q", unwanted)
 		}
 	}
-	if n := strings.Count(page, "&lt;script&gt;"); n != 50 {
-		t.Errorf("%d calls shown, want the newest 50", n)
+	if n := strings.Count(page, "&lt;script&gt;"); n != 49 {
+		t.Errorf("%d shown, want 49 of the newest 50", n)
 	}
 }
 

@@ -58,7 +58,7 @@
 // the rule's place in the list and the conversation or the number of the call, so that the same seed chooses the same
 // conversations. The first rule that matches is the only one. Wire faults (all kinds but "code") come before all checks, as
 // from a gateway in front; "code" comes after signature and limit, in place of the answer. A refused connection can't be had from
-// a handler: close the listener. After a hang the client gets nothing for as long as it waits, also when the fault has been taken back.
+// a handler: close the listener. "reset" and "cut" need a connection; a recorder sees the panic http.ErrAbortHandler. After a hang the client gets nothing for as long as it waits, also when the fault has been taken back.
 //
 // # Not done
 //

@@ -123,6 +123,10 @@ func TestKick(t *testing.T) {
 		if got := call(t, s, readPath, seen, body).ErrorCode; got != 0 {
 			t.Fatalf("before the kick: %d", got)
 		}
+		must(t, s, kickPath, `{"UserID":"bob"}`)
+		if got := call(t, s, readPath, seen, body).ErrorCode; got != 0 {
+			t.Errorf("after the kick of another: %d, want 0", got)
+		}
 		must(t, s, kickPath, `{"UserID":"`+admin+`"}`)
 		if got := call(t, s, readPath, seen, body).ErrorCode; got != 70052 {
 			t.Errorf("seen before the kick, in the same second: %d, want 70052", got)

@@ -33,8 +33,10 @@ var (
 
 // store has the accounts and the conversations.
 type store struct {
-	open  bool
-	admin string
+	open             bool
+	admin            string
+	maxAccounts      int
+	maxConversations int
 
 	mu       sync.Mutex
 	accounts map[string]struct{}
@@ -46,11 +48,13 @@ type store struct {
 
 func newStore(open bool, admin string) *store {
 	return &store{
-		open:     open,
-		admin:    admin,
-		accounts: map[string]struct{}{},
-		states:   map[conversation]state{},
-		totals:   map[string]int{},
+		open:             open,
+		admin:            admin,
+		maxAccounts:      maxAccounts,
+		maxConversations: maxConversations,
+		accounts:         map[string]struct{}{},
+		states:           map[conversation]state{},
+		totals:           map[string]int{},
 	}
 }
 
@@ -73,7 +77,7 @@ func (s *store) add(account string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, known := s.accounts[account]; !known && len(s.accounts) >= maxAccounts {
+	if _, known := s.accounts[account]; !known && len(s.accounts) >= s.maxAccounts {
 		return errFull
 	}
 	s.accounts[account] = struct{}{}
@@ -98,7 +102,7 @@ func (s *store) markRead(c conversation, t int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st, known := s.states[c]
-	if !known && len(s.states) >= maxConversations {
+	if !known && len(s.states) >= s.maxConversations {
 		return errFull
 	}
 	if !st.marked {
@@ -124,7 +128,7 @@ func (s *store) deliver(c conversation, t int64) error {
 	if st.marked && t <= st.read {
 		return nil
 	}
-	if s.unread >= maxUnreadTotal || !known && len(s.states) >= maxConversations {
+	if s.unread >= maxUnreadTotal || !known && len(s.states) >= s.maxConversations {
 		return errFull
 	}
 	st.unread = append(st.unread, t)

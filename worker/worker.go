@@ -193,9 +193,9 @@ func (w *Worker) begin(g *consumer.Generation) {
 	w.core.begin(now, g)
 	if w.options.Rate > 0 {
 		w.core.share(now, quota.Share(w.options.Rate, max(1, len(all)), owned), len(all), len(assigned))
+		w.options.Log.Info().Int("rate", w.options.Rate).Int("share", w.core.quota.Limit()).Int("assigned", len(assigned)).
+			Int("partitions", len(all)).Msg("this worker's share of the rate")
 	}
-	w.options.Log.Info().Int32("generation", g.ID()).Str("member", g.Member()).Int("assigned", len(assigned)).
-		Int("partitions", len(all)).Int("share", w.core.quota.Limit()).Msg("joined the group")
 }
 
 // end gives g and all that is in memory of it up.
@@ -208,7 +208,6 @@ func (w *Worker) end(g *consumer.Generation) {
 	}
 	w.generation = nil
 	w.left.Store(time.Now().UnixNano())
-	w.options.Log.Info().Int32("generation", g.ID()).Msg("left the generation")
 }
 
 // Ready says whether the worker is a member of the group, or was one a moment ago.

@@ -33,7 +33,7 @@ func TestLimitEdge(t *testing.T) {
 			{1, 0},                            // now they are; with this and the refused one, three
 			{0, 60007},
 			{400*time.Millisecond - 1, 60007},
-			{1, 60007}, // the third has gone, but four refused ones and one more are here
+			{1, 60007}, // the third has gone, but a good one and three refused ones are here
 		} {
 			time.Sleep(step.after)
 			if got := read(t, s, "a", "b"); got != step.want {

@@ -1,0 +1,240 @@
+package consumer
+
+import (
+	"bytes"
+	"encoding/json"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+)
+
+// The latest time that the tests know, and two that are derived from it.
+var (
+	latest  = time.Unix(1_700_000_000, 999e6)
+	stamped = time.UnixMilli(1_699_999_000_999) // the records' timestamp: T 1699999000
+)
+
+const inTime, tooLate = "1700000300", "1700000301"
+
+// from makes a record with that value and headers of name, value, name, value ….
+func from(value string, headers ...string) Record {
+	r := Record{Value: []byte(value), Time: stamped}
+	for i := 0; i < len(headers); i += 2 {
+		r.Headers = append(r.Headers, Header{headers[i], []byte(headers[i+1])})
+	}
+	return r
+}
+
+func TestDecodeValid(t *testing.T) {
+	const accounts = `"Report_Account":"rita","Peer_Account":"paul"`
+	event := func(more string) string { return `{` + accounts + more + `}` }
+	type want struct {
+		report, peer string
+		t            int64
+		eventTime    time.Time
+		replays      int
+	}
+	ok := func(t int64) want { return want{"rita", "paul", t, stamped, 0} }
+	of := func(report, peer string) want { return want{report, peer, 1699999000, stamped, 0} }
+	at := func(ms int64, t int64) want { return want{"rita", "paul", t, time.UnixMilli(ms), 0} }
+	again := func(n int) want { return want{"rita", "paul", 5, stamped, n} }
+	sixty := `"\u0072ita"`
+	for name, c := range map[string]struct {
+		record Record
+		want   want
+	}{
+		"number":                       {from(event(`,"MsgReadTime":1699999999`)), ok(1699999999)},
+		"string":                       {from(event(`,"MsgReadTime":"1699999999"`)), ok(1699999999)},
+		"string with escapes":          {from(event(`,"MsgReadTime":"\u0031699999999"`)), ok(1699999999)},
+		"smallest":                     {from(event(`,"MsgReadTime":1`)), ok(1)},
+		"null: event time":             {from(event(`,"MsgReadTime":null`)), ok(1699999000)},
+		"absent: event time":           {from(event(``)), ok(1699999000)},
+		"last of repeated":             {from(event(`,"MsgReadTime":"x","MsgReadTime":7`)), ok(7)},
+		"last of repeated is null":     {from(event(`,"MsgReadTime":7,"MsgReadTime":null`)), ok(1699999000)},
+		"five minutes ahead":           {from(event(`,"MsgReadTime":` + inTime)), ok(1700000300)},
+		"last account counts":          {from(`{"Report_Account":1,` + accounts + `}`), of("rita", "paul")},
+		"other case is another name":   {from(`{` + accounts + `,"report_account":"eve","PEER_ACCOUNT":3,"msgreadtime":"x"}`), of("rita", "paul")},
+		"unknown fields":               {from(event(`,"X":{"Report_Account":"eve","a":[1,{"MsgReadTime":9}]},"":"}\"","\\":[]`)), of("rita", "paul")},
+		"nested looks like the end":    {from(`{"a":"}","b":["\"}",{}],` + accounts + `}`), of("rita", "paul")},
+		"escaped name":                 {from(`{"Report\u005fAccount":"rita","Peer_Account":"paul"}`), of("rita", "paul")},
+		"escaped account":              {from(`{"Report_Account":` + sixty + `,"Peer_Account":"\"\\\/"}`), of("rita", `"\/`)},
+		"space and tilde in accounts":  {from(`{"Report_Account":" ~","Peer_Account":"a|b"}`), of(" ~", "a|b")},
+		"32 bytes":                     {from(`{"Report_Account":"` + strings.Repeat("a", 32) + `","Peer_Account":"p"}`), of(strings.Repeat("a", 32), "p")},
+		"a conversation with oneself":  {from(`{"Report_Account":"p","Peer_Account":"p"}`), of("p", "p")},
+		"white space":                  {from(" \t\r\n{ \"Report_Account\" :\n\"rita\" ,\r\"Peer_Account\"\t: \"paul\" }\n \t"), of("rita", "paul")},
+		"header":                       {from(event(``), "markread.event-time", "1600000000999"), at(1600000000999, 1600000000)},
+		"header, last counts":          {from(event(``), "markread.event-time", "x", "markread.event-time", "2000"), at(2000, 2)},
+		"header beside MsgReadTime":    {from(event(`,"MsgReadTime":5`), "markread.event-time", "0"), at(0, 5)},
+		"header with zeros in front":   {from(event(``), "markread.event-time", "000000000001000"), at(1000, 1)},
+		"header in another case":       {from(event(``), "Markread.Event-Time", "x"), ok(1699999000)},
+		"header without timestamp":     {Record{Value: []byte(event(``)), Headers: []Header{{"markread.event-time", []byte("1000")}}}, at(1000, 1)},
+		"MsgReadTime without any time": {Record{Value: []byte(event(`,"MsgReadTime":5`))}, want{"rita", "paul", 5, time.Time{}, 0}},
+		"replays":                      {from(event(`,"MsgReadTime":5`), "markread.replays", "3"), again(3)},
+		"most replays":                 {from(event(`,"MsgReadTime":5`), "markread.replays", "1000"), again(1000)},
+		"too many replays":             {from(event(`,"MsgReadTime":5`), "markread.replays", "1001"), again(0)},
+		"replays that overflow":        {from(event(`,"MsgReadTime":5`), "markread.replays", "99999999999999999999"), again(0)},
+		"negative replays":             {from(event(`,"MsgReadTime":5`), "markread.replays", "-1"), again(0)},
+		"last replays count":           {from(event(`,"MsgReadTime":5`), "markread.replays", "1", "markread.replays", "2"), again(2)},
+		"other headers of ours":        {from(event(`,"MsgReadTime":5`), "markread.class", "rejected", "__dlq.errors.offset", "x", "markread.resolves", "0:1"), again(0)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := Decode(c.record, latest)
+			if e.Invalid != nil {
+				t.Fatalf("%s: %v", c.record.Value, e.Invalid)
+			}
+			if e.Report != c.want.report || e.Peer != c.want.peer || e.ReadTime != c.want.t || !e.EventTime.Equal(c.want.eventTime) ||
+				e.EventTime.IsZero() != c.want.eventTime.IsZero() || e.Replays != c.want.replays {
+				t.Errorf("got %+v, want %+v", e, c.want)
+			}
+		})
+	}
+}
+
+func TestDecodeInvalid(t *testing.T) {
+	const accounts = `"Report_Account":"rita","Peer_Account":"paul"`
+	event := func(more string) Record { return from(`{` + accounts + more + `}`) }
+	for name, c := range map[string]struct {
+		record Record
+		why    string
+	}{
+		"null value":            {Record{Time: stamped}, "the value is null"},
+		"empty value":           {from(``), "not one JSON object"},
+		"white space":           {from(` `), "not one JSON object"},
+		"no JSON":               {from(`hello`), "not one JSON object"},
+		"cut":                   {from(`{` + accounts), "not one JSON object"},
+		"two objects":           {from(`{` + accounts + `}{}`), "not one JSON object"},
+		"something after it":    {from(`{` + accounts + `} x`), "not one JSON object"},
+		"byte order mark":       {from("\xef\xbb\xbf{" + accounts + `}`), "not one JSON object"},
+		"no-break space":        {from("{" + accounts + "}\u00a0"), "not one JSON object"},
+		"array":                 {from(`[{` + accounts + `}]`), "not an object"},
+		"string":                {from(`"{}"`), "not an object"},
+		"null":                  {from(`null`), "not an object"},
+		"not UTF-8":             {from(`{` + accounts + ",\"x\":\"\xff\"}"), "not UTF-8"},
+		"UTF-16":                {from("{\x00}\x00"), "not one JSON object"},
+		"empty object":          {from(`{}`), "Report_Account is missing"},
+		"no peer":               {from(`{"Report_Account":"rita"}`), "Peer_Account is missing"},
+		"wrong case":            {from(`{"report_account":"rita","Peer_Account":"paul"}`), "Report_Account is missing"},
+		"null account":          {from(`{"Report_Account":"rita","Peer_Account":null}`), "Peer_Account is not a string"},
+		"number for an account": {from(`{"Report_Account":17,"Peer_Account":"paul"}`), "Report_Account is not a string"},
+		"object for an account": {from(`{"Report_Account":{},"Peer_Account":"paul"}`), "Report_Account is not a string"},
+		"last account is wrong": {from(`{` + accounts + `,"Peer_Account":""}`), "Peer_Account is empty"},
+		"empty account":         {from(`{"Report_Account":"","Peer_Account":"paul"}`), "Report_Account is empty"},
+		"33 bytes":              {from(`{"Report_Account":"` + strings.Repeat("a", 33) + `","Peer_Account":"p"}`), "Report_Account has 33 bytes"},
+		"umlaut":                {from(`{"Report_Account":"rita","Peer_Account":"bärbel"}`), "Peer_Account has bytes outside printable ASCII"},
+		"escaped control":       {from(`{"Report_Account":"a\u0000b","Peer_Account":"p"}`), "Report_Account has bytes outside printable ASCII"},
+		"delete":                {from("{\"Report_Account\":\"a\x7f\",\"Peer_Account\":\"p\"}"), "Report_Account has bytes outside printable ASCII"},
+		"half a surrogate":      {from(`{"Report_Account":"a\ud800","Peer_Account":"p"}`), "Report_Account has bytes outside printable ASCII"},
+		"time 0":                {event(`,"MsgReadTime":0`), "MsgReadTime is neither"},
+		"time with 0 in front":  {event(`,"MsgReadTime":"01"`), "MsgReadTime is neither"},
+		"negative time":         {event(`,"MsgReadTime":-5`), "MsgReadTime is neither"},
+		"plus":                  {event(`,"MsgReadTime":"+5"`), "MsgReadTime is neither"},
+		"fraction":              {event(`,"MsgReadTime":5.0`), "MsgReadTime is neither"},
+		"exponent":              {event(`,"MsgReadTime":1e9`), "MsgReadTime is neither"},
+		"empty time":            {event(`,"MsgReadTime":""`), "MsgReadTime is neither"},
+		"time with a space":     {event(`,"MsgReadTime":"5 "`), "MsgReadTime is neither"},
+		"time with a newline":   {event(`,"MsgReadTime":"5\n"`), "MsgReadTime is neither"},
+		"Arabic digits":         {event(`,"MsgReadTime":"١٢"`), "MsgReadTime is neither"},
+		"true":                  {event(`,"MsgReadTime":true`), "MsgReadTime is neither"},
+		"array of a time":       {event(`,"MsgReadTime":[5]`), "MsgReadTime is neither"},
+		"20 digits":             {event(`,"MsgReadTime":10000000000000000000`), "MsgReadTime is neither"},
+		"too far ahead":         {event(`,"MsgReadTime":` + tooLate), "MsgReadTime is more than 5 minutes ahead: 1700000301 "},
+		"almost milliseconds":   {event(`,"MsgReadTime":99999999999`), "5 minutes ahead: 99999999999 seconds since 1970$"},
+		"milliseconds":          {event(`,"MsgReadTime":100000000000`), "looks like milliseconds"},
+		"real milliseconds":     {event(`,"MsgReadTime":"1700000000000"`), "looks like milliseconds"},
+		"too large for 64 bits": {event(`,"MsgReadTime":9999999999999999999`), "looks like milliseconds"},
+		"event time ahead":      {from(`{`+accounts+`}`, "markread.event-time", tooLate+"000"), "event time, .* is more than 5 minutes ahead"},
+		"timestamp ahead":       {Record{Value: []byte(`{` + accounts + `}`), Time: time.Unix(1700000301, 0)}, "event time, .* is more than 5 minutes ahead"},
+		"event time 0":          {from(`{`+accounts+`}`, "markread.event-time", "999"), "event time, .* is not positive: 0 "},
+		"timestamp 0":           {Record{Value: []byte(`{` + accounts + `}`), Time: time.UnixMilli(0)}, "is not positive"},
+		"no time":               {Record{Value: []byte(`{` + accounts + `}`)}, "no time at all"},
+		"empty header":          {from(`{`+accounts+`}`, "markread.event-time", ""), "markread.event-time is malformed"},
+		"null header":           {Record{Value: []byte(`{` + accounts + `}`), Time: stamped, Headers: []Header{{Key: "markread.event-time"}}}, "markread.event-time is malformed"},
+		"header with a sign":    {from(`{`+accounts+`}`, "markread.event-time", "-1"), "markread.event-time is malformed"},
+		"header too long":       {from(`{`+accounts+`}`, "markread.event-time", "1000000000000000"), "markread.event-time is malformed"},
+		"header spoils a time":  {from(`{`+accounts+`,"MsgReadTime":5}`, "markread.event-time", "now"), "markread.event-time is malformed"},
+		"last header is wrong":  {from(`{`+accounts+`}`, "markread.event-time", "1", "markread.event-time", "x"), "markread.event-time is malformed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.record.Headers = append(c.record.Headers, Header{"markread.replays", []byte("2")})
+			e := Decode(c.record, latest)
+			if e.Invalid == nil || !regexp.MustCompile(c.why).MatchString(e.Invalid.Error()) {
+				t.Errorf("%q: got %v, want %s", c.record.Value, e.Invalid, c.why)
+			}
+			if e.Replays != 2 {
+				t.Errorf("replays %d", e.Replays)
+			}
+			wantTime := c.record.Time
+			if strings.Contains(c.why, "malformed") {
+				wantTime = time.Time{}
+			} else if value, ok := lastHeader(c.record.Headers, "markread.event-time"); ok {
+				ms, _ := strconv.ParseInt(string(value), 10, 64)
+				wantTime = time.UnixMilli(ms)
+			}
+			if !e.EventTime.Equal(wantTime) {
+				t.Errorf("event time %v, want %v", e.EventTime, wantTime)
+			}
+		})
+	}
+}
+
+func TestKey(t *testing.T) {
+	if got := string(Key("rita", "paul")); got != "rita|paul" {
+		t.Error(got)
+	}
+}
+
+// FuzzDecode compares with what encoding/json makes of the value, read by another way: a token at a time.
+func FuzzDecode(f *testing.F) {
+	for _, seed := range []string{
+		`{"Report_Account":"rita","Peer_Account":"paul","MsgReadTime":5}`,
+		`{"a":[{"b":"}"}],"Report\u005fAccount":"\"","Peer_Account":"paul","MsgReadTime":"5","MsgReadTime":null} `,
+		`[]`, `{}`, `{"":{}}`, "\xff", `{"Report_Account":"rita","Peer_Account":"paul"}x`,
+	} {
+		f.Add([]byte(seed), []byte("1600000000000"))
+	}
+	f.Fuzz(func(t *testing.T, value, header []byte) {
+		record := Record{Value: value, Time: stamped, Headers: []Header{{eventTimeHeader, header}}}
+		if header == nil {
+			record.Headers = nil
+		}
+		e := Decode(record, latest)
+		if e.Invalid != nil {
+			if len(e.Invalid.Error()) > 400 {
+				t.Errorf("a message of %d bytes", len(e.Invalid.Error()))
+			}
+		} else if e.ReadTime <= 0 || e.ReadTime > latest.Unix()+300 || e.Report == "" || len(e.Report) > 32 || e.Peer == "" || len(e.Peer) > 32 {
+			t.Errorf("%q: %+v", value, e)
+		}
+		o, err := parseObject(value)
+		want, ok := naiveObject(value)
+		if (err == nil) != ok {
+			t.Fatalf("%q: %v, want ok %v", value, err, ok)
+		}
+		for name, got := range map[string][]byte{"Report_Account": o.report, "Peer_Account": o.peer, "MsgReadTime": o.readTime} {
+			if ok && !bytes.Equal(got, want[name]) {
+				t.Errorf("%q: %s is %q, want %q", value, name, got, want[name])
+			}
+		}
+	})
+}
+
+func naiveObject(value []byte) (map[string]json.RawMessage, bool) {
+	if !utf8.Valid(value) || !bytes.HasPrefix(bytes.TrimLeft(value, " \t\r\n"), []byte("{")) {
+		return nil, false
+	}
+	var members map[string]json.RawMessage
+	err := json.Unmarshal(value, &members)
+	return members, err == nil
+}
+
+func BenchmarkDecode(b *testing.B) {
+	record := from(`{"Report_Account":"user-0000123","Peer_Account":"user-0004567","MsgReadTime":"1699999999"}`)
+	for b.Loop() {
+		if e := Decode(record, latest); e.Invalid != nil {
+			b.Fatal(e.Invalid)
+		}
+	}
+}

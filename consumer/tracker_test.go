@@ -1,0 +1,155 @@
+package consumer
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+// naive is the tracker as one would first write it: a list of all events ever.
+type naive struct {
+	events    []naiveEvent
+	from      int // all before it are done
+	position  int64
+	committed int64
+}
+
+type naiveEvent struct {
+	offset int64
+	at     time.Time
+	done   bool
+}
+
+func (m *naive) oldest() int {
+	for ; m.from < len(m.events); m.from++ {
+		if !m.events[m.from].done {
+			return m.from
+		}
+	}
+	return -1
+}
+
+func (m *naive) committable() int64 {
+	if i := m.oldest(); i >= 0 {
+		return m.events[i].offset
+	}
+	return m.position
+}
+
+// play runs the history that the bytes spell, on the tracker and on the model.
+func play(history []byte) error {
+	const begin = 1000
+	t := newTracker(begin, -1)
+	m := naive{position: begin, committed: -1}
+	at := time.UnixMilli(1_700_000_000_000)
+	for i := 0; i < len(history); i++ {
+		op := history[i]
+		arg := int(op >> 3)
+		switch op & 7 {
+		case 0, 1, 2: // records, in bursts, with holes
+			for range 1 + arg*arg*8 {
+				offset := m.position + int64(arg&1)*int64(arg)
+				at = at.Add(time.Millisecond)
+				if n := t.add(offset, at); n != uint64(len(m.events)) {
+					return fmt.Errorf("op %d: arrival number %d, want %d", i, n, len(m.events))
+				}
+				m.events = append(m.events, naiveEvent{offset: offset, at: at})
+				m.position = offset + 1
+			}
+		case 3: // the oldest ones end
+			for range 1 + arg*arg*8 {
+				if n := m.oldest(); n >= 0 {
+					t.finish(uint64(n))
+					m.events[n].done = true
+				}
+			}
+		case 4, 5: // any one ends, perhaps for the second time, perhaps one that never was
+			n := len(m.events)
+			if n > 0 {
+				n -= 1 + arg*len(m.events)/32
+			}
+			t.finish(uint64(max(n, 0)))
+			if n >= 0 && n < len(m.events) {
+				m.events[n].done = true
+			}
+		case 6: // an empty end of the log; or one that we are past already
+			to := m.position + int64(arg) - 8
+			t.skip(to)
+			m.position = max(m.position, to)
+		case 7:
+			if arg == 31 { // another log
+				t.reset(int64(i))
+				for n := range m.events {
+					m.events[n].done = true
+				}
+				m.position, m.committed = int64(i), -1
+			} else { // a commit
+				t.committed, m.committed = t.committable(), m.committable()
+			}
+		}
+		if got, want := t.committable(), m.committable(); got != want {
+			return fmt.Errorf("op %d: committable %d, want %d", i, got, want)
+		}
+		if t.position != m.position || t.committed != m.committed {
+			return fmt.Errorf("op %d: position %d, committed %d, want %d and %d", i, t.position, t.committed, m.position, m.committed)
+		}
+		n, offset, when, ok := t.oldest()
+		if want := m.oldest(); ok != (want >= 0) || ok && (n != uint64(want) || offset != m.events[want].offset || !when.Equal(m.events[want].at)) {
+			return fmt.Errorf("op %d: oldest %d at %d (%v), want %d", i, n, offset, ok, want)
+		}
+		if kept := len(t.chunks); kept > int(t.end-t.first)/chunkSize+2 {
+			return fmt.Errorf("op %d: %d chunks for %d events", i, kept, t.end-t.first)
+		}
+	}
+	return nil
+}
+
+func TestTrackerAgainstNaive(t *testing.T) {
+	for seed := range uint64(150) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		history := make([]byte, 1+r.IntN(120))
+		for i := range history {
+			history[i] = byte(r.Uint32())
+			if r.IntN(3) == 0 { // more ends than a coin gives: else the backlog only grows
+				history[i] = history[i]&^7 | 3
+			}
+		}
+		if err := play(history); err != nil {
+			t.Fatalf("seed %d: %v\n%v", seed, err, history)
+		}
+	}
+}
+
+func FuzzTracker(f *testing.F) {
+	f.Add([]byte{0xf8, 0x0b, 0xfb, 0x24, 0xf6, 0xff, 0x07})
+	f.Fuzz(func(t *testing.T, history []byte) {
+		if len(history) > 60 {
+			t.Skip()
+		}
+		if err := play(history); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A steady flow with a bounded backlog allocates nothing.
+func TestTrackerReusesMemory(t *testing.T) {
+	tr := newTracker(0, -1)
+	at := time.Now()
+	next := uint64(0)
+	flow := func() {
+		for range 3 * chunkSize {
+			tr.add(tr.position, at)
+			if tr.end-tr.first > 100 {
+				tr.finish(next)
+				next++
+			}
+		}
+	}
+	flow()
+	// The list of chunks itself moves on through its array, and takes a new one now and then.
+	if n := testing.AllocsPerRun(20, flow); n > 3 {
+		t.Errorf("%.1f allocations for %d events", n, 3*chunkSize)
+	}
+}

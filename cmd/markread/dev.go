@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -78,7 +77,7 @@ func (c *devCommand) run(ctx context.Context, p *process) error {
 			return fmt.Errorf("--data-dir: %w", err)
 		}
 	}
-	kafkaServer, err := broker.Start(broker.Options{Addr: c.KafkaAddr, DataDir: c.DataDir})
+	kafkaServer, err := broker.Start(broker.Options{Addr: c.KafkaAddr, DataDir: c.DataDir, Topics: []string{devTopics.Live, devTopics.Backfill}})
 	if err != nil {
 		return takenPort("--kafka-addr", c.KafkaAddr, err)
 	}
@@ -152,14 +151,14 @@ func (c *devCommand) summary(p *process, kafkaAddr, imAddr, adminAddr string) {
 	if c.Traffic > 0 {
 		sample = fmt.Sprintf("%d events a second by %d users", c.Traffic, trafficUsers)
 	}
-	look := "http://" + imAddr + "/sandbox/read-time?" + url.Values{"report": {devReader}, "peer": {devSender}}.Encode()
+	look := fmt.Sprintf("http://%s/sandbox/read-time?report=%s&peer=%s", imAddr, devReader, devSender)
 	program := programName()
 	t := tabwriter.NewWriter(p.stdout, 0, 0, 3, ' ', 0)
 	fmt.Fprintf(t, "\nmarkread dev: all of it runs on this machine. Ctrl-C stops it.\n\n")
 	fmt.Fprintf(t, "  console\thttp://%s/\tstate of the worker; also /metrics, /api/state\n", adminAddr)
 	fmt.Fprintf(t, "  IM server\thttp://%s/sandbox\tlocal, app %d, %s\n", imAddr, localAppID, perSecond(vendorRate))
 	fmt.Fprintf(t, "  Kafka\t%s\tembedded, %s\n", kafkaAddr, data)
-	fmt.Fprintf(t, "  traffic\t%s\t\n", sample)
+	fmt.Fprintf(t, "  traffic\t%s\n", sample)
 	_ = t.Flush()
 	fmt.Fprintf(p.stdout, "\nTry, in another terminal (%s has sent %s %d messages):\n\n", devSender, devReader, devMessages)
 	t = tabwriter.NewWriter(p.stdout, 0, 0, 3, ' ', 0)

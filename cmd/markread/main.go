@@ -20,6 +20,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Exit statuses.
@@ -31,25 +32,43 @@ const (
 )
 
 func main() {
-	ctx, stop := untilSignal(context.Background())
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := untilSignal(context.Background(), signals, func() { os.Exit(exitFailed) })
 	status := run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(status)
 }
 
-// untilSignal returns a context that ends at the first SIGINT or SIGTERM. The second one ends the process at once: a person who asks twice
-// does not want to wait for calls that are still out.
-func untilSignal(parent context.Context) (context.Context, func()) {
+// sameSignal is how long after the first signal another one counts as the same: some supervisors, timeout(1) among them, signal a process
+// and then its group.
+const sameSignal = 100 * time.Millisecond
+
+// untilSignal returns a context that ends at the first signal. The second one calls exit: a person who asks twice does not want to wait for
+// calls that are still out. The function that it returns ends the context and the watch.
+func untilSignal(parent context.Context, signals <-chan os.Signal, exit func()) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(parent)
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	done := make(chan struct{})
 	go func() {
-		<-signals
+		select {
+		case <-signals:
+		case <-done:
+			return
+		}
 		cancel()
-		<-signals
-		os.Exit(exitFailed)
+		for first := time.Now(); ; {
+			select {
+			case <-signals:
+			case <-done:
+				return
+			}
+			if time.Since(first) >= sameSignal {
+				exit()
+				return
+			}
+		}
 	}()
-	return ctx, cancel
+	return ctx, func() { cancel(); close(done) }
 }
 
 // run executes one command line and returns its exit status. args are without the program's name; env is like os.Environ. It returns when ctx

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"markread/consumer"
+	"markread/imclient"
+	"markread/worker"
+	"markread/worker/console"
+)
+
+// service is a worker with its admin server, as `run` and `dev` need it.
+type service struct {
+	engine     engineFlags
+	group      string
+	topics     consumer.Topics
+	kafka      *consumer.Client
+	im         *imclient.Client
+	adminAddr  string
+	adminToken imclient.Secret
+	log        logger
+
+	worker *worker.Worker
+	admin  *console.Server
+}
+
+// open makes the worker and takes the admin server's port. After it, run must be called.
+func (s *service) open() error {
+	v, c := build()
+	var err error
+	s.worker, err = worker.New(worker.Options{
+		Kafka: s.kafka, IM: s.im, Topics: s.topics, Group: s.group,
+		Rate: s.engine.Rate, MaxInFlight: s.engine.inFlight(), MaxPending: s.engine.MaxPending,
+		Attempts: s.engine.Attempts, Backoff: imclient.NewBackoff(s.engine.BackoffInitial, s.engine.BackoffMax),
+		CommitEvery: s.engine.CommitEvery, DrainTimeout: s.engine.DrainTimeout,
+		Log: s.log, Version: v, Commit: c,
+	})
+	if err != nil {
+		return &usageError{err.Error()}
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(s.worker, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	s.admin, err = console.New(console.Options{
+		Addr: s.adminAddr, Token: s.adminToken.Reveal(), Source: s.worker, Gatherer: registry, Log: s.log,
+	})
+	return err
+}
+
+// run answers on the admin server at once, makes the topics ready, then works until ctx ends: see [supervise].
+func (s *service) run(ctx context.Context, prepare func(context.Context) error) error {
+	s.log.Info().Str("addr", s.admin.Addr()).Msg("admin server listens")
+	return supervise(ctx, s.log, s.engine.DrainTimeout+stopGrace, s.admin.Run, func(ctx context.Context) error {
+		if err := prepare(ctx); err != nil {
+			if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+				return nil // stopping is not failing
+			}
+			return err
+		}
+		return s.worker.Run(ctx)
+	})
+}
+
+// stopGrace is how much longer than its drain timeout a worker may take to stop.
+const stopGrace = 5 * time.Second
+
+// supervise runs work until it returns or ctx ends, and show beside it, which ends last: what a stopping worker does can be seen. It returns
+// nil after a clean stop: calls ended, offsets committed, the group left. A stop that takes longer than limit is given up with an error; what
+// the work still does is left to the end of the process. A show that fails stops the work.
+func supervise(ctx context.Context, log logger, limit time.Duration, show, work func(context.Context) error) error {
+	showing, stopShow := context.WithCancel(context.WithoutCancel(ctx))
+	shown := make(chan error, 1)
+	go func() { defer close(shown); shown <- show(showing) }()
+	defer func() { stopShow(); <-shown }()
+
+	working, stopWork := context.WithCancel(ctx)
+	defer stopWork()
+	worked := make(chan error, 1)
+	go func() { worked <- work(working) }()
+
+	var failure error
+	select {
+	case err := <-worked:
+		return err
+	case err := <-shown:
+		failure = fmt.Errorf("stopped, because the admin server failed: %w", err)
+		stopWork()
+	case <-ctx.Done():
+		log.Info().Msg("stopping: calls that are out may end; a second signal stops at once")
+	}
+	giveUp := time.NewTimer(limit)
+	defer giveUp.Stop()
+	select {
+	case err := <-worked:
+		if err = errors.Join(failure, err); err != nil {
+			return err
+		}
+		log.Info().Msg("stopped cleanly")
+		return nil
+	case <-giveUp.C:
+		return errors.Join(failure, fmt.Errorf("the stop took longer than %s (--drain-timeout and %s); given up", limit, stopGrace))
+	}
+}

@@ -4,9 +4,9 @@ package main
 
 // How the product tells where it listens, when it was told to take any port.
 const (
-	examAdminLine    = `"addr":"(127\.0\.0\.1:\d+)"`
-	examSandboxLine  = `(127\.0\.0\.1:\d+)`
-	examDevKafkaLine = `(127\.0\.0\.1:\d+)`
-	examDevIMLine    = `(127\.0\.0\.1:\d+)`
-	examDevAdminLine = `(127\.0\.0\.1:\d+)`
+	examAdminLine    = `"addr":"(127\.0\.0\.1:\d+)".*admin server listens`
+	examSandboxLine  = `IM sandbox +http://(127\.0\.0\.1:\d+)\s`
+	examDevKafkaLine = `Kafka +(127\.0\.0\.1:\d+)\s`
+	examDevIMLine    = `IM server +http://(127\.0\.0\.1:\d+)/`
+	examDevAdminLine = `console +http://(127\.0\.0\.1:\d+)/`
 )

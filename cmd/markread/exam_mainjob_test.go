@@ -40,9 +40,11 @@ func TestExamMainJob(t *testing.T) {
 	produce(waiting)
 	w := examStartWorker(t, k, sandbox.url)
 	w.ready(t)
-	for part := range slices.Chunk(later, 200) {
+	for part := range slices.Chunk(later[:len(later)/2], 200) {
 		produce(part)
 	}
+	k.settled(t, time.Minute, examLive, examBackfill)
+	produce(later[len(later)/2:]) // half of these bring nothing new
 	k.settled(t, time.Minute, examLive, examBackfill)
 	metrics := examScrape(t, w.admin)
 	took := w.stop(t, syscall.SIGTERM, examStopLimit)
@@ -70,6 +72,9 @@ func TestExamMainJob(t *testing.T) {
 		examCheck(t, got == failed[topic], "%v events dead-lettered in the lane %s, want %v", got, lane, failed[topic])
 	}
 	balance := metrics.balance(t)
+	for _, outcome := range []string{"applied", "collapsed", "superseded"} {
+		examCheck(t, metrics.sum("markread_events_total", `outcome="`+outcome+`"`) >= 100, "hardly any event was %s: the row says little", outcome)
+	}
 	calls, applied := metrics.sum("markread_calls_total", `result="ok"`), metrics.sum("markread_events_total", `outcome="applied"`)
 	examCheck(t, calls == applied, "%v calls succeeded, but %v events were applied", calls, applied)
 	got := metrics.sum("markread_dead_letters_total", `class="invalid"`)

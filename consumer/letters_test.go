@@ -1,0 +1,273 @@
+package consumer_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"markread/consumer"
+)
+
+func letter(record consumer.Record) consumer.Letter {
+	return consumer.Letter{
+		Event: consumer.Event{
+			Lane: consumer.Backfill, Record: record, EventTime: time.UnixMilli(1_699_999_000_999), Replays: 2,
+		},
+		Class: "exhausted", Code: "http_502", Message: "bad gateway", Attempts: 8, Collapsed: 3, Group: group,
+		FailedAt: time.Date(2026, 1, 2, 4, 5, 6, 7e6, time.FixedZone("", 3600)),
+	}
+}
+
+// text lists headers as name=value, null as name.
+func text(headers []kgo.RecordHeader) []string {
+	var all []string
+	for _, h := range headers {
+		s := h.Key
+		if h.Value != nil {
+			s += "=" + string(h.Value)
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// letters reads n records of a topic.
+func (w *world) read(topic string, n int) []*kgo.Record {
+	w.Helper()
+	ctx, cancel := context.WithTimeout(w.Context(), time.Minute)
+	defer cancel()
+	c := w.kgo(kgo.ConsumeTopics(topic))
+	defer c.Close()
+	var records []*kgo.Record
+	for len(records) < n {
+		fetches := c.PollFetches(ctx)
+		if err := ctx.Err(); err != nil {
+			w.Fatalf("%d records of %s: %v", len(records), topic, err)
+		}
+		records = append(records, fetches.Records()...)
+	}
+	return records
+}
+
+func TestLetterAsTheContractSays(t *testing.T) {
+	inWorld(t, 12, func(w *world) {
+		record := consumer.Record{
+			Topic: topics.Live, Partition: 3, Offset: 4711, Key: []byte("rita|paul"), Value: []byte{'{', 0, 0xff},
+			Headers: []consumer.Header{
+				{Key: "trace", Value: []byte("a")}, {Key: "markread.class", Value: []byte("forged")},
+				{Key: "__dlq.errors.topic", Value: []byte("forged")}, {Key: "trace"}, {Key: "markread.anything"},
+				{Key: "__dlq."}, {Key: "Markread.x", Value: []byte{}}, {Key: "markread", Value: []byte{0xff}},
+			},
+		}
+		if err := w.client().Letters(topics.DeadLetter).Write(w.Context(), letter(record)); err != nil {
+			w.Fatal(err)
+		}
+		got := w.read(topics.DeadLetter, 1)[0]
+		if string(got.Key) != "rita|paul" || string(got.Value) != "{\x00\xff" {
+			w.Errorf("key %q, value %q", got.Key, got.Value)
+		}
+		want := []string{
+			"trace=a", "trace", "Markread.x=", "markread=\xff",
+			"__dlq.errors.topic=mark-read", "__dlq.errors.partition=3", "__dlq.errors.offset=4711", "__dlq.errors.group=markread",
+			"__dlq.errors.delivery.count=8", "__dlq.errors.message=bad gateway",
+			"markread.class=exhausted", "markread.code=http_502", "markread.event-time=1699999000999",
+			"markread.failed-at=2026-01-02T03:05:06.007Z", "markread.collapsed=3", "markread.replays=2", "markread.lane=backfill",
+		}
+		if headers := text(got.Headers); !slices.Equal(headers, want) {
+			w.Errorf("headers\n%q, want\n%q", headers, want)
+		}
+		partition := kgo.StickyKeyPartitioner(nil).ForTopic("").Partition(&kgo.Record{Key: []byte("rita|paul")}, 12)
+		if int(got.Partition) != partition {
+			w.Errorf("partition %d, want %d as in Java", got.Partition, partition)
+		}
+	})
+}
+
+func TestLetterOfAnInvalidRecord(t *testing.T) {
+	inWorld(t, 3, func(w *world) {
+		for i, r := range []consumer.Record{{Topic: topics.Live}, {Topic: topics.Live, Key: []byte{}, Value: []byte{}}} {
+			l := consumer.Letter{
+				Event: consumer.Decode(r, time.Now()), Class: "invalid", Message: strings.Repeat("ä", 600) + "\xff",
+				Collapsed: 1, FailedAt: time.Now(), Group: group,
+			}
+			if err := w.client().Letters(topics.DeadLetter).Write(w.Context(), l); err != nil {
+				w.Fatal(err)
+			}
+			got := w.read(topics.DeadLetter, i+1)
+			at := slices.IndexFunc(got, func(k *kgo.Record) bool { return same(k.Key, r.Key) && same(k.Value, r.Value) })
+			if at < 0 {
+				w.Fatalf("record %d: no letter has its key and value, null or empty", i)
+			}
+			headers := text(got[at].Headers)
+			for _, want := range []string{"markread.code=", "markread.event-time=", "__dlq.errors.delivery.count=0", "markread.lane=live", "markread.replays=0"} {
+				if !slices.Contains(headers, want) {
+					w.Errorf("no header %s in %q", want, headers)
+				}
+			}
+			message := headers[5]
+			if len(message) > 1000+len("__dlq.errors.message=") || len(message) < 990 || !utf8.ValidString(message) {
+				w.Errorf("message of %d bytes: %q", len(message), message)
+			}
+		}
+	})
+}
+
+// What the topic takes is written whole; what it does not loses as little as it must.
+func TestLettersThatAreTooLarge(t *testing.T) {
+	const limit = 4000
+	for name, c := range map[string]struct {
+		key, value, header int
+		omitted            []string // names of headers
+	}{
+		"fits":       {100, 2000, 500, nil},
+		"value":      {100, 5000, 500, []string{"markread.value-omitted=5000"}},
+		"headers":    {100, 10, 5000, []string{"markread.value-omitted=10", "markread.headers-omitted=1"}},
+		"key":        {5000, 10, 10, []string{"markread.value-omitted=10", "markread.headers-omitted=1", "markread.key-omitted=5000"}},
+		"everything": {5000, 5000, 5000, []string{"markread.value-omitted=5000", "markread.headers-omitted=1", "markread.key-omitted=5000"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, 1, func(w *world) {
+				if err := w.cluster.CreateTopic("small", 3, map[string]string{"max.message.bytes": strconv.Itoa(limit)}); err != nil {
+					w.Fatal(err)
+				}
+				big := func(n int) []byte { return []byte(strings.Repeat("x", n)) }
+				record := consumer.Record{Topic: topics.Live, Key: big(c.key), Value: big(c.value), Headers: []consumer.Header{{Key: "own", Value: big(c.header)}}}
+				if err := w.client().Letters("small").Write(w.Context(), letter(record)); err != nil {
+					w.Fatal(err)
+				}
+				got := w.read("small", 1)[0]
+				var omitted []string
+				own := false
+				for _, h := range text(got.Headers) {
+					if strings.Contains(h, "-omitted=") {
+						omitted = append(omitted, h)
+					}
+					own = own || strings.HasPrefix(h, "own=")
+				}
+				if !slices.Equal(omitted, c.omitted) {
+					w.Fatalf("omitted %q, want %q", omitted, c.omitted)
+				}
+				if (len(got.Value) == c.value) == (len(omitted) > 0) || got.Value == nil {
+					w.Errorf("value of %d bytes, null %v", len(got.Value), got.Value == nil)
+				}
+				if own == (len(omitted) > 1) || (got.Key == nil) != (len(omitted) > 2) {
+					w.Errorf("own header %v, key of %d bytes", own, len(got.Key))
+				}
+				if !slices.Contains(text(got.Headers), "markread.lane=backfill") {
+					w.Error("the letter's own headers are gone")
+				}
+			})
+		})
+	}
+}
+
+// One try: what the broker says is what the caller gets, and a lost answer does not make two letters by itself.
+func TestLetterIsTriedOnce(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		c := w.client()
+		fault := w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.NotEnoughReplicas, Count: -1})
+		err := c.Letters(topics.DeadLetter).Write(w.Context(), letter(consumer.Record{Topic: topics.Live}))
+		if err == nil || !strings.Contains(err.Error(), "[19]") || fault.Hits() != 1 {
+			w.Errorf("%d tries, %v", fault.Hits(), err)
+		}
+		fault.Remove()
+		w.cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+			return nil, errors.New("cut"), true
+		})
+		if err := c.Letters(topics.DeadLetter).Write(w.Context(), letter(consumer.Record{Topic: topics.Live})); err == nil {
+			w.Error("no error although the connection was cut")
+		}
+		if err := c.Letters(topics.DeadLetter).Write(w.Context(), letter(consumer.Record{Topic: topics.Live})); err != nil {
+			w.Error(err)
+		}
+		var missing *consumer.MissingTopicError
+		if err := c.Letters("nowhere").Write(w.Context(), letter(consumer.Record{})); !errors.As(err, &missing) || missing.Topic != "nowhere" {
+			w.Errorf("missing topic: %v", err)
+		}
+		if got := w.cluster.PartitionInfo(topics.DeadLetter, 0).HighWatermark; got != 1 {
+			w.Errorf("%d letters, want 1", got)
+		}
+	})
+}
+
+func TestPublish(t *testing.T) {
+	inWorld(t, 12, func(w *world) {
+		var messages []consumer.Message
+		at := time.UnixMilli(1_600_000_000_123)
+		for i := range 5000 {
+			messages = append(messages, consumer.Message{
+				Key: consumer.Key(fmt.Sprint("r", i%100), "p"), Value: value(i), Time: at,
+				Headers: []consumer.Header{{Key: "n", Value: []byte(strconv.Itoa(i))}},
+			})
+		}
+		start := time.Now()
+		if err := w.client().Publisher(topics.Live).Publish(w.Context(), messages...); err != nil {
+			w.Fatal(err)
+		}
+		if took := time.Since(start); took > 10*time.Millisecond {
+			w.Errorf("publishing waited for %v", took)
+		}
+		last := map[string]int{}
+		java := kgo.StickyKeyPartitioner(nil).ForTopic("")
+		for _, r := range w.read(topics.Live, 5000) {
+			n, _ := strconv.Atoi(string(r.Headers[0].Value))
+			if string(r.Value) != string(value(n)) || !r.Timestamp.Equal(at) || int(r.Partition) != java.Partition(r, 12) {
+				w.Fatalf("record %+v", r)
+			}
+			if before, seen := last[string(r.Key)]; seen && n != before+100 {
+				w.Fatalf("key %s: %d after %d", r.Key, n, before)
+			}
+			last[string(r.Key)] = n
+		}
+		before := time.Now()
+		if err := w.client().Publisher(topics.Backfill).Publish(w.Context(), consumer.Message{}); err != nil {
+			w.Fatal(err)
+		}
+		if r := w.read(topics.Backfill, 1)[0]; r.Key != nil || r.Value != nil || r.Timestamp.Before(before.Truncate(time.Millisecond)) {
+			w.Errorf("record %+v", r)
+		}
+	})
+}
+
+// What passes is waited for; what does not is told by index, and the others are published.
+func TestPublishErrors(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		p := w.client().Publisher(topics.Live)
+		w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.NotLeaderForPartition, Count: 3})
+		big := make([]byte, 1<<20)
+		messages := []consumer.Message{{Value: []byte("0")}, {Value: big}, {Value: []byte("2")}, {Value: append(big, big...)}, {Value: []byte("4")}}
+		err := p.Publish(w.Context(), messages...)
+		var failed consumer.PublishErrors
+		if !errors.As(err, &failed) || len(failed) != 2 || failed[1] == nil || failed[3] == nil {
+			w.Fatalf("got %v", err)
+		}
+		if !strings.Contains(err.Error(), "2 messages not published; the first, number 1: produce to mark-read/0: [10]") {
+			w.Error(err)
+		}
+		if got := w.cluster.PartitionInfo(topics.Live, 0).HighWatermark; got != 3 {
+			w.Errorf("%d records, want 3", got)
+		}
+		var missing *consumer.MissingTopicError
+		if err := w.client().Publisher("nowhere").Publish(w.Context(), messages...); !errors.As(err, &missing) {
+			w.Errorf("missing topic: %v", err)
+		}
+		ctx, cancel := context.WithTimeout(w.Context(), time.Second)
+		defer cancel()
+		w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.NotLeaderForPartition, Count: -1})
+		start := time.Now()
+		if err := p.Publish(ctx, messages[0]); !errors.As(err, &failed) || time.Since(start) > 1100*time.Millisecond {
+			w.Errorf("after %v: %v", time.Since(start), err)
+		}
+	})
+}

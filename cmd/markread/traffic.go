@@ -60,7 +60,7 @@ func (t *traffic) run(ctx context.Context) {
 func (t *traffic) sendAll(ctx context.Context, reads chan<- read) {
 	defer close(reads)
 	random := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
-	popular := rand.NewZipf(random, 1.2, 10, trafficUsers-1)
+	popular := rand.NewZipf(random, 1.5, 3, trafficUsers-1)
 	every := time.NewTicker(time.Second / time.Duration(t.perSecond))
 	defer every.Stop()
 	for {

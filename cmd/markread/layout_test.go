@@ -1,0 +1,214 @@
+package main
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// root is the repository, seen from this package.
+const root = "../.."
+
+// mayImport says, for each of our packages, which others of ours it may import. What is not listed here is not a package: a new one needs a
+// line, and a reason.
+var mayImport = map[string][]string{
+	// The command wires everything.
+	"cmd/markread": {"worker", "worker/console", "consumer", "consumer/broker", "imclient", "imclient/sandbox"},
+	// The engine and its parts. The parts don't know the engine; backlog and quota know nothing of ours, so that they can be simulated.
+	"worker":         {"worker/backlog", "worker/quota", "worker/hold", "worker/console", "consumer", "imclient"},
+	"worker/backlog": {},
+	"worker/quota":   {},
+	"worker/hold":    {"imclient"}, // for the classes of failures
+	"worker/console": {},
+	// Kafka and the API know neither each other nor the engine.
+	"consumer":         {},
+	"consumer/broker":  {},
+	"imclient":         {},
+	"imclient/sandbox": {"imclient"},
+}
+
+// onlyIn says which packages may use a library. One vendor's library behind one package can be replaced, and its traps have one home.
+var onlyIn = map[string][]string{
+	"github.com/segmentio/kafka-go":      {"consumer"},
+	"github.com/segmentio/kafka-go/sasl": {"consumer", "cmd/markread"}, // the mechanisms are values that the consumer takes
+	"github.com/twmb/franz-go":           {"consumer/broker"},
+	"github.com/alecthomas/kong":         {"cmd/markread"},
+	"github.com/cenkalti/backoff":        {"imclient"},
+	"golang.org/x/time/rate":             {"worker/quota"},
+	"github.com/prometheus":              {"worker", "worker/console", "cmd/markread"},
+	"github.com/mattn/go-isatty":         {"cmd/markread"},
+}
+
+// pure are the state machines: time comes in as an argument, and nothing runs or waits in them.
+var pure = []string{"worker/backlog", "worker/quota"}
+
+// The top level is fixed. What begins with a dot is not looked at.
+var topLevel = []string{"CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md", "cmd", "consumer", "deploy", "go.mod", "go.sum", "imclient", "worker"}
+
+// source is one package's files without its tests.
+type source struct {
+	folder string
+	fset   *token.FileSet
+	files  map[string]*ast.File
+}
+
+// sources parses all packages of the repository.
+func sources(t *testing.T) []source {
+	t.Helper()
+	folders := map[string]source{}
+	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && name != root && strings.HasPrefix(d.Name(), "."), d.IsDir() && d.Name() == "testdata":
+			return filepath.SkipDir
+		case d.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go"):
+			return nil
+		}
+		folder, err := filepath.Rel(root, filepath.Dir(name))
+		if err != nil {
+			return err
+		}
+		folder = filepath.ToSlash(folder)
+		s, ok := folders[folder]
+		if !ok {
+			s = source{folder, token.NewFileSet(), map[string]*ast.File{}}
+			folders[folder] = s
+		}
+		s.files[d.Name()], err = parser.ParseFile(s.fset, name, nil, parser.ParseComments)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.Collect(maps.Values(folders))
+}
+
+// imports are the import paths of a file.
+func imports(f *ast.File) []string {
+	var paths []string
+	for _, i := range f.Imports {
+		p, _ := strconv.Unquote(i.Path.Value)
+		paths = append(paths, p)
+	}
+	return paths
+}
+
+func TestImportDirections(t *testing.T) {
+	seen := map[string]bool{}
+	for _, s := range sources(t) {
+		seen[s.folder] = true
+		allowed, ok := mayImport[s.folder]
+		if !ok {
+			t.Errorf("package %s is not in the house: say in mayImport what it may import", s.folder)
+			continue
+		}
+		for name, f := range s.files {
+			for _, p := range imports(f) {
+				if ours, is := strings.CutPrefix(p, "markread/"); is && !slices.Contains(allowed, ours) {
+					t.Errorf("%s imports %s; it may import %v", path.Join(s.folder, name), ours, allowed)
+				}
+				if library := owner(p); library != "" && !slices.Contains(onlyIn[library], s.folder) {
+					t.Errorf("%s imports %s; only %v may", path.Join(s.folder, name), p, onlyIn[library])
+				}
+			}
+		}
+	}
+	for folder := range mayImport {
+		if !seen[folder] {
+			t.Errorf("mayImport has %s, which is no package", folder)
+		}
+	}
+}
+
+// owner is the longest entry of onlyIn that an import path belongs to.
+func owner(importPath string) (longest string) {
+	for library := range onlyIn {
+		if (importPath == library || strings.HasPrefix(importPath, library+"/")) && len(library) > len(longest) {
+			longest = library
+		}
+	}
+	return longest
+}
+
+// A state machine that asked for the time itself, or ran something, could be neither simulated nor checked against a model.
+func TestPurePackages(t *testing.T) {
+	clock := []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTicker", "NewTimer"}
+	limiter := []string{"Allow", "Reserve", "Wait", "WaitN", "Tokens"} // those that ask for the time
+	found := 0
+	for _, s := range sources(t) {
+		if !slices.Contains(pure, s.folder) {
+			continue
+		}
+		found++
+		for name, f := range s.files {
+			for _, p := range imports(f) {
+				if slices.Contains([]string{"context", "net", "net/http", "os", "sync", "io"}, p) {
+					t.Errorf("%s imports %s", path.Join(s.folder, name), p)
+				}
+			}
+			ast.Inspect(f, func(n ast.Node) bool {
+				switch n := n.(type) {
+				case *ast.GoStmt:
+					t.Errorf("%s: a goroutine", s.fset.Position(n.Pos()))
+				case *ast.SelectorExpr:
+					if x, ok := n.X.(*ast.Ident); ok && x.Name == "time" && slices.Contains(clock, n.Sel.Name) {
+						t.Errorf("%s: time.%s", s.fset.Position(n.Pos()), n.Sel.Name)
+					}
+				case *ast.CallExpr:
+					if sel, ok := n.Fun.(*ast.SelectorExpr); ok && s.folder == "worker/quota" && len(n.Args) == 0 && slices.Contains(limiter, sel.Sel.Name) {
+						t.Errorf("%s: %s asks the limiter for the time", s.fset.Position(n.Pos()), sel.Sel.Name)
+					}
+				}
+				return true
+			})
+		}
+	}
+	if found != len(pure) {
+		t.Errorf("found %d of %v", found, pure)
+	}
+}
+
+// Every package says what it is, in one place, in the form that godoc shows.
+func TestPackageDocs(t *testing.T) {
+	for _, s := range sources(t) {
+		var docs []string
+		for name, f := range s.files {
+			if f.Doc == nil {
+				continue
+			}
+			docs = append(docs, name)
+			begin := "Package " + f.Name.Name + " "
+			if f.Name.Name == "main" {
+				begin = "Command " + path.Base(s.folder) + " "
+			}
+			if text := f.Doc.Text(); !strings.HasPrefix(text, begin) || len(text) < 200 {
+				t.Errorf("%s: the package's doc must begin with %q and say what the package does, what it does not, and what it promises", path.Join(s.folder, name), begin)
+			}
+		}
+		if len(docs) != 1 {
+			t.Errorf("package %s is documented in %d files: %v", s.folder, len(docs), docs)
+		}
+	}
+}
+
+func TestTopLevel(t *testing.T) {
+	entries, err := os.ReadDir(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), ".") && !slices.Contains(topLevel, e.Name()) {
+			t.Errorf("%s does not belong on the top level", e.Name())
+		}
+	}
+}

@@ -80,11 +80,12 @@ func refused(err error) bool {
 // hint asks the operator what is usually wrong.
 func (c *Client) hint(err error) string {
 	var record tls.RecordHeaderError
+	hungUp := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 	switch {
-	case errors.As(err, &record):
-		return " (does this port speak plaintext, so that TLS should be off?)"
-	case c.options.TLS == nil && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)):
-		return " (does this port expect TLS or SASL?)"
+	case c.options.TLS == nil && hungUp:
+		return " (does this port expect TLS, or SASL?)"
+	case c.options.TLS != nil && (hungUp || errors.As(err, &record) || errors.Is(err, context.DeadlineExceeded)):
+		return " (does this port speak TLS?)"
 	}
 	return ""
 }

@@ -1,0 +1,253 @@
+package consumer_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"math/big"
+	"net"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/segmentio/kafka-go/sasl"
+	"github.com/segmentio/kafka-go/sasl/plain"
+	"github.com/segmentio/kafka-go/sasl/scram"
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"markread/consumer"
+)
+
+// certificate returns a fresh self-signed one for localhost, and the pool that trusts it.
+func certificate(t *testing.T) (tls.Certificate, *x509.CertPool) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(1000 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(parsed)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
+}
+
+func TestAuthentication(t *testing.T) {
+	scrammed := func(a scram.Algorithm, user, password string) sasl.Mechanism {
+		m, err := scram.Mechanism(a, user, password)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	for name, c := range map[string]struct {
+		server  []kfake.Opt
+		tls     bool
+		sasl    sasl.Mechanism
+		refused bool
+	}{
+		"plain":                     {server: []kfake.Opt{kfake.Superuser("PLAIN", "u", "p")}, sasl: plain.Mechanism{Username: "u", Password: "p"}},
+		"plain, wrong password":     {server: []kfake.Opt{kfake.Superuser("PLAIN", "u", "p")}, sasl: plain.Mechanism{Username: "u", Password: "x"}, refused: true},
+		"scram 256":                 {server: []kfake.Opt{kfake.Superuser("SCRAM-SHA-256", "u", "p")}, sasl: scrammed(scram.SHA256, "u", "p")},
+		"scram 512 over TLS":        {server: []kfake.Opt{kfake.Superuser("SCRAM-SHA-512", "u", "p")}, tls: true, sasl: scrammed(scram.SHA512, "u", "p")},
+		"scram 512, wrong user":     {server: []kfake.Opt{kfake.Superuser("SCRAM-SHA-512", "u", "p")}, sasl: scrammed(scram.SHA512, "x", "p"), refused: true},
+		"scram 512, broker has 256": {server: []kfake.Opt{kfake.Superuser("SCRAM-SHA-256", "u", "p")}, sasl: scrammed(scram.SHA512, "u", "p"), refused: true},
+		"TLS":                       {tls: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var network kfake.VirtualNetwork
+				opts := append(c.server, kfake.Ports(9092), kfake.ListenFn(network.Listen), kfake.SeedTopics(1, topics.Live, topics.DeadLetter))
+				if c.sasl != nil {
+					opts = append(opts, kfake.EnableSASL())
+				}
+				options := consumer.Options{Brokers: []string{"localhost:9092"}, Dial: network.DialContext, SASL: c.sasl, Log: zerolog.New(t.Output())}
+				if c.tls {
+					cert, pool := certificate(t)
+					opts = append(opts, kfake.TLS(&tls.Config{Certificates: []tls.Certificate{cert}}))
+					options.TLS = &tls.Config{RootCAs: pool}
+				}
+				cluster, err := kfake.NewCluster(opts...)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(cluster.Close)
+				client, err := consumer.New(options)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(client.Close)
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				defer cancel()
+				used := consumer.Topics{Live: topics.Live, DeadLetter: topics.DeadLetter}
+				served := false
+				err = client.Consume(ctx, consumer.GroupOptions{Group: group, Topics: used}, func(ctx context.Context, g *consumer.Generation) {
+					served = true
+					<-ctx.Done()
+				})
+				if c.refused {
+					if !errors.Is(err, consumer.ErrAuthentication) || served || ctx.Err() != nil {
+						t.Errorf("Consume: %v", err)
+					}
+					if err := client.CheckTopics(ctx, used, false); !errors.Is(err, consumer.ErrAuthentication) {
+						t.Errorf("CheckTopics: %v", err)
+					}
+					return
+				}
+				if err != nil || !served {
+					t.Errorf("Consume: %v, served %v", err, served)
+				}
+				if err := client.CheckTopics(t.Context(), used, false); err != nil { // the other of kafka-go's two stacks
+					t.Errorf("CheckTopics: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// Not in virtual time: the connections there have no buffer, in which an alert of TLS would have room.
+func TestCertificates(t *testing.T) {
+	serverCert, serverPool := certificate(t)
+	clientCert, clientPool := certificate(t)
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, topics.Live, topics.DeadLetter), kfake.TLS(&tls.Config{
+		Certificates: []tls.Certificate{serverCert}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: clientPool,
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	for name, c := range map[string]struct {
+		config  *tls.Config
+		refused bool
+	}{
+		"both trusted":          {&tls.Config{RootCAs: serverPool, Certificates: []tls.Certificate{clientCert}}, false},
+		"unknown authority":     {&tls.Config{Certificates: []tls.Certificate{clientCert}}, true},
+		"no client certificate": {&tls.Config{RootCAs: serverPool}, true},
+		"wrong one":             {&tls.Config{RootCAs: serverPool, Certificates: []tls.Certificate{serverCert}}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.config.ServerName = "localhost"
+			client, err := consumer.New(consumer.Options{Brokers: cluster.ListenAddrs(), TLS: c.config, Log: zerolog.New(t.Output())})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			err = client.CheckTopics(ctx, consumer.Topics{Live: topics.Live, DeadLetter: topics.DeadLetter}, false)
+			if errors.Is(err, consumer.ErrAuthentication) != c.refused || (err != nil) != c.refused {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// A broker that accepts connections and says nothing blocks nobody for ever, whatever is awaited from it.
+func TestSilentBroker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		silent := func(ctx context.Context, network, addr string) (net.Conn, error) {
+			ours, theirs := net.Pipe()
+			go func() {
+				b := make([]byte, 1024)
+				for {
+					if _, err := theirs.Read(b); err != nil {
+						return
+					}
+				}
+			}()
+			return ours, nil
+		}
+		var log strings.Builder
+		c, err := consumer.New(consumer.Options{
+			Brokers: []string{"localhost:9092"}, Dial: silent, SASL: plain.Mechanism{Username: "u", Password: "p"}, Log: zerolog.New(&log),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		defer cancel()
+		start := time.Now()
+		err = c.Consume(ctx, consumer.GroupOptions{Group: group, Topics: topics}, func(context.Context, *consumer.Generation) { t.Error("served") })
+		if took := time.Since(start); err != nil || took > 6*time.Minute {
+			t.Errorf("Consume returned %v after %v", err, took)
+		}
+		if n := strings.Count(log.String(), "no Kafka broker can be reached"); n < 2 || n > 31 {
+			t.Errorf("%d log lines in 5 minutes", n)
+		}
+		ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		start = time.Now()
+		if err := c.Letters(topics.DeadLetter).Write(ctx, letter(consumer.Record{})); err == nil || time.Since(start) > 10*time.Second {
+			t.Errorf("a letter: %v after %v", err, time.Since(start))
+		}
+		c.Close()
+		time.Sleep(time.Minute) // for what was abandoned to end
+	})
+}
+
+func TestWrongOptions(t *testing.T) {
+	for _, brokers := range [][]string{nil, {""}, {"localhost"}, {"localhost:9092", ":9092"}, {"a:1", "b:"}} {
+		if _, err := consumer.New(consumer.Options{Brokers: brokers}); err == nil {
+			t.Errorf("%q was accepted", brokers)
+		}
+	}
+}
+
+// What is usually wrong is asked.
+func TestHints(t *testing.T) {
+	for name, c := range map[string]struct {
+		serverTLS, clientTLS bool
+		hint                 string
+	}{
+		"plaintext to a TLS port": {true, false, "does this port expect TLS"},
+		"TLS to a plaintext port": {false, true, "does this port speak TLS?"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var network kfake.VirtualNetwork
+				var log strings.Builder
+				opts := []kfake.Opt{kfake.Ports(9092), kfake.ListenFn(network.Listen)}
+				options := consumer.Options{Brokers: []string{"localhost:9092"}, Dial: network.DialContext, Log: zerolog.New(&log)}
+				if c.serverTLS {
+					cert, _ := certificate(t)
+					opts = append(opts, kfake.TLS(&tls.Config{Certificates: []tls.Certificate{cert}}))
+				}
+				if c.clientTLS {
+					options.TLS = &tls.Config{}
+				}
+				cluster, err := kfake.NewCluster(opts...)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(cluster.Close)
+				client, err := consumer.New(options)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer client.Close()
+				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+				defer cancel()
+				if err := client.CheckTopics(ctx, topics, false); err == nil || !strings.Contains(err.Error(), c.hint) {
+					t.Errorf("%v\n%s", err, log.String())
+				}
+			})
+		})
+	}
+}

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -58,7 +60,7 @@ func (c *emitCommand) run(ctx context.Context, p *process) error {
 	to := kafka.Publisher(c.Topic.Topic)
 	if single != nil {
 		if err := to.Publish(ctx, *single); err != nil {
-			return fmt.Errorf("not published to %s: %w", c.Topic.Topic, err)
+			return fmt.Errorf("not published to %s: %w", c.Topic.Topic, cause(err))
 		}
 		_, err := fmt.Fprintf(p.stdout, "published 1 event to %s\n", c.Topic.Topic)
 		return err
@@ -212,9 +214,22 @@ func (e *emission) publish(ctx context.Context, batch []consumer.Message) error 
 			failed = len(some)
 		}
 		e.published -= failed
-		return fmt.Errorf("%d events not published to %s: %w", failed, e.topic, err)
+		return fmt.Errorf("%d events not published to %s: %w", failed, e.topic, cause(err))
 	}
 	return nil
+}
+
+// cause is what is wrong with the first message that failed.
+func cause(err error) error {
+	var some consumer.PublishErrors
+	if errors.As(err, &some) && len(some) > 0 {
+		err = some[slices.Min(slices.Collect(maps.Keys(some)))]
+	}
+	var missing *consumer.MissingTopicError
+	if errors.As(err, &missing) {
+		return fmt.Errorf("topic %q does not exist; `markread run --create-topics` makes it", missing.Topic)
+	}
+	return err
 }
 
 // readLines sends the input's lines until it ends or done is closed, then closes lines. Of a line that is too long only its number is kept.

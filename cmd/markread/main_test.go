@@ -65,6 +65,7 @@ func TestWrongUsage(t *testing.T) {
 		{"key file that is not there", []string{"MARKREAD_IM_KEY_FILE=/no/such/file"}, runs(), "MARKREAD_IM_KEY_FILE"},
 		{"empty key file", []string{"MARKREAD_IM_KEY_FILE=" + file(t, "\n")}, runs(), "MARKREAD_IM_KEY_FILE"},
 		{"key as a flag", nil, runs("--im-key", testKey), "--im-key"},
+		{"key as a flag, in one word", nil, runs("--im-key=" + testKey), "--im-key"},
 		{"no number", []string{key}, runs("--rate", "many"), "--rate"},
 		{"no number, from the environment", []string{key, "MARKREAD_RATE=many"}, runs(), "--rate"},
 		{"no duration", []string{key}, runs("--im-timeout", "5"), "--im-timeout"},

@@ -70,3 +70,29 @@ func TestExamPriority(t *testing.T) {
 	examCheck(t, share >= 0.05, "backfill got %.1f %% of the calls, at least 5 %% required", 100*share)
 	examCheck(t, traffic.mostIn1s <= 200, "%d arrivals in one second", traffic.mostIn1s)
 }
+
+// TestExamPriorityFloor: live events that alone could fill the quota leave the backfill its 5 %, and not much more.
+func TestExamPriorityFloor(t *testing.T) {
+	k := examStartBroker(t)
+	im := examStartRecorder(t, "-rate", "200", "-latency", "2ms")
+	examProduceEvents(t, k, examBackfill, examOneEach(examConversations("bulk", 1000)))
+	examProduceEvents(t, k, examLive, examOneEach(examConversations("live", 1500)))
+	w := examStartWorker(t, k, im.url)
+	k.settled(t, 30*time.Second, examLive)
+	left := k.unsettled(t, examBackfill)
+	w.stop(t, syscall.SIGTERM, examStopLimit)
+
+	backfill, live := 0, 0
+	for _, a := range im.arrivals(t) {
+		if strings.HasPrefix(a.Report, "live-") {
+			live++
+		} else if live < 1500 {
+			backfill++
+		}
+	}
+	share := float64(backfill) / float64(backfill+live)
+	examFigure(t, "priority-floor", "beside 1500 live conversations that wait, backfill got %.1f %% of the calls", 100*share)
+	examCheck(t, left > 0, "the backfill ran dry: the row says nothing")
+	examCheck(t, backfill >= (backfill+live)/20-1, "backfill got %d of %d calls, one in 20 required", backfill, backfill+live) // one may arrive late
+	examCheck(t, share <= 0.07, "backfill got %.1f %% of the calls: live does not go first", 100*share)
+}

@@ -31,7 +31,7 @@ type verdict struct {
 // odd: the code is enough.
 func readVerdict(body []byte) (verdict, bool) {
 	var fields map[string]json.RawMessage
-	if len(body) > maxBody || json.Unmarshal(body, &fields) != nil || fields == nil {
+	if len(body) > maxBody || json.Unmarshal(body, &fields) != nil {
 		return verdict{}, false
 	}
 	var v verdict

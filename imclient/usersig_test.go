@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"net/url"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -109,18 +110,34 @@ func TestVerifyRefusesWhatIsNoSignature(t *testing.T) {
 		fields[field] = value
 		return packed(fields)
 	}
+	raw, _ := base64.StdEncoding.DecodeString(strings.NewReplacer("*", "+", "-", "/", "_", "=").Replace(xiaojunSig))
+	trailed := strings.NewReplacer("+", "*", "/", "-", "=", "_").Replace(base64.StdEncoding.EncodeToString(append(raw, make([]byte, 9000)...)))
 	for name, sig := range map[string]string{
 		"empty": "", "short": "e", "text": "not a signature", "standard alphabet": strings.ReplaceAll(adminSig, "-", "/"),
 		"cut": xiaojunSig[:len(xiaojunSig)-8], "escaped": url.QueryEscape(adminSig), "line break": xiaojunSig[:8] + "\n" + xiaojunSig[8:],
-		"long": strings.Repeat(xiaojunSig, 100), "not JSON": packed("x"), "bomb": packed(strings.Repeat("x", 1<<24)),
+		"long": trailed, "not JSON": packed("x"), "bomb": packed(strings.Repeat("x", 1<<24)),
 		"no version": without("TLS.ver"), "no identifier": without("TLS.identifier"), "no lifetime": without("TLS.expire"),
 		"no app": without("TLS.sdkappid"), "version 1.0": with("TLS.ver", "1.0"), "app a string": with("TLS.sdkappid", "1"),
-		"endless": with("TLS.expire", 1<<60), "line break in a field": with("TLS.identifier", "a\nTLS.sdkappid:1"),
+		"far future": with("TLS.time", 1<<50), "endless": with("TLS.expire", 1<<60), "line break in a field": with("TLS.identifier", "a\nTLS.sdkappid:1"),
 	} {
 		claims, err := imclient.Verify(sig, imclient.NewSecret(vectorKey), vectorTime)
 		if !errors.Is(err, imclient.ErrSigMalformed) || claims != (imclient.Claims{}) {
 			t.Errorf("%s: %+v, %v", name, claims, err)
 		}
+	}
+}
+
+func TestVerifyDoesNotUnpackBombs(t *testing.T) {
+	bomb := packed(strings.Repeat("x", 5<<20))
+	if len(bomb) > 8<<10 {
+		t.Fatalf("the bomb is too large: %d", len(bomb))
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := imclient.Verify(bomb, imclient.NewSecret(vectorKey), vectorTime)
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 || !errors.Is(err, imclient.ErrSigMalformed) {
+		t.Errorf("allocates %d bytes: %v", n, err)
 	}
 }
 

@@ -14,8 +14,8 @@ import (
 	"markread/worker/quota"
 )
 
-// maxEvents bounds how many events may be unsettled; see core.room.
-const maxEvents = 8_000_000
+// defaultMaxEvents is the design's bound of unsettled events: 24 bytes each.
+const defaultMaxEvents = 8_000_000
 
 // hastenWithin is how soon after a hold's end everything that waited for it is tried again.
 const hastenWithin = 2 * time.Second
@@ -26,6 +26,7 @@ const hastenWithin = 2 * time.Second
 type core struct {
 	attempts   int // counted failures that make a dead letter
 	maxPending int // conversations in memory at which fetching pauses
+	maxEvents  int // unsettled events at which it does
 	backoff    imclient.Backoff
 	jitter     func(id string, failures int) float64 // in [0, 1)
 	log        zerolog.Logger
@@ -195,7 +196,7 @@ func (c *core) room(lane consumer.Lane) bool {
 	if c.backlog == nil {
 		return false
 	}
-	conversations, events := c.maxPending, maxEvents
+	conversations, events := c.maxPending, c.maxEvents
 	if lane == consumer.Backfill {
 		conversations, events = (conversations+1)/2, events/2
 	}

@@ -51,7 +51,7 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	c := &core{
-		attempts: 3, maxPending: 1000,
+		attempts: 3, maxPending: 1000, maxEvents: defaultMaxEvents,
 		backoff: imclient.NewBackoff(100*time.Millisecond, time.Second),
 		jitter:  func(string, int) float64 { return 1 },
 		log:     zerolog.Nop(), seen: nobody{},
@@ -102,6 +102,7 @@ func (r *rig) ended() [outcomes]uint64 {
 var (
 	timeout  = &imclient.Error{Class: imclient.Transient, Label: "timeout"}
 	internal = &imclient.Error{Class: imclient.Transient, Label: "91000", ErrorCode: 91000}
+	noKey    = &imclient.Error{Class: imclient.Held, Label: imclient.LabelKey}
 	unknown  = &imclient.Error{Class: imclient.Rejected, Label: "90012", ErrorCode: 90012, Message: "no such account"}
 	tooMany  = &imclient.Error{Class: imclient.Throttled, Label: "60007", ErrorCode: 60007}
 	refused  = &imclient.Error{Class: imclient.Held, Label: "70009", ErrorCode: 70009}
@@ -190,6 +191,7 @@ func TestAttempts(t *testing.T) {
 		"throttling doesn't count":                      {tooMany, nil, 0},
 		"a refused signature doesn't count":             {expired, nil, 0},
 		"a refused call doesn't count":                  {refused, nil, 0},
+		"a key that can't be read doesn't count":        {noKey, nil, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
@@ -206,6 +208,56 @@ func TestAttempts(t *testing.T) {
 				t.Fatalf("%d attempts, want %d", c.of.Attempts, row.want)
 			}
 		})
+	}
+}
+
+// Without an ErrorCode it takes another conversation's answer between two attempts for each to count.
+func TestSilenceCountsOncePerAnswerOfOthers(t *testing.T) {
+	r := newRig(t)
+	r.receiveOne("a", 1)
+	r.receiveOne("b", 1)
+	c := r.mustCall(start, "a")
+	r.answer(start, r.mustCall(start, "b"), nil)
+	r.answer(start, c, timeout)
+	for i := range 3 {
+		now := at(float64(10 * (i + 1)))
+		r.answer(now, r.mustCall(now, "a"), timeout)
+	}
+	if c.of.Attempts != 1 {
+		t.Fatalf("%d attempts, want 1: nobody got an answer since", c.of.Attempts)
+	}
+}
+
+// While calls are held nothing is held against a conversation, and the end of the hold wakes what waits.
+func TestAHoldCountsNothingAndItsEndHastens(t *testing.T) {
+	r := newRig(t)
+	r.backoff = imclient.NewBackoff(time.Hour, time.Hour)
+	r.jitter = func(_ string, failures int) float64 { return min(0.5, float64(failures)) }
+	for i := range 30 {
+		r.receiveOne(fmt.Sprint(i), 1)
+	}
+	var out []*call
+	for i := range 30 {
+		out = append(out, r.mustCall(start, fmt.Sprint(i)))
+	}
+	for i, c := range out {
+		r.answer(start, c, internal)
+		if want := 1 - i/19; c.of.Attempts != max(0, want) { // the 20th begins the outage
+			t.Fatalf("call %d: %d attempts", i, c.of.Attempts)
+		}
+	}
+	probe, _ := r.next(at(1))
+	r.answer(at(1), probe, internal)
+	if probe.of.Attempts > 1 {
+		t.Fatal("a probe was counted")
+	}
+	probe, _ = r.next(at(3))
+	r.answer(at(3), probe, unknown) // ends the outage, and is no attempt
+	if got := r.nextLetters(1)[0].Attempts; got > 1 {
+		t.Fatalf("%d attempts", got)
+	}
+	if todo, again := r.next(at(3)); todo == nil && again.After(at(5)) {
+		t.Fatalf("what waited for the outage's end is tried at %v", again)
 	}
 }
 
@@ -333,6 +385,21 @@ func TestRoom(t *testing.T) {
 	r.answer(start, todo, nil)
 	if !r.room(consumer.Live) {
 		t.Fatal("no room after an event ended")
+	}
+}
+
+func TestRoomForEvents(t *testing.T) {
+	r := newRig(t)
+	r.maxEvents = 4
+	r.receiveOne("a", 1)
+	r.receiveOne("a", 1)
+	if !r.room(consumer.Live) || r.room(consumer.Backfill) {
+		t.Fatal("backfill must stop at half of the events")
+	}
+	r.receiveOne("a", 1)
+	r.receiveOne("a", 1)
+	if r.room(consumer.Live) {
+		t.Fatal("room beyond the bound of events, though there is one conversation only")
 	}
 }
 

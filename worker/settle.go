@@ -62,7 +62,7 @@ func (c *core) settleCall(now time.Time, of *backlog.Conversation, failure *imcl
 	switch {
 	case failure.Class == imclient.Rejected:
 		c.letters.add(failedLetter(now, "rejected", of.Attempts, failure, c.backlog.Drop(of)))
-	case failure.Class == imclient.Transient && of.Attempts >= c.attempts:
+	case counts && of.Attempts >= c.attempts:
 		c.letters.add(failedLetter(now, "exhausted", of.Attempts, failure, c.backlog.Drop(of)))
 	default:
 		c.backlog.Retry(of, now.Add(c.backoff.Delay(of.Failures, c.jitter(of.ID, of.Failures))))

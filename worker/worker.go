@@ -114,6 +114,7 @@ func New(options Options) (*Worker, error) {
 	w.core = &core{
 		attempts:   options.Attempts,
 		maxPending: options.MaxPending,
+		maxEvents:  defaultMaxEvents,
 		backoff:    options.Backoff,
 		jitter: func(id string, failures int) float64 {
 			return float64(maphash.Comparable(seed, struct {

@@ -91,6 +91,24 @@ func TestWhatArrivesDuringACall(t *testing.T) {
 	}
 }
 
+func TestWhatIsLeftAfterACallHasThePlaceOfItsOwn(t *testing.T) {
+	b := newBench(t)
+	b.add("a", 1, 10)
+	c := b.take(start, "a", 10)
+	b.add("b", 1, 1)
+	b.add("a", 1, 11)
+	b.add("c", 1, 1)
+	b.Succeeded(start, c)
+	b.take(start, "b", 1)
+	a := b.take(start, "a", 11)
+	b.add("a", 1, 12)
+	b.add("a", 0, 13)
+	b.Succeeded(start, a)
+	if b.Conversations(0) != 1 || a.Lane() != 0 {
+		t.Fatal("one of what is left came in lane 0")
+	}
+}
+
 func TestARetryCollapsesOn(t *testing.T) {
 	b := newBench(t)
 	b.add("a", 0, 10)

@@ -33,9 +33,6 @@ func NewMemory() *Memory { return &Memory{applied: map[string]success{}, most: r
 // Remember notes that readTime was applied for the conversation.
 func (m *Memory) Remember(now time.Time, id string, readTime int64) {
 	m.forget(now)
-	if s, ok := m.applied[id]; ok {
-		readTime = max(readTime, s.readTime)
-	}
 	m.applied[id] = success{readTime, now}
 	m.order = append(m.order, remembered{id, now})
 }

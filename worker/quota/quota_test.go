@@ -136,10 +136,8 @@ func TestTakeOverCoolsFirst(t *testing.T) {
 		t.Fatalf("Take right after Reset = %v, %v; want to wait until %v", ok, again, now.Add(Window))
 	}
 	now = now.Add(Window)
-	for range 1 {
-		if ok, _ := q.Take(now); !ok {
-			t.Fatal("no permit after the window")
-		}
+	if ok, _ := q.Take(now); !ok {
+		t.Fatal("no permit after the window")
 	}
 	// Handed over while a call is out: its permit stays with it.
 	q.Reset(1, now)
@@ -153,6 +151,40 @@ func TestTakeOverCoolsFirst(t *testing.T) {
 	}
 	if ok, _ := q.Take(now.Add(Window)); !ok {
 		t.Fatal("no permit one window after the answer")
+	}
+}
+
+func TestFewerPermitsThanCalls(t *testing.T) {
+	now := time.Unix(0, 0)
+	q := New()
+	q.Reset(3, now)
+	now = now.Add(Window)
+	for range 3 {
+		if ok, _ := q.Take(now); !ok {
+			now = now.Add(time.Second) // the pace
+			if ok, _ := q.Take(now); !ok {
+				t.Fatal("no permit")
+			}
+		}
+	}
+	q.Return(now)
+	q.Return(now.Add(time.Second))
+	q.Reset(4, now.Add(time.Second)) // one is out, so three cool
+	if got := q.Cooling(now.Add(time.Second)); got != 3 || q.InFlight() != 1 {
+		t.Fatalf("%d cool and %d are out, of 4", got, q.InFlight())
+	}
+	q.Reset(2, now.Add(time.Second))
+	if ok, again := q.Take(now.Add(2 * time.Second)); ok || !again.Equal(now.Add(time.Second+Window)) {
+		t.Fatalf("Take = %v, %v", ok, again)
+	}
+}
+
+// With fewer permits than calls in the last second, the first that comes back is not free yet.
+func TestAskAgainWhenOneIsReallyFree(t *testing.T) {
+	now := time.Unix(0, 0)
+	p := permits{n: 1, window: Window, cooling: []time.Time{now.Add(1), now.Add(2), now.Add(3)}}
+	if ok, again := p.free(now); ok || !again.Equal(now.Add(3)) {
+		t.Fatalf("free = %v, %v; want to ask again when the third comes back", ok, again)
 	}
 }
 

@@ -51,17 +51,17 @@ func New(o Options) (*Client, error) {
 	base, err := parseBase(o.BaseURL)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("BaseURL (--im-url): %w", err)
+		return nil, fmt.Errorf("--im-url (BaseURL): %w", err)
 	case o.AppID <= 0:
-		return nil, errors.New("AppID (--im-app-id) must be positive")
+		return nil, errors.New("--im-app-id (AppID) must be positive")
 	case o.Admin == "" || strings.ContainsAny(o.Admin, "\r\n"):
-		return nil, errors.New("Admin (--im-admin) must be an account, and on one line")
+		return nil, errors.New("--im-admin (Admin) must be an account, and on one line")
 	case o.Key == nil:
-		return nil, errors.New("Key (MARKREAD_IM_KEY) is missing")
+		return nil, errors.New("MARKREAD_IM_KEY (Key) is missing")
 	case o.Timeout < 0:
-		return nil, errors.New("Timeout (--im-timeout) must not be negative")
+		return nil, errors.New("--im-timeout (Timeout) must not be negative")
 	case o.MaxConns < 0:
-		return nil, errors.New("MaxConns (--max-in-flight) must not be negative")
+		return nil, errors.New("--max-in-flight (MaxConns) must not be negative")
 	}
 	if o.Timeout == 0 {
 		o.Timeout = defaultTimeout

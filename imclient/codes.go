@@ -98,8 +98,8 @@ const (
 	askSupport   = "ask the vendor's support"
 )
 
-// table is in the order of the codes. A new row belongs into the list of the
-// class in the README's promises too; a test holds the classes.
+// table is in the order of the codes. The classes are part of what markread
+// promises; a test holds them.
 var table = []Code{
 	{20002, Held, "the UserSig or the login ticket has expired", rightKey + ", and that the clock is right", listMsg, true},
 	{20003, Rejected, "an account id is invalid or does not exist", rightAccount, listMsg, false},

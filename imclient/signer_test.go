@@ -89,7 +89,7 @@ func TestSignaturesAreCachedAndRenewedInTime(t *testing.T) {
 				t.Fatal(got)
 			}
 			last := o.claims[len(o.claims)-1]
-			if left := last.Issued.Add(last.Lifetime).Sub(time.Now()); left < 11*time.Hour {
+			if left := time.Until(last.Issued.Add(last.Lifetime)); left < 11*time.Hour {
 				t.Fatalf("a call with a signature that expires in %v", left)
 			}
 			time.Sleep(time.Hour)
@@ -352,7 +352,7 @@ func TestNowIsTheLaterClock(t *testing.T) {
 		}
 		check := func(when string, off time.Duration) {
 			t.Helper()
-			if got := c.Now().Sub(time.Now()); got != off {
+			if got := time.Until(c.Now()); got != off {
 				t.Errorf("%s: %v ahead of our clock, want %v", when, got, off)
 			}
 		}

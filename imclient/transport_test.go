@@ -377,16 +377,17 @@ func TestTLSIsVerified(t *testing.T) {
 		fmt.Fprint(w, verdict(0, ""))
 	})
 	quiet := log.New(io.Discard, "", 0)
-	start := func(version uint16) *httptest.Server {
+	start := func(version uint16, auth tls.ClientAuthType) *httptest.Server {
 		server := httptest.NewUnstartedServer(handler)
 		server.Config.ErrorLog = quiet
-		server.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: version}
+		server.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: version, ClientAuth: auth}
 		server.EnableHTTP2 = true
 		server.StartTLS()
 		t.Cleanup(server.Close)
 		return server
 	}
-	good, old := start(tls.VersionTLS13), start(tls.VersionTLS11)
+	good, old := start(tls.VersionTLS13, tls.NoClientCert), start(tls.VersionTLS11, tls.NoClientCert)
+	picky := start(tls.VersionTLS13, tls.RequireAnyClientCert) // says so only after the handshake
 	plain := httptest.NewServer(handler)
 	defer plain.Close()
 	trusting := func(server *httptest.Server) func(*imclient.Options) {
@@ -411,10 +412,11 @@ func TestTLSIsVerified(t *testing.T) {
 	}
 	want := outcome{imclient.Transient, "tls", 0, 0}
 	for name, err := range map[string]error{
-		"unknown authority": call(good.URL),
-		"other name":        call(strings.Replace(good.URL, "127.0.0.1", "localhost", 1), trusting(good)),
-		"TLS 1.1":           call(old.URL, trusting(old)),
-		"no TLS there":      call(strings.Replace(plain.URL, "http:", "https:", 1)),
+		"unknown authority":    call(good.URL),
+		"other name":           call(strings.Replace(good.URL, "127.0.0.1", "localhost", 1), trusting(good)),
+		"TLS 1.1":              call(old.URL, trusting(old)),
+		"client's certificate": call(picky.URL, trusting(picky)),
+		"no TLS there":         call(strings.Replace(plain.URL, "http:", "https:", 1)),
 	} {
 		if got := outcomeOf(t, err); got != want {
 			t.Errorf("%s: %+v: %v", name, got, err)

@@ -134,11 +134,11 @@ func (c *Client) refresh() {
 	}
 }
 
-// dialer makes the connections that don't go through the transport: those of the group.
-func (c *Client) dialer(dial func(ctx context.Context, network, addr string) (net.Conn, error)) *kafka.Dialer {
+// dialer makes connections outside of the transport.
+func (c *Client) dialer() *kafka.Dialer {
 	return &kafka.Dialer{
 		ClientID:      c.options.ClientID,
-		DialFunc:      dial,
+		DialFunc:      c.dial,
 		Timeout:       requestTimeout,
 		TLS:           c.options.TLS,
 		SASLMechanism: c.options.SASL,

@@ -3,6 +3,7 @@ package consumer
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -38,12 +39,14 @@ type Sink interface {
 type Generation struct {
 	client *Client
 	group  string
+	topics Topics
 	id     int32
 	member string
 	now    func() time.Time
-	all    []TopicPartition
 
-	partitions []*partition // sorted by topic and number; never changed
+	// Set by prepare, and never changed after it.
+	partitions []*partition // sorted by topic and number
+	all        []TopicPartition
 
 	commitMu sync.Mutex // one commit at a time, and none after ended
 	ended    bool
@@ -53,27 +56,80 @@ type Generation struct {
 	proof time.Time
 }
 
-func newGeneration(c *Client, o *GroupOptions, from *kafka.Generation, all []TopicPartition) *Generation {
-	g := &Generation{client: c, group: o.Group, id: from.ID, member: from.MemberID, now: o.Now, lost: map[string]int64{}}
-	for topic, assigned := range from.Assignments {
-		lane := Live
-		if topic == o.Topics.Backfill {
-			lane = Backfill
+func newGeneration(m *member, j joined) *Generation {
+	return &Generation{
+		client: m.client, group: m.options.Group, topics: m.options.Topics, id: j.generation, member: m.id, now: m.options.Now,
+		lost: map[string]int64{}, proof: j.proof,
+	}
+}
+
+// prepare finds out where the assigned partitions begin, and what other partitions there are, trying until
+// ctx ends.
+func (g *Generation) prepare(ctx context.Context, j joined) error {
+	for wait := newWait(); ; {
+		committed, err := g.offsets(ctx, j.assigned)
+		if err == nil {
+			g.all, err = g.client.partitions(ctx, g.topics.consumed())
 		}
-		for _, a := range assigned {
-			p := &partition{TopicPartition: TopicPartition{topic, a.ID}, g: g, lane: lane, highWatermark: -1}
-			p.tracker = newTracker(a.Offset, max(a.Offset, -1)) // FirstOffset (-2): to be found
-			g.partitions = append(g.partitions, p)
+		if err == nil {
+			for i, tp := range j.assigned {
+				p := &partition{TopicPartition: tp, g: g, index: i, highWatermark: -1}
+				if tp.Topic == g.topics.Backfill {
+					p.lane = Backfill
+				}
+				p.tracker = newTracker(committed[tp], committed[tp])
+				g.partitions = append(g.partitions, p)
+			}
+			g.all = append(g.all, j.assigned...) // the layout may be a moment older than the assignment
+			slices.SortFunc(g.all, TopicPartition.Compare)
+			g.all = slices.Compact(g.all)
+			return nil
+		}
+		if isLayout(err) {
+			g.client.refresh()
+		}
+		if ctx.Err() == nil && g.client.thin.ok("prepare"+code(err)) {
+			g.client.options.Log.Warn().Err(err).Str("group", g.group).Msg("can't find out what is committed; trying again")
+		}
+		if !wait.sleep(ctx) {
+			return context.Cause(ctx)
 		}
 	}
-	slices.SortFunc(g.partitions, func(a, b *partition) int { return a.Compare(b.TopicPartition) })
-	for i, p := range g.partitions {
-		p.index = i
+}
+
+// offsets returns what the group has committed, -1 for nothing.
+//
+// The answer has errors in two places, and an error looks like "nothing committed" to who does not look.
+func (g *Generation) offsets(ctx context.Context, assigned []TopicPartition) (map[TopicPartition]int64, error) {
+	committed := map[TopicPartition]int64{}
+	if len(assigned) == 0 {
+		return committed, nil // without partitions the request would ask for all
 	}
-	g.all = slices.Concat(all, g.Assigned()) // the layout may be a moment older than the assignment
-	slices.SortFunc(g.all, TopicPartition.Compare)
-	g.all = slices.Compact(g.all)
-	return g
+	topics := map[string][]int{}
+	for _, tp := range assigned {
+		topics[tp.Topic] = append(topics[tp.Topic], tp.Partition)
+	}
+	response, err := g.client.api().OffsetFetch(ctx, &kafka.OffsetFetchRequest{GroupID: g.group, Topics: topics})
+	if err == nil {
+		err = response.Error
+	}
+	if err != nil {
+		return nil, err
+	}
+	for topic, partitions := range response.Topics {
+		for _, p := range partitions {
+			if p.Error != nil {
+				return nil, fmt.Errorf("%s/%d: %w", topic, p.Partition, p.Error)
+			}
+			committed[TopicPartition{topic, p.Partition}] = p.CommittedOffset
+		}
+	}
+	for _, tp := range assigned {
+		if _, ok := committed[tp]; !ok {
+			return nil, fmt.Errorf("%s/%d: not in the answer", tp.Topic, tp.Partition)
+		}
+	}
+	return committed, nil
 }
 
 // ID returns the group's generation number. Two generations may have the same.

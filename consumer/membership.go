@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -12,45 +13,56 @@ const (
 	watchInterval    = 10 * time.Second // for new partitions, and for ends of logs that are not fetched from
 )
 
-// heartbeats sends a heartbeat every second until ctx ends. kafka-go sends its own, but stops when the
-// generation ends: in the drain that follows nobody would keep the session alive. And it does not tell when
-// one was sent, which is what proves our membership. When the coordinator has given us up, revoke is called.
+// heartbeats sends a heartbeat every second until ctx ends: when serve has returned, so that the session also
+// survives the drain. When it was answered is what proves our membership. revoke is called when the group is
+// rebalancing, or when we don't belong to it any more.
 //
 // The answer "rebalance in progress" is a proof, too: only a member gets it, and it keeps the session alive.
-func (g *Generation) heartbeats(ctx context.Context, revoke func()) {
+// A failure is none yet: the next heartbeat may find the coordinator, as long as the session lasts.
+func (g *Generation) heartbeats(ctx context.Context, revoke context.CancelCauseFunc) {
 	ticker := time.NewTicker(heartbeatInterval)
 	defer ticker.Stop()
 	for {
-		sent := time.Now()
-		switch err := g.heartbeat(ctx); err {
-		case nil:
-			g.prove(sent)
-		case kafka.RebalanceInProgress:
-			g.prove(sent)
-			revoke()
-		case kafka.UnknownMemberId, kafka.IllegalGeneration, kafka.FencedInstanceID:
-			revoke()
-		default:
-			if ctx.Err() == nil && g.client.thin.ok("heartbeat"+code(err)) {
-				g.client.options.Log.Warn().Err(err).Str("group", g.group).Msg("heartbeat failed")
-			}
-		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
+		sent := time.Now()
+		err := g.heartbeat(ctx)
+		switch {
+		case err == nil:
+			g.prove(sent)
+			continue
+		case errors.Is(err, kafka.RebalanceInProgress):
+			g.prove(sent)
+			revoke(errRebalance)
+			continue
+		case errors.Is(err, kafka.UnknownMemberId), errors.Is(err, kafka.IllegalGeneration), errors.Is(err, kafka.FencedInstanceID):
+			revoke(errExpelled)
+			continue
+		}
+		if time.Since(g.LastProof()) > sessionTimeout {
+			revoke(errSilence)
+		}
+		if isLayout(err) {
+			g.client.refresh()
+		}
+		if ctx.Err() == nil && g.client.thin.ok("heartbeat"+code(err)) {
+			g.client.options.Log.Warn().Err(err).Str("group", g.group).Msg("heartbeat failed")
+		}
 	}
 }
 
 func (g *Generation) heartbeat(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, heartbeatTimeout)
-	defer cancel()
-	response, err := g.client.api().Heartbeat(ctx, &kafka.HeartbeatRequest{GroupID: g.group, GenerationID: g.id, MemberID: g.member})
+	response, err := g.client.roundTrip(ctx, heartbeatTimeout, &heartbeatRequest{GroupID: g.group, GenerationID: g.id, MemberID: g.member})
 	if err != nil {
 		return err
 	}
-	return response.Error
+	if code := response.(*heartbeatResponse).ErrorCode; code != 0 {
+		return kafka.Error(code)
+	}
+	return nil
 }
 
 func (g *Generation) prove(sent time.Time) {
@@ -62,7 +74,7 @@ func (g *Generation) prove(sent time.Time) {
 // watch runs until ctx ends. It keeps the ends of the logs fresh for partitions that have no room to fetch;
 // and on the leader (assigned is what it has assigned, nil on others) it calls revoke when a topic has got
 // more partitions, because only the leader's rejoin makes a rebalance.
-func (g *Generation) watch(ctx context.Context, assigned map[string]int, topics []string, revoke func()) {
+func (g *Generation) watch(ctx context.Context, assigned map[string]int, revoke context.CancelCauseFunc) {
 	for grown := 0; pause(ctx, watchInterval); {
 		for _, p := range g.partitions {
 			p.refreshMark(ctx)
@@ -70,7 +82,7 @@ func (g *Generation) watch(ctx context.Context, assigned map[string]int, topics 
 		if assigned == nil {
 			continue
 		}
-		all, err := g.client.partitions(ctx, topics)
+		all, err := g.client.partitions(ctx, g.topics.consumed())
 		if err != nil {
 			continue
 		}
@@ -83,8 +95,7 @@ func (g *Generation) watch(ctx context.Context, assigned map[string]int, topics 
 		if !more {
 			grown = 0
 		} else if grown++; grown == 2 { // twice, so that one odd answer does not stop everybody
-			g.client.options.Log.Info().Str("group", g.group).Msg("topics have got more partitions: rebalancing")
-			revoke()
+			revoke(errPartitions)
 			return
 		}
 	}

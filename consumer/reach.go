@@ -52,7 +52,7 @@ func (c *Client) greet(ctx context.Context) error {
 }
 
 func (c *Client) greetOne(ctx context.Context, broker string) error {
-	conn, err := c.dialer(c.dial).DialContext(ctx, "tcp", broker)
+	conn, err := c.dialer().DialContext(ctx, "tcp", broker)
 	if err != nil {
 		return err
 	}

@@ -107,7 +107,8 @@ func (w *world) committed(topic string, partition int) int64 {
 type member struct {
 	w    *world
 	stop context.CancelFunc
-	done chan error
+	done chan struct{} // closed when Consume has returned
+	err  error         // what it returned
 
 	mu          sync.Mutex
 	generations []*consumer.Generation
@@ -119,13 +120,15 @@ type member struct {
 
 func (w *world) join(c *consumer.Client, setup ...func(*member)) *member {
 	ctx, stop := context.WithCancel(context.Background())
-	m := &member{w: w, stop: stop, done: make(chan error, 1), auto: true}
+	m := &member{w: w, stop: stop, done: make(chan struct{}), auto: true}
 	for _, s := range setup {
 		s(m)
 	}
 	go func() {
-		m.done <- c.Consume(ctx, consumer.GroupOptions{Group: group, Topics: topics, Rate: 200}, m.serve)
+		defer close(m.done)
+		m.err = c.Consume(ctx, consumer.GroupOptions{Group: group, Topics: topics, Rate: 200}, m.serve)
 	}()
+	w.Cleanup(func() { stop(); <-m.done })
 	return m
 }
 
@@ -225,11 +228,20 @@ func (m *member) generation() *consumer.Generation {
 	return m.generations[len(m.generations)-1]
 }
 
+func (m *member) gone() bool {
+	select {
+	case <-m.done:
+		return true
+	default:
+		return false
+	}
+}
+
 func (m *member) leave() {
 	m.w.Helper()
 	m.stop()
-	if err := <-m.done; err != nil {
-		m.w.Errorf("Consume: %v", err)
+	if <-m.done; m.err != nil {
+		m.w.Errorf("Consume: %v", m.err)
 	}
 }
 
@@ -274,4 +286,3 @@ func (s *switchboard) cut(off bool) {
 	}
 	s.live = nil
 }
-

@@ -1,0 +1,347 @@
+package consumer_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"markread/consumer"
+)
+
+// watchCommits checks that no partition's committed offset ever goes back.
+func (w *world) watchCommits() {
+	last := map[string]int64{}
+	w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Observe: true, Count: -1, When: func(r kmsg.Request) bool {
+		for _, t := range r.(*kmsg.OffsetCommitRequest).Topics {
+			for _, p := range t.Partitions {
+				name := fmt.Sprintf("%s/%d", t.Topic, p.Partition)
+				if p.Offset < last[name] {
+					w.Errorf("%s: committed %d after %d", name, p.Offset, last[name])
+				}
+				last[name] = p.Offset
+			}
+		}
+		return true
+	}})
+}
+
+// Whatever a broker answers for a while, on whatever request: everything is delivered and committed in the
+// end, in order, nothing is committed backwards, and Consume goes on.
+func TestEveryErrorOnEveryRequest(t *testing.T) {
+	codes := []*kerr.Error{
+		kerr.UnknownServerError, kerr.OffsetOutOfRange, kerr.CorruptMessage, kerr.UnknownTopicOrPartition, kerr.LeaderNotAvailable,
+		kerr.NotLeaderForPartition, kerr.RequestTimedOut, kerr.ReplicaNotAvailable, kerr.CoordinatorLoadInProgress,
+		kerr.CoordinatorNotAvailable, kerr.NotCoordinator, kerr.IllegalGeneration, kerr.UnknownMemberID, kerr.RebalanceInProgress,
+		kerr.TopicAuthorizationFailed, kerr.GroupAuthorizationFailed, kerr.KafkaStorageError, kerr.FencedLeaderEpoch,
+		kerr.UnknownLeaderEpoch, kerr.OffsetNotAvailable, kerr.UnstableOffsetCommit, kerr.PolicyViolation, kerr.ThrottlingQuotaExceeded,
+	}
+	keys := []kmsg.Key{
+		kmsg.Fetch, kmsg.ListOffsets, kmsg.Metadata, kmsg.OffsetCommit, kmsg.OffsetFetch, kmsg.FindCoordinator,
+		kmsg.JoinGroup, kmsg.Heartbeat, kmsg.LeaveGroup, kmsg.SyncGroup,
+	}
+	for _, key := range keys {
+		t.Run(key.Name(), func(t *testing.T) {
+			inWorld(t, 1, func(w *world) {
+				w.watchCommits()
+				m := w.join(w.client())
+				time.Sleep(5 * time.Second)
+				published := int64(0)
+				for _, code := range codes {
+					m.set(func() { m.closed = true }) // else the fetch that waits would have it before the fault
+					w.publish(topics.Live, 0, 10)
+					published += 10
+					fault := w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: code, Count: 5})
+					m.set(func() { m.closed = false })
+					if key == kmsg.JoinGroup || key == kmsg.SyncGroup || key == kmsg.OffsetFetch || key == kmsg.FindCoordinator || key == kmsg.LeaveGroup {
+						// Only seen in a rebalance: have one.
+						other := w.join(w.client())
+						time.Sleep(10 * time.Second)
+						other.stop()
+						<-other.done
+					}
+					time.Sleep(90 * time.Second)
+					if got := w.committed(topics.Live, 0); got != published {
+						w.Fatalf("%v: committed %d, want %d", code, got, published)
+					}
+					if m.gone() {
+						w.Fatalf("%v: Consume has returned %v", code, m.err)
+					}
+					if hits := fault.Hits(); hits == 0 && key != kmsg.ListOffsets && key != kmsg.LeaveGroup {
+						w.Errorf("%v was never answered", code)
+					}
+					fault.Remove()
+				}
+				m.leave()
+				if lost := m.generation().Lost(); len(lost) != 0 {
+					w.Errorf("lost %v", lost)
+				}
+			})
+		})
+	}
+}
+
+// Before the first generation, an answer that only an operator can change ends Consume and says what it was.
+func TestJoinRefused(t *testing.T) {
+	for code, words := range map[*kerr.Error]string{
+		kerr.GroupAuthorizationFailed: "Group Authorization Failed",
+		kerr.InvalidSessionTimeout:    "Invalid Session Timeout",
+		kerr.InvalidGroupID:           "Invalid Group ID",
+	} {
+		inWorld(t, 1, func(w *world) {
+			w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.JoinGroup}, Err: code, Count: -1})
+			m := w.join(w.client())
+			time.Sleep(time.Minute)
+			if !m.gone() {
+				w.Errorf("%v: Consume goes on", code)
+			} else if m.err == nil || !strings.Contains(strings.ToLower(m.err.Error()), strings.ToLower(words)) {
+				w.Errorf("%v: %v", code, m.err)
+			}
+		})
+	}
+}
+
+// A commit that was applied but not answered is sent again, and does no harm.
+func TestLostCommitAnswers(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		w.watchCommits()
+		w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.RequestTimedOut, Count: 20}) // the work is done all the same
+		m := w.join(w.client())
+		for i := range 20 {
+			w.publish(topics.Live, 0, 10)
+			time.Sleep(time.Second)
+			if i == 10 {
+				w.cluster.ControlKey(int16(kmsg.OffsetCommit), func(kmsg.Request) (kmsg.Response, error, bool) {
+					return nil, errors.New("cut"), true
+				})
+			}
+		}
+		time.Sleep(20 * time.Second)
+		if got := m.got(topics.Live, 0); !slices.Equal(got, offsets(0, 200)) || w.committed(topics.Live, 0) != 200 {
+			w.Errorf("got %d, committed %d", len(got), w.committed(topics.Live, 0))
+		}
+		m.leave()
+	})
+}
+
+// Commit names what was refused, and the rest of the commit stands.
+func TestCommitErrors(t *testing.T) {
+	inWorld(t, 2, func(w *world) {
+		for p := range 2 {
+			w.publish(topics.Live, p, 10)
+		}
+		var result error
+		m := w.join(w.client(), func(m *member) {
+			m.drain = func(ctx context.Context, g *consumer.Generation) {
+				w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Topic: topics.Live, Partitions: []int32{1}, Err: kerr.TopicAuthorizationFailed})
+				result = g.Commit(context.WithoutCancel(ctx))
+			}
+		})
+		// No commit before the one under test.
+		w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.InvalidCommitOffsetSize, Count: 3})
+		time.Sleep(3500 * time.Millisecond)
+		m.leave()
+		var e *consumer.CommitError
+		if !errors.As(result, &e) || e.Topic != topics.Live || e.Partition != 1 || e.Code != "29" || e.Fenced {
+			w.Errorf("got %v", result)
+		}
+	})
+}
+
+// The connections of a member are cut every second, leaders and coordinator move; three brokers.
+func TestNothingIsLostWhileEverythingMoves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{T: t}
+		cluster, err := kfake.NewCluster(kfake.Ports(9092, 9093, 9094), kfake.ListenFn(w.network.Listen),
+			kfake.SeedTopics(6, topics.Live, topics.Backfill, topics.DeadLetter))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(cluster.Close)
+		w.cluster = cluster
+		w.watchCommits()
+		brokers := []string{"localhost:9092", "localhost:9093", "localhost:9094"}
+		lines := []*switchboard{{dial: w.network.DialContext}, {dial: w.network.DialContext}}
+		var members []*member
+		for _, line := range lines {
+			c, err := consumer.New(consumer.Options{Brokers: brokers, Dial: line.DialContext, Log: zerolog.New(t.Output())})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(c.Close)
+			members = append(members, w.join(c))
+		}
+		producer, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.Dialer(w.network.DialContext), kgo.DefaultProduceTopic(topics.Live))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(producer.Close)
+		r := rand.New(rand.NewPCG(1, 1))
+		published := 0
+		for second := range 120 {
+			for range 50 {
+				producer.Produce(w.Context(), &kgo.Record{Key: []byte(fmt.Sprint(published)), Value: value(published)}, nil)
+				published++
+			}
+			if err := producer.Flush(w.Context()); err != nil {
+				t.Fatal(err)
+			}
+			lines[r.IntN(2)].cut(false)
+			if second%5 == 0 {
+				cluster.ShufflePartitionLeaders()
+			}
+			if second%20 == 10 {
+				cluster.RehashCoordinators()
+			}
+			time.Sleep(time.Second)
+		}
+		time.Sleep(30 * time.Second)
+		seen := map[int64]int{}
+		repeats := 0
+		for _, m := range members {
+			for _, e := range m.events {
+				if seen[e.ReadTime]++; seen[e.ReadTime] > 1 {
+					repeats++
+				}
+			}
+		}
+		var committed, end int64
+		for p := range 6 {
+			committed += w.committed(topics.Live, p)
+			end += cluster.PartitionInfo(topics.Live, int32(p)).HighWatermark
+		}
+		if len(seen) != published || committed != end || end != int64(published) {
+			t.Errorf("%d published, %d seen, %d committed of %d", published, len(seen), committed, end)
+		}
+		t.Logf("%d generations, %d repeats of %d", len(members[0].generations)+len(members[1].generations), repeats, published)
+		if repeats > published/4 {
+			t.Errorf("%d of %d events were delivered again", repeats, published)
+		}
+		for _, m := range members {
+			m.leave()
+		}
+	})
+}
+
+// New partitions are noticed by the leader, and then everybody has them.
+func TestPartitionsAdded(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		members := []*member{w.join(w.client()), w.join(w.client())}
+		time.Sleep(10 * time.Second)
+		request := kmsg.NewPtrCreatePartitionsRequest()
+		topic := kmsg.NewCreatePartitionsRequestTopic()
+		topic.Topic, topic.Count = topics.Live, 4
+		request.Topics, request.TimeoutMillis = append(request.Topics, topic), 1000
+		if _, err := request.RequestWith(w.Context(), w.kgo()); err != nil {
+			w.Fatal(err)
+		}
+		w.publish(topics.Live, 3, 5)
+		time.Sleep(40 * time.Second)
+		total := 0
+		for _, m := range members {
+			total += len(m.generation().Assigned())
+			if n := len(m.generation().All()); n != 5 {
+				w.Errorf("a member knows %d partitions, want 5", n)
+			}
+		}
+		if total != 5 || w.committed(topics.Live, 3) != 5 {
+			w.Errorf("%d partitions assigned, committed %d", total, w.committed(topics.Live, 3))
+		}
+		generations := len(members[0].generations)
+		time.Sleep(5 * time.Minute)
+		if n := len(members[0].generations); n != generations {
+			w.Errorf("%d more generations although nothing changed", n-generations)
+		}
+		for _, m := range members {
+			m.leave()
+		}
+	})
+}
+
+// A missing backfill topic does not take the live topic from anybody.
+func TestDeletedTopicDoesNotStopTheOther(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		if err := w.cluster.DeleteTopic(topics.Backfill); err != nil {
+			w.Fatal(err)
+		}
+		w.publish(topics.Live, 0, 5)
+		m := w.join(w.client())
+		time.Sleep(10 * time.Second)
+		if got := w.committed(topics.Live, 0); got != 5 {
+			w.Errorf("committed %d", got)
+		}
+		if err := w.cluster.CreateTopic(topics.Backfill, 1, nil); err != nil {
+			w.Fatal(err)
+		}
+		w.publish(topics.Backfill, 0, 5)
+		time.Sleep(40 * time.Second)
+		if got := w.committed(topics.Backfill, 0); got != 5 {
+			w.Errorf("committed %d of the backfill topic when it was there again", got)
+		}
+		m.leave()
+	})
+}
+
+// While another member drains, a join takes long. Stopping does not wait for it, and the member is gone.
+func TestLeavingWithinAJoin(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		release := make(chan struct{})
+		slow := w.join(w.client(), func(m *member) {
+			m.drain = func(context.Context, *consumer.Generation) { <-release }
+		})
+		time.Sleep(5 * time.Second)
+		quick := w.join(w.client())
+		time.Sleep(5 * time.Second) // its join waits for the slow one
+		start := time.Now()
+		quick.leave()
+		if took := time.Since(start); took > 5*time.Second {
+			w.Errorf("leaving took %v", took)
+		}
+		close(release)
+		slow.set(func() { slow.drain = nil })
+		time.Sleep(time.Minute)
+		if n := len(w.cluster.GroupInfo(group).Members); n != 1 {
+			w.Errorf("%d members", n)
+		}
+		slow.leave()
+	})
+}
+
+// A member that has been in the group takes itself out of a join.
+func TestLeavingWithinARejoin(t *testing.T) {
+	inWorld(t, 2, func(w *world) {
+		release := make(chan struct{})
+		quick := w.join(w.client())
+		time.Sleep(5 * time.Second)
+		slow := w.join(w.client(), func(m *member) {
+			m.drain = func(context.Context, *consumer.Generation) { <-release }
+		})
+		time.Sleep(5 * time.Second)
+		third := w.join(w.client())
+		time.Sleep(5 * time.Second) // quick rejoins and waits for the slow one
+		start := time.Now()
+		quick.leave()
+		if took := time.Since(start); took > 2*time.Second {
+			w.Errorf("leaving took %v", took)
+		}
+		slow.set(func() { slow.drain = nil })
+		close(release)
+		time.Sleep(3 * time.Second) // much less than a session
+		if g := w.cluster.GroupInfo(group); len(g.Members) != 2 || g.State != "Stable" {
+			w.Errorf("the group is %s with %d members", g.State, len(g.Members))
+		}
+		slow.leave()
+		third.leave()
+	})
+}

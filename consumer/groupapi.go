@@ -1,0 +1,92 @@
+package consumer
+
+import "github.com/segmentio/kafka-go/protocol"
+
+// kafka-go's own messages for these two requests have the error code and the throttle time of the answer in
+// the wrong order, so that no error is ever seen; and its heartbeat goes to any broker, not to the group's
+// coordinator. Registering ours replaces them in the process: kafka.Client.Heartbeat and LeaveGroup must not
+// be used.
+func init() {
+	protocol.Register(&heartbeatRequest{}, &heartbeatResponse{})
+	protocol.Register(&leaveRequest{}, &leaveResponse{})
+}
+
+type heartbeatRequest struct {
+	_ struct{} `kafka:"min=v4,max=v4,tag"`
+
+	GroupID         string `kafka:"min=v0,max=v4"`
+	GenerationID    int32  `kafka:"min=v0,max=v4"`
+	MemberID        string `kafka:"min=v0,max=v4"`
+	GroupInstanceID string `kafka:"min=v3,max=v4,nullable"`
+}
+
+func (*heartbeatRequest) ApiKey() protocol.ApiKey { return protocol.Heartbeat }
+
+// Group makes the transport send it to the group's coordinator.
+func (r *heartbeatRequest) Group() string { return r.GroupID }
+
+type heartbeatResponse struct {
+	_ struct{} `kafka:"min=v4,max=v4,tag"`
+
+	ThrottleTimeMs int32 `kafka:"min=v1,max=v4"`
+	ErrorCode      int16 `kafka:"min=v0,max=v4"`
+}
+
+func (*heartbeatResponse) ApiKey() protocol.ApiKey { return protocol.Heartbeat }
+
+type leaveRequest struct {
+	_ struct{} `kafka:"min=v4,max=v4,tag"`
+
+	GroupID  string          `kafka:"min=v0,max=v4"`
+	MemberID string          `kafka:"min=v0,max=v2"`
+	Members  []leavingMember `kafka:"min=v3,max=v4"`
+}
+
+type leavingMember struct {
+	_ struct{} `kafka:"min=v4,max=v4,tag"`
+
+	MemberID        string `kafka:"min=v3,max=v4"`
+	GroupInstanceID string `kafka:"min=v3,max=v4,nullable"`
+}
+
+func (*leaveRequest) ApiKey() protocol.ApiKey { return protocol.LeaveGroup }
+func (r *leaveRequest) Group() string         { return r.GroupID }
+
+// Prepare is called with the version that the broker understands.
+func (r *leaveRequest) Prepare(version int16) {
+	if version < 3 && len(r.Members) > 0 {
+		r.MemberID = r.Members[0].MemberID
+	}
+}
+
+type leaveResponse struct {
+	_ struct{} `kafka:"min=v4,max=v4,tag"`
+
+	ThrottleTimeMs int32        `kafka:"min=v1,max=v4"`
+	ErrorCode      int16        `kafka:"min=v0,max=v4"`
+	Members        []leftMember `kafka:"min=v3,max=v4"`
+}
+
+type leftMember struct {
+	_ struct{} `kafka:"min=v4,max=v4,tag"`
+
+	MemberID        string `kafka:"min=v3,max=v4"`
+	GroupInstanceID string `kafka:"min=v3,max=v4,nullable"`
+	ErrorCode       int16  `kafka:"min=v3,max=v4"`
+}
+
+func (*leaveResponse) ApiKey() protocol.ApiKey { return protocol.LeaveGroup }
+
+func (r *leaveResponse) codes() []int16 {
+	var codes []int16
+	for _, m := range r.Members {
+		codes = append(codes, m.ErrorCode)
+	}
+	return codes
+}
+
+var (
+	_ protocol.GroupMessage    = (*heartbeatRequest)(nil)
+	_ protocol.GroupMessage    = (*leaveRequest)(nil)
+	_ protocol.PreparedMessage = (*leaveRequest)(nil)
+)

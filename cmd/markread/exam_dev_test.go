@@ -3,6 +3,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"strings"
@@ -27,12 +28,30 @@ func examStartDev(t *testing.T, extra ...string) *examDev {
 	return d
 }
 
-// readTime asks dev's sandbox for a read pointer: "null" if there is none.
-func (d *examDev) readTime(t *testing.T, c examConversation) string {
+// ask asks dev's sandbox for a conversation's read pointer (-1: none) and how many messages are unread.
+func (d *examDev) ask(t *testing.T, c examConversation) (readTime int64, unread int) {
 	t.Helper()
+	var row struct {
+		ReadTime *int64 `json:"read_time"`
+		Unread   int    `json:"unread"`
+	}
 	body := examGet(t, d.im+"/sandbox/read-time?"+url.Values{"report": {c.report}, "peer": {c.peer}}.Encode())
-	_, rest, _ := strings.Cut(body, `"read_time":`)
-	return strings.FieldsFunc(rest, func(r rune) bool { return r == ',' || r == '}' })[0]
+	if err := json.Unmarshal([]byte(body), &row); err != nil {
+		t.Fatalf("%v: %s", err, body)
+	}
+	if row.ReadTime == nil {
+		return -1, row.Unread
+	}
+	return *row.ReadTime, row.Unread
+}
+
+// emit runs `markread emit` against dev's broker.
+func (d *examDev) emit(t *testing.T, stdin string, args ...string) {
+	t.Helper()
+	p := examStartWithInput(t, "emit", "product", nil, stdin, append([]string{"emit", "--brokers", d.kafka}, args...)...)
+	if code := p.exit(t, 20*time.Second); code != 0 {
+		t.Fatalf("emit ended with %d", code)
+	}
 }
 
 // TestExamDev: one command, traffic flows, an event that somebody emits is applied, Ctrl-C ends it with 0, --data-dir keeps the data.
@@ -47,21 +66,22 @@ func TestExamDev(t *testing.T) {
 	})
 	flowing := time.Since(d.started)
 
-	mine := examConversation{"exam-reader", "exam-writer"}
-	readTime := fmt.Sprint(time.Now().Unix() - 30)
-	emit := examStart(t, "emit", "product", nil, "emit", "--brokers", d.kafka, "--report", mine.report, "--peer", mine.peer, "--read-time", readTime)
-	if code := emit.exit(t, 20*time.Second); code != 0 {
-		t.Fatalf("emit ended with %d", code)
-	}
-	examWait(t, "the emitted event is applied", 20*time.Second, func() bool { return d.readTime(t, mine) == readTime })
-	lines := examStartWithInput(t, "emit", "product", nil,
-		`{"Report_Account":"exam-reader","Peer_Account":"second"}`+"\n"+`{"Report_Account":"exam-reader","Peer_Account":"third","MsgReadTime":"`+readTime+`"}`+"\n",
-		"emit", "--brokers", d.kafka)
-	if code := lines.exit(t, 20*time.Second); code != 0 {
-		t.Fatalf("emit from standard input ended with %d", code)
-	}
+	// What dev suggests to try: three messages to alice are unread, until she reads them.
+	_, unread := d.ask(t, examConversation{"alice", "bob"})
+	examCheck(t, unread == 3, "%d unread messages at first, want 3", unread)
+	d.emit(t, "", "--report", "alice", "--peer", "bob")
+	examWait(t, "alice's messages are read", 20*time.Second, func() bool {
+		_, unread := d.ask(t, examConversation{"alice", "bob"})
+		return unread == 0
+	})
+	readTime := time.Now().Unix() - 30
+	second, third := examConversation{"exam-reader", "second"}, examConversation{"exam-reader", "third"}
+	d.emit(t, fmt.Sprintf("{\"Report_Account\":\"exam-reader\",\"Peer_Account\":\"second\"}\n"+
+		"{\"Report_Account\":\"exam-reader\",\"Peer_Account\":\"third\",\"MsgReadTime\":\"%d\"}\n", readTime))
 	examWait(t, "the events from standard input are applied", 20*time.Second, func() bool {
-		return d.readTime(t, examConversation{"exam-reader", "second"}) != "null" && d.readTime(t, examConversation{"exam-reader", "third"}) == readTime
+		now, _ := d.ask(t, second)
+		then, _ := d.ask(t, third)
+		return now >= readTime+30 && then == readTime
 	})
 
 	k := examConnect(t, d.kafka)

@@ -4,7 +4,7 @@
 // role by executing itself again, so the exam needs nothing but Go. What it reads and writes in Kafka goes through franz-go and what it
 // expects is computed from the input by naive models, so that it shares no code with what it judges.
 //
-// Run it with: go test -tags exam ./cmd/markread -run Exam -count=1 -v
+// Run it with: go test -tags exam ./cmd/markread -run '^TestExam' -count=1 -v
 package main
 
 import (

@@ -1,2 +1,46 @@
-// Package consumer is the worker's view of Kafka.
+// Package consumer is all of markread's Kafka: what the worker reads and commits, the dead letters it writes,
+// what the tools publish, the topics it needs. No other package imports a Kafka client, except consumer/broker,
+// the embedded broker.
+//
+// It does not decide anything about events. It decodes records (Decode), hands them to a Sink, and is told
+// when each has reached its end (Generation.Finish). When to commit, what to retry and what to write as a dead
+// letter is the worker's business.
+//
+// It promises:
+//   - An offset is committed only when every event before it has finished, only forward, and only while this
+//     member belongs to the generation that it got the partition in.
+//   - Every record that a consumer may see is delivered in each generation, from the committed offset on, in
+//     order within its partition. Aborted transactions are filtered. What retention deleted before it was read
+//     is counted and logged; a topic that was made again is read from its beginning, and logged.
+//   - No failure of a broker or a connection ends it. It waits, at most 2 s between two tries, and says so in
+//     the log, not more than once in 10 s for each kind.
+//   - Memory is bounded by the sink's Room: at most one answer to a fetch (256 KiB, unless a batch is larger)
+//     for each partition, and 16 bytes for each event that has not been settled.
+//   - A letter is written once for each Write that succeeds; nothing of the record is lost but what the topic
+//     is too small for.
+//
+// # Files
+//
+//	event.go decode.go object.go          a record becomes an event
+//	tracker.go                            what has finished (pure)
+//	partition.go fetch.go batches.go      reading a partition
+//	generation.go commit.go membership.go what is owned between two rebalances
+//	group.go member.go assign.go          joining, assigning, leaving
+//	letters.go publish.go produce.go      writing
+//	topics.go                             what topics there must be
+//	connect.go reach.go thin.go           connections
+//	groupapi.go                           two requests that kafka-go gets wrong
+//
+// # Non-obvious
+//
+//   - Arrival order is tracked, not offsets: logs have holes.
+//   - The heartbeat goes on in the drain, until serve has returned. Without it the session ends during a long
+//     drain, and the last commit is refused.
+//   - A generation's number does not identify it; the *Generation does. See Generation.
+//   - kafka-go's ConsumerGroup, Reader and Writer are not used. The reasons stand beside member, fetch and
+//     produce; those for its Heartbeat and LeaveGroup in groupapi.go.
+//   - kafka-go answers metadata from a cache that is up to 2 s old, and hides that it could not renew it.
+//     refresh drops it. What must be new (a topic that was just created) has to be asked for again and again.
+//   - Every request has a deadline of its own: kafka-go's default is none, and an abandoned request keeps its
+//     connection until the answer or the deadline comes.
 package consumer

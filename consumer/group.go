@@ -89,12 +89,14 @@ var (
 	errSilence    = errors.New("no heartbeat was answered for a whole session")
 	errPartitions = errors.New("the topics have got more partitions")
 	errServed     = errors.New("serve has returned")
+	errStopped    = errors.New("stopping")
 )
 
 // generation serves one generation.
 func (m *member) generation(stop context.Context, j joined, serve func(ctx context.Context, g *Generation)) {
-	ctx, revoke := context.WithCancelCause(stop)
+	ctx, revoke := context.WithCancelCause(context.WithoutCancel(stop))
 	defer revoke(errServed)
+	defer context.AfterFunc(stop, func() { revoke(errStopped) })()
 	g := newGeneration(m, j)
 
 	// The heartbeats go on through the drain: until serve has returned.

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -28,12 +28,13 @@ const (
 type Publisher struct {
 	client *Client
 	topic  string
+	turn   atomic.Uint32
 }
 
 // Publisher returns a publisher to topic.
 func (c *Client) Publisher(topic string) *Publisher {
 	c.use(topic)
-	return &Publisher{c, topic}
+	return &Publisher{client: c, topic: topic}
 }
 
 // PublishErrors tells the messages that were not acknowledged by their index. They may have been written
@@ -63,7 +64,7 @@ func (e PublishErrors) Unwrap() []error {
 }
 
 // Publish publishes messages and returns when all in-sync replicas have them; those of one key in order. What
-// may pass (a leader moves, a connection breaks) it tries again, for about 15 s, which can repeat messages.
+// may pass (a leader moves, a connection breaks) it tries again, ten times, which can repeat messages.
 // It sends at once: for a high rate, publish hundreds at a time.
 //
 // The error is a PublishErrors.
@@ -79,8 +80,9 @@ func (p *Publisher) Publish(ctx context.Context, messages ...Message) error {
 		}
 		return failed
 	}
-	parts := make([][]int, count) // partition: indexes of its messages
-	anywhere := rand.IntN(count)  // one for all messages without a key, so that they share requests
+	parts := make([][]int, count) // for each partition, the indexes of its messages
+	// One partition for all messages without a key, so that they share requests; the next time another.
+	anywhere := int(p.turn.Add(1)) % count
 	for i, m := range messages {
 		partition := anywhere
 		if m.Key != nil {

@@ -42,6 +42,7 @@ type Client struct {
 	topics    []string // those that the transport keeps the layout of
 	transport *kafka.Transport
 	refreshed time.Time
+	closed    bool
 }
 
 // New returns a client. It connects to nothing yet.
@@ -73,8 +74,13 @@ func New(options Options) (*Client, error) {
 	return c, nil
 }
 
-// Close closes the idle connections and stops what keeps the cluster's layout. Calls after it open new ones.
-func (c *Client) Close() { c.router().CloseIdleConnections() }
+// Close closes the connections, those in use as soon as they are not. A call after it works, but connects anew.
+func (c *Client) Close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	c.transport.CloseIdleConnections()
+}
 
 // use makes sure that requests about these topics can be routed.
 //
@@ -106,22 +112,38 @@ func (c *Client) use(topics ...string) {
 	}
 }
 
-func (c *Client) router() *kafka.Transport {
+// router sends each request with the transport of the moment.
+//
+// A transport that was replaced meanwhile, or closed, has perhaps connected anew for this request, and would
+// keep its connections and its goroutine for ever.
+type router struct{ *Client }
+
+func (r router) RoundTrip(ctx context.Context, addr net.Addr, request kafka.Request) (kafka.Response, error) {
+	transport, _ := r.current()
+	defer func() {
+		if now, closed := r.current(); now != transport || closed {
+			transport.CloseIdleConnections()
+		}
+	}()
+	return transport.RoundTrip(ctx, addr, request)
+}
+
+func (c *Client) current() (transport *kafka.Transport, closed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.transport
+	return c.transport, c.closed
 }
 
 // api returns kafka-go's client. Its timeout must be set: without one it gives the broker 0.5 s for a produce.
 func (c *Client) api() *kafka.Client {
-	return &kafka.Client{Addr: c.addr, Timeout: requestTimeout, Transport: c.router()}
+	return &kafka.Client{Addr: c.addr, Timeout: requestTimeout, Transport: router{c}}
 }
 
 // roundTrip sends a request for which kafka-go's client has no call, or one that lacks something.
 func (c *Client) roundTrip(ctx context.Context, timeout time.Duration, request kafka.Request) (kafka.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	return c.router().RoundTrip(ctx, c.addr, request)
+	return router{c}.RoundTrip(ctx, c.addr, request)
 }
 
 // refresh has the layout of the cluster read again before the next request; at most once a second.

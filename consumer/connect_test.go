@@ -12,6 +12,7 @@ import (
 	"math/big"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -199,6 +200,31 @@ func TestSilentBroker(t *testing.T) {
 		}
 		c.Close()
 		time.Sleep(time.Minute) // for what was abandoned to end
+	})
+}
+
+// Topics may be named while requests are under way, and a client may be closed. Nothing of it stays: else the
+// bubble would not end.
+func TestNothingStaysBehind(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		for range 20 {
+			c, err := consumer.New(consumer.Options{Brokers: []string{w.broker.Addr()}, Dial: w.network.DialContext})
+			if err != nil {
+				w.Fatal(err)
+			}
+			var all sync.WaitGroup
+			for _, topic := range []string{topics.Live, topics.Backfill, topics.DeadLetter, "a", "b", "c"} {
+				all.Go(func() {
+					p := c.Publisher(topic)
+					for range 5 {
+						_ = p.Publish(w.Context(), consumer.Message{Value: value(1)})
+					}
+				})
+			}
+			all.Go(c.Close)
+			all.Wait()
+		}
+		time.Sleep(time.Minute)
 	})
 }
 

@@ -42,7 +42,7 @@ func (c *Client) Consume(ctx context.Context, options GroupOptions, serve func(c
 	if options.Now == nil {
 		options.Now = time.Now
 	}
-	c.use(options.Topics.consumed()...)
+	c.use(append(options.Topics.consumed(), options.Topics.DeadLetter)...)
 	if err := c.reach(ctx); errors.Is(err, ErrAuthentication) {
 		return err
 	}

@@ -210,7 +210,7 @@ func TestNothingIsLostWhileEverythingMoves(t *testing.T) {
 		seen := map[int64]int{}
 		repeats := 0
 		for _, m := range members {
-			for _, e := range m.events {
+			for _, e := range m.all() {
 				if seen[e.ReadTime]++; seen[e.ReadTime] > 1 {
 					repeats++
 				}
@@ -224,7 +224,7 @@ func TestNothingIsLostWhileEverythingMoves(t *testing.T) {
 		if len(seen) != published || committed != end || end != int64(published) {
 			t.Errorf("%d published, %d seen, %d committed of %d", published, len(seen), committed, end)
 		}
-		t.Logf("%d generations, %d repeats of %d", len(members[0].generations)+len(members[1].generations), repeats, published)
+		t.Logf("%d generations, %d repeats of %d", members[0].turns()+members[1].turns(), repeats, published)
 		if repeats > published/4 {
 			t.Errorf("%d of %d events were delivered again", repeats, published)
 		}
@@ -258,9 +258,9 @@ func TestPartitionsAdded(t *testing.T) {
 		if total != 5 || w.committed(topics.Live, 3) != 5 {
 			w.Errorf("%d partitions assigned, committed %d", total, w.committed(topics.Live, 3))
 		}
-		generations := len(members[0].generations)
+		generations := members[0].turns()
 		time.Sleep(5 * time.Minute)
-		if n := len(members[0].generations); n != generations {
+		if n := members[0].turns(); n != generations {
 			w.Errorf("%d more generations although nothing changed", n-generations)
 		}
 		for _, m := range members {

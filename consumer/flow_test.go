@@ -107,13 +107,13 @@ func TestRevokeDrainsBeforeOthersBegin(t *testing.T) {
 			m.auto = false
 			m.drain = func(ctx context.Context, g *consumer.Generation) {
 				time.Sleep(20 * time.Second) // longer than the session
-				for _, e := range m.events {
+				for _, e := range m.all() {
 					g.Finish(e.Ref)
 				}
 				if age := time.Since(g.LastProof()); age > 1100*time.Millisecond {
 					w.Errorf("in the drain the last proof is %v old", age)
 				}
-				m.auto, m.drain = true, nil
+				m.set(func() { m.auto, m.drain = true, nil })
 			}
 		})
 		time.Sleep(5 * time.Second)
@@ -130,7 +130,7 @@ func TestRevokeDrainsBeforeOthersBegin(t *testing.T) {
 				}
 			}
 		}
-		if n := len(second.events); n != 0 {
+		if n := len(second.all()); n != 0 {
 			w.Errorf("%d events were delivered again", n)
 		}
 		one, two := first.generation().Assigned(), second.generation().Assigned()

@@ -44,7 +44,7 @@ func TestAbortedTransactions(t *testing.T) {
 		m := w.join(w.client())
 		time.Sleep(10 * time.Second)
 		var got []string
-		for _, e := range m.events {
+		for _, e := range m.all() {
 			got = append(got, string(e.Record.Value))
 		}
 		if !slices.Equal(got, want) {
@@ -64,15 +64,15 @@ func TestAbortedTransactions(t *testing.T) {
 		}
 		w.publish(topics.Live, 0, 1)
 		time.Sleep(10 * time.Second)
-		if len(m.events) != len(want) {
+		if len(m.all()) != len(want) {
 			w.Error("an undecided record was delivered")
 		}
 		if err := producer.EndTransaction(w.Context(), kgo.TryAbort); err != nil {
 			w.Fatal(err)
 		}
 		time.Sleep(10 * time.Second)
-		if len(m.events) != len(want)+1 || string(m.events[len(want)].Record.Value) != string(value(0)) {
-			w.Errorf("after the abort: %d events, want %d", len(m.events), len(want)+1)
+		if len(m.all()) != len(want)+1 || string(m.all()[len(want)].Record.Value) != string(value(0)) {
+			w.Errorf("after the abort: %d events, want %d", len(m.all()), len(want)+1)
 		}
 		m.leave()
 	})
@@ -161,7 +161,7 @@ func TestTopicMadeAgain(t *testing.T) {
 		w.publish(topics.Live, 0, 100)
 		m := w.join(w.client(), func(m *member) { m.auto = false })
 		time.Sleep(5 * time.Second)
-		old := slices.Clone(m.events)
+		old := m.all()
 		g := m.generation()
 		for _, e := range old[:90] {
 			g.Finish(e.Ref)
@@ -183,7 +183,7 @@ func TestTopicMadeAgain(t *testing.T) {
 		if got := w.committed(topics.Live, 0); got != 0 {
 			w.Errorf("committed %d, want 0: nothing of the new log has finished", got)
 		}
-		for _, e := range m.events[100:115] {
+		for _, e := range m.all()[100:115] {
 			g.Finish(e.Ref)
 		}
 		time.Sleep(2 * time.Second)
@@ -220,18 +220,18 @@ func TestRecordsComeAsTheyAre(t *testing.T) {
 		m := w.join(w.client())
 		time.Sleep(5 * time.Second)
 		m.leave()
-		if len(m.events) != len(sent) {
-			w.Fatalf("got %d records", len(m.events))
+		if len(m.all()) != len(sent) {
+			w.Fatalf("got %d records", len(m.all()))
 		}
-		for i, e := range m.events {
+		for i, e := range m.all() {
 			r, s := e.Record, sent[i]
 			if !same(r.Key, s.Key) || !same(r.Value, s.Value) || !r.Time.Equal(at) || r.Offset != int64(i) || r.Topic != topics.Live {
 				w.Errorf("record %d: %+v", i, r)
 			}
 		}
 		want := []consumer.Header{{Key: "b", Value: []byte("1")}, {Key: "a"}, {Key: "b", Value: []byte{}}}
-		if !slices.EqualFunc(m.events[2].Record.Headers, want, func(a, b consumer.Header) bool { return a.Key == b.Key && same(a.Value, b.Value) }) {
-			w.Errorf("headers %q", m.events[2].Record.Headers)
+		if !slices.EqualFunc(m.all()[2].Record.Headers, want, func(a, b consumer.Header) bool { return a.Key == b.Key && same(a.Value, b.Value) }) {
+			w.Errorf("headers %q", m.all()[2].Record.Headers)
 		}
 	})
 }

@@ -150,8 +150,11 @@ func (m *member) serve(ctx context.Context, g *consumer.Generation) {
 		}
 	}
 	fetching.Wait()
-	if m.drain != nil {
-		m.drain(ctx, g)
+	m.mu.Lock()
+	drain := m.drain
+	m.mu.Unlock()
+	if drain != nil {
+		drain(ctx, g)
 	}
 	if err := g.Commit(context.WithoutCancel(ctx)); err != nil {
 		m.w.Logf("last commit: %v", err)
@@ -193,6 +196,20 @@ func (m *member) set(change func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	change()
+}
+
+// all returns everything that was delivered.
+func (m *member) all() []consumer.Event {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.events)
+}
+
+// turns returns how many generations there have been.
+func (m *member) turns() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.generations)
 }
 
 // got returns the offsets of a partition in the order of their delivery.

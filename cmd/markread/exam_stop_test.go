@@ -80,3 +80,23 @@ func TestExamStopNow(t *testing.T) {
 	examCheck(t, code == 1, "exit %d, want 1", code)
 	examCheck(t, took < 2*time.Second, "took %v, not at once", took)
 }
+
+// TestExamStopWithoutKafka: a stop whose final commit does not get through is no clean stop: it ends with 1, within its limit.
+func TestExamStopWithoutKafka(t *testing.T) {
+	broker := examStart(t, "broker", "broker", nil)
+	k := examConnect(t, broker.line(t, `listening on (\S+)`, 10*time.Second)[1])
+	im := examStartRecorder(t, "-latency", "2ms")
+	examProduceEvents(t, k, examLive, examOneEach(examConversations("gone", 2000)))
+	w := examStartWorker(t, k, im.url)
+	examWait(t, "calls in full flow", 30*time.Second, func() bool { return im.count(t) >= 300 })
+	broker.signal(t, syscall.SIGKILL)
+	broker.exit(t, 5*time.Second)
+	more := im.count(t) + 50
+	examWait(t, "calls whose offsets can't be committed", 10*time.Second, func() bool { return im.count(t) >= more })
+
+	began := time.Now()
+	w.signal(t, syscall.SIGTERM)
+	code := w.exit(t, examStopLimit+time.Second)
+	examFigure(t, "stop-without-kafka", "exit %d after %v", code, time.Since(began).Round(time.Millisecond))
+	examCheck(t, code == 1, "exit %d, want 1: the final commit did not get through", code)
+}

@@ -71,7 +71,7 @@ func TestEveryErrorOnEveryRequest(t *testing.T) {
 						other.stop()
 						<-other.done
 					}
-					time.Sleep(90 * time.Second)
+					time.Sleep(20 * time.Second)
 					if got := w.committed(topics.Live, 0); got != published {
 						w.Fatalf("%v: committed %d, want %d", code, got, published)
 					}

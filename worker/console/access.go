@@ -37,7 +37,7 @@ func carries(r *http.Request, token string) bool {
 // point here ("DNS rebinding") is fetched by the browser of this machine (its Host is that site's name).
 func local(r *http.Request) bool {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil || !peer.Addr().Unmap().IsLoopback() {
+	if err != nil || !peer.Addr().IsLoopback() {
 		return false
 	}
 	for name := range r.Header {
@@ -59,7 +59,7 @@ func loopbackName(host string) bool {
 		return true
 	}
 	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.Unmap().IsLoopback()
+	return err == nil && ip.IsLoopback()
 }
 
 // withHeaders adds what every answer has. The policy allows the server's own files and nothing else: no inline script, no frame around the

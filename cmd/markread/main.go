@@ -1,5 +1,5 @@
-// Command markread applies mark-read events from Kafka at the Tencent IM server. README.md says what it is; DESIGN decisions that users rely
-// on are in the packages that keep them.
+// Command markread applies mark-read events from Kafka at the Tencent IM server. README.md says what it is and what it promises; how a promise is
+// kept is in the docs of the packages below.
 //
 // This package only translates: flags and environment into the options of the packages below, signals into contexts, errors into one line and
 // an exit status. One file is one command; config.go has the flags that commands share, with their rules.

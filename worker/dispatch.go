@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -163,8 +164,8 @@ func (w *Worker) writeBatch(ctx context.Context, topic *consumer.LetterWriter, b
 	return errors.Join(failures...)
 }
 
-// drain waits until nothing is out, at most as long as a stop may take.
-func (w *Worker) drain() {
+// drain waits until nothing is out, at most as long as a stop may take; its error says that it took longer.
+func (w *Worker) drain() error {
 	deadline := time.NewTimer(w.options.DrainTimeout)
 	defer deadline.Stop()
 	for {
@@ -172,14 +173,14 @@ func (w *Worker) drain() {
 		idle := w.core.idle()
 		w.mu.Unlock()
 		if idle {
-			return
+			return nil
 		}
 		select {
 		case <-w.wake:
 		case <-deadline.C:
 			w.options.Log.Warn().Dur("drain_timeout_ms", w.options.DrainTimeout).
 				Msg("the drain timeout is over; what is still out will be repeated by the next owner")
-			return
+			return fmt.Errorf("calls or dead letters were still out after the drain timeout of %v", w.options.DrainTimeout)
 		}
 	}
 }
@@ -192,15 +193,15 @@ func (w *Worker) commitEvery(ctx context.Context, g *consumer.Generation) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			w.commit(ctx, g)
+			_ = w.commit(ctx, g) // logged; the next one commits the same and more
 		}
 	}
 }
 
-func (w *Worker) commit(ctx context.Context, g *consumer.Generation) {
+func (w *Worker) commit(ctx context.Context, g *consumer.Generation) error {
 	err := g.Commit(ctx)
 	if err == nil || errors.Is(err, context.Canceled) {
-		return
+		return nil
 	}
 	code := "network"
 	var failed *consumer.CommitError
@@ -208,5 +209,6 @@ func (w *Worker) commit(ctx context.Context, g *consumer.Generation) {
 		code = failed.Code
 	}
 	w.metrics.commitFailures.WithLabelValues(code).Inc()
-	w.options.Log.Warn().Err(err).Str("code", code).Msg("a commit failed; it is tried again")
+	w.options.Log.Warn().Err(err).Str("code", code).Msg("a commit failed")
+	return err
 }

@@ -82,6 +82,8 @@ type Worker struct {
 	lost       map[string]int64     // of the generations before
 	roomy      chan struct{}        // closed when a full lane has room again; nil: nobody waits
 
+	unclean error // what the last generation left undone at its end; Run and serve's own
+
 	wake    chan struct{} // something came in: the dispatcher or the drain looks again
 	letters chan struct{} // letters wait to be written
 	turned  atomic.Int64  // when the dispatcher last looked, Unix nanoseconds
@@ -134,15 +136,22 @@ func New(options Options) (*Worker, error) {
 	return w, nil
 }
 
-// Run works until ctx ends, then drains, commits, leaves the group and returns nil. It returns an error
-// when it can't work at all; consumer.Client.Consume says when.
+// Run works until ctx ends, then drains, commits and leaves the group. It returns nil when all of that went
+// through, and an error when it did not, or when it can't work at all (consumer.Client.Consume says when).
 func (w *Worker) Run(ctx context.Context) error {
-	return w.options.Kafka.Consume(ctx, consumer.GroupOptions{
+	err := w.options.Kafka.Consume(ctx, consumer.GroupOptions{
 		Group:  w.options.Group,
 		Topics: w.options.Topics,
 		Rate:   w.options.Rate,
 		Now:    w.options.IM.Now,
 	}, w.serve)
+	if err != nil {
+		return err
+	}
+	if w.unclean != nil {
+		return fmt.Errorf("stopped, but not cleanly: %w; nothing is lost, but some calls will be made again", w.unclean)
+	}
+	return nil
 }
 
 // serve works through one generation. ctx ends when it is revoked, or at a stop.
@@ -161,14 +170,14 @@ func (w *Worker) serve(ctx context.Context, g *consumer.Generation) {
 
 	g.Fetch(ctx, sink{w})
 	taking.Wait()
-	w.drain()
+	drained := w.drain()
 	abandon()
 	calls.Wait()
 	writing.Wait()
 
 	last, cancel := context.WithTimeout(context.Background(), lastCommit)
 	defer cancel()
-	w.commit(last, g)
+	w.unclean = errors.Join(drained, w.commit(last, g))
 }
 
 // begin makes g the generation that is worked on.

@@ -85,7 +85,7 @@ func (s *stack) kafka() *consumer.Client {
 // member is a running worker.
 type member struct {
 	*worker.Worker
-	stop func()
+	stop func() error
 }
 
 // start starts a worker; stop stops it as SIGTERM would, and waits.
@@ -117,16 +117,22 @@ func (s *stack) start(change func(*worker.Options)) *member {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()
-	m := &member{w, sync.OnceFunc(func() {
+	m := &member{w, sync.OnceValue(func() error {
 		cancel()
-		if err := <-done; err != nil {
-			s.t.Errorf("Run: %v", err)
-		}
+		err := <-done
 		im.Close()
 		kafka.Close()
+		return err
 	})}
-	s.t.Cleanup(m.stop)
+	s.t.Cleanup(func() { _ = m.stop() })
 	return m
+}
+
+func (s *stack) mustStop(m *member) {
+	s.t.Helper()
+	if err := m.stop(); err != nil {
+		s.t.Errorf("Run: %v", err)
+	}
 }
 
 func (s *stack) publish(topic string, values ...string) {
@@ -201,7 +207,7 @@ func TestMainJob(t *testing.T) {
 		if stats := s.sandbox.Stats(); n.Calls > 510 {
 			t.Errorf("%d calls for 502 conversations: %+v", n.Calls, stats)
 		}
-		w.stop()
+		s.mustStop(w)
 	})
 }
 
@@ -217,7 +223,7 @@ func TestStopAndGoOn(t *testing.T) {
 		for range 5 {
 			w := s.start(nil)
 			time.Sleep(4 * time.Second)
-			w.stop()
+			s.mustStop(w)
 			n := w.State().Totals
 			if n.Received != n.Applied+n.Collapsed+n.Superseded+n.DeadLettered+n.Returned {
 				t.Errorf("after a stop: %+v", n)
@@ -225,7 +231,7 @@ func TestStopAndGoOn(t *testing.T) {
 		}
 		w := s.start(nil)
 		w.settled(s.t, 1)
-		w.stop()
+		s.mustStop(w)
 		calls := map[string]int{}
 		for _, a := range s.sandbox.Arrivals() {
 			calls[a.Report]++
@@ -241,6 +247,48 @@ func TestStopAndGoOn(t *testing.T) {
 		}
 		if repeated > 0 {
 			t.Errorf("%d conversations were called again after a clean stop", repeated)
+		}
+	})
+}
+
+// A stop whose last commit doesn't get through is no clean stop, and says so.
+func TestStopWithoutKafka(t *testing.T) {
+	inBubble(t, func(s *stack) {
+		var values []string
+		for i := range 2000 {
+			values = append(values, event(fmt.Sprint("reader", i), "peer", time.Now().Unix()))
+		}
+		s.publish(topics.Live, values...)
+		w := s.start(nil)
+		time.Sleep(4 * time.Second)
+		s.broker.Close()
+		time.Sleep(100 * time.Millisecond)
+		began := time.Now()
+		if err := w.stop(); err == nil {
+			t.Error("a clean stop without Kafka")
+		}
+		if took := time.Since(began); took > 15*time.Second {
+			t.Errorf("the stop took %v", took)
+		}
+	})
+}
+
+// A stop with a server that hangs ends within the drain timeout: the calls have their own, shorter one.
+func TestStopWhileCallsHang(t *testing.T) {
+	inBubble(t, func(s *stack) {
+		if err := s.sandbox.SetFaults(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindHang}}}); err != nil {
+			t.Fatal(err)
+		}
+		s.publish(topics.Live, event("a", "b", time.Now().Unix()), event("c", "d", time.Now().Unix()))
+		w := s.start(nil)
+		time.Sleep(3 * time.Second)
+		began := time.Now()
+		s.mustStop(w)
+		if took := time.Since(began); took > 6*time.Second {
+			t.Errorf("the stop took %v", took)
+		}
+		if n := w.State().Totals; n.Received != 2 || n.Returned != 2 || n.DeadLettered != 0 {
+			t.Errorf("totals %+v", n)
 		}
 	})
 }
@@ -261,9 +309,9 @@ func TestTwoWorkers(t *testing.T) {
 		if x, y := a.State().Quota, b.State().Quota; *x.Share+*y.Share != 200 || *x.Share != 100 {
 			t.Errorf("shares %d and %d", *x.Share, *y.Share)
 		}
-		a.stop()
+		s.mustStop(a)
 		b.settled(s.t, 1)
-		b.stop()
+		s.mustStop(b)
 		stats := s.sandbox.Stats()
 		if stats.MaxPerSecond > 200 {
 			t.Errorf("%d arrivals in a second", stats.MaxPerSecond)
@@ -305,7 +353,7 @@ func TestOutageHolds(t *testing.T) {
 		if state := w.State(); state.Totals.DeadLettered != 0 || len(state.Held) != 0 {
 			t.Errorf("after it: %+v", state)
 		}
-		w.stop()
+		s.mustStop(w)
 	})
 }
 
@@ -337,7 +385,7 @@ func TestMetricsAddUp(t *testing.T) {
 				t.Fatalf("%v events received, %v accounted for", sum["markread_events_received_total"], got)
 			}
 		}
-		w.stop()
+		s.mustStop(w)
 		families, _ := registry.Gather()
 		names := []string{}
 		for _, f := range families {

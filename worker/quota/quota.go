@@ -15,7 +15,9 @@
 // The price is throughput: N/(Window + latency) calls a second, 194/s of 200 at 25 ms.
 //
 // Permits alone would let calls go in volleys: N at once, then nothing for a second. A rate.Limiter
-// spreads them. It is for the server's comfort; the promise doesn't rest on it.
+// spreads them; the promise doesn't rest on it. A volley's permits come back together, so its length is
+// also that of a gap in each of the following seconds, which a live event may have to wait out. Measured
+// with a full backfill: live p99 of 100 ms with bursts of N/10, 26 ms with N/40, for 0.2 % of the rate.
 //
 // Several workers share the N permits by the partitions that they own (Share). Who takes a partition
 // over can't know when its former owner last called, so Reset lets all permits cool for a Window first.
@@ -33,6 +35,9 @@ import (
 
 // Window is the server's second, plus what two clocks may disagree on over it.
 const Window = 1005 * time.Millisecond
+
+// burstPart is which part of a second's calls may go at once: 25 ms of them.
+const burstPart = 40
 
 // Quota decides when the next call may be sent.
 type Quota struct {
@@ -74,7 +79,7 @@ func (q *Quota) Return(now time.Time) { q.permits.giveBack(now) }
 // restart, may have used them a moment ago. Permits of calls that are still out stay with them.
 func (q *Quota) Reset(n int, now time.Time) {
 	q.permits.reset(n, now)
-	q.pace = rate.NewLimiter(rate.Limit(n), max(1, n/10))
+	q.pace = rate.NewLimiter(rate.Limit(n), max(1, n/burstPart))
 }
 
 // Limit is how many permits there are.

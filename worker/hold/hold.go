@@ -209,7 +209,7 @@ func (h *Holds) note(id string, err *imclient.Error) {
 // outage says why the last calls look like an outage, or nothing.
 func (h *Holds) outage(last *imclient.Error) string {
 	if h.silent >= silentCalls {
-		return fmt.Sprintf("%d calls in a row got no answer, the last: %v", h.silent, last)
+		return fmt.Sprintf("%d calls in a row got no ErrorCode, the last: %v", h.silent, last)
 	}
 	if len(h.recent) < recentCalls || last == nil {
 		return ""

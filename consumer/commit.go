@@ -85,10 +85,7 @@ func (g *Generation) tryCommit(ctx context.Context, advances []advance) (err err
 		refusal, ok := answerTo(a, response.(*offsetcommit.Response))
 		if ok && refusal == 0 {
 			a.mu.Lock()
-			// Unless a reset came between: then the old log's offset must not look like the new one's.
-			if a.tracker.committable() >= a.offset {
-				a.tracker.committed = a.offset
-			}
+			a.tracker.accept(a.offset)
 			a.mu.Unlock()
 			continue
 		}

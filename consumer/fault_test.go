@@ -84,6 +84,9 @@ func TestEveryErrorOnEveryRequest(t *testing.T) {
 					fault.Remove()
 				}
 				m.leave()
+				if got := m.got(topics.Live, 0); !slices.Equal(got, offsets(0, published)) {
+					w.Errorf("%d events were delivered, want %d, each once", len(got), published)
+				}
 				if lost := m.generation().Lost(); len(lost) != 0 {
 					w.Errorf("lost %v", lost)
 				}
@@ -343,5 +346,180 @@ func TestLeavingWithinARejoin(t *testing.T) {
 		}
 		slow.leave()
 		third.leave()
+	})
+}
+
+// A member that the coordinator has given up notices within a second, and joins again.
+func TestExpelledMemberComesBack(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		m := w.join(w.client())
+		time.Sleep(5 * time.Second)
+		request := kmsg.NewPtrLeaveGroupRequest()
+		request.Group = group
+		gone := kmsg.NewLeaveGroupRequestMember()
+		gone.MemberID = m.generation().Member()
+		request.Members = append(request.Members, gone)
+		if _, err := request.RequestWith(w.Context(), w.kgo()); err != nil {
+			w.Fatal(err)
+		}
+		w.publish(topics.Live, 0, 10)
+		time.Sleep(2 * time.Second)
+		if m.turns() != 2 || m.generation().Member() == gone.MemberID {
+			w.Errorf("%d generations, member %s", m.turns(), m.generation().Member())
+		}
+		time.Sleep(2 * time.Second)
+		if got := w.committed(topics.Live, 0); got != 10 {
+			w.Errorf("committed %d", got)
+		}
+		m.leave()
+	})
+}
+
+// A proof of membership is as old as the request, not as its answer.
+func TestProofIsDatedWhenSent(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		m := w.join(w.client())
+		time.Sleep(5 * time.Second)
+		var received time.Time
+		w.cluster.ControlKey(int16(kmsg.Heartbeat), func(kmsg.Request) (kmsg.Response, error, bool) {
+			w.cluster.KeepControl()
+			if received.IsZero() {
+				received = time.Now()
+				w.cluster.SleepControl(func() { time.Sleep(2 * time.Second) })
+				return nil, nil, false
+			}
+			return nil, errors.New("cut"), true
+		})
+		time.Sleep(6 * time.Second)
+		if proof := m.generation().LastProof(); received.IsZero() || !proof.Equal(received) {
+			w.Errorf("the proof is of %v, the heartbeat was sent at %v", proof, received)
+		}
+		m.leave()
+	})
+}
+
+// A serve that gives up at once does not make the group rebalance all the time.
+func TestServeThatReturns(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		ctx, cancel := context.WithTimeout(w.Context(), 10*time.Second)
+		defer cancel()
+		n := 0
+		err := w.client().Consume(ctx, consumer.GroupOptions{Group: group, Topics: topics}, func(context.Context, *consumer.Generation) { n++ })
+		if err != nil || n < 5 || n > 11 {
+			w.Errorf("%d generations in 10 s, %v", n, err)
+		}
+	})
+}
+
+// While a worker without the backfill lane leads, another one has it.
+func TestMembersOfDifferentTopics(t *testing.T) {
+	inWorld(t, 4, func(w *world) {
+		one := w.join(w.client(), func(m *member) { m.topics.Backfill = "" })
+		time.Sleep(5 * time.Second)
+		two := w.join(w.client())
+		time.Sleep(5 * time.Second)
+		count := func(m *member, topic string) (n int) {
+			for _, tp := range m.generation().Assigned() {
+				if tp.Topic == topic {
+					n++
+				}
+			}
+			return n
+		}
+		if count(one, topics.Live) != 2 || count(two, topics.Live) != 2 || count(one, topics.Backfill) != 0 || count(two, topics.Backfill) != 4 {
+			w.Errorf("assigned %v and %v", one.generation().Assigned(), two.generation().Assigned())
+		}
+		one.leave()
+		two.leave()
+	})
+}
+
+// For a moment after a change of leaders the new one may know less than it should. That is no other log.
+func TestShortLogForAMoment(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		w.publish(topics.Live, 0, 100)
+		m := w.join(w.client())
+		time.Sleep(5 * time.Second)
+		short := time.Now().Add(3 * time.Second)
+		w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: topics.Live, Err: kerr.OffsetOutOfRange, Count: -1, When: func(kmsg.Request) bool {
+			return time.Now().Before(short)
+		}})
+		w.cluster.ControlKey(int16(kmsg.ListOffsets), func(r kmsg.Request) (kmsg.Response, error, bool) {
+			w.cluster.KeepControl()
+			request := r.(*kmsg.ListOffsetsRequest)
+			if !time.Now().Before(short) || request.Topics[0].Topic != topics.Live {
+				return nil, nil, false
+			}
+			response := request.ResponseKind().(*kmsg.ListOffsetsResponse)
+			t, p := kmsg.NewListOffsetsResponseTopic(), kmsg.NewListOffsetsResponseTopicPartition()
+			p.Offset, t.Topic = 50, topics.Live
+			if request.Topics[0].Partitions[0].Timestamp == -2 {
+				p.Offset = 0
+			}
+			t.Partitions = append(t.Partitions, p)
+			response.Topics = append(response.Topics, t)
+			return response, nil, true
+		})
+		time.Sleep(10 * time.Second)
+		w.publish(topics.Live, 0, 10)
+		time.Sleep(10 * time.Second)
+		if got := m.got(topics.Live, 0); !slices.Equal(got, offsets(0, 110)) {
+			w.Errorf("%d events were delivered", len(got))
+		}
+		m.leave()
+	})
+}
+
+// Fetching is back within half a second after a leader has moved; and after a long failure that is over, a
+// short one costs no more than if it were the first.
+func TestFetchingRecoversSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{T: t}
+		cluster, err := kfake.NewCluster(kfake.Ports(9092, 9093), kfake.ListenFn(w.network.Listen), kfake.SeedTopics(1, topics.Live, topics.Backfill))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(cluster.Close)
+		w.cluster = cluster
+		c, err := consumer.New(consumer.Options{Brokers: []string{"localhost:9092"}, Dial: w.network.DialContext})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(c.Close)
+		m := w.join(c)
+		time.Sleep(5 * time.Second)
+		producer, err := kgo.NewClient(kgo.SeedBrokers("localhost:9092"), kgo.Dialer(w.network.DialContext), kgo.DefaultProduceTopic(topics.Live),
+			kgo.MetadataMinAge(10*time.Millisecond))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(producer.Close)
+		deliver := func(n int) {
+			t.Helper()
+			if err := producer.ProduceSync(w.Context(), &kgo.Record{Value: value(n)}).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(500 * time.Millisecond)
+			if got := len(m.got(topics.Live, 0)); got != n+1 {
+				t.Fatalf("event %d: %d were delivered after half a second", n, got)
+			}
+		}
+		n := 0
+		for ; n < 20; n++ {
+			if err := cluster.MoveTopicPartition(topics.Live, 0, int32(n%2)); err != nil {
+				t.Fatal(err)
+			}
+			deliver(n)
+			time.Sleep(time.Second)
+		}
+		long := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.KafkaStorageError, Count: -1})
+		time.Sleep(20 * time.Second)
+		long.Remove()
+		time.Sleep(5 * time.Second)
+		deliver(n)
+		cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: topics.Live, Err: kerr.KafkaStorageError, Count: 1})
+		deliver(n + 1)
+		deliver(n + 2)
+		m.leave()
 	})
 }

@@ -7,6 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"markread/consumer"
 )
 
@@ -35,11 +38,20 @@ func TestJoinDeliverFinishCommit(t *testing.T) {
 			w.Errorf("the last proof of membership is %v old", time.Since(proof))
 		}
 
+		if end := state(g, topics.Live, 1).HighWatermark; end != 2000 {
+			w.Errorf("the log ends at %d, want 2000", end)
+		}
+		w.publish(topics.Live, 1, 1)
+		time.Sleep(100 * time.Millisecond)
+		if end := state(g, topics.Live, 1).HighWatermark; end != 2001 {
+			w.Errorf("the log ends at %d, want 2001", end)
+		}
+
 		// Nothing has finished: what was resolved is committed, nothing else.
 		if got := w.committed(topics.Live, 1); got != 0 {
 			w.Errorf("committed %d, want 0", got)
 		}
-		for offset := int64(1); offset < 2000; offset++ {
+		for offset := int64(1); offset < 2001; offset++ {
 			if offset != 1000 {
 				g.Finish(m.event(topics.Live, offset).Ref)
 			}
@@ -53,24 +65,39 @@ func TestJoinDeliverFinishCommit(t *testing.T) {
 		if got := w.committed(topics.Live, 1); got != 1000 {
 			w.Errorf("committed %d, want 1000", got)
 		}
-		for _, s := range g.Partitions() {
-			if s.Topic != topics.Live || s.Partition != 1 {
-				continue
-			}
-			if s.Committed != 1000 || s.HighWatermark != 2000 || s.Lag != 1000 || s.Oldest == nil || s.Oldest.Offset != 1000 ||
-				s.Oldest.Ref != m.event(topics.Live, 1000).Ref {
-				w.Errorf("state %+v, oldest %+v", s, s.Oldest)
-			}
+		if s := state(g, topics.Live, 1); s.Committed != 1000 || s.HighWatermark != 2001 || s.Lag != 1001 || s.Oldest == nil ||
+			s.Oldest.Offset != 1000 || s.Oldest.Ref != m.event(topics.Live, 1000).Ref {
+			w.Errorf("state %+v, oldest %+v", s, s.Oldest)
+		}
+		commits := w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Observe: true, Count: -1})
+		time.Sleep(10 * time.Second)
+		if n := commits.Hits(); n != 0 {
+			w.Errorf("%d commits although nothing advanced", n)
 		}
 		g.Finish(m.event(topics.Live, 1000).Ref)
 		m.leave()
-		if got := w.committed(topics.Live, 1); got != 2000 {
-			w.Errorf("committed %d at the end, want 2000", got)
+		if c := w.cluster.GroupInfo(group).Commits[topics.Live][1]; c.Offset != 2001 || c.LeaderEpoch != -1 {
+			w.Errorf("committed %+v at the end, want 2001 and no leader epoch", c)
+		}
+		g.Finish(m.event(topics.Backfill, 0).Ref)
+		sent := commits.Hits()
+		var ended *consumer.CommitError
+		if err := g.Commit(w.Context()); !errors.As(err, &ended) || !ended.Fenced || commits.Hits() != sent {
+			w.Errorf("a commit after the end was sent, or answered with %v", err)
 		}
 		if got := w.cluster.GroupInfo(group); len(got.Members) != 0 {
 			w.Error("the member has not left")
 		}
 	})
+}
+
+func state(g *consumer.Generation, topic string, partition int) consumer.PartitionState {
+	for _, s := range g.Partitions() {
+		if s.Topic == topic && s.Partition == partition {
+			return s
+		}
+	}
+	return consumer.PartitionState{}
 }
 
 func TestRestartResumesAtCommitted(t *testing.T) {
@@ -203,7 +230,12 @@ func TestRoom(t *testing.T) {
 				w.Errorf("state %+v", s)
 			}
 		}
-		m.set(func() { m.closed = false })
+		m.set(func() { m.closed, m.once = false, true }) // room for one delivery
+		time.Sleep(5 * time.Second)
+		if n := len(m.got(topics.Live, 0)); n == 0 || n > 512 {
+			w.Errorf("%d events where there was room for one delivery", n)
+		}
+		m.set(func() { m.closed, m.once = false, false })
 		time.Sleep(5 * time.Second)
 		if got := m.got(topics.Live, 0); !slices.Equal(got, offsets(0, 5000)) {
 			w.Errorf("got %d events", len(got))

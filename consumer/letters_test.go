@@ -62,6 +62,7 @@ func (w *world) read(topic string, n int) []*kgo.Record {
 
 func TestLetterAsTheContractSays(t *testing.T) {
 	inWorld(t, 12, func(w *world) {
+		w.watchAcks()
 		record := consumer.Record{
 			Topic: topics.Live, Partition: 3, Offset: 4711, Key: []byte("rita|paul"), Value: []byte{'{', 0, 0xff},
 			Headers: []consumer.Header{
@@ -92,6 +93,16 @@ func TestLetterAsTheContractSays(t *testing.T) {
 			w.Errorf("partition %d, want %d as in Java", got.Partition, partition)
 		}
 	})
+}
+
+// watchAcks checks that all in-sync replicas are asked to acknowledge.
+func (w *world) watchAcks() {
+	w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Observe: true, Count: -1, When: func(r kmsg.Request) bool {
+		if acks := r.(*kmsg.ProduceRequest).Acks; acks != -1 {
+			w.Errorf("acks=%d", acks)
+		}
+		return true
+	}})
 }
 
 func TestLetterOfAnInvalidRecord(t *testing.T) {
@@ -172,6 +183,19 @@ func TestLettersThatAreTooLarge(t *testing.T) {
 	}
 }
 
+// A topic that takes nothing at all refuses the letter, once for each step.
+func TestLetterThatFitsNowhere(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		if err := w.cluster.CreateTopic("tiny", 1, map[string]string{"max.message.bytes": "100"}); err != nil {
+			w.Fatal(err)
+		}
+		err := w.client().Letters("tiny").Write(w.Context(), letter(consumer.Record{Topic: topics.Live, Key: []byte("k")}))
+		if err == nil || !strings.Contains(err.Error(), "[10]") {
+			w.Errorf("got %v", err)
+		}
+	})
+}
+
 // One try: what the broker says is what the caller gets, and a lost answer does not make two letters by itself.
 func TestLetterIsTriedOnce(t *testing.T) {
 	inWorld(t, 1, func(w *world) {
@@ -211,6 +235,7 @@ func TestPublish(t *testing.T) {
 				Headers: []consumer.Header{{Key: "n", Value: []byte(strconv.Itoa(i))}},
 			})
 		}
+		w.watchAcks()
 		start := time.Now()
 		if err := w.client().Publisher(topics.Live).Publish(w.Context(), messages...); err != nil {
 			w.Fatal(err)
@@ -258,6 +283,18 @@ func TestPublishErrors(t *testing.T) {
 		if got := w.cluster.PartitionInfo(topics.Live, 0).HighWatermark; got != 3 {
 			w.Errorf("%d records, want 3", got)
 		}
+		if err := w.cluster.CreateTopic("small", 1, map[string]string{"max.message.bytes": "4000"}); err != nil {
+			w.Fatal(err)
+		}
+		many := slices.Repeat([]consumer.Message{{Value: make([]byte, 100)}}, 500)
+		if err := w.client().Publisher("small").Publish(w.Context(), many...); err != nil {
+			w.Errorf("a batch that is too large although no message is: %v", err)
+		}
+		fault := w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.TopicAuthorizationFailed, Count: -1})
+		if err := p.Publish(w.Context(), messages[0]); err == nil || fault.Hits() != 1 {
+			w.Errorf("%d tries of what is forbidden: %v", fault.Hits(), err)
+		}
+		fault.Remove()
 		var missing *consumer.MissingTopicError
 		if err := w.client().Publisher("nowhere").Publish(w.Context(), messages...); !errors.As(err, &missing) {
 			w.Errorf("missing topic: %v", err)

@@ -40,6 +40,14 @@ func TestCreateTopics(t *testing.T) {
 		if err := w.cluster.CreateTopic("live", 3, map[string]string{"max.message.bytes": "2000000"}); err != nil {
 			w.Fatal(err)
 		}
+		w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Observe: true, Count: -1, When: func(r kmsg.Request) bool {
+			for _, t := range r.(*kmsg.CreateTopicsRequest).Topics {
+				if t.ReplicationFactor != -1 {
+					w.Errorf("%s: replication %d, want the broker's own", t.Topic, t.ReplicationFactor)
+				}
+			}
+			return true
+		}})
 		made := consumer.Topics{Live: "live", Backfill: "backfill", DeadLetter: "dead"}
 		for range 2 { // the second time there is nothing to do
 			if err := w.client().CheckTopics(w.Context(), made, true); err != nil {

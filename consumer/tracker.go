@@ -85,6 +85,14 @@ func (t *tracker) committable() int64 {
 	return t.position
 }
 
+// accept says that the group has committed offset, unless a reset came between: an offset of the old log
+// must not pass for one of the new.
+func (t *tracker) accept(offset int64) {
+	if offset <= t.committable() {
+		t.committed = offset
+	}
+}
+
 // oldest returns the oldest event that has not finished.
 func (t *tracker) oldest() (n uint64, offset int64, at time.Time, ok bool) {
 	if t.first == t.end {

@@ -85,7 +85,8 @@ func play(history []byte) error {
 				}
 				m.position, m.committed = int64(i), -1
 			} else { // a commit
-				t.committed, m.committed = t.committable(), m.committable()
+				t.accept(t.committable())
+				m.committed = m.committable()
 			}
 		}
 		if got, want := t.committable(), m.committable(); got != want {
@@ -131,6 +132,22 @@ func FuzzTracker(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+// A commit of the old log that is answered after the reset does not count for the new one.
+func TestTrackerAcceptsNothingOfAnotherLog(t *testing.T) {
+	tr := newTracker(0, -1)
+	for range 10 {
+		tr.finish(tr.add(tr.position, time.Now()))
+	}
+	old := tr.committable()
+	tr.reset(3)
+	if tr.accept(old); tr.committed != -1 {
+		t.Errorf("committed %d", tr.committed)
+	}
+	if tr.accept(tr.committable()); tr.committed != 3 {
+		t.Errorf("committed %d, want 3", tr.committed)
+	}
 }
 
 // A steady flow with a bounded backlog allocates nothing.

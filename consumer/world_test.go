@@ -105,28 +105,30 @@ func (w *world) committed(topic string, partition int) int64 {
 
 // member is a consumer that keeps what it gets and finishes what the test tells it to.
 type member struct {
-	w    *world
-	stop context.CancelFunc
-	done chan struct{} // closed when Consume has returned
-	err  error         // what it returned
+	w      *world
+	topics consumer.Topics
+	stop   context.CancelFunc
+	done   chan struct{} // closed when Consume has returned
+	err    error         // what it returned
 
 	mu          sync.Mutex
 	generations []*consumer.Generation
 	events      []consumer.Event
 	closed      bool // no room
+	once        bool // room until something is delivered
 	auto        bool // finishes what it gets
 	drain       func(ctx context.Context, g *consumer.Generation)
 }
 
 func (w *world) join(c *consumer.Client, setup ...func(*member)) *member {
 	ctx, stop := context.WithCancel(context.Background())
-	m := &member{w: w, stop: stop, done: make(chan struct{}), auto: true}
+	m := &member{w: w, stop: stop, done: make(chan struct{}), auto: true, topics: topics}
 	for _, s := range setup {
 		s(m)
 	}
 	go func() {
 		defer close(m.done)
-		m.err = c.Consume(ctx, consumer.GroupOptions{Group: group, Topics: topics, Rate: 200}, m.serve)
+		m.err = c.Consume(ctx, consumer.GroupOptions{Group: group, Topics: m.topics, Rate: 200}, m.serve)
 	}()
 	w.Cleanup(func() { stop(); <-m.done })
 	return m
@@ -185,6 +187,7 @@ func (s sink) Deliver(events []consumer.Event) {
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
 	s.m.events = append(s.m.events, events...)
+	s.m.closed = s.m.closed || s.m.once
 	if s.m.auto {
 		for _, e := range events {
 			s.g.Finish(e.Ref)

@@ -25,6 +25,7 @@ type GroupOptions struct {
 	Topics Topics
 	Rate   int              // the quota that this worker goes by, in calls a second; published to the group's leader
 	Now    func() time.Time // the later of our clock and the IM server's, for Decode; nil: time.Now
+	Turned func()           // called before each try to join: the group's loop turns; nil: nobody watches
 }
 
 // Consume joins the group and calls serve for each generation, one at a time, until ctx ends; then it leaves
@@ -42,6 +43,9 @@ func (c *Client) Consume(ctx context.Context, options GroupOptions, serve func(c
 	if options.Now == nil {
 		options.Now = time.Now
 	}
+	if options.Turned == nil {
+		options.Turned = func() {}
+	}
 	c.use(append(options.Topics.consumed(), options.Topics.DeadLetter)...)
 	if err := c.reach(ctx); errors.Is(err, ErrAuthentication) {
 		return err
@@ -50,6 +54,7 @@ func (c *Client) Consume(ctx context.Context, options GroupOptions, serve func(c
 	defer m.leave()
 	joined := false
 	for wait := newWait(); ctx.Err() == nil; {
+		options.Turned()
 		j, err := m.join(ctx)
 		if err == nil {
 			joined, wait = true, newWait()

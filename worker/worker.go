@@ -86,7 +86,7 @@ type Worker struct {
 
 	wake    chan struct{} // something came in: the dispatcher or the drain looks again
 	letters chan struct{} // letters wait to be written
-	turned  atomic.Int64  // when the dispatcher last looked, Unix nanoseconds
+	turned  atomic.Int64  // when the dispatcher or the group's loop last looked, Unix nanoseconds; 0: not yet
 	left    atomic.Int64  // when the last generation ended, Unix nanoseconds; 0: there was none
 }
 
@@ -144,6 +144,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		Topics: w.options.Topics,
 		Rate:   w.options.Rate,
 		Now:    w.options.IM.Now,
+		Turned: func() { w.turned.Store(time.Now().UnixNano()) },
 	}, w.serve)
 	if err != nil {
 		return err
@@ -229,16 +230,21 @@ func (w *Worker) Ready() bool {
 	return member || left != 0 && time.Since(time.Unix(0, left)) < groupSilence
 }
 
-// Healthy says what stands still, if anything does.
+// Healthy says what stands still, if anything does: within a generation the dispatcher, which looks every
+// few seconds; else the group's loop, which tries to join again and again.
 func (w *Worker) Healthy() error {
 	w.mu.Lock()
-	member := w.generation != nil
-	w.mu.Unlock()
-	if !member {
-		return nil
+	loop := "the group's loop"
+	if w.generation != nil {
+		loop = "the dispatcher"
 	}
-	if still := time.Since(time.Unix(0, w.turned.Load())); still > groupSilence {
-		return fmt.Errorf("the dispatcher has not turned for %v", still.Round(time.Second))
+	w.mu.Unlock()
+	turned := w.turned.Load()
+	if turned == 0 {
+		return nil // waiting for the brokers, before the first try
+	}
+	if still := time.Since(time.Unix(0, turned)); still > groupSilence {
+		return fmt.Errorf("%s has not turned for %v", loop, still.Round(time.Second))
 	}
 	return nil
 }

@@ -293,6 +293,25 @@ func TestStopWhileCallsHang(t *testing.T) {
 	})
 }
 
+// Unreachable brokers make a worker unready after a minute, but a restart would not help: it stays healthy.
+func TestReadyAndHealthy(t *testing.T) {
+	inBubble(t, func(s *stack) {
+		w := s.start(nil)
+		if w.Ready() || w.Healthy() != nil {
+			t.Errorf("before joining: ready %v, healthy %v", w.Ready(), w.Healthy())
+		}
+		time.Sleep(10 * time.Minute)
+		if !w.Ready() || w.Healthy() != nil {
+			t.Errorf("an idle member: ready %v, healthy %v", w.Ready(), w.Healthy())
+		}
+		s.broker.Close()
+		time.Sleep(10 * time.Minute)
+		if w.Ready() || w.Healthy() != nil {
+			t.Errorf("without brokers: ready %v, healthy %v", w.Ready(), w.Healthy())
+		}
+	})
+}
+
 // Two workers share the quota, and one takes over from the other.
 func TestTwoWorkers(t *testing.T) {
 	inBubble(t, func(s *stack) {

@@ -22,7 +22,7 @@ type batch struct {
 // the first may begin before offset; and it leaves the filtering to us:
 //
 //   - Records of aborted transactions are in the answer. It lists, for each, the producer and the offset where
-//     it begins; it ends at that producer's abort marker.
+//     it begins; it ends at that producer's next marker.
 //   - Markers (control batches) occupy an offset and are no records.
 //   - Compaction leaves holes, and batches without any record. kafka-go drops a batch's last offset, so behind
 //     the last record that is left the way on is one offset at a time.
@@ -45,10 +45,8 @@ func readBatches(set protocol.RecordSet, aborted []fetchapi.ResponseTransaction,
 			aborting[pending[0].ProducerID] = true
 			pending = pending[1:]
 		}
-		if control, ok := reader.(*protocol.ControlBatch); ok {
-			if isAbort(control) {
-				delete(aborting, producer)
-			}
+		if _, ok := reader.(*protocol.ControlBatch); ok {
+			delete(aborting, producer) // a marker ends its producer's transaction
 			b.next = max(b.next, base+1)
 			continue
 		}
@@ -95,14 +93,6 @@ func batchInfo(reader protocol.RecordReader) (base, producer int64, transactiona
 		return r.BaseOffset, -1, false
 	}
 	return -1, -1, false
-}
-
-// isAbort reports whether the batch ends its producer's transaction by aborting it. A marker that can't be
-// read counts as one: taking it for none would drop all that the producer sends after it.
-func isAbort(control *protocol.ControlBatch) bool {
-	const commit = 1
-	record, err := control.ReadControlRecord()
-	return err != nil || record.Type != commit
 }
 
 // copyRecord copies a record out of the pages of the answer, which are used again. Of one that is not wanted

@@ -162,6 +162,49 @@ func TestCommitErrors(t *testing.T) {
 	})
 }
 
+// What passes does not need another Commit: there may be none, at the end of a drain. Nor does leaving.
+func TestLastCommitAndLeaveAreTriedAgain(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		m := w.join(w.client(), func(m *member) {
+			m.auto = false
+			m.drain = func(ctx context.Context, g *consumer.Generation) {
+				g.Finish(m.event(topics.Live, 0).Ref)
+				w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit, kmsg.LeaveGroup}, Err: kerr.NotCoordinator, Count: 3})
+			}
+		})
+		w.publish(topics.Live, 0, 1)
+		time.Sleep(5 * time.Second)
+		m.leave()
+		if got := w.committed(topics.Live, 0); got != 1 {
+			w.Errorf("committed %d", got)
+		}
+		w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.LeaveGroup}, Err: kerr.NotCoordinator, Count: 3})
+		m = w.join(w.client())
+		time.Sleep(5 * time.Second)
+		m.leave()
+		if n := len(w.cluster.GroupInfo(group).Members); n != 0 {
+			w.Errorf("%d members have not left", n)
+		}
+	})
+}
+
+// An error in place of an offset is not "nothing committed".
+func TestOffsetsThatCannotBeFetched(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		w.publish(topics.Live, 0, 10)
+		m := w.join(w.client())
+		time.Sleep(5 * time.Second)
+		m.leave()
+		w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetFetch}, Topic: topics.Live, Err: kerr.UnstableOffsetCommit, Count: 5})
+		m = w.join(w.client())
+		time.Sleep(10 * time.Second)
+		if got := m.got(topics.Live, 0); len(got) != 0 || m.generation() == nil {
+			w.Errorf("%d events were delivered again", len(got))
+		}
+		m.leave()
+	})
+}
+
 // The connections of a member are cut every second, leaders and coordinator move; three brokers.
 func TestNothingIsLostWhileEverythingMoves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

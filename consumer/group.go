@@ -19,12 +19,15 @@ const (
 	leaveTimeout = 3 * time.Second
 )
 
+// LongestJoin is how long one try to join may take: the other members drain first.
+const LongestJoin = rebalanceTimeout + requestTimeout + sessionTimeout
+
 // GroupOptions says which group to join and how.
 type GroupOptions struct {
 	Group  string
 	Topics Topics
 	Rate   int              // the quota that this worker goes by, in calls a second; published to the group's leader
-	Now    func() time.Time // the later of our clock and the IM server's, for Decode; nil: time.Now
+	Now    func() time.Time // the later of our clock and the IM server's, for Decode; called concurrently; nil: time.Now
 	Turned func()           // called before each try to join: the group's loop turns; nil: nobody watches
 }
 

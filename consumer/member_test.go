@@ -1,0 +1,232 @@
+package consumer_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"markread/consumer"
+)
+
+// Before the first generation, an answer that only an operator can change ends Consume and says what it was.
+func TestJoinRefused(t *testing.T) {
+	for code, words := range map[*kerr.Error]string{
+		kerr.GroupAuthorizationFailed: "Group Authorization Failed",
+		kerr.InvalidSessionTimeout:    "Invalid Session Timeout",
+		kerr.InvalidGroupID:           "Invalid Group ID",
+	} {
+		inWorld(t, 1, func(w *world) {
+			w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.JoinGroup}, Err: code, Count: -1})
+			m := w.join(w.client())
+			time.Sleep(time.Minute)
+			if !m.gone() {
+				w.Errorf("%v: Consume goes on", code)
+			} else if m.err == nil || !strings.Contains(strings.ToLower(m.err.Error()), strings.ToLower(words)) {
+				w.Errorf("%v: %v", code, m.err)
+			}
+		})
+	}
+}
+
+// New partitions are noticed by the leader, and then everybody has them.
+func TestPartitionsAdded(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		members := []*member{w.join(w.client()), w.join(w.client())}
+		time.Sleep(10 * time.Second)
+		request := kmsg.NewPtrCreatePartitionsRequest()
+		topic := kmsg.NewCreatePartitionsRequestTopic()
+		topic.Topic, topic.Count = topics.Live, 4
+		request.Topics, request.TimeoutMillis = append(request.Topics, topic), 1000
+		if _, err := request.RequestWith(w.Context(), w.kgo()); err != nil {
+			w.Fatal(err)
+		}
+		w.publish(topics.Live, 3, 5)
+		time.Sleep(40 * time.Second)
+		total := 0
+		for _, m := range members {
+			total += len(m.generation().Assigned())
+			if n := len(m.generation().All()); n != 5 {
+				w.Errorf("a member knows %d partitions, want 5", n)
+			}
+		}
+		if total != 5 || w.committed(topics.Live, 3) != 5 {
+			w.Errorf("%d partitions assigned, committed %d", total, w.committed(topics.Live, 3))
+		}
+		generations := members[0].turns()
+		time.Sleep(5 * time.Minute)
+		if n := members[0].turns(); n != generations {
+			w.Errorf("%d more generations although nothing changed", n-generations)
+		}
+		for _, m := range members {
+			m.leave()
+		}
+	})
+}
+
+// A missing backfill topic does not take the live topic from anybody.
+func TestDeletedTopicDoesNotStopTheOther(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		if err := w.cluster.DeleteTopic(topics.Backfill); err != nil {
+			w.Fatal(err)
+		}
+		w.publish(topics.Live, 0, 5)
+		m := w.join(w.client())
+		time.Sleep(10 * time.Second)
+		if got := w.committed(topics.Live, 0); got != 5 {
+			w.Errorf("committed %d", got)
+		}
+		if err := w.cluster.CreateTopic(topics.Backfill, 1, nil); err != nil {
+			w.Fatal(err)
+		}
+		w.publish(topics.Backfill, 0, 5)
+		time.Sleep(40 * time.Second)
+		if got := w.committed(topics.Backfill, 0); got != 5 {
+			w.Errorf("committed %d of the backfill topic when it was there again", got)
+		}
+		m.leave()
+	})
+}
+
+// While another member drains, a join takes long. Stopping does not wait for it, and the member is gone.
+func TestLeavingWithinAJoin(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		release := make(chan struct{})
+		slow := w.join(w.client(), func(m *member) {
+			m.drain = func(context.Context, *consumer.Generation) { <-release }
+		})
+		time.Sleep(5 * time.Second)
+		quick := w.join(w.client())
+		time.Sleep(5 * time.Second) // its join waits for the slow one
+		start := time.Now()
+		quick.leave()
+		if took := time.Since(start); took > 5*time.Second {
+			w.Errorf("leaving took %v", took)
+		}
+		close(release)
+		slow.set(func() { slow.drain = nil })
+		time.Sleep(time.Minute)
+		if n := len(w.cluster.GroupInfo(group).Members); n != 1 {
+			w.Errorf("%d members", n)
+		}
+		slow.leave()
+	})
+}
+
+// A member that has been in the group takes itself out of a join.
+func TestLeavingWithinARejoin(t *testing.T) {
+	inWorld(t, 2, func(w *world) {
+		release := make(chan struct{})
+		quick := w.join(w.client())
+		time.Sleep(5 * time.Second)
+		slow := w.join(w.client(), func(m *member) {
+			m.drain = func(context.Context, *consumer.Generation) { <-release }
+		})
+		time.Sleep(5 * time.Second)
+		third := w.join(w.client())
+		time.Sleep(5 * time.Second) // quick rejoins and waits for the slow one
+		start := time.Now()
+		quick.leave()
+		if took := time.Since(start); took > 2*time.Second {
+			w.Errorf("leaving took %v", took)
+		}
+		slow.set(func() { slow.drain = nil })
+		close(release)
+		time.Sleep(3 * time.Second) // much less than a session
+		if g := w.cluster.GroupInfo(group); len(g.Members) != 2 || g.State != "Stable" {
+			w.Errorf("the group is %s with %d members", g.State, len(g.Members))
+		}
+		slow.leave()
+		third.leave()
+	})
+}
+
+// A member that the coordinator has given up notices within a second, and joins again.
+func TestExpelledMemberComesBack(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		m := w.join(w.client())
+		time.Sleep(5 * time.Second)
+		request := kmsg.NewPtrLeaveGroupRequest()
+		request.Group = group
+		gone := kmsg.NewLeaveGroupRequestMember()
+		gone.MemberID = m.generation().Member()
+		request.Members = append(request.Members, gone)
+		if _, err := request.RequestWith(w.Context(), w.kgo()); err != nil {
+			w.Fatal(err)
+		}
+		w.publish(topics.Live, 0, 10)
+		time.Sleep(2 * time.Second)
+		if m.turns() != 2 || m.generation().Member() == gone.MemberID {
+			w.Errorf("%d generations, member %s", m.turns(), m.generation().Member())
+		}
+		time.Sleep(2 * time.Second)
+		if got := w.committed(topics.Live, 0); got != 10 {
+			w.Errorf("committed %d", got)
+		}
+		m.leave()
+	})
+}
+
+// A proof of membership is as old as the request, not as its answer.
+func TestProofIsDatedWhenSent(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		m := w.join(w.client())
+		time.Sleep(5 * time.Second)
+		var received time.Time
+		w.cluster.ControlKey(int16(kmsg.Heartbeat), func(kmsg.Request) (kmsg.Response, error, bool) {
+			w.cluster.KeepControl()
+			if received.IsZero() {
+				received = time.Now()
+				w.cluster.SleepControl(func() { time.Sleep(2 * time.Second) })
+				return nil, nil, false
+			}
+			return nil, errors.New("cut"), true
+		})
+		time.Sleep(6 * time.Second)
+		if proof := m.generation().LastProof(); received.IsZero() || !proof.Equal(received) {
+			w.Errorf("the proof is of %v, the heartbeat was sent at %v", proof, received)
+		}
+		m.leave()
+	})
+}
+
+// A serve that gives up at once does not make the group rebalance all the time.
+func TestServeThatReturns(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		ctx, cancel := context.WithTimeout(w.Context(), 10*time.Second)
+		defer cancel()
+		n := 0
+		err := w.client().Consume(ctx, consumer.GroupOptions{Group: group, Topics: topics}, func(context.Context, *consumer.Generation) { n++ })
+		if err != nil || n < 5 || n > 11 {
+			w.Errorf("%d generations in 10 s, %v", n, err)
+		}
+	})
+}
+
+// While a worker without the backfill lane leads, another one has it.
+func TestMembersOfDifferentTopics(t *testing.T) {
+	inWorld(t, 4, func(w *world) {
+		one := w.join(w.client(), func(m *member) { m.topics.Backfill = "" })
+		time.Sleep(5 * time.Second)
+		two := w.join(w.client())
+		time.Sleep(5 * time.Second)
+		count := func(m *member, topic string) (n int) {
+			for _, tp := range m.generation().Assigned() {
+				if tp.Topic == topic {
+					n++
+				}
+			}
+			return n
+		}
+		if count(one, topics.Live) != 2 || count(two, topics.Live) != 2 || count(one, topics.Backfill) != 0 || count(two, topics.Backfill) != 4 {
+			w.Errorf("assigned %v and %v", one.generation().Assigned(), two.generation().Assigned())
+		}
+		one.leave()
+		two.leave()
+	})
+}

@@ -160,6 +160,16 @@ func (c *core) answer(now time.Time, done *call, err error) {
 	if failure == nil || failure.ErrorCode != 0 {
 		c.answered++
 	}
+	if failure != nil && failure.Resigned {
+		if done.of.Resigned {
+			// It had its second try, with a new signature: now its class is believed, whatever that
+			// signature did for others.
+			believed := *failure
+			believed.Resigned = false
+			failure = &believed
+		}
+		done.of.Resigned = !done.of.Resigned
+	}
 	held := c.holds.Any()
 	c.changed(now, c.holds.Answer(now, done.of.ID, failure, done.probe))
 	c.settleCall(now, done.of, failure, held || c.holds.Any())
@@ -178,10 +188,9 @@ func (c *core) changed(now time.Time, change hold.Change) {
 	}
 }
 
-// share sets what this worker may use of the rate: its permits, and how often it probes.
-func (c *core) share(now time.Time, permits, partitions, assigned int) {
+// share sets how many permits of the rate are this worker's.
+func (c *core) share(now time.Time, permits int) {
 	c.quota.Reset(permits, now)
-	c.holds.Spread(float64(partitions) / float64(max(1, assigned)))
 	if permits > 0 {
 		c.changed(now, c.holds.Clear(hold.Quota))
 		return
@@ -200,7 +209,11 @@ func (c *core) room(lane consumer.Lane) bool {
 	if lane == consumer.Backfill {
 		conversations, events = (conversations+1)/2, events/2
 	}
-	return c.backlog.Len()+c.letters.len() < conversations && c.backlog.Events()+c.letters.len() < events
+	unsettled := uint64(0)
+	for _, n := range c.counts {
+		unsettled += n.unsettled()
+	}
+	return c.backlog.Len()+c.letters.len() < conversations && unsettled < uint64(events)
 }
 
 // idle says that nothing is out: no call, and no letter to be written.

@@ -307,6 +307,27 @@ func TestAnExpiredSignatureIsRenewedAndNobodyNotices(t *testing.T) {
 	}
 }
 
+// A conversation that is refused for the signature again and again, while others succeed with it, is
+// believed after one new signature: it uses up its attempts like any other.
+func TestASignatureIsRenewedOncePerConversation(t *testing.T) {
+	r := newRig(t)
+	ambiguous := &imclient.Error{Class: imclient.Transient, Label: "60004", ErrorCode: 60004, Resigned: true}
+	r.receiveOne("a", 1)
+	now := start
+	for calls := 1; r.letters.len() == 0; calls++ {
+		if calls > 2*r.attempts {
+			t.Fatalf("%d calls and no letter", calls)
+		}
+		r.answer(now, r.mustCall(now, "a"), ambiguous)
+		r.receiveOne(fmt.Sprint("other", calls), 1)
+		r.answer(now, r.mustCall(now, fmt.Sprint("other", calls)), nil)
+		now = now.Add(5 * time.Second)
+	}
+	if l := r.nextLetters(1)[0]; l.Class != "exhausted" || l.Attempts != r.attempts {
+		t.Fatalf("letter %+v", l.Letter)
+	}
+}
+
 func TestStoppingIsNotFailing(t *testing.T) {
 	r := newRig(t)
 	r.receiveOne("a", 1)
@@ -400,6 +421,14 @@ func TestRoomForEvents(t *testing.T) {
 	r.receiveOne("a", 1)
 	if r.room(consumer.Live) {
 		t.Fatal("room beyond the bound of events, though there is one conversation only")
+	}
+	r.answer(start, r.mustCall(start, "a"), unknown)
+	if r.room(consumer.Live) {
+		t.Fatal("the events that a letter stands for are in memory, too")
+	}
+	r.written(start, r.nextLetters(1)[0])
+	if !r.room(consumer.Live) {
+		t.Fatal("no room after the letter was written")
 	}
 }
 

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +28,7 @@ func (w *Worker) dispatch(ctx, work context.Context, calls *sync.WaitGroup) {
 		now := time.Now()
 		todo, again := w.core.next(now)
 		w.mu.Unlock()
-		w.turned.Store(now.UnixNano())
+		w.turn()
 		if todo != nil {
 			calls.Go(func() { w.call(work, todo) })
 			continue
@@ -136,7 +137,7 @@ func (w *Worker) writeLetters(ctx context.Context, topic *consumer.LetterWriter)
 	}
 }
 
-// writeBatch writes letters side by side and returns the error of one that was not taken.
+// writeBatch writes letters side by side and returns the first error of those that were not taken.
 func (w *Worker) writeBatch(ctx context.Context, topic *consumer.LetterWriter, batch []*letter) error {
 	failures := make([]error, len(batch))
 	var writes sync.WaitGroup
@@ -161,7 +162,7 @@ func (w *Worker) writeBatch(ctx context.Context, topic *consumer.LetterWriter, b
 	}
 	w.core.unwritten(refused)
 	w.changed()
-	return errors.Join(failures...)
+	return cmp.Or(failures...)
 }
 
 // drain waits until nothing is out, at most as long as a stop may take; its error says that it took longer.

@@ -12,7 +12,8 @@ import (
 // letter is a dead letter on its way: its events finish when it is written.
 type letter struct {
 	consumer.Letter
-	refs []uint64
+	refs   []uint64
+	metric string // the code as metrics show it
 }
 
 // letterQueue is the letters that are not yet acknowledged, in their order. How many there are counts
@@ -42,7 +43,7 @@ func (c *core) written(now time.Time, l *letter) {
 	for _, ref := range l.refs {
 		c.settle(now, ref, deadLettered)
 	}
-	c.seen.letterWritten(l.Class, l.Code)
+	c.seen.letterWritten(l.Class, l.metric)
 	r := l.Event.Record
 	c.log.Warn().Str("topic", r.Topic).Int("partition", r.Partition).Int64("offset", r.Offset).
 		Str("class", l.Class).Str("code", l.Code).Int("attempts", l.Attempts).Int("collapsed", l.Collapsed).
@@ -51,6 +52,9 @@ func (c *core) written(now time.Time, l *letter) {
 
 // unwritten puts letters back that the topic did not take, before those that came since.
 func (c *core) unwritten(batch []*letter) {
+	if len(batch) == 0 {
+		return // the copy below would be for nothing
+	}
 	c.letters.writing -= len(batch)
 	c.letters.waiting = append(batch[:len(batch):len(batch)], c.letters.waiting...)
 }
@@ -62,7 +66,7 @@ func invalidLetter(now time.Time, e consumer.Event) *letter {
 }
 
 func failedLetter(now time.Time, class string, attempts int, failure *imclient.Error, d backlog.Dropped) *letter {
-	return &letter{refs: d.Refs, Letter: consumer.Letter{
+	return &letter{refs: d.Refs, metric: codeLabel(failure), Letter: consumer.Letter{
 		Event: *d.Record.(*consumer.Event), Class: class, Code: failure.Label, Message: failure.Error(),
 		Attempts: attempts, Collapsed: len(d.Refs), FailedAt: now,
 	}}

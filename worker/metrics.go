@@ -127,7 +127,9 @@ func (w *Worker) Collect(ch chan<- prometheus.Metric) {
 		count(descLost, uint64(n), topic)
 	}
 	gauge(descInFlight, float64(s.inFlight))
-	gauge(descLimit, float64(s.limit))
+	if w.options.Rate > 0 {
+		gauge(descLimit, float64(s.limit))
+	}
 	held := map[hold.Reason]float64{}
 	for _, h := range s.holds {
 		held[h.Reason] = 1
@@ -136,7 +138,9 @@ func (w *Worker) Collect(ch chan<- prometheus.Metric) {
 		gauge(descHeld, held[reason], string(reason))
 	}
 	for _, p := range s.partitions {
-		gauge(descLag, float64(p.Lag), p.Topic, p.number())
+		if p.HighWatermark >= 0 { // else the lag is not known, which is not 0
+			gauge(descLag, float64(p.Lag), p.Topic, p.number())
+		}
 		gauge(descOldest, p.age(s.at).Seconds(), p.Topic, p.number())
 	}
 	for _, c := range w.metrics.collectors() {

@@ -50,6 +50,7 @@ func (c *core) settleCall(now time.Time, of *backlog.Conversation, failure *imcl
 	}
 	if failure.Resigned {
 		// The signature was refused and dropped: the next call has a new one. Not the event's fault.
+		of.Baseline = c.answered
 		c.backlog.Retry(of, now)
 		return
 	}

@@ -85,6 +85,7 @@ func (w *Worker) State() console.State {
 		Quota:     console.Quota{Rate: w.options.Rate, InFlight: s.inFlight},
 		Lanes:     console.Lanes{Live: w.lane(s, consumer.Live), Backfill: w.lane(s, consumer.Backfill)},
 		Totals:    s.totals(),
+		Held:      shownHolds(s.holds),
 	}
 	if w.options.Rate > 0 {
 		state.Quota.Share, state.Quota.Limit, state.Quota.Cooling = &s.limit, &s.limit, &s.cooling
@@ -93,17 +94,29 @@ func (w *Worker) State() console.State {
 		state.Group.Member, state.Group.Generation = new(g.Member()), new(g.ID())
 		state.Group.Assigned, state.Group.Partitions = len(g.Assigned()), len(g.All())
 	}
-	for _, h := range s.holds {
-		shown := console.Hold{Reason: string(h.Reason), Since: h.Since, Detail: h.Detail}
-		if !h.NextProbe.IsZero() {
-			shown.NextProbeAt = &h.NextProbe
-		}
-		state.Held = append(state.Held, shown)
-	}
 	for i, p := range s.partitions {
 		state.Partitions = append(state.Partitions, p.shown(unfinished[i]))
 	}
 	return state
+}
+
+// Held implements console.Source.
+func (w *Worker) Held() []console.Hold {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return shownHolds(w.core.holds.Active())
+}
+
+func shownHolds(holds []hold.Hold) []console.Hold {
+	var list []console.Hold
+	for _, h := range holds {
+		shown := console.Hold{Reason: string(h.Reason), Since: h.Since, Detail: h.Detail}
+		if !h.NextProbe.IsZero() {
+			shown.NextProbeAt = &h.NextProbe
+		}
+		list = append(list, shown)
+	}
+	return list
 }
 
 // explain says for the oldest unfinished event of each partition what it waits for. A number of committed
@@ -123,21 +136,27 @@ func (c *core) explain(s snapshot, unfinished []*console.Unfinished) {
 		if p.Oldest == nil {
 			continue
 		}
-		u := &console.Unfinished{Offset: p.Oldest.Offset, AgeSeconds: p.age(s.at).Seconds(), WaitsFor: "dead-letter"}
-		if of := found[uint64(p.Oldest.Ref)]; of != nil {
-			u.Attempts, u.WaitsFor = of.Attempts, c.waitsFor(of)
+		u := &console.Unfinished{Offset: p.Oldest.Offset, AgeSeconds: p.age(s.at).Seconds()}
+		of := found[uint64(p.Oldest.Ref)]
+		u.WaitsFor = c.waitsFor(of)
+		if of != nil {
+			u.Attempts = of.Attempts
 		}
 		unfinished[i] = u
 	}
 }
 
+// waitsFor says what the events of a conversation wait for. nil: it was not found, mostly because its
+// letter is being written.
 func (c *core) waitsFor(of *backlog.Conversation) string {
 	switch {
-	case of.Out():
+	case of == nil && c.letters.len() > 0:
+		return "dead-letter"
+	case of != nil && of.Out():
 		return "call"
 	case c.holds.Any():
 		return "hold"
-	case of.Retrying():
+	case of != nil && of.Retrying():
 		return "retry"
 	default:
 		return "quota"

@@ -84,6 +84,7 @@ type Worker struct {
 
 	unclean error // what the last generation left undone at its end; Run and serve's own
 
+	member  atomic.Bool   // within a generation
 	wake    chan struct{} // something came in: the dispatcher or the drain looks again
 	letters chan struct{} // letters wait to be written
 	turned  atomic.Int64  // when the dispatcher or the group's loop last looked, Unix nanoseconds; 0: not yet
@@ -108,7 +109,7 @@ func New(options Options) (*Worker, error) {
 		options: options,
 		metrics: newMetrics(options.Version, options.Commit),
 		started: time.Now(),
-		lost:    map[string]int64{},
+		lost:    map[string]int64{options.Topics.Live: 0},
 		wake:    make(chan struct{}, 1),
 		letters: make(chan struct{}, 1),
 	}
@@ -130,6 +131,9 @@ func New(options Options) (*Worker, error) {
 		holds:  hold.New(),
 		memory: backlog.NewMemory(),
 	}
+	if options.Topics.Backfill != "" {
+		w.lost[options.Topics.Backfill] = 0
+	}
 	if options.Rate == 0 {
 		w.core.quota = quota.Uncapped(options.MaxInFlight)
 	}
@@ -144,7 +148,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		Topics: w.options.Topics,
 		Rate:   w.options.Rate,
 		Now:    w.options.IM.Now,
-		Turned: func() { w.turned.Store(time.Now().UnixNano()) },
+		Turned: w.turn,
 	}, w.serve)
 	if err != nil {
 		return err
@@ -171,7 +175,9 @@ func (w *Worker) serve(ctx context.Context, g *consumer.Generation) {
 
 	g.Fetch(ctx, sink{w})
 	taking.Wait()
+	w.turn()
 	drained := w.drain()
+	w.turn()
 	abandon()
 	calls.Wait()
 	writing.Wait()
@@ -197,13 +203,15 @@ func (w *Worker) begin(g *consumer.Generation) {
 	}
 
 	w.metrics.generations.Inc()
-	w.turned.Store(now.UnixNano())
+	w.turn()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.generation = g
+	w.member.Store(true)
 	w.core.begin(now, g)
+	w.core.holds.Spread(float64(len(all)) / float64(max(1, len(assigned))))
 	if w.options.Rate > 0 {
-		w.core.share(now, quota.Share(w.options.Rate, max(1, len(all)), owned), len(all), len(assigned))
+		w.core.share(now, quota.Share(w.options.Rate, max(1, len(all)), owned))
 		w.options.Log.Info().Int("rate", w.options.Rate).Int("share", w.core.quota.Limit()).Int("assigned", len(assigned)).
 			Int("partitions", len(all)).Msg("this worker's share of the rate")
 	}
@@ -218,33 +226,32 @@ func (w *Worker) end(g *consumer.Generation) {
 		w.lost[topic] += n
 	}
 	w.generation = nil
+	w.member.Store(false)
 	w.left.Store(time.Now().UnixNano())
 }
 
 // Ready says whether the worker is a member of the group, or was one a moment ago.
 func (w *Worker) Ready() bool {
-	w.mu.Lock()
-	member := w.generation != nil
-	w.mu.Unlock()
 	left := w.left.Load()
-	return member || left != 0 && time.Since(time.Unix(0, left)) < groupSilence
+	return w.member.Load() || left != 0 && time.Since(time.Unix(0, left)) < groupSilence
 }
 
-// Healthy says what stands still, if anything does: within a generation the dispatcher, which looks every
-// few seconds; else the group's loop, which tries to join again and again.
+// Healthy says what stands still, if anything does: within a generation the dispatcher or the drain, else
+// the group's loop, which tries to join again and again. It takes no lock: one that nobody gives back is
+// among what it must notice.
 func (w *Worker) Healthy() error {
-	w.mu.Lock()
-	loop := "the group's loop"
-	if w.generation != nil {
-		loop = "the dispatcher"
-	}
-	w.mu.Unlock()
 	turned := w.turned.Load()
 	if turned == 0 {
 		return nil // waiting for the brokers, before the first try
 	}
-	if still := time.Since(time.Unix(0, turned)); still > groupSilence {
+	loop, limit := "the group's loop", groupSilence+consumer.LongestJoin
+	if w.member.Load() {
+		loop, limit = "the dispatcher", groupSilence
+	}
+	if still := time.Since(time.Unix(0, turned)); still > limit {
 		return fmt.Errorf("%s has not turned for %v", loop, still.Round(time.Second))
 	}
 	return nil
 }
+
+func (w *Worker) turn() { w.turned.Store(time.Now().UnixNano()) }

@@ -52,7 +52,6 @@ type Backlog struct {
 	memory        *Memory
 	start         time.Time
 	arrivals      int64
-	events        int
 }
 
 // lane is the order of one lane, and what its fairness remembers.
@@ -77,7 +76,6 @@ func (b *Backlog) Add(now time.Time, e Event) (kept bool) {
 		return false
 	}
 	b.arrivals++
-	b.events++
 	c := b.conversations[e.ID]
 	if c == nil {
 		c = &Conversation{ID: e.ID, lane: int8(e.Lane)}
@@ -210,7 +208,6 @@ func (b *Backlog) Succeeded(now time.Time, c *Conversation) Settled {
 	f := c.flight
 	c.flight = nil
 	s := Settled{Refs: c.refs, Sent: f.sent, Applied: f.ref}
-	b.events -= len(c.refs)
 	b.memory.Remember(now, c.ID, f.readTime)
 	b.lanes[c.lane].conversations--
 	if len(f.newer) == 0 {
@@ -218,7 +215,7 @@ func (b *Backlog) Succeeded(now time.Time, c *Conversation) Settled {
 		return s
 	}
 	c.refs, c.order, c.lane, c.retrying = f.newer, f.newerOrder, f.newerLane, false
-	c.Failures, c.Attempts = 0, 0
+	c.Failures, c.Attempts, c.Resigned = 0, 0, false
 	b.lanes[c.lane].conversations++
 	b.lanes[c.lane].fresh.push(c, c.order)
 	return s
@@ -236,7 +233,6 @@ func (b *Backlog) Drop(c *Conversation) Dropped {
 	b.land(c)
 	delete(b.conversations, c.ID)
 	b.lanes[c.lane].conversations--
-	b.events -= len(c.refs)
 	return Dropped{Refs: c.refs, Record: c.record}
 }
 
@@ -267,25 +263,30 @@ func (b *Backlog) Conversations(lane int) int { return b.lanes[lane].conversatio
 // Len is how many conversations wait or are out, over all lanes.
 func (b *Backlog) Len() int { return len(b.conversations) }
 
-// Events is how many events wait or are out.
-func (b *Backlog) Events() int { return b.events }
+// findAtMost bounds how many events Find looks at beyond the oldest of each conversation.
+const findAtMost = 1_000_000
 
-// Find returns the conversations that hold the given events. It walks the whole backlog: mostly only
-// over the oldest event of each conversation, and over all events when those were not enough.
+// Find returns the conversations that hold the given events. It walks the whole backlog, over the oldest
+// event of each conversation; when those were not enough (events without a key) over others too, but not
+// over more than findAtMost: some may not be found.
 func (b *Backlog) Find(refs []uint64) map[uint64]*Conversation {
 	wanted := make(map[uint64]bool, len(refs))
 	for _, ref := range refs {
 		wanted[ref] = true
 	}
 	found := make(map[uint64]*Conversation, len(refs))
+	looked := 0
 	for _, deep := range [2]bool{false, true} {
 		for _, c := range b.conversations {
-			if len(found) == len(wanted) {
+			if len(found) == len(wanted) || looked > findAtMost {
 				return found
 			}
 			c.holds(func(ref uint64) bool {
 				if wanted[ref] {
 					found[ref] = c
+				}
+				if deep {
+					looked++
 				}
 				return deep
 			})

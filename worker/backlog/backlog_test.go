@@ -45,6 +45,14 @@ func (b *bench) take(now time.Time, wantID string, wantTime int64) *Conversation
 	return c
 }
 
+// events is how many events wait or are out.
+func events(b *Backlog) (n int) {
+	for _, c := range b.conversations {
+		c.holds(func(uint64) bool { n++; return true })
+	}
+	return n
+}
+
 func TestEventsCollapseIntoTheLargest(t *testing.T) {
 	b := newBench(t)
 	b.add("a", 0, 10)
@@ -54,7 +62,7 @@ func TestEventsCollapseIntoTheLargest(t *testing.T) {
 	if !slices.Equal(s.Refs, []uint64{1, 2, 3}) || s.Sent != 3 || s.Applied != largest {
 		t.Fatalf("settled %+v", s)
 	}
-	if b.Len() != 0 || b.Events() != 0 || b.Conversations(0) != 0 {
+	if b.Len() != 0 || events(b.Backlog) != 0 || b.Conversations(0) != 0 {
 		t.Fatal("something is left")
 	}
 }
@@ -83,7 +91,7 @@ func TestWhatArrivesDuringACall(t *testing.T) {
 	if !slices.Equal(s.Refs, []uint64{1, covered}) || s.Sent != 1 || s.Applied != 1 {
 		t.Fatalf("settled %+v: the newer event is not covered", s)
 	}
-	if c.Lane() != 0 {
+	if int(c.lane) != 0 {
 		t.Fatal("what is left came in lane 0")
 	}
 	if s := b.Succeeded(start, b.take(start, "a", 11)); !slices.Equal(s.Refs, []uint64{newer}) {
@@ -104,7 +112,7 @@ func TestWhatIsLeftAfterACallHasThePlaceOfItsOwn(t *testing.T) {
 	b.add("a", 1, 12)
 	b.add("a", 0, 13)
 	b.Succeeded(start, a)
-	if b.Conversations(0) != 1 || a.Lane() != 0 {
+	if b.Conversations(0) != 1 || int(a.lane) != 0 {
 		t.Fatal("one of what is left came in lane 0")
 	}
 }
@@ -180,7 +188,7 @@ func TestLiveGoesFirstButBackfillIsServed(t *testing.T) {
 	for i := range 200 {
 		b.add(fmt.Sprint("live ", i), 0, 1)
 		c := b.Take(start)
-		if c.Lane() == 1 {
+		if int(c.lane) == 1 {
 			backfill = append(backfill, i)
 		}
 		b.Succeeded(start, c)
@@ -193,7 +201,7 @@ func TestLiveGoesFirstButBackfillIsServed(t *testing.T) {
 		b.Succeeded(start, b.Take(start))
 	}
 	for range 100 {
-		if c := b.Take(start); c.Lane() != 1 {
+		if c := b.Take(start); int(c.lane) != 1 {
 			t.Fatal("lane 0 is empty")
 		} else {
 			b.Succeeded(start, c)
@@ -224,8 +232,8 @@ func TestALiveEventLiftsItsConversationWhileItsCallIsOut(t *testing.T) {
 	c := b.take(start, "a", 5)
 	b.add("a", 0, 4)
 	b.Retry(c, at(1))
-	if c.Lane() != 0 || b.Conversations(0) != 1 || b.Conversations(1) != 0 {
-		t.Fatalf("lane %d, lanes: %d and %d", c.Lane(), b.Conversations(0), b.Conversations(1))
+	if int(c.lane) != 0 || b.Conversations(0) != 1 || b.Conversations(1) != 0 {
+		t.Fatalf("lane %d, lanes: %d and %d", int(c.lane), b.Conversations(0), b.Conversations(1))
 	}
 }
 

@@ -4,6 +4,7 @@ package backlog
 // are its owner's to keep; it must not be used after Succeeded or Drop.
 type Conversation struct {
 	ID       string
+	Resigned bool   // its last call was refused for the signature, and is repeated with a new one
 	Failures int    // calls in a row that did not succeed: what the backoff grows with
 	Attempts int    // those of them that count
 	Baseline uint64 // the owner's mark of the last attempt
@@ -53,12 +54,6 @@ func (c *Conversation) ReadTime() int64 {
 	}
 	return c.readTime
 }
-
-// Lane is the lane that the conversation is in.
-func (c *Conversation) Lane() int { return int(c.lane) }
-
-// Record is the record of the event with the largest T.
-func (c *Conversation) Record() any { return c.record }
 
 // Out says whether a call is out.
 func (c *Conversation) Out() bool { return c.flight != nil }

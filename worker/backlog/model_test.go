@@ -118,8 +118,8 @@ func TestAgainstTheModel(t *testing.T) {
 					m.applied[id] = max(m.applied[id], sent)
 				}
 			}
-			if b.Events() != len(m.events) {
-				fail("%d events, the model has %d", b.Events(), len(m.events))
+			if events(b) != len(m.events) {
+				fail("%d events, the model has %d", events(b), len(m.events))
 			}
 			ids := map[string]bool{}
 			for _, e := range m.events {

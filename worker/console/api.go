@@ -33,7 +33,7 @@ func readyz(source Source) http.Handler {
 			Ready bool   `json:"ready"`
 			Held  []hold `json:"held"`
 		}{Ready: source.Ready(), Held: []hold{}}
-		for _, h := range source.State().normal().Held {
+		for _, h := range normal(source.Held()) {
 			body.Held = append(body.Held, hold{h.Reason, h.Since})
 		}
 		status := http.StatusOK

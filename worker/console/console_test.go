@@ -29,6 +29,7 @@ type fake struct {
 }
 
 func (f *fake) State() State   { return f.state }
+func (f *fake) Held() []Hold   { return f.State().Held }
 func (f *fake) Healthy() error { return f.unhealthy }
 func (f *fake) Ready() bool    { return f.ready }
 

@@ -6,6 +6,8 @@ import "time"
 type Source interface {
 	// State is a snapshot. It must not wait for anything but short locks.
 	State() State
+	// Held is State's part of that name, alone: cheap, for a probe that asks every second.
+	Held() []Hold
 	// Healthy is nil while the dispatch and the group loop turn, else says which has stopped. It must not wait at all.
 	Healthy() error
 	// Ready reports whether the worker is a member of its group. A hold does not make it unready.
@@ -70,7 +72,7 @@ type Lanes struct {
 type Lane struct {
 	Conversations int `json:"conversations"`
 	Events        int `json:"events"`
-	// OldestSeconds is the time since the oldest of them arrived at this worker; 0: nothing waits.
+	// OldestSeconds is the age of the oldest that a commit waits for, since its event time (its arrival if it has none); 0: nothing waits.
 	OldestSeconds float64 `json:"oldest_seconds"`
 }
 
@@ -109,19 +111,24 @@ type Unfinished struct {
 // normal returns the state as it is shown: empty lists instead of null, times in UTC and whole milliseconds.
 func (s State) normal() State {
 	s.StartedAt = shown(s.StartedAt)
-	held := make([]Hold, 0, len(s.Held))
-	for _, h := range s.Held {
-		h.Since = shown(h.Since)
-		if h.NextProbeAt != nil {
-			h.NextProbeAt = new(shown(*h.NextProbeAt))
-		}
-		held = append(held, h)
-	}
-	s.Held = held
+	s.Held = normal(s.Held)
 	if s.Partitions == nil {
 		s.Partitions = []Partition{}
 	}
 	return s
+}
+
+// normal returns holds as they are shown.
+func normal(held []Hold) []Hold {
+	list := make([]Hold, 0, len(held))
+	for _, h := range held {
+		h.Since = shown(h.Since)
+		if h.NextProbeAt != nil {
+			h.NextProbeAt = new(shown(*h.NextProbeAt))
+		}
+		list = append(list, h)
+	}
+	return list
 }
 
 func shown(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }

@@ -66,6 +66,9 @@ func tooLarge(err error) bool {
 
 // retriable reports whether the same request may be accepted later.
 func retriable(err error) bool {
+	if errors.Is(err, ErrAuthentication) {
+		return false
+	}
 	var k kafka.Error
 	if !errors.As(err, &k) {
 		return true // the connection, or no leader known

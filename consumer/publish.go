@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -149,8 +150,13 @@ func (p *Publisher) send(ctx context.Context, partition int, messages []Message,
 
 func (p *Publisher) countPartitions(ctx context.Context) (count int, err error) {
 	err = p.retry(ctx, func() error {
+		var missing *MissingTopicError
 		count, err = p.client.partitionCount(ctx, p.topic)
-		return err
+		if err == nil || errors.As(err, &missing) {
+			return err
+		}
+		// The transport says "unexpected EOF" to much; a greeting says what is wrong.
+		return cmp.Or(p.client.greet(ctx), err)
 	})
 	return count, err
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -80,7 +81,7 @@ func (c *Client) CheckTopics(ctx context.Context, topics Topics, create bool) er
 			entries = []kafka.ConfigEntry{
 				{ConfigName: "cleanup.policy", ConfigValue: "delete"},
 				{ConfigName: "retention.ms", ConfigValue: "-1"},
-				{ConfigName: "max.message.bytes", ConfigValue: strconv.Itoa(limit + letterOverhead)},
+				{ConfigName: "max.message.bytes", ConfigValue: strconv.Itoa(min(limit+letterOverhead, math.MaxInt32))},
 			}
 		}
 		if err := c.createTopic(ctx, name, entries); err != nil {
@@ -90,46 +91,64 @@ func (c *Client) CheckTopics(ctx context.Context, topics Topics, create bool) er
 	return c.checkPolicy(ctx, topics.DeadLetter)
 }
 
-// missing returns those of the topics that don't exist.
-func (c *Client) missing(ctx context.Context, names []string) ([]string, error) {
-	var missing []string
+// persist tries until it works, the answer is a refusal that will stay, or ctx ends. doing says what, for
+// the log.
+func (c *Client) persist(ctx context.Context, doing string, try func() error) error {
 	for wait := newWait(); ; {
-		response, err := c.api().Metadata(ctx, &kafka.MetadataRequest{Topics: names})
-		if err == nil {
-			for _, t := range response.Topics {
-				switch {
-				case errors.Is(t.Error, kafka.UnknownTopicOrPartition):
-					missing = append(missing, t.Name)
-				case errors.Is(t.Error, kafka.LeaderNotAvailable):
-					// It is being made: it exists.
-				case t.Error != nil:
-					return nil, fmt.Errorf("topic %q: %w", t.Name, t.Error)
-				}
-			}
-			return missing, nil
+		err := try()
+		if err == nil || !retriable(err) {
+			return err
 		}
-		if c.thin.ok("metadata" + code(err)) {
-			c.options.Log.Warn().Err(err).Msg("can't list the topics; trying again")
+		if c.thin.ok(doing + code(err)) {
+			c.options.Log.Warn().Err(err).Msg(doing + " failed; trying again")
 		}
 		c.refresh()
 		if !wait.sleep(ctx) {
-			return nil, fmt.Errorf("%w: %w", context.Cause(ctx), err)
+			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		}
 	}
+}
+
+// missing returns those of the topics that don't exist.
+func (c *Client) missing(ctx context.Context, names []string) (missing []string, err error) {
+	err = c.persist(ctx, "listing the topics", func() error {
+		response, err := c.api().Metadata(ctx, &kafka.MetadataRequest{Topics: names})
+		if err != nil {
+			return err
+		}
+		missing = nil
+		for _, t := range response.Topics {
+			switch {
+			case errors.Is(t.Error, kafka.UnknownTopicOrPartition):
+				missing = append(missing, t.Name)
+			case errors.Is(t.Error, kafka.LeaderNotAvailable):
+				// It is being made: it exists.
+			case t.Error != nil:
+				return fmt.Errorf("topic %q: %w", t.Name, t.Error)
+			}
+		}
+		return nil
+	})
+	return missing, err
 }
 
 // createTopic creates a topic and waits until it can be used.
 func (c *Client) createTopic(ctx context.Context, name string, entries []kafka.ConfigEntry) error {
 	ctx, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
-	response, err := c.api().CreateTopics(ctx, &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{{
-		Topic: name, NumPartitions: createdPartitions, ReplicationFactor: -1, ConfigEntries: entries,
-	}}})
-	if err == nil {
-		err = response.Errors[name]
-	}
-	// Another worker was faster; or it takes longer than the broker would wait.
-	if err != nil && !errors.Is(err, kafka.TopicAlreadyExists) && !errors.Is(err, kafka.RequestTimedOut) {
+	err := c.persist(ctx, "creating topic "+name, func() error {
+		response, err := c.api().CreateTopics(ctx, &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{{
+			Topic: name, NumPartitions: createdPartitions, ReplicationFactor: -1, ConfigEntries: entries,
+		}}})
+		if err == nil {
+			err = response.Errors[name]
+		}
+		if errors.Is(err, kafka.TopicAlreadyExists) { // another worker was faster, or our last try was
+			return nil
+		}
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("create topic %q: %w", name, err)
 	}
 	for wait := newWait(); ; {
@@ -192,23 +211,30 @@ func (c *Client) maxMessageBytes(ctx context.Context, topics []string) (int, err
 // topicConfig returns settings of a topic. Those that we may not see are absent, and logged: a worker needs
 // no right to read them.
 func (c *Client) topicConfig(ctx context.Context, topic string, names ...string) (map[string]string, error) {
-	response, err := c.api().DescribeConfigs(ctx, &kafka.DescribeConfigsRequest{
-		Resources: []kafka.DescribeConfigRequestResource{{ResourceType: kafka.ResourceTypeTopic, ResourceName: topic, ConfigNames: names}},
-	})
 	config := map[string]string{}
+	err := c.persist(ctx, "reading the settings of topic "+topic, func() error {
+		response, err := c.api().DescribeConfigs(ctx, &kafka.DescribeConfigsRequest{
+			Resources: []kafka.DescribeConfigRequestResource{{ResourceType: kafka.ResourceTypeTopic, ResourceName: topic, ConfigNames: names}},
+		})
+		if err != nil {
+			return err
+		}
+		for _, r := range response.Resources {
+			switch {
+			case errors.Is(r.Error, kafka.TopicAuthorizationFailed), errors.Is(r.Error, kafka.ClusterAuthorizationFailed):
+				c.options.Log.Warn().Err(r.Error).Str("topic", topic).Strs("settings", names).
+					Msg("may not read the settings of the topic: they are not checked")
+			case r.Error != nil:
+				return r.Error
+			}
+			for _, e := range r.ConfigEntries {
+				config[e.ConfigName] = e.ConfigValue
+			}
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("settings of topic %q: %w", topic, err)
-	}
-	for _, r := range response.Resources {
-		switch {
-		case errors.Is(r.Error, kafka.TopicAuthorizationFailed), errors.Is(r.Error, kafka.ClusterAuthorizationFailed):
-			c.options.Log.Warn().Err(r.Error).Str("topic", topic).Strs("settings", names).Msg("may not read the settings of the topic: they are not checked")
-		case r.Error != nil:
-			return nil, fmt.Errorf("settings of topic %q: %w", topic, r.Error)
-		}
-		for _, e := range r.ConfigEntries {
-			config[e.ConfigName] = e.ConfigValue
-		}
 	}
 	return config, nil
 }

@@ -97,8 +97,8 @@ func (c *Client) Now() time.Time { return c.clock.latest() }
 // escaped, and users and passwords in URLs.
 func (c *Client) Mask(text string) string { return c.masker.text(text) }
 
-// commandMarkRead is the call that all this is about.
-const commandMarkRead = "openim/admin_set_msg_read"
+// CommandMarkRead is the call that all this is about; its body is a Read.
+const CommandMarkRead = "openim/admin_set_msg_read"
 
 // Read says that Report has read all that Peer wrote up to Time.
 type Read struct {
@@ -107,11 +107,13 @@ type Read struct {
 	Time   int64  // seconds since 1970, at least 1
 }
 
-// readBody is a Read as the API wants it.
-type readBody struct {
-	Report string `json:"Report_Account"`
-	Peer   string `json:"Peer_Account"`
-	Time   string `json:"MsgReadTime"` // a decimal string, as documented; never left out
+// MarshalJSON returns the body that the API wants.
+func (r Read) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Report string `json:"Report_Account"`
+		Peer   string `json:"Peer_Account"`
+		Time   string `json:"MsgReadTime"` // a decimal string, as documented; never left out
+	}{r.Report, r.Peer, strconv.FormatInt(r.Time, 10)})
 }
 
 // MarkRead makes one call of v4/openim/admin_set_msg_read. The error is nil,
@@ -119,11 +121,11 @@ type readBody struct {
 func (c *Client) MarkRead(ctx context.Context, r Read) error {
 	if r.Report == "" || r.Peer == "" || r.Time < 1 {
 		// A server may take an odd time for none, and none for now.
-		return c.fail(commandMarkRead, &Error{
+		return c.fail(CommandMarkRead, &Error{
 			Class: Rejected, Label: LabelRequest, Err: errors.New("both accounts and a positive time are needed"),
 		})
 	}
-	_, err := c.Post(ctx, commandMarkRead, readBody{Report: r.Report, Peer: r.Peer, Time: strconv.FormatInt(r.Time, 10)})
+	_, err := c.Post(ctx, CommandMarkRead, r)
 	return err
 }
 

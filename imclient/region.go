@@ -38,7 +38,8 @@ func RegionURL(nameOrURL string) (string, error) {
 		}
 	}
 	if !strings.Contains(nameOrURL, "://") {
-		return "", fmt.Errorf("%q is neither a URL nor one of the regions %s", nameOrURL, strings.Join(Regions(), ", "))
+		// Not quoted: there may be a password in it.
+		return "", fmt.Errorf("it is neither a URL (https://…) nor one of the regions %s", strings.Join(Regions(), ", "))
 	}
 	base, err := parseBase(nameOrURL)
 	if err != nil {

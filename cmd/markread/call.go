@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -29,9 +28,6 @@ func (*callCommand) Help() string {
     markread call --im-app-id 1400000000 --report alice --peer bob` + variablesHelp
 }
 
-// markReadCommand is the API's name of the call.
-const markReadCommand = "openim/admin_set_msg_read"
-
 func (c *callCommand) run(ctx context.Context, p *process) error {
 	if err := c.validate(); err != nil {
 		return err
@@ -43,23 +39,18 @@ func (c *callCommand) run(ctx context.Context, p *process) error {
 	defer im.Close()
 	p.begin(logFlags{LogLevel: "info"})
 	p.takeStandardLog(im.Mask)
-	readTime := time.Now().Unix()
+	request := imclient.Read{Report: c.Report, Peer: c.Peer, Time: time.Now().Unix()}
 	if c.ReadTime != nil {
-		readTime = *c.ReadTime
+		request.Time = *c.ReadTime
 	}
-	request := struct {
-		Report   string `json:"Report_Account"`
-		Peer     string `json:"Peer_Account"`
-		ReadTime string `json:"MsgReadTime"`
-	}{c.Report, c.Peer, strconv.FormatInt(readTime, 10)}
 	body, err := json.Marshal(request)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(p.stdout, "POST %s/v4/%s?sdkappid=%d&identifier=%s&usersig=[secret]&random=[random]&contenttype=json\n%s\n\n",
-		c.IM.IMURL, markReadCommand, c.IM.IMAppID, c.IM.IMAdmin, body)
+		c.IM.IMURL, imclient.CommandMarkRead, c.IM.IMAppID, c.IM.IMAdmin, body)
 	start := time.Now()
-	answer, err := im.Post(ctx, markReadCommand, request)
+	answer, err := im.Post(ctx, imclient.CommandMarkRead, request)
 	return c.show(p.stdout, answer, err, time.Since(start))
 }
 

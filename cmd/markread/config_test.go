@@ -61,7 +61,7 @@ func TestFlagOverEnvironmentOverDefault(t *testing.T) {
 func TestOwnFlagsHaveNoVariable(t *testing.T) {
 	p := &process{env: newEnvironment([]string{"MARKREAD_REPORT=a", "MARKREAD_PEER=b", "MARKREAD_TRAFFIC=9", "MARKREAD_APP_ID=9", "MARKREAD_RATE=9"})}
 	selected, err := p.parse([]string{"emit", "--brokers", "k:1"})
-	if err != nil || selected.(*emitCommand).Report != "" {
+	if err != nil || selected.(*emitCommand).Report != nil {
 		t.Errorf("emit: %+v, %v", selected, err)
 	}
 	selected, err = p.parse([]string{"sandbox"})

@@ -18,8 +18,8 @@ import (
 
 // emitCommand publishes events.
 type emitCommand struct {
-	Report    string     `placeholder:"ACCOUNT" help:"Who has read. Without it events are read from standard input, one JSON object a line."`
-	Peer      string     `placeholder:"ACCOUNT" help:"Whose messages were read."`
+	Report    *string    `placeholder:"ACCOUNT" help:"Who has read. Without it events are read from standard input, one JSON object a line."`
+	Peer      *string    `placeholder:"ACCOUNT" help:"Whose messages were read."`
 	ReadTime  *int64     `placeholder:"SECONDS" help:"Everything up to this second since 1970 has been read; without it up to the event time."`
 	EventTime *int64     `placeholder:"MS" help:"When it was read, in milliseconds since 1970; without it now."`
 	Kafka     kafkaFlags `embed:"" group:"Kafka:"`
@@ -85,15 +85,15 @@ func (c *emitCommand) validate(env environment) (*consumer.Message, error) {
 		return nil, err
 	}
 	switch {
-	case c.Report == "" && c.Peer != "":
+	case c.Report == nil && c.Peer != nil:
 		return nil, usagef("--peer needs --report")
-	case c.Report != "" && c.Peer == "":
+	case c.Report != nil && c.Peer == nil:
 		return nil, usagef("--report needs --peer")
-	case c.Report == "" && c.ReadTime != nil:
+	case c.Report == nil && c.ReadTime != nil:
 		return nil, usagef("--read-time is for --report and --peer; a line has MsgReadTime")
-	case c.Report == "" && c.EventTime != nil:
+	case c.Report == nil && c.EventTime != nil:
 		return nil, usagef("--event-time is for --report and --peer")
-	case c.Report == "":
+	case c.Report == nil:
 		return nil, nil
 	}
 	m := c.message(time.Now())
@@ -105,7 +105,7 @@ func (c *emitCommand) validate(env environment) (*consumer.Message, error) {
 
 // message is the event of the flags.
 func (c *emitCommand) message(now time.Time) consumer.Message {
-	m := newEvent(c.Report, c.Peer, c.ReadTime, now)
+	m := newEvent(*c.Report, *c.Peer, c.ReadTime, now)
 	if c.EventTime != nil {
 		m.Headers = []consumer.Header{{Key: eventTimeHeader, Value: strconv.AppendInt(nil, *c.EventTime, 10)}}
 	}

@@ -151,7 +151,7 @@ func (r brokenReader) Read([]byte) (int, error) { return 0, r.err }
 
 func TestEventOfFlags(t *testing.T) {
 	now := time.UnixMilli(1_700_000_000_123)
-	c := emitCommand{Report: "alice", Peer: `b"ob`}
+	c := emitCommand{Report: new("alice"), Peer: new(`b"ob`)}
 	m := c.message(now)
 	if string(m.Key) != `alice|b"ob` || string(m.Value) != `{"Report_Account":"alice","Peer_Account":"b\"ob"}` || !m.Time.Equal(now) || m.Headers != nil {
 		t.Errorf("%s %s %v %v", m.Key, m.Value, m.Time, m.Headers)

@@ -5,12 +5,7 @@ import (
 	"crypto/x509"
 	"os"
 
-	"github.com/segmentio/kafka-go/sasl"
-	"github.com/segmentio/kafka-go/sasl/plain"
-	"github.com/segmentio/kafka-go/sasl/scram"
-
 	"markread/consumer"
-	"markread/imclient"
 )
 
 // options turns the flags into a client's options; the log is the caller's to add. Files are read here, so that a wrong one is wrong usage.
@@ -28,23 +23,11 @@ func (f *kafkaFlags) options(env environment) (consumer.Options, error) {
 		if err != nil {
 			return o, err
 		}
-		if o.SASL, err = mechanism(f.SASL, f.SASLUser, password); err != nil {
+		if o.SASL, err = consumer.SASL(f.SASL, f.SASLUser, password.Reveal()); err != nil {
 			return o, usagef("--sasl %s: %v", f.SASL, err)
 		}
 	}
 	return o, nil
-}
-
-// mechanism is how to authenticate. These are values that the consumer takes; of kafka-go this package uses nothing else.
-func mechanism(name, user string, password imclient.Secret) (sasl.Mechanism, error) {
-	switch name {
-	case "plain":
-		return plain.Mechanism{Username: user, Password: password.Reveal()}, nil
-	case "scram-sha-256":
-		return scram.Mechanism(scram.SHA256, user, password.Reveal())
-	default:
-		return scram.Mechanism(scram.SHA512, user, password.Reveal())
-	}
 }
 
 func (f *kafkaFlags) tls() (*tls.Config, error) {

@@ -115,6 +115,7 @@ func TestWrongUsage(t *testing.T) {
 		{"emit: peer without reader", nil, []string{"emit", "--brokers", "localhost:9092", "--peer", "a"}, "--report"},
 		{"emit: time without reader", nil, []string{"emit", "--brokers", "localhost:9092", "--read-time", "1"}, "--read-time"},
 		{"emit: event time without reader", nil, []string{"emit", "--brokers", "localhost:9092", "--event-time", "1"}, "--event-time"},
+		{"emit: empty accounts", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "", "--peer", ""}, "--report"},
 		{"emit: account too long", nil, []string{"emit", "--brokers", "localhost:9092", "--report", strings.Repeat("a", 33), "--peer", "b"}, "--report"},
 		{"emit: milliseconds", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer", "b", "--read-time", "1700000000000"}, "--read-time"},
 		{"call: no reader", []string{key}, []string{"call", "--im-app-id", "1", "--peer", "b"}, "--report"},

@@ -76,7 +76,7 @@ func supervise(ctx context.Context, log logger, limit time.Duration, show, work 
 	showing, stopShow := context.WithCancel(context.WithoutCancel(ctx))
 	shown := make(chan error, 1)
 	go func() { defer close(shown); shown <- show(showing) }()
-	defer func() { stopShow(); <-shown }()
+	defer stopShow()
 
 	working, stopWork := context.WithCancel(ctx)
 	defer stopWork()
@@ -86,6 +86,8 @@ func supervise(ctx context.Context, log logger, limit time.Duration, show, work 
 	var failure error
 	select {
 	case err := <-worked:
+		stopShow()
+		<-shown
 		return err
 	case err := <-shown:
 		failure = fmt.Errorf("stopped, because the admin server failed: %w", err)
@@ -97,6 +99,8 @@ func supervise(ctx context.Context, log logger, limit time.Duration, show, work 
 	defer giveUp.Stop()
 	select {
 	case err := <-worked:
+		stopShow()
+		<-shown
 		if err = errors.Join(failure, err); err != nil {
 			return err
 		}

@@ -19,8 +19,6 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/segmentio/kafka-go/sasl"
-	"github.com/segmentio/kafka-go/sasl/plain"
-	"github.com/segmentio/kafka-go/sasl/scram"
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"markread/consumer"
@@ -50,26 +48,28 @@ func certificate(t *testing.T) (tls.Certificate, *x509.CertPool) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
 }
 
-func TestAuthentication(t *testing.T) {
-	scrammed := func(a scram.Algorithm, user, password string) sasl.Mechanism {
-		m, err := scram.Mechanism(a, user, password)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return m
+func mechanism(t *testing.T, name, user, password string) sasl.Mechanism {
+	t.Helper()
+	m, err := consumer.SASL(name, user, password)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return m
+}
+
+func TestAuthentication(t *testing.T) {
 	for name, c := range map[string]struct {
 		server  []kfake.Opt
 		tls     bool
 		sasl    sasl.Mechanism
 		refused bool
 	}{
-		"plain":                     {server: []kfake.Opt{kfake.Superuser("PLAIN", "u", "p")}, sasl: plain.Mechanism{Username: "u", Password: "p"}},
-		"plain, wrong password":     {server: []kfake.Opt{kfake.Superuser("PLAIN", "u", "p")}, sasl: plain.Mechanism{Username: "u", Password: "x"}, refused: true},
-		"scram 256":                 {server: []kfake.Opt{kfake.Superuser("SCRAM-SHA-256", "u", "p")}, sasl: scrammed(scram.SHA256, "u", "p")},
-		"scram 512 over TLS":        {server: []kfake.Opt{kfake.Superuser("SCRAM-SHA-512", "u", "p")}, tls: true, sasl: scrammed(scram.SHA512, "u", "p")},
-		"scram 512, wrong user":     {server: []kfake.Opt{kfake.Superuser("SCRAM-SHA-512", "u", "p")}, sasl: scrammed(scram.SHA512, "x", "p"), refused: true},
-		"scram 512, broker has 256": {server: []kfake.Opt{kfake.Superuser("SCRAM-SHA-256", "u", "p")}, sasl: scrammed(scram.SHA512, "u", "p"), refused: true},
+		"plain":                     {server: []kfake.Opt{kfake.Superuser("PLAIN", "u", "p")}, sasl: mechanism(t, "plain", "u", "p")},
+		"plain, wrong password":     {server: []kfake.Opt{kfake.Superuser("PLAIN", "u", "p")}, sasl: mechanism(t, "plain", "u", "x"), refused: true},
+		"scram 256":                 {server: []kfake.Opt{kfake.Superuser("SCRAM-SHA-256", "u", "p")}, sasl: mechanism(t, "scram-sha-256", "u", "p")},
+		"scram 512 over TLS":        {server: []kfake.Opt{kfake.Superuser("SCRAM-SHA-512", "u", "p")}, tls: true, sasl: mechanism(t, "scram-sha-512", "u", "p")},
+		"scram 512, wrong user":     {server: []kfake.Opt{kfake.Superuser("SCRAM-SHA-512", "u", "p")}, sasl: mechanism(t, "scram-sha-512", "x", "p"), refused: true},
+		"scram 512, broker has 256": {server: []kfake.Opt{kfake.Superuser("SCRAM-SHA-256", "u", "p")}, sasl: mechanism(t, "scram-sha-512", "u", "p"), refused: true},
 		"TLS":                       {tls: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -109,6 +109,11 @@ func TestAuthentication(t *testing.T) {
 					}
 					if err := client.CheckTopics(ctx, used, false); !errors.Is(err, consumer.ErrAuthentication) {
 						t.Errorf("CheckTopics: %v", err)
+					}
+					began := time.Now()
+					err := client.Publisher(topics.Live).Publish(ctx, consumer.Message{Value: []byte("x")})
+					if !errors.Is(err, consumer.ErrAuthentication) || time.Since(began) > 5*time.Second {
+						t.Errorf("Publish: %v, after %v", err, time.Since(began))
 					}
 					return
 				}
@@ -177,7 +182,7 @@ func TestSilentBroker(t *testing.T) {
 		}
 		var log strings.Builder
 		c, err := consumer.New(consumer.Options{
-			Brokers: []string{"localhost:9092"}, Dial: silent, SASL: plain.Mechanism{Username: "u", Password: "p"}, Log: zerolog.New(&log),
+			Brokers: []string{"localhost:9092"}, Dial: silent, SASL: mechanism(t, "plain", "u", "p"), Log: zerolog.New(&log),
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -95,6 +95,40 @@ func TestCreateTopicsTwice(t *testing.T) {
 	})
 }
 
+// What passes is waited out: a worker that starts while brokers restart must not give up.
+func TestCheckTopicsOutlastsPassingFailures(t *testing.T) {
+	cut := func(kmsg.Request) (kmsg.Response, error, bool) { return nil, errors.New("cut"), true }
+	busy := func(request kmsg.Request) (kmsg.Response, error, bool) {
+		response := request.ResponseKind().(*kmsg.DescribeConfigsResponse)
+		for _, asked := range request.(*kmsg.DescribeConfigsRequest).Resources {
+			resource := kmsg.NewDescribeConfigsResponseResource()
+			resource.ResourceName, resource.ResourceType, resource.ErrorCode = asked.ResourceName, asked.ResourceType, kerr.RequestTimedOut.Code
+			response.Resources = append(response.Resources, resource)
+		}
+		return response, nil, true
+	}
+	for name, row := range map[string]struct {
+		key   kmsg.Key
+		fault func(kmsg.Request) (kmsg.Response, error, bool)
+	}{
+		"metadata, connection cut": {kmsg.Metadata, cut},
+		"settings, connection cut": {kmsg.DescribeConfigs, cut},
+		"settings, timed out":      {kmsg.DescribeConfigs, busy},
+		"creation, connection cut": {kmsg.CreateTopics, cut},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, 1, func(w *world) {
+				w.cluster.ControlKey(int16(row.key), row.fault) // once
+				fresh := topics
+				fresh.DeadLetter = "fresh"
+				if err := w.client().CheckTopics(w.Context(), fresh, true); err != nil {
+					w.Error(err)
+				}
+			})
+		})
+	}
+}
+
 func TestDeadLetterTopicMustKeepLetters(t *testing.T) {
 	inWorld(t, 1, func(w *world) {
 		for _, policy := range []string{"compact", "compact,delete"} {

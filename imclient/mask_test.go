@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -88,6 +89,7 @@ func (h hunt) check(t *testing.T, name string, answer imclient.Answer, err error
 // Everything that can go wrong, at a server that echoes what it can: neither
 // the key nor the signature nor a password is anywhere in what comes out.
 func TestNoSecretComesOut(t *testing.T) {
+	var mu sync.Mutex
 	var echo string // the request's URL, as the server saw it
 	ways := map[string]func(net.Conn){
 		"page":           func(c net.Conn) { say(c, 502, "", "<html>upstream failed: "+echo+"</html>") },
@@ -134,7 +136,13 @@ func TestNoSecretComesOut(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w := &wire{answer: func(c net.Conn, r *http.Request) bool { echo = r.RequestURI; way(c); return false }}
+		w := &wire{answer: func(c net.Conn, r *http.Request) bool {
+			mu.Lock()
+			echo = r.RequestURI
+			mu.Unlock()
+			way(c)
+			return false
+		}}
 		go func() {
 			for {
 				conn, err := listener.Accept()
@@ -149,6 +157,9 @@ func TestNoSecretComesOut(t *testing.T) {
 		c := client(t, o)
 		answer, err := c.Post(t.Context(), "openim/sendmsg", map[string]string{"a": "b"})
 		listener.Close()
+		mu.Lock()
+		echo := echo // what this way answers with; its connection may outlive the call
+		mu.Unlock()
 		if err == nil && name != "info, success" || echo == "" {
 			t.Fatalf("%s: did not fail: %v", name, err)
 		}

@@ -17,6 +17,7 @@ const (
 	rebalanceTimeout  = 60 * time.Second
 
 	leaveTimeout = 3 * time.Second
+	joinSlow     = 2 * time.Second // a join that takes longer deserves a word
 )
 
 // LongestJoin is how long one try to join may take: the other members drain first.
@@ -58,7 +59,11 @@ func (c *Client) Consume(ctx context.Context, options GroupOptions, serve func(c
 	joined := false
 	for wait := newWait(); ctx.Err() == nil; {
 		options.Turned()
+		slow := time.AfterFunc(joinSlow, func() {
+			m.log.Info().Msg("waiting to join the group: other members drain, or one that died is waited for until its session ends (15 s)")
+		})
 		j, err := m.join(ctx)
+		slow.Stop()
 		if err == nil {
 			joined, wait = true, newWait()
 			m.generation(ctx, j, serve)

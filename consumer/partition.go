@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
 )
 
 // partition is one assigned partition for as long as its generation lasts: where it reads, and what has
@@ -177,6 +178,10 @@ func (p *partition) mark(highWatermark int64) {
 func (p *partition) complain(err error, message string) {
 	if isLayout(err) {
 		p.g.client.refresh()
+	}
+	if errors.Is(err, protocol.ErrNoTopic) || errors.Is(err, protocol.ErrNoPartition) || errors.Is(err, protocol.ErrNoLeader) {
+		// What kafka-go says of any topic when it can reach no broker.
+		err = fmt.Errorf("no broker that leads the partition is known, or none can be reached: %w", err)
 	}
 	c := p.g.client
 	if c.thin.ok(message + p.Topic + code(err)) {

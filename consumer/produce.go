@@ -45,7 +45,7 @@ func (c *Client) partitionCount(ctx context.Context, topic string) (int, error) 
 	all, err := c.partitions(ctx, []string{topic})
 	if err == nil && len(all) == 0 {
 		c.refresh()
-		err = &MissingTopicError{topic}
+		err = &MissingTopicError{[]string{topic}}
 	}
 	return len(all), err
 }

@@ -169,6 +169,9 @@ func (p *Publisher) retry(ctx context.Context, try func() error) error {
 		if err == nil || attempt == publishAttempts || !retriable(err) || attempt > 3 && errors.As(err, &missing) {
 			return err
 		}
+		if p.client.thin.ok("publish" + code(err)) {
+			p.client.options.Log.Warn().Err(err).Str("topic", p.topic).Msg("not published yet; trying again")
+		}
 		if !wait.sleep(ctx) {
 			return err
 		}

@@ -37,11 +37,14 @@ const (
 	createTimeout       = 30 * time.Second
 )
 
-// MissingTopicError says that a topic does not exist.
-type MissingTopicError struct{ Topic string }
+// MissingTopicError says that topics do not exist.
+type MissingTopicError struct{ Topics []string }
 
 func (e *MissingTopicError) Error() string {
-	return fmt.Sprintf("topic %q does not exist: create it, or use --create-topics", e.Topic)
+	if len(e.Topics) == 1 {
+		return fmt.Sprintf("topic %q does not exist: create it, or use --create-topics", e.Topics[0])
+	}
+	return fmt.Sprintf("topics %q do not exist: create them, or use --create-topics", e.Topics)
 }
 
 // CleanupPolicyError says that the dead-letter topic would lose letters: compaction keeps one record a key.
@@ -68,7 +71,7 @@ func (c *Client) CheckTopics(ctx context.Context, topics Topics, create bool) er
 		return err
 	}
 	if len(missing) > 0 && !create {
-		return &MissingTopicError{missing[0]}
+		return &MissingTopicError{missing}
 	}
 	// The dead-letter topic last: its limit depends on the others'.
 	for _, name := range missing {

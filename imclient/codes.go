@@ -93,7 +93,7 @@ const (
 	rightHost    = "check --im-url: it must be the host of the data centre that the app of --im-app-id lives in"
 	rightRequest = "check --im-url, and that no proxy changes the requests; if that is right, report it as an error in markread"
 	rightPlan    = "check in the vendor's console that the app's plan is paid, not expired, and includes this feature"
-	rightAccount = "check that the producer writes account ids that exist, and import the account if it should exist; then replay the letter"
+	rightAccount = "check that the producer writes account ids that exist, and import the account if it should exist; the event is kept as a dead letter"
 	rightEvent   = "check what the producer wrote; a mended event can be emitted again"
 	askSupport   = "ask the vendor's support"
 )

@@ -60,7 +60,7 @@ func (e *Error) Error() string {
 		fmt.Fprintf(&text, "ErrorCode %d, ", e.ErrorCode)
 	}
 	text.WriteString(e.Meaning())
-	if e.host != "" && e.ErrorCode == 0 && e.Label != LabelKey && e.Label != LabelRequest {
+	if e.host != "" && e.ErrorCode == 0 && e.Sent() {
 		fmt.Fprintf(&text, " (%s)", e.host)
 	}
 	if e.Message != "" {
@@ -75,6 +75,9 @@ func (e *Error) Error() string {
 	fmt.Fprintf(&text, ". What to do: %s", e.Remedy())
 	return text.String()
 }
+
+// Sent says whether a request went out. If not, the server knows nothing of the call.
+func (e *Error) Sent() bool { return e.Label != LabelKey && e.Label != LabelRequest }
 
 // Meaning says what happened, in a few words.
 func (e *Error) Meaning() string {

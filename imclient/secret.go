@@ -77,6 +77,13 @@ const maxKeyFile = 4 << 10
 // at the end are cut. Its errors name the path.
 func KeyFile(path string) KeySource {
 	return func() (Secret, error) {
+		info, err := os.Stat(path)
+		if err != nil {
+			return Secret{}, fmt.Errorf("key file: %w", err)
+		}
+		if !info.Mode().IsRegular() { // a pipe gives its text once only, and may block
+			return Secret{}, fmt.Errorf("key file %s: it is no regular file", path)
+		}
 		file, err := os.Open(path)
 		if err != nil {
 			return Secret{}, fmt.Errorf("key file: %w", err)

@@ -103,3 +103,14 @@ func TestKeyFile(t *testing.T) {
 		t.Error("an empty key was accepted")
 	}
 }
+
+// A pipe would block the first call, and give the key once only.
+func TestAKeyFileIsARegularFile(t *testing.T) {
+	folder := t.TempDir()
+	if _, err := imclient.KeyFile(folder)(); err == nil || !strings.Contains(err.Error(), folder) {
+		t.Errorf("a folder as key file: %v", err)
+	}
+	if _, err := imclient.KeyFile("/dev/zero")(); err == nil {
+		t.Error("a device as key file")
+	}
+}

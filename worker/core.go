@@ -155,8 +155,10 @@ func (c *core) answer(now time.Time, done *call, err error) {
 		c.backlog.Retry(done.of, now)
 		return
 	}
-	c.calls++
-	c.seen.callEnded(failure, now.Sub(done.sent))
+	if failure == nil || failure.Sent() {
+		c.calls++
+		c.seen.callEnded(failure, now.Sub(done.sent))
+	}
 	if failure == nil || failure.ErrorCode != 0 {
 		c.answered++
 	}
@@ -179,6 +181,9 @@ func (c *core) answer(now time.Time, done *call, err error) {
 func (c *core) changed(now time.Time, change hold.Change) {
 	for _, h := range change.Begun {
 		c.log.Warn().Str("reason", string(h.Reason)).Str("detail", h.Detail).Msg("calls are held; events wait, nothing is dead-lettered")
+	}
+	for _, h := range change.Shifted {
+		c.log.Warn().Str("reason", string(h.Reason)).Str("detail", h.Detail).Msg("calls are still held, now for another cause")
 	}
 	for _, h := range change.Ended {
 		c.log.Info().Str("reason", string(h.Reason)).Dur("held_ms", now.Sub(h.Since)).Msg("calls go on")

@@ -211,6 +211,15 @@ func TestAttempts(t *testing.T) {
 	}
 }
 
+func TestACallThatWasNotSentIsNone(t *testing.T) {
+	r := newRig(t)
+	r.receiveOne("a", 1)
+	r.answer(start, r.mustCall(start, "a"), noKey)
+	if r.calls != 0 || len(r.holds.Active()) != 1 {
+		t.Fatalf("%d calls, held %v", r.calls, r.holds.Active())
+	}
+}
+
 // Without an ErrorCode it takes another conversation's answer between two attempts for each to count.
 func TestSilenceCountsOncePerAnswerOfOthers(t *testing.T) {
 	r := newRig(t)

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"runtime"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,7 +30,7 @@ func newMetrics(version, commit string) *metrics {
 		ConstLabels: prometheus.Labels{"version": version, "commit": commit, "go": runtime.Version()},
 	})
 	build.Set(1)
-	return &metrics{
+	m := &metrics{
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "markread_calls_total", Help: "API calls by result and code.",
 		}, []string{"result", "code"}),
@@ -52,6 +53,27 @@ func newMetrics(version, commit string) *metrics {
 		}, []string{"code"}),
 		build: build,
 	}
+	m.fromZero()
+	return m
+}
+
+// fromZero makes the counters that alerts watch exist before their first event: growth from nothing to 1
+// is no growth to Prometheus.
+func (m *metrics) fromZero() {
+	m.letters.WithLabelValues("invalid", "")
+	for _, code := range imclient.Codes() {
+		switch code.Class {
+		case imclient.Rejected:
+			m.letters.WithLabelValues("rejected", strconv.Itoa(code.Code))
+		case imclient.Transient:
+			m.letters.WithLabelValues("exhausted", strconv.Itoa(code.Code))
+		}
+	}
+	for _, label := range []string{"http_500", "http_502", "http_503", "http_504", imclient.LabelTimeout, imclient.LabelConnect,
+		imclient.LabelReset, imclient.LabelTLS, imclient.LabelAnswer} {
+		m.letters.WithLabelValues("exhausted", label)
+	}
+	m.commitFailures.WithLabelValues("network")
 }
 
 func (m *metrics) eventEnded(lane consumer.Lane, age time.Duration) {
@@ -86,6 +108,7 @@ var (
 	descBacklog       = desc("backlog_conversations", "Conversations that wait for a call or its answer.", "lane")
 	descInFlight      = desc("calls_in_flight", "Calls sent and not answered.")
 	descLimit         = desc("quota_limit", "Calls a second that this worker may make now.")
+	descReady         = desc("ready", "1 while this worker is a member of its group, as /readyz says.")
 	descHeld          = desc("held", "1 while calls are held for this reason.", "reason")
 	descLag           = desc("partition_lag", "Records behind the committed offset.", "topic", "partition")
 	descOldest        = desc("partition_oldest_unfinished_seconds", "Age of the oldest event that has not reached its end.", "topic", "partition")
@@ -97,7 +120,7 @@ func (w *Worker) Describe(ch chan<- *prometheus.Desc) {
 		c.Describe(ch)
 	}
 	for _, d := range []*prometheus.Desc{descReceived, descEnded, descReturned, descLost, descBacklogEvents, descBacklog,
-		descInFlight, descLimit, descHeld, descLag, descOldest} {
+		descInFlight, descLimit, descReady, descHeld, descLag, descOldest} {
 		ch <- d
 	}
 }
@@ -130,6 +153,11 @@ func (w *Worker) Collect(ch chan<- prometheus.Metric) {
 	if w.options.Rate > 0 {
 		gauge(descLimit, float64(s.limit))
 	}
+	ready := 0.0
+	if w.Ready() {
+		ready = 1
+	}
+	gauge(descReady, ready)
 	held := map[hold.Reason]float64{}
 	for _, h := range s.holds {
 		held[h.Reason] = 1

@@ -410,7 +410,8 @@ func TestMetricsAddUp(t *testing.T) {
 		for _, f := range families {
 			names = append(names, f.GetName())
 		}
-		for _, name := range []string{"markread_calls_total", "markread_held", "markread_quota_limit", "markread_build_info", "markread_event_age_seconds"} {
+		for _, name := range []string{"markread_calls_total", "markread_held", "markread_quota_limit", "markread_build_info", "markread_event_age_seconds",
+			"markread_ready", "markread_events_lost_total", "markread_dead_letters_total", "markread_commit_failures_total"} {
 			if !slices.Contains(names, name) {
 				t.Errorf("%s is missing", name)
 			}

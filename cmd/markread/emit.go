@@ -227,7 +227,7 @@ func cause(err error) error {
 	}
 	var missing *consumer.MissingTopicError
 	if errors.As(err, &missing) {
-		return fmt.Errorf("topic %q does not exist; `markread run --create-topics` makes it", missing.Topic)
+		return fmt.Errorf("topic %q does not exist; `markread run --create-topics` makes it", missing.Topics[0])
 	}
 	return err
 }

@@ -56,10 +56,12 @@ type Hold struct {
 	Detail    string        // what was seen and what to do, for a person
 	NextProbe time.Time     // zero: no probes, its owner ends it
 	interval  time.Duration // between probes
+	cause     string        // the label of the failure that Detail is about
 }
 
-// Change is what an answer did: which holds began and which ended.
-type Change struct{ Begun, Ended []Hold }
+// Change is what an answer did: which holds began, which ended, and which go on for another cause than
+// before.
+type Change struct{ Begun, Ended, Shifted []Hold }
 
 // Holds is all that is in force, and the evidence for what may come.
 type Holds struct {
@@ -143,18 +145,18 @@ func (h *Holds) Answer(now time.Time, id string, err *imclient.Error, probe bool
 	case h.Any() && probe:
 		change.Ended = h.endedBy(err)
 		if h.Any() {
-			h.probeAgain(now, code(err))
+			change.Shifted = h.probeAgain(now, err)
 		}
 	case !h.Any():
 		h.note(id, err)
 	}
 	switch {
 	case err != nil && err.Class == imclient.Held && h.find(Credentials) < 0:
-		begun := h.begin(now, Hold{Reason: Credentials, Detail: err.Error(), interval: refusedInterval(err.ErrorCode)})
+		begun := h.begin(now, Hold{Reason: Credentials, Detail: err.Error(), interval: refusedInterval(err), cause: err.Label})
 		change.Begun = append(change.Begun, begun.Begun...)
 	case !h.Any():
 		if why := h.outage(err); why != "" {
-			change.Begun = append(change.Begun, h.begin(now, Hold{Reason: Outage, Detail: why, interval: outageFirst}).Begun...)
+			change.Begun = append(change.Begun, h.begin(now, Hold{Reason: Outage, Detail: why, interval: outageFirst, cause: err.Label}).Begun...)
 		}
 	}
 	return change
@@ -176,21 +178,26 @@ func (h *Holds) endedBy(err *imclient.Error) (ended []Hold) {
 	return ended
 }
 
-// probeAgain sets when each hold is probed next, after a probe that did not end it. The outage's
-// interval doubles; a refusal's depends on its code.
-func (h *Holds) probeAgain(now time.Time, code int) {
+// probeAgain sets when each hold is probed next, after a probe that did not end it, and what was seen. The
+// outage's interval doubles; a refusal's depends on its code. It returns the holds whose cause has changed.
+func (h *Holds) probeAgain(now time.Time, err *imclient.Error) (shifted []Hold) {
 	for i := range h.active {
 		a := &h.active[i]
 		switch {
 		case a.NextProbe.IsZero():
 			continue
 		case a.Reason == Credentials:
-			a.interval = refusedInterval(code)
+			a.interval = refusedInterval(err)
 		default:
 			a.interval = min(2*a.interval, outageLongest)
 		}
 		a.NextProbe = now.Add(h.spreadOver(a.interval))
+		if err != nil && err.Label != a.cause {
+			a.cause, a.Detail = err.Label, fmt.Sprintf("the last probe: %v", err)
+			shifted = append(shifted, *a)
+		}
 	}
+	return shifted
 }
 
 func (h *Holds) note(id string, err *imclient.Error) {
@@ -251,15 +258,8 @@ func (h *Holds) spreadOver(interval time.Duration) time.Duration {
 	return time.Duration(float64(interval) * h.spread)
 }
 
-func code(err *imclient.Error) int {
-	if err == nil {
-		return 0
-	}
-	return err.ErrorCode
-}
-
-func refusedInterval(code int) time.Duration {
-	if code == codeLocked {
+func refusedInterval(err *imclient.Error) time.Duration {
+	if err != nil && err.ErrorCode == codeLocked {
 		return lockedProbe
 	}
 	return refusedProbe

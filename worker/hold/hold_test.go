@@ -2,6 +2,7 @@ package hold
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -183,6 +184,25 @@ func TestCredentials(t *testing.T) {
 	h.Probing()
 	if h.Answer(at(200), "a", rejected, true); h.Any() {
 		t.Fatal("the server spoke about the call itself: the credentials are right")
+	}
+}
+
+// What is shown follows the probes: who mends the key while the server is down must see that.
+func TestTheDetailFollowsTheCause(t *testing.T) {
+	h := New()
+	h.Answer(start, "a", refused, false)
+	for _, row := range []struct {
+		err     *imclient.Error
+		shifted bool
+	}{{refused, false}, {locked, true}, {silence, true}, {silence, false}} {
+		h.Probing()
+		change := h.Answer(at(15), "a", row.err, true)
+		if shifted := len(change.Shifted) == 1; shifted != row.shifted {
+			t.Fatalf("after %s: %+v", row.err.Label, change)
+		}
+		if detail := h.Active()[0].Detail; !strings.Contains(detail, row.err.Meaning()) {
+			t.Fatalf("after %s the detail is %q", row.err.Label, detail)
+		}
 	}
 }
 

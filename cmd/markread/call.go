@@ -55,13 +55,8 @@ func (c *callCommand) run(ctx context.Context, p *process) error {
 }
 
 func (c *callCommand) validate() error {
-	switch {
-	case c.Report == "":
-		return usagef("--report must not be empty")
-	case c.Peer == "":
-		return usagef("--peer must not be empty")
-	case c.ReadTime != nil && *c.ReadTime <= 0:
-		return usagef("--read-time must be positive")
+	if err := checkRead(c.Report, c.Peer, c.ReadTime); err != nil {
+		return err
 	}
 	return c.IM.validate()
 }
@@ -104,12 +99,12 @@ func (c *callCommand) show(w io.Writer, answer imclient.Answer, err error, took 
 func inTheWorker(class imclient.Class) string {
 	switch class {
 	case imclient.Throttled:
-		return "would wait, call less often, and try again (throttled)"
+		return "would try again with growing waits; not counted, so never a dead letter (throttled)"
 	case imclient.Held:
 		return "would hold all calls and try again now and then, until somebody mends it (held)"
 	case imclient.Rejected:
 		return "would write a dead letter at once (rejected)"
 	default:
-		return "would try again with growing waits, then write a dead letter (transient)"
+		return "would try again with growing waits; a dead letter only after --attempts failures while other conversations get answers (transient)"
 	}
 }

@@ -46,7 +46,7 @@ func TestCall(t *testing.T) {
 		{"wrong key", "MARKREAD_IM_KEY=another-" + testKey, url, nil, exitFailed, []string{"70009", "what to do", "hold all calls"}},
 		{"wrong app", key, url, []string{"--im-app-id", "7"}, exitFailed, []string{"sdkappid=7&", "70020", "what to do"}},
 		{"wrong admin", key, url, []string{"--im-admin", "alice"}, exitFailed, []string{"60010", "what to do"}},
-		{"gateway", key, garbage.URL, nil, exitFailed, []string{"HTTP 502", "http_502", "try again"}},
+		{"gateway", key, garbage.URL, nil, exitFailed, []string{"HTTP 502", "http_502", "a dead letter only after --attempts failures while other conversations get answers"}},
 		{"nobody listens", key, "http://127.0.0.1:1", nil, exitFailed, []string{"connect", "what to do", "cause"}},
 	}
 	for _, c := range cases {

@@ -144,7 +144,7 @@ func TestDev(t *testing.T) {
 	until(t, "the unread count to become 0", func() bool { return strings.Contains(fetch(t, look), `"unread":0`) })
 
 	e = try(t, nil, "{\"Report_Account\":\"carol\",\"Peer_Account\":\"bob\",\"MsgReadTime\":1700000000}\nnonsense\n", "emit", "--brokers", kafka)
-	if e.status != exitRejected || e.stdout != "published 1 events to mark-read, rejected 1 lines\n" {
+	if e.status != exitRejected || e.stdout != "published 1 event to mark-read, rejected 1 line\n" {
 		t.Errorf("emit of lines: %+v", e)
 	}
 	carol := "http://" + im + "/sandbox/read-time?report=carol&peer=bob"

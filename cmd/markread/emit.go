@@ -4,13 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
-	"strconv"
 	"time"
 
 	"markread/consumer"
@@ -70,11 +68,11 @@ func (c *emitCommand) run(ctx context.Context, p *process) error {
 	}
 	e := emission{to: to, topic: c.Topic.Topic, log: p.log}
 	err = e.copy(ctx, p.stdin)
-	if _, werr := fmt.Fprintf(p.stdout, "published %d events to %s, rejected %d lines\n", e.published, e.topic, e.rejected); err == nil {
+	if _, werr := fmt.Fprintf(p.stdout, "published %s to %s, rejected %s\n", number(e.published, "event"), e.topic, number(e.rejected, "line")); err == nil {
 		err = werr
 	}
 	if err == nil && e.rejected > 0 {
-		return &rejectedError{fmt.Sprintf("%d lines were rejected", e.rejected)}
+		return &rejectedError{"rejected " + number(e.rejected, "line")}
 	}
 	return err
 }
@@ -96,10 +94,15 @@ func (c *emitCommand) validate(env environment) (*consumer.Message, error) {
 	case c.Report == nil:
 		return nil, nil
 	}
-	m := c.message(time.Now())
-	if err := decode(m).Invalid; err != nil {
-		return nil, usagef("--report, --peer, --read-time, --event-time: no valid event: %v", err)
+	if err := checkRead(*c.Report, *c.Peer, c.ReadTime); err != nil {
+		return nil, err
 	}
+	if c.EventTime != nil {
+		if err := checkEventTime(*c.EventTime, c.ReadTime); err != nil {
+			return nil, err
+		}
+	}
+	m := c.message(time.Now())
 	return &m, nil
 }
 
@@ -107,27 +110,9 @@ func (c *emitCommand) validate(env environment) (*consumer.Message, error) {
 func (c *emitCommand) message(now time.Time) consumer.Message {
 	m := newEvent(*c.Report, *c.Peer, c.ReadTime, now)
 	if c.EventTime != nil {
-		m.Headers = []consumer.Header{{Key: eventTimeHeader, Value: strconv.AppendInt(nil, *c.EventTime, 10)}}
+		m = withEventTime(m, *c.EventTime)
 	}
 	return m
-}
-
-// eventTimeHeader carries the event time in milliseconds since 1970.
-const eventTimeHeader = "markread.event-time"
-
-// newEvent makes an event as a backend should: keyed by its conversation, so that one conversation stays in one partition.
-func newEvent(report, peer string, readTime *int64, now time.Time) consumer.Message {
-	value, _ := json.Marshal(struct {
-		Report   string `json:"Report_Account"`
-		Peer     string `json:"Peer_Account"`
-		ReadTime *int64 `json:"MsgReadTime,omitempty"`
-	}{report, peer, readTime})
-	return consumer.Message{Key: consumer.Key(report, peer), Value: value, Time: now}
-}
-
-// decode judges a message as the worker will.
-func decode(m consumer.Message) consumer.Event {
-	return consumer.Decode(consumer.Record{Key: m.Key, Value: m.Value, Headers: m.Headers, Time: m.Time}, time.Now())
 }
 
 // Bounds of reading lines. A record of more than a megabyte would be refused by most brokers.
@@ -162,7 +147,7 @@ func (e *emission) copy(ctx context.Context, input io.Reader) error {
 		var batch []consumer.Message
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("interrupted after %d events", e.published)
+			return fmt.Errorf("interrupted after %s", number(e.published, "event"))
 		case l, ok := <-lines:
 			for ; ok; l, ok = <-lines {
 				batch = e.add(batch, l)
@@ -214,7 +199,7 @@ func (e *emission) publish(ctx context.Context, batch []consumer.Message) error 
 			failed = len(some)
 		}
 		e.published -= failed
-		return fmt.Errorf("%d events not published to %s: %w", failed, e.topic, cause(err))
+		return fmt.Errorf("%s not published to %s: %w", number(failed, "event"), e.topic, cause(err))
 	}
 	return nil
 }
@@ -231,6 +216,17 @@ func cause(err error) error {
 	}
 	return err
 }
+
+// number is a count with its noun: "1 event", "2 events".
+func number(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// byteOrderMark is what some editors put before UTF-8 text. JSON must not begin with it.
+var byteOrderMark = []byte("\uFEFF")
 
 // readLines sends the input's lines until it ends or done is closed, then closes lines. Of a line that is too long only its number is kept.
 func readLines(input io.Reader, lines chan<- line, done <-chan struct{}) error {
@@ -252,6 +248,9 @@ func readLines(input io.Reader, lines chan<- line, done <-chan struct{}) error {
 			return nil
 		} else if err != nil {
 			return fmt.Errorf("standard input, line %d: %w", number, err)
+		}
+		if number == 1 {
+			l.text = bytes.TrimPrefix(l.text, byteOrderMark)
 		}
 		select {
 		case lines <- l:

@@ -74,6 +74,16 @@ func TestEmitLines(t *testing.T) {
 	}
 }
 
+// Editors of another system put a byte order mark before the first line; anywhere else it is no JSON.
+func TestEmitSkipsAByteOrderMark(t *testing.T) {
+	line := "\uFEFF" + `{"Report_Account":"a","Peer_Account":"b"}` + "\n"
+	to := &topic{}
+	e, _, err := emitted(t, to, strings.NewReader(line+line))
+	if err != nil || e.published != 1 || e.rejected != 1 || string(to.messages[0].Value) != strings.TrimPrefix(strings.TrimSpace(line), "\uFEFF") {
+		t.Errorf("published %d, rejected %d, %v", e.published, e.rejected, err)
+	}
+}
+
 func TestEmitManyLinesTogether(t *testing.T) {
 	to := &topic{}
 	var input strings.Builder
@@ -129,7 +139,7 @@ func TestEmitFailures(t *testing.T) {
 	}
 	// A batch of which one was refused: the rest counts as published.
 	e = &emission{to: &topic{fail: consumer.PublishErrors{1: broken}}, topic: "t", log: zerolog.Nop()}
-	if err := e.publish(t.Context(), make([]consumer.Message, 5)); err == nil || e.published != 4 || !strings.Contains(err.Error(), "1 events not published to t") {
+	if err := e.publish(t.Context(), make([]consumer.Message, 5)); err == nil || e.published != 4 || !strings.Contains(err.Error(), "1 event not published to t") {
 		t.Errorf("partly refused: published %d, %v", e.published, err)
 	}
 	e, _, err = emitted(t, &topic{}, io.MultiReader(strings.NewReader(line), brokenReader{broken}))

@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -118,6 +119,16 @@ func TestWrongUsage(t *testing.T) {
 		{"emit: empty accounts", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "", "--peer", ""}, "--report"},
 		{"emit: account too long", nil, []string{"emit", "--brokers", "localhost:9092", "--report", strings.Repeat("a", 33), "--peer", "b"}, "--report"},
 		{"emit: milliseconds", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer", "b", "--read-time", "1700000000000"}, "--read-time"},
+		{"emit: peer not in ASCII", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer", "b\u00f6b"}, "--peer"},
+		{"emit: read time in the future", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer", "b", "--read-time", "9999999999"}, "--read-time"},
+		{"emit: event time in the future", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer", "b", "--event-time", "9999999999999"}, "--event-time"},
+		{"emit: event time negative", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer", "b", "--event-time=-1"}, "--event-time"},
+		{"emit: event time in seconds", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer", "b", "--event-time", "1700000000"}, "looks like seconds"},
+		{"emit: event time in microseconds", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer", "b", "--event-time", "1700000000000000"}, "smaller unit"},
+		{"call: reader too long", []string{key}, []string{"call", "--im-app-id", "1", "--report", strings.Repeat("a", 33), "--peer", "b"}, "--report"},
+		{"call: peer with a control character", []string{key}, []string{"call", "--im-app-id", "1", "--report", "a", "--peer", "b\x7f"}, "--peer"},
+		{"call: milliseconds", []string{key}, []string{"call", "--im-app-id", "1", "--report", "a", "--peer", "b", "--read-time", "1700000000000"}, "looks like milliseconds"},
+		{"call: time in the future", []string{key}, []string{"call", "--im-app-id", "1", "--report", "a", "--peer", "b", "--read-time", "9999999999"}, "--read-time"},
 		{"call: no reader", []string{key}, []string{"call", "--im-app-id", "1", "--peer", "b"}, "--report"},
 		{"call: empty peer", []string{key}, []string{"call", "--im-app-id", "1", "--report", "a", "--peer", ""}, "--peer"},
 		{"call: time 0", []string{key}, []string{"call", "--im-app-id", "1", "--report", "a", "--peer", "b", "--read-time", "0"}, "--read-time"},
@@ -143,6 +154,13 @@ func TestWrongUsage(t *testing.T) {
 			}
 			if !strings.Contains(r.stderr, c.want) {
 				t.Errorf("%q does not name %s", r.stderr, c.want)
+			}
+			// An event's flag that is wrong is named alone.
+			if own := regexp.MustCompile(`--(report|peer|read-time|event-time)`).FindAllString(r.stderr, -1); len(own) > 1 && !strings.Contains(r.stderr, "needs") && !strings.Contains(r.stderr, " is for ") {
+				t.Errorf("more than one flag is blamed: %q", r.stderr)
+			}
+			if strings.Contains(r.stderr, "header") {
+				t.Errorf("a flag is called a header: %q", r.stderr)
 			}
 			if r.stdout != "" {
 				t.Errorf("stdout: %q", r.stdout)

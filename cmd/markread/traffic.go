@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"strconv"
 	"sync"
 	"time"
 
@@ -112,9 +111,7 @@ func event(r read) consumer.Message {
 	if r.to[len(r.to)-1]%2 == 0 {
 		readTime = new(r.at.Unix())
 	}
-	m := newEvent(r.to, r.from, readTime, r.at)
-	m.Headers = []consumer.Header{{Key: eventTimeHeader, Value: strconv.AppendInt(nil, r.at.UnixMilli(), 10)}}
-	return m
+	return withEventTime(newEvent(r.to, r.from, readTime, r.at), r.at.UnixMilli())
 }
 
 // send makes a real sendmsg call.

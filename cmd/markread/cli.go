@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"reflect"
+	"regexp"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -49,12 +50,26 @@ func (p *process) parse(args []string) (command, error) {
 	err = untilHelp(func() error {
 		parsed, err := parser.Parse(args)
 		if err != nil {
-			return &usageError{err.Error()}
+			return &usageError{plain(err.Error())}
 		}
 		selected = parsed.Selected().Target.Addr().Interface().(command)
 		return nil
 	})
 	return selected, err
+}
+
+// These are the parser's texts that are mended: about a flag without a value, and about one of a few words.
+var (
+	noValue   = regexp.MustCompile(`^(--[a-z-]+)\S*: expected \S+ value but got "EOL" \(<EOL>\)$`)
+	looksFlag = regexp.MustCompile(`(?s)^(--[a-z-]+)\S*: expected \S+ value but got (".*") \((?:short|long) flag\).*$`)
+	emptyWord = regexp.MustCompile(`^(--[a-z-]+) must be one of "",`)
+)
+
+// plain says in the words of a user what the parser says in its own.
+func plain(text string) string {
+	text = noValue.ReplaceAllString(text, "$1 needs a value")
+	text = looksFlag.ReplaceAllString(text, "$1 needs a value; $2 looks like another flag (a value that begins with a hyphen goes after an equals sign)")
+	return emptyWord.ReplaceAllString(text, "$1 must be one of ")
 }
 
 type helpGiven struct{}

@@ -33,8 +33,14 @@ func (f *kafkaFlags) validate(env environment) error {
 		return usagef("--brokers must not be empty")
 	}
 	for _, b := range f.Brokers {
-		if _, err := splitAddr(b); err != nil {
+		host, port, err := splitAddr(b)
+		switch {
+		case err != nil:
 			return usagef("--brokers: %v", err)
+		case host == "":
+			return usagef("--brokers: %q is not HOST:PORT: the host is missing", b)
+		case port == 0:
+			return usagef("--brokers: %q is not HOST:PORT with a port from 1 to 65535", b)
 		}
 	}
 	for _, file := range []struct{ flag, path string }{{"--tls-ca", f.TLSCA}, {"--tls-cert", f.TLSCert}, {"--tls-key", f.TLSKey}} {
@@ -57,6 +63,13 @@ func (f *kafkaFlags) validate(env environment) error {
 		return usagef("--sasl %s needs %s or %s_FILE", f.SASL, saslPassword, saslPassword)
 	}
 	return nil
+}
+
+// warn says what is set without effect. A password is no wrong usage: a deployment may give the same secrets to everything.
+func (f *kafkaFlags) warn(p *process) {
+	if password, err := p.env.secret(saslPassword); err == nil && !password.IsZero() && f.SASL == "" {
+		p.log.Warn().Str("variable", saslPassword).Msg("the password has no effect without --sasl")
+	}
 }
 
 // topicFlag is the topic of live events.
@@ -117,6 +130,8 @@ func (f *imFlags) validate() error {
 	}
 	f.IMURL = full
 	switch {
+	case f.namesVersion():
+		return usagef("--im-url %s: leave /v4 out, it is added to every call", full)
 	case strings.HasPrefix(full, "http:") && !f.local() && !f.IMInsecure:
 		return usagef("--im-url %s: without TLS everybody on the way can read the signature; use https, or --im-insecure if you mean it", full)
 	case f.IMAppID <= 0:
@@ -129,6 +144,12 @@ func (f *imFlags) validate() error {
 		return usagef("--im-timeout %s: must be at most 11s, so that a call ends within the group's session", f.IMTimeout)
 	}
 	return nil
+}
+
+// namesVersion reports whether --im-url has the API's version in it already, as the vendor's examples have.
+func (f *imFlags) namesVersion() bool {
+	u, err := url.Parse(f.IMURL)
+	return err == nil && (u.Path == "/v4" || strings.HasPrefix(u.Path, "/v4/"))
 }
 
 // local reports whether the calls stay on this machine.
@@ -170,10 +191,16 @@ type engineFlags struct {
 // defaultMaxInFlight is the limit of calls at the same time without a rate.
 const defaultMaxInFlight = 256
 
+// maxRate is far above any quota that the vendor has, and below what would take noticeable memory: each call a second is a permit and an idle
+// connection that may be kept.
+const maxRate = 100_000
+
 func (f *engineFlags) validate(imTimeout time.Duration) error {
 	switch {
 	case f.Rate < 0:
 		return usagef("--rate must not be negative")
+	case f.Rate > maxRate:
+		return usagef("--rate must be at most %d", maxRate)
 	case f.MaxInFlight != nil && f.Rate != 0:
 		return usagef("--max-in-flight has no effect with --rate %d: the rate's permits limit the calls; it is for --rate 0", f.Rate)
 	case f.MaxInFlight != nil && *f.MaxInFlight < 1:
@@ -214,7 +241,7 @@ type adminFlags struct {
 }
 
 func (f *adminFlags) validate(env environment) error {
-	if _, err := splitAddr(f.AdminAddr); err != nil {
+	if _, _, err := splitAddr(f.AdminAddr); err != nil {
 		return usagef("--admin-addr: %v", err)
 	}
 	_, err := env.secret(adminToken)
@@ -236,17 +263,17 @@ func validTopic(flag, name string) error {
 	return nil
 }
 
-// splitAddr checks HOST:PORT and returns the port. Port 0, a free one, makes sense for listening only; a broker with it can't be reached.
-func splitAddr(addr string) (int, error) {
-	_, port, err := net.SplitHostPort(addr)
+// splitAddr checks HOST:PORT and returns both. No host and port 0, a free one, make sense for listening only.
+func splitAddr(addr string) (host string, port int, err error) {
+	host, digits, err := net.SplitHostPort(addr)
 	if err != nil {
-		return 0, fmt.Errorf("%q is not HOST:PORT", addr)
+		return "", 0, fmt.Errorf("%q is not HOST:PORT", addr)
 	}
-	n, err := strconv.ParseUint(port, 10, 16)
+	n, err := strconv.ParseUint(digits, 10, 16)
 	if err != nil {
-		return 0, fmt.Errorf("%q is not HOST:PORT with a port up to 65535", addr)
+		return "", 0, fmt.Errorf("%q is not HOST:PORT with a port up to 65535", addr)
 	}
-	return int(n), nil
+	return host, int(n), nil
 }
 
 // isLoopback reports whether a host is this machine.

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -78,6 +80,8 @@ func TestValidConfigurations(t *testing.T) {
 	for _, args := range [][]string{
 		nil,
 		{"--im-url", "singapore"},
+		{"--im-url", "https://gateway.example/v4x"},
+		{"--rate", "100000"},
 		{"--im-url", "http://127.0.0.1:8790", "--rate", "0"},
 		{"--im-url", "http://[::1]:8790"},
 		{"--im-url", "http://LOCALHOST:8790"},
@@ -145,5 +149,37 @@ func TestKeyFileIsReadAgain(t *testing.T) {
 		if got, err = key(); err != nil || got.Reveal() != want {
 			t.Errorf("%q, %v", got.Reveal(), err)
 		}
+	}
+}
+
+// A secret's file is never read without a bound, and a pipe, which may block, not at all.
+func TestSecretFilesThatAreNone(t *testing.T) {
+	for name, c := range map[string]struct{ path, want string }{
+		"a device":    {os.DevNull, "no regular file"},
+		"a directory": {t.TempDir(), "no regular file"},
+		"too long":    {file(t, strings.Repeat("k", maxSecretFile+1)), "4096 bytes"},
+		"empty":       {file(t, "\n"), "is empty"},
+	} {
+		for _, variable := range []string{imKey, saslPassword, adminToken} {
+			_, err := newEnvironment([]string{variable + "_FILE=" + c.path}).secret(variable)
+			var usage *usageError
+			if !errors.As(err, &usage) || !strings.HasPrefix(err.Error(), variable+"_FILE: ") || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+	if secret, err := newEnvironment([]string{imKey + "_FILE=" + file(t, strings.Repeat("k", maxSecretFile))}).secret(imKey); err != nil || len(secret.Reveal()) != maxSecretFile {
+		t.Errorf("as long as may be: %v", err)
+	}
+}
+
+// Templates of deployments leave empty variables behind. Only free text can be meant to be empty.
+func TestEmptyVariables(t *testing.T) {
+	var env []string
+	for _, flag := range []string{"TLS", "CREATE_TOPICS", "IM_TIMEOUT", "RATE", "MAX_IN_FLIGHT", "LOG_LEVEL", "BROKERS", "IM_APP_ID"} {
+		env = append(env, "MARKREAD_"+flag+"=")
+	}
+	if got, want := parsed(t, env, "--brokers", "k:1", "--im-app-id", "7"), parsed(t, nil, "--brokers", "k:1", "--im-app-id", "7"); !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", *got, *want)
 	}
 }

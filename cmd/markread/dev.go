@@ -49,7 +49,7 @@ var devTopics = consumer.Topics{Live: "mark-read", Backfill: "mark-read-backfill
 
 func (c *devCommand) validate(env environment) error {
 	for _, a := range []struct{ flag, addr string }{{"--kafka-addr", c.KafkaAddr}, {"--im-addr", c.IMAddr}} {
-		if _, err := splitAddr(a.addr); err != nil {
+		if _, _, err := splitAddr(a.addr); err != nil {
 			return usagef("%s: %v", a.flag, err)
 		}
 	}

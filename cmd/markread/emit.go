@@ -48,6 +48,7 @@ func (c *emitCommand) run(ctx context.Context, p *process) error {
 		return err
 	}
 	p.begin(c.Log)
+	c.Kafka.warn(p)
 	p.takeStandardLog(nil)
 	options.Log = p.log
 	kafka, err := consumer.New(options)

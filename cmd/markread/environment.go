@@ -1,7 +1,11 @@
 package main
 
 import (
+	"fmt"
+	"io"
 	"os"
+	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -21,11 +25,12 @@ const (
 type environment struct {
 	values map[string]string
 	known  map[string]bool // the variables that some command reads
+	used   map[string]bool // the flags whose value came from their variable
 }
 
 // newEnvironment takes the form of os.Environ; of a repeated name the first counts, as for os.Getenv.
 func newEnvironment(env []string) environment {
-	e := environment{values: map[string]string{}}
+	e := environment{values: map[string]string{}, used: map[string]bool{}}
 	for _, pair := range env {
 		name, value, _ := strings.Cut(pair, "=")
 		if _, ok := e.values[name]; !ok {
@@ -35,16 +40,34 @@ func newEnvironment(env []string) environment {
 	return e
 }
 
-// Resolve gives kong the value of a flag's variable. A variable that is set but empty counts as set: an empty backfill topic switches the
-// lane off.
+// Resolve gives kong the value of a flag's variable; kong asks for flags only that are not on the command line. An empty variable is a value
+// for a flag that is free text: an empty backfill topic switches the lane off. For any other flag it counts as not set, as for secrets.
 func (e environment) Resolve(_ *kong.Context, _ *kong.Path, f *kong.Flag) (any, error) {
 	if !isConfiguration(f) {
 		return nil, nil
 	}
-	if value, ok := e.values[variable(f.Name)]; ok {
-		return value, nil
+	value, ok := e.values[variable(f.Name)]
+	if !ok || (value == "" && (f.Target.Kind() != reflect.String || f.Enum != "")) {
+		return nil, nil
 	}
-	return nil, nil
+	e.used[f.Name] = true
+	return value, nil
+}
+
+var flagName = regexp.MustCompile(`--[a-z][a-z-]*`)
+
+// explain adds the variable to each flag that a text names, at its first mention, if the flag's value came from there: whoever set a variable
+// looks for its name.
+func (e environment) explain(text string) string {
+	done := map[string]bool{}
+	return flagName.ReplaceAllStringFunc(text, func(flag string) string {
+		name := flag[2:]
+		if !e.used[name] || done[name] {
+			return flag
+		}
+		done[name] = true
+		return flag + " (" + variable(name) + ")"
+	})
 }
 
 // Validate is kong's; there is nothing to check.
@@ -70,20 +93,45 @@ func (e environment) secret(name string) (imclient.Secret, error) {
 	case value != "" && path != "":
 		return imclient.Secret{}, usagef("%s and %s_FILE are both set; which one counts?", name, name)
 	case path != "":
-		content, err := os.ReadFile(path)
-		if err != nil {
+		var err error
+		if value, err = secretFile(path); err != nil {
 			return imclient.Secret{}, usagef("%s_FILE: %v", name, err)
-		}
-		value = string(content)
-		if trimNewline(value) == "" {
-			return imclient.Secret{}, usagef("%s_FILE: %s is empty", name, path)
 		}
 	}
 	return imclient.NewSecret(trimNewline(value)), nil
 }
 
-// key is the source of the IM key; nil if none is set. A file is read again at every signing, so that a rotated key needs no restart; here it
-// is read once so that a wrong path shows at the start.
+// maxSecretFile bounds what is read of a secret's file, in bytes. A wrong path may lead to anything.
+const maxSecretFile = 4 << 10
+
+// secretFile reads a secret from a file. It must be a regular one: a pipe gives its text once only and may block, a device may never end.
+func secretFile(path string) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	if !info.Mode().IsRegular() {
+		return "", fmt.Errorf("%s is no regular file", path)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, maxSecretFile+1))
+	switch {
+	case err != nil:
+		return "", err
+	case len(text) > maxSecretFile:
+		return "", fmt.Errorf("%s has more than %d bytes, so it is no secret", path, maxSecretFile)
+	case trimNewline(string(text)) == "":
+		return "", fmt.Errorf("%s is empty", path)
+	}
+	return string(text), nil
+}
+
+// key is the source of the IM key; nil if none is set. A file is read again when a signature is made, so that a rotated key needs no restart;
+// here it is read once so that a wrong path shows at the start.
 func (e environment) key() (imclient.KeySource, error) {
 	secret, err := e.secret(imKey)
 	if err != nil || secret.IsZero() {

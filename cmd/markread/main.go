@@ -86,7 +86,7 @@ func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	case err == nil:
 		return exitOK
 	case errors.As(err, &usage):
-		fmt.Fprintf(stderr, "markread: %s\n", oneLine(usage.Error()))
+		fmt.Fprintf(stderr, "markread: %s\n", oneLine(p.env.explain(usage.Error())))
 		return exitUsage
 	case errors.As(err, &rejected):
 		p.log.Warn().Msg(oneLine(err.Error()))

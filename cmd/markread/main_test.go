@@ -71,6 +71,11 @@ func TestWrongUsage(t *testing.T) {
 		{"no number, from the environment", []string{key, "MARKREAD_RATE=many"}, runs(), "--rate"},
 		{"no duration", []string{key}, runs("--im-timeout", "5"), "--im-timeout"},
 		{"negative rate", []string{key}, runs("--rate=-1"), "--rate"},
+		{"negative rate, in two words", []string{key}, runs("--rate", "-1"), "--rate"},
+		{"rate too high", []string{key}, runs("--rate", "100001"), "--rate"},
+		{"version in the URL", []string{key}, runs("--im-url", "https://im.example/v4/openim"), "--im-url"},
+		{"broker without a host", []string{key}, runs("--brokers", ":9092"), "is not HOST:PORT"},
+		{"broker with port 0", []string{key}, runs("--brokers", "a:0"), "is not HOST:PORT"},
 		{"no rate, another machine", []string{key}, runs("--rate", "0"), "--uncapped"},
 		{"calls at a time with a rate", []string{key}, runs("--max-in-flight", "5"), "--max-in-flight"},
 		{"no calls at a time", []string{key}, runs("--rate", "0", "--uncapped", "--max-in-flight", "0"), "--max-in-flight"},
@@ -172,6 +177,32 @@ func TestWrongUsage(t *testing.T) {
 				t.Errorf("raw control characters: %q", r.stderr)
 			}
 		})
+	}
+}
+
+// What is wrong is said in our words, and a value that came from a variable is blamed on the variable.
+func TestWordsOfWrongUsage(t *testing.T) {
+	for _, c := range []struct {
+		env  string
+		args []string
+		want string
+	}{
+		{"", []string{"--im-timeout"}, "--im-timeout needs a value"},
+		{"", []string{"--rate", "-1"}, `--rate needs a value; "-1" looks like another flag (a value that begins with a hyphen goes after an equals sign)`},
+		{"", []string{"--topic", "--group", "g"}, `--topic needs a value; "--group" looks like another flag (a value that begins with a hyphen goes after an equals sign)`},
+		{"", []string{"--log-format", "xml"}, `--log-format must be one of "json","console" but got "xml"`},
+		{"", []string{"--rate=-1"}, "--rate must not be negative"},
+		{"MARKREAD_RATE=-1", nil, "--rate (MARKREAD_RATE) must not be negative"},
+		{"MARKREAD_RATE=abc", nil, `--rate (MARKREAD_RATE): expected a valid 64 bit int but got "abc"`},
+		{"MARKREAD_RATE=-1", []string{"--rate=-2"}, "--rate must not be negative"},
+		{"MARKREAD_LOG_FORMAT=xml", nil, `--log-format (MARKREAD_LOG_FORMAT) must be one of "json","console" but got "xml"`},
+		{"MARKREAD_IM_TIMEOUT=10s", nil, "--drain-timeout 10s: must be at least --im-timeout (MARKREAD_IM_TIMEOUT) (10s) + 1s, so that calls that are out can end"},
+		{"MARKREAD_IM_URL=", nil, "--im-url (MARKREAD_IM_URL): "},
+	} {
+		r := try(t, []string{"MARKREAD_IM_KEY=" + testKey, c.env}, "", append([]string{"run", "--brokers", "k:1", "--im-app-id", "7"}, c.args...)...)
+		if r.status != exitUsage || !strings.HasPrefix(r.stderr, "markread: "+c.want) || (!strings.HasSuffix(c.want, " ") && r.stderr != "markread: "+c.want+"\n") {
+			t.Errorf("%s %v: %d %q, want %q", c.env, c.args, r.status, r.stderr, c.want)
+		}
 	}
 }
 

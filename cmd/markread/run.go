@@ -69,6 +69,7 @@ func (c *runCommand) run(ctx context.Context, p *process) error {
 		return err
 	}
 	p.begin(c.Log)
+	c.warn(p)
 	p.takeStandardLog(im.Mask)
 	options.Log = p.log
 	kafka, err := consumer.New(options)

@@ -88,6 +88,16 @@ func TestRunWithRefusedAuthentication(t *testing.T) {
 	}
 }
 
+// A password that nothing uses is probably meant to be used.
+func TestPasswordWithoutMechanism(t *testing.T) {
+	b := embedded(t, "mark-read")
+	r := try(t, []string{"MARKREAD_SASL_PASSWORD=canary-password"}, "", "emit", "--brokers", b.Addr(), "--report", "a", "--peer", "b")
+	if r.status != exitOK || strings.Count(r.stderr, "\n") != 1 || !strings.Contains(r.stderr, "MARKREAD_SASL_PASSWORD") || !strings.Contains(r.stderr, "--sasl") ||
+		strings.Contains(r.stderr, "canary") {
+		t.Errorf("%+v", r)
+	}
+}
+
 // The admin token guards the console of run.
 func TestRunWithAdminToken(t *testing.T) {
 	_, im := server(t)

@@ -37,7 +37,7 @@ func (*sandboxCommand) Help() string {
 }
 
 func (c *sandboxCommand) run(ctx context.Context, p *process) error {
-	if _, err := splitAddr(c.Addr); err != nil {
+	if _, _, err := splitAddr(c.Addr); err != nil {
 		return usagef("--addr: %v", err)
 	}
 	switch {

@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -73,13 +76,15 @@ func (c *devCommand) run(ctx context.Context, p *process) error {
 	p.begin(c.Log)
 
 	if c.DataDir != "" {
-		if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
-			return fmt.Errorf("--data-dir: %w", err)
+		release, err := openDataDir(c.DataDir)
+		if err != nil {
+			return err
 		}
+		defer release()
 	}
 	kafkaServer, err := broker.Start(broker.Options{Addr: c.KafkaAddr, DataDir: c.DataDir, Topics: []string{devTopics.Live, devTopics.Backfill}})
 	if err != nil {
-		return takenPort("--kafka-addr", c.KafkaAddr, err)
+		return c.brokerFailed(err)
 	}
 	defer kafkaServer.Close()
 
@@ -98,7 +103,7 @@ func (c *devCommand) run(ctx context.Context, p *process) error {
 
 	newIM := func(conns int) (*imclient.Client, error) {
 		return imclient.New(imclient.Options{
-			BaseURL: "http://" + imServer.addr, AppID: localAppID, Admin: localAdmin, Key: imclient.Key(key), Timeout: devIMTimeout, MaxConns: conns,
+			BaseURL: "http://" + reachable(imServer.addr), AppID: localAppID, Admin: localAdmin, Key: imclient.Key(key), Timeout: devIMTimeout, MaxConns: conns,
 		})
 	}
 	im, err := newIM(c.inFlight())
@@ -135,10 +140,19 @@ func (c *devCommand) run(ctx context.Context, p *process) error {
 				return err
 			}
 		}
-		c.summary(p, kafkaServer.Addr(), imServer.addr, s.admin.Addr())
+		c.summary(p, kafkaServer.Addr(), reachable(imServer.addr), reachable(s.admin.Addr()))
 		others.Go(func() { t.run(ctx) })
 		return nil
 	})
+}
+
+// brokerFailed names the flag that an embedded broker's failure to start is about: what is not about the address is about the data.
+func (c *devCommand) brokerFailed(err error) error {
+	var network *net.OpError
+	if c.DataDir == "" || errors.As(err, &network) || errors.Is(err, syscall.EADDRINUSE) {
+		return takenPort("--kafka-addr", c.KafkaAddr, err)
+	}
+	return &dataDirError{c.DataDir, err}
 }
 
 // summary says what listens where, and what to try next.
@@ -165,7 +179,7 @@ func (c *devCommand) summary(p *process, kafkaAddr, imAddr, adminAddr string) {
 	fmt.Fprintf(t, "  unread?\tcurl -s '%s'\n", look)
 	fmt.Fprintf(t, "  read them\t%s emit --brokers %s --report %s --peer %s\n", program, kafkaAddr, devReader, devSender)
 	fmt.Fprintf(t, "  unread now?\tthe first line again\n")
-	fmt.Fprintf(t, "  one call\tMARKREAD_IM_KEY=%s %s call --im-url http://%s --im-app-id %d --report %s --peer %s\n",
+	fmt.Fprintf(t, "  one call\tenv -u MARKREAD_IM_KEY_FILE MARKREAD_IM_KEY=%s %s call --im-url http://%s --im-app-id %d --report %s --peer %s\n",
 		localKey, program, imAddr, localAppID, devReader, devSender)
 	fmt.Fprintf(t, "  an outage\tcurl -s -X PUT http://%s/sandbox/faults -d '{\"rules\":[{\"kind\":\"status\",\"status\":502,\"for\":\"1m\"}]}'\n\n", imAddr)
 	_ = t.Flush()

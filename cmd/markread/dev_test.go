@@ -7,7 +7,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -155,6 +159,14 @@ func TestDev(t *testing.T) {
 		t.Errorf("call: %+v", call)
 	}
 
+	// The suggested call works as it is, also where another app's key is exported.
+	line := r.found(t, `one call +(env .*)`)
+	if words := strings.Fields(line); !strings.HasPrefix(line, "env -u MARKREAD_IM_KEY_FILE MARKREAD_IM_KEY="+localKey+" ") || !slices.Contains(words, "call") {
+		t.Errorf("the suggested call: %s", line)
+	} else if call := try(t, words[3:4], "", words[slices.Index(words, "call"):]...); call.status != exitOK {
+		t.Errorf("the suggested call: %+v", call)
+	}
+
 	// The sample traffic flows and its messages get read.
 	state := func() (s console.State) {
 		if err := json.Unmarshal([]byte(fetch(t, "http://"+admin+"/api/state")), &s); err != nil {
@@ -249,10 +261,49 @@ func TestDevWithTakenPorts(t *testing.T) {
 	}
 }
 
-func TestDevWithADataDirThatCantBeMade(t *testing.T) {
-	r := try(t, nil, "", "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--data-dir", file(t, "")+"/data")
-	if r.status != exitFailed || !strings.Contains(r.stderr, "--data-dir") {
+// A data directory that can't be used is one line that names the flag, not that of the broker's address.
+func TestDevWithADataDirThatCantBeUsed(t *testing.T) {
+	for name, dir := range map[string]string{
+		"below a file": file(t, "") + "/data",
+		"a file":       file(t, ""),
+	} {
+		r := try(t, nil, "", "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--data-dir", dir)
+		if r.status != exitFailed || strings.Count(r.stderr, "\n") != 1 || !strings.Contains(r.stderr, "--data-dir "+dir+": ") || strings.Contains(r.stderr, "--kafka-addr") ||
+			r.stdout != "" {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+}
+
+// One directory is one process's. It is free again when that process has ended, however it ended: no file says otherwise.
+func TestDataDirIsLocked(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "new", "data")
+	release, err := openDataDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := try(t, nil, "", "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--data-dir", dir)
+	if runtime.GOOS == "linux" && (r.status != exitFailed || strings.Count(r.stderr, "\n") != 1 || !strings.Contains(r.stderr, "--data-dir "+dir) || !strings.Contains(r.stderr, "another")) {
 		t.Errorf("%+v", r)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("left in the directory: %v, %v", left, err)
+	}
+	release()
+	release, err = openDataDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	release()
+}
+
+func TestReachable(t *testing.T) {
+	for addr, want := range map[string]string{
+		"0.0.0.0:1": "127.0.0.1:1", "[::]:1": "127.0.0.1:1", "127.0.0.1:1": "127.0.0.1:1", "[::1]:1": "[::1]:1", "192.0.2.1:1": "192.0.2.1:1", "nonsense": "nonsense",
+	} {
+		if got := reachable(addr); got != want {
+			t.Errorf("%s: %s", addr, got)
+		}
 	}
 }
 
@@ -261,6 +312,9 @@ func TestSandboxCommand(t *testing.T) {
 	url := "http://" + r.found(t, `http://(127[^/ ]+) `)
 	call := func(key string) result {
 		return try(t, []string{"MARKREAD_IM_KEY=" + key}, "", "call", "--im-url", url, "--im-app-id", "77", "--report", "a", "--peer", "b")
+	}
+	if key := r.found(t, `(?m)^key +(.+)$`); key != localKey {
+		t.Errorf("the key that it plays is shown as %q", key)
 	}
 	if c := call(localKey); c.status != exitOK {
 		t.Errorf("%+v", c)
@@ -274,6 +328,9 @@ func TestSandboxCommand(t *testing.T) {
 
 	r = begin(t, []string{"MARKREAD_IM_KEY=" + testKey}, "sandbox", "--addr", "127.0.0.1:0", "--app-id", "77", "--rate", "0")
 	url = "http://" + r.found(t, `http://(127[^/ ]+) `)
+	if key := r.found(t, `(?m)^key +(.+)$`); key != "from MARKREAD_IM_KEY" {
+		t.Errorf("where the key comes from is shown as %q", key)
+	}
 	if c := call(testKey); c.status != exitOK {
 		t.Errorf("%+v", c)
 	}

@@ -34,11 +34,17 @@ const (
 func main() {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
-	ctx, stop := untilSignal(context.Background(), signals, func() { os.Exit(exitFailed) })
+	ctx, stop := untilSignal(context.Background(), signals, func() {
+		fmt.Fprintln(os.Stderr, stoppedAtOnce)
+		os.Exit(exitFailed)
+	})
 	status := run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(status)
 }
+
+// stoppedAtOnce is what the second signal leaves to be read.
+const stoppedAtOnce = "markread: stopped at once: calls may be out, and the group was not left"
 
 // sameSignal is how long after the first signal another one counts as the same: some supervisors, timeout(1) among them, signal a process
 // and then its group.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
+	"strings"
 	"syscall"
 	"time"
 
@@ -29,11 +31,20 @@ type sandboxCommand struct {
 
 // Help is kong's: what follows the summary.
 func (*sandboxCommand) Help() string {
+	var kinds []string
+	for _, kind := range sandbox.Kinds() {
+		kinds = append(kinds, string(kind))
+	}
 	return `The key of its app is MARKREAD_IM_KEY, or "` + localKey + `" if that is not set. Every account exists, but for those that begin with
-"nobody". What it has seen is at /sandbox; PUT /sandbox/faults makes it fail.
+"nobody". What it has seen is at /sandbox.
 
     markread sandbox
-    MARKREAD_IM_KEY=` + localKey + ` markread call --im-url http://127.0.0.1:8790 --im-app-id 1400000000 --report alice --peer bob`
+    env -u MARKREAD_IM_KEY_FILE MARKREAD_IM_KEY=` + localKey + ` \
+      markread call --im-url http://127.0.0.1:8790 --im-app-id 1400000000 --report alice --peer bob
+
+PUT /sandbox/faults makes it fail: here a third of the calls for a minute. {} mends it. The kinds are ` + strings.Join(kinds, " ") + `.
+
+    curl -X PUT http://127.0.0.1:8790/sandbox/faults -d '{"rules":[{"kind":"code","code":60007,"share":0.33,"for":"1m"}]}'`
 }
 
 func (c *sandboxCommand) run(ctx context.Context, p *process) error {
@@ -50,8 +61,12 @@ func (c *sandboxCommand) run(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	if key.IsZero() {
-		key = imclient.NewSecret(localKey)
+	keyText := "from " + imKey
+	switch {
+	case key.IsZero():
+		key, keyText = imclient.NewSecret(localKey), localKey
+	case p.env.values[imKey+"_FILE"] != "":
+		keyText += "_FILE"
 	}
 	p.begin(logFlags{LogLevel: "info"})
 	im := sandbox.New(sandbox.Options{AppID: c.AppID, Admin: localAdmin, Key: key, Rate: c.Rate, OpenAccounts: true})
@@ -59,9 +74,22 @@ func (c *sandboxCommand) run(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(p.stdout, "IM sandbox  http://%s  app %d, admin %s, %s\nlook        http://%s/sandbox\n",
-		server.addr, c.AppID, localAdmin, perSecond(c.Rate), server.addr)
+	addr := reachable(server.addr)
+	fmt.Fprintf(p.stdout, "IM sandbox  http://%s  app %d, admin %s, %s\nkey         %s\nlook        http://%s/sandbox\n",
+		addr, c.AppID, localAdmin, perSecond(c.Rate), keyText, addr)
 	return server.run(ctx)
+}
+
+// reachable is how this machine reaches an address that is listened on: 0.0.0.0 and :: are all addresses, and none to call.
+func reachable(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	if ip, err := netip.ParseAddr(host); err != nil || !ip.IsUnspecified() {
+		return addr
+	}
+	return net.JoinHostPort("127.0.0.1", port)
 }
 
 func perSecond(rate int) string {

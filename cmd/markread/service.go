@@ -55,7 +55,7 @@ func (s *service) open() error {
 // run answers on the admin server at once, makes the topics ready, then works until ctx ends: see [supervise].
 func (s *service) run(ctx context.Context, prepare func(context.Context) error) error {
 	s.log.Info().Str("addr", s.admin.Addr()).Msg("admin server listens")
-	return supervise(ctx, s.log, s.engine.DrainTimeout+stopGrace, s.admin.Run, func(ctx context.Context) error {
+	return supervise(ctx, s.log, s.engine.DrainTimeout, s.admin.Run, func(ctx context.Context) error {
 		if err := prepare(ctx); err != nil {
 			if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
 				return nil // stopping is not failing
@@ -70,9 +70,9 @@ func (s *service) run(ctx context.Context, prepare func(context.Context) error) 
 const stopGrace = 5 * time.Second
 
 // supervise runs work until it returns or ctx ends, and show beside it, which ends last: what a stopping worker does can be seen. It returns
-// nil after a clean stop: calls ended, offsets committed, the group left. A stop that takes longer than limit is given up with an error; what
-// the work still does is left to the end of the process. A show that fails stops the work.
-func supervise(ctx context.Context, log logger, limit time.Duration, show, work func(context.Context) error) error {
+// nil after a clean stop: calls ended, offsets committed, the group left. A stop that takes longer than drain and [stopGrace] is given up with an
+// error; what the work still does is left to the end of the process. A show that fails stops the work.
+func supervise(ctx context.Context, log logger, drain time.Duration, show, work func(context.Context) error) error {
 	showing, stopShow := context.WithCancel(context.WithoutCancel(ctx))
 	shown := make(chan error, 1)
 	go func() { defer close(shown); shown <- show(showing) }()
@@ -93,8 +93,9 @@ func supervise(ctx context.Context, log logger, limit time.Duration, show, work 
 		failure = fmt.Errorf("stopped, because the admin server failed: %w", err)
 		stopWork()
 	case <-ctx.Done():
-		log.Info().Msg("stopping: calls that are out may end; a second signal stops at once")
+		log.Info().Msgf("stopping: waiting up to %s for calls that are out; a second signal stops at once", drain)
 	}
+	limit := drain + stopGrace
 	giveUp := time.NewTimer(limit)
 	defer giveUp.Stop()
 	select {

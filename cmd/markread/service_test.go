@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strings"
@@ -15,7 +16,7 @@ import (
 func untilEnd(ctx context.Context) error { <-ctx.Done(); return nil }
 
 func TestSupervise(t *testing.T) {
-	const limit = 15 * time.Second
+	const drain, limit = 10 * time.Second, 15 * time.Second
 	broken := errors.New("broken")
 	fails := func(context.Context) error { return broken }
 	// slow needs d to stop.
@@ -41,12 +42,16 @@ func TestSupervise(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), c.stop)
 			defer cancel()
 			begin := time.Now()
-			err := supervise(ctx, zerolog.Nop(), limit, c.show, c.work)
+			var log bytes.Buffer
+			err := supervise(ctx, zerolog.New(&log), drain, c.show, c.work)
 			if took := time.Since(begin); took != c.takes {
 				t.Errorf("%s: took %s, want %s", name, took, c.takes)
 			}
 			if (c.want != nil && !errors.Is(err, c.want)) || (err == nil) != (c.want == nil && c.text == "") || (c.text != "" && !strings.Contains(err.Error(), c.text)) {
 				t.Errorf("%s: %v", name, err)
+			}
+			if said := strings.Contains(log.String(), "stopping: waiting up to 10s for calls that are out; a second signal stops at once"); said != (ctx.Err() != nil) {
+				t.Errorf("%s: the log says %s", name, &log)
 			}
 			time.Sleep(2 * time.Hour) // what was given up ends
 		})

@@ -73,7 +73,7 @@ func TestFaultsRefused(t *testing.T) {
 		`{} x`:         "after top-level value",
 		`{"ruels":[]}`: `unknown field "ruels"`,
 		`{"rules":[{"kind":"code","code":1,"shar":1}]}`:                               `unknown field "shar"`,
-		`{"rules":[{"kind":"explode"}]}`:                                              `rules[0]: unknown kind "explode"`,
+		`{"rules":[{"kind":"explode"}]}`:                                              `rules[0]: unknown kind "explode"; the kinds are code status redirect reset hang cut half-json drip garbage wrong-types huge gzip-bomb echo-url`,
 		`{"rules":[{"kind":"reset"},{}]}`:                                             `rules[1]: unknown kind ""`,
 		`{"rules":[{"kind":"code"}]}`:                                                 "needs a code",
 		`{"rules":[{"kind":"code","code":"91000"}]}`:                                  "rules.code: a string can't stand there",

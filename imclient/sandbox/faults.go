@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"markread/imclient"
@@ -49,6 +50,12 @@ const (
 	KindGzipBomb   Kind = "gzip-bomb"   // Content-Encoding gzip, about Bytes bytes (0: 1 GiB) when unpacked, a thousandth packed
 	KindEchoURL    Kind = "echo-url"    // the request's URL, signature and all: in a page with Status (0: 502), or with Code in ErrorInfo
 )
+
+// Kinds are all kinds.
+func Kinds() []Kind {
+	return []Kind{KindCode, KindStatus, KindRedirect, KindReset, KindHang, KindCut, KindHalf, KindDrip, KindGarbage, KindWrongTypes, KindHuge,
+		KindGzipBomb, KindEchoURL}
+}
 
 // Rule is one fault: what (Kind and its parameters), to whom (Share, Conversations, Report, Peer), when (For, Every, Until).
 type Rule struct {
@@ -146,7 +153,7 @@ var parameters = map[Kind][]string{
 func (r Rule) check() error {
 	allowed, known := parameters[r.Kind]
 	if !known {
-		return fmt.Errorf("unknown kind %q", cut(string(r.Kind)))
+		return fmt.Errorf("unknown kind %q; the kinds are %s", cut(string(r.Kind)), strings.Trim(fmt.Sprint(Kinds()), "[]"))
 	}
 	for _, p := range []struct {
 		name string

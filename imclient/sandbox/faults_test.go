@@ -10,6 +10,8 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,6 +22,24 @@ import (
 )
 
 func rules(r ...sandbox.Rule) sandbox.Faults { return sandbox.Faults{Rules: r} }
+
+// The list that people are shown has every kind that there is a rule for, and no other.
+func TestKindsAreAll(t *testing.T) {
+	source, err := os.ReadFile("faults.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	declared := regexp.MustCompile(`Kind\w* +Kind = "([a-z-]+)"`).FindAllStringSubmatch(string(source), -1)
+	kinds := sandbox.Kinds()
+	if len(declared) == 0 || len(declared) != len(kinds) {
+		t.Fatalf("%d kinds are declared, %d listed", len(declared), len(kinds))
+	}
+	for i, d := range declared {
+		if string(kinds[i]) != d[1] {
+			t.Errorf("kind %d is %s, listed as %s", i, d[1], kinds[i])
+		}
+	}
+}
 
 // What a client sees of each kind, over a connection, with the call carried out and without.
 func TestKinds(t *testing.T) {

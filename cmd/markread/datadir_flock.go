@@ -1,0 +1,24 @@
+//go:build darwin || dragonfly || freebsd || illumos || linux || netbsd || openbsd
+
+package main
+
+import (
+	"errors"
+	"os"
+	"syscall"
+)
+
+// lockDir locks a directory until the function that it returns is called or the process ends, however it ends: the lock is the kernel's, on the
+// open directory itself, so that a kill -9 leaves no file behind that would stand in the way of the next start. A file system that has no such
+// locks is used without.
+func lockDir(dir string) (unlock func(), err error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); errors.Is(err, syscall.EWOULDBLOCK) {
+		_ = d.Close()
+		return nil, errInUse
+	}
+	return func() { _ = d.Close() }, nil
+}

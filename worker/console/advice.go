@@ -1,5 +1,7 @@
 package console
 
+import "strings"
+
 // advice explains a hold to the person who has to do something about it.
 type advice struct{ Meaning, Do string }
 
@@ -12,15 +14,14 @@ func adviceFor(reason string) advice {
 				"Calls go on by themselves when a probe succeeds."}
 	case "credentials":
 		return advice{"The IM server refuses this app's signature, its admin account or the app itself; any other call would fail the same way.",
-			"See the code in the detail: check --im-app-id, --im-admin, --im-url (the app's data centre) and the key; write a new key to its file " +
-				"and it is used at once. `markread call` shows the code's remedy."}
+			"Check --im-app-id, --im-admin, --im-url (the app's data centre) and the key; a new key in its file is used by the next probe."}
 	case "throttled":
-		return advice{"The IM server asked everybody to wait (Retry-After).",
-			"Nothing, it passes. If it comes back often, other programs use the same app's quota: lower --rate."}
+		return advice{"The IM server says that there are too many calls.",
+			"Nothing at first: they are tried again with growing waits, and not counted. If it goes on, other programs use the same app's quota: " +
+				"lower --rate."}
 	case "rejections":
 		return advice{"Almost every recent event of one lane was rejected or invalid. That is more likely a wrong app, topic or schema than wrong events.",
-			"Look at a few of the newest dead letters. If the events really are wrong, `markread resume --accept-rejections` lets them go to the " +
-				"dead-letter topic."}
+			"Look at a few of the newest dead letters, and mend the configuration or the producer."}
 	case "dead-letter":
 		return advice{"The dead-letter topic does not take records, so events that must go there can't end.",
 			"Check that the topic exists, that this user may write to it, and the brokers' disks."}
@@ -31,10 +32,27 @@ func adviceFor(reason string) advice {
 		return advice{"This worker's share of the quota is 0: it owns too few of the group's partitions for a whole call a second.",
 			"Run fewer workers, or raise --rate for all of them."}
 	case "paused":
-		return advice{"An operator paused this worker.", "`markread resume` lets it go on."}
+		return advice{"An operator paused this worker.", "The operator lets it go on."}
 	default:
 		return advice{"This worker makes no calls.", "See the detail and the log."}
 	}
+}
+
+// remedyMark is where the detail of a hold goes over from what was seen to what to do: the failure's own remedy fits better than the general one.
+const remedyMark = " What to do: "
+
+// Seen is what was seen, without what to do about it.
+func (h Hold) Seen() string {
+	seen, _, _ := strings.Cut(h.Detail, remedyMark)
+	return seen
+}
+
+// Do is what to do: the one remedy of the detail, else that of the reason.
+func (h Hold) Do() string {
+	if _, remedy, ok := strings.Cut(h.Detail, remedyMark); ok {
+		return remedy
+	}
+	return adviceFor(h.Reason).Do
 }
 
 // waits explains what the oldest unfinished event of a partition waits for.

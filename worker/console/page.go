@@ -75,6 +75,8 @@ func (v view) Rows() []row { return []row{{"live", v.Lanes.Live}, {"backfill", v
 func (v view) Drain() string {
 	waiting := v.Lanes.Live.Conversations + v.Lanes.Backfill.Conversations
 	switch {
+	case v.Group.Generation == nil:
+		return "unknown: outside a generation the worker does not see what waits in Kafka"
 	case waiting == 0:
 		return "nothing waits"
 	case len(v.Held) > 0:

@@ -26,10 +26,13 @@ func TestPageShowsTheState(t *testing.T) {
 
 func TestPageOfAWorkerThatHasNothingYet(t *testing.T) {
 	w := get(t, options(&fake{}), "/")
-	for _, want := range []string{"not ready", "Not ready", "unlimited", "nothing waits", "None are assigned"} {
+	for _, want := range []string{"not ready", "Not ready", "unlimited", "in no generation", "Time to drain: unknown", "None are assigned"} {
 		if !contains(w, want) {
 			t.Errorf("the page does not show %q", want)
 		}
+	}
+	if contains(w, "nothing waits") || contains(w, " since 0001") {
+		t.Error("the page claims what is not known")
 	}
 	if contains(w, "%!") || contains(w, "&lt;nil&gt;") {
 		t.Errorf("the page shows a raw value: %s", w.Body)
@@ -92,8 +95,33 @@ func TestEveryReasonHasAdvice(t *testing.T) {
 	}
 }
 
+// A rebalance: still ready, but nothing moves, and the page says since when.
+func TestPageOutsideAGeneration(t *testing.T) {
+	s := full()
+	s.Held, s.Group.Generation, s.Group.Outside = nil, nil, time.Date(2026, 3, 1, 5, 6, 7, 0, time.UTC)
+	w := get(t, options(&fake{state: s}), "/")
+	for _, want := range []string{"Between two generations", "since 2026-03-01 05:06:07 UTC", "Time to drain: unknown"} {
+		if !contains(w, want) {
+			t.Errorf("the page does not show %q", want)
+		}
+	}
+	if w := get(t, options(&fake{state: full()}), "/"); contains(w, "in no generation") {
+		t.Error("a member is shown as none")
+	}
+}
+
+// One hold, one advice: the failure's own, if the detail has one.
+func TestPageGivesOneAdvice(t *testing.T) {
+	s := full()
+	s.Held[0].Detail = "ErrorCode 70009, another app's key. What to do: check the key"
+	w := get(t, options(&fake{state: s}), "/")
+	if !contains(w, "<dd>check the key</dd>") || !contains(w, "key.</dd>") || contains(w, "What to do: ") || contains(w, adviceFor("outage").Do[:30]) {
+		t.Errorf("%s", w.Body)
+	}
+}
+
 func TestDrain(t *testing.T) {
-	s := State{Lanes: Lanes{Live: Lane{Conversations: 100}, Backfill: Lane{Conversations: 300}}, Quota: Quota{Rate: 200, Limit: new(100)}}
+	s := State{Group: Group{Generation: new(int32(1))}, Lanes: Lanes{Live: Lane{Conversations: 100}, Backfill: Lane{Conversations: 300}}, Quota: Quota{Rate: 200, Limit: new(100)}}
 	if got := (view{State: s}).Drain(); got != "about 4 s" {
 		t.Errorf("400 conversations at 100/s: %s", got)
 	}

@@ -37,6 +37,8 @@ type Group struct {
 	// Assigned of the group's Partitions, over all topics, are this worker's.
 	Assigned   int `json:"assigned"`
 	Partitions int `json:"partitions"`
+	// Outside is since when the worker is in no generation; zero: it is in one, or it is not known. Only the page shows it.
+	Outside time.Time `json:"-"`
 }
 
 // Hold is one reason why no calls are made now.
@@ -52,8 +54,7 @@ type Hold struct {
 
 // Quota is the state of the call quota. With rate 0 there is none: Share, Limit and Cooling are nil.
 type Quota struct {
-	// Rate is calls a second for the whole group, Share this worker's part, Limit what of the share is used now (less after the server
-	// said "too many").
+	// Rate is calls a second for the whole group, Share this worker's part, Limit what of the share is used now.
 	Rate  int  `json:"rate"`
 	Share *int `json:"share"`
 	Limit *int `json:"limit"`
@@ -111,6 +112,7 @@ type Unfinished struct {
 // normal returns the state as it is shown: empty lists instead of null, times in UTC and whole milliseconds.
 func (s State) normal() State {
 	s.StartedAt = shown(s.StartedAt)
+	s.Group.Outside = shown(s.Group.Outside)
 	s.Held = normal(s.Held)
 	if s.Partitions == nil {
 		s.Partitions = []Partition{}

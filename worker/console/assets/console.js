@@ -14,7 +14,9 @@ async function refresh() {
   document.getElementById("stale").hidden = fresh !== null;
   if (fresh !== null && window.getSelection().isCollapsed) {
     document.title = fresh.title;
+    const scrolled = Array.from(document.querySelectorAll(".scroll"), (box) => box.scrollLeft);
     document.getElementById("state").replaceWith(document.adoptNode(fresh.getElementById("state")));
+    document.querySelectorAll(".scroll").forEach((box, i) => { box.scrollLeft = scrolled[i] ?? 0; });
   }
   setTimeout(refresh, document.hidden ? 10000 : 2000);
 }

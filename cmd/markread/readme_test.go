@@ -116,7 +116,7 @@ func TestReadmeNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	flags := map[string]bool{"help": true, "bootstrap-server": true, "topic": true, "property": true} // and those of Kafka's own tools
+	flags := map[string]bool{"help": true, "bootstrap-server": true, "topic": true, "property": true, "from-beginning": true} // and those of Kafka's own tools
 	for _, c := range parser.Model.Children {
 		if !strings.Contains(text, "`markread "+c.Name) && !strings.Contains(text, "./cmd/markread "+c.Name) {
 			t.Errorf("README.md does not mention the command %s", c.Name)

@@ -159,6 +159,23 @@ func TestALetterIsWrittenBeforeItsEventsFinish(t *testing.T) {
 	}
 }
 
+func TestRefusedLettersKeepTheirPlace(t *testing.T) {
+	r := newRig(t)
+	var events []consumer.Event
+	for range 4 {
+		e := r.event("", 0, consumer.Live)
+		e.Invalid = errors.New("bad")
+		events = append(events, e)
+	}
+	r.receive(start, events)
+	r.unwritten(r.nextLetters(2))
+	for i, l := range r.nextLetters(10) {
+		if l.Event.Ref != events[i].Ref {
+			t.Fatalf("letter %d is of event %d, want %d", i, l.Event.Ref, events[i].Ref)
+		}
+	}
+}
+
 func TestInvalidEventsNeedNoCall(t *testing.T) {
 	r := newRig(t)
 	e := r.event("", 0, consumer.Backfill)

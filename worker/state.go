@@ -94,6 +94,9 @@ func (w *Worker) State() console.State {
 		state.Group.Member, state.Group.Generation = new(g.Member()), new(g.ID())
 		state.Group.Assigned, state.Group.Partitions = len(g.Assigned()), len(g.All())
 	}
+	if left := w.left.Load(); s.generation == nil && left != 0 {
+		state.Group.Outside = time.Unix(0, left)
+	}
 	for i, p := range s.partitions {
 		state.Partitions = append(state.Partitions, p.shown(unfinished[i]))
 	}

@@ -15,7 +15,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"markread/consumer"
 	"markread/consumer/broker"
@@ -309,6 +311,43 @@ func TestReadyAndHealthy(t *testing.T) {
 		if w.Ready() || w.Healthy() != nil {
 			t.Errorf("without brokers: ready %v, healthy %v", w.Ready(), w.Healthy())
 		}
+		if outside := time.Since(w.State().Group.Outside); outside < 9*time.Minute || outside > 10*time.Minute {
+			t.Errorf("outside of a generation for %v, as the state says", outside)
+		}
+	})
+}
+
+// While the dead-letter topic refuses, nothing is lost, nothing is committed past a letter, and the topic
+// is not stormed; afterwards it gets all letters.
+func TestDeadLetterTopicRefuses(t *testing.T) {
+	inBubble(t, func(s *stack) {
+		refuses := s.broker.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topics.DeadLetter, Err: kerr.NotEnoughReplicas, Count: -1})
+		w := s.start(nil)
+		time.Sleep(3 * time.Second)
+		values := make([]string, 300)
+		for i := range values {
+			values[i] = "no event"
+		}
+		s.publish(topics.Live, values...)
+		time.Sleep(20 * time.Second)
+		state := w.State()
+		if state.Totals.DeadLettered != 0 || state.Totals.Received != 300 {
+			t.Errorf("totals %+v", state.Totals)
+		}
+		for _, p := range state.Partitions {
+			if u := p.OldestUnfinished; u != nil && (*p.Committed != 0 || u.WaitsFor != "dead-letter") {
+				t.Errorf("%s/%d: committed %d, waits for %s", p.Topic, p.Partition, *p.Committed, u.WaitsFor)
+			}
+		}
+		if n := refuses.Hits(); n < 10 || n > 2*64+25 {
+			t.Errorf("%d writes in 20 s", n)
+		}
+		refuses.Remove()
+		w.settled(s.t, 300)
+		if n := w.State().Totals.DeadLettered; n != 300 {
+			t.Errorf("%d dead-lettered", n)
+		}
+		s.mustStop(w)
 	})
 }
 

@@ -225,6 +225,16 @@ func TestSpread(t *testing.T) {
 	}
 }
 
+// A hold that its owner ends is not ended by a probe that was out when it began.
+func TestAProbeEndsOnlyWhatIsProbed(t *testing.T) {
+	h := outage(t)
+	h.Probing()
+	h.Set(at(1), Quota, "no permits")
+	if h.Answer(at(1), "b", success, true); reasons(h) != "quota " {
+		t.Fatalf("held: %q", reasons(h))
+	}
+}
+
 func TestAHoldWithoutProbes(t *testing.T) {
 	h := New()
 	if change := h.Set(start, Quota, "no permits"); len(change.Begun) != 1 {

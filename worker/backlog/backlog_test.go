@@ -194,7 +194,7 @@ func TestLiveGoesFirstButBackfillIsServed(t *testing.T) {
 		b.Succeeded(start, c)
 	}
 	if len(backfill) != 10 {
-		t.Fatalf("backfill got %d of 200 calls, want every 20th", len(backfill))
+		t.Fatalf("backfill got %d of 200 calls, want every 19th", len(backfill))
 	}
 	// While no live event waits, backfill has it all.
 	for b.Conversations(0) > 0 {

@@ -1,0 +1,29 @@
+package worker
+
+import (
+	"fmt"
+	"testing"
+
+	"markread/consumer"
+)
+
+// What taking in one event costs, most of which collapse: a backlog's speed.
+func BenchmarkReceive(b *testing.B) {
+	r := newRig(nil)
+	r.maxEvents = 1 << 62
+	batch := make([]consumer.Event, 512)
+	readers := make([]string, 10_000)
+	for i := range readers {
+		readers[i] = fmt.Sprint("reader", i)
+	}
+	n := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		for i := range batch {
+			n++
+			batch[i] = consumer.Event{Ref: consumer.Ref(n), Report: readers[n%len(readers)], Peer: "peer", ReadTime: int64(n / 20_000), EventTime: start}
+		}
+		r.receive(start, batch)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/event")
+}

@@ -162,16 +162,15 @@ func (c *core) answer(now time.Time, done *call, err error) {
 	if failure == nil || failure.ErrorCode != 0 {
 		c.answered++
 	}
-	if failure != nil && failure.Resigned {
-		if done.of.Resigned {
-			// It had its second try, with a new signature: now its class is believed, whatever that
-			// signature did for others.
-			believed := *failure
-			believed.Resigned = false
-			failure = &believed
-		}
-		done.of.Resigned = !done.of.Resigned
+	refused := failure != nil && failure.Resigned
+	if refused && done.of.Resigned {
+		// It had its second try, with a new signature: now its class is believed, whatever that signature
+		// did for others.
+		believed := *failure
+		believed.Resigned = false
+		failure = &believed
 	}
+	done.of.Resigned = refused && !done.of.Resigned
 	held := c.holds.Any()
 	c.changed(now, c.holds.Answer(now, done.of.ID, failure, done.probe))
 	c.settleCall(now, done.of, failure, held || c.holds.Any())

@@ -354,6 +354,23 @@ func TestASignatureIsRenewedOncePerConversation(t *testing.T) {
 	}
 }
 
+// Only the very next try is the one with the new signature: after another failure it has one again.
+func TestASignatureIsRenewedAgainAfterAnotherFailure(t *testing.T) {
+	r := newRig(t)
+	r.receiveOne("a", 1)
+	for i, failure := range []*imclient.Error{expired, timeout, expired} {
+		now := at(float64(10 * i))
+		r.answer(now, r.mustCall(now, "a"), failure)
+	}
+	if r.holds.Any() {
+		t.Fatalf("held %v, though no call with the new signature was answered", r.holds.Active())
+	}
+	r.answer(at(20), r.mustCall(at(20), "a"), expired)
+	if !r.holds.Any() {
+		t.Fatal("refused twice in a row, and not believed")
+	}
+}
+
 func TestStoppingIsNotFailing(t *testing.T) {
 	r := newRig(t)
 	r.receiveOne("a", 1)

@@ -56,9 +56,11 @@ func (w *Worker) call(ctx context.Context, c *call) {
 
 // changed lets those look again who wait for room, work or the end of it. The caller holds the lock.
 func (w *Worker) changed() {
-	if w.roomy != nil && (w.core.room(consumer.Backfill) || w.core.room(consumer.Live)) {
-		close(w.roomy)
-		w.roomy = nil
+	for lane, roomy := range w.roomy {
+		if roomy != nil && w.core.room(consumer.Lane(lane)) {
+			close(roomy)
+			w.roomy[lane] = nil
+		}
 	}
 	poke(w.wake)
 	if len(w.core.letters.waiting) > 0 {
@@ -84,10 +86,10 @@ func (s sink) Room(ctx context.Context, lane consumer.Lane) error {
 			s.mu.Unlock()
 			return ctx.Err()
 		}
-		if s.roomy == nil {
-			s.roomy = make(chan struct{})
+		if s.roomy[lane] == nil {
+			s.roomy[lane] = make(chan struct{})
 		}
-		roomy := s.roomy
+		roomy := s.roomy[lane]
 		s.mu.Unlock()
 		select {
 		case <-ctx.Done():

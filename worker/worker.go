@@ -78,9 +78,9 @@ type Worker struct {
 
 	mu         sync.Mutex
 	core       *core
-	generation *consumer.Generation // nil between generations
-	lost       map[string]int64     // of the generations before
-	roomy      chan struct{}        // closed when a full lane has room again; nil: nobody waits
+	generation *consumer.Generation         // nil between generations
+	lost       map[string]int64             // of the generations before
+	roomy      [backlog.Lanes]chan struct{} // closed when a full lane has room again; nil: nobody waits
 
 	unclean error // what the last generation left undone at its end; Run and serve's own
 

@@ -351,6 +351,33 @@ func TestDeadLetterTopicRefuses(t *testing.T) {
 	})
 }
 
+// A backfill that fills its half of the memory pauses and goes on, and live events don't wait for it.
+func TestFetchingPausesAndGoesOn(t *testing.T) {
+	inBubble(t, func(s *stack) {
+		now := time.Now().Unix()
+		values := make([]string, 6000)
+		for i := range values {
+			values[i] = event(fmt.Sprint("reader", i), "peer", now)
+		}
+		s.publish(topics.Backfill, values...)
+		w := s.start(func(o *worker.Options) { o.MaxPending = 20 })
+		time.Sleep(5 * time.Second)
+		if n := w.State().Lanes.Backfill.Conversations; n == 0 || n > 4*512 {
+			t.Errorf("%d conversations in memory: the bound is 10 and a chunk of 512 for each of 4 partitions", n)
+		}
+		for w.State().Lanes.Backfill.Conversations > 15 {
+			time.Sleep(time.Second)
+		}
+		s.publish(topics.Live, event("live", "peer", now))
+		time.Sleep(time.Second)
+		if got, _ := s.sandbox.ReadTime("live", "peer"); got != now {
+			t.Error("a live event waits behind a full backfill")
+		}
+		w.settled(s.t, 6001)
+		s.mustStop(w)
+	})
+}
+
 // Two workers share the quota, and one takes over from the other.
 func TestTwoWorkers(t *testing.T) {
 	inBubble(t, func(s *stack) {

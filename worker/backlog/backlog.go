@@ -215,7 +215,7 @@ func (b *Backlog) Succeeded(now time.Time, c *Conversation) Settled {
 		return s
 	}
 	c.refs, c.order, c.lane, c.retrying = f.newer, f.newerOrder, f.newerLane, false
-	c.Failures, c.Attempts, c.Resigned = 0, 0, false
+	c.Failures, c.Attempts = 0, 0
 	b.lanes[c.lane].conversations++
 	b.lanes[c.lane].fresh.push(c, c.order)
 	return s

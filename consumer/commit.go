@@ -63,7 +63,7 @@ func (g *Generation) advances() []advance {
 	var advances []advance
 	for _, p := range g.partitions {
 		p.mu.Lock()
-		if offset := p.tracker.committable(); offset > p.tracker.committed {
+		if offset := p.tracker.Committable(); offset > p.tracker.Committed() {
 			advances = append(advances, advance{p, offset})
 		}
 		p.mu.Unlock()
@@ -85,7 +85,7 @@ func (g *Generation) tryCommit(ctx context.Context, advances []advance) (err err
 		refusal, ok := answerTo(a, response.(*offsetcommit.Response))
 		if ok && refusal == 0 {
 			a.mu.Lock()
-			a.tracker.accept(a.offset)
+			a.tracker.Accept(a.offset)
 			a.mu.Unlock()
 			continue
 		}

@@ -22,7 +22,7 @@
 // # Files
 //
 //	event.go decode.go object.go          a record becomes an event
-//	tracker.go                            what has finished (pure)
+//	offsets/                              what has finished (pure)
 //	partition.go fetch.go batches.go      reading a partition
 //	generation.go commit.go membership.go what is owned between two rebalances
 //	group.go member.go assign.go          joining, assigning, leaving

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
+
+	"markread/consumer/offsets"
 )
 
 // TopicPartition names a partition.
@@ -77,7 +79,7 @@ func (g *Generation) prepare(ctx context.Context, j joined) error {
 				if tp.Topic == g.topics.Backfill {
 					p.lane = Backfill
 				}
-				p.tracker = newTracker(committed[tp], committed[tp])
+				p.tracker = offsets.New(committed[tp], committed[tp])
 				g.partitions = append(g.partitions, p)
 			}
 			g.all = append(g.all, j.assigned...) // the layout may be a moment older than the assignment
@@ -167,7 +169,7 @@ func (g *Generation) Finish(ref Ref) (Lane, time.Time) {
 	p := g.partitions[ref>>arrivalBits]
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.lane, p.tracker.finish(uint64(ref) & (1<<arrivalBits - 1))
+	return p.lane, p.tracker.Finish(uint64(ref) & (1<<arrivalBits - 1))
 }
 
 // Oldest is the oldest delivered event of a partition that has not finished.

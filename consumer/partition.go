@@ -9,6 +9,8 @@ import (
 
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
+
+	"markread/consumer/offsets"
 )
 
 // partition is one assigned partition for as long as its generation lasts: where it reads, and what has
@@ -20,7 +22,7 @@ type partition struct {
 	lane  Lane
 
 	mu            sync.Mutex
-	tracker       tracker
+	tracker       offsets.Tracker
 	highWatermark int64 // -1: not known yet
 	marked        time.Time
 }
@@ -75,7 +77,7 @@ func (p *partition) begin(ctx context.Context) bool {
 		first, _, err := p.g.client.bounds(ctx, p.Topic, p.Partition)
 		if err == nil {
 			p.mu.Lock()
-			p.tracker = newTracker(first, -1)
+			p.tracker = offsets.New(first, -1)
 			p.mu.Unlock()
 			return true
 		}
@@ -92,7 +94,7 @@ func (p *partition) begin(ctx context.Context) bool {
 func (p *partition) position() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.tracker.position
+	return p.tracker.Position()
 }
 
 // deliver gives what was fetched to the sink, in chunks, asking for room before each. What it does not give
@@ -116,7 +118,7 @@ func (p *partition) deliver(ctx context.Context, sink Sink, f fetched) bool {
 			if at.IsZero() {
 				at = now
 			}
-			events[i].Ref = p.ref(p.tracker.add(events[i].Record.Offset, at))
+			events[i].Ref = p.ref(p.tracker.Add(events[i].Record.Offset, at))
 		}
 		p.mu.Unlock()
 		sink.Deliver(events)
@@ -124,7 +126,7 @@ func (p *partition) deliver(ctx context.Context, sink Sink, f fetched) bool {
 		records = records[n:]
 	}
 	p.mu.Lock()
-	p.tracker.skip(f.next)
+	p.tracker.Skip(f.next)
 	p.mu.Unlock()
 	return true
 }
@@ -143,7 +145,7 @@ func (p *partition) outOfRange(ctx context.Context, position int64, outside *tim
 		log.Error().Str("topic", p.Topic).Int("partition", p.Partition).Int64("offset", position).Int64("next_offset", first).
 			Int64("lost", first-position).Msg("retention deleted events before they were read")
 		p.mu.Lock()
-		p.tracker.skip(first)
+		p.tracker.Skip(first)
 		p.mu.Unlock()
 		return nil
 	case position <= end:
@@ -159,7 +161,7 @@ func (p *partition) outOfRange(ctx context.Context, position int64, outside *tim
 	log.Error().Str("topic", p.Topic).Int("partition", p.Partition).Int64("offset", position).Int64("end", end).
 		Int64("next_offset", first).Msg("the topic was made again or cut: reading it from its beginning")
 	p.mu.Lock()
-	p.tracker.reset(first)
+	p.tracker.Reset(first)
 	p.mu.Unlock()
 	*outside = time.Time{}
 	return nil
@@ -192,15 +194,15 @@ func (p *partition) complain(err error, message string) {
 func (p *partition) state() PartitionState {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := PartitionState{TopicPartition: p.TopicPartition, Committed: p.tracker.committed, HighWatermark: p.highWatermark}
-	if s.HighWatermark >= 0 && p.tracker.position >= 0 {
+	s := PartitionState{TopicPartition: p.TopicPartition, Committed: p.tracker.Committed(), HighWatermark: p.highWatermark}
+	if s.HighWatermark >= 0 && p.tracker.Position() >= 0 {
 		from := s.Committed
 		if from < 0 {
-			from = p.tracker.committable()
+			from = p.tracker.Committable()
 		}
 		s.Lag = max(0, s.HighWatermark-from)
 	}
-	if n, offset, at, ok := p.tracker.oldest(); ok {
+	if n, offset, at, ok := p.tracker.Oldest(); ok {
 		s.Oldest = &Oldest{Ref: p.ref(n), Offset: offset, Time: at}
 	}
 	return s

@@ -30,8 +30,9 @@ var mayImport = map[string][]string{
 	"worker/hold":    {"imclient"}, // for the classes of failures
 	"worker/console": {},
 	// Kafka and the API know neither each other nor the engine.
-	"consumer":         {},
+	"consumer":         {"consumer/offsets"},
 	"consumer/broker":  {},
+	"consumer/offsets": {},
 	"imclient":         {},
 	"imclient/sandbox": {"imclient"},
 }
@@ -48,7 +49,7 @@ var onlyIn = map[string][]string{
 }
 
 // pure are the state machines: time comes in as an argument, and nothing runs or waits in them.
-var pure = []string{"worker/backlog", "worker/quota"}
+var pure = []string{"worker/backlog", "worker/quota", "worker/hold", "consumer/offsets"}
 
 // The top level is fixed. What begins with a dot is not looked at.
 var topLevel = []string{"CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md", "cmd", "consumer", "deploy", "go.mod", "go.sum", "imclient", "worker"}

@@ -1,4 +1,4 @@
-package consumer
+package offsets
 
 import (
 	"fmt"
@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// naive is the tracker as one would first write it: a list of all events ever.
+// naive is the Tracker as one would first write it: a list of all events ever.
 type naive struct {
 	events    []naiveEvent
 	from      int // all before it are done
@@ -37,10 +37,10 @@ func (m *naive) committable() int64 {
 	return m.position
 }
 
-// play runs the history that the bytes spell, on the tracker and on the model.
+// play runs the history that the bytes spell, on the Tracker and on the model.
 func play(history []byte) error {
 	const begin = 1000
-	t := newTracker(begin, -1)
+	t := New(begin, -1)
 	m := naive{position: begin, committed: -1}
 	at := time.UnixMilli(1_700_000_000_000)
 	for i := 0; i < len(history); i++ {
@@ -51,7 +51,7 @@ func play(history []byte) error {
 			for range 1 + arg*arg*8 {
 				offset := m.position + int64(arg&1)*int64(arg)
 				at = at.Add(time.Millisecond)
-				if n := t.add(offset, at); n != uint64(len(m.events)) {
+				if n := t.Add(offset, at); n != uint64(len(m.events)) {
 					return fmt.Errorf("op %d: arrival number %d, want %d", i, n, len(m.events))
 				}
 				m.events = append(m.events, naiveEvent{offset: offset, at: at})
@@ -60,7 +60,7 @@ func play(history []byte) error {
 		case 3: // the oldest ones end
 			for range 1 + arg*arg*8 {
 				if n := m.oldest(); n >= 0 {
-					t.finish(uint64(n))
+					t.Finish(uint64(n))
 					m.events[n].done = true
 				}
 			}
@@ -69,33 +69,33 @@ func play(history []byte) error {
 			if n > 0 {
 				n -= 1 + arg*len(m.events)/32
 			}
-			t.finish(uint64(max(n, 0)))
+			t.Finish(uint64(max(n, 0)))
 			if n >= 0 && n < len(m.events) {
 				m.events[n].done = true
 			}
 		case 6: // an empty end of the log; or one that we are past already
 			to := m.position + int64(arg) - 8
-			t.skip(to)
+			t.Skip(to)
 			m.position = max(m.position, to)
 		case 7:
 			if arg == 31 { // another log
-				t.reset(int64(i))
+				t.Reset(int64(i))
 				for n := range m.events {
 					m.events[n].done = true
 				}
 				m.position, m.committed = int64(i), -1
 			} else { // a commit
-				t.accept(t.committable())
+				t.Accept(t.Committable())
 				m.committed = m.committable()
 			}
 		}
-		if got, want := t.committable(), m.committable(); got != want {
+		if got, want := t.Committable(), m.committable(); got != want {
 			return fmt.Errorf("op %d: committable %d, want %d", i, got, want)
 		}
 		if t.position != m.position || t.committed != m.committed {
 			return fmt.Errorf("op %d: position %d, committed %d, want %d and %d", i, t.position, t.committed, m.position, m.committed)
 		}
-		n, offset, when, ok := t.oldest()
+		n, offset, when, ok := t.Oldest()
 		if want := m.oldest(); ok != (want >= 0) || ok && (n != uint64(want) || offset != m.events[want].offset || !when.Equal(m.events[want].at)) {
 			return fmt.Errorf("op %d: oldest %d at %d (%v), want %d", i, n, offset, ok, want)
 		}
@@ -136,30 +136,30 @@ func FuzzTracker(f *testing.F) {
 
 // A commit of the old log that is answered after the reset does not count for the new one.
 func TestTrackerAcceptsNothingOfAnotherLog(t *testing.T) {
-	tr := newTracker(0, -1)
+	tr := New(0, -1)
 	for range 10 {
-		tr.finish(tr.add(tr.position, time.Now()))
+		tr.Finish(tr.Add(tr.position, time.Now()))
 	}
-	old := tr.committable()
-	tr.reset(3)
-	if tr.accept(old); tr.committed != -1 {
+	old := tr.Committable()
+	tr.Reset(3)
+	if tr.Accept(old); tr.committed != -1 {
 		t.Errorf("committed %d", tr.committed)
 	}
-	if tr.accept(tr.committable()); tr.committed != 3 {
+	if tr.Accept(tr.Committable()); tr.committed != 3 {
 		t.Errorf("committed %d, want 3", tr.committed)
 	}
 }
 
 // A steady flow with a bounded backlog allocates nothing.
 func TestTrackerReusesMemory(t *testing.T) {
-	tr := newTracker(0, -1)
+	tr := New(0, -1)
 	at := time.Now()
 	next := uint64(0)
 	flow := func() {
 		for range 3 * chunkSize {
-			tr.add(tr.position, at)
+			tr.Add(tr.position, at)
 			if tr.end-tr.first > 100 {
-				tr.finish(next)
+				tr.Finish(next)
 				next++
 			}
 		}

@@ -1,14 +1,18 @@
-package consumer
+// Package offsets knows which events of a partition have finished, and so up to where its offset may be committed: the end of the finished
+// prefix, never more.
+//
+// It is a pure state machine: no lock, no clock, no Kafka. Package consumer feeds it and commits; a simulation can do the same.
+package offsets
 
 import "time"
 
-// tracker knows which events of one partition have finished. It is a pure state machine: no lock, no clock.
+// Tracker is one partition. It is not safe for concurrent use; New makes one, the zero value has read nothing.
 //
 // It tracks the order of arrival, not offsets: a log has holes (compaction, transaction markers, aborted
 // transactions), and waiting for offset+1 would wait for ever. An event's arrival number stands for it.
 //
 // It needs 16 bytes an event, in chunks that are given back when all their events have finished.
-type tracker struct {
+type Tracker struct {
 	chunks    []*chunk // chunks[0] holds the arrival numbers from first&^chunkMask on
 	spare     *chunk   // one emptied chunk, so that a steady flow allocates nothing
 	first     uint64   // arrival number of the oldest event that has not finished
@@ -29,17 +33,17 @@ type slot struct {
 	time   int64 // milliseconds since 1970
 }
 
-// newTracker begins at position. committed is -1 when the group has no committed offset.
-func newTracker(position, committed int64) tracker {
-	return tracker{position: position, committed: committed}
+// New returns a tracker that begins at position. committed is -1 when the group has no committed offset.
+func New(position, committed int64) Tracker {
+	return Tracker{position: position, committed: committed}
 }
 
-func (t *tracker) slot(n uint64) *slot {
+func (t *Tracker) slot(n uint64) *slot {
 	return &t.chunks[(n-t.first&^chunkMask)/chunkSize][n&chunkMask]
 }
 
-// add takes the next record and returns its arrival number. Offsets must grow.
-func (t *tracker) add(offset int64, at time.Time) uint64 {
+// Add takes the next record and returns its arrival number. Offsets must grow.
+func (t *Tracker) Add(offset int64, at time.Time) uint64 {
 	n := t.end
 	if int((n-t.first&^chunkMask)/chunkSize) == len(t.chunks) {
 		c := t.spare
@@ -54,12 +58,12 @@ func (t *tracker) add(offset int64, at time.Time) uint64 {
 	return n
 }
 
-// skip says that there is nothing to deliver before position.
-func (t *tracker) skip(position int64) { t.position = max(t.position, position) }
+// Skip says that there is nothing to deliver before position.
+func (t *Tracker) Skip(position int64) { t.position = max(t.position, position) }
 
-// finish says that an event has reached its end, and returns the time that add was given: zero for events
+// Finish says that an event has reached its end, and returns the time that Add was given: zero for events
 // that were forgotten by a reset, which are ignored.
-func (t *tracker) finish(n uint64) (at time.Time) {
+func (t *Tracker) Finish(n uint64) (at time.Time) {
 	if n < t.first || n >= t.end {
 		return time.Time{}
 	}
@@ -77,24 +81,24 @@ func (t *tracker) finish(n uint64) (at time.Time) {
 	return at
 }
 
-// committable returns the offset up to which everything has finished.
-func (t *tracker) committable() int64 {
+// Committable returns the offset up to which everything has finished.
+func (t *Tracker) Committable() int64 {
 	if t.first < t.end {
 		return t.slot(t.first).offset
 	}
 	return t.position
 }
 
-// accept says that the group has committed offset, unless a reset came between: an offset of the old log
+// Accept says that the group has committed offset, unless a reset came between: an offset of the old log
 // must not pass for one of the new.
-func (t *tracker) accept(offset int64) {
-	if offset <= t.committable() {
+func (t *Tracker) Accept(offset int64) {
+	if offset <= t.Committable() {
 		t.committed = offset
 	}
 }
 
-// oldest returns the oldest event that has not finished.
-func (t *tracker) oldest() (n uint64, offset int64, at time.Time, ok bool) {
+// Oldest returns the oldest event that has not finished.
+func (t *Tracker) Oldest() (n uint64, offset int64, at time.Time, ok bool) {
 	if t.first == t.end {
 		return 0, 0, time.Time{}, false
 	}
@@ -102,11 +106,17 @@ func (t *tracker) oldest() (n uint64, offset int64, at time.Time, ok bool) {
 	return t.first, s.offset, time.UnixMilli(s.time), true
 }
 
-// reset begins anew at position, which may lie before what is committed: the log is another one now. The
+// Reset begins anew at position, which may lie before what is committed: the log is another one now. The
 // events of the old log are forgotten; arrival numbers go on.
-func (t *tracker) reset(position int64) {
+func (t *Tracker) Reset(position int64) {
 	for t.first < t.end {
-		t.finish(t.first)
+		t.Finish(t.first)
 	}
 	t.position, t.committed = position, -1
 }
+
+// Position is the next offset to read; negative: it is not known yet where to begin.
+func (t *Tracker) Position() int64 { return t.position }
+
+// Committed is what the group has committed; -1: nothing.
+func (t *Tracker) Committed() int64 { return t.committed }

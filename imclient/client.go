@@ -92,6 +92,14 @@ func (c *Client) Close() {
 // Date of its last answer plus the time since then.
 func (c *Client) Now() time.Time { return c.clock.latest() }
 
+// KeyChanged says whether the key source gives another key than the one of the
+// last signature, or gives one again after it could not when it was asked for
+// that: a call that was held for its key may fare better now. It says so until
+// the next call, which is signed with that key. A source that fails has not
+// changed. It asks the source, so for a KeyFile it reads the file; it neither
+// signs nor calls.
+func (c *Client) KeyChanged() bool { return c.signer.keyChanged() }
+
 // Mask returns text with the secrets of this client replaced by "[secret]":
 // the keys and signatures of the last dozen of signings, parts of them, also
 // escaped, and users and passwords in URLs.

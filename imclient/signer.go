@@ -1,6 +1,9 @@
 package imclient
 
 import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
 	"sync"
 	"time"
 )
@@ -42,6 +45,9 @@ type signer struct {
 	current *signature // nil: none yet, or the last was refused
 	refused bool       // the last was refused
 	notYet  time.Time  // no renewal before, for the key could not be read
+	used    Secret     // the key that the last signature was made with; zero: none yet
+	unread  bool       // the last try to read the key for a signature failed
+	changed bool       // the key is another one than current was made with: it is due
 }
 
 // get returns a signature that the server should take. Its error is the key
@@ -50,10 +56,11 @@ func (s *signer) get() (*signature, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
-	if s.current != nil && (!s.current.due(now) || time.Now().Before(s.notYet)) {
+	if s.current != nil && !s.changed && (!s.current.due(now) || time.Now().Before(s.notYet)) {
 		return s.current, nil
 	}
 	fresh, err := s.sign(now)
+	s.changed = false // also if it has become unreadable: keyChanged finds out when that is over
 	if err == nil {
 		s.current, s.refused = fresh, false
 		return fresh, nil
@@ -67,11 +74,13 @@ func (s *signer) get() (*signature, error) {
 
 // sign asks for the key and signs. The caller holds the lock.
 func (s *signer) sign(now time.Time) (*signature, error) {
-	key, err := s.key()
+	key, err := s.readKey()
+	s.unread = err != nil
 	if err != nil {
 		return nil, err
 	}
 	s.mask(key.Reveal())
+	s.used = key
 	sig, mac, err := sign(s.appID, s.admin, key, now, sigLifetime)
 	if err != nil {
 		return nil, err
@@ -80,16 +89,51 @@ func (s *signer) sign(now time.Time) (*signature, error) {
 	return &signature{text: NewSecret(sig), issued: now, made: time.Now(), suspect: s.refused}, nil
 }
 
+// readKey asks for the key. The caller holds the lock.
+func (s *signer) readKey() (Secret, error) {
+	key, err := s.key()
+	if err == nil && key.IsZero() {
+		err = errors.New("the key is empty")
+	}
+	return key, err
+}
+
+// keyChanged says whether the key can be read and is not the one of the last
+// signature, or could not be read then. The next signature is made with it
+// even if the current one is still good; that one stays, in case the key can't
+// be read after all.
+func (s *signer) keyChanged() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.used.IsZero() && !s.unread {
+		return false // never asked for: it is simply the key
+	}
+	key, err := s.readKey()
+	if err != nil {
+		return false
+	}
+	s.changed = s.unread || !sameKey(key, s.used)
+	return s.changed
+}
+
+// sameKey compares in a time that says nothing about the keys, not even their
+// lengths.
+func sameKey(a, b Secret) bool {
+	x, y := sha256.Sum256([]byte(a.Reveal())), sha256.Sum256([]byte(b.Reveal()))
+	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
+}
+
 // refuse drops a signature that the server did not take, unless a newer one is
 // there already. It says whether a call with the next signature may fare
-// better: yes, unless this one was itself made because of a refusal.
+// better: yes, unless this one was itself made because of a refusal, and with
+// the key that we still have.
 func (s *signer) refuse(sig *signature) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.current == sig {
 		s.current, s.refused = nil, true
 	}
-	return !sig.suspect || s.current != nil
+	return !sig.suspect || s.current != nil || s.changed
 }
 
 // accept notes that the server took a signature: if it is refused later, that

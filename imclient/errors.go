@@ -52,6 +52,11 @@ func (e *Error) Unwrap() error { return e.Err }
 // Error says what failed, what the server said, and what an operator should
 // do, on one line.
 func (e *Error) Error() string {
+	return fmt.Sprintf("%s. What to do: %s", e.Seen(), e.Remedy())
+}
+
+// Seen is Error without what to do.
+func (e *Error) Seen() string {
 	var text strings.Builder
 	if e.command != "" {
 		fmt.Fprintf(&text, "%s: ", e.command)
@@ -72,7 +77,6 @@ func (e *Error) Error() string {
 	if e.RetryAfter > 0 {
 		fmt.Fprintf(&text, "; it asks to wait %v", e.RetryAfter)
 	}
-	fmt.Fprintf(&text, ". What to do: %s", e.Remedy())
 	return text.String()
 }
 

@@ -17,6 +17,12 @@ import (
 // defaultMaxEvents is the design's bound of unsettled events: 24 bytes each.
 const defaultMaxEvents = 8_000_000
 
+// While the dead-letter topic refuses, one letter is tried so often; after so long that is a hold.
+const (
+	letterRetry    = time.Second
+	letterPatience = 5 * time.Second
+)
+
 // hastenWithin is how soon after a hold's end everything that waited for it is tried again.
 const hastenWithin = 2 * time.Second
 
@@ -62,6 +68,7 @@ type observer interface {
 // call is one request to be made, and what must be reported with its answer.
 type call struct {
 	read  imclient.Read
+	lane  int
 	probe bool
 	sent  time.Time
 	of    *backlog.Conversation
@@ -75,7 +82,9 @@ func (c *core) begin(now time.Time, t tracker) {
 }
 
 // end gives up what has not reached its end; the partition's next owner will get it.
-func (c *core) end() {
+func (c *core) end(now time.Time) {
+	// No letter is left to find out with whether the topic takes them again.
+	c.changed(now, c.holds.Clear(hold.DeadLetter))
 	for lane := range c.counts {
 		c.counts[lane].returned += c.counts[lane].unsettled()
 	}
@@ -88,9 +97,11 @@ func (c *core) receive(now time.Time, events []consumer.Event) {
 		e := events[i]
 		c.counts[e.Lane].received++
 		if e.Invalid != nil {
-			c.letters.add(invalidLetter(now, e))
+			c.invalid(now, e)
 			continue
 		}
+		c.holds.Read(int(e.Lane), false)
+		known := c.backlog.Len()
 		kept := c.backlog.Add(now, backlog.Event{
 			ID:       conversationID(e.Report, e.Peer),
 			Lane:     int(e.Lane),
@@ -100,6 +111,8 @@ func (c *core) receive(now time.Time, events []consumer.Event) {
 		})
 		if !kept {
 			c.settle(now, uint64(e.Ref), superseded)
+		} else if c.backlog.Len() > known {
+			c.holds.Arrived(now)
 		}
 	}
 }
@@ -108,25 +121,31 @@ func (c *core) receive(now time.Time, events []consumer.Event) {
 // conversation is chosen: so priority is exact, and the collapse is as late as possible. When there is
 // none it says when to ask again; a zero time means not before something comes in.
 func (c *core) next(now time.Time) (todo *call, again time.Time) {
-	ok, probe, again := c.holds.May(now)
-	if !ok {
-		return nil, again
+	c.changed(now, c.holds.Expire(now))
+	var open, probed backlog.LaneSet
+	for lane := range open {
+		ok, probe, at := c.holds.May(now, lane)
+		open[lane], probed[lane] = ok && !probe, ok && probe
+		if !ok {
+			again = earlier(again, at)
+		}
 	}
-	if probe && !c.backlog.Waiting() {
-		return nil, time.Time{}
+	probe := c.backlog.Waiting(probed)
+	if !probe {
+		ok, due := c.backlog.Ready(now, open)
+		if !ok {
+			return nil, earlier(again, due)
+		}
 	}
-	if ok, due := c.backlog.Ready(now); !ok && !probe {
-		return nil, due
-	}
-	if ok, again := c.quota.Take(now); !ok {
-		return nil, again
+	if ok, at := c.quota.Take(now); !ok {
+		return nil, earlier(again, at)
 	}
 	var of *backlog.Conversation
 	if probe {
-		of = c.backlog.TakeProbe()
-		c.holds.Probing()
+		of = c.backlog.TakeProbe(probed)
+		c.holds.Probing(of.Lane())
 	} else {
-		of = c.backlog.Take(now)
+		of = c.backlog.Take(now, open, max(1, c.quota.Limit(now)/retryPart))
 	}
 	if of.Failures == 0 {
 		of.Baseline = c.answered
@@ -134,10 +153,22 @@ func (c *core) next(now time.Time) (todo *call, again time.Time) {
 	report, peer := accounts(of.ID)
 	return &call{
 		read:  imclient.Read{Report: report, Peer: peer, Time: of.ReadTime()},
+		lane:  of.Lane(),
 		probe: probe,
 		sent:  now,
 		of:    of,
 	}, time.Time{}
+}
+
+// retryPart is which part of the permits retries may hold while first tries wait.
+const retryPart = 10
+
+// earlier returns the earlier of two times of which zero means never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // answer takes in what a call brought, and decides what becomes of its conversation.
@@ -150,7 +181,7 @@ func (c *core) answer(now time.Time, done *call, err error) {
 			c.log.Error().Err(err).Msg("a call ended without an answer or a reason")
 		}
 		if done.probe {
-			c.holds.Abandoned()
+			c.holds.Abandoned(done.lane)
 		}
 		c.backlog.Retry(done.of, now)
 		return
@@ -162,6 +193,9 @@ func (c *core) answer(now time.Time, done *call, err error) {
 	if failure == nil || failure.ErrorCode != 0 {
 		c.answered++
 	}
+	if failure != nil && failure.Class == imclient.Throttled {
+		c.quota.Shrink(now, done.sent)
+	}
 	refused := failure != nil && failure.Resigned
 	if refused && done.of.Resigned {
 		// It had its second try, with a new signature: now its class is believed, whatever that signature
@@ -171,24 +205,59 @@ func (c *core) answer(now time.Time, done *call, err error) {
 		failure = &believed
 	}
 	done.of.Resigned = refused && !done.of.Resigned
-	held := c.holds.Any()
-	c.changed(now, c.holds.Answer(now, done.of.ID, failure, done.probe))
-	c.settleCall(now, done.of, failure, held || c.holds.Any())
+	held := c.holds.On(done.lane)
+	c.changed(now, c.holds.Answer(now, done.of.ID, done.lane, failure, done.probe))
+	c.settleCall(now, done, failure, held || c.holds.On(done.lane))
 }
 
-// changed makes known which holds began and ended, and lets waiting retries fall due when one ended.
+// changed makes known which holds began and ended, and lets what waited for one that ended go on.
 func (c *core) changed(now time.Time, change hold.Change) {
 	for _, h := range change.Begun {
-		c.log.Warn().Str("reason", string(h.Reason)).Str("detail", h.Detail).Msg("calls are held; events wait, nothing is dead-lettered")
+		about(c.log.Warn(), h).Str("detail", h.Detail).Str("do", h.Do).Msg("calls are held; events wait, nothing is dead-lettered because of it")
 	}
 	for _, h := range change.Shifted {
-		c.log.Warn().Str("reason", string(h.Reason)).Str("detail", h.Detail).Msg("calls are still held, now for another cause")
+		about(c.log.Warn(), h).Str("detail", h.Detail).Str("do", h.Do).Msg("calls are still held, now for another cause")
 	}
 	for _, h := range change.Ended {
-		c.log.Info().Str("reason", string(h.Reason)).Dur("held_ms", now.Sub(h.Since)).Msg("calls go on")
+		about(c.log.Info(), h).Dur("held_ms", now.Sub(h.Since)).Msg("calls go on")
+		if h.Reason == hold.Rejections {
+			c.letters.waiting = append(c.letters.waiting, c.letters.release(h.Lane)...)
+		}
 	}
 	if len(change.Ended) > 0 && c.backlog != nil {
 		c.backlog.Hasten(now, now.Add(hastenWithin), func(id string) float64 { return c.jitter(id, 0) })
+	}
+}
+
+// about says which hold a line of the log is about.
+func about(line *zerolog.Event, h hold.Hold) *zerolog.Event {
+	line.Str("reason", string(h.Reason))
+	if h.Lane != hold.All {
+		line.Stringer("lane", consumer.Lane(h.Lane))
+	}
+	return line
+}
+
+// pause holds all calls until resume.
+func (c *core) pause(now time.Time) {
+	c.changed(now, c.holds.Set(now, hold.Paused, "paused by an operator", hold.Paused.Do(), time.Time{}))
+}
+
+// resume ends a pause; with acceptRejections also the holds for rejections: the next 10,000 events of their
+// lanes that are rejected or invalid go to the dead letters.
+func (c *core) resume(now time.Time, acceptRejections bool) {
+	c.changed(now, c.holds.Clear(hold.Paused))
+	if !acceptRejections {
+		return
+	}
+	accepted := c.holds.AcceptRejections()
+	var parked []*letter
+	for _, h := range accepted.Ended {
+		parked = append(parked, c.letters.release(h.Lane)...)
+	}
+	c.changed(now, accepted)
+	for _, l := range parked { // they are among the 10,000
+		c.admit(now, l)
 	}
 }
 
@@ -199,8 +268,7 @@ func (c *core) share(now time.Time, permits int) {
 		c.changed(now, c.holds.Clear(hold.Quota))
 		return
 	}
-	c.changed(now, c.holds.Set(now, hold.Quota,
-		"this worker's share of the rate is 0: it owns no partition, or there are more partitions than calls a second; run fewer workers"))
+	c.changed(now, c.holds.Set(now, hold.Quota, "this worker's share of the rate is 0", hold.Quota.Do(), time.Time{}))
 }
 
 // room says whether a lane may fetch on. Backfill stops at half of each bound, so that live events never
@@ -220,5 +288,7 @@ func (c *core) room(lane consumer.Lane) bool {
 	return c.backlog.Len()+c.letters.len() < conversations && unsettled < uint64(events)
 }
 
-// idle says that nothing is out: no call, and no letter to be written.
-func (c *core) idle() bool { return c.quota.InFlight() == 0 && c.letters.len() == 0 }
+// idle says that nothing is out: no call, and no letter that could be written now.
+func (c *core) idle() bool {
+	return c.quota.InFlight() == 0 && c.letters.writing == 0 && (len(c.letters.waiting) == 0 || c.letters.refusing())
+}

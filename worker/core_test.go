@@ -55,7 +55,7 @@ func newRig(t *testing.T) *rig {
 		backoff: imclient.NewBackoff(100*time.Millisecond, time.Second),
 		jitter:  func(string, int) float64 { return 1 },
 		log:     zerolog.Nop(), seen: nobody{},
-		quota: quota.Uncapped(100), holds: hold.New(), memory: backlog.NewMemory(),
+		quota: quota.Uncapped(100), holds: hold.New(95), memory: backlog.NewMemory(),
 	}
 	tracker := &fakeTracker{map[consumer.Ref]consumer.Event{}, map[consumer.Ref]int{}}
 	c.begin(start, tracker)
@@ -87,6 +87,18 @@ func (r *rig) mustCall(now time.Time, report string) *call {
 		r.t.Fatalf("call for %s, want %s", todo.read.Report, report)
 	}
 	return todo
+}
+
+// refuse is the dead-letter topic not taking a batch.
+func (r *rig) refuse(now time.Time, batch []*letter) {
+	r.t.Helper()
+	failures := make([]error, len(batch))
+	for i := range failures {
+		failures[i] = errors.New("not enough replicas")
+	}
+	if !r.wrote(now, batch, failures) {
+		r.t.Fatal("a refusal is not noticed")
+	}
 }
 
 func (r *rig) ended() [outcomes]uint64 {
@@ -147,13 +159,13 @@ func TestALetterIsWrittenBeforeItsEventsFinish(t *testing.T) {
 	if len(batch) != 1 || r.idle() {
 		t.Fatalf("%d letters", len(batch))
 	}
-	r.unwritten(batch) // the topic refused
+	r.refuse(start, batch)
 	batch = r.nextLetters(10)
 	l := batch[0]
 	if l.Class != "rejected" || l.Code != "90012" || l.Attempts != 1 || l.Collapsed != 2 || l.Event.Ref != best {
 		t.Fatalf("letter %+v", l.Letter)
 	}
-	r.written(start, l)
+	r.wrote(start, batch, make([]error, 1))
 	if r.ended()[deadLettered] != 2 || !r.idle() {
 		t.Fatalf("ended %v", r.ended())
 	}
@@ -168,10 +180,15 @@ func TestRefusedLettersKeepTheirPlace(t *testing.T) {
 		events = append(events, e)
 	}
 	r.receive(start, events)
-	r.unwritten(r.nextLetters(2))
+	r.refuse(start, r.nextLetters(2))
+	if batch := r.nextLetters(10); len(batch) != 1 || batch[0].Event.Ref != events[0].Ref {
+		t.Fatalf("%d letters are tried while the topic refuses, want the first", len(batch))
+	} else {
+		r.wrote(start, batch, make([]error, 1))
+	}
 	for i, l := range r.nextLetters(10) {
-		if l.Event.Ref != events[i].Ref {
-			t.Fatalf("letter %d is of event %d, want %d", i, l.Event.Ref, events[i].Ref)
+		if l.Event.Ref != events[i+1].Ref {
+			t.Fatalf("letter %d is of event %d, want %d", i, l.Event.Ref, events[i+1].Ref)
 		}
 	}
 }
@@ -184,11 +201,12 @@ func TestInvalidEventsNeedNoCall(t *testing.T) {
 	if todo, _ := r.next(start); todo != nil {
 		t.Fatal("a call")
 	}
-	l := r.nextLetters(1)[0]
+	batch := r.nextLetters(1)
+	l := batch[0]
 	if l.Class != "invalid" || l.Code != "" || l.Attempts != 0 || l.Collapsed != 1 || l.Message != "Report_Account is missing" {
 		t.Fatalf("letter %+v", l.Letter)
 	}
-	r.written(start, l)
+	r.wrote(start, batch, make([]error, 1))
 	if r.counts[consumer.Backfill].ended[deadLettered] != 1 {
 		t.Fatal("not counted in its lane")
 	}
@@ -328,7 +346,7 @@ func TestAnExpiredSignatureIsRenewedAndNobodyNotices(t *testing.T) {
 	r.receiveOne("a", 1)
 	r.answer(start, r.mustCall(start, "a"), expired)
 	r.answer(start, r.mustCall(start, "a"), nil) // at once
-	if r.holds.Any() || r.ended()[applied] != 1 {
+	if r.holds.On(0) || r.ended()[applied] != 1 {
 		t.Fatalf("held %v, ended %v", r.holds.Active(), r.ended())
 	}
 }
@@ -362,11 +380,11 @@ func TestASignatureIsRenewedAgainAfterAnotherFailure(t *testing.T) {
 		now := at(float64(10 * i))
 		r.answer(now, r.mustCall(now, "a"), failure)
 	}
-	if r.holds.Any() {
+	if r.holds.On(0) {
 		t.Fatalf("held %v, though no call with the new signature was answered", r.holds.Active())
 	}
 	r.answer(at(20), r.mustCall(at(20), "a"), expired)
-	if !r.holds.Any() {
+	if !r.holds.On(0) {
 		t.Fatal("refused twice in a row, and not believed")
 	}
 }
@@ -376,7 +394,7 @@ func TestStoppingIsNotFailing(t *testing.T) {
 	r.receiveOne("a", 1)
 	c := r.mustCall(start, "a")
 	r.answer(start, c, fmt.Errorf("stopping: %w", context.Canceled))
-	if c.of.Attempts != 0 || c.of.Failures != 0 || r.calls != 0 || r.holds.Any() || r.quota.InFlight() != 0 {
+	if c.of.Attempts != 0 || c.of.Failures != 0 || r.calls != 0 || r.holds.On(0) || r.quota.InFlight() != 0 {
 		t.Fatalf("%+v", c.of)
 	}
 	r.mustCall(start, "a")
@@ -406,7 +424,7 @@ func TestOutage(t *testing.T) {
 	if calls > 5+1800/15+4 {
 		t.Errorf("%d calls in half an hour of outage", calls)
 	}
-	if r.letters.len() != 0 || !r.holds.Any() {
+	if r.letters.len() != 0 || !r.holds.On(0) {
 		t.Fatalf("%d letters, holds %v", r.letters.len(), r.holds.Active())
 	}
 	for now.Before(at(1820)) && r.backlog.Len() > 0 {
@@ -416,7 +434,7 @@ func TestOutage(t *testing.T) {
 			now = again
 		}
 	}
-	if r.holds.Any() || r.ended()[applied] != 50 {
+	if r.holds.On(0) || r.ended()[applied] != 50 {
 		t.Fatalf("20 s after the outage: held %v, ended %v", r.holds.Active(), r.ended())
 	}
 }
@@ -481,7 +499,7 @@ func TestARevokeReturnsWhatIsLeft(t *testing.T) {
 	r.receiveOne("a", 2)
 	r.receiveOne("b", 2)
 	r.answer(start, r.mustCall(start, "a"), nil)
-	r.end()
+	r.end(start)
 	n := r.counts[consumer.Live]
 	if n.received != 3 || n.returned != 1 || n.unsettled() != 0 {
 		t.Fatalf("%+v", n)
@@ -538,17 +556,17 @@ func TestEveryEventEndsOnce(t *testing.T) {
 				}
 				r.answer(now, c, err)
 			}
-			for _, l := range r.nextLetters(random.IntN(3)) {
+			letters := r.nextLetters(random.IntN(3))
+			failures := make([]error, len(letters))
+			for i, l := range letters {
 				if random.IntN(4) == 0 {
-					r.unwritten([]*letter{l})
-					continue
-				}
-				if l.Class != "invalid" { // a letter covers what it stands for, as a call would
+					failures[i] = errors.New("refused")
+				} else if l.Class != "invalid" { // a letter covers what it stands for, as a call would
 					appliedTo[l.Event.Report] = max(appliedTo[l.Event.Report], l.Event.ReadTime)
 				}
-				r.written(now, l)
 			}
-			done = n == 0 && len(out) == 0 && r.backlog.Len() == 0 && r.idle()
+			r.wrote(now, letters, failures)
+			done = n == 0 && len(out) == 0 && r.backlog.Len() == 0 && r.letters.len() == 0
 		}
 		for ref, e := range r.tracker.events {
 			if r.tracker.finished[ref] != 1 {

@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"markread/consumer"
+	"markread/worker/hold"
 )
 
 const (
 	lookAgain   = 10 * time.Second // the dispatcher looks at least so often: /healthz watches it
 	letterBatch = 64               // letters that are written at the same time
-	letterRetry = time.Second      // between tries while the dead-letter topic refuses
 	lastCommit  = 5 * time.Second  // Kafka's request timeout
+	keyInterval = time.Second      // between looks at the key while it is refused
 )
 
 // dispatch makes the calls that are due until ctx ends; each runs in a goroutine of its own, under the
@@ -110,10 +111,9 @@ func (s sink) Deliver(events []consumer.Event) {
 // writeLetters writes dead letters until ctx ends. While the topic refuses it tries one a second, and the
 // others wait: nothing that they stand for is committed.
 func (w *Worker) writeLetters(ctx context.Context, topic *consumer.LetterWriter) {
-	size := letterBatch
 	for {
 		w.mu.Lock()
-		batch := w.core.nextLetters(size)
+		batch := w.core.nextLetters(letterBatch)
 		w.mu.Unlock()
 		if len(batch) == 0 {
 			select {
@@ -123,13 +123,11 @@ func (w *Worker) writeLetters(ctx context.Context, topic *consumer.LetterWriter)
 			}
 			continue
 		}
-		size = letterBatch
-		if err := w.writeBatch(ctx, topic, batch); err != nil {
-			if ctx.Err() != nil {
-				return
-			}
-			size = 1
-			w.options.Log.Error().Err(err).Msg("the dead-letter topic refuses a letter; it is tried again, and nothing behind it is committed")
+		refuses := w.writeBatch(ctx, topic, batch)
+		if ctx.Err() != nil {
+			return
+		}
+		if refuses {
 			select {
 			case <-ctx.Done():
 				return
@@ -139,8 +137,8 @@ func (w *Worker) writeLetters(ctx context.Context, topic *consumer.LetterWriter)
 	}
 }
 
-// writeBatch writes letters side by side and returns the first error of those that were not taken.
-func (w *Worker) writeBatch(ctx context.Context, topic *consumer.LetterWriter, batch []*letter) error {
+// writeBatch writes letters side by side, and says whether the topic refuses them.
+func (w *Worker) writeBatch(ctx context.Context, topic *consumer.LetterWriter, batch []*letter) (refuses bool) {
 	failures := make([]error, len(batch))
 	var writes sync.WaitGroup
 	for i, l := range batch {
@@ -153,18 +151,36 @@ func (w *Worker) writeBatch(ctx context.Context, topic *consumer.LetterWriter, b
 
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	now := time.Now()
-	var refused []*letter
-	for i, l := range batch {
-		if failures[i] != nil {
-			refused = append(refused, l)
+	refuses = w.core.wrote(time.Now(), batch, failures)
+	w.changed()
+	if err := cmp.Or(failures...); refuses && ctx.Err() == nil {
+		w.options.Log.Error().Err(err).Msg("the dead-letter topic refuses a letter; it is tried again, and nothing behind it is committed")
+	}
+	return refuses
+}
+
+// watchKey looks, as long as calls are held for the credentials, whether the key is another one by now: then
+// it is tried at once.
+func (w *Worker) watchKey(ctx context.Context) {
+	tick := time.NewTicker(keyInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		w.mu.Lock()
+		held := w.core.holds.Held(hold.Credentials, hold.All)
+		w.mu.Unlock()
+		if !held || !w.options.IM.KeyChanged() { // it may read a file: not under the lock
 			continue
 		}
-		w.core.written(now, l)
+		w.mu.Lock()
+		w.core.holds.KeyChanged(time.Now())
+		w.mu.Unlock()
+		poke(w.wake)
 	}
-	w.core.unwritten(refused)
-	w.changed()
-	return cmp.Or(failures...)
 }
 
 // drain waits until nothing is out, at most as long as a stop may take; its error says that it took longer.

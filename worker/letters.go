@@ -1,12 +1,15 @@
 package worker
 
 import (
+	"context"
+	"errors"
 	"strconv"
 	"time"
 
 	"markread/consumer"
 	"markread/imclient"
 	"markread/worker/backlog"
+	"markread/worker/hold"
 )
 
 // letter is a dead letter on its way: its events finish when it is written.
@@ -19,17 +22,57 @@ type letter struct {
 // letterQueue is the letters that are not yet acknowledged, in their order. How many there are counts
 // against the bound of what is in memory (core.room).
 type letterQueue struct {
-	waiting []*letter
-	writing int
+	waiting      []*letter
+	parked       [backlog.Lanes][]*letter // of invalid records, while their lane is held for rejections
+	writing      int
+	refusedSince time.Time // since when the topic takes none; zero: it took the last
 }
 
 func (q *letterQueue) add(l *letter) { q.waiting = append(q.waiting, l) }
 
-func (q *letterQueue) len() int { return len(q.waiting) + q.writing }
+func (q *letterQueue) len() int {
+	n := len(q.waiting) + q.writing
+	for _, parked := range q.parked {
+		n += len(parked)
+	}
+	return n
+}
 
-// nextLetters hands out at most n letters to be written; each must be reported with written or unwritten.
+// refusing says whether the topic refused the last letters.
+func (q *letterQueue) refusing() bool { return !q.refusedSince.IsZero() }
+
+// release takes out the letters of a lane that were parked.
+func (q *letterQueue) release(lane int) []*letter {
+	parked := q.parked[lane]
+	q.parked[lane] = nil
+	return parked
+}
+
+// invalid makes the letter of a record that is no event.
+func (c *core) invalid(now time.Time, e consumer.Event) {
+	c.holds.Read(int(e.Lane), true)
+	c.admit(now, invalidLetter(now, e))
+}
+
+// admit queues the letter of an invalid record. Like a rejected call it is evidence for a hold, and while
+// that is on it waits.
+func (c *core) admit(now time.Time, l *letter) {
+	lane := int(l.Event.Lane)
+	if c.holds.Held(hold.Rejections, lane) {
+		c.letters.parked[lane] = append(c.letters.parked[lane], l)
+		return
+	}
+	c.letters.add(l)
+	c.changed(now, c.holds.Ended(now, lane, hold.Invalid, "invalid: "+l.Message))
+}
+
+// nextLetters hands out letters to be written, at most n, and one while the topic refuses; what became of
+// them must be reported with wrote.
 func (c *core) nextLetters(n int) []*letter {
 	q := &c.letters
+	if q.refusing() {
+		n = 1
+	}
 	n = min(n, len(q.waiting))
 	batch := q.waiting[:n:n]
 	q.waiting = q.waiting[n:]
@@ -37,9 +80,46 @@ func (c *core) nextLetters(n int) []*letter {
 	return batch
 }
 
+// wrote takes in what became of a batch of letters: failures[i] is nil when the topic has batch[i]. Those
+// that it does not have go back to the front of the queue. It says whether the topic refuses: then the next
+// try should wait for letterRetry.
+func (c *core) wrote(now time.Time, batch []*letter, failures []error) (refuses bool) {
+	q := &c.letters
+	q.writing -= len(batch)
+	var refused []*letter
+	var failure error
+	for i, l := range batch {
+		if failures[i] == nil {
+			c.written(now, l)
+			continue
+		}
+		refused = append(refused, l)
+		if !errors.Is(failures[i], context.Canceled) { // a stop, not a refusal
+			failure = failures[i]
+		}
+	}
+	if len(refused) > 0 {
+		q.waiting = append(refused, q.waiting...)
+	}
+	switch {
+	case failure != nil:
+		if !q.refusing() {
+			q.refusedSince = now
+		}
+		if failing := now.Sub(q.refusedSince); failing >= letterPatience || c.holds.Held(hold.DeadLetter, hold.All) {
+			c.changed(now, c.holds.Set(now, hold.DeadLetter, "the dead-letter topic refuses letters: "+failure.Error(),
+				hold.DeadLetter.Do(), now.Add(letterRetry)))
+		}
+		return true
+	case len(refused) == 0 && len(batch) > 0:
+		q.refusedSince = time.Time{}
+		c.changed(now, c.holds.Clear(hold.DeadLetter))
+	}
+	return false
+}
+
 // written ends the events that an acknowledged letter stands for.
 func (c *core) written(now time.Time, l *letter) {
-	c.letters.writing--
 	for _, ref := range l.refs {
 		c.settle(now, ref, deadLettered)
 	}
@@ -48,15 +128,6 @@ func (c *core) written(now time.Time, l *letter) {
 	c.log.Warn().Str("topic", r.Topic).Int("partition", r.Partition).Int64("offset", r.Offset).
 		Str("class", l.Class).Str("code", l.Code).Int("attempts", l.Attempts).Int("collapsed", l.Collapsed).
 		Str("reason", l.Message).Msg("dead-lettered")
-}
-
-// unwritten puts letters back that the topic did not take, before those that came since.
-func (c *core) unwritten(batch []*letter) {
-	if len(batch) == 0 {
-		return // the copy below would be for nothing
-	}
-	c.letters.writing -= len(batch)
-	c.letters.waiting = append(batch[:len(batch):len(batch)], c.letters.waiting...)
 }
 
 func invalidLetter(now time.Time, e consumer.Event) *letter {

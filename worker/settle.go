@@ -7,6 +7,7 @@ import (
 	"markread/consumer"
 	"markread/imclient"
 	"markread/worker/backlog"
+	"markread/worker/hold"
 )
 
 // outcome is how an event ended. The texts are the contract's.
@@ -42,10 +43,12 @@ func (l laneCounts) unsettled() uint64 {
 }
 
 // settleCall is the one place where an answer decides what becomes of a conversation; failure is nil for
-// a success, and held says that a hold is on, or began or ended with this answer.
-func (c *core) settleCall(now time.Time, of *backlog.Conversation, failure *imclient.Error, held bool) {
+// a success, and held says that its lane is held, or that a hold began or ended with this answer.
+func (c *core) settleCall(now time.Time, done *call, failure *imclient.Error, held bool) {
+	of := done.of
 	if failure == nil {
 		c.settleSuccess(now, c.backlog.Succeeded(now, of))
+		c.changed(now, c.holds.Ended(now, done.lane, hold.Called, ""))
 		return
 	}
 	if failure.Resigned {
@@ -61,12 +64,32 @@ func (c *core) settleCall(now time.Time, of *backlog.Conversation, failure *imcl
 		of.Attempts++
 	}
 	switch {
-	case failure.Class == imclient.Rejected:
+	case failure.Class == imclient.Rejected && !c.holds.Held(hold.Rejections, done.lane):
 		c.letters.add(failedLetter(now, "rejected", of.Attempts, failure, c.backlog.Drop(of)))
+		c.changed(now, c.holds.Ended(now, done.lane, hold.Rejected, failure.Seen()))
 	case counts && of.Attempts >= c.attempts:
 		c.letters.add(failedLetter(now, "exhausted", of.Attempts, failure, c.backlog.Drop(of)))
+		c.changed(now, c.holds.Ended(now, done.lane, hold.Called, ""))
+	case done.probe && c.holds.On(done.lane):
+		c.backlog.Defer(of, now.Add(c.delay(of)))
 	default:
-		c.backlog.Retry(of, now.Add(c.backoff.Delay(of.Failures, c.jitter(of.ID, of.Failures))))
+		c.backlog.Retry(of, now.Add(c.delay(of)))
+		c.retried(of, failure)
+	}
+}
+
+// delay is how long a conversation waits after its failure.
+func (c *core) delay(of *backlog.Conversation) time.Duration {
+	return c.backoff.Delay(of.Failures, c.jitter(of.ID, of.Failures))
+}
+
+// retried says for who looks closely that a call failed: what is wrong with the service shows in the holds
+// and the metrics.
+func (c *core) retried(of *backlog.Conversation, failure *imclient.Error) {
+	if line := c.log.Debug(); line.Enabled() {
+		r := of.Record().(*consumer.Event).Record
+		line.Str("topic", r.Topic).Int("partition", r.Partition).Int64("offset", r.Offset).Str("code", failure.Label).
+			Int("attempts", of.Attempts).Int("failures", of.Failures).Msg("a call failed; it is retried")
 	}
 }
 

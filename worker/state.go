@@ -18,7 +18,7 @@ type snapshot struct {
 	calls         uint64
 	conversations [backlog.Lanes]int
 	holds         []hold.Hold
-	limit         int
+	share, limit  int
 	inFlight      int
 	cooling       int
 	lost          map[string]int64
@@ -26,7 +26,10 @@ type snapshot struct {
 	partitions    []partition
 }
 
-type partition struct{ consumer.PartitionState }
+type partition struct {
+	consumer.PartitionState
+	lane consumer.Lane
+}
 
 func (p partition) number() string { return strconv.Itoa(p.Partition) }
 
@@ -46,7 +49,8 @@ func (w *Worker) snapshot(now time.Time) snapshot {
 		counts:     c.counts,
 		calls:      c.calls,
 		holds:      c.holds.Active(),
-		limit:      c.quota.Limit(),
+		share:      c.quota.Share(),
+		limit:      c.quota.Limit(now),
 		inFlight:   c.quota.InFlight(),
 		cooling:    c.quota.Cooling(now),
 		lost:       maps.Clone(w.lost),
@@ -62,7 +66,11 @@ func (w *Worker) snapshot(now time.Time) snapshot {
 		s.conversations[lane] = c.backlog.Conversations(lane)
 	}
 	for _, p := range w.generation.Partitions() {
-		s.partitions = append(s.partitions, partition{p})
+		lane := consumer.Live
+		if p.Topic == w.options.Topics.Backfill {
+			lane = consumer.Backfill
+		}
+		s.partitions = append(s.partitions, partition{p, lane})
 	}
 	return s
 }
@@ -83,12 +91,12 @@ func (w *Worker) State() console.State {
 		Ready:     w.Ready(),
 		Group:     console.Group{Name: w.options.Group},
 		Quota:     console.Quota{Rate: w.options.Rate, InFlight: s.inFlight},
-		Lanes:     console.Lanes{Live: w.lane(s, consumer.Live), Backfill: w.lane(s, consumer.Backfill)},
+		Lanes:     console.Lanes{Live: s.shownLane(consumer.Live), Backfill: s.shownLane(consumer.Backfill)},
 		Totals:    s.totals(),
 		Held:      shownHolds(s.holds),
 	}
 	if w.options.Rate > 0 {
-		state.Quota.Share, state.Quota.Limit, state.Quota.Cooling = &s.limit, &s.limit, &s.cooling
+		state.Quota.Share, state.Quota.Limit, state.Quota.Cooling = &s.share, &s.limit, &s.cooling
 	}
 	if g := s.generation; g != nil {
 		state.Group.Member, state.Group.Generation = new(g.Member()), new(g.ID())
@@ -113,7 +121,14 @@ func (w *Worker) Held() []console.Hold {
 func shownHolds(holds []hold.Hold) []console.Hold {
 	var list []console.Hold
 	for _, h := range holds {
-		shown := console.Hold{Reason: string(h.Reason), Since: h.Since, Detail: h.Detail}
+		shown := console.Hold{
+			Reason: string(h.Reason), Since: h.Since, Detail: h.Detail + ". What to do: " + h.Do,
+			Meaning: h.Reason.Meaning(), Seen: h.Detail, Do: h.Do,
+		}
+		if h.Lane != hold.All {
+			shown.Lane = consumer.Lane(h.Lane).String()
+			shown.Detail = "lane " + shown.Lane + ": " + shown.Detail
+		}
 		if !h.NextProbe.IsZero() {
 			shown.NextProbeAt = &h.NextProbe
 		}
@@ -141,7 +156,7 @@ func (c *core) explain(s snapshot, unfinished []*console.Unfinished) {
 		}
 		u := &console.Unfinished{Offset: p.Oldest.Offset, AgeSeconds: p.age(s.at).Seconds()}
 		of := found[uint64(p.Oldest.Ref)]
-		u.WaitsFor = c.waitsFor(of)
+		u.WaitsFor = c.waitsFor(of, int(p.lane))
 		if of != nil {
 			u.Attempts = of.Attempts
 		}
@@ -149,15 +164,15 @@ func (c *core) explain(s snapshot, unfinished []*console.Unfinished) {
 	}
 }
 
-// waitsFor says what the events of a conversation wait for. nil: it was not found, mostly because its
-// letter is being written.
-func (c *core) waitsFor(of *backlog.Conversation) string {
+// waitsFor says what the events of a conversation of the lane wait for. nil: it was not found, mostly because
+// it has become a letter.
+func (c *core) waitsFor(of *backlog.Conversation, lane int) string {
 	switch {
-	case of == nil && c.letters.len() > 0:
-		return "dead-letter"
 	case of != nil && of.Out():
 		return "call"
-	case c.holds.Any():
+	case of == nil && len(c.letters.waiting)+c.letters.writing > 0:
+		return "dead-letter"
+	case c.holds.On(lane):
 		return "hold"
 	case of != nil && of.Retrying():
 		return "retry"
@@ -177,10 +192,10 @@ func (p partition) shown(unfinished *console.Unfinished) console.Partition {
 	return shown
 }
 
-func (w *Worker) lane(s snapshot, lane consumer.Lane) console.Lane {
+func (s snapshot) shownLane(lane consumer.Lane) console.Lane {
 	l := console.Lane{Conversations: s.conversations[lane], Events: int(s.counts[lane].unsettled())}
 	for _, p := range s.partitions {
-		if (p.Topic == w.options.Topics.Backfill) == (lane == consumer.Backfill) {
+		if p.lane == lane {
 			l.OldestSeconds = max(l.OldestSeconds, p.age(s.at).Seconds())
 		}
 	}

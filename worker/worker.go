@@ -9,7 +9,7 @@
 // What the package does not do: it knows no Kafka protocol (package consumer) and no HTTP (imclient).
 //
 // Goroutines. Run waits for everything that it starts. For each generation serve owns: the fetchers, one
-// dispatcher, one goroutine a call, one that writes letters, one that commits. At a revoke or a stop the
+// dispatcher, one goroutine a call, one that writes letters, one that commits, one that watches the key. At a revoke or a stop the
 // fetchers and the dispatcher end first; what is out has DrainTimeout to end; then the last commit.
 //
 // Non-obvious:
@@ -44,6 +44,8 @@ type Caller interface {
 	MarkRead(ctx context.Context, read imclient.Read) error
 	// Now is the later of our clock and the server's.
 	Now() time.Time
+	// KeyChanged says whether the key is another one than that of the last signature. It may read a file.
+	KeyChanged() bool
 }
 
 // Options say how a worker works. All must be set but where noted.
@@ -56,6 +58,7 @@ type Options struct {
 	Rate        int // calls a second of the whole group; 0: no quota
 	MaxInFlight int // calls at the same time; with Rate 0 only
 	MaxPending  int // conversations in memory at which fetching pauses
+	MaxRejected int // per cent of the last 500 ends of a lane that may be rejected or invalid
 	Attempts    int // counted failures that make a dead letter
 	Backoff     imclient.Backoff
 
@@ -102,6 +105,8 @@ func New(options Options) (*Worker, error) {
 		return nil, errors.New("worker: without a rate, MaxInFlight must be at least 1")
 	case options.MaxPending < 1 || options.Attempts < 1:
 		return nil, errors.New("worker: MaxPending and Attempts must be at least 1")
+	case options.MaxRejected < 1 || options.MaxRejected > 100:
+		return nil, fmt.Errorf("worker: MaxRejected is %d; it is per cent, 1 to 100", options.MaxRejected)
 	case options.CommitEvery <= 0 || options.DrainTimeout <= 0:
 		return nil, errors.New("worker: CommitEvery and DrainTimeout must be positive")
 	}
@@ -128,7 +133,7 @@ func New(options Options) (*Worker, error) {
 		log:    options.Log,
 		seen:   w.metrics,
 		quota:  quota.New(),
-		holds:  hold.New(),
+		holds:  hold.New(options.MaxRejected),
 		memory: backlog.NewMemory(),
 	}
 	if options.Topics.Backfill != "" {
@@ -172,6 +177,7 @@ func (w *Worker) serve(ctx context.Context, g *consumer.Generation) {
 	taking.Go(func() { w.dispatch(ctx, work, &calls) })
 	writing.Go(func() { w.writeLetters(work, w.options.Kafka.Letters(w.options.Topics.DeadLetter)) })
 	writing.Go(func() { w.commitEvery(work, g) })
+	writing.Go(func() { w.watchKey(work) })
 
 	g.Fetch(ctx, sink{w})
 	taking.Wait()
@@ -209,25 +215,42 @@ func (w *Worker) begin(g *consumer.Generation) {
 	w.generation = g
 	w.member.Store(true)
 	w.core.begin(now, g)
-	w.core.holds.Spread(float64(len(all)) / float64(max(1, len(assigned))))
+	w.core.holds.Spread(now, float64(len(all))/float64(max(1, len(assigned))))
 	if w.options.Rate > 0 {
 		w.core.share(now, quota.Share(w.options.Rate, max(1, len(all)), owned))
-		w.options.Log.Info().Int("rate", w.options.Rate).Int("share", w.core.quota.Limit()).Int("assigned", len(assigned)).
+		w.options.Log.Info().Int("rate", w.options.Rate).Int("share", w.core.quota.Share()).Int("assigned", len(assigned)).
 			Int("partitions", len(all)).Msg("this worker's share of the rate")
 	}
 }
 
 // end gives g and all that is in memory of it up.
 func (w *Worker) end(g *consumer.Generation) {
+	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.core.end()
+	w.core.end(now)
 	for topic, n := range g.Lost() {
 		w.lost[topic] += n
 	}
 	w.generation = nil
 	w.member.Store(false)
-	w.left.Store(time.Now().UnixNano())
+	w.left.Store(now.UnixNano())
+}
+
+// Pause holds all calls of this worker until Resume. Events wait; nothing is lost.
+func (w *Worker) Pause() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.core.pause(time.Now())
+}
+
+// Resume ends a pause. With acceptRejections it also ends the holds for rejections: of their lanes the next
+// 10,000 events that are rejected or invalid go to the dead letters.
+func (w *Worker) Resume(acceptRejections bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.core.resume(time.Now(), acceptRejections)
+	w.changed()
 }
 
 // Ready says whether the worker is a member of the group, or was one a moment ago.

@@ -106,7 +106,7 @@ func (s *stack) start(change func(*worker.Options)) *member {
 	kafka := s.kafka()
 	options := worker.Options{
 		Kafka: kafka, IM: im, Topics: topics, Group: "markread",
-		Rate: 200, MaxPending: 100_000, Attempts: 8, Backoff: imclient.NewBackoff(200*time.Millisecond, 30*time.Second),
+		Rate: 200, MaxPending: 100_000, MaxRejected: 95, Attempts: 8, Backoff: imclient.NewBackoff(200*time.Millisecond, 30*time.Second),
 		CommitEvery: time.Second, DrainTimeout: 10 * time.Second, Log: zerolog.Nop(),
 	}
 	if change != nil {
@@ -448,7 +448,7 @@ func TestMetricsAddUp(t *testing.T) {
 		now := time.Now().Unix()
 		var values []string
 		for i := range 3000 {
-			values = append(values, event(fmt.Sprint("reader", i%700), "peer", now-int64(i%9)), "no event")
+			values = append(values, event(fmt.Sprint("reader", i%700), "peer", now-int64(i%9)), fmt.Sprintf(`{"Report_Account":"reader%d"}`, i))
 		}
 		s.publish(topics.Live, values...)
 		w := s.start(nil)

@@ -181,6 +181,7 @@ type engineFlags struct {
 	Rate           int           `default:"200" help:"Calls a second for the whole group, in any window of one second; 0: no limit."`
 	MaxInFlight    *int          `placeholder:"256" help:"Calls at the same time, with --rate 0 only."`
 	MaxPending     int           `default:"500000" help:"Conversations in memory at which fetching pauses."`
+	MaxRejected    int           `default:"95" placeholder:"PERCENT" help:"Per cent of the last 500 events of a lane that may be rejected or invalid before that lane is held."`
 	Attempts       int           `default:"8" help:"Counted failures after which an event is dead-lettered."`
 	BackoffInitial time.Duration `default:"200ms" help:"Upper end of the first random wait before a retry; it doubles with every failure."`
 	BackoffMax     time.Duration `default:"30s" help:"Upper end of all waits before a retry."`
@@ -207,6 +208,8 @@ func (f *engineFlags) validate(imTimeout time.Duration) error {
 		return usagef("--max-in-flight must be at least 1")
 	case f.MaxPending < 1:
 		return usagef("--max-pending must be at least 1")
+	case f.MaxRejected < 1 || f.MaxRejected > 100:
+		return usagef("--max-rejected must be from 1 to 100, per cent")
 	case f.Attempts < 1:
 		return usagef("--attempts must be at least 1")
 	case f.BackoffInitial <= 0:

@@ -43,7 +43,7 @@ var onlyIn = map[string][]string{
 	"github.com/twmb/franz-go":      {"consumer/broker"},
 	"github.com/alecthomas/kong":    {"cmd/markread"},
 	"github.com/cenkalti/backoff":   {"imclient"},
-	"golang.org/x/time/rate":        {"worker/quota"},
+	"golang.org/x/time/rate":        {"worker/quota", "worker/hold"}, // the pace of calls; how often newcomers may hasten a probe
 	"github.com/prometheus":         {"worker", "worker/console", "cmd/markread"},
 	"github.com/mattn/go-isatty":    {"cmd/markread"},
 }

@@ -13,7 +13,9 @@
 //   - Lane 0 goes strictly before lane 1, but lane 1 gets every 19th call (5.3 %), so that it can't
 //     starve. A conversation with events of both lanes is in the better one.
 //   - Within a lane the oldest goes first, by arrival. While first tries of the lane wait, its retries
-//     get at most every 10th call.
+//     get at most every 10th call, and only as long as few retries are out: one that hangs holds its
+//     permit for many times as long as a call that is answered.
+//   - Probes take turns over conversations: one that was probed goes behind all that wait for a retry.
 //
 // Non-obvious:
 //   - A retrying conversation goes on collapsing: it is in the map like any other, and its next call
@@ -36,6 +38,9 @@ const (
 	retryEvery    = 10 // of so many calls at most one is a retry while first tries wait: 10 %
 )
 
+// LaneSet is some of the lanes.
+type LaneSet [Lanes]bool
+
 // Event is one event that asks for a call.
 type Event struct {
 	ID       string // the conversation
@@ -52,6 +57,8 @@ type Backlog struct {
 	memory        *Memory
 	start         time.Time
 	arrivals      int64
+	retriesOut    int   // calls that are out and not first tries
+	latest        int64 // no retry is due later
 }
 
 // lane is the order of one lane, and what its fairness remembers.
@@ -110,12 +117,15 @@ func (b *Backlog) move(c *Conversation, to int) {
 	c.lane = int8(to)
 }
 
-// Ready says whether a conversation may be called now, and else when the next retry is due (zero: not
-// before something is added or answered).
-func (b *Backlog) Ready(now time.Time) (ok bool, due time.Time) {
+// Ready says whether a conversation of the open lanes may be called now, and else when their next retry is
+// due (zero: not before something is added or answered).
+func (b *Backlog) Ready(now time.Time, open LaneSet) (ok bool, due time.Time) {
 	first := int64(-1)
 	for i := range b.lanes {
 		l := &b.lanes[i]
+		if !open[i] {
+			continue
+		}
 		if l.fresh.len() > 0 {
 			return true, time.Time{}
 		}
@@ -130,13 +140,14 @@ func (b *Backlog) Ready(now time.Time) (ok bool, due time.Time) {
 	return !due.After(now), due
 }
 
-// Take chooses the conversation to call now and marks it as out: the answer must be reported with
-// Succeeded, Retry or Drop. It returns nil when nothing may be called (see Ready).
-func (b *Backlog) Take(now time.Time) *Conversation {
+// Take chooses the conversation of the open lanes to call now and marks it as out: the answer must be
+// reported with Succeeded, Retry, Defer or Drop. While first tries wait it takes no retry beyond maxRetries
+// that are out. It returns nil when nothing may be called (see Ready).
+func (b *Backlog) Take(now time.Time, open LaneSet, maxRetries int) *Conversation {
 	at := int64(now.Sub(b.start))
 	chosen := -1
 	for i := range b.lanes {
-		if !b.lanes[i].waits(at) {
+		if !open[i] || !b.lanes[i].waits(at) {
 			continue
 		}
 		if chosen < 0 || b.lanes[i].overtaken >= backfillEvery-1 {
@@ -147,14 +158,14 @@ func (b *Backlog) Take(now time.Time) *Conversation {
 		return nil
 	}
 	for i := chosen + 1; i < Lanes; i++ {
-		if b.lanes[i].waits(at) {
+		if open[i] && b.lanes[i].waits(at) {
 			b.lanes[i].overtaken++
 		}
 	}
 	l := &b.lanes[chosen]
 	l.overtaken = 0
 	retry := l.retries.len() > 0 && l.retries.top().key <= at
-	if retry && l.fresh.len() > 0 && l.sinceRetry < retryEvery-1 {
+	if retry && l.fresh.len() > 0 && (l.sinceRetry < retryEvery-1 || b.retriesOut >= maxRetries) {
 		retry = false
 	}
 	if retry {
@@ -165,12 +176,15 @@ func (b *Backlog) Take(now time.Time) *Conversation {
 	return b.out(l.fresh.pop())
 }
 
-// TakeProbe chooses a conversation to find out whether a trouble is over. It doesn't wait for due times,
-// and it takes turns over all conversations: one that was never called goes first, and who was probed is
-// a retry from then on, due later than the others. It returns nil when nothing waits.
-func (b *Backlog) TakeProbe() *Conversation {
+// TakeProbe chooses a conversation of the open lanes to find out whether a trouble is over. It doesn't wait
+// for due times: one that was never called goes first, then the retry that is due first. It returns nil when
+// nothing waits.
+func (b *Backlog) TakeProbe(open LaneSet) *Conversation {
 	var first *queue
 	for i := range b.lanes {
+		if !open[i] {
+			continue
+		}
 		if fresh := &b.lanes[i].fresh; fresh.len() > 0 {
 			return b.out(fresh.pop())
 		}
@@ -184,10 +198,10 @@ func (b *Backlog) TakeProbe() *Conversation {
 	return b.out(first.pop())
 }
 
-// Waiting says whether any conversation waits, due or not.
-func (b *Backlog) Waiting() bool {
+// Waiting says whether any conversation of the open lanes waits, due or not.
+func (b *Backlog) Waiting(open LaneSet) bool {
 	for i := range b.lanes {
-		if b.lanes[i].fresh.len() > 0 || b.lanes[i].retries.len() > 0 {
+		if open[i] && b.lanes[i].fresh.len()+b.lanes[i].retries.len() > 0 {
 			return true
 		}
 	}
@@ -200,13 +214,25 @@ func (l *lane) waits(at int64) bool {
 
 func (b *Backlog) out(c *Conversation) *Conversation {
 	c.flight = &flight{sent: len(c.refs), ref: c.best, readTime: c.readTime, lane: c.lane}
+	if c.retrying {
+		b.retriesOut++
+	}
 	return c
+}
+
+// back takes the call of c off what is out, and returns what was known of it.
+func (b *Backlog) back(c *Conversation) *flight {
+	f := c.flight
+	c.flight = nil
+	if c.retrying {
+		b.retriesOut--
+	}
+	return f
 }
 
 // Succeeded ends the call of c: it covers every event up to the T that was sent.
 func (b *Backlog) Succeeded(now time.Time, c *Conversation) Settled {
-	f := c.flight
-	c.flight = nil
+	f := b.back(c)
 	s := Settled{Refs: c.refs, Sent: f.sent, Applied: f.ref}
 	b.memory.Remember(now, c.ID, f.readTime)
 	b.lanes[c.lane].conversations--
@@ -224,8 +250,20 @@ func (b *Backlog) Succeeded(now time.Time, c *Conversation) Settled {
 // Retry ends the call of c without success; it may be called again at due.
 func (b *Backlog) Retry(c *Conversation, due time.Time) {
 	b.land(c)
+	b.retry(c, int64(due.Sub(b.start)))
+}
+
+// Defer is Retry for a probe that brought nothing: c may be called again at due, but not before all others
+// that wait for a retry.
+func (b *Backlog) Defer(c *Conversation, due time.Time) {
+	b.land(c)
+	b.retry(c, max(int64(due.Sub(b.start)), b.latest+1))
+}
+
+func (b *Backlog) retry(c *Conversation, key int64) {
 	c.retrying = true
-	b.lanes[c.lane].retries.push(c, int64(due.Sub(b.start)))
+	b.lanes[c.lane].retries.push(c, key)
+	b.latest = max(b.latest, key)
 }
 
 // Drop ends the call of c and forgets it, with all its events, those that arrived meanwhile included.
@@ -238,8 +276,7 @@ func (b *Backlog) Drop(c *Conversation) Dropped {
 
 // land puts together what was sent and what arrived since.
 func (b *Backlog) land(c *Conversation) {
-	f := c.flight
-	c.flight = nil
+	f := b.back(c)
 	c.refs = append(c.refs, f.newer...)
 	b.lanes[c.lane].conversations--
 	b.lanes[f.lane].conversations++
@@ -250,9 +287,12 @@ func (b *Backlog) land(c *Conversation) {
 // fraction in [0, 1) of the time until then.
 func (b *Backlog) Hasten(now, latest time.Time, spread func(id string) float64) {
 	from, span := int64(now.Sub(b.start)), float64(latest.Sub(now))
+	b.latest = 0
 	for i := range b.lanes {
 		b.lanes[i].retries.rekey(func(c *Conversation) int64 {
-			return min(c.key, from+int64(span*spread(c.ID)))
+			key := min(c.key, from+int64(span*spread(c.ID)))
+			b.latest = max(b.latest, key)
+			return key
 		})
 	}
 }

@@ -9,6 +9,8 @@ import (
 
 var start = time.Unix(1_700_000_000, 0)
 
+var all = LaneSet{true, true}
+
 func at(seconds float64) time.Time {
 	return start.Add(time.Duration(seconds * float64(time.Second)))
 }
@@ -35,7 +37,7 @@ func (b *bench) add(id string, lane int, readTime int64) (ref uint64) {
 
 func (b *bench) take(now time.Time, wantID string, wantTime int64) *Conversation {
 	b.t.Helper()
-	c := b.Take(now)
+	c := b.Take(now, all, 100)
 	if c == nil {
 		b.t.Fatalf("nothing to take, want %s", wantID)
 	}
@@ -84,7 +86,7 @@ func TestWhatArrivesDuringACall(t *testing.T) {
 	b.add("b", 1, 1)
 	covered := b.add("a", 1, 10)
 	newer := b.add("a", 0, 11)
-	if got := b.Take(start); got.ID != "b" {
+	if got := b.Take(start, all, 100); got.ID != "b" {
 		t.Fatalf("took %s while its call is out", got.ID)
 	}
 	s := b.Succeeded(start, c)
@@ -125,10 +127,10 @@ func TestARetryCollapsesOn(t *testing.T) {
 	b.add("a", 0, 9)
 	b.Retry(c, at(5))
 	b.add("a", 0, 15)
-	if ok, due := b.Ready(at(4.9)); ok || !due.Equal(at(5)) {
+	if ok, due := b.Ready(at(4.9), all); ok || !due.Equal(at(5)) {
 		t.Fatalf("Ready = %v, %v before the retry is due", ok, due)
 	}
-	if b.Take(at(4.9)) != nil {
+	if b.Take(at(4.9), all, 100) != nil {
 		t.Fatal("taken before it is due")
 	}
 	s := b.Succeeded(at(5), b.take(at(5), "a", 15))
@@ -187,7 +189,7 @@ func TestLiveGoesFirstButBackfillIsServed(t *testing.T) {
 	var backfill []int
 	for i := range 200 {
 		b.add(fmt.Sprint("live ", i), 0, 1)
-		c := b.Take(start)
+		c := b.Take(start, all, 100)
 		if int(c.lane) == 1 {
 			backfill = append(backfill, i)
 		}
@@ -198,10 +200,10 @@ func TestLiveGoesFirstButBackfillIsServed(t *testing.T) {
 	}
 	// While no live event waits, backfill has it all.
 	for b.Conversations(0) > 0 {
-		b.Succeeded(start, b.Take(start))
+		b.Succeeded(start, b.Take(start, all, 100))
 	}
 	for range 100 {
-		if c := b.Take(start); int(c.lane) != 1 {
+		if c := b.Take(start, all, 100); int(c.lane) != 1 {
 			t.Fatal("lane 0 is empty")
 		} else {
 			b.Succeeded(start, c)
@@ -243,14 +245,14 @@ func TestRetriesGetATenthWhileFirstTriesWait(t *testing.T) {
 		b.add(fmt.Sprint("failing ", i), 0, 1)
 	}
 	for range 300 {
-		b.Retry(b.Take(start), start)
+		b.Retry(b.Take(start, all, 100), start)
 	}
 	for i := range 500 {
 		b.add(fmt.Sprint("new ", i), 0, 1)
 	}
 	retries := 0
 	for range 500 {
-		c := b.Take(at(1))
+		c := b.Take(at(1), all, 100)
 		if c.Retrying() {
 			retries++
 		}
@@ -269,7 +271,7 @@ func TestProbesTakeTurns(t *testing.T) {
 	}
 	seen := map[string]int{}
 	for i := range 20 {
-		c := b.TakeProbe()
+		c := b.TakeProbe(all)
 		seen[c.ID]++
 		b.Retry(c, at(float64(i+1)))
 	}
@@ -278,7 +280,7 @@ func TestProbesTakeTurns(t *testing.T) {
 			t.Errorf("%s was probed %d times of 20", id, n)
 		}
 	}
-	if b.Succeeded(start, b.TakeProbe()); !b.Waiting() {
+	if b.Succeeded(start, b.TakeProbe(all)); !b.Waiting(all) {
 		t.Fatal("four conversations still wait")
 	}
 }
@@ -289,11 +291,11 @@ func TestHasten(t *testing.T) {
 		b.add(fmt.Sprint(i), 0, 1)
 	}
 	for i := range 100 {
-		b.Retry(b.Take(start), at(float64(i)))
+		b.Retry(b.Take(start, all, 100), at(float64(i)))
 	}
 	b.Hasten(at(0), at(2), func(id string) float64 { return float64(len(id)) / 4 })
 	n := 0
-	for b.Take(at(2)) != nil {
+	for b.Take(at(2), all, 100) != nil {
 		n++
 	}
 	if n != 100 {

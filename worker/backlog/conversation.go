@@ -61,6 +61,12 @@ func (c *Conversation) Out() bool { return c.flight != nil }
 // Retrying says whether the last call failed.
 func (c *Conversation) Retrying() bool { return c.retrying }
 
+// Lane is the lane that the conversation waits in, or was called in.
+func (c *Conversation) Lane() int { return int(c.lane) }
+
+// Record is that of the event with the largest T.
+func (c *Conversation) Record() any { return c.record }
+
 func (c *Conversation) wait(e Event, arrival int64) {
 	if len(c.refs) == 0 {
 		c.order = arrival

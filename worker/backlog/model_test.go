@@ -42,7 +42,7 @@ func TestAgainstTheModel(t *testing.T) {
 					m.events[e.Ref] = e
 				}
 			case action < 8:
-				c := b.Take(now)
+				c := b.Take(now, all, 100)
 				if c == nil {
 					continue
 				}

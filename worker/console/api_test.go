@@ -21,7 +21,8 @@ func full() State {
 	return State{
 		Version: "v1.2.3", Commit: "abcdef", StartedAt: begin, Ready: true,
 		Group: Group{Name: "markread", Member: new("markread-1"), Generation: new(int32(12)), Assigned: 8, Partitions: 16},
-		Held:  []Hold{{Reason: "outage", Since: begin, Detail: "502 from the gateway", NextProbeAt: new(begin.Add(time.Second))}},
+		Held: []Hold{{Reason: "outage", Since: begin, Detail: "502 from the gateway", NextProbeAt: new(begin.Add(time.Second)),
+			Meaning: "the server is silent", Seen: "502 from the gateway", Do: "check the way to it"}},
 		Quota: Quota{Rate: 200, Share: new(100), Limit: new(92), InFlight: 3, Cooling: new(88)},
 		Lanes: Lanes{
 			Live:     Lane{Conversations: 1, Events: 2, OldestSeconds: 0.5},

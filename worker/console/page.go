@@ -18,10 +18,9 @@ var pageText string
 
 // pageTemplate escapes everything it is given for the place where it stands.
 var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
-	"count":  func(n any) string { return count(n) },
-	"span":   func(seconds float64) string { return span(time.Duration(seconds * float64(time.Second))) },
-	"advice": func(reason string) advice { return adviceFor(reason) },
-	"waits":  func(what string) string { return waits(what) },
+	"count": func(n any) string { return count(n) },
+	"span":  func(seconds float64) string { return span(time.Duration(seconds * float64(time.Second))) },
+	"waits": func(what string) string { return waits(what) },
 }).Parse(pageText))
 
 // view is what the page's template gets: the state, and what the template would have to compute.

@@ -46,10 +46,16 @@ type Hold struct {
 	// Reason is one of the contract's: outage credentials throttled rejections dead-letter membership quota paused.
 	Reason string    `json:"reason"`
 	Since  time.Time `json:"since"`
-	// Detail is what was seen, in words for people.
+	// Detail is what was seen and what to do about it, in words for people.
 	Detail string `json:"detail"`
 	// NextProbeAt is when the service is tried next; nil: this hold has no probes, or none is due.
 	NextProbeAt *time.Time `json:"next_probe_at"`
+
+	// The page shows Detail in its parts: which lane is held (empty: all), what such a hold is, what was seen, and what to do.
+	Lane    string `json:"-"`
+	Meaning string `json:"-"`
+	Seen    string `json:"-"`
+	Do      string `json:"-"`
 }
 
 // Quota is the state of the call quota. With rate 0 there is none: Share, Limit and Cooling are nil.

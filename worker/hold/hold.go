@@ -8,10 +8,10 @@
 // no log; its owner does that with the Change it gets. It is not safe for concurrent use.
 //
 // Non-obvious:
-//   - Only a probe's answer ends an outage. Calls that went out before it began may still succeed, and
-//     would end it again and again while most calls fail.
-//   - While any hold is on, answers are no evidence for an outage: the few probes of another hold would
-//     be taken for five failures in a row.
+//   - Only a probe's answer ends what is probed. Calls that went out before a hold began may still succeed,
+//     and would end it again and again while most calls fail.
+//   - While a hold is on, answers of its lane are no evidence for an outage: the few probes of another hold
+//     would be taken for five failures in a row.
 //   - A refused signature that is worth a second try with a new one (imclient.Error.Resigned) is no
 //     evidence for anything.
 package hold
@@ -21,217 +21,291 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"markread/imclient"
 )
 
-// Reason is why calls are held. The texts are the contract's.
-type Reason string
+// Lanes is how many lanes there are.
+const Lanes = 2
 
-// The reasons.
-const (
-	Outage      Reason = "outage"      // the service doesn't answer, or not sensibly
-	Credentials Reason = "credentials" // every call would be refused: key, admin, app, host, billing
-	Quota       Reason = "quota"       // this worker's share of the rate is 0
-)
-
-// Reasons is every reason that there is, for metrics that must say 0.
-func Reasons() []Reason { return []Reason{Outage, Credentials, Quota} }
+// All is the lane of a hold that holds every lane.
+const All = -1
 
 const (
-	recentCalls   = 20 // an outage is judged by so many calls,
-	recentFailed  = 16 // of which so many (80 %) failed transiently,
-	recentOwners  = 5  // those of at least so many conversations;
-	silentCalls   = 5  // or by so many in a row that got no ErrorCode
 	outageFirst   = time.Second
 	outageLongest = 15 * time.Second
 	refusedProbe  = 15 * time.Second
 	lockedProbe   = 60 * time.Second
+	rejectedProbe = 5 * time.Second
 	codeLocked    = 70050 // too many failed verifications: the server asks for a minute's pause
+
+	// A conversation that arrives in an outage is probed this soon, so that a lonely event doesn't wait for a
+	// probe that is far away. New ones that arrive all the time must not become a probe a second for hours:
+	// newcomers may hasten so many probes, and one more with each of the longest intervals.
+	newcomerWait = time.Second
+	newcomers    = 30
 )
 
 // Hold is one reason that is in force.
 type Hold struct {
 	Reason    Reason
+	Lane      int // All, or the lane that it holds
 	Since     time.Time
-	Detail    string        // what was seen and what to do, for a person
-	NextProbe time.Time     // zero: no probes, its owner ends it
-	interval  time.Duration // between probes
-	cause     string        // the label of the failure that Detail is about
+	Detail    string    // what was seen
+	Do        string    // what to do about it
+	NextProbe time.Time // when the service is tried next; zero: not known
+
+	until    time.Time     // it ends by itself then; zero: it doesn't
+	interval time.Duration // between calls that probe; 0: there are none
+	cause    string        // the label of the failure that Detail is about
 }
 
-// Change is what an answer did: which holds began, which ended, and which go on for another cause than
+func (a *Hold) holds(lane int) bool { return a.Lane == All || a.Lane == lane }
+
+// Change is what happened to the holds: which began, which ended, and which go on for another cause than
 // before.
 type Change struct{ Begun, Ended, Shifted []Hold }
+
+func (c *Change) add(more Change) {
+	c.Begun = append(c.Begun, more.Begun...)
+	c.Ended = append(c.Ended, more.Ended...)
+	c.Shifted = append(c.Shifted, more.Shifted...)
+}
 
 // Holds is all that is in force, and the evidence for what may come.
 type Holds struct {
 	active  []Hold
-	recent  []failure // the last calls, oldest first
-	silent  int
-	probing bool
+	probing [Lanes]bool // a probe of that lane is out
 	spread  float64
+
+	calls       callEvidence
+	rejections  [Lanes]rejectionEvidence
+	maxRejected int
+
+	newcomer  bool          // one arrived while a probe was out
+	newcomers *rate.Limiter // what they may still hasten
+	lastProbe time.Time     // when its answer came, or when the outage began
 }
 
-type failure struct {
-	id     string
-	failed bool
+// New returns Holds with nothing in force. maxRejected is the part of the ends of a lane, in per cent, that
+// may be rejected or invalid.
+func New(maxRejected int) *Holds {
+	return &Holds{spread: 1, maxRejected: maxRejected, newcomers: rate.NewLimiter(rate.Every(outageLongest), newcomers)}
 }
-
-// New returns Holds with nothing in force.
-func New() *Holds { return &Holds{spread: 1} }
 
 // Spread multiplies the interval of probes: all partitions by those assigned, so that all the workers of
 // a group together probe as often as one.
-func (h *Holds) Spread(factor float64) { h.spread = max(1, factor) }
+func (h *Holds) Spread(now time.Time, factor float64) {
+	h.spread = max(1, factor)
+	h.newcomers.SetLimitAt(now, rate.Every(h.spreadOver(outageLongest)))
+}
 
 // Active is what is in force, in the order of its beginning.
 func (h *Holds) Active() []Hold { return slices.Clone(h.active) }
 
-// Any says whether anything is in force.
-func (h *Holds) Any() bool { return len(h.active) > 0 }
-
-// May says whether a call may be made now, and whether it is a probe. If not, it says when to ask again;
-// a zero time means not before an answer or a Clear.
-func (h *Holds) May(now time.Time) (ok, probe bool, again time.Time) {
-	if len(h.active) == 0 {
-		return true, false, time.Time{}
-	}
-	for _, a := range h.active {
-		if a.NextProbe.IsZero() {
-			return false, false, time.Time{}
-		}
-		if a.NextProbe.After(again) {
-			again = a.NextProbe
-		}
-	}
-	if h.probing {
-		return false, false, time.Time{}
-	}
-	return !again.After(now), true, again
+// On says whether anything holds the lane.
+func (h *Holds) On(lane int) bool {
+	return slices.ContainsFunc(h.active, func(a Hold) bool { return a.holds(lane) })
 }
 
-// Probing notes that a probe went out. Its answer must be given to Answer, or Abandoned called.
-func (h *Holds) Probing() { h.probing = true }
+// Held says whether the reason holds the lane.
+func (h *Holds) Held(reason Reason, lane int) bool {
+	return slices.ContainsFunc(h.active, func(a Hold) bool { return a.Reason == reason && a.holds(lane) })
+}
+
+// May says whether a conversation of the lane may be called now, and whether that is a probe. If not, it
+// says when to ask again; a zero time means not before something changes.
+func (h *Holds) May(now time.Time, lane int) (ok, probe bool, again time.Time) {
+	ok = true
+	for i := range h.active {
+		a := &h.active[i]
+		switch {
+		case !a.holds(lane):
+			continue
+		case !a.until.IsZero():
+			ok, again = false, later(again, a.until)
+		case a.interval == 0 || h.out(a.Lane):
+			return false, false, time.Time{}
+		default:
+			probe, again = true, later(again, a.NextProbe)
+		}
+	}
+	return ok && !again.After(now), probe, again
+}
+
+// out says whether a probe of the lane is out.
+func (h *Holds) out(lane int) bool {
+	if lane == All {
+		return slices.Contains(h.probing[:], true)
+	}
+	return h.probing[lane]
+}
+
+// Probing notes that a probe of the lane went out. Its answer must be given to Answer, or Abandoned called.
+func (h *Holds) Probing(lane int) { h.probing[lane] = true }
 
 // Abandoned notes that the probe will get no answer: this process gave it up.
-func (h *Holds) Abandoned() { h.probing = false }
+func (h *Holds) Abandoned(lane int) { h.probing[lane] = false }
 
-// Set puts a hold in force whose owner ends it with Clear.
-func (h *Holds) Set(now time.Time, reason Reason, detail string) Change {
-	if h.find(reason) >= 0 {
-		return Change{}
-	}
-	return h.begin(now, Hold{Reason: reason, Detail: detail})
-}
-
-// Clear ends a hold.
-func (h *Holds) Clear(reason Reason) Change {
-	i := h.find(reason)
+// Arrived notes that a conversation arrived that was never called. In an outage it hastens the next probe.
+func (h *Holds) Arrived(now time.Time) {
+	i := h.find(Outage, All)
 	if i < 0 {
-		return Change{}
+		return
 	}
-	return Change{Ended: []Hold{h.end(i)}}
+	h.newcomer = h.out(All)
+	soon := later(now, h.lastProbe.Add(newcomerWait))
+	if a := &h.active[i]; !h.newcomer && a.NextProbe.After(soon) && h.newcomers.AllowN(now, 1) {
+		a.NextProbe = soon
+	}
 }
 
-// Answer takes in what a call of conversation id brought; err is nil for a success.
-func (h *Holds) Answer(now time.Time, id string, err *imclient.Error, probe bool) Change {
-	if probe {
-		h.probing = false
+// KeyChanged makes the next probe due: the key that was refused is another one now.
+func (h *Holds) KeyChanged(now time.Time) {
+	if i := h.find(Credentials, All); i >= 0 {
+		h.active[i].NextProbe = now
 	}
-	var change Change
-	switch {
-	case err != nil && err.Resigned: // a probe may be repeated at once
-		return change
-	case h.Any() && probe:
-		change.Ended = h.endedBy(err)
-		if h.Any() {
-			change.Shifted = h.probeAgain(now, err)
-		}
-	case !h.Any():
-		h.note(id, err)
+}
+
+// Set puts a hold of all lanes in force whose owner ends it with Clear, or says anew why it is; next is when
+// the owner tries again, zero if it does not.
+func (h *Holds) Set(now time.Time, reason Reason, detail, do string, next time.Time) Change {
+	if i := h.find(reason, All); i >= 0 {
+		h.active[i].Detail, h.active[i].Do, h.active[i].NextProbe = detail, do, next
+		return Change{}
 	}
-	switch {
-	case err != nil && err.Class == imclient.Held && h.find(Credentials) < 0:
-		begun := h.begin(now, Hold{Reason: Credentials, Detail: err.Error(), interval: refusedInterval(err), cause: err.Label})
-		change.Begun = append(change.Begun, begun.Begun...)
-	case !h.Any():
-		if why := h.outage(err); why != "" {
-			change.Begun = append(change.Begun, h.begin(now, Hold{Reason: Outage, Detail: why, interval: outageFirst, cause: err.Label}).Begun...)
+	return h.begin(now, Hold{Reason: reason, Lane: All, Detail: detail, Do: do, NextProbe: next})
+}
+
+// Clear ends a hold that Set put in force.
+func (h *Holds) Clear(reason Reason) Change { return h.end(reason, All) }
+
+// Expire ends the holds whose time is over.
+func (h *Holds) Expire(now time.Time) (change Change) {
+	for _, a := range h.Active() {
+		if !a.until.IsZero() && !a.until.After(now) {
+			change.add(h.end(a.Reason, a.Lane))
 		}
 	}
 	return change
 }
 
-// endedBy ends the holds that the answer to a probe disproves: it has an ErrorCode, and that says
-// neither "later" nor "not you".
-func (h *Holds) endedBy(err *imclient.Error) (ended []Hold) {
-	if err != nil && (err.ErrorCode == 0 || err.Class == imclient.Transient) {
-		return nil
+// Answer takes in what a call brought; err is nil for a success. id is its conversation, and lane the one
+// that it was called in.
+func (h *Holds) Answer(now time.Time, id string, lane int, err *imclient.Error, probe bool) (change Change) {
+	if probe {
+		h.probing[lane], h.lastProbe = false, now
 	}
-	for i := len(h.active) - 1; i >= 0; i-- {
-		refused := err != nil && err.Class == imclient.Held && h.active[i].Reason == Credentials
-		if h.active[i].NextProbe.IsZero() || refused {
-			continue
-		}
-		ended = append(ended, h.end(i))
+	if err != nil && err.Resigned { // a probe may be repeated at once
+		return change
 	}
-	return ended
+	if probe {
+		change.add(h.probed(now, lane, err))
+	} else if !h.On(lane) {
+		h.calls.note(id, err)
+	}
+	if err == nil {
+		return change
+	}
+	if err.Class == imclient.Held && !h.Held(Credentials, lane) {
+		change.add(h.begin(now, Hold{Reason: Credentials, Lane: All, Detail: err.Seen(), Do: err.Remedy(),
+			interval: refusedInterval(err), cause: err.Label}))
+	} else if why := h.calls.outage(err); why != "" && !h.On(lane) {
+		change.add(h.begin(now, Hold{Reason: Outage, Lane: All, Detail: why, Do: err.Remedy(), interval: outageFirst, cause: err.Label}))
+		h.lastProbe, h.newcomer = now, false
+	}
+	if err.RetryAfter > 0 {
+		change.add(h.pause(now, err))
+	}
+	return change
 }
 
-// probeAgain sets when each hold is probed next, after a probe that did not end it, and what was seen. The
-// outage's interval doubles; a refusal's depends on its code. It returns the holds whose cause has changed.
-func (h *Holds) probeAgain(now time.Time, err *imclient.Error) (shifted []Hold) {
+// probed ends the holds that the answer to a probe disproves, and sets when the others are probed next.
+func (h *Holds) probed(now time.Time, lane int, err *imclient.Error) (change Change) {
+	for _, a := range h.Active() {
+		if a.holds(lane) && a.endedBy(err) {
+			change.add(h.end(a.Reason, a.Lane))
+		}
+	}
 	for i := range h.active {
 		a := &h.active[i]
-		switch {
-		case a.NextProbe.IsZero():
+		if !a.holds(lane) || a.interval == 0 {
 			continue
-		case a.Reason == Credentials:
+		}
+		switch a.Reason {
+		case Credentials:
 			a.interval = refusedInterval(err)
-		default:
+		case Outage:
 			a.interval = min(2*a.interval, outageLongest)
 		}
 		a.NextProbe = now.Add(h.spreadOver(a.interval))
-		if err != nil && err.Label != a.cause {
-			a.cause, a.Detail = err.Label, fmt.Sprintf("the last probe: %v", err)
-			shifted = append(shifted, *a)
+		if a.Reason != Rejections && err != nil && err.Label != a.cause {
+			a.cause, a.Detail, a.Do = err.Label, fmt.Sprintf("the last probe: %s", err.Seen()), err.Remedy()
+			change.Shifted = append(change.Shifted, *a)
 		}
 	}
-	return shifted
+	if h.newcomer {
+		h.Arrived(now)
+	}
+	return change
 }
 
-func (h *Holds) note(id string, err *imclient.Error) {
-	failed := err != nil && err.Class == imclient.Transient
-	if len(h.recent) == recentCalls {
-		h.recent = append(h.recent[:0], h.recent[1:]...)
-	}
-	h.recent = append(h.recent, failure{id, failed})
-	if err != nil && err.ErrorCode == 0 && failed {
-		h.silent++
-	} else {
-		h.silent = 0
+// endedBy says whether the answer to a probe disproves the hold. For an outage it must have an ErrorCode
+// that is not passing, for the credentials also not "not you"; and only a success ends the rejections.
+func (a *Hold) endedBy(err *imclient.Error) bool {
+	spoke := err == nil || err.ErrorCode != 0 && err.Class != imclient.Transient
+	switch a.Reason {
+	case Outage:
+		return spoke
+	case Credentials:
+		return spoke && (err == nil || err.Class != imclient.Held)
+	case Rejections:
+		return err == nil
+	default:
+		return false
 	}
 }
 
-// outage says why the last calls look like an outage, or nothing.
-func (h *Holds) outage(last *imclient.Error) string {
-	if h.silent >= silentCalls {
-		return fmt.Sprintf("%d calls in a row got no ErrorCode, the last: %v", h.silent, last)
+// pause keeps a Retry-After: no call for anybody until then.
+func (h *Holds) pause(now time.Time, err *imclient.Error) Change {
+	until := now.Add(err.RetryAfter)
+	if i := h.find(Throttled, All); i >= 0 {
+		a := &h.active[i]
+		a.until = later(a.until, until)
+		a.NextProbe = a.until
+		return Change{}
 	}
-	if len(h.recent) < recentCalls || last == nil {
-		return ""
+	return h.begin(now, Hold{Reason: Throttled, Lane: All, Detail: err.Seen(), Do: err.Remedy(), NextProbe: until, until: until})
+}
+
+// Read notes that a record of the lane was read.
+func (h *Holds) Read(lane int, invalid bool) { h.rejections[lane].read(invalid) }
+
+// Ended takes in how an event of the lane ended. why is what was seen if it was rejected or invalid.
+func (h *Holds) Ended(now time.Time, lane int, as End, why string) Change {
+	e := &h.rejections[lane]
+	if !e.ended(as, h.maxRejected) || h.Held(Rejections, lane) {
+		return Change{}
 	}
-	failed, owners := 0, map[string]bool{}
-	for _, c := range h.recent {
-		if c.failed {
-			failed++
-			owners[c.id] = true
+	return h.begin(now, Hold{
+		Reason: Rejections, Lane: lane, interval: rejectedProbe, Do: Rejections.Do(),
+		Detail: fmt.Sprintf("%d of the last %d events of this lane were rejected or invalid, the last: %s", e.bad(), rejectionWindow, why),
+	})
+}
+
+// AcceptRejections ends the holds for rejections; in their lanes the next 10,000 that are rejected or invalid
+// bring no new one.
+func (h *Holds) AcceptRejections() (change Change) {
+	for lane := range h.rejections {
+		if h.Held(Rejections, lane) {
+			evidence := h.rejections[lane] // goes on: it is still so, until the ends say something else
+			evidence.accepted = acceptedRejections
+			change.add(h.end(Rejections, lane))
+			h.rejections[lane] = evidence
 		}
 	}
-	if failed < recentFailed || len(owners) < recentOwners {
-		return ""
-	}
-	return fmt.Sprintf("%d of the last %d calls failed, the last: %v", failed, recentCalls, last)
+	return change
 }
 
 func (h *Holds) begin(now time.Time, hold Hold) Change {
@@ -240,18 +314,25 @@ func (h *Holds) begin(now time.Time, hold Hold) Change {
 		hold.NextProbe = now.Add(h.spreadOver(hold.interval))
 	}
 	h.active = append(h.active, hold)
-	h.recent, h.silent = nil, 0
+	h.calls = callEvidence{}
 	return Change{Begun: []Hold{hold}}
 }
 
-func (h *Holds) end(i int) Hold {
+func (h *Holds) end(reason Reason, lane int) Change {
+	i := h.find(reason, lane)
+	if i < 0 {
+		return Change{}
+	}
 	ended := h.active[i]
 	h.active = slices.Delete(h.active, i, i+1)
-	return ended
+	if reason == Rejections {
+		h.rejections[lane] = rejectionEvidence{}
+	}
+	return Change{Ended: []Hold{ended}}
 }
 
-func (h *Holds) find(reason Reason) int {
-	return slices.IndexFunc(h.active, func(a Hold) bool { return a.Reason == reason })
+func (h *Holds) find(reason Reason, lane int) int {
+	return slices.IndexFunc(h.active, func(a Hold) bool { return a.Reason == reason && a.Lane == lane })
 }
 
 func (h *Holds) spreadOver(interval time.Duration) time.Duration {
@@ -263,4 +344,11 @@ func refusedInterval(err *imclient.Error) time.Duration {
 		return lockedProbe
 	}
 	return refusedProbe
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }

@@ -61,11 +61,11 @@ func TestWhatBeginsAnOutage(t *testing.T) {
 		"20 of 20 signatures renewed":          {20, 20, resigned, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := New()
+			h := New(95)
 			answers, ids := mixed(row.failures, row.conversations, row.err)
 			// Ends with a failure: an outage begins with one, not with a success.
 			for i := len(answers) - 1; i >= 0; i-- {
-				h.Answer(start, ids[i], answers[i], false)
+				h.Answer(start, ids[i], 0, answers[i], false)
 			}
 			if got := reasons(h); got != row.want {
 				t.Fatalf("held: %q, want %q", got, row.want)
@@ -75,23 +75,23 @@ func TestWhatBeginsAnOutage(t *testing.T) {
 }
 
 func TestAnAnswerBetweenBreaksTheSilence(t *testing.T) {
-	h := New()
+	h := New(95)
 	for range 5 {
 		for range 4 {
-			h.Answer(start, "a", silence, false)
+			h.Answer(start, "a", 0, silence, false)
 		}
-		h.Answer(start, "a", internal, false)
+		h.Answer(start, "a", 0, internal, false)
 	}
-	if h.Any() {
+	if h.On(0) {
 		t.Fatal("never five in a row without an ErrorCode, of one conversation")
 	}
 }
 
 func outage(t *testing.T) *Holds {
 	t.Helper()
-	h := New()
+	h := New(95)
 	for range 5 {
-		h.Answer(start, "a", silence, false)
+		h.Answer(start, "a", 0, silence, false)
 	}
 	if reasons(h) != "outage " {
 		t.Fatalf("held: %q", reasons(h))
@@ -103,18 +103,18 @@ func TestOutageProbes(t *testing.T) {
 	h := outage(t)
 	now := start
 	for i, wait := range []float64{1, 2, 4, 8, 15, 15} {
-		if ok, _, again := h.May(now); ok || !again.Equal(now.Add(time.Duration(wait*float64(time.Second)))) {
+		if ok, _, again := h.May(now, 0); ok || !again.Equal(now.Add(time.Duration(wait*float64(time.Second)))) {
 			t.Fatalf("probe %d: ok %v, again in %v, want in %v s", i, ok, again.Sub(now), wait)
 		}
 		now = now.Add(time.Duration(wait * float64(time.Second)))
-		if ok, probe, _ := h.May(now); !ok || !probe {
+		if ok, probe, _ := h.May(now, 0); !ok || !probe {
 			t.Fatalf("probe %d: not when it is due", i)
 		}
-		h.Probing()
-		if ok, _, _ := h.May(now); ok {
+		h.Probing(0)
+		if ok, _, _ := h.May(now, 0); ok {
 			t.Fatal("two probes at a time")
 		}
-		h.Answer(now, "a", silence, true)
+		h.Answer(now, "a", 0, silence, true)
 	}
 }
 
@@ -134,8 +134,8 @@ func TestWhatEndsAnOutage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := outage(t)
-			h.Probing()
-			change := h.Answer(at(1), "b", row.err, row.probe)
+			h.Probing(0)
+			change := h.Answer(at(1), "b", 0, row.err, row.probe)
 			if got := reasons(h); got != row.want {
 				t.Fatalf("held: %q, want %q", got, row.want)
 			}
@@ -148,55 +148,55 @@ func TestWhatEndsAnOutage(t *testing.T) {
 
 func TestAnOutageMustBeProvenAnew(t *testing.T) {
 	h := outage(t)
-	h.Answer(at(1), "b", success, true)
+	h.Answer(at(1), "b", 0, success, true)
 	for range 4 {
-		h.Answer(at(1), "a", silence, false)
+		h.Answer(at(1), "a", 0, silence, false)
 	}
-	if h.Any() {
+	if h.On(0) {
 		t.Fatal("the evidence of the first outage was used twice")
 	}
 }
 
 func TestCredentials(t *testing.T) {
-	h := New()
-	h.Answer(start, "a", resigned, false)
-	if h.Any() {
+	h := New(95)
+	h.Answer(start, "a", 0, resigned, false)
+	if h.On(0) {
 		t.Fatal("held before a new signature was tried")
 	}
-	change := h.Answer(start, "a", refused, false)
+	change := h.Answer(start, "a", 0, refused, false)
 	if len(change.Begun) != 1 || reasons(h) != "credentials " {
 		t.Fatalf("change: %+v", change)
 	}
-	if change := h.Answer(start, "b", refused, false); len(change.Begun)+len(change.Ended) != 0 {
+	if change := h.Answer(start, "b", 0, refused, false); len(change.Begun)+len(change.Ended) != 0 {
 		t.Fatalf("a second refusal of a call sent before: %+v", change)
 	}
 	for _, row := range []struct {
 		err  *imclient.Error
 		wait time.Duration
 	}{{refused, 15 * time.Second}, {silence, 15 * time.Second}, {locked, time.Minute}, {refused, 15 * time.Second}} {
-		h.Probing()
+		h.Probing(0)
 		now := at(100)
-		h.Answer(now, "a", row.err, true)
-		if ok, _, again := h.May(now); ok || again.Sub(now) != row.wait {
+		h.Answer(now, "a", 0, row.err, true)
+		if ok, _, again := h.May(now, 0); ok || again.Sub(now) != row.wait {
 			t.Fatalf("after %v the next probe is in %v, want in %v", row.err.Label, again.Sub(now), row.wait)
 		}
 	}
-	h.Probing()
-	if h.Answer(at(200), "a", rejected, true); h.Any() {
+	h.Probing(0)
+	if h.Answer(at(200), "a", 0, rejected, true); h.On(0) {
 		t.Fatal("the server spoke about the call itself: the credentials are right")
 	}
 }
 
 // What is shown follows the probes: who mends the key while the server is down must see that.
 func TestTheDetailFollowsTheCause(t *testing.T) {
-	h := New()
-	h.Answer(start, "a", refused, false)
+	h := New(95)
+	h.Answer(start, "a", 0, refused, false)
 	for _, row := range []struct {
 		err     *imclient.Error
 		shifted bool
 	}{{refused, false}, {locked, true}, {silence, true}, {silence, false}} {
-		h.Probing()
-		change := h.Answer(at(15), "a", row.err, true)
+		h.Probing(0)
+		change := h.Answer(at(15), "a", 0, row.err, true)
 		if shifted := len(change.Shifted) == 1; shifted != row.shifted {
 			t.Fatalf("after %s: %+v", row.err.Label, change)
 		}
@@ -207,20 +207,20 @@ func TestTheDetailFollowsTheCause(t *testing.T) {
 }
 
 func TestARenewedSignatureIsProbedAtOnce(t *testing.T) {
-	h := New()
-	h.Answer(start, "a", refused, false)
-	h.Probing()
-	h.Answer(at(15), "a", resigned, true)
-	if ok, probe, _ := h.May(at(15)); !ok || !probe {
+	h := New(95)
+	h.Answer(start, "a", 0, refused, false)
+	h.Probing(0)
+	h.Answer(at(15), "a", 0, resigned, true)
+	if ok, probe, _ := h.May(at(15), 0); !ok || !probe {
 		t.Fatal("the new signature is not tried")
 	}
 }
 
 func TestSpread(t *testing.T) {
-	h := New()
-	h.Spread(4)
-	h.Answer(start, "a", refused, false)
-	if _, _, again := h.May(start); again.Sub(start) != time.Minute {
+	h := New(95)
+	h.Spread(start, 4)
+	h.Answer(start, "a", 0, refused, false)
+	if _, _, again := h.May(start, 0); again.Sub(start) != time.Minute {
 		t.Fatalf("a worker with a quarter of the partitions probes after %v", again.Sub(start))
 	}
 }
@@ -228,25 +228,25 @@ func TestSpread(t *testing.T) {
 // A hold that its owner ends is not ended by a probe that was out when it began.
 func TestAProbeEndsOnlyWhatIsProbed(t *testing.T) {
 	h := outage(t)
-	h.Probing()
-	h.Set(at(1), Quota, "no permits")
-	if h.Answer(at(1), "b", success, true); reasons(h) != "quota " {
+	h.Probing(0)
+	h.Set(at(1), Quota, "no permits", "", time.Time{})
+	if h.Answer(at(1), "b", 0, success, true); reasons(h) != "quota " {
 		t.Fatalf("held: %q", reasons(h))
 	}
 }
 
 func TestAHoldWithoutProbes(t *testing.T) {
-	h := New()
-	if change := h.Set(start, Quota, "no permits"); len(change.Begun) != 1 {
+	h := New(95)
+	if change := h.Set(start, Quota, "no permits", "", time.Time{}); len(change.Begun) != 1 {
 		t.Fatalf("change: %+v", change)
 	}
-	if change := h.Set(at(1), Quota, "no permits"); len(change.Begun) != 0 {
+	if change := h.Set(at(1), Quota, "no permits", "", time.Time{}); len(change.Begun) != 0 {
 		t.Fatal("begun twice")
 	}
-	if ok, _, again := h.May(at(1000)); ok || !again.IsZero() {
+	if ok, _, again := h.May(at(1000), 0); ok || !again.IsZero() {
 		t.Fatal("called while held")
 	}
-	if change := h.Clear(Quota); len(change.Ended) != 1 || h.Any() {
+	if change := h.Clear(Quota); len(change.Ended) != 1 || h.On(0) {
 		t.Fatalf("change: %+v", change)
 	}
 }

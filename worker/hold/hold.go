@@ -42,9 +42,10 @@ const (
 
 	// A conversation that arrives in an outage is probed this soon, so that a lonely event doesn't wait for a
 	// probe that is far away. New ones that arrive all the time must not become a probe a second for hours:
-	// newcomers may hasten so many probes, and one more with each of the longest intervals.
-	newcomerWait = time.Second
-	newcomers    = 30
+	// newcomers may hasten so many probes, and one more each minute.
+	newcomerWait  = time.Second
+	newcomers     = 20
+	newcomerEvery = time.Minute
 )
 
 // Hold is one reason that is in force.
@@ -91,14 +92,14 @@ type Holds struct {
 // New returns Holds with nothing in force. maxRejected is the part of the ends of a lane, in per cent, that
 // may be rejected or invalid.
 func New(maxRejected int) *Holds {
-	return &Holds{spread: 1, maxRejected: maxRejected, newcomers: rate.NewLimiter(rate.Every(outageLongest), newcomers)}
+	return &Holds{spread: 1, maxRejected: maxRejected, newcomers: rate.NewLimiter(rate.Every(newcomerEvery), newcomers)}
 }
 
 // Spread multiplies the interval of probes: all partitions by those assigned, so that all the workers of
 // a group together probe as often as one.
 func (h *Holds) Spread(now time.Time, factor float64) {
 	h.spread = max(1, factor)
-	h.newcomers.SetLimitAt(now, rate.Every(h.spreadOver(outageLongest)))
+	h.newcomers.SetLimitAt(now, rate.Every(h.spreadOver(newcomerEvery)))
 }
 
 // Active is what is in force, in the order of its beginning.

@@ -1,0 +1,148 @@
+package quota
+
+import (
+	"testing"
+	"time"
+)
+
+var start = time.Unix(1_700_000_000, 0)
+
+// server allows so many calls in any second, and refuses the others; it counts only those that it took.
+type server struct {
+	allowed int
+	taken   []time.Time
+}
+
+func (s *server) takes(now time.Time) bool {
+	for len(s.taken) > 0 && now.Sub(s.taken[0]) >= time.Second {
+		s.taken = s.taken[1:]
+	}
+	if len(s.taken) >= s.allowed {
+		return false
+	}
+	s.taken = append(s.taken, now)
+	return true
+}
+
+// tally is what one caller got in a time.
+type tally struct{ taken, refused int }
+
+// call calls as fast as the quotas let it, each for a caller of its own, until end.
+func (s *server) call(from, end time.Time, latency time.Duration, quotas ...*Quota) tally {
+	type answer struct {
+		sent, at time.Time
+		taken    bool
+		of       *Quota
+	}
+	var n tally
+	var out []answer
+	for now := from; now.Before(end); now = now.Add(time.Millisecond) {
+		for len(out) > 0 && !out[0].at.After(now) {
+			a := out[0]
+			out = out[1:]
+			a.of.Return(a.at)
+			if a.taken {
+				n.taken++
+				continue
+			}
+			n.refused++
+			a.of.Shrink(a.at, a.sent)
+		}
+		for _, q := range quotas {
+			if ok, _ := q.Take(now); ok {
+				out = append(out, answer{now, now.Add(latency), s.takes(now.Add(latency / 2)), q})
+			}
+		}
+	}
+	for _, a := range out {
+		a.of.Return(a.at)
+	}
+	return n
+}
+
+// A server that allows 120 calls a second, or 150, while we believe in 200; then it allows 200 again.
+func TestShrinkingFindsWhatTheServerAllows(t *testing.T) {
+	for _, row := range []struct {
+		allowed, callers int
+		latency          time.Duration
+	}{{120, 1, 5 * time.Millisecond}, {120, 1, 100 * time.Millisecond}, {150, 1, 20 * time.Millisecond}, {120, 4, 20 * time.Millisecond}} {
+		s := &server{allowed: row.allowed}
+		quotas := make([]*Quota, row.callers)
+		for i := range quotas {
+			quotas[i] = New()
+			quotas[i].Reset(200/row.callers, start)
+		}
+		at := func(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
+		s.call(at(0), at(10), row.latency, quotas...)
+		n := s.call(at(10), at(70), row.latency, quotas...)
+		share := float64(n.refused) / float64(n.taken+n.refused)
+		t.Logf("%d a second for %d, %v: %.1f %% of it taken, %.2f %% refused", row.allowed, row.callers, row.latency,
+			100*float64(n.taken)/60/float64(row.allowed), 100*share)
+		if float64(n.taken) < 60*0.88*float64(row.allowed)/(1+row.latency.Seconds()) || share > 0.02 { // a permit is out as long as its call
+			t.Errorf("%+v in a minute: %.1f a second, %.2f %% refused", n, float64(n.taken)/60, 100*share)
+		}
+		s.allowed = 200
+		s.call(at(70), at(115), row.latency, quotas...)
+		if n := s.call(at(115), at(125), row.latency, quotas...); n.taken < int(10*190/(1+row.latency.Seconds())) {
+			t.Errorf("%d calls in the 10 s from 45 s after the server allows 200 again", n.taken)
+		}
+	}
+}
+
+func TestABurstOfRefusalsCountsOnce(t *testing.T) {
+	q := New()
+	q.Reset(200, start)
+	sent := start.Add(2 * time.Second)
+	now := sent
+	for range 50 {
+		now = now.Add(time.Millisecond)
+		q.Shrink(now, sent)
+	}
+	if n := q.Limit(now); n != 170 {
+		t.Errorf("after one burst %d of 200 may be used, want 170", n)
+	}
+	if q.Shrink(now, now.Add(-time.Microsecond)); q.Limit(now) != 144 {
+		n := q.Limit(now)
+		t.Errorf("a call that was sent after the shrinking was refused: %d may be used, want 144", n)
+	}
+	if q.Share() != 200 {
+		t.Errorf("the share is %d", q.Share())
+	}
+}
+
+func TestItNeverShrinksToNothing(t *testing.T) {
+	q := New()
+	q.Reset(3, start)
+	now := start
+	for range 100 {
+		now = now.Add(time.Millisecond)
+		q.Shrink(now, now)
+	}
+	if n := q.Limit(now); n != 1 {
+		t.Errorf("%d may be used, want 1", n)
+	}
+	if n := q.Limit(now.Add(growAll)); n != 3 {
+		t.Errorf("later %d may be used, want 3", n)
+	}
+}
+
+// A rebalance doesn't forget what the server allows, and a share of nothing stays nothing.
+func TestAnotherShareOfWhatTheServerAllows(t *testing.T) {
+	q := New()
+	q.Reset(200, start)
+	q.Shrink(start.Add(time.Second), start.Add(time.Second))
+	for share, want := range map[int]int{100: 85, 0: 0, 200: 170} {
+		q.Reset(share, start.Add(time.Second))
+		if n := q.Limit(start.Add(time.Second)); n != want {
+			t.Errorf("of a share of %d, %d may be used, want %d", share, n, want)
+		}
+	}
+}
+
+func TestUncappedDoesNotShrink(t *testing.T) {
+	q := Uncapped(10)
+	q.Shrink(start, start)
+	if n := q.Limit(start); n != 10 {
+		t.Errorf("%d", n)
+	}
+}

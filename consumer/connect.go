@@ -13,6 +13,8 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/sasl"
+
+	"markread/consumer/thin"
 )
 
 const (
@@ -36,7 +38,7 @@ type Client struct {
 	options Options
 	addr    net.Addr
 	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
-	thin    thin
+	thin    thin.Log
 
 	mu        sync.Mutex
 	topics    []string // those that the transport keeps the layout of
@@ -73,6 +75,9 @@ func New(options Options) (*Client, error) {
 	c.use()
 	return c, nil
 }
+
+// repeats begins a warning of a failure that may repeat many times a second. The kinds must be few.
+func (c *Client) repeats(kind string) *zerolog.Event { return c.thin.Pass(kind, c.options.Log.Warn()) }
 
 // Close closes the connections, those in use as soon as they are not. A call after it works, but connects anew.
 func (c *Client) Close() {

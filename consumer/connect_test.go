@@ -282,3 +282,25 @@ func TestHints(t *testing.T) {
 		})
 	}
 }
+
+// A broker that is away for long leaves a line each 10 s, which says how many were left out.
+func TestRepeatsAreThinned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		refuse := func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("refused") }
+		client, err := consumer.New(consumer.Options{Brokers: []string{"localhost:9092"}, Dial: refuse, Log: zerolog.New(&log)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), 25*time.Second)
+		defer cancel()
+		if err := client.CheckTopics(ctx, topics, false); err == nil {
+			t.Error("topics of no broker")
+		}
+		// Tried at 0, 0.1, 0.3, 0.7, 1.5, 3.1, 5.1, 7.1, 9.1, 11.1 s and so on.
+		if text := log.String(); strings.Count(text, "\n") != 3 || strings.Count(text, `"repeated":`) != 2 || !strings.Contains(text, `"repeated":8`) {
+			t.Error(text)
+		}
+	})
+}

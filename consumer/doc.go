@@ -13,7 +13,7 @@
 //     order within its partition. Aborted transactions are filtered. What retention deleted before it was read
 //     is counted and logged; a topic that was made again is read from its beginning, and logged.
 //   - No failure of a broker or a connection ends it. It waits, at most 2 s between two tries, and says so in
-//     the log, not more than once in 10 s for each kind.
+//     the log, not more than once in 10 s for each kind, with the number of those left out.
 //   - Memory is bounded by the sink's Room: at most one answer to a fetch (256 KiB, unless a batch is larger)
 //     for each partition, and 16 bytes for each event that has not been settled.
 //   - A letter is written once for each Write that succeeds; nothing of the record is lost but what the topic
@@ -23,12 +23,13 @@
 //
 //	event.go decode.go object.go          a record becomes an event
 //	offsets/                              what has finished (pure)
+//	thin/                                 log lines that repeat
 //	partition.go fetch.go batches.go      reading a partition
 //	generation.go commit.go membership.go what is owned between two rebalances
 //	group.go member.go assign.go          joining, assigning, leaving
 //	letters.go publish.go produce.go      writing
 //	topics.go                             what topics there must be
-//	connect.go reach.go thin.go           connections
+//	connect.go reach.go                   connections
 //	groupapi.go                           two requests that kafka-go gets wrong
 //
 // # Non-obvious

@@ -90,8 +90,8 @@ func (g *Generation) prepare(ctx context.Context, j joined) error {
 		if isLayout(err) {
 			g.client.refresh()
 		}
-		if ctx.Err() == nil && g.client.thin.ok("prepare"+code(err)) {
-			g.client.options.Log.Warn().Err(err).Str("group", g.group).Msg("can't find out what is committed; trying again")
+		if ctx.Err() == nil {
+			g.client.repeats("prepare "+code(err)).Err(err).Str("group", g.group).Msg("can't find out what is committed; trying again")
 		}
 		if !wait.sleep(ctx) {
 			return context.Cause(ctx)

@@ -75,9 +75,7 @@ func (c *Client) Consume(ctx context.Context, options GroupOptions, serve func(c
 		if !joined && fatal(err) {
 			return fmt.Errorf("group %q: %w", options.Group, err)
 		}
-		if c.thin.ok("join" + code(err)) {
-			m.log.Warn().Err(err).Msg("can't join the group; trying again")
-		}
+		c.thin.Pass("join "+code(err), m.log.Warn()).Err(err).Msg("can't join the group; trying again")
 		wait.sleep(ctx)
 	}
 	return nil

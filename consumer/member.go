@@ -188,9 +188,7 @@ func (m *member) layout(ctx context.Context, topics []string) ([]TopicPartition,
 		if err == nil {
 			return all, nil
 		}
-		if m.client.thin.ok("layout" + code(err)) {
-			m.log.Warn().Err(err).Msg("can't list the partitions; trying again")
-		}
+		m.client.thin.Pass("layout "+code(err), m.log.Warn()).Err(err).Msg("can't list the partitions; trying again")
 		if !wait.sleep(ctx) {
 			return nil, err
 		}

@@ -48,8 +48,8 @@ func (g *Generation) heartbeats(ctx context.Context, revoke context.CancelCauseF
 		if isLayout(err) {
 			g.client.refresh()
 		}
-		if ctx.Err() == nil && g.client.thin.ok("heartbeat"+code(err)) {
-			g.client.options.Log.Warn().Err(err).Str("group", g.group).Msg("heartbeat failed")
+		if ctx.Err() == nil {
+			g.client.repeats("heartbeat "+code(err)).Err(err).Str("group", g.group).Msg("heartbeat failed")
 		}
 	}
 }

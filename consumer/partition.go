@@ -185,10 +185,7 @@ func (p *partition) complain(err error, message string) {
 		// What kafka-go says of any topic when it can reach no broker.
 		err = fmt.Errorf("no broker that leads the partition is known, or none can be reached: %w", err)
 	}
-	c := p.g.client
-	if c.thin.ok(message + p.Topic + code(err)) {
-		c.options.Log.Warn().Err(err).Str("topic", p.Topic).Int("partition", p.Partition).Msg(message)
-	}
+	p.g.client.repeats(message+" "+p.Topic+" "+code(err)).Err(err).Str("topic", p.Topic).Int("partition", p.Partition).Msg(message)
 }
 
 func (p *partition) state() PartitionState {

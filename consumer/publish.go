@@ -169,9 +169,7 @@ func (p *Publisher) retry(ctx context.Context, try func() error) error {
 		if err == nil || attempt == publishAttempts || !retriable(err) || attempt > 3 && errors.As(err, &missing) {
 			return err
 		}
-		if p.client.thin.ok("publish" + code(err)) {
-			p.client.options.Log.Warn().Err(err).Str("topic", p.topic).Msg("not published yet; trying again")
-		}
+		p.client.repeats("publish "+code(err)).Err(err).Str("topic", p.topic).Msg("not published yet; trying again")
 		if !wait.sleep(ctx) {
 			return err
 		}

@@ -26,9 +26,7 @@ func (c *Client) reach(ctx context.Context) error {
 		if err == nil || errors.Is(err, ErrAuthentication) {
 			return err
 		}
-		if c.thin.ok("reach") {
-			c.options.Log.Warn().Err(err).Strs("brokers", c.options.Brokers).Msg("no Kafka broker can be reached; trying on")
-		}
+		c.repeats("reach").Err(err).Strs("brokers", c.options.Brokers).Msg("no Kafka broker can be reached; trying on")
 		if !wait.sleep(ctx) {
 			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		}

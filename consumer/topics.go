@@ -102,9 +102,7 @@ func (c *Client) persist(ctx context.Context, doing string, try func() error) er
 		if err == nil || !retriable(err) {
 			return err
 		}
-		if c.thin.ok(doing + code(err)) {
-			c.options.Log.Warn().Err(err).Msg(doing + " failed; trying again")
-		}
+		c.repeats(doing + " " + code(err)).Err(err).Msg(doing + " failed; trying again")
 		c.refresh()
 		if !wait.sleep(ctx) {
 			return fmt.Errorf("%w: %w", context.Cause(ctx), err)

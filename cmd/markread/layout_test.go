@@ -24,15 +24,16 @@ var mayImport = map[string][]string{
 	// The command wires everything.
 	"cmd/markread": {"worker", "worker/console", "consumer", "consumer/broker", "imclient", "imclient/sandbox"},
 	// The engine and its parts. The parts don't know the engine; backlog and quota know nothing of ours, so that they can be simulated.
-	"worker":         {"worker/backlog", "worker/quota", "worker/hold", "worker/console", "consumer", "imclient"},
+	"worker":         {"worker/backlog", "worker/quota", "worker/hold", "worker/console", "consumer", "consumer/thin", "imclient"},
 	"worker/backlog": {},
 	"worker/quota":   {},
 	"worker/hold":    {"imclient"}, // for the classes of failures
 	"worker/console": {},
 	// Kafka and the API know neither each other nor the engine.
-	"consumer":         {"consumer/offsets"},
+	"consumer":         {"consumer/offsets", "consumer/thin"},
 	"consumer/broker":  {},
 	"consumer/offsets": {},
+	"consumer/thin":    {}, // a part of its own so that the engine thins its repeats in the same way
 	"imclient":         {},
 	"imclient/sandbox": {"imclient"},
 }

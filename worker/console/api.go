@@ -24,24 +24,33 @@ func healthz(source Source) http.Handler {
 
 // readyz is the readiness probe. Its body also says what holds the worker, for people who look there first.
 func readyz(source Source) http.Handler {
-	type hold struct {
-		Reason string    `json:"reason"`
-		Since  time.Time `json:"since"`
-	}
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		body := struct {
-			Ready bool   `json:"ready"`
-			Held  []hold `json:"held"`
-		}{Ready: source.Ready(), Held: []hold{}}
-		for _, h := range normal(source.Held()) {
-			body.Held = append(body.Held, hold{h.Reason, h.Since})
-		}
+		body := readinessOf(source)
 		status := http.StatusOK
 		if !body.Ready {
 			status = http.StatusServiceUnavailable
 		}
 		writeJSON(w, status, body)
 	})
+}
+
+// readiness is the body of /readyz, and the answer to an operator's command.
+type readiness struct {
+	Ready bool        `json:"ready"`
+	Held  []briefHold `json:"held"`
+}
+
+type briefHold struct {
+	Reason string    `json:"reason"`
+	Since  time.Time `json:"since"`
+}
+
+func readinessOf(source Source) readiness {
+	body := readiness{Ready: source.Ready(), Held: []briefHold{}}
+	for _, h := range normal(source.Held()) {
+		body.Held = append(body.Held, briefHold{h.Reason, h.Since})
+	}
+	return body
 }
 
 func apiState(source Source) http.Handler {

@@ -1,12 +1,14 @@
-// Package console is the admin server of a worker: /healthz, /readyz, /metrics, /api/state, and at / a page that shows the state.
+// Package console is the admin server of a worker: /healthz, /readyz, /metrics, /api/state, and at / a page that shows the state; and
+// /api/pause and /api/resume, with which an operator holds the worker.
 //
-// It only shows. It knows nothing of Kafka, of the IM API or of the engine: what it shows comes as a [State] from its [Source], and the
-// metrics from a Prometheus gatherer. It keeps no history and draws no graphs; that is what /metrics is for.
+// It knows nothing of Kafka, of the IM API or of the engine: what it shows comes as a [State] from its [Source], the metrics from a Prometheus
+// gatherer, and what an operator asks for goes to [Controls]. It keeps no history and draws no graphs; that is what /metrics is for.
 //
 // It promises:
 //   - /healthz, /readyz and /metrics are open to everybody: probes and scrapers come from elsewhere. They contain no account and no secret.
 //   - Everything else needs the token, if there is one. If there is none, it is served to this machine only (see access.go for why three
 //     conditions are needed).
+//   - Nothing changes but by a POST that neither a page of another site made nor asks for something unknown (see control.go).
 //   - A slow or hostile client can't hold the server: all phases of a connection have time limits, and headers a size limit.
 //   - When [New] returns, the address is taken: an orchestrator's first probe finds a server.
 //
@@ -38,7 +40,8 @@ const (
 	answerTimeout  = 30 * time.Second
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 16 << 10
-	// stopTimeout is how long a stop waits for requests under way. They are reads: cutting them off costs nothing.
+	// stopTimeout is how long a stop waits for requests under way. They are reads, or commands that are done at once: cutting them off costs
+	// nothing.
 	stopTimeout = time.Second
 )
 
@@ -50,9 +53,11 @@ type Options struct {
 	Token string
 	// Source of the state. Its methods are called from many goroutines at once.
 	Source Source
+	// Controls are what an operator may do; nil: nothing, and the routes do not exist. Its methods are called from many goroutines at once.
+	Controls Controls
 	// Gatherer of the metrics.
 	Gatherer prometheus.Gatherer
-	// Log gets the server's own failures; requests are not logged.
+	// Log gets the server's own failures and an operator's commands; other requests are not logged.
 	Log zerolog.Logger
 	// Listen opens the listener; nil: net.Listen.
 	Listen func(network, addr string) (net.Listener, error)
@@ -127,6 +132,10 @@ func handler(o Options) http.Handler {
 	open.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{ErrorLog: newErrorLog(o.Log)}))
 	open.Handle("/", guard(o.Token, guarded))
 	guarded.Handle("GET /api/state", apiState(o.Source))
+	if o.Controls != nil {
+		guarded.Handle("POST /api/pause", pause(o))
+		guarded.Handle("POST /api/resume", resume(o))
+	}
 	guarded.Handle("GET /{$}", page(o.Source))
 	guarded.Handle("GET /assets/{file}", assets())
 	return withHeaders(open)

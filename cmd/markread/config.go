@@ -247,7 +247,7 @@ func (f *adminFlags) validate(env environment) error {
 	if _, _, err := splitAddr(f.AdminAddr); err != nil {
 		return usagef("--admin-addr: %v", err)
 	}
-	_, err := env.secret(adminToken)
+	_, err := env.adminToken()
 	return err
 }
 

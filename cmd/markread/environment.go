@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/alecthomas/kong"
 
@@ -99,6 +100,15 @@ func (e environment) secret(name string) (imclient.Secret, error) {
 		}
 	}
 	return imclient.NewSecret(trimNewline(value)), nil
+}
+
+// adminToken is the token of the admin server; zero if none is set. One that no header can carry would lock everybody out.
+func (e environment) adminToken() (imclient.Secret, error) {
+	token, err := e.secret(adminToken)
+	if text := token.Reveal(); text != strings.TrimSpace(text) || strings.ContainsFunc(text, unicode.IsControl) {
+		return imclient.Secret{}, usagef("%s has white space around it, or control characters: no request could carry it", adminToken)
+	}
+	return token, err
 }
 
 // maxSecretFile bounds what is read of a secret's file, in bytes. A wrong path may lead to anything.

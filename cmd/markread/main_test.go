@@ -110,6 +110,7 @@ func TestWrongUsage(t *testing.T) {
 		{"no commits", []string{key}, runs("--commit-every", "0s"), "--commit-every"},
 		{"admin port", []string{key}, runs("--admin-addr", "127.0.0.1"), "--admin-addr"},
 		{"admin port too large", []string{key}, runs("--admin-addr", "127.0.0.1:65536"), "--admin-addr"},
+		{"admin token with a space", []string{key, "MARKREAD_ADMIN_TOKEN=" + testKey + " "}, runs(), "MARKREAD_ADMIN_TOKEN"},
 		{"admin token twice", []string{key, "MARKREAD_ADMIN_TOKEN=x", "MARKREAD_ADMIN_TOKEN_FILE=" + file(t, "y")}, runs(), "MARKREAD_ADMIN_TOKEN_FILE"},
 		{"log level", []string{key}, runs("--log-level", "loud"), "--log-level"},
 		{"log format", []string{key}, runs("--log-format", "xml"), "--log-format"},
@@ -138,6 +139,21 @@ func TestWrongUsage(t *testing.T) {
 		{"call: empty peer", []string{key}, []string{"call", "--im-app-id", "1", "--report", "a", "--peer", ""}, "--peer"},
 		{"call: time 0", []string{key}, []string{"call", "--im-app-id", "1", "--report", "a", "--peer", "b", "--read-time", "0"}, "--read-time"},
 		{"call: a flag of Kafka", []string{key}, []string{"call", "--im-app-id", "1", "--report", "a", "--peer", "b", "--topic", "t"}, "--topic"},
+		{"pause: no scheme", nil, []string{"pause", "--admin-url", "localhost:8780"}, "--admin-url"},
+		{"pause: address alone", nil, []string{"pause", "--admin-url", "127.0.0.1:8780"}, "such as http://127.0.0.1:8780"},
+		{"pause: port alone", nil, []string{"pause", "--admin-url", ":8780"}, "--admin-url"},
+		{"pause: empty", nil, []string{"pause", "--admin-url", ""}, "--admin-url"},
+		{"pause: another scheme", nil, []string{"pause", "--admin-url", "ftp://localhost"}, "--admin-url"},
+		{"pause: no host", nil, []string{"pause", "--admin-url", "http://:8780"}, "--admin-url"},
+		{"pause: a query", nil, []string{"pause", "--admin-url", "http://localhost:8780?x=1"}, "--admin-url"},
+		{"pause: password in the URL", nil, []string{"pause", "--admin-url", "http://u:" + testKey + "@localhost:8780"}, "--admin-url"},
+		{"pause: password in no URL", nil, []string{"pause", "--admin-url", "u:" + testKey + "@[localhost"}, "--admin-url"},
+		{"pause: token in clear", []string{"MARKREAD_ADMIN_TOKEN=" + testKey}, []string{"pause", "--admin-url", "http://10.0.0.7:8780"}, "https"},
+		{"pause: token twice", []string{"MARKREAD_ADMIN_TOKEN=x", "MARKREAD_ADMIN_TOKEN_FILE=" + file(t, "y")}, []string{"pause"}, "MARKREAD_ADMIN_TOKEN_FILE"},
+		{"pause: token of two lines", []string{"MARKREAD_ADMIN_TOKEN=" + testKey + "\n" + testKey}, []string{"pause"}, "MARKREAD_ADMIN_TOKEN"},
+		{"pause: a flag of resume", nil, []string{"pause", "--accept-rejections"}, "--accept-rejections"},
+		{"pause: a worker as an argument", nil, []string{"pause", "http://localhost:8780"}, "unexpected argument"},
+		{"resume: misspelt", nil, []string{"resume", "--accept-rejection"}, "--accept-rejections"},
 		{"dev: traffic", nil, []string{"dev", "--traffic=-1"}, "--traffic"},
 		{"dev: address", nil, []string{"dev", "--kafka-addr", "9092"}, "--kafka-addr"},
 		{"dev: a flag of the API", nil, []string{"dev", "--im-url", "china"}, "--im-url"},
@@ -207,7 +223,7 @@ func TestWordsOfWrongUsage(t *testing.T) {
 }
 
 func TestHelp(t *testing.T) {
-	for _, args := range [][]string{{"--help"}, {"-h"}, {"run", "--help"}, {"run", "--help", "--topic", "x"}, {"dev", "--help"}, {"emit", "-h"}, {"call", "--help"}, {"sandbox", "--help"}, {"version", "--help"}} {
+	for _, args := range [][]string{{"--help"}, {"-h"}, {"run", "--help"}, {"run", "--help", "--topic", "x"}, {"dev", "--help"}, {"emit", "-h"}, {"call", "--help"}, {"pause", "--help"}, {"resume", "-h"}, {"sandbox", "--help"}, {"version", "--help"}} {
 		r := try(t, nil, "", args...)
 		if r.status != exitOK || r.stderr != "" || !strings.HasPrefix(r.stdout, "Usage: markread") {
 			t.Errorf("%v: status %d, stderr %q, stdout %q", args, r.status, r.stderr, r.stdout)

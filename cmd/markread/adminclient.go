@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"syscall"
+	"time"
+
+	"markread/imclient"
+)
+
+// adminURLFlag is the worker that a command is about, named by its admin server. It is a command's own flag, without a variable: what pauses
+// which worker stands on the command line.
+type adminURLFlag struct {
+	AdminURL string `name:"admin-url" default:"http://127.0.0.1:8780" help:"Admin server of the worker."`
+}
+
+const (
+	// adminTimeout is the limit of one command; a worker answers in milliseconds.
+	adminTimeout = 10 * time.Second
+	// maxAdminAnswer bounds what is read of an answer. A wrong URL may lead to anything.
+	maxAdminAnswer = 64 << 10
+)
+
+// adminClient sends commands to the admin server of one worker.
+type adminClient struct {
+	base  string
+	token imclient.Secret
+	http  *http.Client
+}
+
+// client makes a client with the token of the environment. The URL is not quoted where there may be a password in it.
+func (f *adminURLFlag) client(env environment) (*adminClient, error) {
+	u, err := url.Parse(f.AdminURL)
+	switch {
+	case strings.Contains(f.AdminURL, "@"):
+		return nil, usagef("--admin-url must not contain a user or a password; the token is %s", adminToken)
+	case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "":
+		return nil, usagef("--admin-url %q is not a URL such as http://127.0.0.1:8780", f.AdminURL)
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return nil, usagef("--admin-url %s: it must end with the host and the port", f.AdminURL)
+	}
+	base := strings.TrimRight(u.String(), "/")
+	token, err := env.adminToken()
+	if err != nil {
+		return nil, err
+	}
+	if !token.IsZero() && u.Scheme == "http" && !isLoopback(u.Hostname()) {
+		return nil, usagef("--admin-url %s: without TLS everybody on the way can read the token (%s); use https, or a tunnel from this machine "+
+			"(kubectl port-forward, ssh -L)", base, adminToken)
+	}
+	return &adminClient{base: base, token: token, http: &http.Client{
+		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, DisableKeepAlives: true},
+		// What answers with a redirect is not the worker, and the token is for nobody else.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}, nil
+}
+
+// heldNow is what a worker answers to a command.
+type heldNow struct {
+	Ready *bool      `json:"ready"`
+	Held  *[]heldFor `json:"held"`
+}
+
+// heldFor is one hold.
+type heldFor struct {
+	Reason string    `json:"reason"`
+	Since  time.Time `json:"since"`
+}
+
+func (h heldFor) String() string {
+	return fmt.Sprintf("%.50s since %s", oneLine(h.Reason), h.Since.UTC().Format("2006-01-02 15:04:05 UTC"))
+}
+
+// command sends one. Its errors say what is wrong with the way to the worker.
+func (c *adminClient) command(ctx context.Context, path string) (heldNow, error) {
+	limited, cancel := context.WithTimeout(ctx, adminTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(limited, http.MethodPost, c.base+path, nil)
+	if err != nil {
+		return heldNow{}, err
+	}
+	if !c.token.IsZero() {
+		request.Header.Set("Authorization", "Bearer "+c.token.Reveal())
+	}
+	answer, err := c.http.Do(request)
+	if err != nil {
+		return heldNow{}, c.unreached(ctx, limited, err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(answer.Body, maxAdminAnswer))
+	if err != nil {
+		return heldNow{}, c.unreached(ctx, limited, err)
+	}
+	if answer.StatusCode != http.StatusOK {
+		return heldNow{}, c.refused(answer, path, string(body))
+	}
+	var now heldNow
+	if json.Unmarshal(body, &now) != nil || now.Ready == nil || now.Held == nil {
+		return heldNow{}, fmt.Errorf("what answers at %s is no worker; is --admin-url right?", c.base)
+	}
+	return now, nil
+}
+
+// unreached explains a command without an answer.
+func (c *adminClient) unreached(ctx, limited context.Context, err error) error {
+	var failure *url.Error
+	if errors.As(err, &failure) {
+		err = failure.Err // the URL is in our text
+	}
+	switch {
+	case ctx.Err() != nil:
+		return errors.New("interrupted; the command may have been done")
+	case limited.Err() != nil:
+		return fmt.Errorf("no answer from %s within %s; the command may have been done, and giving it again does no harm", c.base, adminTimeout)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("no worker listens at %s; is --admin-url right?", c.base)
+	default:
+		return fmt.Errorf("%s can't be asked: %w; is --admin-url right?", c.base, err)
+	}
+}
+
+// refused explains an answer that is no success. Only what our own admin server says of itself is taken for its word; there may be a gateway
+// before it.
+func (c *adminClient) refused(answer *http.Response, path, body string) error {
+	ours := strings.HasPrefix(body, fmt.Sprintf("%d: ", answer.StatusCode))
+	switch {
+	case ours && answer.StatusCode == http.StatusUnauthorized && c.token.IsZero():
+		return fmt.Errorf("the worker at %s wants its token: set %s or %s_FILE", c.base, adminToken, adminToken)
+	case ours && answer.StatusCode == http.StatusUnauthorized:
+		return fmt.Errorf("the worker at %s refuses the token in %s; is it this worker's?", c.base, adminToken)
+	case ours && answer.StatusCode == http.StatusForbidden:
+		return fmt.Errorf("the worker at %s has no %s, so it takes commands from its own machine only: give them there (kubectl exec), "+
+			"or through a tunnel (kubectl port-forward, ssh -L)", c.base, adminToken)
+	case ours && answer.StatusCode == http.StatusBadRequest:
+		return fmt.Errorf("the worker at %s does not understand the command: %.200s", c.base, strings.TrimPrefix(body, "400: "))
+	case answer.StatusCode == http.StatusNotFound || answer.StatusCode == http.StatusMethodNotAllowed:
+		return fmt.Errorf("%s has no POST %s: it is another program, or an older markread; is --admin-url right?", c.base, path)
+	case answer.StatusCode/100 == 3:
+		return fmt.Errorf("%s sends elsewhere (HTTP %d); use the address that it sends to as --admin-url", c.base, answer.StatusCode)
+	default:
+		return fmt.Errorf("%s answers with HTTP %d, as no worker does; is --admin-url right?", c.base, answer.StatusCode)
+	}
+}

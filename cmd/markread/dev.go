@@ -181,8 +181,19 @@ func (c *devCommand) summary(p *process, kafkaAddr, imAddr, adminAddr string) {
 	fmt.Fprintf(t, "  unread now?\tthe first line again\n")
 	fmt.Fprintf(t, "  one call\tenv -u MARKREAD_IM_KEY_FILE MARKREAD_IM_KEY=%s %s call --im-url http://%s --im-app-id %d --report %s --peer %s\n",
 		localKey, program, imAddr, localAppID, devReader, devSender)
-	fmt.Fprintf(t, "  an outage\tcurl -s -X PUT http://%s/sandbox/faults -d '{\"rules\":[{\"kind\":\"status\",\"status\":502,\"for\":\"1m\"}]}'\n\n", imAddr)
+	fmt.Fprintf(t, "  an outage\tcurl -s -X PUT http://%s/sandbox/faults -d '{\"rules\":[{\"kind\":\"status\",\"status\":502,\"for\":\"1m\"}]}'\n", imAddr)
+	worker := adminURL(adminAddr)
+	fmt.Fprintf(t, "  hold it\t%s pause%s\n", program, worker)
+	fmt.Fprintf(t, "  go on\t%s resume%s\n\n", program, worker)
 	_ = t.Flush()
+}
+
+// adminURL is the flag that names the worker at addr, empty where that is the default.
+func adminURL(addr string) string {
+	if addr == "127.0.0.1:8780" {
+		return ""
+	}
+	return " --admin-url http://" + addr
 }
 
 // programName is how the person at the keyboard calls this program.

@@ -47,7 +47,7 @@ func (s *service) open() error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(s.worker, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s.admin, err = console.New(console.Options{
-		Addr: s.adminAddr, Token: s.adminToken.Reveal(), Source: s.worker, Gatherer: registry, Log: s.log,
+		Addr: s.adminAddr, Token: s.adminToken.Reveal(), Source: s.worker, Controls: s.worker, Gatherer: registry, Log: s.log,
 	})
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -27,13 +28,15 @@ var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 type view struct {
 	State
 	Now time.Time
+	// AdminURL is the flag with which the page's reader names this worker on the command line; empty if it needs none, or is not known.
+	AdminURL string
 }
 
 // page shows the state. The page's script fetches it anew every other second; without scripts the browser reloads it.
 func page(source Source) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var b bytes.Buffer
-		if err := pageTemplate.Execute(&b, view{source.State().normal(), shown(time.Now())}); err != nil {
+		if err := pageTemplate.Execute(&b, view{source.State().normal(), shown(time.Now()), adminURL(r)}); err != nil {
 			http.Error(w, "the page could not be made: "+err.Error(), http.StatusInternalServerError)
 			return
 		}
@@ -70,20 +73,45 @@ type row struct {
 // Rows are the lanes in the order in which they are served.
 func (v view) Rows() []row { return []row{{"live", v.Lanes.Live}, {"backfill", v.Lanes.Backfill}} }
 
+// Throttled reports whether answers of the server have made the limit less than the share.
+func (v view) Throttled() bool {
+	return v.Quota.Share != nil && v.Quota.Limit != nil && *v.Quota.Limit < *v.Quota.Share
+}
+
 // Drain is how long the lanes need at the present limit if nothing new comes: one call a conversation, however many events wait.
 func (v view) Drain() string {
 	waiting := v.Lanes.Live.Conversations + v.Lanes.Backfill.Conversations
+	stuck := 0 // waiting in a lane that is held alone
+	for _, row := range v.Rows() {
+		if slices.ContainsFunc(v.Held, func(h Hold) bool { return h.Lane == row.Name }) {
+			stuck += row.Conversations
+		}
+	}
 	switch {
 	case v.Group.Generation == nil:
 		return "unknown: outside a generation the worker does not see what waits in Kafka"
 	case waiting == 0:
 		return "nothing waits"
-	case len(v.Held) > 0:
+	case slices.ContainsFunc(v.Held, func(h Hold) bool { return h.Lane == "" }), stuck == waiting:
 		return "no calls while something holds"
 	case v.Quota.Limit == nil || *v.Quota.Limit <= 0:
 		return "unknown: no limit is set"
 	}
-	return "about " + span(time.Duration(waiting)*time.Second/time.Duration(*v.Quota.Limit))
+	text := "about " + span(time.Duration(waiting-stuck)*time.Second/time.Duration(*v.Quota.Limit))
+	if stuck > 0 {
+		text += ", without the lane that is held"
+	}
+	return text
+}
+
+// adminURL names the server that a request reached as `markread pause` wants it. What the name of another machine leads to from the reader's
+// command line is not known here, and neither is what a proxy before us speaks.
+func adminURL(r *http.Request) string {
+	const usual = ":8780"
+	if !loopbackName(r.Host) || r.Host == "127.0.0.1"+usual || r.Host == "localhost"+usual {
+		return ""
+	}
+	return " --admin-url http://" + r.Host
 }
 
 // span prints a duration with two units at most: "3.2 s", "4 m 12 s", "2 h 5 m", "3 d 4 h".

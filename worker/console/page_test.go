@@ -128,6 +128,51 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// A lane that is held alone does not keep the other from draining.
+func TestDrainBesideAHeldLane(t *testing.T) {
+	s := State{Group: Group{Generation: new(int32(1))}, Lanes: Lanes{Live: Lane{Conversations: 100}, Backfill: Lane{Conversations: 300}}, Quota: Quota{Limit: new(100)}}
+	for lane, want := range map[string]string{
+		"live": "about 3 s, without the lane that is held", "backfill": "about 1 s, without the lane that is held", "": "no calls while something holds",
+	} {
+		s.Held = []Hold{{Reason: "rejections", Lane: lane}}
+		if got := (view{State: s}).Drain(); got != want {
+			t.Errorf("lane %q: %s, want %s", lane, got, want)
+		}
+	}
+	s.Held = []Hold{{Lane: "live"}, {Lane: "backfill"}}
+	if got := (view{State: s}).Drain(); got != "no calls while something holds" {
+		t.Errorf("both lanes: %s", got)
+	}
+}
+
+// The page names the commands as they work where it is read.
+func TestPageNamesTheCommands(t *testing.T) {
+	for name, flag := range map[string]string{
+		"localhost:8780": "", "127.0.0.1:8780": "", "localhost:9999": " --admin-url http://localhost:9999", "[::1]:8780": " --admin-url http://[::1]:8780",
+	} {
+		w := get(t, options(&fake{}), "/", host(name))
+		if !contains(w, "<code>markread pause"+flag+"</code>") || !contains(w, "<code>markread resume"+flag+"</code>") {
+			t.Errorf("at %s: %s", name, w.Body)
+		}
+	}
+	o := options(&fake{})
+	o.Token = "abc"
+	if w := get(t, o, "/", host("evil.example\"><b>"), header("Authorization", "Bearer abc")); contains(w, "evil") || !contains(w, "<code>markread pause</code>") {
+		t.Errorf("another name: %s", w.Body)
+	}
+}
+
+func TestPageShowsThatTheLimitHasShrunk(t *testing.T) {
+	s := full()
+	if w := get(t, options(&fake{state: s}), "/"); !contains(w, "grows back") {
+		t.Errorf("92 of 100: %s", w.Body)
+	}
+	s.Quota.Limit = s.Quota.Share
+	if w := get(t, options(&fake{state: s}), "/"); contains(w, "grows back") {
+		t.Error("100 of 100 has not shrunk")
+	}
+}
+
 func TestAt(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	v := view{Now: now}

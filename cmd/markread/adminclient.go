@@ -119,7 +119,7 @@ func (c *adminClient) unreached(ctx, limited context.Context, err error) error {
 	case ctx.Err() != nil:
 		return errors.New("interrupted; the command may have been done")
 	case limited.Err() != nil:
-		return fmt.Errorf("no answer from %s within %s; the command may have been done, and giving it again does no harm", c.base, adminTimeout)
+		return fmt.Errorf("no answer from %s within %s; is --admin-url right? The command may have been done; to give it again does no harm", c.base, adminTimeout)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("no worker listens at %s; is --admin-url right?", c.base)
 	default:

@@ -245,7 +245,7 @@ func TestCommandTimesOut(t *testing.T) {
 		takes       time.Duration
 		want        string
 	}{
-		"silence":     {time.Hour, adminTimeout, "no answer from http://127.0.0.1:8780 within 10s; the command may have been done"},
+		"silence":     {time.Hour, adminTimeout, "no answer from http://127.0.0.1:8780 within 10s; is --admin-url right? The command may have been done"},
 		"interrupted": {time.Second, time.Second, "interrupted; the command may have been done"},
 	} {
 		synctest.Test(t, func(t *testing.T) {

@@ -208,6 +208,36 @@ func TestDev(t *testing.T) {
 	}
 }
 
+// The commands that hold the worker and let it go on work as the summary tells them, also when the admin server has a token.
+func TestDevIsHeld(t *testing.T) {
+	noLeaks(t)
+	env := []string{"MARKREAD_ADMIN_TOKEN=" + testToken}
+	r := begin(t, env, "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--traffic", "0")
+	kafka, look := r.found(t, `Kafka +(127\S+)`), r.found(t, `curl -s '(http[^']+read-time[^']+)'`)
+	pause, resume := strings.Fields(r.found(t, `hold it +.*?(pause .*)`)), strings.Fields(r.found(t, `go on +.*?(resume .*)`))
+	readyz := r.found(t, `console +(http://127[^/ ]+/)`) + "readyz"
+
+	if p := try(t, nil, "", pause...); p.status != exitFailed || strings.Contains(fetch(t, readyz), "paused") {
+		t.Errorf("without the token: %+v", p)
+	}
+	if p := try(t, env, "", pause...); p.status != exitOK || !strings.HasPrefix(p.stdout, "paused since ") || !strings.Contains(fetch(t, readyz), `"reason":"paused"`) {
+		t.Fatalf("pause: %+v", p)
+	}
+	if e := try(t, nil, "", "emit", "--brokers", kafka, "--report", "alice", "--peer", "bob"); e.status != exitOK {
+		t.Fatalf("emit: %+v", e)
+	}
+	if got := fetch(t, look); !strings.Contains(got, `"unread":3`) {
+		t.Errorf("unread while it is paused: %s", got)
+	}
+	if p := try(t, env, "", resume...); p.status != exitOK || p.stdout != "not paused; calls go on\n" {
+		t.Fatalf("resume: %+v", p)
+	}
+	until(t, "the unread count to become 0", func() bool { return strings.Contains(fetch(t, look), `"unread":0`) })
+	if status := r.stopped(); status != exitOK || strings.Contains(r.stderr.String(), testToken) {
+		t.Errorf("stop: %d\n%s", status, &r.stderr)
+	}
+}
+
 // checkMetrics holds that received = outcomes + waiting + returned, and the names that dashboards use.
 func checkMetrics(t *testing.T, text string) {
 	t.Helper()

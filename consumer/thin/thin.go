@@ -34,7 +34,7 @@ type passed struct {
 }
 
 // Pass returns line if one of this kind may be written now, with the field "repeated" if some were left out before
-// it; else nil, which zerolog writes nowhere. It must be called at once before the line is filled in:
+// it; else nil, which zerolog writes nowhere. Call it before the line is filled in:
 //
 //	l.Pass("commit "+code, log.Warn()).Err(err).Msg("a commit failed")
 //

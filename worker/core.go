@@ -219,7 +219,11 @@ func (c *core) changed(now time.Time, change hold.Change) {
 		about(c.log.Warn(), h).Str("detail", h.Detail).Str("do", h.Do).Msg("calls are still held, now for another cause")
 	}
 	for _, h := range change.Ended {
-		about(c.log.Info(), h).Dur("held_ms", now.Sub(h.Since)).Msg("calls go on")
+		line, message := about(c.log.Info(), h).Dur("held_ms", now.Sub(h.Since)), "a hold is over: calls go on"
+		if still := c.holds.Active(); len(still) > 0 {
+			line, message = line.Str("still", string(still[0].Reason)), "a hold is over, another one goes on"
+		}
+		line.Msg(message)
 		if h.Reason == hold.Rejections {
 			c.letters.waiting = append(c.letters.waiting, c.letters.release(h.Lane)...)
 		}

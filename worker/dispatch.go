@@ -154,7 +154,7 @@ func (w *Worker) writeBatch(ctx context.Context, topic *consumer.LetterWriter, b
 	refuses = w.core.wrote(time.Now(), batch, failures)
 	w.changed()
 	if err := cmp.Or(failures...); refuses && ctx.Err() == nil {
-		w.options.Log.Error().Err(err).Msg("the dead-letter topic refuses a letter; it is tried again, and nothing behind it is committed")
+		w.thin.Pass("letter", w.options.Log.Error()).Err(err).Msg("the dead-letter topic refuses a letter; it is tried again, and nothing behind it is committed")
 	}
 	return refuses
 }
@@ -212,7 +212,7 @@ func (w *Worker) commitEvery(ctx context.Context, g *consumer.Generation) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			_ = w.commit(ctx, g) // logged; the next one commits the same and more
+			_ = w.commit(ctx, g) // logged
 		}
 	}
 }
@@ -228,6 +228,6 @@ func (w *Worker) commit(ctx context.Context, g *consumer.Generation) error {
 		code = failed.Code
 	}
 	w.metrics.commitFailures.WithLabelValues(code).Inc()
-	w.options.Log.Warn().Err(err).Str("code", code).Msg("a commit failed")
+	w.thin.Pass("commit "+code, w.options.Log.Warn()).Err(err).Str("code", code).Msg("a commit failed; the next one commits the same and more")
 	return err
 }

@@ -32,6 +32,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"markread/consumer"
+	"markread/consumer/thin"
 	"markread/imclient"
 	"markread/worker/backlog"
 	"markread/worker/hold"
@@ -88,6 +89,7 @@ type Worker struct {
 	unclean error // what the last generation left undone at its end; Run and serve's own
 
 	member  atomic.Bool   // within a generation
+	thin    thin.Log      // of failures that repeat
 	wake    chan struct{} // something came in: the dispatcher or the drain looks again
 	letters chan struct{} // letters wait to be written
 	turned  atomic.Int64  // when the dispatcher or the group's loop last looked, Unix nanoseconds; 0: not yet

@@ -62,7 +62,10 @@ type Hold struct {
 	cause    string        // the label of the failure that Detail is about
 }
 
-func (a *Hold) holds(lane int) bool { return a.Lane == All || a.Lane == lane }
+func (a Hold) holds(lane int) bool { return a.Lane == All || a.Lane == lane }
+
+// endless says whether only its owner ends it: no time, and no call.
+func (a Hold) endless() bool { return a.interval == 0 && a.until.IsZero() }
 
 // Change is what happened to the holds: which began, which ended, and which go on for another cause than
 // before.
@@ -103,7 +106,17 @@ func (h *Holds) Spread(now time.Time, factor float64) {
 }
 
 // Active is what is in force, in the order of its beginning.
-func (h *Holds) Active() []Hold { return slices.Clone(h.active) }
+func (h *Holds) Active() []Hold {
+	active := slices.Clone(h.active)
+	if slices.ContainsFunc(active, Hold.endless) {
+		for i := range active {
+			if active[i].interval > 0 {
+				active[i].NextProbe = time.Time{} // an operator's pause, for one, stops the probes too
+			}
+		}
+	}
+	return active
+}
 
 // On says whether anything holds the lane.
 func (h *Holds) On(lane int) bool {
@@ -126,7 +139,7 @@ func (h *Holds) May(now time.Time, lane int) (ok, probe bool, again time.Time) {
 			continue
 		case !a.until.IsZero():
 			ok, again = false, later(again, a.until)
-		case a.interval == 0 || h.out(a.Lane):
+		case a.endless() || h.out(a.Lane):
 			return false, false, time.Time{}
 		default:
 			probe, again = true, later(again, a.NextProbe)
@@ -254,7 +267,7 @@ func (h *Holds) probed(now time.Time, lane int, err *imclient.Error) (change Cha
 
 // endedBy says whether the answer to a probe disproves the hold. For an outage it must have an ErrorCode
 // that is not passing, for the credentials also not "not you"; and only a success ends the rejections.
-func (a *Hold) endedBy(err *imclient.Error) bool {
+func (a Hold) endedBy(err *imclient.Error) bool {
 	spoke := err == nil || err.ErrorCode != 0 && err.Class != imclient.Transient
 	switch a.Reason {
 	case Outage:

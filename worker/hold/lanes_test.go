@@ -189,6 +189,9 @@ func TestAPauseOutlastsProbes(t *testing.T) {
 	h := outage(t)
 	h.Set(at(1), Paused, "by an operator", "", time.Time{})
 	mustMay(t, h, at(100), live, false, false)
+	if !h.Active()[0].NextProbe.IsZero() {
+		t.Fatal("a probe is announced that will not be")
+	}
 	h.Clear(Paused)
 	mustMay(t, h, at(100), live, true, true)
 }

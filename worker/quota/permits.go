@@ -40,11 +40,13 @@ func (p *permits) giveBack(now time.Time) {
 	}
 }
 
-func (p *permits) reset(n int, now time.Time) {
+// reset sets how many permits may be used. all are as many as there may come to be while what others used
+// still cools: those that the limit grows by in the next second are among them.
+func (p *permits) reset(n, all int, now time.Time) {
 	p.n = n
 	// What cools already belongs to calls that this process answered; it must not be forgotten when
 	// there are fewer permits than calls in the last second.
-	for len(p.cooling)+p.out < n {
+	for len(p.cooling)+p.out < all {
 		p.cooling = append(p.cooling, time.Time{})
 	}
 	for i := range p.cooling {

@@ -98,7 +98,7 @@ func (q *Quota) Return(now time.Time) { q.permits.giveBack(now) }
 // server allows is not forgotten: the part that may be used stays.
 func (q *Quota) Reset(share int, now time.Time) {
 	q.share = share
-	q.permits.reset(q.usable(now), now)
+	q.permits.reset(q.usable(now), share, now)
 	q.pace = rate.NewLimiter(rate.Limit(q.permits.n), burst(q.permits.n))
 }
 

@@ -154,6 +154,27 @@ func TestTakeOverCoolsFirst(t *testing.T) {
 	}
 }
 
+// A worker whose limit is growing back takes over: what it grows by meanwhile cools, too.
+func TestTakeOverCoolsWhatGrows(t *testing.T) {
+	now := time.Unix(0, 0)
+	q := New()
+	q.Reset(10, now)
+	now = now.Add(Window)
+	if ok, _ := q.Take(now); !ok {
+		t.Fatal("no permit")
+	}
+	q.Return(now)
+	q.Shrink(now, now)
+	now = now.Add(10 * time.Second)
+	q.Reset(200, now)
+	limit := q.Limit(now)
+	for soon := now; soon.Before(now.Add(Window)); soon = soon.Add(10 * time.Millisecond) {
+		if ok, _ := q.Take(soon); ok {
+			t.Fatalf("a call %v after a take-over, when the limit had grown from %d to %d", soon.Sub(now), limit, q.Limit(soon))
+		}
+	}
+}
+
 func TestFewerPermitsThanCalls(t *testing.T) {
 	now := time.Unix(0, 0)
 	q := New()

@@ -35,8 +35,10 @@ func examBrokerRole(args []string, stdout io.Writer) int {
 	flags := flag.NewFlagSet("broker", flag.ExitOnError)
 	partitions := flags.Int("partitions", 12, "")
 	topics := flags.String("topics", strings.Join([]string{examLive, examBackfill, examLetters}, ","), "")
+	addr := flags.String("addr", "127.0.0.1:0", "")
+	dir := flags.String("data-dir", "", "")
 	_ = flags.Parse(args)
-	options := broker.Options{Addr: "127.0.0.1:0", Partitions: *partitions}
+	options := broker.Options{Addr: *addr, DataDir: *dir, Partitions: *partitions}
 	if *topics != "" {
 		options.Topics = strings.Split(*topics, ",")
 	}
@@ -47,22 +49,32 @@ func examBrokerRole(args []string, stdout io.Writer) int {
 	}
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM)
+	control, err := examControlBroker(b.Cluster())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	fmt.Fprintln(stdout, "control on", control)
 	fmt.Fprintln(stdout, "listening on", b.Addr())
 	<-stop
 	b.Close()
 	return 0
 }
 
-// examKafka is a broker and a franz-go client of it.
+// examKafka is a broker and a franz-go client of it. The process and its control exist only of a broker that the exam started by itself.
 type examKafka struct {
-	addr string
-	cl   *kgo.Client
+	*examProc
+	addr    string
+	control string
+	cl      *kgo.Client
 }
 
 func examStartBroker(t *testing.T, args ...string) *examKafka {
 	t.Helper()
 	p := examStart(t, "broker", "broker", nil, args...)
-	return examConnect(t, p.line(t, `listening on (\S+)`, 10*time.Second)[1])
+	k := examConnect(t, p.line(t, `listening on (\S+)`, 10*time.Second)[1])
+	k.examProc, k.control = p, "http://"+p.line(t, `control on (\S+)`, 10*time.Second)[1]
+	return k
 }
 
 func examConnect(t *testing.T, addr string) *examKafka {

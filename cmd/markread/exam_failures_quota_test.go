@@ -1,0 +1,124 @@
+//go:build exam && unix
+
+package main
+
+import (
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestExamThrottled: the server allows 120/s while the worker believes 200: other programs use the app's quota. The worker finds out and
+// uses most of what there is, with hardly a refusal, and all of it when the others have gone.
+func TestExamThrottled(t *testing.T) {
+	const (
+		allowed  = 120
+		settling = 10 * time.Second
+		measured = 20 * time.Second
+		within   = 60 * time.Second // to get above 190/s again
+		window   = 5 * time.Second
+	)
+	k := examStartBroker(t)
+	sandbox := examStartSandbox(t)
+	events := examOneEach(examConversations("strict", 18_000))
+	examProduceEvents(t, k, examLive, events)
+	w := examStartWorker(t, k, sandbox.url)
+	examWait(t, "calls", 30*time.Second, func() bool { return sandbox.stats(t).Applied >= 500 })
+
+	sandbox.faults(t, `{"rate":120}`)
+	strict := time.Now()
+	<-time.After(settling + measured)
+	sandbox.faults(t, `{}`)
+	free := time.Now()
+	refused := sandbox.stats(t).Codes["60007"]
+
+	// Back when a whole window was above 190/s.
+	var back time.Duration
+	examWait(t, "above 190/s again", within+window, func() bool {
+		now := time.Now()
+		if now.Sub(free) < window {
+			return false
+		}
+		<-time.After(250 * time.Millisecond) // the whole list each time: not too often
+		served := sandbox.served(t)
+		now = served[len(served)-1].At
+		back = now.Sub(free) - window
+		return float64(served.between(now.Add(-window), now).applied()) > 190*window.Seconds()
+	})
+	left := k.unsettled(t, examLive)
+	metrics := examScrape(t, w.admin)
+	w.stop(t, syscall.SIGTERM, examStopLimit)
+
+	served := sandbox.served(t)
+	early := served.between(strict, strict.Add(settling))
+	steady := served.between(strict.Add(settling), free)
+	throttled := func(a examServed) bool { return a.Code == 60007 }
+	perSecond := float64(steady.applied()) / free.Sub(strict.Add(settling)).Seconds()
+	share := float64(steady.count(throttled)) / float64(len(steady))
+	examFigure(t, "throttled", "%d/s allowed: first 10 s %d of %d calls 60007; then %.1f/s applied (%.1f %%), %d of %d calls 60007 (%.2f %%); above 190/s %v after 200/s were allowed again; %s", allowed,
+		early.count(throttled), len(early), perSecond, 100*perSecond/allowed, steady.count(throttled), len(steady), 100*share, back.Round(100*time.Millisecond), metrics.balance(t))
+	examCheck(t, left > 0, "the backlog ran dry: the row says nothing")
+	examCheck(t, refused > 0, "nothing was ever refused: the row says nothing")
+	examCheck(t, perSecond >= 0.85*allowed, "%.1f/s applied, at least %.1f required", perSecond, 0.85*allowed)
+	examCheck(t, share <= 0.02, "%.2f %% of the calls got 60007, at most 2 %% allowed", 100*share)
+	examCheck(t, back <= within, "above 190/s after %v, at most %v allowed", back, within)
+	k.noLetters(t, "a stricter server")
+}
+
+// TestExamRetryAfter: an answer that asks for 7 s of silence gets them, from both lanes; only calls that were out may still arrive.
+func TestExamRetryAfter(t *testing.T) {
+	t.Parallel()
+	const (
+		asked   = 7 * time.Second
+		latency = 50 * time.Millisecond
+	)
+	k := examStartBroker(t)
+	sandbox := examStartSandbox(t)
+	events := examOneEach(examConversations("later", 1500))
+	examProduceEvents(t, k, examBackfill, events[:1000])
+	examProduceEvents(t, k, examLive, events[1000:])
+	w := examStartWorker(t, k, sandbox.url)
+	sandbox.faults(t, `{"latency":{"min":"50ms"}}`)
+	examWait(t, "calls", 30*time.Second, func() bool { return sandbox.stats(t).Applied >= 200 })
+	// One answer in full flow. It reaches the worker a latency after its call arrived, and some calls are out by then.
+	sandbox.faults(t, `{"latency":{"min":"50ms"},"rules":[{"kind":"status","status":429,"retry_after":"7","for":"20ms"}]}`)
+	hold := w.held(t, "throttled", 3*time.Second)
+	flow := examStartFlow(t, k, examLive, "meanwhile", 20)
+	ended := w.released(t, "throttled", 15*time.Second)
+	metrics := examScrape(t, w.admin)
+	all := append(flow.end(), events...)
+	k.settled(t, 30*time.Second, examLive, examBackfill)
+	w.stop(t, syscall.SIGTERM, examStopLimit)
+
+	served := sandbox.served(t)
+	var first, last time.Time // answers that asked for a pause
+	for _, a := range served {
+		if a.Status == 429 {
+			if last = a.At.Add(latency); first.IsZero() {
+				first = last
+			}
+		}
+	}
+	// What was under way: sent before the answer was there. 20 ms for the scheduler.
+	out := len(served.between(first, first.Add(20*time.Millisecond)))
+	inside := served.between(first.Add(20*time.Millisecond), last.Add(asked))
+	resumed := served.between(last.Add(asked), time.Now())[0].At.Sub(last)
+	shown := "no end"
+	if hold.Next != nil {
+		shown = hold.Next.Sub(first).Round(time.Millisecond).String()
+	}
+	examFigure(t, "retry-after", "%d answers asked for 7 s: %d calls arrived within 20 ms of the first, %d in the rest of the 7 s, the next %v after the last of them; shown: %q, end %v after the first answer, hold seen to end after %v; %s",
+		served.count(func(a examServed) bool { return a.Status == 429 }), out, len(inside), resumed.Round(time.Millisecond), hold.Detail, shown,
+		ended.Sub(first).Round(time.Millisecond), w.loggedOnce(t, "throttled", 1))
+	examCheck(t, len(inside) == 0, "%d calls in the 7 s, the first %v after the answer", len(inside), func() time.Duration {
+		if len(inside) == 0 {
+			return 0
+		}
+		return inside[0].At.Sub(first)
+	}())
+	examCheck(t, resumed <= asked+2*time.Second, "calls went on %v after the answer", resumed)
+	examCheck(t, hold.Next != nil && hold.Next.Sub(first) > 6*time.Second && hold.Next.Sub(first) < 8*time.Second, "the hold shows its end %v after the answer", shown)
+	examCheck(t, metrics.sum("markread_calls_total", `result="throttled"`, `code="http_429"`) > 0, "no call counts as throttled")
+	k.noLetters(t, "Retry-After")
+	examComparePointers(t, examLargest(all), sandbox.pointers(t))
+}

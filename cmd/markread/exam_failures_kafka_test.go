@@ -79,6 +79,12 @@ func TestExamDeadLetterTopic(t *testing.T) {
 		}
 		most = max(most, in)
 	}
+	complaints := 0
+	for _, line := range w.stderr.lines() {
+		if strings.Contains(line, "refuses a letter") {
+			complaints++
+		}
+	}
 	served := sandbox.served(t)
 	letters := k.readAll(t, examLetters)
 	wrong := map[string]int{}
@@ -94,9 +100,10 @@ func TestExamDeadLetterTopic(t *testing.T) {
 		}
 		delete(wrong, string(letter.Key))
 	}
-	examFigure(t, "dead-letter-topic", "refusing for 10 s: held %v after the first refused write, %d calls before and %d in the hold; %d write tries (%d in the first half second, at most %d in 1 s), gone on %v after its end; %d letters for 800 failing records; %s; %s",
+	examFigure(t, "dead-letter-topic", "refusing for 10 s: held %v after the first refused write, %d calls before and %d in the hold; %d write tries (%d in the first half second, at most %d in 1 s), gone on %v after its end; %d letters for 800 failing records; %d lines about refused letters, %s; %s",
 		held.Since.Sub(tries[firstTry]).Round(time.Millisecond), len(served.between(began, held.Since)), len(served.between(quiet, ended)),
-		len(tries)-firstTry, len(tries)-firstTry-later, most, released.Sub(ended).Round(time.Millisecond), len(letters), w.loggedOnce(t, "dead-letter", 1), metrics.balance(t))
+		len(tries)-firstTry, len(tries)-firstTry-later, most, released.Sub(ended).Round(time.Millisecond), len(letters), complaints, w.loggedOnce(t, "dead-letter", 1), metrics.balance(t))
+	examCheck(t, complaints >= 1 && complaints <= 3, "%d lines about refused letters: repeats are not thinned", complaints)
 	examCheck(t, during == before, "%d letters were written while the topic refused", during-before)
 	examCheck(t, len(served.between(quiet, ended)) == 0, "%d calls in the hold", len(served.between(quiet, ended)))
 	examCheck(t, later <= int(refused/time.Second)+1, "%d write tries after the first batch, at most one a second allowed", later)

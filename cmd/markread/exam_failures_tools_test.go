@@ -135,6 +135,7 @@ func (w *examWorker) shows(t *testing.T, reason string) examHold {
 	ready, state := w.holds(t, "/readyz")[reason], w.holds(t, "/api/state")[reason]
 	examCheck(t, ready.Reason != "" && state.Reason != "" && state.Detail != "", "hold %s: /readyz shows %+v, /api/state %+v", reason, ready, state)
 	examCheck(t, ready.Since.Equal(state.Since) && time.Since(state.Since) < 5*time.Minute, "hold %s since %v and %v", reason, ready.Since, state.Since)
+	examGet(t, w.admin+"/healthz") // 200: a worker that waits does not stand still
 	return state
 }
 
@@ -154,17 +155,21 @@ func (w *examWorker) released(t *testing.T, reason string, within time.Duration)
 func (w *examWorker) logged(t *testing.T, reason string) (begun, between, ended int) {
 	t.Helper()
 	for _, line := range w.stderr.lines() {
-		var entry struct{ Reason, Message string }
+		var entry struct {
+			Reason, Detail, Do, Message string
+			Held                        *float64 `json:"held_ms"`
+		}
 		if json.Unmarshal([]byte(line), &entry) != nil || entry.Reason != reason {
 			continue
 		}
 		switch {
-		case strings.HasPrefix(entry.Message, "calls go on"):
+		case entry.Held != nil:
 			ended++
 		case strings.HasPrefix(entry.Message, "calls are still held"):
 			between++
 		default:
 			begun++
+			examCheck(t, entry.Detail != "" && entry.Do != "", "the line of the beginning does not say what is wrong and what to do: %s", line)
 		}
 	}
 	return begun, between, ended

@@ -20,6 +20,10 @@ const (
 	examAccepted        = 10_000
 )
 
+// examFullSpeed is what counts as full speed, calls a second, in a row that shares the machine with others. TestExamQuota has it alone and
+// wants more.
+const examFullSpeed = 180
+
 // TestExamRejections: the server rejects every call of the live lane: a wrong app, not 2,000 wrong events. After 500 of them the lane is
 // held and the backfill has the quota to itself. When the server is mended, the lane goes on by itself.
 func TestExamRejections(t *testing.T) {
@@ -71,7 +75,7 @@ func TestExamRejections(t *testing.T) {
 	examCheck(t, atHold >= examRejectionWindow && atHold <= examRejectionWindow+20, "%d letters until the hold, 500 and what was in flight allowed", atHold)
 	examCheck(t, letters == atHold && len(final) == atHold, "%d letters when the hold began, %d at its end, %d at last", atHold, letters, len(final))
 	examCheck(t, probes >= 1 && probes <= 3 && len(probed) == probes, "%d probes of %d conversations in 10 s, one in 5 s is due, each of another", probes, len(probed))
-	examCheck(t, perSecond >= 0.95*200, "the backfill got %.1f/s beside the hold, at least 190 required", perSecond)
+	examCheck(t, perSecond >= examFullSpeed, "the backfill got %.1f/s beside the hold, at least 180 required", perSecond)
 	examCheck(t, released.Sub(mended) <= 6*time.Second, "gone on %v after it was mended", released.Sub(mended))
 	examComparePointers(t, examLargest(applied), sandbox.pointers(t))
 }
@@ -129,7 +133,7 @@ func TestExamRejectionsInvalid(t *testing.T) {
 	examCheck(t, left > 0, "the live lane ran dry: the row says nothing of its speed")
 	examCheck(t, atHold == examRejectionWindow, "%d letters until the hold, want 500", atHold)
 	examCheck(t, letters == atHold, "%d letters more in the hold", letters-atHold)
-	examCheck(t, perSecond >= 0.95*200, "live got %.1f/s beside the hold, at least 190 required", perSecond)
+	examCheck(t, perSecond >= examFullSpeed, "live got %.1f/s beside the hold, at least 180 required", perSecond)
 	examCheck(t, released.Sub(mended) <= 6*time.Second, "gone on %v after good records came", released.Sub(mended))
 	examCheck(t, len(final) == 900 && len(examLettered(final)) == 900, "%d letters of %d records, want one for each of 900", len(final), len(examLettered(final)))
 	examComparePointers(t, examLargest(append(good, live...)), sandbox.pointers(t))

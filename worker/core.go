@@ -111,6 +111,9 @@ func (c *core) receive(now time.Time, events []consumer.Event) {
 		})
 		if !kept {
 			c.settle(now, uint64(e.Ref), superseded)
+			// An earlier success stands for it. After a rebalance the good events of a backlog end like this and
+			// only the bad ones are called again, which must not look as if there were no good ones.
+			c.changed(now, c.holds.Ended(now, int(e.Lane), hold.Called, ""))
 		} else if c.backlog.Len() > known {
 			c.holds.Arrived(now)
 		}

@@ -47,8 +47,10 @@ type core struct {
 	backlog *backlog.Backlog
 	letters letterQueue
 
-	calls    uint64 // answered or failed
-	answered uint64 // those of them with an ErrorCode
+	accepted bool      // the server took the last signature that it said anything about
+	lastCall time.Time // when the last call was sent
+	calls    uint64    // answered or failed
+	answered uint64    // those of them with an ErrorCode
 	counts   counts
 }
 
@@ -97,7 +99,7 @@ func (c *core) receive(now time.Time, events []consumer.Event) {
 		e := events[i]
 		c.counts[e.Lane].received++
 		if e.Invalid != nil {
-			c.invalid(now, e)
+			c.admit(now, invalidLetter(now, e))
 			continue
 		}
 		c.holds.Read(int(e.Lane), false)
@@ -140,6 +142,9 @@ func (c *core) next(now time.Time) (todo *call, again time.Time) {
 			return nil, earlier(again, due)
 		}
 	}
+	if trickle := c.lastCall.Add(unacceptedPace); !c.accepted && c.quota.InFlight() >= unacceptedCalls && now.Before(trickle) {
+		return nil, earlier(again, trickle)
+	}
 	if ok, at := c.quota.Take(now); !ok {
 		return nil, earlier(again, at)
 	}
@@ -153,6 +158,7 @@ func (c *core) next(now time.Time) (todo *call, again time.Time) {
 	if of.Failures == 0 {
 		of.Baseline = c.answered
 	}
+	c.lastCall = now
 	report, peer := accounts(of.ID)
 	return &call{
 		read:  imclient.Read{Report: report, Peer: peer, Time: of.ReadTime()},
@@ -162,6 +168,14 @@ func (c *core) next(now time.Time) (todo *call, again time.Time) {
 		of:    of,
 	}, time.Time{}
 }
+
+// So many calls may be out before the server has taken the signature, and one more now and then: while a
+// server is slow to refuse a wrong one it must not get hundreds, for after too many it refuses right ones, too
+// (70050); but calls that hang must not stop the others.
+const (
+	unacceptedCalls = 4
+	unacceptedPace  = 250 * time.Millisecond
+)
 
 // retryPart is which part of the permits retries may hold while first tries wait.
 const retryPart = 10
@@ -195,6 +209,7 @@ func (c *core) answer(now time.Time, done *call, err error) {
 	}
 	if failure == nil || failure.ErrorCode != 0 {
 		c.answered++
+		c.accepted = failure == nil || failure.Class != imclient.Held && !failure.Resigned
 	}
 	if failure != nil && failure.Class == imclient.Throttled {
 		c.quota.Shrink(now, done.sent)
@@ -228,7 +243,9 @@ func (c *core) changed(now time.Time, change hold.Change) {
 		}
 		line.Msg(message)
 		if h.Reason == hold.Rejections {
-			c.letters.waiting = append(c.letters.waiting, c.letters.release(h.Lane)...)
+			for _, l := range c.letters.release(h.Lane) { // the count begins anew, with them
+				c.admit(now, l)
+			}
 		}
 	}
 	if len(change.Ended) > 0 && c.backlog != nil {
@@ -254,17 +271,8 @@ func (c *core) pause(now time.Time) {
 // lanes that are rejected or invalid go to the dead letters.
 func (c *core) resume(now time.Time, acceptRejections bool) {
 	c.changed(now, c.holds.Clear(hold.Paused))
-	if !acceptRejections {
-		return
-	}
-	accepted := c.holds.AcceptRejections()
-	var parked []*letter
-	for _, h := range accepted.Ended {
-		parked = append(parked, c.letters.release(h.Lane)...)
-	}
-	c.changed(now, accepted)
-	for _, l := range parked { // they are among the 10,000
-		c.admit(now, l)
+	if acceptRejections {
+		c.changed(now, c.holds.AcceptRejections())
 	}
 }
 

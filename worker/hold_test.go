@@ -96,8 +96,46 @@ func TestInvalidRecordsWaitWhileTheirLaneIsHeld(t *testing.T) {
 	}
 	r.receiveOne("good", 1)
 	r.answer(at(5), r.mustCall(at(5), "good"), nil)
-	if n := r.writeAll(start); n != 700 {
-		t.Fatalf("%d letters after it is over, want 700", n)
+	// The count begins anew, with what waited: one good event among all the bad ones doesn't let them all go.
+	if n := r.writeAll(start); n != 500 || !r.holds.On(0) {
+		t.Fatalf("%d letters after it is over, want 500", n)
+	}
+	r.receiveOne("good2", 1)
+	r.answer(at(10), r.mustCall(at(10), "good2"), nil)
+	if n := r.writeAll(start); n != 200 || r.holds.On(0) {
+		t.Fatalf("%d letters after it is over again, want 200", n)
+	}
+}
+
+// As long as the server has not taken the signature, few calls are out: it may be about to refuse them all.
+func TestFewCallsBeforeTheSignatureIsTaken(t *testing.T) {
+	r := newRig(t)
+	r.accepted = false
+	for i := range 100 {
+		r.receiveOne(fmt.Sprint(i), 1)
+	}
+	var out []*call
+	for range 4 {
+		c, _ := r.next(start)
+		out = append(out, c)
+	}
+	if c, again := r.next(start); c != nil || !again.Equal(at(0.25)) {
+		t.Fatalf("call %v, again at %v", c, again)
+	}
+	hanging, _ := r.next(at(0.25)) // now and then one more, in case that these hang
+	if hanging == nil {
+		t.Fatal("no call after 250 ms")
+	}
+	r.answer(at(0.3), out[0], timeout) // that says nothing
+	r.answer(at(0.3), out[1], unknown) // that does
+	for range 50 {
+		if c, _ := r.next(at(0.3)); c == nil {
+			t.Fatal("held back though the signature was taken")
+		}
+	}
+	r.answer(at(0.4), out[2], expired)
+	if c, _ := r.next(at(0.4)); c != nil {
+		t.Fatal("a call though the signature was refused and many are out")
 	}
 }
 

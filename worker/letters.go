@@ -48,12 +48,6 @@ func (q *letterQueue) release(lane int) []*letter {
 	return parked
 }
 
-// invalid makes the letter of a record that is no event.
-func (c *core) invalid(now time.Time, e consumer.Event) {
-	c.holds.Read(int(e.Lane), true)
-	c.admit(now, invalidLetter(now, e))
-}
-
 // admit queues the letter of an invalid record. Like a rejected call it is evidence for a hold, and while
 // that is on it waits.
 func (c *core) admit(now time.Time, l *letter) {
@@ -62,6 +56,7 @@ func (c *core) admit(now time.Time, l *letter) {
 		c.letters.parked[lane] = append(c.letters.parked[lane], l)
 		return
 	}
+	c.holds.Read(lane, true)
 	c.letters.add(l)
 	c.changed(now, c.holds.Ended(now, lane, hold.Invalid, "invalid: "+l.Message))
 }

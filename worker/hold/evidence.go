@@ -2,15 +2,17 @@ package hold
 
 import (
 	"fmt"
+	"time"
 
 	"markread/imclient"
 )
 
 const (
-	recentCalls  = 20 // an outage is judged by so many calls,
-	recentFailed = 16 // of which so many (80 %) failed transiently,
-	recentOwners = 5  // those of at least so many conversations;
-	silentCalls  = 5  // or by so many in a row that got no ErrorCode
+	recentCalls  = 20          // an outage is judged by so many calls,
+	recentFailed = 16          // of which so many (80 %) failed transiently,
+	recentOwners = 5           // those of at least so many conversations;
+	silentCalls  = 5           // or by so many in a row that got no ErrorCode,
+	silentFor    = time.Second // over so long: of many calls a second, five fail in a row by chance
 
 	rejectionWindow    = 500    // so many ends of a lane are judged together,
 	rejectionCalls     = 25     // of which so many must be calls, unless the records themselves are bad
@@ -21,6 +23,7 @@ const (
 type callEvidence struct {
 	recent []recentCall // oldest first
 	silent int          // how many of the last in a row got no ErrorCode
+	since  time.Time    // when the first of them ended
 }
 
 type recentCall struct {
@@ -28,22 +31,25 @@ type recentCall struct {
 	failed bool
 }
 
-func (e *callEvidence) note(id string, err *imclient.Error) {
+func (e *callEvidence) note(now time.Time, id string, err *imclient.Error) {
 	failed := err != nil && err.Class == imclient.Transient
 	if len(e.recent) == recentCalls {
 		e.recent = append(e.recent[:0], e.recent[1:]...)
 	}
 	e.recent = append(e.recent, recentCall{id, failed})
-	if failed && err.ErrorCode == 0 {
-		e.silent++
-	} else {
+	if !failed || err.ErrorCode != 0 {
 		e.silent = 0
+		return
 	}
+	if e.silent == 0 {
+		e.since = now
+	}
+	e.silent++
 }
 
 // outage says why the last calls look like an outage, or nothing. last is the failure that was noted last.
-func (e *callEvidence) outage(last *imclient.Error) string {
-	if e.silent >= silentCalls {
+func (e *callEvidence) outage(now time.Time, last *imclient.Error) string {
+	if e.silent >= silentCalls && now.Sub(e.since) >= silentFor {
 		return fmt.Sprintf("%d calls in a row got no ErrorCode, the last: %s", e.silent, last.Seen())
 	}
 	if len(e.recent) < recentCalls {

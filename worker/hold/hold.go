@@ -217,7 +217,7 @@ func (h *Holds) Answer(now time.Time, id string, lane int, err *imclient.Error, 
 	if probe {
 		change.add(h.probed(now, lane, err))
 	} else if !h.On(lane) {
-		h.calls.note(id, err)
+		h.calls.note(now, id, err)
 	}
 	if err == nil {
 		return change
@@ -225,7 +225,7 @@ func (h *Holds) Answer(now time.Time, id string, lane int, err *imclient.Error, 
 	if err.Class == imclient.Held && !h.Held(Credentials, lane) {
 		change.add(h.begin(now, Hold{Reason: Credentials, Lane: All, Detail: err.Seen(), Do: err.Remedy(),
 			interval: refusedInterval(err), cause: err.Label}))
-	} else if why := h.calls.outage(err); why != "" && !h.On(lane) {
+	} else if why := h.calls.outage(now, err); why != "" && !h.On(lane) {
 		change.add(h.begin(now, Hold{Reason: Outage, Lane: All, Detail: why, Do: err.Remedy(), interval: outageFirst, cause: err.Label}))
 		h.lastProbe, h.newcomer = now, false
 	}

@@ -65,7 +65,7 @@ func TestWhatBeginsAnOutage(t *testing.T) {
 			answers, ids := mixed(row.failures, row.conversations, row.err)
 			// Ends with a failure: an outage begins with one, not with a success.
 			for i := len(answers) - 1; i >= 0; i-- {
-				h.Answer(start, ids[i], 0, answers[i], false)
+				h.Answer(at(float64(len(answers)-1-i)/4), ids[i], 0, answers[i], false)
 			}
 			if got := reasons(h); got != row.want {
 				t.Fatalf("held: %q, want %q", got, row.want)
@@ -87,11 +87,25 @@ func TestAnAnswerBetweenBreaksTheSilence(t *testing.T) {
 	}
 }
 
+// Of two hundred calls a second of which three in ten fail, five in a row fail by chance, again and again.
+func TestFiveInARowMustTakeASecond(t *testing.T) {
+	h := New(95)
+	for i := range 12 {
+		h.Answer(at(float64(i)*0.09), "a", 0, silence, false)
+	}
+	if h.On(0) {
+		t.Fatal("held after less than a second")
+	}
+	if h.Answer(at(12*0.09), "a", 0, silence, false); !h.On(0) {
+		t.Fatal("not held")
+	}
+}
+
 func outage(t *testing.T) *Holds {
 	t.Helper()
 	h := New(95)
-	for range 5 {
-		h.Answer(start, "a", 0, silence, false)
+	for i := range 5 {
+		h.Answer(at(float64(i-4)/4), "a", 0, silence, false)
 	}
 	if reasons(h) != "outage " {
 		t.Fatalf("held: %q", reasons(h))

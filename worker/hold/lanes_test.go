@@ -112,8 +112,8 @@ func TestRejectionsHoldOneLane(t *testing.T) {
 func TestALaneIsProbedWhenAllThatHoldsItIsDue(t *testing.T) {
 	h := New(95)
 	reject(t, h, live)
-	for range silentCalls {
-		h.Answer(at(1), "a", backfill, silence, false)
+	for i := range silentCalls {
+		h.Answer(at(float64(i)/4), "a", backfill, silence, false)
 	}
 	if reasons(h) != "rejections outage " {
 		t.Fatalf("held: %q", reasons(h))

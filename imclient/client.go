@@ -77,6 +77,9 @@ func New(o Options) (*Client, error) {
 		expired: fmt.Errorf("gave up after %v", o.Timeout),
 		http:    o.Transport, masker: new(masker), clock: new(clock),
 	}
+	if passwords := proxyPasswords(); len(passwords) > 0 {
+		c.masker.keep(passwords...)
+	}
 	c.signer = &signer{appID: o.AppID, admin: o.Admin, key: o.Key, now: c.clock.server, mask: c.masker.add}
 	return c, nil
 }
@@ -102,7 +105,8 @@ func (c *Client) KeyChanged() bool { return c.signer.keyChanged() }
 
 // Mask returns text with the secrets of this client replaced by "[secret]":
 // the keys and signatures of the last dozen of signings, parts of them, also
-// escaped, and users and passwords in URLs.
+// escaped or encoded, passwords of the environment's proxies, and users and
+// passwords in URLs.
 func (c *Client) Mask(text string) string { return c.masker.text(text) }
 
 // CommandMarkRead is the call that all this is about; its body is a Read.

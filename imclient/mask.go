@@ -2,6 +2,7 @@ package imclient
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"regexp"
 	"strings"
@@ -30,13 +31,41 @@ const (
 type masker struct {
 	mu      sync.Mutex
 	secrets []string // the last ones, oldest first
+	kept    []string // those that are never forgotten
 	pieces  atomic.Pointer[pieces]
 }
 
 // pieces are what a text is searched for. Never changed once published.
 type pieces struct {
 	grams map[string]struct{} // each stretch of gram bytes of each longer secret
+	maybe [1 << 12]uint64     // a bit for the hash of each gram: spares most looks into the map
 	short []string            // secrets that are shorter
+}
+
+func (p *pieces) add(secret string) {
+	if len(secret) < gram {
+		p.short = append(p.short, secret)
+	}
+	for i := 0; i+gram <= len(secret); i++ {
+		word, bit := hash([]byte(secret[i : i+gram]))
+		p.grams[secret[i:i+gram]] = struct{}{}
+		p.maybe[word] |= bit
+	}
+}
+
+// has says whether a stretch of gram bytes is part of a secret.
+func (p *pieces) has(stretch []byte) bool {
+	if word, bit := hash(stretch); p.maybe[word]&bit == 0 {
+		return false
+	}
+	_, ok := p.grams[string(stretch)]
+	return ok
+}
+
+// hash returns which bit of pieces.maybe belongs to a gram.
+func hash(gram []byte) (word int, bit uint64) {
+	h := binary.LittleEndian.Uint64(gram) * 0x9e3779b97f4a7c15 >> 46 // 18 bits
+	return int(h >> 6), 1 << (h & 63)
 }
 
 // add makes the masker know secrets.
@@ -56,14 +85,26 @@ func (m *masker) add(secrets ...string) {
 		m.secrets = append(m.secrets, secret)
 	}
 	m.secrets = m.secrets[max(0, len(m.secrets)-keptSecrets):]
+	m.publish()
+}
+
+// keep makes the masker know secrets that are never to be forgotten.
+func (m *masker) keep(secrets ...string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.kept = append(m.kept, secrets...)
+	m.publish()
+}
+
+// publish makes texts be searched for what is known now. The caller holds the
+// lock.
+func (m *masker) publish() {
 	p := &pieces{grams: make(map[string]struct{})}
+	for _, secret := range m.kept {
+		p.add(secret)
+	}
 	for _, secret := range m.secrets {
-		if len(secret) < gram {
-			p.short = append(p.short, secret)
-		}
-		for i := 0; i+gram <= len(secret); i++ {
-			p.grams[secret[i:i+gram]] = struct{}{}
-		}
+		p.add(secret)
 	}
 	m.pieces.Store(p)
 }
@@ -72,7 +113,8 @@ func (m *masker) add(secrets ...string) {
 var userinfo = regexp.MustCompile(`//[^\s"'<>]*@`)
 
 // text returns text with every secret, and every longer part of one, replaced
-// by "[secret]", be it plain or escaped as in URLs, JSON or HTML, also twice.
+// by "[secret]", be it plain, escaped as in URLs, JSON or HTML, also twice, or
+// in hexadecimal or base64.
 func (m *masker) text(text string) string {
 	if strings.Contains(text, "@") {
 		text = userinfo.ReplaceAllString(text, "//"+redacted+"@")
@@ -84,6 +126,9 @@ func (m *masker) text(text string) string {
 	var marked []bool // nil: no secret so far
 	for seen, level := (view{text: []byte(text)}), 0; ; level++ {
 		marked = p.mark(seen, marked, len(text))
+		for _, inner := range seen.decoded() {
+			marked = p.mark(inner, marked, len(text))
+		}
 		next, changed := seen.unescaped()
 		if !changed || level == 2 {
 			break
@@ -117,7 +162,7 @@ func (p *pieces) mark(seen view, marked []bool, size int) []bool {
 		}
 	}
 	for i := 0; i+gram <= len(seen.text); i++ {
-		if _, ok := p.grams[string(seen.text[i:i+gram])]; ok {
+		if p.has(seen.text[i : i+gram]) {
 			cover(i, i+gram)
 		}
 	}
@@ -132,89 +177,6 @@ func (p *pieces) mark(seen view, marked []bool, size int) []bool {
 		}
 	}
 	return marked
-}
-
-// view is a text as it reads after unescaping.
-type view struct {
-	text []byte
-	at   []int32 // byte i stands for the original bytes from at[i] to at[i+1]; nil: for itself
-}
-
-// origin returns where byte i begins in the original text.
-func (v view) origin(i int) int {
-	if v.at == nil {
-		return i
-	}
-	return int(v.at[i])
-}
-
-// unescaped undoes one level of escapes of ASCII characters, whatever their
-// kind: %2A, \u002a, \x2a, \/, &#42;, &#x2a;. The secrets have no others.
-func (v view) unescaped() (view, bool) {
-	if !bytes.ContainsAny(v.text, `%\&`) {
-		return v, false
-	}
-	out := view{text: make([]byte, 0, len(v.text)), at: make([]int32, 0, len(v.text)+1)}
-	for i := 0; i < len(v.text); {
-		char, length := unescape(v.text[i:])
-		out.text, out.at = append(out.text, char), append(out.at, int32(v.origin(i)))
-		i += length
-	}
-	out.at = append(out.at, int32(v.origin(len(v.text))))
-	return out, len(out.text) != len(v.text)
-}
-
-// unescape returns the first character of text and how many bytes it takes.
-func unescape(text []byte) (char byte, length int) {
-	switch {
-	case text[0] == '%' && len(text) >= 3:
-		if n, ok := number(text[1:3], 16); ok {
-			return n, 3
-		}
-	case text[0] == '\\' && len(text) >= 6 && text[1] == 'u':
-		if n, ok := number(text[2:6], 16); ok {
-			return n, 6
-		}
-	case text[0] == '\\' && len(text) >= 4 && text[1] == 'x':
-		if n, ok := number(text[2:4], 16); ok {
-			return n, 4
-		}
-	case text[0] == '\\' && len(text) >= 2 && !isAlphanumeric(text[1]):
-		return text[1], 2
-	case text[0] == '&' && len(text) >= 4 && text[1] == '#':
-		end := bytes.IndexByte(text[:min(len(text), 10)], ';')
-		if end < 3 {
-			break
-		}
-		digits, base := text[2:end], 10
-		if digits[0] == 'x' || digits[0] == 'X' {
-			digits, base = digits[1:], 16
-		}
-		if n, ok := number(digits, base); ok {
-			return n, end + 1
-		}
-	}
-	return text[0], 1
-}
-
-// number reads digits as the number of an ASCII character.
-func number(digits []byte, base int) (byte, bool) {
-	n := 0
-	for _, d := range digits {
-		value := bytes.IndexByte([]byte("0123456789abcdef"), d|0x20) // '0'|0x20 is '0'
-		if value < 0 || value >= base {
-			return 0, false
-		}
-		n = n*base + value
-		if n > unicode.MaxASCII {
-			return 0, false
-		}
-	}
-	return byte(n), len(digits) > 0
-}
-
-func isAlphanumeric(c byte) bool {
-	return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z'
 }
 
 // message prepares a text from outside for people: masked, on one line, without

@@ -1,0 +1,95 @@
+package imclient_test
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+// encodings that a server may show a secret in, beside escapes.
+var encodings = map[string]func(string) string{
+	"base64":          func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) },
+	"base64 for URLs": func(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) },
+	"hex":             func(s string) string { return hex.EncodeToString([]byte(s)) },
+	"HEX":             func(s string) string { return strings.ToUpper(hex.EncodeToString([]byte(s))) },
+	"escaped base64":  func(s string) string { return url.QueryEscape(base64.StdEncoding.EncodeToString([]byte(s))) },
+}
+
+// A proxy's answer may show what it was sent: the header Proxy-Authorization,
+// or the address that we know it by.
+func TestProxyPasswordsAreMasked(t *testing.T) {
+	t.Setenv("HTTP_PROXY", "http://user:p%20w/"+canary[:8]+"@proxy.test:3128")
+	t.Setenv("https_proxy", "user:"+canary[20:30]+" @ho st")
+	t.Setenv("HTTPS_PROXY", "http://user@proxy.test")
+	t.Setenv("http_proxy", "http://user:x@proxy.test")
+	c := canned(t, always(200, nil, verdict(0, "")))
+	for in, want := range map[string]string{
+		"p w/" + canary[:8]:             "[secret]",
+		"it is p%20w/" + canary[:8]:     "it is [secret]",
+		"it is " + canary[20:30] + " !": "it is [secret]!",
+		"x, proxy.test":                 "x, proxy.test",
+	} {
+		if got := c.Mask(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+	basic := base64.StdEncoding.EncodeToString([]byte("user:p w/" + canary[:8]))
+	if got := c.Mask("Basic " + basic); strings.Contains(got, basic[8:]) || !strings.Contains(got, "[secret]") {
+		t.Errorf("%q", got)
+	}
+	for range 100 { // more than are remembered of signatures
+		if err := c.MarkRead(t.Context(), aRead); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := c.Mask("p w/" + canary[:8]); got != "[secret]" {
+		t.Errorf("forgotten: %q", got)
+	}
+}
+
+func BenchmarkMask(b *testing.B) {
+	c := canned(b, always(200, nil, verdict(0, "")))
+	if err := c.MarkRead(b.Context(), aRead); err != nil {
+		b.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"words":  strings.Repeat("the quick brown fox &amp; ", 64<<10/26),
+		"base64": strings.Repeat("QUJD", 16<<10),
+		"answer": verdict(60007, "the calls of this API exceed the frequency limit"),
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				c.Mask(text)
+			}
+		})
+	}
+}
+
+// What is escaped in any way is masked, wherever it stands.
+func FuzzMask(f *testing.F) {
+	f.Add("a", "b", 0, 50, 0)
+	f.Add("%", "&#", 3, 20, 1)
+	f.Add(`\`, ";", 3, 20, 2)
+	f.Add("(", "~", 3, 20, 3)
+	f.Add("QUJD", "=", 3, 20, 4)
+	c := canned(f, always(200, nil, verdict(0, "")))
+	if err := c.MarkRead(f.Context(), aRead); err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, before, after string, from, length, way int) {
+		if from < 0 || length < 12 || from > len(canary) || length > len(canary)-from {
+			return
+		}
+		part := canary[from : from+length]
+		escape := []func(string) string{
+			func(s string) string { return s }, entities, entitiesJSON,
+			encodings["base64"], encodings["base64 for URLs"], encodings["hex"],
+		}[uint(way)%6]
+		got := c.Mask(before + escape(part) + after)
+		if strings.Contains(got, escape(part)) && !strings.Contains(before+after, escape(part)) {
+			t.Errorf("%q came through: %q", part, got)
+		}
+	})
+}

@@ -1,0 +1,38 @@
+package imclient
+
+import (
+	"net/url"
+	"os"
+	"strings"
+)
+
+// minPassword is the least length of a proxy's password that is masked:
+// masking a shorter one would spoil every text.
+const minPassword = 4
+
+// proxyPasswords returns the passwords in the addresses of the environment's
+// proxies, as they stand there and as they are sent. The addresses are not
+// parsed: the error about one that can't be parsed quotes it.
+func proxyPasswords() []string {
+	var passwords []string
+	for _, name := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"} {
+		address := os.Getenv(name)
+		at := strings.LastIndexByte(address, '@')
+		if at < 0 {
+			continue
+		}
+		user := address[:at]
+		if _, rest, found := strings.Cut(user, "://"); found {
+			user = rest
+		}
+		_, password, _ := strings.Cut(user, ":")
+		if len(password) < minPassword {
+			continue
+		}
+		passwords = append(passwords, password)
+		if plain, err := url.PathUnescape(password); err == nil && plain != password {
+			passwords = append(passwords, plain)
+		}
+	}
+	return passwords
+}

@@ -130,7 +130,8 @@ func (r router) RoundTrip(ctx context.Context, addr net.Addr, request kafka.Requ
 			transport.CloseIdleConnections()
 		}
 	}()
-	return transport.RoundTrip(ctx, addr, request)
+	response, err := transport.RoundTrip(ctx, addr, request)
+	return response, bare(err)
 }
 
 func (c *Client) current() (transport *kafka.Transport, closed bool) {

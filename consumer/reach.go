@@ -65,7 +65,7 @@ func (c *Client) greetOne(ctx context.Context, broker string) error {
 
 // refused reports whether trying again can't help until somebody changes a credential.
 func refused(err error) bool {
-	for _, code := range []kafka.Error{kafka.SASLAuthenticationFailed, kafka.UnsupportedSASLMechanism, kafka.IllegalSASLState} {
+	for _, code := range refusals {
 		if errors.Is(err, code) {
 			return true
 		}

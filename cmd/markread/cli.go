@@ -67,11 +67,26 @@ var (
 	emptyWord = regexp.MustCompile(`^(--[a-z-]+) must be one of "",`)
 )
 
+// These are what the parser quotes of a command line or a variable. A long value is none that was meant for its flag; it may be a secret in the
+// wrong place, such as one with the name of its variable before it, so it is not shown.
+var (
+	assigned  = regexp.MustCompile(`(?s)^(unexpected argument [A-Za-z_][A-Za-z0-9_]*)=.*$`)
+	longWord  = regexp.MustCompile(`(?s)^unexpected argument \S{21,}.*$`)
+	longFlag  = regexp.MustCompile(`(?s)^unknown flag --[a-z-]*[^a-z, -]\S{20,}.*$`)
+	longValue = regexp.MustCompile(`(?s)( but got )".{21,}"`)
+	longNext  = regexp.MustCompile(`(?s)(; )".{21,}"( looks like another flag)`)
+)
+
 // plain says in the words of a user what the parser says in its own.
 func plain(text string) string {
 	text = noValue.ReplaceAllString(text, "$1 needs a value")
 	text = looksFlag.ReplaceAllString(text, "$1 needs a value; $2 looks like another flag (a value that begins with a hyphen goes after an equals sign)")
-	return emptyWord.ReplaceAllString(text, "$1 must be one of ")
+	text = emptyWord.ReplaceAllString(text, "$1 must be one of ")
+	text = assigned.ReplaceAllString(text, "$1=…: variables go before the command")
+	text = longWord.ReplaceAllString(text, "unexpected argument, of more than 20 characters")
+	text = longFlag.ReplaceAllString(text, "unknown flag, of more than 20 characters")
+	text = longValue.ReplaceAllString(text, "${1}more than 20 characters")
+	return longNext.ReplaceAllString(text, "${1}what follows$2")
 }
 
 type helpGiven struct{}

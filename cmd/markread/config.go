@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -46,6 +47,11 @@ func (f *kafkaFlags) validate(env environment) error {
 	for _, file := range []struct{ flag, path string }{{"--tls-ca", f.TLSCA}, {"--tls-cert", f.TLSCert}, {"--tls-key", f.TLSKey}} {
 		if file.path != "" && !f.TLS {
 			return usagef("%s has no effect without --tls", file.flag)
+		}
+	}
+	for _, file := range []struct{ flag, path string }{{"--tls-ca", f.TLSCA}, {"--tls-cert", f.TLSCert}, {"--tls-key", f.TLSKey}} {
+		if strings.ContainsAny(file.path, "\r\n") || strings.Contains(file.path, "-----BEGIN") {
+			return usagef("%s must be the path of a PEM file, not what is in the file", file.flag) // not quoted
 		}
 	}
 	if (f.TLSCert == "") != (f.TLSKey == "") {
@@ -268,6 +274,9 @@ func validTopic(flag, name string) error {
 
 // splitAddr checks HOST:PORT and returns both. No host and port 0, a free one, make sense for listening only.
 func splitAddr(addr string) (host string, port int, err error) {
+	if strings.Contains(addr, "@") {
+		return "", 0, errors.New("there is an @ in it: it must be HOST:PORT, without a user and a password") // not quoted
+	}
 	host, digits, err := net.SplitHostPort(addr)
 	if err != nil {
 		return "", 0, fmt.Errorf("%q is not HOST:PORT", addr)

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -118,6 +120,9 @@ const maxSecretFile = 4 << 10
 func secretFile(path string) (string, error) {
 	info, err := os.Stat(path)
 	if err != nil {
+		if !looksLikePath(path) {
+			return "", errors.New("no such file (the value is not shown, in case it is the secret itself: the variable wants the path of a file)")
+		}
 		return "", err
 	}
 	if !info.Mode().IsRegular() {
@@ -138,6 +143,18 @@ func secretFile(path string) (string, error) {
 		return "", fmt.Errorf("%s is empty", path)
 	}
 	return string(text), nil
+}
+
+// looksLikePath reports whether the path of a file that is not there may be shown. It may not when somebody could have given the secret itself
+// in its place: secrets have slashes too, but don't begin with the name of a folder that is there.
+func looksLikePath(path string) bool {
+	path = filepath.ToSlash(path)
+	first := strings.IndexByte(strings.TrimPrefix(path, "/"), '/')
+	if first < 0 {
+		return false
+	}
+	info, err := os.Stat(filepath.FromSlash(path[:len(path)-len(strings.TrimPrefix(path, "/"))+first]))
+	return err == nil && info.IsDir()
 }
 
 // key is the source of the IM key; nil if none is set. A file is read again when a signature is made, so that a rotated key needs no restart;

@@ -21,7 +21,7 @@ type service struct {
 	group      string
 	topics     consumer.Topics
 	kafka      *consumer.Client
-	im         *imclient.Client
+	im         worker.Caller
 	adminAddr  string
 	adminToken imclient.Secret
 	log        logger

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"markread/consumer"
+	"markread/imclient"
+)
+
+// leak is a worker's caller that leaks on purpose: it adds to each failure the URL of the call, in the form that the reader's account names,
+// after the client has masked it.
+type leak struct {
+	*imclient.Client
+	url *atomic.Pointer[string] // of the last call
+}
+
+func (l leak) MarkRead(ctx context.Context, read imclient.Read) error {
+	err := l.Client.MarkRead(ctx, read)
+	var failure *imclient.Error
+	if !errors.As(err, &failure) {
+		return err
+	}
+	form := forms[strings.TrimPrefix(read.Report, "leak-")]
+	if form == nil {
+		form = forms["plain"]
+	}
+	text := form(*l.url.Load())
+	leaky := *failure
+	leaky.Err = errors.New(text)
+	if leaky.ErrorCode == 0 {
+		leaky.Label = text // the value of a metric's label
+	}
+	return &leaky
+}
+
+// roundTripper is an http.RoundTripper.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// leaking begins a worker that leaks, at a path of the server, and returns how it is stopped.
+func (s *scene) leaking(path string, attempts int, out *buffer) (admin string, stop func()) {
+	s.Helper()
+	var url atomic.Pointer[string]
+	transport := imclient.NewTransport(4*time.Second, 1)
+	im, err := imclient.New(imclient.Options{
+		BaseURL: s.url + path, AppID: localAppID, Admin: localAdmin, Key: imclient.Key(imclient.NewSecret(canaryKey)), Timeout: 4 * time.Second,
+		Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			text := r.URL.String()
+			url.Store(&text)
+			return transport.RoundTrip(r)
+		}),
+	})
+	if err != nil {
+		s.Fatal(err)
+	}
+	mechanism, err := consumer.SASL("plain", saslUser, canaryPassword)
+	if err != nil {
+		s.Fatal(err)
+	}
+	p := &process{env: newEnvironment(nil), stderr: out}
+	kafka, err := consumer.New(consumer.Options{Brokers: []string{s.broker}, SASL: mechanism, Log: p.newLogger(logFlags{LogLevel: "debug"})})
+	if err != nil {
+		s.Fatal(err)
+	}
+	one := 1 // so that the URL is the call's
+	service := &service{
+		engine: engineFlags{MaxInFlight: &one, MaxPending: 1000, MaxRejected: 95, Attempts: attempts, BackoffInitial: time.Millisecond, BackoffMax: time.Millisecond,
+			CommitEvery: 50 * time.Millisecond, DrainTimeout: 5 * time.Second},
+		group: "leaking" + strings.ReplaceAll(path, "/", "-"), topics: devTopics, kafka: kafka, im: leak{im, &url}, adminAddr: "127.0.0.1:0",
+		adminToken: imclient.NewSecret(canaryToken), log: p.newLogger(logFlags{LogLevel: "debug"}),
+	}
+	if err := service.open(); err != nil {
+		s.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- service.run(ctx, func(ctx context.Context) error { return kafka.CheckTopics(ctx, devTopics, false) })
+	}()
+	stop = func() {
+		cancel()
+		if err := <-done; err != nil {
+			s.Error(err)
+		}
+		transport.CloseIdleConnections()
+		kafka.Close()
+	}
+	return "http://" + service.admin.Addr(), stop
+}
+
+// A worker that leaks is caught, in every form of the leak and in every place where it can be: else the tests above would prove nothing.
+func TestLeaksAreCaught(t *testing.T) {
+	s := newScene(t)
+	var events []*kgo.Record
+	for name := range forms {
+		events = append(events, &kgo.Record{Topic: "mark-read", Value: []byte(eventOf("leak-"+name, 1))})
+	}
+	for i := range 20 {
+		events = append(events, &kgo.Record{Topic: "mark-read", Value: []byte(eventOf("good-"+strconv.Itoa(i), 1))})
+	}
+	if err := s.kafka().ProduceSync(t.Context(), events...).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+
+	var out buffer
+	_, stop := s.leaking("", 1, &out)
+	letters := s.letters("leaking", len(forms))
+	stop()
+	for _, letter := range letters {
+		caught := false
+		for _, h := range letter.Headers {
+			caught = caught || h.Key == "__dlq.errors.message" && len(s.hunt.found(string(h.Value))) > 0
+		}
+		if !caught {
+			t.Errorf("the letter of %s is not caught", letter.Value)
+		}
+	}
+	lines := 0
+	for line := range strings.Lines(out.String()) {
+		if strings.Contains(line, "dead-lettered") {
+			lines++
+			if len(s.hunt.found(line)) == 0 {
+				t.Errorf("not caught in the log: %s", line)
+			}
+		}
+	}
+	if lines != len(forms) {
+		t.Errorf("%d lines for %d letters", lines, len(forms))
+	}
+
+	// In a hold the failure is in the state, on the page, in the log and, here, in a metric.
+	var held buffer
+	admin, stop := s.leaking("/outage", 8, &held)
+	s.await(admin, "outage")
+	s.visit("leaking", admin)
+	stop()
+	s.keep("leaking, standard error", held.String())
+	for _, place := range []string{"/api/state", "/", "/metrics", "standard error"} {
+		if len(s.hunt.found(s.artefacts["leaking, "+place])) == 0 {
+			t.Errorf("not caught in %s: %s", place, s.artefacts["leaking, "+place])
+		}
+	}
+}

@@ -36,6 +36,10 @@ func ways() map[string]func(w http.ResponseWriter, url string) {
 			raw(w, "HTTP/1.1 302 Found\r\nLocation: "+text+"\r\nContent-Length: 0\r\n\r\n")
 		})
 	}
+	all["unpacked"] = func(w http.ResponseWriter, url string) {
+		sig, _, _ := strings.Cut(strings.TrimPrefix(url, "usersig="), " ")
+		verdict(w, 90001, "TLS.sig is "+macOf(sig))
+	}
 	return all
 }
 

@@ -127,23 +127,30 @@ func (s *scene) learn(sig string) {
 	if known || sig == "" {
 		return
 	}
-	packed, err := base64.StdEncoding.DecodeString(strings.NewReplacer("*", "+", "-", "/", "_", "=").Replace(sig))
-	if err != nil {
-		s.Errorf("signature %s: %v", sig, err)
-		return
-	}
-	z, err := zlib.NewReader(bytes.NewReader(packed))
-	if err != nil {
-		s.Error(err)
-		return
-	}
-	var fields map[string]any
-	if err := json.NewDecoder(z).Decode(&fields); err != nil {
-		s.Error(err)
+	mac := macOf(sig)
+	if mac == "" {
+		s.Errorf("this is no signature: %s", sig)
 		return
 	}
 	s.hunt.add("a signature", sig)
-	s.hunt.add("a signature's MAC", fields["TLS.sig"].(string))
+	s.hunt.add("a signature's MAC", mac)
+}
+
+// macOf unpacks a signature: whoever has what is inside can make it again.
+func macOf(sig string) string {
+	packed, err := base64.StdEncoding.DecodeString(strings.NewReplacer("*", "+", "-", "/", "_", "=").Replace(sig))
+	if err != nil {
+		return ""
+	}
+	z, err := zlib.NewReader(bytes.NewReader(packed))
+	if err != nil {
+		return ""
+	}
+	var fields struct {
+		MAC string `json:"TLS.sig"`
+	}
+	_ = json.NewDecoder(z).Decode(&fields)
+	return fields.MAC
 }
 
 // calls returns how often the server was called by an account, or by a worker in trouble.

@@ -109,6 +109,19 @@ func (c *Client) KeyChanged() bool { return c.signer.keyChanged() }
 // passwords in URLs.
 func (c *Client) Mask(text string) string { return c.masker.text(text) }
 
+// NewMask returns a function that masks as a Client's Mask does, but these
+// secrets, and the passwords of the environment's proxies.
+func NewMask(secrets ...Secret) func(text string) string {
+	m := new(masker)
+	m.keep(proxyPasswords()...)
+	for _, secret := range secrets {
+		if !secret.IsZero() {
+			m.keep(secret.Reveal())
+		}
+	}
+	return m.text
+}
+
 // CommandMarkRead is the call that all this is about; its body is a Read.
 const CommandMarkRead = "openim/admin_set_msg_read"
 

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"markread/imclient"
 )
 
 // encodings that a server may show a secret in, beside escapes.
@@ -46,6 +48,18 @@ func TestProxyPasswordsAreMasked(t *testing.T) {
 	}
 	if got := c.Mask("p w/" + canary[:8]); got != "[secret]" {
 		t.Errorf("forgotten: %q", got)
+	}
+}
+
+func TestNewMask(t *testing.T) {
+	t.Setenv("HTTP_PROXY", "http://user:"+canary[20:30]+"@proxy.test")
+	mask := imclient.NewMask(imclient.NewSecret(canary[:18]), imclient.Secret{}, imclient.NewSecret("hush"))
+	in := "a " + canary[2:18] + " b " + base64.StdEncoding.EncodeToString([]byte("x"+canary[:18])) + " c " + canary[20:30] + " hush"
+	if got := mask(in); strings.Count(got, "[secret]") != 4 || strings.Contains(got, canary[4:12]) {
+		t.Errorf("%q", got)
+	}
+	if got := imclient.NewMask()("plain //u:p@h"); got != "plain //[secret]@h" {
+		t.Errorf("%q", got)
 	}
 }
 

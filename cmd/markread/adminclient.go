@@ -33,6 +33,7 @@ const (
 type adminClient struct {
 	base  string
 	token imclient.Secret
+	mask  func(string) string // for what came from outside: it may quote the token, or a proxy's password
 	http  *http.Client
 }
 
@@ -42,10 +43,12 @@ func (f *adminURLFlag) client(env environment) (*adminClient, error) {
 	switch {
 	case strings.Contains(f.AdminURL, "@"):
 		return nil, usagef("--admin-url must not contain a user or a password; the token is %s", adminToken)
+	case !strings.Contains(f.AdminURL, "://"):
+		return nil, usagef("--admin-url must be a URL such as http://127.0.0.1:8780") // not quoted: it may be the token
 	case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "":
 		return nil, usagef("--admin-url %q is not a URL such as http://127.0.0.1:8780", f.AdminURL)
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return nil, usagef("--admin-url %s: it must end with the host and the port", f.AdminURL)
+		return nil, usagef("--admin-url must end with the host and the port; the token is %s", adminToken)
 	}
 	base := strings.TrimRight(u.String(), "/")
 	token, err := env.adminToken()
@@ -56,7 +59,7 @@ func (f *adminURLFlag) client(env environment) (*adminClient, error) {
 		return nil, usagef("--admin-url %s: without TLS everybody on the way can read the token (%s); use https, or a tunnel from this machine "+
 			"(kubectl port-forward, ssh -L)", base, adminToken)
 	}
-	return &adminClient{base: base, token: token, http: &http.Client{
+	return &adminClient{base: base, token: token, mask: imclient.NewMask(token), http: &http.Client{
 		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, DisableKeepAlives: true},
 		// What answers with a redirect is not the worker, and the token is for nobody else.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -106,6 +109,9 @@ func (c *adminClient) command(ctx context.Context, path string) (heldNow, error)
 	if json.Unmarshal(body, &now) != nil || now.Ready == nil || now.Held == nil {
 		return heldNow{}, fmt.Errorf("what answers at %s is no worker; is --admin-url right?", c.base)
 	}
+	for i, h := range *now.Held {
+		(*now.Held)[i].Reason = c.mask(h.Reason)
+	}
 	return now, nil
 }
 
@@ -123,7 +129,7 @@ func (c *adminClient) unreached(ctx, limited context.Context, err error) error {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("no worker listens at %s; is --admin-url right?", c.base)
 	default:
-		return fmt.Errorf("%s can't be asked: %w; is --admin-url right?", c.base, err)
+		return fmt.Errorf("%s can't be asked: %s; is --admin-url right?", c.base, c.mask(err.Error()))
 	}
 }
 
@@ -140,7 +146,7 @@ func (c *adminClient) refused(answer *http.Response, path, body string) error {
 		return fmt.Errorf("the worker at %s has no %s, so it takes commands from its own machine only: give them there (kubectl exec), "+
 			"or through a tunnel (kubectl port-forward, ssh -L)", c.base, adminToken)
 	case ours && answer.StatusCode == http.StatusBadRequest:
-		return fmt.Errorf("the worker at %s does not understand the command: %.200s", c.base, strings.TrimPrefix(body, "400: "))
+		return fmt.Errorf("the worker at %s does not understand the command: %.200s", c.base, c.mask(strings.TrimPrefix(body, "400: ")))
 	case answer.StatusCode == http.StatusNotFound || answer.StatusCode == http.StatusMethodNotAllowed:
 		return fmt.Errorf("%s has no POST %s: it is another program, or an older markread; is --admin-url right?", c.base, path)
 	case answer.StatusCode/100 == 3:

@@ -142,7 +142,7 @@ func TestLeaksAreCaught(t *testing.T) {
 	var held buffer
 	admin, stop := s.leaking("/outage", 8, &held)
 	s.await(admin, "outage")
-	s.visit("leaking", admin)
+	s.visit("leaking", admin, "Bearer "+canaryToken)
 	stop()
 	s.keep("leaking, standard error", held.String())
 	for _, place := range []string{"/api/state", "/", "/metrics", "standard error"} {

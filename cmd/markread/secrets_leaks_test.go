@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -10,18 +11,20 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // Every way in which a call or a worker can fail, at servers that show what they were sent: no secret is in anything that comes out.
 func TestSecretsOfTheWorker(t *testing.T) {
+	t.Parallel()
 	s := newScene(t)
-	// A failure among successes is a dead letter; without them it would hold the worker.
+	// A failure among successes is a dead letter; without them it would hold the worker. Hence one partition, too: the order stays.
 	bad := accounts()
 	var events []*kgo.Record
 	for i, account := range bad {
-		for k := range 6 {
+		for k := range 10 {
 			events = append(events, &kgo.Record{Topic: "mark-read", Value: []byte(eventOf("good-"+strconv.Itoa(i)+"-"+strconv.Itoa(k), i))})
 		}
 		events = append(events, &kgo.Record{Topic: "mark-read", Value: []byte(eventOf(account, i))})
@@ -30,11 +33,12 @@ func TestSecretsOfTheWorker(t *testing.T) {
 	for _, value := range []string{"", "nonsense", `{"Report_Account":"", "Peer_Account":7}`} {
 		events = append(events, &kgo.Record{Topic: "mark-read", Value: []byte(value)})
 	}
-	if err := s.kafka().ProduceSync(t.Context(), events...).FirstErr(); err != nil {
+	producer := s.kafka(kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err := producer.ProduceSync(t.Context(), events...).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
 
-	mixed, admin := s.worker("mixed", s.url, s.secrets())
+	mixed, admin := s.worker("mixed", s.url, s.secrets(), "--max-in-flight", "4")
 	workers, admins := map[string]*running{}, map[string]string{}
 	for name, trouble := range troubles() {
 		env := append(trouble.env, s.secrets()...)
@@ -45,15 +49,36 @@ func TestSecretsOfTheWorker(t *testing.T) {
 	}
 	for name, trouble := range troubles() {
 		s.await(admins[name], trouble.reason)
-		s.visit(name, admins[name])
+		s.visit(name, admins[name], "", "Bearer "+canaryToken)
 		s.stop(name, workers[name])
 		s.commits(name)
 		if s.calls(name) == 0 {
 			t.Errorf("%s: no call", name)
 		}
 	}
+	// A failure without an ErrorCode is counted only if others get one: there is always one more.
+	feeding, fed := context.WithCancel(t.Context())
+	var feeder sync.WaitGroup
+	feeder.Go(func() {
+		ticker := time.NewTicker(50 * time.Millisecond)
+		defer ticker.Stop()
+		for i := 0; feeding.Err() == nil; i++ {
+			_ = producer.ProduceSync(feeding, &kgo.Record{Topic: "mark-read", Value: []byte(eventOf("good-more-"+strconv.Itoa(i), i))})
+			<-ticker.C
+		}
+	})
 	letters := s.letters("mixed", len(bad)+invalid)
-	s.visit("mixed", admin)
+	fed()
+	feeder.Wait()
+	for name, token := range map[string]string{"the token": canaryToken, "a wrong token": canaryToken + "-wrong", "no token": ""} {
+		for _, command := range []string{"pause", "resume"} {
+			r := s.run(command+" with "+name, []string{"MARKREAD_ADMIN_TOKEN=" + token}, "", command, "--admin-url", admin)
+			if (r.status == exitOK) != (token == canaryToken) {
+				t.Errorf("%s with %s: %+v", command, name, r)
+			}
+		}
+	}
+	s.visit("mixed", admin, authorizations...)
 	s.stop("mixed", mixed)
 	if n := s.commits("mixed"); n != 4 {
 		t.Errorf("offsets of %d partitions were committed", n)
@@ -78,7 +103,7 @@ func TestSecretsOfTheWorker(t *testing.T) {
 		t.Errorf("a secret was masked in %d letters of %d; %d signatures", masked, len(letters), len(s.sigs))
 	}
 	for where, text := range s.artefacts {
-		if text == "" && !strings.Contains(where, "standard output") {
+		if text == "" && !strings.Contains(where, "standard output") && !strings.Contains(where, " with ") {
 			t.Errorf("%s: empty", where)
 		}
 	}
@@ -86,6 +111,7 @@ func TestSecretsOfTheWorker(t *testing.T) {
 
 // The commands, with the same servers, with brokers that refuse them, and with networks that don't work.
 func TestSecretsOfCommands(t *testing.T) {
+	t.Parallel()
 	s := newScene(t)
 	app := [...]string{"--im-app-id", strconv.Itoa(localAppID), "--im-timeout", "3001ms"}
 	call := func(name, account, url string, env []string, extra ...string) result {
@@ -191,6 +217,7 @@ func TestSecretsOfCommands(t *testing.T) {
 		s.run(strings.Join(args, " "), s.secrets(), "", args...)
 	}
 	s.servers()
+	s.gateways()
 	calls.Wait()
 	s.search()
 }
@@ -217,8 +244,32 @@ func (s *scene) servers() {
 	s.stop("sandbox", box)
 
 	dev := begin(s.T, s.secrets(), "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--log-level", "debug")
-	s.visit("dev", "http://"+dev.found(s.T, `console +http://(127[^/ ]+)/`))
+	s.visit("dev", "http://"+dev.found(s.T, `console +http://(127[^/ ]+)/`), authorizations...)
 	s.stop("dev", dev)
+}
+
+// gateways are what may answer a command for a worker: each shows what it was sent.
+func (s *scene) gateways() {
+	s.Helper()
+	for name, form := range forms {
+		for place, answer := range map[string]func(w http.ResponseWriter, text string){
+			"as the worker": func(w http.ResponseWriter, text string) { page(w, http.StatusBadRequest, "400: "+text) },
+			"page":          func(w http.ResponseWriter, text string) { page(w, http.StatusBadGateway, text) },
+			"state": func(w http.ResponseWriter, text string) {
+				page(w, http.StatusOK, `{"ready":true,"held":[{"reason":`+strconv.Quote(text)+`}]}`)
+			},
+			"garbage": func(w http.ResponseWriter, text string) { raw(w, text+"\r\n\r\n") },
+			"header":  func(w http.ResponseWriter, text string) { raw(w, "HTTP/1.1 200 OK\r\n"+text+"\r\n\r\n") },
+		} {
+			gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { answer(w, form(r.Header.Get("Authorization"))) }))
+			r := s.run("pause, "+place+", "+name, s.secrets(), "", "pause", "--admin-url", gateway.URL)
+			if r.status != exitFailed {
+				s.Errorf("%s, %s: %+v", place, name, r)
+			}
+			gateway.CloseClientConnections()
+			gateway.Close()
+		}
+	}
 }
 
 // echo is a server that sends back what it is sent.

@@ -56,17 +56,27 @@ func TestSecretsBehindAProxy(t *testing.T) {
 	user := "user:" + canaryProxyPassword + "@"
 	good := "http://" + user + strings.TrimPrefix(proxy.URL, "http://")
 	var all sync.WaitGroup
-	for name, c := range map[string]struct{ proxy, url, want string }{
-		"http":          {good, "http://im.test", "http_502"},
-		"https":         {good, "https://im.test", "connect"},
-		"odd address":   {"http://user: " + canaryProxyPassword + "@ho st", "http://im.test", "connect"},
-		"odd port":      {"http://" + user + "proxy.test:port", "https://im.test", "connect"},
-		"refused":       {"http://" + user + "127.0.0.1:1", "http://im.test", "connect"},
-		"not a proxy":   {"https://" + user + strings.TrimPrefix(proxy.URL, "http://"), "https://im.test", "failure"},
-		"other network": {"socks5://" + user + "127.0.0.1:1", "https://im.test", "failure"},
+	call := func(url string) []string {
+		return []string{"call", "--im-url", url, "--im-insecure", "--im-app-id", strconv.Itoa(localAppID), "--report", "a", "--peer", "b"}
+	}
+	odd := "http://user: " + canaryProxyPassword + "@ho st"
+	for name, c := range map[string]struct {
+		proxy string
+		line  []string
+		want  string
+	}{
+		"http":               {good, call("http://im.test"), "http_502"},
+		"https":              {good, call("https://im.test"), "connect"},
+		"odd address":        {odd, call("http://im.test"), "connect"},
+		"odd port":           {"http://" + user + "proxy.test:port", call("https://im.test"), "connect"},
+		"refused":            {"http://" + user + "127.0.0.1:1", call("http://im.test"), "connect"},
+		"not a proxy":        {"https://" + user + strings.TrimPrefix(proxy.URL, "http://"), call("https://im.test"), "failure"},
+		"other network":      {"socks5://" + user + "127.0.0.1:1", call("https://im.test"), "failure"},
+		"pause, https":       {good, []string{"pause", "--admin-url", "https://admin.test"}, "can't be asked"},
+		"pause, odd address": {odd, []string{"pause", "--admin-url", "https://admin.test"}, "can't be asked"},
 	} {
 		all.Go(func() {
-			line, _ := json.Marshal([]string{"call", "--im-url", c.url, "--im-insecure", "--im-app-id", strconv.Itoa(localAppID), "--report", "a", "--peer", "b"})
+			line, _ := json.Marshal(c.line)
 			child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestSecretsBehindAProxy$")
 			child.Env = append(s.secrets(), "MARKREAD_TEST_COMMAND_LINE="+string(line), "HTTP_PROXY="+c.proxy, "HTTPS_PROXY="+c.proxy, "PATH="+os.Getenv("PATH"))
 			out, err := child.CombinedOutput()

@@ -105,6 +105,9 @@ func accounts() []string {
 	return all
 }
 
+// refusing is a topic of dead letters that takes none.
+const refusing = "refusing"
+
 // trouble is what makes a worker hold, until it is stopped.
 type trouble struct {
 	reason string // of the hold
@@ -123,6 +126,12 @@ func troubles() map[string]trouble {
 		"cut-off": {reason: "outage", answer: func(w http.ResponseWriter, _ *scene, url string) {
 			raw(w, "HTTP/1.1 "+url+"\r\n\r\n")
 		}},
+		"throttled": {reason: "throttled", answer: func(w http.ResponseWriter, _ *scene, url string) {
+			w.Header().Set("Retry-After", "30")
+			page(w, http.StatusTooManyRequests, url)
+		}},
+		"rejections":  {reason: "rejections", answer: func(w http.ResponseWriter, _ *scene, url string) { verdict(w, 90001, url) }},
+		"dead-letter": {reason: "dead-letter", answer: func(w http.ResponseWriter, _ *scene, url string) { verdict(w, 90001, url) }, args: []string{"--dead-letter-topic", refusing}},
 		"credentials": {reason: "credentials", answer: func(w http.ResponseWriter, _ *scene, url string) { verdict(w, 70009, url) }},
 		"wrong-key": {
 			reason: "credentials", env: []string{"MARKREAD_IM_KEY=" + wrongKey},

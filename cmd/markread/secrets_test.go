@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"io"
 	"log"
 	"net/http"
@@ -59,12 +60,20 @@ func newScene(t *testing.T) *scene {
 		s.hunt.add(name, secret)
 	}
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.EnableSASL(), kfake.Superuser("PLAIN", saslUser, canaryPassword),
-		kfake.SeedTopics(2, "mark-read", "mark-read-backfill", "mark-read-dead-letters"))
+		kfake.SeedTopics(2, "mark-read", "mark-read-backfill", "mark-read-dead-letters", refusing))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(cluster.Close)
 	s.broker = cluster.ListenAddrs()[0]
+	cluster.ControlKey(kmsg.Produce.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		request := r.(*kmsg.ProduceRequest)
+		if len(request.Topics) != 1 || request.Topics[0].Topic != refusing {
+			return nil, nil, false
+		}
+		return nil, errors.New("the disk is full"), true
+	})
 
 	s.im = sandbox.New(sandbox.Options{AppID: localAppID, Admin: localAdmin, Key: imclient.NewSecret(canaryKey), OpenAccounts: true})
 	if err := s.im.SetFaults(sandboxRules()); err != nil {
@@ -206,13 +215,16 @@ func (s *scene) stop(name string, r *running) {
 	s.keep(name+", standard error", r.stderr.String())
 }
 
-// visit keeps all pages of an admin server, asked with the token, without it and with wrong ones.
-func (s *scene) visit(name, admin string) {
+// authorizations are how an admin server may be asked: without the token, with it, and with what is nearly it.
+var authorizations = []string{
+	"", "Bearer " + canaryToken, "Bearer " + canaryToken + "x", "Bearer " + strings.ToUpper(canaryToken), "Basic " + canaryToken, canaryToken,
+	"Basic " + base64.StdEncoding.EncodeToString([]byte("admin:"+canaryToken)),
+}
+
+// visit keeps all pages of an admin server.
+func (s *scene) visit(name, admin string, authorizations ...string) {
 	s.Helper()
-	for _, authorization := range []string{
-		"", "Bearer " + canaryToken, "Bearer " + canaryToken + "x", "Bearer " + strings.ToUpper(canaryToken), "Basic " + canaryToken, canaryToken,
-		"Basic " + base64.StdEncoding.EncodeToString([]byte("admin:"+canaryToken)),
-	} {
+	for _, authorization := range authorizations {
 		for _, path := range []string{
 			"/healthz", "/readyz", "/metrics", "/api/state", "/", "/assets/console.js", "/assets/console.css", "/assets/none", "/debug/pprof/goroutine?debug=2",
 			"/api/state?token=" + canaryToken, "/" + canaryToken, "/api/pause", "/api/resume",

@@ -348,9 +348,15 @@ func FuzzAnswer(f *testing.F) {
 	f.Add(200, []byte(verdict(0, "")), "5", "Tue, 14 Nov 2023 22:14:00 GMT")
 	f.Add(429, []byte(`{"ErrorCode":60007}`), "Tue, 14 Nov 2023 22:14:00 GMT", "")
 	f.Add(502, []byte("<html>\x1b[2J"+base64.StdEncoding.EncodeToString([]byte(canary))), "-1", "x")
+	f.Add(200, []byte(`{"ErrorCode":70009,"ErrorInfo":"`+canary+`","ActionStatus":"`+canary+`"}`), "", "")
 	f.Fuzz(func(t *testing.T, status int, body []byte, retryAfter, date string) {
 		c := canned(t, always(status, http.Header{"Retry-After": {retryAfter}, "Date": {date}}, string(body)))
 		answer, err := c.Post(t.Context(), "openim/sendmsg", nil)
+		for i := range len(canary) - 12 {
+			if text := fmt.Sprint(err, string(answer.Body), answer.ErrorInfo, answer.ActionStatus); strings.Contains(text, canary[i:i+12]) {
+				t.Fatalf("the key is in %s", text)
+			}
+		}
 		if err == nil {
 			if answer.ErrorCode != 0 {
 				t.Error("a success with an ErrorCode")

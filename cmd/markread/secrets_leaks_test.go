@@ -39,16 +39,26 @@ func TestSecretsOfTheWorker(t *testing.T) {
 	}
 
 	mixed, admin := s.worker("mixed", s.url, s.secrets(), "--max-in-flight", "4")
+	rotated := file(t, wrongKey)
 	workers, admins := map[string]*running{}, map[string]string{}
 	for name, trouble := range troubles() {
 		env := append(trouble.env, s.secrets()...)
-		if name == "key-gone" {
+		switch name {
+		case "key-gone":
 			env = append(env, "MARKREAD_IM_KEY_FILE="+s.keyFile)
+		case "rotated":
+			env = append(env, "MARKREAD_IM_KEY_FILE="+rotated)
 		}
 		workers[name], admins[name] = s.worker(name, s.url+"/"+name, env, trouble.args...)
 	}
 	for name, trouble := range troubles() {
 		s.await(admins[name], trouble.reason)
+		if name == "rotated" { // a key that is mended is noticed at once
+			if err := os.WriteFile(rotated, []byte(canaryKey), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			until(t, "the end of the hold", func() bool { return strings.Contains(fetch(t, admins[name]+"/readyz"), `"held":[]`) })
+		}
 		s.visit(name, admins[name], "", "Bearer "+canaryToken)
 		s.stop(name, workers[name])
 		s.commits(name)
@@ -120,8 +130,11 @@ func TestSecretsOfCommands(t *testing.T) {
 	}
 	var calls sync.WaitGroup
 	defer calls.Wait()
+	few := make(chan struct{}, 8) // at a time: each has three seconds
 	for _, account := range accounts() {
 		calls.Go(func() {
+			few <- struct{}{}
+			defer func() { <-few }()
 			if r := call(account, account, s.url, s.secrets()); r.status != exitFailed || s.calls(account) != 1 {
 				t.Errorf("call: %s: status %d, %d calls", account, r.status, s.calls(account))
 			}

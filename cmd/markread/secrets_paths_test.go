@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"markread/imclient"
 	"markread/imclient/sandbox"
 )
 
@@ -37,10 +38,15 @@ func ways() map[string]func(w http.ResponseWriter, url string) {
 		})
 	}
 	all["unpacked"] = func(w http.ResponseWriter, url string) {
-		sig, _, _ := strings.Cut(strings.TrimPrefix(url, "usersig="), " ")
-		verdict(w, 90001, "TLS.sig is "+macOf(sig))
+		verdict(w, 90001, "TLS.sig is "+macOf(sigIn(url)))
 	}
 	return all
+}
+
+// sigIn cuts the signature out of what ways and troubles are told.
+func sigIn(url string) string {
+	sig, _, _ := strings.Cut(strings.TrimPrefix(url, "usersig="), " ")
+	return sig
 }
 
 func page(w http.ResponseWriter, status int, text string) {
@@ -133,6 +139,16 @@ func troubles() map[string]trouble {
 		"rejections":  {reason: "rejections", answer: func(w http.ResponseWriter, _ *scene, url string) { verdict(w, 90001, url) }},
 		"dead-letter": {reason: "dead-letter", answer: func(w http.ResponseWriter, _ *scene, url string) { verdict(w, 90001, url) }, args: []string{"--dead-letter-topic", refusing}},
 		"credentials": {reason: "credentials", answer: func(w http.ResponseWriter, _ *scene, url string) { verdict(w, 70009, url) }},
+		"rotated": {
+			reason: "credentials", env: []string{"MARKREAD_IM_KEY="}, // its file has the wrong key, until the test mends it
+			answer: func(w http.ResponseWriter, _ *scene, url string) {
+				if _, err := imclient.Verify(sigIn(url), imclient.NewSecret(canaryKey), time.Now()); err != nil {
+					verdict(w, 70009, url)
+					return
+				}
+				verdict(w, 0, url)
+			},
+		},
 		"wrong-key": {
 			reason: "credentials", env: []string{"MARKREAD_IM_KEY=" + wrongKey},
 			answer: func(w http.ResponseWriter, _ *scene, url string) {

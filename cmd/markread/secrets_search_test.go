@@ -53,7 +53,11 @@ func (h *hunt) found(text string) []string {
 	defer h.mu.Unlock()
 	var names []string
 	for range 4 {
-		for _, form := range []string{text, lowerHex(text)} {
+		shown := []string{text}
+		if lower := lowerHex(text); lower != text {
+			shown = append(shown, lower)
+		}
+		for _, form := range shown {
 			for i := range len(form) {
 				for _, length := range pieceLengths {
 					if i+length > len(form) {

@@ -179,7 +179,9 @@ func (s *scene) spoilKeyFile() {
 func (s *scene) keep(where, text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.artefacts[where] += text
+	if !strings.Contains(s.artefacts[where], text) { // a page that is the same again
+		s.artefacts[where] += text
+	}
 }
 
 // secrets are the variables of a command line that has them all.

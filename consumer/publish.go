@@ -166,7 +166,7 @@ func (p *Publisher) retry(ctx context.Context, try func() error) error {
 	for attempt := 1; ; attempt++ {
 		err := try()
 		var missing *MissingTopicError
-		if err == nil || attempt == publishAttempts || !retriable(err) || attempt > 3 && errors.As(err, &missing) {
+		if err == nil || ctx.Err() != nil || attempt == publishAttempts || !retriable(err) || attempt > 3 && errors.As(err, &missing) {
 			return err
 		}
 		p.client.repeats("publish "+code(err)).Err(err).Str("topic", p.topic).Msg("not published yet; trying again")

@@ -1,0 +1,392 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"markread/consumer"
+	"markread/consumer/offsets"
+	"markread/imclient"
+	"markread/worker/quota"
+)
+
+// hands are one worker process: they do for the core what Worker does, in simulated time.
+type hands struct {
+	*world
+	id   int
+	life int32 // how often the process was started; odd: it runs
+
+	core   *core
+	signer signer
+	shadow shadow
+	gen    *generation // nil between generations
+
+	assigned          []int // what the group gives it in the generation that comes
+	taking            bool  // it fetches and calls
+	drained           bool  // nothing is out any more: the last commit is under way
+	leaving           bool
+	returns           bool // it comes back as soon as it has left
+	stops             bool // it leaves for good
+	frozenUntil       int64
+	offset, drift     int64 // of its clock: ns, and parts of a million
+	wakeAt            int64 // when it looks again; 0: not before something comes in
+	wakes, spins      int
+	calls             []*request
+	writing           []*letter // on their way to the dead-letter topic
+	acked             []bool
+	writes            int
+	waits             bool // before the next try to write
+	committing        []commitment
+	commits           int
+	lastCommitUntil   int64
+	events            []consumer.Event
+	called, succeeded uint64
+}
+
+// generation is what a worker owns between two rebalances: a consumer.Generation with real trackers.
+type generation struct {
+	hands    *hands
+	number   int
+	unique   int32
+	parts    []part
+	started  int64
+	received uint64
+	finished uint64
+}
+
+type part struct {
+	*log
+	tracker offsets.Tracker
+	first   int // index of the record that arrived first
+	next    int // index of the record to fetch next
+	blocked bool
+	idle    bool
+}
+
+type commitment struct {
+	log    *log
+	part   int
+	offset int64
+}
+
+const arrivalBits = 48
+
+func (h *hands) running() bool { return h.life%2 == 1 }
+
+// start starts the process, which joins the group.
+func (h *hands) start() {
+	h.life++
+	id := uint64(h.id)<<32 | uint64(h.life)
+	if h.chance(0.5, dieClock, id, 0) {
+		h.offset = int64((h.part(dieClock, id, 1) - 0.5) * float64(4*time.Hour))
+	}
+	h.drift = int64((h.part(dieClock, id, 2) - 0.5) * 2000)
+	h.core = h.newCore()
+	h.signer, h.shadow = signer{}, shadow{}
+	h.taking, h.drained, h.leaving, h.returns, h.waits = false, false, false, false, false
+	h.gen, h.calls, h.writing, h.committing = nil, nil, nil, nil
+	h.wakeAt, h.called, h.succeeded, h.lastCommitUntil = 0, 0, 0, 0
+	h.later(h.span(10*time.Millisecond, 2*time.Second, dieGroup, 4<<32, id), joins, 0)
+}
+
+func (h *hands) later(wait int64, kind kind, a int) {
+	h.queue.push(entry{at: h.now + wait, kind: kind, w: int16(h.id), life: h.life, a: a})
+}
+
+// time is the worker's own.
+func (h *hands) time() time.Time {
+	return start.Add(time.Duration(h.offset + h.now + h.now/1e6*h.drift))
+}
+
+// moment is the simulation's time of a time of the worker's, or a little later.
+func (h *hands) moment(t time.Time) int64 {
+	own := int64(t.Sub(start)) - h.offset
+	at := own - own/1e6*h.drift
+	for at+at/1e6*h.drift < own {
+		at += 1 + (own-at-at/1e6*h.drift)/2
+	}
+	return at
+}
+
+func (h *hands) happen(e entry) {
+	switch e.kind {
+	case callEnds:
+		h.ended(e.call, e.a == 1)
+	case wake:
+		if e.a == h.wakes {
+			h.wakeAt = 0
+		}
+	case fetched:
+		h.fetch(e.a)
+	case commitDue:
+		h.commitDue(e.a)
+	case commitEnds:
+		h.commitEnded(e.a == 0)
+	case lettersEnd:
+		h.lettersEnded(e.a, false)
+	case lettersDue:
+		h.waits = false
+	case told:
+		h.toldOf(e.a)
+	case drainEnds:
+		if h.gen != nil && h.gen.number == e.a && !h.taking && !h.drained {
+			h.abandon()
+		}
+	case joins:
+		h.kafka.group.join(h.world, h)
+	case generationBegins:
+		h.beginGeneration(e.a)
+	case restarts:
+		h.start()
+	default:
+		panic(fmt.Sprint("unknown entry ", e.kind))
+	}
+}
+
+// after does what may be possible now: fetch, write, call, end.
+func (h *hands) after() {
+	if h.gen == nil {
+		return
+	}
+	h.fetchOn()
+	h.writeLetters()
+	if h.taking {
+		h.dispatch()
+	} else if !h.drained && h.core.idle() {
+		h.endDrain()
+	}
+	h.watchHolds()
+}
+
+// dispatch makes the calls that are due.
+func (h *hands) dispatch() {
+	for {
+		now := h.time()
+		todo, again := h.core.next(now)
+		if todo != nil {
+			h.spins = 0
+			h.send(todo)
+			continue
+		}
+		if again.IsZero() {
+			h.wakeAt = 0
+			h.wakes++ // what was set is off
+			return
+		}
+		at := h.moment(again)
+		if at <= h.now {
+			h.spins++
+			if h.spins > 100 {
+				h.fail("R3", "worker %d looks again and again: %v at %v", h.id, again.Sub(now), time.Duration(h.now))
+			}
+			at = h.now + int64(time.Microsecond)
+		}
+		if at != h.wakeAt {
+			h.wakeAt = at
+			h.wakes++
+			h.queue.push(entry{at: at, kind: wake, w: int16(h.id), life: h.life, a: h.wakes})
+		}
+		return
+	}
+}
+
+func (h *hands) send(todo *call) {
+	r := &request{call: todo, hands: h, life: h.life, talk: talkOf(todo.read.Report), sent: h.now, sig: h.signer.get(h.world)}
+	h.judgeCall(r)
+	h.called++
+	h.tally.calls++
+	h.note("call", h.id, int64(r.talk), r.read.Time, int64(h.server.talks[r.talk].calls))
+	h.calls = append(h.calls, r)
+	if r.sig == nil {
+		r.failure = failKey
+		h.queue.push(entry{at: h.now, kind: callEnds, call: r, w: int16(h.id), life: h.life, a: 1})
+		return
+	}
+	h.server.send(r)
+}
+
+// ended is a call's end: its answer, or its time is over.
+func (h *hands) ended(r *request, answered bool) {
+	if !h.forget(r) {
+		return
+	}
+	failure := failTimeout
+	if answered {
+		failure = r.failure
+		if r.sig != nil {
+			failure = h.signer.heard(r.sig, failure)
+		}
+	}
+	r.cut = true
+	h.tell(r, failure)
+}
+
+func (h *hands) tell(r *request, failure *imclient.Error) {
+	code := int64(0)
+	if failure != nil {
+		code = int64(failure.ErrorCode)
+		if code == 0 {
+			code = -1
+		}
+	} else {
+		h.succeeded++
+	}
+	h.note("answer", h.id, int64(r.talk), r.read.Time, code)
+	expect := h.beforeAnswer(r, failure)
+	if failure == nil {
+		h.core.answer(h.time(), r.call, nil)
+	} else {
+		h.core.answer(h.time(), r.call, failure)
+	}
+	h.afterAnswer(r, failure, expect)
+}
+
+func (h *hands) forget(r *request) bool {
+	for i, c := range h.calls {
+		if c == r {
+			last := len(h.calls) - 1
+			h.calls[i] = h.calls[last]
+			h.calls[last] = nil
+			h.calls = h.calls[:last]
+			return true
+		}
+	}
+	return false
+}
+
+// revoke begins the end of the generation: nothing new, and what is out has its time.
+func (h *hands) revoke() {
+	h.taking = false
+	h.wakes++
+	h.note("revoked", h.id, int64(h.gen.number), 0, 0)
+	h.later(h.drainTimeout, drainEnds, h.gen.number)
+}
+
+func (h *hands) toldOf(generation int) {
+	switch {
+	case generation != h.kafka.group.made:
+	case h.gen != nil && h.gen.number == generation && h.taking:
+		h.revoke()
+	case h.gen == nil:
+		h.later(int64(50*time.Millisecond), told, generation) // it may not know yet that it belongs to it
+	}
+}
+
+// leave stops the process; comeBack starts it again.
+func (h *hands) leave() {
+	if h.gen != nil && h.taking {
+		h.leaving = true
+		h.revoke()
+	}
+}
+
+func (h *hands) comeBack() {
+	switch {
+	case h.leaving:
+		h.returns = true
+	case !h.running() && h.core == nil:
+		h.start()
+	}
+}
+
+// kill ends the process. What it sent goes on.
+func (h *hands) kill() {
+	if !h.running() {
+		return
+	}
+	beat := int64(h.part(dieGroup, 5<<32, uint64(h.id)<<32|uint64(h.life)) * float64(time.Second))
+	h.queue.push(entry{at: h.now + int64(session) - beat, kind: sessionEnds, w: int16(h.id), life: h.life})
+	h.tally.kills++
+	h.life++
+	h.gone()
+}
+
+func (h *hands) gone() {
+	h.core, h.gen, h.taking, h.leaving = nil, nil, false, false
+	h.frozenUntil = 0
+}
+
+// abandon cuts off what is still out.
+func (h *hands) abandon() {
+	h.note("cut off", h.id, int64(len(h.calls)), int64(len(h.writing)), 0)
+	for len(h.calls) > 0 {
+		r := h.calls[0]
+		h.forget(r)
+		r.cut = true
+		h.tally.cutCalls++
+		h.shadow.cutOff(r)
+		h.core.answer(h.time(), r.call, fmt.Errorf("stopping: %w", context.Canceled))
+	}
+	if len(h.writing) > 0 {
+		clear(h.acked) // nobody hears of it
+		h.tally.cutLetters += len(h.writing)
+		h.lettersEnded(h.writes, true)
+	}
+	h.endDrain()
+}
+
+func (h *hands) endDrain() {
+	h.drained = true
+	h.lastCommitUntil = h.now + int64(5*time.Second)
+	if len(h.committing) == 0 && !h.commit() {
+		h.endGeneration()
+	}
+}
+
+func (h *hands) endGeneration() {
+	h.checkSums()
+	h.shadow.holds.cause = "generation ends"
+	h.core.end(h.time())
+	h.watchHolds()
+	h.shadow.holds.cause = ""
+	h.checkEnded()
+	h.note("generation ends", h.id, int64(h.gen.number), 0, 0)
+	g := h.gen
+	h.gen, h.drained = nil, false
+	for i := range g.parts {
+		if l := g.parts[i].log; l.owner == g {
+			l.owner = nil
+		}
+	}
+	if !h.leaving {
+		h.later(h.span(time.Millisecond, 100*time.Millisecond, dieGroup, 6<<32|uint64(h.id), uint64(g.unique)), joins, 0)
+		return
+	}
+	life, returns := h.life, h.returns
+	h.tally.left++
+	h.life++
+	h.gone()
+	h.kafka.group.remove(h.world, h.id, life)
+	if returns {
+		h.start()
+	}
+}
+
+// beginGeneration is what Worker.begin does.
+func (h *hands) beginGeneration(number int) {
+	if number != h.kafka.group.made {
+		h.kafka.group.join(h.world, h) // the next one is being made already
+		return
+	}
+	h.tally.unique++
+	g := &generation{hands: h, number: number, unique: h.tally.unique, started: h.now}
+	for _, i := range h.assigned {
+		l := h.kafka.logs[i]
+		l.owner = g
+		g.parts = append(g.parts, part{log: l, tracker: offsets.New(max(l.committed, 0), l.committed), first: l.settled, next: l.settled})
+	}
+	h.gen, h.taking, h.drained, h.waits = g, true, false, false
+	h.writing, h.committing, h.lastCommitUntil = nil, nil, 0
+	h.shadow.begin(h.conversations)
+	now := h.time()
+	h.core.begin(now, g)
+	all := len(h.kafka.logs)
+	h.core.holds.Spread(now, float64(all)/float64(max(1, len(h.assigned))))
+	h.shareGiven(quota.Share(h.rate, all, h.assigned))
+	h.note("generation", h.id, int64(number), int64(len(h.assigned)), int64(h.core.quota.Limit(now)))
+	for i := range g.parts {
+		h.fetchLater(i)
+	}
+	h.later(h.commitEvery, commitDue, number)
+}

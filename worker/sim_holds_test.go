@@ -1,0 +1,412 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"markread/imclient"
+	"markread/worker/backlog"
+	"markread/worker/hold"
+	"markread/worker/quota"
+)
+
+// holdView is what is seen of a worker's holds, and an own opinion of what should be: which evidence there is, and when the next probe may be.
+type holdView struct {
+	active []seenHold
+	cause  string // what is happening just now that may end a hold
+
+	recent    []recentAnswer // while no hold was on
+	silent    int
+	newcomers int   // conversations that arrived since the last probe
+	hastened  int   // probes that they hastened
+	pausedTo  int64 // by Retry-After
+	operator  bool  // paused
+	share     int
+	ends      [backlog.Lanes][]uint8 // the last 500
+	endsNext  [backlog.Lanes]int
+	accepted  bool
+}
+
+type seenHold struct {
+	reason    hold.Reason
+	lane      int
+	since     int64
+	notBefore int64 // the next probe
+	interval  time.Duration
+}
+
+type recentAnswer struct {
+	talk   int32
+	failed bool
+}
+
+func (v *holdView) on(lane int) bool {
+	for _, a := range v.active {
+		if a.lane == hold.All || a.lane == lane {
+			return true
+		}
+	}
+	return false
+}
+
+func (v *holdView) held(reason hold.Reason, lane int) bool {
+	for _, a := range v.active {
+		if a.reason == reason && (a.lane == hold.All || a.lane == lane) {
+			return true
+		}
+	}
+	return false
+}
+
+// watchHolds compares what is in force with what was, and judges what has ended.
+func (h *hands) watchHolds() {
+	v := &h.shadow.holds
+	if h.core == nil || len(v.active) == 0 && !h.core.holds.On(0) && !h.core.holds.On(1) {
+		return
+	}
+	now := h.core.holds.Active()
+	kept := v.active[:0]
+	for _, a := range v.active {
+		if find(now, a.reason, a.lane) {
+			kept = append(kept, a)
+			continue
+		}
+		h.tally.ended[a.reason]++
+		h.note("hold ends: "+string(a.reason), h.id, int64(a.lane), h.now-a.since, 0)
+		h.judgeEnd(a)
+	}
+	v.active = kept
+	for _, a := range now {
+		if seen(v.active, a.Reason, a.Lane) {
+			continue
+		}
+		h.tally.begun[a.Reason]++
+		h.note("hold: "+string(a.Reason), h.id, int64(a.Lane), 0, 0)
+		v.active = append(v.active, seenHold{reason: a.Reason, lane: a.Lane, since: h.now})
+		h.judgeBegin(&v.active[len(v.active)-1])
+	}
+}
+
+func find(active []hold.Hold, reason hold.Reason, lane int) bool {
+	for _, a := range active {
+		if a.Reason == reason && a.Lane == lane {
+			return true
+		}
+	}
+	return false
+}
+
+func seen(active []seenHold, reason hold.Reason, lane int) bool {
+	for _, a := range active {
+		if a.reason == reason && a.lane == lane {
+			return true
+		}
+	}
+	return false
+}
+
+// spread is by how much the intervals of this worker's probes are longer.
+func (h *hands) spread() float64 {
+	return float64(len(h.kafka.logs)) / float64(max(1, len(h.assigned)))
+}
+
+func (a *seenHold) next(h *hands, interval time.Duration) {
+	a.interval = interval
+	wait := time.Duration(float64(interval) * h.spread())
+	a.notBefore = h.now + int64(wait) - holdSlack(wait)
+}
+
+// judgeBegin says whether a hold may begin now.
+func (h *hands) judgeBegin(a *seenHold) {
+	v := &h.shadow.holds
+	switch a.reason {
+	case hold.Outage:
+		if v.outage() == "" {
+			h.fail("G5", "worker %d: an outage begins with %d answers without a code, and %v", h.id, v.silent, v.recent)
+		}
+		a.next(h, time.Second)
+	case hold.Credentials:
+		if v.cause != "held" && v.cause != "locked" && v.cause != "no key" {
+			h.fail("G5", "worker %d: a hold for the credentials begins with: %q", h.id, v.cause)
+		}
+		a.next(h, refusedWait(v.cause))
+	case hold.Rejections:
+		bad := 0
+		for _, end := range v.ends[a.lane] {
+			if end != endCalled {
+				bad++
+			}
+		}
+		// The end that began it is not yet among them.
+		if len(v.ends[a.lane]) < 499 || bad+1 < h.maxRejected*5 {
+			h.fail("G5", "worker %d: lane %d is held with %d bad of the last %d ends", h.id, a.lane, bad, len(v.ends[a.lane]))
+		}
+		a.next(h, 5*time.Second)
+	case hold.Throttled:
+		if v.pausedTo <= h.now {
+			h.fail("G5", "worker %d: a pause that no server asked for", h.id)
+		}
+	}
+	// Evidence of before counts no more.
+	v.recent, v.silent = v.recent[:0], 0
+}
+
+func refusedWait(cause string) time.Duration {
+	if cause == "locked" {
+		return time.Minute
+	}
+	return 15 * time.Second
+}
+
+// judgeEnd says whether a hold may end now.
+func (h *hands) judgeEnd(a seenHold) {
+	v := &h.shadow.holds
+	ok := true
+	switch a.reason {
+	case hold.Outage:
+		ok = v.cause == "probe succeeded" || v.cause == "probe failed otherwise" || v.cause == "held" || v.cause == "locked"
+	case hold.Credentials:
+		ok = v.cause == "probe succeeded" || v.cause == "probe failed otherwise"
+	case hold.Rejections:
+		ok = v.cause == "probe succeeded" || v.cause == "accepts"
+	case hold.Throttled:
+		ok = h.now >= v.pausedTo-holdSlack(time.Minute)
+	case hold.DeadLetter:
+		ok = v.cause == "letter written" || v.cause == "generation ends"
+	case hold.Paused:
+		ok = !v.operator
+	case hold.Quota:
+		ok = v.share > 0
+	}
+	if !ok {
+		h.fail("G5", "worker %d: the hold for %s ends with: %q", h.id, a.reason, v.cause)
+	}
+}
+
+// judgeHeld says whether a call may be made now.
+func (h *hands) judgeHeld(r *request) {
+	h.watchHolds()
+	v := &h.shadow.holds
+	if v.operator {
+		h.fail("G5", "worker %d calls while it is paused", h.id)
+	}
+	if v.share == 0 {
+		h.fail("G3", "worker %d calls without a share", h.id)
+	}
+	if h.now < v.pausedTo {
+		h.fail("G5", "worker %d calls %v before the pause is over that the server asked for", h.id, time.Duration(v.pausedTo-h.now))
+	}
+	if on := v.on(r.lane); on != r.probe {
+		h.fail("G5", "worker %d: lane %d is held: %v, but the call is a probe: %v", h.id, r.lane, on, r.probe)
+	}
+	for i := range v.active {
+		a := &v.active[i]
+		if a.lane != hold.All && a.lane != r.lane {
+			continue
+		}
+		h.tally.probes[a.reason]++
+		switch a.reason {
+		case hold.Outage:
+			if h.now < a.notBefore {
+				v.hastened++
+				if v.newcomers == 0 || v.hastened > 31+int(h.now/int64(15*time.Second)) {
+					h.fail("A2", "worker %d probes %v too early in an outage", h.id, time.Duration(a.notBefore-h.now))
+				}
+			}
+		case hold.Credentials, hold.Rejections:
+			if h.now < a.notBefore {
+				h.fail("A5", "worker %d probes %v too early while held for %s", h.id, time.Duration(a.notBefore-h.now), a.reason)
+			}
+		default:
+			h.fail("G5", "worker %d calls while held for %s", h.id, a.reason)
+		}
+	}
+	v.newcomers = 0
+}
+
+// answering names what an answer is, before the core takes it in.
+func (v *holdView) answering(r *request, failure *imclient.Error) {
+	h := r.hands
+	switch {
+	case failure == nil && r.probe:
+		v.cause = "probe succeeded"
+	case failure != nil && failure.Resigned:
+		v.cause = "resigned"
+	case failure != nil && failure.Class == imclient.Held && failure.ErrorCode == failLocked.ErrorCode:
+		v.cause = "locked"
+	case failure != nil && failure.Class == imclient.Held && failure.ErrorCode != 0:
+		v.cause = "held"
+	case failure != nil && failure.Class == imclient.Held:
+		v.cause = "no key"
+	case r.probe && failure != nil && failure.ErrorCode != 0 && failure.Class != imclient.Transient:
+		v.cause = "probe failed otherwise"
+	default:
+		v.cause = "answer"
+	}
+	if failure != nil && failure.RetryAfter > 0 {
+		v.pausedTo = max(v.pausedTo, h.now+int64(failure.RetryAfter)-holdSlack(failure.RetryAfter))
+	}
+}
+
+// evidence keeps what the answers say about the service while no hold is on.
+func (v *holdView) evidence(r *request, failure *imclient.Error) {
+	if r.probe || v.on(r.lane) || failure != nil && failure.Resigned {
+		return
+	}
+	failed := failure != nil && failure.Class == imclient.Transient
+	v.recent = append(v.recent, recentAnswer{r.talk, failed})
+	if len(v.recent) > 20 {
+		v.recent = append(v.recent[:0], v.recent[1:]...)
+	}
+	if failed && failure.ErrorCode == 0 {
+		v.silent++
+	} else {
+		v.silent = 0
+	}
+}
+
+// judgeProbes sets when the holds may be probed next, and says when there must be one.
+func (h *hands) judgeProbes(r *request, failure *imclient.Error) {
+	v := &h.shadow.holds
+	if why := v.outage(); why != "" && !v.on(r.lane) && failure != nil && failure.Class == imclient.Transient && !failure.Resigned {
+		h.fail("G5", "worker %d goes on calling in an outage: %s", h.id, why)
+	}
+	if !r.probe {
+		return
+	}
+	for i := range v.active {
+		a := &v.active[i]
+		switch {
+		case a.lane != hold.All && a.lane != r.lane || a.since == h.now:
+		case failure != nil && failure.Resigned: // at once
+			a.notBefore = 0
+		case a.reason == hold.Outage:
+			a.next(h, min(2*a.interval, 15*time.Second))
+		case a.reason == hold.Credentials:
+			a.next(h, refusedWait(v.cause))
+		case a.reason == hold.Rejections:
+			a.next(h, 5*time.Second)
+		}
+	}
+}
+
+// outage says why the last answers are an outage, or nothing.
+func (v *holdView) outage() string {
+	if v.silent >= 5 {
+		return "five calls in a row got no ErrorCode"
+	}
+	failed, owners := 0, 0
+	for i, a := range v.recent {
+		if !a.failed {
+			continue
+		}
+		failed++
+		owners++
+		for _, b := range v.recent[:i] {
+			if b.failed && b.talk == a.talk {
+				owners--
+				break
+			}
+		}
+	}
+	if failed >= 16 && owners >= 5 && len(v.recent) == 20 {
+		return "four of five calls failed"
+	}
+	return ""
+}
+
+// ends notes how an event of a lane ended.
+func (h *hands) ends(lane int, as uint8) {
+	v := &h.shadow.holds
+	if len(v.ends[lane]) < 500 {
+		v.ends[lane] = append(v.ends[lane], as)
+		return
+	}
+	v.ends[lane][v.endsNext[lane]] = as
+	v.endsNext[lane] = (v.endsNext[lane] + 1) % 500
+}
+
+// newCore returns a real core.
+func (h *hands) newCore() *core {
+	return &core{
+		attempts: h.attempts, maxPending: h.maxPending, maxEvents: h.maxEvents,
+		backoff: imclient.NewBackoff(h.backoffInitial, h.backoffMost),
+		jitter: func(id string, failures int) float64 {
+			return h.part(dieJitter, uint64(talkOf(id)), uint64(failures))
+		},
+		log: zerolog.Nop(), seen: nobody{},
+		quota: quota.New(), holds: hold.New(h.maxRejected), memory: backlog.NewMemory(),
+	}
+}
+
+func (h *hands) pause() {
+	if h.core == nil {
+		return
+	}
+	h.shadow.holds.operator = true
+	h.core.pause(h.time())
+	h.watchHolds()
+}
+
+func (h *hands) resume(accept bool) {
+	if h.core == nil {
+		return
+	}
+	v := &h.shadow.holds
+	v.operator = false
+	if accept {
+		v.cause, v.accepted = "accepts", true
+	}
+	h.core.resume(h.time(), accept)
+	h.watchHolds()
+	v.cause = ""
+	h.after()
+}
+
+func (h *hands) shareGiven(share int) {
+	h.shadow.holds.share = share
+	h.core.share(h.time(), share)
+	h.watchHolds()
+}
+
+// lookAtKey is what Worker.watchKey does each second.
+func (h *hands) lookAtKey() {
+	if h.gen == nil || h.frozenUntil > h.now || !h.core.holds.Held(hold.Credentials, hold.All) || !h.signer.mended(h.world) {
+		return
+	}
+	h.signer.current, h.signer.anew = nil, true
+	for i := range h.shadow.holds.active {
+		if a := &h.shadow.holds.active[i]; a.reason == hold.Credentials {
+			a.notBefore = 0
+		}
+	}
+	h.tally.keysChanged++
+	h.core.holds.KeyChanged(h.time())
+	h.after()
+}
+
+var errRefused = errors.New("the topic refuses")
+
+// wrote tells the core what became of letters, and says whether the next try must wait.
+func (h *hands) wrote(batch []*letter, acked []bool, cut bool) bool {
+	failures := make([]error, len(batch))
+	for i := range batch {
+		switch {
+		case acked[i]:
+			h.shadow.writtenRefs += uint64(len(batch[i].refs))
+		case cut:
+			failures[i] = context.Canceled
+		default:
+			failures[i] = errRefused
+		}
+	}
+	v := &h.shadow.holds
+	v.cause, h.shadow.writing = "letter written", true
+	refuses := h.core.wrote(h.time(), batch, failures)
+	h.watchHolds()
+	v.cause, h.shadow.writing = "", false
+	return refuses
+}

@@ -1,0 +1,243 @@
+package worker
+
+import (
+	"time"
+
+	"markread/consumer"
+	"markread/worker/hold"
+)
+
+// check looks at everything once a second.
+func (w *world) check() {
+	for _, h := range w.workers {
+		if h.core == nil {
+			continue
+		}
+		h.lookAtKey()
+		if h.gen != nil {
+			h.checkSums()
+		}
+	}
+	if w.quiet {
+		w.checkDrained()
+	}
+	if w.over == 0 {
+		w.queue.push(entry{at: w.now + int64(time.Second), kind: checkDue})
+	} else {
+		w.queue.push(entry{at: w.now + int64(2*time.Second), kind: checkDue})
+	}
+}
+
+// checkSums holds the contract's sum: received = outcomes + backlog + returned.
+func (h *hands) checkSums() {
+	inMemory := uint64(0)
+	ended := uint64(0)
+	for lane, n := range h.core.counts {
+		inMemory += n.unsettled()
+		sum := n.returned + n.unsettled()
+		for o, k := range n.ended {
+			sum += k
+			if outcome(o) == deadLettered {
+				ended += k
+			}
+		}
+		if sum != n.received {
+			h.fail("sums", "worker %d, lane %d: %+v", h.id, lane, n)
+		}
+	}
+	if own := h.gen.received - h.gen.finished; inMemory != own {
+		h.fail("sums", "worker %d: %d events in memory, it says %d", h.id, own, inMemory)
+	}
+	if ended != h.shadow.writtenRefs {
+		h.fail("sums", "worker %d: %d events dead-lettered, it says %d", h.id, h.shadow.writtenRefs, ended)
+	}
+	if h.core.backlog.Len() != h.shadow.inMemory {
+		h.fail("sums", "worker %d: %d conversations in memory, it says %d", h.id, h.shadow.inMemory, h.core.backlog.Len())
+	}
+	if h.core.quota.InFlight() != len(h.calls) {
+		h.fail("G8", "worker %d: %d calls are out, %d permits", h.id, len(h.calls), h.core.quota.InFlight())
+	}
+	own := uint64(0)
+	for _, n := range h.core.counts {
+		own += n.ended[applied]
+	}
+	if own != h.succeeded {
+		h.fail("sums", "worker %d: %d calls succeeded, it says %d events were applied", h.id, h.succeeded, own)
+	}
+}
+
+// checkEnded holds that nothing is left of a generation.
+func (h *hands) checkEnded() {
+	for lane, n := range h.core.counts {
+		if n.unsettled() != 0 {
+			h.fail("G8", "worker %d, lane %d: %d events are left of a generation", h.id, lane, n.unsettled())
+		}
+	}
+	if h.core.quota.InFlight() != 0 {
+		h.fail("G8", "worker %d: %d permits are out between generations", h.id, h.core.quota.InFlight())
+	}
+}
+
+// checkRoom holds the bounds of memory: fetching went on only below them.
+func (h *hands) checkRoom(lane consumer.Lane, delivered int) {
+	conversations, events := h.maxPending, h.maxEvents
+	if lane == consumer.Backfill {
+		conversations, events = (conversations+1)/2, events/2
+	}
+	if n := h.core.backlog.Len() + h.core.letters.len(); n >= conversations+delivered {
+		h.fail("memory", "worker %d: %d conversations and letters, lane %v stops at %d", h.id, n, lane, conversations)
+	}
+	if n := h.gen.received - h.gen.finished; n >= uint64(events+delivered) {
+		h.fail("memory", "worker %d: %d events, lane %v stops at %d", h.id, n, lane, events)
+	}
+}
+
+// beQuiet ends the faults and the load: from here on everything must drain.
+func (w *world) beQuiet() {
+	w.note("quiet", -1, 0, 0, 0)
+	w.quiet = true
+	w.keyFile = w.server.key
+	w.active = [faults]int{}
+	for _, h := range w.workers {
+		h.comeBack()
+		h.resume(false)
+		// With fewer permits than partitions some members can't call; one with all of them can.
+		if h.id > 0 && w.rate < len(w.kafka.logs) {
+			h.stops = true
+		}
+	}
+	w.setUntil()
+}
+
+// setUntil sets by when all must have drained: the design's 75 seconds and the time that the calls take at nine tenths of the permits, which
+// were 190 of 200. What stretches the 75 seconds is the design's, too: a group's workers share the probes, so each waits longer for its own.
+func (w *world) setUntil() {
+	spread, slowest := 1.0, 0.0
+	var extra time.Duration
+	for _, h := range w.workers {
+		if h.core == nil || h.assigned == nil {
+			continue
+		}
+		spread = max(spread, h.spread())
+		events := 0
+		for _, i := range h.assigned {
+			l := w.kafka.logs[i]
+			events += len(l.records) - l.settled
+		}
+		perCall := 1.005/0.9 + 2*w.latency.Seconds() + w.jitter.Seconds()
+		took := float64(events) * perCall / float64(max(1, h.shadow.holds.share))
+		// Little memory and small fetches are slow, too.
+		room := max(1, min(w.maxPending, w.maxEvents)/2-1)
+		took += float64(events) * ((w.latency + w.jitter).Seconds() + 0.15) / float64(min(room, w.fetchMost))
+		slowest = max(slowest, took)
+		extra = max(extra, time.Duration(h.shadow.holds.pausedTo-w.now))
+		if now := h.time(); h.core.quota.Limit(now) < h.core.quota.Share() {
+			extra += 80 * time.Second
+		}
+	}
+	bound := time.Duration(75*spread*float64(time.Second)) + time.Duration(slowest*float64(time.Second)) + max(0, extra)
+	w.until = max(w.until, w.now+int64(bound))
+}
+
+// checkDrained sees whether all is done, and that it doesn't take too long.
+func (w *world) checkDrained() {
+	if w.over > 0 {
+		return
+	}
+	for _, h := range w.workers {
+		switch {
+		case h.stops && h.gen != nil && h.taking:
+			h.leave()
+		case h.core != nil && h.shadow.holds.heldFor(h.now, hold.Rejections) > int64(20*time.Second):
+			h.resume(true) // nothing but an operator ends it when all that is left is wrong
+		}
+	}
+	drained := true
+	for _, l := range w.kafka.logs {
+		drained = drained && l.committed == l.end
+	}
+	for _, h := range w.workers {
+		drained = drained && (h.gen == nil || h.core.idle() && len(h.committing) == 0)
+	}
+	if drained {
+		w.over = w.now
+		w.tally.drained += time.Duration(w.now - w.length)
+		return
+	}
+	if w.now > w.until {
+		for _, l := range w.kafka.logs {
+			if l.committed != l.end {
+				w.fail("D4", "%s/%d is committed up to %d of %d, %v after the faults were over, by worker %v",
+					l.topic, l.number, l.committed, l.end, time.Duration(w.now-w.length), l.who())
+			}
+		}
+		w.fail("D4", "letters or commits are still out %v after the faults were over", time.Duration(w.now-w.length))
+	}
+}
+
+func (v *holdView) heldFor(now int64, reason hold.Reason) int64 {
+	for _, a := range v.active {
+		if a.reason == reason {
+			return now - a.since
+		}
+	}
+	return 0
+}
+
+func (l *log) who() any {
+	if l.owner == nil {
+		return "nobody"
+	}
+	h := l.owner.hands
+	held := []any{h.id}
+	for _, a := range h.core.holds.Active() {
+		held = append(held, string(a.Reason))
+	}
+	return append(held, h.core.backlog.Len(), h.core.letters.len())
+}
+
+func (w *world) done() bool { return w.over > 0 && w.now > w.over+int64(2*time.Second) }
+
+// finalChecks are about the state in which everything must be at rest.
+func (w *world) finalChecks() {
+	largest := make([]int64, w.conversations)
+	for _, l := range w.kafka.logs {
+		if l.committed != l.end || l.settled != len(l.records) {
+			w.fail("G1", "%s/%d: %d committed of %d, at rest", l.topic, l.number, l.committed, l.end)
+		}
+		for i := range l.records {
+			r := &l.records[i]
+			if r.invalid && r.dead == 0 {
+				w.fail("G5", "no letter of the invalid offset %d", r.offset)
+			}
+			if !r.invalid && r.dead == 0 {
+				largest[r.talk] = max(largest[r.talk], r.readTime)
+			}
+			w.tally.repeated += int(max(1, r.deliveries)) - 1
+		}
+	}
+	for i, t := range w.server.talks {
+		if t.largest < largest[i] {
+			w.fail("G1", "%s: the server has %d, the largest T is %d", w.kafka.names[i], t.largest, largest[i])
+		}
+	}
+	for _, h := range w.workers {
+		if h.gen == nil {
+			continue
+		}
+		h.checkSums()
+		now := h.time()
+		if n := h.core.quota.Cooling(now); n != 0 {
+			w.fail("G8", "worker %d: %d permits still cool", h.id, n)
+		}
+		if h.core.backlog.Len() != 0 || h.core.letters.len() != 0 || h.core.quota.InFlight() != 0 || len(h.calls) != 0 {
+			w.fail("G8", "worker %d: %d conversations, %d letters, %d calls are left", h.id, h.core.backlog.Len(), h.core.letters.len(), len(h.calls))
+		}
+		for i := range h.gen.parts {
+			p := &h.gen.parts[i]
+			if p.tracker.Committable() != p.end {
+				w.fail("G8", "worker %d: %s/%d could be committed up to %d of %d", h.id, p.topic, p.number, p.tracker.Committable(), p.end)
+			}
+		}
+	}
+}

@@ -1,0 +1,325 @@
+package worker
+
+import (
+	"time"
+
+	"markread/imclient"
+	"markread/worker/backlog"
+)
+
+// shadow is what a worker's core should know, kept a second time and simply: of each conversation in memory whether it waits, how often it
+// failed, and what its next call must carry. It judges calls, retries and letters.
+type shadow struct {
+	talks       []shadowTalk
+	inMemory    int
+	fresh       [backlog.Lanes]int // conversations that wait for their first try
+	answered    uint64             // calls with an ErrorCode
+	expected    map[int32][]expectedLetter
+	seen        map[*letter]bool
+	turns       [backlog.Lanes]turns
+	holds       holdView
+	writtenRefs uint64 // events that acknowledged letters stand for
+	writing     bool   // what ends just now ends with a letter
+}
+
+type shadowState uint8
+
+const (
+	absent shadowState = iota
+	fresh
+	retrying
+	calling
+)
+
+type shadowTalk struct {
+	readTime  int64 // the largest T
+	sent      int64
+	baseline  uint64
+	events    int32
+	newer     int32 // events that came while a call was out, and that it doesn't cover
+	failures  int32
+	attempts  int32
+	state     shadowState
+	wasFresh  bool // before the call that is out
+	resigned  bool
+	lane      int8
+	newerLane int8
+	landLane  int8
+}
+
+type expectedLetter struct {
+	class    string
+	attempts int
+	events   int32
+	readTime int64
+}
+
+// turns counts whose turn it was while first tries of the lane waited.
+type turns struct{ all, retries int }
+
+func (s *shadow) begin(conversations int) {
+	if len(s.talks) != conversations {
+		s.talks = make([]shadowTalk, conversations)
+	}
+	clear(s.talks)
+	s.inMemory, s.fresh = 0, [backlog.Lanes]int{}
+	s.expected, s.seen = map[int32][]expectedLetter{}, map[*letter]bool{}
+	s.turns = [backlog.Lanes]turns{}
+}
+
+// afterReceive notes the events that were just delivered; those that ended at once have ended already.
+func (h *hands) afterReceive(p *part, first int) {
+	s := &h.shadow
+	lane := int8(p.lane)
+	for i := first; i < p.next; i++ {
+		r := &p.records[i]
+		if r.invalid {
+			h.ends(int(lane), endInvalid)
+			continue
+		}
+		t := &s.talks[r.talk]
+		t.events++ // Finish has counted it off, if it is finished
+		if r.finishedIn == h.gen.unique {
+			continue
+		}
+		switch t.state {
+		case absent:
+			*t = shadowTalk{state: fresh, lane: lane, readTime: r.readTime, events: t.events}
+			s.inMemory++
+			s.fresh[lane]++
+			s.holds.newcomers++
+		case calling:
+			t.landLane = min(t.landLane, lane)
+			if r.readTime > t.sent {
+				if t.newer == 0 {
+					t.newerLane = lane
+				}
+				t.newer++
+				t.newerLane = min(t.newerLane, lane)
+			}
+		default:
+			if lane < t.lane {
+				if t.state == fresh {
+					s.fresh[t.lane]--
+					s.fresh[lane]++
+				}
+				t.lane = lane
+			}
+		}
+		t.readTime = max(t.readTime, r.readTime)
+	}
+}
+
+// judgeCall judges a call at the moment that it is made.
+func (h *hands) judgeCall(r *request) {
+	s := &h.shadow
+	t := &s.talks[r.talk]
+	name := r.read.Report
+	switch {
+	case t.state == calling:
+		h.fail("G2", "worker %d: two calls of %s are out", h.id, name)
+	case t.state == absent:
+		h.fail("G2", "worker %d: a call of %s, of which nothing waits", h.id, name)
+	case r.read.Time != t.readTime:
+		h.fail("G2", "worker %d: the call of %s carries %d, the largest T that waits is %d", h.id, name, r.read.Time, t.readTime)
+	case r.lane != int(t.lane):
+		h.fail("G2", "worker %d: the call of %s is in lane %d, it waits in lane %d", h.id, name, r.lane, t.lane)
+	}
+	h.judgeHeld(r)
+	if !r.probe {
+		h.judgeTurn(t)
+	}
+	t.wasFresh = t.state == fresh
+	if t.wasFresh {
+		s.fresh[t.lane]--
+	}
+	if t.failures == 0 {
+		t.baseline = s.answered
+	}
+	t.state, t.sent, t.newer, t.landLane = calling, t.readTime, 0, t.lane
+}
+
+// judgeTurn holds retries to a tenth of their lane's calls while first tries wait.
+func (h *hands) judgeTurn(t *shadowTalk) {
+	s := &h.shadow
+	turns := &s.turns[t.lane]
+	if s.fresh[t.lane] == 0 {
+		*turns = struct{ all, retries int }{}
+		return
+	}
+	turns.all++
+	if t.state == retrying {
+		turns.retries++
+		h.tally.retriesAmongFirst++
+	}
+	if turns.retries > turns.all/10+1 {
+		h.fail("A3", "worker %d: of %d calls of lane %d %d were retries, while first tries waited", h.id, turns.all, t.lane, turns.retries)
+	}
+}
+
+// verdict is what an answer must bring about.
+type verdict struct {
+	failure      *imclient.Error // as believed
+	heldBefore   bool
+	rejectedHeld bool
+	conversation int // in memory before
+}
+
+func (h *hands) beforeAnswer(r *request, failure *imclient.Error) verdict {
+	t := &h.shadow.talks[r.talk]
+	v := verdict{
+		failure:      failure,
+		heldBefore:   h.shadow.holds.on(r.lane),
+		rejectedHeld: h.shadow.holds.held("rejections", r.lane),
+		conversation: h.core.backlog.Len(),
+	}
+	refused := failure != nil && failure.Resigned
+	if refused && t.resigned {
+		believed := *failure
+		believed.Resigned = false
+		v.failure = &believed
+	}
+	t.resigned = refused && !t.resigned
+	h.shadow.holds.answering(r, v.failure)
+	h.shadow.holds.evidence(r, v.failure)
+	return v
+}
+
+// afterAnswer judges what an answer brought about.
+func (h *hands) afterAnswer(r *request, failure *imclient.Error, v verdict) {
+	s := &h.shadow
+	t := &s.talks[r.talk]
+	if failure == nil || failure.ErrorCode != 0 {
+		s.answered++
+	}
+	h.watchHolds()
+	failure = v.failure
+	h.judgeProbes(r, failure)
+	s.holds.cause = ""
+	if failure == nil {
+		h.landed(t, true)
+		h.ends(r.lane, endCalled)
+		return
+	}
+	if failure.Class == imclient.Throttled || failure.Class == imclient.Held || failure.Resigned {
+		h.tally.uncounted++
+	}
+	dropped := h.core.backlog.Len() < v.conversation
+	class := ""
+	if !failure.Resigned {
+		counts := h.counts(t, failure, v.heldBefore || s.holds.on(r.lane))
+		t.failures++
+		if counts {
+			t.attempts++
+		}
+		switch {
+		case failure.Class == imclient.Rejected && !v.rejectedHeld:
+			class = "rejected"
+		case counts && int(t.attempts) >= h.attempts:
+			class = "exhausted"
+		}
+	}
+	t.baseline = s.answered
+	switch {
+	case dropped && class == "":
+		h.fail("G5", "worker %d gives up %s after %v: attempt %d of %d, held %v", h.id, r.read.Report, failure.Label, t.attempts, h.attempts, v.heldBefore)
+	case !dropped && class != "":
+		h.fail("G5", "worker %d does not give up %s after %v: attempt %d of %d, held %v", h.id, r.read.Report, failure.Label, t.attempts, h.attempts, v.heldBefore)
+	case dropped:
+		s.expected[r.talk] = append(s.expected[r.talk], expectedLetter{class, int(t.attempts), t.events, t.readTime})
+		*t = shadowTalk{}
+		s.inMemory--
+		if class == "rejected" {
+			h.ends(r.lane, endRejected)
+		} else {
+			h.ends(r.lane, endCalled)
+		}
+	default:
+		h.landed(t, false)
+	}
+}
+
+// counts says whether a failure is an attempt, as the design says.
+func (h *hands) counts(t *shadowTalk, failure *imclient.Error, held bool) bool {
+	switch {
+	case failure.Class == imclient.Throttled || failure.Class == imclient.Held:
+		return false
+	case failure.ErrorCode != 0:
+		return !held
+	}
+	return h.shadow.answered > t.baseline
+}
+
+// landed ends a call: what it covered is gone, what it didn't waits.
+func (h *hands) landed(t *shadowTalk, succeeded bool) {
+	s := &h.shadow
+	switch {
+	case !succeeded:
+		t.state, t.lane = retrying, t.landLane
+	case t.newer > 0:
+		if t.events != t.newer {
+			h.fail("G1", "worker %d: %d events wait after a success, which left %d uncovered", h.id, t.events, t.newer)
+		}
+		*t = shadowTalk{state: fresh, lane: t.newerLane, readTime: t.readTime, events: t.newer}
+		s.fresh[t.lane]++
+	default:
+		if t.events != 0 {
+			h.fail("G1", "worker %d: %d events of a conversation have not ended with its success", h.id, t.events)
+		}
+		*t = shadowTalk{}
+		s.inMemory--
+	}
+}
+
+// cutOff notes that a call was given up.
+func (s *shadow) cutOff(r *request) {
+	t := &s.talks[r.talk]
+	t.state, t.lane = retrying, t.landLane
+}
+
+// judgeLetter judges a letter that reaches the dead-letter topic. One that is tried again was judged before.
+func (h *hands) judgeLetter(l *letter) {
+	s := &h.shadow
+	if s.seen[l] {
+		return
+	}
+	s.seen[l] = true
+	first := h.gen.record(l.refs[0])
+	if l.Class == "invalid" {
+		if !first.invalid || len(l.refs) != 1 || l.Attempts != 0 || l.Collapsed != 1 {
+			h.fail("G5", "a letter says that offset %d is invalid: %+v", first.offset, l.Letter)
+		}
+		return
+	}
+	largest := int64(0)
+	for _, ref := range l.refs {
+		r := h.gen.record(ref)
+		if r.talk != first.talk || r.invalid || r.finishedIn == h.gen.unique {
+			h.fail("G5", "a letter of %s stands for offset %d of %s", l.Event.Report, r.offset, h.kafka.names[r.talk])
+		}
+		largest = max(largest, r.readTime)
+	}
+	queue := s.expected[first.talk]
+	if len(queue) == 0 {
+		h.fail("G5", "worker %d writes a letter of %s (%s), which is not to have one", h.id, l.Event.Report, l.Class)
+	}
+	want := queue[0]
+	s.expected[first.talk] = queue[1:]
+	// The answer that begins a hold for rejections may or may not count.
+	slack := l.Class == "rejected" && l.Attempts == want.attempts+1
+	if l.Class != want.class || l.Attempts != want.attempts && !slack || l.Collapsed != len(l.refs) || int32(len(l.refs)) != want.events ||
+		l.Event.ReadTime != want.readTime || largest != want.readTime {
+		h.fail("G5", "letter of %s: %s, %d attempts, %d events (%d) up to %d (%d); want %+v",
+			l.Event.Report, l.Class, l.Attempts, l.Collapsed, len(l.refs), l.Event.ReadTime, largest, want)
+	}
+}
+
+// Evidence for a hold of rejections: how the last events of a lane ended.
+const (
+	endCalled uint8 = iota
+	endRejected
+	endInvalid
+)
+
+// holdSlack is what clocks may disagree on over an interval.
+func holdSlack(d time.Duration) int64 { return int64(d)/300 + int64(5*time.Millisecond) }

@@ -1,0 +1,120 @@
+package worker
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"markread/worker/hold"
+)
+
+// tally is what happened in a run, or in many: proof that the faults fired and that the load was one.
+type tally struct {
+	entries, calls, applied, records, repeated, commits, generations, kills, left int
+	commitsFailed, commitsFenced, commitsLost                                     int
+	lostAnswers, throttled, uncounted, keysChanged, retriesAmongFirst, cutCalls   int
+	cutLetters, lettersRefused, lettersLost                                       int
+	blocked                                                                       [2]int // fetches that waited for room
+	letters                                                                       [3]int // by class
+	fired, succeeded                                                              [faults]int
+	begun, ended, probes                                                          map[hold.Reason]int
+	drained, simulated, took                                                      time.Duration
+
+	unique int32 // numbers the generations of a run's workers
+	loads  []int // calls of each run
+}
+
+func newTally() *tally {
+	return &tally{begun: map[hold.Reason]int{}, ended: map[hold.Reason]int{}, probes: map[hold.Reason]int{}}
+}
+
+func (t *tally) numbers() []*int {
+	list := []*int{
+		&t.entries, &t.calls, &t.applied, &t.records, &t.repeated, &t.commits, &t.generations, &t.kills, &t.left,
+		&t.commitsFailed, &t.commitsFenced, &t.commitsLost,
+		&t.lostAnswers, &t.throttled, &t.uncounted, &t.keysChanged, &t.retriesAmongFirst, &t.cutCalls,
+		&t.cutLetters, &t.lettersRefused, &t.lettersLost,
+		&t.blocked[0], &t.blocked[1], &t.letters[0], &t.letters[1], &t.letters[2],
+	}
+	for f := range faults {
+		list = append(list, &t.fired[f], &t.succeeded[f])
+	}
+	return list
+}
+
+// add adds the tally of one more run.
+func (t *tally) add(run *tally) {
+	more := run.numbers()
+	for i, n := range t.numbers() {
+		*n += *more[i]
+	}
+	for _, reason := range hold.Reasons() {
+		t.begun[reason] += run.begun[reason]
+		t.ended[reason] += run.ended[reason]
+		t.probes[reason] += run.probes[reason]
+	}
+	t.drained += run.drained
+	t.simulated += run.simulated
+	t.loads = append(t.loads, run.calls)
+}
+
+// notVacuous is G7: each fault fired, each hold began and ended, letters of each class were written, and calls succeeded while the faults were
+// on that let any succeed.
+func (t *tally) notVacuous(test *testing.T) {
+	test.Helper()
+	for f := range faults {
+		if t.fired[f] == 0 {
+			test.Errorf("G7: no %v", f)
+		}
+		if !f.stopsAll() && t.succeeded[f] < 100 {
+			test.Errorf("G7: %d calls succeeded during: %v", t.succeeded[f], f)
+		}
+	}
+	for _, reason := range hold.Reasons() {
+		if t.begun[reason] == 0 || t.ended[reason] == 0 {
+			test.Errorf("G7: the hold for %s began %d times and ended %d times", reason, t.begun[reason], t.ended[reason])
+		}
+	}
+	for _, n := range t.numbers()[:26] {
+		if *n == 0 {
+			test.Errorf("G7: one of the counts is 0: %v", t)
+		}
+	}
+	if slices.Sort(t.loads); t.loads[len(t.loads)/2] < 1000 {
+		test.Errorf("G7: the median run has %d calls", t.loads[len(t.loads)/2])
+	}
+}
+
+// stopsAll says whether no call succeeds while the fault is on, or that it is over as soon as it began.
+func (f fault) stopsAll() bool {
+	switch f {
+	case serverBadGateway, serverRefuses, serverFails, notAdmin, locked, signatureEnds, rebalance, acceptsRejected:
+		return true
+	}
+	return false
+}
+
+func (t *tally) String() string {
+	slices.Sort(t.loads)
+	var s strings.Builder
+	fmt.Fprintf(&s, "%d runs, %v simulated, %.0f simulated hours an hour and core; calls: %d (median run %d), applied %d; events %d, delivered again %d; "+
+		"commits %d (failed %d, answer lost %d, fenced %d); generations %d, kills %d, leaves %d",
+		len(t.loads), t.simulated.Round(time.Second), float64(t.simulated)/float64(max(1, t.took)), t.calls, t.loads[len(t.loads)/2], t.applied, t.records, t.repeated,
+		t.commits, t.commitsFailed, t.commitsLost, t.commitsFenced, t.generations, t.kills, t.left)
+	fmt.Fprintf(&s, "; letters: invalid %d, rejected %d, exhausted %d (refused %d, acknowledgement lost %d, cut off %d)",
+		t.letters[0], t.letters[1], t.letters[2], t.lettersRefused, t.lettersLost, t.cutLetters)
+	fmt.Fprintf(&s, "; answers lost %d, 60007 %d, not counted %d, cut off %d, keys changed %d, no room %v, retries among first tries %d, drained after %v in the mean",
+		t.lostAnswers, t.throttled, t.uncounted, t.cutCalls, t.keysChanged, t.blocked, t.retriesAmongFirst, (t.drained / time.Duration(max(1, len(t.loads)))).Round(time.Second))
+	s.WriteString("; faults (calls that succeeded meanwhile):")
+	for f := range faults {
+		fmt.Fprintf(&s, " %v %d (%d)", f, t.fired[f], t.succeeded[f])
+	}
+	s.WriteString("; holds (probes):")
+	for _, reason := range slices.Sorted(maps.Keys(t.begun)) {
+		fmt.Fprintf(&s, " %s %d (%d)", reason, t.begun[reason], t.probes[reason])
+	}
+	return s.String()
+}

@@ -1,0 +1,106 @@
+package worker
+
+import (
+	"flag"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+var (
+	simSeeds   = flag.Int("sim.seeds", 0, "how many seeds TestSimulation runs; 0: a few")
+	simSeed    = flag.Uint64("sim.seed", 0, "the first of them; with -sim.seeds 0 the only one")
+	simMinutes = flag.Float64("sim.minutes", 0, "how long the faults of a seed last, in simulated minutes; 0: 10")
+	simTrace   = flag.Bool("sim.trace", false, "print all that happens")
+)
+
+// TestSimulation runs one to four workers (real cores, trackers, quotas, holds) through all the trouble that a seed chooses, in virtual time,
+// against models of Kafka, the IM server and the dead-letter topic, and then lets them drain. EXAM.md has the oracles.
+//
+//	go test ./worker -run '^TestSimulation$' -sim.seeds 300 -sim.minutes 10
+func TestSimulation(t *testing.T) {
+	first, n, minutes := uint64(1), 12, 10.0
+	if testing.Short() {
+		n = 4
+	}
+	if *simSeed > 0 {
+		first, n = *simSeed, 1
+	}
+	if *simSeeds > 0 {
+		n = *simSeeds
+	}
+	if *simMinutes > 0 {
+		minutes = *simMinutes
+	}
+	seeds := make([]uint64, n)
+	for i := range seeds {
+		seeds[i] = first + uint64(i)
+	}
+	sum := runSeeds(t, seeds, minutes)
+	t.Log(sum)
+	if n >= 100 {
+		sum.notVacuous(t)
+	}
+}
+
+// regressions are seeds that found something once.
+var regressions = []struct {
+	seed    uint64
+	minutes float64
+	found   string
+}{}
+
+func TestSimulationRegressions(t *testing.T) {
+	for _, r := range regressions {
+		runSeeds(t, []uint64{r.seed}, r.minutes)
+	}
+}
+
+// The same seed gives the same trace: else a failure could not be run again.
+func TestSimulationIsDeterministic(t *testing.T) {
+	n := uint64(8)
+	if testing.Short() {
+		n = 3
+	}
+	for seed := range max(n, uint64(*simSeeds)) {
+		_, first := simulate(newPlan(seed+1, 1), newTally())
+		_, second := simulate(newPlan(seed+1, 1), newTally())
+		if first != second {
+			t.Errorf("seed %d: two traces", seed+1)
+		}
+	}
+}
+
+// runSeeds runs seeds side by side and returns what happened in all of them.
+func runSeeds(t *testing.T, seeds []uint64, minutes float64) *tally {
+	t.Helper()
+	sum := newTally()
+	var mu sync.Mutex
+	var next, failed atomic.Int64
+	var workers sync.WaitGroup
+	began := time.Now()
+	for range min(runtime.GOMAXPROCS(0), len(seeds)) {
+		workers.Go(func() {
+			for failed.Load() < 3 {
+				i := int(next.Add(1)) - 1
+				if i >= len(seeds) {
+					return
+				}
+				own := newTally()
+				err, _ := simulate(newPlan(seeds[i], minutes), own)
+				mu.Lock()
+				sum.add(own)
+				if err != nil {
+					failed.Add(1)
+					t.Errorf("seed %d: %v\nagain: go test ./worker -run '^TestSimulation$' -sim.seed %d -sim.minutes %g", seeds[i], err, seeds[i], minutes)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	workers.Wait()
+	sum.took = time.Since(began) * time.Duration(min(runtime.GOMAXPROCS(0), len(seeds)))
+	return sum
+}

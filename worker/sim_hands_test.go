@@ -133,6 +133,10 @@ func (h *hands) happen(e entry) {
 		if h.gen != nil && h.gen.number == e.a && !h.taking && !h.drained {
 			h.abandon()
 		}
+	case freezes:
+		if h.gen != nil && h.gen.number == e.a {
+			h.frozenUntil = max(h.frozenUntil, h.now+int64(3*time.Second))
+		}
 	case joins:
 		h.kafka.group.join(h.world, h)
 	case generationBegins:
@@ -261,6 +265,9 @@ func (h *hands) revoke() {
 	h.wakes++
 	h.note("revoked", h.id, int64(h.gen.number), 0, 0)
 	h.later(h.drainTimeout, drainEnds, h.gen.number)
+	if h.on[freeze] && h.chance(0.7, dieGroup, 7<<32|uint64(h.id), uint64(h.gen.unique)) {
+		h.later(h.drainTimeout-int64(2*time.Second), freezes, h.gen.number) // over the end of the drain, where calls and timers race
+	}
 }
 
 func (h *hands) toldOf(generation int) {

@@ -20,7 +20,7 @@ type holdView struct {
 
 	recent    []recentAnswer // while no hold was on
 	silent    int
-	newcomers int   // conversations that arrived since the last probe
+	newcomers int   // conversations that arrived
 	hastened  int   // probes that they hastened
 	pausedTo  int64 // by Retry-After
 	operator  bool  // paused
@@ -212,7 +212,7 @@ func (h *hands) judgeHeld(r *request) {
 		case hold.Outage:
 			if h.now < a.notBefore {
 				v.hastened++
-				if v.newcomers == 0 || v.hastened > 31+int(h.now/int64(15*time.Second)) {
+				if v.newcomers < v.hastened || v.hastened > 31+int(h.now/int64(15*time.Second)) {
 					h.fail("A2", "worker %d probes %v too early in an outage", h.id, time.Duration(a.notBefore-h.now))
 				}
 			}
@@ -224,7 +224,6 @@ func (h *hands) judgeHeld(r *request) {
 			h.fail("G5", "worker %d calls while held for %s", h.id, a.reason)
 		}
 	}
-	v.newcomers = 0
 }
 
 // answering names what an answer is, before the core takes it in.

@@ -142,6 +142,7 @@ func (w *world) emit(lane consumer.Lane, id uint64) {
 type group struct {
 	members   []member
 	made      int // generations
+	madeAt    int64
 	preparing bool
 	next      int // numbers the entries of the agenda that make a generation
 }
@@ -226,6 +227,7 @@ func (g *group) complete(w *world, n int) {
 	}
 	g.preparing = false
 	g.made++
+	g.madeAt = w.now
 	w.tally.generations++
 	for _, l := range w.kafka.logs {
 		l.owner = nil
@@ -275,8 +277,7 @@ func (k *kafka) commit(h *hands, e entry) {
 		w.tally.commitsFailed++
 		answer.a = 1
 	case g == nil || !k.group.has(h.id, h.life, g.number):
-		w.tally.commitsFenced++
-		answer.a = 1
+		w.fail("G4", "worker %d commits for generation %v, the group is at %d", h.id, g, k.group.made)
 	default:
 		for _, c := range h.committing {
 			k.accept(h, c)

@@ -227,7 +227,7 @@ func (w *world) finalChecks() {
 		}
 		h.checkSums()
 		now := h.time()
-		if n := h.core.quota.Cooling(now); n != 0 {
+		if n := h.core.quota.Cooling(now); n != 0 && w.now-h.gen.started > int64(1100*time.Millisecond) {
 			w.fail("G8", "worker %d: %d permits still cool", h.id, n)
 		}
 		if h.core.backlog.Len() != 0 || h.core.letters.len() != 0 || h.core.quota.InFlight() != 0 || len(h.calls) != 0 {

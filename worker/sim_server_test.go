@@ -15,6 +15,7 @@ type server struct {
 	accepted    window // those that the server's own limit counts
 	key         int    // the right key
 	signedAfter int64  // older signatures have ended
+	keepsLast   bool   // the last write must be the largest
 }
 
 // talk is a conversation at the server.
@@ -74,7 +75,7 @@ func (x *window) add(now int64, most int) {
 }
 
 func (s *server) open(w *world) {
-	s.world = w
+	s.world, s.keepsLast = w, w.lastWriteWins()
 	s.talks = make([]talk, w.conversations)
 }
 
@@ -261,7 +262,7 @@ func (s *server) judgeCall(r *request) *imclient.Error {
 // apply notes that the call had its effect. It returns true.
 func (s *server) apply(r *request) bool {
 	t := &s.talks[r.talk]
-	if s.plan.lastWriteWins() && r.read.Time < t.last && s.now-t.lastAt < int64(10*time.Minute-10*time.Second) {
+	if s.keepsLast && r.read.Time < t.last && t.lastAt > max(s.kafka.group.madeAt, s.now-int64(10*time.Minute-10*time.Second)) {
 		s.fail("G2", "%s goes back from %d to %d", s.kafka.names[r.talk], t.last, r.read.Time)
 	}
 	t.apply(r.read.Time, s.now)

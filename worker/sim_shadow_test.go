@@ -54,8 +54,9 @@ type expectedLetter struct {
 	readTime int64
 }
 
-// turns counts whose turn it was while first tries of the lane waited.
-type turns struct{ all, retries int }
+// turns counts whose turn it was: of the calls of a lane while its first tries waited how many were retries, and how many calls of the other
+// lane there were since this one's last, while both had first tries waiting.
+type turns struct{ all, retries, overtaken int }
 
 func (s *shadow) begin(conversations int) {
 	if len(s.talks) != conversations {
@@ -139,12 +140,26 @@ func (h *hands) judgeCall(r *request) {
 	t.state, t.sent, t.newer, t.landLane = calling, t.readTime, 0, t.lane
 }
 
-// judgeTurn holds retries to a tenth of their lane's calls while first tries wait.
+// judgeTurn holds retries to a tenth of their lane's calls while first tries wait, and the backfill lane to its twentieth.
 func (h *hands) judgeTurn(t *shadowTalk) {
 	s := &h.shadow
+	live, backfill := &s.turns[0], &s.turns[1]
+	if s.fresh[0] == 0 || s.fresh[1] == 0 || s.holds.on(0) || s.holds.on(1) {
+		live.overtaken, backfill.overtaken = 0, 17
+	} else if t.lane == 0 {
+		if backfill.overtaken++; backfill.overtaken > 17+20 {
+			h.fail("R1", "worker %d: the backfill lane starves", h.id)
+		}
+	} else {
+		if backfill.overtaken < 17 {
+			h.fail("R1", "worker %d: a backfill call after %d live ones, while both lanes waited", h.id, backfill.overtaken)
+		}
+		backfill.overtaken = 0
+		h.tally.backfillAmongLive++
+	}
 	turns := &s.turns[t.lane]
 	if s.fresh[t.lane] == 0 {
-		*turns = struct{ all, retries int }{}
+		turns.all, turns.retries = 0, 0
 		return
 	}
 	turns.all++

@@ -40,7 +40,7 @@ func TestSimulation(t *testing.T) {
 	}
 	sum := runSeeds(t, seeds, minutes)
 	t.Log(sum)
-	if n >= 100 {
+	if n >= 300 {
 		sum.notVacuous(t)
 	}
 }

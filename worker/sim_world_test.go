@@ -48,6 +48,7 @@ const (
 	lettersDue
 	told // of a rebalance
 	drainEnds
+	freezes
 	joins
 	generationMade
 	generationBegins
@@ -100,11 +101,12 @@ func (g *agenda) pop() entry {
 	g.items = g.items[:last]
 	i := 0
 	for {
-		down := 4*i + 1
-		if down >= last {
+		first := 4*i + 1
+		if first >= last {
 			break
 		}
-		for c := down + 1; c < min(down+4, last); c++ {
+		down := first
+		for c := first + 1; c < min(first+4, last); c++ {
 			if g.items[c].before(&g.items[down]) {
 				down = c
 			}
@@ -123,7 +125,7 @@ func (g *agenda) pop() entry {
 
 func newWorld(p *plan, t *tally) *world {
 	w := &world{plan: p, tally: t}
-	w.trace.hash = uint64(p.dice)
+	w.trace.hash, w.trace.all = uint64(p.dice), *simTrace
 	w.kafka.open(w)
 	w.server.open(w)
 	w.letters.world = w
@@ -178,6 +180,9 @@ func (w *world) run() {
 			w.fail("D4", "nothing will ever happen again")
 		}
 		e := w.queue.pop()
+		if e.at < w.now {
+			w.fail("harness", "an entry of kind %d is %v late", e.kind, time.Duration(w.now-e.at))
+		}
 		w.now = e.at
 		w.happen(e)
 	}
@@ -213,7 +218,8 @@ func (w *world) happen(e entry) {
 		switch {
 		case e.life != h.life:
 		case h.frozenUntil > w.now:
-			e.at = h.frozenUntil
+			// Whatever has come due meanwhile: in no order when it goes on.
+			e.at = h.frozenUntil + int64(w.part(dieClock, e.seq, uint64(h.frozenUntil))*float64(5*time.Millisecond))
 			w.queue.push(e)
 		default:
 			h.happen(e)

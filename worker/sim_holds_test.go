@@ -77,6 +77,9 @@ func (h *hands) watchHolds() {
 		h.tally.ended[a.reason]++
 		h.note("hold ends: "+string(a.reason), h.id, int64(a.lane), h.now-a.since, 0)
 		h.judgeEnd(a)
+		if a.reason == hold.Rejections && v.cause != "accepts" {
+			v.ends[a.lane], v.endsNext[a.lane] = nil, 0 // a new story
+		}
 	}
 	v.active = kept
 	for _, a := range now {
@@ -317,15 +320,26 @@ func (v *holdView) outage() string {
 	return ""
 }
 
-// ends notes how an event of a lane ended.
+// ends notes how an event of a lane ended, and says when the lane must be held for it.
 func (h *hands) ends(lane int, as uint8) {
 	v := &h.shadow.holds
-	if len(v.ends[lane]) < 500 {
-		v.ends[lane] = append(v.ends[lane], as)
+	ring := &v.ends[lane]
+	if len(*ring) < 500 {
+		*ring = append(*ring, as)
+	} else {
+		(*ring)[v.endsNext[lane]] = as
+		v.endsNext[lane] = (v.endsNext[lane] + 1) % 500
+	}
+	if as != endRejected || len(*ring) < 500 || v.accepted || v.held(hold.Rejections, lane) {
 		return
 	}
-	v.ends[lane][v.endsNext[lane]] = as
-	v.endsNext[lane] = (v.endsNext[lane] + 1) % 500
+	var count [3]int
+	for _, end := range *ring {
+		count[end]++
+	}
+	if calls := 500 - count[endInvalid]; calls >= 100 && (500-count[endCalled]) >= 5*h.maxRejected && count[endRejected]*100 >= calls*h.maxRejected {
+		h.fail("Q2", "worker %d: lane %d goes on after 500 ends of which %d were rejected and %d invalid", h.id, lane, count[endRejected], count[endInvalid])
+	}
 }
 
 // newCore returns a real core.

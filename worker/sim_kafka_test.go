@@ -248,6 +248,9 @@ func (g *group) complete(w *world, n int) {
 		late := w.span(time.Millisecond, 300*time.Millisecond, dieGroup, uint64(3+m.id)<<32, uint64(g.made))
 		w.queue.push(entry{at: w.now + late, kind: generationBegins, w: int16(m.id), life: m.life, a: g.made})
 	}
+	if w.quiet {
+		w.setUntil()
+	}
 }
 
 // has says whether a member belongs to the generation of that number.

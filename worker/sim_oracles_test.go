@@ -109,33 +109,41 @@ func (w *world) beQuiet() {
 	w.setUntil()
 }
 
-// setUntil sets by when all must have drained: the design's 75 seconds and the time that the calls take at nine tenths of the permits, which
-// were 190 of 200. What stretches the 75 seconds is the design's, too: a group's workers share the probes, so each waits longer for its own.
+// setUntil sets by when all must have drained: the design's 75 seconds, and the time that the calls take at nine tenths of the permits, which
+// is 190 calls a second of 200. What is added is the design's, too: members share the probes of their group, so each waits longer for its own;
+// a pause that the server asked for is kept; and a limit that was lowered needs 80 seconds to grow back.
 func (w *world) setUntil() {
-	spread, slowest := 1.0, 0.0
-	var extra time.Duration
+	bound := time.Duration(0)
 	for _, h := range w.workers {
 		if h.core == nil || h.assigned == nil {
 			continue
 		}
-		spread = max(spread, h.spread())
+		spread := h.spread()
+		own := 75 + 3*(spread-1)
+		for _, a := range h.shadow.holds.active {
+			own = max(own, 75+(spread-1)*a.interval.Seconds())
+		}
 		events := 0
 		for _, i := range h.assigned {
 			l := w.kafka.logs[i]
-			events += len(l.records) - l.settled
+			for j := l.settled; j < len(l.records); j++ {
+				if h.gen == nil || l.records[j].finishedIn != h.gen.unique {
+					events++
+				}
+			}
 		}
-		perCall := 1.005/0.9 + 2*w.latency.Seconds() + w.jitter.Seconds()
-		took := float64(events) * perCall / float64(max(1, h.shadow.holds.share))
-		// Little memory and small fetches are slow, too.
-		room := max(1, min(w.maxPending, w.maxEvents)/2-1)
-		took += float64(events) * ((w.latency + w.jitter).Seconds() + 0.15) / float64(min(room, w.fetchMost))
-		slowest = max(slowest, took)
-		extra = max(extra, time.Duration(h.shadow.holds.pausedTo-w.now))
+		latency := (w.latency + w.jitter/4).Seconds()
+		perCall := (1.005 + latency) / 0.9 / float64(max(1, h.shadow.holds.share))
+		// Little memory and small fetches take their time, too.
+		room := max(1, min(w.maxPending, w.maxEvents/2)/2-1)
+		perCall = max(perCall, (latency+0.1)/float64(min(room, w.fetchMost)))
+		own += float64(events) * perCall
+		own += max(0, time.Duration(h.shadow.holds.pausedTo-w.now).Seconds())
 		if now := h.time(); h.core.quota.Limit(now) < h.core.quota.Share() {
-			extra += 80 * time.Second
+			own += 80
 		}
+		bound = max(bound, time.Duration(own*float64(time.Second)))
 	}
-	bound := time.Duration(75*spread*float64(time.Second)) + time.Duration(slowest*float64(time.Second)) + max(0, extra)
 	w.until = max(w.until, w.now+int64(bound))
 }
 
@@ -162,6 +170,7 @@ func (w *world) checkDrained() {
 	if drained {
 		w.over = w.now
 		w.tally.drained += time.Duration(w.now - w.length)
+		w.tally.tightest = max(w.tally.tightest, float64(w.now-w.length)/float64(w.until-w.length))
 		return
 	}
 	if w.now > w.until {

@@ -16,6 +16,8 @@ type server struct {
 	key         int    // the right key
 	signedAfter int64  // older signatures have ended
 	keepsLast   bool   // the last write must be the largest
+
+	taken, tooMany int // since the limit became stricter, and the workers had time to find out
 }
 
 // talk is a conversation at the server.
@@ -191,14 +193,12 @@ func (s *server) judge(r *request) (failure *imclient.Error, lost bool) {
 	if s.active[retryAfter] > 0 && s.chance(0.5, dieFate, r.n, 1) {
 		return failRetryAfter[int(s.current[retryAfter].strength*float64(len(failRetryAfter)))], false
 	}
-	limit := s.rate
-	if s.active[strictServer] > 0 {
-		limit = max(1, int(float64(s.rate)*(0.3+0.6*s.current[strictServer].strength)))
-	}
-	if s.accepted.crowded(s.now, limit) {
+	if s.accepted.crowded(s.now, s.allowed()) {
 		s.tally.throttled++
+		s.tooMany++
 		return failTooMany, false
 	}
+	s.taken++
 	s.accepted.add(s.now, s.rate)
 	switch {
 	case s.active[serverFails] > 0 || kind == stubborn:
@@ -224,6 +224,22 @@ func (s *server) judge(r *request) (failure *imclient.Error, lost bool) {
 		}
 	}
 	return s.judgeCall(r), false
+}
+
+// allowed is how many calls the server allows a second.
+func (s *server) allowed() int {
+	if s.active[strictServer] == 0 {
+		return s.rate
+	}
+	return max(1, int(float64(s.rate)*(0.3+0.6*s.current[strictServer].strength)))
+}
+
+// judgeLimit holds the workers to what a stricter server allows: after 20 seconds at most a tenth is refused, and a second's
+// calls for those who find out later. It is for limits that are not so small that one permit more or less is a large part.
+func (s *server) judgeLimit() {
+	if s.allowed() >= 10*s.plan.workers && s.tooMany > s.plan.rate+(s.taken+s.tooMany)/10 {
+		s.fail("A4", "%d of %d calls are refused at a limit of %d instead of %d", s.tooMany, s.taken+s.tooMany, s.allowed(), s.rate)
+	}
 }
 
 // rejectedNow says whether a phase that rejects is about this conversation: about all, or the odd ones.

@@ -23,8 +23,9 @@ type tally struct {
 	begun, ended, probes                                                          map[hold.Reason]int
 	drained, simulated, took                                                      time.Duration
 
-	unique int32 // numbers the generations of a run's workers
-	loads  []int // calls of each run
+	tightest float64 // the largest part of the time to drain that was needed
+	unique   int32   // numbers the generations of a run's workers
+	loads    []int   // calls of each run
 }
 
 func newTally() *tally {
@@ -58,6 +59,7 @@ func (t *tally) add(run *tally) {
 	}
 	t.drained += run.drained
 	t.simulated += run.simulated
+	t.tightest = max(t.tightest, run.tightest)
 	t.loads = append(t.loads, run.calls)
 }
 
@@ -106,8 +108,8 @@ func (t *tally) String() string {
 		t.commits, t.commitsFailed, t.commitsLost, t.generations, t.kills, t.left)
 	fmt.Fprintf(&s, "; letters: invalid %d, rejected %d, exhausted %d (refused %d, acknowledgement lost %d, cut off %d)",
 		t.letters[0], t.letters[1], t.letters[2], t.lettersRefused, t.lettersLost, t.cutLetters)
-	fmt.Fprintf(&s, "; answers lost %d, 60007 %d, not counted %d, cut off %d, keys changed %d, no room %v, retries among first tries %d, backfill among live %d, drained after %v in the mean",
-		t.lostAnswers, t.throttled, t.uncounted, t.cutCalls, t.keysChanged, t.blocked, t.retriesAmongFirst, t.backfillAmongLive, (t.drained / time.Duration(max(1, len(t.loads)))).Round(time.Second))
+	fmt.Fprintf(&s, "; answers lost %d, 60007 %d, not counted %d, cut off %d, keys changed %d, no room %v, retries among first tries %d, backfill among live %d, drained after %v in the mean, at most %.0f %% of the bound",
+		t.lostAnswers, t.throttled, t.uncounted, t.cutCalls, t.keysChanged, t.blocked, t.retriesAmongFirst, t.backfillAmongLive, (t.drained / time.Duration(max(1, len(t.loads)))).Round(time.Second), 100*t.tightest)
 	s.WriteString("; faults (calls that succeeded meanwhile):")
 	for f := range faults {
 		fmt.Fprintf(&s, " %v %d (%d)", f, t.fired[f], t.succeeded[f])

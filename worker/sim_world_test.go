@@ -54,6 +54,7 @@ const (
 	generationBegins
 	sessionEnds
 	restarts
+	limitKnown
 	checkDue
 	allQuiet
 )
@@ -209,6 +210,8 @@ func (w *world) happen(e entry) {
 		w.kafka.group.complete(w, e.a)
 	case sessionEnds:
 		w.kafka.group.remove(w, int(e.w), e.life)
+	case limitKnown:
+		w.server.taken, w.server.tooMany = 0, 0
 	case checkDue:
 		w.check()
 	case allQuiet:
@@ -240,6 +243,8 @@ func (w *world) begin(p phase) {
 	switch p.fault {
 	case keyRevoked:
 		w.server.key++
+	case strictServer:
+		w.queue.push(entry{at: w.now + int64(20*time.Second), kind: limitKnown})
 	case signatureEnds:
 		w.server.signedAfter = w.now
 	case rebalance:
@@ -261,6 +266,9 @@ func (w *world) begin(p phase) {
 func (w *world) end(p phase) {
 	if w.active[p.fault] == 0 {
 		return
+	}
+	if p.fault == strictServer && p.to-p.from > int64(30*time.Second) {
+		w.server.judgeLimit()
 	}
 	w.active[p.fault]--
 	w.note("phase ends", p.worker, int64(p.fault), 0, 0)

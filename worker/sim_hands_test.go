@@ -148,16 +148,19 @@ func (h *hands) happen(e entry) {
 	}
 }
 
-// after does what may be possible now: fetch, write, call, end.
-func (h *hands) after() {
+// after does what may be possible now: fetch, write, call, end. The dispatcher sleeps on unless something woke it: what wakes it in Worker.
+func (h *hands) after(k kind) {
 	if h.gen == nil {
 		return
 	}
 	h.fetchOn()
 	h.writeLetters()
-	if h.taking {
-		h.dispatch()
-	} else if !h.drained && h.core.idle() {
+	switch {
+	case h.taking:
+		if k == wake || k == callEnds || k == fetched || k == lettersEnd || k == generationBegins || k == operatorActs {
+			h.dispatch()
+		}
+	case !h.drained && h.core.idle():
 		h.endDrain()
 	}
 	h.watchHolds()

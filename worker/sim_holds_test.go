@@ -77,6 +77,7 @@ func (h *hands) watchHolds() {
 		h.tally.ended[a.reason]++
 		h.note("hold ends: "+string(a.reason), h.id, int64(a.lane), h.now-a.since, 0)
 		h.judgeEnd(a)
+		h.judgeHastened(a)
 		if a.reason == hold.Rejections && v.cause != "accepts" {
 			v.ends[a.lane], v.endsNext[a.lane] = nil, 0 // a new story
 		}
@@ -186,6 +187,20 @@ func (h *hands) judgeEnd(a seenHold) {
 	}
 	if !ok {
 		h.fail("G5", "worker %d: the hold for %s ends with: %q", h.id, a.reason, v.cause)
+	}
+}
+
+// judgeHastened says whether what waited for a hold is tried soon after its end.
+func (h *hands) judgeHastened(a seenHold) {
+	if h.core.backlog == nil {
+		return
+	}
+	waits := false
+	for i := range h.shadow.talks {
+		waits = waits || h.shadow.talks[i].state == retrying && h.shadow.taken != int32(i)+1
+	}
+	if soon, due := h.core.backlog.Ready(h.time().Add(hastenWithin), backlog.LaneSet{true, true}); waits && !soon {
+		h.fail("D4", "worker %d: the hold for %s has ended, and the first retry is due only at %v, now is %v", h.id, a.reason, due, h.time())
 	}
 }
 
@@ -376,7 +391,7 @@ func (h *hands) resume(accept bool) {
 	h.core.resume(h.time(), accept)
 	h.watchHolds()
 	v.cause = ""
-	h.after()
+	h.after(operatorActs)
 }
 
 func (h *hands) shareGiven(share int) {
@@ -398,7 +413,7 @@ func (h *hands) lookAtKey() {
 	}
 	h.tally.keysChanged++
 	h.core.holds.KeyChanged(h.time())
-	h.after()
+	h.after(operatorActs)
 }
 
 var errRefused = errors.New("the topic refuses")

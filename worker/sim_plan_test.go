@@ -158,7 +158,7 @@ func newPlan(seed uint64, minutes float64) *plan {
 		p.backfill = int(knob(3, 1, 13))
 	}
 	p.keyed = often(3, 0.7)
-	p.rate = int(knob(4, 5, 150))
+	p.rate = int(knob(4, 6, 200))
 	if often(4, 0.03) {
 		p.rate = 200
 	}
@@ -181,7 +181,7 @@ func newPlan(seed uint64, minutes float64) *plan {
 	p.commitEvery = int64(knob(13, float64(200*time.Millisecond), float64(5*time.Second)))
 	p.drainTimeout = int64(knob(14, float64(6*time.Second), float64(9*time.Second)))
 	p.conversations = 1 + int(knob(15, 1, 3000))
-	p.live = float64(p.rate) * knob(16, 0.1, 2)
+	p.live = float64(p.rate) * knob(16, 0.2, 2)
 	p.bulk = float64(p.rate) * knob(17, 1, 60)
 	p.bulkEvery = int64(knob(18, float64(5*time.Second), float64(4*time.Minute)))
 	if often(8, 0.3) {

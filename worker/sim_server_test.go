@@ -206,7 +206,7 @@ func (s *server) judge(r *request) (failure *imclient.Error, lost bool) {
 	case s.active[rejectsAll] > 0 && s.rejectedNow(r.talk):
 		return failUnknown, false
 	case s.active[brownout] > 0 && s.chance(0.1+0.5*s.current[brownout].strength, dieFate, r.n, 2):
-		switch s.roll(dieFate, r.n, 3) % 6 {
+		switch s.roll(dieFate, r.n, 3) % 7 {
 		case 0:
 			return failGateway, false
 		case 1:
@@ -219,6 +219,8 @@ func (s *server) judge(r *request) (failure *imclient.Error, lost bool) {
 		case 4:
 			s.apply(r)
 			return nil, true
+		case 5:
+			return failAmbiguous, false
 		default:
 			return failInternal, false
 		}
@@ -359,6 +361,7 @@ var (
 	failInternal   = failWith(91000)
 	failUnknown    = failWith(90012)
 	failTooMany    = failWith(60007)
+	failAmbiguous  = failWith(60004)
 	failWrongKey   = failWith(70009)
 	failExpired    = failWith(70001)
 	failNotAdmin   = failWith(60010)

@@ -20,6 +20,7 @@ type shadow struct {
 	holds       holdView
 	writtenRefs uint64 // events that acknowledged letters stand for
 	writing     bool   // what ends just now ends with a letter
+	taken       int32  // 1 more than the conversation whose call is being judged
 }
 
 type shadowState uint8
@@ -126,7 +127,9 @@ func (h *hands) judgeCall(r *request) {
 	case r.lane != int(t.lane):
 		h.fail("G2", "worker %d: the call of %s is in lane %d, it waits in lane %d", h.id, name, r.lane, t.lane)
 	}
+	s.taken = r.talk + 1
 	h.judgeHeld(r)
+	s.taken = 0
 	if !r.probe {
 		h.judgeTurn(t)
 	}

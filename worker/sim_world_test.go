@@ -54,7 +54,9 @@ const (
 	generationBegins
 	sessionEnds
 	restarts
+	shaken
 	limitKnown
+	operatorActs
 	checkDue
 	allQuiet
 )
@@ -210,6 +212,8 @@ func (w *world) happen(e entry) {
 		w.kafka.group.complete(w, e.a)
 	case sessionEnds:
 		w.kafka.group.remove(w, int(e.w), e.life)
+	case shaken:
+		w.kafka.group.rebalance(w)
 	case limitKnown:
 		w.server.taken, w.server.tooMany = 0, 0
 	case checkDue:
@@ -226,7 +230,7 @@ func (w *world) happen(e entry) {
 			w.queue.push(e)
 		default:
 			h.happen(e)
-			h.after()
+			h.after(e.kind)
 		}
 	}
 }
@@ -247,6 +251,10 @@ func (w *world) begin(p phase) {
 		w.queue.push(entry{at: w.now + int64(20*time.Second), kind: limitKnown})
 	case signatureEnds:
 		w.server.signedAfter = w.now
+	case lettersRefused:
+		if w.on[rebalance] && p.lane == 0 { // when the letters are a hold by now
+			w.queue.push(entry{at: w.now + int64(7*time.Second), kind: shaken})
+		}
 	case rebalance:
 		w.kafka.group.rebalance(w)
 	case leave:

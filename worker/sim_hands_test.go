@@ -42,6 +42,7 @@ type hands struct {
 	lastCommitUntil   int64
 	events            []consumer.Event
 	called, succeeded uint64
+	lastAnswer        int64
 }
 
 // generation is what a worker owns between two rebalances: a consumer.Generation with real trackers.
@@ -240,6 +241,7 @@ func (h *hands) tell(r *request, failure *imclient.Error) {
 		h.succeeded++
 	}
 	h.note("answer", h.id, int64(r.talk), r.read.Time, code)
+	h.lastAnswer = h.now
 	expect := h.beforeAnswer(r, failure)
 	if failure == nil {
 		h.core.answer(h.time(), r.call, nil)

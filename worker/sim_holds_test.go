@@ -18,16 +18,18 @@ type holdView struct {
 	active []seenHold
 	cause  string // what is happening just now that may end a hold
 
-	recent    []recentAnswer // while no hold was on
-	silent    int
-	newcomers int   // conversations that arrived
-	hastened  int   // probes that they hastened
-	pausedTo  int64 // by Retry-After
-	operator  bool  // paused
-	share     int
-	ends      [backlog.Lanes][]uint8 // the last 500
-	endsNext  [backlog.Lanes]int
-	accepted  bool
+	recent       []recentAnswer // while no hold was on
+	silent       int
+	newcomers    int   // conversations that arrived
+	newcomerDue  int64 // when one that arrived in an outage must have been probed
+	hastened     int   // probes that they hastened
+	outageProbes int   // each may be one that they hastened
+	pausedTo     int64 // by Retry-After
+	operator     bool  // paused
+	share        int
+	ends         [backlog.Lanes][]uint8 // the last 500
+	endsNext     [backlog.Lanes]int
+	accepted     bool
 }
 
 type seenHold struct {
@@ -155,7 +157,7 @@ func (h *hands) judgeBegin(a *seenHold) {
 		}
 	}
 	// Evidence of before counts no more.
-	v.recent, v.silent = v.recent[:0], 0
+	v.recent, v.silent, v.newcomerDue = v.recent[:0], 0, 0
 }
 
 func refusedWait(cause string) time.Duration {
@@ -204,10 +206,42 @@ func (h *hands) judgeHastened(a seenHold) {
 	}
 }
 
+// judgeIdle says whether a worker that could call stands still: a probe is overdue, or first tries wait that nothing holds.
+func (h *hands) judgeIdle() {
+	v := &h.shadow.holds
+	if !h.taking || len(h.calls) > 0 || h.frozenUntil > h.now || v.share == 0 {
+		return
+	}
+	const patience = int64(3500 * time.Millisecond) // permits cool for a second after a take-over, and the slowest pace is one a second
+	since := max(h.gen.started, h.frozenUntil, h.lastAnswer)
+	for lane := range h.shadow.fresh {
+		due, waits := since, h.shadow.fresh[lane] > 0
+		for _, a := range v.active {
+			switch {
+			case a.lane != hold.All && a.lane != lane:
+			case a.reason == hold.Throttled:
+				due = max(due, v.pausedTo)
+			case a.interval == 0:
+				waits = false // its owner ends it
+			default:
+				due = max(due, a.notBefore+2*holdSlack(time.Duration(float64(a.interval)*h.spread())))
+				waits = waits || len(v.active) == 1 && a.lane == hold.All && h.shadow.inMemory > 0
+			}
+		}
+		if v.newcomerDue > 0 && len(v.active) == 1 && v.active[0].reason == hold.Outage && v.outageProbes < 18 {
+			due = max(since, v.newcomerDue)
+		}
+		if waits && h.now > due+patience {
+			h.fail("R1", "worker %d stands still for %v: lane %d waits, held %v", h.id, time.Duration(h.now-due), lane, v.active)
+		}
+	}
+}
+
 // judgeHeld says whether a call may be made now.
 func (h *hands) judgeHeld(r *request) {
 	h.watchHolds()
 	v := &h.shadow.holds
+	v.newcomerDue = 0
 	if v.operator {
 		h.fail("G5", "worker %d calls while it is paused", h.id)
 	}
@@ -228,9 +262,10 @@ func (h *hands) judgeHeld(r *request) {
 		h.tally.probes[a.reason]++
 		switch a.reason {
 		case hold.Outage:
+			v.outageProbes++
 			if h.now < a.notBefore {
 				v.hastened++
-				if v.newcomers < v.hastened || v.hastened > 31+int(h.now/int64(15*time.Second)) {
+				if v.newcomers < v.hastened || v.hastened > 21+int(h.now/int64(time.Minute)) {
 					h.fail("A2", "worker %d probes %v too early in an outage", h.id, time.Duration(a.notBefore-h.now))
 				}
 			}

@@ -15,6 +15,7 @@ func (w *world) check() {
 		}
 		h.lookAtKey()
 		if h.gen != nil {
+			h.judgeIdle()
 			h.checkSums()
 		}
 	}

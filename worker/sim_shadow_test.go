@@ -5,6 +5,7 @@ import (
 
 	"markread/imclient"
 	"markread/worker/backlog"
+	"markread/worker/hold"
 )
 
 // shadow is what a worker's core should know, kept a second time and simply: of each conversation in memory whether it waits, how often it
@@ -90,6 +91,9 @@ func (h *hands) afterReceive(p *part, first int) {
 			s.inMemory++
 			s.fresh[lane]++
 			s.holds.newcomers++
+			if s.holds.newcomerDue == 0 && len(h.calls) == 0 && s.holds.held(hold.Outage, 0) {
+				s.holds.newcomerDue = h.now + int64(time.Second)
+			}
 		case calling:
 			t.landLane = min(t.landLane, lane)
 			if r.readTime > t.sent {

@@ -1,14 +1,12 @@
 package worker
 
 import (
-	"context"
 	"fmt"
 	"time"
 
 	"markread/consumer"
 	"markread/consumer/offsets"
 	"markread/imclient"
-	"markread/worker/quota"
 )
 
 // hands are one worker process: they do for the core what Worker does, in simulated time.
@@ -262,143 +260,4 @@ func (h *hands) forget(r *request) bool {
 		}
 	}
 	return false
-}
-
-// revoke begins the end of the generation: nothing new, and what is out has its time.
-func (h *hands) revoke() {
-	h.taking = false
-	h.wakes++
-	h.note("revoked", h.id, int64(h.gen.number), 0, 0)
-	h.later(h.drainTimeout, drainEnds, h.gen.number)
-	if h.on[freeze] && h.chance(0.7, dieGroup, 7<<32|uint64(h.id), uint64(h.gen.unique)) {
-		h.later(h.drainTimeout-int64(2*time.Second), freezes, h.gen.number) // over the end of the drain, where calls and timers race
-	}
-}
-
-func (h *hands) toldOf(generation int) {
-	switch {
-	case generation != h.kafka.group.made:
-	case h.gen != nil && h.gen.number == generation && h.taking:
-		h.revoke()
-	case h.gen == nil:
-		h.later(int64(50*time.Millisecond), told, generation) // it may not know yet that it belongs to it
-	}
-}
-
-// leave stops the process; comeBack starts it again.
-func (h *hands) leave() {
-	if h.gen != nil && h.taking {
-		h.leaving = true
-		h.revoke()
-	}
-}
-
-func (h *hands) comeBack() {
-	switch {
-	case h.leaving:
-		h.returns = true
-	case !h.running() && h.core == nil:
-		h.start()
-	}
-}
-
-// kill ends the process. What it sent goes on.
-func (h *hands) kill() {
-	if !h.running() {
-		return
-	}
-	beat := int64(h.part(dieGroup, 5<<32, uint64(h.id)<<32|uint64(h.life)) * float64(time.Second))
-	h.queue.push(entry{at: h.now + int64(session) - beat, kind: sessionEnds, w: int16(h.id), life: h.life})
-	h.tally.kills++
-	h.life++
-	h.gone()
-}
-
-func (h *hands) gone() {
-	h.core, h.gen, h.taking, h.leaving = nil, nil, false, false
-	h.frozenUntil = 0
-}
-
-// abandon cuts off what is still out.
-func (h *hands) abandon() {
-	h.note("cut off", h.id, int64(len(h.calls)), int64(len(h.writing)), 0)
-	for len(h.calls) > 0 {
-		r := h.calls[0]
-		h.forget(r)
-		r.cut = true
-		h.tally.cutCalls++
-		h.shadow.cutOff(r)
-		h.core.answer(h.time(), r.call, fmt.Errorf("stopping: %w", context.Canceled))
-	}
-	if len(h.writing) > 0 {
-		clear(h.acked) // nobody hears of it
-		h.tally.cutLetters += len(h.writing)
-		h.lettersEnded(h.writes, true)
-	}
-	h.endDrain()
-}
-
-func (h *hands) endDrain() {
-	h.drained = true
-	h.lastCommitUntil = h.now + int64(5*time.Second)
-	if len(h.committing) == 0 && !h.commit() {
-		h.endGeneration()
-	}
-}
-
-func (h *hands) endGeneration() {
-	h.checkSums()
-	h.shadow.holds.cause = "generation ends"
-	h.core.end(h.time())
-	h.watchHolds()
-	h.shadow.holds.cause = ""
-	h.checkEnded()
-	h.note("generation ends", h.id, int64(h.gen.number), 0, 0)
-	g := h.gen
-	h.gen, h.drained = nil, false
-	for i := range g.parts {
-		if l := g.parts[i].log; l.owner == g {
-			l.owner = nil
-		}
-	}
-	if !h.leaving {
-		h.later(h.span(time.Millisecond, 100*time.Millisecond, dieGroup, 6<<32|uint64(h.id), uint64(g.unique)), joins, 0)
-		return
-	}
-	life, returns := h.life, h.returns
-	h.tally.left++
-	h.life++
-	h.gone()
-	h.kafka.group.remove(h.world, h.id, life)
-	if returns {
-		h.start()
-	}
-}
-
-// beginGeneration is what Worker.begin does.
-func (h *hands) beginGeneration(number int) {
-	if number != h.kafka.group.made {
-		h.kafka.group.join(h.world, h) // the next one is being made already
-		return
-	}
-	h.tally.unique++
-	g := &generation{hands: h, number: number, unique: h.tally.unique, started: h.now}
-	for _, i := range h.assigned {
-		l := h.kafka.logs[i]
-		l.owner = g
-		g.parts = append(g.parts, part{log: l, tracker: offsets.New(max(l.committed, 0), l.committed), first: l.settled, next: l.settled})
-	}
-	h.gen, h.taking, h.drained, h.waits = g, true, false, false
-	h.writing, h.committing, h.lastCommitUntil = nil, nil, 0
-	h.shadow.begin(h.conversations)
-	now := h.time()
-	h.core.begin(now, g)
-	all := len(h.kafka.logs)
-	h.core.holds.Spread(now, float64(all)/float64(max(1, len(h.assigned))))
-	h.shareGiven(quota.Share(h.rate, all, h.assigned))
-	h.note("generation", h.id, int64(number), int64(len(h.assigned)), int64(h.core.quota.Limit(now)))
-	for i := range g.parts {
-		h.fetchLater(i)
-	}
-	h.later(h.commitEvery, commitDue, number)
 }

@@ -1,16 +1,11 @@
 package worker
 
 import (
-	"context"
-	"errors"
 	"time"
-
-	"github.com/rs/zerolog"
 
 	"markread/imclient"
 	"markread/worker/backlog"
 	"markread/worker/hold"
-	"markread/worker/quota"
 )
 
 // holdView is what is seen of a worker's holds, and an own opinion of what should be: which evidence there is, and when the next probe may be.
@@ -390,86 +385,4 @@ func (h *hands) ends(lane int, as uint8) {
 	if calls := 500 - count[endInvalid]; calls >= 100 && (500-count[endCalled]) >= 5*h.maxRejected && count[endRejected]*100 >= calls*h.maxRejected {
 		h.fail("Q2", "worker %d: lane %d goes on after 500 ends of which %d were rejected and %d invalid", h.id, lane, count[endRejected], count[endInvalid])
 	}
-}
-
-// newCore returns a real core.
-func (h *hands) newCore() *core {
-	return &core{
-		attempts: h.attempts, maxPending: h.maxPending, maxEvents: h.maxEvents,
-		backoff: imclient.NewBackoff(h.backoffInitial, h.backoffMost),
-		jitter: func(id string, failures int) float64 {
-			return h.part(dieJitter, uint64(talkOf(id)), uint64(failures))
-		},
-		log: zerolog.Nop(), seen: nobody{},
-		quota: quota.New(), holds: hold.New(h.maxRejected), memory: backlog.NewMemory(),
-	}
-}
-
-func (h *hands) pause() {
-	if h.core == nil {
-		return
-	}
-	h.shadow.holds.operator = true
-	h.core.pause(h.time())
-	h.watchHolds()
-}
-
-func (h *hands) resume(accept bool) {
-	if h.core == nil {
-		return
-	}
-	v := &h.shadow.holds
-	v.operator = false
-	if accept {
-		v.cause, v.accepted = "accepts", true
-	}
-	h.core.resume(h.time(), accept)
-	h.watchHolds()
-	v.cause = ""
-	h.after(operatorActs)
-}
-
-func (h *hands) shareGiven(share int) {
-	h.shadow.holds.share = share
-	h.core.share(h.time(), share)
-	h.watchHolds()
-}
-
-// lookAtKey is what Worker.watchKey does each second.
-func (h *hands) lookAtKey() {
-	if h.gen == nil || h.frozenUntil > h.now || !h.core.holds.Held(hold.Credentials, hold.All) || !h.signer.mended(h.world) {
-		return
-	}
-	h.signer.current, h.signer.anew = nil, true
-	for i := range h.shadow.holds.active {
-		if a := &h.shadow.holds.active[i]; a.reason == hold.Credentials {
-			a.notBefore = 0
-		}
-	}
-	h.tally.keysChanged++
-	h.core.holds.KeyChanged(h.time())
-	h.after(operatorActs)
-}
-
-var errRefused = errors.New("the topic refuses")
-
-// wrote tells the core what became of letters, and says whether the next try must wait.
-func (h *hands) wrote(batch []*letter, acked []bool, cut bool) bool {
-	failures := make([]error, len(batch))
-	for i := range batch {
-		switch {
-		case acked[i]:
-			h.shadow.writtenRefs += uint64(len(batch[i].refs))
-		case cut:
-			failures[i] = context.Canceled
-		default:
-			failures[i] = errRefused
-		}
-	}
-	v := &h.shadow.holds
-	v.cause, h.shadow.writing = "letter written", true
-	refuses := h.core.wrote(h.time(), batch, failures)
-	h.watchHolds()
-	v.cause, h.shadow.writing = "", false
-	return refuses
 }

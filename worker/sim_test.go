@@ -21,9 +21,9 @@ var (
 //
 //	go test ./worker -run '^TestSimulation$' -sim.seeds 300 -sim.minutes 10
 func TestSimulation(t *testing.T) {
-	first, n, minutes := uint64(1), 12, 10.0
+	first, n, minutes := uint64(1), 40, 10.0
 	if testing.Short() {
-		n = 4
+		n = 8
 	}
 	if *simSeed > 0 {
 		first, n = *simSeed, 1
@@ -60,13 +60,16 @@ func TestSimulationRegressions(t *testing.T) {
 
 // The same seed gives the same trace: else a failure could not be run again.
 func TestSimulationIsDeterministic(t *testing.T) {
-	n := uint64(8)
+	n, minutes := uint64(8), 2.0
 	if testing.Short() {
 		n = 3
 	}
+	if *simMinutes > 0 {
+		minutes = *simMinutes
+	}
 	for seed := range max(n, uint64(*simSeeds)) {
-		_, first := simulate(newPlan(seed+1, 1), newTally())
-		_, second := simulate(newPlan(seed+1, 1), newTally())
+		first, _ := simulate(newPlan(seed+1, minutes), newTally())
+		second, _ := simulate(newPlan(seed+1, minutes), newTally())
 		if first != second {
 			t.Errorf("seed %d: two traces", seed+1)
 		}
@@ -89,7 +92,7 @@ func runSeeds(t *testing.T, seeds []uint64, minutes float64) *tally {
 					return
 				}
 				own := newTally()
-				err, _ := simulate(newPlan(seeds[i], minutes), own)
+				_, err := simulate(newPlan(seeds[i], minutes), own)
 				mu.Lock()
 				sum.add(own)
 				if err != nil {

@@ -159,8 +159,8 @@ func (w *world) fail(oracle, format string, args ...any) {
 	panic(violation{oracle, fmt.Sprintf(format, args...)})
 }
 
-// simulate runs a plan to its end, and returns what went wrong and the trace's hash.
-func simulate(p *plan, t *tally) (err error, hash uint64) {
+// simulate runs a plan to its end, and returns the trace's hash and what went wrong.
+func simulate(p *plan, t *tally) (hash uint64, err error) {
 	w := newWorld(p, t)
 	defer func() {
 		hash = w.trace.hash

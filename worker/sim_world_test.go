@@ -174,7 +174,7 @@ func simulate(p *plan, t *tally) (hash uint64, err error) {
 		}
 	}()
 	w.run()
-	return nil, 0
+	return 0, nil
 }
 
 func (w *world) run() {

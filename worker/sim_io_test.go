@@ -174,7 +174,6 @@ func (h *hands) commitEnded(ok bool) {
 // letterTopic is a model of the dead-letter topic. What it holds is noted in the records.
 type letterTopic struct {
 	*world
-	written [3]int // by class
 }
 
 const (

@@ -151,7 +151,6 @@ type member struct {
 	id     int
 	life   int32
 	joined bool // in the generation to be made
-	gone   bool // its process is dead, which nobody knows yet
 }
 
 const session = 15 * time.Second

@@ -80,9 +80,9 @@ func (t *tally) notVacuous(test *testing.T) {
 			test.Errorf("G7: the hold for %s began %d times and ended %d times", reason, t.begun[reason], t.ended[reason])
 		}
 	}
-	for _, n := range t.numbers()[:26] {
-		if *n == 0 {
-			test.Errorf("G7: one of the counts is 0")
+	for i, n := range t.numbers() {
+		if *n == 0 && i < 26 { // the others are about faults, see above
+			test.Errorf("G7: count %d is 0", i)
 		}
 	}
 	if slices.Sort(t.loads); t.loads[len(t.loads)/2] < 1000 {

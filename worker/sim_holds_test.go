@@ -21,6 +21,8 @@ type holdView struct {
 	outageProbes int   // each may be one that they hastened
 	pausedTo     int64 // by Retry-After
 	operator     bool  // paused
+	again        int   // how often in a row, beyond the first
+	probed       int32 // the conversation that was probed last; -1: none, or it may be again
 	share        int
 	ends         [backlog.Lanes][]uint8 // the last 500
 	endsNext     [backlog.Lanes]int
@@ -152,7 +154,7 @@ func (h *hands) judgeBegin(a *seenHold) {
 		}
 	}
 	// Evidence of before counts no more.
-	v.recent, v.silent, v.newcomerDue = v.recent[:0], 0, 0
+	v.recent, v.silent, v.newcomerDue, v.probed = v.recent[:0], 0, 0, -1
 }
 
 func refusedWait(cause string) time.Duration {
@@ -249,6 +251,14 @@ func (h *hands) judgeHeld(r *request) {
 	if on := v.on(r.lane); on != r.probe {
 		h.fail("G5", "worker %d: lane %d is held: %v, but the call is a probe: %v", h.id, r.lane, on, r.probe)
 	}
+	if r.probe && r.talk != v.probed {
+		v.probed, v.again = r.talk, 0
+	} else if r.probe && len(v.active) == 1 && v.active[0].lane == hold.All && h.shadow.inMemory-len(h.calls) > 1 {
+		// Once is right: calls that were out when the hold began are retried in their own time.
+		if v.again++; v.again > 1 {
+			h.fail("A2", "worker %d probes %s again and again, though others wait", h.id, r.read.Report)
+		}
+	}
 	for i := range v.active {
 		a := &v.active[i]
 		if a.lane != hold.All && a.lane != r.lane {
@@ -329,7 +339,7 @@ func (h *hands) judgeProbes(r *request, failure *imclient.Error) {
 		switch {
 		case a.lane != hold.All && a.lane != r.lane || a.since == h.now:
 		case failure != nil && failure.Resigned: // at once
-			a.notBefore = 0
+			a.notBefore, v.probed = 0, -1
 		case a.reason == hold.Outage:
 			a.next(h, min(2*a.interval, 15*time.Second))
 		case a.reason == hold.Credentials:

@@ -136,6 +136,7 @@ func (h *hands) beginGeneration(number int) {
 	h.gen, h.taking, h.drained, h.waits = g, true, false, false
 	h.writing, h.committing, h.lastCommitUntil = nil, nil, 0
 	h.shadow.begin(h.conversations)
+	h.shadow.holds.probed = -1
 	now := h.time()
 	h.core.begin(now, g)
 	all := len(h.kafka.logs)

@@ -173,6 +173,15 @@ func (h *hands) judgeTurn(t *shadowTalk) {
 	if t.state == retrying {
 		turns.retries++
 		h.tally.retriesAmongFirst++
+		out := 0
+		for _, r := range h.calls {
+			if !h.shadow.talks[r.talk].wasFresh {
+				out++
+			}
+		}
+		if most := max(1, h.core.quota.Limit(h.time())/10); out >= most {
+			h.fail("A3", "worker %d: a retry while first tries wait and %d retries are out, of at most %d", h.id, out, most)
+		}
 	}
 	if turns.retries > turns.all/10+1 {
 		h.fail("A3", "worker %d: of %d calls of lane %d %d were retries, while first tries waited", h.id, turns.all, t.lane, turns.retries)
@@ -251,6 +260,7 @@ func (h *hands) afterAnswer(r *request, failure *imclient.Error, v verdict) {
 		s.expected[r.talk] = append(s.expected[r.talk], expectedLetter{class, int(t.attempts), t.events, t.readTime})
 		*t = shadowTalk{}
 		s.inMemory--
+		s.holds.probed = -1 // it may have a new life
 		if class == "rejected" {
 			h.ends(r.lane, endRejected)
 		} else {

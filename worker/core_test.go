@@ -272,6 +272,38 @@ func TestSilenceCountsOncePerAnswerOfOthers(t *testing.T) {
 	}
 }
 
+// In an outage in which some calls get no answer and others a passing ErrorCode, probes that get none are no attempts, however many others get one.
+func TestAMixedOutageExhaustsNobody(t *testing.T) {
+	r := newRig(t)
+	for i := range 6 {
+		r.receiveOne(fmt.Sprint(i), 1)
+	}
+	var out []*call
+	for i := range 6 {
+		out = append(out, r.mustCall(start, fmt.Sprint(i)))
+	}
+	for _, c := range out {
+		r.answer(start, c, timeout)
+	}
+	now := start
+	for probes := 0; probes < 100; {
+		probe, again := r.next(now)
+		if probe == nil {
+			now = again
+			continue
+		}
+		probes++
+		if probe.read.Report == "0" {
+			r.answer(now, probe, internal)
+		} else {
+			r.answer(now, probe, timeout)
+		}
+	}
+	if r.letters.len() != 0 || !r.holds.Held(hold.Outage, hold.All) {
+		t.Fatalf("%d letters, held %v", r.letters.len(), r.holds.Active())
+	}
+}
+
 // While calls are held nothing is held against a conversation, and the end of the hold wakes what waits.
 func TestAHoldCountsNothingAndItsEndHastens(t *testing.T) {
 	r := newRig(t)

@@ -93,18 +93,15 @@ func (c *core) retried(of *backlog.Conversation, failure *imclient.Error) {
 	}
 }
 
-// attemptCounts says whether a failure is held against the conversation. With an ErrorCode the server
-// spoke about this call, unless every call fails now. Without one it may have been the network: it counts
-// only when another conversation got through meanwhile.
+// attemptCounts says whether a failure is held against the conversation: not while calls are held, for then
+// it is the service. With an ErrorCode the server spoke about this call. Without one it may have been the
+// network: it counts only when another conversation got through meanwhile.
 func (c *core) attemptCounts(of *backlog.Conversation, failure *imclient.Error, held bool) bool {
-	switch failure.Class {
-	case imclient.Throttled, imclient.Held:
+	switch {
+	case held, failure.Class == imclient.Throttled, failure.Class == imclient.Held:
 		return false
 	}
-	if failure.ErrorCode != 0 {
-		return !held
-	}
-	return c.answered > of.Baseline
+	return failure.ErrorCode != 0 || c.answered > of.Baseline
 }
 
 func (c *core) settleSuccess(now time.Time, s backlog.Settled) {

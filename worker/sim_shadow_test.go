@@ -256,6 +256,8 @@ func (h *hands) afterAnswer(r *request, failure *imclient.Error, v verdict) {
 		h.fail("G5", "worker %d gives up %s after %v: attempt %d of %d, held %v", h.id, r.read.Report, failure.Label, t.attempts, h.attempts, v.heldBefore)
 	case !dropped && class != "":
 		h.fail("G5", "worker %d does not give up %s after %v: attempt %d of %d, held %v", h.id, r.read.Report, failure.Label, t.attempts, h.attempts, v.heldBefore)
+	case dropped && class == "exhausted" && v.heldBefore:
+		h.fail("G5", "worker %d gives up %s after %v, attempt %d, though calls are held", h.id, r.read.Report, failure.Label, t.attempts)
 	case dropped:
 		s.expected[r.talk] = append(s.expected[r.talk], expectedLetter{class, int(t.attempts), t.events, t.readTime})
 		*t = shadowTalk{}
@@ -274,10 +276,10 @@ func (h *hands) afterAnswer(r *request, failure *imclient.Error, v verdict) {
 // counts says whether a failure is an attempt, as the design says.
 func (h *hands) counts(t *shadowTalk, failure *imclient.Error, held bool) bool {
 	switch {
-	case failure.Class == imclient.Throttled || failure.Class == imclient.Held:
+	case held || failure.Class == imclient.Throttled || failure.Class == imclient.Held:
 		return false
 	case failure.ErrorCode != 0:
-		return !held
+		return true
 	}
 	return h.shadow.answered > t.baseline
 }

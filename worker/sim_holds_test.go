@@ -20,6 +20,7 @@ type holdView struct {
 	hastened     int   // probes that they hastened
 	outageProbes int   // each may be one that they hastened
 	pausedTo     int64 // by Retry-After
+	endedAt      int64 // when the last hold ended
 	operator     bool  // paused
 	again        int   // how often in a row, beyond the first
 	probed       int32 // the conversation that was probed last; -1: none, or it may be again
@@ -75,6 +76,7 @@ func (h *hands) watchHolds() {
 		}
 		h.tally.ended[a.reason]++
 		h.note("hold ends: "+string(a.reason), h.id, int64(a.lane), h.now-a.since, 0)
+		v.endedAt = h.now
 		h.judgeEnd(a)
 		h.judgeHastened(a)
 		if a.reason == hold.Rejections && v.cause != "accepts" {
@@ -210,7 +212,7 @@ func (h *hands) judgeIdle() {
 		return
 	}
 	const patience = int64(3500 * time.Millisecond) // permits cool for a second after a take-over, and the slowest pace is one a second
-	since := max(h.gen.started, h.frozenUntil, h.lastAnswer)
+	since := max(h.gen.started, h.frozenUntil, h.lastAnswer, v.endedAt)
 	for lane := range h.shadow.fresh {
 		due, waits := since, h.shadow.fresh[lane] > 0
 		for _, a := range v.active {
@@ -338,8 +340,11 @@ func (h *hands) judgeProbes(r *request, failure *imclient.Error) {
 		a := &v.active[i]
 		switch {
 		case a.lane != hold.All && a.lane != r.lane || a.since == h.now:
-		case failure != nil && failure.Resigned: // at once
-			a.notBefore, v.probed = 0, -1
+		case failure != nil && failure.Resigned: // again at once, if nothing began meanwhile
+			if a.since <= r.sent {
+				a.notBefore = 0
+			}
+			v.probed = -1
 		case a.reason == hold.Outage:
 			a.next(h, min(2*a.interval, 15*time.Second))
 		case a.reason == hold.Credentials:

@@ -15,6 +15,7 @@ type holdView struct {
 
 	recent       []recentAnswer // while no hold was on
 	silent       int
+	silentSince  int64
 	newcomers    int   // conversations that arrived
 	newcomerDue  int64 // when one that arrived in an outage must have been probed
 	hastened     int   // probes that they hastened
@@ -27,6 +28,8 @@ type holdView struct {
 	share        int
 	ends         [backlog.Lanes][]uint8 // the last 500
 	endsNext     [backlog.Lanes]int
+	batch        int                 // how many events were delivered, if that is what happens just now
+	again500     [backlog.Lanes]bool // it was held before: what was parked counts again, which is not seen here
 	accepted     bool
 }
 
@@ -80,7 +83,8 @@ func (h *hands) watchHolds() {
 		h.judgeEnd(a)
 		h.judgeHastened(a)
 		if a.reason == hold.Rejections && v.cause != "accepts" {
-			v.ends[a.lane], v.endsNext[a.lane] = nil, 0 // a new story
+			v.ends[a.lane], v.endsNext[a.lane] = nil, 0 // a new story, with what was parked
+			v.again500[a.lane] = true
 		}
 	}
 	v.active = kept
@@ -129,7 +133,7 @@ func (h *hands) judgeBegin(a *seenHold) {
 	v := &h.shadow.holds
 	switch a.reason {
 	case hold.Outage:
-		if v.outage() == "" {
+		if v.outage(h.now-v.silentSince+holdSlack(time.Second)) == "" {
 			h.fail("G5", "worker %d: an outage begins with %d answers without a code, and %v", h.id, v.silent, v.recent)
 		}
 		a.next(h, time.Second)
@@ -145,8 +149,8 @@ func (h *hands) judgeBegin(a *seenHold) {
 				bad++
 			}
 		}
-		// The end that began it is not yet among them.
-		if len(v.ends[a.lane]) < 499 || bad+1 < h.maxRejected*5 {
+		// The end that began it is not yet among them, or all that came with it are.
+		if !v.again500[a.lane] && (len(v.ends[a.lane]) < 499 || bad+1+v.batch < h.maxRejected*5) {
 			h.fail("G5", "worker %d: lane %d is held with %d bad of the last %d ends", h.id, a.lane, bad, len(v.ends[a.lane]))
 		}
 		a.next(h, 5*time.Second)
@@ -307,97 +311,5 @@ func (v *holdView) answering(r *request, failure *imclient.Error) {
 	}
 	if failure != nil && failure.RetryAfter > 0 {
 		v.pausedTo = max(v.pausedTo, h.now+int64(failure.RetryAfter)-holdSlack(failure.RetryAfter))
-	}
-}
-
-// evidence keeps what the answers say about the service while no hold is on.
-func (v *holdView) evidence(r *request, failure *imclient.Error) {
-	if r.probe || v.on(r.lane) || failure != nil && failure.Resigned {
-		return
-	}
-	failed := failure != nil && failure.Class == imclient.Transient
-	v.recent = append(v.recent, recentAnswer{r.talk, failed})
-	if len(v.recent) > 20 {
-		v.recent = append(v.recent[:0], v.recent[1:]...)
-	}
-	if failed && failure.ErrorCode == 0 {
-		v.silent++
-	} else {
-		v.silent = 0
-	}
-}
-
-// judgeProbes sets when the holds may be probed next, and says when there must be one.
-func (h *hands) judgeProbes(r *request, failure *imclient.Error) {
-	v := &h.shadow.holds
-	if why := v.outage(); why != "" && !v.on(r.lane) && failure != nil && failure.Class == imclient.Transient && !failure.Resigned {
-		h.fail("G5", "worker %d goes on calling in an outage: %s", h.id, why)
-	}
-	if !r.probe {
-		return
-	}
-	for i := range v.active {
-		a := &v.active[i]
-		switch {
-		case a.lane != hold.All && a.lane != r.lane || a.since == h.now:
-		case failure != nil && failure.Resigned: // again at once, if nothing began meanwhile
-			if a.since <= r.sent {
-				a.notBefore = 0
-			}
-			v.probed = -1
-		case a.reason == hold.Outage:
-			a.next(h, min(2*a.interval, 15*time.Second))
-		case a.reason == hold.Credentials:
-			a.next(h, refusedWait(v.cause))
-		case a.reason == hold.Rejections:
-			a.next(h, 5*time.Second)
-		}
-	}
-}
-
-// outage says why the last answers are an outage, or nothing.
-func (v *holdView) outage() string {
-	if v.silent >= 5 {
-		return "five calls in a row got no ErrorCode"
-	}
-	failed, owners := 0, 0
-	for i, a := range v.recent {
-		if !a.failed {
-			continue
-		}
-		failed++
-		owners++
-		for _, b := range v.recent[:i] {
-			if b.failed && b.talk == a.talk {
-				owners--
-				break
-			}
-		}
-	}
-	if failed >= 16 && owners >= 5 && len(v.recent) == 20 {
-		return "four of five calls failed"
-	}
-	return ""
-}
-
-// ends notes how an event of a lane ended, and says when the lane must be held for it.
-func (h *hands) ends(lane int, as uint8) {
-	v := &h.shadow.holds
-	ring := &v.ends[lane]
-	if len(*ring) < 500 {
-		*ring = append(*ring, as)
-	} else {
-		(*ring)[v.endsNext[lane]] = as
-		v.endsNext[lane] = (v.endsNext[lane] + 1) % 500
-	}
-	if as != endRejected || len(*ring) < 500 || v.accepted || v.held(hold.Rejections, lane) {
-		return
-	}
-	var count [3]int
-	for _, end := range *ring {
-		count[end]++
-	}
-	if calls := 500 - count[endInvalid]; calls >= 100 && (500-count[endCalled]) >= 5*h.maxRejected && count[endRejected]*100 >= calls*h.maxRejected {
-		h.fail("Q2", "worker %d: lane %d goes on after 500 ends of which %d were rejected and %d invalid", h.id, lane, count[endRejected], count[endInvalid])
 	}
 }

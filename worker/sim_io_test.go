@@ -71,6 +71,9 @@ func (h *hands) fetch(a int) {
 	h.gen.received += uint64(n)
 	h.core.receive(h.time(), h.events)
 	h.afterReceive(p, first)
+	h.shadow.holds.batch = n
+	h.watchHolds()
+	h.shadow.holds.batch = 0
 	if p.next == len(p.records) {
 		p.tracker.Skip(p.end)
 	}

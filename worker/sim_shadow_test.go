@@ -83,6 +83,7 @@ func (h *hands) afterReceive(p *part, first int) {
 		t := &s.talks[r.talk]
 		t.events++ // Finish has counted it off, if it is finished
 		if r.finishedIn == h.gen.unique {
+			h.ends(int(lane), endCalled)
 			continue
 		}
 		switch t.state {

@@ -37,7 +37,8 @@ type seenHold struct {
 	reason    hold.Reason
 	lane      int
 	since     int64
-	notBefore int64 // the next probe
+	began     time.Time // by the worker's clock
+	notBefore int64     // the next probe
 	interval  time.Duration
 }
 
@@ -73,7 +74,7 @@ func (h *hands) watchHolds() {
 	now := h.core.holds.Active()
 	kept := v.active[:0]
 	for _, a := range v.active {
-		if find(now, a.reason, a.lane) {
+		if find(now, a) {
 			kept = append(kept, a)
 			continue
 		}
@@ -82,35 +83,39 @@ func (h *hands) watchHolds() {
 		v.endedAt = h.now
 		h.judgeEnd(a)
 		h.judgeHastened(a)
-		if a.reason == hold.Rejections && v.cause != "accepts" {
-			v.ends[a.lane], v.endsNext[a.lane] = nil, 0 // a new story, with what was parked
+		if a.reason == hold.Rejections {
 			v.again500[a.lane] = true
+			if v.cause != "accepts" {
+				v.ends[a.lane], v.endsNext[a.lane] = nil, 0 // a new story, with what was parked
+			}
 		}
 	}
 	v.active = kept
 	for _, a := range now {
-		if seen(v.active, a.Reason, a.Lane) {
+		if seen(v.active, a) {
 			continue
 		}
 		h.tally.begun[a.Reason]++
 		h.note("hold: "+string(a.Reason), h.id, int64(a.Lane), 0, 0)
-		v.active = append(v.active, seenHold{reason: a.Reason, lane: a.Lane, since: h.now})
+		v.active = append(v.active, seenHold{reason: a.Reason, lane: a.Lane, since: h.now, began: a.Since})
 		h.judgeBegin(&v.active[len(v.active)-1])
 	}
 }
 
-func find(active []hold.Hold, reason hold.Reason, lane int) bool {
+// find says whether a hold that was seen is still on. One of the same reason that began since is another one: what was parked may bring a hold
+// for rejections back as soon as it ends.
+func find(active []hold.Hold, was seenHold) bool {
 	for _, a := range active {
-		if a.Reason == reason && a.Lane == lane {
+		if a.Reason == was.reason && a.Lane == was.lane && a.Since.Equal(was.began) {
 			return true
 		}
 	}
 	return false
 }
 
-func seen(active []seenHold, reason hold.Reason, lane int) bool {
+func seen(active []seenHold, is hold.Hold) bool {
 	for _, a := range active {
-		if a.reason == reason && a.lane == lane {
+		if a.reason == is.Reason && a.lane == is.Lane {
 			return true
 		}
 	}

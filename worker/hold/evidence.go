@@ -131,8 +131,10 @@ func (e *rejectionEvidence) ended(as End, percent int) bool {
 		return false
 	}
 	tooMany := func(bad, all int) bool { return bad*100 >= percent*all }
-	if !tooMany(e.bad(), rejectionWindow) {
+	if e.bad() < rejectionWindow/2 {
 		e.accepted = 0 // they were for this story, which is over
+	}
+	if !tooMany(e.bad(), rejectionWindow) {
 		return false
 	}
 	calls := e.count[Called] + e.count[Rejected]

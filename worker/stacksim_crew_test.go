@@ -39,7 +39,7 @@ func (s *simulation) hire(place int) {
 	pool.DialContext = s.network.dialer(name, serviceIM, imAddr)
 	im, err := imclient.New(imclient.Options{
 		BaseURL: "http://" + imAddr, AppID: appID, Admin: "administrator", Key: s.key, Timeout: imTimeout,
-		Transport: &callWatch{pool: pool, ledger: s.ledger, name: name, out: map[conversation]int{}},
+		Transport: &callWatch{pool: pool, ledger: s.ledger, roll: s.roll, name: name, out: map[conversation]int{}},
 	})
 	if err != nil {
 		s.t.Fatal(err)
@@ -52,7 +52,7 @@ func (s *simulation) hire(place int) {
 	}
 	w, err := worker.New(worker.Options{
 		Kafka: kafka, IM: im, Topics: topics, Group: "markread",
-		Rate: s.plan.rate, MaxPending: s.plan.pending, Attempts: attempts, Backoff: imclient.NewBackoff(200*time.Millisecond, 30*time.Second),
+		Rate: s.plan.rate, MaxPending: s.plan.pending, MaxRejected: 95, Attempts: attempts, Backoff: imclient.NewBackoff(200*time.Millisecond, 30*time.Second),
 		CommitEvery: time.Second, DrainTimeout: 10 * time.Second, Log: log, Version: "simulated",
 	})
 	if err != nil {
@@ -124,6 +124,7 @@ func (s *simulation) key() (imclient.Secret, error) {
 type callWatch struct {
 	pool   *http.Transport
 	ledger *ledger
+	roll   *roll
 	name   string
 
 	mu  sync.Mutex
@@ -132,6 +133,7 @@ type callWatch struct {
 
 func (w *callWatch) RoundTrip(r *http.Request) (*http.Response, error) {
 	c := readConversation(r)
+	w.roll.called(w.name)
 	w.ledger.called(c, r.URL.Query().Get("usersig"))
 	w.mu.Lock()
 	if w.out[c]++; w.out[c] > 1 {

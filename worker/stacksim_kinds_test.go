@@ -69,6 +69,21 @@ var kinds = []kind{
 			func(f *sandbox.Faults) { f.Latency = sandbox.Latency{} })
 	}},
 
+	{name: "all-rejected", calm: true, shortest: time.Second, longest: 40 * time.Second, begin: func(s *simulation, _ int, _ time.Duration) func() {
+		return s.rule("all-rejected", sandbox.Rule{Kind: sandbox.KindCode, Code: 90048})
+	}},
+	{name: "paused", calm: true, shortest: time.Second, longest: 30 * time.Second, begin: func(s *simulation, n int, _ time.Duration) func() {
+		place, _ := s.victim("pause", n)
+		if place < 0 {
+			return nil
+		}
+		s.mu.Lock()
+		h := s.crew[place]
+		s.mu.Unlock()
+		h.Pause()
+		return func() { h.Resume(s.plan.unit("accept", n) < 0.5) }
+	}},
+
 	{name: "stopped", calm: true, progress: true, shortest: 100 * time.Millisecond, longest: 20 * time.Second, begin: func(s *simulation, n int, _ time.Duration) func() {
 		return s.absent("stopped", n, func(place int) { s.dismiss(place) })
 	}},

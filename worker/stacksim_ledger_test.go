@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,6 +24,7 @@ type ledger struct {
 	log        map[topicPartition][]published
 	proven     map[topicPartition]int64 // below it every event is known to have ended
 	commits    map[topicPartition]committed
+	unsure     map[topicPartition][]committed // arrived, but not answered: perhaps accepted
 	owned      map[membership]map[topicPartition]bool
 	letters    map[origin]*sighting
 	largest    map[conversation]int64 // T that a letter has
@@ -48,7 +50,7 @@ type published struct {
 
 type committed struct {
 	offset int64
-	at     time.Time
+	at     time.Time // when it was accepted, or sent
 }
 
 type membership struct {
@@ -64,7 +66,7 @@ type origin struct {
 
 // sighting is all copies of one letter.
 type sighting struct {
-	copies, collapsed int
+	copies, collapsed int // collapsed: events that it stands for, of all copies together: they need not be the same events
 	lost              int // copies whose acknowledgement was lost
 	class, code       string
 	value             string
@@ -73,7 +75,7 @@ type sighting struct {
 func newLedger(server *sandbox.Server) *ledger {
 	return &ledger{
 		server: server, began: time.Now(), log: map[topicPartition][]published{}, proven: map[topicPartition]int64{},
-		commits: map[topicPartition]committed{}, owned: map[membership]map[topicPartition]bool{}, letters: map[origin]*sighting{},
+		commits: map[topicPartition]committed{}, unsure: map[topicPartition][]committed{}, owned: map[membership]map[topicPartition]bool{}, letters: map[origin]*sighting{},
 		largest: map[conversation]int64{}, tries: map[conversation]int{}, signatures: map[string]bool{}, answered: map[int16]int{}, lost: map[int16]int{},
 	}
 }
@@ -125,10 +127,11 @@ func (g *ledger) ended(at origin, e published) bool {
 	return ok && t >= e.readTime
 }
 
-func (g *ledger) commitAsked(member string, generation int32, topic string, partition int32, offset int64) {
+func (g *ledger) commitAsked(member string, generation int32, topic string, partition int32, offset int64, sent time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	p := topicPartition{topic, partition}
+	g.unsure[p] = append(g.unsure[p], committed{offset, sent})
 	if !g.owned[membership{member, generation}][p] {
 		g.problem("G4: %s commits %s/%d in generation %d, which does not belong to it", member, topic, partition, generation)
 	}
@@ -154,10 +157,14 @@ func (g *ledger) commitDone(topic string, partition int32, offset int64, sent ti
 	g.commitsOK++
 	p := topicPartition{topic, partition}
 	last := g.commits[p]
+	// One that was on its way for long, and sent before the last, sets the offset back: that is the network's doing. Its own
+	// answer may be lost, so that only the commit of the next owner shows it.
+	late := sent.Before(last.at) || slices.ContainsFunc(g.unsure[p], func(c committed) bool { return c.offset <= offset && c.at.Before(last.at) })
+	g.unsure[p] = slices.DeleteFunc(g.unsure[p], func(c committed) bool { return c.offset == offset })
 	switch {
 	case offset >= last.offset:
-	case sent.Before(last.at):
-		g.lateness++ // the network's doing: it was sent first
+	case late:
+		g.lateness++
 	default:
 		g.problem("G4: %s/%d: commit of %d was accepted after one of %d", topic, partition, offset, last.offset)
 	}
@@ -203,7 +210,7 @@ func (g *ledger) lettered(r kmsg.Record) {
 		g.letters[at] = s
 	}
 	s.copies++
-	s.collapsed = max(s.collapsed, collapsed)
+	s.collapsed += collapsed
 	s.class, s.code, s.value = headers["markread.class"], headers["markread.code"], string(r.Value)
 	if e := log[offset]; !e.invalid {
 		g.largest[e.conversation] = max(g.largest[e.conversation], e.readTime)

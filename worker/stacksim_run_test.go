@@ -37,6 +37,7 @@ type simulation struct {
 	sandbox *sandbox.Server
 	admin   *imclient.Client // to kick the workers' signatures
 	ledger  *ledger
+	roll    *roll
 	logs    *logbook
 	wrong   atomic.Bool // the key that workers get
 	calm    atomic.Bool // nothing goes wrong any more
@@ -60,6 +61,7 @@ type tally struct {
 	letters map[string]int
 	applied int64
 	late    int
+	stale   int
 	lost    int
 	worst   time.Duration // drain
 	stop    time.Duration
@@ -84,7 +86,7 @@ func (s *simulation) note(detail string, n int) {
 // simulate runs one seed in the bubble it is called in, and returns what was wrong.
 func simulate(t *testing.T, p plan, all *tally) *simulation {
 	s := &simulation{
-		t: t, plan: p, began: time.Now(), network: newNetwork(), logs: &logbook{began: time.Now()}, tally: all,
+		t: t, plan: p, began: time.Now(), network: newNetwork(), logs: &logbook{began: time.Now()}, tally: all, roll: newRoll(),
 		crew: make([]*hand, p.workers), hires: make([]int, p.workers), rules: map[string]sandbox.Rule{},
 		losing: map[kmsg.Key]*atomic.Bool{kmsg.OffsetCommit: {}, kmsg.Produce: {}},
 	}
@@ -117,8 +119,13 @@ func simulate(t *testing.T, p plan, all *tally) *simulation {
 	for place := range s.crew {
 		s.hire(place)
 	}
+	reaping, stop := context.WithCancel(context.Background())
+	var reaper sync.WaitGroup
+	reaper.Go(func() { s.reap(reaping, load.client) })
 	s.disturb(load)
 	s.settle()
+	stop()
+	reaper.Wait()
 	load.client.Close()
 	s.close()
 	return s
@@ -128,7 +135,7 @@ func simulate(t *testing.T, p plan, all *tally) *simulation {
 func (s *simulation) fates(l *link) {
 	l.abrupt = l.service == serviceIM
 	if l.service == serviceKafka {
-		l.tap = &tap{l: l, hears: s.ledger, asks: map[int32]ask{}}
+		l.tap = &tap{l: l, hears: s.ledger, roll: s.roll, asks: map[int32]ask{}}
 	}
 	if l.owner == "load" || s.calm.Load() {
 		return

@@ -13,6 +13,7 @@ import (
 type tap struct {
 	l     *link
 	hears hearer
+	roll  *roll
 
 	mu   sync.Mutex
 	rest []byte // of a request that has not arrived whole
@@ -21,15 +22,15 @@ type tap struct {
 
 // hearer is told what a tap heard.
 type hearer interface {
-	// commitAsked is before the broker has seen the commit.
-	commitAsked(member string, generation int32, topic string, partition int32, offset int64)
-	// commitDone is when it was accepted; sent is when the client had written the request.
+	// commitAsked is before the broker has seen the commit; sent is when the client had written it.
+	commitAsked(member string, generation int32, topic string, partition int32, offset int64, sent time.Time)
+	// commitDone is when it was accepted.
 	commitDone(topic string, partition int32, offset int64, sent time.Time)
 	// assigned is a member's part of a generation.
 	assigned(member string, generation int32, partitions []topicPartition)
 	// lettered is when a record is in the dead-letter topic.
 	lettered(r kmsg.Record)
-	// answers says whether the answer is delivered; key is 0 (produce) or 8 (commit).
+	// answers says whether an answer is delivered; key is 0 (produce) or 8 (commit).
 	answers(l *link, key int16) bool
 }
 
@@ -47,7 +48,7 @@ type ask struct {
 // watched are the requests that are looked into.
 func watched(key int16) bool {
 	switch kmsg.Key(key) {
-	case kmsg.Produce, kmsg.OffsetCommit, kmsg.SyncGroup:
+	case kmsg.Produce, kmsg.OffsetCommit, kmsg.JoinGroup, kmsg.SyncGroup, kmsg.Heartbeat:
 		return true
 	}
 	return false
@@ -91,12 +92,20 @@ func (t *tap) frame(b []byte) {
 		panic("a request that can't be read")
 	}
 	t.asks[number] = ask{request, t.l.lastWritten()}
-	if commit, ok := request.(*kmsg.OffsetCommitRequest); ok {
-		for _, topic := range commit.Topics {
+	switch r := request.(type) {
+	case *kmsg.OffsetCommitRequest:
+		t.roll.sign(r.MemberID, t.l, false)
+		for _, topic := range r.Topics {
 			for _, p := range topic.Partitions {
-				t.hears.commitAsked(commit.MemberID, commit.Generation, topic.Topic, p.Partition, p.Offset)
+				t.hears.commitAsked(r.MemberID, r.Generation, topic.Topic, p.Partition, p.Offset, t.l.lastWritten())
 			}
 		}
+	case *kmsg.JoinGroupRequest:
+		t.roll.sign(r.MemberID, t.l, true)
+	case *kmsg.SyncGroupRequest:
+		t.roll.sign(r.MemberID, t.l, false)
+	case *kmsg.HeartbeatRequest:
+		t.roll.sign(r.MemberID, t.l, false)
 	}
 }
 
@@ -125,7 +134,13 @@ func (t *tap) answered(b []byte) bool {
 	case *kmsg.ProduceResponse:
 		done = t.produced(a.request.(*kmsg.ProduceRequest), response)
 	case *kmsg.SyncGroupResponse:
-		t.synced(a.request.(*kmsg.SyncGroupRequest), response)
+		request := a.request.(*kmsg.SyncGroupRequest)
+		t.synced(request, response)
+		t.roll.answered(request.MemberID, t.l, false, response.ErrorCode, a.sent)
+	case *kmsg.JoinGroupResponse:
+		t.roll.answered(a.request.(*kmsg.JoinGroupRequest).MemberID, t.l, true, response.ErrorCode, a.sent)
+	case *kmsg.HeartbeatResponse:
+		t.roll.answered(a.request.(*kmsg.HeartbeatRequest).MemberID, t.l, false, response.ErrorCode, a.sent)
 	}
 	return !done || t.hears.answers(t.l, a.request.Key())
 }

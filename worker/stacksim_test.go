@@ -93,6 +93,12 @@ func (s *simulation) settle() {
 				state, _ := json.Marshal(h.State())
 				states += "\n" + string(state)
 			}
+			if group := s.broker.Cluster().GroupInfo("markread"); group != nil {
+				states += "\nthe group: " + group.State
+				for _, m := range group.Members {
+					states += fmt.Sprintf("\n%s, %s", m.MemberID, s.roll.tell(m.MemberID))
+				}
+			}
 			s.ledger.Problem("D4: not drained %v after the last fault, with %d conversations left then; the workers:%s", limit.Round(time.Second), left, states)
 			return
 		}
@@ -180,7 +186,7 @@ func (s *simulation) close() {
 	if group := s.broker.Cluster().GroupInfo("markread"); group != nil && len(group.Members) > 0 {
 		s.ledger.Problem("%d members have not left the group", len(group.Members))
 	}
-	s.ledger.judge(s.plan.rate, generations)
+	s.ledger.judge(s.plan.rate, generations, s.roll.stale)
 	s.judgeSecrets()
 	s.count()
 }
@@ -203,6 +209,7 @@ func (s *simulation) count() {
 	s.tally.mu.Lock()
 	defer s.tally.mu.Unlock()
 	s.tally.applied += s.sandbox.Stats().Applied
+	s.tally.stale += s.roll.stale
 	s.tally.late += s.ledger.lateness
 	for _, n := range s.ledger.lost {
 		s.tally.lost += n
@@ -220,8 +227,8 @@ func (a *tally) report(t *testing.T, seeds int) {
 		fmt.Fprintf(&text, " %s %d (%d)", k.name, a.fired[k.name], a.during[k.name])
 	}
 	t.Logf("faults, and calls carried out during them:%s", text.String())
-	t.Logf("calls carried out %d, letters %v, answers lost %d, late commits %d; drained at most %v after the calls' own time; stopped within %v",
-		a.applied, a.letters, a.lost, a.late, a.worst.Round(time.Second), a.stop.Round(time.Millisecond))
+	t.Logf("calls carried out %d, letters %v, answers lost %d, late commits %d, calls without a fresh proof of membership %d; drained at most %v after the calls' own time; stopped within %v",
+		a.applied, a.letters, a.lost, a.late, a.stale, a.worst.Round(time.Second), a.stop.Round(time.Millisecond))
 	if testing.Verbose() {
 		for _, d := range slices.Sorted(maps.Keys(a.details)) {
 			t.Logf("%s: %d", d, a.details[d])

@@ -1,6 +1,7 @@
 package worker_test
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -187,7 +188,15 @@ func brokerErrors(s *simulation, n int, _ time.Duration) func() {
 	m := pick(s.plan.seed, mayAnswer, "key", n)
 	code := pick(s.plan.seed, pick(s.plan.seed, m.errors, "errors", n), "code", n)
 	f := s.broker.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{m.key}, Err: code, Count: 1 + s.plan.below(20, "count", n)})
+	back := func() {}
+	if slices.Contains([]kmsg.Key{kmsg.JoinGroup, kmsg.SyncGroup, kmsg.OffsetFetch, kmsg.LeaveGroup, kmsg.ListOffsets}, m.key) {
+		// Only seen in a rebalance: have one, and another at the end.
+		if returns := s.absent("rebalance", n, func(place int) { s.dismiss(place) }); returns != nil {
+			back = returns
+		}
+	}
 	return func() {
+		back()
 		f.Remove()
 		s.note(m.key.Name()+" answered "+code.Message, f.Hits())
 	}

@@ -35,7 +35,7 @@ type ledger struct {
 	commitsOK  int
 	problems   []string
 	signatures map[string]bool
-	troubled   bool // something may repeat letters: a crash, a lost connection, an expelled member
+	troubles   int // faults that may repeat letters: a crash, a lost connection, an expelled member
 }
 
 type conversation struct{ report, peer string }
@@ -67,7 +67,6 @@ type origin struct {
 // sighting is all copies of one letter.
 type sighting struct {
 	copies, collapsed int // collapsed: events that it stands for, of all copies together: they need not be the same events
-	lost              int // copies whose acknowledgement was lost
 	class, code       string
 	value             string
 }

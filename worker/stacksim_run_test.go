@@ -162,7 +162,7 @@ func (s *simulation) trouble(k kind) {
 	if !k.calm {
 		s.ledger.mu.Lock()
 		defer s.ledger.mu.Unlock()
-		s.ledger.troubled = true
+		s.ledger.troubles++
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"markread/imclient"
 	"markread/imclient/sandbox"
 )
 
@@ -51,7 +52,7 @@ var kinds = []kind{
 	{name: "im-poison", calm: true, progress: true, shortest: time.Second, longest: 2 * time.Minute, begin: poison},
 	{name: "wrong-key", calm: true, shortest: 5 * time.Second, longest: time.Minute, begin: wrongKeyFor},
 	{name: "kicked", calm: true, progress: true, shortest: time.Second, longest: time.Second, begin: func(s *simulation, _ int, _ time.Duration) func() {
-		s.kick()
+		kick(s.t, s.sandbox, imclient.NewSecret(rightKey))
 		return func() {}
 	}},
 	{name: "locked", calm: true, shortest: time.Second, longest: 10 * time.Second, begin: func(s *simulation, _ int, _ time.Duration) func() {
@@ -256,6 +257,6 @@ func throttle(s *simulation, n int, _ time.Duration) func() {
 
 func wrongKeyFor(s *simulation, _ int, _ time.Duration) func() {
 	s.wrong.Store(true)
-	s.kick()
+	kick(s.t, s.sandbox, imclient.NewSecret(rightKey))
 	return func() { s.wrong.Store(false) }
 }

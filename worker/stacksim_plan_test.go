@@ -79,7 +79,7 @@ func newPlan(s seed, minutes int) plan {
 		invalid:       pick(s, []float64{0, 0.02, 0.1}, "invalid"),
 		burst:         pick(s, []int{0, 200, 2000}, "burst"),
 	}
-	p.perSecond = float64(p.rate) * pick(s, []float64{0.05, 0.2, 0.5}, "load")
+	p.perSecond = float64(p.rate) * pick(s, []float64{0.05, 0.2, 0.5, 0.9}, "load")
 	for i, k := range kinds {
 		// Swarm testing: each kind is in about half of the seeds, so that faults don't always hide each other.
 		if s.unit("kind", i) < 0.4 {

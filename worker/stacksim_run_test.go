@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -35,7 +34,6 @@ type simulation struct {
 	network *network
 	broker  *broker.Broker
 	sandbox *sandbox.Server
-	admin   *imclient.Client // to kick the workers' signatures
 	ledger  *ledger
 	roll    *roll
 	logs    *logbook
@@ -108,11 +106,6 @@ func simulate(t *testing.T, p plan, all *tally) *simulation {
 	server := &http.Server{Handler: s.sandbox}
 	go server.Serve(listener)
 	defer server.Close()
-	if s.admin, err = imclient.New(imclient.Options{
-		BaseURL: "http://" + imAddr, AppID: appID, Admin: "administrator", Key: imclient.Key(imclient.NewSecret(rightKey)), Transport: direct{s.sandbox},
-	}); err != nil {
-		t.Fatal(err)
-	}
 
 	load := s.newLoad()
 	load.publish(p.burst, topics.Backfill)
@@ -250,22 +243,6 @@ func (s *simulation) apply() {
 	if err := s.sandbox.SetFaults(s.faults); err != nil {
 		s.t.Error(err)
 	}
-}
-
-// kick revokes the signatures of the workers.
-func (s *simulation) kick() {
-	for range 2 { // ours is revoked as well
-		_, _ = s.admin.Post(context.Background(), "im_open_login_svc/kick", map[string]string{"UserID": "administrator"})
-	}
-}
-
-// direct calls a handler without a network.
-type direct struct{ http.Handler }
-
-func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
-	recorder := httptest.NewRecorder()
-	d.ServeHTTP(recorder, r)
-	return recorder.Result(), nil
 }
 
 // load publishes what the plan says.

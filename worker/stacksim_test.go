@@ -31,9 +31,9 @@ var (
 func TestStackSimulation(t *testing.T) {
 	seeds := *stackSeeds
 	if seeds == 0 {
-		seeds = 4
+		seeds = 10
 		if testing.Short() {
-			seeds = 1
+			seeds = 3
 		}
 	}
 	all := newTally()

@@ -112,6 +112,9 @@ func TestTotalOutage(t *testing.T) {
 		{Kind: sandbox.KindStatus, Status: 502}, {Kind: sandbox.KindHang}, {Kind: sandbox.KindCode, Code: 91000}, {Kind: sandbox.KindReset},
 	} {
 		t.Run(string(kind.Kind), func(t *testing.T) {
+			if testing.Short() && kind.Kind != sandbox.KindStatus {
+				t.Skip("one is enough for a short run")
+			}
 			inBubble(t, func(s *stack) {
 				w := s.start(nil)
 				published := s.arriveSteadily(0, 5, time.Minute)

@@ -57,7 +57,7 @@ func kick(t *testing.T, server *sandbox.Server, key imclient.Secret) {
 	query := fmt.Sprintf("?sdkappid=%d&identifier=administrator&usersig=%s&random=1&contenttype=json", appID, signature)
 	answer := httptest.NewRecorder()
 	server.ServeHTTP(answer, httptest.NewRequest(http.MethodPost, "/v4/im_open_login_svc/kick"+query, strings.NewReader(`{"UserID":"administrator"}`)))
-	if !strings.Contains(answer.Body.String(), `"ErrorCode":0`) {
+	if text := answer.Body.String(); !strings.Contains(text, `"ErrorCode":0`) && !strings.Contains(text, "70052") { // the latter: kicked in this very second
 		t.Errorf("kick: %s", answer.Body)
 	}
 }

@@ -21,6 +21,8 @@ type kind struct {
 	calm bool
 	// progress: calls succeed while it lasts.
 	progress bool
+	// spends: it fails some calls while others succeed, so that it may use up a conversation's attempts.
+	spends bool
 
 	shortest, longest time.Duration
 	begin             func(s *simulation, n int, long time.Duration) (end func())
@@ -32,8 +34,8 @@ type kind struct {
 var kinds = []kind{
 	{name: "kafka-cut", progress: true, fate: cutBehind(serviceKafka, 0.3, 20_000)},
 	{name: "kafka-freeze", progress: true, fate: freezeBehind(serviceKafka, 0.1, 50_000)},
-	{name: "im-cut", progress: true, calm: true, fate: cutBehind(serviceIM, 0.2, 3000)},
-	{name: "im-freeze", progress: true, calm: true, fate: freezeBehind(serviceIM, 0.05, 3000)},
+	{name: "im-cut", spends: true, progress: true, calm: true, fate: cutBehind(serviceIM, 0.2, 3000)},
+	{name: "im-freeze", spends: true, progress: true, calm: true, fate: freezeBehind(serviceIM, 0.05, 3000)},
 
 	{name: "kafka-blocked", progress: true, shortest: time.Second, longest: 40 * time.Second, begin: blockKafka},
 	{name: "kafka-refused", progress: true, shortest: time.Second, longest: 40 * time.Second, begin: refuseKafka},
@@ -48,8 +50,8 @@ var kinds = []kind{
 		return func() { s.network.open(way{service: serviceIM}) }
 	}},
 	{name: "im-outage", calm: true, shortest: time.Second, longest: time.Minute, begin: ruleOf("im-outage", 1)},
-	{name: "im-brown-out", calm: true, progress: true, shortest: time.Second, longest: time.Minute, begin: ruleOf("im-brown-out", 0.3)},
-	{name: "im-poison", calm: true, progress: true, shortest: time.Second, longest: 2 * time.Minute, begin: poison},
+	{name: "im-brown-out", spends: true, calm: true, progress: true, shortest: time.Second, longest: time.Minute, begin: ruleOf("im-brown-out", 0.3)},
+	{name: "im-poison", spends: true, calm: true, progress: true, shortest: time.Second, longest: 2 * time.Minute, begin: poison},
 	{name: "wrong-key", calm: true, shortest: 5 * time.Second, longest: time.Minute, begin: wrongKeyFor},
 	{name: "kicked", calm: true, progress: true, shortest: time.Second, longest: time.Second, begin: func(s *simulation, _ int, _ time.Duration) func() {
 		kick(s.t, s.sandbox, imclient.NewSecret(rightKey))
@@ -65,7 +67,7 @@ var kinds = []kind{
 			func(f *sandbox.Faults) { f.Rate = 0 })
 	}},
 	{name: "throttled", calm: true, progress: true, shortest: time.Second, longest: 10 * time.Second, begin: throttle},
-	{name: "slow", calm: true, progress: true, shortest: 10 * time.Second, longest: 2 * time.Minute, begin: func(s *simulation, n int, _ time.Duration) func() {
+	{name: "slow", spends: true, calm: true, progress: true, shortest: 10 * time.Second, longest: 2 * time.Minute, begin: func(s *simulation, n int, _ time.Duration) func() {
 		p50 := s.plan.between(5*time.Millisecond, 500*time.Millisecond, "p50", n)
 		return s.weather(func(f *sandbox.Faults) { f.Latency = sandbox.Latency{P50: p50, P99: 10 * p50, Max: 20 * time.Second} },
 			func(f *sandbox.Faults) { f.Latency = sandbox.Latency{} })

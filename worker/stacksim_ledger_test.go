@@ -18,6 +18,7 @@ import (
 type ledger struct {
 	server *sandbox.Server
 	began  time.Time
+	spends bool                                 // the plan has faults that may use up a conversation's attempts
 	lose   func(l *link, key int16, n int) bool // whether the n-th answer of a kind gets lost
 
 	mu         sync.Mutex

@@ -93,6 +93,7 @@ func simulate(t *testing.T, p plan, all *tally) *simulation {
 	s.ledger.lose = func(l *link, key int16, n int) bool {
 		return l.owner != "load" && s.losing[kmsg.Key(key)].Load() && p.unit("lose", int(key), n) < 0.5
 	}
+	s.ledger.spends = slices.ContainsFunc(p.kinds, func(k kind) bool { return k.spends })
 	s.network.fates = s.fates
 	b, err := broker.Start(broker.Options{
 		Addr: kafkaAddr, Partitions: p.partitions, Topics: []string{topics.Live, topics.Backfill, topics.DeadLetter}, Listen: s.network.Listen,

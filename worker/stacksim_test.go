@@ -83,8 +83,9 @@ func (s *simulation) settle() {
 	}
 	s.mu.Unlock()
 	began := time.Now()
-	left := s.ledger.waiting()
-	limit := time.Duration(float64(left)/(0.9*float64(s.plan.rate))*float64(time.Second)) + s.slack()
+	left, most := s.ledger.waiting()
+	// A partition's calls are made by who owns it, with the permits that go with it: they don't divide evenly.
+	limit := time.Duration(float64(most*s.plan.partitions)/(0.75*float64(s.plan.rate))*float64(time.Second)) + s.slack()
 	for !s.drained() {
 		time.Sleep(500 * time.Millisecond)
 		if time.Since(began) > limit {
@@ -122,19 +123,26 @@ func (s *simulation) slack() time.Duration {
 	return 60*time.Second + probe*time.Duration(spread)
 }
 
-// waiting is how many conversations have events without an end.
-func (g *ledger) waiting() int {
+// waiting is how many conversations have events without an end, and how many of them the partitions of one number have at most.
+func (g *ledger) waiting() (all, most int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	waiting := map[conversation]bool{}
+	parts := map[int32]map[conversation]bool{}
 	for p, log := range g.log {
+		if parts[p.partition] == nil {
+			parts[p.partition] = map[conversation]bool{}
+		}
 		for n := g.proven[p]; n < int64(len(log)); n++ {
 			if !g.ended(origin{p, n}, log[n]) {
-				waiting[log[n].conversation] = true
+				waiting[log[n].conversation], parts[p.partition][log[n].conversation] = true, true
 			}
 		}
 	}
-	return len(waiting)
+	for _, part := range parts {
+		most = max(most, len(part))
+	}
+	return len(waiting), most
 }
 
 // drained says whether the broker has a commit at the end of every log.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strconv"
 
 	"markread/imclient"
 	"markread/imclient/sandbox"
@@ -117,6 +118,8 @@ func (g *ledger) judgeLetter(at origin, s *sighting, seen map[conversation]*evid
 		g.problem("G5: a letter %q (%s) of %s, which the server never rejected: %+v", s.class, s.code, e.report, calls)
 	case s.class == "exhausted" && g.tries[e.conversation] < attempts:
 		g.problem("G5: a letter %q (%s) of %s after %d calls", s.class, s.code, e.report, g.tries[e.conversation])
+	case s.class == "exhausted" && (!g.spends || !transient(s.code)):
+		g.problem("G5: a letter %q (%s) of %s, but no fault of this run is the event's", s.class, s.code, e.report)
 	case s.value != e.value:
 		g.problem("G5: the letter of %s/%d offset %d has another value", at.topic, at.partition, at.offset)
 	}
@@ -128,4 +131,14 @@ func (g *ledger) judgeLetter(at origin, s *sighting, seen map[conversation]*evid
 	if s.copies > most {
 		g.problem("G5: %d copies of the letter of %s/%d offset %d, at most %d can be explained", s.copies, at.topic, at.partition, at.offset, most)
 	}
+}
+
+// transient says whether a letter's code is one of a failure that counts as an attempt.
+func transient(code string) bool {
+	number, err := strconv.Atoi(code)
+	if err != nil {
+		return code != "http_429" && code != imclient.LabelKey
+	}
+	row, _ := imclient.LookUp(number)
+	return row.Class == imclient.Transient
 }

@@ -240,4 +240,7 @@ func (g *ledger) leaks(where, text string) {
 	if i := strings.Index(text, "CANARY-"); i >= 0 {
 		g.problem("G6: a key in %s: …%.80s", where, text[max(0, i-40):])
 	}
+	if i := strings.Index(text, "usersig="); i >= 0 && !strings.HasPrefix(text[i:], "usersig=[secret]") {
+		g.problem("G6: perhaps a signature in %s: …%.80s", where, text[max(0, i-40):])
+	}
 }

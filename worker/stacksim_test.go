@@ -199,14 +199,15 @@ func (s *simulation) close() {
 	s.count()
 }
 
-// judgeSecrets looks for the key and all signatures in the logs.
+// judgeSecrets looks for the keys and all signatures in the logs.
 func (s *simulation) judgeSecrets() {
 	text := s.logs.text.String()
 	s.ledger.mu.Lock()
 	defer s.ledger.mu.Unlock()
 	s.ledger.leaks("the logs", text)
 	for signature := range s.ledger.signatures {
-		if signature != "" && strings.Contains(text, signature) {
+		// A part of it, because texts from the server are cut.
+		if len(signature) > 40 && strings.Contains(text, signature[:40]) {
 			s.ledger.problem("G6: a signature in the logs")
 		}
 	}

@@ -23,7 +23,7 @@ func (s *stack) refused(from, to time.Time) (refused, all int) {
 
 // The server allows less than we believe: other programs use the same app's quota. The limit follows it down, and up again.
 func TestServerAllowsLess(t *testing.T) {
-	for _, allowed := range []int{120, 150, 60} {
+	for _, allowed := range []int{120, 60} {
 		t.Run(fmt.Sprint(allowed), func(t *testing.T) {
 			if testing.Short() && allowed != 120 {
 				t.Skip("one is enough for a short run")

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -59,19 +60,33 @@ func (s *simulation) hire(place int) {
 		s.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	h := &hand{Worker: w, name: name, cancel: cancel, done: make(chan struct{})}
+	var asked atomic.Int64 // when it was told to stop
+	h := &hand{Worker: w, name: name, cancel: func() { asked.Store(time.Now().UnixNano()); cancel() }, done: make(chan struct{})}
 	go func() {
 		defer close(h.done)
 		h.err = w.Run(ctx)
 		if ctx.Err() == nil {
 			s.ledger.Problem("%s: Run returned by itself: %v", name, h.err)
 		}
+		s.stopped(name, time.Since(time.Unix(0, asked.Load())))
 		im.Close()
 		kafka.Close()
 		s.look(h)
 	}()
 	s.crew[place] = h
 	s.everyone = append(s.everyone, h)
+}
+
+// longestStop is the drain timeout, one commit and one try to leave the group; the process has a limit of its own.
+const longestStop = 10*time.Second + 5*time.Second + 3*time.Second
+
+func (s *simulation) stopped(name string, took time.Duration) {
+	s.tally.mu.Lock()
+	s.tally.stop = max(s.tally.stop, took)
+	s.tally.mu.Unlock()
+	if took > longestStop+500*time.Millisecond {
+		s.ledger.Problem("%s: the stop took %v", name, took)
+	}
 }
 
 // look searches what the worker shows for secrets.

@@ -175,12 +175,10 @@ func (s *simulation) close() {
 		generations = int(group.Epoch)
 	}
 	for place := range s.crew {
-		began := time.Now()
 		h := s.dismiss(place)
 		if <-h.done; h.err != nil {
 			s.ledger.Problem("%s: a stop without any fault: %v", h.name, h.err)
 		}
-		s.tally.stop = max(s.tally.stop, time.Since(began))
 	}
 	for _, h := range s.everyone {
 		<-h.done

@@ -93,7 +93,10 @@ func simulate(t *testing.T, p plan, all *tally) *simulation {
 	s.ledger.lose = func(l *link, key int16, n int) bool {
 		return l.owner != "load" && s.losing[kmsg.Key(key)].Load() && p.unit("lose", int(key), n) < 0.5
 	}
-	s.ledger.spends = slices.ContainsFunc(p.kinds, func(k kind) bool { return k.spends })
+	s.ledger.spends = slices.ContainsFunc(p.kinds, func(k kind) bool {
+		// An outage that answers with an ErrorCode is only told from an event's own fault by five conversations.
+		return k.spends || k.name == "im-outage" && p.conversations < 5*10*p.workers
+	})
 	s.network.fates = s.fates
 	b, err := broker.Start(broker.Options{
 		Addr: kafkaAddr, Partitions: p.partitions, Topics: []string{topics.Live, topics.Backfill, topics.DeadLetter}, Listen: s.network.Listen,

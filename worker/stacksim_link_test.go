@@ -121,26 +121,26 @@ func (f *flow) put(b []byte, written, due time.Time) {
 }
 
 // take reads what has come. Nothing and no error: wait until then, zero: until poked.
-func (l *link) take(f *flow, b []byte) (n int, err error, again time.Time) {
+func (l *link) take(f *flow, b []byte) (n int, again time.Time, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
 	if !f.deadline.IsZero() && !f.deadline.After(now) {
-		return 0, os.ErrDeadlineExceeded, again
+		return 0, again, os.ErrDeadlineExceeded
 	}
 	again = f.deadline
 	if l.frozen && f.read >= f.limit {
-		return 0, nil, again
+		return 0, again, nil
 	}
 	if len(f.chunks) == 0 {
-		return 0, f.end, again
+		return 0, again, f.end
 	}
 	c := &f.chunks[0]
 	if c.due.After(now) {
 		if again.IsZero() || c.due.Before(again) {
 			again = c.due
 		}
-		return 0, nil, again
+		return 0, again, nil
 	}
 	n = min(len(b), len(c.data))
 	if l.frozen {
@@ -153,7 +153,7 @@ func (l *link) take(f *flow, b []byte) (n int, err error, again time.Time) {
 		f.chunks[0] = chunk{}
 		f.chunks = f.chunks[1:]
 	}
-	return n, nil, time.Time{}
+	return n, time.Time{}, nil
 }
 
 // freeze stops everything that has not been read. The lock is held.
@@ -231,7 +231,7 @@ type end struct {
 
 func (e *end) Read(b []byte) (int, error) {
 	for {
-		n, err, again := e.l.take(e.in, b)
+		n, again, err := e.l.take(e.in, b)
 		if n > 0 && e.server && e.l.tap != nil {
 			e.l.tap.asked(b[:n])
 		}

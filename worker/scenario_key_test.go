@@ -124,6 +124,7 @@ func TestRefusedForTenMinutes(t *testing.T) {
 		{"expired", 70001, 15 * time.Second, 20 * time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			oneIsEnough(t, c.name == "locked")
 			inBubble(t, func(s *stack) {
 				w := s.start(nil)
 				s.crowd(topics.Live, "before", 0, 100)

@@ -25,9 +25,7 @@ func (s *stack) refused(from, to time.Time) (refused, all int) {
 func TestServerAllowsLess(t *testing.T) {
 	for _, allowed := range []int{120, 60} {
 		t.Run(fmt.Sprint(allowed), func(t *testing.T) {
-			if testing.Short() && allowed != 120 {
-				t.Skip("one is enough for a short run")
-			}
+			oneIsEnough(t, allowed == 120)
 			inBubble(t, func(s *stack) {
 				s.crowd(topics.Live, "reader", 0, 15_000+allowed*60)
 				w := s.start(nil)
@@ -121,6 +119,7 @@ func TestBrownOut(t *testing.T) {
 		{"flapping code", sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindCode, Code: 91000, For: 5 * time.Second, Every: 10 * time.Second}}}, 100, probes},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			oneIsEnough(t, false)
 			if c.short != "" {
 				t.Skip(c.short)
 			}

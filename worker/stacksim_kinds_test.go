@@ -191,6 +191,10 @@ func brokerErrors(s *simulation, n int, _ time.Duration) func() {
 	m := pick(s.plan.seed, mayAnswer, "key", n)
 	code := pick(s.plan.seed, pick(s.plan.seed, m.errors, "errors", n), "code", n)
 	f := s.broker.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{m.key}, Err: code, Count: 1 + s.plan.below(20, "count", n)})
+	if m.key == kmsg.Metadata {
+		// A topic that no broker knows for 5 s counts as deleted, and its partitions no longer for the shares.
+		time.AfterFunc(3*time.Second, f.Remove)
+	}
 	back := func() {}
 	if slices.Contains([]kmsg.Key{kmsg.JoinGroup, kmsg.SyncGroup, kmsg.OffsetFetch, kmsg.LeaveGroup, kmsg.ListOffsets}, m.key) {
 		// Only seen in a rebalance: have one, and another at the end.

@@ -65,13 +65,20 @@ func newGeneration(m *member, j joined) *Generation {
 	}
 }
 
+// topicGone is how long a topic must be missing until it counts as deleted: then the others go on without it.
+const topicGone = 5 * time.Second
+
 // prepare finds out where the assigned partitions begin, and what other partitions there are, trying until
 // ctx ends.
 func (g *Generation) prepare(ctx context.Context, j joined) error {
+	began := time.Now()
 	for wait := newWait(); ; {
 		committed, err := g.offsets(ctx, j.assigned)
 		if err == nil {
 			g.all, err = g.client.partitions(ctx, g.topics.consumed())
+		}
+		if err == nil && time.Since(began) < topicGone {
+			err = g.missing()
 		}
 		if err == nil {
 			for i, tp := range j.assigned {
@@ -97,6 +104,17 @@ func (g *Generation) prepare(ctx context.Context, j joined) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// missing is an error when a topic is not in the layout. A broker may answer so for a moment, and who counts too few partitions takes
+// his own for a larger part of the whole, and the quota with it, than they are. A topic that stays away is gone for everybody.
+func (g *Generation) missing() error {
+	for _, topic := range g.topics.consumed() {
+		if !slices.ContainsFunc(g.all, func(p TopicPartition) bool { return p.Topic == topic }) {
+			return fmt.Errorf("topic %q: %w", topic, kafka.UnknownTopicOrPartition)
+		}
+	}
+	return nil
 }
 
 // offsets returns what the group has committed, -1 for nothing.

@@ -1,0 +1,182 @@
+package worker_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"markread/imclient/sandbox"
+)
+
+// Everything of a lane is rejected: far more likely a wrong app than wrong events. It waits after 500, the other lane goes on, and when the
+// accounts exist it goes on by itself.
+func TestEverythingIsRejected(t *testing.T) {
+	inBubble(t, func(s *stack) {
+		s.crowd(topics.Live, "nobody", 0, 3000)
+		w := s.start(nil)
+		s.until("held", 30*time.Second, func() bool { return s.heldFor(w, "rejections") })
+		time.Sleep(time.Second)
+		letters := s.letterCount()
+		if letters < 500 || letters > 505 {
+			t.Errorf("%d letters, want 500", letters)
+		}
+		s.crowd(topics.Backfill, "reader", 0, 1000)
+		other := s.until("the other lane is done", 10*time.Second, func() bool { return s.sandbox.Stats().Applied == 1000 })
+		calls := s.sandbox.Stats().Calls
+		time.Sleep(5 * time.Minute)
+		probes := s.sandbox.Stats().Calls - calls
+		if s.letterCount() != letters || !s.heldFor(w, "rejections") || probes > 62 || probes < 55 {
+			t.Errorf("%d letters more, held %+v, %d probes in 5 minutes", s.letterCount()-letters, w.Held(), probes)
+		}
+		for i := range 3000 {
+			if err := s.sandbox.Import(fmt.Sprint("nobody", i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		took := s.until("it goes on", 6*time.Second, func() bool { return !s.heldFor(w, "rejections") })
+		w.settled(t, 4000)
+		if s.letterCount() != letters || s.sandbox.Stats().Applied != 4000-letters {
+			t.Errorf("%d letters, %d applied", s.letterCount(), s.sandbox.Stats().Applied)
+		}
+		s.mustStop(w)
+		t.Logf("%d letters; the other lane took %v; %d probes in 5 minutes; on %v after it was mended", letters, other, probes, took)
+	})
+}
+
+// Every record is invalid. Those beyond 500 wait in memory; each event that is applied lets the next 500 of them go.
+func TestEverythingIsInvalid(t *testing.T) {
+	inBubble(t, func(s *stack) {
+		values := make([]string, 3000)
+		for i := range values {
+			values[i] = fmt.Sprintf(`{"user":%d}`, i)
+		}
+		s.publish(topics.Live, values...)
+		w := s.start(nil)
+		s.until("held", 10*time.Second, func() bool { return s.heldFor(w, "rejections") })
+		s.crowd(topics.Backfill, "reader", 0, 500)
+		time.Sleep(time.Minute)
+		letters := s.letterCount()
+		if letters != 500 || s.sandbox.Stats().Applied != 500 {
+			t.Errorf("%d letters, %d applied of the other lane", letters, s.sandbox.Stats().Applied)
+		}
+		s.crowd(topics.Live, "mended", 0, 50)
+		first := s.until("it goes on", 6*time.Second, func() bool { return s.letterCount() > 500 })
+		took := s.until("all are letters", 40*time.Second, func() bool { return s.letterCount() == 3000 })
+		w.settled(t, 3550)
+		if n := s.letterCount(); n != 3000 || s.sandbox.Stats().Applied != 550 || len(w.Held()) > 0 {
+			t.Errorf("%d letters, %d applied, held %+v", n, s.sandbox.Stats().Applied, w.Held())
+		}
+		s.mustStop(w)
+		t.Logf("%d letters while held; on %v after the first good event, all done after %v", letters, first, first+took)
+	})
+}
+
+// An operator who knows that the events are wrong sends them to the dead letters.
+func TestAcceptRejections(t *testing.T) {
+	inBubble(t, func(s *stack) {
+		s.crowd(topics.Live, "nobody", 0, 1500)
+		s.crowd(topics.Backfill, "nobody", 5000, 1500)
+		w := s.start(nil)
+		s.until("held", time.Minute, func() bool { return len(w.Held()) == 2 })
+		w.Resume(false)
+		time.Sleep(10 * time.Second)
+		if n := s.letterCount(); n > 1010 || len(w.Held()) != 2 {
+			t.Errorf("%d letters, held %+v", n, w.Held())
+		}
+		w.Resume(true)
+		w.settled(t, 3000)
+		if n := s.letterCount(); n != 3000 || len(w.Held()) > 0 {
+			t.Errorf("%d letters, held %+v", n, w.Held())
+		}
+		s.mustStop(w)
+	})
+}
+
+// A dead-letter topic that refuses for 10 s holds the calls, is tried once a second, and gets each letter once.
+func TestDeadLetterTopicRefusesForTenSeconds(t *testing.T) {
+	for _, code := range []*kerr.Error{kerr.NotEnoughReplicas, kerr.TopicAuthorizationFailed, kerr.KafkaStorageError} {
+		t.Run(code.Message, func(t *testing.T) {
+			oneIsEnough(t, code == kerr.NotEnoughReplicas)
+			inBubble(t, func(s *stack) {
+				w := s.start(nil)
+				time.Sleep(3 * time.Second)
+				refuses := s.broker.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topics.DeadLetter, Err: code, Count: -1})
+				began := time.Now()
+				s.crowd(topics.Live, "nobody", 0, 50)
+				s.crowd(topics.Live, "reader", 0, 4000)
+				held := s.until("held", 10*time.Second, func() bool { return s.heldFor(w, "dead-letter") })
+				tries := refuses.Hits()
+				calls := s.sandbox.Stats().Calls
+				time.Sleep(time.Until(began.Add(10 * time.Second)))
+				if n := refuses.Hits() - tries; n > 5 {
+					t.Errorf("%d writes in %v", n, 10*time.Second-held)
+				}
+				if n := s.sandbox.Stats().Calls - calls; n > 0 {
+					t.Errorf("%d calls while held", n)
+				}
+				refuses.Remove()
+				took := s.until("calls go on", 3*time.Second, func() bool { return !s.heldFor(w, "dead-letter") })
+				w.settled(t, 4050)
+				if n := s.letterCount(); n != 50 || s.sandbox.Stats().Applied != 4000 {
+					t.Errorf("%d letters, %d applied", n, s.sandbox.Stats().Applied)
+				}
+				s.mustStop(w)
+				t.Logf("held after %v, %d writes until then; on %v after it was mended", held, tries, took)
+			})
+		})
+	}
+}
+
+// An operator's pause stops the calls of this worker and nothing else.
+func TestPause(t *testing.T) {
+	inBubble(t, func(s *stack) {
+		w := s.start(nil)
+		time.Sleep(3 * time.Second)
+		w.Pause()
+		s.crowd(topics.Live, "reader", 0, 1000)
+		s.publish(topics.Live, "no event")
+		time.Sleep(10 * time.Minute)
+		if n := s.sandbox.Stats().Calls; n > 0 || s.letterCount() != 1 || !w.Ready() || w.Healthy() != nil {
+			t.Errorf("%d calls, %d letters, ready %v, healthy %v", n, s.letterCount(), w.Ready(), w.Healthy())
+		}
+		w.Resume(false)
+		w.settled(t, 1001)
+		s.mustStop(w)
+	})
+}
+
+// An outage while the dead-letter topic refuses, and letters that wait while calls are held: both end.
+func TestOutageAndRefusedLettersTogether(t *testing.T) {
+	inBubble(t, func(s *stack) {
+		w := s.start(nil)
+		s.crowd(topics.Live, "before", 0, 500)
+		w.settled(t, 500)
+		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 503}}})
+		refuses := s.broker.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topics.DeadLetter, Err: kerr.NotEnoughReplicas, Count: -1})
+		values := make([]string, 20)
+		for i := range values {
+			values[i] = "no event"
+		}
+		s.publish(topics.Live, values...)
+		s.crowd(topics.Live, "reader", 0, 2000)
+		time.Sleep(time.Minute)
+		if !s.heldFor(w, "outage") || !s.heldFor(w, "dead-letter") {
+			t.Errorf("held %+v", w.Held())
+		}
+		s.fault(sandbox.Faults{})
+		time.Sleep(30 * time.Second)
+		if n := s.sandbox.Stats().Applied; n != 500 {
+			t.Errorf("%d applied while the letters can't be written", n-500)
+		}
+		refuses.Remove()
+		w.settled(t, 2520)
+		if n := s.letterCount(); n != 20 || len(w.Held()) > 0 {
+			t.Errorf("%d letters, held %+v", n, w.Held())
+		}
+		s.mustStop(w)
+	})
+}

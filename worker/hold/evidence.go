@@ -131,7 +131,7 @@ func (e *rejectionEvidence) ended(as End, percent int) bool {
 		return false
 	}
 	tooMany := func(bad, all int) bool { return bad*100 >= percent*all }
-	if e.bad() < rejectionWindow/2 {
+	if !tooMany(2*e.bad(), rejectionWindow) {
 		e.accepted = 0 // they were for this story, which is over
 	}
 	if !tooMany(e.bad(), rejectionWindow) {

@@ -31,7 +31,7 @@ func (v *holdView) evidence(r *request, failure *imclient.Error) {
 func (h *hands) judgeProbes(r *request, failure *imclient.Error) {
 	v := &h.shadow.holds
 	if why := v.outage(h.now - v.silentSince - holdSlack(time.Second)); why != "" && !v.on(r.lane) && failure != nil && failure.Class == imclient.Transient && !failure.Resigned {
-		h.fail("G5", "worker %d goes on calling in an outage: %s", h.id, why)
+		h.fail("letters", "worker %d goes on calling in an outage: %s", h.id, why)
 	}
 	if !r.probe {
 		return
@@ -99,6 +99,6 @@ func (h *hands) ends(lane int, as uint8) {
 		count[end]++
 	}
 	if calls := 500 - count[endInvalid]; calls >= 100 && (500-count[endCalled]) >= 5*h.maxRejected && count[endRejected]*100 >= calls*h.maxRejected {
-		h.fail("Q2", "worker %d: lane %d goes on after 500 ends of which %d were rejected and %d invalid", h.id, lane, count[endRejected], count[endInvalid])
+		h.fail("rejections", "worker %d: lane %d goes on after 500 ends of which %d were rejected and %d invalid", h.id, lane, count[endRejected], count[endInvalid])
 	}
 }

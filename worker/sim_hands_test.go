@@ -184,7 +184,7 @@ func (h *hands) dispatch() {
 		if at <= h.now {
 			h.spins++
 			if h.spins > 100 {
-				h.fail("R3", "worker %d looks again and again: %v at %v", h.id, again.Sub(now), time.Duration(h.now))
+				h.fail("busy loop", "worker %d looks again and again: %v at %v", h.id, again.Sub(now), time.Duration(h.now))
 			}
 			at = h.now + int64(time.Microsecond)
 		}

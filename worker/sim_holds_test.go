@@ -139,12 +139,12 @@ func (h *hands) judgeBegin(a *seenHold) {
 	switch a.reason {
 	case hold.Outage:
 		if v.outage(h.now-v.silentSince+holdSlack(time.Second)) == "" {
-			h.fail("G5", "worker %d: an outage begins with %d answers without a code, and %v", h.id, v.silent, v.recent)
+			h.fail("letters", "worker %d: an outage begins with %d answers without a code, and %v", h.id, v.silent, v.recent)
 		}
 		a.next(h, time.Second)
 	case hold.Credentials:
 		if v.cause != "held" && v.cause != "locked" && v.cause != "no key" {
-			h.fail("G5", "worker %d: a hold for the credentials begins with: %q", h.id, v.cause)
+			h.fail("letters", "worker %d: a hold for the credentials begins with: %q", h.id, v.cause)
 		}
 		a.next(h, refusedWait(v.cause))
 	case hold.Rejections:
@@ -156,12 +156,12 @@ func (h *hands) judgeBegin(a *seenHold) {
 		}
 		// The end that began it is not yet among them, or all that came with it are.
 		if !v.again500[a.lane] && (len(v.ends[a.lane]) < 499 || bad+1+v.batch < h.maxRejected*5) {
-			h.fail("G5", "worker %d: lane %d is held with %d bad of the last %d ends", h.id, a.lane, bad, len(v.ends[a.lane]))
+			h.fail("letters", "worker %d: lane %d is held with %d bad of the last %d ends", h.id, a.lane, bad, len(v.ends[a.lane]))
 		}
 		a.next(h, 5*time.Second)
 	case hold.Throttled:
 		if v.pausedTo <= h.now {
-			h.fail("G5", "worker %d: a pause that no server asked for", h.id)
+			h.fail("letters", "worker %d: a pause that no server asked for", h.id)
 		}
 	}
 	// Evidence of before counts no more.
@@ -196,7 +196,7 @@ func (h *hands) judgeEnd(a seenHold) {
 		ok = v.share > 0
 	}
 	if !ok {
-		h.fail("G5", "worker %d: the hold for %s ends with: %q", h.id, a.reason, v.cause)
+		h.fail("letters", "worker %d: the hold for %s ends with: %q", h.id, a.reason, v.cause)
 	}
 }
 
@@ -210,7 +210,7 @@ func (h *hands) judgeHastened(a seenHold) {
 		waits = waits || h.shadow.talks[i].state == retrying && h.shadow.taken != int32(i)+1
 	}
 	if soon, due := h.core.backlog.Ready(h.time().Add(hastenWithin), backlog.LaneSet{true, true}); waits && !soon {
-		h.fail("D4", "worker %d: the hold for %s has ended, and the first retry is due only at %v, now is %v", h.id, a.reason, due, h.time())
+		h.fail("liveness", "worker %d: the hold for %s has ended, and the first retry is due only at %v, now is %v", h.id, a.reason, due, h.time())
 	}
 }
 
@@ -240,7 +240,7 @@ func (h *hands) judgeIdle() {
 			due = max(since, v.newcomerDue)
 		}
 		if waits && h.now > due+patience {
-			h.fail("R1", "worker %d stands still for %v: lane %d waits, held %v", h.id, time.Duration(h.now-due), lane, v.active)
+			h.fail("starvation", "worker %d stands still for %v: lane %d waits, held %v", h.id, time.Duration(h.now-due), lane, v.active)
 		}
 	}
 }
@@ -251,23 +251,23 @@ func (h *hands) judgeHeld(r *request) {
 	v := &h.shadow.holds
 	v.newcomerDue = 0
 	if v.operator {
-		h.fail("G5", "worker %d calls while it is paused", h.id)
+		h.fail("letters", "worker %d calls while it is paused", h.id)
 	}
 	if v.share == 0 {
-		h.fail("G3", "worker %d calls without a share", h.id)
+		h.fail("cap", "worker %d calls without a share", h.id)
 	}
 	if h.now < v.pausedTo {
-		h.fail("G5", "worker %d calls %v before the pause is over that the server asked for", h.id, time.Duration(v.pausedTo-h.now))
+		h.fail("letters", "worker %d calls %v before the pause is over that the server asked for", h.id, time.Duration(v.pausedTo-h.now))
 	}
 	if on := v.on(r.lane); on != r.probe {
-		h.fail("G5", "worker %d: lane %d is held: %v, but the call is a probe: %v", h.id, r.lane, on, r.probe)
+		h.fail("letters", "worker %d: lane %d is held: %v, but the call is a probe: %v", h.id, r.lane, on, r.probe)
 	}
 	if r.probe && r.talk != v.probed {
 		v.probed, v.again = r.talk, 0
 	} else if r.probe && len(v.active) == 1 && v.active[0].lane == hold.All && h.shadow.inMemory-len(h.calls) > 1 {
 		// Once is right: calls that were out when the hold began are retried in their own time.
 		if v.again++; v.again > 1 {
-			h.fail("A2", "worker %d probes %s again and again, though others wait", h.id, r.read.Report)
+			h.fail("probes", "worker %d probes %s again and again, though others wait", h.id, r.read.Report)
 		}
 	}
 	for i := range v.active {
@@ -282,15 +282,15 @@ func (h *hands) judgeHeld(r *request) {
 			if h.now < a.notBefore {
 				v.hastened++
 				if v.newcomers < v.hastened || v.hastened > 21+int(h.now/int64(time.Minute)) {
-					h.fail("A2", "worker %d probes %v too early in an outage", h.id, time.Duration(a.notBefore-h.now))
+					h.fail("probes", "worker %d probes %v too early in an outage", h.id, time.Duration(a.notBefore-h.now))
 				}
 			}
 		case hold.Credentials, hold.Rejections:
 			if h.now < a.notBefore {
-				h.fail("A5", "worker %d probes %v too early while held for %s", h.id, time.Duration(a.notBefore-h.now), a.reason)
+				h.fail("probes", "worker %d probes %v too early while held for %s", h.id, time.Duration(a.notBefore-h.now), a.reason)
 			}
 		default:
-			h.fail("G5", "worker %d calls while held for %s", h.id, a.reason)
+			h.fail("letters", "worker %d calls while held for %s", h.id, a.reason)
 		}
 	}
 }

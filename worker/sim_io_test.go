@@ -101,11 +101,11 @@ func (g *generation) Finish(ref consumer.Ref) (consumer.Lane, time.Time) {
 	arrival := uint64(ref) & (1<<arrivalBits - 1)
 	r := &p.records[p.first+int(arrival)]
 	if r.finishedIn == g.unique {
-		h.fail("G1", "offset %d of %s/%d is finished twice", r.offset, p.topic, p.number)
+		h.fail("loss", "offset %d of %s/%d is finished twice", r.offset, p.topic, p.number)
 	}
 	r.finishedIn = g.unique
 	if !h.world.ended(r) {
-		h.fail("G1", "offset %d of %s/%d (%s at %d) is finished, but the server has %d and there is no letter",
+		h.fail("loss", "offset %d of %s/%d (%s at %d) is finished, but the server has %d and there is no letter",
 			r.offset, p.topic, p.number, h.kafka.names[r.talk], r.readTime, h.server.talks[r.talk].largest)
 	}
 	g.finished++
@@ -222,7 +222,7 @@ func (t *letterTopic) store(h *hands, l *letter, lost bool) {
 			r.lost++
 		}
 		if r.dead > r.deliveries+r.lost {
-			t.fail("G5", "offset %d of %s has %d letters; it was delivered %d times, and %d acknowledgements were lost",
+			t.fail("letters", "offset %d of %s has %d letters; it was delivered %d times, and %d acknowledgements were lost",
 				r.offset, t.kafka.names[r.talk], r.dead, r.deliveries, r.lost)
 		}
 	}

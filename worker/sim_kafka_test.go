@@ -265,7 +265,7 @@ func (g *group) has(id int, life int32, generation int) bool {
 	return false
 }
 
-// commit is a commit that reaches the coordinator: G4 and G1 of it are judged here, by what the server and the dead-letter topic have.
+// commit is a commit that reaches the coordinator: it is judged here, by what the server and the dead-letter topic have.
 func (k *kafka) commit(h *hands, e entry) {
 	w := h.world
 	if e.life != h.life {
@@ -279,7 +279,7 @@ func (k *kafka) commit(h *hands, e entry) {
 		w.tally.commitsFailed++
 		answer.a = 1
 	case g == nil || !k.group.has(h.id, h.life, g.number):
-		w.fail("G4", "worker %d commits for generation %v, the group is at %d", h.id, g, k.group.made)
+		w.fail("commit", "worker %d commits for generation %v, the group is at %d", h.id, g, k.group.made)
 	default:
 		for _, c := range h.committing {
 			k.accept(h, c)
@@ -296,19 +296,19 @@ func (k *kafka) commit(h *hands, e entry) {
 func (k *kafka) accept(h *hands, c commitment) {
 	w, l := h.world, c.log
 	if l.owner != h.gen {
-		w.fail("G4", "worker %d commits %s/%d, which it doesn't own", h.id, l.topic, l.number)
+		w.fail("commit", "worker %d commits %s/%d, which it doesn't own", h.id, l.topic, l.number)
 	}
 	if c.offset < l.committed {
-		w.fail("G4", "%s/%d goes back from %d to %d", l.topic, l.number, l.committed, c.offset)
+		w.fail("commit", "%s/%d goes back from %d to %d", l.topic, l.number, l.committed, c.offset)
 	}
 	if c.offset > l.end {
-		w.fail("G4", "%s/%d: %d is committed, the log ends at %d", l.topic, l.number, c.offset, l.end)
+		w.fail("commit", "%s/%d: %d is committed, the log ends at %d", l.topic, l.number, c.offset, l.end)
 	}
 	l.committed = c.offset
 	for l.settled < len(l.records) && l.records[l.settled].offset < c.offset {
 		r := &l.records[l.settled]
 		if !w.ended(r) {
-			w.fail("G1", "%s/%d: %d is committed, but offset %d of %s at %d has not ended; the server has %d",
+			w.fail("loss", "%s/%d: %d is committed, but offset %d of %s at %d has not ended; the server has %d",
 				l.topic, l.number, c.offset, r.offset, k.names[r.talk], r.readTime, w.server.talks[r.talk].largest)
 		}
 		l.settled++

@@ -56,7 +56,7 @@ func (h *hands) checkSums() {
 		h.fail("sums", "worker %d: %d conversations in memory, it says %d", h.id, h.shadow.inMemory, h.core.backlog.Len())
 	}
 	if h.core.quota.InFlight() != len(h.calls) {
-		h.fail("G8", "worker %d: %d calls are out, %d permits", h.id, len(h.calls), h.core.quota.InFlight())
+		h.fail("leak", "worker %d: %d calls are out, %d permits", h.id, len(h.calls), h.core.quota.InFlight())
 	}
 	own := uint64(0)
 	for _, n := range h.core.counts {
@@ -71,11 +71,11 @@ func (h *hands) checkSums() {
 func (h *hands) checkEnded() {
 	for lane, n := range h.core.counts {
 		if n.unsettled() != 0 {
-			h.fail("G8", "worker %d, lane %d: %d events are left of a generation", h.id, lane, n.unsettled())
+			h.fail("leak", "worker %d, lane %d: %d events are left of a generation", h.id, lane, n.unsettled())
 		}
 	}
 	if h.core.quota.InFlight() != 0 {
-		h.fail("G8", "worker %d: %d permits are out between generations", h.id, h.core.quota.InFlight())
+		h.fail("leak", "worker %d: %d permits are out between generations", h.id, h.core.quota.InFlight())
 	}
 }
 
@@ -177,11 +177,11 @@ func (w *world) checkDrained() {
 	if w.now > w.until {
 		for _, l := range w.kafka.logs {
 			if l.committed != l.end {
-				w.fail("D4", "%s/%d is committed up to %d of %d, %v after the faults were over, by worker %v",
+				w.fail("liveness", "%s/%d is committed up to %d of %d, %v after the faults were over, by worker %v",
 					l.topic, l.number, l.committed, l.end, time.Duration(w.now-w.length), l.who())
 			}
 		}
-		w.fail("D4", "letters or commits are still out %v after the faults were over", time.Duration(w.now-w.length))
+		w.fail("liveness", "letters or commits are still out %v after the faults were over", time.Duration(w.now-w.length))
 	}
 }
 
@@ -213,12 +213,12 @@ func (w *world) finalChecks() {
 	largest := make([]int64, w.conversations)
 	for _, l := range w.kafka.logs {
 		if l.committed != l.end || l.settled != len(l.records) {
-			w.fail("G1", "%s/%d: %d committed of %d, at rest", l.topic, l.number, l.committed, l.end)
+			w.fail("loss", "%s/%d: %d committed of %d, at rest", l.topic, l.number, l.committed, l.end)
 		}
 		for i := range l.records {
 			r := &l.records[i]
 			if r.invalid && r.dead == 0 {
-				w.fail("G5", "no letter of the invalid offset %d", r.offset)
+				w.fail("letters", "no letter of the invalid offset %d", r.offset)
 			}
 			if !r.invalid && r.dead == 0 {
 				largest[r.talk] = max(largest[r.talk], r.readTime)
@@ -228,7 +228,7 @@ func (w *world) finalChecks() {
 	}
 	for i, t := range w.server.talks {
 		if t.largest < largest[i] {
-			w.fail("G1", "%s: the server has %d, the largest T is %d", w.kafka.names[i], t.largest, largest[i])
+			w.fail("loss", "%s: the server has %d, the largest T is %d", w.kafka.names[i], t.largest, largest[i])
 		}
 	}
 	for _, h := range w.workers {
@@ -238,15 +238,15 @@ func (w *world) finalChecks() {
 		h.checkSums()
 		now := h.time()
 		if n := h.core.quota.Cooling(now); n != 0 && w.now-h.gen.started > int64(1100*time.Millisecond) {
-			w.fail("G8", "worker %d: %d permits still cool", h.id, n)
+			w.fail("leak", "worker %d: %d permits still cool", h.id, n)
 		}
 		if h.core.backlog.Len() != 0 || h.core.letters.len() != 0 || h.core.quota.InFlight() != 0 || len(h.calls) != 0 {
-			w.fail("G8", "worker %d: %d conversations, %d letters, %d calls are left", h.id, h.core.backlog.Len(), h.core.letters.len(), len(h.calls))
+			w.fail("leak", "worker %d: %d conversations, %d letters, %d calls are left", h.id, h.core.backlog.Len(), h.core.letters.len(), len(h.calls))
 		}
 		for i := range h.gen.parts {
 			p := &h.gen.parts[i]
 			if p.tracker.Committable() != p.end {
-				w.fail("G8", "worker %d: %s/%d could be committed up to %d of %d", h.id, p.topic, p.number, p.tracker.Committable(), p.end)
+				w.fail("leak", "worker %d: %s/%d could be committed up to %d of %d", h.id, p.topic, p.number, p.tracker.Committable(), p.end)
 			}
 		}
 	}

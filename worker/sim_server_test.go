@@ -151,7 +151,7 @@ func (s *server) arrive(r *request) {
 		return
 	}
 	if s.arrivals.crowded(s.now, s.rate) {
-		s.fail("G3", "more than %d calls reached the server in a second", s.rate)
+		s.fail("cap", "more than %d calls reached the server in a second", s.rate)
 	}
 	s.arrivals.add(s.now, s.rate)
 	failure, lost := s.judge(r)
@@ -240,7 +240,7 @@ func (s *server) allowed() int {
 // calls for those who find out later. It is for limits that are not so small that one permit more or less is a large part.
 func (s *server) judgeLimit() {
 	if s.allowed() >= 10*s.plan.workers && s.tooMany > s.plan.rate+(s.taken+s.tooMany)/10 {
-		s.fail("A4", "%d of %d calls are refused at a limit of %d instead of %d", s.tooMany, s.taken+s.tooMany, s.allowed(), s.rate)
+		s.fail("throttling", "%d of %d calls are refused at a limit of %d instead of %d", s.tooMany, s.taken+s.tooMany, s.allowed(), s.rate)
 	}
 }
 
@@ -281,7 +281,7 @@ func (s *server) judgeCall(r *request) *imclient.Error {
 func (s *server) apply(r *request) bool {
 	t := &s.talks[r.talk]
 	if s.keepsLast && r.read.Time < t.last && t.lastAt > max(s.kafka.group.madeAt, s.now-int64(10*time.Minute-10*time.Second)) {
-		s.fail("G2", "%s goes back from %d to %d", s.kafka.names[r.talk], t.last, r.read.Time)
+		s.fail("order", "%s goes back from %d to %d", s.kafka.names[r.talk], t.last, r.read.Time)
 	}
 	t.apply(r.read.Time, s.now)
 	s.tally.applied++

@@ -124,13 +124,13 @@ func (h *hands) judgeCall(r *request) {
 	name := r.read.Report
 	switch {
 	case t.state == calling:
-		h.fail("G2", "worker %d: two calls of %s are out", h.id, name)
+		h.fail("order", "worker %d: two calls of %s are out", h.id, name)
 	case t.state == absent:
-		h.fail("G2", "worker %d: a call of %s, of which nothing waits", h.id, name)
+		h.fail("order", "worker %d: a call of %s, of which nothing waits", h.id, name)
 	case r.read.Time != t.readTime:
-		h.fail("G2", "worker %d: the call of %s carries %d, the largest T that waits is %d", h.id, name, r.read.Time, t.readTime)
+		h.fail("order", "worker %d: the call of %s carries %d, the largest T that waits is %d", h.id, name, r.read.Time, t.readTime)
 	case r.lane != int(t.lane):
-		h.fail("G2", "worker %d: the call of %s is in lane %d, it waits in lane %d", h.id, name, r.lane, t.lane)
+		h.fail("order", "worker %d: the call of %s is in lane %d, it waits in lane %d", h.id, name, r.lane, t.lane)
 	}
 	s.taken = r.talk + 1
 	h.judgeHeld(r)
@@ -156,11 +156,11 @@ func (h *hands) judgeTurn(t *shadowTalk) {
 		live.overtaken, backfill.overtaken = 0, 17
 	} else if t.lane == 0 {
 		if backfill.overtaken++; backfill.overtaken > 17+20 {
-			h.fail("R1", "worker %d: the backfill lane starves", h.id)
+			h.fail("starvation", "worker %d: the backfill lane starves", h.id)
 		}
 	} else {
 		if backfill.overtaken < 17 {
-			h.fail("R1", "worker %d: a backfill call after %d live ones, while both lanes waited", h.id, backfill.overtaken)
+			h.fail("starvation", "worker %d: a backfill call after %d live ones, while both lanes waited", h.id, backfill.overtaken)
 		}
 		backfill.overtaken = 0
 		h.tally.backfillAmongLive++
@@ -181,11 +181,11 @@ func (h *hands) judgeTurn(t *shadowTalk) {
 			}
 		}
 		if most := max(1, h.core.quota.Limit(h.time())/10); out >= most {
-			h.fail("A3", "worker %d: a retry while first tries wait and %d retries are out, of at most %d", h.id, out, most)
+			h.fail("retries", "worker %d: a retry while first tries wait and %d retries are out, of at most %d", h.id, out, most)
 		}
 	}
 	if turns.retries > turns.all/10+1 {
-		h.fail("A3", "worker %d: of %d calls of lane %d %d were retries, while first tries waited", h.id, turns.all, t.lane, turns.retries)
+		h.fail("retries", "worker %d: of %d calls of lane %d %d were retries, while first tries waited", h.id, turns.all, t.lane, turns.retries)
 	}
 }
 
@@ -254,11 +254,11 @@ func (h *hands) afterAnswer(r *request, failure *imclient.Error, v verdict) {
 	t.baseline = s.answered
 	switch {
 	case dropped && class == "":
-		h.fail("G5", "worker %d gives up %s after %v: attempt %d of %d, held %v", h.id, r.read.Report, failure.Label, t.attempts, h.attempts, v.heldBefore)
+		h.fail("letters", "worker %d gives up %s after %v: attempt %d of %d, held %v", h.id, r.read.Report, failure.Label, t.attempts, h.attempts, v.heldBefore)
 	case !dropped && class != "":
-		h.fail("G5", "worker %d does not give up %s after %v: attempt %d of %d, held %v", h.id, r.read.Report, failure.Label, t.attempts, h.attempts, v.heldBefore)
+		h.fail("letters", "worker %d does not give up %s after %v: attempt %d of %d, held %v", h.id, r.read.Report, failure.Label, t.attempts, h.attempts, v.heldBefore)
 	case dropped && class == "exhausted" && v.heldBefore:
-		h.fail("G5", "worker %d gives up %s after %v, attempt %d, though calls are held", h.id, r.read.Report, failure.Label, t.attempts)
+		h.fail("letters", "worker %d gives up %s after %v, attempt %d, though calls are held", h.id, r.read.Report, failure.Label, t.attempts)
 	case dropped:
 		s.expected[r.talk] = append(s.expected[r.talk], expectedLetter{class, int(t.attempts), t.events, t.readTime})
 		*t = shadowTalk{}
@@ -293,13 +293,13 @@ func (h *hands) landed(t *shadowTalk, succeeded bool) {
 		t.state, t.lane = retrying, t.landLane
 	case t.newer > 0:
 		if t.events != t.newer {
-			h.fail("G1", "worker %d: %d events wait after a success, which left %d uncovered", h.id, t.events, t.newer)
+			h.fail("loss", "worker %d: %d events wait after a success, which left %d uncovered", h.id, t.events, t.newer)
 		}
 		*t = shadowTalk{state: fresh, lane: t.newerLane, readTime: t.readTime, events: t.newer}
 		s.fresh[t.lane]++
 	default:
 		if t.events != 0 {
-			h.fail("G1", "worker %d: %d events of a conversation have not ended with its success", h.id, t.events)
+			h.fail("loss", "worker %d: %d events of a conversation have not ended with its success", h.id, t.events)
 		}
 		*t = shadowTalk{}
 		s.inMemory--
@@ -322,7 +322,7 @@ func (h *hands) judgeLetter(l *letter) {
 	first := h.gen.record(l.refs[0])
 	if l.Class == "invalid" {
 		if !first.invalid || len(l.refs) != 1 || l.Attempts != 0 || l.Collapsed != 1 {
-			h.fail("G5", "a letter says that offset %d is invalid: %+v", first.offset, l.Letter)
+			h.fail("letters", "a letter says that offset %d is invalid: %+v", first.offset, l.Letter)
 		}
 		return
 	}
@@ -330,13 +330,13 @@ func (h *hands) judgeLetter(l *letter) {
 	for _, ref := range l.refs {
 		r := h.gen.record(ref)
 		if r.talk != first.talk || r.invalid || r.finishedIn == h.gen.unique {
-			h.fail("G5", "a letter of %s stands for offset %d of %s", l.Event.Report, r.offset, h.kafka.names[r.talk])
+			h.fail("letters", "a letter of %s stands for offset %d of %s", l.Event.Report, r.offset, h.kafka.names[r.talk])
 		}
 		largest = max(largest, r.readTime)
 	}
 	queue := s.expected[first.talk]
 	if len(queue) == 0 {
-		h.fail("G5", "worker %d writes a letter of %s (%s), which is not to have one", h.id, l.Event.Report, l.Class)
+		h.fail("letters", "worker %d writes a letter of %s (%s), which is not to have one", h.id, l.Event.Report, l.Class)
 	}
 	want := queue[0]
 	s.expected[first.talk] = queue[1:]
@@ -344,7 +344,7 @@ func (h *hands) judgeLetter(l *letter) {
 	slack := l.Class == "rejected" && l.Attempts == want.attempts+1
 	if l.Class != want.class || l.Attempts != want.attempts && !slack || l.Collapsed != len(l.refs) || int32(len(l.refs)) != want.events ||
 		l.Event.ReadTime != want.readTime || largest != want.readTime {
-		h.fail("G5", "letter of %s: %s, %d attempts, %d events (%d) up to %d (%d); want %+v",
+		h.fail("letters", "letter of %s: %s, %d attempts, %d events (%d) up to %d (%d); want %+v",
 			l.Event.Report, l.Class, l.Attempts, l.Collapsed, len(l.refs), l.Event.ReadTime, largest, want)
 	}
 }

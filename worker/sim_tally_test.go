@@ -63,30 +63,30 @@ func (t *tally) add(run *tally) {
 	t.loads = append(t.loads, run.calls)
 }
 
-// notVacuous is G7: each fault fired, each hold began and ended, letters of each class were written, and calls succeeded while the faults were
+// notVacuous: each fault fired, each hold began and ended, letters of each class were written, and calls succeeded while the faults were
 // on that let any succeed.
 func (t *tally) notVacuous(test *testing.T) {
 	test.Helper()
 	for f := range faults {
 		if t.fired[f] == 0 {
-			test.Errorf("G7: no %v", f)
+			test.Errorf("vacuous: no %v", f)
 		}
 		if !f.stopsAll() && t.succeeded[f] < 100 {
-			test.Errorf("G7: %d calls succeeded during: %v", t.succeeded[f], f)
+			test.Errorf("vacuous: %d calls succeeded during: %v", t.succeeded[f], f)
 		}
 	}
 	for _, reason := range hold.Reasons() {
 		if t.begun[reason] == 0 || t.ended[reason] == 0 {
-			test.Errorf("G7: the hold for %s began %d times and ended %d times", reason, t.begun[reason], t.ended[reason])
+			test.Errorf("vacuous: the hold for %s began %d times and ended %d times", reason, t.begun[reason], t.ended[reason])
 		}
 	}
 	for i, n := range t.numbers() {
 		if *n == 0 && i < 26 { // the others are about faults, see above
-			test.Errorf("G7: count %d is 0", i)
+			test.Errorf("vacuous: count %d is 0", i)
 		}
 	}
 	if slices.Sort(t.loads); t.loads[len(t.loads)/2] < 1000 {
-		test.Errorf("G7: the median run has %d calls", t.loads[len(t.loads)/2])
+		test.Errorf("vacuous: the median run has %d calls", t.loads[len(t.loads)/2])
 	}
 }
 

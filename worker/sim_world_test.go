@@ -180,7 +180,7 @@ func simulate(p *plan, t *tally) (hash uint64, err error) {
 func (w *world) run() {
 	for !w.done() {
 		if len(w.queue.items) == 0 {
-			w.fail("D4", "nothing will ever happen again")
+			w.fail("liveness", "nothing will ever happen again")
 		}
 		e := w.queue.pop()
 		if e.at < w.now {

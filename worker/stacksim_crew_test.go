@@ -152,7 +152,7 @@ func (w *callWatch) RoundTrip(r *http.Request) (*http.Response, error) {
 	w.ledger.called(c, r.URL.Query().Get("usersig"))
 	w.mu.Lock()
 	if w.out[c]++; w.out[c] > 1 {
-		w.ledger.Problem("G2: %s has two calls of %s out", w.name, c.report)
+		w.ledger.Problem("order: %s has two calls of %s out", w.name, c.report)
 	}
 	w.mu.Unlock()
 	defer func() {

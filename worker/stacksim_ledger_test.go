@@ -133,17 +133,17 @@ func (g *ledger) commitAsked(member string, generation int32, topic string, part
 	p := topicPartition{topic, partition}
 	g.unsure[p] = append(g.unsure[p], committed{offset, sent})
 	if !g.owned[membership{member, generation}][p] {
-		g.problem("G4: %s commits %s/%d in generation %d, which does not belong to it", member, topic, partition, generation)
+		g.problem("commit: %s commits %s/%d in generation %d, which does not belong to it", member, topic, partition, generation)
 	}
 	log := g.log[p]
 	if offset > int64(len(log)) {
-		g.problem("G4: %s/%d: commit of %d, the log has %d", topic, partition, offset, len(log))
+		g.problem("commit: %s/%d: commit of %d, the log has %d", topic, partition, offset, len(log))
 		return
 	}
 	for n := g.proven[p]; n < offset; n++ {
 		if e := log[n]; !g.ended(origin{p, n}, e) {
 			got, _ := g.server.ReadTime(e.report, e.peer)
-			g.problem("G4: %s/%d: commit of %d, but offset %d (%s, T %d, invalid %v) has not ended: the server has T %d", topic, partition, offset, n,
+			g.problem("commit: %s/%d: commit of %d, but offset %d (%s, T %d, invalid %v) has not ended: the server has T %d", topic, partition, offset, n,
 				e.report, e.readTime, e.invalid, got)
 			return
 		}
@@ -166,7 +166,7 @@ func (g *ledger) commitDone(topic string, partition int32, offset int64, sent ti
 	case late:
 		g.lateness++
 	default:
-		g.problem("G4: %s/%d: commit of %d was accepted after one of %d", topic, partition, offset, last.offset)
+		g.problem("commit: %s/%d: commit of %d was accepted after one of %d", topic, partition, offset, last.offset)
 	}
 	g.commits[p] = committed{offset, time.Now()}
 }
@@ -201,7 +201,7 @@ func (g *ledger) lettered(r kmsg.Record) {
 	g.leaks("a letter", string(r.Key)+string(r.Value)+fmt.Sprint(headers))
 	log := g.log[at.topicPartition]
 	if err != nil || offset < 0 || offset >= int64(len(log)) {
-		g.problem("G5: a letter of %q, partition %q, offset %q", headers["__dlq.errors.topic"], headers["__dlq.errors.partition"], headers["__dlq.errors.offset"])
+		g.problem("letters: a letter of %q, partition %q, offset %q", headers["__dlq.errors.topic"], headers["__dlq.errors.partition"], headers["__dlq.errors.offset"])
 		return
 	}
 	s := g.letters[at]
@@ -238,9 +238,9 @@ const (
 // leaks looks for secrets in what others may see. The lock is held.
 func (g *ledger) leaks(where, text string) {
 	if i := strings.Index(text, "CANARY-"); i >= 0 {
-		g.problem("G6: a key in %s: …%.80s", where, text[max(0, i-40):])
+		g.problem("secret: a key in %s: …%.80s", where, text[max(0, i-40):])
 	}
 	if i := strings.Index(text, "usersig="); i >= 0 && !strings.HasPrefix(text[i:], "usersig=[secret]") {
-		g.problem("G6: perhaps a signature in %s: …%.80s", where, text[max(0, i-40):])
+		g.problem("secret: perhaps a signature in %s: …%.80s", where, text[max(0, i-40):])
 	}
 }

@@ -37,38 +37,38 @@ func TestStackOraclesNotice(t *testing.T) {
 			apply(20)
 			commit(g, 3)
 		}, ""},
-		"past an unfinished event":             {func(g *ledger, apply func(int64)) { apply(5); commit(g, 1) }, "G4: mark-read/0: commit of 1, but offset 0"},
-		"past an invalid one without a letter": {func(g *ledger, apply func(int64)) { apply(20); commit(g, 2) }, "G4: mark-read/0: commit of 2, but offset 1"},
-		"beyond the end":                       {func(g *ledger, _ func(int64)) { commit(g, 4) }, "G4: mark-read/0: commit of 4, the log has 3"},
+		"past an unfinished event":             {func(g *ledger, apply func(int64)) { apply(5); commit(g, 1) }, "commit: mark-read/0: commit of 1, but offset 0"},
+		"past an invalid one without a letter": {func(g *ledger, apply func(int64)) { apply(20); commit(g, 2) }, "commit: mark-read/0: commit of 2, but offset 1"},
+		"beyond the end":                       {func(g *ledger, _ func(int64)) { commit(g, 4) }, "commit: mark-read/0: commit of 4, the log has 3"},
 		"not the owner": {func(g *ledger, apply func(int64)) {
 			apply(20)
 			g.commitAsked("other", 1, p.topic, p.partition, 1, time.Now())
-		}, "G4: other commits"},
+		}, "commit: other commits"},
 		"backwards": {func(g *ledger, apply func(int64)) {
 			g.lettered(letter("invalid", "", "1"))
 			apply(20)
 			commit(g, 3)
 			time.Sleep(time.Second)
 			commit(g, 1)
-		}, "G4: mark-read/0: commit of 1 was accepted after one of 3"},
+		}, "commit: mark-read/0: commit of 1 was accepted after one of 3"},
 		"two owners": {func(g *ledger, _ func(int64)) { g.assigned("other", 1, []topicPartition{p}) }, "mark-read/0 belongs to two"},
 		"a lost event": {func(g *ledger, apply func(int64)) {
 			apply(10)
 			g.lettered(letter("invalid", "", "1"))
 			g.judge(200, 1, 0)
-		}, "G1: mark-read/0: 0 of 3"},
-		"a lost letter":    {func(g *ledger, apply func(int64)) { apply(20); g.judge(200, 1, 0) }, "G5: no letter of mark-read/0 offset 1"},
-		"a wrong letter":   {func(g *ledger, _ func(int64)) { g.lettered(letter("rejected", "90012", "0")); g.judge(200, 1, 0) }, `G5: a letter "rejected"`},
-		"in an outage":     {func(g *ledger, _ func(int64)) { g.lettered(letter("exhausted", "http_502", "0")); g.judge(200, 1, 0) }, `G5: a letter "exhausted"`},
-		"a foreign letter": {func(g *ledger, _ func(int64)) { g.lettered(letter("invalid", "", "77")) }, "G5: a letter of"},
-		"too large a T":    {func(g *ledger, apply func(int64)) { apply(21); g.judge(200, 1, 0) }, "G2: r is read up to 21"},
-		"a key in a log":   {func(g *ledger, _ func(int64)) { g.leaks("a log", "x "+wrongKey) }, "G6: a key in a log"},
+		}, "loss: mark-read/0: 0 of 3"},
+		"a lost letter":    {func(g *ledger, apply func(int64)) { apply(20); g.judge(200, 1, 0) }, "letters: no letter of mark-read/0 offset 1"},
+		"a wrong letter":   {func(g *ledger, _ func(int64)) { g.lettered(letter("rejected", "90012", "0")); g.judge(200, 1, 0) }, `letters: a letter "rejected"`},
+		"in an outage":     {func(g *ledger, _ func(int64)) { g.lettered(letter("exhausted", "http_502", "0")); g.judge(200, 1, 0) }, `letters: a letter "exhausted"`},
+		"a foreign letter": {func(g *ledger, _ func(int64)) { g.lettered(letter("invalid", "", "77")) }, "letters: a letter of"},
+		"too large a T":    {func(g *ledger, apply func(int64)) { apply(21); g.judge(200, 1, 0) }, "order: r is read up to 21"},
+		"a key in a log":   {func(g *ledger, _ func(int64)) { g.leaks("a log", "x "+wrongKey) }, "secret: a key in a log"},
 		"a letter twice": {func(g *ledger, _ func(int64)) {
 			g.lettered(letter("invalid", "", "1"))
 			g.lettered(letter("invalid", "", "1"))
 			g.judge(200, 1, 0)
-		}, "G5: 2 copies"},
-		"too fast": {func(g *ledger, apply func(int64)) { apply(20); apply(20); g.judge(1, 1, 0) }, "G3: 2 calls"},
+		}, "letters: 2 copies"},
+		"too fast": {func(g *ledger, apply func(int64)) { apply(20); apply(20); g.judge(1, 1, 0) }, "cap: 2 calls"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

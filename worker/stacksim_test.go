@@ -21,7 +21,9 @@ var (
 
 // TestStackSimulation runs the whole product by seeds: kafka-go, an embedded broker, one to three workers and an IM sandbox, in a
 // bubble of virtual time and over a network whose every byte is ours. For some minutes everything goes wrong that the seed
-// chooses; then nothing does, and all must drain. Oracles that see only the outside judge all the time, and at the end.
+// chooses; then nothing does, and all must drain. Oracles that see only the outside judge all the time, and at the end; a failure
+// begins with one of the words that TestSimulation explains, or with "secret": something of the key is in a log, the state, the
+// metrics or a letter.
 //
 // A seed fixes the load and the faults, when they come and whom they meet. It does not fix the order in which goroutines run, nor
 // the jitter within the libraries: a failing seed fails again most of the time, not always. Run it several times.
@@ -100,7 +102,7 @@ func (s *simulation) settle() {
 					states += fmt.Sprintf("\n%s, %s", m.MemberID, s.roll.tell(m.MemberID))
 				}
 			}
-			s.ledger.Problem("D4: not drained %v after the last fault, with %d conversations left then; the workers:%s", limit.Round(time.Second), left, states)
+			s.ledger.Problem("liveness: not drained %v after the last fault, with %d conversations left then; the workers:%s", limit.Round(time.Second), left, states)
 			return
 		}
 	}
@@ -167,7 +169,7 @@ func (s *simulation) close() {
 		n := state.Totals
 		if sum := n.Applied + n.Collapsed + n.Superseded + n.DeadLettered + n.Returned; sum != n.Received || state.Quota.InFlight != 0 || *state.Quota.Cooling != 0 {
 			text, _ := json.Marshal(state)
-			s.ledger.Problem("G8: %s at rest: %s", h.name, text)
+			s.ledger.Problem("leak: %s at rest: %s", h.name, text)
 		}
 	}
 	generations := 0
@@ -186,7 +188,7 @@ func (s *simulation) close() {
 	time.Sleep(75 * time.Second) // a join that is given up keeps its connection until its deadline, 65 s after it was sent
 	for _, l := range s.network.between(way{}) {
 		if l.owner != "load" {
-			s.ledger.Problem("G8: connection %d of %s to %s is still open", l.number, l.owner, l.service)
+			s.ledger.Problem("leak: connection %d of %s to %s is still open", l.number, l.owner, l.service)
 		}
 	}
 	if group := s.broker.Cluster().GroupInfo("markread"); group != nil && len(group.Members) > 0 {
@@ -206,7 +208,7 @@ func (s *simulation) judgeSecrets() {
 	for signature := range s.ledger.signatures {
 		// A part of it, because texts from the server are cut.
 		if len(signature) > 40 && strings.Contains(text, signature[:40]) {
-			s.ledger.problem("G6: a signature in the logs")
+			s.ledger.problem("secret: a signature in the logs")
 		}
 	}
 }
@@ -246,10 +248,10 @@ func (a *tally) report(t *testing.T, seeds int) {
 	}
 	for _, k := range kinds {
 		if a.fired[k.name] == 0 {
-			t.Errorf("G7: %s never happened", k.name)
+			t.Errorf("vacuous: %s never happened", k.name)
 		}
 		if k.progress && k.fate == nil && k.longest > time.Second && a.during[k.name] < 100 {
-			t.Errorf("G7: %d calls were carried out during %s", a.during[k.name], k.name)
+			t.Errorf("vacuous: %d calls were carried out during %s", a.during[k.name], k.name)
 		}
 	}
 }

@@ -45,12 +45,12 @@ func (g *ledger) judge(rate, generations, stale int) {
 	count := map[conversation]int{}
 	for p, log := range g.log {
 		if g.proven[p] != int64(len(log)) {
-			g.problem("G1: %s/%d: %d of %d are committed", p.topic, p.partition, g.proven[p], len(log))
+			g.problem("loss: %s/%d: %d of %d are committed", p.topic, p.partition, g.proven[p], len(log))
 		}
 		for n, e := range log {
 			if e.invalid {
 				if g.letters[origin{p, int64(n)}] == nil {
-					g.problem("G5: no letter of %s/%d offset %d, which is invalid", p.topic, p.partition, n)
+					g.problem("letters: no letter of %s/%d offset %d, which is invalid", p.topic, p.partition, n)
 				}
 				continue
 			}
@@ -71,13 +71,13 @@ func (g *ledger) judge(rate, generations, stale int) {
 		switch {
 		case got == newest[c]:
 		case got > newest[c]:
-			g.problem("G2: %s is read up to %d, the largest T published is %d", c.report, got, newest[c])
+			g.problem("order: %s is read up to %d, the largest T published is %d", c.report, got, newest[c])
 		case !lettered || t < newest[c]:
-			g.problem("G1: %s is read up to %d, want %d; calls %+v", c.report, got, newest[c], seen[c])
+			g.problem("loss: %s is read up to %d, want %d; calls %+v", c.report, got, newest[c], seen[c])
 		case got == 0 && stands[c] < count[c]:
-			g.problem("G5: the letters of %s stand for %d events of %d", c.report, stands[c], count[c])
+			g.problem("letters: the letters of %s stand for %d events of %d", c.report, stands[c], count[c])
 		case got == 0 && stands[c] > count[c] && g.troubles == 0 && (remembers || generations == 1):
-			g.problem("G5: the letters of %s stand for %d events of %d, and nothing went wrong that explains it", c.report, stands[c], count[c])
+			g.problem("letters: the letters of %s stand for %d events of %d, and nothing went wrong that explains it", c.report, stands[c], count[c])
 		}
 	}
 }
@@ -92,10 +92,10 @@ const remembers = false
 
 func (g *ledger) judgeCap(stats sandbox.Stats, rate, stale int) {
 	if leases && stale > 0 {
-		g.problem("G3: %d calls without a fresh proof of membership", stale)
+		g.problem("cap: %d calls without a fresh proof of membership", stale)
 	}
 	if stats.MaxPerSecond > rate && (leases || stale == 0) {
-		g.problem("G3: %d calls arrived within a second, the rate is %d", stats.MaxPerSecond, rate)
+		g.problem("cap: %d calls arrived within a second, the rate is %d", stats.MaxPerSecond, rate)
 	}
 	for encoding, n := range stats.Encodings {
 		if encoding == sandbox.EncodingAbsent || encoding == sandbox.EncodingInvalid {
@@ -113,15 +113,15 @@ func (g *ledger) judgeLetter(at origin, s *sighting, seen map[conversation]*evid
 	}
 	switch {
 	case e.invalid != (s.class == "invalid"):
-		g.problem("G5: a letter %q of %s/%d offset %d, invalid is %v", s.class, at.topic, at.partition, at.offset, e.invalid)
+		g.problem("letters: a letter %q of %s/%d offset %d, invalid is %v", s.class, at.topic, at.partition, at.offset, e.invalid)
 	case s.class == "rejected" && calls.rejected == 0:
-		g.problem("G5: a letter %q (%s) of %s, which the server never rejected: %+v", s.class, s.code, e.report, calls)
+		g.problem("letters: a letter %q (%s) of %s, which the server never rejected: %+v", s.class, s.code, e.report, calls)
 	case s.class == "exhausted" && g.tries[e.conversation] < attempts:
-		g.problem("G5: a letter %q (%s) of %s after %d calls", s.class, s.code, e.report, g.tries[e.conversation])
+		g.problem("letters: a letter %q (%s) of %s after %d calls", s.class, s.code, e.report, g.tries[e.conversation])
 	case s.class == "exhausted" && (!g.spends || !transient(s.code)):
-		g.problem("G5: a letter %q (%s) of %s, but no fault of this run is the event's", s.class, s.code, e.report)
+		g.problem("letters: a letter %q (%s) of %s, but no fault of this run is the event's", s.class, s.code, e.report)
 	case s.value != e.value:
-		g.problem("G5: the letter of %s/%d offset %d has another value", at.topic, at.partition, at.offset)
+		g.problem("letters: the letter of %s/%d offset %d has another value", at.topic, at.partition, at.offset)
 	}
 	most := 1
 	if g.troubles > 0 || !remembers {
@@ -129,7 +129,7 @@ func (g *ledger) judgeLetter(at origin, s *sighting, seen map[conversation]*evid
 	}
 	most += g.troubles + g.lost[0] // which letters' answers were lost is not known
 	if s.copies > most {
-		g.problem("G5: %d copies of the letter of %s/%d offset %d, at most %d can be explained", s.copies, at.topic, at.partition, at.offset, most)
+		g.problem("letters: %d copies of the letter of %s/%d offset %d, at most %d can be explained", s.copies, at.topic, at.partition, at.offset, most)
 	}
 }
 

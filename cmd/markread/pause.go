@@ -78,7 +78,12 @@ func (c *resumeCommand) run(ctx context.Context, p *process) error {
 		_, err = fmt.Fprintln(p.stdout, "not paused; calls go on")
 	}
 	rejections := func(h heldFor) bool { return h.Reason == "rejections" }
-	if err == nil && !c.AcceptRejections && slices.ContainsFunc(others, rejections) {
+	if err != nil || !slices.ContainsFunc(others, rejections) {
+		return err
+	}
+	if c.AcceptRejections {
+		_, err = fmt.Fprintln(p.stdout, "10,000 were accepted and become dead letters; the lane is held again, for more are rejected or invalid")
+	} else {
 		_, err = fmt.Fprintln(p.stdout, "if the rejections are right: markread resume --accept-rejections")
 	}
 	return err

@@ -14,8 +14,12 @@ import (
 	"markread/worker/quota"
 )
 
-// defaultMaxEvents is the design's bound of unsettled events: 24 bytes each.
-const defaultMaxEvents = 8_000_000
+// Bounds of what is in memory, beside --max-pending: unsettled events, at 24 bytes each; and the records of
+// letters that wait, which may be of any size when they are no events.
+const (
+	defaultMaxEvents = 8_000_000
+	maxLetterBytes   = 64 << 20
+)
 
 // While the dead-letter topic refuses, one letter is tried so often; after so long that is a hold.
 const (
@@ -37,6 +41,7 @@ type core struct {
 	jitter     func(id string, failures int) float64 // in [0, 1)
 	log        zerolog.Logger
 	seen       observer
+	announce   announcer
 
 	quota  *quota.Quota
 	holds  *hold.Holds
@@ -86,7 +91,9 @@ func (c *core) begin(now time.Time, t tracker) {
 // end gives up what has not reached its end; the partition's next owner will get it.
 func (c *core) end(now time.Time) {
 	// No letter is left to find out with whether the topic takes them again.
-	c.changed(now, c.holds.Clear(hold.DeadLetter))
+	for _, h := range c.holds.Clear(hold.DeadLetter).Ended {
+		c.announce.givenUp(now, h)
+	}
 	for lane := range c.counts {
 		c.counts[lane].returned += c.counts[lane].unsettled()
 	}
@@ -98,11 +105,11 @@ func (c *core) receive(now time.Time, events []consumer.Event) {
 	for i := range events {
 		e := events[i]
 		c.counts[e.Lane].received++
+		c.holds.Read(int(e.Lane), e.Invalid != nil)
 		if e.Invalid != nil {
 			c.admit(now, invalidLetter(now, e))
 			continue
 		}
-		c.holds.Read(int(e.Lane), false)
 		known := c.backlog.Len()
 		kept := c.backlog.Add(now, backlog.Event{
 			ID:       conversationID(e.Report, e.Peer),
@@ -152,6 +159,7 @@ func (c *core) next(now time.Time) (todo *call, again time.Time) {
 	if probe {
 		of = c.backlog.TakeProbe(probed)
 		c.holds.Probing(of.Lane())
+		c.noteFilled(now, of.Lane())
 	} else {
 		of = c.backlog.Take(now, open, max(1, c.quota.Limit(now)/retryPart))
 	}
@@ -195,7 +203,8 @@ func (c *core) answer(now time.Time, done *call, err error) {
 	if err != nil && !errors.As(err, &failure) {
 		// Stopping is not failing: this call was cut off, and says nothing about the conversation.
 		if !errors.Is(err, context.Canceled) {
-			c.log.Error().Err(err).Msg("a call ended without an answer or a reason")
+			r := done.of.Record().(*consumer.Event).Record
+			c.log.Error().Err(err).Str("topic", r.Topic).Int("partition", r.Partition).Int64("offset", r.Offset).Msg("a call ended without an answer or a reason")
 		}
 		if done.probe {
 			c.holds.Abandoned(done.lane)
@@ -209,7 +218,9 @@ func (c *core) answer(now time.Time, done *call, err error) {
 	}
 	if failure == nil || failure.ErrorCode != 0 {
 		c.answered++
-		c.accepted = failure == nil || failure.Class != imclient.Held && !failure.Resigned
+		if failure == nil || failure.Class != imclient.Throttled { // that says nothing about the signature
+			c.accepted = failure == nil || failure.Class != imclient.Held && !failure.Resigned
+		}
 	}
 	if failure != nil && failure.Class == imclient.Throttled {
 		c.quota.Shrink(now, done.sent)
@@ -231,17 +242,13 @@ func (c *core) answer(now time.Time, done *call, err error) {
 // changed makes known which holds began and ended, and lets what waited for one that ended go on.
 func (c *core) changed(now time.Time, change hold.Change) {
 	for _, h := range change.Begun {
-		about(c.log.Warn(), h).Str("detail", h.Detail).Str("do", h.Do).Msg("calls are held; events wait, nothing is dead-lettered because of it")
+		c.announce.begun(now, h)
 	}
 	for _, h := range change.Shifted {
-		about(c.log.Warn(), h).Str("detail", h.Detail).Str("do", h.Do).Msg("calls are still held, now for another cause")
+		c.announce.shifted(h)
 	}
 	for _, h := range change.Ended {
-		line, message := about(c.log.Info(), h).Dur("held_ms", now.Sub(h.Since)), "a hold is over: calls go on"
-		if still := c.holds.Active(); len(still) > 0 {
-			line, message = line.Str("still", string(still[0].Reason)), "a hold is over, another one goes on"
-		}
-		line.Msg(message)
+		c.announce.ended(now, h, c.holds.Active())
 		if h.Reason == hold.Rejections {
 			for _, l := range c.letters.release(h.Lane) { // the count begins anew, with them
 				c.admit(now, l)
@@ -253,13 +260,11 @@ func (c *core) changed(now time.Time, change hold.Change) {
 	}
 }
 
-// about says which hold a line of the log is about.
-func about(line *zerolog.Event, h hold.Hold) *zerolog.Event {
-	line.Str("reason", string(h.Reason))
-	if h.Lane != hold.All {
-		line.Stringer("lane", consumer.Lane(h.Lane))
+// probeless ends the holds that only a probe would end, for a worker that owns no partition to probe with.
+func (c *core) probeless(now time.Time) {
+	for _, h := range c.holds.Forget().Ended {
+		c.announce.givenUp(now, h)
 	}
-	return line
 }
 
 // pause holds all calls until resume.
@@ -287,20 +292,29 @@ func (c *core) share(now time.Time, permits int) {
 }
 
 // room says whether a lane may fetch on. Backfill stops at half of each bound, so that live events never
-// wait behind a full backfill.
+// wait behind a full backfill. While a lane is held for rejections, what waits in it must not stop the other
+// one: then each has half of the bounds for itself.
 func (c *core) room(lane consumer.Lane) bool {
 	if c.backlog == nil {
 		return false
 	}
-	conversations, events := c.maxPending, c.maxEvents
-	if lane == consumer.Backfill {
-		conversations, events = (conversations+1)/2, events/2
+	apart := false
+	for l := range c.counts {
+		apart = apart || c.holds.Held(hold.Rejections, l)
 	}
-	unsettled := uint64(0)
-	for _, n := range c.counts {
-		unsettled += n.unsettled()
+	conversations, events, bytes := c.maxPending, uint64(c.maxEvents), maxLetterBytes
+	if lane == consumer.Backfill || apart {
+		conversations, events, bytes = (conversations+1)/2, events/2, bytes/2
 	}
-	return c.backlog.Len()+c.letters.len() < conversations && unsettled < uint64(events)
+	for l, n := range c.counts {
+		if apart && consumer.Lane(l) != lane {
+			continue
+		}
+		conversations -= c.backlog.Conversations(l) + c.letters.held[l].letters
+		bytes -= c.letters.held[l].bytes
+		events -= min(events, n.unsettled())
+	}
+	return conversations > 0 && bytes > 0 && events > 0
 }
 
 // idle says that nothing is out: no call, and no letter that could be written now.

@@ -1,10 +1,10 @@
 package worker
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -153,8 +153,10 @@ func (w *Worker) writeBatch(ctx context.Context, topic *consumer.LetterWriter, b
 	defer w.mu.Unlock()
 	refuses = w.core.wrote(time.Now(), batch, failures)
 	w.changed()
-	if err := cmp.Or(failures...); refuses && ctx.Err() == nil {
-		w.thin.Pass("letter", w.options.Log.Error()).Err(err).Msg("the dead-letter topic refuses a letter; it is tried again, and nothing behind it is committed")
+	if first := slices.IndexFunc(failures, func(err error) bool { return err != nil }); refuses && ctx.Err() == nil {
+		r := batch[first].Event.Record
+		w.thin.Pass("letter", w.options.Log.Error()).Err(failures[first]).Str("topic", r.Topic).Int("partition", r.Partition).Int64("offset", r.Offset).
+			Msg("the dead-letter topic refuses the letter of this record; it is tried again, and nothing behind it is committed")
 	}
 	return refuses
 }

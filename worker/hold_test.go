@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"markread/consumer"
 	"markread/imclient"
@@ -264,5 +267,129 @@ func TestAttemptsCountInTheLaneThatIsNotHeld(t *testing.T) {
 	}
 	if r.letters.waiting[len(r.letters.waiting)-1].Class != "exhausted" {
 		t.Fatal("no letter after 3 attempts")
+	}
+}
+
+// A lane that is held, and full of what waits, neither stops the other one nor takes all memory; and it says
+// what only an operator can do then.
+func TestAHeldLaneThatIsFull(t *testing.T) {
+	r := newRig(t) // of 1,000
+	r.invalidEvents(1100, consumer.Backfill)
+	r.writeAll(start)
+	if r.room(consumer.Backfill) || !r.room(consumer.Live) {
+		t.Fatalf("room: live %v, backfill %v", r.room(consumer.Live), r.room(consumer.Backfill))
+	}
+	if do := r.holds.Active()[0].Do; !strings.Contains(do, "memory is full") {
+		t.Fatalf("what to do: %s", do)
+	}
+	for i := range 499 {
+		r.receiveOne(fmt.Sprint(i), 1)
+	}
+	if !r.room(consumer.Live) {
+		t.Fatal("live has no room below its half")
+	}
+	if r.receiveOne("last", 1); r.room(consumer.Live) {
+		t.Fatal("live has more than its half")
+	}
+	r.resume(start, true)
+	if r.writeAll(start) != 600 || r.holds.On(1) || !r.room(consumer.Live) {
+		t.Fatalf("held: %v", r.holds.Active())
+	}
+}
+
+// Records that are no events may be of any size.
+func TestLettersAreBoundedByTheirSizeToo(t *testing.T) {
+	r := newRig(t)
+	for _, lane := range []consumer.Lane{consumer.Backfill, consumer.Live} {
+		for range 30 {
+			e := r.event("", 0, lane)
+			e.Invalid, e.Record.Value = errors.New("no JSON"), make([]byte, 1<<20)
+			r.receive(start, []consumer.Event{e})
+		}
+		if !r.room(lane) {
+			t.Fatalf("%v: no room", lane)
+		}
+		e := r.event("", 0, lane)
+		e.Invalid, e.Record.Value = errors.New("no JSON"), make([]byte, 2<<20)
+		if r.receive(start, []consumer.Event{e}); r.room(lane) {
+			t.Fatalf("%v: room beside letters of %d bytes", lane, r.letters.held[lane].bytes)
+		}
+	}
+	if r.writeAll(start); !r.room(consumer.Live) || !r.room(consumer.Backfill) || r.letters.held != [2]held{} {
+		t.Fatalf("after all are written: %+v", r.letters.held)
+	}
+}
+
+// One invalid record in ten is no reason for a hold, also not among what waited in one.
+func TestAMendedLaneIsNotHeldAgain(t *testing.T) {
+	r := newRig(t)
+	r.maxPending = 20_000
+	for i := range 600 {
+		r.receiveOne(fmt.Sprint("early", i), 1)
+	}
+	for range 500 {
+		todo, _ := r.next(start)
+		r.answer(start, todo, unknown)
+	}
+	for i := range 8000 {
+		if r.receiveOne(fmt.Sprint("late", i), 1); i%10 == 0 {
+			r.invalidEvents(1, consumer.Live)
+		}
+	}
+	probe, _ := r.next(at(5))
+	if r.answer(at(5), probe, nil); r.holds.On(0) {
+		t.Fatalf("held again at once: %v", r.holds.Active())
+	}
+}
+
+// A hold that only a probe would end is not shown for ever by a worker that has nothing to probe with.
+func TestWithoutPartitionsNothingIsProbed(t *testing.T) {
+	r := newRig(t)
+	r.receiveOne("a", 1)
+	r.answer(start, r.mustCall(start, "a"), refused)
+	r.pause(start)
+	r.end(start)
+	r.begin(start, r.tracker)
+	if r.probeless(start); r.holds.Held(hold.Credentials, hold.All) || !r.holds.Held(hold.Paused, hold.All) {
+		t.Fatalf("held: %v", r.holds.Active())
+	}
+}
+
+// The log has one line when a hold begins, one for each new cause, one when it ends. Of a server that asks for
+// a pause every second it has one pair a minute.
+func TestTheLogOfHolds(t *testing.T) {
+	r := newRig(t)
+	var lines strings.Builder
+	r.announce.log = zerolog.New(&lines)
+	now := start
+	for i := range 100 {
+		now = start.Add(time.Duration(i) * 2 * time.Second)
+		r.receiveOne(fmt.Sprint(i), 1)
+		todo, _ := r.next(now)
+		r.answer(now, todo, &imclient.Error{Class: imclient.Throttled, Label: "http_429", Status: 429, RetryAfter: time.Second})
+	}
+	r.next(now.Add(time.Second))
+	if n := strings.Count(lines.String(), "\n"); n != 8 || strings.Count(lines.String(), `"repeated":29`) != 3 {
+		t.Fatalf("%d lines:\n%s", n, &lines)
+	}
+
+	lines.Reset()
+	reset := &imclient.Error{Class: imclient.Transient, Label: "reset"}
+	for i := range 200 {
+		if todo, again := r.next(now); todo == nil {
+			now = again
+		} else {
+			r.answer(now, todo, []*imclient.Error{timeout, reset, internal}[i%3])
+		}
+	}
+	for r.holds.On(0) {
+		if todo, again := r.next(now); todo == nil {
+			now = again
+		} else {
+			r.answer(now, todo, nil)
+		}
+	}
+	if n := strings.Count(lines.String(), "\n"); n != 4 || strings.Count(lines.String(), `"do":`) != 3 || strings.Count(lines.String(), `"held_ms"`) != 1 {
+		t.Fatalf("%d lines:\n%s", n, &lines)
 	}
 }

@@ -19,21 +19,38 @@ type letter struct {
 	metric string // the code as metrics show it
 }
 
-// letterQueue is the letters that are not yet acknowledged, in their order. How many there are counts
-// against the bound of what is in memory (core.room).
+// letterQueue is the letters that are not yet acknowledged, in their order. How many and how large they are
+// counts against the bounds of what is in memory (core.room).
 type letterQueue struct {
 	waiting      []*letter
 	parked       [backlog.Lanes][]*letter // of invalid records, while their lane is held for rejections
 	writing      int
+	held         [backlog.Lanes]held
 	refusedSince time.Time // since when the topic takes none; zero: it took the last
 }
 
-func (q *letterQueue) add(l *letter) { q.waiting = append(q.waiting, l) }
+// held is what a lane's letters take in memory.
+type held struct{ letters, bytes int }
 
-func (q *letterQueue) len() int {
-	n := len(q.waiting) + q.writing
-	for _, parked := range q.parked {
-		n += len(parked)
+func (q *letterQueue) add(l *letter) {
+	q.hold(l, 1)
+	q.waiting = append(q.waiting, l)
+}
+
+func (q *letterQueue) park(l *letter) {
+	q.hold(l, 1)
+	q.parked[l.Event.Lane] = append(q.parked[l.Event.Lane], l)
+}
+
+func (q *letterQueue) hold(l *letter, n int) {
+	h, r := &q.held[l.Event.Lane], l.Event.Record
+	h.letters += n
+	h.bytes += n * (len(r.Key) + len(r.Value))
+}
+
+func (q *letterQueue) len() (n int) {
+	for _, h := range q.held {
+		n += h.letters
 	}
 	return n
 }
@@ -45,6 +62,9 @@ func (q *letterQueue) refusing() bool { return !q.refusedSince.IsZero() }
 func (q *letterQueue) release(lane int) []*letter {
 	parked := q.parked[lane]
 	q.parked[lane] = nil
+	for _, l := range parked {
+		q.hold(l, -1)
+	}
 	return parked
 }
 
@@ -53,12 +73,19 @@ func (q *letterQueue) release(lane int) []*letter {
 func (c *core) admit(now time.Time, l *letter) {
 	lane := int(l.Event.Lane)
 	if c.holds.Held(hold.Rejections, lane) {
-		c.letters.parked[lane] = append(c.letters.parked[lane], l)
+		c.letters.park(l)
+		c.noteFilled(now, lane)
 		return
 	}
-	c.holds.Read(lane, true)
 	c.letters.add(l)
 	c.changed(now, c.holds.Ended(now, lane, hold.Invalid, "invalid: "+l.Message))
+}
+
+// noteFilled notes when a lane that is held for rejections can't read on: no good event will be found by itself.
+func (c *core) noteFilled(now time.Time, lane int) {
+	if c.holds.Held(hold.Rejections, lane) && !c.room(consumer.Lane(lane)) {
+		c.changed(now, c.holds.Filled(lane))
+	}
 }
 
 // nextLetters hands out letters to be written, at most n, and one while the topic refuses; what became of
@@ -115,6 +142,7 @@ func (c *core) wrote(now time.Time, batch []*letter, failures []error) (refuses 
 
 // written ends the events that an acknowledged letter stands for.
 func (c *core) written(now time.Time, l *letter) {
+	c.letters.hold(l, -1)
 	for _, ref := range l.refs {
 		c.settle(now, ref, deadLettered)
 	}

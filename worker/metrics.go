@@ -128,7 +128,7 @@ func (w *Worker) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector. All that comes from the snapshot belongs to one moment.
 func (w *Worker) Collect(ch chan<- prometheus.Metric) {
 	w.mu.Lock()
-	s := w.snapshot(time.Now())
+	s := w.snapshot()
 	w.mu.Unlock()
 	count := func(d *prometheus.Desc, n uint64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)

@@ -57,17 +57,17 @@ func (c *core) settleCall(now time.Time, done *call, failure *imclient.Error, he
 		c.backlog.Retry(of, now)
 		return
 	}
-	counts := c.attemptCounts(of, failure, held)
+	counted := c.attemptCounts(of, failure, held)
 	of.Baseline = c.answered
 	of.Failures++
-	if counts {
+	if counted {
 		of.Attempts++
 	}
 	switch {
 	case failure.Class == imclient.Rejected && !c.holds.Held(hold.Rejections, done.lane):
 		c.letters.add(failedLetter(now, "rejected", of.Attempts, failure, c.backlog.Drop(of)))
 		c.changed(now, c.holds.Ended(now, done.lane, hold.Rejected, failure.Seen()))
-	case counts && of.Attempts >= c.attempts:
+	case counted && of.Attempts >= c.attempts:
 		c.letters.add(failedLetter(now, "exhausted", of.Attempts, failure, c.backlog.Drop(of)))
 		c.changed(now, c.holds.Ended(now, done.lane, hold.Called, ""))
 	case done.probe && c.holds.On(done.lane):

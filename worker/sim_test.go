@@ -71,6 +71,7 @@ var regressions = []struct {
 	found   string
 }{
 	{1, 2, "a probe without an answer was an attempt in an outage, when another conversation had got a passing ErrorCode"},
+	{5323, 10, "what an operator accepted was forgotten at once where --max-rejected is below half"},
 	{2, 2, "a call that an outage cut off was an attempt, for an answer from before it, and with --attempts 1 a dead letter"},
 }
 

@@ -42,8 +42,9 @@ func (p partition) age(now time.Time) time.Duration {
 }
 
 // snapshot reads everything at one moment. The caller holds the lock.
-func (w *Worker) snapshot(now time.Time) snapshot {
-	c := w.core
+func (w *Worker) snapshot() snapshot {
+	c, now := w.core, time.Now() // under the lock: time must not go back for the quota
+	c.changed(now, c.holds.Expire(now))
 	s := snapshot{
 		at:         now,
 		counts:     c.counts,
@@ -77,9 +78,8 @@ func (w *Worker) snapshot(now time.Time) snapshot {
 
 // State implements console.Source.
 func (w *Worker) State() console.State {
-	now := time.Now()
 	w.mu.Lock()
-	s := w.snapshot(now)
+	s := w.snapshot()
 	unfinished := make([]*console.Unfinished, len(s.partitions))
 	w.core.explain(s, unfinished)
 	w.mu.Unlock()
@@ -93,7 +93,7 @@ func (w *Worker) State() console.State {
 		Quota:     console.Quota{Rate: w.options.Rate, InFlight: s.inFlight},
 		Lanes:     console.Lanes{Live: s.shownLane(consumer.Live), Backfill: s.shownLane(consumer.Backfill)},
 		Totals:    s.totals(),
-		Held:      shownHolds(s.holds),
+		Held:      shownHolds(s.at, s.holds),
 	}
 	if w.options.Rate > 0 {
 		state.Quota.Share, state.Quota.Limit, state.Quota.Cooling = &s.share, &s.limit, &s.cooling
@@ -115,10 +115,12 @@ func (w *Worker) State() console.State {
 func (w *Worker) Held() []console.Hold {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return shownHolds(w.core.holds.Active())
+	now := time.Now()
+	w.core.changed(now, w.core.holds.Expire(now))
+	return shownHolds(now, w.core.holds.Active())
 }
 
-func shownHolds(holds []hold.Hold) []console.Hold {
+func shownHolds(now time.Time, holds []hold.Hold) []console.Hold {
 	var list []console.Hold
 	for _, h := range holds {
 		shown := console.Hold{
@@ -129,7 +131,7 @@ func shownHolds(holds []hold.Hold) []console.Hold {
 			shown.Lane = consumer.Lane(h.Lane).String()
 			shown.Detail = "lane " + shown.Lane + ": " + shown.Detail
 		}
-		if !h.NextProbe.IsZero() {
+		if h.NextProbe.After(now) { // else it is out, or nothing waits to probe with
 			shown.NextProbeAt = &h.NextProbe
 		}
 		list = append(list, shown)
@@ -167,6 +169,9 @@ func (c *core) explain(s snapshot, unfinished []*console.Unfinished) {
 // waitsFor says what the events of a conversation of the lane wait for. nil: it was not found, mostly because
 // it has become a letter.
 func (c *core) waitsFor(of *backlog.Conversation, lane int) string {
+	if of != nil {
+		lane = of.Lane() // a live event may have lifted it
+	}
 	switch {
 	case of != nil && of.Out():
 		return "call"

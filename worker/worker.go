@@ -132,7 +132,7 @@ func New(options Options) (*Worker, error) {
 				n  int
 			}{id, failures})>>11) / (1 << 53)
 		},
-		log:    options.Log,
+		log: options.Log, announce: announcer{log: options.Log},
 		seen:   w.metrics,
 		quota:  quota.New(),
 		holds:  hold.New(options.MaxRejected),
@@ -197,7 +197,6 @@ func (w *Worker) serve(ctx context.Context, g *consumer.Generation) {
 
 // begin makes g the generation that is worked on.
 func (w *Worker) begin(g *consumer.Generation) {
-	now := time.Now()
 	all, assigned := g.All(), g.Assigned()
 	index := make(map[consumer.TopicPartition]int, len(all))
 	for i, p := range all {
@@ -214,9 +213,13 @@ func (w *Worker) begin(g *consumer.Generation) {
 	w.turn()
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	now := time.Now()
 	w.generation = g
 	w.member.Store(true)
 	w.core.begin(now, g)
+	if len(assigned) == 0 {
+		w.core.probeless(now)
+	}
 	w.core.holds.Spread(now, float64(len(all))/float64(max(1, len(assigned))))
 	if w.options.Rate > 0 {
 		w.core.share(now, quota.Share(w.options.Rate, max(1, len(all)), owned))
@@ -227,9 +230,9 @@ func (w *Worker) begin(g *consumer.Generation) {
 
 // end gives g and all that is in memory of it up.
 func (w *Worker) end(g *consumer.Generation) {
-	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	now := time.Now()
 	w.core.end(now)
 	for topic, n := range g.Lost() {
 		w.lost[topic] += n

@@ -13,8 +13,8 @@
 //   - Lane 0 goes strictly before lane 1, but lane 1 gets every 19th call (5.3 %), so that it can't
 //     starve. A conversation with events of both lanes is in the better one.
 //   - Within a lane the oldest goes first, by arrival. While first tries of the lane wait, its retries
-//     get at most every 10th call, and only as long as few retries are out: one that hangs holds its
-//     permit for many times as long as a call that is answered.
+//     get at most every 10th call. While first tries of any lane wait, few retries are out: one that hangs
+//     holds its permit for many times as long as a call that is answered.
 //   - Probes take turns over conversations: one that was probed goes behind all that wait for a retry.
 //
 // Non-obvious:
@@ -145,9 +145,14 @@ func (b *Backlog) Ready(now time.Time, open LaneSet) (ok bool, due time.Time) {
 // that are out. It returns nil when nothing may be called (see Ready).
 func (b *Backlog) Take(now time.Time, open LaneSet, maxRetries int) *Conversation {
 	at := int64(now.Sub(b.start))
+	firstTries := false
+	for i := range b.lanes {
+		firstTries = firstTries || open[i] && b.lanes[i].fresh.len() > 0
+	}
+	full := firstTries && b.retriesOut >= maxRetries // no more retries, of whichever lane
 	chosen := -1
 	for i := range b.lanes {
-		if !open[i] || !b.lanes[i].waits(at) {
+		if !open[i] || !b.lanes[i].waits(at, full) {
 			continue
 		}
 		if chosen < 0 || b.lanes[i].overtaken >= backfillEvery-1 {
@@ -158,14 +163,14 @@ func (b *Backlog) Take(now time.Time, open LaneSet, maxRetries int) *Conversatio
 		return nil
 	}
 	for i := chosen + 1; i < Lanes; i++ {
-		if open[i] && b.lanes[i].waits(at) {
+		if open[i] && b.lanes[i].waits(at, full) {
 			b.lanes[i].overtaken++
 		}
 	}
 	l := &b.lanes[chosen]
 	l.overtaken = 0
 	retry := l.retries.len() > 0 && l.retries.top().key <= at
-	if retry && l.fresh.len() > 0 && (l.sinceRetry < retryEvery-1 || b.retriesOut >= maxRetries) {
+	if retry && l.fresh.len() > 0 && (l.sinceRetry < retryEvery-1 || full) {
 		retry = false
 	}
 	if retry {
@@ -208,8 +213,8 @@ func (b *Backlog) Waiting(open LaneSet) bool {
 	return false
 }
 
-func (l *lane) waits(at int64) bool {
-	return l.fresh.len() > 0 || l.retries.len() > 0 && l.retries.top().key <= at
+func (l *lane) waits(at int64, full bool) bool {
+	return l.fresh.len() > 0 || !full && l.retries.len() > 0 && l.retries.top().key <= at
 }
 
 func (b *Backlog) out(c *Conversation) *Conversation {

@@ -34,7 +34,30 @@ func TestFewRetriesAreOutWhileFirstTriesWait(t *testing.T) {
 		}
 	}
 	if c := b.Take(at(1), LaneSet{true, false}, 3); !c.Retrying() {
-		t.Fatal("no first try waits in this lane, and its retries must go on")
+		t.Fatal("no first try waits in an open lane, and the retries must go on")
+	}
+}
+
+// Retries of the better lane don't take the permits of the other lane's first tries.
+func TestRetriesOfOneLaneLeaveTheOtherItsPermits(t *testing.T) {
+	b := newBench(t)
+	for i := range 100 {
+		b.add(fmt.Sprint("stuck", i), 0, 1)
+	}
+	for range 100 {
+		b.Retry(b.Take(start, all, 3), start)
+	}
+	for i := range 100 {
+		b.add(fmt.Sprint("fill", i), 1, 1)
+	}
+	retries := 0
+	for range 60 {
+		if c := b.Take(at(1), all, 3); c.Retrying() {
+			retries++
+		}
+	}
+	if retries != 3 {
+		t.Fatalf("%d of 60 calls that are out are retries", retries)
 	}
 }
 

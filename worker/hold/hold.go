@@ -7,6 +7,11 @@
 // It is a pure state machine: answers and time come in. It makes no calls, schedules nothing and writes
 // no log; its owner does that with the Change it gets. It is not safe for concurrent use.
 //
+// What it promises:
+//   - A lane is called freely when nothing holds it. Else it is probed, by one call at a time, when all that
+//     holds it is due; a hold that only its owner ends, or a pause that the server asked for, lets no probe out.
+//   - Every other hold ends by a probe or by its time.
+//
 // Non-obvious:
 //   - Only a probe's answer ends what is probed. Calls that went out before a hold began may still succeed,
 //     and would end it again and again while most calls fail.
@@ -44,8 +49,10 @@ const (
 	// probe that is far away. New ones that arrive all the time must not become a probe a second for hours:
 	// newcomers may hasten so many probes, and one more each minute.
 	newcomerWait  = time.Second
-	newcomers     = 20
+	newcomerBurst = 20
 	newcomerEvery = time.Minute
+
+	maxCauses = 8 // causes of one hold that are told apart
 )
 
 // Hold is one reason that is in force.
@@ -60,6 +67,7 @@ type Hold struct {
 	until    time.Time     // it ends by itself then; zero: it doesn't
 	interval time.Duration // between calls that probe; 0: there are none
 	cause    string        // the label of the failure that Detail is about
+	told     []string      // the causes that it has had so far
 }
 
 func (a Hold) holds(lane int) bool { return a.Lane == All || a.Lane == lane }
@@ -67,8 +75,7 @@ func (a Hold) holds(lane int) bool { return a.Lane == All || a.Lane == lane }
 // endless says whether only its owner ends it: no time, and no call.
 func (a Hold) endless() bool { return a.interval == 0 && a.until.IsZero() }
 
-// Change is what happened to the holds: which began, which ended, and which go on for another cause than
-// before.
+// Change is what happened to the holds: which began, which ended, and which go on for a cause that is new.
 type Change struct{ Begun, Ended, Shifted []Hold }
 
 func (c *Change) add(more Change) {
@@ -95,7 +102,7 @@ type Holds struct {
 // New returns Holds with nothing in force. maxRejected is the part of the ends of a lane, in per cent, that
 // may be rejected or invalid.
 func New(maxRejected int) *Holds {
-	return &Holds{spread: 1, maxRejected: maxRejected, newcomers: rate.NewLimiter(rate.Every(newcomerEvery), newcomers)}
+	return &Holds{spread: 1, maxRejected: maxRejected, newcomers: rate.NewLimiter(rate.Every(newcomerEvery), newcomerBurst)}
 }
 
 // Spread multiplies the interval of probes: all partitions by those assigned, so that all the workers of
@@ -108,11 +115,18 @@ func (h *Holds) Spread(now time.Time, factor float64) {
 // Active is what is in force, in the order of its beginning.
 func (h *Holds) Active() []Hold {
 	active := slices.Clone(h.active)
-	if slices.ContainsFunc(active, Hold.endless) {
-		for i := range active {
-			if active[i].interval > 0 {
-				active[i].NextProbe = time.Time{} // an operator's pause, for one, stops the probes too
-			}
+	stopped := slices.ContainsFunc(active, Hold.endless)
+	var pause time.Time
+	for _, a := range active {
+		pause = later(pause, a.until)
+	}
+	for i := range active {
+		switch a := &active[i]; {
+		case a.interval == 0:
+		case stopped:
+			a.NextProbe = time.Time{} // an operator's pause, for one, stops the probes too
+		default:
+			a.NextProbe = later(a.NextProbe, pause)
 		}
 	}
 	return active
@@ -224,9 +238,9 @@ func (h *Holds) Answer(now time.Time, id string, lane int, err *imclient.Error, 
 	}
 	if err.Class == imclient.Held && !h.Held(Credentials, lane) {
 		change.add(h.begin(now, Hold{Reason: Credentials, Lane: All, Detail: err.Seen(), Do: err.Remedy(),
-			interval: refusedInterval(err), cause: err.Label}))
-	} else if why := h.calls.outage(now, err); why != "" && !h.On(lane) {
-		change.add(h.begin(now, Hold{Reason: Outage, Lane: All, Detail: why, Do: err.Remedy(), interval: outageFirst, cause: err.Label}))
+			interval: refusedInterval(err), cause: err.Label, told: []string{err.Label}}))
+	} else if why := h.calls.outage(now, err); why != "" && err.Class == imclient.Transient && !h.On(lane) {
+		change.add(h.begin(now, Hold{Reason: Outage, Lane: All, Detail: why, Do: err.Remedy(), interval: outageFirst, cause: err.Label, told: []string{err.Label}}))
 		h.lastProbe, h.newcomer = now, false
 	}
 	if err.RetryAfter > 0 {
@@ -254,8 +268,12 @@ func (h *Holds) probed(now time.Time, lane int, err *imclient.Error) (change Cha
 			a.interval = min(2*a.interval, outageLongest)
 		}
 		a.NextProbe = now.Add(h.spreadOver(a.interval))
-		if a.Reason != Rejections && err != nil && err.Label != a.cause {
-			a.cause, a.Detail, a.Do = err.Label, fmt.Sprintf("the last probe: %s", err.Seen()), err.Remedy()
+		if a.Reason == Rejections || err == nil || err.Label == a.cause {
+			continue
+		}
+		a.cause, a.Detail, a.Do = err.Label, fmt.Sprintf("the last probe: %s", err.Seen()), err.Remedy()
+		if !slices.Contains(a.told, a.cause) && len(a.told) < maxCauses {
+			a.told = append(a.told, a.cause)
 			change.Shifted = append(change.Shifted, *a)
 		}
 	}
@@ -266,14 +284,14 @@ func (h *Holds) probed(now time.Time, lane int, err *imclient.Error) (change Cha
 }
 
 // endedBy says whether the answer to a probe disproves the hold. For an outage it must have an ErrorCode
-// that is not passing, for the credentials also not "not you"; and only a success ends the rejections.
+// that is not passing, for the credentials also neither "not you" nor "too many"; and only a success ends the rejections.
 func (a Hold) endedBy(err *imclient.Error) bool {
 	spoke := err == nil || err.ErrorCode != 0 && err.Class != imclient.Transient
 	switch a.Reason {
 	case Outage:
 		return spoke
 	case Credentials:
-		return spoke && (err == nil || err.Class != imclient.Held)
+		return spoke && (err == nil || err.Class != imclient.Held && err.Class != imclient.Throttled)
 	case Rejections:
 		return err == nil
 	default:
@@ -293,30 +311,11 @@ func (h *Holds) pause(now time.Time, err *imclient.Error) Change {
 	return h.begin(now, Hold{Reason: Throttled, Lane: All, Detail: err.Seen(), Do: err.Remedy(), NextProbe: until, until: until})
 }
 
-// Read notes that a record of the lane was read.
-func (h *Holds) Read(lane int, invalid bool) { h.rejections[lane].read(invalid) }
-
-// Ended takes in how an event of the lane ended. why is what was seen if it was rejected or invalid.
-func (h *Holds) Ended(now time.Time, lane int, as End, why string) Change {
-	e := &h.rejections[lane]
-	if !e.ended(as, h.maxRejected) || h.Held(Rejections, lane) {
-		return Change{}
-	}
-	return h.begin(now, Hold{
-		Reason: Rejections, Lane: lane, interval: rejectedProbe, Do: Rejections.Do(),
-		Detail: fmt.Sprintf("%d of the last %d events of this lane were rejected or invalid, the last: %s", e.bad(), rejectionWindow, why),
-	})
-}
-
-// AcceptRejections ends the holds for rejections; in their lanes the next 10,000 that are rejected or invalid
-// bring no new one.
-func (h *Holds) AcceptRejections() (change Change) {
-	for lane := range h.rejections {
-		if h.Held(Rejections, lane) {
-			evidence := h.rejections[lane] // goes on: it is still so, until the ends say something else
-			evidence.accepted = acceptedRejections
-			change.add(h.end(Rejections, lane))
-			h.rejections[lane] = evidence
+// Forget ends the holds that only a probe would end: there is nothing left to probe with.
+func (h *Holds) Forget() (change Change) {
+	for _, a := range h.Active() {
+		if a.interval > 0 {
+			change.add(h.end(a.Reason, a.Lane))
 		}
 	}
 	return change
@@ -340,7 +339,8 @@ func (h *Holds) end(reason Reason, lane int) Change {
 	ended := h.active[i]
 	h.active = slices.Delete(h.active, i, i+1)
 	if reason == Rejections {
-		h.rejections[lane] = rejectionEvidence{}
+		old := h.rejections[lane]
+		h.rejections[lane] = rejectionEvidence{records: old.records, invalid: old.invalid}
 	}
 	return Change{Ended: []Hold{ended}}
 }

@@ -87,6 +87,24 @@ func TestAnAnswerBetweenBreaksTheSilence(t *testing.T) {
 	}
 }
 
+// A rejection begins no outage, whatever the calls before it were: it would be named as its cause.
+func TestAnOutageBeginsWithAFailureOfItsKind(t *testing.T) {
+	h := New(95)
+	for i := range 19 {
+		err := internal
+		if i < 3 {
+			err = success
+		}
+		h.Answer(start, fmt.Sprint(i), 0, err, false)
+	}
+	if h.Answer(start, "x", 0, rejected, false); h.On(0) {
+		t.Fatalf("held: %+v", h.Active())
+	}
+	if h.Answer(start, "y", 0, internal, false); reasons(h) != "outage " || !strings.Contains(h.Active()[0].Detail, "91000") {
+		t.Fatalf("held: %+v", h.Active())
+	}
+}
+
 // Of two hundred calls a second of which three in ten fail, five in a row fail by chance, again and again.
 func TestFiveInARowMustTakeASecond(t *testing.T) {
 	h := New(95)
@@ -194,6 +212,10 @@ func TestCredentials(t *testing.T) {
 		if ok, _, again := h.May(now, 0); ok || again.Sub(now) != row.wait {
 			t.Fatalf("after %v the next probe is in %v, want in %v", row.err.Label, again.Sub(now), row.wait)
 		}
+	}
+	h.Probing(0)
+	if h.Answer(at(190), "a", 0, tooMany, true); !h.On(0) {
+		t.Fatal("one call too many says nothing about the credentials")
 	}
 	h.Probing(0)
 	if h.Answer(at(200), "a", 0, rejected, true); h.On(0) {

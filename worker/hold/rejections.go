@@ -1,0 +1,136 @@
+package hold
+
+import (
+	"fmt"
+	"time"
+)
+
+const (
+	rejectionWindow    = 500    // so many ends of a lane are judged together,
+	rejectionCalls     = 25     // of which so many must be calls, unless the records themselves are bad
+	acceptedRejections = 10_000 // what an operator accepts at a time
+)
+
+// Read notes that a record of the lane was read.
+func (h *Holds) Read(lane int, invalid bool) { h.rejections[lane].read(invalid) }
+
+// Ended takes in how an event of the lane ended. why is what was seen if it was rejected or invalid.
+func (h *Holds) Ended(now time.Time, lane int, as End, why string) Change {
+	e := &h.rejections[lane]
+	if !e.ended(as, h.maxRejected) || h.Held(Rejections, lane) {
+		return Change{}
+	}
+	return h.begin(now, Hold{
+		Reason: Rejections, Lane: lane, interval: rejectedProbe, Do: Rejections.Do(),
+		Detail: fmt.Sprintf("%d of the last %d events of this lane were rejected or invalid, the last: %s", e.bad(), rejectionWindow, why),
+	})
+}
+
+// AcceptRejections ends the holds for rejections; in their lanes the next 10,000 that are rejected or invalid
+// bring no new one.
+func (h *Holds) AcceptRejections() (change Change) {
+	for lane := range h.rejections {
+		if h.Held(Rejections, lane) {
+			evidence := h.rejections[lane] // goes on: it is still so, until the ends say something else
+			evidence.accepted = acceptedRejections
+			change.add(h.end(Rejections, lane))
+			h.rejections[lane] = evidence
+		}
+	}
+	return change
+}
+
+// Filled notes that a lane's memory is full of what its hold for rejections makes wait: nothing newer is read,
+// so a probe can't find that things are well again.
+func (h *Holds) Filled(lane int) (change Change) {
+	i := h.find(Rejections, lane)
+	if i < 0 || h.active[i].Do == fullDo {
+		return change
+	}
+	h.active[i].Do = fullDo
+	return Change{Shifted: []Hold{h.active[i]}}
+}
+
+const fullDo = "memory is full of such events, and newer ones are not read: mend the configuration or the producer, then " +
+	"markread resume --accept-rejections, which sends the next 10,000 of them to the dead letters, until good ones come"
+
+// End is how an event of a lane ended, as evidence.
+type End uint8
+
+// The ends.
+const (
+	Called   End = iota // by a call that was not rejected
+	Rejected            // by a call that was rejected
+	Invalid             // without a call: the record is no event
+	ends
+)
+
+// rejectionEvidence is what the last ends of a lane say about its events. Calls end slower than records are
+// read: after a start with a backlog of which one in a hundred is invalid, hundreds of invalid records end
+// before the first call does. So it is not enough that almost all ends were bad. Either almost all records
+// that were read must be invalid, or there must be enough calls among the ends, and almost all of them
+// rejected.
+type rejectionEvidence struct {
+	last     ring      // ends
+	count    [ends]int // of them
+	records  ring      // 1: invalid
+	invalid  int       // of them
+	accepted int       // so many bad ends more bring no hold
+}
+
+// ring keeps the last rejectionWindow values.
+type ring struct {
+	values  [rejectionWindow]uint8
+	n, next int
+}
+
+// put adds a value and returns the one that it replaces, if any.
+func (r *ring) put(value uint8) (old uint8, full bool) {
+	old, full = r.values[r.next], r.n == rejectionWindow
+	r.values[r.next] = value
+	r.next = (r.next + 1) % rejectionWindow
+	r.n = min(r.n+1, rejectionWindow)
+	return old, full
+}
+
+// read takes in a record that was read.
+func (e *rejectionEvidence) read(invalid bool) {
+	value := uint8(0)
+	if invalid {
+		value = 1
+	}
+	e.invalid += int(value)
+	if old, full := e.records.put(value); full {
+		e.invalid -= int(old)
+	}
+}
+
+func (e *rejectionEvidence) bad() int { return e.count[Rejected] + e.count[Invalid] }
+
+// ended takes in an end, and says whether the last 500 make a hold when so many per cent of them are too many.
+func (e *rejectionEvidence) ended(as End, percent int) bool {
+	e.count[as]++
+	if old, full := e.last.put(uint8(as)); full {
+		e.count[old]--
+	}
+	if e.last.n < rejectionWindow {
+		return false
+	}
+	tooMany := func(bad, all int) bool { return bad*100 >= percent*all }
+	if !tooMany(2*e.bad(), rejectionWindow) {
+		e.accepted = 0 // they were for this story, which is over
+	}
+	if !tooMany(e.bad(), rejectionWindow) {
+		return false
+	}
+	calls := e.count[Called] + e.count[Rejected]
+	records := e.records.n == rejectionWindow && tooMany(e.invalid, rejectionWindow)
+	if as == Called || !records && (calls < rejectionCalls || !tooMany(e.count[Rejected], calls)) {
+		return false
+	}
+	if e.accepted > 0 {
+		e.accepted--
+		return e.accepted == 0
+	}
+	return true
+}

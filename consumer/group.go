@@ -10,7 +10,7 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
-// Fixed by the design: quota and proof of membership are reckoned with them.
+// Fixed, no flags: quota and proof of membership are reckoned with them.
 const (
 	heartbeatInterval = time.Second
 	sessionTimeout    = 15 * time.Second

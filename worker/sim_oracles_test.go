@@ -115,8 +115,8 @@ func (w *world) beQuiet() {
 	w.setUntil()
 }
 
-// setUntil sets by when all must have drained: the design's 75 seconds, and the time that the calls take at nine tenths of the permits, which
-// is 190 calls a second of 200. What is added is the design's, too: members share the probes of their group, so each waits longer for its own;
+// setUntil sets by when all must have drained: 75 seconds for sessions that end, backoff and probes, and the time that the calls take at nine tenths of the permits, which
+// is 190 calls a second of 200. What else takes time: members share the probes of their group, so each waits longer for its own;
 // a pause that the server asked for is kept; and a limit that was lowered needs 80 seconds to grow back.
 func (w *world) setUntil() {
 	bound := time.Duration(0)

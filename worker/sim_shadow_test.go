@@ -274,7 +274,7 @@ func (h *hands) afterAnswer(r *request, failure *imclient.Error, v verdict) {
 	}
 }
 
-// counts says whether a failure is an attempt, as the design says.
+// counts says whether a failure is an attempt.
 func (h *hands) counts(t *shadowTalk, failure *imclient.Error, held bool) bool {
 	switch {
 	case held || failure.Class == imclient.Throttled || failure.Class == imclient.Held:

@@ -111,7 +111,7 @@ func (s *simulation) settle() {
 	s.tally.mu.Unlock()
 }
 
-// slack is what the design allows beside the calls themselves: 75 s for sessions that end, backoff and probes. The probes of a hold
+// slack is what may pass beside the calls themselves: 75 s for sessions that end, backoff and probes. The probes of a hold
 // are rarer the more workers there are, and each worker has to find out by itself.
 func (s *simulation) slack() time.Duration {
 	probe := 15 * time.Second

@@ -1,0 +1,270 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"markread/imclient"
+	"markread/worker/hold"
+)
+
+// Which failures are counted against a conversation.
+func TestAttempts(t *testing.T) {
+	for name, row := range map[string]struct {
+		failure *imclient.Error
+		others  *imclient.Error // what another conversation gets before each failure; nil: success
+		want    int
+	}{
+		"an ErrorCode counts":                           {internal, nil, 1},
+		"no answer counts while others get one":         {timeout, nil, 1},
+		"no answer counts, the other's was a rejection": {timeout, unknown, 1},
+		"no answer doesn't count when nobody gets one":  {timeout, timeout, 0},
+		"throttling doesn't count":                      {tooMany, nil, 0},
+		"a refused signature doesn't count":             {expired, nil, 0},
+		"a refused call doesn't count":                  {refused, nil, 0},
+		"a key that can't be read doesn't count":        {noKey, nil, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			r.receiveOne("a", 1)
+			c := r.mustCall(start, "a")
+			r.receiveOne("b", 1)
+			var other error
+			if row.others != nil {
+				other = row.others
+			}
+			r.answer(start, r.mustCall(start, "b"), other)
+			r.answer(start, c, row.failure)
+			if c.of.Attempts != row.want {
+				t.Fatalf("%d attempts, want %d", c.of.Attempts, row.want)
+			}
+		})
+	}
+}
+
+func TestACallThatWasNotSentIsNone(t *testing.T) {
+	r := newRig(t)
+	r.receiveOne("a", 1)
+	r.answer(start, r.mustCall(start, "a"), noKey)
+	if r.calls != 0 || len(r.holds.Active()) != 1 {
+		t.Fatalf("%d calls, held %v", r.calls, r.holds.Active())
+	}
+}
+
+// Without an ErrorCode it takes another conversation's answer between two attempts for each to count.
+func TestSilenceCountsOncePerAnswerOfOthers(t *testing.T) {
+	r := newRig(t)
+	r.receiveOne("a", 1)
+	r.receiveOne("b", 1)
+	c := r.mustCall(start, "a")
+	r.answer(start, r.mustCall(start, "b"), nil)
+	r.answer(start, c, timeout)
+	for i := range 3 {
+		now := at(float64(10 * (i + 1)))
+		r.answer(now, r.mustCall(now, "a"), timeout)
+	}
+	if c.of.Attempts != 1 {
+		t.Fatalf("%d attempts, want 1: nobody got an answer since", c.of.Attempts)
+	}
+}
+
+// In an outage in which some calls get no answer and others a passing ErrorCode, probes that get none are no attempts, however many others get one.
+func TestAMixedOutageExhaustsNobody(t *testing.T) {
+	r := newRig(t)
+	for i := range 6 {
+		r.receiveOne(fmt.Sprint(i), 1)
+	}
+	var out []*call
+	for i := range 6 {
+		out = append(out, r.mustCall(start, fmt.Sprint(i)))
+	}
+	for _, c := range out {
+		r.answer(start, c, timeout)
+	}
+	now := start
+	for probes := 0; probes < 100; {
+		probe, again := r.next(now)
+		if probe == nil {
+			now = again
+			continue
+		}
+		probes++
+		if probe.read.Report == "0" {
+			r.answer(now, probe, internal)
+		} else {
+			r.answer(now, probe, timeout)
+		}
+	}
+	if r.letters.len() != 0 || !r.holds.Held(hold.Outage, hold.All) {
+		t.Fatalf("%d letters, held %v", r.letters.len(), r.holds.Active())
+	}
+}
+
+// While calls are held nothing is held against a conversation, and the end of the hold wakes what waits.
+func TestAHoldCountsNothingAndItsEndHastens(t *testing.T) {
+	r := newRig(t)
+	r.backoff = imclient.NewBackoff(time.Hour, time.Hour)
+	r.jitter = func(_ string, failures int) float64 { return min(0.5, float64(failures)) }
+	for i := range 30 {
+		r.receiveOne(fmt.Sprint(i), 1)
+	}
+	var out []*call
+	for i := range 30 {
+		out = append(out, r.mustCall(start, fmt.Sprint(i)))
+	}
+	for i, c := range out {
+		r.answer(start, c, internal)
+		if want := 1 - i/19; c.of.Attempts != max(0, want) { // the 20th begins the outage
+			t.Fatalf("call %d: %d attempts", i, c.of.Attempts)
+		}
+	}
+	probe, _ := r.next(at(1))
+	r.answer(at(1), probe, internal)
+	if probe.of.Attempts > 1 {
+		t.Fatal("a probe was counted")
+	}
+	probe, _ = r.next(at(3))
+	r.answer(at(3), probe, unknown) // ends the outage, and is no attempt
+	if got := r.nextLetters(1)[0].Attempts; got > 1 {
+		t.Fatalf("%d attempts", got)
+	}
+	if todo, again := r.next(at(3)); todo == nil && again.After(at(5)) {
+		t.Fatalf("what waited for the outage's end is tried at %v", again)
+	}
+}
+
+func TestExhausted(t *testing.T) {
+	r := newRig(t)
+	r.receiveOne("a", 1)
+	now := start
+	for i := range 3 {
+		now = now.Add(10 * time.Second)
+		c := r.mustCall(now, "a")
+		if i == 1 {
+			r.receiveOne("a", 2) // new events don't give new attempts
+		}
+		r.answer(now, c, internal)
+	}
+	if todo, _ := r.next(now.Add(time.Hour)); todo != nil {
+		t.Fatal("called after the last attempt")
+	}
+	l := r.nextLetters(1)[0]
+	if l.Class != "exhausted" || l.Code != "91000" || l.Attempts != 3 || l.Collapsed != 2 || l.Event.ReadTime != 2 {
+		t.Fatalf("letter %+v", l.Letter)
+	}
+}
+
+func TestRetriesBackOff(t *testing.T) {
+	r := newRig(t)
+	r.attempts = 100
+	r.receiveOne("a", 1)
+	now := start
+	for _, wait := range []float64{.1, .2, .4, .8, 1, 1} {
+		r.answer(now, r.mustCall(now, "a"), internal)
+		todo, again := r.next(now)
+		if want := now.Add(time.Duration(wait * float64(time.Second))); todo != nil || !again.Equal(want) {
+			t.Fatalf("again after %v, want %v s", again.Sub(now), wait)
+		}
+		now = again
+	}
+}
+
+func TestAnExpiredSignatureIsRenewedAndNobodyNotices(t *testing.T) {
+	r := newRig(t)
+	r.receiveOne("a", 1)
+	r.answer(start, r.mustCall(start, "a"), expired)
+	r.answer(start, r.mustCall(start, "a"), nil) // at once
+	if r.holds.On(0) || r.ended()[applied] != 1 {
+		t.Fatalf("held %v, ended %v", r.holds.Active(), r.ended())
+	}
+}
+
+// A conversation that is refused for the signature again and again, while others succeed with it, is
+// believed after one new signature: it uses up its attempts like any other.
+func TestASignatureIsRenewedOncePerConversation(t *testing.T) {
+	r := newRig(t)
+	ambiguous := &imclient.Error{Class: imclient.Transient, Label: "60004", ErrorCode: 60004, Resigned: true}
+	r.receiveOne("a", 1)
+	now := start
+	for calls := 1; r.letters.len() == 0; calls++ {
+		if calls > 2*r.attempts {
+			t.Fatalf("%d calls and no letter", calls)
+		}
+		r.answer(now, r.mustCall(now, "a"), ambiguous)
+		r.receiveOne(fmt.Sprint("other", calls), 1)
+		r.answer(now, r.mustCall(now, fmt.Sprint("other", calls)), nil)
+		now = now.Add(5 * time.Second)
+	}
+	if l := r.nextLetters(1)[0]; l.Class != "exhausted" || l.Attempts != r.attempts {
+		t.Fatalf("letter %+v", l.Letter)
+	}
+}
+
+// Only the very next try is the one with the new signature: after another failure it has one again.
+func TestASignatureIsRenewedAgainAfterAnotherFailure(t *testing.T) {
+	r := newRig(t)
+	r.receiveOne("a", 1)
+	for i, failure := range []*imclient.Error{expired, timeout, expired} {
+		now := at(float64(10 * i))
+		r.answer(now, r.mustCall(now, "a"), failure)
+	}
+	if r.holds.On(0) {
+		t.Fatalf("held %v, though no call with the new signature was answered", r.holds.Active())
+	}
+	r.answer(at(20), r.mustCall(at(20), "a"), expired)
+	if !r.holds.On(0) {
+		t.Fatal("refused twice in a row, and not believed")
+	}
+}
+
+func TestStoppingIsNotFailing(t *testing.T) {
+	r := newRig(t)
+	r.receiveOne("a", 1)
+	c := r.mustCall(start, "a")
+	r.answer(start, c, fmt.Errorf("stopping: %w", context.Canceled))
+	if c.of.Attempts != 0 || c.of.Failures != 0 || r.calls != 0 || r.holds.On(0) || r.quota.InFlight() != 0 {
+		t.Fatalf("%+v", c.of)
+	}
+	r.mustCall(start, "a")
+}
+
+// An outage holds, nothing is dead-lettered, probes take turns, and its end lets everything go on.
+func TestOutage(t *testing.T) {
+	r := newRig(t)
+	r.attempts = 1
+	for i := range 50 {
+		r.receiveOne(fmt.Sprint(i), 1)
+	}
+	now := start
+	calls := 0
+	for now.Before(at(1800)) {
+		todo, again := r.next(now)
+		if todo == nil {
+			if again.IsZero() {
+				t.Fatal("nothing will ever happen again")
+			}
+			now = again
+			continue
+		}
+		calls++
+		r.answer(now, todo, timeout)
+	}
+	if calls > 20+1800/15+4 {
+		t.Errorf("%d calls in half an hour of outage", calls)
+	}
+	if r.letters.len() != 0 || !r.holds.On(0) {
+		t.Fatalf("%d letters, holds %v", r.letters.len(), r.holds.Active())
+	}
+	for now.Before(at(1820)) && r.backlog.Len() > 0 {
+		if todo, again := r.next(now); todo != nil {
+			r.answer(now, todo, nil)
+		} else {
+			now = again
+		}
+	}
+	if r.holds.On(0) || r.ended()[applied] != 50 {
+		t.Fatalf("20 s after the outage: held %v, ended %v", r.holds.Active(), r.ended())
+	}
+}

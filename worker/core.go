@@ -134,6 +134,7 @@ func (c *core) receive(now time.Time, events []consumer.Event) {
 // none it says when to ask again; a zero time means not before something comes in.
 func (c *core) next(now time.Time) (todo *call, again time.Time) {
 	c.changed(now, c.holds.Expire(now))
+	c.announce.limit(now, c.quota.Limit(now), c.quota.Share())
 	var open, probed backlog.LaneSet
 	for lane := range open {
 		ok, probe, at := c.holds.May(now, lane)
@@ -282,13 +283,18 @@ func (c *core) resume(now time.Time, acceptRejections bool) {
 }
 
 // share sets how many permits of the rate are this worker's.
-func (c *core) share(now time.Time, permits int) {
+// partitions is how many the group's topics have.
+func (c *core) share(now time.Time, permits, partitions int) {
 	c.quota.Reset(permits, now)
-	if permits > 0 {
+	switch {
+	case permits > 0:
 		c.changed(now, c.holds.Clear(hold.Quota))
-		return
+	case partitions == 0:
+		c.changed(now, c.holds.Set(now, hold.Quota, "this worker's share of the rate is 0, because the topics have no partitions",
+			"check that --topic and --backfill-topic exist on these --brokers; markread run --create-topics makes them", time.Time{}))
+	default:
+		c.changed(now, c.holds.Set(now, hold.Quota, "this worker's share of the rate is 0", hold.Quota.Do(), time.Time{}))
 	}
-	c.changed(now, c.holds.Set(now, hold.Quota, "this worker's share of the rate is 0", hold.Quota.Do(), time.Time{}))
 }
 
 // room says whether a lane may fetch on. Backfill stops at half of each bound, so that live events never

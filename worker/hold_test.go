@@ -129,15 +129,20 @@ func TestFewCallsBeforeTheSignatureIsTaken(t *testing.T) {
 	if hanging == nil {
 		t.Fatal("no call after 250 ms")
 	}
-	r.answer(at(0.3), out[0], timeout) // that says nothing
-	r.answer(at(0.3), out[1], unknown) // that does
+	r.answer(at(0.3), out[0], timeout) // that says nothing,
+	more, _ := r.next(at(0.5))
+	r.answer(at(0.5), more, tooMany) // nor does that
+	if r.accepted {
+		t.Fatal("60007 was taken for a signature that is good")
+	}
+	r.answer(at(0.5), out[1], unknown) // that does
 	for range 50 {
-		if c, _ := r.next(at(0.3)); c == nil {
+		if c, _ := r.next(at(0.5)); c == nil {
 			t.Fatal("held back though the signature was taken")
 		}
 	}
-	r.answer(at(0.4), out[2], expired)
-	if c, _ := r.next(at(0.4)); c != nil {
+	r.answer(at(0.6), out[2], expired)
+	if c, _ := r.next(at(0.6)); c != nil {
 		t.Fatal("a call though the signature was refused and many are out")
 	}
 }

@@ -51,7 +51,7 @@ func (h *hands) resume(accept bool) {
 
 func (h *hands) shareGiven(share int) {
 	h.shadow.holds.share = share
-	h.core.share(h.time(), share)
+	h.core.share(h.time(), share, 1)
 	h.watchHolds()
 }
 

@@ -141,6 +141,12 @@ func (h *hands) beginGeneration(number int) {
 	h.core.begin(now, g)
 	all := len(h.kafka.logs)
 	h.core.holds.Spread(now, float64(all)/float64(max(1, len(h.assigned))))
+	for i := range h.shadow.holds.active { // with more partitions than before it need not wait as long
+		if a := &h.shadow.holds.active[i]; a.interval > 0 {
+			wait := time.Duration(float64(a.interval) * h.spread())
+			a.notBefore = min(a.notBefore, h.now+int64(wait)-holdSlack(wait))
+		}
+	}
 	h.shareGiven(quota.Share(h.rate, all, h.assigned))
 	h.note("generation", h.id, int64(number), int64(len(h.assigned)), int64(h.core.quota.Limit(now)))
 	for i := range g.parts {

@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -19,7 +22,22 @@ import (
 // adminURLFlag is the worker that a command is about, named by its admin server. It is a command's own flag, without a variable: what pauses
 // which worker stands on the command line.
 type adminURLFlag struct {
-	AdminURL string `name:"admin-url" default:"http://127.0.0.1:8780" help:"Admin server of the worker."`
+	AdminURL *string `name:"admin-url" placeholder:"URL" help:"Admin server of the worker; without it the one of this machine: http://127.0.0.1 and the port of MARKREAD_ADMIN_ADDR, else 8780."`
+}
+
+// or is the flag, or its default: where the worker's own variables are set, its address is known.
+func (f *adminURLFlag) or(env environment) string {
+	if f.AdminURL != nil {
+		return *f.AdminURL
+	}
+	host, port, err := splitAddr(env.values["MARKREAD_ADMIN_ADDR"])
+	if err != nil || port == 0 {
+		return "http://127.0.0.1:8780"
+	}
+	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, strconv.Itoa(port))
 }
 
 const (
@@ -39,14 +57,15 @@ type adminClient struct {
 
 // client makes a client with the token of the environment. The URL is not quoted where there may be a password in it.
 func (f *adminURLFlag) client(env environment) (*adminClient, error) {
-	u, err := url.Parse(f.AdminURL)
+	given := f.or(env)
+	u, err := url.Parse(given)
 	switch {
-	case strings.Contains(f.AdminURL, "@"):
+	case strings.Contains(given, "@"):
 		return nil, usagef("--admin-url must not contain a user or a password; the token is %s", adminToken)
-	case !strings.Contains(f.AdminURL, "://"):
+	case !strings.Contains(given, "://"):
 		return nil, usagef("--admin-url must be a URL such as http://127.0.0.1:8780") // not quoted: it may be the token
 	case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "":
-		return nil, usagef("--admin-url %q is not a URL such as http://127.0.0.1:8780", f.AdminURL)
+		return nil, usagef("--admin-url %q is not a URL such as http://127.0.0.1:8780", given)
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return nil, usagef("--admin-url must end with the host and the port; the token is %s", adminToken)
 	}
@@ -84,9 +103,18 @@ func (h heldFor) String() string {
 
 // command sends one. Its errors say what is wrong with the way to the worker.
 func (c *adminClient) command(ctx context.Context, path string) (heldNow, error) {
+	return c.ask(ctx, http.MethodPost, path)
+}
+
+// held asks what holds the worker.
+func (c *adminClient) held(ctx context.Context) (heldNow, error) {
+	return c.ask(ctx, http.MethodGet, "/readyz")
+}
+
+func (c *adminClient) ask(ctx context.Context, method, path string) (heldNow, error) {
 	limited, cancel := context.WithTimeout(ctx, adminTimeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(limited, http.MethodPost, c.base+path, nil)
+	request, err := http.NewRequestWithContext(limited, method, c.base+path, nil)
 	if err != nil {
 		return heldNow{}, err
 	}
@@ -102,7 +130,7 @@ func (c *adminClient) command(ctx context.Context, path string) (heldNow, error)
 	if err != nil {
 		return heldNow{}, c.unreached(ctx, limited, err)
 	}
-	if answer.StatusCode != http.StatusOK {
+	if answer.StatusCode != http.StatusOK && !(method == http.MethodGet && answer.StatusCode == http.StatusServiceUnavailable) { // not ready
 		return heldNow{}, c.refused(answer, path, string(body))
 	}
 	var now heldNow
@@ -148,7 +176,7 @@ func (c *adminClient) refused(answer *http.Response, path, body string) error {
 	case ours && answer.StatusCode == http.StatusBadRequest:
 		return fmt.Errorf("the worker at %s does not understand the command: %.200s", c.base, c.mask(strings.TrimPrefix(body, "400: ")))
 	case answer.StatusCode == http.StatusNotFound || answer.StatusCode == http.StatusMethodNotAllowed:
-		return fmt.Errorf("%s has no POST %s: it is another program, or an older markread; is --admin-url right?", c.base, path)
+		return fmt.Errorf("%s has no %s: it is another program, or an older markread; is --admin-url right? It must be the address alone, without a path", c.base, path)
 	case answer.StatusCode/100 == 3:
 		return fmt.Errorf("%s sends elsewhere (HTTP %d); use the address that it sends to as --admin-url", c.base, answer.StatusCode)
 	default:

@@ -29,7 +29,7 @@ If the worker has an admin token, it must be in MARKREAD_ADMIN_TOKEN, or in a fi
 within this machine only: use https, or a tunnel (kubectl port-forward, ssh -L).`
 
 func (c *pauseCommand) run(ctx context.Context, p *process) error {
-	now, err := c.command(ctx, p, "/api/pause")
+	before, now, err := c.command(ctx, p, "/api/pause")
 	if err != nil {
 		return err
 	}
@@ -37,7 +37,11 @@ func (c *pauseCommand) run(ctx context.Context, p *process) error {
 	if mine == nil {
 		return fmt.Errorf("not paused: somebody has resumed it meanwhile%s", list("; held: ", others))
 	}
-	_, err = fmt.Fprintf(p.stdout, "%s, until markread resume%s\n", mine, list("; also held: ", others))
+	was := ""
+	if earlier, _ := before.paused(); earlier != nil {
+		was = "it was already "
+	}
+	_, err = fmt.Fprintf(p.stdout, "%s%s, until markread resume%s\n", was, mine, list("; also held: ", others))
 	return err
 }
 
@@ -62,41 +66,58 @@ func (c *resumeCommand) run(ctx context.Context, p *process) error {
 	if c.AcceptRejections {
 		path += "?accept-rejections=true"
 	}
-	now, err := c.command(ctx, p, path)
+	before, now, err := c.command(ctx, p, path)
 	if err != nil {
 		return err
 	}
 	mine, others := now.paused()
-	switch {
-	case mine != nil:
+	if mine != nil {
 		return fmt.Errorf("not resumed: somebody has paused it again%s", list("; also held: ", others))
-	case len(others) > 0:
-		_, err = fmt.Fprintf(p.stdout, "not paused, but still held%s\n", list(": ", others))
-	case !*now.Ready:
-		_, err = fmt.Fprintln(p.stdout, "not paused; no calls yet: the worker is no member of its group at the moment")
-	default:
-		_, err = fmt.Fprintln(p.stdout, "not paused; calls go on")
 	}
-	rejections := func(h heldFor) bool { return h.Reason == "rejections" }
-	if err != nil || !slices.ContainsFunc(others, rejections) {
-		return err
-	}
-	if c.AcceptRejections {
-		_, err = fmt.Fprintln(p.stdout, "10,000 were accepted and become dead letters; the lane is held again, for more are rejected or invalid")
+	var text strings.Builder
+	if was, _ := before.paused(); was != nil {
+		fmt.Fprintf(&text, "no longer paused (it was since %s); ", was.Since.UTC().Format("2006-01-02 15:04:05 UTC"))
 	} else {
-		_, err = fmt.Fprintln(p.stdout, "if the rejections are right: markread resume --accept-rejections")
+		text.WriteString("it was not paused; ")
 	}
+	switch {
+	case len(others) > 0:
+		fmt.Fprintf(&text, "still held%s\n", list(": ", others))
+	case !*now.Ready:
+		text.WriteString("no calls yet: the worker is no member of its group at the moment\n")
+	default:
+		text.WriteString("calls go on\n")
+	}
+	switch accepted, still := before.rejections(), now.rejections(); {
+	case c.AcceptRejections && !accepted:
+		text.WriteString("no lane was held for rejections, so nothing was accepted\n")
+	case c.AcceptRejections && still:
+		text.WriteString("10,000 were accepted and become dead letters; the lane is held again, for more are rejected or invalid\n")
+	case c.AcceptRejections:
+		text.WriteString("accepted: up to 10,000 rejected or invalid events of the lane that was held become dead letters\n")
+	case still:
+		text.WriteString("if the rejections are right: markread resume --accept-rejections\n")
+	}
+	_, err = fmt.Fprint(p.stdout, &text)
 	return err
 }
 
-// command gives a command to the worker that the flag names.
-func (f *adminURLFlag) command(ctx context.Context, p *process, path string) (heldNow, error) {
+// command gives a command to the worker that the flag names, and returns what held it before and what holds it then.
+func (f *adminURLFlag) command(ctx context.Context, p *process, path string) (before, now heldNow, err error) {
 	client, err := f.client(p.env)
 	if err != nil {
-		return heldNow{}, err
+		return before, now, err
 	}
 	p.begin(logFlags{LogLevel: "info"})
-	return client.command(ctx, path)
+	if before, err = client.held(ctx); err == nil {
+		now, err = client.command(ctx, path)
+	}
+	return before, now, err
+}
+
+// rejections says whether a lane is held for them.
+func (h heldNow) rejections() bool {
+	return slices.ContainsFunc(*h.Held, func(held heldFor) bool { return held.Reason == "rejections" })
 }
 
 // paused returns the operator's hold, nil if there is none, and the others.

@@ -92,17 +92,20 @@ func TestPauseAndResume(t *testing.T) {
 		accepted bool
 	}{
 		"pause":           {&held{}, []string{"pause"}, "paused since 2026-03-01 04:00:00 UTC, until markread resume\n", false},
-		"pause again":     {&held{holds: []console.Hold{paused}}, []string{"pause"}, "paused since 2026-03-01 04:00:00 UTC, until markread resume\n", false},
+		"pause again":     {&held{holds: []console.Hold{paused}}, []string{"pause"}, "it was already paused since 2026-03-01 04:00:00 UTC, until markread resume\n", false},
 		"pause, no group": {&held{unready: true}, []string{"pause"}, "paused since 2026-03-01 04:00:00 UTC, until markread resume\n", false},
 		"pause, others hold": {&held{holds: []console.Hold{outage, rejections}}, []string{"pause"},
 			"paused since 2026-03-01 04:00:00 UTC, until markread resume; also held: outage since 2026-03-01 03:00:00 UTC, rejections since 2026-03-01 04:01:00 UTC\n", false},
-		"resume":           {&held{holds: []console.Hold{paused}}, []string{"resume"}, "not paused; calls go on\n", false},
-		"resume, no group": {&held{holds: []console.Hold{paused}, unready: true}, []string{"resume"}, "not paused; no calls yet: the worker is no member of its group at the moment\n", false},
+		"resume":           {&held{holds: []console.Hold{paused}}, []string{"resume"}, "no longer paused (it was since 2026-03-01 04:00:00 UTC); calls go on\n", false},
+		"resume, no group": {&held{holds: []console.Hold{paused}, unready: true}, []string{"resume"}, "no longer paused (it was since 2026-03-01 04:00:00 UTC); no calls yet: the worker is no member of its group at the moment\n", false},
 		"resume, others hold": {&held{holds: []console.Hold{paused, outage}}, []string{"resume"},
-			"not paused, but still held: outage since 2026-03-01 03:00:00 UTC\n", false},
+			"no longer paused (it was since 2026-03-01 04:00:00 UTC); still held: outage since 2026-03-01 03:00:00 UTC\n", false},
 		"resume, rejections hold": {&held{holds: []console.Hold{rejections}}, []string{"resume"},
-			"not paused, but still held: rejections since 2026-03-01 04:01:00 UTC\nif the rejections are right: markread resume --accept-rejections\n", false},
-		"resume, rejections accepted": {&held{holds: []console.Hold{rejections, paused}}, []string{"resume", "--accept-rejections"}, "not paused; calls go on\n", true},
+			"it was not paused; still held: rejections since 2026-03-01 04:01:00 UTC\nif the rejections are right: markread resume --accept-rejections\n", false},
+		"resume, rejections accepted": {&held{holds: []console.Hold{rejections, paused}}, []string{"resume", "--accept-rejections"},
+			"no longer paused (it was since 2026-03-01 04:00:00 UTC); calls go on\naccepted: up to 10,000 rejected or invalid events of the lane that was held become dead letters\n", true},
+		"resume, nothing to accept": {&held{}, []string{"resume", "--accept-rejections"},
+			"it was not paused; calls go on\nno lane was held for rejections, so nothing was accepted\n", true},
 	} {
 		for _, token := range []string{"", testToken} {
 			worker := &held{holds: slices.Clone(c.worker.holds), unready: c.worker.unready}
@@ -181,8 +184,8 @@ func TestCommandsThatDoNotArrive(t *testing.T) {
 		"a gateway's 403":      {"", answers(403, "", "<html>"), "HTTP 403"},
 		"a gateway's 401":      {"", answers(401, "", "401 Unauthorized TOKEN"), "HTTP 401"},
 		"not understood":       {token, answers(400, "", "400: unknown option \"x\" \x1b[31m"), `unknown option "x" ?[31m`},
-		"an older one":         {token, answers(404, "", "404 page not found"), "no POST /api/pause"},
-		"nothing of ours":      {token, answers(405, "", ""), "no POST /api/pause"},
+		"an older one":         {token, answers(404, "", "404 page not found"), "it is another program, or an older markread"},
+		"nothing of ours":      {token, answers(405, "", ""), "it is another program, or an older markread"},
 		"a page":               {token, answers(200, "", "<html>TOKEN</html>"), "is no worker"},
 		"other JSON":           {token, answers(200, "", `{"status":"ok"}`), "is no worker"},
 		"JSON without holds":   {token, answers(200, "", `{"ready":true,"held":null}`), "is no worker"},
@@ -202,6 +205,22 @@ func TestCommandsThatDoNotArrive(t *testing.T) {
 	}
 }
 
+// Where the worker's own variables are set, its admin server is found.
+func TestTheWorkerOfThisMachine(t *testing.T) {
+	for addr, want := range map[string]string{
+		"": "http://127.0.0.1:8780", ":9000": "http://127.0.0.1:9000", "0.0.0.0:9000": "http://127.0.0.1:9000", "[::]:9000": "http://127.0.0.1:9000",
+		"10.0.0.7:9000": "http://10.0.0.7:9000", "[::1]:9000": "http://[::1]:9000", "127.0.0.1:0": "http://127.0.0.1:8780", "nonsense": "http://127.0.0.1:8780",
+	} {
+		if got := (&adminURLFlag{}).or(newEnvironment([]string{"MARKREAD_ADMIN_ADDR=" + addr})); got != want {
+			t.Errorf("%q: %s, want %s", addr, got, want)
+		}
+	}
+	given := "https://worker.example"
+	if got := (&adminURLFlag{AdminURL: &given}).or(newEnvironment([]string{"MARKREAD_ADMIN_ADDR=:9000"})); got != given {
+		t.Errorf("%s instead of the flag's", got)
+	}
+}
+
 // The token goes over TLS to any machine, and without it to this one only.
 func TestWhereTheTokenGoes(t *testing.T) {
 	env := newEnvironment([]string{"MARKREAD_ADMIN_TOKEN=" + testToken})
@@ -209,12 +228,12 @@ func TestWhereTheTokenGoes(t *testing.T) {
 		"https://worker.example": true, "https://10.0.0.7:8780": true, "http://127.0.0.1:8780": true, "http://localhost": true, "http://[::1]:8780": true,
 		"http://10.0.0.7:8780": false, "http://worker.example": false, "HTTP://worker.example": false, "http://localhost.example": false, "http://0.0.0.0:8780": false,
 	} {
-		_, err := (&adminURLFlag{AdminURL: url}).client(env)
+		_, err := (&adminURLFlag{AdminURL: &url}).client(env)
 		var usage *usageError
 		if (err == nil) != ok || (err != nil && (!errors.As(err, &usage) || !strings.Contains(err.Error(), "without TLS") || strings.Contains(err.Error(), testToken))) {
 			t.Errorf("%s: %v", url, err)
 		}
-		if _, err := (&adminURLFlag{AdminURL: url}).client(newEnvironment(nil)); err != nil {
+		if _, err := (&adminURLFlag{AdminURL: &url}).client(newEnvironment(nil)); err != nil {
 			t.Errorf("%s, without a token: %v", url, err)
 		}
 	}
@@ -228,7 +247,7 @@ func TestCommandOverTLS(t *testing.T) {
 	}
 	server := httptest.NewTLSServer(s.Handler())
 	defer server.Close()
-	client, err := (&adminURLFlag{AdminURL: server.URL + "/"}).client(newEnvironment([]string{"MARKREAD_ADMIN_TOKEN=" + testToken}))
+	client, err := (&adminURLFlag{AdminURL: new(server.URL + "/")}).client(newEnvironment([]string{"MARKREAD_ADMIN_TOKEN=" + testToken}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -109,6 +109,11 @@ func New(maxRejected int) *Holds {
 // a group together probe as often as one.
 func (h *Holds) Spread(now time.Time, factor float64) {
 	h.spread = max(1, factor)
+	for i := range h.active { // who owns more partitions now must not wait as long as with fewer
+		if a := &h.active[i]; a.interval > 0 {
+			a.NextProbe = earlier(a.NextProbe, now.Add(h.spreadOver(a.interval)))
+		}
+	}
 	h.newcomers.SetLimitAt(now, rate.Every(h.spreadOver(newcomerEvery)))
 }
 
@@ -284,14 +289,14 @@ func (h *Holds) probed(now time.Time, lane int, err *imclient.Error) (change Cha
 }
 
 // endedBy says whether the answer to a probe disproves the hold. For an outage it must have an ErrorCode
-// that is not passing, for the credentials also neither "not you" nor "too many"; and only a success ends the rejections.
+// that is not passing, for the credentials also not "not you"; and only a success ends the rejections.
 func (a Hold) endedBy(err *imclient.Error) bool {
 	spoke := err == nil || err.ErrorCode != 0 && err.Class != imclient.Transient
 	switch a.Reason {
 	case Outage:
 		return spoke
 	case Credentials:
-		return spoke && (err == nil || err.Class != imclient.Held && err.Class != imclient.Throttled)
+		return spoke && (err == nil || err.Class != imclient.Held)
 	case Rejections:
 		return err == nil
 	default:
@@ -362,6 +367,13 @@ func refusedInterval(err *imclient.Error) time.Duration {
 
 func later(a, b time.Time) time.Time {
 	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
 		return a
 	}
 	return b

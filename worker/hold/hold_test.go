@@ -214,10 +214,6 @@ func TestCredentials(t *testing.T) {
 		}
 	}
 	h.Probing(0)
-	if h.Answer(at(190), "a", 0, tooMany, true); !h.On(0) {
-		t.Fatal("one call too many says nothing about the credentials")
-	}
-	h.Probing(0)
 	if h.Answer(at(200), "a", 0, rejected, true); h.On(0) {
 		t.Fatal("the server spoke about the call itself: the credentials are right")
 	}
@@ -258,6 +254,14 @@ func TestSpread(t *testing.T) {
 	h.Answer(start, "a", 0, refused, false)
 	if _, _, again := h.May(start, 0); again.Sub(start) != time.Minute {
 		t.Fatalf("a worker with a quarter of the partitions probes after %v", again.Sub(start))
+	}
+	h.Spread(at(20), 1)
+	if _, _, again := h.May(at(20), 0); !again.Equal(at(35)) {
+		t.Fatalf("now that it has them all, it probes after %v, want after 15 s", again.Sub(at(20)))
+	}
+	h.Spread(at(21), 8)
+	if _, _, again := h.May(at(21), 0); !again.Equal(at(35)) {
+		t.Fatal("a probe was put off")
 	}
 }
 

@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
-
 	"markread/consumer"
 	"markread/imclient"
 	"markread/worker/hold"
@@ -357,44 +355,5 @@ func TestWithoutPartitionsNothingIsProbed(t *testing.T) {
 	r.begin(start, r.tracker)
 	if r.probeless(start); r.holds.Held(hold.Credentials, hold.All) || !r.holds.Held(hold.Paused, hold.All) {
 		t.Fatalf("held: %v", r.holds.Active())
-	}
-}
-
-// The log has one line when a hold begins, one for each new cause, one when it ends. Of a server that asks for
-// a pause every second it has one pair a minute.
-func TestTheLogOfHolds(t *testing.T) {
-	r := newRig(t)
-	var lines strings.Builder
-	r.announce.log = zerolog.New(&lines)
-	now := start
-	for i := range 100 {
-		now = start.Add(time.Duration(i) * 2 * time.Second)
-		r.receiveOne(fmt.Sprint(i), 1)
-		todo, _ := r.next(now)
-		r.answer(now, todo, &imclient.Error{Class: imclient.Throttled, Label: "http_429", Status: 429, RetryAfter: time.Second})
-	}
-	r.next(now.Add(time.Second))
-	if n := strings.Count(lines.String(), "\n"); n != 8 || strings.Count(lines.String(), `"repeated":29`) != 3 {
-		t.Fatalf("%d lines:\n%s", n, &lines)
-	}
-
-	lines.Reset()
-	reset := &imclient.Error{Class: imclient.Transient, Label: "reset"}
-	for i := range 200 {
-		if todo, again := r.next(now); todo == nil {
-			now = again
-		} else {
-			r.answer(now, todo, []*imclient.Error{timeout, reset, internal}[i%3])
-		}
-	}
-	for r.holds.On(0) {
-		if todo, again := r.next(now); todo == nil {
-			now = again
-		} else {
-			r.answer(now, todo, nil)
-		}
-	}
-	if n := strings.Count(lines.String(), "\n"); n != 4 || strings.Count(lines.String(), `"do":`) != 3 || strings.Count(lines.String(), `"held_ms"`) != 1 {
-		t.Fatalf("%d lines:\n%s", n, &lines)
 	}
 }

@@ -169,6 +169,3 @@ func troubles() map[string]trouble {
 func eventOf(account string, i int) string {
 	return fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":"peer","MsgReadTime":%d}`, account, 1_700_000_000+i)
 }
-
-// isGood reports whether the server treats an account well.
-func isGood(account string) bool { return strings.HasPrefix(account, "good-") }

@@ -1,0 +1,176 @@
+package worker_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"markread/consumer"
+	"markread/consumer/broker"
+	"markread/imclient"
+	"markread/imclient/sandbox"
+	"markread/worker"
+)
+
+const (
+	appID  = 1400000000
+	imAddr = "localhost:80"
+)
+
+var (
+	key    = imclient.NewSecret("a key for tests")
+	topics = consumer.Topics{Live: "mark-read", Backfill: "mark-read-backfill", DeadLetter: "mark-read-dead-letters"}
+)
+
+// stack is the whole product in one bubble of virtual time: embedded broker, IM sandbox and what the
+// workers need, over an in-memory network.
+type stack struct {
+	t       *testing.T
+	network kfake.VirtualNetwork
+	broker  *broker.Broker
+	sandbox *sandbox.Server
+	logs    *strings.Builder
+}
+
+// inBubble runs test in a synctest bubble with a stack of its own, and stops the stack at the end.
+func inBubble(t *testing.T, test func(s *stack)) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &stack{t: t, logs: &strings.Builder{}}
+		var err error
+		s.broker, err = broker.Start(broker.Options{
+			Addr: "localhost:9092", Partitions: 4, Topics: []string{topics.Live, topics.Backfill, topics.DeadLetter},
+			Listen: s.network.Listen,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.broker.Close)
+		s.sandbox = sandbox.New(sandbox.Options{AppID: appID, Admin: "administrator", Key: key, Rate: 200, OpenAccounts: true})
+		listener, err := s.network.Listen("tcp", imAddr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := &http.Server{Handler: s.sandbox}
+		go server.Serve(listener)
+		t.Cleanup(func() { server.Close() })
+		test(s)
+	})
+}
+
+func (s *stack) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	return s.network.DialContext(ctx, network, addr)
+}
+
+func (s *stack) kafka() *consumer.Client {
+	s.t.Helper()
+	c, err := consumer.New(consumer.Options{Brokers: []string{s.broker.Addr()}, ClientID: "test", Dial: s.dial, Log: zerolog.Nop()})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return c
+}
+
+// member is a running worker.
+type member struct {
+	*worker.Worker
+	stop func() error
+}
+
+// start starts a worker; stop stops it as SIGTERM would, and waits.
+func (s *stack) start(change func(*worker.Options)) *member {
+	s.t.Helper()
+	pool := &http.Transport{
+		DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return s.dial(ctx, "tcp", imAddr) },
+		MaxIdleConnsPerHost: 200,
+	}
+	im, err := imclient.New(imclient.Options{
+		BaseURL: "http://" + imAddr, AppID: appID, Admin: "administrator", Key: imclient.Key(key), Timeout: 5 * time.Second, Transport: pool,
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	kafka := s.kafka()
+	options := worker.Options{
+		Kafka: kafka, IM: im, Topics: topics, Group: "markread",
+		Rate: 200, MaxPending: 100_000, MaxRejected: 95, Attempts: 8, Backoff: imclient.NewBackoff(200*time.Millisecond, 30*time.Second),
+		CommitEvery: time.Second, DrainTimeout: 10 * time.Second, Log: zerolog.Nop(),
+	}
+	if change != nil {
+		change(&options)
+	}
+	w, err := worker.New(options)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx) }()
+	m := &member{w, sync.OnceValue(func() error {
+		cancel()
+		err := <-done
+		im.Close()
+		kafka.Close()
+		return err
+	})}
+	s.t.Cleanup(func() { _ = m.stop() })
+	return m
+}
+
+func (s *stack) mustStop(m *member) {
+	s.t.Helper()
+	if err := m.stop(); err != nil {
+		s.t.Errorf("Run: %v", err)
+	}
+}
+
+func (s *stack) publish(topic string, values ...string) {
+	s.t.Helper()
+	kafka := s.kafka()
+	defer kafka.Close()
+	var messages []consumer.Message
+	for _, value := range values {
+		var fields struct{ Report_Account, Peer_Account string }
+		_ = json.Unmarshal([]byte(value), &fields)
+		messages = append(messages, consumer.Message{Key: consumer.Key(fields.Report_Account, fields.Peer_Account), Value: []byte(value)})
+	}
+	if err := kafka.Publisher(topic).Publish(context.Background(), messages...); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func event(report, peer string, readTime int64) string {
+	return fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":%q,"MsgReadTime":%d}`, report, peer, readTime)
+}
+
+// settled waits until all that was received has reached its end and nothing is behind.
+func (m *member) settled(t *testing.T, received int64) {
+	t.Helper()
+	for range 600 {
+		state := m.State()
+		n := state.Totals
+		lag := int64(0)
+		for _, p := range state.Partitions {
+			if p.Lag == nil {
+				lag++ // not known yet
+				continue
+			}
+			lag += *p.Lag
+		}
+		if len(state.Partitions) > 0 && n.Received >= received && n.Applied+n.Collapsed+n.Superseded+n.DeadLettered+n.Returned == n.Received && lag == 0 {
+			return
+		}
+		time.Sleep(time.Second)
+	}
+	state, _ := json.Marshal(m.State())
+	t.Fatalf("not settled in ten minutes: %s", state)
+}

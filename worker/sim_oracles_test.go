@@ -115,11 +115,12 @@ func (w *world) beQuiet() {
 	w.setUntil()
 }
 
-// setUntil sets by when all must have drained: 75 seconds for sessions that end, backoff and probes, and the time that the calls take at nine tenths of the permits, which
-// is 190 calls a second of 200. What else takes time: members share the probes of their group, so each waits longer for its own;
-// a pause that the server asked for is kept; and a limit that was lowered needs 80 seconds to grow back.
+// setUntil sets by when all must have drained: 75 seconds for sessions that end, backoff and probes, and the time that the calls take at
+// nine tenths of the permits, which is 190 calls a second of 200. What else takes time: members share the probes of their group, so each
+// waits longer for its own; a pause that the server asked for is kept; and a limit that was lowered needs 80 seconds to grow back. It is
+// asked again with each generation: when the faults end nobody may be a member.
 func (w *world) setUntil() {
-	bound := time.Duration(0)
+	bound := 75 * time.Second
 	for _, h := range w.workers {
 		if h.core == nil || h.assigned == nil {
 			continue

@@ -23,12 +23,12 @@ func TestAllPartitionsAreCounted(t *testing.T) {
 				fault.Remove()
 				time.Sleep(30 * time.Second)
 				for _, m := range []*member{first, second} {
+					m.leave() // from here on its generations are ours to read
 					for _, g := range m.generations {
 						if n := len(g.All()); n != 8 {
 							t.Errorf("generation %d: %d partitions, want 8", g.ID(), n)
 						}
 					}
-					m.leave()
 				}
 			})
 		})

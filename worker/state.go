@@ -120,6 +120,9 @@ func (w *Worker) Held() []console.Hold {
 	return shownHolds(now, w.core.holds.Active())
 }
 
+// overdue is how long after its time a probe is still out, or about to be: a call takes 11 s at most.
+const overdue = time.Minute
+
 func shownHolds(now time.Time, holds []hold.Hold) []console.Hold {
 	var list []console.Hold
 	for _, h := range holds {
@@ -131,7 +134,7 @@ func shownHolds(now time.Time, holds []hold.Hold) []console.Hold {
 			shown.Lane = consumer.Lane(h.Lane).String()
 			shown.Detail = "lane " + shown.Lane + ": " + shown.Detail
 		}
-		if h.NextProbe.After(now) { // else it is out, or nothing waits to probe with
+		if !h.NextProbe.IsZero() && now.Sub(h.NextProbe) < overdue { // else nothing waits to probe with
 			shown.NextProbeAt = &h.NextProbe
 		}
 		list = append(list, shown)

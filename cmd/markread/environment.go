@@ -145,10 +145,16 @@ func secretFile(path string) (string, error) {
 	return string(text), nil
 }
 
+// ordinaryPath is an absolute path of at least two names as people give them to files and folders.
+var ordinaryPath = regexp.MustCompile(`^(/[a-z0-9._-]{1,24}){2,}$`)
+
 // looksLikePath reports whether the path of a file that is not there may be shown. It may not when somebody could have given the secret itself
-// in its place: secrets have slashes too, but don't begin with the name of a folder that is there.
+// in its place: secrets have slashes too, but they are no ordinary path, nor do they begin with the name of a folder that is there.
 func looksLikePath(path string) bool {
 	path = filepath.ToSlash(path)
+	if ordinaryPath.MatchString(path) {
+		return true
+	}
 	first := strings.IndexByte(strings.TrimPrefix(path, "/"), '/')
 	if first < 0 {
 		return false

@@ -81,7 +81,7 @@ func TestExamDeadLetterTopic(t *testing.T) {
 	}
 	complaints := 0
 	for _, line := range w.stderr.lines() {
-		if strings.Contains(line, "refuses a letter") {
+		if strings.Contains(line, "refuses the letter") {
 			complaints++
 		}
 	}

@@ -20,14 +20,13 @@ import (
 const (
 	requestTimeout = 5 * time.Second // of one request to Kafka
 	metadataTTL    = 2 * time.Second // a moved leader is noticed within this time even without an error
-	silenceTimeout = 30 * time.Second
 )
 
 // Options says how to reach the brokers.
 type Options struct {
 	Brokers  []string                                                          // host:port; at least one
 	ClientID string                                                            // "": markread
-	TLS      *tls.Config                                                       // nil: plaintext
+	TLS      func() (*tls.Config, error)                                       // asked for each connection: files may be renewed; nil: plaintext
 	SASL     sasl.Mechanism                                                    // nil: none
 	Dial     func(ctx context.Context, network, addr string) (net.Conn, error) // nil: a net.Dialer
 	Log      zerolog.Logger
@@ -37,7 +36,6 @@ type Options struct {
 type Client struct {
 	options Options
 	addr    net.Addr
-	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
 	thin    thin.Log
 
 	mu        sync.Mutex
@@ -60,18 +58,10 @@ func New(options Options) (*Client, error) {
 	if options.ClientID == "" {
 		options.ClientID = "markread"
 	}
-	dial := options.Dial
-	if dial == nil {
-		dial = (&net.Dialer{Timeout: requestTimeout}).DialContext
+	if options.Dial == nil {
+		options.Dial = (&net.Dialer{Timeout: requestTimeout}).DialContext
 	}
 	c := &Client{options: options, addr: kafka.TCP(options.Brokers...)}
-	c.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := dial(ctx, network, addr)
-		if err != nil {
-			return nil, err
-		}
-		return &deadlineConn{Conn: conn}, nil
-	}
 	c.use()
 	return c, nil
 }
@@ -112,8 +102,6 @@ func (c *Client) use(topics ...string) {
 		MetadataTTL:    metadataTTL,
 		MetadataTopics: slices.Clone(c.topics),
 		ClientID:       c.options.ClientID,
-		TLS:            c.options.TLS,
-		SASL:           c.options.SASL,
 	}
 }
 
@@ -130,8 +118,12 @@ func (r router) RoundTrip(ctx context.Context, addr net.Addr, request kafka.Requ
 			transport.CloseIdleConnections()
 		}
 	}()
-	response, err := transport.RoundTrip(ctx, addr, request)
-	return response, bare(err)
+	for {
+		response, err := transport.RoundTrip(ctx, addr, request)
+		if !errors.Is(err, errExpired) { // then nothing was sent, and that connection is gone
+			return response, err
+		}
+	}
 }
 
 func (c *Client) current() (transport *kafka.Transport, closed bool) {
@@ -160,68 +152,4 @@ func (c *Client) refresh() {
 		c.refreshed = now
 		c.transport.CloseIdleConnections()
 	}
-}
-
-// dialer makes connections outside of the transport.
-func (c *Client) dialer() *kafka.Dialer {
-	return &kafka.Dialer{
-		ClientID:      c.options.ClientID,
-		DialFunc:      c.dial,
-		Timeout:       requestTimeout,
-		TLS:           c.options.TLS,
-		SASLMechanism: c.options.SASL,
-	}
-}
-
-// deadlineConn limits reads and writes for which the library has set no deadline. kafka-go sets none while
-// it authenticates, so that a broker that accepts and stays silent would block a join, and even its Close,
-// for ever.
-type deadlineConn struct {
-	net.Conn
-	mu          sync.Mutex
-	read, write bool // the library has set a deadline
-}
-
-func (d *deadlineConn) SetDeadline(t time.Time) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.read, d.write = !t.IsZero(), !t.IsZero()
-	return d.Conn.SetDeadline(t)
-}
-
-func (d *deadlineConn) SetReadDeadline(t time.Time) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.read = !t.IsZero()
-	return d.Conn.SetReadDeadline(t)
-}
-
-func (d *deadlineConn) SetWriteDeadline(t time.Time) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.write = !t.IsZero()
-	return d.Conn.SetWriteDeadline(t)
-}
-
-func (d *deadlineConn) Read(b []byte) (int, error) {
-	if err := d.limit(&d.read, d.Conn.SetReadDeadline); err != nil {
-		return 0, err
-	}
-	return d.Conn.Read(b)
-}
-
-func (d *deadlineConn) Write(b []byte) (int, error) {
-	if err := d.limit(&d.write, d.Conn.SetWriteDeadline); err != nil {
-		return 0, err
-	}
-	return d.Conn.Write(b)
-}
-
-func (d *deadlineConn) limit(set *bool, deadline func(time.Time) error) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if *set {
-		return nil
-	}
-	return deadline(time.Now().Add(silenceTimeout))
 }

@@ -29,7 +29,8 @@
 //	group.go member.go assign.go          joining, assigning, leaving
 //	letters.go publish.go produce.go      writing
 //	topics.go                             what topics there must be
-//	connect.go reach.go                   connections
+//	connect.go reach.go                   brokers: the connections that a client keeps, and looking for the first
+//	dial.go sasl.go conn.go refused.go    one connection: TLS and SASL, its limits, and why it was refused
 //	groupapi.go                           two requests that kafka-go gets wrong
 //
 // # Non-obvious
@@ -42,6 +43,8 @@
 //     produce; those for its Heartbeat and LeaveGroup in groupapi.go.
 //   - kafka-go answers metadata from a cache that is up to 2 s old, and hides that it could not renew it.
 //     refresh drops it. What must be new (a topic that was just created) has to be asked for again and again.
+//   - TLS and SASL are done in the dial function (dial.go), so that both are set up anew for each connection:
+//     certificates and passwords may be renewed while a worker runs.
 //   - Every request has a deadline of its own: kafka-go's default is none, and an abandoned request keeps its
 //     connection until the answer or the deadline comes.
 package consumer

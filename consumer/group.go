@@ -41,7 +41,7 @@ type GroupOptions struct {
 // called for a generation without partitions.
 //
 // Once joined, no failure ends Consume: it logs and tries again. Before, it returns what nobody but an
-// operator can mend: ErrAuthentication, a missing permission for the group, a group id or session timeout
+// operator can mend: a *RefusedError, a missing permission for the group, a group id or session timeout
 // that the brokers refuse. Unreachable brokers are waited for. The topics must exist (CheckTopics).
 func (c *Client) Consume(ctx context.Context, options GroupOptions, serve func(ctx context.Context, g *Generation)) error {
 	if options.Now == nil {
@@ -51,7 +51,7 @@ func (c *Client) Consume(ctx context.Context, options GroupOptions, serve func(c
 		options.Turned = func() {}
 	}
 	c.use(append(options.Topics.consumed(), options.Topics.DeadLetter)...)
-	if err := c.reach(ctx); errors.Is(err, ErrAuthentication) {
+	if err := c.reach(ctx); refused(err) {
 		return err
 	}
 	m := &member{client: c, options: options, log: c.options.Log.With().Str("group", options.Group).Logger()}
@@ -73,7 +73,7 @@ func (c *Client) Consume(ctx context.Context, options GroupOptions, serve func(c
 			break
 		}
 		if !joined && fatal(err) {
-			return fmt.Errorf("group %q: %w", options.Group, err)
+			return denied(fmt.Errorf("group %q: %w", options.Group, err), "--group")
 		}
 		c.thin.Pass("join "+code(err), m.log.Warn()).Err(err).Msg("can't join the group; trying again")
 		wait.sleep(ctx)

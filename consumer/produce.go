@@ -66,7 +66,7 @@ func tooLarge(err error) bool {
 
 // retriable reports whether the same request may be accepted later.
 func retriable(err error) bool {
-	if errors.Is(err, ErrAuthentication) {
+	if refused(err) {
 		return false
 	}
 	var k kafka.Error

@@ -22,6 +22,8 @@ type Message struct {
 const (
 	publishBytes    = 512 << 10 // of one request, unless a single message is larger
 	publishAttempts = 10
+	// How long to look for a broker, and the topic, before there is anything to lose. A person may be waiting.
+	lookTimeout = 8 * time.Second
 )
 
 // Publisher publishes to one topic: with the Java partitioner (murmur2), so that a conversation's events are
@@ -149,11 +151,13 @@ func (p *Publisher) send(ctx context.Context, partition int, messages []Message,
 }
 
 func (p *Publisher) countPartitions(ctx context.Context) (count int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
 	err = p.retry(ctx, func() error {
 		var missing *MissingTopicError
 		count, err = p.client.partitionCount(ctx, p.topic)
 		if err == nil || errors.As(err, &missing) {
-			return err
+			return denied(err, "--topic")
 		}
 		// The transport says "unexpected EOF" to much; a greeting says what is wrong.
 		return cmp.Or(p.client.greet(ctx), err)

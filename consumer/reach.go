@@ -5,87 +5,155 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"time"
 
 	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/protocol/apiversions"
+	"github.com/segmentio/kafka-go/protocol/metadata"
+	"github.com/segmentio/kafka-go/protocol/saslhandshake"
 )
 
-// ErrAuthentication says that client and brokers don't accept each other: wrong user or password, an unknown
-// mechanism, a certificate that one side does not trust.
-var ErrAuthentication = errors.New("authentication refused")
+const tryTimeout = 2 * time.Second // for finding out what is wrong
 
-// reach waits until a broker can be talked to. It gives up when ctx ends, with the last failure, or when
-// authentication is refused, with ErrAuthentication.
-//
-// It exists because the transport tells of a refused authentication only as an "unexpected EOF".
+// reach waits until a broker can be talked to. It gives up when ctx ends, with the last failure, or with a
+// *RefusedError.
 func (c *Client) reach(ctx context.Context) error {
 	for wait := newWait(); ; {
 		err := c.greet(ctx)
-		if err == nil || errors.Is(err, ErrAuthentication) {
+		if err == nil || refused(err) {
 			return err
 		}
-		c.repeats("reach").Err(err).Strs("brokers", c.options.Brokers).Msg("no Kafka broker can be reached; trying on")
+		c.repeats("reach").Err(err).Strs("brokers", c.options.Brokers).Msg("no Kafka broker of --brokers can be reached; trying on")
 		if !wait.sleep(ctx) {
 			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		}
 	}
 }
 
-// greet connects to the first broker that answers.
+// greet returns nil when one of the brokers answers, a *RefusedError if none does and one refuses, else all
+// failures.
 func (c *Client) greet(ctx context.Context) error {
-	var errs []error
+	var refusal error
+	var failures []error
 	for _, broker := range c.options.Brokers {
 		err := c.greetOne(ctx, broker)
-		if err == nil {
+		switch {
+		case err == nil:
 			return nil
+		case refused(err):
+			refusal = err
+		default:
+			failures = append(failures, fmt.Errorf("kafka broker %s: %w", broker, err))
 		}
-		if refused(err) {
-			return fmt.Errorf("kafka broker %s: %w: %w", broker, ErrAuthentication, err)
-		}
-		errs = append(errs, fmt.Errorf("kafka broker %s: %w%s", broker, err, c.hint(err)))
 	}
-	return errors.Join(errs...)
+	if refusal != nil {
+		return refusal
+	}
+	return errors.Join(failures...)
 }
 
 func (c *Client) greetOne(ctx context.Context, broker string) error {
-	conn, err := c.dialer().DialContext(ctx, "tcp", broker)
+	conn, err := c.connect(ctx, "tcp", broker)
+	if err != nil {
+		if refused(err) || ctx.Err() != nil {
+			return err
+		}
+		return c.blame(broker, c.wrongTLS(ctx, broker), err)
+	}
+	defer conn.Close()
+	if err = c.askMetadata(conn); err != nil && c.options.SASL == nil && ctx.Err() == nil {
+		return c.blame(broker, c.wantsSASL(ctx, broker), err)
+	}
+	return err
+}
+
+// askMetadata asks for what only who has authenticated gets an answer to.
+func (c *Client) askMetadata(conn net.Conn) error {
+	return c.ask(conn, 1, &metadata.Request{TopicNames: []string{}})
+}
+
+func (c *Client) blame(broker, remedy string, err error) error {
+	if remedy == "" {
+		return err
+	}
+	return &RefusedError{Broker: broker, Remedy: remedy, Err: err}
+}
+
+// wrongTLS finds out whether a broker hung up because only one side speaks TLS: that is all that Kafka says
+// to it. "": no.
+func (c *Client) wrongTLS(ctx context.Context, broker string) (remedy string) {
+	plaintext := c.try(ctx, broker, func(ctx context.Context, conn net.Conn) error { return c.ask(conn, 0, &apiversions.Request{}) })
+	if c.options.TLS != nil {
+		if plaintext == nil {
+			return notTLS
+		}
+		return ""
+	}
+	handshake := c.try(ctx, broker, func(ctx context.Context, conn net.Conn) error {
+		// Whose the certificate is does not matter: nothing is sent on this connection.
+		return tls.Client(conn, &tls.Config{InsecureSkipVerify: true}).HandshakeContext(ctx)
+	})
+	if plaintext != nil && (handshake == nil || isAlert(handshake)) {
+		return addTLS
+	}
+	return ""
+}
+
+// wantsSASL finds out whether a broker hung up because we did not authenticate: it does so again, although it
+// is there and offers to authenticate. "": no.
+func (c *Client) wantsSASL(ctx context.Context, broker string) (remedy string) {
+	conn, err := c.connect(ctx, "tcp", broker)
+	if err != nil {
+		return ""
+	}
+	defer conn.Close()
+	if c.askMetadata(conn) == nil {
+		return ""
+	}
+	var offered []string
+	err = c.try(ctx, broker, func(ctx context.Context, conn net.Conn) (err error) {
+		if c.options.TLS != nil {
+			if conn, err = c.secure(ctx, conn, broker); err != nil {
+				return err
+			}
+		}
+		answer, err := c.talk(conn).exchange(1, &saslhandshake.Request{})
+		if err == nil {
+			offered = answer.(*saslhandshake.Response).Mechanisms
+		}
+		return err
+	})
+	if err != nil || len(offered) == 0 {
+		return ""
+	}
+	return "this port wants SASL: add --sasl with one of " + mechanisms(offered)
+}
+
+// try calls f with a connection on which nothing has been said yet.
+func (c *Client) try(ctx context.Context, broker string, f func(context.Context, net.Conn) error) error {
+	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
+	defer cancel()
+	conn, err := c.options.Dial(ctx, "tcp", broker)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	// One exchange: a broker refuses a client's certificate only after the client's side of the handshake.
-	if err := conn.SetDeadline(time.Now().Add(requestTimeout)); err != nil {
+	deadline, _ := ctx.Deadline()
+	if err := conn.SetDeadline(deadline); err != nil {
 		return err
 	}
-	_, err = conn.ApiVersions()
+	return f(ctx, conn)
+}
+
+// ask sends one request and waits for its answer.
+func (c *Client) ask(conn net.Conn, version int16, request protocol.Message) error {
+	if err := conn.SetDeadline(time.Now().Add(tryTimeout)); err != nil {
+		return err
+	}
+	_, err := c.talk(conn).exchange(version, request)
 	return err
-}
-
-// refused reports whether trying again can't help until somebody changes a credential.
-func refused(err error) bool {
-	for _, code := range refusals {
-		if errors.Is(err, code) {
-			return true
-		}
-	}
-	var distrust *tls.CertificateVerificationError
-	var alert *net.OpError
-	return errors.As(err, &distrust) || errors.As(err, &alert) && alert.Op == "remote error"
-}
-
-// hint asks the operator what is usually wrong.
-func (c *Client) hint(err error) string {
-	var record tls.RecordHeaderError
-	hungUp := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
-	switch {
-	case c.options.TLS == nil && hungUp:
-		return " (does this port expect TLS, or SASL?)"
-	case c.options.TLS != nil && (hungUp || errors.As(err, &record) || errors.Is(err, context.DeadlineExceeded)):
-		return " (does this port speak TLS?)"
-	}
-	return ""
 }
 
 // wait is the pause between two tries of something that the brokers refused or did not answer.

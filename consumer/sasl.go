@@ -4,25 +4,41 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
-	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/sasl"
 	"github.com/segmentio/kafka-go/sasl/plain"
 	"github.com/segmentio/kafka-go/sasl/scram"
 )
 
 // SASL returns the mechanism of that name: "plain", "scram-sha-256" or "scram-sha-512". Without TLS the
-// first sends the password as it is. What is returned prints without the password.
-func SASL(name, user, password string) (sasl.Mechanism, error) {
-	var inner sasl.Mechanism
-	var err error
+// first sends the password as it is. The password is asked for now, to check it, and for each connection, so
+// that it may change. What is returned prints without it.
+func SASL(name, user string, password func() (string, error)) (sasl.Mechanism, error) {
+	m := mechanism{
+		name: strings.ToUpper(name),
+		inner: func() (sasl.Mechanism, error) {
+			secret, err := password()
+			if err != nil {
+				return nil, err
+			}
+			return newMechanism(name, user, secret)
+		},
+	}
+	if _, err := m.inner(); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+func newMechanism(name, user, password string) (m sasl.Mechanism, err error) {
 	switch name {
 	case "plain":
-		inner = plain.Mechanism{Username: user, Password: password}
+		return plain.Mechanism{Username: user, Password: password}, nil
 	case "scram-sha-256":
-		inner, err = scram.Mechanism(scram.SHA256, user, password)
+		m, err = scram.Mechanism(scram.SHA256, user, password)
 	case "scram-sha-512":
-		inner, err = scram.Mechanism(scram.SHA512, user, password)
+		m, err = scram.Mechanism(scram.SHA512, user, password)
 	default:
 		return nil, fmt.Errorf("no SASL mechanism %q", name)
 	}
@@ -30,28 +46,21 @@ func SASL(name, user, password string) (sasl.Mechanism, error) {
 		// The library's error quotes the password.
 		return nil, errors.New("the user or the password has a character that may not be in it, such as a line break or a tab")
 	}
-	return mechanism(func() sasl.Mechanism { return inner }), nil
+	return m, nil
 }
 
-// mechanism hides its fields from everything that prints.
-type mechanism func() sasl.Mechanism
+// mechanism makes the library's mechanism anew for each connection. It has no field that would print.
+type mechanism struct {
+	name  string
+	inner func() (sasl.Mechanism, error)
+}
 
-func (m mechanism) Name() string { return m().Name() }
+func (m mechanism) Name() string { return m.name }
 
 func (m mechanism) Start(ctx context.Context) (sasl.StateMachine, []byte, error) {
-	return m().Start(ctx)
-}
-
-// bare reduces the error of a refused authentication to its code. The broker may say more, but with the
-// mechanism "plain" it has been sent the password, and may say that.
-func bare(err error) error {
-	for _, code := range refusals {
-		if errors.Is(err, code) {
-			return code
-		}
+	inner, err := m.inner()
+	if err != nil {
+		return nil, nil, err
 	}
-	return err
+	return inner.Start(ctx)
 }
-
-// refusals are Kafka's codes of a refused authentication.
-var refusals = []kafka.Error{kafka.SASLAuthenticationFailed, kafka.UnsupportedSASLMechanism, kafka.IllegalSASLState}

@@ -28,6 +28,19 @@ func (t Topics) consumed() []string {
 	return []string{t.Live, t.Backfill}
 }
 
+func (t Topics) all() []string { return append(t.consumed(), t.DeadLetter) }
+
+// flag returns what names the topic on markread's command line.
+func (t Topics) flag(topic string) string {
+	switch topic {
+	case t.Backfill:
+		return "--backfill-topic"
+	case t.DeadLetter:
+		return "--dead-letter-topic"
+	}
+	return "--topic"
+}
+
 const (
 	createdPartitions = 12
 	// What a dead letter may need beyond the record it is about: our headers, the batch around it.
@@ -59,14 +72,13 @@ func (e *CleanupPolicyError) Error() string {
 // records for ever, and takes any record of the others.
 //
 // Brokers that can't be reached are waited for until ctx ends. Other errors are a *MissingTopicError, a
-// *CleanupPolicyError, ErrAuthentication, or what the brokers answered.
+// *CleanupPolicyError, a *RefusedError, or what the brokers answered.
 func (c *Client) CheckTopics(ctx context.Context, topics Topics, create bool) error {
-	names := append(topics.consumed(), topics.DeadLetter)
-	c.use(names...)
+	c.use(topics.all()...)
 	if err := c.reach(ctx); err != nil {
 		return err
 	}
-	missing, err := c.missing(ctx, names)
+	missing, err := c.missing(ctx, topics)
 	if err != nil {
 		return err
 	}
@@ -111,9 +123,9 @@ func (c *Client) persist(ctx context.Context, doing string, try func() error) er
 }
 
 // missing returns those of the topics that don't exist.
-func (c *Client) missing(ctx context.Context, names []string) (missing []string, err error) {
+func (c *Client) missing(ctx context.Context, topics Topics) (missing []string, err error) {
 	err = c.persist(ctx, "listing the topics", func() error {
-		response, err := c.api().Metadata(ctx, &kafka.MetadataRequest{Topics: names})
+		response, err := c.api().Metadata(ctx, &kafka.MetadataRequest{Topics: topics.all()})
 		if err != nil {
 			return err
 		}
@@ -125,7 +137,7 @@ func (c *Client) missing(ctx context.Context, names []string) (missing []string,
 			case errors.Is(t.Error, kafka.LeaderNotAvailable):
 				// It is being made: it exists.
 			case t.Error != nil:
-				return fmt.Errorf("topic %q: %w", t.Name, t.Error)
+				return denied(fmt.Errorf("topic %q: %w", t.Name, t.Error), topics.flag(t.Name))
 			}
 		}
 		return nil
@@ -150,7 +162,7 @@ func (c *Client) createTopic(ctx context.Context, name string, entries []kafka.C
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("create topic %q: %w", name, err)
+		return denied(fmt.Errorf("create topic %q: %w", name, err), "--create-topics")
 	}
 	for wait := newWait(); ; {
 		all, err := c.partitions(ctx, []string{name})

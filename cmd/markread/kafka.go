@@ -8,28 +8,32 @@ import (
 	"markread/consumer"
 )
 
-// options turns the flags into a client's options; the log is the caller's to add. Files are read here, so that a wrong one is wrong usage.
+// options turns the flags into a client's options; the log is the caller's to add. Certificates and the password are read here, so that a wrong
+// file is wrong usage, and again for every connection, so that they may be renewed without a restart.
 func (f *kafkaFlags) options(env environment) (consumer.Options, error) {
 	o := consumer.Options{Brokers: f.Brokers}
 	if f.TLS {
-		config, err := f.tls()
-		if err != nil {
+		o.TLS = f.tls
+		if _, err := f.tls(); err != nil {
 			return o, err
 		}
-		o.TLS = config
 	}
-	if f.SASL != "" {
-		password, err := env.secret(saslPassword)
-		if err != nil {
-			return o, err
-		}
-		if o.SASL, err = consumer.SASL(f.SASL, f.SASLUser, password.Reveal()); err != nil {
-			return o, usagef("--sasl %s: %v", f.SASL, err)
-		}
+	if f.SASL == "" {
+		return o, nil
 	}
+	password := func() (string, error) {
+		secret, err := env.secret(saslPassword)
+		return secret.Reveal(), err
+	}
+	mechanism, err := consumer.SASL(f.SASL, f.SASLUser, password)
+	if err != nil {
+		return o, usagef("--sasl %s: %v", f.SASL, err)
+	}
+	o.SASL = mechanism
 	return o, nil
 }
 
+// tls reads the files.
 func (f *kafkaFlags) tls() (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if f.TLSCA != "" {
@@ -43,14 +47,12 @@ func (f *kafkaFlags) tls() (*tls.Config, error) {
 		}
 	}
 	if f.TLSCert != "" {
-		if _, err := tls.LoadX509KeyPair(f.TLSCert, f.TLSKey); err != nil {
+		pair, err := tls.LoadX509KeyPair(f.TLSCert, f.TLSKey)
+		if err != nil {
 			return nil, usagef("--tls-cert, --tls-key: %v", err)
 		}
-		// Read again for every connection, so that a rotated certificate needs no restart.
-		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			pair, err := tls.LoadX509KeyPair(f.TLSCert, f.TLSKey)
-			return &pair, err
-		}
+		// Not Certificates: one that the broker does not want would not be sent, and it could not say so.
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 	}
 	return config, nil
 }

@@ -63,7 +63,7 @@ func (s *scene) leaking(path string, attempts int, out *buffer) (admin string, s
 	if err != nil {
 		s.Fatal(err)
 	}
-	mechanism, err := consumer.SASL("plain", saslUser, canaryPassword)
+	mechanism, err := consumer.SASL("plain", saslUser, func() (string, error) { return canaryPassword, nil })
 	if err != nil {
 		s.Fatal(err)
 	}

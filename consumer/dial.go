@@ -1,0 +1,171 @@
+package consumer
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/protocol/apiversions"
+	"github.com/segmentio/kafka-go/protocol/saslauthenticate"
+	"github.com/segmentio/kafka-go/protocol/saslhandshake"
+)
+
+// dial is what the transport connects with. A failure is logged here, because the transport keeps most of
+// them to itself, or tells of them as an "unexpected EOF".
+func (c *Client) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	conn, err := c.connect(ctx, network, addr)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		c.repeats("connect "+addr).Err(err).Str("broker", addr).Msg("can't connect to a Kafka broker")
+	}
+	return conn, err
+}
+
+// connect makes a connection that is known to speak Kafka: over TLS and authenticated, if the options say
+// so. When both sides don't accept each other the error is a *RefusedError.
+//
+// All of it happens here, and not in kafka-go, which reads certificates and the password only once, waits for
+// answers of SASL without a limit, and does not tell why it was refused.
+func (c *Client) connect(ctx context.Context, network, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	raw, err := c.options.Dial(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := c.introduce(ctx, raw, addr)
+	if err != nil {
+		raw.Close()
+		return nil, c.explain(addr, err)
+	}
+	return conn, nil
+}
+
+// introduce makes a fresh connection ready for requests. It is bounded by ctx, which has a deadline.
+func (c *Client) introduce(ctx context.Context, raw net.Conn, addr string) (net.Conn, error) {
+	deadline, _ := ctx.Deadline()
+	if err := raw.SetDeadline(deadline); err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) }) // ends a read or write under way
+	defer stop()
+	conn := &brokerConn{Conn: raw}
+	if c.options.TLS != nil {
+		secure, err := c.secure(ctx, raw, addr)
+		if err != nil {
+			return nil, err
+		}
+		conn.Conn = secure
+	}
+	talk := c.talk(conn.Conn)
+	if c.options.SASL != nil {
+		lifetime, err := c.authenticate(ctx, talk)
+		if err != nil {
+			return nil, err
+		}
+		if lifetime > 0 {
+			conn.expires = time.Now().Add(lifetime * 9 / 10)
+		}
+	} else if _, err := talk.exchange(0, &apiversions.Request{}); err != nil {
+		return nil, err
+	}
+	if !stop() {
+		return nil, context.Cause(ctx)
+	}
+	return conn, raw.SetDeadline(time.Time{})
+}
+
+// secure does TLS's handshake. The settings are asked for anew: their files may have been renewed.
+func (c *Client) secure(ctx context.Context, raw net.Conn, addr string) (net.Conn, error) {
+	config, err := c.options.TLS()
+	if err != nil {
+		return nil, err
+	}
+	if config.ServerName == "" {
+		host, _, err := net.SplitHostPort(addr)
+		if err != nil {
+			return nil, err
+		}
+		config = config.Clone()
+		config.ServerName = host
+	}
+	conn := tls.Client(raw, config)
+	return conn, conn.HandshakeContext(ctx)
+}
+
+// authenticate authenticates with SASL. It returns how long the broker accepts that, 0: as long as the
+// connection lasts.
+func (c *Client) authenticate(ctx context.Context, talk *talk) (lifetime time.Duration, err error) {
+	mechanism := c.options.SASL
+	answer, err := talk.exchange(1, &saslhandshake.Request{Mechanism: mechanism.Name()})
+	if err != nil {
+		return 0, err
+	}
+	if r := answer.(*saslhandshake.Response); r.ErrorCode != 0 {
+		return 0, &saslError{code: kafka.Error(r.ErrorCode), offered: r.Mechanisms}
+	}
+	state, message, err := mechanism.Start(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for done := false; !done; {
+		answer, err := talk.exchange(1, &saslauthenticate.Request{AuthBytes: message})
+		if errors.Is(err, io.EOF) { // some brokers refuse without a word
+			err = &saslError{code: kafka.SASLAuthenticationFailed}
+		}
+		if err != nil {
+			return 0, err
+		}
+		r := answer.(*saslauthenticate.Response)
+		if r.ErrorCode != 0 { // its text is left out: with the mechanism "plain" the broker has been sent the password, and may say that
+			return 0, &saslError{code: kafka.Error(r.ErrorCode)}
+		}
+		if done, message, err = state.Next(ctx, r.AuthBytes); err != nil {
+			return 0, &saslError{code: kafka.SASLAuthenticationFailed}
+		}
+		lifetime = time.Duration(r.SessionLifetimeMs) * time.Millisecond
+	}
+	return lifetime, nil
+}
+
+// talk exchanges requests on a connection that is no kafka-go's yet.
+type talk struct {
+	conn     net.Conn
+	reader   *bufio.Reader
+	clientID string
+	sent     int32
+}
+
+func (c *Client) talk(conn net.Conn) *talk {
+	return &talk{conn: conn, reader: bufio.NewReader(conn), clientID: c.options.ClientID}
+}
+
+// largestGreeting is far more than a broker answers to the requests of a connection's beginning, in bytes.
+const largestGreeting = 256 << 10
+
+// exchange sends a request and returns its answer. What is no Kafka broker mostly shows in the size of it.
+func (t *talk) exchange(version int16, request protocol.Message) (protocol.Message, error) {
+	t.sent++
+	if err := protocol.WriteRequest(t.conn, version, t.sent, t.clientID, request); err != nil {
+		return nil, err
+	}
+	size, err := t.reader.Peek(4)
+	if err != nil {
+		return nil, err
+	}
+	if binary.BigEndian.Uint32(size) > largestGreeting {
+		return nil, &strangerError{began: [4]byte(size)}
+	}
+	id, answer, err := protocol.ReadResponse(t.reader, request.ApiKey(), version)
+	if err == nil && id != t.sent {
+		err = fmt.Errorf("the answer belongs to request %d, not to %d", id, t.sent)
+	}
+	return answer, err
+}

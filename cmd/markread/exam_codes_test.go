@@ -35,9 +35,9 @@ func TestExamCodes(t *testing.T) {
 			spread = append(spread, failing[i/20])
 		}
 	}
-	examProduceEvents(t, k, examLive, spread)
+	examProduceEvents(t, k, k.live, spread)
 	w := examStartWorker(t, k, im.url, "--attempts", "3", "--backoff-initial", "20ms", "--backoff-max", "200ms")
-	k.settled(t, 30*time.Second, examLive)
+	k.settled(t, 30*time.Second, k.live)
 	metrics := examScrape(t, w.admin)
 	w.stop(t, syscall.SIGTERM, examStopLimit)
 
@@ -49,7 +49,7 @@ func TestExamCodes(t *testing.T) {
 	for c := range want {
 		byKey[string(c.key())] = c
 	}
-	letters := k.readAll(t, examLetters)
+	letters := k.readAll(t, k.letters)
 	for _, letter := range letters {
 		c, ok := byKey[string(letter.Key)]
 		if !ok {

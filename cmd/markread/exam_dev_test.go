@@ -84,14 +84,14 @@ func TestExamDev(t *testing.T) {
 		return now >= readTime+30 && then == readTime
 	})
 
-	k := examConnect(t, d.kafka)
-	before, committed := k.ends(t, examLive), k.committed(t)
+	k := examConnect(t, d.kafka, examDefaults)
+	before, committed := k.ends(t, k.live), k.committed(t)
 	took := d.stop(t, syscall.SIGINT, examStopLimit)
 
 	// Again on the same directory, without traffic: the records and the group's offsets are still there, and nothing is left to do.
 	again := examStartDev(t, "--data-dir", dir, "--traffic", "0")
-	k = examConnect(t, again.kafka)
-	after := k.ends(t, examLive)
+	k = examConnect(t, again.kafka, examDefaults)
+	after := k.ends(t, k.live)
 	records := int64(0)
 	for p, end := range before {
 		records += end
@@ -101,7 +101,7 @@ func TestExamDev(t *testing.T) {
 	for p, offset := range committed {
 		examCheck(t, now[p] >= offset, "%s %d was committed to %d, after the restart to %d", p.topic, p.partition, offset, now[p])
 	}
-	k.settled(t, 30*time.Second, examLive)
+	k.settled(t, 30*time.Second, k.live)
 
 	// A port that is taken is said so, at once.
 	taken := examStart(t, "dev", "product", nil, "dev", "--kafka-addr", again.kafka, "--im-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0")

@@ -25,11 +25,11 @@ func examHangCalls(t *testing.T) {
 	sandbox := examStartSandbox(t)
 	sandbox.faults(t, `{"seed":1,"rules":[{"kind":"hang","share":0.02}]}`)
 	events := examOneEach(examConversations("hang", 7000))
-	examProduceEvents(t, k, examLive, events)
+	examProduceEvents(t, k, k.live, events)
 	w := examStartWorker(t, k, sandbox.url)
 	examWait(t, "the first call", 30*time.Second, func() bool { return sandbox.stats(t).Calls > 0 })
 	<-time.After(measured)
-	left := k.unsettled(t, examLive)
+	left := k.unsettled(t, k.live)
 	metrics := examScrape(t, w.admin)
 	begun, _, _ := w.logged(t, "outage") // at the end only calls that hang are left
 	sandbox.faults(t, `{}`)
@@ -64,7 +64,7 @@ func examHangConversations(t *testing.T) {
 		events = append(events, examEvent{examConversation{"stuck", "p" + strconv.Itoa(i)}, time.Now().Unix() - 60})
 	}
 	rand.New(rand.NewPCG(3, 1)).Shuffle(all, func(i, j int) { events[i], events[j] = events[j], events[i] })
-	examProduceEvents(t, k, examLive, events)
+	examProduceEvents(t, k, k.live, events)
 	w := examStartWorker(t, k, sandbox.url)
 	healthy := examLargest(slices.DeleteFunc(slices.Clone(events), func(e examEvent) bool { return e.report == "stuck" }))
 	examWait(t, "all that don't hang are applied", 2*time.Minute, func() bool { return sandbox.stats(t).Applied >= len(healthy) })
@@ -72,7 +72,7 @@ func examHangConversations(t *testing.T) {
 	served := sandbox.served(t)
 	examComparePointers(t, healthy, sandbox.pointers(t))
 	sandbox.faults(t, `{}`)
-	k.settled(t, time.Minute, examLive) // and the stuck ones as soon as they don't hang
+	k.settled(t, time.Minute, k.live) // and the stuck ones as soon as they don't hang
 	w.stop(t, syscall.SIGTERM, examStopLimit)
 
 	last := served[0].At
@@ -83,7 +83,7 @@ func examHangConversations(t *testing.T) {
 	}
 	took := last.Sub(served[0].At)
 	examFigure(t, "hang-conversations", "60 of 3000 conversations always hang: the other 2940 took %v, %.2f times the ideal %v, %d calls hung meanwhile, %d letters; %s", took.Round(time.Millisecond),
-		took.Seconds()/ideal.Seconds(), ideal, served.count(func(a examServed) bool { return a.Report == "stuck" }), len(k.readAll(t, examLetters)), metrics.balance(t))
+		took.Seconds()/ideal.Seconds(), ideal, served.count(func(a examServed) bool { return a.Report == "stuck" }), len(k.readAll(t, k.letters)), metrics.balance(t))
 	examCheck(t, took.Seconds() <= 1.3*ideal.Seconds(), "took %v, at most %v allowed", took, ideal*13/10)
 	examCheck(t, examMostServed(served) <= 200, "more than 200 arrivals in one second")
 }

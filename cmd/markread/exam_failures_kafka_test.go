@@ -18,7 +18,7 @@ import (
 func TestExamDeadLetterTopic(t *testing.T) {
 	t.Parallel()
 	const refused = 10 * time.Second
-	k := examStartBroker(t)
+	k := examStartEmbedded(t, "the broker refuses what is written to a topic")
 	sandbox := examStartSandbox(t)
 	// Every tenth is rejected by the server, and every tenth is no event at all.
 	var records []*kgo.Record
@@ -28,12 +28,12 @@ func TestExamDeadLetterTopic(t *testing.T) {
 		case 3:
 			e.report = fmt.Sprintf("nobody-%d", i)
 		case 7:
-			records = append(records, &kgo.Record{Topic: examLive, Key: e.key(), Value: fmt.Appendf(nil, "not an event, number %d", i)})
+			records = append(records, &kgo.Record{Topic: k.live, Key: e.key(), Value: fmt.Appendf(nil, "not an event, number %d", i)})
 			continue
 		default:
 			events = append(events, e)
 		}
-		records = append(records, examRecordOf(examLive, e))
+		records = append(records, examRecordOf(k.live, e))
 	}
 	bad := func(r *kgo.Record) bool {
 		return strings.HasPrefix(string(r.Value), "not an event") || strings.HasPrefix(string(r.Key), "nobody")
@@ -42,9 +42,9 @@ func TestExamDeadLetterTopic(t *testing.T) {
 	w := examStartWorker(t, k, sandbox.url)
 	examWait(t, "calls", 30*time.Second, func() bool { return sandbox.stats(t).Applied >= 200 })
 
-	k.refuse(t, examLetters, "NOT_ENOUGH_REPLICAS")
+	k.refuse(t, k.letters, "NOT_ENOUGH_REPLICAS")
 	began := time.Now()
-	before := len(k.readAll(t, examLetters))
+	before := len(k.readAll(t, k.letters))
 	held := w.held(t, "dead-letter", 8*time.Second)
 	quiet := time.Now().Add(300 * time.Millisecond) // calls that were out have arrived by then
 	for time.Since(began) < refused-time.Second {
@@ -53,12 +53,12 @@ func TestExamDeadLetterTopic(t *testing.T) {
 	}
 	<-time.After(time.Until(began.Add(refused)))
 	w.shows(t, "dead-letter")
-	tries := k.tries(t, examLetters)
-	during := len(k.readAll(t, examLetters))
-	k.accept(t, examLetters)
+	tries := k.tries(t, k.letters)
+	during := len(k.readAll(t, k.letters))
+	k.accept(t, k.letters)
 	ended := time.Now()
 	released := w.released(t, "dead-letter", 10*time.Second)
-	k.settled(t, time.Minute, examLive)
+	k.settled(t, time.Minute, k.live)
 	metrics := examScrape(t, w.admin)
 	w.stop(t, syscall.SIGTERM, examStopLimit)
 
@@ -86,7 +86,7 @@ func TestExamDeadLetterTopic(t *testing.T) {
 		}
 	}
 	served := sandbox.served(t)
-	letters := k.readAll(t, examLetters)
+	letters := k.readAll(t, k.letters)
 	wrong := map[string]int{}
 	for _, r := range records {
 		if bad(r) {
@@ -117,7 +117,7 @@ func (k *examKafka) nothingPastLetters(t *testing.T, records []*kgo.Record, bad 
 	t.Helper()
 	committed := k.committed(t) // before the letters are read: those that come between would only help
 	written := map[string]bool{}
-	for _, letter := range k.readAll(t, examLetters) {
+	for _, letter := range k.readAll(t, k.letters) {
 		written[string(letter.Key)] = true
 	}
 	for _, r := range records {
@@ -132,12 +132,12 @@ func TestExamBrokerKilled(t *testing.T) {
 	t.Parallel()
 	const away = 5 * time.Second
 	dir := t.TempDir()
-	k := examStartBroker(t, "-data-dir", dir)
+	k := examStartEmbedded(t, "it kills the broker, and starts it again", "-data-dir", dir)
 	sandbox := examStartSandbox(t)
 	backlog := examOneEach(examConversations("disk", 3000))
-	examProduceEvents(t, k, examLive, backlog)
+	examProduceEvents(t, k, k.live, backlog)
 	w := examStartWorker(t, k, sandbox.url)
-	flow := examStartFlow(t, k, examLive, "flow", 20)
+	flow := examStartFlow(t, k, k.live, "flow", 20)
 	examWait(t, "calls", 30*time.Second, func() bool { return sandbox.stats(t).Applied >= 600 })
 
 	k.signal(t, syscall.SIGKILL)
@@ -147,7 +147,7 @@ func TestExamBrokerKilled(t *testing.T) {
 	again := examStart(t, "broker again", "broker", nil, "-data-dir", dir, "-addr", k.addr)
 	again.line(t, `listening on (\S+)`, 20*time.Second)
 	back := time.Now()
-	ends := k.ends(t, examLive) // of what must be settled at least, with nothing new
+	ends := k.ends(t, k.live) // of what must be settled at least, with nothing new
 	committed := k.committed(t)
 	var first time.Duration
 	examWait(t, "a commit after the broker's return", time.Minute, func() bool {
@@ -159,7 +159,7 @@ func TestExamBrokerKilled(t *testing.T) {
 		return first > 0
 	})
 	events := append(flow.end(), backlog...)
-	k.settled(t, time.Minute, examLive)
+	k.settled(t, time.Minute, k.live)
 	settled := time.Since(back)
 	w.stop(t, syscall.SIGTERM, examStopLimit)
 

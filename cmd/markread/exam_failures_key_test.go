@@ -20,8 +20,7 @@ import (
 // examStartWorkerOnFile starts a worker that reads its key from a file.
 func examStartWorkerOnFile(t *testing.T, k *examKafka, imURL, file string) *examWorker {
 	t.Helper()
-	p := examStart(t, "worker", "product", []string{"MARKREAD_IM_KEY_FILE=" + file},
-		"run", "--brokers", k.addr, "--im-url", imURL, "--im-app-id", examAppID, "--admin-addr", "127.0.0.1:0", "--attempts", "2")
+	p := examStart(t, "worker", "product", []string{"MARKREAD_IM_KEY_FILE=" + file}, k.run(imURL, "--attempts", "2")...)
 	return &examWorker{p, "http://" + p.line(t, examAdminLine, 10*time.Second)[1]}
 }
 
@@ -39,21 +38,21 @@ func TestExamCredentials(t *testing.T) {
 	k := examStartBroker(t)
 	sandbox := examStartSandbox(t)
 	events := examOneEach(examConversations("key", 201))
-	examProduceEvents(t, k, examLive, events[:200])
+	examProduceEvents(t, k, k.live, events[:200])
 	file := filepath.Join(t.TempDir(), "key")
 	examWriteKey(t, file, "not the key of this app")
 	w := examStartWorkerOnFile(t, k, sandbox.url, file)
 	began := w.held(t, "credentials", 20*time.Second).Since
 	<-time.After(10 * time.Second)
-	examProduceEvents(t, k, examLive, events[200:])
+	examProduceEvents(t, k, k.live, events[200:])
 	<-time.After(time.Until(began.Add(20 * time.Second)))
 	w.shows(t, "credentials")
 	calls := sandbox.stats(t).Calls
-	left := k.unsettled(t, examLive)
+	left := k.unsettled(t, k.live)
 
 	examWriteKey(t, file, examKey)
 	mended := time.Now()
-	k.settled(t, 40*time.Second, examLive)
+	k.settled(t, 40*time.Second, k.live)
 	settled := time.Since(mended)
 	w.stop(t, syscall.SIGTERM, examStopLimit)
 	first := sandbox.served(t).after(t, mended)
@@ -76,20 +75,21 @@ func TestExamCredentialsAtTheServer(t *testing.T) {
 	other := &examSandbox{p, "http://" + p.line(t, examSandboxLine, 10*time.Second)[1]}
 	gate := examStartGate(t, ours.url)
 	w := examStartWorker(t, k, gate.url, "--attempts", "2")
-	flow := examStartFlow(t, k, examLive, "key", 20)
+	flow := examStartFlow(t, k, k.live, "key", 20)
 	examWait(t, "calls", 30*time.Second, func() bool { return ours.stats(t).Applied >= 40 })
+	w.keepsUp(t)
 
 	gate.lead(other.url)
 	w.held(t, "credentials", 5*time.Second)
 	<-time.After(20 * time.Second)
 	w.shows(t, "credentials")
 	calls := other.stats(t).Calls
-	waiting := k.unsettled(t, examLive)
+	waiting := k.unsettled(t, k.live)
 	gate.lead(ours.url)
 	mended := time.Now()
 	w.released(t, "credentials", 25*time.Second)
 	events := flow.end()
-	k.settled(t, 30*time.Second, examLive)
+	k.settled(t, 30*time.Second, k.live)
 	settled := time.Since(mended)
 	w.stop(t, syscall.SIGTERM, examStopLimit)
 	first := ours.served(t).after(t, mended)
@@ -109,13 +109,15 @@ func TestExamSignature(t *testing.T) {
 	k := examStartBroker(t)
 	sandbox := examStartSandbox(t)
 	w := examStartWorker(t, k, sandbox.url, "--attempts", "2")
-	flow := examStartFlow(t, k, examLive, "sig", 100)
+	w.ready(t)
+	flow := examStartFlow(t, k, k.live, "sig", 100)
 	applied := func(n int) {
 		t.Helper()
 		enough := sandbox.stats(t).Applied + n
 		examWait(t, "calls", 30*time.Second, func() bool { return sandbox.stats(t).Applied >= enough })
 	}
 	applied(200)
+	w.keepsUp(t)
 	kicked := time.Now()
 	sandbox.kick(t)
 	applied(200)
@@ -124,7 +126,7 @@ func TestExamSignature(t *testing.T) {
 	sandbox.faults(t, `{}`) // back again: the signature is of the future
 	applied(200)
 	events := flow.end()
-	k.settled(t, 20*time.Second, examLive)
+	k.settled(t, 20*time.Second, k.live)
 	metrics := examScrape(t, w.admin)
 	w.stop(t, syscall.SIGTERM, examStopLimit)
 

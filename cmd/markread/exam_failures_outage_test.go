@@ -18,7 +18,7 @@ func TestExamOutage(t *testing.T) {
 	sandbox := examStartSandbox(t)
 	gate := examStartGate(t, sandbox.url)
 	w := examStartWorker(t, k, gate.url, "--attempts", "2") // an outage that spends attempts would show at once
-	flow := examStartFlow(t, k, examLive, "outage", 50)
+	flow := examStartFlow(t, k, k.live, "outage", 50)
 	examWait(t, "calls", 30*time.Second, func() bool { return sandbox.stats(t).Applied >= 100 })
 
 	connects := func() float64 { return examScrape(t, w.admin).sum("markread_calls_total", `code="connect"`) }
@@ -39,14 +39,14 @@ func TestExamOutage(t *testing.T) {
 		examCheck(t, shown.Next != nil, "the outage shows no next probe")
 	}
 	refused := connects() // before the last part there were none
-	waiting := k.unsettled(t, examLive)
+	waiting := k.unsettled(t, k.live)
 	sandbox.faults(t, `{}`)
 	gate.accept(t)
 	ended := time.Now()
 	w.released(t, "outage", 20*time.Second)
 	<-time.After(2 * time.Second) // traffic goes on after it, too
 	events := flow.end()
-	k.settled(t, 30*time.Second, examLive)
+	k.settled(t, 30*time.Second, k.live)
 	settled := time.Since(ended)
 	metrics := examScrape(t, w.admin)
 	w.stop(t, syscall.SIGTERM, examStopLimit)
@@ -74,16 +74,16 @@ func TestExamOutageLonely(t *testing.T) {
 	sandbox.faults(t, `{"rules":[{"kind":"status","status":502}]}`)
 	events := examOneEach(examConversations("lonely", 2))
 	produced := time.Now()
-	examProduceEvents(t, k, examLive, events[:1])
+	examProduceEvents(t, k, k.live, events[:1])
 	since := w.held(t, "outage", 20*time.Second).Since
 	<-time.After(5 * time.Second) // the interval is 4 s by now
 	later := time.Now()
-	examProduceEvents(t, k, examLive, events[1:])
+	examProduceEvents(t, k, k.live, events[1:])
 	<-time.After(5 * time.Second)
-	left := k.unsettled(t, examLive)
+	left := k.unsettled(t, k.live)
 	sandbox.faults(t, `{}`)
 	ended := time.Now()
-	k.settled(t, 20*time.Second, examLive)
+	k.settled(t, 20*time.Second, k.live)
 	settled := time.Since(ended)
 	w.stop(t, syscall.SIGTERM, examStopLimit)
 

@@ -16,9 +16,9 @@ func TestExamPause(t *testing.T) {
 	k := examStartBroker(t)
 	sandbox := examStartSandbox(t)
 	backlog := examOneEach(examConversations("pause", 1000))
-	examProduceEvents(t, k, examLive, backlog)
+	examProduceEvents(t, k, k.live, backlog)
 	w := examStartWorker(t, k, sandbox.url)
-	flow := examStartFlow(t, k, examLive, "flow", 20)
+	flow := examStartFlow(t, k, k.live, "flow", 20)
 	examWait(t, "calls", 30*time.Second, func() bool { return sandbox.stats(t).Applied >= 200 })
 
 	asked := time.Now()
@@ -35,7 +35,7 @@ func TestExamPause(t *testing.T) {
 	saidResumed := w.command(t, "resume")
 	w.released(t, "paused", time.Second)
 	events := append(flow.end(), backlog...)
-	k.settled(t, 30*time.Second, examLive)
+	k.settled(t, 30*time.Second, k.live)
 	metrics = examScrape(t, w.admin)
 	w.stop(t, syscall.SIGTERM, examStopLimit)
 

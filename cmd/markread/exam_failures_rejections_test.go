@@ -37,21 +37,22 @@ func TestExamRejections(t *testing.T) {
 		live[i] = examEvent{examConversation{"wrong", "p" + strconv.Itoa(i)}, time.Now().Unix() - 60}
 	}
 	backfill := examOneEach(examConversations("bulk", 4000))
-	examProduceEvents(t, k, examBackfill, backfill)
-	examProduceEvents(t, k, examLive, live)
+	examProduceEvents(t, k, k.backfill, backfill)
+	examProduceEvents(t, k, k.live, live)
 	w := examStartWorker(t, k, sandbox.url)
 	began := w.held(t, "rejections", 30*time.Second).Since
-	<-time.After(time.Second)
-	atHold := len(k.readAll(t, examLetters))
+	examWait(t, "the letters of what brought the hold", 10*time.Second, func() bool { return len(k.readAll(t, k.letters)) >= examRejectionWindow })
+	<-time.After(time.Until(began.Add(time.Second)))
+	atHold := len(k.readAll(t, k.letters))
 	<-time.After(time.Until(began.Add(time.Second + measured)))
-	letters := len(k.readAll(t, examLetters))
+	letters := len(k.readAll(t, k.letters))
 	w.shows(t, "rejections")
-	left := k.unsettled(t, examBackfill)
+	left := k.unsettled(t, k.backfill)
 
 	sandbox.faults(t, `{}`)
 	mended := time.Now()
 	released := w.released(t, "rejections", 10*time.Second)
-	k.settled(t, time.Minute, examLive, examBackfill)
+	k.settled(t, time.Minute, k.live, k.backfill)
 	metrics := examScrape(t, w.admin)
 	w.stop(t, syscall.SIGTERM, examStopLimit)
 
@@ -65,7 +66,7 @@ func TestExamRejections(t *testing.T) {
 		}
 		return a.Report == "wrong"
 	})
-	final := k.readAll(t, examLetters)
+	final := k.readAll(t, k.letters)
 	rejected := examLettered(final)
 	applied := slices.DeleteFunc(append(slices.Clone(live), backfill...), func(e examEvent) bool { return rejected[string(e.key())] > 0 })
 	examFigure(t, "rejections", "every call of the live lane rejected: %d letters, then held for %v, %d more letters and %d probes of %d conversations in 10 s; the backfill got %.1f/s; gone on %v after it was mended; %d letters in all; %s; %s",
@@ -106,28 +107,29 @@ func TestExamRejectionsInvalid(t *testing.T) {
 	k := examStartBroker(t)
 	sandbox := examStartSandbox(t)
 	live := examOneEach(examConversations("fine", 2400))
-	examProduceEvents(t, k, examLive, live)
-	k.produce(t, examNoEvents(examBackfill, "bad", 900)...)
+	examProduceEvents(t, k, k.live, live)
+	k.produce(t, examNoEvents(k.backfill, "bad", 900)...)
 	w := examStartWorker(t, k, sandbox.url)
 	began := w.held(t, "rejections", 30*time.Second).Since
-	<-time.After(time.Second)
-	atHold := len(k.readAll(t, examLetters))
+	examWait(t, "the letters of what brought the hold", 10*time.Second, func() bool { return len(k.readAll(t, k.letters)) >= examRejectionWindow })
+	<-time.After(time.Until(began.Add(time.Second)))
+	atHold := len(k.readAll(t, k.letters))
 	<-time.After(time.Until(began.Add(2*time.Second + measured))) // the first second has no calls
-	letters := len(k.readAll(t, examLetters))
+	letters := len(k.readAll(t, k.letters))
 	w.shows(t, "rejections")
-	left := k.unsettled(t, examLive)
+	left := k.unsettled(t, k.live)
 
 	good := examOneEach(examConversations("good", 50))
-	examProduceEvents(t, k, examBackfill, good)
+	examProduceEvents(t, k, k.backfill, good)
 	mended := time.Now()
 	released := w.released(t, "rejections", 10*time.Second)
-	k.settled(t, time.Minute, examLive, examBackfill)
+	k.settled(t, time.Minute, k.live, k.backfill)
 	metrics := examScrape(t, w.admin)
 	w.stop(t, syscall.SIGTERM, examStopLimit)
 
 	served := sandbox.served(t)
 	perSecond := float64(served.between(served[0].At, served[0].At.Add(measured)).applied()) / measured.Seconds()
-	final := k.readAll(t, examLetters)
+	final := k.readAll(t, k.letters)
 	examFigure(t, "rejections-invalid", "every record of the backfill invalid: %d letters, then held, %d more in %v; live got %.1f/s; gone on %v after good records came; %d letters in all; %s; %s",
 		atHold, letters-atHold, measured, perSecond, released.Sub(mended).Round(time.Millisecond), len(final), w.loggedOnce(t, "rejections", 1), metrics.balance(t))
 	examCheck(t, left > 0, "the live lane ran dry: the row says nothing of its speed")
@@ -146,11 +148,11 @@ func TestExamRejectionsAccepted(t *testing.T) {
 	const all = 12_000
 	k := examStartBroker(t)
 	sandbox := examStartSandbox(t)
-	k.produce(t, examNoEvents(examLive, "bad", all)...)
+	k.produce(t, examNoEvents(k.live, "bad", all)...)
 	w := examStartWorker(t, k, sandbox.url)
 	letters := func() int {
 		n := int64(0)
-		for _, end := range k.ends(t, examLetters) {
+		for _, end := range k.ends(t, k.letters) {
 			n += end
 		}
 		return int(n)
@@ -171,15 +173,15 @@ func TestExamRejectionsAccepted(t *testing.T) {
 	took := time.Since(accepted) - time.Second
 
 	good := examOneEach(examConversations("good", 1))
-	examProduceEvents(t, k, examLive, good)
+	examProduceEvents(t, k, k.live, good)
 	examWait(t, "the good event is applied", 20*time.Second, func() bool { return sandbox.stats(t).Applied == 1 })
 	third := rest(second + examRejectionWindow)
 	w.command(t, "resume", "--accept-rejections")
-	k.settled(t, 30*time.Second, examLive)
+	k.settled(t, 30*time.Second, k.live)
 	metrics := examScrape(t, w.admin)
 	w.stop(t, syscall.SIGTERM, examStopLimit)
 
-	final := examLettered(k.readAll(t, examLetters))
+	final := examLettered(k.readAll(t, k.letters))
 	begun, _, ended := w.logged(t, "rejections")
 	examFigure(t, "rejections-accepted", "12000 invalid records: %d letters, then held; accepted: %d more in %v, then held; after one good event %d more, then held; accepted: all %d; the command says %q; %d holds begun, %d ended; %s",
 		first, second-first, took.Round(10*time.Millisecond), third-second, len(final), said, begun, ended, metrics.balance(t))

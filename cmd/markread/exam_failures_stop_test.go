@@ -14,48 +14,54 @@ import (
 // Its successor, for whom all is well, settles every event.
 func TestExamStopHeld(t *testing.T) {
 	for reason, row := range map[string]struct {
+		start      func(*testing.T) *examKafka
 		begin, end func(*testing.T, *examKafka, *examSandbox, string)
 	}{
 		"outage": {
+			examStartBroker,
 			func(t *testing.T, _ *examKafka, s *examSandbox, _ string) {
 				s.faults(t, `{"rules":[{"kind":"status","status":503}]}`)
 			},
 			func(t *testing.T, _ *examKafka, s *examSandbox, _ string) { s.faults(t, `{}`) },
 		},
 		"credentials": {
+			examStartBroker,
 			func(t *testing.T, _ *examKafka, _ *examSandbox, file string) { examWriteKey(t, file, "a wrong key") },
 			func(t *testing.T, _ *examKafka, _ *examSandbox, file string) { examWriteKey(t, file, examKey) },
 		},
 		"dead-letter": {
-			func(t *testing.T, k *examKafka, _ *examSandbox, _ string) {
-				k.refuse(t, examLetters, "TOPIC_AUTHORIZATION_FAILED")
+			func(t *testing.T) *examKafka {
+				return examStartEmbedded(t, "the broker refuses what is written to a topic")
 			},
-			func(t *testing.T, k *examKafka, _ *examSandbox, _ string) { k.accept(t, examLetters) },
+			func(t *testing.T, k *examKafka, _ *examSandbox, _ string) {
+				k.refuse(t, k.letters, "TOPIC_AUTHORIZATION_FAILED")
+			},
+			func(t *testing.T, k *examKafka, _ *examSandbox, _ string) { k.accept(t, k.letters) },
 		},
 	} {
 		t.Run(reason, func(t *testing.T) {
 			t.Parallel()
-			k := examStartBroker(t)
+			k := row.start(t)
 			sandbox := examStartSandbox(t)
 			file := filepath.Join(t.TempDir(), "key")
 			examWriteKey(t, file, examKey)
 			events := examOneEach(examConversations("held", 1200))
-			bad := examNoEvents(examLive, "bad", 20) // one in sixty: no hold for rejections
+			bad := examNoEvents(k.live, "bad", 20) // one in sixty: no hold for rejections
 			row.begin(t, k, sandbox, file)
 			k.produce(t, bad[:10]...)
-			examProduceEvents(t, k, examLive, events)
+			examProduceEvents(t, k, k.live, events)
 			k.produce(t, bad[10:]...)
 			w := examStartWorkerOnFile(t, k, sandbox.url, file)
 			w.held(t, reason, 20*time.Second)
-			left := k.unsettled(t, examLive)
+			left := k.unsettled(t, k.live)
 			took := w.stop(t, syscall.SIGTERM, examStopLimit)
 
 			row.end(t, k, sandbox, file)
 			next := examStartWorkerOnFile(t, k, sandbox.url, file)
-			k.settled(t, 30*time.Second, examLive)
+			k.settled(t, 30*time.Second, k.live)
 			metrics := examScrape(t, next.admin)
 			next.stop(t, syscall.SIGTERM, examStopLimit)
-			letters := k.readAll(t, examLetters)
+			letters := k.readAll(t, k.letters)
 			of := examLettered(letters)
 			wrong := 0
 			for key := range of {

@@ -186,7 +186,7 @@ func (w *examWorker) loggedOnce(t *testing.T, reason string, n int) string {
 // noLetters requires that the dead-letter topic is empty.
 func (k *examKafka) noLetters(t *testing.T, why string) {
 	t.Helper()
-	if letters := k.readAll(t, examLetters); len(letters) > 0 {
+	if letters := k.readAll(t, k.letters); len(letters) > 0 {
 		t.Errorf("%d dead letters because of %s; the first: %v", len(letters), why, letters[0].Headers)
 	}
 }

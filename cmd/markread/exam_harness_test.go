@@ -5,6 +5,10 @@
 // expects is computed from the input by naive models, so that it shares no code with what it judges.
 //
 // Run it with: go test -tags exam ./cmd/markread -run '^TestExam' -count=1 -v
+//
+// Two variables let it run on a real Kafka, which deploy/kafka/kafka can make: MARKREAD_TEST_BROKERS (host:port,host:port) for the rows that
+// need nothing special of it, and MARKREAD_TEST_KAFKA (the folder of a cluster of three nodes) for those that disturb it. Rows that can't run
+// are skipped with the reason.
 package main
 
 import (

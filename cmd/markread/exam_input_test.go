@@ -27,8 +27,9 @@ type examInput struct {
 
 // examGenerator makes the main job's input. Everything depends on the seed and on now alone.
 type examGenerator struct {
-	random *rand.Rand
-	now    time.Time
+	random         *rand.Rand
+	now            time.Time
+	live, backfill string // topics
 }
 
 // examText is a JSON string.
@@ -162,9 +163,9 @@ func (g *examGenerator) invalid(n int) []examInput {
 		k := kinds[i%len(kinds)]
 		at := time.UnixMilli(now*1000 - g.random.Int64N(86_400_000))
 		in := examInput{class: "invalid", kind: k.kind, says: k.says, replays: "0", eventTime: strconv.FormatInt(at.UnixMilli(), 10),
-			record: &kgo.Record{Topic: examLive, Key: [][]byte{nil, {}, []byte("r|p"), {0, 255, 1}}[i%4], Value: []byte(k.value), Timestamp: at}}
+			record: &kgo.Record{Topic: g.live, Key: [][]byte{nil, {}, []byte("r|p"), {0, 255, 1}}[i%4], Value: []byte(k.value), Timestamp: at}}
 		if i%3 == 2 {
-			in.record.Topic = examBackfill
+			in.record.Topic = g.backfill
 		}
 		switch {
 		case k.kind == "null value":
@@ -191,7 +192,7 @@ func (g *examGenerator) rejected() []examInput {
 	add := func(c examConversation, after ...int64) {
 		at := g.now.Unix() - 50_000
 		for _, seconds := range after {
-			in := g.valid(examLive, c, 1)
+			in := g.valid(g.live, c, 1)
 			in.class, in.readTime = "rejected", at+seconds
 			in.record.Key = c.key()
 			in.record.Value = fmt.Appendf(nil, `{"Report_Account":%s,"Peer_Account":%s,"MsgReadTime":"%d"}`, examText(c.report), examText(c.peer), in.readTime)
@@ -208,13 +209,13 @@ func (g *examGenerator) rejected() []examInput {
 }
 
 // examMainJob returns the input in two parts: what waits when the worker starts (with all that is rejected), and what comes later.
-func examMainJob(seed uint64, now time.Time, conversations []examConversation, events int) (waiting, later []examInput) {
-	g := &examGenerator{rand.New(rand.NewPCG(seed, 7)), now}
+func examMainJob(k *examKafka, seed uint64, now time.Time, conversations []examConversation, events int) (waiting, later []examInput) {
+	g := &examGenerator{rand.New(rand.NewPCG(seed, 7)), now, k.live, k.backfill}
 	var all []examInput
 	for i := range events {
-		topic := examLive
+		topic := k.live
 		if i%5 == 4 {
-			topic = examBackfill
+			topic = k.backfill
 		}
 		all = append(all, g.valid(topic, conversations[g.random.IntN(len(conversations))], g.random.IntN(10)))
 	}

@@ -27,7 +27,7 @@ func TestExamMainJob(t *testing.T) {
 	conversations = append(conversations, // ids at the edges of what is allowed
 		examConversation{"r", "p"}, examConversation{strings.Repeat("R", 32), strings.Repeat("P", 32)}, examConversation{"@TGS#1", " "},
 		examConversation{`quote"back\slash`, `</script>`}, examConversation{"a|b", "c"}, examConversation{"a", "b|c"}) // the last two share their key
-	waiting, later := examMainJob(1, began, conversations, events)
+	waiting, later := examMainJob(k, 1, began, conversations, events)
 	all := slices.Concat(waiting, later)
 
 	produce := func(inputs []examInput) {
@@ -43,9 +43,9 @@ func TestExamMainJob(t *testing.T) {
 	for part := range slices.Chunk(later[:len(later)/2], 200) {
 		produce(part)
 	}
-	k.settled(t, time.Minute, examLive, examBackfill)
+	k.settled(t, time.Minute, k.live, k.backfill)
 	produce(later[len(later)/2:]) // half of these bring nothing new
-	k.settled(t, time.Minute, examLive, examBackfill)
+	k.settled(t, time.Minute, k.live, k.backfill)
 	metrics := examScrape(t, w.admin)
 	took := w.stop(t, syscall.SIGTERM, examStopLimit)
 
@@ -64,7 +64,7 @@ func TestExamMainJob(t *testing.T) {
 	letters := examCheckLetters(t, k, began, all)
 	examCheckCommits(t, k)
 
-	for lane, topic := range map[string]string{"live": examLive, "backfill": examBackfill} {
+	for lane, topic := range map[string]string{"live": k.live, "backfill": k.backfill} {
 		label := fmt.Sprintf("lane=%q", lane)
 		got := metrics.sum("markread_events_received_total", label)
 		examCheck(t, got == received[topic], "%v events received in the lane %s, want %v", got, lane, received[topic])
@@ -93,7 +93,7 @@ func TestExamMainJob(t *testing.T) {
 func examCheckCommits(t *testing.T, k *examKafka) {
 	t.Helper()
 	committed := k.committed(t)
-	for p, end := range k.ends(t, examLive, examBackfill) {
+	for p, end := range k.ends(t, k.live, k.backfill) {
 		examCheck(t, committed[p] == end, "%s %d is committed to %d, its end is %d", p.topic, p.partition, committed[p], end)
 	}
 }
@@ -167,7 +167,7 @@ func examCheckLetters(t *testing.T, k *examKafka, began time.Time, all []examInp
 			wantInvalid++
 		}
 	}
-	letters := k.readAll(t, examLetters)
+	letters := k.readAll(t, k.letters)
 	collapsed := map[examConversation]int{}
 	newest := map[examConversation]bool{}
 	for _, letter := range letters {
@@ -187,7 +187,7 @@ func examCheckLetters(t *testing.T, k *examKafka, began time.Time, all []examInp
 			collapsed[in.examConversation] += stands
 			newest[in.examConversation] = newest[in.examConversation] || in.record == examNewest(events[in.examConversation]).record
 		}
-		examCheckLetter(t, in, letter, ours, began)
+		examCheckLetter(t, k, in, letter, ours, began)
 	}
 	examCheck(t, wantInvalid == 0, "%d invalid records have no letter", wantInvalid)
 	for c, group := range events {
@@ -224,7 +224,7 @@ func examOurHeaders(letter *kgo.Record) map[string]string {
 }
 
 // examCheckLetter compares one letter with its record, header by header.
-func examCheckLetter(t *testing.T, in examInput, letter *kgo.Record, ours map[string]string, began time.Time) {
+func examCheckLetter(t *testing.T, k *examKafka, in examInput, letter *kgo.Record, ours map[string]string, began time.Time) {
 	t.Helper()
 	same := func(a, b []byte) bool { return bytes.Equal(a, b) && (a == nil) == (b == nil) }
 	examCheck(t, same(letter.Key, in.record.Key), "%s: key %q (nil: %v), was %q (nil: %v)", in.kind, letter.Key, letter.Key == nil, in.record.Key, in.record.Key == nil)
@@ -241,11 +241,11 @@ func examCheckLetter(t *testing.T, in examInput, letter *kgo.Record, ours map[st
 
 	want := map[string]string{
 		"__dlq.errors.topic": in.record.Topic, "__dlq.errors.partition": strconv.Itoa(int(in.record.Partition)),
-		"__dlq.errors.offset": strconv.FormatInt(in.record.Offset, 10), "__dlq.errors.group": examGroup,
+		"__dlq.errors.offset": strconv.FormatInt(in.record.Offset, 10), "__dlq.errors.group": k.group,
 		"markread.class": in.class, "markread.event-time": in.eventTime, "markread.replays": in.replays,
 		"__dlq.errors.delivery.count": "0", "markread.code": "", "markread.lane": "live",
 	}
-	if in.record.Topic == examBackfill {
+	if in.record.Topic == k.backfill {
 		want["markread.lane"] = "backfill"
 	}
 	if in.class == "rejected" {

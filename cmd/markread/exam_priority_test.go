@@ -21,7 +21,7 @@ func TestExamPriority(t *testing.T) {
 	)
 	k := examStartBroker(t)
 	im := examStartRecorder(t, "-rate", "200", "-latency", "2ms")
-	examProduceEvents(t, k, examBackfill, examOneEach(examConversations("bulk", 30_000)))
+	examProduceEvents(t, k, k.backfill, examOneEach(examConversations("bulk", 30_000)))
 	w := examStartWorker(t, k, im.url)
 	examWait(t, "backfill calls", 30*time.Second, func() bool { return im.count(t) > 300 })
 	before := im.count(t)
@@ -34,14 +34,14 @@ func TestExamPriority(t *testing.T) {
 		<-tick.C
 		produced[i] = time.Now()
 		e := examEvent{examConversation{"live-" + strconv.Itoa(i), "p"}, produced[i].Unix()}
-		k.cl.Produce(examContext(t), examRecordOf(examLive, e), func(_ *kgo.Record, err error) {
+		k.cl.Produce(examContext(t), examRecordOf(k.live, e), func(_ *kgo.Record, err error) {
 			if err != nil {
 				t.Errorf("produce: %v", err)
 			}
 		})
 	}
-	k.settled(t, 30*time.Second, examLive)
-	left := k.unsettled(t, examBackfill)
+	k.settled(t, 30*time.Second, k.live)
+	left := k.unsettled(t, k.backfill)
 	w.stop(t, syscall.SIGTERM, examStopLimit)
 
 	arrivals := im.arrivals(t)
@@ -75,11 +75,11 @@ func TestExamPriority(t *testing.T) {
 func TestExamPriorityFloor(t *testing.T) {
 	k := examStartBroker(t)
 	im := examStartRecorder(t, "-rate", "200", "-latency", "2ms")
-	examProduceEvents(t, k, examBackfill, examOneEach(examConversations("bulk", 1000)))
-	examProduceEvents(t, k, examLive, examOneEach(examConversations("live", 1500)))
+	examProduceEvents(t, k, k.backfill, examOneEach(examConversations("bulk", 1000)))
+	examProduceEvents(t, k, k.live, examOneEach(examConversations("live", 1500)))
 	w := examStartWorker(t, k, im.url)
-	k.settled(t, 30*time.Second, examLive)
-	left := k.unsettled(t, examBackfill)
+	k.settled(t, 30*time.Second, k.live)
+	left := k.unsettled(t, k.backfill)
 	w.stop(t, syscall.SIGTERM, examStopLimit)
 
 	backfill, live := 0, 0

@@ -21,10 +21,10 @@ func TestExamCollapse(t *testing.T) {
 	k := examStartBroker(t)
 	im := examStartRecorder(t, "-rate", "200", "-latency", "2ms")
 	events := examMany(2, examConversations("collapse", 1000), 200_000)
-	examProduceEvents(t, k, examLive, events)
+	examProduceEvents(t, k, k.live, events)
 
 	w := examStartWorker(t, k, im.url)
-	k.settled(t, time.Minute, examLive)
+	k.settled(t, time.Minute, k.live)
 	w.stop(t, syscall.SIGTERM, examStopLimit)
 
 	arrivals := im.arrivals(t)
@@ -41,10 +41,10 @@ func TestExamQuota(t *testing.T) {
 	k := examStartBroker(t)
 	im := examStartRecorder(t, "-rate", "200", "-latency", "2ms")
 	events := examOneEach(examConversations("quota", 6100)) // 30.5 s of work
-	examProduceEvents(t, k, examLive, events)
+	examProduceEvents(t, k, k.live, events)
 
 	w := examStartWorker(t, k, im.url)
-	k.settled(t, time.Minute, examLive)
+	k.settled(t, time.Minute, k.live)
 	w.stop(t, syscall.SIGTERM, examStopLimit)
 
 	arrivals := im.arrivals(t)
@@ -61,7 +61,7 @@ func TestExamQuota(t *testing.T) {
 func TestExamQuotaFrozen(t *testing.T) {
 	k := examStartBroker(t)
 	im := examStartRecorder(t, "-rate", "200", "-latency", "2ms")
-	examProduceEvents(t, k, examLive, examOneEach(examConversations("frozen", 9000)))
+	examProduceEvents(t, k, k.live, examOneEach(examConversations("frozen", 9000)))
 	w := examStartWorker(t, k, im.url)
 	examWait(t, "calls", 30*time.Second, func() bool { return im.count(t) > 100 })
 
@@ -72,7 +72,7 @@ func TestExamQuotaFrozen(t *testing.T) {
 		<-time.After(1500 * time.Millisecond)
 		w.signal(t, syscall.SIGCONT)
 	}
-	left := k.unsettled(t, examLive)
+	left := k.unsettled(t, k.live)
 	w.stop(t, syscall.SIGTERM, examStopLimit)
 
 	traffic := examMeasure(im.arrivals(t))

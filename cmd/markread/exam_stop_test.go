@@ -17,8 +17,8 @@ func TestExamStop(t *testing.T) {
 	k := examStartBroker(t)
 	im := examStartRecorder(t, "-rate", "200", "-latency", "20ms")
 	events := examOneEach(examConversations("stop", 4000)) // one event each: a call repeated is an event repeated
-	examProduceEvents(t, k, examLive, events[:3000])
-	examProduceEvents(t, k, examBackfill, events[3000:])
+	examProduceEvents(t, k, k.live, events[:3000])
+	examProduceEvents(t, k, k.backfill, events[3000:])
 
 	var took []time.Duration
 	var ends []int // how many calls there were when a worker had ended
@@ -29,9 +29,9 @@ func TestExamStop(t *testing.T) {
 		took = append(took, w.stop(t, syscall.SIGTERM, examStopLimit))
 		ends = append(ends, im.count(t))
 	}
-	middle := k.unsettled(t, examLive, examBackfill)
+	middle := k.unsettled(t, k.live, k.backfill)
 	w := examStartWorker(t, k, im.url)
-	k.settled(t, time.Minute, examLive, examBackfill)
+	k.settled(t, time.Minute, k.live, k.backfill)
 	took = append(took, w.stop(t, syscall.SIGTERM, examStopLimit))
 
 	arrivals := im.arrivals(t)
@@ -39,17 +39,7 @@ func TestExamStop(t *testing.T) {
 	for _, n := range ends {
 		pause = min(pause, time.Duration(arrivals[n].At-arrivals[n-1].At))
 	}
-	answered := map[examConversation]int{}
-	repeated := 0
-	for _, a := range arrivals {
-		c := examConversation{a.Report, a.Peer}
-		if answered[c] > 0 {
-			repeated++
-		}
-		if a.Answered && a.Code == 0 {
-			answered[c]++
-		}
-	}
+	repeated := examRepeated(arrivals)
 	examFigure(t, "stop", "%d SIGTERMs in full flow took %v; %d events, %d calls, %d answered calls repeated; shortest pause between two workers %v; %v",
 		stops, took[:stops], len(events), len(arrivals), repeated, pause.Round(time.Millisecond), examMeasure(arrivals))
 	examCheck(t, middle > 0, "nothing was left after the last stop in flow: the row says nothing")
@@ -63,7 +53,7 @@ func TestExamStop(t *testing.T) {
 func TestExamStopNow(t *testing.T) {
 	k := examStartBroker(t)
 	im := examStartRecorder(t, "-latency", "4s")
-	examProduceEvents(t, k, examLive, examOneEach(examConversations("now", 50)))
+	examProduceEvents(t, k, k.live, examOneEach(examConversations("now", 50)))
 	w := examStartWorker(t, k, im.url)
 	examWait(t, "calls that hang", 30*time.Second, func() bool { return im.count(t) >= 10 })
 	w.signal(t, syscall.SIGTERM)
@@ -85,14 +75,13 @@ func TestExamStopNow(t *testing.T) {
 
 // TestExamStopWithoutKafka: a stop whose final commit does not get through is no clean stop: it ends with 1, within its limit.
 func TestExamStopWithoutKafka(t *testing.T) {
-	broker := examStart(t, "broker", "broker", nil)
-	k := examConnect(t, broker.line(t, `listening on (\S+)`, 10*time.Second)[1])
+	k := examStartEmbedded(t, "it kills the broker")
 	im := examStartRecorder(t, "-latency", "2ms")
-	examProduceEvents(t, k, examLive, examOneEach(examConversations("gone", 2000)))
+	examProduceEvents(t, k, k.live, examOneEach(examConversations("gone", 2000)))
 	w := examStartWorker(t, k, im.url)
 	examWait(t, "calls in full flow", 30*time.Second, func() bool { return im.count(t) >= 300 })
-	broker.signal(t, syscall.SIGKILL)
-	broker.exit(t, 5*time.Second)
+	k.signal(t, syscall.SIGKILL)
+	k.exit(t, 5*time.Second)
 	more := im.count(t) + 50
 	examWait(t, "calls whose offsets can't be committed", 10*time.Second, func() bool { return im.count(t) >= more })
 

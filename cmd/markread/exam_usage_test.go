@@ -69,26 +69,25 @@ func TestExamUsage(t *testing.T) {
 
 // TestExamTopics: a missing topic ends `run` with 1 and says how to make it; --create-topics makes all three.
 func TestExamTopics(t *testing.T) {
-	k := examStartBroker(t, "-topics", "other")
+	k := examStartBrokerWithoutTopics(t)
 	im := examStartRecorder(t)
-	args := []string{"run", "--brokers", k.addr, "--im-url", im.url, "--im-app-id", examAppID, "--admin-addr", "127.0.0.1:0"}
-	p := examStart(t, "markread", "product", []string{"MARKREAD_IM_KEY=" + examKey}, args...)
+	p := examStart(t, "markread", "product", []string{"MARKREAD_IM_KEY=" + examKey}, k.run(im.url)...)
 	code := p.exit(t, 30*time.Second)
 	examCheck(t, code == 1, "exit %d, want 1", code)
 	said := p.stderr.String()
-	examCheck(t, strings.Contains(said, examLive) && strings.Contains(said, "--create-topics"), "standard error names neither topic nor --create-topics:\n%s", said)
+	examCheck(t, strings.Contains(said, k.live) && strings.Contains(said, "--create-topics"), "standard error names neither topic nor --create-topics:\n%s", said)
 
 	w := examStartWorker(t, k, im.url, "--create-topics")
 	w.ready(t)
 	events := examOneEach(examConversations("topics", 20))
-	examProduceEvents(t, k, examLive, events[:10])
-	examProduceEvents(t, k, examBackfill, events[10:])
-	k.settled(t, 30*time.Second, examLive, examBackfill)
+	examProduceEvents(t, k, k.live, events[:10])
+	examProduceEvents(t, k, k.backfill, events[10:])
+	k.settled(t, 30*time.Second, k.live, k.backfill)
 	partitions := map[string]int{}
-	for p := range k.ends(t, examLive, examBackfill, examLetters) {
+	for p := range k.ends(t, k.topics()...) {
 		partitions[p.topic]++
 	}
-	for _, topic := range []string{examLive, examBackfill, examLetters} {
+	for _, topic := range k.topics() {
 		examCheck(t, partitions[topic] == 12, "%s has %d partitions, want 12", topic, partitions[topic])
 	}
 	examComparePointers(t, examLargest(events), examPointers(im.arrivals(t)))

@@ -31,8 +31,7 @@ type examWorker struct {
 // examStartWorker starts `markread run` and returns at once.
 func examStartWorker(t *testing.T, k *examKafka, imURL string, extra ...string) *examWorker {
 	t.Helper()
-	args := append([]string{"run", "--brokers", k.addr, "--im-url", imURL, "--im-app-id", examAppID, "--admin-addr", "127.0.0.1:0"}, extra...)
-	p := examStart(t, "worker", "product", []string{"MARKREAD_IM_KEY=" + examKey}, args...)
+	p := examStart(t, "worker", "product", []string{"MARKREAD_IM_KEY=" + examKey}, k.run(imURL, extra...)...)
 	return &examWorker{p, "http://" + p.line(t, examAdminLine, 10*time.Second)[1]}
 }
 
@@ -43,6 +42,12 @@ func (w *examWorker) ready(t *testing.T) {
 		status, _, err := examTryGet(w.admin + "/readyz")
 		return err == nil && status == http.StatusOK
 	})
+}
+
+// keepsUp waits until hardly anything waits: what came before the first call has been worked off.
+func (w *examWorker) keepsUp(t *testing.T) {
+	t.Helper()
+	examWait(t, "the worker keeps up", 30*time.Second, func() bool { return examScrape(t, w.admin).sum("markread_backlog_events") < 5 })
 }
 
 // examEvent is one valid event as the models see it.

@@ -1,0 +1,163 @@
+//go:build exam && unix
+
+package main
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// examKilledRepeats is how many calls may be repeated because a worker was killed: what it had finished since its last commit. A commit is due
+// every second; it may take another one.
+const examKilledRepeats = 2*200 + 200 // and what was out
+
+// examRepeated counts the calls that were made again although one with the same T had been answered.
+func examRepeated(arrivals []examArrival) int {
+	answered := map[examEvent]bool{}
+	repeated := 0
+	for _, a := range arrivals {
+		e := examEvent{examConversation{a.Report, a.Peer}, a.ReadTime}
+		if answered[e] {
+			repeated++
+		}
+		if a.Answered && a.Code == 0 {
+			answered[e] = true
+		}
+	}
+	return repeated
+}
+
+// examStandStill returns the longest time without a call between two moments, and when it began.
+func examStandStill(arrivals []examArrival, from, to time.Time) (longest time.Duration, at time.Time) {
+	last := from
+	note := func(now time.Time) {
+		if now.Sub(last) > longest {
+			longest, at = now.Sub(last), last
+		}
+		last = now
+	}
+	for _, a := range arrivals {
+		if now := time.Unix(0, a.Wall); now.After(from) && now.Before(to) {
+			note(now)
+		}
+	}
+	note(to)
+	return longest, at
+}
+
+// TestExamKill: SIGKILL in full flow, and a successor at once, twice. Nothing is lost, only what was not yet committed is called again, and
+// nobody calls until the group has given the dead one up.
+func TestExamKill(t *testing.T) {
+	t.Parallel()
+	const kills = 2
+	k := examStartBroker(t)
+	im := examStartRecorder(t, "-rate", "200", "-latency", "20ms")
+	events := examOneEach(examConversations("kill", 2600)) // one event each: a call repeated is an event repeated
+	examProduceEvents(t, k, k.live, events[:2000])
+	examProduceEvents(t, k, k.backfill, events[2000:])
+
+	w := examStartWorker(t, k, im.url)
+	var paused []string
+	for i := range kills {
+		before := im.count(t)
+		examWait(t, "calls in full flow", time.Minute, func() bool { return im.count(t) >= before+600+37*i })
+		w.signal(t, syscall.SIGKILL)
+		w.exit(t, 5*time.Second)
+		killed := time.Now()
+		n := im.count(t)
+		w = examStartWorker(t, k, im.url)
+		examWait(t, "calls of the next worker", time.Minute, func() bool { return im.count(t) > n })
+		paused = append(paused, time.Since(killed).Round(100*time.Millisecond).String())
+	}
+	middle := k.unsettled(t, k.live, k.backfill)
+	k.settled(t, time.Minute, k.live, k.backfill)
+	w.stop(t, syscall.SIGTERM, examStopLimit)
+
+	arrivals := im.arrivals(t)
+	repeated := examRepeated(arrivals)
+	examFigure(t, "kill", "%d SIGKILLs in full flow: %d events, %d calls, %d answered calls repeated; the next worker's first call after %s; %v",
+		kills, len(events), len(arrivals), repeated, strings.Join(paused, " and "), examMeasure(arrivals))
+	examCheck(t, middle > 0, "nothing was left after the last kill: the row says nothing")
+	examCheck(t, repeated <= kills*examKilledRepeats, "%d answered calls were repeated, at most %d allowed", repeated, kills*examKilledRepeats)
+	examCheck(t, examMeasure(arrivals).mostIn1s <= 200, "more than 200 arrivals in one second over the kills")
+	k.noLetters(t, "a killed worker")
+	examComparePointers(t, examLargest(events), examPointers(arrivals))
+}
+
+// TestExamRebalance: three workers come and go while there is more to do than they may: some say good-bye, some are killed. Together they
+// never call faster than one, and nothing is lost; who says good-bye repeats no call.
+func TestExamRebalance(t *testing.T) {
+	t.Parallel()
+	k := examStartBroker(t)
+	im := examStartRecorder(t, "-rate", "200", "-latency", "20ms")
+	backlog := examOneEach(examConversations("crowd", 1500))
+	examProduceEvents(t, k, k.live, backlog)
+
+	workers := map[string]*examWorker{}
+	start := func(name string) { workers[name] = examStartWorker(t, k, im.url) }
+	stop := func(name string) { workers[name].stop(t, syscall.SIGTERM, examStopLimit); delete(workers, name) }
+	killed := 0
+	kill := func(name string) {
+		workers[name].signal(t, syscall.SIGKILL)
+		workers[name].exit(t, 5*time.Second)
+		delete(workers, name)
+		killed++
+	}
+	start("a")
+	examWait(t, "calls", 30*time.Second, func() bool { return im.count(t) >= 200 })
+	flow := examStartFlow(t, k, k.live, "flow", 150) // with those who are missing, more than is called
+
+	var stands []string
+	worst := time.Duration(0)
+	steps := []struct {
+		what   string
+		do     func()
+		lasts  time.Duration
+		polite bool
+	}{
+		{"b joins", func() { start("b") }, 5 * time.Second, true},
+		{"c joins", func() { start("c") }, 5 * time.Second, true},
+		{"a leaves", func() { stop("a") }, 5 * time.Second, true},
+		{"a joins", func() { start("a") }, 5 * time.Second, true},
+		{"b is killed", func() { kill("b") }, 18 * time.Second, false},
+		{"b joins", func() { start("b") }, 5 * time.Second, true},
+		{"c is killed and joins", func() { kill("c"); start("c") }, 20 * time.Second, false},
+		{"b and c leave", func() { stop("b"); stop("c") }, 6 * time.Second, true},
+	}
+	type span struct{ from, to time.Time }
+	var spans []span
+	for _, step := range steps {
+		began := time.Now()
+		step.do()
+		<-time.After(time.Until(began.Add(step.lasts)))
+		spans = append(spans, span{began, time.Now()})
+	}
+	left := k.unsettled(t, k.live)
+	events := append(flow.end(), backlog...)
+	k.settled(t, 2*time.Minute, k.live)
+	for name := range workers {
+		stop(name)
+	}
+
+	arrivals := im.arrivals(t)
+	for i, step := range steps {
+		stood, _ := examStandStill(arrivals, spans[i].from, spans[i].to)
+		stands = append(stands, fmt.Sprintf("%s %.1f s", step.what, stood.Seconds()))
+		if step.polite {
+			worst = max(worst, stood)
+		}
+	}
+	repeated := examRepeated(arrivals)
+	examFigure(t, "rebalance", "%d events, %d calls, %d answered calls repeated; longest time without a call: %s; %v", len(events), len(arrivals), repeated,
+		strings.Join(stands, ", "), examMeasure(arrivals))
+	examCheck(t, left > 0, "the backlog ran dry: the row says nothing")
+	examCheck(t, repeated <= killed*examKilledRepeats, "%d answered calls were repeated, at most %d allowed", repeated, killed*examKilledRepeats)
+	examCheck(t, examMeasure(arrivals).mostIn1s <= 200, "more than 200 arrivals in one second over all workers")
+	examCheck(t, worst <= 10*time.Second, "nobody called for %v although nobody was killed", worst)
+	examCheckCommits(t, k)
+	k.noLetters(t, "workers that come and go")
+	examComparePointers(t, examLargest(events), examPointers(arrivals))
+}

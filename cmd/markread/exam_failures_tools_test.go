@@ -205,6 +205,12 @@ type examFlow struct {
 // examStartFlow begins to produce perSecond events a second, until end.
 func examStartFlow(t *testing.T, k *examKafka, topic, prefix string, perSecond int) *examFlow {
 	t.Helper()
+	return examStartFlowWhile(t, k, topic, prefix, perSecond, func(int) bool { return true })
+}
+
+// examStartFlowWhile writes an event only when due says so; due is told how many were written.
+func examStartFlowWhile(t *testing.T, k *examKafka, topic, prefix string, perSecond int, due func(written int) bool) *examFlow {
+	t.Helper()
 	f := &examFlow{t: t, stop: make(chan struct{}), done: make(chan struct{}), at: map[examConversation]time.Time{}}
 	go func() {
 		defer close(f.done)
@@ -217,6 +223,10 @@ func examStartFlow(t *testing.T, k *examKafka, topic, prefix string, perSecond i
 			case <-f.stop:
 				return
 			case <-tick.C:
+			}
+			if !due(i) {
+				i--
+				continue
 			}
 			now := time.Now()
 			e := examEvent{examConversation{prefix + "-" + strconv.Itoa(i), "p"}, now.Unix()}

@@ -1,0 +1,75 @@
+//go:build exam && unix
+
+package main
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// What a stand-still may be: of a restart that was announced to the cluster, and of a node that says nothing any more.
+const (
+	examPlanned   = 10 * time.Second
+	examUnplanned = 20 * time.Second
+)
+
+// TestExamClusterRollingRestart: the three nodes are restarted one after the other, as in an upgrade, each when all replicas are in sync
+// again; twice around.
+func TestExamClusterRollingRestart(t *testing.T) {
+	c := examDisturb(t)
+	l := examStartLoad(t, c, 1000)
+	for range 2 {
+		for n := int32(1); n <= examNodes; n++ {
+			l.phase(fmt.Sprintf("restart of node %d, coordinator %d", n, c.coordinator(t)), func() {
+				c.node(t, "stop", n)
+				c.script(t, "start")
+				c.inSync(t)
+			})
+		}
+	}
+	l.end(t, "cluster-rolling-restart", examPlanned)
+}
+
+// TestExamClusterFrozenBroker: a node is frozen for 30 s: it neither answers nor hangs up. First one that leads partitions, then the
+// group's coordinator.
+func TestExamClusterFrozenBroker(t *testing.T) {
+	const frozen = 30 * time.Second
+	c := examDisturb(t)
+	l := examStartLoad(t, c, 2600)
+	freeze := func(what string, n int32) {
+		l.phase(fmt.Sprintf("node %d, %s, frozen", n, what), func() {
+			began := time.Now()
+			c.node(t, "freeze", n)
+			<-time.After(time.Until(began.Add(frozen)))
+			c.node(t, "thaw", n)
+			<-time.After(3 * time.Second) // it has been fenced, and learns that only now
+			c.inSync(t)
+		})
+	}
+	freeze("a leader", c.another(t, c.coordinator(t)))
+	freeze("the coordinator", c.coordinator(t))
+	l.end(t, "cluster-frozen-broker", examUnplanned)
+}
+
+// TestExamClusterKilledLeader: the node that coordinates the group and leads partitions is killed, and is back after 20 s.
+func TestExamClusterKilledLeader(t *testing.T) {
+	const away = 20 * time.Second
+	c := examDisturb(t)
+	l := examStartLoad(t, c, 2600)
+	n := c.coordinator(t)
+	leads := 0
+	for _, leader := range c.leaders(t, c.live) {
+		if leader == n {
+			leads++
+		}
+	}
+	l.phase(fmt.Sprintf("node %d, the coordinator and leader of %d live partitions, killed", n, leads), func() {
+		began := time.Now()
+		c.node(t, "kill", n)
+		<-time.After(time.Until(began.Add(away)))
+		c.script(t, "start")
+		c.inSync(t)
+	})
+	l.end(t, "cluster-killed-leader", examUnplanned)
+}

@@ -1,0 +1,172 @@
+//go:build exam && unix
+
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// TestExamClusterTopicsAndPartitions: under load a topic gets more partitions, another is deleted and made again, and all leaders move.
+// The workers find out by themselves.
+func TestExamClusterTopicsAndPartitions(t *testing.T) {
+	const (
+		grown  = 18
+		within = time.Minute
+	)
+	c := examDisturb(t)
+	old := examOneEach(examConversations("old", 240))
+	examProduceEvents(t, c.examKafka, c.backfill, old)
+	l := examStartLoad(t, c, 1000)
+	c.settled(t, 30*time.Second, c.backfill) // so that offsets are committed beyond what the next topic will have
+
+	var found time.Duration
+	added := examOneEach(examConversations("added", 60))
+	l.phase("6 partitions added", func() {
+		began := time.Now()
+		c.grow(t, c.live, grown)
+		c.produceTo(t, c.live, added, func(i int) int32 { return int32(examPartitions + i%(grown-examPartitions)) })
+		c.called(t, l.im, added, within)
+		found = time.Since(began)
+	})
+
+	var again time.Duration
+	remade := examOneEach(examConversations("remade", 48))
+	l.phase("the backfill topic deleted and made again", func() {
+		c.deleteTopics(t, examContext(t), c.backfill)
+		<-time.After(3 * time.Second)
+		c.createTopics(t, c.backfill)
+		began := time.Now()
+		c.produceTo(t, c.backfill, remade, func(i int) int32 { return int32(i % examPartitions) })
+		c.called(t, l.im, remade, within)
+		again = time.Since(began)
+	})
+	said := 0
+	for _, w := range l.workers {
+		said += strings.Count(w.stderr.String(), "made again")
+	}
+
+	var moved int
+	l.phase("all live leaders moved", func() {
+		moved = c.moveLeaders(t, c.live)
+		<-time.After(12 * time.Second)
+	})
+	stood, _ := examStandStill(l.im.arrivals(t), l.phases[2].from, l.phases[2].to)
+	examFigure(t, "cluster-topics", "added partitions were read %v after they were asked for, the topic made again %v after its first record (%d lines in the logs), %d leaders moved: no call for %v",
+		found.Round(time.Millisecond), again.Round(time.Millisecond), said, moved, stood.Round(time.Millisecond))
+	examCheck(t, said >= examPartitions, "%d lines say that a partition was made again, want %d", said, examPartitions)
+	examCheck(t, moved > 0, "no leader moved: the row says nothing")
+	examCheck(t, stood <= 5*time.Second, "nobody called for %v after leaders moved, at most 5 s allowed", stood)
+	l.end(t, "cluster-topics-and-partitions", examPlanned, slices.Concat(old, added, remade)...)
+}
+
+// produceTo writes the events to chosen partitions.
+func (c *examCluster) produceTo(t *testing.T, topic string, events []examEvent, partition func(i int) int32) {
+	t.Helper()
+	cl, err := kgo.NewClient(c.seeds(), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.RequiredAcks(kgo.AllISRAcks()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	records := make([]*kgo.Record, len(events))
+	for i, e := range events {
+		records[i] = examRecordOf(topic, e)
+		records[i].Partition = partition(i)
+	}
+	if err := cl.ProduceSync(examContext(t), records...).FirstErr(); err != nil {
+		t.Fatalf("produce: %v", err)
+	}
+}
+
+// called waits until there was a call for each of the events.
+func (c *examCluster) called(t *testing.T, im *examIM, events []examEvent, within time.Duration) {
+	t.Helper()
+	want := examLargest(events)
+	limit := time.Now().Add(within)
+	for {
+		got := examPointers(im.arrivals(t))
+		missing := 0
+		for conversation, readTime := range want {
+			if got[conversation] < readTime {
+				missing++
+			}
+		}
+		if missing == 0 {
+			return
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("%d of %d events were not called within %v", missing, len(want), within)
+		}
+		<-time.After(200 * time.Millisecond)
+	}
+}
+
+// grow gives the topic more partitions, and returns when they have leaders.
+func (c *examCluster) grow(t *testing.T, name string, count int32) {
+	t.Helper()
+	req := kmsg.NewPtrCreatePartitionsRequest()
+	req.TimeoutMillis = 30_000
+	topic := kmsg.NewCreatePartitionsRequestTopic()
+	topic.Topic, topic.Count = name, count
+	req.Topics = append(req.Topics, topic)
+	answer, err := req.RequestWith(examContext(t), c.cl)
+	if err != nil {
+		t.Fatalf("create partitions: %v", err)
+	}
+	if err := kerr.ErrorForCode(answer.Topics[0].ErrorCode); err != nil {
+		t.Fatalf("create partitions: %v", err)
+	}
+	c.known(t, int(count), name)
+}
+
+// moveLeaders makes another replica the preferred leader of each of the topic's partitions, has it elected, and returns how many moved.
+func (c *examCluster) moveLeaders(t *testing.T, name string) int {
+	t.Helper()
+	ctx := examContext(t)
+	before := c.leaders(t, name)
+	found, err := c.layout(ctx, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	alter := kmsg.NewPtrAlterPartitionAssignmentsRequest()
+	alter.TimeoutMillis = 30_000
+	topic := kmsg.NewAlterPartitionAssignmentsRequestTopic()
+	topic.Topic = name
+	elect := kmsg.NewPtrElectLeadersRequest()
+	elect.ElectionType, elect.TimeoutMillis = 0, 30_000
+	election := kmsg.NewElectLeadersRequestTopic()
+	election.Topic = name
+	for _, p := range found[0].Partitions {
+		others := slices.DeleteFunc(slices.Clone(p.Replicas), func(n int32) bool { return n == p.Leader })
+		partition := kmsg.NewAlterPartitionAssignmentsRequestTopicPartition()
+		partition.Partition, partition.Replicas = p.Partition, append(others, p.Leader)
+		topic.Partitions = append(topic.Partitions, partition)
+		election.Partitions = append(election.Partitions, p.Partition)
+	}
+	alter.Topics = append(alter.Topics, topic)
+	elect.Topics = append(elect.Topics, election)
+	if answer, err := alter.RequestWith(ctx, c.cl); err != nil || answer.ErrorCode != 0 {
+		t.Fatalf("another order of replicas: %v %v", err, answer)
+	}
+	if answer, err := elect.RequestWith(ctx, c.cl); err != nil || answer.ErrorCode != 0 {
+		t.Fatalf("elect leaders: %v %v", err, answer)
+	}
+	moved := 0
+	examWait(t, "the leaders have moved", 10*time.Second, func() bool {
+		moved = 0
+		after := c.leaders(t, name)
+		for p, leader := range after {
+			if leader != before[p] {
+				moved++
+			}
+		}
+		return moved == len(after)
+	})
+	return moved
+}

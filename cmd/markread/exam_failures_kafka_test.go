@@ -127,6 +127,61 @@ func (k *examKafka) nothingPastLetters(t *testing.T, records []*kgo.Record, bad 
 	}
 }
 
+// TestExamDeadLetterTopicGone: the dead-letter topic is deleted, and made again after a while. What can't be written waits, is not committed
+// past, and is written at last.
+func TestExamDeadLetterTopicGone(t *testing.T) {
+	t.Parallel()
+	const gone = 12 * time.Second
+	k := examStartBroker(t)
+	sandbox := examStartSandbox(t)
+	events := examOneEach(examConversations("gone", 1500))
+	bad := examNoEvents(k.live, "bad", 45) // far from a hold for rejections
+	produce := func(from, to int) {
+		t.Helper()
+		for i := from; i < to; i += 100 {
+			examProduceEvents(t, k, k.live, events[i:i+100])
+			k.produce(t, bad[i*3/100:i*3/100+3]...)
+		}
+	}
+	produce(0, 500)
+	w := examStartWorker(t, k, sandbox.url)
+	k.settled(t, 30*time.Second, k.live)
+	before := k.readAll(t, k.letters)
+
+	k.deleteTopics(t, examContext(t), k.letters)
+	began := time.Now()
+	produce(500, 1500)
+	held := w.held(t, "dead-letter", gone)
+	<-time.After(time.Until(began.Add(gone)))
+	w.shows(t, "dead-letter")
+	committed := k.committed(t)
+	past := 0
+	for _, r := range bad[15:] {
+		if committed[examPartition{r.Topic, r.Partition}] > r.Offset {
+			past++
+		}
+	}
+	k.createTopics(t, k.letters)
+	ended := time.Now()
+	released := w.released(t, "dead-letter", 20*time.Second)
+	k.settled(t, time.Minute, k.live)
+	metrics := examScrape(t, w.admin)
+	w.stop(t, syscall.SIGTERM, examStopLimit)
+	after := examLettered(k.readAll(t, k.letters))
+	missing := 0
+	for _, r := range bad[15:] {
+		if after[string(r.Key)] == 0 {
+			missing++
+		}
+	}
+	examFigure(t, "dead-letter-topic-gone", "deleted: held after %v, %d of 30 failing records committed past; gone on %v after it was made again; %d letters before, %d after; %s; %s",
+		held.Since.Sub(began).Round(time.Millisecond), past, released.Sub(ended).Round(time.Millisecond), len(before), len(after), w.loggedOnce(t, "dead-letter", 1), metrics.balance(t))
+	examCheck(t, len(before) == 15, "%d letters before, want 15", len(before))
+	examCheck(t, past == 0, "%d failing records without a letter are committed", past)
+	examCheck(t, missing == 0 && len(after) == 30, "%d letters, %d missing, want 30", len(after), missing)
+	examComparePointers(t, examLargest(events), sandbox.pointers(t))
+}
+
 // TestExamBrokerKilled: the broker is killed in full flow and is back after 5 s, with what it had on disk.
 func TestExamBrokerKilled(t *testing.T) {
 	t.Parallel()

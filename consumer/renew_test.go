@@ -1,0 +1,220 @@
+package consumer_test
+
+import (
+	"context"
+	"crypto/pbkdf2"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+
+	"markread/consumer"
+)
+
+// renewals is a broker that authenticates, a member that uses it, and events that go on coming.
+type renewals struct {
+	*world
+	line     switchboard
+	options  consumer.Options // the member's
+	log      strings.Builder
+	member   *member
+	producer *kgo.Client
+	sent     int64
+}
+
+// inRenewals starts a broker, calls setup, lets a member join, and runs the test. Then the member must have got all, in one generation.
+func inRenewals(t *testing.T, broker []kfake.Opt, producer []kgo.Opt, setup, test func(r *renewals)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		r := &renewals{world: &world{T: t}}
+		cluster, err := kfake.NewCluster(append(broker, kfake.NumBrokers(1), kfake.Ports(9092), kfake.ListenFn(r.network.Listen),
+			kfake.SeedTopics(1, topics.Live, topics.Backfill, topics.DeadLetter))...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(cluster.Close)
+		r.cluster, r.line.dial = cluster, r.network.DialContext
+		r.options = consumer.Options{Brokers: []string{"localhost:9092"}, Dial: r.line.DialContext, Log: zerolog.New(zerolog.SyncWriter(&r.log))}
+		setup(r)
+		client, err := consumer.New(r.options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(client.Close)
+		dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := r.network.DialContext(ctx, network, addr)
+			if err == nil && r.options.TLS != nil {
+				conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
+			}
+			return conn, err
+		}
+		r.producer, err = kgo.NewClient(append(producer, kgo.SeedBrokers("localhost:9092"), kgo.Dialer(dial), kgo.DefaultProduceTopic(topics.Live))...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(r.producer.Close)
+		r.member = r.join(client)
+		test(r)
+		if got := r.member.got(topics.Live, 0); !slices.Equal(got, offsets(0, r.sent)) {
+			t.Errorf("%d events were delivered, want %d", len(got), r.sent)
+		}
+		if n := r.member.turns(); n != 1 {
+			t.Errorf("%d generations, want 1; the log:\n%s", n, r.log.String())
+		}
+		r.member.leave()
+	})
+}
+
+func (r *renewals) publish() {
+	r.Helper()
+	if err := r.producer.ProduceSync(r.Context(), &kgo.Record{Value: value(int(r.sent))}).FirstErr(); err != nil {
+		r.Fatal(err)
+	}
+	r.sent++
+}
+
+// Where an authentication expires, a broker hangs up at the next request after that. Nobody notices.
+func TestAuthenticationThatExpires(t *testing.T) {
+	const lifetime = 10 * time.Second
+	broker := []kfake.Opt{kfake.EnableSASL(), kfake.Superuser("PLAIN", "u", "p"), kfake.BrokerConfigs(map[string]string{"connections.max.reauth.ms": "10000"})}
+	producer := []kgo.Opt{kgo.SASL(plain.Auth{User: "u", Pass: "p"}.AsMechanism())}
+	var killed atomic.Int32
+	inRenewals(t, broker, producer, func(r *renewals) {
+		r.options.SASL = mechanism(t, "plain", "u", "p")
+		r.line.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := r.network.DialContext(ctx, network, addr)
+			return &mortal{Conn: conn, end: time.Now().Add(lifetime), killed: &killed}, err
+		}
+	}, func(r *renewals) {
+		authentications := r.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.SASLAuthenticate}, Observe: true, Count: -1})
+		for range 120 {
+			r.publish()
+			time.Sleep(time.Second)
+		}
+		if n := authentications.Hits(); n < 24 { // two connections at least, each a dozen times
+			r.Errorf("authenticated %d times in 2 minutes: the row says little", n)
+		}
+		if n := killed.Load(); n > 0 || r.log.Len() > 0 && strings.Contains(r.log.String(), `"warn"`) {
+			r.Errorf("the broker hung up %d times; the log:\n%s", n, r.log.String())
+		}
+	})
+}
+
+// mortal does to a connection what a broker does whose client's authentication has expired: kfake grants a lifetime, and does not enforce it.
+type mortal struct {
+	net.Conn
+	end    time.Time
+	killed *atomic.Int32
+}
+
+func (m *mortal) Write(b []byte) (int, error) {
+	if time.Now().After(m.end) {
+		m.killed.Add(1)
+		m.Close()
+	}
+	return m.Conn.Write(b)
+}
+
+// A password may change while a worker runs: what counts is what it is when a connection is made.
+func TestRenewedPassword(t *testing.T) {
+	const user = "worker"
+	var current atomic.Pointer[string]
+	use := func(password string) { current.Store(&password) }
+	use("first")
+	broker := []kfake.Opt{kfake.EnableSASL(), kfake.Superuser("PLAIN", "admin", "p"), kfake.Superuser("SCRAM-SHA-256", user, "first")}
+	producer := []kgo.Opt{kgo.SASL(plain.Auth{User: "admin", Pass: "p"}.AsMechanism())}
+	inRenewals(t, broker, producer, func(r *renewals) {
+		m, err := consumer.SASL("scram-sha-256", user, func() (string, error) { return *current.Load(), nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.options.SASL = m
+	}, func(r *renewals) {
+		time.Sleep(5 * time.Second)
+		for i := range 20 {
+			next := "password-" + string(rune('a'+i))
+			r.setPassword(user, next)
+			r.line.cut(false)
+			r.publish()
+			time.Sleep(3 * time.Second) // refused meanwhile
+			use(next)
+			began := time.Now()
+			for int64(len(r.member.got(topics.Live, 0))) < r.sent {
+				if time.Since(began) > 5*time.Second {
+					r.Fatalf("rotation %d: nothing 5 s after the new password was there", i)
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+			time.Sleep(3 * time.Second) // long enough for a heartbeat
+		}
+		if !strings.Contains(r.log.String(), "--sasl-user") {
+			r.Error("the log does not say what was wrong")
+		}
+	})
+}
+
+func (r *renewals) setPassword(user, password string) {
+	r.Helper()
+	salt := []byte("0123456789abcdef")
+	salted, err := pbkdf2.Key(sha256.New, password, salt, 4096, sha256.Size)
+	if err != nil {
+		r.Fatal(err)
+	}
+	request := kmsg.NewPtrAlterUserSCRAMCredentialsRequest()
+	upsert := kmsg.NewAlterUserSCRAMCredentialsRequestUpsertion()
+	upsert.Name, upsert.Mechanism, upsert.Iterations, upsert.Salt, upsert.SaltedPassword = user, 1, 4096, salt, salted
+	request.Upsertions = append(request.Upsertions, upsert)
+	answer, err := request.RequestWith(r.Context(), r.producer)
+	if err != nil || answer.Results[0].ErrorCode != 0 {
+		r.Fatalf("set the password: %v, %+v", err, answer)
+	}
+}
+
+// Certificates may change while a worker runs, the authority that signs them too.
+func TestRenewedCertificates(t *testing.T) {
+	const blocked = 5 * time.Second // connections here have no buffer: to say that a certificate is not trusted blocks until the handshake's deadline
+	var server atomic.Pointer[tls.Certificate]
+	var trusted atomic.Pointer[x509.CertPool]
+	renew := func() *x509.CertPool {
+		certificate, pool := certificate(t)
+		server.Store(&certificate)
+		return pool
+	}
+	broker := []kfake.Opt{kfake.TLS(&tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return server.Load(), nil }})}
+	inRenewals(t, broker, nil, func(r *renewals) {
+		trusted.Store(renew())
+		r.options.TLS = func() (*tls.Config, error) { return &tls.Config{RootCAs: trusted.Load()}, nil }
+	}, func(r *renewals) {
+		time.Sleep(5 * time.Second)
+		for i := range 20 {
+			pool := renew()
+			r.line.cut(false)
+			r.publish()
+			time.Sleep(3 * time.Second) // distrusted meanwhile
+			trusted.Store(pool)
+			began := time.Now()
+			for int64(len(r.member.got(topics.Live, 0))) < r.sent {
+				if time.Since(began) > 5*time.Second+blocked {
+					r.Fatalf("rotation %d: nothing %v after the new authority was there; the log:\n%s", i, time.Since(began), r.log.String())
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+			time.Sleep(3 * time.Second) // long enough for a heartbeat
+		}
+		if !strings.Contains(r.log.String(), "--tls-ca") {
+			r.Error("the log does not say what was wrong")
+		}
+	})
+}

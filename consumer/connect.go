@@ -35,7 +35,6 @@ type Options struct {
 // Client talks to one Kafka cluster. It is safe for concurrent use.
 type Client struct {
 	options Options
-	addr    net.Addr
 	thin    thin.Log
 
 	mu        sync.Mutex
@@ -61,7 +60,7 @@ func New(options Options) (*Client, error) {
 	if options.Dial == nil {
 		options.Dial = (&net.Dialer{Timeout: requestTimeout}).DialContext
 	}
-	c := &Client{options: options, addr: kafka.TCP(options.Brokers...)}
+	c := &Client{options: options}
 	c.use()
 	return c, nil
 }
@@ -134,14 +133,14 @@ func (c *Client) current() (transport *kafka.Transport, closed bool) {
 
 // api returns kafka-go's client. Its timeout must be set: without one it gives the broker 0.5 s for a produce.
 func (c *Client) api() *kafka.Client {
-	return &kafka.Client{Addr: c.addr, Timeout: requestTimeout, Transport: router{c}}
+	return &kafka.Client{Addr: anyBroker{}, Timeout: requestTimeout, Transport: router{c}}
 }
 
 // roundTrip sends a request for which kafka-go's client has no call, or one that lacks something.
 func (c *Client) roundTrip(ctx context.Context, timeout time.Duration, request kafka.Request) (kafka.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	return router{c}.RoundTrip(ctx, c.addr, request)
+	return router{c}.RoundTrip(ctx, anyBroker{}, request)
 }
 
 // refresh has the layout of the cluster read again before the next request; at most once a second.

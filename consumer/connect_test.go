@@ -220,6 +220,35 @@ func TestSilentBroker(t *testing.T) {
 	})
 }
 
+// Brokers that are frozen do not keep anybody from the one that is not.
+func TestFrozenBrokers(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if strings.HasPrefix(addr, "frozen-") {
+				ours, _ := net.Pipe()
+				return ours, nil
+			}
+			return w.network.DialContext(ctx, network, addr)
+		}
+		var log strings.Builder
+		client, err := consumer.New(consumer.Options{
+			Brokers: []string{"frozen-1:9092", "frozen-2:9092", "frozen-3:9092", w.broker.Addr()}, Dial: dial, Log: zerolog.New(&log),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		if err := client.CheckTopics(w.Context(), topics, false); err != nil || time.Since(start) > 2*time.Second {
+			w.Errorf("the topics: %v, after %v", err, time.Since(start))
+		}
+		client.Close()
+		time.Sleep(time.Minute)
+		if log.Len() > 0 {
+			w.Error(log.String())
+		}
+	})
+}
+
 // Topics may be named while requests are under way, and a client may be closed. Nothing of it stays: else the
 // bubble would not end.
 func TestNothingStaysBehind(t *testing.T) {

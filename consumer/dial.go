@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -18,14 +20,80 @@ import (
 	"github.com/segmentio/kafka-go/protocol/saslhandshake"
 )
 
+// anyBroker is the address of whichever broker of the options answers first.
+type anyBroker struct{}
+
+func (anyBroker) Network() string { return "any" }
+func (anyBroker) String() string  { return "broker" }
+
 // dial is what the transport connects with. A failure is logged here, because the transport keeps most of
 // them to itself, or tells of them as an "unexpected EOF".
 func (c *Client) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	conn, err := c.connect(ctx, network, addr)
-	if err != nil && !errors.Is(err, context.Canceled) {
-		c.repeats("connect "+addr).Err(err).Str("broker", addr).Msg("can't connect to a Kafka broker")
+	connect := func(ctx context.Context, broker string) (net.Conn, error) {
+		conn, err := c.connect(ctx, broker)
+		if err != nil && !errors.Is(err, context.Canceled) {
+			c.repeats("connect "+broker).Err(err).Str("broker", broker).Msg("can't connect to a Kafka broker")
+		}
+		return conn, err
 	}
-	return conn, err
+	if network == (anyBroker{}).Network() {
+		return c.race(ctx, connect)
+	}
+	return connect(ctx, addr)
+}
+
+// headStart is how long a broker may take to answer until the next one is tried beside it.
+const headStart = 250 * time.Millisecond
+
+// race connects to the brokers of the options, in random order, until one answers: its connection is returned.
+// Each has a head start on the next, so that one that is frozen costs little, and mostly one is asked. If none
+// answers the error is a *RefusedError if there is one, else all of them.
+//
+// kafka-go would ask one after the other, and let the first that hangs use up the time of all.
+func (c *Client) race(ctx context.Context, connect func(ctx context.Context, broker string) (net.Conn, error)) (net.Conn, error) {
+	type result struct {
+		conn net.Conn
+		err  error
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	results := make(chan result)
+	running := 0
+	defer func() {
+		cancel()
+		for ; running > 0; running-- {
+			if late := <-results; late.err == nil {
+				late.conn.Close()
+			}
+		}
+	}()
+	brokers := slices.Clone(c.options.Brokers)
+	rand.Shuffle(len(brokers), func(i, j int) { brokers[i], brokers[j] = brokers[j], brokers[i] })
+	var failures []error
+	for next := time.After(0); len(brokers) > 0 || running > 0; {
+		select {
+		case <-next:
+		case r := <-results:
+			running--
+			if r.err == nil {
+				return r.conn, nil
+			}
+			failures = append(failures, r.err)
+		}
+		if len(brokers) > 0 {
+			broker := brokers[0]
+			brokers = brokers[1:]
+			running++
+			go func() {
+				conn, err := connect(ctx, broker)
+				results <- result{conn, err}
+			}()
+			next = time.After(headStart)
+		}
+	}
+	if i := slices.IndexFunc(failures, refused); i >= 0 {
+		return nil, failures[i]
+	}
+	return nil, errors.Join(failures...)
 }
 
 // connect makes a connection that is known to speak Kafka: over TLS and authenticated, if the options say
@@ -33,17 +101,20 @@ func (c *Client) dial(ctx context.Context, network, addr string) (net.Conn, erro
 //
 // All of it happens here, and not in kafka-go, which reads certificates and the password only once, waits for
 // answers of SASL without a limit, and does not tell why it was refused.
-func (c *Client) connect(ctx context.Context, network, addr string) (net.Conn, error) {
+func (c *Client) connect(ctx context.Context, broker string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	raw, err := c.options.Dial(ctx, network, addr)
+	raw, err := c.options.Dial(ctx, "tcp", broker)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := c.introduce(ctx, raw, addr)
+	conn, err := c.introduce(ctx, raw, broker)
 	if err != nil {
 		raw.Close()
-		return nil, c.explain(addr, err)
+		if errors.Is(context.Cause(ctx), context.Canceled) {
+			return nil, context.Canceled // nobody waits any more: that is no failure of the broker's
+		}
+		return nil, c.explain(broker, err)
 	}
 	return conn, nil
 }

@@ -35,38 +35,35 @@ func (c *Client) reach(ctx context.Context) error {
 // greet returns nil when one of the brokers answers, a *RefusedError if none does and one refuses, else all
 // failures.
 func (c *Client) greet(ctx context.Context) error {
-	var refusal error
-	var failures []error
-	for _, broker := range c.options.Brokers {
-		err := c.greetOne(ctx, broker)
-		switch {
-		case err == nil:
-			return nil
-		case refused(err):
-			refusal = err
-		default:
-			failures = append(failures, fmt.Errorf("kafka broker %s: %w", broker, err))
+	conn, err := c.race(ctx, func(ctx context.Context, broker string) (net.Conn, error) {
+		conn, err := c.greetOne(ctx, broker)
+		if err != nil && !refused(err) {
+			err = fmt.Errorf("kafka broker %s: %w", broker, err)
 		}
+		return conn, err
+	})
+	if err != nil {
+		return err
 	}
-	if refusal != nil {
-		return refusal
-	}
-	return errors.Join(failures...)
+	return conn.Close()
 }
 
-func (c *Client) greetOne(ctx context.Context, broker string) error {
-	conn, err := c.connect(ctx, "tcp", broker)
+func (c *Client) greetOne(ctx context.Context, broker string) (net.Conn, error) {
+	conn, err := c.connect(ctx, broker)
 	if err != nil {
 		if refused(err) || ctx.Err() != nil {
-			return err
+			return nil, err
 		}
-		return c.blame(broker, c.wrongTLS(ctx, broker), err)
+		return nil, c.blame(broker, c.wrongTLS(ctx, broker), err)
 	}
-	defer conn.Close()
-	if err = c.askMetadata(conn); err != nil && c.options.SASL == nil && ctx.Err() == nil {
-		return c.blame(broker, c.wantsSASL(ctx, broker), err)
+	if err = c.askMetadata(conn); err == nil {
+		return conn, nil
 	}
-	return err
+	conn.Close()
+	if c.options.SASL == nil && ctx.Err() == nil {
+		err = c.blame(broker, c.wantsSASL(ctx, broker), err)
+	}
+	return nil, err
 }
 
 // askMetadata asks for what only who has authenticated gets an answer to.
@@ -104,7 +101,7 @@ func (c *Client) wrongTLS(ctx context.Context, broker string) (remedy string) {
 // wantsSASL finds out whether a broker hung up because we did not authenticate: it does so again, although it
 // is there and offers to authenticate. "": no.
 func (c *Client) wantsSASL(ctx context.Context, broker string) (remedy string) {
-	conn, err := c.connect(ctx, "tcp", broker)
+	conn, err := c.connect(ctx, broker)
 	if err != nil {
 		return ""
 	}

@@ -48,6 +48,7 @@ const (
 	// Kafka's default of max.message.bytes.
 	defaultMessageBytes = 1048588
 	createTimeout       = 30 * time.Second
+	lookAgain           = time.Second // brokers learn of a new topic one after the other
 )
 
 // MissingTopicError says that topics do not exist.
@@ -79,6 +80,10 @@ func (c *Client) CheckTopics(ctx context.Context, topics Topics, create bool) er
 		return err
 	}
 	missing, err := c.missing(ctx, topics)
+	if err == nil && len(missing) > 0 && !create && pause(ctx, lookAgain) {
+		c.refresh()
+		missing, err = c.missing(ctx, topics)
+	}
 	if err != nil {
 		return err
 	}
@@ -149,6 +154,7 @@ func (c *Client) missing(ctx context.Context, topics Topics) (missing []string, 
 func (c *Client) createTopic(ctx context.Context, name string, entries []kafka.ConfigEntry) error {
 	ctx, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
+	what := "created the topic"
 	err := c.persist(ctx, "creating topic "+name, func() error {
 		response, err := c.api().CreateTopics(ctx, &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{{
 			Topic: name, NumPartitions: createdPartitions, ReplicationFactor: -1, ConfigEntries: entries,
@@ -157,6 +163,7 @@ func (c *Client) createTopic(ctx context.Context, name string, entries []kafka.C
 			err = response.Errors[name]
 		}
 		if errors.Is(err, kafka.TopicAlreadyExists) { // another worker was faster, or our last try was
+			what = "the topic has been created meanwhile"
 			return nil
 		}
 		return err
@@ -167,7 +174,7 @@ func (c *Client) createTopic(ctx context.Context, name string, entries []kafka.C
 	for wait := newWait(); ; {
 		all, err := c.partitions(ctx, []string{name})
 		if err == nil && len(all) > 0 {
-			c.options.Log.Info().Str("topic", name).Int("partitions", len(all)).Msg("created the topic")
+			c.options.Log.Info().Str("topic", name).Int("partitions", len(all)).Msg(what)
 			return nil
 		}
 		c.refresh()

@@ -15,7 +15,7 @@ import (
 	"github.com/segmentio/kafka-go/protocol/saslhandshake"
 )
 
-const tryTimeout = 2 * time.Second // for finding out what is wrong
+const tryTimeout = time.Second // for finding out what is wrong
 
 // reach waits until a broker can be talked to. It gives up when ctx ends, with the last failure, or with a
 // *RefusedError.

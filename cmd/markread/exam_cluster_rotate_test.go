@@ -1,0 +1,189 @@
+//go:build exam && unix
+
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// examIssuer signs certificates.
+type examIssuer struct {
+	pem  string
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func examAuthority(t *testing.T, name string) *examIssuer {
+	t.Helper()
+	a := &examIssuer{}
+	a.pem, a.cert, a.key = examCertificate(t, &x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true}, nil)
+	return a
+}
+
+// issue returns a certificate for this machine and its key, in PEM.
+func (a *examIssuer) issue(t *testing.T, name string) (cert, key string) {
+	t.Helper()
+	cert, _, private := examCertificate(t, &x509.Certificate{
+		Subject: pkix.Name{CommonName: name}, DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}, a)
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+}
+
+func examCertificate(t *testing.T, template *x509.Certificate, issuer *examIssuer) (string, *x509.Certificate, *ecdsa.PrivateKey) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template.SerialNumber = big.NewInt(time.Now().UnixNano())
+	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	if issuer == nil {
+		issuer = &examIssuer{cert: template, key: key}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, issuer.cert, key.Public(), issuer.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), cert, key
+}
+
+// TestExamClusterRotations: under load, the user's password, the brokers' certificate and the authority that has signed it change twenty
+// times. The brokers have the new ones before the worker's files do, so that it is refused meanwhile.
+func TestExamClusterRotations(t *testing.T) {
+	const rotations = 20
+	const late = 300 * time.Millisecond
+	c := examDisturb(t)
+	lifetime := c.lifetime(t)
+	if lifetime == 0 || lifetime > 5*time.Second {
+		t.Skip("skipped: connections.max.reauth.ms of the cluster must be set, to at most 5000: else connections last, and the row says nothing")
+	}
+	v := c.variables(t)
+	user := c.newUser(t, "rotate")
+	c.grant(t, user.name)
+	dir := t.TempDir()
+	passwordFile, caFile := filepath.Join(dir, "password"), filepath.Join(dir, "ca.crt")
+	authority := examAuthority(t, "authority 0")
+	c.useCertificate(t, dir, 0, authority)
+	t.Cleanup(func() { c.alterListener(t, "") })
+	examFile(t, passwordFile, user.password+"\n")
+	examFile(t, caFile, authority.pem)
+
+	im := examStartRecorder(t, "-rate", "200", "-latency", "5ms")
+	k := *c.examKafka
+	k.addr = v["SASL_SSL"]
+	p := examStart(t, "worker", "product", []string{"MARKREAD_IM_KEY=" + examKey, "MARKREAD_SASL_PASSWORD_FILE=" + passwordFile},
+		slices.Concat(k.run(im.url), user.flags(), []string{"--tls", "--tls-ca", caFile})...)
+	w := &examWorker{p, "http://" + p.line(t, examAdminLine, 10*time.Second)[1]}
+	w.ready(t)
+	flow := examStartFlow(t, c.examKafka, c.live, "rotate", 150)
+	began := time.Now()
+	for i := 1; i <= rotations; i++ {
+		user.password = "exam-password-" + strconv.Itoa(i)
+		authority = examAuthority(t, "authority "+strconv.Itoa(i))
+		c.setPassword(t, user.name, user.password)
+		c.useCertificate(t, dir, i, authority)
+		<-time.After(late)
+		examFile(t, passwordFile, user.password+"\n")
+		examFile(t, caFile, authority.pem)
+		<-time.After(lifetime - late) // every connection is made anew
+	}
+	ended := time.Now()
+	events := flow.end()
+	c.settled(t, time.Minute, c.live, c.backfill)
+	metrics := examScrape(t, w.admin)
+	w.stop(t, syscall.SIGTERM, examStopLimit)
+
+	arrivals := im.arrivals(t)
+	stood, _ := examStandStill(arrivals, began, ended)
+	examFigure(t, "rotations", "%d of password, certificate and authority in %.0f s; %d events, %d calls, %d answered calls repeated, longest stand-still %.2f s, %v generations",
+		rotations, ended.Sub(began).Seconds(), len(events), len(arrivals), examRepeated(arrivals), stood.Seconds(), metrics.sum("markread_generations_total"))
+	examCheck(t, stood < 5*time.Second, "nobody called for %v", stood)
+	examCheck(t, metrics.sum("markread_generations_total") == 1, "the worker has lost its place in the group")
+	examComparePointers(t, examLargest(events), examPointers(arrivals))
+	c.noLetters(t, "rotations")
+	out := p.stdout.String() + p.stderr.String()
+	examCheck(t, !strings.Contains(out, "exam-password"), "the password is shown")
+	examCheck(t, strings.Contains(out, "--tls-ca") || strings.Contains(out, "--sasl-user"), "the worker was never refused: the row says little")
+}
+
+// lifetime is how long the cluster lets a connection authenticated with SASL live.
+func (c *examCluster) lifetime(t *testing.T) time.Duration {
+	t.Helper()
+	req := kmsg.NewPtrDescribeConfigsRequest()
+	resource := kmsg.NewDescribeConfigsRequestResource()
+	resource.ResourceType, resource.ResourceName, resource.ConfigNames = kmsg.ConfigResourceTypeBroker, "1", []string{"connections.max.reauth.ms"}
+	req.Resources = append(req.Resources, resource)
+	answer, err := req.RequestWith(examContext(t), c.cl)
+	if err != nil || len(answer.Resources) != 1 || len(answer.Resources[0].Configs) != 1 || answer.Resources[0].Configs[0].Value == nil {
+		t.Fatalf("connections.max.reauth.ms: %v, %+v", err, answer)
+	}
+	ms, err := strconv.Atoi(*answer.Resources[0].Configs[0].Value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(ms) * time.Millisecond
+}
+
+// useCertificate has the brokers' listener SASL_SSL show a new certificate.
+func (c *examCluster) useCertificate(t *testing.T, dir string, i int, authority *examIssuer) {
+	t.Helper()
+	path := filepath.Join(dir, fmt.Sprintf("node-%d.pem", i))
+	cert, key := authority.issue(t, "node")
+	examFile(t, path, key+cert)
+	c.alterListener(t, path)
+}
+
+// alterListener sets the key store of all nodes' listener SASL_SSL; "": the one that they were made with.
+func (c *examCluster) alterListener(t *testing.T, keyStore string) {
+	t.Helper()
+	const name = "listener.name.sasl_ssl.ssl.keystore.location"
+	for node := 1; node <= examNodes; node++ {
+		req := kmsg.NewPtrIncrementalAlterConfigsRequest()
+		resource := kmsg.NewIncrementalAlterConfigsRequestResource()
+		resource.ResourceType, resource.ResourceName = kmsg.ConfigResourceTypeBroker, strconv.Itoa(node)
+		for key, value := range map[string]string{name: keyStore, "listener.name.sasl_ssl.ssl.keystore.type": "PEM"} {
+			config := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
+			config.Name, config.Value = key, kmsg.StringPtr(value)
+			if keyStore == "" {
+				config.Op, config.Value = kmsg.IncrementalAlterConfigOpDelete, nil
+			}
+			resource.Configs = append(resource.Configs, config)
+		}
+		req.Resources = append(req.Resources, resource)
+		answer, err := req.RequestWith(examContext(t), c.cl)
+		if err == nil && len(answer.Resources) == 1 {
+			if err = kerr.ErrorForCode(answer.Resources[0].ErrorCode); err != nil && answer.Resources[0].ErrorMessage != nil {
+				err = fmt.Errorf("%w: %s", err, *answer.Resources[0].ErrorMessage)
+			}
+		}
+		if err != nil {
+			t.Fatalf("the certificate of node %d: %v", node, err)
+		}
+	}
+}

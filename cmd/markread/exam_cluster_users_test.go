@@ -1,0 +1,131 @@
+//go:build exam && unix
+
+package main
+
+import (
+	"crypto/pbkdf2"
+	"crypto/rand"
+	"crypto/sha512"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// variables are what deploy/kafka/kafka says of the cluster: addresses, certificates, users.
+func (c *examCluster) variables(t *testing.T) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	for _, line := range regexp.MustCompile(`(?m)^([A-Z_]+)=(.*)$`).FindAllStringSubmatch(c.script(t, "env"), -1) {
+		out[line[1]] = line[2]
+	}
+	return out
+}
+
+// first is the first of a list of addresses.
+func first(brokers string) string {
+	broker, _, _ := strings.Cut(brokers, ",")
+	return broker
+}
+
+// setPassword makes a SCRAM-SHA-512 user, or gives it another password.
+func (c *examCluster) setPassword(t *testing.T, user, password string) {
+	t.Helper()
+	const iterations = 4096
+	salt := make([]byte, 16)
+	_, _ = rand.Read(salt)
+	salted, err := pbkdf2.Key(sha512.New, password, salt, iterations, sha512.Size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := kmsg.NewPtrAlterUserSCRAMCredentialsRequest()
+	upsert := kmsg.NewAlterUserSCRAMCredentialsRequestUpsertion()
+	upsert.Name, upsert.Mechanism, upsert.Iterations, upsert.Salt, upsert.SaltedPassword = user, 2, iterations, salt, salted
+	req.Upsertions = append(req.Upsertions, upsert)
+	answer, err := req.RequestWith(examContext(t), c.cl)
+	if err == nil && len(answer.Results) == 1 {
+		err = kerr.ErrorForCode(answer.Results[0].ErrorCode)
+	}
+	if err != nil {
+		t.Fatalf("set a password: %v", err)
+	}
+}
+
+// allow gives a user a permission on a topic or a group.
+func (c *examCluster) allow(t *testing.T, user string, kind kmsg.ACLResourceType, name string, operation kmsg.ACLOperation) {
+	t.Helper()
+	req := kmsg.NewPtrCreateACLsRequest()
+	acl := kmsg.NewCreateACLsRequestCreation()
+	acl.ResourceType, acl.ResourceName, acl.ResourcePatternType = kind, name, kmsg.ACLResourcePatternTypeLiteral
+	acl.Principal, acl.Host, acl.Operation, acl.PermissionType = "User:"+user, "*", operation, kmsg.ACLPermissionTypeAllow
+	req.Creations = append(req.Creations, acl)
+	answer, err := req.RequestWith(examContext(t), c.cl)
+	if err == nil && len(answer.Results) == 1 {
+		err = kerr.ErrorForCode(answer.Results[0].ErrorCode)
+	}
+	if err != nil {
+		t.Fatalf("allow %v on %s: %v", operation, name, err)
+	}
+}
+
+// examPermission is one of those that a worker needs, by what of a worker it is about.
+type examPermission struct {
+	of        func(n examNames) string
+	operation kmsg.ACLOperation
+}
+
+// examPermissions are the README's: what a worker needs, and no more.
+var examPermissions = map[string]examPermission{
+	"read live":        {func(n examNames) string { return n.live }, kmsg.ACLOperationRead},
+	"read backfill":    {func(n examNames) string { return n.backfill }, kmsg.ACLOperationRead},
+	"write letters":    {func(n examNames) string { return n.letters }, kmsg.ACLOperationWrite},
+	"settings letters": {func(n examNames) string { return n.letters }, kmsg.ACLOperationDescribeConfigs},
+	"read group":       {func(n examNames) string { return n.group }, kmsg.ACLOperationRead},
+}
+
+// grant gives a user what a worker needs, but for what is left out.
+func (c *examCluster) grant(t *testing.T, user string, leftOut ...string) {
+	t.Helper()
+	for name, p := range examPermissions {
+		if slices.Contains(leftOut, name) {
+			continue
+		}
+		kind := kmsg.ACLResourceTypeTopic
+		if strings.HasSuffix(name, "group") {
+			kind = kmsg.ACLResourceTypeGroup
+		}
+		c.allow(t, user, kind, p.of(c.examNames), p.operation)
+	}
+}
+
+// examUser is a user of a row's own with its password, as a worker is given it.
+type examUser struct{ name, password string }
+
+// newUser makes a user that may do nothing yet.
+func (c *examCluster) newUser(t *testing.T, prefix string) examUser {
+	t.Helper()
+	u := examUser{prefix + strings.TrimPrefix(c.group, "markread"), "exam-password"}
+	c.setPassword(t, u.name, u.password)
+	return u
+}
+
+func (u examUser) flags() []string {
+	return []string{"--sasl", "scram-sha-512", "--sasl-user", u.name}
+}
+
+// examFile writes a file in one step, so that nobody reads half of it.
+func examFile(t *testing.T, path, text string) {
+	t.Helper()
+	next := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".next")
+	if err := os.WriteFile(next, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(next, path); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go/protocol"
-	fetchapi "github.com/segmentio/kafka-go/protocol/fetch"
 )
 
 // batch is what the answer to a fetch holds: the records that consumers may see, and the offset to go on at.
@@ -23,76 +22,73 @@ type batch struct {
 //
 //   - Records of aborted transactions are in the answer. It lists, for each, the producer and the offset where
 //     it begins; it ends at that producer's next marker.
-//   - Markers (control batches) occupy an offset and are no records.
-//   - Compaction leaves holes, and batches without any record. kafka-go drops a batch's last offset, so behind
-//     the last record that is left the way on is one offset at a time.
-func readBatches(set protocol.RecordSet, aborted []fetchapi.ResponseTransaction, topic string, partition int, offset int64) (batch, error) {
+//   - Markers (control batches) occupy offsets and are no records.
+//   - Compaction leaves holes, and batches without any record. A batch knows what its last offset was.
+//
+// Where the topic has LogAppendTime, the time of a batch counts for its records.
+//
+// What comes before a batch that can't be read is returned. The next fetch begins there, and fails if it lasts.
+func readBatches(set recordSet, aborted []abortedTransaction, topic string, partition int, offset int64) (batch, error) {
 	b := batch{next: offset}
-	if set.Records == nil {
-		return b, nil
-	}
-	stream, ok := set.Records.(*protocol.RecordStream)
-	if !ok {
-		return b, fmt.Errorf("fetched a record set of type %T", set.Records)
-	}
-	pending := slices.SortedFunc(slices.Values(aborted), func(a, b fetchapi.ResponseTransaction) int {
+	pending := slices.SortedFunc(slices.Values(aborted), func(a, b abortedTransaction) int {
 		return cmp.Compare(a.FirstOffset, b.FirstOffset)
 	})
 	aborting := map[int64]bool{} // producers within an aborted transaction
-	for _, reader := range stream.Records {
-		base, producer, transactional := batchInfo(reader)
-		for len(pending) > 0 && pending[0].FirstOffset <= base {
+	for i := range set.batches {
+		from := &set.batches[i]
+		for len(pending) > 0 && pending[0].FirstOffset <= from.last {
 			aborting[pending[0].ProducerID] = true
 			pending = pending[1:]
 		}
-		if _, ok := reader.(*protocol.ControlBatch); ok {
-			delete(aborting, producer) // a marker ends its producer's transaction
-			b.next = max(b.next, base+1)
-			continue
+		if from.attributes.Control() {
+			delete(aborting, from.producer) // a marker ends its producer's transaction
+		} else if err := b.read(from, from.attributes.Transactional() && aborting[from.producer], topic, partition); err != nil {
+			set.err = err
+			break
 		}
-		skip := transactional && aborting[producer]
-		for {
-			r, err := reader.ReadRecord()
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				if b.next > offset {
-					return b, nil // the next fetch begins here, and fails with this error if it lasts
-				}
-				return b, err
-			}
-			record, err := copyRecord(r, skip || r.Offset < b.next)
-			if err != nil {
-				return b, err
-			}
-			if r.Offset < b.next {
-				continue
-			}
-			b.next = r.Offset + 1
-			if !skip {
-				record.Topic, record.Partition = topic, partition
-				b.records = append(b.records, record)
-			}
-		}
-		b.next = max(b.next, base+1) // a batch that compaction has emptied
+		b.next = max(b.next, from.last+1)
 	}
-	if b.next == offset && len(stream.Records) > 0 {
-		b.next++ // the batch that would hold offset is here, and offset is not in it
+	switch {
+	case b.next > offset:
+		return b, nil
+	case set.err == nil && len(set.batches) > 0:
+		set.err = fmt.Errorf("a fetch at offset %d was answered with what comes before it", offset)
 	}
-	return b, nil
+	return b, set.err
 }
 
-func batchInfo(reader protocol.RecordReader) (base, producer int64, transactional bool) {
-	switch r := reader.(type) {
-	case *protocol.RecordBatch:
-		return r.BaseOffset, r.ProducerID, r.Attributes.Transactional()
-	case *protocol.ControlBatch:
-		return r.BaseOffset, r.ProducerID, true
-	case *protocol.MessageSet:
-		return r.BaseOffset, -1, false
+// read appends the records of one batch from b.next on. With skip they are only let go.
+func (b *batch) read(from *recordBatch, skip bool, topic string, partition int) error {
+	count := 0
+	for ; ; count++ {
+		r, err := from.records.ReadRecord()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		record, err := copyRecord(r, skip || r.Offset < b.next)
+		if err != nil {
+			return err
+		}
+		if r.Offset < b.next {
+			continue
+		}
+		b.next = r.Offset + 1
+		if skip {
+			continue
+		}
+		if from.appended >= 0 {
+			record.Time = time.UnixMilli(from.appended)
+		}
+		record.Topic, record.Partition = topic, partition
+		b.records = append(b.records, record)
 	}
-	return -1, -1, false
+	if from.count >= 0 && count != from.count {
+		return fmt.Errorf("a batch of %d records has %d", from.count, count) // kafka-go ends at one that it can't decode
+	}
+	return nil
 }
 
 // copyRecord copies a record out of the pages of the answer, which are used again. Of one that is not wanted

@@ -25,6 +25,7 @@
 //	offsets/                              what has finished (pure)
 //	thin/                                 log lines that repeat
 //	partition.go fetch.go batches.go      reading a partition
+//	fetchapi.go                           the fetch request, and the batches of its answer
 //	generation.go commit.go membership.go what is owned between two rebalances
 //	group.go member.go assign.go          joining, assigning, leaving
 //	letters.go publish.go produce.go      writing
@@ -40,7 +41,7 @@
 //     drain, and the last commit is refused.
 //   - A generation's number does not identify it; the *Generation does. See Generation.
 //   - kafka-go's ConsumerGroup, Reader and Writer are not used. The reasons stand beside member, fetch and
-//     produce; those for its Heartbeat and LeaveGroup in groupapi.go.
+//     produce; those for its Heartbeat and LeaveGroup in groupapi.go, for its Fetch in fetchapi.go.
 //   - kafka-go answers metadata from a cache that is up to 2 s old, and hides that it could not renew it.
 //     refresh drops it. What must be new (a topic that was just created) has to be asked for again and again.
 //   - TLS and SASL are done in the dial function (dial.go), so that both are set up anew for each connection:

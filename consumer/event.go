@@ -36,7 +36,7 @@ type Record struct {
 	Key       []byte
 	Value     []byte
 	Headers   []Header
-	Time      time.Time // the record's timestamp; zero: it has none
+	Time      time.Time // the producer's timestamp, or the broker's on a topic with message.timestamp.type=LogAppendTime; zero: none
 }
 
 // Ref names one delivered record within its Generation. It is opaque.

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
-	fetchapi "github.com/segmentio/kafka-go/protocol/fetch"
 )
 
 const (
@@ -27,17 +26,18 @@ type fetched struct {
 
 // fetch asks the leader for what follows offset. It may answer nothing after fetchWait.
 //
-// It goes below kafka-go's Fetch, which hides the aborted transactions of the answer.
+// It goes below kafka-go's Fetch, which hides the aborted transactions of the answer, and has a message of
+// its own (fetchapi.go).
 func (c *Client) fetch(ctx context.Context, topic string, partition int, offset int64) (fetched, error) {
 	f := fetched{batch: batch{next: offset}, highWatermark: -1}
-	response, err := c.roundTrip(ctx, fetchWait+requestTimeout, &fetchapi.Request{
+	response, err := c.roundTrip(ctx, fetchWait+requestTimeout, &fetchRequest{
 		ReplicaID:      -1,
 		MaxWaitTime:    int32(fetchWait / time.Millisecond),
 		MinBytes:       1,
 		MaxBytes:       fetchBytes,
 		IsolationLevel: 1, // only what is decided, with the list of what was aborted
 		SessionEpoch:   -1,
-		Topics: []fetchapi.RequestTopic{{Topic: topic, Partitions: []fetchapi.RequestPartition{{
+		Topics: []fetchTopic{{Topic: topic, Partitions: []fetchPartition{{
 			Partition:          int32(partition),
 			CurrentLeaderEpoch: -1,
 			FetchOffset:        offset,
@@ -48,7 +48,7 @@ func (c *Client) fetch(ctx context.Context, topic string, partition int, offset 
 	if err != nil {
 		return f, err
 	}
-	r := response.(*fetchapi.Response)
+	r := response.(*fetchResponse)
 	if r.ErrorCode != 0 {
 		return f, kafka.Error(r.ErrorCode)
 	}
@@ -60,7 +60,7 @@ func (c *Client) fetch(ctx context.Context, topic string, partition int, offset 
 		return f, kafka.Error(p.ErrorCode)
 	}
 	f.highWatermark = p.HighWatermark
-	f.batch, err = readBatches(p.RecordSet, p.AbortedTransactions, topic, partition, offset)
+	f.batch, err = readBatches(p.Records, p.AbortedTransactions, topic, partition, offset)
 	return f, err
 }
 

@@ -26,7 +26,7 @@ type rawBatch struct {
 	crc        int32
 }
 
-func (b rawBatch) bytes(t *testing.T) []byte {
+func (b rawBatch) bytes(t testing.TB) []byte {
 	t.Helper()
 	var records []byte
 	for _, o := range b.offsets {
@@ -57,7 +57,7 @@ func (b rawBatch) bytes(t *testing.T) []byte {
 }
 
 // setOf is what the answer with these batches is decoded to.
-func setOf(t *testing.T, batches ...rawBatch) recordSet {
+func setOf(t testing.TB, batches ...rawBatch) recordSet {
 	t.Helper()
 	var all []byte
 	for _, b := range batches {
@@ -66,7 +66,7 @@ func setOf(t *testing.T, batches ...rawBatch) recordSet {
 	return setOfBytes(t, all)
 }
 
-func setOfBytes(t *testing.T, all []byte) (set recordSet) {
+func setOfBytes(t testing.TB, all []byte) (set recordSet) {
 	t.Helper()
 	all = append(binary.BigEndian.AppendUint32(nil, uint32(len(all))), all...)
 	if n, err := set.ReadFrom(io.MultiReader(bytes.NewReader(all), strings.NewReader("what follows"))); n != int64(len(all)) || err != nil {
@@ -201,6 +201,52 @@ func TestRecordSetSizes(t *testing.T) {
 	}
 }
 
+// Headers that lie neither panic nor hide what comes before them.
+func TestLyingHeaders(t *testing.T) {
+	good, whole := data(5, 5, 6), data(7, 7, 8, 9)
+	change := func(at int, with ...byte) []byte {
+		raw := whole.bytes(t)
+		copy(raw[at:], with)
+		binary.BigEndian.PutUint32(raw[17:], crc32.Checksum(raw[21:], crc32.MakeTable(crc32.Castagnoli)))
+		return raw
+	}
+	for name, lie := range map[string][]byte{
+		"negative size":          change(8, 0xff, 0xff, 0xff, 0xf0),
+		"smallest size":          change(8, 0x80, 0, 0, 0),
+		"size 0":                 change(8, 0, 0, 0, 0),
+		"size within the header": change(8, 0, 0, 0, 40),
+		"largest size":           change(8, 0x7f, 0xff, 0xff, 0xff),
+		"unknown format":         change(16, 3),
+		"negative format":        change(16, 0xff),
+		"last before first":      change(23, 0xff, 0xff, 0xff, 0xff),
+		"negative count":         change(57, 0xff, 0xff, 0xff, 0xff),
+		"count beyond last":      change(57, 0x7f, 0xff, 0xff, 0xff),
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, err := readBatches(setOfBytes(t, slices.Concat(good.bytes(t), lie, whole.bytes(t))), nil, "t", 0, 5)
+			if err != nil || len(b.records) != 2 || b.next != 7 {
+				t.Errorf("got %d records, next %d, %v", len(b.records), b.next, err)
+			}
+			b, err = readBatches(setOfBytes(t, slices.Concat(lie, whole.bytes(t))), nil, "t", 0, 7)
+			if err == nil || len(b.records) != 0 || b.next != 7 {
+				t.Errorf("got %d records, next %d, %v", len(b.records), b.next, err)
+			}
+		})
+	}
+}
+
+// Any bytes at all are an answer or an error. A checksum saves kafka-go from most of them.
+func FuzzRecordSet(f *testing.F) {
+	f.Add(slices.Concat(data(5, 5, 6).bytes(f), tx(1, 7, 7).bytes(f), marker(1, 8).bytes(f)))
+	f.Add(rawMessage(5, 1, 0, 77, []byte("b")))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		b, err := readBatches(setOfBytes(t, raw), nil, "t", 0, 5)
+		if b.next < 5 || err != nil && len(b.records) > 0 {
+			t.Errorf("next %d, %d records, %v", b.next, len(b.records), err)
+		}
+	})
+}
+
 // Batches of any compression, behind one another.
 func TestCompressedBatches(t *testing.T) {
 	var batches []rawBatch
@@ -287,5 +333,24 @@ func TestOldFormats(t *testing.T) {
 	}
 	if want := []int64{0, 77, 100, 101, 102, 900, 900, 900, 12}; !slices.Equal(times, want) {
 		t.Errorf("times %v, want %v", times, want)
+	}
+}
+
+// As much as one fetch brings.
+func BenchmarkReadBatches(b *testing.B) {
+	var raw []byte
+	for i := range int64(20) {
+		var all []int64
+		for o := range int64(100) {
+			all = append(all, 100*i+o)
+		}
+		raw = append(raw, data(100*i, all...).bytes(b)...)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		got, err := readBatches(setOfBytes(b, raw), nil, "t", 0, 0)
+		if err != nil || len(got.records) != 2000 {
+			b.Fatal(len(got.records), err)
+		}
 	}
 }

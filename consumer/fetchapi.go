@@ -126,8 +126,8 @@ const (
 	messageHeader                       = 26 // of the formats before, with a timestamp
 )
 
-// parseHeader reads the header of the batch that b begins with, and returns its size with all that belongs to it.
-// The last batch of an answer may be cut off: then it is an error.
+// parseHeader reads the header of the batch that b begins with, and returns the size of the whole batch. The last
+// one of an answer may be cut off: then it is an error.
 func parseHeader(b []byte) (h batchHeader, size int, err error) {
 	if len(b) < messageHeader {
 		return h, 0, io.ErrUnexpectedEOF
@@ -155,6 +155,9 @@ func parseHeader(b []byte) (h batchHeader, size int, err error) {
 	}
 	h.producer = at(43)
 	h.count = int(int32(binary.BigEndian.Uint32(b[57:])))
+	if h.count < 0 || int64(h.count) > h.last-h.base+1 {
+		return h, 0, fmt.Errorf("%d records at the offsets %d to %d", h.count, h.base, h.last)
+	}
 	return h, size, nil
 }
 
@@ -182,27 +185,38 @@ func (s *recordSet) ReadFrom(r io.Reader) (int64, error) {
 	return 4 + n, err
 }
 
-// decode reads the batches in raw, which begins with the size of what follows.
+// decode reads the batches in raw, which begins with the size of what follows. kafka-go panics at headers that
+// lie, so it gets what comes before the first of them.
 func (s *recordSet) decode(raw []byte) {
-	var set protocol.RecordSet
-	if _, s.err = set.ReadFrom(bytes.NewBuffer(raw)); s.err != nil {
+	var headers []batchHeader
+	end := 4
+	for end < len(raw) {
+		h, size, err := parseHeader(raw[end:])
+		if err != nil {
+			s.err = fmt.Errorf("a batch of records: %w", err)
+			break
+		}
+		headers = append(headers, h)
+		end += size
+	}
+	if len(headers) == 0 {
 		return
 	}
-	var readers []protocol.RecordReader // one for each batch, up to the first that is cut off, or can't be read
+	binary.BigEndian.PutUint32(raw, uint32(end-4))
+	var set protocol.RecordSet
+	if _, err := set.ReadFrom(bytes.NewBuffer(raw[:end])); err != nil {
+		s.err = err
+		return
+	}
+	var readers []protocol.RecordReader // one for each batch, up to the first that can't be read
 	if stream, ok := set.Records.(*protocol.RecordStream); ok {
 		readers = stream.Records
 	}
-	for rest := raw[4:]; len(rest) > 0; {
-		h, size, err := parseHeader(rest)
-		if err == nil && len(s.batches) == len(readers) {
-			err = errors.New("it can't be decoded")
-		}
-		if err != nil {
-			s.err = fmt.Errorf("a batch of records: %w", err)
-			return
-		}
-		s.batches = append(s.batches, recordBatch{h, readers[len(s.batches)]})
-		rest = rest[size:]
+	if len(readers) < len(headers) {
+		s.err = errors.New("a batch of records can't be decoded")
+	}
+	for i, reader := range readers[:min(len(readers), len(headers))] {
+		s.batches = append(s.batches, recordBatch{headers[i], reader})
 	}
 }
 

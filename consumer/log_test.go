@@ -1,11 +1,14 @@
 package consumer_test
 
 import (
+	"hash/crc32"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"markread/consumer"
 )
@@ -111,6 +114,63 @@ func TestCompactionHoles(t *testing.T) {
 			w.Errorf("committed %d, want %d", got, end)
 		}
 		m.leave()
+	})
+}
+
+// What the header of a batch says counts: that the broker has set the time of its records, and where it ends. The
+// embedded broker makes no such batches: it knows message.timestamp.type, but does not obey it, and leaves no holes
+// at the end of one.
+func TestBatchHeader(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		const end = 1_000_000
+		appended := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
+		record := kmsg.Record{Value: []byte(`{"Report_Account":"r","Peer_Account":"p"}`)}
+		record.Length = int32(len(record.AppendTo(nil)) - 1) // less the varint of the length 0
+		batch := kmsg.RecordBatch{
+			Magic: 2, Attributes: 8, LastOffsetDelta: end - 1, FirstTimestamp: 1000, MaxTimestamp: appended.UnixMilli(),
+			ProducerID: -1, NumRecords: 1, Records: record.AppendTo(nil),
+		}
+		batch.Length = int32(len(batch.AppendTo(nil)) - 12)
+		batch.CRC = int32(crc32.Checksum(batch.AppendTo(nil)[21:], crc32.MakeTable(crc32.Castagnoli)))
+		var mu sync.Mutex
+		var asked []int64
+		w.cluster.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
+			w.cluster.KeepControl()
+			request := r.(*kmsg.FetchRequest)
+			if request.Topics[0].Topic != topics.Live {
+				return nil, nil, false
+			}
+			at := request.Topics[0].Partitions[0].FetchOffset
+			mu.Lock()
+			asked = append(asked, at)
+			mu.Unlock()
+			topic, partition := kmsg.NewFetchResponseTopic(), kmsg.NewFetchResponseTopicPartition()
+			partition.HighWatermark, partition.LastStableOffset = end, end
+			if at < end {
+				partition.RecordBatches = batch.AppendTo(nil)
+			} else {
+				w.cluster.SleepControl(func() { time.Sleep(2 * time.Second) })
+			}
+			topic.Topic, topic.Partitions = topics.Live, append(topic.Partitions, partition)
+			answer := request.ResponseKind().(*kmsg.FetchResponse)
+			answer.Topics = append(answer.Topics, topic)
+			return answer, nil, true
+		})
+		m := w.join(w.client())
+		time.Sleep(5 * time.Second)
+		m.leave()
+		time.Sleep(3 * time.Second) // the broker's own
+		if got := m.got(topics.Live, 0); !slices.Equal(got, []int64{0}) || w.committed(topics.Live, 0) != end {
+			w.Fatalf("got %v, committed %d", got, w.committed(topics.Live, 0))
+		}
+		if e := m.all()[0]; !e.Record.Time.Equal(appended) || !e.EventTime.Equal(appended) || e.ReadTime != appended.Unix() || e.Invalid != nil {
+			w.Errorf("appended at %v: time %v, event time %v, read time %d, %v", appended, e.Record.Time, e.EventTime, e.ReadTime, e.Invalid)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if len(asked) < 2 || asked[0] != 0 || asked[1] != end {
+			w.Errorf("fetched at %v", asked[:min(len(asked), 10)])
+		}
 	})
 }
 

@@ -35,6 +35,7 @@ const hastenWithin = 2 * time.Second
 // clock and is not safe for concurrent use: Worker holds the lock, a simulation needs none.
 type core struct {
 	attempts   int // counted failures that make a dead letter
+	maxReplays int // replays after which a letter is parked; 0: none is
 	maxPending int // conversations in memory at which fetching pauses
 	maxEvents  int // unsettled events at which it does
 	backoff    imclient.Backoff

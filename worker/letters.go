@@ -148,7 +148,11 @@ func (c *core) written(now time.Time, l *letter) {
 	}
 	c.seen.letterWritten(l.Class, l.metric)
 	r := l.Event.Record
-	c.log.Warn().Str("topic", r.Topic).Int("partition", r.Partition).Int64("offset", r.Offset).
+	line := c.log.Warn()
+	if c.maxReplays > 0 && l.Event.Replays >= c.maxReplays {
+		line.Bool("parked", true)
+	}
+	line.Str("topic", r.Topic).Int("partition", r.Partition).Int64("offset", r.Offset).
 		Str("class", l.Class).Str("code", l.Code).Int("attempts", l.Attempts).Int("collapsed", l.Collapsed).
 		Str("reason", l.Message).Msg("dead-lettered")
 }

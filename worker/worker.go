@@ -63,6 +63,8 @@ type Options struct {
 	Attempts    int // counted failures that make a dead letter
 	Backoff     imclient.Backoff
 
+	MaxReplays int // replays after which a letter is parked, which its log line says; 0: none is
+
 	CommitEvery  time.Duration
 	DrainTimeout time.Duration // how long a revoke or a stop waits for what is out
 
@@ -123,6 +125,7 @@ func New(options Options) (*Worker, error) {
 	seed := maphash.MakeSeed()
 	w.core = &core{
 		attempts:   options.Attempts,
+		maxReplays: options.MaxReplays,
 		maxPending: options.MaxPending,
 		maxEvents:  defaultMaxEvents,
 		backoff:    options.Backoff,

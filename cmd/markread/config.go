@@ -191,6 +191,7 @@ type engineFlags struct {
 	Attempts       int           `default:"8" help:"Counted failures after which an event is dead-lettered."`
 	BackoffInitial time.Duration `default:"200ms" help:"Upper end of the first random wait before a retry; it doubles with every failure."`
 	BackoffMax     time.Duration `default:"30s" help:"Upper end of all waits before a retry."`
+	MaxReplays     int           `default:"3" help:"Replays after which a dead letter is parked: only a replay that asks for parked ones takes it again."`
 	CommitEvery    time.Duration `default:"1s" help:"How often finished offsets are committed."`
 	DrainTimeout   time.Duration `default:"10s" help:"How long a stop or a rebalance waits for calls that are out."`
 }
@@ -222,6 +223,8 @@ func (f *engineFlags) validate(imTimeout time.Duration) error {
 		return usagef("--backoff-initial must be positive")
 	case f.BackoffMax < f.BackoffInitial:
 		return usagef("--backoff-max %s is less than --backoff-initial %s", f.BackoffMax, f.BackoffInitial)
+	case f.MaxReplays < 1 || f.MaxReplays > 1000:
+		return usagef("--max-replays must be from 1 to 1000")
 	case f.CommitEvery <= 0:
 		return usagef("--commit-every must be positive")
 	case f.DrainTimeout < imTimeout+time.Second:

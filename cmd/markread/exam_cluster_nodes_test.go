@@ -15,11 +15,15 @@ const (
 )
 
 // TestExamClusterRollingRestart: the three nodes are restarted one after the other, as in an upgrade, each when all replicas are in sync
-// again; twice around.
+// again; twice around, once in a short run.
 func TestExamClusterRollingRestart(t *testing.T) {
 	c := examDisturb(t)
 	l := examStartLoad(t, c, 1000)
-	for range 2 {
+	rounds := 2
+	if testing.Short() {
+		rounds = 1
+	}
+	for range rounds {
 		for n := int32(1); n <= examNodes; n++ {
 			l.phase(fmt.Sprintf("restart of node %d, coordinator %d", n, c.coordinator(t)), func() {
 				c.node(t, "stop", n)

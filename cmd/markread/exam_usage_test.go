@@ -3,6 +3,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +15,10 @@ func TestExamUsage(t *testing.T) {
 	const key = "MARKREAD_IM_KEY=" + examKey
 	run := []string{"run", "--brokers", "127.0.0.1:1", "--im-url", "http://127.0.0.1:1", "--im-app-id", examAppID, "--admin-addr", "127.0.0.1:0"}
 	with := func(more ...string) []string { return append(run[:len(run):len(run)], more...) }
+	empty := filepath.Join(t.TempDir(), "empty")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	rows := []struct {
 		name string
 		args []string
@@ -44,6 +50,26 @@ func TestExamUsage(t *testing.T) {
 		{"log format", with("--log-format", "xml"), []string{key}, "--log-format"},
 		{"SASL mechanism", with("--sasl", "gssapi"), []string{key}, "--sasl"},
 		{"SASL without user", with("--sasl", "plain"), []string{key, "MARKREAD_SASL_PASSWORD=p"}, "--sasl-user"},
+		{"SASL without password", with("--sasl", "plain", "--sasl-user", "u"), []string{key}, "MARKREAD_SASL_PASSWORD"},
+		{"user without SASL", with("--sasl-user", "u"), []string{key}, "--sasl-user"},
+		{"password twice", with("--sasl", "plain", "--sasl-user", "u"), []string{key, "MARKREAD_SASL_PASSWORD=p", "MARKREAD_SASL_PASSWORD_FILE=/dev/null"}, "MARKREAD_SASL_PASSWORD_FILE"},
+		{"password file missing", with("--sasl", "plain", "--sasl-user", "u"), []string{key, "MARKREAD_SASL_PASSWORD_FILE=/no/such/file"}, "MARKREAD_SASL_PASSWORD_FILE"},
+		{"password file empty", with("--sasl", "plain", "--sasl-user", "u"), []string{key, "MARKREAD_SASL_PASSWORD_FILE=" + empty}, "MARKREAD_SASL_PASSWORD_FILE"},
+		{"password that SCRAM can't have", with("--sasl", "scram-sha-512", "--sasl-user", "u"), []string{key, "MARKREAD_SASL_PASSWORD=a\tb"}, "--sasl"},
+		{"authority without TLS", with("--tls-ca", "/etc/hostname"), []string{key}, "--tls-ca"},
+		{"authority missing", with("--tls", "--tls-ca", "/no/such/ca.crt"), []string{key}, "--tls-ca"},
+		{"authority no PEM", with("--tls", "--tls-ca", empty), []string{key}, "--tls-ca"},
+		{"certificate without its key", with("--tls", "--tls-cert", empty), []string{key}, "--tls-key"},
+		{"certificate no PEM", with("--tls", "--tls-cert", empty, "--tls-key", empty), []string{key}, "--tls-cert"},
+		{"certificate itself", with("--tls", "--tls-ca", "-----BEGIN CERTIFICATE-----"), []string{key}, "--tls-ca"},
+		{"broker without a port", []string{"run", "--brokers", "kafka", "--im-app-id", examAppID}, []string{key}, "--brokers"},
+		{"broker as a URL", []string{"run", "--brokers", "kafka://kafka:9092", "--im-app-id", examAppID}, []string{key}, "--brokers"},
+		{"broker with a password", []string{"run", "--im-app-id", examAppID}, []string{key, "MARKREAD_BROKERS=u:p@kafka:9092"}, "MARKREAD_BROKERS"},
+		{"calls at a time with a rate", with("--max-in-flight", "5"), []string{key}, "--max-in-flight"},
+		{"topic with a blank", with("--topic", "mark read"), []string{key}, "--topic"},
+		{"group empty", with("--group", ""), []string{key}, "--group"},
+		{"admin address", with("--admin-addr", "8780"), []string{key}, "--admin-addr"},
+		{"no replays", with("--max-replays", "0"), []string{key}, "--max-replays"},
 		{"variable no number", with(), []string{key, "MARKREAD_RATE=fast"}, "rate"},
 		{"secret as a flag", with("--im-key", examKey), []string{key}, "--im-key"},
 		{"emit without a peer", []string{"emit", "--brokers", "127.0.0.1:1", "--report", "r"}, nil, "--peer"},

@@ -38,7 +38,7 @@ func (s *service) open() error {
 		Kafka: s.kafka, IM: s.im, Topics: s.topics, Group: s.group,
 		Rate: s.engine.Rate, MaxInFlight: s.engine.inFlight(), MaxPending: s.engine.MaxPending,
 		MaxRejected: s.engine.MaxRejected, Attempts: s.engine.Attempts, Backoff: imclient.NewBackoff(s.engine.BackoffInitial, s.engine.BackoffMax),
-		CommitEvery: s.engine.CommitEvery, DrainTimeout: s.engine.DrainTimeout,
+		MaxReplays: s.engine.MaxReplays, CommitEvery: s.engine.CommitEvery, DrainTimeout: s.engine.DrainTimeout,
 		Log: s.log, Version: v, Commit: c,
 	})
 	if err != nil {

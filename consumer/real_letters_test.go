@@ -1,0 +1,147 @@
+package consumer_test
+
+import (
+	"bytes"
+	"errors"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"markread/consumer"
+)
+
+// The topics that CheckTopics makes; and the largest record that they take becomes a letter, whole.
+func TestRealTopicsCreated(t *testing.T) {
+	t.Parallel()
+	r := onBroker(t, 0)
+	for _, topic := range []string{r.topics.Live, r.topics.Backfill, r.topics.DeadLetter} {
+		t.Cleanup(func() { r.delete(topic) })
+	}
+	c := r.client()
+	var missing *consumer.MissingTopicError
+	if err := c.CheckTopics(t.Context(), r.topics, false); !errors.As(err, &missing) || len(missing.Topics) != 3 {
+		t.Fatalf("before: %v", err)
+	}
+	for range 2 { // the second time they are there
+		if err := c.CheckTopics(t.Context(), r.topics, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	nodes := len(ask(r, kmsg.NewPtrMetadataRequest()).Brokers)
+	for _, topic := range []string{r.topics.Live, r.topics.Backfill, r.topics.DeadLetter} {
+		d := r.describe(topic)
+		if len(d.Partitions) != 12 {
+			t.Errorf("%s has %d partitions", topic, len(d.Partitions))
+		}
+		for _, p := range d.Partitions {
+			if r.cluster == nil && len(p.Replicas) != min(nodes, 3) { // what deploy/kafka sets
+				t.Errorf("%s/%d has %d replicas on %d nodes", topic, p.Partition, len(p.Replicas), nodes)
+			}
+		}
+	}
+	want := map[string]string{"cleanup.policy": "delete", "retention.ms": "-1", "max.message.bytes": "1114124"}
+	if got := r.settings(r.topics.DeadLetter, "cleanup.policy", "retention.ms", "max.message.bytes"); !maps.Equal(got, want) {
+		t.Errorf("settings of the letters' topic: %v, want %v", got, want)
+	}
+	if got := r.settings(r.topics.Live, "cleanup.policy", "max.message.bytes"); got["max.message.bytes"] != "1048588" {
+		t.Errorf("settings of the live topic: %v", got)
+	}
+
+	m := r.join(c)
+	event := r.largest(m)
+	letter := r.letter(c, r.topics.DeadLetter, event)
+	if !bytes.Equal(letter.Value, event.Record.Value) || header(letter, "markread.value-omitted") != "" {
+		t.Errorf("the letter's value has %d bytes, want %d", len(letter.Value), len(event.Record.Value))
+	}
+	m.leave()
+}
+
+// Where the letters' topic takes less than the others, the value is left out, and nothing is stuck.
+func TestRealLetterTooLarge(t *testing.T) {
+	t.Parallel()
+	r := onBroker(t, 1)
+	small := r.topics.DeadLetter + "-small"
+	r.create(small, 1, "max.message.bytes=20000")
+	c := r.client()
+	m := r.join(c)
+	event := r.largest(m)
+	letter := r.letter(c, small, event)
+	if len(letter.Value) != 0 || letter.Value == nil || header(letter, "markread.value-omitted") != "1048516" {
+		t.Errorf("the letter has a value of %d bytes, omitted %q", len(letter.Value), header(letter, "markread.value-omitted"))
+	}
+	m.leave()
+}
+
+// largest produces the largest record that a topic takes with Kafka's default of max.message.bytes, and returns the member's event of it.
+func (r *real) largest(m *member) consumer.Event {
+	r.Helper()
+	const largest = 1048588 - 61 - 11 // less the headers of the batch and of its record
+	c := r.kgo(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProducerBatchMaxBytes(2<<20))
+	record := func(n int) *kgo.Record {
+		return &kgo.Record{Topic: r.topics.Live, Value: []byte(strings.Repeat("x", n)), Timestamp: time.UnixMilli(time.Now().UnixMilli())}
+	}
+	if err := c.ProduceSync(r.Context(), record(largest+1)).FirstErr(); !errors.Is(err, kerr.MessageTooLarge) {
+		r.Errorf("a record of %d bytes: %v", largest+1, err)
+	}
+	if err := c.ProduceSync(r.Context(), record(largest)).FirstErr(); err != nil {
+		r.Fatalf("a record of %d bytes: %v", largest, err)
+	}
+	r.waitFor(m, r.topics.Live, 0, 1)
+	r.settled(m, r.topics.Live, 0, 1)
+	e := m.event(r.topics.Live, 0)
+	if len(e.Record.Value) != largest || e.Invalid == nil {
+		r.Errorf("an event with a value of %d bytes, invalid: %v", len(e.Record.Value), e.Invalid)
+	}
+	return e
+}
+
+// letter writes a letter about the event, and reads it with the other client.
+func (r *real) letter(c *consumer.Client, topic string, e consumer.Event) *kgo.Record {
+	r.Helper()
+	err := c.Letters(topic).Write(r.Context(), consumer.Letter{
+		Event: e, Class: "invalid", Message: strings.Repeat("m", 2000), Collapsed: 1, FailedAt: time.Now(), Group: r.group,
+	})
+	if err != nil {
+		r.Fatalf("letter: %v", err)
+	}
+	reader := r.kgo(kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxBytes(8<<20))
+	var found []*kgo.Record
+	r.eventually(20*time.Second, "the letter is there", func() bool {
+		found = append(found, reader.PollFetches(r.Context()).Records()...)
+		return len(found) > 0
+	})
+	if len(found) != 1 || header(found[0], "__dlq.errors.topic") != e.Record.Topic || header(found[0], "__dlq.errors.offset") != "0" {
+		r.Fatalf("%d letters, of %s", len(found), header(found[0], "__dlq.errors.topic"))
+	}
+	return found[0]
+}
+
+func header(record *kgo.Record, key string) string {
+	for _, h := range record.Headers {
+		if h.Key == key {
+			return string(h.Value)
+		}
+	}
+	return ""
+}
+
+// settings returns settings of a topic.
+func (r *real) settings(topic string, names ...string) map[string]string {
+	r.Helper()
+	request := kmsg.NewPtrDescribeConfigsRequest()
+	resource := kmsg.NewDescribeConfigsRequestResource()
+	resource.ResourceType, resource.ResourceName, resource.ConfigNames = kmsg.ConfigResourceTypeTopic, topic, names
+	request.Resources = append(request.Resources, resource)
+	settings := map[string]string{}
+	for _, c := range ask(r, request).Resources[0].Configs {
+		if c.Value != nil {
+			settings[c.Name] = *c.Value
+		}
+	}
+	return settings
+}

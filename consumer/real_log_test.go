@@ -1,0 +1,356 @@
+package consumer_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"markread/consumer"
+)
+
+// Where the topic says so, an event's time is when the broker has appended it.
+func TestRealLogAppendTime(t *testing.T) {
+	t.Parallel()
+	for setting, ours := range map[string]bool{"CreateTime": true, "LogAppendTime": false} {
+		t.Run(setting, func(t *testing.T) {
+			t.Parallel()
+			if !ours {
+				onReal(t, "the embedded broker knows the setting, but does not obey it")
+			}
+			r := onBroker(t, 1, "message.timestamp.type="+setting)
+			produced := time.UnixMilli(1_600_000_000_000)
+			before := time.Now()
+			for _, codec := range []kgo.CompressionCodec{kgo.NoCompression(), kgo.GzipCompression(), kgo.SnappyCompression(), kgo.Lz4Compression(), kgo.ZstdCompression()} {
+				c := r.kgo(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(codec))
+				for i := range 3 {
+					record := &kgo.Record{Topic: r.topics.Live, Value: fmt.Appendf(nil, `{"Report_Account":"r%d","Peer_Account":"p"}`, i), Timestamp: produced.Add(time.Duration(i) * time.Minute)}
+					c.Produce(t.Context(), record, nil)
+				}
+				if err := c.Flush(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			after := time.Now()
+			m := r.join(r.client())
+			r.arrived(m, r.topics.Live, 0, offsets(0, 15))
+			for i, e := range m.all() {
+				if want := produced.Add(time.Duration(i%3) * time.Minute); ours && (!e.Record.Time.Equal(want) || e.ReadTime != want.Unix()) {
+					t.Errorf("%d: time %v, T %d, want %v", i, e.Record.Time, e.ReadTime, want)
+				}
+				if at := e.Record.Time; !ours && (at.Before(before.Add(-time.Second)) || at.After(after.Add(time.Second)) || e.ReadTime != at.Unix()) {
+					t.Errorf("%d: time %v, T %d, want between %v and %v", i, at, e.ReadTime, before, after)
+				}
+			}
+			m.leave()
+		})
+	}
+}
+
+// A producer with transactions: what was aborted is not delivered; what is open, and all behind it, when it is decided. The log ends with a
+// marker, and the lag is 0 all the same.
+func TestRealTransactions(t *testing.T) {
+	t.Parallel()
+	r := onBroker(t, 1)
+	m := r.join(r.client())
+	c := r.kgo(kgo.TransactionalID(r.group), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	write := func(n int) {
+		t.Helper()
+		if err := c.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		for i := range n {
+			if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: r.topics.Live, Value: value(i)}).FirstErr(); err != nil { // a batch each
+				t.Fatal(err)
+			}
+		}
+	}
+	end := func(how kgo.TransactionEndTry) {
+		t.Helper()
+		if err := c.EndTransaction(t.Context(), how); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(3)
+	end(kgo.TryCommit) // 0 to 2, marker 3
+	r.arrived(m, r.topics.Live, 0, offsets(0, 3))
+	r.settled(m, r.topics.Live, 0, 4)
+	write(3)
+	end(kgo.TryAbort) // 4 to 6, marker 7
+	r.settled(m, r.topics.Live, 0, 8)
+
+	write(2)                       // 8, 9: open
+	r.publish(r.topics.Live, 0, 2) // 10, 11, of another producer
+	r.eventually(10*time.Second, "the end is known", func() bool { return state(m.generation(), r.topics.Live, 0).HighWatermark == 12 })
+	r.publish(r.topics.Backfill, 0, 1)
+	r.waitFor(m, r.topics.Backfill, 0, 1) // by then, what came with the end would be there, too
+	if got := m.got(r.topics.Live, 0); !slices.Equal(got, offsets(0, 3)) {
+		t.Errorf("delivered before it was decided: %v", got)
+	}
+	end(kgo.TryAbort) // marker 12
+	r.arrived(m, r.topics.Live, 0, []int64{0, 1, 2, 10, 11})
+	r.settled(m, r.topics.Live, 0, 13)
+	write(1)
+	end(kgo.TryCommit) // 13, marker 14
+	r.arrived(m, r.topics.Live, 0, []int64{0, 1, 2, 10, 11, 13})
+	r.settled(m, r.topics.Live, 0, 15)
+	m.leave()
+
+	// From within what was aborted.
+	for _, from := range []int64{5, 9} {
+		again := r.joinAt(from)
+		want := slices.DeleteFunc([]int64{0, 1, 2, 10, 11, 13}, func(o int64) bool { return o < from })
+		r.arrived(again, r.topics.Live, 0, want)
+		r.settled(again, r.topics.Live, 0, 15)
+		again.leave()
+	}
+}
+
+// joinAt commits an offset for the group, which must have no members, and joins it.
+func (r *real) joinAt(offset int64) *member {
+	r.Helper()
+	r.setCommitted(r.topics.Live, 0, offset)
+	return r.join(r.client())
+}
+
+func (r *real) setCommitted(topic string, partition int, offset int64) {
+	r.Helper()
+	code := r.tryCommit(commitOf{topic: topic, partition: partition, offset: offset, generation: -1})
+	if code != 0 {
+		r.Fatalf("commit without a group: error %d", code)
+	}
+}
+
+// commitOf is a commit of one partition, as any client may send it.
+type commitOf struct {
+	topic      string
+	partition  int
+	offset     int64
+	generation int32 // -1, and no member: who is no member of a group may commit for one without members
+	member     string
+	metadata   string
+}
+
+func (r *real) tryCommit(c commitOf) int16 {
+	r.Helper()
+	request := kmsg.NewPtrOffsetCommitRequest()
+	request.Group, request.Generation, request.MemberID = r.group, c.generation, c.member
+	t := kmsg.NewOffsetCommitRequestTopic()
+	p := kmsg.NewOffsetCommitRequestTopicPartition()
+	p.Partition, p.Offset, p.Metadata = int32(c.partition), c.offset, &c.metadata
+	t.Topic, t.TopicID, t.Partitions = c.topic, r.topicID(c.topic), append(t.Partitions, p)
+	request.Topics = append(request.Topics, t)
+	answer := ask(r, request)
+	return answer.Topics[0].Partitions[0].ErrorCode
+}
+
+// Compaction leaves holes. Everything that is left arrives, without a fetch for each hole, and the end is reached.
+func TestRealCompactionHoles(t *testing.T) {
+	t.Parallel()
+	r := onBroker(t, 1, "cleanup.policy=compact", "segment.ms=100", "min.cleanable.dirty.ratio=0.001", "delete.retention.ms=0", "max.compaction.lag.ms=200")
+	const rounds, keys = 40, 50
+	for round := range rounds {
+		var records []*kgo.Record
+		for i := range keys {
+			if i%5 == round%5 || round == 0 { // so that batches keep some of their records
+				records = append(records, &kgo.Record{Topic: r.topics.Live, Key: fmt.Appendf(nil, "k%d", i), Value: value(i)})
+			}
+		}
+		r.send(records...)
+	}
+	read := func() (found []int64) {
+		first, end := r.bounds(r.topics.Live, 0)
+		c := r.kgo(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{r.topics.Live: {0: kgo.NewOffset().At(first)}}))
+		defer c.Close()
+		for next := int64(0); next < end; {
+			for _, record := range c.PollFetches(t.Context()).Records() {
+				found = append(found, record.Offset)
+				next = record.Offset + 1
+			}
+		}
+		return found
+	}
+	_, written := r.bounds(r.topics.Live, 0)
+	var left []int64
+	r.eventually(60*time.Second, "the log is compacted", func() bool {
+		if r.cluster != nil {
+			r.cluster.Compact()
+		} else {
+			time.Sleep(250 * time.Millisecond)
+			r.send(&kgo.Record{Topic: r.topics.Live, Key: []byte("rolls the segment"), Value: value(0)})
+		}
+		left = read()
+		return len(left) < int(written)/2
+	})
+	_, end := r.bounds(r.topics.Live, 0)
+	t.Logf("%d records of %d are left", len(left), end)
+	m := r.join(r.client())
+	r.settled(m, r.topics.Live, 0, end)
+	// The cleaner may have gone on meanwhile: then we may have less than was left before, and have at least what is left now.
+	got, now := m.got(r.topics.Live, 0), read()
+	for _, o := range now {
+		if !slices.Contains(got, o) {
+			t.Errorf("offset %d was not delivered", o)
+		}
+	}
+	for _, o := range got {
+		if !slices.Contains(left, o) {
+			t.Errorf("offset %d was delivered, but was not there", o)
+		}
+	}
+	m.leave()
+}
+
+// Retention was faster than we: how much is lost is counted and logged, and the rest is read.
+func TestRealRetentionWhileAway(t *testing.T) {
+	t.Parallel()
+	r := onBroker(t, 1)
+	r.publish(r.topics.Live, 0, 10)
+	m := r.join(r.client())
+	r.settled(m, r.topics.Live, 0, 10)
+	m.leave()
+	r.publish(r.topics.Live, 0, 20)
+	r.deleteRecords(r.topics.Live, 0, 17)
+	m = r.join(r.client())
+	r.arrived(m, r.topics.Live, 0, offsets(17, 30))
+	r.settled(m, r.topics.Live, 0, 30)
+	r.lost(m, 10, 17, 7)
+	m.leave()
+}
+
+func (r *real) lost(m *member, from, to, n int64) {
+	r.Helper()
+	if lost := m.generation().Lost(); lost[r.topics.Live] != n || len(lost) != 1 {
+		r.Errorf("lost %v, want %d", lost, n)
+	}
+	lines := r.log.lines("retention deleted events before they were read")
+	if len(lines) != 1 || lines[0]["level"] != "error" || lines[0]["offset"] != float64(from) || lines[0]["next_offset"] != float64(to) || lines[0]["lost"] != float64(n) {
+		r.Errorf("logged: %v", lines)
+	}
+}
+
+func TestRealRetentionWhilePaused(t *testing.T) {
+	t.Parallel()
+	r := onBroker(t, 1)
+	r.publish(r.topics.Live, 0, 10)
+	m := r.join(r.client())
+	r.settled(m, r.topics.Live, 0, 10)
+	m.set(func() { m.closed = true })
+	r.publish(r.topics.Live, 0, 1) // what the fetch that waits brings, if it still waits
+	r.eventually(10*time.Second, "no fetch waits", func() bool {
+		return len(m.got(r.topics.Live, 0)) == 11 || state(m.generation(), r.topics.Live, 0).HighWatermark >= 11
+	})
+	r.publish(r.topics.Live, 0, 20) // 11 to 30
+	r.deleteRecords(r.topics.Live, 0, 20)
+	m.set(func() { m.closed = false })
+	r.waitFor(m, r.topics.Live, 0, 10+1+11)
+	r.arrived(m, r.topics.Live, 0, append(offsets(0, 11), offsets(20, 31)...))
+	r.settled(m, r.topics.Live, 0, 31)
+	r.lost(m, 11, 20, 9)
+	m.leave()
+}
+
+// New partitions are noticed, and somebody has them.
+func TestRealPartitionsAdded(t *testing.T) {
+	onReal(t, "the layout is looked at every 10 s")
+	t.Parallel()
+	r := onBroker(t, 1)
+	members := []*member{r.join(r.client()), r.join(r.client())}
+	r.eventually(30*time.Second, "both have joined", func() bool {
+		state, n := r.state()
+		return state == "Stable" && n == 2 && members[0].generation() != nil && members[1].generation() != nil
+	})
+	request := kmsg.NewPtrCreatePartitionsRequest()
+	topic := kmsg.NewCreatePartitionsRequestTopic()
+	topic.Topic, topic.Count = r.topics.Live, 4
+	request.Topics, request.TimeoutMillis = append(request.Topics, topic), 10000
+	ask(r, request)
+	began := time.Now()
+	r.eventually(10*time.Second, "the partition is there", func() bool { return len(r.describe(r.topics.Live).Partitions) == 4 })
+	r.publish(r.topics.Live, 3, 5)
+	r.eventually(40*time.Second, "the new partition is read", func() bool { return r.committed(r.topics.Live, 3) == 5 })
+	t.Logf("a new partition was read after %v", time.Since(began))
+	assigned := map[consumer.TopicPartition]int{}
+	for _, m := range members {
+		for _, tp := range m.generation().Assigned() {
+			assigned[tp]++
+		}
+		if n := len(m.generation().All()); n != 5 {
+			t.Errorf("a member knows %d partitions, want 5", n)
+		}
+		m.leave()
+	}
+	if len(assigned) != 5 {
+		t.Errorf("assigned: %v", assigned)
+	}
+}
+
+// Another broker leads the partition: the fetch goes there. How long nothing arrives is logged.
+func TestRealLeaderMoves(t *testing.T) {
+	onReal(t, "three brokers are needed, and virtual time has them")
+	t.Parallel()
+	r := onBroker(t, 1)
+	replicas := r.describe(r.topics.Live).Partitions[0].Replicas
+	if len(replicas) < 3 {
+		t.Skip("skipped: three nodes are needed")
+	}
+	m := r.join(r.client())
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	producer := r.kgo(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0))
+	sent := make(chan int64)
+	go func() { // an event every 20 ms, in the order of the log
+		var n int64
+		for ctx.Err() == nil {
+			if producer.ProduceSync(context.Background(), &kgo.Record{Topic: r.topics.Live, Value: value(int(n))}).FirstErr() == nil {
+				n++
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		sent <- n
+	}()
+	for i := range 3 {
+		r.eventually(10*time.Second, "events arrive", func() bool { return len(m.got(r.topics.Live, 0)) >= 10*(i+1) })
+		old := r.describe(r.topics.Live).Partitions[0].Leader
+		replicas = append(replicas[1:], replicas[0]) // the first is the preferred leader
+		move := kmsg.NewPtrAlterPartitionAssignmentsRequest()
+		topic := kmsg.NewAlterPartitionAssignmentsRequestTopic()
+		partition := kmsg.NewAlterPartitionAssignmentsRequestTopicPartition()
+		partition.Replicas = replicas
+		topic.Topic, topic.Partitions = r.topics.Live, append(topic.Partitions, partition)
+		move.Topics, move.TimeoutMillis = append(move.Topics, topic), 10000
+		ask(r, move)
+		began := time.Now()
+		r.eventually(20*time.Second, "another broker leads", func() bool {
+			elect := kmsg.NewPtrElectLeadersRequest()
+			topic := kmsg.NewElectLeadersRequestTopic()
+			topic.Topic, topic.Partitions = r.topics.Live, []int32{0}
+			elect.Topics, elect.TimeoutMillis = append(elect.Topics, topic), 10000
+			ask(r, elect)
+			return r.describe(r.topics.Live).Partitions[0].Leader == replicas[0]
+		})
+		led := time.Now()
+		_, end := r.bounds(r.topics.Live, 0)
+		r.eventually(20*time.Second, "events arrive from the new leader", func() bool {
+			got := m.got(r.topics.Live, 0)
+			return len(got) > 0 && got[len(got)-1] >= end
+		})
+		t.Logf("broker %d after %d: elected in %v, read on after %v", replicas[0], old, led.Sub(began), time.Since(led))
+	}
+	stop()
+	n := <-sent
+	_, end := r.bounds(r.topics.Live, 0)
+	if end < n {
+		t.Errorf("the log ends at %d, sent %d", end, n)
+	}
+	r.arrived(m, r.topics.Live, 0, offsets(0, end))
+	r.settled(m, r.topics.Live, 0, end)
+	if turns := m.turns(); turns != 1 {
+		t.Errorf("%d generations", turns)
+	}
+	m.leave()
+}

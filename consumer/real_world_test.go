@@ -1,0 +1,354 @@
+package consumer_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"markread/consumer"
+	"markread/consumer/broker"
+)
+
+// The tests in real_*_test.go run in real time, over TCP: on an embedded broker of their own, or on the cluster whose addresses (plaintext,
+// superuser) are in MARKREAD_TEST_BROKERS, for instance
+//
+//	deploy/kafka/kafka start --nodes 3 --config log.cleaner.backoff.ms=500
+//	MARKREAD_TEST_BROKERS=127.0.0.1:9092,127.0.0.1:9102,127.0.0.1:9112 go test -run TestReal ./consumer
+//
+// What they found out about Apache Kafka stands beside them; it was 4.4, with one node and with three.
+const testBrokers = "MARKREAD_TEST_BROKERS"
+
+// real is a broker and what one test has on it: topics and a group of its own.
+type real struct {
+	*testing.T
+	brokers []string
+	cluster *kfake.Cluster // nil: a real one
+	topics  consumer.Topics
+	group   string
+	admin   *kgo.Client // another Kafka client, for what ours doesn't do
+	log     logs
+}
+
+// onBroker gives a test its topics, of so many partitions, with settings like "cleanup.policy=compact" for the live topic.
+func onBroker(t *testing.T, partitions int, settings ...string) *real {
+	t.Helper()
+	name := fmt.Sprintf("%s-%08x", strings.NewReplacer("/", "-", "_", "-").Replace(t.Name()), rand.Uint32())
+	r := &real{
+		T: t, group: name,
+		topics: consumer.Topics{Live: name, Backfill: name + "-backfill", DeadLetter: name + "-letters"},
+	}
+	if addresses := os.Getenv(testBrokers); addresses != "" {
+		r.brokers = strings.Split(addresses, ",")
+	} else {
+		b, err := broker.Start(broker.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(b.Close)
+		r.brokers, r.cluster = []string{b.Addr()}, b.Cluster()
+	}
+	r.admin = r.kgo()
+	t.Cleanup(func() {
+		request := kmsg.NewPtrDeleteGroupsRequest()
+		request.Groups = []string{r.group}
+		ask(r, request)
+	})
+	if partitions > 0 {
+		r.create(r.topics.Live, partitions, settings...)
+		r.create(r.topics.Backfill, partitions)
+		r.create(r.topics.DeadLetter, partitions)
+	}
+	return r
+}
+
+// onReal skips a test that would take long on the embedded broker, and is done in virtual time elsewhere, or that the embedded broker can't do.
+func onReal(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv(testBrokers) == "" {
+		t.Skipf("skipped: %s; set %s to a cluster", why, testBrokers)
+	}
+}
+
+func (r *real) kgo(opts ...kgo.Opt) *kgo.Client {
+	r.Helper()
+	c, err := kgo.NewClient(append(opts, kgo.SeedBrokers(r.brokers...), kgo.MetadataMinAge(50*time.Millisecond))...)
+	if err != nil {
+		r.Fatal(err)
+	}
+	r.Cleanup(c.Close)
+	return c
+}
+
+// ask sends a request that must be answered; the answer may have errors in it.
+func ask[A any](r *real, request interface {
+	RequestWith(context.Context, kmsg.Requestor) (A, error)
+}) A {
+	r.Helper()
+	for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		answer, err := request.RequestWith(context.Background(), r.admin)
+		if err == nil {
+			return answer
+		}
+		if !errors.Is(err, kerr.CoordinatorNotAvailable) || time.Since(began) > 30*time.Second { // the first group makes the topic of the offsets
+			r.Fatalf("%T: %v", request, err)
+		}
+	}
+}
+
+// eventually waits until it is true.
+func (r *real) eventually(within time.Duration, what string, true func() bool) {
+	r.Helper()
+	for began := time.Now(); !true(); time.Sleep(20 * time.Millisecond) {
+		if time.Since(began) > within {
+			r.Fatalf("not within %v: %s", within, what)
+		}
+	}
+}
+
+// create creates a topic, waits until it can be used, and deletes it in the end.
+func (r *real) create(topic string, partitions int, settings ...string) {
+	r.Helper()
+	request := kmsg.NewPtrCreateTopicsRequest()
+	t := kmsg.NewCreateTopicsRequestTopic()
+	t.Topic, t.NumPartitions, t.ReplicationFactor = topic, int32(partitions), -1
+	for _, s := range settings {
+		c := kmsg.NewCreateTopicsRequestTopicConfig()
+		name, value, _ := strings.Cut(s, "=")
+		c.Name, c.Value = name, &value
+		t.Configs = append(t.Configs, c)
+	}
+	request.Topics, request.TimeoutMillis = append(request.Topics, t), 10000
+	r.eventually(20*time.Second, "topic "+topic+" is created", func() bool {
+		err := kerr.ErrorForCode(ask(r, request).Topics[0].ErrorCode)
+		if err != nil && err != kerr.TopicAlreadyExists { // the old one may not be gone yet
+			r.Fatal(err)
+		}
+		return err == nil
+	})
+	r.Cleanup(func() { r.delete(topic) })
+	r.eventually(20*time.Second, "topic "+topic+" has leaders", func() bool {
+		leaders := 0
+		for _, p := range r.describe(topic).Partitions {
+			if p.ErrorCode == 0 && p.Leader >= 0 {
+				leaders++
+			}
+		}
+		return leaders == partitions
+	})
+}
+
+func (r *real) delete(topic string) {
+	r.Helper()
+	request := kmsg.NewPtrDeleteTopicsRequest()
+	t := kmsg.NewDeleteTopicsRequestTopic()
+	t.Topic = &topic
+	request.Topics, request.TopicNames, request.TimeoutMillis = append(request.Topics, t), []string{topic}, 10000
+	ask(r, request)
+}
+
+func (r *real) describe(topic string) kmsg.MetadataResponseTopic {
+	r.Helper()
+	request := kmsg.NewPtrMetadataRequest()
+	t := kmsg.NewMetadataRequestTopic()
+	t.Topic = &topic
+	request.Topics = append(request.Topics, t)
+	return ask(r, request).Topics[0]
+}
+
+// publish publishes n events of different conversations to one partition, in one batch.
+func (r *real) publish(topic string, partition, n int) {
+	r.Helper()
+	var records []*kgo.Record
+	for i := range n {
+		records = append(records, &kgo.Record{Topic: topic, Partition: int32(partition), Value: value(i)})
+	}
+	r.send(records...)
+}
+
+func (r *real) send(records ...*kgo.Record) {
+	r.Helper()
+	c := r.kgo(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(5*time.Millisecond))
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := c.ProduceSync(ctx, records...).FirstErr(); err != nil {
+		r.Fatal(err)
+	}
+	c.Close()
+}
+
+// end returns the log's first offset and the one behind its last.
+func (r *real) bounds(topic string, partition int) (first, end int64) {
+	r.Helper()
+	for at, to := range map[int64]*int64{-2: &first, -1: &end} {
+		request := kmsg.NewPtrListOffsetsRequest()
+		request.ReplicaID = -1
+		t := kmsg.NewListOffsetsRequestTopic()
+		p := kmsg.NewListOffsetsRequestTopicPartition()
+		p.Partition, p.Timestamp = int32(partition), at
+		t.Topic, t.Partitions = topic, append(t.Partitions, p)
+		request.Topics = append(request.Topics, t)
+		*to = ask(r, request).Topics[0].Partitions[0].Offset
+	}
+	return first, end
+}
+
+// deleteRecords does what retention does: the log begins at offset.
+func (r *real) deleteRecords(topic string, partition int, offset int64) {
+	r.Helper()
+	request := kmsg.NewPtrDeleteRecordsRequest()
+	t := kmsg.NewDeleteRecordsRequestTopic()
+	p := kmsg.NewDeleteRecordsRequestTopicPartition()
+	p.Partition, p.Offset = int32(partition), offset
+	t.Topic, t.Partitions = topic, append(t.Partitions, p)
+	request.Topics, request.TimeoutMillis = append(request.Topics, t), 10000
+	if err := kerr.ErrorForCode(ask(r, request).Topics[0].Partitions[0].ErrorCode); err != nil {
+		r.Fatal(err)
+	}
+}
+
+// committed returns the group's committed offset of a partition, -1: none.
+func (r *real) committed(topic string, partition int) int64 {
+	r.Helper()
+	offset, _ := r.commit(topic, partition)
+	return offset
+}
+
+func (r *real) commit(topic string, partition int) (offset int64, metadata string) {
+	r.Helper()
+	request := kmsg.NewPtrOffsetFetchRequest()
+	g := kmsg.NewOffsetFetchRequestGroup()
+	g.Group = r.group
+	request.Groups, request.Group = append(request.Groups, g), r.group
+	answer := ask(r, request)
+	for _, g := range answer.Groups {
+		for _, t := range g.Topics {
+			for _, p := range t.Partitions {
+				if (t.Topic == topic || t.TopicID == r.topicID(topic)) && int(p.Partition) == partition && p.ErrorCode == 0 {
+					if p.Metadata != nil {
+						metadata = *p.Metadata
+					}
+					return p.Offset, metadata
+				}
+			}
+		}
+	}
+	for _, t := range answer.Topics {
+		for _, p := range t.Partitions {
+			if t.Topic == topic && int(p.Partition) == partition {
+				return p.Offset, ""
+			}
+		}
+	}
+	return -1, ""
+}
+
+func (r *real) topicID(topic string) [16]byte { return r.describe(topic).TopicID }
+
+// state returns the group's state and how many members it has.
+func (r *real) state() (string, int) {
+	r.Helper()
+	request := kmsg.NewPtrDescribeGroupsRequest()
+	request.Groups = []string{r.group}
+	g := ask(r, request).Groups[0]
+	return g.State, len(g.Members)
+}
+
+// client returns a client of ours, over the given dial function or a plain one.
+func (r *real) client(dial ...func(ctx context.Context, network, addr string) (net.Conn, error)) *consumer.Client {
+	r.Helper()
+	options := consumer.Options{Brokers: r.brokers, Log: zerolog.New(io.MultiWriter(r.Output(), &r.log))}
+	if len(dial) > 0 {
+		options.Dial = dial[0]
+	}
+	c, err := consumer.New(options)
+	if err != nil {
+		r.Fatal(err)
+	}
+	r.Cleanup(c.Close)
+	return c
+}
+
+// join makes a member of the test's group.
+func (r *real) join(c *consumer.Client, setup ...func(*member)) *member {
+	ctx, stop := context.WithCancel(context.Background())
+	m := &member{w: &world{T: r.T}, stop: stop, done: make(chan struct{}), auto: true, topics: r.topics}
+	for _, s := range setup {
+		s(m)
+	}
+	go func() {
+		defer close(m.done)
+		m.err = c.Consume(ctx, consumer.GroupOptions{Group: r.group, Topics: m.topics, Rate: 200}, m.serve)
+	}()
+	r.Cleanup(func() { stop(); <-m.done })
+	return m
+}
+
+// arrived waits until these offsets, and no others, were delivered of a partition.
+func (r *real) arrived(m *member, topic string, partition int, want []int64) {
+	r.Helper()
+	r.waitFor(m, topic, partition, len(want))
+	if got := m.got(topic, partition); !slices.Equal(got, want) {
+		r.Fatalf("%d events of %s/%d, want %d: %v", len(got), topic, partition, len(want), got)
+	}
+}
+
+func (r *real) waitFor(m *member, topic string, partition, n int) {
+	r.Helper()
+	r.eventually(30*time.Second, fmt.Sprintf("%d events of %s/%d are there", n, topic, partition), func() bool {
+		return len(m.got(topic, partition)) >= n
+	})
+}
+
+// settled waits until the group has committed offset, and the member sees no lag.
+func (r *real) settled(m *member, topic string, partition int, offset int64) {
+	r.Helper()
+	r.eventually(20*time.Second, fmt.Sprintf("%d is committed of %s/%d", offset, topic, partition), func() bool {
+		return r.committed(topic, partition) == offset
+	})
+	r.eventually(10*time.Second, "the lag is 0", func() bool {
+		s := state(m.generation(), topic, partition)
+		return s.HighWatermark == offset && s.Lag == 0
+	})
+}
+
+// logs keeps what was logged.
+type logs struct {
+	mu    sync.Mutex
+	bytes bytes.Buffer
+}
+
+func (l *logs) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.bytes.Write(b)
+}
+
+// lines returns the fields of the lines with this message.
+func (l *logs) lines(message string) (lines []map[string]any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, line := range bytes.Split(l.bytes.Bytes(), []byte("\n")) {
+		var fields map[string]any
+		if json.Unmarshal(line, &fields) == nil && fields["message"] == message {
+			lines = append(lines, fields)
+		}
+	}
+	return lines
+}

@@ -221,15 +221,19 @@ func TestLyingHeaders(t *testing.T) {
 		"last before first":      change(23, 0xff, 0xff, 0xff, 0xff),
 		"negative count":         change(57, 0xff, 0xff, 0xff, 0xff),
 		"count beyond last":      change(57, 0x7f, 0xff, 0xff, 0xff),
+		"ends in the header":     change(8, 0, 0, 0, 40)[:52],
+		"negative size, old":     slices.Concat(rawMessage(7, 1, 0, 77, nil)[:8], []byte{0xff, 0xff, 0xff, 0xf0}, rawMessage(7, 1, 0, 77, nil)[12:]),
 	} {
 		t.Run(name, func(t *testing.T) {
-			b, err := readBatches(setOfBytes(t, slices.Concat(good.bytes(t), lie, whole.bytes(t))), nil, "t", 0, 5)
-			if err != nil || len(b.records) != 2 || b.next != 7 {
-				t.Errorf("got %d records, next %d, %v", len(b.records), b.next, err)
-			}
-			b, err = readBatches(setOfBytes(t, slices.Concat(lie, whole.bytes(t))), nil, "t", 0, 7)
-			if err == nil || len(b.records) != 0 || b.next != 7 {
-				t.Errorf("got %d records, next %d, %v", len(b.records), b.next, err)
+			for _, behind := range [][]byte{nil, whole.bytes(t)} {
+				b, err := readBatches(setOfBytes(t, slices.Concat(good.bytes(t), lie, behind)), nil, "t", 0, 5)
+				if err != nil || len(b.records) != 2 || b.next != 7 {
+					t.Errorf("got %d records, next %d, %v", len(b.records), b.next, err)
+				}
+				b, err = readBatches(setOfBytes(t, slices.Concat(lie, behind)), nil, "t", 0, 7)
+				if err == nil || len(b.records) != 0 || b.next != 7 {
+					t.Errorf("got %d records, next %d, %v", len(b.records), b.next, err)
+				}
 			}
 		})
 	}

@@ -3,7 +3,6 @@ package consumer
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 
@@ -102,7 +101,7 @@ func (*fetchResponse) ApiKey() protocol.ApiKey { return protocol.Fetch }
 // recordSet is the batches of an answer. kafka-go decodes their records; their headers are read here.
 type recordSet struct {
 	batches []recordBatch
-	err     error // what follows the batches, and the first of them if there are none, can't be read
+	err     error // why there are no batches, or no more of them
 }
 
 type recordBatch struct {
@@ -211,9 +210,6 @@ func (s *recordSet) decode(raw []byte) {
 	var readers []protocol.RecordReader // one for each batch, up to the first that can't be read
 	if stream, ok := set.Records.(*protocol.RecordStream); ok {
 		readers = stream.Records
-	}
-	if len(readers) < len(headers) {
-		s.err = errors.New("a batch of records can't be decoded")
 	}
 	for i, reader := range readers[:min(len(readers), len(headers))] {
 		s.batches = append(s.batches, recordBatch{headers[i], reader})

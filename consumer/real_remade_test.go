@@ -71,13 +71,13 @@ func TestRealTopicMadeAgainLonger(t *testing.T) {
 	r.publish(r.topics.Live, 0, 10)
 	m := r.join(r.client())
 	r.settled(m, r.topics.Live, 0, 10)
-	m.set(func() { m.closed = true }) // so that nothing is fetched before the new log is longer
-	r.publish(r.topics.Live, 0, 1)    // for the fetch that waits
+	m.set(func() { m.once = true }) // no room after one event: nothing is fetched before the new log is longer
+	r.publish(r.topics.Live, 0, 1)
 	r.waitFor(m, r.topics.Live, 0, 11)
 	r.delete(r.topics.Live)
 	r.create(r.topics.Live, 1)
 	r.publish(r.topics.Live, 0, 30)
-	m.set(func() { m.closed = false })
+	m.set(func() { m.closed, m.once = false, false })
 	r.eventually(20*time.Second, "the new log is read to its end", func() bool {
 		got := m.got(r.topics.Live, 0)
 		return got[len(got)-1] == 29

@@ -223,6 +223,32 @@ func (r *real) deleteRecords(topic string, partition int, offset int64) {
 	}
 }
 
+// lead makes the first of the nodes the leader of the live topic's partition 0.
+func (r *real) lead(nodes []int32) {
+	r.Helper()
+	if r.cluster != nil {
+		if err := r.cluster.MoveTopicPartition(r.topics.Live, 0, nodes[0]); err != nil {
+			r.Fatal(err)
+		}
+		return
+	}
+	move := kmsg.NewPtrAlterPartitionAssignmentsRequest()
+	topic := kmsg.NewAlterPartitionAssignmentsRequestTopic()
+	partition := kmsg.NewAlterPartitionAssignmentsRequestTopicPartition()
+	partition.Replicas = nodes // the first is the preferred leader
+	topic.Topic, topic.Partitions = r.topics.Live, append(topic.Partitions, partition)
+	move.Topics, move.TimeoutMillis = append(move.Topics, topic), 10000
+	ask(r, move)
+	r.eventually(20*time.Second, "another broker leads", func() bool {
+		elect := kmsg.NewPtrElectLeadersRequest()
+		topic := kmsg.NewElectLeadersRequestTopic()
+		topic.Topic, topic.Partitions = r.topics.Live, []int32{0}
+		elect.Topics, elect.TimeoutMillis = append(elect.Topics, topic), 10000
+		ask(r, elect)
+		return r.describe(r.topics.Live).Partitions[0].Leader == nodes[0]
+	})
+}
+
 // committed returns the group's committed offset of a partition, -1: none.
 func (r *real) committed(topic string, partition int) int64 {
 	r.Helper()

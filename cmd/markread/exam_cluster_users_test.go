@@ -27,12 +27,6 @@ func (c *examCluster) variables(t *testing.T) map[string]string {
 	return out
 }
 
-// first is the first of a list of addresses.
-func first(brokers string) string {
-	broker, _, _ := strings.Cut(brokers, ",")
-	return broker
-}
-
 // setPassword makes a SCRAM-SHA-512 user, or gives it another password.
 func (c *examCluster) setPassword(t *testing.T, user, password string) {
 	t.Helper()

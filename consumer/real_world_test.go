@@ -5,12 +5,15 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"os"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -34,6 +37,15 @@ import (
 //
 // What they found out about Apache Kafka stands beside them; it was 4.4, with one node and with three.
 const testBrokers = "MARKREAD_TEST_BROKERS"
+
+// TestMain lets more of these tests run at once than there are processors: they wait more than they reckon.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if parallel := flag.Lookup("test.parallel").Value; parallel.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
+		parallel.Set("16")
+	}
+	os.Exit(m.Run())
+}
 
 // real is a broker and what one test has on it: topics and a group of its own.
 type real struct {
@@ -88,7 +100,8 @@ func onReal(t *testing.T, why string) {
 
 func (r *real) kgo(opts ...kgo.Opt) *kgo.Client {
 	r.Helper()
-	c, err := kgo.NewClient(append(opts, kgo.SeedBrokers(r.brokers...), kgo.MetadataMinAge(50*time.Millisecond))...)
+	c, err := kgo.NewClient(append(opts, kgo.SeedBrokers(r.brokers...), kgo.MetadataMinAge(50*time.Millisecond),
+		kgo.UnknownTopicRetries(-1))...) // brokers learn of a new topic one after the other
 	if err != nil {
 		r.Fatal(err)
 	}

@@ -221,7 +221,7 @@ func TestRealLongDrain(t *testing.T) {
 		m.auto = false
 		m.drain = func(_ context.Context, g *consumer.Generation) {
 			for began := time.Now(); time.Since(began) < 20*time.Second; time.Sleep(100 * time.Millisecond) {
-				if age := time.Since(g.LastProof()); age > 3*time.Second {
+				if age := time.Since(g.LastProof()); age > 9*time.Second { // then a worker would hold its calls; a loaded broker may take seconds
 					t.Errorf("in the drain the last proof is %v old", age)
 				}
 			}

@@ -197,13 +197,17 @@ func (r *real) publish(topic string, partition, n int) {
 
 func (r *real) send(records ...*kgo.Record) {
 	r.Helper()
-	c := r.kgo(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(5*time.Millisecond))
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	if err := c.ProduceSync(ctx, records...).FirstErr(); err != nil {
-		r.Fatal(err)
-	}
-	c.Close()
+	r.eventually(30*time.Second, "the records are taken", func() bool {
+		c := r.kgo(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(5*time.Millisecond))
+		defer c.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		err := c.ProduceSync(ctx, records...).FirstErr()
+		if err != nil && !errors.Is(err, kerr.UnknownTopicID) { // a topic that was made again, and a broker that does not know yet: nothing was written
+			r.Fatal(err)
+		}
+		return err == nil
+	})
 }
 
 // end returns the log's first offset and the one behind its last.

@@ -2,6 +2,7 @@ package consumer_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"maps"
 	"strings"
@@ -23,12 +24,14 @@ func TestRealTopicsCreated(t *testing.T) {
 		t.Cleanup(func() { r.delete(topic) })
 	}
 	c := r.client()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // brokers that can't be reached are waited for as long as it lasts
+	defer cancel()
 	var missing *consumer.MissingTopicError
-	if err := c.CheckTopics(t.Context(), r.topics, false); !errors.As(err, &missing) || len(missing.Topics) != 3 {
+	if err := c.CheckTopics(ctx, r.topics, false); !errors.As(err, &missing) || len(missing.Topics) != 3 {
 		t.Fatalf("before: %v", err)
 	}
 	for range 2 { // the second time they are there
-		if err := c.CheckTopics(t.Context(), r.topics, true); err != nil {
+		if err := c.CheckTopics(ctx, r.topics, true); err != nil {
 			t.Fatal(err)
 		}
 	}

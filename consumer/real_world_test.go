@@ -197,16 +197,41 @@ func (r *real) publish(topic string, partition, n int) {
 
 func (r *real) send(records ...*kgo.Record) {
 	r.Helper()
-	r.eventually(30*time.Second, "the records are taken", func() bool {
-		c := r.kgo(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(5*time.Millisecond))
-		defer c.Close()
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-		defer cancel()
-		err := c.ProduceSync(ctx, records...).FirstErr()
-		if err != nil && !errors.Is(err, kerr.UnknownTopicID) { // a topic that was made again, and a broker that does not know yet: nothing was written
-			r.Fatal(err)
+	seen := map[string]int32{}
+	for _, record := range records {
+		seen[record.Topic] = max(seen[record.Topic], record.Partition)
+	}
+	for topic, partition := range seen {
+		r.everywhere(topic, int(partition))
+	}
+	c := r.kgo(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(5*time.Millisecond))
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := c.ProduceSync(ctx, records...).FirstErr(); err != nil {
+		r.Fatal(err)
+	}
+	c.Close()
+}
+
+// everywhere waits until all brokers agree on a topic, and know the partition: they learn of what is new one after the other.
+func (r *real) everywhere(topic string, partition int) {
+	r.Helper()
+	c := r.kgo()
+	defer c.Close()
+	r.eventually(30*time.Second, "all brokers know the topic", func() bool {
+		ids := map[[16]byte]bool{}
+		for _, broker := range c.SeedBrokers() {
+			request := kmsg.NewPtrMetadataRequest()
+			t := kmsg.NewMetadataRequestTopic()
+			t.Topic = &topic
+			request.Topics = append(request.Topics, t)
+			answer, err := request.RequestWith(context.Background(), broker)
+			if err != nil || answer.Topics[0].ErrorCode != 0 || len(answer.Topics[0].Partitions) <= partition {
+				return false
+			}
+			ids[answer.Topics[0].TopicID] = true
 		}
-		return err == nil
+		return len(ids) == 1
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/segmentio/kafka-go"
@@ -15,18 +16,11 @@ import (
 //
 // It is Client.Produce and not kafka-go's Writer, because that has a queue, a timer and retries of its own.
 func (c *Client) produce(ctx context.Context, topic string, partition int, messages []Message) error {
-	records := make([]protocol.Record, len(messages))
-	for i, m := range messages {
-		records[i] = protocol.Record{Time: m.Time, Key: protocol.NewBytes(m.Key), Value: protocol.NewBytes(m.Value)}
-		for _, h := range m.Headers {
-			records[i].Headers = append(records[i].Headers, protocol.Header(h))
-		}
-	}
 	response, err := c.api().Produce(ctx, &kafka.ProduceRequest{
 		Topic:        topic,
 		Partition:    partition,
 		RequiredAcks: kafka.RequireAll, // the zero value would be none
-		Records:      protocol.NewRecordReader(records...),
+		Records:      &recordReader{messages: messages},
 	})
 	if err == nil {
 		err = response.Error
@@ -38,6 +32,30 @@ func (c *Client) produce(ctx context.Context, topic string, partition int, messa
 		return fmt.Errorf("produce to %s/%d: %w", topic, partition, err)
 	}
 	return nil
+}
+
+// recordReader gives the records of a request, and after their end begins anew: where a connection's
+// authentication has expired the router has the same request written again, on another connection.
+//
+// kafka-go's own readers can be read only once, and what it then finds to be a request without records it does
+// not send, and calls it written.
+type recordReader struct {
+	messages []Message
+	next     int
+}
+
+func (r *recordReader) ReadRecord() (*protocol.Record, error) {
+	if r.next == len(r.messages) {
+		r.next = 0
+		return nil, io.EOF
+	}
+	m := r.messages[r.next]
+	r.next++
+	record := &protocol.Record{Time: m.Time, Key: protocol.NewBytes(m.Key), Value: protocol.NewBytes(m.Value)}
+	for _, h := range m.Headers {
+		record.Headers = append(record.Headers, protocol.Header(h))
+	}
+	return record, nil
 }
 
 // partitionCount returns how many partitions the topic has.

@@ -29,6 +29,7 @@ type renewals struct {
 	line     switchboard
 	options  consumer.Options // the member's
 	log      strings.Builder
+	client   *consumer.Client
 	member   *member
 	producer *kgo.Client
 	sent     int64
@@ -53,6 +54,7 @@ func inRenewals(t *testing.T, broker []kfake.Opt, producer []kgo.Opt, setup, tes
 			t.Fatal(err)
 		}
 		t.Cleanup(client.Close)
+		r.client = client
 		dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
 			conn, err := r.network.DialContext(ctx, network, addr)
 			if err == nil && r.options.TLS != nil {
@@ -99,8 +101,13 @@ func TestAuthenticationThatExpires(t *testing.T) {
 		}
 	}, func(r *renewals) {
 		authentications := r.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.SASLAuthenticate}, Observe: true, Count: -1})
+		publisher := r.client.Publisher(topics.Live)
 		for range 120 {
 			r.publish()
+			if err := publisher.Publish(r.Context(), consumer.Message{Value: value(int(r.sent))}); err != nil {
+				r.Fatal(err)
+			}
+			r.sent++
 			time.Sleep(time.Second)
 		}
 		if n := authentications.Hits(); n < 24 { // two connections at least, each a dozen times

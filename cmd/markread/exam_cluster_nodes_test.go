@@ -36,9 +36,12 @@ func TestExamClusterRollingRestart(t *testing.T) {
 }
 
 // TestExamClusterFrozenBroker: a node is frozen for 30 s: it neither answers nor hangs up. First one that leads partitions, then the
-// group's coordinator.
+// group's coordinator; only that, and for 20 s, in a short run.
 func TestExamClusterFrozenBroker(t *testing.T) {
-	const frozen = 30 * time.Second
+	frozen := 30 * time.Second
+	if testing.Short() {
+		frozen = 20 * time.Second
+	}
 	c := examDisturb(t)
 	l := examStartLoad(t, c, 2600)
 	freeze := func(what string, n int32) {

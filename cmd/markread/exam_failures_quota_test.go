@@ -11,6 +11,7 @@ import (
 // TestExamThrottled: the server allows 120/s while the worker believes 200: other programs use the app's quota. The worker finds out and
 // uses most of what there is, with hardly a refusal, and all of it when the others have gone.
 func TestExamThrottled(t *testing.T) {
+	t.Parallel()
 	const (
 		allowed  = 120
 		settling = 10 * time.Second

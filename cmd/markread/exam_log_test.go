@@ -55,6 +55,7 @@ func (x *examTransactor) write(t *testing.T, events []examEvent, end kgo.Transac
 // TestExamTransactions: what a producer's transaction aborted is never applied, what it committed is, and the markers that transactions
 // leave in the log are no records to wait for: the committed offsets come to the end of the log.
 func TestExamTransactions(t *testing.T) {
+	t.Parallel()
 	k := examStartBroker(t)
 	im := examStartRecorder(t)
 	producer := examStartTransactor(t, k, "alone")

@@ -13,6 +13,7 @@ import (
 // no call that was answered is made again: what a worker knows to be done, it has committed before it goes. Each successor starts at once,
 // and begins with a second without calls: it can't know when its predecessor made its last.
 func TestExamStop(t *testing.T) {
+	t.Parallel()
 	const stops = 4
 	k := examStartBroker(t)
 	im := examStartRecorder(t, "-rate", "200", "-latency", "20ms")

@@ -11,9 +11,7 @@
 //     member belongs to the generation that it got the partition in.
 //   - Every record that a consumer may see is delivered in each generation, from the committed offset on, in
 //     order within its partition. Aborted transactions are filtered. What retention deleted before it was read
-//     is counted and logged; a topic that was made again is read from its beginning, and logged, unless it has
-//     outgrown the old one before anybody looked: the protocol that kafka-go speaks has offsets, and no ids of
-//     topics.
+//     is counted and logged; a topic that was made again is read from its beginning, and logged.
 //   - No failure of a broker or a connection ends it. It waits, at most 2 s between two tries, and says so in
 //     the log, not more than once in 10 s for each kind, with the number of those left out.
 //   - Memory is bounded by the sink's Room: at most one answer to a fetch (256 KiB, unless a batch is larger)
@@ -27,6 +25,7 @@
 //	offsets/                              what has finished (pure)
 //	thin/                                 log lines that repeat
 //	partition.go fetch.go batches.go      reading a partition
+//	landmark.go                           is it still the same log?
 //	fetchapi.go                           the fetch request, and the batches of its answer
 //	generation.go commit.go membership.go what is owned between two rebalances
 //	group.go member.go assign.go          joining, assigning, leaving

@@ -13,6 +13,11 @@ const (
 	fetchBytes = 256 << 10       // of one answer; a larger batch comes whole
 	chunkLimit = 512             // events delivered at once
 
+	// A fetch reads the same log as the last one if it begins so soon after its answer, and there was no room
+	// for so short a time: nobody makes a topic again and fills it so fast.
+	sameLog    = time.Second
+	shortPause = 5 * time.Millisecond
+
 	// Out of range beyond the end, this long and without a break, means another log: deleted and created again,
 	// or cut. During a change of leaders it may be answered for a moment.
 	anotherLog = 5 * time.Second

@@ -3,6 +3,7 @@ package consumer_test
 import (
 	"hash/crc32"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -215,8 +216,14 @@ func TestBeginsAtTheOldest(t *testing.T) {
 }
 
 // A topic that is deleted and made again is read from its beginning, and the offsets of the new log are
-// committed although they are smaller.
+// committed although they are smaller. So it is when the new log is as long as the old one, or longer.
 func TestTopicMadeAgain(t *testing.T) {
+	for _, length := range []int{20, 100, 101, 300} {
+		t.Run(strconv.Itoa(length), func(t *testing.T) { topicMadeAgain(t, length) })
+	}
+}
+
+func topicMadeAgain(t *testing.T, length int) {
 	inWorld(t, 1, func(w *world) {
 		w.publish(topics.Live, 0, 100)
 		m := w.join(w.client(), func(m *member) { m.auto = false })
@@ -228,12 +235,12 @@ func TestTopicMadeAgain(t *testing.T) {
 		}
 		time.Sleep(2 * time.Second)
 		w.remake(nil)
-		w.publish(topics.Live, 0, 20)
+		w.publish(topics.Live, 0, length)
 		time.Sleep(time.Minute)
 		if g != m.generation() {
 			w.Fatal("there was a rebalance")
 		}
-		if got := m.got(topics.Live, 0); !slices.Equal(got, append(offsets(0, 100), offsets(0, 20)...)) {
+		if got := m.got(topics.Live, 0); !slices.Equal(got, append(offsets(0, 100), offsets(0, int64(length))...)) {
 			w.Errorf("got %v", got)
 		}
 		for _, e := range old[90:] {

@@ -21,6 +21,10 @@ type partition struct {
 	index int // in Generation.partitions: the upper part of its Refs
 	lane  Lane
 
+	// The fetcher's.
+	last landmark  // of what was delivered
+	sure time.Time // when the log was last known to be that of the landmark; zero: not since a failure or a pause
+
 	mu            sync.Mutex
 	tracker       offsets.Tracker
 	highWatermark int64 // -1: not known yet
@@ -41,13 +45,21 @@ func (p *partition) run(ctx context.Context, sink Sink) {
 	wait := newWait()
 	var outside time.Time // since when every fetch has been out of range beyond the end
 	for {
-		if sink.Room(ctx, p.lane) != nil {
+		if p.room(ctx, sink) != nil {
 			return
 		}
-		position := p.position()
-		f, err := p.g.client.fetch(ctx, p.Topic, p.Partition, position)
-		if errors.Is(err, kafka.OffsetOutOfRange) {
-			if err = p.outOfRange(ctx, position, &outside); err == nil {
+		from := p.position()
+		if p.last.known && time.Since(p.sure) > sameLog {
+			from = p.last.offset
+		}
+		f, err := p.g.client.fetch(ctx, p.Topic, p.Partition, from)
+		switch {
+		case errors.Is(err, kafka.OffsetOutOfRange):
+			if err = p.outOfRange(ctx, from, &outside); err == nil {
+				continue
+			}
+		case err == nil && !p.last.recognize(&f, p.position()):
+			if err = p.startOver(ctx); err == nil {
 				continue
 			}
 		}
@@ -55,17 +67,28 @@ func (p *partition) run(ctx context.Context, sink Sink) {
 			return
 		}
 		if err != nil {
+			p.sure = time.Time{}
 			p.complain(err, "fetch failed; trying again")
 			if !wait.sleep(ctx) {
 				return
 			}
 			continue
 		}
-		wait, outside = newWait(), time.Time{}
+		wait, p.sure, outside = newWait(), time.Now(), time.Time{}
 		if !p.deliver(ctx, sink, f) {
 			return
 		}
 	}
+}
+
+// room waits until the sink takes more.
+func (p *partition) room(ctx context.Context, sink Sink) error {
+	began := time.Now()
+	err := sink.Room(ctx, p.lane)
+	if time.Since(began) > shortPause {
+		p.sure = time.Time{}
+	}
+	return err
 }
 
 // begin finds where to start when the group has no committed offset: at the oldest record. false: ctx ended.
@@ -102,7 +125,7 @@ func (p *partition) position() int64 {
 func (p *partition) deliver(ctx context.Context, sink Sink, f fetched) bool {
 	p.mark(f.highWatermark)
 	for records := f.records; len(records) > 0; {
-		if len(records) < len(f.records) && sink.Room(ctx, p.lane) != nil {
+		if len(records) < len(f.records) && p.room(ctx, sink) != nil {
 			return false
 		}
 		n := min(len(records), chunkLimit)
@@ -121,6 +144,7 @@ func (p *partition) deliver(ctx context.Context, sink Sink, f fetched) bool {
 			events[i].Ref = p.ref(p.tracker.Add(events[i].Record.Offset, at))
 		}
 		p.mu.Unlock()
+		p.last = landmarkAt(records[n-1])
 		sink.Deliver(events)
 		clear(records[:n]) // what the sink lets go must not be kept alive by the rest of the answer
 		records = records[n:]
@@ -131,39 +155,58 @@ func (p *partition) deliver(ctx context.Context, sink Sink, f fetched) bool {
 	return true
 }
 
-// outOfRange finds out which way the position left the log. Behind its beginning: retention was faster, and
-// what it deleted is lost. Beyond its end: it is another log, which is read from its beginning.
-func (p *partition) outOfRange(ctx context.Context, position int64, outside *time.Time) error {
+// outOfRange finds out which way a fetch from an offset left the log. Behind its beginning: retention was
+// faster, and what it deleted unread is lost. Beyond its end: it is another log.
+func (p *partition) outOfRange(ctx context.Context, from int64, outside *time.Time) error {
 	first, end, err := p.g.client.bounds(ctx, p.Topic, p.Partition)
 	if err != nil {
 		return err
 	}
-	log := p.g.client.options.Log
 	switch {
-	case position < first:
-		p.g.lose(p.Topic, first-position)
-		log.Error().Str("topic", p.Topic).Int("partition", p.Partition).Int64("offset", position).Int64("next_offset", first).
-			Int64("lost", first-position).Msg("retention deleted events before they were read")
-		p.mu.Lock()
-		p.tracker.Skip(first)
-		p.mu.Unlock()
+	case from < first:
+		p.last = landmark{}
+		p.forgo(first)
 		return nil
-	case position <= end:
+	case from <= end:
 		*outside = time.Time{}
-		return fmt.Errorf("offset %d is within %d and %d, but was answered with: %w", position, first, end, kafka.OffsetOutOfRange)
+		return fmt.Errorf("offset %d is within %d and %d, but was answered with: %w", from, first, end, kafka.OffsetOutOfRange)
 	}
 	if outside.IsZero() {
 		*outside = time.Now()
 	}
 	if time.Since(*outside) < anotherLog {
-		return fmt.Errorf("offset %d is beyond the log's end, %d: %w", position, end, kafka.OffsetOutOfRange)
+		return fmt.Errorf("offset %d is beyond the log's end, %d: %w", from, end, kafka.OffsetOutOfRange)
 	}
-	log.Error().Str("topic", p.Topic).Int("partition", p.Partition).Int64("offset", position).Int64("end", end).
+	*outside = time.Time{}
+	return p.startOver(ctx)
+}
+
+// forgo goes on at the first offset that retention has left.
+func (p *partition) forgo(first int64) {
+	p.mu.Lock()
+	position := p.tracker.Position()
+	p.tracker.Skip(first)
+	p.mu.Unlock()
+	if position >= first {
+		return
+	}
+	p.g.lose(p.Topic, first-position)
+	p.g.client.options.Log.Error().Str("topic", p.Topic).Int("partition", p.Partition).Int64("offset", position).Int64("next_offset", first).
+		Int64("lost", first-position).Msg("retention deleted events before they were read")
+}
+
+// startOver reads another log of the same name from its beginning.
+func (p *partition) startOver(ctx context.Context) error {
+	first, end, err := p.g.client.bounds(ctx, p.Topic, p.Partition)
+	if err != nil {
+		return err
+	}
+	p.g.client.options.Log.Error().Str("topic", p.Topic).Int("partition", p.Partition).Int64("offset", p.position()).Int64("end", end).
 		Int64("next_offset", first).Msg("the topic was made again or cut: reading it from its beginning")
+	p.last = landmark{}
 	p.mu.Lock()
 	p.tracker.Reset(first)
 	p.mu.Unlock()
-	*outside = time.Time{}
 	return nil
 }
 

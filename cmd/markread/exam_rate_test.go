@@ -59,6 +59,7 @@ func TestExamQuota(t *testing.T) {
 
 // TestExamQuotaFrozen: the same with the worker stopped for 1.5 s every 4 s. What it held back must not come as a burst.
 func TestExamQuotaFrozen(t *testing.T) {
+	t.Parallel()
 	k := examStartBroker(t)
 	im := examStartRecorder(t, "-rate", "200", "-latency", "2ms")
 	examProduceEvents(t, k, k.live, examOneEach(examConversations("frozen", 9000)))

@@ -76,6 +76,7 @@ func TestExamStopNow(t *testing.T) {
 
 // TestExamStopWithoutKafka: a stop whose final commit does not get through is no clean stop: it ends with 1, within its limit.
 func TestExamStopWithoutKafka(t *testing.T) {
+	t.Parallel()
 	k := examStartEmbedded(t, "it kills the broker")
 	im := examStartRecorder(t, "-latency", "2ms")
 	examProduceEvents(t, k, k.live, examOneEach(examConversations("gone", 2000)))

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -256,6 +258,56 @@ func topicMadeAgain(t *testing.T, length int) {
 		time.Sleep(2 * time.Second)
 		if got := w.committed(topics.Live, 0); got != 15 {
 			w.Errorf("committed %d, want 15", got)
+		}
+		m.leave()
+	})
+}
+
+// A pause or a failure is no reason to read a log anew: not behind what was aborted, and not when compaction has removed what was read last.
+func TestSameLogAfterAPause(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		w.remake(map[string]string{"cleanup.policy": "compact", "segment.bytes": "1"})
+		producer := w.kgo(kgo.TransactionalID("tx"), kgo.DefaultProduceTopic(topics.Live))
+		n, want := 0, []string(nil)
+		send := func(end kgo.TransactionEndTry) {
+			if err := producer.BeginTransaction(); err != nil {
+				w.Fatal(err)
+			}
+			for range 2 {
+				if err := producer.ProduceSync(w.Context(), &kgo.Record{Key: []byte{byte(n % 2)}, Value: value(n)}).FirstErr(); err != nil {
+					w.Fatal(err)
+				}
+				if end == kgo.TryCommit {
+					want = append(want, string(value(n)))
+				}
+				n++
+			}
+			if err := producer.EndTransaction(w.Context(), end); err != nil {
+				w.Fatal(err)
+			}
+			time.Sleep(3 * time.Second)
+		}
+		m := w.join(w.client())
+		for round := range 6 {
+			send(kgo.TryCommit)
+			send(kgo.TryAbort)
+			m.set(func() { m.closed = true })
+			time.Sleep(3 * time.Second) // the fetch that waited has ended
+			if round%2 == 1 {
+				send(kgo.TryCommit) // the same keys
+				w.cluster.Compact()
+			}
+			m.set(func() { m.closed = false })
+			time.Sleep(3 * time.Second)
+			w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.NotLeaderForPartition, Count: 3})
+			time.Sleep(10 * time.Second)
+		}
+		var got []string
+		for _, e := range m.all() {
+			got = append(got, string(e.Record.Value))
+		}
+		if !slices.Equal(got, want) {
+			w.Errorf("got %v, want %v", got, want)
 		}
 		m.leave()
 	})

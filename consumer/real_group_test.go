@@ -220,7 +220,9 @@ func TestRealLongDrain(t *testing.T) {
 	first := r.join(r.client(), func(m *member) {
 		m.auto = false
 		m.drain = func(_ context.Context, g *consumer.Generation) {
-			for began := time.Now(); time.Since(began) < 20*time.Second; time.Sleep(100 * time.Millisecond) {
+			look := time.NewTicker(100 * time.Millisecond)
+			defer look.Stop()
+			for began := time.Now(); time.Since(began) < 20*time.Second; <-look.C {
 				if age := time.Since(g.LastProof()); age > 9*time.Second { // then a worker would hold its calls; a loaded broker may take seconds
 					t.Errorf("in the drain the last proof is %v old", age)
 				}

@@ -178,6 +178,8 @@ func TestRealCompactionHoles(t *testing.T) {
 		return found
 	}
 	_, written := r.bounds(r.topics.Live, 0)
+	roll := time.NewTicker(250 * time.Millisecond)
+	defer roll.Stop()
 	var left []int64
 	for began := time.Now(); left == nil || len(left) >= int(written)/2; left = read() {
 		switch {
@@ -186,7 +188,7 @@ func TestRealCompactionHoles(t *testing.T) {
 		case time.Since(began) > time.Minute:
 			t.Skip("skipped: the cluster's log cleaner has not run for a minute; start it with log.cleaner.backoff.ms=500")
 		default:
-			time.Sleep(250 * time.Millisecond) // the segment's age is looked at when something is written
+			<-roll.C // the segment's age is looked at when something is written
 			r.send(&kgo.Record{Topic: r.topics.Live, Key: []byte("rolls the segment"), Value: value(0)})
 		}
 	}
@@ -339,11 +341,12 @@ func TestRealLeaderMoves(t *testing.T) {
 	sent := make(chan int64, 1)
 	go func() { // an event every 20 ms, in the order of the log
 		var n int64
-		for ctx.Err() == nil {
+		next := time.NewTicker(20 * time.Millisecond)
+		defer next.Stop()
+		for ; ctx.Err() == nil; <-next.C {
 			if producer.ProduceSync(context.Background(), &kgo.Record{Topic: r.topics.Live, Value: value(int(n))}).FirstErr() == nil {
 				n++
 			}
-			time.Sleep(20 * time.Millisecond)
 		}
 		sent <- n
 	}()

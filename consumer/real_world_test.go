@@ -114,22 +114,28 @@ func ask[A any](r *real, request interface {
 	RequestWith(context.Context, kmsg.Requestor) (A, error)
 }) A {
 	r.Helper()
-	for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
-		answer, err := request.RequestWith(context.Background(), r.admin)
-		if err == nil {
-			return answer
-		}
-		if !errors.Is(err, kerr.CoordinatorNotAvailable) || time.Since(began) > 30*time.Second { // the first group makes the topic of the offsets
-			r.Fatalf("%T: %v", request, err)
-		}
+	var answer A
+	var err error
+	r.eventually(30*time.Second, fmt.Sprintf("%T can be answered", request), func() bool {
+		answer, err = request.RequestWith(context.Background(), r.admin)
+		return !errors.Is(err, kerr.CoordinatorNotAvailable) // the first group makes the topic of the offsets
+	})
+	if err != nil {
+		r.Fatalf("%T: %v", request, err)
 	}
+	return answer
 }
 
-// eventually waits until it is true.
+// eventually looks again and again, until it is true: what a real broker does tells nobody when it is done.
 func (r *real) eventually(within time.Duration, what string, true func() bool) {
 	r.Helper()
-	for began := time.Now(); !true(); time.Sleep(20 * time.Millisecond) {
-		if time.Since(began) > within {
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	late := time.After(within)
+	for !true() {
+		select {
+		case <-look.C:
+		case <-late:
 			r.Fatalf("not within %v: %s", within, what)
 		}
 	}

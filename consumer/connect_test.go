@@ -192,7 +192,7 @@ func TestSilentBroker(t *testing.T) {
 			}()
 			return ours, nil
 		}
-		var log strings.Builder
+		var log logs
 		c, err := consumer.New(consumer.Options{
 			Brokers: []string{"localhost:9092"}, Dial: silent, SASL: mechanism(t, "plain", "u", "p"), Log: zerolog.New(&log),
 		})
@@ -230,7 +230,7 @@ func TestFrozenBrokers(t *testing.T) {
 			}
 			return w.network.DialContext(ctx, network, addr)
 		}
-		var log strings.Builder
+		var log logs
 		client, err := consumer.New(consumer.Options{
 			Brokers: []string{"frozen-1:9092", "frozen-2:9092", "frozen-3:9092", w.broker.Addr()}, Dial: dial, Log: zerolog.New(&log),
 		})
@@ -243,8 +243,8 @@ func TestFrozenBrokers(t *testing.T) {
 		}
 		client.Close()
 		time.Sleep(time.Minute)
-		if log.Len() > 0 {
-			w.Error(log.String())
+		if text := log.String(); text != "" {
+			w.Error(text)
 		}
 	})
 }
@@ -294,7 +294,7 @@ func TestHints(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var network kfake.VirtualNetwork
-				var log strings.Builder
+				var log logs
 				opts := []kfake.Opt{kfake.Ports(9092), kfake.ListenFn(network.Listen)}
 				options := consumer.Options{Brokers: []string{"localhost:9092"}, Dial: network.DialContext, Log: zerolog.New(&log)}
 				if c.serverTLS {
@@ -327,7 +327,7 @@ func TestHints(t *testing.T) {
 // A broker that is away for long leaves a line each 10 s, which says how many were left out.
 func TestRepeatsAreThinned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var log strings.Builder
+		var log logs
 		refuse := func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("refused") }
 		client, err := consumer.New(consumer.Options{Brokers: []string{"localhost:9092"}, Dial: refuse, Log: zerolog.New(&log)})
 		if err != nil {

@@ -1,9 +1,7 @@
 package consumer_test
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -15,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -400,29 +397,4 @@ func (r *real) settled(m *member, topic string, partition int, offset int64) {
 		s := state(m.generation(), topic, partition)
 		return s.HighWatermark == offset && s.Lag == 0
 	})
-}
-
-// logs keeps what was logged.
-type logs struct {
-	mu    sync.Mutex
-	bytes bytes.Buffer
-}
-
-func (l *logs) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.bytes.Write(b)
-}
-
-// lines returns the fields of the lines with this message.
-func (l *logs) lines(message string) (lines []map[string]any) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, line := range bytes.Split(l.bytes.Bytes(), []byte("\n")) {
-		var fields map[string]any
-		if json.Unmarshal(line, &fields) == nil && fields["message"] == message {
-			lines = append(lines, fields)
-		}
-	}
-	return lines
 }

@@ -61,7 +61,7 @@ func TestABrokerThatQuotesThePassword(t *testing.T) {
 			}
 			return response, nil, true
 		})
-		var log strings.Builder
+		var log logs
 		client, err := consumer.New(consumer.Options{
 			Brokers: []string{"localhost:9092"}, Dial: network.DialContext, SASL: mechanism(t, "plain", "u", canaryPassword), Log: zerolog.New(&log),
 		})

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -39,13 +38,12 @@ type stack struct {
 	network kfake.VirtualNetwork
 	broker  *broker.Broker
 	sandbox *sandbox.Server
-	logs    *strings.Builder
 }
 
 // inBubble runs test in a synctest bubble with a stack of its own, and stops the stack at the end.
 func inBubble(t *testing.T, test func(s *stack)) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &stack{t: t, logs: &strings.Builder{}}
+		s := &stack{t: t}
 		var err error
 		s.broker, err = broker.Start(broker.Options{
 			Addr: "localhost:9092", Partitions: 4, Topics: []string{topics.Live, topics.Backfill, topics.DeadLetter},

@@ -198,6 +198,12 @@ func (b *logbook) Write(line []byte) (int, error) {
 	return b.text.Write(line)
 }
 
+func (b *logbook) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
 // Run is zerolog's hook.
 func (b *logbook) Run(e *zerolog.Event, _ zerolog.Level, _ string) {
 	e.Str("at", time.Since(b.began).Round(time.Millisecond).String())
@@ -205,10 +211,8 @@ func (b *logbook) Run(e *zerolog.Event, _ zerolog.Level, _ string) {
 
 // tail is the last lines, each cut to a readable length, without those about single letters.
 func (b *logbook) tail(lines int) string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	var last []string
-	for line := range strings.Lines(b.text.String()) {
+	for line := range strings.Lines(b.String()) {
 		if strings.Contains(line, `"dead-lettered"`) {
 			continue
 		}

@@ -201,7 +201,7 @@ func (s *simulation) close() {
 
 // judgeSecrets looks for the keys and all signatures in the logs.
 func (s *simulation) judgeSecrets() {
-	text := s.logs.text.String()
+	text := s.logs.String()
 	s.ledger.mu.Lock()
 	defer s.ledger.mu.Unlock()
 	s.ledger.leaks("the logs", text)

@@ -25,7 +25,7 @@ func TestRealLogAppendTime(t *testing.T) {
 			if !ours {
 				onReal(t, "the embedded broker knows the setting, but does not obey it")
 			}
-			r := onBroker(t, 1, "message.timestamp.type="+setting)
+			r := onBroker(t, 1, "message.timestamp.type="+setting, "retention.ms=-1") // the records are old
 			produced := time.UnixMilli(1_600_000_000_000)
 			before := time.Now()
 			for _, codec := range []kgo.CompressionCodec{kgo.NoCompression(), kgo.GzipCompression(), kgo.SnappyCompression(), kgo.Lz4Compression(), kgo.ZstdCompression()} {

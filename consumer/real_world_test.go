@@ -168,6 +168,7 @@ func (r *real) create(topic string, partitions int, settings ...string) {
 		}
 		return leaders == partitions
 	})
+	r.everywhere(topic, partitions-1)
 }
 
 func (r *real) delete(topic string) {

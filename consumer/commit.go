@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol/offsetcommit"
@@ -36,9 +37,13 @@ type advance struct {
 	offset int64
 }
 
+// recommitInterval is how often all offsets are committed again, also those that have not advanced: a commit that was stuck in a frozen
+// connection may be carried out after a later one and set the offset back, and nobody tells us.
+const recommitInterval = 30 * time.Second
+
 // Commit commits what has advanced since the last commit: forward only, and fenced by generation and member,
 // so that the coordinator refuses it once another member may own the partitions. It tries for at most 5 s,
-// less if ctx ends.
+// less if ctx ends. Every 30 s it commits the rest again, too.
 //
 // Its error is a *CommitError, or several joined, one for each partition that was refused; errors.As finds
 // the first. What was refused is tried again by the next Commit. After serve has returned it always fails.
@@ -50,20 +55,26 @@ func (g *Generation) Commit(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
+	began := time.Now()
+	all := began.Sub(g.recommitted) >= recommitInterval
 	for wait := newWait(); ; {
-		err, again := g.tryCommit(ctx, g.advances())
+		err, again := g.tryCommit(ctx, g.advances(all))
+		if err == nil && all {
+			g.recommitted = began
+		}
 		if err == nil || !again || !wait.sleep(ctx) {
 			return err
 		}
 	}
 }
 
-// advances returns what has advanced, sorted by topic and number.
-func (g *Generation) advances() []advance {
+// advances returns what has advanced, sorted by topic and number; with all, what is committed and has not advanced, too.
+func (g *Generation) advances(all bool) []advance {
 	var advances []advance
 	for _, p := range g.partitions {
 		p.mu.Lock()
-		if offset := p.tracker.Committable(); offset > p.tracker.Committed() {
+		offset, committed := p.tracker.Committable(), p.tracker.Committed()
+		if offset > committed || all && offset == committed && committed >= 0 {
 			advances = append(advances, advance{p, offset})
 		}
 		p.mu.Unlock()

@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 
 	"markread/consumer"
 )
@@ -212,6 +214,37 @@ func TestStaleCommitIsFenced(t *testing.T) {
 		if err := old.Commit(context.Background()); !errors.As(err, &refused) || !refused.Fenced {
 			w.Errorf("commit after serve has returned: %v", err)
 		}
+	})
+}
+
+// A commit that was stuck on its way is carried out after a later one, and sets the offset back. That is healed, though nothing advances
+// any more; and where nothing is committed, nothing is made up.
+func TestLateCommit(t *testing.T) {
+	inWorld(t, 2, func(w *world) {
+		w.publish(topics.Live, 0, 10)
+		m := w.join(w.client())
+		time.Sleep(5 * time.Second)
+		late := kmsg.NewPtrOffsetCommitRequest()
+		late.Group, late.Generation, late.MemberID = group, m.generation().ID(), m.generation().Member()
+		topic, partition := kmsg.NewOffsetCommitRequestTopic(), kmsg.NewOffsetCommitRequestTopicPartition()
+		partition.Offset = 4
+		topic.Topic, topic.Partitions = topics.Live, append(topic.Partitions, partition)
+		late.Topics = append(late.Topics, topic)
+		if answer, err := late.RequestWith(w.Context(), w.kgo(kgo.MaxVersions(kversion.V2_8_0()))); err != nil || answer.Topics[0].Partitions[0].ErrorCode != 0 {
+			w.Fatalf("the late commit: %v, %+v", err, answer)
+		}
+		if got := w.committed(topics.Live, 0); got != 4 {
+			w.Fatalf("the late commit set the offset to %d", got)
+		}
+		untouched := w.committed(topics.Live, 1)
+		time.Sleep(31 * time.Second)
+		if got := w.committed(topics.Live, 0); got != 10 {
+			w.Errorf("31 s later the offset is still %d", got)
+		}
+		if got := w.committed(topics.Live, 1); got != untouched {
+			w.Errorf("the other partition's offset went from %d to %d", untouched, got)
+		}
+		m.leave()
 	})
 }
 

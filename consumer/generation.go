@@ -50,8 +50,9 @@ type Generation struct {
 	partitions []*partition // sorted by topic and number
 	all        []TopicPartition
 
-	commitMu sync.Mutex // one commit at a time, and none after ended
-	ended    bool
+	commitMu    sync.Mutex // one commit at a time, and none after ended
+	ended       bool
+	recommitted time.Time // when all was committed, not only what had advanced
 
 	mu    sync.Mutex
 	lost  map[string]int64
@@ -61,7 +62,7 @@ type Generation struct {
 func newGeneration(m *member, j joined) *Generation {
 	return &Generation{
 		client: m.client, group: m.options.Group, topics: m.options.Topics, id: j.generation, member: m.id, now: m.options.Now,
-		lost: map[string]int64{}, proof: j.proof,
+		lost: map[string]int64{}, proof: j.proof, recommitted: time.Now(),
 	}
 }
 

@@ -42,8 +42,9 @@ type advance struct {
 const recommitInterval = 30 * time.Second
 
 // Commit commits what has advanced since the last commit: forward only, and fenced by generation and member,
-// so that the coordinator refuses it once another member may own the partitions. It tries for at most 5 s,
-// less if ctx ends. Every 30 s it commits the rest again, too.
+// so that the coordinator refuses it once another member may own the partitions. It tries for at most 5 s;
+// when ctx ends, only the answer to what is out is waited for: else it could be carried out after the next
+// commit, and set the offset back. Every 30 s it commits the rest again, too.
 //
 // Its error is a *CommitError, or several joined, one for each partition that was refused; errors.As finds
 // the first. What was refused is tried again by the next Commit. After serve has returned it always fails.
@@ -53,16 +54,16 @@ func (g *Generation) Commit(ctx context.Context) error {
 	if g.ended {
 		return &CommitError{Code: code(kafka.IllegalGeneration), Fenced: true, Err: errEnded}
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	request, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
 	defer cancel()
 	began := time.Now()
 	all := began.Sub(g.recommitted) >= recommitInterval
 	for wait := newWait(); ; {
-		err, again := g.tryCommit(ctx, g.advances(all))
+		err, again := g.tryCommit(request, g.advances(all))
 		if err == nil && all {
 			g.recommitted = began
 		}
-		if err == nil || !again || !wait.sleep(ctx) {
+		if err == nil || !again || !wait.sleep(ctx) || request.Err() != nil {
 			return err
 		}
 	}

@@ -41,10 +41,14 @@ type advance struct {
 // connection may be carried out after a later one and set the offset back, and nobody tells us.
 const recommitInterval = 30 * time.Second
 
+// answerPatience is how long a commit that was cancelled waits for the answer to what is out.
+const answerPatience = 2 * time.Second
+
 // Commit commits what has advanced since the last commit: forward only, and fenced by generation and member,
-// so that the coordinator refuses it once another member may own the partitions. It tries for at most 5 s;
-// when ctx ends, only the answer to what is out is waited for: else it could be carried out after the next
-// commit, and set the offset back. Every 30 s it commits the rest again, too.
+// so that the coordinator refuses it once another member may own the partitions. It tries for at most 5 s,
+// and not beyond ctx's deadline. When ctx is cancelled, the answer to what is out is waited for, for 2 s at
+// most: else it could be carried out after the next commit, and set the offset back. Every 30 s it commits
+// the rest again, too.
 //
 // Its error is a *CommitError, or several joined, one for each partition that was refused; errors.As finds
 // the first. What was refused is tried again by the next Commit. After serve has returned it always fails.
@@ -54,8 +58,13 @@ func (g *Generation) Commit(ctx context.Context) error {
 	if g.ended {
 		return &CommitError{Code: code(kafka.IllegalGeneration), Fenced: true, Err: errEnded}
 	}
-	request, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
+	end := time.Now().Add(requestTimeout)
+	if deadline, ok := ctx.Deadline(); ok && deadline.Before(end) {
+		end = deadline
+	}
+	request, cancel := context.WithDeadline(context.WithoutCancel(ctx), end)
 	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(answerPatience, cancel) })()
 	began := time.Now()
 	all := began.Sub(g.recommitted) >= recommitInterval
 	for wait := newWait(); ; {

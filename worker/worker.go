@@ -189,12 +189,11 @@ func (w *Worker) serve(ctx context.Context, g *consumer.Generation) {
 	w.turn()
 	drained := w.drain()
 	w.turn()
+	last, cancel := context.WithTimeout(context.Background(), lastCommit) // with what is left of the commit before it
+	defer cancel()
 	abandon()
 	calls.Wait()
 	writing.Wait()
-
-	last, cancel := context.WithTimeout(context.Background(), lastCommit)
-	defer cancel()
 	w.unclean = errors.Join(drained, w.commit(last, g))
 }
 

@@ -37,6 +37,7 @@ func TestRealTopicsCreated(t *testing.T) {
 	}
 	nodes := len(ask(r, kmsg.NewPtrMetadataRequest()).Brokers)
 	for _, topic := range []string{r.topics.Live, r.topics.Backfill, r.topics.DeadLetter} {
+		r.everywhere(topic, 11)
 		d := r.describe(topic)
 		if len(d.Partitions) != 12 {
 			t.Errorf("%s has %d partitions", topic, len(d.Partitions))

@@ -239,7 +239,7 @@ func (r *real) everywhere(topic string, partition int) {
 	})
 }
 
-// end returns the log's first offset and the one behind its last.
+// bounds returns the log's first offset and the one behind its last.
 func (r *real) bounds(topic string, partition int) (first, end int64) {
 	r.Helper()
 	for at, to := range map[int64]*int64{-2: &first, -1: &end} {
@@ -250,7 +250,11 @@ func (r *real) bounds(topic string, partition int) (first, end int64) {
 		p.Partition, p.Timestamp = int32(partition), at
 		t.Topic, t.Partitions = topic, append(t.Partitions, p)
 		request.Topics = append(request.Topics, t)
-		*to = ask(r, request).Topics[0].Partitions[0].Offset
+		r.eventually(20*time.Second, "a leader tells the log's bounds", func() bool {
+			answer := ask(r, request).Topics[0].Partitions[0]
+			*to = answer.Offset
+			return answer.ErrorCode == 0
+		})
 	}
 	return first, end
 }
@@ -264,9 +268,13 @@ func (r *real) deleteRecords(topic string, partition int, offset int64) {
 	p.Partition, p.Offset = int32(partition), offset
 	t.Topic, t.Partitions = topic, append(t.Partitions, p)
 	request.Topics, request.TimeoutMillis = append(request.Topics, t), 10000
-	if err := kerr.ErrorForCode(ask(r, request).Topics[0].Partitions[0].ErrorCode); err != nil {
-		r.Fatal(err)
-	}
+	r.eventually(20*time.Second, "a leader deletes records", func() bool {
+		err := kerr.ErrorForCode(ask(r, request).Topics[0].Partitions[0].ErrorCode)
+		if err != nil && !kerr.IsRetriable(err) {
+			r.Fatal(err)
+		}
+		return err == nil
+	})
 }
 
 // lead makes the first of the nodes the leader of the live topic's partition 0.

@@ -129,7 +129,7 @@ func (c *Client) introduce(ctx context.Context, raw net.Conn, addr string) (net.
 	defer stop()
 	conn := &brokerConn{Conn: raw}
 	if c.options.TLS != nil {
-		secure, err := c.secure(ctx, raw, addr)
+		secure, err := c.secure(raw, addr)
 		if err != nil {
 			return nil, err
 		}
@@ -154,7 +154,10 @@ func (c *Client) introduce(ctx context.Context, raw net.Conn, addr string) (net.
 }
 
 // secure does TLS's handshake. The settings are asked for anew: their files may have been renewed.
-func (c *Client) secure(ctx context.Context, raw net.Conn, addr string) (net.Conn, error) {
+//
+// The deadline of raw bounds it, not a context: that one would tell of the time instead of the certificate which is not trusted, when the
+// broker does not take the alert.
+func (c *Client) secure(raw net.Conn, addr string) (net.Conn, error) {
 	config, err := c.options.TLS()
 	if err != nil {
 		return nil, err
@@ -168,7 +171,7 @@ func (c *Client) secure(ctx context.Context, raw net.Conn, addr string) (net.Con
 		config.ServerName = host
 	}
 	conn := tls.Client(raw, config)
-	return conn, conn.HandshakeContext(ctx)
+	return conn, conn.Handshake()
 }
 
 // authenticate authenticates with SASL. It returns how long the broker accepts that, 0: as long as the

@@ -283,6 +283,33 @@ func TestCancelledCommit(t *testing.T) {
 	})
 }
 
+// A commit's deadline is kept, also when its answer takes longer.
+func TestCommitKeepsItsDeadline(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		w.publish(topics.Live, 0, 10)
+		m := w.join(w.client(), func(m *member) { m.auto = false })
+		time.Sleep(5 * time.Second)
+		m.set(func() {
+			m.drain = func(_ context.Context, g *consumer.Generation) {
+				g.Finish(m.all()[0].Ref)
+				w.cluster.ControlKey(int16(kmsg.OffsetCommit), func(kmsg.Request) (kmsg.Response, error, bool) {
+					w.cluster.SleepControl(func() { time.Sleep(time.Second) })
+					return nil, nil, false
+				})
+				ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+				defer cancel()
+				began := time.Now()
+				err := g.Commit(ctx)
+				if took := time.Since(began); err == nil || took > 300*time.Millisecond {
+					w.Errorf("%v after %v", err, took)
+				}
+				time.Sleep(3 * time.Second)
+			}
+		})
+		m.leave()
+	})
+}
+
 // slowCommit is a connection on which a commit takes its time.
 type slowCommit struct {
 	net.Conn

@@ -112,7 +112,7 @@ func (c *Client) wantsSASL(ctx context.Context, broker string) (remedy string) {
 	var offered []string
 	err = c.try(ctx, broker, func(ctx context.Context, conn net.Conn) (err error) {
 		if c.options.TLS != nil {
-			if conn, err = c.secure(ctx, conn, broker); err != nil {
+			if conn, err = c.secure(conn, broker); err != nil {
 				return err
 			}
 		}
@@ -141,6 +141,7 @@ func (c *Client) try(ctx context.Context, broker string, f func(context.Context,
 	if err := conn.SetDeadline(deadline); err != nil {
 		return err
 	}
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })() // ends a read or write under way
 	return f(ctx, conn)
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"log"
 	"strings"
 	"testing"
@@ -29,10 +30,10 @@ func TestLogFormats(t *testing.T) {
 
 // What libraries print goes to our log, on one line, without secrets.
 func TestStandardLog(t *testing.T) {
-	var out bytes.Buffer
+	var out buffer
 	p := &process{env: newEnvironment(nil), stderr: &out}
 	p.log = p.newLogger(logFlags{LogLevel: "info"})
-	defer func(flags int) { log.SetOutput(log.Default().Writer()); log.SetFlags(flags) }(log.Flags())
+	defer func(to io.Writer, flags int) { log.SetOutput(to); log.SetFlags(flags) }(log.Writer(), log.Flags())
 	p.takeStandardLog(func(s string) string { return strings.ReplaceAll(s, "canary", "[secret]") })
 	log.Print("Unsolicited response: canary\x1b[31m\nmore")
 	if got := out.String(); strings.Count(got, "\n") != 1 || strings.Contains(got, "canary") || !strings.Contains(got, "[secret]") || strings.Contains(got, `\u001b`) {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"os"
 	"path/filepath"
@@ -21,7 +20,7 @@ type result struct {
 // try runs a command line in this process.
 func try(t *testing.T, env []string, stdin string, args ...string) result {
 	t.Helper()
-	var stdout, stderr bytes.Buffer
+	var stdout, stderr buffer // the standard logger, which the command takes, outlives it
 	status := run(t.Context(), args, env, strings.NewReader(stdin), &stdout, &stderr)
 	return result{status, stdout.String(), stderr.String()}
 }
@@ -276,7 +275,7 @@ func TestUnknownVariablesAreOneWarningEach(t *testing.T) {
 func TestStopBeforeStart(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	var stdout, stderr bytes.Buffer
+	var stdout, stderr buffer
 	status := run(ctx, []string{"sandbox", "--addr", "127.0.0.1:0"}, nil, strings.NewReader(""), &stdout, &stderr)
 	if status != exitOK {
 		t.Errorf("status %d: %s", status, &stderr)

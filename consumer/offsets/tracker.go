@@ -19,6 +19,12 @@ type Tracker struct {
 	end       uint64   // arrival number of the next event
 	position  int64    // next offset to read: everything before it is delivered or will never be there
 	committed int64    // what the group has committed; -1: nothing
+
+	inherited []span // what the owner before us knew of events that we have not read yet, in order
+	witness   int64  // the time of the event at the inherited offset; 0: not known
+	version   uint64 // grows with what a commit would say of single events
+	accepted  uint64 // the version that is committed
+	born      uint64 // the version at which this log began
 }
 
 const (
@@ -26,36 +32,60 @@ const (
 	chunkMask = chunkSize - 1
 )
 
-type chunk [chunkSize]slot
+type chunk struct {
+	slots    [chunkSize]slot
+	finished int // how many of them have
+	tried    int // how many have attempts
+}
 
 type slot struct {
-	offset int64 // ^offset (negative): finished
-	time   int64 // milliseconds since 1970
+	offset int64  // ^offset (negative): finished
+	state  uint64 // milliseconds since 1970, and above them the attempts
 }
+
+const (
+	timeBits    = 52
+	maxTime     = 1<<timeBits - 1
+	maxAttempts = 1<<(64-timeBits) - 1
+)
+
+func (s *slot) time() time.Time { return time.UnixMilli(int64(s.state & maxTime)) }
+
+func (s *slot) attempts() int { return int(s.state >> timeBits) }
 
 // New returns a tracker that begins at position. committed is -1 when the group has no committed offset.
 func New(position, committed int64) Tracker {
 	return Tracker{position: position, committed: committed}
 }
 
-func (t *Tracker) slot(n uint64) *slot {
-	return &t.chunks[(n-t.first&^chunkMask)/chunkSize][n&chunkMask]
-}
+func (t *Tracker) chunk(n uint64) *chunk { return t.chunks[(n-t.first&^chunkMask)/chunkSize] }
 
-// Add takes the next record and returns its arrival number. Offsets must grow.
-func (t *Tracker) Add(offset int64, at time.Time) uint64 {
-	n := t.end
+func (t *Tracker) slot(n uint64) *slot { return &t.chunk(n).slots[n&chunkMask] }
+
+// Add takes the next record and returns its arrival number, and what an earlier owner knew of it: that it has finished, and must not be
+// delivered, or how many counted attempts it has had. Offsets must grow.
+func (t *Tracker) Add(offset int64, at time.Time) (n uint64, attempts int, finished bool) {
+	n = t.end
 	if int((n-t.first&^chunkMask)/chunkSize) == len(t.chunks) {
 		c := t.spare
 		if t.spare = nil; c == nil {
 			c = new(chunk)
 		}
+		c.finished, c.tried = 0, 0
 		t.chunks = append(t.chunks, c)
 	}
-	*t.slot(n) = slot{offset: offset, time: at.UnixMilli()}
+	when := uint64(min(max(at.UnixMilli(), 0), maxTime))
+	attempts, finished = t.inherit(offset, int64(when))
+	*t.slot(n) = slot{offset: offset, state: when}
 	t.end++
 	t.position = offset + 1
-	return n
+	if attempts > 0 {
+		t.attempted(n, attempts)
+	}
+	if finished {
+		t.finish(n)
+	}
+	return n, attempts, finished
 }
 
 // Skip says that there is nothing to deliver before position.
@@ -67,18 +97,41 @@ func (t *Tracker) Finish(n uint64) (at time.Time) {
 	if n < t.first || n >= t.end {
 		return time.Time{}
 	}
-	s := t.slot(n)
-	at = time.UnixMilli(s.time)
-	if s.offset >= 0 {
-		s.offset = ^s.offset
+	at = t.slot(n).time()
+	if t.slot(n).offset >= 0 {
+		t.version++
+		t.finish(n)
 	}
+	return at
+}
+
+func (t *Tracker) finish(n uint64) {
+	s := t.slot(n)
+	s.offset = ^s.offset
+	t.chunk(n).finished++
 	for t.first < t.end && t.slot(t.first).offset < 0 {
 		if t.first++; t.first&chunkMask == 0 {
 			t.spare, t.chunks[0] = t.chunks[0], nil
 			t.chunks = t.chunks[1:]
 		}
 	}
-	return at
+}
+
+// Attempted notes how many counted attempts an event has had, for the next owner.
+func (t *Tracker) Attempted(n uint64, attempts int) {
+	if n < t.first || n >= t.end || t.slot(n).offset < 0 {
+		return
+	}
+	t.version++
+	t.attempted(n, attempts)
+}
+
+func (t *Tracker) attempted(n uint64, attempts int) {
+	s := t.slot(n)
+	if s.attempts() == 0 {
+		t.chunk(n).tried++
+	}
+	s.state = s.state&maxTime | uint64(min(attempts, maxAttempts))<<timeBits
 }
 
 // Committable returns the offset up to which everything has finished.
@@ -89,11 +142,23 @@ func (t *Tracker) Committable() int64 {
 	return t.position
 }
 
-// Accept says that the group has committed offset, unless a reset came between: an offset of the old log
-// must not pass for one of the new.
-func (t *Tracker) Accept(offset int64) {
-	if offset <= t.Committable() {
-		t.committed = offset
+// Commit is what can be committed: the offset up to which everything has finished, and what is known of the events beyond it.
+type Commit struct {
+	Offset   int64
+	Metadata string
+	version  uint64
+}
+
+// Commit returns what can be committed now, with at most limit bytes of metadata, and whether it says more than what was accepted last.
+func (t *Tracker) Commit(limit int) (c Commit, news bool) {
+	c = Commit{Offset: t.Committable(), Metadata: t.metadata(limit), version: t.version}
+	return c, c.Offset > t.committed || c.version != t.accepted
+}
+
+// Accept says that the group has committed c, unless a reset came between: an offset of the old log must not pass for one of the new.
+func (t *Tracker) Accept(c Commit) {
+	if c.version >= t.born {
+		t.committed, t.accepted = c.Offset, c.version
 	}
 }
 
@@ -103,7 +168,7 @@ func (t *Tracker) Oldest() (n uint64, offset int64, at time.Time, ok bool) {
 		return 0, 0, time.Time{}, false
 	}
 	s := t.slot(t.first)
-	return t.first, s.offset, time.UnixMilli(s.time), true
+	return t.first, s.offset, s.time(), true
 }
 
 // Reset begins anew at position, which may lie before what is committed: the log is another one now. The
@@ -113,6 +178,9 @@ func (t *Tracker) Reset(position int64) {
 		t.Finish(t.first)
 	}
 	t.position, t.committed = position, -1
+	t.inherited, t.witness = nil, 0
+	t.version++
+	t.born = t.version
 }
 
 // Position is the next offset to read; negative: it is not known yet where to begin.

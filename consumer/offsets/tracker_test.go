@@ -51,7 +51,7 @@ func play(history []byte) error {
 			for range 1 + arg*arg*8 {
 				offset := m.position + int64(arg&1)*int64(arg)
 				at = at.Add(time.Millisecond)
-				if n := t.Add(offset, at); n != uint64(len(m.events)) {
+				if n, _, _ := t.Add(offset, at); n != uint64(len(m.events)) {
 					return fmt.Errorf("op %d: arrival number %d, want %d", i, n, len(m.events))
 				}
 				m.events = append(m.events, naiveEvent{offset: offset, at: at})
@@ -85,7 +85,8 @@ func play(history []byte) error {
 				}
 				m.position, m.committed = int64(i), -1
 			} else { // a commit
-				t.Accept(t.Committable())
+				c, _ := t.Commit(100)
+				t.Accept(c)
 				m.committed = m.committable()
 			}
 		}
@@ -138,15 +139,17 @@ func FuzzTracker(f *testing.F) {
 func TestTrackerAcceptsNothingOfAnotherLog(t *testing.T) {
 	tr := New(0, -1)
 	for range 10 {
-		tr.Finish(tr.Add(tr.position, time.Now()))
+		n, _, _ := tr.Add(tr.position, time.Now())
+		tr.Finish(n)
 	}
-	old := tr.Committable()
-	tr.Reset(3)
+	old, _ := tr.Commit(100)
+	tr.Reset(30)
 	if tr.Accept(old); tr.committed != -1 {
 		t.Errorf("committed %d", tr.committed)
 	}
-	if tr.Accept(tr.Committable()); tr.committed != 3 {
-		t.Errorf("committed %d, want 3", tr.committed)
+	anew, _ := tr.Commit(100)
+	if tr.Accept(anew); tr.committed != 30 {
+		t.Errorf("committed %d, want 30", tr.committed)
 	}
 }
 

@@ -1,0 +1,203 @@
+package offsets
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"math"
+)
+
+// Beside the offset a commit carries a text, in which a crash or a rebalance leaves the next owner what it would otherwise do again:
+// which events beyond the offset have finished, and how many attempts those had that have not. It is base64, because Kafka treats it as
+// text, of
+//
+//	version (1 byte)  CRC-32 of the rest (4 bytes, big endian)  witness (uvarint)  spans
+//
+// The witness is the time of the event at the offset, in milliseconds: in another log of the same name there is another event, and
+// nothing of this is true there. A span is two uvarints, gap<<1 and length, for a run of finished events, and gap<<1|1 and attempts, for
+// an event that has not finished. The gap is counted in offsets, from the span before or the committed offset. Spans that would not fit
+// are left out, from the highest offset down: those events count as unfinished, and are done again.
+const (
+	metadataVersion = 1
+	headerLength    = 1 + 4
+)
+
+// span is a run of finished events, or one event that has not finished and has had attempts.
+type span struct {
+	from, to int64 // offsets; to is not in it
+	attempts int   // 0: finished
+}
+
+// ErrMetadata says that a committed text is none of ours, or damaged.
+var ErrMetadata = errors.New("the committed metadata can't be read")
+
+// Inherit takes in the text that was committed beside the offset at which t begins. Nothing may have been added yet. When it can't be
+// read, what it says is ignored, and the error is ErrMetadata: more is done again, nothing is lost.
+func (t *Tracker) Inherit(text string) error {
+	if text == "" {
+		return nil
+	}
+	witness, spans, ok := decode(text, t.position)
+	if !ok {
+		return ErrMetadata
+	}
+	t.witness, t.inherited = witness, spans
+	return nil
+}
+
+// inherit says what is known of the record that is read next.
+func (t *Tracker) inherit(offset, at int64) (attempts int, finished bool) {
+	if t.witness != 0 {
+		if offset == t.position && at != t.witness {
+			t.inherited = nil // of another log
+		}
+		t.witness = 0
+	}
+	for len(t.inherited) > 0 && t.inherited[0].to <= offset {
+		t.inherited = t.inherited[1:]
+	}
+	if len(t.inherited) == 0 || offset < t.inherited[0].from {
+		return 0, false
+	}
+	attempts = t.inherited[0].attempts
+	return attempts, attempts == 0
+}
+
+// metadata writes what is known of the events beyond the committable offset, in at most limit bytes.
+func (t *Tracker) metadata(limit int) string {
+	e := encoder{end: t.Committable(), limit: base64.RawStdEncoding.DecodedLen(limit)}
+	e.b = make([]byte, headerLength, headerLength+binary.MaxVarintLen64)
+	witness := t.witness
+	if t.first < t.end {
+		witness = int64(t.slot(t.first).state & maxTime)
+	}
+	e.b = binary.AppendUvarint(e.b, uint64(witness))
+	head := len(e.b)
+	for n := t.first; n < t.end && !e.full; {
+		c := t.chunk(n)
+		last := min(n|chunkMask+1, t.end) // behind the chunk's
+		switch {
+		case n&chunkMask == 0 && c.finished == int(last-n):
+			e.finished(^c.slots[0].offset, ^c.slots[(last-1)&chunkMask].offset+1)
+		case c.finished > 0 || c.tried > 0:
+			for ; n < last; n++ {
+				e.slot(&c.slots[n&chunkMask])
+			}
+		default:
+			e.flush()
+		}
+		n = last
+	}
+	for _, s := range t.inherited {
+		if s.from = max(s.from, t.position); s.from < s.to {
+			e.add(s)
+		}
+	}
+	e.flush()
+	if len(e.b) == head {
+		return ""
+	}
+	e.b[0] = metadataVersion
+	binary.BigEndian.PutUint32(e.b[1:], crc32.ChecksumIEEE(e.b[headerLength:]))
+	return base64.RawStdEncoding.EncodeToString(e.b)
+}
+
+// encoder writes spans in the order of their offsets, and joins the runs that nothing unfinished lies between.
+type encoder struct {
+	b     []byte
+	limit int
+	end   int64 // of the span written last
+	run   span  // not written yet; from == to: none
+	full  bool
+}
+
+func (e *encoder) slot(s *slot) {
+	switch {
+	case s.offset < 0:
+		e.finished(^s.offset, ^s.offset+1)
+	case s.attempts() > 0:
+		e.add(span{s.offset, s.offset + 1, s.attempts()})
+	default:
+		e.flush()
+	}
+}
+
+// finished takes in a run. What lies between it and the run before was no event.
+func (e *encoder) finished(from, to int64) {
+	if e.run.from == e.run.to {
+		e.run.from = from
+	}
+	e.run.to = to
+}
+
+func (e *encoder) add(s span) {
+	if s.attempts == 0 {
+		if e.run.to < s.from {
+			e.flush() // an event may lie between
+		}
+		e.finished(s.from, s.to)
+		return
+	}
+	e.flush()
+	e.write(s)
+}
+
+func (e *encoder) flush() {
+	if e.run.from < e.run.to {
+		e.write(e.run)
+	}
+	e.run = span{}
+}
+
+func (e *encoder) write(s span) {
+	gap, value := uint64(s.from-e.end)<<1, uint64(s.to-s.from)
+	if s.attempts > 0 {
+		gap, value = gap|1, uint64(s.attempts)
+	}
+	before := len(e.b)
+	e.b = binary.AppendUvarint(binary.AppendUvarint(e.b, gap), value)
+	if e.full = e.full || len(e.b) > e.limit; e.full {
+		e.b = e.b[:before]
+	}
+	e.end = s.to
+}
+
+// decode reads a text that was committed with an offset.
+func decode(text string, offset int64) (witness int64, spans []span, ok bool) {
+	b, err := base64.RawStdEncoding.Strict().DecodeString(text)
+	if err != nil || len(b) < headerLength || b[0] != metadataVersion || binary.BigEndian.Uint32(b[1:]) != crc32.ChecksumIEEE(b[headerLength:]) {
+		return 0, nil, false
+	}
+	b = b[headerLength:]
+	next := func() uint64 {
+		v, n := binary.Uvarint(b)
+		if n <= 0 {
+			b, ok = nil, false
+			return 0
+		}
+		b = b[n:]
+		return v
+	}
+	ok = true
+	at := next()
+	for end := uint64(offset); ok && len(b) > 0; {
+		gap, value := next(), next()
+		s := span{from: int64(end + gap>>1)}
+		if gap&1 == 0 {
+			end += gap>>1 + value
+		} else {
+			end += gap>>1 + 1
+			s.attempts = int(min(value, maxAttempts))
+		}
+		// Offsets that can't be: they would wrap around.
+		if ok = ok && value > 0 && gap>>1 < math.MaxInt32<<16 && (value < math.MaxInt32<<16) && end < math.MaxInt64; ok {
+			s.to = int64(end)
+			spans = append(spans, s)
+		}
+	}
+	if !ok || at > maxTime {
+		return 0, nil, false
+	}
+	return int64(at), spans, true
+}

@@ -1,0 +1,207 @@
+package offsets
+
+import (
+	"encoding/base64"
+	"errors"
+	"maps"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+)
+
+// known is what there is to know of a partition: which offsets have finished, and the attempts of the others.
+type known struct {
+	finished map[int64]bool
+	attempts map[int64]int
+}
+
+func (k known) clone() known { return known{maps.Clone(k.finished), maps.Clone(k.attempts)} }
+
+// Owners follow each other, each after a crash of the one before. What one committed the next one knows: all of it when there is room, and
+// never more than that.
+func TestInherit(t *testing.T) {
+	begin := time.UnixMilli(1_700_000_000_000)
+	for seed := range uint64(300) {
+		r := rand.New(rand.NewPCG(seed, 2))
+		var log []int64
+		for offset := int64(r.IntN(1000)); len(log) < 1+r.IntN(3*chunkSize); offset++ {
+			if r.IntN(20) == 0 {
+				offset += int64(r.IntN(10)) // compacted, or a marker
+			}
+			log = append(log, offset)
+		}
+		limit := 4000
+		if seed%3 == 0 {
+			limit = 10 + r.IntN(60)
+		}
+		var committed Commit
+		committed.Offset = log[0]
+		truth := known{map[int64]bool{}, map[int64]int{}}
+		for owner := range 6 {
+			tr := New(committed.Offset, committed.Offset)
+			if err := tr.Inherit(committed.Metadata); err != nil {
+				t.Fatalf("seed %d, owner %d: %v", seed, owner, err)
+			}
+			now := truth.clone() // what this owner knows
+			var refs []uint64
+			var offsets []int64
+			next := 0
+			for log[next] < committed.Offset {
+				if next++; next == len(log) {
+					break
+				}
+			}
+			whole := limit == 4000 && len(committed.Metadata) < limit-40
+			for range r.IntN(60) {
+				switch r.IntN(4) {
+				case 0: // it reads on
+					for range min(r.IntN(1+len(log)/4), len(log)-next) {
+						offset := log[next]
+						n, attempts, finished := tr.Add(offset, begin.Add(time.Duration(offset)*time.Millisecond))
+						if finished && !truth.finished[offset] || attempts > 0 && attempts != truth.attempts[offset] {
+							t.Fatalf("seed %d, owner %d: offset %d finished %v, %d attempts; that is not so", seed, owner, offset, finished, attempts)
+						}
+						if whole && (finished != truth.finished[offset] || !finished && attempts != truth.attempts[offset]) {
+							t.Fatalf("seed %d, owner %d: offset %d finished %v, %d attempts; want %v, %d", seed, owner, offset, finished, attempts,
+								truth.finished[offset], truth.attempts[offset])
+						}
+						if !finished {
+							delete(now.finished, offset)
+							refs, offsets = append(refs, n), append(offsets, offset)
+						}
+						next++
+					}
+				case 1, 2: // events finish, or fail
+					few := r.IntN(3) == 0
+					for i := range refs {
+						if few && r.IntN(50) > 0 || r.IntN(3) > 0 || now.finished[offsets[i]] {
+							continue
+						}
+						if r.IntN(4) == 0 {
+							now.attempts[offsets[i]]++
+							tr.Attempted(refs[i], now.attempts[offsets[i]])
+						} else {
+							tr.Finish(refs[i])
+							now.finished[offsets[i]] = true
+						}
+					}
+				case 3: // it commits
+					c, news := tr.Commit(limit)
+					if len(c.Metadata) > limit {
+						t.Fatalf("seed %d: %d bytes, the limit is %d", seed, len(c.Metadata), limit)
+					}
+					if !news && c.Offset != committed.Offset {
+						t.Fatalf("seed %d: not news, but another commit", seed)
+					}
+					tr.Accept(c)
+					if _, news = tr.Commit(limit); news {
+						t.Fatalf("seed %d: news after a commit that was accepted", seed)
+					}
+					committed, truth = c, now.clone()
+				}
+			}
+		}
+	}
+}
+
+// About 700 conversations that are stuck, each with attempts, fit beside an offset, as far as live traffic goes on between them.
+func TestMetadataHoldsManyGaps(t *testing.T) {
+	tr := New(1_000_000, 1_000_000)
+	const gaps = 700
+	for n := range uint64(gaps * 20) {
+		tr.Add(int64(1_000_000+n), time.UnixMilli(1_700_000_000_000))
+		if n%20 != 0 {
+			tr.Finish(n)
+		} else if n%40 == 0 {
+			tr.Attempted(n, 5)
+		}
+	}
+	c, _ := tr.Commit(4000)
+	_, spans, ok := decode(c.Metadata, c.Offset)
+	last := spans[len(spans)-1]
+	t.Logf("%d bytes; %d spans reach %d gaps far", len(c.Metadata), len(spans), (last.to-c.Offset)/20)
+	if !ok || (last.to-c.Offset)/20 < 600 {
+		t.Errorf("they reach %d gaps far", (last.to-c.Offset)/20)
+	}
+}
+
+// What is not ours, damaged, or of another log, is not believed.
+func TestForeignMetadata(t *testing.T) {
+	at := time.UnixMilli(1_700_000_000_000)
+	one := New(100, 100)
+	for n := range uint64(50) {
+		one.Add(100+int64(n), at.Add(time.Duration(n)))
+		if n%7 != 0 {
+			one.Finish(n)
+		}
+	}
+	c, _ := one.Commit(4000)
+	for i := range c.Metadata {
+		changed := c.Metadata[:i] + string(c.Metadata[i]^1) + c.Metadata[i+1:]
+		for _, text := range []string{c.Metadata[:i], changed} {
+			if text == "" {
+				continue
+			}
+			next := New(100, 100)
+			if err := next.Inherit(text); !errors.Is(err, ErrMetadata) {
+				t.Fatalf("%q: %v", text, err)
+			}
+			if _, _, finished := next.Add(101, at); finished {
+				t.Fatalf("%q is believed", text)
+			}
+		}
+	}
+	for _, text := range []string{"", "some note", strings.Repeat("A", 4000), base64.RawStdEncoding.EncodeToString([]byte{2, 0, 0, 0, 0}), "\uFFFD\uFFFD"} {
+		next := New(100, 100)
+		if err := next.Inherit(text); (text == "") != (err == nil) {
+			t.Errorf("%.20q: %v", text, err)
+		}
+	}
+	other := New(100, 100)
+	if err := other.Inherit(c.Metadata); err != nil {
+		t.Fatal(err)
+	}
+	other.Add(100, at.Add(time.Hour))
+	if _, _, finished := other.Add(101, at); finished {
+		t.Error("what was known of a log is believed of another")
+	}
+}
+
+func FuzzInherit(f *testing.F) {
+	one := New(100, 100)
+	for n := range uint64(20) {
+		one.Add(100+int64(n), time.UnixMilli(1_700_000_000_000))
+		if n%3 != 0 {
+			one.Finish(n)
+		} else {
+			one.Attempted(n, int(n))
+		}
+	}
+	c, _ := one.Commit(4000)
+	f.Add(c.Metadata, int64(100))
+	f.Fuzz(func(t *testing.T, text string, offset int64) {
+		_, spans, _ := decode(text, max(offset, 0))
+		end := max(offset, 0)
+		for _, s := range spans {
+			if s.from < end || s.to <= s.from || s.attempts < 0 {
+				t.Fatalf("%+v after %d", s, end)
+			}
+			end = s.to
+		}
+	})
+}
+
+// A commit each second, while eight million events wait behind one.
+func BenchmarkMetadata(b *testing.B) {
+	tr := New(0, 0)
+	for n := range uint64(8_000_000) {
+		tr.Add(int64(n), time.UnixMilli(1_700_000_000_000))
+		if n >= 7_900_000 {
+			tr.Finish(n)
+		}
+	}
+	for b.Loop() {
+		tr.metadata(4000)
+	}
+}

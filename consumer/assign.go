@@ -2,64 +2,157 @@ package consumer
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"maps"
 	"slices"
 )
 
-// memberData is what a member publishes to the leader when it joins. Later versions add fields.
-type memberData struct {
-	Rate int `json:"rate"` // calls a second, of the whole group
+// outlook is what a member goes by when it reckons its share of the quota. The shares of a group add up to the rate only when all its
+// members go by the same, so each publishes its outlook when it joins, and the leader gives partitions to those only that share its own.
+type outlook struct {
+	Rate       int            `json:"rate"`       // calls a second, of the whole group
+	Partitions map[string]int `json:"partitions"` // how many each topic has that it consumes; 0: the topic is not there
 }
 
-func (d memberData) encode() []byte {
-	b, err := json.Marshal(d)
+// look returns what a member with these options goes by at the moment.
+func (c *Client) look(ctx context.Context, options GroupOptions) (outlook, error) {
+	topics := options.Topics.consumed()
+	counts, err := c.partitions(ctx, topics...)
 	if err != nil {
-		panic(err) // an int can be written
+		return outlook{}, err
+	}
+	for _, topic := range topics {
+		counts[topic] += 0 // it is named, also when it is not there
+	}
+	return outlook{options.Rate, counts}, nil
+}
+
+func (o outlook) equal(other outlook) bool {
+	return o.Rate == other.Rate && maps.Equal(o.Partitions, other.Partitions)
+}
+
+// stale reports whether other differs only in how many partitions the same topics have: one of both has not noticed new ones yet.
+func (o outlook) stale(other outlook) bool {
+	return !o.equal(other) && o.Rate == other.Rate &&
+		maps.EqualFunc(o.Partitions, other.Partitions, func(int, int) bool { return true })
+}
+
+// exceeds reports whether a topic has more partitions than in other.
+func (o outlook) exceeds(other outlook) bool {
+	for topic, n := range o.Partitions {
+		if n > other.Partitions[topic] {
+			return true
+		}
+	}
+	return false
+}
+
+// misses reports whether a topic is not there.
+func (o outlook) misses() bool {
+	for _, n := range o.Partitions {
+		if n == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// all returns the partitions, sorted by topic and number.
+func (o outlook) all() []TopicPartition {
+	var all []TopicPartition
+	for _, topic := range slices.Sorted(maps.Keys(o.Partitions)) {
+		for p := range o.Partitions[topic] {
+			all = append(all, TopicPartition{topic, p})
+		}
+	}
+	return all
+}
+
+// memberData is what a member publishes to the leader when it joins: its outlook, and what it had before.
+type memberData struct {
+	outlook
+	Owned      []int `json:"owned,omitempty"`      // partition numbers
+	Generation int32 `json:"generation,omitempty"` // in which it owned them
+}
+
+func encode(data any) []byte {
+	b, err := json.Marshal(data)
+	if err != nil {
+		panic(err) // numbers and names can be written
 	}
 	return b
 }
 
-func decodeMemberData(b []byte) memberData {
-	var d memberData
-	if json.Unmarshal(b, &d) != nil {
-		return memberData{}
+// decodeData reads what encode has written. What can't be read is the zero value, which agrees with nobody.
+func decodeData[T any](b []byte) (data T) {
+	if json.Unmarshal(b, &data) != nil {
+		return *new(T)
 	}
-	return d
+	return data
 }
 
-// subscriber is a member as the leader sees it.
-type subscriber struct {
-	id     string
-	topics []string
+// candidate is a member that may be given partitions.
+type candidate struct {
+	id string
+	memberData
 }
 
-// assign deals the partition numbers to the members in turn, both sorted: partition p of every topic goes to
-// the same member, so that with the recommended key and equally many partitions a conversation is in one
-// worker, whatever the lane. A partition of a topic that its member does not subscribe to goes to the next
-// one that does. Every member gets an assignment, perhaps an empty one.
-func assign(members []subscriber, all []TopicPartition) map[string]map[string][]int32 {
-	members = slices.SortedFunc(slices.Values(members), func(a, b subscriber) int { return cmp.Compare(a.id, b.id) })
-	assignments := map[string]map[string][]int32{}
-	for _, m := range members {
-		assignments[m.id] = map[string][]int32{}
+// assign deals the partition numbers from 0 to numbers-1 out to the members: each gets as many as the others, or one more, and keeps of
+// those that it had what it can. It is the same for the same members, in whichever order they come. A number stands for the partitions of
+// all topics, so that with the recommended key and equally many partitions a conversation is in one worker, whatever the lane.
+func assign(members []candidate, numbers int) map[string][]int {
+	members = slices.SortedFunc(slices.Values(members), func(a, b candidate) int { return cmp.Compare(a.id, b.id) })
+	kept := make([][]int, len(members))
+	var free []int
+	for n := range numbers {
+		if i := lastOwner(members, n); i >= 0 {
+			kept[i] = append(kept[i], n)
+		} else {
+			free = append(free, n)
+		}
 	}
-	numbers := map[int]bool{}
-	for _, p := range all {
-		numbers[p.Partition] = true
+	// Who has more than the others anyway gets what is over.
+	order := make([]int, len(members))
+	for i := range order {
+		order[i] = i
 	}
-	turn := map[int]int{}
-	for i, number := range slices.Sorted(maps.Keys(numbers)) {
-		turn[number] = i
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(len(kept[b]), len(kept[a])) })
+	most := make([]int, len(members))
+	for place, i := range order {
+		most[i] = numbers / len(members)
+		if place < numbers%len(members) {
+			most[i]++
+		}
+		if over := len(kept[i]) - most[i]; over > 0 {
+			free = append(free, kept[i][most[i]:]...)
+			kept[i] = kept[i][:most[i]]
+		}
 	}
-	for _, p := range slices.SortedFunc(slices.Values(all), TopicPartition.Compare) {
+	slices.Sort(free)
+	for len(free) > 0 {
 		for i := range members {
-			m := members[(turn[p.Partition]+i)%len(members)]
-			if slices.Contains(m.topics, p.Topic) {
-				assignments[m.id][p.Topic] = append(assignments[m.id][p.Topic], int32(p.Partition))
-				break
+			if len(free) > 0 && len(kept[i]) < most[i] {
+				kept[i] = append(kept[i], free[0])
+				free = free[1:]
 			}
 		}
 	}
-	return assignments
+	assigned := map[string][]int{}
+	for i, m := range members {
+		slices.Sort(kept[i])
+		assigned[m.id] = kept[i]
+	}
+	return assigned
+}
+
+// lastOwner returns which member has owned a number last, -1: none of them has.
+func lastOwner(members []candidate, number int) int {
+	last := -1
+	for i, m := range members {
+		if slices.Contains(m.Owned, number) && (last < 0 || m.Generation > members[last].Generation) {
+			last = i
+		}
+	}
+	return last
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol/offsetcommit"
+
+	"markread/consumer/offsets"
 )
 
 // CommitError says that a partition's offset, or all of a commit, was not accepted.
@@ -34,8 +36,16 @@ var errEnded = errors.New("the generation has ended")
 // advance is what one partition has to commit.
 type advance struct {
 	*partition
-	offset int64
+	offsets.Commit
 }
+
+// metadataLimit is how many bytes of metadata are committed beside an offset. Kafka takes 4,096 (offset.metadata.max.bytes), and stores
+// nothing at all, not even the offset, when there are more.
+const metadataLimit = 4000
+
+// commitPartitions is how many partitions go into one request: the coordinator writes it as one batch, which offsets.topic's limit of 1 MiB
+// must hold.
+const commitPartitions = 200
 
 // recommitInterval is how often all offsets are committed again, also those that have not advanced: a commit that was stuck in a frozen
 // connection may be carried out after a later one and set the offset back, and nobody tells us.
@@ -44,7 +54,7 @@ const recommitInterval = 30 * time.Second
 // answerPatience is how long a commit that was cancelled waits for the answer to what is out.
 const answerPatience = 2 * time.Second
 
-// Commit commits what has advanced since the last commit: forward only, and fenced by generation and member,
+// Commit commits what has changed since the last commit, the offsets forward only, and beside them what is known of the events beyond; and fenced by generation and member,
 // so that the coordinator refuses it once another member may own the partitions. It tries for at most 5 s,
 // and not beyond ctx's deadline. When ctx is cancelled, the answer to what is out is waited for, for 2 s at
 // most: else it could be carried out after the next commit, and set the offset back. Every 30 s it commits
@@ -68,7 +78,13 @@ func (g *Generation) Commit(ctx context.Context) error {
 	began := time.Now()
 	all := began.Sub(g.recommitted) >= recommitInterval
 	for wait := newWait(); ; {
-		err, again := g.tryCommit(request, g.advances(all))
+		var errs []error
+		again := false
+		for some := range slices.Chunk(g.advances(all), commitPartitions) {
+			err, once := g.tryCommit(request, some)
+			errs, again = append(errs, err), again || once
+		}
+		err := errors.Join(errs...)
 		if err == nil && all {
 			g.recommitted = began
 		}
@@ -78,25 +94,26 @@ func (g *Generation) Commit(ctx context.Context) error {
 	}
 }
 
-// advances returns what has advanced, sorted by topic and number; with all, what is committed and has not advanced, too.
+// advances returns what has changed, sorted by topic and number; with all, what is committed and has not changed, too.
 func (g *Generation) advances(all bool) []advance {
 	var advances []advance
 	for _, p := range g.partitions {
 		p.mu.Lock()
-		offset, committed := p.tracker.Committable(), p.tracker.Committed()
-		if offset > committed || all && offset == committed && committed >= 0 {
-			advances = append(advances, advance{p, offset})
+		limit := metadataLimit
+		if g.plain {
+			limit = 0
+		}
+		c, news := p.tracker.Commit(limit)
+		if committed := p.tracker.Committed(); c.Offset >= 0 && (news || all && c.Offset == committed) {
+			advances = append(advances, advance{p, c})
 		}
 		p.mu.Unlock()
 	}
 	return advances
 }
 
-// tryCommit sends one request. again: the coordinator has moved or is not ready, or did not answer.
+// tryCommit sends one request. again: the coordinator has moved or is not ready, or did not answer, or takes no metadata.
 func (g *Generation) tryCommit(ctx context.Context, advances []advance) (err error, again bool) {
-	if len(advances) == 0 {
-		return nil, false
-	}
 	response, err := g.client.roundTrip(ctx, requestTimeout, g.commitRequest(advances))
 	if err != nil {
 		return &CommitError{Code: code(err), Err: err}, ctx.Err() == nil
@@ -106,7 +123,7 @@ func (g *Generation) tryCommit(ctx context.Context, advances []advance) (err err
 		refusal, ok := answerTo(a, response.(*offsetcommit.Response))
 		if ok && refusal == 0 {
 			a.mu.Lock()
-			a.tracker.Accept(a.offset)
+			a.tracker.Accept(a.Commit)
 			a.mu.Unlock()
 			continue
 		}
@@ -117,6 +134,9 @@ func (g *Generation) tryCommit(ctx context.Context, advances []advance) (err err
 		case kafka.NotCoordinatorForGroup, kafka.GroupCoordinatorNotAvailable, kafka.GroupLoadInProgress,
 			kafka.RebalanceInProgress, kafka.RequestTimedOut:
 			again = true
+		case kafka.OffsetMetadataTooLarge:
+			again = !g.plain
+			g.withoutMetadata(a)
 		}
 		if !ok {
 			e.Code, e.Err = "network", errors.New("the answer does not mention it")
@@ -124,6 +144,13 @@ func (g *Generation) tryCommit(ctx context.Context, advances []advance) (err err
 		errs = append(errs, e)
 	}
 	return errors.Join(errs...), again
+}
+
+// withoutMetadata goes on with plain offsets, as far as this generation goes.
+func (g *Generation) withoutMetadata(a advance) {
+	g.plain = true
+	g.client.thin.Pass("metadata", g.client.options.Log.Warn()).Str("topic", a.Topic).Int("partition", a.Partition).Int("bytes", len(a.Metadata)).
+		Msgf("the brokers refuse the metadata beside an offset: after a crash or a rebalance more calls are repeated; set offset.metadata.max.bytes to %d or more", metadataLimit)
 }
 
 // commitRequest goes below kafka-go's two ways to commit: Generation.CommitOffsets uses a connection that is
@@ -138,9 +165,10 @@ func (g *Generation) commitRequest(advances []advance) *offsetcommit.Request {
 		}
 		request.Topics[i].Partitions = append(request.Topics[i].Partitions, offsetcommit.RequestPartition{
 			PartitionIndex:       int32(a.Partition),
-			CommittedOffset:      a.offset,
+			CommittedOffset:      a.Offset,
 			CommitTimestamp:      -1,
 			CommittedLeaderEpoch: -1,
+			CommittedMetadata:    a.Metadata,
 		})
 	}
 	return request

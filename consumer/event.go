@@ -42,8 +42,8 @@ type Record struct {
 // Ref names one delivered record within its Generation. It is opaque.
 type Ref uint64
 
-// Event is a decoded record. When Invalid is set, only Ref, Lane, Record, Replays and, if the record has a
-// valid one, EventTime mean something.
+// Event is a decoded record. When Invalid is set, only Ref, Lane, Record, Replays, Attempts and, if the record
+// has a valid one, EventTime mean something.
 type Event struct {
 	Ref       Ref
 	Lane      Lane
@@ -53,5 +53,6 @@ type Event struct {
 	ReadTime  int64     // T: read up to this second since 1970
 	EventTime time.Time // when the user read; zero: the record has no valid one
 	Replays   int       // how often a dead letter of this event was replayed
+	Attempts  int       // counted attempts that a former owner of the partition made
 	Invalid   error     // why the record is no mark-read event; nil: it is one
 }

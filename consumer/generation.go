@@ -44,15 +44,19 @@ type Generation struct {
 	topics Topics
 	id     int32
 	member string
+	rate   int
 	now    func() time.Time
 
-	// Set by prepare, and never changed after it.
-	partitions []*partition // sorted by topic and number
-	all        []TopicPartition
+	all     []TopicPartition // sorted by topic and number
+	leaders outlook          // what the group's leader goes by
+	agreed  bool             // we go by the same
+
+	partitions []*partition // sorted by topic and number; set by prepare, and never changed after it
 
 	commitMu    sync.Mutex // one commit at a time, and none after ended
 	ended       bool
-	recommitted time.Time // when all was committed, not only what had advanced
+	recommitted time.Time // when all was committed, not only what had changed
+	plain       bool      // the brokers refuse our metadata
 
 	mu    sync.Mutex
 	lost  map[string]int64
@@ -61,38 +65,26 @@ type Generation struct {
 
 func newGeneration(m *member, j joined) *Generation {
 	return &Generation{
-		client: m.client, group: m.options.Group, topics: m.options.Topics, id: j.generation, member: m.id, now: m.options.Now,
+		client: m.client, group: m.options.Group, topics: m.options.Topics, id: j.generation, member: m.id,
+		rate: m.options.Rate, now: m.options.Now,
+		all: j.outlook.all(), leaders: j.leaders, agreed: j.outlook.equal(j.leaders),
 		lost: map[string]int64{}, proof: j.proof, recommitted: time.Now(),
 	}
 }
 
-// topicGone is how long a topic must be missing until it counts as deleted: then the others go on without it.
-const topicGone = 5 * time.Second
-
-// prepare finds out where the assigned partitions begin, and what other partitions there are, trying until
-// ctx ends.
+// prepare finds out where the assigned partitions begin, trying until ctx ends.
 func (g *Generation) prepare(ctx context.Context, j joined) error {
-	began := time.Now()
 	for wait := newWait(); ; {
 		committed, err := g.offsets(ctx, j.assigned)
-		if err == nil {
-			g.all, err = g.client.partitions(ctx, g.topics.consumed())
-		}
-		if err == nil && time.Since(began) < topicGone {
-			err = g.missing()
-		}
 		if err == nil {
 			for i, tp := range j.assigned {
 				p := &partition{TopicPartition: tp, g: g, index: i, highWatermark: -1}
 				if tp.Topic == g.topics.Backfill {
 					p.lane = Backfill
 				}
-				p.tracker = offsets.New(committed[tp], committed[tp])
+				p.begins(committed[tp])
 				g.partitions = append(g.partitions, p)
 			}
-			g.all = append(g.all, j.assigned...) // the layout may be a moment older than the assignment
-			slices.SortFunc(g.all, TopicPartition.Compare)
-			g.all = slices.Compact(g.all)
 			return nil
 		}
 		if isLayout(err) {
@@ -107,22 +99,11 @@ func (g *Generation) prepare(ctx context.Context, j joined) error {
 	}
 }
 
-// missing is an error when a topic is not in the layout. A broker may answer so for a moment, and who counts too few partitions takes
-// his own for a larger part of the whole, and the quota with it, than they are. A topic that stays away is gone for everybody.
-func (g *Generation) missing() error {
-	for _, topic := range g.topics.consumed() {
-		if !slices.ContainsFunc(g.all, func(p TopicPartition) bool { return p.Topic == topic }) {
-			return fmt.Errorf("topic %q: %w", topic, kafka.UnknownTopicOrPartition)
-		}
-	}
-	return nil
-}
-
-// offsets returns what the group has committed, -1 for nothing.
+// offsets returns what the group has committed, an offset of -1 for nothing.
 //
 // The answer has errors in two places, and an error looks like "nothing committed" to who does not look.
-func (g *Generation) offsets(ctx context.Context, assigned []TopicPartition) (map[TopicPartition]int64, error) {
-	committed := map[TopicPartition]int64{}
+func (g *Generation) offsets(ctx context.Context, assigned []TopicPartition) (map[TopicPartition]offsets.Commit, error) {
+	committed := map[TopicPartition]offsets.Commit{}
 	if len(assigned) == 0 {
 		return committed, nil // without partitions the request would ask for all
 	}
@@ -142,7 +123,7 @@ func (g *Generation) offsets(ctx context.Context, assigned []TopicPartition) (ma
 			if p.Error != nil {
 				return nil, fmt.Errorf("%s/%d: %w", topic, p.Partition, p.Error)
 			}
-			committed[TopicPartition{topic, p.Partition}] = p.CommittedOffset
+			committed[TopicPartition{topic, p.Partition}] = offsets.Commit{Offset: p.CommittedOffset, Metadata: p.Metadata}
 		}
 	}
 	for _, tp := range assigned {
@@ -168,8 +149,20 @@ func (g *Generation) Assigned() []TopicPartition {
 	return assigned
 }
 
-// All returns the partitions of all the group's topics, sorted by topic and number.
+// All returns the partitions of all the group's topics, sorted by topic and number. All members that have partitions have the same.
 func (g *Generation) All() []TopicPartition { return slices.Clone(g.all) }
+
+// Apart says why this member gets no partitions from the group's leader: they go by different rates or partitions. "": they agree.
+func (g *Generation) Apart() string {
+	switch {
+	case g.agreed:
+		return ""
+	case g.leaders.Rate != g.rate:
+		return fmt.Sprintf("the group's leader goes by a rate of %d, this worker by %d", g.leaders.Rate, g.rate)
+	default:
+		return "the group's leader sees other topics or partitions than this worker"
+	}
+}
 
 // Fetch delivers the records of the assigned partitions to sink until ctx ends, and returns when nothing will
 // be delivered any more. Call it once.
@@ -189,6 +182,14 @@ func (g *Generation) Finish(ref Ref) (Lane, time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.lane, p.tracker.Finish(uint64(ref) & (1<<arrivalBits - 1))
+}
+
+// Attempted says how many counted attempts the event has had, so that the partition's next owner goes on counting.
+func (g *Generation) Attempted(ref Ref, attempts int) {
+	p := g.partitions[ref>>arrivalBits]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tracker.Attempted(uint64(ref)&(1<<arrivalBits-1), attempts)
 }
 
 // Oldest is the oldest delivered event of a partition that has not finished.
@@ -228,6 +229,13 @@ func (g *Generation) lose(topic string, n int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.lost[topic] += n
+}
+
+// ProofAge is how long ago the last heartbeat was sent that the coordinator accepted from this member: the larger of what the monotonic
+// clock and the wall clock say, because one stands still while the machine is suspended, and the other one can be set.
+func (g *Generation) ProofAge() time.Duration {
+	now, proof := time.Now(), g.LastProof()
+	return max(now.Sub(proof), now.Round(0).Sub(proof.Round(0)))
 }
 
 // LastProof returns when the last heartbeat was sent that the coordinator accepted from this member; zero:

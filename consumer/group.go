@@ -13,12 +13,15 @@ import (
 // Fixed, no flags: quota and proof of membership are reckoned with them.
 const (
 	heartbeatInterval = time.Second
-	sessionTimeout    = 15 * time.Second
+	sessionTimeout    = SessionTimeout
 	rebalanceTimeout  = 60 * time.Second
 
 	leaveTimeout = 3 * time.Second
 	joinSlow     = 2 * time.Second // a join that takes longer deserves a word
 )
+
+// SessionTimeout is how long after its last heartbeat a member is given up.
+const SessionTimeout = 15 * time.Second
 
 // LongestJoin is how long one try to join may take: the other members drain first.
 const LongestJoin = rebalanceTimeout + requestTimeout + sessionTimeout
@@ -99,6 +102,7 @@ var (
 	errExpelled   = errors.New("the coordinator has given this member up")
 	errSilence    = errors.New("no heartbeat was answered for a whole session")
 	errPartitions = errors.New("the topics have got more partitions")
+	errBehind     = errors.New("a member of the group has seen another number of partitions")
 	errServed     = errors.New("serve has returned")
 	errStopped    = errors.New("stopping")
 )
@@ -120,9 +124,9 @@ func (m *member) generation(stop context.Context, j joined, serve func(ctx conte
 	if err := g.prepare(ctx, j); err != nil {
 		return // revoked before we knew the offsets
 	}
-	keepers.Go(func() { g.watch(ctx, j.counts, revoke) })
+	keepers.Go(func() { g.watch(ctx, j, m.options, revoke) })
 	log := m.log.With().Str("member", g.member).Int32("generation", g.id).Logger()
-	log.Info().Bool("leader", j.counts != nil).Int("assigned", len(g.partitions)).Int("partitions", len(g.all)).Msg("joined the group")
+	log.Info().Bool("leader", j.leader).Int("assigned", len(g.partitions)).Int("partitions", len(g.all)).Msg("joined the group")
 	serve(ctx, g)
 	g.end()
 	revoke(errServed)

@@ -1,9 +1,11 @@
 package consumer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -25,14 +27,20 @@ type member struct {
 	options GroupOptions
 	log     zerolog.Logger
 	id      string // given by the coordinator, kept from one generation to the next; "": none yet
+
+	owned []int // partition numbers of the last generation
+	last  int32 // its number
 }
 
 // joined is what a member knows when it has joined a generation.
 type joined struct {
 	generation int32
 	assigned   []TopicPartition
-	counts     map[string]int // on the leader: how many partitions each topic had when it assigned them
-	proof      time.Time      // when the request was sent whose answer showed that we belong to it
+	outlook    outlook   // that it joined with
+	leaders    outlook   // by which the leader has assigned
+	leader     bool      // it is the leader
+	behind     bool      // on the leader: a member has another number of partitions of the same topics
+	proof      time.Time // when the request was sent whose answer showed that we belong to it
 }
 
 const (
@@ -43,37 +51,66 @@ const (
 // join joins the group, once: it waits for the others to join, assigns the partitions if it is the leader,
 // and waits for what the leader has assigned.
 func (m *member) join(ctx context.Context) (joined, error) {
-	response, err := m.joinGroup(ctx)
+	o, err := m.look(ctx)
+	if err != nil {
+		return joined{}, fmt.Errorf("list the partitions: %w", err)
+	}
+	response, err := m.joinGroup(ctx, o)
 	if errors.Is(err, kafka.MemberIDRequired) { // the coordinator has told us who we are
-		response, err = m.joinGroup(ctx)
+		response, err = m.joinGroup(ctx, o)
 	}
 	if err != nil {
 		return joined{}, fmt.Errorf("join: %w", err)
 	}
-	j := joined{generation: int32(response.GenerationID)}
+	j := joined{generation: int32(response.GenerationID), outlook: o, leader: response.LeaderID == m.id}
 	request := &syncapi.Request{
 		GroupID: m.options.Group, GenerationID: j.generation, MemberID: m.id, ProtocolType: protocolType, ProtocolName: protocolName,
 	}
-	if response.LeaderID == m.id {
-		if j.counts, request.Assignments, err = m.lead(ctx, response.Members); err != nil {
+	if j.leader {
+		if request.Assignments, j.behind, err = m.lead(o, response.Members); err != nil {
 			return joined{}, fmt.Errorf("assign: %w", err)
 		}
 	}
-	if j.assigned, j.proof, err = m.sync(ctx, request); err != nil {
+	if err := m.sync(ctx, request, &j); err != nil {
 		return joined{}, fmt.Errorf("sync: %w", err)
 	}
+	m.owned, m.last = nil, j.generation
+	for _, p := range j.assigned {
+		m.owned = append(m.owned, p.Partition)
+	}
+	slices.Sort(m.owned)
+	m.owned = slices.Compact(m.owned)
 	return j, nil
 }
 
+// topicGone is how long a topic must be missing until it counts as deleted: then the others go on without it. A broker may answer so for a
+// moment.
+const topicGone = 5 * time.Second
+
+// look finds out what this member goes by.
+func (m *member) look(ctx context.Context) (outlook, error) {
+	began := time.Now()
+	for wait := newWait(); ; {
+		o, err := m.client.look(ctx, m.options)
+		if err == nil && (!o.misses() || time.Since(began) > topicGone) {
+			return o, nil
+		}
+		m.client.refresh()
+		if err != nil && time.Since(began) > topicGone || !wait.sleep(ctx) {
+			return o, cmp.Or(err, context.Cause(ctx))
+		}
+	}
+}
+
 // joinGroup sends one join, and keeps the id that the answer gives, or forgets one that is not known.
-func (m *member) joinGroup(ctx context.Context) (*kafka.JoinGroupResponse, error) {
+func (m *member) joinGroup(ctx context.Context, o outlook) (*kafka.JoinGroupResponse, error) {
 	api := m.client.api()
 	api.Timeout = rebalanceTimeout + requestTimeout // the answer comes when all members have drained and joined
 	response, err := api.JoinGroup(ctx, &kafka.JoinGroupRequest{
 		GroupID: m.options.Group, MemberID: m.id, SessionTimeout: sessionTimeout, RebalanceTimeout: rebalanceTimeout,
 		ProtocolType: protocolType,
 		Protocols: []kafka.GroupProtocol{{Name: protocolName, Metadata: kafka.GroupProtocolSubscription{
-			Topics: m.options.Topics.consumed(), UserData: memberData{Rate: m.options.Rate}.encode(),
+			Topics: m.options.Topics.consumed(), UserData: encode(memberData{outlook: o, Owned: m.owned, Generation: m.last}),
 		}}},
 	})
 	switch {
@@ -98,101 +135,94 @@ func (m *member) notice(err error) {
 	}
 }
 
-// sync tells the coordinator the assignment, on the leader, and gets our part of it. It is sent again when
+// sync tells the coordinator the assignment, on the leader, and notes our part of it in j. It is sent again when
 // the connection breaks: a generation that has begun meanwhile answers with what it was told.
-func (m *member) sync(ctx context.Context, request *syncapi.Request) ([]TopicPartition, time.Time, error) {
+func (m *member) sync(ctx context.Context, request *syncapi.Request, j *joined) error {
 	ctx, cancel := context.WithTimeout(ctx, sessionTimeout)
 	defer cancel()
 	for wait := newWait(); ; {
-		sent := time.Now()
+		j.proof = time.Now()
 		answer, err := m.client.roundTrip(ctx, sessionTimeout, request)
 		if err == nil {
 			response := answer.(*syncapi.Response)
 			if response.ErrorCode != 0 {
 				err = kafka.Error(response.ErrorCode)
 				m.notice(err)
-				return nil, sent, err
+				return err
 			}
-			assigned, err := decodeAssignment(response.Assignments)
-			return assigned, sent, err
+			j.assigned, j.leaders, err = decodeAssignment(response.Assignments)
+			return err
 		}
 		m.notice(err)
 		if code(err) != "network" || !wait.sleep(ctx) {
-			return nil, sent, err
+			return err
 		}
 	}
 }
 
-func decodeAssignment(b []byte) ([]TopicPartition, error) {
+// decodeAssignment returns the partitions, sorted by topic and number, and what the leader went by.
+func decodeAssignment(b []byte) (assigned []TopicPartition, leaders outlook, err error) {
 	var assignment consumerapi.Assignment
 	if len(b) == 0 {
-		return nil, nil
+		return nil, outlook{}, nil
 	}
 	if err := protocol.Unmarshal(b, consumerapi.MaxVersionSupported, &assignment); err != nil {
-		return nil, err
+		return nil, outlook{}, err
 	}
-	var assigned []TopicPartition
 	for _, t := range assignment.AssignedPartitions {
 		for _, p := range t.Partitions {
 			assigned = append(assigned, TopicPartition{t.Topic, int(p)})
 		}
 	}
 	slices.SortFunc(assigned, TopicPartition.Compare)
-	return assigned, nil
+	return assigned, decodeData[outlook](assignment.UserData), nil
 }
 
-// lead assigns the partitions of all the members' topics.
-func (m *member) lead(ctx context.Context, members []kafka.JoinGroupResponseMember) (map[string]int, []syncapi.RequestAssignment, error) {
-	var topics []string
-	var subscribed []subscriber
+// lead assigns the partitions to those members that go by the same as we do; the others get none. behind: some of them have not noticed
+// new partitions yet, or we have not.
+func (m *member) lead(o outlook, members []kafka.JoinGroupResponseMember) (assignments []syncapi.RequestAssignment, behind bool, err error) {
+	var agreed []candidate
+	var others []string
 	for _, other := range members {
-		topics = append(topics, other.Metadata.Topics...)
-		subscribed = append(subscribed, subscriber{other.ID, other.Metadata.Topics})
-		if rate := decodeMemberData(other.Metadata.UserData).Rate; rate != m.options.Rate {
-			m.log.Warn().Int("ours", m.options.Rate).Int("theirs", rate).Str("member", other.ID).
-				Msg("the members of the group go by different rates: together they may call too often")
+		data := decodeData[memberData](other.Metadata.UserData)
+		if data.equal(o) {
+			agreed = append(agreed, candidate{other.ID, data})
+			continue
 		}
+		others = append(others, other.ID)
+		behind = behind || o.stale(data.outlook)
+		m.log.Warn().Str("member", other.ID).Int("our_rate", o.Rate).Int("its_rate", data.Rate).
+			Any("our_partitions", o.Partitions).Any("its_partitions", data.Partitions).
+			Msg("a member of the group goes by another rate or other partitions than we do: it gets no partitions as long as we lead")
 	}
-	slices.Sort(topics)
-	topics = slices.Compact(topics)
-	m.client.use(topics...)
-	ctx, cancel := context.WithTimeout(ctx, sessionTimeout-requestTimeout) // the others wait
-	defer cancel()
-	all, err := m.layout(ctx, topics)
-	if err != nil {
-		return nil, nil, err
+	numbers := 0
+	for _, n := range o.Partitions {
+		numbers = max(numbers, n)
 	}
-	counts := map[string]int{}
-	for _, p := range all {
-		counts[p.Topic]++
+	dealt := assign(agreed, numbers)
+	for _, id := range others {
+		dealt[id] = nil
 	}
-	var assignments []syncapi.RequestAssignment
-	for id, assigned := range assign(subscribed, all) {
-		assignment := consumerapi.Assignment{Version: consumerapi.MaxVersionSupported}
-		for topic, numbers := range assigned {
-			assignment.AssignedPartitions = append(assignment.AssignedPartitions, consumerapi.TopicPartition{Topic: topic, Partitions: numbers})
+	for id, owned := range dealt {
+		assignment := consumerapi.Assignment{Version: consumerapi.MaxVersionSupported, UserData: encode(o)}
+		for _, topic := range slices.Sorted(maps.Keys(o.Partitions)) {
+			t := consumerapi.TopicPartition{Topic: topic}
+			for _, n := range owned {
+				if n < o.Partitions[topic] {
+					t.Partitions = append(t.Partitions, int32(n))
+				}
+			}
+			if len(t.Partitions) > 0 {
+				assignment.AssignedPartitions = append(assignment.AssignedPartitions, t)
+			}
 		}
 		b, err := protocol.Marshal(consumerapi.MaxVersionSupported, assignment)
 		if err != nil {
-			return nil, nil, err
+			return nil, false, err
 		}
 		assignments = append(assignments, syncapi.RequestAssignment{MemberID: id, Assignment: b})
 	}
-	return counts, assignments, nil
-}
-
-// layout returns the partitions of the topics, trying until ctx ends.
-func (m *member) layout(ctx context.Context, topics []string) ([]TopicPartition, error) {
-	for wait := newWait(); ; {
-		all, err := m.client.partitions(ctx, topics)
-		if err == nil {
-			return all, nil
-		}
-		m.client.thin.Pass("layout "+code(err), m.log.Warn()).Err(err).Msg("can't list the partitions; trying again")
-		if !wait.sleep(ctx) {
-			return nil, err
-		}
-	}
+	return assignments, behind, nil
 }
 
 // leave takes this member out of the group, so that the others need not wait for its session to end. It also

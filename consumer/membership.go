@@ -71,30 +71,28 @@ func (g *Generation) prove(sent time.Time) {
 	g.proof = sent
 }
 
-// watch runs until ctx ends. It keeps the ends of the logs fresh for partitions that have no room to fetch;
-// and on the leader (assigned is what it has assigned, nil on others) it calls revoke when a topic has got
-// more partitions, because only the leader's rejoin makes a rebalance.
-func (g *Generation) watch(ctx context.Context, assigned map[string]int, revoke context.CancelCauseFunc) {
-	for grown := 0; pause(ctx, watchInterval); {
+// watch runs until ctx ends. It keeps the ends of the logs fresh for partitions that have no room to fetch; and on the leader it calls
+// revoke when a topic has got more partitions than it has assigned, or a member had other numbers, because only the leader's rejoin makes
+// a rebalance.
+func (g *Generation) watch(ctx context.Context, j joined, options GroupOptions, revoke context.CancelCauseFunc) {
+	for differs := 0; pause(ctx, watchInterval); {
 		for _, p := range g.partitions {
 			p.refreshMark(ctx)
 		}
-		if assigned == nil {
+		if !j.leader {
 			continue
 		}
-		all, err := g.client.partitions(ctx, g.topics.consumed())
+		if j.behind {
+			revoke(errBehind)
+			return
+		}
+		now, err := g.client.look(ctx, options)
 		if err != nil {
 			continue
 		}
-		counts := map[string]int{}
-		more := false
-		for _, p := range all {
-			counts[p.Topic]++
-			more = more || counts[p.Topic] > assigned[p.Topic]
-		}
-		if !more {
-			grown = 0
-		} else if grown++; grown == 2 { // twice, so that one odd answer does not stop everybody
+		if !now.exceeds(j.outlook) {
+			differs = 0
+		} else if differs++; differs == 2 { // twice, so that one odd answer does not stop everybody
 			revoke(errPartitions)
 			return
 		}

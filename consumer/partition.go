@@ -36,6 +36,15 @@ const arrivalBits = 48
 
 func (p *partition) ref(arrival uint64) Ref { return Ref(uint64(p.index)<<arrivalBits | arrival) }
 
+// begins takes over where the group is.
+func (p *partition) begins(committed offsets.Commit) {
+	p.tracker = offsets.New(committed.Offset, committed.Offset)
+	if err := p.tracker.Inherit(committed.Metadata); err != nil {
+		p.g.client.options.Log.Warn().Err(err).Str("topic", p.Topic).Int("partition", p.Partition).Int64("offset", committed.Offset).
+			Msg("what is committed beside the offset is not ours, or damaged, and is ignored: some calls will be repeated")
+	}
+}
+
 // run fetches and delivers until ctx ends. No error ends it: it has nobody to go to, and the partition would
 // stand still; it waits and tries again.
 func (p *partition) run(ctx context.Context, sink Sink) {
@@ -130,22 +139,15 @@ func (p *partition) deliver(ctx context.Context, sink Sink, f fetched) bool {
 		}
 		n := min(len(records), chunkLimit)
 		now := p.g.now()
-		events := make([]Event, n)
+		decoded := make([]Event, n)
 		for i, record := range records[:n] {
-			events[i] = Decode(record, now)
-			events[i].Lane = p.lane
+			decoded[i] = Decode(record, now)
+			decoded[i].Lane = p.lane
 		}
-		p.mu.Lock()
-		for i := range events {
-			at := events[i].EventTime
-			if at.IsZero() {
-				at = now
-			}
-			events[i].Ref = p.ref(p.tracker.Add(events[i].Record.Offset, at))
-		}
-		p.mu.Unlock()
 		p.last = landmarkAt(records[n-1])
-		sink.Deliver(events)
+		if events := p.add(decoded, now); len(events) > 0 {
+			sink.Deliver(events)
+		}
 		clear(records[:n]) // what the sink lets go must not be kept alive by the rest of the answer
 		records = records[n:]
 	}
@@ -153,6 +155,26 @@ func (p *partition) deliver(ctx context.Context, sink Sink, f fetched) bool {
 	p.tracker.Skip(f.next)
 	p.mu.Unlock()
 	return true
+}
+
+// add has the tracker take in what was read next, and returns those events that have not finished yet.
+func (p *partition) add(events []Event, now time.Time) []Event {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	left := events[:0]
+	for _, e := range events {
+		at := e.EventTime
+		if at.IsZero() {
+			at = now
+		}
+		arrival, attempts, finished := p.tracker.Add(e.Record.Offset, at)
+		if finished {
+			continue
+		}
+		e.Ref, e.Attempts = p.ref(arrival), attempts
+		left = append(left, e)
+	}
+	return left
 }
 
 // outOfRange finds out which way a fetch from an offset left the log. Behind its beginning: retention was

@@ -60,12 +60,12 @@ func (r *recordReader) ReadRecord() (*protocol.Record, error) {
 
 // partitionCount returns how many partitions the topic has.
 func (c *Client) partitionCount(ctx context.Context, topic string) (int, error) {
-	all, err := c.partitions(ctx, []string{topic})
-	if err == nil && len(all) == 0 {
+	counts, err := c.partitions(ctx, topic)
+	if err == nil && counts[topic] == 0 {
 		c.refresh()
 		err = &MissingTopicError{[]string{topic}}
 	}
-	return len(all), err
+	return counts[topic], err
 }
 
 // partitionOf returns the partition that the Java partitioner chooses for a key, which must not be nil.

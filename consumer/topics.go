@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -172,9 +171,9 @@ func (c *Client) createTopic(ctx context.Context, name string, entries []kafka.C
 		return denied(fmt.Errorf("create topic %q: %w", name, err), "--create-topics")
 	}
 	for wait := newWait(); ; {
-		all, err := c.partitions(ctx, []string{name})
-		if err == nil && len(all) > 0 {
-			c.options.Log.Info().Str("topic", name).Int("partitions", len(all)).Msg(what)
+		counts, err := c.partitions(ctx, name)
+		if err == nil && counts[name] > 0 {
+			c.options.Log.Info().Str("topic", name).Int("partitions", counts[name]).Msg(what)
 			return nil
 		}
 		c.refresh()
@@ -184,20 +183,19 @@ func (c *Client) createTopic(ctx context.Context, name string, entries []kafka.C
 	}
 }
 
-// partitions returns the partitions of those topics that exist, sorted by topic and number.
-func (c *Client) partitions(ctx context.Context, topics []string) ([]TopicPartition, error) {
+// partitions returns how many partitions those of the topics have that exist.
+func (c *Client) partitions(ctx context.Context, topics ...string) (map[string]int, error) {
 	response, err := c.api().Metadata(ctx, &kafka.MetadataRequest{Topics: topics})
 	if err != nil {
 		return nil, err
 	}
-	var all []TopicPartition
+	counts := map[string]int{}
 	for _, t := range response.Topics {
-		for _, p := range t.Partitions {
-			all = append(all, TopicPartition{t.Name, p.ID})
+		if len(t.Partitions) > 0 {
+			counts[t.Name] = len(t.Partitions)
 		}
 	}
-	slices.SortFunc(all, TopicPartition.Compare)
-	return all, nil
+	return counts, nil
 }
 
 func (c *Client) checkPolicy(ctx context.Context, topic string) error {

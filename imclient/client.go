@@ -157,7 +157,8 @@ func (c *Client) MarkRead(ctx context.Context, r Read) error {
 // Post makes one call of the command ("openim/sendmsg"), with body as its
 // JSON. The error is nil if the server answered with ErrorCode 0. It is
 // context.Cause(ctx) if ctx ended before there was an answer; whether the call
-// had an effect is unknown then. Any other failure is an *Error. What came
+// had an effect is unknown then. It is what the lease of ctx returned, if it did
+// (WithLease). Any other failure is an *Error. What came
 // from the server is returned with any of them.
 func (c *Client) Post(ctx context.Context, command string, body any) (Answer, error) {
 	if ctx.Err() != nil {
@@ -171,7 +172,9 @@ func (c *Client) Post(ctx context.Context, command string, body any) (Answer, er
 	if err != nil {
 		return Answer{}, c.fail(command, &Error{Class: Held, Label: LabelKey, Err: err})
 	}
-	got := c.exchange(ctx, c.address(command, sig), payload)
+	ctx, content, end := leased(ctx, payload)
+	defer end()
+	got := c.exchange(ctx, c.address(command, sig), content)
 	return c.judge(ctx, command, sig, got)
 }
 

@@ -1,7 +1,6 @@
 package imclient
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -23,7 +22,7 @@ type reply struct {
 
 // exchange sends one request and reads its answer. Unless that came whole, the
 // connection is closed when exchange returns.
-func (c *Client) exchange(ctx context.Context, address *url.URL, payload []byte) reply {
+func (c *Client) exchange(ctx context.Context, address *url.URL, payload body) reply {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, c.expired)
 	defer cancel()
 	var trail trail
@@ -57,14 +56,13 @@ func (c *Client) exchange(ctx context.Context, address *url.URL, payload []byte)
 
 // newRequest is http.NewRequest without parsing the URL: it can't fail with an
 // error that quotes it.
-func newRequest(ctx context.Context, address *url.URL, payload []byte) *http.Request {
-	body := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(payload)), nil }
-	first, _ := body()
+func newRequest(ctx context.Context, address *url.URL, payload body) *http.Request {
+	again := func() (io.ReadCloser, error) { return payload.open(), nil }
 	request := &http.Request{
 		Method: http.MethodPost, URL: address, Host: address.Host,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{"Content-Type": {"application/json"}, "User-Agent": {"markread"}},
-		Body:   first, GetBody: body, ContentLength: int64(len(payload)),
+		Body:   payload.open(), GetBody: again, ContentLength: int64(len(payload.text)),
 	}
 	return request.WithContext(ctx)
 }

@@ -64,6 +64,8 @@ type core struct {
 type tracker interface {
 	// Finish says that an event has reached its end, and returns what it was.
 	Finish(ref consumer.Ref) (lane consumer.Lane, eventTime time.Time)
+	// Attempted says how many counted attempts an event has had: its next owner goes on counting.
+	Attempted(ref consumer.Ref, attempts int)
 }
 
 // observer is told what happened. It can't change what happens.
@@ -117,6 +119,7 @@ func (c *core) receive(now time.Time, events []consumer.Event) {
 			Lane:     int(e.Lane),
 			ReadTime: e.ReadTime,
 			Ref:      uint64(e.Ref),
+			Attempts: e.Attempts,
 			Record:   &e, // a copy: it must not keep the whole batch in memory
 		})
 		if !kept {
@@ -204,7 +207,7 @@ func (c *core) answer(now time.Time, done *call, err error) {
 	var failure *imclient.Error
 	if err != nil && !errors.As(err, &failure) {
 		// Stopping is not failing: this call was cut off, and says nothing about the conversation.
-		if !errors.Is(err, context.Canceled) {
+		if !errors.Is(err, context.Canceled) && !errors.Is(err, errNoProof) {
 			r := done.of.Record().(*consumer.Event).Record
 			c.log.Error().Err(err).Str("topic", r.Topic).Int("partition", r.Partition).Int64("offset", r.Offset).Msg("a call ended without an answer or a reason")
 		}
@@ -266,6 +269,15 @@ func (c *core) changed(now time.Time, change hold.Change) {
 func (c *core) probeless(now time.Time) {
 	for _, h := range c.holds.Forget().Ended {
 		c.announce.givenUp(now, h)
+	}
+}
+
+// lease holds all calls while lost says why none may be sent.
+func (c *core) lease(now time.Time, lost error) {
+	if lost == nil {
+		c.changed(now, c.holds.Clear(hold.Membership))
+	} else {
+		c.changed(now, c.holds.Set(now, hold.Membership, lost.Error(), hold.Membership.Do(), time.Time{}))
 	}
 }
 

@@ -28,12 +28,15 @@ func at(seconds float64) time.Time {
 type fakeTracker struct {
 	events   map[consumer.Ref]consumer.Event
 	finished map[consumer.Ref]int
+	attempts map[consumer.Ref]int
 }
 
 func (f *fakeTracker) Finish(ref consumer.Ref) (consumer.Lane, time.Time) {
 	f.finished[ref]++
 	return f.events[ref].Lane, f.events[ref].EventTime
 }
+
+func (f *fakeTracker) Attempted(ref consumer.Ref, attempts int) { f.attempts[ref] = attempts }
 
 // nobody watches.
 type nobody struct{}
@@ -59,7 +62,7 @@ func newRig(t *testing.T) *rig {
 		log:     zerolog.Nop(), seen: nobody{},
 		quota: quota.Uncapped(100), holds: hold.New(95), memory: backlog.NewMemory(), accepted: true,
 	}
-	tracker := &fakeTracker{map[consumer.Ref]consumer.Event{}, map[consumer.Ref]int{}}
+	tracker := &fakeTracker{map[consumer.Ref]consumer.Event{}, map[consumer.Ref]int{}, map[consumer.Ref]int{}}
 	c.begin(start, tracker)
 	return &rig{t, c, tracker}
 }

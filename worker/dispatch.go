@@ -13,20 +13,21 @@ import (
 )
 
 const (
-	lookAgain   = 10 * time.Second // the dispatcher looks at least so often: /healthz watches it
-	letterBatch = 64               // letters that are written at the same time
-	lastCommit  = 5 * time.Second  // Kafka's request timeout
-	keyInterval = time.Second      // between looks at the key while it is refused
+	lookAgain   = time.Second     // the dispatcher looks at least so often: the proof of membership comes and goes
+	letterBatch = 64              // letters that are written at the same time
+	lastCommit  = 5 * time.Second // Kafka's request timeout
+	keyInterval = time.Second     // between looks at the key while it is refused
 )
 
 // dispatch makes the calls that are due until ctx ends; each runs in a goroutine of its own, under the
 // context work. How many there are at a time is bounded by the permits.
-func (w *Worker) dispatch(ctx, work context.Context, calls *sync.WaitGroup) {
+func (w *Worker) dispatch(ctx, work context.Context, g *consumer.Generation, calls *sync.WaitGroup) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
 		w.mu.Lock()
 		now := time.Now()
+		w.core.lease(now, w.lease(g))
 		todo, again := w.core.next(now)
 		w.mu.Unlock()
 		w.turn()

@@ -62,6 +62,7 @@ func (c *core) settleCall(now time.Time, done *call, failure *imclient.Error, he
 	of.Failures++
 	if counted {
 		of.Attempts++
+		c.tracker.Attempted(consumer.Ref(of.Oldest()), of.Attempts)
 	}
 	switch {
 	case failure.Class == imclient.Rejected && !c.holds.Held(hold.Rejections, done.lane):

@@ -28,6 +28,9 @@ type hands struct {
 	stops             bool // it leaves for good
 	frozenUntil       int64
 	offset, drift     int64 // of its clock: ns, and parts of a million
+	wall              int64 // by how much its wall clock was set, ns
+	proof, proofWall  int64 // when the last heartbeat was sent that was answered, and the wall clock's then
+	beatsSent         int
 	wakeAt            int64 // when it looks again; 0: not before something comes in
 	wakes, spins      int
 	calls             []*request
@@ -52,6 +55,7 @@ type generation struct {
 	started  int64
 	received uint64
 	finished uint64
+	expired  bool // the coordinator has given this member up
 }
 
 type part struct {
@@ -64,9 +68,9 @@ type part struct {
 }
 
 type commitment struct {
-	log    *log
-	part   int
-	offset int64
+	log  *log
+	part int
+	offsets.Commit
 }
 
 const arrivalBits = 48
@@ -121,7 +125,7 @@ func (h *hands) happen(e entry) {
 	case commitDue:
 		h.commitDue(e.a)
 	case commitEnds:
-		h.commitEnded(e.a == 0)
+		h.commitEnded(e.a)
 	case lettersEnd:
 		h.lettersEnded(e.a, false)
 	case lettersDue:
@@ -140,6 +144,14 @@ func (h *hands) happen(e entry) {
 		h.kafka.group.join(h.world, h)
 	case generationBegins:
 		h.beginGeneration(e.a)
+	case beats:
+		h.beat(e.a)
+	case proven:
+		h.proven(e)
+	case expelled:
+		if h.gen != nil && h.gen.number == e.a && h.gen.expired && h.taking {
+			h.revoke()
+		}
 	case restarts:
 		h.start()
 	default:
@@ -169,18 +181,18 @@ func (h *hands) after(k kind) {
 func (h *hands) dispatch() {
 	for {
 		now := h.time()
+		h.core.lease(now, h.lost())
+		h.watchHolds()
 		todo, again := h.core.next(now)
 		if todo != nil {
 			h.spins = 0
 			h.send(todo)
 			continue
 		}
-		if again.IsZero() {
-			h.wakeAt = 0
-			h.wakes++ // what was set is off
-			return
+		at := h.now + int64(lookAgain)
+		if !again.IsZero() {
+			at = min(at, h.moment(again))
 		}
-		at := h.moment(again)
 		if at <= h.now {
 			h.spins++
 			if h.spins > 100 {

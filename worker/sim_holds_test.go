@@ -159,6 +159,10 @@ func (h *hands) judgeBegin(a *seenHold) {
 			h.fail("letters", "worker %d: lane %d is held with %d bad of the last %d ends", h.id, a.lane, bad, len(v.ends[a.lane]))
 		}
 		a.next(h, 5*time.Second)
+	case hold.Membership:
+		if h.proofAge() <= proofLimit {
+			h.fail("liveness", "worker %d is held for its membership, with a proof that is %v old", h.id, time.Duration(h.proofAge()))
+		}
 	case hold.Throttled:
 		if v.pausedTo <= h.now {
 			h.fail("letters", "worker %d: a pause that no server asked for", h.id)
@@ -190,6 +194,8 @@ func (h *hands) judgeEnd(a seenHold) {
 		ok = h.now >= v.pausedTo-holdSlack(time.Minute)
 	case hold.DeadLetter:
 		ok = v.cause == "letter written" || v.cause == "generation ends"
+	case hold.Membership:
+		ok = h.proofAge() <= proofLimit
 	case hold.Paused:
 		ok = !v.operator
 	case hold.Quota:

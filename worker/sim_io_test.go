@@ -53,12 +53,21 @@ func (h *hands) fetch(a int) {
 	h.events = h.events[:0]
 	for j := p.next; j < p.next+n; j++ {
 		r := &p.records[j]
+		arrival, attempts, finished := p.tracker.Add(r.offset, start.Add(time.Duration(r.at)))
+		if finished {
+			h.skipped(p, r)
+			continue
+		}
+		if attempts > r.attempts {
+			h.fail("letters", "offset %d of %s/%d comes with %d attempts, it has had %d", r.offset, p.topic, p.number, attempts, r.attempts)
+		}
+		h.tally.inherited += min(attempts, 1)
 		r.deliveries++
 		r.receivedAt = h.now
 		e := consumer.Event{
 			Lane: p.lane, Report: h.kafka.names[r.talk], Peer: peer, ReadTime: r.readTime, EventTime: start.Add(time.Duration(r.at)),
 			Record: consumer.Record{Topic: p.topic, Partition: p.number, Offset: r.offset},
-			Ref:    consumer.Ref(uint64(i)<<arrivalBits | p.tracker.Add(r.offset, start.Add(time.Duration(r.at)))),
+			Ref:    consumer.Ref(uint64(i)<<arrivalBits | arrival), Attempts: attempts,
 		}
 		if r.invalid {
 			e.Invalid, e.Report, e.Peer = errInvalid, "", ""
@@ -66,11 +75,11 @@ func (h *hands) fetch(a int) {
 		h.events = append(h.events, e)
 	}
 	h.note("deliver", h.id, int64(i), int64(p.next), int64(n))
-	first := p.next
 	p.next += n
+	n = len(h.events)
 	h.gen.received += uint64(n)
 	h.core.receive(h.time(), h.events)
-	h.afterReceive(p, first)
+	h.afterReceive(p)
 	h.shadow.holds.batch = n
 	h.watchHolds()
 	h.shadow.holds.batch = 0
@@ -115,6 +124,22 @@ func (g *generation) Finish(ref consumer.Ref) (consumer.Lane, time.Time) {
 	return p.lane, p.tracker.Finish(arrival)
 }
 
+// Attempted is the tracker's.
+func (g *generation) Attempted(ref consumer.Ref, attempts int) {
+	g.record(uint64(ref)).attempts = attempts
+	g.parts[ref>>arrivalBits].tracker.Attempted(uint64(ref)&(1<<arrivalBits-1), attempts)
+}
+
+// skipped holds that what a former owner has committed as finished has reached its end.
+func (h *hands) skipped(p *part, r *record) {
+	h.tally.skipped++
+	r.finishedIn = h.gen.unique
+	if !h.world.ended(r) {
+		h.fail("loss", "offset %d of %s/%d (%s at %d) is skipped as finished, but the server has %d and there is no letter",
+			r.offset, p.topic, p.number, h.kafka.names[r.talk], r.readTime, h.server.talks[r.talk].largest)
+	}
+}
+
 // record is the one that a Ref names.
 func (g *generation) record(ref uint64) *record {
 	p := &g.parts[ref>>arrivalBits]
@@ -140,8 +165,8 @@ func (h *hands) commitDue(generation int) {
 func (h *hands) commit() bool {
 	for i := range h.gen.parts {
 		p := &h.gen.parts[i]
-		if offset := p.tracker.Committable(); offset > p.tracker.Committed() {
-			h.committing = append(h.committing, commitment{p.log, i, offset})
+		if c, news := p.tracker.Commit(4000); news {
+			h.committing = append(h.committing, commitment{p.log, i, c})
 		}
 	}
 	if len(h.committing) == 0 {
@@ -153,13 +178,14 @@ func (h *hands) commit() bool {
 	return true
 }
 
-func (h *hands) commitEnded(ok bool) {
+func (h *hands) commitEnded(refusal int) {
 	if h.gen == nil {
 		return
 	}
+	ok, fenced := refusal == 0, refusal == 2
 	if ok {
 		for _, c := range h.committing {
-			h.gen.parts[c.part].tracker.Accept(c.offset)
+			h.gen.parts[c.part].tracker.Accept(c.Commit)
 		}
 	}
 	h.committing = h.committing[:0]
@@ -167,7 +193,7 @@ func (h *hands) commitEnded(ok bool) {
 	case !h.drained:
 	case ok:
 		h.commitDue(h.gen.number)
-	case h.now > h.lastCommitUntil:
+	case fenced, h.now > h.lastCommitUntil:
 		h.endGeneration()
 	default:
 		h.later(int64(300*time.Millisecond), commitDue, h.gen.number)

@@ -19,6 +19,7 @@ type record struct {
 	lost       uint16 // those whose acknowledgement was lost
 	deliveries uint16
 	finishedIn int32 // the generation, by its unique number, in which it was said to have finished last
+	attempts   int   // as the core has said last
 }
 
 // log is a partition: it only grows, and it has holes.
@@ -29,7 +30,8 @@ type log struct {
 	records   []record
 	end       int64 // the next offset
 	committed int64 // -1: nothing
-	settled   int   // records before this one are below the committed offset
+	metadata  string
+	settled   int // records before this one are below the committed offset
 	owner     *generation
 }
 
@@ -150,7 +152,8 @@ type group struct {
 type member struct {
 	id     int
 	life   int32
-	joined bool // in the generation to be made
+	joined bool  // in the generation to be made
+	heard  int64 // when its last heartbeat came
 }
 
 const session = 15 * time.Second
@@ -200,6 +203,30 @@ func (g *group) remove(w *world, id int, life int32) {
 	}
 }
 
+// expire takes out a member of which no heartbeat has come for a session.
+func (g *group) expire(w *world, id int, life int32) {
+	for _, m := range g.members {
+		if m.id == id && m.life == life && !m.joined && w.now-m.heard >= int64(session) {
+			if h := w.workers[id]; h.life == life && h.gen != nil {
+				h.gen.expired = true
+				w.tally.expired++
+			}
+			g.remove(w, id, life)
+			return
+		}
+	}
+}
+
+// beat is a heartbeat that comes.
+func (g *group) beat(w *world, id int, life int32) {
+	for i := range g.members {
+		if m := &g.members[i]; m.id == id && m.life == life {
+			m.heard = w.now
+			w.queue.push(entry{at: w.now + int64(session), kind: sessionEnds, w: int16(id), life: life})
+		}
+	}
+}
+
 // maybe makes the generation when all have joined.
 func (g *group) maybe(w *world) {
 	if !g.preparing || len(g.members) == 0 {
@@ -235,6 +262,7 @@ func (g *group) complete(w *world, n int) {
 	for i := range g.members {
 		m := &g.members[i]
 		m.joined = false
+		g.beat(w, m.id, m.life)
 		h := w.workers[m.id]
 		if h.life == m.life {
 			h.assigned = nil
@@ -278,6 +306,9 @@ func (k *kafka) commit(h *hands, e entry) {
 	case w.active[commitFails] > 0:
 		w.tally.commitsFailed++
 		answer.a = 1
+	case g != nil && g.expired:
+		w.tally.stale++
+		answer.a = 2
 	case g == nil || !k.group.has(h.id, h.life, g.number):
 		w.fail("commit", "worker %d commits for generation %v, the group is at %d", h.id, g, k.group.made)
 	default:
@@ -298,22 +329,31 @@ func (k *kafka) accept(h *hands, c commitment) {
 	if l.owner != h.gen {
 		w.fail("commit", "worker %d commits %s/%d, which it doesn't own", h.id, l.topic, l.number)
 	}
-	if c.offset < l.committed {
-		w.fail("commit", "%s/%d goes back from %d to %d", l.topic, l.number, l.committed, c.offset)
+	if c.Offset < l.committed {
+		w.fail("commit", "%s/%d goes back from %d to %d", l.topic, l.number, l.committed, c.Offset)
 	}
-	if c.offset > l.end {
-		w.fail("commit", "%s/%d: %d is committed, the log ends at %d", l.topic, l.number, c.offset, l.end)
+	if c.Offset > l.end {
+		w.fail("commit", "%s/%d: %d is committed, the log ends at %d", l.topic, l.number, c.Offset, l.end)
 	}
-	l.committed = c.offset
-	for l.settled < len(l.records) && l.records[l.settled].offset < c.offset {
+	l.committed = c.Offset
+	for l.settled < len(l.records) && l.records[l.settled].offset < c.Offset {
 		r := &l.records[l.settled]
 		if !w.ended(r) {
 			w.fail("loss", "%s/%d: %d is committed, but offset %d of %s at %d has not ended; the server has %d",
-				l.topic, l.number, c.offset, r.offset, k.names[r.talk], r.readTime, w.server.talks[r.talk].largest)
+				l.topic, l.number, c.Offset, r.offset, k.names[r.talk], r.readTime, w.server.talks[r.talk].largest)
 		}
 		l.settled++
 	}
-	w.note("committed", h.id, int64(l.lane)<<32|int64(l.number), c.offset, 0)
+	if l.metadata = c.Metadata; l.metadata != "" {
+		w.tally.metadata++
+	}
+	switch id := uint64(l.lane)<<32 | uint64(l.number); {
+	case w.active[metadataCut] > 0:
+		l.metadata = l.metadata[:w.roll(dieCommit, id, uint64(w.now))%uint64(len(l.metadata)+1)]
+	case w.active[metadataForeign] > 0:
+		l.metadata = "by an operator"
+	}
+	w.note("committed", h.id, int64(l.lane)<<32|int64(l.number), c.Offset, 0)
 	w.tally.commits++
 }
 

@@ -30,6 +30,49 @@ func (h *hands) toldOf(generation int) {
 	}
 }
 
+// proofLimit is how old a proof of membership may be: the rest of the session is for a call, and a second.
+const proofLimit = int64(session - 5*time.Second - proofMargin)
+
+// proofAge is the age of the proof, by the clock that says more.
+func (h *hands) proofAge() int64 { return max(h.now-h.proof, h.now+h.wall-h.proofWall) }
+
+// lost says why no call may be sent.
+func (h *hands) lost() error {
+	if h.proofAge() > proofLimit {
+		return errNoProof
+	}
+	return nil
+}
+
+// beat sends a heartbeat, and the next one in a second.
+func (h *hands) beat(generation int) {
+	if h.gen == nil || h.gen.number != generation {
+		return
+	}
+	h.later(int64(time.Second), beats, generation)
+	h.beatsSent++
+	lost := h.active[beatsLost] > 0
+	if !lost || h.current[beatsLost].strength < 0.5 { // its way back is cut
+		h.kafka.group.beat(h.world, h.id, h.life)
+	}
+	if lost {
+		return
+	}
+	answer := entry{at: h.now + h.span(time.Millisecond, 800*time.Millisecond, dieGroup, 8<<32|uint64(h.id), uint64(h.beatsSent)),
+		kind: proven, w: int16(h.id), life: h.life, a: generation, seen: [2]int64{h.now, h.now + h.wall}}
+	if h.gen.expired {
+		answer.kind = expelled
+	}
+	h.queue.push(answer)
+}
+
+// proven is the answer to a heartbeat: the proof is as old as the question.
+func (h *hands) proven(e entry) {
+	if h.gen != nil && h.gen.number == e.a && e.seen[0] > h.proof {
+		h.proof, h.proofWall = e.seen[0], e.seen[1]
+	}
+}
+
 // leave stops the process; comeBack starts it again.
 func (h *hands) leave() {
 	if h.gen != nil && h.taking {
@@ -52,8 +95,6 @@ func (h *hands) kill() {
 	if !h.running() {
 		return
 	}
-	beat := int64(h.part(dieGroup, 5<<32, uint64(h.id)<<32|uint64(h.life)) * float64(time.Second))
-	h.queue.push(entry{at: h.now + int64(session) - beat, kind: sessionEnds, w: int16(h.id), life: h.life})
 	h.tally.kills++
 	h.life++
 	h.gone()
@@ -131,8 +172,15 @@ func (h *hands) beginGeneration(number int) {
 	for _, i := range h.assigned {
 		l := h.kafka.logs[i]
 		l.owner = g
-		g.parts = append(g.parts, part{log: l, tracker: offsets.New(max(l.committed, 0), l.committed), first: l.settled, next: l.settled})
+		t := offsets.New(max(l.committed, 0), l.committed)
+		if t.Inherit(l.metadata) != nil {
+			h.tally.unread++
+		}
+		g.parts = append(g.parts, part{log: l, tracker: t, first: l.settled, next: l.settled})
 	}
+	g.expired = !h.kafka.group.has(h.id, h.life, number)
+	h.proof, h.proofWall = h.kafka.group.madeAt, h.kafka.group.madeAt+h.wall
+	h.later(int64(h.part(dieGroup, 5<<32, uint64(h.id)<<32|uint64(g.unique))*float64(time.Second)), beats, number)
 	h.gen, h.taking, h.drained, h.waits = g, true, false, false
 	h.writing, h.committing, h.lastCommitUntil = nil, nil, 0
 	h.shadow.begin(h.conversations)

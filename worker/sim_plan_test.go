@@ -83,6 +83,11 @@ const (
 	burst           // much more load
 	onlyInvalid     // all new records of a lane are invalid
 	acceptsRejected // an operator resumes with --accept-rejections
+	longFreeze      // a process stands still for longer than its session
+	beatsLost       // heartbeats don't reach the coordinator, or their answers don't come
+	metadataCut     // what is committed beside an offset is cut off
+	metadataForeign // or another tool's
+	clockSteps      // the wall clock is set
 	faults
 )
 
@@ -90,6 +95,7 @@ var faultNames = [faults]string{
 	"bad gateway", "reset", "hang", "refused", "failing", "brown-out", "slow", "key revoked", "not admin", "locked", "signature ends",
 	"key unreadable", "strict", "retry-after", "rejects all", "fetch", "commit", "commit lost", "rebalance", "leave", "kill", "freeze",
 	"pause", "letters refused", "letters slow", "letters lost", "burst", "only invalid", "accept",
+	"long freeze", "heartbeats lost", "metadata cut", "metadata foreign", "clock steps",
 }
 
 func (f fault) String() string { return faultNames[f] }
@@ -105,7 +111,8 @@ var lengths = [faults][2]time.Duration{
 	leave: {time.Second, 60 * time.Second}, kill: {500 * time.Millisecond, 30 * time.Second}, freeze: {100 * time.Millisecond, 3 * time.Second},
 	pause: {time.Second, 60 * time.Second}, lettersRefused: {time.Second, 40 * time.Second}, lettersSlow: {time.Second, 60 * time.Second},
 	lettersLost: {5 * time.Second, 100 * time.Second}, burst: {time.Second, 20 * time.Second}, onlyInvalid: {5 * time.Second, 60 * time.Second},
-	acceptsRejected: {time.Second, time.Second},
+	acceptsRejected: {time.Second, time.Second}, longFreeze: {15500 * time.Millisecond, 45 * time.Second}, beatsLost: {3 * time.Second, 40 * time.Second},
+	metadataCut: {time.Second, 60 * time.Second}, metadataForeign: {time.Second, 60 * time.Second}, clockSteps: {time.Second, time.Second},
 }
 
 // phase is one trouble of a run.
@@ -234,7 +241,7 @@ func (p *plan) choosePhases(minutes float64) {
 // lastWriteWins says whether a server that keeps the T that came last must keep the largest, too, within a generation: one conversation is in
 // one worker, and no call has an effect that the worker doesn't hear of.
 func (p *plan) lastWriteWins() bool {
-	for _, f := range []fault{serverHangs, serverReset, brownout, freeze, slowNetwork} {
+	for _, f := range []fault{serverHangs, serverReset, brownout, freeze, longFreeze, beatsLost, slowNetwork} {
 		if p.on[f] {
 			return false
 		}

@@ -71,11 +71,11 @@ func (s *shadow) begin(conversations int) {
 }
 
 // afterReceive notes the events that were just delivered; those that ended at once have ended already.
-func (h *hands) afterReceive(p *part, first int) {
+func (h *hands) afterReceive(p *part) {
 	s := &h.shadow
 	lane := int8(p.lane)
-	for i := first; i < p.next; i++ {
-		r := &p.records[i]
+	for i := range h.events {
+		r, attempts := h.gen.record(uint64(h.events[i].Ref)), int32(h.events[i].Attempts)
 		if r.invalid {
 			h.ends(int(lane), endInvalid)
 			continue
@@ -88,7 +88,7 @@ func (h *hands) afterReceive(p *part, first int) {
 		}
 		switch t.state {
 		case absent:
-			*t = shadowTalk{state: fresh, lane: lane, readTime: r.readTime, events: t.events}
+			*t = shadowTalk{state: fresh, lane: lane, readTime: r.readTime, events: t.events, attempts: attempts}
 			s.inMemory++
 			s.fresh[lane]++
 			s.holds.newcomers++
@@ -105,6 +105,7 @@ func (h *hands) afterReceive(p *part, first int) {
 				t.newerLane = min(t.newerLane, lane)
 			}
 		default:
+			t.attempts = max(t.attempts, attempts)
 			if lane < t.lane {
 				if t.state == fresh {
 					s.fresh[t.lane]--
@@ -131,6 +132,9 @@ func (h *hands) judgeCall(r *request) {
 		h.fail("order", "worker %d: the call of %s carries %d, the largest T that waits is %d", h.id, name, r.read.Time, t.readTime)
 	case r.lane != int(t.lane):
 		h.fail("order", "worker %d: the call of %s is in lane %d, it waits in lane %d", h.id, name, r.lane, t.lane)
+	}
+	if age := h.now - h.proof; age > proofLimit {
+		h.fail("cap", "worker %d calls with a proof of membership that is %v old", h.id, time.Duration(age))
 	}
 	s.taken = r.talk + 1
 	h.judgeHeld(r)

@@ -17,6 +17,7 @@ type tally struct {
 	commitsFailed, commitsLost                                                    int
 	lostAnswers, throttled, uncounted, keysChanged, retriesAmongFirst, cutCalls   int
 	cutLetters, lettersRefused, lettersLost, backfillAmongLive                    int
+	metadata, unread, skipped, inherited, expired, stale                          int    // commits with metadata; events that it spared, or whose attempts it had; refused
 	blocked                                                                       [2]int // fetches that waited for room
 	letters                                                                       [3]int // by class
 	fired, succeeded                                                              [faults]int
@@ -38,7 +39,7 @@ func (t *tally) numbers() []*int {
 		&t.commitsFailed, &t.commitsLost,
 		&t.lostAnswers, &t.throttled, &t.uncounted, &t.keysChanged, &t.retriesAmongFirst, &t.cutCalls,
 		&t.cutLetters, &t.lettersRefused, &t.lettersLost, &t.backfillAmongLive,
-		&t.blocked[0], &t.blocked[1], &t.letters[0], &t.letters[1], &t.letters[2],
+		&t.metadata, &t.unread, &t.skipped, &t.inherited, &t.expired, &t.stale, &t.blocked[0], &t.blocked[1], &t.letters[0], &t.letters[1], &t.letters[2],
 	}
 	for f := range faults {
 		list = append(list, &t.fired[f], &t.succeeded[f])
@@ -81,7 +82,7 @@ func (t *tally) notVacuous(test *testing.T) {
 		}
 	}
 	for i, n := range t.numbers() {
-		if *n == 0 && i < 26 { // the others are about faults, see above
+		if *n == 0 && i < 32 { // the others are about faults, see above
 			test.Errorf("vacuous: count %d is 0", i)
 		}
 	}
@@ -110,6 +111,8 @@ func (t *tally) String() string {
 		t.letters[0], t.letters[1], t.letters[2], t.lettersRefused, t.lettersLost, t.cutLetters)
 	fmt.Fprintf(&s, "; answers lost %d, 60007 %d, not counted %d, cut off %d, keys changed %d, no room %v, retries among first tries %d, backfill among live %d, drained after %v in the mean, at most %.0f %% of the bound",
 		t.lostAnswers, t.throttled, t.uncounted, t.cutCalls, t.keysChanged, t.blocked, t.retriesAmongFirst, t.backfillAmongLive, (t.drained / time.Duration(max(1, len(t.loads)))).Round(time.Second), 100*t.tightest)
+	fmt.Fprintf(&s, "; commits with metadata %d, not readable %d; events skipped by it %d, with attempts %d; members expired %d, their commits refused %d",
+		t.metadata, t.unread, t.skipped, t.inherited, t.expired, t.stale)
 	s.WriteString("; faults (calls that succeeded meanwhile):")
 	for f := range faults {
 		fmt.Fprintf(&s, " %v %d (%d)", f, t.fired[f], t.succeeded[f])

@@ -53,6 +53,9 @@ const (
 	generationMade
 	generationBegins
 	sessionEnds
+	beats // a heartbeat is sent
+	proven
+	expelled
 	restarts
 	shaken
 	limitKnown
@@ -70,6 +73,7 @@ type entry struct {
 	life int32
 	w    int16
 	kind kind
+	seen [2]int64
 }
 
 // agenda is a heap of entries, by time and then by when they were made.
@@ -211,7 +215,7 @@ func (w *world) happen(e entry) {
 	case generationMade:
 		w.kafka.group.complete(w, e.a)
 	case sessionEnds:
-		w.kafka.group.remove(w, int(e.w), e.life)
+		w.kafka.group.expire(w, int(e.w), e.life)
 	case shaken:
 		w.kafka.group.rebalance(w)
 	case limitKnown:
@@ -262,8 +266,10 @@ func (w *world) begin(p phase) {
 	case kill:
 		h.kill()
 		w.queue.push(entry{at: p.to, kind: restarts, w: int16(p.worker), life: h.life})
-	case freeze:
+	case freeze, longFreeze:
 		h.frozenUntil = max(h.frozenUntil, p.to)
+	case clockSteps:
+		h.wall += int64((p.strength - 0.5) * float64(time.Hour))
 	case pause:
 		h.pause()
 	case acceptsRejected:

@@ -101,7 +101,7 @@ func (s *stack) start(change func(*worker.Options)) *member {
 	options := worker.Options{
 		Kafka: kafka, IM: im, Topics: topics, Group: "markread",
 		Rate: 200, MaxPending: 100_000, MaxRejected: 95, Attempts: 8, Backoff: imclient.NewBackoff(200*time.Millisecond, 30*time.Second),
-		CommitEvery: time.Second, DrainTimeout: 10 * time.Second, Log: zerolog.Nop(),
+		CallTimeout: 5 * time.Second, CommitEvery: time.Second, DrainTimeout: 10 * time.Second, Log: zerolog.Nop(),
 	}
 	if change != nil {
 		change(&options)

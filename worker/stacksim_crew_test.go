@@ -54,7 +54,7 @@ func (s *simulation) hire(place int) {
 	w, err := worker.New(worker.Options{
 		Kafka: kafka, IM: im, Topics: topics, Group: "markread",
 		Rate: s.plan.rate, MaxPending: s.plan.pending, MaxRejected: 95, Attempts: attempts, Backoff: imclient.NewBackoff(200*time.Millisecond, 30*time.Second),
-		CommitEvery: time.Second, DrainTimeout: 10 * time.Second, Log: log, Version: "simulated",
+		CallTimeout: 5 * time.Second, CommitEvery: time.Second, DrainTimeout: 10 * time.Second, Log: log, Version: "simulated",
 	})
 	if err != nil {
 		s.t.Fatal(err)

@@ -41,7 +41,8 @@ import (
 
 // Caller makes one API call. *imclient.Client is one.
 type Caller interface {
-	// MarkRead makes at most one request. It returns nil, an *imclient.Error, or the cause of ctx's end.
+	// MarkRead makes at most one request. It returns nil, an *imclient.Error, the cause of ctx's end, or what the lease of ctx returned
+	// (imclient.WithLease).
 	MarkRead(ctx context.Context, read imclient.Read) error
 	// Now is the later of our clock and the server's.
 	Now() time.Time
@@ -65,6 +66,7 @@ type Options struct {
 
 	MaxReplays int // replays after which a letter is parked, which its log line says; 0: none is
 
+	CallTimeout  time.Duration // of one call: longer than that none is out
 	CommitEvery  time.Duration
 	DrainTimeout time.Duration // how long a revoke or a stop waits for what is out
 
@@ -111,6 +113,8 @@ func New(options Options) (*Worker, error) {
 		return nil, errors.New("worker: MaxPending and Attempts must be at least 1")
 	case options.MaxRejected < 1 || options.MaxRejected > 100:
 		return nil, fmt.Errorf("worker: MaxRejected is %d; it is per cent, 1 to 100", options.MaxRejected)
+	case options.CallTimeout <= 0 || options.CallTimeout+proofMargin >= consumer.SessionTimeout:
+		return nil, fmt.Errorf("worker: CallTimeout is %v; with %v it must end within a session of %v", options.CallTimeout, proofMargin, consumer.SessionTimeout)
 	case options.CommitEvery <= 0 || options.DrainTimeout <= 0:
 		return nil, errors.New("worker: CommitEvery and DrainTimeout must be positive")
 	}
@@ -175,11 +179,11 @@ func (w *Worker) serve(ctx context.Context, g *consumer.Generation) {
 	defer w.end(g)
 
 	// What is out when the generation ends is finished, so it has a context of its own.
-	work, abandon := context.WithCancel(context.Background())
+	work, abandon := context.WithCancel(imclient.WithLease(context.Background(), func() error { return w.lease(g) }))
 	defer abandon()
 
 	var calls, taking, writing sync.WaitGroup
-	taking.Go(func() { w.dispatch(ctx, work, &calls) })
+	taking.Go(func() { w.dispatch(ctx, work, g, &calls) })
 	writing.Go(func() { w.writeLetters(work, w.options.Kafka.Letters(w.options.Topics.DeadLetter)) })
 	writing.Go(func() { w.commitEvery(work, g) })
 	writing.Go(func() { w.watchKey(work) })
@@ -242,6 +246,20 @@ func (w *Worker) end(g *consumer.Generation) {
 	w.generation = nil
 	w.member.Store(false)
 	w.left.Store(now.UnixNano())
+}
+
+// proofMargin is what a call may take beside its own timeout: until it is sent, and until its connection is closed.
+const proofMargin = time.Second
+
+// errNoProof says that a call was not sent.
+var errNoProof = errors.New("this worker may have been given up by its group")
+
+// lease says whether a call that is sent now ends before another worker can have our partitions: before our session ends.
+func (w *Worker) lease(g *consumer.Generation) error {
+	if g.ProofAge() > consumer.SessionTimeout-w.options.CallTimeout-proofMargin {
+		return errNoProof
+	}
+	return nil
 }
 
 // Pause holds all calls of this worker until Resume. Events wait; nothing is lost.

@@ -124,7 +124,7 @@ func (c *devCommand) run(ctx context.Context, p *process) error {
 	defer kafka.Close()
 
 	s := &service{
-		engine: c.engineFlags, group: "markread", topics: devTopics, kafka: kafka, im: im,
+		engine: c.engineFlags, group: "markread", topics: devTopics, kafka: kafka, im: im, imTimeout: devIMTimeout,
 		adminAddr: c.Admin.AdminAddr, adminToken: token, log: p.log,
 	}
 	if err := s.open(); err != nil {

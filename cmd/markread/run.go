@@ -79,7 +79,7 @@ func (c *runCommand) run(ctx context.Context, p *process) error {
 	defer kafka.Close()
 	topics := consumer.Topics{Live: c.Topic, Backfill: c.BackfillTopic, DeadLetter: c.DeadLetterTopic}
 	s := &service{
-		engine: c.engineFlags, group: c.Group, topics: topics, kafka: kafka, im: im,
+		engine: c.engineFlags, group: c.Group, topics: topics, kafka: kafka, im: im, imTimeout: c.IMTimeout,
 		adminAddr: c.Admin.AdminAddr, adminToken: token, log: p.log,
 	}
 	if err := s.open(); err != nil {

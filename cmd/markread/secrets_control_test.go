@@ -76,7 +76,7 @@ func (s *scene) leaking(path string, attempts int, out *buffer) (admin string, s
 	service := &service{
 		engine: engineFlags{MaxInFlight: &one, MaxPending: 1000, MaxRejected: 95, Attempts: attempts, BackoffInitial: time.Millisecond, BackoffMax: time.Millisecond,
 			CommitEvery: 50 * time.Millisecond, DrainTimeout: 5 * time.Second},
-		group: "leaking" + strings.ReplaceAll(path, "/", "-"), topics: devTopics, kafka: kafka, im: leak{im, &url}, adminAddr: "127.0.0.1:0",
+		group: "leaking" + strings.ReplaceAll(path, "/", "-"), topics: devTopics, kafka: kafka, im: leak{im, &url}, imTimeout: 5 * time.Second, adminAddr: "127.0.0.1:0",
 		adminToken: imclient.NewSecret(canaryToken), log: p.newLogger(logFlags{LogLevel: "debug"}),
 	}
 	if err := service.open(); err != nil {

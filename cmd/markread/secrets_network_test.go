@@ -178,7 +178,7 @@ func TestOnlyConfiguredHostsAreDialled(t *testing.T) {
 	service := &service{
 		engine: engineFlags{MaxPending: 1000, MaxRejected: 95, Attempts: 1, BackoffInitial: time.Millisecond, BackoffMax: time.Millisecond,
 			CommitEvery: 50 * time.Millisecond, DrainTimeout: 5 * time.Second},
-		group: "dials", topics: devTopics, kafka: kafka, im: client, adminAddr: "127.0.0.1:0", log: log,
+		group: "dials", topics: devTopics, kafka: kafka, im: client, imTimeout: 5 * time.Second, adminAddr: "127.0.0.1:0", log: log,
 	}
 	if err := service.open(); err != nil {
 		t.Fatal(err)

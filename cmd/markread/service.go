@@ -22,6 +22,7 @@ type service struct {
 	topics     consumer.Topics
 	kafka      *consumer.Client
 	im         worker.Caller
+	imTimeout  time.Duration // of one call
 	adminAddr  string
 	adminToken imclient.Secret
 	log        logger
@@ -38,7 +39,7 @@ func (s *service) open() error {
 		Kafka: s.kafka, IM: s.im, Topics: s.topics, Group: s.group,
 		Rate: s.engine.Rate, MaxInFlight: s.engine.inFlight(), MaxPending: s.engine.MaxPending,
 		MaxRejected: s.engine.MaxRejected, Attempts: s.engine.Attempts, Backoff: imclient.NewBackoff(s.engine.BackoffInitial, s.engine.BackoffMax),
-		MaxReplays: s.engine.MaxReplays, CommitEvery: s.engine.CommitEvery, DrainTimeout: s.engine.DrainTimeout,
+		MaxReplays: s.engine.MaxReplays, CallTimeout: s.imTimeout, CommitEvery: s.engine.CommitEvery, DrainTimeout: s.engine.DrainTimeout,
 		Log: s.log, Version: v, Commit: c,
 	})
 	if err != nil {

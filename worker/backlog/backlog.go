@@ -47,6 +47,7 @@ type Event struct {
 	Lane     int
 	ReadTime int64  // T, seconds since 1970
 	Ref      uint64 // names the event in what is settled
+	Attempts int    // that were counted before it came here
 	Record   any    // what a dead letter will need; the backlog only carries it
 }
 

@@ -67,11 +67,15 @@ func (c *Conversation) Lane() int { return int(c.lane) }
 // Record is that of the event with the largest T.
 func (c *Conversation) Record() any { return c.record }
 
+// Oldest is the event that came first.
+func (c *Conversation) Oldest() (ref uint64) { return c.refs[0] }
+
 func (c *Conversation) wait(e Event, arrival int64) {
 	if len(c.refs) == 0 {
 		c.order = arrival
 	}
 	c.refs = append(c.refs, e.Ref)
+	c.Attempts = max(c.Attempts, e.Attempts)
 	c.keepLargest(e)
 }
 

@@ -10,13 +10,14 @@ const (
 	Throttled   Reason = "throttled"   // the service asked for a pause
 	Rejections  Reason = "rejections"  // almost everything of a lane is refused: a wrong app, topic or schema
 	DeadLetter  Reason = "dead-letter" // the dead-letter topic takes no records
+	Membership  Reason = "membership"  // this worker may have been given up by its group
 	Quota       Reason = "quota"       // this worker's share of the rate is 0
 	Paused      Reason = "paused"      // an operator wants it
 )
 
 // Reasons is every reason that there is, for metrics that must say 0.
 func Reasons() []Reason {
-	return []Reason{Outage, Credentials, Throttled, Rejections, DeadLetter, Quota, Paused}
+	return []Reason{Outage, Credentials, Throttled, Rejections, DeadLetter, Membership, Quota, Paused}
 }
 
 // Meaning says in general what such a hold is, for a person.
@@ -45,6 +46,9 @@ func (r Reason) advice() advice {
 	case DeadLetter:
 		return advice{"The dead-letter topic does not take records, so events that must go there can't end.",
 			"check that the topic exists, that this user may write to it, and the brokers' disks; a write is tried every second, and calls go on when one succeeds"}
+	case Membership:
+		return advice{"This worker can't prove that it is still a member of its group; another one may have its partitions, and its share of the rate, by now.",
+			"check that the brokers can be reached from here, and that this machine does not stand still; calls go on with the first heartbeat that is answered"}
 	case Quota:
 		return advice{"This worker's share of the rate is 0: it owns no partition, or there are more partitions than calls a second.",
 			"run fewer workers, or raise --rate for all of them"}

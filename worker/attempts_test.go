@@ -37,7 +37,7 @@ func TestAttempts(t *testing.T) {
 			}
 			r.answer(start, r.mustCall(start, "b"), other)
 			r.answer(start, c, row.failure)
-			if c.of.Attempts != row.want {
+			if int(c.of.Attempts) != row.want {
 				t.Fatalf("%d attempts, want %d", c.of.Attempts, row.want)
 			}
 		})
@@ -116,7 +116,7 @@ func TestAHoldCountsNothingAndItsEndHastens(t *testing.T) {
 	}
 	for i, c := range out {
 		r.answer(start, c, internal)
-		if want := 1 - i/19; c.of.Attempts != max(0, want) { // the 20th begins the outage
+		if want := 1 - i/19; int(c.of.Attempts) != max(0, want) { // the 20th begins the outage
 			t.Fatalf("call %d: %d attempts", i, c.of.Attempts)
 		}
 	}

@@ -14,11 +14,12 @@ import (
 	"markread/worker/quota"
 )
 
-// Bounds of what is in memory, beside --max-pending: unsettled events, at 24 bytes each; and the records of
-// letters that wait, which may be of any size when they are no events.
+// Bounds of what is in memory, beside --max-pending: unsettled events, at 24 bytes each; and the records that a letter needs or may need,
+// which may be of any size. An event of two accounts, a time and the recommended key takes about 60 bytes of the 512 that it has.
 const (
-	defaultMaxEvents = 8_000_000
-	maxLetterBytes   = 64 << 20
+	defaultMaxEvents     = 8_000_000
+	minRecordBytes       = 64 << 20
+	bytesPerConversation = 512
 )
 
 // While the dead-letter topic refuses, one letter is tried so often; after so long that is a hold.
@@ -40,6 +41,7 @@ type core struct {
 	maxEvents  int // unsettled events at which it does
 	backoff    imclient.Backoff
 	jitter     func(id string, failures int) float64 // in [0, 1)
+	topics     consumer.Topics
 	log        zerolog.Logger
 	seen       observer
 	announce   announcer
@@ -106,21 +108,22 @@ func (c *core) end(now time.Time) {
 // receive takes in one batch of events.
 func (c *core) receive(now time.Time, events []consumer.Event) {
 	for i := range events {
-		e := events[i]
+		e := &events[i]
 		c.counts[e.Lane].received++
 		c.holds.Read(int(e.Lane), e.Invalid != nil)
 		if e.Invalid != nil {
-			c.admit(now, invalidLetter(now, e))
+			c.admit(now, invalidLetter(now, *e))
 			continue
 		}
 		known := c.backlog.Len()
+		id, packed := pack(e)
 		kept := c.backlog.Add(now, backlog.Event{
-			ID:       conversationID(e.Report, e.Peer),
+			ID:       id,
 			Lane:     int(e.Lane),
 			ReadTime: e.ReadTime,
 			Ref:      uint64(e.Ref),
 			Attempts: e.Attempts,
-			Record:   &e, // a copy: it must not keep the whole batch in memory
+			Record:   packed,
 		})
 		if !kept {
 			c.settle(now, uint64(e.Ref), superseded)
@@ -208,7 +211,7 @@ func (c *core) answer(now time.Time, done *call, err error) {
 	if err != nil && !errors.As(err, &failure) {
 		// Stopping is not failing: this call was cut off, and says nothing about the conversation.
 		if !errors.Is(err, context.Canceled) && !errors.Is(err, errNoProof) {
-			r := done.of.Record().(*consumer.Event).Record
+			r := unpack(done.of.Record(), c.topics).Record
 			c.log.Error().Err(err).Str("topic", r.Topic).Int("partition", r.Partition).Int64("offset", r.Offset).Msg("a call ended without an answer or a reason")
 		}
 		if done.probe {
@@ -321,7 +324,7 @@ func (c *core) room(lane consumer.Lane) bool {
 	for l := range c.counts {
 		apart = apart || c.holds.Held(hold.Rejections, l)
 	}
-	conversations, events, bytes := c.maxPending, uint64(c.maxEvents), maxLetterBytes
+	conversations, events, bytes := c.maxPending, uint64(c.maxEvents), max(minRecordBytes, c.maxPending*bytesPerConversation)
 	if lane == consumer.Backfill || apart {
 		conversations, events, bytes = (conversations+1)/2, events/2, bytes/2
 	}
@@ -330,7 +333,7 @@ func (c *core) room(lane consumer.Lane) bool {
 			continue
 		}
 		conversations -= c.backlog.Conversations(l) + c.letters.held[l].letters
-		bytes -= c.letters.held[l].bytes
+		bytes -= c.backlog.Bytes(l) + c.letters.held[l].bytes
 		events -= min(events, n.unsettled())
 	}
 	return conversations > 0 && bytes > 0 && events > 0

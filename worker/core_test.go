@@ -59,6 +59,7 @@ func newRig(t *testing.T) *rig {
 		attempts: 3, maxPending: 1000, maxEvents: defaultMaxEvents,
 		backoff: imclient.NewBackoff(100*time.Millisecond, time.Second),
 		jitter:  func(string, int) float64 { return 1 },
+		topics:  consumer.Topics{Live: "mark-read", Backfill: "mark-read-backfill"},
 		log:     zerolog.Nop(), seen: nobody{},
 		quota: quota.Uncapped(100), holds: hold.New(95), memory: backlog.NewMemory(), accepted: true,
 	}
@@ -167,7 +168,7 @@ func TestALetterIsWrittenBeforeItsEventsFinish(t *testing.T) {
 	r.refuse(start, batch)
 	batch = r.nextLetters(10)
 	l := batch[0]
-	if l.Class != "rejected" || l.Code != "90012" || l.Attempts != 1 || l.Collapsed != 2 || l.Event.Ref != best {
+	if l.Class != "rejected" || l.Code != "90012" || l.Attempts != 1 || l.Collapsed != 2 || l.Event.Record.Offset != r.tracker.events[best].Record.Offset || l.Event.ReadTime != 20 {
 		t.Fatalf("letter %+v", l.Letter)
 	}
 	r.wrote(start, batch, make([]error, 1))

@@ -163,10 +163,14 @@ func invalidLetter(now time.Time, e consumer.Event) *letter {
 	}}
 }
 
-func failedLetter(now time.Time, class string, attempts int, failure *imclient.Error, d backlog.Dropped) *letter {
+// failedLetter takes the conversation out of the backlog.
+func (c *core) failedLetter(now time.Time, class string, of *backlog.Conversation, failure *imclient.Error) *letter {
+	d := c.backlog.Drop(of)
+	event := unpack(d.Record, c.topics)
+	event.ReadTime = d.ReadTime
 	return &letter{refs: d.Refs, metric: codeLabel(failure), Letter: consumer.Letter{
-		Event: *d.Record.(*consumer.Event), Class: class, Code: failure.Label, Message: failure.Error(),
-		Attempts: attempts, Collapsed: len(d.Refs), FailedAt: now,
+		Event: event, Class: class, Code: failure.Label, Message: failure.Error(),
+		Attempts: int(of.Attempts), Collapsed: len(d.Refs), FailedAt: now,
 	}}
 }
 

@@ -62,14 +62,14 @@ func (c *core) settleCall(now time.Time, done *call, failure *imclient.Error, he
 	of.Failures++
 	if counted {
 		of.Attempts++
-		c.tracker.Attempted(consumer.Ref(of.Oldest()), of.Attempts)
+		c.tracker.Attempted(consumer.Ref(of.Oldest()), int(of.Attempts))
 	}
 	switch {
 	case failure.Class == imclient.Rejected && !c.holds.Held(hold.Rejections, done.lane):
-		c.letters.add(failedLetter(now, "rejected", of.Attempts, failure, c.backlog.Drop(of)))
+		c.letters.add(c.failedLetter(now, "rejected", of, failure))
 		c.changed(now, c.holds.Ended(now, done.lane, hold.Rejected, failure.Seen()))
-	case counted && of.Attempts >= c.attempts:
-		c.letters.add(failedLetter(now, "exhausted", of.Attempts, failure, c.backlog.Drop(of)))
+	case counted && int(of.Attempts) >= c.attempts:
+		c.letters.add(c.failedLetter(now, "exhausted", of, failure))
 		c.changed(now, c.holds.Ended(now, done.lane, hold.Called, ""))
 	case done.probe && c.holds.On(done.lane):
 		c.backlog.Defer(of, now.Add(c.delay(of)))
@@ -81,16 +81,16 @@ func (c *core) settleCall(now time.Time, done *call, failure *imclient.Error, he
 
 // delay is how long a conversation waits after its failure.
 func (c *core) delay(of *backlog.Conversation) time.Duration {
-	return c.backoff.Delay(of.Failures, c.jitter(of.ID, of.Failures))
+	return c.backoff.Delay(int(of.Failures), c.jitter(of.ID, int(of.Failures)))
 }
 
 // retried says for who looks closely that a call failed: what is wrong with the service shows in the holds
 // and the metrics.
 func (c *core) retried(of *backlog.Conversation, failure *imclient.Error) {
 	if line := c.log.Debug(); line.Enabled() {
-		r := of.Record().(*consumer.Event).Record
+		r := unpack(of.Record(), c.topics).Record
 		line.Str("topic", r.Topic).Int("partition", r.Partition).Int64("offset", r.Offset).Str("code", failure.Label).
-			Int("attempts", of.Attempts).Int("failures", of.Failures).Msg("a call failed; it is retried")
+			Int32("attempts", of.Attempts).Int32("failures", of.Failures).Msg("a call failed; it is retried")
 	}
 }
 

@@ -163,7 +163,7 @@ func (c *core) explain(s snapshot, unfinished []*console.Unfinished) {
 		of := found[uint64(p.Oldest.Ref)]
 		u.WaitsFor = c.waitsFor(of, int(p.lane))
 		if of != nil {
-			u.Attempts = of.Attempts
+			u.Attempts = int(of.Attempts)
 		}
 		unfinished[i] = u
 	}

@@ -139,7 +139,8 @@ func New(options Options) (*Worker, error) {
 				n  int
 			}{id, failures})>>11) / (1 << 53)
 		},
-		log: options.Log, announce: announcer{log: options.Log},
+		topics: options.Topics,
+		log:    options.Log, announce: announcer{log: options.Log},
 		seen:   w.metrics,
 		quota:  quota.New(),
 		holds:  hold.New(options.MaxRejected),

@@ -48,7 +48,7 @@ type Event struct {
 	ReadTime int64  // T, seconds since 1970
 	Ref      uint64 // names the event in what is settled
 	Attempts int    // that were counted before it came here
-	Record   any    // what a dead letter will need; the backlog only carries it
+	Record   string // what a dead letter will need; the backlog only carries it. It may begin with ID: then both share their bytes
 }
 
 // Backlog is all waiting conversations.
@@ -67,6 +67,7 @@ type lane struct {
 	fresh         queue // first tries, by arrival
 	retries       queue // by the time they are due
 	conversations int   // waiting or out
+	bytes         int   // of their records
 	sinceRetry    int   // first tries taken since the last retry
 	overtaken     int   // calls that better lanes took since this one's last, while it waited
 }
@@ -85,23 +86,35 @@ func (b *Backlog) Add(now time.Time, e Event) (kept bool) {
 	}
 	b.arrivals++
 	c := b.conversations[e.ID]
-	if c == nil {
-		c = &Conversation{ID: e.ID, lane: int8(e.Lane)}
-		b.conversations[e.ID] = c
+	known := c != nil
+	if !known {
+		c = &Conversation{lane: int8(e.Lane)}
 		b.lanes[e.Lane].conversations++
-		c.wait(e, b.arrivals)
-		b.lanes[e.Lane].fresh.push(c, c.order)
-		return true
 	}
-	if c.flight != nil {
+	b.keepLargest(c, e)
+	switch {
+	case known && c.flight != nil:
 		c.flight.arrive(c, e, b.arrivals)
 		return true
-	}
-	c.wait(e, b.arrivals)
-	if int(c.lane) > e.Lane {
+	case !known:
+		b.lanes[e.Lane].fresh.push(c, b.arrivals)
+	case int(c.lane) > e.Lane:
 		b.move(c, e.Lane)
 	}
+	c.refs = append(c.refs, e.Ref)
+	c.Attempts = max(c.Attempts, int32(e.Attempts))
 	return true
+}
+
+// keepLargest makes e the event that the conversation is called for, if none has a larger T. The map must not hold on to the old record.
+func (b *Backlog) keepLargest(c *Conversation, e Event) {
+	if e.ReadTime < c.readTime {
+		return
+	}
+	b.lanes[c.lane].bytes += len(e.Record) - len(c.record)
+	delete(b.conversations, e.ID)
+	c.ID, c.record, c.readTime, c.best = e.ID, e.Record, e.ReadTime, e.Ref
+	b.conversations[c.ID] = c
 }
 
 // move puts a waiting conversation into another lane, with its place by age or its due time.
@@ -113,9 +126,23 @@ func (b *Backlog) move(c *Conversation, to int) {
 	}
 	q.remove(c)
 	dst.push(c, c.key)
-	from.conversations--
+	b.relocate(c, int8(to))
+}
+
+// relocate counts a conversation for another lane.
+func (b *Backlog) relocate(c *Conversation, to int8) {
+	b.lanes[c.lane].conversations--
+	b.lanes[c.lane].bytes -= len(c.record)
+	c.lane = to
 	b.lanes[to].conversations++
-	c.lane = int8(to)
+	b.lanes[to].bytes += len(c.record)
+}
+
+// forget lets go of a conversation.
+func (b *Backlog) forget(c *Conversation) {
+	delete(b.conversations, c.ID)
+	b.lanes[c.lane].conversations--
+	b.lanes[c.lane].bytes -= len(c.record)
 }
 
 // Ready says whether a conversation of the open lanes may be called now, and else when their next retry is
@@ -241,15 +268,13 @@ func (b *Backlog) Succeeded(now time.Time, c *Conversation) Settled {
 	f := b.back(c)
 	s := Settled{Refs: c.refs, Sent: f.sent, Applied: f.ref}
 	b.memory.Remember(now, c.ID, f.readTime)
-	b.lanes[c.lane].conversations--
 	if len(f.newer) == 0 {
-		delete(b.conversations, c.ID)
+		b.forget(c)
 		return s
 	}
-	c.refs, c.order, c.lane, c.retrying = f.newer, f.newerOrder, f.newerLane, false
-	c.Failures, c.Attempts = 0, 0
-	b.lanes[c.lane].conversations++
-	b.lanes[c.lane].fresh.push(c, c.order)
+	b.relocate(c, f.newerLane)
+	c.refs, c.retrying, c.Failures, c.Attempts = f.newer, false, 0, 0
+	b.lanes[c.lane].fresh.push(c, f.newerOrder)
 	return s
 }
 
@@ -275,18 +300,15 @@ func (b *Backlog) retry(c *Conversation, key int64) {
 // Drop ends the call of c and forgets it, with all its events, those that arrived meanwhile included.
 func (b *Backlog) Drop(c *Conversation) Dropped {
 	b.land(c)
-	delete(b.conversations, c.ID)
-	b.lanes[c.lane].conversations--
-	return Dropped{Refs: c.refs, Record: c.record}
+	b.forget(c)
+	return Dropped{Refs: c.refs, Record: c.record, ReadTime: c.readTime}
 }
 
 // land puts together what was sent and what arrived since.
 func (b *Backlog) land(c *Conversation) {
 	f := b.back(c)
 	c.refs = append(c.refs, f.newer...)
-	b.lanes[c.lane].conversations--
-	b.lanes[f.lane].conversations++
-	c.lane = f.lane
+	b.relocate(c, f.lane)
 }
 
 // Hasten lets every waiting retry fall due before latest: what they waited for is over. spread gives a
@@ -305,6 +327,9 @@ func (b *Backlog) Hasten(now, latest time.Time, spread func(id string) float64) 
 
 // Conversations is how many conversations of a lane wait or are out.
 func (b *Backlog) Conversations(lane int) int { return b.lanes[lane].conversations }
+
+// Bytes is how large the records of a lane's conversations are.
+func (b *Backlog) Bytes(lane int) int { return b.lanes[lane].bytes }
 
 // Len is how many conversations wait or are out, over all lanes.
 func (b *Backlog) Len() int { return len(b.conversations) }

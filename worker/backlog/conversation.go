@@ -4,20 +4,19 @@ package backlog
 // are its owner's to keep; it must not be used after Succeeded or Drop.
 type Conversation struct {
 	ID       string
-	Resigned bool   // its last call was refused for the signature, and is repeated with a new one
-	Failures int    // calls in a row that did not succeed: what the backoff grows with
-	Attempts int    // those of them that count
 	Baseline uint64 // the owner's mark of the last attempt
+	Failures int32  // calls in a row that did not succeed: what the backoff grows with
+	Attempts int32  // those of them that count
+	Resigned bool   // its last call was refused for the signature, and is repeated with a new one
 
-	record   any // of the event with the largest T, of equal T the later
+	lane     int8
+	retrying bool
+	index    int32  // in its queue
+	key      int64  // in its queue: the arrival of the oldest event, or the due time of a retry
+	record   string // of the event with the largest T, of equal T the later
 	best     uint64
 	readTime int64
 	refs     []uint64
-	order    int64 // arrival of the oldest event
-	key      int64 // in its queue: order, or the due time of a retry
-	index    int32 // in its queue
-	lane     int8
-	retrying bool
 	flight   *flight // not nil: a call is out
 }
 
@@ -41,10 +40,11 @@ type Settled struct {
 	Applied uint64
 }
 
-// Dropped is what leaves without success: Record is that of the event with the largest T.
+// Dropped is what leaves without success: the record and the T are those of the event with the largest T.
 type Dropped struct {
-	Refs   []uint64
-	Record any
+	Refs     []uint64
+	Record   string
+	ReadTime int64
 }
 
 // ReadTime is the T to send, or while a call is out the one that was sent.
@@ -65,28 +65,13 @@ func (c *Conversation) Retrying() bool { return c.retrying }
 func (c *Conversation) Lane() int { return int(c.lane) }
 
 // Record is that of the event with the largest T.
-func (c *Conversation) Record() any { return c.record }
+func (c *Conversation) Record() string { return c.record }
 
 // Oldest is the event that came first.
 func (c *Conversation) Oldest() (ref uint64) { return c.refs[0] }
 
-func (c *Conversation) wait(e Event, arrival int64) {
-	if len(c.refs) == 0 {
-		c.order = arrival
-	}
-	c.refs = append(c.refs, e.Ref)
-	c.Attempts = max(c.Attempts, e.Attempts)
-	c.keepLargest(e)
-}
-
-func (c *Conversation) keepLargest(e Event) {
-	if e.ReadTime >= c.readTime {
-		c.readTime, c.best, c.record = e.ReadTime, e.Ref, e.Record
-	}
-}
-
+// arrive takes in an event while a call is out.
 func (f *flight) arrive(c *Conversation, e Event, arrival int64) {
-	c.keepLargest(e)
 	f.lane = min(f.lane, int8(e.Lane))
 	if e.ReadTime <= f.readTime {
 		c.refs = append(c.refs, e.Ref)

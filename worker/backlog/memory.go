@@ -1,6 +1,9 @@
 package backlog
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 const (
 	rememberFor  = 10 * time.Minute
@@ -33,6 +36,7 @@ func NewMemory() *Memory { return &Memory{applied: map[string]success{}, most: r
 // Remember notes that readTime was applied for the conversation.
 func (m *Memory) Remember(now time.Time, id string, readTime int64) {
 	m.forget(now)
+	id = strings.Clone(id) // a part of the record, which must go
 	m.applied[id] = success{readTime, now}
 	m.order = append(m.order, remembered{id, now})
 }

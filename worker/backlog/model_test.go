@@ -3,6 +3,7 @@ package backlog
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 )
@@ -14,6 +15,19 @@ type model struct {
 	sent    map[string]int64           // T of the call that is out
 	waited  map[string]map[uint64]bool // events that it was sent for
 	applied map[string]int64
+}
+
+// of returns how many events of a conversation there are, and the one that a letter would be about.
+func (m *model) of(id string) (n int, largest Event) {
+	for _, e := range m.events {
+		if e.ID == id {
+			n++
+			if e.ReadTime > largest.ReadTime || e.ReadTime == largest.ReadTime && e.Ref > largest.Ref {
+				largest = e
+			}
+		}
+	}
+	return n, largest
 }
 
 // Random histories: what is settled, sent and left must be what the model says, step by step.
@@ -33,7 +47,8 @@ func TestAgainstTheModel(t *testing.T) {
 			now = now.Add(time.Duration(r.IntN(100)) * time.Millisecond)
 			switch action := r.IntN(10); {
 			case action < 5:
-				e := Event{ID: fmt.Sprint(r.IntN(conversations)), Lane: r.IntN(2), ReadTime: 1 + r.Int64N(50), Ref: step + 1, Record: step + 1}
+				e := Event{Record: fmt.Sprint(r.IntN(conversations), "#", 1<<r.IntN(60), "#", step), Lane: r.IntN(2), ReadTime: 1 + r.Int64N(50), Ref: step + 1}
+				e.ID, _, _ = strings.Cut(e.Record, "#")
 				kept := b.Add(now, e)
 				if covered := m.applied[e.ID] >= e.ReadTime; kept == covered {
 					fail("event at %d kept: %v; %d was applied", e.ReadTime, kept, m.applied[e.ID])
@@ -76,18 +91,9 @@ func TestAgainstTheModel(t *testing.T) {
 					b.Retry(c, now.Add(time.Duration(r.IntN(1000))*time.Millisecond))
 				case 1:
 					d := b.Drop(c)
-					largest := Event{}
-					n := 0
-					for _, e := range m.events {
-						if e.ID == id {
-							n++
-							if e.ReadTime > largest.ReadTime || e.ReadTime == largest.ReadTime && e.Ref > largest.Ref {
-								largest = e
-							}
-						}
-					}
-					if len(d.Refs) != n || d.Record != largest.Record {
-						fail("dropped %d events with record %v, want %d with %v", len(d.Refs), d.Record, n, largest.Record)
+					n, largest := m.of(id)
+					if len(d.Refs) != n || d.Record != largest.Record || d.ReadTime != largest.ReadTime {
+						fail("dropped %d events with record %v of %d, want %d with %v", len(d.Refs), d.Record, d.ReadTime, n, largest)
 					}
 					for _, ref := range d.Refs {
 						if m.events[ref].ID != id {
@@ -124,6 +130,14 @@ func TestAgainstTheModel(t *testing.T) {
 			ids := map[string]bool{}
 			for _, e := range m.events {
 				ids[e.ID] = true
+			}
+			bytes := 0
+			for id := range ids {
+				_, largest := m.of(id)
+				bytes += len(largest.Record)
+			}
+			if b.Bytes(0)+b.Bytes(1) != bytes || b.Bytes(0) < 0 || b.Bytes(1) < 0 {
+				fail("%d and %d bytes of records, the model has %d", b.Bytes(0), b.Bytes(1), bytes)
 			}
 			if b.Len() != len(ids) || b.Conversations(0)+b.Conversations(1) != len(ids) {
 				fail("%d conversations (%d, %d), the model has %d", b.Len(), b.Conversations(0), b.Conversations(1), len(ids))

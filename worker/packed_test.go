@@ -1,0 +1,113 @@
+package worker
+
+import (
+	"fmt"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"markread/consumer"
+)
+
+// What a letter shows is what was read, to the byte.
+func TestPacked(t *testing.T) {
+	own := consumer.Topics{Live: "mark-read", Backfill: "mark-read-backfill"}
+	at := time.UnixMilli(1_760_000_000_123)
+	for name, change := range map[string]func(*consumer.Record){
+		"usual":            func(*consumer.Record) {},
+		"no key":           func(r *consumer.Record) { r.Key = nil },
+		"an empty key":     func(r *consumer.Record) { r.Key = []byte{} },
+		"another key":      func(r *consumer.Record) { r.Key = []byte{0, 1, 2, 255} },
+		"backfill":         func(r *consumer.Record) { r.Topic = own.Backfill },
+		"no timestamp":     func(r *consumer.Record) { r.Time = time.Time{} },
+		"from before 1970": func(r *consumer.Record) { r.Time = time.UnixMilli(-1) },
+		"large":            func(r *consumer.Record) { r.Offset, r.Partition = math.MaxInt64, math.MaxInt32 },
+		"white space": func(r *consumer.Record) {
+			r.Value = []byte("\t{ \"Report_Account\" : \"a\",\r\n\"Peer_Account\": \"b\", \"MsgReadTime\":1 }\n")
+		},
+		"repeated names": func(r *consumer.Record) {
+			r.Value = []byte(`{"Report_Account":"x","Report_Account":"a","Peer_Account":"b","MsgReadTime":"12"}`)
+		},
+		"an account as text": func(r *consumer.Record) {
+			r.Value = []byte(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1,"a":{"b":["a","b"]}}`)
+		},
+		"escapes": func(r *consumer.Record) {
+			r.Value = []byte(`{"Report_Account":"\u0061","Peer_Account":"b","MsgReadTime":1,"x":"\u0001\"a\""}`)
+		},
+		"UTF-8": func(r *consumer.Record) {
+			r.Value = []byte(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1,"x":"读€😀"}`)
+		},
+		"1 MB": func(r *consumer.Record) {
+			r.Value = fmt.Appendf(nil, `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1,"x":"%s"}`, strings.Repeat("x", 1<<20))
+		},
+		"headers": func(r *consumer.Record) {
+			r.Headers = []consumer.Header{{Key: "trace", Value: []byte{0, 1}}, {Key: "", Value: []byte{}}, {Key: "trace"}}
+		},
+		"event time and replays": func(r *consumer.Record) {
+			r.Headers = []consumer.Header{{Key: "markread.event-time", Value: []byte("1760000000000")}, {Key: "markread.replays", Value: []byte("3")}}
+		},
+		"event time without a timestamp": func(r *consumer.Record) {
+			r.Time, r.Headers = time.Time{}, []consumer.Header{{Key: "markread.event-time", Value: []byte("1760000000000")}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := consumer.Record{Topic: own.Live, Partition: 3, Offset: 1 << 40, Time: at, Key: consumer.Key("a", "b"),
+				Value: []byte(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1760000000}`)}
+			change(&r)
+			mustSurvive(t, r, own)
+		})
+	}
+}
+
+func FuzzPacked(f *testing.F) {
+	f.Add([]byte(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1}`), []byte("a|b"), []byte("1760000000000"), int64(1_760_000_000_000))
+	f.Fuzz(func(t *testing.T, value, key, header []byte, at int64) {
+		own := consumer.Topics{Live: "mark-read"}
+		mustSurvive(t, consumer.Record{Topic: own.Live, Time: time.UnixMilli(at), Key: key, Value: value,
+			Headers: []consumer.Header{{Key: "markread.event-time", Value: header}}}, own)
+	})
+}
+
+func mustSurvive(t *testing.T, r consumer.Record, own consumer.Topics) {
+	t.Helper()
+	e := consumer.Decode(r, time.UnixMilli(1<<42))
+	if e.Invalid != nil {
+		return
+	}
+	if r.Topic == own.Backfill {
+		e.Lane = consumer.Backfill
+	}
+	id, packed := pack(&e)
+	if id != conversationID(e.Report, e.Peer) || !strings.HasPrefix(packed, id) {
+		t.Errorf("the conversation %q is packed as %q", id, packed)
+	}
+	got := unpack(packed, own)
+	got.ReadTime = e.ReadTime
+	if !reflect.DeepEqual(got, e) {
+		t.Errorf("unpacked %+v, packed %+v", got, e)
+	}
+}
+
+// A million of them wait in memory.
+func TestPackedIsSmall(t *testing.T) {
+	e := consumer.Decode(consumer.Record{
+		Topic: "mark-read", Partition: 11, Offset: 2_000_000, Time: time.UnixMilli(1_760_000_000_123), Key: consumer.Key("user0000012345", "user0000067890"),
+		Value: []byte(`{"Report_Account":"user0000012345","Peer_Account":"user0000067890","MsgReadTime":1760000000}`),
+	}, time.UnixMilli(1_760_000_000_123))
+	if _, packed := pack(&e); len(packed) > 64 {
+		t.Errorf("%d bytes: %q", len(packed), packed)
+	}
+}
+
+func BenchmarkPack(b *testing.B) {
+	e := consumer.Decode(consumer.Record{
+		Topic: "mark-read", Offset: 2_000_000, Time: time.UnixMilli(1_760_000_000_123), Key: consumer.Key("user0000012345", "user0000067890"),
+		Value: []byte(`{"Report_Account":"user0000012345","Peer_Account":"user0000067890","MsgReadTime":1760000000}`),
+	}, time.UnixMilli(1_760_000_000_123))
+	b.ReportAllocs()
+	for b.Loop() {
+		pack(&e)
+	}
+}

@@ -116,14 +116,14 @@ func (c *core) receive(now time.Time, events []consumer.Event) {
 			continue
 		}
 		known := c.backlog.Len()
-		id, packed := pack(e)
+		packed, named := pack(e)
 		kept := c.backlog.Add(now, backlog.Event{
-			ID:       id,
 			Lane:     int(e.Lane),
 			ReadTime: e.ReadTime,
 			Ref:      uint64(e.Ref),
 			Attempts: e.Attempts,
 			Record:   packed,
+			Named:    named,
 		})
 		if !kept {
 			c.settle(now, uint64(e.Ref), superseded)
@@ -175,7 +175,7 @@ func (c *core) next(now time.Time) (todo *call, again time.Time) {
 		of.Baseline = c.answered
 	}
 	c.lastCall = now
-	report, peer := accounts(of.ID)
+	report, peer := accounts(of.ID())
 	return &call{
 		read:  imclient.Read{Report: report, Peer: peer, Time: of.ReadTime()},
 		lane:  of.Lane(),
@@ -243,7 +243,7 @@ func (c *core) answer(now time.Time, done *call, err error) {
 	}
 	done.of.Resigned = refused && !done.of.Resigned
 	held := c.holds.On(done.lane)
-	c.changed(now, c.holds.Answer(now, done.of.ID, done.lane, failure, done.probe))
+	c.changed(now, c.holds.Answer(now, done.of.ID(), done.lane, failure, done.probe))
 	c.settleCall(now, done, failure, held || c.holds.On(done.lane))
 }
 

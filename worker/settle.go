@@ -81,7 +81,7 @@ func (c *core) settleCall(now time.Time, done *call, failure *imclient.Error, he
 
 // delay is how long a conversation waits after its failure.
 func (c *core) delay(of *backlog.Conversation) time.Duration {
-	return c.backoff.Delay(int(of.Failures), c.jitter(of.ID, int(of.Failures)))
+	return c.backoff.Delay(int(of.Failures), c.jitter(of.ID(), int(of.Failures)))
 }
 
 // retried says for who looks closely that a call failed: what is wrong with the service shows in the holds

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,8 +33,15 @@ type service struct {
 	admin  *console.Server
 }
 
+// garbagePercent is how much garbage, in per cent of what is in use, waits for the collector: a full backlog is hundreds of megabytes, of which
+// Go's 100 would make twice as many.
+const garbagePercent = 25
+
 // open makes the worker and takes the admin server's port. After it, run must be called.
 func (s *service) open() error {
+	if _, chosen := os.LookupEnv("GOGC"); !chosen {
+		debug.SetGCPercent(garbagePercent)
+	}
 	v, c := build()
 	var err error
 	s.worker, err = worker.New(worker.Options{

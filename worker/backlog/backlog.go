@@ -43,13 +43,16 @@ type LaneSet [Lanes]bool
 
 // Event is one event that asks for a call.
 type Event struct {
-	ID       string // the conversation
 	Lane     int
 	ReadTime int64  // T, seconds since 1970
 	Ref      uint64 // names the event in what is settled
 	Attempts int    // that were counted before it came here
-	Record   string // what a dead letter will need; the backlog only carries it. It may begin with ID: then both share their bytes
+	Record   string // what a dead letter will need. It begins with the conversation's ID, so that both share their bytes; the rest is only carried
+	Named    uint8  // how many bytes of it are the ID
 }
+
+// ID names the conversation.
+func (e Event) ID() string { return e.Record[:e.Named] }
 
 // Backlog is all waiting conversations.
 type Backlog struct {
@@ -81,11 +84,11 @@ func New(memory *Memory, start time.Time) *Backlog {
 // Add takes an event in. It reports false when an earlier success covers the event: it needs no call
 // and is not kept.
 func (b *Backlog) Add(now time.Time, e Event) (kept bool) {
-	if b.memory.Covers(now, e.ID, e.ReadTime) {
+	if b.memory.Covers(now, e.ID(), e.ReadTime) {
 		return false
 	}
 	b.arrivals++
-	c := b.conversations[e.ID]
+	c := b.conversations[e.ID()]
 	known := c != nil
 	if !known {
 		c = &Conversation{lane: int8(e.Lane)}
@@ -112,9 +115,9 @@ func (b *Backlog) keepLargest(c *Conversation, e Event) {
 		return
 	}
 	b.lanes[c.lane].bytes += len(e.Record) - len(c.record)
-	delete(b.conversations, e.ID)
-	c.ID, c.record, c.readTime, c.best = e.ID, e.Record, e.ReadTime, e.Ref
-	b.conversations[c.ID] = c
+	delete(b.conversations, e.ID())
+	c.record, c.named, c.readTime, c.best = e.Record, e.Named, e.ReadTime, e.Ref
+	b.conversations[c.ID()] = c
 }
 
 // move puts a waiting conversation into another lane, with its place by age or its due time.
@@ -140,7 +143,7 @@ func (b *Backlog) relocate(c *Conversation, to int8) {
 
 // forget lets go of a conversation.
 func (b *Backlog) forget(c *Conversation) {
-	delete(b.conversations, c.ID)
+	delete(b.conversations, c.ID())
 	b.lanes[c.lane].conversations--
 	b.lanes[c.lane].bytes -= len(c.record)
 }
@@ -267,7 +270,7 @@ func (b *Backlog) back(c *Conversation) *flight {
 func (b *Backlog) Succeeded(now time.Time, c *Conversation) Settled {
 	f := b.back(c)
 	s := Settled{Refs: c.refs, Sent: f.sent, Applied: f.ref}
-	b.memory.Remember(now, c.ID, f.readTime)
+	b.memory.Remember(now, c.ID(), f.readTime)
 	if len(f.newer) == 0 {
 		b.forget(c)
 		return s
@@ -318,7 +321,7 @@ func (b *Backlog) Hasten(now, latest time.Time, spread func(id string) float64) 
 	b.latest = 0
 	for i := range b.lanes {
 		b.lanes[i].retries.rekey(func(c *Conversation) int64 {
-			key := min(c.key, from+int64(span*spread(c.ID)))
+			key := min(c.key, from+int64(span*spread(c.ID())))
 			b.latest = max(b.latest, key)
 			return key
 		})

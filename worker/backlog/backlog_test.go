@@ -29,7 +29,7 @@ func newBench(t *testing.T) *bench {
 func (b *bench) add(id string, lane int, readTime int64) (ref uint64) {
 	b.t.Helper()
 	b.next++
-	if !b.Add(start, Event{ID: id, Lane: lane, ReadTime: readTime, Ref: b.next, Record: fmt.Sprint(b.next)}) {
+	if !b.Add(start, Event{Record: fmt.Sprint(id, b.next), Named: uint8(len(id)), Lane: lane, ReadTime: readTime, Ref: b.next}) {
 		b.t.Fatalf("%s at %d: not kept", id, readTime)
 	}
 	return b.next
@@ -41,8 +41,8 @@ func (b *bench) take(now time.Time, wantID string, wantTime int64) *Conversation
 	if c == nil {
 		b.t.Fatalf("nothing to take, want %s", wantID)
 	}
-	if c.ID != wantID || c.ReadTime() != wantTime {
-		b.t.Fatalf("took %s up to %d, want %s up to %d", c.ID, c.ReadTime(), wantID, wantTime)
+	if c.ID() != wantID || c.ReadTime() != wantTime {
+		b.t.Fatalf("took %s up to %d, want %s up to %d", c.ID(), c.ReadTime(), wantID, wantTime)
 	}
 	return c
 }
@@ -74,7 +74,7 @@ func TestOfEqualTimesTheLaterStandsForAll(t *testing.T) {
 	b.add("a", 0, 10)
 	later := b.add("a", 0, 10)
 	c := b.take(start, "a", 10)
-	if d := b.Drop(c); d.Record != fmt.Sprint(later) || len(d.Refs) != 2 {
+	if d := b.Drop(c); d.Record != fmt.Sprint(c.ID(), later) || len(d.Refs) != 2 {
 		t.Fatalf("dropped %+v, want the record of event %d", d, later)
 	}
 }
@@ -86,8 +86,8 @@ func TestWhatArrivesDuringACall(t *testing.T) {
 	b.add("b", 1, 1)
 	covered := b.add("a", 1, 10)
 	newer := b.add("a", 0, 11)
-	if got := b.Take(start, all, 100); got.ID != "b" {
-		t.Fatalf("took %s while its call is out", got.ID)
+	if got := b.Take(start, all, 100); got.ID() != "b" {
+		t.Fatalf("took %s while its call is out", got.ID())
 	}
 	s := b.Succeeded(start, c)
 	if !slices.Equal(s.Refs, []uint64{1, covered}) || s.Sent != 1 || s.Applied != 1 {
@@ -152,11 +152,11 @@ func TestCoveredEventsNeedNoCall(t *testing.T) {
 		{9, at(599), false},
 		{11, at(1), true},
 	} {
-		if got := b.Add(row.now, Event{ID: "a", ReadTime: row.readTime}); got != row.kept {
+		if got := b.Add(row.now, Event{Record: "a", Named: 1, ReadTime: row.readTime}); got != row.kept {
 			t.Errorf("T %d after %v: kept %v", row.readTime, row.now.Sub(start), got)
 		}
 	}
-	if !b.Add(at(601), Event{ID: "a", ReadTime: 5}) {
+	if !b.Add(at(601), Event{Record: "a", Named: 1, ReadTime: 5}) {
 		t.Error("a repair after more than ten minutes was swallowed")
 	}
 }
@@ -272,7 +272,7 @@ func TestProbesTakeTurns(t *testing.T) {
 	seen := map[string]int{}
 	for i := range 20 {
 		c := b.TakeProbe(all)
-		seen[c.ID]++
+		seen[c.ID()]++
 		b.Retry(c, at(float64(i+1)))
 	}
 	for id, n := range seen {
@@ -312,7 +312,7 @@ func TestFind(t *testing.T) {
 	newer := b.add("a", 0, 3)
 	found := b.Find([]uint64{1, second, other, newer, 99})
 	for ref, id := range map[uint64]string{1: "a", second: "a", other: "b", newer: "a"} {
-		if found[ref] == nil || found[ref].ID != id {
+		if found[ref] == nil || found[ref].ID() != id {
 			t.Errorf("event %d: found %v, want %s", ref, found[ref], id)
 		}
 	}

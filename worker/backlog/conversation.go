@@ -3,7 +3,6 @@ package backlog
 // Conversation is one reader and one peer, with the events that wait for a call. Its exported fields
 // are its owner's to keep; it must not be used after Succeeded or Drop.
 type Conversation struct {
-	ID       string
 	Baseline uint64 // the owner's mark of the last attempt
 	Failures int32  // calls in a row that did not succeed: what the backoff grows with
 	Attempts int32  // those of them that count
@@ -11,9 +10,10 @@ type Conversation struct {
 
 	lane     int8
 	retrying bool
+	named    uint8  // how long the ID is
 	index    int32  // in its queue
 	key      int64  // in its queue: the arrival of the oldest event, or the due time of a retry
-	record   string // of the event with the largest T, of equal T the later
+	record   string // of the event with the largest T, of equal T the later; it begins with the ID
 	best     uint64
 	readTime int64
 	refs     []uint64
@@ -46,6 +46,9 @@ type Dropped struct {
 	Record   string
 	ReadTime int64
 }
+
+// ID names the conversation.
+func (c *Conversation) ID() string { return c.record[:c.named] }
 
 // ReadTime is the T to send, or while a call is out the one that was sent.
 func (c *Conversation) ReadTime() int64 {

@@ -20,7 +20,7 @@ type model struct {
 // of returns how many events of a conversation there are, and the one that a letter would be about.
 func (m *model) of(id string) (n int, largest Event) {
 	for _, e := range m.events {
-		if e.ID == id {
+		if e.ID() == id {
 			n++
 			if e.ReadTime > largest.ReadTime || e.ReadTime == largest.ReadTime && e.Ref > largest.Ref {
 				largest = e
@@ -48,10 +48,10 @@ func TestAgainstTheModel(t *testing.T) {
 			switch action := r.IntN(10); {
 			case action < 5:
 				e := Event{Record: fmt.Sprint(r.IntN(conversations), "#", 1<<r.IntN(60), "#", step), Lane: r.IntN(2), ReadTime: 1 + r.Int64N(50), Ref: step + 1}
-				e.ID, _, _ = strings.Cut(e.Record, "#")
+				e.Named = uint8(strings.IndexByte(e.Record, '#'))
 				kept := b.Add(now, e)
-				if covered := m.applied[e.ID] >= e.ReadTime; kept == covered {
-					fail("event at %d kept: %v; %d was applied", e.ReadTime, kept, m.applied[e.ID])
+				if covered := m.applied[e.ID()] >= e.ReadTime; kept == covered {
+					fail("event at %d kept: %v; %d was applied", e.ReadTime, kept, m.applied[e.ID()])
 				}
 				if kept {
 					m.events[e.Ref] = e
@@ -61,12 +61,12 @@ func TestAgainstTheModel(t *testing.T) {
 				if c == nil {
 					continue
 				}
-				if _, already := m.sent[c.ID]; already {
-					fail("two calls of conversation %s are out", c.ID)
+				if _, already := m.sent[c.ID()]; already {
+					fail("two calls of conversation %s are out", c.ID())
 				}
 				largest, waited := int64(0), map[uint64]bool{}
 				for _, e := range m.events {
-					if e.ID == c.ID {
+					if e.ID() == c.ID() {
 						largest = max(largest, e.ReadTime)
 						waited[e.Ref] = true
 					}
@@ -74,7 +74,7 @@ func TestAgainstTheModel(t *testing.T) {
 				if c.ReadTime() != largest {
 					fail("sends %d, the largest T is %d", c.ReadTime(), largest)
 				}
-				m.sent[c.ID], m.waited[c.ID] = largest, waited
+				m.sent[c.ID()], m.waited[c.ID()] = largest, waited
 				out = append(out, c)
 			default:
 				if len(out) == 0 {
@@ -82,7 +82,7 @@ func TestAgainstTheModel(t *testing.T) {
 				}
 				i := r.IntN(len(out))
 				c := out[i]
-				id := c.ID
+				id := c.ID()
 				out = append(out[:i], out[i+1:]...)
 				sent := m.sent[id]
 				delete(m.sent, id)
@@ -96,8 +96,8 @@ func TestAgainstTheModel(t *testing.T) {
 						fail("dropped %d events with record %v of %d, want %d with %v", len(d.Refs), d.Record, d.ReadTime, n, largest)
 					}
 					for _, ref := range d.Refs {
-						if m.events[ref].ID != id {
-							fail("dropped event %d of conversation %q", ref, m.events[ref].ID)
+						if m.events[ref].ID() != id {
+							fail("dropped event %d of conversation %q", ref, m.events[ref].ID())
 						}
 						delete(m.events, ref)
 					}
@@ -105,7 +105,7 @@ func TestAgainstTheModel(t *testing.T) {
 					s := b.Succeeded(now, c)
 					for j, ref := range s.Refs {
 						e, ok := m.events[ref]
-						if !ok || e.ID != id || e.ReadTime > sent {
+						if !ok || e.ID() != id || e.ReadTime > sent {
 							fail("settled %+v, which a call up to %d doesn't cover", e, sent)
 						}
 						if m.waited[id][ref] != (j < s.Sent) {
@@ -114,7 +114,7 @@ func TestAgainstTheModel(t *testing.T) {
 						delete(m.events, ref)
 					}
 					for _, e := range m.events {
-						if e.ID == id && e.ReadTime <= sent {
+						if e.ID() == id && e.ReadTime <= sent {
 							fail("event %+v is covered by %d and was not settled", e, sent)
 						}
 					}
@@ -129,7 +129,7 @@ func TestAgainstTheModel(t *testing.T) {
 			}
 			ids := map[string]bool{}
 			for _, e := range m.events {
-				ids[e.ID] = true
+				ids[e.ID()] = true
 			}
 			bytes := 0
 			for id := range ids {

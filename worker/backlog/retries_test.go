@@ -66,8 +66,8 @@ func TestLanesThatAreNotOpenWait(t *testing.T) {
 	b.add("live", 0, 1)
 	b.add("fill", 1, 1)
 	backfillOnly := LaneSet{false, true}
-	if c := b.TakeProbe(backfillOnly); c.ID != "fill" {
-		t.Fatalf("took %s", c.ID)
+	if c := b.TakeProbe(backfillOnly); c.ID() != "fill" {
+		t.Fatalf("took %s", c.ID())
 	} else {
 		b.Retry(c, at(5))
 	}
@@ -78,7 +78,7 @@ func TestLanesThatAreNotOpenWait(t *testing.T) {
 		t.Fatalf("ready %v, due %v", ok, due)
 	}
 	if c := b.Take(start, backfillOnly, 10); c != nil {
-		t.Fatalf("took %s", c.ID)
+		t.Fatalf("took %s", c.ID())
 	}
 	if ok, _ := b.Ready(start, LaneSet{true, false}); !ok {
 		t.Fatal("the open lane is not ready")
@@ -96,10 +96,10 @@ func TestDeferredProbesTakeTurnsExactly(t *testing.T) {
 		seen := map[string]bool{}
 		for i := range 20 {
 			c := b.TakeProbe(all)
-			if seen[c.ID] {
-				t.Fatalf("round %d: %s is probed twice", round, c.ID)
+			if seen[c.ID()] {
+				t.Fatalf("round %d: %s is probed twice", round, c.ID())
 			}
-			seen[c.ID] = true
+			seen[c.ID()] = true
 			b.Defer(c, at(float64(i*7%5)))
 		}
 	}

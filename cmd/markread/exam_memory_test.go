@@ -1,0 +1,141 @@
+//go:build exam && linux
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// TestExamMemoryHeld: conversations that wait while all calls are held take at most 400 bytes of resident memory each.
+func TestExamMemoryHeld(t *testing.T) {
+	t.Parallel()
+	conversations := 1_000_000
+	if testing.Short() {
+		conversations = 250_000
+	}
+	k := examStartBroker(t)
+	im := examStartRecorder(t, "-rate", "200")
+	gate := examStartGate(t, im.url)
+	gate.refuse()
+	w := examStartWorker(t, k, gate.url, "--max-pending", strconv.Itoa(2*conversations))
+	w.ready(t)
+	before := w.memory(t, "VmRSS")
+	examBulk(t, k, k.live, conversations, func(i int) examEvent {
+		return examEvent{examConversation{fmt.Sprintf("user%010d", i), fmt.Sprintf("user%010d", i*7%conversations)}, time.Now().Unix()}
+	})
+	examWait(t, "all are in memory", 2*time.Minute, func() bool {
+		return examScrape(t, w.admin).sum("markread_backlog_conversations") == float64(conversations)
+	})
+	after, most := w.memory(t, "VmRSS"), w.memory(t, "VmHWM")
+	each := float64(after) / float64(conversations)
+	examFigure(t, "memory-held", "%d conversations held: %.0f bytes of RSS each (%d MiB; %d MiB before, %d MiB at most)",
+		conversations, each, after>>20, before>>20, most>>20)
+	limit := 400 * conversations
+	if testing.Short() {
+		limit += 50 << 20 // what a worker takes with nothing in memory
+	}
+	examCheck(t, after <= limit, "%d bytes of RSS for %d conversations", after, conversations)
+	w.stop(t, syscall.SIGTERM, examStopLimit)
+}
+
+// TestExamMemoryEvents: a backfill of many events a conversation takes at most 300 MiB, and live events pass it at once.
+func TestExamMemoryEvents(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped: it takes three minutes")
+	}
+	const (
+		conversations = 100_000
+		events        = 10_000_000
+		limit         = 300 << 20
+		seconds       = 90
+	)
+	k := examStartBroker(t)
+	im := examStartRecorder(t, "-rate", "200", "-latency", "2ms")
+	now := time.Now().Unix()
+	examBulk(t, k, k.backfill, events, func(i int) examEvent {
+		c := i * 7919 % conversations
+		return examEvent{examConversation{fmt.Sprintf("user%010d", c), "peer" + strconv.Itoa(c%97)}, now - int64(events-i)/1000}
+	})
+	w := examStartWorker(t, k, im.url)
+	var most int
+	var produced []time.Time
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for i := range 10 * seconds {
+		<-tick.C
+		most = max(most, w.memory(t, "VmRSS"))
+		if i < 20 { // it has begun
+			continue
+		}
+		produced = append(produced, time.Now())
+		e := examEvent{examConversation{"live-" + strconv.Itoa(len(produced)-1), "p"}, time.Now().Unix()}
+		k.cl.Produce(examContext(t), examRecordOf(k.live, e), func(_ *kgo.Record, err error) {
+			if err != nil {
+				t.Errorf("produce: %v", err)
+			}
+		})
+	}
+	k.settled(t, 30*time.Second, k.live)
+	m := examScrape(t, w.admin)
+	pending := m.sum("markread_backlog_events")
+	left := k.unsettled(t, k.backfill)
+	w.stop(t, syscall.SIGTERM, examStopLimit)
+	delay := make([]time.Duration, 0, len(produced))
+	arrivals := im.arrivals(t)
+	for _, a := range arrivals {
+		if number, ok := strings.CutPrefix(a.Report, "live-"); ok {
+			i, _ := strconv.Atoi(number)
+			delay = append(delay, time.Unix(0, a.Wall).Sub(produced[i]))
+		}
+	}
+	if len(delay) != len(produced) {
+		t.Fatalf("%d calls for %d live events", len(delay), len(produced))
+	}
+	slices.Sort(delay)
+	p99, traffic := delay[len(delay)*99/100], examMeasure(arrivals)
+	examFigure(t, "memory-events", "%d events over %d conversations: %d MiB of RSS at most; after %d s %.0f events in memory, %d not settled; "+
+		"%d live events beside: produce to arrival p50 %v, p99 %v, most %v; %v", events, conversations, most>>20, seconds, pending, left, len(delay),
+		delay[len(delay)/2].Round(time.Microsecond), p99.Round(time.Microsecond), delay[len(delay)-1].Round(time.Microsecond), traffic)
+	examCheck(t, most <= limit, "%d bytes of RSS", most)
+	examCheck(t, left > events/2, "the backfill ran dry: the row says nothing")
+	examCheck(t, p99 <= 300*time.Millisecond, "live p99 %v, at most 300 ms allowed", p99)
+	examCheck(t, traffic.mostIn1s <= 200, "%d arrivals in one second", traffic.mostIn1s)
+}
+
+// examBulk publishes n events.
+func examBulk(t *testing.T, k *examKafka, topic string, n int, event func(i int) examEvent) {
+	t.Helper()
+	const at = 100_000
+	for from := 0; from < n; from += at {
+		records := make([]*kgo.Record, 0, at)
+		for i := from; i < min(n, from+at); i++ {
+			records = append(records, examRecordOf(topic, event(i)))
+		}
+		k.produce(t, records...)
+	}
+}
+
+// memory returns one of the lines about memory in the process's status, in bytes.
+func (p *examProc) memory(t *testing.T, name string) int {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`(?m)^` + name + `:\s+(\d+) kB$`).FindSubmatch(status)
+	if found == nil {
+		t.Fatalf("no %s in %s", name, status)
+	}
+	kilobytes, _ := strconv.Atoi(string(found[1]))
+	return kilobytes << 10
+}

@@ -14,14 +14,6 @@ import (
 	"markread/worker/quota"
 )
 
-// Bounds of what is in memory, beside --max-pending: unsettled events, at 24 bytes each; and the records that a letter needs or may need,
-// which may be of any size. An event of two accounts, a time and the recommended key takes about 60 bytes of the 512 that it has.
-const (
-	defaultMaxEvents     = 8_000_000
-	minRecordBytes       = 64 << 20
-	bytesPerConversation = 512
-)
-
 // While the dead-letter topic refuses, one letter is tried so often; after so long that is a hold.
 const (
 	letterRetry    = time.Second
@@ -298,45 +290,24 @@ func (c *core) resume(now time.Time, acceptRejections bool) {
 	}
 }
 
-// share sets how many permits of the rate are this worker's.
-// partitions is how many the group's topics have.
-func (c *core) share(now time.Time, permits, partitions int) {
+// share sets how many permits of the rate are this worker's. partitions is how many the group's topics have; apart says why the group's leader
+// gives this worker none, "" when that is not so.
+func (c *core) share(now time.Time, permits, partitions int, apart string) {
 	c.quota.Reset(permits, now)
-	switch {
-	case permits > 0:
+	if permits > 0 {
 		c.changed(now, c.holds.Clear(hold.Quota))
+		return
+	}
+	detail, do := "this worker's share of the rate is 0", hold.Quota.Do()
+	switch {
 	case partitions == 0:
-		c.changed(now, c.holds.Set(now, hold.Quota, "this worker's share of the rate is 0, because the topics have no partitions",
-			"check that --topic and --backfill-topic exist on these --brokers; markread run --create-topics makes them", time.Time{}))
-	default:
-		c.changed(now, c.holds.Set(now, hold.Quota, "this worker's share of the rate is 0", hold.Quota.Do(), time.Time{}))
+		detail += ", because the topics have no partitions"
+		do = "check that --topic and --backfill-topic exist on these --brokers; markread run --create-topics makes them"
+	case apart != "":
+		detail += ": " + apart
+		do = "restart the workers of the group one after the other with the same --rate, --topic and --backfill-topic; the last one makes it good"
 	}
-}
-
-// room says whether a lane may fetch on. Backfill stops at half of each bound, so that live events never
-// wait behind a full backfill. While a lane is held for rejections, what waits in it must not stop the other
-// one: then each has half of the bounds for itself.
-func (c *core) room(lane consumer.Lane) bool {
-	if c.backlog == nil {
-		return false
-	}
-	apart := false
-	for l := range c.counts {
-		apart = apart || c.holds.Held(hold.Rejections, l)
-	}
-	conversations, events, bytes := c.maxPending, uint64(c.maxEvents), max(minRecordBytes, c.maxPending*bytesPerConversation)
-	if lane == consumer.Backfill || apart {
-		conversations, events, bytes = (conversations+1)/2, events/2, bytes/2
-	}
-	for l, n := range c.counts {
-		if apart && consumer.Lane(l) != lane {
-			continue
-		}
-		conversations -= c.backlog.Conversations(l) + c.letters.held[l].letters
-		bytes -= c.backlog.Bytes(l) + c.letters.held[l].bytes
-		events -= min(events, n.unsettled())
-	}
-	return conversations > 0 && bytes > 0 && events > 0
+	c.changed(now, c.holds.Set(now, hold.Quota, detail, do, time.Time{}))
 }
 
 // idle says that nothing is out: no call, and no letter that could be written now.

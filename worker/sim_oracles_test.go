@@ -82,19 +82,21 @@ func (h *hands) checkEnded() {
 // checkRoom holds the bounds of memory: fetching went on only below them. While a lane is held for rejections each has half of them for itself;
 // when that began with this delivery, the bounds were still those of both.
 func (h *hands) checkRoom(lane consumer.Lane, delivered int) {
-	within := func(conversations, letters int, unsettled uint64, part int) bool {
-		return conversations+letters < (h.maxPending+part-1)/part+delivered && unsettled < uint64(h.maxEvents/part+delivered)
+	half := [2]int{(h.maxPending + 1) / 2, h.maxEvents / 2}
+	var used [2][2]int // of each lane: conversations and letters, events
+	for l := range used {
+		used[l] = [2]int{h.core.backlog.Conversations(l) + h.core.letters.held[l].letters, int(h.core.counts[l].unsettled())}
 	}
-	part := 1
-	if lane == consumer.Backfill {
-		part = 2
-	}
-	c := h.core
-	apart := c.holds.Held(hold.Rejections, int(consumer.Live)) || c.holds.Held(hold.Rejections, int(consumer.Backfill))
-	if !within(c.backlog.Len(), c.letters.len(), h.gen.received-h.gen.finished, part) &&
-		!(apart && within(c.backlog.Conversations(int(lane)), c.letters.held[lane].letters, c.counts[lane].unsettled(), 2)) {
-		h.fail("memory", "worker %d: %d conversations and letters, %d events, lane %v went on", h.id, c.backlog.Len()+c.letters.len(),
-			h.gen.received-h.gen.finished, lane)
+	apart := h.core.holds.Held(hold.Rejections, int(consumer.Live)) || h.core.holds.Held(hold.Rejections, int(consumer.Backfill))
+	for i, most := range [2]int{h.maxPending, h.maxEvents} {
+		live, backfill := used[consumer.Live][i], used[consumer.Backfill][i]
+		ok := live+min(backfill, half[i]) < most+delivered
+		if lane == consumer.Backfill {
+			ok = live+backfill < half[i]+delivered
+		}
+		if !ok && !(apart && used[lane][i] < half[i]+delivered) {
+			h.fail("memory", "worker %d: of %d conversations, or events, %d are live and %d backfill; the lane %v went on", h.id, most, live, backfill, lane)
+		}
 	}
 }
 

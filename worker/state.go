@@ -66,22 +66,26 @@ func (w *Worker) snapshot() snapshot {
 	for lane := range s.conversations {
 		s.conversations[lane] = c.backlog.Conversations(lane)
 	}
-	for _, p := range w.generation.Partitions() {
-		lane := consumer.Live
-		if p.Topic == w.options.Topics.Backfill {
-			lane = consumer.Backfill
-		}
-		s.partitions = append(s.partitions, partition{p, lane})
-	}
+	s.partitions = w.withLanes(w.generation.Partitions())
 	return s
+}
+
+func (w *Worker) withLanes(states []consumer.PartitionState) []partition {
+	partitions := make([]partition, len(states))
+	for i, p := range states {
+		partitions[i] = partition{PartitionState: p}
+		if p.Topic == w.options.Topics.Backfill {
+			partitions[i].lane = consumer.Backfill
+		}
+	}
+	return partitions
 }
 
 // State implements console.Source.
 func (w *Worker) State() console.State {
 	w.mu.Lock()
 	s := w.snapshot()
-	unfinished := make([]*console.Unfinished, len(s.partitions))
-	w.core.explain(s, unfinished)
+	unfinished := w.core.explain(s.at, s.partitions)
 	w.mu.Unlock()
 
 	state := console.State{
@@ -142,24 +146,25 @@ func shownHolds(now time.Time, holds []hold.Hold) []console.Hold {
 	return list
 }
 
-// explain says for the oldest unfinished event of each partition what it waits for. A number of committed
+// explain says for the oldest unfinished event of each partition what it waits for; nil where there is none. A number of committed
 // records says little when calls finish out of order; this names the one that the commit waits for.
-func (c *core) explain(s snapshot, unfinished []*console.Unfinished) {
+func (c *core) explain(now time.Time, partitions []partition) []*console.Unfinished {
+	unfinished := make([]*console.Unfinished, len(partitions))
 	var refs []uint64
-	for _, p := range s.partitions {
+	for _, p := range partitions {
 		if p.Oldest != nil {
 			refs = append(refs, uint64(p.Oldest.Ref))
 		}
 	}
 	if len(refs) == 0 {
-		return
+		return unfinished
 	}
 	found := c.backlog.Find(refs)
-	for i, p := range s.partitions {
+	for i, p := range partitions {
 		if p.Oldest == nil {
 			continue
 		}
-		u := &console.Unfinished{Offset: p.Oldest.Offset, AgeSeconds: p.age(s.at).Seconds()}
+		u := &console.Unfinished{Offset: p.Oldest.Offset, AgeSeconds: p.age(now).Seconds()}
 		of := found[uint64(p.Oldest.Ref)]
 		u.WaitsFor = c.waitsFor(of, int(p.lane))
 		if of != nil {
@@ -167,6 +172,7 @@ func (c *core) explain(s snapshot, unfinished []*console.Unfinished) {
 		}
 		unfinished[i] = u
 	}
+	return unfinished
 }
 
 // waitsFor says what the events of a conversation of the lane wait for. nil: it was not found, mostly because

@@ -9,7 +9,8 @@
 // What the package does not do: it knows no Kafka protocol (package consumer) and no HTTP (imclient).
 //
 // Goroutines. Run waits for everything that it starts. For each generation serve owns: the fetchers, one
-// dispatcher, one goroutine a call, one that writes letters, one that commits, one that watches the key. At a revoke or a stop the
+// dispatcher, one goroutine a call, one that writes letters, one that commits, one that watches the key, one that watches the
+// offsets. At a revoke or a stop the
 // fetchers and the dispatcher end first; what is out has DrainTimeout to end; then the last commit.
 //
 // Non-obvious:
@@ -188,6 +189,7 @@ func (w *Worker) serve(ctx context.Context, g *consumer.Generation) {
 	writing.Go(func() { w.writeLetters(work, w.options.Kafka.Letters(w.options.Topics.DeadLetter)) })
 	writing.Go(func() { w.commitEvery(work, g) })
 	writing.Go(func() { w.watchKey(work) })
+	writing.Go(func() { w.watchWatermarks(work, g) })
 
 	g.Fetch(ctx, sink{w})
 	taking.Wait()
@@ -229,7 +231,7 @@ func (w *Worker) begin(g *consumer.Generation) {
 	}
 	w.core.holds.Spread(now, float64(len(all))/float64(max(1, len(assigned))))
 	if w.options.Rate > 0 {
-		w.core.share(now, quota.Share(w.options.Rate, max(1, len(all)), owned), len(all))
+		w.core.share(now, quota.Share(w.options.Rate, max(1, len(all)), owned), len(all), g.Apart())
 		w.options.Log.Info().Int("rate", w.options.Rate).Int("share", w.core.quota.Share()).Int("assigned", len(assigned)).
 			Int("partitions", len(all)).Msg("this worker's share of the rate")
 	}

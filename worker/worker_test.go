@@ -214,6 +214,46 @@ func TestFetchingPausesAndGoesOn(t *testing.T) {
 	})
 }
 
+// Conversations whose calls fail again and again fill a lane's memory. The other lane's events pass, and what ends makes room.
+func TestABacklogFullOfRetries(t *testing.T) {
+	inBubble(t, func(s *stack) {
+		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindCode, Code: 60008, Conversations: 0.5}}})
+		w := s.start(func(o *worker.Options) { o.MaxPending, o.Attempts = 20, 1000 })
+		s.crowd(topics.Backfill, "bulk", 0, 6000)
+		time.Sleep(5 * time.Minute)
+		before := w.State()
+		if n := before.Lanes.Backfill.Conversations; n < 10 || before.Totals.Applied == 0 || before.Totals.Received == 6000 {
+			t.Errorf("%d backfill conversations wait, %d events received, %d applied: the memory is not full of retries", n, before.Totals.Received, before.Totals.Applied)
+		}
+		published := 0
+		for i := 0; published < 20; i++ {
+			s.crowd(topics.Live, "live", i, 1)
+			published++
+			time.Sleep(time.Second)
+		}
+		passed := 0
+		for i := range published {
+			if at, _ := s.sandbox.ReadTime(fmt.Sprint("live", i), "peer"); at != 0 {
+				passed++
+			}
+		}
+		if passed < 5 {
+			t.Errorf("%d of %d live events passed the full backfill, half of them could", passed, published)
+		}
+		s.crowd(topics.Live, "more", 0, 6000)
+		time.Sleep(5 * time.Minute)
+		if n := w.State().Lanes.Live.Conversations; n < 20 {
+			t.Errorf("%d live conversations wait", n)
+		}
+		s.fault(sandbox.Faults{})
+		w.settled(s.t, int64(12_000+published))
+		if n := w.State().Totals; n.DeadLettered != 0 || n.Applied != int64(12_000+published) {
+			t.Errorf("totals %+v", n)
+		}
+		s.mustStop(w)
+	})
+}
+
 // Two workers share the quota, and one takes over from the other.
 func TestTwoWorkers(t *testing.T) {
 	inBubble(t, func(s *stack) {

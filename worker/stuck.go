@@ -1,0 +1,100 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"markread/consumer"
+	"markread/worker/console"
+)
+
+const (
+	stuckAfter    = 5 * time.Minute // so long the same event has kept a partition's offset from being committed: that is worth a line
+	stuckInterval = 10 * time.Second
+)
+
+// watermarks notices that a partition's offset has not moved on for stuckAfter, because one event does not end.
+type watermarks map[consumer.TopicPartition]*watermark
+
+type watermark struct {
+	offset int64 // of the oldest event that has not ended
+	since  time.Time
+	told   bool
+}
+
+// look takes in where the partitions are. stuck are those to be told of now, moved those that were told and have gone on.
+func (m watermarks) look(now time.Time, partitions []consumer.PartitionState) (stuck, moved []consumer.PartitionState) {
+	for _, p := range partitions {
+		w := m[p.TopicPartition]
+		if w != nil && p.Oldest != nil && w.offset == p.Oldest.Offset {
+			if !w.told && now.Sub(w.since) >= stuckAfter {
+				w.told = true
+				stuck = append(stuck, p)
+			}
+			continue
+		}
+		if w != nil && w.told {
+			moved = append(moved, p)
+		}
+		delete(m, p.TopicPartition)
+		if p.Oldest != nil {
+			m[p.TopicPartition] = &watermark{offset: p.Oldest.Offset, since: now}
+		}
+	}
+	return stuck, moved
+}
+
+// watchWatermarks writes one line about each event that keeps a partition's offset from moving on, and one when it does, until ctx ends.
+func (w *Worker) watchWatermarks(ctx context.Context, g *consumer.Generation) {
+	seen := watermarks{}
+	tick := time.NewTicker(stuckInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		stuck, moved := seen.look(time.Now(), g.Partitions())
+		for _, p := range moved {
+			w.options.Log.Info().Str("topic", p.Topic).Int("partition", p.Partition).Int64("committed", p.Committed).Msg("the partition's offset moves on again")
+		}
+		if len(stuck) > 0 {
+			w.tellStuck(stuck)
+		}
+	}
+}
+
+func (w *Worker) tellStuck(stuck []consumer.PartitionState) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := time.Now()
+	for i, u := range w.core.explain(now, w.withLanes(stuck)) {
+		p := stuck[i]
+		w.options.Log.Warn().Str("topic", p.Topic).Int("partition", p.Partition).Int64("offset", p.Oldest.Offset).Int64("lag", p.Lag).
+			Float64("age_seconds", u.AgeSeconds).Int("attempts", u.Attempts).Str("waits_for", u.WaitsFor).Str("reason", w.core.reason(u)).
+			Msgf("the partition's offset has not moved for %v: this event has not ended. What is finished behind it is committed beside the offset", stuckAfter)
+	}
+}
+
+// reason says why an event has not ended.
+func (c *core) reason(u *console.Unfinished) string {
+	switch u.WaitsFor {
+	case "hold":
+		var reasons []string
+		for _, h := range c.holds.Active() {
+			reasons = append(reasons, string(h.Reason))
+		}
+		return "calls are held: " + strings.Join(reasons, ", ")
+	case "retry":
+		return fmt.Sprintf("its calls fail; %d attempts count so far, at --attempts %d it becomes a dead letter", u.Attempts, c.attempts)
+	case "dead-letter":
+		return "it waits for its letter to be written to the dead-letter topic"
+	case "call":
+		return "a call for it is out"
+	default:
+		return "more conversations wait than the quota has let through since it came"
+	}
+}

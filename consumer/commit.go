@@ -54,8 +54,8 @@ const recommitInterval = 30 * time.Second
 // answerPatience is how long a commit that was cancelled waits for the answer to what is out.
 const answerPatience = 2 * time.Second
 
-// Commit commits what has changed since the last commit, the offsets forward only, and beside them what is known of the events beyond; and fenced by generation and member,
-// so that the coordinator refuses it once another member may own the partitions. It tries for at most 5 s,
+// Commit commits what has changed since the last commit: the offsets, forward only, and beside them what is known of the events beyond. It is
+// fenced by generation and member, so that the coordinator refuses it once another member may own the partitions. It tries for at most 5 s,
 // and not beyond ctx's deadline. When ctx is cancelled, the answer to what is out is waited for, for 2 s at
 // most: else it could be carried out after the next commit, and set the offset back. Every 30 s it commits
 // the rest again, too.

@@ -98,7 +98,41 @@ type candidate struct {
 	memberData
 }
 
-// assign deals the partition numbers from 0 to numbers-1 out to the members: each gets as many as the others, or one more, and keeps of
+// deal assigns the partition numbers, to as many of the members as have a share of the rate then. The others are spares.
+func deal(o outlook, members []candidate, share func(partitions int, owned []int) int) map[string][]int {
+	numbers := 0
+	for _, n := range o.Partitions {
+		numbers = max(numbers, n)
+	}
+	all := o.all()
+	idle := func(owned []int) bool {
+		var indexes []int
+		for i, p := range all {
+			if slices.Contains(owned, p.Partition) {
+				indexes = append(indexes, i)
+			}
+		}
+		return len(owned) > 0 && share(len(all), indexes) == 0
+	}
+	var spares []string
+	for {
+		dealt := assign(members, numbers)
+		i := -1
+		if share != nil && len(members) > 1 {
+			i = slices.IndexFunc(members, func(m candidate) bool { return idle(dealt[m.id]) })
+		}
+		if i < 0 {
+			for _, id := range spares {
+				dealt[id] = nil
+			}
+			return dealt
+		}
+		spares = append(spares, members[i].id)
+		members = slices.Delete(slices.Clone(members), i, i+1)
+	}
+}
+
+// assign gives the partition numbers from 0 to numbers-1 to the members: each gets as many as the others, or one more, and keeps of
 // those that it had what it can. It is the same for the same members, in whichever order they come. A number stands for the partitions of
 // all topics, so that with the recommended key and equally many partitions a conversation is in one worker, whatever the lane.
 func assign(members []candidate, numbers int) map[string][]int {

@@ -195,11 +195,7 @@ func (m *member) lead(o outlook, members []kafka.JoinGroupResponseMember) (assig
 			Any("our_partitions", o.Partitions).Any("its_partitions", data.Partitions).
 			Msg("a member of the group goes by another rate or other partitions than we do: it gets no partitions as long as we lead")
 	}
-	numbers := 0
-	for _, n := range o.Partitions {
-		numbers = max(numbers, n)
-	}
-	dealt := assign(agreed, numbers)
+	dealt := deal(o, agreed, m.options.Share)
 	for _, id := range others {
 		dealt[id] = nil
 	}

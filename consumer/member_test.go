@@ -3,6 +3,8 @@ package consumer_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -224,5 +226,47 @@ func TestMembersOfDifferentTopics(t *testing.T) {
 			w.Errorf("after the leader has left: assigned %v (%s)", g.Assigned(), g.Apart())
 		}
 		two.leave()
+	})
+}
+
+// A partition stays where it is unless its owner has more than the others.
+func TestAssignmentSticks(t *testing.T) {
+	inWorld(t, 12, func(w *world) {
+		var members []*member
+		had := map[*member][]int{}
+		settle := func(change string) {
+			time.Sleep(5 * time.Second)
+			for _, m := range members {
+				var numbers []int
+				for _, tp := range m.generation().Assigned() {
+					if tp.Topic == topics.Live {
+						numbers = append(numbers, tp.Partition)
+					}
+				}
+				if len(numbers) != 12/len(members) {
+					w.Errorf("%s: a member has %v", change, numbers)
+				}
+				kept := 0
+				for _, n := range numbers {
+					if slices.Contains(had[m], n) {
+						kept++
+					}
+				}
+				if kept != min(len(had[m]), len(numbers)) {
+					w.Errorf("%s: a member that had %v has %v", change, had[m], numbers)
+				}
+				had[m] = numbers
+			}
+		}
+		for n := range 4 {
+			members = append(members, w.join(w.client()))
+			settle(fmt.Sprint("member ", n+1, " has joined"))
+		}
+		members[1].leave()
+		members = slices.Delete(members, 1, 2)
+		settle("the second has left")
+		for _, m := range members {
+			m.leave()
+		}
 	})
 }

@@ -41,12 +41,15 @@ type stack struct {
 }
 
 // inBubble runs test in a synctest bubble with a stack of its own, and stops the stack at the end.
-func inBubble(t *testing.T, test func(s *stack)) {
+func inBubble(t *testing.T, test func(s *stack)) { inBubbleOf(t, 4, test) }
+
+// inBubbleOf is inBubble with so many partitions of each topic.
+func inBubbleOf(t *testing.T, partitions int, test func(s *stack)) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &stack{t: t}
 		var err error
 		s.broker, err = broker.Start(broker.Options{
-			Addr: "localhost:9092", Partitions: 4, Topics: []string{topics.Live, topics.Backfill, topics.DeadLetter},
+			Addr: "localhost:9092", Partitions: partitions, Topics: []string{topics.Live, topics.Backfill, topics.DeadLetter},
 			Listen: s.network.Listen,
 		})
 		if err != nil {

@@ -159,13 +159,17 @@ func New(options Options) (*Worker, error) {
 // Run works until ctx ends, then drains, commits and leaves the group. It returns nil when all of that went
 // through, and an error when it did not, or when it can't work at all (consumer.Client.Consume says when).
 func (w *Worker) Run(ctx context.Context) error {
-	err := w.options.Kafka.Consume(ctx, consumer.GroupOptions{
+	options := consumer.GroupOptions{
 		Group:  w.options.Group,
 		Topics: w.options.Topics,
 		Rate:   w.options.Rate,
 		Now:    w.options.IM.Now,
 		Turned: w.turn,
-	}, w.serve)
+	}
+	if w.options.Rate > 0 {
+		options.Share = func(partitions int, owned []int) int { return quota.Share(w.options.Rate, partitions, owned) }
+	}
+	err := w.options.Kafka.Consume(ctx, options, w.serve)
 	if err != nil {
 		return err
 	}

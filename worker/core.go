@@ -290,24 +290,19 @@ func (c *core) resume(now time.Time, acceptRejections bool) {
 	}
 }
 
-// share sets how many permits of the rate are this worker's. partitions is how many the group's topics have; apart says why the group's leader
-// gives this worker none, "" when that is not so.
-func (c *core) share(now time.Time, permits, partitions int, apart string) {
+// share sets how many permits of the rate are this worker's.
+// partitions is how many the group's topics have.
+func (c *core) share(now time.Time, permits, partitions int) {
 	c.quota.Reset(permits, now)
-	if permits > 0 {
-		c.changed(now, c.holds.Clear(hold.Quota))
-		return
-	}
-	detail, do := "this worker's share of the rate is 0", hold.Quota.Do()
 	switch {
+	case permits > 0:
+		c.changed(now, c.holds.Clear(hold.Quota))
 	case partitions == 0:
-		detail += ", because the topics have no partitions"
-		do = "check that --topic and --backfill-topic exist on these --brokers; markread run --create-topics makes them"
-	case apart != "":
-		detail += ": " + apart
-		do = "restart the workers of the group one after the other with the same --rate, --topic and --backfill-topic; the last one makes it good"
+		c.changed(now, c.holds.Set(now, hold.Quota, "this worker's share of the rate is 0, because the topics have no partitions",
+			"check that --topic and --backfill-topic exist on these --brokers; markread run --create-topics makes them", time.Time{}))
+	default:
+		c.changed(now, c.holds.Set(now, hold.Quota, "this worker's share of the rate is 0", hold.Quota.Do(), time.Time{}))
 	}
-	c.changed(now, c.holds.Set(now, hold.Quota, detail, do, time.Time{}))
 }
 
 // idle says that nothing is out: no call, and no letter that could be written now.

@@ -53,7 +53,7 @@ func (h *hands) resume(accept bool) {
 
 func (h *hands) shareGiven(share int) {
 	h.shadow.holds.share = share
-	h.core.share(h.time(), share, 1, "")
+	h.core.share(h.time(), share, 1)
 	h.watchHolds()
 }
 

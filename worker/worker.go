@@ -235,7 +235,11 @@ func (w *Worker) begin(g *consumer.Generation) {
 	}
 	w.core.holds.Spread(now, float64(len(all))/float64(max(1, len(assigned))))
 	if w.options.Rate > 0 {
-		w.core.share(now, quota.Share(w.options.Rate, max(1, len(all)), owned), len(all))
+		if why := g.Apart(); why != "" {
+			w.core.apart(now, why)
+		} else {
+			w.core.share(now, quota.Share(w.options.Rate, max(1, len(all)), owned), len(all))
+		}
 		w.options.Log.Info().Int("rate", w.options.Rate).Int("share", w.core.quota.Share()).Int("assigned", len(assigned)).
 			Int("partitions", len(all)).Msg("this worker's share of the rate")
 	}

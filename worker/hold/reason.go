@@ -50,7 +50,7 @@ func (r Reason) advice() advice {
 		return advice{"This worker can't prove that it is still a member of its group; another one may have its partitions, and its share of the rate, by now.",
 			"check that the brokers can be reached from here, and that this machine does not stand still; calls go on with the first heartbeat that is answered"}
 	case Quota:
-		return advice{"This worker's share of the rate is 0: it owns no partition, or there are more partitions than calls a second.",
+		return advice{"This worker's share of the rate is 0: it owns no partition, because there are more workers than partitions, or than calls a second.",
 			"run fewer workers, or raise --rate for all of them"}
 	case Paused:
 		return advice{"An operator paused this worker.", "markread resume lets it go on"}

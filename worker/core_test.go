@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -360,5 +361,26 @@ func TestEveryEventEndsOnce(t *testing.T) {
 				t.Fatalf("seed %d: lane %d: %+v", seed, lane, n)
 			}
 		}
+	}
+}
+
+// A worker that the group's leader gives nothing, because they go by different rates, says so: "run fewer workers" would be the wrong advice.
+func TestAWorkerWithAnotherRateSaysWhyItWaits(t *testing.T) {
+	r := newRig(t)
+	r.receiveOne("a", 10)
+	const why = "the group's leader goes by a rate of 200, this worker by 100"
+	r.apart(start, why)
+	if active := r.holds.Active(); len(active) != 1 || active[0].Reason != hold.Quota || !strings.Contains(active[0].Detail, why) || !strings.Contains(active[0].Do, "--rate") {
+		t.Fatalf("held: %+v", active)
+	}
+	if todo, _ := r.next(at(2)); todo != nil {
+		t.Error("it calls without a share")
+	}
+	r.share(at(3), 50, 24)
+	if active := r.holds.Active(); len(active) != 0 {
+		t.Errorf("with a share still held: %+v", active)
+	}
+	if todo, _ := r.next(at(5)); todo == nil {
+		t.Error("it has a share and does not call")
 	}
 }

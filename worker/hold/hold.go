@@ -216,12 +216,13 @@ func (h *Holds) Clear(reason Reason) Change { return h.end(reason, All) }
 
 // Expire ends the holds whose time is over.
 func (h *Holds) Expire(now time.Time) (change Change) {
-	for _, a := range h.Active() {
-		if !a.until.IsZero() && !a.until.After(now) {
-			change.add(h.end(a.Reason, a.Lane))
+	for {
+		i := slices.IndexFunc(h.active, func(a Hold) bool { return !a.until.IsZero() && !a.until.After(now) })
+		if i < 0 {
+			return change
 		}
+		change.add(h.end(h.active[i].Reason, h.active[i].Lane))
 	}
-	return change
 }
 
 // Answer takes in what a call brought; err is nil for a success. id is its conversation, and lane the one

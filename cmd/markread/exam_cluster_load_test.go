@@ -3,10 +3,7 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"net/http"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -42,16 +39,7 @@ func examStartLoad(t *testing.T, c *examCluster, before int) *examLoad {
 		return len(l.workers[0].committed()) > 0 && len(l.workers[1].committed()) > 0
 	})
 	examWait(t, "calls", 30*time.Second, func() bool { return l.im.count(t) >= 100 })
-	called, asked := 0, time.Time{}
-	l.flow = examStartFlowWhile(t, c.examKafka, c.live, "flow", 220, func(written int) bool { // at 5 ms of latency 199 are called
-		if now := time.Now(); now.Sub(asked) > 100*time.Millisecond {
-			asked = now
-			if _, body, err := examTryGet(l.im.url + "/count"); err == nil {
-				called, _ = strconv.Atoi(body)
-			}
-		}
-		return written < called
-	})
+	l.flow = examStartFlowBehind(t, c.examKafka, c.live, "flow", 220, l.im) // at 5 ms of latency 199 are called
 	l.commits = examWatchCommits(t, l.workers)
 	l.began = time.Now()
 	return l
@@ -109,18 +97,8 @@ func (l *examLoad) end(t *testing.T, name string, limit time.Duration, more ...e
 
 // committed returns what the worker shows as committed, of each partition that it has; nil if it does not answer.
 func (w *examWorker) committed() map[examPartition]int64 {
-	status, body, err := examTryGet(w.admin + "/api/state")
-	if err != nil || status != http.StatusOK {
-		return nil
-	}
-	var state struct {
-		Partitions []struct {
-			Topic     string `json:"topic"`
-			Partition int32  `json:"partition"`
-			Committed *int64 `json:"committed"`
-		} `json:"partitions"`
-	}
-	if json.Unmarshal([]byte(body), &state) != nil {
+	state := w.state()
+	if state == nil {
 		return nil
 	}
 	out := map[examPartition]int64{}

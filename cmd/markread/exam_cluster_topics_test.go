@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -35,7 +33,7 @@ func TestExamClusterTopicsAndPartitions(t *testing.T) {
 		began := time.Now()
 		c.grow(t, c.live, grown)
 		c.produceTo(t, c.live, added, func(i int) int32 { return int32(examPartitions + i%(grown-examPartitions)) })
-		c.called(t, l.im, added, within)
+		l.im.called(t, added, within)
 		found = time.Since(began)
 	})
 
@@ -47,7 +45,7 @@ func TestExamClusterTopicsAndPartitions(t *testing.T) {
 		c.createTopics(t, c.backfill)
 		began := time.Now()
 		c.produceTo(t, c.backfill, remade, func(i int) int32 { return int32(i % examPartitions) })
-		c.called(t, l.im, remade, within)
+		l.im.called(t, remade, within)
 		again = time.Since(began)
 	})
 	said := 0
@@ -67,65 +65,6 @@ func TestExamClusterTopicsAndPartitions(t *testing.T) {
 	examCheck(t, moved > 0, "no leader moved: the row says nothing")
 	examCheck(t, stood <= 5*time.Second, "nobody called for %v after leaders moved, at most 5 s allowed", stood)
 	l.end(t, "cluster-topics-and-partitions", examPlanned, slices.Concat(old, added, remade)...)
-}
-
-// produceTo writes the events to chosen partitions.
-func (c *examCluster) produceTo(t *testing.T, topic string, events []examEvent, partition func(i int) int32) {
-	t.Helper()
-	cl, err := kgo.NewClient(c.seeds(), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.RequiredAcks(kgo.AllISRAcks()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cl.Close()
-	records := make([]*kgo.Record, len(events))
-	for i, e := range events {
-		records[i] = examRecordOf(topic, e)
-		records[i].Partition = partition(i)
-	}
-	if err := cl.ProduceSync(examContext(t), records...).FirstErr(); err != nil {
-		t.Fatalf("produce: %v", err)
-	}
-}
-
-// called waits until there was a call for each of the events.
-func (c *examCluster) called(t *testing.T, im *examIM, events []examEvent, within time.Duration) {
-	t.Helper()
-	want := examLargest(events)
-	limit := time.Now().Add(within)
-	for {
-		got := examPointers(im.arrivals(t))
-		missing := 0
-		for conversation, readTime := range want {
-			if got[conversation] < readTime {
-				missing++
-			}
-		}
-		if missing == 0 {
-			return
-		}
-		if time.Now().After(limit) {
-			t.Fatalf("%d of %d events were not called within %v", missing, len(want), within)
-		}
-		<-time.After(200 * time.Millisecond)
-	}
-}
-
-// grow gives the topic more partitions, and returns when they have leaders.
-func (c *examCluster) grow(t *testing.T, name string, count int32) {
-	t.Helper()
-	req := kmsg.NewPtrCreatePartitionsRequest()
-	req.TimeoutMillis = 30_000
-	topic := kmsg.NewCreatePartitionsRequestTopic()
-	topic.Topic, topic.Count = name, count
-	req.Topics = append(req.Topics, topic)
-	answer, err := req.RequestWith(examContext(t), c.cl)
-	if err != nil {
-		t.Fatalf("create partitions: %v", err)
-	}
-	if err := kerr.ErrorForCode(answer.Topics[0].ErrorCode); err != nil {
-		t.Fatalf("create partitions: %v", err)
-	}
-	c.known(t, int(count), name)
 }
 
 // moveLeaders makes another replica the preferred leader of each of the topic's partitions, has it elected, and returns how many moved.

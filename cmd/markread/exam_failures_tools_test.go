@@ -247,6 +247,21 @@ func examStartFlowWhile(t *testing.T, k *examKafka, topic, prefix string, perSec
 	return f
 }
 
+// examStartFlowBehind writes an event for each call that the server gets: as many wait all the time as did before.
+func examStartFlowBehind(t *testing.T, k *examKafka, topic, prefix string, perSecond int, im *examIM) *examFlow {
+	t.Helper()
+	called, asked := 0, time.Time{}
+	return examStartFlowWhile(t, k, topic, prefix, perSecond, func(written int) bool {
+		if now := time.Now(); now.Sub(asked) > 100*time.Millisecond {
+			asked = now
+			if _, body, err := examTryGet(im.url + "/count"); err == nil {
+				called, _ = strconv.Atoi(body)
+			}
+		}
+		return written < called
+	})
+}
+
 // end stops the traffic, waits until all of it is acknowledged, and returns it.
 func (f *examFlow) end() []examEvent {
 	f.mu.Lock()

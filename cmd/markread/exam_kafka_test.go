@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -42,7 +43,7 @@ func (n examNames) flags() []string {
 // examBrokerRole runs the embedded broker until SIGTERM.
 func examBrokerRole(args []string, stdout io.Writer) int {
 	flags := flag.NewFlagSet("broker", flag.ExitOnError)
-	partitions := flags.Int("partitions", 12, "")
+	partitions := flags.Int("partitions", examPartitions, "")
 	topics := flags.String("topics", strings.Join(examDefaults.topics(), ","), "")
 	addr := flags.String("addr", "127.0.0.1:0", "")
 	dir := flags.String("data-dir", "", "")
@@ -83,10 +84,16 @@ type examKafka struct {
 // examStartBroker starts the embedded broker, with the contract's topics. If a real Kafka is given, it makes topics of the row's own there.
 func examStartBroker(t *testing.T) *examKafka {
 	t.Helper()
+	return examStartBrokerOf(t, examPartitions)
+}
+
+// examStartBrokerOf is examStartBroker for a row that wants so many partitions of each topic.
+func examStartBrokerOf(t *testing.T, partitions int) *examKafka {
+	t.Helper()
 	if brokers := os.Getenv(examBrokers); brokers != "" {
-		return examOwnTopics(t, brokers)
+		return examOwnTopics(t, brokers, partitions)
 	}
-	return examStartEmbedded(t, "")
+	return examStartEmbedded(t, "", "-partitions", strconv.Itoa(partitions))
 }
 
 // examStartEmbedded starts the embedded broker for a row that a real Kafka can't serve; why says what it needs.
@@ -134,6 +141,24 @@ func examContext(t *testing.T) context.Context {
 func (k *examKafka) produce(t *testing.T, records ...*kgo.Record) {
 	t.Helper()
 	if err := k.cl.ProduceSync(examContext(t), records...).FirstErr(); err != nil {
+		t.Fatalf("produce: %v", err)
+	}
+}
+
+// produceTo writes the events to chosen partitions.
+func (k *examKafka) produceTo(t *testing.T, topic string, events []examEvent, partition func(i int) int32) {
+	t.Helper()
+	cl, err := kgo.NewClient(k.seeds(), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.RequiredAcks(kgo.AllISRAcks()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	records := make([]*kgo.Record, len(events))
+	for i, e := range events {
+		records[i] = examRecordOf(topic, e)
+		records[i].Partition = partition(i)
+	}
+	if err := cl.ProduceSync(examContext(t), records...).FirstErr(); err != nil {
 		t.Fatalf("produce: %v", err)
 	}
 }

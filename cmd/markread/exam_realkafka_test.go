@@ -22,11 +22,11 @@ const examBrokers = "MARKREAD_TEST_BROKERS"
 // examPartitions is how many partitions a topic of the exam has.
 const examPartitions = 12
 
-// examOwnTopics makes topics on a real Kafka that are the row's alone, with the cluster's replication, and deletes them when it ends.
-func examOwnTopics(t *testing.T, brokers string) *examKafka {
+// examOwnTopics makes topics that are the row's alone, with the cluster's replication, and deletes them when it ends.
+func examOwnTopics(t *testing.T, brokers string, partitions int) *examKafka {
 	t.Helper()
 	k := examOwnNames(t, brokers)
-	k.createTopics(t, k.topics()...)
+	k.createTopicsOf(t, partitions, k.topics()...)
 	return k
 }
 
@@ -60,12 +60,17 @@ func examStartBrokerWithoutTopics(t *testing.T) *examKafka {
 // createTopics returns when every broker knows the topics, and a leader of each partition.
 func (k *examKafka) createTopics(t *testing.T, topics ...string) {
 	t.Helper()
+	k.createTopicsOf(t, examPartitions, topics...)
+}
+
+func (k *examKafka) createTopicsOf(t *testing.T, partitions int, topics ...string) {
+	t.Helper()
 	ctx := examContext(t)
 	req := kmsg.NewPtrCreateTopicsRequest()
 	req.TimeoutMillis = 30_000
 	for _, name := range topics {
 		topic := kmsg.NewCreateTopicsRequestTopic()
-		topic.Topic, topic.NumPartitions, topic.ReplicationFactor = name, examPartitions, -1
+		topic.Topic, topic.NumPartitions, topic.ReplicationFactor = name, int32(partitions), -1
 		req.Topics = append(req.Topics, topic)
 	}
 	answer, err := req.RequestWith(ctx, k.cl)
@@ -77,7 +82,7 @@ func (k *examKafka) createTopics(t *testing.T, topics ...string) {
 			t.Fatalf("create topic %s: %v", topic.Topic, err)
 		}
 	}
-	k.known(t, examPartitions, topics...)
+	k.known(t, partitions, topics...)
 }
 
 // known waits until every broker knows so many partitions of each of the topics, and their leaders.
@@ -100,6 +105,24 @@ func (k *examKafka) known(t *testing.T, partitions int, topics ...string) {
 		}
 		return true
 	})
+}
+
+// grow gives the topic more partitions, and returns when they have leaders.
+func (k *examKafka) grow(t *testing.T, name string, count int32) {
+	t.Helper()
+	req := kmsg.NewPtrCreatePartitionsRequest()
+	req.TimeoutMillis = 30_000
+	topic := kmsg.NewCreatePartitionsRequestTopic()
+	topic.Topic, topic.Count = name, count
+	req.Topics = append(req.Topics, topic)
+	answer, err := req.RequestWith(examContext(t), k.cl)
+	if err != nil {
+		t.Fatalf("create partitions: %v", err)
+	}
+	if err := kerr.ErrorForCode(answer.Topics[0].ErrorCode); err != nil {
+		t.Fatalf("create partitions: %v", err)
+	}
+	k.known(t, int(count), name)
 }
 
 // deleteTopics deletes those of the topics that exist.

@@ -21,8 +21,9 @@ import (
 
 // examArrival is one call as the recorder saw it.
 type examArrival struct {
-	At       int64  `json:"at"`   // nanoseconds since the recorder began, monotonic: for windows
-	Wall     int64  `json:"wall"` // nanoseconds since 1970: to compare with what another process saw
+	At       int64  `json:"at"`    // nanoseconds since the recorder began, monotonic: for windows
+	Wall     int64  `json:"wall"`  // nanoseconds since 1970: to compare with what another process saw
+	Admin    string `json:"admin"` // the account that signed: it tells which worker called
 	Report   string `json:"report"`
 	Peer     string `json:"peer"`
 	ReadTime int64  `json:"read_time"`
@@ -39,12 +40,13 @@ type examRecorder struct {
 
 	mu       sync.Mutex
 	arrivals []examArrival
-	wrong    []string // calls that are not as documented
+	by       map[string]int // how many of them each account signed
+	wrong    []string       // calls that are not as documented
 }
 
 func examRecorderRole(args []string, stdout io.Writer) int {
 	flags := flag.NewFlagSet("recorder", flag.ExitOnError)
-	r := &examRecorder{began: time.Now()}
+	r := &examRecorder{began: time.Now(), by: map[string]int{}}
 	flags.IntVar(&r.rate, "rate", 0, "")
 	flags.DurationVar(&r.latency, "latency", 0, "")
 	_ = flags.Parse(args)
@@ -61,6 +63,11 @@ func examRecorderRole(args []string, stdout io.Writer) int {
 		defer r.mu.Unlock()
 		fmt.Fprint(w, len(r.arrivals))
 	})
+	mux.HandleFunc("GET /count/{admin}", func(w http.ResponseWriter, req *http.Request) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		fmt.Fprint(w, r.by[req.PathValue("admin")])
+	})
 	mux.HandleFunc("GET /wrong", func(w http.ResponseWriter, _ *http.Request) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -72,20 +79,21 @@ func examRecorderRole(args []string, stdout io.Writer) int {
 }
 
 // arrive stamps the arrival under the lock, so that the log is in the order of its stamps and the window is exact.
-func (r *examRecorder) arrive() int {
+func (r *examRecorder) arrive(admin string) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
-	a := examArrival{At: int64(now.Sub(r.began)), Wall: now.UnixNano()}
+	a := examArrival{At: int64(now.Sub(r.began)), Wall: now.UnixNano(), Admin: admin}
 	if n := len(r.arrivals); r.rate > 0 && n >= r.rate && a.At-r.arrivals[n-r.rate].At < int64(time.Second) {
 		a.Code = 60007
 	}
 	r.arrivals = append(r.arrivals, a)
+	r.by[admin]++
 	return len(r.arrivals) - 1
 }
 
 func (r *examRecorder) call(w http.ResponseWriter, req *http.Request) {
-	i := r.arrive()
+	i := r.arrive(req.URL.Query().Get("identifier"))
 	var body struct {
 		Report  string          `json:"Report_Account"`
 		Peer    string          `json:"Peer_Account"`
@@ -179,13 +187,39 @@ func examStartRecorder(t *testing.T, args ...string) *examIM {
 	return im
 }
 
-func (im *examIM) count(t *testing.T) int {
+func (im *examIM) count(t *testing.T) int { return im.countOf(t, "") }
+
+// countOf returns how many calls an account has signed; "": all.
+func (im *examIM) countOf(t *testing.T, admin string) int {
 	t.Helper()
-	n, err := strconv.Atoi(examGet(t, im.url+"/count"))
+	n, err := strconv.Atoi(examGet(t, strings.TrimSuffix(im.url+"/count/"+admin, "/")))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// called waits until each of the events was answered, or one of its conversation with a larger T.
+func (im *examIM) called(t *testing.T, events []examEvent, within time.Duration) {
+	t.Helper()
+	want := examLargest(events)
+	limit := time.Now().Add(within)
+	for {
+		got := examPointers(im.arrivals(t))
+		missing := 0
+		for conversation, readTime := range want {
+			if got[conversation] < readTime {
+				missing++
+			}
+		}
+		if missing == 0 {
+			return
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("%d of %d events were not called within %v", missing, len(want), within)
+		}
+		<-time.After(200 * time.Millisecond)
+	}
 }
 
 func (im *examIM) arrivals(t *testing.T) []examArrival {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -42,6 +43,38 @@ func (w *examWorker) ready(t *testing.T) {
 		status, _, err := examTryGet(w.admin + "/readyz")
 		return err == nil && status == http.StatusOK
 	})
+}
+
+// examState is what the exam reads of /api/state.
+type examState struct {
+	Group struct {
+		Generation *int32 `json:"generation"`
+		Assigned   int    `json:"assigned"`
+		Partitions int    `json:"partitions"`
+	} `json:"group"`
+	Quota struct {
+		Rate  int `json:"rate"`
+		Share int `json:"share"`
+	} `json:"quota"`
+	Partitions []struct {
+		Topic     string `json:"topic"`
+		Partition int32  `json:"partition"`
+		Committed *int64 `json:"committed"`
+		Oldest    *struct {
+			Offset   int64 `json:"offset"`
+			Attempts int   `json:"attempts"`
+		} `json:"oldest_unfinished"`
+	} `json:"partitions"`
+}
+
+// state returns what the worker shows of itself, nil if it does not answer.
+func (w *examWorker) state() *examState {
+	status, body, err := examTryGet(w.admin + "/api/state")
+	state := &examState{}
+	if err != nil || status != http.StatusOK || json.Unmarshal([]byte(body), state) != nil {
+		return nil
+	}
+	return state
 }
 
 // keepsUp waits until hardly anything waits: what came before the first call has been worked off.

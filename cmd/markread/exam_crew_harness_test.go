@@ -1,0 +1,249 @@
+//go:build exam && unix
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// examUncommitted is how many answered calls may be repeated because a worker died or was given up: what it had finished since its last
+// commit, a second ago at most, and what finished while that was under way.
+const examUncommitted = 260
+
+// examCrew is the workers of one group under more load than they may call, whatever becomes of them. Each signs with an account of its own,
+// so that the recorder tells them apart.
+type examCrew struct {
+	k       *examKafka
+	im      *examIM
+	rate    int            // of the group
+	ran     map[string]int // how often each name was started
+	all     []*examMember  // that were ever started
+	backlog []examEvent
+	flow    *examFlow
+	offsets *examOffsets
+}
+
+// examMember is one process of a crew.
+type examMember struct {
+	*examWorker
+	account string
+}
+
+// examCrewOf is a crew without a load of its own.
+func examCrewOf(k *examKafka, im *examIM, rate int) *examCrew {
+	return &examCrew{k: k, im: im, rate: rate, ran: map[string]int{}}
+}
+
+// examStartCrew writes so many events, and from then on one for each call.
+func examStartCrew(t *testing.T, k *examKafka, im *examIM, rate, before int) *examCrew {
+	t.Helper()
+	c := examCrewOf(k, im, rate)
+	c.backlog = examOneEach(examConversations("backlog", before))
+	examProduceEvents(t, k, k.live, c.backlog)
+	c.offsets = examWatchOffsets(t, k)
+	c.flow = examStartFlowBehind(t, k, k.live, "flow", rate*11/10, im)
+	return c
+}
+
+// start starts a worker; a name that ran before is a new process with another account.
+func (c *examCrew) start(t *testing.T, name string, extra ...string) *examMember {
+	t.Helper()
+	c.ran[name]++
+	account := fmt.Sprintf("%s-%d", name, c.ran[name])
+	flags := append([]string{"--rate", fmt.Sprint(c.rate), "--im-admin", account}, extra...)
+	m := &examMember{examStartWorker(t, c.k, c.im.url, flags...), account}
+	c.all = append(c.all, m)
+	return m
+}
+
+// running are the members whose process has not ended.
+func (c *examCrew) running() []*examMember {
+	return slices.DeleteFunc(slices.Clone(c.all), func(m *examMember) bool {
+		select {
+		case <-m.exited:
+			return true
+		default:
+			return false
+		}
+	})
+}
+
+// shared waits until all that run have a share, together the whole rate, and call; it returns how long that took.
+func (c *examCrew) shared(t *testing.T, within time.Duration) time.Duration {
+	t.Helper()
+	began := time.Now()
+	var shown []string
+	defer func() {
+		if t.Failed() {
+			t.Logf("the shares at last: %v", shown)
+		}
+	}()
+	running := c.running()
+	examWait(t, "all workers have a share, together the rate", within, func() bool {
+		sum, ok := 0, true
+		shown = nil
+		for _, m := range running {
+			state := m.state()
+			if state == nil || state.Group.Generation == nil {
+				shown, ok = append(shown, m.account+": none"), false
+				continue
+			}
+			sum, ok = sum+state.Quota.Share, ok && state.Quota.Share > 0
+			shown = append(shown, fmt.Sprintf("%s: %d, %d of %d partitions", m.account, state.Quota.Share, state.Group.Assigned, state.Group.Partitions))
+		}
+		return ok && sum == c.rate
+	})
+	for _, m := range running {
+		before := c.im.countOf(t, m.account)
+		examWait(t, m.account+" calls", 10*time.Second, func() bool { return c.im.countOf(t, m.account) >= before+3 })
+	}
+	return time.Since(began).Round(100 * time.Millisecond)
+}
+
+// ownsAll waits until the member has all partitions, and returns how long that took.
+func (m *examMember) ownsAll(t *testing.T, within time.Duration) time.Duration {
+	t.Helper()
+	began := time.Now()
+	examWait(t, m.account+" has all partitions", within, func() bool {
+		state := m.state()
+		return state != nil && state.Group.Assigned > 0 && state.Group.Assigned == state.Group.Partitions
+	})
+	return time.Since(began).Round(100 * time.Millisecond)
+}
+
+// joined returns when the member joined a generation for the first time after a moment, by its log; zero: it did not.
+func (m *examMember) joined(after time.Time) time.Time {
+	for _, line := range m.stderr.lines() {
+		var entry struct {
+			Time    time.Time
+			Message string
+		}
+		if json.Unmarshal([]byte(line), &entry) == nil && entry.Message == "joined the group" && entry.Time.After(after) {
+			return entry.Time
+		}
+	}
+	return time.Time{}
+}
+
+// late counts the calls that came from the member after it was thawed and before it had joined the group again: another one had its
+// partitions and its permits.
+func (m *examMember) late(arrivals []examArrival, thawed time.Time) int {
+	n := 0
+	for _, a := range examBetween(arrivals, thawed, m.joined(thawed)) {
+		if a.Admin == m.account {
+			n++
+		}
+	}
+	return n
+}
+
+// freeze stops the member's process until the other one has taken over and so much time is over, then lets it go on, and waits until it is
+// a member again. It returns how long the take-over took, and when it was thawed.
+func (m *examMember) freeze(t *testing.T, other *examMember, lasts time.Duration) (took time.Duration, thawed time.Time) {
+	t.Helper()
+	began := time.Now()
+	m.signal(t, syscall.SIGSTOP)
+	took = other.ownsAll(t, 40*time.Second)
+	<-time.After(time.Until(began.Add(lasts)))
+	thawed = time.Now()
+	m.signal(t, syscall.SIGCONT)
+	examWait(t, m.account+" is a member again", 30*time.Second, func() bool { return !m.joined(thawed).IsZero() })
+	return took, thawed
+}
+
+// commitFailures are the member's refused commits by Kafka's error code, as its metric tells them.
+func (m *examMember) commitFailures(t *testing.T) map[string]int {
+	t.Helper()
+	out := map[string]int{}
+	for series, n := range examScrape(t, m.admin) {
+		if code, ok := strings.CutPrefix(series, `markread_commit_failures_total{code="`); ok && n > 0 {
+			out[strings.TrimSuffix(code, `"}`)] += int(n)
+		}
+	}
+	return out
+}
+
+// end stops the load, waits until all of it is settled, says good-bye to all that run, and judges: nothing is lost, no offset went back, and
+// nobody called too fast. It returns the calls, and how many were made again although they had been answered.
+func (c *examCrew) end(t *testing.T) (arrivals []examArrival, repeated int) {
+	t.Helper()
+	left := c.k.unsettled(t, c.k.live)
+	events := append(c.flow.end(), c.backlog...)
+	c.k.settled(t, 2*time.Minute, c.k.live, c.k.backfill)
+	for _, m := range c.running() {
+		m.stop(t, syscall.SIGTERM, examStopLimit)
+	}
+	back := c.offsets.end()
+	arrivals = c.im.arrivals(t)
+	most := examMeasure(arrivals).mostIn1s
+	examCheck(t, left > int64(c.rate)/4, "only %d events were left at the end: the row says nothing", left)
+	examCheck(t, most <= c.rate, "%d arrivals in one second over all workers, at most %d allowed", most, c.rate)
+	examCheck(t, len(back) == 0, "committed offsets went back: %v", back)
+	c.k.noLetters(t, "workers that come and go")
+	examCheckCommits(t, c.k)
+	examComparePointers(t, examLargest(events), examPointers(arrivals))
+	return arrivals, examRepeated(arrivals)
+}
+
+// examBetween returns the calls that arrived between two moments.
+func examBetween(arrivals []examArrival, from, to time.Time) []examArrival {
+	var out []examArrival
+	for _, a := range arrivals {
+		if at := time.Unix(0, a.Wall); !at.Before(from) && at.Before(to) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// examOffsets watches what the coordinator has committed of a group.
+type examOffsets struct {
+	stop, done chan struct{}
+	once       sync.Once
+	back       []string // whenever an offset was lower than before; only after done
+}
+
+func examWatchOffsets(t *testing.T, k *examKafka) *examOffsets {
+	o := &examOffsets{stop: make(chan struct{}), done: make(chan struct{})}
+	go func() {
+		defer close(o.done)
+		highest := map[examPartition]int64{}
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-o.stop:
+				return
+			case <-tick.C:
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			committed, err := k.tryCommitted(ctx)
+			cancel()
+			if err != nil {
+				continue // it is asked again
+			}
+			for p, offset := range committed {
+				if offset < highest[p] && len(o.back) < 20 {
+					o.back = append(o.back, fmt.Sprintf("%s %d from %d to %d", p.topic, p.partition, highest[p], offset))
+				}
+				highest[p] = max(highest[p], offset)
+			}
+		}
+	}()
+	t.Cleanup(func() { o.end() })
+	return o
+}
+
+func (o *examOffsets) end() []string {
+	o.once.Do(func() { close(o.stop) })
+	<-o.done
+	return o.back
+}

@@ -1,0 +1,154 @@
+//go:build exam && unix
+
+package main
+
+import (
+	"fmt"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// examStuck is a conversation whose every call gets a passing failure (60008): its event stays where it is, and so does the offset.
+func examStuck(i int) examEvent {
+	return examEvent{examConversation{fmt.Sprintf("reject-60008-stuck%d", i), "p"}, time.Now().Unix()}
+}
+
+// examPatient keeps a conversation that never succeeds from becoming a letter.
+var examPatient = []string{"--attempts", "1000000", "--backoff-max", "2s"}
+
+// attempts returns how often the event at the beginning of the live partition 0 was tried, by the worker's own account.
+func (m *examMember) attempts() int {
+	state := m.state()
+	if state == nil {
+		return 0
+	}
+	for _, p := range state.Partitions {
+		if p.Partition == 0 && p.Oldest != nil && p.Oldest.Offset == 0 {
+			return p.Oldest.Attempts
+		}
+	}
+	return 0
+}
+
+// TestExamCrewKill: a conversation that never succeeds holds the offset of the only partition at its beginning, and behind it many are
+// called. After a kill -9 in their midst only those are called again that were not yet committed, as the text beside the offset, and the
+// attempts of the one that is stuck go on where they were. With five events a conversation the text is too short for all that has
+// finished; that costs calls, no events.
+func TestExamCrewKill(t *testing.T) {
+	t.Parallel()
+	n := 3000
+	if testing.Short() {
+		n = 1500
+	}
+	t.Run("one event each", func(t *testing.T) {
+		t.Parallel()
+		examKillAmid(t, examOneEach(examConversations("one", n)), n/2, examUncommitted)
+	})
+	if testing.Short() {
+		return
+	}
+	t.Run("five events each", func(t *testing.T) {
+		t.Parallel()
+		examKillAmid(t, examMany(5, examConversations("five", n), 5*n), n/2, n)
+	})
+}
+
+func examKillAmid(t *testing.T, events []examEvent, after, allowed int) {
+	t.Helper()
+	k := examStartBrokerOf(t, 1)
+	im := examStartRecorder(t, "-rate", "200", "-latency", "20ms")
+	examProduceEvents(t, k, k.live, []examEvent{examStuck(0)})
+	examProduceEvents(t, k, k.live, events)
+	c := examCrewOf(k, im, 200)
+	first := c.start(t, "a", examPatient...)
+	examWait(t, "calls in full flow", time.Minute, func() bool { return im.count(t) >= after+37 })
+	attempts := first.attempts()
+	first.signal(t, syscall.SIGKILL)
+	first.exit(t, 5*time.Second)
+	killed := time.Now()
+	called := im.arrivals(t)
+
+	second := c.start(t, "a", examPatient...)
+	examWait(t, "calls of the next worker", time.Minute, func() bool { return im.countOf(t, second.account) > 0 })
+	paused := time.Since(killed)
+	resumed := 0
+	examWait(t, "the next worker tells of the attempts", 10*time.Second, func() bool { resumed = second.attempts(); return resumed > 0 })
+	im.called(t, events, time.Minute)
+	committed := k.committed(t)[examPartition{k.live, 0}]
+	second.stop(t, syscall.SIGTERM, examStopLimit)
+
+	arrivals := im.arrivals(t)
+	repeated := examRepeated(arrivals)
+	done := 0
+	for _, a := range called {
+		if a.Code == 0 && a.Answered {
+			done++
+		}
+	}
+	examFigure(t, "crew-kill", "%d events of %d conversations behind one that never succeeds; SIGKILL after %d successful calls: the next worker's first call after %.1f s, %d answered calls repeated; attempts of the stuck one %d before, %d after; %v",
+		len(events), len(examLargest(events)), done, paused.Seconds(), repeated, attempts, resumed, examMeasure(arrivals))
+	examCheck(t, done < len(examLargest(events))*9/10, "hardly anything was left when the worker was killed: the row says nothing")
+	examCheck(t, done > allowed || allowed > examUncommitted, "%d calls before the kill: a repetition of all would not be seen", done)
+	examCheck(t, repeated <= allowed, "%d answered calls were repeated, at most %d allowed", repeated, allowed)
+	examCheck(t, attempts > 2 && resumed >= attempts-2, "%d attempts before the kill, %d after it", attempts, resumed)
+	examCheck(t, committed == 0, "the offset %d is committed, beyond an event that has not finished", committed)
+	examCheck(t, examMeasure(arrivals).mostIn1s <= 200, "more than 200 arrivals in one second over the kill")
+	k.noLetters(t, "a conversation that never succeeds")
+	examComparePointers(t, examLargest(events), examPointers(arrivals))
+}
+
+// TestExamCrewRebalance: the same with a second worker that joins, the first that leaves, and comes back, and a conversation that never
+// succeeds at the beginning of each partition. Who gives partitions up has committed all that has finished, so no answered call is
+// repeated.
+func TestExamCrewRebalance(t *testing.T) {
+	t.Parallel()
+	const partitions = 4
+	n := 3000
+	if testing.Short() {
+		n = 2000
+	}
+	k := examStartBrokerOf(t, partitions)
+	im := examStartRecorder(t, "-rate", "200", "-latency", "20ms")
+	var stuck []examEvent
+	for i := range partitions {
+		stuck = append(stuck, examStuck(i))
+	}
+	k.produceTo(t, k.live, stuck, func(i int) int32 { return int32(i) })
+	events := examOneEach(examConversations("behind", n))
+	examProduceEvents(t, k, k.live, events)
+
+	c := examCrewOf(k, im, 200)
+	more := func(part int) {
+		before := im.count(t)
+		examWait(t, "calls in full flow", time.Minute, func() bool { return im.count(t) >= before+part })
+	}
+	a := c.start(t, "a", examPatient...)
+	more(n / 4)
+	b := c.start(t, "b", examPatient...)
+	joins := c.shared(t, 20*time.Second)
+	more(n / 8)
+	a.stop(t, syscall.SIGTERM, examStopLimit)
+	leaves := b.ownsAll(t, 20*time.Second)
+	more(n / 8)
+	c.start(t, "a", examPatient...)
+	again := c.shared(t, 20*time.Second)
+	before := im.count(t)
+	im.called(t, events, time.Minute)
+	for _, m := range c.running() {
+		m.stop(t, syscall.SIGTERM, examStopLimit)
+	}
+
+	arrivals := im.arrivals(t)
+	repeated := examRepeated(arrivals)
+	examFigure(t, "crew-rebalance", "%d events behind %d that never succeed; a second worker joins (%v until both call), the first leaves (%v) and comes back (%v): %d answered calls repeated; %v",
+		len(events), partitions, joins, leaves, again, repeated, examMeasure(arrivals))
+	examCheck(t, before < n, "all was called before the last rebalance: the row says nothing")
+	examCheck(t, repeated == 0, "%d answered calls were repeated although nobody was killed", repeated)
+	examCheck(t, examMeasure(arrivals).mostIn1s <= 200, "more than 200 arrivals in one second over the rebalances")
+	for p, offset := range k.committed(t) {
+		examCheck(t, p.topic != k.live || offset == 0, "%s %d is committed to %d, beyond an event that has not finished", p.topic, p.partition, offset)
+	}
+	k.noLetters(t, "conversations that never succeed")
+	examComparePointers(t, examLargest(events), examPointers(arrivals))
+}

@@ -1,0 +1,195 @@
+//go:build exam && unix
+
+package main
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// examTakenOver is how long it may take until another worker has what one had that was killed or frozen: a session, a heartbeat, and what the
+// machine makes of it.
+const examTakenOver = 25 * time.Second
+
+// TestExamCrewTakeOver: two workers share the rate over 8 partitions of each topic and use at least 95 % of what a rate of 200 allows at
+// the server's latency. Then one is stopped, killed and frozen in turn, and comes back each time. The other takes its partitions and its
+// share over, and together they never call more than one may.
+func TestExamCrewTakeOver(t *testing.T) {
+	t.Parallel()
+	before, steady, frozen := 3000, 20*time.Second, 30*time.Second
+	if testing.Short() {
+		before, steady, frozen = 1800, 5*time.Second, 17*time.Second
+	}
+	k := examStartBrokerOf(t, 8)
+	im := examStartRecorder(t, "-rate", "200", "-latency", "20ms")
+	c := examStartCrew(t, k, im, 200, before)
+	a, b := c.start(t, "a"), c.start(t, "b")
+	c.shared(t, 30*time.Second)
+	<-time.After(2 * time.Second) // full flow
+
+	// The latency that counts is the one that the workers see: on a busy machine it is longer than the server's.
+	from, calls := time.Now(), c.called(t)
+	<-time.After(steady)
+	to, calls := time.Now(), c.called(t).less(calls)
+	latency := calls.seconds / calls.n
+
+	a.signal(t, syscall.SIGTERM)
+	stopped := b.ownsAll(t, examTakenOver)
+	a.exit(t, examStopLimit)
+	<-time.After(2 * time.Second)
+	a = c.start(t, "a")
+	back := c.shared(t, 30*time.Second)
+
+	a.signal(t, syscall.SIGKILL)
+	a.exit(t, 5*time.Second)
+	killed := b.ownsAll(t, examTakenOver)
+	<-time.After(2 * time.Second)
+	a = c.start(t, "a")
+	back = max(back, c.shared(t, 30*time.Second))
+
+	overtaken, thawed := a.freeze(t, b, frozen)
+	back = max(back, c.shared(t, 30*time.Second))
+	<-time.After(2 * time.Second)
+	failures := a.commitFailures(t)
+
+	arrivals, repeated := c.end(t)
+	late := a.late(arrivals, thawed)
+	share := examMeasure(examBetween(arrivals, from, to)).perSecond / (200 / (1 + latency))
+	examFigure(t, "crew-take-over", "two workers: %.1f %% of 200/(1 s + %.0f ms) over %.0f s; the other one has all partitions %v after SIGTERM, %v after SIGKILL, %v after SIGSTOP; both call again at most %v after one is back; frozen for %v: %d late calls, commits refused by code %v; %d answered calls repeated; %v",
+		100*share, 1000*latency, steady.Seconds(), stopped, killed, overtaken, back, frozen, late, failures, repeated, examMeasure(arrivals))
+	examCheck(t, share >= 0.95, "%.1f %% of the rate was used, at least 95 %% required", 100*share)
+	examCheck(t, late <= 1, "%d late calls of a worker that was frozen, at most 1 allowed", late)
+	examCheck(t, repeated <= 2*examUncommitted, "%d answered calls were repeated, at most %d allowed", repeated, 2*examUncommitted)
+}
+
+// examCalled is how many calls there were, and how long they took together, by the workers' metrics.
+type examCalled struct{ n, seconds float64 }
+
+func (c *examCrew) called(t *testing.T) (sum examCalled) {
+	t.Helper()
+	for _, m := range c.running() {
+		metrics := examScrape(t, m.admin)
+		sum.n += metrics.sum("markread_call_duration_seconds_count")
+		sum.seconds += metrics.sum("markread_call_duration_seconds_sum")
+	}
+	return sum
+}
+
+func (a examCalled) less(b examCalled) examCalled { return examCalled{a.n - b.n, a.seconds - b.seconds} }
+
+// TestExamCrewRollingRestart: both workers are restarted under load, one after the other, ten times around. Nobody is killed, so no answered
+// call is repeated.
+func TestExamCrewRollingRestart(t *testing.T) {
+	t.Parallel()
+	rounds := 10
+	if testing.Short() {
+		rounds = 2
+	}
+	k := examStartBrokerOf(t, 8)
+	im := examStartRecorder(t, "-rate", "200", "-latency", "20ms")
+	c := examStartCrew(t, k, im, 200, 1200)
+	members := []*examMember{c.start(t, "a"), c.start(t, "b")}
+	c.shared(t, 30*time.Second)
+	var slowest, back time.Duration
+	for range rounds {
+		for i, name := range []string{"a", "b"} {
+			slowest = max(slowest, members[i].stop(t, syscall.SIGTERM, examStopLimit))
+			members[i] = c.start(t, name)
+			back = max(back, c.shared(t, 30*time.Second))
+		}
+	}
+	arrivals, repeated := c.end(t)
+	examFigure(t, "crew-rolling-restart", "%d rolling restarts of two workers: a stop took at most %v, both called again at most %v later; %d answered calls repeated; %v",
+		rounds, slowest.Round(time.Millisecond), back, repeated, examMeasure(arrivals))
+	examCheck(t, repeated == 0, "%d answered calls were repeated although nobody was killed", repeated)
+}
+
+// TestExamCrewRateChanged: another --rate is rolled out over two workers, one after the other. As long as they go by different rates, one of
+// them has no share, and says why; so what they may call together is never more than the larger of both rates, and afterwards the new one.
+func TestExamCrewRateChanged(t *testing.T) {
+	t.Parallel()
+	const slower = 100
+	mixed, steady := 10*time.Second, 10*time.Second
+	if testing.Short() {
+		mixed, steady = 4*time.Second, 5*time.Second
+	}
+	k := examStartBrokerOf(t, 8)
+	im := examStartRecorder(t, "-rate", "200", "-latency", "20ms")
+	c := examStartCrew(t, k, im, 200, 1200)
+	a, b := c.start(t, "a"), c.start(t, "b")
+	c.shared(t, 30*time.Second)
+
+	a.stop(t, syscall.SIGTERM, examStopLimit)
+	b.ownsAll(t, 20*time.Second)
+	c.rate = slower
+	a = c.start(t, "a")
+	hold := a.held(t, "quota", 20*time.Second)
+	b.ownsAll(t, 20*time.Second)
+	<-time.After(mixed)
+	waited := im.countOf(t, a.account)
+	still := a.isHeld(t, "quota")
+
+	b.stop(t, syscall.SIGTERM, examStopLimit)
+	last := time.Now()
+	released := a.released(t, "quota", 20*time.Second).Sub(last)
+	a.ownsAll(t, 20*time.Second)
+	c.start(t, "b")
+	back := c.shared(t, 30*time.Second)
+	<-time.After(2 * time.Second)
+	from, calls := time.Now(), c.called(t)
+	<-time.After(steady)
+	to, calls := time.Now(), c.called(t).less(calls)
+
+	arrivals, repeated := c.end(t)
+	after := examMeasure(examBetween(arrivals, last, time.Now()))
+	latency := calls.seconds / calls.n
+	share := examMeasure(examBetween(arrivals, from, to)).perSecond / (slower / (1 + latency))
+	examFigure(t, "crew-rate-changed", "--rate 200 to %d over two workers: the first to have it waits (%q) with %d calls, until %v after the last of the old ones has ended; both call %v after the last restart; then %.1f %% of the new rate, at most %d in any 1.000 s, before at most %d; %d answered calls repeated",
+		slower, hold.Detail, waited, released.Round(100*time.Millisecond), back, 100*share, after.mostIn1s, examMeasure(arrivals).mostIn1s, repeated)
+	examCheck(t, still && waited == 0, "held: %v, and %d calls of a worker that goes by another rate than the group's leader", still, waited)
+	examCheck(t, strings.Contains(hold.Detail, "rate of 200, this worker by 100"), "the hold does not say which rates there are: %s", hold.Detail)
+	examCheck(t, after.mostIn1s <= slower, "%d arrivals in one second after the last restart, at most %d allowed", after.mostIn1s, slower)
+	examCheck(t, share >= 0.95, "%.1f %% of the new rate was used, at least 95 %% required", 100*share)
+	examCheck(t, repeated == 0, "%d answered calls were repeated although nobody was killed", repeated)
+}
+
+// TestExamCrewPartitionsAdded: both topics get more partitions under load. The workers find out by themselves, and then they share the rate
+// over all of them.
+func TestExamCrewPartitionsAdded(t *testing.T) {
+	t.Parallel()
+	const grown = 12
+	k := examStartBrokerOf(t, 8)
+	im := examStartRecorder(t, "-rate", "200", "-latency", "20ms")
+	c := examStartCrew(t, k, im, 200, 1200)
+	c.start(t, "a")
+	c.start(t, "b")
+	c.shared(t, 30*time.Second)
+
+	began := time.Now()
+	k.grow(t, k.live, grown)
+	k.grow(t, k.backfill, grown)
+	added := examOneEach(examConversations("added", 60))
+	k.produceTo(t, k.live, added, func(i int) int32 { return int32(8 + i%(grown-8)) })
+	c.backlog = append(c.backlog, added...)
+	examWait(t, "both workers go by all partitions", time.Minute, func() bool {
+		for _, m := range c.running() {
+			if state := m.state(); state == nil || state.Group.Partitions != 2*grown || state.Group.Assigned != grown {
+				return false
+			}
+		}
+		return true
+	})
+	found := time.Since(began)
+	c.shared(t, 30*time.Second)
+	im.called(t, added, time.Minute)
+	all := time.Since(began)
+	if !testing.Short() {
+		<-time.After(10 * time.Second)
+	}
+	arrivals, repeated := c.end(t)
+	examFigure(t, "crew-partitions-added", "8 partitions of both topics became %d: both workers go by them %v later, their events were called %v later; %d answered calls repeated; %v",
+		grown, found.Round(100*time.Millisecond), all.Round(100*time.Millisecond), repeated, examMeasure(arrivals))
+	examCheck(t, repeated == 0, "%d answered calls were repeated although nobody was killed", repeated)
+}

@@ -77,7 +77,9 @@ func (c *examCrew) called(t *testing.T) (sum examCalled) {
 	return sum
 }
 
-func (a examCalled) less(b examCalled) examCalled { return examCalled{a.n - b.n, a.seconds - b.seconds} }
+func (a examCalled) less(b examCalled) examCalled {
+	return examCalled{a.n - b.n, a.seconds - b.seconds}
+}
 
 // TestExamCrewRollingRestart: both workers are restarted under load, one after the other, ten times around. Nobody is killed, so no answered
 // call is repeated.

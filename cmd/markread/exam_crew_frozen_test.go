@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -22,98 +21,67 @@ var (
 // the one call that it was about to send, and what it then commits is refused: no offset goes back.
 func TestExamCrewFrozen(t *testing.T) {
 	t.Parallel()
+	const (
+		rate    = 40
+		behind  = 500
+		lasts   = 16500 * time.Millisecond         // a session of 15 s, the heartbeat, and what that takes
+		repeats = rate * examUncommitted / 200 * 2 // of one freeze; the machine is busy
+	)
 	groups, rounds := *examFrozenGroups, *examFrozenRounds
 	if testing.Short() {
 		groups, rounds = 6, 1
 	}
 	k := examStartBroker(t)
-	results := make(chan examFrozen, groups)
-	t.Run("groups", func(t *testing.T) {
-		for i := range groups {
-			t.Run(fmt.Sprint(i), func(t *testing.T) { // not one after the other, but not as rows of their own either
-				t.Parallel()
-				results <- examFreezeGroup(t, examOwnTopics(t, k.addr, 4), rounds)
-			})
-		}
-	})
-	close(results)
-	sum := examFrozen{refused: map[string]int{}}
-	for r := range results {
-		sum.freezes += r.freezes
-		sum.late = append(sum.late, r.late...)
-		sum.repeated += r.repeated
-		sum.calls += r.calls
-		sum.took = append(sum.took, r.took...)
-		for code, n := range r.refused {
-			sum.refused[code] += n
+	var crews []*examCrew
+	for range groups {
+		im := examStartRecorder(t, "-rate", fmt.Sprint(rate), "-latency", "50ms")
+		c := examStartCrew(t, examOwnTopics(t, k.addr, 4), im, rate, behind)
+		c.start(t, "a")
+		c.start(t, "b")
+		crews = append(crews, c)
+	}
+	shared := func() {
+		for _, c := range crews {
+			c.shared(t, 40*time.Second)
 		}
 	}
-	slices.Sort(sum.took)
-	examCheck(t, sum.freezes == groups*rounds, "%d freezes, want %d", sum.freezes, groups*rounds)
-	if sum.freezes == 0 {
-		return
+	freezes := map[*examCrew][]*examFreeze{}
+	for round := range rounds {
+		shared()
+		var now []*examFreeze
+		for _, c := range crews {
+			f := &examFreeze{m: c.all[round%2], other: c.all[1-round%2]}
+			now, freezes[c] = append(now, f), append(freezes[c], f)
+		}
+		examFreezeAll(t, lasts, now...)
 	}
-	with := 0
-	for _, n := range sum.late {
-		if n > 0 {
-			with++
+	shared()
+	refused := map[string]int{} // commits
+	for _, c := range crews {
+		c.endLoad(t)
+		for _, m := range c.all {
+			for code, n := range m.commitFailures(t) {
+				refused[code] += n
+			}
 		}
 	}
-	examFigure(t, "crew-frozen", "%d freezes past the session over %d groups of two workers: the other one had all partitions after %v to %v; a late call in %d of them, at most %d in one; commits refused by code %v; %d of %d calls repeated an answered one",
-		sum.freezes, groups, sum.took[0], sum.took[len(sum.took)-1], with, slices.Max(sum.late), sum.refused, sum.repeated, sum.calls)
-	for _, code := range slices.Sorted(maps.Keys(sum.refused)) {
+
+	var took []time.Duration
+	late, most, repeated, calls := 0, 0, 0, 0
+	for _, c := range crews {
+		arrivals, again := c.end(t)
+		repeated, calls = repeated+again, calls+len(arrivals)
+		examCheck(t, again <= rounds*repeats, "%d answered calls were repeated after %d freezes, at most %d allowed", again, rounds, rounds*repeats)
+		for _, f := range freezes[c] {
+			n := f.late(arrivals)
+			examCheck(t, n <= 1, "%d late calls of %s after it was frozen, at most 1 allowed", n, f.m.account)
+			late, most, took = late+min(n, 1), max(most, n), append(took, f.took)
+		}
+	}
+	slices.Sort(took)
+	examFigure(t, "crew-frozen", "%d freezes past the session over %d groups of two workers at %d/s: the other one had all partitions %v to %v later; a late call in %d of them, at most %d in one; commits refused by code %v; %d of %d calls repeated an answered one",
+		len(took), groups, rate, took[0], took[len(took)-1], late, most, refused, repeated, calls)
+	for _, code := range slices.Sorted(maps.Keys(refused)) {
 		examCheck(t, slices.Contains([]string{"22", "25", "27", "network"}, code), "a commit failed with %s", code)
 	}
-}
-
-// examFrozen is what freezes showed.
-type examFrozen struct {
-	freezes  int
-	late     []int // calls, of each freeze
-	took     []time.Duration
-	refused  map[string]int // commits by code
-	repeated int
-	calls    int
-}
-
-func examFreezeGroup(t *testing.T, k *examKafka, rounds int) examFrozen {
-	t.Helper()
-	const (
-		rate   = 40
-		lasts  = 16500 * time.Millisecond // a session of 15 s, the heartbeat, and what that takes
-		behind = 500
-	)
-	im := examStartRecorder(t, "-rate", fmt.Sprint(rate), "-latency", "50ms")
-	c := examStartCrew(t, k, im, rate, behind)
-	members := []*examMember{c.start(t, "a"), c.start(t, "b")}
-	type freeze struct {
-		m      *examMember
-		thawed time.Time
-	}
-	var freezes []freeze
-	out := examFrozen{refused: map[string]int{}}
-	for i := range rounds {
-		c.shared(t, 40*time.Second)
-		<-time.After(rand.N(time.Second)) // anywhere between two commits
-		m := members[i%2]
-		took, thawed := m.freeze(t, members[1-i%2], lasts)
-		out.took = append(out.took, took)
-		freezes = append(freezes, freeze{m, thawed})
-	}
-	c.shared(t, 40*time.Second)
-	for _, m := range members {
-		for code, n := range m.commitFailures(t) {
-			out.refused[code] += n
-		}
-	}
-	arrivals, repeated := c.end(t)
-	out.freezes, out.calls, out.repeated = len(freezes), len(arrivals), repeated
-	for i, f := range freezes {
-		late := f.m.late(arrivals, f.thawed)
-		out.late = append(out.late, late)
-		examCheck(t, late <= 1, "freeze %d of %s: %d late calls, at most 1 allowed", i, f.m.account, late)
-	}
-	allowed := rounds * (rate + examUncommitted - 200)
-	examCheck(t, repeated <= allowed, "%d answered calls were repeated, at most %d allowed", repeated, allowed)
-	return out
 }

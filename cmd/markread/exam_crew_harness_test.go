@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -30,6 +31,7 @@ type examCrew struct {
 	backlog []examEvent
 	flow    *examFlow
 	offsets *examOffsets
+	left    int64 // when the load was ended
 }
 
 // examMember is one process of a crew.
@@ -134,30 +136,47 @@ func (m *examMember) joined(after time.Time) time.Time {
 	return time.Time{}
 }
 
+// examFreeze is a member that is frozen, and the one that takes its partitions over.
+type examFreeze struct {
+	m, other *examMember
+	began    time.Time
+	took     time.Duration // until the other one had all partitions
+	thawed   time.Time
+}
+
+// examFreezeAll stops the members' processes, each until its other one has taken over and so much time is over, lets them go on, and waits
+// until they are members again.
+func examFreezeAll(t *testing.T, lasts time.Duration, freezes ...*examFreeze) {
+	t.Helper()
+	for _, f := range freezes {
+		<-time.After(rand.N(100 * time.Millisecond)) // anywhere between two commits
+		f.began = time.Now()
+		f.m.signal(t, syscall.SIGSTOP)
+	}
+	for _, f := range freezes {
+		f.other.ownsAll(t, 40*time.Second)
+		f.took = time.Since(f.began).Round(100 * time.Millisecond)
+	}
+	for _, f := range freezes {
+		<-time.After(time.Until(f.began.Add(lasts)))
+		f.thawed = time.Now()
+		f.m.signal(t, syscall.SIGCONT)
+	}
+	for _, f := range freezes {
+		examWait(t, f.m.account+" is a member again", 30*time.Second, func() bool { return !f.m.joined(f.thawed).IsZero() })
+	}
+}
+
 // late counts the calls that came from the member after it was thawed and before it had joined the group again: another one had its
 // partitions and its permits.
-func (m *examMember) late(arrivals []examArrival, thawed time.Time) int {
+func (f *examFreeze) late(arrivals []examArrival) int {
 	n := 0
-	for _, a := range examBetween(arrivals, thawed, m.joined(thawed)) {
-		if a.Admin == m.account {
+	for _, a := range examBetween(arrivals, f.thawed, f.m.joined(f.thawed)) {
+		if a.Admin == f.m.account {
 			n++
 		}
 	}
 	return n
-}
-
-// freeze stops the member's process until the other one has taken over and so much time is over, then lets it go on, and waits until it is
-// a member again. It returns how long the take-over took, and when it was thawed.
-func (m *examMember) freeze(t *testing.T, other *examMember, lasts time.Duration) (took time.Duration, thawed time.Time) {
-	t.Helper()
-	began := time.Now()
-	m.signal(t, syscall.SIGSTOP)
-	took = other.ownsAll(t, 40*time.Second)
-	<-time.After(time.Until(began.Add(lasts)))
-	thawed = time.Now()
-	m.signal(t, syscall.SIGCONT)
-	examWait(t, m.account+" is a member again", 30*time.Second, func() bool { return !m.joined(thawed).IsZero() })
-	return took, thawed
 }
 
 // commitFailures are the member's refused commits by Kafka's error code, as its metric tells them.
@@ -172,11 +191,17 @@ func (m *examMember) commitFailures(t *testing.T) map[string]int {
 	return out
 }
 
-// end stops the load, waits until all of it is settled, says good-bye to all that run, and judges: nothing is lost, no offset went back, and
+// endLoad ends the load.
+func (c *examCrew) endLoad(t *testing.T) {
+	t.Helper()
+	c.left = c.k.unsettled(t, c.k.live)
+	c.flow.end()
+}
+
+// end waits until all of the load is settled, says good-bye to all that run, and judges: nothing is lost, no offset went back, and
 // nobody called too fast. It returns the calls, and how many were made again although they had been answered.
 func (c *examCrew) end(t *testing.T) (arrivals []examArrival, repeated int) {
 	t.Helper()
-	left := c.k.unsettled(t, c.k.live)
 	events := append(c.flow.end(), c.backlog...)
 	c.k.settled(t, 2*time.Minute, c.k.live, c.k.backfill)
 	for _, m := range c.running() {
@@ -185,7 +210,7 @@ func (c *examCrew) end(t *testing.T) (arrivals []examArrival, repeated int) {
 	back := c.offsets.end()
 	arrivals = c.im.arrivals(t)
 	most := examMeasure(arrivals).mostIn1s
-	examCheck(t, left > int64(c.most)/4, "only %d events were left at the end: the row says nothing", left)
+	examCheck(t, c.left > int64(c.most)/4, "only %d events were left when the load ended: the row says nothing", c.left)
 	examCheck(t, most <= c.most, "%d arrivals in one second over all workers, at most %d allowed", most, c.most)
 	examCheck(t, len(back) == 0, "committed offsets went back: %v", back)
 	c.k.noLetters(t, "workers that come and go")

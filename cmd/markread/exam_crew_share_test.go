@@ -49,16 +49,18 @@ func TestExamCrewTakeOver(t *testing.T) {
 	a = c.start(t, "a")
 	back = max(back, c.shared(t, 30*time.Second))
 
-	overtaken, thawed := a.freeze(t, b, frozen)
+	freeze := &examFreeze{m: a, other: b}
+	examFreezeAll(t, frozen, freeze)
 	back = max(back, c.shared(t, 30*time.Second))
 	<-time.After(2 * time.Second)
 	failures := a.commitFailures(t)
 
+	c.endLoad(t)
 	arrivals, repeated := c.end(t)
-	late := a.late(arrivals, thawed)
+	late := freeze.late(arrivals)
 	share := examMeasure(examBetween(arrivals, from, to)).perSecond / (200 / (1 + latency))
 	examFigure(t, "crew-take-over", "two workers: %.1f %% of 200/(1 s + %.0f ms) over %.0f s; the other one has all partitions %v after SIGTERM, %v after SIGKILL, %v after SIGSTOP; both call again at most %v after one is back; frozen for %v: %d late calls, commits refused by code %v; %d answered calls repeated; %v",
-		100*share, 1000*latency, steady.Seconds(), stopped, killed, overtaken, back, frozen, late, failures, repeated, examMeasure(arrivals))
+		100*share, 1000*latency, steady.Seconds(), stopped, killed, freeze.took, back, frozen, late, failures, repeated, examMeasure(arrivals))
 	examCheck(t, share >= 0.95, "%.1f %% of the rate was used, at least 95 %% required", 100*share)
 	examCheck(t, late <= 1, "%d late calls of a worker that was frozen, at most 1 allowed", late)
 	examCheck(t, repeated <= 2*examUncommitted, "%d answered calls were repeated, at most %d allowed", repeated, 2*examUncommitted)
@@ -102,6 +104,7 @@ func TestExamCrewRollingRestart(t *testing.T) {
 			back = max(back, c.shared(t, 30*time.Second))
 		}
 	}
+	c.endLoad(t)
 	arrivals, repeated := c.end(t)
 	examFigure(t, "crew-rolling-restart", "%d rolling restarts of two workers: a stop took at most %v, both called again at most %v later; %d answered calls repeated; %v",
 		rounds, slowest.Round(time.Millisecond), back, repeated, examMeasure(arrivals))
@@ -144,6 +147,7 @@ func TestExamCrewRateChanged(t *testing.T) {
 	<-time.After(steady)
 	to, calls := time.Now(), c.called(t).less(calls)
 
+	c.endLoad(t)
 	arrivals, repeated := c.end(t)
 	after := examMeasure(examBetween(arrivals, last, time.Now()))
 	latency := calls.seconds / calls.n
@@ -190,6 +194,7 @@ func TestExamCrewPartitionsAdded(t *testing.T) {
 	if !testing.Short() {
 		<-time.After(10 * time.Second)
 	}
+	c.endLoad(t)
 	arrivals, repeated := c.end(t)
 	examFigure(t, "crew-partitions-added", "8 partitions of both topics became %d: both workers go by them %v later, their events were called %v later; %d answered calls repeated; %v",
 		grown, found.Round(100*time.Millisecond), all.Round(100*time.Millisecond), repeated, examMeasure(arrivals))

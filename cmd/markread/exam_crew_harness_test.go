@@ -15,10 +15,6 @@ import (
 	"time"
 )
 
-// examUncommitted is how many answered calls may be repeated because a worker died or was given up: what it had finished since its last
-// commit, a second ago at most, and what finished while that was under way.
-const examUncommitted = 260
-
 // examCrew is the workers of one group under more load than they may call, whatever becomes of them. Each signs with an account of its own,
 // so that the recorder tells them apart.
 type examCrew struct {

@@ -172,9 +172,9 @@ func (c *Client) Post(ctx context.Context, command string, body any) (Answer, er
 	if err != nil {
 		return Answer{}, c.fail(command, &Error{Class: Held, Label: LabelKey, Err: err})
 	}
-	ctx, content, end := leased(ctx, payload)
-	defer end()
-	got := c.exchange(ctx, c.address(command, sig), content)
+	ctx, lose := context.WithCancelCause(ctx)
+	defer lose(nil)
+	got := c.exchange(ctx, lose, c.address(command, sig), payload)
 	return c.judge(ctx, command, sig, got)
 }
 

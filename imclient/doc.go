@@ -37,6 +37,8 @@
 //   - net/http repeats a request on its own if a reused connection turns out
 //     to be dead before a single byte was written. Nothing arrived then, so
 //     the first promise holds. It repeats a POST in no other case.
+//   - A lease (WithLease) is asked when net/http has the whole request in its
+//     buffer. Were it asked by the body, net/http would send the head first.
 //   - net/http goes on dialling after a call has timed out, and keeps the
 //     connection for a later one. No request is sent on it.
 //   - net/http writes what a server sends on an idle connection to the

@@ -1,6 +1,7 @@
 package imclient
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -21,11 +22,12 @@ type reply struct {
 }
 
 // exchange sends one request and reads its answer. Unless that came whole, the
-// connection is closed when exchange returns.
-func (c *Client) exchange(ctx context.Context, address *url.URL, payload body) reply {
+// connection is closed when exchange returns. lose ends ctx with what its lease
+// returned.
+func (c *Client) exchange(ctx context.Context, lose context.CancelCauseFunc, address *url.URL, payload []byte) reply {
+	trail := trail{lease: leaseOf(ctx), lose: lose}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, c.expired)
 	defer cancel()
-	var trail trail
 	request := newRequest(trail.watch(ctx), address, payload)
 
 	response, err := c.http.RoundTrip(request)
@@ -56,13 +58,14 @@ func (c *Client) exchange(ctx context.Context, address *url.URL, payload body) r
 
 // newRequest is http.NewRequest without parsing the URL: it can't fail with an
 // error that quotes it.
-func newRequest(ctx context.Context, address *url.URL, payload body) *http.Request {
-	again := func() (io.ReadCloser, error) { return payload.open(), nil }
+func newRequest(ctx context.Context, address *url.URL, payload []byte) *http.Request {
+	body := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(payload)), nil }
+	first, _ := body()
 	request := &http.Request{
 		Method: http.MethodPost, URL: address, Host: address.Host,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{"Content-Type": {"application/json"}, "User-Agent": {"markread"}},
-		Body:   payload.open(), GetBody: again, ContentLength: int64(len(payload.text)),
+		Body:   first, GetBody: body, ContentLength: int64(len(payload)),
 	}
 	return request.WithContext(ctx)
 }

@@ -74,6 +74,9 @@ func (c *abruptConn) Close() error { return c.close() }
 // trail is what an HTTP exchange went through, as its transport tells it. The
 // hooks run in several goroutines, one of which may outlive the exchange.
 type trail struct {
+	lease func() error // is asked before the request is sent
+	lose  func(error)  // is told what it returned
+
 	mu        sync.Mutex
 	asked     bool     // for a connection
 	conn      net.Conn // the one it got, nil: none
@@ -90,9 +93,21 @@ func (t *trail) watch(ctx context.Context) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GetConn:              func(string) { set(func() { t.asked = true }) },
 		GotConn:              func(got httptrace.GotConnInfo) { set(func() { t.conn = got.Conn }) },
+		WroteHeaders:         t.permitted,
 		GotFirstResponseByte: func() { set(func() { t.answering = true }) },
 		TLSHandshakeDone:     func(_ tls.ConnectionState, err error) { set(func() { t.handshake = err }) },
 	})
+}
+
+// permitted is called when the head of the request is in net/http's buffer,
+// where the body follows (it is in memory, so the head does not go ahead of it)
+// and from which both are then written to the socket. On a connection that is
+// closed they are not.
+func (t *trail) permitted() {
+	if err := t.lease(); err != nil {
+		t.lose(err)
+		t.hangUp()
+	}
 }
 
 // hangUp closes the connection of an exchange that has failed, below TLS: a

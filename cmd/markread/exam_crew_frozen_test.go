@@ -67,11 +67,16 @@ func TestExamCrewFrozen(t *testing.T) {
 	}
 
 	var took []time.Duration
-	late, most, repeated, calls := 0, 0, 0, 0
+	late, most, cut, repeated, calls := 0, 0, 0, 0, 0
 	for _, c := range crews {
 		arrivals, again := c.end(t)
 		repeated, calls = repeated+again, calls+len(arrivals)
 		examCheck(t, again <= rounds*repeats, "%d answered calls were repeated after %d freezes, at most %d allowed", again, rounds, rounds*repeats)
+		for _, a := range arrivals {
+			if a.Cut {
+				cut++
+			}
+		}
 		for _, f := range freezes[c] {
 			n := f.late(arrivals)
 			examCheck(t, n <= 1, "%d late calls of %s after it was frozen, at most 1 allowed", n, f.m.account)
@@ -79,8 +84,8 @@ func TestExamCrewFrozen(t *testing.T) {
 		}
 	}
 	slices.Sort(took)
-	examFigure(t, "crew-frozen", "%d freezes past the session over %d groups of two workers at %d/s: the other one had all partitions %v to %v later; a late call in %d of them, at most %d in one; commits refused by code %v; %d of %d calls repeated an answered one",
-		len(took), groups, rate, took[0], took[len(took)-1], late, most, refused, repeated, calls)
+	examFigure(t, "crew-frozen", "%d freezes past the session over %d groups of two workers at %d/s: the other one had all partitions %v to %v later; a late call in %d of them, at most %d in one; %d calls cut off; commits refused by code %v; %d of %d calls repeated an answered one",
+		len(took), groups, rate, took[0], took[len(took)-1], late, most, cut, refused, repeated, calls)
 	for _, code := range slices.Sorted(maps.Keys(refused)) {
 		examCheck(t, slices.Contains([]string{"22", "25", "27", "network"}, code), "a commit failed with %s", code)
 	}

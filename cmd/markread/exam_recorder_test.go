@@ -29,6 +29,7 @@ type examArrival struct {
 	ReadTime int64  `json:"read_time"`
 	Code     int    `json:"code"`
 	Answered bool   `json:"answered"`
+	Cut      bool   `json:"cut"` // the connection ended before the call was whole: it has no accounts, and was not carried out
 }
 
 // examRecorder is a very lean IM server: it notes when each call arrived, limits by an exact sliding window, and answers after a fixed
@@ -100,9 +101,13 @@ func (r *examRecorder) call(w http.ResponseWriter, req *http.Request) {
 		ReadRaw json.RawMessage `json:"MsgReadTime"`
 	}
 	raw, err := io.ReadAll(io.LimitReader(req.Body, 1<<16))
-	if err == nil {
-		err = json.Unmarshal(raw, &body)
+	if err != nil { // it has arrived, but who sent it was killed, or has given it up
+		r.mu.Lock()
+		r.arrivals[i].Cut = true
+		r.mu.Unlock()
+		return
 	}
+	err = json.Unmarshal(raw, &body)
 	readTime, why := examJudgeCall(req, body.ReadRaw)
 	if err != nil {
 		why = err.Error()

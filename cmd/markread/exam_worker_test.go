@@ -164,7 +164,7 @@ func examComparePointers(t *testing.T, want, got map[examConversation]int64) {
 func examPointers(arrivals []examArrival) map[examConversation]int64 {
 	out := map[examConversation]int64{}
 	for _, a := range arrivals {
-		if a.Code == 0 {
+		if a.Code == 0 && !a.Cut {
 			c := examConversation{a.Report, a.Peer}
 			out[c] = max(out[c], a.ReadTime)
 		}

@@ -71,8 +71,14 @@ func (c *Client) fetch(ctx context.Context, topic string, partition int, offset 
 
 // bounds returns the first offset of the partition's log and the one behind its last.
 func (c *Client) bounds(ctx context.Context, topic string, partition int) (first, end int64, err error) {
+	return c.boundsFor(ctx, topic, partition, kafka.ReadUncommitted)
+}
+
+// boundsFor is bounds for an isolation level: who reads only what is decided finds the end before the first transaction that is not.
+func (c *Client) boundsFor(ctx context.Context, topic string, partition int, level kafka.IsolationLevel) (first, end int64, err error) {
 	response, err := c.api().ListOffsets(ctx, &kafka.ListOffsetsRequest{
-		Topics: map[string][]kafka.OffsetRequest{topic: {kafka.FirstOffsetOf(partition), kafka.LastOffsetOf(partition)}},
+		IsolationLevel: level,
+		Topics:         map[string][]kafka.OffsetRequest{topic: {kafka.FirstOffsetOf(partition), kafka.LastOffsetOf(partition)}},
 	})
 	if err != nil {
 		return 0, 0, err

@@ -75,7 +75,7 @@ func newGeneration(m *member, j joined) *Generation {
 // prepare finds out where the assigned partitions begin, trying until ctx ends.
 func (g *Generation) prepare(ctx context.Context, j joined) error {
 	for wait := newWait(); ; {
-		committed, err := g.offsets(ctx, j.assigned)
+		committed, err := g.client.committed(ctx, g.group, j.assigned)
 		if err == nil {
 			for i, tp := range j.assigned {
 				p := &partition{TopicPartition: tp, g: g, index: i, highWatermark: -1}
@@ -99,19 +99,19 @@ func (g *Generation) prepare(ctx context.Context, j joined) error {
 	}
 }
 
-// offsets returns what the group has committed, an offset of -1 for nothing.
+// committed returns what a group has committed, an offset of -1 for nothing.
 //
 // The answer has errors in two places, and an error looks like "nothing committed" to who does not look.
-func (g *Generation) offsets(ctx context.Context, assigned []TopicPartition) (map[TopicPartition]offsets.Commit, error) {
+func (c *Client) committed(ctx context.Context, group string, partitions []TopicPartition) (map[TopicPartition]offsets.Commit, error) {
 	committed := map[TopicPartition]offsets.Commit{}
-	if len(assigned) == 0 {
+	if len(partitions) == 0 {
 		return committed, nil // without partitions the request would ask for all
 	}
 	topics := map[string][]int{}
-	for _, tp := range assigned {
+	for _, tp := range partitions {
 		topics[tp.Topic] = append(topics[tp.Topic], tp.Partition)
 	}
-	response, err := g.client.api().OffsetFetch(ctx, &kafka.OffsetFetchRequest{GroupID: g.group, Topics: topics})
+	response, err := c.api().OffsetFetch(ctx, &kafka.OffsetFetchRequest{GroupID: group, Topics: topics})
 	if err == nil {
 		err = response.Error
 	}
@@ -126,7 +126,7 @@ func (g *Generation) offsets(ctx context.Context, assigned []TopicPartition) (ma
 			committed[TopicPartition{topic, p.Partition}] = offsets.Commit{Offset: p.CommittedOffset, Metadata: p.Metadata}
 		}
 	}
-	for _, tp := range assigned {
+	for _, tp := range partitions {
 		if _, ok := committed[tp]; !ok {
 			return nil, fmt.Errorf("%s/%d: not in the answer", tp.Topic, tp.Partition)
 		}

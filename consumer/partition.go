@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol"
 
 	"markread/consumer/offsets"
 )
@@ -246,11 +245,7 @@ func (p *partition) complain(err error, message string) {
 	if isLayout(err) {
 		p.g.client.refresh()
 	}
-	if errors.Is(err, protocol.ErrNoTopic) || errors.Is(err, protocol.ErrNoPartition) || errors.Is(err, protocol.ErrNoLeader) {
-		// What kafka-go says of any topic when it can reach no broker.
-		err = fmt.Errorf("no broker that leads the partition is known, or none can be reached: %w", err)
-	}
-	p.g.client.repeats(message+" "+p.Topic+" "+code(err)).Err(err).Str("topic", p.Topic).Int("partition", p.Partition).Msg(message)
+	p.g.client.repeats(message+" "+p.Topic+" "+code(err)).Err(plainly(err)).Str("topic", p.Topic).Int("partition", p.Partition).Msg(message)
 }
 
 func (p *partition) state() PartitionState {

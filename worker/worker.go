@@ -211,17 +211,6 @@ func (w *Worker) serve(ctx context.Context, g *consumer.Generation) {
 // begin makes g the generation that is worked on.
 func (w *Worker) begin(g *consumer.Generation) {
 	all, assigned := g.All(), g.Assigned()
-	index := make(map[consumer.TopicPartition]int, len(all))
-	for i, p := range all {
-		index[p] = i
-	}
-	owned := make([]int, 0, len(assigned))
-	for _, p := range assigned {
-		if i, ok := index[p]; ok {
-			owned = append(owned, i)
-		}
-	}
-
 	w.metrics.generations.Inc()
 	w.turn()
 	w.mu.Lock()
@@ -238,7 +227,7 @@ func (w *Worker) begin(g *consumer.Generation) {
 		if why := g.Apart(); why != "" {
 			w.core.apart(now, why)
 		} else {
-			w.core.share(now, quota.Share(w.options.Rate, max(1, len(all)), owned), len(all))
+			w.core.share(now, Share(w.options.Rate, all, assigned), len(all))
 		}
 		w.options.Log.Info().Int("rate", w.options.Rate).Int("share", w.core.quota.Share()).Int("assigned", len(assigned)).
 			Int("partitions", len(all)).Msg("this worker's share of the rate")

@@ -91,7 +91,6 @@ type groupFlags struct {
 	BackfillTopic   string `default:"mark-read-backfill" help:"Topic of backfilled events, served after the live ones; empty: none."`
 	DeadLetterTopic string `default:"mark-read-dead-letters" help:"Topic of events that can't be applied."`
 	Group           string `default:"markread" help:"Consumer group."`
-	CreateTopics    bool   `help:"Create missing topics: 12 partitions, the broker's replication."`
 }
 
 func (f *groupFlags) validate() error {
@@ -191,9 +190,9 @@ type engineFlags struct {
 	Attempts       int           `default:"8" help:"Counted failures after which an event is dead-lettered."`
 	BackoffInitial time.Duration `default:"200ms" help:"Upper end of the first random wait before a retry; it doubles with every failure."`
 	BackoffMax     time.Duration `default:"30s" help:"Upper end of all waits before a retry."`
-	MaxReplays     int           `default:"3" help:"Replays after which a dead letter is parked: only a replay that asks for parked ones takes it again."`
-	CommitEvery    time.Duration `default:"1s" help:"How often finished offsets are committed."`
-	DrainTimeout   time.Duration `default:"10s" help:"How long a stop or a rebalance waits for calls that are out."`
+	replaysFlag
+	CommitEvery  time.Duration `default:"1s" help:"How often finished offsets are committed."`
+	DrainTimeout time.Duration `default:"10s" help:"How long a stop or a rebalance waits for calls that are out."`
 }
 
 // defaultMaxInFlight is the limit of calls at the same time without a rate.
@@ -223,14 +222,24 @@ func (f *engineFlags) validate(imTimeout time.Duration) error {
 		return usagef("--backoff-initial must be positive")
 	case f.BackoffMax < f.BackoffInitial:
 		return usagef("--backoff-max %s is less than --backoff-initial %s", f.BackoffMax, f.BackoffInitial)
-	case f.MaxReplays < 1 || f.MaxReplays > 1000:
-		return usagef("--max-replays must be from 1 to 1000")
 	case f.CommitEvery <= 0:
 		return usagef("--commit-every must be positive")
 	case f.DrainTimeout < imTimeout+time.Second:
 		return usagef("--drain-timeout %s: must be at least --im-timeout (%s) + 1s, so that calls that are out can end", f.DrainTimeout, imTimeout)
 	case f.DrainTimeout > 45*time.Second:
 		return usagef("--drain-timeout %s: must be at most 45s, so that a rebalance ends in time", f.DrainTimeout)
+	}
+	return f.replaysFlag.validate()
+}
+
+// replaysFlag is when a dead letter is parked.
+type replaysFlag struct {
+	MaxReplays int `default:"3" help:"Replays after which a dead letter is parked: only a replay that asks for parked ones takes it again."`
+}
+
+func (f *replaysFlag) validate() error {
+	if f.MaxReplays < 1 || f.MaxReplays > 1000 {
+		return usagef("--max-replays must be from 1 to 1000")
 	}
 	return nil
 }

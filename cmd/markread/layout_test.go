@@ -22,7 +22,7 @@ const root = "../.."
 // line, and a reason.
 var mayImport = map[string][]string{
 	// The command wires everything.
-	"cmd/markread": {"worker", "worker/console", "consumer", "consumer/broker", "imclient", "imclient/sandbox"},
+	"cmd/markread": {"worker", "worker/console", "consumer", "consumer/broker", "consumer/letters", "imclient", "imclient/sandbox"},
 	// The engine and its parts. The parts don't know the engine; backlog and quota know nothing of ours, so that they can be simulated.
 	"worker":         {"worker/backlog", "worker/quota", "worker/hold", "worker/console", "consumer", "consumer/thin", "imclient"},
 	"worker/backlog": {},
@@ -33,7 +33,8 @@ var mayImport = map[string][]string{
 	"consumer":         {"consumer/offsets", "consumer/thin"},
 	"consumer/broker":  {},
 	"consumer/offsets": {},
-	"consumer/thin":    {}, // a part of its own so that the engine thins its repeats in the same way
+	"consumer/letters": {"consumer"}, // commands and console share it
+	"consumer/thin":    {},           // a part of its own so that the engine thins its repeats in the same way
 	"imclient":         {},
 	"imclient/sandbox": {"imclient"},
 }
@@ -50,7 +51,7 @@ var onlyIn = map[string][]string{
 }
 
 // pure are the state machines: time comes in as an argument, and nothing runs or waits in them.
-var pure = []string{"worker/backlog", "worker/quota", "worker/hold", "consumer/offsets"}
+var pure = []string{"worker/backlog", "worker/quota", "worker/hold", "consumer/offsets", "consumer/letters"}
 
 // The top level is fixed. What begins with a dot is not looked at.
 var topLevel = []string{"CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md", "cmd", "consumer", "deploy", "go.mod", "go.sum", "imclient", "worker"}

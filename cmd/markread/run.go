@@ -8,13 +8,14 @@ import (
 
 // runCommand is the worker.
 type runCommand struct {
-	kafkaFlags  `embed:"" group:"Kafka:"`
-	groupFlags  `embed:"" group:"Topics and group:"`
-	imFlags     `embed:"" group:"IM API:"`
-	engineFlags `embed:"" group:"Worker:"`
-	Uncapped    bool       `group:"Worker:" help:"Allow --rate 0 to another machine."`
-	Admin       adminFlags `embed:"" group:"Admin server:"`
-	Log         logFlags   `embed:"" group:"Log:"`
+	kafkaFlags   `embed:"" group:"Kafka:"`
+	groupFlags   `embed:"" group:"Topics and group:"`
+	CreateTopics bool `group:"Topics and group:" help:"Create missing topics: 12 partitions, the broker's replication."`
+	imFlags      `embed:"" group:"IM API:"`
+	engineFlags  `embed:"" group:"Worker:"`
+	Uncapped     bool       `group:"Worker:" help:"Allow --rate 0 to another machine."`
+	Admin        adminFlags `embed:"" group:"Admin server:"`
+	Log          logFlags   `embed:"" group:"Log:"`
 }
 
 // Help is kong's: what follows the summary.

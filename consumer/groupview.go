@@ -1,0 +1,207 @@
+package consumer
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol/describegroups"
+)
+
+// GroupState is what a group is doing.
+type GroupState string
+
+// The states of a group. A rebalancing one tells neither who has which partitions nor what its members go by.
+const (
+	GroupStable      GroupState = "stable"
+	GroupRebalancing GroupState = "rebalancing"
+	GroupEmpty       GroupState = "empty"  // without members, but not forgotten
+	GroupAbsent      GroupState = "absent" // nobody has ever joined or committed, or so long ago that it is forgotten
+)
+
+// GroupView is a group as its coordinator sees it.
+type GroupView struct {
+	State    GroupState
+	Protocol string // by which partitions are assigned; "" in a rebalance and without members
+	Members  []MemberView
+	Leaders  *View // what the leader went by when it assigned; nil: not known
+}
+
+// Ours reports whether the group's members are markread's.
+func (g GroupView) Ours() bool { return g.Protocol == protocolName }
+
+// View is what a member goes by when it reckons its share of the quota.
+type View struct {
+	Rate int
+	All  []TopicPartition // sorted by topic and number
+}
+
+// MemberView is one member.
+type MemberView struct {
+	ID, Client, Host string
+	Assigned         []TopicPartition // sorted by topic and number
+	View             *View            // what it has published; nil: not known
+	Apart            string           // why the leader gives it no partitions; "": they agree, or it is not known
+}
+
+// DescribeGroup looks at a group. It tries for 8 s.
+func (c *Client) DescribeGroup(ctx context.Context, group string) (GroupView, error) {
+	ctx, cancel := looking(ctx)
+	defer cancel()
+	var view GroupView
+	err := c.persist(ctx, "describing the group", func() error {
+		answer, err := c.roundTrip(ctx, requestTimeout, &describegroups.Request{Groups: []string{group}})
+		if err != nil {
+			return err
+		}
+		groups := answer.(*describegroups.Response).Groups
+		switch {
+		case len(groups) != 1:
+			return fmt.Errorf("the description of one group was answered with %d", len(groups))
+		case groups[0].ErrorCode != 0:
+			return kafka.Error(groups[0].ErrorCode)
+		}
+		view = viewOf(&groups[0])
+		return nil
+	})
+	if err != nil {
+		return view, denied(fmt.Errorf("group %q: %w", group, err), "--group")
+	}
+	return view, nil
+}
+
+// viewOf reads what a coordinator answers.
+func viewOf(g *describegroups.ResponseGroup) GroupView {
+	view := GroupView{State: GroupRebalancing, Protocol: g.ProtocolData}
+	switch g.GroupState {
+	case "Stable":
+		view.State = GroupStable
+	case "Empty":
+		view.State = GroupEmpty
+	case "Dead":
+		view.State = GroupAbsent
+	}
+	for _, m := range g.Members {
+		member := MemberView{ID: m.MemberID, Client: m.ClientID, Host: hostOf(m.ClientHost)}
+		if view.Ours() { // what others publish has another form
+			var leaders outlook
+			member.Assigned, leaders = readAssignment(m.MemberAssignment)
+			own := decodeData[memberData](readSubscription(m.MemberMetadata)).outlook
+			member.View = own.view()
+			if led := leaders.view(); led != nil {
+				view.Leaders = led
+				member.Apart = own.apart(leaders)
+			}
+		}
+		view.Members = append(view.Members, member)
+	}
+	slices.SortFunc(view.Members, func(a, b MemberView) int { return cmp.Compare(a.ID, b.ID) })
+	return view
+}
+
+// hostOf leaves out the slash that Kafka puts before an address for which it looked up no name.
+func hostOf(host string) string {
+	if len(host) > 1 && host[0] == '/' {
+		return host[1:]
+	}
+	return host
+}
+
+// maxViewed is more partitions than a cluster has. Whoever may join the group may publish any number.
+const maxViewed = 200_000
+
+// view returns nil for what can't be true: it was not published, could not be read, or is a mistake.
+func (o outlook) view() *View {
+	total := 0
+	for _, n := range o.Partitions {
+		if n < 0 || n > maxViewed {
+			return nil
+		}
+		total += n
+	}
+	if o.Partitions == nil || o.Rate < 0 || o.Rate > maxViewed || total > maxViewed {
+		return nil
+	}
+	return &View{o.Rate, o.all()}
+}
+
+// apart says why a leader gives a member no partitions; "": it does.
+func (o outlook) apart(leaders outlook) string {
+	switch {
+	case o.equal(leaders):
+		return ""
+	case o.Partitions == nil:
+		return "what it goes by can't be read: another version?"
+	case o.Rate != leaders.Rate:
+		return fmt.Sprintf("it goes by a rate of %d, the group's leader by %d", o.Rate, leaders.Rate)
+	default:
+		return "it sees other topics or partitions than the group's leader"
+	}
+}
+
+// readSubscription returns the user data of what a member sends to join; nil: it has none.
+func readSubscription(b []byte) []byte {
+	r := groupBytes{b: b}
+	r.number(2) // version
+	for range r.count(2) {
+		r.text()
+	}
+	return r.blob()
+}
+
+// readAssignment is decodeAssignment for what anybody may have written: kafka-go trusts the lengths in it.
+func readAssignment(b []byte) (assigned []TopicPartition, leaders outlook) {
+	r := groupBytes{b: b}
+	r.number(2) // version
+	for range r.count(6) {
+		topic := r.text()
+		for range r.count(4) {
+			assigned = append(assigned, TopicPartition{topic, r.number(4)})
+		}
+	}
+	leaders = decodeData[outlook](r.blob())
+	slices.SortFunc(assigned, TopicPartition.Compare)
+	return assigned, leaders
+}
+
+// groupBytes reads the encoding of what members of a group tell each other. After the end it reads nothing.
+type groupBytes struct{ b []byte }
+
+// take returns the next n bytes; nil, and the end, if there are not so many.
+func (r *groupBytes) take(n int) []byte {
+	if n < 0 || n > len(r.b) {
+		r.b = nil
+		return nil
+	}
+	taken := r.b[:n]
+	r.b = r.b[n:]
+	return taken
+}
+
+func (r *groupBytes) number(size int) int {
+	b := r.take(size)
+	switch {
+	case b == nil:
+		return 0
+	case size == 2:
+		return int(int16(binary.BigEndian.Uint16(b)))
+	default:
+		return int(int32(binary.BigEndian.Uint32(b)))
+	}
+}
+
+// count reads the length of a list of elements of at least so many bytes.
+func (r *groupBytes) count(least int) int {
+	n := r.number(4)
+	if n < 0 || n > len(r.b)/least {
+		r.b = nil
+		return 0
+	}
+	return n
+}
+
+func (r *groupBytes) text() string { return string(r.take(r.number(2))) }
+func (r *groupBytes) blob() []byte { return r.take(r.number(4)) }

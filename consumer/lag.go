@@ -1,0 +1,81 @@
+package consumer
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// PartitionLag is how far a group is behind in one partition.
+type PartitionLag struct {
+	TopicPartition
+	Bounds
+	Committed int64     // -1: nothing yet; the group begins at the oldest record
+	Lag       int64     // offsets from where the group is, to the end
+	Finished  int64     // of them, those that are known to have finished out of order
+	Lost      int64     // offsets that retention deleted after where the group is: nobody has read them
+	Oldest    time.Time // event time of the record where the group is; zero: there is none, or it could not be read
+}
+
+// Lag finds out how far a group is behind in a topic, by partition number. It tries for 8 s to find out where the partitions end, and for as long
+// where the group is. A partition whose leader does not answer has its error.
+func (c *Client) Lag(ctx context.Context, group, topic string) ([]PartitionLag, error) {
+	extent, err := c.Extent(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := looking(ctx)
+	defer cancel()
+	lags := make([]PartitionLag, len(extent.Partitions))
+	all := make([]TopicPartition, len(lags))
+	for i, b := range extent.Partitions {
+		all[i] = TopicPartition{topic, i}
+		lags[i] = PartitionLag{TopicPartition: all[i], Bounds: b, Committed: -1}
+	}
+	err = c.persist(ctx, "reading what group "+group+" has committed", func() error {
+		committed, err := c.committed(ctx, group, all)
+		for i := range lags {
+			if c, ok := committed[all[i]]; ok && err == nil {
+				lags[i].reckon(c.Offset, c.Finished(lags[i].End))
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, denied(fmt.Errorf("what group %q has committed in topic %q: %w", group, topic, err), "--group")
+	}
+	inParallel(len(lags), func(i int) {
+		if l := &lags[i]; l.Err == nil && l.Lag > 0 {
+			l.Oldest = c.oldest(ctx, l)
+		}
+	})
+	return lags, nil
+}
+
+// reckon fills in what follows from the committed offset. The end was read before it, so that the group may be beyond it.
+func (l *PartitionLag) reckon(committed, finished int64) {
+	l.Committed = committed
+	if l.Err != nil {
+		return
+	}
+	from := l.First
+	if committed >= 0 {
+		from = max(committed, l.First)
+		l.Lost = from - committed
+	}
+	l.Lag = max(0, l.End-from)
+	l.Finished = min(finished, l.Lag)
+}
+
+// oldest returns when the event happened at which the group's offset stands; zero: not known.
+func (c *Client) oldest(ctx context.Context, l *PartitionLag) time.Time {
+	f, err := c.fetch(ctx, l.Topic, l.Partition, max(l.Committed, l.First))
+	if err != nil || len(f.records) == 0 || f.records[0].Offset >= l.End {
+		return time.Time{}
+	}
+	at, err := eventTime(f.records[0])
+	if err != nil {
+		return f.records[0].Time
+	}
+	return at
+}

@@ -2,8 +2,11 @@ package consumer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
+
+	"github.com/segmentio/kafka-go"
 )
 
 // PartitionLag is how far a group is behind in one partition.
@@ -34,10 +37,15 @@ func (c *Client) Lag(ctx context.Context, group, topic string) ([]PartitionLag, 
 	}
 	err = c.persist(ctx, "reading what group "+group+" has committed", func() error {
 		committed, err := c.committed(ctx, group, all)
+		if errors.Is(err, kafka.GroupIdNotFound) { // some brokers say so of a group that has committed nothing
+			err = nil
+		}
 		for i := range lags {
-			if c, ok := committed[all[i]]; ok && err == nil {
-				lags[i].reckon(c.Offset, c.Finished(lags[i].End))
+			commit, ok := committed[all[i]]
+			if !ok {
+				commit.Offset = -1
 			}
+			lags[i].reckon(commit.Offset, commit.Finished(lags[i].End))
 		}
 		return err
 	})

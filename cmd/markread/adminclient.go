@@ -44,7 +44,7 @@ const (
 	// adminTimeout is the limit of one command; a worker answers in milliseconds.
 	adminTimeout = 10 * time.Second
 	// maxAdminAnswer bounds what is read of an answer. A wrong URL may lead to anything.
-	maxAdminAnswer = 64 << 10
+	maxAdminAnswer = 4 << 20
 )
 
 // adminClient sends commands to the admin server of one worker.
@@ -112,30 +112,13 @@ func (c *adminClient) held(ctx context.Context) (heldNow, error) {
 }
 
 func (c *adminClient) ask(ctx context.Context, method, path string) (heldNow, error) {
-	limited, cancel := context.WithTimeout(ctx, adminTimeout)
-	defer cancel()
-	request, err := http.NewRequestWithContext(limited, method, c.base+path, nil)
+	body, err := c.body(ctx, method, path, method == http.MethodGet) // /readyz of a worker that is not ready
 	if err != nil {
 		return heldNow{}, err
 	}
-	if !c.token.IsZero() {
-		request.Header.Set("Authorization", "Bearer "+c.token.Reveal())
-	}
-	answer, err := c.http.Do(request)
-	if err != nil {
-		return heldNow{}, c.unreached(ctx, limited, err)
-	}
-	defer answer.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(answer.Body, maxAdminAnswer))
-	if err != nil {
-		return heldNow{}, c.unreached(ctx, limited, err)
-	}
-	if answer.StatusCode != http.StatusOK && !(method == http.MethodGet && answer.StatusCode == http.StatusServiceUnavailable) { // not ready
-		return heldNow{}, c.refused(answer, path, string(body))
-	}
 	var now heldNow
 	if json.Unmarshal(body, &now) != nil || now.Ready == nil || now.Held == nil {
-		return heldNow{}, fmt.Errorf("what answers at %s is no worker; is --admin-url right?", c.base)
+		return heldNow{}, c.noWorker()
 	}
 	for i, h := range *now.Held {
 		(*now.Held)[i].Reason = c.mask(h.Reason)
@@ -143,17 +126,53 @@ func (c *adminClient) ask(ctx context.Context, method, path string) (heldNow, er
 	return now, nil
 }
 
-// unreached explains a command without an answer.
-func (c *adminClient) unreached(ctx, limited context.Context, err error) error {
+// noWorker explains an answer that is no worker's.
+func (c *adminClient) noWorker() error {
+	return fmt.Errorf("what answers at %s is no worker; is --admin-url right?", c.base)
+}
+
+// body returns what is answered with success; unavailable: or with a 503.
+func (c *adminClient) body(ctx context.Context, method, path string, unavailable bool) ([]byte, error) {
+	limited, cancel := context.WithTimeout(ctx, adminTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(limited, method, c.base+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	if !c.token.IsZero() {
+		request.Header.Set("Authorization", "Bearer "+c.token.Reveal())
+	}
+	answer, err := c.http.Do(request)
+	if err != nil {
+		return nil, c.unreached(ctx, limited, method, err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(answer.Body, maxAdminAnswer))
+	if err != nil {
+		return nil, c.unreached(ctx, limited, method, err)
+	}
+	if answer.StatusCode != http.StatusOK && !(unavailable && answer.StatusCode == http.StatusServiceUnavailable) {
+		return nil, c.refused(answer, path, string(body))
+	}
+	return body, nil
+}
+
+// unreached explains a request without an answer. Only what is sent with POST does something.
+func (c *adminClient) unreached(ctx, limited context.Context, method string, err error) error {
 	var failure *url.Error
 	if errors.As(err, &failure) {
 		err = failure.Err // the URL is in our text
 	}
+	post := method == http.MethodPost
 	switch {
-	case ctx.Err() != nil:
+	case ctx.Err() != nil && post:
 		return errors.New("interrupted; the command may have been done")
-	case limited.Err() != nil:
+	case ctx.Err() != nil:
+		return errors.New("interrupted")
+	case limited.Err() != nil && post:
 		return fmt.Errorf("no answer from %s within %s; is --admin-url right? The command may have been done; to give it again does no harm", c.base, adminTimeout)
+	case limited.Err() != nil:
+		return fmt.Errorf("no answer from %s within %s; is --admin-url right?", c.base, adminTimeout)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("no worker listens at %s; is --admin-url right?", c.base)
 	default:

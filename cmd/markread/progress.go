@@ -1,0 +1,69 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"markread/consumer"
+)
+
+// progress is one line on a terminal that says how far a topic was read, if that takes longer than a moment. Elsewhere it says nothing.
+type progress struct {
+	out     io.Writer // nil: no terminal
+	what    string
+	extent  consumer.Extent
+	at      []int64 // offsets that were read, by partition
+	done    atomic.Int64
+	records atomic.Int64
+}
+
+func newProgress(out io.Writer, what string) *progress {
+	p := &progress{what: what}
+	if isTerminal(out) {
+		p.out = out
+	}
+	return p
+}
+
+// start shows the line every second until the function that it returns is called, which wipes it.
+func (p *progress) start(extent consumer.Extent) (stop func()) {
+	p.extent, p.at = extent, make([]int64, len(extent.Partitions))
+	if p.out == nil {
+		return func() {}
+	}
+	end := make(chan struct{})
+	var shown sync.WaitGroup
+	shown.Go(func() {
+		ticker := time.NewTicker(time.Second)
+		defer ticker.Stop()
+		defer fmt.Fprint(p.out, wipe)
+		for {
+			select {
+			case <-end:
+				return
+			case <-ticker.C:
+				fmt.Fprint(p.out, wipe+p.String())
+			}
+		}
+	})
+	return func() { close(end); shown.Wait() }
+}
+
+// wipe begins a terminal's line anew.
+const wipe = "\r\x1b[K"
+
+// String is the line.
+func (p *progress) String() string {
+	return fmt.Sprintf("%s: %d %%, %s records", p.what, 100*p.done.Load()/max(1, p.extent.Size()), thousands(p.records.Load()))
+}
+
+// add notes that a record was read; one call at a time.
+func (p *progress) add(r consumer.Record) {
+	read := r.Offset + 1 - p.extent.Partitions[r.Partition].First
+	p.done.Add(read - p.at[r.Partition])
+	p.at[r.Partition] = read
+	p.records.Add(1)
+}

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"markread/consumer"
+	"markread/consumer/letters"
+)
+
+// statusCommand looks at a whole group, from Kafka.
+type statusCommand struct {
+	AdminURL    *string `name:"admin-url" placeholder:"URL" help:"Admin server of one of the workers: what holds it, and what waits in its memory, is shown too."`
+	JSON        bool    `name:"json" help:"Print one JSON document."`
+	kafkaFlags  `embed:"" group:"Kafka:"`
+	groupFlags  `embed:"" group:"Topics and group:"`
+	replaysFlag `embed:"" group:"Worker:"`
+	Log         logFlags `embed:"" group:"Log:"`
+}
+
+// Help is kong's: what follows the summary.
+func (*statusCommand) Help() string {
+	return `Members with their partitions and their share of the rate; the lag; open dead letters by class and code. All of it is read from Kafka,
+so it also works when no worker answers. The dead-letter topic is read to its end, which takes as long as it is large. What can't be found out
+is one line on standard error, the rest is shown, and the exit status is 1.
+
+    markread status --brokers kafka-1:9092
+    markread status --brokers kafka-1:9092 --admin-url http://127.0.0.1:8780
+    markread status --brokers kafka-1:9092 --json | jq .lag.lag
+
+The JSON document has "group", "lag", "letters", "worker" (null without --admin-url) and "errors"; what could not be found out is null.
+README.md has all of its names.` + adminHelp + variablesHelp
+}
+
+func (c *statusCommand) validate(env environment) error {
+	return firstError(func() error { return c.kafkaFlags.validate(env) }, c.groupFlags.validate, c.replaysFlag.validate)
+}
+
+func (c *statusCommand) run(ctx context.Context, p *process) error {
+	if err := c.validate(p.env); err != nil {
+		return err
+	}
+	var admin *adminClient
+	if c.AdminURL != nil {
+		var err error
+		if admin, err = (&adminURLFlag{c.AdminURL}).client(p.env); err != nil {
+			return err
+		}
+	}
+	options, err := c.kafkaFlags.options(p.env)
+	if err != nil {
+		return err
+	}
+	p.begin(c.Log)
+	c.warn(p)
+	p.takeStandardLog(nil)
+	options.Log = p.log
+	kafka, err := consumer.New(options)
+	if err != nil {
+		return usagef("--brokers: %v", err)
+	}
+	defer kafka.Close()
+	l := &look{
+		kafka: kafka, admin: admin, group: c.Group, maxReplays: c.MaxReplays, progress: newProgress(p.stderr, "reading the dead letters"),
+		topics: consumer.Topics{Live: c.Topic, Backfill: c.BackfillTopic, DeadLetter: c.DeadLetterTopic},
+	}
+	report := l.report(ctx)
+	if ctx.Err() != nil {
+		return errors.New("interrupted")
+	}
+	if c.JSON {
+		out := json.NewEncoder(p.stdout)
+		out.SetIndent("", "  ")
+		err = out.Encode(report)
+	} else {
+		err = report.print(p.stdout)
+	}
+	if err == nil && len(report.Errors) > 0 {
+		err = errors.New(strings.Join(report.Errors, "; "))
+	}
+	return err
+}
+
+// look is what a report is made from.
+type look struct {
+	kafka      *consumer.Client
+	admin      *adminClient // nil: no worker is asked
+	group      string
+	topics     consumer.Topics
+	maxReplays int
+	progress   *progress
+
+	mu     sync.Mutex
+	failed []string
+}
+
+// fail notes what could not be found out.
+func (l *look) fail(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if text := oneLine(err.Error()); !slices.Contains(l.failed, text) {
+		l.failed = append(l.failed, text)
+	}
+}
+
+// report finds everything out at once. Each part fails for itself.
+func (l *look) report(ctx context.Context) *statusReport {
+	r := &statusReport{At: time.Now().UTC().Truncate(time.Millisecond)}
+	var parts sync.WaitGroup
+	if l.admin != nil {
+		parts.Go(func() {
+			state, err := l.admin.state(ctx)
+			if err != nil {
+				l.fail(err)
+				return
+			}
+			r.Worker = workerReportOf(l.admin.base, state, l.group)
+		})
+	}
+	parts.Go(func() { l.fromKafka(ctx, r) })
+	parts.Wait()
+	slices.Sort(l.failed)
+	r.Errors = append([]string{}, l.failed...)
+	return r
+}
+
+// fromKafka fills in what the brokers know.
+func (l *look) fromKafka(ctx context.Context, r *statusReport) {
+	if err := l.kafka.Reach(ctx); err != nil {
+		l.fail(err)
+		return
+	}
+	missing, err := l.kafka.MissingTopics(ctx, l.topics)
+	if err != nil {
+		l.fail(err)
+		return
+	}
+	flags := map[string]string{l.topics.Live: "--topic", l.topics.Backfill: "--backfill-topic", l.topics.DeadLetter: "--dead-letter-topic"}
+	for _, topic := range missing {
+		l.fail(fmt.Errorf("topic %q (%s) does not exist; `markread run --create-topics` makes it", topic, flags[topic]))
+	}
+	var group *consumer.GroupView
+	var lags [][]consumer.PartitionLag
+	var parts sync.WaitGroup
+	parts.Go(func() {
+		view, err := l.kafka.DescribeGroup(ctx, l.group)
+		if err != nil {
+			l.fail(err)
+			return
+		}
+		group = &view
+	})
+	parts.Go(func() { lags = l.lags(ctx, missing) })
+	if !slices.Contains(missing, l.topics.DeadLetter) {
+		parts.Go(func() { r.Letters = l.letters(ctx) })
+	}
+	parts.Wait()
+	if group != nil {
+		r.Group = groupReportOf(l.group, group)
+		r.Group.unassigned(lags)
+	}
+	r.Lag = lagReportOf(lags, l.topics.Backfill, r.Group, r.At)
+}
+
+// lags returns the lag of the event topics that are there, the live one first; of those alone that could be found out.
+func (l *look) lags(ctx context.Context, missing []string) (lags [][]consumer.PartitionLag) {
+	for _, topic := range []string{l.topics.Live, l.topics.Backfill} {
+		if topic == "" || slices.Contains(missing, topic) {
+			continue
+		}
+		lag, err := l.kafka.Lag(ctx, l.group, topic)
+		if err != nil {
+			l.fail(err)
+			continue
+		}
+		for _, p := range lag {
+			if p.Err != nil {
+				l.fail(fmt.Errorf("lag of topic %q, partition %d: %w", p.Topic, p.Partition, p.Err))
+			}
+		}
+		lags = append(lags, lag)
+	}
+	return lags
+}
+
+// letters reads the dead-letter topic; nil if it could not be read to its end.
+func (l *look) letters(ctx context.Context) *lettersReport {
+	extent, err := l.kafka.Extent(ctx, l.topics.DeadLetter)
+	if err != nil {
+		l.fail(err)
+		return nil
+	}
+	fold := letters.NewFold(l.maxReplays)
+	stop := l.progress.start(extent)
+	err = l.kafka.Scan(ctx, extent, func(r consumer.Record) error {
+		l.progress.add(r)
+		fold.Add(r)
+		return nil
+	})
+	stop()
+	if err != nil {
+		l.fail(fmt.Errorf("dead letters can't be counted: %w", err))
+		return nil
+	}
+	return lettersReportOf(l.topics.DeadLetter, fold)
+}

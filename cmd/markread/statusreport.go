@@ -1,0 +1,294 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/http"
+	"slices"
+	"time"
+
+	"markread/consumer"
+	"markread/consumer/letters"
+	"markread/worker"
+	"markread/worker/console"
+)
+
+// statusReport is what `markread status --json` prints; README.md documents its names. A nil part could not be found out, or was not asked for.
+type statusReport struct {
+	At      time.Time      `json:"at"`
+	Group   *groupReport   `json:"group"`
+	Lag     *lagReport     `json:"lag"`
+	Letters *lettersReport `json:"letters"`
+	Worker  *workerReport  `json:"worker"`
+	Errors  []string       `json:"errors"`
+}
+
+// groupReport is the consumer group.
+type groupReport struct {
+	Name  string `json:"name"`
+	State string `json:"state"`
+	Rate  *int   `json:"rate"` // that the leader goes by; 0: no limit
+	// Assigned of the group's Partitions, over all topics, have a member.
+	Assigned   int            `json:"assigned"`
+	Partitions *int           `json:"partitions"`
+	Members    []memberReport `json:"members"`
+	Notes      []string       `json:"notes"`
+}
+
+// memberReport is one worker of the group. Without a rate there is no share.
+type memberReport struct {
+	ID       string            `json:"id"`
+	ClientID string            `json:"client_id"`
+	Host     string            `json:"host"`
+	Rate     *int              `json:"rate"`
+	Share    *int              `json:"share"`
+	Assigned []partitionsOfOne `json:"assigned"`
+	Note     string            `json:"note"`
+}
+
+type partitionsOfOne struct {
+	Topic      string `json:"topic"`
+	Partitions []int  `json:"partitions"`
+}
+
+// groupReportOf draws the conclusions that a person would have to draw.
+func groupReportOf(name string, g *consumer.GroupView) *groupReport {
+	r := &groupReport{Name: name, State: string(g.State), Members: []memberReport{}, Notes: []string{}}
+	if g.Leaders != nil {
+		r.Rate, r.Partitions = &g.Leaders.Rate, new(len(g.Leaders.All))
+	}
+	switch {
+	case g.State == consumer.GroupAbsent:
+		r.note("there is no such group: no worker has run lately, or --group is another one's")
+	case g.State == consumer.GroupRebalancing:
+		r.note("who has which partitions shows when the members have joined anew: ask again in a few seconds; a member that died is waited for up to 15 s, one that drains up to a minute")
+	case len(g.Members) == 0:
+		r.note("no worker runs: events wait in Kafka")
+	case !g.Ours():
+		r.note("its members are no workers of markread (protocol %q): --group is another program's", oneLine(g.Protocol))
+	}
+	for _, m := range g.Members {
+		r.Members = append(r.Members, memberReportOf(g, m))
+		r.Assigned += len(m.Assigned)
+	}
+	return r
+}
+
+func (r *groupReport) note(format string, args ...any) {
+	r.Notes = append(r.Notes, fmt.Sprintf(format, args...))
+}
+
+func memberReportOf(g *consumer.GroupView, m consumer.MemberView) memberReport {
+	r := memberReport{ID: oneLine(m.ID), ClientID: oneLine(m.Client), Host: oneLine(m.Host), Assigned: []partitionsOfOne{}, Note: m.Apart}
+	for _, p := range m.Assigned {
+		if n := len(r.Assigned); n == 0 || r.Assigned[n-1].Topic != p.Topic {
+			r.Assigned = append(r.Assigned, partitionsOfOne{Topic: p.Topic})
+		}
+		last := &r.Assigned[len(r.Assigned)-1]
+		last.Partitions = append(last.Partitions, p.Partition)
+	}
+	if m.View != nil {
+		r.Rate = &m.View.Rate
+		if m.View.Rate > 0 {
+			r.Share = new(0)
+			if m.Apart == "" {
+				*r.Share = worker.Share(m.View.Rate, m.View.All, m.Assigned)
+			}
+		}
+	}
+	switch {
+	case g.State != consumer.GroupStable || !g.Ours() || r.Note != "":
+	case m.View == nil:
+		r.Note = "what it goes by can't be read: another version?"
+	case len(m.Assigned) == 0:
+		r.Note = "it has no partitions: there are more members than partitions"
+	case r.Share != nil && *r.Share == 0:
+		r.Note = "its share of the rate is 0, so it makes no calls: run fewer workers, or raise --rate for all"
+	}
+	return r
+}
+
+// owner returns the number of the member that has a partition, from 1; 0: none has, or it is not known.
+func (r *groupReport) owner(p consumer.TopicPartition) int {
+	if r == nil {
+		return 0
+	}
+	for i, m := range r.Members {
+		for _, a := range m.Assigned {
+			if a.Topic == p.Topic && slices.Contains(a.Partitions, p.Partition) {
+				return i + 1
+			}
+		}
+	}
+	return 0
+}
+
+// unassigned notes what belongs to nobody although there are members.
+func (r *groupReport) unassigned(lags [][]consumer.PartitionLag) {
+	if r.State != string(consumer.GroupStable) || r.Rate == nil {
+		return
+	}
+	for _, topic := range lags {
+		free := []int{}
+		for _, p := range topic {
+			if r.owner(p.TopicPartition) == 0 {
+				free = append(free, p.Partition)
+			}
+		}
+		if len(free) > 0 {
+			r.note("partitions of topic %s that no member has: %s; new ones are noticed within half a minute, and a worker with another --topic or --backfill-topic does not take them",
+				topic[0].Topic, ranges(free))
+		}
+	}
+}
+
+// lagReport is how far the group is behind.
+type lagReport struct {
+	Lag      int64      `json:"lag"`
+	Finished int64      `json:"finished"`
+	Topics   []topicLag `json:"topics"`
+}
+
+type topicLag struct {
+	Topic      string         `json:"topic"`
+	Lane       string         `json:"lane"`
+	Lag        int64          `json:"lag"`
+	Finished   int64          `json:"finished"`
+	Lost       int64          `json:"lost"`
+	Oldest     *float64       `json:"oldest_seconds"`
+	Partitions []partitionLag `json:"partitions"`
+}
+
+type partitionLag struct {
+	Partition int      `json:"partition"`
+	Member    *string  `json:"member"`
+	First     *int64   `json:"first"`
+	Committed *int64   `json:"committed"`
+	End       *int64   `json:"end"`
+	Lag       *int64   `json:"lag"`
+	Finished  int64    `json:"finished"`
+	Lost      int64    `json:"lost"`
+	Oldest    *float64 `json:"oldest_seconds"`
+
+	member int // its number
+}
+
+// lagReportOf sums up what is known; nil: nothing is.
+func lagReportOf(lags [][]consumer.PartitionLag, backfill string, group *groupReport, now time.Time) *lagReport {
+	if len(lags) == 0 {
+		return nil
+	}
+	r := &lagReport{}
+	for _, topic := range lags {
+		t := topicLag{Topic: topic[0].Topic, Lane: consumer.Live.String()}
+		if t.Topic == backfill {
+			t.Lane = consumer.Backfill.String()
+		}
+		for _, p := range topic {
+			t.add(p, group, now)
+		}
+		r.Lag += t.Lag
+		r.Finished += t.Finished
+		r.Topics = append(r.Topics, t)
+	}
+	return r
+}
+
+func (t *topicLag) add(p consumer.PartitionLag, group *groupReport, now time.Time) {
+	l := partitionLag{Partition: p.Partition, Finished: p.Finished, Lost: p.Lost, member: group.owner(p.TopicPartition)}
+	if l.member > 0 {
+		l.Member = &group.Members[l.member-1].ID
+	}
+	if p.Committed >= 0 {
+		l.Committed = &p.Committed
+	}
+	if p.Err == nil {
+		l.First, l.End, l.Lag = &p.First, &p.End, &p.Lag
+		t.Lag += p.Lag
+		t.Finished += p.Finished
+		t.Lost += p.Lost
+	}
+	if !p.Oldest.IsZero() {
+		l.Oldest = new(math.Round(1000*max(0, now.Sub(p.Oldest).Seconds())) / 1000)
+		if t.Oldest == nil || *t.Oldest < *l.Oldest {
+			t.Oldest = l.Oldest
+		}
+	}
+	t.Partitions = append(t.Partitions, l)
+}
+
+// lettersReport is what became of the dead letters.
+type lettersReport struct {
+	Topic string `json:"topic"`
+	stateCounts
+	Foreign int64        `json:"foreign"`
+	Kinds   []kindReport `json:"kinds"`
+}
+
+type stateCounts struct {
+	Open      int64 `json:"open"`
+	Parked    int64 `json:"parked"`
+	Replayed  int64 `json:"replayed"`
+	Discarded int64 `json:"discarded"`
+}
+
+type kindReport struct {
+	Class string `json:"class"`
+	Code  string `json:"code"`
+	stateCounts
+}
+
+func lettersReportOf(topic string, fold *letters.Fold) *lettersReport {
+	r := &lettersReport{Topic: topic, Foreign: fold.Foreign(), Kinds: []kindReport{}}
+	for _, c := range fold.Counts() {
+		n := stateCounts{c.Letters[letters.Open], c.Letters[letters.Parked], c.Letters[letters.Replayed], c.Letters[letters.Discarded]}
+		r.Open += n.Open
+		r.Parked += n.Parked
+		r.Replayed += n.Replayed
+		r.Discarded += n.Discarded
+		r.Kinds = append(r.Kinds, kindReport{oneLine(c.Class), oneLine(c.Code), n})
+	}
+	return r
+}
+
+// workerReport is one worker, as its admin server tells.
+type workerReport struct {
+	URL    string         `json:"url"`
+	Ready  bool           `json:"ready"`
+	Group  string         `json:"group"`
+	Member *string        `json:"member"`
+	Held   []console.Hold `json:"held"`
+	Quota  console.Quota  `json:"quota"`
+	Lanes  console.Lanes  `json:"lanes"`
+	Note   string         `json:"note"`
+}
+
+func workerReportOf(url string, s console.State, group string) *workerReport {
+	r := &workerReport{URL: url, Ready: s.Ready, Group: s.Group.Name, Member: s.Group.Member, Held: s.Held, Quota: s.Quota, Lanes: s.Lanes}
+	if s.Group.Name != group {
+		r.Note = fmt.Sprintf("this worker is of the group %q, not of %q (--group): what is above is not about it", s.Group.Name, group)
+	}
+	return r
+}
+
+// state asks a worker for all that it shows. What it says is cleaned: there may be anything at the URL.
+func (c *adminClient) state(ctx context.Context) (s console.State, err error) {
+	body, err := c.body(ctx, http.MethodGet, "/api/state", false)
+	if err != nil {
+		return s, err
+	}
+	if json.Unmarshal(body, &s) != nil || s.Held == nil || s.Partitions == nil {
+		return s, c.noWorker()
+	}
+	clean := func(text string) string { return oneLine(c.mask(text)) }
+	s.Group.Name = clean(s.Group.Name)
+	if s.Group.Member != nil {
+		s.Group.Member = new(clean(*s.Group.Member))
+	}
+	for i := range s.Held {
+		s.Held[i].Reason, s.Held[i].Detail = clean(s.Held[i].Reason), clean(s.Held[i].Detail)
+	}
+	return s, nil
+}

@@ -1,0 +1,334 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"markread/imclient"
+	"markread/worker/console"
+)
+
+// Bounds of what is shown on one screen; --json has all.
+const (
+	maxShownMembers    = 20
+	maxShownPartitions = 10
+	maxShownKinds      = 15
+)
+
+// behindAfter is the age, in seconds, from which an event makes its partition worth a line: all younger ones may only wait for the next commit.
+const behindAfter = 5
+
+// print writes the report for people: first whether the group works.
+func (r *statusReport) print(w io.Writer) error {
+	if r.Group == nil && r.Lag == nil && r.Letters == nil && r.Worker == nil {
+		return nil // the errors say it
+	}
+	t := &table{tabwriter.NewWriter(w, 0, 0, 3, ' ', 0), nil}
+	r.Group.print(t)
+	r.Lag.print(t)
+	r.Worker.print(t, r.At)
+	r.Letters.print(t)
+	if err := t.Flush(); t.err == nil {
+		t.err = err
+	}
+	return t.err
+}
+
+// table is aligned text.
+type table struct {
+	*tabwriter.Writer
+	err error
+}
+
+// line writes one line of cells. Lines of one number of cells that follow each other are aligned.
+func (t *table) line(cells ...string) {
+	if _, err := fmt.Fprintln(t, strings.Join(cells, "\t")); t.err == nil {
+		t.err = err
+	}
+}
+
+// head writes a line that is not aligned with others.
+func (t *table) head(format string, args ...any) { t.line(fmt.Sprintf(format, args...)) }
+
+func (r *groupReport) print(t *table) {
+	if r == nil {
+		t.head("group: not known")
+		return
+	}
+	text := fmt.Sprintf("group %s: %s", r.Name, strings.ToUpper(r.State))
+	if len(r.Members) > 0 {
+		text += ", " + number(len(r.Members), "member")
+		if r.Rate != nil {
+			text += fmt.Sprintf(", %d of %s assigned, %s", r.Assigned, number(*r.Partitions, "partition"), perSecond(*r.Rate))
+		}
+	}
+	t.head("%s", text)
+	for _, note := range r.Notes {
+		t.head("  ! %s", note)
+	}
+	if len(r.Members) == 0 {
+		return
+	}
+	t.line("  #", "MEMBER", "HOST", "SHARE", "PARTITIONS")
+	for i, m := range r.Members {
+		if i == maxShownMembers {
+			t.head("  … and %d more (--json has all)", len(r.Members)-i)
+			break
+		}
+		t.line("  "+strconv.Itoa(i+1), m.ID, m.Host, m.share(), m.partitions())
+	}
+	for i, m := range r.Members {
+		if m.Note != "" {
+			t.head("  ! member %d: %s", i+1, m.Note)
+		}
+	}
+}
+
+func (m *memberReport) share() string {
+	switch {
+	case m.Rate != nil && *m.Rate == 0:
+		return "no limit"
+	case m.Share == nil:
+		return "?"
+	default:
+		return strconv.Itoa(*m.Share)
+	}
+}
+
+func (m *memberReport) partitions() string {
+	var texts []string
+	for _, a := range m.Assigned {
+		texts = append(texts, a.Topic+" "+ranges(a.Partitions))
+	}
+	return cmp.Or(strings.Join(texts, ", "), "none")
+}
+
+func (r *lagReport) print(t *table) {
+	t.head("")
+	if r == nil {
+		t.head("lag: not known")
+		return
+	}
+	text := "lag: " + number64(r.Lag, "event")
+	if r.Finished > 0 {
+		text += fmt.Sprintf(", of which %s finished out of order", thousands(r.Finished))
+	}
+	t.head("%s", text)
+	t.line("  TOPIC", "LANE", "LAG", "OLDEST", "PARTITIONS")
+	type row struct {
+		topic string
+		partitionLag
+	}
+	var behind []row
+	for _, topic := range r.Topics {
+		uncommitted, unknown := 0, 0
+		for _, p := range topic.Partitions {
+			if p.Lag == nil {
+				unknown++
+			} else if *p.Lag > 0 && (p.Oldest == nil || *p.Oldest >= behindAfter) {
+				behind = append(behind, row{topic.Topic, p})
+			}
+			if p.Committed == nil {
+				uncommitted++
+			}
+		}
+		text := strconv.Itoa(len(topic.Partitions))
+		if uncommitted > 0 {
+			text += fmt.Sprintf(", %d without a commit (lag from the oldest record)", uncommitted)
+		}
+		if unknown > 0 {
+			text += fmt.Sprintf(", %d NOT KNOWN", unknown)
+		}
+		t.line("  "+topic.Topic, topic.Lane, thousands(topic.Lag), ageOf(topic.Oldest), text)
+	}
+	for _, topic := range r.Topics {
+		if topic.Lost > 0 {
+			t.head("  ! %s: retention has deleted %s before anybody read them", topic.Topic, number64(topic.Lost, "event"))
+		}
+	}
+	if len(behind) == 0 {
+		return
+	}
+	slices.SortStableFunc(behind, func(a, b row) int { return cmp.Or(cmp.Compare(b.age(), a.age()), cmp.Compare(*b.Lag, *a.Lag)) })
+	t.head("")
+	t.line("  PARTITION", "MEMBER", "LAG", "OLDEST", "FINISHED", "COMMITTED", "END")
+	for i, p := range behind {
+		if i == maxShownPartitions {
+			t.head("  … and %d more, not so far behind (--json has all)", len(behind)-i)
+			break
+		}
+		member, committed := "none", "none"
+		if p.member > 0 {
+			member = "#" + strconv.Itoa(p.member)
+		}
+		if p.Committed != nil {
+			committed = strconv.FormatInt(*p.Committed, 10)
+		}
+		t.line(fmt.Sprintf("  %s/%d", p.topic, p.Partition), member, thousands(*p.Lag), ageOf(p.Oldest), thousands(p.Finished), committed, strconv.FormatInt(*p.End, 10))
+	}
+}
+
+// age is that of the oldest event; it may be any where it is not known.
+func (p *partitionLag) age() float64 {
+	if p.Oldest == nil {
+		return math.Inf(1)
+	}
+	return *p.Oldest
+}
+
+func (r *workerReport) print(t *table, now time.Time) {
+	if r == nil {
+		return
+	}
+	t.head("")
+	ready := "ready"
+	if !r.Ready {
+		ready = "NOT READY: no member of its group"
+	}
+	if r.Member != nil {
+		ready += ", member " + *r.Member
+	}
+	t.head("worker %s: %s", r.URL, ready)
+	if r.Note != "" {
+		t.head("  ! %s", r.Note)
+	}
+	for _, h := range r.Held {
+		t.head("  HELD: %s for %s, since %s%s", h.Reason, age(now.Sub(h.Since)), h.Since.UTC().Format("2006-01-02 15:04:05 UTC"), nextProbe(h, now))
+		seen, do, _ := strings.Cut(h.Detail, ". What to do: ")
+		t.head("    seen: %s", seen)
+		if do != "" {
+			t.head("    do: %s", do)
+		}
+	}
+	if len(r.Held) == 0 {
+		t.head("  held: nothing")
+	}
+	for _, lane := range []struct {
+		name string
+		console.Lane
+	}{{"live", r.Lanes.Live}, {"backfill", r.Lanes.Backfill}} {
+		text := "nothing"
+		if lane.Events > 0 || lane.Conversations > 0 {
+			text = number(lane.Conversations, "conversation") + ", " + number(lane.Events, "event") + ", the oldest " + age(time.Duration(lane.OldestSeconds*float64(time.Second)))
+		}
+		t.head("  waiting, %s: %s", lane.name, text)
+	}
+	quota := "calls: no limit"
+	if r.Quota.Share != nil && r.Quota.Limit != nil {
+		quota = fmt.Sprintf("calls: a share of %d of %s, limit now %d", *r.Quota.Share, perSecond(r.Quota.Rate), *r.Quota.Limit)
+	}
+	t.head("  %s, %d in flight", quota, r.Quota.InFlight)
+}
+
+func nextProbe(h console.Hold, now time.Time) string {
+	if h.NextProbeAt == nil {
+		return ""
+	}
+	return "; next probe in " + age(h.NextProbeAt.Sub(now))
+}
+
+func (r *lettersReport) print(t *table) {
+	t.head("")
+	if r == nil {
+		t.head("dead letters: not known")
+		return
+	}
+	t.head("dead letters in %s: %s open, %s parked, %s replayed, %s discarded", r.Topic, thousands(r.Open), thousands(r.Parked), thousands(r.Replayed), thousands(r.Discarded))
+	if r.Foreign > 0 {
+		t.head("  ! %s there that markread has not written", number64(r.Foreign, "record"))
+	}
+	unresolved := slices.DeleteFunc(slices.Clone(r.Kinds), func(k kindReport) bool { return k.Open+k.Parked == 0 })
+	if len(unresolved) == 0 {
+		return
+	}
+	t.line("  CLASS", "CODE", "OPEN", "PARKED", "MEANING")
+	for i, k := range unresolved {
+		if i == maxShownKinds {
+			t.head("  … and %d more kinds (--json has all)", len(unresolved)-i)
+			break
+		}
+		t.line("  "+cmp.Or(k.Class, "?"), cmp.Or(k.Code, "-"), thousands(k.Open), thousands(k.Parked), k.meaning())
+	}
+}
+
+// meaning explains a code, as far as it is ours to know.
+func (k *kindReport) meaning() string {
+	if k.Code == "" {
+		if k.Class == "invalid" {
+			return "the record is no event"
+		}
+		return ""
+	}
+	failure := &imclient.Error{Label: k.Code}
+	if code, err := strconv.Atoi(k.Code); err == nil {
+		failure.ErrorCode = code
+	}
+	return failure.Meaning()
+}
+
+// ranges writes numbers in ascending order as "0-3, 5".
+func ranges(numbers []int) string {
+	var b strings.Builder
+	for i := 0; i < len(numbers); {
+		last := i
+		for last+1 < len(numbers) && numbers[last+1] == numbers[last]+1 {
+			last++
+		}
+		if b.Len() > 0 {
+			b.WriteString(",")
+		}
+		fmt.Fprint(&b, numbers[i])
+		if last > i {
+			fmt.Fprintf(&b, "-%d", numbers[last])
+		}
+		i = last + 1
+	}
+	return b.String()
+}
+
+// thousands writes a number as "12,345".
+func thousands(n int64) string {
+	digits := strconv.FormatInt(n, 10)
+	for i := len(digits) - 3; i > 0 && digits[i-1] != '-'; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
+	}
+	return digits
+}
+
+func number64(n int64, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return thousands(n) + " " + what + "s"
+}
+
+func ageOf(seconds *float64) string {
+	if seconds == nil {
+		return "-"
+	}
+	return age(time.Duration(*seconds * float64(time.Second)))
+}
+
+// age writes a duration with the two units that matter.
+func age(d time.Duration) string {
+	d = max(0, d)
+	switch {
+	case d < 10*time.Second:
+		return fmt.Sprintf("%.1fs", d.Seconds())
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", d/time.Second)
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%02ds", d/time.Minute, d%time.Minute/time.Second)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
+	default:
+		return fmt.Sprintf("%dd%02dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
+	}
+}

@@ -1,0 +1,241 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"markread/consumer"
+	"markread/consumer/letters"
+	"markread/worker/console"
+)
+
+var statusAt = time.Date(2026, 3, 1, 3, 0, 0, 0, time.UTC)
+
+// partitionsFrom are n partitions of a topic.
+func partitionsFrom(topic string, first, n int) (all []consumer.TopicPartition) {
+	for i := range n {
+		all = append(all, consumer.TopicPartition{Topic: topic, Partition: first + i})
+	}
+	return all
+}
+
+// sampleView is a group of two workers that agree, and one that was started with another rate.
+func sampleView() *consumer.GroupView {
+	all := append(partitionsFrom("mark-read", 0, 12), partitionsFrom("mark-read-backfill", 0, 12)...)
+	own := func(first int) []consumer.TopicPartition {
+		return append(partitionsFrom("mark-read", first, 6), partitionsFrom("mark-read-backfill", first, 6)...)
+	}
+	leaders := &consumer.View{Rate: 200, All: all}
+	return &consumer.GroupView{State: consumer.GroupStable, Protocol: "markread", Leaders: leaders, Members: []consumer.MemberView{
+		{ID: "markread-5d0c", Client: "markread", Host: "10.0.3.17", Assigned: own(0), View: leaders},
+		{ID: "markread-9a41", Client: "markread", Host: "10.0.3.18", Assigned: own(6), View: leaders},
+		{ID: "markread-c7e2", Client: "markread", Host: "10.0.3.19", View: &consumer.View{Rate: 100, All: all}, Apart: "it goes by a rate of 100, the group's leader by 200"},
+	}}
+}
+
+// sampleReport is what an operator may see at night.
+func sampleReport() *statusReport {
+	lags := [][]consumer.PartitionLag{nil, nil}
+	for p := range 12 {
+		live := consumer.PartitionLag{TopicPartition: consumer.TopicPartition{Topic: "mark-read", Partition: p}, Committed: 4711, Bounds: consumer.Bounds{End: 4711}}
+		if p == 7 {
+			live.End, live.Lag, live.Finished, live.Oldest = 6028, 1317, 1290, statusAt.Add(-12*time.Minute-4*time.Second)
+		} else if p == 3 {
+			live.End, live.Lag, live.Oldest = 4713, 2, statusAt.Add(-400*time.Millisecond)
+		}
+		lags[0] = append(lags[0], live)
+		lags[1] = append(lags[1], consumer.PartitionLag{TopicPartition: consumer.TopicPartition{Topic: "mark-read-backfill", Partition: p}, Committed: -1})
+	}
+	fold := letters.NewFold(3)
+	offset := int64(0)
+	add := func(n int, value []byte, headers ...string) {
+		for range n {
+			r := consumer.Record{Offset: offset, Value: value}
+			for i := 0; i < len(headers); i += 2 {
+				r.Headers = append(r.Headers, consumer.Header{Key: headers[i], Value: []byte(headers[i+1])})
+			}
+			fold.Add(r)
+			offset++
+		}
+	}
+	add(41, []byte("{}"), "markread.class", "rejected", "markread.code", "90048", "markread.replays", "0")
+	add(2, []byte("{}"), "markread.class", "rejected", "markread.code", "90048", "markread.replays", "3")
+	add(3, []byte("{}"), "markread.class", "exhausted", "markread.code", "timeout")
+	add(1, []byte("?"), "markread.class", "invalid", "markread.code", "")
+	add(1, nil, "markread.resolves", "0:0", "markread.resolution", "discarded")
+	add(1, nil, "markread.resolves", "0:1", "markread.resolution", "replayed")
+	add(1, []byte("hello"))
+	r := &statusReport{At: statusAt, Group: groupReportOf("markread", sampleView()), Letters: lettersReportOf("mark-read-dead-letters", fold), Errors: []string{}}
+	r.Lag = lagReportOf(lags, "mark-read-backfill", r.Group, statusAt)
+	member, probe := "markread-9a41", statusAt.Add(8*time.Second)
+	share, limit := 100, 100
+	r.Worker = workerReportOf("http://127.0.0.1:8780", console.State{
+		Ready: true, Group: console.Group{Name: "markread", Member: &member},
+		Held: []console.Hold{{
+			Reason: "outage", Since: statusAt.Add(-12 * time.Minute), NextProbeAt: &probe,
+			Detail: "5 calls in a row got no ErrorCode, the last: no connection to the server. What to do: check --im-url, name resolution and the firewall",
+		}},
+		Quota: console.Quota{Rate: 200, Share: &share, Limit: &limit},
+		Lanes: console.Lanes{Live: console.Lane{Conversations: 24, Events: 27, OldestSeconds: 724.2}},
+	}, "markread")
+	return r
+}
+
+func printed(t *testing.T, r *statusReport) string {
+	t.Helper()
+	var b strings.Builder
+	if err := r.print(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// README.md shows what is printed, and knows every name of the JSON document.
+func TestReadmeStatus(t *testing.T) {
+	text, r := readme(t), sampleReport()
+	if shown := printed(t, r); !strings.Contains(text, "```\n"+shown+"```\n") {
+		t.Errorf("README.md does not show this:\n%s", shown)
+	}
+	b, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var document any
+	if err := json.Unmarshal(b, &document); err != nil {
+		t.Fatal(err)
+	}
+	var walk func(v any)
+	walk = func(v any) {
+		switch v := v.(type) {
+		case []any:
+			for _, e := range v {
+				walk(e)
+			}
+		case map[string]any:
+			for name, e := range v {
+				if !strings.Contains(text, `"`+name+`"`) {
+					t.Errorf("README.md does not know %q", name)
+				}
+				walk(e)
+			}
+		}
+	}
+	walk(document)
+}
+
+// What is wrong with a group is said in words.
+func TestStatusNotes(t *testing.T) {
+	live := [][]consumer.PartitionLag{{}, {}}
+	for p := range 12 {
+		live[0] = append(live[0], consumer.PartitionLag{TopicPartition: consumer.TopicPartition{Topic: "mark-read", Partition: p}})
+		live[1] = append(live[1], consumer.PartitionLag{TopicPartition: consumer.TopicPartition{Topic: "mark-read-backfill", Partition: p}})
+	}
+	for name, c := range map[string]struct {
+		change func(g *consumer.GroupView)
+		want   []string
+		not    []string
+	}{
+		"as it should be": {func(g *consumer.GroupView) { g.Members = g.Members[:2] }, []string{"STABLE, 2 members, 24 of 24 partitions assigned, 200 calls a second"}, []string{"!"}},
+		"absent":          {func(g *consumer.GroupView) { *g = consumer.GroupView{State: consumer.GroupAbsent} }, []string{"ABSENT", "no such group", "--group"}, []string{"MEMBER "}},
+		"empty":           {func(g *consumer.GroupView) { *g = consumer.GroupView{State: consumer.GroupEmpty} }, []string{"EMPTY", "no worker runs"}, []string{"MEMBER "}},
+		"rebalancing": {func(g *consumer.GroupView) {
+			*g = consumer.GroupView{State: consumer.GroupRebalancing, Members: []consumer.MemberView{{ID: "x"}}}
+		}, []string{"REBALANCING, 1 member\n", "ask again"}, []string{"version", "no partitions", "that no member has"}},
+		"another's": {func(g *consumer.GroupView) {
+			*g = consumer.GroupView{State: consumer.GroupStable, Protocol: "range\x1b", Members: []consumer.MemberView{{ID: "x\x1b[31m"}}}
+		}, []string{`no workers of markread (protocol "range?")`, "x?[31m"}, []string{"\x1b", "that no member has"}},
+		"other rate":    {func(*consumer.GroupView) {}, []string{"! member 3: it goes by a rate of 100, the group's leader by 200", "24 of 24"}, nil},
+		"other version": {func(g *consumer.GroupView) { g.Members[2].View, g.Members[2].Apart = nil, "" }, []string{"! member 3: what it goes by can't be read"}, nil},
+		"too many members": {func(g *consumer.GroupView) { g.Members[2].View, g.Members[2].Apart = g.Leaders, "" },
+			[]string{"! member 3: it has no partitions: there are more members than partitions"}, nil},
+		"no share": {func(g *consumer.GroupView) {
+			g.Leaders.Rate = 1 // the one permit belongs to the first partition
+		}, []string{"1 calls a second", "! member 2: its share of the rate is 0"}, []string{"! member 1"}},
+		"no limit": {func(g *consumer.GroupView) { g.Leaders.Rate = 0 }, []string{"no limit"}, []string{"its share"}},
+		"not dealt": {func(g *consumer.GroupView) { g.Members[0].Assigned = g.Members[0].Assigned[2:] },
+			[]string{"22 of 24 partitions assigned", "partitions of topic mark-read that no member has: 0-1;"}, []string{"mark-read-backfill that"}},
+	} {
+		g := sampleView()
+		c.change(g)
+		r := &statusReport{At: statusAt, Group: groupReportOf("markread", g)}
+		r.Group.unassigned(live)
+		text := printed(t, r)
+		for _, want := range c.want {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s: no %q in\n%s", name, want, text)
+			}
+		}
+		for _, not := range c.not {
+			if strings.Contains(text, not) {
+				t.Errorf("%s: %q in\n%s", name, not, text)
+			}
+		}
+	}
+}
+
+// The shares that are shown are those of the workers: they add up to the rate.
+func TestStatusShares(t *testing.T) {
+	r := groupReportOf("markread", sampleView())
+	if a, b, c := *r.Members[0].Share, *r.Members[1].Share, *r.Members[2].Share; a != 100 || b != 100 || c != 0 {
+		t.Errorf("%d, %d and %d", a, b, c)
+	}
+}
+
+// A screen is not scrolled away by what there is much of; what is not known is not shown as 0.
+func TestStatusIsOneScreen(t *testing.T) {
+	g := &consumer.GroupView{State: consumer.GroupStable, Protocol: "markread"}
+	var lag []consumer.PartitionLag
+	for p := range 500 {
+		g.Members = append(g.Members, consumer.MemberView{ID: "m"})
+		lag = append(lag, consumer.PartitionLag{
+			TopicPartition: consumer.TopicPartition{Topic: "mark-read", Partition: p}, Committed: -1, Lag: 10, Lost: 2, Oldest: statusAt.Add(-time.Duration(p) * time.Second),
+		})
+	}
+	lag[7].Err, lag[7].Lag, lag[7].Oldest = errors.New("no leader"), 0, time.Time{}
+	fold := letters.NewFold(3)
+	for i := range 300 {
+		fold.Add(consumer.Record{Offset: int64(i), Headers: []consumer.Header{{Key: "markread.class", Value: []byte{'c', byte('a' + i%26), byte('a' + i/26)}}}})
+	}
+	r := &statusReport{At: statusAt, Group: groupReportOf("g", g), Lag: lagReportOf([][]consumer.PartitionLag{lag}, "", nil, statusAt), Letters: lettersReportOf("d", fold)}
+	for i := range g.Members {
+		r.Group.Members[i].Note = ""
+	}
+	text := printed(t, r)
+	if lines := strings.Count(text, "\n"); lines > 70 {
+		t.Errorf("%d lines", lines)
+	}
+	for _, want := range []string{
+		"… and 480 more", "… and 484 more, not so far behind", "… and 285 more kinds", "500, 500 without a commit (lag from the oldest record), 1 NOT KNOWN", "mark-read   live   4,990   8m19s",
+		"retention has deleted 998 events before anybody read them", "mark-read/499",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	if r.Lag.Topics[0].Partitions[7].Lag != nil {
+		t.Error("the lag of a partition that is not known is given")
+	}
+}
+
+func TestNumbersAndAges(t *testing.T) {
+	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 123456: "123,456", 1234567: "1,234,567", -123: "-123", -1234: "-1,234"} {
+		if got := thousands(n); got != want {
+			t.Errorf("%d is %s", n, got)
+		}
+	}
+	for d, want := range map[time.Duration]string{
+		-time.Second: "0.0s", 1234 * time.Millisecond: "1.2s", 59 * time.Second: "59s", 61 * time.Second: "1m01s", 2*time.Hour + 3*time.Minute: "2h03m", 50 * time.Hour: "2d02h",
+	} {
+		if got := age(d); got != want {
+			t.Errorf("%s is %s", d, got)
+		}
+	}
+	for want, numbers := range map[string][]int{"": nil, "3": {3}, "0-2,4,7-8": {0, 1, 2, 4, 7, 8}} {
+		if got := ranges(numbers); got != want {
+			t.Errorf("%v is %s", numbers, got)
+		}
+	}
+}

@@ -1,0 +1,277 @@
+package consumer_test
+
+import (
+	"context"
+	"encoding/binary"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"markread/consumer"
+)
+
+func (w *world) group(name string) consumer.GroupView {
+	w.Helper()
+	view, err := w.client().DescribeGroup(w.Context(), name)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return view
+}
+
+// joinAt joins with a rate; what is delivered stays unfinished.
+func (w *world) joinAt(rate int) (leave func()) {
+	c := w.client()
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = c.Consume(ctx, consumer.GroupOptions{Group: group, Topics: topics, Rate: rate}, func(ctx context.Context, _ *consumer.Generation) { <-ctx.Done() })
+	}()
+	leave = func() { stop(); <-done }
+	w.Cleanup(leave)
+	return leave
+}
+
+// What members have and go by is what they have agreed on; who goes by another rate has nothing, and it says why.
+func TestDescribeGroup(t *testing.T) {
+	inWorld(t, 3, func(w *world) {
+		if view := w.group(group); view.State != consumer.GroupAbsent || len(view.Members) != 0 {
+			w.Errorf("nobody was ever there: %+v", view)
+		}
+		leave := w.joinAt(200)
+		time.Sleep(5 * time.Second)
+		leave2 := w.joinAt(200)
+		time.Sleep(5 * time.Second)
+		leave3 := w.joinAt(100)
+		time.Sleep(20 * time.Second)
+		view := w.group(group)
+		if view.State != consumer.GroupStable || !view.Ours() || len(view.Members) != 3 || view.Leaders == nil || view.Leaders.Rate != 200 || len(view.Leaders.All) != 6 {
+			w.Fatalf("%+v", view)
+		}
+		seen := map[consumer.TopicPartition]bool{}
+		apart := 0
+		for _, m := range view.Members {
+			if !strings.HasPrefix(m.ID, "markread-") || m.Client != "markread" || m.Host == "" || strings.HasPrefix(m.Host, "/") || m.View == nil {
+				w.Errorf("%+v", m)
+				continue
+			}
+			if m.View.Rate == 100 {
+				apart++
+				if want := "it goes by a rate of 100, the group's leader by 200"; m.Apart != want || len(m.Assigned) != 0 {
+					w.Errorf("%q, want %q: %+v", m.Apart, want, m)
+				}
+				continue
+			}
+			if m.Apart != "" || len(m.View.All) != 6 || len(m.Assigned) < 2 {
+				w.Errorf("%+v", m)
+			}
+			for _, p := range m.Assigned {
+				if seen[p] {
+					w.Errorf("%v twice", p)
+				}
+				seen[p] = true
+			}
+		}
+		if apart != 1 || len(seen) != 6 {
+			w.Errorf("%d are apart, %d partitions assigned", apart, len(seen))
+		}
+		leave()
+		leave2()
+		leave3()
+		if view := w.group(group); view.State != consumer.GroupEmpty || len(view.Members) != 0 {
+			w.Errorf("all have left: %+v", view)
+		}
+	})
+}
+
+// In a rebalance nothing is claimed of the members but that they are there.
+func TestDescribeGroupInARebalance(t *testing.T) {
+	inWorld(t, 2, func(w *world) {
+		m := w.join(w.client())
+		time.Sleep(5 * time.Second)
+		m.set(func() {
+			m.drain = func(ctx context.Context, _ *consumer.Generation) { time.Sleep(10 * time.Second) }
+		})
+		w.joinAt(200)
+		time.Sleep(5 * time.Second)
+		view := w.group(group)
+		if view.State != consumer.GroupRebalancing || len(view.Members) == 0 || view.Leaders != nil {
+			w.Errorf("%+v", view)
+		}
+		for _, m := range view.Members {
+			if m.View != nil || m.Apart != "" || m.Assigned != nil {
+				w.Errorf("%+v", m)
+			}
+		}
+	})
+}
+
+// A group of other programs is shown as such, and what its members publish is not taken for ours.
+func TestDescribeAnothersGroup(t *testing.T) {
+	inWorld(t, 2, func(w *world) {
+		other := w.kgo(kgo.ConsumerGroup(group), kgo.ConsumeTopics(topics.Live))
+		ctx, cancel := context.WithTimeout(w.Context(), 5*time.Second)
+		defer cancel()
+		other.PollFetches(ctx)
+		view := w.group(group)
+		if view.State != consumer.GroupStable || view.Ours() || len(view.Members) != 1 || view.Members[0].View != nil || view.Members[0].Assigned != nil {
+			w.Errorf("%+v", view)
+		}
+	})
+}
+
+// Whoever may join may publish anything, also under our protocol's name.
+func TestDescribeGroupOfLiars(t *testing.T) {
+	subscription := func(data string) []byte {
+		b := binary.BigEndian.AppendUint16([]byte{0, 1, 0, 0, 0, 1}, 1)
+		b = append(b, 't')
+		b = binary.BigEndian.AppendUint32(b, uint32(len(data)))
+		return append(b, data...)
+	}
+	for name, c := range map[string]struct{ metadata, assignment []byte }{
+		"nothing":            {nil, nil},
+		"cut":                {[]byte{0}, []byte{0, 1, 0}},
+		"lengths that lie":   {[]byte{0, 1, 0x7f, 0xff, 0xff, 0xff, 0}, []byte{0, 1, 0x7f, 0xff, 0xff, 0xff, 0, 1, 't', 0x7f, 0xff, 0xff, 0xff}},
+		"negative lengths":   {[]byte{0, 1, 0xff, 0xff, 0xff, 0xfe}, []byte{0, 1, 0, 0, 0, 1, 0xff, 0xfe, 0, 0, 0, 1}},
+		"no JSON":            {subscription("hello"), nil},
+		"too many to hold":   {subscription(`{"rate":200,"partitions":{"t":2000000000}}`), nil},
+		"many in sum":        {subscription(`{"rate":200,"partitions":{"a":200000,"b":200000}}`), nil},
+		"negative":           {subscription(`{"rate":-200,"partitions":{"t":-1}}`), nil},
+		"partitions missing": {subscription(`{"rate":200}`), nil},
+	} {
+		inWorld(t, 1, func(w *world) {
+			w.cluster.ControlKey(int16(kmsg.DescribeGroups), func(r kmsg.Request) (kmsg.Response, error, bool) {
+				response := r.ResponseKind().(*kmsg.DescribeGroupsResponse)
+				g := kmsg.NewDescribeGroupsResponseGroup()
+				g.Group, g.State, g.ProtocolType, g.Protocol = group, "Stable", "consumer", "markread"
+				m := kmsg.NewDescribeGroupsResponseGroupMember()
+				m.MemberID, m.ProtocolMetadata, m.MemberAssignment = "m", c.metadata, c.assignment
+				g.Members = append(g.Members, m)
+				response.Groups = append(response.Groups, g)
+				return response, nil, true
+			})
+			view := w.group(group)
+			if len(view.Members) != 1 || view.Members[0].View != nil || len(view.Members[0].Assigned) > 1 || view.Leaders != nil {
+				w.Errorf("%s: %+v", name, view)
+			}
+		})
+	}
+}
+
+// A coordinator that moves is asked again; a permission that is missing is named at once; the rest ends after 8 s.
+func TestDescribeGroupFailures(t *testing.T) {
+	for name, c := range map[string]struct {
+		fault *kerr.Error
+		count int
+		want  string
+		takes time.Duration
+	}{
+		"moves":     {kerr.NotCoordinator, 2, "", time.Second},
+		"forbidden": {kerr.GroupAuthorizationFailed, -1, "--group", time.Second},
+		"gone":      {kerr.CoordinatorNotAvailable, -1, "given up after 8s", 9 * time.Second},
+	} {
+		inWorld(t, 1, func(w *world) {
+			w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeGroups}, Err: c.fault, Count: c.count})
+			start := time.Now()
+			_, err := w.client().DescribeGroup(w.Context(), group)
+			if took := time.Since(start); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) || took > c.takes {
+				w.Errorf("%s: after %s: %v", name, took, err)
+			}
+		})
+	}
+}
+
+// The lag is from what is committed, or the oldest record, to the end; what has finished beyond the offset is told from what has not.
+func TestLag(t *testing.T) {
+	inWorld(t, 3, func(w *world) {
+		lag := func() []consumer.PartitionLag {
+			w.Helper()
+			lags, err := w.client().Lag(w.Context(), group, topics.Live)
+			if err != nil || len(lags) != 3 {
+				w.Fatal(lags, err)
+			}
+			return lags
+		}
+		w.publish(topics.Live, 0, 10)
+		first := time.Now()
+		time.Sleep(time.Minute)
+		w.publish(topics.Live, 0, 10)
+		w.publish(topics.Live, 1, 5)
+		for p, l := range lag() { // nobody has ever committed
+			want := []int64{20, 5, 0}[p]
+			if l.Err != nil || l.Partition != p || l.Topic != topics.Live || l.Committed != -1 || l.Lag != want || l.Finished != 0 || l.Lost != 0 || l.Oldest.IsZero() != (want == 0) {
+				w.Errorf("%+v", l)
+			}
+		}
+		if l := lag()[0]; l.Oldest.Sub(first).Abs() > time.Second {
+			w.Errorf("oldest of %s, want %s", l.Oldest, first)
+		}
+
+		m := w.join(w.client(), func(m *member) { m.auto = false })
+		time.Sleep(5 * time.Second)
+		finish := func(offsets ...int64) {
+			g := m.generation()
+			for _, e := range m.all() {
+				for _, o := range offsets {
+					if e.Record.Partition == 0 && e.Record.Topic == topics.Live && e.Record.Offset == o {
+						g.Finish(e.Ref)
+					}
+				}
+			}
+			time.Sleep(3 * time.Second) // until it is committed
+		}
+		finish(0, 1, 2, 3, 5, 7, 8, 15)
+		if l := lag()[0]; l.Committed != 4 || l.Lag != 16 || l.Finished != 4 || l.Oldest.Sub(first).Abs() > time.Second {
+			w.Errorf("%+v", l)
+		}
+		finish(4, 6, 9)
+		if l := lag()[0]; l.Committed != 10 || l.Lag != 10 || l.Finished != 1 || l.Oldest.Sub(first) < time.Minute {
+			w.Errorf("%+v", l)
+		}
+	})
+}
+
+// What retention has deleted unread is no lag any more: it is lost.
+func TestLagBehindRetention(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		m := w.join(w.client())
+		w.publish(topics.Live, 0, 10)
+		time.Sleep(5 * time.Second)
+		m.leave()
+		w.publish(topics.Live, 0, 20)
+		request := kmsg.NewPtrDeleteRecordsRequest()
+		topic, partition := kmsg.NewDeleteRecordsRequestTopic(), kmsg.NewDeleteRecordsRequestTopicPartition()
+		topic.Topic, partition.Offset = topics.Live, 25
+		topic.Partitions = append(topic.Partitions, partition)
+		request.Topics = append(request.Topics, topic)
+		if _, err := request.RequestWith(w.Context(), w.kgo()); err != nil {
+			w.Fatal(err)
+		}
+		lags, err := w.client().Lag(w.Context(), group, topics.Live)
+		if err != nil || lags[0].Committed != 10 || lags[0].Lag != 5 || lags[0].Lost != 15 {
+			w.Errorf("%+v %v", lags, err)
+		}
+	})
+}
+
+// A partition without a leader has its error, and hides neither the other partitions nor what is committed.
+func TestLagWithoutALeader(t *testing.T) {
+	inWorld(t, 3, func(w *world) {
+		m := w.join(w.client())
+		w.publish(topics.Live, 1, 4)
+		time.Sleep(5 * time.Second)
+		m.leave()
+		w.publish(topics.Live, 1, 3)
+		w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Topic: topics.Live, Partitions: []int32{0}, Err: kerr.NotLeaderForPartition, Count: -1})
+		lags, err := w.client().Lag(w.Context(), group, topics.Live)
+		if err != nil || lags[0].Err == nil || lags[0].Lag != 0 || lags[1].Err != nil || lags[1].Lag != 3 || lags[1].Committed != 4 {
+			w.Errorf("%+v %v", lags, err)
+		}
+	})
+}

@@ -156,6 +156,21 @@ func TestWrongUsage(t *testing.T) {
 		{"pause: a flag of resume", nil, []string{"pause", "--accept-rejections"}, "--accept-rejections"},
 		{"pause: a worker as an argument", nil, []string{"pause", "http://localhost:8780"}, "unexpected argument"},
 		{"resume: misspelt", nil, []string{"resume", "--accept-rejection"}, "--accept-rejections"},
+		{"status: no brokers", nil, []string{"status"}, "--brokers"},
+		{"status: broker without a port", nil, []string{"status", "--brokers", "kafka"}, "--brokers"},
+		{"status: one topic for both lanes", nil, []string{"status", "--brokers", "k:1", "--backfill-topic", "mark-read"}, "--backfill-topic"},
+		{"status: letters among the events", nil, []string{"status", "--brokers", "k:1", "--dead-letter-topic", "mark-read"}, "--dead-letter-topic"},
+		{"status: empty group", nil, []string{"status", "--brokers", "k:1", "--group", ""}, "--group"},
+		{"status: no replays", nil, []string{"status", "--brokers", "k:1", "--max-replays", "0"}, "--max-replays"},
+		{"status: too many replays, from the environment", []string{"MARKREAD_MAX_REPLAYS=1001"}, []string{"status", "--brokers", "k:1"}, "--max-replays (MARKREAD_MAX_REPLAYS)"},
+		{"status: a flag of the worker", nil, []string{"status", "--brokers", "k:1", "--rate", "200"}, "--rate"},
+		{"status: it creates nothing", nil, []string{"status", "--brokers", "k:1", "--create-topics"}, "--create-topics"},
+		{"status: user without a mechanism", nil, []string{"status", "--brokers", "k:1", "--sasl-user", "u"}, "--sasl-user"},
+		{"status: authority that is none", nil, []string{"status", "--brokers", "k:1", "--tls", "--tls-ca", file(t, "x")}, "--tls-ca"},
+		{"status: address alone", nil, []string{"status", "--brokers", "k:1", "--admin-url", "127.0.0.1:8780"}, "--admin-url"},
+		{"status: token in clear", []string{"MARKREAD_ADMIN_TOKEN=" + testKey}, []string{"status", "--brokers", "k:1", "--admin-url", "http://10.0.0.7:8780"}, "--admin-url"},
+		{"status: a group as an argument", nil, []string{"status", "--brokers", "k:1", "markread"}, "unexpected argument"},
+		{"status: misspelt", nil, []string{"status", "--brokers", "k:1", "--jason"}, "--jason"},
 		{"dev: traffic", nil, []string{"dev", "--traffic=-1"}, "--traffic"},
 		{"dev: address", nil, []string{"dev", "--kafka-addr", "9092"}, "--kafka-addr"},
 		{"dev: a flag of the API", nil, []string{"dev", "--im-url", "china"}, "--im-url"},
@@ -225,7 +240,7 @@ func TestWordsOfWrongUsage(t *testing.T) {
 }
 
 func TestHelp(t *testing.T) {
-	for _, args := range [][]string{{"--help"}, {"-h"}, {"run", "--help"}, {"run", "--help", "--topic", "x"}, {"dev", "--help"}, {"emit", "-h"}, {"call", "--help"}, {"pause", "--help"}, {"resume", "-h"}, {"sandbox", "--help"}, {"version", "--help"}} {
+	for _, args := range [][]string{{"--help"}, {"-h"}, {"run", "--help"}, {"run", "--help", "--topic", "x"}, {"dev", "--help"}, {"emit", "-h"}, {"call", "--help"}, {"status", "--help"}, {"pause", "--help"}, {"resume", "-h"}, {"sandbox", "--help"}, {"version", "--help"}} {
 		r := try(t, nil, "", args...)
 		if r.status != exitOK || r.stderr != "" || !strings.HasPrefix(r.stdout, "Usage: markread") {
 			t.Errorf("%v: status %d, stderr %q, stdout %q", args, r.status, r.stderr, r.stdout)

@@ -88,6 +88,15 @@ func TestSecretsOfTheWorker(t *testing.T) {
 			}
 		}
 	}
+	for name, token := range map[string]string{"the token": canaryToken, "a wrong token": canaryToken + "-wrong", "no token": ""} {
+		for _, form := range []string{"--json=false", "--json"} {
+			r := s.run("status with "+name, []string{"MARKREAD_ADMIN_TOKEN=" + token, "MARKREAD_SASL_PASSWORD=" + canaryPassword}, "", "status", form, "--brokers", s.broker,
+				"--sasl", "plain", "--sasl-user", saslUser, "--group", "mixed", "--admin-url", admin, "--log-level", "debug")
+			if (r.status == exitOK) != (token == canaryToken) || !strings.Contains(r.stdout, "rejected") {
+				t.Errorf("status with %s: %+v", name, r)
+			}
+		}
+	}
 	s.visit("mixed", admin, authorizations...)
 	s.stop("mixed", mixed)
 	if n := s.commits("mixed"); n != 4 {
@@ -200,6 +209,16 @@ func TestSecretsOfCommands(t *testing.T) {
 				t.Errorf("%s: %+v", name, r)
 			}
 		})
+		calls.Go(func() {
+			status := c.status
+			if status == exitRejected { // emit's own
+				status = exitOK
+			}
+			name := strings.Replace(name, "emit", "status", 1)
+			if r := s.run(name, c.env, "", append([]string{"status", "--log-level", "debug"}, c.args...)...); r.status != status {
+				t.Errorf("%s: %+v", name, r)
+			}
+		})
 	}
 	tries := map[string]*running{}
 	for name, c := range map[string]struct {
@@ -226,7 +245,7 @@ func TestSecretsOfCommands(t *testing.T) {
 	if r.status != exitFailed {
 		t.Errorf("%+v", r)
 	}
-	for _, args := range [][]string{{"version"}, {"--help"}, {"run", "--help"}, {"call", "--help"}, {"sandbox", "--help"}, {"dev", "--help"}, {"emit", "--help"}} {
+	for _, args := range [][]string{{"version"}, {"--help"}, {"run", "--help"}, {"call", "--help"}, {"sandbox", "--help"}, {"dev", "--help"}, {"emit", "--help"}, {"status", "--help"}} {
 		s.run(strings.Join(args, " "), s.secrets(), "", args...)
 	}
 	s.servers()
@@ -269,7 +288,8 @@ func (s *scene) gateways() {
 			"as the worker": func(w http.ResponseWriter, text string) { page(w, http.StatusBadRequest, "400: "+text) },
 			"page":          func(w http.ResponseWriter, text string) { page(w, http.StatusBadGateway, text) },
 			"state": func(w http.ResponseWriter, text string) {
-				page(w, http.StatusOK, `{"ready":true,"held":[{"reason":`+strconv.Quote(text)+`}]}`)
+				page(w, http.StatusOK, `{"ready":true,"held":[{"reason":`+strconv.Quote(text)+`,"detail":`+strconv.Quote(text)+`}],"partitions":[],"group":{"name":`+strconv.Quote(text)+`,"member":`+
+					strconv.Quote(text)+`}}`)
 			},
 			"garbage": func(w http.ResponseWriter, text string) { raw(w, text+"\r\n\r\n") },
 			"header":  func(w http.ResponseWriter, text string) { raw(w, "HTTP/1.1 200 OK\r\n"+text+"\r\n\r\n") },
@@ -278,6 +298,12 @@ func (s *scene) gateways() {
 			r := s.run("pause, "+place+", "+name, s.secrets(), "", "pause", "--admin-url", gateway.URL)
 			if r.status != exitFailed {
 				s.Errorf("%s, %s: %+v", place, name, r)
+			}
+			for _, form := range []string{"--json=false", "--json"} {
+				r := s.run("status, "+place+", "+name, s.secrets(), "", "status", form, "--brokers", s.broker, "--sasl", "plain", "--sasl-user", saslUser, "--admin-url", gateway.URL)
+				if r.status != exitFailed && !(place == "state" && r.status == exitOK) {
+					s.Errorf("status: %s, %s: %+v", place, name, r)
+				}
 			}
 			gateway.CloseClientConnections()
 			gateway.Close()

@@ -59,21 +59,24 @@ func TestSecretsBehindAProxy(t *testing.T) {
 	call := func(url string) []string {
 		return []string{"call", "--im-url", url, "--im-insecure", "--im-app-id", strconv.Itoa(localAppID), "--report", "a", "--peer", "b"}
 	}
+	status := []string{"status", "--brokers", s.broker, "--sasl", "plain", "--sasl-user", saslUser, "--admin-url", "https://admin.test"}
 	odd := "http://user: " + canaryProxyPassword + "@ho st"
 	for name, c := range map[string]struct {
 		proxy string
 		line  []string
 		want  string
 	}{
-		"http":               {good, call("http://im.test"), "http_502"},
-		"https":              {good, call("https://im.test"), "connect"},
-		"odd address":        {odd, call("http://im.test"), "connect"},
-		"odd port":           {"http://" + user + "proxy.test:port", call("https://im.test"), "connect"},
-		"refused":            {"http://" + user + "127.0.0.1:1", call("http://im.test"), "connect"},
-		"not a proxy":        {"https://" + user + strings.TrimPrefix(proxy.URL, "http://"), call("https://im.test"), "failure"},
-		"other network":      {"socks5://" + user + "127.0.0.1:1", call("https://im.test"), "failure"},
-		"pause, https":       {good, []string{"pause", "--admin-url", "https://admin.test"}, "can't be asked"},
-		"pause, odd address": {odd, []string{"pause", "--admin-url", "https://admin.test"}, "can't be asked"},
+		"http":                {good, call("http://im.test"), "http_502"},
+		"https":               {good, call("https://im.test"), "connect"},
+		"odd address":         {odd, call("http://im.test"), "connect"},
+		"odd port":            {"http://" + user + "proxy.test:port", call("https://im.test"), "connect"},
+		"refused":             {"http://" + user + "127.0.0.1:1", call("http://im.test"), "connect"},
+		"not a proxy":         {"https://" + user + strings.TrimPrefix(proxy.URL, "http://"), call("https://im.test"), "failure"},
+		"other network":       {"socks5://" + user + "127.0.0.1:1", call("https://im.test"), "failure"},
+		"status, https":       {good, status, "can't be asked"},
+		"status, odd address": {odd, status, "can't be asked"},
+		"pause, https":        {good, []string{"pause", "--admin-url", "https://admin.test"}, "can't be asked"},
+		"pause, odd address":  {odd, []string{"pause", "--admin-url", "https://admin.test"}, "can't be asked"},
 	} {
 		all.Go(func() {
 			line, _ := json.Marshal(c.line)

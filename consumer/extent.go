@@ -99,7 +99,7 @@ func (c *Client) Extent(ctx context.Context, topic string) (Extent, error) {
 var errUnknown = errors.New("not known")
 
 // boundsTimeout is how long one partition is waited for in a round.
-const boundsTimeout = 3 * time.Second
+const boundsTimeout = 2 * time.Second
 
 // askBounds asks once for the bounds that are not known yet, and reports whether to ask again.
 func (c *Client) askBounds(ctx context.Context, e Extent) (again bool) {
@@ -120,7 +120,7 @@ func (c *Client) askBounds(ctx context.Context, e Extent) (again bool) {
 }
 
 // atOnce is how many partitions are asked for at the same time: each is a connection of its own while it waits.
-const atOnce = 8
+const atOnce = 16
 
 // inParallel calls do for the numbers below n, a few at a time, and returns when all calls have.
 func inParallel(n int, do func(i int)) {

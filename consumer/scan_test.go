@@ -2,8 +2,10 @@ package consumer_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -203,6 +205,47 @@ func TestExtentWithoutALeader(t *testing.T) {
 		}
 		if err := c.Scan(w.Context(), extent, func(consumer.Record) error { return nil }); err == nil || !strings.Contains(err.Error(), "partition 3") {
 			w.Error(err)
+		}
+	})
+}
+
+// frozenFor swallows the requests for the ends of the first partitions.
+type frozenFor struct {
+	net.Conn
+	partitions uint32
+}
+
+func (c frozenFor) Write(b []byte) (int, error) {
+	const listOffsets = 2
+	if len(b) > 14 && binary.BigEndian.Uint16(b[4:]) == listOffsets {
+		at := 4 + 2 + 2 + 4                                // size, key, version, correlation
+		at += 2 + int(binary.BigEndian.Uint16(b[at:]))     // client
+		at += 4 + 1 + 4                                    // replica, isolation, number of topics
+		at += 2 + int(binary.BigEndian.Uint16(b[at:])) + 4 // topic, number of partitions
+		if binary.BigEndian.Uint32(b[at:]) < c.partitions {
+			return len(b), nil
+		}
+	}
+	return c.Conn.Write(b)
+}
+
+// Many partitions whose leader is frozen do not use up the time of those that answer.
+func TestExtentWithAFrozenLeader(t *testing.T) {
+	inWorld(t, 60, func(w *world) {
+		const frozen = 40
+		c := w.clientOver(func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := w.network.DialContext(ctx, network, addr)
+			return frozenFor{conn, frozen}, err
+		})
+		start := time.Now()
+		extent := w.extent(c, topics.Live)
+		if took := time.Since(start); took < 7*time.Second || took > 11*time.Second {
+			w.Errorf("took %s", took)
+		}
+		for p, b := range extent.Partitions {
+			if (b.Err != nil) != (p < frozen) {
+				w.Errorf("partition %d: %+v", p, b)
+			}
 		}
 	})
 }

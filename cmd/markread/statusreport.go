@@ -92,10 +92,7 @@ func memberReportOf(g *consumer.GroupView, m consumer.MemberView) memberReport {
 	if m.View != nil {
 		r.Rate = &m.View.Rate
 		if m.View.Rate > 0 {
-			r.Share = new(0)
-			if m.Apart == "" {
-				*r.Share = worker.Share(m.View.Rate, m.View.All, m.Assigned)
-			}
+			r.Share = new(worker.Share(m.View.Rate, m.View.All, m.Assigned))
 		}
 	}
 	switch {

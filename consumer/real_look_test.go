@@ -1,0 +1,121 @@
+package consumer_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"markread/consumer"
+)
+
+// What status looks at is there in the form that it expects: the group with what its members publish, where it is, and the end of what is
+// decided. Kafka 4.4 tells a group's metadata and assignments in the state Stable only, and a group that nobody has heard of is Dead, with no
+// commits and no error.
+func TestRealLook(t *testing.T) {
+	t.Parallel()
+	r := onBroker(t, 2)
+	c := r.client()
+	view := func() consumer.GroupView {
+		t.Helper()
+		view, err := c.DescribeGroup(t.Context(), r.group)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return view
+	}
+	if v := view(); v.State != consumer.GroupAbsent || len(v.Members) != 0 {
+		t.Errorf("nobody has joined: %+v", v)
+	}
+	r.publish(r.topics.Live, 0, 7)
+	lag := func() consumer.PartitionLag {
+		t.Helper()
+		lags, err := c.Lag(t.Context(), r.group, r.topics.Live)
+		if err != nil || len(lags) != 2 || lags[0].Err != nil || lags[1].Err != nil || lags[1].Lag != 0 {
+			t.Fatalf("%+v %v", lags, err)
+		}
+		return lags[0]
+	}
+	if l := lag(); l.Committed != -1 || l.Lag != 7 || time.Since(l.Oldest) > time.Minute || l.Oldest.IsZero() {
+		t.Errorf("nothing is committed: %+v", l)
+	}
+
+	hold := func(m *member) { m.auto = false }
+	first := r.join(r.client(), hold)
+	second := r.join(r.client(), hold)
+	r.eventually(60*time.Second, "two members have the partitions", func() bool {
+		v := view()
+		return v.State == consumer.GroupStable && len(v.Members) == 2 && len(v.Members[0].Assigned) == 2 && len(v.Members[1].Assigned) == 2
+	})
+	v := view()
+	if !v.Ours() || v.Leaders == nil || v.Leaders.Rate != 200 || len(v.Leaders.All) != 4 {
+		t.Errorf("%+v", v)
+	}
+	var members []string
+	for _, m := range v.Members {
+		members = append(members, m.ID)
+		if m.View == nil || m.View.Rate != 200 || m.Apart != "" || m.Host == "" || m.Host[0] == '/' {
+			t.Errorf("%+v", m)
+		}
+	}
+	owner := first
+	r.eventually(60*time.Second, "the events are there", func() bool {
+		for _, m := range []*member{first, second} {
+			if g := m.generation(); g != nil && len(m.got(r.topics.Live, 0)) >= 7 && slices.Contains(g.Assigned(), consumer.TopicPartition{Topic: r.topics.Live, Partition: 0}) {
+				owner = m
+				return slices.Contains(members, g.Member())
+			}
+		}
+		return false
+	})
+	finished := map[int64]bool{}
+	for _, e := range slices.Backward(owner.all()) { // of the last generation
+		if o := e.Record.Offset; e.Record.Topic == r.topics.Live && !finished[o] && (o < 2 || o == 4) {
+			finished[o] = true
+			owner.generation().Finish(e.Ref)
+		}
+	}
+	r.eventually(30*time.Second, "the commit, with what has finished beyond it", func() bool {
+		l := lag()
+		return l.Committed == 2 && l.Lag == 5 && l.Finished == 1
+	})
+
+	// The end is that of what is decided.
+	tx := r.kgo(kgo.TransactionalID(r.group), kgo.DefaultProduceTopic(r.topics.DeadLetter), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	for i, end := range []kgo.TransactionEndTry{kgo.TryCommit, kgo.TryAbort, kgo.TryCommit} {
+		if err := tx.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		if err := tx.ProduceSync(t.Context(), &kgo.Record{Value: value(i)}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		if i < 2 {
+			if err := tx.EndTransaction(t.Context(), end); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	read := func() (got []string) {
+		t.Helper()
+		extent, err := c.Extent(t.Context(), r.topics.DeadLetter)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Scan(t.Context(), extent, func(r consumer.Record) error { got = append(got, string(r.Value)); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	r.eventually(30*time.Second, "one is committed, one aborted, one undecided", func() bool { return slices.Equal(read(), []string{string(value(0))}) })
+	if err := tx.EndTransaction(t.Context(), kgo.TryCommit); err != nil {
+		t.Fatal(err)
+	}
+	r.eventually(30*time.Second, "the last is committed, too", func() bool { return slices.Equal(read(), []string{string(value(0)), string(value(2))}) })
+
+	first.leave()
+	second.leave()
+	if v := view(); v.State != consumer.GroupEmpty || len(v.Members) != 0 {
+		t.Errorf("all have left: %+v", v)
+	}
+}

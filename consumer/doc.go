@@ -30,6 +30,9 @@
 //	generation.go commit.go membership.go what is owned between two rebalances
 //	group.go member.go assign.go          joining, assigning, leaving
 //	letters.go publish.go produce.go      writing
+//	letters/                              what became of each dead letter (pure)
+//	extent.go scan.go                     reading a topic to its present end
+//	groupview.go lag.go record.go         looking at a group, and at records, from outside
 //	topics.go                             what topics there must be
 //	connect.go reach.go                   brokers: the connections that a client keeps, and looking for the first
 //	dial.go sasl.go conn.go refused.go    one connection: TLS and SASL, its limits, and why it was refused

@@ -103,7 +103,7 @@ const boundsTimeout = 2 * time.Second
 
 // askBounds asks once for the bounds that are not known yet, and reports whether to ask again.
 func (c *Client) askBounds(ctx context.Context, e Extent) (again bool) {
-	inParallel(len(e.Partitions), func(partition int) {
+	inParallel(atOnce, len(e.Partitions), func(partition int) {
 		b := &e.Partitions[partition]
 		if b.Err == nil || ctx.Err() != nil {
 			return
@@ -122,8 +122,8 @@ func (c *Client) askBounds(ctx context.Context, e Extent) (again bool) {
 // atOnce is how many partitions are asked for at the same time: each is a connection of its own while it waits.
 const atOnce = 16
 
-// inParallel calls do for the numbers below n, a few at a time, and returns when all calls have.
-func inParallel(n int, do func(i int)) {
+// inParallel calls do for the numbers below n, so many at a time, and returns when all calls have.
+func inParallel(atOnce, n int, do func(i int)) {
 	var next atomic.Int64
 	var all sync.WaitGroup
 	for range min(n, atOnce) {

@@ -52,7 +52,7 @@ func (c *Client) Lag(ctx context.Context, group, topic string) ([]PartitionLag, 
 	if err != nil {
 		return nil, denied(fmt.Errorf("what group %q has committed in topic %q: %w", group, topic, err), "--group")
 	}
-	inParallel(len(lags), func(i int) {
+	inParallel(fetchAtOnce, len(lags), func(i int) {
 		if l := &lags[i]; l.Err == nil && l.Lag > 0 {
 			l.Oldest = c.oldest(ctx, l)
 		}

@@ -14,6 +14,9 @@ import (
 // scanPatience is how long a scan goes on without getting anything of a partition.
 const scanPatience = 20 * time.Second
 
+// fetchAtOnce is how many partitions are read at the same time: an answer is many times its size when it is decoded, and a batch may be large.
+const fetchAtOnce = 3
+
 // Scan reads what a topic held when its extent was found out, and gives each record to each: those of one partition in order, one at a time. It
 // ends there, whatever is written meanwhile; records of aborted transactions are left out, and so is what retention deletes meanwhile.
 //
@@ -24,7 +27,7 @@ func (c *Client) Scan(ctx context.Context, extent Extent, each func(Record) erro
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var one sync.Mutex
-	inParallel(len(extent.Partitions), func(partition int) {
+	inParallel(fetchAtOnce, len(extent.Partitions), func(partition int) {
 		b := extent.Partitions[partition]
 		err := b.Err
 		if err == nil {
@@ -77,6 +80,7 @@ func (c *Client) scan(ctx context.Context, topic string, partition int, b Bounds
 		if err != nil && !retriable(err) && !errors.Is(err, kafka.OffsetOutOfRange) {
 			return denied(err, "Read of the topic")
 		}
+		err = plainly(err)
 		if time.Since(last) > scanPatience {
 			return fmt.Errorf("nothing at offset %d for %s, given up: %w", next, scanPatience, cmp.Or(err, errNothing))
 		}
@@ -84,7 +88,6 @@ func (c *Client) scan(ctx context.Context, topic string, partition int, b Bounds
 			if isLayout(err) {
 				c.refresh()
 			}
-			err = plainly(err)
 			c.repeats("scan "+topic+" "+code(err)).Err(err).Str("topic", topic).Int("partition", partition).Int64("offset", next).
 				Msg("fetch failed; trying again")
 		}

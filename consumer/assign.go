@@ -99,20 +99,15 @@ type candidate struct {
 }
 
 // deal assigns the partition numbers, to as many of the members as have a share of the rate then. The others are spares.
-func deal(o outlook, members []candidate, share func(partitions int, owned []int) int) map[string][]int {
+func deal(o outlook, members []candidate, share func(all, owned []TopicPartition) int) map[string][]int {
 	numbers := 0
 	for _, n := range o.Partitions {
 		numbers = max(numbers, n)
 	}
 	all := o.all()
 	idle := func(owned []int) bool {
-		var indexes []int
-		for i, p := range all {
-			if slices.Contains(owned, p.Partition) {
-				indexes = append(indexes, i)
-			}
-		}
-		return len(owned) > 0 && share(len(all), indexes) == 0
+		foreign := func(p TopicPartition) bool { return !slices.Contains(owned, p.Partition) }
+		return len(owned) > 0 && share(all, slices.DeleteFunc(slices.Clone(all), foreign)) == 0
 	}
 	var spares []string
 	for {

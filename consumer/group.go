@@ -34,9 +34,9 @@ type GroupOptions struct {
 	Now    func() time.Time // the later of our clock and the IM server's, for Decode; called concurrently; nil: time.Now
 	Turned func()           // called before each try to join: the group's loop turns; nil: nobody watches
 
-	// Share returns which part of Rate is a member's that owns the given ones of so many partitions. The leader gives partitions to so few
-	// members that none of them has some and no share: their events would wait for ever. nil: each member may have partitions.
-	Share func(partitions int, owned []int) int
+	// Share returns which part of Rate is a member's that owns some of all partitions. The leader gives partitions to so few members that
+	// none of them has some and no share: their events would wait for ever. nil: each member may have partitions.
+	Share func(all, owned []TopicPartition) int
 }
 
 // Consume joins the group and calls serve for each generation, one at a time, until ctx ends; then it leaves

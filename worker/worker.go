@@ -167,7 +167,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		Turned: w.turn,
 	}
 	if w.options.Rate > 0 {
-		options.Share = func(partitions int, owned []int) int { return quota.Share(w.options.Rate, partitions, owned) }
+		options.Share = func(all, owned []consumer.TopicPartition) int { return Share(w.options.Rate, all, owned) }
 	}
 	err := w.options.Kafka.Consume(ctx, options, w.serve)
 	if err != nil {

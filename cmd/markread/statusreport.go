@@ -100,7 +100,7 @@ func memberReportOf(g *consumer.GroupView, m consumer.MemberView) memberReport {
 	case m.View == nil:
 		r.Note = "what it goes by can't be read: another version?"
 	case len(m.Assigned) == 0:
-		r.Note = "it has no partitions: there are more members than partitions"
+		r.Note = "it is a spare: there are more members than partitions, or than calls a second"
 	case r.Share != nil && *r.Share == 0:
 		r.Note = "its share of the rate is 0, so it makes no calls: run fewer workers, or raise --rate for all"
 	}

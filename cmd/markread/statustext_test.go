@@ -150,7 +150,7 @@ func TestStatusNotes(t *testing.T) {
 		"other rate":    {func(*consumer.GroupView) {}, []string{"! member 3: it goes by a rate of 100, the group's leader by 200", "24 of 24"}, nil},
 		"other version": {func(g *consumer.GroupView) { g.Members[2].View, g.Members[2].Apart = nil, "" }, []string{"! member 3: what it goes by can't be read"}, nil},
 		"too many members": {func(g *consumer.GroupView) { g.Members[2].View, g.Members[2].Apart = g.Leaders, "" },
-			[]string{"! member 3: it has no partitions: there are more members than partitions"}, nil},
+			[]string{"! member 3: it is a spare: there are more members than partitions, or than calls a second"}, nil},
 		"no share": {func(g *consumer.GroupView) {
 			g.Leaders.Rate = 1 // the one permit belongs to the first partition
 		}, []string{"1 calls a second", "! member 2: its share of the rate is 0"}, []string{"! member 1"}},

@@ -98,7 +98,8 @@ type candidate struct {
 	memberData
 }
 
-// deal assigns the partition numbers, to as many of the members as have a share of the rate then. The others are spares.
+// deal assigns the partition numbers, to as many of the members as have a share of the rate then. The others are spares: rather those that
+// have none already.
 func deal(o outlook, members []candidate, share func(all, owned []TopicPartition) int) map[string][]int {
 	numbers := 0
 	for _, n := range o.Partitions {
@@ -109,21 +110,19 @@ func deal(o outlook, members []candidate, share func(all, owned []TopicPartition
 		foreign := func(p TopicPartition) bool { return !slices.Contains(owned, p.Partition) }
 		return len(owned) > 0 && share(all, slices.DeleteFunc(slices.Clone(all), foreign)) == 0
 	}
+	members = slices.SortedFunc(slices.Values(members), func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(min(1, len(a.Owned)), min(1, len(b.Owned))), cmp.Compare(b.id, a.id))
+	})
 	var spares []string
 	for {
 		dealt := assign(members, numbers)
-		i := -1
-		if share != nil && len(members) > 1 {
-			i = slices.IndexFunc(members, func(m candidate) bool { return idle(dealt[m.id]) })
-		}
-		if i < 0 {
+		if share == nil || len(members) == 1 || !slices.ContainsFunc(members, func(m candidate) bool { return idle(dealt[m.id]) }) {
 			for _, id := range spares {
 				dealt[id] = nil
 			}
 			return dealt
 		}
-		spares = append(spares, members[i].id)
-		members = slices.Delete(slices.Clone(members), i, i+1)
+		spares, members = append(spares, members[0].id), members[1:]
 	}
 }
 

@@ -119,6 +119,7 @@ func (g *Generation) tryCommit(ctx context.Context, advances []advance) (err err
 		return &CommitError{Code: code(err), Err: err}, ctx.Err() == nil
 	}
 	var errs []error
+	plain := g.plain
 	for _, a := range advances {
 		refusal, ok := answerTo(a, response.(*offsetcommit.Response))
 		if ok && refusal == 0 {
@@ -135,7 +136,7 @@ func (g *Generation) tryCommit(ctx context.Context, advances []advance) (err err
 			kafka.RebalanceInProgress, kafka.RequestTimedOut:
 			again = true
 		case kafka.OffsetMetadataTooLarge:
-			again = !g.plain
+			again = again || !plain
 			g.withoutMetadata(a)
 		}
 		if !ok {

@@ -95,6 +95,7 @@ func (b *Backlog) Add(now time.Time, e Event) (kept bool) {
 		b.lanes[e.Lane].conversations++
 	}
 	b.keepLargest(c, e)
+	c.Attempts = max(c.Attempts, int32(e.Attempts))
 	switch {
 	case known && c.flight != nil:
 		c.flight.arrive(c, e, b.arrivals)
@@ -105,7 +106,6 @@ func (b *Backlog) Add(now time.Time, e Event) (kept bool) {
 		b.move(c, e.Lane)
 	}
 	c.refs = append(c.refs, e.Ref)
-	c.Attempts = max(c.Attempts, int32(e.Attempts))
 	return true
 }
 

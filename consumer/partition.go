@@ -99,11 +99,48 @@ func (p *partition) room(ctx context.Context, sink Sink) error {
 	return err
 }
 
-// begin finds where to start when the group has no committed offset: at the oldest record. false: ctx ended.
+// begin finds where to start. false: ctx ended.
 func (p *partition) begin(ctx context.Context) bool {
 	if p.position() >= 0 {
+		return p.recognize(ctx)
+	}
+	return p.oldest(ctx)
+}
+
+// recognize disowns what was committed beside the offset if it is about another log than this.
+func (p *partition) recognize(ctx context.Context) bool {
+	p.mu.Lock()
+	offset, at, inherited := p.tracker.Witness()
+	p.mu.Unlock()
+	if !inherited {
 		return true
 	}
+	for wait := newWait(); ; {
+		f, err := p.g.client.fetch(ctx, p.Topic, p.Partition, offset)
+		if err == nil || errors.Is(err, kafka.OffsetOutOfRange) {
+			now := p.g.now()
+			if len(f.records) > 0 && f.records[0].Offset == offset && tracked(Decode(f.records[0], now), now).UnixMilli() == at.UnixMilli() {
+				return true
+			}
+			p.mu.Lock()
+			p.tracker.Disown()
+			p.mu.Unlock()
+			p.g.client.options.Log.Warn().Str("topic", p.Topic).Int("partition", p.Partition).Int64("offset", offset).
+				Msg("the log has another event there than when its offset was committed, or none: what is committed beside the offset is ignored, and some calls may be repeated")
+			return true
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+		p.complain(err, "can't look whether the log is still the same; trying again")
+		if !wait.sleep(ctx) {
+			return false
+		}
+	}
+}
+
+// oldest begins at the oldest record: the group has committed nothing.
+func (p *partition) oldest(ctx context.Context) bool {
 	for wait := newWait(); ; {
 		first, _, err := p.g.client.bounds(ctx, p.Topic, p.Partition)
 		if err == nil {
@@ -156,17 +193,25 @@ func (p *partition) deliver(ctx context.Context, sink Sink, f fetched) bool {
 	return true
 }
 
+// tracked is when an event was, as the tracker keeps it.
+func tracked(e Event, now time.Time) time.Time {
+	switch {
+	case !e.EventTime.IsZero():
+		return e.EventTime
+	case !e.Record.Time.IsZero():
+		return e.Record.Time // the header is malformed
+	default:
+		return now
+	}
+}
+
 // add has the tracker take in what was read next, and returns those events that have not finished yet.
 func (p *partition) add(events []Event, now time.Time) []Event {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	left := events[:0]
 	for _, e := range events {
-		at := e.EventTime
-		if at.IsZero() {
-			at = now
-		}
-		arrival, attempts, finished := p.tracker.Add(e.Record.Offset, at)
+		arrival, attempts, finished := p.tracker.Add(e.Record.Offset, tracked(e, now))
 		if finished {
 			continue
 		}

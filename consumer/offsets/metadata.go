@@ -6,18 +6,20 @@ import (
 	"errors"
 	"hash/crc32"
 	"math"
+	"time"
 )
 
 // Beside the offset a commit carries a text, in which a crash or a rebalance leaves the next owner what it would otherwise do again:
 // which events beyond the offset have finished, and how many attempts those had that have not. It is base64, because Kafka treats it as
 // text, of
 //
-//	version (1 byte)  CRC-32 of the rest (4 bytes, big endian)  witness (uvarint)  spans
+//	version (1 byte)  CRC-32 of the offset and the rest (4 bytes, big endian)  witness (2 uvarints)  spans
 //
-// The witness is the time of the event at the offset, in milliseconds: in another log of the same name there is another event, and
-// nothing of this is true there. A span is two uvarints, gap<<1 and length, for a run of finished events, and gap<<1|1 and attempts, for
-// an event that has not finished. The gap is counted in offsets, from the span before or the committed offset. Spans that would not fit
-// are left out, from the highest offset down: those events count as unfinished, and are done again.
+// The witness is the last event that this is about: how far its offset is from the committed one, and its time in milliseconds. In another log
+// of the same name, or one that was cut and written anew, there is another event, and nothing of this may be believed. A span is two
+// uvarints, gap<<1 and length, for a run of finished events, and gap<<1|1 and attempts, for an event that has not finished. The gap is
+// counted in offsets, from the span before or the committed offset. Spans that would not fit are left out, from the highest offset down:
+// those events count as unfinished, and are done again.
 const (
 	metadataVersion = 1
 	headerLength    = 1 + 4
@@ -29,31 +31,36 @@ type span struct {
 	attempts int   // 0: finished
 }
 
+// witness is an event by which a log is known again.
+type witness struct{ offset, at int64 } // milliseconds since 1970
+
 // ErrMetadata says that a committed text is none of ours, or damaged.
 var ErrMetadata = errors.New("the committed metadata can't be read")
 
-// Inherit takes in the text that was committed beside the offset at which t begins. Nothing may have been added yet. When it can't be
-// read, what it says is ignored, and the error is ErrMetadata: more is done again, nothing is lost.
+// Inherit takes in the text that was committed beside the offset at which t begins. Nothing may have been added yet, nor before Witness was
+// looked at. When it can't be read, what it says is ignored, and the error is ErrMetadata: more is done again, nothing is lost.
 func (t *Tracker) Inherit(text string) error {
 	if text == "" {
 		return nil
 	}
-	witness, spans, ok := decode(text, t.position)
+	seen, spans, ok := decode(text, t.position)
 	if !ok {
 		return ErrMetadata
 	}
-	t.witness, t.inherited = witness, spans
+	t.witness, t.inherited = seen, spans
 	return nil
 }
 
+// Witness returns an event of the log that what t has inherited is about. If there is another one, or none, it must be disowned.
+func (t *Tracker) Witness() (offset int64, at time.Time, ok bool) {
+	return t.witness.offset, time.UnixMilli(t.witness.at), len(t.inherited) > 0
+}
+
+// Disown forgets what was inherited: it is about another log.
+func (t *Tracker) Disown() { t.inherited = nil }
+
 // inherit says what is known of the record that is read next.
-func (t *Tracker) inherit(offset, at int64) (attempts int, finished bool) {
-	if t.witness != 0 {
-		if offset == t.position && at != t.witness {
-			t.inherited = nil // of another log
-		}
-		t.witness = 0
-	}
+func (t *Tracker) inherit(offset int64) (attempts int, finished bool) {
 	for len(t.inherited) > 0 && t.inherited[0].to <= offset {
 		t.inherited = t.inherited[1:]
 	}
@@ -64,15 +71,33 @@ func (t *Tracker) inherit(offset, at int64) (attempts int, finished bool) {
 	return attempts, attempts == 0
 }
 
+// latest returns the last event of which metadata says anything.
+func (t *Tracker) latest() witness {
+	if n := len(t.inherited); n > 0 && t.inherited[n-1].to > t.position {
+		return t.witness
+	}
+	for n := t.end; n > t.first; {
+		c := t.chunk(n - 1)
+		from := max((n-1)&^chunkMask, t.first)
+		for ; n > from && c.finished+c.tried > 0; n-- {
+			switch s := &c.slots[(n-1)&chunkMask]; {
+			case s.offset < 0:
+				return witness{^s.offset, int64(s.state & maxTime)}
+			case s.attempts() > 0:
+				return witness{s.offset, int64(s.state & maxTime)}
+			}
+		}
+		n = from
+	}
+	return witness{}
+}
+
 // metadata writes what is known of the events beyond the committable offset, in at most limit bytes.
 func (t *Tracker) metadata(limit int) string {
 	e := encoder{end: t.Committable(), limit: base64.RawStdEncoding.DecodedLen(limit)}
-	e.b = make([]byte, headerLength, headerLength+binary.MaxVarintLen64)
-	witness := t.witness
-	if t.first < t.end {
-		witness = int64(t.slot(t.first).state & maxTime)
-	}
-	e.b = binary.AppendUvarint(e.b, uint64(witness))
+	e.b = make([]byte, headerLength, headerLength+2*binary.MaxVarintLen64)
+	last := t.latest()
+	e.b = binary.AppendUvarint(binary.AppendUvarint(e.b, uint64(max(0, last.offset-e.end))), uint64(last.at))
 	head := len(e.b)
 	for n := t.first; n < t.end && !e.full; {
 		c := t.chunk(n)
@@ -99,8 +124,13 @@ func (t *Tracker) metadata(limit int) string {
 		return ""
 	}
 	e.b[0] = metadataVersion
-	binary.BigEndian.PutUint32(e.b[1:], crc32.ChecksumIEEE(e.b[headerLength:]))
+	binary.BigEndian.PutUint32(e.b[1:], checksum(t.Committable(), e.b[headerLength:]))
 	return base64.RawStdEncoding.EncodeToString(e.b)
+}
+
+// checksum is also about the offset: a text that was copied to another one, as from another cluster, is none of ours.
+func checksum(offset int64, b []byte) uint32 {
+	return crc32.Update(crc32.ChecksumIEEE(binary.BigEndian.AppendUint64(nil, uint64(offset))), crc32.IEEETable, b)
 }
 
 // encoder writes spans in the order of their offsets, and joins the runs that nothing unfinished lies between.
@@ -164,10 +194,10 @@ func (e *encoder) write(s span) {
 }
 
 // decode reads a text that was committed with an offset.
-func decode(text string, offset int64) (witness int64, spans []span, ok bool) {
+func decode(text string, offset int64) (seen witness, spans []span, ok bool) {
 	b, err := base64.RawStdEncoding.Strict().DecodeString(text)
-	if err != nil || len(b) < headerLength || b[0] != metadataVersion || binary.BigEndian.Uint32(b[1:]) != crc32.ChecksumIEEE(b[headerLength:]) {
-		return 0, nil, false
+	if err != nil || len(b) < headerLength || b[0] != metadataVersion || binary.BigEndian.Uint32(b[1:]) != checksum(offset, b[headerLength:]) {
+		return witness{}, nil, false
 	}
 	b = b[headerLength:]
 	next := func() uint64 {
@@ -180,7 +210,7 @@ func decode(text string, offset int64) (witness int64, spans []span, ok bool) {
 		return v
 	}
 	ok = true
-	at := next()
+	far, at := next(), next()
 	for end := uint64(offset); ok && len(b) > 0; {
 		gap, value := next(), next()
 		s := span{from: int64(end + gap>>1)}
@@ -196,8 +226,8 @@ func decode(text string, offset int64) (witness int64, spans []span, ok bool) {
 			spans = append(spans, s)
 		}
 	}
-	if !ok || at > maxTime {
-		return 0, nil, false
+	if !ok || at > maxTime || far > math.MaxInt64-uint64(offset) {
+		return witness{}, nil, false
 	}
-	return int64(at), spans, true
+	return witness{offset + int64(far), int64(at)}, spans, true
 }

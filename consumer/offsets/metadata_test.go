@@ -131,7 +131,7 @@ func TestForeignMetadata(t *testing.T) {
 	at := time.UnixMilli(1_700_000_000_000)
 	one := New(100, 100)
 	for n := range uint64(50) {
-		one.Add(100+int64(n), at.Add(time.Duration(n)))
+		one.Add(100+int64(n), at.Add(time.Duration(n)*time.Millisecond))
 		if n%7 != 0 {
 			one.Finish(n)
 		}
@@ -158,13 +158,74 @@ func TestForeignMetadata(t *testing.T) {
 			t.Errorf("%.20q: %v", text, err)
 		}
 	}
+	elsewhere := New(101, 101)
+	if err := elsewhere.Inherit(c.Metadata); !errors.Is(err, ErrMetadata) {
+		t.Errorf("a text that was copied to another offset: %v", err)
+	}
 	other := New(100, 100)
 	if err := other.Inherit(c.Metadata); err != nil {
 		t.Fatal(err)
 	}
-	other.Add(100, at.Add(time.Hour))
+	if offset, when, ok := other.Witness(); !ok || offset != 148 || !when.Equal(at.Add(48*time.Millisecond)) {
+		t.Errorf("the witness is %d at %v, %v", offset, when, ok)
+	}
+	other.Disown()
+	other.Add(100, at)
 	if _, _, finished := other.Add(101, at); finished {
-		t.Error("what was known of a log is believed of another")
+		t.Error("what was disowned is believed")
+	}
+	if c, _ := other.Commit(4000); c.Metadata != "" {
+		t.Errorf("what was disowned is committed: %q", c.Metadata)
+	}
+}
+
+// The witness is the last event that the text is about, also when an owner has not read that far, or has no room for all.
+func TestWitness(t *testing.T) {
+	at := func(offset int64) time.Time { return time.UnixMilli(1_700_000_000_000 + offset) }
+	add := func(tr *Tracker, n int64) {
+		for offset := tr.Position(); offset < n; offset++ {
+			tr.Add(offset, at(offset))
+		}
+	}
+	one := New(0, 0)
+	add(&one, 9000)
+	if c, _ := one.Commit(4000); c.Metadata != "" {
+		t.Errorf("nothing is known, and %q is committed", c.Metadata)
+	}
+	for _, step := range []struct {
+		finish, attempt int64
+		want            int64
+	}{{5, -1, 5}, {8999, -1, 8999}, {-1, 3, 8999}} {
+		if step.finish >= 0 {
+			one.Finish(uint64(step.finish))
+		} else {
+			one.Attempted(uint64(step.attempt), 2)
+		}
+		for _, limit := range []int{4000, 20} {
+			c, _ := one.Commit(limit)
+			next := New(c.Offset, c.Offset)
+			if err := next.Inherit(c.Metadata); err != nil {
+				t.Fatal(err)
+			}
+			add(&next, 1000) // not so far
+			if c, _ = next.Commit(4000); limit == 20 {
+				continue // its spans are read
+			}
+			third := New(c.Offset, c.Offset)
+			_ = third.Inherit(c.Metadata)
+			if offset, when, ok := third.Witness(); !ok || offset != step.want && step.want > 1000 || !when.Equal(at(offset)) {
+				t.Errorf("%+v, limit %d: the witness is %d at %v, %v", step, limit, offset, when, ok)
+			}
+		}
+	}
+	tried := New(0, 0)
+	add(&tried, 100)
+	tried.Attempted(7, 1)
+	c, _ := tried.Commit(4000)
+	next := New(0, 0)
+	_ = next.Inherit(c.Metadata)
+	if offset, _, ok := next.Witness(); !ok || offset != 7 {
+		t.Errorf("of an event with attempts: %d, %v", offset, ok)
 	}
 }
 

@@ -20,11 +20,11 @@ type Tracker struct {
 	position  int64    // next offset to read: everything before it is delivered or will never be there
 	committed int64    // what the group has committed; -1: nothing
 
-	inherited []span // what the owner before us knew of events that we have not read yet, in order
-	witness   int64  // the time of the event at the inherited offset; 0: not known
-	version   uint64 // grows with what a commit would say of single events
-	accepted  uint64 // the version that is committed
-	born      uint64 // the version at which this log began
+	inherited []span  // what the owner before us knew of events that we have not read yet, in order
+	witness   witness // by which the log of what is inherited is known again
+	version   uint64  // grows with what a commit would say of single events
+	accepted  uint64  // the version that is committed
+	born      uint64  // the version at which this log began
 }
 
 const (
@@ -75,7 +75,7 @@ func (t *Tracker) Add(offset int64, at time.Time) (n uint64, attempts int, finis
 		t.chunks = append(t.chunks, c)
 	}
 	when := uint64(min(max(at.UnixMilli(), 0), maxTime))
-	attempts, finished = t.inherit(offset, int64(when))
+	attempts, finished = t.inherit(offset)
 	*t.slot(n) = slot{offset: offset, state: when}
 	t.end++
 	t.position = offset + 1
@@ -178,7 +178,7 @@ func (t *Tracker) Reset(position int64) {
 		t.Finish(t.first)
 	}
 	t.position, t.committed = position, -1
-	t.inherited, t.witness = nil, 0
+	t.inherited = nil
 	t.version++
 	t.born = t.version
 }

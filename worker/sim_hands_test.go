@@ -20,9 +20,11 @@ type hands struct {
 	shadow shadow
 	gen    *generation // nil between generations
 
-	assigned          []int // what the group gives it in the generation that comes
-	taking            bool  // it fetches and calls
-	drained           bool  // nothing is out any more: the last commit is under way
+	ownRate           int     // that it was started with
+	assigned          []*log  // what the group gives it in the generation that comes
+	outlook           outlook // that it joined it with
+	taking            bool    // it fetches and calls
+	drained           bool    // nothing is out any more: the last commit is under way
 	leaving           bool
 	returns           bool // it comes back as soon as it has left
 	stops             bool // it leaves for good
@@ -71,6 +73,7 @@ type commitment struct {
 	log  *log
 	part int
 	offsets.Commit
+	built int64
 }
 
 const arrivalBits = 48
@@ -80,6 +83,7 @@ func (h *hands) running() bool { return h.life%2 == 1 }
 // start starts the process, which joins the group.
 func (h *hands) start() {
 	h.life++
+	h.ownRate = h.rateNow
 	id := uint64(h.id)<<32 | uint64(h.life)
 	if h.chance(0.5, dieClock, id, 0) {
 		h.offset = int64((h.part(dieClock, id, 1) - 0.5) * float64(4*time.Hour))
@@ -154,6 +158,8 @@ func (h *hands) happen(e entry) {
 		}
 	case restarts:
 		h.start()
+	case rolls:
+		h.roll()
 	default:
 		panic(fmt.Sprint("unknown entry ", e.kind))
 	}
@@ -181,7 +187,14 @@ func (h *hands) after(k kind) {
 func (h *hands) dispatch() {
 	for {
 		now := h.time()
-		h.core.lease(now, h.lost())
+		lost := h.lost()
+		if lost != nil && h.core.backlog.Len() > 0 {
+			h.tally.withheld++
+			if h.now-h.proof <= proofLimit {
+				h.tally.stepped++
+			}
+		}
+		h.core.lease(now, lost)
 		h.watchHolds()
 		todo, again := h.core.next(now)
 		if todo != nil {
@@ -210,10 +223,13 @@ func (h *hands) dispatch() {
 }
 
 func (h *hands) send(todo *call) {
-	r := &request{call: todo, hands: h, life: h.life, talk: talkOf(todo.read.Report), sent: h.now, sig: h.signer.get(h.world)}
+	r := &request{call: todo, hands: h, life: h.life, talk: talkOf(todo.read.Report), sent: h.now, sig: h.signer.get(h.world), rate: h.ownRate}
 	h.judgeCall(r)
 	h.called++
 	h.tally.calls++
+	if h.ownRate != h.rate {
+		h.tally.otherRate++
+	}
 	h.note("call", h.id, int64(r.talk), r.read.Time, int64(h.server.talks[r.talk].calls))
 	h.calls = append(h.calls, r)
 	if r.sig == nil {

@@ -124,7 +124,7 @@ func seen(active []seenHold, is hold.Hold) bool {
 
 // spread is by how much the intervals of this worker's probes are longer.
 func (h *hands) spread() float64 {
-	return float64(len(h.kafka.logs)) / float64(max(1, len(h.assigned)))
+	return float64(h.outlook.all()) / float64(max(1, len(h.assigned)))
 }
 
 func (a *seenHold) next(h *hands, interval time.Duration) {

@@ -54,14 +54,10 @@ func (h *hands) fetch(a int) {
 	for j := p.next; j < p.next+n; j++ {
 		r := &p.records[j]
 		arrival, attempts, finished := p.tracker.Add(r.offset, start.Add(time.Duration(r.at)))
+		h.judgeInherited(p, r, attempts, finished)
 		if finished {
-			h.skipped(p, r)
 			continue
 		}
-		if attempts > r.attempts {
-			h.fail("letters", "offset %d of %s/%d comes with %d attempts, it has had %d", r.offset, p.topic, p.number, attempts, r.attempts)
-		}
-		h.tally.inherited += min(attempts, 1)
 		r.deliveries++
 		r.receivedAt = h.now
 		e := consumer.Event{
@@ -113,6 +109,9 @@ func (g *generation) Finish(ref consumer.Ref) (consumer.Lane, time.Time) {
 		h.fail("loss", "offset %d of %s/%d is finished twice", r.offset, p.topic, p.number)
 	}
 	r.finishedIn = g.unique
+	if p.owner == g {
+		r.done, r.changedAt = true, h.now
+	}
 	if !h.world.ended(r) {
 		h.fail("loss", "offset %d of %s/%d (%s at %d) is finished, but the server has %d and there is no letter",
 			r.offset, p.topic, p.number, h.kafka.names[r.talk], r.readTime, h.server.talks[r.talk].largest)
@@ -126,18 +125,10 @@ func (g *generation) Finish(ref consumer.Ref) (consumer.Lane, time.Time) {
 
 // Attempted is the tracker's.
 func (g *generation) Attempted(ref consumer.Ref, attempts int) {
-	g.record(uint64(ref)).attempts = attempts
-	g.parts[ref>>arrivalBits].tracker.Attempted(uint64(ref)&(1<<arrivalBits-1), attempts)
-}
-
-// skipped holds that what a former owner has committed as finished has reached its end.
-func (h *hands) skipped(p *part, r *record) {
-	h.tally.skipped++
-	r.finishedIn = h.gen.unique
-	if !h.world.ended(r) {
-		h.fail("loss", "offset %d of %s/%d (%s at %d) is skipped as finished, but the server has %d and there is no letter",
-			r.offset, p.topic, p.number, h.kafka.names[r.talk], r.readTime, h.server.talks[r.talk].largest)
+	if r := g.record(uint64(ref)); g.parts[ref>>arrivalBits].owner == g {
+		r.attempts, r.changedAt = attempts, g.hands.now
 	}
+	g.parts[ref>>arrivalBits].tracker.Attempted(uint64(ref)&(1<<arrivalBits-1), attempts)
 }
 
 // record is the one that a Ref names.
@@ -165,8 +156,8 @@ func (h *hands) commitDue(generation int) {
 func (h *hands) commit() bool {
 	for i := range h.gen.parts {
 		p := &h.gen.parts[i]
-		if c, news := p.tracker.Commit(4000); news {
-			h.committing = append(h.committing, commitment{p.log, i, c})
+		if c, news := p.tracker.Commit(metadataMost); news {
+			h.committing = append(h.committing, commitment{p.log, i, c, h.now})
 		}
 	}
 	if len(h.committing) == 0 {

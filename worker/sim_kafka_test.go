@@ -20,6 +20,8 @@ type record struct {
 	deliveries uint16
 	finishedIn int32 // the generation, by its unique number, in which it was said to have finished last
 	attempts   int   // as the core has said last
+	done       bool  // that it has finished, too
+	changedAt  int64 // when it said so; -1: no commit has told the owner after it
 }
 
 // log is a partition: it only grows, and it has holes.
@@ -33,24 +35,26 @@ type log struct {
 	metadata  string
 	settled   int // records before this one are below the committed offset
 	owner     *generation
+	knownAt   int64 // what was known by then, the last commit says
+	whole     bool  // its metadata had room for all of it, and is stored as it was sent
 }
 
 // kafka is the two topics, and the group.
 type kafka struct {
-	logs  []*log // sorted by topic and number
-	group group
-	names []string // of the readers
+	logs       []*log // sorted by topic and number
+	partitions [2]int // by lane
+	before     [2]int // they were grown
+	grownAt    int64  // 0: never
+	group      group
+	names      []string // of the readers
 }
 
 const peer = "peer"
 
 func (k *kafka) open(w *world) {
-	for i := range w.partitions {
-		k.logs = append(k.logs, &log{topic: "mark-read", number: i, lane: consumer.Live, committed: -1})
-	}
-	for i := range w.backfill {
-		k.logs = append(k.logs, &log{topic: "mark-read-backfill", number: i, lane: consumer.Backfill, committed: -1})
-	}
+	k.grow(w, consumer.Live, w.partitions)
+	k.grow(w, consumer.Backfill, w.backfill)
+	k.grownAt, w.tally.grown = 0, 0
 	for i := range w.conversations {
 		k.names = append(k.names, "reader"+string([]byte{'a' + byte(i%26), 'a' + byte(i/26%26), 'a' + byte(i/676%26), 'a' + byte(i/17576)}))
 	}
@@ -127,12 +131,7 @@ func (w *world) emit(lane consumer.Lane, id uint64) {
 		r.readTime -= int64(w.between(1, 3000, dieRecord, id, 3))
 	}
 	r.invalid = w.chance(w.invalid, dieRecord, id, 4) || w.active[onlyInvalid] > 0 && int(lane) == w.current[onlyInvalid].lane
-	var of []*log
-	if lane == consumer.Live {
-		of = w.kafka.logs[:w.partitions]
-	} else {
-		of = w.kafka.logs[w.partitions:]
-	}
+	of := w.kafka.of(lane)
 	key := mix(uint64(talk))
 	if !w.keyed {
 		key = w.roll(dieRecord, id, 5)
@@ -154,6 +153,7 @@ type member struct {
 	life   int32
 	joined bool  // in the generation to be made
 	heard  int64 // when its last heartbeat came
+	outlook
 }
 
 const session = 15 * time.Second
@@ -164,11 +164,11 @@ func (g *group) join(w *world, h *hands) {
 	for i := range g.members {
 		m := &g.members[i]
 		if m.id == h.id && m.life == h.life {
-			m.joined, found = true, true
+			m.joined, m.outlook, found = true, h.look(), true
 		}
 	}
 	if !found {
-		g.members = append(g.members, member{id: h.id, life: h.life, joined: true})
+		g.members = append(g.members, member{id: h.id, life: h.life, joined: true, outlook: h.look()})
 	}
 	g.rebalance(w)
 	g.maybe(w)
@@ -258,20 +258,11 @@ func (g *group) complete(w *world, n int) {
 	for _, l := range w.kafka.logs {
 		l.owner = nil
 	}
-	shift := int(w.roll(dieGroup, 2<<32, uint64(g.made)) % uint64(len(g.members)))
+	g.deal(w)
 	for i := range g.members {
 		m := &g.members[i]
 		m.joined = false
 		g.beat(w, m.id, m.life)
-		h := w.workers[m.id]
-		if h.life == m.life {
-			h.assigned = nil
-			for p, l := range w.kafka.logs {
-				if (l.number+shift)%len(g.members) == i {
-					h.assigned = append(h.assigned, p)
-				}
-			}
-		}
 		late := w.span(time.Millisecond, 300*time.Millisecond, dieGroup, uint64(3+m.id)<<32, uint64(g.made))
 		w.queue.push(entry{at: w.now + late, kind: generationBegins, w: int16(m.id), life: m.life, a: g.made})
 	}
@@ -353,6 +344,7 @@ func (k *kafka) accept(h *hands, c commitment) {
 	case w.active[metadataForeign] > 0:
 		l.metadata = "by an operator"
 	}
+	l.knownAt, l.whole = c.built, l.metadata == c.Metadata && len(c.Metadata) < metadataMost-100
 	w.note("committed", h.id, int64(l.lane)<<32|int64(l.number), c.Offset, 0)
 	w.tally.commits++
 }

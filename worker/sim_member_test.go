@@ -169,13 +169,12 @@ func (h *hands) beginGeneration(number int) {
 	}
 	h.tally.unique++
 	g := &generation{hands: h, number: number, unique: h.tally.unique, started: h.now}
-	for _, i := range h.assigned {
-		l := h.kafka.logs[i]
+	var owned []int
+	for _, l := range h.assigned {
+		owned = append(owned, h.outlook.index(l))
 		l.owner = g
 		t := offsets.New(max(l.committed, 0), l.committed)
-		if t.Inherit(l.metadata) != nil {
-			h.tally.unread++
-		}
+		h.inherit(l, &t)
 		g.parts = append(g.parts, part{log: l, tracker: t, first: l.settled, next: l.settled})
 	}
 	g.expired = !h.kafka.group.has(h.id, h.life, number)
@@ -187,7 +186,7 @@ func (h *hands) beginGeneration(number int) {
 	h.shadow.holds.probed = -1
 	now := h.time()
 	h.core.begin(now, g)
-	all := len(h.kafka.logs)
+	all := h.outlook.all()
 	h.core.holds.Spread(now, float64(all)/float64(max(1, len(h.assigned))))
 	for i := range h.shadow.holds.active { // with more partitions than before it need not wait as long
 		if a := &h.shadow.holds.active[i]; a.interval > 0 {
@@ -195,7 +194,7 @@ func (h *hands) beginGeneration(number int) {
 			a.notBefore = min(a.notBefore, h.now+int64(wait)-holdSlack(wait))
 		}
 	}
-	h.shareGiven(quota.Share(h.rate, all, h.assigned))
+	h.shareGiven(quota.Share(h.ownRate, all, owned))
 	h.note("generation", h.id, int64(number), int64(len(h.assigned)), int64(h.core.quota.Limit(now)))
 	for i := range g.parts {
 		h.fetchLater(i)

@@ -110,7 +110,7 @@ func (w *world) beQuiet() {
 		h.comeBack()
 		h.resume(false)
 		// With fewer permits than partitions some members can't call; one with all of them can.
-		if h.id > 0 && w.rate < len(w.kafka.logs) {
+		if h.id > 0 && w.rateNow < len(w.kafka.logs) {
 			h.stops = true
 		}
 	}
@@ -133,8 +133,7 @@ func (w *world) setUntil() {
 			own = max(own, 75+(spread-1)*a.interval.Seconds())
 		}
 		events := 0
-		for _, i := range h.assigned {
-			l := w.kafka.logs[i]
+		for _, l := range h.assigned {
 			for j := l.settled; j < len(l.records); j++ {
 				if h.gen == nil || l.records[j].finishedIn != h.gen.unique {
 					events++

@@ -88,6 +88,8 @@ const (
 	metadataCut     // what is committed beside an offset is cut off
 	metadataForeign // or another tool's
 	clockSteps      // the wall clock is set
+	rollout         // the workers are restarted one after the other, with another rate
+	grows           // a topic gets more partitions
 	faults
 )
 
@@ -95,7 +97,7 @@ var faultNames = [faults]string{
 	"bad gateway", "reset", "hang", "refused", "failing", "brown-out", "slow", "key revoked", "not admin", "locked", "signature ends",
 	"key unreadable", "strict", "retry-after", "rejects all", "fetch", "commit", "commit lost", "rebalance", "leave", "kill", "freeze",
 	"pause", "letters refused", "letters slow", "letters lost", "burst", "only invalid", "accept",
-	"long freeze", "heartbeats lost", "metadata cut", "metadata foreign", "clock steps",
+	"long freeze", "heartbeats lost", "metadata cut", "metadata foreign", "clock steps", "roll-out", "more partitions",
 }
 
 func (f fault) String() string { return faultNames[f] }
@@ -113,6 +115,7 @@ var lengths = [faults][2]time.Duration{
 	lettersLost: {5 * time.Second, 100 * time.Second}, burst: {time.Second, 20 * time.Second}, onlyInvalid: {5 * time.Second, 60 * time.Second},
 	acceptsRejected: {time.Second, time.Second}, longFreeze: {15500 * time.Millisecond, 45 * time.Second}, beatsLost: {3 * time.Second, 40 * time.Second},
 	metadataCut: {time.Second, 60 * time.Second}, metadataForeign: {time.Second, 60 * time.Second}, clockSteps: {time.Second, time.Second},
+	rollout: {time.Second, 60 * time.Second}, grows: {time.Second, time.Second},
 }
 
 // phase is one trouble of a run.
@@ -241,7 +244,7 @@ func (p *plan) choosePhases(minutes float64) {
 // lastWriteWins says whether a server that keeps the T that came last must keep the largest, too, within a generation: one conversation is in
 // one worker, and no call has an effect that the worker doesn't hear of.
 func (p *plan) lastWriteWins() bool {
-	for _, f := range []fault{serverHangs, serverReset, brownout, freeze, longFreeze, beatsLost, slowNetwork} {
+	for _, f := range []fault{serverHangs, serverReset, brownout, freeze, longFreeze, beatsLost, slowNetwork, grows} {
 		if p.on[f] {
 			return false
 		}

@@ -92,6 +92,7 @@ type request struct {
 	down     int64 // how long its answer takes
 	cut      bool  // its connection was closed
 	sig      *signature
+	rate     int // that its worker went by
 	failure  *imclient.Error
 	answered bool // by the server, whatever became of the answer
 }
@@ -150,8 +151,9 @@ func (s *server) arrive(r *request) {
 	if r.cut {
 		return
 	}
-	if s.arrivals.crowded(s.now, s.rate) {
-		s.fail("cap", "more than %d calls reached the server in a second", s.rate)
+	// Also where the rate has just changed: what was sent under the old one has had its second.
+	if s.arrivals.crowded(s.now, r.rate) {
+		s.fail("cap", "more than %d calls reached the server in a second", r.rate)
 	}
 	s.arrivals.add(s.now, s.rate)
 	failure, lost := s.judge(r)

@@ -17,6 +17,8 @@ type tally struct {
 	commitsFailed, commitsLost                                                    int
 	lostAnswers, throttled, uncounted, keysChanged, retriesAmongFirst, cutCalls   int
 	cutLetters, lettersRefused, lettersLost, backfillAmongLive                    int
+	known, withheld, stepped, otherRate                                           int    // events of which a commit had to say what is known
+	grown, rolled, apart                                                          int    // partitions added; restarts with another rate; members that went by something else than their leader
 	metadata, unread, skipped, inherited, expired, stale                          int    // commits with metadata; events that it spared, or whose attempts it had; refused
 	blocked                                                                       [2]int // fetches that waited for room
 	letters                                                                       [3]int // by class
@@ -27,6 +29,7 @@ type tally struct {
 	tightest float64 // the largest part of the time to drain that was needed
 	unique   int32   // numbers the generations of a run's workers
 	loads    []int   // calls of each run
+	crews    [5]int  // runs with so many workers
 }
 
 func newTally() *tally {
@@ -39,6 +42,7 @@ func (t *tally) numbers() []*int {
 		&t.commitsFailed, &t.commitsLost,
 		&t.lostAnswers, &t.throttled, &t.uncounted, &t.keysChanged, &t.retriesAmongFirst, &t.cutCalls,
 		&t.cutLetters, &t.lettersRefused, &t.lettersLost, &t.backfillAmongLive,
+		&t.known, &t.withheld, &t.stepped, &t.otherRate, &t.grown, &t.rolled, &t.apart,
 		&t.metadata, &t.unread, &t.skipped, &t.inherited, &t.expired, &t.stale, &t.blocked[0], &t.blocked[1], &t.letters[0], &t.letters[1], &t.letters[2],
 	}
 	for f := range faults {
@@ -62,6 +66,9 @@ func (t *tally) add(run *tally) {
 	t.simulated += run.simulated
 	t.tightest = max(t.tightest, run.tightest)
 	t.loads = append(t.loads, run.calls)
+	for n, runs := range run.crews {
+		t.crews[n] += runs
+	}
 }
 
 // notVacuous: each fault fired, each hold began and ended, letters of each class were written, and calls succeeded while the faults were
@@ -82,8 +89,24 @@ func (t *tally) notVacuous(test *testing.T) {
 		}
 	}
 	for i, n := range t.numbers() {
-		if *n == 0 && i < 32 { // the others are about faults, see above
+		if *n == 0 && i < 39 { // the others are about faults, see above
 			test.Errorf("vacuous: count %d is 0", i)
+		}
+	}
+	runs := len(t.loads)
+	for n, few := range t.crews {
+		if n > 0 && few < runs/10 {
+			test.Errorf("vacuous: %d of %d runs have %d workers", few, runs, n)
+		}
+	}
+	for what, n := range map[string]int{ // each at least as often as there are runs, or in so many of them
+		"members that were given up": 5 * t.expired, "commits of theirs": 5 * t.stale, "calls that were held back for want of a proof": t.withheld,
+		"of those for the wall clock": 5 * t.stepped, "events that were skipped": t.skipped / 100, "events with attempts": t.inherited,
+		"events of which all is known": t.known / 100, "commits whose metadata could not be read": t.unread,
+		"restarts with another rate": t.rolled, "calls with another rate": t.otherRate, "members that go by something else": 2 * t.apart, "new partitions": t.grown,
+	} {
+		if n < runs {
+			test.Errorf("vacuous: %d in %d runs: %s", n, runs, what)
 		}
 	}
 	if slices.Sort(t.loads); t.loads[len(t.loads)/2] < 1000 {
@@ -111,8 +134,10 @@ func (t *tally) String() string {
 		t.letters[0], t.letters[1], t.letters[2], t.lettersRefused, t.lettersLost, t.cutLetters)
 	fmt.Fprintf(&s, "; answers lost %d, 60007 %d, not counted %d, cut off %d, keys changed %d, no room %v, retries among first tries %d, backfill among live %d, drained after %v in the mean, at most %.0f %% of the bound",
 		t.lostAnswers, t.throttled, t.uncounted, t.cutCalls, t.keysChanged, t.blocked, t.retriesAmongFirst, t.backfillAmongLive, (t.drained / time.Duration(max(1, len(t.loads)))).Round(time.Second), 100*t.tightest)
-	fmt.Fprintf(&s, "; commits with metadata %d, not readable %d; events skipped by it %d, with attempts %d; members expired %d, their commits refused %d",
-		t.metadata, t.unread, t.skipped, t.inherited, t.expired, t.stale)
+	fmt.Fprintf(&s, "; runs by workers %v, calls held back for want of a proof %d, of those for the wall clock %d; restarts with another rate %d, calls with it %d, members apart from their leader %d, partitions added %d",
+		t.crews[1:], t.withheld, t.stepped, t.rolled, t.otherRate, t.apart, t.grown)
+	fmt.Fprintf(&s, "; commits with metadata %d, not readable %d; events skipped by it %d, with attempts %d, known by a commit %d; members expired %d, their commits refused %d",
+		t.metadata, t.unread, t.skipped, t.inherited, t.known, t.expired, t.stale)
 	s.WriteString("; faults (calls that succeeded meanwhile):")
 	for f := range faults {
 		fmt.Fprintf(&s, " %v %d (%d)", f, t.fired[f], t.succeeded[f])

@@ -28,6 +28,8 @@ var (
 //
 //   - commit: none past what has not ended, none backwards, none of a partition that is another's.
 //
+//   - metadata: what a commit says beside its offset, each later owner knows of every event; and never more than there was to know.
+//
 //   - letters: the events that must become letters do, no others, and twice only for a reason; none because of a hold.
 //
 //   - probes, retries, throttling, rejections, starvation: how often is called in a hold, who goes first, what a stricter server sees.

@@ -5,6 +5,8 @@ import (
 	"runtime/debug"
 	"strings"
 	"time"
+
+	"markread/consumer"
 )
 
 // world is one run: everything that exists in it, and what happens next. Times are nanoseconds since its beginning.
@@ -19,6 +21,7 @@ type world struct {
 	active  [faults]int // phases of a kind that are on
 	current [faults]phase
 	keyFile int // which key the workers' file holds
+	rateNow int // with which processes are started
 
 	kafka   kafka
 	server  server
@@ -57,6 +60,7 @@ const (
 	proven
 	expelled
 	restarts
+	rolls // a restart, with another rate
 	shaken
 	limitKnown
 	operatorActs
@@ -131,9 +135,10 @@ func (g *agenda) pop() entry {
 }
 
 func newWorld(p *plan, t *tally) *world {
-	w := &world{plan: p, tally: t}
+	w := &world{plan: p, tally: t, rateNow: p.rate}
 	w.trace.hash, w.trace.all = uint64(p.dice), *simTrace
 	w.kafka.open(w)
+	t.crews[p.workers]++
 	w.server.open(w)
 	w.letters.world = w
 	for i := range p.workers {
@@ -274,6 +279,15 @@ func (w *world) begin(p phase) {
 		h.pause()
 	case acceptsRejected:
 		h.resume(true)
+	case rollout:
+		w.rollOut(p)
+	case grows:
+		lane := consumer.Lane(p.lane)
+		if w.backfill == 0 {
+			lane = consumer.Live
+		}
+		w.kafka.grow(w, lane, 1+int(3*p.strength))
+		w.queue.push(entry{at: w.now + int64(20*time.Second), kind: shaken}) // the leader has noticed it twice
 	}
 }
 

@@ -13,6 +13,20 @@ import (
 	"markread/imclient"
 )
 
+// writeCounter counts how often something is written to a connection.
+type writeCounter struct {
+	net.Conn
+	writes *atomic.Int32
+}
+
+func (c writeCounter) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	if n > 0 {
+		c.writes.Add(1)
+	}
+	return n, err
+}
+
 var errLost = errors.New("the lease is lost")
 
 // A lease that ends while the connection is made, or between two calls of one connection, keeps the request from being sent.
@@ -22,7 +36,7 @@ func TestLease(t *testing.T) {
 }
 
 func mustKeepTheLease(t *testing.T, start func(http.Handler) *httptest.Server) {
-	var arrived, dialled atomic.Int32
+	var arrived, dialled, writes atomic.Int32
 	var lost atomic.Bool
 	server := start(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		arrived.Add(1)
@@ -35,7 +49,7 @@ func mustKeepTheLease(t *testing.T, start func(http.Handler) *httptest.Server) {
 		if dialled.Add(1) == 1 {
 			lost.Store(true) // the process stood still meanwhile
 		}
-		return conn, err
+		return writeCounter{conn, &writes}, err
 	}}
 	if trusted, ok := server.Client().Transport.(*http.Transport); ok && trusted.TLSClientConfig != nil {
 		pool.TLSClientConfig = trusted.TLSClientConfig.Clone()
@@ -67,11 +81,15 @@ func mustKeepTheLease(t *testing.T, start func(http.Handler) *httptest.Server) {
 	} {
 		lost.Store(step.lost)
 		before := asked
+		writes.Store(0)
 		if err := c.MarkRead(ctx, read); !errors.Is(err, step.err) || step.err == nil && err != nil {
 			t.Errorf("%s: %v, want %v", step.name, err, step.err)
 		}
 		if n := arrived.Load(); n != step.arrived || asked == before {
 			t.Errorf("%s: %d requests have arrived, want %d; the lease was asked %d times", step.name, n, step.arrived, asked-before)
+		}
+		if n := writes.Load(); pool.TLSClientConfig == nil && (n != 0) != (step.err == nil) || n > 1 && pool.TLSClientConfig == nil {
+			t.Errorf("%s: head and body went out in %d writes", step.name, n)
 		}
 	}
 	if n := dialled.Load(); n > 3 {

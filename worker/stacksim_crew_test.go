@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,8 @@ import (
 type hand struct {
 	*worker.Worker
 	name   string
+	rate   int
+	stall  stall
 	cancel context.CancelFunc
 	done   chan struct{} // closed when Run has returned, and all is closed
 	err    error         // what it returned
@@ -35,12 +38,14 @@ func (s *simulation) hire(place int) {
 	s.hires[place]++
 	name := fmt.Sprintf("w%d.%d", place, s.hires[place])
 	log := zerolog.New(s.logs).With().Str("worker", name).Logger().Hook(s.logs)
-	pool := imclient.NewTransport(imTimeout, s.plan.rate)
+	rate := int(s.rate.Load())
+	pool := imclient.NewTransport(imTimeout, rate)
 	pool.Proxy = nil
 	pool.DialContext = s.network.dialer(name, serviceIM, imAddr)
+	h := &hand{name: name, rate: rate, done: make(chan struct{})}
 	im, err := imclient.New(imclient.Options{
 		BaseURL: "http://" + imAddr, AppID: appID, Admin: "administrator", Key: s.key, Timeout: imTimeout,
-		Transport: &callWatch{pool: pool, ledger: s.ledger, roll: s.roll, name: name, out: map[conversation]int{}},
+		Transport: &callWatch{pool: pool, ledger: s.ledger, name: name, stall: &h.stall, out: map[conversation]int{}},
 	})
 	if err != nil {
 		s.t.Fatal(err)
@@ -53,7 +58,7 @@ func (s *simulation) hire(place int) {
 	}
 	w, err := worker.New(worker.Options{
 		Kafka: kafka, IM: im, Topics: topics, Group: "markread",
-		Rate: s.plan.rate, MaxPending: s.plan.pending, MaxRejected: 95, Attempts: attempts, Backoff: imclient.NewBackoff(200*time.Millisecond, 30*time.Second),
+		Rate: rate, MaxPending: s.plan.pending, MaxRejected: 95, Attempts: attempts, Backoff: imclient.NewBackoff(200*time.Millisecond, 30*time.Second),
 		CallTimeout: 5 * time.Second, CommitEvery: time.Second, DrainTimeout: 10 * time.Second, Log: log, Version: "simulated",
 	})
 	if err != nil {
@@ -61,14 +66,16 @@ func (s *simulation) hire(place int) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var asked atomic.Int64 // when it was told to stop
-	h := &hand{Worker: w, name: name, cancel: func() { asked.Store(time.Now().UnixNano()); cancel() }, done: make(chan struct{})}
+	h.Worker, h.cancel = w, func() { asked.Store(time.Now().UnixNano()); cancel() }
+	over := s.employ(h)
 	go func() {
 		defer close(h.done)
 		h.err = w.Run(ctx)
 		if ctx.Err() == nil {
 			s.ledger.Problem("%s: Run returned by itself: %v", name, h.err)
 		}
-		s.stopped(name, time.Since(time.Unix(0, asked.Load())))
+		over()
+		s.stopped(h, time.Since(time.Unix(0, asked.Load())))
 		im.Close()
 		kafka.Close()
 		s.look(h)
@@ -80,12 +87,28 @@ func (s *simulation) hire(place int) {
 // longestStop is the drain timeout, one commit and one try to leave the group; the process has a limit of its own.
 const longestStop = 10*time.Second + 5*time.Second + 3*time.Second
 
-func (s *simulation) stopped(name string, took time.Duration) {
+// employ notes that a worker runs, until over is called.
+func (s *simulation) employ(h *hand) (over func()) {
+	s.ledger.mu.Lock()
+	defer s.ledger.mu.Unlock()
+	t := &tenure{from: time.Now(), rate: h.rate}
+	s.ledger.tenures = append(s.ledger.tenures, t)
+	return func() {
+		s.ledger.mu.Lock()
+		defer s.ledger.mu.Unlock()
+		t.to = time.Now()
+	}
+}
+
+func (s *simulation) stopped(h *hand, took time.Duration) {
+	if h.stall.ever() {
+		return
+	}
 	s.tally.mu.Lock()
 	s.tally.stop = max(s.tally.stop, took)
 	s.tally.mu.Unlock()
 	if took > longestStop+500*time.Millisecond {
-		s.ledger.Problem("%s: the stop took %v", name, took)
+		s.ledger.Problem("%s: the stop took %v", h.name, took)
 	}
 }
 
@@ -139,43 +162,71 @@ func (s *simulation) key() (imclient.Secret, error) {
 type callWatch struct {
 	pool   *http.Transport
 	ledger *ledger
-	roll   *roll
 	name   string
+	stall  *stall
 
 	mu  sync.Mutex
 	out map[conversation]int
 }
 
 func (w *callWatch) RoundTrip(r *http.Request) (*http.Response, error) {
-	c := readConversation(r)
-	w.roll.called(w.name)
-	w.ledger.called(c, r.URL.Query().Get("usersig"))
+	c := readCall(r)
+	w.ledger.called(c.conversation, r.URL.Query().Get("usersig"))
 	w.mu.Lock()
-	if w.out[c]++; w.out[c] > 1 {
+	if w.out[c.conversation]++; w.out[c.conversation] > 1 {
 		w.ledger.Problem("order: %s has two calls of %s out", w.name, c.report)
 	}
 	w.mu.Unlock()
 	defer func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if w.out[c]--; w.out[c] == 0 {
-			delete(w.out, c)
+		if w.out[c.conversation]--; w.out[c.conversation] == 0 {
+			delete(w.out, c.conversation)
 		}
 	}()
-	return w.pool.RoundTrip(r)
+	answer, err := w.pool.RoundTrip(w.stall.wait(r))
+	if err != nil {
+		return nil, err
+	}
+	w.hear(c, answer)
+	return answer, nil
 }
 
 func (w *callWatch) CloseIdleConnections() { w.pool.CloseIdleConnections() }
 
-func readConversation(r *http.Request) conversation {
+func readCall(r *http.Request) success {
 	body, err := r.GetBody()
 	if err != nil {
-		return conversation{}
+		return success{}
 	}
-	var text struct{ Report_Account, Peer_Account string }
+	var text struct {
+		Report_Account, Peer_Account string
+		MsgReadTime                  json.RawMessage // a number, or a text
+	}
 	_ = json.NewDecoder(body).Decode(&text)
-	return conversation{text.Report_Account, text.Peer_Account}
+	readTime, _ := strconv.ParseInt(strings.Trim(string(text.MsgReadTime), `"`), 10, 64)
+	return success{conversation{text.Report_Account, text.Peer_Account}, readTime}
 }
+
+// hear reads the answer before the client does, and notes a success.
+func (w *callWatch) hear(c success, answer *http.Response) {
+	text, err := io.ReadAll(answer.Body)
+	_ = answer.Body.Close()
+	rest := io.Reader(bytes.NewReader(text))
+	if err != nil {
+		rest = io.MultiReader(rest, failing{err})
+	}
+	answer.Body = io.NopCloser(rest)
+	var verdict struct{ ErrorCode *int }
+	if err == nil && answer.StatusCode == http.StatusOK && json.Unmarshal(text, &verdict) == nil && verdict.ErrorCode != nil && *verdict.ErrorCode == 0 {
+		w.ledger.succeeded(c)
+	}
+}
+
+// failing is a body that breaks off.
+type failing struct{ error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.error }
 
 // called notes a call and the signature that it carries.
 func (g *ledger) called(c conversation, signature string) {

@@ -36,6 +36,14 @@ type ledger struct {
 	commitsOK  int
 	problems   []string
 	signatures map[string]bool
+	knows      map[topicPartition]knowledge // what the last commit says
+	full       bool                         // one did not say all
+	cuts       bool                         // the plan has faults that touch metadata
+	toldOf     int                          // events of which metadata said something
+	heard      map[success]int              // calls that were answered with success
+	outlooks   map[string]string            // of members, as they joined last
+	went       map[membership]string        // by which they were given partitions
+	tenures    []*tenure
 	troubles   int // faults that may repeat letters: a crash, a lost connection, an expelled member
 }
 
@@ -77,6 +85,7 @@ func newLedger(server *sandbox.Server) *ledger {
 		server: server, began: time.Now(), log: map[topicPartition][]published{}, proven: map[topicPartition]int64{},
 		commits: map[topicPartition]committed{}, unsure: map[topicPartition][]committed{}, owned: map[membership]map[topicPartition]bool{}, letters: map[origin]*sighting{},
 		largest: map[conversation]int64{}, tries: map[conversation]int{}, signatures: map[string]bool{}, answered: map[int16]int{}, lost: map[int16]int{},
+		knows: map[topicPartition]knowledge{}, heard: map[success]int{}, outlooks: map[string]string{}, went: map[membership]string{},
 	}
 }
 
@@ -151,7 +160,7 @@ func (g *ledger) commitAsked(member string, generation int32, topic string, part
 	}
 }
 
-func (g *ledger) commitDone(topic string, partition int32, offset int64, sent time.Time) {
+func (g *ledger) commitDone(topic string, partition int32, offset int64, metadata string, sent time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.commitsOK++
@@ -160,6 +169,7 @@ func (g *ledger) commitDone(topic string, partition int32, offset int64, sent ti
 	// One that was on its way for long, and sent before the last, sets the offset back: that is the network's doing. Its own
 	// answer may be lost, so that only the commit of the next owner shows it.
 	late := sent.Before(last.at) || slices.ContainsFunc(g.unsure[p], func(c committed) bool { return c.offset <= offset && c.at.Before(last.at) })
+	g.judgeMetadata(p, offset, metadata, late)
 	g.unsure[p] = slices.DeleteFunc(g.unsure[p], func(c committed) bool { return c.offset == offset })
 	switch {
 	case offset >= last.offset:
@@ -183,7 +193,11 @@ func (g *ledger) assigned(member string, generation int32, partitions []topicPar
 			}
 		}
 	}
-	g.owned[membership{member, generation}] = set
+	m := membership{member, generation}
+	g.owned[m], g.went[m] = set, g.outlooks[member]
+	if other := g.unlike(m); other != "" {
+		g.problem("cap: in generation %d %s has partitions and goes by %s, and so has %s, by %s", generation, member, g.went[m], other, g.went[membership{other, generation}])
+	}
 }
 
 func (g *ledger) lettered(r kmsg.Record) {

@@ -19,6 +19,7 @@ type link struct {
 	fate           fate
 	struck         func(kind fateKind) // told when it is met
 	tap            *tap                // nil: nobody listens
+	called         func()              // told of what the client writes; nil: nobody is
 
 	mu       sync.Mutex
 	up, down flow // client to server, server to client
@@ -256,7 +257,11 @@ func (e *end) Write(b []byte) (int, error) {
 		e.l.sever(true) // done, but nobody is told
 		return 0, broken("write")
 	}
-	return e.l.write(e.out, b)
+	n, err := e.l.write(e.out, b)
+	if n > 0 && !e.server && e.l.called != nil {
+		e.l.called()
+	}
+	return n, err
 }
 
 // Close ends the own direction behind what was written, and what comes the other way meets a closed end.

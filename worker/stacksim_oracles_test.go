@@ -26,7 +26,7 @@ func TestStackOraclesNotice(t *testing.T) {
 	}
 	commit := func(g *ledger, offset int64) {
 		g.commitAsked("m", 1, p.topic, p.partition, offset, time.Now())
-		g.commitDone(p.topic, p.partition, offset, time.Now())
+		g.commitDone(p.topic, p.partition, offset, "", time.Now())
 	}
 	for name, c := range map[string]struct {
 		do   func(g *ledger, apply func(int64))

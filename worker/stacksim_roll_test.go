@@ -49,7 +49,7 @@ func (r *roll) answered(member string, l *link, joins bool, code int16, sent tim
 		delete(r.joining, member)
 		return
 	}
-	if code == 0 || code == 27 { // REBALANCE_IN_PROGRESS is told to members only
+	if (code == 0 || code == 27) && sent.After(r.proof[l.owner]) { // REBALANCE_IN_PROGRESS is told to members only
 		r.proof[l.owner] = sent
 	}
 }

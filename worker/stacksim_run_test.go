@@ -40,11 +40,15 @@ type simulation struct {
 	wrong   atomic.Bool // the key that workers get
 	calm    atomic.Bool // nothing goes wrong any more
 	losing  map[kmsg.Key]*atomic.Bool
+	cutting atomic.Bool  // the metadata of commits
+	rate    atomic.Int64 // with which workers are started
+	load    *load
 
 	mu       sync.Mutex // guards what follows
 	crew     []*hand    // nil: nobody works there
 	hires    []int
 	everyone []*hand
+	counts   map[string]int // partitions
 	faults   sandbox.Faults
 	rules    map[string]sandbox.Rule
 	tally    *tally
@@ -60,6 +64,8 @@ type tally struct {
 	applied int64
 	late    int
 	stale   int
+	told    int // events of which metadata said something
+	strict  int // generations of runs in which nothing may be done twice
 	lost    int
 	worst   time.Duration // drain
 	stop    time.Duration
@@ -87,7 +93,9 @@ func simulate(t *testing.T, p plan, all *tally) *simulation {
 		t: t, plan: p, began: time.Now(), network: newNetwork(), logs: &logbook{began: time.Now()}, tally: all, roll: newRoll(),
 		crew: make([]*hand, p.workers), hires: make([]int, p.workers), rules: map[string]sandbox.Rule{},
 		losing: map[kmsg.Key]*atomic.Bool{kmsg.OffsetCommit: {}, kmsg.Produce: {}},
+		counts: map[string]int{topics.Live: p.partitions, topics.Backfill: p.partitions},
 	}
+	s.rate.Store(int64(p.rate))
 	s.sandbox = sandbox.New(sandbox.Options{AppID: appID, Admin: "administrator", Key: imclient.NewSecret(rightKey), Rate: p.rate, OpenAccounts: true})
 	s.ledger = newLedger(s.sandbox)
 	s.ledger.lose = func(l *link, key int16, n int) bool {
@@ -97,6 +105,7 @@ func simulate(t *testing.T, p plan, all *tally) *simulation {
 		// An outage that answers with an ErrorCode is only told from an event's own fault by five conversations.
 		return k.spends || k.name == "im-outage" && p.conversations < 5*10*p.workers
 	})
+	s.ledger.cuts = slices.ContainsFunc(p.kinds, func(k kind) bool { return k.name == "metadata-refused" || k.name == "metadata-cut" })
 	s.network.fates = s.fates
 	b, err := broker.Start(broker.Options{
 		Addr: kafkaAddr, Partitions: p.partitions, Topics: []string{topics.Live, topics.Backfill, topics.DeadLetter}, Listen: s.network.Listen,
@@ -106,12 +115,14 @@ func simulate(t *testing.T, p plan, all *tally) *simulation {
 	}
 	defer b.Close()
 	s.broker = b
+	s.cutMetadata()
 	listener, _ := s.network.Listen("tcp", imAddr)
 	server := &http.Server{Handler: s.sandbox}
 	go server.Serve(listener)
 	defer server.Close()
 
 	load := s.newLoad()
+	s.load = load
 	load.publish(p.burst, topics.Backfill)
 	for place := range s.crew {
 		s.hire(place)
@@ -130,7 +141,9 @@ func simulate(t *testing.T, p plan, all *tally) *simulation {
 
 // fates decides what a connection meets: the first fate that the plan's kinds have for it.
 func (s *simulation) fates(l *link) {
-	l.abrupt = l.service == serviceIM
+	if l.abrupt = l.service == serviceIM; l.abrupt {
+		l.called = func() { s.roll.called(l.owner) }
+	}
 	if l.service == serviceKafka {
 		l.tap = &tap{l: l, hears: s.ledger, roll: s.roll, asks: map[int32]ask{}}
 	}
@@ -284,7 +297,7 @@ func (l *load) publish(n int, topic string) {
 			r.Key = []byte(e.report + "|" + e.peer)
 			spread = int(seed(0).bits(string(r.Key)) >> 1)
 		}
-		r.Partition = int32(seed(1).below(l.s.plan.partitions, "partition", spread))
+		r.Partition = int32(seed(1).below(l.s.partitions(lane), "partition", spread))
 		l.n++
 		want = append(want, l.s.ledger.publish(topicPartition{r.Topic, r.Partition}, e))
 		records = append(records, r)

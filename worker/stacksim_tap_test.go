@@ -25,7 +25,9 @@ type hearer interface {
 	// commitAsked is before the broker has seen the commit; sent is when the client had written it.
 	commitAsked(member string, generation int32, topic string, partition int32, offset int64, sent time.Time)
 	// commitDone is when it was accepted.
-	commitDone(topic string, partition int32, offset int64, sent time.Time)
+	commitDone(topic string, partition int32, offset int64, metadata string, sent time.Time)
+	// joins is a request to join, with what the member goes by.
+	joins(member string, r *kmsg.JoinGroupRequest)
 	// assigned is a member's part of a generation.
 	assigned(member string, generation int32, partitions []topicPartition)
 	// lettered is when a record is in the dead-letter topic.
@@ -102,6 +104,7 @@ func (t *tap) frame(b []byte) {
 		}
 	case *kmsg.JoinGroupRequest:
 		t.roll.sign(r.MemberID, t.l, true)
+		t.hears.joins(r.MemberID, r)
 	case *kmsg.SyncGroupRequest:
 		t.roll.sign(r.MemberID, t.l, false)
 	case *kmsg.HeartbeatRequest:
@@ -156,7 +159,11 @@ func (t *tap) committed(a ask, response *kmsg.OffsetCommitResponse) (done bool) 
 		for _, p := range topic.Partitions {
 			// With 7, REQUEST_TIMED_OUT, kfake does the work all the same.
 			if code := codes[topicPartition{topic.Topic, p.Partition}]; code == 0 || code == 7 {
-				t.hears.commitDone(topic.Topic, p.Partition, p.Offset, a.sent)
+				metadata := ""
+				if p.Metadata != nil {
+					metadata = *p.Metadata
+				}
+				t.hears.commitDone(topic.Topic, p.Partition, p.Offset, metadata, a.sent)
 				done = true
 			}
 		}

@@ -19,7 +19,7 @@ var (
 	stackMinutes = flag.Int("stack.minutes", 3, "how many virtual minutes of faults each has")
 )
 
-// TestStackSimulation runs the whole product by seeds: kafka-go, an embedded broker, one to three workers and an IM sandbox, in a
+// TestStackSimulation runs the whole product by seeds: kafka-go, an embedded broker, one to four workers and an IM sandbox, in a
 // bubble of virtual time and over a network whose every byte is ours. For some minutes everything goes wrong that the seed
 // chooses; then nothing does, and all must drain. Oracles that see only the outside judge all the time, and at the end; a failure
 // begins with one of the words that TestSimulation explains, or with "secret": something of the key is in a log, the state, the
@@ -87,7 +87,7 @@ func (s *simulation) settle() {
 	began := time.Now()
 	left, most := s.ledger.waiting()
 	// A partition's calls are made by who owns it, with the permits that go with it: they don't divide evenly.
-	limit := time.Duration(float64(most*s.plan.partitions)/(0.75*float64(s.plan.rate))*float64(time.Second)) + s.slack()
+	limit := time.Duration(float64(most*s.numbers())/(0.75*float64(s.rate.Load()))*float64(time.Second)) + s.slack()
 	for !s.drained() {
 		time.Sleep(500 * time.Millisecond)
 		if time.Since(began) > limit {
@@ -118,11 +118,16 @@ func (s *simulation) slack() time.Duration {
 	if slices.ContainsFunc(s.plan.kinds, func(k kind) bool { return k.name == "locked" }) {
 		probe = time.Minute
 	}
-	spread := s.plan.partitions
-	if s.plan.workers <= s.plan.partitions {
-		spread /= s.plan.partitions / s.plan.workers
+	spread := s.numbers()
+	if s.plan.workers <= spread {
+		spread /= spread / s.plan.workers
 	}
 	return 60*time.Second + probe*time.Duration(spread)
+}
+
+// numbers is how many partition numbers there are.
+func (s *simulation) numbers() int {
+	return max(s.partitions(topics.Live), s.partitions(topics.Backfill))
 }
 
 // waiting is how many conversations have events without an end, and how many of them the partitions of one number have at most.
@@ -151,7 +156,7 @@ func (g *ledger) waiting() (all, most int) {
 func (s *simulation) drained() bool {
 	group := s.broker.Cluster().GroupInfo("markread")
 	for _, topic := range []string{topics.Live, topics.Backfill} {
-		for n := range s.plan.partitions {
+		for n := range s.partitions(topic) {
 			p := topicPartition{topic, int32(n)}
 			if length := s.ledger.length(p); length > 0 && (group == nil || group.Commits[topic][p.partition].Offset != length) {
 				return false
@@ -196,7 +201,7 @@ func (s *simulation) close() {
 	}
 	s.ledger.judge(s.plan.rate, generations, s.roll.stale)
 	s.judgeSecrets()
-	s.count()
+	s.count(generations)
 }
 
 // judgeSecrets looks for the keys and all signatures in the logs.
@@ -214,11 +219,15 @@ func (s *simulation) judgeSecrets() {
 }
 
 // count adds what happened to the tally.
-func (s *simulation) count() {
+func (s *simulation) count(generations int) {
 	s.tally.mu.Lock()
 	defer s.tally.mu.Unlock()
 	s.tally.applied += s.sandbox.Stats().Applied
 	s.tally.stale += s.roll.stale
+	s.tally.told += s.ledger.toldOf
+	if s.ledger.troubles == 0 && !s.ledger.full {
+		s.tally.strict += generations
+	}
 	s.tally.late += s.ledger.lateness
 	for _, n := range s.ledger.lost {
 		s.tally.lost += n
@@ -236,8 +245,8 @@ func (a *tally) report(t *testing.T, seeds int) {
 		fmt.Fprintf(&text, " %s %d (%d)", k.name, a.fired[k.name], a.during[k.name])
 	}
 	t.Logf("faults, and calls carried out during them:%s", text.String())
-	t.Logf("calls carried out %d, letters %v, answers lost %d, late commits %d, calls without a fresh proof of membership %d; drained at most %v after the calls' own time; stopped within %v",
-		a.applied, a.letters, a.lost, a.late, a.stale, a.worst.Round(time.Second), a.stop.Round(time.Millisecond))
+	t.Logf("calls carried out %d, letters %v, answers lost %d, late commits %d, events that metadata told of %d, generations in which nothing may be done twice %d, calls without a fresh proof of membership %d; drained at most %v after the calls' own time; stopped within %v",
+		a.applied, a.letters, a.lost, a.late, a.told, a.strict, a.stale, a.worst.Round(time.Second), a.stop.Round(time.Millisecond))
 	if testing.Verbose() {
 		for _, d := range slices.Sorted(maps.Keys(a.details)) {
 			t.Logf("%s: %d", d, a.details[d])
@@ -245,6 +254,9 @@ func (a *tally) report(t *testing.T, seeds int) {
 	}
 	if seeds < 50 {
 		return
+	}
+	if a.told < 100*seeds || a.strict < seeds {
+		t.Errorf("vacuous: metadata told of %d events; in %d generations nothing might be done twice", a.told, a.strict)
 	}
 	for _, k := range kinds {
 		if a.fired[k.name] == 0 {

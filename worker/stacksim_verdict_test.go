@@ -41,6 +41,8 @@ func (g *ledger) judge(rate, generations, stale int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.judgeCap(g.server.Stats(), rate, stale)
+	g.judgeRates()
+	g.judgeRepeats()
 	newest := map[conversation]int64{}
 	count := map[conversation]int{}
 	for p, log := range g.log {
@@ -76,25 +78,17 @@ func (g *ledger) judge(rate, generations, stale int) {
 			g.problem("loss: %s is read up to %d, want %d; calls %+v", c.report, got, newest[c], seen[c])
 		case got == 0 && stands[c] < count[c]:
 			g.problem("letters: the letters of %s stand for %d events of %d", c.report, stands[c], count[c])
-		case got == 0 && stands[c] > count[c] && g.troubles == 0 && (remembers || generations == 1):
+		case got == 0 && stands[c] > count[c] && g.troubles == 0:
 			g.problem("letters: the letters of %s stand for %d events of %d, and nothing went wrong that explains it", c.report, stands[c], count[c])
 		}
 	}
 }
 
-// leases says that a worker makes no call without a fresh proof of its membership. As long as it does not, a worker that is cut off from
-// the brokers for a session may go on calling when another has taken over its permits, and the cap holds only without such calls.
-const leases = false
-
-// remembers says that a commit tells the next owner what has finished beyond its offset. As long as it does not, each rebalance repeats
-// letters that were written while an earlier event of the partition waited.
-const remembers = false
-
 func (g *ledger) judgeCap(stats sandbox.Stats, rate, stale int) {
-	if leases && stale > 0 {
+	if stale > 0 {
 		g.problem("cap: %d calls without a fresh proof of membership", stale)
 	}
-	if stats.MaxPerSecond > rate && (leases || stale == 0) {
+	if stats.MaxPerSecond > rate {
 		g.problem("cap: %d calls arrived within a second, the rate is %d", stats.MaxPerSecond, rate)
 	}
 	for encoding, n := range stats.Encodings {
@@ -124,7 +118,7 @@ func (g *ledger) judgeLetter(at origin, s *sighting, seen map[conversation]*evid
 		g.problem("letters: the letter of %s/%d offset %d has another value", at.topic, at.partition, at.offset)
 	}
 	most := 1
-	if g.troubles > 0 || !remembers {
+	if g.troubles > 0 || g.full {
 		most += generations - 1 // each that follows on another may repeat what that had not committed
 	}
 	most += g.troubles + g.lost[0] // which letters' answers were lost is not known

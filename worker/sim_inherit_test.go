@@ -54,3 +54,12 @@ func (h *hands) judgeInherited(p *part, r *record, attempts int, finished bool) 
 		r.attempts = attempts
 	}
 }
+
+// toldAll notes that a generation ends in peace: its last commit was accepted, and says all that its owner knew.
+func (h *hands) toldAll() {
+	for i := range h.gen.parts {
+		if l := h.gen.parts[i].log; l.owner == h.gen {
+			l.knownAt = h.now + 1
+		}
+	}
+}

@@ -128,6 +128,7 @@ func (g *generation) Attempted(ref consumer.Ref, attempts int) {
 	if r := g.record(uint64(ref)); g.parts[ref>>arrivalBits].owner == g {
 		r.attempts, r.changedAt = attempts, g.hands.now
 	}
+	g.hands.shadow.told = attempts
 	g.parts[ref>>arrivalBits].tracker.Attempted(uint64(ref)&(1<<arrivalBits-1), attempts)
 }
 
@@ -144,6 +145,7 @@ func (h *hands) commitDue(generation int) {
 	}
 	h.checkSums()
 	if len(h.committing) == 0 && !h.commit() && h.drained {
+		h.toldAll()
 		h.endGeneration()
 		return
 	}

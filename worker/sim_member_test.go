@@ -128,6 +128,7 @@ func (h *hands) endDrain() {
 	h.drained = true
 	h.lastCommitUntil = h.now + int64(5*time.Second)
 	if len(h.committing) == 0 && !h.commit() {
+		h.toldAll()
 		h.endGeneration()
 	}
 }

@@ -21,6 +21,7 @@ type shadow struct {
 	holds       holdView
 	writtenRefs uint64 // events that acknowledged letters stand for
 	writing     bool   // what ends just now ends with a letter
+	told        int    // the attempts that the core has said of an event; -1: none since the last answer
 	taken       int32  // 1 more than the conversation whose call is being judged
 }
 
@@ -203,6 +204,7 @@ type verdict struct {
 
 func (h *hands) beforeAnswer(r *request, failure *imclient.Error) verdict {
 	t := &h.shadow.talks[r.talk]
+	h.shadow.told = -1
 	v := verdict{
 		failure:      failure,
 		heldBefore:   h.shadow.holds.on(r.lane),
@@ -245,8 +247,15 @@ func (h *hands) afterAnswer(r *request, failure *imclient.Error, v verdict) {
 	if !failure.Resigned {
 		counts := h.counts(t, failure, v.heldBefore || s.holds.on(r.lane))
 		t.failures++
+		told := -1
 		if counts {
 			t.attempts++
+			told = int(t.attempts)
+		}
+		// The answer that begins a hold for rejections may or may not count.
+		slack := failure.Class == imclient.Rejected && !counts && s.told == int(t.attempts)+1
+		if s.told != told && !slack {
+			h.fail("metadata", "worker %d: %s has had %d attempts, the next owner would be told of %d", h.id, r.read.Report, told, s.told)
 		}
 		switch {
 		case failure.Class == imclient.Rejected && !v.rejectedHeld:

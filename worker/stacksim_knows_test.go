@@ -72,13 +72,13 @@ func (g *ledger) judgeMetadata(p topicPartition, offset int64, text string, stal
 	now.full = now.full || g.cuts // what is stored may be something else than what was sent
 	log := g.log[p]
 	for n := range now.finished {
-		if n >= int64(len(log)) || !g.ended(origin{p, n}, log[n]) {
+		if n < 0 || n >= int64(len(log)) || !g.ended(origin{p, n}, log[n]) {
 			g.problem("metadata: %s/%d: offset %d has finished, says the commit of %d; that is not so", p.topic, p.partition, n, offset)
 			return
 		}
 	}
 	for n, attempts := range now.attempts {
-		if n >= int64(len(log)) || attempts > g.tries[log[n].conversation] {
+		if n < 0 || n >= int64(len(log)) || attempts > g.tries[log[n].conversation] {
 			g.problem("metadata: %s/%d: offset %d has had %d attempts, says the commit of %d; there were %d", p.topic, p.partition, n, attempts, offset,
 				g.tries[log[n].conversation])
 			return

@@ -10,6 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"markread/consumer/offsets"
 	"markread/imclient"
 	"markread/imclient/sandbox"
 )
@@ -27,6 +28,24 @@ func TestStackOraclesNotice(t *testing.T) {
 	commit := func(g *ledger, offset int64) {
 		g.commitAsked("m", 1, p.topic, p.partition, offset, time.Now())
 		g.commitDone(p.topic, p.partition, offset, "", time.Now())
+	}
+	says := func(g *ledger, finished ...uint64) {
+		tracker := offsets.New(0, 0)
+		for n := range int64(3) {
+			tracker.Add(n, time.Now())
+		}
+		for _, n := range finished {
+			tracker.Finish(n)
+		}
+		c, _ := tracker.Commit(4000)
+		g.commitDone(p.topic, p.partition, c.Offset, c.Metadata, time.Now())
+	}
+	tried := func(attempts int) string {
+		tracker := offsets.New(0, 0)
+		n, _, _ := tracker.Add(0, time.Now())
+		tracker.Attempted(n, attempts)
+		c, _ := tracker.Commit(4000)
+		return c.Metadata
 	}
 	for name, c := range map[string]struct {
 		do   func(g *ledger, apply func(int64))
@@ -68,7 +87,43 @@ func TestStackOraclesNotice(t *testing.T) {
 			g.lettered(letter("invalid", "", "1"))
 			g.judge(200, 1, 0)
 		}, "letters: 2 copies"},
-		"too fast": {func(g *ledger, apply func(int64)) { apply(20); apply(20); g.judge(1, 1, 0) }, "cap: 2 calls"},
+		"metadata that is not so": {func(g *ledger, _ func(int64)) { says(g, 2) }, "metadata: mark-read/0: offset 2 has finished, says"},
+		"metadata that is so": {func(g *ledger, apply func(int64)) {
+			g.lettered(letter("invalid", "", "1"))
+			apply(20)
+			says(g, 1)
+			says(g, 1, 2)
+			commit(g, 3)
+		}, ""},
+		"forgotten": {func(g *ledger, _ func(int64)) {
+			g.lettered(letter("invalid", "", "1"))
+			says(g, 1)
+			says(g)
+		}, "metadata: mark-read/0: offset 1 had finished, the commit of 0 does not say so"},
+		"attempts that were not made": {func(g *ledger, _ func(int64)) { g.commitDone(p.topic, p.partition, 0, tried(3), time.Now()) },
+			"metadata: mark-read/0: offset 0 has had 3 attempts"},
+		"attempts forgotten": {func(g *ledger, _ func(int64)) {
+			g.tries[conversation{"r", "p"}] = 3
+			g.commitDone(p.topic, p.partition, 0, tried(3), time.Now())
+			g.commitDone(p.topic, p.partition, 0, tried(1), time.Now())
+		}, "metadata: mark-read/0: offset 0 has had 3 attempts, the commit of 0 says 1"},
+		"a call twice": {func(g *ledger, _ func(int64)) {
+			g.succeeded(success{conversation{"r", "p"}, 10})
+			g.succeeded(success{conversation{"r", "p"}, 10})
+			g.judge(200, 1, 0)
+		}, "repeats: 2 calls of r at 10"},
+		"two outlooks": {func(g *ledger, _ func(int64)) {
+			g.outlooks["other"] = "another rate"
+			g.assigned("other", 1, []topicPartition{{topics.Live, 1}})
+		}, "cap: in generation 1 other has partitions"},
+		"faster than its own rate": {func(g *ledger, apply func(int64)) {
+			g.tenures = []*tenure{{from: time.Now().Add(-time.Hour), to: time.Now().Add(-time.Minute), rate: 200}, {from: time.Now().Add(-time.Second), rate: 1}}
+			apply(20)
+			apply(20)
+			g.judge(200, 1, 0)
+		}, "cap: 2 calls arrived within a second up to"},
+		"without a proof": {func(g *ledger, _ func(int64)) { g.judge(200, 1, 1) }, "cap: 1 calls without a fresh proof"},
+		"too fast":        {func(g *ledger, apply func(int64)) { apply(20); apply(20); g.judge(1, 1, 0) }, "cap: 2 calls"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -270,3 +270,24 @@ func TestAssignmentSticks(t *testing.T) {
 		}
 	})
 }
+
+// Who goes by another rate gets no partitions as long as another one leads: also not those that it had.
+func TestMembersOfDifferentRates(t *testing.T) {
+	inWorld(t, 4, func(w *world) {
+		one := w.join(w.client())
+		two := w.join(w.client())
+		time.Sleep(5 * time.Second)
+		two.leave()
+		slower := w.join(w.client(), func(m *member) { m.rate = 100 })
+		time.Sleep(5 * time.Second)
+		if a, b := one.generation(), slower.generation(); len(a.Assigned()) != 8 || len(b.Assigned()) != 0 || a.Apart() != "" || b.Apart() == "" {
+			w.Errorf("assigned %v (%s) and %v (%s)", a.Assigned(), a.Apart(), b.Assigned(), b.Apart())
+		}
+		one.leave()
+		time.Sleep(5 * time.Second)
+		if g := slower.generation(); len(g.Assigned()) != 8 || g.Apart() != "" {
+			w.Errorf("after the leader has left: assigned %v (%s)", g.Assigned(), g.Apart())
+		}
+		slower.leave()
+	})
+}

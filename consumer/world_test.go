@@ -1,6 +1,7 @@
 package consumer_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -107,6 +108,7 @@ func (w *world) committed(topic string, partition int) int64 {
 type member struct {
 	w      *world
 	topics consumer.Topics
+	rate   int // 0: 200
 	stop   context.CancelFunc
 	done   chan struct{} // closed when Consume has returned
 	err    error         // what it returned
@@ -128,7 +130,7 @@ func (w *world) join(c *consumer.Client, setup ...func(*member)) *member {
 	}
 	go func() {
 		defer close(m.done)
-		m.err = c.Consume(ctx, consumer.GroupOptions{Group: group, Topics: m.topics, Rate: 200}, m.serve)
+		m.err = c.Consume(ctx, consumer.GroupOptions{Group: group, Topics: m.topics, Rate: cmp.Or(m.rate, 200)}, m.serve)
 	}()
 	w.Cleanup(func() { stop(); <-m.done })
 	return m

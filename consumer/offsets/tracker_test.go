@@ -173,3 +173,37 @@ func TestTrackerReusesMemory(t *testing.T) {
 		t.Errorf("%.1f allocations for %d events", n, 3*chunkSize)
 	}
 }
+
+// What finishes or fails while a commit is on its way is news after it, also when the offset stays where it is.
+func TestChangesWhileACommitIsOnItsWay(t *testing.T) {
+	tr := New(0, 0)
+	for n := range int64(4) {
+		tr.Add(n, time.UnixMilli(1_700_000_000_000))
+	}
+	tr.Finish(1)
+	c, news := tr.Commit(4000)
+	if !news || c.Offset != 0 {
+		t.Fatalf("offset %d, news %v", c.Offset, news)
+	}
+	tr.Finish(2)
+	tr.Attempted(3, 2)
+	tr.Accept(c)
+	later, news := tr.Commit(4000)
+	if !news || later.Offset != 0 {
+		t.Fatalf("after what came meanwhile: offset %d, news %v", later.Offset, news)
+	}
+	tr.Accept(later)
+	if _, news = tr.Commit(4000); news {
+		t.Error("news, though nothing came")
+	}
+	next := New(0, 0)
+	if err := next.Inherit(later.Metadata); err != nil {
+		t.Fatal(err)
+	}
+	for n := range int64(4) {
+		_, attempts, finished := next.Add(n, time.UnixMilli(1_700_000_000_000))
+		if finished != (n == 1 || n == 2) || attempts != []int{0, 0, 0, 2}[n] {
+			t.Errorf("offset %d: finished %v, %d attempts", n, finished, attempts)
+		}
+	}
+}

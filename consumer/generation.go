@@ -175,8 +175,8 @@ func (g *Generation) Fetch(ctx context.Context, sink Sink) {
 	<-ctx.Done() // a member without partitions
 }
 
-// Finish says that the event has reached its end, and returns its lane and when it was: its event time, or
-// when it was delivered if it has none. Once for each Ref.
+// Finish says that the event has reached its end, and returns its lane and when it was: its event time; if it
+// has none, its record's, or when it was delivered. Once for each Ref.
 func (g *Generation) Finish(ref Ref) (Lane, time.Time) {
 	p := g.partitions[ref>>arrivalBits]
 	p.mu.Lock()
@@ -196,7 +196,7 @@ func (g *Generation) Attempted(ref Ref, attempts int) {
 type Oldest struct {
 	Ref    Ref
 	Offset int64
-	Time   time.Time // the event time, or when it was delivered if it has none
+	Time   time.Time // the event time; if it has none, its record's, or when it was delivered
 }
 
 // PartitionState shows how far a partition is.

@@ -117,11 +117,6 @@ func (t *trail) hangUp() {
 	t.mu.Lock()
 	conn := t.conn
 	t.mu.Unlock()
-	hangUp(conn)
-}
-
-// hangUp closes a connection below TLS.
-func hangUp(conn net.Conn) {
 	if conn == nil {
 		return
 	}

@@ -131,6 +131,9 @@ func deal(o outlook, members []candidate, share func(all, owned []TopicPartition
 // all topics, so that with the recommended key and equally many partitions a conversation is in one worker, whatever the lane.
 func assign(members []candidate, numbers int) map[string][]int {
 	members = slices.SortedFunc(slices.Values(members), func(a, b candidate) int { return cmp.Compare(a.id, b.id) })
+	if len(members) == 0 {
+		return map[string][]int{}
+	}
 	kept := make([][]int, len(members))
 	var free []int
 	for n := range numbers {

@@ -232,14 +232,15 @@ func (g *Generation) lose(topic string, n int64) {
 }
 
 // ProofAge is how long ago the last heartbeat was sent that the coordinator accepted from this member: the larger of what the monotonic
-// clock and the wall clock say, because one stands still while the machine is suspended, and the other one can be set.
+// clock and the wall clock say, because one stands still while the machine is suspended, and the other one can be set. It is years when the
+// coordinator has given this member up.
 func (g *Generation) ProofAge() time.Duration {
 	now, proof := time.Now(), g.LastProof()
 	return max(now.Sub(proof), now.Round(0).Sub(proof.Round(0)))
 }
 
 // LastProof returns when the last heartbeat was sent that the coordinator accepted from this member; zero:
-// none yet. It has a monotonic reading.
+// it has given this member up. Else it has a monotonic reading.
 func (g *Generation) LastProof() time.Time {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -128,7 +128,12 @@ func (m *member) generation(stop context.Context, j joined, serve func(ctx conte
 	if err := g.prepare(ctx, j); err != nil {
 		return // revoked before we knew the offsets
 	}
-	keepers.Go(func() { g.watch(ctx, j, m.options, revoke) })
+	m.patience = max(watchInterval, min(2*m.patience, longestPatience))
+	if !j.behind {
+		m.patience = 0
+	}
+	patience := m.patience
+	keepers.Go(func() { g.watch(ctx, j, m.options, patience, revoke) })
 	log := m.log.With().Str("member", g.member).Int32("generation", g.id).Logger()
 	log.Info().Bool("leader", j.leader).Int("assigned", len(g.partitions)).Int("partitions", len(g.all)).Msg("joined the group")
 	serve(ctx, g)

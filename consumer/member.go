@@ -30,6 +30,8 @@ type member struct {
 
 	owned []int // partition numbers of the last generation
 	last  int32 // its number
+
+	patience time.Duration // on the leader: until it asks a member again that sees other partitions; 0: none does
 }
 
 // joined is what a member knows when it has joined a generation.

@@ -11,6 +11,7 @@ import (
 const (
 	heartbeatTimeout = 3 * time.Second  // shorter than a request's: two that hang must not use up the proof
 	watchInterval    = 10 * time.Second // for new partitions, and for ends of logs that are not fetched from
+	longestPatience  = 5 * time.Minute  // with a member that sees other partitions: it doubles from watchInterval
 )
 
 // heartbeats sends a heartbeat every second until ctx ends: when serve has returned, so that the session also
@@ -39,6 +40,7 @@ func (g *Generation) heartbeats(ctx context.Context, revoke context.CancelCauseF
 			revoke(errRebalance)
 			continue
 		case errors.Is(err, kafka.UnknownMemberId), errors.Is(err, kafka.IllegalGeneration), errors.Is(err, kafka.FencedInstanceID):
+			g.prove(time.Time{}) // at once: what waits for a connection must not be sent any more
 			revoke(errExpelled)
 			continue
 		}
@@ -73,8 +75,9 @@ func (g *Generation) prove(sent time.Time) {
 
 // watch runs until ctx ends. It keeps the ends of the logs fresh for partitions that have no room to fetch; and on the leader it calls
 // revoke when a topic has got more partitions than it has assigned, or a member had other numbers, because only the leader's rejoin makes
-// a rebalance.
-func (g *Generation) watch(ctx context.Context, j joined, options GroupOptions, revoke context.CancelCauseFunc) {
+// a rebalance. For the latter it has patience: it is made anew each time, and everybody stops for it.
+func (g *Generation) watch(ctx context.Context, j joined, options GroupOptions, patience time.Duration, revoke context.CancelCauseFunc) {
+	began := time.Now()
 	for differs := 0; pause(ctx, watchInterval); {
 		for _, p := range g.partitions {
 			p.refreshMark(ctx)
@@ -82,7 +85,7 @@ func (g *Generation) watch(ctx context.Context, j joined, options GroupOptions, 
 		if !j.leader {
 			continue
 		}
-		if j.behind {
+		if j.behind && time.Since(began) >= patience {
 			revoke(errBehind)
 			return
 		}

@@ -116,17 +116,11 @@ func (p *partition) recognize(ctx context.Context) bool {
 		return true
 	}
 	for wait := newWait(); ; {
-		f, err := p.g.client.fetch(ctx, p.Topic, p.Partition, offset)
-		if err == nil || errors.Is(err, kafka.OffsetOutOfRange) {
-			now := p.g.now()
-			if len(f.records) > 0 && f.records[0].Offset == offset && tracked(Decode(f.records[0], now), now).UnixMilli() == at.UnixMilli() {
-				return true
+		same, err := p.has(ctx, offset, at)
+		if err == nil {
+			if !same {
+				p.disown(offset)
 			}
-			p.mu.Lock()
-			p.tracker.Disown()
-			p.mu.Unlock()
-			p.g.client.options.Log.Warn().Str("topic", p.Topic).Int("partition", p.Partition).Int64("offset", offset).
-				Msg("the log has another event there than when its offset was committed, or none: what is committed beside the offset is ignored, and some calls may be repeated")
 			return true
 		}
 		if ctx.Err() != nil {
@@ -137,6 +131,28 @@ func (p *partition) recognize(ctx context.Context) bool {
 			return false
 		}
 	}
+}
+
+// has reports whether the log has, or had until retention deleted it, an event of that time at the offset.
+func (p *partition) has(ctx context.Context, offset int64, at time.Time) (bool, error) {
+	f, err := p.g.client.fetch(ctx, p.Topic, p.Partition, offset)
+	if errors.Is(err, kafka.OffsetOutOfRange) {
+		first, _, err := p.g.client.bounds(ctx, p.Topic, p.Partition)
+		return offset < first, err
+	}
+	if err != nil || len(f.records) == 0 || f.records[0].Offset != offset {
+		return false, err
+	}
+	now := p.g.now()
+	return tracked(Decode(f.records[0], now), now).UnixMilli() == at.UnixMilli(), nil
+}
+
+func (p *partition) disown(offset int64) {
+	p.mu.Lock()
+	p.tracker.Disown()
+	p.mu.Unlock()
+	p.g.client.options.Log.Warn().Str("topic", p.Topic).Int("partition", p.Partition).Int64("offset", offset).
+		Msg("the log has another event there than when its offset was committed, or none: what is committed beside the offset is ignored, and some calls may be repeated")
 }
 
 // oldest begins at the oldest record: the group has committed nothing.
@@ -251,14 +267,15 @@ func (p *partition) outOfRange(ctx context.Context, from int64, outside *time.Ti
 func (p *partition) forgo(first int64) {
 	p.mu.Lock()
 	position := p.tracker.Position()
+	lost := first - position - p.tracker.KnownFinished(first)
 	p.tracker.Skip(first)
 	p.mu.Unlock()
-	if position >= first {
+	if position >= first || lost == 0 {
 		return
 	}
-	p.g.lose(p.Topic, first-position)
+	p.g.lose(p.Topic, lost)
 	p.g.client.options.Log.Error().Str("topic", p.Topic).Int("partition", p.Partition).Int64("offset", position).Int64("next_offset", first).
-		Int64("lost", first-position).Msg("retention deleted events before they were read")
+		Int64("lost", lost).Msg("retention deleted events before they were read")
 }
 
 // startOver reads another log of the same name from its beginning.

@@ -7,11 +7,20 @@ func (c Commit) Finished(end int64) int64 {
 		return 0
 	}
 	_, spans, _ := decode(c.Metadata, c.Offset)
-	finished := int64(0)
+	return finished(spans, end)
+}
+
+// KnownFinished returns how many of the offsets from Position up to end, which were not read yet, are known to have finished.
+func (t *Tracker) KnownFinished(end int64) int64 {
+	return finished(t.inherited, end) - finished(t.inherited, t.position)
+}
+
+// finished returns how many offsets before end the spans say have finished.
+func finished(spans []span, end int64) (n int64) {
 	for _, s := range spans {
 		if s.attempts == 0 && s.from < end {
-			finished += min(s.to, end) - s.from
+			n += min(s.to, end) - s.from
 		}
 	}
-	return finished
+	return n
 }

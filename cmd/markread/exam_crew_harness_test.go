@@ -118,18 +118,40 @@ func (m *examMember) ownsAll(t *testing.T, within time.Duration) time.Duration {
 	return time.Since(began).Round(100 * time.Millisecond)
 }
 
-// joined returns when the member joined a generation for the first time after a moment, by its log; zero: it did not.
-func (m *examMember) joined(after time.Time) time.Time {
+// joins returns when the member joined a generation, by its log.
+func (m *examMember) joins() []time.Time {
+	var out []time.Time
 	for _, line := range m.stderr.lines() {
 		var entry struct {
 			Time    time.Time
 			Message string
 		}
-		if json.Unmarshal([]byte(line), &entry) == nil && entry.Message == "joined the group" && entry.Time.After(after) {
-			return entry.Time
+		if json.Unmarshal([]byte(line), &entry) == nil && entry.Message == "joined the group" {
+			out = append(out, entry.Time)
+		}
+	}
+	return out
+}
+
+// joined returns when the member joined a generation for the first time after a moment; zero: it did not.
+func (m *examMember) joined(after time.Time) time.Time {
+	for _, at := range m.joins() {
+		if at.After(after) {
+			return at
 		}
 	}
 	return time.Time{}
+}
+
+// calls counts those of the member between two moments.
+func (m *examMember) calls(arrivals []examArrival, from, to time.Time) int {
+	n := 0
+	for _, a := range examBetween(arrivals, from, to) {
+		if a.Admin == m.account {
+			n++
+		}
+	}
+	return n
 }
 
 // examFreeze is a member that is frozen, and the one that takes its partitions over.
@@ -166,13 +188,7 @@ func examFreezeAll(t *testing.T, lasts time.Duration, freezes ...*examFreeze) {
 // late counts the calls that came from the member after it was thawed and before it had joined the group again: another one had its
 // partitions and its permits.
 func (f *examFreeze) late(arrivals []examArrival) int {
-	n := 0
-	for _, a := range examBetween(arrivals, f.thawed, f.m.joined(f.thawed)) {
-		if a.Admin == f.m.account {
-			n++
-		}
-	}
-	return n
+	return f.m.calls(arrivals, f.thawed, f.m.joined(f.thawed))
 }
 
 // commitFailures are the member's refused commits by Kafka's error code, as its metric tells them.
@@ -195,7 +211,7 @@ func (c *examCrew) endLoad(t *testing.T) {
 }
 
 // end waits until all of the load is settled, says good-bye to all that run, and judges: nothing is lost, no offset went back, and
-// nobody called too fast. It returns the calls, and how many were made again although they had been answered.
+// nobody called too fast, or too soon after it had joined. It returns the calls, and how many were made again although they had been answered.
 func (c *examCrew) end(t *testing.T) (arrivals []examArrival, repeated int) {
 	t.Helper()
 	events := append(c.flow.end(), c.backlog...)
@@ -208,6 +224,12 @@ func (c *examCrew) end(t *testing.T) (arrivals []examArrival, repeated int) {
 	most := examMeasure(arrivals).mostIn1s
 	examCheck(t, c.left > int64(c.most)/4, "only %d events were left when the load ended: the row says nothing", c.left)
 	examCheck(t, most <= c.most, "%d arrivals in one second over all workers, at most %d allowed", most, c.most)
+	for _, m := range c.all {
+		for _, at := range m.joins() {
+			early := m.calls(arrivals, at, at.Add(time.Second)) // it can't know when the permits were used last
+			examCheck(t, early == 0, "%d calls of %s within a second after it joined a generation", early, m.account)
+		}
+	}
 	examCheck(t, len(back) == 0, "committed offsets went back: %v", back)
 	c.k.noLetters(t, "workers that come and go")
 	examCheckCommits(t, c.k)

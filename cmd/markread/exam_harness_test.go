@@ -4,7 +4,7 @@
 // role by executing itself again, so the exam needs nothing but Go. What it reads and writes in Kafka goes through franz-go and what it
 // expects is computed from the input by naive models, so that it shares no code with what it judges.
 //
-// Run it with: go test -tags exam ./cmd/markread -run '^TestExam' -count=1 -v
+// Run it with: go test -tags exam ./cmd/markread -run '^TestExam' -count=1 -v -timeout 30m; -short makes the longest rows shorter.
 //
 // Two variables let it run on a real Kafka, which deploy/kafka/kafka can make: MARKREAD_TEST_BROKERS (host:port,host:port) for the rows that
 // need nothing special of it, and MARKREAD_TEST_KAFKA (the folder of a cluster of three nodes) for those that disturb it. Rows that can't run

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -252,15 +253,16 @@ func examBetween(arrivals []examArrival, from, to time.Time) []examArrival {
 type examOffsets struct {
 	stop, done chan struct{}
 	once       sync.Once
-	back       []string // whenever an offset was lower than before; only after done
+	back       []string  // whenever an offset was lower than before; only after done, as the next
+	at         examTimes // when an offset or the text beside it was seen to be another one
 }
 
 func examWatchOffsets(t *testing.T, k *examKafka) *examOffsets {
 	o := &examOffsets{stop: make(chan struct{}), done: make(chan struct{})}
 	go func() {
 		defer close(o.done)
-		highest := map[examPartition]int64{}
-		tick := time.NewTicker(200 * time.Millisecond)
+		last, highest := map[examPartition]examCommit{}, map[examPartition]int64{}
+		tick := time.NewTicker(100 * time.Millisecond)
 		defer tick.Stop()
 		for {
 			select {
@@ -269,16 +271,19 @@ func examWatchOffsets(t *testing.T, k *examKafka) *examOffsets {
 			case <-tick.C:
 			}
 			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-			committed, err := k.tryCommitted(ctx)
+			commits, err := k.tryCommits(ctx)
 			cancel()
 			if err != nil {
 				continue // it is asked again
 			}
-			for p, offset := range committed {
-				if offset < highest[p] && len(o.back) < 20 {
-					o.back = append(o.back, fmt.Sprintf("%s %d from %d to %d", p.topic, p.partition, highest[p], offset))
+			if !maps.Equal(commits, last) {
+				last, o.at = commits, append(o.at, time.Now())
+			}
+			for p, c := range commits {
+				if c.offset < highest[p] && len(o.back) < 20 {
+					o.back = append(o.back, fmt.Sprintf("%s %d from %d to %d", p.topic, p.partition, highest[p], c.offset))
 				}
-				highest[p] = max(highest[p], offset)
+				highest[p] = max(highest[p], c.offset)
 			}
 		}
 	}()

@@ -242,6 +242,21 @@ func (k *examKafka) committed(t *testing.T) map[examPartition]int64 {
 }
 
 func (k *examKafka) tryCommitted(ctx context.Context) (map[examPartition]int64, error) {
+	commits, err := k.tryCommits(ctx)
+	out := map[examPartition]int64{}
+	for p, c := range commits {
+		out[p] = c.offset
+	}
+	return out, err
+}
+
+// examCommit is an offset and the text beside it.
+type examCommit struct {
+	offset int64
+	text   string
+}
+
+func (k *examKafka) tryCommits(ctx context.Context) (map[examPartition]examCommit, error) {
 	req := kmsg.NewPtrOffsetFetchRequest()
 	req.Group = k.group
 	group := kmsg.NewOffsetFetchRequestGroup()
@@ -251,7 +266,7 @@ func (k *examKafka) tryCommitted(ctx context.Context) (map[examPartition]int64, 
 	if err != nil {
 		return nil, fmt.Errorf("offset fetch: %w", err)
 	}
-	out := map[examPartition]int64{}
+	out := map[examPartition]examCommit{}
 	for _, group := range answer.Groups {
 		if err := kerr.ErrorForCode(group.ErrorCode); err != nil {
 			return nil, fmt.Errorf("offset fetch: %w", err)
@@ -259,7 +274,11 @@ func (k *examKafka) tryCommitted(ctx context.Context) (map[examPartition]int64, 
 		for _, topic := range group.Topics {
 			for _, p := range topic.Partitions {
 				if p.Offset >= 0 {
-					out[examPartition{topic.Topic, p.Partition}] = p.Offset
+					c := examCommit{offset: p.Offset}
+					if p.Metadata != nil {
+						c.text = *p.Metadata
+					}
+					out[examPartition{topic.Topic, p.Partition}] = c
 				}
 			}
 		}

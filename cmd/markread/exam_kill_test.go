@@ -11,8 +11,11 @@ import (
 )
 
 // examUncommitted is how many answered calls may be repeated because a worker died or was given up: what it had finished since its last
-// commit, a second ago at most, and what finished while that was under way.
-const examUncommitted = 260
+// commit, a second ago, and what finished while that was under way. On a busy machine the next one may take another second.
+const (
+	examUncommitted   = 260
+	examKilledRepeats = 2 * examUncommitted
+)
 
 // examRepeated counts the calls that were made again although one with the same T had been answered.
 func examRepeated(arrivals []examArrival) int {
@@ -81,7 +84,7 @@ func TestExamKill(t *testing.T) {
 	examFigure(t, "kill", "%d SIGKILLs in full flow: %d events, %d calls, %d answered calls repeated; the next worker's first call after %s; %v",
 		kills, len(events), len(arrivals), repeated, strings.Join(paused, " and "), examMeasure(arrivals))
 	examCheck(t, middle > 0, "nothing was left after the last kill: the row says nothing")
-	examCheck(t, repeated <= kills*examUncommitted, "%d answered calls were repeated, at most %d allowed", repeated, kills*examUncommitted)
+	examCheck(t, repeated <= kills*examKilledRepeats, "%d answered calls were repeated, at most %d allowed", repeated, kills*examKilledRepeats)
 	examCheck(t, examMeasure(arrivals).mostIn1s <= 200, "more than 200 arrivals in one second over the kills")
 	k.noLetters(t, "a killed worker")
 	examComparePointers(t, examLargest(events), examPointers(arrivals))
@@ -154,7 +157,7 @@ func TestExamRebalance(t *testing.T) {
 	examFigure(t, "rebalance", "%d events, %d calls, %d answered calls repeated; longest time without a call: %s; %v", len(events), len(arrivals), repeated,
 		strings.Join(stands, ", "), examMeasure(arrivals))
 	examCheck(t, left > 0, "the backlog ran dry: the row says nothing")
-	examCheck(t, repeated <= killed*examUncommitted, "%d answered calls were repeated, at most %d allowed", repeated, killed*examUncommitted)
+	examCheck(t, repeated <= killed*examKilledRepeats, "%d answered calls were repeated, at most %d allowed", repeated, killed*examKilledRepeats)
 	examCheck(t, examMeasure(arrivals).mostIn1s <= 200, "more than 200 arrivals in one second over all workers")
 	examCheck(t, worst <= 10*time.Second, "nobody called for %v although nobody was killed", worst)
 	examCheckCommits(t, k)

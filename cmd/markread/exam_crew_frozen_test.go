@@ -23,13 +23,12 @@ func TestExamCrewFrozen(t *testing.T) {
 	t.Parallel()
 	const (
 		rate    = 40
-		behind  = 500
 		lasts   = 16500 * time.Millisecond         // a session of 15 s, the heartbeat, and what that takes
 		repeats = rate * examUncommitted / 200 * 2 // of one freeze; the machine is busy
 	)
-	groups, rounds := *examFrozenGroups, *examFrozenRounds
+	groups, rounds, behind := *examFrozenGroups, *examFrozenRounds, 500
 	if testing.Short() {
-		groups, rounds = 6, 1
+		groups, rounds, behind = 6, 1, 250
 	}
 	k := examStartBroker(t)
 	var crews []*examCrew

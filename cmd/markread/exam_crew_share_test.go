@@ -87,13 +87,13 @@ func (a examCalled) less(b examCalled) examCalled {
 // call is repeated.
 func TestExamCrewRollingRestart(t *testing.T) {
 	t.Parallel()
-	rounds := 10
+	rounds, before := 10, 1200
 	if testing.Short() {
-		rounds = 2
+		rounds, before = 2, 600
 	}
 	k := examStartBrokerOf(t, 8)
 	im := examStartRecorder(t, "-rate", "200", "-latency", "20ms")
-	c := examStartCrew(t, k, im, 200, 1200)
+	c := examStartCrew(t, k, im, 200, before)
 	members := []*examMember{c.start(t, "a"), c.start(t, "b")}
 	c.shared(t, 30*time.Second)
 	var slowest, back time.Duration
@@ -116,13 +116,13 @@ func TestExamCrewRollingRestart(t *testing.T) {
 func TestExamCrewRateChanged(t *testing.T) {
 	t.Parallel()
 	const slower = 100
-	mixed, steady := 10*time.Second, 10*time.Second
+	mixed, steady, before := 10*time.Second, 10*time.Second, 1200
 	if testing.Short() {
-		mixed, steady = 4*time.Second, 5*time.Second
+		mixed, steady, before = 4*time.Second, 5*time.Second, 600
 	}
 	k := examStartBrokerOf(t, 8)
 	im := examStartRecorder(t, "-rate", "200", "-latency", "20ms")
-	c := examStartCrew(t, k, im, 200, 1200)
+	c := examStartCrew(t, k, im, 200, before)
 	a, b := c.start(t, "a"), c.start(t, "b")
 	c.shared(t, 30*time.Second)
 
@@ -166,9 +166,13 @@ func TestExamCrewRateChanged(t *testing.T) {
 func TestExamCrewPartitionsAdded(t *testing.T) {
 	t.Parallel()
 	const grown = 12
+	after, before := 10*time.Second, 1200
+	if testing.Short() {
+		after, before = 0, 600
+	}
 	k := examStartBrokerOf(t, 8)
 	im := examStartRecorder(t, "-rate", "200", "-latency", "20ms")
-	c := examStartCrew(t, k, im, 200, 1200)
+	c := examStartCrew(t, k, im, 200, before)
 	c.start(t, "a")
 	c.start(t, "b")
 	c.shared(t, 30*time.Second)
@@ -191,9 +195,7 @@ func TestExamCrewPartitionsAdded(t *testing.T) {
 	c.shared(t, 30*time.Second)
 	im.called(t, added, time.Minute)
 	all := time.Since(began)
-	if !testing.Short() {
-		<-time.After(10 * time.Second)
-	}
+	<-time.After(after)
 	c.endLoad(t)
 	arrivals, repeated := c.end(t)
 	examFigure(t, "crew-partitions-added", "8 partitions of both topics became %d: both workers go by them %v later, their events were called %v later; %d answered calls repeated; %v",

@@ -32,11 +32,11 @@ func (m *examMember) attempts() int {
 	return 0
 }
 
-// TestExamCrewKill: a conversation that never succeeds holds the offset of the only partition at its beginning, and behind it many are
+// TestExamWorkersKill: a conversation that never succeeds holds the offset of the only partition at its beginning, and behind it many are
 // called. After a kill -9 in their midst only those are called again that were not yet committed, as the text beside the offset, and the
 // attempts of the one that is stuck go on where they were. With five events a conversation the text is too short for all that has
 // finished; that costs calls, no events.
-func TestExamCrewKill(t *testing.T) {
+func TestExamWorkersKill(t *testing.T) {
 	t.Parallel()
 	n := 3000
 	if testing.Short() {
@@ -92,7 +92,7 @@ func examKillAmid(t *testing.T, events []examEvent, after, allowed int) {
 			done++
 		}
 	}
-	examFigure(t, "crew-kill", "%d events of %d conversations behind one that never succeeds; SIGKILL after %d successful calls: at most %.1f s between two commits, the next worker's first call after %.1f s, %d answered calls repeated; attempts of the stuck one %d before, %d after; %v",
+	examFigure(t, "workers-kill", "%d events of %d conversations behind one that never succeeds; SIGKILL after %d successful calls: at most %.1f s between two commits, the next worker's first call after %.1f s, %d answered calls repeated; attempts of the stuck one %d before, %d after; %v",
 		len(events), len(examLargest(events)), done, longest.Seconds(), paused.Seconds(), repeated, attempts, resumed, examMeasure(arrivals))
 	examCheck(t, done < len(examLargest(events))*9/10, "hardly anything was left when the worker was killed: the row says nothing")
 	examCheck(t, done > allowed || allowed >= len(examLargest(events)), "%d calls before the kill: a repetition of all would not be seen", done)
@@ -104,10 +104,10 @@ func examKillAmid(t *testing.T, events []examEvent, after, allowed int) {
 	examComparePointers(t, examLargest(events), examPointers(arrivals))
 }
 
-// TestExamCrewRebalance: the same with a second worker that joins, the first that leaves, and comes back, and a conversation that never
+// TestExamWorkersRebalance: the same with a second worker that joins, the first that leaves, and comes back, and a conversation that never
 // succeeds at the beginning of each partition. Who gives partitions up has committed all that has finished, so no answered call is
 // repeated.
-func TestExamCrewRebalance(t *testing.T) {
+func TestExamWorkersRebalance(t *testing.T) {
 	t.Parallel()
 	const partitions = 4
 	n := 3000
@@ -142,7 +142,7 @@ func TestExamCrewRebalance(t *testing.T) {
 
 	arrivals := im.arrivals(t)
 	repeated := examRepeated(arrivals)
-	examFigure(t, "crew-rebalance", "%d events behind %d that never succeed; a second worker joins (%v until both call), the first leaves (%v) and comes back (%v): %d answered calls repeated; %v",
+	examFigure(t, "workers-rebalance", "%d events behind %d that never succeed; a second worker joins (%v until both call), the first leaves (%v) and comes back (%v): %d answered calls repeated; %v",
 		len(events), partitions, joins, leaves, again, repeated, examMeasure(arrivals))
 	examCheck(t, repeated == 0, "%d answered calls were repeated although nobody was killed", repeated)
 	examCheck(t, examMeasure(arrivals).mostIn1s <= 200, "more than 200 arrivals in one second over the rebalances")

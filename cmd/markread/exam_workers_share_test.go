@@ -13,10 +13,10 @@ import (
 // machine makes of it.
 const examTakenOver = 25 * time.Second
 
-// TestExamCrewTakeOver: two workers share the rate over 8 partitions of each topic and use at least 95 % of what a rate of 200 allows at
+// TestExamWorkersTakeOver: two workers share the rate over 8 partitions of each topic and use at least 95 % of what a rate of 200 allows at
 // the server's latency. Then one is stopped, killed and frozen in turn, and comes back each time. The other takes its partitions and its
 // share over, and together they never call more than one may.
-func TestExamCrewTakeOver(t *testing.T) {
+func TestExamWorkersTakeOver(t *testing.T) {
 	before, steady, frozen, least := 3000, 20*time.Second, 30*time.Second, 0.95
 	if testing.Short() {
 		t.Parallel()
@@ -59,7 +59,7 @@ func TestExamCrewTakeOver(t *testing.T) {
 	arrivals, repeated := c.end(t)
 	late := freeze.late(arrivals)
 	share := examMeasure(examBetween(arrivals, from, to)).perSecond / (200 / (1 + latency))
-	examFigure(t, "crew-take-over", "two workers: %.1f %% of 200/(1 s + %.0f ms) over %.0f s; the other one has all partitions %v after SIGTERM, %v after SIGKILL, %v after SIGSTOP; both call again at most %v after one is back; frozen for %v: %d late calls, commits refused by code %v; %d answered calls repeated; %v",
+	examFigure(t, "workers-take-over", "two workers: %.1f %% of 200/(1 s + %.0f ms) over %.0f s; the other one has all partitions %v after SIGTERM, %v after SIGKILL, %v after SIGSTOP; both call again at most %v after one is back; frozen for %v: %d late calls, commits refused by code %v; %d answered calls repeated; %v",
 		100*share, 1000*latency, steady.Seconds(), stopped, killed, freeze.took, back, frozen, late, failures, repeated, examMeasure(arrivals))
 	examCheck(t, share >= least, "%.1f %% of the rate was used, at least %.0f %% required", 100*share, 100*least)
 	examCheck(t, late <= 1, "%d late calls of a worker that was frozen, at most 1 allowed", late)
@@ -83,9 +83,9 @@ func (a examCalled) less(b examCalled) examCalled {
 	return examCalled{a.n - b.n, a.seconds - b.seconds}
 }
 
-// TestExamCrewRollingRestart: both workers are restarted under load, one after the other, ten times around. Nobody is killed, so no answered
+// TestExamWorkersRollingRestart: both workers are restarted under load, one after the other, ten times around. Nobody is killed, so no answered
 // call is repeated.
-func TestExamCrewRollingRestart(t *testing.T) {
+func TestExamWorkersRollingRestart(t *testing.T) {
 	t.Parallel()
 	rounds, before := 10, 1200
 	if testing.Short() {
@@ -106,14 +106,14 @@ func TestExamCrewRollingRestart(t *testing.T) {
 	}
 	c.endLoad(t)
 	arrivals, repeated := c.end(t)
-	examFigure(t, "crew-rolling-restart", "%d rolling restarts of two workers: a stop took at most %v, both called again at most %v later; %d answered calls repeated; %v",
+	examFigure(t, "workers-rolling-restart", "%d rolling restarts of two workers: a stop took at most %v, both called again at most %v later; %d answered calls repeated; %v",
 		rounds, slowest.Round(time.Millisecond), back, repeated, examMeasure(arrivals))
 	examCheck(t, repeated == 0, "%d answered calls were repeated although nobody was killed", repeated)
 }
 
-// TestExamCrewRateChanged: another --rate is rolled out over two workers, one after the other. As long as they go by different rates, one of
+// TestExamWorkersRateChanged: another --rate is rolled out over two workers, one after the other. As long as they go by different rates, one of
 // them has no share, and says why; so what they may call together is never more than the larger of both rates, and afterwards the new one.
-func TestExamCrewRateChanged(t *testing.T) {
+func TestExamWorkersRateChanged(t *testing.T) {
 	t.Parallel()
 	const slower = 100
 	mixed, steady, before := 10*time.Second, 10*time.Second, 1200
@@ -152,7 +152,7 @@ func TestExamCrewRateChanged(t *testing.T) {
 	after := examMeasure(examBetween(arrivals, last, time.Now()))
 	latency := calls.seconds / calls.n
 	share := examMeasure(examBetween(arrivals, from, to)).perSecond / (slower / (1 + latency))
-	examFigure(t, "crew-rate-changed", "--rate 200 to %d over two workers: the first to have it waits (%q) with %d calls, until %v after the last of the old ones has ended; both call %v after the last restart; then %.1f %% of the new rate, at most %d in any 1.000 s, before at most %d; %d answered calls repeated",
+	examFigure(t, "workers-rate-changed", "--rate 200 to %d over two workers: the first to have it waits (%q) with %d calls, until %v after the last of the old ones has ended; both call %v after the last restart; then %.1f %% of the new rate, at most %d in any 1.000 s, before at most %d; %d answered calls repeated",
 		slower, hold.Detail, waited, released.Round(100*time.Millisecond), back, 100*share, after.mostIn1s, examMeasure(arrivals).mostIn1s, repeated)
 	examCheck(t, still && waited == 0, "held: %v, and %d calls of a worker that goes by another rate than the group's leader", still, waited)
 	examCheck(t, strings.Contains(hold.Detail, "rate of 200, this worker by 100"), "the hold does not say which rates there are: %s", hold.Detail)
@@ -161,9 +161,9 @@ func TestExamCrewRateChanged(t *testing.T) {
 	examCheck(t, repeated == 0, "%d answered calls were repeated although nobody was killed", repeated)
 }
 
-// TestExamCrewPartitionsAdded: both topics get more partitions under load. The workers find out by themselves, and then they share the rate
+// TestExamWorkersPartitionsAdded: both topics get more partitions under load. The workers find out by themselves, and then they share the rate
 // over all of them.
-func TestExamCrewPartitionsAdded(t *testing.T) {
+func TestExamWorkersPartitionsAdded(t *testing.T) {
 	t.Parallel()
 	const grown = 12
 	after, before := 10*time.Second, 1200
@@ -198,7 +198,7 @@ func TestExamCrewPartitionsAdded(t *testing.T) {
 	<-time.After(after)
 	c.endLoad(t)
 	arrivals, repeated := c.end(t)
-	examFigure(t, "crew-partitions-added", "8 partitions of both topics became %d: both workers go by them %v later, their events were called %v later; %d answered calls repeated; %v",
+	examFigure(t, "workers-partitions-added", "8 partitions of both topics became %d: both workers go by them %v later, their events were called %v later; %d answered calls repeated; %v",
 		grown, found.Round(100*time.Millisecond), all.Round(100*time.Millisecond), repeated, examMeasure(arrivals))
 	examCheck(t, repeated == 0, "%d answered calls were repeated although nobody was killed", repeated)
 }

@@ -16,10 +16,10 @@ var (
 	examFrozenRounds = flag.Int("exam.frozen-rounds", 9, "")
 )
 
-// TestExamCrewFrozen: workers are frozen amid full load until their session is over and another one has their partitions and their share of
+// TestExamWorkersFrozen: workers are frozen amid full load until their session is over and another one has their partitions and their share of
 // the rate, and thawed, a hundred times over groups that run side by side; in a short run six times. A worker that is thawed sends at most
 // the one call that it was about to send, and what it then commits is refused: no offset goes back.
-func TestExamCrewFrozen(t *testing.T) {
+func TestExamWorkersFrozen(t *testing.T) {
 	t.Parallel()
 	const (
 		rate    = 40
@@ -83,7 +83,7 @@ func TestExamCrewFrozen(t *testing.T) {
 		}
 	}
 	slices.Sort(took)
-	examFigure(t, "crew-frozen", "%d freezes past the session over %d groups of two workers at %d/s: the other one had all partitions %v to %v later; a late call in %d of them, at most %d in one; %d calls cut off; commits refused by code %v; %d of %d calls repeated an answered one",
+	examFigure(t, "workers-frozen", "%d freezes past the session over %d groups of two workers at %d/s: the other one had all partitions %v to %v later; a late call in %d of them, at most %d in one; %d calls cut off; commits refused by code %v; %d of %d calls repeated an answered one",
 		len(took), groups, rate, took[0], took[len(took)-1], late, most, cut, refused, repeated, calls)
 	examCheck(t, late <= len(took)/2, "a late call in %d of %d freezes: more than were about to be sent", late, len(took))
 	for _, code := range slices.Sorted(maps.Keys(refused)) {

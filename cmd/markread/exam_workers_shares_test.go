@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// TestExamCrewShares: with 1 to 6 workers the shares add up to exactly the rate, also where there are more workers than calls a second. Nobody
+// TestExamWorkersShares: with 1 to 6 workers the shares add up to exactly the rate, also where there are more workers than calls a second. Nobody
 // has partitions and no share; who has none says so.
-func TestExamCrewShares(t *testing.T) {
+func TestExamWorkersShares(t *testing.T) {
 	t.Parallel()
 	rates, most := []int{1, 2, 7}, 6
 	if testing.Short() {
@@ -34,7 +34,7 @@ func TestExamCrewShares(t *testing.T) {
 					c.running()[0].stop(t, syscall.SIGTERM, examStopLimit)
 					c.addUp(t, partitions)
 				}
-				examFigure(t, "crew-shares", "--rate %d, %d partitions of both topics, 1 to %d workers: %v", rate, partitions, most, shown)
+				examFigure(t, "workers-shares", "--rate %d, %d partitions of both topics, 1 to %d workers: %v", rate, partitions, most, shown)
 			})
 		}
 	}

@@ -61,7 +61,7 @@ func TestSimulation(t *testing.T) {
 	}
 	sum := runSeeds(t, seeds, minutes)
 	t.Log(sum)
-	if n >= 300 { // fewer may miss a kind
+	if n >= 300 && minutes >= 10 { // fewer or shorter ones may miss a kind
 		sum.notVacuous(t)
 	}
 }

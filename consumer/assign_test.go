@@ -1,0 +1,136 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"testing/synctest"
+
+	"github.com/rs/zerolog"
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
+	consumerapi "github.com/segmentio/kafka-go/protocol/consumer"
+)
+
+// Each number goes to exactly one member, all have as many as the others or one more, whoever had a number last keeps it as far as that goes,
+// and the order in which the members come means nothing: also when two say that they have had the same number, because one of them has
+// missed a generation.
+func TestAssign(t *testing.T) {
+	for seed := range uint64(2000) {
+		r := rand.New(rand.NewPCG(seed, 3))
+		numbers := 1 + r.IntN(12)
+		members := make([]candidate, 1+r.IntN(5))
+		for i := range members {
+			members[i] = candidate{id: fmt.Sprint("m", i), memberData: memberData{Generation: int32(r.IntN(3))}}
+			for n := range numbers + 2 { // there may have been more
+				if r.IntN(3) == 0 {
+					members[i].Owned = append(members[i].Owned, n)
+				}
+			}
+		}
+		dealt := assign(members, numbers)
+		owners := make([]string, numbers)
+		kept, could := 0, 0
+		for _, m := range members {
+			if n := len(dealt[m.id]); n != numbers/len(members) && n != (numbers+len(members)-1)/len(members) {
+				t.Fatalf("seed %d: %s gets %d of %d numbers, there are %d members", seed, m.id, n, numbers, len(members))
+			}
+			had := 0
+			for n := range numbers {
+				if i := lastOwner(members, n); i >= 0 && members[i].id == m.id {
+					had++
+				}
+			}
+			could += min(had, numbers/len(members))
+			for _, n := range dealt[m.id] {
+				if owners[n] != "" {
+					t.Fatalf("seed %d: %d goes to %s and %s", seed, n, owners[n], m.id)
+				}
+				owners[n] = m.id
+				if i := lastOwner(members, n); i >= 0 && members[i].id == m.id {
+					kept++
+				}
+			}
+		}
+		if slices.Contains(owners, "") {
+			t.Fatalf("seed %d: somebody must have each: %v", seed, owners)
+		}
+		if kept < could {
+			t.Fatalf("seed %d: %d numbers stay, %d could", seed, kept, could)
+		}
+		r.Shuffle(len(members), func(i, j int) { members[i], members[j] = members[j], members[i] })
+		for id, again := range assign(members, numbers) {
+			if !slices.Equal(again, dealt[id]) {
+				t.Fatalf("seed %d: in another order %s gets %v instead of %v", seed, id, again, dealt[id])
+			}
+		}
+	}
+}
+
+// The latest generation says who had a number last.
+func TestAssignBelievesTheLatestGeneration(t *testing.T) {
+	dealt := assign([]candidate{
+		{"a", memberData{Owned: []int{0, 1}, Generation: 6}}, {"b", memberData{Owned: []int{0, 1}, Generation: 7}},
+		{"c", memberData{Owned: []int{2, 3}, Generation: 7}},
+	}, 6)
+	if !slices.Equal(dealt["b"], []int{0, 1}) || !slices.Equal(dealt["c"], []int{2, 3}) || !slices.Equal(dealt["a"], []int{4, 5}) {
+		t.Errorf("%v", dealt)
+	}
+}
+
+// The leader gives partitions to those only that go by the same as it does, and knows who has but not noticed new ones yet.
+func TestLead(t *testing.T) {
+	ours := outlook{200, map[string]int{"live": 4, "backfill": 4}}
+	for name, c := range map[string]struct {
+		theirs outlook
+		agrees bool
+		behind bool
+	}{
+		"the same":           {outlook{200, map[string]int{"live": 4, "backfill": 4}}, true, false},
+		"another rate":       {outlook{100, map[string]int{"live": 4, "backfill": 4}}, false, false},
+		"fewer partitions":   {outlook{200, map[string]int{"live": 2, "backfill": 4}}, false, true},
+		"more partitions":    {outlook{200, map[string]int{"live": 8, "backfill": 4}}, false, true},
+		"another topic":      {outlook{200, map[string]int{"live": 4, "other": 4}}, false, false},
+		"one topic":          {outlook{200, map[string]int{"live": 4}}, false, false},
+		"nothing that it is": {outlook{}, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := &member{id: "us", log: zerolog.Nop()}
+			join := func(id string, o outlook) kafka.JoinGroupResponseMember {
+				return kafka.JoinGroupResponseMember{ID: id, Metadata: kafka.GroupProtocolSubscription{UserData: encode(memberData{outlook: o})}}
+			}
+			assignments, behind, err := m.lead(ours, []kafka.JoinGroupResponseMember{join("us", ours), join("them", c.theirs)})
+			if err != nil || behind != c.behind {
+				t.Errorf("behind %v, %v", behind, err)
+			}
+			got := map[string]int{}
+			for _, a := range assignments {
+				var assignment consumerapi.Assignment
+				if err := protocol.Unmarshal(a.Assignment, consumerapi.MaxVersionSupported, &assignment); err != nil {
+					t.Fatal(err)
+				}
+				for _, topic := range assignment.AssignedPartitions {
+					got[a.MemberID] += len(topic.Partitions)
+				}
+			}
+			if got["us"]+got["them"] != 8 || (got["them"] > 0) != c.agrees {
+				t.Errorf("assigned %v", got)
+			}
+		})
+	}
+}
+
+// A leader one of whose members was behind rebalances again: that one must not go without partitions for long.
+func TestALeaderRebalancesForWhoIsBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, revoke := context.WithCancelCause(t.Context())
+		g := &Generation{}
+		g.watch(ctx, joined{leader: true, behind: true}, GroupOptions{}, revoke)
+		if cause := context.Cause(ctx); !errors.Is(cause, errBehind) {
+			t.Errorf("%v", cause)
+		}
+	})
+}

@@ -133,7 +133,8 @@ func standStill(s *simulation, n int, long time.Duration) func() {
 
 // rollOut restarts the workers one after the other, with another rate.
 func rollOut(s *simulation, n int, long time.Duration) func() {
-	rate := max(1, s.plan.rate*pick(s.plan.seed, []int{2, 3, 4}, "rate", n)/4)
+	// Not below the number of partitions: a worker whose partitions have no permit never calls.
+	rate := max(2*mostPartitions, s.plan.rate*pick(s.plan.seed, []int{2, 3, 4}, "rate", n)/4)
 	s.rate.Store(int64(rate))
 	for place := range s.crew {
 		s.mu.Lock()

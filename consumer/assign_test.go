@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/segmentio/kafka-go"
@@ -123,14 +125,23 @@ func TestLead(t *testing.T) {
 	}
 }
 
-// A leader one of whose members was behind rebalances again: that one must not go without partitions for long.
+// A leader one of whose members was behind rebalances again, so that it does not go without partitions for long, but with patience.
 func TestALeaderRebalancesForWhoIsBehind(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, revoke := context.WithCancelCause(t.Context())
-		g := &Generation{}
-		g.watch(ctx, joined{leader: true, behind: true}, GroupOptions{}, revoke)
-		if cause := context.Cause(ctx); !errors.Is(cause, errBehind) {
-			t.Errorf("%v", cause)
-		}
-	})
+	for _, patience := range []time.Duration{watchInterval, longestPatience} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, revoke := context.WithCancelCause(t.Context())
+			refuse := func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("refused") }
+			client, err := New(Options{Brokers: []string{"localhost:9092"}, Dial: refuse, Log: zerolog.Nop()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			g := &Generation{client: client}
+			began := time.Now()
+			g.watch(ctx, joined{leader: true, behind: true, outlook: outlook{0, map[string]int{}}}, GroupOptions{}, patience, revoke)
+			if took := time.Since(began); !errors.Is(context.Cause(ctx), errBehind) || took < patience || took > patience+2*watchInterval {
+				t.Errorf("patience %v: after %v %v", patience, took, context.Cause(ctx))
+			}
+		})
+	}
 }

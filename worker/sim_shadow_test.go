@@ -97,6 +97,7 @@ func (h *hands) afterReceive(p *part) {
 				s.holds.newcomerDue = h.now + int64(time.Second)
 			}
 		case calling:
+			t.attempts = max(t.attempts, attempts)
 			t.landLane = min(t.landLane, lane)
 			if r.readTime > t.sent {
 				if t.newer == 0 {

@@ -42,7 +42,7 @@ func readMetadata(text string, offset int64) (knowledge, error) {
 		}
 		return int64(v)
 	}
-	next() // the witness
+	_, _ = next(), next() // the witness
 	for at := offset; len(b) > 0; {
 		gap, value := next(), next()
 		at += gap >> 1

@@ -197,6 +197,26 @@ func TestProofIsDatedWhenSent(t *testing.T) {
 	})
 }
 
+// Who was given up has no proof from then on: what waits for a connection must not be sent.
+func TestExpelledHasNoProof(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		ages := make(chan time.Duration, 10)
+		m := w.join(w.client(), func(m *member) {
+			m.drain = func(_ context.Context, g *consumer.Generation) { ages <- g.ProofAge() }
+		})
+		time.Sleep(5 * time.Second)
+		w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Heartbeat}, Err: kerr.UnknownMemberID, Count: 1})
+		time.Sleep(10 * time.Second)
+		if age := <-ages; age < 1000*time.Hour {
+			t.Errorf("the proof is %v old", age)
+		}
+		if age := m.generation().ProofAge(); age > 2*time.Second {
+			t.Errorf("a member again, and its proof is %v old", age)
+		}
+		m.leave()
+	})
+}
+
 // A serve that gives up at once does not make the group rebalance all the time.
 func TestServeThatReturns(t *testing.T) {
 	inWorld(t, 1, func(w *world) {

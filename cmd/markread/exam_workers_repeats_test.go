@@ -97,7 +97,7 @@ func examKillAmid(t *testing.T, events []examEvent, after, allowed int) {
 	examCheck(t, done < len(examLargest(events))*9/10, "hardly anything was left when the worker was killed: the row says nothing")
 	examCheck(t, done > allowed || allowed >= len(examLargest(events)), "%d calls before the kill: a repetition of all would not be seen", done)
 	examCheck(t, repeated <= allowed, "%d answered calls were repeated, at most %d allowed", repeated, allowed)
-	examCheck(t, attempts > 2 && resumed >= attempts-2, "%d attempts before the kill, %d after it", attempts, resumed)
+	examCheck(t, attempts > 3 && resumed > attempts/2, "%d attempts before the kill, %d after it", attempts, resumed) // some since the last commit
 	examCheck(t, committed == 0, "the offset %d is committed, beyond an event that has not finished", committed)
 	examCheck(t, examMeasure(arrivals).mostIn1s <= 200, "more than 200 arrivals in one second over the kill")
 	k.noLetters(t, "a conversation that never succeeds")

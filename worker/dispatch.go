@@ -165,24 +165,31 @@ func (w *Worker) writeBatch(ctx context.Context, topic *consumer.LetterWriter, b
 // watchKey looks, as long as calls are held for the credentials, whether the key is another one by now: then
 // it is tried at once.
 func (w *Worker) watchKey(ctx context.Context) {
-	tick := time.NewTicker(keyInterval)
+	every(ctx, keyInterval, func() {
+		w.mu.Lock()
+		held := w.core.holds.Held(hold.Credentials, hold.All)
+		w.mu.Unlock()
+		if !held || !w.options.IM.KeyChanged() { // it may read a file: not under the lock
+			return
+		}
+		w.mu.Lock()
+		w.core.holds.KeyChanged(time.Now())
+		w.mu.Unlock()
+		poke(w.wake)
+	})
+}
+
+// every calls f at that interval until ctx ends.
+func every(ctx context.Context, interval time.Duration, f func()) {
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			f()
 		}
-		w.mu.Lock()
-		held := w.core.holds.Held(hold.Credentials, hold.All)
-		w.mu.Unlock()
-		if !held || !w.options.IM.KeyChanged() { // it may read a file: not under the lock
-			continue
-		}
-		w.mu.Lock()
-		w.core.holds.KeyChanged(time.Now())
-		w.mu.Unlock()
-		poke(w.wake)
 	}
 }
 
@@ -203,19 +210,6 @@ func (w *Worker) drain() error {
 			w.options.Log.Warn().Dur("drain_timeout_ms", w.options.DrainTimeout).
 				Msg("the drain timeout is over; what is still out will be repeated by the next owner")
 			return fmt.Errorf("calls or dead letters were still out after the drain timeout of %v", w.options.DrainTimeout)
-		}
-	}
-}
-
-func (w *Worker) commitEvery(ctx context.Context, g *consumer.Generation) {
-	tick := time.NewTicker(w.options.CommitEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			_ = w.commit(ctx, g) // logged
 		}
 	}
 }

@@ -49,14 +49,7 @@ func (m watermarks) look(now time.Time, partitions []consumer.PartitionState) (s
 // watchWatermarks writes one line about each event that keeps a partition's offset from moving on, and one when it does, until ctx ends.
 func (w *Worker) watchWatermarks(ctx context.Context, g *consumer.Generation) {
 	seen := watermarks{}
-	tick := time.NewTicker(stuckInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	every(ctx, stuckInterval, func() {
 		stuck, moved := seen.look(time.Now(), g.Partitions())
 		for _, p := range moved {
 			w.options.Log.Info().Str("topic", p.Topic).Int("partition", p.Partition).Int64("committed", p.Committed).Msg("the partition's offset moves on again")
@@ -64,7 +57,7 @@ func (w *Worker) watchWatermarks(ctx context.Context, g *consumer.Generation) {
 		if len(stuck) > 0 {
 			w.tellStuck(stuck)
 		}
-	}
+	})
 }
 
 func (w *Worker) tellStuck(stuck []consumer.PartitionState) {

@@ -191,7 +191,7 @@ func (w *Worker) serve(ctx context.Context, g *consumer.Generation) {
 	var calls, taking, writing sync.WaitGroup
 	taking.Go(func() { w.dispatch(ctx, work, g, &calls) })
 	writing.Go(func() { w.writeLetters(work, w.options.Kafka.Letters(w.options.Topics.DeadLetter)) })
-	writing.Go(func() { w.commitEvery(work, g) })
+	writing.Go(func() { every(work, w.options.CommitEvery, func() { _ = w.commit(work, g) }) }) // its error is logged
 	writing.Go(func() { w.watchKey(work) })
 	writing.Go(func() { w.watchWatermarks(work, g) })
 

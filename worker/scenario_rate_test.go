@@ -23,6 +23,7 @@ func (s *stack) refused(from, to time.Time) (refused, all int) {
 
 // The server allows less than we believe: other programs use the same app's quota. The limit follows it down, and up again.
 func TestServerAllowsLess(t *testing.T) {
+	tooLongForARace(t)
 	for _, allowed := range []int{120, 60} {
 		t.Run(fmt.Sprint(allowed), func(t *testing.T) {
 			oneIsEnough(t, allowed == 120)

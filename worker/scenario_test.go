@@ -100,6 +100,14 @@ func oneIsEnough(t *testing.T, this bool) {
 	}
 }
 
+// tooLongForARace skips what takes tens of seconds with the race detector, and has no goroutine that others don't have.
+func tooLongForARace(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("skipped: too long for a short run")
+	}
+}
+
 // until waits for something, at most so long, and returns how long it took.
 func (s *stack) until(what string, atMost time.Duration, is func() bool) time.Duration {
 	s.t.Helper()

@@ -44,7 +44,7 @@ var (
 func TestSimulation(t *testing.T) {
 	first, n, minutes := uint64(1), 40, 10.0
 	if testing.Short() {
-		n = 8
+		n = 1 // the core has no goroutines: the race detector finds nothing here
 	}
 	if *simSeed > 0 {
 		first, n = *simSeed, 1
@@ -78,6 +78,9 @@ var regressions = []struct {
 }
 
 func TestSimulationRegressions(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped: the core has no goroutines, a short run is for those")
+	}
 	for _, r := range regressions {
 		t.Run(r.found, func(t *testing.T) { runSeeds(t, []uint64{r.seed}, r.minutes) })
 	}
@@ -87,7 +90,7 @@ func TestSimulationRegressions(t *testing.T) {
 func TestSimulationIsDeterministic(t *testing.T) {
 	n, minutes := uint64(8), 2.0
 	if testing.Short() {
-		n = 3
+		n = 1
 	}
 	if *simMinutes > 0 {
 		minutes = *simMinutes

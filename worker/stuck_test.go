@@ -46,6 +46,7 @@ func (l *lockedLog) about(t *testing.T, message string) (found []map[string]any)
 
 // An event that does not end keeps its partition's offset where it is. That is told once, with its place and the reason, and once when it is over.
 func TestStuckPartitionIsTold(t *testing.T) {
+	tooLongForARace(t)
 	inBubble(t, func(s *stack) {
 		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindCode, Code: 60008, Report: "stuck"}}})
 		log := &lockedLog{}

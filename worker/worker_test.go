@@ -216,6 +216,7 @@ func TestFetchingPausesAndGoesOn(t *testing.T) {
 
 // Conversations whose calls fail again and again fill a lane's memory. The other lane's events pass, and what ends makes room.
 func TestABacklogFullOfRetries(t *testing.T) {
+	tooLongForARace(t)
 	inBubble(t, func(s *stack) {
 		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindCode, Code: 60008, Conversations: 0.5}}})
 		w := s.start(func(o *worker.Options) { o.MaxPending, o.Attempts = 20, 1000 })

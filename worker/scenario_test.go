@@ -214,6 +214,7 @@ func TestBrokerDownForFiveSeconds(t *testing.T) {
 
 // Two percent of the calls hang until they time out. They cost their permits, and little else.
 func TestSomeCallsHang(t *testing.T) {
+	tooLongForARace(t)
 	inBubble(t, func(s *stack) {
 		s.crowd(topics.Live, "reader", 0, 12_000)
 		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindHang, Share: 0.02}}, Seed: 1})

@@ -194,6 +194,10 @@ func newPlan(seed uint64, minutes float64) *plan {
 	p.live = float64(p.rate) * knob(16, 0.2, 2)
 	p.bulk = float64(p.rate) * knob(17, 1, 60)
 	p.bulkEvery = int64(knob(18, float64(5*time.Second), float64(4*time.Minute)))
+	// A run takes as long as there are fetches. Many events one by one say no more than few.
+	const fetches = 50_000
+	events := p.live*minutes*60 + p.bulk*float64(p.length)/float64(p.bulkEvery)
+	p.fetchMost = max(p.fetchMost, int(events/fetches))
 	if often(8, 0.3) {
 		p.hot = d.part(dieKnob, 19, 0)
 	}

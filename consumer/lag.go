@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
+
+	"markread/consumer/offsets"
 )
 
 // PartitionLag is how far a group is behind in one partition.
@@ -16,7 +18,7 @@ type PartitionLag struct {
 	Committed int64     // -1: nothing yet; the group begins at the oldest record
 	Lag       int64     // offsets from where the group is, to the end
 	Finished  int64     // of them, those that are known to have finished out of order
-	Lost      int64     // offsets that retention deleted after where the group is: nobody has read them
+	Lost      int64     // offsets that retention deleted after where the group is, and that are not known to have finished
 	Oldest    time.Time // event time of the record where the group is; zero: there is none, or it could not be read
 }
 
@@ -45,7 +47,7 @@ func (c *Client) Lag(ctx context.Context, group, topic string) ([]PartitionLag, 
 			if !ok {
 				commit.Offset = -1
 			}
-			lags[i].reckon(commit.Offset, commit.Finished(lags[i].End))
+			lags[i].reckon(commit)
 		}
 		return err
 	})
@@ -60,19 +62,19 @@ func (c *Client) Lag(ctx context.Context, group, topic string) ([]PartitionLag, 
 	return lags, nil
 }
 
-// reckon fills in what follows from the committed offset. The end was read before it, so that the group may be beyond it.
-func (l *PartitionLag) reckon(committed, finished int64) {
-	l.Committed = committed
+// reckon fills in what follows from what is committed. The end was read before it, so that the group may be beyond it.
+func (l *PartitionLag) reckon(commit offsets.Commit) {
+	l.Committed = commit.Offset
 	if l.Err != nil {
 		return
 	}
-	from := l.First
-	if committed >= 0 {
-		from = max(committed, l.First)
-		l.Lost = from - committed
+	from, gone := l.First, int64(0) // finished, and deleted since
+	if commit.Offset >= 0 {
+		from, gone = max(commit.Offset, l.First), commit.Finished(l.First)
+		l.Lost = from - commit.Offset - gone
 	}
 	l.Lag = max(0, l.End-from)
-	l.Finished = min(finished, l.Lag)
+	l.Finished = min(commit.Finished(l.End)-gone, l.Lag)
 }
 
 // oldest returns when the event happened at which the group's offset stands; zero: not known.

@@ -119,8 +119,9 @@ func (w *world) beQuiet() {
 
 // setUntil sets by when all must have drained: 75 seconds for sessions that end, backoff and probes, and the time that the calls take at
 // nine tenths of the permits, which is 190 calls a second of 200. What else takes time: members share the probes of their group, so each
-// waits longer for its own; a pause that the server asked for is kept; and a limit that was lowered needs 80 seconds to grow back. It is
-// asked again with each generation: when the faults end nobody may be a member.
+// waits longer for its own, and twice when the first probe is refused for a signature that is still of the time before; a pause that the
+// server asked for is kept; and a limit that was lowered needs 80 seconds to grow back. It is asked again with each generation: when the
+// faults end nobody may be a member.
 func (w *world) setUntil() {
 	bound := 75 * time.Second
 	for _, h := range w.workers {
@@ -130,7 +131,7 @@ func (w *world) setUntil() {
 		spread := h.spread()
 		own := 75 + 3*(spread-1)
 		for _, a := range h.shadow.holds.active {
-			own = max(own, 75+(spread-1)*a.interval.Seconds())
+			own = max(own, 75+(2*spread-1)*a.interval.Seconds())
 		}
 		events := 0
 		for _, l := range h.assigned {

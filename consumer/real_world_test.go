@@ -151,8 +151,11 @@ func (r *real) create(topic string, partitions int, settings ...string) {
 		t.Configs = append(t.Configs, c)
 	}
 	request.Topics, request.TimeoutMillis = append(request.Topics, t), 10000
+	var id [16]byte
 	r.eventually(20*time.Second, "topic "+topic+" is created", func() bool {
-		err := kerr.ErrorForCode(ask(r, request).Topics[0].ErrorCode)
+		answer := ask(r, request).Topics[0]
+		id = answer.TopicID
+		err := kerr.ErrorForCode(answer.ErrorCode)
 		if err != nil && err != kerr.TopicAlreadyExists { // the old one may not be gone yet
 			r.Fatal(err)
 		}
@@ -160,8 +163,11 @@ func (r *real) create(topic string, partitions int, settings ...string) {
 	})
 	r.Cleanup(func() { r.delete(topic) })
 	r.eventually(20*time.Second, "topic "+topic+" has leaders", func() bool {
-		leaders := 0
-		for _, p := range r.describe(topic).Partitions {
+		leaders, found := 0, r.describe(topic)
+		if found.TopicID != id { // an older one of this name, to a broker that lags; what is written to that is gone
+			return false
+		}
+		for _, p := range found.Partitions {
 			if p.ErrorCode == 0 && p.Leader >= 0 {
 				leaders++
 			}

@@ -16,8 +16,17 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
+// tooLongForARace skips what takes half a minute with the race detector, and starts no goroutine that other tests don't.
+func tooLongForARace(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("skipped: too long for a short run")
+	}
+}
+
 // Every way in which a call or a worker can fail, at servers that show what they were sent: no secret is in anything that comes out.
 func TestSecretsOfTheWorker(t *testing.T) {
+	tooLongForARace(t)
 	t.Parallel()
 	s := newScene(t)
 	// A failure among successes is a dead letter; without them it would hold the worker. Hence one partition, too: the order stays.
@@ -130,6 +139,7 @@ func TestSecretsOfTheWorker(t *testing.T) {
 
 // The commands, with the same servers, with brokers that refuse them, and with networks that don't work.
 func TestSecretsOfCommands(t *testing.T) {
+	tooLongForARace(t)
 	t.Parallel()
 	s := newScene(t)
 	app := [...]string{"--im-app-id", strconv.Itoa(localAppID), "--im-timeout", "3001ms"}

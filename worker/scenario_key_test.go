@@ -113,6 +113,7 @@ func TestWrongKeyForTenMinutes(t *testing.T) {
 // The same for who is not an administrator any more, for an app that is locked for a minute, and for one that is not paid for: what mends it
 // is out of our sight.
 func TestRefusedForTenMinutes(t *testing.T) {
+	tooLongForARace(t)
 	for _, c := range []struct {
 		name         string
 		code         int
@@ -157,6 +158,7 @@ func TestRefusedForTenMinutes(t *testing.T) {
 
 // A signature that is revoked, or expires by the server's clock, is renewed without anybody noticing.
 func TestSignatureIsRenewedUnnoticed(t *testing.T) {
+	tooLongForARace(t)
 	inBubble(t, func(s *stack) {
 		w := s.start(nil)
 		var held []string

@@ -15,6 +15,7 @@ import (
 // Everything of a lane is rejected: far more likely a wrong app than wrong events. It waits after 500, the other lane goes on, and when the
 // accounts exist it goes on by itself.
 func TestEverythingIsRejected(t *testing.T) {
+	tooLongForARace(t) // TestAcceptRejections begins in the same way
 	inBubble(t, func(s *stack) {
 		s.crowd(topics.Live, "nobody", 0, 3000)
 		w := s.start(nil)

@@ -100,7 +100,7 @@ func oneIsEnough(t *testing.T, this bool) {
 	}
 }
 
-// tooLongForARace skips what takes tens of seconds with the race detector, and has no goroutine that others don't have.
+// tooLongForARace skips what takes long with the race detector, and has no goroutine that others don't have.
 func tooLongForARace(t *testing.T) {
 	t.Helper()
 	if testing.Short() {

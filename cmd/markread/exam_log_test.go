@@ -93,10 +93,13 @@ func TestExamTransactions(t *testing.T) {
 func TestExamTransactionsMixed(t *testing.T) {
 	t.Parallel()
 	const (
-		producers    = 3
-		transactions = 20 // of each
-		size         = 20
+		producers = 3
+		size      = 20
 	)
+	transactions := 20 // of each
+	if testing.Short() {
+		transactions = 8
+	}
 	k := examStartBroker(t)
 	im := examStartRecorder(t, "-rate", "200", "-latency", "2ms")
 	w := examStartWorker(t, k, im.url)

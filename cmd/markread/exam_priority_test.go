@@ -15,10 +15,11 @@ import (
 
 // TestExamPriority: live events pass a backfill that alone would take two and a half minutes, and the backfill goes on beside them.
 func TestExamPriority(t *testing.T) {
-	const (
-		perSecond = 20
-		seconds   = 30
-	)
+	const perSecond = 20
+	seconds := 30
+	if testing.Short() {
+		seconds = 15
+	}
 	k := examStartBroker(t)
 	im := examStartRecorder(t, "-rate", "200", "-latency", "2ms")
 	examProduceEvents(t, k, k.backfill, examOneEach(examConversations("bulk", 30_000)))

@@ -36,11 +36,15 @@ func TestExamCollapse(t *testing.T) {
 	examCheck(t, traffic.mostIn1s <= 200, "%d arrivals in one second", traffic.mostIn1s)
 }
 
-// TestExamQuota: saturated for 30 s, the cap is kept and at least 97 % of it is used.
+// TestExamQuota: saturated for 30 s, in a short run 15 s, the cap is kept and at least 97 % of it is used.
 func TestExamQuota(t *testing.T) {
+	conversations := 6100 // 30.5 s of work
+	if testing.Short() {
+		conversations = 3100
+	}
 	k := examStartBroker(t)
 	im := examStartRecorder(t, "-rate", "200", "-latency", "2ms")
-	events := examOneEach(examConversations("quota", 6100)) // 30.5 s of work
+	events := examOneEach(examConversations("quota", conversations))
 	examProduceEvents(t, k, k.live, events)
 
 	w := examStartWorker(t, k, im.url)

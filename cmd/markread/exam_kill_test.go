@@ -66,8 +66,8 @@ func examStandStill(arrivals []examArrival, from, to time.Time) (longest time.Du
 	return longest, at
 }
 
-// TestExamKill: SIGKILL in full flow, and a successor at once, twice; once in a short run. Nothing is lost, only what was not yet committed is called again, and
-// nobody calls until the group has given the dead one up.
+// TestExamKill: SIGKILL in full flow, and a successor at once, twice; once in a short run. Nothing is lost, only what was not yet committed is
+// called again, and nobody calls until the group has given the dead one up.
 func TestExamKill(t *testing.T) {
 	t.Parallel()
 	kills := 2

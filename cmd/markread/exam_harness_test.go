@@ -24,6 +24,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
 )
 
 // examRole is the variable that tells the test binary which part to play; without it the binary is the exam itself.
@@ -33,7 +35,7 @@ func TestMain(m *testing.M) {
 	role := os.Getenv(examRole)
 	if role == "" {
 		examSideBySide()
-		os.Exit(m.Run())
+		testscript.Main(m, programs)
 	}
 	os.Unsetenv(examRole)
 	go examEndWithParent()

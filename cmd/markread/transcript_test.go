@@ -1,0 +1,275 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"net"
+	"net/http/httptest"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"markread/imclient"
+	"markread/imclient/sandbox"
+)
+
+var updateTranscripts = flag.Bool("update-transcripts", false, "rewrite what the transcripts compare with cmp")
+
+// TestTranscripts runs testdata/script/*.txtar: commands as an operator types them, each in a process of its own, with what they say and their
+// exit status. Besides the commands of package testscript (cmp, stdout, stderr, stdin, ttyin, exec …) a script has these:
+//
+//	exits STATUS ARGUMENTS…  runs markread. Status 2 must come with one line on standard error and nothing else; 1 and 3 with a last line that is an error,
+//	                         or a warning.
+//	says TEXT                the last line of standard error says just that. "..." in it stands for anything.
+//	warns TEXT               an earlier line of standard error does.
+//	broker OPTIONS…          starts a broker with the three topics, 4 partitions each, for the commands that follow. no=TOPIC leaves one out,
+//	                         partitions=TOPIC:N makes it that large, and with may=OPERATION:KIND:NAME (read:topic:mark-read) there is a user
+//	                         who may do that, and nothing else.
+//	broker-dies BYTES        once clients have sent so much more, all connections break and no more are accepted.
+//	im                       starts a local IM server for the commands that follow.
+//
+// To see what a script's commands really say: go test ./cmd/markread -run TestTranscripts/NAME -v. -update-transcripts rewrites the files that
+// cmp compares.
+func TestTranscripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": scriptExits, "says": scriptSays, "warns": scriptWarns,
+			"broker": scriptBroker, "broker-dies": scriptBrokerDies, "im": scriptIM,
+		},
+		Setup: func(env *testscript.Env) error {
+			env.Values[frailKey{}] = new(frail)
+			return nil
+		},
+		UpdateScripts: *updateTranscripts, RequireUniqueNames: true, RequireExplicitExec: true,
+	})
+}
+
+func scriptExits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: exits STATUS ARGUMENTS…")
+	}
+	err := ts.Exec("markread", args[1:]...)
+	var ended *exec.ExitError
+	if err != nil && !errors.As(err, &ended) {
+		ts.Fatalf("%v", err)
+	}
+	status := 0
+	if ended != nil {
+		status = ended.ExitCode()
+	}
+	if strconv.Itoa(status) != args[0] {
+		ts.Fatalf("exit status %d, not %s", status, args[0])
+	}
+	said := ts.ReadFile("stderr")
+	lines := linesOf(said)
+	for _, line := range lines {
+		if strings.HasPrefix(line, "panic:") || strings.HasPrefix(line, "goroutine ") || strings.Contains(line, testKey) {
+			ts.Fatalf("a panic, or a secret: %s", line)
+		}
+	}
+	last, level := "", ""
+	if len(lines) > 0 {
+		last, level = logged(lines[len(lines)-1])
+	}
+	switch {
+	case status == exitUsage && (len(lines) != 1 || !strings.HasPrefix(last, "markread: ") || ts.ReadFile("stdout") != ""):
+		ts.Fatalf("wrong usage is one line on standard error, and nothing on standard output")
+	case status == exitFailed && level != "error", status == exitRejected && level != "warn":
+		ts.Fatalf("the last line does not say what failed, or was rejected")
+	}
+}
+
+// linesOf splits text into its lines.
+func linesOf(text string) []string {
+	if text == "" {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+}
+
+// logged returns what a line of standard error says; of one of the log without its other fields, and with its level.
+func logged(line string) (text, level string) {
+	var entry struct{ Level, Message string }
+	if json.Unmarshal([]byte(line), &entry) == nil && entry.Message != "" {
+		return entry.Message, entry.Level
+	}
+	return line, ""
+}
+
+// says reports whether a line says just what is wanted, in which "..." stands for anything.
+func says(line, want string) bool {
+	text, _ := logged(line)
+	pattern := "^" + strings.ReplaceAll(regexp.QuoteMeta(want), `\.\.\.`, ".*") + "$"
+	return regexp.MustCompile(pattern).MatchString(text)
+}
+
+func scriptSays(ts *testscript.TestScript, neg bool, args []string) {
+	lines := linesOf(ts.ReadFile("stderr"))
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: says TEXT")
+	}
+	if len(lines) == 0 || !says(lines[len(lines)-1], args[0]) {
+		ts.Fatalf("the last line of standard error does not say: %s", args[0])
+	}
+}
+
+func scriptWarns(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: warns TEXT")
+	}
+	if slices.ContainsFunc(linesOf(ts.ReadFile("stderr")), func(line string) bool { return says(line, args[0]) }) == neg {
+		ts.Fatalf("standard error, a line that says %q: wanted %t", args[0], !neg)
+	}
+}
+
+func scriptBroker(ts *testscript.TestScript, _ bool, args []string) {
+	partitions := map[string]int32{"mark-read": 4, "mark-read-backfill": 4, "mark-read-dead-letters": 4}
+	var may []kfake.ACL
+	for _, arg := range args {
+		option, value, _ := strings.Cut(arg, "=")
+		switch option {
+		case "no":
+			delete(partitions, value)
+		case "partitions":
+			topic, number, _ := strings.Cut(value, ":")
+			n, err := strconv.ParseInt(number, 10, 32)
+			ts.Check(err)
+			partitions[topic] = int32(n)
+		case "may":
+			may = append(may, scriptACL(ts, value))
+		default:
+			ts.Fatalf("broker: no such option: %s", arg)
+		}
+	}
+	f := ts.Value(frailKey{}).(*frail)
+	options := []kfake.Opt{kfake.NumBrokers(1), kfake.ListenFn(f.listen)}
+	for topic, n := range partitions {
+		options = append(options, kfake.SeedTopics(n, topic))
+	}
+	if may != nil {
+		options = append(options, kfake.EnableSASL(), kfake.EnableACLs(), kfake.Superuser("PLAIN", "admin", "admin"),
+			kfake.User("PLAIN", "operator", "secret", may...))
+		ts.Setenv("MARKREAD_SASL", "plain")
+		ts.Setenv("MARKREAD_SASL_USER", "operator")
+		ts.Setenv("MARKREAD_SASL_PASSWORD", "secret")
+	}
+	cluster, err := kfake.NewCluster(options...)
+	ts.Check(err)
+	ts.Defer(cluster.Close)
+	ts.Setenv("MARKREAD_BROKERS", strings.Join(cluster.ListenAddrs(), ","))
+}
+
+// scriptACL reads what a user may do.
+func scriptACL(ts *testscript.TestScript, text string) kfake.ACL {
+	parts := strings.SplitN(text, ":", 3)
+	if len(parts) != 3 {
+		ts.Fatalf("%s is not OPERATION:KIND:NAME", text)
+	}
+	operation, err := kmsg.ParseACLOperation(parts[0])
+	ts.Check(err)
+	kind, err := kmsg.ParseACLResourceType(parts[1])
+	ts.Check(err)
+	return kfake.ACL{Resource: kind, Name: parts[2], Pattern: kmsg.ACLResourcePatternTypeLiteral, Operation: operation, Allow: true}
+}
+
+func scriptBrokerDies(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: broker-dies BYTES")
+	}
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	ts.Value(frailKey{}).(*frail).dieAfter(n)
+}
+
+func scriptIM(ts *testscript.TestScript, _ bool, _ []string) {
+	server := httptest.NewServer(sandbox.New(sandbox.Options{AppID: localAppID, Key: imclient.NewSecret(localKey), Admin: localAdmin, OpenAccounts: true}))
+	ts.Defer(server.Close)
+	ts.Setenv("MARKREAD_IM_URL", server.URL)
+	ts.Setenv("MARKREAD_IM_APP_ID", strconv.Itoa(localAppID))
+	ts.Setenv("MARKREAD_IM_KEY", localKey)
+}
+
+// frail is the network before a broker, which can break.
+type frail struct {
+	mu        sync.Mutex
+	listeners []net.Listener
+	conns     []net.Conn
+	doomed    bool
+	left      int // bytes until it breaks, if it is doomed
+}
+
+type frailKey struct{}
+
+func (f *frail) listen(network, addr string) (net.Listener, error) {
+	l, err := net.Listen(network, addr)
+	if err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.listeners, f.doomed = append(f.listeners, l), false
+	return frailListener{l, f}, nil
+}
+
+func (f *frail) dieAfter(bytes int) {
+	f.mu.Lock()
+	f.doomed, f.left = true, bytes
+	f.mu.Unlock()
+	f.sent(0)
+}
+
+// sent notes what a client has sent.
+func (f *frail) sent(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.left -= n; !f.doomed || f.left > 0 {
+		return
+	}
+	for _, l := range f.listeners {
+		_ = l.Close()
+	}
+	for _, c := range f.conns {
+		_ = c.Close()
+	}
+	f.listeners, f.conns = nil, nil
+}
+
+type frailListener struct {
+	net.Listener
+	f *frail
+}
+
+func (l frailListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	l.f.mu.Lock()
+	l.f.conns = append(l.f.conns, c)
+	l.f.mu.Unlock()
+	return frailConn{c, l.f}, nil
+}
+
+type frailConn struct {
+	net.Conn
+	f *frail
+}
+
+func (c frailConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.f.sent(n)
+	return n, err
+}
+
+// programs are what the test binary is if it is called by that name.
+var programs = map[string]func(){"markread": main}

@@ -22,10 +22,17 @@ func looking(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // Reach makes sure that one of the brokers can be talked to. It tries for 8 s; the error says what failed, or is a *RefusedError, at once.
 func (c *Client) Reach(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, lookTimeout, fmt.Errorf("no Kafka broker of --brokers can be reached, given up after %s", lookTimeout))
+	ctx, cancel := reaching(ctx)
 	defer cancel()
 	return c.reach(ctx)
 }
+
+// reaching bounds a try to reach any broker that somebody waits for.
+func reaching(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, lookTimeout, errReached)
+}
+
+var errReached = fmt.Errorf("no Kafka broker of --brokers can be reached, given up after %s", lookTimeout)
 
 // MissingTopics returns those of the topics that don't exist. It tries for 8 s.
 func (c *Client) MissingTopics(ctx context.Context, topics Topics) ([]string, error) {

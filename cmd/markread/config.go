@@ -85,15 +85,28 @@ type topicFlag struct {
 
 func (f *topicFlag) validate() error { return validTopic("--topic", f.Topic) }
 
-// groupFlags is what a consumer works on.
-type groupFlags struct {
-	topicFlag
-	BackfillTopic   string `default:"mark-read-backfill" help:"Topic of backfilled events, served after the live ones; empty: none."`
-	DeadLetterTopic string `default:"mark-read-dead-letters" help:"Topic of events that can't be applied."`
-	Group           string `default:"markread" help:"Consumer group."`
+// backfillFlag is the topic of backfilled and replayed events.
+type backfillFlag struct {
+	BackfillTopic string `default:"mark-read-backfill" help:"Topic of backfilled events, served after the live ones; empty: none."`
 }
 
-func (f *groupFlags) validate() error {
+// deadLetterFlag is the topic of dead letters.
+type deadLetterFlag struct {
+	DeadLetterTopic string `default:"mark-read-dead-letters" help:"Topic of events that can't be applied."`
+}
+
+func (f *deadLetterFlag) validate() error {
+	return validTopic("--dead-letter-topic", f.DeadLetterTopic)
+}
+
+// topicsFlags are all topics.
+type topicsFlags struct {
+	topicFlag
+	backfillFlag
+	deadLetterFlag
+}
+
+func (f *topicsFlags) validate() error {
 	if err := f.topicFlag.validate(); err != nil {
 		return err
 	}
@@ -102,7 +115,7 @@ func (f *groupFlags) validate() error {
 			return err
 		}
 	}
-	if err := validTopic("--dead-letter-topic", f.DeadLetterTopic); err != nil {
+	if err := f.deadLetterFlag.validate(); err != nil {
 		return err
 	}
 	switch {
@@ -112,7 +125,21 @@ func (f *groupFlags) validate() error {
 		return usagef("--dead-letter-topic and --topic are both %q: letters would be read as events", f.Topic)
 	case f.DeadLetterTopic == f.BackfillTopic:
 		return usagef("--dead-letter-topic and --backfill-topic are both %q: letters would be read as events", f.DeadLetterTopic)
-	case f.Group == "":
+	}
+	return nil
+}
+
+// groupFlags is what a consumer works on.
+type groupFlags struct {
+	topicsFlags
+	Group string `default:"markread" help:"Consumer group."`
+}
+
+func (f *groupFlags) validate() error {
+	if err := f.topicsFlags.validate(); err != nil {
+		return err
+	}
+	if f.Group == "" {
 		return usagef("--group must not be empty")
 	}
 	return nil

@@ -101,6 +101,13 @@ const (
 	messageHeader  = "__dlq.errors.message"
 )
 
+// The classes of letters that markread writes.
+const (
+	ClassInvalid   = "invalid"   // the record is no event
+	ClassRejected  = "rejected"  // the server does not want it
+	ClassExhausted = "exhausted" // it failed too often
+)
+
 // Kind is why a letter was written.
 type Kind struct{ Class, Code string }
 

@@ -53,7 +53,7 @@ func (c *lettersShowCommand) run(ctx context.Context, p *process) error {
 	case err != nil:
 		return plainly(ctx, err)
 	case c.JSON:
-		_, err = p.stdout.Write(append(view.JSON(true), '\n'))
+		_, err = p.stdout.Write(append(view.AppendJSON(nil, true), '\n'))
 		return err
 	case c.Event:
 		return p.printEvent(view)

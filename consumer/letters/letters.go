@@ -13,7 +13,8 @@
 //	fold.go       what became of all letters of a topic, and how many there are of each kind
 //	filter.go     which letters somebody asks for
 //	find.go       those, oldest first, in parts that fit into memory
-//	letter.go     one letter, for people and as JSON
+//	letter.go     what one letter says
+//	json.go       the same as a line of JSON
 //	replay.go     what is published when letters are replayed, and what resolves them
 //	mend.go       a letter's event, to be mended by hand
 //

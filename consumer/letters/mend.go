@@ -3,6 +3,7 @@ package letters
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"strconv"
 	"unicode/utf8"
 )
@@ -39,6 +40,22 @@ func (l *Letter) Mendable() (line []byte, ok bool) {
 		add([]byte(`"`+readTimeField+`"`), strconv.AppendInt(nil, l.EventTime.Unix(), 10))
 	}
 	return harmless(append(line, '}')), true
+}
+
+// harmless escapes in JSON what could steer a terminal: such characters occur in strings only.
+func harmless(line []byte) []byte {
+	if bytes.IndexFunc(line, func(r rune) bool { return !isHarmless(r) }) < 0 {
+		return line
+	}
+	var out []byte
+	for _, r := range string(line) {
+		if isHarmless(r) {
+			out = utf8.AppendRune(out, r)
+		} else {
+			out = fmt.Appendf(out, `\u%04x`, r)
+		}
+	}
+	return out
 }
 
 const readTimeField = "MsgReadTime"

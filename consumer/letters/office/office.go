@@ -8,7 +8,7 @@
 //   - A letter is resolved only when its event is acknowledged by all replicas of the topic that it is replayed to. So a replay that is interrupted
 //     anywhere, killed even, loses no letter. At worst some are replayed once more: then a worker finds their T covered, or calls once too often.
 //   - What it reads ends where the topic ended when it began to read: a replay does not meet its own letters.
-//   - Memory is bounded: 40 bytes for each letter of the topic, 48 for each that was found, and one part (see readBytes, workBytes) of the records
+//   - Memory is bounded: 40 bytes for each letter of the topic, 64 for each that was found, and one part (see listBytes, workBytes) of the records
 //     themselves.
 //
 // Non-obvious:
@@ -71,28 +71,35 @@ func (o *Office) Find(ctx context.Context, fold *letters.Fold) error {
 	})
 }
 
-// Bounds of what is in memory at a time: records that are read to be shown, and those that are worked on. Work has smaller parts, so that it can be
-// stopped soon and says often how far it is.
+// Bounds of what is in memory at a time: of what is rendered, and of records that are worked on. Work has smaller parts, so that it can be stopped
+// soon and says often how far it is.
 const (
-	readLetters = 20_000
-	readBytes   = 32 << 20
+	listLetters = 50_000
+	listBytes   = 64 << 20
 	workLetters = 5_000
 	workBytes   = 8 << 20
 )
 
-// Read gives letters that Find found to each, in the order in which they are given, with their records. What retention has deleted meanwhile is left
-// out.
-func (o *Office) Read(ctx context.Context, found []letters.Found, each func(letters.Letter) error) error {
-	for part := range letters.Parts(found, readLetters, readBytes) {
-		records, err := o.records(ctx, part)
+// List renders letters that Find found and writes what was rendered, in the order in which they are given. What retention has deleted meanwhile is
+// left out.
+//
+// Each is rendered as soon as it is read, in any order, so that little is kept of a record with its headers.
+func (o *Office) List(ctx context.Context, found []letters.Found, render func(b []byte, l *letters.Letter) []byte, write func([]byte) error) error {
+	var text []byte
+	for part := range letters.Parts(found, listLetters, listBytes) {
+		text = text[:0]
+		places := make([]struct{ from, to int }, len(part)) // in text
+		err := o.scan(ctx, part, func(i int, r consumer.Record) {
+			l := letters.Parse(r, part[i].State)
+			places[i].from = len(text)
+			text = render(text, &l)
+			places[i].to = len(text)
+		})
 		if err != nil {
 			return err
 		}
-		for i, r := range records {
-			if r == nil {
-				continue
-			}
-			if err := each(letters.Parse(*r, part[i].State)); err != nil {
+		for _, p := range places {
+			if err := write(text[p.from:p.to]); err != nil {
 				return err
 			}
 		}
@@ -100,20 +107,18 @@ func (o *Office) Read(ctx context.Context, found []letters.Found, each func(lett
 	return nil
 }
 
-// records reads the records of some letters; nil: it is not there any more.
-func (o *Office) records(ctx context.Context, part []letters.Found) ([]*consumer.Record, error) {
+// scan reads the records of some letters, in any order; i is the letter's place among them.
+func (o *Office) scan(ctx context.Context, part []letters.Found, each func(i int, r consumer.Record)) error {
 	index := make(map[letters.ID]int, len(part))
 	for i, l := range part {
 		index[l.ID] = i
 	}
-	records := make([]*consumer.Record, len(part))
-	err := o.Topic.Scan(ctx, letters.Around(part, o.Name, o.partitions), func(r consumer.Record) error {
+	return o.Topic.Scan(ctx, letters.Around(part, o.Name, o.partitions), func(r consumer.Record) error {
 		if i, wanted := index[letters.IDOf(r)]; wanted {
-			records[i] = &r
+			each(i, r)
 		}
 		return nil
 	})
-	return records, err
 }
 
 // Done is what has been done to letters.
@@ -159,8 +164,8 @@ func finishing(ctx context.Context) (context.Context, context.CancelFunc) {
 func (o *Office) work(ctx context.Context, found []letters.Found, do func(context.Context, []consumer.Record) (Done, error), progress func(Done)) (Done, error) {
 	var done Done
 	for part := range letters.Parts(found, workLetters, workBytes) {
-		records, err := o.records(ctx, part)
-		if err != nil {
+		records := make([]*consumer.Record, len(part))
+		if err := o.scan(ctx, part, func(i int, r consumer.Record) { records[i] = &r }); err != nil {
 			return done, err
 		}
 		var there []consumer.Record

@@ -24,7 +24,15 @@ func (f *Fold) Find(states ...State) []Found {
 	for _, s := range states {
 		wanted[s] = true
 	}
-	var found []Found
+	n := 0
+	for _, letters := range f.partitions {
+		for i := range letters {
+			if letters[i].matches && wanted[f.stateOf(&letters[i])] {
+				n++
+			}
+		}
+	}
+	found := make([]Found, 0, n)
 	for partition, letters := range f.partitions {
 		for i := range letters {
 			l := &letters[i]

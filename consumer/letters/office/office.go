@@ -8,7 +8,7 @@
 //   - A letter is resolved only when its event is acknowledged by all replicas of the topic that it is replayed to. So a replay that is interrupted
 //     anywhere, killed even, loses no letter. At worst some are replayed once more: then a worker finds their T covered, or calls once too often.
 //   - What it reads ends where the topic ended when it began to read: a replay does not meet its own letters.
-//   - Memory is bounded: 40 bytes for each letter of the topic, 64 for each that was found, and one part (see listBytes, workBytes) of the records
+//   - Memory is bounded: 40 bytes for each letter of the topic, 40 for each that was found, and one part (see listBytes, workBytes) of the records
 //     themselves.
 //
 // Non-obvious:
@@ -74,8 +74,8 @@ func (o *Office) Find(ctx context.Context, fold *letters.Fold) error {
 // Bounds of what is in memory at a time: of what is rendered, and of records that are worked on. Work has smaller parts, so that it can be stopped
 // soon and says often how far it is.
 const (
-	listLetters = 50_000
-	listBytes   = 64 << 20
+	listLetters = 20_000
+	listBytes   = 32 << 20
 	workLetters = 5_000
 	workBytes   = 8 << 20
 )
@@ -85,7 +85,7 @@ const (
 //
 // Each is rendered as soon as it is read, in any order, so that little is kept of a record with its headers.
 func (o *Office) List(ctx context.Context, found []letters.Found, render func(b []byte, l *letters.Letter) []byte, write func([]byte) error) error {
-	var text []byte
+	text := make([]byte, 0, min(len(found), listLetters)<<10) // about what it takes
 	for part := range letters.Parts(found, listLetters, listBytes) {
 		text = text[:0]
 		places := make([]struct{ from, to int }, len(part)) // in text

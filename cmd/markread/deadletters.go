@@ -84,17 +84,22 @@ type kindText struct{ meaning, remedy string }
 
 // explainKind explains a class and a code, as far as they are ours to know.
 func explainKind(class, code string) kindText {
-	if code == "" {
-		if class == letters.ClassInvalid {
-			return kindText{"the record is no event", "mend what wrote it; `markread dead-letters show ID --event` prints an event to be mended and emitted"}
-		}
+	switch {
+	case code == "" && class == letters.ClassInvalid:
+		return kindText{"the record is no event", "mend what wrote it; `markread dead-letters show ID --event` prints an event to be mended and emitted"}
+	case !codePattern.MatchString(code):
 		return kindText{}
 	}
 	failure := &imclient.Error{Label: code}
 	if n, err := strconv.Atoi(code); err == nil {
 		failure.ErrorCode = n
 	}
-	return kindText{failure.Meaning(), failure.Remedy()}
+	// The event of a letter is not retried any more.
+	remedy := failure.Remedy()
+	if _, lasting, ok := strings.Cut(remedy, "If it goes on, "); ok {
+		remedy = lasting
+	}
+	return kindText{failure.Meaning(), remedy}
 }
 
 // shown makes text of anybody's harmless on a terminal; of what is not plain it is a quotation.
@@ -114,4 +119,14 @@ func shownBytes(b []byte, most int) string {
 		return fmt.Sprintf("%s … and %s more", shown(strings.ToValidUTF8(string(b[:most]), "")), number(len(b)-most, "byte"))
 	}
 	return shown(string(b))
+}
+
+// plainLine is anybody's bytes on one line, with a question mark for each rune that is not plain.
+func plainLine(b []byte) string {
+	return strings.Map(func(r rune) rune {
+		if strconv.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, oneLine(string(b)))
 }

@@ -93,7 +93,7 @@ func (c *lettersDiscardCommand) run(ctx context.Context, p *process) error {
 	progress := newWorkProgress(p.stderr, "discarded", len(found))
 	done, err := d.Discard(ctx, found, d.kafka.Publisher(c.DeadLetterTopic), progress.show)
 	progress.end()
-	r.Letters = done.Letters
+	r.begun, r.Letters = true, done.Letters
 	if printed := r.print(p.stdout, c.JSON); err == nil {
 		return printed
 	}
@@ -105,6 +105,7 @@ type discardReport struct {
 	DryRun  bool `json:"dry_run"`
 	Letters int  `json:"letters"`
 	Parked  int  `json:"parked"`
+	begun   bool
 }
 
 func (r *discardReport) note() string {
@@ -122,7 +123,7 @@ func (r *discardReport) print(w io.Writer, asJSON bool) error {
 	switch {
 	case r.DryRun && r.Letters > 0:
 		text = "would discard " + number64(int64(r.Letters), "letter")
-	case r.Letters == 0:
+	case r.Letters == 0 && !r.begun:
 		text = "nothing to discard: no letter that is open matches"
 	}
 	_, err := fmt.Fprintln(w, text+r.note())

@@ -144,6 +144,10 @@ func (r *letterCounts) print(w io.Writer) error {
 		t.head("%s: %s", shown(strings.TrimSpace(c.Class+" "+c.Code)), text.meaning)
 		t.head("  do: %s", text.remedy)
 	}
+	if slices.Contains(r.states, letters.Open) {
+		t.head("")
+		t.head("When the cause is mended: markread dead-letters replay --dry-run, with the same filters, says what would be replayed")
+	}
 	return t.end()
 }
 

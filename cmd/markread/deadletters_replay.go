@@ -1,8 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -155,7 +158,9 @@ func (d *deadLetters) explainIDs(fold *letters.Fold, filter letters.Filter, foun
 	for _, l := range found {
 		taken[l.ID] = true
 	}
-	for id := range filter.IDs {
+	for _, id := range slices.SortedFunc(maps.Keys(filter.IDs), func(a, b letters.ID) int {
+		return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
+	}) {
 		if taken[id] {
 			continue
 		}
@@ -196,6 +201,7 @@ type replayReport struct {
 	Conversations int       `json:"conversations"`
 	StillOpen     stillOpen `json:"still_open"`
 	Parked        int       `json:"parked"`
+	begun         bool
 }
 
 // stillOpen counts letters that were asked for and can't be replayed.
@@ -209,7 +215,7 @@ type stillOpen struct {
 func (s stillOpen) rejected() int { return s.Invalid + s.ValueOmitted + s.TooLarge }
 
 func (r *replayReport) did(done office.Done) {
-	r.Letters, r.Conversations = done.Letters, done.Conversations
+	r.begun, r.Letters, r.Conversations = true, done.Letters, done.Conversations
 	r.StillOpen.Invalid += done.Changed
 	r.StillOpen.TooLarge = done.TooLarge
 	r.StillOpen.Unresolved = done.Unresolved
@@ -230,17 +236,27 @@ func (r *replayReport) question() string {
 
 // notes is what is not replayed, and why.
 func (r *replayReport) notes() string {
-	var notes []string
-	add := func(n int, why string) {
-		if n > 0 {
-			notes = append(notes, thousands(int64(n))+" "+why)
+	notes := r.StillOpen.reasons()
+	if r.Parked > 0 {
+		notes = append(notes, thousands(int64(r.Parked))+" parked, which --parked takes, too")
+	}
+	return strings.Join(notes, "; ")
+}
+
+func (s stillOpen) reasons() (reasons []string) {
+	for _, r := range []struct {
+		n   int
+		why string
+	}{
+		{s.Invalid, "can't: the record is no event"},
+		{s.ValueOmitted, "can't: the value was left out as too large"},
+		{s.TooLarge, "can't: the topic refuses the record as too large"},
+	} {
+		if r.n > 0 {
+			reasons = append(reasons, thousands(int64(r.n))+" "+r.why)
 		}
 	}
-	add(r.StillOpen.Invalid, "can't: the record is no event")
-	add(r.StillOpen.ValueOmitted, "can't: the value was left out as too large")
-	add(r.StillOpen.TooLarge, "can't: the topic refuses the record as too large")
-	add(r.Parked, "parked, which --parked takes, too")
-	return strings.Join(notes, "; ")
+	return reasons
 }
 
 // end prints the report, and returns what went wrong.
@@ -252,7 +268,11 @@ func (r *replayReport) end(p *process, asJSON bool, failed error) error {
 		return failed
 	}
 	if n := r.StillOpen.rejected(); n > 0 {
-		return &rejectedError{number(n, "letter") + " can't be replayed and stay open: " + r.notes()}
+		verb := " stay open: "
+		if n == 1 {
+			verb = " stays open: "
+		}
+		return &rejectedError{number(n, "letter") + verb + strings.Join(r.StillOpen.reasons(), "; ")}
 	}
 	return nil
 }
@@ -265,7 +285,7 @@ func (r *replayReport) print(p *process, asJSON bool) error {
 	switch {
 	case r.DryRun && r.Letters > 0:
 		text = "would replay " + r.what()
-	case r.Letters == 0:
+	case r.Letters == 0 && !r.begun:
 		text = "nothing to replay: no letter that is open and matches can be replayed"
 	}
 	if notes := r.notes(); notes != "" {

@@ -66,10 +66,13 @@ func (p *process) printEvent(view *office.View) error {
 	if view.Omitted != "" {
 		return fmt.Errorf("letter %s has no event: its value of %s bytes was too large for the topic; its origin is %s", view.ID, shown(view.Omitted), originOf(view))
 	}
+	if view.Record.Value == nil {
+		return fmt.Errorf("letter %s has no event: its value is null; its origin is %s", view.ID, originOf(view))
+	}
 	line, ok := view.Mendable()
 	if !ok {
 		p.log.Warn().Str("letter", view.ID.String()).Msg("the value is no JSON object; this is what is there, on one line")
-		line = []byte(oneLine(string(line)))
+		line = []byte(plainLine(line))
 	}
 	_, err := p.stdout.Write(append(bytes.TrimSpace(line), '\n'))
 	return err

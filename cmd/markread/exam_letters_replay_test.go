@@ -302,7 +302,7 @@ func (k *examKafka) checkResolved(t *testing.T, want map[examConversation]int64)
 func TestExamLettersLive(t *testing.T) {
 	letters, seconds := 100_000, 30
 	if testing.Short() {
-		letters, seconds = 20_000, 8
+		letters, seconds = 20_000, 5
 	}
 	const (
 		perSecond = 20

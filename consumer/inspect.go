@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"regexp"
 	"slices"
 	"strconv"
 	"time"
@@ -18,12 +19,12 @@ import (
 
 // BrokerView is one broker as it answers from here.
 type BrokerView struct {
-	Addr    string // host:port
-	Given   bool   // Options.Brokers names it
-	Listed  bool   // the cluster tells its clients to connect to it
-	Release string // of Kafka, guessed from what it understands, such as "v3.9"; "": not known
-	Lacks   []string
-	Err     error // why it can't be talked to, a *RefusedError if somebody must change a setting; nil: it can
+	Addr    string   // host:port
+	Given   bool     // Options.Brokers names it
+	Listed  bool     // the cluster tells its clients to connect to it
+	Release string   // of Kafka, by what it understands, such as "3.9" or "at least 4.4"; "": it is like none
+	Lacks   []string // which requests of a worker's it does not understand as the worker makes them
+	Err     error    // why it can't be talked to, a *RefusedError if somebody must change a setting; nil: it can
 }
 
 // InspectBrokers talks to each broker of the options, and to each that these name as members of the cluster: a client begins with the ones, and
@@ -162,13 +163,19 @@ func (s *session) exchange(ctx context.Context, version int16, request protocol.
 	return answer, err
 }
 
-// release guesses which Kafka it is.
+// exactly is a guess that is none, or nearly so.
+var exactly = regexp.MustCompile(`^((?:at least )?)v(\d+\.\d+)$`)
+
+// release tells which Kafka it is.
 func (s *session) release() string {
 	var versions kversion.Versions
 	for key, r := range s.ranges {
 		versions.SetMaxKeyVersion(int16(key), r.MaxVersion)
 	}
-	return versions.VersionGuess()
+	if m := exactly.FindStringSubmatch(versions.VersionGuess()); m != nil {
+		return m[1] + m[2]
+	}
+	return ""
 }
 
 // lacks names what of the needed requests the broker does not understand any more, or not yet.

@@ -26,12 +26,12 @@ func judgeBrokers(brokers []consumer.BrokerView, connection string) (all finding
 	for _, b := range brokers {
 		switch {
 		case b.Err == nil && len(b.Lacks) > 0:
-			all = append(all, wrong("broker", b.Addr, fmt.Sprintf("Kafka %s does not understand what markread says in: %s", b.Release, strings.Join(b.Lacks, ", ")),
+			all = append(all, wrong("broker", b.Addr, "it does not understand what markread says in "+strings.Join(b.Lacks, ", ")+" (Kafka "+cmp.Or(b.Release, "of an unknown release")+")",
 				"use Kafka 0.11 or later (--brokers); if it is a newer one than markread, update markread"))
 		case b.Err == nil:
 			answered++
-			if release := strings.TrimPrefix(b.Release, "v"); !slices.Contains(releases, release) {
-				releases = append(releases, release)
+			if b.Release != "" && !slices.Contains(releases, b.Release) {
+				releases = append(releases, b.Release)
 			}
 		case b.Listed:
 			found, do := unreachable(b.Err)
@@ -46,8 +46,11 @@ func judgeBrokers(brokers []consumer.BrokerView, connection string) (all finding
 		}
 	}
 	if answered > 0 {
-		text := fmt.Sprintf("%d of %d answer, Kafka %s", answered, len(brokers), strings.Join(releases, " and "))
-		all = append(all, ok("brokers", "", strings.TrimSpace(text+", "+cmp.Or(connection, "without TLS and authentication"))))
+		text := fmt.Sprintf("%d of %d answer", answered, len(brokers))
+		if len(releases) > 0 {
+			text += ", Kafka " + strings.Join(releases, " and ")
+		}
+		all = append(all, ok("brokers", "", text+", "+cmp.Or(connection, "without TLS and authentication")))
 	}
 	return all
 }
@@ -67,7 +70,8 @@ func unreachable(err error) (found, do string) {
 	var timeout net.Error
 	switch {
 	case errors.As(err, &refused):
-		return "it can't be used: " + refused.Err.Error(), refused.Remedy
+		found, _ = unreachable(refused.Err)
+		return found, refused.Remedy
 	case errors.As(err, &unnamed):
 		return "its name can't be resolved here", "correct the name, or this machine's name resolution (DNS)"
 	case errors.Is(err, syscall.ECONNREFUSED):

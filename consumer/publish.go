@@ -151,17 +151,20 @@ func (p *Publisher) send(ctx context.Context, partition int, messages []Message,
 }
 
 func (p *Publisher) countPartitions(ctx context.Context) (count int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	ctx, cancel := reaching(ctx)
 	defer cancel()
 	err = p.retry(ctx, func() error {
 		var missing *MissingTopicError
 		count, err = p.client.partitionCount(ctx, p.topic)
 		if err == nil || errors.As(err, &missing) {
-			return denied(err, "--topic")
+			return err
 		}
 		// The transport says "unexpected EOF" to much; a greeting says what is wrong.
 		return cmp.Or(p.client.greet(ctx), err)
 	})
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = fmt.Errorf("%w: %w", cause, err)
+	}
 	return count, err
 }
 

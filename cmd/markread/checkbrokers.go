@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -67,7 +68,7 @@ func withFlag(do string) string {
 func unreachable(err error) (found, do string) {
 	var refused *consumer.RefusedError
 	var unnamed *net.DNSError
-	var timeout net.Error
+	var dialled *net.OpError
 	switch {
 	case errors.As(err, &refused):
 		found, _ = unreachable(refused.Err)
@@ -80,10 +81,10 @@ func unreachable(err error) (found, do string) {
 		return "there is no route to it", "look at the network between here and there"
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
 		return "it hangs up without an answer", "look at its log, and whether this port wants TLS (--tls) or authentication (--sasl)"
-	case strings.Contains(err.Error(), "does not answer"), errors.Is(err, os.ErrDeadlineExceeded):
-		return "it accepts connections, but does not answer", "look whether it is frozen or overloaded, and at proxies in between"
-	case errors.As(err, &timeout) && timeout.Timeout():
+	case errors.As(err, &dialled) && dialled.Op == "dial" && dialled.Timeout():
 		return "no connection in time", "look at firewalls between here and there, and whether that machine runs"
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
+		return "it accepts connections, but does not answer", "look whether it is frozen or overloaded, and at proxies in between"
 	default:
 		return err.Error(), "look whether it runs, and at the network between here and there"
 	}

@@ -95,7 +95,8 @@ func judgeLag(v consumer.TopicView, lags []consumer.PartitionLag, err error, now
 		}
 	}
 	if unknown > 0 {
-		all = append(all, notChecked("lag", v.Name, fmt.Sprintf("%d of %s can't be asked: %v", unknown, number(len(lags), "partition"), err), ""))
+		reason, _ := unreachable(err)
+		all = append(all, notChecked("lag", v.Name, fmt.Sprintf("of %d of %s the leader can't be asked: %s", unknown, number(len(lags), "partition"), reason), ""))
 	}
 	if lost > 0 {
 		all = append(all, warning("lag", v.Name, "retention has deleted "+number64(lost, "event")+" before anybody read them", "raise retention.ms of the topic, and run workers"))

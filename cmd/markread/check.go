@@ -109,7 +109,7 @@ func (e *examination) askKafka(ctx context.Context) findings {
 	brokers := e.kafka.InspectBrokers(ctx)
 	all := judgeBrokers(brokers, e.flags.connection())
 	if !anyAnswers(brokers) {
-		return append(all, notChecked("topics, permissions, group, lag", "", "no broker can be asked", ""))
+		return append(all, notChecked("Kafka", "topics, permissions, group, lag", "no broker can be asked", ""))
 	}
 	topics := e.flags.topics()
 	var views []consumer.TopicView

@@ -36,18 +36,18 @@ func judgeCall(c imCall) findings {
 	case c.err != nil && !errors.As(c.err, &failure):
 		return findings{
 			wrong("IM server", "", server+": "+c.err.Error(), "check --im-url, and the way to the server"),
-			notChecked("IM account, clock", "", "the IM server does not answer", ""),
+			notChecked("IM", "account, clock", "the IM server does not answer", ""),
 		}
 	case failure != nil && failure.ErrorCode == 0 && !failure.Sent():
 		return findings{
 			wrong("IM account", "", failure.Meaning()+causeOf(failure), failure.Remedy()),
-			notChecked("IM server, clock", "", "no call can be signed", ""),
+			notChecked("IM", "server, clock", "no call can be signed", ""),
 		}
 	case failure != nil && failure.ErrorCode == 0:
 		found, do := noAnswer(c, failure)
 		return findings{
 			wrong("IM server", "", server+": "+found, do),
-			notChecked("IM account, clock", "", "the IM server does not answer", ""),
+			notChecked("IM", "account, clock", "the IM server does not answer", ""),
 		}
 	}
 	all = append(all, ok("IM server", "", fmt.Sprintf("%s answers within %d ms", server, c.came.Sub(c.sent).Milliseconds())))

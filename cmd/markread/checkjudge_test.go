@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"io"
 	"net"
@@ -228,5 +229,53 @@ ok           topic a        12 partitions
 	}
 	if r := reportOf(now, findings{warning("replicas", "a", "one copy", "add")}); !r.OK || r.failure() != nil {
 		t.Errorf("a warning fails: %+v", r)
+	}
+}
+
+// checkNames are the names of all checks; README.md lists them.
+var checkNames = []string{
+	"brokers", "broker", "topics", "topic", "permissions", "permission", "replicas", "settings", "cleanup.policy", "retention", "record size", "timestamps",
+	"partition counts", "group", "lag", "Kafka", "IM server", "IM account", "IM", "clock", "certificate", "admin server", "secret files", "secret file",
+	"client certificate", "open files",
+}
+
+// sampleCheck is what an operator may see before a first deployment.
+func sampleCheck() *checkReport {
+	return reportOf(statusAt, findings{
+		wrong("permission", "mark-read-dead-letters", "the user may not write", "give the user Write on the topic (--dead-letter-topic)"),
+		warning("retention", "mark-read-dead-letters", "dead letters are deleted after 7d00h, mended or not", "set retention.ms=-1 and retention.bytes=-1 on the topic"),
+		ok("brokers", "", "3 of 3 answer, Kafka 4.4, user markread by scram-sha-512 over TLS"),
+		ok("topic", "mark-read", "12 partitions, 3 copies, kept for 7d00h"), ok("topic", "mark-read-backfill", "12 partitions, 3 copies, kept for 7d00h"),
+		ok("topic", "mark-read-dead-letters", "12 partitions, 3 copies, kept for 7d00h"),
+		ok("group", "markread", "no worker runs"),
+		ok("lag", "mark-read", "0 events to do; the group has no offsets: run begins with the oldest record"),
+		ok("lag", "mark-read-backfill", "0 events to do; the group has no offsets: run begins with the oldest record"),
+	}, judgeCall(imCall{url: "https://adminapisgp.im.qcloud.com", sent: statusAt, came: statusAt.Add(38 * time.Millisecond), err: &imclient.Error{Class: imclient.Held, Label: "60026", ErrorCode: 60026}, answer: imclient.Answer{Date: statusAt}}),
+		findings{ok("admin server", "", "127.0.0.1:8780 is free"), ok("secret files", "", "2 files, not open to everybody")})
+}
+
+// README.md shows what is printed, and knows every name of the JSON document and of a check.
+func TestReadmeCheck(t *testing.T) {
+	text, r := readme(t), sampleCheck()
+	var shown strings.Builder
+	if err := r.print(&shown); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(text, shown.String()) {
+		t.Errorf("README.md does not show this:\n%s", &shown)
+	}
+	for _, name := range checkNames {
+		if !strings.Contains(text, "`"+name+"`") {
+			t.Errorf("README.md does not list the check %s", name)
+		}
+	}
+	r = reportOf(statusAt, r.Checks[:1])
+	document, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	squeeze := func(s string) string { return strings.Join(strings.Fields(s), "") }
+	if !strings.Contains(squeeze(text), squeeze(string(document))) {
+		t.Errorf("README.md does not show this:\n%s", document)
 	}
 }

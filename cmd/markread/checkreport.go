@@ -68,15 +68,15 @@ type checkReport struct {
 	Checks     findings  `json:"checks"`
 }
 
-// reportOf puts what is wrong first, and what was found of several things alike into one line.
+// reportOf puts what is wrong first, and what is not right with several things alike into one line.
 func reportOf(at time.Time, parts ...findings) *checkReport {
 	r := &checkReport{At: at.UTC().Truncate(time.Millisecond), Checks: findings{}}
 	for _, f := range slices.Concat(parts...) {
 		f.Subject, f.Found, f.Do = oneLine(f.Subject), oneLine(f.Found), oneLine(f.Do)
 		alike := slices.IndexFunc(r.Checks, func(g finding) bool {
-			return g.Check == f.Check && g.Result == f.Result && g.Found == f.Found && g.Do == f.Do && g.Subject != "" && f.Subject != ""
+			return g.Check == f.Check && g.Result == f.Result && g.Found == f.Found && g.Do == f.Do && f.Subject != ""
 		})
-		if alike >= 0 {
+		if alike >= 0 && f.Result != isOK {
 			r.Checks[alike].Subject += ", " + f.Subject
 			continue
 		}

@@ -63,8 +63,18 @@ type PartitionView struct {
 }
 
 // InspectTopics describes the topics, in the order of Topics, without making any. With create it also asks whether those that are missing could
-// be made as CheckTopics makes them. It makes one try; each request has 5 s.
-func (c *Client) InspectTopics(ctx context.Context, topics Topics, create bool) ([]TopicView, error) {
+// be made as CheckTopics makes them. It tries for 8 s.
+func (c *Client) InspectTopics(ctx context.Context, topics Topics, create bool) (views []TopicView, err error) {
+	ctx, cancel := looking(ctx)
+	defer cancel()
+	err = c.persist(ctx, "describing the topics", func() error {
+		views, err = c.inspectTopics(ctx, topics, create)
+		return err
+	})
+	return views, err
+}
+
+func (c *Client) inspectTopics(ctx context.Context, topics Topics, create bool) ([]TopicView, error) {
 	s, err := c.anySession(ctx)
 	if err != nil {
 		return nil, err
@@ -73,7 +83,7 @@ func (c *Client) InspectTopics(ctx context.Context, topics Topics, create bool) 
 	names := topics.all()
 	answer, err := s.ask(ctx, &metadata.Request{TopicNames: names, IncludeTopicAuthorizedOperations: true})
 	if err != nil {
-		return nil, fmt.Errorf("describing the topics: %w", err)
+		return nil, err
 	}
 	cluster := answer.(*metadata.Response)
 	views := make([]TopicView, len(names))
@@ -141,7 +151,7 @@ func (s *session) readSettings(ctx context.Context, views []TopicView) error {
 	}
 	answer, err := s.ask(ctx, request)
 	if err != nil {
-		return fmt.Errorf("reading the settings of the topics: %w", err)
+		return fmt.Errorf("their settings: %w", err)
 	}
 	for _, r := range answer.(*describeconfigs.Response).Resources {
 		i := slices.IndexFunc(views, func(v TopicView) bool { return v.Name == r.ResourceName })

@@ -109,7 +109,7 @@ func (e *examination) askKafka(ctx context.Context) findings {
 	brokers := e.kafka.InspectBrokers(ctx)
 	all := judgeBrokers(brokers, e.flags.connection())
 	if !anyAnswers(brokers) {
-		return append(all, notChecked("Kafka", "topics, permissions, group, lag", "no broker can be asked", ""))
+		return append(all, notChecked("Kafka", "topics, group, lag", "no broker can be asked", ""))
 	}
 	topics := e.flags.topics()
 	var views []consumer.TopicView
@@ -118,7 +118,8 @@ func (e *examination) askKafka(ctx context.Context) findings {
 	var parts sync.WaitGroup
 	parts.Go(func() {
 		if views, asked = e.kafka.InspectTopics(ctx, topics, e.flags.CreateTopics); asked != nil {
-			described = findings{wrong("topics", "", asked.Error(), "look at the brokers, and at the network between them and here; then check again")}
+			found, _ := unreachable(asked)
+			described = findings{wrong("topics", "", "they can't be described: "+found, "look at the brokers, and at the network between them and here; then check again")}
 			return
 		}
 		described = judgeTopics(topics, views, e.flags.CreateTopics)

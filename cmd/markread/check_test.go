@@ -297,7 +297,7 @@ func TestCheckOfBrokers(t *testing.T) {
 			t.Parallel() // some take seconds
 			r := checked(t, append(c.env, g.env...), c.args...)
 			some, unasked := r.found(isWrong), r.found(isNotChecked)
-			if len(some) != 1 || len(unasked) != 1 || unasked[0].name() != "Kafka topics, permissions, group, lag" || len(r.found(isWarning)) != 0 {
+			if len(some) != 1 || len(unasked) != 1 || unasked[0].name() != "Kafka topics, group, lag" || len(r.found(isWarning)) != 0 {
 				t.Fatalf("%+v", r.Checks)
 			}
 			if f := some[0]; f.Check != c.want.Check || f.Subject != c.want.Subject || !strings.Contains(f.Found, c.want.Found) || !strings.Contains(f.Do, c.want.Do) {

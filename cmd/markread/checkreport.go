@@ -117,7 +117,7 @@ func (r *checkReport) failure() error {
 func (f finding) name() string { return strings.TrimSpace(f.Check + " " + f.Subject) }
 
 // longestName bounds the column of names: a longer one moves the rest of its line only.
-const longestName = 44
+const longestName = 34
 
 // print writes the report for people: a line each, what to do below it.
 func (r *checkReport) print(w io.Writer) error {

@@ -89,6 +89,8 @@ func noAnswer(c imCall, failure *imclient.Error) (found, do string) {
 		found += fmt.Sprintf("; it says %q", failure.Message)
 	}
 	switch err := failure.Err; {
+	case errors.As(err, &unnamed) && c.proxy != "":
+		return fmt.Sprintf("the name %s can't be resolved here", unnamed.Name), "check the proxy that the environment names (HTTPS_PROXY, HTTP_PROXY), and this machine's name resolution (DNS)"
 	case errors.As(err, &unnamed):
 		return fmt.Sprintf("the name %s can't be resolved here", unnamed.Name), "check --im-url, and this machine's name resolution (DNS)"
 	case errors.As(err, &name):

@@ -81,7 +81,7 @@ func TestSecretsBehindAProxy(t *testing.T) {
 		"status, odd address": {odd, status, "can't be asked"},
 		"check, http":         {good, check("http://im.test"), "through the proxy 127.0.0.1:"},
 		"check, https":        {good, check("https://im.test"), "through the proxy 127.0.0.1:"},
-		"check, odd address":  {odd, check("https://im.test"), "no connection to the server"},
+		"check, odd address":  {odd, check("https://im.test"), "check the proxy"},
 		"check, odd network":  {"socks5://" + user + "127.0.0.1:1", check("https://im.test"), "through the proxy 127.0.0.1:1"},
 		"pause, https":        {good, []string{"pause", "--admin-url", "https://admin.test"}, "can't be asked"},
 		"pause, odd address":  {odd, []string{"pause", "--admin-url", "https://admin.test"}, "can't be asked"},

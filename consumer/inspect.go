@@ -164,7 +164,7 @@ func (s *session) exchange(ctx context.Context, version int16, request protocol.
 }
 
 // exactly is a guess that is none, or nearly so.
-var exactly = regexp.MustCompile(`^((?:at least )?)v(\d+\.\d+)$`)
+var exactly = regexp.MustCompile(`^((?:at least )?)v(\d+(?:\.\d+)+)$`)
 
 // release tells which Kafka it is.
 func (s *session) release() string {

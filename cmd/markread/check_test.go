@@ -274,6 +274,8 @@ func TestCheckOfBrokers(t *testing.T) {
 	secure := httptest.NewTLSServer(http.NotFoundHandler())
 	t.Cleanup(secure.Close)
 	tlsAddr := strings.TrimPrefix(secure.URL, "https://")
+	tlsPort := tlsAddr[strings.LastIndexByte(tlsAddr, ':'):]
+	trusted := file(t, pemOf(secure.Certificate()))
 	rest := g.args[3:]
 	with := func(brokers string, extra ...string) []string {
 		return slices.Concat([]string{"check", "--brokers", brokers}, rest, extra)
@@ -292,6 +294,7 @@ func TestCheckOfBrokers(t *testing.T) {
 		"TLS wanted":        {with(tlsAddr), nil, wrong("broker", tlsAddr, "", "add --tls")},
 		"TLS not wanted":    {append(slices.Clip(g.args), "--tls"), nil, wrong("broker", all, "does not answer", "leave out --tls")},
 		"unknown authority": {with(tlsAddr, "--tls"), nil, wrong("broker", tlsAddr, "certificate", "--tls-ca")},
+		"wrong name":        {with("localhost"+tlsPort, "--tls", "--tls-ca", trusted), nil, wrong("broker", "localhost"+tlsPort, "not localhost", "name the broker in --brokers")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // some take seconds

@@ -40,7 +40,7 @@ many) and "checks"; README.md has all of its names.` + variablesHelp
 }
 
 // checkLimit bounds a whole check. What has not answered by then does not.
-const checkLimit = 25 * time.Second
+const checkLimit = 20 * time.Second
 
 func (c *checkCommand) run(ctx context.Context, p *process) error {
 	if err := c.validate(p.env); err != nil {

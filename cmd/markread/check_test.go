@@ -358,6 +358,7 @@ func TestCheckOfTheIMServer(t *testing.T) {
 		"no administrator":     {[]string{"--im-admin", "alice"}, nil, wrong("IM account", "", "not an App administrator", "--im-admin"), ""},
 		"another region":       {[]string{"--im-url", imUnlike(t, answers(60026))}, nil, wrong("IM account", "", "ErrorCode 60026", "check --im-url: it must be the host of the data centre that the app of --im-app-id lives in: china, singapore"), ""},
 		"unpaid":               {[]string{"--im-url", imUnlike(t, answers(60020))}, nil, wrong("IM account", "", "ErrorCode 60020", "plan is paid"), ""},
+		"ambiguous":            {[]string{"--im-url", imUnlike(t, answers(60004))}, nil, wrong("IM account", "", "ErrorCode 60004", "MARKREAD_IM_KEY"), ""},
 		"busy":                 {[]string{"--im-url", imUnlike(t, answers(60007))}, nil, warning("IM account", "", "ErrorCode 60007", "again"), ""},
 		"no such account":      {[]string{"--im-url", imUnlike(t, answers(90003))}, nil, warning("IM account", "", "ErrorCode 90003", "--im-admin"), ""},
 		"clock an hour behind": {[]string{"--im-url", imUnlike(t, dated(time.Hour))}, nil, wrong("clock", "", "behind the IM server's", "NTP"), ""},
@@ -390,6 +391,21 @@ func TestCheckOfTheIMServer(t *testing.T) {
 		})
 	}
 
+	// A signature that is refused once is made anew, as in a worker.
+	calls := 0
+	url := imUnlike(t, func(im http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if calls++; calls == 1 {
+				verdict(w, 70001, "expired")
+				return
+			}
+			im.ServeHTTP(w, r)
+		})
+	})
+	if r := g.check("--im-url", url); !r.OK || calls != 2 {
+		t.Errorf("%d calls: %+v", calls, r.Checks)
+	}
+
 	// Whether a certificate is of the right name shows only when it is trusted: a process of its own trusts it.
 	t.Run("wrong name", func(t *testing.T) {
 		r := childCheck(t, append(g.env, "SSL_CERT_FILE="+trusted), append(slices.Clip(g.args), "--im-url", nameless)...)
@@ -410,6 +426,10 @@ func TestCheckOfThisMachine(t *testing.T) {
 	if err := os.Chmod(open, 0o644); err != nil {
 		t.Fatal(err)
 	}
+	group := file(t, testKey)
+	if err := os.Chmod(group, 0o640); err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]struct {
 		env, args []string
 		want      finding
@@ -418,6 +438,7 @@ func TestCheckOfThisMachine(t *testing.T) {
 		"another":       {g.env, []string{"--admin-addr", strings.TrimPrefix(taken.URL, "http://")}, wrong("admin server", "", "taken by another program", "--admin-addr")},
 		"no address":    {g.env, []string{"--admin-addr", "192.0.2.1:8780"}, wrong("admin server", "", "can't listen on 192.0.2.1:8780", "--admin-addr")},
 		"open key":      {[]string{g.env[1], "MARKREAD_IM_KEY_FILE=" + open}, nil, warning("secret file", "MARKREAD_IM_KEY_FILE", "mode 0644", "chmod o= "+open)},
+		"a group's key": {[]string{g.env[1], "MARKREAD_IM_KEY_FILE=" + group}, nil, ok("secret files", "", "1 file")},
 		"closed key":    {[]string{g.env[1], "MARKREAD_IM_KEY_FILE=" + file(t, testKey)}, nil, ok("secret files", "", "1 file")},
 		"another rate":  {g.env, []string{"--rate", "100"}, warning("group", "markread", "go by 200 calls a second, this configuration by 100", "--rate")},
 		"other topics":  {g.env, []string{"--backfill-topic="}, warning("group", "markread", "mark-read-backfill", "--topic and --backfill-topic")},

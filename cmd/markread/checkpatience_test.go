@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -38,9 +39,16 @@ func hanging(r *http.Request) (*http.Response, error) {
 	return nil, r.Context().Err()
 }
 
-// inTime runs an examination in virtual time. change gets the cluster, and may replace how brokers are dialled and the IM server called.
-func inTime(t *testing.T, change func(cluster *kfake.Cluster, dial *func(context.Context, string, string) (net.Conn, error), call *roundTrip),
-	test func(t *testing.T, r *checkReport, took time.Duration)) {
+// slow is what an examination meets.
+type slow struct {
+	cluster *kfake.Cluster
+	brokers []string // of --brokers
+	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
+	call    roundTrip // of the IM server
+}
+
+// inTime runs an examination in virtual time.
+func inTime(t *testing.T, change func(*slow), test func(t *testing.T, r *checkReport, took time.Duration)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		var network kfake.VirtualNetwork
@@ -49,23 +57,22 @@ func inTime(t *testing.T, change func(cluster *kfake.Cluster, dial *func(context
 			t.Fatal(err)
 		}
 		defer cluster.Close()
-		dial := network.DialContext
 		im := sandbox.New(sandbox.Options{AppID: localAppID, Admin: localAdmin, Key: imclient.NewSecret(testKey), OpenAccounts: true})
-		call := roundTrip(func(r *http.Request) (*http.Response, error) {
+		s := &slow{cluster: cluster, brokers: cluster.ListenAddrs(), dial: network.DialContext, call: func(r *http.Request) (*http.Response, error) {
 			w := httptest.NewRecorder()
 			w.Header().Set("Date", time.Now().UTC().Format(http.TimeFormat))
 			im.ServeHTTP(w, r)
 			return w.Result(), nil
-		})
-		change(cluster, &dial, &call)
-		kafka, err := consumer.New(consumer.Options{Brokers: cluster.ListenAddrs(), Dial: dial, Log: zerolog.Nop()})
+		}}
+		change(s)
+		kafka, err := consumer.New(consumer.Options{Brokers: s.brokers, Dial: s.dial, Log: zerolog.Nop()})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer kafka.Close()
-		flags := parsed(t, nil, "--brokers", strings.Join(cluster.ListenAddrs(), ","), "--im-app-id", "1400000000", "--im-timeout", "9s", "--admin-addr", "127.0.0.1:0").workerFlags
+		flags := parsed(t, nil, "--brokers", strings.Join(s.brokers, ","), "--im-app-id", "1400000000", "--im-timeout", "9s", "--admin-addr", "127.0.0.1:0").workerFlags
 		client, err := imclient.New(imclient.Options{
-			BaseURL: "https://im.test", AppID: localAppID, Admin: localAdmin, Key: imclient.Key(imclient.NewSecret(testKey)), Timeout: flags.IMTimeout, Transport: call,
+			BaseURL: "https://im.test", AppID: localAppID, Admin: localAdmin, Key: imclient.Key(imclient.NewSecret(testKey)), Timeout: flags.IMTimeout, Transport: s.call,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -77,46 +84,58 @@ func inTime(t *testing.T, change func(cluster *kfake.Cluster, dial *func(context
 	})
 }
 
-func brokerDial(frozenAddr string, dial *func(context.Context, string, string) (net.Conn, error)) {
-	inner := *dial
-	*dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		if frozenAddr == "" || addr == frozenAddr {
+// freeze makes some brokers take what they are sent, and say nothing; without addresses all.
+func (s *slow) freeze(addrs ...string) {
+	inner := s.dial
+	s.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if len(addrs) == 0 || slices.Contains(addrs, addr) {
 			return frozen(ctx, network, addr)
 		}
 		return inner(ctx, network, addr)
 	}
 }
 
-type dialFunc = func(context.Context, string, string) (net.Conn, error)
+// fail lets requests of a kind fail, so that they are tried again and again.
+func (s *slow) fail(keys ...kmsg.Key) {
+	s.cluster.Fault(kfake.Fault{Keys: keys, Err: kerr.UnknownServerError, Count: -1})
+}
 
 // Whatever does not answer, the check ends in time, says each thing once, and goes on with the rest.
 func TestCheckIsPatientWithinBounds(t *testing.T) {
-	const limit = checkLimit + 8*time.Second // the last request, and what finds out why
+	const limit = 21 * time.Second
 	for name, c := range map[string]struct {
-		change     func(cluster *kfake.Cluster, dial *dialFunc, call *roundTrip)
+		change     func(s *slow)
 		wrong      []string // name and found
 		notChecked []string
 		okay       string
 	}{
-		"everything is right": {func(*kfake.Cluster, *dialFunc, *roundTrip) {}, nil, nil, "lag mark-read-backfill"},
-		"all brokers are frozen": {func(_ *kfake.Cluster, dial *dialFunc, _ *roundTrip) { brokerDial("", dial) },
+		"everything is right": {func(*slow) {}, nil, nil, "lag mark-read-backfill"},
+		"all brokers are frozen": {func(s *slow) { s.freeze() },
 			[]string{"broker localhost:9092, localhost:9093, localhost:9094: it accepts connections, but does not answer"}, []string{"Kafka topics, group, lag: no broker can be asked"}, "IM account"},
-		"one broker is frozen": {func(_ *kfake.Cluster, dial *dialFunc, _ *roundTrip) { brokerDial("localhost:9094", dial) },
+		"one broker is frozen": {func(s *slow) { s.freeze("localhost:9094") },
 			[]string{"broker localhost:9094: the cluster sends its clients to it, but it accepts connections, but does not answer"}, nil, "brokers"},
-		"the IM server hangs": {func(_ *kfake.Cluster, _ *dialFunc, call *roundTrip) { *call = hanging },
+		"the IM server hangs": {func(s *slow) { s.call = hanging },
 			[]string{"IM server: https://console.tim.qq.com: no whole answer in time"}, []string{"IM account, clock: the IM server does not answer"}, "lag mark-read-backfill"},
-		"nothing answers": {func(_ *kfake.Cluster, dial *dialFunc, call *roundTrip) { brokerDial("", dial); *call = hanging },
+		"nothing answers": {func(s *slow) { s.freeze(); s.call = hanging },
 			[]string{"broker localhost:9092", "IM server"}, []string{"Kafka topics", "IM account"}, "admin server"},
-		"requests about topics hang": {func(cluster *kfake.Cluster, _ *dialFunc, _ *roundTrip) { stall(cluster, kmsg.DescribeConfigs) },
+		"requests about topics hang": {func(s *slow) { s.stall(kmsg.DescribeConfigs) },
 			[]string{"topics: they can't be described: "}, nil, "group markread"},
-		"the coordinator hangs": {func(cluster *kfake.Cluster, _ *dialFunc, _ *roundTrip) { stall(cluster, kmsg.FindCoordinator) },
+		"the coordinator hangs": {func(s *slow) { s.stall(kmsg.FindCoordinator) },
 			[]string{`group markread: group "markread"`}, []string{"lag mark-read: "}, "permissions"},
-		"the coordinator is not ready": {func(cluster *kfake.Cluster, _ *dialFunc, _ *roundTrip) {
-			cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeGroups}, Err: kerr.CoordinatorNotAvailable, Count: -1})
-		}, []string{`group markread: group "markread"`}, nil, "permissions"},
-		"offsets can't be listed": {func(cluster *kfake.Cluster, _ *dialFunc, _ *roundTrip) {
-			cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Err: kerr.UnknownServerError, Count: -1})
-		}, nil, []string{"lag mark-read, mark-read-backfill: of 2 of 2 partitions the leader can't be asked"}, "permissions"},
+		"the coordinator fails":   {func(s *slow) { s.fail(kmsg.DescribeGroups) }, []string{`group markread: group "markread"`}, nil, "permissions"},
+		"offsets can't be listed": {func(s *slow) { s.fail(kmsg.ListOffsets) }, nil, []string{"lag mark-read, mark-read-backfill: of 2 of 2 partitions the leader can't be asked"}, "permissions"},
+		"one after the other": {func(s *slow) { // a broker that is given, one that is advertised, and all of the lag: together more than the limit
+			s.brokers = []string{"frozen.test:9092", "localhost:9092"}
+			s.freeze("frozen.test:9092", "localhost:9094")
+			for _, topic := range []string{"mark-read", "mark-read-backfill"} {
+				for p := range int32(2) {
+					if err := s.cluster.MoveTopicPartition(topic, p, 0); err != nil {
+						panic(err)
+					}
+				}
+			}
+			s.fail(kmsg.ListOffsets, kmsg.OffsetFetch)
+		}, []string{"broker localhost:9094"}, []string{"lag mark-read"}, "brokers"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inTime(t, c.change, func(t *testing.T, r *checkReport, took time.Duration) {
@@ -126,7 +145,7 @@ func TestCheckIsPatientWithinBounds(t *testing.T) {
 				match := func(g grade, want []string) {
 					t.Helper()
 					some := r.found(g)
-					if g == isNotChecked && len(want) == 1 && strings.HasPrefix(want[0], "lag mark-read: ") {
+					if g == isNotChecked && len(want) == 1 && strings.HasPrefix(want[0], "lag mark-read") {
 						some = some[:min(len(some), 1)] // one for each topic
 					}
 					if strings.Contains(name, "one broker") { // what else can't be had depends on what it keeps
@@ -161,10 +180,10 @@ func TestCheckIsPatientWithinBounds(t *testing.T) {
 const stalled = time.Minute
 
 // stall lets requests wait; others are answered.
-func stall(cluster *kfake.Cluster, key kmsg.Key) {
-	cluster.ControlKey(key.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
-		cluster.KeepControl()
-		cluster.SleepControl(func() { time.Sleep(stalled) })
+func (s *slow) stall(key kmsg.Key) {
+	s.cluster.ControlKey(key.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
+		s.cluster.KeepControl()
+		s.cluster.SleepControl(func() { time.Sleep(stalled) })
 		return nil, nil, false
 	})
 }

@@ -119,7 +119,8 @@ func (e *examination) askKafka(ctx context.Context) findings {
 	parts.Go(func() {
 		if views, asked = e.kafka.InspectTopics(ctx, topics, e.flags.CreateTopics); asked != nil {
 			found, _ := unreachable(asked)
-			described = findings{wrong("topics", "", "they can't be described: "+found, "look at the brokers, and at the network between them and here; then check again")}
+			described = findings{wrong("topics", "", "they can't be described: "+found,
+				"look at the brokers, and at the network between them and here; then check again")}
 			return
 		}
 		described = judgeTopics(topics, views, e.flags.CreateTopics)
@@ -131,7 +132,7 @@ func (e *examination) askKafka(ctx context.Context) findings {
 	parts.Wait()
 	all = append(append(all, described...), grouped...)
 	if asked == nil {
-		all = append(all, e.askLag(ctx, views)...)
+		all.add(e.askLag(ctx, views)...)
 	}
 	return all
 }
@@ -151,7 +152,7 @@ func (e *examination) askLag(ctx context.Context, views []consumer.TopicView) fi
 	parts.Wait()
 	var all findings
 	for _, l := range lags {
-		all = append(all, l...)
+		all.add(l...)
 	}
 	return all
 }

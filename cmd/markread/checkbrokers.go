@@ -27,8 +27,8 @@ func judgeBrokers(brokers []consumer.BrokerView, connection string) (all finding
 	for _, b := range brokers {
 		switch {
 		case b.Err == nil && len(b.Lacks) > 0:
-			all = append(all, wrong("broker", b.Addr, "it does not understand what markread says in "+strings.Join(b.Lacks, ", ")+" (Kafka "+cmp.Or(b.Release, "of an unknown release")+")",
-				"use Kafka 0.11 or later (--brokers); if it is a newer one than markread, update markread"))
+			found := fmt.Sprintf("it does not understand what markread says in %s (Kafka %s)", strings.Join(b.Lacks, ", "), cmp.Or(b.Release, "of an unknown release"))
+			all.add(wrong("broker", b.Addr, found, "use Kafka 0.11 or later (--brokers); if it is a newer one than markread, update markread"))
 		case b.Err == nil:
 			answered++
 			if b.Release != "" && !slices.Contains(releases, b.Release) {
@@ -36,14 +36,14 @@ func judgeBrokers(brokers []consumer.BrokerView, connection string) (all finding
 			}
 		case b.Listed:
 			found, do := unreachable(b.Err)
-			all = append(all, wrong("broker", b.Addr, "the cluster sends its clients to it, but "+found,
+			all.add(wrong("broker", b.Addr, "the cluster sends its clients to it, but "+found,
 				"partitions that it leads can't be read: "+do+"; the address is that of the broker's advertised.listeners"))
 		case some:
 			found, do := unreachable(b.Err)
-			all = append(all, warning("broker", b.Addr, found, "the others are used meanwhile: "+withFlag(do)))
+			all.add(warning("broker", b.Addr, found, "the others are used meanwhile: "+withFlag(do)))
 		default:
 			found, do := unreachable(b.Err)
-			all = append(all, wrong("broker", b.Addr, found, withFlag(do)))
+			all.add(wrong("broker", b.Addr, found, withFlag(do)))
 		}
 	}
 	if answered > 0 {
@@ -51,7 +51,7 @@ func judgeBrokers(brokers []consumer.BrokerView, connection string) (all finding
 		if len(releases) > 0 {
 			text += ", Kafka " + strings.Join(releases, " and ")
 		}
-		all = append(all, ok("brokers", "", text+", "+cmp.Or(connection, "without TLS and authentication")))
+		all.add(ok("brokers", "", text+", "+cmp.Or(connection, "without TLS and authentication")))
 	}
 	return all
 }

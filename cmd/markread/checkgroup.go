@@ -16,7 +16,8 @@ func judgeGroup(f *workerFlags, g consumer.GroupView, err error) (all findings) 
 	case err != nil:
 		return findings{wrong("group", f.Group, err.Error(), "look at the brokers: the group's coordinator does not answer (--group)")}
 	case g.May.Known() && !g.May.Has(consumer.MayRead):
-		all = append(all, wrong("permission", "group "+f.Group, "the user may not read, so it may neither join nor commit", "give the user Read on the group (--group)"))
+		all.add(wrong("permission", "group "+f.Group, "the user may not read, so it may neither join nor commit",
+			"give the user Read on the group (--group)"))
 	}
 	text := "no worker runs"
 	switch {
@@ -33,7 +34,7 @@ func judgeGroup(f *workerFlags, g consumer.GroupView, err error) (all findings) 
 	}
 	if g.Leaders != nil {
 		text += ", " + perSecond(g.Leaders.Rate) + " for all"
-		all = append(all, judgeAgreement(f, g.Leaders)...)
+		all.add(judgeAgreement(f, g.Leaders)...)
 	}
 	return append(all, ok("group", f.Group, text))
 }
@@ -49,7 +50,8 @@ func areMembers(n int) string {
 func judgeAgreement(f *workerFlags, leaders *consumer.View) (all findings) {
 	const together = "until all agree, some workers get no partitions: give all workers of the group the same "
 	if leaders.Rate != f.Rate {
-		all = append(all, warning("group", f.Group, fmt.Sprintf("the workers that run go by %s, this configuration by %s", perSecond(leaders.Rate), perSecond(f.Rate)), together+"--rate"))
+		found := fmt.Sprintf("the workers that run go by %s, this configuration by %s", perSecond(leaders.Rate), perSecond(f.Rate))
+		all.add(warning("group", f.Group, found, together+"--rate"))
 	}
 	consumed := []string{f.Topic}
 	if f.BackfillTopic != "" {
@@ -63,7 +65,8 @@ func judgeAgreement(f *workerFlags, leaders *consumer.View) (all findings) {
 		}
 	}
 	if !slices.Equal(consumed, theirs) { // both are sorted
-		all = append(all, warning("group", f.Group, fmt.Sprintf("the workers that run read %q, this configuration %q", theirs, consumed), together+"--topic and --backfill-topic"))
+		found := fmt.Sprintf("the workers that run read %q, this configuration %q", theirs, consumed)
+		all.add(warning("group", f.Group, found, together+"--topic and --backfill-topic"))
 	}
 	return all
 }
@@ -96,14 +99,15 @@ func judgeLag(v consumer.TopicView, lags []consumer.PartitionLag, err error, now
 	}
 	if unknown > 0 {
 		reason, _ := unreachable(err)
-		all = append(all, notChecked("lag", v.Name, fmt.Sprintf("of %d of %s the leader can't be asked: %s", unknown, number(len(lags), "partition"), reason), ""))
+		all.add(notChecked("lag", v.Name, fmt.Sprintf("of %d of %s the leader can't be asked: %s", unknown, number(len(lags), "partition"), reason), ""))
 	}
 	if lost > 0 {
-		all = append(all, warning("lag", v.Name, "retention has deleted "+number64(lost, "event")+" before anybody read them", "raise retention.ms of the topic, and run workers"))
+		all.add(warning("lag", v.Name, "retention has deleted "+number64(lost, "event")+" before anybody read them",
+			"raise retention.ms of the topic, and run workers"))
 	}
 	waited := now.Sub(oldest)
 	if kept, limited := retention(v); limited && !oldest.IsZero() && waited > kept/2 {
-		all = append(all, warning("lag", v.Name, fmt.Sprintf("the oldest event has waited for %s, and the topic keeps %s", age(waited), age(kept)),
+		all.add(warning("lag", v.Name, fmt.Sprintf("the oldest event has waited for %s, and the topic keeps %s", age(waited), age(kept)),
 			"run workers before retention deletes it, or raise retention.ms of the topic"))
 	}
 	text := number64(waiting, "event") + " to do"
@@ -114,7 +118,7 @@ func judgeLag(v consumer.TopicView, lags []consumer.PartitionLag, err error, now
 		text += "; the group has no offsets: run begins with the oldest record"
 	}
 	if unknown < len(lags) {
-		all = append(all, ok("lag", v.Name, text))
+		all.add(ok("lag", v.Name, text))
 	}
 	return all
 }

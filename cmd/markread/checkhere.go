@@ -16,13 +16,13 @@ import (
 
 // lookHere looks at what this machine has for a worker: the port of its admin server, its files, its limits.
 func (e *examination) lookHere(ctx context.Context) (all findings) {
-	all = append(all, e.tryAdminAddr(ctx))
-	all = append(all, judgeFiles(e.secretFiles())...)
+	all.add(e.tryAdminAddr(ctx))
+	all.add(judgeFiles(e.secretFiles())...)
 	if pair, err := e.flags.kafkaFlags.pair(); err == nil && pair != nil && pair.Leaf != nil {
-		all = append(all, judgeClientCertificate(pair.Leaf, time.Now())...)
+		all.add(judgeClientCertificate(pair.Leaf, time.Now())...)
 	}
 	if limit, known := openFilesLimit(); known {
-		all = append(all, judgeOpenFiles(limit, e.flags.inFlight(), len(e.flags.Brokers))...)
+		all.add(judgeOpenFiles(limit, e.flags.inFlight(), len(e.flags.Brokers))...)
 	}
 	return all
 }
@@ -36,7 +36,8 @@ func (e *examination) tryAdminAddr(ctx context.Context) finding {
 		_ = listener.Close()
 		return ok("admin server", "", addr+" is free")
 	case !errors.Is(err, syscall.EADDRINUSE):
-		return wrong("admin server", "", fmt.Sprintf("can't listen on %s: %v", addr, err), "give an address of this machine in --admin-addr, and a port that the user may take")
+		return wrong("admin server", "", fmt.Sprintf("can't listen on %s: %v", addr, err),
+			"give an address of this machine in --admin-addr, and a port that the user may take")
 	}
 	if e.isWorker(ctx) {
 		return warning("admin server", "", "a worker runs here already, and has "+addr, "stop it first, or give this one another --admin-addr")
@@ -78,28 +79,29 @@ func judgeFiles(files map[string]string) (all findings) {
 		path := files[name]
 		info, err := os.Stat(path)
 		if err != nil {
-			all = append(all, wrong("secret file", name, err.Error(), "put it where "+name+" says"))
+			all.add(wrong("secret file", name, err.Error(), "put it where "+name+" says"))
 		} else if mode := info.Mode().Perm(); mode&0o007 != 0 {
-			all = append(all, warning("secret file", name, fmt.Sprintf("everybody on this machine may use it (mode %04o)", mode), "chmod o= "+path))
+			all.add(warning("secret file", name, fmt.Sprintf("everybody on this machine may use it (mode %04o)", mode), "chmod o= "+path))
 		}
 	}
 	if len(files) > 0 && len(all) == 0 {
-		all = append(all, ok("secret files", "", fmt.Sprintf("%s, not open to everybody", number(len(files), "file"))))
+		all.add(ok("secret files", "", fmt.Sprintf("%s, not open to everybody", number(len(files), "file"))))
 	}
 	return all
 }
 
 // judgeClientCertificate looks at how long brokers will take the certificate of --tls-cert.
 func judgeClientCertificate(leaf *x509.Certificate, now time.Time) findings {
+	const check = "client certificate"
 	switch left := leaf.NotAfter.Sub(now); {
 	case left <= 0:
-		return findings{wrong("client certificate", "", "it has expired on "+leaf.NotAfter.UTC().Format(time.DateOnly), "put a new one in the file of --tls-cert")}
+		return findings{wrong(check, "", "it has expired on "+leaf.NotAfter.UTC().Format(time.DateOnly), "put a new one in the file of --tls-cert")}
 	case leaf.NotBefore.After(now):
-		return findings{wrong("client certificate", "", "it is not valid before "+leaf.NotBefore.UTC().Format(time.RFC3339), "look at this machine's clock, and at --tls-cert")}
+		return findings{wrong(check, "", "it is not valid before "+leaf.NotBefore.UTC().Format(time.RFC3339), "look at this machine's clock, and at --tls-cert")}
 	case left < soonExpired:
-		return findings{warning("client certificate", "", "it expires in "+age(left), "put a new one in the file of --tls-cert; run reads it for every connection")}
+		return findings{warning(check, "", "it expires in "+age(left), "put a new one in the file of --tls-cert; run reads it for every connection")}
 	default:
-		return findings{ok("client certificate", "", "it is valid for "+age(left))}
+		return findings{ok(check, "", "it is valid for "+age(left))}
 	}
 }
 

@@ -50,8 +50,8 @@ func judgeCall(c imCall) findings {
 			notChecked("IM", "account, clock", "the IM server does not answer", ""),
 		}
 	}
-	all = append(all, ok("IM server", "", fmt.Sprintf("%s answers within %d ms", server, c.came.Sub(c.sent).Milliseconds())))
-	all = append(all, judgeCode(c, failure))
+	all.add(ok("IM server", "", fmt.Sprintf("%s answers within %d ms", server, c.came.Sub(c.sent).Milliseconds())))
+	all.add(judgeCode(c, failure))
 	return append(all, judgeClocks(c)...)
 }
 
@@ -90,13 +90,15 @@ func noAnswer(c imCall, failure *imclient.Error) (found, do string) {
 	}
 	switch err := failure.Err; {
 	case errors.As(err, &unnamed) && c.proxy != "":
-		return fmt.Sprintf("the name %s can't be resolved here", unnamed.Name), "check the proxy that the environment names (HTTPS_PROXY, HTTP_PROXY), and this machine's name resolution (DNS)"
+		return fmt.Sprintf("the name %s can't be resolved here", unnamed.Name),
+			"check the proxy that the environment names (HTTPS_PROXY, HTTP_PROXY), and this machine's name resolution (DNS)"
 	case errors.As(err, &unnamed):
 		return fmt.Sprintf("the name %s can't be resolved here", unnamed.Name), "check --im-url, and this machine's name resolution (DNS)"
 	case errors.As(err, &name):
 		return found, "check that --im-url names the host as its certificate does, and that nothing in between answers in its place"
 	case errors.As(err, &authority):
-		return found, "update this machine's root certificates (a container may have none; SSL_CERT_FILE names another file), and look whether something in between opens TLS (--im-url)"
+		return found, "update this machine's root certificates (a container may have none; SSL_CERT_FILE names another file), and look whether " +
+			"something in between opens TLS (--im-url)"
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return found, "look at this machine's clock; if it is right, the certificate of the server of --im-url has to be renewed"
 	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
@@ -136,7 +138,8 @@ const (
 
 // judgeClocks compares this machine's clock with the server's, and with the end of its certificate.
 func judgeClocks(c imCall) (all findings) {
-	const do = "set the clock of this machine, and keep it right (NTP): times of events are judged by it, and signatures are dated by it until the server's is known"
+	const do = "set the clock of this machine, and keep it right (NTP): times of events are judged by it, and signatures are dated by it " +
+		"until the server's is known"
 	skew, text := skewOf(c), "the IM server's and this machine's agree"
 	switch {
 	case skew > 0:
@@ -146,16 +149,17 @@ func judgeClocks(c imCall) (all findings) {
 	}
 	switch {
 	case c.answer.Date.IsZero():
-		all = append(all, notChecked("clock", "", "the IM server does not say what time it is", ""))
+		all.add(notChecked("clock", "", "the IM server does not say what time it is", ""))
 	case skew.Abs() > largeSkew:
-		all = append(all, wrong("clock", "", text, do))
+		all.add(wrong("clock", "", text, do))
 	case skew.Abs() > smallSkew:
-		all = append(all, warning("clock", "", text, do))
+		all.add(warning("clock", "", text, do))
 	default:
-		all = append(all, ok("clock", "", text))
+		all.add(ok("clock", "", text))
 	}
 	if left := c.answer.Until.Sub(c.came); !c.answer.Until.IsZero() && left < soonExpired {
-		all = append(all, warning("certificate", hostOf(c.url), "it expires in "+age(left), "ask whoever runs that server, or the proxy before it, to renew it in time (--im-url)"))
+		all.add(warning("certificate", hostOf(c.url), "it expires in "+age(left),
+			"ask whoever runs that server, or the proxy before it, to renew it in time (--im-url)"))
 	}
 	return all
 }

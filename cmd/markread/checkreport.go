@@ -47,6 +47,8 @@ func (g grade) shown() string {
 
 type findings []finding
 
+func (f *findings) add(more ...finding) { *f = append(*f, more...) }
+
 func wrong(check, subject, found, do string) finding {
 	return finding{check, subject, isWrong, found, do}
 }

@@ -32,20 +32,20 @@ func judgeTopics(topics consumer.Topics, views []consumer.TopicView, create bool
 			flag = "--backfill-topic"
 		}
 		if v.Err != nil || v.Missing {
-			all = append(all, judgeAbsent(v, flag, operation, create))
+			all.add(judgeAbsent(v, flag, operation, create))
 			mayAll = false
 			continue
 		}
-		all = append(all, judgeReplicas(v, letters)...)
-		all = append(all, judgeSettings(v, letters, flag, largest)...)
-		all = append(all, ok("topic", v.Name, describe(v)))
+		all.add(judgeReplicas(v, letters)...)
+		all.add(judgeSettings(v, letters, flag, largest)...)
+		all.add(ok("topic", v.Name, describe(v)))
 		switch {
 		case !v.May.Known():
 			mayAll = false
-			all = append(all, notChecked("permission", v.Name, "this broker does not tell what the user may do", ""))
+			all.add(notChecked("permission", v.Name, "this broker does not tell what the user may do", ""))
 		case !v.May.Has(needed):
 			mayAll = false
-			all = append(all, wrong("permission", v.Name, "the user may not "+strings.ToLower(operation),
+			all.add(wrong("permission", v.Name, "the user may not "+strings.ToLower(operation),
 				fmt.Sprintf("give the user %s on the topic (%s)", operation, flag)))
 		}
 	}
@@ -54,12 +54,13 @@ func judgeTopics(topics consumer.Topics, views []consumer.TopicView, create bool
 		if backfill < live {
 			fewer, n = topics.Backfill, live
 		}
-		all = append(all, warning("partition counts", "", fmt.Sprintf("%s has %d partitions, %s has %d: one conversation may be in two workers, which costs calls",
-			topics.Live, live, topics.Backfill, backfill),
+		found := fmt.Sprintf("%s has %d partitions, %s has %d: one conversation may be in two workers, which costs calls",
+			topics.Live, live, topics.Backfill, backfill)
+		all.add(warning("partition counts", "", found,
 			fmt.Sprintf("give %s %d partitions: kafka-topics --alter --topic %s --partitions %d (--topic, --backfill-topic)", fewer, n, fewer, n)))
 	}
 	if mayAll {
-		all = append(all, ok("permissions", "", "the user may read the events, and write dead letters"))
+		all.add(ok("permissions", "", "the user may read the events, and write dead letters"))
 	}
 	return all
 }
@@ -78,7 +79,8 @@ func judgeAbsent(v consumer.TopicView, flag, operation string, create bool) find
 		return wrong("permission", v.Name, "it does not exist, and the user may not create it",
 			"give the user Create on the topic, or create it yourself and leave out --create-topics ("+flag+")")
 	case v.Refused != nil:
-		return wrong("topic", v.Name, "it does not exist, and --create-topics would fail: "+v.Refused.Error(), "mend that, or create it yourself ("+flag+")")
+		return wrong("topic", v.Name, "it does not exist, and --create-topics would fail: "+v.Refused.Error(),
+			"mend that, or create it yourself ("+flag+")")
 	default:
 		return ok("topic", v.Name, "it does not exist; run creates it (--create-topics)")
 	}
@@ -142,22 +144,23 @@ func judgeReplicas(v consumer.TopicView, letters bool) (all findings) {
 	}
 	of := func(n int) string { return fmt.Sprintf("%d of %s", n, number(len(v.Partitions), "partition")) }
 	if leaderless > 0 {
-		all = append(all, wrong("replicas", v.Name, of(leaderless)+" have no leader: they can be neither read nor written", "bring the brokers back that keep them"))
+		all.add(wrong("replicas", v.Name, of(leaderless)+" have no leader: they can be neither read nor written",
+			"bring the brokers back that keep them"))
 	}
 	if unwritable > 0 {
 		found := fmt.Sprintf("%s take no writes: fewer replicas are in sync than min.insync.replicas=%d", of(unwritable), least)
 		do := "bring the missing brokers back; with fewer replicas than that, lower min.insync.replicas or add replicas"
 		if letters {
-			all = append(all, wrong("replicas", v.Name, found+", so calls would be held at the first dead letter", do))
+			all.add(wrong("replicas", v.Name, found+", so calls would be held at the first dead letter", do))
 		} else {
-			all = append(all, warning("replicas", v.Name, found+", so producers can't write", do))
+			all.add(warning("replicas", v.Name, found+", so producers can't write", do))
 		}
 	}
 	if behind > 0 {
-		all = append(all, warning("replicas", v.Name, of(behind)+" are not fully in sync", "look whether a broker is down, or behind"))
+		all.add(warning("replicas", v.Name, of(behind)+" are not fully in sync", "look whether a broker is down, or behind"))
 	}
 	if single {
-		all = append(all, warning("replicas", v.Name, "there is one copy only: what a broker loses is lost", "raise the replication factor to 3"))
+		all.add(warning("replicas", v.Name, "there is one copy only: what a broker loses is lost", "raise the replication factor to 3"))
 	}
 	return all
 }
@@ -169,28 +172,31 @@ func judgeSettings(v consumer.TopicView, letters bool, flag string, largest int)
 		if !consumer.Denied(v.Unknown) {
 			found = fmt.Sprintf("the topic's settings can't be read: %v", v.Unknown)
 		}
-		return append(all, notChecked("settings", v.Name, found, "give the user DescribeConfigs on the topic, or look yourself at cleanup.policy, retention.ms and max.message.bytes"))
+		return append(all, notChecked("settings", v.Name, found,
+			"give the user DescribeConfigs on the topic, or look yourself at cleanup.policy, retention.ms and max.message.bytes"))
 	}
 	compacted := strings.Contains(v.Settings[consumer.CleanupPolicy], "compact")
 	kept, limited := retention(v)
 	bytes, _ := strconv.ParseInt(v.Settings[consumer.RetentionBytes], 10, 64)
 	if !letters {
 		if compacted {
-			all = append(all, warning("cleanup.policy", v.Name, "compaction keeps the last event of a key only, which need not be the one with the largest MsgReadTime",
+			all.add(warning("cleanup.policy", v.Name,
+				"compaction keeps the last event of a key only, which need not be the one with the largest MsgReadTime",
 				"set cleanup.policy=delete on the topic"))
 		}
 		if limited && kept < shortRetention {
-			all = append(all, warning("retention", v.Name, "events that have waited for "+age(kept)+" are deleted, read or not",
+			all.add(warning("retention", v.Name, "events that have waited for "+age(kept)+" are deleted, read or not",
 				"raise retention.ms of the topic above the longest outage that you want to survive"))
 		}
 		if v.Settings[consumer.TimestampType] == "LogAppendTime" {
-			all = append(all, warning("timestamps", v.Name, "with LogAppendTime, an event without MsgReadTime counts as read when Kafka got it, not when the user read",
+			all.add(warning("timestamps", v.Name,
+				"with LogAppendTime, an event without MsgReadTime counts as read when Kafka got it, not when the user read",
 				"set message.timestamp.type=CreateTime on the topic, or have producers set MsgReadTime or the header markread.event-time"))
 		}
 		return all
 	}
 	if compacted {
-		all = append(all, wrong("cleanup.policy", v.Name, "compaction keeps one record of a key, so it loses dead letters: run does not start",
+		all.add(wrong("cleanup.policy", v.Name, "compaction keeps one record of a key, so it loses dead letters: run does not start",
 			"set cleanup.policy=delete on the topic ("+flag+")"))
 	}
 	if limited || bytes > 0 {
@@ -198,12 +204,13 @@ func judgeSettings(v consumer.TopicView, letters bool, flag string, largest int)
 		if !limited {
 			found = "dead letters are deleted when a partition has more than " + thousands(bytes) + " bytes"
 		}
-		all = append(all, warning("retention", v.Name, found+", mended or not", "set retention.ms=-1 and retention.bytes=-1 on the topic"))
+		all.add(warning("retention", v.Name, found+", mended or not", "set retention.ms=-1 and retention.bytes=-1 on the topic"))
 	}
 	takes, err := strconv.Atoi(v.Settings[consumer.MaxMessageBytes])
 	if want := largest + consumer.LetterOverhead; err == nil && largest > 0 && takes < want {
-		all = append(all, warning("record size", v.Name, fmt.Sprintf("it takes %s bytes, the events' topics %s: of a large event the dead letter lacks the value",
-			thousands(int64(takes)), thousands(int64(largest))), fmt.Sprintf("set max.message.bytes=%d on the topic", want)))
+		found := fmt.Sprintf("it takes %s bytes, the events' topics %s: of a large event the dead letter lacks the value",
+			thousands(int64(takes)), thousands(int64(largest)))
+		all.add(warning("record size", v.Name, found, fmt.Sprintf("set max.message.bytes=%d on the topic", want)))
 	}
 	return all
 }

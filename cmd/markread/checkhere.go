@@ -21,6 +21,7 @@ func (e *examination) lookHere(ctx context.Context) (all findings) {
 	if pair, err := e.flags.kafkaFlags.pair(); err == nil && pair != nil && pair.Leaf != nil {
 		all.add(judgeClientCertificate(pair.Leaf, time.Now())...)
 	}
+	all.add(judgePassword(&e.flags.kafkaFlags)...)
 	if limit, known := openFilesLimit(); known {
 		all.add(judgeOpenFiles(limit, e.flags.inFlight(), len(e.flags.Brokers))...)
 	}
@@ -103,6 +104,18 @@ func judgeClientCertificate(leaf *x509.Certificate, now time.Time) findings {
 	default:
 		return findings{ok(check, "", "it is valid for "+age(left))}
 	}
+}
+
+// judgePassword looks at whether it can be read on its way to the brokers.
+func judgePassword(f *kafkaFlags) findings {
+	away := slices.ContainsFunc(f.Brokers, func(broker string) bool {
+		host, _, err := net.SplitHostPort(broker)
+		return err == nil && !isLoopback(host)
+	})
+	if f.SASL != "plain" || f.TLS || !away {
+		return nil
+	}
+	return findings{warning("password", "", "with --sasl plain and without --tls everybody on the way to the brokers can read it", "add --tls, or use --sasl scram-sha-512")}
 }
 
 // spareFiles is what a worker opens beside its calls and its connections to brokers: logs, files, listeners, visitors of the admin server.

@@ -58,7 +58,7 @@ func judgeCall(c imCall) findings {
 // judgeCode is about an answer of the API. failure is nil if its ErrorCode is 0.
 func judgeCode(c imCall, failure *imclient.Error) finding {
 	if failure == nil {
-		return ok("IM account", "", "the server takes the key, and "+c.admin+" as an administrator")
+		return ok("IM account", "", "the key is right, and the account "+c.admin+" may call the API")
 	}
 	row, _ := imclient.LookUp(failure.ErrorCode)
 	said := fmt.Sprintf("ErrorCode %d: %s", failure.ErrorCode, failure.Meaning())

@@ -197,6 +197,13 @@ func TestJudgeThisMachine(t *testing.T) {
 	judged(t, "soon", judgeClientCertificate(&x509.Certificate{NotAfter: now.Add(time.Hour)}, now), warning("client certificate", "", "expires in 1h00m", "--tls-cert"))
 	judged(t, "not yet", judgeClientCertificate(&x509.Certificate{NotBefore: now.Add(time.Hour), NotAfter: now.Add(99 * time.Hour)}, now), wrong("client certificate", "", "not valid before", "--tls-cert"))
 	judged(t, "valid", judgeClientCertificate(&x509.Certificate{NotAfter: now.Add(1000 * time.Hour)}, now))
+	password := func(sasl, broker string, secure bool) findings {
+		return judgePassword(&kafkaFlags{Brokers: []string{"127.0.0.1:9092", broker}, SASL: sasl, TLS: secure})
+	}
+	judged(t, "in clear", password("plain", "kafka:9092", false), warning("password", "", "can read it", "--tls"))
+	judged(t, "on this machine", password("plain", "localhost:9092", false))
+	judged(t, "over TLS", password("plain", "kafka:9092", true))
+	judged(t, "SCRAM", password("scram-sha-512", "kafka:9092", false))
 	judged(t, "few files", judgeOpenFiles(256, 200, 1), warning("open files", "", "may open 256, a worker needs up to 324", "LimitNOFILE="))
 	judged(t, "files", judgeOpenFiles(1024, 200, 3))
 	judged(t, "gone", judgeFiles(map[string]string{"MARKREAD_IM_KEY_FILE": t.TempDir() + "/gone"}), wrong("secret file", "MARKREAD_IM_KEY_FILE", "no such file", "MARKREAD_IM_KEY_FILE"))
@@ -236,7 +243,7 @@ ok           topic a        12 partitions
 var checkNames = []string{
 	"brokers", "broker", "topics", "topic", "permissions", "permission", "replicas", "settings", "cleanup.policy", "retention", "record size", "timestamps",
 	"partition counts", "group", "lag", "Kafka", "IM server", "IM account", "IM", "clock", "certificate", "admin server", "secret files", "secret file",
-	"client certificate", "open files",
+	"client certificate", "password", "open files",
 }
 
 // sampleCheck is what an operator may see before a first deployment.

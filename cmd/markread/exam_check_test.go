@@ -68,7 +68,7 @@ func TestExamCheck(t *testing.T) {
 	right := examRunCheck(t, k, im.url, nil)
 	right.is(t, ok("group", k.group, "1 worker runs, 200 calls a second for all"))
 	right.is(t, ok("lag", k.live, "0 events to do"))
-	right.is(t, ok("IM account", "", "the server takes the key"))
+	right.is(t, ok("IM account", "", "the key is right"))
 	taken := examRunCheck(t, k, im.url, nil, "--admin-addr", strings.TrimPrefix(w.admin, "http://"))
 	taken.is(t, warning("admin server", "", "a worker runs here already", "--admin-addr"))
 	key := examRunCheck(t, k, im.url, []string{"MARKREAD_IM_KEY=another"})

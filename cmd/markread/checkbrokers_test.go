@@ -48,6 +48,7 @@ func TestCheckOfBrokers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // some take seconds
 			r := checked(t, append(c.env, g.env...), c.args...)
+			r.Checks = slices.DeleteFunc(r.Checks, func(f finding) bool { return f.Check == "password" }) // of those that are not on this machine
 			some, unasked := r.found(isWrong), r.found(isNotChecked)
 			if len(some) != 1 || len(unasked) != 1 || unasked[0].name() != "Kafka topics, group, lag" || len(r.found(isWarning)) != 0 {
 				t.Fatalf("%+v", r.Checks)

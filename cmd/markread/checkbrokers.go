@@ -84,7 +84,7 @@ func unreachable(err error) (found, do string) {
 	case errors.As(err, &dialled) && dialled.Op == "dial" && dialled.Timeout():
 		return "no connection in time", "look at firewalls between here and there, and whether that machine runs"
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
-		return "it accepts connections, but does not answer", "look whether it is frozen or overloaded, and at proxies in between"
+		return "it accepts connections and says nothing", "look whether it is frozen or overloaded, and at proxies in between"
 	default:
 		return err.Error(), "look whether it runs, and at the network between here and there"
 	}

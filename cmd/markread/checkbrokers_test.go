@@ -39,9 +39,9 @@ func TestCheckOfBrokers(t *testing.T) {
 		"wrong password":    {g.args, []string{"MARKREAD_SASL_PASSWORD=canary-wrong"}, wrong("broker", all, "SASL Authentication Failed", "--sasl-user and MARKREAD_SASL_PASSWORD")},
 		"wrong user":        {append(slices.Clip(g.args), "--sasl-user", "nobody"), nil, wrong("broker", all, "SASL Authentication Failed", "--sasl-user")},
 		"wrong mechanism":   {append(slices.Clip(g.args), "--sasl", "scram-sha-512"), nil, wrong("broker", all, "SASL", "--sasl")},
-		"a web server":      {with(web), nil, wrong("broker", web, "does not answer", "--brokers")},
+		"a web server":      {with(web), nil, wrong("broker", web, "says nothing", "--brokers")},
 		"TLS wanted":        {with(tlsAddr), nil, wrong("broker", tlsAddr, "", "add --tls")},
-		"TLS not wanted":    {append(slices.Clip(g.args), "--tls"), nil, wrong("broker", all, "does not answer", "leave out --tls")},
+		"TLS not wanted":    {append(slices.Clip(g.args), "--tls"), nil, wrong("broker", all, "says nothing", "leave out --tls")},
 		"unknown authority": {with(tlsAddr, "--tls"), nil, wrong("broker", tlsAddr, "certificate", "--tls-ca")},
 		"wrong name":        {with("localhost"+tlsPort, "--tls", "--tls-ca", trusted), nil, wrong("broker", "localhost"+tlsPort, "not localhost", "name the broker in --brokers")},
 	} {

@@ -111,9 +111,9 @@ func TestCheckIsPatientWithinBounds(t *testing.T) {
 	}{
 		"everything is right": {func(*slow) {}, nil, nil, "lag mark-read-backfill"},
 		"all brokers are frozen": {func(s *slow) { s.freeze() },
-			[]string{"broker localhost:9092, localhost:9093, localhost:9094: it accepts connections, but does not answer"}, []string{"Kafka topics, group, lag: no broker can be asked"}, "IM account"},
+			[]string{"broker localhost:9092, localhost:9093, localhost:9094: it accepts connections and says nothing"}, []string{"Kafka topics, group, lag: no broker can be asked"}, "IM account"},
 		"one broker is frozen": {func(s *slow) { s.freeze("localhost:9094") },
-			[]string{"broker localhost:9094: the cluster sends its clients to it, but it accepts connections, but does not answer"}, nil, "brokers"},
+			[]string{"broker localhost:9094: the cluster sends its clients to it, but it accepts connections and says nothing"}, nil, "brokers"},
 		"the IM server hangs": {func(s *slow) { s.call = hanging },
 			[]string{"IM server: https://console.tim.qq.com: no whole answer in time"}, []string{"IM account, clock: the IM server does not answer"}, "lag mark-read-backfill"},
 		"nothing answers": {func(s *slow) { s.freeze(); s.call = hanging },

@@ -131,7 +131,7 @@ func TestExamClusterCheck(t *testing.T) {
 	r := admin(t)
 	c.node(t, "thaw", frozen)
 	found := slices.ContainsFunc(r.Checks, func(f finding) bool {
-		return f.Check == "broker" && f.Result == isWrong && strings.Contains(f.Found, "accepts connections, but does not answer")
+		return f.Check == "broker" && f.Result == isWrong && strings.Contains(f.Found, "accepts connections and says nothing")
 	})
 	examCheck(t, found, "the frozen broker is not found: %+v", r.Checks)
 	examFigure(t, "check", "one of three brokers frozen %.2f s", r.took.Seconds())

@@ -167,7 +167,7 @@ func (p *Publisher) send(ctx context.Context, partition int, messages []Message,
 		p.send(ctx, partition, messages, indexes[:half], fail)
 		p.send(ctx, partition, messages, indexes[half:], fail)
 	default:
-		fail(slices.Clone(indexes), plainly(err))
+		fail(slices.Clone(indexes), err)
 	}
 }
 

@@ -15,6 +15,7 @@ type commandLine struct {
 	Dev         devCommand         `cmd:"" help:"Run everything on this machine, with sample traffic; nothing to install."`
 	Emit        emitCommand        `cmd:"" help:"Publish mark-read events, from flags or as JSON lines on standard input."`
 	Call        callCommand        `cmd:"" help:"Make one API call and explain the answer."`
+	Check       checkCommand       `cmd:"" help:"Before a deployment: check everything that a worker needs; change nothing."`
 	DeadLetters deadLettersCommand `cmd:"" name:"dead-letters" help:"List, show, replay and discard the events that could not be applied."`
 	Status      statusCommand      `cmd:"" help:"Show the whole group, from Kafka: members, lag, open dead letters."`
 	Pause       pauseCommand       `cmd:"" help:"Hold all calls of one worker."`

@@ -63,9 +63,12 @@ func (c *lettersLsCommand) run(ctx context.Context, p *process) error {
 // list prints letters as lines of JSON.
 func (d *deadLetters) list(ctx context.Context, found []letters.Found) error {
 	out := bufio.NewWriterSize(d.p.stdout, 64<<10)
-	err := d.List(ctx, found,
-		func(b []byte, l *letters.Letter) []byte { return append(l.AppendJSON(b, false), '\n') },
-		func(line []byte) error { _, err := out.Write(line); return err })
+	var line []byte
+	err := d.List(ctx, found, func(l *letters.Letter) error {
+		line = append(l.AppendJSON(line[:0], false), '\n')
+		_, err := out.Write(line)
+		return err
+	})
 	if err != nil {
 		_ = out.Flush() // what was found is shown nevertheless
 		return err

@@ -16,7 +16,8 @@ type Fold struct {
 	judge      time.Time // zero: whether letters can be replayed is not asked
 	partitions map[int][]entry
 	kinds      []Kind
-	index      map[Kind]uint32
+	index      map[Kind]uint16
+	messages   map[uint64]bool // hashes of those that were met, as far as a Shelf would keep them once
 	foreign    int64
 }
 
@@ -26,7 +27,8 @@ type entry struct {
 	failedAt     int64  // nanoseconds since 1970
 	conversation uint64 // a hash; only of those that are judged and can be replayed
 	size         uint32 // of the whole record, in bytes
-	kind         uint32 // in Fold.kinds
+	brief        uint32 // of what a Shelf keeps of it
+	kind         uint16 // in Fold.kinds
 	replays      uint16
 	state        State // Open: not resolved
 	obstacle     Obstacle
@@ -36,7 +38,7 @@ type entry struct {
 // NewFold returns a fold for letters that are parked when they were replayed so often. All are folded; those that the filter is for can be counted
 // and found.
 func NewFold(maxReplays int, filter Filter) *Fold {
-	return &Fold{maxReplays: maxReplays, filter: filter, partitions: map[int][]entry{}, index: map[Kind]uint32{}}
+	return &Fold{maxReplays: maxReplays, filter: filter, partitions: map[int][]entry{}, index: map[Kind]uint16{}, messages: map[uint64]bool{}}
 }
 
 // Judge has each letter that the filter is for judged: can it be replayed at this time? It comes before the first Add.
@@ -61,6 +63,7 @@ func (f *Fold) Add(r consumer.Record) {
 func (f *Fold) entryOf(r consumer.Record, kind Kind) entry {
 	at := failedAt(r)
 	l := entry{offset: r.Offset, failedAt: nanoseconds(at), size: sizeOf(r), kind: f.number(kind), replays: uint16(r.Replays())}
+	l.brief = f.brief(r)
 	l.matches = f.filter.matches(r, kind, at)
 	if l.matches && !f.judge.IsZero() {
 		event, obstacle := Judge(r, f.judge)
@@ -91,18 +94,40 @@ func sizeOf(r consumer.Record) uint32 {
 	return uint32(size)
 }
 
+// brief is about how much a Shelf keeps of a letter.
+func (f *Fold) brief(r consumer.Record) uint32 {
+	size := 64 + len(r.Key) + len(r.Value)
+	message, _ := r.Header(messageHeader)
+	if h := hashText(message); !f.messages[h] {
+		size += len(message)
+		if len(f.messages) < maxShared {
+			f.messages[h] = true
+		}
+	}
+	return uint32(size)
+}
+
+// maxKinds bounds how many kinds are told apart: whoever may write to the topic may invent them. Those beyond have the last number.
+const maxKinds = 1 << 12
+
 // maxName bounds what is kept of a class or a code, in bytes. Ours are shorter.
 const maxName = 60
 
 // number returns the index of a kind.
-func (f *Fold) number(kind Kind) uint32 {
+func (f *Fold) number(kind Kind) uint16 {
 	if n, ok := f.index[kind]; ok { // the usual one, without a copy
 		return n
 	}
 	kind = Kind{short(kind.Class), short(kind.Code)}
 	n, ok := f.index[kind]
+	if !ok && len(f.kinds) == maxKinds {
+		return maxKinds - 1
+	}
 	if !ok {
-		n = uint32(len(f.kinds))
+		n = uint16(len(f.kinds))
+		if n == maxKinds-1 {
+			kind = Kind{"", "of other kinds"}
+		}
 		f.kinds = append(f.kinds, kind)
 		f.index[kind] = n
 	}

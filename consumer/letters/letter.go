@@ -49,18 +49,24 @@ func Parse(r consumer.Record, state State) Letter {
 		}
 		return otherwise
 	}
-	fields := consumer.Peek(r.Value)
 	l := Letter{
 		ID: IDOf(r), State: state, Kind: kind, Message: text(messageHeader),
-		Report: fields.Report, Peer: fields.Peer, ReadTime: fields.ReadTime, FailedAt: failedAt(r).UTC(),
+		FailedAt: failedAt(r).UTC(),
 		Origin:   Origin{text(originHeader + "topic"), text(originHeader + "group"), number(originHeader + "partition"), number(originHeader + "offset")},
 		Attempts: count(attemptsHeader, 0), Collapsed: max(1, count(collapsedHeader, 1)), Replays: r.Replays(), Lane: text(laneHeader),
 		Omitted: text(omittedHeader), Record: r,
 	}
+	l.readValue()
 	// As a replay would read it: a malformed time is none.
 	if event := consumer.Decode(consumer.Record{Headers: replayHeaders(r, 0)}, time.Time{}); !event.EventTime.IsZero() {
 		at := event.EventTime.UTC()
 		l.EventTime = &at
 	}
 	return l
+}
+
+// readValue fills in what the value says.
+func (l *Letter) readValue() {
+	fields := consumer.Peek(l.Record.Value)
+	l.Report, l.Peer, l.ReadTime = fields.Report, fields.Peer, fields.ReadTime
 }

@@ -2,6 +2,7 @@ package letters
 
 import (
 	"hash/fnv"
+	"io"
 	"strconv"
 	"time"
 
@@ -45,8 +46,12 @@ func replayHeaders(r consumer.Record, replays int) []consumer.Header {
 
 // hashOf tells conversations apart, but for some that nobody will meet: what is published together is compared.
 func hashOf(e consumer.Event) uint64 {
+	return hashText(string(consumer.Key(e.Report, e.Peer)))
+}
+
+func hashText(text string) uint64 {
 	h := fnv.New64a()
-	_, _ = h.Write(consumer.Key(e.Report, e.Peer)) // it never fails
+	_, _ = io.WriteString(h, text) // it never fails
 	return h.Sum64()
 }
 

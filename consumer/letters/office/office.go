@@ -8,7 +8,7 @@
 //   - A letter is resolved only when its event is acknowledged by all replicas of the topic that it is replayed to. So a replay that is interrupted
 //     anywhere, killed even, loses no letter. At worst some are replayed once more: then a worker finds their T covered, or calls once too often.
 //   - What it reads ends where the topic ended when it began to read: a replay does not meet its own letters.
-//   - Memory is bounded: 40 bytes for each letter of the topic, 40 for each that was found, and one part (see listBytes, workBytes) of the records
+//   - Memory is bounded: 40 bytes for each letter of the topic, 60 for each that was found, and one part (see listBytes, workBytes) of the records
 //     themselves.
 //
 // Non-obvious:
@@ -71,36 +71,34 @@ func (o *Office) Find(ctx context.Context, fold *letters.Fold) error {
 	})
 }
 
-// Bounds of what is in memory at a time: of what is rendered, and of records that are worked on. Work has smaller parts, so that it can be stopped
-// soon and says often how far it is.
+// Bounds of what is in memory at a time: of letters that are listed, briefly, and of records that are worked on. Work has smaller parts, so that it can
+// be stopped soon and says often how far it is.
 const (
-	listLetters = 20_000
+	listLetters = 250_000
 	listBytes   = 32 << 20
 	workLetters = 5_000
 	workBytes   = 8 << 20
 )
 
-// List renders letters that Find found and writes what was rendered, in the order in which they are given. What retention has deleted meanwhile is
-// left out.
+// List gives letters that Find found to each, in the order in which they are given, without their headers. What retention has deleted meanwhile is left
+// out.
 //
-// Each is rendered as soon as it is read, in any order, so that little is kept of a record with its headers.
-func (o *Office) List(ctx context.Context, found []letters.Found, render func(b []byte, l *letters.Letter) []byte, write func([]byte) error) error {
-	text := make([]byte, 0, min(len(found), listLetters)<<10) // about what it takes
-	for part := range letters.Parts(found, listLetters, listBytes) {
-		text = text[:0]
-		places := make([]struct{ from, to int }, len(part)) // in text
+// They are read in the order of the topic, which is another; so they are kept until their turn comes.
+func (o *Office) List(ctx context.Context, found []letters.Found, each func(*letters.Letter) error) error {
+	for part := range letters.BriefParts(found, listLetters, listBytes) {
+		shelf := letters.NewShelf(len(part))
 		err := o.scan(ctx, part, func(i int, r consumer.Record) {
 			l := letters.Parse(r, part[i].State)
-			places[i].from = len(text)
-			text = render(text, &l)
-			places[i].to = len(text)
+			shelf.Put(i, &l)
 		})
 		if err != nil {
 			return err
 		}
-		for _, p := range places {
-			if err := write(text[p.from:p.to]); err != nil {
-				return err
+		for i := range part {
+			if l, ok := shelf.Take(i); ok {
+				if err := each(&l); err != nil {
+					return err
+				}
 			}
 		}
 	}

@@ -364,10 +364,8 @@ func TestList(t *testing.T) {
 	found := find(t, o).Find(letters.AllStates()...)
 	from.partitions[0] = from.partitions[0][1:] // retention was here
 	var got []string
-	err := o.List(t.Context(), found, func(b []byte, l *letters.Letter) []byte { return append(b, l.ID.String()...) }, func(b []byte) error {
-		if len(b) > 0 {
-			got = append(got, string(b))
-		}
+	err := o.List(t.Context(), found, func(l *letters.Letter) error {
+		got = append(got, l.ID.String())
 		return nil
 	})
 	if want := "0:1 1:0 2:1 1:1 2:0 0:2"; err != nil || strings.Join(got, " ") != want {

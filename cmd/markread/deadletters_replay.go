@@ -17,7 +17,7 @@ import (
 type lettersReplayCommand struct {
 	IDs          []string `arg:"" optional:"" name:"id" help:"Only these letters, such as 0:17."`
 	filterFlags  `embed:""`
-	State        string `enum:"open,parked,all" default:"open" help:"As --parked says; parked letters alone: parked, with --parked."`
+	State        string `enum:"open,parked,all" default:"open" help:"Letters in this state: open; with --parked also parked, or all."`
 	Lane         string `enum:"live,backfill" default:"backfill" help:"Where to: live is --topic, backfill is --backfill-topic."`
 	confirmFlags `embed:""`
 	JSON         bool `name:"json" help:"Print what was done as one line of JSON."`

@@ -2,7 +2,6 @@ package letters
 
 import (
 	"hash/fnv"
-	"io"
 	"strconv"
 	"time"
 
@@ -51,7 +50,7 @@ func hashOf(e consumer.Event) uint64 {
 
 func hashText(text string) uint64 {
 	h := fnv.New64a()
-	_, _ = io.WriteString(h, text) // it never fails
+	_, _ = h.Write([]byte(text)) // it never fails
 	return h.Sum64()
 }
 

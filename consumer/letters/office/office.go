@@ -162,6 +162,9 @@ func finishing(ctx context.Context) (context.Context, context.CancelFunc) {
 func (o *Office) work(ctx context.Context, found []letters.Found, do func(context.Context, []consumer.Record) (Done, error), progress func(Done)) (Done, error) {
 	var done Done
 	for part := range letters.Parts(found, workLetters, workBytes) {
+		if ctx.Err() != nil {
+			return done, context.Cause(ctx)
+		}
 		records := make([]*consumer.Record, len(part))
 		if err := o.scan(ctx, part, func(i int, r consumer.Record) { records[i] = &r }); err != nil {
 			return done, err
@@ -182,9 +185,6 @@ func (o *Office) work(ctx context.Context, found []letters.Found, do func(contex
 		}
 		if err != nil {
 			return done, err
-		}
-		if ctx.Err() != nil {
-			return done, context.Cause(ctx)
 		}
 	}
 	return done, nil

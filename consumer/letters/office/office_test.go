@@ -311,6 +311,18 @@ func TestReplayInParts(t *testing.T) {
 	}
 }
 
+// Who interrupts the last part has interrupted nothing.
+func TestInterruptedInTheEnd(t *testing.T) {
+	from, to := newTopic(1), newTopic(1)
+	from.letter(0, "a", 100)
+	o, plan := planned(t, from)
+	ctx, cancel := context.WithCancel(t.Context())
+	to.publish = func(consumer.Message) error { cancel(); return nil }
+	if done, err := o.Replay(ctx, plan, clock, to, from, nil); err != nil || done.Letters != 1 {
+		t.Errorf("%+v %v", done, err)
+	}
+}
+
 // What hangs when a replay is interrupted is given up after a while.
 func TestInterruptedReplayEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

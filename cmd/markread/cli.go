@@ -11,15 +11,16 @@ import (
 
 // commandLine is the grammar: one field a command.
 type commandLine struct {
-	Run     runCommand     `cmd:"" help:"Run the worker."`
-	Dev     devCommand     `cmd:"" help:"Run everything on this machine, with sample traffic; nothing to install."`
-	Emit    emitCommand    `cmd:"" help:"Publish mark-read events, from flags or as JSON lines on standard input."`
-	Call    callCommand    `cmd:"" help:"Make one API call and explain the answer."`
-	Status  statusCommand  `cmd:"" help:"Show the whole group, from Kafka: members, lag, open dead letters."`
-	Pause   pauseCommand   `cmd:"" help:"Hold all calls of one worker."`
-	Resume  resumeCommand  `cmd:"" help:"Let a paused worker go on."`
-	Sandbox sandboxCommand `cmd:"" help:"Run the local IM server alone."`
-	Version versionCommand `cmd:"" help:"Print version, commit and Go version."`
+	Run      runCommand      `cmd:"" help:"Run the worker."`
+	Dev      devCommand      `cmd:"" help:"Run everything on this machine, with sample traffic; nothing to install."`
+	Backfill backfillCommand `cmd:"" help:"Publish read states in bulk, from files of CSV or JSON lines."`
+	Emit     emitCommand     `cmd:"" help:"Publish mark-read events, from flags or as JSON lines on standard input."`
+	Call     callCommand     `cmd:"" help:"Make one API call and explain the answer."`
+	Status   statusCommand   `cmd:"" help:"Show the whole group, from Kafka: members, lag, open dead letters."`
+	Pause    pauseCommand    `cmd:"" help:"Hold all calls of one worker."`
+	Resume   resumeCommand   `cmd:"" help:"Let a paused worker go on."`
+	Sandbox  sandboxCommand  `cmd:"" help:"Run the local IM server alone."`
+	Version  versionCommand  `cmd:"" help:"Print version, commit and Go version."`
 }
 
 const description = `Marks conversations as read at Tencent IM, from a Kafka topic, never faster than the app's quota.`

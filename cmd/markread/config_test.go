@@ -27,9 +27,12 @@ func TestDefaults(t *testing.T) {
 	c := parsed(t, nil, "--brokers", "k:1", "--im-app-id", "7")
 	want := runCommand{
 		kafkaFlags: kafkaFlags{Brokers: []string{"k:1"}},
-		groupFlags: groupFlags{topicFlag: topicFlag{"mark-read"}, BackfillTopic: "mark-read-backfill", DeadLetterTopic: "mark-read-dead-letters", Group: "markread"},
-		imFlags:    imFlags{IMURL: "https://console.tim.qq.com", IMAppID: 7, IMAdmin: "administrator", IMTimeout: 5 * time.Second},
-		engineFlags: engineFlags{Rate: 200, MaxPending: 500_000, MaxRejected: 95, Attempts: 8, BackoffInitial: 200 * time.Millisecond, BackoffMax: 30 * time.Second, replaysFlag: replaysFlag{MaxReplays: 3},
+		groupFlags: groupFlags{
+			topicFlag: topicFlag{"mark-read"}, backfillTopicFlag: backfillTopicFlag{"mark-read-backfill"},
+			DeadLetterTopic: "mark-read-dead-letters", groupFlag: groupFlag{"markread"},
+		},
+		imFlags: imFlags{IMURL: "https://console.tim.qq.com", IMAppID: 7, IMAdmin: "administrator", IMTimeout: 5 * time.Second},
+		engineFlags: engineFlags{rateFlag: rateFlag{200}, MaxPending: 500_000, MaxRejected: 95, Attempts: 8, BackoffInitial: 200 * time.Millisecond, BackoffMax: 30 * time.Second, replaysFlag: replaysFlag{MaxReplays: 3},
 			CommitEvery: time.Second, DrainTimeout: 10 * time.Second},
 		Admin: adminFlags{"127.0.0.1:8780"},
 		Log:   logFlags{LogLevel: "info"},

@@ -187,7 +187,7 @@ func (t *table) split(text []byte) ([][]byte, error) {
 		if errors.As(err, &parse) {
 			err = parse.Err
 		}
-		return nil, &badRow{fmt.Errorf("not a row of CSV: %w", err)}
+		return nil, &badRow{fmt.Errorf("not a row of CSV: a quote is missing, or one too many: %w", err)}
 	}
 	for _, field := range record {
 		t.fields = append(t.fields, []byte(field))

@@ -1,0 +1,430 @@
+package backfill
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"markread/consumer"
+)
+
+// topic is a publisher that judges what it is given as the worker would, and keeps the largest T of each conversation.
+type topic struct {
+	mu      sync.Mutex
+	records int
+	largest map[string]int64
+	fails   func(records int) error // asked for each call, before; nil: none fails
+}
+
+func (p *topic) Publish(_ context.Context, messages ...consumer.Message) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.fails != nil {
+		if err := p.fails(p.records); err != nil {
+			return err
+		}
+	}
+	if p.largest == nil {
+		p.largest = map[string]int64{}
+	}
+	for _, m := range messages {
+		p.records++
+		e := consumer.Decode(consumer.Record{Key: m.Key, Value: m.Value, Headers: m.Headers, Time: m.Time}, time.Now())
+		switch {
+		case e.Invalid != nil:
+			return fmt.Errorf("%s: %w", m.Value, e.Invalid)
+		case string(m.Key) != string(consumer.Key(e.Report, e.Peer)):
+			return fmt.Errorf("key %q of %s", m.Key, m.Value)
+		case time.Since(m.Time) > time.Minute || e.EventTime != m.Time:
+			return fmt.Errorf("%s has the time %s, the event time %s", m.Value, m.Time, e.EventTime)
+		}
+		p.largest[string(m.Key)] = max(p.largest[string(m.Key)], e.ReadTime)
+	}
+	return nil
+}
+
+// inFolder writes files into a new folder and looks at them.
+func inFolder(t *testing.T, files map[string]string, names ...string) []Input {
+	t.Helper()
+	folder := t.TempDir()
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	paths := make([]string, len(names))
+	for i, name := range names {
+		paths[i] = filepath.Join(folder, name)
+	}
+	inputs, err := Look(paths, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return inputs
+}
+
+func TestRunCollapsesOverFiles(t *testing.T) {
+	inputs := inFolder(t, map[string]string{
+		"one.csv":    header + "a,b,7\na,b,9\nc,d,\nbad\n",
+		"two.ndjson": `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":8}` + "\n" + `{"Report_Account":"q\"\\<","Peer_Account":"|","MsgReadTime":5}` + "\n",
+		"empty":      "",
+	}, "one.csv", "empty", "two.ndjson")
+	var log bytes.Buffer
+	to := &topic{}
+	done, err := Run(t.Context(), Options{Inputs: inputs, To: to, State: State{ReadTime: 1234}, StateFile: StateFile(inputs), Log: zerolog.New(&log)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]int64{"a|b": 9, "c|d": 1234, `q"\<||`: 5}
+	if fmt.Sprint(to.largest) != fmt.Sprint(want) || to.records != 3 {
+		t.Errorf("%d records: %v, want %v", to.records, to.largest, want)
+	}
+	if done.Rows != 6 || done.Rejected != 1 || done.Records != 3 || done.Overflowed {
+		t.Errorf("%+v", done)
+	}
+	if said := log.String(); strings.Count(said, "\n") != 2 || !strings.Contains(said, `"line":5,"reason":"it has 1 fields`) || !strings.Contains(said, `there are no rows in it`) {
+		t.Errorf("the log:\n%s", said)
+	}
+	if _, err := os.Stat(StateFile(inputs)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the state is still there: %v", err)
+	}
+}
+
+// table makes rows of few conversations, some of them bad, and what must come out: the largest T of each, and the rejects.
+func tableOf(random *rand.Rand, rows, conversations int) (text string, largest map[string]int64, rejects []string) {
+	var b strings.Builder
+	b.WriteString(header)
+	largest = map[string]int64{}
+	for line := 2; line < rows+2; line++ {
+		if random.IntN(50) == 0 {
+			fmt.Fprintf(&b, "bad %d\n", line)
+			rejects = append(rejects, fmt.Sprintf("%d bad %d", line, line))
+			continue
+		}
+		n, at := random.IntN(conversations), 1+random.Int64N(1_700_000_000)
+		report, peer := fmt.Sprintf("the-user-with-number-%d", n), "peer"
+		fmt.Fprintf(&b, "%s,%s,%d\n", report, peer, at)
+		largest[report+"|"+peer] = max(largest[report+"|"+peer], at)
+	}
+	return b.String(), largest, rejects
+}
+
+func readRejects(t *testing.T, name string) (out []string) {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		var r Reject
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		out = append(out, fmt.Sprintf("%d %s", r.Line, r.Row))
+	}
+	return out
+}
+
+// A run that fails again and again, and is killed (what it keeps in memory is lost, the state is what it last saved) ends with each conversation at its
+// largest T and each reject once; and does not begin with the first row each time.
+func TestRunResumes(t *testing.T) {
+	for seed := range uint64(6) {
+		random := rand.New(rand.NewPCG(seed, 2))
+		one, largest, rejects := tableOf(random, 120_000, 60_000)
+		two, more, alsoRejected := tableOf(random, 120_000, 60_000)
+		for key, at := range more {
+			largest[key] = max(largest[key], at)
+		}
+		inputs := inFolder(t, map[string]string{"one": one, "two": string(gzipped(two))}, "one", "two")
+		rejectsFile := filepath.Join(t.TempDir(), "rejects")
+		file, to := StateFile(inputs), &topic{}
+		o := Options{Inputs: inputs, To: to, StateFile: file, Window: 3, Log: zerolog.Nop(), State: State{Version: stateVersion}}
+		for _, in := range inputs {
+			o.State.Inputs = append(o.State.Inputs, in.Identity)
+		}
+		if err := o.Begin(); err != nil {
+			t.Fatal(err)
+		}
+		gone := errors.New("the broker is gone")
+		runs, advanced := 0, 0
+		for err := gone; err != nil; runs++ {
+			if runs > 60 {
+				t.Fatalf("seed %d: no end", seed)
+			}
+			old, loadErr := LoadState(file)
+			if loadErr != nil || old == nil {
+				t.Fatalf("seed %d: %v, %v", seed, old, loadErr)
+			}
+			if err := old.Same(inputs); err != nil {
+				t.Fatal(err)
+			}
+			if old.At.Rows > o.State.At.Rows {
+				advanced++
+			}
+			o.State = *old
+			var openErr error
+			if o.Rejects, openErr = OpenRejects(rejectsFile, old.At.RejectsBytes); openErr != nil {
+				t.Fatal(openErr)
+			}
+			before, quota := to.records, 20_000+random.IntN(60_000)
+			to.fails = func(records int) error {
+				if records-before > quota {
+					return gone
+				}
+				return nil
+			}
+			_, err = Run(t.Context(), o)
+			if err != nil && !errors.Is(err, gone) {
+				t.Fatal(err)
+			}
+			if err := o.Rejects.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if err != nil { // a crash may leave more than the state says
+				f, err := os.OpenFile(rejectsFile, os.O_APPEND|os.O_WRONLY, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				fmt.Fprint(f, `{"file":"half a`)
+				f.Close()
+			}
+		}
+		if fmt.Sprint(to.largest) != fmt.Sprint(largest) {
+			t.Errorf("seed %d: the conversations are not at their largest T", seed)
+		}
+		if got, want := readRejects(t, rejectsFile), append(rejects, alsoRejected...); fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("seed %d: %d rejects, want %d", seed, len(got), len(want))
+		}
+		if runs < 3 || advanced < runs-2 {
+			t.Errorf("seed %d: of %d runs only %d began behind the one before", seed, runs, advanced)
+		}
+	}
+}
+
+// The state must never be ahead of what is acknowledged: whatever it says when a run dies, what lies before it is in the topic.
+func TestStateIsNeverAhead(t *testing.T) {
+	random := rand.New(rand.NewPCG(9, 9))
+	text, _, _ := tableOf(random, 200_000, 200_000)
+	inputs := inFolder(t, map[string]string{"f": text}, "f")
+	to := &topic{}
+	stuck := make(chan struct{})
+	calls := 0
+	to.fails = func(int) error {
+		if calls++; calls == 4 { // out of order: the fourth is not acknowledged, those behind it are
+			to.mu.Unlock()
+			<-stuck
+			to.mu.Lock()
+			return errors.New("gone")
+		}
+		if calls == 9 {
+			close(stuck)
+		}
+		return nil
+	}
+	o := Options{Inputs: inputs, To: to, StateFile: StateFile(inputs), Window: 2, Log: zerolog.Nop(), State: State{Version: stateVersion}}
+	if _, err := Run(t.Context(), o); err == nil {
+		t.Fatal("it did not fail")
+	}
+	s, err := LoadState(o.StateFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.At.Rows == 0 {
+		t.Error("nothing is done")
+	}
+	for row := range strings.Lines(text[len(header):s.At.Offset]) {
+		if parts := strings.Split(strings.TrimSpace(row), ","); len(parts) == 3 {
+			if _, ok := to.largest[parts[0]+"|"+parts[1]]; !ok {
+				t.Fatalf("row %q is before the mark and not in the topic", row)
+			}
+		}
+	}
+}
+
+// When an operator stops a run over files, it ends soon, and the state says where it goes on.
+func TestRunIsInterrupted(t *testing.T) {
+	text, _, _ := tableOf(rand.New(rand.NewPCG(1, 1)), 100_000, 100_000)
+	inputs := inFolder(t, map[string]string{"f": text}, "f")
+	ctx, cancel := context.WithCancel(t.Context())
+	to := &topic{fails: func(records int) error {
+		if records > 20_000 {
+			cancel()
+		}
+		return nil
+	}}
+	o := Options{Inputs: inputs, To: to, StateFile: StateFile(inputs), Window: 2, Log: zerolog.Nop(), State: State{Version: stateVersion}}
+	done, err := Run(ctx, o)
+	if !errors.Is(err, ErrInterrupted) || to.records > 70_000 || done.At.Rows == 0 {
+		t.Errorf("%v, %d records, %+v", err, to.records, done)
+	}
+	if s, err := LoadState(o.StateFile); err != nil || s.At != done.At {
+		t.Errorf("%v, %v", s, err)
+	}
+}
+
+// Standard input can't be read again: what was read of it is published, and a read that never returns keeps nobody waiting.
+func TestRunOfStandardInputIsInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	in, out := io.Pipe()
+	defer in.Close()
+	go func() {
+		fmt.Fprint(out, header+"a,b,7\nc,d,8\nhalf a r")
+		cancel()
+	}()
+	inputs, err := Look([]string{Stdin}, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := &topic{}
+	done, err := Run(ctx, Options{Inputs: inputs, To: to, Log: zerolog.Nop()})
+	if !errors.Is(err, ErrInterrupted) || done.Rows > 2 || to.records != int(done.Rows) {
+		t.Errorf("%v, %+v, %v", err, done, to.largest)
+	}
+}
+
+// A run that publishes nothing counts as one that does.
+func TestDryRun(t *testing.T) {
+	text, largest, rejects := tableOf(rand.New(rand.NewPCG(1, 3)), 50_000, 20_000)
+	inputs := inFolder(t, map[string]string{"f": text}, "f")
+	done, err := Run(t.Context(), Options{Inputs: inputs, Log: zerolog.Nop()})
+	if err != nil || done.Records != int64(len(largest)) || done.Rejected != int64(len(rejects)) || done.Rows != 50_000 || done.Overflowed {
+		t.Errorf("%+v, %v; %d conversations", done, err, len(largest))
+	}
+}
+
+func TestAllRejectedIsSaidOnce(t *testing.T) {
+	inputs := inFolder(t, map[string]string{"f": header + strings.Repeat("x\n", 5000)}, "f")
+	var log bytes.Buffer
+	done, err := Run(t.Context(), Options{Inputs: inputs, To: &topic{}, Log: zerolog.New(&log)})
+	if err != nil || done.Rejected != 5000 || strings.Count(log.String(), "is it the right file?") != 1 || strings.Count(log.String(), "\n") != loggedRejects+2 {
+		t.Errorf("%+v, %v\n%s", done, err, log.String())
+	}
+}
+
+func TestRejects(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "rejects")
+	r, err := OpenRejects(name, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := []string{"plain", "a \"quote\"\nand <a> line break", "bytes \xff\xfe"}
+	for i, row := range rows {
+		if _, err := r.add(Reject{File: "f", Line: int64(i + 1), Reason: "why"}, []byte(row)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	text, _ := os.ReadFile(name)
+	want := `{"file":"f","line":1,"reason":"why","row":"plain"}
+{"file":"f","line":2,"reason":"why","row":"a \"quote\"\nand <a> line break"}
+{"file":"f","line":3,"reason":"why","row":"bytes \ufffd\ufffd","row_base64":"Ynl0ZXMg//4="}
+`
+	if string(text) != want {
+		t.Errorf("got\n%swant\n%s", text, want)
+	}
+	other := filepath.Join(t.TempDir(), "states.csv")
+	if err := os.WriteFile(other, []byte(header), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenRejects(other, 0); err == nil || !strings.Contains(err.Error(), "something else than rejects") {
+		t.Errorf("a table is overwritten: %v", err)
+	}
+	if _, err := OpenRejects(name, int64(len(text))+1); err == nil || !strings.Contains(err.Error(), "it is another file") {
+		t.Errorf("a shorter file is gone on with: %v", err)
+	}
+}
+
+// A state belongs to files that are as they were.
+func TestStateKnowsItsFiles(t *testing.T) {
+	inputs := inFolder(t, map[string]string{"a": header + "a,b,7\n", "b": header}, "a", "b")
+	s := &State{}
+	for _, in := range inputs {
+		s.Inputs = append(s.Inputs, in.Identity)
+	}
+	if err := s.Same(inputs); err != nil {
+		t.Error(err)
+	}
+	if err := s.Same(inputs[:1]); err == nil || !strings.Contains(err.Error(), "had 2 files, not 1") {
+		t.Error(err)
+	}
+	if err := s.Same([]Input{inputs[1], inputs[0]}); err == nil || !strings.Contains(err.Error(), "it had 46 bytes, and has 40") {
+		t.Error(err)
+	}
+	rewrite := func(text string, at time.Time) []Input {
+		if err := errors.Join(os.WriteFile(inputs[0].Name, []byte(text), 0o600), os.Chtimes(inputs[0].Name, at, at)); err != nil {
+			t.Fatal(err)
+		}
+		again, err := Look([]string{inputs[0].Name, inputs[1].Name}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return again
+	}
+	same := inputs[0].Identity.Modified
+	if err := s.Same(rewrite(header+"a,b,8\n", same)); err == nil || !strings.Contains(err.Error(), "its content is another") {
+		t.Error(err)
+	}
+	if err := s.Same(rewrite(header+"a,b,7\n", same.Add(time.Second))); err == nil || !strings.Contains(err.Error(), "it was last written at") {
+		t.Error(err)
+	}
+	if err := s.Same(rewrite(header+"a,b,7\n", same)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDamagedState(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "f"+stateSuffix)
+	if s, err := LoadState(name); s != nil || err != nil {
+		t.Errorf("%v, %v", s, err)
+	}
+	for text, want := range map[string]string{"{": "it is damaged", `{"version":99}`: "another version"} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := LoadState(name); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+func BenchmarkRun(b *testing.B) {
+	for _, format := range []string{"csv", "ndjson"} {
+		b.Run(format, func(b *testing.B) {
+			var text strings.Builder
+			if format == "csv" {
+				text.WriteString(header)
+			}
+			const rows = 100_000
+			for i := range rows {
+				report, peer := fmt.Sprintf("user%010d", i/2), fmt.Sprintf("user%010d", i/3*2)
+				if format == "csv" {
+					fmt.Fprintf(&text, "%s,%s,%d\n", report, peer, 1_700_000_000+i)
+				} else {
+					fmt.Fprintf(&text, `{"Report_Account":%q,"Peer_Account":%q,"MsgReadTime":%d}`+"\n", report, peer, 1_700_000_000+i)
+				}
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				inputs, _ := Look([]string{Stdin}, strings.NewReader(text.String()))
+				if _, err := Run(b.Context(), Options{Inputs: inputs, Log: zerolog.Nop()}); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(rows)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+		})
+	}
+}

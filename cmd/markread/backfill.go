@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -61,7 +60,7 @@ How far it got is kept beside the first file, in FILE.markread-resume, until all
 // look at.
 const backfillMemory = 256 << 20
 
-func (c *backfillCommand) validate(env environment, now time.Time) error {
+func (c *backfillCommand) validate(env environment) error {
 	switch {
 	case len(c.Files) == 0:
 		return usagef("no FILE given: name files of CSV or JSON lines, or - for standard input")
@@ -86,41 +85,42 @@ func (c *backfillCommand) validate(env environment, now time.Time) error {
 
 func (c *backfillCommand) run(ctx context.Context, p *process) error {
 	began := time.Now()
-	if err := c.validate(p.env, began); err != nil {
+	if err := c.validate(p.env); err != nil {
 		return err
+	}
+	options, err := consumer.Options{}, error(nil)
+	if !c.DryRun {
+		if options, err = c.Kafka.options(p.env); err != nil {
+			return err
+		}
 	}
 	job, err := c.prepare(p, began)
 	if err != nil {
 		return err
 	}
-	var client *consumer.Client
-	if !c.DryRun {
-		options, err := c.Kafka.options(p.env)
-		if err != nil {
-			return err
-		}
-		options.Log = p.newLogger(c.Log)
-		if client, err = consumer.New(options); err != nil {
-			return usagef("--brokers: %v", err)
-		}
-		defer client.Close()
+	if job.Rejects != nil {
+		defer job.Rejects.Close() // Run has written everything to it
 	}
 	p.begin(c.Log)
-	if job.Log = p.log; !c.DryRun {
-		c.Kafka.warn(p)
+	job.Log = p.log
+	if job.otherBrokers != nil {
+		p.log.Warn().Strs("before", job.otherBrokers).Msg("the interrupted run had other --brokers: what it has published must be in this cluster, too")
 	}
 	p.takeStandardLog(nil)
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(min(backfillMemory, debug.SetMemoryLimit(-1))))
 
-	if job.Rejects != nil {
-		defer job.Rejects.Close() // Run has written everything to it
-	}
-	view := &backfillView{job: job, rate: c.Rate, group: c.Group, topic: c.BackfillTopic, client: client, began: began}
-	if client != nil {
+	view := &backfillView{job: job, rate: c.Rate, group: c.Group, topic: c.BackfillTopic, began: began}
+	if !c.DryRun {
+		c.Kafka.warn(p)
+		options.Log = p.log
+		if view.client, err = consumer.New(options); err != nil {
+			return usagef("--brokers: %v", err)
+		}
+		defer view.client.Close()
 		if err := c.begin(ctx, job, view); err != nil {
 			return err
 		}
-		job.To = client.Publisher(c.BackfillTopic)
+		job.To = view.client.Publisher(c.BackfillTopic)
 	}
 	stop := view.show(ctx, p)
 	done, err := backfill.Run(ctx, job.Options)
@@ -172,18 +172,17 @@ func stopped(ctx context.Context, err error) error {
 // backfillJob is a run with the command line that it came from.
 type backfillJob struct {
 	backfill.Options
-	files   []string
-	rejects string // "": none
+	rejects      string   // "": none
+	otherBrokers []string // those of the run that is gone on with, if none of them is named now
 }
 
 // prepare looks at the files, and at what an interrupted run has left. Its errors are wrong usage.
 func (c *backfillCommand) prepare(p *process, now time.Time) (*backfillJob, error) {
-	stdin := p.stdin
-	inputs, err := backfill.Look(c.Files, stdin)
+	inputs, err := backfill.Look(c.Files, p.stdin)
 	if err != nil {
 		return nil, usagef("%v", err)
 	}
-	job := &backfillJob{files: c.Files, Options: backfill.Options{Inputs: inputs, Progress: new(backfill.Progress)}}
+	job := &backfillJob{Options: backfill.Options{Inputs: inputs, Progress: new(backfill.Progress)}}
 	if c.Rejects != nil {
 		job.rejects = *c.Rejects
 	}
@@ -251,8 +250,9 @@ func (c *backfillCommand) stateOf(job *backfillJob, fresh backfill.State) (backf
 		return fresh, usagef("--resume: the interrupted run had no --rejects: leave it out")
 	case old.Rejects != fresh.Rejects:
 		return fresh, usagef("--resume: the interrupted run had --rejects %s: give the same", old.Rejects)
-	case !slices.ContainsFunc(fresh.Brokers, func(b string) bool { return slices.Contains(old.Brokers, b) }):
-		return fresh, usagef("--resume: the interrupted run had --brokers %s: give at least one of them", strings.Join(old.Brokers, ","))
+	}
+	if !slices.ContainsFunc(fresh.Brokers, func(b string) bool { return slices.Contains(old.Brokers, b) }) {
+		job.otherBrokers = old.Brokers
 	}
 	old.Brokers = fresh.Brokers
 	return *old, nil

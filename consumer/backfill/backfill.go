@@ -98,6 +98,10 @@ func (o *Options) Begin() error {
 	if o.StateFile == "" {
 		return nil
 	}
+	o.State.Version, o.State.Inputs = stateVersion, nil
+	for _, in := range o.Inputs {
+		o.State.Inputs = append(o.State.Inputs, in.Identity)
+	}
 	if err := o.State.save(o.StateFile); err != nil {
 		return fmt.Errorf("the run could not be resumed, because %s can't be written: %w; "+
 			"copy the file into a folder that you may write to, or give it on standard input: markread backfill - < %s",

@@ -13,7 +13,7 @@ import (
 )
 
 // errLooked says that a look at the cluster has taken as long as somebody waits for it.
-var errLooked = fmt.Errorf("given up after %s", lookTimeout)
+var errLooked = fmt.Errorf("no answer from the Kafka brokers, given up after %s", lookTimeout)
 
 // looking bounds a look at the cluster that somebody waits for.
 func looking(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -143,10 +143,19 @@ func inParallel(atOnce, n int, do func(i int)) {
 	all.Wait()
 }
 
-// plainly says in plain words what kafka-go says of any partition when it knows no leader of it, or can reach no broker.
+// plainly says in plain words what kafka-go says of any partition when it knows no leader of it, or can reach no broker: "topic not found".
 func plainly(err error) error {
 	if errors.Is(err, protocol.ErrNoTopic) || errors.Is(err, protocol.ErrNoPartition) || errors.Is(err, protocol.ErrNoLeader) {
-		return fmt.Errorf("no broker that leads the partition is known, or none can be reached: %w", err)
+		return &leaderlessError{err}
 	}
 	return err
 }
+
+// leaderlessError is a partition that nobody is known to lead.
+type leaderlessError struct{ err error }
+
+func (e *leaderlessError) Error() string {
+	return "no broker that leads the partition is known, or none can be reached"
+}
+
+func (e *leaderlessError) Unwrap() error { return e.err }

@@ -16,6 +16,7 @@ import (
 
 // emitCommand publishes events.
 type emitCommand struct {
+	Files     []string   `arg:"" optional:"" hidden:""` // not taken: who names one learns what to do
 	Report    *string    `placeholder:"ACCOUNT" help:"Who has read. Without it events are read from standard input, one JSON object a line."`
 	Peer      *string    `placeholder:"ACCOUNT" help:"Whose messages were read."`
 	ReadTime  *int64     `placeholder:"SECONDS" help:"Everything up to this second since 1970 has been read; without it up to the event time."`
@@ -73,7 +74,7 @@ func (c *emitCommand) run(ctx context.Context, p *process) error {
 		err = werr
 	}
 	if err == nil && e.rejected > 0 {
-		return &rejectedError{"rejected " + number(e.rejected, "line")}
+		return &rejectedError{"rejected " + number(e.rejected, "line") + e.hint()}
 	}
 	return err
 }
@@ -84,6 +85,8 @@ func (c *emitCommand) validate(env environment) (*consumer.Message, error) {
 		return nil, err
 	}
 	switch {
+	case len(c.Files) > 0:
+		return nil, usagef("unexpected argument %s: emit reads standard input (markread emit < FILE); for large files, and for CSV, there is markread backfill", c.Files[0])
 	case c.Report == nil && c.Peer != nil:
 		return nil, usagef("--peer needs --report")
 	case c.Report != nil && c.Peer == nil:
@@ -128,6 +131,14 @@ type emission struct {
 	topic               string
 	log                 logger
 	published, rejected int
+}
+
+// hint is what to do if no line was an event: it is the wrong input.
+func (e *emission) hint() string {
+	if e.published > 0 {
+		return ""
+	}
+	return ", all of them: each must be one JSON object, such as " + `{"Report_Account":"alice","Peer_Account":"bob"}` + "; `markread backfill` reads CSV, too"
 }
 
 // line is one line of input with its number, from 1.

@@ -13,6 +13,13 @@ var version, commit string
 
 type versionCommand struct{}
 
+// Help is kong's: what follows the summary.
+func (*versionCommand) Help() string {
+	return `A report of an error should have it.
+
+    markread version`
+}
+
 func (*versionCommand) run(_ context.Context, p *process) error {
 	p.begin(logFlags{LogLevel: "info"})
 	v, c := build()

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -23,11 +21,11 @@ type backfillCommand struct {
 	DryRun   dryRun   `name:"dry-run" help:"Read, check and count only: publish nothing, keep no state, need no brokers."`
 	Resume   bool     `help:"Go on where an interrupted run over the same files had got to."`
 
-	Kafka             kafkaFlags `embed:"" group:"Kafka:"`
-	backfillTopicFlag `embed:"" group:"Topics and group:"`
-	groupFlag         `embed:"" group:"Topics and group:"`
-	rateFlag          `embed:"" group:"Worker:"`
-	Log               logFlags `embed:"" group:"Log:"`
+	Kafka        kafkaFlags `embed:"" group:"Kafka:"`
+	backfillFlag `embed:"" group:"Topics and group:"`
+	groupFlag    `embed:"" group:"Topics and group:"`
+	rateFlag     `embed:"" group:"Worker:"`
+	Log          logFlags `embed:"" group:"Log:"`
 }
 
 // dryRun is a flag with which no brokers need be named.
@@ -51,7 +49,7 @@ others. Rows of one conversation become one record, with the largest time. Rows 
     markread backfill --brokers localhost:9092 --dry-run states.csv.gz
     markread backfill --brokers localhost:9092 --rejects rejects.ndjson states.csv.gz
     markread backfill --brokers localhost:9092 --rejects rejects.ndjson --resume states.csv.gz
-    psql -c 'COPY (SELECT …) TO STDOUT CSV HEADER' | markread backfill --brokers localhost:9092 -
+    gpg -d states.csv.gpg | markread backfill --brokers localhost:9092 -
 
 How far it got is kept beside the first file, in FILE.markread-resume, until all is published.` + variablesHelp
 }
@@ -76,7 +74,7 @@ func (c *backfillCommand) validate(env environment) error {
 			return err
 		}
 	}
-	checks := []func() error{c.backfillTopicFlag.validate, c.groupFlag.validate, c.rateFlag.validate}
+	checks := []func() error{c.backfillFlag.validate, c.groupFlag.validate, c.rateFlag.validate}
 	if !c.DryRun {
 		checks = append(checks, func() error { return c.Kafka.validate(env) })
 	}
@@ -98,9 +96,7 @@ func (c *backfillCommand) run(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	if job.Rejects != nil {
-		defer job.Rejects.Close() // Run has written everything to it
-	}
+	defer job.release()
 	p.begin(c.Log)
 	job.Log = p.log
 	if job.otherBrokers != nil {
@@ -167,123 +163,4 @@ func stopped(ctx context.Context, err error) error {
 		return backfill.ErrInterrupted
 	}
 	return err
-}
-
-// backfillJob is a run with the command line that it came from.
-type backfillJob struct {
-	backfill.Options
-	rejects      string   // "": none
-	otherBrokers []string // those of the run that is gone on with, if none of them is named now
-}
-
-// prepare looks at the files, and at what an interrupted run has left. Its errors are wrong usage.
-func (c *backfillCommand) prepare(p *process, now time.Time) (*backfillJob, error) {
-	inputs, err := backfill.Look(c.Files, p.stdin)
-	if err != nil {
-		return nil, usagef("%v", err)
-	}
-	job := &backfillJob{Options: backfill.Options{Inputs: inputs, Progress: new(backfill.Progress)}}
-	if c.Rejects != nil {
-		job.rejects = *c.Rejects
-	}
-	fresh := backfill.State{Began: now.UTC(), Topic: c.BackfillTopic, Brokers: c.Kafka.Brokers, ReadTime: now.Unix()}
-	if c.ReadTime != nil {
-		fresh.ReadTime = *c.ReadTime
-	}
-	if job.rejects != "" {
-		if fresh.Rejects, err = filepath.Abs(job.rejects); err != nil {
-			return nil, usagef("--rejects %s: %v", job.rejects, err)
-		}
-	}
-	if job.State, err = c.stateOf(job, fresh); err != nil {
-		return nil, err
-	}
-	if job.rejects != "" {
-		if job.Rejects, err = backfill.OpenRejects(job.rejects, job.State.At.RejectsBytes); err != nil {
-			return nil, usagef("--rejects %s: %v", job.rejects, err)
-		}
-		for _, in := range c.Files {
-			if in != backfill.Stdin && job.Rejects.Same(in) {
-				return nil, usagef("--rejects %s is one of the files to read", job.rejects)
-			}
-		}
-	}
-	return job, nil
-}
-
-// stateOf returns what the run begins with.
-func (c *backfillCommand) stateOf(job *backfillJob, fresh backfill.State) (backfill.State, error) {
-	file := backfill.StateFile(job.Inputs)
-	if file == "" {
-		if c.Resume {
-			return fresh, usagef("--resume: standard input can't be read again: name a file, or begin anew without --resume")
-		}
-		return fresh, nil
-	}
-	if c.DryRun {
-		return fresh, nil
-	}
-	job.StateFile = file
-	old, err := backfill.LoadState(file)
-	switch {
-	case err != nil:
-		return fresh, usagef("%v", err)
-	case old == nil && c.Resume:
-		return fresh, usagef("--resume: there is no %s: a run over these files has finished, or never began; leave --resume out to begin with the first row", file)
-	case old == nil:
-		return fresh, nil
-	case !c.Resume && old.At == (backfill.Mark{}):
-		return fresh, nil // nothing was done
-	case !c.Resume:
-		return fresh, usagef("an interrupted run has published the first %s of these files: go on with --resume, or delete %s to begin anew",
-			number64(old.At.Rows, "row"), file)
-	}
-	if err := old.Same(job.Inputs); err != nil {
-		return fresh, usagef("--resume: %v; to begin anew delete %s and leave --resume out", err, file)
-	}
-	switch {
-	case old.Topic != fresh.Topic:
-		return fresh, usagef("--resume: the interrupted run published to --backfill-topic %s, not %s", old.Topic, fresh.Topic)
-	case c.ReadTime != nil && old.ReadTime != fresh.ReadTime:
-		return fresh, usagef("--resume: the interrupted run had --read-time %d, not %d", old.ReadTime, fresh.ReadTime)
-	case old.Rejects != fresh.Rejects && old.Rejects == "":
-		return fresh, usagef("--resume: the interrupted run had no --rejects: leave it out")
-	case old.Rejects != fresh.Rejects:
-		return fresh, usagef("--resume: the interrupted run had --rejects %s: give the same", old.Rejects)
-	}
-	if !slices.ContainsFunc(fresh.Brokers, func(b string) bool { return slices.Contains(old.Brokers, b) }) {
-		job.otherBrokers = old.Brokers
-	}
-	old.Brokers = fresh.Brokers
-	return *old, nil
-}
-
-// whereRejected says where the rejected rows are.
-func (j *backfillJob) whereRejected() string {
-	if j.rejects == "" {
-		return "; --rejects FILE keeps them"
-	}
-	return ": see " + j.rejects
-}
-
-// failed says how far a run got, and how it goes on.
-func (j *backfillJob) failed(done backfill.Summary, err error) error {
-	var input *backfill.InputError
-	switch {
-	case errors.As(err, &input) && j.StateFile == "" && done.Rows == 0:
-		return usagef("%v", err)
-	case errors.As(err, &input), errors.Is(err, backfill.ErrInterrupted), j.To == nil:
-	default:
-		err = fmt.Errorf("not published to %s: %w", j.State.Topic, cause(err))
-	}
-	switch {
-	case j.To == nil:
-		return err
-	case j.StateFile == "" && errors.Is(err, backfill.ErrInterrupted):
-		return fmt.Errorf("%w: the first %s of standard input are published, and the rest was not read", err, number64(done.Rows, "row"))
-	case j.StateFile == "":
-		return fmt.Errorf("%w; %s are published; standard input can't be resumed, so begin anew: what is published twice only costs calls", err,
-			number64(done.Records, "record"))
-	}
-	return fmt.Errorf("%w; the first %s are done: go on with the same command and --resume", err, number64(done.At.Rows, "row"))
 }

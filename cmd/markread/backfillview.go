@@ -26,6 +26,9 @@ type backfillView struct {
 
 	waiting int64 // events in the topic, at the last look; -1: not known
 	failed  error // why not
+
+	ending   time.Time // when everything was read; zero: not yet. It and what follows belong to the goroutine that shows
+	endingAt int64     // records that were published then
 }
 
 // look finds out how many events wait in the topic.
@@ -110,11 +113,16 @@ func (v *backfillView) sample() sample {
 		rows: p.Rows.Load(), rejected: p.Rejected.Load(), waiting: p.Waiting.Load(), published: p.Published.Load(),
 	}
 	s.each = float64(s.rows-v.job.State.At.Rows) / max(0.001, elapsed.Seconds())
+	since, done := elapsed, s.part // the time left is reckoned from these
 	if p.Ending.Load() {
+		if v.ending.IsZero() {
+			v.ending, v.endingAt = time.Now(), s.published
+		}
 		s.what, s.part, s.whole = "publishing", s.published, s.published+s.waiting
+		since, done = time.Since(v.ending), s.published-v.endingAt
 	}
-	if s.part > 0 && s.whole > s.part && s.what == "reading" {
-		s.left = time.Duration(float64(elapsed) * float64(s.whole-s.part) / float64(s.part))
+	if done > 0 && s.whole > s.part {
+		s.left = time.Duration(float64(since) * float64(s.whole-s.part) / float64(done))
 	}
 	if v.rate > 0 && v.waiting >= 0 {
 		s.applied = time.Duration(v.waiting+s.published+s.waiting) * time.Second / time.Duration(v.rate)
@@ -126,6 +134,9 @@ func (s sample) String() string {
 	text := fmt.Sprintf("%s rows, %s rejected, %s conversations, %s rows/s", thousands(s.rows), thousands(s.rejected), thousands(s.published+s.waiting), thousands(int64(s.each)))
 	if s.left > 0 {
 		text += ", " + age(s.left) + " left"
+	}
+	if s.applied > 0 {
+		text += ", applied in " + age(s.applied)
 	}
 	return text
 }
@@ -163,7 +174,7 @@ func (v *backfillView) summary(ctx context.Context, done backfill.Summary) strin
 	if v.client == nil {
 		fmt.Fprintf(&b, ", in %s; nothing published (--dry-run)", age(took))
 		if v.rate > 0 {
-			fmt.Fprintf(&b, "; %s of calls at %s", age(time.Duration(done.Records)*time.Second/time.Duration(v.rate)), perSecond(v.rate))
+			fmt.Fprintf(&b, "; %s of calls at %d a second", age(time.Duration(done.Records)*time.Second/time.Duration(v.rate)), v.rate)
 		}
 		return b.String()
 	}

@@ -85,16 +85,57 @@ type topicFlag struct {
 
 func (f *topicFlag) validate() error { return validTopic("--topic", f.Topic) }
 
-// backfillTopicFlag is the topic of backfilled events.
-type backfillTopicFlag struct {
+// backfillFlag is the topic of backfilled and replayed events.
+type backfillFlag struct {
 	BackfillTopic string `default:"mark-read-backfill" help:"Topic of backfilled events, served after the live ones; empty: none."`
 }
 
-func (f *backfillTopicFlag) validate() error {
+func (f *backfillFlag) validate() error {
 	if f.BackfillTopic == "" {
 		return nil
 	}
 	return validTopic("--backfill-topic", f.BackfillTopic)
+}
+
+// deadLetterFlag is the topic of dead letters.
+type deadLetterFlag struct {
+	DeadLetterTopic string `default:"mark-read-dead-letters" help:"Topic of events that can't be applied."`
+}
+
+func (f *deadLetterFlag) validate() error {
+	return validTopic("--dead-letter-topic", f.DeadLetterTopic)
+}
+
+// topicsFlags are all topics.
+type topicsFlags struct {
+	topicFlag
+	backfillFlag
+	deadLetterFlag
+}
+
+func (f *topicsFlags) validate() error {
+	if err := firstError(f.topicFlag.validate, f.backfillFlag.validate, f.deadLetterFlag.validate); err != nil {
+		return err
+	}
+	switch {
+	case f.BackfillTopic == f.Topic:
+		return usagef("--backfill-topic and --topic are both %q: the lanes need topics of their own", f.Topic)
+	case f.DeadLetterTopic == f.Topic:
+		return usagef("--dead-letter-topic and --topic are both %q: letters would be read as events", f.Topic)
+	case f.DeadLetterTopic == f.BackfillTopic:
+		return usagef("--dead-letter-topic and --backfill-topic are both %q: letters would be read as events", f.DeadLetterTopic)
+	}
+	return nil
+}
+
+// groupFlags is what a consumer works on.
+type groupFlags struct {
+	topicsFlags
+	groupFlag
+}
+
+func (f *groupFlags) validate() error {
+	return firstError(f.topicsFlags.validate, f.groupFlag.validate)
 }
 
 // groupFlag is the consumer group.
@@ -107,30 +148,6 @@ func (f *groupFlag) validate() error {
 		return usagef("--group must not be empty")
 	}
 	return nil
-}
-
-// groupFlags is what a consumer works on.
-type groupFlags struct {
-	topicFlag
-	backfillTopicFlag
-	DeadLetterTopic string `default:"mark-read-dead-letters" help:"Topic of events that can't be applied."`
-	groupFlag
-}
-
-func (f *groupFlags) validate() error {
-	letters := func() error { return validTopic("--dead-letter-topic", f.DeadLetterTopic) }
-	if err := firstError(f.topicFlag.validate, f.backfillTopicFlag.validate, letters); err != nil {
-		return err
-	}
-	switch {
-	case f.BackfillTopic == f.Topic:
-		return usagef("--backfill-topic and --topic are both %q: the lanes need topics of their own", f.Topic)
-	case f.DeadLetterTopic == f.Topic:
-		return usagef("--dead-letter-topic and --topic are both %q: letters would be read as events", f.Topic)
-	case f.DeadLetterTopic == f.BackfillTopic:
-		return usagef("--dead-letter-topic and --backfill-topic are both %q: letters would be read as events", f.DeadLetterTopic)
-	}
-	return f.groupFlag.validate()
 }
 
 // imFlags is how to call the API.

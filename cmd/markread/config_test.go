@@ -28,8 +28,7 @@ func TestDefaults(t *testing.T) {
 	want := runCommand{
 		kafkaFlags: kafkaFlags{Brokers: []string{"k:1"}},
 		groupFlags: groupFlags{
-			topicFlag: topicFlag{"mark-read"}, backfillTopicFlag: backfillTopicFlag{"mark-read-backfill"},
-			DeadLetterTopic: "mark-read-dead-letters", groupFlag: groupFlag{"markread"},
+			topicsFlags: topicsFlags{topicFlag{"mark-read"}, backfillFlag{"mark-read-backfill"}, deadLetterFlag{"mark-read-dead-letters"}}, groupFlag: groupFlag{"markread"},
 		},
 		imFlags: imFlags{IMURL: "https://console.tim.qq.com", IMAppID: 7, IMAdmin: "administrator", IMTimeout: 5 * time.Second},
 		engineFlags: engineFlags{rateFlag: rateFlag{200}, MaxPending: 500_000, MaxRejected: 95, Attempts: 8, BackoffInitial: 200 * time.Millisecond, BackoffMax: 30 * time.Second, replaysFlag: replaysFlag{MaxReplays: 3},

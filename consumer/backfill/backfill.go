@@ -17,7 +17,7 @@ import (
 const (
 	loggedRejects = 5    // without a file of rejects
 	allRejected   = 1000 // rows, after which it is said that every one was rejected
-	glanceEvery   = 1024 // rows, after which the clock and the context are looked at
+	glanceEvery   = 1024 // rows, after which the context is looked at
 )
 
 // ErrInterrupted is what Run ends with when its context does.
@@ -48,8 +48,7 @@ type run struct {
 	Options
 	window *window
 	ship   shipping
-	at     Mark      // before the next row
-	now    time.Time // as of the last glance
+	at     Mark // before the next row
 	over   bool
 	first  string // reason of the first reject
 }
@@ -60,7 +59,7 @@ type run struct {
 //
 // When ctx ends, what is on its way is waited for. Of inputs that can't be read again the rest of the window is published then, too.
 func Run(ctx context.Context, o Options) (Summary, error) {
-	r := &run{Options: o, window: newWindow(cmp.Or(o.Window, maxChunks)), at: o.State.At, now: time.Now()}
+	r := &run{Options: o, window: newWindow(cmp.Or(o.Window, maxChunks)), at: o.State.At}
 	if r.Progress == nil {
 		r.Progress = new(Progress)
 	}
@@ -190,7 +189,7 @@ func (r *run) readFrom(ctx, sending context.Context, number int, s *source) erro
 			}
 		}
 		r.at.Input, r.at.Offset, r.at.Line = number, s.lines.offset, s.lines.number
-		row, event, err := s.next(standIn, r.now)
+		row, event, err := s.next(standIn, time.Now) // after the row has come: standard input may be slow
 		switch {
 		case row.text == nil && err == io.EOF:
 			return r.glance(ctx, sending)
@@ -217,7 +216,6 @@ func (r *run) readFrom(ctx, sending context.Context, number int, s *source) erro
 
 // glance looks at what need not be looked at for each row.
 func (r *run) glance(ctx, sending context.Context) error {
-	r.now = time.Now()
 	r.Progress.Rows.Store(r.at.Rows)
 	r.Progress.Rejected.Store(r.at.Rejected)
 	r.Progress.Waiting.Store(int64(r.window.count))

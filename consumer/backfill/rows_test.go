@@ -17,6 +17,8 @@ import (
 // now is the clock of these tests, standIn the time of rows without one.
 var now, standIn = time.Unix(1_700_000_000, 0), time.Unix(1_600_000_000, 0)
 
+func clock() time.Time { return now }
+
 // readRows returns what the rows of an input are, a line each, and what the input ended with.
 func readRows(in io.Reader, name string) (out []string, err error) {
 	input := Input{Name: name, stdin: in}
@@ -26,7 +28,7 @@ func readRows(in io.Reader, name string) (out []string, err error) {
 	}
 	defer s.close()
 	for {
-		r, e, err := s.next(standIn, now)
+		r, e, err := s.next(standIn, clock)
 		switch {
 		case r.text == nil && err == io.EOF:
 			return out, nil
@@ -233,7 +235,7 @@ func FuzzRows(f *testing.F) {
 		var rows []seen
 		for {
 			at, line := s.lines.offset, s.lines.number
-			r, _, err := s.next(standIn, now)
+			r, _, err := s.next(standIn, clock)
 			if r.text == nil {
 				if err != io.EOF && plainText {
 					t.Fatalf("ended with %v", err)
@@ -260,7 +262,7 @@ func FuzzRows(f *testing.F) {
 				t.Fatal(err)
 			}
 			for _, want := range rows[from:] {
-				if r, _, _ := s.next(standIn, now); string(r.text) != want.text {
+				if r, _, _ := s.next(standIn, clock); string(r.text) != want.text {
 					t.Fatalf("again from line %d: %q, not %q", rows[from].line, r.text, want.text)
 				}
 			}

@@ -184,7 +184,7 @@ func (v *backfillView) summary(ctx context.Context, done backfill.Summary) strin
 	}
 	if v.waiting >= 0 && v.rate > 0 {
 		left := time.Duration(v.waiting) * time.Second / time.Duration(v.rate)
-		fmt.Fprintf(&b, "; all applied in %s, at %s, if the group has %s to itself: %s wait", age(left),
+		fmt.Fprintf(&b, "; all applied in at most %s, at %s, if the group has %s to itself: %s wait", age(left),
 			time.Now().Add(left).UTC().Format("2006-01-02 15:04 MST"), perSecond(v.rate), number64(v.waiting, "event"))
 	}
 	return b.String()

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -83,7 +84,11 @@ func TestRunCollapsesOverFiles(t *testing.T) {
 	}, "one.csv", "empty", "two.ndjson")
 	var log bytes.Buffer
 	to := &topic{}
-	done, err := Run(t.Context(), Options{Inputs: inputs, To: to, State: State{ReadTime: 1234}, StateFile: StateFile(inputs), Log: zerolog.New(&log)})
+	o := Options{Inputs: inputs, To: to, State: State{ReadTime: 1234}, StateFile: StateFile(inputs), Log: zerolog.New(&log)}
+	if err := o.Begin(); err != nil {
+		t.Fatal(err)
+	}
+	done, err := Run(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -263,7 +268,7 @@ func TestRunIsInterrupted(t *testing.T) {
 	}}
 	o := Options{Inputs: inputs, To: to, StateFile: StateFile(inputs), Window: 2, Log: zerolog.Nop(), State: State{Version: stateVersion}}
 	done, err := Run(ctx, o)
-	if !errors.Is(err, ErrInterrupted) || to.records > 70_000 || done.At.Rows == 0 {
+	if !errors.Is(err, ErrInterrupted) || to.records > 70_000 || done.At.Rows == 0 || !done.Overflowed {
 		t.Errorf("%v, %d records, %+v", err, to.records, done)
 	}
 	if s, err := LoadState(o.StateFile); err != nil || s.At != done.At {
@@ -273,21 +278,45 @@ func TestRunIsInterrupted(t *testing.T) {
 
 // Standard input can't be read again: what was read of it is published, and a read that never returns keeps nobody waiting.
 func TestRunOfStandardInputIsInterrupted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		in, out := io.Pipe()
+		go func() {
+			fmt.Fprint(out, header+"a,b,7\nc,d,8\nhalf a r")
+			synctest.Wait() // all of it was read, and more is waited for
+			cancel()
+		}()
+		inputs, err := Look([]string{Stdin}, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done, err := Run(ctx, Options{Inputs: inputs, To: publishes(func(m []consumer.Message) error {
+			if len(m) != 2 {
+				t.Errorf("%d records, not 2", len(m))
+			}
+			return nil
+		}), Log: zerolog.Nop()})
+		if !errors.Is(err, ErrInterrupted) || done.Rows != 2 || done.Records != 2 {
+			t.Errorf("%v, %+v", err, done)
+		}
+		in.Close() // ends the read that nobody waits for
+	})
+}
+
+// publishes is a publisher without state.
+type publishes func([]consumer.Message) error
+
+func (p publishes) Publish(_ context.Context, messages ...consumer.Message) error { return p(messages) }
+
+// So it does while the window is published.
+func TestRunIsInterruptedAtItsEnd(t *testing.T) {
+	text, largest, _ := tableOf(rand.New(rand.NewPCG(1, 1)), 60_000, 60_000)
+	inputs := inFolder(t, map[string]string{"f": text}, "f")
 	ctx, cancel := context.WithCancel(t.Context())
-	in, out := io.Pipe()
-	defer in.Close()
-	go func() {
-		fmt.Fprint(out, header+"a,b,7\nc,d,8\nhalf a r")
-		cancel()
-	}()
-	inputs, err := Look([]string{Stdin}, in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	to := &topic{}
-	done, err := Run(ctx, Options{Inputs: inputs, To: to, Log: zerolog.Nop()})
-	if !errors.Is(err, ErrInterrupted) || done.Rows > 2 || to.records != int(done.Rows) {
-		t.Errorf("%v, %+v, %v", err, done, to.largest)
+	o := Options{Inputs: inputs, StateFile: StateFile(inputs), Log: zerolog.Nop(), To: publishes(func([]consumer.Message) error { cancel(); return nil })}
+	done, err := Run(ctx, o)
+	if !errors.Is(err, ErrInterrupted) || done.Records == 0 || done.Records == int64(len(largest)) || done.Overflowed {
+		t.Errorf("%v, %+v; %d conversations", err, done, len(largest))
 	}
 }
 

@@ -66,9 +66,9 @@ func (l *lines) newline(after int) (length int, found bool) {
 	}
 }
 
-// peek returns up to n bytes that lie ahead, fewer only at the end of the input.
-func (l *lines) peek(n int) []byte {
-	for l.to-l.from < n && l.more() {
+// peek returns up to n bytes that lie ahead, fewer only when they are enough, or at the end of the input.
+func (l *lines) peek(n int, enough func(head []byte) bool) []byte {
+	for l.to-l.from < n && !enough(l.buf[l.from:l.to]) && l.more() {
 	}
 	return l.buf[l.from:min(l.to, l.from+n)]
 }

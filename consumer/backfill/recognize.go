@@ -16,7 +16,11 @@ const byteOrderMark = "\uFEFF"
 
 // recognize finds out what a source holds from how it begins. Of a table it reads the header. The name counts only if nothing else helps.
 func (s *source) recognize(name string) error {
-	head := s.lines.peek(lookAhead)
+	// As much as is needed: standard input may be slow.
+	head := s.lines.peek(lookAhead, func(head []byte) bool {
+		line, _, whole := bytes.Cut(bytes.TrimLeft(head, byteOrderMark+" \t\r\n"), []byte("\n"))
+		return whole && (isHeader(line) || len(bytes.TrimSpace(line)) > 1 && line[0] == '{')
+	})
 	if s.lines.err != nil && s.lines.err != io.EOF && len(head) == 0 {
 		return s.lines.err
 	}

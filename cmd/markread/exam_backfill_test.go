@@ -95,7 +95,13 @@ func (p *examProc) most(within time.Duration) (bytes int) {
 // records returns how many records a topic has.
 func (k *examKafka) records(t *testing.T, topic string) (n int64) {
 	t.Helper()
-	for _, end := range k.ends(t, topic) {
+	var ends map[examPartition]int64
+	var err error
+	examWait(t, "the leaders of "+topic+" say where it ends", 30*time.Second, func() bool {
+		ends, err = k.tryEnds(examContext(t), topic)
+		return err == nil
+	})
+	for _, end := range ends {
 		n += end
 	}
 	return n
@@ -142,7 +148,7 @@ func TestExamBackfill(t *testing.T) {
 		rows = 300_000
 	}
 	file, want, _ := examRows(t, rows)
-	k := examStartBroker(t)
+	k := examStartEmbedded(t, "the command is measured, not the brokers")
 	p := k.backfillOf(t, file)
 	most := p.most(10 * time.Minute)
 	if code := p.exit(t, time.Second); code != 0 {

@@ -214,11 +214,12 @@ type talk struct {
 	conn     net.Conn
 	reader   *bufio.Reader
 	clientID string
+	most     uint32 // bytes of an answer
 	sent     int32
 }
 
 func (c *Client) talk(conn net.Conn) *talk {
-	return &talk{conn: conn, reader: bufio.NewReader(conn), clientID: c.options.ClientID}
+	return &talk{conn: conn, reader: bufio.NewReader(conn), clientID: c.options.ClientID, most: largestGreeting}
 }
 
 // largestGreeting is far more than a broker answers to the requests of a connection's beginning, in bytes.
@@ -234,7 +235,7 @@ func (t *talk) exchange(version int16, request protocol.Message) (protocol.Messa
 	if err != nil {
 		return nil, err
 	}
-	if binary.BigEndian.Uint32(size) > largestGreeting {
+	if binary.BigEndian.Uint32(size) > t.most {
 		return nil, &strangerError{began: [4]byte(size)}
 	}
 	id, answer, err := protocol.ReadResponse(t.reader, request.ApiKey(), version)

@@ -34,6 +34,7 @@
 //	letters/                              what became of each dead letter (pure)
 //	extent.go scan.go                     reading a topic to its present end
 //	groupview.go lag.go record.go         looking at a group, and at records, from outside
+//	inspect.go inspecttopics.go           looking at brokers and topics, before a worker uses them
 //	topics.go                             what topics there must be
 //	connect.go reach.go                   brokers: the connections that a client keeps, and looking for the first
 //	dial.go sasl.go conn.go refused.go    one connection: TLS and SASL, its limits, and why it was refused

@@ -28,6 +28,7 @@ type GroupView struct {
 	Protocol string // by which partitions are assigned; "" in a rebalance and without members
 	Members  []MemberView
 	Leaders  *View // what the leader went by when it assigned; nil: not known
+	May      Operations
 }
 
 // Ours reports whether the group's members are markread's.
@@ -53,7 +54,7 @@ func (c *Client) DescribeGroup(ctx context.Context, group string) (GroupView, er
 	defer cancel()
 	var view GroupView
 	err := c.persist(ctx, "describing the group", func() error {
-		answer, err := c.roundTrip(ctx, requestTimeout, &describegroups.Request{Groups: []string{group}})
+		answer, err := c.roundTrip(ctx, requestTimeout, &describegroups.Request{Groups: []string{group}, IncludeAuthorizedOperations: true})
 		if err != nil {
 			return err
 		}
@@ -75,7 +76,7 @@ func (c *Client) DescribeGroup(ctx context.Context, group string) (GroupView, er
 
 // viewOf reads what a coordinator answers.
 func viewOf(g *describegroups.ResponseGroup) GroupView {
-	view := GroupView{State: GroupRebalancing, Protocol: g.ProtocolData}
+	view := GroupView{State: GroupRebalancing, Protocol: g.ProtocolData, May: Operations(g.AuthorizedOperations)}
 	switch g.GroupState {
 	case "Stable":
 		view.State = GroupStable

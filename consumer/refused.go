@@ -135,10 +135,18 @@ func distrusted(err error) string {
 // denied adds to a refusal for want of permission which flag named what it is about. Other errors it leaves
 // alone.
 func denied(err error, flag string) error {
-	for _, code := range []kafka.Error{kafka.TopicAuthorizationFailed, kafka.GroupAuthorizationFailed, kafka.ClusterAuthorizationFailed} {
-		if errors.Is(err, code) {
-			return fmt.Errorf("%w (%s): README.md lists the permissions that a worker needs", err, flag)
-		}
+	if Denied(err) {
+		return fmt.Errorf("%w (%s): README.md lists the permissions that a worker needs", err, flag)
 	}
 	return err
+}
+
+// Denied reports whether the brokers refused something because this client's user has no permission for it.
+func Denied(err error) bool {
+	for _, code := range []kafka.Error{kafka.TopicAuthorizationFailed, kafka.GroupAuthorizationFailed, kafka.ClusterAuthorizationFailed} {
+		if errors.Is(err, code) {
+			return true
+		}
+	}
+	return false
 }

@@ -97,17 +97,22 @@ func (c *Client) CheckTopics(ctx context.Context, topics Topics, create bool) er
 			if err != nil {
 				return err
 			}
-			entries = []kafka.ConfigEntry{
-				{ConfigName: "cleanup.policy", ConfigValue: "delete"},
-				{ConfigName: "retention.ms", ConfigValue: "-1"},
-				{ConfigName: "max.message.bytes", ConfigValue: strconv.Itoa(min(limit+letterOverhead, math.MaxInt32))},
-			}
+			entries = letterSettings(limit)
 		}
 		if err := c.createTopic(ctx, name, entries); err != nil {
 			return err
 		}
 	}
 	return c.checkPolicy(ctx, topics.DeadLetter)
+}
+
+// letterSettings are those of a dead-letter topic that is made for records of at most so many bytes.
+func letterSettings(largest int) []kafka.ConfigEntry {
+	return []kafka.ConfigEntry{
+		{ConfigName: CleanupPolicy, ConfigValue: "delete"},
+		{ConfigName: RetentionMs, ConfigValue: "-1"},
+		{ConfigName: MaxMessageBytes, ConfigValue: strconv.Itoa(min(largest+letterOverhead, math.MaxInt32))},
+	}
 }
 
 // persist tries until it works, the answer is a refusal that will stay, or ctx ends. doing says what, for

@@ -17,6 +17,11 @@ type Answer struct {
 	ErrorCode    int
 	ErrorInfo    string // masked
 	ActionStatus string // masked
+	// Date is what time the server says it is; zero: it does not, or what
+	// answered was not the API.
+	Date time.Time
+	// Until is when the certificate of the other side expires; zero: no TLS.
+	Until time.Time
 }
 
 // verdict is what an answer's body says.

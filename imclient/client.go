@@ -103,6 +103,19 @@ func (c *Client) Now() time.Time { return c.clock.latest() }
 // signs nor calls.
 func (c *Client) KeyChanged() bool { return c.signer.keyChanged() }
 
+// Proxy returns the host and port of the proxy through which calls go, "": none.
+func (c *Client) Proxy() string {
+	transport, ok := c.http.(*http.Transport)
+	if !ok || transport.Proxy == nil {
+		return ""
+	}
+	proxy, err := transport.Proxy(&http.Request{URL: c.base})
+	if err != nil || proxy == nil { // a call tells what is wrong
+		return ""
+	}
+	return proxy.Host
+}
+
 // Mask returns text with the secrets of this client replaced by "[secret]":
 // the keys and signatures of the last dozen of signings, parts of them, also
 // escaped or encoded, passwords of the environment's proxies, and users and
@@ -124,6 +137,16 @@ func NewMask(secrets ...Secret) func(text string) string {
 
 // CommandMarkRead is the call that all this is about; its body is a Read.
 const CommandMarkRead = "openim/admin_set_msg_read"
+
+// CommandUnread asks how many messages an account has not read, and changes
+// nothing; its body is an Unread.
+const CommandUnread = "openim/get_c2c_unread_msg_num"
+
+// Unread is about one account. Of a server that it reaches, with a key and an
+// administrator that are right, it gets an answer whoever the account is.
+type Unread struct {
+	Account string `json:"To_Account"`
+}
 
 // Read says that Report has read all that Peer wrote up to Time.
 type Read struct {
@@ -192,19 +215,21 @@ func (c *Client) address(command string, sig *signature) *url.URL {
 func (c *Client) judge(ctx context.Context, command string, sig *signature, got reply) (Answer, error) {
 	verdict, ok := readVerdict(got.body)
 	answer := Answer{
-		Status: got.status, ErrorCode: verdict.code,
+		Status: got.status, ErrorCode: verdict.code, Until: got.until,
 		Body:         []byte(printable(c.masker.text(string(got.body[:min(len(got.body), maxBody)])), "\n\t")),
 		ErrorInfo:    c.masker.message(verdict.info, maxMessage),
 		ActionStatus: c.masker.message(verdict.status, maxMessage),
 	}
+	if ok {
+		answer.Date = serverDate(got.header)
+		c.clock.heard(answer.Date)
+	}
 	failure := &Error{Status: got.status, Message: c.masker.message(string(got.body), maxMessage), Err: got.err}
 	switch {
 	case ok && verdict.code == 0:
-		c.clock.heard(serverDate(got.header))
 		c.signer.accept(sig)
 		return answer, nil
 	case ok:
-		c.clock.heard(serverDate(got.header))
 		row, _ := LookUp(verdict.code)
 		failure.Class, failure.Label = row.Class, strconv.Itoa(verdict.code)
 		failure.ErrorCode, failure.Message, failure.Err = verdict.code, answer.ErrorInfo, nil

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"time"
 )
 
 // maxBody bounds what is read of an answer; real ones have about 60 bytes.
@@ -17,6 +18,7 @@ type reply struct {
 	status int         // 0: no answer
 	header http.Header // nil: no answer
 	body   []byte      // longer than maxBody: cut
+	until  time.Time   // when the certificate expires, zero: no TLS
 	err    error       // why the answer is not whole, nil: it is
 	label  string      // of err
 }
@@ -36,6 +38,9 @@ func (c *Client) exchange(ctx context.Context, lose context.CancelCauseFunc, add
 		return c.broken(ctx, &trail, reply{}, err)
 	}
 	got := reply{status: response.StatusCode, header: response.Header}
+	if response.TLS != nil && len(response.TLS.PeerCertificates) > 0 {
+		got.until = response.TLS.PeerCertificates[0].NotAfter
+	}
 	if response.StatusCode == http.StatusSwitchingProtocols {
 		// The body is the bare connection now, and its end is nobody's
 		// business but ours: not even the context ends a Read of it.

@@ -13,9 +13,10 @@ import (
 type commandLine struct {
 	Run      runCommand      `cmd:"" help:"Run the worker."`
 	Dev      devCommand      `cmd:"" help:"Run everything on this machine, with sample traffic; nothing to install."`
-	Backfill backfillCommand `cmd:"" help:"Publish read states in bulk, from files of CSV or JSON lines."`
 	Emit     emitCommand     `cmd:"" help:"Publish mark-read events, from flags or as JSON lines on standard input."`
+	Backfill backfillCommand `cmd:"" help:"Publish read states in bulk, from files of CSV or JSON lines."`
 	Call     callCommand     `cmd:"" help:"Make one API call and explain the answer."`
+	Check    checkCommand    `cmd:"" help:"Before a deployment: check everything that a worker needs; change nothing."`
 	Status   statusCommand   `cmd:"" help:"Show the whole group, from Kafka: members, lag, open dead letters."`
 	Pause    pauseCommand    `cmd:"" help:"Hold all calls of one worker."`
 	Resume   resumeCommand   `cmd:"" help:"Let a paused worker go on."`

@@ -25,7 +25,7 @@ func parsed(t *testing.T, env []string, args ...string) *runCommand {
 // The defaults are the contract's.
 func TestDefaults(t *testing.T) {
 	c := parsed(t, nil, "--brokers", "k:1", "--im-app-id", "7")
-	want := runCommand{
+	want := runCommand{workerFlags{
 		kafkaFlags: kafkaFlags{Brokers: []string{"k:1"}},
 		groupFlags: groupFlags{
 			topicsFlags: topicsFlags{topicFlag{"mark-read"}, backfillFlag{"mark-read-backfill"}, deadLetterFlag{"mark-read-dead-letters"}}, groupFlag: groupFlag{"markread"},
@@ -35,7 +35,7 @@ func TestDefaults(t *testing.T) {
 			CommitEvery: time.Second, DrainTimeout: 10 * time.Second},
 		Admin: adminFlags{"127.0.0.1:8780"},
 		Log:   logFlags{LogLevel: "info"},
-	}
+	}}
 	if !reflect.DeepEqual(*c, want) {
 		t.Errorf("got  %+v\nwant %+v", *c, want)
 	}

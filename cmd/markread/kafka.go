@@ -46,13 +46,25 @@ func (f *kafkaFlags) tls() (*tls.Config, error) {
 			return nil, usagef("--tls-ca %s: no PEM certificate in it", f.TLSCA)
 		}
 	}
-	if f.TLSCert != "" {
-		pair, err := tls.LoadX509KeyPair(f.TLSCert, f.TLSKey)
-		if err != nil {
-			return nil, usagef("--tls-cert, --tls-key: %v", err)
-		}
+	pair, err := f.pair()
+	if err != nil {
+		return nil, err
+	}
+	if pair != nil {
 		// Not Certificates: one that the broker does not want would not be sent, and it could not say so.
-		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair, nil }
 	}
 	return config, nil
+}
+
+// pair reads the client's certificate; nil: there is none.
+func (f *kafkaFlags) pair() (*tls.Certificate, error) {
+	if f.TLSCert == "" {
+		return nil, nil
+	}
+	pair, err := tls.LoadX509KeyPair(f.TLSCert, f.TLSKey)
+	if err != nil {
+		return nil, usagef("--tls-cert, --tls-key: %v", err)
+	}
+	return &pair, nil
 }

@@ -43,15 +43,16 @@ var mayImport = map[string][]string{
 
 // onlyIn says which packages may use a library. One vendor's library behind one package can be replaced, and its traps have one home.
 var onlyIn = map[string][]string{
-	"github.com/segmentio/kafka-go": {"consumer"},
-	"github.com/twmb/franz-go":      {"consumer/broker"},
-	"github.com/alecthomas/kong":    {"cmd/markread"},
-	"github.com/cenkalti/backoff":   {"imclient"},
-	"golang.org/x/time/rate":        {"worker/quota", "worker/hold"}, // the pace of calls; how often newcomers may hasten a probe
-	"github.com/prometheus":         {"worker", "worker/console", "cmd/markread"},
-	"github.com/mattn/go-isatty":    {"cmd/markread"},
-	"github.com/cheggaaa/pb":        {"cmd/markread"},
-	"github.com/klauspost/compress": {"consumer/backfill"},
+	"github.com/segmentio/kafka-go":         {"consumer"},
+	"github.com/twmb/franz-go":              {"consumer/broker"},
+	"github.com/twmb/franz-go/pkg/kversion": {"consumer"}, // a table: which release of Kafka understands what
+	"github.com/alecthomas/kong":            {"cmd/markread"},
+	"github.com/cenkalti/backoff":           {"imclient"},
+	"golang.org/x/time/rate":                {"worker/quota", "worker/hold"}, // the pace of calls; how often newcomers may hasten a probe
+	"github.com/prometheus":                 {"worker", "worker/console", "cmd/markread"},
+	"github.com/mattn/go-isatty":            {"cmd/markread"},
+	"github.com/cheggaaa/pb":                {"cmd/markread"},
+	"github.com/klauspost/compress":         {"consumer/backfill"},
 }
 
 // pure are the state machines: time comes in as an argument, and nothing runs or waits in them.

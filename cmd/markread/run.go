@@ -6,8 +6,8 @@ import (
 	"markread/consumer"
 )
 
-// runCommand is the worker.
-type runCommand struct {
+// workerFlags is all that configures a worker.
+type workerFlags struct {
 	kafkaFlags   `embed:"" group:"Kafka:"`
 	groupFlags   `embed:"" group:"Topics and group:"`
 	CreateTopics bool `group:"Topics and group:" help:"Create missing topics: 12 partitions, the broker's replication."`
@@ -18,6 +18,11 @@ type runCommand struct {
 	Log          logFlags   `embed:"" group:"Log:"`
 }
 
+// runCommand is the worker.
+type runCommand struct {
+	workerFlags `embed:""`
+}
+
 // Help is kong's: what follows the summary.
 func (*runCommand) Help() string {
 	return `SIGTERM or SIGINT stops it cleanly; a second one at once.
@@ -26,20 +31,24 @@ func (*runCommand) Help() string {
     markread run --brokers kafka:9092 --create-topics --im-url singapore --im-app-id 1400000000` + variablesHelp
 }
 
-func (c *runCommand) validate(env environment) error {
+func (f *workerFlags) validate(env environment) error {
 	return firstError(
-		func() error { return c.kafkaFlags.validate(env) },
-		c.groupFlags.validate,
-		c.imFlags.validate,
-		func() error { return c.engineFlags.validate(c.IMTimeout) },
+		func() error { return f.kafkaFlags.validate(env) },
+		f.groupFlags.validate,
+		f.imFlags.validate,
+		func() error { return f.engineFlags.validate(f.IMTimeout) },
 		func() error {
-			if c.Rate == 0 && !c.local() && !c.Uncapped {
-				return usagef("--rate 0 calls %s without any limit; if you mean it, add --uncapped", c.IMURL)
+			if f.Rate == 0 && !f.local() && !f.Uncapped {
+				return usagef("--rate 0 calls %s without any limit; if you mean it, add --uncapped", f.IMURL)
 			}
 			return nil
 		},
-		func() error { return c.Admin.validate(env) },
+		func() error { return f.Admin.validate(env) },
 	)
+}
+
+func (f *groupFlags) topics() consumer.Topics {
+	return consumer.Topics{Live: f.Topic, Backfill: f.BackfillTopic, DeadLetter: f.DeadLetterTopic}
 }
 
 // firstError calls the checks in order until one fails.
@@ -78,7 +87,7 @@ func (c *runCommand) run(ctx context.Context, p *process) error {
 		return usagef("--brokers: %v", err)
 	}
 	defer kafka.Close()
-	topics := consumer.Topics{Live: c.Topic, Backfill: c.BackfillTopic, DeadLetter: c.DeadLetterTopic}
+	topics := c.topics()
 	s := &service{
 		engine: c.engineFlags, group: c.Group, topics: topics, kafka: kafka, im: im, imTimeout: c.IMTimeout,
 		adminAddr: c.Admin.AdminAddr, adminToken: token, log: p.log,

@@ -255,7 +255,7 @@ func TestSecretsOfCommands(t *testing.T) {
 	if r.status != exitFailed {
 		t.Errorf("%+v", r)
 	}
-	for _, args := range [][]string{{"version"}, {"--help"}, {"run", "--help"}, {"call", "--help"}, {"sandbox", "--help"}, {"dev", "--help"}, {"emit", "--help"}, {"status", "--help"}} {
+	for _, args := range [][]string{{"version"}, {"--help"}, {"run", "--help"}, {"call", "--help"}, {"check", "--help"}, {"sandbox", "--help"}, {"dev", "--help"}, {"emit", "--help"}, {"status", "--help"}} {
 		s.run(strings.Join(args, " "), s.secrets(), "", args...)
 	}
 	s.servers()

@@ -60,6 +60,10 @@ func TestSecretsBehindAProxy(t *testing.T) {
 		return []string{"call", "--im-url", url, "--im-insecure", "--im-app-id", strconv.Itoa(localAppID), "--report", "a", "--peer", "b"}
 	}
 	status := []string{"status", "--brokers", s.broker, "--sasl", "plain", "--sasl-user", saslUser, "--admin-url", "https://admin.test"}
+	check := func(url string) []string {
+		return []string{"check", "--brokers", s.broker, "--sasl", "plain", "--sasl-user", saslUser, "--im-url", url, "--im-insecure", "--im-app-id", strconv.Itoa(localAppID),
+			"--admin-addr", "127.0.0.1:0", "--log-level", "debug"}
+	}
 	odd := "http://user: " + canaryProxyPassword + "@ho st"
 	for name, c := range map[string]struct {
 		proxy string
@@ -75,6 +79,10 @@ func TestSecretsBehindAProxy(t *testing.T) {
 		"other network":       {"socks5://" + user + "127.0.0.1:1", call("https://im.test"), "failure"},
 		"status, https":       {good, status, "can't be asked"},
 		"status, odd address": {odd, status, "can't be asked"},
+		"check, http":         {good, check("http://im.test"), "through the proxy 127.0.0.1:"},
+		"check, https":        {good, check("https://im.test"), "through the proxy 127.0.0.1:"},
+		"check, odd address":  {odd, check("https://im.test"), "check the proxy"},
+		"check, odd network":  {"socks5://" + user + "127.0.0.1:1", check("https://im.test"), "through the proxy 127.0.0.1:1"},
 		"pause, https":        {good, []string{"pause", "--admin-url", "https://admin.test"}, "can't be asked"},
 		"pause, odd address":  {odd, []string{"pause", "--admin-url", "https://admin.test"}, "can't be asked"},
 	} {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"compress/zlib"
 	"context"
 	"encoding/base64"
@@ -102,9 +103,11 @@ func (s *scene) handler() http.Handler {
 		body, _ := io.ReadAll(r.Body)
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		var read struct {
-			Report string `json:"Report_Account"`
+			Report  string `json:"Report_Account"`
+			Account string `json:"To_Account"` // of a check
 		}
 		_ = json.Unmarshal(body, &read)
+		read.Report = cmp.Or(read.Report, read.Account)
 		prefix, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 		trouble, inTrouble := troubles[prefix]
 		s.mu.Lock()

@@ -68,7 +68,7 @@ func (c *statusCommand) run(ctx context.Context, p *process) error {
 	defer kafka.Close()
 	l := &look{
 		kafka: kafka, admin: admin, group: c.Group, maxReplays: c.MaxReplays, progress: newProgress(p.stderr, "reading the dead letters"),
-		topics: consumer.Topics{Live: c.Topic, Backfill: c.BackfillTopic, DeadLetter: c.DeadLetterTopic},
+		topics: c.topics(),
 	}
 	report := l.report(ctx)
 	if ctx.Err() != nil {

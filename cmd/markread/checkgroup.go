@@ -1,0 +1,124 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"markread/consumer"
+)
+
+// judgeGroup says what a worker with these flags would find in its group.
+func judgeGroup(f *workerFlags, g consumer.GroupView, err error) (all findings) {
+	switch {
+	case consumer.Denied(err):
+		return findings{wrong("permission", "group "+f.Group, "the user may not see the group", "give the user Read on the group (--group)")}
+	case err != nil:
+		return findings{wrong("group", f.Group, err.Error(), "look at the brokers: the group's coordinator does not answer (--group)")}
+	case g.May.Known() && !g.May.Has(consumer.MayRead):
+		all.add(wrong("permission", "group "+f.Group, "the user may not read, so it may neither join nor commit",
+			"give the user Read on the group (--group)"))
+	}
+	text := "no worker runs"
+	switch {
+	case g.State == consumer.GroupRebalancing:
+		text = number(len(g.Members), "member") + ", in a rebalance"
+	case len(g.Members) > 0 && !g.Ours():
+		return append(all, wrong("group", f.Group, fmt.Sprintf("its %s no workers of markread (protocol %q)", areMembers(len(g.Members)), g.Protocol),
+			"it is another program's: choose another --group"))
+	case len(g.Members) > 0:
+		text = number(len(g.Members), "worker") + " run"
+		if len(g.Members) == 1 {
+			text += "s"
+		}
+	}
+	if g.Leaders != nil {
+		text += ", " + perSecond(g.Leaders.Rate) + " for all"
+		all.add(judgeAgreement(f, g.Leaders)...)
+	}
+	return append(all, ok("group", f.Group, text))
+}
+
+func areMembers(n int) string {
+	if n == 1 {
+		return "one member is"
+	}
+	return fmt.Sprintf("%d members are", n)
+}
+
+// judgeAgreement is about workers that run already: the leader gives partitions only to members that go by the same as itself.
+func judgeAgreement(f *workerFlags, leaders *consumer.View) (all findings) {
+	const together = "until all agree, some workers get no partitions: give all workers of the group the same "
+	if leaders.Rate != f.Rate {
+		found := fmt.Sprintf("the workers that run go by %s, this configuration by %s", perSecond(leaders.Rate), perSecond(f.Rate))
+		all.add(warning("group", f.Group, found, together+"--rate"))
+	}
+	consumed := []string{f.Topic}
+	if f.BackfillTopic != "" {
+		consumed = append(consumed, f.BackfillTopic)
+	}
+	slices.Sort(consumed)
+	var theirs []string
+	for _, p := range leaders.All {
+		if !slices.Contains(theirs, p.Topic) {
+			theirs = append(theirs, p.Topic)
+		}
+	}
+	if !slices.Equal(consumed, theirs) { // both are sorted
+		found := fmt.Sprintf("the workers that run read %q, this configuration %q", theirs, consumed)
+		all.add(warning("group", f.Group, found, together+"--topic and --backfill-topic"))
+	}
+	return all
+}
+
+// judgeLag says how far the group is behind in one topic.
+func judgeLag(v consumer.TopicView, lags []consumer.PartitionLag, err error, now time.Time) (all findings) {
+	switch {
+	case consumer.Denied(err):
+		return findings{notChecked("lag", v.Name, "the user may not see what the group has committed", "")}
+	case err != nil:
+		return findings{notChecked("lag", v.Name, err.Error(), "")}
+	}
+	var waiting, lost int64
+	var oldest time.Time
+	uncommitted, unknown := 0, 0
+	for _, l := range lags {
+		if l.Err != nil {
+			unknown++
+			err = l.Err
+			continue
+		}
+		waiting += l.Lag - l.Finished
+		lost += l.Lost
+		if l.Committed < 0 {
+			uncommitted++
+		}
+		if !l.Oldest.IsZero() && (oldest.IsZero() || l.Oldest.Before(oldest)) {
+			oldest = l.Oldest
+		}
+	}
+	if unknown > 0 {
+		reason, _ := unreachable(err)
+		all.add(notChecked("lag", v.Name, fmt.Sprintf("of %d of %s the leader can't be asked: %s", unknown, number(len(lags), "partition"), reason), ""))
+	}
+	if lost > 0 {
+		all.add(warning("lag", v.Name, "retention has deleted "+number64(lost, "event")+" before anybody read them",
+			"raise retention.ms of the topic, and run workers"))
+	}
+	waited := now.Sub(oldest)
+	if kept, limited := retention(v); limited && !oldest.IsZero() && waited > kept/2 {
+		all.add(warning("lag", v.Name, fmt.Sprintf("the oldest event has waited for %s, and the topic keeps %s", age(waited), age(kept)),
+			"run workers before retention deletes it, or raise retention.ms of the topic"))
+	}
+	text := number64(waiting, "event") + " to do"
+	if !oldest.IsZero() {
+		text += ", the oldest for " + age(waited)
+	}
+	if uncommitted > 0 && uncommitted == len(lags) {
+		text += "; the group has no offsets: run begins with the oldest record"
+	}
+	if unknown < len(lags) {
+		all.add(ok("lag", v.Name, text))
+	}
+	return all
+}

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"runtime"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// lookHere looks at what this machine has for a worker: the port of its admin server, its files, its limits.
+func (e *examination) lookHere(ctx context.Context) (all findings) {
+	all.add(e.tryAdminAddr(ctx))
+	all.add(judgeFiles(e.secretFiles())...)
+	if pair, err := e.flags.kafkaFlags.pair(); err == nil && pair != nil && pair.Leaf != nil {
+		all.add(judgeClientCertificate(pair.Leaf, time.Now())...)
+	}
+	all.add(judgePassword(&e.flags.kafkaFlags)...)
+	if limit, known := openFilesLimit(); known {
+		all.add(judgeOpenFiles(limit, e.flags.inFlight(), len(e.flags.Brokers))...)
+	}
+	return all
+}
+
+// tryAdminAddr takes the admin server's port and gives it back.
+func (e *examination) tryAdminAddr(ctx context.Context) finding {
+	addr := e.flags.Admin.AdminAddr
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	switch {
+	case err == nil:
+		_ = listener.Close()
+		return ok("admin server", "", addr+" is free")
+	case !errors.Is(err, syscall.EADDRINUSE):
+		return wrong("admin server", "", fmt.Sprintf("can't listen on %s: %v", addr, err),
+			"give an address of this machine in --admin-addr, and a port that the user may take")
+	}
+	if e.isWorker(ctx) {
+		return warning("admin server", "", "a worker runs here already, and has "+addr, "stop it first, or give this one another --admin-addr")
+	}
+	return wrong("admin server", "", addr+" is taken by another program", "stop that, or give another --admin-addr")
+}
+
+// isWorker reports whether the admin server of a worker answers where ours is to be.
+func (e *examination) isWorker(ctx context.Context) bool {
+	env := environment{values: map[string]string{"MARKREAD_ADMIN_ADDR": e.flags.Admin.AdminAddr}} // and no token: the page is open to everybody
+	client, err := new(adminURLFlag).client(env)
+	if err != nil {
+		return false
+	}
+	_, err = client.held(ctx)
+	return err == nil
+}
+
+// secretFiles are the files with secrets that the configuration names, by what names them.
+func (e *examination) secretFiles() map[string]string {
+	files := map[string]string{}
+	for _, name := range []string{saslPassword, imKey, adminToken} {
+		if path := e.env.values[name+"_FILE"]; path != "" {
+			files[name+"_FILE"] = path
+		}
+	}
+	if e.flags.TLSKey != "" {
+		files["--tls-key"] = e.flags.TLSKey
+	}
+	return files
+}
+
+// judgeFiles looks at who may read files with secrets.
+func judgeFiles(files map[string]string) (all findings) {
+	if runtime.GOOS == "windows" {
+		return nil // its permissions are others
+	}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		path := files[name]
+		info, err := os.Stat(path)
+		if err != nil {
+			all.add(wrong("secret file", name, err.Error(), "put it where "+name+" says"))
+		} else if mode := info.Mode().Perm(); mode&0o007 != 0 {
+			all.add(warning("secret file", name, fmt.Sprintf("everybody on this machine may use it (mode %04o)", mode), "chmod o= "+path))
+		}
+	}
+	if len(files) > 0 && len(all) == 0 {
+		all.add(ok("secret files", "", fmt.Sprintf("%s, not open to everybody", number(len(files), "file"))))
+	}
+	return all
+}
+
+// judgeClientCertificate looks at how long brokers will take the certificate of --tls-cert.
+func judgeClientCertificate(leaf *x509.Certificate, now time.Time) findings {
+	const check = "client certificate"
+	switch left := leaf.NotAfter.Sub(now); {
+	case left <= 0:
+		return findings{wrong(check, "", "it has expired on "+leaf.NotAfter.UTC().Format(time.DateOnly), "put a new one in the file of --tls-cert")}
+	case leaf.NotBefore.After(now):
+		return findings{wrong(check, "", "it is not valid before "+leaf.NotBefore.UTC().Format(time.RFC3339), "look at this machine's clock, and at --tls-cert")}
+	case left < soonExpired:
+		return findings{warning(check, "", "it expires in "+age(left), "put a new one in the file of --tls-cert; run reads it for every connection")}
+	default:
+		return findings{ok(check, "", "it is valid for "+age(left))}
+	}
+}
+
+// judgePassword looks at whether it can be read on its way to the brokers.
+func judgePassword(f *kafkaFlags) findings {
+	away := slices.ContainsFunc(f.Brokers, func(broker string) bool {
+		host, _, err := net.SplitHostPort(broker)
+		return err == nil && !isLoopback(host)
+	})
+	if f.SASL != "plain" || f.TLS || !away {
+		return nil
+	}
+	return findings{warning("password", "", "with --sasl plain and without --tls everybody on the way to the brokers can read it", "add --tls, or use --sasl scram-sha-512")}
+}
+
+// spareFiles is what a worker opens beside its calls and its connections to brokers: logs, files, listeners, visitors of the admin server.
+const spareFiles = 64
+
+// judgeOpenFiles compares the process's limit of open files with what a worker may need: a connection for each call at a time, and for each broker
+// some 20.
+func judgeOpenFiles(limit uint64, calls, brokers int) findings {
+	if need := uint64(calls + 20*max(brokers, 3) + spareFiles); limit < need {
+		return findings{warning("open files", "", fmt.Sprintf("this process may open %d, a worker needs up to %d", limit, need),
+			"raise the limit (ulimit -n, LimitNOFILE=), or lower --rate or --max-in-flight")}
+	}
+	return nil
+}

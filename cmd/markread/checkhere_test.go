@@ -1,0 +1,69 @@
+package main
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// A worker runs here already, or another program has the port; files with secrets that everybody may read.
+func TestCheckOfThisMachine(t *testing.T) {
+	noLeaks(t)
+	g := newGround(t, nil)
+	taken := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(taken.Close)
+	worker, admin := beginWorkerAs(t, g)
+	open := file(t, testKey)
+	if err := os.Chmod(open, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	group := file(t, testKey)
+	if err := os.Chmod(group, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		env, args []string
+		want      finding
+	}{
+		"a worker":      {g.env, []string{"--admin-addr", admin}, warning("admin server", "", "a worker runs here already", "--admin-addr")},
+		"another":       {g.env, []string{"--admin-addr", strings.TrimPrefix(taken.URL, "http://")}, wrong("admin server", "", "taken by another program", "--admin-addr")},
+		"no address":    {g.env, []string{"--admin-addr", "192.0.2.1:8780"}, wrong("admin server", "", "can't listen on 192.0.2.1:8780", "--admin-addr")},
+		"open key":      {[]string{g.env[1], "MARKREAD_IM_KEY_FILE=" + open}, nil, warning("secret file", "MARKREAD_IM_KEY_FILE", "mode 0644", "chmod o= "+open)},
+		"a group's key": {[]string{g.env[1], "MARKREAD_IM_KEY_FILE=" + group}, nil, ok("secret files", "", "1 file")},
+		"closed key":    {[]string{g.env[1], "MARKREAD_IM_KEY_FILE=" + file(t, testKey)}, nil, ok("secret files", "", "1 file")},
+		"another rate":  {g.env, []string{"--rate", "100"}, warning("group", "markread", "go by 200 calls a second, this configuration by 100", "--rate")},
+		"other topics":  {g.env, []string{"--backfill-topic="}, warning("group", "markread", "mark-read-backfill", "--topic and --backfill-topic")},
+		"it does agree": {g.env, nil, ok("group", "markread", "1 worker runs, 200 calls a second for all")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := checked(t, c.env, append(slices.Clip(g.args), c.args...)...)
+			if !slices.ContainsFunc(r.Checks, func(f finding) bool {
+				return f.Result == c.want.Result && f.Check == c.want.Check && f.Subject == c.want.Subject && strings.Contains(f.Found, c.want.Found) && strings.Contains(f.Do, c.want.Do)
+			}) {
+				t.Errorf("%+v, want %+v", r.Checks, c.want)
+			}
+			if bad := len(r.found(isWrong)) + len(r.found(isWarning)); bad > 1 || bad == 1 && c.want.Result == isOK {
+				t.Errorf("%+v", r.Checks)
+			}
+		})
+	}
+	if status := worker.stopped(); status != exitOK {
+		t.Errorf("the worker: exit status %d", status)
+	}
+}
+
+// beginWorkerAs begins a worker with the same configuration, and waits until it has its partitions.
+func beginWorkerAs(t *testing.T, g *ground) (*running, string) {
+	t.Helper()
+	r := begin(t, g.env, append([]string{"run"}, g.args[1:]...)...)
+	admin := r.found(t, `"addr":"(127\.0\.0\.1:\d+)"`)
+	until(t, "the worker has partitions", func() bool { return strings.Contains(fetch(t, "http://"+admin+"/readyz"), `"ready":true`) })
+	until(t, "the group is stable", func() bool {
+		info := g.cluster.GroupInfo("markread")
+		return info != nil && info.State == "Stable"
+	})
+	return r, admin
+}

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"markread/imclient"
+)
+
+// imCall is one call of the API, and what became of it.
+type imCall struct {
+	url        string
+	proxy      string // host:port; "": none
+	admin      string
+	sent, came time.Time
+	answer     imclient.Answer
+	err        error
+}
+
+// judgeCall says what a worker would make of the IM server: the way to it, whether it takes the key, and the clocks.
+func judgeCall(c imCall) findings {
+	server := c.url
+	if c.proxy != "" {
+		server += " through the proxy " + c.proxy
+	}
+	var failure *imclient.Error
+	var all findings
+	switch {
+	case c.err != nil && !errors.As(c.err, &failure):
+		return findings{
+			wrong("IM server", "", server+": "+c.err.Error(), "check --im-url, and the way to the server"),
+			notChecked("IM", "account, clock", "the IM server does not answer", ""),
+		}
+	case failure != nil && failure.ErrorCode == 0 && !failure.Sent():
+		return findings{
+			wrong("IM account", "", failure.Meaning()+causeOf(failure), failure.Remedy()),
+			notChecked("IM", "server, clock", "no call can be signed", ""),
+		}
+	case failure != nil && failure.ErrorCode == 0:
+		found, do := noAnswer(c, failure)
+		return findings{
+			wrong("IM server", "", server+": "+found, do),
+			notChecked("IM", "account, clock", "the IM server does not answer", ""),
+		}
+	}
+	all.add(ok("IM server", "", fmt.Sprintf("%s answers within %d ms", server, c.came.Sub(c.sent).Milliseconds())))
+	all.add(judgeCode(c, failure))
+	return append(all, judgeClocks(c)...)
+}
+
+// judgeCode is about an answer of the API. failure is nil if its ErrorCode is 0.
+func judgeCode(c imCall, failure *imclient.Error) finding {
+	if failure == nil {
+		return ok("IM account", "", "the key is right, and the account "+c.admin+" may call the API")
+	}
+	row, _ := imclient.LookUp(failure.ErrorCode)
+	said := fmt.Sprintf("ErrorCode %d: %s", failure.ErrorCode, failure.Meaning())
+	if failure.Message != "" {
+		said += fmt.Sprintf("; the server says %q", failure.Message)
+	}
+	switch do := failure.Remedy(); {
+	case strings.Contains(do, "data centre"):
+		return wrong("IM account", "", said, do+": "+strings.Join(imclient.Regions(), ", "))
+	case row.SignAnew || failure.Class == imclient.Held:
+		return wrong("IM account", "", said, do)
+	case failure.Class == imclient.Rejected: // so the key was taken
+		return warning("IM account", "", said, "check that --im-admin is an account of this app; the key is right")
+	default:
+		return warning("IM account", "", said, "check again in a minute; whether the key is right does not show yet")
+	}
+}
+
+// noAnswer says why no answer of the API came.
+func noAnswer(c imCall, failure *imclient.Error) (found, do string) {
+	var unnamed *net.DNSError
+	var name x509.HostnameError
+	var authority x509.UnknownAuthorityError
+	var invalid x509.CertificateInvalidError
+	var record tls.RecordHeaderError
+	found = failure.Meaning() + causeOf(failure)
+	if failure.Message != "" {
+		found += fmt.Sprintf("; it says %q", failure.Message)
+	}
+	switch err := failure.Err; {
+	case errors.As(err, &unnamed) && c.proxy != "":
+		return fmt.Sprintf("the name %s can't be resolved here", unnamed.Name),
+			"check the proxy that the environment names (HTTPS_PROXY, HTTP_PROXY), and this machine's name resolution (DNS)"
+	case errors.As(err, &unnamed):
+		return fmt.Sprintf("the name %s can't be resolved here", unnamed.Name), "check --im-url, and this machine's name resolution (DNS)"
+	case errors.As(err, &name):
+		return found, "check that --im-url names the host as its certificate does, and that nothing in between answers in its place"
+	case errors.As(err, &authority):
+		return found, "update this machine's root certificates (a container may have none; SSL_CERT_FILE names another file), and look whether " +
+			"something in between opens TLS (--im-url)"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return found, "look at this machine's clock; if it is right, the certificate of the server of --im-url has to be renewed"
+	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
+		return "this port does not speak TLS", "check the port and the https:// in --im-url, and the proxy if there is one"
+	}
+	do = failure.Remedy()
+	if !strings.Contains(do, "--im-url") {
+		do += " (--im-url " + hostOf(c.url) + ")"
+	}
+	return found, do
+}
+
+func causeOf(failure *imclient.Error) string {
+	if failure.Err == nil {
+		return ""
+	}
+	return ": " + failure.Err.Error()
+}
+
+func hostOf(base string) string {
+	u, err := url.Parse(base)
+	if err != nil {
+		return base
+	}
+	return u.Host
+}
+
+const (
+	// Between two clocks that somebody keeps right are fractions of a second. More is a clock that nobody keeps.
+	smallSkew = 30 * time.Second
+	// An event's time may be 5 minutes ahead of the later of both clocks: a clock that is further ahead lets times through that nobody can have
+	// read at, and one that is further behind is wrong in every log, letter and certificate check.
+	largeSkew = 5 * time.Minute
+	// Vendors renew certificates a month or so before they expire.
+	soonExpired = 14 * 24 * time.Hour
+)
+
+// judgeClocks compares this machine's clock with the server's, and with the end of its certificate.
+func judgeClocks(c imCall) (all findings) {
+	const do = "set the clock of this machine, and keep it right (NTP): times of events are judged by it, and signatures are dated by it " +
+		"until the server's is known"
+	skew, text := skewOf(c), "the IM server's and this machine's agree"
+	switch {
+	case skew > 0:
+		text = "this machine's clock is " + age(skew) + " ahead of the IM server's"
+	case skew < 0:
+		text = "this machine's clock is " + age(-skew) + " behind the IM server's"
+	}
+	switch {
+	case c.answer.Date.IsZero():
+		all.add(notChecked("clock", "", "the IM server does not say what time it is", ""))
+	case skew.Abs() > largeSkew:
+		all.add(wrong("clock", "", text, do))
+	case skew.Abs() > smallSkew:
+		all.add(warning("clock", "", text, do))
+	default:
+		all.add(ok("clock", "", text))
+	}
+	if left := c.answer.Until.Sub(c.came); !c.answer.Until.IsZero() && left < soonExpired {
+		all.add(warning("certificate", hostOf(c.url), "it expires in "+age(left),
+			"ask whoever runs that server, or the proxy before it, to renew it in time (--im-url)"))
+	}
+	return all
+}
+
+// skewOf is how far this machine's clock is ahead, as far as the answer can tell: the server's time has whole seconds, and was read somewhere between
+// the call and the answer.
+func skewOf(c imCall) time.Duration {
+	earliest, latest := c.answer.Date, c.answer.Date.Add(time.Second)
+	switch {
+	case c.sent.Round(0).After(latest):
+		return c.sent.Round(0).Sub(latest)
+	case c.came.Round(0).Before(earliest):
+		return c.came.Round(0).Sub(earliest)
+	default:
+		return 0
+	}
+}

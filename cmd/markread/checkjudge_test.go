@@ -1,0 +1,288 @@
+package main
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"markread/consumer"
+	"markread/imclient"
+)
+
+// judged checks that of the findings just those that are wanted are wrong, warn, or are not checked: their names, and what they must have in them.
+func judged(t *testing.T, name string, got findings, want ...finding) {
+	t.Helper()
+	bad := slices.DeleteFunc(slices.Clone(got), func(f finding) bool { return f.Result == isOK })
+	if len(bad) != len(want) {
+		t.Errorf("%s: %+v, want %+v", name, bad, want)
+		return
+	}
+	for i, f := range bad {
+		w := want[i]
+		if f.Check != w.Check || f.Subject != w.Subject || f.Result != w.Result || !strings.Contains(f.Found, w.Found) || !strings.Contains(f.Do, w.Do) {
+			t.Errorf("%s: %+v, want %+v", name, f, w)
+		}
+	}
+}
+
+func TestJudgeBrokers(t *testing.T) {
+	fine := consumer.BrokerView{Addr: "a:1", Given: true, Listed: true, Release: "4.4"}
+	bad := func(listed bool, err error) consumer.BrokerView {
+		return consumer.BrokerView{Addr: "b:1", Given: !listed, Listed: listed, Err: err}
+	}
+	unnamed := &net.OpError{Op: "dial", Err: &net.DNSError{Name: "b", IsNotFound: true}}
+	for name, c := range map[string]struct {
+		brokers []consumer.BrokerView
+		want    []finding
+	}{
+		"all answer":               {[]consumer.BrokerView{fine, fine}, nil},
+		"advertised without name":  {[]consumer.BrokerView{fine, bad(true, unnamed)}, []finding{wrong("broker", "b:1", "sends its clients to it, but its name can't be resolved", "advertised.listeners")}},
+		"advertised without route": {[]consumer.BrokerView{fine, bad(true, syscall.EHOSTUNREACH)}, []finding{wrong("broker", "b:1", "no route", "advertised.listeners")}},
+		"given, one of two":        {[]consumer.BrokerView{fine, bad(false, unnamed)}, []finding{warning("broker", "b:1", "can't be resolved", "the others are used meanwhile")}},
+		"given, the only one":      {[]consumer.BrokerView{bad(false, unnamed)}, []finding{wrong("broker", "b:1", "can't be resolved", "(--brokers)")}},
+		"reset":                    {[]consumer.BrokerView{bad(false, syscall.ECONNRESET)}, []finding{wrong("broker", "b:1", "hangs up", "--tls")}},
+		"hung up":                  {[]consumer.BrokerView{bad(false, io.EOF)}, []finding{wrong("broker", "b:1", "hangs up", "--sasl")}},
+		"a firewall":               {[]consumer.BrokerView{bad(false, &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded})}, []finding{wrong("broker", "b:1", "no connection in time", "firewalls")}},
+		"odd":                      {[]consumer.BrokerView{bad(false, errors.New("odd"))}, []finding{wrong("broker", "b:1", "odd", "(--brokers)")}},
+		"refused": {[]consumer.BrokerView{fine, bad(false, &consumer.RefusedError{Broker: "b:1", Remedy: "leave out --tls", Err: errors.New("no")})},
+			[]finding{warning("broker", "b:1", "no", "leave out --tls")}},
+		"too old": {[]consumer.BrokerView{{Addr: "b:1", Release: "0.10", Lacks: []string{"Fetch", "Produce"}}},
+			[]finding{wrong("broker", "b:1", "in Fetch, Produce (Kafka 0.10)", "Kafka 0.11 or later")}},
+	} {
+		judged(t, name, judgeBrokers(c.brokers, ""), c.want...)
+	}
+}
+
+func TestJudgeReplicas(t *testing.T) {
+	settings := map[string]string{consumer.MinInSync: "2", consumer.CleanupPolicy: "delete", consumer.RetentionMs: "-1"}
+	full := consumer.PartitionView{Replicas: 3, InSync: 3}
+	for name, c := range map[string]struct {
+		settings map[string]string
+		last     consumer.PartitionView
+		events   []finding // of an event topic
+		letters  []finding
+	}{
+		"all in sync":      {settings, full, nil, nil},
+		"one is behind":    {settings, consumer.PartitionView{Replicas: 3, InSync: 2}, []finding{warning("replicas", "t", "1 of 2 partitions are not fully in sync", "down")}, []finding{warning("replicas", "t", "1 of 2 partitions", "")}},
+		"no leader":        {settings, consumer.PartitionView{Leaderless: true, Replicas: 3}, []finding{wrong("replicas", "t", "1 of 2 partitions have no leader", "bring the brokers back")}, []finding{wrong("replicas", "t", "no leader", "")}},
+		"too few in sync":  {settings, consumer.PartitionView{Replicas: 3, InSync: 1}, []finding{warning("replicas", "t", "producers can't write", "min.insync.replicas")}, []finding{wrong("replicas", "t", "calls would be held at the first dead letter", "min.insync.replicas")}},
+		"too few replicas": {settings, consumer.PartitionView{Replicas: 1, InSync: 1}, []finding{warning("replicas", "t", "min.insync.replicas=2", ""), warning("replicas", "t", "one copy", "replication factor")}, []finding{wrong("replicas", "t", "min.insync.replicas=2", "add replicas"), warning("replicas", "t", "one copy", "")}},
+		"one copy":         {map[string]string{consumer.MinInSync: "1"}, consumer.PartitionView{Replicas: 1, InSync: 1}, []finding{warning("replicas", "t", "one copy", "3")}, []finding{warning("replicas", "t", "one copy", "3")}},
+	} {
+		v := consumer.TopicView{Name: "t", Settings: c.settings, Partitions: []consumer.PartitionView{full, c.last}}
+		judged(t, name, judgeReplicas(v, false), c.events...)
+		judged(t, name+", dead letters", judgeReplicas(v, true), c.letters...)
+	}
+}
+
+func TestJudgeTopics(t *testing.T) {
+	topics := consumer.Topics{Live: "live", Backfill: "", DeadLetter: "letters"}
+	one := []consumer.PartitionView{{Replicas: 3, InSync: 3}}
+	events := consumer.TopicView{Name: "live", Partitions: one, May: consumer.MayRead, Settings: map[string]string{consumer.RetentionMs: "604800000", consumer.RetentionBytes: "-1", consumer.MaxMessageBytes: "1000"}}
+	letters := consumer.TopicView{Name: "letters", Partitions: one, May: consumer.MayWrite, Settings: map[string]string{consumer.RetentionMs: "-1", consumer.RetentionBytes: "-1", consumer.MaxMessageBytes: "66536"}}
+	judge := func(change func(events, letters *consumer.TopicView)) findings {
+		e, l := events, letters
+		change(&e, &l)
+		return judgeTopics(topics, []consumer.TopicView{e, l}, true)
+	}
+	judged(t, "right", judge(func(_, _ *consumer.TopicView) {}))
+	judged(t, "an old broker", judge(func(e, _ *consumer.TopicView) { e.May = -1 << 31 }), notChecked("permission", "live", "does not tell", ""))
+	judged(t, "may only describe", judge(func(e, _ *consumer.TopicView) { e.May = 1 << 8 }), wrong("permission", "live", "may not read", "Read on the topic (--topic)"))
+	judged(t, "odd", judge(func(e, _ *consumer.TopicView) { *e = consumer.TopicView{Name: "live", Err: errors.New("odd")} }), wrong("topic", "live", "odd", "--topic"))
+	judged(t, "can't be made", judge(func(_, l *consumer.TopicView) {
+		*l = consumer.TopicView{Name: "letters", Missing: true, Refused: errors.New("policy violation")}
+	}), wrong("topic", "letters", "--create-topics would fail: policy violation", "--dead-letter-topic"))
+	judged(t, "a limit of bytes", judge(func(_, l *consumer.TopicView) {
+		l.Settings = map[string]string{consumer.RetentionMs: "-1", consumer.RetentionBytes: "1000000"}
+	}), warning("retention", "letters", "more than 1,000,000 bytes", "retention.bytes=-1"))
+	judged(t, "a little too small", judge(func(_, l *consumer.TopicView) {
+		l.Settings = map[string]string{consumer.MaxMessageBytes: "66535"}
+	}), warning("record size", "letters", "66,535", "max.message.bytes=66536"))
+	judged(t, "settings fail", judge(func(e, _ *consumer.TopicView) { e.Settings, e.Unknown = nil, errors.New("timed out") }), notChecked("settings", "live", "timed out", "DescribeConfigs"))
+	for days, text := range map[string]string{"86400000": "kept for 24h00m", "86399999": "kept for 23h59m", "9223372036854775807": "kept for ever"} {
+		got := judge(func(e, _ *consumer.TopicView) {
+			e.Settings = map[string]string{consumer.RetentionMs: days, consumer.RetentionBytes: "5000"}
+		})
+		if !slices.ContainsFunc(got, func(f finding) bool {
+			return f.Check == "topic" && strings.Contains(f.Found, text+" and up to 5,000 bytes a partition")
+		}) && days != "9223372036854775807" {
+			t.Errorf("%s: %+v", days, got)
+		}
+		if short := slices.ContainsFunc(got, func(f finding) bool { return f.Check == "retention" }); short != (days == "86399999") {
+			t.Errorf("%s: %+v", days, got)
+		}
+	}
+}
+
+func TestJudgeGroup(t *testing.T) {
+	f := parsed(t, nil, "--brokers", "k:1", "--im-app-id", "7").workerFlags
+	all := []consumer.TopicPartition{{Topic: "mark-read"}, {Topic: "mark-read", Partition: 1}, {Topic: "mark-read-backfill"}}
+	for name, c := range map[string]struct {
+		view consumer.GroupView
+		err  error
+		want []finding
+	}{
+		"nobody":          {consumer.GroupView{State: consumer.GroupAbsent}, nil, nil},
+		"rebalancing":     {consumer.GroupView{State: consumer.GroupRebalancing, Members: make([]consumer.MemberView, 2)}, nil, nil},
+		"another program": {consumer.GroupView{State: consumer.GroupStable, Protocol: "range", Members: make([]consumer.MemberView, 2)}, nil, []finding{wrong("group", "markread", `its 2 members are no workers of markread (protocol "range")`, "another --group")}},
+		"may not read":    {consumer.GroupView{State: consumer.GroupEmpty, May: 1 << 8}, nil, []finding{wrong("permission", "group markread", "neither join nor commit", "Read on the group (--group)")}},
+		"no answer":       {consumer.GroupView{}, errors.New("given up after 8s"), []finding{wrong("group", "markread", "given up", "--group")}},
+		"they agree":      {consumer.GroupView{State: consumer.GroupStable, Leaders: &consumer.View{Rate: 200, All: all}}, nil, nil},
+		"another rate":    {consumer.GroupView{State: consumer.GroupStable, Leaders: &consumer.View{Rate: 0, All: all}}, nil, []finding{warning("group", "markread", "go by no limit, this configuration by 200", "--rate")}},
+		"other topics":    {consumer.GroupView{State: consumer.GroupStable, Leaders: &consumer.View{Rate: 200, All: all[:2]}}, nil, []finding{warning("group", "markread", `read ["mark-read"], this configuration ["mark-read" "mark-read-backfill"]`, "--backfill-topic")}},
+	} {
+		judged(t, name, judgeGroup(&f, c.view, c.err), c.want...)
+	}
+}
+
+func TestJudgeLag(t *testing.T) {
+	now := time.Date(2026, 3, 1, 3, 0, 0, 0, time.UTC)
+	v := consumer.TopicView{Name: "t", Settings: map[string]string{consumer.RetentionMs: "604800000"}}
+	behind := func(lag int64, waited time.Duration) consumer.PartitionLag {
+		return consumer.PartitionLag{Lag: lag, Committed: 7, Oldest: now.Add(-waited)}
+	}
+	for name, c := range map[string]struct {
+		lags []consumer.PartitionLag
+		err  error
+		want []finding
+	}{
+		"little":    {[]consumer.PartitionLag{behind(5, time.Hour), {}}, nil, nil},
+		"half gone": {[]consumer.PartitionLag{behind(5, time.Hour), behind(5, 4*24*time.Hour)}, nil, []finding{warning("lag", "t", "waited for 4d00h, and the topic keeps 7d00h", "retention.ms")}},
+		"lost":      {[]consumer.PartitionLag{{Lost: 1234}}, nil, []finding{warning("lag", "t", "deleted 1,234 events before anybody read them", "retention.ms")}},
+		"no leader": {[]consumer.PartitionLag{{Bounds: consumer.Bounds{Err: errors.New("no leader")}}, {}}, nil, []finding{notChecked("lag", "t", "of 1 of 2 partitions the leader can't be asked: no leader", "")}},
+		"no answer": {nil, errors.New("given up after 8s"), []finding{notChecked("lag", "t", "given up", "")}},
+	} {
+		judged(t, name, judgeLag(v, c.lags, c.err, now), c.want...)
+	}
+	if f := judgeLag(v, []consumer.PartitionLag{{Lag: 1200, Finished: 200, Committed: -1, Oldest: now.Add(-time.Hour)}}, nil, now)[0]; f.Found != "1,000 events to do, the oldest for 1h00m; the group has no offsets: run begins with the oldest record" {
+		t.Error(f.Found)
+	}
+}
+
+// The server's Date has whole seconds, and a call takes a while: what lies within is no difference of clocks.
+func TestJudgeClocks(t *testing.T) {
+	sent := time.Date(2026, 3, 1, 3, 0, 0, 900e6, time.UTC)
+	came := sent.Add(3 * time.Second)
+	for date, want := range map[time.Duration]time.Duration{
+		0: 0, -900 * time.Millisecond: 0, -time.Second: 0, 2 * time.Second: 0, -2 * time.Second: time.Second, 4 * time.Second: -time.Second, -3601 * time.Second: time.Hour,
+	} {
+		if got := skewOf(imCall{sent: sent, came: came, answer: imclient.Answer{Date: sent.Add(date)}}); got != want {
+			t.Errorf("Date at %s: %s, want %s", date, got, want)
+		}
+	}
+	at := func(ahead time.Duration, until time.Time) findings {
+		return judgeClocks(imCall{url: "https://im.test", sent: sent, came: sent, answer: imclient.Answer{Date: sent.Add(-ahead - time.Second), Until: until}})
+	}
+	judged(t, "30 s", at(30*time.Second, time.Time{}))
+	judged(t, "31 s", at(31*time.Second, time.Time{}), warning("clock", "", "31s ahead", "NTP"))
+	judged(t, "5 min", at(5*time.Minute, time.Time{}), warning("clock", "", "5m00s ahead", "NTP"))
+	judged(t, "more", at(5*time.Minute+time.Second, time.Time{}), wrong("clock", "", "5m01s ahead", "NTP"))
+	judged(t, "expires", at(0, sent.Add(13*24*time.Hour)), warning("certificate", "im.test", "expires in 13d00h", "--im-url"))
+	judged(t, "expires later", at(0, sent.Add(15*24*time.Hour)))
+	judged(t, "no Date", judgeClocks(imCall{}), notChecked("clock", "", "does not say", ""))
+}
+
+func TestJudgeThisMachine(t *testing.T) {
+	now := time.Now()
+	judged(t, "expired", judgeClientCertificate(&x509.Certificate{NotAfter: now.Add(-time.Hour)}, now), wrong("client certificate", "", "has expired", "--tls-cert"))
+	judged(t, "soon", judgeClientCertificate(&x509.Certificate{NotAfter: now.Add(time.Hour)}, now), warning("client certificate", "", "expires in 1h00m", "--tls-cert"))
+	judged(t, "not yet", judgeClientCertificate(&x509.Certificate{NotBefore: now.Add(time.Hour), NotAfter: now.Add(99 * time.Hour)}, now), wrong("client certificate", "", "not valid before", "--tls-cert"))
+	judged(t, "valid", judgeClientCertificate(&x509.Certificate{NotAfter: now.Add(1000 * time.Hour)}, now))
+	password := func(sasl, broker string, secure bool) findings {
+		return judgePassword(&kafkaFlags{Brokers: []string{"127.0.0.1:9092", broker}, SASL: sasl, TLS: secure})
+	}
+	judged(t, "in clear", password("plain", "kafka:9092", false), warning("password", "", "can read it", "--tls"))
+	judged(t, "on this machine", password("plain", "localhost:9092", false))
+	judged(t, "over TLS", password("plain", "kafka:9092", true))
+	judged(t, "SCRAM", password("scram-sha-512", "kafka:9092", false))
+	judged(t, "few files", judgeOpenFiles(256, 200, 1), warning("open files", "", "may open 256, a worker needs up to 324", "LimitNOFILE="))
+	judged(t, "files", judgeOpenFiles(1024, 200, 3))
+	judged(t, "gone", judgeFiles(map[string]string{"MARKREAD_IM_KEY_FILE": t.TempDir() + "/gone"}), wrong("secret file", "MARKREAD_IM_KEY_FILE", "no such file", "MARKREAD_IM_KEY_FILE"))
+}
+
+// What fails alike is one line, what is wrong comes first, and text from outside can't paint the terminal.
+func TestCheckReport(t *testing.T) {
+	now := time.Date(2026, 3, 1, 3, 0, 0, 0, time.UTC)
+	r := reportOf(now, findings{ok("brokers", "", "3 of 3 answer"), warning("replicas", "a", "one copy", "add"), ok("topic", "a", "12 partitions")},
+		findings{warning("replicas", "b", "one copy", "add"), wrong("IM account", "", "no\x1b[31m\nkey", "set it"), notChecked("clock", "", "no Date", "")})
+	var b bytes.Buffer
+	if err := r.print(&b); err != nil {
+		t.Fatal(err)
+	}
+	const want = `WRONG        IM account     no?[31m key
+             do: set it
+warning      replicas a, b  one copy
+             do: add
+not checked  clock          no Date
+ok           brokers        3 of 3 answer
+ok           topic a        12 partitions
+
+1 wrong, 1 warning, 1 not checked, 2 ok
+`
+	if b.String() != want {
+		t.Errorf("%s", b.String())
+	}
+	if err := r.failure(); err == nil || err.Error() != "check: wrong: IM account" || r.OK || r.Warnings != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if r := reportOf(now, findings{warning("replicas", "a", "one copy", "add")}); !r.OK || r.failure() != nil {
+		t.Errorf("a warning fails: %+v", r)
+	}
+}
+
+// checkNames are the names of all checks; README.md lists them.
+var checkNames = []string{
+	"brokers", "broker", "topics", "topic", "permissions", "permission", "replicas", "settings", "cleanup.policy", "retention", "record size", "timestamps",
+	"partition counts", "group", "lag", "Kafka", "IM server", "IM account", "IM", "clock", "certificate", "admin server", "secret files", "secret file",
+	"client certificate", "password", "open files",
+}
+
+// sampleCheck is what an operator may see before a first deployment.
+func sampleCheck() *checkReport {
+	return reportOf(statusAt, findings{
+		wrong("permission", "mark-read-dead-letters", "the user may not write", "give the user Write on the topic (--dead-letter-topic)"),
+		warning("retention", "mark-read-dead-letters", "dead letters are deleted after 7d00h, mended or not", "set retention.ms=-1 and retention.bytes=-1 on the topic"),
+		ok("brokers", "", "3 of 3 answer, Kafka 4.4, user markread by scram-sha-512 over TLS"),
+		ok("topic", "mark-read", "12 partitions, 3 copies, kept for 7d00h"), ok("topic", "mark-read-backfill", "12 partitions, 3 copies, kept for 7d00h"),
+		ok("topic", "mark-read-dead-letters", "12 partitions, 3 copies, kept for 7d00h"),
+		ok("group", "markread", "no worker runs"),
+		ok("lag", "mark-read", "0 events to do; the group has no offsets: run begins with the oldest record"),
+		ok("lag", "mark-read-backfill", "0 events to do; the group has no offsets: run begins with the oldest record"),
+	}, judgeCall(imCall{url: "https://adminapisgp.im.qcloud.com", sent: statusAt, came: statusAt.Add(38 * time.Millisecond), err: &imclient.Error{Class: imclient.Held, Label: "60026", ErrorCode: 60026}, answer: imclient.Answer{Date: statusAt}}),
+		findings{ok("admin server", "", "127.0.0.1:8780 is free"), ok("secret files", "", "2 files, not open to everybody")})
+}
+
+// README.md shows what is printed, and knows every name of the JSON document and of a check.
+func TestReadmeCheck(t *testing.T) {
+	text, r := readme(t), sampleCheck()
+	var shown strings.Builder
+	if err := r.print(&shown); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(text, shown.String()) {
+		t.Errorf("README.md does not show this:\n%s", &shown)
+	}
+	for _, name := range checkNames {
+		if !strings.Contains(text, "`"+name+"`") {
+			t.Errorf("README.md does not list the check %s", name)
+		}
+	}
+	r = reportOf(statusAt, r.Checks[:1])
+	document, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	squeeze := func(s string) string { return strings.Join(strings.Fields(s), "") }
+	if !strings.Contains(squeeze(text), squeeze(string(document))) {
+		t.Errorf("README.md does not show this:\n%s", document)
+	}
+}

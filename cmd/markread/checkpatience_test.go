@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"markread/consumer"
+	"markread/imclient"
+	"markread/imclient/sandbox"
+)
+
+// frozen is a connection to something that takes what it is sent, and says nothing.
+func frozen(context.Context, string, string) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	go func() { _, _ = io.Copy(io.Discard, theirs) }()
+	return ours, nil
+}
+
+// roundTrip is an http.RoundTripper.
+type roundTrip func(r *http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func hanging(r *http.Request) (*http.Response, error) {
+	<-r.Context().Done()
+	return nil, r.Context().Err()
+}
+
+// slow is what an examination meets.
+type slow struct {
+	cluster *kfake.Cluster
+	brokers []string // of --brokers
+	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
+	call    roundTrip // of the IM server
+}
+
+// inTime runs an examination in virtual time.
+func inTime(t *testing.T, change func(*slow), test func(t *testing.T, r *checkReport, took time.Duration)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		var network kfake.VirtualNetwork
+		cluster, err := kfake.NewCluster(kfake.Ports(9092, 9093, 9094), kfake.ListenFn(network.Listen), kfake.SeedTopics(2, "mark-read", "mark-read-backfill", "mark-read-dead-letters"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cluster.Close()
+		im := sandbox.New(sandbox.Options{AppID: localAppID, Admin: localAdmin, Key: imclient.NewSecret(testKey), OpenAccounts: true})
+		s := &slow{cluster: cluster, brokers: cluster.ListenAddrs(), dial: network.DialContext, call: func(r *http.Request) (*http.Response, error) {
+			w := httptest.NewRecorder()
+			w.Header().Set("Date", time.Now().UTC().Format(http.TimeFormat))
+			im.ServeHTTP(w, r)
+			return w.Result(), nil
+		}}
+		change(s)
+		kafka, err := consumer.New(consumer.Options{Brokers: s.brokers, Dial: s.dial, Log: zerolog.Nop()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer kafka.Close()
+		flags := parsed(t, nil, "--brokers", strings.Join(s.brokers, ","), "--im-app-id", "1400000000", "--im-timeout", "9s", "--admin-addr", "127.0.0.1:0").workerFlags
+		client, err := imclient.New(imclient.Options{
+			BaseURL: "https://im.test", AppID: localAppID, Admin: localAdmin, Key: imclient.Key(imclient.NewSecret(testKey)), Timeout: flags.IMTimeout, Transport: s.call,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		r := (&examination{flags: &flags, env: newEnvironment(nil), kafka: kafka, im: client}).report(t.Context())
+		test(t, r, time.Since(start))
+		time.Sleep(2 * stalled) // in virtual time: what is stalled ends
+	})
+}
+
+// freeze makes some brokers take what they are sent, and say nothing; without addresses all.
+func (s *slow) freeze(addrs ...string) {
+	inner := s.dial
+	s.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if len(addrs) == 0 || slices.Contains(addrs, addr) {
+			return frozen(ctx, network, addr)
+		}
+		return inner(ctx, network, addr)
+	}
+}
+
+// fail lets requests of a kind fail, so that they are tried again and again.
+func (s *slow) fail(keys ...kmsg.Key) {
+	s.cluster.Fault(kfake.Fault{Keys: keys, Err: kerr.UnknownServerError, Count: -1})
+}
+
+// Whatever does not answer, the check ends in time, says each thing once, and goes on with the rest.
+func TestCheckIsPatientWithinBounds(t *testing.T) {
+	const limit = 21 * time.Second
+	for name, c := range map[string]struct {
+		change     func(s *slow)
+		wrong      []string // name and found
+		notChecked []string
+		okay       string
+	}{
+		"everything is right": {func(*slow) {}, nil, nil, "lag mark-read-backfill"},
+		"all brokers are frozen": {func(s *slow) { s.freeze() },
+			[]string{"broker localhost:9092, localhost:9093, localhost:9094: it accepts connections and says nothing"}, []string{"Kafka topics, group, lag: no broker can be asked"}, "IM account"},
+		"one broker is frozen": {func(s *slow) { s.freeze("localhost:9094") },
+			[]string{"broker localhost:9094: the cluster sends its clients to it, but it accepts connections and says nothing"}, nil, "brokers"},
+		"the IM server hangs": {func(s *slow) { s.call = hanging },
+			[]string{"IM server: https://console.tim.qq.com: no whole answer in time"}, []string{"IM account, clock: the IM server does not answer"}, "lag mark-read-backfill"},
+		"nothing answers": {func(s *slow) { s.freeze(); s.call = hanging },
+			[]string{"broker localhost:9092", "IM server"}, []string{"Kafka topics", "IM account"}, "admin server"},
+		"requests about topics hang": {func(s *slow) { s.stall(kmsg.DescribeConfigs) },
+			[]string{"topics: they can't be described: "}, nil, "group markread"},
+		"the coordinator hangs": {func(s *slow) { s.stall(kmsg.FindCoordinator) },
+			[]string{`group markread: group "markread"`}, []string{"lag mark-read: "}, "permissions"},
+		"the coordinator fails":   {func(s *slow) { s.fail(kmsg.DescribeGroups) }, []string{`group markread: group "markread"`}, nil, "permissions"},
+		"offsets can't be listed": {func(s *slow) { s.fail(kmsg.ListOffsets) }, nil, []string{"lag mark-read, mark-read-backfill: of 2 of 2 partitions the leader can't be asked"}, "permissions"},
+		"one after the other": {func(s *slow) { // a broker that is given, one that is advertised, and all of the lag: together more than the limit
+			s.brokers = []string{"frozen.test:9092", "localhost:9092"}
+			s.freeze("frozen.test:9092", "localhost:9094")
+			for _, topic := range []string{"mark-read", "mark-read-backfill"} {
+				for p := range int32(2) {
+					if err := s.cluster.MoveTopicPartition(topic, p, 0); err != nil {
+						panic(err)
+					}
+				}
+			}
+			s.fail(kmsg.ListOffsets, kmsg.OffsetFetch)
+		}, []string{"broker localhost:9094"}, []string{"lag mark-read"}, "brokers"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inTime(t, c.change, func(t *testing.T, r *checkReport, took time.Duration) {
+				if took > limit {
+					t.Errorf("it took %s", took)
+				}
+				match := func(g grade, want []string) {
+					t.Helper()
+					some := r.found(g)
+					if g == isNotChecked && len(want) == 1 && strings.HasPrefix(want[0], "lag mark-read") {
+						some = some[:min(len(some), 1)] // one for each topic
+					}
+					if strings.Contains(name, "one broker") { // what else can't be had depends on what it keeps
+						some = some[:min(len(some), len(want))]
+					}
+					if len(some) != len(want) {
+						t.Errorf("%s: %+v, want %q", g, some, want)
+						return
+					}
+					for i, f := range some {
+						if text := f.name() + ": " + f.Found; !strings.HasPrefix(text, want[i]) {
+							t.Errorf("%s, want %s", text, want[i])
+						}
+					}
+				}
+				match(isWrong, c.wrong)
+				match(isNotChecked, c.notChecked)
+				var names []string
+				for _, f := range r.found(isOK) {
+					names = append(names, f.name())
+				}
+				if !strings.Contains("; "+strings.Join(names, "; ")+"; ", "; "+c.okay+"; ") {
+					t.Errorf("%s is not found to be right: %q", c.okay, names)
+				}
+				t.Logf("after %s", took)
+			})
+		})
+	}
+}
+
+// stalled is longer than anybody waits.
+const stalled = time.Minute
+
+// stall lets requests wait; others are answered.
+func (s *slow) stall(key kmsg.Key) {
+	s.cluster.ControlKey(key.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
+		s.cluster.KeepControl()
+		s.cluster.SleepControl(func() { time.Sleep(stalled) })
+		return nil, nil, false
+	})
+}

@@ -1,0 +1,216 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"markread/consumer"
+)
+
+// shortRetention is less than the outages that happen: a weekend, or a night in which nobody wakes up.
+const shortRetention = 24 * time.Hour
+
+// judgeTopics says what a worker would make of the topics. views are those of the topics, in their order.
+func judgeTopics(topics consumer.Topics, views []consumer.TopicView, create bool) (all findings) {
+	largest, counts := 0, map[string]int{}
+	for _, v := range views {
+		counts[v.Name] = len(v.Partitions)
+		if n, err := strconv.Atoi(v.Settings[consumer.MaxMessageBytes]); err == nil && v.Name != topics.DeadLetter {
+			largest = max(largest, n)
+		}
+	}
+	mayAll := true
+	for _, v := range views {
+		letters := v.Name == topics.DeadLetter
+		flag, operation, needed := "--topic", "Read", consumer.MayRead
+		switch {
+		case letters:
+			flag, operation, needed = "--dead-letter-topic", "Write", consumer.MayWrite
+		case v.Name == topics.Backfill:
+			flag = "--backfill-topic"
+		}
+		if v.Err != nil || v.Missing {
+			all.add(judgeAbsent(v, flag, operation, create))
+			mayAll = false
+			continue
+		}
+		all.add(judgeReplicas(v, letters)...)
+		all.add(judgeSettings(v, letters, flag, largest)...)
+		all.add(ok("topic", v.Name, describe(v)))
+		switch {
+		case !v.May.Known():
+			mayAll = false
+			all.add(notChecked("permission", v.Name, "this broker does not tell what the user may do", ""))
+		case !v.May.Has(needed):
+			mayAll = false
+			all.add(wrong("permission", v.Name, "the user may not "+strings.ToLower(operation),
+				fmt.Sprintf("give the user %s on the topic (%s)", operation, flag)))
+		}
+	}
+	if live, backfill := counts[topics.Live], counts[topics.Backfill]; live > 0 && backfill > 0 && live != backfill {
+		fewer, n := topics.Live, backfill
+		if backfill < live {
+			fewer, n = topics.Backfill, live
+		}
+		found := fmt.Sprintf("%s has %d partitions, %s has %d: one conversation may be in two workers, which costs calls",
+			topics.Live, live, topics.Backfill, backfill)
+		all.add(warning("partition counts", "", found,
+			fmt.Sprintf("give %s %d partitions: kafka-topics --alter --topic %s --partitions %d (--topic, --backfill-topic)", fewer, n, fewer, n)))
+	}
+	if mayAll {
+		all.add(ok("permissions", "", "the user may read the events, and write dead letters"))
+	}
+	return all
+}
+
+// judgeAbsent is about a topic of which nothing is known.
+func judgeAbsent(v consumer.TopicView, flag, operation string, create bool) finding {
+	switch {
+	case consumer.Denied(v.Err):
+		return wrong("permission", v.Name, "the user may not see the topic, if there is one",
+			fmt.Sprintf("give the user %s on the topic (%s); README.md lists the permissions that a worker needs", operation, flag))
+	case v.Err != nil:
+		return wrong("topic", v.Name, v.Err.Error(), "look at the brokers, and check again ("+flag+")")
+	case !create:
+		return wrong("topic", v.Name, "it does not exist", "create it, correct "+flag+", or use --create-topics")
+	case consumer.Denied(v.Refused):
+		return wrong("permission", v.Name, "it does not exist, and the user may not create it",
+			"give the user Create on the topic, or create it yourself and leave out --create-topics ("+flag+")")
+	case v.Refused != nil:
+		return wrong("topic", v.Name, "it does not exist, and --create-topics would fail: "+v.Refused.Error(),
+			"mend that, or create it yourself ("+flag+")")
+	default:
+		return ok("topic", v.Name, "it does not exist; run creates it (--create-topics)")
+	}
+}
+
+// describe is what is worth knowing of a topic that is there.
+func describe(v consumer.TopicView) string {
+	text := number(len(v.Partitions), "partition")
+	if len(v.Partitions) > 0 {
+		text += ", " + copies(v)
+	}
+	if d, limited := retention(v); limited {
+		text += ", kept for " + age(d)
+	} else if v.Settings != nil {
+		text += ", kept for ever"
+	}
+	if n, _ := strconv.ParseInt(v.Settings[consumer.RetentionBytes], 10, 64); n > 0 {
+		text += fmt.Sprintf(" and up to %s bytes a partition", thousands(n))
+	}
+	return text
+}
+
+func copies(v consumer.TopicView) string {
+	least := v.Partitions[0].Replicas
+	for _, p := range v.Partitions {
+		least = min(least, p.Replicas)
+	}
+	if least == 1 {
+		return "one copy"
+	}
+	return strconv.Itoa(least) + " copies"
+}
+
+// retention is how long a topic keeps its records; false: for ever, or it is not known.
+func retention(v consumer.TopicView) (time.Duration, bool) {
+	ms, err := strconv.ParseInt(v.Settings[consumer.RetentionMs], 10, 64)
+	const most = int64(1<<63-1) / int64(time.Millisecond)
+	if err != nil || ms < 0 || ms > most {
+		return 0, false
+	}
+	return time.Duration(ms) * time.Millisecond, true
+}
+
+// judgeReplicas is about who keeps the partitions.
+func judgeReplicas(v consumer.TopicView, letters bool) (all findings) {
+	least, err := strconv.Atoi(v.Settings[consumer.MinInSync])
+	if err != nil {
+		least = 1
+	}
+	leaderless, unwritable, behind, single := 0, 0, 0, false
+	for _, p := range v.Partitions {
+		switch {
+		case p.Leaderless:
+			leaderless++
+		case p.InSync < least:
+			unwritable++
+		case p.InSync < p.Replicas:
+			behind++
+		}
+		single = single || p.Replicas == 1
+	}
+	of := func(n int) string { return fmt.Sprintf("%d of %s", n, number(len(v.Partitions), "partition")) }
+	if leaderless > 0 {
+		all.add(wrong("replicas", v.Name, of(leaderless)+" have no leader: they can be neither read nor written",
+			"bring the brokers back that keep them"))
+	}
+	if unwritable > 0 {
+		found := fmt.Sprintf("%s take no writes: fewer replicas are in sync than min.insync.replicas=%d", of(unwritable), least)
+		do := "bring the missing brokers back; with fewer replicas than that, lower min.insync.replicas or add replicas"
+		if letters {
+			all.add(wrong("replicas", v.Name, found+", so calls would be held at the first dead letter", do))
+		} else {
+			all.add(warning("replicas", v.Name, found+", so producers can't write", do))
+		}
+	}
+	if behind > 0 {
+		all.add(warning("replicas", v.Name, of(behind)+" are not fully in sync", "look whether a broker is down, or behind"))
+	}
+	if single {
+		all.add(warning("replicas", v.Name, "there is one copy only: what a broker loses is lost", "raise the replication factor to 3"))
+	}
+	return all
+}
+
+// judgeSettings is about how records are kept. largest is the most that an event topic takes in a batch, in bytes; 0: not known.
+func judgeSettings(v consumer.TopicView, letters bool, flag string, largest int) (all findings) {
+	if v.Settings == nil {
+		found := "the user may not read the topic's settings"
+		if !consumer.Denied(v.Unknown) {
+			found = fmt.Sprintf("the topic's settings can't be read: %v", v.Unknown)
+		}
+		return append(all, notChecked("settings", v.Name, found,
+			"give the user DescribeConfigs on the topic, or look yourself at cleanup.policy, retention.ms and max.message.bytes"))
+	}
+	compacted := strings.Contains(v.Settings[consumer.CleanupPolicy], "compact")
+	kept, limited := retention(v)
+	bytes, _ := strconv.ParseInt(v.Settings[consumer.RetentionBytes], 10, 64)
+	if !letters {
+		if compacted {
+			all.add(warning("cleanup.policy", v.Name,
+				"compaction keeps the last event of a key only, which need not be the one with the largest MsgReadTime",
+				"set cleanup.policy=delete on the topic"))
+		}
+		if limited && kept < shortRetention {
+			all.add(warning("retention", v.Name, "events that have waited for "+age(kept)+" are deleted, read or not",
+				"raise retention.ms of the topic above the longest outage that you want to survive"))
+		}
+		if v.Settings[consumer.TimestampType] == "LogAppendTime" {
+			all.add(warning("timestamps", v.Name,
+				"with LogAppendTime, an event without MsgReadTime counts as read when Kafka got it, not when the user read",
+				"set message.timestamp.type=CreateTime on the topic, or have producers set MsgReadTime or the header markread.event-time"))
+		}
+		return all
+	}
+	if compacted {
+		all.add(wrong("cleanup.policy", v.Name, "compaction keeps one record of a key, so it loses dead letters: run does not start",
+			"set cleanup.policy=delete on the topic ("+flag+")"))
+	}
+	if limited || bytes > 0 {
+		found := "dead letters are deleted after " + age(kept)
+		if !limited {
+			found = "dead letters are deleted when a partition has more than " + thousands(bytes) + " bytes"
+		}
+		all.add(warning("retention", v.Name, found+", mended or not", "set retention.ms=-1 and retention.bytes=-1 on the topic"))
+	}
+	takes, err := strconv.Atoi(v.Settings[consumer.MaxMessageBytes])
+	if want := largest + consumer.LetterOverhead; err == nil && largest > 0 && takes < want {
+		found := fmt.Sprintf("it takes %s bytes, the events' topics %s: of a large event the dead letter lacks the value",
+			thousands(int64(takes)), thousands(int64(largest)))
+		all.add(warning("record size", v.Name, found, fmt.Sprintf("set max.message.bytes=%d on the topic", want)))
+	}
+	return all
+}

@@ -1,0 +1,138 @@
+//go:build exam && unix
+
+package main
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// set alters a setting of a topic, and returns when it is known.
+func (c *examCluster) set(t *testing.T, topic, name, value string) {
+	t.Helper()
+	req := kmsg.NewPtrIncrementalAlterConfigsRequest()
+	resource := kmsg.NewIncrementalAlterConfigsRequestResource()
+	config := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
+	config.Name, config.Value = name, &value
+	resource.ResourceType, resource.ResourceName, resource.Configs = kmsg.ConfigResourceTypeTopic, topic, append(resource.Configs, config)
+	req.Resources = append(req.Resources, resource)
+	answer, err := req.RequestWith(examContext(t), c.cl)
+	if err == nil {
+		err = kerr.ErrorForCode(answer.Resources[0].ErrorCode)
+	}
+	if err != nil {
+		t.Fatalf("set %s=%s: %v", name, value, err)
+	}
+}
+
+// TestExamClusterCheck: what a check finds on a real Kafka of three nodes, with ACLs: each thing that is wrong once, with the flag, and nothing else.
+func TestExamClusterCheck(t *testing.T) {
+	c := examDisturb(t)
+	v := c.variables(t)
+	im := examStartSandbox(t)
+	secure := *c.examKafka
+	secure.addr = v["SASL_SSL"]
+	other := examAuthority(t, "somebody else")
+	otherCA := filepath.Join(t.TempDir(), "other.crt")
+	examFile(t, otherCA, other.pem)
+	ca := []string{"--tls", "--tls-ca", v["CA"]}
+	check := func(t *testing.T, user examUser, extra ...string) examChecked {
+		t.Helper()
+		return examRunCheck(t, &secure, im.url, []string{"MARKREAD_SASL_PASSWORD=" + user.password}, slices.Concat(ca, user.flags(), extra)...)
+	}
+	full := c.newUser(t, "check")
+	c.grant(t, full.name)
+	addresses := strings.ReplaceAll(v["SASL_SSL"], ",", ", ")
+	missing := c.letters + "-missing"
+
+	for name, row := range map[string]struct {
+		leftOut string // of the permissions
+		also    func(user examUser)
+		flags   []string
+		want    finding
+	}{
+		"right":            {"", nil, nil, ok("brokers", "", "3 of 3 answer, Kafka 4.4, user ")},
+		"read live":        {"read live", nil, nil, wrong("permission", c.live, "may not see", "Read on the topic (--topic)")},
+		"read backfill":    {"read backfill", nil, nil, wrong("permission", c.backfill, "may not see", "--backfill-topic")},
+		"read group":       {"read group", nil, nil, wrong("permission", "group "+c.group, "may not see", "--group")},
+		"settings letters": {"settings letters", nil, nil, notChecked("settings", c.letters, "may not read", "DescribeConfigs")},
+		"write letters": {"write letters", func(u examUser) {
+			c.allow(t, u.name, kmsg.ACLResourceTypeTopic, c.letters, kmsg.ACLOperationDescribe)
+		}, nil, wrong("permission", c.letters, "may not write", "Write on the topic (--dead-letter-topic)")},
+		"missing topic": {"", func(u examUser) {
+			c.allow(t, u.name, kmsg.ACLResourceTypeTopic, missing, kmsg.ACLOperationWrite)
+		}, []string{"--dead-letter-topic", missing}, wrong("topic", missing, "does not exist", "--create-topics")},
+		"may not create": {"", func(u examUser) {
+			c.allow(t, u.name, kmsg.ACLResourceTypeTopic, missing, kmsg.ACLOperationWrite)
+		}, []string{"--dead-letter-topic", missing, "--create-topics"}, wrong("permission", missing, "may not create", "Create on the topic")},
+		"may create": {"", func(u examUser) {
+			c.allow(t, u.name, kmsg.ACLResourceTypeTopic, missing, kmsg.ACLOperationWrite)
+			c.allow(t, u.name, kmsg.ACLResourceTypeTopic, missing, kmsg.ACLOperationCreate)
+		}, []string{"--dead-letter-topic", missing, "--create-topics"}, ok("topic", missing, "run creates it")},
+		"may create in the cluster": {"", func(u examUser) {
+			c.allow(t, u.name, kmsg.ACLResourceTypeTopic, missing, kmsg.ACLOperationWrite)
+			c.allow(t, u.name, kmsg.ACLResourceTypeCluster, "kafka-cluster", kmsg.ACLOperationCreate)
+		}, []string{"--dead-letter-topic", missing, "--create-topics"}, ok("topic", missing, "run creates it")},
+		"unknown authority": {"", nil, []string{"--tls-ca", otherCA}, wrong("broker", addresses, "certificate", "--tls-ca")},
+		"another mechanism": {"", nil, []string{"--sasl", "scram-sha-256"}, wrong("broker", addresses, "SASL Authentication Failed", "--sasl-user")},
+		"one is down":       {"", nil, []string{"--brokers", "127.0.0.1:1," + v["SASL_SSL"]}, warning("broker", "127.0.0.1:1", "nothing listens", "--brokers")},
+		"no such name":      {"", nil, []string{"--brokers", "kafka.invalid:9092," + v["SASL_SSL"]}, warning("broker", "kafka.invalid:9092", "can't be resolved", "--brokers")},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
+			user := full
+			if row.leftOut != "" || row.also != nil {
+				user = c.newUser(t, "check-"+strings.ReplaceAll(name, " ", "-"))
+				c.grant(t, user.name, row.leftOut)
+				if row.also != nil {
+					row.also(user)
+				}
+			}
+			check(t, user, row.flags...).is(t, row.want)
+		})
+	}
+	check(t, examUser{full.name, "wrong-password"}).is(t, wrong("broker", addresses, "SASL Authentication Failed", "MARKREAD_SASL_PASSWORD"))
+
+	admin := func(t *testing.T, extra ...string) examChecked {
+		t.Helper()
+		return examRunCheck(t, c.examKafka, im.url, nil, extra...)
+	}
+	for name, row := range map[string]struct {
+		topic, setting, value string
+		want                  finding
+	}{
+		"compacted letters": {c.letters, "cleanup.policy", "compact", wrong("cleanup.policy", c.letters, "loses dead letters", "cleanup.policy=delete on the topic (--dead-letter-topic)")},
+		"size of letters":   {c.live, "max.message.bytes", "2000000", warning("record size", c.letters, "2,000,000", "max.message.bytes=2065536")},
+		"soon deleted":      {c.live, "retention.ms", "3600000", warning("retention", c.live, "1h00m", "retention.ms")},
+		"time of append":    {c.backfill, "message.timestamp.type", "LogAppendTime", warning("timestamps", c.backfill, "LogAppendTime", "CreateTime")},
+		"four in sync":      {c.letters, "min.insync.replicas", "4", wrong("replicas", c.letters, "min.insync.replicas=4", "min.insync.replicas")},
+	} {
+		c.set(t, row.topic, row.setting, row.value)
+		examWait(t, name, examConnectLimit, func() bool { // each broker learns of it for itself
+			return slices.ContainsFunc(admin(t).Checks, func(f finding) bool { return f.Check == row.want.Check && f.Result == row.want.Result })
+		})
+		admin(t).is(t, row.want)
+		c.set(t, row.topic, row.setting, map[string]string{
+			"cleanup.policy": "delete", "max.message.bytes": "1048588", "retention.ms": "604800000", "message.timestamp.type": "CreateTime", "min.insync.replicas": "2",
+		}[row.setting])
+	}
+	c.grow(t, c.backfill, examPartitions+3)
+	admin(t).is(t, warning("partition counts", "", c.backfill, "--alter --topic "+c.live))
+
+	if testing.Short() {
+		return // in virtual time a frozen broker is among the tests of the command
+	}
+	frozen := c.another(t)
+	c.node(t, "freeze", frozen)
+	r := admin(t)
+	c.node(t, "thaw", frozen)
+	found := slices.ContainsFunc(r.Checks, func(f finding) bool {
+		return f.Check == "broker" && f.Result == isWrong && strings.Contains(f.Found, "accepts connections and says nothing")
+	})
+	examCheck(t, found, "the frozen broker is not found: %+v", r.Checks)
+	examFigure(t, "check", "one of three brokers frozen %.2f s", r.took.Seconds())
+}

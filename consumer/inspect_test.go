@@ -1,0 +1,170 @@
+package consumer_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
+
+	"markread/consumer"
+)
+
+// answer lets the broker answer requests of a kind as change makes it of what it would say.
+func answer[A kmsg.Response](w *world, key kmsg.Key, change func(request kmsg.Request, answer A)) {
+	w.Helper()
+	w.cluster.ControlKey(key.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		w.cluster.KeepControl()
+		a := r.ResponseKind().(A)
+		a.SetVersion(r.GetVersion())
+		change(r, a)
+		return a, nil, true
+	})
+}
+
+// A broker is asked by the address of the options, and once more by each that the cluster gives to its clients.
+func TestInspectBrokersByTheirAdvertisedAddresses(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		views := w.client().InspectBrokers(w.Context())
+		if len(views) != 1 || views[0].Addr != w.broker.Addr() || !views[0].Given || !views[0].Listed || views[0].Err != nil || len(views[0].Lacks) != 0 {
+			t.Errorf("%+v", views)
+		}
+		answer(w, kmsg.Metadata, func(_ kmsg.Request, a *kmsg.MetadataResponse) {
+			for _, host := range []string{"kafka-2.invalid", "kafka-1.invalid"} {
+				b := kmsg.NewMetadataResponseBroker()
+				b.Host, b.Port = host, 9092
+				a.Brokers = append(a.Brokers, b)
+			}
+		})
+		views = w.client().InspectBrokers(w.Context())
+		var got []string
+		for _, v := range views {
+			got = append(got, v.Addr)
+		}
+		if !slices.Equal(got, []string{w.broker.Addr(), "kafka-1.invalid:9092", "kafka-2.invalid:9092"}) || views[0].Err != nil || views[0].Listed {
+			t.Fatalf("%+v", views)
+		}
+		for _, v := range views[1:] {
+			if v.Given || !v.Listed || v.Err == nil {
+				t.Errorf("%+v", v)
+			}
+		}
+	})
+}
+
+// What a broker can't do any more, or not yet, is named; so is its release, where it is like one.
+func TestInspectBrokersThatAreTooOldOrTooNew(t *testing.T) {
+	for name, c := range map[string]struct {
+		versions *kversion.Versions
+		raised   bool // what is understood is newer than all that we have
+		lacks    []string
+		release  string
+	}{
+		"0.10": {versions: kversion.V0_10_2(), lacks: []string{"Fetch", "Metadata"}, release: "0.10"},
+		"9.0":  {raised: true, lacks: []string{"Produce", "Fetch", "Metadata"}},
+	} {
+		inWorld(t, 1, func(w *world) {
+			answer(w, kmsg.ApiVersions, func(_ kmsg.Request, a *kmsg.ApiVersionsResponse) {
+				if c.raised {
+					for key := range int16(50) {
+						a.ApiKeys = append(a.ApiKeys, kmsg.ApiVersionsResponseApiKey{ApiKey: key, MinVersion: 100, MaxVersion: 101})
+					}
+					return
+				}
+				c.versions.EachMaxKeyVersion(func(key, most int16) {
+					a.ApiKeys = append(a.ApiKeys, kmsg.ApiVersionsResponseApiKey{ApiKey: key, MaxVersion: most})
+				})
+			})
+			v := w.client().InspectBrokers(w.Context())[0]
+			for _, name := range c.lacks {
+				if !slices.Contains(v.Lacks, name) {
+					t.Errorf("%s: lacks %v, want %s", name, v.Lacks, name)
+				}
+			}
+			if !strings.HasPrefix(v.Release, c.release) {
+				t.Errorf("%s: release %q", name, v.Release)
+			}
+		})
+	}
+}
+
+// The topics are described as the brokers do it, in the order of Topics, each with its own failure.
+func TestInspectTopics(t *testing.T) {
+	inWorld(t, 2, func(w *world) {
+		c := w.client()
+		named := consumer.Topics{Live: topics.Live, Backfill: "missing", DeadLetter: topics.DeadLetter}
+		views, err := c.InspectTopics(w.Context(), named, false)
+		if err != nil || len(views) != 3 || views[0].Name != topics.Live || !views[1].Missing || views[1].Refused != nil || views[2].Name != topics.DeadLetter {
+			t.Fatalf("%+v %v", views, err)
+		}
+		for _, v := range []consumer.TopicView{views[0], views[2]} {
+			if v.Err != nil || len(v.Partitions) != 2 || v.Partitions[0].Replicas == 0 || v.Partitions[0].InSync == 0 || v.Partitions[0].Leaderless ||
+				!v.May.Known() || !v.May.Has(consumer.MayRead|consumer.MayWrite|consumer.MayDescribeConfigs) ||
+				v.Settings[consumer.RetentionMs] != "86400000" || v.Settings[consumer.MaxMessageBytes] != "1048588" || v.Settings[consumer.CleanupPolicy] != "delete" {
+				t.Errorf("%+v", v)
+			}
+		}
+		if views, err := c.InspectTopics(w.Context(), named, true); err != nil || !views[1].Missing || views[1].Refused != nil || w.cluster.TopicInfo("missing") != nil {
+			t.Errorf("%+v %v", views, err)
+		}
+		w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Err: kerr.PolicyViolation, Count: -1})
+		if views, err := c.InspectTopics(w.Context(), named, true); err != nil || views[1].Refused == nil || consumer.Denied(views[1].Refused) || views[0].Refused != nil {
+			t.Errorf("%+v %v", views, err)
+		}
+
+		answer(w, kmsg.Metadata, func(r kmsg.Request, a *kmsg.MetadataResponse) {
+			for _, asked := range r.(*kmsg.MetadataRequest).Topics {
+				topic := kmsg.NewMetadataResponseTopic()
+				topic.Topic = asked.Topic
+				switch *asked.Topic {
+				case topics.Live:
+					topic.ErrorCode = kerr.TopicAuthorizationFailed.Code
+				case topics.DeadLetter:
+					for n, leader := range []int32{-1, 0} {
+						p := kmsg.NewMetadataResponseTopicPartition()
+						p.Partition, p.Leader, p.Replicas, p.ISR = int32(1-n), leader, []int32{0, 1, 2}, []int32{1}
+						topic.Partitions = append(topic.Partitions, p)
+					}
+					topic.ErrorCode = kerr.LeaderNotAvailable.Code
+				default:
+					continue // not described
+				}
+				a.Topics = append(a.Topics, topic)
+			}
+		})
+		views, err = c.InspectTopics(w.Context(), named, false)
+		if err != nil || !consumer.Denied(views[0].Err) || views[1].Err == nil || views[1].Missing || views[2].Err != nil {
+			t.Fatalf("%+v %v", views, err)
+		}
+		if want := []consumer.PartitionView{{Replicas: 3, InSync: 1}, {Leaderless: true, Replicas: 3, InSync: 1}}; !slices.Equal(views[2].Partitions, want) || views[2].May.Known() {
+			t.Errorf("%+v", views[2])
+		}
+	})
+}
+
+// What passes is tried again; what does not is given up in time.
+func TestInspectTopicsIsPatientWithinBounds(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		failures := 2
+		w.cluster.ControlKey(kmsg.DescribeConfigs.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
+			w.cluster.KeepControl()
+			if failures--; failures >= 0 {
+				return nil, kerr.UnknownServerError, true // the connection breaks
+			}
+			return nil, nil, false
+		})
+		c := w.client()
+		if views, err := c.InspectTopics(w.Context(), topics, false); err != nil || len(views) != 3 || views[2].Settings == nil {
+			t.Errorf("%+v %v", views, err)
+		}
+		failures = 1 << 30
+		start := time.Now()
+		if views, err := c.InspectTopics(w.Context(), topics, false); err == nil || time.Since(start) > 15*time.Second {
+			t.Errorf("after %s: %+v %v", time.Since(start), views, err)
+		}
+	})
+}

@@ -1,0 +1,245 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol/createtopics"
+	"github.com/segmentio/kafka-go/protocol/describeconfigs"
+	"github.com/segmentio/kafka-go/protocol/metadata"
+)
+
+// Operations are what this client's user may do with a topic or a group, as the brokers say: a bit each. Without an authorizer that is everything.
+type Operations int32
+
+// The operations that a worker needs.
+const (
+	MayRead            Operations = 1 << 3
+	MayWrite           Operations = 1 << 4
+	MayDescribeConfigs Operations = 1 << 10
+)
+
+// Known reports whether the brokers said so: those before Kafka 2.3 do not.
+func (o Operations) Known() bool { return o != 0 && o != math.MinInt32 }
+
+// Has reports whether all of the operations are allowed.
+func (o Operations) Has(some Operations) bool { return o&some == some }
+
+// The settings of a topic that matter to a worker.
+const (
+	CleanupPolicy   = "cleanup.policy"
+	RetentionMs     = "retention.ms"
+	RetentionBytes  = "retention.bytes"
+	MaxMessageBytes = "max.message.bytes"
+	MinInSync       = "min.insync.replicas"
+	TimestampType   = "message.timestamp.type"
+)
+
+// LetterOverhead is what a dead letter may need beyond the record that it is about, in bytes.
+const LetterOverhead = letterOverhead
+
+// TopicView is one topic as the brokers describe it.
+type TopicView struct {
+	Name       string
+	Missing    bool
+	Refused    error             // with Missing: why it could not be made; nil: it could, or that was not asked
+	Err        error             // why nothing is known of it; see Denied
+	Partitions []PartitionView   // by number
+	May        Operations        // what the user may do
+	Settings   map[string]string // nil: not known
+	Unknown    error             // why Settings are not known
+}
+
+// PartitionView is who keeps one partition.
+type PartitionView struct {
+	Leaderless bool
+	Replicas   int
+	InSync     int
+}
+
+// InspectTopics describes the topics, in the order of Topics, without making any. With create it also asks whether those that are missing could
+// be made as CheckTopics makes them. It tries for 8 s.
+func (c *Client) InspectTopics(ctx context.Context, topics Topics, create bool) (views []TopicView, err error) {
+	ctx, cancel := looking(ctx)
+	defer cancel()
+	err = c.persist(ctx, "describing the topics", func() error {
+		views, err = c.inspectTopics(ctx, topics, create)
+		return err
+	})
+	return views, err
+}
+
+func (c *Client) inspectTopics(ctx context.Context, topics Topics, create bool) ([]TopicView, error) {
+	s, err := c.anySession(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.conn.Close()
+	names := topics.all()
+	answer, err := s.ask(ctx, &metadata.Request{TopicNames: names, IncludeTopicAuthorizedOperations: true})
+	if err != nil {
+		return nil, err
+	}
+	cluster := answer.(*metadata.Response)
+	views := make([]TopicView, len(names))
+	for i, name := range names {
+		views[i] = topicView(name, cluster)
+	}
+	if err := s.readSettings(ctx, views); err != nil {
+		return nil, err
+	}
+	if create {
+		c.tryCreate(ctx, s, cluster, topics, views)
+	}
+	return views, nil
+}
+
+// anySession is one with whichever broker of the options answers first.
+func (c *Client) anySession(ctx context.Context) (*session, error) {
+	conn, err := c.race(ctx, c.connect)
+	if err != nil {
+		return nil, err
+	}
+	s := c.session(conn)
+	if err := s.learn(ctx); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func topicView(name string, cluster *metadata.Response) TopicView {
+	view := TopicView{Name: name}
+	i := slices.IndexFunc(cluster.Topics, func(t metadata.ResponseTopic) bool { return t.Name == name })
+	if i < 0 {
+		view.Err = fmt.Errorf("topic %q: the broker did not describe it", name)
+		return view
+	}
+	t := cluster.Topics[i]
+	switch err := kafka.Error(t.ErrorCode); {
+	case errors.Is(err, kafka.UnknownTopicOrPartition):
+		view.Missing = true
+	case t.ErrorCode != 0 && !errors.Is(err, kafka.LeaderNotAvailable): // then it is there, as its partitions tell
+		view.Err = err
+	}
+	view.May = Operations(t.TopicAuthorizedOperations)
+	slices.SortFunc(t.Partitions, func(a, b metadata.ResponsePartition) int { return int(a.PartitionIndex) - int(b.PartitionIndex) })
+	for _, p := range t.Partitions {
+		view.Partitions = append(view.Partitions, PartitionView{Leaderless: p.LeaderID < 0, Replicas: len(p.ReplicaNodes), InSync: len(p.IsrNodes)})
+	}
+	return view
+}
+
+// readSettings asks for the settings of the topics that are there.
+func (s *session) readSettings(ctx context.Context, views []TopicView) error {
+	request := &describeconfigs.Request{}
+	for _, v := range views {
+		if v.Err == nil && !v.Missing {
+			request.Resources = append(request.Resources, describeconfigs.RequestResource{
+				ResourceType: int8(kafka.ResourceTypeTopic), ResourceName: v.Name,
+				ConfigNames: []string{CleanupPolicy, RetentionMs, RetentionBytes, MaxMessageBytes, MinInSync, TimestampType},
+			})
+		}
+	}
+	if len(request.Resources) == 0 {
+		return nil
+	}
+	answer, err := s.ask(ctx, request)
+	if err != nil {
+		return fmt.Errorf("their settings: %w", err)
+	}
+	for _, r := range answer.(*describeconfigs.Response).Resources {
+		i := slices.IndexFunc(views, func(v TopicView) bool { return v.Name == r.ResourceName })
+		switch {
+		case i < 0:
+		case r.ErrorCode != 0:
+			views[i].Unknown = kafka.Error(r.ErrorCode)
+		default:
+			views[i].Settings = map[string]string{}
+			for _, e := range r.ConfigEntries {
+				views[i].Settings[e.ConfigName] = e.ConfigValue
+			}
+		}
+	}
+	return nil
+}
+
+// tryCreate asks the controller what it would say to making the missing topics. It makes none.
+func (c *Client) tryCreate(ctx context.Context, s *session, cluster *metadata.Response, topics Topics, views []TopicView) {
+	largest := 0
+	for _, v := range views {
+		if n, err := strconv.Atoi(v.Settings[MaxMessageBytes]); err == nil && v.Name != topics.DeadLetter {
+			largest = max(largest, n)
+		}
+	}
+	if largest == 0 {
+		largest = defaultMessageBytes
+	}
+	request := &createtopics.Request{TimeoutMs: int32(requestTimeout.Milliseconds()), ValidateOnly: true}
+	for _, v := range views {
+		if !v.Missing {
+			continue
+		}
+		t := createtopics.RequestTopic{Name: v.Name, NumPartitions: createdPartitions, ReplicationFactor: -1}
+		if v.Name == topics.DeadLetter {
+			for _, e := range letterSettings(largest) {
+				t.Configs = append(t.Configs, createtopics.RequestConfig{Name: e.ConfigName, Value: e.ConfigValue})
+			}
+		}
+		request.Topics = append(request.Topics, t)
+	}
+	if len(request.Topics) == 0 {
+		return
+	}
+	answer, err := c.askController(ctx, s, cluster, request)
+	for i := range views {
+		v := &views[i]
+		if !v.Missing {
+			continue
+		}
+		if v.Refused = err; err != nil {
+			continue
+		}
+		for _, t := range answer.Topics {
+			if t.Name == v.Name && t.ErrorCode != 0 {
+				v.Refused = kafka.Error(t.ErrorCode)
+				if t.ErrorMessage != "" && !Denied(v.Refused) {
+					v.Refused = fmt.Errorf("%w: %.200s", v.Refused, t.ErrorMessage)
+				}
+			}
+		}
+	}
+}
+
+// askController sends a request to the controller, which with ZooKeeper no other broker passes it on to.
+func (c *Client) askController(ctx context.Context, s *session, cluster *metadata.Response, request *createtopics.Request) (*createtopics.Response, error) {
+	if r, ok := s.ranges[request.ApiKey()]; !ok || r.MaxVersion < 1 {
+		return nil, errForeign // version 0 would make them
+	}
+	i := slices.IndexFunc(cluster.Brokers, func(b metadata.ResponseBroker) bool { return b.NodeID == cluster.ControllerID })
+	if i < 0 {
+		return nil, errors.New("the cluster has no controller at the moment")
+	}
+	conn, err := c.connect(ctx, addrOf(cluster.Brokers[i]))
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	controller := c.session(conn)
+	if err := controller.learn(ctx); err != nil {
+		return nil, err
+	}
+	if controller.ranges[request.ApiKey()].MaxVersion < 1 {
+		return nil, errForeign
+	}
+	answer, err := controller.ask(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	return answer.(*createtopics.Response), nil
+}

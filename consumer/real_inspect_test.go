@@ -1,0 +1,38 @@
+package consumer_test
+
+import (
+	"strings"
+	"testing"
+
+	"markread/consumer"
+)
+
+// What check looks at is there in the form that it expects: Kafka 4.4 is known by what it understands, tells what the user may do with topics and
+// groups, and says whether it would make a topic without making it.
+func TestRealInspect(t *testing.T) {
+	t.Parallel()
+	r := onBroker(t, 2, "cleanup.policy=compact", "retention.ms=7200000", "message.timestamp.type=LogAppendTime")
+	c := r.client()
+	for _, v := range c.InspectBrokers(t.Context()) {
+		if v.Err != nil || !v.Given || !v.Listed || len(v.Lacks) != 0 || r.cluster == nil && !strings.HasPrefix(v.Release, "4.") {
+			t.Errorf("%+v", v)
+		}
+	}
+	named := r.topics
+	named.Backfill += "-missing"
+	views, err := c.InspectTopics(t.Context(), named, true)
+	if err != nil || len(views) != 3 {
+		t.Fatalf("%+v %v", views, err)
+	}
+	live := views[0]
+	if s := live.Settings; len(live.Partitions) != 2 || s[consumer.CleanupPolicy] != "compact" || s[consumer.RetentionMs] != "7200000" || s[consumer.TimestampType] != "LogAppendTime" ||
+		s[consumer.MinInSync] == "" || s[consumer.MaxMessageBytes] == "" || s[consumer.RetentionBytes] != "-1" || !live.May.Has(consumer.MayRead) {
+		t.Errorf("%+v", live)
+	}
+	if !views[1].Missing || views[1].Refused != nil || r.describe(named.Backfill).ErrorCode == 0 {
+		t.Errorf("%+v", views[1])
+	}
+	if g, err := c.DescribeGroup(t.Context(), r.group); err != nil || !g.May.Has(consumer.MayRead) {
+		t.Errorf("%+v %v", g, err)
+	}
+}

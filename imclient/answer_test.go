@@ -1,0 +1,62 @@
+package imclient_test
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"net/http"
+	"net/url"
+	"testing"
+	"time"
+
+	"markread/imclient"
+)
+
+// An answer tells what time it is at the server, if it is an answer of the API, and when the certificate of the other side expires.
+func TestAnswerTellsTimes(t *testing.T) {
+	date := time.Date(2026, 3, 1, 3, 0, 0, 0, time.UTC)
+	until := date.Add(1000 * time.Hour)
+	header := func(date string) http.Header { return http.Header{"Date": {date}} }
+	for name, c := range map[string]struct {
+		status int
+		date   string
+		body   string
+		secure bool
+		want   time.Time
+	}{
+		"success":       {200, date.Format(http.TimeFormat), verdict(0, ""), true, date},
+		"failure":       {200, date.Format(http.TimeFormat), verdict(60026, ""), false, date},
+		"no date":       {200, "", verdict(0, ""), true, time.Time{}},
+		"odd date":      {200, "yesterday", verdict(0, ""), false, time.Time{}},
+		"not the API's": {502, date.Format(http.TimeFormat), "<html>", true, time.Time{}},
+	} {
+		client := canned(t, with(func(*http.Request) (*http.Response, error) {
+			response, err := respond(c.status, header(c.date), c.body)
+			if c.secure {
+				response.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{{NotAfter: until}, {NotAfter: date}}}
+			}
+			return response, err
+		}))
+		answer, _ := client.Post(t.Context(), imclient.CommandUnread, imclient.Unread{Account: "administrator"})
+		if !answer.Date.Equal(c.want) || answer.Date.IsZero() != c.want.IsZero() || answer.Until.IsZero() == c.secure || c.secure && !answer.Until.Equal(until) {
+			t.Errorf("%s: Date %v, Until %v", name, answer.Date, answer.Until)
+		}
+	}
+}
+
+// The proxy is named without its password.
+func TestProxyIsNamed(t *testing.T) {
+	proxied := imclient.NewTransport(time.Second, 1)
+	proxied.Proxy = http.ProxyURL(&url.URL{Scheme: "http", User: url.UserPassword("user", "canary"), Host: "proxy.test:3128"})
+	direct := imclient.NewTransport(time.Second, 1)
+	direct.Proxy = nil
+	for want, transport := range map[string]http.RoundTripper{"proxy.test:3128": proxied, "": direct} {
+		o := options("https://im.test")
+		o.Transport = transport
+		if got := client(t, o).Proxy(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	if got := canned(t).Proxy(); got != "" {
+		t.Errorf("%q of a transport of another kind", got)
+	}
+}

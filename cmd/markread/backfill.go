@@ -127,6 +127,7 @@ func (c *backfillCommand) run(ctx context.Context, p *process) error {
 	if _, err := fmt.Fprintln(p.stdout, view.summary(ctx, done)); err != nil {
 		return err
 	}
+	view.warn(p)
 	if done.Rejected > 0 {
 		return &rejectedError{"rejected " + number64(done.Rejected, "row") + job.whereRejected()}
 	}
@@ -146,12 +147,15 @@ func (c *backfillCommand) begin(ctx context.Context, job *backfillJob, view *bac
 	if err := view.client.Reach(ctx); err != nil {
 		return stopped(ctx, err)
 	}
-	missing, err := view.client.MissingTopics(ctx, consumer.Topics{Live: c.BackfillTopic, Backfill: c.BackfillTopic, DeadLetter: c.BackfillTopic})
+	missing, err := view.client.MissingTopics(ctx, consumer.Topics{Backfill: c.BackfillTopic})
 	switch {
 	case err != nil:
 		return stopped(ctx, err)
 	case len(missing) > 0:
 		return fmt.Errorf("topic %q (--backfill-topic) does not exist; `markread run --create-topics` makes it", c.BackfillTopic)
+	}
+	if err := view.lookAtTopic(ctx); err != nil {
+		return err
 	}
 	view.look(ctx)
 	return stopped(ctx, nil)

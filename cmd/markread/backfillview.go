@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -24,11 +26,44 @@ type backfillView struct {
 	client       *consumer.Client // nil: a dry run
 	began        time.Time
 
-	waiting int64 // events in the topic, at the last look; -1: not known
-	failed  error // why not
+	waiting int64         // events in the topic, at the last look; -1: not known
+	failed  error         // why not
+	keeps   time.Duration // the topic's retention; 0: for ever, or not known
 
 	ending   time.Time // when everything was read; zero: not yet. It and what follows belong to the goroutine that shows
 	endingAt int64     // records that were published then
+}
+
+// lookAtTopic finds out how long the topic keeps records. It fails if this user may not write to it: better now than when the files are read.
+func (v *backfillView) lookAtTopic(ctx context.Context) error {
+	topics, err := v.client.InspectTopics(ctx, consumer.Topics{Backfill: v.topic}, false)
+	if err != nil || len(topics) != 1 || topics[0].Err != nil {
+		return nil // then publishing will say what is wrong
+	}
+	if may := topics[0].May; may.Known() && !may.Has(consumer.MayWrite) {
+		return fmt.Errorf("this user may not write to topic %q (--backfill-topic): it needs the permission Write of the topic", v.topic)
+	}
+	if ms, err := strconv.ParseInt(topics[0].Settings[consumer.RetentionMs], 10, 64); err == nil && ms > 0 && ms < int64(math.MaxInt64/time.Millisecond) {
+		v.keeps = time.Duration(ms) * time.Millisecond
+	}
+	return nil
+}
+
+// warn says so if the topic may lose records before they are applied.
+func (v *backfillView) warn(p *process) {
+	left := v.untilApplied()
+	if v.keeps > 0 && left > v.keeps {
+		p.log.Warn().Str("topic", v.topic).Str("keeps", age(v.keeps)).Str("applied_after", age(left)).
+			Msg("the topic deletes records before all can be applied: raise its retention.ms now (kafka-configs.sh), and lower it again when all are")
+	}
+}
+
+// untilApplied is how long it takes to apply what waits; 0: not known.
+func (v *backfillView) untilApplied() time.Duration {
+	if v.rate == 0 || v.waiting < 0 {
+		return 0
+	}
+	return time.Duration(v.waiting) * time.Second / time.Duration(v.rate)
 }
 
 // look finds out how many events wait in the topic.
@@ -183,7 +218,7 @@ func (v *backfillView) summary(ctx context.Context, done backfill.Summary) strin
 		v.look(context.WithoutCancel(ctx))
 	}
 	if v.waiting >= 0 && v.rate > 0 {
-		left := time.Duration(v.waiting) * time.Second / time.Duration(v.rate)
+		left := v.untilApplied()
 		fmt.Fprintf(&b, "; all applied in at most %s, at %s, if the group has %s to itself: %s wait", age(left),
 			time.Now().Add(left).UTC().Format("2006-01-02 15:04 MST"), perSecond(v.rate), number64(v.waiting, "event"))
 	}

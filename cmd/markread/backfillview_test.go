@@ -1,11 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"markread/consumer/backfill"
 )
@@ -63,6 +66,22 @@ func TestBackfillSummary(t *testing.T) {
 }
 
 var errTest = errors.New("failed")
+
+// A retention that is too short is found out before it is too late.
+func TestBackfillWarnsOfARetention(t *testing.T) {
+	for _, c := range []struct {
+		waiting int64
+		keeps   time.Duration
+		warned  bool
+	}{{200 * 3601, time.Hour, true}, {200 * 3600, time.Hour, false}, {200 * 3601, 0, false}, {-1, time.Hour, false}} {
+		var log bytes.Buffer
+		v := &backfillView{job: &backfillJob{}, rate: 200, topic: "t", waiting: c.waiting, keeps: c.keeps}
+		v.warn(&process{log: zerolog.New(&log)})
+		if warned := strings.Contains(log.String(), "raise its retention.ms"); warned != c.warned {
+			t.Errorf("%+v: %s", c, log.String())
+		}
+	}
+}
 
 // What could not be done is said with what to do; only what a publisher could not publish is said to be so.
 func TestBackfillSaysHowToGoOn(t *testing.T) {

@@ -412,6 +412,15 @@ func TestStateKnowsItsFiles(t *testing.T) {
 	}
 }
 
+// A run that could not be resumed is not begun.
+func TestStateThatCannotBeWritten(t *testing.T) {
+	o := Options{Inputs: []Input{{Name: "states.csv"}}, StateFile: filepath.Join(t.TempDir(), "none", "states.csv"+stateSuffix)}
+	if err := o.Begin(); err == nil || !strings.Contains(err.Error(), "can't be written: no such file or directory; copy the file") ||
+		!strings.HasSuffix(err.Error(), "markread backfill - < states.csv") {
+		t.Error(err)
+	}
+}
+
 func TestDamagedState(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "f"+stateSuffix)
 	if s, err := LoadState(name); s != nil || err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -16,7 +17,7 @@ import (
 // backfillCommand publishes files of read states.
 type backfillCommand struct {
 	Files    []string `arg:"" optional:"" name:"file" help:"CSV with a header, or one JSON object a line, compressed with gzip or zstd or not; - is standard input."`
-	Rejects  *string  `placeholder:"FILE" help:"Write the rows that are no events there, with their line and the reason, one JSON object a line."`
+	Rejects  *string  `placeholder:"FILE" help:"Write the rows that are no events there, with their line and the reason, one JSON object a line; rejects of an earlier run are overwritten."`
 	ReadTime *int64   `placeholder:"SECONDS" help:"Rows without MsgReadTime: everything up to this second since 1970 has been read; without it, up to when the run began."`
 	DryRun   dryRun   `name:"dry-run" help:"Read, check and count only: publish nothing, keep no state, need no brokers."`
 	Resume   bool     `help:"Go on where an interrupted run over the same files had got to."`
@@ -117,6 +118,9 @@ func (c *backfillCommand) run(ctx context.Context, p *process) error {
 			return err
 		}
 		job.To = view.client.Publisher(c.BackfillTopic)
+	}
+	if isTerminal(p.stdin) && slices.Contains(c.Files, backfill.Stdin) {
+		p.log.Info().Msg("reading rows from the terminal; Ctrl-D ends")
 	}
 	stop := view.show(ctx, p)
 	done, err := backfill.Run(ctx, job.Options)

@@ -154,7 +154,9 @@ func (r *run) readAll(ctx, sending context.Context) error {
 			in.stdin = interruptible(ctx, in.stdin)
 		}
 		s, err := in.open(&r.Progress.Read)
-		if err != nil {
+		if errors.Is(err, ErrInterrupted) {
+			return ErrInterrupted
+		} else if err != nil {
 			return err
 		}
 		if r.at.Input == i && r.at.Line > 0 { // resumed

@@ -303,6 +303,26 @@ func TestRunOfStandardInputIsInterrupted(t *testing.T) {
 	})
 }
 
+// Even before its first row has come.
+func TestRunWaitsForNoInput(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		in, out := io.Pipe()
+		go func() {
+			synctest.Wait()
+			cancel()
+		}()
+		inputs, err := Look([]string{Stdin}, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Run(ctx, Options{Inputs: inputs, To: &topic{}, Log: zerolog.Nop()}); err != ErrInterrupted {
+			t.Error(err)
+		}
+		out.Close()
+	})
+}
+
 // publishes is a publisher without state.
 type publishes func([]consumer.Message) error
 
@@ -384,7 +404,7 @@ func TestStateKnowsItsFiles(t *testing.T) {
 	if err := s.Same(inputs); err != nil {
 		t.Error(err)
 	}
-	if err := s.Same(inputs[:1]); err == nil || !strings.Contains(err.Error(), "1 files are given, the interrupted run had 2") {
+	if err := s.Same(inputs[:1]); err == nil || !strings.Contains(err.Error(), "there were 2 files, and now there are 1") {
 		t.Error(err)
 	}
 	if err := s.Same([]Input{inputs[1], inputs[0]}); err == nil || !strings.Contains(err.Error(), "it had 46 bytes, and has 40") {

@@ -60,7 +60,7 @@ func LoadState(file string) (*State, error) {
 // Same reports whether the inputs are those of the state; the error says which is not, and why.
 func (s *State) Same(inputs []Input) error {
 	if len(inputs) != len(s.Inputs) {
-		return fmt.Errorf("%d files are given, the interrupted run had %d: give the same, in the same order", len(inputs), len(s.Inputs))
+		return fmt.Errorf("there were %d files, and now there are %d: give the same, in the same order", len(s.Inputs), len(inputs))
 	}
 	for i, in := range inputs {
 		was, is := s.Inputs[i], in.Identity

@@ -240,3 +240,47 @@ func TestExamBackfillApplied(t *testing.T) {
 	examCheck(t, len(arrivals) == len(want), "%d calls for %d conversations", len(arrivals), len(want))
 	examComparePointers(t, want, examPointers(arrivals))
 }
+
+// TestExamBackfillInterrupted: Ctrl-C, and brokers that die under it. Both times it ends soon, with 1 and with what to do; that does it.
+func TestExamBackfillInterrupted(t *testing.T) {
+	t.Parallel()
+	file, want, _ := examRows(t, 1_000_000, "-seed", "5")
+	data := t.TempDir()
+	k := examStartEmbedded(t, "the brokers are killed", "-data-dir", data)
+	published := func(p *examProc, n int64) {
+		before := k.records(t, k.backfill)
+		examWait(t, "records are published", time.Minute, func() bool {
+			select {
+			case <-p.exited:
+				t.Fatalf("it ended before it was interrupted: the row says nothing")
+			default:
+			}
+			return k.records(t, k.backfill) >= before+n
+		})
+	}
+	says := func(p *examProc, status int, want string) {
+		if code := p.exit(t, 90*time.Second); code != status {
+			t.Fatalf("exit %d, want %d", code, status)
+		}
+		lines := p.stderr.lines()
+		examCheck(t, strings.Contains(lines[len(lines)-1], want), "the last line does not say %q: %s", want, lines[len(lines)-1])
+	}
+	p := k.backfillOf(t, file)
+	published(p, 1)
+	p.signal(t, syscall.SIGINT)
+	says(p, 1, "go on with the same command and --resume")
+
+	p = k.backfillOf(t, file, "--resume")
+	published(p, 1)
+	k.signal(t, syscall.SIGKILL)
+	k.exit(t, 5*time.Second)
+	says(p, 1, "go on with the same command and --resume")
+
+	again := examStart(t, "broker", "broker", nil, "-data-dir", data, "-addr", k.addr)
+	again.line(t, `listening on (\S+)`, 10*time.Second)
+	p = k.backfillOf(t, file, "--resume")
+	if code := p.exit(t, time.Minute); code != 0 {
+		t.Fatalf("exit %d", code)
+	}
+	examComparePointers(t, want, k.fold(t, k.backfill))
+}

@@ -21,6 +21,11 @@ const (
 // a conversation are in one partition.
 func Key(report, peer string) []byte { return []byte(report + "|" + peer) }
 
+// AppendKey appends the Key of a conversation to b.
+func AppendKey(b, report, peer []byte) []byte {
+	return append(append(append(b, report...), '|'), peer...)
+}
+
 // Decode applies the contract's rules to a record. latest is the later of the worker's clock and the last
 // Date of the IM server: a read time may be at most five minutes ahead of it. Decode is pure.
 func Decode(record Record, latest time.Time) Event {
@@ -32,6 +37,21 @@ func Decode(record Record, latest time.Time) Event {
 	}
 	e.Report, e.Peer, e.ReadTime, e.Invalid = decodeValue(record.Value, e.EventTime, latest)
 	return e
+}
+
+// CheckFields applies the rules of Decode to the fields of an event that has no JSON form, as a table's row has none. An
+// empty readTime is an absent one, which standIn stands in for.
+func CheckFields(report, peer, readTime []byte, standIn, latest time.Time) (int64, error) {
+	if err := checkAccount("Report_Account", report); err != nil {
+		return 0, err
+	}
+	if err := checkAccount("Peer_Account", peer); err != nil {
+		return 0, err
+	}
+	if len(readTime) == 0 {
+		return resolveReadTime(nil, standIn, latest)
+	}
+	return parseReadTime(string(readTime), latest)
 }
 
 func decodeValue(value []byte, eventTime, latest time.Time) (report, peer string, readTime int64, err error) {
@@ -58,56 +78,69 @@ func account(name string, raw []byte) (string, error) {
 		return "", fmt.Errorf("%s is missing", name)
 	}
 	s, ok := unquote(raw)
-	switch {
-	case !ok:
+	if !ok {
 		return "", fmt.Errorf("%s is not a string", name)
-	case s == "":
-		return "", fmt.Errorf("%s is empty", name)
+	}
+	return s, checkAccount(name, s)
+}
+
+// checkAccount checks the text of one of the two accounts.
+func checkAccount[text string | []byte](name string, s text) error {
+	if len(s) == 0 {
+		return fmt.Errorf("%s is empty", name)
 	}
 	// Before the length: what the user sees as 20 letters may be 60 bytes.
 	for i := range len(s) {
 		if s[i] < 0x20 || s[i] > 0x7e {
-			return "", fmt.Errorf("%s has bytes outside printable ASCII", name)
+			return fmt.Errorf("%s has bytes outside printable ASCII", name)
 		}
 	}
 	if len(s) > maxAccount {
-		return "", fmt.Errorf("%s has %d bytes, more than %d", name, len(s), maxAccount)
+		return fmt.Errorf("%s has %d bytes, more than %d", name, len(s), maxAccount)
 	}
-	return s, nil
+	return nil
 }
 
 // resolveReadTime returns T: MsgReadTime (raw is its JSON value, nil when it is absent), else the event time.
 func resolveReadTime(raw []byte, eventTime, latest time.Time) (int64, error) {
-	source, t := "MsgReadTime", int64(0)
 	if raw != nil && string(raw) != "null" {
 		text := string(raw)
 		if raw[0] == '"' {
 			text, _ = unquote(raw)
 		}
-		if !isSeconds(text) {
-			return 0, errors.New("MsgReadTime is neither a whole number of seconds since 1970 (1 to 19 digits, the first not 0) nor a string of one")
-		}
-		var err error
-		if t, err = strconv.ParseInt(text, 10, 64); err != nil {
-			return 0, fmt.Errorf("MsgReadTime %s is too large; it looks like milliseconds or a smaller unit", text)
-		}
-	} else {
-		source = "the event time, which stands in for the absent MsgReadTime,"
-		if eventTime.IsZero() {
-			return 0, errors.New("no time at all: no MsgReadTime, no " + eventTimeHeader + " header, no record timestamp")
-		}
-		if t = eventTime.Unix(); t <= 0 {
-			return 0, fmt.Errorf("%s is not positive: %d seconds since 1970", source, t)
-		}
+		return parseReadTime(text, latest)
 	}
-	if t > latest.Add(maxAhead).Unix() {
-		hint := ""
-		if t >= 1e11 {
-			hint = "; it looks like milliseconds"
-		}
-		return 0, fmt.Errorf("%s is more than 5 minutes ahead: %d seconds since 1970%s", source, t, hint)
+	const source = "the event time, which stands in for the absent MsgReadTime,"
+	if eventTime.IsZero() {
+		return 0, errors.New("no time at all: no MsgReadTime, no " + eventTimeHeader + " header, no record timestamp")
 	}
-	return t, nil
+	t := eventTime.Unix()
+	if t <= 0 {
+		return 0, fmt.Errorf("%s is not positive: %d seconds since 1970", source, t)
+	}
+	return t, checkAhead(source, t, latest)
+}
+
+func parseReadTime(text string, latest time.Time) (int64, error) {
+	if !isSeconds(text) {
+		return 0, errors.New("MsgReadTime is neither a whole number of seconds since 1970 (1 to 19 digits, the first not 0) nor a string of one")
+	}
+	t, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("MsgReadTime %s is too large; it looks like milliseconds or a smaller unit", text)
+	}
+	return t, checkAhead("MsgReadTime", t, latest)
+}
+
+func checkAhead(source string, t int64, latest time.Time) error {
+	if t <= latest.Add(maxAhead).Unix() {
+		return nil
+	}
+	hint := ""
+	if t >= 1e11 {
+		hint = "; it looks like milliseconds"
+	}
+	return fmt.Errorf("%s is more than 5 minutes ahead: %d seconds since 1970%s", source, t, hint)
 }
 
 // isSeconds reports whether s matches ^[1-9][0-9]{0,18}$.

@@ -30,6 +30,7 @@
 //	generation.go commit.go membership.go what is owned between two rebalances
 //	group.go member.go assign.go          joining, assigning, leaving
 //	letters.go publish.go produce.go      writing
+//	backfill/                             files of read states become records
 //	letters/                              what became of each dead letter (pure), and letters/office, which works on them
 //	extent.go scan.go                     reading a topic to its present end
 //	groupview.go lag.go record.go         looking at a group, and at records, from outside

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,7 +14,7 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
-// Topics names the topics of a worker.
+// Topics names the topics of a worker, or some of them.
 type Topics struct {
 	Live       string
 	Backfill   string // "": no backfill lane
@@ -27,7 +28,10 @@ func (t Topics) consumed() []string {
 	return []string{t.Live, t.Backfill}
 }
 
-func (t Topics) all() []string { return append(t.consumed(), t.DeadLetter) }
+// all are those that have a name.
+func (t Topics) all() []string {
+	return slices.DeleteFunc([]string{t.Live, t.Backfill, t.DeadLetter}, func(name string) bool { return name == "" })
+}
 
 // flag returns what names the topic on markread's command line.
 func (t Topics) flag(topic string) string {

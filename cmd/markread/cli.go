@@ -14,6 +14,7 @@ type commandLine struct {
 	Run         runCommand         `cmd:"" help:"Run the worker."`
 	Dev         devCommand         `cmd:"" help:"Run everything on this machine, with sample traffic; nothing to install."`
 	Emit        emitCommand        `cmd:"" help:"Publish mark-read events, from flags or as JSON lines on standard input."`
+	Backfill    backfillCommand    `cmd:"" help:"Publish read states in bulk, from files of CSV or JSON lines."`
 	Call        callCommand        `cmd:"" help:"Make one API call and explain the answer."`
 	Check       checkCommand       `cmd:"" help:"Before a deployment: check everything that a worker needs; change nothing."`
 	DeadLetters deadLettersCommand `cmd:"" name:"dead-letters" help:"List, show, replay and discard the events that could not be applied."`

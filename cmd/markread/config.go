@@ -90,6 +90,13 @@ type backfillFlag struct {
 	BackfillTopic string `default:"mark-read-backfill" help:"Topic of backfilled events, served after the live ones; empty: none."`
 }
 
+func (f *backfillFlag) validate() error {
+	if f.BackfillTopic == "" {
+		return nil
+	}
+	return validTopic("--backfill-topic", f.BackfillTopic)
+}
+
 // deadLetterFlag is the topic of dead letters.
 type deadLetterFlag struct {
 	DeadLetterTopic string `default:"mark-read-dead-letters" help:"Topic of events that can't be applied."`
@@ -107,15 +114,7 @@ type topicsFlags struct {
 }
 
 func (f *topicsFlags) validate() error {
-	if err := f.topicFlag.validate(); err != nil {
-		return err
-	}
-	if f.BackfillTopic != "" {
-		if err := validTopic("--backfill-topic", f.BackfillTopic); err != nil {
-			return err
-		}
-	}
-	if err := f.deadLetterFlag.validate(); err != nil {
+	if err := firstError(f.topicFlag.validate, f.backfillFlag.validate, f.deadLetterFlag.validate); err != nil {
 		return err
 	}
 	switch {
@@ -132,13 +131,19 @@ func (f *topicsFlags) validate() error {
 // groupFlags is what a consumer works on.
 type groupFlags struct {
 	topicsFlags
-	Group string `default:"markread" help:"Consumer group."`
+	groupFlag
 }
 
 func (f *groupFlags) validate() error {
-	if err := f.topicsFlags.validate(); err != nil {
-		return err
-	}
+	return firstError(f.topicsFlags.validate, f.groupFlag.validate)
+}
+
+// groupFlag is the consumer group.
+type groupFlag struct {
+	Group string `default:"markread" help:"Consumer group."`
+}
+
+func (f *groupFlag) validate() error {
 	if f.Group == "" {
 		return usagef("--group must not be empty")
 	}
@@ -208,9 +213,24 @@ func (f *imFlags) client(env environment, conns int) (*imclient.Client, error) {
 	return client, nil
 }
 
+// rateFlag is the quota of the group.
+type rateFlag struct {
+	Rate int `default:"200" help:"Calls a second for the whole group, in any window of one second; 0: no limit."`
+}
+
+func (f *rateFlag) validate() error {
+	switch {
+	case f.Rate < 0:
+		return usagef("--rate must not be negative")
+	case f.Rate > maxRate:
+		return usagef("--rate must be at most %d", maxRate)
+	}
+	return nil
+}
+
 // engineFlags is how the worker works.
 type engineFlags struct {
-	Rate           int           `default:"200" help:"Calls a second for the whole group, in any window of one second; 0: no limit."`
+	rateFlag
 	MaxInFlight    *int          `placeholder:"256" help:"Calls at the same time, with --rate 0 only."`
 	MaxPending     int           `default:"500000" help:"Conversations in memory at which fetching pauses."`
 	MaxRejected    int           `default:"95" placeholder:"PERCENT" help:"Per cent of the last 500 events of a lane that may be rejected or invalid before that lane is held."`
@@ -230,11 +250,10 @@ const defaultMaxInFlight = 256
 const maxRate = 100_000
 
 func (f *engineFlags) validate(imTimeout time.Duration) error {
+	if err := f.rateFlag.validate(); err != nil {
+		return err
+	}
 	switch {
-	case f.Rate < 0:
-		return usagef("--rate must not be negative")
-	case f.Rate > maxRate:
-		return usagef("--rate must be at most %d", maxRate)
 	case f.MaxInFlight != nil && f.Rate != 0:
 		return usagef("--max-in-flight has no effect with --rate %d: the rate's permits limit the calls; it is for --rate 0", f.Rate)
 	case f.MaxInFlight != nil && *f.MaxInFlight < 1:

@@ -28,10 +28,10 @@ func TestDefaults(t *testing.T) {
 	want := runCommand{workerFlags{
 		kafkaFlags: kafkaFlags{Brokers: []string{"k:1"}},
 		groupFlags: groupFlags{
-			topicsFlags: topicsFlags{topicFlag{"mark-read"}, backfillFlag{"mark-read-backfill"}, deadLetterFlag{"mark-read-dead-letters"}}, Group: "markread",
+			topicsFlags: topicsFlags{topicFlag{"mark-read"}, backfillFlag{"mark-read-backfill"}, deadLetterFlag{"mark-read-dead-letters"}}, groupFlag: groupFlag{"markread"},
 		},
 		imFlags: imFlags{IMURL: "https://console.tim.qq.com", IMAppID: 7, IMAdmin: "administrator", IMTimeout: 5 * time.Second},
-		engineFlags: engineFlags{Rate: 200, MaxPending: 500_000, MaxRejected: 95, Attempts: 8, BackoffInitial: 200 * time.Millisecond, BackoffMax: 30 * time.Second, replaysFlag: replaysFlag{MaxReplays: 3},
+		engineFlags: engineFlags{rateFlag: rateFlag{200}, MaxPending: 500_000, MaxRejected: 95, Attempts: 8, BackoffInitial: 200 * time.Millisecond, BackoffMax: 30 * time.Second, replaysFlag: replaysFlag{MaxReplays: 3},
 			CommitEvery: time.Second, DrainTimeout: 10 * time.Second},
 		Admin: adminFlags{"127.0.0.1:8780"},
 		Log:   logFlags{LogLevel: "info"},

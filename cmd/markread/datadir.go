@@ -27,15 +27,18 @@ func openDataDir(dir string) (release func(), err error) {
 	if err := os.Remove(probe.Name()); err != nil {
 		return nil, fail(err)
 	}
-	release, err = lockDir(dir)
+	release, err = lock(dir)
+	if errors.Is(err, errInUse) {
+		err = errors.New("another markread dev uses it; stop that one, or choose another directory")
+	}
 	if err != nil {
 		return nil, fail(err)
 	}
 	return release, nil
 }
 
-// errInUse is the error of a directory that another process has locked.
-var errInUse = errors.New("another markread dev uses it; stop that one, or choose another directory")
+// errInUse is the error of a directory, or a file, that another process has locked.
+var errInUse = errors.New("another process uses it")
 
 // dataDirError is a data directory that can't be used.
 type dataDirError struct {

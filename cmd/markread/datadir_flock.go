@@ -8,11 +8,11 @@ import (
 	"syscall"
 )
 
-// lockDir locks a directory until the function that it returns is called or the process ends, however it ends: the lock is the kernel's, on the
-// open directory itself, so that a kill -9 leaves no file behind that would stand in the way of the next start. A file system that has no such
+// lock locks a directory or a file until the function that it returns is called or the process ends, however it ends: the lock is the kernel's, on
+// the open directory itself, so that a kill -9 leaves no file behind that would stand in the way of the next start. A file system that has no such
 // locks is used without.
-func lockDir(dir string) (unlock func(), err error) {
-	d, err := os.Open(dir)
+func lock(path string) (unlock func(), err error) {
+	d, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}

@@ -64,7 +64,8 @@ func (c *lettersShowCommand) run(ctx context.Context, p *process) error {
 // printEvent prints a letter's event to be mended.
 func (p *process) printEvent(view *office.View) error {
 	if view.Omitted != "" {
-		return fmt.Errorf("letter %s has no event: its value of %s bytes was too large for the topic; its origin is %s", view.ID, shown(view.Omitted), originOf(view))
+		return fmt.Errorf("letter %s has no event: its value of %s bytes was too large for the topic; its origin is %s",
+			view.ID, shown(view.Omitted), originOf(view))
 	}
 	if view.Record.Value == nil {
 		return fmt.Errorf("letter %s has no event: its value is null; its origin is %s", view.ID, originOf(view))

@@ -26,7 +26,9 @@ func letterRecords(t *testing.T, brokers string, n int) {
 	for i := range n {
 		account := fmt.Sprint("r", i)
 		r := &kgo.Record{Key: []byte(account + "|p"), Value: fmt.Appendf(nil, `{"Report_Account":%q,"Peer_Account":"p","MsgReadTime":1700000000}`, account)}
-		for _, h := range [][2]string{{"markread.class", "rejected"}, {"markread.code", "90048"}, {"markread.event-time", "1700000000000"}, {"markread.failed-at", "2026-03-01T02:48:00Z"}} {
+		for _, h := range [][2]string{
+			{"markread.class", "rejected"}, {"markread.code", "90048"}, {"markread.event-time", "1700000000000"}, {"markread.failed-at", "2026-03-01T02:48:00Z"},
+		} {
 			r.Headers = append(r.Headers, kgo.RecordHeader{Key: h[0], Value: []byte(h[1])})
 		}
 		records = append(records, r)
@@ -99,7 +101,8 @@ func TestRefusedResolutions(t *testing.T) {
 	r := try(t, nil, "", "dead-letters", "replay", "--brokers", b.Addr(), "--yes")
 	line := lastLine(t, r.stderr)
 	if r.status != exitFailed || !strings.HasPrefix(r.stdout, "replayed 0 letters of 5,000 conversations") || strings.Count(r.stderr, "\n") != 1 ||
-		!strings.Contains(line, "5,000 letters may have been published and would be replayed once more") || !strings.Contains(line, "resolutions of letters are not written") {
+		!strings.Contains(line, "5,000 letters may have been published and would be replayed once more") ||
+		!strings.Contains(line, "resolutions of letters are not written") {
 		t.Errorf("%+v", r)
 	}
 }
@@ -107,7 +110,8 @@ func TestRefusedResolutions(t *testing.T) {
 func TestMoments(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	for text, want := range map[string]string{
-		"2026-02-28T10:00:00+01:00": "2026-02-28T09:00:00Z", "24h": "2026-02-28T12:00:00Z", "7d": "2026-02-22T12:00:00Z", "1d12h": "2026-02-28T00:00:00Z", "90s": "2026-03-01T11:58:30Z", "0s": "2026-03-01T12:00:00Z",
+		"2026-02-28T10:00:00+01:00": "2026-02-28T09:00:00Z", "24h": "2026-02-28T12:00:00Z", "7d": "2026-02-22T12:00:00Z",
+		"1d12h": "2026-02-28T00:00:00Z", "90s": "2026-03-01T11:58:30Z", "0s": "2026-03-01T12:00:00Z",
 	} {
 		if at, ok := momentOf(text, now); !ok || at.UTC().Format(time.RFC3339) != want {
 			t.Errorf("%s is %s %t", text, at, ok)

@@ -69,7 +69,8 @@ func TestExamLettersTransactions(t *testing.T) {
 		got = readers()
 		return slices.Equal(got, []string{"open", "plain"})
 	})
-	examFigure(t, "letters-transactions", "committed, aborted and open ones: open letters of %v in the end; ls beside an open transaction took %v", got, took.Round(time.Millisecond))
+	examFigure(t, "letters-transactions", "committed, aborted and open ones: open letters of %v in the end; ls beside an open transaction took %v",
+		got, took.Round(time.Millisecond))
 }
 
 // TestExamClusterLetters: what a user may not do is said in one line, before anything is published. Kafka itself judges.

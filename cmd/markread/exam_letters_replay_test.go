@@ -113,7 +113,8 @@ func TestExamLettersReplay(t *testing.T) {
 	examCheck(t, exhausted >= slow && rejected > conversations && invalid == conversations, "%d exhausted, %d rejected, %d invalid letters", exhausted, rejected, invalid)
 
 	// Nothing is mended: what is replayed comes back, counted.
-	if out := k.deadLetters(t, 0, "replay", "--class", "exhausted", "--yes").stdout.String(); !strings.HasPrefix(out, fmt.Sprintf("replayed %d letters of %d conversations", exhausted, slow)) {
+	out := k.deadLetters(t, 0, "replay", "--class", "exhausted", "--yes").stdout.String()
+	if !strings.HasPrefix(out, fmt.Sprintf("replayed %d letters of %d conversations", exhausted, slow)) {
 		t.Errorf("replay says %q", out)
 	}
 	k.settled(t, time.Minute, k.backfill)
@@ -171,7 +172,8 @@ func TestExamLettersKilled(t *testing.T) {
 	want := map[examConversation]int64{}
 	examWriteLetters(t, k, letters, func(i int) examLetter {
 		c := examConversation{"u" + strconv.Itoa(i*7%(letters*4/5)), "p"}
-		l := examLetter{examEvent: examEvent{c, now.Unix() - 86_400 + int64(i*31%5000)}, class: "rejected", code: "90048", failedAt: now.Add(time.Duration(i-letters) * time.Millisecond)}
+		l := examLetter{examEvent: examEvent{c, now.Unix() - 86_400 + int64(i*31%5000)}, class: "rejected", code: "90048"}
+		l.failedAt = now.Add(time.Duration(i-letters) * time.Millisecond)
 		l.noReadTime = i%2 == 0
 		want[c] = max(want[c], l.readTime)
 		return l
@@ -213,7 +215,8 @@ func TestExamLettersKilled(t *testing.T) {
 	open := len(k.listed(t))
 	published := examPublished(t, k)
 	written, resolutions := k.written(t)
-	examFigure(t, "letters-killed", "%d letters of %d conversations, %d kills, %d of them in the middle, then two replays at once: %d records published, %d resolutions; two at once took %.1f and %.1f s",
+	examFigure(t, "letters-killed", "%d letters of %d conversations, %d kills, %d of them in the middle, then two replays at once: "+
+		"%d records published, %d resolutions; two at once took %.1f and %.1f s",
 		letters, len(want), killed, inTheMiddle, published.records, resolutions, first.duration.Seconds(), second.duration.Seconds())
 	examCheck(t, open == 0 && written == letters, "%d letters are open of %d, %d were written", open, written, letters)
 	examCheck(t, inTheMiddle*2 >= kills, "%d of %d kills came in time: the row says little", inTheMiddle, kills)
@@ -349,8 +352,11 @@ func TestExamLettersLive(t *testing.T) {
 		return d[len(d)*percent/100].Round(100 * time.Microsecond)
 	}
 	ratio := float64(at(during, 99)) / float64(at(before, 99))
-	examFigure(t, "letters-live", "replay of %d letters took %.1f s; live alone p50 %v, p99 %v; beside a backfill p50 %v, p99 %v; beside the replay p50 %v, p99 %v (%.2f times), most %v; %d events of the replay left; %v", letters,
-		p.duration.Seconds(), at(alone, 50), at(alone, 99), at(before, 50), at(before, 99), at(during, 50), at(during, 99), ratio, during[len(during)-1].Round(time.Millisecond), left, examMeasure(im.arrivals(t)))
+	examFigure(t, "letters-live", "replay of %d letters took %.1f s; "+
+		"live alone p50 %v, p99 %v; beside a backfill p50 %v, p99 %v; beside the replay p50 %v, p99 %v (%.2f times), most %v; "+
+		"%d events of the replay left; %v", letters,
+		p.duration.Seconds(), at(alone, 50), at(alone, 99), at(before, 50), at(before, 99), at(during, 50), at(during, 99), ratio,
+		during[len(during)-1].Round(time.Millisecond), left, examMeasure(im.arrivals(t)))
 	examCheck(t, left > 0, "the replay's events ran out: the row says nothing")
 	if !testing.Short() { // too few for a p99
 		examCheck(t, ratio <= 1.2, "live p99 is %.2f times what it was", ratio)

@@ -5,8 +5,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"os"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -78,31 +76,6 @@ func (k *examKafka) startDeadLetters(t *testing.T, args ...string) *examProc {
 	return examStart(t, "dead-letters "+args[0], "product", nil, slices.Concat([]string{"dead-letters"}, args, names)...)
 }
 
-// most watches how much resident memory a process has at most until it ends. What the kernel says of an ended process has the memory of the exam
-// itself in it, from which it was forked.
-func (p *examProc) most(t *testing.T) (bytes int) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case <-p.exited:
-			return bytes
-		case <-tick.C:
-		}
-		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
-		if err != nil {
-			continue // it has just ended
-		}
-		if found := examHighWater.FindSubmatch(status); found != nil {
-			kilobytes, _ := strconv.Atoi(string(found[1]))
-			bytes = max(bytes, kilobytes<<10)
-		}
-	}
-}
-
-var examHighWater = regexp.MustCompile(`(?m)^VmHWM:\s+(\d+) kB$`)
-
 // TestExamLettersList: 200,000 letters are counted, and listed, within 5 s and 200 MiB.
 func TestExamLettersList(t *testing.T) {
 	letters := 200_000
@@ -133,7 +106,7 @@ func TestExamLettersList(t *testing.T) {
 		{"ls --json, one reader", []string{"--json", "--report", "u1"}, 2},
 	} {
 		p := k.startDeadLetters(t, append([]string{"ls"}, c.args...)...)
-		most := p.most(t)
+		most := p.most(time.Minute)
 		if code := p.exit(t, time.Minute); code != 0 {
 			t.Fatalf("%s ended with %d", c.name, code)
 		}

@@ -22,7 +22,8 @@ const root = "../.."
 // line, and a reason.
 var mayImport = map[string][]string{
 	// The command wires everything.
-	"cmd/markread": {"worker", "worker/console", "consumer", "consumer/broker", "consumer/letters", "consumer/letters/office", "imclient", "imclient/sandbox"},
+	"cmd/markread": {"worker", "worker/console", "consumer", "consumer/backfill", "consumer/broker", "consumer/letters", "consumer/letters/office", "imclient", "imclient/sandbox"},
+	"cmd/rows":     {}, // makes what backfill reads
 	// The engine and its parts. The parts don't know the engine; backlog and quota know nothing of ours, so that they can be simulated.
 	"worker":         {"worker/backlog", "worker/quota", "worker/hold", "worker/console", "consumer", "consumer/thin", "imclient"},
 	"worker/backlog": {},
@@ -31,6 +32,7 @@ var mayImport = map[string][]string{
 	"worker/console": {},
 	// Kafka and the API know neither each other nor the engine.
 	"consumer":                {"consumer/offsets", "consumer/thin"},
+	"consumer/backfill":       {"consumer"}, // for what an event is
 	"consumer/broker":         {},
 	"consumer/offsets":        {},
 	"consumer/letters":        {"consumer"},                     // commands and console share it
@@ -50,6 +52,8 @@ var onlyIn = map[string][]string{
 	"golang.org/x/time/rate":                {"worker/quota", "worker/hold"}, // the pace of calls; how often newcomers may hasten a probe
 	"github.com/prometheus":                 {"worker", "worker/console", "cmd/markread"},
 	"github.com/mattn/go-isatty":            {"cmd/markread"},
+	"github.com/cheggaaa/pb":                {"cmd/markread"},
+	"github.com/klauspost/compress":         {"consumer/backfill"},
 }
 
 // pure are the state machines: time comes in as an argument, and nothing runs or waits in them.

@@ -29,13 +29,27 @@ func (p *process) newLogger(f logFlags) logger {
 	var out io.Writer = p.stderr
 	if f.LogFormat == "console" || (f.LogFormat == "" && terminal) {
 		_, noColor := p.env.values["NO_COLOR"]
-		out = zerolog.ConsoleWriter{Out: p.stderr, TimeFormat: "15:04:05.000", NoColor: noColor || !terminal}
+		to := p.stderr
+		if terminal {
+			to = wiping{to}
+		}
+		out = zerolog.ConsoleWriter{Out: to, TimeFormat: "15:04:05.000", NoColor: noColor || !terminal}
 	}
 	level, err := zerolog.ParseLevel(f.LogLevel)
 	if err != nil {
 		level = zerolog.InfoLevel
 	}
 	return zerolog.New(zerolog.SyncWriter(out)).Level(level).With().Timestamp().Logger()
+}
+
+// wiping writes each line in place of what a progress bar has left on the terminal's last one.
+type wiping struct{ out io.Writer }
+
+func (w wiping) Write(line []byte) (int, error) {
+	if _, err := io.WriteString(w.out, wipe); err != nil {
+		return 0, err
+	}
+	return w.out.Write(line)
 }
 
 func isTerminal(w any) bool {

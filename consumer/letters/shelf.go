@@ -32,7 +32,7 @@ func NewShelf(letters int) *Shelf {
 
 // Put keeps a letter at a place.
 func (s *Shelf) Put(i int, l *Letter) {
-	need := 200 + len(l.Record.Key) + len(l.Record.Value) + len(l.Message) + len(l.Class) + len(l.Code) + len(l.Origin.Topic) + len(l.Origin.Group) + len(l.Lane)
+	need := 200 + len(l.Record.Key) + len(l.Record.Value) + len(l.Message) // about: what is more, append makes room for
 	last := len(s.blocks) - 1
 	if last < 0 || cap(s.blocks[last])-len(s.blocks[last]) < need {
 		s.blocks = append(s.blocks, make([]byte, 0, max(blockBytes, need)))

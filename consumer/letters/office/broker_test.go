@@ -80,7 +80,8 @@ func (w *world) office() *Office { return &Office{Topic: w.client, Name: "letter
 
 func (w *world) replay(o *Office) Done {
 	w.Helper()
-	done, err := o.Replay(w.Context(), letters.PlanOf(find(w.T, o).Find(letters.Open), 0), time.Now, w.client.Publisher("backfill"), w.client.Publisher("letters"), nil)
+	plan := letters.PlanOf(find(w.T, o).Find(letters.Open), 0)
+	done, err := o.Replay(w.Context(), plan, time.Now, w.client.Publisher("backfill"), w.client.Publisher("letters"), nil)
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -146,7 +147,9 @@ func TestLettersOfTheWorker(t *testing.T) {
 		if e := events[1]; e.Key != nil || headers(e) != "markread.event-time=946684800000 markread.replays=1 " {
 			w.Errorf("%s %s", e.Key, headers(e))
 		}
-		if event := consumer.Decode(consumer.Record{Value: events[0].Value, Headers: []consumer.Header{{Key: "markread.event-time", Value: []byte("946684800000")}}, Time: time.Now()}, time.Now()); event.ReadTime != 946684800 {
+		// As a worker decodes it.
+		replayed := consumer.Record{Value: events[0].Value, Headers: []consumer.Header{{Key: "markread.event-time", Value: []byte("946684800000")}}, Time: time.Now()}
+		if event := consumer.Decode(replayed, time.Now()); event.ReadTime != 946684800 {
 			w.Errorf("T is %d", event.ReadTime)
 		}
 		if got := states(w.T, o); strings.Count(got, "replayed") != 2 || strings.Count(got, "open") != 1 {

@@ -159,7 +159,9 @@ func finishing(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // work does something to all letters, part by part, until it fails or ctx ends; a part that was begun is finished. progress, which may be nil, is
 // told after each.
-func (o *Office) work(ctx context.Context, found []letters.Found, do func(context.Context, []consumer.Record) (Done, error), progress func(Done)) (Done, error) {
+func (o *Office) work(
+	ctx context.Context, found []letters.Found, do func(context.Context, []consumer.Record) (Done, error), progress func(Done),
+) (Done, error) {
 	var done Done
 	for part := range letters.Parts(found, workLetters, workBytes) {
 		if ctx.Err() != nil {

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"markread/consumer"
+	"markread/consumer/backfill"
+)
+
+// backfillCommand publishes files of read states.
+type backfillCommand struct {
+	Files    []string `arg:"" optional:"" name:"file" help:"CSV with a header, or one JSON object a line, compressed with gzip or zstd or not; - is standard input."`
+	Rejects  *string  `placeholder:"FILE" help:"Write the rows that are no events there, with their line and the reason, one JSON object a line; rejects of an earlier run are overwritten."`
+	ReadTime *int64   `placeholder:"SECONDS" help:"Rows without MsgReadTime: everything up to this second since 1970 has been read; without it, up to when the run began."`
+	DryRun   dryRun   `name:"dry-run" help:"Read, check and count only: publish nothing, keep no state, need no brokers."`
+	Resume   bool     `help:"Go on where an interrupted run over the same files had got to."`
+
+	Kafka        kafkaFlags `embed:"" group:"Kafka:"`
+	backfillFlag `embed:"" group:"Topics and group:"`
+	groupFlag    `embed:"" group:"Topics and group:"`
+	rateFlag     `embed:"" group:"Worker:"`
+	Log          logFlags `embed:"" group:"Log:"`
+}
+
+// dryRun is a flag with which no brokers need be named.
+type dryRun bool
+
+// BeforeApply is kong's: it is called when the flag is on the command line.
+func (dryRun) BeforeApply(parsed *kong.Context) error {
+	for _, f := range parsed.Flags() {
+		if f.Name == "brokers" {
+			f.Required = false
+		}
+	}
+	return nil
+}
+
+// Help is kong's: what follows the summary.
+func (*backfillCommand) Help() string {
+	return `A table's header has the names Report_Account, Peer_Account and, if there are read times, MsgReadTime (seconds since 1970), in any order among
+others. Rows of one conversation become one record, with the largest time. Rows that are no events are counted, and the exit status is 3.
+
+    markread backfill --brokers localhost:9092 --dry-run states.csv.gz
+    markread backfill --brokers localhost:9092 --rejects rejects.ndjson states.csv.gz
+    markread backfill --brokers localhost:9092 --rejects rejects.ndjson --resume states.csv.gz
+    gpg -d states.csv.gpg | markread backfill --brokers localhost:9092 -
+
+How far it got is kept beside the first file, in FILE.markread-resume, until all is published.` + variablesHelp
+}
+
+// backfillMemory is what the run's memory is held to: its window is 216 MiB when it is full, and hardly any of it is what the collector has to
+// look at.
+const backfillMemory = 256 << 20
+
+func (c *backfillCommand) validate(env environment) error {
+	switch {
+	case len(c.Files) == 0:
+		return usagef("no FILE given: name files of CSV or JSON lines, or - for standard input")
+	case bool(c.DryRun) && c.Resume:
+		return usagef("--dry-run has no effect on what --resume goes on with: leave one of them out")
+	case c.BackfillTopic == "":
+		return usagef("--backfill-topic must not be empty: the rows are published there")
+	case c.Rejects != nil && *c.Rejects == "":
+		return usagef("--rejects must not be empty")
+	}
+	if c.ReadTime != nil {
+		if err := checkRead("reader", "peer", c.ReadTime); err != nil {
+			return err
+		}
+	}
+	checks := []func() error{c.backfillFlag.validate, c.groupFlag.validate, c.rateFlag.validate}
+	if !c.DryRun {
+		checks = append(checks, func() error { return c.Kafka.validate(env) })
+	}
+	return firstError(checks...)
+}
+
+func (c *backfillCommand) run(ctx context.Context, p *process) error {
+	began := time.Now()
+	if err := c.validate(p.env); err != nil {
+		return err
+	}
+	options, err := consumer.Options{}, error(nil)
+	if !c.DryRun {
+		if options, err = c.Kafka.options(p.env); err != nil {
+			return err
+		}
+	}
+	job, err := c.prepare(p, began)
+	if err != nil {
+		return err
+	}
+	defer job.release()
+	p.begin(c.Log)
+	job.Log = p.log
+	if job.otherBrokers != nil {
+		p.log.Warn().Strs("before", job.otherBrokers).Msg("the interrupted run had other --brokers: what it has published must be in this cluster, too")
+	}
+	p.takeStandardLog(nil)
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(min(backfillMemory, debug.SetMemoryLimit(-1))))
+
+	view := &backfillView{job: job, rate: c.Rate, group: c.Group, topic: c.BackfillTopic, began: began}
+	if !c.DryRun {
+		c.Kafka.warn(p)
+		options.Log = p.log
+		if view.client, err = consumer.New(options); err != nil {
+			return usagef("--brokers: %v", err)
+		}
+		defer view.client.Close()
+		if err := c.begin(ctx, job, view); err != nil {
+			return err
+		}
+		job.To = view.client.Publisher(c.BackfillTopic)
+	}
+	if isTerminal(p.stdin) && slices.Contains(c.Files, backfill.Stdin) {
+		p.log.Info().Msg("reading rows from the terminal; Ctrl-D ends")
+	}
+	stop := view.show(ctx, p)
+	done, err := backfill.Run(ctx, job.Options)
+	stop()
+	if err != nil {
+		return job.failed(done, err)
+	}
+	if _, err := fmt.Fprintln(p.stdout, view.summary(ctx, done)); err != nil {
+		return err
+	}
+	view.warn(p)
+	if done.Rejected > 0 {
+		return &rejectedError{"rejected " + number64(done.Rejected, "row") + job.whereRejected()}
+	}
+	return nil
+}
+
+// begin makes sure that there are brokers and the topic before anything is read, and leaves no state behind if there are not.
+func (c *backfillCommand) begin(ctx context.Context, job *backfillJob, view *backfillView) (err error) {
+	if err := job.Begin(); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil && !c.Resume {
+			err = errors.Join(err, job.Forget())
+		}
+	}()
+	if err := view.client.Reach(ctx); err != nil {
+		return stopped(ctx, err)
+	}
+	missing, err := view.client.MissingTopics(ctx, consumer.Topics{Backfill: c.BackfillTopic})
+	switch {
+	case err != nil:
+		return stopped(ctx, err)
+	case len(missing) > 0:
+		return fmt.Errorf("topic %q (--backfill-topic) does not exist; `markread run --create-topics` makes it", c.BackfillTopic)
+	}
+	if err := view.lookAtTopic(ctx); err != nil {
+		return err
+	}
+	view.look(ctx)
+	return stopped(ctx, nil)
+}
+
+// stopped is the error, or that an operator has stopped the command.
+func stopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return backfill.ErrInterrupted
+	}
+	return err
+}

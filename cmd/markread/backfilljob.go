@@ -1,0 +1,155 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"markread/consumer"
+	"markread/consumer/backfill"
+)
+
+// backfillJob is a run with the command line that it came from.
+type backfillJob struct {
+	backfill.Options
+	unlock       func()   // lets go of the first file; nil: it is not locked
+	rejects      string   // "": none
+	otherBrokers []string // those of the run that is gone on with, if none of them is named now
+}
+
+// release lets go of the files.
+func (j *backfillJob) release() {
+	if j.unlock != nil {
+		j.unlock()
+	}
+	if j.Rejects != nil {
+		_ = j.Rejects.Close() // the run has written everything to it
+	}
+}
+
+// prepare looks at the files, and at what an interrupted run has left. Nearly all of its errors are wrong usage.
+func (c *backfillCommand) prepare(p *process, now time.Time) (_ *backfillJob, err error) {
+	inputs, err := backfill.Look(c.Files, p.stdin)
+	if err != nil {
+		return nil, usagef("%v", err)
+	}
+	job := &backfillJob{Options: backfill.Options{Inputs: inputs, Progress: new(backfill.Progress)}}
+	if c.Rejects != nil {
+		job.rejects = *c.Rejects
+	}
+	fresh := backfill.State{Began: now.UTC(), Topic: c.BackfillTopic, Brokers: c.Kafka.Brokers, ReadTime: now.Unix()}
+	if c.ReadTime != nil {
+		fresh.ReadTime = *c.ReadTime
+	}
+	if job.rejects != "" {
+		if fresh.Rejects, err = filepath.Abs(job.rejects); err != nil {
+			return nil, usagef("--rejects %s: %v", job.rejects, err)
+		}
+	}
+	defer func() {
+		if err != nil {
+			job.release()
+		}
+	}()
+	if job.State, err = c.stateOf(job, fresh); err != nil {
+		return nil, err
+	}
+	if job.rejects != "" {
+		if job.Rejects, err = backfill.OpenRejects(job.rejects, job.State.At.RejectsBytes); err != nil {
+			return nil, usagef("--rejects %s: %v", job.rejects, err)
+		}
+		for _, in := range c.Files {
+			if in != backfill.Stdin && job.Rejects.Same(in) {
+				return nil, usagef("--rejects %s is one of the files to read", job.rejects)
+			}
+		}
+	}
+	return job, nil
+}
+
+// stateOf returns what the run begins with.
+func (c *backfillCommand) stateOf(job *backfillJob, fresh backfill.State) (backfill.State, error) {
+	file := backfill.StateFile(job.Inputs)
+	if file == "" {
+		if c.Resume {
+			return fresh, usagef("--resume: standard input can't be read again: name a file, or begin anew without --resume")
+		}
+		return fresh, nil
+	}
+	if c.DryRun {
+		return fresh, nil
+	}
+	job.StateFile = file
+	unlock, err := lock(c.Files[0])
+	switch {
+	case errors.Is(err, errInUse):
+		return fresh, fmt.Errorf("%s: another markread backfill reads it: wait for its end, or stop it", c.Files[0])
+	case err != nil:
+		return fresh, usagef("%v", err)
+	}
+	job.unlock = unlock
+	old, err := backfill.LoadState(file)
+	switch {
+	case err != nil:
+		return fresh, usagef("%v", err)
+	case old == nil && c.Resume:
+		return fresh, usagef("--resume: there is no %s: a run over these files has finished, or never began; leave --resume out to begin with the first row", file)
+	case old == nil:
+		return fresh, nil
+	case !c.Resume && old.At == (backfill.Mark{}):
+		return fresh, nil // nothing was done
+	case !c.Resume:
+		return fresh, usagef("an interrupted run has published the first %s of these files: go on with --resume, or delete %s to begin anew",
+			number64(old.At.Rows, "row"), file)
+	}
+	if err := old.Same(job.Inputs); err != nil {
+		return fresh, usagef("--resume: %v; to begin anew delete %s and leave --resume out", err, file)
+	}
+	switch {
+	case old.Topic != fresh.Topic:
+		return fresh, usagef("--resume: the interrupted run published to --backfill-topic %s, not %s", old.Topic, fresh.Topic)
+	case c.ReadTime != nil && old.ReadTime != fresh.ReadTime:
+		return fresh, usagef("--resume: the interrupted run had --read-time %d, not %d", old.ReadTime, fresh.ReadTime)
+	case old.Rejects != fresh.Rejects && old.Rejects == "":
+		return fresh, usagef("--resume: the interrupted run had no --rejects: leave it out")
+	case old.Rejects != fresh.Rejects:
+		return fresh, usagef("--resume: the interrupted run had --rejects %s: give the same", old.Rejects)
+	}
+	if !slices.ContainsFunc(fresh.Brokers, func(b string) bool { return slices.Contains(old.Brokers, b) }) {
+		job.otherBrokers = old.Brokers
+	}
+	old.Brokers = fresh.Brokers
+	return *old, nil
+}
+
+// whereRejected says where the rejected rows are.
+func (j *backfillJob) whereRejected() string {
+	if j.rejects == "" {
+		return "; --rejects FILE keeps them"
+	}
+	return ": see " + j.rejects
+}
+
+// failed says how far a run got, and how it goes on.
+func (j *backfillJob) failed(done backfill.Summary, err error) error {
+	var input *backfill.InputError
+	var unpublished consumer.PublishErrors
+	switch {
+	case errors.As(err, &input) && j.StateFile == "" && done.Rows == 0:
+		return usagef("%v", err)
+	case errors.As(err, &unpublished):
+		err = fmt.Errorf("not published to %s: %w", j.State.Topic, cause(err))
+	}
+	switch {
+	case j.To == nil:
+		return err
+	case j.StateFile == "" && errors.Is(err, backfill.ErrInterrupted):
+		return fmt.Errorf("%w: the first %s of standard input are published, and the rest was not read", err, number64(done.Rows, "row"))
+	case j.StateFile == "":
+		return fmt.Errorf("%w; %s are published; standard input can't be resumed, so begin anew: what is published twice only costs calls", err,
+			number64(done.Records, "record"))
+	}
+	return fmt.Errorf("%w; the first %s are done: go on with the same command and --resume", err, number64(done.At.Rows, "row"))
+}

@@ -1,0 +1,226 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cheggaaa/pb/v3"
+
+	"markread/consumer"
+	"markread/consumer/backfill"
+)
+
+// logProgress is how often a run says how far it is where there is no terminal.
+const logProgress = 5 * time.Second
+
+// backfillView shows how far a run is, and reckons when the worker will have applied it.
+type backfillView struct {
+	job          *backfillJob
+	rate         int
+	group, topic string
+	client       *consumer.Client // nil: a dry run
+	began        time.Time
+
+	waiting int64         // events in the topic, at the last look; -1: not known
+	failed  error         // why not
+	keeps   time.Duration // the topic's retention; 0: for ever, or not known
+
+	ending   time.Time // when everything was read; zero: not yet. It and what follows belong to the goroutine that shows
+	endingAt int64     // records that were published then
+}
+
+// lookAtTopic finds out how long the topic keeps records. It fails if this user may not write to it: better now than when the files are read.
+func (v *backfillView) lookAtTopic(ctx context.Context) error {
+	topics, err := v.client.InspectTopics(ctx, consumer.Topics{Backfill: v.topic}, false)
+	if err != nil || len(topics) != 1 || topics[0].Err != nil {
+		return nil // then publishing will say what is wrong
+	}
+	if may := topics[0].May; may.Known() && !may.Has(consumer.MayWrite) {
+		return fmt.Errorf("this user may not write to topic %q (--backfill-topic): it needs the permission Write of the topic", v.topic)
+	}
+	if ms, err := strconv.ParseInt(topics[0].Settings[consumer.RetentionMs], 10, 64); err == nil && ms > 0 && ms < int64(math.MaxInt64/time.Millisecond) {
+		v.keeps = time.Duration(ms) * time.Millisecond
+	}
+	return nil
+}
+
+// warn says so if the topic may lose records before they are applied.
+func (v *backfillView) warn(p *process) {
+	left := v.untilApplied()
+	if v.keeps > 0 && left > v.keeps {
+		p.log.Warn().Str("topic", v.topic).Str("keeps", age(v.keeps)).Str("applied_after", age(left)).
+			Msg("the topic deletes records before all can be applied: raise its retention.ms now (kafka-configs.sh), and lower it again when all are")
+	}
+}
+
+// untilApplied is how long it takes to apply what waits; 0: not known.
+func (v *backfillView) untilApplied() time.Duration {
+	if v.rate == 0 || v.waiting < 0 {
+		return 0
+	}
+	return time.Duration(v.waiting) * time.Second / time.Duration(v.rate)
+}
+
+// look finds out how many events wait in the topic.
+func (v *backfillView) look(ctx context.Context) {
+	v.waiting, v.failed = -1, nil
+	lags, err := v.client.Lag(ctx, v.group, v.topic)
+	sum := int64(0)
+	for _, l := range lags {
+		if sum += l.Lag - l.Finished; l.Err != nil && err == nil {
+			err = fmt.Errorf("partition %d: %w", l.Partition, l.Err)
+		}
+	}
+	if v.failed = err; err == nil {
+		v.waiting = sum
+	}
+}
+
+// show shows the progress until the function that it returns is called: a bar on a terminal, else lines in the log.
+func (v *backfillView) show(ctx context.Context, p *process) (stop func()) {
+	if v.client != nil && v.failed != nil && ctx.Err() == nil {
+		p.log.Warn().Err(v.failed).Str("group", v.group).Msg("how many events wait is not known, so neither is when all will be applied (--group)")
+	}
+	end := make(chan struct{})
+	var shown sync.WaitGroup
+	shown.Go(func() {
+		if isTerminal(p.stderr) {
+			v.bar(p, end)
+			return
+		}
+		ticker := time.NewTicker(logProgress)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-end:
+				return
+			case <-ticker.C:
+				v.log(p)
+			}
+		}
+	})
+	return func() { close(end); shown.Wait() }
+}
+
+// bar shows a bar: of what is read, then of what is published.
+func (v *backfillView) bar(p *process, end <-chan struct{}) {
+	bar := pb.New64(1).SetWriter(p.stderr).SetTemplateString(`{{string . "what"}} {{bar . "[" "=" ">" " " "]"}} {{percent .}} {{string . "counts"}}`)
+	bar.Set(pb.CleanOnFinish, true).Set(pb.Static, true).Start()
+	ticker := time.NewTicker(time.Second / 5)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-end:
+			bar.Finish().Write()
+			fmt.Fprint(p.stderr, wipe)
+			return
+		case <-ticker.C:
+			s := v.sample()
+			bar.SetTotal(s.whole).SetCurrent(s.part)
+			bar.Set("what", s.what).Set("counts", s.String()).Write()
+		}
+	}
+}
+
+// sample is how far a run is at one moment.
+type sample struct {
+	what        string
+	part, whole int64 // whole is 0 if not known
+	rows        int64
+	rejected    int64
+	waiting     int64
+	published   int64
+	each        float64 // rows a second
+	left        time.Duration
+	applied     time.Duration // 0: not known
+}
+
+func (v *backfillView) sample() sample {
+	p := v.job.Progress
+	elapsed := time.Since(v.began)
+	s := sample{
+		what: "reading", part: p.Read.Load(), whole: p.Size.Load(),
+		rows: p.Rows.Load(), rejected: p.Rejected.Load(), waiting: p.Waiting.Load(), published: p.Published.Load(),
+	}
+	s.each = float64(s.rows-v.job.State.At.Rows) / max(0.001, elapsed.Seconds())
+	since, done := elapsed, s.part // the time left is reckoned from these
+	if p.Ending.Load() {
+		if v.ending.IsZero() {
+			v.ending, v.endingAt = time.Now(), s.published
+		}
+		s.what, s.part, s.whole = "publishing", s.published, s.published+s.waiting
+		since, done = time.Since(v.ending), s.published-v.endingAt
+	}
+	if done > 0 && s.whole > s.part {
+		s.left = time.Duration(float64(since) * float64(s.whole-s.part) / float64(done))
+	}
+	if v.rate > 0 && v.waiting >= 0 {
+		s.applied = time.Duration(v.waiting+s.published+s.waiting) * time.Second / time.Duration(v.rate)
+	}
+	return s
+}
+
+func (s sample) String() string {
+	text := fmt.Sprintf("%s rows, %s rejected, %s conversations, %s rows/s", thousands(s.rows), thousands(s.rejected), thousands(s.published+s.waiting), thousands(int64(s.each)))
+	if s.left > 0 {
+		text += ", " + age(s.left) + " left"
+	}
+	if s.applied > 0 {
+		text += ", applied in " + age(s.applied)
+	}
+	return text
+}
+
+// log writes a line for people and programs.
+func (v *backfillView) log(p *process) {
+	s := v.sample()
+	line := p.log.Info().Int64("rows", s.rows).Int64("rejected", s.rejected).Int64("conversations", s.published+s.waiting).
+		Int64("published", s.published).Int64("rows_per_second", int64(s.each))
+	if s.whole > 0 {
+		line.Int64("percent", 100*s.part/s.whole)
+	}
+	if s.left > 0 {
+		line.Str("left", age(s.left))
+	}
+	if s.applied > 0 {
+		line.Str("applied_after", age(s.applied))
+	}
+	line.Msg(s.what)
+}
+
+// summary is the last line.
+func (v *backfillView) summary(ctx context.Context, done backfill.Summary) string {
+	took := time.Since(v.began)
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s, %s rejected", number64(done.Rows, "row"), thousands(done.Rejected))
+	if at := v.job.State.At.Rows; at > 0 {
+		fmt.Fprintf(&b, " (the first %s by the interrupted run)", thousands(at))
+	}
+	atMost := ""
+	if done.Overflowed {
+		atMost = "at most "
+	}
+	fmt.Fprintf(&b, ", %s%s", atMost, number64(done.Records, "conversation"))
+	if v.client == nil {
+		fmt.Fprintf(&b, ", in %s; nothing published (--dry-run)", age(took))
+		if v.rate > 0 {
+			fmt.Fprintf(&b, "; %s of calls at %d a second", age(time.Duration(done.Records)*time.Second/time.Duration(v.rate)), v.rate)
+		}
+		return b.String()
+	}
+	fmt.Fprintf(&b, "; published %s to %s in %s", number64(done.Records, "record"), v.topic, age(took))
+	if v.rate > 0 {
+		v.look(context.WithoutCancel(ctx))
+	}
+	if v.waiting >= 0 && v.rate > 0 {
+		left := v.untilApplied()
+		fmt.Fprintf(&b, "; all applied in at most %s, at %s, if the group has %s to itself: %s wait", age(left),
+			time.Now().Add(left).UTC().Format("2006-01-02 15:04 MST"), perSecond(v.rate), number64(v.waiting, "event"))
+	}
+	return b.String()
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"markread/consumer/backfill"
+)
+
+// The time left is reckoned from the bytes while files are read, and from the records while the rest is published; when all is applied, from the rate.
+func TestBackfillReckonsItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := new(backfill.Progress)
+		job := &backfillJob{Options: backfill.Options{Progress: p}}
+		job.State.At.Rows = 1000 // of an interrupted run
+		v := &backfillView{job: job, rate: 200, began: time.Now(), waiting: 400}
+		p.Size.Store(1000)
+		p.Read.Store(250)
+		p.Rows.Store(3000)
+		p.Waiting.Store(1200)
+		p.Published.Store(400)
+		time.Sleep(2 * time.Second)
+		s := v.sample()
+		if s.what != "reading" || s.each != 1000 || s.left != 6*time.Second || s.applied != 10*time.Second {
+			t.Errorf("reading: %+v", s)
+		}
+		if text := s.String(); text != "3,000 rows, 0 rejected, 1,600 conversations, 1,000 rows/s, 6.0s left, applied in 10s" {
+			t.Errorf("reading: %s", text)
+		}
+		p.Size.Store(0) // standard input
+		if s := v.sample(); s.left != 0 || s.whole != 0 {
+			t.Errorf("of unknown length: %+v", s)
+		}
+		p.Ending.Store(true)
+		v.sample()
+		time.Sleep(time.Second)
+		p.Waiting.Store(900)
+		p.Published.Store(700)
+		if s := v.sample(); s.what != "publishing" || s.left != 3*time.Second || s.part != 700 || s.whole != 1600 {
+			t.Errorf("publishing: %+v", s)
+		}
+		v.waiting, v.rate = -1, 0
+		if s := v.sample(); s.applied != 0 {
+			t.Errorf("without a rate: %+v", s)
+		}
+	})
+}
+
+func TestBackfillSummary(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := &backfillView{job: &backfillJob{}, rate: 200, began: time.Now()}
+		v.job.State.At.Rows = 7
+		time.Sleep(65 * time.Second)
+		got := v.summary(t.Context(), backfill.Summary{Rows: 10_000, Rejected: 1, Records: 4000, Overflowed: true})
+		want := "10,000 rows, 1 rejected (the first 7 by the interrupted run), at most 4,000 conversations, in 1m05s; nothing published (--dry-run); 20s of calls at 200 a second"
+		if got != want {
+			t.Errorf("%s", got)
+		}
+	})
+}
+
+var errTest = errors.New("failed")
+
+// A retention that is too short is found out before it is too late.
+func TestBackfillWarnsOfARetention(t *testing.T) {
+	for _, c := range []struct {
+		waiting int64
+		keeps   time.Duration
+		warned  bool
+	}{{200 * 3601, time.Hour, true}, {200 * 3600, time.Hour, false}, {200 * 3601, 0, false}, {-1, time.Hour, false}} {
+		var log bytes.Buffer
+		v := &backfillView{job: &backfillJob{}, rate: 200, topic: "t", waiting: c.waiting, keeps: c.keeps}
+		v.warn(&process{log: zerolog.New(&log)})
+		if warned := strings.Contains(log.String(), "raise its retention.ms"); warned != c.warned {
+			t.Errorf("%+v: %s", c, log.String())
+		}
+	}
+}
+
+// What could not be done is said with what to do; only what a publisher could not publish is said to be so.
+func TestBackfillSaysHowToGoOn(t *testing.T) {
+	file := &backfillJob{Options: backfill.Options{To: &topic{}, StateFile: "f.markread-resume"}}
+	stdin := &backfillJob{Options: backfill.Options{To: &topic{}}}
+	for _, c := range []struct {
+		job  *backfillJob
+		err  error
+		want string
+	}{
+		{file, backfill.ErrInterrupted, "interrupted; the first 5 rows are done: go on with the same command and --resume"},
+		{file, &backfill.InputError{Name: "f", Err: errTest}, "f: failed; the first 5 rows are done: go on with the same command and --resume"},
+		{file, errTest, "failed; the first 5 rows are done: go on with the same command and --resume"},
+		{stdin, backfill.ErrInterrupted, "interrupted: the first 9 rows of standard input are published, and the rest was not read"},
+		{stdin, errTest, "failed; 3 records are published; standard input can't be resumed, so begin anew: what is published twice only costs calls"},
+	} {
+		got := c.job.failed(backfill.Summary{Rows: 9, Records: 3, At: backfill.Mark{Rows: 5}}, c.err).Error()
+		if got != c.want {
+			t.Errorf("got  %s\nwant %s", got, c.want)
+		}
+	}
+}
+
+// Two runs over one file would publish everything twice, and write over each other's rejects.
+func TestBackfillOfAFileThatIsBeingRead(t *testing.T) {
+	states := file(t, "Report_Account,Peer_Account\na,b\n")
+	unlock, err := lock(states)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	got := try(t, nil, "", "backfill", "--brokers", "127.0.0.1:1", states)
+	if got.status != exitFailed || !strings.Contains(got.stderr, "another markread backfill reads it") {
+		t.Errorf("%+v", got)
+	}
+}

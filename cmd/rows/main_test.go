@@ -1,0 +1,68 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"markread/consumer"
+)
+
+func rows(t *testing.T, o options) []string {
+	t.Helper()
+	var out bytes.Buffer
+	if err := write(&out, o); err != nil {
+		t.Fatal(err)
+	}
+	return strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
+}
+
+// The shares are what was asked for, and the same flags make the same rows.
+func TestRows(t *testing.T) {
+	for _, format := range []string{"csv", "ndjson"} {
+		o := options{rows: 20_000, duplicates: 0.5, bad: 0.1, format: format, seed: 7}
+		all := rows(t, o)
+		if strings.Join(rows(t, o), "\n") != strings.Join(all, "\n") {
+			t.Errorf("%s: other rows each time", format)
+		}
+		if o.seed++; strings.Join(rows(t, o), "\n") == strings.Join(all, "\n") {
+			t.Errorf("%s: the seed changes nothing", format)
+		}
+		if format == "csv" {
+			if all[0] != "Report_Account,Peer_Account,MsgReadTime" {
+				t.Errorf("header %s", all[0])
+			}
+			all = all[1:]
+		}
+		good, seen := 0, map[string]bool{}
+		for _, row := range all {
+			conversation, ok := judge(format, row)
+			if ok {
+				good++
+				seen[conversation] = true
+			}
+		}
+		if len(all) != 20_000 || good < 17_700 || good > 18_300 || len(seen) < 8_700 || len(seen) > 9_900 {
+			t.Errorf("%s: %d rows, %d good, %d conversations", format, len(all), good, len(seen))
+		}
+	}
+	if err := write(&bytes.Buffer{}, options{rows: 1, format: "xml"}); err == nil {
+		t.Error("a format that there is not")
+	}
+}
+
+// judge says what a worker would.
+func judge(format, row string) (conversation string, ok bool) {
+	now := time.Unix(newest, 0)
+	if format == "ndjson" {
+		e := consumer.Decode(consumer.Record{Value: []byte(row), Time: now}, now)
+		return e.Report + "|" + e.Peer, e.Invalid == nil
+	}
+	f := strings.Split(row, ",")
+	if len(f) != 3 {
+		return "", false
+	}
+	_, err := consumer.CheckFields([]byte(f[0]), []byte(f[1]), []byte(f[2]), now, now)
+	return f[0] + "|" + f[1], err == nil
+}

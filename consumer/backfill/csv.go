@@ -1,0 +1,216 @@
+package backfill
+
+import (
+	"bytes"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"markread/consumer"
+)
+
+// table reads a CSV file.
+//
+// encoding/csv alone would not do: it reads a row of any length, does not say what text a row has, and takes all that follows a quote which is
+// not closed for one row. So rows are cut here, and those with quotes in them are then given to it.
+type table struct {
+	lines   *lines
+	columns columns
+	feed    feed
+	library *csv.Reader // reads from feed
+	fields  [][]byte
+	ends    []byte // the row with a line break
+}
+
+// columns are the places of the fields in a row.
+type columns struct {
+	count                  int
+	report, peer, readTime int // readTime is -1 where there is no such column
+}
+
+func newTable(l *lines) *table {
+	t := &table{lines: l}
+	t.reset()
+	return t
+}
+
+// reset begins with nothing read.
+func (t *table) reset() {
+	t.feed.text = nil
+	t.library = csv.NewReader(&t.feed)
+	t.library.FieldsPerRecord, t.library.ReuseRecord = -1, true
+}
+
+// feed is what the library reads.
+type feed struct{ text []byte }
+
+func (f *feed) Read(b []byte) (int, error) {
+	if len(f.text) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b, f.text)
+	f.text = f.text[n:]
+	return n, nil
+}
+
+// header reads the first row.
+func (t *table) header() error {
+	_, fields, err := t.next()
+	var bad *badRow
+	switch {
+	case err == io.EOF:
+		return errors.New("it has no header")
+	case errors.As(err, &bad):
+		return fmt.Errorf("its first row should be a header with the names of the fields, but is %w", err)
+	case err != nil:
+		return err
+	}
+	t.columns, err = columnsOf(fields)
+	return err
+}
+
+const reportColumn, peerColumn, readTimeColumn = "Report_Account", "Peer_Account", "MsgReadTime"
+
+func columnsOf(header [][]byte) (columns, error) {
+	c := columns{len(header), -1, -1, -1}
+	for i, field := range header {
+		name := strings.TrimSpace(string(field))
+		var place *int
+		switch name {
+		case reportColumn:
+			place = &c.report
+		case peerColumn:
+			place = &c.peer
+		case readTimeColumn:
+			place = &c.readTime
+		default:
+			continue
+		}
+		if *place >= 0 {
+			return c, fmt.Errorf("its header has %s twice", name)
+		}
+		*place = i
+	}
+	switch {
+	case c.report < 0:
+		return c, fmt.Errorf("its header has no %s%s", reportColumn, likely(header, reportColumn))
+	case c.peer < 0:
+		return c, fmt.Errorf("its header has no %s%s", peerColumn, likely(header, peerColumn))
+	}
+	return c, nil
+}
+
+// likely says what a header has instead of a name.
+func likely(header [][]byte, name string) string {
+	squeeze := func(s string) string {
+		return strings.ToLower(strings.NewReplacer("_", "", "-", "", " ", "").Replace(s))
+	}
+	for _, field := range header {
+		if squeeze(string(field)) == squeeze(name) {
+			return fmt.Sprintf(": rename %q", field)
+		}
+	}
+	for _, separator := range []string{";", "\t", "|"} {
+		if len(header) == 1 && bytes.Contains(header[0], []byte(separator)) {
+			return fmt.Sprintf(": columns must be separated by commas, not by %q", separator)
+		}
+	}
+	return ": the first row must have the names Report_Account and Peer_Account, and may have MsgReadTime"
+}
+
+// next returns the next row that is not blank, and its fields. With a *badRow there is a row without fields; with another
+// error there is none.
+//
+// A row goes on behind a line break as long as a quote is open, that is as long as the number of quotes is odd. If what comes out then is no CSV, a
+// quote is missing or one too many, and only the first line is taken for the bad row: else one quote could swallow thousands of rows.
+func (t *table) next() (row, [][]byte, error) {
+	for {
+		l := t.lines
+		first, found := l.newline(0)
+		if first > maxRow || !found && (l.err != io.EOF || first == 0) { // too long, or the end
+			r, err := l.next()
+			if err == nil {
+				err = errTooLong
+			}
+			return r, nil, err
+		}
+		length, breaks := first, 0
+		for quotes, counted := 0, 0; ; {
+			if found {
+				breaks++
+			}
+			quotes += bytes.Count(l.ahead(length)[counted:], []byte{'"'})
+			if counted = length; quotes%2 == 0 || !found || length > maxRow {
+				break
+			}
+			length, found = l.newline(length)
+		}
+		r := row{line: l.number, text: trimBreak(l.ahead(length))}
+		if blank(r.text) {
+			l.skip(length, breaks)
+			continue
+		}
+		fields, err := t.split(r.text)
+		if err != nil && breaks > 1 {
+			length, breaks = first, 1
+			r.text = trimBreak(l.ahead(first))
+		}
+		l.skip(length, breaks)
+		return r, fields, err
+	}
+}
+
+// split returns a row's fields, which are valid until the next call.
+func (t *table) split(text []byte) ([][]byte, error) {
+	t.fields = t.fields[:0]
+	if bytes.IndexByte(text, '"') < 0 {
+		for {
+			i := bytes.IndexByte(text, ',')
+			if i < 0 {
+				t.fields = append(t.fields, text)
+				return t.fields, nil
+			}
+			t.fields = append(t.fields, text[:i])
+			text = text[i+1:]
+		}
+	}
+	t.ends = append(append(t.ends[:0], text...), '\n')
+	t.feed.text = t.ends
+	record, err := t.library.Read()
+	if err != nil || len(t.feed.text) > 0 {
+		t.reset()
+		var parse *csv.ParseError
+		if errors.As(err, &parse) {
+			err = parse.Err
+		}
+		return nil, &badRow{fmt.Errorf("not a row of CSV: a quote is missing, or one too many: %w", err)}
+	}
+	for _, field := range record {
+		t.fields = append(t.fields, []byte(field))
+	}
+	return t.fields, nil
+}
+
+// nulls are what databases export for a value that there is not.
+var nulls = []string{"null", "NULL", `\N`}
+
+// event judges a row as the worker would judge it as an event.
+func (t *table) event(fields [][]byte, standIn, latest time.Time) (event, error) {
+	if len(fields) != t.columns.count {
+		return event{}, fmt.Errorf("it has %d fields, the header has %d", len(fields), t.columns.count)
+	}
+	e := event{report: fields[t.columns.report], peer: fields[t.columns.peer]}
+	var readTime []byte
+	if t.columns.readTime >= 0 {
+		if readTime = fields[t.columns.readTime]; slices.Contains(nulls, string(readTime)) {
+			readTime = nil
+		}
+	}
+	var err error
+	e.readTime, err = consumer.CheckFields(e.report, e.peer, readTime, standIn, latest)
+	return e, err
+}

@@ -1,0 +1,216 @@
+package backfill
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+)
+
+// Stdin is the name of the input that is standard input.
+const Stdin = "-"
+
+// InputError says that an input is not what it must be. Nothing was published of it.
+type InputError struct {
+	Name string
+	Err  error
+}
+
+func (e *InputError) Error() string { return e.Name + ": " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *InputError) Unwrap() error { return e.Err }
+
+// Input is a file, or standard input, that has been looked at.
+type Input struct {
+	Name     string // as it was given
+	Identity Identity
+	stdin    io.Reader // nil: a file
+}
+
+// Identity tells whether a file is still the same: its length, when it was changed, and a hash of its first and last 64 KiB.
+type Identity struct {
+	Size     int64     `json:"size"`
+	Modified time.Time `json:"modified"`
+	SHA256   string    `json:"sha256"`
+}
+
+// Look opens each of the files and closes it again, to see whether it can be read and what it is. An error is an *InputError.
+func Look(names []string, stdin io.Reader) ([]Input, error) {
+	var inputs []Input
+	for i, name := range names {
+		in := Input{Name: name}
+		for _, other := range inputs[:i] {
+			if filepath.Clean(name) == filepath.Clean(other.Name) {
+				return nil, &InputError{name, errors.New("it is given twice")}
+			}
+		}
+		if name == Stdin {
+			in.Name, in.stdin = "standard input", stdin
+		} else if err := in.look(); err != nil {
+			return nil, err
+		}
+		inputs = append(inputs, in)
+	}
+	return inputs, nil
+}
+
+// look finds out what the file is.
+func (in *Input) look() (err error) {
+	if strings.HasSuffix(in.Name, stateSuffix) {
+		return &InputError{in.Name, errors.New("it is the state of an interrupted run, not its input")}
+	}
+	if in.Identity, err = identify(in.Name); err != nil {
+		return &InputError{in.Name, err}
+	}
+	s, err := in.open(nil)
+	if err != nil {
+		return err
+	}
+	s.close()
+	return nil
+}
+
+// identify finds out a file's identity.
+func identify(name string) (Identity, error) {
+	info, err := os.Stat(name)
+	switch {
+	case err != nil:
+		return Identity{}, plain(err)
+	case info.IsDir():
+		return Identity{}, fmt.Errorf("it is a directory: name the files in it, as %s", filepath.Join(name, "*"))
+	case !info.Mode().IsRegular():
+		return Identity{}, errors.New("it is no regular file, which can't be read again after an interruption: give it on standard input, as -")
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return Identity{}, plain(err)
+	}
+	defer f.Close()
+	const part = 64 << 10
+	sum := sha256.New()
+	for _, from := range []int64{0, max(0, info.Size()-part)} {
+		if _, err := io.Copy(sum, io.NewSectionReader(f, from, part)); err != nil {
+			return Identity{}, plain(err)
+		}
+	}
+	return Identity{info.Size(), info.ModTime().UTC(), hex.EncodeToString(sum.Sum(nil))}, nil
+}
+
+// plain leaves out what the operating system was asked to do: the file's name stands before it.
+func plain(err error) error {
+	var path *os.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
+}
+
+// source is an opened input, from which rows are read.
+type source struct {
+	lines *lines
+	table *table // nil: NDJSON, or nothing at all
+	close func()
+}
+
+// open opens the input and reads up to its first row. read counts the bytes of the file that were read; nil: nobody wants to know. An error is an
+// *InputError.
+func (in *Input) open(read *atomic.Int64) (*source, error) {
+	s := &source{close: func() {}}
+	raw := in.stdin
+	if raw == nil {
+		f, err := os.Open(in.Name)
+		if err != nil {
+			return nil, &InputError{in.Name, plain(err)}
+		}
+		raw, s.close = f, func() { _ = f.Close() } // it was only read
+	}
+	if read != nil {
+		raw = &counting{raw, read}
+	}
+	content, done, err := decompress(raw)
+	if err == nil {
+		file := s.close
+		s.close = func() { done(); file() }
+		s.lines = newLines(content)
+		err = s.recognize(in.Name)
+	}
+	if err != nil {
+		s.close()
+		return nil, &InputError{in.Name, err}
+	}
+	return s, nil
+}
+
+type counting struct {
+	in io.Reader
+	n  *atomic.Int64
+}
+
+func (c *counting) Read(b []byte) (int, error) {
+	n, err := c.in.Read(b)
+	c.n.Add(int64(n))
+	return n, err
+}
+
+// maxZstdWindow bounds the memory that reading a file takes. zstd's levels up to 19 need no more; --ultra and --long do.
+const maxZstdWindow = 8 << 20
+
+// decompress looks at the first bytes, whatever the name.
+func decompress(raw io.Reader) (content io.Reader, done func(), err error) {
+	in := bufio.NewReaderSize(raw, 256<<10)
+	head, err := in.Peek(4)
+	if err != nil && err != io.EOF {
+		return nil, nil, plain(err)
+	}
+	switch {
+	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
+		z, err := gzip.NewReader(in)
+		if err != nil {
+			return nil, nil, damaged("gzip", err)
+		}
+		return &compressed{z, "gzip"}, func() {}, nil
+	case bytes.Equal(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxZstdWindow))
+		if err != nil {
+			return nil, nil, damaged("zstd", err)
+		}
+		return &compressed{z, "zstd"}, z.Close, nil
+	}
+	return in, func() {}, nil
+}
+
+// compressed says of which compression an error is.
+type compressed struct {
+	io.Reader
+	name string
+}
+
+func (c *compressed) Read(b []byte) (int, error) {
+	n, err := c.Reader.Read(b)
+	if err != nil && err != io.EOF {
+		err = damaged(c.name, err)
+	}
+	return n, err
+}
+
+func damaged(compression string, err error) error {
+	switch {
+	case errors.Is(err, zstd.ErrWindowSizeExceeded):
+		return fmt.Errorf("it needs more memory to decompress (--long, or --ultra) than there is for it: zstd -dc --long=31 FILE | markread backfill - (%w)", err)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("%s: the file ends in the middle; is it copied in full? (%w)", compression, err)
+	}
+	return fmt.Errorf("%s: the file is damaged: %w", compression, err)
+}

@@ -1,0 +1,241 @@
+package backfill
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+func readRejects(t *testing.T, name string) (out []string) {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		var r Reject
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		out = append(out, fmt.Sprintf("%d %s", r.Line, r.Row))
+	}
+	return out
+}
+
+// A run that fails again and again, and is killed (what it keeps in memory is lost, the state is what it last saved) ends with each conversation at its
+// largest T and each reject once; and does not begin with the first row each time.
+func TestRunResumes(t *testing.T) {
+	for seed := range uint64(4) {
+		random := rand.New(rand.NewPCG(seed, 2))
+		one, largest, rejects := tableOf(random, 120_000, 60_000)
+		two, more, alsoRejected := tableOf(random, 120_000, 60_000)
+		for key, at := range more {
+			largest[key] = max(largest[key], at)
+		}
+		inputs := inFolder(t, map[string]string{"one": one, "two": string(gzipped(two))}, "one", "two")
+		rejectsFile := filepath.Join(t.TempDir(), "rejects")
+		file, to := StateFile(inputs), &topic{}
+		o := Options{Inputs: inputs, To: to, StateFile: file, Window: 3, Log: zerolog.Nop(), State: State{Version: stateVersion}}
+		if err := o.Begin(); err != nil {
+			t.Fatal(err)
+		}
+		gone := errors.New("the broker is gone")
+		runs, advanced := 0, 0
+		for err := gone; err != nil; runs++ {
+			if runs > 60 {
+				t.Fatalf("seed %d: no end", seed)
+			}
+			old, loadErr := LoadState(file)
+			if loadErr != nil || old == nil {
+				t.Fatalf("seed %d: %v, %v", seed, old, loadErr)
+			}
+			if err := old.Same(inputs); err != nil {
+				t.Fatal(err)
+			}
+			if old.At.Rows > o.State.At.Rows {
+				advanced++
+			}
+			o.State = *old
+			var openErr error
+			if o.Rejects, openErr = OpenRejects(rejectsFile, old.At.RejectsBytes); openErr != nil {
+				t.Fatal(openErr)
+			}
+			before, quota := to.records, 20_000+random.IntN(60_000)
+			to.fails = func(records int) error {
+				if records-before > quota {
+					return gone
+				}
+				return nil
+			}
+			_, err = Run(t.Context(), o)
+			if err != nil && !errors.Is(err, gone) {
+				t.Fatal(err)
+			}
+			if err := o.Rejects.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if err != nil { // a crash may leave more than the state says
+				f, err := os.OpenFile(rejectsFile, os.O_APPEND|os.O_WRONLY, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				fmt.Fprint(f, `{"file":"half a`)
+				f.Close()
+			}
+		}
+		if fmt.Sprint(to.largest) != fmt.Sprint(largest) {
+			t.Errorf("seed %d: the conversations are not at their largest T", seed)
+		}
+		if got, want := readRejects(t, rejectsFile), append(rejects, alsoRejected...); fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("seed %d: %d rejects, want %d", seed, len(got), len(want))
+		}
+		if runs < 3 || advanced < runs-2 {
+			t.Errorf("seed %d: of %d runs only %d began behind the one before", seed, runs, advanced)
+		}
+	}
+}
+
+// The state must never be ahead of what is acknowledged: whatever it says when a run dies, what lies before it is in the topic.
+func TestStateIsNeverAhead(t *testing.T) {
+	random := rand.New(rand.NewPCG(9, 9))
+	text, _, _ := tableOf(random, 200_000, 200_000)
+	inputs := inFolder(t, map[string]string{"f": text}, "f")
+	to := &topic{}
+	stuck := make(chan struct{})
+	calls := 0
+	to.fails = func(int) error {
+		if calls++; calls == 4 { // out of order: the fourth is not acknowledged, those behind it are
+			to.mu.Unlock()
+			<-stuck
+			to.mu.Lock()
+			return errors.New("gone")
+		}
+		if calls == 9 {
+			close(stuck)
+		}
+		return nil
+	}
+	o := Options{Inputs: inputs, To: to, StateFile: StateFile(inputs), Window: 2, Log: zerolog.Nop(), State: State{Version: stateVersion}}
+	if _, err := Run(t.Context(), o); err == nil {
+		t.Fatal("it did not fail")
+	}
+	s, err := LoadState(o.StateFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.At.Rows == 0 {
+		t.Error("nothing is done")
+	}
+	for row := range strings.Lines(text[len(header):s.At.Offset]) {
+		if parts := strings.Split(strings.TrimSpace(row), ","); len(parts) == 3 {
+			if _, ok := to.largest[parts[0]+"|"+parts[1]]; !ok {
+				t.Fatalf("row %q is before the mark and not in the topic", row)
+			}
+		}
+	}
+}
+
+func TestRejects(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "rejects")
+	r, err := OpenRejects(name, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := []string{"plain", "a \"quote\"\nand <a> line break", "bytes \xff\xfe"}
+	for i, row := range rows {
+		if _, err := r.add(Reject{File: "f", Line: int64(i + 1), Reason: "why"}, []byte(row)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	text, _ := os.ReadFile(name)
+	want := `{"file":"f","line":1,"reason":"why","row":"plain"}
+{"file":"f","line":2,"reason":"why","row":"a \"quote\"\nand <a> line break"}
+{"file":"f","line":3,"reason":"why","row":"bytes \ufffd\ufffd","row_base64":"Ynl0ZXMg//4="}
+`
+	if string(text) != want {
+		t.Errorf("got\n%swant\n%s", text, want)
+	}
+	other := filepath.Join(t.TempDir(), "states.csv")
+	if err := os.WriteFile(other, []byte(header), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenRejects(other, 0); err == nil || !strings.Contains(err.Error(), "something else than rejects") {
+		t.Errorf("a table is overwritten: %v", err)
+	}
+	if _, err := OpenRejects(name, int64(len(text))+1); err == nil || !strings.Contains(err.Error(), "it is another file") {
+		t.Errorf("a shorter file is gone on with: %v", err)
+	}
+}
+
+// A state belongs to files that are as they were.
+func TestStateKnowsItsFiles(t *testing.T) {
+	inputs := inFolder(t, map[string]string{"a": header + "a,b,7\n", "b": header}, "a", "b")
+	s := &State{}
+	for _, in := range inputs {
+		s.Inputs = append(s.Inputs, in.Identity)
+	}
+	if err := s.Same(inputs); err != nil {
+		t.Error(err)
+	}
+	if err := s.Same(inputs[:1]); err == nil || !strings.Contains(err.Error(), "there were 2 files, and now there are 1") {
+		t.Error(err)
+	}
+	if err := s.Same([]Input{inputs[1], inputs[0]}); err == nil || !strings.Contains(err.Error(), "it had 46 bytes, and has 40") {
+		t.Error(err)
+	}
+	rewrite := func(text string, at time.Time) []Input {
+		if err := errors.Join(os.WriteFile(inputs[0].Name, []byte(text), 0o600), os.Chtimes(inputs[0].Name, at, at)); err != nil {
+			t.Fatal(err)
+		}
+		again, err := Look([]string{inputs[0].Name, inputs[1].Name}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return again
+	}
+	same := inputs[0].Identity.Modified
+	if err := s.Same(rewrite(header+"a,b,8\n", same)); err == nil || !strings.Contains(err.Error(), "its content is another") {
+		t.Error(err)
+	}
+	if err := s.Same(rewrite(header+"a,b,7\n", same.Add(time.Second))); err == nil || !strings.Contains(err.Error(), "it was last written at") {
+		t.Error(err)
+	}
+	if err := s.Same(rewrite(header+"a,b,7\n", same)); err != nil {
+		t.Error(err)
+	}
+}
+
+// A run that could not be resumed is not begun.
+func TestStateThatCannotBeWritten(t *testing.T) {
+	o := Options{Inputs: []Input{{Name: "states.csv"}}, StateFile: filepath.Join(t.TempDir(), "none", "states.csv"+stateSuffix)}
+	if err := o.Begin(); err == nil || !strings.Contains(err.Error(), "can't be written: no such file or directory; copy the file") ||
+		!strings.HasSuffix(err.Error(), "markread backfill - < states.csv") {
+		t.Error(err)
+	}
+}
+
+func TestDamagedState(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "f"+stateSuffix)
+	if s, err := LoadState(name); s != nil || err != nil {
+		t.Errorf("%v, %v", s, err)
+	}
+	for text, want := range map[string]string{"{": "it is damaged", `{"version":99}`: "another version"} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := LoadState(name); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}

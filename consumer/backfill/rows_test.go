@@ -1,0 +1,288 @@
+package backfill
+
+import (
+	"bytes"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+)
+
+// now is the clock of these tests, standIn the time of rows without one.
+var now, standIn = time.Unix(1_700_000_000, 0), time.Unix(1_600_000_000, 0)
+
+func clock() time.Time { return now }
+
+// readRows returns what the rows of an input are, a line each, and what the input ended with.
+func readRows(in io.Reader, name string) (out []string, err error) {
+	input := Input{Name: name, stdin: in}
+	s, err := input.open(nil)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	for {
+		r, e, err := s.next(standIn, clock)
+		switch {
+		case r.text == nil && err == io.EOF:
+			return out, nil
+		case r.text == nil:
+			return out, err
+		case err != nil:
+			out = append(out, fmt.Sprintf("%d bad: %v: %.40s", r.line, err, r.text))
+		default:
+			out = append(out, fmt.Sprintf("%d %s %s %d", r.line, e.report, e.peer, e.readTime))
+		}
+	}
+}
+
+const header = "Report_Account,Peer_Account,MsgReadTime\n"
+
+func TestRows(t *testing.T) {
+	long := strings.Repeat("x", maxRow)
+	for name, c := range map[string]struct{ text, want string }{
+		"CSV":                           {header + "a,b,7\nc,d,8\n", "2 a b 7|3 c d 8"},
+		"no line break at the end":      {header + "a,b,7", "2 a b 7"},
+		"CRLF and a byte order mark":    {"\uFEFF" + strings.ReplaceAll(header+"a,b,7\nc,d,8\n", "\n", "\r\n"), "2 a b 7|3 c d 8"},
+		"columns in any order":          {"id,MsgReadTime,note,Peer_Account,Report_Account\n1,7,x,b,a\n", "2 a b 7"},
+		"blanks around names":           {"Report_Account, Peer_Account ,MsgReadTime\na,b,7\n", "2 a b 7"},
+		"no time":                       {"Report_Account,Peer_Account\na,b\n", "2 a b 1600000000"},
+		"empty time, null time":         {header + "a,b,\nc,d,null\ne,f,NULL\ng,h,\\N\n", "2 a b 1600000000|3 c d 1600000000|4 e f 1600000000|5 g h 1600000000"},
+		"quoted":                        {`"Report_Account","Peer_Account","MsgReadTime"` + "\n" + `"a","b","7"` + "\n", "2 a b 7"},
+		"quotes and commas in quotes":   {header + `"a""x","b,y",7` + "\n", `2 a"x b,y 7`},
+		"line breaks in quotes":         {"note,Report_Account,Peer_Account\n\"one\ntwo\r\n\nthree\",a,b\nx,c,d\n", "2 a b 1600000000|6 c d 1600000000"},
+		"blank lines":                   {header + "\n a,b,7\n\r\n  \nc,d,8\n\n", "3  a b 7|6 c d 8"},
+		"bytes that are no UTF-8 aside": {"note,Report_Account,Peer_Account\n\xff\xfe,a,b\n", "2 a b 1600000000"},
+		"too few fields, too many":      {header + "a,b\nc,d,8,9\ne,f,9\n", "2 bad: it has 2 fields, the header has 3: a,b|3 bad: it has 4 fields, the header has 3: c,d,8,9|4 e f 9"},
+		"no accounts":                   {header + ",b,7\na,,7\n", "2 bad: Report_Account is empty: ,b,7|3 bad: Peer_Account is empty: a,,7"},
+		"milliseconds":                  {header + "a,b,1700000000000\n", "2 bad: MsgReadTime is more than 5 minutes ahead: 1700000000000 seconds since 1970; it looks like milliseconds: a,b,1700000000000"},
+		"a time that is none":           {header + "a,b,07\na,b,1.5\n", badTime(2, "a,b,07") + "|" + badTime(3, "a,b,1.5")},
+		"a quote too many costs a line": {header + "a\"x,b,7\nc,d,8\n\"e\",f,9\n", "2 bad: not a row of CSV: a quote is missing, or one too many: bare \" in non-quoted-field: a\"x,b,7|3 c d 8|4 e f 9"},
+		"a quote too few costs a line":  {header + "\"a,b,7\nc,d,8\ne,\"f\",9\n", "2 bad: not a row of CSV: a quote is missing, or one too many: extraneous or missing \" in quoted-field: \"a,b,7|3 c d 8|4 e f 9"},
+		"a quote never closed":          {header + "c,d,8\n\"a,b,7\ne,f,9\n", "2 c d 8|3 bad: not a row of CSV: a quote is missing, or one too many: extraneous or missing \" in quoted-field: \"a,b,7|4 e f 9"},
+		"a long row":                    {header + long + "\na,b,7\n", "2 bad: it is longer than 1048576 bytes; only its first 1024 are kept here: " + long[:40] + "|3 a b 7"},
+		"a quote over more than a row":  {header + "\"" + strings.Repeat("x\n", maxRow/2) + "\",y,7\n", ""},
+		"the longest row":               {"note," + header + long[:maxRow-7] + ",a,b,7\n", "2 a b 7"},
+		"NDJSON":                        {"{\"Report_Account\":\"a\",\"Peer_Account\":\"b\",\"MsgReadTime\":7}\n\n  {\"Report_Account\":\"c\",\"Peer_Account\":\"d\",\"MsgReadTime\":\"8\"}  \r\n", "1 a b 7|3 c d 8"},
+		"NDJSON without times":          {`{"Report_Account":"a","Peer_Account":"b"}` + "\n" + `{"Report_Account":"c","Peer_Account":"d","MsgReadTime":null}`, "1 a b 1600000000|2 c d 1600000000"},
+		"NDJSON with a byte order mark": {"\uFEFF" + `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":7}`, "1 a b 7"},
+		"NDJSON that begins badly":      {"oops\n" + `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":7}`, "1 bad: the value is not one JSON object: invalid character 'o' looking for beginning of value: oops|2 a b 7"},
+		"NDJSON of a long line":         {`{"Report_Account":"a","Peer_Account":"b"}` + "\n{" + long + "\n" + `{"Report_Account":"c","Peer_Account":"d"}`, "1 a b 1600000000|2 bad: it is longer than 1048576 bytes; only its first 1024 are kept here: {" + long[:39] + "|3 c d 1600000000"},
+		"empty":                         {"", ""},
+		"blank":                         {"\n \r\n\n", ""},
+		"a header only":                 {header, ""},
+		"a header without a line break": {strings.TrimSpace(header), ""},
+		"blanks of more than a look":    {strings.Repeat(" \n", lookAhead) + `{"Report_Account":"a","Peer_Account":"b"}`, "65537 a b 1600000000"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for reader, in := range map[string]io.Reader{
+				"at once": strings.NewReader(c.text), "by halves": iotest.HalfReader(strings.NewReader(c.text)), "with the end": iotest.DataErrReader(strings.NewReader(c.text)),
+			} {
+				got, err := readRows(in, "file")
+				if err != nil {
+					t.Fatalf("%s: %v", reader, err)
+				}
+				if name == "a quote over more than a row" {
+					if len(got) != maxRow/2+1 || !strings.HasPrefix(got[0], `2 bad: not a row of CSV`) || !strings.HasPrefix(got[1], "3 bad: it has 1 fields") {
+						t.Errorf("%s: %d rows: %.300q", reader, len(got), got)
+					}
+					continue
+				}
+				if strings.Join(got, "|") != c.want {
+					t.Errorf("%s:\n got %s\nwant %s", reader, strings.Join(got, "|"), c.want)
+				}
+			}
+		})
+	}
+}
+
+func badTime(line int, row string) string {
+	return fmt.Sprintf("%d bad: MsgReadTime is neither a whole number of seconds since 1970 (1 to 19 digits, the first not 0) nor a string of one: %s", line, row)
+}
+
+// What is not an input is refused with what it is, and what to do.
+func TestWrongFiles(t *testing.T) {
+	for name, c := range map[string]struct{ text, want string }{
+		"no header":          {"a,b,7\nc,d,8\n", "no Report_Account: the first row must have the names"},
+		"other case":         {"report_account,peer_account\na,b\n", `no Report_Account: rename "report_account"`},
+		"other spelling":     {"Report_Account,PeerAccount\na,b\n", `no Peer_Account: rename "PeerAccount"`},
+		"semicolons":         {"Report_Account;Peer_Account\na;b\n", `separated by commas, not by ";"`},
+		"tabs":               {"Report_Account\tPeer_Account\na\tb\n", `separated by commas, not by "\t"`},
+		"a column twice":     {"Report_Account,Peer_Account,Report_Account\na,b,c\n", "has Report_Account twice"},
+		"a column missing":   {"Report_Account,MsgReadTime\na,7\n", "no Peer_Account"},
+		"a broken header":    {"Report_Account,\"Peer_Account\na,b\n", "its first row should be a header"},
+		"a JSON array":       {" [\n{\"Report_Account\":\"a\"}]", "jq -c '.[]' FILE"},
+		"JSON of many lines": {"{\n  \"Report_Account\": \"a\"\n}\n", "jq -c . FILE"},
+		"a ZIP archive":      {"PK\x03\x04rest", "ZIP archive"},
+		"bzip2":              {"BZh9rest", "bzip2 -dc FILE"},
+		"xz":                 {"\xfd7zXZ\x00", "xz -dc FILE"},
+		"UTF-16":             {"\xff\xfeR\x00e\x00", "iconv"},
+		"a program":          {"\x7fELF\x02\x01\x00\x00", "it is no text"},
+		"gzip in gzip":       {string(gzipped(string(gzipped("x")))), "compressed twice"},
+		"gzip's beginning":   {string(gzipped("x"))[:5], "the file ends in the middle"},
+		"damaged gzip":       {"\x1f\x8b\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", "the file is damaged"},
+		"damaged zstd":       {"\x28\xb5\x2f\xfd\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", "zstd: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := readRows(strings.NewReader(c.text), "f.csv")
+			var wrong *InputError
+			if !errors.As(err, &wrong) || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "f.csv: ") {
+				t.Errorf("%v, %v; want %q", got, err, c.want)
+			}
+		})
+	}
+}
+
+// The first row of a file of JSON lines may be bad if its name or another line says what it is.
+func TestNameCountsOnlyWhereNothingElseHelps(t *testing.T) {
+	if got, err := readRows(strings.NewReader("oops\n"), "F.NDJSON.GZ"); err != nil || len(got) != 1 {
+		t.Errorf("%v, %v", got, err)
+	}
+	if got, err := readRows(strings.NewReader(header+"a,b,7\n"), "f.ndjson"); err != nil || strings.Join(got, "") != "2 a b 7" {
+		t.Errorf("%v, %v", got, err)
+	}
+	if got, err := readRows(strings.NewReader(`{"Report_Account":"a","Peer_Account":"b"}`), "f.csv"); err != nil || len(got) != 1 {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+// Compression is recognized by content; several members follow each other as cat leaves them.
+func TestCompressed(t *testing.T) {
+	for name, content := range map[string][]byte{
+		"gzip": append(gzipped(header+"a,b,7\nc,"), gzipped("d,8\n")...),
+		"zstd": append(zstded(header+"a,b,7\nc,"), zstded("d,8\n")...),
+	} {
+		got, err := readRows(bytes.NewReader(content), "states.txt")
+		if err != nil || strings.Join(got, "|") != "2 a b 7|3 c d 8" {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+	}
+	whole := gzipped(header + strings.Repeat("a,b,7\n", 100_000))
+	got, err := readRows(bytes.NewReader(whole[:len(whole)-20]), "f.gz")
+	if err == nil || !strings.Contains(err.Error(), "the file ends in the middle") || len(got) < 1000 {
+		t.Errorf("cut off: %d rows, %v", len(got), err)
+	}
+}
+
+// A read that fails in the middle of a row is no end: half a row may be a valid one.
+func TestReadingFails(t *testing.T) {
+	broken := errors.New("the disk is gone")
+	for _, text := range []string{header + "a,b,7\nc,d,17", `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":7}` + "\n" + `{"Report_Account":"c","Peer_Account":"d"}`} {
+		got, err := readRows(io.MultiReader(strings.NewReader(text), iotest.ErrReader(broken)), "f")
+		if !errors.Is(err, broken) || len(got) != 1 {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
+}
+
+func TestLook(t *testing.T) {
+	folder := t.TempDir()
+	write := func(name, text string) string {
+		name = filepath.Join(folder, name)
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	good := write("good.csv", header)
+	for _, c := range []struct{ file, want string }{
+		{filepath.Join(folder, "none"), "none: no such file or directory"},
+		{folder, "it is a directory: name the files in it"},
+		{write("good.csv"+stateSuffix, "{}"), "state of an interrupted run"},
+		{write("wrong", "x\n"), "its header has no Report_Account"},
+		{folder + "/./good.csv", "it is given twice"},
+		{"/dev/null", "it is no regular file"},
+	} {
+		if _, err := Look([]string{good, c.file}, nil); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.file, err, c.want)
+		}
+	}
+	if in, err := Look([]string{good, Stdin}, strings.NewReader("")); err != nil || in[1].Name != "standard input" || StateFile(in) != "" {
+		t.Errorf("%v, %v", in, err)
+	}
+}
+
+// FuzzRows: whatever the bytes are, nothing panics, no line is lost, and from any row on reading again gives the same. Where encoding/csv reads a
+// table to its end without an error, the rows are its rows.
+func FuzzRows(f *testing.F) {
+	for _, text := range []string{
+		header + "a,b,7\n\"c\"\"\n\",d,8\r\n\n\"e,f,9\ng,h\"i,1\n", "\uFEFF" + header, `{"Report_Account":"a","Peer_Account":"b"}` + "\n{}\n",
+		"note,Report_Account,Peer_Account\n\"x\r\ny\",a,b\n", string(gzipped(header + "a,b,7\n")), string(zstded(header + "a,b,7\n")), "\n\n[", "{\n\"",
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if len(text) > 1<<16 {
+			return
+		}
+		input := Input{Name: "f", stdin: bytes.NewReader(text)}
+		s, err := input.open(nil)
+		if err != nil {
+			return
+		}
+		defer s.close()
+		plainText := !bytes.HasPrefix(text, []byte{0x1f, 0x8b}) && !bytes.HasPrefix(text, []byte{0x28, 0xb5, 0x2f, 0xfd})
+		type seen struct {
+			offset, line int64
+			text         string
+		}
+		var rows []seen
+		for {
+			at, line := s.lines.offset, s.lines.number
+			r, _, err := s.next(standIn, clock)
+			if r.text == nil {
+				if err != io.EOF && plainText {
+					t.Fatalf("ended with %v", err)
+				}
+				break
+			}
+			if r.line < line || plainText && !bytes.Contains(text[at:s.lines.offset], r.text) {
+				t.Fatalf("row %q of line %d, read at line %d", r.text, r.line, line)
+			}
+			rows = append(rows, seen{at, line, string(r.text)})
+		}
+		if plainText && s.lines.offset != int64(len(text)) {
+			t.Fatalf("read %d of %d bytes", s.lines.offset, len(text))
+		}
+		if len(rows) > 0 {
+			from := len(rows) / 2
+			again := Input{Name: "f", stdin: bytes.NewReader(text)}
+			s, err := again.open(nil)
+			if err == nil {
+				defer s.close()
+				err = s.lines.skipTo(rows[from].offset, rows[from].line)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range rows[from:] {
+				if r, _, _ := s.next(standIn, clock); string(r.text) != want.text {
+					t.Fatalf("again from line %d: %q, not %q", rows[from].line, r.text, want.text)
+				}
+			}
+		}
+		if s.table != nil && plainText {
+			library := csv.NewReader(bytes.NewReader(bytes.TrimPrefix(text, []byte(byteOrderMark))))
+			library.FieldsPerRecord = -1
+			records, err := library.ReadAll()
+			if err != nil {
+				return
+			}
+			n := 0
+			for _, record := range records {
+				if n++; len(record) == 1 && strings.TrimSpace(record[0]) == "" {
+					return // the library takes a line of blanks for a row, but quoted blanks are one
+				}
+			}
+			if n-1 != len(rows) {
+				t.Fatalf("%d rows, encoding/csv reads %d: %q", len(rows), n-1, records)
+			}
+		}
+	})
+}

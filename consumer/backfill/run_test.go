@@ -1,0 +1,258 @@
+package backfill
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"markread/consumer"
+)
+
+// topic is a publisher that judges what it is given as the worker would, and keeps the largest T of each conversation.
+type topic struct {
+	mu      sync.Mutex
+	records int
+	largest map[string]int64
+	fails   func(records int) error // asked for each call, before; nil: none fails
+}
+
+func (p *topic) Publish(_ context.Context, messages ...consumer.Message) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.fails != nil {
+		if err := p.fails(p.records); err != nil {
+			return err
+		}
+	}
+	if p.largest == nil {
+		p.largest = map[string]int64{}
+	}
+	for _, m := range messages {
+		p.records++
+		e := consumer.Decode(consumer.Record{Key: m.Key, Value: m.Value, Headers: m.Headers, Time: m.Time}, time.Now())
+		switch {
+		case e.Invalid != nil:
+			return fmt.Errorf("%s: %w", m.Value, e.Invalid)
+		case string(m.Key) != string(consumer.Key(e.Report, e.Peer)):
+			return fmt.Errorf("key %q of %s", m.Key, m.Value)
+		case time.Since(m.Time) > time.Minute || e.EventTime != m.Time:
+			return fmt.Errorf("%s has the time %s, the event time %s", m.Value, m.Time, e.EventTime)
+		}
+		p.largest[string(m.Key)] = max(p.largest[string(m.Key)], e.ReadTime)
+	}
+	return nil
+}
+
+// inFolder writes files into a new folder and looks at them.
+func inFolder(t *testing.T, files map[string]string, names ...string) []Input {
+	t.Helper()
+	folder := t.TempDir()
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	paths := make([]string, len(names))
+	for i, name := range names {
+		paths[i] = filepath.Join(folder, name)
+	}
+	inputs, err := Look(paths, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return inputs
+}
+
+func TestRunCollapsesOverFiles(t *testing.T) {
+	inputs := inFolder(t, map[string]string{
+		"one.csv":    header + "a,b,7\na,b,9\nc,d,\nbad\n",
+		"two.ndjson": `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":8}` + "\n" + `{"Report_Account":"q\"\\<","Peer_Account":"|","MsgReadTime":5}` + "\n",
+		"empty":      "",
+	}, "one.csv", "empty", "two.ndjson")
+	var log bytes.Buffer
+	to := &topic{}
+	o := Options{Inputs: inputs, To: to, State: State{ReadTime: 1234}, StateFile: StateFile(inputs), Log: zerolog.New(&log)}
+	if err := o.Begin(); err != nil {
+		t.Fatal(err)
+	}
+	done, err := Run(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]int64{"a|b": 9, "c|d": 1234, `q"\<||`: 5}
+	if fmt.Sprint(to.largest) != fmt.Sprint(want) || to.records != 3 {
+		t.Errorf("%d records: %v, want %v", to.records, to.largest, want)
+	}
+	if done.Rows != 6 || done.Rejected != 1 || done.Records != 3 || done.Overflowed {
+		t.Errorf("%+v", done)
+	}
+	if said := log.String(); strings.Count(said, "\n") != 2 || !strings.Contains(said, `"line":5,"reason":"it has 1 fields`) || !strings.Contains(said, `there are no rows in it`) {
+		t.Errorf("the log:\n%s", said)
+	}
+	if _, err := os.Stat(StateFile(inputs)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the state is still there: %v", err)
+	}
+}
+
+// table makes rows of few conversations, some of them bad, and what must come out: the largest T of each, and the rejects.
+func tableOf(random *rand.Rand, rows, conversations int) (text string, largest map[string]int64, rejects []string) {
+	var b strings.Builder
+	b.WriteString(header)
+	largest = map[string]int64{}
+	for line := 2; line < rows+2; line++ {
+		if random.IntN(50) == 0 {
+			fmt.Fprintf(&b, "bad %d\n", line)
+			rejects = append(rejects, fmt.Sprintf("%d bad %d", line, line))
+			continue
+		}
+		n, at := random.IntN(conversations), 1+random.Int64N(1_700_000_000)
+		report, peer := fmt.Sprintf("the-user-with-number-%d", n), "peer"
+		fmt.Fprintf(&b, "%s,%s,%d\n", report, peer, at)
+		largest[report+"|"+peer] = max(largest[report+"|"+peer], at)
+	}
+	return b.String(), largest, rejects
+}
+
+// When an operator stops a run over files, it ends soon, and the state says where it goes on.
+func TestRunIsInterrupted(t *testing.T) {
+	text, _, _ := tableOf(rand.New(rand.NewPCG(1, 1)), 100_000, 100_000)
+	inputs := inFolder(t, map[string]string{"f": text}, "f")
+	ctx, cancel := context.WithCancel(t.Context())
+	to := &topic{fails: func(records int) error {
+		if records > 20_000 {
+			cancel()
+		}
+		return nil
+	}}
+	o := Options{Inputs: inputs, To: to, StateFile: StateFile(inputs), Window: 2, Log: zerolog.Nop(), State: State{Version: stateVersion}}
+	done, err := Run(ctx, o)
+	if !errors.Is(err, ErrInterrupted) || to.records > 70_000 || done.At.Rows == 0 || !done.Overflowed {
+		t.Errorf("%v, %d records, %+v", err, to.records, done)
+	}
+	if s, err := LoadState(o.StateFile); err != nil || s.At != done.At {
+		t.Errorf("%v, %v", s, err)
+	}
+}
+
+// Standard input can't be read again: what was read of it is published, and a read that never returns keeps nobody waiting.
+func TestRunOfStandardInputIsInterrupted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		in, out := io.Pipe()
+		go func() {
+			fmt.Fprint(out, header+"a,b,7\nc,d,8\nhalf a r")
+			synctest.Wait() // all of it was read, and more is waited for
+			cancel()
+		}()
+		inputs, err := Look([]string{Stdin}, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done, err := Run(ctx, Options{Inputs: inputs, To: publishes(func(m []consumer.Message) error {
+			if len(m) != 2 {
+				t.Errorf("%d records, not 2", len(m))
+			}
+			return nil
+		}), Log: zerolog.Nop()})
+		if !errors.Is(err, ErrInterrupted) || done.Rows != 2 || done.Records != 2 {
+			t.Errorf("%v, %+v", err, done)
+		}
+		in.Close() // ends the read that nobody waits for
+	})
+}
+
+// Even before its first row has come.
+func TestRunWaitsForNoInput(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		in, out := io.Pipe()
+		go func() {
+			synctest.Wait()
+			cancel()
+		}()
+		inputs, err := Look([]string{Stdin}, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Run(ctx, Options{Inputs: inputs, To: &topic{}, Log: zerolog.Nop()}); err != ErrInterrupted {
+			t.Error(err)
+		}
+		out.Close()
+	})
+}
+
+// publishes is a publisher without state.
+type publishes func([]consumer.Message) error
+
+func (p publishes) Publish(_ context.Context, messages ...consumer.Message) error { return p(messages) }
+
+// So it does while the window is published.
+func TestRunIsInterruptedAtItsEnd(t *testing.T) {
+	text, largest, _ := tableOf(rand.New(rand.NewPCG(1, 1)), 60_000, 60_000)
+	inputs := inFolder(t, map[string]string{"f": text}, "f")
+	ctx, cancel := context.WithCancel(t.Context())
+	o := Options{Inputs: inputs, StateFile: StateFile(inputs), Log: zerolog.Nop(), To: publishes(func([]consumer.Message) error { cancel(); return nil })}
+	done, err := Run(ctx, o)
+	if !errors.Is(err, ErrInterrupted) || done.Records == 0 || done.Records == int64(len(largest)) || done.Overflowed {
+		t.Errorf("%v, %+v; %d conversations", err, done, len(largest))
+	}
+}
+
+// A run that publishes nothing counts as one that does.
+func TestDryRun(t *testing.T) {
+	text, largest, rejects := tableOf(rand.New(rand.NewPCG(1, 3)), 50_000, 20_000)
+	inputs := inFolder(t, map[string]string{"f": text}, "f")
+	done, err := Run(t.Context(), Options{Inputs: inputs, Log: zerolog.Nop()})
+	if err != nil || done.Records != int64(len(largest)) || done.Rejected != int64(len(rejects)) || done.Rows != 50_000 || done.Overflowed {
+		t.Errorf("%+v, %v; %d conversations", done, err, len(largest))
+	}
+}
+
+func TestAllRejectedIsSaidOnce(t *testing.T) {
+	inputs := inFolder(t, map[string]string{"f": header + strings.Repeat("x\n", 5000)}, "f")
+	var log bytes.Buffer
+	done, err := Run(t.Context(), Options{Inputs: inputs, To: &topic{}, Log: zerolog.New(&log)})
+	if err != nil || done.Rejected != 5000 || strings.Count(log.String(), "is it the right file?") != 1 || strings.Count(log.String(), "\n") != loggedRejects+2 {
+		t.Errorf("%+v, %v\n%s", done, err, log.String())
+	}
+}
+
+func BenchmarkRun(b *testing.B) {
+	for _, format := range []string{"csv", "ndjson"} {
+		b.Run(format, func(b *testing.B) {
+			var text strings.Builder
+			if format == "csv" {
+				text.WriteString(header)
+			}
+			const rows = 100_000
+			for i := range rows {
+				report, peer := fmt.Sprintf("user%010d", i/2), fmt.Sprintf("user%010d", i/3*2)
+				if format == "csv" {
+					fmt.Fprintf(&text, "%s,%s,%d\n", report, peer, 1_700_000_000+i)
+				} else {
+					fmt.Fprintf(&text, `{"Report_Account":%q,"Peer_Account":%q,"MsgReadTime":%d}`+"\n", report, peer, 1_700_000_000+i)
+				}
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				inputs, _ := Look([]string{Stdin}, strings.NewReader(text.String()))
+				if _, err := Run(b.Context(), Options{Inputs: inputs, Log: zerolog.Nop()}); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(rows)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+		})
+	}
+}

@@ -1,0 +1,132 @@
+package backfill
+
+import (
+	"context"
+	"strconv"
+	"sync"
+	"time"
+
+	"markread/consumer"
+)
+
+// Publisher is what a run needs of a consumer.Publisher.
+type Publisher interface {
+	// Publish returns when all messages are acknowledged, or with what some of them failed with.
+	Publish(ctx context.Context, messages ...consumer.Message) error
+}
+
+const (
+	// senders is how many shipments are out at the same time: with one, its slowest partition would keep all others waiting.
+	senders   = 3
+	saveEvery = time.Second
+)
+
+// shipment is a chunk on its way to the topic.
+type shipment struct {
+	number   int64
+	messages []consumer.Message
+	upTo     Mark // when this one and all before it are acknowledged, no row before it is needed any more
+}
+
+// shipping publishes shipments, some at a time, and knows up to where all of them are acknowledged.
+type shipping struct {
+	to       Publisher // nil: nothing is published
+	progress *Progress
+	save     func(Mark) error // called with the new mark, not more than once in saveEvery
+	fail     context.CancelCauseFunc
+	queue    chan shipment
+	senders  sync.WaitGroup
+
+	mu    sync.Mutex
+	acked map[int64]Mark // beyond next
+	next  int64          // the first that is not acknowledged
+	at    Mark
+	saved time.Time
+	count int64 // shipments given to send
+}
+
+// start begins; from is the mark of the state. fail is told what goes wrong first.
+func (s *shipping) start(ctx context.Context, from Mark) {
+	s.queue, s.acked, s.at, s.saved = make(chan shipment), map[int64]Mark{}, from, time.Now()
+	for range senders {
+		s.senders.Go(func() {
+			for shipment := range s.queue {
+				if err := s.publish(ctx, shipment); err != nil {
+					s.fail(err)
+				}
+			}
+		})
+	}
+}
+
+// send gives a shipment to a sender, and waits until one is free, or ctx ends.
+func (s *shipping) send(ctx context.Context, messages []consumer.Message, upTo Mark) error {
+	s.count++
+	select {
+	case s.queue <- shipment{s.count - 1, messages, upTo}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// wait returns when nothing is out any more, with the mark up to which everything is acknowledged.
+func (s *shipping) wait() Mark {
+	close(s.queue)
+	s.senders.Wait()
+	return s.at
+}
+
+func (s *shipping) publish(ctx context.Context, shipment shipment) error {
+	if s.to != nil {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		if err := s.to.Publish(ctx, shipment.messages...); err != nil {
+			return err
+		}
+	}
+	s.progress.Published.Add(int64(len(shipment.messages)))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.acked[shipment.number] = shipment.upTo
+	for {
+		upTo, ok := s.acked[s.next]
+		if !ok {
+			break
+		}
+		delete(s.acked, s.next)
+		s.next, s.at = s.next+1, upTo
+	}
+	if time.Since(s.saved) < saveEvery {
+		return nil
+	}
+	s.saved = time.Now()
+	return s.save(s.at)
+}
+
+// batch makes records of conversations.
+type batch struct {
+	now      time.Time
+	messages []consumer.Message
+	text     []byte // what is left for keys and values
+}
+
+// add adds the event of a conversation. Its time is the record's, that is now: an old one would have the topic's retention delete the record
+// before it is applied. There is no header with an event time either: when the user read is not known, only up to when, and the age of a
+// backfilled event is how long it waits.
+func (b *batch) add(report, peer []byte, readTime int64) {
+	const most = 65 + 2*2*32 + 80 // the key, accounts of escapes only, and the rest of the value
+	if cap(b.text)-len(b.text) < most {
+		b.text = make([]byte, 0, 64<<10) // one for many: each of its own would cost more than all the rest
+	}
+	begin := len(b.text)
+	text := consumer.AppendKey(b.text, report, peer)
+	value := len(text)
+	// Valid accounts are printable ASCII, in which Go escapes what JSON does: quotes and backslashes.
+	text = strconv.AppendQuote(append(text, `{"Report_Account":`...), string(report))
+	text = strconv.AppendQuote(append(text, `,"Peer_Account":`...), string(peer))
+	text = append(strconv.AppendInt(append(text, `,"MsgReadTime":`...), readTime, 10), '}')
+	b.text = text
+	b.messages = append(b.messages, consumer.Message{Key: text[begin:value:value], Value: text[value:len(text):len(text)], Time: b.now})
+}

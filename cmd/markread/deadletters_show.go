@@ -26,10 +26,12 @@ type lettersShowCommand struct {
 func (*lettersShowCommand) Help() string {
 	return `What the letter says, what its code means, what to do, what became of it, and other letters with its key. With --event its event alone:
 MsgReadTime is filled in with the time when the user read, so that it can be mended and emitted at any later time. The letter itself stays open until it
-is discarded. Of a value that is no JSON object --event prints what is there, on one line, and warns.
+is discarded. Of a value that is no JSON object --event prints what is there, on one line, and warns. If no time is known, MsgReadTime is "unknown",
+which emit refuses, and the exit status is 3. Mend it in steps, not in a pipe, whose status is that of its last part:
 
     markread dead-letters show 0:17 --brokers kafka-1:9092
-    markread dead-letters show 0:17 --event | sed s/alcie/alice/ | markread emit && markread dead-letters discard 0:17 --yes` + variablesHelp
+    markread dead-letters show 0:17 --event >event.json && sed s/alcie/alice/ event.json >mended.json &&
+        markread emit <mended.json && markread dead-letters discard 0:17 --yes` + variablesHelp
 }
 
 func (c *lettersShowCommand) run(ctx context.Context, p *process) error {
@@ -70,13 +72,22 @@ func (p *process) printEvent(view *office.View) error {
 	if view.Record.Value == nil {
 		return fmt.Errorf("letter %s has no event: its value is null; its origin is %s", view.ID, originOf(view))
 	}
-	line, ok := view.Mendable()
-	if !ok {
+	line, form := view.Mendable()
+	if form == letters.Raw {
+		line = bytes.TrimSpace([]byte(plainLine(line)))
+		if len(line) == 0 { // emit would find no line at all, and that nothing was wrong
+			return fmt.Errorf("letter %s has no event: its value is empty; its origin is %s", view.ID, originOf(view))
+		}
 		p.log.Warn().Str("letter", view.ID.String()).Msg("the value is no JSON object; this is what is there, on one line")
-		line = []byte(plainLine(line))
 	}
-	_, err := p.stdout.Write(append(bytes.TrimSpace(line), '\n'))
-	return err
+	if _, err := p.stdout.Write(append(line, '\n')); err != nil {
+		return err
+	}
+	if form == letters.Timeless {
+		return &rejectedError{fmt.Sprintf("letter %s does not say when the user read: put a MsgReadTime (seconds since 1970) in place of \"unknown\", or emit refuses it",
+			view.ID)}
+	}
+	return nil
 }
 
 // Bounds of what is shown of a letter; --json has all.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -106,17 +107,21 @@ func appendString(b []byte, text string) []byte {
 			b = append(b, '\\', byte(r))
 		case r >= 0x20 && r < 0x7f:
 			b = append(b, byte(r))
-		case isHarmless(r):
-			b = utf8.AppendRune(b, r)
 		default:
-			b = fmt.Appendf(b, `\u%04x`, r) // none of them is beyond U+FFFF
+			b = appendHarmless(b, r)
 		}
 	}
 	return append(b, '"')
 }
 
-// isHarmless reports whether a terminal shows a rune in its place: no control character, nothing that changes the direction of what is around it.
-func isHarmless(r rune) bool {
-	return r >= 0x20 && r < 0x7f || r > 0x9f &&
-		!(r >= 0x200b && r <= 0x200f) && !(r >= 0x2028 && r <= 0x202e) && !(r >= 0x2060 && r <= 0x206f) && r != 0xfeff && r != 0xad && r != 0x061c
+// appendHarmless appends a rune as it is if a terminal shows it in its place, else escaped as in JSON: control characters, what changes the direction
+// of what is around it, tags that nobody sees.
+func appendHarmless(b []byte, r rune) []byte {
+	switch high, low := utf16.EncodeRune(r); {
+	case strconv.IsPrint(r):
+		return utf8.AppendRune(b, r)
+	case high != utf8.RuneError: // beyond U+FFFF
+		return fmt.Appendf(b, `\u%04x\u%04x`, high, low)
+	}
+	return fmt.Appendf(b, `\u%04x`, r)
 }

@@ -3,18 +3,30 @@ package letters
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"strconv"
 	"unicode/utf8"
 )
 
+// Form is what can be had of a letter's event.
+type Form int
+
+// The forms.
+const (
+	Whole    Form = iota // emitted again, it has the T that it had
+	Timeless             // it has no T: its MsgReadTime is noReadTime, which no worker and no emit takes
+	Raw                  // the value is no JSON object, and is as it was
+)
+
+// noReadTime stands for a time that is not known. Left out, emit would take now for it, and messages would be read that the user has not seen.
+const noReadTime = `"unknown"`
+
 // Mendable returns a letter's event as one line of JSON, as it would have to be emitted again: MsgReadTime is the T that it has, so that time that has
-// passed since does not move it; other fields are as they were. false: the value is no JSON object, and comes back as it is.
-func (l *Letter) Mendable() (line []byte, ok bool) {
-	value := l.Record.Value
+// passed since does not move it; other fields are as they were.
+func (l *Letter) Mendable() (line []byte, form Form) {
+	value := bytes.TrimPrefix(l.Record.Value, []byte("\uFEFF"))
 	members, ok := membersOf(value)
 	if !ok {
-		return value, false
+		return l.Record.Value, Raw
 	}
 	line = append(line, '{')
 	add := func(name, value []byte) {
@@ -36,24 +48,22 @@ func (l *Letter) Mendable() (line []byte, ok bool) {
 		}
 		add(m.rawName, m.value)
 	}
-	if (last < 0 || string(members[last].value) == "null") && l.EventTime != nil && l.EventTime.Unix() > 0 {
-		add([]byte(`"`+readTimeField+`"`), strconv.AppendInt(nil, l.EventTime.Unix(), 10))
+	if last < 0 || string(members[last].value) == "null" {
+		at := []byte(noReadTime)
+		form = Timeless
+		if l.EventTime != nil && l.EventTime.Unix() > 0 {
+			at, form = strconv.AppendInt(nil, l.EventTime.Unix(), 10), Whole
+		}
+		add([]byte(`"`+readTimeField+`"`), at)
 	}
-	return harmless(append(line, '}')), true
+	return harmless(append(line, '}')), form
 }
 
 // harmless escapes in JSON what could steer a terminal: such characters occur in strings only.
 func harmless(line []byte) []byte {
-	if bytes.IndexFunc(line, func(r rune) bool { return !isHarmless(r) }) < 0 {
-		return line
-	}
 	var out []byte
 	for _, r := range string(line) {
-		if isHarmless(r) {
-			out = utf8.AppendRune(out, r)
-		} else {
-			out = fmt.Appendf(out, `\u%04x`, r)
-		}
+		out = appendHarmless(out, r)
 	}
 	return out
 }

@@ -248,22 +248,35 @@ func TestMendable(t *testing.T) {
 		`{"MsgReadTime":null,"MsgReadTime":"12","Report_Account":"\u0061\n"}`: `{"MsgReadTime":"12","Report_Account":"\u0061\n"}`,
 		`{"MsgReadTime":1700000000123}`:                                       `{"MsgReadTime":1700000000123}`,
 		`{"n":12345678901234567890123,"e":1e400,"\u0061":"` + "\u202e" + `"}`: `{"n":12345678901234567890123,"e":1e400,"a":"\u202e","MsgReadTime":1700000000}`,
-		"{\n}": `{"MsgReadTime":1700000000}`,
+		"{\n}":                             `{"MsgReadTime":1700000000}`,
+		"\uFEFF{}":                         `{"MsgReadTime":1700000000}`,
+		"{\"a\":\"\U000E0041\U0001F600\"}": "{\"a\":\"\\udb40\\udc41\U0001F600\",\"MsgReadTime\":1700000000}",
 	} {
 		l := Parse(letterOf(0, 0, "k", value), Open)
-		if got, ok := l.Mendable(); !ok || string(got) != want {
+		if got, form := l.Mendable(); form != Whole || string(got) != want {
 			t.Errorf("%s is to be mended as\n%s, want\n%s", value, got, want)
 		}
 	}
 	for _, value := range []string{"", "x", "[1]", "{", `{"a":1} x`, "\xff", "{\"a\":\"\xff\"}"} {
 		l := Parse(letterOf(0, 0, "k", value), Open)
-		if got, ok := l.Mendable(); ok || string(got) != value {
+		if got, form := l.Mendable(); form != Raw || string(got) != value {
 			t.Errorf("%q is to be mended as %q", value, got)
 		}
 	}
-	l := Parse(letterOf(0, 0, "k", `{"Report_Account":"a"}`, "markread.event-time", ""), Open)
-	if got, _ := l.Mendable(); string(got) != `{"Report_Account":"a"}` {
-		t.Errorf("without a time: %s", got)
+}
+
+// A time that nobody knows must not become that of emit, which would mark as read what the user has not seen: what is printed is no event, until
+// somebody says the time.
+func TestMendableWithoutTime(t *testing.T) {
+	for at, want := range map[string]string{
+		"": `"unknown"`, "soon": `"unknown"`, "0": `"unknown"`, "999": `"unknown"`, "1000": "1",
+	} {
+		l := Parse(letterOf(0, 0, "k", `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":null}`, "markread.event-time", at), Open)
+		got, form := l.Mendable()
+		event := consumer.Decode(consumer.Record{Value: got}, time.Unix(1_700_000_000, 0))
+		if string(got) != `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":`+want+`}` || (form == Whole) != (want == "1") || (event.Invalid == nil) != (want == "1") {
+			t.Errorf("of event time %q: %s, form %d, %v", at, got, form, event.Invalid)
+		}
 	}
 }
 

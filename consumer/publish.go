@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/segmentio/kafka-go"
 )
 
 // Message is a record to publish.
@@ -137,8 +139,14 @@ func (p *Publisher) PublishTo(ctx context.Context, partition int, messages ...Me
 // IsTooLarge reports whether a topic refused a single message as too large: no later try can help.
 func IsTooLarge(err error) bool { return tooLarge(err) }
 
+// IsRefusedRecord reports whether a topic refused a single message for what is in it, other than its size: it has no key and the topic is compacted,
+// or its time is out of the topic's bounds. No later try can help, and others may be accepted.
+func IsRefusedRecord(err error) bool {
+	return errors.Is(err, kafka.InvalidRecord) || errors.Is(err, kafka.InvalidTimestamp)
+}
+
 // publishTo publishes messages of one partition one request after the other. When one fails, those behind it
-// are still tried: what was refused may be one message that is too large.
+// are still tried: what was refused may be one message.
 func (p *Publisher) publishTo(ctx context.Context, partition int, messages []Message, indexes []int, fail func([]int, error)) {
 	for len(indexes) > 0 {
 		n, size := 0, 0
@@ -153,7 +161,7 @@ func (p *Publisher) publishTo(ctx context.Context, partition int, messages []Mes
 	}
 }
 
-// send sends one request, again while that may help. A batch that is too large for the topic is halved.
+// send sends one request, again while that may help. A batch that is refused because of one of its messages, or as too large, is halved.
 func (p *Publisher) send(ctx context.Context, partition int, messages []Message, indexes []int, fail func([]int, error)) {
 	batch := make([]Message, len(indexes))
 	for i, index := range indexes {
@@ -162,7 +170,7 @@ func (p *Publisher) send(ctx context.Context, partition int, messages []Message,
 	err := p.retry(ctx, func() error { return p.client.produce(ctx, p.topic, partition, batch) })
 	switch {
 	case err == nil:
-	case tooLarge(err) && len(indexes) > 1:
+	case (tooLarge(err) || IsRefusedRecord(err)) && len(indexes) > 1:
 		half := len(indexes) / 2
 		p.send(ctx, partition, messages, indexes[:half], fail)
 		p.send(ctx, partition, messages, indexes[half:], fail)

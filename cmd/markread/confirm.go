@@ -15,7 +15,7 @@ type confirmFlags struct {
 }
 
 func (f *confirmFlags) validate(p *process) error {
-	if !f.Yes && !f.DryRun && !isTerminal(p.stdin) {
+	if !f.Yes && !f.DryRun && !(isTerminal(p.stdin) && isTerminal(p.stderr)) {
 		return usagef("--yes is needed where there is no terminal to ask on (--dry-run says what would be done)")
 	}
 	return nil

@@ -14,7 +14,7 @@ import (
 type lettersDiscardCommand struct {
 	IDs            []string `arg:"" optional:"" name:"id" help:"Only these letters, such as 0:17."`
 	filterFlags    `embed:""`
-	State          string `enum:"open,parked,all" default:"open" help:"Letters in this state: open, parked, or all of both."`
+	State          string `enum:"open,parked,all" default:"open" help:"Letters in this state: open; with --parked also parked, or all."`
 	All            bool   `help:"All open letters; needed without another filter."`
 	confirmFlags   `embed:""`
 	JSON           bool `name:"json" help:"Print what was done as one line of JSON."`
@@ -41,6 +41,9 @@ func (c *lettersDiscardCommand) validate(p *process) (letters.Filter, error) {
 		return filter, err
 	}
 	if err := firstError(func() error { return c.officeFlags.validate(p.env) }, c.deadLetterFlag.validate); err != nil {
+		return filter, err
+	}
+	if err := c.takes(c.State); err != nil {
 		return filter, err
 	}
 	narrows := c.narrows() || len(c.IDs) > 0 || c.State == letters.Parked.String()
@@ -72,10 +75,9 @@ func (c *lettersDiscardCommand) run(ctx context.Context, p *process) error {
 	if err := d.Find(ctx, fold); err != nil {
 		return plainly(ctx, err)
 	}
-	parked := c.Parked || c.State != letters.Open.String()
-	found := letters.Oldest(fold.Find(unresolvedStates(c.State, parked)...), c.limit())
+	found := letters.Oldest(fold.Find(unresolvedStates(c.State, c.Parked)...), c.limit())
 	r := discardReport{DryRun: c.DryRun, Letters: len(found)}
-	if !parked {
+	if !c.Parked {
 		r.Parked = len(fold.Find(letters.Parked))
 	}
 	d.explainIDs(fold, filter, found)
@@ -87,17 +89,26 @@ func (c *lettersDiscardCommand) run(ctx context.Context, p *process) error {
 		return err
 	}
 	if !yes {
+		if c.JSON {
+			return printJSON(p.stdout, discardReport{Parked: r.Parked})
+		}
 		_, err := fmt.Fprintln(p.stdout, "nothing was discarded")
 		return err
+	}
+	all := len(found)
+	if !c.Yes {
+		if found, err = d.still(ctx, letters.NewFold(c.MaxReplays, filter), found); err != nil {
+			return plainly(ctx, err)
+		}
 	}
 	progress := newWorkProgress(p.stderr, "discarded", len(found))
 	done, err := d.Discard(ctx, found, d.kafka.Publisher(c.DeadLetterTopic), progress.show)
 	progress.end()
-	r.begun, r.Letters = true, done.Letters
+	r.begun, r.Letters, r.Gone = true, done.Letters, done.Gone+all-len(found)
 	if printed := r.print(p.stdout, c.JSON); err == nil {
 		return printed
 	}
-	return d.stopped(ctx, err, done, len(found))
+	return endedEarly(ctx, err, done.Letters, all, done.Unresolved, "may be discarded nevertheless")
 }
 
 // discardReport is what was discarded, or would be.
@@ -105,14 +116,18 @@ type discardReport struct {
 	DryRun  bool `json:"dry_run"`
 	Letters int  `json:"letters"`
 	Parked  int  `json:"parked"`
+	Gone    int  `json:"gone"`
 	begun   bool
 }
 
-func (r *discardReport) note() string {
-	if r.Parked == 0 {
-		return ""
+func (r *discardReport) note() (note string) {
+	if r.Gone > 0 {
+		note += "; " + goneNote(r.Gone)
 	}
-	return fmt.Sprintf("; %s parked, which --parked takes, too", thousands(int64(r.Parked)))
+	if r.Parked > 0 {
+		note += "; " + parkedNote(r.Parked)
+	}
+	return note
 }
 
 func (r *discardReport) print(w io.Writer, asJSON bool) error {

@@ -17,7 +17,7 @@ type filterFlags struct {
 	Report *string `placeholder:"ACCOUNT" help:"Only events of this reader, Report_Account."`
 	Peer   *string `placeholder:"ACCOUNT" help:"Only events about this peer's messages, Peer_Account."`
 	Since  *string `placeholder:"TIME" help:"Only letters that failed at this time or later: RFC 3339, or an age such as 24h or 7d."`
-	Until  *string `placeholder:"TIME" help:"Only letters that failed at this time or before: RFC 3339, or an age."`
+	Until  *string `placeholder:"TIME" help:"Only letters that failed at this time (in this second) or before: RFC 3339, or an age."`
 	Limit  *int    `placeholder:"N" help:"Only the oldest N of them."`
 	Parked bool    `help:"Parked letters, too: those that came back from --max-replays replays."`
 }
@@ -63,6 +63,9 @@ func (f *filterFlags) filter(now time.Time) (letters.Filter, error) {
 		}
 		*t.to = at
 	}
+	if f.Until != nil && wholeSecond.MatchString(*f.Until) {
+		filter.Until = filter.Until.Add(time.Second - 1) // what ls shows has whole seconds: all of that one
+	}
 	if !filter.Since.IsZero() && !filter.Until.IsZero() && filter.Since.After(filter.Until) {
 		return filter, usagef("--since %s is later than --until %s: no letter is in between", *f.Since, *f.Until)
 	}
@@ -91,6 +94,9 @@ func (f *filterFlags) states(state string) (states []letters.State) {
 	}
 	return states
 }
+
+// wholeSecond is a time in RFC 3339 without a fraction.
+var wholeSecond = regexp.MustCompile(`T[0-9:]{8}(Z|[+-])`)
 
 var days = regexp.MustCompile(`^([0-9]{1,6})d(.*)$`)
 

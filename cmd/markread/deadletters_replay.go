@@ -60,10 +60,10 @@ func (c *lettersReplayCommand) validate(p *process) (letters.Filter, error) {
 	if err := firstError(func() error { return c.officeFlags.validate(p.env) }, c.topicsFlags.validate); err != nil {
 		return filter, err
 	}
-	switch {
-	case c.State == letters.Parked.String() && !c.Parked:
-		return filter, usagef("--state parked needs --parked: these letters came back from every replay")
-	case c.target() == "":
+	if err := c.takes(c.State); err != nil {
+		return filter, err
+	}
+	if c.target() == "" {
 		return filter, usagef("--backfill-topic is empty: there is nothing to replay to but --lane live")
 	}
 	return filter, c.confirmFlags.validate(p)
@@ -83,6 +83,14 @@ func idsOf(texts []string) (map[letters.ID]bool, error) {
 		ids[id] = true
 	}
 	return ids, nil
+}
+
+// takes reports whether letters of that state may be taken: parked ones, which came back from every replay, only by --parked.
+func (f *filterFlags) takes(state string) error {
+	if state == letters.Parked.String() && !f.Parked {
+		return usagef("--state parked needs --parked: these letters came back from every replay")
+	}
+	return nil
 }
 
 // unresolvedStates are those of the letters that replay and discard take: state is open, parked or all.
@@ -134,14 +142,34 @@ func (c *lettersReplayCommand) run(ctx context.Context, p *process) error {
 		return err
 	}
 	if !yes {
+		if c.JSON {
+			r.Letters, r.Conversations = 0, 0
+			return r.print(p, true)
+		}
 		_, err := fmt.Fprintln(p.stdout, "nothing was replayed")
 		return err
+	}
+	all := len(plan.Letters)
+	if !c.Yes {
+		if plan.Letters, err = d.still(ctx, letters.NewFold(c.MaxReplays, filter), plan.Letters); err != nil {
+			return plainly(ctx, err)
+		}
 	}
 	progress := newWorkProgress(p.stderr, "replayed", len(plan.Letters))
 	done, err := d.Replay(ctx, plan, time.Now, d.kafka.Publisher(c.target()), d.kafka.Publisher(c.DeadLetterTopic), progress.show)
 	progress.end()
+	done.Gone += all - len(plan.Letters)
 	r.did(done)
-	return r.end(p, c.JSON, d.stopped(ctx, err, done, len(plan.Letters)))
+	return r.end(p, c.JSON, endedEarly(ctx, err, done.Letters, all, done.Unresolved,
+		"may have been published and would be replayed once more, which is harmless"))
+}
+
+// still returns those of the letters that are as they were found: somebody may have thought over the question for long, and others have worked on.
+func (d *deadLetters) still(ctx context.Context, fold *letters.Fold, found []letters.Found) ([]letters.Found, error) {
+	if err := d.Find(ctx, fold); err != nil {
+		return nil, err
+	}
+	return fold.Still(found), nil
 }
 
 // mayChange makes sure, before anything is done, that letters can be resolved, and that nothing will be lost by it.
@@ -178,14 +206,14 @@ func (d *deadLetters) explainIDs(fold *letters.Fold, filter letters.Filter, foun
 	}
 }
 
-// stopped says how far a command came that did not come to its end; nil if it did.
-func (d *deadLetters) stopped(ctx context.Context, err error, done office.Done, of int) error {
+// endedEarly says how far a command came that did not come to its end, and what may be true of letters of which nobody knows; nil if it did.
+func endedEarly(ctx context.Context, err error, done, of, unknown int, perhaps string) error {
 	if err == nil {
 		return nil
 	}
-	what := fmt.Sprintf("after %s of %s; the rest is as it was", thousands(int64(done.Letters)), number64(int64(of), "letter"))
-	if done.Unresolved > 0 {
-		what += fmt.Sprintf(", but %s may have been published and would be replayed once more, which is harmless", number64(int64(done.Unresolved), "letter"))
+	what := fmt.Sprintf("after %s of %s; the rest is as it was", thousands(int64(done)), number64(int64(of), "letter"))
+	if unknown > 0 {
+		what += fmt.Sprintf(", but %s %s", number64(int64(unknown), "letter"), perhaps)
 	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("interrupted %s", what)
@@ -201,6 +229,7 @@ type replayReport struct {
 	Conversations int       `json:"conversations"`
 	StillOpen     stillOpen `json:"still_open"`
 	Parked        int       `json:"parked"`
+	Gone          int       `json:"gone"`
 	begun         bool
 }
 
@@ -209,15 +238,18 @@ type stillOpen struct {
 	Invalid      int `json:"invalid"`
 	ValueOmitted int `json:"value_omitted"`
 	TooLarge     int `json:"too_large"`
+	Refused      int `json:"refused"`
 	Unresolved   int `json:"unresolved"`
 }
 
-func (s stillOpen) rejected() int { return s.Invalid + s.ValueOmitted + s.TooLarge }
+func (s stillOpen) rejected() int { return s.Invalid + s.ValueOmitted + s.TooLarge + s.Refused }
 
 func (r *replayReport) did(done office.Done) {
 	r.begun, r.Letters, r.Conversations = true, done.Letters, done.Conversations
 	r.StillOpen.Invalid += done.Changed
+	r.Gone = done.Gone
 	r.StillOpen.TooLarge = done.TooLarge
+	r.StillOpen.Refused = done.Refused
 	r.StillOpen.Unresolved = done.Unresolved
 }
 
@@ -237,10 +269,19 @@ func (r *replayReport) question() string {
 // notes is what is not replayed, and why.
 func (r *replayReport) notes() string {
 	notes := r.StillOpen.reasons()
+	if r.Gone > 0 {
+		notes = append(notes, goneNote(r.Gone))
+	}
 	if r.Parked > 0 {
-		notes = append(notes, thousands(int64(r.Parked))+" parked, which --parked takes, too")
+		notes = append(notes, parkedNote(r.Parked))
 	}
 	return strings.Join(notes, "; ")
+}
+
+func parkedNote(n int) string { return thousands(int64(n)) + " parked, which --parked takes, too" }
+
+func goneNote(n int) string {
+	return thousands(int64(n)) + " left alone: resolved by another command meanwhile, or deleted"
 }
 
 func (s stillOpen) reasons() (reasons []string) {
@@ -251,6 +292,7 @@ func (s stillOpen) reasons() (reasons []string) {
 		{s.Invalid, "can't: the record is no event"},
 		{s.ValueOmitted, "can't: the value was left out as too large"},
 		{s.TooLarge, "can't: the topic refuses the record as too large"},
+		{s.Refused, "can't: the topic refuses the record, because it is compacted and the record has no key, or for its time"},
 	} {
 		if r.n > 0 {
 			reasons = append(reasons, thousands(int64(r.n))+" "+r.why)

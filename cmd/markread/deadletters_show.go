@@ -67,7 +67,7 @@ func (c *lettersShowCommand) run(ctx context.Context, p *process) error {
 func (p *process) printEvent(view *office.View) error {
 	if view.Omitted != "" {
 		return fmt.Errorf("letter %s has no event: its value of %s bytes was too large for the topic; its origin is %s",
-			view.ID, shown(view.Omitted), originOf(view))
+			view.ID, shownText(view.Omitted), originOf(view))
 	}
 	if view.Record.Value == nil {
 		return fmt.Errorf("letter %s has no event: its value is null; its origin is %s", view.ID, originOf(view))
@@ -92,8 +92,9 @@ func (p *process) printEvent(view *office.View) error {
 
 // Bounds of what is shown of a letter; --json has all.
 const (
-	maxShownValue  = 4000 // bytes
-	maxShownHeader = 1000
+	maxShownValue   = 4000 // bytes
+	maxShownText    = 1000 // of anything else
+	maxShownHeaders = 50
 )
 
 // printLetter writes a letter for people.
@@ -105,11 +106,11 @@ func printLetter(w io.Writer, v *office.View, now time.Time) error {
 	}
 	t.head("letter %s: %s", v.ID, state)
 	text := explainKind(v.Class, v.Code)
-	t.line("  class", shown(cmp.Or(v.Class, "?")))
+	t.line("  class", shownText(cmp.Or(v.Class, "?")))
 	if v.Code != "" {
-		t.line("  code", shown(v.Code))
+		t.line("  code", shownText(v.Code))
 	}
-	for _, l := range []struct{ name, text string }{{"  meaning", text.meaning}, {"  do", text.remedy}, {"  message", shown(v.Message)}} {
+	for _, l := range []struct{ name, text string }{{"  meaning", text.meaning}, {"  do", text.remedy}, {"  message", shownText(v.Message)}} {
 		if l.text != "" {
 			t.line(l.name, l.text)
 		}
@@ -128,14 +129,18 @@ func printLetter(w io.Writer, v *office.View, now time.Time) error {
 	t.line("  origin", originOf(v))
 	t.line("  stands for", number(v.Collapsed, "event"))
 	t.line("  replayed", number(v.Replays, "time"))
-	t.line("  key", shownBytes(v.Record.Key, maxShownHeader))
+	t.line("  key", shownBytes(v.Record.Key, maxShownText))
 	if v.Omitted != "" {
-		t.line("  value", fmt.Sprintf("left out: its %s bytes were too large for the topic, so it can't be replayed", shown(v.Omitted)))
+		t.line("  value", fmt.Sprintf("left out: its %s bytes were too large for the topic, so it can't be replayed", shownText(v.Omitted)))
 	} else {
 		t.line("  value", shownBytes(v.Record.Value, maxShownValue))
 	}
-	for _, h := range v.Record.OwnHeaders() {
-		t.line("  header", shownBytes([]byte(h.Key), maxShownHeader)+" = "+shownBytes(h.Value, maxShownHeader))
+	headers := v.Record.OwnHeaders()
+	for _, h := range headers[:min(len(headers), maxShownHeaders)] {
+		t.line("  header", shownBytes([]byte(h.Key), maxShownText)+" = "+shownBytes(h.Value, maxShownText))
+	}
+	if more := len(headers) - maxShownHeaders; more > 0 {
+		t.line("  header", fmt.Sprintf("… and %d more, which --json shows", more))
 	}
 	if len(v.Others) > 0 {
 		t.head("")
@@ -145,16 +150,19 @@ func printLetter(w io.Writer, v *office.View, now time.Time) error {
 		}
 	}
 	for _, o := range v.Others {
-		t.line("  "+o.ID.String(), o.State.String(), shown(o.Kind.Class), shown(cmp.Or(o.Kind.Code, "-")), moment(o.FailedAt))
+		t.line("  "+o.ID.String(), o.State.String(), shownText(o.Kind.Class), shownText(cmp.Or(o.Kind.Code, "-")), moment(o.FailedAt))
 	}
 	return t.end()
 }
+
+// shownText is shown for a text of a letter, which may be as long as a record.
+func shownText(text string) string { return shownBytes([]byte(text), maxShownText) }
 
 func account(name *string) string {
 	if name == nil {
 		return "can't be read"
 	}
-	return shown(*name)
+	return shownText(*name)
 }
 
 // originOf says where the record of a letter was read first.
@@ -165,6 +173,6 @@ func originOf(v *office.View) string {
 		}
 		return strconv.FormatInt(*n, 10)
 	}
-	return fmt.Sprintf("%s/%s at offset %s, by group %s, lane %s", shown(cmp.Or(v.Origin.Topic, "?")), n(v.Origin.Partition), n(v.Origin.Offset),
-		shown(cmp.Or(v.Origin.Group, "?")), shown(cmp.Or(v.Lane, "?")))
+	return fmt.Sprintf("%s/%s at offset %s, by group %s, lane %s", shownText(cmp.Or(v.Origin.Topic, "?")), n(v.Origin.Partition), n(v.Origin.Offset),
+		shownText(cmp.Or(v.Origin.Group, "?")), shownText(cmp.Or(v.Lane, "?")))
 }

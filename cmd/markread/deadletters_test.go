@@ -12,6 +12,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"markread/consumer"
+	"markread/consumer/letters"
+	"markread/consumer/letters/office"
 )
 
 // letterRecords writes n letters of different conversations to the topic.
@@ -104,6 +108,27 @@ func TestRefusedResolutions(t *testing.T) {
 		!strings.Contains(line, "5,000 letters may have been published and would be replayed once more") ||
 		!strings.Contains(line, "resolutions of letters are not written") {
 		t.Errorf("%+v", r)
+	}
+}
+
+// A foreign letter may say anything, at any length: show stays readable.
+func TestShowIsBounded(t *testing.T) {
+	long := strings.Repeat("x", 800_000)
+	r := consumer.Record{Key: []byte(long), Value: fmt.Appendf(nil, `{"Report_Account":%q,"Peer_Account":%q}`, long, long)}
+	for _, name := range []string{
+		"markread.class", "markread.code", "markread.lane", "__dlq.errors.topic", "__dlq.errors.group", "__dlq.errors.message", "markread.value-omitted", "h" + long,
+	} {
+		r.Headers = append(r.Headers, consumer.Header{Key: name, Value: []byte(long)})
+	}
+	for i := range 1000 {
+		r.Headers = append(r.Headers, consumer.Header{Key: fmt.Sprint("trace-", i), Value: []byte("y")})
+	}
+	var out strings.Builder
+	if err := printLetter(&out, &office.View{Letter: letters.Parse(r, letters.Open)}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if n := out.Len(); n > 20_000 || !strings.Contains(out.String(), "… and 951 more, which --json shows") {
+		t.Errorf("%d bytes: %.200s", n, out.String())
 	}
 }
 

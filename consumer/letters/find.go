@@ -47,6 +47,21 @@ func (f *Fold) Find(states ...State) []Found {
 	return found
 }
 
+// Still returns those of the letters, which an earlier fold found, that this one would find, too: still there, and in the same state. They are kept in
+// their order and in their place.
+func (f *Fold) Still(found []Found) []Found {
+	return slices.DeleteFunc(found, func(l Found) bool {
+		now := f.find(l.ID)
+		return now == nil || !now.matches || f.stateOf(now) != l.State || now.size != l.size || now.failedAt != l.failedAt
+	})
+}
+
+// Is reports whether a record is the letter that was found: in a topic that was made anew another may have its offset.
+func (l *Found) Is(r consumer.Record) bool {
+	_, letter := KindOf(r)
+	return letter && IDOf(r) == l.ID && sizeOf(r) == l.size && nanoseconds(failedAt(r)) == l.failedAt
+}
+
 // Oldest returns the first so many; 0: all.
 func Oldest(found []Found, limit int) []Found {
 	if limit > 0 && limit < len(found) {

@@ -7,9 +7,12 @@ import (
 	"time"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"markread/consumer"
 )
 
-// AppendJSON appends the letter as one line of JSON, with its headers if they are wanted. It is harmless on a terminal.
+// AppendJSON appends the letter as one line of JSON, with its headers if they are wanted: those that are no UTF-8, in name or value, under another name,
+// both in base64. It is harmless on a terminal.
 //
 // It is not encoding/json: lists are long, and that takes half of their time; and it leaves in strings what can steer a terminal.
 func (l *Letter) AppendJSON(b []byte, headers bool) []byte {
@@ -40,17 +43,35 @@ func (l *Letter) AppendJSON(b []byte, headers bool) []byte {
 	b = appendBytes(b, "key", l.Record.Key)
 	b = appendBytes(b, "value", l.Record.Value)
 	if headers {
-		b = append(b, `,"headers":[`...)
-		for i, h := range l.Record.Headers {
-			if i > 0 {
-				b = append(b, ',')
+		var text, binary []consumer.Header
+		for _, h := range l.Record.Headers {
+			if utf8.ValidString(h.Key) && utf8.Valid(h.Value) {
+				text = append(text, h)
+			} else {
+				binary = append(binary, h)
 			}
-			b = append(appendString(append(b, '['), h.Key), ',')
-			b = append(appendString(b, string(h.Value)), ']')
 		}
-		b = append(b, ']')
+		b = appendPairs(b, "headers", text, appendString)
+		if len(binary) > 0 {
+			b = appendPairs(b, "headers_base64", binary, func(b []byte, text string) []byte {
+				return append(base64.StdEncoding.AppendEncode(append(b, '"'), []byte(text)), '"')
+			})
+		}
 	}
 	return append(b, '}')
+}
+
+// appendPairs appends headers as pairs of name and value.
+func appendPairs(b []byte, name string, headers []consumer.Header, appendOne func([]byte, string) []byte) []byte {
+	b = append(appendName(b, name), '[')
+	for i, h := range headers {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(appendOne(append(b, '['), h.Key), ',')
+		b = append(appendOne(b, string(h.Value)), ']')
+	}
+	return append(b, ']')
 }
 
 // appendName appends the name of a member, after a comma unless it is the first.

@@ -180,31 +180,41 @@ func TestReplaysAtTheSameTime(t *testing.T) {
 	})
 }
 
-// A topic that takes less than the letter's: what is too large stays open, the rest is replayed.
-func TestTooLargeForTheLane(t *testing.T) {
-	inWorld(t, func(w *world) {
-		for _, who := range []string{"a", "b"} {
-			w.write(consumer.Record{Topic: "events", Key: []byte(who), Value: []byte(`{"Report_Account":"` + who + `","Peer_Account":"b"}`), Time: time.Now()}, "rejected")
-		}
-		w.broker.Cluster().ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
-			w.broker.Cluster().KeepControl()
-			request := r.(*kmsg.ProduceRequest)
-			if topic := request.Topics[0]; topic.Topic != "backfill" || !strings.Contains(string(topic.Partitions[0].Records), `"Report_Account":"a"`) {
-				return nil, nil, false
-			}
-			response := request.ResponseKind().(*kmsg.ProduceResponse)
-			topic, partition := kmsg.NewProduceResponseTopic(), kmsg.NewProduceResponseTopicPartition()
-			partition.Partition, partition.ErrorCode = request.Topics[0].Partitions[0].Partition, kerr.MessageTooLarge.Code
-			topic.Topic, topic.Partitions = "backfill", append(topic.Partitions, partition)
-			response.Topics = append(response.Topics, topic)
-			return response, nil, true
+// What the lane's topic does not take stays open, and the rest of its batch is replayed: a topic that takes less than the letters', one that is
+// compacted, one with bounds for times.
+func TestRefusedByTheLane(t *testing.T) {
+	for code, want := range map[*kerr.Error]Done{
+		kerr.MessageTooLarge:  {Letters: 3, Conversations: 3, TooLarge: 1},
+		kerr.InvalidRecord:    {Letters: 3, Conversations: 3, Refused: 1},
+		kerr.InvalidTimestamp: {Letters: 3, Conversations: 3, Refused: 1},
+	} {
+		t.Run(code.Message, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				for _, who := range []string{"a", "b", "c", "d"} {
+					value := []byte(`{"Report_Account":"` + who + `","Peer_Account":"b"}`)
+					w.write(consumer.Record{Topic: "events", Key: []byte("k"), Value: value, Time: time.Now()}, "rejected")
+				}
+				w.broker.Cluster().ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
+					w.broker.Cluster().KeepControl()
+					request := r.(*kmsg.ProduceRequest)
+					if topic := request.Topics[0]; topic.Topic != "backfill" || !strings.Contains(string(topic.Partitions[0].Records), `"Report_Account":"b"`) {
+						return nil, nil, false
+					}
+					response := request.ResponseKind().(*kmsg.ProduceResponse)
+					topic, partition := kmsg.NewProduceResponseTopic(), kmsg.NewProduceResponseTopicPartition()
+					partition.Partition, partition.ErrorCode = request.Topics[0].Partitions[0].Partition, code.Code
+					topic.Topic, topic.Partitions = "backfill", append(topic.Partitions, partition)
+					response.Topics = append(response.Topics, topic)
+					return response, nil, true
+				})
+				o := w.office()
+				if done := w.replay(o); done != want {
+					w.Errorf("%+v", done)
+				}
+				if got := states(w.T, o); strings.Count(got, "replayed") != 3 || strings.Count(got, "open") != 1 {
+					w.Error(got)
+				}
+			})
 		})
-		o := w.office()
-		if done := w.replay(o); done != (Done{Letters: 1, Conversations: 1, TooLarge: 1}) {
-			w.Errorf("%+v", done)
-		}
-		if got := states(w.T, o); strings.Count(got, "replayed") != 1 || strings.Count(got, "open") != 1 {
-			w.Error(got)
-		}
-	})
+	}
 }

@@ -124,9 +124,10 @@ type Done struct {
 	Letters       int // resolved
 	Conversations int // records published for them
 	TooLarge      int // letters that stay open: the topic takes no record of that size
+	Refused       int // letters that stay open: the topic refuses what is in the record
 	Changed       int // letters that stay open: they can't be replayed any more
-	Gone          int // letters that retention has deleted meanwhile
-	Unresolved    int // letters that were replayed, or may have been, and stay open: they would be replayed once more
+	Gone          int // letters that are not there any more as they were found
+	Unresolved    int // letters to which something was done, or may have been, and that stay open, as far as is known
 }
 
 // add adds what was done to another part.
@@ -134,6 +135,7 @@ func (d *Done) add(more Done) {
 	d.Letters += more.Letters
 	d.Conversations += more.Conversations
 	d.TooLarge += more.TooLarge
+	d.Refused += more.Refused
 	d.Changed += more.Changed
 	d.Gone += more.Gone
 	d.Unresolved += more.Unresolved
@@ -168,7 +170,12 @@ func (o *Office) work(
 			return done, context.Cause(ctx)
 		}
 		records := make([]*consumer.Record, len(part))
-		if err := o.scan(ctx, part, func(i int, r consumer.Record) { records[i] = &r }); err != nil {
+		err := o.scan(ctx, part, func(i int, r consumer.Record) {
+			if part[i].Is(r) {
+				records[i] = &r
+			}
+		})
+		if err != nil {
 			return done, err
 		}
 		var there []consumer.Record
@@ -194,7 +201,7 @@ func (o *Office) work(
 
 // Replay publishes the letters of a plan, and resolves them as replayed. now judges them; its result is the time of that moment.
 //
-// What the topic refuses as too large stays open, and is no error. Any other failure ends it.
+// What the topic refuses for what it is, or as too large, stays open, and is no error. Any other failure ends it.
 func (o *Office) Replay(ctx context.Context, plan letters.Plan, now func() time.Time, events, resolutions Publisher, progress func(Done)) (Done, error) {
 	return o.work(ctx, plan.Letters, func(ctx context.Context, records []consumer.Record) (done Done, err error) {
 		publications, stuck := letters.Collapse(records, now())
@@ -212,12 +219,14 @@ func (o *Office) Replay(ctx context.Context, plan letters.Plan, now func() time.
 				replayed = append(replayed, p.Letters...)
 			case consumer.IsTooLarge(cause):
 				done.TooLarge += len(p.Letters)
+			case consumer.IsRefusedRecord(cause):
+				done.Refused += len(p.Letters)
 			default:
 				done.Unresolved += len(p.Letters)
 			}
 		}
 		if err == nil {
-			err = worst(failed)
+			err = first(failed, func(err error) bool { return !consumer.IsTooLarge(err) && !consumer.IsRefusedRecord(err) })
 		}
 		resolved, resolveErr := resolve(ctx, replayed, letters.Replayed, resolutions)
 		done.Letters = resolved
@@ -233,6 +242,7 @@ func (o *Office) Replay(ctx context.Context, plan letters.Plan, now func() time.
 func (o *Office) Discard(ctx context.Context, found []letters.Found, resolutions Publisher, progress func(Done)) (Done, error) {
 	return o.work(ctx, found, func(ctx context.Context, records []consumer.Record) (done Done, err error) {
 		done.Letters, err = resolve(ctx, records, letters.Discarded, resolutions)
+		done.Unresolved = len(records) - done.Letters
 		return done, err
 	}, progress)
 }
@@ -255,7 +265,7 @@ func resolve(ctx context.Context, records []consumer.Record, how letters.State, 
 				answers <- answer{0, err}
 				return
 			}
-			answers <- answer{len(messages) - len(failed), worst(failed)}
+			answers <- answer{len(messages) - len(failed), first(failed, func(error) bool { return true })}
 		}()
 	}
 	for range byPartition {
@@ -276,11 +286,11 @@ func failuresOf(published error) (failed consumer.PublishErrors, err error) {
 	return nil, published
 }
 
-// worst is the first failure that is more than a record that is too large; nil: there is none.
-func worst(failed consumer.PublishErrors) error {
+// first is the first failure that matters; nil: there is none.
+func first(failed consumer.PublishErrors, matters func(error) bool) error {
 	var indexes []int
 	for i, err := range failed {
-		if !consumer.IsTooLarge(err) {
+		if matters(err) {
 			indexes = append(indexes, i)
 		}
 	}

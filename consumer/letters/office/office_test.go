@@ -240,6 +240,24 @@ func TestReplayLosesNothing(t *testing.T) {
 			},
 			done: Done{Letters: 1, Conversations: 1, TooLarge: 2}, states: "0:0 open, 0:1 open, 1:0 replayed",
 		},
+		"one is refused for what it is": {
+			publish: func(m consumer.Message) error {
+				if string(m.Key) == "a|p" {
+					return fmt.Errorf("refused: %w", kafka.InvalidRecord)
+				}
+				return nil
+			},
+			done: Done{Letters: 1, Conversations: 1, Refused: 2}, states: "0:0 open, 0:1 open, 1:0 replayed",
+		},
+		"a resolution is too large": {
+			resolve: func(m consumer.Message) error {
+				if value(m, "markread.resolves") == "1:0" {
+					return tooLarge
+				}
+				return nil
+			},
+			done: Done{Letters: 2, Conversations: 2, Unresolved: 1}, err: "resolutions of letters are not written: refused", states: "0:0 replayed, 0:1 replayed, 1:0 open",
+		},
 		"no resolution is written": {
 			resolve: func(consumer.Message) error { return broken },
 			done:    Done{Conversations: 2, Unresolved: 3}, err: "resolutions of letters are not written: the connection broke", states: "0:0 open, 0:1 open, 1:0 open",
@@ -338,6 +356,43 @@ func TestInterruptedReplayEnds(t *testing.T) {
 	})
 }
 
+// A publisher that fails as a whole has published nothing, and nothing is resolved.
+func TestReplayWithoutPublisher(t *testing.T) {
+	from := newTopic(1)
+	from.letter(0, "a", 100)
+	o, plan := planned(t, from)
+	done, err := o.Replay(t.Context(), plan, clock, broken{}, from, nil)
+	if got := states(t, o); err == nil || done != (Done{Unresolved: 1}) || got != "0:0 open" {
+		t.Errorf("%+v %v; %s", done, err, got)
+	}
+}
+
+type broken struct{ Publisher }
+
+func (broken) Publish(context.Context, ...consumer.Message) error { return errors.New("no metadata") }
+
+// What is not the letter any more that was found is left alone: retention was there, or the topic was made anew.
+func TestGone(t *testing.T) {
+	from, to := newTopic(1), newTopic(1)
+	for i := range 5 {
+		from.letter(0, "r"+strconv.Itoa(i), 100)
+	}
+	o, plan := planned(t, from)
+	found := slices.Clone(plan.Letters)
+	records := from.partitions[0]
+	records[1].Headers = nil                                              // no letter
+	records[2].Value = append(slices.Clone(records[2].Value), "     "...) // another one
+	records[3].Headers = append(slices.Clone(records[3].Headers), consumer.Header{Key: "markread.failed-at", Value: []byte("2026-03-01T02:48:00Z")})
+	from.partitions[0] = records[1:]
+	done, err := o.Replay(t.Context(), plan, clock, to, from, nil)
+	if err != nil || done != (Done{Letters: 1, Conversations: 1, Gone: 4}) || len(to.published) != 1 || string(to.published[0].Key) != "r4|p" {
+		t.Errorf("%+v %v", done, err)
+	}
+	if done, err := o.Discard(t.Context(), found[:4], from, nil); err != nil || done != (Done{Gone: 4}) {
+		t.Errorf("%+v %v", done, err)
+	}
+}
+
 type hanging struct{ begun func() }
 
 func (h hanging) Publish(ctx context.Context, _ ...consumer.Message) error {
@@ -363,6 +418,18 @@ func TestDiscard(t *testing.T) {
 	}
 	if got := states(t, o); got != "0:0 discarded, 0:1 discarded, 1:0 discarded, 1:1 open" {
 		t.Error(got)
+	}
+}
+
+// A resolution that is refused is a failure, whatever the reason: the letter is not discarded.
+func TestDiscardFails(t *testing.T) {
+	from := newTopic(1)
+	from.letter(0, "a", 100)
+	from.publish = func(consumer.Message) error { return kafka.MessageSizeTooLarge }
+	o := &Office{Topic: from, Name: from.name}
+	done, err := o.Discard(t.Context(), find(t, o).Find(letters.Open), from, nil)
+	if !errors.Is(err, kafka.MessageSizeTooLarge) || done != (Done{Unresolved: 1}) {
+		t.Errorf("%+v %v", done, err)
 	}
 }
 

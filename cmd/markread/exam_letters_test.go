@@ -135,3 +135,25 @@ func TestExamLettersList(t *testing.T) {
 		}
 	}
 }
+
+// TestExamLettersLarge: letters that somebody else wrote, with headers as large as a record may be and failed in any order, are listed within 200 MiB.
+func TestExamLettersLarge(t *testing.T) {
+	const letters = 250
+	k := examStartBroker(t)
+	lane := strings.Repeat("x", 850_000)
+	for i := range letters {
+		l := examLetter{examEvent: examEvent{examConversation{"u" + strconv.Itoa(i), "p"}, 1_700_000_000}, class: "rejected", code: "90048"}
+		l.failedAt = time.Now().Add(-time.Duration(i*7919%letters) * time.Minute)
+		r := l.record(k.letters)
+		r.Headers = append(r.Headers, kgo.RecordHeader{Key: "markread.lane", Value: []byte(lane)})
+		k.produce(t, r)
+	}
+	p := k.startDeadLetters(t, "ls", "--json")
+	most := p.most(time.Minute)
+	if code := p.exit(t, time.Minute); code != 0 {
+		t.Fatalf("ls ended with %d", code)
+	}
+	examFigure(t, "letters-large", "%d letters of 850 KB: %.2f s, %d MiB of RSS at most", letters, p.duration.Seconds(), most>>20)
+	examCheck(t, most <= 200<<20, "ls took %d bytes of RSS", most)
+	examCheck(t, len(p.stdout.lines()) == letters, "ls printed %d lines", len(p.stdout.lines()))
+}

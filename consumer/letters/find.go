@@ -13,7 +13,7 @@ type Found struct {
 	ID
 	State        State
 	obstacle     Obstacle
-	size, brief  uint32
+	size         uint32
 	failedAt     int64
 	conversation uint64
 }
@@ -37,7 +37,7 @@ func (f *Fold) Find(states ...State) []Found {
 		for i := range letters {
 			l := &letters[i]
 			if state := f.stateOf(l); l.matches && wanted[state] {
-				found = append(found, Found{ID{partition, l.offset}, state, l.obstacle, l.size, l.brief, l.failedAt, l.conversation})
+				found = append(found, Found{ID{partition, l.offset}, state, l.obstacle, l.size, l.failedAt, l.conversation})
 			}
 		}
 	}
@@ -70,22 +70,13 @@ func Oldest(found []Found, limit int) []Found {
 	return found
 }
 
-// Parts cuts letters into parts of at most so many, and so many bytes (but one letter at least), in their order. The bytes are those of whole records.
+// Parts cuts letters into parts of at most so many, and so many bytes (but one letter at least), in their order.
 func Parts(found []Found, letters, bytes int) iter.Seq[[]Found] {
-	return parts(found, letters, bytes, func(l *Found) uint32 { return l.size })
-}
-
-// BriefParts is Parts, but the bytes are those that a Shelf needs.
-func BriefParts(found []Found, letters, bytes int) iter.Seq[[]Found] {
-	return parts(found, letters, bytes, func(l *Found) uint32 { return l.brief })
-}
-
-func parts(found []Found, letters, bytes int, sizeOf func(*Found) uint32) iter.Seq[[]Found] {
 	return func(yield func([]Found) bool) {
 		for len(found) > 0 {
 			n, size := 0, 0
 			for ; n < min(len(found), letters); n++ {
-				if size += int(sizeOf(&found[n])); n > 0 && size > bytes {
+				if size += int(found[n].size); n > 0 && size > bytes {
 					break
 				}
 			}

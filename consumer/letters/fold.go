@@ -17,7 +17,6 @@ type Fold struct {
 	partitions map[int][]entry
 	kinds      []Kind
 	index      map[Kind]uint16
-	messages   map[uint64]bool // hashes of those that were met, as far as a Shelf would keep them once
 	foreign    int64
 }
 
@@ -27,7 +26,6 @@ type entry struct {
 	failedAt     int64  // nanoseconds since 1970
 	conversation uint64 // a hash; only of those that are judged and can be replayed
 	size         uint32 // of the whole record, in bytes
-	brief        uint32 // of what a Shelf keeps of it
 	kind         uint16 // in Fold.kinds
 	replays      uint16
 	state        State // Open: not resolved
@@ -38,7 +36,7 @@ type entry struct {
 // NewFold returns a fold for letters that are parked when they were replayed so often. All are folded; those that the filter is for can be counted
 // and found.
 func NewFold(maxReplays int, filter Filter) *Fold {
-	return &Fold{maxReplays: maxReplays, filter: filter, partitions: map[int][]entry{}, index: map[Kind]uint16{}, messages: map[uint64]bool{}}
+	return &Fold{maxReplays: maxReplays, filter: filter, partitions: map[int][]entry{}, index: map[Kind]uint16{}}
 }
 
 // Judge has each letter that the filter is for judged: can it be replayed at this time? It comes before the first Add.
@@ -63,7 +61,6 @@ func (f *Fold) Add(r consumer.Record) {
 func (f *Fold) entryOf(r consumer.Record, kind Kind) entry {
 	at := failedAt(r)
 	l := entry{offset: r.Offset, failedAt: nanoseconds(at), size: sizeOf(r), kind: f.number(kind), replays: uint16(r.Replays())}
-	l.brief = f.brief(r)
 	l.matches = f.filter.matches(r, kind, at)
 	if l.matches && !f.judge.IsZero() {
 		event, obstacle := Judge(r, f.judge)
@@ -90,19 +87,6 @@ func sizeOf(r consumer.Record) uint32 {
 	size := 200 + len(r.Key) + len(r.Value)
 	for _, h := range r.Headers {
 		size += 60 + len(h.Key) + len(h.Value)
-	}
-	return uint32(size)
-}
-
-// brief is about how much a Shelf keeps of a letter.
-func (f *Fold) brief(r consumer.Record) uint32 {
-	size := 64 + len(r.Key) + len(r.Value)
-	message, _ := r.Header(messageHeader)
-	if h := hashText(message); !f.messages[h] {
-		size += len(message)
-		if len(f.messages) < maxShared {
-			f.messages[h] = true
-		}
 	}
 	return uint32(size)
 }

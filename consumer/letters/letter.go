@@ -56,17 +56,12 @@ func Parse(r consumer.Record, state State) Letter {
 		Attempts: count(attemptsHeader, 0), Collapsed: max(1, count(collapsedHeader, 1)), Replays: r.Replays(), Lane: text(laneHeader),
 		Omitted: text(omittedHeader), Record: r,
 	}
-	l.readValue()
+	fields := consumer.Peek(r.Value)
+	l.Report, l.Peer, l.ReadTime = fields.Report, fields.Peer, fields.ReadTime
 	// As a replay would read it: a malformed time is none.
 	if event := consumer.Decode(consumer.Record{Headers: replayHeaders(r, 0)}, time.Time{}); !event.EventTime.IsZero() {
 		at := event.EventTime.UTC()
 		l.EventTime = &at
 	}
 	return l
-}
-
-// readValue fills in what the value says.
-func (l *Letter) readValue() {
-	fields := consumer.Peek(l.Record.Value)
-	l.Report, l.Peer, l.ReadTime = fields.Report, fields.Peer, fields.ReadTime
 }

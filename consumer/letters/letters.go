@@ -15,7 +15,6 @@
 //	find.go       those, oldest first, in parts that fit into memory
 //	letter.go     what one letter says
 //	json.go       the same as a line of JSON
-//	shelf.go      many of them in little memory
 //	replay.go     what is published when letters are replayed, and what resolves them
 //	mend.go       a letter's event, to be mended by hand
 //

@@ -350,57 +350,6 @@ func TestMendableWithoutTime(t *testing.T) {
 	}
 }
 
-// What is kept on a shelf comes back as it was, with everything that a list shows, and what letters have in common is kept once.
-func TestShelf(t *testing.T) {
-	records := []consumer.Record{
-		letterOf(2, 1<<40, "k", `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":"7"}`, "__dlq.errors.topic", "t", "__dlq.errors.partition", "3",
-			"__dlq.errors.offset", "9223372036854775807", "__dlq.errors.group", "g", "__dlq.errors.message", strings.Repeat("m", 900), "markread.code", "90048",
-			"markread.failed-at", "2026-03-01T02:48:00.123456789Z", "markread.collapsed", "7", "markread.replays", "2", "markread.lane", "backfill"),
-		letterOf(0, 0, "", "null", "markread.event-time", "", "markread.value-omitted", "12"),
-		letterOf(0, 1, "\xff", strings.Repeat("v", 3<<20)),
-		{Partition: 1, Headers: []consumer.Header{{Key: "markread.class"}}},
-	}
-	s := NewShelf(len(records) + 1)
-	for i, r := range records {
-		l := Parse(r, State(i%stateCount))
-		s.Put(len(records)-1-i, &l)
-	}
-	for i, r := range records {
-		want := Parse(r, State(i%stateCount))
-		got, ok := s.Take(len(records) - 1 - i)
-		if !ok || string(got.AppendJSON(nil, false)) != string(want.AppendJSON(nil, false)) || got.Omitted != want.Omitted {
-			t.Errorf("%.300s, want\n%.300s", got.AppendJSON(nil, false), want.AppendJSON(nil, false))
-		}
-	}
-	if _, ok := s.Take(len(records)); ok {
-		t.Error("a letter where there is none")
-	}
-
-	const many = 20_000
-	s = NewShelf(many)
-	f := NewFold(3, Filter{})
-	for i := range many {
-		r := records[0]
-		r.Offset = int64(i)
-		if i%2 == 0 { // each has a message of its own
-			r = letterOf(2, int64(i), "k", string(r.Value), "__dlq.errors.message", fmt.Sprint("message ", i))
-		}
-		l := Parse(r, Open)
-		s.Put(i, &l)
-		f.Add(r)
-	}
-	took, reckoned := 0, 0
-	for _, b := range s.blocks {
-		took += len(b)
-	}
-	for _, l := range f.Find(Open) {
-		reckoned += int(l.brief)
-	}
-	if took > many*150 || took > reckoned || len(s.shared) > maxShared {
-		t.Errorf("%d letters take %d bytes, %d were reckoned; %d texts are kept once", many, took, reckoned, len(s.shared))
-	}
-}
-
 // Nobody can fill the memory with kinds.
 func TestKindsAreBounded(t *testing.T) {
 	f := NewFold(3, Filter{})

@@ -71,8 +71,8 @@ func (o *Office) Find(ctx context.Context, fold *letters.Fold) error {
 	})
 }
 
-// Bounds of what is in memory at a time: of letters that are listed, briefly, and of records that are worked on. Work has smaller parts, so that it can
-// be stopped soon and says often how far it is.
+// Bounds of the records that are in memory at a time: of letters that are listed, and of those that are worked on. Work has smaller parts, so that it
+// can be stopped soon and says often how far it is.
 const (
 	listLetters = 250_000
 	listBytes   = 32 << 20
@@ -80,43 +80,42 @@ const (
 	workBytes   = 8 << 20
 )
 
-// List gives letters that Find found to each, in the order in which they are given, without their headers. What retention has deleted meanwhile is left
-// out.
+// List gives letters that Find found to each, in the order in which they are given. What is not there any more as it was found is left out.
 //
 // They are read in the order of the topic, which is another; so they are kept until their turn comes.
 func (o *Office) List(ctx context.Context, found []letters.Found, each func(*letters.Letter) error) error {
-	for part := range letters.BriefParts(found, listLetters, listBytes) {
-		shelf := letters.NewShelf(len(part))
-		err := o.scan(ctx, part, func(i int, r consumer.Record) {
-			l := letters.Parse(r, part[i].State)
-			shelf.Put(i, &l)
-		})
+	for part := range letters.Parts(found, listLetters, listBytes) {
+		records, err := o.read(ctx, part)
 		if err != nil {
 			return err
 		}
-		for i := range part {
-			if l, ok := shelf.Take(i); ok {
-				if err := each(&l); err != nil {
-					return err
-				}
+		for i, r := range records {
+			if r == nil {
+				continue
+			}
+			l := letters.Parse(*r, part[i].State)
+			if err := each(&l); err != nil {
+				return err
 			}
 		}
 	}
 	return nil
 }
 
-// scan reads the records of some letters, in any order; i is the letter's place among them.
-func (o *Office) scan(ctx context.Context, part []letters.Found, each func(i int, r consumer.Record)) error {
+// read returns the records of letters, in their order; nil: it is not there any more as it was found.
+func (o *Office) read(ctx context.Context, part []letters.Found) ([]*consumer.Record, error) {
 	index := make(map[letters.ID]int, len(part))
 	for i, l := range part {
 		index[l.ID] = i
 	}
-	return o.Topic.Scan(ctx, letters.Around(part, o.Name, o.partitions), func(r consumer.Record) error {
-		if i, wanted := index[letters.IDOf(r)]; wanted {
-			each(i, r)
+	records := make([]*consumer.Record, len(part))
+	err := o.Topic.Scan(ctx, letters.Around(part, o.Name, o.partitions), func(r consumer.Record) error {
+		if i, wanted := index[letters.IDOf(r)]; wanted && part[i].Is(r) {
+			records[i] = &r
 		}
 		return nil
 	})
+	return records, err
 }
 
 // Done is what has been done to letters.
@@ -169,12 +168,7 @@ func (o *Office) work(
 		if ctx.Err() != nil {
 			return done, context.Cause(ctx)
 		}
-		records := make([]*consumer.Record, len(part))
-		err := o.scan(ctx, part, func(i int, r consumer.Record) {
-			if part[i].Is(r) {
-				records[i] = &r
-			}
-		})
+		records, err := o.read(ctx, part)
 		if err != nil {
 			return done, err
 		}

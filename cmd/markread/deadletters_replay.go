@@ -127,14 +127,14 @@ func (c *lettersReplayCommand) run(ctx context.Context, p *process) error {
 	found := fold.Find(unresolvedStates(c.State, c.Parked)...)
 	plan := letters.PlanOf(found, c.limit())
 	r := replayReport{
-		To: c.target(), DryRun: c.DryRun, Letters: len(plan.Letters), Conversations: plan.Conversations,
+		To: c.target(), DryRun: c.DryRun, Letters: plan.Letters(), Conversations: len(plan.Events),
 		StillOpen: stillOpen{Invalid: plan.Obstacles[letters.Invalid], ValueOmitted: plan.Obstacles[letters.Omitted]},
 	}
 	if !c.Parked {
 		r.Parked = len(fold.Find(letters.Parked))
 	}
 	d.explainIDs(fold, filter, found)
-	if len(plan.Letters) == 0 || c.DryRun {
+	if plan.Letters() == 0 || c.DryRun {
 		return r.end(p, c.JSON, nil)
 	}
 	yes, err := c.confirmed(ctx, p, r.question())
@@ -149,16 +149,18 @@ func (c *lettersReplayCommand) run(ctx context.Context, p *process) error {
 		_, err := fmt.Fprintln(p.stdout, "nothing was replayed")
 		return err
 	}
-	all := len(plan.Letters)
+	all := plan.Letters()
 	if !c.Yes {
-		if plan.Letters, err = d.still(ctx, letters.NewFold(c.MaxReplays, filter), plan.Letters); err != nil {
+		still, err := d.still(ctx, letters.NewFold(c.MaxReplays, filter), plan.All())
+		if err != nil {
 			return plainly(ctx, err)
 		}
+		plan = letters.PlanOf(still, 0)
 	}
-	progress := newWorkProgress(p.stderr, "replayed", len(plan.Letters))
+	progress := newWorkProgress(p.stderr, "replayed", plan.Letters())
 	done, err := d.Replay(ctx, plan, time.Now, d.kafka.Publisher(c.target()), d.kafka.Publisher(c.DeadLetterTopic), progress.show)
 	progress.end()
-	done.Gone += all - len(plan.Letters)
+	done.Gone += all - plan.Letters()
 	r.did(done)
 	return r.end(p, c.JSON, endedEarly(ctx, err, done.Letters, all, done.Unresolved,
 		"may have been published and would be replayed once more, which is harmless"))

@@ -362,3 +362,26 @@ func TestExamLettersLive(t *testing.T) {
 	}
 	examCheck(t, examMeasure(im.arrivals(t)).mostIn1s <= 200, "more than 200 arrivals in one second")
 }
+
+// TestExamLettersFewConversations: what a replay takes grows with the letters, however few conversations they are of: 300,000 of 3,000 conversations, in no
+// order of time.
+func TestExamLettersFewConversations(t *testing.T) {
+	letters, conversations := 300_000, 3_000
+	if testing.Short() {
+		letters = 60_000
+	}
+	k := examStartBroker(t)
+	now := time.Now()
+	examWriteLetters(t, k, letters, func(i int) examLetter {
+		l := examLetter{examEvent: examEvent{examConversation{"u" + strconv.Itoa(i%conversations), "p"}, now.Unix() - int64(i*7919%letters)}, class: "rejected", code: "90048"}
+		l.failedAt = now.Add(-time.Duration(i*104_729%letters) * time.Millisecond)
+		return l
+	})
+	p := k.startDeadLetters(t, "replay", "--yes")
+	most := p.most(2 * time.Minute)
+	code := p.exit(t, 2*time.Minute)
+	out := strings.TrimSpace(p.stdout.String())
+	examFigure(t, "letters-few-conversations", "%s: %.2f s, %d MiB of RSS at most", out, p.duration.Seconds(), most>>20)
+	examCheck(t, code == 0 && out == fmt.Sprintf("replayed %s letters of 3,000 conversations to %s", thousands(int64(letters)), k.backfill), "%d: %s", code, out)
+	examCheck(t, p.duration < 20*time.Second && most < 200<<20, "it took %v, and %d bytes", p.duration, most)
+}

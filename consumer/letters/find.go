@@ -13,9 +13,11 @@ type Found struct {
 	ID
 	State        State
 	obstacle     Obstacle
+	replays      uint16
 	size         uint32
 	failedAt     int64
 	conversation uint64
+	readTime     int64
 }
 
 // Find returns the letters that the filter is for and that are in one of the states, oldest first, by the time when they failed.
@@ -37,7 +39,7 @@ func (f *Fold) Find(states ...State) []Found {
 		for i := range letters {
 			l := &letters[i]
 			if state := f.stateOf(l); l.matches && wanted[state] {
-				found = append(found, Found{ID{partition, l.offset}, state, l.obstacle, l.size, l.failedAt, l.conversation})
+				found = append(found, Found{ID{partition, l.offset}, state, l.obstacle, l.replays, l.size, l.failedAt, l.conversation, l.readTime})
 			}
 		}
 	}
@@ -100,50 +102,3 @@ func Around(found []Found, topic string, partitions int) consumer.Extent {
 	}
 	return e
 }
-
-// Plan is what a replay would do.
-type Plan struct {
-	Letters       []Found // to be replayed, those of one conversation behind each other, the conversations by their oldest letter
-	Conversations int
-	Obstacles     [obstacleCount]int // letters that stay open, by the reason
-}
-
-// PlanOf looks through letters, oldest first, for so many that can be replayed; 0: all. The fold must have judged them.
-func PlanOf(found []Found, limit int) Plan {
-	var p Plan
-	numbers := map[uint64]int{} // of the conversations, by their oldest letter
-	var taken []Found
-	var sizes []int // of the conversations, in letters
-	for _, l := range found {
-		if limit > 0 && len(taken) == limit {
-			break
-		}
-		if l.obstacle != Replayable {
-			p.Obstacles[l.obstacle]++
-			continue
-		}
-		n, ok := numbers[l.conversation]
-		if !ok {
-			n = len(sizes)
-			numbers[l.conversation] = n
-			sizes = append(sizes, 0)
-		}
-		sizes[n]++
-		taken = append(taken, l)
-	}
-	p.Conversations = len(sizes)
-	next := make([]int, len(sizes)) // where the next letter of each goes
-	for n := 1; n < len(sizes); n++ {
-		next[n] = next[n-1] + sizes[n-1]
-	}
-	p.Letters = make([]Found, len(taken))
-	for _, l := range taken {
-		n := numbers[l.conversation]
-		p.Letters[next[n]] = l
-		next[n]++
-	}
-	return p
-}
-
-// Stuck returns how many letters can't be replayed.
-func (p Plan) Stuck() int { return p.Obstacles[Invalid] + p.Obstacles[Omitted] }

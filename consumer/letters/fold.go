@@ -2,6 +2,7 @@ package letters
 
 import (
 	"cmp"
+	"hash/maphash"
 	"slices"
 	"strings"
 	"time"
@@ -18,13 +19,15 @@ type Fold struct {
 	kinds      []Kind
 	index      map[Kind]uint16
 	foreign    int64
+	seed       maphash.Seed
 }
 
 // entry is what is kept of a letter.
 type entry struct {
 	offset       int64
 	failedAt     int64  // nanoseconds since 1970
-	conversation uint64 // a hash; only of those that are judged and can be replayed
+	conversation uint64 // a hash; like readTime only of those that are judged and can be replayed
+	readTime     int64  // T
 	size         uint32 // of the whole record, in bytes
 	kind         uint16 // in Fold.kinds
 	replays      uint16
@@ -36,7 +39,7 @@ type entry struct {
 // NewFold returns a fold for letters that are parked when they were replayed so often. All are folded; those that the filter is for can be counted
 // and found.
 func NewFold(maxReplays int, filter Filter) *Fold {
-	return &Fold{maxReplays: maxReplays, filter: filter, partitions: map[int][]entry{}, index: map[Kind]uint16{}}
+	return &Fold{maxReplays: maxReplays, filter: filter, partitions: map[int][]entry{}, index: map[Kind]uint16{}, seed: maphash.MakeSeed()}
 }
 
 // Judge has each letter that the filter is for judged: can it be replayed at this time? It comes before the first Add.
@@ -65,10 +68,16 @@ func (f *Fold) entryOf(r consumer.Record, kind Kind) entry {
 	if l.matches && !f.judge.IsZero() {
 		event, obstacle := Judge(r, f.judge)
 		if l.obstacle = obstacle; obstacle == Replayable {
-			l.conversation = hashOf(event)
+			l.conversation, l.readTime = f.hashOf(event), event.ReadTime
 		}
 	}
 	return l
+}
+
+// hashOf tells conversations apart. Nobody can make two collide, for the seed is another each time, and among a million it happens in one replay of
+// ten million.
+func (f *Fold) hashOf(e consumer.Event) uint64 {
+	return maphash.Bytes(f.seed, consumer.Key(e.Report, e.Peer))
 }
 
 // nanoseconds is a time as it is kept: any time at all, for a header may have any.

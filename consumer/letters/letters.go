@@ -4,7 +4,7 @@
 // It does not read the topic, and writes nothing to it: letters/office does. It is pure: no goroutine, no clock, no I/O.
 //
 // It promises that no record that somebody else has written there makes it fail: what is neither a letter nor a resolution is counted.
-// A letter takes 40 bytes, whatever is in it, so that topics with millions of letters can be folded; who wants the records
+// A letter takes 48 bytes, whatever is in it, so that topics with millions of letters can be folded; who wants the records
 // themselves reads the topic twice, and knows what became of each letter the second time.
 //
 // # Files
@@ -15,6 +15,7 @@
 //	find.go       those, oldest first, in parts that fit into memory
 //	letter.go     what one letter says
 //	json.go       the same as a line of JSON
+//	plan.go       which letters a replay publishes, and which are covered by them
 //	replay.go     what is published when letters are replayed, and what resolves them
 //	mend.go       a letter's event, to be mended by hand
 //

@@ -137,58 +137,73 @@ func TestJudge(t *testing.T) {
 }
 
 // The newest of equally large read times is published, and no count goes beyond what a record may have.
-func TestCollapse(t *testing.T) {
+func TestPublication(t *testing.T) {
 	value := func(readTime int) string {
 		return fmt.Sprintf(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":%d}`, readTime)
 	}
-	records := []consumer.Record{
+	f := NewFold(2000, Filter{})
+	f.Judge(now)
+	records := map[ID]consumer.Record{}
+	for _, r := range []consumer.Record{
 		letterOf(0, 5, "a|b", value(9), "n", "1", "markread.replays", "1000"),
-		letterOf(0, 7, "a|b", value(9), "n", "2"), // equal, and later
 		letterOf(0, 6, "a|b", value(9), "n", "3"),
+		letterOf(0, 7, "a|b", value(9), "n", "2"), // equal, and later
 		letterOf(0, 8, "a|b", value(8), "n", "4"),
 		letterOf(0, 9, "c|b", `{"Report_Account":"c","Peer_Account":"b"}`, "__dlq.errors.topic", "x", "markread.anything", "x"),
-		letterOf(0, 10, "x", "nothing"),
+	} {
+		records[IDOf(r)] = r
+		f.Add(r)
 	}
-	publications, stuck := Collapse(records, now)
-	if len(publications) != 2 || len(stuck) != 1 || stuck[0].Offset != 10 {
-		t.Fatalf("%d publications, stuck %v", len(publications), stuck)
+	p := PlanOf(f.Find(Open), 0)
+	if len(p.Events) != 2 || len(p.Covered) != 3 {
+		t.Fatalf("%+v", p)
 	}
-	headers := func(p Publication) (all string) {
-		for _, h := range p.Message.Headers {
+	for i, want := range []string{
+		"n=2 markread.event-time=1700000000999 markread.replays=1000 ", "markread.event-time=1700000000999 markread.replays=1 ",
+	} {
+		r := records[p.Events[i].ID]
+		m := p.Events[i].Publication(r)
+		all := ""
+		for _, h := range m.Headers {
 			all += h.Key + "=" + string(h.Value) + " "
 		}
-		return all
-	}
-	if p := publications[0]; len(p.Letters) != 4 || headers(p) != "n=2 markread.event-time=1700000000999 markread.replays=1000 " {
-		t.Errorf("%d letters, %s", len(p.Letters), headers(p))
-	}
-	if p := publications[1]; len(p.Letters) != 1 || headers(p) != "markread.event-time=1700000000999 markread.replays=1 " {
-		t.Errorf("%d letters, %s", len(p.Letters), headers(p))
+		if all != want || string(m.Key) != string(r.Key) || string(m.Value) != string(r.Value) {
+			t.Errorf("%s %s %s, want %s", m.Key, m.Value, all, want)
+		}
 	}
 }
 
-// Letters of one conversation stay together, and the limit counts those that can be replayed.
+// One letter of each conversation is published, the others are covered, all in the order of the topic; the limit counts those that can be replayed.
 func TestPlan(t *testing.T) {
 	f := NewFold(3, Filter{})
 	f.Judge(now)
 	for i, who := range []string{"a", "b", "", "a", "c", "b", "a"} {
-		f.Add(letterOf(i%2, int64(i), who, fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":"p"}`, who),
+		f.Add(letterOf(i%2, int64(i), who, fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":"p","MsgReadTime":%d}`, who, 100-i),
 			"markread.failed-at", time.Unix(int64(1000+i), 0).UTC().Format(time.RFC3339)))
 	}
-	for limit, want := range map[int]string{0: "0 3 6 1 5 4", 5: "0 3 1 5 4", 2: "0 1", 1: "0"} {
+	for limit, want := range map[int]string{0: "0 4 1 | 6 3 5", 5: "0 4 1 | 3 5", 2: "0 1 |", 1: "0 |"} {
 		p := PlanOf(f.Find(Open), limit)
 		var got []string
-		conversations := map[int64]bool{}
-		for _, l := range p.Letters {
+		for _, l := range p.Events {
 			got = append(got, fmt.Sprint(l.Offset))
-			conversations[map[int64]int64{0: 0, 3: 0, 6: 0, 1: 1, 5: 1, 4: 2}[l.Offset]] = true
 		}
-		if strings.Join(got, " ") != want || p.Conversations != len(conversations) {
-			t.Errorf("limit %d: %v of %d conversations, want %s", limit, got, p.Conversations, want)
+		got = append(got, "|")
+		for _, l := range p.Covered {
+			got = append(got, fmt.Sprint(l.Offset))
+		}
+		if strings.Join(got, " ") != want || p.Letters() != len(got)-1 || len(p.All()) != p.Letters() {
+			t.Errorf("limit %d: %v, want %s", limit, got, want)
 		}
 		if stuck := p.Stuck(); stuck != map[int]int{0: 1, 5: 1, 2: 0, 1: 0}[limit] {
 			t.Errorf("limit %d: %d are stuck", limit, stuck)
 		}
+	}
+	p := PlanOf(f.Find(Open), 0)
+	if covered := p.CoveredBy(p.Events[1:]); len(covered) != 1 || covered[0].Offset != 5 {
+		t.Errorf("%+v", covered)
+	}
+	if covered := p.CoveredBy(nil); len(covered) != 0 {
+		t.Errorf("%+v", covered)
 	}
 }
 
@@ -199,28 +214,34 @@ func TestPlanOfStuckLetters(t *testing.T) {
 	f.Add(letterOf(0, 0, "k", ""))
 	f.Add(letterOf(0, 1, "k", "", "markread.value-omitted", "1048516"))
 	f.Add(letterOf(0, 2, "k", "", "markread.value-omitted", "1048516"))
-	if p := PlanOf(f.Find(Open), 0); p.Obstacles != [obstacleCount]int{Invalid: 1, Omitted: 2} || p.Stuck() != 3 || len(p.Letters) != 0 {
+	if p := PlanOf(f.Find(Open), 0); p.Obstacles != [obstacleCount]int{Invalid: 1, Omitted: 2} || p.Stuck() != 3 || p.Letters() != 0 {
 		t.Errorf("%+v", p)
 	}
 }
 
 // Of equally large T the later letter is published: in one partition the one behind, in two the one that failed later.
-func TestCollapseOfTies(t *testing.T) {
-	letter := func(partition int, offset int64, failed, trace string) consumer.Record {
-		return letterOf(partition, offset, "k", `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":100}`, "markread.failed-at", failed, "trace", trace)
+func TestPlanOfTies(t *testing.T) {
+	letter := func(partition int, offset int64, failed string) consumer.Record {
+		return letterOf(partition, offset, "k", `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":100}`, "markread.failed-at", failed)
 	}
 	const early, late = "2026-03-01T02:48:00Z", "2026-03-01T02:49:00Z"
 	for name, records := range map[string][]consumer.Record{
-		"another partition, later":   {letter(1, 5, early, "other"), letter(0, 1, late, "it")},
-		"another partition, earlier": {letter(0, 1, late, "it"), letter(1, 5, early, "other")},
-		"the same partition":         {letter(0, 1, late, "other"), letter(0, 2, early, "it")},
+		"another partition, later":   {letter(1, 5, early), letter(0, 7, late)},
+		"another partition, earlier": {letter(0, 7, late), letter(1, 5, early)},
+		"the same partition":         {letter(0, 1, late), letter(0, 7, early)},
+		"the same partition, later":  {letter(0, 1, early), letter(0, 7, late)},
 	} {
-		publications, _ := Collapse(records, now)
-		if len(publications) != 1 {
-			t.Fatalf("%s: %d publications", name, len(publications))
+		f := NewFold(3, Filter{})
+		f.Judge(now)
+		for _, r := range records {
+			f.Add(r)
 		}
-		if trace, _ := (consumer.Record{Headers: publications[0].Message.Headers}).Header("trace"); trace != "it" {
-			t.Errorf("%s: the wrong one is published", name)
+		found := f.Find(Open)
+		for range 2 {
+			if p := PlanOf(found, 0); len(p.Events) != 1 || len(p.Covered) != 1 || p.Events[0].ID != (ID{0, 7}) {
+				t.Errorf("%s: %+v", name, p)
+			}
+			slices.Reverse(found)
 		}
 	}
 }

@@ -8,13 +8,14 @@
 //   - A letter is resolved only when its event is acknowledged by all replicas of the topic that it is replayed to. So a replay that is interrupted
 //     anywhere, killed even, loses no letter. At worst some are replayed once more: then a worker finds their T covered, or calls once too often.
 //   - What it reads ends where the topic ended when it began to read: a replay does not meet its own letters.
-//   - Memory is bounded: 40 bytes for each letter of the topic, 60 for each that was found, and one part (see listBytes, workBytes) of the records
-//     themselves.
+//   - Memory is bounded: 48 bytes for each letter of the topic, about 150 for each that is replayed, and one part (see listBytes, workBytes) of the
+//     records themselves.
 //
 // Non-obvious:
 //   - Two replays at the same time publish and resolve twice. The first resolution of a letter counts; the second publication is one of those that
 //     a worker collapses, or finds covered.
-//   - Letters of one conversation are published as one event, so they have to be in one part: they are next to each other in a letters.Plan.
+//   - Letters of one conversation are published as one event, and those that it covers are resolved when all events are published. A replay that is
+//     interrupted before leaves them open, and the next publishes the newest of them: a T that is covered already.
 package office
 
 import (
@@ -125,7 +126,7 @@ type Done struct {
 	TooLarge      int // letters that stay open: the topic takes no record of that size
 	Refused       int // letters that stay open: the topic refuses what is in the record
 	Changed       int // letters that stay open: they can't be replayed any more
-	Gone          int // letters that are not there any more as they were found
+	Gone          int // letters that are not there any more as they were found, or that such a letter covers
 	Unresolved    int // letters to which something was done, or may have been, and that stay open, as far as is known
 }
 
@@ -158,29 +159,30 @@ func finishing(ctx context.Context) (context.Context, context.CancelFunc) {
 	return later, func() { stop(); cancel() }
 }
 
-// work does something to all letters, part by part, until it fails or ctx ends; a part that was begun is finished. progress, which may be nil, is
-// told after each.
+// work does something to all letters that are still there, part by part, until it fails or ctx ends; a part that was begun is finished. progress, which
+// may be nil, is told after each.
 func (o *Office) work(
-	ctx context.Context, found []letters.Found, do func(context.Context, []consumer.Record) (Done, error), progress func(Done),
+	ctx context.Context, found []letters.Found, do func(context.Context, []letters.Found, []consumer.Record) (Done, error), progress func(Done),
 ) (Done, error) {
 	var done Done
 	for part := range letters.Parts(found, workLetters, workBytes) {
 		if ctx.Err() != nil {
 			return done, context.Cause(ctx)
 		}
-		records, err := o.read(ctx, part)
+		read, err := o.read(ctx, part)
 		if err != nil {
 			return done, err
 		}
-		var there []consumer.Record
-		for _, r := range records {
+		var there []letters.Found
+		var records []consumer.Record
+		for i, r := range read {
 			if r != nil {
-				there = append(there, *r)
+				there, records = append(there, part[i]), append(records, *r)
 			}
 		}
 		done.Gone += len(part) - len(there)
 		finish, cancel := finishing(ctx)
-		more, err := do(finish, there)
+		more, err := do(finish, there, records)
 		cancel()
 		done.add(more)
 		if progress != nil {
@@ -193,32 +195,40 @@ func (o *Office) work(
 	return done, nil
 }
 
-// Replay publishes the letters of a plan, and resolves them as replayed. now judges them; its result is the time of that moment.
+// Replay publishes the events of a plan, and resolves them as replayed, and then the letters that they cover. now judges them; its result is the time of
+// that moment.
 //
 // What the topic refuses for what it is, or as too large, stays open, and is no error. Any other failure ends it.
 func (o *Office) Replay(ctx context.Context, plan letters.Plan, now func() time.Time, events, resolutions Publisher, progress func(Done)) (Done, error) {
-	return o.work(ctx, plan.Letters, func(ctx context.Context, records []consumer.Record) (done Done, err error) {
-		publications, stuck := letters.Collapse(records, now())
-		done.Changed = len(stuck)
-		messages := make([]consumer.Message, len(publications))
-		for i, p := range publications {
-			messages[i] = p.Message
+	var published, tooLarge, refused []letters.Found
+	done, err := o.work(ctx, plan.Events, func(ctx context.Context, part []letters.Found, records []consumer.Record) (done Done, err error) {
+		var places []int // of the messages, in the part
+		var messages []consumer.Message
+		at := now()
+		for i, r := range records {
+			if _, obstacle := letters.Judge(r, at); obstacle != letters.Replayable {
+				done.Changed++
+				continue
+			}
+			places, messages = append(places, i), append(messages, part[i].Publication(r))
 		}
 		failed, err := failuresOf(events.Publish(ctx, messages...))
 		var replayed []consumer.Record
-		for i, p := range publications {
-			switch cause := failed[i]; {
+		for n, i := range places {
+			switch cause := failed[n]; {
 			case cause == nil && err == nil:
-				done.Conversations++
-				replayed = append(replayed, p.Letters...)
+				published, replayed = append(published, part[i]), append(replayed, records[i])
 			case consumer.IsTooLarge(cause):
-				done.TooLarge += len(p.Letters)
+				tooLarge = append(tooLarge, part[i])
+				done.TooLarge++
 			case consumer.IsRefusedRecord(cause):
-				done.Refused += len(p.Letters)
+				refused = append(refused, part[i])
+				done.Refused++
 			default:
-				done.Unresolved += len(p.Letters)
+				done.Unresolved++
 			}
 		}
+		done.Conversations = len(replayed)
 		if err == nil {
 			err = first(failed, func(err error) bool { return !consumer.IsTooLarge(err) && !consumer.IsRefusedRecord(err) })
 		}
@@ -230,12 +240,38 @@ func (o *Office) Replay(ctx context.Context, plan letters.Plan, now func() time.
 		}
 		return done, cmp.Or(err, resolveErr)
 	}, progress)
+	covered := plan.CoveredBy(published)
+	if err != nil {
+		done.Unresolved += len(covered)
+		return done, err
+	}
+	large, unwanted := len(plan.CoveredBy(tooLarge)), len(plan.CoveredBy(refused))
+	done.TooLarge += large
+	done.Refused += unwanted
+	done.Gone += len(plan.Covered) - len(covered) - large - unwanted
+	more, err := o.resolveAll(ctx, covered, letters.Replayed, resolutions, func(more Done) {
+		if progress != nil {
+			more.add(done)
+			progress(more)
+		}
+	})
+	if err != nil {
+		more.Unresolved = len(covered) - more.Letters - more.Gone
+	}
+	done.add(more)
+	return done, err
 }
 
 // Discard resolves letters as discarded.
 func (o *Office) Discard(ctx context.Context, found []letters.Found, resolutions Publisher, progress func(Done)) (Done, error) {
-	return o.work(ctx, found, func(ctx context.Context, records []consumer.Record) (done Done, err error) {
-		done.Letters, err = resolve(ctx, records, letters.Discarded, resolutions)
+	return o.resolveAll(ctx, found, letters.Discarded, resolutions, progress)
+}
+
+func (o *Office) resolveAll(
+	ctx context.Context, found []letters.Found, how letters.State, resolutions Publisher, progress func(Done),
+) (Done, error) {
+	return o.work(ctx, found, func(ctx context.Context, _ []letters.Found, records []consumer.Record) (done Done, err error) {
+		done.Letters, err = resolve(ctx, records, how, resolutions)
 		done.Unresolved = len(records) - done.Letters
 		return done, err
 	}, progress)

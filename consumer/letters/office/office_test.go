@@ -203,8 +203,8 @@ func TestReplay(t *testing.T) {
 	if got := states(t, o); got != "0:0 replayed, 0:1 replayed, 0:2 replayed, 1:0 replayed, 2:0 replayed" {
 		t.Error(got)
 	}
-	if _, plan := planned(t, from); len(plan.Letters) != 0 {
-		t.Errorf("a second replay takes %v", plan.Letters)
+	if _, plan := planned(t, from); plan.Letters() != 0 {
+		t.Errorf("a second replay takes %v", plan.All())
 	}
 }
 
@@ -220,7 +220,7 @@ func TestReplayLosesNothing(t *testing.T) {
 	}{
 		"nothing is published": {
 			publish: func(consumer.Message) error { return broken },
-			done:    Done{Unresolved: 3}, err: "the connection broke", states: "0:0 open, 0:1 open, 1:0 open",
+			done:    Done{Unresolved: 2}, err: "the connection broke", states: "0:0 open, 0:1 open, 1:0 open",
 		},
 		"one is not published": {
 			publish: func(m consumer.Message) error {
@@ -229,7 +229,7 @@ func TestReplayLosesNothing(t *testing.T) {
 				}
 				return nil
 			},
-			done: Done{Letters: 1, Conversations: 1, Unresolved: 2}, err: "the connection broke", states: "0:0 open, 0:1 open, 1:0 replayed",
+			done: Done{Letters: 1, Conversations: 1, Unresolved: 1}, err: "the connection broke", states: "0:0 open, 0:1 open, 1:0 replayed",
 		},
 		"one is too large": {
 			publish: func(m consumer.Message) error {
@@ -256,11 +256,20 @@ func TestReplayLosesNothing(t *testing.T) {
 				}
 				return nil
 			},
-			done: Done{Letters: 2, Conversations: 2, Unresolved: 1}, err: "resolutions of letters are not written: refused", states: "0:0 replayed, 0:1 replayed, 1:0 open",
+			done: Done{Letters: 1, Conversations: 2, Unresolved: 2}, err: "resolutions of letters are not written: refused", states: "0:0 open, 0:1 replayed, 1:0 open",
 		},
 		"no resolution is written": {
 			resolve: func(consumer.Message) error { return broken },
 			done:    Done{Conversations: 2, Unresolved: 3}, err: "resolutions of letters are not written: the connection broke", states: "0:0 open, 0:1 open, 1:0 open",
+		},
+		"one resolution of a covered letter is not written": {
+			resolve: func(m consumer.Message) error {
+				if value(m, "markread.resolves") == "0:0" {
+					return broken
+				}
+				return nil
+			},
+			done: Done{Letters: 2, Conversations: 2, Unresolved: 1}, err: "resolutions of letters", states: "0:0 open, 0:1 replayed, 1:0 replayed",
 		},
 		"one resolution is not written": {
 			resolve: func(m consumer.Message) error {
@@ -269,7 +278,7 @@ func TestReplayLosesNothing(t *testing.T) {
 				}
 				return nil
 			},
-			done: Done{Letters: 2, Conversations: 2, Unresolved: 1}, err: "resolutions of letters", states: "0:0 replayed, 0:1 open, 1:0 replayed",
+			done: Done{Letters: 1, Conversations: 2, Unresolved: 2}, err: "resolutions of letters", states: "0:0 open, 0:1 open, 1:0 replayed",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -329,6 +338,41 @@ func TestReplayInParts(t *testing.T) {
 	}
 }
 
+// The letters of a conversation are read once, however many parts there are, and progress goes on to the last of them. Who interrupts when all events
+// are published leaves those that they cover to the next replay, which publishes one of each conversation at most.
+func TestReplayOfFewConversations(t *testing.T) {
+	from, to := newTopic(2), newTopic(1)
+	const all, conversations = 3*workLetters + 10, 20
+	for i := range all {
+		from.letter(i/conversations%2, "r"+strconv.Itoa(i%conversations), int64(100+i))
+	}
+	o, plan := planned(t, from)
+	from.scans = nil
+	ctx, cancel := context.WithCancel(t.Context())
+	from.publish = func(consumer.Message) error { cancel(); return nil } // when the events are published
+	done, err := o.Replay(ctx, plan, clock, to, from, nil)
+	if want := (Done{Letters: conversations, Conversations: conversations, Unresolved: all - conversations}); !errors.Is(err, context.Canceled) || done != want {
+		t.Errorf("%+v %v", done, err)
+	}
+	from.publish, from.scans, to.published = nil, nil, nil
+	_, plan = planned(t, from)
+	var told []int
+	done, err = o.Replay(t.Context(), plan, clock, to, from, func(d Done) { told = append(told, d.Letters) })
+	if want := (Done{Letters: all - conversations, Conversations: conversations}); err != nil || done != want || len(to.published) != conversations {
+		t.Errorf("%+v %v, %d published", done, err, len(to.published))
+	}
+	if !slices.IsSorted(told) || told[len(told)-1] != all-conversations {
+		t.Errorf("told %v", told)
+	}
+	read := int64(0)
+	for _, offsets := range from.scans[1:] { // the first is the fold's
+		read += offsets
+	}
+	if read > all+2*conversations {
+		t.Errorf("%d offsets are read for %d letters", read, all)
+	}
+}
+
 // Who interrupts the last part has interrupted nothing.
 func TestInterruptedInTheEnd(t *testing.T) {
 	from, to := newTopic(1), newTopic(1)
@@ -378,7 +422,7 @@ func TestGone(t *testing.T) {
 		from.letter(0, "r"+strconv.Itoa(i), 100)
 	}
 	o, plan := planned(t, from)
-	found := slices.Clone(plan.Letters)
+	found := plan.All()
 	records := from.partitions[0]
 	records[1].Headers = nil                                              // no letter
 	records[2].Value = append(slices.Clone(records[2].Value), "     "...) // another one
@@ -390,6 +434,19 @@ func TestGone(t *testing.T) {
 	}
 	if done, err := o.Discard(t.Context(), found[:4], from, nil); err != nil || done != (Done{Gone: 4}) {
 		t.Errorf("%+v %v", done, err)
+	}
+}
+
+// When the letter is gone that was to be published for its conversation, the others stay open: nothing was published for them.
+func TestGoneEvent(t *testing.T) {
+	from, to := newTopic(2), newTopic(1)
+	from.letter(0, "a", 100)
+	from.letter(1, "a", 200)
+	o, plan := planned(t, from)
+	from.partitions[1][0].Headers = nil
+	done, err := o.Replay(t.Context(), plan, clock, to, from, nil)
+	if got := states(t, o); err != nil || done != (Done{Gone: 2}) || got != "0:0 open" || len(to.published) != 0 {
+		t.Errorf("%+v %v; %s", done, err, got)
 	}
 }
 

@@ -1,0 +1,85 @@
+package letters
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Plan is what a replay would do: of the letters of a conversation one is published, and then all of them are resolved. Both are in the order of the
+// topic, so that it is read once for each.
+type Plan struct {
+	Events    []Found            // of each conversation the letter to publish: with the largest T, of equally large ones the later
+	Covered   []Found            // the others
+	Obstacles [obstacleCount]int // letters that stay open, by the reason
+}
+
+// PlanOf looks through letters, oldest first, for so many that can be replayed; 0: all. The fold must have judged them.
+func PlanOf(found []Found, limit int) (p Plan) {
+	index := map[uint64]int{} // of conversations, in p.Events
+	for _, l := range found {
+		if limit > 0 && p.Letters() == limit {
+			break
+		}
+		if l.obstacle != Replayable {
+			p.Obstacles[l.obstacle]++
+			continue
+		}
+		i, ok := index[l.conversation]
+		if !ok {
+			index[l.conversation] = len(p.Events)
+			p.Events = append(p.Events, l)
+			continue
+		}
+		event := &p.Events[i]
+		replays := max(event.replays, l.replays)
+		if event.isBefore(&l) {
+			*event, l = l, *event
+		}
+		event.replays = replays // of its conversation, as it is published: none of them must go round for ever
+		p.Covered = append(p.Covered, l)
+	}
+	byPlace := func(a, b Found) int {
+		return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
+	}
+	slices.SortFunc(p.Events, byPlace)
+	slices.SortFunc(p.Covered, byPlace)
+	return p
+}
+
+// isBefore reports whether the other letter, of the same conversation, is to be published rather than this one.
+func (l *Found) isBefore(other *Found) bool {
+	switch {
+	case l.readTime != other.readTime:
+		return l.readTime < other.readTime
+	case l.Partition == other.Partition:
+		return l.Offset < other.Offset
+	}
+	return l.failedAt < other.failedAt
+}
+
+// Letters returns how many letters are replayed.
+func (p *Plan) Letters() int { return len(p.Events) + len(p.Covered) }
+
+// All returns the letters that are replayed.
+func (p *Plan) All() []Found { return slices.Concat(p.Events, p.Covered) }
+
+// CoveredBy returns those of the covered letters whose conversations have one of the events, which are the plan's.
+func (p *Plan) CoveredBy(events []Found) []Found {
+	if len(p.Covered) == 0 {
+		return nil
+	}
+	conversations := make(map[uint64]bool, len(events))
+	for i := range events {
+		conversations[events[i].conversation] = true
+	}
+	var covered []Found
+	for _, l := range p.Covered {
+		if conversations[l.conversation] {
+			covered = append(covered, l)
+		}
+	}
+	return covered
+}
+
+// Stuck returns how many letters can't be replayed.
+func (p *Plan) Stuck() int { return p.Obstacles[Invalid] + p.Obstacles[Omitted] }

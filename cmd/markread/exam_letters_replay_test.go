@@ -165,7 +165,7 @@ func TestExamLettersKilled(t *testing.T) {
 	t.Parallel()
 	letters, kills := 100_000, 20
 	if testing.Short() {
-		letters, kills = 8_000, 4
+		letters, kills = 20_000, 4 // as many for each as in the long form, else they are replayed before they are killed
 	}
 	k := examStartBroker(t)
 	now := time.Now()

@@ -4,14 +4,16 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"markread/consumer"
 )
 
 // What check looks at is there in the form that it expects: Kafka 4.4 is known by what it understands, tells what the user may do with topics and
-// groups, and says whether it would make a topic without making it.
+// groups, and says whether it would make a topic without making it. A min.insync.replicas above the number of replicas keeps nobody from writing.
 func TestRealInspect(t *testing.T) {
 	t.Parallel()
-	r := onBroker(t, 2, "cleanup.policy=compact", "retention.ms=7200000", "message.timestamp.type=LogAppendTime")
+	r := onBroker(t, 2, "cleanup.policy=compact", "retention.ms=7200000", "message.timestamp.type=LogAppendTime", "min.insync.replicas=9")
 	c := r.client()
 	for _, v := range c.InspectBrokers(t.Context()) {
 		if v.Err != nil || !v.Given || !v.Listed || len(v.Lacks) != 0 || r.cluster == nil && !strings.HasPrefix(v.Release, "4.") {
@@ -26,9 +28,10 @@ func TestRealInspect(t *testing.T) {
 	}
 	live := views[0]
 	if s := live.Settings; len(live.Partitions) != 2 || s[consumer.CleanupPolicy] != "compact" || s[consumer.RetentionMs] != "7200000" || s[consumer.TimestampType] != "LogAppendTime" ||
-		s[consumer.MinInSync] == "" || s[consumer.MaxMessageBytes] == "" || s[consumer.RetentionBytes] != "-1" || !live.May.Has(consumer.MayRead) {
+		s[consumer.MinInSync] != "9" || s[consumer.MaxMessageBytes] == "" || s[consumer.RetentionBytes] != "-1" || !live.May.Has(consumer.MayRead) {
 		t.Errorf("%+v", live)
 	}
+	r.send(&kgo.Record{Topic: live.Name, Key: []byte("a"), Value: []byte("{}")}) // with acks=all
 	if !views[1].Missing || views[1].Refused != nil || r.describe(named.Backfill).ErrorCode == 0 {
 		t.Errorf("%+v", views[1])
 	}

@@ -130,12 +130,13 @@ func judgeReplicas(v consumer.TopicView, letters bool) (all findings) {
 	if err != nil {
 		least = 1
 	}
-	leaderless, unwritable, behind, single := 0, 0, 0, false
+	leaderless, unwritable, behind, few, single := 0, 0, 0, false, false
 	for _, p := range v.Partitions {
+		few = few || p.Replicas < least
 		switch {
 		case p.Leaderless:
 			leaderless++
-		case p.InSync < least:
+		case p.InSync < min(least, p.Replicas): // Kafka asks for no more than there are; see few
 			unwritable++
 		case p.InSync < p.Replicas:
 			behind++
@@ -149,12 +150,16 @@ func judgeReplicas(v consumer.TopicView, letters bool) (all findings) {
 	}
 	if unwritable > 0 {
 		found := fmt.Sprintf("%s take no writes: fewer replicas are in sync than min.insync.replicas=%d", of(unwritable), least)
-		do := "bring the missing brokers back; with fewer replicas than that, lower min.insync.replicas or add replicas"
+		const do = "bring the missing brokers back"
 		if letters {
 			all.add(wrong("replicas", v.Name, found+", so calls would be held at the first dead letter", do))
 		} else {
 			all.add(warning("replicas", v.Name, found+", so producers can't write", do))
 		}
+	}
+	if few {
+		all.add(warning("replicas", v.Name, fmt.Sprintf("min.insync.replicas=%d is more than there are replicas: an older Kafka takes no writes then", least),
+			"add replicas, or lower min.insync.replicas"))
 	}
 	if behind > 0 {
 		all.add(warning("replicas", v.Name, of(behind)+" are not fully in sync", "look whether a broker is down, or behind"))

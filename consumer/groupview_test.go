@@ -3,6 +3,7 @@ package consumer_test
 import (
 	"context"
 	"encoding/binary"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -233,6 +234,32 @@ func TestLag(t *testing.T) {
 		finish(4, 6, 9)
 		if l := lag()[0]; l.Committed != 10 || l.Lag != 10 || l.Finished != 1 || l.Oldest.Sub(first) < time.Minute {
 			w.Errorf("%+v", l)
+		}
+	})
+}
+
+// A replayed event is older than its record, and retention goes by the record. Where the event's time can't be read it is the record's.
+func TestLagOfReplays(t *testing.T) {
+	inWorld(t, 2, func(w *world) {
+		written := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
+		happened := written.Add(-1000 * time.Hour)
+		header := func(value string) []kgo.RecordHeader {
+			return []kgo.RecordHeader{{Key: "markread.event-time", Value: []byte(value)}}
+		}
+		for _, r := range []*kgo.Record{
+			{Partition: 0, Timestamp: written, Headers: header(strconv.FormatInt(happened.UnixMilli(), 10))},
+			{Partition: 1, Timestamp: written, Headers: header("yesterday")},
+		} {
+			r.Topic, r.Value = topics.Live, []byte("{}")
+			c := w.kgo(kgo.RecordPartitioner(kgo.ManualPartitioner()))
+			if err := c.ProduceSync(w.Context(), r).FirstErr(); err != nil {
+				w.Fatal(err)
+			}
+			c.Close()
+		}
+		lags, err := w.client().Lag(w.Context(), group, topics.Live)
+		if err != nil || !lags[0].Oldest.Equal(happened) || !lags[0].Written.Equal(written) || !lags[1].Oldest.Equal(written) || !lags[1].Written.Equal(written) {
+			w.Errorf("%+v %v", lags, err)
 		}
 	})
 }

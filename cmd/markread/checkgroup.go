@@ -93,8 +93,8 @@ func judgeLag(v consumer.TopicView, lags []consumer.PartitionLag, err error, now
 		if l.Committed < 0 {
 			uncommitted++
 		}
-		if !l.Oldest.IsZero() && (oldest.IsZero() || l.Oldest.Before(oldest)) {
-			oldest = l.Oldest
+		if !l.Written.IsZero() && (oldest.IsZero() || l.Written.Before(oldest)) { // when the event happened is nothing to retention
+			oldest = l.Written
 		}
 	}
 	if unknown > 0 {
@@ -107,7 +107,7 @@ func judgeLag(v consumer.TopicView, lags []consumer.PartitionLag, err error, now
 	}
 	waited := now.Sub(oldest)
 	if kept, limited := retention(v); limited && !oldest.IsZero() && waited > kept/2 {
-		all.add(warning("lag", v.Name, fmt.Sprintf("the oldest event has waited for %s, and the topic keeps %s", age(waited), age(kept)),
+		all.add(warning("lag", v.Name, fmt.Sprintf("the oldest record has waited for %s, and the topic keeps %s", age(waited), age(kept)),
 			"run workers before retention deletes it, or raise retention.ms of the topic"))
 	}
 	text := number64(waiting, "event") + " to do"

@@ -74,8 +74,9 @@ func TestJudgeReplicas(t *testing.T) {
 		"all in sync":      {settings, full, nil, nil},
 		"one is behind":    {settings, consumer.PartitionView{Replicas: 3, InSync: 2}, []finding{warning("replicas", "t", "1 of 2 partitions are not fully in sync", "down")}, []finding{warning("replicas", "t", "1 of 2 partitions", "")}},
 		"no leader":        {settings, consumer.PartitionView{Leaderless: true, Replicas: 3}, []finding{wrong("replicas", "t", "1 of 2 partitions have no leader", "bring the brokers back")}, []finding{wrong("replicas", "t", "no leader", "")}},
-		"too few in sync":  {settings, consumer.PartitionView{Replicas: 3, InSync: 1}, []finding{warning("replicas", "t", "producers can't write", "min.insync.replicas")}, []finding{wrong("replicas", "t", "calls would be held at the first dead letter", "min.insync.replicas")}},
-		"too few replicas": {settings, consumer.PartitionView{Replicas: 1, InSync: 1}, []finding{warning("replicas", "t", "min.insync.replicas=2", ""), warning("replicas", "t", "one copy", "replication factor")}, []finding{wrong("replicas", "t", "min.insync.replicas=2", "add replicas"), warning("replicas", "t", "one copy", "")}},
+		"too few in sync":  {settings, consumer.PartitionView{Replicas: 3, InSync: 1}, []finding{warning("replicas", "t", "min.insync.replicas=2, so producers can't write", "bring")}, []finding{wrong("replicas", "t", "calls would be held at the first dead letter", "bring")}},
+		"too few replicas": {settings, consumer.PartitionView{Replicas: 1, InSync: 1}, []finding{warning("replicas", "t", "min.insync.replicas=2 is more than", "add replicas"), warning("replicas", "t", "one copy", "replication factor")}, []finding{warning("replicas", "t", "an older Kafka takes no writes", "lower"), warning("replicas", "t", "one copy", "")}},
+		"too few of both":  {map[string]string{consumer.MinInSync: "4"}, consumer.PartitionView{Replicas: 3, InSync: 2}, []finding{warning("replicas", "t", "1 of 2 partitions take no writes", ""), warning("replicas", "t", "min.insync.replicas=4 is more", "")}, []finding{wrong("replicas", "t", "1 of 2 partitions take no writes", ""), warning("replicas", "t", "min.insync.replicas=4 is more", "")}},
 		"one copy":         {map[string]string{consumer.MinInSync: "1"}, consumer.PartitionView{Replicas: 1, InSync: 1}, []finding{warning("replicas", "t", "one copy", "3")}, []finding{warning("replicas", "t", "one copy", "3")}},
 	} {
 		v := consumer.TopicView{Name: "t", Settings: c.settings, Partitions: []consumer.PartitionView{full, c.last}}
@@ -147,8 +148,8 @@ func TestJudgeGroup(t *testing.T) {
 func TestJudgeLag(t *testing.T) {
 	now := time.Date(2026, 3, 1, 3, 0, 0, 0, time.UTC)
 	v := consumer.TopicView{Name: "t", Settings: map[string]string{consumer.RetentionMs: "604800000"}}
-	behind := func(lag int64, waited time.Duration) consumer.PartitionLag {
-		return consumer.PartitionLag{Lag: lag, Committed: 7, Oldest: now.Add(-waited)}
+	behind := func(lag int64, waited time.Duration) consumer.PartitionLag { // in a backfill: the event is much older than its record
+		return consumer.PartitionLag{Lag: lag, Committed: 7, Oldest: now.Add(-1000 * time.Hour), Written: now.Add(-waited)}
 	}
 	for name, c := range map[string]struct {
 		lags []consumer.PartitionLag
@@ -163,7 +164,7 @@ func TestJudgeLag(t *testing.T) {
 	} {
 		judged(t, name, judgeLag(v, c.lags, c.err, now), c.want...)
 	}
-	if f := judgeLag(v, []consumer.PartitionLag{{Lag: 1200, Finished: 200, Committed: -1, Oldest: now.Add(-time.Hour)}}, nil, now)[0]; f.Found != "1,000 events to do, the oldest for 1h00m; the group has no offsets: run begins with the oldest record" {
+	if f := judgeLag(v, []consumer.PartitionLag{{Lag: 1200, Finished: 200, Committed: -1, Oldest: now.Add(-99 * time.Hour), Written: now.Add(-time.Hour)}}, nil, now)[0]; f.Found != "1,000 events to do, the oldest for 1h00m; the group has no offsets: run begins with the oldest record" {
 		t.Error(f.Found)
 	}
 }

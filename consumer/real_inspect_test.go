@@ -16,7 +16,7 @@ func TestRealInspect(t *testing.T) {
 	r := onBroker(t, 2, "cleanup.policy=compact", "retention.ms=7200000", "message.timestamp.type=LogAppendTime", "min.insync.replicas=9")
 	c := r.client()
 	for _, v := range c.InspectBrokers(t.Context()) {
-		if v.Err != nil || !v.Given || !v.Listed || len(v.Lacks) != 0 || r.cluster == nil && !strings.HasPrefix(v.Release, "4.") {
+		if v.Err != nil || !v.Given || !v.Listed() || len(v.Lacks) != 0 || r.cluster == nil && !strings.HasPrefix(v.Release, "4.") {
 			t.Errorf("%+v", v)
 		}
 	}

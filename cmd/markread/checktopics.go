@@ -14,15 +14,9 @@ const shortRetention = 24 * time.Hour
 
 // judgeTopics says what a worker would make of the topics. views are those of the topics, in their order.
 func judgeTopics(topics consumer.Topics, views []consumer.TopicView, create bool) (all findings) {
-	largest, counts := 0, map[string]int{}
+	largest, counts := consumer.LargestEvent(topics, views), map[string]int{}
 	for _, v := range views {
 		counts[v.Name] = len(v.Partitions)
-		if n, err := strconv.Atoi(v.Settings[consumer.MaxMessageBytes]); err == nil && v.Name != topics.DeadLetter {
-			largest = max(largest, n)
-		}
-	}
-	mayAll := true
-	for _, v := range views {
 		letters := v.Name == topics.DeadLetter
 		flag, operation, needed := "--topic", "Read", consumer.MayRead
 		switch {
@@ -33,21 +27,12 @@ func judgeTopics(topics consumer.Topics, views []consumer.TopicView, create bool
 		}
 		if v.Err != nil || v.Missing {
 			all.add(judgeAbsent(v, flag, operation, create))
-			mayAll = false
 			continue
 		}
 		all.add(judgeReplicas(v, letters)...)
 		all.add(judgeSettings(v, letters, flag, largest)...)
 		all.add(ok("topic", v.Name, describe(v)))
-		switch {
-		case !v.May.Known():
-			mayAll = false
-			all.add(notChecked("permission", v.Name, "this broker does not tell what the user may do", ""))
-		case !v.May.Has(needed):
-			mayAll = false
-			all.add(wrong("permission", v.Name, "the user may not "+strings.ToLower(operation),
-				fmt.Sprintf("give the user %s on the topic (%s)", operation, flag)))
-		}
+		all.add(judgePermission(v.Name, v.May, needed, operation, fmt.Sprintf("on the topic (%s)", flag)))
 	}
 	if live, backfill := counts[topics.Live], counts[topics.Backfill]; live > 0 && backfill > 0 && live != backfill {
 		fewer, n := topics.Live, backfill
@@ -59,10 +44,19 @@ func judgeTopics(topics consumer.Topics, views []consumer.TopicView, create bool
 		all.add(warning("partition counts", "", found,
 			fmt.Sprintf("give %s %d partitions: kafka-topics --alter --topic %s --partitions %d (--topic, --backfill-topic)", fewer, n, fewer, n)))
 	}
-	if mayAll {
-		all.add(ok("permissions", "", "the user may read the events, and write dead letters"))
-	}
 	return all
+}
+
+// judgePermission is about one operation that a worker needs.
+func judgePermission(subject string, may, needed consumer.Operations, operation, where string) finding {
+	switch {
+	case !may.Known():
+		return notChecked("permission", subject, "this broker does not tell what the user may do", "")
+	case !may.Has(needed):
+		return wrong("permission", subject, "the user may not "+strings.ToLower(operation), fmt.Sprintf("give the user %s %s", operation, where))
+	default:
+		return ok("permission", subject, "the user may "+strings.ToLower(operation))
+	}
 }
 
 // judgeAbsent is about a topic of which nothing is known.

@@ -88,6 +88,7 @@ func (r *leaveResponse) codes() []int16 {
 }
 
 type listRequest struct {
+	_ struct{} `kafka:"min=v0,max=v2"` // kafka-go takes the range of versions from the request's fields
 	_ struct{} `kafka:"min=v3,max=v4,tag"`
 
 	States []string `kafka:"min=v4,max=v4"` // none: all

@@ -188,6 +188,29 @@ func TestDescribeGroupFailures(t *testing.T) {
 	}
 }
 
+// A group that is absent and yet listed is of another kind; without members it is free, and where it can't be listed it is as it was described.
+func TestDescribeGroupOfAnotherKind(t *testing.T) {
+	for state, want := range map[string]consumer.GroupState{
+		"Stable": consumer.GroupForeign, "Assigning": consumer.GroupForeign, "Empty": consumer.GroupEmpty, "Dead": consumer.GroupAbsent, "": consumer.GroupAbsent,
+	} {
+		inWorld(t, 1, func(w *world) {
+			answer(w, kmsg.ListGroups, func(_ kmsg.Request, a *kmsg.ListGroupsResponse) {
+				for _, name := range []string{"other", group} {
+					g := kmsg.NewListGroupsResponseGroup()
+					g.Group, g.ProtocolType, g.GroupState = name, "consumer", state
+					if state == "" {
+						g.Group, a.ErrorCode = "other", kerr.ClusterAuthorizationFailed.Code
+					}
+					a.Groups = append(a.Groups, g)
+				}
+			})
+			if g := w.group(group); g.State != want {
+				w.Errorf("listed as %q: %s, want %s", state, g.State, want)
+			}
+		})
+	}
+}
+
 // The lag is from what is committed, or the oldest record, to the end; what has finished beyond the offset is told from what has not.
 func TestLag(t *testing.T) {
 	inWorld(t, 3, func(w *world) {

@@ -31,11 +31,11 @@
 //	group.go member.go assign.go          joining, assigning, leaving
 //	letters.go publish.go produce.go      writing
 //	backfill/                             files of read states become records
-//	letters/                              what became of each dead letter (pure)
+//	letters/                              what became of each dead letter (pure), and letters/office, which works on them
 //	extent.go scan.go                     reading a topic to its present end
 //	groupview.go lag.go record.go         looking at a group, and at records, from outside
 //	inspect.go inspecttopics.go           looking at brokers and topics, before a worker uses them
-//	topics.go                             what topics there must be
+//	topics.go permissions.go              what topics there must be, and what this user may do with them
 //	connect.go reach.go                   brokers: the connections that a client keeps, and looking for the first
 //	dial.go sasl.go conn.go refused.go    one connection: TLS and SASL, its limits, and why it was refused
 //	groupapi.go                           two requests that kafka-go gets wrong

@@ -116,6 +116,27 @@ func (p *Publisher) Publish(ctx context.Context, messages ...Message) error {
 	return nil
 }
 
+// PublishTo publishes messages to one partition, whatever their keys, in order; for the rest it is as Publish.
+func (p *Publisher) PublishTo(ctx context.Context, partition int, messages ...Message) error {
+	indexes := make([]int, len(messages))
+	for i := range indexes {
+		indexes[i] = i
+	}
+	failed := PublishErrors{}
+	p.publishTo(ctx, partition, messages, indexes, func(indexes []int, err error) {
+		for _, i := range indexes {
+			failed[i] = err
+		}
+	})
+	if len(failed) > 0 {
+		return failed
+	}
+	return nil
+}
+
+// IsTooLarge reports whether a topic refused a single message as too large: no later try can help.
+func IsTooLarge(err error) bool { return tooLarge(err) }
+
 // publishTo publishes messages of one partition one request after the other. When one fails, those behind it
 // are still tried: what was refused may be one message that is too large.
 func (p *Publisher) publishTo(ctx context.Context, partition int, messages []Message, indexes []int, fail func([]int, error)) {

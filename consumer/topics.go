@@ -207,6 +207,15 @@ func (c *Client) partitions(ctx context.Context, topics ...string) (map[string]i
 	return counts, nil
 }
 
+// KeepsLetters makes sure that a dead-letter topic does not lose letters to compaction: else it is a *CleanupPolicyError. It tries for 8 s. If
+// the settings may not be read, that is one line in the log.
+func (c *Client) KeepsLetters(ctx context.Context, topic string) error {
+	ctx, cancel := looking(ctx)
+	defer cancel()
+	c.use(topic)
+	return c.checkPolicy(ctx, topic)
+}
+
 func (c *Client) checkPolicy(ctx context.Context, topic string) error {
 	config, err := c.topicConfig(ctx, topic, "cleanup.policy")
 	if err != nil {

@@ -11,17 +11,18 @@ import (
 
 // commandLine is the grammar: one field a command.
 type commandLine struct {
-	Run      runCommand      `cmd:"" help:"Run the worker."`
-	Dev      devCommand      `cmd:"" help:"Run everything on this machine, with sample traffic; nothing to install."`
-	Emit     emitCommand     `cmd:"" help:"Publish mark-read events, from flags or as JSON lines on standard input."`
-	Backfill backfillCommand `cmd:"" help:"Publish read states in bulk, from files of CSV or JSON lines."`
-	Call     callCommand     `cmd:"" help:"Make one API call and explain the answer."`
-	Check    checkCommand    `cmd:"" help:"Before a deployment: check everything that a worker needs; change nothing."`
-	Status   statusCommand   `cmd:"" help:"Show the whole group, from Kafka: members, lag, open dead letters."`
-	Pause    pauseCommand    `cmd:"" help:"Hold all calls of one worker."`
-	Resume   resumeCommand   `cmd:"" help:"Let a paused worker go on."`
-	Sandbox  sandboxCommand  `cmd:"" help:"Run the local IM server alone."`
-	Version  versionCommand  `cmd:"" help:"Print version, commit and Go version."`
+	Run         runCommand         `cmd:"" help:"Run the worker."`
+	Dev         devCommand         `cmd:"" help:"Run everything on this machine, with sample traffic; nothing to install."`
+	Emit        emitCommand        `cmd:"" help:"Publish mark-read events, from flags or as JSON lines on standard input."`
+	Backfill    backfillCommand    `cmd:"" help:"Publish read states in bulk, from files of CSV or JSON lines."`
+	Call        callCommand        `cmd:"" help:"Make one API call and explain the answer."`
+	Check       checkCommand       `cmd:"" help:"Before a deployment: check everything that a worker needs; change nothing."`
+	DeadLetters deadLettersCommand `cmd:"" name:"dead-letters" help:"List, show, replay and discard the events that could not be applied."`
+	Status      statusCommand      `cmd:"" help:"Show the whole group, from Kafka: members, lag, open dead letters."`
+	Pause       pauseCommand       `cmd:"" help:"Hold all calls of one worker."`
+	Resume      resumeCommand      `cmd:"" help:"Let a paused worker go on."`
+	Sandbox     sandboxCommand     `cmd:"" help:"Run the local IM server alone."`
+	Version     versionCommand     `cmd:"" help:"Print version, commit and Go version."`
 }
 
 const description = `Marks conversations as read at Tencent IM, from a Kafka topic, never faster than the app's quota.`
@@ -67,6 +68,7 @@ func (p *process) parse(args []string) (command, error) {
 var (
 	noValue   = regexp.MustCompile(`^(--[a-z-]+)\S*: expected \S+ value but got "EOL" \(<EOL>\)$`)
 	looksFlag = regexp.MustCompile(`(?s)^(--[a-z-]+)\S*: expected \S+ value but got (".*") \((?:short|long) flag\).*$`)
+	noCommand = regexp.MustCompile(`^expected one of ((?:"[a-z-]+",? ?)+)$`)
 	emptyWord = regexp.MustCompile(`^(--[a-z-]+) must be one of "",`)
 )
 
@@ -84,6 +86,7 @@ var (
 func plain(text string) string {
 	text = noValue.ReplaceAllString(text, "$1 needs a value")
 	text = looksFlag.ReplaceAllString(text, "$1 needs a value; $2 looks like another flag (a value that begins with a hyphen goes after an equals sign)")
+	text = noCommand.ReplaceAllString(text, "the command needs a second word, one of $1")
 	text = emptyWord.ReplaceAllString(text, "$1 must be one of ")
 	text = assigned.ReplaceAllString(text, "$1=…: variables go before the command")
 	text = longWord.ReplaceAllString(text, "unexpected argument, of more than 20 characters")
@@ -123,7 +126,7 @@ func variables(app *kong.Application) map[string]bool {
 	for _, name := range []string{saslPassword, imKey, adminToken} {
 		known[name], known[name+"_FILE"] = true, true
 	}
-	for _, command := range app.Children {
+	for _, command := range app.Leaves(false) {
 		for _, f := range command.Flags {
 			if isConfiguration(f) {
 				known[variable(f.Name)] = true

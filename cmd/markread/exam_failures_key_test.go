@@ -150,6 +150,12 @@ func TestExamSignature(t *testing.T) {
 // kick revokes the signatures that the app's admin has.
 func (s *examSandbox) kick(t *testing.T) {
 	t.Helper()
+	s.asAdmin(t, "/v4/im_open_login_svc/kick", `{"UserID":"administrator"}`)
+}
+
+// asAdmin calls one of the sandbox's commands.
+func (s *examSandbox) asAdmin(t *testing.T, path, body string) {
+	t.Helper()
 	id, err := strconv.ParseInt(examAppID, 10, 64)
 	if err != nil {
 		t.Fatal(err)
@@ -159,12 +165,12 @@ func (s *examSandbox) kick(t *testing.T) {
 		t.Fatal(err)
 	}
 	query := url.Values{"sdkappid": {examAppID}, "identifier": {"administrator"}, "usersig": {sig}, "random": {"1"}, "contenttype": {"json"}}
-	res, err := examHTTP.Post(s.url+"/v4/im_open_login_svc/kick?"+query.Encode(), "application/json", strings.NewReader(`{"UserID":"administrator"}`))
+	res, err := examHTTP.Post(s.url+path+"?"+query.Encode(), "application/json", strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
 	res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		t.Fatalf("kick: %s", res.Status)
+		t.Fatalf("%s: %s", path, res.Status)
 	}
 }

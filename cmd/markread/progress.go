@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"markread/consumer"
+	"markread/consumer/letters/office"
 )
 
 // progress is one line on a terminal that says how far a topic was read, if that takes longer than a moment. Elsewhere it says nothing.
@@ -66,4 +67,31 @@ func (p *progress) add(r consumer.Record) {
 	p.done.Add(read - p.at[r.Partition])
 	p.at[r.Partition] = read
 	p.records.Add(1)
+}
+
+// workProgress is one line on a terminal that says how many letters are done. Elsewhere it says nothing.
+type workProgress struct {
+	out  io.Writer // nil: no terminal
+	done string
+	of   int
+}
+
+func newWorkProgress(out io.Writer, done string, of int) *workProgress {
+	p := &workProgress{done: done, of: of}
+	if isTerminal(out) {
+		p.out = out
+	}
+	return p
+}
+
+func (p *workProgress) show(d office.Done) {
+	if p.out != nil {
+		fmt.Fprintf(p.out, wipe+"%s %s of %s", p.done, thousands(int64(d.Letters)), number64(int64(p.of), "letter"))
+	}
+}
+
+func (p *workProgress) end() {
+	if p.out != nil {
+		fmt.Fprint(p.out, wipe)
+	}
 }

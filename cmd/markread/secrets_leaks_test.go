@@ -224,9 +224,15 @@ func TestSecretsOfCommands(t *testing.T) {
 			if status == exitRejected { // emit's own
 				status = exitOK
 			}
-			name := strings.Replace(name, "emit", "status", 1)
-			if r := s.run(name, c.env, "", append([]string{"status", "--log-level", "debug"}, c.args...)...); r.status != status {
-				t.Errorf("%s: %+v", name, r)
+			for _, command := range []string{"status", "dead-letters ls", "dead-letters replay --yes", "dead-letters show 0:0"} {
+				status := status
+				if status == exitOK && strings.Contains(command, "show") {
+					status = exitFailed // there is no such letter
+				}
+				name := strings.Replace(name, "emit", command, 1)
+				if r := s.run(name, c.env, "", slices.Concat(strings.Fields(command), []string{"--log-level", "debug"}, c.args)...); r.status != status {
+					t.Errorf("%s: %+v", name, r)
+				}
 			}
 		})
 	}

@@ -196,7 +196,7 @@ func (l *look) letters(ctx context.Context) *lettersReport {
 		l.fail(err)
 		return nil
 	}
-	fold := letters.NewFold(l.maxReplays)
+	fold := letters.NewFold(l.maxReplays, letters.Filter{})
 	stop := l.progress.start(extent)
 	err = l.kafka.Scan(ctx, extent, func(r consumer.Record) error {
 		l.progress.add(r)

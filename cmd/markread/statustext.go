@@ -11,7 +11,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"markread/imclient"
 	"markread/worker/console"
 )
 
@@ -30,21 +29,28 @@ func (r *statusReport) print(w io.Writer) error {
 	if r.Group == nil && r.Lag == nil && r.Letters == nil && r.Worker == nil {
 		return nil // the errors say it
 	}
-	t := &table{tabwriter.NewWriter(w, 0, 0, 3, ' ', 0), nil}
+	t := newTable(w)
 	r.Group.print(t)
 	r.Lag.print(t)
 	r.Worker.print(t, r.At)
 	r.Letters.print(t)
-	if err := t.Flush(); t.err == nil {
-		t.err = err
-	}
-	return t.err
+	return t.end()
 }
 
 // table is aligned text.
 type table struct {
 	*tabwriter.Writer
 	err error
+}
+
+func newTable(w io.Writer) *table { return &table{tabwriter.NewWriter(w, 0, 0, 3, ' ', 0), nil} }
+
+// end writes what is left and returns what went wrong.
+func (t *table) end() error {
+	if err := t.Flush(); t.err == nil {
+		t.err = err
+	}
+	return t.err
 }
 
 // line writes one line of cells. Lines of one number of cells that follow each other are aligned.
@@ -254,23 +260,8 @@ func (r *lettersReport) print(t *table) {
 			t.head("  … and %d more kinds (--json has all)", len(unresolved)-i)
 			break
 		}
-		t.line("  "+cmp.Or(k.Class, "?"), cmp.Or(k.Code, "-"), thousands(k.Open), thousands(k.Parked), k.meaning())
+		t.line("  "+cmp.Or(k.Class, "?"), cmp.Or(k.Code, "-"), thousands(k.Open), thousands(k.Parked), explainKind(k.Class, k.Code).meaning)
 	}
-}
-
-// meaning explains a code, as far as it is ours to know.
-func (k *kindReport) meaning() string {
-	if k.Code == "" {
-		if k.Class == "invalid" {
-			return "the record is no event"
-		}
-		return ""
-	}
-	failure := &imclient.Error{Label: k.Code}
-	if code, err := strconv.Atoi(k.Code); err == nil {
-		failure.ErrorCode = code
-	}
-	return failure.Meaning()
 }
 
 // ranges writes numbers in ascending order as "0-3, 5".

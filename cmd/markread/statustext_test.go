@@ -49,7 +49,7 @@ func sampleReport() *statusReport {
 		lags[0] = append(lags[0], live)
 		lags[1] = append(lags[1], consumer.PartitionLag{TopicPartition: consumer.TopicPartition{Topic: "mark-read-backfill", Partition: p}, Committed: -1})
 	}
-	fold := letters.NewFold(3)
+	fold := letters.NewFold(3, letters.Filter{})
 	offset := int64(0)
 	add := func(n int, value []byte, headers ...string) {
 		for range n {
@@ -195,7 +195,7 @@ func TestStatusIsOneScreen(t *testing.T) {
 		})
 	}
 	lag[7].Err, lag[7].Lag, lag[7].Oldest = errors.New("no leader"), 0, time.Time{}
-	fold := letters.NewFold(3)
+	fold := letters.NewFold(3, letters.Filter{})
 	for i := range 300 {
 		fold.Add(consumer.Record{Offset: int64(i), Headers: []consumer.Header{{Key: "markread.class", Value: []byte{'c', byte('a' + i%26), byte('a' + i/26)}}}})
 	}

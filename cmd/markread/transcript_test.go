@@ -35,6 +35,8 @@ var updateTranscripts = flag.Bool("update-transcripts", false, "rewrite what the
 //	                         partitions=TOPIC:N makes it that large, and with may=OPERATION:KIND:NAME (read:topic:mark-read) there is a user
 //	                         who may do that, and nothing else.
 //	broker-dies BYTES        once clients have sent so much more, all connections break and no more are accepted.
+//	produce TOPIC PARTITION KEY VALUE NAME=VALUE…  writes a record with headers; null is null.
+//	letter PARTITION KEY VALUE NAME=VALUE…  writes a dead letter, with the headers that one has; those that are named win.
 //	im                       starts a local IM server for the commands that follow.
 //
 // To see what a script's commands really say: go test ./cmd/markread -run TestTranscripts/NAME -v. -update-transcripts rewrites the files that
@@ -45,6 +47,7 @@ func TestTranscripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": scriptExits, "says": scriptSays, "warns": scriptWarns,
 			"broker": scriptBroker, "broker-dies": scriptBrokerDies, "im": scriptIM,
+			"produce": scriptProduce, "letter": scriptLetter,
 		},
 		Setup: func(env *testscript.Env) error {
 			env.Values[frailKey{}] = new(frail)

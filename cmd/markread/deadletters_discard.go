@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"markread/consumer/letters"
+)
+
+// lettersDiscardCommand gives letters up.
+type lettersDiscardCommand struct {
+	IDs            []string `arg:"" optional:"" name:"id" help:"Only these letters, such as 0:17."`
+	filterFlags    `embed:""`
+	State          string `enum:"open,parked,all" default:"open" help:"Letters in this state: open, parked, or all of both."`
+	All            bool   `help:"All open letters; needed without another filter."`
+	confirmFlags   `embed:""`
+	JSON           bool `name:"json" help:"Print what was done as one line of JSON."`
+	deadLetterFlag `embed:"" group:"Topics and group:"`
+	officeFlags    `embed:""`
+}
+
+// Help is kong's: what follows the summary.
+func (*lettersDiscardCommand) Help() string {
+	return `Letters that are discarded are neither counted as open nor replayed any more. They stay on the topic, as long as its retention is, and
+"ls --state discarded" and "show" find them. It can't be undone, but for "show --event", whose event can be emitted again.
+
+    markread dead-letters discard --brokers kafka-1:9092 --class invalid --until 7d --dry-run
+    markread dead-letters discard --brokers kafka-1:9092 0:17 --yes` + filterHelp + variablesHelp
+}
+
+// validate returns the filter that the flags describe.
+func (c *lettersDiscardCommand) validate(p *process) (letters.Filter, error) {
+	filter, err := c.filter(time.Now())
+	if err == nil {
+		filter.IDs, err = idsOf(c.IDs)
+	}
+	if err != nil {
+		return filter, err
+	}
+	if err := firstError(func() error { return c.officeFlags.validate(p.env) }, c.deadLetterFlag.validate); err != nil {
+		return filter, err
+	}
+	narrows := c.narrows() || len(c.IDs) > 0 || c.State == letters.Parked.String()
+	switch {
+	case !narrows && !c.All:
+		return filter, usagef("discard needs a filter such as --class or --until, the letters' IDs, or --all")
+	case narrows && c.All:
+		return filter, usagef("--all is for all letters: leave it out, or the filters")
+	}
+	return filter, c.confirmFlags.validate(p)
+}
+
+func (c *lettersDiscardCommand) run(ctx context.Context, p *process) error {
+	filter, err := c.validate(p)
+	if err != nil {
+		return err
+	}
+	d, err := c.open(ctx, p, c.DeadLetterTopic)
+	if err != nil {
+		return err
+	}
+	defer d.kafka.Close()
+	if !c.DryRun {
+		if err := d.mayChange(ctx, c.DeadLetterTopic); err != nil {
+			return err
+		}
+	}
+	fold := letters.NewFold(c.MaxReplays, filter)
+	if err := d.Find(ctx, fold); err != nil {
+		return plainly(ctx, err)
+	}
+	parked := c.Parked || c.State != letters.Open.String()
+	found := letters.Oldest(fold.Find(unresolvedStates(c.State, parked)...), c.limit())
+	r := discardReport{DryRun: c.DryRun, Letters: len(found)}
+	if !parked {
+		r.Parked = len(fold.Find(letters.Parked))
+	}
+	d.explainIDs(fold, filter, found)
+	if len(found) == 0 || c.DryRun {
+		return r.print(p.stdout, c.JSON)
+	}
+	yes, err := c.confirmed(ctx, p, "discard "+number64(int64(len(found)), "letter")+r.note()+"?")
+	if err != nil {
+		return err
+	}
+	if !yes {
+		_, err := fmt.Fprintln(p.stdout, "nothing was discarded")
+		return err
+	}
+	progress := newWorkProgress(p.stderr, "discarded", len(found))
+	done, err := d.Discard(ctx, found, d.kafka.Publisher(c.DeadLetterTopic), progress.show)
+	progress.end()
+	r.begun, r.Letters = true, done.Letters
+	if printed := r.print(p.stdout, c.JSON); err == nil {
+		return printed
+	}
+	return d.stopped(ctx, err, done, len(found))
+}
+
+// discardReport is what was discarded, or would be.
+type discardReport struct {
+	DryRun  bool `json:"dry_run"`
+	Letters int  `json:"letters"`
+	Parked  int  `json:"parked"`
+	begun   bool
+}
+
+func (r *discardReport) note() string {
+	if r.Parked == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; %s parked, which --parked takes, too", thousands(int64(r.Parked)))
+}
+
+func (r *discardReport) print(w io.Writer, asJSON bool) error {
+	if asJSON {
+		return printJSON(w, r)
+	}
+	text := "discarded " + number64(int64(r.Letters), "letter")
+	switch {
+	case r.DryRun && r.Letters > 0:
+		text = "would discard " + number64(int64(r.Letters), "letter")
+	case r.Letters == 0 && !r.begun:
+		text = "nothing to discard: no letter that is open matches"
+	}
+	_, err := fmt.Fprintln(w, text+r.note())
+	return err
+}
+
+func printJSON(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) }

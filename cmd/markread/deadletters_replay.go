@@ -1,0 +1,296 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"markread/consumer/letters"
+	"markread/consumer/letters/office"
+)
+
+// lettersReplayCommand publishes letters again.
+type lettersReplayCommand struct {
+	IDs          []string `arg:"" optional:"" name:"id" help:"Only these letters, such as 0:17."`
+	filterFlags  `embed:""`
+	State        string `enum:"open,parked,all" default:"open" help:"Letters in this state: open; with --parked also parked, or all."`
+	Lane         string `enum:"live,backfill" default:"backfill" help:"Where to: live is --topic, backfill is --backfill-topic."`
+	confirmFlags `embed:""`
+	JSON         bool `name:"json" help:"Print what was done as one line of JSON."`
+	topicsFlags  `embed:"" group:"Topics and group:"`
+	officeFlags  `embed:""`
+}
+
+// Help is kong's: what follows the summary.
+func (*lettersReplayCommand) Help() string {
+	return `Mend the cause first. Without filters all open letters are replayed: published to the backfill topic with the time when the user read, so that
+messages that came since stay unread, and then resolved. Letters of one conversation become one event, with the largest T. Letters that are no events are
+judged again; those that still are none, and those without their value, stay open, and the exit status is 3.
+
+Replaying is harmless: what a newer event has covered meanwhile is not lowered. A replay that was interrupted, even killed, has lost no letter:
+run it again. A few letters may then be replayed twice, and two replays at once do all of it twice: the second event of a conversation collapses with the first, or
+finds it applied. A letter that fails again comes back with one replay more, and after --max-replays it is parked.
+
+    markread dead-letters replay --brokers kafka-1:9092 --code 90048 --dry-run
+    markread dead-letters replay --brokers kafka-1:9092 --code 90048 --limit 10 --yes
+    markread dead-letters replay --brokers kafka-1:9092 0:17 4:1711` + filterHelp + variablesHelp
+}
+
+// target is the topic to publish to.
+func (c *lettersReplayCommand) target() string {
+	if c.Lane == "live" {
+		return c.Topic
+	}
+	return c.BackfillTopic
+}
+
+// validate returns the filter that the flags describe.
+func (c *lettersReplayCommand) validate(p *process) (letters.Filter, error) {
+	filter, err := c.filter(time.Now())
+	if err == nil {
+		filter.IDs, err = idsOf(c.IDs)
+	}
+	if err != nil {
+		return filter, err
+	}
+	if err := firstError(func() error { return c.officeFlags.validate(p.env) }, c.topicsFlags.validate); err != nil {
+		return filter, err
+	}
+	switch {
+	case c.State == letters.Parked.String() && !c.Parked:
+		return filter, usagef("--state parked needs --parked: these letters came back from every replay")
+	case c.target() == "":
+		return filter, usagef("--backfill-topic is empty: there is nothing to replay to but --lane live")
+	}
+	return filter, c.confirmFlags.validate(p)
+}
+
+// idsOf reads the letters that a command line names; nil: none.
+func idsOf(texts []string) (map[letters.ID]bool, error) {
+	var ids map[letters.ID]bool
+	for _, text := range texts {
+		id, ok := letters.ParseID(text)
+		if !ok {
+			return nil, usagef("ID %q is not PARTITION:OFFSET, such as 0:17", text)
+		}
+		if ids == nil {
+			ids = map[letters.ID]bool{}
+		}
+		ids[id] = true
+	}
+	return ids, nil
+}
+
+// unresolvedStates are those of the letters that replay and discard take: state is open, parked or all.
+func unresolvedStates(state string, parked bool) (states []letters.State) {
+	if state != letters.Parked.String() {
+		states = append(states, letters.Open)
+	}
+	if parked {
+		states = append(states, letters.Parked)
+	}
+	return states
+}
+
+func (c *lettersReplayCommand) run(ctx context.Context, p *process) error {
+	filter, err := c.validate(p)
+	if err != nil {
+		return err
+	}
+	d, err := c.open(ctx, p, c.DeadLetterTopic)
+	if err != nil {
+		return err
+	}
+	defer d.kafka.Close()
+	if !c.DryRun {
+		if err := d.mayChange(ctx, c.target(), c.DeadLetterTopic); err != nil {
+			return err
+		}
+	}
+	fold := letters.NewFold(c.MaxReplays, filter)
+	fold.Judge(time.Now())
+	if err := d.Find(ctx, fold); err != nil {
+		return plainly(ctx, err)
+	}
+	found := fold.Find(unresolvedStates(c.State, c.Parked)...)
+	plan := letters.PlanOf(found, c.limit())
+	r := replayReport{
+		To: c.target(), DryRun: c.DryRun, Letters: len(plan.Letters), Conversations: plan.Conversations,
+		StillOpen: stillOpen{Invalid: plan.Obstacles[letters.Invalid], ValueOmitted: plan.Obstacles[letters.Omitted]},
+	}
+	if !c.Parked {
+		r.Parked = len(fold.Find(letters.Parked))
+	}
+	d.explainIDs(fold, filter, found)
+	if len(plan.Letters) == 0 || c.DryRun {
+		return r.end(p, c.JSON, nil)
+	}
+	yes, err := c.confirmed(ctx, p, r.question())
+	if err != nil {
+		return err
+	}
+	if !yes {
+		_, err := fmt.Fprintln(p.stdout, "nothing was replayed")
+		return err
+	}
+	progress := newWorkProgress(p.stderr, "replayed", len(plan.Letters))
+	done, err := d.Replay(ctx, plan, time.Now, d.kafka.Publisher(c.target()), d.kafka.Publisher(c.DeadLetterTopic), progress.show)
+	progress.end()
+	r.did(done)
+	return r.end(p, c.JSON, d.stopped(ctx, err, done, len(plan.Letters)))
+}
+
+// mayChange makes sure, before anything is done, that letters can be resolved, and that nothing will be lost by it.
+func (d *deadLetters) mayChange(ctx context.Context, topics ...string) error {
+	if err := d.kafka.CheckWrite(ctx, topics...); err != nil {
+		return plainly(ctx, err)
+	}
+	return plainly(ctx, d.kafka.KeepsLetters(ctx, d.Name))
+}
+
+// explainIDs says of letters that were named why they are not taken.
+func (d *deadLetters) explainIDs(fold *letters.Fold, filter letters.Filter, found []letters.Found) {
+	taken := map[letters.ID]bool{}
+	for _, l := range found {
+		taken[l.ID] = true
+	}
+	for _, id := range slices.SortedFunc(maps.Keys(filter.IDs), func(a, b letters.ID) int {
+		return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
+	}) {
+		if taken[id] {
+			continue
+		}
+		why := "there is no such letter"
+		if state, ok := fold.State(id); ok {
+			why = "it is " + state.String()
+			switch state {
+			case letters.Parked:
+				why += "; --parked takes it"
+			case letters.Open:
+				why = "another filter leaves it out"
+			}
+		}
+		d.p.log.Warn().Str("letter", id.String()).Msg("not taken: " + why)
+	}
+}
+
+// stopped says how far a command came that did not come to its end; nil if it did.
+func (d *deadLetters) stopped(ctx context.Context, err error, done office.Done, of int) error {
+	if err == nil {
+		return nil
+	}
+	what := fmt.Sprintf("after %s of %s; the rest is as it was", thousands(int64(done.Letters)), number64(int64(of), "letter"))
+	if done.Unresolved > 0 {
+		what += fmt.Sprintf(", but %s may have been published and would be replayed once more, which is harmless", number64(int64(done.Unresolved), "letter"))
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("interrupted %s", what)
+	}
+	return fmt.Errorf("stopped %s: %w", what, cause(err))
+}
+
+// replayReport is what a replay did, or would do.
+type replayReport struct {
+	To            string    `json:"topic"`
+	DryRun        bool      `json:"dry_run"`
+	Letters       int       `json:"letters"`
+	Conversations int       `json:"conversations"`
+	StillOpen     stillOpen `json:"still_open"`
+	Parked        int       `json:"parked"`
+	begun         bool
+}
+
+// stillOpen counts letters that were asked for and can't be replayed.
+type stillOpen struct {
+	Invalid      int `json:"invalid"`
+	ValueOmitted int `json:"value_omitted"`
+	TooLarge     int `json:"too_large"`
+	Unresolved   int `json:"unresolved"`
+}
+
+func (s stillOpen) rejected() int { return s.Invalid + s.ValueOmitted + s.TooLarge }
+
+func (r *replayReport) did(done office.Done) {
+	r.begun, r.Letters, r.Conversations = true, done.Letters, done.Conversations
+	r.StillOpen.Invalid += done.Changed
+	r.StillOpen.TooLarge = done.TooLarge
+	r.StillOpen.Unresolved = done.Unresolved
+}
+
+// what is the letters and where they go.
+func (r *replayReport) what() string {
+	return fmt.Sprintf("%s of %s to %s", number64(int64(r.Letters), "letter"), number64(int64(r.Conversations), "conversation"), r.To)
+}
+
+func (r *replayReport) question() string {
+	text := "replay " + r.what()
+	if notes := r.notes(); notes != "" {
+		text += " (" + notes + ")"
+	}
+	return text + "?"
+}
+
+// notes is what is not replayed, and why.
+func (r *replayReport) notes() string {
+	notes := r.StillOpen.reasons()
+	if r.Parked > 0 {
+		notes = append(notes, thousands(int64(r.Parked))+" parked, which --parked takes, too")
+	}
+	return strings.Join(notes, "; ")
+}
+
+func (s stillOpen) reasons() (reasons []string) {
+	for _, r := range []struct {
+		n   int
+		why string
+	}{
+		{s.Invalid, "can't: the record is no event"},
+		{s.ValueOmitted, "can't: the value was left out as too large"},
+		{s.TooLarge, "can't: the topic refuses the record as too large"},
+	} {
+		if r.n > 0 {
+			reasons = append(reasons, thousands(int64(r.n))+" "+r.why)
+		}
+	}
+	return reasons
+}
+
+// end prints the report, and returns what went wrong.
+func (r *replayReport) end(p *process, asJSON bool, failed error) error {
+	if err := r.print(p, asJSON); err != nil && failed == nil {
+		return err
+	}
+	if failed != nil {
+		return failed
+	}
+	if n := r.StillOpen.rejected(); n > 0 {
+		verb := " stay open: "
+		if n == 1 {
+			verb = " stays open: "
+		}
+		return &rejectedError{number(n, "letter") + verb + strings.Join(r.StillOpen.reasons(), "; ")}
+	}
+	return nil
+}
+
+func (r *replayReport) print(p *process, asJSON bool) error {
+	if asJSON {
+		return printJSON(p.stdout, r)
+	}
+	text := "replayed " + r.what()
+	switch {
+	case r.DryRun && r.Letters > 0:
+		text = "would replay " + r.what()
+	case r.Letters == 0 && !r.begun:
+		text = "nothing to replay: no letter that is open and matches can be replayed"
+	}
+	if notes := r.notes(); notes != "" {
+		text += "; " + notes
+	}
+	_, err := fmt.Fprintln(p.stdout, text)
+	return err
+}

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"markread/consumer/letters"
+	"markread/consumer/letters/office"
+)
+
+// lettersShowCommand shows one letter.
+type lettersShowCommand struct {
+	ID             string `arg:"" name:"id" placeholder:"ID" help:"The letter: its partition and offset, such as 0:17."`
+	Event          bool   `help:"Print its event alone, as a line for \"markread emit\": mend it in between."`
+	JSON           bool   `name:"json" help:"Print one line of JSON, as ls --json does, with the headers."`
+	deadLetterFlag `embed:"" group:"Topics and group:"`
+	officeFlags    `embed:""`
+}
+
+// Help is kong's: what follows the summary.
+func (*lettersShowCommand) Help() string {
+	return `What the letter says, what its code means, what to do, what became of it, and other letters with its key. With --event its event alone:
+MsgReadTime is filled in with the time when the user read, so that it can be mended and emitted at any later time. The letter itself stays open until it
+is discarded. Of a value that is no JSON object --event prints what is there, on one line, and warns.
+
+    markread dead-letters show 0:17 --brokers kafka-1:9092
+    markread dead-letters show 0:17 --event | sed s/alcie/alice/ | markread emit && markread dead-letters discard 0:17 --yes` + variablesHelp
+}
+
+func (c *lettersShowCommand) run(ctx context.Context, p *process) error {
+	id, ok := letters.ParseID(c.ID)
+	switch {
+	case !ok:
+		return usagef("ID %q is not PARTITION:OFFSET, such as 0:17", c.ID)
+	case c.Event && c.JSON:
+		return usagef("--event and --json exclude each other")
+	}
+	if err := firstError(func() error { return c.officeFlags.validate(p.env) }, c.deadLetterFlag.validate); err != nil {
+		return err
+	}
+	d, err := c.open(ctx, p, c.DeadLetterTopic)
+	if err != nil {
+		return err
+	}
+	defer d.kafka.Close()
+	view, err := d.Show(ctx, id, c.MaxReplays)
+	switch {
+	case err != nil:
+		return plainly(ctx, err)
+	case c.JSON:
+		_, err = p.stdout.Write(append(view.AppendJSON(nil, true), '\n'))
+		return err
+	case c.Event:
+		return p.printEvent(view)
+	}
+	return printLetter(p.stdout, view, time.Now())
+}
+
+// printEvent prints a letter's event to be mended.
+func (p *process) printEvent(view *office.View) error {
+	if view.Omitted != "" {
+		return fmt.Errorf("letter %s has no event: its value of %s bytes was too large for the topic; its origin is %s",
+			view.ID, shown(view.Omitted), originOf(view))
+	}
+	if view.Record.Value == nil {
+		return fmt.Errorf("letter %s has no event: its value is null; its origin is %s", view.ID, originOf(view))
+	}
+	line, ok := view.Mendable()
+	if !ok {
+		p.log.Warn().Str("letter", view.ID.String()).Msg("the value is no JSON object; this is what is there, on one line")
+		line = []byte(plainLine(line))
+	}
+	_, err := p.stdout.Write(append(bytes.TrimSpace(line), '\n'))
+	return err
+}
+
+// Bounds of what is shown of a letter; --json has all.
+const (
+	maxShownValue  = 4000 // bytes
+	maxShownHeader = 1000
+)
+
+// printLetter writes a letter for people.
+func printLetter(w io.Writer, v *office.View, now time.Time) error {
+	t := newTable(w)
+	state := v.State.String()
+	if v.Resolution != nil {
+		state = fmt.Sprintf("%s %s, by %s", state, moment(v.Resolution.Time), v.Resolution.ID)
+	}
+	t.head("letter %s: %s", v.ID, state)
+	text := explainKind(v.Class, v.Code)
+	t.line("  class", shown(cmp.Or(v.Class, "?")))
+	if v.Code != "" {
+		t.line("  code", shown(v.Code))
+	}
+	for _, l := range []struct{ name, text string }{{"  meaning", text.meaning}, {"  do", text.remedy}, {"  message", shown(v.Message)}} {
+		if l.text != "" {
+			t.line(l.name, l.text)
+		}
+	}
+	t.line("  failed", momentAgo(v.FailedAt, now)+", after "+number(v.Attempts, "counted attempt"))
+	t.line("  reader", account(v.Report))
+	t.line("  peer", account(v.Peer))
+	if v.ReadTime != nil {
+		t.line("  read up to", fmt.Sprintf("%d (%s)", *v.ReadTime, moment(time.Unix(*v.ReadTime, 0))))
+	}
+	if v.EventTime != nil {
+		t.line("  event time", momentAgo(*v.EventTime, now))
+	} else {
+		t.line("  event time", "none that is valid")
+	}
+	t.line("  origin", originOf(v))
+	t.line("  stands for", number(v.Collapsed, "event"))
+	t.line("  replayed", number(v.Replays, "time"))
+	t.line("  key", shownBytes(v.Record.Key, maxShownHeader))
+	if v.Omitted != "" {
+		t.line("  value", fmt.Sprintf("left out: its %s bytes were too large for the topic, so it can't be replayed", shown(v.Omitted)))
+	} else {
+		t.line("  value", shownBytes(v.Record.Value, maxShownValue))
+	}
+	for _, h := range v.Record.OwnHeaders() {
+		t.line("  header", shownBytes([]byte(h.Key), maxShownHeader)+" = "+shownBytes(h.Value, maxShownHeader))
+	}
+	if len(v.Others) > 0 {
+		t.head("")
+		t.head("%s with the same key", number(len(v.Others)+v.More, "other letter"))
+		if v.More > 0 {
+			t.head("  … %d older ones", v.More)
+		}
+	}
+	for _, o := range v.Others {
+		t.line("  "+o.ID.String(), o.State.String(), shown(o.Kind.Class), shown(cmp.Or(o.Kind.Code, "-")), moment(o.FailedAt))
+	}
+	return t.end()
+}
+
+func account(name *string) string {
+	if name == nil {
+		return "can't be read"
+	}
+	return shown(*name)
+}
+
+// originOf says where the record of a letter was read first.
+func originOf(v *office.View) string {
+	n := func(n *int64) string {
+		if n == nil {
+			return "?"
+		}
+		return strconv.FormatInt(*n, 10)
+	}
+	return fmt.Sprintf("%s/%s at offset %s, by group %s, lane %s", shown(cmp.Or(v.Origin.Topic, "?")), n(v.Origin.Partition), n(v.Origin.Offset),
+		shown(cmp.Or(v.Origin.Group, "?")), shown(cmp.Or(v.Lane, "?")))
+}

@@ -1,0 +1,137 @@
+//go:build exam && linux
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// examLetter is a dead letter as the exam writes it: by the contract, not by the product's code.
+type examLetter struct {
+	examEvent
+	class, code string
+	failedAt    time.Time
+	replays     int
+	noReadTime  bool // the event has no MsgReadTime: its T is its event time
+}
+
+func (l examLetter) record(topic string) *kgo.Record {
+	value := fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":%q,"MsgReadTime":%d}`, l.report, l.peer, l.readTime)
+	if l.noReadTime {
+		value = fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":%q}`, l.report, l.peer)
+	}
+	r := &kgo.Record{Topic: topic, Key: l.key(), Value: []byte(value)}
+	for _, h := range [][2]string{
+		{"trace", "4bf92f3577b34da6a3ce929d0e0e4736"},
+		{"__dlq.errors.topic", "mark-read"}, {"__dlq.errors.partition", "3"}, {"__dlq.errors.offset", "4711"}, {"__dlq.errors.group", "markread"},
+		{"__dlq.errors.delivery.count", "1"},
+		{"__dlq.errors.message", `openim/admin_set_msg_read: ErrorCode 90048, the account does not exist; the server says "account is not exist". What to do: ` +
+			`check that the producer writes account ids that exist, and import the account if it should exist; the event is kept as a dead letter`},
+		{"markread.class", l.class}, {"markread.code", l.code}, {"markread.event-time", strconv.FormatInt(l.readTime*1000, 10)},
+		{"markread.failed-at", l.failedAt.UTC().Format(time.RFC3339Nano)}, {"markread.collapsed", "1"},
+		{"markread.replays", strconv.Itoa(l.replays)}, {"markread.lane", "live"},
+	} {
+		r.Headers = append(r.Headers, kgo.RecordHeader{Key: h[0], Value: []byte(h[1])})
+	}
+	return r
+}
+
+// examWriteLetters writes n letters.
+func examWriteLetters(t *testing.T, k *examKafka, n int, letter func(i int) examLetter) {
+	t.Helper()
+	const at = 20_000
+	for from := 0; from < n; from += at {
+		var records []*kgo.Record
+		for i := from; i < min(n, from+at); i++ {
+			records = append(records, letter(i).record(k.letters))
+		}
+		k.produce(t, records...)
+	}
+}
+
+// deadLetters runs a command about the row's dead letters to its end, which must have the exit status.
+func (k *examKafka) deadLetters(t *testing.T, status int, args ...string) *examProc {
+	t.Helper()
+	p := k.startDeadLetters(t, args...)
+	if code := p.exit(t, time.Minute); code != status {
+		t.Fatalf("dead-letters %s ended with %d, want %d: %s", strings.Join(args, " "), code, status, p.stderr.tail(5))
+	}
+	return p
+}
+
+func (k *examKafka) startDeadLetters(t *testing.T, args ...string) *examProc {
+	t.Helper()
+	names := []string{"--brokers", k.addr, "--dead-letter-topic", k.letters}
+	if args[0] == "replay" {
+		names = append(names, "--topic", k.live, "--backfill-topic", k.backfill)
+	}
+	return examStart(t, "dead-letters "+args[0], "product", nil, slices.Concat([]string{"dead-letters"}, args, names)...)
+}
+
+// TestExamLettersList: 200,000 letters are counted, and listed, within 5 s and 200 MiB.
+func TestExamLettersList(t *testing.T) {
+	letters := 200_000
+	if testing.Short() {
+		letters = 40_000
+	}
+	k := examStartBroker(t)
+	began := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
+	codes := []string{"90048", "90008", "timeout", "http_502"}
+	examWriteLetters(t, k, letters, func(i int) examLetter {
+		l := examLetter{examEvent: examEvent{examConversation{"u" + strconv.Itoa(i/2), "p" + strconv.Itoa(i%97)}, began.Unix() - 60}, class: "rejected"}
+		l.code = codes[i%len(codes)]
+		if i%len(codes) > 1 {
+			l.class = "exhausted"
+		}
+		l.failedAt = began.Add(time.Duration(i) * time.Millisecond)
+		return l
+	})
+	for _, c := range []struct {
+		name  string
+		args  []string
+		lines int // of JSON; -1: text
+	}{
+		{"ls", nil, -1},
+		{"ls, filtered", []string{"--class", "exhausted", "--report", "u1"}, -1},
+		{"ls --json", []string{"--json"}, letters},
+		{"ls --json, filtered", []string{"--json", "--code", "90048", "--since", "2h"}, letters / 4},
+		{"ls --json, one reader", []string{"--json", "--report", "u1"}, 2},
+	} {
+		p := k.startDeadLetters(t, append([]string{"ls"}, c.args...)...)
+		most := p.most(time.Minute)
+		if code := p.exit(t, time.Minute); code != 0 {
+			t.Fatalf("%s ended with %d", c.name, code)
+		}
+		examFigure(t, "letters-"+c.name, "%d letters: %.2f s, %d MiB of RSS at most", letters, p.duration.Seconds(), most>>20)
+		examCheck(t, p.duration <= 5*time.Second, "%s took %v", c.name, p.duration)
+		examCheck(t, most <= 200<<20, "%s took %d bytes of RSS", c.name, most)
+		if c.lines < 0 {
+			continue
+		}
+		lines := p.stdout.lines()
+		examCheck(t, len(lines) == c.lines, "%s printed %d lines, want %d", c.name, len(lines), c.lines)
+		last := ""
+		for _, line := range lines {
+			var l struct {
+				ID       string `json:"id"`
+				FailedAt string `json:"failed_at"`
+			}
+			if err := json.Unmarshal([]byte(line), &l); err != nil || l.FailedAt == "" {
+				t.Fatalf("%s printed %s: %v", c.name, line, err)
+			}
+			if at, _ := time.Parse(time.RFC3339Nano, l.FailedAt); at.UTC().Format("2006-01-02T15:04:05.000") < last {
+				t.Fatalf("%s is not in order at %s", c.name, line)
+			} else {
+				last = at.UTC().Format("2006-01-02T15:04:05.000")
+			}
+		}
+	}
+}

@@ -1,0 +1,419 @@
+package office
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+
+	"markread/consumer"
+	"markread/consumer/letters"
+)
+
+// topic is one in memory.
+type topic struct {
+	mu         sync.Mutex // of what publishes
+	name       string
+	partitions [][]consumer.Record
+	scans      []int64 // how many offsets each scan was to read
+	publish    func(m consumer.Message) error
+	published  []consumer.Message
+	shared     *[]string
+}
+
+func (t *topic) Extent(context.Context, string) (consumer.Extent, error) {
+	e := consumer.Extent{Topic: t.name}
+	for _, p := range t.partitions {
+		b := consumer.Bounds{}
+		if len(p) > 0 {
+			b.First, b.End = p[0].Offset, p[len(p)-1].Offset+1
+		}
+		e.Partitions = append(e.Partitions, b)
+	}
+	return e, nil
+}
+
+func (t *topic) Scan(ctx context.Context, e consumer.Extent, each func(consumer.Record) error) error {
+	t.scans = append(t.scans, e.Size())
+	for number, p := range t.partitions {
+		for _, r := range p {
+			b := e.Partitions[number]
+			if r.Offset < b.First || r.Offset >= b.End {
+				continue
+			}
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := each(r); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Publish is for topics of events: nobody reads them here.
+func (t *topic) Publish(ctx context.Context, messages ...consumer.Message) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.note("publish")
+	return t.write(ctx, messages, func(m consumer.Message) { t.published = append(t.published, m) })
+}
+
+func (t *topic) PublishTo(ctx context.Context, partition int, messages ...consumer.Message) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.note("resolve")
+	return t.write(ctx, messages, func(m consumer.Message) { t.append(partition, m) })
+}
+
+func (t *topic) note(what string) {
+	if t.shared != nil {
+		*t.shared = append(*t.shared, what)
+	}
+}
+
+func (t *topic) write(ctx context.Context, messages []consumer.Message, do func(consumer.Message)) error {
+	failed := consumer.PublishErrors{}
+	for i, m := range messages {
+		err := ctx.Err()
+		if err == nil && t.publish != nil {
+			err = t.publish(m)
+		}
+		if err != nil {
+			failed[i] = err
+			continue
+		}
+		do(m)
+	}
+	if len(failed) > 0 {
+		return failed
+	}
+	return nil
+}
+
+func (t *topic) append(partition int, m consumer.Message) {
+	next := int64(len(t.partitions[partition]))
+	t.partitions[partition] = append(t.partitions[partition], consumer.Record{
+		Topic: t.name, Partition: partition, Offset: next, Key: m.Key, Value: m.Value, Headers: m.Headers, Time: time.Unix(1_700_000_000, 0),
+	})
+}
+
+// letter writes a letter of an event of the second T, that was written down at its time.
+func (t *topic) letter(partition int, report string, readTime int64, headers ...string) {
+	value := fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":"p","MsgReadTime":%d}`, report, readTime)
+	m := consumer.Message{Key: consumer.Key(report, "p"), Value: []byte(value)}
+	for i, h := range append([]string{
+		"markread.class", "rejected", "markread.code", "90048", "markread.event-time", strconv.FormatInt(readTime*1000, 10),
+		"markread.failed-at", time.Unix(1_600_000_000+int64(t.size()), 0).UTC().Format(time.RFC3339), "markread.replays", "0", "trace", report,
+	}, headers...) {
+		if i%2 == 0 {
+			m.Headers = append(m.Headers, consumer.Header{Key: h})
+		} else {
+			m.Headers[i/2].Value = []byte(h)
+		}
+	}
+	t.append(partition, m)
+}
+
+func (t *topic) size() (n int) {
+	for _, p := range t.partitions {
+		n += len(p)
+	}
+	return n
+}
+
+func newTopic(partitions int) *topic {
+	return &topic{name: "letters", partitions: make([][]consumer.Record, partitions)}
+}
+
+var now = time.Unix(1_700_000_000, 0)
+
+func clock() time.Time { return now }
+
+// planned returns an office and what is to be replayed of everything that is open.
+func planned(t *testing.T, from *topic) (*Office, letters.Plan) {
+	t.Helper()
+	o := &Office{Topic: from, Name: from.name}
+	return o, letters.PlanOf(find(t, o).Find(letters.Open), 0)
+}
+
+func find(t *testing.T, o *Office) *letters.Fold {
+	t.Helper()
+	fold := letters.NewFold(3, letters.Filter{})
+	fold.Judge(now)
+	if err := o.Find(t.Context(), fold); err != nil {
+		t.Fatal(err)
+	}
+	return fold
+}
+
+// states lists what became of all letters.
+func states(t *testing.T, o *Office) string {
+	t.Helper()
+	fold := find(t, o)
+	var all []string
+	for _, l := range fold.Find(letters.AllStates()...) {
+		all = append(all, l.ID.String()+" "+l.State.String())
+	}
+	slices.Sort(all)
+	return strings.Join(all, ", ")
+}
+
+func value(m consumer.Message, name string) string {
+	text, _ := consumer.Record{Headers: m.Headers}.Header(name)
+	return text
+}
+
+// One event a conversation is published, with the largest T; all of its letters are resolved, in their partitions, and a second replay finds nothing.
+func TestReplay(t *testing.T) {
+	from, to := newTopic(3), newTopic(1)
+	from.letter(0, "a", 100)
+	from.letter(1, "b", 100)
+	from.letter(0, "a", 300, "markread.replays", "2")
+	from.letter(0, "a", 200)
+	from.letter(2, "a", 250) // without the usual key it may be elsewhere
+	o, plan := planned(t, from)
+	done, err := o.Replay(t.Context(), plan, clock, to, from, nil)
+	if err != nil || done != (Done{Letters: 5, Conversations: 2}) {
+		t.Errorf("%+v %v", done, err)
+	}
+	if len(to.published) != 2 {
+		t.Fatalf("%d events", len(to.published))
+	}
+	if m := to.published[0]; string(m.Key) != "a|p" || !strings.Contains(string(m.Value), `"MsgReadTime":300`) || value(m, "markread.event-time") != "300000" ||
+		value(m, "markread.replays") != "3" || value(m, "trace") != "a" || len(m.Headers) != 3 || !m.Time.IsZero() {
+		t.Errorf("%s %s %s", m.Key, m.Value, m.Headers)
+	}
+	if m := to.published[1]; string(m.Key) != "b|p" || value(m, "markread.replays") != "1" {
+		t.Errorf("%s %s", m.Key, m.Headers)
+	}
+	last := from.partitions[2][1]
+	if last.Value != nil || string(last.Key) != "a|p" || len(last.Headers) != 2 {
+		t.Errorf("a resolution: %+v", last)
+	}
+	if got := states(t, o); got != "0:0 replayed, 0:1 replayed, 0:2 replayed, 1:0 replayed, 2:0 replayed" {
+		t.Error(got)
+	}
+	if _, plan := planned(t, from); len(plan.Letters) != 0 {
+		t.Errorf("a second replay takes %v", plan.Letters)
+	}
+}
+
+// A letter is resolved after its event was acknowledged, and not at all if it was not: whatever fails, nothing is lost.
+func TestReplayLosesNothing(t *testing.T) {
+	broken := errors.New("the connection broke")
+	tooLarge := fmt.Errorf("refused: %w", kafka.MessageSizeTooLarge)
+	for name, c := range map[string]struct {
+		publish, resolve func(m consumer.Message) error
+		done             Done
+		err              string
+		states           string
+	}{
+		"nothing is published": {
+			publish: func(consumer.Message) error { return broken },
+			done:    Done{Unresolved: 3}, err: "the connection broke", states: "0:0 open, 0:1 open, 1:0 open",
+		},
+		"one is not published": {
+			publish: func(m consumer.Message) error {
+				if string(m.Key) == "a|p" {
+					return broken
+				}
+				return nil
+			},
+			done: Done{Letters: 1, Conversations: 1, Unresolved: 2}, err: "the connection broke", states: "0:0 open, 0:1 open, 1:0 replayed",
+		},
+		"one is too large": {
+			publish: func(m consumer.Message) error {
+				if string(m.Key) == "a|p" {
+					return tooLarge
+				}
+				return nil
+			},
+			done: Done{Letters: 1, Conversations: 1, TooLarge: 2}, states: "0:0 open, 0:1 open, 1:0 replayed",
+		},
+		"no resolution is written": {
+			resolve: func(consumer.Message) error { return broken },
+			done:    Done{Conversations: 2, Unresolved: 3}, err: "resolutions of letters are not written: the connection broke", states: "0:0 open, 0:1 open, 1:0 open",
+		},
+		"one resolution is not written": {
+			resolve: func(m consumer.Message) error {
+				if value(m, "markread.resolves") == "0:1" {
+					return broken
+				}
+				return nil
+			},
+			done: Done{Letters: 2, Conversations: 2, Unresolved: 1}, err: "resolutions of letters", states: "0:0 replayed, 0:1 open, 1:0 replayed",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var order []string
+			from, to := newTopic(2), newTopic(1)
+			from.shared, to.shared = &order, &order
+			from.letter(0, "a", 100)
+			from.letter(0, "a", 200)
+			from.letter(1, "b", 100)
+			from.publish, to.publish = c.resolve, c.publish
+			o, plan := planned(t, from)
+			done, err := o.Replay(t.Context(), plan, clock, to, from, nil)
+			if done != c.done {
+				t.Errorf("%+v, want %+v", done, c.done)
+			}
+			if got := fmt.Sprint(err); c.err == "" && err != nil || !strings.Contains(got, c.err) {
+				t.Errorf("%v", err)
+			}
+			if order[0] != "publish" || slices.Contains(order[1:], "publish") {
+				t.Errorf("the order: %v", order)
+			}
+			from.publish = nil
+			if got := states(t, o); got != c.states {
+				t.Errorf("%s, want %s", got, c.states)
+			}
+		})
+	}
+}
+
+// Work goes on in parts that fit into memory, and a replay that is interrupted resolves what it has published, and no more.
+func TestReplayInParts(t *testing.T) {
+	from, to := newTopic(4), newTopic(1)
+	const all = 2*workLetters + 10
+	for i := range all {
+		from.letter(i%4, "r"+strconv.Itoa(i), 100)
+	}
+	o, plan := planned(t, from)
+	ctx, cancel := context.WithCancel(t.Context())
+	to.publish = func(consumer.Message) error { cancel(); return nil } // in the middle of the first part
+	done, err := o.Replay(ctx, plan, clock, to, from, nil)
+	if !errors.Is(err, context.Canceled) || done != (Done{Letters: workLetters, Conversations: workLetters}) {
+		t.Errorf("%+v %v", done, err)
+	}
+	if n := len(find(t, o).Find(letters.Replayed)); n != workLetters || len(to.published) != workLetters {
+		t.Errorf("%d letters are resolved, %d events published", n, len(to.published))
+	}
+	var told []int
+	to.publish, from.scans = nil, nil
+	_, plan = planned(t, from)
+	done, err = o.Replay(t.Context(), plan, clock, to, from, func(d Done) { told = append(told, d.Letters) })
+	if err != nil || done.Letters != all-workLetters || !slices.Equal(told, []int{workLetters, workLetters + 10}) {
+		t.Errorf("%+v %v, told %v", done, err, told)
+	}
+	// The parts together read little more than what is left: each only around its own letters.
+	if left := from.scans[1] + from.scans[2]; left > all-workLetters+8 {
+		t.Errorf("%d offsets are read for %d letters", left, all-workLetters)
+	}
+}
+
+// Who interrupts the last part has interrupted nothing.
+func TestInterruptedInTheEnd(t *testing.T) {
+	from, to := newTopic(1), newTopic(1)
+	from.letter(0, "a", 100)
+	o, plan := planned(t, from)
+	ctx, cancel := context.WithCancel(t.Context())
+	to.publish = func(consumer.Message) error { cancel(); return nil }
+	if done, err := o.Replay(ctx, plan, clock, to, from, nil); err != nil || done.Letters != 1 {
+		t.Errorf("%+v %v", done, err)
+	}
+}
+
+// What hangs when a replay is interrupted is given up after a while.
+func TestInterruptedReplayEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		from := newTopic(1)
+		from.letter(0, "a", 100)
+		o, plan := planned(t, from)
+		ctx, cancel := context.WithCancel(t.Context())
+		began := time.Now()
+		done, err := o.Replay(ctx, plan, clock, hanging{cancel}, from, nil)
+		if took := time.Since(began); took != grace || err == nil || done.Letters != 0 || done.Unresolved != 1 {
+			t.Errorf("%+v %v after %v", done, err, took)
+		}
+	})
+}
+
+type hanging struct{ begun func() }
+
+func (h hanging) Publish(ctx context.Context, _ ...consumer.Message) error {
+	h.begun()
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (h hanging) PublishTo(ctx context.Context, _ int, messages ...consumer.Message) error {
+	return h.Publish(ctx, messages...)
+}
+
+func TestDiscard(t *testing.T) {
+	from := newTopic(2)
+	for i := range 4 {
+		from.letter(i%2, "a", int64(100+i))
+	}
+	o := &Office{Topic: from, Name: from.name}
+	found := letters.Oldest(find(t, o).Find(letters.Open), 3)
+	done, err := o.Discard(t.Context(), found, from, nil)
+	if err != nil || done != (Done{Letters: 3}) {
+		t.Errorf("%+v %v", done, err)
+	}
+	if got := states(t, o); got != "0:0 discarded, 0:1 discarded, 1:0 discarded, 1:1 open" {
+		t.Error(got)
+	}
+}
+
+// Letters are listed by the time when they failed, wherever they are, and what is gone is left out.
+func TestList(t *testing.T) {
+	from := newTopic(3)
+	for i, seconds := range []int{5, 1, 4, 1, 3, 2, 6} {
+		from.letter(i%3, "r"+strconv.Itoa(i), 100, "markread.failed-at", time.Unix(1_600_000_000+int64(seconds), 0).UTC().Format(time.RFC3339))
+	}
+	o := &Office{Topic: from, Name: from.name}
+	found := find(t, o).Find(letters.AllStates()...)
+	from.partitions[0] = from.partitions[0][1:] // retention was here
+	var got []string
+	err := o.List(t.Context(), found, func(l *letters.Letter) error {
+		got = append(got, l.ID.String())
+		return nil
+	})
+	if want := "0:1 1:0 2:1 1:1 2:0 0:2"; err != nil || strings.Join(got, " ") != want {
+		t.Errorf("%v, want %s; %v", got, want, err)
+	}
+}
+
+func TestShow(t *testing.T) {
+	from := newTopic(2)
+	from.letter(0, "a", 100)
+	from.letter(0, "b", 100)
+	from.letter(0, "a", 200, "markread.replays", "3")
+	from.append(0, letters.Resolve(from.partitions[0][0], letters.Discarded))
+	from.append(0, letters.Resolve(from.partitions[0][0], letters.Replayed)) // too late
+	from.append(0, consumer.Message{Value: []byte("foreign")})
+	o := &Office{Topic: from, Name: from.name}
+	v, err := o.Show(t.Context(), letters.ID{Partition: 0, Offset: 0}, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v.State != letters.Discarded || v.Resolution == nil || v.Resolution.Offset != 3 || *v.Report != "a" {
+		t.Errorf("%+v", v)
+	}
+	if len(v.Others) != 1 || v.Others[0].Offset != 2 || v.Others[0].State != letters.Parked {
+		t.Errorf("%+v", v.Others)
+	}
+	for id, why := range map[letters.ID]string{
+		{Partition: 2, Offset: 0}: "it has 2 partitions",
+		{Partition: 1, Offset: 0}: "partition 1 is empty",
+		{Partition: 0, Offset: 9}: "partition 0 has the offsets 0 to 5",
+		{Partition: 0, Offset: 3}: "that record is a resolution: letter 0:0 was discarded",
+		{Partition: 0, Offset: 5}: "markread did not write that record",
+	} {
+		var none *NoLetterError
+		if _, err := o.Show(t.Context(), id, 3); !errors.As(err, &none) || !strings.HasPrefix(none.Why, why) {
+			t.Errorf("%s: %v", id, err)
+		}
+	}
+}

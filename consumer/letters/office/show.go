@@ -1,0 +1,118 @@
+package office
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"time"
+
+	"markread/consumer"
+	"markread/consumer/letters"
+)
+
+// View is a letter and what became of it.
+type View struct {
+	letters.Letter
+	Resolution *Resolution // nil: not resolved
+	Others     []Other     // letters with the same key, oldest first; at most maxOthers, the newest
+	More       int         // how many there are besides
+}
+
+// Resolution is the record that resolved a letter.
+type Resolution struct {
+	letters.ID
+	Time time.Time
+}
+
+// Other is another letter of the conversation.
+type Other struct {
+	letters.ID
+	State    letters.State
+	Kind     letters.Kind
+	FailedAt time.Time
+}
+
+const maxOthers = 20
+
+// NoLetterError says why there is no letter of that ID.
+type NoLetterError struct {
+	ID    letters.ID
+	Topic string
+	Why   string
+}
+
+func (e *NoLetterError) Error() string {
+	return fmt.Sprintf("no letter %s in topic %q: %s", e.ID, e.Topic, e.Why)
+}
+
+// Show reads the partition of a letter. If there is none of that ID it is a *NoLetterError.
+func (o *Office) Show(ctx context.Context, id letters.ID, maxReplays int) (*View, error) {
+	extent, err := o.Topic.Extent(ctx, o.Name)
+	if err != nil {
+		return nil, err
+	}
+	missing := func(format string, args ...any) error {
+		return &NoLetterError{id, o.Name, fmt.Sprintf(format, args...)}
+	}
+	if id.Partition >= len(extent.Partitions) {
+		return nil, missing("it has %d partitions, the first is 0", len(extent.Partitions))
+	}
+	b := extent.Partitions[id.Partition]
+	switch {
+	case b.Err != nil:
+		return nil, fmt.Errorf("topic %q, partition %d: %w", o.Name, id.Partition, b.Err)
+	case b.First >= b.End:
+		return nil, missing("partition %d is empty", id.Partition)
+	case id.Offset < b.First || id.Offset >= b.End:
+		return nil, missing("partition %d has the offsets %d to %d", id.Partition, b.First, b.End-1)
+	}
+	// First the record, so that the key is known.
+	o.partitions = len(extent.Partitions)
+	only := func(first, end int64) consumer.Extent {
+		e := consumer.Extent{Topic: o.Name, Partitions: make([]consumer.Bounds, len(extent.Partitions))}
+		e.Partitions[id.Partition] = consumer.Bounds{First: first, End: end}
+		return e
+	}
+	var found *consumer.Record
+	if err := o.Topic.Scan(ctx, only(id.Offset, id.Offset+1), func(r consumer.Record) error { found = &r; return nil }); err != nil {
+		return nil, err
+	}
+	if found == nil {
+		return nil, missing("nothing is there that a consumer may see")
+	}
+	if _, is := letters.KindOf(*found); !is {
+		if of, state, is := letters.ResolutionOf(*found); is {
+			return nil, missing("that record is a resolution: letter %s was %s", of, state)
+		}
+		return nil, missing("markread did not write that record")
+	}
+	fold := letters.NewFold(maxReplays, letters.Filter{})
+	v := &View{}
+	err = o.Topic.Scan(ctx, only(b.First, b.End), func(r consumer.Record) error {
+		fold.Add(r)
+		if of, _, is := letters.ResolutionOf(r); is && of == id && v.Resolution == nil {
+			if _, isLetter := letters.KindOf(r); !isLetter {
+				v.Resolution = &Resolution{letters.IDOf(r), r.Time}
+			}
+		}
+		kind, is := letters.KindOf(r)
+		if !is || r.Offset == id.Offset || r.Key == nil || !bytes.Equal(r.Key, found.Key) {
+			return nil
+		}
+		if len(v.Others) == maxOthers {
+			v.Others = append(v.Others[:0], v.Others[1:]...)
+			v.More++
+		}
+		v.Others = append(v.Others, Other{ID: letters.IDOf(r), Kind: kind, FailedAt: letters.Parse(r, letters.Open).FailedAt})
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i := range v.Others {
+		v.Others[i].State, _ = fold.State(v.Others[i].ID)
+	}
+	state, _ := fold.State(id)
+	v.Letter = letters.Parse(*found, state)
+	return v, nil
+}

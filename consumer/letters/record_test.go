@@ -1,0 +1,332 @@
+package letters
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"markread/consumer"
+)
+
+var now = time.Unix(1_800_000_000, 0)
+
+// letterOf makes a letter's record, with a key and the value of its event.
+func letterOf(p int, o int64, key, value string, headers ...string) consumer.Record {
+	r := record(p, o, value, append([]string{"markread.class", "rejected", "markread.event-time", "1700000000999"}, headers...)...)
+	r.Key = []byte(key)
+	return r
+}
+
+func TestFilters(t *testing.T) {
+	at := time.Date(2026, 3, 1, 2, 48, 0, 0, time.UTC)
+	letter := record(1, 7, `{"Report_Account":"alice","Peer_Account":"b|b","MsgReadTime":"soon"}`,
+		"markread.class", "invalid", "markread.code", "", "markread.failed-at", at.Format(time.RFC3339Nano))
+	noJSON := record(1, 8, "alice", "markread.class", "rejected", "markread.code", "90048", "markread.failed-at", "yesterday")
+	noJSON.Time = at.Add(time.Hour)
+	for name, c := range map[string]struct {
+		filter        Filter
+		letter, other bool
+	}{
+		"all":              {Filter{}, true, true},
+		"class":            {Filter{Class: "invalid"}, true, false},
+		"code":             {Filter{Code: "90048"}, false, true},
+		"class and code":   {Filter{Class: "invalid", Code: "90048"}, false, false},
+		"reader":           {Filter{Report: "alice"}, true, false},
+		"another reader":   {Filter{Report: "alic"}, false, false},
+		"peer":             {Filter{Peer: "b|b"}, true, false},
+		"reader, peer":     {Filter{Report: "alice", Peer: "bob"}, false, false},
+		"since":            {Filter{Since: at}, true, true},
+		"since later":      {Filter{Since: at.Add(1)}, false, true}, // no failed-at that can be read: the record's time
+		"until":            {Filter{Until: at}, true, false},
+		"until earlier":    {Filter{Until: at.Add(-1)}, false, false},
+		"between":          {Filter{Since: at, Until: at.Add(time.Hour)}, true, true},
+		"by ID":            {Filter{IDs: map[ID]bool{{1, 8}: true}}, false, true},
+		"by an ID, reader": {Filter{IDs: map[ID]bool{{1, 8}: true}, Report: "alice"}, false, false},
+	} {
+		f := NewFold(3, c.filter)
+		f.Add(letter)
+		f.Add(noJSON)
+		found := f.Find(AllStates()...)
+		has := func(offset int64) bool {
+			return slices.ContainsFunc(found, func(l Found) bool { return l.Offset == offset })
+		}
+		if has(7) != c.letter || has(8) != c.other {
+			t.Errorf("%s: %t %t", name, has(7), has(8))
+		}
+		n := int64(0)
+		for _, k := range f.Counts() {
+			n += k.Letters[Open]
+		}
+		if int(n) != len(found) {
+			t.Errorf("%s: %d counted, %d found", name, n, len(found))
+		}
+	}
+}
+
+func TestOldestAndNewest(t *testing.T) {
+	f := NewFold(3, Filter{})
+	at := func(o int64, s int, replays string) {
+		f.Add(record(0, o, "{}", "markread.class", "rejected", "markread.replays", replays, "markread.failed-at", time.Unix(int64(s), 0).UTC().Format(time.RFC3339)))
+	}
+	at(0, 300, "0")
+	at(1, 100, "3")
+	at(2, 200, "0")
+	c := f.Counts()[0]
+	if n, oldest, newest := c.Of(Open, Parked); n != 3 || oldest.Unix() != 100 || newest.Unix() != 300 {
+		t.Errorf("%d %s %s", n, oldest, newest)
+	}
+	if n, oldest, newest := c.Of(Open); n != 2 || oldest.Unix() != 200 || newest.Unix() != 300 {
+		t.Errorf("%d %s %s", n, oldest, newest)
+	}
+	if n, _, _ := c.Of(Discarded); n != 0 {
+		t.Errorf("%d", n)
+	}
+	oldest := Oldest(f.Find(Open, Parked), 2)
+	if c := f.CountsOf(oldest)[0]; c.Letters != [stateCount]int64{1, 1, 0, 0} || oldest[0].Offset != 1 || oldest[1].Offset != 2 {
+		t.Errorf("%+v of %+v", c, oldest)
+	}
+}
+
+// A header may say any time at all.
+func TestTimesOutOfBounds(t *testing.T) {
+	f := NewFold(3, Filter{})
+	for i, at := range []string{"9999-12-31T23:59:59Z", "0000-01-01T00:00:00Z", "2026-03-01T02:48:00Z", ""} {
+		f.Add(record(0, int64(i), "{}", "markread.class", "x", "markread.failed-at", at))
+	}
+	var got []int64
+	for _, l := range f.Find(Open) {
+		got = append(got, l.Offset)
+	}
+	if !slices.Equal(got, []int64{1, 3, 2, 0}) {
+		t.Errorf("%v", got)
+	}
+	r := letterOf(0, 0, "k", "{}", "markread.event-time", "999999999999999", "markread.failed-at", "9999-12-31T23:59:59Z")
+	l := Parse(r, Open)
+	if line := string(l.AppendJSON(nil, false)); !json.Valid([]byte(line)) || !strings.Contains(line, `"event_time":null`) {
+		t.Error(line)
+	}
+}
+
+// What is replayed is judged as a worker will see it: with the time when the user read, or none.
+func TestJudge(t *testing.T) {
+	for name, c := range map[string]struct {
+		record   consumer.Record
+		obstacle Obstacle
+		readTime int64
+	}{
+		"T of its own":            {letterOf(0, 0, "k", `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":7}`), Replayable, 7},
+		"T of the event time":     {letterOf(0, 0, "k", `{"Report_Account":"a","Peer_Account":"b"}`), Replayable, 1700000000},
+		"no time, T of its own":   {letterOf(0, 0, "k", `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":7}`, "markread.event-time", ""), Replayable, 7},
+		"no time at all":          {letterOf(0, 0, "k", `{"Report_Account":"a","Peer_Account":"b"}`, "markread.event-time", ""), Invalid, 0},
+		"a malformed time":        {letterOf(0, 0, "k", `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":7}`, "markread.event-time", "1e9"), Invalid, 0},
+		"no event":                {letterOf(0, 0, "k", `{}`), Invalid, 0},
+		"null":                    {letterOf(0, 0, "k", "null"), Invalid, 0},
+		"the value was left out":  {letterOf(0, 0, "k", "", "markread.value-omitted", "1000000"), Omitted, 0},
+		"too far ahead":           {letterOf(0, 0, "k", `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1800000301}`), Invalid, 0},
+		"ahead, as far as may be": {letterOf(0, 0, "k", `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1800000300}`), Replayable, 1800000300},
+	} {
+		c.record.Time = now // when it was written: not when the user read
+		event, obstacle := Judge(c.record, now)
+		if obstacle != c.obstacle || obstacle == Replayable && event.ReadTime != c.readTime {
+			t.Errorf("%s: %d, T %d (%v)", name, obstacle, event.ReadTime, event.Invalid)
+		}
+	}
+}
+
+// The newest of equally large read times is published, and no count goes beyond what a record may have.
+func TestCollapse(t *testing.T) {
+	value := func(readTime int) string {
+		return fmt.Sprintf(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":%d}`, readTime)
+	}
+	records := []consumer.Record{
+		letterOf(0, 5, "a|b", value(9), "n", "1", "markread.replays", "1000"),
+		letterOf(0, 7, "a|b", value(9), "n", "2"), // equal, and later
+		letterOf(0, 6, "a|b", value(9), "n", "3"),
+		letterOf(0, 8, "a|b", value(8), "n", "4"),
+		letterOf(0, 9, "c|b", `{"Report_Account":"c","Peer_Account":"b"}`, "__dlq.errors.topic", "x", "markread.anything", "x"),
+		letterOf(0, 10, "x", "nothing"),
+	}
+	publications, stuck := Collapse(records, now)
+	if len(publications) != 2 || len(stuck) != 1 || stuck[0].Offset != 10 {
+		t.Fatalf("%d publications, stuck %v", len(publications), stuck)
+	}
+	headers := func(p Publication) (all string) {
+		for _, h := range p.Message.Headers {
+			all += h.Key + "=" + string(h.Value) + " "
+		}
+		return all
+	}
+	if p := publications[0]; len(p.Letters) != 4 || headers(p) != "n=2 markread.event-time=1700000000999 markread.replays=1000 " {
+		t.Errorf("%d letters, %s", len(p.Letters), headers(p))
+	}
+	if p := publications[1]; len(p.Letters) != 1 || headers(p) != "markread.event-time=1700000000999 markread.replays=1 " {
+		t.Errorf("%d letters, %s", len(p.Letters), headers(p))
+	}
+}
+
+// Letters of one conversation stay together, and the limit counts those that can be replayed.
+func TestPlan(t *testing.T) {
+	f := NewFold(3, Filter{})
+	f.Judge(now)
+	for i, who := range []string{"a", "b", "", "a", "c", "b", "a"} {
+		f.Add(letterOf(i%2, int64(i), who, fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":"p"}`, who),
+			"markread.failed-at", time.Unix(int64(1000+i), 0).UTC().Format(time.RFC3339)))
+	}
+	for limit, want := range map[int]string{0: "0 3 6 1 5 4", 5: "0 3 1 5 4", 2: "0 1", 1: "0"} {
+		p := PlanOf(f.Find(Open), limit)
+		var got []string
+		conversations := map[int64]bool{}
+		for _, l := range p.Letters {
+			got = append(got, fmt.Sprint(l.Offset))
+			conversations[map[int64]int64{0: 0, 3: 0, 6: 0, 1: 1, 5: 1, 4: 2}[l.Offset]] = true
+		}
+		if strings.Join(got, " ") != want || p.Conversations != len(conversations) {
+			t.Errorf("limit %d: %v of %d conversations, want %s", limit, got, p.Conversations, want)
+		}
+		if stuck := p.Stuck(); stuck != map[int]int{0: 1, 5: 1, 2: 0, 1: 0}[limit] {
+			t.Errorf("limit %d: %d are stuck", limit, stuck)
+		}
+	}
+}
+
+func TestParts(t *testing.T) {
+	var found []Found
+	for i := range 10 {
+		found = append(found, Found{ID: ID{i % 3, int64(i)}, size: 10})
+	}
+	found[4].size = 1000
+	var sizes []int
+	for part := range Parts(found, 3, 35) {
+		sizes = append(sizes, len(part))
+	}
+	if !slices.Equal(sizes, []int{3, 1, 1, 3, 2}) {
+		t.Errorf("%v", sizes)
+	}
+	e := Around(found[2:6], "topic", 4)
+	if want := []consumer.Bounds{{First: 3, End: 4}, {First: 4, End: 5}, {First: 2, End: 6}, {}}; !slices.Equal(e.Partitions, want) {
+		t.Errorf("%+v", e.Partitions)
+	}
+}
+
+// The line of JSON has the contract's names, bytes that are no text in base64, and nothing that a terminal would obey.
+func TestJSON(t *testing.T) {
+	r := letterOf(2, 17, "k\x1b[31m\u202e\u009b", "null", "__dlq.errors.topic", "t", "__dlq.errors.partition", "3", "__dlq.errors.offset", "-1",
+		"__dlq.errors.group", "g", "__dlq.errors.delivery.count", "8", "__dlq.errors.message", "\"<b>\"\n\\", "markread.code", "90048",
+		"markread.failed-at", "2026-03-01T02:48:00.5+01:00", "markread.collapsed", "7", "markread.replays", "2", "markread.lane", "backfill")
+	l := Parse(r, Parked)
+	want := `{"id":"2:17","state":"parked","class":"rejected","code":"90048","message":"\"<b>\"\u000a\\","report":null,"peer":null,"read_time":null,` +
+		`"event_time":"2023-11-14T22:13:20.999Z","failed_at":"2026-03-01T01:48:00.5Z","origin":{"topic":"t","partition":3,"offset":null,"group":"g"},` +
+		`"delivery_count":8,"collapsed":7,"replays":2,"lane":"backfill","key":"k\u001b[31m\u202e\u009b","value":null}`
+	if got := string(l.AppendJSON(nil, false)); got != want {
+		t.Errorf("%s, want\n%s", got, want)
+	}
+	r = letterOf(0, 0, "k\xff", "\x00\xff")
+	r.Headers = append(r.Headers, consumer.Header{Key: "null"}, consumer.Header{Key: "bytes", Value: []byte("\xffx")})
+	l = Parse(r, Open)
+	var d struct {
+		KeyBase64   []byte      `json:"key_base64"`
+		ValueBase64 []byte      `json:"value_base64"`
+		Headers     [][2]string `json:"headers"`
+		Key, Value  *string
+	}
+	line := l.AppendJSON(nil, true)
+	if err := json.Unmarshal(line, &d); err != nil || string(d.KeyBase64) != "k\xff" || string(d.ValueBase64) != "\x00\xff" || d.Key != nil || d.Value != nil {
+		t.Errorf("%s: %v", line, err)
+	}
+	if len(d.Headers) != 4 || d.Headers[2] != [2]string{"null", ""} || d.Headers[3] != [2]string{"bytes", "\uFFFDx"} {
+		t.Errorf("%q", d.Headers)
+	}
+}
+
+func TestMendable(t *testing.T) {
+	for value, want := range map[string]string{
+		`{"Report_Account":"a","Peer_Account":"b"}`:                           `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1700000000}`,
+		`{ "x" : { "y" : [1, 2] } , "Peer_Account":"b","MsgReadTime":null }`:  `{"x":{"y":[1,2]},"Peer_Account":"b","MsgReadTime":1700000000}`,
+		`{"MsgReadTime":null,"MsgReadTime":"12","Report_Account":"\u0061\n"}`: `{"MsgReadTime":"12","Report_Account":"\u0061\n"}`,
+		`{"MsgReadTime":1700000000123}`:                                       `{"MsgReadTime":1700000000123}`,
+		`{"n":12345678901234567890123,"e":1e400,"\u0061":"` + "\u202e" + `"}`: `{"n":12345678901234567890123,"e":1e400,"a":"\u202e","MsgReadTime":1700000000}`,
+		"{\n}": `{"MsgReadTime":1700000000}`,
+	} {
+		l := Parse(letterOf(0, 0, "k", value), Open)
+		if got, ok := l.Mendable(); !ok || string(got) != want {
+			t.Errorf("%s is to be mended as\n%s, want\n%s", value, got, want)
+		}
+	}
+	for _, value := range []string{"", "x", "[1]", "{", `{"a":1} x`, "\xff", "{\"a\":\"\xff\"}"} {
+		l := Parse(letterOf(0, 0, "k", value), Open)
+		if got, ok := l.Mendable(); ok || string(got) != value {
+			t.Errorf("%q is to be mended as %q", value, got)
+		}
+	}
+	l := Parse(letterOf(0, 0, "k", `{"Report_Account":"a"}`, "markread.event-time", ""), Open)
+	if got, _ := l.Mendable(); string(got) != `{"Report_Account":"a"}` {
+		t.Errorf("without a time: %s", got)
+	}
+}
+
+// What is kept on a shelf comes back as it was, with everything that a list shows, and what letters have in common is kept once.
+func TestShelf(t *testing.T) {
+	records := []consumer.Record{
+		letterOf(2, 1<<40, "k", `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":"7"}`, "__dlq.errors.topic", "t", "__dlq.errors.partition", "3",
+			"__dlq.errors.offset", "9223372036854775807", "__dlq.errors.group", "g", "__dlq.errors.message", strings.Repeat("m", 900), "markread.code", "90048",
+			"markread.failed-at", "2026-03-01T02:48:00.123456789Z", "markread.collapsed", "7", "markread.replays", "2", "markread.lane", "backfill"),
+		letterOf(0, 0, "", "null", "markread.event-time", "", "markread.value-omitted", "12"),
+		letterOf(0, 1, "\xff", strings.Repeat("v", 3<<20)),
+		{Partition: 1, Headers: []consumer.Header{{Key: "markread.class"}}},
+	}
+	s := NewShelf(len(records) + 1)
+	for i, r := range records {
+		l := Parse(r, State(i%stateCount))
+		s.Put(len(records)-1-i, &l)
+	}
+	for i, r := range records {
+		want := Parse(r, State(i%stateCount))
+		got, ok := s.Take(len(records) - 1 - i)
+		if !ok || string(got.AppendJSON(nil, false)) != string(want.AppendJSON(nil, false)) || got.Omitted != want.Omitted {
+			t.Errorf("%.300s, want\n%.300s", got.AppendJSON(nil, false), want.AppendJSON(nil, false))
+		}
+	}
+	if _, ok := s.Take(len(records)); ok {
+		t.Error("a letter where there is none")
+	}
+
+	const many = 20_000
+	s = NewShelf(many)
+	f := NewFold(3, Filter{})
+	for i := range many {
+		r := records[0]
+		r.Offset = int64(i)
+		if i%2 == 0 { // each has a message of its own
+			r = letterOf(2, int64(i), "k", string(r.Value), "__dlq.errors.message", fmt.Sprint("message ", i))
+		}
+		l := Parse(r, Open)
+		s.Put(i, &l)
+		f.Add(r)
+	}
+	took, reckoned := 0, 0
+	for _, b := range s.blocks {
+		took += len(b)
+	}
+	for _, l := range f.Find(Open) {
+		reckoned += int(l.brief)
+	}
+	if took > many*150 || took > reckoned || len(s.shared) > maxShared {
+		t.Errorf("%d letters take %d bytes, %d were reckoned; %d texts are kept once", many, took, reckoned, len(s.shared))
+	}
+}
+
+// Nobody can fill the memory with kinds.
+func TestKindsAreBounded(t *testing.T) {
+	f := NewFold(3, Filter{})
+	const more = 100
+	for i := range maxKinds + more {
+		f.Add(written(0, int64(i), "c", fmt.Sprint(i), "0"))
+	}
+	counts := f.Counts()
+	if len(counts) != maxKinds || counts[0].Code != "of other kinds" || counts[0].Letters[Open] != more+1 {
+		t.Errorf("%d kinds, the first %+v", len(counts), counts[0])
+	}
+}

@@ -91,14 +91,9 @@ func (c *Client) inspectTopics(ctx context.Context, topics Topics, create bool) 
 		return nil, err
 	}
 	defer s.conn.Close()
-	names := topics.all()
-	cluster, err := s.describe(ctx, names)
+	views, cluster, err := s.describe(ctx, topics.all())
 	if err != nil {
 		return nil, err
-	}
-	views := make([]TopicView, len(names))
-	for i, name := range names {
-		views[i] = topicView(name, cluster)
 	}
 	err = s.readSettings(ctx, views)
 	if create {
@@ -107,13 +102,18 @@ func (c *Client) inspectTopics(ctx context.Context, topics Topics, create bool) 
 	return views, err
 }
 
-// describe asks for topics, and what this user may do with them.
-func (s *session) describe(ctx context.Context, topics []string) (*metadata.Response, error) {
+// describe asks for topics, and what this user may do with them: a view of each, in that order.
+func (s *session) describe(ctx context.Context, topics []string) ([]TopicView, *metadata.Response, error) {
 	answer, err := s.ask(ctx, &metadata.Request{TopicNames: topics, IncludeTopicAuthorizedOperations: true})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return answer.(*metadata.Response), nil
+	cluster := answer.(*metadata.Response)
+	views := make([]TopicView, len(topics))
+	for i, name := range topics {
+		views[i] = topicView(name, cluster)
+	}
+	return views, cluster, nil
 }
 
 // anySession is one with whichever broker of the options answers first.

@@ -195,6 +195,18 @@ func TestJudgeClocks(t *testing.T) {
 	judged(t, "no Date", judgeClocks(imCall{}), notChecked("clock", "", "does not say", ""))
 }
 
+// A proxy that wants a password is named, whichever way it says so.
+func TestJudgeCallThroughAProxy(t *testing.T) {
+	for name, failure := range map[string]*imclient.Error{
+		"for https": {Label: imclient.LabelConnect, Err: errors.New("Proxy Authentication Required")},
+		"for http":  {Label: "http_407", Status: 407},
+	} {
+		judged(t, name, judgeCall(imCall{url: "https://im.test", proxy: "proxy:3128", err: failure}),
+			wrong("IM server", "", "https://im.test through the proxy proxy:3128: ", "give the proxy its user and password"),
+			notChecked("IM account", "", "does not answer", ""), notChecked("clock", "", "does not answer", ""))
+	}
+}
+
 func TestJudgeThisMachine(t *testing.T) {
 	now := time.Now()
 	judged(t, "expired", judgeClientCertificate(&x509.Certificate{NotAfter: now.Add(-time.Hour)}, now), wrong("client certificate", "", "has expired", "--tls-cert"))

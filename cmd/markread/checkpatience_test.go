@@ -45,7 +45,8 @@ type slow struct {
 	cluster *kfake.Cluster
 	brokers []string // of --brokers
 	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
-	call    roundTrip // of the IM server
+	call    roundTrip     // of the IM server
+	patient time.Duration // of the operator, who then interrupts it; 0: to the end
 }
 
 // inTime runs an examination in virtual time.
@@ -79,7 +80,12 @@ func inTime(t *testing.T, change func(*slow), test func(t *testing.T, r *checkRe
 			t.Fatal(err)
 		}
 		start := time.Now()
-		r := (&examination{flags: &flags, env: newEnvironment(nil), kafka: kafka, im: client}).report(t.Context())
+		ctx, interrupt := context.WithCancel(t.Context())
+		defer interrupt()
+		if s.patient > 0 {
+			time.AfterFunc(s.patient, interrupt)
+		}
+		r := (&examination{flags: &flags, env: newEnvironment(nil), kafka: kafka, im: client}).report(ctx)
 		test(t, r, time.Since(start))
 		time.Sleep(2 * stalled) // in virtual time: what is stalled ends
 	})
@@ -208,6 +214,15 @@ func TestCheckIsPatientWithinBounds(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Who interrupts it gets what is known by then, and nothing that is wrong only because of that.
+func TestCheckInterrupted(t *testing.T) {
+	inTime(t, func(s *slow) { s.freeze(); s.patient = 3 * time.Second }, func(t *testing.T, r *checkReport, took time.Duration) {
+		if took > 4*time.Second || r.Wrong+r.NotChecked > 0 || len(r.Checks) != 4 || r.Checks[0].name() != "IM server" || r.Checks[3].name() != "admin server" {
+			t.Errorf("after %s: %+v", took, r.Checks)
+		}
+	})
 }
 
 // stalled is longer than anybody waits.

@@ -28,7 +28,11 @@ func judgeBrokers(brokers []consumer.BrokerView, connection string) (all finding
 		}
 		switch {
 		case usable(b):
-			all.add(ok("broker", b.Addr, fmt.Sprintf("it answers, Kafka %s, %s", release, cmp.Or(connection, "without TLS and authentication"))))
+			found = "it answers"
+			if !b.Listed() { // so that who counts brokers does not count it
+				found = "it leads to the cluster"
+			}
+			all.add(ok("broker", b.Addr, fmt.Sprintf("%s, Kafka %s, %s", found, release, cmp.Or(connection, "without TLS and authentication"))))
 		case b.Err == nil:
 			all.add(wrong("broker", b.Addr, fmt.Sprintf("it does not understand what markread says in %s (Kafka %s)", strings.Join(b.Lacks, ", "), release),
 				"use Kafka 0.11 or later (--brokers); if it is a newer one than markread, update markread"))

@@ -60,6 +60,10 @@ func TestJudgeBrokers(t *testing.T) {
 	} {
 		judged(t, name, judgeBrokers(c.brokers, ""), c.want...)
 	}
+	entrance := consumer.BrokerView{Addr: "bootstrap:1", Given: true, Node: -1, Release: "4.4"}
+	if f := judgeBrokers([]consumer.BrokerView{entrance}, "")[0]; f != ok("broker", "bootstrap:1", "it leads to the cluster, Kafka 4.4, without TLS and authentication") {
+		t.Errorf("%+v", f)
+	}
 }
 
 func TestJudgeReplicas(t *testing.T) {
@@ -108,7 +112,7 @@ func TestJudgeTopics(t *testing.T) {
 	judged(t, "a little too small", judge(func(_, l *consumer.TopicView) {
 		l.Settings = map[string]string{consumer.MaxMessageBytes: "66535"}
 	}), warning("record size", "letters", "66,535", "max.message.bytes=66536"))
-	judged(t, "settings fail", judge(func(e, _ *consumer.TopicView) { e.Settings, e.Unknown = nil, errors.New("timed out") }), notChecked("settings", "live", "timed out", "DescribeConfigs"))
+	judged(t, "settings fail", judge(func(e, _ *consumer.TopicView) { e.Settings, e.Unknown = nil, errors.New("timed out") }), notChecked("settings", "live", "timed out", "check again, or look yourself"))
 	for ms, text := range map[string]string{"86400000": "kept for 24h00m", "86399999": "kept for 23h59m", "9223372036854775807": "kept for ever", "-1": "kept for ever"} {
 		got := judge(func(e, _ *consumer.TopicView) {
 			e.Settings = map[string]string{consumer.RetentionMs: ms, consumer.RetentionBytes: "5000"}

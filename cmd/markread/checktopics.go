@@ -167,12 +167,12 @@ func judgeReplicas(v consumer.TopicView, letters bool) (all findings) {
 // judgeSettings is about how records are kept. largest is the most that an event topic takes in a batch, in bytes; 0: not known.
 func judgeSettings(v consumer.TopicView, letters bool, flag string, largest int) (all findings) {
 	if v.Settings == nil {
-		found := "the user may not read the topic's settings"
-		if !consumer.Denied(v.Unknown) {
-			found = fmt.Sprintf("the topic's settings can't be read: %v", v.Unknown)
+		found, do := "the user may not read the topic's settings", "give the user DescribeConfigs on the topic"
+		if v.Unknown != nil && !consumer.Denied(v.Unknown) {
+			reason, _ := unreachable(v.Unknown)
+			found, do = "the topic's settings can't be read: "+reason, "check again"
 		}
-		return append(all, notChecked("settings", v.Name, found,
-			"give the user DescribeConfigs on the topic, or look yourself at cleanup.policy, retention.ms and max.message.bytes"))
+		return append(all, notChecked("settings", v.Name, found, do+", or look yourself at cleanup.policy, retention.ms and max.message.bytes"))
 	}
 	compacted := strings.Contains(v.Settings[consumer.CleanupPolicy], "compact")
 	kept, limited := retention(v)

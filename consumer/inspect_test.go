@@ -84,6 +84,14 @@ func TestInspectBrokersWithAHiccup(t *testing.T) {
 				return nil, false
 			})
 		}},
+		"is always slow": {times: 1 << 30, most: 7 * time.Second, happen: func(w *world, now func() bool) {
+			control(w, func() (error, bool) {
+				if now() {
+					w.cluster.SleepControl(func() { time.Sleep(3 * time.Second) })
+				}
+				return nil, false
+			})
+		}},
 		"is slower than a request may be": {times: 1, most: 8 * time.Second, happen: func(w *world, now func() bool) {
 			control(w, func() (error, bool) {
 				if now() {
@@ -116,6 +124,9 @@ func TestInspectBrokersWithAHiccup(t *testing.T) {
 			v := client.InspectBrokers(w.Context())[0]
 			if took := time.Since(start); (v.Err != nil) != c.fails || took > c.most {
 				w.Errorf("%s: after %s: %v", name, took, v.Err)
+			}
+			if tries := c.times - left; c.happen == nil && tries > 4 {
+				w.Errorf("%s: %d connections", name, tries)
 			}
 			time.Sleep(10 * time.Second) // what sleeps in the broker ends
 		})
@@ -160,6 +171,22 @@ func TestInspectBrokersThatAreTooOldOrTooNew(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What a broker does not know is not asked again and again.
+func TestInspectTopicsOfABrokerWithoutSettings(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		answer(w, kmsg.ApiVersions, func(_ kmsg.Request, a *kmsg.ApiVersionsResponse) {
+			for key, most := range map[kmsg.Key]int16{kmsg.ApiVersions: 0, kmsg.Metadata: 8} {
+				a.ApiKeys = append(a.ApiKeys, kmsg.ApiVersionsResponseApiKey{ApiKey: key.Int16(), MaxVersion: most})
+			}
+		})
+		start := time.Now()
+		views, err := w.client().InspectTopics(w.Context(), topics, false)
+		if err != nil || views[0].Settings != nil || views[0].Unknown == nil || len(views[0].Partitions) != 1 || time.Since(start) > time.Second {
+			w.Errorf("after %s: %+v %v", time.Since(start), views, err)
+		}
+	})
 }
 
 // The topics are described as the brokers do it, in the order of Topics, each with its own failure.

@@ -15,7 +15,7 @@
 //   - Two replays at the same time publish and resolve twice. The first resolution of a letter counts; the second publication is one of those that
 //     a worker collapses, or finds covered.
 //   - Letters of one conversation are published as one event, and those that it covers are resolved when all events are published. A replay that is
-//     interrupted before leaves them open, and the next publishes the newest of them: a T that is covered already.
+//     killed before leaves them open, and the next publishes the newest of them: a T that is covered already. One that is interrupted resolves them.
 package office
 
 import (
@@ -201,6 +201,7 @@ func (o *Office) work(
 // What the topic refuses for what it is, or as too large, stays open, and is no error. Any other failure ends it.
 func (o *Office) Replay(ctx context.Context, plan letters.Plan, now func() time.Time, events, resolutions Publisher, progress func(Done)) (Done, error) {
 	var published, tooLarge, refused []letters.Found
+	resolving := true
 	done, err := o.work(ctx, plan.Events, func(ctx context.Context, part []letters.Found, records []consumer.Record) (done Done, err error) {
 		var places []int // of the messages, in the part
 		var messages []consumer.Message
@@ -233,6 +234,7 @@ func (o *Office) Replay(ctx context.Context, plan letters.Plan, now func() time.
 			err = first(failed, func(err error) bool { return !consumer.IsTooLarge(err) && !consumer.IsRefusedRecord(err) })
 		}
 		resolved, resolveErr := resolve(ctx, replayed, letters.Replayed, resolutions)
+		resolving = resolveErr == nil
 		done.Letters = resolved
 		done.Unresolved += len(replayed) - resolved
 		if err != nil && resolveErr != nil {
@@ -241,25 +243,30 @@ func (o *Office) Replay(ctx context.Context, plan letters.Plan, now func() time.
 		return done, cmp.Or(err, resolveErr)
 	}, progress)
 	covered := plan.CoveredBy(published)
-	if err != nil {
+	if err == nil {
+		large, unwanted := len(plan.CoveredBy(tooLarge)), len(plan.CoveredBy(refused))
+		done.TooLarge += large
+		done.Refused += unwanted
+		done.Gone += len(plan.Covered) - len(covered) - large - unwanted
+	}
+	if !resolving {
 		done.Unresolved += len(covered)
 		return done, err
 	}
-	large, unwanted := len(plan.CoveredBy(tooLarge)), len(plan.CoveredBy(refused))
-	done.TooLarge += large
-	done.Refused += unwanted
-	done.Gone += len(plan.Covered) - len(covered) - large - unwanted
-	more, err := o.resolveAll(ctx, covered, letters.Replayed, resolutions, func(more Done) {
+	// Also when the events came to no good end: of a letter that stays open the next replay publishes a T that is lower than the one before.
+	finish, cancel := finishing(ctx)
+	defer cancel()
+	more, moreErr := o.resolveAll(finish, covered, letters.Replayed, resolutions, func(more Done) {
 		if progress != nil {
 			more.add(done)
 			progress(more)
 		}
 	})
-	if err != nil {
+	if moreErr != nil {
 		more.Unresolved = len(covered) - more.Letters - more.Gone
 	}
 	done.add(more)
-	return done, err
+	return done, cmp.Or(err, moreErr)
 }
 
 // Discard resolves letters as discarded.

@@ -338,8 +338,8 @@ func TestReplayInParts(t *testing.T) {
 	}
 }
 
-// The letters of a conversation are read once, however many parts there are, and progress goes on to the last of them. Who interrupts when all events
-// are published leaves those that they cover to the next replay, which publishes one of each conversation at most.
+// The letters of a conversation are read once, however many parts there are, and progress goes on to the last of them. Whoever interrupts it, what is
+// published is resolved, and so is what that covers. Only what can't be resolved is left to the next replay, which publishes one event a conversation.
 func TestReplayOfFewConversations(t *testing.T) {
 	from, to := newTopic(2), newTopic(1)
 	const all, conversations = 3*workLetters + 10, 20
@@ -347,17 +347,23 @@ func TestReplayOfFewConversations(t *testing.T) {
 		from.letter(i/conversations%2, "r"+strconv.Itoa(i%conversations), int64(100+i))
 	}
 	o, plan := planned(t, from)
-	from.scans = nil
-	ctx, cancel := context.WithCancel(t.Context())
-	from.publish = func(consumer.Message) error { cancel(); return nil } // when the events are published
-	done, err := o.Replay(ctx, plan, clock, to, from, nil)
-	if want := (Done{Letters: conversations, Conversations: conversations, Unresolved: all - conversations}); !errors.Is(err, context.Canceled) || done != want {
+	resolved := 0
+	from.publish = func(consumer.Message) error {
+		if resolved++; resolved > conversations {
+			return errors.New("the connection broke")
+		}
+		return nil
+	}
+	done, err := o.Replay(t.Context(), plan, clock, to, from, nil)
+	if want := (Done{Letters: conversations, Conversations: conversations, Unresolved: all - conversations}); err == nil || done != want {
 		t.Errorf("%+v %v", done, err)
 	}
 	from.publish, from.scans, to.published = nil, nil, nil
 	_, plan = planned(t, from)
+	ctx, cancel := context.WithCancel(t.Context())
+	to.publish = func(consumer.Message) error { cancel(); return nil }
 	var told []int
-	done, err = o.Replay(t.Context(), plan, clock, to, from, func(d Done) { told = append(told, d.Letters) })
+	done, err = o.Replay(ctx, plan, clock, to, from, func(d Done) { told = append(told, d.Letters) })
 	if want := (Done{Letters: all - conversations, Conversations: conversations}); err != nil || done != want || len(to.published) != conversations {
 		t.Errorf("%+v %v, %d published", done, err, len(to.published))
 	}
@@ -370,6 +376,25 @@ func TestReplayOfFewConversations(t *testing.T) {
 	}
 	if read > all+2*conversations {
 		t.Errorf("%d offsets are read for %d letters", read, all)
+	}
+}
+
+// Who interrupts before all events are published leaves none open that is covered by one that is.
+func TestInterruptedReplayResolvesTheCovered(t *testing.T) {
+	from, to := newTopic(1), newTopic(1)
+	const all = workLetters + 10
+	for i := range 2 * all {
+		from.letter(0, "r"+strconv.Itoa(i%all), int64(100+i))
+	}
+	o, plan := planned(t, from)
+	ctx, cancel := context.WithCancel(t.Context())
+	to.publish = func(consumer.Message) error { cancel(); return nil } // in the first part
+	done, err := o.Replay(ctx, plan, clock, to, from, nil)
+	if want := (Done{Letters: 2 * workLetters, Conversations: workLetters}); !errors.Is(err, context.Canceled) || done != want {
+		t.Errorf("%+v %v", done, err)
+	}
+	if _, plan := planned(t, from); len(plan.Events) != 10 || len(plan.Covered) != 10 {
+		t.Errorf("%d events and %d covered letters are left", len(plan.Events), len(plan.Covered))
 	}
 }
 

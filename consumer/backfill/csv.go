@@ -125,8 +125,9 @@ func likely(header [][]byte, name string) string {
 // next returns the next row that is not blank, and its fields. With a *badRow there is a row without fields; with another
 // error there is none.
 //
-// A row goes on behind a line break as long as a quote is open, that is as long as the number of quotes is odd. If what comes out then is no CSV, a
-// quote is missing or one too many, and only the first line is taken for the bad row: else one quote could swallow thousands of rows.
+// A row goes on behind a line break as long as a quote is open, that is as long as the number of quotes is odd. If what comes out then is not what a row
+// of this table must be, a quote is missing or one too many, and only the first line is taken for the bad row: else one quote could swallow thousands of
+// rows.
 func (t *table) next() (row, [][]byte, error) {
 	for {
 		l := t.lines
@@ -155,13 +156,46 @@ func (t *table) next() (row, [][]byte, error) {
 			continue
 		}
 		fields, err := t.split(r.text)
-		if err != nil && breaks > 1 {
+		if length > first && err == nil {
+			err = t.checkLong(fields, length)
+		}
+		if length > first && err != nil {
 			length, breaks = first, 1
-			r.text = trimBreak(l.ahead(first))
+			r.text, fields = trimBreak(l.ahead(first)), nil
 		}
 		l.skip(length, breaks)
 		return r, fields, err
 	}
+}
+
+// checkLong judges a row of several lines, of so many bytes.
+func (t *table) checkLong(fields [][]byte, length int) error {
+	c := t.columns
+	switch {
+	case length > maxRow:
+		return errQuote(fmt.Errorf("the row would go on for more than %d bytes", maxRow))
+	case c.count == 0: // the header
+		return nil
+	case len(fields) != c.count:
+		return errQuote(fmt.Errorf("the row would go on over several lines, with %s instead of %d", fieldsOf(len(fields)), c.count))
+	}
+	for _, place := range []int{c.report, c.peer, c.readTime} {
+		if place >= 0 && bytes.IndexByte(fields[place], '\n') >= 0 {
+			return errQuote(errors.New("the row would have a line break in an account, or in MsgReadTime"))
+		}
+	}
+	return nil
+}
+
+func errQuote(err error) error {
+	return &badRow{fmt.Errorf("not a row of CSV: a quote is missing, or one too many: %w", err)}
+}
+
+func fieldsOf(n int) string {
+	if n == 1 {
+		return "1 field"
+	}
+	return fmt.Sprintf("%d fields", n)
 }
 
 // split returns a row's fields, which are valid until the next call.
@@ -187,7 +221,7 @@ func (t *table) split(text []byte) ([][]byte, error) {
 		if errors.As(err, &parse) {
 			err = parse.Err
 		}
-		return nil, &badRow{fmt.Errorf("not a row of CSV: a quote is missing, or one too many: %w", err)}
+		return nil, errQuote(err)
 	}
 	for _, field := range record {
 		t.fields = append(t.fields, []byte(field))
@@ -201,7 +235,7 @@ var nulls = []string{"null", "NULL", `\N`}
 // event judges a row as the worker would judge it as an event.
 func (t *table) event(fields [][]byte, standIn, latest time.Time) (event, error) {
 	if len(fields) != t.columns.count {
-		return event{}, fmt.Errorf("it has %d fields, the header has %d", len(fields), t.columns.count)
+		return event{}, fmt.Errorf("it has %s, the header has %d", fieldsOf(len(fields)), t.columns.count)
 	}
 	e := event{report: fields[t.columns.report], peer: fields[t.columns.peer]}
 	var readTime []byte

@@ -98,7 +98,7 @@ func TestRunCollapsesOverFiles(t *testing.T) {
 	if done.Rows != 6 || done.Rejected != 1 || done.Records != 3 || done.Overflowed {
 		t.Errorf("%+v", done)
 	}
-	if said := log.String(); strings.Count(said, "\n") != 2 || !strings.Contains(said, `"line":5,"reason":"it has 1 fields`) || !strings.Contains(said, `there are no rows in it`) {
+	if said := log.String(); strings.Count(said, "\n") != 2 || !strings.Contains(said, `"line":5,"reason":"it has 1 field,`) || !strings.Contains(said, `there are no rows in it`) {
 		t.Errorf("the log:\n%s", said)
 	}
 	if _, err := os.Stat(StateFile(inputs)); !errors.Is(err, os.ErrNotExist) {

@@ -31,7 +31,7 @@ func (j *backfillJob) release() {
 
 // prepare looks at the files, and at what an interrupted run has left. Nearly all of its errors are wrong usage.
 func (c *backfillCommand) prepare(p *process, now time.Time) (_ *backfillJob, err error) {
-	inputs, err := backfill.Look(c.Files, p.stdin)
+	inputs, err := backfill.Look(c.Files, p.stdin, c.ReadTime != nil || c.Resume)
 	if err != nil {
 		return nil, usagef("%v", err)
 	}

@@ -195,6 +195,17 @@ func (v *backfillView) log(p *process) {
 
 // summary is the last line.
 func (v *backfillView) summary(ctx context.Context, done backfill.Summary) string {
+	text := v.outcome(ctx, done)
+	switch done.Untimed {
+	case 0:
+		return text
+	case 1:
+		return text + "; 1 row has no MsgReadTime: marked as read up to " + v.job.State.ReadUpTo()
+	}
+	return text + fmt.Sprintf("; %s have no MsgReadTime: marked as read up to %s", number64(done.Untimed, "row"), v.job.State.ReadUpTo())
+}
+
+func (v *backfillView) outcome(ctx context.Context, done backfill.Summary) string {
 	took := time.Since(v.began)
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, %s rejected", number64(done.Rows, "row"), thousands(done.Rejected))

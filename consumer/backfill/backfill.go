@@ -38,6 +38,7 @@ type Options struct {
 // Summary is what a run did.
 type Summary struct {
 	Rows, Rejected int64 // of the interrupted runs before it, too
+	Untimed        int64 // of the rows that were not rejected, those that had no time, and got that of the state
 	Records        int64 // published, each an own conversation as long as the window held them all
 	Overflowed     bool  // the window was full: a conversation may have got several records
 	At             Mark  // before which everything is done
@@ -89,7 +90,7 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	} else if e := r.save(done); e != nil {
 		err = fmt.Errorf("%w; and the state could not be saved: %w", err, e)
 	}
-	return Summary{r.at.Rows, r.at.Rejected, r.Progress.Published.Load(), r.over, done}, err
+	return Summary{r.at.Rows, r.at.Rejected, r.at.Untimed, r.Progress.Published.Load(), r.over, done}, err
 }
 
 // Begin writes the first state of a run, before anything else is done.
@@ -183,7 +184,6 @@ func (r *run) readAll(ctx, sending context.Context) error {
 // readFrom reads one input.
 func (r *run) readFrom(ctx, sending context.Context, number int, s *source) error {
 	in := &r.Inputs[number]
-	standIn := time.Unix(r.State.ReadTime, 0)
 	for n := 0; ; n++ {
 		if n%glanceEvery == 0 {
 			if err := r.glance(ctx, sending); err != nil {
@@ -191,7 +191,7 @@ func (r *run) readFrom(ctx, sending context.Context, number int, s *source) erro
 			}
 		}
 		r.at.Input, r.at.Offset, r.at.Line = number, s.lines.offset, s.lines.number
-		row, event, err := s.next(standIn, time.Now) // after the row has come: standard input may be slow
+		row, event, err := s.next(time.Now) // after the row has come: standard input may be slow
 		switch {
 		case row.text == nil && err == io.EOF:
 			return r.glance(ctx, sending)
@@ -210,6 +210,10 @@ func (r *run) readFrom(ctx, sending context.Context, number int, s *source) erro
 			if err := r.shipOldest(sending); err != nil {
 				return err
 			}
+		}
+		if event.readTime == 0 {
+			event.readTime = r.State.ReadTime
+			r.noteUntimed(in, row)
 		}
 		r.window.add(event.report, event.peer, event.readTime, r.at)
 		r.at.Rows++
@@ -253,6 +257,14 @@ func (r *run) reject(in *Input, row row, reason error) error {
 		r.Log.Warn().Msg("further rejects are counted and not shown; --rejects FILE keeps all of them")
 	}
 	return nil
+}
+
+// noteUntimed counts a row without a time. The first is told at once, while nothing is published: a misspelled field would be one in every row.
+func (r *run) noteUntimed(in *Input, row row) {
+	if r.at.Untimed++; r.at.Untimed == 1 {
+		r.Log.Warn().Str("file", in.Name).Int64("line", row.line).Msgf("the row has no MsgReadTime: it, and every other that has none, is marked as read up to %s "+
+			"(--read-time); if there should be one, stop with Ctrl-C", r.State.ReadUpTo())
+	}
 }
 
 // shipOldest publishes the chunk that was filled first.

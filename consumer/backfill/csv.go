@@ -58,7 +58,7 @@ func (f *feed) Read(b []byte) (int, error) {
 }
 
 // header reads the first row.
-func (t *table) header() error {
+func (t *table) header(timeless bool) error {
 	_, fields, err := t.next()
 	var bad *badRow
 	switch {
@@ -69,13 +69,15 @@ func (t *table) header() error {
 	case err != nil:
 		return err
 	}
-	t.columns, err = columnsOf(fields)
+	t.columns, err = columnsOf(fields, timeless)
 	return err
 }
 
 const reportColumn, peerColumn, readTimeColumn = "Report_Account", "Peer_Account", "MsgReadTime"
 
-func columnsOf(header [][]byte) (columns, error) {
+// columnsOf finds the columns. A header without MsgReadTime must not have what may be meant by it, unless the rows are known to be timeless: rows without
+// a time mark as read what nobody may have read, and there is no way back.
+func columnsOf(header [][]byte, timeless bool) (columns, error) {
 	c := columns{len(header), -1, -1, -1}
 	for i, field := range header {
 		name := strings.TrimSpace(string(field))
@@ -100,17 +102,26 @@ func columnsOf(header [][]byte) (columns, error) {
 		return c, fmt.Errorf("its header has no %s%s", reportColumn, likely(header, reportColumn))
 	case c.peer < 0:
 		return c, fmt.Errorf("its header has no %s%s", peerColumn, likely(header, peerColumn))
+	case c.readTime < 0 && !timeless:
+		for _, field := range header {
+			if name := squeeze(field); strings.Contains(name, "time") || strings.Contains(name, "read") {
+				return c, fmt.Errorf("its header has no %s: rename %q if that is it; if there are no read times, "+
+					"say with --read-time up to which second everything was read", readTimeColumn, field)
+			}
+		}
 	}
 	return c, nil
 }
 
+// squeeze leaves of a name what people agree on.
+func squeeze(name []byte) string {
+	return strings.ToLower(strings.NewReplacer("_", "", "-", "", " ", "").Replace(string(name)))
+}
+
 // likely says what a header has instead of a name.
 func likely(header [][]byte, name string) string {
-	squeeze := func(s string) string {
-		return strings.ToLower(strings.NewReplacer("_", "", "-", "", " ", "").Replace(s))
-	}
 	for _, field := range header {
-		if squeeze(string(field)) == squeeze(name) {
+		if squeeze(field) == squeeze([]byte(name)) {
 			return fmt.Sprintf(": rename %q", field)
 		}
 	}
@@ -233,7 +244,7 @@ func (t *table) split(text []byte) ([][]byte, error) {
 var nulls = []string{"null", "NULL", `\N`}
 
 // event judges a row as the worker would judge it as an event.
-func (t *table) event(fields [][]byte, standIn, latest time.Time) (event, error) {
+func (t *table) event(fields [][]byte, latest time.Time) (event, error) {
 	if len(fields) != t.columns.count {
 		return event{}, fmt.Errorf("it has %s, the header has %d", fieldsOf(len(fields)), t.columns.count)
 	}
@@ -245,6 +256,6 @@ func (t *table) event(fields [][]byte, standIn, latest time.Time) (event, error)
 		}
 	}
 	var err error
-	e.readTime, err = consumer.CheckFields(e.report, e.peer, readTime, standIn, latest)
+	e.readTime, err = consumer.CheckFields(e.report, e.peer, readTime, latest)
 	return e, err
 }

@@ -37,6 +37,7 @@ type Input struct {
 	Name     string // as it was given
 	Identity Identity
 	stdin    io.Reader // nil: a file
+	timeless bool      // that its rows have no time is known
 }
 
 // Identity tells whether a file is still the same: its length, when it was changed, and a hash of its first and last 64 KiB.
@@ -46,11 +47,12 @@ type Identity struct {
 	SHA256   string    `json:"sha256"`
 }
 
-// Look opens each of the files and closes it again, to see whether it can be read and what it is. An error is an *InputError.
-func Look(names []string, stdin io.Reader) ([]Input, error) {
+// Look opens each of the files and closes it again, to see whether it can be read and what it is. A table that may have read
+// times under another name is refused unless timeless is set. An error is an *InputError.
+func Look(names []string, stdin io.Reader, timeless bool) ([]Input, error) {
 	var inputs []Input
 	for i, name := range names {
-		in := Input{Name: name}
+		in := Input{Name: name, timeless: timeless}
 		for _, other := range inputs[:i] {
 			if filepath.Clean(name) == filepath.Clean(other.Name) {
 				return nil, &InputError{name, errors.New("it is given twice")}
@@ -144,7 +146,7 @@ func (in *Input) open(read *atomic.Int64) (*source, error) {
 		file := s.close
 		s.close = func() { done(); file() }
 		s.lines = newLines(content)
-		err = s.recognize(in.Name)
+		err = s.recognize(in.Name, in.timeless)
 	}
 	if err != nil {
 		s.close()

@@ -14,8 +14,8 @@ const lookAhead = 64 << 10
 // byteOrderMark is what some editors put before UTF-8 text.
 const byteOrderMark = "\uFEFF"
 
-// recognize finds out what a source holds from how it begins. Of a table it reads the header. The name counts only if nothing else helps.
-func (s *source) recognize(name string) error {
+// recognize finds out what a source holds from how it begins. Of a table it reads the header; see columnsOf. The name counts only if nothing else helps.
+func (s *source) recognize(name string, timeless bool) error {
 	// As much as is needed: standard input may be slow.
 	head := s.lines.peek(lookAhead, func(head []byte) bool {
 		line, _, whole := bytes.Cut(bytes.TrimLeft(head, byteOrderMark+" \t\r\n"), []byte("\n"))
@@ -37,7 +37,7 @@ func (s *source) recognize(name string) error {
 	}
 	s.table = newTable(s.lines)
 	if isHeader(text) || !someObject(text) && !saysNDJSON(name) {
-		return s.table.header()
+		return s.table.header(timeless)
 	}
 	s.table = nil // the first row is a bad one
 	return nil

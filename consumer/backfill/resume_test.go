@@ -198,7 +198,7 @@ func TestStateKnowsItsFiles(t *testing.T) {
 		if err := errors.Join(os.WriteFile(inputs[0].Name, []byte(text), 0o600), os.Chtimes(inputs[0].Name, at, at)); err != nil {
 			t.Fatal(err)
 		}
-		again, err := Look([]string{inputs[0].Name, inputs[1].Name}, nil)
+		again, err := Look([]string{inputs[0].Name, inputs[1].Name}, nil, false)
 		if err != nil {
 			t.Fatal(err)
 		}

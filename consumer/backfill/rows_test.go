@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// now is the clock of these tests, standIn the time of rows without one.
-var now, standIn = time.Unix(1_700_000_000, 0), time.Unix(1_600_000_000, 0)
+// now is the clock of these tests.
+var now = time.Unix(1_700_000_000, 0)
 
 func clock() time.Time { return now }
 
@@ -28,7 +28,7 @@ func readRows(in io.Reader, name string) (out []string, err error) {
 	}
 	defer s.close()
 	for {
-		r, e, err := s.next(standIn, clock)
+		r, e, err := s.next(clock)
 		switch {
 		case r.text == nil && err == io.EOF:
 			return out, nil
@@ -52,13 +52,13 @@ func TestRows(t *testing.T) {
 		"CRLF and a byte order mark":                {"\uFEFF" + strings.ReplaceAll(header+"a,b,7\nc,d,8\n", "\n", "\r\n"), "2 a b 7|3 c d 8"},
 		"columns in any order":                      {"id,MsgReadTime,note,Peer_Account,Report_Account\n1,7,x,b,a\n", "2 a b 7"},
 		"blanks around names":                       {"Report_Account, Peer_Account ,MsgReadTime\na,b,7\n", "2 a b 7"},
-		"no time":                                   {"Report_Account,Peer_Account\na,b\n", "2 a b 1600000000"},
-		"empty time, null time":                     {header + "a,b,\nc,d,null\ne,f,NULL\ng,h,\\N\n", "2 a b 1600000000|3 c d 1600000000|4 e f 1600000000|5 g h 1600000000"},
+		"no time":                                   {"Report_Account,Peer_Account\na,b\n", "2 a b 0"},
+		"empty time, null time":                     {header + "a,b,\nc,d,null\ne,f,NULL\ng,h,\\N\n", "2 a b 0|3 c d 0|4 e f 0|5 g h 0"},
 		"quoted":                                    {`"Report_Account","Peer_Account","MsgReadTime"` + "\n" + `"a","b","7"` + "\n", "2 a b 7"},
 		"quotes and commas in quotes":               {header + `"a""x","b,y",7` + "\n", `2 a"x b,y 7`},
-		"line breaks in quotes":                     {"note,Report_Account,Peer_Account\n\"one\ntwo\r\n\nthree\",a,b\nx,c,d\n", "2 a b 1600000000|6 c d 1600000000"},
+		"line breaks in quotes":                     {"note,Report_Account,Peer_Account\n\"one\ntwo\r\n\nthree\",a,b\nx,c,d\n", "2 a b 0|6 c d 0"},
 		"blank lines":                               {header + "\n a,b,7\n\r\n  \nc,d,8\n\n", "3  a b 7|6 c d 8"},
-		"bytes that are no UTF-8 aside":             {"note,Report_Account,Peer_Account\n\xff\xfe,a,b\n", "2 a b 1600000000"},
+		"bytes that are no UTF-8 aside":             {"note,Report_Account,Peer_Account\n\xff\xfe,a,b\n", "2 a b 0"},
 		"too few fields, too many":                  {header + "a,b\nc,d,8,9\ne,f,9\n", "2 bad: it has 2 fields, the header has 3: a,b|3 bad: it has 4 fields, the header has 3: c,d,8,9|4 e f 9"},
 		"no accounts":                               {header + ",b,7\na,,7\n", "2 bad: Report_Account is empty: ,b,7|3 bad: Peer_Account is empty: a,,7"},
 		"milliseconds":                              {header + "a,b,1700000000000\n", "2 bad: MsgReadTime is more than 5 minutes ahead: 1700000000000 seconds since 1970; it looks like milliseconds: a,b,1700000000000"},
@@ -79,15 +79,15 @@ func TestRows(t *testing.T) {
 		"a quote over more than a row":  {header + "\"" + strings.Repeat("x\n", maxRow/2) + "\",y,7\n", ""},
 		"the longest row":               {"note," + header + long[:maxRow-7] + ",a,b,7\n", "2 a b 7"},
 		"NDJSON":                        {"{\"Report_Account\":\"a\",\"Peer_Account\":\"b\",\"MsgReadTime\":7}\n\n  {\"Report_Account\":\"c\",\"Peer_Account\":\"d\",\"MsgReadTime\":\"8\"}  \r\n", "1 a b 7|3 c d 8"},
-		"NDJSON without times":          {`{"Report_Account":"a","Peer_Account":"b"}` + "\n" + `{"Report_Account":"c","Peer_Account":"d","MsgReadTime":null}`, "1 a b 1600000000|2 c d 1600000000"},
+		"NDJSON without times":          {`{"Report_Account":"a","Peer_Account":"b"}` + "\n" + `{"Report_Account":"c","Peer_Account":"d","MsgReadTime":null}`, "1 a b 0|2 c d 0"},
 		"NDJSON with a byte order mark": {"\uFEFF" + `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":7}`, "1 a b 7"},
 		"NDJSON that begins badly":      {"oops\n" + `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":7}`, "1 bad: the value is not one JSON object: invalid character 'o' looking for beginning of value: oops|2 a b 7"},
-		"NDJSON of a long line":         {`{"Report_Account":"a","Peer_Account":"b"}` + "\n{" + long + "\n" + `{"Report_Account":"c","Peer_Account":"d"}`, "1 a b 1600000000|2 bad: it is longer than 1048576 bytes; only its first 1024 are kept here: {" + long[:39] + "|3 c d 1600000000"},
+		"NDJSON of a long line":         {`{"Report_Account":"a","Peer_Account":"b"}` + "\n{" + long + "\n" + `{"Report_Account":"c","Peer_Account":"d"}`, "1 a b 0|2 bad: it is longer than 1048576 bytes; only its first 1024 are kept here: {" + long[:39] + "|3 c d 0"},
 		"empty":                         {"", ""},
 		"blank":                         {"\n \r\n\n", ""},
 		"a header only":                 {header, ""},
 		"a header without a line break": {strings.TrimSpace(header), ""},
-		"blanks of more than a look":    {strings.Repeat(" \n", lookAhead) + `{"Report_Account":"a","Peer_Account":"b"}`, "65537 a b 1600000000"},
+		"blanks of more than a look":    {strings.Repeat(" \n", lookAhead) + `{"Report_Account":"a","Peer_Account":"b"}`, "65537 a b 0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for reader, in := range map[string]io.Reader{
@@ -121,6 +121,9 @@ func TestWrongFiles(t *testing.T) {
 		"no header":          {"a,b,7\nc,d,8\n", "no Report_Account: the first row must have the names"},
 		"other case":         {"report_account,peer_account\na,b\n", `no Report_Account: rename "report_account"`},
 		"other spelling":     {"Report_Account,PeerAccount\na,b\n", `no Peer_Account: rename "PeerAccount"`},
+		"a misspelled time":  {"Report_Account,Peer_Account,Read_Time\na,b,7\n", `no MsgReadTime: rename "Read_Time" if that is it`},
+		"another spelling":   {"Report_Account,msgReadTime,Peer_Account\na,7,b\n", `no MsgReadTime: rename "msgReadTime" if that is it`},
+		"another time":       {"Report_Account,last-read,Peer_Account\na,7,b\n", `no MsgReadTime: rename "last-read" if that is it`},
 		"semicolons":         {"Report_Account;Peer_Account\na;b\n", `separated by commas, not by ";"`},
 		"tabs":               {"Report_Account\tPeer_Account\na\tb\n", `separated by commas, not by "\t"`},
 		"a column twice":     {"Report_Account,Peer_Account,Report_Account\na,b,c\n", "has Report_Account twice"},
@@ -208,11 +211,11 @@ func TestLook(t *testing.T) {
 		{folder + "/./good.csv", "it is given twice"},
 		{"/dev/null", "it is no regular file"},
 	} {
-		if _, err := Look([]string{good, c.file}, nil); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := Look([]string{good, c.file}, nil, false); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.file, err, c.want)
 		}
 	}
-	if in, err := Look([]string{good, Stdin}, strings.NewReader("")); err != nil || in[1].Name != "standard input" || StateFile(in) != "" {
+	if in, err := Look([]string{good, Stdin}, strings.NewReader(""), false); err != nil || in[1].Name != "standard input" || StateFile(in) != "" {
 		t.Errorf("%v, %v", in, err)
 	}
 }
@@ -244,7 +247,7 @@ func FuzzRows(f *testing.F) {
 		var rows []seen
 		for {
 			at, line := s.lines.offset, s.lines.number
-			r, _, err := s.next(standIn, clock)
+			r, _, err := s.next(clock)
 			if r.text == nil {
 				if err != io.EOF && plainText {
 					t.Fatalf("ended with %v", err)
@@ -271,7 +274,7 @@ func FuzzRows(f *testing.F) {
 				t.Fatal(err)
 			}
 			for _, want := range rows[from:] {
-				if r, _, _ := s.next(standIn, clock); string(r.text) != want.text {
+				if r, _, _ := s.next(clock); string(r.text) != want.text {
 					t.Fatalf("again from line %d: %q, not %q", rows[from].line, r.text, want.text)
 				}
 			}

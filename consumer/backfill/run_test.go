@@ -68,7 +68,7 @@ func inFolder(t *testing.T, files map[string]string, names ...string) []Input {
 	for i, name := range names {
 		paths[i] = filepath.Join(folder, name)
 	}
-	inputs, err := Look(paths, nil)
+	inputs, err := Look(paths, nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,10 +95,10 @@ func TestRunCollapsesOverFiles(t *testing.T) {
 	if fmt.Sprint(to.largest) != fmt.Sprint(want) || to.records != 3 {
 		t.Errorf("%d records: %v, want %v", to.records, to.largest, want)
 	}
-	if done.Rows != 6 || done.Rejected != 1 || done.Records != 3 || done.Overflowed {
+	if done.Rows != 6 || done.Rejected != 1 || done.Untimed != 1 || done.Records != 3 || done.Overflowed {
 		t.Errorf("%+v", done)
 	}
-	if said := log.String(); strings.Count(said, "\n") != 2 || !strings.Contains(said, `"line":5,"reason":"it has 1 field,`) || !strings.Contains(said, `there are no rows in it`) {
+	if said := log.String(); strings.Count(said, "\n") != 3 || !strings.Contains(said, `"line":4,"message":"the row has no MsgReadTime: it, and every other that has none, is marked as read up to 1970-01-01 00:20:34 UTC`) || !strings.Contains(said, `"line":5,"reason":"it has 1 field,`) || !strings.Contains(said, `there are no rows in it`) {
 		t.Errorf("the log:\n%s", said)
 	}
 	if _, err := os.Stat(StateFile(inputs)); !errors.Is(err, os.ErrNotExist) {
@@ -156,7 +156,7 @@ func TestRunOfStandardInputIsInterrupted(t *testing.T) {
 			synctest.Wait() // all of it was read, and more is waited for
 			cancel()
 		}()
-		inputs, err := Look([]string{Stdin}, in)
+		inputs, err := Look([]string{Stdin}, in, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -182,7 +182,7 @@ func TestRunWaitsForNoInput(t *testing.T) {
 			synctest.Wait()
 			cancel()
 		}()
-		inputs, err := Look([]string{Stdin}, in)
+		inputs, err := Look([]string{Stdin}, in, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -247,7 +247,7 @@ func BenchmarkRun(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				inputs, _ := Look([]string{Stdin}, strings.NewReader(text.String()))
+				inputs, _ := Look([]string{Stdin}, strings.NewReader(text.String()), false)
 				if _, err := Run(b.Context(), Options{Inputs: inputs, Log: zerolog.Nop()}); err != nil {
 					b.Fatal(err)
 				}

@@ -28,6 +28,11 @@ const (
 	stateVersion = 1
 )
 
+// ReadUpTo is the read time of rows that have none.
+func (s *State) ReadUpTo() string {
+	return time.Unix(s.ReadTime, 0).UTC().Format("2006-01-02 15:04:05 MST")
+}
+
 // StateFile is where the state of a run over these inputs is; "": nowhere, because standard input can't be read again.
 func StateFile(inputs []Input) string {
 	for _, in := range inputs {

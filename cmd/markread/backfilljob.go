@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -14,19 +15,32 @@ import (
 // backfillJob is a run with the command line that it came from.
 type backfillJob struct {
 	backfill.Options
-	unlock       func()   // lets go of the first file; nil: it is not locked
+	locks        []func() // each lets go of a file
 	rejects      string   // "": none
 	otherBrokers []string // those of the run that is gone on with, if none of them is named now
 }
 
 // release lets go of the files.
 func (j *backfillJob) release() {
-	if j.unlock != nil {
-		j.unlock()
-	}
 	if j.Rejects != nil {
-		_ = j.Rejects.Close() // the run has written everything to it
+		_ = j.Rejects.Close() // the run has made last what it has written
 	}
+	for _, unlock := range j.locks {
+		unlock()
+	}
+}
+
+// lock keeps other runs away from a file.
+func (j *backfillJob) lock(name string) error {
+	unlock, err := lock(name)
+	switch {
+	case errors.Is(err, errInUse):
+		return fmt.Errorf("%s: another markread backfill uses it: wait for its end, or stop it", name)
+	case err != nil:
+		return usagef("%v", err)
+	}
+	j.locks = append(j.locks, unlock)
+	return nil
 }
 
 // prepare looks at the files, and at what an interrupted run has left. Nearly all of its errors are wrong usage.
@@ -56,22 +70,39 @@ func (c *backfillCommand) prepare(p *process, now time.Time) (_ *backfillJob, er
 	if job.State, err = c.stateOf(job, fresh); err != nil {
 		return nil, err
 	}
-	if job.rejects != "" {
-		if job.Rejects, err = backfill.OpenRejects(job.rejects, job.State.At.RejectsBytes); err != nil {
-			return nil, usagef("--rejects %s: %v", job.rejects, err)
-		}
-		for _, in := range c.Files {
-			if in != backfill.Stdin && job.Rejects.Same(in) {
-				return nil, usagef("--rejects %s is one of the files to read", job.rejects)
+	return job, c.openRejects(job, p)
+}
+
+// openRejects opens the file of rejects, of which no other run makes use and which is none of those to read.
+func (c *backfillCommand) openRejects(job *backfillJob, p *process) (err error) {
+	if job.rejects == "" {
+		return nil
+	}
+	if job.Rejects, err = backfill.OpenRejects(job.rejects, job.State.At.RejectsBytes, c.Resume); err != nil {
+		return usagef("--rejects %s: %v", job.rejects, err)
+	}
+	for _, name := range c.Files {
+		look := func() (os.FileInfo, error) { return os.Stat(name) }
+		if name == backfill.Stdin {
+			f, ok := p.stdin.(*os.File)
+			if !ok {
+				continue
 			}
+			look = f.Stat
+		}
+		if info, err := look(); err == nil && job.Rejects.Same(info) {
+			return usagef("--rejects %s is one of the files to read", job.rejects)
 		}
 	}
-	return job, nil
+	if !job.Rejects.Regular() {
+		return nil
+	}
+	return job.lock(job.rejects)
 }
 
 // stateOf returns what the run begins with.
 func (c *backfillCommand) stateOf(job *backfillJob, fresh backfill.State) (backfill.State, error) {
-	file := backfill.StateFile(job.Inputs)
+	file := backfill.StateFileOf(job.Inputs)
 	if file == "" {
 		if c.Resume {
 			return fresh, usagef("--resume: standard input can't be read again: name a file, or begin anew without --resume")
@@ -82,15 +113,10 @@ func (c *backfillCommand) stateOf(job *backfillJob, fresh backfill.State) (backf
 		return fresh, nil
 	}
 	job.StateFile = file
-	unlock, err := lock(c.Files[0])
-	switch {
-	case errors.Is(err, errInUse):
-		return fresh, fmt.Errorf("%s: another markread backfill reads it: wait for its end, or stop it", c.Files[0])
-	case err != nil:
-		return fresh, usagef("%v", err)
+	if err := job.lock(c.Files[0]); err != nil {
+		return fresh, err
 	}
-	job.unlock = unlock
-	old, err := backfill.LoadState(file)
+	old, err := file.Load()
 	switch {
 	case err != nil:
 		return fresh, usagef("%v", err)

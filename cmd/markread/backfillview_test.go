@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -114,7 +115,37 @@ func TestBackfillOfAFileThatIsBeingRead(t *testing.T) {
 	}
 	defer unlock()
 	got := try(t, nil, "", "backfill", "--brokers", "127.0.0.1:1", states)
-	if got.status != exitFailed || !strings.Contains(got.stderr, "another markread backfill reads it") {
+	if got.status != exitFailed || !strings.Contains(got.stderr, "another markread backfill uses it") {
 		t.Errorf("%+v", got)
+	}
+}
+
+// So would two runs with one file of rejects.
+func TestBackfillOfRejectsThatAreBeingWritten(t *testing.T) {
+	rejects := file(t, "")
+	unlock, err := lock(rejects)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	got := try(t, nil, "", "backfill", "--dry-run", "--rejects", rejects, file(t, "Report_Account,Peer_Account\na,b\n"))
+	if got.status != exitFailed || !strings.Contains(got.stderr, rejects+": another markread backfill uses it") {
+		t.Errorf("%+v", got)
+	}
+}
+
+// Standard input may be the file of rejects, too.
+func TestBackfillOfItsRejects(t *testing.T) {
+	rejects := file(t, "")
+	in, err := os.Open(rejects)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	job := &backfillJob{rejects: rejects}
+	defer job.release()
+	c := &backfillCommand{Files: []string{backfill.Stdin}}
+	if err := c.openRejects(job, &process{stdin: in}); err == nil || !strings.Contains(err.Error(), "is one of the files to read") {
+		t.Error(err)
 	}
 }

@@ -29,8 +29,8 @@ type Options struct {
 	To        Publisher // nil: nothing is published, and no state is kept
 	Rejects   *Rejects  // nil: the first are logged
 	State     State     // where to begin, and what the file of the state is to say besides
-	StateFile string    // "": none
-	Window    int       // chunks of 256 KiB; 0: the 184 MiB that are also the most
+	StateFile StateFile
+	Window    int // chunks of 256 KiB; 0: the 184 MiB that are also the most
 	Progress  *Progress
 	Log       zerolog.Logger
 }
@@ -65,10 +65,8 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 		r.Progress = new(Progress)
 	}
 	r.Progress.begin(o.Inputs, r.at)
-	if o.Rejects != nil {
-		if err := o.Rejects.cut(r.at.RejectsBytes); err != nil {
-			return Summary{}, fmt.Errorf("--rejects: %w", err)
-		}
+	if err := o.Rejects.cut(r.at.RejectsBytes); err != nil {
+		return Summary{}, fmt.Errorf("--rejects: %w", err)
 	}
 	// What is on its way is finished after the end of ctx; the publisher has limits of its own.
 	sending, fail := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -95,14 +93,11 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 
 // Begin writes the first state of a run, before anything else is done.
 func (o *Options) Begin() error {
-	if o.StateFile == "" {
-		return nil
-	}
 	o.State.Version, o.State.Inputs = stateVersion, nil
 	for _, in := range o.Inputs {
 		o.State.Inputs = append(o.State.Inputs, in.Identity)
 	}
-	if err := o.State.save(o.StateFile); err != nil {
+	if err := o.StateFile.save(o.State); err != nil {
 		return fmt.Errorf("the run could not be resumed, because %s can't be written: %w; "+
 			"copy the file into a folder that you may write to, or give it on standard input: markread backfill - < %s",
 			o.StateFile, plain(err), o.Inputs[0].Name)
@@ -110,27 +105,14 @@ func (o *Options) Begin() error {
 	return nil
 }
 
-// Forget removes the state of a run that has done nothing.
-func (o *Options) Forget() error {
-	if o.StateFile == "" {
-		return nil
-	}
-	return o.State.remove(o.StateFile)
-}
-
 // save notes in the state that everything before a mark is done. Rejects before it must outlast whatever happens now, like the state.
 func (r *run) save(at Mark) error {
-	if r.StateFile == "" {
-		return nil
-	}
-	if r.Rejects != nil {
-		if err := r.Rejects.sync(); err != nil {
-			return fmt.Errorf("--rejects: %w", err)
-		}
+	if err := r.Rejects.sync(); err != nil {
+		return fmt.Errorf("--rejects: %w", err)
 	}
 	state := r.State
 	state.At = at
-	if err := state.save(r.StateFile); err != nil {
+	if err := r.StateFile.save(state); err != nil {
 		return fmt.Errorf("state of the run: %w", err)
 	}
 	return nil
@@ -138,12 +120,10 @@ func (r *run) save(at Mark) error {
 
 // finish makes the rejects last and removes the state.
 func (r *run) finish() error {
-	if r.Rejects != nil {
-		if err := r.Rejects.sync(); err != nil {
-			return fmt.Errorf("--rejects: %w", err)
-		}
+	if err := r.Rejects.sync(); err != nil {
+		return fmt.Errorf("--rejects: %w", err)
 	}
-	return r.Forget()
+	return r.StateFile.Remove()
 }
 
 // readAll reads the inputs, and publishes what the window has no room for.

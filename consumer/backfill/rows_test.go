@@ -215,7 +215,7 @@ func TestLook(t *testing.T) {
 			t.Errorf("%s: %v, want %q", c.file, err, c.want)
 		}
 	}
-	if in, err := Look([]string{good, Stdin}, strings.NewReader(""), false); err != nil || in[1].Name != "standard input" || StateFile(in) != "" {
+	if in, err := Look([]string{good, Stdin}, strings.NewReader(""), false); err != nil || in[1].Name != "standard input" || StateFileOf(in) != "" {
 		t.Errorf("%v, %v", in, err)
 	}
 }

@@ -137,6 +137,21 @@ func (p *Publisher) PublishTo(ctx context.Context, partition int, messages ...Me
 // IsTooLarge reports whether a topic refused a single message as too large: no later try can help.
 func IsTooLarge(err error) bool { return tooLarge(err) }
 
+// MayPass reports whether what failed may be published later without anybody doing anything about it: brokers come back, leaders move.
+func MayPass(err error) bool {
+	var some PublishErrors
+	if errors.As(err, &some) {
+		for _, err := range some {
+			if !MayPass(err) {
+				return false
+			}
+		}
+		return true
+	}
+	var missing *MissingTopicError
+	return retriable(err) && !errors.As(err, &missing)
+}
+
 // publishTo publishes messages of one partition one request after the other. When one fails, those behind it
 // are still tried: what was refused may be one message that is too large.
 func (p *Publisher) publishTo(ctx context.Context, partition int, messages []Message, indexes []int, fail func([]int, error)) {

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -17,7 +17,9 @@ import (
 const (
 	loggedRejects = 5    // without a file of rejects
 	allRejected   = 1000 // rows, after which it is said that every one was rejected
-	glanceEvery   = 1024 // rows, after which the context is looked at
+
+	// stopLimit is how long a run over files waits, when it is stopped, for what is on its way: a resumed run sends that again.
+	stopLimit = 10 * time.Second
 )
 
 // ErrInterrupted is what Run ends with when its context does.
@@ -49,7 +51,8 @@ type run struct {
 	Options
 	window *window
 	ship   shipping
-	at     Mark // before the next row
+	sent   int64 // records given to ship
+	at     Mark  // before the next row
 	over   bool
 	first  string // reason of the first reject
 }
@@ -58,7 +61,8 @@ type run struct {
 // everything is read. It returns when each is acknowledged; then the state is gone. Otherwise the state has what is done, and the error is
 // ErrInterrupted, an *InputError, or what publishing failed with.
 //
-// When ctx ends, what is on its way is waited for. Of inputs that can't be read again the rest of the window is published then, too.
+// When ctx ends, what is on its way is waited for, if there is a state not for long. Of inputs that can't be read again the rest of the window is
+// published then, too.
 func Run(ctx context.Context, o Options) (Summary, error) {
 	r := &run{Options: o, window: newWindow(cmp.Or(o.Window, maxChunks)), at: o.State.At}
 	if r.Progress == nil {
@@ -68,12 +72,16 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	if err := o.Rejects.cut(r.at.RejectsBytes); err != nil {
 		return Summary{}, fmt.Errorf("--rejects: %w", err)
 	}
-	// What is on its way is finished after the end of ctx; the publisher has limits of its own.
+	// What is on its way is finished after the end of ctx; the publisher has limits of its own. Reading ends with either.
 	sending, fail := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer fail(nil)
-	r.ship = shipping{to: o.To, progress: r.Progress, save: r.save, fail: fail}
+	reading, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(sending, stop)()
+	defer r.watch(ctx, fail)()
+	r.ship = shipping{to: o.To, progress: r.Progress, save: r.save, fail: fail, log: r.Log, stopped: ctx.Done()}
 	r.ship.start(sending, r.at)
-	err := r.readAll(ctx, sending)
+	err := r.readAll(reading, sending)
 	if err == nil || errors.Is(err, ErrInterrupted) && r.StateFile == "" {
 		if e := r.empty(ctx, sending); e != nil {
 			err = e
@@ -89,6 +97,34 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 		err = fmt.Errorf("%w; and the state could not be saved: %w", err, e)
 	}
 	return Summary{r.at.Rows, r.at.Rejected, r.at.Untimed, r.Progress.Published.Load(), r.over, done}, err
+}
+
+// watch says what happens when ctx ends, and gives up what is on its way if that takes too long and can be sent again, until the function that it
+// returns is called.
+func (r *run) watch(ctx context.Context, fail context.CancelCauseFunc) (end func()) {
+	if r.To == nil {
+		return func() {}
+	}
+	ended := make(chan struct{})
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-ended:
+			return
+		case <-ctx.Done():
+		}
+		if r.StateFile == "" {
+			r.Log.Warn().Msg("stopping: what was read is published; a second Ctrl-C stops at once")
+			return
+		}
+		r.Log.Warn().Msgf("stopping: what is on its way is waited for, %s at most; a second Ctrl-C stops at once", stopLimit)
+		select {
+		case <-ended:
+		case <-time.After(stopLimit):
+			fail(ErrInterrupted)
+		}
+	})
+	return func() { close(ended); watch.Wait() }
 }
 
 // Begin writes the first state of a run, before anything else is done.
@@ -126,89 +162,80 @@ func (r *run) finish() error {
 	return r.StateFile.Remove()
 }
 
-// readAll reads the inputs, and publishes what the window has no room for.
+// readAll reads the inputs, and publishes what the window has no room for. It ends with ErrInterrupted soon after ctx does.
 func (r *run) readAll(ctx, sending context.Context) error {
 	for i := r.at.Input; i < len(r.Inputs); i++ {
-		in := &r.Inputs[i]
-		before := r.at.Rows
-		if in.stdin != nil {
-			in.stdin = interruptible(ctx, in.stdin)
-		}
-		s, err := in.open(&r.Progress.Read)
-		if errors.Is(err, ErrInterrupted) {
-			return ErrInterrupted
+		if err := r.readInput(ctx, sending, i); errors.Is(err, ErrInterrupted) {
+			return ErrInterrupted // whatever it was taken for on its way through decompression
 		} else if err != nil {
 			return err
 		}
-		if r.at.Input == i && r.at.Line > 0 { // resumed
-			err = s.lines.skipTo(r.at.Offset, r.at.Line)
-		}
-		if err == nil {
-			err = r.readFrom(ctx, sending, i, s)
-		} else {
-			err = &InputError{in.Name, err}
-		}
-		s.close()
-		if err != nil {
-			return err
-		}
-		if r.at.Rows == before && r.at.Line <= 2 {
-			r.Log.Warn().Str("file", in.Name).Msg("there are no rows in it")
-		}
-		r.checkUnchanged(in)
 		r.at.Input, r.at.Offset, r.at.Line = i+1, 0, 0
 	}
 	return nil
 }
 
-// readFrom reads one input.
-func (r *run) readFrom(ctx, sending context.Context, number int, s *source) error {
+// readInput reads one input.
+func (r *run) readInput(ctx, sending context.Context, number int) error {
 	in := &r.Inputs[number]
-	for n := 0; ; n++ {
-		if n%glanceEvery == 0 {
-			if err := r.glance(ctx, sending); err != nil {
-				return err
-			}
+	s, err := in.open(ctx, &r.Progress.Read)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if r.at.Input == number && r.at.Line > 0 { // resumed
+		if err := s.lines.skipTo(r.at.Offset, r.at.Line); err != nil {
+			return &InputError{in.Name, err}
 		}
+	}
+	before := r.at.Rows
+	if err := r.readRows(sending, number, s); err != nil {
+		return err
+	}
+	if r.at.Rows == before && r.at.Line <= 2 {
+		r.Log.Warn().Str("file", in.Name).Msg("there are no rows in it")
+	}
+	return s.unchanged(in)
+}
+
+// readRows reads the rows of one input.
+func (r *run) readRows(sending context.Context, number int, s *source) error {
+	in := &r.Inputs[number]
+	for {
 		r.at.Input, r.at.Offset, r.at.Line = number, s.lines.offset, s.lines.number
 		row, event, err := s.next(time.Now) // after the row has come: standard input may be slow
 		switch {
 		case row.text == nil && err == io.EOF:
-			return r.glance(ctx, sending)
-		case row.text == nil && errors.Is(err, ErrInterrupted):
-			return err
+			return nil
 		case row.text == nil:
-			return &InputError{in.Name, fmt.Errorf("behind line %d: %w", s.lines.number-1, plain(err))}
+			return &InputError{in.Name, fmt.Errorf("line %d: %w", s.lines.number, plain(err))}
 		case err != nil:
-			if err := r.reject(in, row, err); err != nil {
-				return err
-			}
-			continue
+			err = r.reject(in, row, err)
+		default:
+			err = r.keep(sending, in, row, event)
 		}
-		if r.window.full() {
-			r.over = true
-			if err := r.shipOldest(sending); err != nil {
-				return err
-			}
+		if err != nil {
+			return err
 		}
-		if event.readTime == 0 {
-			event.readTime = r.State.ReadTime
-			r.noteUntimed(in, row)
-		}
-		r.window.add(event.report, event.peer, event.readTime, r.at)
-		r.at.Rows++
+		r.Progress.count(r.at, r.sent+int64(r.window.count))
 	}
 }
 
-// glance looks at what need not be looked at for each row.
-func (r *run) glance(ctx, sending context.Context) error {
-	r.Progress.Rows.Store(r.at.Rows)
-	r.Progress.Rejected.Store(r.at.Rejected)
-	r.Progress.Waiting.Store(int64(r.window.count))
-	if ctx.Err() != nil {
-		return ErrInterrupted
+// keep puts an event into the window.
+func (r *run) keep(sending context.Context, in *Input, row row, event event) error {
+	if r.window.full() {
+		r.over = true
+		if err := r.shipOldest(sending); err != nil {
+			return err
+		}
 	}
-	return context.Cause(sending)
+	if event.readTime == 0 {
+		event.readTime = r.State.ReadTime
+		r.noteUntimed(in, row)
+	}
+	r.window.add(event.report, event.peer, event.readTime, r.at)
+	r.at.Rows++
+	return nil
 }
 
 // reject notes a bad row.
@@ -233,7 +260,7 @@ func (r *run) reject(in *Input, row row, reason error) error {
 	if r.at.Rejected <= loggedRejects {
 		r.Log.Warn().Str("file", in.Name).Int64("line", row.line).Str("reason", reason.Error()).Msg("rejected")
 	}
-	if r.at.Rejected == loggedRejects {
+	if r.at.Rejected == loggedRejects+1 {
 		r.Log.Warn().Msg("further rejects are counted and not shown; --rejects FILE keeps all of them")
 	}
 	return nil
@@ -254,6 +281,7 @@ func (r *run) shipOldest(sending context.Context) error {
 	if !ok {
 		upTo = r.at
 	}
+	r.sent += int64(len(b.messages))
 	return r.ship.send(sending, b.messages, upTo)
 }
 
@@ -267,18 +295,6 @@ func (r *run) empty(ctx, sending context.Context) error {
 		if err := r.shipOldest(sending); err != nil {
 			return err
 		}
-		r.Progress.Waiting.Store(int64(r.window.count))
 	}
 	return nil
-}
-
-// checkUnchanged warns of a file that was written to while it was read.
-func (r *run) checkUnchanged(in *Input) {
-	if in.stdin != nil {
-		return
-	}
-	info, err := os.Stat(in.Name)
-	if err == nil && (info.Size() != in.Identity.Size || !info.ModTime().Equal(in.Identity.Modified)) {
-		r.Log.Warn().Str("file", in.Name).Msg("it was written to while it was read: rows may be missing")
-	}
 }

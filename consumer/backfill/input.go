@@ -3,6 +3,7 @@ package backfill
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -21,7 +22,7 @@ import (
 // Stdin is the name of the input that is standard input.
 const Stdin = "-"
 
-// InputError says that an input is not what it must be. Nothing was published of it.
+// InputError says that an input is not what it must be, or can't be read to its end. Of one that could be read some way, records may be published.
 type InputError struct {
 	Name string
 	Err  error
@@ -76,7 +77,7 @@ func (in *Input) look() (err error) {
 	if in.Identity, err = identify(in.Name); err != nil {
 		return &InputError{in.Name, err}
 	}
-	s, err := in.open(nil)
+	s, err := in.open(context.Background(), new(atomic.Int64))
 	if err != nil {
 		return err
 	}
@@ -121,27 +122,27 @@ func plain(err error) error {
 
 // source is an opened input, from which rows are read.
 type source struct {
+	file  *os.File // nil: standard input
 	lines *lines
 	table *table // nil: NDJSON, or nothing at all
 	close func()
 }
 
-// open opens the input and reads up to its first row. read counts the bytes of the file that were read; nil: nobody wants to know. An error is an
-// *InputError.
-func (in *Input) open(read *atomic.Int64) (*source, error) {
+// open opens the input and reads up to its first row. Reading fails with ErrInterrupted when ctx has ended. read counts the bytes of the file that were
+// read. An error is an *InputError.
+func (in *Input) open(ctx context.Context, read *atomic.Int64) (*source, error) {
 	s := &source{close: func() {}}
-	raw := in.stdin
-	if raw == nil {
+	var raw io.Reader
+	if in.stdin != nil {
+		raw = interruptible(ctx, in.stdin)
+	} else {
 		f, err := os.Open(in.Name)
 		if err != nil {
 			return nil, &InputError{in.Name, plain(err)}
 		}
-		raw, s.close = f, func() { _ = f.Close() } // it was only read
+		raw, s.file, s.close = f, f, func() { _ = f.Close() } // it was only read
 	}
-	if read != nil {
-		raw = &counting{raw, read}
-	}
-	content, done, err := decompress(raw)
+	content, done, err := decompress(&counting{ctx, raw, read})
 	if err == nil {
 		file := s.close
 		s.close = func() { done(); file() }
@@ -155,12 +156,31 @@ func (in *Input) open(read *atomic.Int64) (*source, error) {
 	return s, nil
 }
 
+// unchanged makes sure that the file is the one that was looked at, and was not written to since.
+func (s *source) unchanged(in *Input) error {
+	if s.file == nil {
+		return nil
+	}
+	info, err := s.file.Stat()
+	switch {
+	case err != nil:
+		return &InputError{in.Name, plain(err)}
+	case info.Size() != in.Identity.Size || !info.ModTime().Equal(in.Identity.Modified):
+		return &InputError{in.Name, errors.New("it was written to while it was read: rows may be missing")}
+	}
+	return nil
+}
+
 type counting struct {
-	in io.Reader
-	n  *atomic.Int64
+	ctx context.Context
+	in  io.Reader
+	n   *atomic.Int64
 }
 
 func (c *counting) Read(b []byte) (int, error) {
+	if c.ctx.Err() != nil {
+		return 0, ErrInterrupted
+	}
 	n, err := c.in.Read(b)
 	c.n.Add(int64(n))
 	return n, err

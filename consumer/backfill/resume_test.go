@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"markread/consumer"
 )
 
 func readRejects(t *testing.T, name string) (out []string) {
@@ -47,9 +49,9 @@ func TestRunResumes(t *testing.T) {
 		if err := o.Begin(); err != nil {
 			t.Fatal(err)
 		}
-		gone := errors.New("the broker is gone")
+		gone := &consumer.RefusedError{Err: errors.New("the user is gone")}
 		runs, advanced := 0, 0
-		for err := gone; err != nil; runs++ {
+		for err := error(gone); err != nil; runs++ {
 			if runs > 60 {
 				t.Fatalf("seed %d: no end", seed)
 			}
@@ -116,7 +118,7 @@ func TestStateIsNeverAhead(t *testing.T) {
 			to.mu.Unlock()
 			<-stuck
 			to.mu.Lock()
-			return errors.New("gone")
+			return &consumer.RefusedError{Err: errors.New("gone")}
 		}
 		if calls == 9 {
 			close(stuck)

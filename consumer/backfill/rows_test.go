@@ -2,6 +2,7 @@ package backfill
 
 import (
 	"bytes"
+	"context"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -22,7 +24,7 @@ func clock() time.Time { return now }
 // readRows returns what the rows of an input are, a line each, and what the input ended with.
 func readRows(in io.Reader, name string) (out []string, err error) {
 	input := Input{Name: name, stdin: in}
-	s, err := input.open(nil)
+	s, err := input.open(context.Background(), new(atomic.Int64))
 	if err != nil {
 		return nil, err
 	}
@@ -234,7 +236,7 @@ func FuzzRows(f *testing.F) {
 			return
 		}
 		input := Input{Name: "f", stdin: bytes.NewReader(text)}
-		s, err := input.open(nil)
+		s, err := input.open(context.Background(), new(atomic.Int64))
 		if err != nil {
 			return
 		}
@@ -265,7 +267,7 @@ func FuzzRows(f *testing.F) {
 		if len(rows) > 0 {
 			from := len(rows) / 2
 			again := Input{Name: "f", stdin: bytes.NewReader(text)}
-			s, err := again.open(nil)
+			s, err := again.open(context.Background(), new(atomic.Int64))
 			if err == nil {
 				defer s.close()
 				err = s.lines.skipTo(rows[from].offset, rows[from].line)

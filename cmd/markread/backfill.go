@@ -67,6 +67,8 @@ func (c *backfillCommand) validate(env environment) error {
 		return usagef("--dry-run has no effect on what --resume goes on with: leave one of them out")
 	case c.BackfillTopic == "":
 		return usagef("--backfill-topic must not be empty: the rows are published there")
+	case c.BackfillTopic == devTopics.Live, c.BackfillTopic == devTopics.DeadLetter:
+		return usagef("--backfill-topic %s: that is where live events or dead letters are; it must be the --backfill-topic of the workers", c.BackfillTopic)
 	case c.Rejects != nil && *c.Rejects == "":
 		return usagef("--rejects must not be empty")
 	case c.Rejects != nil && *c.Rejects == "-":
@@ -161,6 +163,9 @@ func (c *backfillCommand) begin(ctx context.Context, job *backfillJob, view *bac
 		return fmt.Errorf("topic %q (--backfill-topic) does not exist; `markread run --create-topics` makes it", c.BackfillTopic)
 	}
 	if err := view.lookAtTopic(ctx); err != nil {
+		return err
+	}
+	if err := job.checkTopic(ctx, view.client); err != nil {
 		return err
 	}
 	view.look(ctx)

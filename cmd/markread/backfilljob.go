@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -137,7 +138,7 @@ func (c *backfillCommand) stateOf(job *backfillJob, fresh backfill.State) (backf
 	case old.Topic != fresh.Topic:
 		return fresh, usagef("--resume: the interrupted run published to --backfill-topic %s, not %s", old.Topic, fresh.Topic)
 	case c.ReadTime != nil && old.ReadTime != fresh.ReadTime:
-		return fresh, usagef("--resume: the interrupted run had --read-time %d, not %d", old.ReadTime, fresh.ReadTime)
+		return fresh, usagef("--resume: the interrupted run takes %d for the time of rows that have none, not --read-time %d: leave that out", old.ReadTime, fresh.ReadTime)
 	case old.Rejects != fresh.Rejects && old.Rejects == "":
 		return fresh, usagef("--resume: the interrupted run had no --rejects: leave it out")
 	case old.Rejects != fresh.Rejects:
@@ -150,12 +151,41 @@ func (c *backfillCommand) stateOf(job *backfillJob, fresh backfill.State) (backf
 	return *old, nil
 }
 
+// checkTopic makes sure that the topic still has what an interrupted run has published. A cluster that has lost its data, or another one, may have a
+// topic of the same name.
+func (j *backfillJob) checkTopic(ctx context.Context, client *consumer.Client) error {
+	extent, err := client.Extent(ctx, j.State.Topic)
+	if err != nil {
+		return stopped(ctx, nil) // publishing will say what is wrong
+	}
+	end, known := int64(0), true
+	for _, p := range extent.Partitions {
+		end, known = end+p.End, known && p.Err == nil
+	}
+	switch least := j.State.TopicEnd + j.State.Published; {
+	case j.State.Published == 0:
+		j.State.TopicEnd = end
+	case known && end < least:
+		return fmt.Errorf("--resume: only %s were ever written to topic %q, but when the run was interrupted it were %s: it was made again, "+
+			"or --brokers name another cluster: delete %s to begin anew", number64(end, "record"), j.State.Topic, thousands(least), j.StateFile)
+	}
+	return nil
+}
+
 // whereRejected says where the rejected rows are.
 func (j *backfillJob) whereRejected() string {
 	if j.rejects == "" {
 		return "; --rejects FILE keeps them"
 	}
 	return ": see " + j.rejects
+}
+
+// oldFiles are those that stand in the way of beginning anew.
+func (j *backfillJob) oldFiles() string {
+	if j.rejects == "" {
+		return string(j.StateFile)
+	}
+	return fmt.Sprintf("%s and %s", j.StateFile, j.rejects)
 }
 
 // failed says how far a run got, and how it goes on.
@@ -173,6 +203,9 @@ func (j *backfillJob) failed(done backfill.Summary, err error) error {
 		return err
 	case j.StateFile == "" && errors.Is(err, backfill.ErrInterrupted):
 		return fmt.Errorf("%w: the first %s of standard input are published, and the rest was not read", err, number64(done.Rows, "row"))
+	case j.StateFile != "" && input != nil:
+		return fmt.Errorf("%w; if it can be read after all go on with the same command and --resume; else copy it again, delete %s, and begin anew: "+
+			"what is published twice only costs calls", err, j.oldFiles())
 	case j.StateFile == "":
 		return fmt.Errorf("%w; %s are published; standard input can't be resumed, so begin anew: what is published twice only costs calls", err,
 			number64(done.Records, "record"))

@@ -94,7 +94,7 @@ func TestBackfillSaysHowToGoOn(t *testing.T) {
 		want string
 	}{
 		{file, backfill.ErrInterrupted, "interrupted; the first 5 rows are done: go on with the same command and --resume"},
-		{file, &backfill.InputError{Name: "f", Err: errTest}, "f: failed; the first 5 rows are done: go on with the same command and --resume"},
+		{file, &backfill.InputError{Name: "f", Err: errTest}, "f: failed; if it can be read after all go on with the same command and --resume; else copy it again, delete f.markread-resume, and begin anew: what is published twice only costs calls"},
 		{file, errTest, "failed; the first 5 rows are done: go on with the same command and --resume"},
 		{stdin, backfill.ErrInterrupted, "interrupted: the first 9 rows of standard input are published, and the rest was not read"},
 		{stdin, errTest, "failed; 3 records are published; standard input can't be resumed, so begin anew: what is published twice only costs calls"},

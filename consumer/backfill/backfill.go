@@ -147,7 +147,7 @@ func (r *run) save(at Mark) error {
 		return fmt.Errorf("--rejects: %w", err)
 	}
 	state := r.State
-	state.At = at
+	state.At, state.Published = at, state.Published+r.Progress.Published.Load()
 	if err := r.StateFile.save(state); err != nil {
 		return fmt.Errorf("state of the run: %w", err)
 	}

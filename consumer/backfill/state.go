@@ -7,14 +7,16 @@ import (
 
 // State is how far a run got, as it is kept in a file beside the first input.
 type State struct {
-	Version  int        `json:"version"`
-	Began    time.Time  `json:"began"`
-	Topic    string     `json:"topic"`
-	Brokers  []string   `json:"brokers"`
-	ReadTime int64      `json:"read_time"` // of rows that have none
-	Rejects  string     `json:"rejects"`   // absolute path; "": none
-	Inputs   []Identity `json:"inputs"`
-	At       Mark       `json:"at"` // every row before it was rejected, or its conversation is acknowledged with at least its T
+	Version   int        `json:"version"`
+	Began     time.Time  `json:"began"`
+	Topic     string     `json:"topic"`
+	Brokers   []string   `json:"brokers"`
+	ReadTime  int64      `json:"read_time"` // of rows that have none
+	Rejects   string     `json:"rejects"`   // absolute path; "": none
+	Inputs    []Identity `json:"inputs"`
+	TopicEnd  int64      `json:"topic_end"` // how many records were ever written to the topic when the run began
+	Published int64      `json:"published"` // records that are acknowledged since
+	At        Mark       `json:"at"`        // every row before it was rejected, or its conversation is acknowledged with at least its T
 }
 
 const stateVersion = 1

@@ -140,16 +140,16 @@ func IsTooLarge(err error) bool { return tooLarge(err) }
 // MayPass reports whether what failed may be published later without anybody doing anything about it: brokers come back, leaders move.
 func MayPass(err error) bool {
 	var some PublishErrors
-	if errors.As(err, &some) {
-		for _, err := range some {
-			if !MayPass(err) {
-				return false
-			}
-		}
-		return true
+	if !errors.As(err, &some) {
+		some = PublishErrors{0: err}
 	}
-	var missing *MissingTopicError
-	return retriable(err) && !errors.As(err, &missing)
+	for _, err := range some {
+		var missing *MissingTopicError
+		if !retriable(err) || errors.As(err, &missing) {
+			return false
+		}
+	}
+	return true
 }
 
 // publishTo publishes messages of one partition one request after the other. When one fails, those behind it

@@ -55,6 +55,7 @@ type run struct {
 	at     Mark  // before the next row
 	over   bool
 	first  string // reason of the first reject
+	blanks bool   // it was told that accounts have them
 }
 
 // Run reads the inputs from the state's mark on, and publishes one record for each conversation that is in the window, when it is full or
@@ -233,6 +234,10 @@ func (r *run) keep(sending context.Context, in *Input, row row, event event) err
 		event.readTime = r.State.ReadTime
 		r.noteUntimed(in, row)
 	}
+	if !r.blanks && (hasBlanks(event.report) || hasBlanks(event.peer)) {
+		r.blanks = true
+		r.Log.Warn().Str("file", in.Name).Int64("line", row.line).Msg("an account begins or ends with a blank, which is taken for a part of it: the server may know no such account")
+	}
 	r.window.add(event.report, event.peer, event.readTime, r.at)
 	r.at.Rows++
 	return nil
@@ -265,6 +270,9 @@ func (r *run) reject(in *Input, row row, reason error) error {
 	}
 	return nil
 }
+
+// hasBlanks reports whether a valid account begins or ends with a blank.
+func hasBlanks(account []byte) bool { return account[0] == ' ' || account[len(account)-1] == ' ' }
 
 // noteUntimed counts a row without a time. The first is told at once, while nothing is published: a misspelled field would be one in every row.
 func (r *run) noteUntimed(in *Input, row row) {

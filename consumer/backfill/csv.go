@@ -240,6 +240,23 @@ func (t *table) split(text []byte) ([][]byte, error) {
 	return t.fields, nil
 }
 
+// isHeaderRow reports whether a row that is not the first is a header: of another file that was appended.
+func isHeaderRow(fields [][]byte) bool {
+	report, peer := false, false
+	for _, field := range fields {
+		report = report || bytes.HasSuffix(field, []byte(reportColumn))
+		peer = peer || bytes.HasSuffix(field, []byte(peerColumn))
+	}
+	return report && peer
+}
+
+// sameHeader reports whether a header has the fields where this table has them.
+func (t *table) sameHeader(fields [][]byte) bool {
+	fields[0] = bytes.TrimPrefix(fields[0], []byte(byteOrderMark))
+	c, err := columnsOf(fields, true)
+	return err == nil && c == t.columns
+}
+
 // nulls are what databases export for a value that there is not.
 var nulls = []string{"null", "NULL", `\N`}
 

@@ -18,9 +18,16 @@ type event struct {
 func (s *source) next(now func() time.Time) (r row, e event, err error) {
 	if s.table != nil {
 		var fields [][]byte
-		if r, fields, err = s.table.next(); err == nil {
-			e, err = s.table.event(fields, now())
+		for again := true; again; {
+			if r, fields, err = s.table.next(); err != nil {
+				return r, e, err
+			}
+			if again = isHeaderRow(fields); again && !s.table.sameHeader(fields) {
+				s.lines.number = r.line
+				return row{}, e, errors.New("there is a header again, and another: give the files that were joined one by one")
+			}
 		}
+		e, err = s.table.event(fields, now())
 	} else if r, err = s.lines.next(); err == nil {
 		if r.tooLong {
 			return r, e, errTooLong

@@ -202,8 +202,9 @@ func decompress(raw io.Reader) (content io.Reader, done func(), err error) {
 		if err != nil {
 			return nil, nil, damaged("gzip", err)
 		}
-		return &compressed{z, "gzip"}, func() {}, nil
-	case bytes.Equal(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+		z.Multistream(false)
+		return &compressed{&members{in, z}, "gzip"}, func() {}, nil
+	case bytes.Equal(head, []byte{0x28, 0xb5, 0x2f, 0xfd}), len(head) == 4 && head[0]&0xf0 == 0x50 && bytes.Equal(head[1:], []byte{0x2a, 0x4d, 0x18}): // or pzstd
 		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxZstdWindow))
 		if err != nil {
 			return nil, nil, damaged("zstd", err)
@@ -211,6 +212,30 @@ func decompress(raw io.Reader) (content io.Reader, done func(), err error) {
 		return &compressed{z, "zstd"}, z.Close, nil
 	}
 	return in, func() {}, nil
+}
+
+// members are those of a gzip file, one behind the other, and the zeros that tapes and some programs leave behind the last.
+type members struct {
+	in *bufio.Reader
+	z  *gzip.Reader
+}
+
+func (m *members) Read(b []byte) (int, error) {
+	n, err := m.z.Read(b)
+	if err != io.EOF {
+		return n, err
+	}
+	next, err := m.in.ReadByte()
+	for ; err == nil && next == 0; next, err = m.in.ReadByte() {
+	}
+	if err == nil {
+		err = m.in.UnreadByte()
+	}
+	if err == nil {
+		err = m.z.Reset(m.in)
+		m.z.Multistream(false)
+	}
+	return n, err
 }
 
 // compressed says of which compression an error is.

@@ -28,6 +28,10 @@ func (s *source) recognize(name string, timeless bool) error {
 		s.lines.skip(len(byteOrderMark), 0)
 		head = head[len(byteOrderMark):]
 	}
+	if line, _, _ := bytes.Cut(head, []byte("\n")); bytes.HasPrefix(line, []byte("sep=")) && len(line) <= len("sep=,\r") {
+		s.lines.skipLine() // it tells a spreadsheet what separates the fields
+		head = s.lines.peek(lookAhead, func(head []byte) bool { return bytes.IndexByte(head, '\n') >= 0 })
+	}
 	if other := otherFormat(head); other != "" {
 		return errors.New(other)
 	}
@@ -82,6 +86,8 @@ func otherFormat(head []byte) string {
 	}
 	first, rest, _ := bytes.Cut(bytes.TrimLeft(head, " \t\r\n"), []byte("\n"))
 	switch first = bytes.TrimSpace(first); {
+	case bytes.IndexByte(head, '\n') < 0 && bytes.IndexByte(first, '\r') > 0:
+		return "its lines end as those of old Macs: tr '\\r' '\\n' < FILE | markread backfill -"
 	case bytes.HasPrefix(first, []byte("[")):
 		return "it is a JSON array: jq -c '.[]' FILE | markread backfill -"
 	case string(first) == "{" && bytes.HasPrefix(bytes.TrimSpace(rest), []byte(`"`)):

@@ -119,6 +119,9 @@ func (s *shipping) persist(ctx context.Context, messages []consumer.Message) err
 			return err
 		}
 		err := s.to.Publish(ctx, messages...)
+		if cause := context.Cause(ctx); err != nil && cause != nil {
+			return cause // another shipment has failed, or the time to stop is over
+		}
 		if err == nil || time.Since(began) > patience || !consumer.MayPass(err) {
 			return err
 		}

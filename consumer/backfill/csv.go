@@ -143,7 +143,7 @@ func (t *table) next() (row, [][]byte, error) {
 	for {
 		l := t.lines
 		first, found := l.newline(0)
-		if first > maxRow || !found && (l.err != io.EOF || first == 0) { // too long, or the end
+		if first > MaxLine || !found && (l.err != io.EOF || first == 0) { // too long, or the end
 			r, err := l.next()
 			if err == nil {
 				err = errTooLong
@@ -156,7 +156,7 @@ func (t *table) next() (row, [][]byte, error) {
 				breaks++
 			}
 			quotes += bytes.Count(l.ahead(length)[counted:], []byte{'"'})
-			if counted = length; quotes%2 == 0 || !found || length > maxRow {
+			if counted = length; quotes%2 == 0 || !found || length > MaxLine {
 				break
 			}
 			length, found = l.newline(length)
@@ -183,8 +183,8 @@ func (t *table) next() (row, [][]byte, error) {
 func (t *table) checkLong(fields [][]byte, length int) error {
 	c := t.columns
 	switch {
-	case length > maxRow:
-		return errQuote(fmt.Errorf("the row would go on for more than %d bytes", maxRow))
+	case length > MaxLine:
+		return errQuote(fmt.Errorf("the row would go on for more than %d bytes", MaxLine))
 	case c.count == 0: // the header
 		return nil
 	case len(fields) != c.count:

@@ -47,7 +47,7 @@ func readRows(in io.Reader, name string) (out []string, err error) {
 const header = "Report_Account,Peer_Account,MsgReadTime\n"
 
 func TestRows(t *testing.T) {
-	long := strings.Repeat("x", maxRow)
+	long := strings.Repeat("x", MaxLine)
 	for name, c := range map[string]struct{ text, want string }{
 		"CSV":                                       {header + "a,b,7\nc,d,8\n", "2 a b 7|3 c d 8"},
 		"no line break at the end":                  {header + "a,b,7", "2 a b 7"},
@@ -80,8 +80,8 @@ func TestRows(t *testing.T) {
 		"an open quote before a line that is too long": {header + "\"a,b,7\nc,d,8" + long + long + "\ne,f,9\n", "2 bad: not a row of CSV: a quote is missing, or one too many: extraneous or missing \" in quoted-field: \"a,b,7|" +
 			"3 bad: it is longer than 1048576 bytes; only its first 1024 are kept here: c,d,8" + long[:35] + "|4 e f 9"},
 		"a long row":                    {header + long + "\na,b,7\n", "2 bad: it is longer than 1048576 bytes; only its first 1024 are kept here: " + long[:40] + "|3 a b 7"},
-		"a quote over more than a row":  {header + "\"" + strings.Repeat("x\n", maxRow/2) + "\",y,7\n", ""},
-		"the longest row":               {"note," + header + long[:maxRow-7] + ",a,b,7\n", "2 a b 7"},
+		"a quote over more than a row":  {header + "\"" + strings.Repeat("x\n", MaxLine/2) + "\",y,7\n", ""},
+		"the longest row":               {"note," + header + long[:MaxLine-7] + ",a,b,7\n", "2 a b 7"},
 		"NDJSON":                        {"{\"Report_Account\":\"a\",\"Peer_Account\":\"b\",\"MsgReadTime\":7}\n\n  {\"Report_Account\":\"c\",\"Peer_Account\":\"d\",\"MsgReadTime\":\"8\"}  \r\n", "1 a b 7|3 c d 8"},
 		"NDJSON without times":          {`{"Report_Account":"a","Peer_Account":"b"}` + "\n" + `{"Report_Account":"c","Peer_Account":"d","MsgReadTime":null}`, "1 a b 0|2 c d 0"},
 		"NDJSON with a byte order mark": {"\uFEFF" + `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":7}`, "1 a b 7"},
@@ -102,7 +102,7 @@ func TestRows(t *testing.T) {
 					t.Fatalf("%s: %v", reader, err)
 				}
 				if name == "a quote over more than a row" {
-					if len(got) != maxRow/2+1 || !strings.HasPrefix(got[0], `2 bad: not a row of CSV`) || !strings.HasPrefix(got[1], "3 bad: it has 1 field,") {
+					if len(got) != MaxLine/2+1 || !strings.HasPrefix(got[0], `2 bad: not a row of CSV`) || !strings.HasPrefix(got[1], "3 bad: it has 1 field,") {
 						t.Errorf("%s: %d rows: %.300q", reader, len(got), got)
 					}
 					continue

@@ -5,10 +5,12 @@ import "github.com/segmentio/kafka-go/protocol"
 // kafka-go's own messages for these two requests have the error code and the throttle time of the answer in
 // the wrong order, so that no error is ever seen; and its heartbeat goes to any broker, not to the group's
 // coordinator. Registering ours replaces them in the process: kafka.Client.Heartbeat and LeaveGroup must not
-// be used.
+// be used. Its list of groups asks all brokers, and not for their states: ours asks the one that would know the
+// group.
 func init() {
 	protocol.Register(&heartbeatRequest{}, &heartbeatResponse{})
 	protocol.Register(&leaveRequest{}, &leaveResponse{})
+	protocol.Register(&listRequest{}, &listResponse{})
 }
 
 type heartbeatRequest struct {
@@ -85,8 +87,41 @@ func (r *leaveResponse) codes() []int16 {
 	return codes
 }
 
+type listRequest struct {
+	_ struct{} `kafka:"min=v0,max=v2"` // kafka-go takes the range of versions from the request's fields
+	_ struct{} `kafka:"min=v3,max=v4,tag"`
+
+	States []string `kafka:"min=v4,max=v4"` // none: all
+
+	group string
+}
+
+func (*listRequest) ApiKey() protocol.ApiKey { return protocol.ListGroups }
+
+// Group makes the transport send it to the group's coordinator, which lists those that it coordinates.
+func (r *listRequest) Group() string { return r.group }
+
+type listResponse struct {
+	_ struct{} `kafka:"min=v3,max=v4,tag"`
+
+	ThrottleTimeMs int32         `kafka:"min=v1,max=v4"`
+	ErrorCode      int16         `kafka:"min=v0,max=v4"`
+	Groups         []listedGroup `kafka:"min=v0,max=v4"`
+}
+
+type listedGroup struct {
+	_ struct{} `kafka:"min=v3,max=v4,tag"`
+
+	GroupID      string `kafka:"min=v0,max=v4"`
+	ProtocolType string `kafka:"min=v0,max=v4"`
+	State        string `kafka:"min=v4,max=v4"`
+}
+
+func (*listResponse) ApiKey() protocol.ApiKey { return protocol.ListGroups }
+
 var (
 	_ protocol.GroupMessage    = (*heartbeatRequest)(nil)
 	_ protocol.GroupMessage    = (*leaveRequest)(nil)
+	_ protocol.GroupMessage    = (*listRequest)(nil)
 	_ protocol.PreparedMessage = (*leaveRequest)(nil)
 )

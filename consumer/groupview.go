@@ -18,8 +18,9 @@ type GroupState string
 const (
 	GroupStable      GroupState = "stable"
 	GroupRebalancing GroupState = "rebalancing"
-	GroupEmpty       GroupState = "empty"  // without members, but not forgotten
-	GroupAbsent      GroupState = "absent" // nobody has ever joined or committed, or so long ago that it is forgotten
+	GroupEmpty       GroupState = "empty"   // without members, but not forgotten
+	GroupAbsent      GroupState = "absent"  // nobody has ever joined or committed, or so long ago that it is forgotten
+	GroupForeign     GroupState = "foreign" // with members of another kind than workers are (KIP-848): nothing else is known of it
 )
 
 // GroupView is a group as its coordinator sees it.
@@ -65,13 +66,32 @@ func (c *Client) DescribeGroup(ctx context.Context, group string) (GroupView, er
 		case groups[0].ErrorCode != 0:
 			return kafka.Error(groups[0].ErrorCode)
 		}
-		view = viewOf(&groups[0])
+		if view = viewOf(&groups[0]); view.State == GroupAbsent {
+			view.State = c.listed(ctx, group)
+		}
 		return nil
 	})
 	if err != nil {
 		return view, denied(fmt.Errorf("group %q: %w", group, err), "--group")
 	}
 	return view, nil
+}
+
+// listed looks again for a group that is absent: so is one of another kind, to who asks as for our kind. One without members is free to be joined.
+func (c *Client) listed(ctx context.Context, group string) GroupState {
+	answer, err := c.roundTrip(ctx, requestTimeout, &listRequest{group: group})
+	if err != nil {
+		return GroupAbsent // as far as is known
+	}
+	groups := answer.(*listResponse).Groups
+	i := slices.IndexFunc(groups, func(g listedGroup) bool { return g.GroupID == group })
+	switch {
+	case i < 0, groups[i].State == "Dead":
+		return GroupAbsent
+	case groups[i].State == "Empty":
+		return GroupEmpty
+	}
+	return GroupForeign
 }
 
 // viewOf reads what a coordinator answers.

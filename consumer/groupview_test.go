@@ -3,6 +3,7 @@ package consumer_test
 import (
 	"context"
 	"encoding/binary"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -187,6 +188,29 @@ func TestDescribeGroupFailures(t *testing.T) {
 	}
 }
 
+// A group that is absent and yet listed is of another kind; without members it is free, and where it can't be listed it is as it was described.
+func TestDescribeGroupOfAnotherKind(t *testing.T) {
+	for state, want := range map[string]consumer.GroupState{
+		"Stable": consumer.GroupForeign, "Assigning": consumer.GroupForeign, "Empty": consumer.GroupEmpty, "Dead": consumer.GroupAbsent, "": consumer.GroupAbsent,
+	} {
+		inWorld(t, 1, func(w *world) {
+			answer(w, kmsg.ListGroups, func(_ kmsg.Request, a *kmsg.ListGroupsResponse) {
+				for _, name := range []string{"other", group} {
+					g := kmsg.NewListGroupsResponseGroup()
+					g.Group, g.ProtocolType, g.GroupState = name, "consumer", state
+					if state == "" {
+						g.Group, a.ErrorCode = "other", kerr.ClusterAuthorizationFailed.Code
+					}
+					a.Groups = append(a.Groups, g)
+				}
+			})
+			if g := w.group(group); g.State != want {
+				w.Errorf("listed as %q: %s, want %s", state, g.State, want)
+			}
+		})
+	}
+}
+
 // The lag is from what is committed, or the oldest record, to the end; what has finished beyond the offset is told from what has not.
 func TestLag(t *testing.T) {
 	inWorld(t, 3, func(w *world) {
@@ -233,6 +257,32 @@ func TestLag(t *testing.T) {
 		finish(4, 6, 9)
 		if l := lag()[0]; l.Committed != 10 || l.Lag != 10 || l.Finished != 1 || l.Oldest.Sub(first) < time.Minute {
 			w.Errorf("%+v", l)
+		}
+	})
+}
+
+// A replayed event is older than its record, and retention goes by the record. Where the event's time can't be read it is the record's.
+func TestLagOfReplays(t *testing.T) {
+	inWorld(t, 2, func(w *world) {
+		written := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
+		happened := written.Add(-1000 * time.Hour)
+		header := func(value string) []kgo.RecordHeader {
+			return []kgo.RecordHeader{{Key: "markread.event-time", Value: []byte(value)}}
+		}
+		for _, r := range []*kgo.Record{
+			{Partition: 0, Timestamp: written, Headers: header(strconv.FormatInt(happened.UnixMilli(), 10))},
+			{Partition: 1, Timestamp: written, Headers: header("yesterday")},
+		} {
+			r.Topic, r.Value = topics.Live, []byte("{}")
+			c := w.kgo(kgo.RecordPartitioner(kgo.ManualPartitioner()))
+			if err := c.ProduceSync(w.Context(), r).FirstErr(); err != nil {
+				w.Fatal(err)
+			}
+			c.Close()
+		}
+		lags, err := w.client().Lag(w.Context(), group, topics.Live)
+		if err != nil || !lags[0].Oldest.Equal(happened) || !lags[0].Written.Equal(written) || !lags[1].Oldest.Equal(written) || !lags[1].Written.Equal(written) {
+			w.Errorf("%+v %v", lags, err)
 		}
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/segmentio/kafka-go/protocol"
@@ -21,63 +22,103 @@ import (
 type BrokerView struct {
 	Addr    string   // host:port
 	Given   bool     // Options.Brokers names it
-	Listed  bool     // the cluster tells its clients to connect to it
+	Node    int      // the number of the cluster's member whose clients are told to connect to Addr; -1: they are not
 	Release string   // of Kafka, by what it understands, such as "3.9" or "at least 4.4"; "": it is like none
 	Lacks   []string // which requests of a worker's it does not understand as the worker makes them
 	Err     error    // why it can't be talked to, a *RefusedError if somebody must change a setting; nil: it can
 }
 
+// Listed reports whether the cluster tells its clients to connect to it.
+func (v BrokerView) Listed() bool { return v.Node >= 0 }
+
+const (
+	brokersAtOnce = 64
+	mostBrokers   = 1000 // no cluster has more; what is no broker may list anything
+	brokerTries   = 4    // of one broker that fails at once: within some 2 s
+)
+
 // InspectBrokers talks to each broker of the options, and to each that these name as members of the cluster: a client begins with the ones, and
-// works with the others. They are asked at the same time, each for as long as a connection may take; they come in the order of the options, then
-// by address.
+// works with the others. One that fails is tried again, for 8 s in all. They come in the order of the options, then by address.
 func (c *Client) InspectBrokers(ctx context.Context) []BrokerView {
-	views := make([]BrokerView, 0, len(c.options.Brokers))
-	for _, addr := range c.options.Brokers {
-		if !slices.ContainsFunc(views, func(v BrokerView) bool { return v.Addr == addr }) {
-			views = append(views, BrokerView{Addr: addr, Given: true})
+	ctx, cancel := looking(ctx)
+	defer cancel()
+	var mu sync.Mutex // of views, and of each one's Node
+	var views []*BrokerView
+	var all sync.WaitGroup
+	turns := make(chan struct{}, brokersAtOnce)
+	var meet func(addr string, node int)
+	meet = func(addr string, node int) {
+		if i := slices.IndexFunc(views, func(v *BrokerView) bool { return v.Addr == addr }); i >= 0 {
+			views[i].Node = max(views[i].Node, node)
+			return
 		}
-	}
-	listed := make([][]string, len(views))
-	inParallel(atOnce, len(views), func(i int) { listed[i] = c.inspectBroker(ctx, &views[i]) })
-	given := len(views)
-	for _, addrs := range listed {
-		for _, addr := range addrs {
-			i := slices.IndexFunc(views, func(v BrokerView) bool { return v.Addr == addr })
-			if i < 0 {
-				i = len(views)
-				views = append(views, BrokerView{Addr: addr})
+		if len(views) == mostBrokers {
+			return
+		}
+		view := &BrokerView{Addr: addr, Node: node, Given: node < 0}
+		views = append(views, view)
+		all.Go(func() {
+			turns <- struct{}{}
+			listed := c.inspectBroker(ctx, view)
+			<-turns
+			mu.Lock()
+			defer mu.Unlock()
+			for _, b := range listed {
+				meet(addrOf(b), int(b.NodeID))
 			}
-			views[i].Listed = true
+		})
+	}
+	mu.Lock() // so that those of the options come first
+	for _, addr := range c.options.Brokers {
+		meet(addr, -1)
+	}
+	mu.Unlock()
+	all.Wait()
+	found := make([]BrokerView, len(views))
+	given := 0
+	for i, v := range views {
+		if found[i] = *v; v.Given {
+			given++
 		}
 	}
-	more := views[given:]
-	slices.SortFunc(more, func(a, b BrokerView) int { return cmp.Compare(a.Addr, b.Addr) })
-	inParallel(atOnce, len(more), func(i int) { c.inspectBroker(ctx, &more[i]) })
-	return views
+	slices.SortFunc(found[given:], func(a, b BrokerView) int { return cmp.Compare(a.Addr, b.Addr) })
+	return found
 }
 
-// inspectBroker fills in what one broker tells, and returns the addresses of the cluster's members.
-func (c *Client) inspectBroker(ctx context.Context, view *BrokerView) (listed []string) {
+// inspectBroker fills in what one broker tells, and returns the cluster's members. What fails is tried again, unless it will stay.
+func (c *Client) inspectBroker(ctx context.Context, view *BrokerView) (listed []metadata.ResponseBroker) {
+	pauses := newWait()
+	for range brokerTries {
+		listed, err := c.askBroker(ctx, view)
+		if err == nil || view.Err == nil || ctx.Err() == nil { // a try that was cut off tells less than one before it
+			view.Err = err
+		}
+		if err == nil || !retriable(err) || !pauses.sleep(ctx) {
+			return listed
+		}
+	}
+	return nil
+}
+
+func (c *Client) askBroker(ctx context.Context, view *BrokerView) (listed []metadata.ResponseBroker, err error) {
 	conn, err := c.greetOne(ctx, view.Addr)
 	if err != nil {
-		view.Err = err
-		return nil
+		return nil, err
 	}
 	defer conn.Close()
 	s := c.session(conn)
-	if view.Err = s.learn(ctx); view.Err != nil {
-		return nil
+	if err := s.learn(ctx); err != nil {
+		return nil, err
 	}
 	view.Release, view.Lacks = s.release(), s.lacks()
 	answer, err := s.ask(ctx, &metadata.Request{TopicNames: []string{}})
-	if err != nil {
-		view.Err = err
-		return nil
+	switch {
+	case errors.Is(err, errForeign):
+		return nil, nil // it answers; Lacks has it
+	case err != nil:
+		return nil, err
 	}
-	for _, b := range answer.(*metadata.Response).Brokers {
-		listed = append(listed, addrOf(b))
-	}
-	return listed
+	return answer.(*metadata.Response).Brokers, nil
 }
 
 func addrOf(b metadata.ResponseBroker) string {

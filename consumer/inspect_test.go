@@ -1,8 +1,10 @@
 package consumer_test
 
 import (
+	"context"
+	"net"
 	"slices"
-	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -30,7 +32,7 @@ func answer[A kmsg.Response](w *world, key kmsg.Key, change func(request kmsg.Re
 func TestInspectBrokersByTheirAdvertisedAddresses(t *testing.T) {
 	inWorld(t, 1, func(w *world) {
 		views := w.client().InspectBrokers(w.Context())
-		if len(views) != 1 || views[0].Addr != w.broker.Addr() || !views[0].Given || !views[0].Listed || views[0].Err != nil || len(views[0].Lacks) != 0 {
+		if len(views) != 1 || views[0].Addr != w.broker.Addr() || !views[0].Given || !views[0].Listed() || views[0].Err != nil || len(views[0].Lacks) != 0 {
 			t.Errorf("%+v", views)
 		}
 		answer(w, kmsg.Metadata, func(_ kmsg.Request, a *kmsg.MetadataResponse) {
@@ -45,15 +47,90 @@ func TestInspectBrokersByTheirAdvertisedAddresses(t *testing.T) {
 		for _, v := range views {
 			got = append(got, v.Addr)
 		}
-		if !slices.Equal(got, []string{w.broker.Addr(), "kafka-1.invalid:9092", "kafka-2.invalid:9092"}) || views[0].Err != nil || views[0].Listed {
+		if !slices.Equal(got, []string{w.broker.Addr(), "kafka-1.invalid:9092", "kafka-2.invalid:9092"}) || views[0].Err != nil || views[0].Listed() {
 			t.Fatalf("%+v", views)
 		}
 		for _, v := range views[1:] {
-			if v.Given || !v.Listed || v.Err == nil {
+			if v.Given || !v.Listed() || v.Err == nil {
 				t.Errorf("%+v", v)
 			}
 		}
 	})
+}
+
+// One hiccup of a broker is none of its faults: what passes is tried again. What stays is told within seconds.
+func TestInspectBrokersWithAHiccup(t *testing.T) {
+	control := func(w *world, how func() (error, bool)) {
+		w.cluster.ControlKey(kmsg.Metadata.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
+			w.cluster.KeepControl()
+			err, handled := how()
+			return nil, err, handled
+		})
+	}
+	for name, c := range map[string]struct {
+		times  int // that it happens
+		happen func(w *world, now func() bool)
+		most   time.Duration
+		fails  bool
+	}{
+		"hangs up": {times: 1, most: time.Second, happen: func(w *world, now func() bool) {
+			control(w, func() (error, bool) { return kerr.UnknownServerError, now() }) // the connection breaks
+		}},
+		"is slow": {times: 1, most: 5 * time.Second, happen: func(w *world, now func() bool) {
+			control(w, func() (error, bool) {
+				if now() {
+					w.cluster.SleepControl(func() { time.Sleep(4 * time.Second) })
+				}
+				return nil, false
+			})
+		}},
+		"is always slow": {times: 1 << 30, most: 7 * time.Second, happen: func(w *world, now func() bool) {
+			control(w, func() (error, bool) {
+				if now() {
+					w.cluster.SleepControl(func() { time.Sleep(3 * time.Second) })
+				}
+				return nil, false
+			})
+		}},
+		"is slower than a request may be": {times: 1, most: 8 * time.Second, happen: func(w *world, now func() bool) {
+			control(w, func() (error, bool) {
+				if now() {
+					w.cluster.SleepControl(func() { time.Sleep(6 * time.Second) })
+				}
+				return nil, false
+			})
+		}},
+		"is not there yet": {times: 3, most: 2 * time.Second},
+		"is not there":     {times: 1 << 30, most: 2 * time.Second, fails: true},
+		"hangs up each time": {times: 1 << 30, most: 8 * time.Second, fails: true, happen: func(w *world, now func() bool) {
+			control(w, func() (error, bool) { return kerr.UnknownServerError, now() })
+		}},
+	} {
+		inWorld(t, 1, func(w *world) {
+			left := c.times
+			now := func() bool { left--; return left >= 0 }
+			client := w.client()
+			if c.happen != nil {
+				c.happen(w, now)
+			} else {
+				client = w.clientOver(func(ctx context.Context, network, addr string) (net.Conn, error) {
+					if now() {
+						return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+					}
+					return w.network.DialContext(ctx, network, addr)
+				})
+			}
+			start := time.Now()
+			v := client.InspectBrokers(w.Context())[0]
+			if took := time.Since(start); (v.Err != nil) != c.fails || took > c.most {
+				w.Errorf("%s: after %s: %v", name, took, v.Err)
+			}
+			if tries := c.times - left; c.happen == nil && tries > 4 {
+				w.Errorf("%s: %d connections", name, tries)
+			}
+			time.Sleep(10 * time.Second) // what sleeps in the broker ends
+		})
+	}
 }
 
 // What a broker can't do any more, or not yet, is named; so is its release, where it is like one.
@@ -64,7 +141,7 @@ func TestInspectBrokersThatAreTooOldOrTooNew(t *testing.T) {
 		lacks    []string
 		release  string
 	}{
-		"0.10": {versions: kversion.V0_10_2(), lacks: []string{"Fetch", "Metadata"}, release: "0.10"},
+		"0.10": {versions: kversion.V0_10_2(), lacks: []string{"Fetch", "Metadata"}, release: "0.10.2"},
 		"9.0":  {raised: true, lacks: []string{"Produce", "Fetch", "Metadata"}},
 	} {
 		inWorld(t, 1, func(w *world) {
@@ -79,17 +156,37 @@ func TestInspectBrokersThatAreTooOldOrTooNew(t *testing.T) {
 					a.ApiKeys = append(a.ApiKeys, kmsg.ApiVersionsResponseApiKey{ApiKey: key, MaxVersion: most})
 				})
 			})
+			start := time.Now()
 			v := w.client().InspectBrokers(w.Context())[0]
+			if v.Err != nil || time.Since(start) > time.Second {
+				t.Errorf("%s: after %s: %v", name, time.Since(start), v.Err)
+			}
 			for _, name := range c.lacks {
 				if !slices.Contains(v.Lacks, name) {
 					t.Errorf("%s: lacks %v, want %s", name, v.Lacks, name)
 				}
 			}
-			if !strings.HasPrefix(v.Release, c.release) {
+			if v.Release != c.release {
 				t.Errorf("%s: release %q", name, v.Release)
 			}
 		})
 	}
+}
+
+// What a broker does not know is not asked again and again.
+func TestInspectTopicsOfABrokerWithoutSettings(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		answer(w, kmsg.ApiVersions, func(_ kmsg.Request, a *kmsg.ApiVersionsResponse) {
+			for key, most := range map[kmsg.Key]int16{kmsg.ApiVersions: 0, kmsg.Metadata: 8} {
+				a.ApiKeys = append(a.ApiKeys, kmsg.ApiVersionsResponseApiKey{ApiKey: key.Int16(), MaxVersion: most})
+			}
+		})
+		start := time.Now()
+		views, err := w.client().InspectTopics(w.Context(), topics, false)
+		if err != nil || views[0].Settings != nil || views[0].Unknown == nil || len(views[0].Partitions) != 1 || time.Since(start) > time.Second {
+			w.Errorf("after %s: %+v %v", time.Since(start), views, err)
+		}
+	})
 }
 
 // The topics are described as the brokers do it, in the order of Topics, each with its own failure.
@@ -163,8 +260,40 @@ func TestInspectTopicsIsPatientWithinBounds(t *testing.T) {
 		}
 		failures = 1 << 30
 		start := time.Now()
-		if views, err := c.InspectTopics(w.Context(), topics, false); err == nil || time.Since(start) > 15*time.Second {
+		views, err := c.InspectTopics(w.Context(), topics, false)
+		if err != nil || len(views) != 3 || views[2].Settings != nil || views[2].Unknown == nil || !views[2].May.Known() || time.Since(start) > 9*time.Second {
+			t.Errorf("after %s: what is known without the settings: %+v %v", time.Since(start), views, err)
+		}
+		w.cluster.ControlKey(kmsg.Metadata.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
+			w.cluster.KeepControl()
+			return nil, kerr.UnknownServerError, true
+		})
+		start = time.Now()
+		if views, err := c.InspectTopics(w.Context(), topics, false); err == nil || time.Since(start) > 9*time.Second {
 			t.Errorf("after %s: %+v %v", time.Since(start), views, err)
 		}
 	})
+}
+
+// A topic that somebody made meanwhile is there, and a controller that is one no more is asked for again.
+func TestInspectTopicsToBeCreated(t *testing.T) {
+	for name, c := range map[string]struct {
+		code  *kerr.Error
+		times int
+		fails bool
+	}{
+		"made meanwhile": {kerr.TopicAlreadyExists, 1 << 30, false},
+		"a new leader":   {kerr.NotController, 1, false},
+		"no leader":      {kerr.NotController, 1 << 30, true},
+		"a policy":       {kerr.PolicyViolation, 1 << 30, true},
+	} {
+		inWorld(t, 1, func(w *world) {
+			w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Err: c.code, Count: c.times})
+			start := time.Now()
+			views, err := w.client().InspectTopics(w.Context(), consumer.Topics{Live: topics.Live, DeadLetter: "missing"}, true)
+			if err != nil || !views[1].Missing || (views[1].Refused != nil) != c.fails || time.Since(start) > 9*time.Second {
+				w.Errorf("%s: after %s: %+v %v", name, time.Since(start), views, err)
+			}
+		})
+	}
 }

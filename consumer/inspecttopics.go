@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,6 +56,9 @@ type TopicView struct {
 	Unknown    error             // why Settings are not known
 }
 
+// there reports whether the topic is known to be.
+func (v TopicView) there() bool { return v.Err == nil && !v.Missing }
+
 // PartitionView is who keeps one partition.
 type PartitionView struct {
 	Leaderless bool
@@ -63,40 +67,53 @@ type PartitionView struct {
 }
 
 // InspectTopics describes the topics, in the order of Topics, without making any. With create it also asks whether those that are missing could
-// be made as CheckTopics makes them. It tries for 8 s.
+// be made as CheckTopics makes them. It tries for 8 s. What is known by then is there: an error says that nothing is.
 func (c *Client) InspectTopics(ctx context.Context, topics Topics, create bool) (views []TopicView, err error) {
 	ctx, cancel := looking(ctx)
 	defer cancel()
 	err = c.persist(ctx, "describing the topics", func() error {
-		views, err = c.inspectTopics(ctx, topics, create)
+		latest, err := c.inspectTopics(ctx, topics, create)
+		if latest != nil {
+			views = latest
+		}
 		return err
 	})
-	return views, err
+	if views != nil {
+		return views, nil
+	}
+	return nil, err
 }
 
+// inspectTopics returns what it has found out, and why it could not find out the rest.
 func (c *Client) inspectTopics(ctx context.Context, topics Topics, create bool) ([]TopicView, error) {
 	s, err := c.anySession(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer s.conn.Close()
-	names := topics.all()
-	answer, err := s.ask(ctx, &metadata.Request{TopicNames: names, IncludeTopicAuthorizedOperations: true})
+	views, cluster, err := s.describe(ctx, topics.all())
 	if err != nil {
 		return nil, err
 	}
+	err = s.readSettings(ctx, views)
+	if create {
+		err = cmp.Or(err, c.tryCreate(ctx, cluster, topics, views))
+	}
+	return views, err
+}
+
+// describe asks for topics, and what this user may do with them: a view of each, in that order.
+func (s *session) describe(ctx context.Context, topics []string) ([]TopicView, *metadata.Response, error) {
+	answer, err := s.ask(ctx, &metadata.Request{TopicNames: topics, IncludeTopicAuthorizedOperations: true})
+	if err != nil {
+		return nil, nil, err
+	}
 	cluster := answer.(*metadata.Response)
-	views := make([]TopicView, len(names))
-	for i, name := range names {
+	views := make([]TopicView, len(topics))
+	for i, name := range topics {
 		views[i] = topicView(name, cluster)
 	}
-	if err := s.readSettings(ctx, views); err != nil {
-		return nil, err
-	}
-	if create {
-		c.tryCreate(ctx, s, cluster, topics, views)
-	}
-	return views, nil
+	return views, cluster, nil
 }
 
 // anySession is one with whichever broker of the options answers first.
@@ -135,11 +152,11 @@ func topicView(name string, cluster *metadata.Response) TopicView {
 	return view
 }
 
-// readSettings asks for the settings of the topics that are there.
+// readSettings asks for the settings of the topics that are there. The error is in the views, too.
 func (s *session) readSettings(ctx context.Context, views []TopicView) error {
 	request := &describeconfigs.Request{}
 	for _, v := range views {
-		if v.Err == nil && !v.Missing {
+		if v.there() {
 			request.Resources = append(request.Resources, describeconfigs.RequestResource{
 				ResourceType: int8(kafka.ResourceTypeTopic), ResourceName: v.Name,
 				ConfigNames: []string{CleanupPolicy, RetentionMs, RetentionBytes, MaxMessageBytes, MinInSync, TimestampType},
@@ -151,7 +168,10 @@ func (s *session) readSettings(ctx context.Context, views []TopicView) error {
 	}
 	answer, err := s.ask(ctx, request)
 	if err != nil {
-		return fmt.Errorf("their settings: %w", err)
+		for i := range views {
+			views[i].Unknown = err
+		}
+		return err
 	}
 	for _, r := range answer.(*describeconfigs.Response).Resources {
 		i := slices.IndexFunc(views, func(v TopicView) bool { return v.Name == r.ResourceName })
@@ -169,17 +189,8 @@ func (s *session) readSettings(ctx context.Context, views []TopicView) error {
 	return nil
 }
 
-// tryCreate asks the controller what it would say to making the missing topics. It makes none.
-func (c *Client) tryCreate(ctx context.Context, s *session, cluster *metadata.Response, topics Topics, views []TopicView) {
-	largest := 0
-	for _, v := range views {
-		if n, err := strconv.Atoi(v.Settings[MaxMessageBytes]); err == nil && v.Name != topics.DeadLetter {
-			largest = max(largest, n)
-		}
-	}
-	if largest == 0 {
-		largest = defaultMessageBytes
-	}
+// tryCreate asks the controller what it would say to making the missing topics. It makes none. The error is in the views, too.
+func (c *Client) tryCreate(ctx context.Context, cluster *metadata.Response, topics Topics, views []TopicView) error {
 	request := &createtopics.Request{TimeoutMs: int32(requestTimeout.Milliseconds()), ValidateOnly: true}
 	for _, v := range views {
 		if !v.Missing {
@@ -187,16 +198,17 @@ func (c *Client) tryCreate(ctx context.Context, s *session, cluster *metadata.Re
 		}
 		t := createtopics.RequestTopic{Name: v.Name, NumPartitions: createdPartitions, ReplicationFactor: -1}
 		if v.Name == topics.DeadLetter {
-			for _, e := range letterSettings(largest) {
+			for _, e := range letterSettings(cmp.Or(LargestEvent(topics, views), defaultMessageBytes)) {
 				t.Configs = append(t.Configs, createtopics.RequestConfig{Name: e.ConfigName, Value: e.ConfigValue})
 			}
 		}
 		request.Topics = append(request.Topics, t)
 	}
 	if len(request.Topics) == 0 {
-		return
+		return nil
 	}
-	answer, err := c.askController(ctx, s, cluster, request)
+	answer, err := c.askController(ctx, cluster, request)
+	passing := err // what may be another the next time
 	for i := range views {
 		v := &views[i]
 		if !v.Missing {
@@ -206,21 +218,32 @@ func (c *Client) tryCreate(ctx context.Context, s *session, cluster *metadata.Re
 			continue
 		}
 		for _, t := range answer.Topics {
-			if t.Name == v.Name && t.ErrorCode != 0 {
-				v.Refused = kafka.Error(t.ErrorCode)
-				if t.ErrorMessage != "" && !Denied(v.Refused) {
-					v.Refused = fmt.Errorf("%w: %.200s", v.Refused, t.ErrorMessage)
+			if refusal := kafka.Error(t.ErrorCode); t.Name == v.Name && t.ErrorCode != 0 && refusal != kafka.TopicAlreadyExists { // made meanwhile
+				v.Refused = refusal
+				if t.ErrorMessage != "" && !Denied(refusal) {
+					v.Refused = fmt.Errorf("%w: %.200s", refusal, t.ErrorMessage)
 				}
 			}
 		}
+		if v.Refused != nil && retriable(v.Refused) {
+			passing = v.Refused
+		}
 	}
+	return passing
+}
+
+// LargestEvent is the most that any of the event topics takes in a batch, in bytes; 0: not known.
+func LargestEvent(topics Topics, views []TopicView) (largest int) {
+	for _, v := range views {
+		if n, err := strconv.Atoi(v.Settings[MaxMessageBytes]); err == nil && v.Name != topics.DeadLetter {
+			largest = max(largest, n)
+		}
+	}
+	return largest
 }
 
 // askController sends a request to the controller, which with ZooKeeper no other broker passes it on to.
-func (c *Client) askController(ctx context.Context, s *session, cluster *metadata.Response, request *createtopics.Request) (*createtopics.Response, error) {
-	if r, ok := s.ranges[request.ApiKey()]; !ok || r.MaxVersion < 1 {
-		return nil, errForeign // version 0 would make them
-	}
+func (c *Client) askController(ctx context.Context, cluster *metadata.Response, request *createtopics.Request) (*createtopics.Response, error) {
 	i := slices.IndexFunc(cluster.Brokers, func(b metadata.ResponseBroker) bool { return b.NodeID == cluster.ControllerID })
 	if i < 0 {
 		return nil, errors.New("the cluster has no controller at the moment")
@@ -234,7 +257,7 @@ func (c *Client) askController(ctx context.Context, s *session, cluster *metadat
 	if err := controller.learn(ctx); err != nil {
 		return nil, err
 	}
-	if controller.ranges[request.ApiKey()].MaxVersion < 1 {
+	if controller.ranges[request.ApiKey()].MaxVersion < 1 { // version 0 would make them
 		return nil, errForeign
 	}
 	answer, err := controller.ask(ctx, request)

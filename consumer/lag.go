@@ -20,6 +20,7 @@ type PartitionLag struct {
 	Finished  int64     // of them, those that are known to have finished out of order
 	Lost      int64     // offsets that retention deleted after where the group is, and that are not known to have finished
 	Oldest    time.Time // event time of the record where the group is; zero: there is none, or it could not be read
+	Written   time.Time // that record's own timestamp, by which retention goes; zero likewise, or it has none
 }
 
 // Lag finds out how far a group is behind in a topic, by partition number. It tries for 8 s to find out where the partitions end, and for as long
@@ -56,7 +57,7 @@ func (c *Client) Lag(ctx context.Context, group, topic string) ([]PartitionLag, 
 	}
 	inParallel(fetchAtOnce, len(lags), func(i int) {
 		if l := &lags[i]; l.Err == nil && l.Lag > 0 {
-			l.Oldest = c.oldest(ctx, l)
+			l.Oldest, l.Written = c.oldest(ctx, l)
 		}
 	})
 	return lags, nil
@@ -77,15 +78,17 @@ func (l *PartitionLag) reckon(commit offsets.Commit) {
 	l.Finished = min(commit.Finished(l.End)-gone, l.Lag)
 }
 
-// oldest returns when the event happened at which the group's offset stands; zero: not known.
-func (c *Client) oldest(ctx context.Context, l *PartitionLag) time.Time {
+// oldest returns when the event happened at which the group's offset stands, and the record's own timestamp; zero: not known.
+func (c *Client) oldest(ctx context.Context, l *PartitionLag) (event, written time.Time) {
 	f, err := c.fetch(ctx, l.Topic, l.Partition, max(l.Committed, l.First))
 	if err != nil || len(f.records) == 0 || f.records[0].Offset >= l.End {
-		return time.Time{}
+		return time.Time{}, time.Time{}
 	}
-	at, err := eventTime(f.records[0])
-	if err != nil {
-		return f.records[0].Time
+	if f.records[0].Time.UnixMilli() > 0 {
+		written = f.records[0].Time
 	}
-	return at
+	if event, err = eventTime(f.records[0]); err != nil {
+		event = written
+	}
+	return event, written
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol/metadata"
 )
 
 // CheckWrite makes sure that the topics exist and that this user may write to them, so that work that needs it is not begun in vain. It writes
@@ -14,32 +13,28 @@ import (
 func (c *Client) CheckWrite(ctx context.Context, topics ...string) error {
 	ctx, cancel := looking(ctx)
 	defer cancel()
-	var cluster *metadata.Response
+	var views []TopicView
 	err := c.persist(ctx, "asking what this user may do", func() error {
 		s, err := c.anySession(ctx)
 		if err != nil {
 			return err
 		}
 		defer s.conn.Close()
-		answer, err := s.ask(ctx, &metadata.Request{TopicNames: topics, IncludeTopicAuthorizedOperations: true})
-		if err == nil {
-			cluster = answer.(*metadata.Response)
-		}
+		views, _, err = s.describe(ctx, topics)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	for _, name := range topics {
-		v := topicView(name, cluster)
+	for _, v := range views {
 		switch {
 		case v.Missing:
-			return &MissingTopicError{[]string{name}}
+			return &MissingTopicError{[]string{v.Name}}
 		case v.Err == nil && v.May.Known() && !v.May.Has(MayWrite):
 			v.Err = kafka.TopicAuthorizationFailed
 		}
 		if v.Err != nil {
-			return denied(fmt.Errorf("topic %q: %w", name, v.Err), "Write of the topic")
+			return denied(fmt.Errorf("topic %q: %w", v.Name, v.Err), "Write of the topic")
 		}
 	}
 	return nil

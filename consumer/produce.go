@@ -84,7 +84,7 @@ func tooLarge(err error) bool {
 
 // retriable reports whether the same request may be accepted later.
 func retriable(err error) bool {
-	if refused(err) {
+	if refused(err) || errors.Is(err, errForeign) {
 		return false
 	}
 	var k kafka.Error

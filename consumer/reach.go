@@ -5,7 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"os"
+	"sync"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -51,24 +54,30 @@ func (c *Client) greet(ctx context.Context) error {
 func (c *Client) greetOne(ctx context.Context, broker string) (net.Conn, error) {
 	conn, err := c.connect(ctx, broker)
 	if err != nil {
-		if refused(err) || ctx.Err() != nil {
+		if refused(err) || ctx.Err() != nil || unconnected(err) {
 			return nil, err
 		}
-		return nil, c.blame(broker, c.wrongTLS(ctx, broker), err)
+		return nil, c.suspect(ctx, broker, err)
 	}
-	if err = c.askMetadata(conn); err == nil {
+	if err = c.askMetadata(ctx, conn, requestTimeout); err == nil {
 		return conn, nil
 	}
 	conn.Close()
-	if c.options.SASL == nil && ctx.Err() == nil {
+	if c.options.SASL == nil && ctx.Err() == nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		err = c.blame(broker, c.wantsSASL(ctx, broker), err)
 	}
 	return nil, err
 }
 
+// unconnected reports whether nobody took the connection: then there is nobody to suspect.
+func unconnected(err error) bool {
+	var failed *net.OpError
+	return errors.As(err, &failed) && failed.Op == "dial"
+}
+
 // askMetadata asks for what only who has authenticated gets an answer to.
-func (c *Client) askMetadata(conn net.Conn) error {
-	return c.ask(conn, 1, &metadata.Request{TopicNames: []string{}})
+func (c *Client) askMetadata(ctx context.Context, conn net.Conn, within time.Duration) error {
+	return c.ask(ctx, conn, within, 1, &metadata.Request{TopicNames: []string{}})
 }
 
 func (c *Client) blame(broker, remedy string, err error) error {
@@ -78,24 +87,48 @@ func (c *Client) blame(broker, remedy string, err error) error {
 	return &RefusedError{Broker: broker, Remedy: remedy, Err: err}
 }
 
-// wrongTLS finds out whether a broker hung up because only one side speaks TLS: that is all that Kafka says
-// to it. "": no.
-func (c *Client) wrongTLS(ctx context.Context, broker string) (remedy string) {
-	plaintext := c.try(ctx, broker, func(ctx context.Context, conn net.Conn) error { return c.ask(conn, 0, &apiversions.Request{}) })
-	if c.options.TLS != nil {
-		if plaintext == nil {
-			return notTLS
-		}
-		return ""
-	}
-	handshake := c.try(ctx, broker, func(ctx context.Context, conn net.Conn) error {
-		// Whose the certificate is does not matter: nothing is sent on this connection.
-		return tls.Client(conn, &tls.Config{InsecureSkipVerify: true}).HandshakeContext(ctx)
+// suspect finds out why a broker hung up, or says nothing: because only one side speaks TLS, or because it is an HTTP server. That is all that
+// these say to it. What it finds is a *RefusedError, else it returns err.
+func (c *Client) suspect(ctx context.Context, broker string, err error) error {
+	var plaintext, handshake, web error
+	var all sync.WaitGroup
+	all.Go(func() {
+		plaintext = c.try(ctx, broker, func(ctx context.Context, conn net.Conn) error {
+			return c.ask(ctx, conn, tryTimeout, 0, &apiversions.Request{})
+		})
 	})
-	if plaintext != nil && (handshake == nil || isAlert(handshake)) {
-		return addTLS
+	all.Go(func() {
+		handshake = c.try(ctx, broker, func(ctx context.Context, conn net.Conn) error {
+			// Whose the certificate is does not matter: nothing is sent on this connection.
+			return tls.Client(conn, &tls.Config{InsecureSkipVerify: true}).HandshakeContext(ctx)
+		})
+	})
+	all.Go(func() { web = c.try(ctx, broker, speakHTTP) })
+	all.Wait()
+	switch secure := c.options.TLS != nil; {
+	case secure && plaintext == nil:
+		return c.blame(broker, notTLS, err)
+	case !secure && plaintext != nil && (handshake == nil || isAlert(handshake)):
+		return c.blame(broker, addTLS, err)
+	case plaintext != nil && web == nil:
+		return c.blame(broker, otherPort, &strangerError{began: [4]byte([]byte("HTTP"))})
 	}
-	return ""
+	return err
+}
+
+// speakHTTP returns nil if the other side does.
+func speakHTTP(_ context.Context, conn net.Conn) error {
+	if _, err := io.WriteString(conn, "GET / HTTP/1.0\r\n\r\n"); err != nil {
+		return err
+	}
+	began := make([]byte, len("HTTP/"))
+	if _, err := io.ReadFull(conn, began); err != nil {
+		return err
+	}
+	if string(began) != "HTTP/" {
+		return errors.New("no HTTP")
+	}
+	return nil
 }
 
 // wantsSASL finds out whether a broker hung up because we did not authenticate: it does so again, although it
@@ -106,7 +139,7 @@ func (c *Client) wantsSASL(ctx context.Context, broker string) (remedy string) {
 		return ""
 	}
 	defer conn.Close()
-	if c.askMetadata(conn) == nil {
+	if c.askMetadata(ctx, conn, tryTimeout) == nil {
 		return ""
 	}
 	var offered []string
@@ -146,10 +179,11 @@ func (c *Client) try(ctx context.Context, broker string, f func(context.Context,
 }
 
 // ask sends one request and waits for its answer.
-func (c *Client) ask(conn net.Conn, version int16, request protocol.Message) error {
-	if err := conn.SetDeadline(time.Now().Add(tryTimeout)); err != nil {
+func (c *Client) ask(ctx context.Context, conn net.Conn, within time.Duration, version int16, request protocol.Message) error {
+	if err := conn.SetDeadline(time.Now().Add(within)); err != nil {
 		return err
 	}
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })() // ends a read or write under way
 	_, err := c.talk(conn).exchange(version, request)
 	return err
 }

@@ -71,7 +71,7 @@ func (c *Client) explain(broker string, err error) error {
 	case errors.As(err, &stranger) && stranger.isTLS():
 		remedy = addTLS
 	case errors.As(err, &stranger):
-		remedy = "look at the port in --brokers"
+		remedy = otherPort
 	case errors.As(err, &sasl):
 		remedy = sasl.remedy()
 	case errors.As(err, &distrust):
@@ -89,6 +89,8 @@ func (c *Client) explain(broker string, err error) error {
 }
 
 const (
+	otherPort = "look at the port in --brokers"
+
 	addTLS = "this port speaks TLS: add --tls"
 	notTLS = "this port does not speak TLS: leave out --tls, or use another port in --brokers"
 )

@@ -39,6 +39,7 @@ func (c *Client) Scan(ctx context.Context, extent Extent, each func(Record) erro
 						return context.Cause(ctx)
 					}
 					if err := each(r); err != nil {
+						cancel(fmt.Errorf("topic %q, partition %d: %w", extent.Topic, partition, err)) // before another partition's turn
 						return err
 					}
 				}

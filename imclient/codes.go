@@ -52,7 +52,7 @@ func LookUp(code int) (Code, bool) {
 	return Code{
 		Code: code, Class: Transient,
 		Meaning: "an error code that markread does not know",
-		Remedy:  "look it up at https://" + listNew + ". It is retried like a passing failure",
+		Remedy:  retried + "look it up at https://" + listNew,
 		Source:  listNew,
 	}, false
 }
@@ -83,10 +83,17 @@ const (
 	pageKik = "cloud.tencent.com/document/product/269/3853"
 )
 
+// What a worker does by itself comes first.
+const (
+	retried = "nothing at first: it is retried. If it goes on, "
+	slowed  = "nothing at first: calls slow down by themselves. If it goes on, "
+	resigns = "nothing at first: it is signed anew. If it goes on, "
+)
+
 // Remedies that several codes share.
 const (
-	waitRetried  = "nothing at first: it is retried. If it goes on, ask the vendor's support"
-	lessCalls    = "nothing at first: calls slow down by themselves. If it goes on, find what else calls the API for this app, and lower --rate by its share"
+	waitRetried  = retried + "ask the vendor's support"
+	lessCalls    = slowed + "find what else calls the API for this app, and lower --rate by its share"
 	rightKey     = "check that the key (MARKREAD_IM_KEY) is the one that the vendor's console shows for the app of --im-app-id"
 	rightAdmin   = "check that --im-admin is an App administrator's account in the vendor's console"
 	rightApp     = "check --im-app-id"
@@ -108,8 +115,8 @@ var table = []Code{
 
 	{60002, Held, "the server could not read the HTTP request", rightRequest, listNew, false},
 	{60003, Rejected, "the request is not valid JSON", rightEvent, listNew, false},
-	{60004, Transient, "the account check failed: a failure of the service, or a wrong account or signature", "nothing at first: it is signed anew and retried. If every call fails so, " + rightKey + ", and " + rightAdmin, listNew, true},
-	{60005, Transient, "the account check failed: a failure of the service, or a wrong account or signature", "nothing at first: it is signed anew and retried. If every call fails so, " + rightKey + ", and " + rightAdmin, listNew, true},
+	{60004, Transient, "the account check failed: a failure of the service, or a wrong account or signature", resigns + rightKey + ", and " + rightAdmin, listNew, true},
+	{60005, Transient, "the account check failed: a failure of the service, or a wrong account or signature", resigns + rightKey + ", and " + rightAdmin, listNew, true},
 	{60006, Held, "the app id is not valid", rightApp, listOld, false},
 	{60007, Throttled, "too many calls of this API a second", lessCalls, listNew, false},
 	{60008, Transient, "the request timed out within the service", waitRetried, listNew, false},
@@ -142,7 +149,7 @@ var table = []Code{
 	{70020, Held, "there is no such app", rightApp + "; " + rightHost, listNew, false},
 	{tooManyForgeries, Held, "the UserSig failed too often: verification is suspended for a minute", rightKey + ". Then wait a minute", listNew, true},
 	{70051, Held, "the administrator's account is blocked", askSupport + ", or set another --im-admin", listNew, false},
-	{70052, Held, "the UserSig was revoked (the account was kicked)", "nothing at first: it is signed anew. If it goes on, find out who kicks the account of --im-admin, and set one that nobody else uses", listOld, true},
+	{70052, Held, "the UserSig was revoked (the account was kicked)", resigns + "find out who kicks the account of --im-admin, and set one that nobody else uses", listOld, true},
 	{70107, Rejected, "the account was not imported", rightAccount, listNew, false},
 	{70169, Transient, "the service timed out within", waitRetried, listNew, false},
 	{70202, Transient, "the service timed out within", waitRetried, listOld, false},

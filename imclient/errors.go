@@ -95,6 +95,15 @@ func (e *Error) Remedy() string {
 	return remedy
 }
 
+// Lasting is Remedy for who has no worker that tries again: without what a worker does by itself.
+func (e *Error) Lasting() string {
+	remedy := e.Remedy()
+	for _, first := range []string{retried, slowed, resigns} {
+		remedy = strings.TrimPrefix(remedy, first)
+	}
+	return remedy
+}
+
 func (e *Error) explain() (meaning, remedy string) {
 	if e.ErrorCode != 0 {
 		row, _ := LookUp(e.ErrorCode)
@@ -102,13 +111,13 @@ func (e *Error) explain() (meaning, remedy string) {
 	}
 	switch e.Label {
 	case LabelTimeout:
-		return "no whole answer in time", "nothing at first: it is retried. If it goes on, check the way to the server, and that --im-timeout is well above the server's own limit of 3 s"
+		return "no whole answer in time", retried + "check the way to the server, and that --im-timeout is well above the server's own limit of 3 s"
 	case LabelConnect:
 		return "no connection to the server", "check --im-url, name resolution, the firewall's rules for outgoing connections, and the proxy if the environment names one"
 	case LabelTLS:
 		return "the TLS handshake failed", "check that --im-url names the vendor's host, that the system's root certificates are up to date, and that nothing in between opens TLS with a certificate of its own"
 	case LabelReset:
-		return "the connection broke before the answer was whole", "nothing at first: it is retried. If it goes on, look for a proxy or firewall in between that cuts connections"
+		return "the connection broke before the answer was whole", retried + "look for a proxy or firewall in between that cuts connections"
 	case LabelAnswer:
 		return "the answer is not one of the IM API: no JSON object with an integer ErrorCode", "check --im-url, and whether a proxy or gateway answers in the server's place"
 	case LabelKey:
@@ -129,6 +138,6 @@ func (e *Error) explain() (meaning, remedy string) {
 	case status == 401 || status == 403 || status == 404 || status == 407:
 		return meaning, "check --im-url, and the proxy or gateway that answers in the server's place: the IM API answers with status 200"
 	default:
-		return meaning, "nothing at first: it is retried. If it goes on, look for the gateway that answers in the server's place, and ask the vendor's support"
+		return meaning, retried + "look for the gateway that answers in the server's place, and ask the vendor's support"
 	}
 }

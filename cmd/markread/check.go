@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -24,7 +26,7 @@ type checkCommand struct {
 // Help is kong's: what follows the summary.
 func (*checkCommand) Help() string {
 	return `Before a deployment: it takes the configuration of "markread run", asks Kafka and the IM server, and prints a line for each thing that it has
-looked at: WRONG (it would not work), warning, "not checked", ok; with what to do below it. What is wrong comes first. The exit status is 1 if
+looked at: WRONG (mend it before a worker runs), warning, "not checked", ok; with what to do below it. What is wrong comes first. The exit status is 1 if
 something is wrong, else 0.
 
 It changes nothing: it writes no record, commits no offset, makes no topic, joins no group, and asks the IM server only how many messages the
@@ -67,21 +69,23 @@ func (c *checkCommand) run(ctx context.Context, p *process) error {
 	}
 	defer kafka.Close()
 	report := (&examination{flags: &c.workerFlags, env: p.env, kafka: kafka, im: im}).report(ctx)
-	if ctx.Err() != nil {
-		return errors.New("interrupted")
-	}
-	if c.JSON {
+	interrupted := ctx.Err() != nil
+	switch {
+	case c.JSON && interrupted: // half a document says less than none
+	case c.JSON:
 		out := json.NewEncoder(p.stdout)
 		out.SetIndent("", "  ")
 		err = out.Encode(report)
-	} else {
+	default:
 		err = report.print(p.stdout)
 	}
-	if err != nil {
-		return err
+	if err == nil && interrupted {
+		err = errInterrupted
 	}
-	return report.failure()
+	return cmp.Or(err, report.failure())
 }
+
+var errInterrupted = errors.New("interrupted: the rest was not looked at")
 
 // examination is what a report is made from.
 type examination struct {
@@ -89,50 +93,106 @@ type examination struct {
 	env   environment
 	kafka *consumer.Client
 	im    *imclient.Client
+
+	mu    sync.Mutex
+	parts [aspects]findings
 }
 
-// report asks everything at once, as far as one thing does not need another.
+// aspects are what is asked about at the same time, in the order in which a report has them.
+const (
+	aboutBrokers = iota
+	aboutTopics
+	aboutGroup
+	aboutLag
+	aboutIM
+	aboutHere
+	aspects
+)
+
+// report asks everything at once, as far as one thing does not need another. When ctx ends, it has what was known before.
 func (e *examination) report(ctx context.Context) *checkReport {
-	ctx, cancel := context.WithTimeoutCause(ctx, checkLimit, fmt.Errorf("no answer within %s", checkLimit))
+	limited, cancel := context.WithTimeoutCause(ctx, checkLimit, fmt.Errorf("no answer within %s", checkLimit))
 	defer cancel()
-	var kafka, im, here findings
-	var parts sync.WaitGroup
-	parts.Go(func() { kafka = e.askKafka(ctx) })
-	parts.Go(func() { im = e.askIM(ctx) })
-	parts.Go(func() { here = e.lookHere(ctx) })
-	parts.Wait()
-	return reportOf(time.Now(), kafka, im, here)
+	tell := func(aspect int, found findings) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if ctx.Err() == nil { // else it is about the interruption
+			e.parts[aspect] = found
+		}
+	}
+	var all sync.WaitGroup
+	all.Go(func() { e.askKafka(limited, tell) })
+	all.Go(func() { tell(aboutIM, e.askIM(limited)) })
+	all.Go(func() { tell(aboutHere, e.lookHere(limited)) })
+	all.Wait()
+	return reportOf(time.Now(), e.parts[:]...)
 }
 
-// askKafka goes from the brokers to what they keep. What a refused or an absent one could not be asked is said once.
-func (e *examination) askKafka(ctx context.Context) findings {
+// askKafka goes from the brokers to what they keep. What can't be asked because of something that is found to be wrong is not wrong, too.
+func (e *examination) askKafka(ctx context.Context, tell func(aspect int, found findings)) {
 	brokers := e.kafka.InspectBrokers(ctx)
-	all := judgeBrokers(brokers, e.flags.connection())
-	if !anyAnswers(brokers) {
-		return append(all, notChecked("Kafka", "topics, group, lag", "no broker can be asked", ""))
+	tell(aboutBrokers, judgeBrokers(brokers, e.flags.connection()))
+	if !slices.ContainsFunc(brokers, usable) {
+		e.unasked("no broker can be asked", tell, aboutTopics, aboutGroup, aboutLag)
+		return
 	}
-	topics := e.flags.topics()
-	var views []consumer.TopicView
-	var described, grouped findings
-	var asked error
+	members := slices.DeleteFunc(brokers, func(b consumer.BrokerView) bool { return !b.Listed() })
+	missing := slices.ContainsFunc(members, func(b consumer.BrokerView) bool { return !usable(b) })
 	var parts sync.WaitGroup
+	defer parts.Wait()
+	leaders := slices.ContainsFunc(members, usable)
+	if !leaders {
+		e.unasked("no broker can be asked at the address that the cluster has for it", tell, aboutGroup, aboutLag)
+	}
 	parts.Go(func() {
-		if views, asked = e.kafka.InspectTopics(ctx, topics, e.flags.CreateTopics); asked != nil {
-			found, _ := unreachable(asked)
-			described = findings{wrong("topics", "", "they can't be described: "+found,
-				"look at the brokers, and at the network between them and here; then check again")}
+		views, err := e.kafka.InspectTopics(ctx, e.flags.topics(), e.flags.CreateTopics)
+		if err != nil {
+			found, _ := unreachable(err)
+			tell(aboutTopics, ofEach(wrong, "topic", e.flags.topics(), "it can't be described: "+found,
+				"look at the brokers, and at the network between them and here; then check again"))
+			e.unasked("the topics can't be described", tell, aboutLag)
 			return
 		}
-		described = judgeTopics(topics, views, e.flags.CreateTopics)
+		tell(aboutTopics, judgeTopics(e.flags.topics(), views, e.flags.CreateTopics))
+		if leaders {
+			tell(aboutLag, e.askLag(ctx, views))
+		}
 	})
-	parts.Go(func() {
-		view, err := e.kafka.DescribeGroup(ctx, e.flags.Group)
-		grouped = judgeGroup(e.flags, view, err)
-	})
-	parts.Wait()
-	all = append(append(all, described...), grouped...)
-	if asked == nil {
-		all.add(e.askLag(ctx, views)...)
+	if leaders {
+		parts.Go(func() {
+			view, err := e.kafka.DescribeGroup(ctx, e.flags.Group)
+			if err != nil && missing && !consumer.Denied(err) {
+				e.unasked("a broker is missing, which may be the one that coordinates it", tell, aboutGroup)
+				return
+			}
+			tell(aboutGroup, judgeGroup(e.flags, view, err))
+		})
+	}
+}
+
+// unasked tells why some of Kafka's part was not looked at.
+func (e *examination) unasked(why string, tell func(aspect int, found findings), aspects ...int) {
+	for _, aspect := range aspects {
+		var all findings
+		switch topics := e.flags.topics(); aspect {
+		case aboutTopics:
+			all = ofEach(notChecked, "topic", topics, why, "")
+		case aboutGroup:
+			all.add(notChecked("group", e.flags.Group, why, ""))
+		case aboutLag:
+			topics.DeadLetter = ""
+			all = ofEach(notChecked, "lag", topics, why, "")
+		}
+		tell(aspect, all)
+	}
+}
+
+// ofEach is the same finding of each topic.
+func ofEach(make func(check, subject, found, do string) finding, check string, topics consumer.Topics, found, do string) (all findings) {
+	for _, name := range []string{topics.Live, topics.Backfill, topics.DeadLetter} {
+		if name != "" {
+			all.add(make(check, name, found, do))
+		}
 	}
 	return all
 }
@@ -150,11 +210,7 @@ func (e *examination) askLag(ctx context.Context, views []consumer.TopicView) fi
 		}
 	}
 	parts.Wait()
-	var all findings
-	for _, l := range lags {
-		all.add(l...)
-	}
-	return all
+	return slices.Concat(lags...)
 }
 
 // askIM makes a call that changes nothing, and once more if the first may have failed for an old signature, as a worker does.

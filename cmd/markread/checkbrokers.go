@@ -15,43 +15,35 @@ import (
 	"markread/consumer"
 )
 
-// anyAnswers reports whether some broker can be talked to.
-func anyAnswers(brokers []consumer.BrokerView) bool {
-	return slices.ContainsFunc(brokers, func(b consumer.BrokerView) bool { return b.Err == nil })
-}
+// usable reports whether a worker can talk to a broker, and be understood.
+func usable(b consumer.BrokerView) bool { return b.Err == nil && len(b.Lacks) == 0 }
 
 // judgeBrokers says what a worker would make of the brokers. connection is how they are talked to.
 func judgeBrokers(brokers []consumer.BrokerView, connection string) (all findings) {
-	some := anyAnswers(brokers)
-	answered, releases := 0, []string{}
+	some := slices.ContainsFunc(brokers, func(b consumer.BrokerView) bool { return b.Err == nil })
 	for _, b := range brokers {
+		release, found, do := cmp.Or(b.Release, "of an unknown release"), "", ""
+		if b.Err != nil {
+			found, do = unreachable(b.Err)
+		}
 		switch {
-		case b.Err == nil && len(b.Lacks) > 0:
-			found := fmt.Sprintf("it does not understand what markread says in %s (Kafka %s)", strings.Join(b.Lacks, ", "), cmp.Or(b.Release, "of an unknown release"))
-			all.add(wrong("broker", b.Addr, found, "use Kafka 0.11 or later (--brokers); if it is a newer one than markread, update markread"))
-		case b.Err == nil:
-			answered++
-			if b.Release != "" && !slices.Contains(releases, b.Release) {
-				releases = append(releases, b.Release)
+		case usable(b):
+			found = "it answers"
+			if !b.Listed() { // so that who counts brokers does not count it
+				found = "it leads to the cluster"
 			}
-		case b.Listed:
-			found, do := unreachable(b.Err)
-			all.add(wrong("broker", b.Addr, "the cluster sends its clients to it, but "+found,
-				"partitions that it leads can't be read: "+do+"; the address is that of the broker's advertised.listeners"))
+			all.add(ok("broker", b.Addr, fmt.Sprintf("%s, Kafka %s, %s", found, release, cmp.Or(connection, "without TLS and authentication"))))
+		case b.Err == nil:
+			all.add(wrong("broker", b.Addr, fmt.Sprintf("it does not understand what markread says in %s (Kafka %s)", strings.Join(b.Lacks, ", "), release),
+				"use Kafka 0.11 or later (--brokers); if it is a newer one than markread, update markread"))
+		case b.Listed():
+			all.add(wrong("broker", b.Addr, found+"; the cluster sends its clients there (advertised.listeners)",
+				"partitions that it leads can't be read: correct its advertised.listeners if that is no address for here, else "+do))
 		case some:
-			found, do := unreachable(b.Err)
 			all.add(warning("broker", b.Addr, found, "the others are used meanwhile: "+withFlag(do)))
 		default:
-			found, do := unreachable(b.Err)
 			all.add(wrong("broker", b.Addr, found, withFlag(do)))
 		}
-	}
-	if answered > 0 {
-		text := fmt.Sprintf("%d of %d answer", answered, len(brokers))
-		if len(releases) > 0 {
-			text += ", Kafka " + strings.Join(releases, " and ")
-		}
-		all.add(ok("brokers", "", text+", "+cmp.Or(connection, "without TLS and authentication")))
 	}
 	return all
 }

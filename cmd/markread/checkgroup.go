@@ -14,13 +14,14 @@ func judgeGroup(f *workerFlags, g consumer.GroupView, err error) (all findings) 
 	case consumer.Denied(err):
 		return findings{wrong("permission", "group "+f.Group, "the user may not see the group", "give the user Read on the group (--group)")}
 	case err != nil:
-		return findings{wrong("group", f.Group, err.Error(), "look at the brokers: the group's coordinator does not answer (--group)")}
-	case g.May.Known() && !g.May.Has(consumer.MayRead):
-		all.add(wrong("permission", "group "+f.Group, "the user may not read, so it may neither join nor commit",
-			"give the user Read on the group (--group)"))
+		found, _ := unreachable(err)
+		return findings{wrong("group", f.Group, "it can't be described: "+found, "look at the brokers: the group's coordinator does not answer (--group)")}
 	}
+	all.add(judgePermission("group "+f.Group, g.May, consumer.MayRead, "Read", "on the group (--group): without, it may neither join nor commit"))
 	text := "no worker runs"
 	switch {
+	case g.State == consumer.GroupForeign:
+		return append(all, wrong("group", f.Group, "it has members of another kind (KIP-848, or a share group)", "it is another program's: choose another --group"))
 	case g.State == consumer.GroupRebalancing:
 		text = number(len(g.Members), "member") + ", in a rebalance"
 	case len(g.Members) > 0 && !g.Ours():
@@ -77,7 +78,8 @@ func judgeLag(v consumer.TopicView, lags []consumer.PartitionLag, err error, now
 	case consumer.Denied(err):
 		return findings{notChecked("lag", v.Name, "the user may not see what the group has committed", "")}
 	case err != nil:
-		return findings{notChecked("lag", v.Name, err.Error(), "")}
+		found, _ := unreachable(err)
+		return findings{notChecked("lag", v.Name, found, "")}
 	}
 	var waiting, lost int64
 	var oldest time.Time
@@ -93,8 +95,8 @@ func judgeLag(v consumer.TopicView, lags []consumer.PartitionLag, err error, now
 		if l.Committed < 0 {
 			uncommitted++
 		}
-		if !l.Oldest.IsZero() && (oldest.IsZero() || l.Oldest.Before(oldest)) {
-			oldest = l.Oldest
+		if !l.Written.IsZero() && (oldest.IsZero() || l.Written.Before(oldest)) { // when the event happened is nothing to retention
+			oldest = l.Written
 		}
 	}
 	if unknown > 0 {
@@ -107,7 +109,7 @@ func judgeLag(v consumer.TopicView, lags []consumer.PartitionLag, err error, now
 	}
 	waited := now.Sub(oldest)
 	if kept, limited := retention(v); limited && !oldest.IsZero() && waited > kept/2 {
-		all.add(warning("lag", v.Name, fmt.Sprintf("the oldest event has waited for %s, and the topic keeps %s", age(waited), age(kept)),
+		all.add(warning("lag", v.Name, fmt.Sprintf("the oldest record has waited for %s, and the topic keeps %s", age(waited), age(kept)),
 			"run workers before retention deletes it, or raise retention.ms of the topic"))
 	}
 	text := number64(waiting, "event") + " to do"

@@ -40,11 +40,20 @@ func (e *examination) tryAdminAddr(ctx context.Context) finding {
 		return wrong("admin server", "", fmt.Sprintf("can't listen on %s: %v", addr, err),
 			"give an address of this machine in --admin-addr, and a port that the user may take")
 	}
-	if e.isWorker(ctx) {
+	limited, cancel := context.WithTimeout(ctx, workerTimeout)
+	defer cancel()
+	switch worker := e.isWorker(limited); {
+	case worker:
 		return warning("admin server", "", "a worker runs here already, and has "+addr, "stop it first, or give this one another --admin-addr")
+	case limited.Err() != nil:
+		return wrong("admin server", "", addr+" is taken by something that does not answer (a worker that hangs?)",
+			"look what has it (ss -ltnp), and stop that, or give another --admin-addr")
 	}
 	return wrong("admin server", "", addr+" is taken by another program", "stop that, or give another --admin-addr")
 }
+
+// workerTimeout is long for a worker, which answers in milliseconds.
+const workerTimeout = 2 * time.Second
 
 // isWorker reports whether the admin server of a worker answers where ours is to be.
 func (e *examination) isWorker(ctx context.Context) bool {
@@ -80,13 +89,14 @@ func judgeFiles(files map[string]string) (all findings) {
 		path := files[name]
 		info, err := os.Stat(path)
 		if err != nil {
-			all.add(wrong("secret file", name, err.Error(), "put it where "+name+" says"))
-		} else if mode := info.Mode().Perm(); mode&0o007 != 0 {
-			all.add(warning("secret file", name, fmt.Sprintf("everybody on this machine may use it (mode %04o)", mode), "chmod o= "+path))
+			continue // it was read before
 		}
-	}
-	if len(files) > 0 && len(all) == 0 {
-		all.add(ok("secret files", "", fmt.Sprintf("%s, not open to everybody", number(len(files), "file"))))
+		if mode := info.Mode().Perm(); mode&0o007 != 0 {
+			all.add(warning("secret file", name, fmt.Sprintf("everybody on this machine may use it (mode %04o)", mode),
+				"chmod o= "+path+"; where it is mounted from a secret, set the secret's defaultMode to 0440"))
+		} else {
+			all.add(ok("secret file", name, "not open to everybody"))
+		}
 	}
 	return all
 }

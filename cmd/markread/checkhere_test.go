@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -30,10 +31,11 @@ func TestCheckOfThisMachine(t *testing.T) {
 	}{
 		"a worker":      {g.env, []string{"--admin-addr", admin}, warning("admin server", "", "a worker runs here already", "--admin-addr")},
 		"another":       {g.env, []string{"--admin-addr", strings.TrimPrefix(taken.URL, "http://")}, wrong("admin server", "", "taken by another program", "--admin-addr")},
+		"hangs":         {g.env, []string{"--admin-addr", mute(t)}, wrong("admin server", "", "does not answer (a worker that hangs?)", "--admin-addr")},
 		"no address":    {g.env, []string{"--admin-addr", "192.0.2.1:8780"}, wrong("admin server", "", "can't listen on 192.0.2.1:8780", "--admin-addr")},
 		"open key":      {[]string{g.env[1], "MARKREAD_IM_KEY_FILE=" + open}, nil, warning("secret file", "MARKREAD_IM_KEY_FILE", "mode 0644", "chmod o= "+open)},
-		"a group's key": {[]string{g.env[1], "MARKREAD_IM_KEY_FILE=" + group}, nil, ok("secret files", "", "1 file")},
-		"closed key":    {[]string{g.env[1], "MARKREAD_IM_KEY_FILE=" + file(t, testKey)}, nil, ok("secret files", "", "1 file")},
+		"a group's key": {[]string{g.env[1], "MARKREAD_IM_KEY_FILE=" + group}, nil, ok("secret file", "MARKREAD_IM_KEY_FILE", "not open")},
+		"closed key":    {[]string{g.env[1], "MARKREAD_IM_KEY_FILE=" + file(t, testKey)}, nil, ok("secret file", "MARKREAD_IM_KEY_FILE", "not open")},
 		"another rate":  {g.env, []string{"--rate", "100"}, warning("group", "markread", "go by 200 calls a second, this configuration by 100", "--rate")},
 		"other topics":  {g.env, []string{"--backfill-topic="}, warning("group", "markread", "mark-read-backfill", "--topic and --backfill-topic")},
 		"it does agree": {g.env, nil, ok("group", "markread", "1 worker runs, 200 calls a second for all")},
@@ -66,4 +68,15 @@ func beginWorkerAs(t *testing.T, g *ground) (*running, string) {
 		return info != nil && info.State == "Stable"
 	})
 	return r, admin
+}
+
+// mute is the address of something that takes connections and says nothing.
+func mute(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	return listener.Addr().String()
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,18 +37,21 @@ func judgeCall(c imCall) findings {
 	case c.err != nil && !errors.As(c.err, &failure):
 		return findings{
 			wrong("IM server", "", server+": "+c.err.Error(), "check --im-url, and the way to the server"),
-			notChecked("IM", "account, clock", "the IM server does not answer", ""),
+			notChecked("IM account", "", "the IM server does not answer", ""),
+			notChecked("clock", "", "the IM server does not answer", ""),
 		}
 	case failure != nil && failure.ErrorCode == 0 && !failure.Sent():
 		return findings{
 			wrong("IM account", "", failure.Meaning()+causeOf(failure), failure.Remedy()),
-			notChecked("IM", "server, clock", "no call can be signed", ""),
+			notChecked("IM server", "", "no call can be signed", ""),
+			notChecked("clock", "", "no call can be signed", ""),
 		}
-	case failure != nil && failure.ErrorCode == 0:
+	case failure != nil && failure.ErrorCode == 0 && failure.Class != imclient.Throttled:
 		found, do := noAnswer(c, failure)
 		return findings{
 			wrong("IM server", "", server+": "+found, do),
-			notChecked("IM", "account, clock", "the IM server does not answer", ""),
+			notChecked("IM account", "", "the IM server does not answer", ""),
+			notChecked("clock", "", "the IM server does not answer", ""),
 		}
 	}
 	all.add(ok("IM server", "", fmt.Sprintf("%s answers within %d ms", server, c.came.Sub(c.sent).Milliseconds())))
@@ -55,27 +59,39 @@ func judgeCall(c imCall) findings {
 	return append(all, judgeClocks(c)...)
 }
 
+// ofAccount are the codes that say something of the account whose messages are counted, which is that of --im-admin.
+var ofAccount = []int{20003, 70107, 90003, 90012, 90048}
+
 // judgeCode is about an answer of the API. failure is nil if its ErrorCode is 0.
 func judgeCode(c imCall, failure *imclient.Error) finding {
+	const check = "IM account"
 	if failure == nil {
-		return ok("IM account", "", "the key is right, and the account "+c.admin+" may call the API")
+		return ok(check, "", "the key and --im-admin "+c.admin+" are right (a call itself is not tried)")
 	}
 	row, _ := imclient.LookUp(failure.ErrorCode)
-	said := fmt.Sprintf("ErrorCode %d: %s", failure.ErrorCode, failure.Meaning())
+	said := failure.Meaning()
+	if failure.ErrorCode != 0 {
+		said = fmt.Sprintf("ErrorCode %d: %s", failure.ErrorCode, said)
+	}
 	if failure.Message != "" {
 		said += fmt.Sprintf("; the server says %q", failure.Message)
 	}
-	switch do := failure.Remedy(); {
+	switch do := failure.Lasting(); {
 	case strings.Contains(do, "data centre"):
-		return wrong("IM account", "", said, do+": "+strings.Join(imclient.Regions(), ", "))
+		return wrong(check, "", said, do+": "+strings.Join(imclient.Regions(), ", "))
 	case row.SignAnew || failure.Class == imclient.Held:
-		return wrong("IM account", "", said, do)
-	case failure.Class == imclient.Rejected: // so the key was taken
-		return warning("IM account", "", said, "check that --im-admin is an account of this app; the key is right")
+		return wrong(check, "", said, do)
+	case slices.Contains(ofAccount, failure.ErrorCode): // so the key was taken
+		return warning(check, "", said, "check that --im-admin is an account of this app; the key is right")
+	case failure.Class == imclient.Rejected:
+		return wrong(check, "", said, "the request was changed on its way: look at proxies and gateways in between, and at --im-url")
 	default:
-		return warning("IM account", "", said, "check again in a minute; whether the key is right does not show yet")
+		return warning(check, "", said, again(do))
 	}
 }
+
+// again is what to do about what may pass.
+func again(lasting string) string { return "check again in a minute; if it stays, " + lasting }
 
 // noAnswer says why no answer of the API came.
 func noAnswer(c imCall, failure *imclient.Error) (found, do string) {
@@ -89,6 +105,8 @@ func noAnswer(c imCall, failure *imclient.Error) (found, do string) {
 		found += fmt.Sprintf("; it says %q", failure.Message)
 	}
 	switch err := failure.Err; {
+	case c.proxy != "" && (failure.Status == http.StatusProxyAuthRequired || err != nil && strings.Contains(err.Error(), http.StatusText(http.StatusProxyAuthRequired))):
+		return found, "give the proxy its user and password in the variable that names it (HTTPS_PROXY=http://USER:PASSWORD@" + c.proxy + "), and look whether it lets calls to --im-url through"
 	case errors.As(err, &unnamed) && c.proxy != "":
 		return fmt.Sprintf("the name %s can't be resolved here", unnamed.Name),
 			"check the proxy that the environment names (HTTPS_PROXY, HTTP_PROXY), and this machine's name resolution (DNS)"
@@ -104,9 +122,12 @@ func noAnswer(c imCall, failure *imclient.Error) (found, do string) {
 	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
 		return "this port does not speak TLS", "check the port and the https:// in --im-url, and the proxy if there is one"
 	}
-	do = failure.Remedy()
+	do = failure.Lasting()
 	if !strings.Contains(do, "--im-url") {
 		do += " (--im-url " + hostOf(c.url) + ")"
+	}
+	if failure.Lasting() != failure.Remedy() {
+		do = again(do)
 	}
 	return found, do
 }

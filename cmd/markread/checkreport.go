@@ -25,7 +25,7 @@ type grade string
 
 // The results, the most urgent first.
 const (
-	isWrong      grade = "wrong"       // a worker would not work
+	isWrong      grade = "wrong"       // a worker would not work, or not rightly
 	isWarning    grade = "warning"     // it would, but for how long?
 	isNotChecked grade = "not_checked" // it could not be found out
 	isOK         grade = "ok"
@@ -70,18 +70,11 @@ type checkReport struct {
 	Checks     findings  `json:"checks"`
 }
 
-// reportOf puts what is wrong first, and what is not right with several things alike into one line.
+// reportOf puts what is wrong first.
 func reportOf(at time.Time, parts ...findings) *checkReport {
 	r := &checkReport{At: at.UTC().Truncate(time.Millisecond), Checks: findings{}}
 	for _, f := range slices.Concat(parts...) {
 		f.Subject, f.Found, f.Do = oneLine(f.Subject), oneLine(f.Found), oneLine(f.Do)
-		alike := slices.IndexFunc(r.Checks, func(g finding) bool {
-			return g.Check == f.Check && g.Result == f.Result && g.Found == f.Found && g.Do == f.Do && f.Subject != ""
-		})
-		if alike >= 0 && f.Result != isOK {
-			r.Checks[alike].Subject += ", " + f.Subject
-			continue
-		}
 		r.Checks = append(r.Checks, f)
 	}
 	slices.SortStableFunc(r.Checks, func(a, b finding) int {
@@ -103,14 +96,14 @@ func reportOf(at time.Time, parts ...findings) *checkReport {
 
 // failure is the error for the exit status: what is wrong, in short.
 func (r *checkReport) failure() error {
-	if r.OK {
-		return nil
-	}
 	var names []string
-	for _, f := range r.Checks {
-		if f.Result == isWrong {
-			names = append(names, f.name())
+	for _, l := range r.lines() {
+		if l.Result == isWrong {
+			names = append(names, l.name())
 		}
+	}
+	if names == nil {
+		return nil
 	}
 	return errors.New("check: wrong: " + strings.Join(names, "; "))
 }
@@ -118,24 +111,60 @@ func (r *checkReport) failure() error {
 // name is the check with what it is about.
 func (f finding) name() string { return strings.TrimSpace(f.Check + " " + f.Subject) }
 
+// checkLine is what people read of one or more findings that say the same of several things.
+type checkLine struct {
+	finding
+	subjects []string
+	all      bool // nothing else is said of others
+}
+
+// lines are the findings with those in one that are alike.
+func (r *checkReport) lines() (lines []checkLine) {
+	for _, f := range r.Checks {
+		i := slices.IndexFunc(lines, func(l checkLine) bool {
+			return l.Check == f.Check && l.Result == f.Result && l.Found == f.Found && l.Do == f.Do
+		})
+		if i < 0 {
+			i = len(lines)
+			lines = append(lines, checkLine{finding: f})
+		}
+		lines[i].subjects = append(lines[i].subjects, f.Subject)
+	}
+	for i, l := range lines {
+		others := func(m checkLine) bool { return m.Check == l.Check }
+		lines[i].all = !slices.ContainsFunc(lines[:i], others) && !slices.ContainsFunc(lines[i+1:], others)
+	}
+	return lines
+}
+
 // longestName bounds the column of names: a longer one moves the rest of its line only.
 const longestName = 34
 
+// name is the check with what it is about. Where there is nothing to mend, and nothing else is said of others, how many there are is enough.
+func (l checkLine) name() string {
+	name := finding{Check: l.Check, Subject: strings.Join(l.subjects, ", ")}.name()
+	if l.Do == "" && l.all && len(l.subjects) > 1 && utf8.RuneCountInString(name) > longestName {
+		return fmt.Sprintf("%s (%d)", l.Check, len(l.subjects))
+	}
+	return name
+}
+
 // print writes the report for people: a line each, what to do below it.
 func (r *checkReport) print(w io.Writer) error {
-	width := 0
-	for _, f := range r.Checks {
-		width = max(width, min(utf8.RuneCountInString(f.name()), longestName))
+	width, count := 0, map[grade]int{}
+	lines := r.lines()
+	for _, l := range lines {
+		width = max(width, min(utf8.RuneCountInString(l.name()), longestName))
+		count[l.Result]++
 	}
 	var b strings.Builder
-	for _, f := range r.Checks {
-		fmt.Fprintf(&b, "%-11s  %-*s  %s\n", f.Result.shown(), width, f.name(), f.Found)
-		if f.Do != "" {
-			fmt.Fprintf(&b, "%-11s  do: %s\n", "", f.Do)
+	for _, l := range lines {
+		fmt.Fprintf(&b, "%-11s  %-*s  %s\n", l.Result.shown(), width, l.name(), l.Found)
+		if l.Do != "" {
+			fmt.Fprintf(&b, "%-11s  do: %s\n", "", l.Do)
 		}
 	}
-	fmt.Fprintf(&b, "\n%d wrong, %s, %d not checked, %d ok\n", r.Wrong, number(r.Warnings, "warning"), r.NotChecked,
-		len(r.Checks)-r.Wrong-r.Warnings-r.NotChecked)
+	fmt.Fprintf(&b, "\n%d wrong, %s, %d not checked, %d ok\n", count[isWrong], number(count[isWarning], "warning"), count[isNotChecked], count[isOK])
 	_, err := io.WriteString(w, b.String())
 	return err
 }

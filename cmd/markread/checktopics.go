@@ -14,15 +14,9 @@ const shortRetention = 24 * time.Hour
 
 // judgeTopics says what a worker would make of the topics. views are those of the topics, in their order.
 func judgeTopics(topics consumer.Topics, views []consumer.TopicView, create bool) (all findings) {
-	largest, counts := 0, map[string]int{}
+	largest, counts := consumer.LargestEvent(topics, views), map[string]int{}
 	for _, v := range views {
 		counts[v.Name] = len(v.Partitions)
-		if n, err := strconv.Atoi(v.Settings[consumer.MaxMessageBytes]); err == nil && v.Name != topics.DeadLetter {
-			largest = max(largest, n)
-		}
-	}
-	mayAll := true
-	for _, v := range views {
 		letters := v.Name == topics.DeadLetter
 		flag, operation, needed := "--topic", "Read", consumer.MayRead
 		switch {
@@ -33,21 +27,12 @@ func judgeTopics(topics consumer.Topics, views []consumer.TopicView, create bool
 		}
 		if v.Err != nil || v.Missing {
 			all.add(judgeAbsent(v, flag, operation, create))
-			mayAll = false
 			continue
 		}
 		all.add(judgeReplicas(v, letters)...)
 		all.add(judgeSettings(v, letters, flag, largest)...)
 		all.add(ok("topic", v.Name, describe(v)))
-		switch {
-		case !v.May.Known():
-			mayAll = false
-			all.add(notChecked("permission", v.Name, "this broker does not tell what the user may do", ""))
-		case !v.May.Has(needed):
-			mayAll = false
-			all.add(wrong("permission", v.Name, "the user may not "+strings.ToLower(operation),
-				fmt.Sprintf("give the user %s on the topic (%s)", operation, flag)))
-		}
+		all.add(judgePermission(v.Name, v.May, needed, operation, fmt.Sprintf("on the topic (%s)", flag)))
 	}
 	if live, backfill := counts[topics.Live], counts[topics.Backfill]; live > 0 && backfill > 0 && live != backfill {
 		fewer, n := topics.Live, backfill
@@ -59,10 +44,19 @@ func judgeTopics(topics consumer.Topics, views []consumer.TopicView, create bool
 		all.add(warning("partition counts", "", found,
 			fmt.Sprintf("give %s %d partitions: kafka-topics --alter --topic %s --partitions %d (--topic, --backfill-topic)", fewer, n, fewer, n)))
 	}
-	if mayAll {
-		all.add(ok("permissions", "", "the user may read the events, and write dead letters"))
-	}
 	return all
+}
+
+// judgePermission is about one operation that a worker needs.
+func judgePermission(subject string, may, needed consumer.Operations, operation, where string) finding {
+	switch {
+	case !may.Known():
+		return notChecked("permission", subject, "this broker does not tell what the user may do", "")
+	case !may.Has(needed):
+		return wrong("permission", subject, "the user may not "+strings.ToLower(operation), fmt.Sprintf("give the user %s %s", operation, where))
+	default:
+		return ok("permission", subject, "the user may "+strings.ToLower(operation))
+	}
 }
 
 // judgeAbsent is about a topic of which nothing is known.
@@ -130,12 +124,13 @@ func judgeReplicas(v consumer.TopicView, letters bool) (all findings) {
 	if err != nil {
 		least = 1
 	}
-	leaderless, unwritable, behind, single := 0, 0, 0, false
+	leaderless, unwritable, behind, few, single := 0, 0, 0, false, false
 	for _, p := range v.Partitions {
+		few = few || p.Replicas < least
 		switch {
 		case p.Leaderless:
 			leaderless++
-		case p.InSync < least:
+		case p.InSync < min(least, p.Replicas): // Kafka asks for no more than there are; see few
 			unwritable++
 		case p.InSync < p.Replicas:
 			behind++
@@ -149,12 +144,16 @@ func judgeReplicas(v consumer.TopicView, letters bool) (all findings) {
 	}
 	if unwritable > 0 {
 		found := fmt.Sprintf("%s take no writes: fewer replicas are in sync than min.insync.replicas=%d", of(unwritable), least)
-		do := "bring the missing brokers back; with fewer replicas than that, lower min.insync.replicas or add replicas"
+		const do = "bring the missing brokers back"
 		if letters {
 			all.add(wrong("replicas", v.Name, found+", so calls would be held at the first dead letter", do))
 		} else {
 			all.add(warning("replicas", v.Name, found+", so producers can't write", do))
 		}
+	}
+	if few {
+		all.add(warning("replicas", v.Name, fmt.Sprintf("min.insync.replicas=%d is more than there are replicas: an older Kafka takes no writes then", least),
+			"add replicas, or lower min.insync.replicas"))
 	}
 	if behind > 0 {
 		all.add(warning("replicas", v.Name, of(behind)+" are not fully in sync", "look whether a broker is down, or behind"))
@@ -168,12 +167,12 @@ func judgeReplicas(v consumer.TopicView, letters bool) (all findings) {
 // judgeSettings is about how records are kept. largest is the most that an event topic takes in a batch, in bytes; 0: not known.
 func judgeSettings(v consumer.TopicView, letters bool, flag string, largest int) (all findings) {
 	if v.Settings == nil {
-		found := "the user may not read the topic's settings"
-		if !consumer.Denied(v.Unknown) {
-			found = fmt.Sprintf("the topic's settings can't be read: %v", v.Unknown)
+		found, do := "the user may not read the topic's settings", "give the user DescribeConfigs on the topic"
+		if v.Unknown != nil && !consumer.Denied(v.Unknown) {
+			reason, _ := unreachable(v.Unknown)
+			found, do = "the topic's settings can't be read: "+reason, "check again"
 		}
-		return append(all, notChecked("settings", v.Name, found,
-			"give the user DescribeConfigs on the topic, or look yourself at cleanup.policy, retention.ms and max.message.bytes"))
+		return append(all, notChecked("settings", v.Name, found, do+", or look yourself at cleanup.policy, retention.ms and max.message.bytes"))
 	}
 	compacted := strings.Contains(v.Settings[consumer.CleanupPolicy], "compact")
 	kept, limited := retention(v)

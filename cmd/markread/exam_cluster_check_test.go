@@ -47,7 +47,6 @@ func TestExamClusterCheck(t *testing.T) {
 	}
 	full := c.newUser(t, "check")
 	c.grant(t, full.name)
-	addresses := strings.ReplaceAll(v["SASL_SSL"], ",", ", ")
 	missing := c.letters + "-missing"
 
 	for name, row := range map[string]struct {
@@ -56,7 +55,7 @@ func TestExamClusterCheck(t *testing.T) {
 		flags   []string
 		want    finding
 	}{
-		"right":            {"", nil, nil, ok("brokers", "", "3 of 3 answer, Kafka 4.4, user ")},
+		"right":            {"", nil, nil, ok("broker", "", "it answers, Kafka 4.4, user ")},
 		"read live":        {"read live", nil, nil, wrong("permission", c.live, "may not see", "Read on the topic (--topic)")},
 		"read backfill":    {"read backfill", nil, nil, wrong("permission", c.backfill, "may not see", "--backfill-topic")},
 		"read group":       {"read group", nil, nil, wrong("permission", "group "+c.group, "may not see", "--group")},
@@ -78,8 +77,8 @@ func TestExamClusterCheck(t *testing.T) {
 			c.allow(t, u.name, kmsg.ACLResourceTypeTopic, missing, kmsg.ACLOperationWrite)
 			c.allow(t, u.name, kmsg.ACLResourceTypeCluster, "kafka-cluster", kmsg.ACLOperationCreate)
 		}, []string{"--dead-letter-topic", missing, "--create-topics"}, ok("topic", missing, "run creates it")},
-		"unknown authority": {"", nil, []string{"--tls-ca", otherCA}, wrong("broker", addresses, "certificate", "--tls-ca")},
-		"another mechanism": {"", nil, []string{"--sasl", "scram-sha-256"}, wrong("broker", addresses, "SASL Authentication Failed", "--sasl-user")},
+		"unknown authority": {"", nil, []string{"--tls-ca", otherCA}, wrong("broker", "", "certificate", "--tls-ca")},
+		"another mechanism": {"", nil, []string{"--sasl", "scram-sha-256"}, wrong("broker", "", "SASL Authentication Failed", "--sasl-user")},
 		"one is down":       {"", nil, []string{"--brokers", "127.0.0.1:1," + v["SASL_SSL"]}, warning("broker", "127.0.0.1:1", "nothing listens", "--brokers")},
 		"no such name":      {"", nil, []string{"--brokers", "kafka.invalid:9092," + v["SASL_SSL"]}, warning("broker", "kafka.invalid:9092", "can't be resolved", "--brokers")},
 	} {
@@ -95,7 +94,7 @@ func TestExamClusterCheck(t *testing.T) {
 			check(t, user, row.flags...).is(t, row.want)
 		})
 	}
-	check(t, examUser{full.name, "wrong-password"}).is(t, wrong("broker", addresses, "SASL Authentication Failed", "MARKREAD_SASL_PASSWORD"))
+	check(t, examUser{full.name, "wrong-password"}).is(t, wrong("broker", "", "SASL Authentication Failed", "MARKREAD_SASL_PASSWORD"))
 
 	admin := func(t *testing.T, extra ...string) examChecked {
 		t.Helper()
@@ -109,7 +108,7 @@ func TestExamClusterCheck(t *testing.T) {
 		"size of letters":   {c.live, "max.message.bytes", "2000000", warning("record size", c.letters, "2,000,000", "max.message.bytes=2065536")},
 		"soon deleted":      {c.live, "retention.ms", "3600000", warning("retention", c.live, "1h00m", "retention.ms")},
 		"time of append":    {c.backfill, "message.timestamp.type", "LogAppendTime", warning("timestamps", c.backfill, "LogAppendTime", "CreateTime")},
-		"four in sync":      {c.letters, "min.insync.replicas", "4", wrong("replicas", c.letters, "min.insync.replicas=4", "min.insync.replicas")},
+		"four in sync":      {c.letters, "min.insync.replicas", "4", warning("replicas", c.letters, "min.insync.replicas=4", "min.insync.replicas")},
 	} {
 		c.set(t, row.topic, row.setting, row.value)
 		examWait(t, name, examConnectLimit, func() bool { // each broker learns of it for itself

@@ -14,10 +14,11 @@
 //
 // The price is throughput: N/(Window + latency) calls a second, 194/s of 200 at 25 ms.
 //
-// Permits alone would let calls go in volleys: N at once, then nothing for a second. A rate.Limiter
-// spreads them; the promise doesn't rest on it. A volley's permits come back together, so its length is
-// also that of a gap in each of the following seconds, which a live event may have to wait out. Measured
-// with a full backfill: live p99 of 100 ms with bursts of N/10, 26 ms with N/40, for 0.2 % of the rate.
+// Permits alone would let calls go in volleys: N at once, then nothing for a second. A rate.Limiter spreads
+// them; the promise doesn't rest on it. Its pace is what the next Window has permits for: those that are free
+// and those that come back, which are all that are not out. A pace of N would use them up before the first
+// comes back, and a live event would have to wait out that gap, as long as the latency, in every second: with a
+// full backfill at a latency of 100 ms 119 ms for one in a hundred, 17 ms at this pace, for the same throughput.
 //
 // Several workers share the N permits by the partitions that they own (Share). Who takes a partition
 // over can't know when its former owner last called, so Reset lets all permits cool for a Window first.
@@ -81,6 +82,7 @@ func (q *Quota) Take(now time.Time) (ok bool, again time.Time) {
 	if !free {
 		return false, again
 	}
+	q.setPace(now)
 	if !q.pace.AllowN(now, 1) {
 		missing := 1 - q.pace.TokensAt(now)
 		wait := time.Duration(math.Ceil(missing / float64(q.pace.Limit()) * float64(time.Second)))
@@ -88,6 +90,13 @@ func (q *Quota) Take(now time.Time) (ok bool, again time.Time) {
 	}
 	q.permits.out++
 	return true, time.Time{}
+}
+
+// setPace lets the pace follow the calls that are out. It matters when one could be sent only.
+func (q *Quota) setPace(now time.Time) {
+	if q.permits.window > 0 {
+		q.pace.SetLimitAt(now, rate.Limit(float64(q.permits.n-q.permits.out)/q.permits.window.Seconds()))
+	}
 }
 
 // Return gives back the permit of a call that was answered, or that is certainly dead.
@@ -119,7 +128,6 @@ func (q *Quota) grow(now time.Time) {
 		return
 	}
 	q.permits.n = n
-	q.pace.SetLimitAt(now, rate.Limit(n))
 	q.pace.SetBurstAt(now, burst(n))
 }
 

@@ -80,36 +80,6 @@ func TestALimiterOfSendTimesIsNotEnough(t *testing.T) {
 	}
 }
 
-func TestThroughputIsWhatThePermitsAllow(t *testing.T) {
-	const n, latency = 200, 25 * time.Millisecond
-	now := time.Unix(0, 0)
-	q := New()
-	q.Reset(n, now)
-	var out []time.Time
-	sent := 0
-	for end := now.Add(61 * time.Second); now.Before(end); {
-		if len(out) > 0 && !out[0].After(now) {
-			q.Return(now)
-			out = out[1:]
-			continue
-		}
-		ok, again := q.Take(now)
-		if ok {
-			sent++
-			out = append(out, now.Add(latency))
-			continue
-		}
-		if again.IsZero() || len(out) > 0 && out[0].Before(again) {
-			again = out[0]
-		}
-		now = later(now, again)
-	}
-	want := 60 * n / (Window + latency).Seconds()
-	if float64(sent) < 0.99*want {
-		t.Fatalf("%d calls in a minute, want about %.0f", sent, want)
-	}
-}
-
 func TestCallsAreSpread(t *testing.T) {
 	now := time.Unix(0, 0)
 	q := New()
@@ -125,6 +95,46 @@ func TestCallsAreSpread(t *testing.T) {
 	}
 	if volley != 5 {
 		t.Fatalf("%d calls went at once, want a fortieth of the rate", volley)
+	}
+}
+
+// With a full backfill there is no gap that a live event has to wait out: the next call is never far, and throughput is that of the permits.
+func TestNoGapInWhichNobodyMayCall(t *testing.T) {
+	const n = 200
+	for _, latency := range []time.Duration{25 * time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond} {
+		now := time.Unix(0, 0)
+		q := New()
+		q.Reset(n, now)
+		var out []time.Time
+		last, longest, sent := now, time.Duration(0), 0
+		settled := now.Add(10 * time.Second)
+		for end := settled.Add(time.Minute); now.Before(end); {
+			if len(out) > 0 && !out[0].After(now) {
+				q.Return(now)
+				out = out[1:]
+				continue
+			}
+			ok, again := q.Take(now)
+			if ok {
+				if now.After(settled) {
+					longest = max(longest, now.Sub(last))
+					sent++
+				}
+				last = now
+				out = append(out, now.Add(latency))
+				continue
+			}
+			if again.IsZero() || len(out) > 0 && out[0].Before(again) {
+				again = out[0]
+			}
+			now = later(now, again)
+		}
+		if longest > 50*time.Millisecond {
+			t.Errorf("latency %v: no call for %v", latency, longest)
+		}
+		if want := 60 * n / (Window + latency).Seconds(); float64(sent) < 0.99*want {
+			t.Errorf("latency %v: %d calls in a minute, want about %.0f", latency, sent, want)
+		}
 	}
 }
 
@@ -182,7 +192,7 @@ func TestFewerPermitsThanCalls(t *testing.T) {
 	now = now.Add(Window)
 	for range 3 {
 		if ok, _ := q.Take(now); !ok {
-			now = now.Add(time.Second) // the pace
+			now = now.Add(Window) // the pace
 			if ok, _ := q.Take(now); !ok {
 				t.Fatal("no permit")
 			}

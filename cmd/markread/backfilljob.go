@@ -138,7 +138,8 @@ func (c *backfillCommand) stateOf(job *backfillJob, fresh backfill.State) (backf
 	case old.Topic != fresh.Topic:
 		return fresh, usagef("--resume: the interrupted run published to --backfill-topic %s, not %s", old.Topic, fresh.Topic)
 	case c.ReadTime != nil && old.ReadTime != fresh.ReadTime:
-		return fresh, usagef("--resume: the interrupted run takes %d for the time of rows that have none, not --read-time %d: leave that out", old.ReadTime, fresh.ReadTime)
+		return fresh, usagef("--resume: the interrupted run takes %d for the time of rows that have none, not --read-time %d: leave that out",
+			old.ReadTime, fresh.ReadTime)
 	case old.Rejects != fresh.Rejects && old.Rejects == "":
 		return fresh, usagef("--resume: the interrupted run had no --rejects: leave it out")
 	case old.Rejects != fresh.Rejects:
@@ -166,8 +167,8 @@ func (j *backfillJob) checkTopic(ctx context.Context, client *consumer.Client) e
 	case j.State.Published == 0:
 		j.State.TopicEnd = end
 	case known && end < least:
-		return fmt.Errorf("--resume: only %s were ever written to topic %q, but when the run was interrupted it were %s: it was made again, "+
-			"or --brokers name another cluster: delete %s to begin anew", number64(end, "record"), j.State.Topic, thousands(least), j.StateFile)
+		return fmt.Errorf("--resume: topic %q has had %s so far, but had %s when the run was interrupted: it was made again, or --brokers name "+
+			"another cluster; to begin anew delete %s", j.State.Topic, number64(end, "record"), thousands(least), j.oldFiles())
 	}
 	return nil
 }

@@ -236,7 +236,8 @@ func (r *run) keep(sending context.Context, in *Input, row row, event event) err
 	}
 	if !r.blanks && (hasBlanks(event.report) || hasBlanks(event.peer)) {
 		r.blanks = true
-		r.Log.Warn().Str("file", in.Name).Int64("line", row.line).Msg("an account begins or ends with a blank, which is taken for a part of it: the server may know no such account")
+		r.Log.Warn().Str("file", in.Name).Int64("line", row.line).
+			Msg("an account begins or ends with a blank, which is taken for a part of it: the server may know no such account")
 	}
 	r.window.add(event.report, event.peer, event.readTime, r.at)
 	r.at.Rows++
@@ -277,8 +278,8 @@ func hasBlanks(account []byte) bool { return account[0] == ' ' || account[len(ac
 // noteUntimed counts a row without a time. The first is told at once, while nothing is published: a misspelled field would be one in every row.
 func (r *run) noteUntimed(in *Input, row row) {
 	if r.at.Untimed++; r.at.Untimed == 1 {
-		r.Log.Warn().Str("file", in.Name).Int64("line", row.line).Msgf("the row has no MsgReadTime: it, and every other that has none, is marked as read up to %s "+
-			"(--read-time); if there should be one, stop with Ctrl-C", r.State.ReadUpTo())
+		r.Log.Warn().Str("file", in.Name).Int64("line", row.line).Msgf("the row has no MsgReadTime: it, and every other that has none, "+
+			"is marked as read up to %s (--read-time); if there should be one, stop with Ctrl-C", r.State.ReadUpTo())
 	}
 }
 

@@ -39,9 +39,12 @@ func Decode(record Record, latest time.Time) Event {
 	return e
 }
 
+// ErrNoTime is what is wrong with an event that has neither a MsgReadTime nor a time of its own; else it is a valid one.
+var ErrNoTime = errors.New("no time at all: no MsgReadTime, no " + eventTimeHeader + " header, no record timestamp")
+
 // CheckFields applies the rules of Decode to the fields of an event that has no JSON form, as a table's row has none. An
-// empty readTime is an absent one, which standIn stands in for.
-func CheckFields(report, peer, readTime []byte, standIn, latest time.Time) (int64, error) {
+// empty readTime is an absent one: ErrNoTime.
+func CheckFields(report, peer, readTime []byte, latest time.Time) (int64, error) {
 	if err := checkAccount("Report_Account", report); err != nil {
 		return 0, err
 	}
@@ -49,7 +52,7 @@ func CheckFields(report, peer, readTime []byte, standIn, latest time.Time) (int6
 		return 0, err
 	}
 	if len(readTime) == 0 {
-		return resolveReadTime(nil, standIn, latest)
+		return 0, ErrNoTime
 	}
 	return parseReadTime(string(readTime), latest)
 }
@@ -112,7 +115,7 @@ func resolveReadTime(raw []byte, eventTime, latest time.Time) (int64, error) {
 	}
 	const source = "the event time, which stands in for the absent MsgReadTime,"
 	if eventTime.IsZero() {
-		return 0, errors.New("no time at all: no MsgReadTime, no " + eventTimeHeader + " header, no record timestamp")
+		return 0, ErrNoTime
 	}
 	t := eventTime.Unix()
 	if t <= 0 {

@@ -145,6 +145,21 @@ func IsRefusedRecord(err error) bool {
 	return errors.Is(err, kafka.InvalidRecord) || errors.Is(err, kafka.InvalidTimestamp)
 }
 
+// MayPass reports whether what failed may be published later without anybody doing anything about it: brokers come back, leaders move.
+func MayPass(err error) bool {
+	var some PublishErrors
+	if !errors.As(err, &some) {
+		some = PublishErrors{0: err}
+	}
+	for _, err := range some {
+		var missing *MissingTopicError
+		if !retriable(err) || errors.As(err, &missing) {
+			return false
+		}
+	}
+	return true
+}
+
 // publishTo publishes messages of one partition one request after the other. When one fails, those behind it
 // are still tried: what was refused may be one message.
 func (p *Publisher) publishTo(ctx context.Context, partition int, messages []Message, indexes []int, fail func([]int, error)) {

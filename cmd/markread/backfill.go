@@ -17,7 +17,7 @@ import (
 // backfillCommand publishes files of read states.
 type backfillCommand struct {
 	Files    []string `arg:"" optional:"" name:"file" help:"CSV with a header, or one JSON object a line, compressed with gzip or zstd or not; - is standard input."`
-	Rejects  *string  `placeholder:"FILE" help:"Write the rows that are no events there, with their line and the reason, one JSON object a line; rejects of an earlier run are overwritten."`
+	Rejects  *string  `placeholder:"FILE" help:"Write the rows that are no events there, with their line and the reason, one JSON object a line; the file must be new or empty, unless a run is resumed."`
 	ReadTime *int64   `placeholder:"SECONDS" help:"Rows without MsgReadTime: everything up to this second since 1970 has been read; without it, up to when the run began."`
 	DryRun   dryRun   `name:"dry-run" help:"Read, check and count only: publish nothing, keep no state, need no brokers."`
 	Resume   bool     `help:"Go on where an interrupted run over the same files had got to."`
@@ -67,8 +67,12 @@ func (c *backfillCommand) validate(env environment) error {
 		return usagef("--dry-run has no effect on what --resume goes on with: leave one of them out")
 	case c.BackfillTopic == "":
 		return usagef("--backfill-topic must not be empty: the rows are published there")
+	case c.BackfillTopic == devTopics.Live, c.BackfillTopic == devTopics.DeadLetter:
+		return usagef("--backfill-topic %s: that is where live events or dead letters are; it must be the --backfill-topic of the workers", c.BackfillTopic)
 	case c.Rejects != nil && *c.Rejects == "":
 		return usagef("--rejects must not be empty")
+	case c.Rejects != nil && *c.Rejects == "-":
+		return usagef("--rejects -: rejects are written to a file: name one (/dev/stderr shows them)")
 	}
 	if c.ReadTime != nil {
 		if err := checkRead("reader", "peer", c.ReadTime); err != nil {
@@ -145,7 +149,7 @@ func (c *backfillCommand) begin(ctx context.Context, job *backfillJob, view *bac
 	}
 	defer func() {
 		if err != nil && !c.Resume {
-			err = errors.Join(err, job.Forget())
+			err = errors.Join(err, job.StateFile.Remove())
 		}
 	}()
 	if err := view.client.Reach(ctx); err != nil {
@@ -159,6 +163,9 @@ func (c *backfillCommand) begin(ctx context.Context, job *backfillJob, view *bac
 		return fmt.Errorf("topic %q (--backfill-topic) does not exist; `markread run --create-topics` makes it", c.BackfillTopic)
 	}
 	if err := view.lookAtTopic(ctx); err != nil {
+		return err
+	}
+	if err := job.checkTopic(ctx, view.client); err != nil {
 		return err
 	}
 	view.look(ctx)

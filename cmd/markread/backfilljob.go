@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -14,24 +16,37 @@ import (
 // backfillJob is a run with the command line that it came from.
 type backfillJob struct {
 	backfill.Options
-	unlock       func()   // lets go of the first file; nil: it is not locked
+	locks        []func() // each lets go of a file
 	rejects      string   // "": none
 	otherBrokers []string // those of the run that is gone on with, if none of them is named now
 }
 
 // release lets go of the files.
 func (j *backfillJob) release() {
-	if j.unlock != nil {
-		j.unlock()
-	}
 	if j.Rejects != nil {
-		_ = j.Rejects.Close() // the run has written everything to it
+		_ = j.Rejects.Close() // the run has made last what it has written
 	}
+	for _, unlock := range j.locks {
+		unlock()
+	}
+}
+
+// lock keeps other runs away from a file.
+func (j *backfillJob) lock(name string) error {
+	unlock, err := lock(name)
+	switch {
+	case errors.Is(err, errInUse):
+		return fmt.Errorf("%s: another markread backfill uses it: wait for its end, or stop it", name)
+	case err != nil:
+		return usagef("%v", err)
+	}
+	j.locks = append(j.locks, unlock)
+	return nil
 }
 
 // prepare looks at the files, and at what an interrupted run has left. Nearly all of its errors are wrong usage.
 func (c *backfillCommand) prepare(p *process, now time.Time) (_ *backfillJob, err error) {
-	inputs, err := backfill.Look(c.Files, p.stdin)
+	inputs, err := backfill.Look(c.Files, p.stdin, c.ReadTime != nil || c.Resume)
 	if err != nil {
 		return nil, usagef("%v", err)
 	}
@@ -56,22 +71,39 @@ func (c *backfillCommand) prepare(p *process, now time.Time) (_ *backfillJob, er
 	if job.State, err = c.stateOf(job, fresh); err != nil {
 		return nil, err
 	}
-	if job.rejects != "" {
-		if job.Rejects, err = backfill.OpenRejects(job.rejects, job.State.At.RejectsBytes); err != nil {
-			return nil, usagef("--rejects %s: %v", job.rejects, err)
-		}
-		for _, in := range c.Files {
-			if in != backfill.Stdin && job.Rejects.Same(in) {
-				return nil, usagef("--rejects %s is one of the files to read", job.rejects)
+	return job, c.openRejects(job, p)
+}
+
+// openRejects opens the file of rejects, of which no other run makes use and which is none of those to read.
+func (c *backfillCommand) openRejects(job *backfillJob, p *process) (err error) {
+	if job.rejects == "" {
+		return nil
+	}
+	if job.Rejects, err = backfill.OpenRejects(job.rejects, job.State.At.RejectsBytes, c.Resume); err != nil {
+		return usagef("--rejects %s: %v", job.rejects, err)
+	}
+	for _, name := range c.Files {
+		look := func() (os.FileInfo, error) { return os.Stat(name) }
+		if name == backfill.Stdin {
+			f, ok := p.stdin.(*os.File)
+			if !ok {
+				continue
 			}
+			look = f.Stat
+		}
+		if info, err := look(); err == nil && job.Rejects.Same(info) {
+			return usagef("--rejects %s is one of the files to read", job.rejects)
 		}
 	}
-	return job, nil
+	if !job.Rejects.Regular() {
+		return nil
+	}
+	return job.lock(job.rejects)
 }
 
 // stateOf returns what the run begins with.
 func (c *backfillCommand) stateOf(job *backfillJob, fresh backfill.State) (backfill.State, error) {
-	file := backfill.StateFile(job.Inputs)
+	file := backfill.StateFileOf(job.Inputs)
 	if file == "" {
 		if c.Resume {
 			return fresh, usagef("--resume: standard input can't be read again: name a file, or begin anew without --resume")
@@ -82,15 +114,10 @@ func (c *backfillCommand) stateOf(job *backfillJob, fresh backfill.State) (backf
 		return fresh, nil
 	}
 	job.StateFile = file
-	unlock, err := lock(c.Files[0])
-	switch {
-	case errors.Is(err, errInUse):
-		return fresh, fmt.Errorf("%s: another markread backfill reads it: wait for its end, or stop it", c.Files[0])
-	case err != nil:
-		return fresh, usagef("%v", err)
+	if err := job.lock(c.Files[0]); err != nil {
+		return fresh, err
 	}
-	job.unlock = unlock
-	old, err := backfill.LoadState(file)
+	old, err := file.Load()
 	switch {
 	case err != nil:
 		return fresh, usagef("%v", err)
@@ -111,7 +138,8 @@ func (c *backfillCommand) stateOf(job *backfillJob, fresh backfill.State) (backf
 	case old.Topic != fresh.Topic:
 		return fresh, usagef("--resume: the interrupted run published to --backfill-topic %s, not %s", old.Topic, fresh.Topic)
 	case c.ReadTime != nil && old.ReadTime != fresh.ReadTime:
-		return fresh, usagef("--resume: the interrupted run had --read-time %d, not %d", old.ReadTime, fresh.ReadTime)
+		return fresh, usagef("--resume: the interrupted run takes %d for the time of rows that have none, not --read-time %d: leave that out",
+			old.ReadTime, fresh.ReadTime)
 	case old.Rejects != fresh.Rejects && old.Rejects == "":
 		return fresh, usagef("--resume: the interrupted run had no --rejects: leave it out")
 	case old.Rejects != fresh.Rejects:
@@ -124,12 +152,41 @@ func (c *backfillCommand) stateOf(job *backfillJob, fresh backfill.State) (backf
 	return *old, nil
 }
 
+// checkTopic makes sure that the topic still has what an interrupted run has published. A cluster that has lost its data, or another one, may have a
+// topic of the same name.
+func (j *backfillJob) checkTopic(ctx context.Context, client *consumer.Client) error {
+	extent, err := client.Extent(ctx, j.State.Topic)
+	if err != nil {
+		return stopped(ctx, nil) // publishing will say what is wrong
+	}
+	end, known := int64(0), true
+	for _, p := range extent.Partitions {
+		end, known = end+p.End, known && p.Err == nil
+	}
+	switch least := j.State.TopicEnd + j.State.Published; {
+	case j.State.Published == 0:
+		j.State.TopicEnd = end
+	case known && end < least:
+		return fmt.Errorf("--resume: topic %q has had %s so far, but had %s when the run was interrupted: it was made again, or --brokers name "+
+			"another cluster; to begin anew delete %s", j.State.Topic, number64(end, "record"), thousands(least), j.oldFiles())
+	}
+	return nil
+}
+
 // whereRejected says where the rejected rows are.
 func (j *backfillJob) whereRejected() string {
 	if j.rejects == "" {
 		return "; --rejects FILE keeps them"
 	}
 	return ": see " + j.rejects
+}
+
+// oldFiles are those that stand in the way of beginning anew.
+func (j *backfillJob) oldFiles() string {
+	if j.rejects == "" {
+		return string(j.StateFile)
+	}
+	return fmt.Sprintf("%s and %s", j.StateFile, j.rejects)
 }
 
 // failed says how far a run got, and how it goes on.
@@ -147,6 +204,9 @@ func (j *backfillJob) failed(done backfill.Summary, err error) error {
 		return err
 	case j.StateFile == "" && errors.Is(err, backfill.ErrInterrupted):
 		return fmt.Errorf("%w: the first %s of standard input are published, and the rest was not read", err, number64(done.Rows, "row"))
+	case j.StateFile != "" && input != nil:
+		return fmt.Errorf("%w; if it can be read after all go on with the same command and --resume; else copy it again, delete %s, and begin anew: "+
+			"what is published twice only costs calls", err, j.oldFiles())
 	case j.StateFile == "":
 		return fmt.Errorf("%w; %s are published; standard input can't be resumed, so begin anew: what is published twice only costs calls", err,
 			number64(done.Records, "record"))

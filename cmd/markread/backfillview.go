@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"math"
 	"strconv"
 	"strings"
@@ -32,6 +33,7 @@ type backfillView struct {
 
 	ending   time.Time // when everything was read; zero: not yet. It and what follows belong to the goroutine that shows
 	endingAt int64     // records that were published then
+	lately   []rowsAt
 }
 
 // lookAtTopic finds out how long the topic keeps records. It fails if this user may not write to it: better now than when the files are read.
@@ -52,9 +54,10 @@ func (v *backfillView) lookAtTopic(ctx context.Context) error {
 // warn says so if the topic may lose records before they are applied.
 func (v *backfillView) warn(p *process) {
 	left := v.untilApplied()
-	if v.keeps > 0 && left > v.keeps {
+	// Calls take their time, and there are others, so it takes longer than reckoned.
+	if v.keeps > 0 && left+left/4 > v.keeps {
 		p.log.Warn().Str("topic", v.topic).Str("keeps", age(v.keeps)).Str("applied_after", age(left)).
-			Msg("the topic deletes records before all can be applied: raise its retention.ms now (kafka-configs.sh), and lower it again when all are")
+			Msg("the topic may delete records before all are applied: raise its retention.ms now (kafka-configs.sh), and lower it again when all are")
 	}
 }
 
@@ -109,8 +112,7 @@ func (v *backfillView) show(ctx context.Context, p *process) (stop func()) {
 
 // bar shows a bar: of what is read, then of what is published.
 func (v *backfillView) bar(p *process, end <-chan struct{}) {
-	bar := pb.New64(1).SetWriter(p.stderr).SetTemplateString(`{{string . "what"}} {{bar . "[" "=" ">" " " "]"}} {{percent .}} {{string . "counts"}}`)
-	bar.Set(pb.CleanOnFinish, true).Set(pb.Static, true).Start()
+	bar := newBackfillBar(p.stderr)
 	ticker := time.NewTicker(time.Second / 5)
 	defer ticker.Stop()
 	for {
@@ -120,22 +122,34 @@ func (v *backfillView) bar(p *process, end <-chan struct{}) {
 			fmt.Fprint(p.stderr, wipe)
 			return
 		case <-ticker.C:
-			s := v.sample()
-			bar.SetTotal(s.whole).SetCurrent(s.part)
-			bar.Set("what", s.what).Set("counts", s.String()).Write()
+			setBackfillBar(bar, v.sample())
+			bar.Write()
 		}
 	}
 }
 
-// sample is how far a run is at one moment.
+func newBackfillBar(out io.Writer) *pb.ProgressBar {
+	bar := pb.New64(1).SetWriter(out).SetTemplateString(`{{string . "what"}} {{bar . "[" "=" ">" " " "]"}} {{percent .}} {{string . "counts"}}`)
+	return bar.Set(pb.CleanOnFinish, true).Set(pb.Static, true).Start()
+}
+
+// setBackfillBar shows a sample, of which only the first parts find room on a narrow terminal: the bar itself should have some, too.
+func setBackfillBar(bar *pb.ProgressBar, s sample) {
+	const other = 10 + 1 + 12 + 1 + 7 + 1 // what, bar and percent
+	bar.SetTotal(s.whole).SetCurrent(s.part)
+	bar.Set("what", s.what).Set("counts", s.text(bar.Width()-other))
+}
+
+// sample is how far a run is at one rowsAt.
 type sample struct {
 	what        string
 	part, whole int64 // whole is 0 if not known
 	rows        int64
 	rejected    int64
-	waiting     int64
+	untimed     int64
+	records     int64
 	published   int64
-	each        float64 // rows a second
+	each        float64 // rows a second, lately; 0: none is read any more
 	left        time.Duration
 	applied     time.Duration // 0: not known
 }
@@ -145,33 +159,69 @@ func (v *backfillView) sample() sample {
 	elapsed := time.Since(v.began)
 	s := sample{
 		what: "reading", part: p.Read.Load(), whole: p.Size.Load(),
-		rows: p.Rows.Load(), rejected: p.Rejected.Load(), waiting: p.Waiting.Load(), published: p.Published.Load(),
+		rows: p.Rows.Load(), rejected: p.Rejected.Load(), untimed: p.Untimed.Load(), records: p.Records.Load(), published: p.Published.Load(),
 	}
-	s.each = float64(s.rows-v.job.State.At.Rows) / max(0.001, elapsed.Seconds())
 	since, done := elapsed, s.part // the time left is reckoned from these
 	if p.Ending.Load() {
 		if v.ending.IsZero() {
 			v.ending, v.endingAt = time.Now(), s.published
 		}
-		s.what, s.part, s.whole = "publishing", s.published, s.published+s.waiting
+		s.what, s.part, s.whole = "publishing", s.published, s.records
 		since, done = time.Since(v.ending), s.published-v.endingAt
+	} else {
+		s.each = v.speed(s.rows)
 	}
 	if done > 0 && s.whole > s.part {
 		s.left = time.Duration(float64(since) * float64(s.whole-s.part) / float64(done))
 	}
 	if v.rate > 0 && v.waiting >= 0 {
-		s.applied = time.Duration(v.waiting+s.published+s.waiting) * time.Second / time.Duration(v.rate)
+		s.applied = time.Duration(v.waiting+s.records) * time.Second / time.Duration(v.rate)
 	}
 	return s
 }
 
-func (s sample) String() string {
-	text := fmt.Sprintf("%s rows, %s rejected, %s conversations, %s rows/s", thousands(s.rows), thousands(s.rejected), thousands(s.published+s.waiting), thousands(int64(s.each)))
+// speedOver is over how many samples the speed is taken: two seconds on a terminal.
+const speedOver = 10
+
+// speed is how many rows a second were read lately.
+func (v *backfillView) speed(rows int64) float64 {
+	if len(v.lately) == 0 {
+		v.lately = append(v.lately, rowsAt{v.began, v.job.State.At.Rows})
+	}
+	now := rowsAt{time.Now(), rows}
+	if v.lately = append(v.lately, now); len(v.lately) > speedOver {
+		v.lately = v.lately[1:]
+	}
+	first := v.lately[0]
+	return float64(rows-first.rows) / max(0.001, now.at.Sub(first.at).Seconds())
+}
+
+// rowsAt is how many rows were read when.
+type rowsAt struct {
+	at   time.Time
+	rows int64
+}
+
+// text writes out what finds room in so many letters, the most important first.
+func (s sample) text(room int) string {
+	var parts []string
 	if s.left > 0 {
-		text += ", " + age(s.left) + " left"
+		parts = append(parts, age(s.left)+" left")
 	}
 	if s.applied > 0 {
-		text += ", applied in " + age(s.applied)
+		parts = append(parts, "applied in "+age(s.applied))
+	}
+	parts = append(parts, thousands(s.rows)+" rows", thousands(s.rejected)+" rejected")
+	if s.each > 0 {
+		parts = append(parts, thousands(int64(s.each))+" rows/s")
+	}
+	parts = append(parts, thousands(s.records)+" conversations")
+	text := parts[0]
+	for _, part := range parts[1:] {
+		if len(text)+len(", ")+len(part) > room {
+			break
+		}
+		text += ", " + part
 	}
 	return text
 }
@@ -179,8 +229,11 @@ func (s sample) String() string {
 // log writes a line for people and programs.
 func (v *backfillView) log(p *process) {
 	s := v.sample()
-	line := p.log.Info().Int64("rows", s.rows).Int64("rejected", s.rejected).Int64("conversations", s.published+s.waiting).
+	line := p.log.Info().Int64("rows", s.rows).Int64("rejected", s.rejected).Int64("conversations", s.records).
 		Int64("published", s.published).Int64("rows_per_second", int64(s.each))
+	if s.untimed > 0 {
+		line.Int64("without_read_time", s.untimed)
+	}
 	if s.whole > 0 {
 		line.Int64("percent", 100*s.part/s.whole)
 	}
@@ -195,6 +248,17 @@ func (v *backfillView) log(p *process) {
 
 // summary is the last line.
 func (v *backfillView) summary(ctx context.Context, done backfill.Summary) string {
+	text := v.outcome(ctx, done)
+	switch done.Untimed {
+	case 0:
+		return text
+	case 1:
+		return text + "; 1 row has no MsgReadTime: marked as read up to " + v.job.State.ReadUpTo()
+	}
+	return text + fmt.Sprintf("; %s have no MsgReadTime: marked as read up to %s", number64(done.Untimed, "row"), v.job.State.ReadUpTo())
+}
+
+func (v *backfillView) outcome(ctx context.Context, done backfill.Summary) string {
 	took := time.Since(v.began)
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, %s rejected", number64(done.Rows, "row"), thousands(done.Rejected))
@@ -219,7 +283,7 @@ func (v *backfillView) summary(ctx context.Context, done backfill.Summary) strin
 	}
 	if v.waiting >= 0 && v.rate > 0 {
 		left := v.untilApplied()
-		fmt.Fprintf(&b, "; all applied in at most %s, at %s, if the group has %s to itself: %s wait", age(left),
+		fmt.Fprintf(&b, "; all applied in about %s, at %s, if the group has %s to itself: %s waiting", age(left),
 			time.Now().Add(left).UTC().Format("2006-01-02 15:04 MST"), perSecond(v.rate), number64(v.waiting, "event"))
 	}
 	return b.String()

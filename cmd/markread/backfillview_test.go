@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"errors"
+	"io"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -23,14 +25,14 @@ func TestBackfillReckonsItsTime(t *testing.T) {
 		p.Size.Store(1000)
 		p.Read.Store(250)
 		p.Rows.Store(3000)
-		p.Waiting.Store(1200)
+		p.Records.Store(1600)
 		p.Published.Store(400)
 		time.Sleep(2 * time.Second)
 		s := v.sample()
 		if s.what != "reading" || s.each != 1000 || s.left != 6*time.Second || s.applied != 10*time.Second {
 			t.Errorf("reading: %+v", s)
 		}
-		if text := s.String(); text != "3,000 rows, 0 rejected, 1,600 conversations, 1,000 rows/s, 6.0s left, applied in 10s" {
+		if text := s.text(1000); text != "6.0s left, applied in 10s, 3,000 rows, 0 rejected, 1,000 rows/s, 1,600 conversations" {
 			t.Errorf("reading: %s", text)
 		}
 		p.Size.Store(0) // standard input
@@ -40,7 +42,6 @@ func TestBackfillReckonsItsTime(t *testing.T) {
 		p.Ending.Store(true)
 		v.sample()
 		time.Sleep(time.Second)
-		p.Waiting.Store(900)
 		p.Published.Store(700)
 		if s := v.sample(); s.what != "publishing" || s.left != 3*time.Second || s.part != 700 || s.whole != 1600 {
 			t.Errorf("publishing: %+v", s)
@@ -73,7 +74,7 @@ func TestBackfillWarnsOfARetention(t *testing.T) {
 		waiting int64
 		keeps   time.Duration
 		warned  bool
-	}{{200 * 3601, time.Hour, true}, {200 * 3600, time.Hour, false}, {200 * 3601, 0, false}, {-1, time.Hour, false}} {
+	}{{200 * 2881, time.Hour, true}, {200 * 2880, time.Hour, false}, {200 * 3601, 0, false}, {-1, time.Hour, false}} {
 		var log bytes.Buffer
 		v := &backfillView{job: &backfillJob{}, rate: 200, topic: "t", waiting: c.waiting, keeps: c.keeps}
 		v.warn(&process{log: zerolog.New(&log)})
@@ -93,7 +94,7 @@ func TestBackfillSaysHowToGoOn(t *testing.T) {
 		want string
 	}{
 		{file, backfill.ErrInterrupted, "interrupted; the first 5 rows are done: go on with the same command and --resume"},
-		{file, &backfill.InputError{Name: "f", Err: errTest}, "f: failed; the first 5 rows are done: go on with the same command and --resume"},
+		{file, &backfill.InputError{Name: "f", Err: errTest}, "f: failed; if it can be read after all go on with the same command and --resume; else copy it again, delete f.markread-resume, and begin anew: what is published twice only costs calls"},
 		{file, errTest, "failed; the first 5 rows are done: go on with the same command and --resume"},
 		{stdin, backfill.ErrInterrupted, "interrupted: the first 9 rows of standard input are published, and the rest was not read"},
 		{stdin, errTest, "failed; 3 records are published; standard input can't be resumed, so begin anew: what is published twice only costs calls"},
@@ -114,7 +115,85 @@ func TestBackfillOfAFileThatIsBeingRead(t *testing.T) {
 	}
 	defer unlock()
 	got := try(t, nil, "", "backfill", "--brokers", "127.0.0.1:1", states)
-	if got.status != exitFailed || !strings.Contains(got.stderr, "another markread backfill reads it") {
+	if got.status != exitFailed || !strings.Contains(got.stderr, "another markread backfill uses it") {
 		t.Errorf("%+v", got)
+	}
+}
+
+// So would two runs with one file of rejects.
+func TestBackfillOfRejectsThatAreBeingWritten(t *testing.T) {
+	rejects := file(t, "")
+	unlock, err := lock(rejects)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	got := try(t, nil, "", "backfill", "--dry-run", "--rejects", rejects, file(t, "Report_Account,Peer_Account\na,b\n"))
+	if got.status != exitFailed || !strings.Contains(got.stderr, rejects+": another markread backfill uses it") {
+		t.Errorf("%+v", got)
+	}
+}
+
+// Standard input may be the file of rejects, too.
+func TestBackfillOfItsRejects(t *testing.T) {
+	rejects := file(t, "")
+	in, err := os.Open(rejects)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	job := &backfillJob{rejects: rejects}
+	defer job.release()
+	c := &backfillCommand{Files: []string{backfill.Stdin}}
+	if err := c.openRejects(job, &process{stdin: in}); err == nil || !strings.Contains(err.Error(), "is one of the files to read") {
+		t.Error(err)
+	}
+}
+
+// The speed is that of lately; while records are published no row is read.
+func TestBackfillSpeed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := new(backfill.Progress)
+		v := &backfillView{job: &backfillJob{Options: backfill.Options{Progress: p}}, began: time.Now()}
+		for range 20 {
+			time.Sleep(time.Second)
+			p.Rows.Add(1000)
+			v.sample()
+		}
+		for range speedOver {
+			time.Sleep(time.Second)
+			p.Rows.Add(10)
+			v.sample()
+		}
+		time.Sleep(time.Second)
+		if s := v.sample(); s.each >= 11 || s.each <= 8 {
+			t.Errorf("%f rows a second", s.each)
+		}
+		p.Ending.Store(true)
+		if s := v.sample(); strings.Contains(s.text(1000), "rows/s") {
+			t.Error(s.text(1000))
+		}
+	})
+}
+
+// What matters most is there on a terminal of 80 columns, and a bar.
+func TestBackfillBar(t *testing.T) {
+	s := sample{what: "publishing", part: 600_000, whole: 1_000_000, rows: 12_345_678, rejected: 12, records: 1_000_000, left: 5 * time.Minute, applied: 3 * time.Hour}
+	for width, want := range map[int]string{
+		80:  "publishing [=====>----] 60.00% 5m00s left, applied in 3h00m, 12,345,678 rows",
+		50:  "publishing [=====>----] 60.00% 5m00s left",
+		140: "publishing [=====>----] 60.00% 5m00s left, applied in 3h00m, 12,345,678 rows, 12 rejected, 1,000,000 conversations",
+	} {
+		bar := newBackfillBar(io.Discard).SetWidth(width)
+		setBackfillBar(bar, s)
+		got := strings.TrimRight(bar.String(), " ")
+		if len(got) > width || !strings.Contains(got, "=>") {
+			t.Errorf("%d columns: %q, not like %q", width, got, want)
+		}
+		begin, _, _ := strings.Cut(want, "[")
+		_, end, _ := strings.Cut(want, "]")
+		if !strings.HasPrefix(got, begin+"[") || !strings.HasSuffix(got, "]"+end) {
+			t.Errorf("%d columns: %q, not like %q", width, got, want)
+		}
 	}
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"markread/consumer"
+	"markread/consumer/backfill"
 )
 
 // emitCommand publishes events.
@@ -119,11 +119,8 @@ func (c *emitCommand) message(now time.Time) consumer.Message {
 	return m
 }
 
-// Bounds of reading lines. A record of more than a megabyte would be refused by most brokers.
-const (
-	maxLine  = 1 << 20
-	maxBatch = 1000
-)
+// maxBatch is how many lines are published at a time.
+const maxBatch = 1000
 
 // emission copies events from lines to a topic.
 type emission struct {
@@ -180,14 +177,11 @@ func (e *emission) copy(ctx context.Context, input io.Reader) error {
 // add appends the line's event, or reports why it is none.
 func (e *emission) add(batch []consumer.Message, l line) []consumer.Message {
 	text := bytes.TrimSpace(l.text)
-	if len(text) == 0 && !l.tooLong {
-		return batch
-	}
 	m := consumer.Message{Value: text, Time: time.Now()}
 	event := decode(m)
 	reason := event.Invalid
 	if l.tooLong {
-		reason = fmt.Errorf("longer than %d bytes", maxLine)
+		reason = fmt.Errorf("longer than %d bytes", backfill.MaxLine)
 	}
 	if reason != nil {
 		e.rejected++
@@ -237,37 +231,24 @@ func number(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// byteOrderMark is what some editors put before UTF-8 text. JSON must not begin with it.
-var byteOrderMark = []byte("\uFEFF")
-
-// readLines sends the input's lines until it ends or done is closed, then closes lines. Of a line that is too long only its number is kept.
+// readLines sends the input's lines that are not blank until it ends or done is closed, then closes lines. Of a line that is too long only its number is
+// kept.
 func readLines(input io.Reader, lines chan<- line, done <-chan struct{}) error {
 	defer close(lines)
-	reader := bufio.NewReaderSize(input, 64<<10)
-	for number := 1; ; number++ {
-		l := line{number: number}
-		var err error
-		for more := true; more; {
-			var part []byte
-			part, more, err = reader.ReadLine()
-			if l.tooLong = l.tooLong || len(l.text)+len(part) > maxLine; l.tooLong {
-				l.text = nil
-			} else {
-				l.text = append(l.text, part...)
-			}
-		}
-		if err == io.EOF {
-			return nil
-		} else if err != nil {
-			return fmt.Errorf("standard input, line %d: %w", number, err)
-		}
-		if number == 1 {
-			l.text = bytes.TrimPrefix(l.text, byteOrderMark)
+	err := backfill.EachLine(input, func(number int64, text []byte, tooLong bool) bool {
+		l := line{number: int(number), tooLong: tooLong}
+		if !tooLong {
+			l.text = bytes.Clone(text)
 		}
 		select {
 		case lines <- l:
+			return true
 		case <-done:
-			return nil
+			return false
 		}
+	})
+	if err != nil {
+		return fmt.Errorf("standard input, %w", err)
 	}
+	return nil
 }

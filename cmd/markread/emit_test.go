@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"markread/consumer"
+	"markread/consumer/backfill"
 )
 
 // topic is a publisher that keeps what it is given.
@@ -49,7 +50,7 @@ func TestEmitLines(t *testing.T) {
 		`{"Report_Account":"alice"}`,
 		`not JSON`,
 		`{"Report_Account":"alice","Peer_Account":"bob","MsgReadTime":1700000000000}`,
-		strings.Repeat(" ", maxLine) + `{"Report_Account":"alice","Peer_Account":"bob"}`,
+		strings.Repeat(" ", backfill.MaxLine) + `{"Report_Account":"alice","Peer_Account":"bob"}`,
 		`{"Report_Account":"carol","Peer_Account":"bob"}`, // no newline at the end
 	}, "\n")))
 	if err != nil || e.published != 3 || e.rejected != 4 {

@@ -241,10 +241,11 @@ func TestExamBackfillApplied(t *testing.T) {
 	examComparePointers(t, want, examPointers(arrivals))
 }
 
-// TestExamBackfillInterrupted: Ctrl-C, and brokers that die under it. Both times it ends soon, with 1 and with what to do; that does it.
+// TestExamBackfillInterrupted: Ctrl-C; Ctrl-C while the brokers are dead; brokers that die and come back. It ends soon, with 1 and with what to do, which
+// does it; and it needs nobody when the brokers come back by themselves.
 func TestExamBackfillInterrupted(t *testing.T) {
 	t.Parallel()
-	file, want, _ := examRows(t, 1_000_000, "-seed", "5")
+	file, want, _ := examRows(t, 3_000_000, "-seed", "5")
 	data := t.TempDir()
 	k := examStartEmbedded(t, "the brokers are killed", "-data-dir", data)
 	published := func(p *examProc, n int64) {
@@ -259,7 +260,7 @@ func TestExamBackfillInterrupted(t *testing.T) {
 		})
 	}
 	says := func(p *examProc, status int, want string) {
-		if code := p.exit(t, 90*time.Second); code != status {
+		if code := p.exit(t, 20*time.Second); code != status {
 			t.Fatalf("exit %d, want %d", code, status)
 		}
 		lines := p.stderr.lines()
@@ -274,11 +275,22 @@ func TestExamBackfillInterrupted(t *testing.T) {
 	published(p, 1)
 	k.signal(t, syscall.SIGKILL)
 	k.exit(t, 5*time.Second)
+	p.line(t, "(not published yet; trying again)", 10*time.Second)
+	p.signal(t, syscall.SIGINT)
 	says(p, 1, "go on with the same command and --resume")
 
-	again := examStart(t, "broker", "broker", nil, "-data-dir", data, "-addr", k.addr)
-	again.line(t, `listening on (\S+)`, 10*time.Second)
+	start := func() *examProc {
+		broker := examStart(t, "broker", "broker", nil, "-data-dir", data, "-addr", k.addr)
+		broker.line(t, `listening on (\S+)`, 10*time.Second)
+		return broker
+	}
+	broker := start()
 	p = k.backfillOf(t, file, "--resume")
+	published(p, 1)
+	broker.signal(t, syscall.SIGKILL)
+	broker.exit(t, 5*time.Second)
+	p.line(t, "(not published yet; trying again)", 10*time.Second)
+	start()
 	if code := p.exit(t, time.Minute); code != 0 {
 		t.Fatalf("exit %d", code)
 	}

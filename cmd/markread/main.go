@@ -44,7 +44,7 @@ func main() {
 }
 
 // stoppedAtOnce is what the second signal leaves to be read.
-const stoppedAtOnce = "markread: stopped at once: calls may be out, and the group was not left"
+const stoppedAtOnce = "markread: stopped at once: what was under way may be done or not, and was not waited for"
 
 // sameSignal is how long after the first signal another one counts as the same: some supervisors, timeout(1) among them, signal a process
 // and then its group.

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"net"
 	"net/http/httptest"
+	"os"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -29,6 +31,7 @@ var updateTranscripts = flag.Bool("update-transcripts", false, "rewrite what the
 //
 //	exits STATUS ARGUMENTS…  runs markread. Status 2 must come with one line on standard error and nothing else; 1 and 3 with a last line that is an error,
 //	                         or a warning.
+//	interrupted STATUS TEXT ARGUMENTS…  the same, and as soon as standard error has said the text, Ctrl-C is pressed.
 //	says TEXT                the last line of standard error says just that. "..." in it stands for anything.
 //	warns TEXT               an earlier line of standard error does.
 //	broker OPTIONS…          starts a broker with the three topics, 4 partitions each, for the commands that follow. no=TOPIC leaves one out,
@@ -45,7 +48,7 @@ func TestTranscripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": scriptExits, "says": scriptSays, "warns": scriptWarns,
+			"exits": scriptExits, "interrupted": scriptInterrupted, "says": scriptSays, "warns": scriptWarns,
 			"broker": scriptBroker, "broker-dies": scriptBrokerDies, "im": scriptIM,
 			"produce": scriptProduce, "letter": scriptLetter,
 		},
@@ -61,7 +64,18 @@ func scriptExits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 {
 		ts.Fatalf("usage: exits STATUS ARGUMENTS…")
 	}
-	err := ts.Exec("markread", args[1:]...)
+	scriptEnds(ts, args[0], "markread", args[1:]...)
+}
+
+func scriptInterrupted(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: interrupted STATUS TEXT ARGUMENTS…")
+	}
+	scriptEnds(ts, args[0], "markread-interrupted", args[1:]...)
+}
+
+func scriptEnds(ts *testscript.TestScript, want, program string, args ...string) {
+	err := ts.Exec(program, args...)
 	var ended *exec.ExitError
 	if err != nil && !errors.As(err, &ended) {
 		ts.Fatalf("%v", err)
@@ -70,8 +84,8 @@ func scriptExits(ts *testscript.TestScript, neg bool, args []string) {
 	if ended != nil {
 		status = ended.ExitCode()
 	}
-	if strconv.Itoa(status) != args[0] {
-		ts.Fatalf("exit status %d, not %s", status, args[0])
+	if strconv.Itoa(status) != want {
+		ts.Fatalf("exit status %d, not %s", status, want)
 	}
 	said := ts.ReadFile("stderr")
 	lines := linesOf(said)
@@ -275,4 +289,23 @@ func (c frailConn) Read(b []byte) (int, error) {
 }
 
 // programs are what the test binary is if it is called by that name.
-var programs = map[string]func(){"markread": main}
+var programs = map[string]func(){"markread": main, "markread-interrupted": mainInterrupted}
+
+// mainInterrupted is main, interrupted when standard error says what the first argument is.
+func mainInterrupted() {
+	ctx, stop := context.WithCancel(context.Background())
+	os.Exit(run(ctx, os.Args[2:], os.Environ(), os.Stdin, os.Stdout, stopsAt{os.Args[1], stop}))
+}
+
+// stopsAt is standard error; it calls stop when it is told the text, within one write.
+type stopsAt struct {
+	text string
+	stop func()
+}
+
+func (s stopsAt) Write(b []byte) (int, error) {
+	if strings.Contains(string(b), s.text) {
+		s.stop()
+	}
+	return os.Stderr.Write(b)
+}

@@ -63,6 +63,6 @@ func judge(format, row string) (conversation string, ok bool) {
 	if len(f) != 3 {
 		return "", false
 	}
-	_, err := consumer.CheckFields([]byte(f[0]), []byte(f[1]), []byte(f[2]), now, now)
+	_, err := consumer.CheckFields([]byte(f[0]), []byte(f[1]), []byte(f[2]), now)
 	return f[0] + "|" + f[1], err == nil
 }

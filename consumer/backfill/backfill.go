@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -17,7 +17,9 @@ import (
 const (
 	loggedRejects = 5    // without a file of rejects
 	allRejected   = 1000 // rows, after which it is said that every one was rejected
-	glanceEvery   = 1024 // rows, after which the context is looked at
+
+	// stopLimit is how long a run over files waits, when it is stopped, for what is on its way: a resumed run sends that again.
+	stopLimit = 10 * time.Second
 )
 
 // ErrInterrupted is what Run ends with when its context does.
@@ -29,8 +31,8 @@ type Options struct {
 	To        Publisher // nil: nothing is published, and no state is kept
 	Rejects   *Rejects  // nil: the first are logged
 	State     State     // where to begin, and what the file of the state is to say besides
-	StateFile string    // "": none
-	Window    int       // chunks of 256 KiB; 0: the 184 MiB that are also the most
+	StateFile StateFile
+	Window    int // chunks of 256 KiB; 0: the 184 MiB that are also the most
 	Progress  *Progress
 	Log       zerolog.Logger
 }
@@ -38,6 +40,7 @@ type Options struct {
 // Summary is what a run did.
 type Summary struct {
 	Rows, Rejected int64 // of the interrupted runs before it, too
+	Untimed        int64 // of the rows that were not rejected, those that had no time, and got that of the state
 	Records        int64 // published, each an own conversation as long as the window held them all
 	Overflowed     bool  // the window was full: a conversation may have got several records
 	At             Mark  // before which everything is done
@@ -48,33 +51,38 @@ type run struct {
 	Options
 	window *window
 	ship   shipping
-	at     Mark // before the next row
+	sent   int64 // records given to ship
+	at     Mark  // before the next row
 	over   bool
 	first  string // reason of the first reject
+	blanks bool   // it was told that accounts have them
 }
 
 // Run reads the inputs from the state's mark on, and publishes one record for each conversation that is in the window, when it is full or
 // everything is read. It returns when each is acknowledged; then the state is gone. Otherwise the state has what is done, and the error is
 // ErrInterrupted, an *InputError, or what publishing failed with.
 //
-// When ctx ends, what is on its way is waited for. Of inputs that can't be read again the rest of the window is published then, too.
+// When ctx ends, what is on its way is waited for, if there is a state not for long. Of inputs that can't be read again the rest of the window is
+// published then, too.
 func Run(ctx context.Context, o Options) (Summary, error) {
 	r := &run{Options: o, window: newWindow(cmp.Or(o.Window, maxChunks)), at: o.State.At}
 	if r.Progress == nil {
 		r.Progress = new(Progress)
 	}
 	r.Progress.begin(o.Inputs, r.at)
-	if o.Rejects != nil {
-		if err := o.Rejects.cut(r.at.RejectsBytes); err != nil {
-			return Summary{}, fmt.Errorf("--rejects: %w", err)
-		}
+	if err := o.Rejects.cut(r.at.RejectsBytes); err != nil {
+		return Summary{}, fmt.Errorf("--rejects: %w", err)
 	}
-	// What is on its way is finished after the end of ctx; the publisher has limits of its own.
+	// What is on its way is finished after the end of ctx; the publisher has limits of its own. Reading ends with either.
 	sending, fail := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer fail(nil)
-	r.ship = shipping{to: o.To, progress: r.Progress, save: r.save, fail: fail}
+	reading, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(sending, stop)()
+	defer r.watch(ctx, fail)()
+	r.ship = shipping{to: o.To, progress: r.Progress, save: r.save, fail: fail, log: r.Log, stopped: ctx.Done()}
 	r.ship.start(sending, r.at)
-	err := r.readAll(ctx, sending)
+	err := r.readAll(reading, sending)
 	if err == nil || errors.Is(err, ErrInterrupted) && r.StateFile == "" {
 		if e := r.empty(ctx, sending); e != nil {
 			err = e
@@ -89,19 +97,44 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	} else if e := r.save(done); e != nil {
 		err = fmt.Errorf("%w; and the state could not be saved: %w", err, e)
 	}
-	return Summary{r.at.Rows, r.at.Rejected, r.Progress.Published.Load(), r.over, done}, err
+	return Summary{r.at.Rows, r.at.Rejected, r.at.Untimed, r.Progress.Published.Load(), r.over, done}, err
+}
+
+// watch says what happens when ctx ends, and gives up what is on its way if that takes too long and can be sent again, until the function that it
+// returns is called.
+func (r *run) watch(ctx context.Context, fail context.CancelCauseFunc) (end func()) {
+	if r.To == nil {
+		return func() {}
+	}
+	ended := make(chan struct{})
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-ended:
+			return
+		case <-ctx.Done():
+		}
+		if r.StateFile == "" {
+			r.Log.Warn().Msg("stopping: what was read is published; a second Ctrl-C stops at once")
+			return
+		}
+		r.Log.Warn().Msgf("stopping: what is on its way is waited for, %s at most; a second Ctrl-C stops at once", stopLimit)
+		select {
+		case <-ended:
+		case <-time.After(stopLimit):
+			fail(ErrInterrupted)
+		}
+	})
+	return func() { close(ended); watch.Wait() }
 }
 
 // Begin writes the first state of a run, before anything else is done.
 func (o *Options) Begin() error {
-	if o.StateFile == "" {
-		return nil
-	}
 	o.State.Version, o.State.Inputs = stateVersion, nil
 	for _, in := range o.Inputs {
 		o.State.Inputs = append(o.State.Inputs, in.Identity)
 	}
-	if err := o.State.save(o.StateFile); err != nil {
+	if err := o.StateFile.save(o.State); err != nil {
 		return fmt.Errorf("the run could not be resumed, because %s can't be written: %w; "+
 			"copy the file into a folder that you may write to, or give it on standard input: markread backfill - < %s",
 			o.StateFile, plain(err), o.Inputs[0].Name)
@@ -109,27 +142,14 @@ func (o *Options) Begin() error {
 	return nil
 }
 
-// Forget removes the state of a run that has done nothing.
-func (o *Options) Forget() error {
-	if o.StateFile == "" {
-		return nil
-	}
-	return o.State.remove(o.StateFile)
-}
-
 // save notes in the state that everything before a mark is done. Rejects before it must outlast whatever happens now, like the state.
 func (r *run) save(at Mark) error {
-	if r.StateFile == "" {
-		return nil
-	}
-	if r.Rejects != nil {
-		if err := r.Rejects.sync(); err != nil {
-			return fmt.Errorf("--rejects: %w", err)
-		}
+	if err := r.Rejects.sync(); err != nil {
+		return fmt.Errorf("--rejects: %w", err)
 	}
 	state := r.State
-	state.At = at
-	if err := state.save(r.StateFile); err != nil {
+	state.At, state.Published = at, state.Published+r.Progress.Published.Load()
+	if err := r.StateFile.save(state); err != nil {
 		return fmt.Errorf("state of the run: %w", err)
 	}
 	return nil
@@ -137,94 +157,91 @@ func (r *run) save(at Mark) error {
 
 // finish makes the rejects last and removes the state.
 func (r *run) finish() error {
-	if r.Rejects != nil {
-		if err := r.Rejects.sync(); err != nil {
-			return fmt.Errorf("--rejects: %w", err)
-		}
+	if err := r.Rejects.sync(); err != nil {
+		return fmt.Errorf("--rejects: %w", err)
 	}
-	return r.Forget()
+	return r.StateFile.Remove()
 }
 
-// readAll reads the inputs, and publishes what the window has no room for.
+// readAll reads the inputs, and publishes what the window has no room for. It ends with ErrInterrupted soon after ctx does.
 func (r *run) readAll(ctx, sending context.Context) error {
 	for i := r.at.Input; i < len(r.Inputs); i++ {
-		in := &r.Inputs[i]
-		before := r.at.Rows
-		if in.stdin != nil {
-			in.stdin = interruptible(ctx, in.stdin)
-		}
-		s, err := in.open(&r.Progress.Read)
-		if errors.Is(err, ErrInterrupted) {
-			return ErrInterrupted
+		if err := r.readInput(ctx, sending, i); errors.Is(err, ErrInterrupted) {
+			return ErrInterrupted // whatever it was taken for on its way through decompression
 		} else if err != nil {
 			return err
 		}
-		if r.at.Input == i && r.at.Line > 0 { // resumed
-			err = s.lines.skipTo(r.at.Offset, r.at.Line)
-		}
-		if err == nil {
-			err = r.readFrom(ctx, sending, i, s)
-		} else {
-			err = &InputError{in.Name, err}
-		}
-		s.close()
-		if err != nil {
-			return err
-		}
-		if r.at.Rows == before && r.at.Line <= 2 {
-			r.Log.Warn().Str("file", in.Name).Msg("there are no rows in it")
-		}
-		r.checkUnchanged(in)
 		r.at.Input, r.at.Offset, r.at.Line = i+1, 0, 0
 	}
 	return nil
 }
 
-// readFrom reads one input.
-func (r *run) readFrom(ctx, sending context.Context, number int, s *source) error {
+// readInput reads one input.
+func (r *run) readInput(ctx, sending context.Context, number int) error {
 	in := &r.Inputs[number]
-	standIn := time.Unix(r.State.ReadTime, 0)
-	for n := 0; ; n++ {
-		if n%glanceEvery == 0 {
-			if err := r.glance(ctx, sending); err != nil {
-				return err
-			}
+	s, err := in.open(ctx, &r.Progress.Read)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if r.at.Input == number && r.at.Line > 0 { // resumed
+		if err := s.lines.skipTo(r.at.Offset, r.at.Line); err != nil {
+			return &InputError{in.Name, err}
 		}
+	}
+	before := r.at.Rows
+	if err := r.readRows(sending, number, s); err != nil {
+		return err
+	}
+	if r.at.Rows == before && r.at.Line <= 2 {
+		r.Log.Warn().Str("file", in.Name).Msg("there are no rows in it")
+	}
+	return s.unchanged(in)
+}
+
+// readRows reads the rows of one input.
+func (r *run) readRows(sending context.Context, number int, s *source) error {
+	in := &r.Inputs[number]
+	for {
 		r.at.Input, r.at.Offset, r.at.Line = number, s.lines.offset, s.lines.number
-		row, event, err := s.next(standIn, time.Now) // after the row has come: standard input may be slow
+		row, event, err := s.next(time.Now) // after the row has come: standard input may be slow
 		switch {
 		case row.text == nil && err == io.EOF:
-			return r.glance(ctx, sending)
-		case row.text == nil && errors.Is(err, ErrInterrupted):
-			return err
+			return nil
 		case row.text == nil:
-			return &InputError{in.Name, fmt.Errorf("behind line %d: %w", s.lines.number-1, plain(err))}
+			return &InputError{in.Name, fmt.Errorf("line %d: %w", s.lines.number, plain(err))}
 		case err != nil:
-			if err := r.reject(in, row, err); err != nil {
-				return err
-			}
-			continue
+			err = r.reject(in, row, err)
+		default:
+			err = r.keep(sending, in, row, event)
 		}
-		if r.window.full() {
-			r.over = true
-			if err := r.shipOldest(sending); err != nil {
-				return err
-			}
+		if err != nil {
+			return err
 		}
-		r.window.add(event.report, event.peer, event.readTime, r.at)
-		r.at.Rows++
+		r.Progress.count(r.at, r.sent+int64(r.window.count))
 	}
 }
 
-// glance looks at what need not be looked at for each row.
-func (r *run) glance(ctx, sending context.Context) error {
-	r.Progress.Rows.Store(r.at.Rows)
-	r.Progress.Rejected.Store(r.at.Rejected)
-	r.Progress.Waiting.Store(int64(r.window.count))
-	if ctx.Err() != nil {
-		return ErrInterrupted
+// keep puts an event into the window.
+func (r *run) keep(sending context.Context, in *Input, row row, event event) error {
+	if r.window.full() {
+		r.over = true
+		if err := r.shipOldest(sending); err != nil {
+			return err
+		}
 	}
-	return context.Cause(sending)
+	if event.readTime == 0 {
+		event.readTime = r.State.ReadTime
+		r.noteUntimed(in, row)
+	}
+	if !r.blanks && (hasBlanks(event.report) || hasBlanks(event.peer)) {
+		r.blanks = true
+		r.Log.Warn().Str("file", in.Name).Int64("line", row.line).
+			Msg("an account begins or ends with a blank, which is taken for a part of it: the server may know no such account")
+	}
+	r.window.add(event.report, event.peer, event.readTime, r.at)
+	r.at.Rows++
+	return nil
 }
 
 // reject notes a bad row.
@@ -249,10 +266,21 @@ func (r *run) reject(in *Input, row row, reason error) error {
 	if r.at.Rejected <= loggedRejects {
 		r.Log.Warn().Str("file", in.Name).Int64("line", row.line).Str("reason", reason.Error()).Msg("rejected")
 	}
-	if r.at.Rejected == loggedRejects {
+	if r.at.Rejected == loggedRejects+1 {
 		r.Log.Warn().Msg("further rejects are counted and not shown; --rejects FILE keeps all of them")
 	}
 	return nil
+}
+
+// hasBlanks reports whether a valid account begins or ends with a blank.
+func hasBlanks(account []byte) bool { return account[0] == ' ' || account[len(account)-1] == ' ' }
+
+// noteUntimed counts a row without a time. The first is told at once, while nothing is published: a misspelled field would be one in every row.
+func (r *run) noteUntimed(in *Input, row row) {
+	if r.at.Untimed++; r.at.Untimed == 1 {
+		r.Log.Warn().Str("file", in.Name).Int64("line", row.line).Msgf("the row has no MsgReadTime: it, and every other that has none, "+
+			"is marked as read up to %s (--read-time); if there should be one, stop with Ctrl-C", r.State.ReadUpTo())
+	}
 }
 
 // shipOldest publishes the chunk that was filled first.
@@ -262,6 +290,7 @@ func (r *run) shipOldest(sending context.Context) error {
 	if !ok {
 		upTo = r.at
 	}
+	r.sent += int64(len(b.messages))
 	return r.ship.send(sending, b.messages, upTo)
 }
 
@@ -275,18 +304,6 @@ func (r *run) empty(ctx, sending context.Context) error {
 		if err := r.shipOldest(sending); err != nil {
 			return err
 		}
-		r.Progress.Waiting.Store(int64(r.window.count))
 	}
 	return nil
-}
-
-// checkUnchanged warns of a file that was written to while it was read.
-func (r *run) checkUnchanged(in *Input) {
-	if in.stdin != nil {
-		return
-	}
-	info, err := os.Stat(in.Name)
-	if err == nil && (info.Size() != in.Identity.Size || !info.ModTime().Equal(in.Identity.Modified)) {
-		r.Log.Warn().Str("file", in.Name).Msg("it was written to while it was read: rows may be missing")
-	}
 }

@@ -58,7 +58,7 @@ func (f *feed) Read(b []byte) (int, error) {
 }
 
 // header reads the first row.
-func (t *table) header() error {
+func (t *table) header(timeless bool) error {
 	_, fields, err := t.next()
 	var bad *badRow
 	switch {
@@ -69,13 +69,15 @@ func (t *table) header() error {
 	case err != nil:
 		return err
 	}
-	t.columns, err = columnsOf(fields)
+	t.columns, err = columnsOf(fields, timeless)
 	return err
 }
 
 const reportColumn, peerColumn, readTimeColumn = "Report_Account", "Peer_Account", "MsgReadTime"
 
-func columnsOf(header [][]byte) (columns, error) {
+// columnsOf finds the columns. A header without MsgReadTime must not have what may be meant by it, unless the rows are known to be timeless: rows without
+// a time mark as read what nobody may have read, and there is no way back.
+func columnsOf(header [][]byte, timeless bool) (columns, error) {
 	c := columns{len(header), -1, -1, -1}
 	for i, field := range header {
 		name := strings.TrimSpace(string(field))
@@ -100,17 +102,26 @@ func columnsOf(header [][]byte) (columns, error) {
 		return c, fmt.Errorf("its header has no %s%s", reportColumn, likely(header, reportColumn))
 	case c.peer < 0:
 		return c, fmt.Errorf("its header has no %s%s", peerColumn, likely(header, peerColumn))
+	case c.readTime < 0 && !timeless:
+		for _, field := range header {
+			if name := squeeze(field); strings.Contains(name, "time") || strings.Contains(name, "read") {
+				return c, fmt.Errorf("its header has no %s: rename %q if that is it; if there are no read times, "+
+					"say with --read-time up to which second everything was read", readTimeColumn, field)
+			}
+		}
 	}
 	return c, nil
 }
 
+// squeeze leaves of a name what people agree on.
+func squeeze(name []byte) string {
+	return strings.ToLower(strings.NewReplacer("_", "", "-", "", " ", "").Replace(string(name)))
+}
+
 // likely says what a header has instead of a name.
 func likely(header [][]byte, name string) string {
-	squeeze := func(s string) string {
-		return strings.ToLower(strings.NewReplacer("_", "", "-", "", " ", "").Replace(s))
-	}
 	for _, field := range header {
-		if squeeze(string(field)) == squeeze(name) {
+		if squeeze(field) == squeeze([]byte(name)) {
 			return fmt.Sprintf(": rename %q", field)
 		}
 	}
@@ -125,13 +136,14 @@ func likely(header [][]byte, name string) string {
 // next returns the next row that is not blank, and its fields. With a *badRow there is a row without fields; with another
 // error there is none.
 //
-// A row goes on behind a line break as long as a quote is open, that is as long as the number of quotes is odd. If what comes out then is no CSV, a
-// quote is missing or one too many, and only the first line is taken for the bad row: else one quote could swallow thousands of rows.
+// A row goes on behind a line break as long as a quote is open, that is as long as the number of quotes is odd. If what comes out then is not what a row
+// of this table must be, a quote is missing or one too many, and only the first line is taken for the bad row: else one quote could swallow thousands of
+// rows.
 func (t *table) next() (row, [][]byte, error) {
 	for {
 		l := t.lines
 		first, found := l.newline(0)
-		if first > maxRow || !found && (l.err != io.EOF || first == 0) { // too long, or the end
+		if first > MaxLine || !found && (l.err != io.EOF || first == 0) { // too long, or the end
 			r, err := l.next()
 			if err == nil {
 				err = errTooLong
@@ -144,7 +156,7 @@ func (t *table) next() (row, [][]byte, error) {
 				breaks++
 			}
 			quotes += bytes.Count(l.ahead(length)[counted:], []byte{'"'})
-			if counted = length; quotes%2 == 0 || !found || length > maxRow {
+			if counted = length; quotes%2 == 0 || !found || length > MaxLine {
 				break
 			}
 			length, found = l.newline(length)
@@ -155,13 +167,46 @@ func (t *table) next() (row, [][]byte, error) {
 			continue
 		}
 		fields, err := t.split(r.text)
-		if err != nil && breaks > 1 {
+		if length > first && err == nil {
+			err = t.checkLong(fields, length)
+		}
+		if length > first && err != nil {
 			length, breaks = first, 1
-			r.text = trimBreak(l.ahead(first))
+			r.text, fields = trimBreak(l.ahead(first)), nil
 		}
 		l.skip(length, breaks)
 		return r, fields, err
 	}
+}
+
+// checkLong judges a row of several lines, of so many bytes.
+func (t *table) checkLong(fields [][]byte, length int) error {
+	c := t.columns
+	switch {
+	case length > MaxLine:
+		return errQuote(fmt.Errorf("the row would go on for more than %d bytes", MaxLine))
+	case c.count == 0: // the header
+		return nil
+	case len(fields) != c.count:
+		return errQuote(fmt.Errorf("the row would go on over several lines, with %s instead of %d", fieldsOf(len(fields)), c.count))
+	}
+	for _, place := range []int{c.report, c.peer, c.readTime} {
+		if place >= 0 && bytes.IndexByte(fields[place], '\n') >= 0 {
+			return errQuote(errors.New("the row would have a line break in an account, or in MsgReadTime"))
+		}
+	}
+	return nil
+}
+
+func errQuote(err error) error {
+	return &badRow{fmt.Errorf("not a row of CSV: a quote is missing, or one too many: %w", err)}
+}
+
+func fieldsOf(n int) string {
+	if n == 1 {
+		return "1 field"
+	}
+	return fmt.Sprintf("%d fields", n)
 }
 
 // split returns a row's fields, which are valid until the next call.
@@ -187,7 +232,7 @@ func (t *table) split(text []byte) ([][]byte, error) {
 		if errors.As(err, &parse) {
 			err = parse.Err
 		}
-		return nil, &badRow{fmt.Errorf("not a row of CSV: a quote is missing, or one too many: %w", err)}
+		return nil, errQuote(err)
 	}
 	for _, field := range record {
 		t.fields = append(t.fields, []byte(field))
@@ -195,13 +240,30 @@ func (t *table) split(text []byte) ([][]byte, error) {
 	return t.fields, nil
 }
 
+// isHeaderRow reports whether a row that is not the first is a header: of another file that was appended.
+func isHeaderRow(fields [][]byte) bool {
+	report, peer := false, false
+	for _, field := range fields {
+		report = report || bytes.HasSuffix(field, []byte(reportColumn))
+		peer = peer || bytes.HasSuffix(field, []byte(peerColumn))
+	}
+	return report && peer
+}
+
+// sameHeader reports whether a header has the fields where this table has them.
+func (t *table) sameHeader(fields [][]byte) bool {
+	fields[0] = bytes.TrimPrefix(fields[0], []byte(byteOrderMark))
+	c, err := columnsOf(fields, true)
+	return err == nil && c == t.columns
+}
+
 // nulls are what databases export for a value that there is not.
 var nulls = []string{"null", "NULL", `\N`}
 
 // event judges a row as the worker would judge it as an event.
-func (t *table) event(fields [][]byte, standIn, latest time.Time) (event, error) {
+func (t *table) event(fields [][]byte, latest time.Time) (event, error) {
 	if len(fields) != t.columns.count {
-		return event{}, fmt.Errorf("it has %d fields, the header has %d", len(fields), t.columns.count)
+		return event{}, fmt.Errorf("it has %s, the header has %d", fieldsOf(len(fields)), t.columns.count)
 	}
 	e := event{report: fields[t.columns.report], peer: fields[t.columns.peer]}
 	var readTime []byte
@@ -211,6 +273,6 @@ func (t *table) event(fields [][]byte, standIn, latest time.Time) (event, error)
 		}
 	}
 	var err error
-	e.readTime, err = consumer.CheckFields(e.report, e.peer, readTime, standIn, latest)
+	e.readTime, err = consumer.CheckFields(e.report, e.peer, readTime, latest)
 	return e, err
 }

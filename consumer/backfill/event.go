@@ -1,6 +1,7 @@
 package backfill
 
 import (
+	"errors"
 	"time"
 
 	"markread/consumer"
@@ -9,26 +10,33 @@ import (
 // event is a valid row. The accounts are valid until the next row is read.
 type event struct {
 	report, peer []byte
-	readTime     int64
+	readTime     int64 // 0: the row has none
 }
 
-// next reads a row and judges it as the worker would judge it as an event; standIn is the read time of a row that has none, now the clock. err is why the row is
-// bad; if there is no row, it is what reading ended with, and r.text is nil.
-func (s *source) next(standIn time.Time, now func() time.Time) (r row, e event, err error) {
+// next reads a row and judges it as the worker would judge it as an event; now is the clock. err is why the row is bad; if there is no row, it is what
+// reading ended with, and r.text is nil.
+func (s *source) next(now func() time.Time) (r row, e event, err error) {
 	if s.table != nil {
-		r, fields, err := s.table.next()
-		if err == nil {
-			e, err = s.table.event(fields, standIn, now())
+		var fields [][]byte
+		for again := true; again; {
+			if r, fields, err = s.table.next(); err != nil {
+				return r, e, err
+			}
+			if again = isHeaderRow(fields); again && !s.table.sameHeader(fields) {
+				s.lines.number = r.line
+				return row{}, e, errors.New("there is a header again, and another: give the files that were joined one by one")
+			}
 		}
-		return r, e, err
+		e, err = s.table.event(fields, now())
+	} else if r, err = s.lines.next(); err == nil {
+		if r.tooLong {
+			return r, e, errTooLong
+		}
+		decoded := consumer.Decode(consumer.Record{Value: r.text}, now())
+		e, err = event{[]byte(decoded.Report), []byte(decoded.Peer), decoded.ReadTime}, decoded.Invalid
 	}
-	r, err = s.lines.next()
-	switch {
-	case err != nil:
-		return r, e, err
-	case r.tooLong:
-		return r, e, errTooLong
+	if errors.Is(err, consumer.ErrNoTime) {
+		err = nil
 	}
-	decoded := consumer.Decode(consumer.Record{Value: r.text, Time: standIn}, now())
-	return r, event{[]byte(decoded.Report), []byte(decoded.Peer), decoded.ReadTime}, decoded.Invalid
+	return r, e, err
 }

@@ -3,6 +3,7 @@ package backfill
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -21,7 +22,7 @@ import (
 // Stdin is the name of the input that is standard input.
 const Stdin = "-"
 
-// InputError says that an input is not what it must be. Nothing was published of it.
+// InputError says that an input is not what it must be, or can't be read to its end. Of one that could be read some way, records may be published.
 type InputError struct {
 	Name string
 	Err  error
@@ -37,6 +38,7 @@ type Input struct {
 	Name     string // as it was given
 	Identity Identity
 	stdin    io.Reader // nil: a file
+	timeless bool      // that its rows have no time is known
 }
 
 // Identity tells whether a file is still the same: its length, when it was changed, and a hash of its first and last 64 KiB.
@@ -46,11 +48,12 @@ type Identity struct {
 	SHA256   string    `json:"sha256"`
 }
 
-// Look opens each of the files and closes it again, to see whether it can be read and what it is. An error is an *InputError.
-func Look(names []string, stdin io.Reader) ([]Input, error) {
+// Look opens each of the files and closes it again, to see whether it can be read and what it is. A table that may have read
+// times under another name is refused unless timeless is set. An error is an *InputError.
+func Look(names []string, stdin io.Reader, timeless bool) ([]Input, error) {
 	var inputs []Input
 	for i, name := range names {
-		in := Input{Name: name}
+		in := Input{Name: name, timeless: timeless}
 		for _, other := range inputs[:i] {
 			if filepath.Clean(name) == filepath.Clean(other.Name) {
 				return nil, &InputError{name, errors.New("it is given twice")}
@@ -74,7 +77,7 @@ func (in *Input) look() (err error) {
 	if in.Identity, err = identify(in.Name); err != nil {
 		return &InputError{in.Name, err}
 	}
-	s, err := in.open(nil)
+	s, err := in.open(context.Background(), new(atomic.Int64))
 	if err != nil {
 		return err
 	}
@@ -119,32 +122,32 @@ func plain(err error) error {
 
 // source is an opened input, from which rows are read.
 type source struct {
+	file  *os.File // nil: standard input
 	lines *lines
 	table *table // nil: NDJSON, or nothing at all
 	close func()
 }
 
-// open opens the input and reads up to its first row. read counts the bytes of the file that were read; nil: nobody wants to know. An error is an
-// *InputError.
-func (in *Input) open(read *atomic.Int64) (*source, error) {
+// open opens the input and reads up to its first row. Reading fails with ErrInterrupted when ctx has ended. read counts the bytes of the file that were
+// read. An error is an *InputError.
+func (in *Input) open(ctx context.Context, read *atomic.Int64) (*source, error) {
 	s := &source{close: func() {}}
-	raw := in.stdin
-	if raw == nil {
+	var raw io.Reader
+	if in.stdin != nil {
+		raw = interruptible(ctx, in.stdin)
+	} else {
 		f, err := os.Open(in.Name)
 		if err != nil {
 			return nil, &InputError{in.Name, plain(err)}
 		}
-		raw, s.close = f, func() { _ = f.Close() } // it was only read
+		raw, s.file, s.close = f, f, func() { _ = f.Close() } // it was only read
 	}
-	if read != nil {
-		raw = &counting{raw, read}
-	}
-	content, done, err := decompress(raw)
+	content, done, err := decompress(&counting{ctx, raw, read})
 	if err == nil {
 		file := s.close
 		s.close = func() { done(); file() }
 		s.lines = newLines(content)
-		err = s.recognize(in.Name)
+		err = s.recognize(in.Name, in.timeless)
 	}
 	if err != nil {
 		s.close()
@@ -153,12 +156,31 @@ func (in *Input) open(read *atomic.Int64) (*source, error) {
 	return s, nil
 }
 
+// unchanged makes sure that the file is the one that was looked at, and was not written to since.
+func (s *source) unchanged(in *Input) error {
+	if s.file == nil {
+		return nil
+	}
+	info, err := s.file.Stat()
+	switch {
+	case err != nil:
+		return &InputError{in.Name, plain(err)}
+	case info.Size() != in.Identity.Size || !info.ModTime().Equal(in.Identity.Modified):
+		return &InputError{in.Name, errors.New("it was written to while it was read: rows may be missing")}
+	}
+	return nil
+}
+
 type counting struct {
-	in io.Reader
-	n  *atomic.Int64
+	ctx context.Context
+	in  io.Reader
+	n   *atomic.Int64
 }
 
 func (c *counting) Read(b []byte) (int, error) {
+	if c.ctx.Err() != nil {
+		return 0, ErrInterrupted
+	}
 	n, err := c.in.Read(b)
 	c.n.Add(int64(n))
 	return n, err
@@ -180,8 +202,9 @@ func decompress(raw io.Reader) (content io.Reader, done func(), err error) {
 		if err != nil {
 			return nil, nil, damaged("gzip", err)
 		}
-		return &compressed{z, "gzip"}, func() {}, nil
-	case bytes.Equal(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+		z.Multistream(false)
+		return &compressed{&members{in, z}, "gzip"}, func() {}, nil
+	case bytes.Equal(head, []byte{0x28, 0xb5, 0x2f, 0xfd}), len(head) == 4 && head[0]&0xf0 == 0x50 && string(head[1:]) == "\x2a\x4d\x18": // pzstd's
 		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxZstdWindow))
 		if err != nil {
 			return nil, nil, damaged("zstd", err)
@@ -189,6 +212,30 @@ func decompress(raw io.Reader) (content io.Reader, done func(), err error) {
 		return &compressed{z, "zstd"}, z.Close, nil
 	}
 	return in, func() {}, nil
+}
+
+// members are those of a gzip file, one behind the other, and the zeros that tapes and some programs leave behind the last.
+type members struct {
+	in *bufio.Reader
+	z  *gzip.Reader
+}
+
+func (m *members) Read(b []byte) (int, error) {
+	n, err := m.z.Read(b)
+	if err != io.EOF {
+		return n, err
+	}
+	next, err := m.in.ReadByte()
+	for ; err == nil && next == 0; next, err = m.in.ReadByte() {
+	}
+	if err == nil {
+		err = m.in.UnreadByte()
+	}
+	if err == nil {
+		err = m.z.Reset(m.in)
+		m.z.Multistream(false)
+	}
+	return n, err
 }
 
 // compressed says of which compression an error is.

@@ -7,9 +7,9 @@ import (
 )
 
 const (
-	// maxRow is the longest row, its line break included. A record of more than a megabyte would be refused by most brokers, so a worker never
+	// MaxLine is the longest line, or row, its line break included. A record of more than a megabyte would be refused by most brokers, so a worker never
 	// sees a longer event.
-	maxRow    = 1 << 20
+	MaxLine   = 1 << 20
 	keptOfRow = 1 << 10 // of a longer one
 	minRead   = 64 << 10
 )
@@ -24,13 +24,31 @@ type lines struct {
 	err      error // that the input ended with
 }
 
+// EachLine gives each line that is not blank to each, until that returns false or the input has ended. A byte order mark at the beginning is left out. The
+// text is valid within the call; of a line that is too long it is the beginning. Lines that have come are given before more are waited for.
+func EachLine(in io.Reader, each func(number int64, text []byte, tooLong bool) bool) error {
+	l := newLines(in)
+	l.skipByteOrderMark()
+	for {
+		r, err := l.next()
+		switch {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return fmt.Errorf("line %d: %w", l.number, err)
+		case !each(r.line, r.text, r.tooLong):
+			return nil
+		}
+	}
+}
+
 func newLines(in io.Reader) *lines {
 	return &lines{in: in, buf: make([]byte, 256<<10), number: 1}
 }
 
 // more reads on; false: the input has ended, or a whole row and more lies ahead.
 func (l *lines) more() bool {
-	if l.err != nil || l.to-l.from > maxRow {
+	if l.err != nil || l.to-l.from > MaxLine {
 		return false
 	}
 	if len(l.buf)-l.to < minRead {
@@ -71,6 +89,17 @@ func (l *lines) peek(n int, enough func(head []byte) bool) []byte {
 	for l.to-l.from < n && !enough(l.buf[l.from:l.to]) && l.more() {
 	}
 	return l.buf[l.from:min(l.to, l.from+n)]
+}
+
+// byteOrderMark is what some editors put before UTF-8 text. Neither JSON nor a table begins with it.
+const byteOrderMark = "\uFEFF"
+
+// skipByteOrderMark consumes one that lies ahead.
+func (l *lines) skipByteOrderMark() {
+	head := l.peek(len(byteOrderMark), func(head []byte) bool { return !bytes.HasPrefix([]byte(byteOrderMark), head) })
+	if string(head) == byteOrderMark {
+		l.skip(len(byteOrderMark), 0)
+	}
 }
 
 // ahead returns the next n bytes.
@@ -122,7 +151,7 @@ type badRow struct{ err error }
 func (e *badRow) Error() string { return e.err.Error() }
 func (e *badRow) Unwrap() error { return e.err }
 
-var errTooLong = &badRow{fmt.Errorf("it is longer than %d bytes; only its first %d are kept here", maxRow, keptOfRow)}
+var errTooLong = &badRow{fmt.Errorf("it is longer than %d bytes; only its first %d are kept here", MaxLine, keptOfRow)}
 
 // next returns the next line that is not blank. At the end of the input it returns io.EOF, or what reading it failed with.
 func (l *lines) next() (row, error) {
@@ -130,7 +159,7 @@ func (l *lines) next() (row, error) {
 		length, found := l.newline(0)
 		r := row{line: l.number, text: l.ahead(length)}
 		switch {
-		case length > maxRow:
+		case length > MaxLine:
 			r.tooLong, r.text = true, bytes.Clone(r.text[:keptOfRow])
 			l.skipLine()
 			return r, nil

@@ -2,13 +2,13 @@ package backfill
 
 import "sync/atomic"
 
-// Progress is how far a run is; it may be read while it runs. Rows and Rejected include those of the runs that this one resumes.
+// Progress is how far a run is; it may be read while it runs. Rows, Rejected and Untimed include those of the runs that this one resumes.
 type Progress struct {
-	Size, Read     atomic.Int64 // bytes of the files as they are; Size is 0 if not all are files
-	Rows, Rejected atomic.Int64
-	Waiting        atomic.Int64 // conversations in the window
-	Published      atomic.Int64 // records of this run; those that would be, if nothing is
-	Ending         atomic.Bool  // everything is read, the window is being published
+	Size, Read              atomic.Int64 // bytes of the files as they are; Size is 0 if not all are files
+	Rows, Rejected, Untimed atomic.Int64
+	Records                 atomic.Int64 // that the rows which this run has read come to: published, on their way, or in the window
+	Published               atomic.Int64 // of them; those that would be, if nothing is
+	Ending                  atomic.Bool  // everything is read, the window is being published
 }
 
 // begin sets what a run begins with.
@@ -24,6 +24,13 @@ func (p *Progress) begin(inputs []Input, at Mark) {
 		}
 	}
 	p.Size.Store(size)
+	p.count(at, 0)
+}
+
+// count notes what was read.
+func (p *Progress) count(at Mark, records int64) {
 	p.Rows.Store(at.Rows)
 	p.Rejected.Store(at.Rejected)
+	p.Untimed.Store(at.Untimed)
+	p.Records.Store(records)
 }

@@ -11,22 +11,20 @@ import (
 // lookAhead is how much of an input is looked at to see what it is.
 const lookAhead = 64 << 10
 
-// byteOrderMark is what some editors put before UTF-8 text.
-const byteOrderMark = "\uFEFF"
-
-// recognize finds out what a source holds from how it begins. Of a table it reads the header. The name counts only if nothing else helps.
-func (s *source) recognize(name string) error {
+// recognize finds out what a source holds from how it begins. Of a table it reads the header; see columnsOf. The name counts only if nothing else helps.
+func (s *source) recognize(name string, timeless bool) error {
+	s.lines.skipByteOrderMark()
 	// As much as is needed: standard input may be slow.
 	head := s.lines.peek(lookAhead, func(head []byte) bool {
-		line, _, whole := bytes.Cut(bytes.TrimLeft(head, byteOrderMark+" \t\r\n"), []byte("\n"))
+		line, _, whole := bytes.Cut(bytes.TrimLeft(head, " \t\r\n"), []byte("\n"))
 		return whole && (isHeader(line) || len(bytes.TrimSpace(line)) > 1 && line[0] == '{')
 	})
 	if s.lines.err != nil && s.lines.err != io.EOF && len(head) == 0 {
 		return s.lines.err
 	}
-	if bytes.HasPrefix(head, []byte(byteOrderMark)) {
-		s.lines.skip(len(byteOrderMark), 0)
-		head = head[len(byteOrderMark):]
+	if line, _, _ := bytes.Cut(head, []byte("\n")); bytes.HasPrefix(line, []byte("sep=")) && len(line) <= len("sep=,\r") {
+		s.lines.skipLine() // it tells a spreadsheet what separates the fields
+		head = s.lines.peek(lookAhead, func(head []byte) bool { return bytes.IndexByte(head, '\n') >= 0 })
 	}
 	if other := otherFormat(head); other != "" {
 		return errors.New(other)
@@ -37,7 +35,7 @@ func (s *source) recognize(name string) error {
 	}
 	s.table = newTable(s.lines)
 	if isHeader(text) || !someObject(text) && !saysNDJSON(name) {
-		return s.table.header()
+		return s.table.header(timeless)
 	}
 	s.table = nil // the first row is a bad one
 	return nil
@@ -82,6 +80,8 @@ func otherFormat(head []byte) string {
 	}
 	first, rest, _ := bytes.Cut(bytes.TrimLeft(head, " \t\r\n"), []byte("\n"))
 	switch first = bytes.TrimSpace(first); {
+	case bytes.IndexByte(head, '\n') < 0 && bytes.IndexByte(first, '\r') > 0:
+		return "its lines end as those of old Macs: tr '\\r' '\\n' < FILE | markread backfill -"
 	case bytes.HasPrefix(first, []byte("[")):
 		return "it is a JSON array: jq -c '.[]' FILE | markread backfill -"
 	case string(first) == "{" && bytes.HasPrefix(bytes.TrimSpace(rest), []byte(`"`)):

@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"strings"
 	"sync"
 	"unicode/utf8"
 )
@@ -22,31 +24,38 @@ type Reject struct {
 	Base64 string `json:"row_base64,omitempty"` // the same, if it is not UTF-8: in Row, what is not is replaced then
 }
 
-// Rejects is the file of rejects. It is safe for concurrent use.
+// Rejects is the file of rejects; nil is none. It is safe for concurrent use.
 type Rejects struct {
 	mu      sync.Mutex
 	file    *os.File
 	out     *bufio.Writer
 	length  int64
 	regular bool
+	unused  bool // it was made for a run that has not begun
 }
 
-// OpenRejects opens a file of rejects of which so many bytes are to be kept, 0 of a new one. A run cuts off what is beyond them: it was written for
-// rows that are read again. A file that holds anything else than rejects is refused.
-func OpenRejects(name string, length int64) (*Rejects, error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+// OpenRejects opens a file of rejects: a new or an empty one; with resume one of which at least so many bytes were written. A run cuts off what is
+// beyond them: it was written for rows that are read again. Nothing else is ever overwritten.
+func OpenRejects(name string, length int64, resume bool) (*Rejects, error) {
+	if strings.HasSuffix(name, stateSuffix) {
+		return nil, errors.New("a file of that name has the state of a run: name another")
+	}
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	made := err == nil
+	if errors.Is(err, fs.ErrExist) {
+		f, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	}
 	if err != nil {
 		return nil, plain(err)
 	}
-	r := &Rejects{file: f, out: bufio.NewWriterSize(f, 64<<10), length: length}
-	if err := r.check(); err != nil {
-		f.Close()
-		return nil, err
+	r := &Rejects{file: f, out: bufio.NewWriterSize(f, 64<<10), length: length, unused: made}
+	if err := r.check(resume); err != nil {
+		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
 }
 
-func (r *Rejects) check() error {
+func (r *Rejects) check(resume bool) error {
 	info, err := r.file.Stat()
 	if err != nil {
 		return plain(err)
@@ -57,6 +66,8 @@ func (r *Rejects) check() error {
 	switch {
 	case info.Size() > 0 && !isRejects(r.file):
 		return errors.New("it exists and holds something else than rejects: name another file")
+	case info.Size() > 0 && !resume:
+		return errors.New("it holds the rejects of another run: move it away, or name another file")
 	case info.Size() < r.length:
 		return fmt.Errorf("it has %d bytes, the interrupted run had written %d: it is another file, or was changed", info.Size(), r.length)
 	}
@@ -65,6 +76,10 @@ func (r *Rejects) check() error {
 
 // cut makes the file as long as a state says.
 func (r *Rejects) cut(length int64) error {
+	if r == nil {
+		return nil
+	}
+	r.unused = false
 	if r.length = length; !r.regular {
 		return nil
 	}
@@ -75,14 +90,13 @@ func (r *Rejects) cut(length int64) error {
 	return err
 }
 
+// Regular reports whether this is a file, and no pipe or device.
+func (r *Rejects) Regular() bool { return r.regular }
+
 // Same reports whether this is the same file as another.
-func (r *Rejects) Same(name string) bool {
+func (r *Rejects) Same(other os.FileInfo) bool {
 	mine, err := r.file.Stat()
-	if err != nil {
-		return false
-	}
-	other, err := os.Stat(name)
-	return err == nil && os.SameFile(mine, other)
+	return err == nil && r.regular && os.SameFile(mine, other)
 }
 
 // isRejects reports whether a file begins with a reject.
@@ -112,6 +126,9 @@ func (r *Rejects) add(reject Reject, text []byte) (int64, error) {
 
 // sync brings everything that was added onto the disk.
 func (r *Rejects) sync() error {
+	if r == nil {
+		return nil
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.out.Flush(); err != nil || !r.regular {
@@ -120,5 +137,11 @@ func (r *Rejects) sync() error {
 	return r.file.Sync()
 }
 
-// Close writes what is left.
-func (r *Rejects) Close() error { return errors.Join(r.sync(), r.file.Close()) }
+// Close closes the file. What a run has added to it is there already. A file that was made for a run that did not begin is removed.
+func (r *Rejects) Close() error {
+	err := r.file.Close()
+	if r.unused {
+		err = errors.Join(err, os.Remove(r.file.Name()))
+	}
+	return err
+}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"markread/consumer"
 )
 
 func readRejects(t *testing.T, name string) (out []string) {
@@ -42,18 +44,18 @@ func TestRunResumes(t *testing.T) {
 		}
 		inputs := inFolder(t, map[string]string{"one": one, "two": string(gzipped(two))}, "one", "two")
 		rejectsFile := filepath.Join(t.TempDir(), "rejects")
-		file, to := StateFile(inputs), &topic{}
+		file, to := StateFileOf(inputs), &topic{}
 		o := Options{Inputs: inputs, To: to, StateFile: file, Window: 3, Log: zerolog.Nop(), State: State{Version: stateVersion}}
 		if err := o.Begin(); err != nil {
 			t.Fatal(err)
 		}
-		gone := errors.New("the broker is gone")
+		gone := &consumer.RefusedError{Err: errors.New("the user is gone")}
 		runs, advanced := 0, 0
-		for err := gone; err != nil; runs++ {
+		for err := error(gone); err != nil; runs++ {
 			if runs > 60 {
 				t.Fatalf("seed %d: no end", seed)
 			}
-			old, loadErr := LoadState(file)
+			old, loadErr := file.Load()
 			if loadErr != nil || old == nil {
 				t.Fatalf("seed %d: %v, %v", seed, old, loadErr)
 			}
@@ -65,7 +67,7 @@ func TestRunResumes(t *testing.T) {
 			}
 			o.State = *old
 			var openErr error
-			if o.Rejects, openErr = OpenRejects(rejectsFile, old.At.RejectsBytes); openErr != nil {
+			if o.Rejects, openErr = OpenRejects(rejectsFile, old.At.RejectsBytes, true); openErr != nil {
 				t.Fatal(openErr)
 			}
 			before, quota := to.records, 20_000+random.IntN(60_000)
@@ -116,18 +118,18 @@ func TestStateIsNeverAhead(t *testing.T) {
 			to.mu.Unlock()
 			<-stuck
 			to.mu.Lock()
-			return errors.New("gone")
+			return &consumer.RefusedError{Err: errors.New("gone")}
 		}
 		if calls == 9 {
 			close(stuck)
 		}
 		return nil
 	}
-	o := Options{Inputs: inputs, To: to, StateFile: StateFile(inputs), Window: 2, Log: zerolog.Nop(), State: State{Version: stateVersion}}
+	o := Options{Inputs: inputs, To: to, StateFile: StateFileOf(inputs), Window: 2, Log: zerolog.Nop(), State: State{Version: stateVersion}}
 	if _, err := Run(t.Context(), o); err == nil {
 		t.Fatal("it did not fail")
 	}
-	s, err := LoadState(o.StateFile)
+	s, err := o.StateFile.Load()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,8 +147,11 @@ func TestStateIsNeverAhead(t *testing.T) {
 
 func TestRejects(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "rejects")
-	r, err := OpenRejects(name, 0)
+	r, err := OpenRejects(name, 0, false)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.cut(0); err != nil {
 		t.Fatal(err)
 	}
 	rows := []string{"plain", "a \"quote\"\nand <a> line break", "bytes \xff\xfe"}
@@ -155,7 +160,7 @@ func TestRejects(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := r.Close(); err != nil {
+	if err := errors.Join(r.sync(), r.Close()); err != nil {
 		t.Fatal(err)
 	}
 	text, _ := os.ReadFile(name)
@@ -170,10 +175,16 @@ func TestRejects(t *testing.T) {
 	if err := os.WriteFile(other, []byte(header), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenRejects(other, 0); err == nil || !strings.Contains(err.Error(), "something else than rejects") {
+	if _, err := OpenRejects(other, 0, true); err == nil || !strings.Contains(err.Error(), "something else than rejects") {
 		t.Errorf("a table is overwritten: %v", err)
 	}
-	if _, err := OpenRejects(name, int64(len(text))+1); err == nil || !strings.Contains(err.Error(), "it is another file") {
+	if _, err := OpenRejects(name, 0, false); err == nil || !strings.Contains(err.Error(), "it holds the rejects of another run") {
+		t.Errorf("rejects are overwritten: %v", err)
+	}
+	if again, _ := os.ReadFile(name); string(again) != want {
+		t.Errorf("they were: %s", again)
+	}
+	if _, err := OpenRejects(name, int64(len(text))+1, true); err == nil || !strings.Contains(err.Error(), "it is another file") {
 		t.Errorf("a shorter file is gone on with: %v", err)
 	}
 }
@@ -198,7 +209,7 @@ func TestStateKnowsItsFiles(t *testing.T) {
 		if err := errors.Join(os.WriteFile(inputs[0].Name, []byte(text), 0o600), os.Chtimes(inputs[0].Name, at, at)); err != nil {
 			t.Fatal(err)
 		}
-		again, err := Look([]string{inputs[0].Name, inputs[1].Name}, nil)
+		again, err := Look([]string{inputs[0].Name, inputs[1].Name}, nil, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -218,7 +229,7 @@ func TestStateKnowsItsFiles(t *testing.T) {
 
 // A run that could not be resumed is not begun.
 func TestStateThatCannotBeWritten(t *testing.T) {
-	o := Options{Inputs: []Input{{Name: "states.csv"}}, StateFile: filepath.Join(t.TempDir(), "none", "states.csv"+stateSuffix)}
+	o := Options{Inputs: []Input{{Name: "states.csv"}}, StateFile: StateFile(filepath.Join(t.TempDir(), "none", "states.csv"+stateSuffix))}
 	if err := o.Begin(); err == nil || !strings.Contains(err.Error(), "can't be written: no such file or directory; copy the file") ||
 		!strings.HasSuffix(err.Error(), "markread backfill - < states.csv") {
 		t.Error(err)
@@ -227,15 +238,30 @@ func TestStateThatCannotBeWritten(t *testing.T) {
 
 func TestDamagedState(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "f"+stateSuffix)
-	if s, err := LoadState(name); s != nil || err != nil {
+	if s, err := StateFile(name).Load(); s != nil || err != nil {
 		t.Errorf("%v, %v", s, err)
 	}
 	for text, want := range map[string]string{"{": "it is damaged", `{"version":99}`: "another version"} {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := LoadState(name); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := StateFile(name).Load(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", text, err)
 		}
+	}
+}
+
+// What could not become a state is not left behind.
+func TestStateThatCannotBeReplaced(t *testing.T) {
+	folder := t.TempDir()
+	name := filepath.Join(folder, "f"+stateSuffix)
+	if err := os.MkdirAll(filepath.Join(name, "in the way"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := StateFile(name).save(State{}); err == nil {
+		t.Error("it was replaced")
+	}
+	if files, _ := os.ReadDir(folder); len(files) != 1 {
+		t.Errorf("left behind: %v", files)
 	}
 }

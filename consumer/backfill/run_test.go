@@ -68,7 +68,7 @@ func inFolder(t *testing.T, files map[string]string, names ...string) []Input {
 	for i, name := range names {
 		paths[i] = filepath.Join(folder, name)
 	}
-	inputs, err := Look(paths, nil)
+	inputs, err := Look(paths, nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestRunCollapsesOverFiles(t *testing.T) {
 	}, "one.csv", "empty", "two.ndjson")
 	var log bytes.Buffer
 	to := &topic{}
-	o := Options{Inputs: inputs, To: to, State: State{ReadTime: 1234}, StateFile: StateFile(inputs), Log: zerolog.New(&log)}
+	o := Options{Inputs: inputs, To: to, State: State{ReadTime: 1234}, StateFile: StateFileOf(inputs), Log: zerolog.New(&log)}
 	if err := o.Begin(); err != nil {
 		t.Fatal(err)
 	}
@@ -95,13 +95,13 @@ func TestRunCollapsesOverFiles(t *testing.T) {
 	if fmt.Sprint(to.largest) != fmt.Sprint(want) || to.records != 3 {
 		t.Errorf("%d records: %v, want %v", to.records, to.largest, want)
 	}
-	if done.Rows != 6 || done.Rejected != 1 || done.Records != 3 || done.Overflowed {
+	if done.Rows != 6 || done.Rejected != 1 || done.Untimed != 1 || done.Records != 3 || done.Overflowed {
 		t.Errorf("%+v", done)
 	}
-	if said := log.String(); strings.Count(said, "\n") != 2 || !strings.Contains(said, `"line":5,"reason":"it has 1 fields`) || !strings.Contains(said, `there are no rows in it`) {
+	if said := log.String(); strings.Count(said, "\n") != 3 || !strings.Contains(said, `"line":4,"message":"the row has no MsgReadTime: it, and every other that has none, is marked as read up to 1970-01-01 00:20:34 UTC`) || !strings.Contains(said, `"line":5,"reason":"it has 1 field,`) || !strings.Contains(said, `there are no rows in it`) {
 		t.Errorf("the log:\n%s", said)
 	}
-	if _, err := os.Stat(StateFile(inputs)); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(string(StateFileOf(inputs))); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the state is still there: %v", err)
 	}
 }
@@ -136,12 +136,12 @@ func TestRunIsInterrupted(t *testing.T) {
 		}
 		return nil
 	}}
-	o := Options{Inputs: inputs, To: to, StateFile: StateFile(inputs), Window: 2, Log: zerolog.Nop(), State: State{Version: stateVersion}}
+	o := Options{Inputs: inputs, To: to, StateFile: StateFileOf(inputs), Window: 2, Log: zerolog.Nop(), State: State{Version: stateVersion}}
 	done, err := Run(ctx, o)
 	if !errors.Is(err, ErrInterrupted) || to.records > 70_000 || done.At.Rows == 0 || !done.Overflowed {
 		t.Errorf("%v, %d records, %+v", err, to.records, done)
 	}
-	if s, err := LoadState(o.StateFile); err != nil || s.At != done.At {
+	if s, err := o.StateFile.Load(); err != nil || s.At != done.At {
 		t.Errorf("%v, %v", s, err)
 	}
 }
@@ -156,7 +156,7 @@ func TestRunOfStandardInputIsInterrupted(t *testing.T) {
 			synctest.Wait() // all of it was read, and more is waited for
 			cancel()
 		}()
-		inputs, err := Look([]string{Stdin}, in)
+		inputs, err := Look([]string{Stdin}, in, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -182,7 +182,7 @@ func TestRunWaitsForNoInput(t *testing.T) {
 			synctest.Wait()
 			cancel()
 		}()
-		inputs, err := Look([]string{Stdin}, in)
+		inputs, err := Look([]string{Stdin}, in, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -203,7 +203,7 @@ func TestRunIsInterruptedAtItsEnd(t *testing.T) {
 	text, largest, _ := tableOf(rand.New(rand.NewPCG(1, 1)), 60_000, 60_000)
 	inputs := inFolder(t, map[string]string{"f": text}, "f")
 	ctx, cancel := context.WithCancel(t.Context())
-	o := Options{Inputs: inputs, StateFile: StateFile(inputs), Log: zerolog.Nop(), To: publishes(func([]consumer.Message) error { cancel(); return nil })}
+	o := Options{Inputs: inputs, StateFile: StateFileOf(inputs), Log: zerolog.Nop(), To: publishes(func([]consumer.Message) error { cancel(); return nil })}
 	done, err := Run(ctx, o)
 	if !errors.Is(err, ErrInterrupted) || done.Records == 0 || done.Records == int64(len(largest)) || done.Overflowed {
 		t.Errorf("%v, %+v; %d conversations", err, done, len(largest))
@@ -247,7 +247,7 @@ func BenchmarkRun(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				inputs, _ := Look([]string{Stdin}, strings.NewReader(text.String()))
+				inputs, _ := Look([]string{Stdin}, strings.NewReader(text.String()), false)
 				if _, err := Run(b.Context(), Options{Inputs: inputs, Log: zerolog.Nop()}); err != nil {
 					b.Fatal(err)
 				}

@@ -2,9 +2,12 @@ package backfill
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"markread/consumer"
 )
@@ -19,6 +22,9 @@ const (
 	// senders is how many shipments are out at the same time: with one, its slowest partition would keep all others waiting.
 	senders   = 3
 	saveEvery = time.Second
+	// patience is how long a shipment is tried again when the brokers don't take it, as long as nobody stops the run: a broker that has crashed may be away
+	// for a minute.
+	patience = 3 * time.Minute
 )
 
 // shipment is a chunk on its way to the topic.
@@ -34,6 +40,8 @@ type shipping struct {
 	progress *Progress
 	save     func(Mark) error // called with the new mark, not more than once in saveEvery
 	fail     context.CancelCauseFunc
+	log      zerolog.Logger
+	stopped  <-chan struct{} // closed when the run is to end
 	queue    chan shipment
 	senders  sync.WaitGroup
 
@@ -43,6 +51,8 @@ type shipping struct {
 	at    Mark
 	saved time.Time
 	count int64 // shipments given to send
+
+	warn sync.Once // of brokers that take nothing
 }
 
 // start begins; from is the mark of the state. fail is told what goes wrong first.
@@ -79,10 +89,7 @@ func (s *shipping) wait() Mark {
 
 func (s *shipping) publish(ctx context.Context, shipment shipment) error {
 	if s.to != nil {
-		if err := context.Cause(ctx); err != nil {
-			return err
-		}
-		if err := s.to.Publish(ctx, shipment.messages...); err != nil {
+		if err := s.persist(ctx, shipment.messages); err != nil {
 			return err
 		}
 	}
@@ -103,6 +110,40 @@ func (s *shipping) publish(ctx context.Context, shipment shipment) error {
 	}
 	s.saved = time.Now()
 	return s.save(s.at)
+}
+
+// persist publishes messages, again and again while that may help. Each try takes the publisher some ten seconds.
+func (s *shipping) persist(ctx context.Context, messages []consumer.Message) error {
+	for began := time.Now(); ; {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		err := s.to.Publish(ctx, messages...)
+		if cause := context.Cause(ctx); err != nil && cause != nil {
+			return cause // another shipment has failed, or the time to stop is over
+		}
+		if err == nil || time.Since(began) > patience || !consumer.MayPass(err) {
+			return err
+		}
+		select {
+		case <-s.stopped:
+			return err
+		case <-time.After(time.Second):
+		}
+		s.warn.Do(func() {
+			s.log.Warn().Err(err).Msgf("the brokers don't take records; trying again for %s: they may come back, and Ctrl-C stops", patience)
+		})
+		var some consumer.PublishErrors
+		if errors.As(err, &some) {
+			left := make([]consumer.Message, 0, len(some))
+			for i, m := range messages {
+				if some[i] != nil {
+					left = append(left, m)
+				}
+			}
+			messages = left
+		}
+	}
 }
 
 // batch makes records of conversations.

@@ -47,7 +47,7 @@ type block struct {
 }
 
 func (r *interrupted) Read(b []byte) (int, error) {
-	for len(r.now.rest) == 0 {
+	if len(r.now.rest) == 0 {
 		if r.now.err != nil {
 			return 0, r.now.err
 		}

@@ -1,0 +1,116 @@
+package backfill
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/rs/zerolog"
+
+	"markread/consumer"
+)
+
+// The state is saved now and then, and whenever it is, the rejects that it counts are in their file.
+func TestRejectsAreNotBehindTheState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		text, _, _ := tableOf(rand.New(rand.NewPCG(4, 4)), 200_000, 200_000)
+		inputs := inFolder(t, map[string]string{"f": strings.ReplaceAll(text, ",17", ",9")}, "f") // the clock here is that of the year 2000
+		file, name := StateFileOf(inputs), filepath.Join(t.TempDir(), "rejects")
+		rejects, err := OpenRejects(name, 0, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer rejects.Close()
+		began, saved := time.Now(), map[Mark]bool{}
+		var mu sync.Mutex
+		_, err = Run(t.Context(), Options{Inputs: inputs, StateFile: file, Rejects: rejects, Window: 2, Log: zerolog.Nop(), State: State{Version: stateVersion},
+			To: publishes(func([]consumer.Message) error {
+				defer time.Sleep(saveEvery * 11 / 10)
+				s, err := file.Load()
+				mu.Lock()
+				defer mu.Unlock()
+				if err != nil || s == nil {
+					return err
+				}
+				saved[s.At] = true
+				if info, err := os.Stat(name); err != nil || info.Size() < s.At.RejectsBytes {
+					t.Errorf("%d bytes of rejects, %d in the state; %v", info.Size(), s.At.RejectsBytes, err)
+				}
+				return nil
+			})})
+		if most := int(time.Since(began)/saveEvery) + 1; err != nil || len(saved) < 2 || len(saved) > most {
+			t.Errorf("%v; saved %d times, at most %d were wanted", err, len(saved), most)
+		}
+	})
+}
+
+// A resumed run has read the files before the one that it goes on with.
+func TestProgressOfAResumedRun(t *testing.T) {
+	inputs := inFolder(t, map[string]string{"a": header + "a,b,7\n", "b": header}, "a", "b")
+	var p Progress
+	p.begin(inputs, Mark{Input: 1, Rows: 5, Rejected: 3, Untimed: 2})
+	if p.Read.Load() != 46 || p.Size.Load() != 86 || p.Rows.Load() != 5 || p.Rejected.Load() != 3 || p.Untimed.Load() != 2 {
+		t.Errorf("%+v", &p)
+	}
+}
+
+// A file is told from another by its end, too.
+func TestIdentityOfALargeFile(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "f")
+	text := bytes.Repeat([]byte("x"), 200<<10)
+	identity := func() string {
+		if err := os.WriteFile(name, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		id, err := identify(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id.SHA256
+	}
+	before := identity()
+	text[len(text)-1] = 'y'
+	if identity() == before {
+		t.Error("the end does not count")
+	}
+}
+
+// What a file needs more memory for is refused with what helps.
+func TestLongWindow(t *testing.T) {
+	var b bytes.Buffer
+	w, err := zstd.NewWriter(&b, zstd.WithWindowSize(4*maxZstdWindow))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 200 {
+		if _, err := w.Write(bytes.Repeat([]byte("a,b,7\n"), 10_000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := readRows(&b, "f"); err == nil || !strings.Contains(err.Error(), "zstd -dc --long=31 FILE") {
+		t.Errorf("%d rows, %v", len(got), err)
+	}
+}
+
+// silent is a broken reader.
+type silent struct{}
+
+func (silent) Read([]byte) (int, error) { return 0, nil }
+
+func TestReaderThatGivesNothing(t *testing.T) {
+	if _, err := readRows(io.MultiReader(strings.NewReader(header), silent{}), "f"); !errors.Is(err, io.ErrNoProgress) {
+		t.Error(err)
+	}
+}

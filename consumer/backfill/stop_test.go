@@ -1,0 +1,194 @@
+package backfill
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"markread/consumer"
+)
+
+// Brokers that are away for a while end nothing; what they took before is not sent again.
+func TestBrokersComeBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		var log bytes.Buffer
+		inputs := inFolder(t, map[string]string{"f": header + "a,b,7\nc,d,8\n"}, "f")
+		var tries []int
+		done, err := Run(t.Context(), Options{Inputs: inputs, Log: zerolog.New(&log), To: publishes(func(m []consumer.Message) error {
+			if tries = append(tries, len(m)); time.Since(began) > 2*time.Minute {
+				return nil
+			}
+			time.Sleep(10 * time.Second)
+			if len(m) == 1 {
+				return consumer.PublishErrors{0: errors.New("away")}
+			}
+			return consumer.PublishErrors{1: errors.New("away")}
+		})})
+		if err != nil || done.Records != 2 {
+			t.Errorf("%v, %+v", err, done)
+		}
+		if len(tries) < 5 || len(tries) > 15 || tries[0] != 2 || tries[1] != 1 || tries[2] != 1 {
+			t.Errorf("tries of %d records", tries)
+		}
+		if said := log.String(); strings.Count(said, "the brokers don't take records; trying again for 3m0s") != 1 {
+			t.Error(said)
+		}
+	})
+}
+
+// Not for ever; and what can't pass is not tried again.
+func TestBrokersStayAway(t *testing.T) {
+	for err, within := range map[error][2]time.Duration{
+		errors.New("away"): {patience, patience + 30*time.Second},
+		&consumer.MissingTopicError{Topics: []string{"t"}}: {0, 10 * time.Second},
+		&consumer.RefusedError{Err: errors.New("no")}:      {0, 10 * time.Second},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			began := time.Now()
+			inputs := inFolder(t, map[string]string{"f": header + "a,b,7\nc,d,8\n"}, "f")
+			_, got := Run(t.Context(), Options{Inputs: inputs, Log: zerolog.Nop(), To: publishes(func([]consumer.Message) error {
+				time.Sleep(10 * time.Second)
+				return consumer.PublishErrors{0: err}
+			})})
+			if took := time.Since(began); !errors.Is(got, err) || took < within[0] || took > within[1] {
+				t.Errorf("%v: %v after %s", err, got, took)
+			}
+		})
+	}
+}
+
+// stuck is a publisher whose brokers do not answer, until its context ends.
+type stuck struct{ began chan struct{} }
+
+func (p stuck) Publish(ctx context.Context, _ ...consumer.Message) error {
+	close(p.began)
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+// Who stops a run while brokers do not answer is told what it waits for, and does not wait for long.
+func TestRunIsInterruptedWhileBrokersAreSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		inputs := inFolder(t, map[string]string{"f": header + "a,b,7\n"}, "f")
+		ctx, cancel := context.WithCancel(t.Context())
+		to := stuck{make(chan struct{})}
+		var stopped time.Time
+		go func() {
+			<-to.began
+			time.Sleep(time.Minute)
+			stopped = time.Now()
+			cancel()
+		}()
+		file := StateFileOf(inputs)
+		_, err := Run(ctx, Options{Inputs: inputs, To: to, StateFile: file, State: State{Version: stateVersion}, Log: zerolog.New(&log)})
+		if took := time.Since(stopped); err != ErrInterrupted || took != stopLimit {
+			t.Errorf("%v after %s", err, took)
+		}
+		if said := log.String(); !strings.Contains(said, "stopping: what is on its way is waited for, 10s at most; a second Ctrl-C stops at once") {
+			t.Error(said)
+		}
+		if s, err := file.Load(); err != nil || s == nil || s.At.Rows != 0 {
+			t.Errorf("%+v, %v", s, err)
+		}
+	})
+}
+
+// endless is an input of blank lines, or of one line that never ends.
+type endless struct {
+	text  []byte
+	reads int
+	stop  func()
+}
+
+func (e *endless) Read(b []byte) (n int, err error) {
+	if e.reads++; e.reads == 100 {
+		e.stop()
+	}
+	for n < len(b) {
+		n += copy(b[n:], e.text)
+	}
+	return n, nil
+}
+
+// However long it takes to the next row.
+func TestRunIsInterruptedBetweenRows(t *testing.T) {
+	for _, text := range []string{"\n", "x"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		in := &counting{ctx, io.MultiReader(strings.NewReader(header), &endless{text: []byte(text), stop: cancel}), new(atomic.Int64)}
+		s := &source{lines: newLines(in)}
+		if err := s.recognize("f", false); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			r, _, err := s.next(clock)
+			if r.text == nil {
+				if err != ErrInterrupted {
+					t.Error(err)
+				}
+				break
+			}
+		}
+	}
+}
+
+// A file that grows or shrinks while it is read, or is another than was looked at, does not pass for one that was read.
+func TestFileThatChanges(t *testing.T) {
+	for name, change := range map[string]func(file string) error{
+		"grows": func(file string) error {
+			f, err := os.OpenFile(file, os.O_APPEND|os.O_WRONLY, 0)
+			if err != nil {
+				return err
+			}
+			_, err = f.WriteString("e,f,9\n")
+			return errors.Join(err, f.Close())
+		},
+		"shrinks": func(file string) error { return os.Truncate(file, int64(len(header))) },
+		"replaced": func(file string) error {
+			return errors.Join(os.Remove(file), os.WriteFile(file, []byte(header), 0o600))
+		},
+	} {
+		inputs := inFolder(t, map[string]string{"f": header + "a,b,7\n"}, "f")
+		file := StateFileOf(inputs)
+		rejects, err := OpenRejects(filepath.Join(t.TempDir(), "rejects"), 0, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := change(inputs[0].Name); err != nil {
+			t.Fatal(err)
+		}
+		_, err = Run(t.Context(), Options{Inputs: inputs, To: &topic{}, StateFile: file, Rejects: rejects, State: State{Version: stateVersion}, Log: zerolog.Nop()})
+		var wrong *InputError
+		if !errors.As(err, &wrong) || !strings.Contains(err.Error(), "it was written to while it was read") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if s, err := file.Load(); err != nil || s == nil {
+			t.Errorf("%s: the state is gone: %v", name, err)
+		}
+	}
+	// One that is replaced under its name after it was opened was read as it was.
+	inputs := inFolder(t, map[string]string{"f": header + "a,b,7\n"}, "f")
+	s, err := inputs[0].open(t.Context(), new(atomic.Int64))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	other := inputs[0].Name + ".new"
+	if err := errors.Join(os.WriteFile(other, []byte(header), 0o600), os.Rename(other, inputs[0].Name)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.unchanged(&inputs[0]); err != nil {
+		t.Error(err)
+	}
+}

@@ -256,3 +256,15 @@ func BenchmarkRun(b *testing.B) {
 		})
 	}
 }
+
+// What is odd is told once; that more rejects are not shown only if there are more.
+func TestWhatIsToldOnce(t *testing.T) {
+	inputs := inFolder(t, map[string]string{"f": header + " a,b,7\na,b ,7\n" + strings.Repeat("x\n", loggedRejects)}, "f")
+	var log bytes.Buffer
+	if _, err := Run(t.Context(), Options{Inputs: inputs, Log: zerolog.New(&log)}); err != nil {
+		t.Fatal(err)
+	}
+	if said := log.String(); strings.Count(said, "begins or ends with a blank") != 1 || strings.Contains(said, "further rejects") {
+		t.Error(said)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -104,7 +105,7 @@ func columnsOf(header [][]byte, timeless bool) (columns, error) {
 		return c, fmt.Errorf("its header has no %s%s", peerColumn, likely(header, peerColumn))
 	case c.readTime < 0 && !timeless:
 		for _, field := range header {
-			if name := squeeze(field); strings.Contains(name, "time") || strings.Contains(name, "read") {
+			if likelyTime.MatchString(squeeze(field)) {
 				return c, fmt.Errorf("its header has no %s: rename %q if that is it; if there are no read times, "+
 					"say with --read-time up to which second everything was read", readTimeColumn, field)
 			}
@@ -112,6 +113,9 @@ func columnsOf(header [][]byte, timeless bool) (columns, error) {
 	}
 	return c, nil
 }
+
+// likelyTime matches a squeezed name that may be meant for the read time. To take none for it would mark everything as read up to now.
+var likelyTime = regexp.MustCompile(`time|^(msg|last)?read(at|date|ts|until|upto)?$`)
 
 // squeeze leaves of a name what people agree on.
 func squeeze(name []byte) string {

@@ -330,3 +330,19 @@ func fieldsFrom(record []string) (fields [][]byte) {
 	}
 	return fields
 }
+
+// A column that may be meant for the read time is not ignored; one that is about something else is.
+func TestLikelyTimes(t *testing.T) {
+	for name, refused := range map[string]bool{
+		"Read_Time": true, "msgReadTime": true, "timestamp": true, "read at": true, "last_read": true, "ReadUntil": true,
+		"reader_id": false, "thread": false, "already": false, "note": false,
+	} {
+		header := [][]byte{[]byte("Report_Account"), []byte(name), []byte("Peer_Account")}
+		if _, err := columnsOf(header, false); (err != nil) != refused {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := columnsOf(header, true); err != nil {
+			t.Errorf("%s, with --read-time: %v", name, err)
+		}
+	}
+}

@@ -16,7 +16,7 @@ type Found struct {
 	replays      uint16
 	size         uint32
 	failedAt     int64
-	conversation uint64
+	conversation conversation
 	readTime     int64
 }
 

@@ -19,17 +19,17 @@ type Fold struct {
 	kinds      []Kind
 	index      map[Kind]uint16
 	foreign    int64
-	seed       maphash.Seed
+	seeds      [2]maphash.Seed
 }
 
 // entry is what is kept of a letter.
 type entry struct {
 	offset       int64
-	failedAt     int64  // nanoseconds since 1970
-	conversation uint64 // a hash; like readTime only of those that are judged and can be replayed
-	readTime     int64  // T
-	size         uint32 // of the whole record, in bytes
-	kind         uint16 // in Fold.kinds
+	failedAt     int64        // nanoseconds since 1970
+	conversation conversation // like readTime only of those that are judged and can be replayed
+	readTime     int64        // T
+	size         uint32       // of the whole record, in bytes
+	kind         uint16       // in Fold.kinds
 	replays      uint16
 	state        State // Open: not resolved
 	obstacle     Obstacle
@@ -39,7 +39,10 @@ type entry struct {
 // NewFold returns a fold for letters that are parked when they were replayed so often. All are folded; those that the filter is for can be counted
 // and found.
 func NewFold(maxReplays int, filter Filter) *Fold {
-	return &Fold{maxReplays: maxReplays, filter: filter, partitions: map[int][]entry{}, index: map[Kind]uint16{}, seed: maphash.MakeSeed()}
+	return &Fold{
+		maxReplays: maxReplays, filter: filter, partitions: map[int][]entry{}, index: map[Kind]uint16{},
+		seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
+	}
 }
 
 // Judge has each letter that the filter is for judged: can it be replayed at this time? It comes before the first Add.
@@ -68,16 +71,19 @@ func (f *Fold) entryOf(r consumer.Record, kind Kind) entry {
 	if l.matches && !f.judge.IsZero() {
 		event, obstacle := Judge(r, f.judge)
 		if l.obstacle = obstacle; obstacle == Replayable {
-			l.conversation, l.readTime = f.hashOf(event), event.ReadTime
+			l.conversation, l.readTime = f.conversationOf(event), event.ReadTime
 		}
 	}
 	return l
 }
 
-// hashOf tells conversations apart. Nobody can make two collide, for the seed is another each time, and among a million it happens in one replay of
-// ten million.
-func (f *Fold) hashOf(e consumer.Event) uint64 {
-	return maphash.Bytes(f.seed, consumer.Key(e.Report, e.Peer))
+// conversation tells conversations apart, in 16 bytes: a hash whose seed is another each time, so that nobody can make two of them collide, and chance
+// does not.
+type conversation [2]uint64
+
+func (f *Fold) conversationOf(e consumer.Event) conversation {
+	both := e.Report + "\x00" + e.Peer // no account has a zero in it; a record's key is the same for "a|b", "c" and "a", "b|c"
+	return conversation{maphash.String(f.seeds[0], both), maphash.String(f.seeds[1], both)}
 }
 
 // nanoseconds is a time as it is kept: any time at all, for a header may have any.

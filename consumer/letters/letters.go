@@ -4,7 +4,7 @@
 // It does not read the topic, and writes nothing to it: letters/office does. It is pure: no goroutine, no clock, no I/O.
 //
 // It promises that no record that somebody else has written there makes it fail: what is neither a letter nor a resolution is counted.
-// A letter takes 48 bytes, whatever is in it, so that topics with millions of letters can be folded; who wants the records
+// A letter takes 56 bytes, whatever is in it, so that topics with millions of letters can be folded; who wants the records
 // themselves reads the topic twice, and knows what became of each letter the second time.
 //
 // # Files

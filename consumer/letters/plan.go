@@ -15,7 +15,7 @@ type Plan struct {
 
 // PlanOf looks through letters, oldest first, for so many that can be replayed; 0: all. The fold must have judged them.
 func PlanOf(found []Found, limit int) (p Plan) {
-	index := map[uint64]int{} // of conversations, in p.Events
+	index := map[conversation]int{} // of conversations, in p.Events
 	for _, l := range found {
 		if limit > 0 && p.Letters() == limit {
 			break
@@ -68,7 +68,7 @@ func (p *Plan) CoveredBy(events []Found) []Found {
 	if len(p.Covered) == 0 {
 		return nil
 	}
-	conversations := make(map[uint64]bool, len(events))
+	conversations := make(map[conversation]bool, len(events))
 	for i := range events {
 		conversations[events[i].conversation] = true
 	}

@@ -246,6 +246,17 @@ func TestPlanOfTies(t *testing.T) {
 	}
 }
 
+// Accounts may have the character that separates them in a key: what has the same key need not be the same conversation.
+func TestPlanOfConversationsOfOneKey(t *testing.T) {
+	f := NewFold(3, Filter{})
+	f.Judge(now)
+	f.Add(letterOf(0, 0, "a|b|c", `{"Report_Account":"a|b","Peer_Account":"c","MsgReadTime":100}`))
+	f.Add(letterOf(0, 1, "a|b|c", `{"Report_Account":"a","Peer_Account":"b|c","MsgReadTime":200}`))
+	if p := PlanOf(f.Find(Open), 0); len(p.Events) != 2 || len(p.Covered) != 0 {
+		t.Errorf("%+v", p)
+	}
+}
+
 // What was found is looked for again: it must be there still, as it was, and in its state.
 func TestStill(t *testing.T) {
 	event := `{"Report_Account":"a","Peer_Account":"b"}`

@@ -8,7 +8,7 @@
 //   - A letter is resolved only when its event is acknowledged by all replicas of the topic that it is replayed to. So a replay that is interrupted
 //     anywhere, killed even, loses no letter. At worst some are replayed once more: then a worker finds their T covered, or calls once too often.
 //   - What it reads ends where the topic ended when it began to read: a replay does not meet its own letters.
-//   - Memory is bounded: 48 bytes for each letter of the topic, about 150 for each that is replayed, and one part (see listBytes, workBytes) of the
+//   - Memory is bounded: 56 bytes for each letter of the topic, about 170 for each that is replayed, and one part (see listBytes, workBytes) of the
 //     records themselves.
 //
 // Non-obvious:

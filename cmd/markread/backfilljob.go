@@ -95,10 +95,19 @@ func (c *backfillCommand) openRejects(job *backfillJob, p *process) (err error) 
 			return usagef("--rejects %s is one of the files to read", job.rejects)
 		}
 	}
-	if !job.Rejects.Regular() {
+	return job.lockRejects()
+}
+
+// lockRejects keeps other runs away from the file of rejects. If another was faster, it is that one's, even if this one has made it.
+func (j *backfillJob) lockRejects() error {
+	if !j.Rejects.Regular() {
 		return nil
 	}
-	return job.lock(job.rejects)
+	err := j.lock(j.rejects)
+	if err != nil {
+		j.Rejects.Keep()
+	}
+	return err
 }
 
 // stateOf returns what the run begins with.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -131,6 +132,29 @@ func TestBackfillOfRejectsThatAreBeingWritten(t *testing.T) {
 	got := try(t, nil, "", "backfill", "--dry-run", "--rejects", rejects, file(t, "Report_Account,Peer_Account\na,b\n"))
 	if got.status != exitFailed || !strings.Contains(got.stderr, rejects+": another markread backfill uses it") {
 		t.Errorf("%+v", got)
+	}
+}
+
+// Who comes second leaves the file alone, also when it made it.
+func TestBackfillThatLosesItsRejects(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "rejects")
+	job := &backfillJob{rejects: name}
+	fresh, err := backfill.OpenRejects(name, 0, false) // of this job, before the other one has locked it
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := lock(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	job.Rejects = fresh
+	if err := job.lockRejects(); err == nil {
+		t.Error("locked twice")
+	}
+	job.release()
+	if _, err := os.Stat(name); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -165,6 +165,9 @@ func (t *table) next() (row, [][]byte, error) {
 			}
 			length, found = l.newline(length)
 		}
+		if !found && length <= MaxLine && l.err != io.EOF { // the rest of the row did not come
+			return row{}, nil, l.err
+		}
 		r := row{line: l.number, text: trimBreak(l.ahead(length))}
 		if blank(r.text) {
 			l.skip(length, breaks)

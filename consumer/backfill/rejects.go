@@ -137,6 +137,9 @@ func (r *Rejects) sync() error {
 	return r.file.Sync()
 }
 
+// Keep has Close leave the file where it is: another run uses it.
+func (r *Rejects) Keep() { r.unused = false }
+
 // Close closes the file. What a run has added to it is there already. A file that was made for a run that did not begin is removed.
 func (r *Rejects) Close() error {
 	err := r.file.Close()

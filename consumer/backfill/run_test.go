@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -148,29 +149,46 @@ func TestRunIsInterrupted(t *testing.T) {
 
 // Standard input can't be read again: what was read of it is published, and a read that never returns keeps nobody waiting.
 func TestRunOfStandardInputIsInterrupted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		in, out := io.Pipe()
-		go func() {
-			fmt.Fprint(out, header+"a,b,7\nc,d,8\nhalf a r")
-			synctest.Wait() // all of it was read, and more is waited for
-			cancel()
-		}()
-		inputs, err := Look([]string{Stdin}, in, false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		done, err := Run(ctx, Options{Inputs: inputs, To: publishes(func(m []consumer.Message) error {
-			if len(m) != 2 {
-				t.Errorf("%d records, not 2", len(m))
+	for _, rest := range []string{"half a r", "e,\"half\nx,y,9\na row"} { // of more lines than one, one of which would be a row itself
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			in, out := io.Pipe()
+			go func() {
+				fmt.Fprint(out, header+"a,b,7\nc,d,8\n"+rest)
+				synctest.Wait() // all of it was read, and more is waited for
+				cancel()
+			}()
+			inputs, err := Look([]string{Stdin}, in, false)
+			if err != nil {
+				t.Fatal(err)
 			}
-			return nil
-		}), Log: zerolog.Nop()})
-		if !errors.Is(err, ErrInterrupted) || done.Rows != 2 || done.Records != 2 {
-			t.Errorf("%v, %+v", err, done)
-		}
-		in.Close() // ends the read that nobody waits for
-	})
+			done, err := Run(ctx, Options{Inputs: inputs, To: publishes(func(m []consumer.Message) error {
+				if len(m) != 2 {
+					t.Errorf("%d records, not 2", len(m))
+				}
+				return nil
+			}), Log: zerolog.Nop()})
+			if !errors.Is(err, ErrInterrupted) || done.Rows != 2 || done.Records != 2 || done.Rejected != 0 {
+				t.Errorf("%v, %+v", err, done)
+			}
+			in.Close() // ends the read that nobody waits for
+		})
+	}
+}
+
+// What can't be read to its end is no row, however it begins.
+func TestRunOfAnInputThatFailsWithinARow(t *testing.T) {
+	broken := errors.New("broken")
+	in := io.MultiReader(strings.NewReader(header+"a,b,7\ne,\"half\nx,y,9\na row"), iotest.ErrReader(broken))
+	inputs, err := Look([]string{Stdin}, in, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done, err := Run(t.Context(), Options{Inputs: inputs, Log: zerolog.Nop()})
+	var input *InputError
+	if !errors.As(err, &input) || !errors.Is(err, broken) || done.Rows != 1 || done.Rejected != 0 {
+		t.Errorf("%v, %+v", err, done)
+	}
 }
 
 // Even before its first row has come.

@@ -14,6 +14,7 @@ type Found struct {
 	State        State
 	obstacle     Obstacle
 	replays      uint16
+	highest      uint16 // replays of its conversation's letters in a plan: none of them must go round for ever
 	size         uint32
 	failedAt     int64
 	conversation conversation
@@ -39,7 +40,10 @@ func (f *Fold) Find(states ...State) []Found {
 		for i := range letters {
 			l := &letters[i]
 			if state := f.stateOf(l); l.matches && wanted[state] {
-				found = append(found, Found{ID{partition, l.offset}, state, l.obstacle, l.replays, l.size, l.failedAt, l.conversation, l.readTime})
+				found = append(found, Found{
+					ID: ID{partition, l.offset}, State: state, obstacle: l.obstacle, replays: l.replays,
+					size: l.size, failedAt: l.failedAt, conversation: l.conversation, readTime: l.readTime,
+				})
 			}
 		}
 	}

@@ -24,6 +24,7 @@ func PlanOf(found []Found, limit int) (p Plan) {
 			p.Obstacles[l.obstacle]++
 			continue
 		}
+		l.highest = l.replays
 		i, ok := index[l.conversation]
 		if !ok {
 			index[l.conversation] = len(p.Events)
@@ -31,11 +32,11 @@ func PlanOf(found []Found, limit int) (p Plan) {
 			continue
 		}
 		event := &p.Events[i]
-		replays := max(event.replays, l.replays)
+		highest := max(event.highest, l.highest)
 		if event.isBefore(&l) {
 			*event, l = l, *event
 		}
-		event.replays = replays // of its conversation, as it is published: none of them must go round for ever
+		event.highest = highest
 		p.Covered = append(p.Covered, l)
 	}
 	byPlace := func(a, b Found) int {

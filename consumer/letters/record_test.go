@@ -290,6 +290,26 @@ func TestStill(t *testing.T) {
 	}
 }
 
+// A letter that is planned again counts only the replays of those that are there still.
+func TestPlanAgain(t *testing.T) {
+	event := func(readTime int) string {
+		return fmt.Sprintf(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":%d}`, readTime)
+	}
+	f := NewFold(9, Filter{})
+	f.Judge(now)
+	covered, newest := letterOf(0, 0, "k", event(5), "markread.replays", "2"), letterOf(0, 1, "k", event(9))
+	f.Add(covered)
+	f.Add(newest)
+	p := PlanOf(f.Find(Open), 0)
+	for _, want := range []string{"3", "1"} {
+		m := p.Events[0].Publication(newest)
+		if last := m.Headers[len(m.Headers)-1]; len(p.Events) != 1 || last.Key != "markread.replays" || string(last.Value) != want {
+			t.Errorf("%+v, want %s replays", m.Headers, want)
+		}
+		p = PlanOf(p.Events, 0)
+	}
+}
+
 func TestParts(t *testing.T) {
 	var found []Found
 	for i := range 10 {

@@ -45,7 +45,7 @@ func replayHeaders(r consumer.Record, replays int) []consumer.Header {
 // Publication makes the record that is published for the event of a plan, of its letter's record.
 func (l *Found) Publication(r consumer.Record) consumer.Message {
 	// Beyond the largest count a record would count as never replayed.
-	return consumer.Message{Key: r.Key, Value: r.Value, Headers: replayHeaders(r, min(int(l.replays)+1, consumer.MaxReplays))}
+	return consumer.Message{Key: r.Key, Value: r.Value, Headers: replayHeaders(r, min(int(l.highest)+1, consumer.MaxReplays))}
 }
 
 // Resolve makes the record that resolves a letter, to be written to the letter's partition: its key, no value.

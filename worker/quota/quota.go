@@ -114,10 +114,10 @@ func (q *Quota) Reset(share int, now time.Time) {
 // Shrink takes in that the server refused a call, sent at sent, as one too many. A burst of refusals counts
 // once: when a call that was sent after the last shrinking is refused, there are still too many permits.
 func (q *Quota) Shrink(now, sent time.Time) {
-	if q.permits.window == 0 || !sent.After(q.shrunk) {
+	if q.permits.window == 0 || q.share == 0 || !sent.After(q.shrunk) {
 		return
 	}
-	q.part, q.since, q.shrunk = shrinkTo*float64(q.usable(now))/float64(max(1, q.share)), now, now
+	q.part, q.since, q.shrunk = shrinkTo*float64(q.usable(now))/float64(q.share), now, now
 	q.grow(now)
 }
 

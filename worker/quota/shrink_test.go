@@ -139,6 +139,17 @@ func TestAnotherShareOfWhatTheServerAllows(t *testing.T) {
 	}
 }
 
+// A refusal that comes when there is no share any more is no reason to begin the next one with nothing.
+func TestARefusalWithoutAShare(t *testing.T) {
+	q := New()
+	q.Reset(0, start)
+	q.Shrink(start.Add(time.Second), start.Add(time.Second))
+	q.Reset(200, start.Add(time.Second))
+	if n := q.Limit(start.Add(time.Second)); n != 200 {
+		t.Errorf("%d may be used", n)
+	}
+}
+
 func TestUncappedDoesNotShrink(t *testing.T) {
 	q := Uncapped(10)
 	q.Shrink(start, start)

@@ -37,6 +37,16 @@ type Record struct {
 	Value     []byte
 	Headers   []Header
 	Time      time.Time // the producer's timestamp, or the broker's on a topic with message.timestamp.type=LogAppendTime; zero: none
+	Damage    *Damage   // nil: the record could be decoded; else it has only Topic, Partition, Offset and, if known, Time
+}
+
+// Damage describes bytes that can't be decoded as records, or a record too large to be kept. The
+// batch's checksum is correct: the producer wrote them that way.
+type Damage struct {
+	Last  int64 // the last offset of the range that can't be told apart; Record.Offset is the first
+	Count int   // how many records it stands for, at least 1 and at most the offsets of the range
+	Size  int64 // bytes that were not kept
+	Err   error // why
 }
 
 // Ref names one delivered record within its Generation. It is opaque.

@@ -206,6 +206,16 @@ type PartitionState struct {
 	HighWatermark int64 // the log's end, at most half a minute old; -1: not known yet
 	Lag           int64 // HighWatermark less Committed, or less where we began; 0 while unknown
 	Oldest        *Oldest
+	Unreadable    *Unreadable // nil: the partition can be read
+}
+
+// Unreadable says that a partition can't be read: its fetches fail, or its next batch is damaged. It
+// is retried, and never skipped.
+type Unreadable struct {
+	Since  time.Time // the last good fetch, or the beginning of the generation
+	Offset int64     // the next offset to read; -1: not known where to begin
+	Reason string    // one line: what failed
+	Do     string    // one line: the remedy
 }
 
 // Partitions returns the state of each assigned partition, sorted by topic and number.

@@ -194,6 +194,9 @@ func (d *Decoder) large(length, n int) bool {
 		d.at, left = len(d.buf), left-len(d.buf)
 	}
 	if left > 0 {
+		if errors.Is(d.ended, io.EOF) {
+			d.ended = errCut
+		}
 		return false
 	}
 	if err == nil {
@@ -266,6 +269,8 @@ func (d *Decoder) damaged(r Record, size int64, err error) {
 	d.add(Record{Offset: r.Offset, Time: r.Time, Damage: &Damage{Last: r.Offset, Count: 1, Size: size, Err: err}})
 }
 
+var errCut = errors.New("the batch ends within a record")
+
 // rest takes what is left of the batch in as one: nothing in it can be told apart.
 func (d *Decoder) rest() {
 	err := d.ended
@@ -276,7 +281,7 @@ func (d *Decoder) rest() {
 	case errors.Is(err, io.EOF) && size == 0:
 		err = fmt.Errorf("the batch claims %d records and has %d", d.batch.count, d.index)
 	case errors.Is(err, io.EOF):
-		err = errors.New("the batch ends within a record")
+		err = errCut
 	}
 	if d.batch.Attributes&codecMask != codecNone {
 		size = int64(len(d.batch.payload))

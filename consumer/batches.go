@@ -56,10 +56,10 @@ func (f *fetched) chunk(d *batch.Decoder) ([]batch.Record, error) {
 			f.opened = false
 			f.next = max(f.next, f.current.Last+1)
 		}
-		if len(f.records) == 0 {
+		if f.empty() {
 			return nil, nil
 		}
-		b, size, err := batch.Parse(f.records)
+		b, err := f.batch()
 		if err != nil {
 			f.records = nil
 			if f.next > f.offset {
@@ -67,7 +67,6 @@ func (f *fetched) chunk(d *batch.Decoder) ([]batch.Record, error) {
 			}
 			return nil, err
 		}
-		f.records = f.records[size:]
 		if f.open(b) {
 			d.Reset(b, f.next)
 		} else {
@@ -77,6 +76,22 @@ func (f *fetched) chunk(d *batch.Decoder) ([]batch.Record, error) {
 			return nil, fmt.Errorf("a fetch at offset %d was answered with what comes before it", f.offset)
 		}
 	}
+}
+
+// empty reports whether there are no batches that were not opened yet.
+func (f *fetched) empty() bool { return len(f.records) == 0 && f.large == nil }
+
+// batch returns the next batch.
+func (f *fetched) batch() (b batch.Batch, err error) {
+	if f.large != nil {
+		b, f.large = *f.large, nil
+		return b, f.damage
+	}
+	b, size, err := batch.Parse(f.records)
+	if err == nil {
+		f.records = f.records[size:]
+	}
+	return b, err
 }
 
 // open makes b the current batch, and reports whether consumers may see its records.

@@ -12,7 +12,8 @@ import (
 
 const (
 	fetchWait  = 2 * time.Second // how long the broker may hold a fetch that finds nothing
-	fetchBytes = 256 << 10       // of one answer; a larger batch comes whole
+	fetchBytes = 256 << 10       // of one response; a larger batch comes whole
+	maxBatch   = 64 << 20        // a larger one is not kept; brokers by default take no request of more than 100 MB
 
 	// A fetch reads the same log as the last one if it begins so soon after its answer, and there was no room
 	// for so short a time: nobody makes a topic again and fills it so fast.

@@ -14,6 +14,8 @@ import (
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/protocol/fetch"
+
+	"markread/consumer/batch"
 )
 
 // exchange is a fetch whose response is read here, and not by kafka-go: that decodes records whose
@@ -39,8 +41,10 @@ type fetchResponse struct {
 	logStart      int64 // -1: an old broker does not say it
 	aborted       []abortedTransaction
 	records       []byte
-	wants         int64 // bytes of records that there was no memory for; they were not read
-	refusal       kafka.Error // 0: none
+	large         *batch.Batch // instead of records: one that is too large to be kept
+	wants         int64        // bytes of records that there was no memory for; they were not read
+	damage        error        // of large
+	refusal       kafka.Error  // 0: none
 }
 
 type abortedTransaction struct{ producer, firstOffset int64 }
@@ -117,6 +121,12 @@ func (x *exchange) read(in *input) (r *fetchResponse, refusal kafka.Error) {
 	case in.err != nil, size <= 0:
 	case size > in.left:
 		in.err = fmt.Errorf("%d bytes of records in the last %d of it", size, in.left)
+	case size > maxBatch:
+		b, err := batch.Large(io.LimitReader(&progressReader{in, x.progress}, size))
+		if in.err == nil && err != nil {
+			r.damage = err
+		}
+		r.large = &b
 	case !x.lease.take(size):
 		r.wants = size
 	default:
@@ -156,6 +166,25 @@ func (in *input) one(name string) {
 	if n := in.int32(); in.err == nil && n != 1 {
 		in.err = fmt.Errorf("a fetch of one partition was answered with %d %s", n, name)
 	}
+}
+
+// progressReader reads from a response.
+type progressReader struct {
+	*input
+	progress func()
+}
+
+func (r *progressReader) Read(b []byte) (int, error) {
+	if r.err == nil && r.left == 0 {
+		return 0, io.EOF
+	}
+	if r.err != nil {
+		return 0, r.err
+	}
+	n, err := r.from.Read(b[:min(int64(len(b)), r.left)])
+	r.left, r.err = r.left-int64(n), err
+	r.progress()
+	return n, err
 }
 
 // stepBytes is how much is read of a response until that counts as progress.

@@ -95,7 +95,7 @@ func (p *partition) step(ctx context.Context, sink Sink, from int64) error {
 	defer f.close()
 	p.sure = time.Now()
 	p.mark(f.highWatermark, f.logStart)
-	if len(f.records) == 0 {
+	if f.empty() {
 		p.succeeded()
 		return nil
 	}

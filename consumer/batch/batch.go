@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"math"
 )
 
@@ -46,6 +47,7 @@ const (
 const (
 	prefixSize    = 8 + 4 // base offset, size of the rest
 	headerSize    = 61    // of format 2
+	checked       = 21    // where in format 2 the bytes begin that the checksum covers
 	messageHeader = 26    // of formats 0 and 1, the smaller of them
 
 	// maxOffset keeps every sum of an offset and a batch's range from overflowing.
@@ -60,6 +62,8 @@ type Batch struct {
 	Attributes Attributes
 
 	legacy    bool
+	large     int64 // bytes of a payload that was not kept; 0: it was
+	checksum  uint32
 	count     int   // of records, as the header says; not with legacy
 	firstTime int64 // milliseconds; the records' times are relative to it
 	appended  int64 // when the broker appended it, in milliseconds; -1: the records have their own times
@@ -87,32 +91,78 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // Parse returns the batch that raw begins with and its size in bytes. The payload is not decoded.
 // The error is one of ErrTruncated, ErrChecksum and ErrFormat.
 func Parse(raw []byte) (b Batch, size int, err error) {
-	if len(raw) < prefixSize {
-		return b, 0, ErrTruncated
-	}
-	size = prefixSize + int(int32(binary.BigEndian.Uint32(raw[8:])))
-	b.Base = int64(binary.BigEndian.Uint64(raw))
+	b, size, err = parseHeader(raw)
 	switch {
-	case size < messageHeader, b.Base < 0, b.Base > maxOffset:
-		return b, 0, fmt.Errorf("%w: offset %d, size %d", ErrFormat, b.Base, size)
+	case err != nil:
+		return b, 0, err
 	case size > len(raw):
 		return b, 0, ErrTruncated
 	}
 	raw = raw[:size]
+	if b.legacy {
+		return b, size, b.parseMessage(raw)
+	}
+	if crc32.Checksum(raw[checked:], castagnoli) != b.checksum {
+		return b, 0, ErrChecksum
+	}
+	b.payload = raw[headerSize:]
+	return b, size, nil
+}
+
+// Large reads a batch from r that is too large to be kept. Only its checksum is verified: a Decoder
+// makes one Damage of it. The error is one of r's or Parse's.
+func Large(r io.Reader) (Batch, error) {
+	header := make([]byte, headerSize)
+	if _, err := io.ReadFull(r, header); err != nil {
+		return Batch{}, err
+	}
+	b, size, err := parseHeader(header)
+	if err != nil {
+		return b, err
+	}
+	if b.legacy { // brokers have never taken one so large
+		return b, fmt.Errorf("%w: a message of %d bytes", ErrFormat, size)
+	}
+	sum := crc32.New(castagnoli)
+	sum.Write(header[checked:])
+	switch n, err := io.CopyN(sum, r, int64(size-headerSize)); {
+	case errors.Is(err, io.EOF):
+		return b, ErrTruncated
+	case err != nil:
+		return b, err
+	case sum.Sum32() != b.checksum:
+		return b, ErrChecksum
+	default:
+		b.large = n
+		return b, nil
+	}
+}
+
+// parseHeader returns what the header of a batch says. The payload may be cut off.
+func parseHeader(raw []byte) (b Batch, size int, err error) {
+	if len(raw) < messageHeader {
+		return b, 0, ErrTruncated
+	}
+	size = prefixSize + int(int32(binary.BigEndian.Uint32(raw[8:])))
+	b.Base = int64(binary.BigEndian.Uint64(raw))
+	if size < messageHeader || b.Base < 0 || b.Base > maxOffset {
+		return b, 0, fmt.Errorf("%w: offset %d, size %d", ErrFormat, b.Base, size)
+	}
 	b.Last, b.Producer, b.appended = b.Base, -1, -1
 	switch magic := raw[16]; {
 	case magic < 2:
-		return b, size, b.parseMessage(raw)
+		b.legacy = true
+		return b, size, nil
 	case magic > 2:
 		return b, 0, fmt.Errorf("%w: %d", ErrFormat, int8(magic))
 	case size < headerSize:
 		return b, 0, fmt.Errorf("%w: size %d", ErrFormat, size)
-	}
-	if crc32.Checksum(raw[21:], castagnoli) != binary.BigEndian.Uint32(raw[17:]) {
-		return b, 0, ErrChecksum
+	case len(raw) < headerSize:
+		return b, 0, ErrTruncated
 	}
 	at := func(i int) int64 { return int64(binary.BigEndian.Uint64(raw[i:])) }
-	b.Attributes = Attributes(binary.BigEndian.Uint16(raw[21:]))
+	b.checksum = binary.BigEndian.Uint32(raw[17:])
+	b.Attributes = Attributes(binary.BigEndian.Uint16(raw[checked:]))
 	// Brokers refuse a negative delta. If one did not, the batch has at least its base offset.
 	b.Last += max(0, int64(int32(binary.BigEndian.Uint32(raw[23:]))))
 	b.firstTime = at(27)
@@ -121,14 +171,12 @@ func Parse(raw []byte) (b Batch, size int, err error) {
 	}
 	b.Producer = at(43)
 	b.count = int(int32(binary.BigEndian.Uint32(raw[57:])))
-	b.payload = raw[headerSize:]
 	return b, size, nil
 }
 
 // parseMessage parses a message of format 0 or 1. A compressed one holds others, and has the
 // offset of the last.
 func (b *Batch) parseMessage(raw []byte) error {
-	b.legacy = true
 	if crc32.ChecksumIEEE(raw[16:]) != binary.BigEndian.Uint32(raw[12:]) {
 		return ErrChecksum
 	}

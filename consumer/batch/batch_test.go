@@ -392,3 +392,26 @@ func TestTimes(t *testing.T) {
 		}
 	}
 }
+
+// A batch that is too large to be kept is one damage, if its checksum is correct.
+func TestLarge(t *testing.T) {
+	whole := seal(0, 3, 2, bytes.Repeat([]byte("x"), 1<<20))
+	b, err := Large(bytes.NewReader(append(whole, "behind"...)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d Decoder
+	d.Reset(b, 101)
+	got := d.Next()
+	if len(got) != 1 || got[0].Offset != 101 || got[0].Damage == nil || got[0].Damage.Last != 102 || got[0].Damage.Count != 2 || got[0].Damage.Size != 1<<20 {
+		t.Errorf("got %+v", got)
+	}
+	whole[1000]++
+	for want, raw := range map[error][]byte{
+		ErrChecksum: whole, ErrTruncated: whole[:len(whole)-1], io.EOF: nil, io.ErrUnexpectedEOF: whole[:60], ErrFormat: oldMessage(1, 1, 0, 0, make([]byte, 99)),
+	} {
+		if _, err := Large(bytes.NewReader(raw)); !errors.Is(err, want) {
+			t.Errorf("got %v, want %v", err, want)
+		}
+	}
+}

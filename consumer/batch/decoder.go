@@ -61,6 +61,10 @@ func (d *Decoder) Reset(b Batch, skip int64) {
 		d.legacy = d.messages(&b)
 		return
 	}
+	if b.large > 0 {
+		d.ended = fmt.Errorf("the batch has %d bytes, more than are read of one", b.large+headerSize)
+		return
+	}
 	codec := int(b.Attributes & codecMask)
 	if codec == codecNone {
 		return
@@ -89,7 +93,7 @@ func (d *Decoder) Next() []Record {
 			size += n
 		}
 	}
-	unread := d.index < d.count() || d.batch.count <= 0 && d.next <= d.batch.Last && len(d.batch.payload) > 0
+	unread := d.index < d.count() || d.batch.count <= 0 && d.next <= d.batch.Last && len(d.batch.payload)+int(d.batch.large) > 0
 	if len(d.records) == 0 && unread {
 		d.rest()
 	}
@@ -283,7 +287,9 @@ func (d *Decoder) rest() {
 	case errors.Is(err, io.EOF):
 		err = errCut
 	}
-	if d.batch.Attributes&codecMask != codecNone {
+	if d.batch.large > 0 {
+		size = d.batch.large
+	} else if d.batch.Attributes&codecMask != codecNone {
 		size = int64(len(d.batch.payload))
 	}
 	first, count := max(d.next, d.skip), d.count()-d.index

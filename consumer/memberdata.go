@@ -13,8 +13,9 @@ import (
 // may join the group may write anything. It is decoded here, and nowhere else: kafka-go allocates
 // according to the lengths that it reads.
 const (
-	// maxGroupBytes limits a member's metadata and its assignment: Kafka stores a whole group in one
-	// record of at most 1 MiB.
+	// maxGroupBytes limits a member's metadata and its assignment. Kafka stores a whole group in one
+	// record of at most 1 MiB: where one member has more (seen with 4.4), every SyncGroup of the group
+	// fails with "unexpected server error" until it has left.
 	maxGroupBytes = 1 << 20
 	// maxUserData limits the JSON in them: room for two topics and 9,000 owned partition numbers.
 	maxUserData = 64 << 10
@@ -74,7 +75,7 @@ func readUserData[T any](r *groupBytes, size int) (data T, err error) {
 	user := r.take(r.length())
 	switch {
 	case size > maxGroupBytes:
-		return data, fmt.Errorf("it has %d bytes, more than %d", size, maxGroupBytes)
+		return data, fmt.Errorf("it has %d bytes, more than %d: the coordinator may be unable to store the group", size, maxGroupBytes)
 	case r.bad:
 		return data, errTruncated
 	case len(user) > maxUserData:

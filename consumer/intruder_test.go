@@ -193,20 +193,23 @@ func shared(want int, workers ...*member) bool {
 	return len(owners) == want
 }
 
+// clientTo is client with a log that can be looked at.
+func (w *world) clientTo(log *logs) *consumer.Client {
+	w.Helper()
+	c, err := consumer.New(consumer.Options{Brokers: []string{w.broker.Addr()}, Dial: w.network.DialContext, Log: zerolog.New(log)})
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(c.Close)
+	return c
+}
+
 // Thirty members of ten kinds that are no workers join a group of two: it rebalances, and the two workers have everything again soon,
 // each partition once, and go on without further rebalances. Each intruder has one line in the log.
 func TestIntrudersGetNothing(t *testing.T) {
 	inWorld(t, 4, func(w *world) {
 		var log logs
-		client := func() *consumer.Client {
-			c, err := consumer.New(consumer.Options{Brokers: []string{w.broker.Addr()}, Dial: w.network.DialContext, Log: zerolog.New(&log)})
-			if err != nil {
-				w.Fatal(err)
-			}
-			w.Cleanup(c.Close)
-			return c
-		}
-		one, two := w.join(client()), w.join(client())
+		one, two := w.join(w.clientTo(&log)), w.join(w.clientTo(&log))
 		time.Sleep(10 * time.Second)
 		if !shared(8, one, two) {
 			w.Fatal("two workers alone don't share the partitions")

@@ -98,14 +98,14 @@ func (c *Client) oldest(ctx context.Context, l *PartitionLag) (event, written ti
 	if l.Beyond > 0 {
 		from = l.First
 	}
-	f, err := c.fetch(ctx, l.Topic, l.Partition, from)
-	if err != nil || len(f.records) == 0 || f.records[0].Offset >= l.End {
+	r, ok, err := c.peek(ctx, l.TopicPartition, from)
+	if err != nil || !ok || r.Offset >= l.End {
 		return time.Time{}, time.Time{}
 	}
-	if f.records[0].Time.UnixMilli() > 0 {
-		written = f.records[0].Time
+	if r.Time.UnixMilli() > 0 {
+		written = r.Time
 	}
-	if event, err = eventTime(f.records[0]); err != nil {
+	if event, err = eventTime(r); err != nil {
 		event = written
 	}
 	return event, written

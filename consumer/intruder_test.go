@@ -237,6 +237,13 @@ func TestIntrudersGetNothing(t *testing.T) {
 				w.Errorf("%.20q was answered with %d", i.metadata, i.refused.Load())
 			}
 		}
+		three := w.join(w.client())
+		time.Sleep(10 * time.Second)
+		three.leave()
+		time.Sleep(10 * time.Second)
+		if n := len(log.lines("a member of the group is ignored: it gets no partitions")); n != 30 {
+			w.Errorf("%d lines in the log after more rebalances", n)
+		}
 		turns := one.turns() + two.turns()
 		for p := range 4 {
 			w.publish(topics.Live, p, 10)

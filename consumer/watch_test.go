@@ -13,6 +13,26 @@ import (
 	"markread/consumer/broker"
 )
 
+// overBroker runs a test in a bubble with a client of a broker that has the topic "live", of 4 partitions.
+func overBroker(t *testing.T, test func(t *testing.T, c *Client)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		var network kfake.VirtualNetwork
+		b, err := broker.Start(broker.Options{Addr: "127.0.0.1:9092", Partitions: 4, Listen: network.Listen, Topics: []string{"live"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close()
+		c, err := New(Options{Brokers: []string{b.Addr()}, Dial: network.DialContext, Log: zerolog.Nop()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.use("live")
+		test(t, c)
+	})
+}
+
 // A leader rebalances when the topics have another number of partitions than it has assigned; another member rejoins, with patience, when
 // it counts the leader's partitions by now. What anybody else claims makes nobody rebalance.
 func TestWatch(t *testing.T) {
@@ -33,19 +53,7 @@ func TestWatch(t *testing.T) {
 		"a member that was behind again":         {joined{outlook: counts(2), leaders: counts(4)}, longestPatience, errBehind, longestPatience},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				var network kfake.VirtualNetwork
-				b, err := broker.Start(broker.Options{Addr: "127.0.0.1:9092", Partitions: 4, Listen: network.Listen, Topics: []string{"live"}})
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer b.Close()
-				client, err := New(Options{Brokers: []string{b.Addr()}, Dial: network.DialContext, Log: zerolog.Nop()})
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer client.Close()
-				client.use("live")
+			overBroker(t, func(t *testing.T, client *Client) {
 				ctx, revoke := context.WithCancelCause(t.Context())
 				defer revoke(nil)
 				time.AfterFunc(time.Hour, func() { revoke(nil) })
@@ -59,4 +67,27 @@ func TestWatch(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An end that was read before the group committed is no end that the group is beyond.
+func TestBeyondIsAskedAgain(t *testing.T) {
+	overBroker(t, func(t *testing.T, c *Client) {
+		event := Message{Key: []byte("k"), Value: []byte("{}")}
+		if err := c.Publisher("live").Publish(t.Context(), event, event); err != nil {
+			t.Fatal(err)
+		}
+		e, err := c.Extent(t.Context(), "live")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for p, b := range e.Partitions {
+			for _, beyond := range []int64{0, 3} {
+				l := PartitionLag{TopicPartition: TopicPartition{"live", p}, Bounds: Bounds{End: max(0, b.End-1)}, Committed: b.End + beyond}
+				c.checkBeyond(t.Context(), &l)
+				if l.Err != nil || l.Beyond != beyond || (l.Lag == 0) != (beyond == 0 || b.End == 0) {
+					t.Errorf("%d beyond: %+v", beyond, l)
+				}
+			}
+		}
+	})
 }

@@ -15,16 +15,17 @@ import (
 const (
 	sameFlags = "give all workers of the group the same --rate and the same topics; " +
 		"during a rollout this ends when the last of them has restarted"
-	otherProgram = "find the program that joins this group and give it another group (a member's id begins with " +
-		"its client id); an ACL for Read on the group keeps programs out"
-	otherLeader = "find the program that leads this group and stop it (`markread status` lists the members, their " +
-		"clients and hosts); this ends when it has left the group"
+	otherProgram = "find the program that joins this group and give it another group (a member's id " +
+		"begins with its client id); an ACL for Read on the group keeps programs out"
+	otherLeader = "find the program that leads this group and stop it (`markread status` lists the " +
+		"members, their clients and hosts); this ends when it has left the group"
 )
 
 // ignored is a member that its leader gives no partitions.
 type ignored struct{ why, do string }
 
-// maxReported limits how many ignored members one rebalance names in the log, and how much of an id.
+// maxReported limits how many ignored members one rebalance names in the log, and how much of an
+// id.
 const (
 	maxReported   = 100
 	maxReportedID = 200
@@ -39,7 +40,8 @@ func (m *member) report(others map[string]ignored) {
 			continue
 		}
 		if lines++; lines <= maxReported {
-			m.log.Warn().Str("member", id[:min(len(id), maxReportedID)]).Str("reason", other.why).Str("do", other.do).
+			m.log.Warn().Str("member", id[:min(len(id), maxReportedID)]).
+				Str("reason", other.why).Str("do", other.do).
 				Msg("a member of the group is ignored: it gets no partitions")
 		}
 	}
@@ -53,36 +55,42 @@ func (m *member) report(others map[string]ignored) {
 // apart says why a member has been assigned nothing, and what to do.
 type apart struct{ why, do string }
 
-// accept notes the assignment that the leader has made for us. It is all or nothing: a leader that is a
-// worker assigns only partitions of our topics, each once, and only to members with its own outlook.
+// accept notes the assignment that the leader has made for us. It is all or nothing: a leader that
+// is a worker assigns only partitions of our topics, each once, and only to members with its own
+// outlook.
 //
-// A wrong assignment is no failure of the join: another try would stop the whole group, and end the same
-// way as long as that member leads.
+// A wrong assignment is no failure of the join: another try would stop the whole group, and end the
+// same way as long as that member leads.
 func (j *joined) accept(b []byte) {
 	assigned, leaders, err := decodeAssignment(b)
-	exists := func(p TopicPartition) bool { return p.Partition >= 0 && p.Partition < j.outlook.Partitions[p.Topic] }
+	exists := func(p TopicPartition) bool {
+		return p.Partition >= 0 && p.Partition < j.outlook.Partitions[p.Topic]
+	}
+	ignored := func(why string) apart { return apart{"the leader's assignment is ignored: " + why, otherLeader} }
 	switch {
 	case len(b) == 0:
 		j.apart = apart{"the group's leader has sent no assignment", otherLeader}
 	case err != nil:
-		j.apart = apart{"the leader's assignment is ignored: " + err.Error(), otherLeader}
+		j.apart = ignored(err.Error())
 	case leaders.Rate != j.outlook.Rate:
-		j.apart = apart{fmt.Sprintf("the group's leader goes by a rate of %d, this worker by %d", leaders.Rate, j.outlook.Rate), sameFlags}
+		j.apart = apart{fmt.Sprintf("the group's leader goes by a rate of %d, this worker by %d",
+			leaders.Rate, j.outlook.Rate), sameFlags}
 	case !leaders.equal(j.outlook):
 		j.apart = apart{"the group's leader sees other topics or partitions than this worker", sameFlags}
 	case slices.ContainsFunc(assigned, func(p TopicPartition) bool { return !exists(p) }):
-		j.apart = apart{"the leader's assignment is ignored: it has partitions that this worker's topics don't have", otherLeader}
+		j.apart = ignored("it has partitions that this worker's topics don't have")
 	case len(slices.Compact(slices.Clone(assigned))) < len(assigned):
-		j.apart = apart{"the leader's assignment is ignored: it has a partition twice", otherLeader}
+		j.apart = ignored("it has a partition twice")
 	default:
 		j.assigned = assigned
 	}
 	j.leaders = leaders
 }
 
-// confirm compares our assignment with what the coordinator has for the other members, trying until ctx
-// ends. A leader that is not a worker could give a partition to several members, or let them reckon with
-// different rates: then their shares would add up to more than the rate. Such a worker gets nothing.
+// confirm compares our assignment with what the coordinator has for the other members, trying until
+// ctx ends. A leader that is not a worker could give a partition to several members, or let them
+// reckon with different rates: then their shares would add up to more than the rate. Such a worker
+// gets nothing.
 func (m *member) confirm(ctx context.Context, j *joined) error {
 	if j.leader || len(j.assigned) == 0 {
 		return nil
@@ -95,7 +103,7 @@ func (m *member) confirm(ctx context.Context, j *joined) error {
 				j.assigned, j.apart = nil, apart{why, otherLeader}
 			}
 			return nil
-		case Denied(err): // Read on a group includes Describe; where it does not, the leader is believed
+		case Denied(err): // Read on a group includes Describe; where it does not, we trust the leader
 			return nil
 		case isLayout(err):
 			m.client.refresh()
@@ -110,10 +118,11 @@ func (m *member) confirm(ctx context.Context, j *joined) error {
 	}
 }
 
-// members returns the group's members with their assignments. While the group rebalances there are none:
-// our generation is over then, and the next heartbeat says so.
+// members returns the group's members with their assignments. While the group rebalances there are
+// none: our generation is over then, and the next heartbeat says so.
 func (m *member) members(ctx context.Context) ([]describegroups.ResponseGroupMember, error) {
-	answer, err := m.client.roundTrip(ctx, requestTimeout, &describegroups.Request{Groups: []string{m.options.Group}})
+	request := &describegroups.Request{Groups: []string{m.options.Group}}
+	answer, err := m.client.roundTrip(ctx, requestTimeout, request)
 	if err != nil {
 		return nil, err
 	}
@@ -129,8 +138,8 @@ func (m *member) members(ctx context.Context) ([]describegroups.ResponseGroupMem
 	return groups[0].Members, nil
 }
 
-// conflict says how the members together could exceed the rate; "": they can't. What a worker would not
-// accept does not count.
+// conflict says how the members together could exceed the rate; "": they can't. What a worker would
+// not accept does not count.
 func (j *joined) conflict(us string, members []describegroups.ResponseGroupMember) string {
 	for _, other := range members {
 		theirs, leaders, err := decodeAssignment(other.MemberAssignment)
@@ -138,7 +147,7 @@ func (j *joined) conflict(us string, members []describegroups.ResponseGroupMembe
 			continue
 		}
 		if !leaders.equal(j.outlook) {
-			return "the group's leader lets other members reckon with another rate or other partitions"
+			return "the group's leader has told other members another rate or other partitions"
 		}
 		for _, p := range theirs {
 			if _, both := slices.BinarySearchFunc(j.assigned, p, TopicPartition.Compare); both {

@@ -70,8 +70,8 @@ type memberData struct {
 	Generation int32 `json:"generation,omitempty"` // in which it owned them
 }
 
-// published returns what a member publishes. It leaves out what the member had before where that would
-// be too long for the leader: then it keeps less of it.
+// published returns what a member publishes. It leaves out what the member had before where that
+// would be too long for the leader: then the member may keep less of it.
 func (d memberData) published() []byte {
 	b := encode(d)
 	if len(b) > maxUserData {
@@ -177,8 +177,8 @@ func assign(members []candidate, numbers int) map[string][]int {
 	return assigned
 }
 
-// lastOwners returns which member has owned each of the numbers last, -1: none of them has. What a member
-// says that it has owned may be wrong: it decides only which of its numbers it keeps, never how many.
+// lastOwners returns which member has owned each of the numbers last, -1: none of them has. What a
+// member says that it has owned may be wrong: it decides which numbers it keeps, never how many.
 func lastOwners(members []candidate, numbers int) []int {
 	last := slices.Repeat([]int{-1}, numbers)
 	for i, m := range members {

@@ -22,7 +22,8 @@ func forged(offset int64, numbers ...uint64) string {
 	return base64.RawStdEncoding.EncodeToString(b)
 }
 
-// Whatever somebody has committed beside an offset, no event is skipped that was not in the log by then; and it is logged.
+// Whatever somebody has committed beside an offset, no event is skipped that was not in the log by
+// then; and it is logged.
 func TestForgedCommit(t *testing.T) {
 	const offset = 10
 	for name, text := range map[string]func(at uint64) string{

@@ -154,7 +154,8 @@ func outlookOf(t consumer.Topics, rate, partitions int, more string) string {
 	return fmt.Sprintf(`{"rate":%d,"partitions":{%q:%d,%q:%d}%s}`, rate, t.Live, partitions, t.Backfill, partitions, more)
 }
 
-// intruders are members of ten kinds, none of which is a worker of topics with four partitions, and of two kinds that coordinators refuse.
+// intruders are members of ten kinds, none of which is a worker of topics with four partitions, and
+// of two kinds that coordinators refuse.
 func intruders(t consumer.Topics, huge int) map[string]*intruder {
 	whole := subscriptionOf(outlookOf(t, 200, 4, ""))
 	return map[string]*intruder{
@@ -204,8 +205,9 @@ func (w *world) clientTo(log *logs) *consumer.Client {
 	return c
 }
 
-// Thirty members of ten kinds that are no workers join a group of two: it rebalances, and the two workers have everything again soon,
-// each partition once, and go on without further rebalances. Each intruder has one line in the log.
+// Thirty members of ten kinds that are no workers join a group of two: it rebalances, and the two
+// workers have everything again soon, each partition once, and go on without further rebalances.
+// Each intruder has one line in the log.
 func TestIntrudersGetNothing(t *testing.T) {
 	inWorld(t, 4, func(w *world) {
 		var log logs
@@ -269,7 +271,8 @@ func TestIntrudersGetNothing(t *testing.T) {
 	})
 }
 
-// A member that only seems to be a worker gets as many partition numbers as a worker or one more, however much it says that it has had.
+// A member that only seems to be a worker gets as many partition numbers as a worker or one more,
+// however much it says that it has had.
 func TestForgedOwned(t *testing.T) {
 	inWorld(t, 4, func(w *world) {
 		one, two := w.join(w.client()), w.join(w.client())
@@ -300,7 +303,8 @@ func assignmentOf(userData string, assigned ...consumer.TopicPartition) []byte {
 	return a.AppendTo(nil)
 }
 
-// leaders are what leaders that are no workers assign to each member of a group whose topics have four partitions.
+// leaders are what leaders that are no workers assign to each member of a group whose topics have
+// four partitions.
 func leaders(t consumer.Topics) map[string]func() []byte {
 	ours := outlookOf(t, 200, 4, "")
 	first := consumer.TopicPartition{Topic: t.Live}
@@ -326,8 +330,9 @@ func leaders(t consumer.Topics) map[string]func() []byte {
 	}
 }
 
-// A leader that is no worker can keep the partitions from the workers, for as long as it leads. It can't make them read what they should
-// not, nor several of them use the same part of the rate; they say why they wait, and have everything soon after it has left.
+// A leader that is no worker can keep the partitions from the workers, for as long as it leads. It
+// can't make them read what they should not, nor several of them use the same part of the rate;
+// they say why they wait, and have everything soon after it has left.
 func TestIntruderLeads(t *testing.T) {
 	for name, assign := range leaders(topics) {
 		t.Run(name, func(t *testing.T) {

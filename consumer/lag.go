@@ -18,7 +18,7 @@ type PartitionLag struct {
 	Committed int64     // -1: nothing yet; the group begins at the oldest record
 	Lag       int64     // offsets from where the group is, to the end
 	Finished  int64     // of them, those that are known to have finished out of order
-	Beyond    int64     // how far the group is beyond the end: the log is another one, or the offset is wrong; Lag is all of the log then
+	Beyond    int64     // how far the committed offset is beyond the end; then Lag is all of the log
 	Lost      int64     // offsets that retention deleted after where the group is, and that are not known to have finished
 	Oldest    time.Time // event time of the record where the group is; zero: there is none, or it could not be read
 	Written   time.Time // that record's own timestamp, by which retention goes; zero likewise, or it has none
@@ -83,7 +83,7 @@ func (l *PartitionLag) reckon(commit offsets.Commit) {
 	l.Finished = min(commit.Finished(l.End)-gone, l.Lag)
 }
 
-// checkBeyond asks for the end anew: it was read before the offset, and before transactions that are open.
+// checkBeyond asks for the end anew: it was read before the offset, and leaves out open transactions.
 // A worker begins such a log at its oldest record.
 func (c *Client) checkBeyond(ctx context.Context, l *PartitionLag) {
 	first, end, err := c.bounds(ctx, l.Topic, l.Partition)

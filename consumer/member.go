@@ -32,7 +32,7 @@ type member struct {
 	owned []int // partition numbers of the last generation
 	last  int32 // its number
 
-	patience time.Duration      // until it rejoins because its leader counts other partitions; 0: it counts the same
+	patience time.Duration      // until it rejoins because it counts the leader's partitions by now
 	ignored  map[string]ignored // on the leader: the members that get no partitions, by id
 }
 
@@ -108,8 +108,8 @@ func (m *member) look(ctx context.Context) (outlook, error) {
 
 // joinGroup sends one join, and keeps the id that the answer gives, or forgets one that is not known.
 //
-// It is not kafka.Client.JoinGroup: that decodes what all members have written, and fails when one of
-// them is malformed.
+// It is not kafka.Client.JoinGroup, which decodes what all members have written, and fails when one
+// of them is malformed.
 func (m *member) joinGroup(ctx context.Context, o outlook) (*joinapi.Response, error) {
 	metadata, err := protocol.Marshal(consumerapi.MaxVersionSupported, consumerapi.Subscription{
 		Version: consumerapi.MaxVersionSupported, Topics: m.options.Topics.consumed(),
@@ -121,8 +121,9 @@ func (m *member) joinGroup(ctx context.Context, o outlook) (*joinapi.Response, e
 	// The answer comes when all members have drained and joined.
 	answer, err := m.client.roundTrip(ctx, rebalanceTimeout+requestTimeout, &joinapi.Request{
 		GroupID: m.options.Group, MemberID: m.id, ProtocolType: protocolType,
-		SessionTimeoutMS: int32(sessionTimeout.Milliseconds()), RebalanceTimeoutMS: int32(rebalanceTimeout.Milliseconds()),
-		Protocols: []joinapi.RequestProtocol{{Name: protocolName, Metadata: metadata}},
+		SessionTimeoutMS:   int32(sessionTimeout.Milliseconds()),
+		RebalanceTimeoutMS: int32(rebalanceTimeout.Milliseconds()),
+		Protocols:          []joinapi.RequestProtocol{{Name: protocolName, Metadata: metadata}},
 	})
 	if err != nil {
 		m.notice(err)
@@ -175,7 +176,8 @@ func (m *member) sync(ctx context.Context, request *syncapi.Request, j *joined) 
 }
 
 // lead assigns the partitions to those members that go by the same as we do; the others get none.
-func (m *member) lead(o outlook, members []joinapi.ResponseMember) (assignments []syncapi.RequestAssignment, err error) {
+func (m *member) lead(o outlook, members []joinapi.ResponseMember) ([]syncapi.RequestAssignment, error) {
+	var assignments []syncapi.RequestAssignment
 	var agreed []candidate
 	others := map[string]ignored{}
 	for _, other := range members {

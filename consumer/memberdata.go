@@ -9,13 +9,13 @@ import (
 	"strings"
 )
 
-// What the members of a group write for each other passes through the coordinator as it is: anybody who
-// may join the group may write anything. It is decoded here, and nowhere else: kafka-go allocates
-// according to the lengths that it reads.
+// What the members of a group write for each other passes through the coordinator as it is: anybody
+// who may join the group may write anything. It is decoded here, and nowhere else: kafka-go
+// allocates according to the lengths that it reads.
 const (
-	// maxGroupBytes limits a member's metadata and its assignment. Kafka stores a whole group in one
-	// record of at most 1 MiB: where one member has more (seen with 4.4), every SyncGroup of the group
-	// fails with "unexpected server error" until it has left.
+	// maxGroupBytes limits a member's metadata and its assignment. Kafka stores a whole group in
+	// one record of at most 1 MiB: where one member has more (seen with 4.4), every SyncGroup of
+	// the group fails with "unexpected server error" until it has left.
 	maxGroupBytes = 1 << 20
 	// maxUserData limits the JSON in them: room for two topics and 9,000 owned partition numbers.
 	maxUserData = 64 << 10
@@ -48,8 +48,9 @@ func decodeMember(b []byte) (memberData, error) {
 	return data, nil
 }
 
-// decodeAssignment reads what the group's leader has assigned to a member: the partitions, sorted by
-// topic and number, and the leader's outlook. They may be of other topics, may not exist, and may repeat.
+// decodeAssignment reads what the group's leader has assigned to a member: the partitions, sorted
+// by topic and number, and the leader's outlook. They may be of other topics, may not exist, and
+// may repeat.
 func decodeAssignment(b []byte) (assigned []TopicPartition, leaders outlook, err error) {
 	r := groupBytes{b: b[:min(len(b), maxGroupBytes)]}
 	r.number(2) // version
@@ -75,7 +76,8 @@ func readUserData[T any](r *groupBytes, size int) (data T, err error) {
 	user := r.take(r.length())
 	switch {
 	case size > maxGroupBytes:
-		return data, fmt.Errorf("it has %d bytes, more than %d: the coordinator may be unable to store the group", size, maxGroupBytes)
+		return data, fmt.Errorf("it has %d bytes, more than %d: the coordinator may be unable to store the group",
+			size, maxGroupBytes)
 	case r.bad:
 		return data, errTruncated
 	case len(user) > maxUserData:
@@ -111,11 +113,11 @@ func (o outlook) check() error {
 }
 
 func notInTopicNames(r rune) bool {
-	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-", r))
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("._-", r)
 }
 
-// groupBytes reads the encoding of what members of a group write. Every length is checked against what
-// remains; after the first wrong one it is bad, and reads nothing.
+// groupBytes reads the encoding of what members of a group write. Every length is checked against
+// what remains; after the first wrong one it is bad, and reads nothing.
 type groupBytes struct {
 	b   []byte
 	bad bool

@@ -128,8 +128,8 @@ func TestAccept(t *testing.T) {
 	}
 }
 
-// FuzzMemberMetadata holds our decoders against kafka-go's, where theirs can be let at the bytes: ours accept nothing that theirs refuse, and
-// read the same.
+// FuzzMemberMetadata holds our decoders against kafka-go's, where theirs can be let at the bytes:
+// ours accept nothing that theirs refuse, and read the same.
 func FuzzMemberMetadata(f *testing.F) {
 	o := outlook{200, map[string]int{"live": 4, "backfill": 4}}
 	f.Add(marshal(f, consumerapi.Subscription{Version: 1, Topics: []string{"live"}, UserData: memberData{outlook: o, Owned: []int{1, 2}, Generation: 7}.published()}))

@@ -73,12 +73,12 @@ func (g *Generation) prove(sent time.Time) {
 	g.proof = sent
 }
 
-// watch runs until ctx ends. It keeps the ends of the logs fresh for partitions that have no room to
-// fetch, and calls revoke, so that this member rejoins and the group rebalances:
+// watch runs until ctx ends. It keeps the ends of the logs fresh for partitions that have no room
+// to fetch, and calls revoke, so that this member rejoins and the group rebalances:
 //
 //   - on the leader, when a topic has another number of partitions than it has assigned;
-//   - on another member, when it counts the leader's partitions by now, and did not when it joined. For
-//     this it has patience: everybody stops for it, and brokers may go on contradicting each other.
+//   - on another member, when it counts the leader's partitions by now, and did not when it joined.
+//     For this it has patience: everybody stops for it, and brokers may keep contradicting each other.
 //
 // What another member says that it counts makes nobody rebalance: it may say anything.
 func (g *Generation) watch(ctx context.Context, j joined, options GroupOptions, patience time.Duration, revoke context.CancelCauseFunc) {

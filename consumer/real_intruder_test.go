@@ -47,7 +47,8 @@ func TestRealIntruders(t *testing.T) {
 	two.leave()
 }
 
-// Leaders that are no workers: the workers wait as long as one of them leads, and have everything when it has left.
+// Leaders that are no workers: the workers wait as long as one of them leads, and have everything
+// when it has left.
 func TestRealIntruderLeads(t *testing.T) {
 	onReal(t, "virtual time has it (TestIntruderLeads)")
 	t.Parallel()

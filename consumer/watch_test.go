@@ -13,7 +13,8 @@ import (
 	"markread/consumer/broker"
 )
 
-// overBroker runs a test in a bubble with a client of a broker that has the topic "live", of 4 partitions.
+// overBroker runs a test in a bubble with a client of a broker that has the topic "live", of 4
+// partitions.
 func overBroker(t *testing.T, test func(t *testing.T, c *Client)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -33,8 +34,9 @@ func overBroker(t *testing.T, test func(t *testing.T, c *Client)) {
 	})
 }
 
-// A leader rebalances when the topics have another number of partitions than it has assigned; another member rejoins, with patience, when
-// it counts the leader's partitions by now. What anybody else claims makes nobody rebalance.
+// A leader rebalances when the topics have another number of partitions than it has assigned;
+// another member rejoins, with patience, when it counts the leader's partitions by now. What
+// anybody else claims makes nobody rebalance.
 func TestWatch(t *testing.T) {
 	counts := func(n int) outlook { return outlook{200, map[string]int{"live": n}} } // there are 4
 	for name, c := range map[string]struct {

@@ -18,7 +18,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 )
 
-// examIntruder is a member of the group that is not a worker. As the leader it gives all partitions to everybody.
+// examIntruder is a member of the group that is not a worker. As the leader it gives all partitions
+// to everybody.
 type examIntruder struct {
 	k        *examKafka
 	cl       *kgo.Client
@@ -104,7 +105,8 @@ func (i *examIntruder) turn(ctx context.Context, tick <-chan time.Time, id strin
 	return id
 }
 
-// examOutlook is what a worker of 200 calls a second and so many partitions of each topic publishes.
+// examOutlook is what a worker of 200 calls a second and so many partitions of each topic
+// publishes.
 func examOutlook(k *examKafka, partitions int) string {
 	return fmt.Sprintf(`{"rate":200,"partitions":{%q:%d,%q:%d}`, k.live, partitions, k.backfill, partitions)
 }
@@ -146,8 +148,9 @@ func examIntruders(k *examKafka) [][]byte {
 	}
 }
 
-// TestExamWorkersIntruders: thirty members of ten kinds that are no workers join the group of two workers under load. Both call again
-// soon, and never more than the rate. Then one of them leads the group and gives everything to everybody: nobody calls until it has left.
+// TestExamWorkersIntruders: thirty members of ten kinds that are no workers join the group of two
+// workers under load. Both call again soon, and never more than the rate. Then one of them leads
+// the group and gives everything to everybody: nobody calls until it has left.
 func TestExamWorkersIntruders(t *testing.T) {
 	t.Parallel()
 	quiet := 30 * time.Second

@@ -222,8 +222,8 @@ func (t *topicLag) add(p consumer.PartitionLag, group *groupReport, now time.Tim
 	t.Partitions = append(t.Partitions, l)
 }
 
-// offsetsBeyond names the partitions whose committed offset is beyond the end of the log, and what to do;
-// "": there is none.
+// offsetsBeyond names the partitions whose committed offset is beyond the end of the log, and what to
+// do; "": there is none.
 func offsetsBeyond(lags []consumer.PartitionLag) (found, do string) {
 	var beyond []int
 	for _, l := range lags {
@@ -235,9 +235,11 @@ func offsetsBeyond(lags []consumer.PartitionLag) (found, do string) {
 	if beyond == nil {
 		return "", ""
 	}
-	return fmt.Sprintf("the committed offset is beyond the end of the log in partitions %s (%s)", ranges(beyond), found),
-		"the topic was recreated or truncated, or the offset was set wrongly: workers read such a partition from its " +
-			"oldest record; for another offset stop them and use Kafka's kafka-consumer-groups --reset-offsets"
+	found = fmt.Sprintf("the committed offset is beyond the end of the log in partitions %s (%s)",
+		ranges(beyond), found)
+	return found, "the topic was recreated or truncated, or the offset was set wrongly: workers read such " +
+		"a partition from its oldest record; for another offset stop them and use Kafka's " +
+		"kafka-consumer-groups --reset-offsets"
 }
 
 // lettersReport is what became of the dead letters.

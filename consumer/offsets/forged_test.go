@@ -25,8 +25,9 @@ func uvarints(numbers ...uint64) (b []byte) {
 	return b
 }
 
-// The checksum is no secret. What says more than that events up to the witness have finished is ignored:
-// else events that were not even written yet would be skipped, and nobody would count them.
+// The checksum is no secret. What says more than that events up to the witness have finished is
+// ignored: else events that were not even written yet would be skipped, and nobody would count
+// them.
 func TestForgedMetadata(t *testing.T) {
 	const offset, at = 100, 1_700_000_000_000
 	for name, c := range map[string]struct {
@@ -76,8 +77,8 @@ func TestForgedMetadata(t *testing.T) {
 	}
 }
 
-// Whatever is committed beside an offset: what is believed of it lies between the offset and its witness,
-// in order; it counts no more than there is; and the next owner hands it on as it is.
+// Whatever is committed beside an offset: what is believed of it lies between the offset and its
+// witness, in order; it counts no more than there is; and the next owner hands it on as it is.
 func FuzzCommitMetadata(f *testing.F) {
 	one := New(100, 100)
 	for n := range uint64(20) {

@@ -196,9 +196,10 @@ func (e *encoder) write(s span) {
 
 // decode reads a text that was committed with an offset.
 //
-// The checksum is no secret: whoever may commit for the group can write any text. So it must be one that
-// a tracker can have written: nothing in it lies beyond the witness. The witness is an event of the log,
-// or nothing is believed (Witness), so no event that is not in the log yet is taken for finished.
+// The checksum is no secret: whoever may commit for the group can write any text. So decode accepts
+// only what a tracker can have written: nothing in it lies beyond the witness. The witness is an event
+// of the log, or nothing is believed (Witness). So no event that was written later is taken for
+// finished.
 func decode(text string, offset int64) (seen witness, spans []span, ok bool) {
 	if offset < 0 || len(text) > maxText {
 		return witness{}, nil, false
@@ -230,7 +231,8 @@ func decode(text string, offset int64) (seen witness, spans []span, ok bool) {
 			length, attempts = 1, value
 		}
 		// Compared so that nothing wraps around.
-		if ok = ok && value > 0 && attempts <= maxAttempts && gap>>1 <= limit-end && length <= limit-end-gap>>1; ok {
+		ok = ok && value > 0 && attempts <= maxAttempts && gap>>1 <= limit-end && length <= limit-end-gap>>1
+		if ok {
 			s := span{from: int64(end + gap>>1), to: int64(end + gap>>1 + length), attempts: int(attempts)}
 			spans, end = append(spans, s), uint64(s.to)
 		}

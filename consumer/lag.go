@@ -18,6 +18,7 @@ type PartitionLag struct {
 	Committed int64     // -1: nothing yet; the group begins at the oldest record
 	Lag       int64     // offsets from where the group is, to the end
 	Finished  int64     // of them, those that are known to have finished out of order
+	Beyond    int64     // how far the committed offset is beyond the end; then Lag is all of the log
 	Lost      int64     // offsets that retention deleted after where the group is, and that are not known to have finished
 	Oldest    time.Time // event time of the record where the group is; zero: there is none, or it could not be read
 	Written   time.Time // that record's own timestamp, by which retention goes; zero likewise, or it has none
@@ -56,7 +57,11 @@ func (c *Client) Lag(ctx context.Context, group, topic string) ([]PartitionLag, 
 		return nil, denied(fmt.Errorf("what group %q has committed in topic %q: %w", group, topic, err), "--group")
 	}
 	inParallel(fetchAtOnce, len(lags), func(i int) {
-		if l := &lags[i]; l.Err == nil && l.Lag > 0 {
+		l := &lags[i]
+		if l.Err == nil && l.Committed > l.End {
+			c.checkBeyond(ctx, l)
+		}
+		if l.Err == nil && l.Lag > 0 {
 			l.Oldest, l.Written = c.oldest(ctx, l)
 		}
 	})
@@ -78,9 +83,22 @@ func (l *PartitionLag) reckon(commit offsets.Commit) {
 	l.Finished = min(commit.Finished(l.End)-gone, l.Lag)
 }
 
+// checkBeyond asks for the end anew: it was read before the offset, and leaves out open transactions.
+// A worker begins such a log at its oldest record.
+func (c *Client) checkBeyond(ctx context.Context, l *PartitionLag) {
+	first, end, err := c.bounds(ctx, l.Topic, l.Partition)
+	if l.Err = plainly(err); err == nil && l.Committed > end {
+		l.First, l.End, l.Lag, l.Beyond = first, end, end-first, l.Committed-end
+	}
+}
+
 // oldest returns when the event happened at which the group's offset stands, and the record's own timestamp; zero: not known.
 func (c *Client) oldest(ctx context.Context, l *PartitionLag) (event, written time.Time) {
-	r, ok, err := c.peek(ctx, l.TopicPartition, max(l.Committed, l.First))
+	from := max(l.Committed, l.First)
+	if l.Beyond > 0 {
+		from = l.First
+	}
+	r, ok, err := c.peek(ctx, l.TopicPartition, from)
 	if err != nil || !ok || r.Offset >= l.End {
 		return time.Time{}, time.Time{}
 	}

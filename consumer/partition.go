@@ -45,6 +45,7 @@ func (p *partition) begins(committed offsets.Commit) {
 	p.tracker = offsets.New(committed.Offset, committed.Offset)
 	if err := p.tracker.Inherit(committed.Metadata); err != nil {
 		p.g.client.options.Log.Warn().Err(err).Str("topic", p.Topic).Int("partition", p.Partition).Int64("offset", committed.Offset).
+			Str("do", "nothing, if another program has committed for this group; else find who has Read on the group").
 			Msg("what is committed beside the offset is not ours, or damaged, and is ignored: some calls will be repeated")
 	}
 }

@@ -184,6 +184,9 @@ func (l *look) lags(ctx context.Context, missing []string) (lags [][]consumer.Pa
 				l.fail(fmt.Errorf("lag of topic %q, partition %d: %w", p.Topic, p.Partition, p.Err))
 			}
 		}
+		if found, do := offsetsBeyond(lag); found != "" {
+			l.fail(fmt.Errorf("topic %q: %s; %s", topic, found, do))
+		}
 		lags = append(lags, lag)
 	}
 	return lags

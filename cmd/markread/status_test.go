@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 
 	"markread/consumer"
 	"markread/consumer/broker"
@@ -64,6 +65,40 @@ func deadLetter(class, code, replays string) []string {
 
 func resolution(id, how string) []string {
 	return []string{"markread.resolves", id, "markread.resolution", how}
+}
+
+// An offset beyond the end of the log is an error: the group is not at the end, nobody has read the events.
+func TestStatusBeyondTheEnd(t *testing.T) {
+	noLeaks(t)
+	b := embedded(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
+	request := kmsg.NewPtrOffsetCommitRequest()
+	topic, partition := kmsg.NewOffsetCommitRequestTopic(), kmsg.NewOffsetCommitRequestTopicPartition()
+	request.Group, request.Generation, topic.Topic, partition.Offset = "markread", -1, "mark-read", 500
+	topic.Partitions = append(topic.Partitions, partition)
+	request.Topics = append(request.Topics, topic)
+	client, err := kgo.NewClient(kgo.SeedBrokers(b.Addr()), kgo.MaxVersions(kversion.V3_5_0()), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if err := client.ProduceSync(t.Context(), &kgo.Record{Topic: "mark-read", Partition: 0, Value: []byte("{}")}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := request.RequestWith(t.Context(), client); err != nil || answer.Topics[0].Partitions[0].ErrorCode != 0 {
+		t.Fatal(answer, err)
+	}
+	got := try(t, nil, "", "status", "--brokers", b.Addr())
+	const found = "the committed offset is beyond the end of the log in partitions 0 (partition 0: 500, end 1)"
+	if got.status != exitFailed || !strings.Contains(got.stderr, found) || !strings.Contains(got.stderr, "--reset-offsets") ||
+		!strings.Contains(got.stdout, "! mark-read: "+found) {
+		t.Errorf("%+v", got)
+	}
+	got = try(t, nil, "", "status", "--json", "--brokers", b.Addr())
+	var r statusReport
+	if err := json.Unmarshal([]byte(got.stdout), &r); err != nil || got.status != exitFailed || len(r.Errors) != 1 ||
+		r.Lag.Lag != 1 || r.Lag.Topics[0].Partitions[0].Beyond != 499 {
+		t.Errorf("%+v %v", got, err)
+	}
 }
 
 // Two workers, of which one is held and so behind, and letters of several kinds of which some are resolved: status tells all of it.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -158,6 +159,7 @@ type topicLag struct {
 	Lost       int64          `json:"lost"`
 	Oldest     *float64       `json:"oldest_seconds"`
 	Partitions []partitionLag `json:"partitions"`
+	Beyond     string         `json:"-"` // what offsetsBeyond has found
 }
 
 type partitionLag struct {
@@ -169,6 +171,7 @@ type partitionLag struct {
 	Lag       *int64   `json:"lag"`
 	Finished  int64    `json:"finished"`
 	Lost      int64    `json:"lost"`
+	Beyond    int64    `json:"beyond"`
 	Oldest    *float64 `json:"oldest_seconds"`
 
 	member int // its number
@@ -188,6 +191,7 @@ func lagReportOf(lags [][]consumer.PartitionLag, backfill string, group *groupRe
 		for _, p := range topic {
 			t.add(p, group, now)
 		}
+		t.Beyond, _ = offsetsBeyond(topic)
 		r.Lag += t.Lag
 		r.Finished += t.Finished
 		r.Topics = append(r.Topics, t)
@@ -196,7 +200,7 @@ func lagReportOf(lags [][]consumer.PartitionLag, backfill string, group *groupRe
 }
 
 func (t *topicLag) add(p consumer.PartitionLag, group *groupReport, now time.Time) {
-	l := partitionLag{Partition: p.Partition, Finished: p.Finished, Lost: p.Lost, member: group.owner(p.TopicPartition)}
+	l := partitionLag{Partition: p.Partition, Finished: p.Finished, Lost: p.Lost, Beyond: p.Beyond, member: group.owner(p.TopicPartition)}
 	if l.member > 0 {
 		l.Member = &group.Members[l.member-1].ID
 	}
@@ -216,6 +220,26 @@ func (t *topicLag) add(p consumer.PartitionLag, group *groupReport, now time.Tim
 		}
 	}
 	t.Partitions = append(t.Partitions, l)
+}
+
+// offsetsBeyond names the partitions whose committed offset is beyond the end of the log, and what to
+// do; "": there is none.
+func offsetsBeyond(lags []consumer.PartitionLag) (found, do string) {
+	var beyond []int
+	for _, l := range lags {
+		if l.Beyond > 0 {
+			beyond = append(beyond, l.Partition)
+			found = cmp.Or(found, fmt.Sprintf("partition %d: %d, end %d", l.Partition, l.Committed, l.End))
+		}
+	}
+	if beyond == nil {
+		return "", ""
+	}
+	found = fmt.Sprintf("the committed offset is beyond the end of the log in partitions %s (%s)",
+		ranges(beyond), found)
+	return found, "the topic was recreated or truncated, or the offset was set wrongly: workers read such " +
+		"a partition from its oldest record; for another offset stop them and use Kafka's " +
+		"kafka-consumer-groups --reset-offsets"
 }
 
 // lettersReport is what became of the dead letters.

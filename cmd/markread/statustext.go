@@ -159,6 +159,11 @@ func (r *lagReport) print(t *table) {
 			t.head("  ! %s: retention has deleted %s before anybody read them", topic.Topic, number64(topic.Lost, "event"))
 		}
 	}
+	for _, topic := range r.Topics {
+		if topic.Beyond != "" {
+			t.head("  ! %s: %s", topic.Topic, topic.Beyond)
+		}
+	}
 	if len(behind) == 0 {
 		return
 	}

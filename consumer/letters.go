@@ -54,11 +54,11 @@ func (w *LetterWriter) Write(ctx context.Context, letter Letter) error {
 	}
 	partition := letterPartition(letter.Event.Record, partitions)
 	most := w.bound.largest(ctx, w.client, w.topic)
-	refused, cut := math.MaxInt, 0 // the smallest size that was refused, and that was cut off
+	excess, cut := math.MaxInt, 0 // the smallest size that was too large, and that was cut off
 	for i, omit := range omissions {
 		m := letterMessage(letter, omit)
 		size := batchSize(m)
-		if size >= refused || size > most && i < len(omissions)-1 {
+		if size >= excess || size > most && i < len(omissions)-1 {
 			continue
 		}
 		err = w.put(ctx, partition, m, size)
@@ -70,13 +70,13 @@ func (w *LetterWriter) Write(ctx context.Context, letter Letter) error {
 			}
 			return nil
 		case errors.As(err, &cutOff):
-			cut = size
+			excess, cut = size, size
 		case tooLarge(err):
+			excess = size
 			w.bound.forget()
 		case !IsRefusedRecord(err) && !errors.Is(err, kafka.PolicyViolation):
 			return err
 		}
-		refused = size
 	}
 	return err
 }

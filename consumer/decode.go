@@ -44,12 +44,6 @@ func Decode(record Record, latest time.Time) Event {
 	return e
 }
 
-// ErrTooLarge is the cause of Damage that is one record too large to be kept.
-var ErrTooLarge = errors.New("the record is too large")
-
-// MaxRecord is the size of the largest record that is kept, in bytes. No event is larger.
-const MaxRecord = 1 << 20
-
 // damageError says in one line which records can't be read, and why.
 type damageError struct {
 	first int64
@@ -57,11 +51,7 @@ type damageError struct {
 }
 
 func (e damageError) Error() string {
-	if errors.Is(e.Err, ErrTooLarge) {
-		return fmt.Sprintf("the record has %s bytes, more than the %s that are read of one",
-			thousands(e.Size), thousands(MaxRecord))
-	}
-	what := fmt.Sprintf("the %s records at offsets %d to %d", thousands(int64(e.Count)), e.first, e.Last)
+	what := fmt.Sprintf("the %d records at offsets %d to %d", e.Count, e.first, e.Last)
 	switch {
 	case e.Last <= e.first:
 		what = fmt.Sprintf("the record at offset %d", e.first)
@@ -72,15 +62,6 @@ func (e damageError) Error() string {
 }
 
 func (e damageError) Unwrap() error { return e.Err }
-
-// thousands writes a number that is not negative with commas.
-func thousands(n int64) string {
-	s := strconv.FormatInt(n, 10)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}
 
 // printable replaces what could steer a terminal or break a line.
 func printable(s string) string {

@@ -88,8 +88,8 @@ type cutOffError struct {
 }
 
 func (e *cutOffError) Error() string {
-	return fmt.Sprintf("the connection broke %d times at a request of %s bytes, while small ones are answered: %v",
-		cutSure, thousands(int64(e.size)), e.err)
+	return fmt.Sprintf("the connection broke %d times at a request of %d bytes, while small ones are answered: %v",
+		cutSure, e.size, e.err)
 }
 
 func (e *cutOffError) Unwrap() error { return e.err }

@@ -1,21 +1,8 @@
 package consumer
 
 import (
-	"bytes"
-	"slices"
 	"strconv"
-	"strings"
 )
-
-// Clone returns a copy of the record that shares no bytes with it.
-func (r Record) Clone() Record {
-	r.Key, r.Value = bytes.Clone(r.Key), bytes.Clone(r.Value)
-	r.Headers = slices.Clone(r.Headers)
-	for i, h := range r.Headers {
-		r.Headers[i] = Header{strings.Clone(h.Key), bytes.Clone(h.Value)}
-	}
-	return r
-}
 
 // Header returns the value of the last header of that name, as Kafka's own lastHeader does; false: there is none.
 func (r Record) Header(name string) (value string, ok bool) {

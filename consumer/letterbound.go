@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
+
+	"markread/consumer/batch"
 )
 
 const (
@@ -30,8 +32,9 @@ type letterBound struct {
 	seen  time.Time     // when
 }
 
-// largest returns the size of the largest batch that may be written. What can't be found out within 2 s is
-// taken for Kafka's default: if that is wrong, the topic refuses the letter.
+// largest returns the size of the largest batch that may be written: as large as the topic takes, and not larger
+// than what Scan can read. What can't be found out within 2 s is taken for Kafka's default: if that is wrong, the
+// topic refuses the letter.
 func (b *letterBound) largest(ctx context.Context, c *Client, topic string) int {
 	b.turn <- struct{}{}
 	defer func() { <-b.turn }()
@@ -40,9 +43,9 @@ func (b *letterBound) largest(ctx context.Context, c *Client, topic string) int 
 		b.asked = time.Now()
 	}
 	if b.cut > 0 && time.Since(b.seen) < cutAge {
-		return min(b.limit, b.cut-1)
+		return min(b.limit, batch.MaxRecord, b.cut-1)
 	}
-	return b.limit
+	return min(b.limit, batch.MaxRecord)
 }
 
 // forget has the topic's limit asked for again: it refused what should fit.

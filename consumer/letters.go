@@ -11,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/segmentio/kafka-go"
+
+	"markread/consumer/batch"
 )
 
 // Letter is a dead letter: an event that can't be applied, and why.
@@ -58,7 +60,8 @@ func (w *LetterWriter) Write(ctx context.Context, letter Letter) error {
 	for i, omit := range omissions {
 		m := letterMessage(letter, omit)
 		size := batchSize(m)
-		if size >= excess || size > most && i < len(omissions)-1 {
+		fits := size <= most && len(m.Headers) <= batch.MaxHeaders
+		if size >= excess || !fits && i < len(omissions)-1 {
 			continue
 		}
 		err = w.put(ctx, partition, m, size)

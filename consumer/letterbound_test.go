@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"markread/consumer"
+	"markread/consumer/batch"
 )
 
 // produced notes the size of the batch of each produce request.
@@ -332,4 +333,32 @@ func TestDecodeDamage(t *testing.T) {
 	if n := len(consumer.Decode(consumer.Record{Offset: 5, Damage: &long}, at).Invalid.Error()); n > 1000 || n < 990 {
 		t.Errorf("a message of %d bytes", n)
 	}
+}
+
+// However much the topic takes: a letter is never larger than what its readers read of a record, in bytes and in headers.
+func TestLettersCanBeRead(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		w.limited("large", 10<<20)
+		c := w.client()
+		letters := c.Letters("large")
+		many := func(n int) consumer.Record { return record(10, make([]consumer.Header, n)...) }
+		for _, r := range []consumer.Record{record(batch.MaxRecord - 10), record(batch.MaxRecord - 2000), many(batch.MaxHeaders - 5), many(batch.MaxHeaders - 20)} {
+			if err := letters.Write(w.Context(), letter(r)); err != nil {
+				w.Fatal(err)
+			}
+		}
+		var got []string
+		unread, err := c.Scan(w.Context(), w.extent(c, "large"), func(r consumer.Record) error {
+			if r.Damage != nil {
+				w.Errorf("letter %d: %v", r.Offset, r.Damage.Err)
+			}
+			value, _ := r.Header("markread.value-omitted")
+			headers, _ := r.Header("markread.headers-omitted")
+			got = append(got, value+"/"+headers)
+			return nil
+		})
+		if want := []string{"1048566/", "/", "/9995", "/"}; err != nil || len(unread) > 0 || !slices.Equal(got, want) {
+			w.Errorf("%q, want %q; %v %v", got, want, unread, err)
+		}
+	})
 }

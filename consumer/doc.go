@@ -34,7 +34,8 @@
 //	batch/                                batches of records, decoded with bounds (pure)
 //	generation.go commit.go membership.go what is owned between two rebalances
 //	group.go member.go assign.go          joining, assigning, leaving
-//	letters.go publish.go produce.go      writing
+//	letters.go letterbound.go             dead letters, and how large they may be
+//	publish.go produce.go                 writing
 //	backfill/                             files of read states become records
 //	letters/                              what became of each dead letter (pure), and letters/office, which works on them
 //	extent.go scan.go                     reading a topic to its present end

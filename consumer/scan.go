@@ -28,6 +28,15 @@ type UnreadRange struct {
 	Err      error // why
 }
 
+// Do returns what to do about it, as text for people.
+func (u UnreadRange) Do() string {
+	if damaged(u.Err) {
+		return "restore the partition from a good replica: Kafka's tools can remove the damaged batch only together with all records before it"
+	}
+	_, do := unreadable(u.Err)
+	return do
+}
+
 // Scan reads what a topic held when its extent was found out, and gives each record to each: those of one partition in order, one at a time. It
 // ends there, whatever is written meanwhile; records of aborted transactions are left out, and so is what retention deletes meanwhile. The records
 // are each's own. One with a Damage stands for what could not be decoded.

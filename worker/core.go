@@ -101,7 +101,7 @@ func (c *core) end(now time.Time) {
 func (c *core) receive(now time.Time, events []consumer.Event) {
 	for i := range events {
 		e := &events[i]
-		c.counts[e.Lane].received++
+		c.counts[e.Lane].received += uint64(standsFor(e))
 		c.holds.Read(int(e.Lane), e.Invalid != nil)
 		if e.Invalid != nil {
 			c.admit(now, invalidLetter(now, *e))

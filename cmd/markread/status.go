@@ -12,6 +12,7 @@ import (
 
 	"markread/consumer"
 	"markread/consumer/letters"
+	"markread/consumer/letters/office"
 )
 
 // statusCommand looks at a whole group, from Kafka.
@@ -192,24 +193,35 @@ func (l *look) lags(ctx context.Context, missing []string) (lags [][]consumer.Pa
 	return lags
 }
 
-// letters reads the dead-letter topic; nil if it could not be read to its end.
+// letters reads the dead-letter topic; nil if nothing of it could be read.
 func (l *look) letters(ctx context.Context) *lettersReport {
-	extent, err := l.kafka.Extent(ctx, l.topics.DeadLetter)
-	if err != nil {
-		l.fail(err)
-		return nil
-	}
 	fold := letters.NewFold(l.maxReplays, letters.Filter{})
-	stop := l.progress.start(extent)
-	err = l.kafka.ScanAll(ctx, extent, func(r consumer.Record) error {
-		l.progress.add(r)
-		fold.Add(r)
-		return nil
-	})
-	stop()
-	if err != nil {
+	o := office.Office{Topic: l.kafka, Name: l.topics.DeadLetter, Reading: func(e consumer.Extent) (func(consumer.Record), func()) {
+		stop := l.progress.start(e)
+		return l.progress.add, stop
+	}}
+	if err := o.Find(ctx, fold); err != nil {
 		l.fail(fmt.Errorf("dead letters can't be counted: %w", err))
 		return nil
 	}
+	unread, more := o.Unread()
+	for _, u := range unread {
+		what := "dead letters can't be counted"
+		if u.Damaged {
+			what = "among the dead letters"
+		}
+		l.fail(fmt.Errorf("%s: %s: %w; %s", what, placeOf(u), u.Err, remedyOf(u)))
+	}
+	if more > 0 {
+		l.fail(fmt.Errorf("among the dead letters: %d more parts of topic %q can't be decoded", more, l.topics.DeadLetter))
+	}
 	return lettersReportOf(l.topics.DeadLetter, fold)
+}
+
+// placeOf is where something can't be read.
+func placeOf(u office.Unread) string {
+	if u.From < 0 {
+		return fmt.Sprintf("topic %q, partition %d", u.Topic, u.Partition)
+	}
+	return fmt.Sprintf("topic %q, partition %d, offsets %d to %d", u.Topic, u.Partition, u.From, u.To-1)
 }

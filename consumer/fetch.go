@@ -34,12 +34,20 @@ type fetched struct {
 // It goes below kafka-go's Fetch, which hides the aborted transactions of the answer, and has a message of
 // its own (fetchapi.go).
 func (c *Client) fetch(ctx context.Context, topic string, partition int, offset int64) (fetched, error) {
+	return c.fetchWithin(ctx, fetchWait, fetchBytes, topic, partition, offset)
+}
+
+// fetchWithin is fetch with other limits. With a wait of 0 the leader answers at once; the answer has at least one
+// batch if there is any, however few bytes are allowed.
+func (c *Client) fetchWithin(
+	ctx context.Context, wait time.Duration, size int32, topic string, partition int, offset int64,
+) (fetched, error) {
 	f := fetched{batch: batch{next: offset}, highWatermark: -1}
-	response, err := c.roundTrip(ctx, fetchWait+requestTimeout, &fetchRequest{
+	response, err := c.roundTrip(ctx, wait+requestTimeout, &fetchRequest{
 		ReplicaID:      -1,
-		MaxWaitTime:    int32(fetchWait / time.Millisecond),
+		MaxWaitTime:    int32(wait / time.Millisecond),
 		MinBytes:       1,
-		MaxBytes:       fetchBytes,
+		MaxBytes:       size,
 		IsolationLevel: 1, // only what is decided, with the list of what was aborted
 		SessionEpoch:   -1,
 		Topics: []fetchTopic{{Topic: topic, Partitions: []fetchPartition{{
@@ -47,7 +55,7 @@ func (c *Client) fetch(ctx context.Context, topic string, partition int, offset 
 			CurrentLeaderEpoch: -1,
 			FetchOffset:        offset,
 			LogStartOffset:     -1,
-			PartitionMaxBytes:  fetchBytes,
+			PartitionMaxBytes:  size,
 		}}}},
 	})
 	if err != nil {

@@ -21,10 +21,15 @@ type PartitionLag struct {
 	Lost      int64     // offsets that retention deleted after where the group is, and that are not known to have finished
 	Oldest    time.Time // event time of the record where the group is; zero: there is none, or it could not be read
 	Written   time.Time // that record's own timestamp, by which retention goes; zero likewise, or it has none
+
+	// Unreadable says why what is at the group's offset could not be read; its Since is not known. nil: it was read, or
+	// the log ends there.
+	Unreadable *Unreadable
 }
 
 // Lag finds out how far a group is behind in a topic, by partition number. It tries for 8 s to find out where the partitions end, and for as long
-// where the group is. A partition whose leader does not answer has its error.
+// where the group is. A partition whose leader does not answer has its error. Each partition is read at the group's offset,
+// also where nothing waits: that is how one is found that can't be read.
 func (c *Client) Lag(ctx context.Context, group, topic string) ([]PartitionLag, error) {
 	extent, err := c.Extent(ctx, topic)
 	if err != nil {
@@ -55,11 +60,7 @@ func (c *Client) Lag(ctx context.Context, group, topic string) ([]PartitionLag, 
 	if err != nil {
 		return nil, denied(fmt.Errorf("what group %q has committed in topic %q: %w", group, topic, err), "--group")
 	}
-	inParallel(fetchAtOnce, len(lags), func(i int) {
-		if l := &lags[i]; l.Err == nil && l.Lag > 0 {
-			l.Oldest, l.Written = c.oldest(ctx, l)
-		}
-	})
+	c.readOldest(ctx, lags)
 	return lags, nil
 }
 
@@ -78,17 +79,78 @@ func (l *PartitionLag) reckon(commit offsets.Commit) {
 	l.Finished = min(commit.Finished(l.End)-gone, l.Lag)
 }
 
-// oldest returns when the event happened at which the group's offset stands, and the record's own timestamp; zero: not known.
-func (c *Client) oldest(ctx context.Context, l *PartitionLag) (event, written time.Time) {
-	f, err := c.fetch(ctx, l.Topic, l.Partition, max(l.Committed, l.First))
+// readTimeout is how long one partition is waited for in a round.
+const readTimeout = 3 * time.Second
+
+// errUnread is what is wrong with a partition that was not read because of those before it.
+var errUnread = fmt.Errorf("it was not its turn within %s", lookTimeout)
+
+// readOldest reads each partition at the group's offset. It works in rounds until ctx ends: what a change of leaders
+// answers for a moment does not make a partition unreadable.
+func (c *Client) readOldest(ctx context.Context, lags []PartitionLag) {
+	unread := make([]*PartitionLag, 0, len(lags))
+	for i := range lags {
+		l := &lags[i]
+		if l.Err == nil {
+			unread = append(unread, l)
+		} else {
+			l.Unreadable = newUnreadable(l.Committed, l.Err)
+		}
+	}
+	for wait := newWait(); len(unread) > 0; {
+		errs := make([]error, len(unread))
+		inParallel(fetchAtOnce, len(unread), func(i int) { errs[i] = c.readAt(ctx, unread[i]) })
+		again := unread[:0]
+		for i, err := range errs {
+			l := unread[i]
+			switch {
+			case err == nil:
+				l.Unreadable = nil
+				continue
+			case !errors.Is(err, errUnread) || l.Unreadable == nil: // else the round before knows more
+				l.Unreadable = newUnreadable(l.Committed, err)
+			}
+			if retriable(err) || errors.Is(err, kafka.OffsetOutOfRange) && !errors.Is(err, errBeyond) {
+				again = append(again, l)
+			}
+		}
+		unread = again
+		if len(unread) == 0 || !wait.sleep(ctx) {
+			return
+		}
+		c.refresh()
+	}
+}
+
+// readAt reads what is at the group's offset, and notes when it happened and when it was written.
+func (c *Client) readAt(ctx context.Context, l *PartitionLag) error {
+	began, offset := time.Now(), max(l.Committed, l.First)
+	limited, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	f, err := c.fetchWithin(limited, 0, 1, l.Topic, l.Partition, offset)
+	if err != nil && ctx.Err() != nil && time.Since(began) < readTimeout {
+		return errUnread
+	}
+	if errors.Is(err, kafka.OffsetOutOfRange) {
+		first, end, boundsErr := c.bounds(ctx, l.Topic, l.Partition)
+		switch {
+		case boundsErr != nil:
+			return boundsErr
+		case offset < first: // retention was faster
+			return nil
+		case offset > end:
+			return fmt.Errorf("the group's offset is %w, %d: %w", errBeyond, end, err)
+		}
+	}
 	if err != nil || len(f.records) == 0 || f.records[0].Offset >= l.End {
-		return time.Time{}, time.Time{}
+		return err
 	}
-	if f.records[0].Time.UnixMilli() > 0 {
-		written = f.records[0].Time
+	r := f.records[0]
+	if r.Time.UnixMilli() > 0 {
+		l.Written = r.Time
 	}
-	if event, err = eventTime(f.records[0]); err != nil {
-		event = written
+	if l.Oldest, err = eventTime(r); err != nil {
+		l.Oldest = l.Written
 	}
-	return event, written
+	return nil
 }

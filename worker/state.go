@@ -41,6 +41,24 @@ func (p partition) age(now time.Time) time.Duration {
 	return max(0, now.Sub(p.Oldest.Time))
 }
 
+// waited is how long the partition has waited: the age of its oldest unfinished event, or the time since the last good
+// fetch while it is unreadable, whichever is longer. The latter counts unless the end of the log is known and is where the
+// worker would read next: what can't be read has no age of its own.
+func (p partition) waited(now time.Time) time.Duration {
+	age := p.age(now)
+	if u := p.Unreadable; u != nil && (u.Offset < 0 || p.HighWatermark != u.Offset) {
+		age = max(age, now.Sub(u.Since))
+	}
+	return age
+}
+
+// lag returns how far the committed offset is behind the end of the log; false: not known. It is never 0 where records may
+// be unread: the end is not known, the partition can't be read, or the group's offset lies beyond the end.
+func (p partition) lag() (int64, bool) {
+	known := p.HighWatermark >= 0 && (p.Lag > 0 || p.Unreadable == nil && p.Committed <= p.HighWatermark)
+	return p.Lag, known
+}
+
 // snapshot reads everything at one moment. The caller holds the lock.
 func (w *Worker) snapshot() snapshot {
 	c, now := w.core, time.Now() // under the lock: time must not go back for the quota
@@ -131,8 +149,8 @@ func shownHolds(now time.Time, holds []hold.Hold) []console.Hold {
 	var list []console.Hold
 	for _, h := range holds {
 		shown := console.Hold{
-			Reason: string(h.Reason), Since: h.Since, Detail: h.Detail + ". What to do: " + h.Do,
-			Meaning: h.Reason.Meaning(), Seen: h.Detail, Do: h.Do,
+			Reason: string(h.Reason), Since: h.Since, Detail: h.Detail, Do: h.Do,
+			Meaning: h.Reason.Meaning(), Seen: h.Detail,
 		}
 		if h.Lane != hold.All {
 			shown.Lane = consumer.Lane(h.Lane).String()
@@ -201,7 +219,16 @@ func (p partition) shown(unfinished *console.Unfinished) console.Partition {
 		shown.Committed = &p.Committed
 	}
 	if p.HighWatermark >= 0 {
-		shown.HighWatermark, shown.Lag = &p.HighWatermark, &p.Lag
+		shown.HighWatermark = &p.HighWatermark
+	}
+	if lag, known := p.lag(); known {
+		shown.Lag = &lag
+	}
+	if u := p.Unreadable; u != nil {
+		shown.Unreadable = &console.Unreadable{Since: u.Since, Reason: u.Reason, Do: u.Do}
+		if u.Offset >= 0 {
+			shown.Unreadable.Offset = &u.Offset
+		}
 	}
 	return shown
 }
@@ -210,7 +237,7 @@ func (s snapshot) shownLane(lane consumer.Lane) console.Lane {
 	l := console.Lane{Conversations: s.conversations[lane], Events: int(s.counts[lane].unsettled())}
 	for _, p := range s.partitions {
 		if p.lane == lane {
-			l.OldestSeconds = max(l.OldestSeconds, p.age(s.at).Seconds())
+			l.OldestSeconds = max(l.OldestSeconds, p.waited(s.at).Seconds())
 		}
 	}
 	return l

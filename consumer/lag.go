@@ -108,7 +108,7 @@ func (c *Client) readOldest(ctx context.Context, lags []PartitionLag) {
 				l.Unreadable = nil
 				continue
 			case !errors.Is(err, errUnread) || l.Unreadable == nil: // else the round before knows more
-				l.Unreadable = newUnreadable(l.Committed, err)
+				l.Unreadable = newUnreadable(max(l.Committed, l.First), err)
 			}
 			if retriable(err) || errors.Is(err, kafka.OffsetOutOfRange) && !errors.Is(err, errBeyond) {
 				again = append(again, l)

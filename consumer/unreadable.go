@@ -32,10 +32,10 @@ func newUnreadable(offset int64, err error) *Unreadable {
 		u.Do = "check the broker that leads the partition: is it frozen, its disk full or slow, the network cut?"
 	case errors.As(plain, &leaderless), isLeadership(err):
 		u.Do = "start the brokers that have its replicas; kafka-topics.sh --describe --unavailable-partitions lists it"
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &network):
-		u.Do = "check the broker that leads the partition, and the network to it"
 	case errors.As(err, &code) && code != kafka.InvalidMessage:
 		u.Do = "look at the log of the broker that leads the partition"
+	case code == 0 && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &network)):
+		u.Do = "check the broker that leads the partition, and the network to it"
 	default:
 		u.Do = "look at the batch with Kafka's tools; it may be damaged" + seeRunbook
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 
 	"github.com/segmentio/kafka-go"
 )
@@ -16,6 +17,9 @@ var errBeyond = errors.New("beyond the end of the log")
 // newUnreadable explains why a partition can't be read at an offset, and what to do about it.
 func newUnreadable(offset int64, err error) *Unreadable {
 	plain := plainly(err)
+	if inner := errors.Unwrap(plain); inner != nil && strings.HasPrefix(plain.Error(), "kafka.(*Client).") {
+		plain = inner // without the name of kafka-go's method
+	}
 	u := &Unreadable{Offset: offset, Reason: plain.Error()}
 	var network net.Error
 	var leaderless *leaderlessError

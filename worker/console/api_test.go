@@ -31,7 +31,7 @@ func full() State {
 		Totals: Totals{Received: 100, Applied: 1, Collapsed: 2, Superseded: 3, DeadLettered: 4, Returned: 5, Calls: 6},
 		Partitions: []Partition{{Topic: "mark-read", Partition: 3, Committed: new(int64(10)), HighWatermark: new(int64(20)), Lag: new(int64(10)),
 			OldestUnfinished: &Unfinished{Offset: 10, AgeSeconds: 3.2, Attempts: 2, WaitsFor: "retry"},
-			Unreadable:       &Unreadable{Since: begin, Offset: new(int64(12)), Reason: "no leader", Do: "start the broker"}}},
+			Unreadable:       &Unreadable{Since: begin, Offset: new(int64(1200)), Reason: "no leader", Do: "start the broker"}}},
 	}
 }
 
@@ -44,7 +44,7 @@ func TestStateIsTheContracts(t *testing.T) {
 		`"totals":{"received":100,"applied":1,"collapsed":2,"superseded":3,"dead_lettered":4,"returned":5,"calls":6},` +
 		`"partitions":[{"topic":"mark-read","partition":3,"committed":10,"high_watermark":20,"lag":10,` +
 		`"oldest_unfinished":{"offset":10,"age_seconds":3.2,"attempts":2,"waits_for":"retry"},` +
-		`"unreadable":{"since":"2026-03-01T04:00:00.123Z","offset":12,"reason":"no leader"}}]}` + "\n"
+		`"unreadable":{"since":"2026-03-01T04:00:00.123Z","offset":1200,"reason":"no leader"}}]}` + "\n"
 	w := get(t, options(&fake{state: full()}), "/api/state")
 	if w.Body.String() != want {
 		t.Errorf("got  %swant %s", w.Body, want)

@@ -106,6 +106,8 @@ func (v view) Drain() string {
 	switch {
 	case v.Group.Generation == nil:
 		return "unknown: outside a generation the worker does not see what waits in Kafka"
+	case waiting == 0 && len(v.Unreadable()) > 0:
+		return "unknown: what can't be read waits in Kafka"
 	case waiting == 0:
 		return "nothing waits"
 	case slices.ContainsFunc(v.Held, func(h Hold) bool { return h.Lane == "" }), stuck == waiting:
@@ -116,6 +118,9 @@ func (v view) Drain() string {
 	text := "about " + span(time.Duration(waiting-stuck)*time.Second/time.Duration(*v.Quota.Limit))
 	if stuck > 0 {
 		text += ", without the lane that is held"
+	}
+	if len(v.Unreadable()) > 0 {
+		text += ", without the partitions that can't be read"
 	}
 	return text
 }

@@ -61,7 +61,7 @@ func TestPageShowsUnreadablePartitions(t *testing.T) {
 	s.Held = nil
 	w := get(t, options(&fake{state: s}), "/")
 	for _, want := range []string{
-		"<title>markread unreadable partitions", "unreadable: 1 partition<", "mark-read, partition 3", "<dd>2026-03-01 04:00:00 UTC, ", "<dd>12</dd>",
+		"<title>markread unreadable partitions", "unreadable: 1 partition<", "mark-read, partition 3", "<dd>2026-03-01 04:00:00 UTC, ", "<dd>1200</dd>",
 		"<dd>no leader</dd>", "<dd>start the broker</dd>", "Partition unreadable",
 	} {
 		if !contains(w, want) {
@@ -196,6 +196,18 @@ func TestDrainBesideAHeldLane(t *testing.T) {
 	s.Held = []Hold{{Lane: "live"}, {Lane: "backfill"}}
 	if got := (view{State: s}).Drain(); got != "no calls while something holds" {
 		t.Errorf("both lanes: %s", got)
+	}
+}
+
+// Nobody knows how long it takes to drain what can't be read.
+func TestDrainOfUnreadablePartitions(t *testing.T) {
+	s := State{Group: Group{Generation: new(int32(1))}, Quota: Quota{Limit: new(100)}, Partitions: []Partition{{Unreadable: &Unreadable{}}}}
+	if got := (view{State: s}).Drain(); got != "unknown: what can't be read waits in Kafka" {
+		t.Errorf("nothing in memory: %s", got)
+	}
+	s.Lanes.Live.Conversations = 100
+	if got := (view{State: s}).Drain(); got != "about 1 s, without the partitions that can't be read" {
+		t.Errorf("100 in memory: %s", got)
 	}
 }
 

@@ -22,14 +22,14 @@ type PartitionLag struct {
 	Oldest    time.Time // event time of the record where the group is; zero: there is none, or it could not be read
 	Written   time.Time // that record's own timestamp, by which retention goes; zero likewise, or it has none
 
-	// Unreadable says why what is at the group's offset could not be read; its Since is not known. nil: it was read, or
-	// the log ends there.
+	// Unreadable says why what is at the group's offset could not be read; its Since is not
+	// known. nil: it was read, or the log ends there.
 	Unreadable *Unreadable
 }
 
 // Lag finds out how far a group is behind in a topic, by partition number. It tries for 8 s to find out where the partitions end, and for as long
-// where the group is. A partition whose leader does not answer has its error. Each partition is read at the group's offset,
-// also where nothing waits: that is how one is found that can't be read.
+// where the group is. A partition whose leader does not answer has its error. Each partition is read
+// at the group's offset, also where nothing waits: that is how one is found that can't be read.
 func (c *Client) Lag(ctx context.Context, group, topic string) ([]PartitionLag, error) {
 	extent, err := c.Extent(ctx, topic)
 	if err != nil {
@@ -82,70 +82,80 @@ func (l *PartitionLag) reckon(commit offsets.Commit) {
 // readTimeout is how long one partition is waited for in a round.
 const readTimeout = 3 * time.Second
 
-// errUnread is what is wrong with a partition that was not read because of those before it.
-var errUnread = fmt.Errorf("it was not its turn within %s", lookTimeout)
+var (
+	errUnread = fmt.Errorf("it was not its turn within %v", lookTimeout)
+	errNoRead = fmt.Errorf("no response from the partition's leader within %v", readTimeout)
+)
 
-// readOldest reads each partition at the group's offset. It works in rounds until ctx ends: what a change of leaders
-// answers for a moment does not make a partition unreadable.
+// readOldest reads each partition at the group's offset. It works in rounds until ctx ends: what a
+// change of leaders answers for a moment does not make a partition unreadable.
 func (c *Client) readOldest(ctx context.Context, lags []PartitionLag) {
-	unread := make([]*PartitionLag, 0, len(lags))
+	left := make([]*PartitionLag, 0, len(lags))
 	for i := range lags {
-		l := &lags[i]
-		if l.Err == nil {
-			unread = append(unread, l)
+		if l := &lags[i]; l.Err != nil {
+			l.unread(l.Err)
 		} else {
-			l.Unreadable = newUnreadable(l.Committed, l.Err)
+			left = append(left, l)
 		}
 	}
-	for wait := newWait(); len(unread) > 0; {
-		errs := make([]error, len(unread))
-		inParallel(fetchAtOnce, len(unread), func(i int) { errs[i] = c.readAt(ctx, unread[i]) })
-		again := unread[:0]
+	for wait := newWait(); ; {
+		errs := make([]error, len(left))
+		inParallel(fetchAtOnce, len(left), func(i int) { errs[i] = c.readAt(ctx, left[i]) })
+		again := left[:0]
 		for i, err := range errs {
-			l := unread[i]
-			switch {
-			case err == nil:
-				l.Unreadable = nil
-				continue
-			case !errors.Is(err, errUnread) || l.Unreadable == nil: // else the round before knows more
-				l.Unreadable = newUnreadable(max(l.Committed, l.First), err)
-			}
-			if retriable(err) || errors.Is(err, kafka.OffsetOutOfRange) && !errors.Is(err, errBeyond) {
+			l := left[i]
+			l.unread(err)
+			transient := retriable(err) || errors.Is(err, kafka.OffsetOutOfRange)
+			if err != nil && transient && !damaged(err) {
 				again = append(again, l)
 			}
 		}
-		unread = again
-		if len(unread) == 0 || !wait.sleep(ctx) {
+		if left = again; len(left) == 0 || !wait.sleep(ctx) {
 			return
 		}
 		c.refresh()
 	}
 }
 
+// unread notes why the partition could not be read; nil: it was.
+func (l *PartitionLag) unread(err error) {
+	switch {
+	case err == nil:
+		l.Unreadable = nil
+	case !errors.Is(err, errUnread) || l.Unreadable == nil: // else the round before knows more
+		l.Unreadable = &Unreadable{Offset: max(l.Committed, l.First)}
+		l.Unreadable.Reason, l.Unreadable.Do = unreadable(err)
+	}
+}
+
 // readAt reads what is at the group's offset, and notes when it happened and when it was written.
 func (c *Client) readAt(ctx context.Context, l *PartitionLag) error {
-	began, offset := time.Now(), max(l.Committed, l.First)
-	limited, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	f, err := c.fetchWithin(limited, 0, 1, l.Topic, l.Partition, offset)
-	if err != nil && ctx.Err() != nil && time.Since(began) < readTimeout {
+	if ctx.Err() != nil {
 		return errUnread
 	}
+	limited, cancel := context.WithTimeoutCause(ctx, readTimeout, errNoRead)
+	defer cancel()
+	offset := max(l.Committed, l.First)
+	r, ok, err := c.peek(limited, l.TopicPartition, offset, firstOnly)
 	if errors.Is(err, kafka.OffsetOutOfRange) {
-		first, end, boundsErr := c.bounds(ctx, l.Topic, l.Partition)
+		first, end, failed := c.bounds(limited, l.Topic, l.Partition)
 		switch {
-		case boundsErr != nil:
-			return boundsErr
+		case failed != nil:
+			err = failed
 		case offset < first: // retention was faster
 			return nil
 		case offset > end:
-			return fmt.Errorf("the group's offset is %w, %d: %w", errBeyond, end, err)
+			err = fmt.Errorf("offset %d is beyond the log's end, %d: %w", offset, end, err)
 		}
 	}
-	if err != nil || len(f.records) == 0 || f.records[0].Offset >= l.End {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return errUnread
+	case err != nil && limited.Err() != nil:
+		return errNoRead
+	case err != nil || !ok || r.Offset >= l.End:
 		return err
 	}
-	r := f.records[0]
 	if r.Time.UnixMilli() > 0 {
 		l.Written = r.Time
 	}

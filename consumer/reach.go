@@ -223,8 +223,14 @@ func code(err error) string {
 
 // isLayout reports whether the error says that our picture of the cluster is old.
 func isLayout(err error) bool {
-	if isLeadership(err) {
-		return true
+	for _, code := range []kafka.Error{
+		kafka.UnknownTopicOrPartition, kafka.LeaderNotAvailable, kafka.NotLeaderForPartition,
+		kafka.ReplicaNotAvailable, kafka.BrokerNotAvailable, kafka.FencedLeaderEpoch, kafka.UnknownLeaderEpoch,
+		kafka.KafkaStorageError,
+	} {
+		if errors.Is(err, code) {
+			return true
+		}
 	}
 	var k kafka.Error
 	// Not a code of Kafka's: the transport found no leader, or the connection broke: the leader may be gone.

@@ -1,63 +1,85 @@
 package consumer
 
 import (
-	"context"
 	"errors"
-	"io"
-	"net"
-	"os"
+	"fmt"
 	"strings"
+	"time"
 
 	"github.com/segmentio/kafka-go"
+
+	"markread/consumer/batch"
 )
 
-// errBeyond says that an offset lies beyond the end of the log.
-var errBeyond = errors.New("beyond the end of the log")
+// unreadableAfter is how long nothing could be read of a partition until it counts as unreadable.
+// A change of leaders takes less.
+const unreadableAfter = 5 * time.Second
 
-// newUnreadable explains why a partition can't be read at an offset, and what to do about it.
-func newUnreadable(offset int64, err error) *Unreadable {
-	plain := plainly(err)
-	if inner := errors.Unwrap(plain); inner != nil && strings.HasPrefix(plain.Error(), "kafka.(*Client).") {
-		plain = inner // without the name of kafka-go's method
+// failed notes that the partition could not be read just now, and logs once when it becomes
+// unreadable.
+func (p *partition) failed(err error) {
+	if isLayout(err) {
+		p.g.client.refresh()
 	}
-	u := &Unreadable{Offset: offset, Reason: plain.Error()}
-	var network net.Error
-	var leaderless *leaderlessError
-	var code kafka.Error
-	switch {
-	case Denied(err):
-		u.Do = "give the user Read on the topic"
-	case errors.Is(err, errUnread), errors.Is(err, errUnknown):
-		u.Do = "fix the other partitions first, then ask again"
-	case errors.Is(err, errBeyond):
-		u.Do = "find out whether the topic was recreated or truncated, then set the group's offset" + seeRunbook
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, kafka.RequestTimedOut):
-		u.Reason = "its leader does not answer: " + u.Reason
-		u.Do = "check the broker that leads the partition: is it frozen, its disk full or slow, the network cut?"
-	case errors.As(plain, &leaderless), isLeadership(err):
-		u.Do = "start the brokers that have its replicas; kafka-topics.sh --describe --unavailable-partitions lists it"
-	case errors.As(err, &code) && code != kafka.InvalidMessage:
-		u.Do = "look at the log of the broker that leads the partition"
-	case code == 0 && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &network)):
-		u.Do = "check the broker that leads the partition, and the network to it"
-	default:
-		u.Do = "look at the batch with Kafka's tools; it may be damaged" + seeRunbook
+	reason, do := unreadable(err)
+	p.mu.Lock()
+	before, good, position := p.unreadable, p.good, p.tracker.Position()
+	if time.Since(good) >= unreadableAfter {
+		p.unreadable = &Unreadable{Since: good, Offset: max(position, -1), Reason: reason, Do: do}
 	}
-	return u
+	now := p.unreadable
+	p.mu.Unlock()
+	if now == nil || before != nil && before.Do == do {
+		return
+	}
+	p.g.client.options.Log.Error().Str("topic", p.Topic).Int("partition", p.Partition).
+		Int64("offset", now.Offset).Time("since", good).Str("reason", reason).Str("do", do).Msg("partition can't be read; retrying")
 }
 
-const seeRunbook = " (README.md, Partition unreadable)"
-
-// isLeadership reports whether a broker refused because it does not lead the partition, or can't at the moment.
-func isLeadership(err error) bool {
-	for _, code := range []kafka.Error{
-		kafka.UnknownTopicOrPartition, kafka.LeaderNotAvailable, kafka.NotLeaderForPartition,
-		kafka.ReplicaNotAvailable, kafka.BrokerNotAvailable, kafka.FencedLeaderEpoch, kafka.UnknownLeaderEpoch,
-		kafka.KafkaStorageError,
-	} {
-		if errors.Is(err, code) {
-			return true
-		}
+// succeeded notes a good fetch, and logs if it ends a time without one.
+func (p *partition) succeeded() {
+	p.mu.Lock()
+	before := p.unreadable
+	p.good, p.unreadable = time.Now(), nil
+	p.mu.Unlock()
+	if before != nil {
+		p.g.client.options.Log.Info().Str("topic", p.Topic).Int("partition", p.Partition).Int64("offset", p.position()).
+			Int64("unreadable_ms", time.Since(before.Since).Milliseconds()).Msg("partition can be read again")
 	}
-	return false
+}
+
+// paused notes that no fetch was tried for a while: that says nothing about the partition.
+func (p *partition) paused() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.unreadable == nil {
+		p.good = time.Now()
+	}
+}
+
+// unreadable returns why a partition can't be read and what to do, as text for people.
+func unreadable(err error) (reason, do string) {
+	const runbook = `; see "Partition unreadable" in the runbook`
+	err = plainly(err)
+	if inner := errors.Unwrap(err); inner != nil && strings.HasPrefix(err.Error(), "kafka.(*Client).") {
+		err = inner // without the name of kafka-go's method
+	}
+	var leaderless *leaderlessError
+	switch {
+	case errors.Is(err, batch.ErrChecksum), errors.Is(err, batch.ErrTruncated), errors.Is(err, kafka.InvalidMessage):
+		do = "restore the partition from a good replica, or move the group past the damaged batch"
+	case errors.Is(err, batch.ErrFormat):
+		do = "check what wrote the batch; a newer version of markread may know its format"
+	case Denied(err):
+		do = "grant this user Read and Describe on the topic"
+	case errors.Is(err, kafka.OffsetOutOfRange):
+		do = "find out whether the topic was recreated or truncated, or the group's offset was set by hand"
+	case errors.Is(err, kafka.UnknownTopicOrPartition):
+		do = "check that the topic exists and has this partition"
+	case errors.As(err, &leaderless):
+		do = "check that the partition has a leader and that its broker runs (kafka-topics.sh --describe)"
+	default:
+		do = "check that the partition's leader runs and can be reached from here (kafka-topics.sh --describe)"
+	}
+	return fmt.Sprint(err), do + runbook
 }

@@ -50,15 +50,15 @@ func TestLagOfUnreadablePartitions(t *testing.T) {
 		reason, do string
 	}{
 		"all can be read":    {func(*world) {}, nil, "", ""},
-		"no permission":      {fail(kmsg.Fetch, kerr.TopicAuthorizationFailed, 0, 2), map[int]int64{0: 4, 2: 0}, "[29]", "Read on the topic"},
-		"no leader":          {fail(kmsg.Fetch, kerr.NotLeaderForPartition, 1), map[int]int64{1: 4}, "[6]", "--unavailable-partitions"},
-		"no end":             {fail(kmsg.ListOffsets, kerr.NotLeaderForPartition, 1), map[int]int64{1: 4}, "[6]", "--unavailable-partitions"},
-		"another error":      {fail(kmsg.Fetch, kerr.UnknownServerError, 1), map[int]int64{1: 4}, "[-1]", "log of the broker"},
-		"a leader that errs": {fail(kmsg.Fetch, kerr.CorruptMessage, 1), map[int]int64{1: 4}, "[2]", "Partition unreadable"},
+		"no permission":      {fail(kmsg.Fetch, kerr.TopicAuthorizationFailed, 0, 2), map[int]int64{0: 4, 2: 0}, "[29]", "grant this user Read"},
+		"no leader":          {fail(kmsg.Fetch, kerr.NotLeaderForPartition, 1), map[int]int64{1: 4}, "[6]", "leader runs"},
+		"no end":             {fail(kmsg.ListOffsets, kerr.NotLeaderForPartition, 1), map[int]int64{1: 4}, "[6]", "leader runs"},
+		"another error":      {fail(kmsg.Fetch, kerr.UnknownServerError, 1), map[int]int64{1: 4}, "[-1]", "leader runs"},
+		"a leader that errs": {fail(kmsg.Fetch, kerr.CorruptMessage, 1), map[int]int64{1: 4}, "[2]", "damaged batch"},
 		"only for a moment": {func(w *world) {
 			w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.NotLeaderForPartition, Count: 3})
 		}, nil, "", ""},
-		"a damaged batch": {func(w *world) { w.damaged(1, 4, 6, func() bool { return true }) }, map[int]int64{1: 4}, "", "Partition unreadable"},
+		"a damaged batch": {func(w *world) { w.damaged(1, 4, 6, func() bool { return true }) }, map[int]int64{1: 4}, "checksum", "damaged batch"},
 		"retention was faster": {func(w *world) { // than the fetch, after the end was asked for
 			w.cluster.ControlKey(int16(kmsg.OffsetFetch), func(kmsg.Request) (kmsg.Response, error, bool) {
 				w.cluster.SleepControl(func() {
@@ -69,7 +69,7 @@ func TestLagOfUnreadablePartitions(t *testing.T) {
 				return nil, nil, false
 			})
 		}, nil, "", ""},
-		"beyond the end": {func(w *world) { w.commit(topics.Live, 0, 400, "") }, map[int]int64{0: 400}, "beyond the end of the log, 4", "set the group's offset"},
+		"beyond the end": {func(w *world) { w.commit(topics.Live, 0, 400, "") }, map[int]int64{0: 400}, "offset 400 is beyond the log's end, 4: [1]", "recreated or truncated"},
 		"a frozen leader": {func(w *world) {
 			w.cluster.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
 				w.cluster.KeepControl()
@@ -78,7 +78,7 @@ func TestLagOfUnreadablePartitions(t *testing.T) {
 				}
 				return nil, nil, false
 			})
-		}, map[int]int64{1: 4}, "does not answer", "frozen"},
+		}, map[int]int64{1: 4}, "no response from the partition's leader within 3s", "leader runs"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, 3, func(w *world) {

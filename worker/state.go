@@ -41,22 +41,23 @@ func (p partition) age(now time.Time) time.Duration {
 	return max(0, now.Sub(p.Oldest.Time))
 }
 
-// waited is how long the partition has waited: the age of its oldest unfinished event, or the time since the last good
-// fetch while it is unreadable, whichever is longer. The latter counts unless the end of the log is known and is where the
-// worker would read next: what can't be read has no age of its own.
+// waited is how long the partition has waited: the age of its oldest unfinished event, or the time
+// since the last good fetch while it is unreadable, whichever is longer. What can't be read has no age
+// of its own, and whether something is there is not known.
 func (p partition) waited(now time.Time) time.Duration {
 	age := p.age(now)
-	if u := p.Unreadable; u != nil && (u.Offset < 0 || p.HighWatermark != u.Offset) {
-		age = max(age, now.Sub(u.Since))
+	if p.Unreadable != nil {
+		age = max(age, now.Sub(p.Unreadable.Since))
 	}
 	return age
 }
 
-// lag returns how far the committed offset is behind the end of the log; false: not known. It is never 0 where records may
-// be unread: the end is not known, the partition can't be read, or the group's offset lies beyond the end.
-func (p partition) lag() (int64, bool) {
-	known := p.HighWatermark >= 0 && (p.Lag > 0 || p.Unreadable == nil && p.Committed <= p.HighWatermark)
-	return p.Lag, known
+// lag returns how far the committed offset is behind the end of the log; false: not known. It is never
+// 0 where records may be unread: the end is not known, or as old as the last good fetch of an
+// unreadable partition, or the group's offset lies beyond it.
+func (p partition) lag() (lag int64, known bool) {
+	sure := p.Unreadable == nil && p.Committed <= p.HighWatermark
+	return p.Lag, p.HighWatermark >= 0 && (sure || p.Lag > 0)
 }
 
 // snapshot reads everything at one moment. The caller holds the lock.

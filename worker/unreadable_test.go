@@ -33,7 +33,7 @@ func TestUnreadableIsShown(t *testing.T) {
 		"unreadable, more is there": {consumer.PartitionState{Committed: 10, HighWatermark: 12, Lag: 2, Unreadable: at10}, 2, 90,
 			`2,"oldest_unfinished":null,"unreadable":{"since":"` + since.Format(time.RFC3339) + `","offset":10,"reason":"no leader"}}`},
 		"unreadable, the end is not known": {consumer.PartitionState{Committed: 10, HighWatermark: -1, Unreadable: at10}, none, 90, `null,`},
-		"unreadable, nothing more is there": {consumer.PartitionState{Committed: 10, HighWatermark: 10, Unreadable: at10}, none, 0,
+		"unreadable, nothing more was there": {consumer.PartitionState{Committed: 10, HighWatermark: 10, Unreadable: at10}, none, 90,
 			`null,"oldest_unfinished":null,"unreadable":{"since"`},
 		"unreadable beyond the end": {consumer.PartitionState{Committed: 10, HighWatermark: 7, Unreadable: at10}, none, 90, `null,`},
 		"unreadable from the beginning": {consumer.PartitionState{Committed: -1, HighWatermark: -1, Unreadable: nowhere}, none, 90,

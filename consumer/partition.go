@@ -25,6 +25,7 @@ type partition struct {
 	// The fetcher's.
 	last landmark  // of what was delivered
 	sure time.Time // when the log was last known to be that of the landmark; zero: not since a failure or a pause
+	wait wait      // after a failure; it grows until a fetch is good
 
 	mu            sync.Mutex
 	tracker       offsets.Tracker
@@ -55,7 +56,7 @@ func (p *partition) run(ctx context.Context, sink Sink) {
 	if !p.begin(ctx) {
 		return
 	}
-	wait := newWait()
+	p.wait = newWait()
 	var outside time.Time // since when every fetch has been out of range beyond the end
 	for {
 		if p.room(ctx, sink) != nil {
@@ -77,12 +78,12 @@ func (p *partition) run(ctx context.Context, sink Sink) {
 		if err != nil {
 			p.sure = time.Time{}
 			p.failed(err)
-			if !wait.sleep(ctx) {
+			if !p.wait.sleep(ctx) {
 				return
 			}
 			continue
 		}
-		wait, outside = newWait(), time.Time{}
+		outside = time.Time{}
 	}
 }
 
@@ -213,7 +214,9 @@ func (p *partition) deliver(ctx context.Context, sink Sink, f *fetched, d *decod
 			if records, same = p.last.recognize(records, p.position()); !same {
 				return p.startOver(ctx)
 			}
-			p.succeeded()
+			if f.next > p.position() { // a landmark alone says nothing about what is behind it
+				p.succeeded()
+			}
 		}
 		if len(records) == 0 && !f.opened {
 			break

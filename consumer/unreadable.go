@@ -38,6 +38,7 @@ func (p *partition) failed(err error) {
 
 // succeeded notes a good fetch, and logs if it ends a time without one.
 func (p *partition) succeeded() {
+	p.wait = newWait()
 	p.mu.Lock()
 	before := p.unreadable
 	p.good, p.unreadable = time.Now(), nil
@@ -71,7 +72,7 @@ func unreadable(err error) (reason, do string) {
 	case errors.Is(err, batch.ErrFormat):
 		do = "check what wrote the batch; a newer version of markread may know its format"
 	case Denied(err):
-		do = "grant this user Read and Describe on the topic"
+		do = "grant this worker's user Read and Describe on the topic"
 	case errors.Is(err, kafka.OffsetOutOfRange):
 		do = "find out whether the topic was recreated or truncated, or the group's offset was set by hand"
 	case errors.Is(err, kafka.UnknownTopicOrPartition):

@@ -1,14 +1,21 @@
 package consumer_test
 
 import (
+	"bytes"
 	"hash/crc32"
+	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"markread/consumer/broker"
 )
 
 // damaged answers fetches of a partition at an offset, until it is told otherwise, with a batch whose checksum is wrong.
@@ -50,7 +57,7 @@ func TestLagOfUnreadablePartitions(t *testing.T) {
 		reason, do string
 	}{
 		"all can be read":    {func(*world) {}, nil, "", ""},
-		"no permission":      {fail(kmsg.Fetch, kerr.TopicAuthorizationFailed, 0, 2), map[int]int64{0: 4, 2: 0}, "[29]", "grant this user Read"},
+		"no permission":      {fail(kmsg.Fetch, kerr.TopicAuthorizationFailed, 0, 2), map[int]int64{0: 4, 2: 0}, "[29]", "grant this worker's user Read"},
 		"no leader":          {fail(kmsg.Fetch, kerr.NotLeaderForPartition, 1), map[int]int64{1: 4}, "[6]", "leader runs"},
 		"no end":             {fail(kmsg.ListOffsets, kerr.NotLeaderForPartition, 1), map[int]int64{1: 4}, "[6]", "leader runs"},
 		"another error":      {fail(kmsg.Fetch, kerr.UnknownServerError, 1), map[int]int64{1: 4}, "[-1]", "leader runs"},
@@ -107,4 +114,75 @@ func TestLagOfUnreadablePartitions(t *testing.T) {
 			})
 		})
 	}
+}
+
+// damagedAfter is a listener whose connections damage a text in what the broker sends, from a moment on.
+type damagedAfter struct {
+	net.Listener
+	text []byte
+	on   atomic.Bool
+}
+
+func (d *damagedAfter) Accept() (net.Conn, error) {
+	c, err := d.Listener.Accept()
+	return damagedConn{c, d}, err
+}
+
+type damagedConn struct {
+	net.Conn
+	of *damagedAfter
+}
+
+// Write gets a whole response of the broker.
+func (c damagedConn) Write(b []byte) (int, error) {
+	if i := bytes.Index(b, c.of.text); i >= 0 && c.of.on.Load() {
+		b = bytes.Clone(b)
+		b[i] ^= 1
+	}
+	return c.Conn.Write(b)
+}
+
+// A batch that is damaged between good ones makes the partition unreadable, although what lies before it
+// can be read as often as one likes; and the broker is not asked more often than after any failure.
+func TestADamagedBatchBetweenGoodOnes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{T: t}
+		line := &damagedAfter{text: value(777)}
+		b, err := broker.Start(broker.Options{
+			Addr: "127.0.0.1:9092", Partitions: 1, Topics: []string{topics.Live, topics.Backfill, topics.DeadLetter},
+			Listen: func(network, addr string) (_ net.Listener, err error) {
+				line.Listener, err = w.network.Listen(network, addr)
+				return line, err
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(b.Close)
+		w.broker, w.cluster = b, b.Cluster()
+		m := w.join(w.client())
+		w.publish(topics.Live, 0, 10)
+		time.Sleep(5 * time.Second)
+		line.on.Store(true)
+		c := w.kgo(kgo.ProducerBatchCompression(kgo.NoCompression()))
+		if err := c.ProduceSync(w.Context(), &kgo.Record{Topic: topics.Live, Value: value(777)}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+		w.publish(topics.Live, 0, 5)
+		fetches := w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: topics.Live, Observe: true, Count: -1})
+		time.Sleep(15 * time.Second)
+		if s := state(m.generation(), topics.Live, 0); s.Unreadable == nil || s.Unreadable.Offset != 10 || len(m.got(topics.Live, 0)) != 10 {
+			t.Errorf("%+v, %d events", s, len(m.got(topics.Live, 0)))
+		}
+		if n := fetches.Hits(); n > 30 {
+			t.Errorf("%d fetches in 15 s", n)
+		}
+		line.on.Store(false)
+		time.Sleep(5 * time.Second)
+		if s := state(m.generation(), topics.Live, 0); s.Unreadable != nil || len(m.got(topics.Live, 0)) != 16 {
+			t.Errorf("after the repair %+v, %d events", s.Unreadable, len(m.got(topics.Live, 0)))
+		}
+		m.leave()
+	})
 }

@@ -212,7 +212,7 @@ func TestStatusOfAnUnreadablePartition(t *testing.T) {
 	})
 	r := try(t, nil, "", args...)
 	if r.status != exitFailed || strings.Count(r.stderr, "\n") != 1 ||
-		!strings.Contains(r.stderr, `topic \"mark-read\", partition 1 can't be read: [29]`) || !strings.Contains(r.stderr, "grant this user Read") {
+		!strings.Contains(r.stderr, `topic \"mark-read\", partition 1 can't be read: [29]`) || !strings.Contains(r.stderr, "grant this worker's user Read") {
 		t.Errorf("%+v", r)
 	}
 	for _, want := range []string{"lag: not known; 1 partition CAN'T BE READ\n", "  ! UNREADABLE mark-read/1 at offset 0: [29]", "2 without a commit"} {

@@ -214,9 +214,10 @@ func (p *partition) deliver(ctx context.Context, sink Sink, f *fetched, d *decod
 			if records, same = p.last.recognize(records, p.position()); !same {
 				return p.startOver(ctx)
 			}
-			if f.next > p.position() { // a landmark alone says nothing about what is behind it
-				p.succeeded()
-			}
+		}
+		// A landmark alone says nothing about what is behind it.
+		if f.next > p.position() || f.next >= f.highWatermark {
+			p.succeeded()
 		}
 		if len(records) == 0 && !f.opened {
 			break

@@ -25,8 +25,8 @@ const (
 	anotherLog = 5 * time.Second
 )
 
-// ask is what a fetch asks for: how long the broker may hold it if it finds nothing, and how many bytes it may
-// return. The first batch comes whole, however large it is.
+// ask is what a fetch asks for: how long the broker may hold it if it finds nothing, and how many
+// bytes it may return. The first batch comes whole, however large it is.
 type ask struct {
 	wait  time.Duration
 	bytes int32

@@ -112,8 +112,9 @@ var (
 	descHeld          = desc("held", "1 while calls are held for this reason.", "reason")
 	descLag           = desc("partition_lag", "Records behind the committed offset.", "topic", "partition")
 	descOldest        = desc("partition_oldest_unfinished_seconds",
-		"Age of the oldest event that has not reached its end; while the partition is unreadable, at least the time since its last good fetch.", "topic", "partition")
-	descUnreadable = desc("partition_unreadable", "1 while the partition can't be read; 0: it can.", "topic", "partition")
+		"Age of the oldest event that has not reached its end; of an unreadable partition at least the time since its last good fetch.",
+		"topic", "partition")
+	descUnreadable = desc("partition_unreadable", "1 while the partition can't be read, else 0.", "topic", "partition")
 )
 
 // Describe implements prometheus.Collector.

@@ -41,9 +41,9 @@ func (p partition) age(now time.Time) time.Duration {
 	return max(0, now.Sub(p.Oldest.Time))
 }
 
-// waited is how long the partition has waited: the age of its oldest unfinished event, or the time
-// since the last good fetch while it is unreadable, whichever is longer. What can't be read has no age
-// of its own, and whether something is there is not known.
+// waited is how long the partition has waited: the age of its oldest unfinished event or, while it is
+// unreadable, the time since the last good fetch, whichever is longer. What can't be read has no
+// age of its own, and whether something is there is not known.
 func (p partition) waited(now time.Time) time.Duration {
 	age := p.age(now)
 	if p.Unreadable != nil {
@@ -52,8 +52,8 @@ func (p partition) waited(now time.Time) time.Duration {
 	return age
 }
 
-// lag returns how far the committed offset is behind the end of the log; false: not known. It is never
-// 0 where records may be unread: the end is not known, or as old as the last good fetch of an
+// lag returns how far the committed offset is behind the end of the log; false: not known. It is
+// never 0 where records may be unread: the end is not known, or as old as the last good fetch of an
 // unreadable partition, or the group's offset lies beyond it.
 func (p partition) lag() (lag int64, known bool) {
 	sure := p.Unreadable == nil && p.Committed <= p.HighWatermark

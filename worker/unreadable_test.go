@@ -11,8 +11,8 @@ import (
 	"markread/consumer"
 )
 
-// What is shown of a partition that can't be read, and of one whose lag is not known. A lag that reads 0 says that
-// everything was read, and the oldest event that waits may be one that nobody has read.
+// What is shown of a partition that can't be read, and of one whose lag is not known. A lag that reads
+// 0 says that everything was read, and the oldest event that waits may be one that nobody has read.
 func TestUnreadableIsShown(t *testing.T) {
 	at := time.Unix(1_800_000_000, 0).UTC()
 	since := at.Add(-90 * time.Second)

@@ -26,8 +26,9 @@ type statusCommand struct {
 
 // Help is kong's: what follows the summary.
 func (*statusCommand) Help() string {
-	return `Members with their partitions and their share of the rate; the lag; partitions that can't be read; open dead letters by class and code. All of it is
-read from Kafka, so it also works when no worker answers. The dead-letter topic is read to its end, which takes as long as it is large. What can't be
+	return `Members with their partitions and their share of the rate; the lag; partitions that can't be read;
+open dead letters by class and code. All of it is read from Kafka, so it also works when no worker
+answers. The dead-letter topic is read to its end, which takes as long as it is large. What can't be
 found out or read is one line on standard error, the rest is shown, and the exit status is 1.
 
     markread status --brokers kafka-1:9092
@@ -123,8 +124,8 @@ func (l *look) report(ctx context.Context) *statusReport {
 			r.Worker = workerReportOf(l.admin.base, state, l.group)
 			if n := len(r.Worker.Unreadable); n > 0 {
 				first := r.Worker.Unreadable[0]
-				l.fail(fmt.Errorf("the worker at %s can't read %s, the first is %s/%d: %s",
-					l.admin.base, number(n, "partition"), first.Topic, first.Partition, first.Reason))
+				l.fail(fmt.Errorf("the worker at %s can't read %s, the first is %s/%d: %s", l.admin.base,
+					number(n, "partition"), first.Topic, first.Partition, first.Reason))
 			}
 		})
 	}

@@ -202,8 +202,8 @@ func TestStatusOfAPart(t *testing.T) {
 	}
 }
 
-// A partition that can't be read is found by status itself, named with the reason and the remedy, and a failure until it
-// can be read again; the others are shown as ever.
+// A partition that can't be read is found by status itself, named with the reason and the remedy, and a
+// failure until it can be read again; the others are shown as ever.
 func TestStatusOfAnUnreadablePartition(t *testing.T) {
 	b := embedded(t, "mark-read", "mark-read-dead-letters")
 	args := []string{"status", "--brokers", b.Addr(), "--backfill-topic="}

@@ -143,8 +143,8 @@ func (r *groupReport) unassigned(lags [][]consumer.PartitionLag) {
 	}
 }
 
-// lagReport is how far the group is behind. Sums are over what is known; a lag of nil is not known. A lag is never 0 where
-// records may be unread.
+// lagReport is how far the group is behind. Sums are over what is known; a lag of nil is not known. A
+// lag is never 0 where records may be unread.
 type lagReport struct {
 	Lag      *int64     `json:"lag"`
 	Finished int64      `json:"finished"`
@@ -261,7 +261,7 @@ func (t *topicLag) add(p consumer.PartitionLag, group *groupReport, now time.Tim
 	t.Partitions = append(t.Partitions, l)
 }
 
-// unreadable returns one error for each reason why partitions of the topic can't be read, of which it names a few.
+// unreadable returns one error for each reason why partitions of the topic can't be read, up to a bound.
 func (t *topicLag) unreadable() (errs []error) {
 	var whys []unreadableReport
 	partitions := map[unreadableReport][]int{}
@@ -277,8 +277,8 @@ func (t *topicLag) unreadable() (errs []error) {
 	}
 	for i, why := range whys {
 		if i == maxUnreadableReasons {
-			errs = append(errs, fmt.Errorf("topic %q: partitions can't be read for %d other reasons", t.Topic, len(whys)-i))
-			break
+			more := len(whys) - i
+			return append(errs, fmt.Errorf("topic %q: partitions can't be read for %d other reasons", t.Topic, more))
 		}
 		what := "partitions " + ranges(partitions[why])
 		if len(partitions[why]) == 1 {
@@ -336,8 +336,8 @@ type workerReport struct {
 	Lanes  console.Lanes  `json:"lanes"`
 	Note   string         `json:"note"`
 
-	// Unreadable are the partitions that this worker can't read, which may be others than status finds: it reads ahead of
-	// the group's offset, perhaps as another user.
+	// Unreadable are the partitions that this worker can't read, which may be others than status finds:
+	// it reads ahead of the group's offset, perhaps as another user.
 	Unreadable []workerUnreadable `json:"unreadable"`
 }
 
@@ -348,8 +348,10 @@ type workerUnreadable struct {
 }
 
 func workerReportOf(url string, s console.State, group string) *workerReport {
-	r := &workerReport{URL: url, Ready: s.Ready, Group: s.Group.Name, Member: s.Group.Member, Held: s.Held, Quota: s.Quota, Lanes: s.Lanes,
-		Unreadable: []workerUnreadable{}}
+	r := &workerReport{
+		URL: url, Ready: s.Ready, Group: s.Group.Name, Member: s.Group.Member,
+		Held: s.Held, Quota: s.Quota, Lanes: s.Lanes, Unreadable: []workerUnreadable{},
+	}
 	for _, p := range s.Partitions {
 		if p.Unreadable != nil {
 			r.Unreadable = append(r.Unreadable, workerUnreadable{p.Topic, p.Partition, *p.Unreadable})
@@ -376,7 +378,8 @@ func (c *adminClient) state(ctx context.Context) (s console.State, err error) {
 		s.Group.Member = new(clean(*s.Group.Member))
 	}
 	for i := range s.Held {
-		s.Held[i].Reason, s.Held[i].Detail, s.Held[i].Do = clean(s.Held[i].Reason), clean(s.Held[i].Detail), clean(s.Held[i].Do)
+		h := &s.Held[i]
+		h.Reason, h.Detail, h.Do = clean(h.Reason), clean(h.Detail), clean(h.Do)
 	}
 	for i := range s.Partitions {
 		s.Partitions[i].Topic = clean(s.Partitions[i].Topic)

@@ -172,7 +172,8 @@ func (r *lagReport) print(t *table) {
 			t.head("  … and %d more that can't be read (--json has all)", len(unreadable)-i)
 			break
 		}
-		t.head("  ! UNREADABLE %s/%d%s: %s; %s", p.topic, p.Partition, place(p.Unreadable.Offset), p.Unreadable.Reason, p.Unreadable.Do)
+		u := p.Unreadable
+		t.head("  ! UNREADABLE %s/%d%s: %s; %s", p.topic, p.Partition, place(u.Offset), u.Reason, u.Do)
 	}
 	if len(behind) == 0 {
 		return
@@ -259,8 +260,8 @@ func (r *workerReport) print(t *table, now time.Time) {
 			t.head("  … and %d more that it can't read (--json has all)", len(r.Unreadable)-i)
 			break
 		}
-		t.head("  UNREADABLE: %s/%d%s for %s, since %s: %s",
-			p.Topic, p.Partition, place(p.Offset), age(now.Sub(p.Since)), p.Since.UTC().Format("2006-01-02 15:04:05 UTC"), p.Reason)
+		t.head("  UNREADABLE: %s/%d%s for %s, since %s: %s", p.Topic, p.Partition, place(p.Offset),
+			age(now.Sub(p.Since)), p.Since.UTC().Format("2006-01-02 15:04:05 UTC"), p.Reason)
 	}
 	if len(r.Held) == 0 {
 		t.head("  held: nothing")
@@ -271,7 +272,7 @@ func (r *workerReport) print(t *table, now time.Time) {
 	}{{"live", r.Lanes.Live}, {"backfill", r.Lanes.Backfill}} {
 		text := "nothing"
 		if lane.OldestSeconds > 0 { // of an unreadable partition
-			text = "nothing in memory, the oldest " + age(time.Duration(lane.OldestSeconds*float64(time.Second)))
+			text = "nothing in memory, the oldest " + ageOf(&lane.OldestSeconds)
 		}
 		if lane.Events > 0 || lane.Conversations > 0 {
 			text = number(lane.Conversations, "conversation") + ", " + number(lane.Events, "event") + ", the oldest " + age(time.Duration(lane.OldestSeconds*float64(time.Second)))

@@ -56,7 +56,8 @@ type Hold struct {
 	// NextProbeAt is when the service is tried next; nil: this hold has no probes, or none is due.
 	NextProbeAt *time.Time `json:"next_probe_at"`
 
-	// The page shows Detail in its parts: which lane is held (empty: all), what such a hold is, and what was seen.
+	// The page shows Detail in its parts: which lane is held (empty: all), what this hold is, and what
+	// was seen.
 	Lane    string `json:"-"`
 	Meaning string `json:"-"`
 	Seen    string `json:"-"`
@@ -98,8 +99,9 @@ type Totals struct {
 	Calls        int64 `json:"calls"`
 }
 
-// Partition is one assigned partition. Committed is nil as long as nothing was ever committed; HighWatermark is nil while the end of the log
-// is not known, and Lag also while it would read 0 although records may be unread.
+// Partition is one assigned partition. Committed is nil as long as nothing was ever committed;
+// HighWatermark is nil while the end of the log is not known, and Lag also while it would read 0 although
+// records may be unread.
 type Partition struct {
 	Topic            string      `json:"topic"`
 	Partition        int         `json:"partition"`
@@ -150,8 +152,8 @@ func (s State) normal() State {
 	return s
 }
 
-// plain makes text that may quote a broker harmless: one line of bounded length, without control characters and without
-// characters that change the direction of writing.
+// plain makes text that may quote a broker harmless: one line of bounded length, without control
+// characters and without characters that change the direction of writing.
 func plain(text string) string {
 	text = strings.ToValidUTF8(text, "\uFFFD")
 	if len(text) > maxReason {

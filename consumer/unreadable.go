@@ -65,7 +65,6 @@ func unreadable(err error) (reason, do string) {
 	if inner := errors.Unwrap(err); inner != nil && strings.HasPrefix(err.Error(), "kafka.(*Client).") {
 		err = inner // without the name of kafka-go's method
 	}
-	var leaderless *leaderlessError
 	switch {
 	case errors.Is(err, batch.ErrChecksum), errors.Is(err, batch.ErrTruncated), errors.Is(err, kafka.InvalidMessage):
 		do = "restore the partition from a good replica, or move the group past the damaged batch"
@@ -77,9 +76,7 @@ func unreadable(err error) (reason, do string) {
 		do = "find out whether the topic was recreated or truncated, or the group's offset was set by hand"
 	case errors.Is(err, kafka.UnknownTopicOrPartition):
 		do = "check that the topic exists and has this partition"
-	case errors.As(err, &leaderless):
-		do = "check that the partition has a leader and that its broker runs (kafka-topics.sh --describe)"
-	default:
+	default: // one remedy for a leader that is dead, frozen or not known: they follow each other
 		do = "check that the partition's leader runs and can be reached from here (kafka-topics.sh --describe)"
 	}
 	return fmt.Sprint(err), do + runbook

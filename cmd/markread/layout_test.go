@@ -31,7 +31,8 @@ var mayImport = map[string][]string{
 	"worker/hold":    {"imclient"}, // for the classes of failures
 	"worker/console": {},
 	// Kafka and the API know neither each other nor the engine.
-	"consumer":                {"consumer/offsets", "consumer/thin"},
+	"consumer":                {"consumer/batch", "consumer/offsets", "consumer/thin"},
+	"consumer/batch":          {}, // bytes that anyone may have written
 	"consumer/backfill":       {"consumer"}, // for what an event is
 	"consumer/broker":         {},
 	"consumer/offsets":        {},
@@ -53,11 +54,12 @@ var onlyIn = map[string][]string{
 	"github.com/prometheus":                 {"worker", "worker/console", "cmd/markread"},
 	"github.com/mattn/go-isatty":            {"cmd/markread"},
 	"github.com/cheggaaa/pb":                {"cmd/markread"},
-	"github.com/klauspost/compress":         {"consumer/backfill"},
+	"github.com/klauspost/compress":         {"consumer/backfill", "consumer/batch"},
+	"github.com/pierrec/lz4":                {"consumer/batch"},
 }
 
 // pure are the state machines: time comes in as an argument, and nothing runs or waits in them.
-var pure = []string{"worker/backlog", "worker/quota", "worker/hold", "consumer/offsets", "consumer/letters"}
+var pure = []string{"worker/backlog", "worker/quota", "worker/hold", "consumer/offsets", "consumer/batch", "consumer/letters"}
 
 // The top level is fixed. What begins with a dot is not looked at.
 var topLevel = []string{"CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md", "cmd", "consumer", "deploy", "go.mod", "go.sum", "imclient", "worker"}

@@ -32,7 +32,7 @@ var mayImport = map[string][]string{
 	"worker/console": {},
 	// Kafka and the API know neither each other nor the engine.
 	"consumer":                {"consumer/batch", "consumer/offsets", "consumer/thin"},
-	"consumer/batch":          {}, // bytes that anyone may have written
+	"consumer/batch":          {},           // bytes that anyone may have written
 	"consumer/backfill":       {"consumer"}, // for what an event is
 	"consumer/broker":         {},
 	"consumer/offsets":        {},
@@ -59,7 +59,7 @@ var onlyIn = map[string][]string{
 }
 
 // pure are the state machines: time comes in as an argument, and nothing runs or waits in them.
-var pure = []string{"worker/backlog", "worker/quota", "worker/hold", "consumer/offsets", "consumer/batch", "consumer/letters"}
+var pure = []string{"worker/backlog", "worker/quota", "worker/hold", "consumer/offsets", "consumer/letters"}
 
 // The top level is fixed. What begins with a dot is not looked at.
 var topLevel = []string{"CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md", "cmd", "consumer", "deploy", "go.mod", "go.sum", "imclient", "worker"}

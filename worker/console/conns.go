@@ -11,12 +11,13 @@ import (
 // maxConns is how many connections are open at most. Ten scrapers and browsers
 // need fewer. A worker needs some 300 descriptors for calls and brokers at the
 // default rate, and some systems allow a process no more than 512.
-const maxConns = 64
+const maxConns = 128
 
-// makeRoom is how long the server waits with the next connection after it has
-// closed one. So each has at least maxConns of these, 64 ms, before it is the
-// oldest, however fast others connect.
-const makeRoom = time.Millisecond
+// leastStay is how long a connection stays at least after its last change of
+// state, also while others connect as fast as they can: a probe sends its
+// request within that. The newer ones wait to be accepted, 600 of them for half
+// a second.
+const leastStay = 100 * time.Millisecond
 
 // conns closes the connection that has been in its state the longest when
 // there are too many: the newest are those of somebody who waits for a
@@ -25,8 +26,14 @@ const makeRoom = time.Millisecond
 // shut out a health probe. The zero value is ready.
 type conns struct {
 	mu    sync.Mutex
-	order list.List // of net.Conn, by their last change of state, oldest first
+	order list.List // of *connState, by since, oldest first
 	at    map[net.Conn]*list.Element
+}
+
+// connState is a connection and when it came into its state.
+type connState struct {
+	net.Conn
+	since time.Time
 }
 
 // changed is for [http.Server.ConnState]. The server calls it for a new
@@ -34,13 +41,13 @@ type conns struct {
 // too many.
 func (c *conns) changed(conn net.Conn, state http.ConnState) {
 	if oldest := c.note(conn, state); oldest != nil {
+		time.Sleep(leastStay - time.Since(oldest.since))
 		_ = oldest.Close() // its goroutine finds out and ends
-		time.Sleep(makeRoom)
 	}
 }
 
 // note returns the connection to close, nil: none.
-func (c *conns) note(conn net.Conn, state http.ConnState) net.Conn {
+func (c *conns) note(conn net.Conn, state http.ConnState) *connState {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e, known := c.at[conn]
@@ -49,11 +56,12 @@ func (c *conns) note(conn net.Conn, state http.ConnState) net.Conn {
 		if c.at == nil {
 			c.at = make(map[net.Conn]*list.Element)
 		}
-		c.at[conn] = c.order.PushBack(conn)
-	case !known: // closed by us
+		c.at[conn] = c.order.PushBack(&connState{conn, time.Now()})
+	case !known: // it is to be closed
 	case state == http.StateClosed || state == http.StateHijacked:
 		c.forget(e)
 	default:
+		e.Value.(*connState).since = time.Now()
 		c.order.MoveToBack(e)
 	}
 	if len(c.at) <= maxConns {
@@ -63,8 +71,8 @@ func (c *conns) note(conn net.Conn, state http.ConnState) net.Conn {
 }
 
 // forget removes a connection and returns it. The caller holds the lock.
-func (c *conns) forget(e *list.Element) net.Conn {
-	conn := c.order.Remove(e).(net.Conn)
-	delete(c.at, conn)
+func (c *conns) forget(e *list.Element) *connState {
+	conn := c.order.Remove(e).(*connState)
+	delete(c.at, conn.Conn)
 	return conn
 }

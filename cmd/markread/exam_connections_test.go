@@ -33,7 +33,8 @@ type examSquatters struct {
 func examSquat(t *testing.T, addr string, n int) *examSquatters {
 	t.Helper()
 	s := &examSquatters{addr: strings.TrimPrefix(addr, "http://"), stop: make(chan struct{})}
-	texts := []string{"", "GET /healthz HTTP/1.1\r\nHost: x", "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"}
+	const half = "GET /healthz HTTP/1.1\r\nHost: x"
+	texts := []string{"", half, half + "\r\n\r\n"}
 	for i := range n {
 		s.done.Go(func() {
 			for {
@@ -84,7 +85,8 @@ func TestExamConnections(t *testing.T) {
 	const squatters, descriptors = 600, 512
 	k := examStartBroker(t)
 	sandbox := examStartSandbox(t)
-	w := examStartWorkerPrepared(t, k, sandbox.url, examInShell(fmt.Sprintf(`ulimit -n %d; exec "$@"`, descriptors)))
+	limited := examInShell(fmt.Sprintf(`ulimit -n %d; exec "$@"`, descriptors))
+	w := examStartWorkerPrepared(t, k, sandbox.url, limited)
 	w.ready(t)
 	flow := examStartFlow(t, k, k.live, "squat", 100)
 	examWait(t, "calls", 30*time.Second, func() bool { return sandbox.stats(t).Applied >= 200 })
@@ -114,7 +116,8 @@ func TestExamConnections(t *testing.T) {
 		return probes, failed, most, slowest
 	}
 	report := func(how string, probes, failed, most int, slowest time.Duration) {
-		examFigure(t, "connections", "%s: %d probes, %d failed, slowest %v; at most %d descriptors", how, probes, failed, slowest.Round(time.Millisecond), most)
+		examFigure(t, "connections", "%s: %d probes, %d failed, slowest %v; at most %d descriptors",
+			how, probes, failed, slowest.Round(time.Millisecond), most)
 		examCheck(t, failed == 0, "%d of %d probes failed", failed, probes)
 		examCheck(t, most < descriptors-200, "%d of %d descriptors are used", most, descriptors)
 	}

@@ -58,20 +58,26 @@ func TestExamDate(t *testing.T) {
 	w.ready(t)
 	began := time.Now()
 	flow := examStartFlow(t, k, k.live, "date", 100)
-	future := 0
+	phases := 0
 	good, bad := []examEvent{}, 0
 	phase := func(name string) {
 		t.Helper()
-		enough := sandbox.stats(t).Applied + 60
-		examWait(t, "calls while the Date is "+name, 10*time.Second, func() bool { return sandbox.stats(t).Applied >= enough })
-		future++
+		applied := func(more int) {
+			t.Helper()
+			enough := sandbox.stats(t).Applied + more
+			examWait(t, "calls while the Date is "+name, 10*time.Second, func() bool {
+				return sandbox.stats(t).Applied >= enough
+			})
+		}
+		applied(60)
+		phases++
 		now := time.Now().Unix()
 		c := examConversations("future-"+name, 3)
 		soon := examEvent{c[0], now + 4*60}
-		examProduceEvents(t, k, k.live, []examEvent{soon, {c[1], now + 10*60}, {c[2], now + int64((year - time.Hour).Seconds())}})
+		late := now + int64((year - time.Hour).Seconds())
+		examProduceEvents(t, k, k.live, []examEvent{soon, {c[1], now + 10*60}, {c[2], late}})
 		good, bad = append(good, soon), bad+2
-		enough += 60
-		examWait(t, "calls while the Date is "+name, 10*time.Second, func() bool { return sandbox.stats(t).Applied >= enough })
+		applied(60)
 	}
 	phase("right")
 	for _, wrong := range []time.Duration{year, -year} {
@@ -100,10 +106,11 @@ func TestExamDate(t *testing.T) {
 
 	letters := k.readAll(t, k.letters)
 	begun, between, ended := w.logged(t, "credentials")
-	examFigure(t, "date", "%d events in %v at 100/s, %d phases: codes %v, %d dead letters of %d events of the future, %d refusals before the whole clock was wrong",
-		len(events), time.Since(began).Round(time.Second), future, sandbox.stats(t).Codes, len(letters), bad, refused)
+	examFigure(t, "date", "%d events in %v at 100/s, %d phases: codes %v, %d dead letters of %d events of the future, "+
+		"%d refusals before the whole clock was wrong",
+		len(events), time.Since(began).Round(time.Second), phases, sandbox.stats(t).Codes, len(letters), bad, refused)
 	examCheck(t, refused == 0, "%d signatures were refused because of the Date", refused)
 	examCheck(t, begun+between+ended == 0, "a hold because of signatures")
-	examCheck(t, len(letters) == bad, "%d dead letters, want the %d events of the future", len(letters), bad)
+	examCheck(t, len(letters) == bad, "%d dead letters, want %d: the events of the future", len(letters), bad)
 	examComparePointers(t, examLargest(events), sandbox.pointers(t))
 }

@@ -94,11 +94,14 @@ func examStart(t *testing.T, name, role string, env []string, args ...string) *e
 
 func examStartWithInput(t *testing.T, name, role string, env []string, stdin string, args ...string) *examProc {
 	t.Helper()
-	return examStartPrepared(t, name, role, env, func(cmd *exec.Cmd) { cmd.Stdin = strings.NewReader(stdin) }, args...)
+	withInput := func(cmd *exec.Cmd) { cmd.Stdin = strings.NewReader(stdin) }
+	return examStartPrepared(t, name, role, env, withInput, args...)
 }
 
 // examStartPrepared starts the test binary in a role; prepare may change the command before.
-func examStartPrepared(t *testing.T, name, role string, env []string, prepare func(*exec.Cmd), args ...string) *examProc {
+func examStartPrepared(
+	t *testing.T, name, role string, env []string, prepare func(*exec.Cmd), args ...string,
+) *examProc {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {

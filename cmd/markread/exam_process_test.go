@@ -63,7 +63,9 @@ func examInShell(line string) func(*exec.Cmd) {
 
 // examStartWorkerPrepared starts a worker whose admin server listens on a port
 // that was free, without waiting for it to say so.
-func examStartWorkerPrepared(t *testing.T, k *examKafka, imURL string, prepare func(*exec.Cmd), extra ...string) *examWorker {
+func examStartWorkerPrepared(
+	t *testing.T, k *examKafka, imURL string, prepare func(*exec.Cmd), extra ...string,
+) *examWorker {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -123,10 +125,13 @@ func TestExamStderrUnread(t *testing.T) {
 	})
 	sandbox.faults(t, `{}`)
 	took := w.stop(t, syscall.SIGTERM, examStopLimit)
-	examWait(t, "the last line", 2*time.Second, func() bool { return strings.Contains(stderr.String(), "stopped cleanly") })
-	examFigure(t, "stderr-unread", "%.0f calls/s while standard error is read, %.0f/s while it is not; %d lines dropped and told; stopped in %v",
+	examWait(t, "the last line", 2*time.Second, func() bool {
+		return strings.Contains(stderr.String(), "stopped cleanly")
+	})
+	examFigure(t, "stderr-unread",
+		"%.0f calls/s while standard error is read, %.0f/s while it is not; %d lines dropped and told; stopped in %v",
 		read, unread, dropped, took.Round(time.Millisecond))
-	examCheck(t, unread > 0.9*read, "%.0f calls/s while nobody reads standard error, %.0f/s before", unread, read)
+	examCheck(t, unread > 0.9*read, "%.0f calls/s while nobody reads it, %.0f/s before", unread, read)
 }
 
 // TestExamStopStderrUnread: a worker whose full standard error nobody reads
@@ -140,7 +145,9 @@ func TestExamStopStderrUnread(t *testing.T) {
 	pipe := examNewPipe(t)
 	w := examStartWorkerPrepared(t, k, sandbox.url, func(cmd *exec.Cmd) { cmd.Stderr = pipe.write },
 		"--rate", "800", "--log-level", "debug", "--attempts", "100")
-	examWait(t, "a full pipe: 1000 lines", 30*time.Second, func() bool { return sandbox.stats(t).Calls > 3000 })
+	examWait(t, "a full pipe: 1000 lines", 30*time.Second, func() bool {
+		return sandbox.stats(t).Calls > 3000
+	})
 	took := w.stop(t, syscall.SIGTERM, examStopLimit)
 	examFigure(t, "stop-stderr-unread", "exit 0 after %v", took.Round(time.Millisecond))
 }
@@ -165,7 +172,8 @@ func TestExamStderrClosed(t *testing.T) {
 			sandbox.faults(t, examFailing)
 			events := examOneEach(examConversations("closed", 400))
 			examProduceEvents(t, k, k.live, events[:300])
-			w := examStartWorkerPrepared(t, k, sandbox.url, prepare(t), "--log-level", "debug", "--attempts", "100")
+			w := examStartWorkerPrepared(t, k, sandbox.url, prepare(t),
+				"--log-level", "debug", "--attempts", "100")
 			k.settled(t, 30*time.Second, k.live)
 
 			var rows strings.Builder
@@ -178,7 +186,8 @@ func TestExamStderrClosed(t *testing.T) {
 				t.Fatal(err)
 			}
 			job := examStartPrepared(t, "backfill", "product", nil, prepare(t),
-				"backfill", "--brokers", k.addr, "--backfill-topic", k.backfill, "--group", k.group, "--log-level", "debug", file)
+				"backfill", "--brokers", k.addr, "--backfill-topic", k.backfill, "--group", k.group,
+				"--log-level", "debug", file)
 			examCheck(t, job.exit(t, 30*time.Second) == 0, "the backfill ended with %v", job.cmd.ProcessState)
 			k.settled(t, 30*time.Second, k.live, k.backfill)
 			w.stop(t, syscall.SIGTERM, examStopLimit)
@@ -194,10 +203,12 @@ func TestExamListIntoHead(t *testing.T) {
 	k := examStartBroker(t)
 	now := time.Now()
 	examWriteLetters(t, k, 20_000, func(i int) examLetter {
-		return examLetter{examEvent: examEvent{examConversation{"u" + strconv.Itoa(i), "p"}, now.Unix()}, class: "rejected", code: "90048", failedAt: now}
+		e := examEvent{examConversation{"u" + strconv.Itoa(i), "p"}, now.Unix()}
+		return examLetter{examEvent: e, class: "rejected", code: "90048", failedAt: now}
 	})
 	pipe := examNewPipe(t)
-	ls := examStartPrepared(t, "dead-letters ls", "product", nil, func(cmd *exec.Cmd) { cmd.Stdout = pipe.write },
+	ls := examStartPrepared(t, "dead-letters ls", "product", nil,
+		func(cmd *exec.Cmd) { cmd.Stdout = pipe.write },
 		"dead-letters", "ls", "--json", "--brokers", k.addr, "--dead-letter-topic", k.letters)
 	pipe.write.Close()
 	first := pipe.line(t, `^(\{"id":)`)
@@ -205,7 +216,8 @@ func TestExamListIntoHead(t *testing.T) {
 	ls.exit(t, 10*time.Second)
 	status, _ := ls.cmd.ProcessState.Sys().(syscall.WaitStatus)
 	examFigure(t, "list-into-head", "first line %s…, then %v", first, ls.cmd.ProcessState)
-	examCheck(t, status.Signaled() && status.Signal() == syscall.SIGPIPE, "it ended with %v", ls.cmd.ProcessState)
+	examCheck(t, status.Signaled() && status.Signal() == syscall.SIGPIPE,
+		"it ended with %v", ls.cmd.ProcessState)
 	examCheck(t, ls.stderr.String() == "", "it complains: %s", &ls.stderr)
 }
 
@@ -233,7 +245,8 @@ func TestExamHangup(t *testing.T) {
 	k.settled(t, 30*time.Second, k.live)
 	w.stop(t, syscall.SIGTERM, examStopLimit)
 	repeated := examRepeated(im.arrivals(t))
-	examFigure(t, "hangup", "SIGHUP: exit 0 after %v; ignored: it goes on; %d calls repeated", took.Round(time.Millisecond), repeated)
+	examFigure(t, "hangup", "SIGHUP: exit 0 after %v; ignored: it continues; %d calls repeated",
+		took.Round(time.Millisecond), repeated)
 	examCheck(t, repeated == 0, "%d answered calls were repeated", repeated)
 	examComparePointers(t, examLargest(events), examPointers(im.arrivals(t)))
 }

@@ -42,8 +42,8 @@ func parsedLines(t *testing.T, text string) (lines []queuedLine) {
 	return lines
 }
 
-// Nobody reads standard error: no line waits for that. When it is read again, one line tells how many were dropped, and none is missing
-// otherwise.
+// Nobody reads standard error: no line waits for that. When it is read again, one line tells how
+// many were dropped, and none is missing otherwise.
 func TestLogLinesNeverWaitForTheirReader(t *testing.T) {
 	for _, level := range []string{"debug", "error"} {
 		synctest.Test(t, func(t *testing.T) {
@@ -83,7 +83,8 @@ func TestLogLinesNeverWaitForTheirReader(t *testing.T) {
 	}
 }
 
-// The last lines are written before the process ends, in both formats, and the end waits at most a second for a reader who is gone.
+// The last lines are written before the process ends, in both formats, and the end waits at most a
+// second for a reader who is gone.
 func TestQueuedLogLinesAreWrittenAtTheEnd(t *testing.T) {
 	for format, want := range map[string]string{"json": `"number":%d`, "console": "number=%d"} {
 		synctest.Test(t, func(t *testing.T) {
@@ -135,9 +136,12 @@ func TestOtherCommandsWriteTheirLinesThemselves(t *testing.T) {
 // Only what does nothing but print ends with its reader.
 func TestWhatEndsWithItsReader(t *testing.T) {
 	for line, want := range map[string]bool{
-		"dead-letters ls --brokers k:1": true, "dead-letters show --brokers k:1 0:1": true, "status --brokers k:1": true, "version": true,
-		"run --brokers k:1 --im-app-id 1": false, "dev": false, "sandbox": false, "emit --brokers k:1": false, "backfill --brokers k:1 x": false,
-		"dead-letters replay --brokers k:1": false, "dead-letters discard --brokers k:1": false, "pause": false, "resume": false,
+		"dead-letters ls --brokers k:1": true, "dead-letters show --brokers k:1 0:1": true,
+		"status --brokers k:1": true, "version": true,
+		"run --brokers k:1 --im-app-id 1": false, "dev": false, "sandbox": false,
+		"emit --brokers k:1": false, "backfill --brokers k:1 x": false,
+		"dead-letters replay --brokers k:1": false, "dead-letters discard --brokers k:1": false,
+		"pause": false, "resume": false,
 	} {
 		p := &process{env: newEnvironment(nil), stdout: &buffer{}, stderr: &buffer{}}
 		selected, err := p.parse(strings.Fields(line))

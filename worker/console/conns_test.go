@@ -41,7 +41,8 @@ func newCrowd(t *testing.T) *crowd {
 	return c
 }
 
-// connect opens a connection and sends what is given; until the server closes it, answers are read and thrown away.
+// connect opens a connection and sends what is given; until the server closes it, answers are read
+// and thrown away.
 func (c *crowd) connect(text string) {
 	c.t.Helper()
 	near, far := net.Pipe()
@@ -86,7 +87,8 @@ func (c *crowd) open() (n int) {
 	return n
 }
 
-// However many connections others hold open, in whatever state, there are never more than maxConns, and a probe is answered at once.
+// However many connections others hold open, in whatever state, there are never more than maxConns,
+// and a probe is answered at once.
 func TestAProbeIsAnsweredThoughOthersHoldAllConnections(t *testing.T) {
 	const whole, half = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", "GET /healthz HTTP/1.1\r\nHost: x"
 	for name, texts := range map[string][]string{

@@ -132,6 +132,7 @@ func TestTheIdlestConnectionGoes(t *testing.T) {
 		if _, err := io.WriteString(c.conns[0], whole); err != nil { // the oldest one is used again
 			t.Fatal(err)
 		}
+		synctest.Wait()
 		c.connect("")
 		c.connect("")
 		synctest.Wait()

@@ -18,13 +18,31 @@ func init() { zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00" }
 // right, so that wrong usage stays one line.
 func (p *process) begin(f logFlags) {
 	p.log = p.newLogger(f)
+	p.warnOfUnknown()
+}
+
+func (p *process) warnOfUnknown() {
 	for _, name := range p.env.unknown() {
 		p.log.Warn().Str("variable", name).Msg("nothing reads this variable; is it misspelt?")
 	}
 }
 
-// newLogger writes to standard error: text on a terminal or when asked for, else JSON.
+// newLogger writes to standard error.
 func (p *process) newLogger(f logFlags) logger {
+	return loggerTo(zerolog.SyncWriter(p.logOutput(f)), f.LogLevel)
+}
+
+// loggerTo writes lines with a time, from the level on.
+func loggerTo(out io.Writer, level string) logger {
+	from, err := zerolog.ParseLevel(level)
+	if err != nil {
+		from = zerolog.InfoLevel
+	}
+	return zerolog.New(out).Level(from).With().Timestamp().Logger()
+}
+
+// logOutput is standard error: text on a terminal or when asked for, else JSON.
+func (p *process) logOutput(f logFlags) io.Writer {
 	terminal := isTerminal(p.stderr)
 	var out io.Writer = p.stderr
 	if f.LogFormat == "console" || (f.LogFormat == "" && terminal) {
@@ -35,11 +53,7 @@ func (p *process) newLogger(f logFlags) logger {
 		}
 		out = zerolog.ConsoleWriter{Out: to, TimeFormat: "15:04:05.000", NoColor: noColor || !terminal}
 	}
-	level, err := zerolog.ParseLevel(f.LogLevel)
-	if err != nil {
-		level = zerolog.InfoLevel
-	}
-	return zerolog.New(zerolog.SyncWriter(out)).Level(level).With().Timestamp().Logger()
+	return out
 }
 
 // wiping writes each line in place of what a progress bar has left on the terminal's last one.

@@ -34,8 +34,11 @@ const (
 func main() {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // by nohup(1), for one
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	ctx, stop := untilSignal(context.Background(), signals, func() {
-		fmt.Fprintln(os.Stderr, stoppedAtOnce)
+		within(flushLimit, func() { fmt.Fprintln(os.Stderr, stoppedAtOnce) })
 		os.Exit(exitFailed)
 	})
 	status := run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
@@ -82,8 +85,12 @@ func untilSignal(parent context.Context, signals <-chan os.Signal, exit func()) 
 func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	p := &process{env: newEnvironment(env), stdin: stdin, stdout: stdout, stderr: stderr}
 	p.log = p.newLogger(logFlags{LogLevel: "info"})
+	defer p.flushLog()
 	selected, err := p.parse(args)
 	if err == nil && selected != nil {
+		if !endsWithItsReader(selected) {
+			signal.Ignore(syscall.SIGPIPE)
+		}
 		err = selected.run(ctx, p)
 	}
 	var usage *usageError
@@ -103,12 +110,27 @@ func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	}
 }
 
+// endsWithItsReader reports whether a command only prints, perhaps a lot, as in
+// `markread dead-letters ls | head`: it ends when nobody reads that any more,
+// by SIGPIPE, as Go has it for standard output and standard error. The others
+// have work to do: a write to a closed pipe fails and they continue. A standard
+// error that is closed from the start needs nothing: Go opens /dev/null in its
+// place, so that no connection gets its number and log lines with it.
+func endsWithItsReader(c command) bool {
+	switch c.(type) {
+	case *lettersLsCommand, *lettersShowCommand, *statusCommand, *versionCommand:
+		return true
+	}
+	return false
+}
+
 // process is what a command may use of the process that it runs in.
 type process struct {
 	env            environment
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	log            logger
+	endLog         func() error // writes what is queued of the log; nil: nothing is
 }
 
 // command is a parsed command line.

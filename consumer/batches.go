@@ -1,137 +1,134 @@
 package consumer
 
 import (
-	"cmp"
+	"context"
 	"errors"
 	"fmt"
-	"io"
-	"slices"
-	"time"
 
-	"github.com/segmentio/kafka-go/protocol"
+	"markread/consumer/batch"
 )
 
-// batch is what the answer to a fetch holds: the records that consumers may see, and the offset to go on at.
-type batch struct {
-	records []Record
-	next    int64
-}
-
-// readBatches reads the batches of an answer to a fetch at offset. The broker sends whole batches, so that
-// the first may begin before offset; and it leaves the filtering to us:
+// fetched is what one fetch found: batches, which are decoded a chunk at a time.
 //
-//   - Records of aborted transactions are in the answer. It lists, for each, the producer and the offset where
-//     it begins; it ends at that producer's next marker.
+// The broker sends whole batches, so that the first may begin before the offset that was asked
+// for, and the last may be cut off; and it leaves the filtering to us:
+//
+//   - Records of aborted transactions are in the response. It lists, for each, the producer and the
+//     offset where it begins; it ends at that producer's next marker.
 //   - Markers (control batches) occupy offsets and are no records.
-//   - Compaction leaves holes, and batches without any record. A batch knows what its last offset was.
-//
-// Where the topic has LogAppendTime, the time of a batch counts for its records.
-//
-// What comes before a batch that can't be read is returned. The next fetch begins there, and fails if it lasts.
-func readBatches(set recordSet, aborted []abortedTransaction, topic string, partition int, offset int64) (batch, error) {
-	b := batch{next: offset}
-	pending := slices.SortedFunc(slices.Values(aborted), func(a, b abortedTransaction) int {
-		return cmp.Compare(a.FirstOffset, b.FirstOffset)
-	})
-	aborting := map[int64]bool{} // producers within an aborted transaction
-	for i := range set.batches {
-		from := &set.batches[i]
-		for len(pending) > 0 && pending[0].FirstOffset <= from.last {
-			aborting[pending[0].ProducerID] = true
-			pending = pending[1:]
-		}
-		if from.attributes.Control() {
-			delete(aborting, from.producer) // a marker ends its producer's transaction
-		} else if err := b.read(from, from.attributes.Transactional() && aborting[from.producer], topic, partition); err != nil {
-			set.err = err
-			break
-		}
-		b.next = max(b.next, from.last+1)
-	}
-	switch {
-	case b.next > offset:
-		return b, nil
-	case set.err == nil && len(set.batches) > 0:
-		set.err = fmt.Errorf("a fetch at offset %d was answered with what comes before it", offset)
-	}
-	return b, set.err
+type fetched struct {
+	TopicPartition
+	*fetchResponse
+	lease *lease
+
+	offset   int64          // that was asked for
+	next     int64          // to fetch next
+	aborting map[int64]bool // producers within an aborted transaction
+	current  batch.Batch
+	opened   bool // current has records that were not decoded yet
 }
 
-// read appends the records of one batch from b.next on. With skip they are only let go.
-func (b *batch) read(from *recordBatch, skip bool, topic string, partition int) error {
-	count := 0
-	for ; ; count++ {
-		r, err := from.records.ReadRecord()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		record, err := copyRecord(r, skip || r.Offset < b.next)
-		if err != nil {
-			return err
-		}
-		if r.Offset < b.next {
-			continue
-		}
-		b.next = r.Offset + 1
-		if skip {
-			continue
-		}
-		if from.appended >= 0 {
-			record.Time = time.UnixMilli(from.appended)
-		}
-		record.Topic, record.Partition = topic, partition
-		b.records = append(b.records, record)
-	}
-	if from.count >= 0 && count != from.count {
-		return fmt.Errorf("a batch of %d records has %d", from.count, count) // kafka-go ends at one that it can't decode
-	}
-	return nil
+func newFetched(r *fetchResponse, l *lease, tp TopicPartition, offset int64) *fetched {
+	return &fetched{TopicPartition: tp, fetchResponse: r, lease: l, offset: offset, next: offset, aborting: map[int64]bool{}}
 }
 
-// copyRecord copies a record out of the pages of the answer, which are used again. Of one that is not wanted
-// it only lets go.
-func copyRecord(r *protocol.Record, drop bool) (Record, error) {
-	if r.Key != nil {
-		defer r.Key.Close()
-	}
-	if r.Value != nil {
-		defer r.Value.Close()
-	}
-	if drop {
-		return Record{}, nil
-	}
-	record := Record{Offset: r.Offset}
-	if ms := r.Time.UnixMilli(); ms >= 0 {
-		record.Time = time.UnixMilli(ms)
-	}
-	var keySize, valueSize int
-	if r.Key != nil {
-		keySize = r.Key.Len()
-	}
-	if r.Value != nil {
-		valueSize = r.Value.Len()
-	}
-	buffer := make([]byte, keySize+valueSize)
-	if r.Key != nil {
-		record.Key = buffer[:keySize:keySize]
-		if _, err := io.ReadFull(r.Key, record.Key); err != nil {
-			return record, err
+// close gives the memory back. What chunk returned stays valid.
+func (f *fetched) close() {
+	f.records = nil
+	f.lease.close()
+}
+
+// chunk decodes the next records that consumers may see, at most one chunk of them. They are valid
+// until the next use of d. None and no error: there are no more.
+//
+// A batch that can't be read is an error only if nothing came before it. Else the next fetch begins
+// there, and fails if the damage lasts.
+func (f *fetched) chunk(d *batch.Decoder) ([]batch.Record, error) {
+	for {
+		if f.opened {
+			if records := d.Next(); len(records) > 0 {
+				for i := range records {
+					records[i].Topic, records[i].Partition = f.Topic, f.Partition
+				}
+				f.next = records[len(records)-1].End()
+				return records, nil
+			}
+			f.opened = false
+			f.next = max(f.next, f.current.Last+1)
+		}
+		if f.empty() {
+			return nil, nil
+		}
+		b, err := f.batch()
+		if err != nil {
+			f.records = nil
+			if f.next > f.offset {
+				return nil, nil
+			}
+			return nil, err
+		}
+		if f.open(b) {
+			d.Reset(b, f.next)
+		} else {
+			f.next = max(f.next, b.Last+1)
+		}
+		if len(f.records) == 0 && b.Last < f.offset {
+			return nil, fmt.Errorf("a fetch at offset %d was answered with what comes before it", f.offset)
 		}
 	}
-	if r.Value != nil {
-		record.Value = buffer[keySize:]
-		if _, err := io.ReadFull(r.Value, record.Value); err != nil {
-			return record, err
-		}
+}
+
+// empty reports whether there are no batches that were not opened yet.
+func (f *fetched) empty() bool { return len(f.records) == 0 && f.large == nil }
+
+// batch returns the next batch.
+func (f *fetched) batch() (b batch.Batch, err error) {
+	if f.large != nil {
+		b, f.large = *f.large, nil
+		return b, f.damage
 	}
-	if len(r.Headers) > 0 {
-		record.Headers = make([]Header, len(r.Headers))
-		for i, h := range r.Headers {
-			record.Headers[i] = Header(h)
-		}
+	b, size, err := batch.Parse(f.records)
+	if err == nil {
+		f.records = f.records[size:]
 	}
-	return record, nil
+	return b, err
+}
+
+// open makes b the current batch, and reports whether consumers may see its records.
+func (f *fetched) open(b batch.Batch) bool {
+	for len(f.aborted) > 0 && f.aborted[0].firstOffset <= b.Last {
+		f.aborting[f.aborted[0].producer] = true
+		f.aborted = f.aborted[1:]
+	}
+	if b.Control() {
+		delete(f.aborting, b.Producer) // a marker ends its producer's transaction
+		return false
+	}
+	f.current, f.opened = b, !b.Transactional() || !f.aborting[b.Producer]
+	return f.opened
+}
+
+// peek returns the first record at offset or behind it, and the offset to go on at. false: one
+// fetch finds no record.
+func (c *Client) peek(ctx context.Context, tp TopicPartition, offset int64) (r Record, ok bool, err error) {
+	f, err := c.fetch(ctx, c.memory, tp, offset)
+	if err != nil {
+		return r, false, err
+	}
+	defer f.close()
+	d, err := c.memory.decoder(ctx)
+	if err != nil {
+		return r, false, err
+	}
+	defer c.memory.giveBack(d)
+	records, err := f.chunk(&d.Decoder)
+	if err != nil || len(records) == 0 {
+		return r, false, err
+	}
+	return Record(records[0].Clone()), true, nil
+}
+
+// damaged reports whether err says that a batch can't be read as the broker has it.
+func damaged(err error) bool {
+	return errors.Is(err, batch.ErrChecksum) || errors.Is(err, batch.ErrFormat) || errors.Is(err, batch.ErrTruncated)
 }

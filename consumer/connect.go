@@ -36,6 +36,7 @@ type Options struct {
 type Client struct {
 	options Options
 	thin    thin.Log
+	memory  *memory // of fetches outside a generation
 
 	mu        sync.Mutex
 	topics    []string // those that the transport keeps the layout of
@@ -60,7 +61,7 @@ func New(options Options) (*Client, error) {
 	if options.Dial == nil {
 		options.Dial = (&net.Dialer{Timeout: requestTimeout}).DialContext
 	}
-	c := &Client{options: options}
+	c := &Client{options: options, memory: newMemory(fetchMemory / 2)}
 	c.use()
 	return c, nil
 }

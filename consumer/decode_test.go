@@ -23,7 +23,7 @@ const inTime, tooLate = "1700000300", "1700000301"
 func from(value string, headers ...string) Record {
 	r := Record{Value: []byte(value), Time: stamped}
 	for i := 0; i < len(headers); i += 2 {
-		r.Headers = append(r.Headers, Header{headers[i], []byte(headers[i+1])})
+		r.Headers = append(r.Headers, Header{Key: headers[i], Value: []byte(headers[i+1])})
 	}
 	return r
 }
@@ -70,7 +70,7 @@ func TestDecodeValid(t *testing.T) {
 		"header beside MsgReadTime":    {from(event(`,"MsgReadTime":5`), "markread.event-time", "0"), at(0, 5)},
 		"header with zeros in front":   {from(event(``), "markread.event-time", "000000000001000"), at(1000, 1)},
 		"header in another case":       {from(event(``), "Markread.Event-Time", "x"), ok(1699999000)},
-		"header without timestamp":     {Record{Value: []byte(event(``)), Headers: []Header{{"markread.event-time", []byte("1000")}}}, at(1000, 1)},
+		"header without timestamp":     {Record{Value: []byte(event(``)), Headers: []Header{{Key: "markread.event-time", Value: []byte("1000")}}}, at(1000, 1)},
 		"MsgReadTime without any time": {Record{Value: []byte(event(`,"MsgReadTime":5`))}, want{"rita", "paul", 5, time.Time{}, 0}},
 		"replays":                      {from(event(`,"MsgReadTime":5`), "markread.replays", "3"), again(3)},
 		"most replays":                 {from(event(`,"MsgReadTime":5`), "markread.replays", "1000"), again(1000)},
@@ -158,7 +158,7 @@ func TestDecodeInvalid(t *testing.T) {
 		"last header is wrong":  {from(`{`+accounts+`}`, "markread.event-time", "1", "markread.event-time", "x"), "markread.event-time is malformed"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c.record.Headers = append(c.record.Headers, Header{"markread.replays", []byte("2")})
+			c.record.Headers = append(c.record.Headers, Header{Key: "markread.replays", Value: []byte("2")})
 			e := Decode(c.record, latest)
 			if e.Invalid == nil || !regexp.MustCompile(c.why).MatchString(e.Invalid.Error()) {
 				t.Errorf("%q: got %v, want %s", c.record.Value, e.Invalid, c.why)
@@ -196,7 +196,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add([]byte(seed), []byte("1600000000000"))
 	}
 	f.Fuzz(func(t *testing.T, value, header []byte) {
-		record := Record{Value: value, Time: stamped, Headers: []Header{{eventTimeHeader, header}}}
+		record := Record{Value: value, Time: stamped, Headers: []Header{{Key: eventTimeHeader, Value: header}}}
 		if header == nil {
 			record.Headers = nil
 		}

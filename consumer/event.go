@@ -2,6 +2,8 @@ package consumer
 
 import (
 	"time"
+
+	"markread/consumer/batch"
 )
 
 // Lane says which of the two topics an event came from. Live goes before backfill.
@@ -21,33 +23,18 @@ func (l Lane) String() string {
 	return "live"
 }
 
-// Header is one header of a record. Names may repeat.
-type Header struct {
-	Key   string
-	Value []byte
-}
+// Header and Damage are parts of a Record.
+type (
+	Header = batch.Header
+	Damage = batch.Damage
+)
 
-// Record is a Kafka record as it was read. Key and Value are nil when the record's are null; all bytes
-// belong to the record and stay valid.
-type Record struct {
-	Topic     string
-	Partition int
-	Offset    int64
-	Key       []byte
-	Value     []byte
-	Headers   []Header
-	Time      time.Time // the producer's timestamp, or the broker's on a topic with message.timestamp.type=LogAppendTime; zero: none
-	Damage    *Damage   // nil: the record could be decoded; else it has only Topic, Partition, Offset and, if known, Time
-}
+// Record is a Kafka record as it was read. Its bytes are valid as long as the function that was
+// given it runs, unless that function's doc says otherwise.
+type Record batch.Record
 
-// Damage describes bytes that can't be decoded as records, or a record too large to be kept. The
-// batch's checksum is correct: the producer wrote them that way.
-type Damage struct {
-	Last  int64 // the last offset of the range that can't be told apart; Record.Offset is the first
-	Count int   // how many records it stands for, at least 1 and at most the offsets of the range
-	Size  int64 // bytes that were not kept
-	Err   error // why
-}
+// Clone returns a copy of r that shares no bytes with it.
+func (r Record) Clone() Record { return Record(batch.Record(r).Clone()) }
 
 // Ref names one delivered record within its Generation. It is opaque.
 type Ref uint64

@@ -2,16 +2,18 @@ package consumer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol/fetch"
 )
 
 const (
 	fetchWait  = 2 * time.Second // how long the broker may hold a fetch that finds nothing
-	fetchBytes = 256 << 10       // of one answer; a larger batch comes whole
-	chunkLimit = 512             // events delivered at once
+	fetchBytes = 256 << 10       // of one response; a larger batch comes whole
+	maxBatch   = 64 << 20        // a larger one is not kept; brokers by default take no request of more than 100 MB
 
 	// A fetch reads the same log as the last one if it begins so soon after its answer, and there was no room
 	// for so short a time: nobody makes a topic again and fills it so fast.
@@ -23,50 +25,69 @@ const (
 	anotherLog = 5 * time.Second
 )
 
-// fetched is the answer to one fetch.
-type fetched struct {
-	batch
-	highWatermark int64
+// errSilent means that the leader did not respond, or stopped within its response.
+var errSilent = fmt.Errorf("no response from the partition's leader within %v", fetchWait+requestTimeout)
+
+// fetch asks the leader for what follows offset. It may find nothing after fetchWait. What it
+// returns must be closed.
+func (c *Client) fetch(ctx context.Context, m *memory, tp TopicPartition, offset int64) (*fetched, error) {
+	l := &lease{of: m}
+	for {
+		r, err := c.exchange(ctx, l, tp, offset)
+		if err == nil && r.wants > 0 {
+			if err = l.wait(ctx, r.wants); err == nil {
+				continue
+			}
+		}
+		if err != nil {
+			l.close()
+			return nil, err
+		}
+		return newFetched(r, l, tp, offset), nil
+	}
 }
 
-// fetch asks the leader for what follows offset. It may answer nothing after fetchWait.
+// exchange sends one fetch. It goes below kafka-go's Fetch, which hides the aborted transactions
+// and reads the records without bounds.
 //
-// It goes below kafka-go's Fetch, which hides the aborted transactions of the answer, and has a message of
-// its own (fetchapi.go).
-func (c *Client) fetch(ctx context.Context, topic string, partition int, offset int64) (fetched, error) {
-	f := fetched{batch: batch{next: offset}, highWatermark: -1}
-	response, err := c.roundTrip(ctx, fetchWait+requestTimeout, &fetchRequest{
-		ReplicaID:      -1,
-		MaxWaitTime:    int32(fetchWait / time.Millisecond),
-		MinBytes:       1,
-		MaxBytes:       fetchBytes,
-		IsolationLevel: 1, // only what is decided, with the list of what was aborted
-		SessionEpoch:   -1,
-		Topics: []fetchTopic{{Topic: topic, Partitions: []fetchPartition{{
-			Partition:          int32(partition),
-			CurrentLeaderEpoch: -1,
-			FetchOffset:        offset,
-			LogStartOffset:     -1,
-			PartitionMaxBytes:  fetchBytes,
-		}}}},
+// A large batch may take long on a slow connection: not the whole response has a time limit, but
+// each step of it.
+func (c *Client) exchange(ctx context.Context, l *lease, tp TopicPartition, offset int64) (*fetchResponse, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	silence := time.AfterFunc(fetchWait+requestTimeout, func() { cancel(errSilent) })
+	defer silence.Stop()
+	response, err := router{c}.RoundTrip(ctx, anyBroker{}, &exchange{
+		clientID: c.options.ClientID,
+		lease:    l,
+		progress: func() { silence.Reset(fetchWait + requestTimeout) },
+		Request: fetch.Request{
+			ReplicaID:      -1,
+			MaxWaitTime:    int32(fetchWait / time.Millisecond),
+			MinBytes:       1,
+			MaxBytes:       fetchBytes,
+			IsolationLevel: 1, // only what is decided, with the list of what was aborted
+			SessionEpoch:   -1,
+			Topics: []fetch.RequestTopic{{Topic: tp.Topic, Partitions: []fetch.RequestPartition{{
+				Partition:          int32(tp.Partition),
+				CurrentLeaderEpoch: -1,
+				FetchOffset:        offset,
+				LogStartOffset:     -1,
+				PartitionMaxBytes:  fetchBytes,
+			}}}},
+		},
 	})
-	if err != nil {
-		return f, err
+	switch {
+	case err != nil && errors.Is(context.Cause(ctx), errSilent):
+		return nil, errSilent
+	case err != nil:
+		return nil, err
 	}
 	r := response.(*fetchResponse)
-	if r.ErrorCode != 0 {
-		return f, kafka.Error(r.ErrorCode)
+	if r.refusal != 0 {
+		return nil, r.refusal
 	}
-	if len(r.Topics) != 1 || len(r.Topics[0].Partitions) != 1 {
-		return f, fmt.Errorf("fetch of one partition was answered with %d topics", len(r.Topics))
-	}
-	p := &r.Topics[0].Partitions[0]
-	if p.ErrorCode != 0 {
-		return f, kafka.Error(p.ErrorCode)
-	}
-	f.highWatermark = p.HighWatermark
-	f.batch, err = readBatches(p.Records, p.AbortedTransactions, topic, partition, offset)
-	return f, err
+	return r, nil
 }
 
 // bounds returns the first offset of the partition's log and the one behind its last.

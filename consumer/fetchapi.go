@@ -1,222 +1,226 @@
 package consumer
 
 import (
-	"bytes"
+	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
+	"net"
+	"slices"
+	"time"
 
+	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/protocol/fetch"
+
+	"markread/consumer/batch"
 )
 
-// kafka-go's own message for the answer to a fetch drops two things of each batch of records: the time when
-// the broker has appended it, and its last offset. Registering ours replaces it in the process:
-// kafka.Client.Fetch must not be used.
-func init() {
-	protocol.Register(&fetchRequest{}, &fetchResponse{})
+// exchange is a fetch whose response is read here, and not by kafka-go: that decodes records whose
+// lengths anyone may have written, and leaves out of each batch the time when the broker appended
+// it and its last offset. kafka-go finds the leader and the connection, and calls RawExchange.
+type exchange struct {
+	fetch.Request
+	clientID string
+	version  int16 // of the request, as kafka-go negotiated it with the broker
+	lease    *lease
+	progress func() // called while the response comes in
 }
 
-// Version 4 (Kafka 0.11) is the first that can filter aborted transactions.
-type fetchRequest struct {
-	ReplicaID       int32                 `kafka:"min=v4,max=v11"`
-	MaxWaitTime     int32                 `kafka:"min=v4,max=v11"`
-	MinBytes        int32                 `kafka:"min=v4,max=v11"`
-	MaxBytes        int32                 `kafka:"min=v4,max=v11"`
-	IsolationLevel  int8                  `kafka:"min=v4,max=v11"`
-	SessionID       int32                 `kafka:"min=v7,max=v11"`
-	SessionEpoch    int32                 `kafka:"min=v7,max=v11"`
-	Topics          []fetchTopic          `kafka:"min=v4,max=v11"`
-	ForgottenTopics []fetchForgottenTopic `kafka:"min=v7,max=v11"`
-	RackID          string                `kafka:"min=v11,max=v11"`
+// Required notes the version. kafka-go asks it whether to call RawExchange.
+func (x *exchange) Required(versions map[protocol.ApiKey]int16) bool {
+	x.version = versions[protocol.Fetch]
+	return true
 }
 
-type fetchTopic struct {
-	Topic      string           `kafka:"min=v4,max=v11"`
-	Partitions []fetchPartition `kafka:"min=v4,max=v11"`
-}
-
-type fetchPartition struct {
-	Partition          int32 `kafka:"min=v4,max=v11"`
-	CurrentLeaderEpoch int32 `kafka:"min=v9,max=v11"`
-	FetchOffset        int64 `kafka:"min=v4,max=v11"`
-	LogStartOffset     int64 `kafka:"min=v5,max=v11"`
-	PartitionMaxBytes  int32 `kafka:"min=v4,max=v11"`
-}
-
-type fetchForgottenTopic struct {
-	Topic      string  `kafka:"min=v7,max=v11"`
-	Partitions []int32 `kafka:"min=v7,max=v11"`
-}
-
-func (*fetchRequest) ApiKey() protocol.ApiKey { return protocol.Fetch }
-
-// Broker makes the transport send it to the leader of the partition, of which there is one in a request.
-func (r *fetchRequest) Broker(cluster protocol.Cluster) (protocol.Broker, error) {
-	name, number := r.Topics[0].Topic, r.Topics[0].Partitions[0].Partition
-	topic, ok := cluster.Topics[name]
-	if !ok {
-		return protocol.Broker{}, protocol.NewErrNoTopic(name)
-	}
-	partition, ok := topic.Partitions[number]
-	if !ok {
-		return protocol.Broker{}, protocol.NewErrNoPartition(name, number)
-	}
-	leader, ok := cluster.Brokers[partition.Leader]
-	if !ok {
-		return protocol.Broker{}, protocol.NewErrNoLeader(name, number)
-	}
-	return leader, nil
-}
-
+// fetchResponse is the response about one partition.
 type fetchResponse struct {
-	ThrottleTimeMs int32                `kafka:"min=v4,max=v11"`
-	ErrorCode      int16                `kafka:"min=v7,max=v11"`
-	SessionID      int32                `kafka:"min=v7,max=v11"`
-	Topics         []fetchTopicResponse `kafka:"min=v4,max=v11"`
+	highWatermark int64
+	logStart      int64 // -1: an old broker does not say it
+	aborted       []abortedTransaction
+	records       []byte
+	large         *batch.Batch // instead of records: one that is too large to be kept
+	wants         int64        // bytes of records that there was no memory for; they were not read
+	damage        error        // of large
+	refusal       kafka.Error  // 0: none
 }
 
-type fetchTopicResponse struct {
-	Topic      string                   `kafka:"min=v4,max=v11"`
-	Partitions []fetchPartitionResponse `kafka:"min=v4,max=v11"`
-}
+type abortedTransaction struct{ producer, firstOffset int64 }
 
-type fetchPartitionResponse struct {
-	Partition            int32                `kafka:"min=v4,max=v11"`
-	ErrorCode            int16                `kafka:"min=v4,max=v11"`
-	HighWatermark        int64                `kafka:"min=v4,max=v11"`
-	LastStableOffset     int64                `kafka:"min=v4,max=v11"`
-	LogStartOffset       int64                `kafka:"min=v5,max=v11"`
-	AbortedTransactions  []abortedTransaction `kafka:"min=v4,max=v11"`
-	PreferredReadReplica int32                `kafka:"min=v11,max=v11"`
-	Records              recordSet            `kafka:"min=v4,max=v11"`
-}
-
-type abortedTransaction struct {
-	ProducerID  int64 `kafka:"min=v4,max=v11"`
-	FirstOffset int64 `kafka:"min=v4,max=v11"`
-}
-
+// ApiKey makes it a response for kafka-go.
 func (*fetchResponse) ApiKey() protocol.ApiKey { return protocol.Fetch }
 
-// recordSet is the batches of an answer. kafka-go decodes their records; their headers are read here.
-type recordSet struct {
-	batches []recordBatch
-	err     error // why there are no batches, or no more of them
-}
+// fetchCorrelation is the correlation id of every fetch: a connection has one request at a time.
+const fetchCorrelation = 1
 
-type recordBatch struct {
-	batchHeader
-	records protocol.RecordReader
-}
-
-// batchHeader is what stands before the records of a batch, and need not be decompressed.
-type batchHeader struct {
-	base, last int64 // its offsets: it also occupies those of records that compaction has removed
-	producer   int64 // -1: none
-	attributes protocol.Attributes
-	appended   int64 // when the broker has appended it, in milliseconds; -1: the records have times of their own
-	count      int   // of records that are left; -1: not known
-}
-
-const (
-	logAppendTime   protocol.Attributes = 1 << 3
-	batchOverhead                       = 8 + 4 // base offset, size of what follows
-	batchHeaderSize                     = 61
-	messageHeader                       = 26 // of the formats before, with a timestamp
-)
-
-// parseHeader reads the header of the batch that b begins with, and returns the size of the whole batch. The last
-// one of an answer may be cut off: then it is an error.
-func parseHeader(b []byte) (h batchHeader, size int, err error) {
-	if len(b) < messageHeader {
-		return h, 0, io.ErrUnexpectedEOF
+// RawExchange sends the request and reads the response. Its error breaks the connection, unless it
+// is one of Kafka's codes: then the response was read to its end.
+func (x *exchange) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
+	if x.version < 4 { // Kafka 0.11
+		return nil, errors.New("the broker is older than Kafka 0.11: it can't leave out aborted transactions")
 	}
-	size = batchOverhead + int(int32(binary.BigEndian.Uint32(b[8:])))
-	if size < messageHeader || size > len(b) {
-		return h, 0, io.ErrUnexpectedEOF
-	}
-	at := func(i int) int64 { return int64(binary.BigEndian.Uint64(b[i:])) }
-	h = batchHeader{base: at(0), last: at(0), producer: -1, appended: -1, count: -1}
-	if magic := b[16]; magic < 2 { // a message, or several that are compressed: then the offset is that of the last
-		h.attributes = protocol.Attributes(b[17])
-		if magic == 1 && h.attributes&logAppendTime != 0 {
-			h.appended = at(18)
+	if conn, ok := rw.(net.Conn); ok {
+		progress := x.progress
+		x.progress = func() {
+			progress()
+			_ = conn.SetDeadline(time.Now().Add(requestTimeout))
 		}
-		return h, size, nil
+		_ = conn.SetDeadline(time.Now().Add(fetchWait + requestTimeout))
+		defer func() { _ = conn.SetDeadline(time.Time{}) }()
 	}
-	if size < batchHeaderSize {
-		return h, 0, io.ErrUnexpectedEOF
+	if err := protocol.WriteRequest(rw, x.version, fetchCorrelation, x.clientID, &x.Request); err != nil {
+		return nil, err
 	}
-	h.attributes = protocol.Attributes(binary.BigEndian.Uint16(b[21:]))
-	h.last += int64(int32(binary.BigEndian.Uint32(b[23:])))
-	if h.attributes&logAppendTime != 0 {
-		h.appended = at(35) // the largest time of the batch
+	in := input{from: rw, left: 4}
+	in.left = int64(in.int32())
+	if id := in.int32(); in.err == nil && id != fetchCorrelation {
+		return nil, fmt.Errorf("the response belongs to request %d, not to %d", id, fetchCorrelation)
 	}
-	h.producer = at(43)
-	h.count = int(int32(binary.BigEndian.Uint32(b[57:])))
-	if h.count < 0 || int64(h.count) > h.last-h.base+1 {
-		return h, 0, fmt.Errorf("%d records at the offsets %d to %d", h.count, h.base, h.last)
+	x.progress()
+	r, refusal := x.read(&in)
+	in.discard(in.left, x.progress)
+	if in.err != nil {
+		return nil, fmt.Errorf("response to a fetch: %w", in.err)
 	}
-	return h, size, nil
+	r.refusal = refusal
+	return r, nil
 }
 
-// ReadFrom reads the batches from kafka-go's decoder of an answer. What is wrong with them is no error of the
-// connection: it is kept in err.
-func (s *recordSet) ReadFrom(r io.Reader) (int64, error) {
-	*s = recordSet{}
-	var prefix [4]byte
-	if n, err := io.ReadFull(r, prefix[:]); err != nil {
-		return int64(n), err
-	}
-	size := int64(int32(binary.BigEndian.Uint32(prefix[:])))
-	if size <= 0 {
-		return 4, nil
-	}
-	raw := bytes.NewBuffer(make([]byte, 0, 4+min(size, fetchBytes)+bytes.MinRead)) // a size may lie
-	raw.Write(prefix[:])
-	n, err := raw.ReadFrom(io.LimitReader(r, size))
-	if err == nil && n < size {
-		err = io.ErrUnexpectedEOF
-	}
-	if err == nil {
-		s.decode(raw.Bytes())
-	}
-	return 4 + n, err
-}
-
-// decode reads the batches in raw, which begins with the size of what follows. kafka-go panics at headers that
-// lie, so it gets what comes before the first of them.
-func (s *recordSet) decode(raw []byte) {
-	var headers []batchHeader
-	end := 4
-	for end < len(raw) {
-		h, size, err := parseHeader(raw[end:])
-		if err != nil {
-			s.err = fmt.Errorf("a batch of records: %w", err)
-			break
+// read reads the response's fields, as Kafka's protocol documentation lists them.
+func (x *exchange) read(in *input) (r *fetchResponse, refusal kafka.Error) {
+	r = &fetchResponse{highWatermark: -1, logStart: -1}
+	in.int32() // throttle time
+	if x.version >= 7 {
+		if code := in.int16(); code != 0 {
+			return r, kafka.Error(code)
 		}
-		headers = append(headers, h)
-		end += size
+		in.int32() // session
 	}
-	if len(headers) == 0 {
-		return
+	in.one("topics")
+	in.discard(int64(in.int16()), x.progress) // the topic's name
+	in.one("partitions")
+	in.int32() // its number
+	if code := in.int16(); code != 0 {
+		return r, kafka.Error(code)
 	}
-	binary.BigEndian.PutUint32(raw, uint32(end-4))
-	var set protocol.RecordSet
-	if _, err := set.ReadFrom(bytes.NewBuffer(raw[:end])); err != nil {
-		s.err = err
-		return
+	r.highWatermark = in.int64()
+	in.int64() // last stable offset
+	if x.version >= 5 {
+		r.logStart = in.int64()
 	}
-	var readers []protocol.RecordReader // one for each batch, up to the first that can't be read
-	if stream, ok := set.Records.(*protocol.RecordStream); ok {
-		readers = stream.Records
+	for n := in.int32(); n > 0 && in.err == nil; n-- {
+		r.aborted = append(r.aborted, abortedTransaction{in.int64(), in.int64()})
 	}
-	for i, reader := range readers[:min(len(readers), len(headers))] {
-		s.batches = append(s.batches, recordBatch{headers[i], reader})
+	if x.version >= 11 {
+		in.int32() // preferred replica
+	}
+	size := int64(in.int32())
+	switch {
+	case in.err != nil, size <= 0:
+	case size > in.left:
+		in.err = fmt.Errorf("%d bytes of records in the last %d of it", size, in.left)
+	case size > maxBatch:
+		b, err := batch.Large(io.LimitReader(&progressReader{in, x.progress}, size))
+		if in.err == nil && err != nil {
+			r.damage = err
+		}
+		r.large = &b
+	case !x.lease.take(size):
+		r.wants = size
+	default:
+		r.records = in.bytes(size, x.progress)
+	}
+	slices.SortFunc(r.aborted, func(a, b abortedTransaction) int { return cmp.Compare(a.firstOffset, b.firstOffset) })
+	return r, 0
+}
+
+// input reads a response of left bytes. After the first error it reads nothing but zeros.
+type input struct {
+	from io.Reader
+	left int64
+	err  error
+	buf  [8]byte
+}
+
+func (in *input) fixed(n int) []byte {
+	b := in.buf[:n]
+	clear(b)
+	if in.err == nil && int64(n) > in.left {
+		in.err = io.ErrUnexpectedEOF
+	}
+	if in.err == nil {
+		in.left -= int64(n)
+		_, in.err = io.ReadFull(in.from, b)
+	}
+	return b
+}
+
+func (in *input) int16() int16 { return int16(binary.BigEndian.Uint16(in.fixed(2))) }
+func (in *input) int32() int32 { return int32(binary.BigEndian.Uint32(in.fixed(4))) }
+func (in *input) int64() int64 { return int64(binary.BigEndian.Uint64(in.fixed(8))) }
+
+// one reads the length of a list that must have one element.
+func (in *input) one(name string) {
+	if n := in.int32(); in.err == nil && n != 1 {
+		in.err = fmt.Errorf("a fetch of one partition was answered with %d %s", n, name)
+	}
+}
+
+// progressReader reads from a response.
+type progressReader struct {
+	*input
+	progress func()
+}
+
+func (r *progressReader) Read(b []byte) (int, error) {
+	if r.err == nil && r.left == 0 {
+		return 0, io.EOF
+	}
+	if r.err != nil {
+		return 0, r.err
+	}
+	n, err := r.from.Read(b[:min(int64(len(b)), r.left)])
+	r.left, r.err = r.left-int64(n), err
+	r.progress()
+	return n, err
+}
+
+// stepBytes is how much is read of a response until that counts as progress.
+const stepBytes = 256 << 10
+
+// bytes reads n bytes.
+func (in *input) bytes(n int64, progress func()) []byte {
+	b := make([]byte, n)
+	in.steps(n, progress, func(from, to int64) error {
+		_, err := io.ReadFull(in.from, b[from:to])
+		return err
+	})
+	return b
+}
+
+// discard skips n bytes.
+func (in *input) discard(n int64, progress func()) {
+	in.steps(n, progress, func(from, to int64) error {
+		_, err := io.CopyN(io.Discard, in.from, to-from)
+		return err
+	})
+}
+
+// steps reads n bytes in steps.
+func (in *input) steps(n int64, progress func(), read func(from, to int64) error) {
+	if in.err == nil && (n < 0 || n > in.left) {
+		in.err = io.ErrUnexpectedEOF
+	}
+	for at := int64(0); at < n && in.err == nil; {
+		step := min(n-at, stepBytes)
+		in.err = read(at, at+step)
+		at, in.left = at+step, in.left-step
+		progress()
 	}
 }
 
 var (
-	_ protocol.BrokerMessage = (*fetchRequest)(nil)
-	_ io.ReaderFrom          = (*recordSet)(nil)
+	_ protocol.BrokerMessage = (*exchange)(nil)
+	_ protocol.RawExchanger  = (*exchange)(nil)
 )

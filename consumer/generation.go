@@ -31,7 +31,7 @@ type Sink interface {
 	// Room blocks while lane may not fetch. It returns an error when ctx ends.
 	Room(ctx context.Context, lane Lane) error
 	// Deliver takes some events of one partition, in order. It must not block for long: it holds up the
-	// partition. The slice is the sink's.
+	// partition. The slice and the bytes of the records are valid until it returns.
 	Deliver(events []Event)
 }
 
@@ -52,6 +52,7 @@ type Generation struct {
 	agreed  bool             // we go by the same
 
 	partitions []*partition // sorted by topic and number; set by prepare, and never changed after it
+	memory     [2]*memory   // of each lane's fetches
 
 	commitMu    sync.Mutex // one commit at a time, and none after ended
 	ended       bool
@@ -69,6 +70,7 @@ func newGeneration(m *member, j joined) *Generation {
 		rate: m.options.Rate, now: m.options.Now,
 		all: j.outlook.all(), leaders: j.leaders, agreed: j.outlook.equal(j.leaders),
 		lost: map[string]int64{}, proof: j.proof, recommitted: time.Now(),
+		memory: [2]*memory{newMemory(fetchMemory / 2), newMemory(fetchMemory / 2)},
 	}
 }
 
@@ -78,10 +80,11 @@ func (g *Generation) prepare(ctx context.Context, j joined) error {
 		committed, err := g.client.committed(ctx, g.group, j.assigned)
 		if err == nil {
 			for i, tp := range j.assigned {
-				p := &partition{TopicPartition: tp, g: g, index: i, highWatermark: -1}
+				p := &partition{TopicPartition: tp, g: g, index: i, highWatermark: -1, good: time.Now()}
 				if tp.Topic == g.topics.Backfill {
 					p.lane = Backfill
 				}
+				p.memory = g.memory[p.lane]
 				p.begins(committed[tp])
 				g.partitions = append(g.partitions, p)
 			}

@@ -80,14 +80,14 @@ func (l *PartitionLag) reckon(commit offsets.Commit) {
 
 // oldest returns when the event happened at which the group's offset stands, and the record's own timestamp; zero: not known.
 func (c *Client) oldest(ctx context.Context, l *PartitionLag) (event, written time.Time) {
-	f, err := c.fetch(ctx, l.Topic, l.Partition, max(l.Committed, l.First))
-	if err != nil || len(f.records) == 0 || f.records[0].Offset >= l.End {
+	r, ok, err := c.peek(ctx, l.TopicPartition, max(l.Committed, l.First))
+	if err != nil || !ok || r.Offset >= l.End {
 		return time.Time{}, time.Time{}
 	}
-	if f.records[0].Time.UnixMilli() > 0 {
-		written = f.records[0].Time
+	if r.Time.UnixMilli() > 0 {
+		written = r.Time
 	}
-	if event, err = eventTime(f.records[0]); err != nil {
+	if event, err = eventTime(r); err != nil {
 		event = written
 	}
 	return event, written

@@ -1,6 +1,10 @@
 package consumer
 
-import "hash/maphash"
+import (
+	"hash/maphash"
+
+	"markread/consumer/batch"
+)
 
 // landmark is the last record that was delivered of a partition, by which its log is recognized.
 //
@@ -15,7 +19,7 @@ type landmark struct {
 
 var landmarkSeed = maphash.MakeSeed()
 
-func landmarkAt(r Record) landmark {
+func landmarkAt(r batch.Record) landmark {
 	var h maphash.Hash
 	h.SetSeed(landmarkSeed)
 	maphash.WriteComparable(&h, r.Time.UnixMilli())
@@ -24,14 +28,15 @@ func landmarkAt(r Record) landmark {
 	return landmark{known: true, offset: r.Offset, print: h.Sum64()}
 }
 
-// recognize takes what lies before position out of what was fetched, and says whether it is of the same log:
-// the landmark and nothing else. The landmark itself may be gone, by compaction.
-func (l landmark) recognize(f *fetched, position int64) bool {
-	for len(f.records) > 0 && f.records[0].Offset < position {
-		if landmarkAt(f.records[0]) != l {
-			return false
+// recognize takes what lies before position out of the first records that were fetched, and reports
+// whether it is of the same log: the landmark and nothing else. The landmark itself may be gone, by
+// compaction.
+func (l landmark) recognize(records []batch.Record, position int64) (rest []batch.Record, same bool) {
+	for len(records) > 0 && records[0].Offset < position {
+		if landmarkAt(records[0]) != l {
+			return nil, false
 		}
-		f.records = f.records[1:]
+		records = records[1:]
 	}
-	return true
+	return records, true
 }

@@ -81,7 +81,7 @@ func letterMessage(l Letter, omit omission) Message {
 	if omit < omitHeaders {
 		m.Headers = own
 	}
-	add := func(name, value string) { m.Headers = append(m.Headers, Header{name, []byte(value)}) }
+	add := func(name, value string) { m.Headers = append(m.Headers, Header{Key: name, Value: []byte(value)}) }
 	add("__dlq.errors.topic", r.Topic)
 	add("__dlq.errors.partition", strconv.Itoa(r.Partition))
 	add("__dlq.errors.offset", strconv.FormatInt(r.Offset, 10))

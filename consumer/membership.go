@@ -110,7 +110,7 @@ func (p *partition) refreshMark(ctx context.Context) {
 	if fresh {
 		return
 	}
-	if _, end, err := p.g.client.bounds(ctx, p.Topic, p.Partition); err == nil {
-		p.mark(end)
+	if first, end, err := p.g.client.bounds(ctx, p.Topic, p.Partition); err == nil {
+		p.mark(end, first)
 	}
 }

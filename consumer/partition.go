@@ -20,6 +20,8 @@ type partition struct {
 	index int // in Generation.partitions: the upper part of its Refs
 	lane  Lane
 
+	memory *memory // the lane's
+
 	// The fetcher's.
 	last landmark  // of what was delivered
 	sure time.Time // when the log was last known to be that of the landmark; zero: not since a failure or a pause
@@ -27,7 +29,10 @@ type partition struct {
 	mu            sync.Mutex
 	tracker       offsets.Tracker
 	highWatermark int64 // -1: not known yet
+	logStart      int64 // the least that the log is known to begin at
 	marked        time.Time
+	good          time.Time   // the last good fetch, or when there was capacity again for one
+	unreadable    *Unreadable // nil: the partition can be read
 }
 
 // Refs have the arrival number in the lower bits.
@@ -60,14 +65,9 @@ func (p *partition) run(ctx context.Context, sink Sink) {
 		if p.last.known && time.Since(p.sure) > sameLog {
 			from = p.last.offset
 		}
-		f, err := p.g.client.fetch(ctx, p.Topic, p.Partition, from)
-		switch {
-		case errors.Is(err, kafka.OffsetOutOfRange):
+		err := p.step(ctx, sink, from)
+		if errors.Is(err, kafka.OffsetOutOfRange) {
 			if err = p.outOfRange(ctx, from, &outside); err == nil {
-				continue
-			}
-		case err == nil && !p.last.recognize(&f, p.position()):
-			if err = p.startOver(ctx); err == nil {
 				continue
 			}
 		}
@@ -76,17 +76,35 @@ func (p *partition) run(ctx context.Context, sink Sink) {
 		}
 		if err != nil {
 			p.sure = time.Time{}
-			p.complain(err, "fetch failed; trying again")
+			p.failed(err)
 			if !wait.sleep(ctx) {
 				return
 			}
 			continue
 		}
-		wait, p.sure, outside = newWait(), time.Now(), time.Time{}
-		if !p.deliver(ctx, sink, f) {
-			return
-		}
+		wait, outside = newWait(), time.Time{}
 	}
+}
+
+// step does one fetch, and delivers what it finds.
+func (p *partition) step(ctx context.Context, sink Sink, from int64) error {
+	f, err := p.g.client.fetch(ctx, p.memory, p.TopicPartition, from)
+	if err != nil {
+		return err
+	}
+	defer f.close()
+	p.sure = time.Now()
+	p.mark(f.highWatermark, f.logStart)
+	if f.empty() {
+		p.succeeded()
+		return nil
+	}
+	d, err := p.memory.decoder(ctx)
+	if err != nil {
+		return err
+	}
+	defer p.memory.giveBack(d)
+	return p.deliver(ctx, sink, f, d)
 }
 
 // room waits until the sink takes more.
@@ -95,6 +113,7 @@ func (p *partition) room(ctx context.Context, sink Sink) error {
 	err := sink.Room(ctx, p.lane)
 	if time.Since(began) > shortPause {
 		p.sure = time.Time{}
+		p.paused()
 	}
 	return err
 }
@@ -126,7 +145,7 @@ func (p *partition) recognize(ctx context.Context) bool {
 		if ctx.Err() != nil {
 			return false
 		}
-		p.complain(err, "can't look whether the log is still the same; trying again")
+		p.failed(err)
 		if !wait.sleep(ctx) {
 			return false
 		}
@@ -135,16 +154,16 @@ func (p *partition) recognize(ctx context.Context) bool {
 
 // has reports whether the log has, or had until retention deleted it, an event of that time at the offset.
 func (p *partition) has(ctx context.Context, offset int64, at time.Time) (bool, error) {
-	f, err := p.g.client.fetch(ctx, p.Topic, p.Partition, offset)
+	r, ok, err := p.g.client.peek(ctx, p.TopicPartition, offset)
 	if errors.Is(err, kafka.OffsetOutOfRange) {
 		first, _, err := p.g.client.bounds(ctx, p.Topic, p.Partition)
 		return offset < first, err
 	}
-	if err != nil || len(f.records) == 0 || f.records[0].Offset != offset {
+	if err != nil || !ok || r.Offset != offset {
 		return false, err
 	}
 	now := p.g.now()
-	return tracked(Decode(f.records[0], now), now).UnixMilli() == at.UnixMilli(), nil
+	return tracked(Decode(r, now), now).UnixMilli() == at.UnixMilli(), nil
 }
 
 func (p *partition) disown(offset int64) {
@@ -168,7 +187,7 @@ func (p *partition) oldest(ctx context.Context) bool {
 		if ctx.Err() != nil {
 			return false
 		}
-		p.complain(err, "can't find the oldest offset; trying again")
+		p.failed(err)
 		if !wait.sleep(ctx) {
 			return false
 		}
@@ -182,31 +201,44 @@ func (p *partition) position() int64 {
 }
 
 // deliver gives what was fetched to the sink, in chunks, asking for room before each. What it does not give
-// because ctx has ended was never there: the position stays before it. false: ctx ended.
-func (p *partition) deliver(ctx context.Context, sink Sink, f fetched) bool {
-	p.mark(f.highWatermark)
-	for records := f.records; len(records) > 0; {
-		if len(records) < len(f.records) && p.room(ctx, sink) != nil {
-			return false
+// because ctx has ended was never there: the position stays before it.
+func (p *partition) deliver(ctx context.Context, sink Sink, f *fetched, d *decoder) error {
+	for first := true; ; first = false {
+		records, err := f.chunk(&d.Decoder)
+		if err != nil {
+			return err
 		}
-		n := min(len(records), chunkLimit)
+		if first {
+			same := false
+			if records, same = p.last.recognize(records, p.position()); !same {
+				return p.startOver(ctx)
+			}
+			p.succeeded()
+		}
+		if len(records) == 0 && !f.opened {
+			break
+		}
+		if !first && p.room(ctx, sink) != nil {
+			return ctx.Err()
+		}
 		now := p.g.now()
-		decoded := make([]Event, n)
-		for i, record := range records[:n] {
-			decoded[i] = Decode(record, now)
-			decoded[i].Lane = p.lane
+		d.events = d.events[:0]
+		for _, r := range records {
+			e := Decode(Record(r), now)
+			e.Lane = p.lane
+			d.events = append(d.events, e)
 		}
-		p.last = landmarkAt(records[n-1])
-		if events := p.add(decoded, now); len(events) > 0 {
+		if len(records) > 0 {
+			p.last = landmarkAt(records[len(records)-1])
+		}
+		if events := p.add(d.events, now); len(events) > 0 {
 			sink.Deliver(events)
 		}
-		clear(records[:n]) // what the sink lets go must not be kept alive by the rest of the answer
-		records = records[n:]
 	}
 	p.mu.Lock()
 	p.tracker.Skip(f.next)
 	p.mu.Unlock()
-	return true
+	return nil
 }
 
 // tracked is when an event was, as the tracker keeps it.
@@ -228,6 +260,9 @@ func (p *partition) add(events []Event, now time.Time) []Event {
 	left := events[:0]
 	for _, e := range events {
 		arrival, attempts, finished := p.tracker.Add(e.Record.Offset, tracked(e, now))
+		if e.Record.Damage != nil { // it stands for a range
+			p.tracker.Skip(e.Record.Damage.Last + 1)
+		}
 		if finished {
 			continue
 		}
@@ -293,36 +328,36 @@ func (p *partition) startOver(ctx context.Context) error {
 	return nil
 }
 
-// mark notes the log's end.
-func (p *partition) mark(highWatermark int64) {
+// mark notes where the log begins and ends; negative: not known.
+func (p *partition) mark(highWatermark, logStart int64) {
 	if highWatermark < 0 {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.highWatermark, p.marked = highWatermark, time.Now()
-}
-
-func (p *partition) complain(err error, message string) {
-	if isLayout(err) {
-		p.g.client.refresh()
-	}
-	p.g.client.repeats(message+" "+p.Topic+" "+code(err)).Err(plainly(err)).Str("topic", p.Topic).Int("partition", p.Partition).Msg(message)
+	p.logStart = max(p.logStart, logStart)
 }
 
 func (p *partition) state() PartitionState {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := PartitionState{TopicPartition: p.TopicPartition, Committed: p.tracker.Committed(), HighWatermark: p.highWatermark}
-	if s.HighWatermark >= 0 && p.tracker.Position() >= 0 {
+	s := PartitionState{TopicPartition: p.TopicPartition, Committed: p.tracker.Committed(), HighWatermark: -1}
+	if position := p.tracker.Position(); p.highWatermark >= 0 && position >= 0 {
 		from := s.Committed
 		if from < 0 {
 			from = p.tracker.Committable()
 		}
-		s.Lag = max(0, s.HighWatermark-from)
+		if position > p.highWatermark && p.unreadable != nil { // of another log: nothing of this one was read
+			from = p.logStart
+		}
+		s.HighWatermark, s.Lag = p.highWatermark, max(0, p.highWatermark-from)
 	}
 	if n, offset, at, ok := p.tracker.Oldest(); ok {
 		s.Oldest = &Oldest{Ref: p.ref(n), Offset: offset, Time: at}
+	}
+	if p.unreadable != nil {
+		s.Unreadable = new(*p.unreadable)
 	}
 	return s
 }

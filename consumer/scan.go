@@ -11,91 +11,144 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
-// scanPatience is how long a scan goes on without getting anything of a partition.
-const scanPatience = 20 * time.Second
+const (
+	// scanPatience is how long a scan goes on without getting anything of a partition.
+	scanPatience = 20 * time.Second
+	// damagePatience is the same for a batch that the broker has, but damaged.
+	damagePatience = 2 * time.Second
+)
 
-// fetchAtOnce is how many partitions are read at the same time: an answer is many times its size when it is decoded, and a batch may be large.
+// fetchAtOnce is how many partitions are read at the same time.
 const fetchAtOnce = 3
 
+// UnreadRange is a part of a partition that could not be read.
+type UnreadRange struct {
+	TopicPartition
+	From, To int64 // the offsets; To is not in it; both -1: not known
+	Err      error // why
+}
+
 // Scan reads what a topic held when its extent was found out, and gives each record to each: those of one partition in order, one at a time. It
-// ends there, whatever is written meanwhile; records of aborted transactions are left out, and so is what retention deletes meanwhile.
+// ends there, whatever is written meanwhile; records of aborted transactions are left out, and so is what retention deletes meanwhile. The records
+// are each's own. One with a Damage stands for what could not be decoded.
 //
-// It ends early with an error of each, when ctx ends, when a partition of the extent is not known, or when nothing comes of a partition for
-// 20 s. It takes as long as the topic is large, and no more memory than a few answers to a fetch.
-func (c *Client) Scan(ctx context.Context, extent Extent, each func(Record) error) error {
+// What can't be read it returns in unread, sorted by partition, and reads the rest: a partition without known bounds, and what follows when
+// nothing comes of a partition for 20 s. Its error is one of each, or the cause of ctx's end. It takes as long as the topic is large, and no
+// more memory than a few answers to a fetch.
+func (c *Client) Scan(ctx context.Context, extent Extent, each func(Record) error) (unread []UnreadRange, err error) {
 	c.use(extent.Topic)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var one sync.Mutex
+	failed := make([]*UnreadRange, len(extent.Partitions))
 	inParallel(fetchAtOnce, len(extent.Partitions), func(partition int) {
+		tp := TopicPartition{extent.Topic, partition}
 		b := extent.Partitions[partition]
-		err := b.Err
-		if err == nil {
-			err = c.scan(ctx, extent.Topic, partition, b, func(records []Record) error {
-				one.Lock()
-				defer one.Unlock()
-				for _, r := range records {
-					if ctx.Err() != nil {
-						return context.Cause(ctx)
-					}
-					if err := each(r); err != nil {
-						cancel(fmt.Errorf("topic %q, partition %d: %w", extent.Topic, partition, err)) // before another partition's turn
-						return err
-					}
-				}
-				return nil
-			})
+		if b.Err != nil {
+			failed[partition] = &UnreadRange{tp, -1, -1, b.Err}
+			return
 		}
-		if err != nil {
-			cancel(fmt.Errorf("topic %q, partition %d: %w", extent.Topic, partition, err)) // the first counts
+		from, err := c.scan(ctx, tp, b, func(r Record) error {
+			one.Lock()
+			defer one.Unlock()
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			err := each(r)
+			if err != nil {
+				cancel(fmt.Errorf("topic %q, partition %d: %w", extent.Topic, partition, err)) // before another partition's turn
+			}
+			return err
+		})
+		if err != nil && ctx.Err() == nil {
+			failed[partition] = &UnreadRange{tp, from, b.End, err}
 		}
 	})
-	return context.Cause(ctx)
+	for _, u := range failed {
+		if u != nil {
+			unread = append(unread, *u)
+		}
+	}
+	return unread, context.Cause(ctx)
 }
 
-// scan reads one partition.
-func (c *Client) scan(ctx context.Context, topic string, partition int, b Bounds, give func([]Record) error) error {
+// scan reads one partition, and returns how far it came.
+func (c *Client) scan(ctx context.Context, tp TopicPartition, b Bounds, give func(Record) error) (next int64, err error) {
 	wait, last := newWait(), time.Now()
-	for next := b.First; next < b.End; {
-		f, err := c.fetch(ctx, topic, partition, next)
+	for next = b.First; next < b.End; {
+		reached, err := c.scanOnce(ctx, tp, next, b.End, give)
 		if errors.Is(err, kafka.OffsetOutOfRange) {
-			if first, _, err := c.bounds(ctx, topic, partition); err == nil && first > next { // retention was faster
+			if first, _, err := c.bounds(ctx, tp.Topic, tp.Partition); err == nil && first > next { // retention was faster
 				next = first
 				continue
 			}
 		}
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return next, context.Cause(ctx)
 		}
-		if err == nil && f.next > next {
-			wait, last = newWait(), time.Now()
-			next = f.next
-			for len(f.records) > 0 && f.records[len(f.records)-1].Offset >= b.End {
-				f.records = f.records[:len(f.records)-1]
-			}
-			if err := give(f.records); err != nil {
-				return err
-			}
+		if reached > next {
+			next, wait, last = reached, newWait(), time.Now()
 			continue
 		}
-		if err != nil && !retriable(err) && !errors.Is(err, kafka.OffsetOutOfRange) {
-			return denied(err, "Read of the topic")
+		patience := scanPatience
+		switch {
+		case damaged(err):
+			patience = damagePatience
+		case err != nil && !retriable(err) && !errors.Is(err, kafka.OffsetOutOfRange):
+			return next, denied(err, "Read of the topic")
 		}
 		err = plainly(err)
-		if time.Since(last) > scanPatience {
-			return fmt.Errorf("nothing at offset %d for %s, given up: %w", next, scanPatience, cmp.Or(err, errNothing))
+		if time.Since(last) > patience {
+			return next, fmt.Errorf("nothing at offset %d for %s, given up: %w", next, patience, cmp.Or(err, errNothing))
 		}
 		if err != nil {
 			if isLayout(err) {
 				c.refresh()
 			}
-			c.repeats("scan "+topic+" "+code(err)).Err(err).Str("topic", topic).Int("partition", partition).Int64("offset", next).
+			c.repeats("scan "+tp.Topic+" "+code(err)).Err(err).Str("topic", tp.Topic).Int("partition", tp.Partition).Int64("offset", next).
 				Msg("fetch failed; trying again")
 		}
 		wait.sleep(ctx)
 	}
-	return nil
+	return next, nil
+}
+
+// scanOnce does one fetch, and returns how far it came.
+func (c *Client) scanOnce(ctx context.Context, tp TopicPartition, from, end int64, give func(Record) error) (next int64, err error) {
+	f, err := c.fetch(ctx, c.memory, tp, from)
+	if err != nil {
+		return from, err
+	}
+	defer f.close()
+	d, err := c.memory.decoder(ctx)
+	if err != nil {
+		return from, err
+	}
+	defer c.memory.giveBack(d)
+	for {
+		records, err := f.chunk(&d.Decoder)
+		if err != nil || len(records) == 0 {
+			return f.next, err
+		}
+		for _, r := range records {
+			if r.Offset >= end {
+				return end, nil
+			}
+			if err := give(Record(r.Clone())); err != nil {
+				return r.Offset, err
+			}
+		}
+	}
 }
 
 // errNothing is what a broker answers that knows an end beyond an offset, and has nothing there.
 var errNothing = errors.New("the broker has nothing to give")
+
+// ScanAll is Scan for those who need all of it: what could not be read is an error.
+func (c *Client) ScanAll(ctx context.Context, extent Extent, each func(Record) error) error {
+	unread, err := c.Scan(ctx, extent, each)
+	if err == nil && len(unread) > 0 {
+		err = fmt.Errorf("topic %q, partition %d: %w", extent.Topic, unread[0].Partition, unread[0].Err)
+	}
+	return err
+}

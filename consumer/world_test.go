@@ -188,7 +188,10 @@ func (s sink) Room(ctx context.Context, lane consumer.Lane) error {
 func (s sink) Deliver(events []consumer.Event) {
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
-	s.m.events = append(s.m.events, events...)
+	for _, e := range events {
+		e.Record = e.Record.Clone() // it is valid until we return
+		s.m.events = append(s.m.events, e)
+	}
 	s.m.closed = s.m.closed || s.m.once
 	if s.m.auto {
 		for _, e := range events {

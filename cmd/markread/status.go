@@ -198,7 +198,7 @@ func (l *look) letters(ctx context.Context) *lettersReport {
 	}
 	fold := letters.NewFold(l.maxReplays, letters.Filter{})
 	stop := l.progress.start(extent)
-	err = l.kafka.Scan(ctx, extent, func(r consumer.Record) error {
+	err = l.kafka.ScanAll(ctx, extent, func(r consumer.Record) error {
 		l.progress.add(r)
 		fold.Add(r)
 		return nil

@@ -33,7 +33,7 @@ import (
 // Topic reads a dead-letter topic; a *consumer.Client does.
 type Topic interface {
 	Extent(ctx context.Context, topic string) (consumer.Extent, error)
-	Scan(ctx context.Context, extent consumer.Extent, each func(consumer.Record) error) error
+	ScanAll(ctx context.Context, extent consumer.Extent, each func(consumer.Record) error) error
 }
 
 // Publisher publishes to a topic; a *consumer.Publisher does.
@@ -65,7 +65,7 @@ func (o *Office) Find(ctx context.Context, fold *letters.Fold) error {
 		defer end()
 		watch = each
 	}
-	return o.Topic.Scan(ctx, extent, func(r consumer.Record) error {
+	return o.Topic.ScanAll(ctx, extent, func(r consumer.Record) error {
 		watch(r)
 		fold.Add(r)
 		return nil
@@ -110,7 +110,7 @@ func (o *Office) read(ctx context.Context, part []letters.Found) ([]*consumer.Re
 		index[l.ID] = i
 	}
 	records := make([]*consumer.Record, len(part))
-	err := o.Topic.Scan(ctx, letters.Around(part, o.Name, o.partitions), func(r consumer.Record) error {
+	err := o.Topic.ScanAll(ctx, letters.Around(part, o.Name, o.partitions), func(r consumer.Record) error {
 		if i, wanted := index[letters.IDOf(r)]; wanted && part[i].Is(r) {
 			records[i] = &r
 		}

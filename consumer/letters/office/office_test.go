@@ -41,7 +41,7 @@ func (t *topic) Extent(context.Context, string) (consumer.Extent, error) {
 	return e, nil
 }
 
-func (t *topic) Scan(ctx context.Context, e consumer.Extent, each func(consumer.Record) error) error {
+func (t *topic) ScanAll(ctx context.Context, e consumer.Extent, each func(consumer.Record) error) error {
 	t.scans = append(t.scans, e.Size())
 	for number, p := range t.partitions {
 		for _, r := range p {

@@ -74,7 +74,7 @@ func (o *Office) Show(ctx context.Context, id letters.ID, maxReplays int) (*View
 		return e
 	}
 	var found *consumer.Record
-	if err := o.Topic.Scan(ctx, only(id.Offset, id.Offset+1), func(r consumer.Record) error { found = &r; return nil }); err != nil {
+	if err := o.Topic.ScanAll(ctx, only(id.Offset, id.Offset+1), func(r consumer.Record) error { found = &r; return nil }); err != nil {
 		return nil, err
 	}
 	if found == nil {
@@ -88,7 +88,7 @@ func (o *Office) Show(ctx context.Context, id letters.ID, maxReplays int) (*View
 	}
 	fold := letters.NewFold(maxReplays, letters.Filter{})
 	v := &View{}
-	err = o.Topic.Scan(ctx, only(b.First, b.End), func(r consumer.Record) error {
+	err = o.Topic.ScanAll(ctx, only(b.First, b.End), func(r consumer.Record) error {
 		fold.Add(r)
 		if of, _, is := letters.ResolutionOf(r); is && of == id && v.Resolution == nil {
 			if _, isLetter := letters.KindOf(r); !isLetter {

@@ -1,0 +1,186 @@
+// Package batch decodes the batches of records that a fetch returns. Anyone who may write to a
+// topic chooses their bytes, so every length is checked against the bytes that remain, and memory
+// is bounded whatever the compression ratio: a [Decoder] holds one chunk of records.
+//
+// The checksum decides whose fault damage is. When it is wrong, the broker's disk or the network
+// damaged the batch: [Parse] fails, and nothing of the batch may be skipped. When it is correct,
+// the producer wrote the batch that way: what can't be decoded becomes a [Record] with a [Damage].
+//
+// The package is pure: no I/O, no clock, no goroutine.
+//
+// Non-obvious:
+//   - The header is the authority for offsets and for the number of records. The broker assigned
+//     them; the records inside only claim theirs.
+//   - Compaction leaves holes, and batches without any record.
+//   - A producer may compress with any window. A zstd frame that asks for more than 8 MiB is
+//     decoded with 8 MiB: see limitWindow.
+package batch
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"math"
+)
+
+// Attributes are the bits of a batch's header, as Kafka's documentation numbers them.
+type Attributes int16
+
+const (
+	codecMask     Attributes = 7
+	logAppendTime Attributes = 1 << 3
+	transactional Attributes = 1 << 4
+	control       Attributes = 1 << 5
+)
+
+// Codecs, as Kafka numbers them.
+const (
+	codecNone = iota
+	codecGzip
+	codecSnappy
+	codecLZ4
+	codecZstd
+)
+
+const (
+	prefixSize    = 8 + 4 // base offset, size of the rest
+	headerSize    = 61    // of format 2
+	checked       = 21    // where in format 2 the bytes begin that the checksum covers
+	messageHeader = 26    // of formats 0 and 1, the smaller of them
+
+	// maxOffset keeps every sum of an offset and a batch's range from overflowing.
+	maxOffset = math.MaxInt64 - math.MaxInt32 - 1
+)
+
+// Batch is one batch, or a message of the formats before Kafka 0.11. Its bytes are those that
+// Parse was given.
+type Batch struct {
+	Base, Last int64 // the offsets that it occupies, also those that compaction emptied
+	Producer   int64 // -1: none
+	Attributes Attributes
+
+	legacy    bool
+	large     int64 // bytes of a payload that was not kept; 0: it was
+	checksum  uint32
+	count     int   // of records, as the header says; not with legacy
+	firstTime int64 // milliseconds; the records' times are relative to it
+	appended  int64 // when the broker appended it, in milliseconds; -1: the records have their own times
+	payload   []byte
+}
+
+// Control reports whether the batch holds a marker of a transaction and no records.
+func (b *Batch) Control() bool { return b.Attributes&control != 0 }
+
+// Transactional reports whether the batch belongs to a transaction.
+func (b *Batch) Transactional() bool { return b.Attributes&transactional != 0 }
+
+// Errors of Parse. They say nothing about the producer: the batch must be fetched again.
+var (
+	// ErrTruncated means that the batch is longer than the bytes at hand.
+	ErrTruncated = errors.New("the batch is cut off")
+	// ErrChecksum means that the batch was damaged after its producer wrote it.
+	ErrChecksum = errors.New("the batch's checksum is wrong: it was damaged after its producer wrote it, on the broker's disk or on the way")
+	// ErrFormat means that the batch's checksum can't be found.
+	ErrFormat = errors.New("the batch has a format that markread does not know")
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Parse returns the batch that raw begins with and its size in bytes. The payload is not decoded.
+// The error is one of ErrTruncated, ErrChecksum and ErrFormat.
+func Parse(raw []byte) (b Batch, size int, err error) {
+	b, size, err = parseHeader(raw)
+	switch {
+	case err != nil:
+		return b, 0, err
+	case size > len(raw):
+		return b, 0, ErrTruncated
+	}
+	raw = raw[:size]
+	if b.legacy {
+		return b, size, b.parseMessage(raw)
+	}
+	if crc32.Checksum(raw[checked:], castagnoli) != b.checksum {
+		return b, 0, ErrChecksum
+	}
+	b.payload = raw[headerSize:]
+	return b, size, nil
+}
+
+// Large reads a batch from r that is too large to be kept. Only its checksum is verified: a Decoder
+// makes one Damage of it. The error is one of r's or Parse's.
+func Large(r io.Reader) (Batch, error) {
+	header := make([]byte, headerSize)
+	if _, err := io.ReadFull(r, header); err != nil {
+		return Batch{}, err
+	}
+	b, size, err := parseHeader(header)
+	if err != nil {
+		return b, err
+	}
+	if b.legacy { // brokers have never taken one so large
+		return b, fmt.Errorf("%w: a message of %d bytes", ErrFormat, size)
+	}
+	sum := crc32.New(castagnoli)
+	sum.Write(header[checked:])
+	switch n, err := io.CopyN(sum, r, int64(size-headerSize)); {
+	case errors.Is(err, io.EOF):
+		return b, ErrTruncated
+	case err != nil:
+		return b, err
+	case sum.Sum32() != b.checksum:
+		return b, ErrChecksum
+	default:
+		b.large = n
+		return b, nil
+	}
+}
+
+// parseHeader returns what the header of a batch says. The payload may be cut off.
+func parseHeader(raw []byte) (b Batch, size int, err error) {
+	if len(raw) < messageHeader {
+		return b, 0, ErrTruncated
+	}
+	size = prefixSize + int(int32(binary.BigEndian.Uint32(raw[8:])))
+	b.Base = int64(binary.BigEndian.Uint64(raw))
+	if size < messageHeader || b.Base < 0 || b.Base > maxOffset {
+		return b, 0, fmt.Errorf("%w: offset %d, size %d", ErrFormat, b.Base, size)
+	}
+	b.Last, b.Producer, b.appended = b.Base, -1, -1
+	switch magic := raw[16]; {
+	case magic < 2:
+		b.legacy = true
+		return b, size, nil
+	case magic > 2:
+		return b, 0, fmt.Errorf("%w: %d", ErrFormat, int8(magic))
+	case size < headerSize:
+		return b, 0, fmt.Errorf("%w: size %d", ErrFormat, size)
+	case len(raw) < headerSize:
+		return b, 0, ErrTruncated
+	}
+	at := func(i int) int64 { return int64(binary.BigEndian.Uint64(raw[i:])) }
+	b.checksum = binary.BigEndian.Uint32(raw[17:])
+	b.Attributes = Attributes(binary.BigEndian.Uint16(raw[checked:]))
+	// Brokers refuse a negative delta. If one did not, the batch has at least its base offset.
+	b.Last += max(0, int64(int32(binary.BigEndian.Uint32(raw[23:]))))
+	b.firstTime = at(27)
+	if b.Attributes&logAppendTime != 0 {
+		b.appended = at(35) // the largest time of the batch
+	}
+	b.Producer = at(43)
+	b.count = int(int32(binary.BigEndian.Uint32(raw[57:])))
+	return b, size, nil
+}
+
+// parseMessage parses a message of format 0 or 1. A compressed one holds others, and has the
+// offset of the last.
+func (b *Batch) parseMessage(raw []byte) error {
+	if crc32.ChecksumIEEE(raw[16:]) != binary.BigEndian.Uint32(raw[12:]) {
+		return ErrChecksum
+	}
+	b.Attributes = Attributes(raw[17] & 0x0f) // codec and timestamp type; the other bits have no meaning here
+	b.payload = raw
+	return nil
+}

@@ -1,0 +1,349 @@
+package batch
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
+)
+
+const (
+	// MaxRecord is the largest record that is kept, in bytes as it is encoded. No event is as large.
+	MaxRecord = 1 << 20
+
+	chunkRecords = 512
+	chunkBytes   = 1 << 20   // what a chunk's records take, headers included, unless it is one record
+	windowBytes  = 64 << 10  // what is decompressed at a time, unless a record is larger
+	maxHeaders   = 10_000    // of a record; each takes 40 bytes beside its own
+	maxInflated  = 1 << 30   // of a batch: more would cost seconds of CPU for a few KB that somebody wrote
+	maxLength    = 5         // bytes of the varint that says how long a record is
+	minBody      = 1 + 1 + 1 // attributes, time and offset: what is read of a record too large to be kept
+	maxBody      = 1 + 10 + 5
+)
+
+// Decoder decodes the records of one batch after the other. The zero value is ready. It keeps
+// a buffer and the last batch's decompressor, at most some 12 MiB; it is not safe for concurrent use.
+type Decoder struct {
+	batch Batch
+	skip  int64 // offsets below it are not wanted
+	index int   // of the next record
+	next  int64 // the least offset that it may have
+
+	buf      []byte // the payload, or what is decompressed of it
+	at       int    // where in buf the next record begins
+	from     io.Reader
+	inflated int64
+	ended    error // why from gives no more: io.EOF, or what is wrong
+
+	window  []byte // buf's memory, of compressed batches
+	records []Record
+	legacy  []Record
+
+	codec int // whose decompressor is kept
+	gz    *gzip.Reader
+	zs    *zstd.Decoder
+	lz    *lz4.Reader
+	sn    snappyReader
+}
+
+// Reset makes d decode b, from the record at offset skip on.
+func (d *Decoder) Reset(b Batch, skip int64) {
+	d.batch, d.skip, d.index, d.next = b, skip, 0, b.Base
+	d.buf, d.at, d.from, d.inflated, d.ended = b.payload, 0, nil, 0, io.EOF
+	d.legacy = nil
+	if b.legacy {
+		d.legacy = d.messages(&b)
+		return
+	}
+	if b.large > 0 {
+		d.ended = fmt.Errorf("the batch has %d bytes, more than are read of one", b.large+headerSize)
+		return
+	}
+	codec := int(b.Attributes & codecMask)
+	if codec == codecNone {
+		return
+	}
+	d.buf = d.window[:0]
+	if d.from, d.ended = d.open(codec, b.payload); d.ended != nil {
+		d.from = nil
+	}
+}
+
+// Next returns the next chunk of records, in the order of their offsets; none: the batch has no
+// more. The records and their bytes are valid until the next call of a method.
+func (d *Decoder) Next() []Record {
+	d.records = d.records[:0]
+	if d.batch.legacy {
+		n := min(len(d.legacy), chunkRecords)
+		d.records, d.legacy = append(d.records, d.legacy[:n]...), d.legacy[n:]
+		return d.records
+	}
+	for size := 0; d.index < d.count() && len(d.records) < chunkRecords && size < chunkBytes; {
+		n, ok := d.one()
+		if !ok {
+			break
+		}
+		if len(d.records) > 0 { // records that are not wanted take nothing
+			size += n
+		}
+	}
+	unread := d.index < d.count() || d.batch.count <= 0 && d.next <= d.batch.Last && len(d.batch.payload)+int(d.batch.large) > 0
+	if len(d.records) == 0 && unread {
+		d.rest()
+	}
+	return d.records
+}
+
+// count is how many records the batch can have: each has an offset of its own.
+func (d *Decoder) count() int {
+	return int(min(int64(d.batch.count), d.batch.Last-d.batch.Base+1))
+}
+
+// one decodes the next record, and returns what it takes of the chunk. false: no record can be
+// told apart any more, or it is not in the buffer and what the chunk has must be used first.
+func (d *Decoder) one() (size int, ok bool) {
+	length, n, ok := d.length()
+	if !ok {
+		return 0, false
+	}
+	if length > MaxRecord {
+		return 0, len(d.records) == 0 && d.large(length, n)
+	}
+	if !d.need(n + length) {
+		return 0, false
+	}
+	body := d.buf[d.at+n : d.at+n+length]
+	d.at += n + length
+	r, headers, err := d.decode(body)
+	if err != nil {
+		d.damaged(r, int64(length), err)
+	} else {
+		d.add(r)
+	}
+	return length + 40*headers, true
+}
+
+// length reads how long the next record is, and how many bytes say so.
+func (d *Decoder) length() (length, n int, ok bool) {
+	for {
+		v, n := binary.Varint(d.buf[d.at:])
+		switch {
+		case n > 0 && v >= minBody && v <= math.MaxInt32 && n <= maxLength:
+			return int(v), n, true
+		case n != 0 || len(d.buf)-d.at >= maxLength:
+			if d.ended == nil || errors.Is(d.ended, io.EOF) {
+				d.ended = errors.New("a record has no valid length")
+			}
+			d.from = nil
+			return 0, 0, false
+		case !d.need(len(d.buf) - d.at + 1):
+			return 0, 0, false
+		}
+	}
+}
+
+// need makes sure that the next n bytes are in the buffer. It does not touch what the chunk's
+// records refer to: if that would be necessary, it returns false.
+func (d *Decoder) need(n int) bool {
+	if len(d.buf)-d.at >= n {
+		return true
+	}
+	if d.from == nil || len(d.records) > 0 {
+		return false
+	}
+	if size := max(n, windowBytes); cap(d.window) < size {
+		d.window = append(make([]byte, 0, size+size/4), d.buf[d.at:]...)
+		d.buf = d.window
+	} else {
+		d.buf = d.window[:copy(d.window[:cap(d.window)], d.buf[d.at:])]
+	}
+	d.at = 0
+	for len(d.buf) < n && d.from != nil {
+		d.fill(d.buf[len(d.buf):cap(d.buf)])
+	}
+	return len(d.buf) >= n
+}
+
+// fill reads once from the decompressor, into what lies behind buf.
+func (d *Decoder) fill(into []byte) {
+	n, err := d.from.Read(into)
+	d.buf = d.buf[:len(d.buf)+n]
+	d.inflated += int64(n)
+	if err == nil && d.inflated > maxInflated {
+		err = fmt.Errorf("the batch decompresses to more than %d bytes", int64(maxInflated))
+	}
+	if err != nil {
+		d.from, d.ended = nil, err
+	}
+}
+
+// large skips a record that is too large to be kept. false: the batch ends within it.
+func (d *Decoder) large(length, n int) bool {
+	if !d.need(n + maxBody) {
+		return false
+	}
+	r, _, err := d.begin(d.buf[d.at+n:])
+	left := n + length
+	have := min(left, len(d.buf)-d.at)
+	d.at, left = d.at+have, left-have
+	for left > 0 && d.from != nil {
+		d.at, d.buf = 0, d.window[:0]
+		d.fill(d.window[:min(left, cap(d.window))])
+		d.at, left = len(d.buf), left-len(d.buf)
+	}
+	if left > 0 {
+		if errors.Is(d.ended, io.EOF) {
+			d.ended = errCut
+		}
+		return false
+	}
+	if err == nil {
+		err = fmt.Errorf("the record has %d bytes, more than the %d that are kept of one", length, MaxRecord)
+	}
+	d.damaged(r, int64(length), err)
+	return true
+}
+
+// begin decodes what a record begins with, and returns the rest. Also in an error the record has
+// an offset: the least that it may have.
+func (d *Decoder) begin(body []byte) (r Record, rest []byte, err error) {
+	r = Record{Offset: d.next, Time: milliseconds(d.batch.appended)}
+	in := input{body[min(1, len(body)):]} // the first byte has attributes, which none uses
+	delta, offset := in.varint(), in.varint()
+	if in.b == nil {
+		return r, nil, errors.New("the record is cut off")
+	}
+	if d.batch.appended < 0 {
+		r.Time = milliseconds(d.batch.firstTime + delta)
+	}
+	// The records behind it need an offset each, too.
+	most := d.batch.Last - int64(d.count()-1-d.index)
+	if offset > math.MaxInt32 || d.batch.Base+offset < d.next || d.batch.Base+offset > most {
+		return r, nil, fmt.Errorf("the record claims offset %d of its batch, which has room for it from %d to %d only",
+			offset, d.next-d.batch.Base, most-d.batch.Base)
+	}
+	r.Offset = d.batch.Base + offset
+	return r, in.b, nil
+}
+
+func (d *Decoder) decode(body []byte) (r Record, headers int, err error) {
+	r, rest, err := d.begin(body)
+	if err != nil {
+		return r, 0, err
+	}
+	in := input{rest}
+	r.Key, r.Value = in.blob(), in.blob()
+	count := in.varint()
+	switch {
+	case in.b == nil:
+		return r, 0, errors.New("the record's key or value is longer than the record")
+	case count < 0 || count > int64(len(in.b)/2):
+		return r, 0, fmt.Errorf("the record claims %d headers in %d bytes", count, len(in.b))
+	case count > maxHeaders:
+		return r, 0, fmt.Errorf("the record has %d headers, more than %d", count, maxHeaders)
+	case count > 0:
+		r.Headers = make([]Header, count)
+		for i := range r.Headers {
+			r.Headers[i] = Header{Key: string(in.blob()), Value: in.blob()}
+		}
+	}
+	if len(in.b) > 0 || in.b == nil {
+		return r, 0, errors.New("the record's parts are not as long together as the record")
+	}
+	return r, int(count), nil
+}
+
+// add takes a record into the chunk, if it is wanted.
+func (d *Decoder) add(r Record) {
+	d.index++
+	d.next = r.Offset + 1
+	if r.Offset >= d.skip {
+		d.records = append(d.records, r)
+	}
+}
+
+// damaged takes a single record in that can't be decoded, or not be kept.
+func (d *Decoder) damaged(r Record, size int64, err error) {
+	d.add(Record{Offset: r.Offset, Time: r.Time, Damage: &Damage{Last: r.Offset, Count: 1, Size: size, Err: err}})
+}
+
+var errCut = errors.New("the batch ends within a record")
+
+// rest takes what is left of the batch in as one: nothing in it can be told apart.
+func (d *Decoder) rest() {
+	err := d.ended
+	size := int64(len(d.buf) - d.at)
+	switch {
+	case d.batch.count <= 0:
+		err = fmt.Errorf("the batch claims %d records", d.batch.count)
+	case errors.Is(err, io.EOF) && size == 0:
+		err = fmt.Errorf("the batch claims %d records and has %d", d.batch.count, d.index)
+	case errors.Is(err, io.EOF):
+		err = errCut
+	}
+	if d.batch.large > 0 {
+		size = d.batch.large
+	} else if d.batch.Attributes&codecMask != codecNone {
+		size = int64(len(d.batch.payload))
+	}
+	first, count := max(d.next, d.skip), d.count()-d.index
+	d.index, d.next = d.count(), d.batch.Last+1
+	if first > d.batch.Last {
+		return
+	}
+	most := d.batch.Last - first + 1
+	if count <= 0 {
+		count = int(most)
+	}
+	d.records = append(d.records, Record{
+		Offset: first, Time: milliseconds(d.batch.appended),
+		Damage: &Damage{Last: d.batch.Last, Count: int(min(int64(count), most)), Size: size, Err: err},
+	})
+}
+
+// milliseconds returns a time; zero: the record has none.
+func milliseconds(ms int64) time.Time {
+	if ms < 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms)
+}
+
+// input reads the fields of a record. Beyond the end it reads nothing, and b is nil.
+type input struct{ b []byte }
+
+func (in *input) varint() int64 {
+	if len(in.b) > 0 && in.b[0] < 0x80 {
+		v := int64(in.b[0]>>1) ^ -int64(in.b[0]&1)
+		in.b = in.b[1:]
+		return v
+	}
+	v, n := binary.Varint(in.b)
+	if n <= 0 {
+		in.b = nil
+		return 0
+	}
+	in.b = in.b[n:]
+	return v
+}
+
+// blob reads bytes with their length; -1: null.
+func (in *input) blob() []byte {
+	n := in.varint()
+	switch {
+	case in.b == nil, n == -1:
+		return nil
+	case n < 0 || n > int64(len(in.b)):
+		in.b = nil
+		return nil
+	}
+	blob := in.b[:n:n]
+	in.b = in.b[n:]
+	return blob
+}

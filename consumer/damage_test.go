@@ -1,0 +1,255 @@
+package consumer_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
+
+	"markread/consumer"
+)
+
+// rawRecord encodes a record of a value, with as many headers as it claims.
+func rawRecord(value []byte, delta, headers int64) []byte {
+	b := []byte{0}
+	for _, v := range []int64{0, delta, -1, int64(len(value))} {
+		b = binary.AppendVarint(b, v)
+	}
+	b = binary.AppendVarint(append(b, value...), headers)
+	return append(binary.AppendVarint(nil, int64(len(b))), b...)
+}
+
+// rawBatchOf encodes a batch that claims count records.
+func rawBatchOf(codec int16, count int32, records []byte) []byte {
+	now := time.Now().UnixMilli()
+	k := kmsg.RecordBatch{
+		PartitionLeaderEpoch: -1, Magic: 2, Attributes: codec, ProducerID: -1, ProducerEpoch: -1, FirstSequence: -1,
+		FirstTimestamp: now, MaxTimestamp: now, NumRecords: count, LastOffsetDelta: count - 1, Records: records,
+	}
+	raw := k.AppendTo(nil)
+	binary.BigEndian.PutUint32(raw[8:], uint32(len(raw)-12))
+	binary.BigEndian.PutUint32(raw[17:], crc32.Checksum(raw[21:], crc32.MakeTable(crc32.Castagnoli)))
+	return raw
+}
+
+// produceRaw produces the bytes of a batch, as a hostile producer can.
+func (w *world) produceRaw(topic string, partition int32, raw []byte) {
+	w.Helper()
+	r := kmsg.NewPtrProduceRequest()
+	r.Acks, r.TimeoutMillis = -1, 5000
+	r.Topics = []kmsg.ProduceRequestTopic{{Topic: topic, Partitions: []kmsg.ProduceRequestTopicPartition{{Partition: partition, Records: raw}}}}
+	response, err := r.RequestWith(w.Context(), w.kgo(kgo.MaxVersions(kversion.V2_3_0())))
+	if err != nil {
+		w.Fatal(err)
+	}
+	if code := response.Topics[0].Partitions[0].ErrorCode; code != 0 {
+		w.Fatal(kerr.ErrorForCode(code))
+	}
+}
+
+// What one producer wrote wrong is delivered as damage; what others wrote before and behind it comes as always, and the offsets reach the end.
+func TestDamagedRecords(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		bad := [][]byte{
+			rawBatchOf(0, 1, rawRecord(value(7), 0, 1<<31)),                                                                    // 10
+			rawBatchOf(0, 3, slices.Concat(rawRecord(value(8), 0, 0), rawRecord(value(8), 100, 0), rawRecord(value(9), 2, 0))), // 21-23: the one in the middle
+			rawBatchOf(4, 5, []byte("this is no zstd at all")),                                                                 // 34-38
+			rawBatchOf(3, 2, []byte("whatever")),                                                                               // 49-50
+			rawBatchOf(0, 20_000_000, rawRecord(value(9), 0, 0)),                                                               // 61-20000060: the first is good
+			rawBatchOf(0, 1, rawRecord(bytes.Repeat([]byte(" "), 1<<20), 0, 0)),                                                // 20000071
+		}
+		w.remake(map[string]string{"max.message.bytes": "10000000"})
+		for _, raw := range bad {
+			w.publish(topics.Live, 0, 10)
+			w.produceRaw(topics.Live, 0, raw)
+		}
+		w.publish(topics.Live, 0, 10)
+		m := w.join(w.client())
+		time.Sleep(10 * time.Second)
+		m.leave()
+		var damage []string
+		good := 0
+		for _, e := range m.all() {
+			if d := e.Record.Damage; d != nil {
+				damage = append(damage, fmt.Sprintf("%d-%d:%d", e.Record.Offset, d.Last, d.Count))
+			} else if e.Invalid == nil {
+				good++
+			}
+		}
+		want := []string{"10-10:1", "22-22:1", "34-38:5", "49-50:2", "62-20000060:19999999", "20000071-20000071:1"}
+		if !slices.Equal(damage, want) || good != 73 {
+			w.Errorf("%d good events, want 73; damage %v, want %v", good, damage, want)
+		}
+		if got := w.committed(topics.Live, 0); got != 20000082 {
+			w.Errorf("committed %d, want 20000082", got)
+		}
+	})
+}
+
+// A partition that can't be read says so within 15 s, while the others go on; and soon after the repair no more.
+func TestUnreadable(t *testing.T) {
+	fetches := func(r kmsg.Request) bool {
+		f, ok := r.(*kmsg.FetchRequest)
+		return ok && f.Topics[0].Topic == topics.Live && f.Topics[0].Partitions[0].Partition == 1
+	}
+	code := func(err *kerr.Error) func(w *world) func() {
+		return func(w *world) func() {
+			return w.cluster.Fault(kfake.Fault{Topic: topics.Live, Partitions: []int32{1}, Keys: []kmsg.Key{kmsg.Fetch}, Err: err, Count: -1}).Remove
+		}
+	}
+	// control has respond answer the partition's fetches until the function that it returns is called.
+	control := func(w *world, respond func(r *kmsg.FetchRequest) (kmsg.Response, error, bool)) func() {
+		var mu sync.Mutex
+		over := false
+		w.cluster.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
+			w.cluster.KeepControl()
+			mu.Lock()
+			done := over
+			mu.Unlock()
+			if done || !fetches(r) {
+				return nil, nil, false
+			}
+			return respond(r.(*kmsg.FetchRequest))
+		})
+		return func() { mu.Lock(); defer mu.Unlock(); over = true }
+	}
+	for name, test := range map[string]struct {
+		begin      func(w *world) (repair func())
+		reason, do string
+	}{
+		"no permission": {code(kerr.TopicAuthorizationFailed), "Topic Authorization Failed", "grant this worker's user Read"},
+		"not leader":    {code(kerr.NotLeaderForPartition), "Not Leader", "check that the partition's leader runs"},
+		"storage error": {code(kerr.KafkaStorageError), "Storage Error", "check that the partition's leader runs"},
+		"wrong checksum": {func(w *world) func() {
+			return control(w, func(r *kmsg.FetchRequest) (kmsg.Response, error, bool) {
+				raw := rawBatchOf(0, 1, rawRecord(value(7), 0, 0))
+				raw[20]++
+				response := r.ResponseKind().(*kmsg.FetchResponse)
+				response.Topics = []kmsg.FetchResponseTopic{{Topic: topics.Live, Partitions: []kmsg.FetchResponseTopicPartition{
+					{Partition: 1, HighWatermark: 15, LastStableOffset: 15, RecordBatches: raw}}}}
+				return response, nil, true
+			})
+		}, "checksum is wrong", "restore the partition from a good replica"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, 3, func(w *world) {
+				var log logs
+				c, err := consumer.New(consumer.Options{Brokers: []string{w.broker.Addr()}, Dial: w.network.DialContext, Log: zerolog.New(&log)})
+				if err != nil {
+					w.Fatal(err)
+				}
+				w.Cleanup(c.Close)
+				for p := range 3 {
+					w.publish(topics.Live, p, 10)
+				}
+				m := w.join(c)
+				time.Sleep(5 * time.Second)
+				repair := test.begin(w)
+				began := time.Now()
+				for p := range 3 {
+					w.publish(topics.Live, p, 5)
+				}
+				time.Sleep(15 * time.Second)
+				got := state(m.generation(), topics.Live, 1)
+				if u := got.Unreadable; u == nil || u.Offset != 10 || !strings.Contains(u.Reason, test.reason) || !strings.Contains(u.Do, test.do) ||
+					u.Since.Sub(began).Abs() > 3*time.Second {
+					w.Errorf("unreadable: %+v", u)
+				}
+				if got.HighWatermark != 15 || got.Lag != 5 {
+					w.Errorf("high watermark %d, lag %d; want 15 and 5", got.HighWatermark, got.Lag)
+				}
+				time.Sleep(time.Minute)
+				for p, want := range []int{15, 10, 15} {
+					s := state(m.generation(), topics.Live, p)
+					if n := len(m.got(topics.Live, p)); n != want || (s.Unreadable != nil) != (p == 1) {
+						w.Errorf("partition %d: %d events, unreadable %+v", p, n, s.Unreadable)
+					}
+				}
+				repair()
+				time.Sleep(15 * time.Second)
+				if s := state(m.generation(), topics.Live, 1); s.Unreadable != nil || len(m.got(topics.Live, 1)) != 15 {
+					w.Errorf("after the repair: %+v, %d events", s.Unreadable, len(m.got(topics.Live, 1)))
+				}
+				lines := log.lines("partition can't be read; retrying")
+				if len(lines) != 1 || lines[0]["topic"] != topics.Live || lines[0]["partition"] != 1.0 || lines[0]["offset"] != 10.0 ||
+					!strings.Contains(fmt.Sprint(lines[0]["do"]), test.do) {
+					w.Errorf("logged %v", lines)
+				}
+				if lines := log.lines("partition can be read again"); len(lines) != 1 || lines[0]["partition"] != 1.0 {
+					w.Errorf("logged %v", lines)
+				}
+				m.leave()
+			})
+		})
+	}
+}
+
+// While all waits for capacity nothing is unreadable, however long it takes.
+func TestWaitingIsNotUnreadable(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		w.publish(topics.Live, 0, 10)
+		m := w.join(w.client(), func(m *member) { m.closed = true })
+		time.Sleep(time.Hour)
+		m.set(func() { m.closed = false })
+		fault := w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.NotLeaderForPartition, Count: -1})
+		time.Sleep(3 * time.Second)
+		if u := state(m.generation(), topics.Live, 0).Unreadable; u != nil {
+			w.Errorf("after 3 s: %+v", u)
+		}
+		time.Sleep(10 * time.Second)
+		if u := state(m.generation(), topics.Live, 0).Unreadable; u == nil || time.Since(u.Since) > 14*time.Second {
+			w.Errorf("after 13 s: %+v", u)
+		}
+		fault.Remove()
+		m.leave()
+	})
+}
+
+// A scan reads what it can, and returns the rest.
+func TestScanOfDamagedTopic(t *testing.T) {
+	inWorld(t, 3, func(w *world) {
+		for p := range 3 {
+			w.publish(topics.DeadLetter, p, 10)
+		}
+		w.produceRaw(topics.DeadLetter, 0, rawBatchOf(1, 2, []byte("whatever")))
+		w.cluster.Fault(kfake.Fault{Topic: topics.DeadLetter, Partitions: []int32{1}, Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.TopicAuthorizationFailed, Count: -1})
+		c := w.client()
+		extent, err := c.Extent(w.Context(), topics.DeadLetter)
+		if err != nil {
+			w.Fatal(err)
+		}
+		good, damaged := 0, 0
+		unread, err := c.Scan(w.Context(), extent, func(r consumer.Record) error {
+			if r.Damage != nil {
+				damaged++
+			} else {
+				good++
+			}
+			return nil
+		})
+		if err != nil || good != 20 || damaged != 1 {
+			w.Errorf("%d good, %d damaged, %v", good, damaged, err)
+		}
+		if len(unread) != 1 || unread[0].Partition != 1 || unread[0].From != 0 || unread[0].To != 10 || !consumer.Denied(unread[0].Err) {
+			w.Errorf("unread: %+v", unread)
+		}
+		ctx, cancel := context.WithCancel(w.Context())
+		cancel()
+		if _, err := c.Scan(ctx, extent, func(consumer.Record) error { return nil }); err == nil {
+			w.Error("a scan that was cut off is no error")
+		}
+	})
+}

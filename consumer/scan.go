@@ -152,12 +152,3 @@ func (c *Client) scanOnce(ctx context.Context, tp TopicPartition, from, end int6
 
 // errNothing is what a broker answers that knows an end beyond an offset, and has nothing there.
 var errNothing = errors.New("the broker has nothing to give")
-
-// ScanAll is Scan for those who need all of it: what could not be read is an error.
-func (c *Client) ScanAll(ctx context.Context, extent Extent, each func(Record) error) error {
-	unread, err := c.Scan(ctx, extent, each)
-	if err == nil && len(unread) > 0 {
-		err = fmt.Errorf("topic %q, partition %d: %w", extent.Topic, unread[0].Partition, unread[0].Err)
-	}
-	return err
-}

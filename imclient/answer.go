@@ -54,8 +54,8 @@ func readVerdict(body []byte) (verdict, bool) {
 const maxRetryAfter = 5 * time.Minute
 
 // retryAfter reads the header of that name: seconds, or a date, which is
-// measured against the answer's own Date, else against now. 0 if there is none
-// that makes sense.
+// measured against the answer's own Date, else, or if the two are more than a
+// day apart, against now. 0 if there is none that makes sense.
 func retryAfter(header http.Header, now time.Time) time.Duration {
 	text := strings.TrimSpace(header.Get("Retry-After"))
 	if text == "" {
@@ -72,7 +72,7 @@ func retryAfter(header http.Header, now time.Time) time.Duration {
 	if err != nil {
 		return 0
 	}
-	if date := serverDate(header); !date.IsZero() {
+	if date := serverDate(header); within(until, date) {
 		now = date
 	}
 	return max(0, min(until.Sub(now), maxRetryAfter))

@@ -80,7 +80,7 @@ func New(o Options) (*Client, error) {
 	if passwords := proxyPasswords(); len(passwords) > 0 {
 		c.masker.keep(passwords...)
 	}
-	c.signer = &signer{appID: o.AppID, admin: o.Admin, key: o.Key, now: c.clock.server, mask: c.masker.add}
+	c.signer = &signer{appID: o.AppID, admin: o.Admin, key: o.Key, clock: c.clock, mask: c.masker.add}
 	return c, nil
 }
 
@@ -92,7 +92,8 @@ func (c *Client) Close() {
 }
 
 // Now returns the later of this machine's time and the server's, which is the
-// Date of its last answer plus the time since then.
+// last Date that was within a day of this machine's clock, plus the time since
+// then.
 func (c *Client) Now() time.Time { return c.clock.latest() }
 
 // KeyChanged says whether the key source gives another key than the one of the
@@ -173,7 +174,7 @@ func (c *Client) MarkRead(ctx context.Context, r Read) error {
 			Class: Rejected, Label: LabelRequest, Err: errors.New("both accounts and a positive time are needed"),
 		})
 	}
-	_, err := c.Post(ctx, CommandMarkRead, r)
+	_, _, err := c.post(ctx, CommandMarkRead, r)
 	return err
 }
 
@@ -184,21 +185,30 @@ func (c *Client) MarkRead(ctx context.Context, r Read) error {
 // (WithLease). Any other failure is an *Error. What came
 // from the server is returned with any of them.
 func (c *Client) Post(ctx context.Context, command string, body any) (Answer, error) {
+	answer, raw, err := c.post(ctx, command, body)
+	answer.Body = []byte(printable(c.masker.text(string(raw[:min(len(raw), maxBody)])), "\n\t"))
+	return answer, err
+}
+
+// post is Post, but for Answer.Body: it returns the body as it came. Nobody
+// reads that of most calls, and masking it costs more than all the rest.
+func (c *Client) post(ctx context.Context, command string, body any) (Answer, []byte, error) {
 	if ctx.Err() != nil {
-		return Answer{}, context.Cause(ctx)
+		return Answer{}, nil, context.Cause(ctx)
 	}
 	payload, err := json.Marshal(body)
 	if err != nil {
-		return Answer{}, c.fail(command, &Error{Class: Rejected, Label: LabelRequest, Err: err})
+		return Answer{}, nil, c.fail(command, &Error{Class: Rejected, Label: LabelRequest, Err: err})
 	}
 	sig, err := c.signer.get()
 	if err != nil {
-		return Answer{}, c.fail(command, &Error{Class: Held, Label: LabelKey, Err: err})
+		return Answer{}, nil, c.fail(command, &Error{Class: Held, Label: LabelKey, Err: err})
 	}
 	ctx, lose := context.WithCancelCause(ctx)
 	defer lose(nil)
 	got := c.exchange(ctx, lose, c.address(command, sig), payload)
-	return c.judge(ctx, command, sig, got)
+	answer, err := c.judge(ctx, command, sig, got)
+	return answer, got.body, err
 }
 
 // address returns the URL of a call. The signature is as legal in a query as
@@ -211,12 +221,11 @@ func (c *Client) address(command string, sig *signature) *url.URL {
 	return &address
 }
 
-// judge says what became of a call.
+// judge says what became of a call. It leaves Answer.Body out.
 func (c *Client) judge(ctx context.Context, command string, sig *signature, got reply) (Answer, error) {
 	verdict, ok := readVerdict(got.body)
 	answer := Answer{
 		Status: got.status, ErrorCode: verdict.code, Until: got.until,
-		Body:         []byte(printable(c.masker.text(string(got.body[:min(len(got.body), maxBody)])), "\n\t")),
 		ErrorInfo:    c.masker.message(verdict.info, maxMessage),
 		ActionStatus: c.masker.message(verdict.status, maxMessage),
 	}
@@ -224,7 +233,7 @@ func (c *Client) judge(ctx context.Context, command string, sig *signature, got 
 		answer.Date = serverDate(got.header)
 		c.clock.heard(answer.Date)
 	}
-	failure := &Error{Status: got.status, Message: c.masker.message(string(got.body), maxMessage), Err: got.err}
+	failure := &Error{Status: got.status, Err: got.err}
 	switch {
 	case ok && verdict.code == 0:
 		c.signer.accept(sig)
@@ -234,7 +243,7 @@ func (c *Client) judge(ctx context.Context, command string, sig *signature, got 
 		failure.Class, failure.Label = row.Class, strconv.Itoa(verdict.code)
 		failure.ErrorCode, failure.Message, failure.Err = verdict.code, answer.ErrorInfo, nil
 		if row.SignAnew {
-			failure.Resigned = c.signer.refuse(sig) && row.Code != tooManyForgeries
+			failure.Resigned = c.signer.refuse(sig, row.Code != revoked) && row.Code != tooManyForgeries
 		}
 	case got.err != nil && ctx.Err() != nil:
 		return answer, context.Cause(ctx)
@@ -247,6 +256,9 @@ func (c *Client) judge(ctx context.Context, command string, sig *signature, got 
 		failure.Label = got.label
 	default:
 		failure.Label = LabelAnswer
+	}
+	if !ok {
+		failure.Message = c.masker.message(string(got.body), maxMessage)
 	}
 	if failure.Class == Throttled {
 		failure.RetryAfter = retryAfter(got.header, c.Now())

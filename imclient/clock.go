@@ -1,14 +1,35 @@
 package imclient
 
 import (
+	"sync"
 	"sync/atomic"
 	"time"
 )
 
+// trustedSkew is how far the server's clock may be from ours. Beyond it one of
+// the two is wrong, and nobody knows which: it may also be a proxy that writes
+// the Date.
+const trustedSkew = 24 * time.Hour
+
+// lastYear is the last year that a Date is believed to come from a clock.
+const lastYear = 2100
+
 // clock knows what time it is here and, once the server has said so, there.
-// Its zero value is ready.
+// Its zero value is ready. Safe for any number of goroutines.
+//
+// A Date that is farther from our clock than trustedSkew does not count, with
+// one exception: signatures are dated by it if those that are dated without it
+// are refused. So calls continue whether the Date is wrong or our clock is.
 type clock struct {
-	last atomic.Pointer[stamp]
+	mu    sync.Mutex // held to change times
+	times atomic.Pointer[times]
+}
+
+// times are the server's. Never changed once published.
+type times struct {
+	near   *stamp // of the last Date within trustedSkew of our clock, nil: none
+	far    *stamp // of the last other Date, nil: none since near
+	useFar bool   // signatures are dated by far
 }
 
 // stamp is the server's time when an answer came.
@@ -17,30 +38,74 @@ type stamp struct {
 	came time.Time // ours, with its monotonic part
 }
 
-// heard notes the Date header of an answer; one that can't be read says
-// nothing.
+// now returns the time of the server's clock now.
+func (s *stamp) now() time.Time { return s.date.Add(time.Since(s.came)) }
+
+// heard notes the Date of an answer. The zero Date and one that no clock shows
+// say nothing.
 func (c *clock) heard(date time.Time) {
-	if !date.IsZero() {
-		c.last.Store(&stamp{date: date, came: time.Now()})
+	if date.Unix() <= 0 || date.Year() > lastYear {
+		return
 	}
+	s := &stamp{date: date, came: time.Now()}
+	c.change(func(t *times) {
+		if within(date, wall()) {
+			*t = times{near: s}
+		} else {
+			t.far = s
+		}
+	})
 }
 
-// server returns the server's time, ours if it is not known.
+// redate makes the next signature dated by the other clock, if there are two
+// that differ by more than trustedSkew: the server has refused one dated by
+// this one.
+func (c *clock) redate() {
+	c.change(func(t *times) { t.useFar = t.far != nil && !t.useFar })
+}
+
+func (c *clock) change(how func(*times)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.known()
+	how(&t)
+	c.times.Store(&t)
+}
+
+func (c *clock) known() times {
+	if t := c.times.Load(); t != nil {
+		return *t
+	}
+	return times{}
+}
+
+// server returns the time that signatures are dated by: the server's, ours if
+// that is not known or not trusted.
 func (c *clock) server() time.Time {
-	if last := c.last.Load(); last != nil {
-		return last.date.Add(time.Since(last.came))
+	switch t := c.known(); {
+	case t.useFar:
+		return t.far.now()
+	case t.near != nil:
+		return t.near.now()
 	}
 	return wall()
 }
 
-// latest returns the later of our time and the server's.
+// latest returns the later of our time and the server's, which is ours if it
+// is not known or not trusted.
 func (c *clock) latest() time.Time {
-	here, there := wall(), c.server()
-	if there.After(here) {
-		return there
+	here := wall()
+	if near := c.known().near; near != nil {
+		// Our clock may have been set since the Date came.
+		if there := near.now(); there.After(here) && within(there, here) {
+			return there
+		}
 	}
 	return here
 }
+
+// within says whether two times are no farther apart than trustedSkew.
+func within(a, b time.Time) bool { return a.Sub(b).Abs() <= trustedSkew }
 
 // wall is the time without its monotonic part: differences of it see the clock
 // being set.

@@ -72,6 +72,9 @@ var byCode = func() map[int]Code {
 // dropped, but trying again at once would only prolong it.
 const tooManyForgeries = 70050
 
+// revoked: the signature was good until then, its date too.
+const revoked = 70052
+
 // The vendor's lists of error codes. The newer one leaves out some codes that
 // servers may still send.
 const (
@@ -149,7 +152,7 @@ var table = []Code{
 	{70020, Held, "there is no such app", rightApp + "; " + rightHost, listNew, false},
 	{tooManyForgeries, Held, "the UserSig failed too often: verification is suspended for a minute", rightKey + ". Then wait a minute", listNew, true},
 	{70051, Held, "the administrator's account is blocked", askSupport + ", or set another --im-admin", listNew, false},
-	{70052, Held, "the UserSig was revoked (the account was kicked)", resigns + "find out who kicks the account of --im-admin, and set one that nobody else uses", listOld, true},
+	{revoked, Held, "the UserSig was revoked (the account was kicked)", resigns + "find out who kicks the account of --im-admin, and set one that nobody else uses", listOld, true},
 	{70107, Rejected, "the account was not imported", rightAccount, listNew, false},
 	{70169, Transient, "the service timed out within", waitRetried, listNew, false},
 	{70202, Transient, "the service timed out within", waitRetried, listOld, false},

@@ -18,6 +18,13 @@ const (
 	maxMessage = 200
 	// maxLocal bounds texts that come from this machine.
 	maxLocal = 4 << 10
+	// lookahead is how much more of a text is searched than is shown at most: it
+	// may begin with what does not print, and secrets get shorter.
+	lookahead = 4 << 10
+	// blindEdge is not shown of a text that was cut before it was searched: the
+	// piece of a secret there may be too short to be recognised. It is what a
+	// gram takes at most: in hexadecimal, each digit escaped twice.
+	blindEdge = 2 * gram * maxEscape * maxEscape
 	// gram is the length of the pieces by which secrets are recognised: a
 	// server may echo only a part of the URL, or cut it, or we may.
 	gram = 12
@@ -115,13 +122,17 @@ var userinfo = regexp.MustCompile(`//[^\s"'<>]*@`)
 // text returns text with every secret, and every longer part of one, replaced
 // by "[secret]", be it plain, escaped as in URLs, JSON or HTML, also twice, or
 // in hexadecimal or base64.
-func (m *masker) text(text string) string {
+func (m *masker) text(text string) string { return m.start(text, 0) }
+
+// start is text without what stands for the last hidden bytes.
+func (m *masker) start(text string, hidden int) string {
 	if strings.Contains(text, "@") {
 		text = userinfo.ReplaceAllString(text, "//"+redacted+"@")
 	}
+	shown := max(0, len(text)-hidden)
 	p := m.pieces.Load()
 	if p == nil {
-		return text
+		return text[:shown]
 	}
 	var marked []bool // nil: no secret so far
 	for seen, level := (view{text: []byte(text)}), 0; ; level++ {
@@ -136,10 +147,10 @@ func (m *masker) text(text string) string {
 		seen = next
 	}
 	if marked == nil {
-		return text
+		return text[:shown]
 	}
 	var out strings.Builder
-	for i := range len(text) {
+	for i := range shown {
 		switch {
 		case !marked[i]:
 			out.WriteByte(text[i])
@@ -180,9 +191,14 @@ func (p *pieces) mark(seen view, marked []bool, size int) []bool {
 }
 
 // message prepares a text from outside for people: masked, on one line, without
-// anything that does not print, and cut to limit bytes.
+// anything that does not print, and cut to limit bytes. What can't be shown is
+// not searched: a server may send much more than anybody reads.
 func (m *masker) message(text string, limit int) string {
-	return cut(strings.TrimSpace(printable(m.text(text), "")), limit)
+	hidden := 0
+	if len(text) > limit+lookahead {
+		text, hidden = text[:limit+lookahead], blindEdge
+	}
+	return cut(strings.TrimSpace(printable(m.start(text, hidden), "")), limit)
 }
 
 // cause returns err if its text is harmless as it is, else an error with the

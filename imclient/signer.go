@@ -25,7 +25,7 @@ const (
 // signature is one UserSig.
 type signature struct {
 	text   Secret
-	issued time.Time // as signed: the server's clock, if known
+	issued time.Time // as signed: the server's clock, if known and trusted
 	made   time.Time // ours, monotonic
 	// suspect: made because the one before was refused, and never accepted
 	// yet. Guarded by signer.mu.
@@ -38,7 +38,7 @@ type signer struct {
 	appID int64
 	admin string
 	key   KeySource
-	now   func() time.Time        // dates signatures
+	clock *clock                  // dates signatures
 	mask  func(secrets ...string) // is told each secret before it is used
 
 	mu      sync.Mutex
@@ -55,7 +55,7 @@ type signer struct {
 func (s *signer) get() (*signature, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.now()
+	now := s.clock.server()
 	if s.current != nil && !s.changed && (!s.current.due(now) || time.Now().Before(s.notYet)) {
 		return s.current, nil
 	}
@@ -126,12 +126,15 @@ func sameKey(a, b Secret) bool {
 // refuse drops a signature that the server did not take, unless a newer one is
 // there already. It says whether a call with the next signature may fare
 // better: yes, unless this one was itself made because of a refusal, and with
-// the key that we still have.
-func (s *signer) refuse(sig *signature) bool {
+// the key that we still have. redate: the date of the signature may be why.
+func (s *signer) refuse(sig *signature, redate bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.current == sig {
 		s.current, s.refused = nil, true
+		if redate {
+			s.clock.redate()
+		}
 	}
 	return !sig.suspect || s.current != nil || s.changed
 }

@@ -35,6 +35,9 @@ func (v view) unescaped() (view, bool) {
 	return out, len(out.text) != len(v.text)
 }
 
+// maxEscape is the length of the longest escape of a character.
+const maxEscape = 10
+
 // unescape returns the first character of text and how many bytes it takes.
 func unescape(text []byte) (char byte, length int) {
 	switch {
@@ -53,7 +56,7 @@ func unescape(text []byte) (char byte, length int) {
 	case text[0] == '\\' && len(text) >= 2 && !isAlphanumeric(text[1]):
 		return text[1], 2
 	case text[0] == '&' && len(text) >= 4 && text[1] == '#':
-		end := bytes.IndexByte(text[:min(len(text), 10)], ';')
+		end := bytes.IndexByte(text[:min(len(text), maxEscape)], ';')
 		if end < 3 {
 			break
 		}

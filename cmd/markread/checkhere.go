@@ -129,7 +129,7 @@ func judgePassword(f *kafkaFlags) findings {
 }
 
 // spareFiles is what a worker opens beside its calls and its connections to brokers: logs, files, listeners, visitors of the admin server.
-const spareFiles = 64
+const spareFiles = 160
 
 // judgeOpenFiles compares the process's limit of open files with what a worker may need: a connection for each call at a time, and for each broker
 // some 20.

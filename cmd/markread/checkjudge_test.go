@@ -225,7 +225,7 @@ func TestJudgeThisMachine(t *testing.T) {
 	judged(t, "on this machine", password("plain", "localhost:9092", false))
 	judged(t, "over TLS", password("plain", "kafka:9092", true))
 	judged(t, "SCRAM", password("scram-sha-512", "kafka:9092", false))
-	judged(t, "few files", judgeOpenFiles(256, 200, 1), warning("open files", "", "may open 256, a worker needs up to 324", "LimitNOFILE="))
+	judged(t, "few files", judgeOpenFiles(256, 200, 1), warning("open files", "", "may open 256, a worker needs up to 420", "LimitNOFILE="))
 	judged(t, "files", judgeOpenFiles(1024, 200, 3))
 }
 

@@ -73,7 +73,7 @@ func (c *devCommand) run(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	p.begin(c.Log)
+	p.beginService(c.Log)
 
 	if c.DataDir != "" {
 		release, err := openDataDir(c.DataDir)

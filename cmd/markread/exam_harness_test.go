@@ -94,6 +94,15 @@ func examStart(t *testing.T, name, role string, env []string, args ...string) *e
 
 func examStartWithInput(t *testing.T, name, role string, env []string, stdin string, args ...string) *examProc {
 	t.Helper()
+	withInput := func(cmd *exec.Cmd) { cmd.Stdin = strings.NewReader(stdin) }
+	return examStartPrepared(t, name, role, env, withInput, args...)
+}
+
+// examStartPrepared starts the test binary in a role; prepare may change the command before.
+func examStartPrepared(
+	t *testing.T, name, role string, env []string, prepare func(*exec.Cmd), args ...string,
+) *examProc {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -106,9 +115,9 @@ func examStartWithInput(t *testing.T, name, role string, env []string, stdin str
 	p.cmd.Env = append([]string{
 		examRole + "=" + role, "PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TMPDIR=" + os.TempDir(), "GOTRACEBACK=all",
 	}, env...)
-	p.cmd.Stdin = strings.NewReader(stdin)
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
 	p.cmd.ExtraFiles = []*os.File{read}
+	prepare(p.cmd)
 	err = p.cmd.Start()
 	read.Close()
 	if err != nil {

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"log"
 	"os"
 
 	"github.com/mattn/go-isatty"
 	"github.com/rs/zerolog"
+
+	"markread/consumer/printable"
 )
 
 type logger = zerolog.Logger
@@ -18,28 +21,45 @@ func init() { zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00" }
 // right, so that wrong usage stays one line.
 func (p *process) begin(f logFlags) {
 	p.log = p.newLogger(f)
+	p.warnOfUnknown()
+}
+
+func (p *process) warnOfUnknown() {
 	for _, name := range p.env.unknown() {
 		p.log.Warn().Str("variable", name).Msg("nothing reads this variable; is it misspelt?")
 	}
 }
 
-// newLogger writes to standard error: text on a terminal or when asked for, else JSON.
+// newLogger writes to standard error.
 func (p *process) newLogger(f logFlags) logger {
+	return loggerTo(zerolog.SyncWriter(p.logOutput(f)), f.LogLevel)
+}
+
+// loggerTo writes lines with a time, from the level on.
+func loggerTo(out io.Writer, level string) logger {
+	from, err := zerolog.ParseLevel(level)
+	if err != nil {
+		from = zerolog.InfoLevel
+	}
+	return zerolog.New(out).Level(from).With().Timestamp().Logger()
+}
+
+// logOutput is standard error: text on a terminal or when asked for, else JSON.
+func (p *process) logOutput(f logFlags) io.Writer {
 	terminal := isTerminal(p.stderr)
 	var out io.Writer = p.stderr
 	if f.LogFormat == "console" || (f.LogFormat == "" && terminal) {
 		_, noColor := p.env.values["NO_COLOR"]
-		to := p.stderr
+		to := screen(p.stderr) // for the colors
 		if terminal {
 			to = wiping{to}
 		}
-		out = zerolog.ConsoleWriter{Out: to, TimeFormat: "15:04:05.000", NoColor: noColor || !terminal}
+		out = zerolog.ConsoleWriter{
+			Out: to, TimeFormat: "15:04:05.000", NoColor: noColor || !terminal,
+			FormatPrepare: printableMessage, FormatFieldValue: printableValue,
+		}
 	}
-	level, err := zerolog.ParseLevel(f.LogLevel)
-	if err != nil {
-		level = zerolog.InfoLevel
-	}
-	return zerolog.New(zerolog.SyncWriter(out)).Level(level).With().Timestamp().Logger()
+	return out
 }
 
 // wiping writes each line in place of what a progress bar has left on the terminal's last one.
@@ -52,8 +72,33 @@ func (w wiping) Write(line []byte) (int, error) {
 	return w.out.Write(line)
 }
 
-func isTerminal(w any) bool {
-	f, ok := w.(*os.File)
+// printableMessage makes the message of an entry safe to show, for the console format.
+func printableMessage(entry map[string]any) error {
+	if text, ok := entry[zerolog.MessageFieldName].(string); ok {
+		entry[zerolog.MessageFieldName] = oneLine(text)
+	}
+	return nil
+}
+
+// printableValue makes a field's value safe to show, for the console format. zerolog has quoted
+// strings that need it, but not what is in lists and objects.
+func printableValue(value any) string { return printable.Line(fmt.Sprintf("%s", value)) }
+
+// screen is a stream of a process without the filter that makes text printable. Only control
+// sequences of our own, and text that has been made printable, may be written to it.
+func screen(stream io.Writer) io.Writer {
+	if w, ok := stream.(*printable.Writer); ok {
+		return w.Out
+	}
+	return stream
+}
+
+// isTerminal reports whether a stream of a process is a terminal.
+func isTerminal(stream any) bool {
+	if w, ok := stream.(*printable.Writer); ok {
+		stream = w.Out
+	}
+	f, ok := stream.(*os.File)
 	return ok && (isatty.IsTerminal(f.Fd()) || isatty.IsCygwinTerminal(f.Fd()))
 }
 

@@ -21,6 +21,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"markread/consumer/printable"
 )
 
 // Exit statuses.
@@ -34,8 +36,11 @@ const (
 func main() {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // by nohup(1), for one
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	ctx, stop := untilSignal(context.Background(), signals, func() {
-		fmt.Fprintln(os.Stderr, stoppedAtOnce)
+		within(flushLimit, func() { fmt.Fprintln(os.Stderr, stoppedAtOnce) })
 		os.Exit(exitFailed)
 	})
 	status := run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
@@ -80,10 +85,17 @@ func untilSignal(parent context.Context, signals <-chan os.Signal, exit func()) 
 // run executes one command line and returns its exit status. args are without the program's name; env is like os.Environ. It returns when ctx
 // has ended and the command has stopped cleanly, or when the command is done.
 func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	p := &process{env: newEnvironment(env), stdin: stdin, stdout: stdout, stderr: stderr}
+	p := &process{
+		env: newEnvironment(env), stdin: stdin,
+		stdout: &printable.Writer{Out: stdout}, stderr: &printable.Writer{Out: stderr},
+	}
 	p.log = p.newLogger(logFlags{LogLevel: "info"})
+	defer p.flushLog()
 	selected, err := p.parse(args)
 	if err == nil && selected != nil {
+		if !endsWithItsReader(selected) {
+			signal.Ignore(syscall.SIGPIPE)
+		}
 		err = selected.run(ctx, p)
 	}
 	var usage *usageError
@@ -92,7 +104,7 @@ func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	case err == nil:
 		return exitOK
 	case errors.As(err, &usage):
-		fmt.Fprintf(stderr, "markread: %s\n", oneLine(p.env.explain(usage.Error())))
+		fmt.Fprintf(p.stderr, "markread: %s\n", oneLine(p.env.explain(usage.Error())))
 		return exitUsage
 	case errors.As(err, &rejected):
 		p.log.Warn().Msg(oneLine(err.Error()))
@@ -103,12 +115,28 @@ func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	}
 }
 
-// process is what a command may use of the process that it runs in.
+// endsWithItsReader reports whether a command only prints, perhaps a lot, as in
+// `markread dead-letters ls | head`: it ends when nobody reads that any more,
+// by SIGPIPE, as Go has it for standard output and standard error. The others
+// have work to do: a write to a closed pipe fails and they continue. A standard
+// error that is closed from the start needs nothing: Go opens /dev/null in its
+// place, so that no connection gets its number and log lines with it.
+func endsWithItsReader(c command) bool {
+	switch c.(type) {
+	case *lettersLsCommand, *lettersShowCommand, *statusCommand, *versionCommand:
+		return true
+	}
+	return false
+}
+
+// process is what a command may use of the process that it runs in. What is written to its stdout
+// and stderr is made printable; see [screen] for control sequences.
 type process struct {
 	env            environment
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	log            logger
+	endLog         func() error // writes what is queued of the log; nil: nothing is
 }
 
 // command is a parsed command line.
@@ -131,14 +159,4 @@ type rejectedError struct{ text string }
 func (e *rejectedError) Error() string { return e.text }
 
 // oneLine keeps a message on one line and free of terminal escapes, whatever arguments it quotes.
-func oneLine(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\r' || r == '\t' {
-			return ' '
-		}
-		if r < 0x20 || (r >= 0x7f && r < 0xa0) {
-			return '?'
-		}
-		return r
-	}, strings.TrimSpace(s))
-}
+func oneLine(s string) string { return printable.Line(strings.TrimSpace(s)) }

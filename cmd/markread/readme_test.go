@@ -155,6 +155,21 @@ func TestReadmeNames(t *testing.T) {
 	}
 }
 
+// What documents link to in the repository is there.
+func TestReadmeLinks(t *testing.T) {
+	for _, name := range []string{"README.md", "SECURITY.md", "deploy/README.md"} {
+		text, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, link := range regexp.MustCompile(`\]\(([^):#]+)[^):]*\)`).FindAllStringSubmatch(string(text), -1) {
+			if _, err := os.Stat(filepath.Join(root, filepath.Dir(name), link[1])); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+}
+
 // markRead publishes one event: it is the README's example of a backend in Go.
 func markRead(ctx context.Context, w *kafka.Writer, report, peer string, at time.Time) error {
 	value, err := json.Marshal(map[string]string{"Report_Account": report, "Peer_Account": peer})

@@ -25,7 +25,7 @@ type runCommand struct {
 
 // Help is kong's: what follows the summary.
 func (*runCommand) Help() string {
-	return `SIGTERM or SIGINT stops it cleanly; a second one at once.
+	return `SIGTERM, SIGINT or SIGHUP stops it cleanly; a second one at once. Under nohup SIGHUP is ignored.
 
     export MARKREAD_IM_KEY_FILE=/run/secrets/im-key
     markread run --brokers kafka:9092 --create-topics --im-url singapore --im-app-id 1400000000` + variablesHelp
@@ -78,7 +78,7 @@ func (c *runCommand) run(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	p.begin(c.Log)
+	p.beginService(c.Log)
 	c.warn(p)
 	p.takeStandardLog(im.Mask)
 	options.Log = p.log

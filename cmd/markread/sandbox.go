@@ -68,7 +68,7 @@ func (c *sandboxCommand) run(ctx context.Context, p *process) error {
 	case p.env.values[imKey+"_FILE"] != "":
 		keyText += "_FILE"
 	}
-	p.begin(logFlags{LogLevel: "info"})
+	p.beginService(logFlags{LogLevel: "info"})
 	im := sandbox.New(sandbox.Options{AppID: c.AppID, Admin: localAdmin, Key: key, Rate: c.Rate, OpenAccounts: true})
 	server, err := serveSandbox("--addr", c.Addr, im, p.log)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"markread/consumer/printable"
 	"markread/worker/console"
 )
 
@@ -55,7 +56,11 @@ func (t *table) end() error {
 }
 
 // line writes one line of cells. Lines of one number of cells that follow each other are aligned.
+// Whatever a cell holds, it stays in its place.
 func (t *table) line(cells ...string) {
+	for i, cell := range cells {
+		cells[i] = printable.Line(cell)
+	}
 	if _, err := fmt.Fprintln(t, strings.Join(cells, "\t")); t.err == nil {
 		t.err = err
 	}

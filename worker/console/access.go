@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -18,7 +19,8 @@ func guard(token string, next http.Handler) http.Handler {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="markread"`)
 			http.Error(w, "401: this needs the admin token (MARKREAD_ADMIN_TOKEN) as \"Authorization: Bearer\"", http.StatusUnauthorized)
 		case token == "" && !local(r):
-			http.Error(w, "403: without MARKREAD_ADMIN_TOKEN only /healthz, /readyz and /metrics are served to other machines", http.StatusForbidden)
+			http.Error(w, "403: without MARKREAD_ADMIN_TOKEN only /healthz, /readyz and /metrics are served "+
+				"to other machines and through proxies", http.StatusForbidden)
 		default:
 			next.ServeHTTP(w, r)
 		}
@@ -32,20 +34,45 @@ func carries(r *http.Request, token string) bool {
 	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(a[:], b[:]) == 1
 }
 
-// local reports whether a request was made on this machine by a program that meant this server. The peer address alone does not show it: a
-// reverse proxy on this machine has a loopback address too (it adds a forwarding header), and a page of another site whose name was made to
-// point here ("DNS rebinding") is fetched by the browser of this machine (its Host is that site's name).
+// local reports whether a request was made on this machine by a program that meant this server.
+// The peer address alone does not show it: a reverse proxy on this machine has a loopback address too
+// (it adds a header or, by default, speaks HTTP/1.0), and a page of another site whose name was made
+// to point here ("DNS rebinding") is fetched by the browser of this machine (its Host is that site's
+// name).
 func local(r *http.Request) bool {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil || !peer.Addr().IsLoopback() {
+	if err != nil || !peer.Addr().IsLoopback() || r.ProtoMajor != 1 || r.ProtoMinor != 1 {
 		return false
 	}
 	for name := range r.Header {
-		if name == "Forwarded" || strings.HasPrefix(name, "X-Forwarded-") {
+		if addedByProxy(name) {
 			return false
 		}
 	}
 	return loopbackName(r.Host)
+}
+
+// proxyPrefixes are how headers begin that proxies and content networks add;
+// proxyParts are what others contain, without hyphens.
+var (
+	proxyPrefixes = []string{
+		"akamai-", "cdn-", "cf-", "cloudfront-", "fastly-", "fly-",
+		"x-amz", "x-appengine-", "x-arr-", "x-azure-", "x-cluster-", "x-envoy-", "x-host",
+		"x-original-", "x-real-", "x-scheme", "x-varnish",
+	}
+	proxyParts = []string{"clientip", "forward", "proxy", "realip", "remote", "userip"}
+)
+
+// addedByProxy reports whether a header looks like one that a proxy adds. The
+// names have no standard and some write _ for -, so the rule is generous:
+// nothing that browsers, curl or our own commands send looks so.
+func addedByProxy(name string) bool {
+	name = strings.ReplaceAll(strings.ToLower(name), "_", "-")
+	begins := func(prefix string) bool { return strings.HasPrefix(name, prefix) }
+	joined := strings.ReplaceAll(name, "-", "")
+	contains := func(part string) bool { return strings.Contains(joined, part) }
+	return name == "via" || slices.ContainsFunc(proxyPrefixes, begins) ||
+		slices.ContainsFunc(proxyParts, contains)
 }
 
 // loopbackName reports whether a Host header, with or without a port, names this machine.

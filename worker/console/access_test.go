@@ -11,8 +11,11 @@ var (
 	guarded = []string{"/", "/api/state", "/assets/console.js", "/assets/console.css"}
 )
 
-func from(addr string) func(*http.Request)                 { return func(r *http.Request) { r.RemoteAddr = addr } }
-func host(name string) func(*http.Request)                 { return func(r *http.Request) { r.Host = name } }
+func from(addr string) func(*http.Request) { return func(r *http.Request) { r.RemoteAddr = addr } }
+func host(name string) func(*http.Request) { return func(r *http.Request) { r.Host = name } }
+func version(major, minor int) func(*http.Request) {
+	return func(r *http.Request) { r.ProtoMajor, r.ProtoMinor = major, minor }
+}
 func header(k, v string) func(*http.Request)               { return func(r *http.Request) { r.Header.Add(k, v) } }
 func method(name string) func(*http.Request)               { return func(r *http.Request) { r.Method = name } }
 func edits(e ...func(*http.Request)) []func(*http.Request) { return e }
@@ -42,6 +45,11 @@ func TestAccess(t *testing.T) {
 		{"proxied, X-Forwarded-For", "", edits(header("X-Forwarded-For", "10.0.0.7")), http.StatusForbidden},
 		{"proxied, X-Forwarded-Host", "", edits(header("x-forwarded-host", "console.example")), http.StatusForbidden},
 		{"proxied, empty X-Forwarded-Proto", "", edits(header("X-Forwarded-Proto", "")), http.StatusForbidden},
+		{"HTTP/1.0, as plain proxies speak it", "", edits(version(1, 0)), http.StatusForbidden},
+		{"HTTP/2.0", "", edits(version(2, 0)), http.StatusForbidden},
+		{"headers of a browser", "", edits(header("Sec-Fetch-Site", "none"), header("DNT", "1"),
+			header("Cookie", "via=x-forwarded-for"), header("Accept-Language", "en"), header("Viability", "1"),
+			header("Cache-Control", "no-cache"), header("X-Requested-With", "fetch")), http.StatusOK},
 		{"no token configured, one given, another machine", "", edits(from("10.0.0.7:1"), header("Authorization", "Bearer ")), http.StatusForbidden},
 
 		{"token", token, edits(header("Authorization", "Bearer "+token)), http.StatusOK},
@@ -70,6 +78,35 @@ func TestAccess(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What proxies add, in whatever spelling, shows that a request was not made on this machine. With the
+// token it may come by a proxy.
+func TestHeadersOfProxies(t *testing.T) {
+	for _, name := range []string{
+		"Forwarded", "X-Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Client-Cert",
+		"X-ForwardedFor", "X_Forwarded_For", "x_forwarded_for", "Forwarded-For",
+		"X-Original-Forwarded-For", "HTTP_X_FORWARDED_FOR", "Via", "VIA", "X-Real-IP", "X-RealIP",
+		"X_REAL_IP", "True-Client-IP", "Client-IP", "X-Client-IP", "X-Cluster-Client-IP",
+		"Fastly-Client-IP", "Fly-Client-IP", "CF-Connecting-IP", "cf-ray", "CF_Connecting_IP",
+		"CDN-Loop", "X-Envoy-External-Address", "X-ProxyUser-Ip", "WL-Proxy-Client-IP",
+		"X-Azure-ClientIP", "X-Azure-SocketIP", "X-Appengine-User-IP", "X-Original-Host",
+		"X-Original-URL", "X-Remote-Addr", "Remote-Addr", "X-Amzn-Trace-Id", "X-Amz-Cf-Id",
+		"X-ARR-SSL", "X-Varnish", "X-Host", "X-Scheme", "Proxy-Connection", "CloudFront-Viewer-Address", "Akamai-Origin-Hop",
+	} {
+		for _, value := range []string{"", "127.0.0.1"} {
+			// Both as net/http makes the key, and as it came.
+			for _, key := range []string{http.CanonicalHeaderKey(name), name} {
+				proxied := func(r *http.Request) { r.Header[key] = []string{value} }
+				if w := get(t, options(&fake{}), "/api/state", proxied); w.Code != http.StatusForbidden {
+					t.Errorf("%s: %d", key, w.Code)
+				}
+				if w := get(t, options(&fake{ready: true}), "/readyz", proxied); w.Code != http.StatusOK {
+					t.Errorf("%s, /readyz: %d", key, w.Code)
+				}
+			}
+		}
 	}
 }
 

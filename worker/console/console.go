@@ -10,6 +10,8 @@
 //     conditions are needed).
 //   - Nothing changes but by a POST that neither a page of another site made nor asks for something unknown (see control.go).
 //   - A slow or hostile client can't hold the server: all phases of a connection have time limits, and headers a size limit.
+//   - However many connections others hold open, a probe is answered, and the descriptors of the
+//     process are left to Kafka and the IM API (see conns.go).
 //   - When [New] returns, the address is taken: an orchestrator's first probe finds a server.
 //
 // Non-obvious:
@@ -38,7 +40,10 @@ const (
 	headerTimeout  = 5 * time.Second
 	requestTimeout = 10 * time.Second
 	answerTimeout  = 30 * time.Second
-	idleTimeout    = 2 * time.Minute
+	// idleTimeout is longer than the page's refresh in a hidden tab (10 s) and
+	// than usual intervals of probes. A scraper that comes every 30 s connects
+	// anew, which costs it a millisecond.
+	idleTimeout    = 15 * time.Second
 	maxHeaderBytes = 16 << 10
 	// stopTimeout is how long a stop waits for requests under way. They are reads, or commands that are done at once: cutting them off costs
 	// nothing.
@@ -94,6 +99,7 @@ func New(o Options) (*Server, error) {
 			IdleTimeout:       idleTimeout,
 			MaxHeaderBytes:    maxHeaderBytes,
 			ErrorLog:          newErrorLog(o.Log),
+			ConnState:         new(conns).changed,
 		},
 	}, nil
 }

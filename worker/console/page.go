@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"markread/consumer/printable"
 )
 
 //go:embed assets
@@ -42,7 +44,7 @@ type view struct {
 func page(source Source) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var b bytes.Buffer
-		if err := pageTemplate.Execute(&b, view{source.State().normal(), shown(time.Now()), adminURL(r)}); err != nil {
+		if err := pageTemplate.Execute(&printable.Writer{Out: &b}, view{source.State().normal(), shown(time.Now()), adminURL(r)}); err != nil {
 			http.Error(w, "the page could not be made: "+err.Error(), http.StatusInternalServerError)
 			return
 		}

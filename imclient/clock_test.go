@@ -1,0 +1,184 @@
+package imclient_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"markread/imclient"
+)
+
+const year = 365 * 24 * time.Hour
+
+// absurd are Dates that no clock shows, or none that is right.
+var absurd = []string{
+	"Fri, 31 Dec 9999 23:59:59 GMT", "Thu, 01 Jan 1970 00:00:00 GMT", "Thu, 01 Jan 1970 00:00:01 GMT",
+	"Tue, 31 Dec 1968 23:59:59 GMT", "Mon, 01 Jan 0001 00:00:00 GMT", "Sat, 01 Jan 0000 00:00:00 GMT",
+	"Mon, 18 Jan 2038 03:14:08 GMT", "Sun, 07 Feb 2106 06:28:16 GMT",
+}
+
+// clockServer answers with a Date, and checks signatures strictly by a clock
+// that may be another one: it minds those of the future, too.
+type clockServer struct {
+	date    func() string
+	clock   func() time.Time
+	code    int    // instead of 0
+	refused []int  // 70001: expired, 70003: of the future
+	bad     string // a signature that can't be verified at all
+}
+
+func (s *clockServer) answer(r *http.Request) (*http.Response, error) {
+	header := http.Header{"Date": {s.date()}}
+	claims, err := imclient.Verify(r.URL.Query().Get("usersig"), imclient.NewSecret(canary), s.clock())
+	code := s.code
+	switch {
+	case errors.Is(err, imclient.ErrSigExpired):
+		code = 70001
+	case err != nil || claims.Lifetime != 24*time.Hour:
+		s.bad = fmt.Sprint(claims, err)
+	case claims.Issued.After(s.clock().Add(time.Minute)):
+		code = 70003
+	}
+	if code == 70001 || code == 70003 {
+		s.refused = append(s.refused, code)
+	}
+	return respond(200, header, verdict(code, ""))
+}
+
+func dateOf(at time.Time) string { return at.UTC().Format(http.TimeFormat) }
+
+// fixed is a Date that stands still, off one that is wrong by so much.
+func fixed(date string) func() string { return func() string { return date } }
+func off(by time.Duration) func() string {
+	return func() string { return dateOf(time.Now().Add(by)) }
+}
+
+// A Date that is wrong, here only the header, changes nothing: no call fails,
+// and the time that bounds T stays ours. It counts again when it is right.
+func TestAWrongDateChangesNothing(t *testing.T) {
+	wrong := map[string]func() string{
+		"a year ahead": off(year), "a year behind": off(-year),
+		"25 h ahead": off(25 * time.Hour), "25 h behind": off(-25 * time.Hour),
+	}
+	for _, date := range absurd {
+		wrong[date] = fixed(date)
+	}
+	for name, date := range wrong {
+		synctest.Test(t, func(t *testing.T) {
+			s := &clockServer{date: date, clock: time.Now}
+			c := canned(t, with(s.answer))
+			calls := func(when string, ahead time.Duration) {
+				t.Helper()
+				for range 30 {
+					if got := call(t, c); got != "ok" {
+						t.Fatalf("%s, %s: %s", name, when, got)
+					}
+					if got := time.Until(c.Now()); got != ahead {
+						t.Fatalf("%s, %s: Now is %v ahead of our clock, want %v", name, when, got, ahead)
+					}
+					time.Sleep(time.Hour)
+				}
+			}
+			calls("from the start", 0)
+			s.date = off(3 * time.Second)
+			calls("right", 3*time.Second)
+			s.date = date
+			calls("wrong again", 3*time.Second) // the last one that was plausible still counts
+			s.date = off(0)
+			calls("right again", 0)
+			if len(s.refused) > 0 || s.bad != "" {
+				t.Errorf("%s: signatures were refused: %v %s", name, s.refused, s.bad)
+			}
+		})
+	}
+}
+
+// Our clock is wrong, or the server's whole clock: a refusal shows it, and the
+// same call, signed anew, succeeds. It does not bound T.
+func TestAFarClockIsFoundByARefusal(t *testing.T) {
+	for _, by := range []time.Duration{year, -year, 25 * time.Hour, -25 * time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &clockServer{date: off(by), clock: func() time.Time { return time.Now().Add(by) }}
+			c := canned(t, with(s.answer))
+			try := func(when string, want ...string) {
+				t.Helper()
+				for range 30 {
+					want = append(want, "ok")
+				}
+				var got []string
+				for range want {
+					got = append(got, call(t, c))
+					if ahead := time.Until(c.Now()); ahead != 0 {
+						t.Errorf("%v, %s: Now is %v ahead of our clock", by, when, ahead)
+					}
+					time.Sleep(time.Hour)
+				}
+				if !slices.Equal(got, want) {
+					t.Errorf("%v, %s: %v", by, when, got)
+				}
+			}
+			code := map[bool]string{true: "70001+", false: "70003+"}
+			try("far from the start", code[by > 0])
+			s.date, s.clock = off(0), time.Now
+			try("right", code[by < 0])
+			s.date, s.clock = off(by), func() time.Time { return time.Now().Add(by) }
+			try("far again", code[by > 0])
+		})
+	}
+}
+
+// A revoked signature says nothing about its date.
+func TestARevokedSignatureKeepsItsClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &clockServer{date: off(year), clock: time.Now, code: 70052}
+		c := canned(t, with(s.answer))
+		first := call(t, c)
+		s.code = 0
+		if second := call(t, c); first != "70052+" || second != "ok" {
+			t.Errorf("%s, then %s", first, second)
+		}
+	})
+}
+
+// Whatever a server dates and asks for, a pause is between nothing and five
+// minutes, and the one that it asks for if any of the clocks makes sense of it.
+func TestRetryAfterWithWrongDates(t *testing.T) {
+	in := func(by time.Duration) string { return dateOf(time.Now().Add(by)) }
+	synctest.Test(t, func(t *testing.T) {
+		for _, v := range []struct {
+			date, until string
+			want        time.Duration
+		}{
+			{in(0), in(40 * time.Second), 40 * time.Second},
+			{in(time.Hour), in(time.Hour + 40*time.Second), 40 * time.Second},
+			{in(year), in(year + 40*time.Second), 40 * time.Second},
+			{in(-year), in(40*time.Second - year), 40 * time.Second},
+			{in(year), in(40 * time.Second), 40 * time.Second}, // only the Date is wrong
+			{in(-year), in(40 * time.Second), 40 * time.Second},
+			{in(0), in(year), 5 * time.Minute},
+			{in(0), in(-year), 0},
+		} {
+			header := http.Header{"Date": {v.date}, "Retry-After": {v.until}}
+			if got := retryAfterOf(t, always(429, header, "")); got != v.want {
+				t.Errorf("Date %s, Retry-After %s: %v, want %v", v.date, v.until, got, v.want)
+			}
+		}
+		for _, date := range absurd {
+			header := http.Header{"Date": {date}, "Retry-After": {in(40 * time.Second)}}
+			if got := retryAfterOf(t, always(429, header, "")); got != 40*time.Second {
+				t.Errorf("Date %s: %v", date, got)
+			}
+			for _, status := range []int{200, 429} {
+				header := http.Header{"Date": {date}, "Retry-After": {strconv.Itoa(40)}}
+				if got := retryAfterOf(t, always(status, header, verdict(60007, ""))); got != 40*time.Second {
+					t.Errorf("Date %s, seconds: %v", date, got)
+				}
+			}
+		}
+	})
+}

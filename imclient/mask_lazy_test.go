@@ -1,0 +1,102 @@
+package imclient_test
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"runtime"
+	"strings"
+	"testing"
+
+	"markread/imclient"
+)
+
+// messageOf returns what an error shows of an answer that is not the API's.
+func messageOf(t *testing.T, body string) string {
+	t.Helper()
+	// The first call makes the signature and so the masker know the key.
+	c := canned(t, always(502, nil, body))
+	var e *imclient.Error
+	if err := c.MarkRead(t.Context(), aRead); !errors.As(err, &e) {
+		t.Fatal(err)
+	}
+	return e.Message
+}
+
+// Only the beginning of an answer is searched for secrets, and none is shown
+// that lies across the end of that part, however it is written.
+func TestSecretsAcrossTheEndOfWhatIsSearched(t *testing.T) {
+	h := huntFor(canary)
+	forms := map[string]func(string) string{
+		"plain": func(s string) string { return s }, "entities": entities, "JSON": entitiesJSON,
+		"entities, twice": func(s string) string { return entities(entities(s)) },
+		"entities, query": func(s string) string { return url.QueryEscape(entities(s)) },
+	}
+	for name, encode := range encodings {
+		forms[name] = encode
+	}
+	const searched = 200 + 4<<10
+	for name, form := range forms {
+		secret := form(canary)
+		for pad := searched - len(secret) - 2; pad <= searched; pad += 5 {
+			body := strings.Repeat("\n", pad) + secret + strings.Repeat(" and more", 1000)
+			if got := messageOf(t, body); strings.TrimSpace(got) != "" && !strings.HasPrefix(got, "[secret]") {
+				t.Fatalf("%s behind %d blank bytes: %q", name, pad, got)
+			} else if piece, found := h.in(got); found {
+				t.Fatalf("%s behind %d blank bytes: %q is in %q", name, pad, piece, got)
+			}
+		}
+	}
+}
+
+// What is shown of a long answer is what was shown when all of it was searched.
+func TestALongAnswerIsStillShown(t *testing.T) {
+	tail := strings.Repeat("x", 50<<10)
+	for body, want := range map[string]string{
+		"no luck " + tail: "no luck ",
+		strings.Repeat("\r\n", 500) + "no luck " + tail:      "no luck ",
+		strings.Repeat(canary+" ", 22) + "no " + tail:        strings.Repeat("[secret] ", 22),
+		"http://user:pass@h/ " + canary + "/no luck " + tail: "http://[secret]@h/ [secret]/no luck ",
+	} {
+		if got := messageOf(t, body); !strings.HasPrefix(got, want) || len(got) != 200 {
+			t.Errorf("%.60q: %q, want %q", body, got, want)
+		}
+	}
+}
+
+// A long answer to a call whose body nobody reads is not searched for secrets:
+// that takes many times its size.
+func TestBodiesThatNobodyReadsAreNotSearched(t *testing.T) {
+	body := strings.Repeat("0123456789abcdef", 4<<10) // could be hexadecimal or base64 of anything
+	c := canned(t, with(func(*http.Request) (*http.Response, error) { return respond(502, nil, body) }))
+	_ = c.MarkRead(t.Context(), aRead) // signs
+	var before, after runtime.MemStats
+	const calls = 10
+	runtime.ReadMemStats(&before)
+	for range calls {
+		if err := c.MarkRead(t.Context(), aRead); err == nil {
+			t.Fatal("no error")
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if each := (after.TotalAlloc - before.TotalAlloc) / calls; each > 1<<20 {
+		t.Errorf("%d bytes allocated for an answer of %d", each, len(body))
+	}
+}
+
+// BenchmarkErrorPage compares the call whose body nobody reads with the one
+// whose body is masked.
+func BenchmarkErrorPage(b *testing.B) {
+	body := strings.Repeat("0123456789abcdef", 64<<10) // 1 MiB, of which 64 KiB are read
+	c := canned(b, with(func(*http.Request) (*http.Response, error) { return respond(502, nil, body) }))
+	b.Run("unread", func(b *testing.B) {
+		for b.Loop() {
+			_ = c.MarkRead(b.Context(), aRead)
+		}
+	})
+	b.Run("read", func(b *testing.B) {
+		for b.Loop() {
+			_, _ = c.Post(b.Context(), imclient.CommandMarkRead, aRead)
+		}
+	})
+}

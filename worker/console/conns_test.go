@@ -1,0 +1,162 @@
+package console
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// crowd is an admin server in a bubble and the connections to it.
+type crowd struct {
+	t      *testing.T
+	accept chan net.Conn
+	ended  []*atomic.Bool // which connections the server has closed, in the order of their beginning
+	conns  []net.Conn
+}
+
+// newCrowd runs an admin server until the test ends.
+func newCrowd(t *testing.T) *crowd {
+	c := &crowd{t: t, accept: make(chan net.Conn)}
+	o := options(&fake{ready: true})
+	o.Listen = func(string, string) (net.Listener, error) { return &pipeListener{c.accept, make(chan struct{})}, nil }
+	server, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- server.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+// connect opens a connection and sends what is given; until the server closes it, answers are read
+// and thrown away.
+func (c *crowd) connect(text string) {
+	c.t.Helper()
+	near, far := net.Pipe()
+	c.accept <- far
+	if _, err := io.WriteString(near, text); err != nil {
+		c.t.Fatal(err)
+	}
+	ended := new(atomic.Bool)
+	c.conns, c.ended = append(c.conns, near), append(c.ended, ended)
+	go func() {
+		_, _ = io.Copy(io.Discard, near)
+		ended.Store(true)
+	}()
+	synctest.Wait()
+}
+
+// probe is a health probe on a connection of its own.
+func (c *crowd) probe() (status int, took time.Duration) {
+	c.t.Helper()
+	near, far := net.Pipe()
+	defer near.Close()
+	began := time.Now()
+	c.accept <- far
+	if _, err := io.WriteString(near, "GET /healthz HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n"); err != nil {
+		c.t.Fatal(err)
+	}
+	answer, err := http.ReadResponse(bufio.NewReader(near), nil)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, answer.Body)
+	return answer.StatusCode, time.Since(began)
+}
+
+func (c *crowd) open() (n int) {
+	synctest.Wait()
+	for _, ended := range c.ended {
+		if !ended.Load() {
+			n++
+		}
+	}
+	return n
+}
+
+// However many connections others hold open, in whatever state, there are never more than maxConns,
+// and a probe is answered at once.
+func TestAProbeIsAnsweredThoughOthersHoldAllConnections(t *testing.T) {
+	const whole, half = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", "GET /healthz HTTP/1.1\r\nHost: x"
+	for name, texts := range map[string][]string{
+		"silent": {""}, "half a header": {half}, "idle after a request": {whole}, "all kinds": {"", half, whole},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCrowd(t)
+				for i := range 600 {
+					c.connect(texts[i%len(texts)])
+					if n := c.open(); n > maxConns {
+						t.Fatalf("%d connections are open", n)
+					}
+					if i%50 != 0 {
+						continue
+					}
+					if status, took := c.probe(); status != http.StatusOK || took > leastStay {
+						t.Fatalf("with %d connections: %d after %v", i+1, status, took)
+					}
+				}
+				if n := c.open(); n < maxConns-1 { // the probe took the place of one
+					t.Errorf("only %d are open", n)
+				}
+				time.Sleep(idleTimeout)
+				if n := c.open(); n != 0 {
+					t.Errorf("%d are still open after %v", n, idleTimeout)
+				}
+			})
+		})
+	}
+}
+
+// The one that goes is the one that has done nothing for the longest.
+func TestTheIdlestConnectionGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(t)
+		const whole = "GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"
+		for range maxConns {
+			c.connect(whole)
+		}
+		if _, err := io.WriteString(c.conns[0], whole); err != nil { // the oldest one is used again
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		c.connect("")
+		c.connect("")
+		synctest.Wait()
+		for i, ended := range c.ended {
+			if ended.Load() != (i == 1 || i == 2) {
+				t.Errorf("connection %d: closed %v", i, ended.Load())
+			}
+		}
+	})
+}
+
+// An ended connection is forgotten and makes room.
+func TestEndedConnectionsAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(t)
+		began := time.Now()
+		for range 10 * maxConns {
+			if status, _ := c.probe(); status != http.StatusOK {
+				t.Fatal(status)
+			}
+			synctest.Wait()
+		}
+		if waited := time.Since(began); waited != 0 {
+			t.Errorf("probes one after the other had to make room: %v", waited)
+		}
+	})
+}

@@ -32,16 +32,10 @@ func (o outlook) equal(other outlook) bool {
 	return o.Rate == other.Rate && maps.Equal(o.Partitions, other.Partitions)
 }
 
-// stale reports whether other differs only in how many partitions the same topics have: one of both has not noticed new ones yet.
-func (o outlook) stale(other outlook) bool {
-	return !o.equal(other) && o.Rate == other.Rate &&
-		maps.EqualFunc(o.Partitions, other.Partitions, func(int, int) bool { return true })
-}
-
-// exceeds reports whether a topic has more partitions than in other.
-func (o outlook) exceeds(other outlook) bool {
+// changed reports whether a topic that is there has another number of partitions than before.
+func (o outlook) changed(before outlook) bool {
 	for topic, n := range o.Partitions {
-		if n > other.Partitions[topic] {
+		if n > 0 && n != before.Partitions[topic] {
 			return true
 		}
 	}
@@ -76,20 +70,23 @@ type memberData struct {
 	Generation int32 `json:"generation,omitempty"` // in which it owned them
 }
 
+// published returns what a member publishes. It leaves out what the member had before where that
+// would be too long for the leader: then the member may keep less of it.
+func (d memberData) published() []byte {
+	b := encode(d)
+	if len(b) > maxUserData {
+		d.Owned = nil
+		b = encode(d)
+	}
+	return b
+}
+
 func encode(data any) []byte {
 	b, err := json.Marshal(data)
 	if err != nil {
 		panic(err) // numbers and names can be written
 	}
 	return b
-}
-
-// decodeData reads what encode has written. What can't be read is the zero value, which agrees with nobody.
-func decodeData[T any](b []byte) (data T) {
-	if json.Unmarshal(b, &data) != nil {
-		return *new(T)
-	}
-	return data
 }
 
 // candidate is a member that may be given partitions.
@@ -106,8 +103,11 @@ func deal(o outlook, members []candidate, share func(all, owned []TopicPartition
 		numbers = max(numbers, n)
 	}
 	all := o.all()
-	idle := func(owned []int) bool {
-		foreign := func(p TopicPartition) bool { return !slices.Contains(owned, p.Partition) }
+	idle := func(owned []int) bool { // owned is sorted
+		foreign := func(p TopicPartition) bool {
+			_, ours := slices.BinarySearch(owned, p.Partition)
+			return !ours
+		}
 		return len(owned) > 0 && share(all, slices.DeleteFunc(slices.Clone(all), foreign)) == 0
 	}
 	members = slices.SortedFunc(slices.Values(members), func(a, b candidate) int {
@@ -136,8 +136,8 @@ func assign(members []candidate, numbers int) map[string][]int {
 	}
 	kept := make([][]int, len(members))
 	var free []int
-	for n := range numbers {
-		if i := lastOwner(members, n); i >= 0 {
+	for n, i := range lastOwners(members, numbers) {
+		if i >= 0 {
 			kept[i] = append(kept[i], n)
 		} else {
 			free = append(free, n)
@@ -177,12 +177,15 @@ func assign(members []candidate, numbers int) map[string][]int {
 	return assigned
 }
 
-// lastOwner returns which member has owned a number last, -1: none of them has.
-func lastOwner(members []candidate, number int) int {
-	last := -1
+// lastOwners returns which member has owned each of the numbers last, -1: none of them has. What a
+// member says that it has owned may be wrong: it decides which numbers it keeps, never how many.
+func lastOwners(members []candidate, numbers int) []int {
+	last := slices.Repeat([]int{-1}, numbers)
 	for i, m := range members {
-		if slices.Contains(m.Owned, number) && (last < 0 || m.Generation > members[last].Generation) {
-			last = i
+		for _, n := range m.Owned {
+			if n >= 0 && n < numbers && (last[n] < 0 || m.Generation > members[last[n]].Generation) {
+				last[n] = i
+			}
 		}
 	}
 	return last

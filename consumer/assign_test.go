@@ -1,20 +1,15 @@
 package consumer
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"slices"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/rs/zerolog"
-	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
 	consumerapi "github.com/segmentio/kafka-go/protocol/consumer"
+	joinapi "github.com/segmentio/kafka-go/protocol/joingroup"
 )
 
 // Each number goes to exactly one member, all have as many as the others or one more, whoever had a number last keeps it as far as that goes,
@@ -33,7 +28,7 @@ func TestAssign(t *testing.T) {
 				}
 			}
 		}
-		dealt := assign(members, numbers)
+		dealt, last := assign(members, numbers), lastOwners(members, numbers)
 		owners := make([]string, numbers)
 		kept, could := 0, 0
 		for _, m := range members {
@@ -42,7 +37,7 @@ func TestAssign(t *testing.T) {
 			}
 			had := 0
 			for n := range numbers {
-				if i := lastOwner(members, n); i >= 0 && members[i].id == m.id {
+				if i := last[n]; i >= 0 && members[i].id == m.id {
 					had++
 				}
 			}
@@ -52,7 +47,7 @@ func TestAssign(t *testing.T) {
 					t.Fatalf("seed %d: %d goes to %s and %s", seed, n, owners[n], m.id)
 				}
 				owners[n] = m.id
-				if i := lastOwner(members, n); i >= 0 && members[i].id == m.id {
+				if i := last[n]; i >= 0 && members[i].id == m.id {
 					kept++
 				}
 			}
@@ -83,30 +78,33 @@ func TestAssignBelievesTheLatestGeneration(t *testing.T) {
 	}
 }
 
-// The leader gives partitions to those only that go by the same as it does, and knows who has but not noticed new ones yet.
+// The leader gives partitions to those only that go by the same as it does.
 func TestLead(t *testing.T) {
 	ours := outlook{200, map[string]int{"live": 4, "backfill": 4}}
 	for name, c := range map[string]struct {
 		theirs outlook
 		agrees bool
-		behind bool
 	}{
-		"the same":           {outlook{200, map[string]int{"live": 4, "backfill": 4}}, true, false},
-		"another rate":       {outlook{100, map[string]int{"live": 4, "backfill": 4}}, false, false},
-		"fewer partitions":   {outlook{200, map[string]int{"live": 2, "backfill": 4}}, false, true},
-		"more partitions":    {outlook{200, map[string]int{"live": 8, "backfill": 4}}, false, true},
-		"another topic":      {outlook{200, map[string]int{"live": 4, "other": 4}}, false, false},
-		"one topic":          {outlook{200, map[string]int{"live": 4}}, false, false},
-		"nothing that it is": {outlook{}, false, false},
+		"the same":           {outlook{200, map[string]int{"live": 4, "backfill": 4}}, true},
+		"another rate":       {outlook{100, map[string]int{"live": 4, "backfill": 4}}, false},
+		"fewer partitions":   {outlook{200, map[string]int{"live": 2, "backfill": 4}}, false},
+		"more partitions":    {outlook{200, map[string]int{"live": 8, "backfill": 4}}, false},
+		"another topic":      {outlook{200, map[string]int{"live": 4, "other": 4}}, false},
+		"one topic":          {outlook{200, map[string]int{"live": 4}}, false},
+		"nothing that it is": {outlook{}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := &member{id: "us", log: zerolog.Nop()}
-			join := func(id string, o outlook) kafka.JoinGroupResponseMember {
-				return kafka.JoinGroupResponseMember{ID: id, Metadata: kafka.GroupProtocolSubscription{UserData: encode(memberData{outlook: o})}}
+			join := func(id string, o outlook) joinapi.ResponseMember {
+				b, err := protocol.Marshal(1, consumerapi.Subscription{Version: 1, UserData: encode(memberData{outlook: o})})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return joinapi.ResponseMember{MemberID: id, Metadata: b}
 			}
-			assignments, behind, err := m.lead(ours, []kafka.JoinGroupResponseMember{join("us", ours), join("them", c.theirs)})
-			if err != nil || behind != c.behind {
-				t.Errorf("behind %v, %v", behind, err)
+			assignments, err := m.lead(ours, []joinapi.ResponseMember{join("us", ours), join("them", c.theirs)})
+			if err != nil {
+				t.Error(err)
 			}
 			got := map[string]int{}
 			for _, a := range assignments {
@@ -120,27 +118,6 @@ func TestLead(t *testing.T) {
 			}
 			if got["us"]+got["them"] != 8 || (got["them"] > 0) != c.agrees {
 				t.Errorf("assigned %v", got)
-			}
-		})
-	}
-}
-
-// A leader one of whose members was behind rebalances again, so that it does not go without partitions for long, but with patience.
-func TestALeaderRebalancesForWhoIsBehind(t *testing.T) {
-	for _, patience := range []time.Duration{watchInterval, longestPatience} {
-		synctest.Test(t, func(t *testing.T) {
-			ctx, revoke := context.WithCancelCause(t.Context())
-			refuse := func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("refused") }
-			client, err := New(Options{Brokers: []string{"localhost:9092"}, Dial: refuse, Log: zerolog.Nop()})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer client.Close()
-			g := &Generation{client: client}
-			began := time.Now()
-			g.watch(ctx, joined{leader: true, behind: true, outlook: outlook{0, map[string]int{}}}, GroupOptions{}, patience, revoke)
-			if took := time.Since(began); !errors.Is(context.Cause(ctx), errBehind) || took < patience || took > patience+2*watchInterval {
-				t.Errorf("patience %v: after %v %v", patience, took, context.Cause(ctx))
 			}
 		})
 	}

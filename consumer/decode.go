@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 const (
@@ -30,6 +31,10 @@ func AppendKey(b, report, peer []byte) []byte {
 // Date of the IM server: a read time may be at most five minutes ahead of it. Decode is pure.
 func Decode(record Record, latest time.Time) Event {
 	e := Event{Record: record, Replays: replays(record.Headers)}
+	if record.Damage != nil {
+		e.EventTime, e.Invalid = record.Time, damageError{record.Offset, record.Damage}
+		return e
+	}
 	var err error
 	if e.EventTime, err = eventTime(record); err != nil {
 		e.Invalid = err
@@ -37,6 +42,35 @@ func Decode(record Record, latest time.Time) Event {
 	}
 	e.Report, e.Peer, e.ReadTime, e.Invalid = decodeValue(record.Value, e.EventTime, latest)
 	return e
+}
+
+// damageError says in one line which records can't be read, and why.
+type damageError struct {
+	first int64
+	*Damage
+}
+
+func (e damageError) Error() string {
+	what := fmt.Sprintf("the %d records at offsets %d to %d", e.Count, e.first, e.Last)
+	switch {
+	case e.Last <= e.first:
+		what = fmt.Sprintf("the record at offset %d", e.first)
+	case e.Count == 1:
+		what = fmt.Sprintf("the record at one of the offsets %d to %d", e.first, e.Last)
+	}
+	return cut(fmt.Sprintf("%s can't be decoded: %s", what, printable(fmt.Sprint(e.Err))), maxLetterMessage)
+}
+
+func (e damageError) Unwrap() error { return e.Err }
+
+// printable replaces what could steer a terminal or break a line.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '\uFFFD'
+	}, s)
 }
 
 // ErrNoTime is what is wrong with an event that has neither a MsgReadTime nor a time of its own; else it is a valid one.

@@ -14,8 +14,12 @@
 //     is counted and logged; a topic that was made again is read from its beginning, and logged.
 //   - No failure of a broker or a connection ends it. It waits, at most 2 s between two tries, and says so in
 //     the log, not more than once in 10 s for each kind, with the number of those left out.
-//   - Memory is bounded by the sink's Room: at most one answer to a fetch (256 KiB, unless a batch is larger)
-//     for each partition, and 16 bytes for each event that has not been settled.
+//   - Memory is bounded by the sink's Room, whatever producers write and however many partitions there are:
+//     32 MiB of fetched bytes that were not delivered, unless one batch is larger; one chunk of records for each
+//     of four decoders; and 16 bytes for each event that has not been settled.
+//   - What a producer wrote wrong is delivered as a Damage, and the rest of its partition goes on. What can't be
+//     fetched, or was damaged after its producer wrote it, is retried, and never skipped: the partition is
+//     Unreadable, in its state and in the log.
 //   - A letter is written once for each Write that succeeds; nothing of the record is lost but what the topic
 //     is too small for.
 //
@@ -25,11 +29,13 @@
 //	offsets/                              what has finished (pure)
 //	thin/                                 log lines that repeat
 //	partition.go fetch.go batches.go      reading a partition
-//	landmark.go                           is it still the same log?
-//	fetchapi.go                           the fetch request, and the batches of its answer
+//	unreadable.go landmark.go             can it be read, and is it still the same log?
+//	fetchapi.go memory.go                 the response to a fetch, and the memory for it
+//	batch/                                batches of records, decoded with bounds (pure)
 //	generation.go commit.go membership.go what is owned between two rebalances
 //	group.go member.go assign.go          joining, assigning, leaving
-//	letters.go publish.go produce.go      writing
+//	letters.go letterbound.go             dead letters, and how large they may be
+//	publish.go produce.go                 writing
 //	backfill/                             files of read states become records
 //	letters/                              what became of each dead letter (pure), and letters/office, which works on them
 //	extent.go scan.go                     reading a topic to its present end
@@ -47,7 +53,8 @@
 //     drain, and the last commit is refused.
 //   - A generation's number does not identify it; the *Generation does. See Generation.
 //   - kafka-go's ConsumerGroup, Reader and Writer are not used. The reasons stand beside member, fetch and
-//     produce; those for its Heartbeat and LeaveGroup in groupapi.go, for its Fetch in fetchapi.go.
+//     produce; those for its Heartbeat and LeaveGroup in groupapi.go, for its
+//     decoding of records in fetchapi.go.
 //   - kafka-go answers metadata from a cache that is up to 2 s old, and hides that it could not renew it.
 //     refresh drops it. What must be new (a topic that was just created) has to be asked for again and again.
 //   - TLS and SASL are done in the dial function (dial.go), so that both are set up anew for each connection:

@@ -25,15 +25,27 @@ const (
 	anotherLog = 5 * time.Second
 )
 
+// ask is what a fetch asks for: how long the broker may hold it if it finds nothing, and how many
+// bytes it may return. The first batch comes whole, however large it is.
+type ask struct {
+	wait  time.Duration
+	bytes int32
+}
+
+var (
+	following = ask{fetchWait, fetchBytes} // what is there, or comes soon
+	firstOnly = ask{0, 1}                  // the first batch, if there is one now
+)
+
 // errSilent means that the leader did not respond, or stopped within its response.
 var errSilent = fmt.Errorf("no response from the partition's leader within %v", fetchWait+requestTimeout)
 
-// fetch asks the leader for what follows offset. It may find nothing after fetchWait. What it
-// returns must be closed.
-func (c *Client) fetch(ctx context.Context, m *memory, tp TopicPartition, offset int64) (*fetched, error) {
+// fetch asks the leader for what follows offset. It may find nothing. What it returns must be
+// closed.
+func (c *Client) fetch(ctx context.Context, m *memory, tp TopicPartition, offset int64, a ask) (*fetched, error) {
 	l := &lease{of: m}
 	for {
-		r, err := c.exchange(ctx, l, tp, offset)
+		r, err := c.exchange(ctx, l, tp, offset, a)
 		if err == nil && r.wants > 0 {
 			if err = l.wait(ctx, r.wants); err == nil {
 				continue
@@ -52,7 +64,7 @@ func (c *Client) fetch(ctx context.Context, m *memory, tp TopicPartition, offset
 //
 // A large batch may take long on a slow connection: not the whole response has a time limit, but
 // each step of it.
-func (c *Client) exchange(ctx context.Context, l *lease, tp TopicPartition, offset int64) (*fetchResponse, error) {
+func (c *Client) exchange(ctx context.Context, l *lease, tp TopicPartition, offset int64, a ask) (*fetchResponse, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	silence := time.AfterFunc(fetchWait+requestTimeout, func() { cancel(errSilent) })
@@ -63,9 +75,9 @@ func (c *Client) exchange(ctx context.Context, l *lease, tp TopicPartition, offs
 		progress: func() { silence.Reset(fetchWait + requestTimeout) },
 		Request: fetch.Request{
 			ReplicaID:      -1,
-			MaxWaitTime:    int32(fetchWait / time.Millisecond),
+			MaxWaitTime:    int32(a.wait / time.Millisecond),
 			MinBytes:       1,
-			MaxBytes:       fetchBytes,
+			MaxBytes:       a.bytes,
 			IsolationLevel: 1, // only what is decided, with the list of what was aborted
 			SessionEpoch:   -1,
 			Topics: []fetch.RequestTopic{{Topic: tp.Topic, Partitions: []fetch.RequestPartition{{
@@ -73,7 +85,7 @@ func (c *Client) exchange(ctx context.Context, l *lease, tp TopicPartition, offs
 				CurrentLeaderEpoch: -1,
 				FetchOffset:        offset,
 				LogStartOffset:     -1,
-				PartitionMaxBytes:  fetchBytes,
+				PartitionMaxBytes:  a.bytes,
 			}}}},
 		},
 	})

@@ -1,7 +1,6 @@
 package consumer
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/binary"
 	"errors"
@@ -99,7 +98,7 @@ func (x *exchange) read(in *input) (r *fetchResponse, refusal kafka.Error) {
 		in.int32() // session
 	}
 	in.one("topics")
-	in.discard(int64(in.int16()), nil) // the topic's name
+	in.discard(int64(in.int16()), x.progress) // the topic's name
 	in.one("partitions")
 	in.int32() // its number
 	if code := in.int16(); code != 0 {
@@ -192,25 +191,32 @@ const stepBytes = 256 << 10
 
 // bytes reads n bytes.
 func (in *input) bytes(n int64, progress func()) []byte {
-	b := bytes.NewBuffer(make([]byte, 0, n))
-	in.copy(b, n, progress)
-	return b.Bytes()
+	b := make([]byte, n)
+	in.steps(n, progress, func(from, to int64) error {
+		_, err := io.ReadFull(in.from, b[from:to])
+		return err
+	})
+	return b
 }
 
 // discard skips n bytes.
-func (in *input) discard(n int64, progress func()) { in.copy(io.Discard, n, progress) }
+func (in *input) discard(n int64, progress func()) {
+	in.steps(n, progress, func(from, to int64) error {
+		_, err := io.CopyN(io.Discard, in.from, to-from)
+		return err
+	})
+}
 
-func (in *input) copy(to io.Writer, n int64, progress func()) {
+// steps reads n bytes in steps.
+func (in *input) steps(n int64, progress func(), read func(from, to int64) error) {
 	if in.err == nil && (n < 0 || n > in.left) {
 		in.err = io.ErrUnexpectedEOF
 	}
-	for n > 0 && in.err == nil {
-		step := min(n, stepBytes)
-		_, in.err = io.CopyN(to, in.from, step)
-		n, in.left = n-step, in.left-step
-		if progress != nil {
-			progress()
-		}
+	for at := int64(0); at < n && in.err == nil; {
+		step := min(n-at, stepBytes)
+		in.err = read(at, at+step)
+		at, in.left = at+step, in.left-step
+		progress()
 	}
 }
 

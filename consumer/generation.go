@@ -47,9 +47,8 @@ type Generation struct {
 	rate   int
 	now    func() time.Time
 
-	all     []TopicPartition // sorted by topic and number
-	leaders outlook          // what the group's leader goes by
-	agreed  bool             // we go by the same
+	all   []TopicPartition // sorted by topic and number
+	apart apart            // set before serve is called
 
 	partitions []*partition // sorted by topic and number; set by prepare, and never changed after it
 	memory     [2]*memory   // of each lane's fetches
@@ -68,7 +67,7 @@ func newGeneration(m *member, j joined) *Generation {
 	return &Generation{
 		client: m.client, group: m.options.Group, topics: m.options.Topics, id: j.generation, member: m.id,
 		rate: m.options.Rate, now: m.options.Now,
-		all: j.outlook.all(), leaders: j.leaders, agreed: j.outlook.equal(j.leaders),
+		all:  j.outlook.all(),
 		lost: map[string]int64{}, proof: j.proof, recommitted: time.Now(),
 		memory: [2]*memory{newMemory(fetchMemory / 2), newMemory(fetchMemory / 2)},
 	}
@@ -155,17 +154,9 @@ func (g *Generation) Assigned() []TopicPartition {
 // All returns the partitions of all the group's topics, sorted by topic and number. All members that have partitions have the same.
 func (g *Generation) All() []TopicPartition { return slices.Clone(g.all) }
 
-// Apart says why this member gets no partitions from the group's leader: they go by different rates or partitions. "": they agree.
-func (g *Generation) Apart() string {
-	switch {
-	case g.agreed:
-		return ""
-	case g.leaders.Rate != g.rate:
-		return fmt.Sprintf("the group's leader goes by a rate of %d, this worker by %d", g.leaders.Rate, g.rate)
-	default:
-		return "the group's leader sees other topics or partitions than this worker"
-	}
-}
+// Apart says why this member gets no partitions from the group's leader, and what to do: they go by
+// different rates or partitions, or the leader is no worker. "": they agree.
+func (g *Generation) Apart() (why, do string) { return g.apart.why, g.apart.do }
 
 // Fetch delivers the records of the assigned partitions to sink until ctx ends, and returns when nothing will
 // be delivered any more. Call it once.

@@ -105,8 +105,8 @@ var (
 	errRebalance  = errors.New("the group is rebalancing")
 	errExpelled   = errors.New("the coordinator has given this member up")
 	errSilence    = errors.New("no heartbeat was answered for a whole session")
-	errPartitions = errors.New("the topics have got more partitions")
-	errBehind     = errors.New("a member of the group has seen another number of partitions")
+	errPartitions = errors.New("the topics have another number of partitions")
+	errBehind     = errors.New("this member counts the same partitions as the group's leader by now")
 	errServed     = errors.New("serve has returned")
 	errStopped    = errors.New("stopping")
 )
@@ -125,11 +125,15 @@ func (m *member) generation(stop context.Context, j joined, serve func(ctx conte
 	defer release()
 	keepers.Go(func() { g.heartbeats(keep, revoke) })
 
+	if err := m.confirm(ctx, &j); err != nil {
+		return // revoked before we knew what we may have
+	}
+	g.apart = j.apart
 	if err := g.prepare(ctx, j); err != nil {
 		return // revoked before we knew the offsets
 	}
 	m.patience = max(watchInterval, min(2*m.patience, longestPatience))
-	if !j.behind {
+	if j.outlook.equal(j.leaders) {
 		m.patience = 0
 	}
 	patience := m.patience

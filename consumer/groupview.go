@@ -3,7 +3,6 @@ package consumer
 import (
 	"cmp"
 	"context"
-	"encoding/binary"
 	"fmt"
 	"slices"
 
@@ -108,13 +107,17 @@ func viewOf(g *describegroups.ResponseGroup) GroupView {
 	for _, m := range g.Members {
 		member := MemberView{ID: m.MemberID, Client: m.ClientID, Host: hostOf(m.ClientHost)}
 		if view.Ours() { // what others publish has another form
-			var leaders outlook
-			member.Assigned, leaders = readAssignment(m.MemberAssignment)
-			own := decodeData[memberData](readSubscription(m.MemberMetadata)).outlook
-			member.View = own.view()
-			if led := leaders.view(); led != nil {
-				view.Leaders = led
+			own, whyNot := decodeMember(m.MemberMetadata)
+			if whyNot == nil {
+				member.View = own.view()
+			}
+			assigned, leaders, err := decodeAssignment(m.MemberAssignment)
+			if err == nil {
+				member.Assigned, view.Leaders = assigned, leaders.view()
 				member.Apart = own.apart(leaders)
+				if whyNot != nil {
+					member.Apart = "its metadata is ignored: " + whyNot.Error()
+				}
 			}
 		}
 		view.Members = append(view.Members, member)
@@ -131,98 +134,16 @@ func hostOf(host string) string {
 	return host
 }
 
-// maxViewed is more partitions than a cluster has. Whoever may join the group may publish any number.
-const maxViewed = 200_000
-
-// view returns nil for what can't be true: it was not published, could not be read, or is a mistake.
-func (o outlook) view() *View {
-	total := 0
-	for _, n := range o.Partitions {
-		if n < 0 || n > maxViewed {
-			return nil
-		}
-		total += n
-	}
-	if o.Partitions == nil || o.Rate < 0 || o.Rate > maxViewed || total > maxViewed {
-		return nil
-	}
-	return &View{o.Rate, o.all()}
-}
+func (o outlook) view() *View { return &View{o.Rate, o.all()} }
 
 // apart says why a leader gives a member no partitions; "": it does.
 func (o outlook) apart(leaders outlook) string {
 	switch {
 	case o.equal(leaders):
 		return ""
-	case o.Partitions == nil:
-		return "what it goes by can't be read: another version?"
 	case o.Rate != leaders.Rate:
 		return fmt.Sprintf("it goes by a rate of %d, the group's leader by %d", o.Rate, leaders.Rate)
 	default:
 		return "it sees other topics or partitions than the group's leader"
 	}
 }
-
-// readSubscription returns the user data of what a member sends to join; nil: it has none.
-func readSubscription(b []byte) []byte {
-	r := groupBytes{b: b}
-	r.number(2) // version
-	for range r.count(2) {
-		r.text()
-	}
-	return r.blob()
-}
-
-// readAssignment is decodeAssignment for what anybody may have written: kafka-go trusts the lengths in it.
-func readAssignment(b []byte) (assigned []TopicPartition, leaders outlook) {
-	r := groupBytes{b: b}
-	r.number(2) // version
-	for range r.count(6) {
-		topic := r.text()
-		for range r.count(4) {
-			assigned = append(assigned, TopicPartition{topic, r.number(4)})
-		}
-	}
-	leaders = decodeData[outlook](r.blob())
-	slices.SortFunc(assigned, TopicPartition.Compare)
-	return assigned, leaders
-}
-
-// groupBytes reads the encoding of what members of a group tell each other. After the end it reads nothing.
-type groupBytes struct{ b []byte }
-
-// take returns the next n bytes; nil, and the end, if there are not so many.
-func (r *groupBytes) take(n int) []byte {
-	if n < 0 || n > len(r.b) {
-		r.b = nil
-		return nil
-	}
-	taken := r.b[:n]
-	r.b = r.b[n:]
-	return taken
-}
-
-func (r *groupBytes) number(size int) int {
-	b := r.take(size)
-	switch {
-	case b == nil:
-		return 0
-	case size == 2:
-		return int(int16(binary.BigEndian.Uint16(b)))
-	default:
-		return int(int32(binary.BigEndian.Uint32(b)))
-	}
-}
-
-// count reads the length of a list of elements of at least so many bytes.
-func (r *groupBytes) count(least int) int {
-	n := r.number(4)
-	if n < 0 || n > len(r.b)/least {
-		r.b = nil
-		return 0
-	}
-	return n
-}
-
-func (r *groupBytes) text() string { return string(r.take(r.number(2))) }
-func (r *groupBytes) blob() []byte { return r.take(r.number(4)) }

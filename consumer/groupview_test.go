@@ -324,3 +324,23 @@ func TestLagWithoutALeader(t *testing.T) {
 		}
 	})
 }
+
+// A group beyond the end of the log is not at its end.
+func TestLagBeyondTheEnd(t *testing.T) {
+	inWorld(t, 2, func(w *world) {
+		w.publish(topics.Live, 0, 20)
+		w.publish(topics.Live, 1, 20)
+		w.commit(topics.Live, 0, 500, "")
+		w.commit(topics.Live, 1, 20, "")
+		lags, err := w.client().Lag(w.Context(), group, topics.Live)
+		if err != nil {
+			w.Fatal(err)
+		}
+		if l := lags[0]; l.Err != nil || l.Committed != 500 || l.Beyond != 480 || l.Lag != 20 || l.Finished != 0 || l.Lost != 0 || l.Oldest.IsZero() {
+			w.Errorf("%+v", l)
+		}
+		if l := lags[1]; l.Err != nil || l.Beyond != 0 || l.Lag != 0 {
+			w.Errorf("%+v", l)
+		}
+	})
+}

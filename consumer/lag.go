@@ -18,13 +18,19 @@ type PartitionLag struct {
 	Committed int64     // -1: nothing yet; the group begins at the oldest record
 	Lag       int64     // offsets from where the group is, to the end
 	Finished  int64     // of them, those that are known to have finished out of order
+	Beyond    int64     // how far the committed offset is beyond the end; then Lag is all of the log
 	Lost      int64     // offsets that retention deleted after where the group is, and that are not known to have finished
 	Oldest    time.Time // event time of the record where the group is; zero: there is none, or it could not be read
 	Written   time.Time // that record's own timestamp, by which retention goes; zero likewise, or it has none
+
+	// Unreadable says why what is at the group's offset could not be read; its Since is not
+	// known. nil: it was read, or the log ends there.
+	Unreadable *Unreadable
 }
 
 // Lag finds out how far a group is behind in a topic, by partition number. It tries for 8 s to find out where the partitions end, and for as long
-// where the group is. A partition whose leader does not answer has its error.
+// where the group is. A partition whose leader does not answer has its error. Each partition is read
+// at the group's offset, also where nothing waits: that is how one is found that can't be read.
 func (c *Client) Lag(ctx context.Context, group, topic string) ([]PartitionLag, error) {
 	extent, err := c.Extent(ctx, topic)
 	if err != nil {
@@ -56,10 +62,11 @@ func (c *Client) Lag(ctx context.Context, group, topic string) ([]PartitionLag, 
 		return nil, denied(fmt.Errorf("what group %q has committed in topic %q: %w", group, topic, err), "--group")
 	}
 	inParallel(fetchAtOnce, len(lags), func(i int) {
-		if l := &lags[i]; l.Err == nil && l.Lag > 0 {
-			l.Oldest, l.Written = c.oldest(ctx, l)
+		if l := &lags[i]; l.Err == nil && l.Committed > l.End {
+			c.checkBeyond(ctx, l)
 		}
 	})
+	c.readOldest(ctx, lags)
 	return lags, nil
 }
 
@@ -78,17 +85,100 @@ func (l *PartitionLag) reckon(commit offsets.Commit) {
 	l.Finished = min(commit.Finished(l.End)-gone, l.Lag)
 }
 
-// oldest returns when the event happened at which the group's offset stands, and the record's own timestamp; zero: not known.
-func (c *Client) oldest(ctx context.Context, l *PartitionLag) (event, written time.Time) {
-	r, ok, err := c.peek(ctx, l.TopicPartition, max(l.Committed, l.First))
-	if err != nil || !ok || r.Offset >= l.End {
-		return time.Time{}, time.Time{}
+// checkBeyond asks for the end anew: it was read before the offset, and leaves out open transactions.
+// A worker begins such a log at its oldest record.
+func (c *Client) checkBeyond(ctx context.Context, l *PartitionLag) {
+	first, end, err := c.bounds(ctx, l.Topic, l.Partition)
+	if l.Err = plainly(err); err == nil && l.Committed > end {
+		l.First, l.End, l.Lag, l.Beyond = first, end, end-first, l.Committed-end
+	}
+}
+
+// readTimeout is how long one partition is waited for in a round.
+const readTimeout = 3 * time.Second
+
+var (
+	errUnread = fmt.Errorf("it was not its turn within %v", lookTimeout)
+	errNoRead = fmt.Errorf("no response from the partition's leader within %v", readTimeout)
+)
+
+// readOldest reads each partition at the group's offset. It works in rounds until ctx ends: what a
+// change of leaders answers for a moment does not make a partition unreadable.
+func (c *Client) readOldest(ctx context.Context, lags []PartitionLag) {
+	left := make([]*PartitionLag, 0, len(lags))
+	for i := range lags {
+		if l := &lags[i]; l.Err != nil {
+			l.unread(l.Err)
+		} else {
+			left = append(left, l)
+		}
+	}
+	for wait := newWait(); ; {
+		errs := make([]error, len(left))
+		inParallel(fetchAtOnce, len(left), func(i int) { errs[i] = c.readAt(ctx, left[i]) })
+		again := left[:0]
+		for i, err := range errs {
+			l := left[i]
+			l.unread(err)
+			transient := retriable(err) || errors.Is(err, kafka.OffsetOutOfRange)
+			if err != nil && transient && !damaged(err) {
+				again = append(again, l)
+			}
+		}
+		if left = again; len(left) == 0 || !wait.sleep(ctx) {
+			return
+		}
+		c.refresh()
+	}
+}
+
+// unread notes why the partition could not be read; nil: it was.
+func (l *PartitionLag) unread(err error) {
+	switch {
+	case err == nil:
+		l.Unreadable = nil
+	case !errors.Is(err, errUnread) || l.Unreadable == nil: // else the round before knows more
+		l.Unreadable = &Unreadable{Offset: max(l.Committed, l.First)}
+		l.Unreadable.Reason, l.Unreadable.Do = unreadable(err)
+	}
+}
+
+// readAt reads what is at the group's offset, and notes when it happened and when it was written.
+func (c *Client) readAt(ctx context.Context, l *PartitionLag) error {
+	if ctx.Err() != nil {
+		return errUnread
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, readTimeout, errNoRead)
+	defer cancel()
+	offset := max(l.Committed, l.First)
+	if l.Beyond > 0 {
+		offset = l.First
+	}
+	r, ok, err := c.peek(limited, l.TopicPartition, offset, firstOnly)
+	if errors.Is(err, kafka.OffsetOutOfRange) {
+		first, end, failed := c.bounds(limited, l.Topic, l.Partition)
+		switch {
+		case failed != nil:
+			err = failed
+		case offset < first: // retention was faster
+			return nil
+		case offset > end:
+			err = fmt.Errorf("offset %d is beyond the log's end, %d: %w", offset, end, err)
+		}
+	}
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return errUnread
+	case err != nil && limited.Err() != nil:
+		return errNoRead
+	case err != nil || !ok || r.Offset >= l.End:
+		return err
 	}
 	if r.Time.UnixMilli() > 0 {
-		written = r.Time
+		l.Written = r.Time
 	}
-	if event, err = eventTime(r); err != nil {
-		event = written
+	if l.Oldest, err = eventTime(r); err != nil {
+		l.Oldest = l.Written
 	}
-	return event, written
+	return nil
 }

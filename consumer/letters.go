@@ -3,10 +3,16 @@ package consumer
 import (
 	"context"
 	"encoding/binary"
+	"errors"
+	"math"
 	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/segmentio/kafka-go"
+
+	"markread/consumer/batch"
 )
 
 // Letter is a dead letter: an event that can't be applied, and why.
@@ -27,31 +33,55 @@ const maxLetterMessage = 1000 // bytes
 type LetterWriter struct {
 	client *Client
 	topic  string
+	bound  *letterBound
 }
 
 // Letters returns a writer of dead letters to topic.
 func (c *Client) Letters(topic string) *LetterWriter {
 	c.use(topic)
-	return &LetterWriter{c, topic}
+	return &LetterWriter{c, topic, &letterBound{turn: make(chan struct{}, 1)}}
 }
 
-// Write writes one letter and returns when all in-sync replicas have it. It tries once, for at most 5 s; the
-// caller retries. After an error the letter may have been written nevertheless.
+// Write writes one letter and returns when all in-sync replicas have it. The caller retries. After an error
+// the letter may have been written nevertheless.
 //
-// A letter that the topic refuses as too large is written without the record's value, and if it is still too
-// large without its headers, then without its key: headers say what was left out, and how much it was.
+// A letter that would not fit, or that the topic refuses for what is in it, is written without some parts of
+// the record: see omissions. Each form is tried once, for at most 5 s; a large one three times, if the
+// connection breaks each time (see put). An error means that the topic does not take even the smallest form,
+// or nothing at the moment.
 func (w *LetterWriter) Write(ctx context.Context, letter Letter) error {
 	partitions, err := w.client.partitionCount(ctx, w.topic)
 	if err != nil {
 		return err
 	}
 	partition := letterPartition(letter.Event.Record, partitions)
-	for omit := omitNothing; ; omit++ {
-		err := w.client.produce(ctx, w.topic, partition, []Message{letterMessage(letter, omit)})
-		if err == nil || !tooLarge(err) || omit == omitKey {
+	most := w.bound.largest(ctx, w.client, w.topic)
+	excess, cut := math.MaxInt, 0 // the smallest size that was too large, and that was cut off
+	for i, omit := range omissions {
+		m := letterMessage(letter, omit)
+		size := batchSize(m)
+		fits := size <= most && len(m.Headers) <= batch.MaxHeaders
+		if size >= excess || !fits && i < len(omissions)-1 {
+			continue
+		}
+		err = w.put(ctx, partition, m, size)
+		var cutOff *cutOffError
+		switch {
+		case err == nil:
+			if cut > 0 {
+				w.bound.cutAt(cut)
+			}
+			return nil
+		case errors.As(err, &cutOff):
+			excess, cut = size, size
+		case tooLarge(err):
+			excess = size
+			w.bound.forget()
+		case !IsRefusedRecord(err) && !errors.Is(err, kafka.PolicyViolation):
 			return err
 		}
 	}
+	return err
 }
 
 // letterPartition keeps the letters of one key together. Without a key they are spread by where they come from.
@@ -63,22 +93,26 @@ func letterPartition(r Record, partitions int) int {
 	return partitionOf(key, partitions)
 }
 
-// omission says what of the record is left out of its letter, each step on top of the one before.
-type omission int
+// omission is what of the record is left out of its letter.
+type omission struct{ value, headers, key bool }
 
-const (
-	omitNothing omission = iota
-	omitValue
-	omitHeaders
-	omitKey
-)
+// omissions are the forms of a letter in the order in which they are tried: the first that fits is written.
+// The value goes first, as the contract says; if the letter does not fit even without it, but without its
+// headers, only they are left out.
+var omissions = []omission{
+	{},
+	{value: true},
+	{headers: true},
+	{value: true, headers: true},
+	{value: true, headers: true, key: true},
+}
 
-// letterMessage makes the record of a letter.
+// letterMessage makes the record of a letter. The value of a damaged record was never there: it is always omitted.
 func letterMessage(l Letter, omit omission) Message {
 	r := l.Event.Record
 	m := Message{Key: r.Key, Value: r.Value}
 	own := keptHeaders(r.Headers)
-	if omit < omitHeaders {
+	if !omit.headers {
 		m.Headers = own
 	}
 	add := func(name, value string) { m.Headers = append(m.Headers, Header{Key: name, Value: []byte(value)}) }
@@ -95,14 +129,18 @@ func letterMessage(l Letter, omit omission) Message {
 	add("markread.collapsed", strconv.Itoa(l.Collapsed))
 	add(replaysHeader, strconv.Itoa(l.Event.Replays))
 	add("markread.lane", l.Event.Lane.String())
-	if omit >= omitValue {
+	if omit.value || r.Damage != nil {
+		size := int64(len(r.Value))
+		if r.Damage != nil {
+			size = r.Damage.Size
+		}
 		m.Value = []byte{} // not null: a null value is what resolutions have
-		add("markread.value-omitted", strconv.Itoa(len(r.Value)))
+		add("markread.value-omitted", strconv.FormatInt(size, 10))
 	}
-	if omit >= omitHeaders {
+	if omit.headers {
 		add("markread.headers-omitted", strconv.Itoa(len(own)))
 	}
-	if omit >= omitKey {
+	if omit.key {
 		m.Key = nil
 		add("markread.key-omitted", strconv.Itoa(len(r.Key)))
 	}
@@ -112,7 +150,7 @@ func letterMessage(l Letter, omit omission) Message {
 // keptHeaders returns the record's own headers: not those that a letter has, which a producer may have
 // forged, or which are of an earlier life of the event.
 func keptHeaders(headers []Header) []Header {
-	var kept []Header
+	kept := make([]Header, 0, len(headers)) // there may be half a million
 	for _, h := range headers {
 		if !strings.HasPrefix(h.Key, "markread.") && !strings.HasPrefix(h.Key, "__dlq.") {
 			kept = append(kept, h)

@@ -13,6 +13,7 @@ import (
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
 	consumerapi "github.com/segmentio/kafka-go/protocol/consumer"
+	joinapi "github.com/segmentio/kafka-go/protocol/joingroup"
 	syncapi "github.com/segmentio/kafka-go/protocol/syncgroup"
 )
 
@@ -31,7 +32,8 @@ type member struct {
 	owned []int // partition numbers of the last generation
 	last  int32 // its number
 
-	patience time.Duration // on the leader: until it asks a member again that sees other partitions; 0: none does
+	patience time.Duration      // until it rejoins because it counts the leader's partitions by now
+	ignored  map[string]ignored // on the leader: the members that get no partitions, by id
 }
 
 // joined is what a member knows when it has joined a generation.
@@ -40,8 +42,8 @@ type joined struct {
 	assigned   []TopicPartition
 	outlook    outlook   // that it joined with
 	leaders    outlook   // by which the leader has assigned
+	apart      apart     // why it has been assigned nothing; zero: they agree
 	leader     bool      // it is the leader
-	behind     bool      // on the leader: a member has another number of partitions of the same topics
 	proof      time.Time // when the request was sent whose answer showed that we belong to it
 }
 
@@ -64,12 +66,12 @@ func (m *member) join(ctx context.Context) (joined, error) {
 	if err != nil {
 		return joined{}, fmt.Errorf("join: %w", err)
 	}
-	j := joined{generation: int32(response.GenerationID), outlook: o, leader: response.LeaderID == m.id}
+	j := joined{generation: response.GenerationID, outlook: o, leader: response.LeaderID == m.id}
 	request := &syncapi.Request{
 		GroupID: m.options.Group, GenerationID: j.generation, MemberID: m.id, ProtocolType: protocolType, ProtocolName: protocolName,
 	}
 	if j.leader {
-		if request.Assignments, j.behind, err = m.lead(o, response.Members); err != nil {
+		if request.Assignments, err = m.lead(o, response.Members); err != nil {
 			return joined{}, fmt.Errorf("assign: %w", err)
 		}
 	}
@@ -105,26 +107,37 @@ func (m *member) look(ctx context.Context) (outlook, error) {
 }
 
 // joinGroup sends one join, and keeps the id that the answer gives, or forgets one that is not known.
-func (m *member) joinGroup(ctx context.Context, o outlook) (*kafka.JoinGroupResponse, error) {
-	api := m.client.api()
-	api.Timeout = rebalanceTimeout + requestTimeout // the answer comes when all members have drained and joined
-	response, err := api.JoinGroup(ctx, &kafka.JoinGroupRequest{
-		GroupID: m.options.Group, MemberID: m.id, SessionTimeout: sessionTimeout, RebalanceTimeout: rebalanceTimeout,
-		ProtocolType: protocolType,
-		Protocols: []kafka.GroupProtocol{{Name: protocolName, Metadata: kafka.GroupProtocolSubscription{
-			Topics: m.options.Topics.consumed(), UserData: encode(memberData{outlook: o, Owned: m.owned, Generation: m.last}),
-		}}},
+//
+// It is not kafka.Client.JoinGroup, which decodes what all members have written, and fails when one
+// of them is malformed.
+func (m *member) joinGroup(ctx context.Context, o outlook) (*joinapi.Response, error) {
+	metadata, err := protocol.Marshal(consumerapi.MaxVersionSupported, consumerapi.Subscription{
+		Version: consumerapi.MaxVersionSupported, Topics: m.options.Topics.consumed(),
+		UserData: memberData{outlook: o, Owned: m.owned, Generation: m.last}.published(),
 	})
-	switch {
-	case err != nil:
+	if err != nil {
+		return nil, err
+	}
+	// The answer comes when all members have drained and joined.
+	answer, err := m.client.roundTrip(ctx, rebalanceTimeout+requestTimeout, &joinapi.Request{
+		GroupID: m.options.Group, MemberID: m.id, ProtocolType: protocolType,
+		SessionTimeoutMS:   int32(sessionTimeout.Milliseconds()),
+		RebalanceTimeoutMS: int32(rebalanceTimeout.Milliseconds()),
+		Protocols:          []joinapi.RequestProtocol{{Name: protocolName, Metadata: metadata}},
+	})
+	if err != nil {
 		m.notice(err)
 		return nil, err
-	case response.Error == nil, errors.Is(response.Error, kafka.MemberIDRequired):
-		m.id = response.MemberID
-	default:
-		m.notice(response.Error)
 	}
-	return response, response.Error
+	response := answer.(*joinapi.Response)
+	if response.ErrorCode == 0 || kafka.Error(response.ErrorCode) == kafka.MemberIDRequired {
+		m.id = response.MemberID
+	}
+	if response.ErrorCode != 0 {
+		err = kafka.Error(response.ErrorCode)
+		m.notice(err)
+	}
+	return response, err
 }
 
 // notice draws the conclusion from an error of a group request.
@@ -152,8 +165,8 @@ func (m *member) sync(ctx context.Context, request *syncapi.Request, j *joined) 
 				m.notice(err)
 				return err
 			}
-			j.assigned, j.leaders, err = decodeAssignment(response.Assignments)
-			return err
+			j.accept(response.Assignments)
+			return nil
 		}
 		m.notice(err)
 		if code(err) != "network" || !wait.sleep(ctx) {
@@ -162,43 +175,25 @@ func (m *member) sync(ctx context.Context, request *syncapi.Request, j *joined) 
 	}
 }
 
-// decodeAssignment returns the partitions, sorted by topic and number, and what the leader went by.
-func decodeAssignment(b []byte) (assigned []TopicPartition, leaders outlook, err error) {
-	var assignment consumerapi.Assignment
-	if len(b) == 0 {
-		return nil, outlook{}, nil
-	}
-	if err := protocol.Unmarshal(b, consumerapi.MaxVersionSupported, &assignment); err != nil {
-		return nil, outlook{}, err
-	}
-	for _, t := range assignment.AssignedPartitions {
-		for _, p := range t.Partitions {
-			assigned = append(assigned, TopicPartition{t.Topic, int(p)})
-		}
-	}
-	slices.SortFunc(assigned, TopicPartition.Compare)
-	return assigned, decodeData[outlook](assignment.UserData), nil
-}
-
-// lead assigns the partitions to those members that go by the same as we do; the others get none. behind: some of them have not noticed
-// new partitions yet, or we have not.
-func (m *member) lead(o outlook, members []kafka.JoinGroupResponseMember) (assignments []syncapi.RequestAssignment, behind bool, err error) {
+// lead assigns the partitions to those members that go by the same as we do; the others get none.
+func (m *member) lead(o outlook, members []joinapi.ResponseMember) ([]syncapi.RequestAssignment, error) {
+	var assignments []syncapi.RequestAssignment
 	var agreed []candidate
-	var others []string
+	others := map[string]ignored{}
 	for _, other := range members {
-		data := decodeData[memberData](other.Metadata.UserData)
-		if data.equal(o) {
-			agreed = append(agreed, candidate{other.ID, data})
-			continue
+		data, err := decodeMember(other.Metadata)
+		switch {
+		case err != nil:
+			others[other.MemberID] = ignored{err.Error(), otherProgram}
+		case !data.equal(o):
+			others[other.MemberID] = ignored{data.apart(o), sameFlags}
+		default:
+			agreed = append(agreed, candidate{other.MemberID, data})
 		}
-		others = append(others, other.ID)
-		behind = behind || o.stale(data.outlook)
-		m.log.Warn().Str("member", other.ID).Int("our_rate", o.Rate).Int("its_rate", data.Rate).
-			Any("our_partitions", o.Partitions).Any("its_partitions", data.Partitions).
-			Msg("a member of the group goes by another rate or other partitions than we do: it gets no partitions as long as we lead")
 	}
+	m.report(others)
 	dealt := deal(o, agreed, m.options.Share)
-	for _, id := range others {
+	for id := range others {
 		dealt[id] = nil
 	}
 	for id, owned := range dealt {
@@ -216,11 +211,11 @@ func (m *member) lead(o outlook, members []kafka.JoinGroupResponseMember) (assig
 		}
 		b, err := protocol.Marshal(consumerapi.MaxVersionSupported, assignment)
 		if err != nil {
-			return nil, false, err
+			return nil, err
 		}
 		assignments = append(assignments, syncapi.RequestAssignment{MemberID: id, Assignment: b})
 	}
-	return assignments, behind, nil
+	return assignments, nil
 }
 
 // leave takes this member out of the group, so that the others need not wait for its session to end. It also

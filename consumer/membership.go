@@ -11,7 +11,7 @@ import (
 const (
 	heartbeatTimeout = 3 * time.Second  // shorter than a request's: two that hang must not use up the proof
 	watchInterval    = 10 * time.Second // for new partitions, and for ends of logs that are not fetched from
-	longestPatience  = 5 * time.Minute  // with a member that sees other partitions: it doubles from watchInterval
+	longestPatience  = 5 * time.Minute  // with a leader that counts other partitions: it doubles from watchInterval
 )
 
 // heartbeats sends a heartbeat every second until ctx ends: when serve has returned, so that the session also
@@ -73,31 +73,38 @@ func (g *Generation) prove(sent time.Time) {
 	g.proof = sent
 }
 
-// watch runs until ctx ends. It keeps the ends of the logs fresh for partitions that have no room to fetch; and on the leader it calls
-// revoke when a topic has got more partitions than it has assigned, or a member had other numbers, because only the leader's rejoin makes
-// a rebalance. For the latter it has patience: it is made anew each time, and everybody stops for it.
+// watch runs until ctx ends. It keeps the ends of the logs fresh for partitions that have no room
+// to fetch, and calls revoke, so that this member rejoins and the group rebalances:
+//
+//   - on the leader, when a topic has another number of partitions than it has assigned;
+//   - on another member, when it counts the leader's partitions by now, and did not when it joined.
+//     For this it has patience: everybody stops for it, and brokers may keep contradicting each other.
+//
+// What another member says that it counts makes nobody rebalance: it may say anything.
 func (g *Generation) watch(ctx context.Context, j joined, options GroupOptions, patience time.Duration, revoke context.CancelCauseFunc) {
 	began := time.Now()
 	for differs := 0; pause(ctx, watchInterval); {
 		for _, p := range g.partitions {
 			p.refreshMark(ctx)
 		}
-		if !j.leader {
+		if !j.leader && (j.outlook.equal(j.leaders) || time.Since(began) < patience) {
 			continue
-		}
-		if j.behind && time.Since(began) >= patience {
-			revoke(errBehind)
-			return
 		}
 		now, err := g.client.look(ctx, options)
-		if err != nil {
-			continue
-		}
-		if !now.exceeds(j.outlook) {
+		switch {
+		case err != nil:
+		case !j.leader:
+			if now.equal(j.leaders) {
+				revoke(errBehind)
+				return
+			}
+		case !now.changed(j.outlook):
 			differs = 0
-		} else if differs++; differs == 2 { // twice, so that one odd answer does not stop everybody
-			revoke(errPartitions)
-			return
+		default:
+			if differs++; differs == 2 { // twice, so that one odd answer does not stop everybody
+				revoke(errPartitions)
+				return
+			}
 		}
 	}
 }

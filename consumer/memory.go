@@ -11,7 +11,7 @@ import (
 
 // fetchMemory is the most that the fetched and undelivered bytes of all partitions take together.
 // Each lane has half of it, so that live events never wait for a full backfill.
-const fetchMemory = 64 << 20
+const fetchMemory = 32 << 20
 
 // laneDecoders is how many partitions of a lane decode and deliver at a time. While one waits for
 // capacity it keeps its decoder: the others of its lane would have to wait, too.

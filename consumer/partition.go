@@ -25,6 +25,7 @@ type partition struct {
 	// The fetcher's.
 	last landmark  // of what was delivered
 	sure time.Time // when the log was last known to be that of the landmark; zero: not since a failure or a pause
+	wait wait      // after a failure; it grows until a fetch is good
 
 	mu            sync.Mutex
 	tracker       offsets.Tracker
@@ -45,6 +46,7 @@ func (p *partition) begins(committed offsets.Commit) {
 	p.tracker = offsets.New(committed.Offset, committed.Offset)
 	if err := p.tracker.Inherit(committed.Metadata); err != nil {
 		p.g.client.options.Log.Warn().Err(err).Str("topic", p.Topic).Int("partition", p.Partition).Int64("offset", committed.Offset).
+			Str("do", "nothing, if another program has committed for this group; else find who has Read on the group").
 			Msg("what is committed beside the offset is not ours, or damaged, and is ignored: some calls will be repeated")
 	}
 }
@@ -55,7 +57,7 @@ func (p *partition) run(ctx context.Context, sink Sink) {
 	if !p.begin(ctx) {
 		return
 	}
-	wait := newWait()
+	p.wait = newWait()
 	var outside time.Time // since when every fetch has been out of range beyond the end
 	for {
 		if p.room(ctx, sink) != nil {
@@ -77,18 +79,18 @@ func (p *partition) run(ctx context.Context, sink Sink) {
 		if err != nil {
 			p.sure = time.Time{}
 			p.failed(err)
-			if !wait.sleep(ctx) {
+			if !p.wait.sleep(ctx) {
 				return
 			}
 			continue
 		}
-		wait, outside = newWait(), time.Time{}
+		outside = time.Time{}
 	}
 }
 
 // step does one fetch, and delivers what it finds.
 func (p *partition) step(ctx context.Context, sink Sink, from int64) error {
-	f, err := p.g.client.fetch(ctx, p.memory, p.TopicPartition, from)
+	f, err := p.g.client.fetch(ctx, p.memory, p.TopicPartition, from, following)
 	if err != nil {
 		return err
 	}
@@ -154,7 +156,7 @@ func (p *partition) recognize(ctx context.Context) bool {
 
 // has reports whether the log has, or had until retention deleted it, an event of that time at the offset.
 func (p *partition) has(ctx context.Context, offset int64, at time.Time) (bool, error) {
-	r, ok, err := p.g.client.peek(ctx, p.TopicPartition, offset)
+	r, ok, err := p.g.client.peek(ctx, p.TopicPartition, offset, following)
 	if errors.Is(err, kafka.OffsetOutOfRange) {
 		first, _, err := p.g.client.bounds(ctx, p.Topic, p.Partition)
 		return offset < first, err
@@ -213,6 +215,9 @@ func (p *partition) deliver(ctx context.Context, sink Sink, f *fetched, d *decod
 			if records, same = p.last.recognize(records, p.position()); !same {
 				return p.startOver(ctx)
 			}
+		}
+		// A landmark alone says nothing about what is behind it.
+		if f.next > p.position() || f.next >= f.highWatermark {
 			p.succeeded()
 		}
 		if len(records) == 0 && !f.opened {

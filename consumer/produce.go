@@ -52,6 +52,7 @@ func (r *recordReader) ReadRecord() (*protocol.Record, error) {
 	m := r.messages[r.next]
 	r.next++
 	record := &protocol.Record{Time: m.Time, Key: protocol.NewBytes(m.Key), Value: protocol.NewBytes(m.Value)}
+	record.Headers = make([]protocol.Header, 0, len(m.Headers))
 	for _, h := range m.Headers {
 		record.Headers = append(record.Headers, protocol.Header(h))
 	}

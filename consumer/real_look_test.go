@@ -104,7 +104,7 @@ func TestRealLook(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := c.ScanAll(t.Context(), extent, func(r consumer.Record) error { got = append(got, string(r.Value)); return nil }); err != nil {
+		if err := scanAll(t.Context(), c, extent, func(r consumer.Record) error { got = append(got, string(r.Value)); return nil }); err != nil {
 			t.Fatal(err)
 		}
 		return got

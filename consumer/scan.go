@@ -28,6 +28,15 @@ type UnreadRange struct {
 	Err      error // why
 }
 
+// Do returns what to do about it, as text for people.
+func (u UnreadRange) Do() string {
+	if damaged(u.Err) {
+		return "restore the partition from a good replica: Kafka's tools can remove the damaged batch only together with all records before it"
+	}
+	_, do := unreadable(u.Err)
+	return do
+}
+
 // Scan reads what a topic held when its extent was found out, and gives each record to each: those of one partition in order, one at a time. It
 // ends there, whatever is written meanwhile; records of aborted transactions are left out, and so is what retention deletes meanwhile. The records
 // are each's own. One with a Damage stands for what could not be decoded.
@@ -115,7 +124,7 @@ func (c *Client) scan(ctx context.Context, tp TopicPartition, b Bounds, give fun
 
 // scanOnce does one fetch, and returns how far it came.
 func (c *Client) scanOnce(ctx context.Context, tp TopicPartition, from, end int64, give func(Record) error) (next int64, err error) {
-	f, err := c.fetch(ctx, c.memory, tp, from)
+	f, err := c.fetch(ctx, c.memory, tp, from, following)
 	if err != nil {
 		return from, err
 	}
@@ -143,12 +152,3 @@ func (c *Client) scanOnce(ctx context.Context, tp TopicPartition, from, end int6
 
 // errNothing is what a broker answers that knows an end beyond an offset, and has nothing there.
 var errNothing = errors.New("the broker has nothing to give")
-
-// ScanAll is Scan for those who need all of it: what could not be read is an error.
-func (c *Client) ScanAll(ctx context.Context, extent Extent, each func(Record) error) error {
-	unread, err := c.Scan(ctx, extent, each)
-	if err == nil && len(unread) > 0 {
-		err = fmt.Errorf("topic %q, partition %d: %w", extent.Topic, unread[0].Partition, unread[0].Err)
-	}
-	return err
-}

@@ -3,6 +3,7 @@ package consumer
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -37,6 +38,7 @@ func (p *partition) failed(err error) {
 
 // succeeded notes a good fetch, and logs if it ends a time without one.
 func (p *partition) succeeded() {
+	p.wait = newWait()
 	p.mu.Lock()
 	before := p.unreadable
 	p.good, p.unreadable = time.Now(), nil
@@ -60,9 +62,11 @@ func (p *partition) paused() {
 func unreadable(err error) (reason, do string) {
 	const runbook = `; see "Partition unreadable" in the runbook`
 	err = plainly(err)
-	var leaderless *leaderlessError
+	if inner := errors.Unwrap(err); inner != nil && strings.HasPrefix(err.Error(), "kafka.(*Client).") {
+		err = inner // without the name of kafka-go's method
+	}
 	switch {
-	case errors.Is(err, batch.ErrChecksum), errors.Is(err, batch.ErrTruncated):
+	case errors.Is(err, batch.ErrChecksum), errors.Is(err, batch.ErrTruncated), errors.Is(err, kafka.InvalidMessage):
 		do = "restore the partition from a good replica, or move the group past the damaged batch"
 	case errors.Is(err, batch.ErrFormat):
 		do = "check what wrote the batch; a newer version of markread may know its format"
@@ -72,9 +76,7 @@ func unreadable(err error) (reason, do string) {
 		do = "find out whether the topic was recreated or truncated, or the group's offset was set by hand"
 	case errors.Is(err, kafka.UnknownTopicOrPartition):
 		do = "check that the topic exists and has this partition"
-	case errors.As(err, &leaderless):
-		do = "check that the partition has a leader and that its broker runs (kafka-topics.sh --describe)"
-	default:
+	default: // one remedy for a leader that is dead, frozen or not known: they follow each other
 		do = "check that the partition's leader runs and can be reached from here (kafka-topics.sh --describe)"
 	}
 	return fmt.Sprint(err), do + runbook

@@ -101,7 +101,7 @@ func (c *core) end(now time.Time) {
 func (c *core) receive(now time.Time, events []consumer.Event) {
 	for i := range events {
 		e := &events[i]
-		c.counts[e.Lane].received++
+		c.counts[e.Lane].received += uint64(standsFor(e))
 		c.holds.Read(int(e.Lane), e.Invalid != nil)
 		if e.Invalid != nil {
 			c.admit(now, invalidLetter(now, *e))
@@ -306,10 +306,9 @@ func (c *core) share(now time.Time, permits, partitions int) {
 }
 
 // apart takes in why the group's leader gives this worker neither partitions nor a share: another outlook would add up to more than the rate.
-func (c *core) apart(now time.Time, why string) {
+func (c *core) apart(now time.Time, why, do string) {
 	c.quota.Reset(0, now)
-	c.changed(now, c.holds.Set(now, hold.Quota, "this worker's share of the rate is 0: "+why,
-		"give all workers of the group the same --rate and the same topics; during a rollout this ends when the last of them has restarted", time.Time{}))
+	c.changed(now, c.holds.Set(now, hold.Quota, "this worker's share of the rate is 0: "+why, do, time.Time{}))
 }
 
 // idle says that nothing is out: no call, and no letter that could be written now.

@@ -369,7 +369,7 @@ func TestAWorkerWithAnotherRateSaysWhyItWaits(t *testing.T) {
 	r := newRig(t)
 	r.receiveOne("a", 10)
 	const why = "the group's leader goes by a rate of 200, this worker by 100"
-	r.apart(start, why)
+	r.apart(start, why, "give all workers the same --rate")
 	if active := r.holds.Active(); len(active) != 1 || active[0].Reason != hold.Quota || !strings.Contains(active[0].Detail, why) || !strings.Contains(active[0].Do, "--rate") {
 		t.Fatalf("held: %+v", active)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 	"time"
 
 	"markread/consumer"
@@ -17,6 +18,7 @@ type letter struct {
 	consumer.Letter
 	refs   []uint64
 	metric string // the code as metrics show it
+	packed string // the record's key, value and headers, which the record has only while the letter is written
 }
 
 // letterQueue is the letters that are not yet acknowledged, in their order. How many and how large they are
@@ -29,8 +31,12 @@ type letterQueue struct {
 	refusedSince time.Time // since when the topic takes none; zero: it took the last
 }
 
-// held is what a lane's letters take in memory.
-type held struct{ letters, bytes int }
+// held is what a lane's letters take in memory. unread is how many events they stand for that were never in
+// memory: those of damaged records beyond one for each letter.
+type held struct {
+	letters, bytes int
+	unread         uint64
+}
 
 func (q *letterQueue) add(l *letter) {
 	q.hold(l, 1)
@@ -43,9 +49,18 @@ func (q *letterQueue) park(l *letter) {
 }
 
 func (q *letterQueue) hold(l *letter, n int) {
-	h, r := &q.held[l.Event.Lane], l.Event.Record
+	h := &q.held[l.Event.Lane]
 	h.letters += n
-	h.bytes += n * (len(r.Key) + len(r.Value))
+	h.bytes += n * len(l.packed)
+	h.unread += uint64(n) * l.unread() // modulo 2^64: n may be -1
+}
+
+// unread is how many events the letter stands for that were never in memory.
+func (l *letter) unread() uint64 {
+	if l.Event.Record.Damage == nil {
+		return 0
+	}
+	return uint64(l.Collapsed - 1)
 }
 
 func (q *letterQueue) len() (n int) {
@@ -88,6 +103,10 @@ func (c *core) noteFilled(now time.Time, lane int) {
 	}
 }
 
+// letterBytes bounds the packed records of the letters that are written at the same time, unless one is larger:
+// unpacked, a record of very many headers takes twenty times as much.
+const letterBytes = 1 << 20
+
 // nextLetters hands out letters to be written, at most n, and one while the topic refuses; what became of
 // them must be reported with wrote.
 func (c *core) nextLetters(n int) []*letter {
@@ -96,6 +115,14 @@ func (c *core) nextLetters(n int) []*letter {
 		n = 1
 	}
 	n = min(n, len(q.waiting))
+	bytes := 0
+	for i, l := range q.waiting[:n] {
+		if bytes += len(l.packed); i > 0 && bytes > letterBytes {
+			n = i
+			break
+		}
+		unpackParts(l.packed, &l.Event.Record)
+	}
 	batch := q.waiting[:n:n]
 	q.waiting = q.waiting[n:]
 	q.writing += n
@@ -115,6 +142,7 @@ func (c *core) wrote(now time.Time, batch []*letter, failures []error) (refuses 
 			c.written(now, l)
 			continue
 		}
+		stripParts(&l.Event.Record)
 		refused = append(refused, l)
 		if !errors.Is(failures[i], context.Canceled) { // a stop, not a refusal
 			failure = failures[i]
@@ -146,6 +174,7 @@ func (c *core) written(now time.Time, l *letter) {
 	for _, ref := range l.refs {
 		c.settle(now, ref, deadLettered)
 	}
+	c.counts[l.Event.Lane].ended[deadLettered] += l.unread()
 	c.seen.letterWritten(l.Class, l.metric)
 	r := l.Event.Record
 	line := c.log.Warn()
@@ -157,10 +186,21 @@ func (c *core) written(now time.Time, l *letter) {
 		Str("reason", l.Message).Msg("dead-lettered")
 }
 
+// invalidLetter makes the letter of an invalid record, whose bytes it copies; of damaged records one letter for all.
 func invalidLetter(now time.Time, e consumer.Event) *letter {
-	return &letter{refs: []uint64{uint64(e.Ref)}, Letter: consumer.Letter{
-		Event: e, Class: "invalid", Message: e.Invalid.Error(), Collapsed: 1, FailedAt: now,
+	l := &letter{refs: []uint64{uint64(e.Ref)}, packed: packParts(&e.Record), Letter: consumer.Letter{
+		Event: e, Class: "invalid", Message: e.Invalid.Error(), Collapsed: standsFor(&e), FailedAt: now,
 	}}
+	stripParts(&l.Event.Record)
+	return l
+}
+
+// standsFor returns how many events an event stands for: one, unless its record is damaged.
+func standsFor(e *consumer.Event) int {
+	if e.Record.Damage == nil {
+		return 1
+	}
+	return max(1, e.Record.Damage.Count)
 }
 
 // failedLetter takes the conversation out of the backlog.
@@ -168,7 +208,10 @@ func (c *core) failedLetter(now time.Time, class string, of *backlog.Conversatio
 	d := c.backlog.Drop(of)
 	event := unpack(d.Record, c.topics)
 	event.ReadTime = d.ReadTime
-	return &letter{refs: d.Refs, metric: codeLabel(failure), Letter: consumer.Letter{
+	event.Report, event.Peer = strings.Clone(event.Report), strings.Clone(event.Peer) // else they keep d.Record alive
+	packed := packParts(&event.Record)
+	stripParts(&event.Record)
+	return &letter{refs: d.Refs, packed: packed, metric: codeLabel(failure), Letter: consumer.Letter{
 		Event: event, Class: class, Code: failure.Label, Message: failure.Error(),
 		Attempts: int(of.Attempts), Collapsed: len(d.Refs), FailedAt: now,
 	}}

@@ -111,7 +111,10 @@ var (
 	descReady         = desc("ready", "1 while this worker is a member of its group, as /readyz says.")
 	descHeld          = desc("held", "1 while calls are held for this reason.", "reason")
 	descLag           = desc("partition_lag", "Records behind the committed offset.", "topic", "partition")
-	descOldest        = desc("partition_oldest_unfinished_seconds", "Age of the oldest event that has not reached its end.", "topic", "partition")
+	descOldest        = desc("partition_oldest_unfinished_seconds",
+		"Age of the oldest event that has not reached its end; of an unreadable partition at least the time since its last good fetch.",
+		"topic", "partition")
+	descUnreadable = desc("partition_unreadable", "1 while the partition can't be read, else 0.", "topic", "partition")
 )
 
 // Describe implements prometheus.Collector.
@@ -120,7 +123,7 @@ func (w *Worker) Describe(ch chan<- *prometheus.Desc) {
 		c.Describe(ch)
 	}
 	for _, d := range []*prometheus.Desc{descReceived, descEnded, descReturned, descLost, descBacklogEvents, descBacklog,
-		descInFlight, descLimit, descReady, descHeld, descLag, descOldest} {
+		descInFlight, descLimit, descReady, descHeld, descLag, descOldest, descUnreadable} {
 		ch <- d
 	}
 }
@@ -165,13 +168,23 @@ func (w *Worker) Collect(ch chan<- prometheus.Metric) {
 	for _, reason := range hold.Reasons() {
 		gauge(descHeld, held[reason], string(reason))
 	}
-	for _, p := range s.partitions {
-		if p.HighWatermark >= 0 { // else the lag is not known, which is not 0
-			gauge(descLag, float64(p.Lag), p.Topic, p.number())
-		}
-		gauge(descOldest, p.age(s.at).Seconds(), p.Topic, p.number())
-	}
+	s.collectPartitions(gauge)
 	for _, c := range w.metrics.collectors() {
 		c.Collect(ch)
+	}
+}
+
+// collectPartitions gives the gauges of each assigned partition to gauge.
+func (s snapshot) collectPartitions(gauge func(d *prometheus.Desc, v float64, labels ...string)) {
+	for _, p := range s.partitions {
+		if lag, known := p.lag(); known {
+			gauge(descLag, float64(lag), p.Topic, p.number())
+		}
+		gauge(descOldest, p.waited(s.at).Seconds(), p.Topic, p.number())
+		unreadable := 0.0
+		if p.Unreadable != nil {
+			unreadable = 1
+		}
+		gauge(descUnreadable, unreadable, p.Topic, p.number())
 	}
 }

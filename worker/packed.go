@@ -111,6 +111,32 @@ func packBytes(b, part []byte) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(part))+1), part...)
 }
 
+// packParts returns the key, the value and the headers of any record in one string: apart, headers take 40 bytes
+// each and more than that of their own.
+func packParts(r *consumer.Record) string {
+	size := 20 + len(r.Key) + len(r.Value)
+	for _, h := range r.Headers {
+		size += 4 + len(h.Key) + len(h.Value)
+	}
+	b := packBytes(packBytes(make([]byte, 0, size), r.Key), r.Value)
+	for _, h := range r.Headers {
+		b = packBytes(append(binary.AppendUvarint(b, uint64(len(h.Key))+1), h.Key...), h.Value)
+	}
+	return string(b)
+}
+
+// unpackParts gives the record what packParts has packed.
+func unpackParts(packed string, r *consumer.Record) {
+	u := unpacker{[]byte(packed)}
+	r.Key, r.Value, r.Headers = u.bytes(), u.bytes(), nil
+	for len(u.rest) > 0 {
+		r.Headers = append(r.Headers, consumer.Header{Key: string(u.bytes()), Value: u.bytes()})
+	}
+}
+
+// stripParts takes from the record what packParts packs.
+func stripParts(r *consumer.Record) { r.Key, r.Value, r.Headers = nil, nil, nil }
+
 // unpacker reads what pack has written, from the front of rest.
 type unpacker struct{ rest []byte }
 

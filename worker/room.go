@@ -16,7 +16,7 @@ const (
 // load is what takes memory.
 type load struct {
 	conversations int // those in the backlog, and letters
-	events        int // that are not settled
+	events        int // that are not settled; damaged records that can't be told apart are one
 	bytes         int // of records
 }
 
@@ -42,7 +42,7 @@ func (c *core) load(lane consumer.Lane) load {
 	letters := c.letters.held[lane]
 	return load{
 		conversations: c.backlog.Conversations(int(lane)) + letters.letters,
-		events:        int(c.counts[lane].unsettled()),
+		events:        int(c.counts[lane].unsettled() - letters.unread),
 		bytes:         c.backlog.Bytes(int(lane)) + letters.bytes,
 	}
 }

@@ -33,7 +33,8 @@ type laneCounts struct {
 	ended              [outcomes]uint64
 }
 
-// unsettled is how many events are in memory.
+// unsettled is how many events have not ended. Those of damaged records are among them, though only one of a
+// range is in memory.
 func (l laneCounts) unsettled() uint64 {
 	n := l.received - l.returned
 	for _, ended := range l.ended {

@@ -41,6 +41,25 @@ func (p partition) age(now time.Time) time.Duration {
 	return max(0, now.Sub(p.Oldest.Time))
 }
 
+// waited is how long the partition has waited: the age of its oldest unfinished event or, while it is
+// unreadable, the time since the last good fetch, whichever is longer. What can't be read has no
+// age of its own, and whether something is there is not known.
+func (p partition) waited(now time.Time) time.Duration {
+	age := p.age(now)
+	if p.Unreadable != nil {
+		age = max(age, now.Sub(p.Unreadable.Since))
+	}
+	return age
+}
+
+// lag returns how far the committed offset is behind the end of the log; false: not known. It is
+// never 0 where records may be unread: the end is not known, or as old as the last good fetch of an
+// unreadable partition, or the group's offset lies beyond it.
+func (p partition) lag() (lag int64, known bool) {
+	sure := p.Unreadable == nil && p.Committed <= p.HighWatermark
+	return p.Lag, p.HighWatermark >= 0 && (sure || p.Lag > 0)
+}
+
 // snapshot reads everything at one moment. The caller holds the lock.
 func (w *Worker) snapshot() snapshot {
 	c, now := w.core, time.Now() // under the lock: time must not go back for the quota
@@ -131,8 +150,8 @@ func shownHolds(now time.Time, holds []hold.Hold) []console.Hold {
 	var list []console.Hold
 	for _, h := range holds {
 		shown := console.Hold{
-			Reason: string(h.Reason), Since: h.Since, Detail: h.Detail + ". What to do: " + h.Do,
-			Meaning: h.Reason.Meaning(), Seen: h.Detail, Do: h.Do,
+			Reason: string(h.Reason), Since: h.Since, Detail: h.Detail, Do: h.Do,
+			Meaning: h.Reason.Meaning(), Seen: h.Detail,
 		}
 		if h.Lane != hold.All {
 			shown.Lane = consumer.Lane(h.Lane).String()
@@ -201,7 +220,16 @@ func (p partition) shown(unfinished *console.Unfinished) console.Partition {
 		shown.Committed = &p.Committed
 	}
 	if p.HighWatermark >= 0 {
-		shown.HighWatermark, shown.Lag = &p.HighWatermark, &p.Lag
+		shown.HighWatermark = &p.HighWatermark
+	}
+	if lag, known := p.lag(); known {
+		shown.Lag = &lag
+	}
+	if u := p.Unreadable; u != nil {
+		shown.Unreadable = &console.Unreadable{Since: u.Since, Reason: u.Reason, Do: u.Do}
+		if u.Offset >= 0 {
+			shown.Unreadable.Offset = &u.Offset
+		}
 	}
 	return shown
 }
@@ -210,7 +238,7 @@ func (s snapshot) shownLane(lane consumer.Lane) console.Lane {
 	l := console.Lane{Conversations: s.conversations[lane], Events: int(s.counts[lane].unsettled())}
 	for _, p := range s.partitions {
 		if p.lane == lane {
-			l.OldestSeconds = max(l.OldestSeconds, p.age(s.at).Seconds())
+			l.OldestSeconds = max(l.OldestSeconds, p.waited(s.at).Seconds())
 		}
 	}
 	return l

@@ -97,7 +97,7 @@ func (c *backfillCommand) run(ctx context.Context, p *process) error {
 			return err
 		}
 	}
-	job, err := c.prepare(p, began)
+	job, err := c.prepare(ctx, p, began)
 	if err != nil {
 		return err
 	}

@@ -45,7 +45,7 @@ func (j *backfillJob) lock(name string) error {
 }
 
 // prepare looks at the files, and at what an interrupted run has left. Nearly all of its errors are wrong usage.
-func (c *backfillCommand) prepare(p *process, now time.Time) (_ *backfillJob, err error) {
+func (c *backfillCommand) prepare(ctx context.Context, p *process, now time.Time) (_ *backfillJob, err error) {
 	inputs, err := backfill.Look(c.Files, p.stdin, c.ReadTime != nil || c.Resume)
 	if err != nil {
 		return nil, usagef("%v", err)
@@ -68,7 +68,7 @@ func (c *backfillCommand) prepare(p *process, now time.Time) (_ *backfillJob, er
 			job.release()
 		}
 	}()
-	if job.State, err = c.stateOf(job, fresh); err != nil {
+	if job.State, err = c.stateOf(ctx, job, fresh); err != nil {
 		return nil, err
 	}
 	return job, c.openRejects(job, p)
@@ -111,7 +111,7 @@ func (j *backfillJob) lockRejects() error {
 }
 
 // stateOf returns what the run begins with.
-func (c *backfillCommand) stateOf(job *backfillJob, fresh backfill.State) (backfill.State, error) {
+func (c *backfillCommand) stateOf(ctx context.Context, job *backfillJob, fresh backfill.State) (backfill.State, error) {
 	file := backfill.StateFileOf(job.Inputs)
 	if file == "" {
 		if c.Resume {
@@ -140,7 +140,9 @@ func (c *backfillCommand) stateOf(job *backfillJob, fresh backfill.State) (backf
 		return fresh, usagef("an interrupted run has published the first %s of these files: go on with --resume, or delete %s to begin anew",
 			number64(old.At.Rows, "row"), file)
 	}
-	if err := old.Same(job.Inputs); err != nil {
+	if err := old.Verify(ctx, job.Inputs); errors.Is(err, backfill.ErrInterrupted) {
+		return fresh, err
+	} else if err != nil {
 		return fresh, usagef("--resume: %v; to begin anew delete %s and leave --resume out", err, file)
 	}
 	switch {

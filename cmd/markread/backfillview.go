@@ -112,14 +112,15 @@ func (v *backfillView) show(ctx context.Context, p *process) (stop func()) {
 
 // bar shows a bar: of what is read, then of what is published.
 func (v *backfillView) bar(p *process, end <-chan struct{}) {
-	bar := newBackfillBar(p.stderr)
+	out := screen(p.stderr)
+	bar := newBackfillBar(out)
 	ticker := time.NewTicker(time.Second / 5)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-end:
 			bar.Finish().Write()
-			fmt.Fprint(p.stderr, wipe)
+			fmt.Fprint(out, wipe)
 			return
 		case <-ticker.C:
 			setBackfillBar(bar, v.sample())

@@ -103,6 +103,9 @@ func judgeLag(v consumer.TopicView, lags []consumer.PartitionLag, err error, now
 		reason, _ := unreachable(err)
 		all.add(notChecked("lag", v.Name, fmt.Sprintf("of %d of %s the leader can't be asked: %s", unknown, number(len(lags), "partition"), reason), ""))
 	}
+	if found, do := offsetsBeyond(lags); found != "" {
+		all.add(wrong("lag", v.Name, found, do))
+	}
 	if lost > 0 {
 		all.add(warning("lag", v.Name, "retention has deleted "+number64(lost, "event")+" before anybody read them",
 			"raise retention.ms of the topic, and run workers"))

@@ -166,6 +166,7 @@ func TestJudgeLag(t *testing.T) {
 		"little":    {[]consumer.PartitionLag{behind(5, time.Hour), {}}, nil, nil},
 		"half gone": {[]consumer.PartitionLag{behind(5, time.Hour), behind(5, 4*24*time.Hour)}, nil, []finding{warning("lag", "t", "waited for 4d00h, and the topic keeps 7d00h", "retention.ms")}},
 		"lost":      {[]consumer.PartitionLag{{Lost: 1234}}, nil, []finding{warning("lag", "t", "deleted 1,234 events before anybody read them", "retention.ms")}},
+		"beyond":    {[]consumer.PartitionLag{{}, {TopicPartition: consumer.TopicPartition{Topic: "t", Partition: 1}, Committed: 500, Bounds: consumer.Bounds{End: 200}, Beyond: 300}}, nil, []finding{wrong("lag", "t", "beyond the end of the log in partitions 1 (partition 1: 500, end 200)", "--reset-offsets")}},
 		"no leader": {[]consumer.PartitionLag{{Bounds: consumer.Bounds{Err: errors.New("no leader")}}, {}}, nil, []finding{notChecked("lag", "t", "of 1 of 2 partitions the leader can't be asked: no leader", "")}},
 		"no answer": {nil, errors.New("given up after 8s"), []finding{notChecked("lag", "t", "given up", "")}},
 	} {

@@ -40,7 +40,7 @@ func newParser(options ...kong.Option) (*kong.Kong, error) {
 // parse returns the command that the arguments select, with its flags filled in; nil if help was asked for and given.
 func (p *process) parse(args []string) (command, error) {
 	parser, err := newParser(
-		kong.Writers(p.stdout, io.Discard),
+		kong.Writers(screen(p.stdout), io.Discard),
 		kong.Resolvers(p.env),
 		// Help exits; the panic brings it back here, with nothing half done.
 		kong.Exit(func(int) { panic(helpGiven{}) }),

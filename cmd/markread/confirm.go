@@ -26,7 +26,7 @@ func (f *confirmFlags) confirmed(ctx context.Context, p *process, question strin
 	if f.Yes {
 		return true, nil
 	}
-	fmt.Fprintf(p.stderr, "%s [y/N] ", question)
+	fmt.Fprintf(p.stderr, "%s [y/N] ", oneLine(question))
 	answers := make(chan string, 1)
 	go func() { // it ends with the answer, or with the process: a read of a terminal can't be ended
 		line, _ := bufio.NewReader(p.stdin).ReadString('\n') // at its end there is no answer

@@ -35,8 +35,9 @@ func (f *officeFlags) validate(env environment) error {
 // deadLetters is the office of one command, and the client that it uses.
 type deadLetters struct {
 	*office.Office
-	kafka *consumer.Client
-	p     *process
+	kafka  *consumer.Client
+	p      *process
+	warned map[string]bool // of parts that can't be read
 }
 
 // open begins: what is configured is right. It waits for a broker at most 8 s. The caller closes the client.
@@ -62,7 +63,56 @@ func (f *officeFlags) open(ctx context.Context, p *process, topic string) (*dead
 		end := shown.start(e)
 		return shown.add, end
 	}}
-	return &deadLetters{o, kafka, p}, nil
+	return &deadLetters{o, kafka, p, map[string]bool{}}, nil
+}
+
+// warn names each part of the topic that can't be read, once.
+func (d *deadLetters) warn() {
+	unread, more := d.Unread()
+	for _, u := range unread {
+		if key := fmt.Sprint(u.Partition, u.From, u.Damaged); !d.warned[key] {
+			d.warned[key] = true
+			line := d.p.log.Warn().Str("topic", d.Name).Int("partition", u.Partition)
+			if u.From >= 0 {
+				line.Int64("offset", u.From).Int64("last_offset", u.To-1)
+			}
+			line.Str("reason", oneLine(u.Err.Error())).Str("do", remedyOf(u)).Msg(unreadText(u))
+		}
+	}
+	if more > 0 && !d.warned["more"] {
+		d.warned["more"] = true
+		d.p.log.Warn().Str("topic", d.Name).Int("more", more).Msg("more records can't be decoded")
+	}
+}
+
+func unreadText(u office.Unread) string {
+	if u.Damaged {
+		return "records can't be decoded"
+	}
+	return "a part of the topic can't be read; letters there are missing here, and those before it in its partition may be resolved"
+}
+
+func remedyOf(u office.Unread) string {
+	if u.Damaged {
+		return "find out what wrote it; markread did not, so no letter is lost"
+	}
+	return u.Do()
+}
+
+// end returns what went wrong with a command: its own failure, and that not all of the topic could be read.
+func (d *deadLetters) end(failed error) error {
+	d.warn()
+	unread, more := d.Unread()
+	var rejected *rejectedError
+	switch n := len(unread) + more; {
+	case n == 0:
+		return failed
+	case failed == nil:
+		return fmt.Errorf("%s of topic %q can't be read; the warnings name them", number(n, "part"), d.Name)
+	case errors.As(failed, &rejected): // status 1 rather than 3
+		return fmt.Errorf("%s of topic %q can't be read; %s", number(n, "part"), d.Name, rejected.text)
+	}
+	return failed
 }
 
 // plainly is an error in the words of these commands.

@@ -75,14 +75,16 @@ func (c *lettersDiscardCommand) run(ctx context.Context, p *process) error {
 	if err := d.Find(ctx, fold); err != nil {
 		return plainly(ctx, err)
 	}
-	found := letters.Oldest(fold.Find(unresolvedStates(c.State, c.Parked)...), c.limit())
-	r := discardReport{DryRun: c.DryRun, Letters: len(found)}
+	d.warn()
+	found, unknown := d.Known(fold.Find(unresolvedStates(c.State, c.Parked)...), filter.IDs)
+	found = letters.Oldest(found, c.limit())
+	r := discardReport{DryRun: c.DryRun, Letters: len(found), Unread: unknown}
 	if !c.Parked {
 		r.Parked = len(fold.Find(letters.Parked))
 	}
 	d.explainIDs(fold, filter, found)
 	if len(found) == 0 || c.DryRun {
-		return r.print(p.stdout, c.JSON)
+		return d.end(r.print(p.stdout, c.JSON))
 	}
 	yes, err := c.confirmed(ctx, p, "discard "+number64(int64(len(found)), "letter")+r.note()+"?")
 	if err != nil {
@@ -90,14 +92,14 @@ func (c *lettersDiscardCommand) run(ctx context.Context, p *process) error {
 	}
 	if !yes {
 		if c.JSON {
-			return printJSON(p.stdout, discardReport{Parked: r.Parked})
+			return d.end(printJSON(p.stdout, discardReport{Parked: r.Parked, Unread: r.Unread}))
 		}
 		_, err := fmt.Fprintln(p.stdout, "nothing was discarded")
-		return err
+		return d.end(err)
 	}
 	all := len(found)
 	if !c.Yes {
-		if found, err = d.still(ctx, letters.NewFold(c.MaxReplays, filter), found); err != nil {
+		if found, err = d.still(ctx, letters.NewFold(c.MaxReplays, filter), found, filter.IDs); err != nil {
 			return plainly(ctx, err)
 		}
 	}
@@ -105,8 +107,9 @@ func (c *lettersDiscardCommand) run(ctx context.Context, p *process) error {
 	done, err := d.Discard(ctx, found, d.kafka.Publisher(c.DeadLetterTopic), progress.show)
 	progress.end()
 	r.begun, r.Letters, r.Gone = true, done.Letters, done.Gone+all-len(found)
+	r.Unread += done.Unread
 	if printed := r.print(p.stdout, c.JSON); err == nil {
-		return printed
+		return d.end(printed)
 	}
 	return endedEarly(ctx, err, done.Letters, all, done.Unresolved, "may be discarded nevertheless")
 }
@@ -117,12 +120,16 @@ type discardReport struct {
 	Letters int  `json:"letters"`
 	Parked  int  `json:"parked"`
 	Gone    int  `json:"gone"`
+	Unread  int  `json:"unread,omitempty"`
 	begun   bool
 }
 
 func (r *discardReport) note() (note string) {
 	if r.Gone > 0 {
 		note += "; " + goneNote(r.Gone)
+	}
+	if r.Unread > 0 {
+		note += "; " + unreadNote(r.Unread)
 	}
 	if r.Parked > 0 {
 		note += "; " + parkedNote(r.Parked)

@@ -48,16 +48,17 @@ func (c *lettersLsCommand) run(ctx context.Context, p *process) error {
 	if err := d.Find(ctx, fold); err != nil {
 		return plainly(ctx, err)
 	}
+	d.warn()
 	states := c.states(c.State)
 	if c.JSON {
-		return plainly(ctx, d.list(ctx, letters.Oldest(fold.Find(states...), c.limit())))
+		return d.end(plainly(ctx, d.list(ctx, letters.Oldest(fold.Find(states...), c.limit()))))
 	}
 	list := letterCounts{topic: c.DeadLetterTopic, counts: fold.Counts(), states: states, filtered: c.narrows(), foreign: fold.Foreign()}
 	if limit := c.limit(); limit > 0 {
 		found := letters.Oldest(fold.Find(states...), limit)
 		list.counts, list.limited = fold.CountsOf(found), true
 	}
-	return list.print(p.stdout)
+	return d.end(list.print(p.stdout))
 }
 
 // list prints letters as lines of JSON.

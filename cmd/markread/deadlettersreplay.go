@@ -124,18 +124,20 @@ func (c *lettersReplayCommand) run(ctx context.Context, p *process) error {
 	if err := d.Find(ctx, fold); err != nil {
 		return plainly(ctx, err)
 	}
-	found := fold.Find(unresolvedStates(c.State, c.Parked)...)
+	d.warn()
+	found, unknown := d.Known(fold.Find(unresolvedStates(c.State, c.Parked)...), filter.IDs)
 	plan := letters.PlanOf(found, c.limit())
 	r := replayReport{
 		To: c.target(), DryRun: c.DryRun, Letters: plan.Letters(), Conversations: len(plan.Events),
 		StillOpen: stillOpen{Invalid: plan.Obstacles[letters.Invalid], ValueOmitted: plan.Obstacles[letters.Omitted]},
+		Unread:    unknown,
 	}
 	if !c.Parked {
 		r.Parked = len(fold.Find(letters.Parked))
 	}
 	d.explainIDs(fold, filter, found)
 	if plan.Letters() == 0 || c.DryRun {
-		return r.end(p, c.JSON, nil)
+		return d.end(r.end(p, c.JSON, nil))
 	}
 	yes, err := c.confirmed(ctx, p, r.question())
 	if err != nil {
@@ -144,14 +146,14 @@ func (c *lettersReplayCommand) run(ctx context.Context, p *process) error {
 	if !yes {
 		if c.JSON {
 			r.Letters, r.Conversations = 0, 0
-			return r.print(p, true)
+			return d.end(r.print(p, true))
 		}
 		_, err := fmt.Fprintln(p.stdout, "nothing was replayed")
-		return err
+		return d.end(err)
 	}
 	all := plan.Letters()
 	if !c.Yes {
-		still, err := d.still(ctx, letters.NewFold(c.MaxReplays, filter), plan.All())
+		still, err := d.still(ctx, letters.NewFold(c.MaxReplays, filter), plan.All(), filter.IDs)
 		if err != nil {
 			return plainly(ctx, err)
 		}
@@ -162,16 +164,17 @@ func (c *lettersReplayCommand) run(ctx context.Context, p *process) error {
 	progress.end()
 	done.Gone += all - plan.Letters()
 	r.did(done)
-	return r.end(p, c.JSON, endedEarly(ctx, err, done.Letters, all, done.Unresolved,
-		"may have been published and would be replayed once more, which is harmless"))
+	return d.end(r.end(p, c.JSON, endedEarly(ctx, err, done.Letters, all, done.Unresolved,
+		"may have been published and would be replayed once more, which is harmless")))
 }
 
 // still returns those of the letters that are as they were found: somebody may have thought over the question for long, and others have worked on.
-func (d *deadLetters) still(ctx context.Context, fold *letters.Fold, found []letters.Found) ([]letters.Found, error) {
+func (d *deadLetters) still(ctx context.Context, fold *letters.Fold, found []letters.Found, named map[letters.ID]bool) ([]letters.Found, error) {
 	if err := d.Find(ctx, fold); err != nil {
 		return nil, err
 	}
-	return fold.Still(found), nil
+	still, _ := d.Known(fold.Still(found), named)
+	return still, nil
 }
 
 // mayChange makes sure, before anything is done, that letters can be resolved, and that nothing will be lost by it.
@@ -192,9 +195,15 @@ func (d *deadLetters) explainIDs(fold *letters.Fold, filter letters.Filter, foun
 		return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
 	}) {
 		if taken[id] {
+			if d.CutShort(id) {
+				d.p.log.Warn().Str("letter", id.String()).Msg("taken, but it may be resolved already: its partition can't be read to its end")
+			}
 			continue
 		}
 		why := "there is no such letter"
+		if d.CutShort(id) {
+			why = "it can't be read"
+		}
 		if state, ok := fold.State(id); ok {
 			why = "it is " + state.String()
 			switch state {
@@ -232,6 +241,7 @@ type replayReport struct {
 	StillOpen     stillOpen `json:"still_open"`
 	Parked        int       `json:"parked"`
 	Gone          int       `json:"gone"`
+	Unread        int       `json:"unread,omitempty"`
 	begun         bool
 }
 
@@ -250,6 +260,7 @@ func (r *replayReport) did(done office.Done) {
 	r.begun, r.Letters, r.Conversations = true, done.Letters, done.Conversations
 	r.StillOpen.Invalid += done.Changed
 	r.Gone = done.Gone
+	r.Unread += done.Unread
 	r.StillOpen.TooLarge = done.TooLarge
 	r.StillOpen.Refused = done.Refused
 	r.StillOpen.Unresolved = done.Unresolved
@@ -274,6 +285,9 @@ func (r *replayReport) notes() string {
 	if r.Gone > 0 {
 		notes = append(notes, goneNote(r.Gone))
 	}
+	if r.Unread > 0 {
+		notes = append(notes, unreadNote(r.Unread))
+	}
 	if r.Parked > 0 {
 		notes = append(notes, parkedNote(r.Parked))
 	}
@@ -286,13 +300,17 @@ func goneNote(n int) string {
 	return thousands(int64(n)) + " left alone: resolved by another command meanwhile, or deleted"
 }
 
+func unreadNote(n int) string {
+	return thousands(int64(n)) + " left alone: their partition can't be read to its end, so they may be resolved; their IDs take them"
+}
+
 func (s stillOpen) reasons() (reasons []string) {
 	for _, r := range []struct {
 		n   int
 		why string
 	}{
 		{s.Invalid, "can't: the record is no event"},
-		{s.ValueOmitted, "can't: the value was left out as too large"},
+		{s.ValueOmitted, "can't: the value was left out as too large or damaged"},
 		{s.TooLarge, "can't: the topic refuses the record as too large"},
 		{s.Refused, "can't: the topic refuses the record, because it is compacted and the record has no key, or for its time"},
 	} {

@@ -56,17 +56,18 @@ func (c *lettersShowCommand) run(ctx context.Context, p *process) error {
 		return plainly(ctx, err)
 	case c.JSON:
 		_, err = p.stdout.Write(append(view.AppendJSON(nil, true), '\n'))
-		return err
 	case c.Event:
-		return p.printEvent(view)
+		err = p.printEvent(view)
+	default:
+		err = printLetter(p.stdout, view, time.Now())
 	}
-	return printLetter(p.stdout, view, time.Now())
+	return d.end(err)
 }
 
 // printEvent prints a letter's event to be mended.
 func (p *process) printEvent(view *office.View) error {
 	if view.Omitted != "" {
-		return fmt.Errorf("letter %s has no event: its value of %s bytes was too large for the topic; its origin is %s",
+		return fmt.Errorf("letter %s has no event: its value of %s bytes was left out, because it was too large or damaged; its origin is %s",
 			view.ID, shownText(view.Omitted), originOf(view))
 	}
 	if view.Record.Value == nil {
@@ -131,7 +132,7 @@ func printLetter(w io.Writer, v *office.View, now time.Time) error {
 	t.line("  replayed", number(v.Replays, "time"))
 	t.line("  key", shownBytes(v.Record.Key, maxShownText))
 	if v.Omitted != "" {
-		t.line("  value", fmt.Sprintf("left out: its %s bytes were too large for the topic, so it can't be replayed", shownText(v.Omitted)))
+		t.line("  value", fmt.Sprintf("left out: its %s bytes were too large or damaged, so it can't be replayed", shownText(v.Omitted)))
 	} else {
 		t.line("  value", shownBytes(v.Record.Value, maxShownValue))
 	}

@@ -22,19 +22,21 @@ const root = "../.."
 // line, and a reason.
 var mayImport = map[string][]string{
 	// The command wires everything.
-	"cmd/markread": {"worker", "worker/console", "consumer", "consumer/backfill", "consumer/broker", "consumer/letters", "consumer/letters/office", "imclient", "imclient/sandbox"},
+	"cmd/markread": {"worker", "worker/console", "consumer", "consumer/backfill", "consumer/broker", "consumer/letters", "consumer/letters/office", "consumer/printable", "imclient", "imclient/sandbox"},
 	"cmd/rows":     {}, // makes what backfill reads
 	// The engine and its parts. The parts don't know the engine; backlog and quota know nothing of ours, so that they can be simulated.
 	"worker":         {"worker/backlog", "worker/quota", "worker/hold", "worker/console", "consumer", "consumer/thin", "imclient"},
 	"worker/backlog": {},
 	"worker/quota":   {},
 	"worker/hold":    {"imclient"}, // for the classes of failures
-	"worker/console": {},
+	"worker/console": {"consumer/printable"},
 	// Kafka and the API know neither each other nor the engine.
-	"consumer":                {"consumer/offsets", "consumer/thin"},
-	"consumer/backfill":       {"consumer"}, // for what an event is
+	"consumer":                {"consumer/batch", "consumer/offsets", "consumer/thin"},
+	"consumer/batch":          {},                                 // bytes that anyone may have written
+	"consumer/backfill":       {"consumer", "consumer/printable"}, // for what an event is; for rejects
 	"consumer/broker":         {},
 	"consumer/offsets":        {},
+	"consumer/printable":      {},                               // whoever shows text of others uses it
 	"consumer/letters":        {"consumer"},                     // commands and console share it
 	"consumer/letters/office": {"consumer", "consumer/letters"}, // what reads and writes for it
 	"consumer/thin":           {},                               // a part of its own so that the engine thins its repeats in the same way
@@ -53,7 +55,8 @@ var onlyIn = map[string][]string{
 	"github.com/prometheus":                 {"worker", "worker/console", "cmd/markread"},
 	"github.com/mattn/go-isatty":            {"cmd/markread"},
 	"github.com/cheggaaa/pb":                {"cmd/markread"},
-	"github.com/klauspost/compress":         {"consumer/backfill"},
+	"github.com/klauspost/compress":         {"consumer/backfill", "consumer/batch"},
+	"github.com/pierrec/lz4":                {"consumer/batch"},
 }
 
 // pure are the state machines: time comes in as an argument, and nothing runs or waits in them.

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"log"
 	"os"
 
 	"github.com/mattn/go-isatty"
 	"github.com/rs/zerolog"
+
+	"markread/consumer/printable"
 )
 
 type logger = zerolog.Logger
@@ -47,11 +50,14 @@ func (p *process) logOutput(f logFlags) io.Writer {
 	var out io.Writer = p.stderr
 	if f.LogFormat == "console" || (f.LogFormat == "" && terminal) {
 		_, noColor := p.env.values["NO_COLOR"]
-		to := p.stderr
+		to := screen(p.stderr) // for the colors
 		if terminal {
 			to = wiping{to}
 		}
-		out = zerolog.ConsoleWriter{Out: to, TimeFormat: "15:04:05.000", NoColor: noColor || !terminal}
+		out = zerolog.ConsoleWriter{
+			Out: to, TimeFormat: "15:04:05.000", NoColor: noColor || !terminal,
+			FormatPrepare: printableMessage, FormatFieldValue: printableValue,
+		}
 	}
 	return out
 }
@@ -66,8 +72,33 @@ func (w wiping) Write(line []byte) (int, error) {
 	return w.out.Write(line)
 }
 
-func isTerminal(w any) bool {
-	f, ok := w.(*os.File)
+// printableMessage makes the message of an entry safe to show, for the console format.
+func printableMessage(entry map[string]any) error {
+	if text, ok := entry[zerolog.MessageFieldName].(string); ok {
+		entry[zerolog.MessageFieldName] = oneLine(text)
+	}
+	return nil
+}
+
+// printableValue makes a field's value safe to show, for the console format. zerolog has quoted
+// strings that need it, but not what is in lists and objects.
+func printableValue(value any) string { return printable.Line(fmt.Sprintf("%s", value)) }
+
+// screen is a stream of a process without the filter that makes text printable. Only control
+// sequences of our own, and text that has been made printable, may be written to it.
+func screen(stream io.Writer) io.Writer {
+	if w, ok := stream.(*printable.Writer); ok {
+		return w.Out
+	}
+	return stream
+}
+
+// isTerminal reports whether a stream of a process is a terminal.
+func isTerminal(stream any) bool {
+	if w, ok := stream.(*printable.Writer); ok {
+		stream = w.Out
+	}
+	f, ok := stream.(*os.File)
 	return ok && (isatty.IsTerminal(f.Fd()) || isatty.IsCygwinTerminal(f.Fd()))
 }
 

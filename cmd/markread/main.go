@@ -21,6 +21,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"markread/consumer/printable"
 )
 
 // Exit statuses.
@@ -83,7 +85,10 @@ func untilSignal(parent context.Context, signals <-chan os.Signal, exit func()) 
 // run executes one command line and returns its exit status. args are without the program's name; env is like os.Environ. It returns when ctx
 // has ended and the command has stopped cleanly, or when the command is done.
 func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	p := &process{env: newEnvironment(env), stdin: stdin, stdout: stdout, stderr: stderr}
+	p := &process{
+		env: newEnvironment(env), stdin: stdin,
+		stdout: &printable.Writer{Out: stdout}, stderr: &printable.Writer{Out: stderr},
+	}
 	p.log = p.newLogger(logFlags{LogLevel: "info"})
 	defer p.flushLog()
 	selected, err := p.parse(args)
@@ -99,7 +104,7 @@ func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	case err == nil:
 		return exitOK
 	case errors.As(err, &usage):
-		fmt.Fprintf(stderr, "markread: %s\n", oneLine(p.env.explain(usage.Error())))
+		fmt.Fprintf(p.stderr, "markread: %s\n", oneLine(p.env.explain(usage.Error())))
 		return exitUsage
 	case errors.As(err, &rejected):
 		p.log.Warn().Msg(oneLine(err.Error()))
@@ -124,7 +129,8 @@ func endsWithItsReader(c command) bool {
 	return false
 }
 
-// process is what a command may use of the process that it runs in.
+// process is what a command may use of the process that it runs in. What is written to its stdout
+// and stderr is made printable; see [screen] for control sequences.
 type process struct {
 	env            environment
 	stdin          io.Reader
@@ -153,14 +159,4 @@ type rejectedError struct{ text string }
 func (e *rejectedError) Error() string { return e.text }
 
 // oneLine keeps a message on one line and free of terminal escapes, whatever arguments it quotes.
-func oneLine(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\r' || r == '\t' {
-			return ' '
-		}
-		if r < 0x20 || (r >= 0x7f && r < 0xa0) {
-			return '?'
-		}
-		return r
-	}, strings.TrimSpace(s))
-}
+func oneLine(s string) string { return printable.Line(strings.TrimSpace(s)) }

@@ -24,7 +24,7 @@ type progress struct {
 func newProgress(out io.Writer, what string) *progress {
 	p := &progress{what: what}
 	if isTerminal(out) {
-		p.out = out
+		p.out = screen(out)
 	}
 	return p
 }
@@ -79,7 +79,7 @@ type workProgress struct {
 func newWorkProgress(out io.Writer, done string, of int) *workProgress {
 	p := &workProgress{done: done, of: of}
 	if isTerminal(out) {
-		p.out = out
+		p.out = screen(out)
 	}
 	return p
 }

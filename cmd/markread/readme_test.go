@@ -120,7 +120,13 @@ func TestReadmeNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	flags := map[string]bool{"help": true, "bootstrap-server": true, "topic": true, "property": true, "from-beginning": true} // and those of Kafka's own tools
+	flags := map[string]bool{"help": true}
+	for _, f := range []string{ // of Kafka's own tools
+		"bootstrap-server", "property", "from-beginning", "describe", "unavailable-partitions", "list", "files", "deep-iteration",
+		"offset-json-file", "reset-offsets", "to-offset", "to-earliest", "execute",
+	} {
+		flags[f] = true
+	}
 	for _, c := range parser.Model.Leaves(false) {
 		name := strings.TrimPrefix(c.FullPath(), "markread ")
 		if !strings.Contains(text, "`markread "+name) && !strings.Contains(text, "./cmd/markread "+name) {
@@ -145,6 +151,21 @@ func TestReadmeNames(t *testing.T) {
 	for _, name := range []string{saslPassword, imKey, adminToken} {
 		if !strings.Contains(text, name) {
 			t.Errorf("README.md does not mention %s", name)
+		}
+	}
+}
+
+// What documents link to in the repository is there.
+func TestReadmeLinks(t *testing.T) {
+	for _, name := range []string{"README.md", "SECURITY.md", "deploy/README.md"} {
+		text, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, link := range regexp.MustCompile(`\]\(([^):#]+)[^):]*\)`).FindAllStringSubmatch(string(text), -1) {
+			if _, err := os.Stat(filepath.Join(root, filepath.Dir(name), link[1])); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
 		}
 	}
 }

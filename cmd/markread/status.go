@@ -12,6 +12,7 @@ import (
 
 	"markread/consumer"
 	"markread/consumer/letters"
+	"markread/consumer/letters/office"
 )
 
 // statusCommand looks at a whole group, from Kafka.
@@ -26,9 +27,10 @@ type statusCommand struct {
 
 // Help is kong's: what follows the summary.
 func (*statusCommand) Help() string {
-	return `Members with their partitions and their share of the rate; the lag; open dead letters by class and code. All of it is read from Kafka,
-so it also works when no worker answers. The dead-letter topic is read to its end, which takes as long as it is large. What can't be found out
-is one line on standard error, the rest is shown, and the exit status is 1.
+	return `Members with their partitions and their share of the rate; the lag; partitions that can't be read;
+open dead letters by class and code. All of it is read from Kafka, so it also works when no worker
+answers. The dead-letter topic is read to its end, which takes as long as it is large. What can't be
+found out or read is one line on standard error, the rest is shown, and the exit status is 1.
 
     markread status --brokers kafka-1:9092
     markread status --brokers kafka-1:9092 --admin-url http://127.0.0.1:8780
@@ -121,6 +123,11 @@ func (l *look) report(ctx context.Context) *statusReport {
 				return
 			}
 			r.Worker = workerReportOf(l.admin.base, state, l.group)
+			if n := len(r.Worker.Unreadable); n > 0 {
+				first := r.Worker.Unreadable[0]
+				l.fail(fmt.Errorf("the worker at %s can't read %s, the first is %s/%d: %s", l.admin.base,
+					number(n, "partition"), first.Topic, first.Partition, first.Reason))
+			}
 		})
 	}
 	parts.Go(func() { l.fromKafka(ctx, r) })
@@ -166,47 +173,72 @@ func (l *look) fromKafka(ctx context.Context, r *statusReport) {
 		r.Group.unassigned(lags)
 	}
 	r.Lag = lagReportOf(lags, l.topics.Backfill, r.Group, r.At)
+	if r.Lag == nil {
+		return
+	}
+	for _, topic := range r.Lag.Topics {
+		for _, err := range topic.unreadable() {
+			l.fail(err)
+		}
+	}
 }
 
 // lags returns the lag of the event topics that are there, the live one first; of those alone that could be found out.
 func (l *look) lags(ctx context.Context, missing []string) (lags [][]consumer.PartitionLag) {
-	for _, topic := range []string{l.topics.Live, l.topics.Backfill} {
+	found := make([][]consumer.PartitionLag, 2)
+	var parts sync.WaitGroup
+	for i, topic := range []string{l.topics.Live, l.topics.Backfill} {
 		if topic == "" || slices.Contains(missing, topic) {
 			continue
 		}
-		lag, err := l.kafka.Lag(ctx, l.group, topic)
-		if err != nil {
-			l.fail(err)
-			continue
-		}
-		for _, p := range lag {
-			if p.Err != nil {
-				l.fail(fmt.Errorf("lag of topic %q, partition %d: %w", p.Topic, p.Partition, p.Err))
+		parts.Go(func() {
+			var err error
+			if found[i], err = l.kafka.Lag(ctx, l.group, topic); err != nil {
+				l.fail(err)
 			}
+		})
+	}
+	parts.Wait()
+	for _, lag := range found {
+		if len(lag) > 0 {
+			lags = append(lags, lag)
 		}
-		lags = append(lags, lag)
+		if found, do := offsetsBeyond(lag); found != "" {
+			l.fail(fmt.Errorf("topic %q: %s; %s", lag[0].Topic, found, do))
+		}
 	}
 	return lags
 }
 
-// letters reads the dead-letter topic; nil if it could not be read to its end.
+// letters reads the dead-letter topic; nil if nothing of it could be read.
 func (l *look) letters(ctx context.Context) *lettersReport {
-	extent, err := l.kafka.Extent(ctx, l.topics.DeadLetter)
-	if err != nil {
-		l.fail(err)
-		return nil
-	}
 	fold := letters.NewFold(l.maxReplays, letters.Filter{})
-	stop := l.progress.start(extent)
-	err = l.kafka.ScanAll(ctx, extent, func(r consumer.Record) error {
-		l.progress.add(r)
-		fold.Add(r)
-		return nil
-	})
-	stop()
-	if err != nil {
+	o := office.Office{Topic: l.kafka, Name: l.topics.DeadLetter, Reading: func(e consumer.Extent) (func(consumer.Record), func()) {
+		stop := l.progress.start(e)
+		return l.progress.add, stop
+	}}
+	if err := o.Find(ctx, fold); err != nil {
 		l.fail(fmt.Errorf("dead letters can't be counted: %w", err))
 		return nil
 	}
+	unread, more := o.Unread()
+	for _, u := range unread {
+		what := "dead letters can't be counted"
+		if u.Damaged {
+			what = "among the dead letters"
+		}
+		l.fail(fmt.Errorf("%s: %s: %w; %s", what, placeOf(u), u.Err, remedyOf(u)))
+	}
+	if more > 0 {
+		l.fail(fmt.Errorf("among the dead letters: %d more parts of topic %q can't be decoded", more, l.topics.DeadLetter))
+	}
 	return lettersReportOf(l.topics.DeadLetter, fold)
+}
+
+// placeOf is where something can't be read.
+func placeOf(u office.Unread) string {
+	if u.From < 0 {
+		return fmt.Sprintf("topic %q, partition %d", u.Topic, u.Partition)
+	}
+	return fmt.Sprintf("topic %q, partition %d, offsets %d to %d", u.Topic, u.Partition, u.From, u.To-1)
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 
 	"markread/consumer"
 	"markread/consumer/broker"
@@ -64,6 +65,40 @@ func deadLetter(class, code, replays string) []string {
 
 func resolution(id, how string) []string {
 	return []string{"markread.resolves", id, "markread.resolution", how}
+}
+
+// An offset beyond the end of the log is an error: the group is not at the end, nobody has read the events.
+func TestStatusBeyondTheEnd(t *testing.T) {
+	noLeaks(t)
+	b := embedded(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
+	request := kmsg.NewPtrOffsetCommitRequest()
+	topic, partition := kmsg.NewOffsetCommitRequestTopic(), kmsg.NewOffsetCommitRequestTopicPartition()
+	request.Group, request.Generation, topic.Topic, partition.Offset = "markread", -1, "mark-read", 500
+	topic.Partitions = append(topic.Partitions, partition)
+	request.Topics = append(request.Topics, topic)
+	client, err := kgo.NewClient(kgo.SeedBrokers(b.Addr()), kgo.MaxVersions(kversion.V3_5_0()), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if err := client.ProduceSync(t.Context(), &kgo.Record{Topic: "mark-read", Partition: 0, Value: []byte("{}")}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := request.RequestWith(t.Context(), client); err != nil || answer.Topics[0].Partitions[0].ErrorCode != 0 {
+		t.Fatal(answer, err)
+	}
+	got := try(t, nil, "", "status", "--brokers", b.Addr())
+	const found = "the committed offset is beyond the end of the log in partitions 0 (partition 0: 500, end 1)"
+	if got.status != exitFailed || !strings.Contains(got.stderr, found) || !strings.Contains(got.stderr, "--reset-offsets") ||
+		!strings.Contains(got.stdout, "! mark-read: "+found) {
+		t.Errorf("%+v", got)
+	}
+	got = try(t, nil, "", "status", "--json", "--brokers", b.Addr())
+	var r statusReport
+	if err := json.Unmarshal([]byte(got.stdout), &r); err != nil || got.status != exitFailed || len(r.Errors) != 1 ||
+		r.Lag.Lag == nil || *r.Lag.Lag != 1 || r.Lag.Topics[0].Partitions[0].Beyond != 499 {
+		t.Errorf("%+v %v", got, err)
+	}
 }
 
 // Two workers, of which one is held and so behind, and letters of several kinds of which some are resolved: status tells all of it.
@@ -123,7 +158,7 @@ func TestStatusOfAGroup(t *testing.T) {
 	}
 	until(t, "the other worker's commit, and a backlog", func() bool {
 		r = statusOf(t, "--brokers", b.Addr(), "--admin-url", "http://"+adminOfFirst)
-		return r.Lag.Lag == 3 && r.Worker.Lanes.Live.Events == 3
+		return *r.Lag.Lag == 3 && r.Worker.Lanes.Live.Events == 3
 	})
 	behind := r.Lag.Topics[0].Partitions[partition]
 	if *behind.Lag != 3 || *behind.Member != *r.Worker.Member || behind.Oldest == nil || *behind.Oldest < 59 || *behind.Oldest > 120 || behind.Committed != nil && *behind.Committed != 0 || *behind.End != 3 {
@@ -132,7 +167,7 @@ func TestStatusOfAGroup(t *testing.T) {
 	if other := r.Lag.Topics[0].Partitions[1-partition]; *other.Lag != 0 || *other.Member == *r.Worker.Member || *other.Committed != 3 {
 		t.Errorf("%+v", other)
 	}
-	if l := r.Lag.Topics; len(l) != 2 || l[0].Lane != "live" || l[1].Lane != "backfill" || l[1].Topic != "mark-read-backfill" || l[1].Lag != 0 {
+	if l := r.Lag.Topics; len(l) != 2 || l[0].Lane != "live" || l[1].Lane != "backfill" || l[1].Topic != "mark-read-backfill" || *l[1].Lag != 0 {
 		t.Errorf("%+v", l)
 	}
 	text := try(t, nil, "", "status", "--brokers", b.Addr(), "--admin-url", "http://"+adminOfFirst)
@@ -144,7 +179,7 @@ func TestStatusOfAGroup(t *testing.T) {
 
 	// A worker of another group is not taken for one of this.
 	r = statusOf(t, "--brokers", b.Addr(), "--group", "another", "--backfill-topic=", "--admin-url", "http://"+adminOfFirst)
-	if r.Group.State != "absent" || len(r.Group.Members) != 0 || r.Lag.Lag != 6 || len(r.Lag.Topics) != 1 || !strings.Contains(r.Worker.Note, `"markread", not of "another"`) {
+	if r.Group.State != "absent" || len(r.Group.Members) != 0 || *r.Lag.Lag != 6 || len(r.Lag.Topics) != 1 || !strings.Contains(r.Worker.Note, `"markread", not of "another"`) {
 		t.Errorf("%+v %+v %+v", r.Group, r.Lag, r.Worker)
 	}
 	if status := first.stopped(); status != exitOK {
@@ -198,6 +233,98 @@ func TestStatusOfAPart(t *testing.T) {
 			if err := json.Unmarshal([]byte(asJSON.stdout), &document); err != nil || asJSON.status != exitFailed || strings.Join(document.Errors, "; ") != line {
 				t.Errorf("%v: %+v, want the error %s", err, asJSON, line)
 			}
+		})
+	}
+}
+
+// A partition that can't be read is found by status itself, named with the reason and the remedy, and a
+// failure until it can be read again; the others are shown as ever.
+func TestStatusOfAnUnreadablePartition(t *testing.T) {
+	b := embedded(t, "mark-read", "mark-read-dead-letters")
+	args := []string{"status", "--brokers", b.Addr(), "--backfill-topic="}
+	fault := b.Cluster().Fault(kfake.Fault{
+		Keys: []kmsg.Key{kmsg.Fetch}, Topic: "mark-read", Partitions: []int32{1}, Err: kerr.TopicAuthorizationFailed, Count: -1,
+	})
+	r := try(t, nil, "", args...)
+	if r.status != exitFailed || strings.Count(r.stderr, "\n") != 1 ||
+		!strings.Contains(r.stderr, `topic \"mark-read\", partition 1 can't be read: [29]`) || !strings.Contains(r.stderr, "grant this worker's user Read") {
+		t.Errorf("%+v", r)
+	}
+	for _, want := range []string{"lag: not known; 1 partition CAN'T BE READ\n", "  ! UNREADABLE mark-read/1 at offset 0: [29]", "2 without a commit"} {
+		if !strings.Contains(r.stdout, want) {
+			t.Errorf("no %q in\n%s", want, r.stdout)
+		}
+	}
+	var document statusReport
+	asJSON := try(t, nil, "", append(args, "--json")...)
+	if err := json.Unmarshal([]byte(asJSON.stdout), &document); err != nil || asJSON.status != exitFailed || len(document.Errors) != 1 {
+		t.Fatalf("%v: %+v", err, asJSON)
+	}
+	partitions := document.Lag.Topics[0].Partitions
+	if p := partitions[1]; p.Unreadable == nil || *p.Unreadable.Offset != 0 || p.Lag != nil || document.Lag.Lag != nil {
+		t.Errorf("%s", asJSON.stdout)
+	}
+	if p := partitions[0]; p.Unreadable != nil || p.Lag == nil || *p.Lag != 0 {
+		t.Errorf("%s", asJSON.stdout)
+	}
+	fault.Remove()
+	if r := statusOf(t, args[1:]...); *r.Lag.Lag != 0 || r.Lag.Topics[0].Partitions[1].Unreadable != nil {
+		t.Errorf("%+v", r.Lag)
+	}
+}
+
+// What a worker can't read is a failure also where status can.
+func TestStatusOfAWorkerThatCannotRead(t *testing.T) {
+	b := embedded(t, "mark-read", "mark-read-dead-letters")
+	admin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`{"held":[],"group":{"name":"markread"},"partitions":[{"topic":"mark-read","partition":1,
+			"unreadable":{"since":"2026-03-01T00:00:00Z","offset":10,"reason":"no\u001b[31m leader\u202e"}}]}`))
+	}))
+	t.Cleanup(admin.Close)
+	r := try(t, nil, "", "status", "--brokers", b.Addr(), "--backfill-topic=", "--admin-url", admin.URL)
+	if r.status != exitFailed || !strings.Contains(r.stderr, "the worker at "+admin.URL+" can't read 1 partition, the first is mark-read/1: no?[31m leader?") {
+		t.Errorf("%+v", r)
+	}
+	for _, want := range []string{"lag: 0 events\n", "  UNREADABLE: mark-read/1 at offset 10 for ", ", since 2026-03-01 00:00:00 UTC: no?[31m leader?\n"} {
+		if !strings.Contains(r.stdout, want) {
+			t.Errorf("no %q in\n%s", want, r.stdout)
+		}
+	}
+}
+
+// Leaders that are frozen, of both topics, are found within 15 s.
+func TestStatusOfFrozenLeaders(t *testing.T) {
+	for _, key := range []kmsg.Key{kmsg.Fetch, kmsg.ListOffsets} {
+		virtual(t, false, func(t *testing.T, cluster *kfake.Cluster, l *look) {
+			if err := cluster.CreateTopic("backfill", 2, nil); err != nil {
+				t.Fatal(err)
+			}
+			l.topics.Backfill = "backfill"
+			cluster.ControlKey(int16(key), func(r kmsg.Request) (kmsg.Response, error, bool) {
+				cluster.KeepControl()
+				frozen := false
+				switch r := r.(type) {
+				case *kmsg.FetchRequest:
+					frozen = r.Topics[0].Topic != "letters" && r.Topics[0].Partitions[0].Partition == 1
+				case *kmsg.ListOffsetsRequest:
+					frozen = r.Topics[0].Topic != "letters" && r.Topics[0].Partitions[0].Partition == 1
+				}
+				if frozen {
+					cluster.SleepControl(func() { time.Sleep(time.Minute) })
+				}
+				return nil, nil, false
+			})
+			start := time.Now()
+			r := l.report(t.Context())
+			if took := time.Since(start); took > 15*time.Second || len(r.Errors) != 2 {
+				t.Errorf("%v: after %s: %v", key, took, r.Errors)
+			}
+			for i, topic := range []string{"backfill", "live"} {
+				if i < len(r.Errors) && !strings.HasPrefix(r.Errors[i], `topic "`+topic+`", partition 1 can't be read: `) {
+					t.Errorf("%v: %s", key, r.Errors[i])
+				}
+			}
+			time.Sleep(2 * time.Minute) // the broker's own
 		})
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -143,9 +144,10 @@ func (r *groupReport) unassigned(lags [][]consumer.PartitionLag) {
 	}
 }
 
-// lagReport is how far the group is behind.
+// lagReport is how far the group is behind. Sums are over what is known; a lag of nil is not known. A
+// lag is never 0 where records may be unread.
 type lagReport struct {
-	Lag      int64      `json:"lag"`
+	Lag      *int64     `json:"lag"`
 	Finished int64      `json:"finished"`
 	Topics   []topicLag `json:"topics"`
 }
@@ -153,11 +155,12 @@ type lagReport struct {
 type topicLag struct {
 	Topic      string         `json:"topic"`
 	Lane       string         `json:"lane"`
-	Lag        int64          `json:"lag"`
+	Lag        *int64         `json:"lag"`
 	Finished   int64          `json:"finished"`
 	Lost       int64          `json:"lost"`
 	Oldest     *float64       `json:"oldest_seconds"`
 	Partitions []partitionLag `json:"partitions"`
+	Beyond     string         `json:"-"` // what offsetsBeyond has found
 }
 
 type partitionLag struct {
@@ -169,9 +172,27 @@ type partitionLag struct {
 	Lag       *int64   `json:"lag"`
 	Finished  int64    `json:"finished"`
 	Lost      int64    `json:"lost"`
+	Beyond    int64    `json:"beyond"`
 	Oldest    *float64 `json:"oldest_seconds"`
 
+	Unreadable *unreadableReport `json:"unreadable"`
+
 	member int // its number
+}
+
+// unreadableReport says why a partition could not be read at an offset; nil: nobody knows at which.
+type unreadableReport struct {
+	Offset *int64 `json:"offset"`
+	Reason string `json:"reason"`
+	Do     string `json:"do"`
+}
+
+// place names an offset in a sentence about the partition.
+func place(offset *int64) string {
+	if offset == nil {
+		return ""
+	}
+	return fmt.Sprintf(" at offset %d", *offset)
 }
 
 // lagReportOf sums up what is known; nil: nothing is.
@@ -188,15 +209,33 @@ func lagReportOf(lags [][]consumer.PartitionLag, backfill string, group *groupRe
 		for _, p := range topic {
 			t.add(p, group, now)
 		}
-		r.Lag += t.Lag
+		t.Beyond, _ = offsetsBeyond(topic)
+		t.Lag = sumOf(t.Partitions, func(p partitionLag) *int64 { return p.Lag })
 		r.Finished += t.Finished
 		r.Topics = append(r.Topics, t)
 	}
+	r.Lag = sumOf(r.Topics, func(t topicLag) *int64 { return t.Lag })
 	return r
 }
 
+// sumOf adds up the lags that are known; nil: none is, or they are 0 and some are not known.
+func sumOf[T any](all []T, lag func(T) *int64) *int64 {
+	sum, unknown := int64(0), false
+	for _, one := range all {
+		if n := lag(one); n != nil {
+			sum += *n
+		} else {
+			unknown = true
+		}
+	}
+	if sum == 0 && unknown {
+		return nil
+	}
+	return &sum
+}
+
 func (t *topicLag) add(p consumer.PartitionLag, group *groupReport, now time.Time) {
-	l := partitionLag{Partition: p.Partition, Finished: p.Finished, Lost: p.Lost, member: group.owner(p.TopicPartition)}
+	l := partitionLag{Partition: p.Partition, Finished: p.Finished, Lost: p.Lost, Beyond: p.Beyond, member: group.owner(p.TopicPartition)}
 	if l.member > 0 {
 		l.Member = &group.Members[l.member-1].ID
 	}
@@ -204,8 +243,10 @@ func (t *topicLag) add(p consumer.PartitionLag, group *groupReport, now time.Tim
 		l.Committed = &p.Committed
 	}
 	if p.Err == nil {
-		l.First, l.End, l.Lag = &p.First, &p.End, &p.Lag
-		t.Lag += p.Lag
+		l.First, l.End = &p.First, &p.End
+		if p.Lag > 0 || p.Unreadable == nil {
+			l.Lag = &p.Lag
+		}
 		t.Finished += p.Finished
 		t.Lost += p.Lost
 	}
@@ -215,8 +256,64 @@ func (t *topicLag) add(p consumer.PartitionLag, group *groupReport, now time.Tim
 			t.Oldest = l.Oldest
 		}
 	}
+	if u := p.Unreadable; u != nil {
+		l.Unreadable = &unreadableReport{Reason: plainLine([]byte(u.Reason)), Do: u.Do}
+		if u.Offset >= 0 {
+			l.Unreadable.Offset = &u.Offset
+		}
+	}
 	t.Partitions = append(t.Partitions, l)
 }
+
+// offsetsBeyond names the partitions whose committed offset is beyond the end of the log, and what to
+// do; "": there is none.
+func offsetsBeyond(lags []consumer.PartitionLag) (found, do string) {
+	var beyond []int
+	for _, l := range lags {
+		if l.Beyond > 0 {
+			beyond = append(beyond, l.Partition)
+			found = cmp.Or(found, fmt.Sprintf("partition %d: %d, end %d", l.Partition, l.Committed, l.End))
+		}
+	}
+	if beyond == nil {
+		return "", ""
+	}
+	found = fmt.Sprintf("the committed offset is beyond the end of the log in partitions %s (%s)",
+		ranges(beyond), found)
+	return found, "the topic was recreated or truncated, or the offset was set wrongly: workers read such " +
+		"a partition from its oldest record; for another offset stop them and use Kafka's " +
+		"kafka-consumer-groups --reset-offsets"
+}
+
+// unreadable returns one error for each reason why partitions of the topic can't be read, up to a bound.
+func (t *topicLag) unreadable() (errs []error) {
+	var whys []unreadableReport
+	partitions := map[unreadableReport][]int{}
+	for _, p := range t.Partitions {
+		if p.Unreadable == nil {
+			continue
+		}
+		why := unreadableReport{Reason: p.Unreadable.Reason, Do: p.Unreadable.Do}
+		if partitions[why] == nil {
+			whys = append(whys, why)
+		}
+		partitions[why] = append(partitions[why], p.Partition)
+	}
+	for i, why := range whys {
+		if i == maxUnreadableReasons {
+			more := len(whys) - i
+			return append(errs, fmt.Errorf("topic %q: partitions can't be read for %d other reasons", t.Topic, more))
+		}
+		what := "partitions " + ranges(partitions[why])
+		if len(partitions[why]) == 1 {
+			what = "partition " + ranges(partitions[why])
+		}
+		errs = append(errs, fmt.Errorf("topic %q, %s can't be read: %s; %s", t.Topic, what, why.Reason, why.Do))
+	}
+	return errs
+}
+
+const maxUnreadableReasons = 10
 
 // lettersReport is what became of the dead letters.
 type lettersReport struct {
@@ -262,10 +359,28 @@ type workerReport struct {
 	Quota  console.Quota  `json:"quota"`
 	Lanes  console.Lanes  `json:"lanes"`
 	Note   string         `json:"note"`
+
+	// Unreadable are the partitions that this worker can't read, which may be others than status finds:
+	// it reads ahead of the group's offset, perhaps as another user.
+	Unreadable []workerUnreadable `json:"unreadable"`
+}
+
+type workerUnreadable struct {
+	Topic     string `json:"topic"`
+	Partition int    `json:"partition"`
+	console.Unreadable
 }
 
 func workerReportOf(url string, s console.State, group string) *workerReport {
-	r := &workerReport{URL: url, Ready: s.Ready, Group: s.Group.Name, Member: s.Group.Member, Held: s.Held, Quota: s.Quota, Lanes: s.Lanes}
+	r := &workerReport{
+		URL: url, Ready: s.Ready, Group: s.Group.Name, Member: s.Group.Member,
+		Held: s.Held, Quota: s.Quota, Lanes: s.Lanes, Unreadable: []workerUnreadable{},
+	}
+	for _, p := range s.Partitions {
+		if p.Unreadable != nil {
+			r.Unreadable = append(r.Unreadable, workerUnreadable{p.Topic, p.Partition, *p.Unreadable})
+		}
+	}
 	if s.Group.Name != group {
 		r.Note = fmt.Sprintf("this worker is of the group %q, not of %q (--group): what is above is not about it", s.Group.Name, group)
 	}
@@ -287,7 +402,14 @@ func (c *adminClient) state(ctx context.Context) (s console.State, err error) {
 		s.Group.Member = new(clean(*s.Group.Member))
 	}
 	for i := range s.Held {
-		s.Held[i].Reason, s.Held[i].Detail = clean(s.Held[i].Reason), clean(s.Held[i].Detail)
+		h := &s.Held[i]
+		h.Reason, h.Detail, h.Do = clean(h.Reason), clean(h.Detail), clean(h.Do)
+	}
+	for i := range s.Partitions {
+		s.Partitions[i].Topic = clean(s.Partitions[i].Topic)
+		if u := s.Partitions[i].Unreadable; u != nil {
+			u.Reason = plainLine([]byte(c.mask(u.Reason)))
+		}
 	}
 	return s, nil
 }

@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"markread/consumer/printable"
 	"markread/worker/console"
 )
 
@@ -19,6 +20,7 @@ const (
 	maxShownMembers    = 20
 	maxShownPartitions = 10
 	maxShownKinds      = 15
+	maxShownUnreadable = 20
 )
 
 // behindAfter is the age, in seconds, from which an event makes its partition worth a line: all younger ones may only wait for the next commit.
@@ -54,7 +56,11 @@ func (t *table) end() error {
 }
 
 // line writes one line of cells. Lines of one number of cells that follow each other are aligned.
+// Whatever a cell holds, it stays in its place.
 func (t *table) line(cells ...string) {
+	for i, cell := range cells {
+		cells[i] = printable.Line(cell)
+	}
 	if _, err := fmt.Fprintln(t, strings.Join(cells, "\t")); t.err == nil {
 		t.err = err
 	}
@@ -122,20 +128,20 @@ func (r *lagReport) print(t *table) {
 		t.head("lag: not known")
 		return
 	}
-	text := "lag: " + number64(r.Lag, "event")
-	if r.Finished > 0 {
-		text += fmt.Sprintf(", of which %s finished out of order", thousands(r.Finished))
-	}
-	t.head("%s", text)
+	t.head("lag: %s", r.summary())
 	t.line("  TOPIC", "LANE", "LAG", "OLDEST", "PARTITIONS")
 	type row struct {
 		topic string
 		partitionLag
 	}
-	var behind []row
+	var behind, unreadable []row
 	for _, topic := range r.Topics {
-		uncommitted, unknown := 0, 0
+		uncommitted, unknown, unread := 0, 0, 0
 		for _, p := range topic.Partitions {
+			if p.Unreadable != nil {
+				unreadable = append(unreadable, row{topic.Topic, p})
+				unread++
+			}
 			if p.Lag == nil {
 				unknown++
 			} else if *p.Lag > 0 && (p.Oldest == nil || *p.Oldest >= behindAfter) {
@@ -152,12 +158,32 @@ func (r *lagReport) print(t *table) {
 		if unknown > 0 {
 			text += fmt.Sprintf(", %d NOT KNOWN", unknown)
 		}
-		t.line("  "+topic.Topic, topic.Lane, thousands(topic.Lag), ageOf(topic.Oldest), text)
+		if unread > 0 {
+			text += fmt.Sprintf(", %d UNREADABLE", unread)
+		}
+		lag := "?"
+		if topic.Lag != nil {
+			lag = thousands(*topic.Lag)
+		}
+		t.line("  "+topic.Topic, topic.Lane, lag, ageOf(topic.Oldest), text)
 	}
 	for _, topic := range r.Topics {
 		if topic.Lost > 0 {
 			t.head("  ! %s: retention has deleted %s before anybody read them", topic.Topic, number64(topic.Lost, "event"))
 		}
+	}
+	for _, topic := range r.Topics {
+		if topic.Beyond != "" {
+			t.head("  ! %s: %s", topic.Topic, topic.Beyond)
+		}
+	}
+	for i, p := range unreadable {
+		if i == maxShownUnreadable {
+			t.head("  … and %d more that can't be read (--json has all)", len(unreadable)-i)
+			break
+		}
+		u := p.Unreadable
+		t.head("  ! UNREADABLE %s/%d%s: %s; %s", p.topic, p.Partition, place(u.Offset), u.Reason, u.Do)
 	}
 	if len(behind) == 0 {
 		return
@@ -179,6 +205,33 @@ func (r *lagReport) print(t *table) {
 		}
 		t.line(fmt.Sprintf("  %s/%d", p.topic, p.Partition), member, thousands(*p.Lag), ageOf(p.Oldest), thousands(p.Finished), committed, strconv.FormatInt(*p.End, 10))
 	}
+}
+
+// summary is the lag in one line.
+func (r *lagReport) summary() string {
+	unreadable, unknown := 0, false
+	for _, topic := range r.Topics {
+		for _, p := range topic.Partitions {
+			unknown = unknown || p.Lag == nil
+			if p.Unreadable != nil {
+				unreadable++
+			}
+		}
+	}
+	text := "not known"
+	if r.Lag != nil {
+		text = number64(*r.Lag, "event")
+		if unknown {
+			text = "at least " + text
+		}
+	}
+	if r.Finished > 0 {
+		text += fmt.Sprintf(", of which %s finished out of order", thousands(r.Finished))
+	}
+	if unreadable > 0 {
+		text += "; " + number(unreadable, "partition") + " CAN'T BE READ"
+	}
+	return text
 }
 
 // age is that of the oldest event; it may be any where it is not known.
@@ -207,11 +260,18 @@ func (r *workerReport) print(t *table, now time.Time) {
 	}
 	for _, h := range r.Held {
 		t.head("  HELD: %s for %s, since %s%s", h.Reason, age(now.Sub(h.Since)), h.Since.UTC().Format("2006-01-02 15:04:05 UTC"), nextProbe(h, now))
-		seen, do, _ := strings.Cut(h.Detail, ". What to do: ")
-		t.head("    seen: %s", seen)
-		if do != "" {
-			t.head("    do: %s", do)
+		t.head("    seen: %s", h.Detail)
+		if h.Do != "" {
+			t.head("    do: %s", h.Do)
 		}
+	}
+	for i, p := range r.Unreadable {
+		if i == maxShownUnreadable {
+			t.head("  … and %d more that it can't read (--json has all)", len(r.Unreadable)-i)
+			break
+		}
+		t.head("  UNREADABLE: %s/%d%s for %s, since %s: %s", p.Topic, p.Partition, place(p.Offset),
+			age(now.Sub(p.Since)), p.Since.UTC().Format("2006-01-02 15:04:05 UTC"), p.Reason)
 	}
 	if len(r.Held) == 0 {
 		t.head("  held: nothing")
@@ -221,6 +281,9 @@ func (r *workerReport) print(t *table, now time.Time) {
 		console.Lane
 	}{{"live", r.Lanes.Live}, {"backfill", r.Lanes.Backfill}} {
 		text := "nothing"
+		if lane.OldestSeconds > 0 { // of an unreadable partition
+			text = "nothing in memory, the oldest " + ageOf(&lane.OldestSeconds)
+		}
 		if lane.Events > 0 || lane.Conversations > 0 {
 			text = number(lane.Conversations, "conversation") + ", " + number(lane.Events, "event") + ", the oldest " + age(time.Duration(lane.OldestSeconds*float64(time.Second)))
 		}

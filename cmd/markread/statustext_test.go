@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -45,6 +46,9 @@ func sampleReport() *statusReport {
 			live.End, live.Lag, live.Finished, live.Oldest = 6028, 1317, 1290, statusAt.Add(-12*time.Minute-4*time.Second)
 		} else if p == 3 {
 			live.End, live.Lag, live.Oldest = 4713, 2, statusAt.Add(-400*time.Millisecond)
+		} else if p == 11 {
+			live.Err, live.End = errors.New("no leader"), 0
+			live.Unreadable = &consumer.Unreadable{Offset: 4711, Reason: "no broker leads it", Do: "start the brokers that have its replicas"}
 		}
 		lags[0] = append(lags[0], live)
 		lags[1] = append(lags[1], consumer.PartitionLag{TopicPartition: consumer.TopicPartition{Topic: "mark-read-backfill", Partition: p}, Committed: -1})
@@ -76,8 +80,11 @@ func sampleReport() *statusReport {
 		Ready: true, Group: console.Group{Name: "markread", Member: &member},
 		Held: []console.Hold{{
 			Reason: "outage", Since: statusAt.Add(-12 * time.Minute), NextProbeAt: &probe,
-			Detail: "5 calls in a row got no ErrorCode, the last: no connection to the server. What to do: check --im-url, name resolution and the firewall",
+			Detail: "5 calls in a row got no ErrorCode, the last: no connection to the server",
+			Do:     "check --im-url, name resolution and the firewall",
 		}},
+		Partitions: []console.Partition{{Topic: "mark-read", Partition: 11, Unreadable: &console.Unreadable{
+			Since: statusAt.Add(-3 * time.Minute), Offset: new(int64(4711)), Reason: "no broker leads it"}}},
 		Quota: console.Quota{Rate: 200, Share: &share, Limit: &limit},
 		Lanes: console.Lanes{Live: console.Lane{Conversations: 24, Events: 27, OldestSeconds: 724.2}},
 	}, "markread")
@@ -217,6 +224,88 @@ func TestStatusIsOneScreen(t *testing.T) {
 	}
 	if r.Lag.Topics[0].Partitions[7].Lag != nil {
 		t.Error("the lag of a partition that is not known is given")
+	}
+}
+
+// What can't be read is named one by one, up to a bound, and nothing reads as if nothing waited there.
+func TestStatusOfUnreadablePartitions(t *testing.T) {
+	reportOf := func(partitions int, change func(l *consumer.PartitionLag)) *statusReport {
+		var lag []consumer.PartitionLag
+		for p := range partitions {
+			l := consumer.PartitionLag{TopicPartition: consumer.TopicPartition{Topic: "mark-read", Partition: p}, Committed: 7}
+			l.End = 7
+			change(&l)
+			lag = append(lag, l)
+		}
+		return &statusReport{At: statusAt, Lag: lagReportOf([][]consumer.PartitionLag{lag}, "", nil, statusAt)}
+	}
+	denied := &consumer.Unreadable{Offset: 7, Reason: "not\x1b[31m allowed\u202e", Do: "allow it"}
+	errorsOf := func(r *statusReport) (texts []string) {
+		for _, err := range r.Lag.Topics[0].unreadable() {
+			texts = append(texts, err.Error())
+		}
+		return texts
+	}
+
+	r := reportOf(30, func(l *consumer.PartitionLag) { l.Unreadable = denied })
+	text := printed(t, r)
+	for _, want := range []string{
+		"lag: not known; 30 partitions CAN'T BE READ\n", "  mark-read   live   ?     -        30, 30 NOT KNOWN, 30 UNREADABLE\n",
+		"  ! UNREADABLE mark-read/19 at offset 7: not?[31m allowed?; allow it\n", "… and 10 more that can't be read (--json has all)",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	if r.Lag.Lag != nil || r.Lag.Topics[0].Lag != nil || r.Lag.Topics[0].Partitions[0].Lag != nil {
+		t.Error("the lag of what can't be read is given")
+	}
+	if got := errorsOf(r); len(got) != 1 || got[0] != `topic "mark-read", partitions 0-29 can't be read: not?[31m allowed?; allow it` {
+		t.Errorf("%q", got)
+	}
+
+	// Of several reasons, some with a lag that is known.
+	r = reportOf(30, func(l *consumer.PartitionLag) {
+		if l.Partition%2 == 1 {
+			l.Unreadable = &consumer.Unreadable{Offset: -1, Reason: "reason " + strconv.Itoa(l.Partition), Do: "do"}
+			l.End, l.Lag = 9, 2
+		}
+	})
+	text = printed(t, r)
+	for _, want := range []string{"lag: 30 events; 15 partitions CAN'T BE READ\n", "  ! UNREADABLE mark-read/1: reason 1; do\n", "30, 15 UNREADABLE\n"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	if got := errorsOf(r); len(got) != 11 || got[0] != `topic "mark-read", partition 1 can't be read: reason 1; do` || !strings.HasSuffix(got[10], "5 other reasons") {
+		t.Errorf("%q", got)
+	}
+	r = reportOf(3, func(l *consumer.PartitionLag) {
+		if l.Partition == 1 {
+			l.Unreadable = denied
+		} else {
+			l.End, l.Lag = 10, 3
+		}
+	})
+	if text := printed(t, r); !strings.Contains(text, "lag: at least 6 events; 1 partition CAN'T BE READ\n") {
+		t.Errorf("%s", text)
+	}
+	if got := errorsOf(reportOf(3, func(*consumer.PartitionLag) {})); got != nil {
+		t.Errorf("%q", got)
+	}
+
+	// A worker's own.
+	worker := workerReportOf("http://x", console.State{Lanes: console.Lanes{Live: console.Lane{OldestSeconds: 60}}}, "")
+	for p := range 25 {
+		worker.Unreadable = append(worker.Unreadable, workerUnreadable{"mark-read", p, console.Unreadable{Since: statusAt.Add(-time.Minute), Reason: "because"}})
+	}
+	text = printed(t, &statusReport{At: statusAt, Worker: worker})
+	for _, want := range []string{
+		"  UNREADABLE: mark-read/19 for 1m00s, since 2026-03-01 02:59:00 UTC: because\n", "… and 5 more that it can't read", "waiting, live: nothing in memory, the oldest 1m00s",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
 	}
 }
 

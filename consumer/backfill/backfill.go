@@ -54,8 +54,9 @@ type run struct {
 	sent   int64 // records given to ship
 	at     Mark  // before the next row
 	over   bool
-	first  string // reason of the first reject
-	blanks bool   // it was told that accounts have them
+	first  string   // reason of the first reject
+	blanks bool     // it was told that accounts have them
+	hashes []string // of inputs that were read to their ends; each is there before the first mark behind it
 }
 
 // Run reads the inputs from the state's mark on, and publishes one record for each conversation that is in the window, when it is full or
@@ -66,6 +67,8 @@ type run struct {
 // published then, too.
 func Run(ctx context.Context, o Options) (Summary, error) {
 	r := &run{Options: o, window: newWindow(cmp.Or(o.Window, maxChunks)), at: o.State.At}
+	r.hashes = make([]string, len(o.Inputs))
+	copy(r.hashes, o.State.Hashes)
 	if r.Progress == nil {
 		r.Progress = new(Progress)
 	}
@@ -148,6 +151,7 @@ func (r *run) save(at Mark) error {
 		return fmt.Errorf("--rejects: %w", err)
 	}
 	state := r.State
+	state.Hashes = r.hashes[:at.Input]
 	state.At, state.Published = at, state.Published+r.Progress.Published.Load()
 	if err := r.StateFile.save(state); err != nil {
 		return fmt.Errorf("state of the run: %w", err)
@@ -171,7 +175,7 @@ func (r *run) readAll(ctx, sending context.Context) error {
 		} else if err != nil {
 			return err
 		}
-		r.at.Input, r.at.Offset, r.at.Line = i+1, 0, 0
+		r.at.Input, r.at.Offset, r.at.Line, r.at.Read, r.at.SHA256 = i+1, 0, 0, 0, ""
 	}
 	return nil
 }
@@ -196,7 +200,11 @@ func (r *run) readInput(ctx, sending context.Context, number int) error {
 	if r.at.Rows == before && r.at.Line <= 2 {
 		r.Log.Warn().Str("file", in.Name).Msg("there are no rows in it")
 	}
-	return s.unchanged(in)
+	if err := s.unchanged(in); err != nil {
+		return err
+	}
+	r.hashes[number] = s.raw.sum()
+	return nil
 }
 
 // readRows reads the rows of one input.
@@ -204,6 +212,9 @@ func (r *run) readRows(sending context.Context, number int, s *source) error {
 	in := &r.Inputs[number]
 	for {
 		r.at.Input, r.at.Offset, r.at.Line = number, s.lines.offset, s.lines.number
+		if r.at.Read != s.raw.read { // every 256 KiB
+			r.at.Read, r.at.SHA256 = s.raw.read, s.raw.sum()
+		}
 		row, event, err := s.next(time.Now) // after the row has come: standard input may be slow
 		switch {
 		case row.text == nil && err == io.EOF:

@@ -32,7 +32,7 @@ func TestRejectsAreNotBehindTheState(t *testing.T) {
 		defer rejects.Close()
 		began, saved := time.Now(), map[Mark]bool{}
 		var mu sync.Mutex
-		_, err = Run(t.Context(), Options{Inputs: inputs, StateFile: file, Rejects: rejects, Window: 2, Log: zerolog.Nop(), State: State{Version: stateVersion},
+		_, err = Run(t.Context(), Options{Inputs: inputs, StateFile: file, Rejects: rejects, Window: 2, Log: zerolog.Nop(), State: stateFor(inputs),
 			To: publishes(func([]consumer.Message) error {
 				defer time.Sleep(saveEvery * 11 / 10)
 				s, err := file.Load()

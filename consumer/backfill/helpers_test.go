@@ -22,3 +22,12 @@ func zstded(text string) []byte {
 	}
 	return w.EncodeAll([]byte(text), nil)
 }
+
+// stateFor is the state of a run over the inputs that has not begun.
+func stateFor(inputs []Input) State {
+	s := State{Version: stateVersion}
+	for _, in := range inputs {
+		s.Inputs = append(s.Inputs, in.Identity)
+	}
+	return s
+}

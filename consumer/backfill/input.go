@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"os"
 	"path/filepath"
@@ -123,6 +124,7 @@ func plain(err error) error {
 // source is an opened input, from which rows are read.
 type source struct {
 	file  *os.File // nil: standard input
+	raw   *counting
 	lines *lines
 	table *table // nil: NDJSON, or nothing at all
 	close func()
@@ -142,7 +144,11 @@ func (in *Input) open(ctx context.Context, read *atomic.Int64) (*source, error) 
 		}
 		raw, s.file, s.close = f, f, func() { _ = f.Close() } // it was only read
 	}
-	content, done, err := decompress(&counting{ctx, raw, read})
+	s.raw = &counting{ctx: ctx, in: raw, n: read}
+	if in.stdin == nil {
+		s.raw.hash = sha256.New()
+	}
+	content, done, err := decompress(s.raw)
 	if err == nil {
 		file := s.close
 		s.close = func() { done(); file() }
@@ -171,10 +177,13 @@ func (s *source) unchanged(in *Input) error {
 	return nil
 }
 
+// counting counts what is read of an input, as it is on the disk, and hashes it.
 type counting struct {
-	ctx context.Context
-	in  io.Reader
-	n   *atomic.Int64
+	ctx  context.Context
+	in   io.Reader
+	n    *atomic.Int64 // of all inputs
+	read int64
+	hash hash.Hash // nil: of standard input, which can't be read again
 }
 
 func (c *counting) Read(b []byte) (int, error) {
@@ -183,7 +192,19 @@ func (c *counting) Read(b []byte) (int, error) {
 	}
 	n, err := c.in.Read(b)
 	c.n.Add(int64(n))
+	c.read += int64(n)
+	if c.hash != nil {
+		c.hash.Write(b[:n]) // never fails
+	}
 	return n, err
+}
+
+// sum is the hash of what was read; "": there is none.
+func (c *counting) sum() string {
+	if c.hash == nil {
+		return ""
+	}
+	return hex.EncodeToString(c.hash.Sum(nil))
 }
 
 // maxZstdWindow bounds the memory that reading a file takes. zstd's levels up to 19 need no more; --ultra and --long do.

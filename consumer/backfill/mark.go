@@ -1,5 +1,7 @@
 package backfill
 
+import "math"
+
 // Mark is a place between two rows of the inputs, and what was counted up to there.
 type Mark struct {
 	Input        int   `json:"input"`         // number of the file, from 0
@@ -9,4 +11,23 @@ type Mark struct {
 	Rejected     int64 `json:"rejected"`      // of them
 	Untimed      int64 `json:"untimed"`       // of the others, those without a read time
 	RejectsBytes int64 `json:"rejects_bytes"` // length of the file of rejects
+	// Read is how many bytes of the file, as it is on the disk, were read when the mark was made: at
+	// least those that the rows before the mark come from. SHA256 is their hash.
+	Read   int64  `json:"read"`
+	SHA256 string `json:"sha256"`
+}
+
+// maxCount bounds every number of a state: the sum of some of them is still a number.
+const maxCount = math.MaxInt64 / 4
+
+// valid reports whether a run can have made the mark.
+func (m Mark) valid() bool {
+	for _, n := range []int64{
+		int64(m.Input), m.Offset, m.Line, m.Rows, m.Rejected, m.Untimed, m.RejectsBytes, m.Read,
+	} {
+		if n < 0 || n > maxCount {
+			return false
+		}
+	}
+	return m.Rejected+m.Untimed <= m.Rows && (m.Offset == 0 || m.Line > 0 && m.Read > 0)
 }

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"unicode/utf8"
+
+	"markread/consumer/printable"
 )
 
 // Reject is a line of the file of rejects.
@@ -36,6 +38,9 @@ type Rejects struct {
 
 // OpenRejects opens a file of rejects: a new or an empty one; with resume one of which at least so many bytes were written. A run cuts off what is
 // beyond them: it was written for rows that are read again. Nothing else is ever overwritten.
+//
+// A symbolic link is followed to a device or a pipe only, such as /dev/stderr. Whoever may write to the folder could have put it there, and rejects hold
+// what others may not choose a place for: so no file is made, or written to, through a link.
 func OpenRejects(name string, length int64, resume bool) (*Rejects, error) {
 	if strings.HasSuffix(name, stateSuffix) {
 		return nil, errors.New("a file of that name has the state of a run: name another")
@@ -43,7 +48,10 @@ func OpenRejects(name string, length int64, resume bool) (*Rejects, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	made := err == nil
 	if errors.Is(err, fs.ErrExist) {
-		f, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+		f, err = os.OpenFile(name, os.O_RDWR, 0) // which makes nothing
+	}
+	if info, e := os.Lstat(name); err != nil && e == nil && isLink(info) {
+		return nil, errors.New("it is a symbolic link to a file that can't be opened: name another file")
 	}
 	if err != nil {
 		return nil, plain(err)
@@ -63,7 +71,12 @@ func (r *Rejects) check(resume bool) error {
 	if r.regular = info.Mode().IsRegular(); !r.regular {
 		return nil
 	}
+	named, err := os.Lstat(r.file.Name())
 	switch {
+	case err != nil:
+		return plain(err)
+	case !os.SameFile(named, info):
+		return errors.New("it is a symbolic link: name the file that it leads to, or another")
 	case info.Size() > 0 && !isRejects(r.file):
 		return errors.New("it exists and holds something else than rejects: name another file")
 	case info.Size() > 0 && !resume:
@@ -90,6 +103,8 @@ func (r *Rejects) cut(length int64) error {
 	return err
 }
 
+func isLink(info os.FileInfo) bool { return info.Mode()&os.ModeSymlink != 0 }
+
 // Regular reports whether this is a file, and no pipe or device.
 func (r *Rejects) Regular() bool { return r.regular }
 
@@ -112,7 +127,7 @@ func (r *Rejects) add(reject Reject, text []byte) (int64, error) {
 		reject.Base64 = base64.StdEncoding.EncodeToString(text)
 	}
 	var line bytes.Buffer
-	encoder := json.NewEncoder(&line) // writes U+FFFD for what is not UTF-8
+	encoder := json.NewEncoder(&printable.Writer{Out: &line}) // writes U+FFFD for what is not UTF-8
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(reject); err != nil {
 		return 0, err

@@ -137,7 +137,7 @@ func TestRunIsInterrupted(t *testing.T) {
 		}
 		return nil
 	}}
-	o := Options{Inputs: inputs, To: to, StateFile: StateFileOf(inputs), Window: 2, Log: zerolog.Nop(), State: State{Version: stateVersion}}
+	o := Options{Inputs: inputs, To: to, StateFile: StateFileOf(inputs), Window: 2, Log: zerolog.Nop(), State: stateFor(inputs)}
 	done, err := Run(ctx, o)
 	if !errors.Is(err, ErrInterrupted) || to.records > 70_000 || done.At.Rows == 0 || !done.Overflowed {
 		t.Errorf("%v, %d records, %+v", err, to.records, done)

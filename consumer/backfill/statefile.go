@@ -1,6 +1,9 @@
 package backfill
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,7 +13,10 @@ import (
 	"path/filepath"
 )
 
-const stateSuffix = ".markread-resume"
+const (
+	stateSuffix = ".markread-resume"
+	maxState    = 4 << 20 // bytes of a file; a state has 400, and 230 for each input
+)
 
 // StateFile is the name of the file in which a run's state is kept; "": it is not kept.
 type StateFile string
@@ -27,21 +33,57 @@ func StateFileOf(inputs []Input) StateFile {
 
 // Load reads the state; nil if there is none.
 func (file StateFile) Load() (*State, error) {
-	f, err := os.Open(string(file))
-	if errors.Is(err, fs.ErrNotExist) {
+	info, err := os.Lstat(string(file))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
-	} else if err != nil {
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", file, plain(err))
+	case !info.Mode().IsRegular(): // a pipe would keep the run waiting, a link leads anywhere
+		return nil, fmt.Errorf("%s: it is not a regular file; to begin anew, delete it", file)
+	}
+	f, err := os.Open(string(file))
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, plain(err))
 	}
 	defer f.Close()
-	s := new(State)
-	if err := json.NewDecoder(io.LimitReader(f, 16<<20)).Decode(s); err != nil {
-		return nil, fmt.Errorf("%s: it is damaged: delete it to begin anew (%w)", file, err)
+	text, err := io.ReadAll(io.LimitReader(f, maxState+1))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, plain(err))
 	}
-	if s.Version != stateVersion {
-		return nil, fmt.Errorf("%s: it is of another version of markread: use that one, or delete it to begin anew", file)
+	s, err := parseState(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w; to begin anew, delete it", file, err)
 	}
 	return s, nil
+}
+
+// parseState reads the text of a file and checks it.
+func parseState(text []byte) (*State, error) {
+	if len(text) > maxState {
+		return nil, fmt.Errorf("it is not the state of a run: it is longer than %d bytes", maxState)
+	}
+	s := new(State)
+	if err := json.Unmarshal(text, s); err != nil {
+		return nil, fmt.Errorf("it is not the state of a run, or is damaged (%w)", err)
+	}
+	if s.Version != stateVersion {
+		return nil, fmt.Errorf("it was written by another version of markread, which can go on with it "+
+			"(its format is %d, this version reads %d)", s.Version, stateVersion)
+	}
+	if rest := bytes.Replace(text, []byte(s.Sum), nil, 1); s.Sum != sumOf(rest) {
+		return nil, errors.New("it is damaged or was edited")
+	}
+	if err := s.check(); err != nil {
+		return nil, fmt.Errorf("it is damaged: %w", err)
+	}
+	return s, nil
+}
+
+// sumOf returns the sum of a state's text, which has none yet.
+func sumOf(text []byte) string {
+	sum := sha256.Sum256(bytes.TrimSpace(text))
+	return hex.EncodeToString(sum[:])
 }
 
 // save writes the state so that after a crash or a power failure there is either this one or the one before. The folder may belong to others: what is
@@ -50,9 +92,17 @@ func (file StateFile) save(s State) error {
 	if file == "" {
 		return nil
 	}
+	s.Sum = ""
 	text, err := json.Marshal(s)
+	if err == nil {
+		s.Sum = sumOf(text)
+		text, err = json.Marshal(s)
+	}
 	if err != nil {
 		return err
+	}
+	if len(text) >= maxState {
+		return fmt.Errorf("there are too many files (%d) for one run", len(s.Inputs))
 	}
 	f, err := os.CreateTemp(filepath.Dir(string(file)), "."+filepath.Base(string(file))+"-*")
 	if err != nil {

@@ -126,7 +126,8 @@ func (e *endless) Read(b []byte) (n int, err error) {
 func TestRunIsInterruptedBetweenRows(t *testing.T) {
 	for _, text := range []string{"\n", "x"} {
 		ctx, cancel := context.WithCancel(t.Context())
-		in := &counting{ctx, io.MultiReader(strings.NewReader(header), &endless{text: []byte(text), stop: cancel}), new(atomic.Int64)}
+		in := &counting{ctx: ctx, n: new(atomic.Int64),
+			in: io.MultiReader(strings.NewReader(header), &endless{text: []byte(text), stop: cancel})}
 		s := &source{lines: newLines(in)}
 		if err := s.recognize("f", false); err != nil {
 			t.Fatal(err)

@@ -6,7 +6,7 @@
 // damaged the batch: [Parse] fails, and nothing of the batch may be skipped. When it is correct,
 // the producer wrote the batch that way: what can't be decoded becomes a [Record] with a [Damage].
 //
-// The package is pure: no I/O, no clock, no goroutine.
+// The package has no clock and no goroutine, and reads what it is given.
 //
 // Non-obvious:
 //   - The header is the authority for offsets and for the number of records. The broker assigned

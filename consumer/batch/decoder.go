@@ -16,11 +16,12 @@ import (
 const (
 	// MaxRecord is the largest record that is kept, in bytes as it is encoded. No event is as large.
 	MaxRecord = 1 << 20
+	// MaxHeaders is how many headers a record may have; each takes 40 bytes beside its own.
+	MaxHeaders = 10_000
 
 	chunkRecords = 512
 	chunkBytes   = 1 << 20   // what a chunk's records take, headers included, unless it is one record
 	windowBytes  = 64 << 10  // what is decompressed at a time, unless a record is larger
-	maxHeaders   = 10_000    // of a record; each takes 40 bytes beside its own
 	maxInflated  = 1 << 30   // of a batch: more would cost seconds of CPU for a few KB that somebody wrote
 	maxLength    = 5         // bytes of the varint that says how long a record is
 	minBody      = 1 + 1 + 1 // attributes, time and offset: what is read of a record too large to be kept
@@ -245,8 +246,8 @@ func (d *Decoder) decode(body []byte) (r Record, headers int, err error) {
 		return r, 0, errors.New("the record's key or value is longer than the record")
 	case count < 0 || count > int64(len(in.b)/2):
 		return r, 0, fmt.Errorf("the record claims %d headers in %d bytes", count, len(in.b))
-	case count > maxHeaders:
-		return r, 0, fmt.Errorf("the record has %d headers, more than %d", count, maxHeaders)
+	case count > MaxHeaders:
+		return r, 0, fmt.Errorf("the record has %d headers, more than %d", count, MaxHeaders)
 	case count > 0:
 		r.Headers = make([]Header, count)
 		for i := range r.Headers {

@@ -44,7 +44,7 @@ func Parse(r consumer.Record, state State) Letter {
 		return &n
 	}
 	count := func(name string, otherwise int) int {
-		if n := number(name); n != nil && *n < 1<<31 {
+		if n := number(name); n != nil && *n <= 1<<31 {
 			return int(*n)
 		}
 		return otherwise

@@ -23,6 +23,7 @@ import (
 const (
 	metadataVersion = 1
 	headerLength    = 1 + 4
+	maxText         = 4096 // Kafka's default limit (offset.metadata.max.bytes)
 )
 
 // span is a run of finished events, or one event that has not finished and has had attempts.
@@ -34,7 +35,7 @@ type span struct {
 // witness is an event by which a log is known again.
 type witness struct{ offset, at int64 } // milliseconds since 1970
 
-// ErrMetadata says that a committed text is none of ours, or damaged.
+// ErrMetadata says that a committed text is none of ours, or damaged, or says what can't be.
 var ErrMetadata = errors.New("the committed metadata can't be read")
 
 // Inherit takes in the text that was committed beside the offset at which t begins. Nothing may have been added yet, nor before Witness was
@@ -194,7 +195,15 @@ func (e *encoder) write(s span) {
 }
 
 // decode reads a text that was committed with an offset.
+//
+// The checksum is no secret: whoever may commit for the group can write any text. So decode accepts
+// only what a tracker can have written: nothing in it lies beyond the witness. The witness is an event
+// of the log, or nothing is believed (Witness). So no event that was written later is taken for
+// finished.
 func decode(text string, offset int64) (seen witness, spans []span, ok bool) {
+	if offset < 0 || len(text) > maxText {
+		return witness{}, nil, false
+	}
 	b, err := base64.RawStdEncoding.Strict().DecodeString(text)
 	if err != nil || len(b) < headerLength || b[0] != metadataVersion || binary.BigEndian.Uint32(b[1:]) != checksum(offset, b[headerLength:]) {
 		return witness{}, nil, false
@@ -211,22 +220,24 @@ func decode(text string, offset int64) (seen witness, spans []span, ok bool) {
 	}
 	ok = true
 	far, at := next(), next()
+	if !ok || at > maxTime || far >= math.MaxInt64-uint64(offset) {
+		return witness{}, nil, false
+	}
+	limit := uint64(offset) + far + 1
 	for end := uint64(offset); ok && len(b) > 0; {
 		gap, value := next(), next()
-		s := span{from: int64(end + gap>>1)}
-		if gap&1 == 0 {
-			end += gap>>1 + value
-		} else {
-			end += gap>>1 + 1
-			s.attempts = int(min(value, maxAttempts))
+		length, attempts := value, uint64(0)
+		if gap&1 == 1 {
+			length, attempts = 1, value
 		}
-		// Offsets that can't be: they would wrap around.
-		if ok = ok && value > 0 && gap>>1 < math.MaxInt32<<16 && (value < math.MaxInt32<<16) && end < math.MaxInt64; ok {
-			s.to = int64(end)
-			spans = append(spans, s)
+		// Compared so that nothing wraps around.
+		ok = ok && value > 0 && attempts <= maxAttempts && gap>>1 <= limit-end && length <= limit-end-gap>>1
+		if ok {
+			s := span{from: int64(end + gap>>1), to: int64(end + gap>>1 + length), attempts: int(attempts)}
+			spans, end = append(spans, s), uint64(s.to)
 		}
 	}
-	if !ok || at > maxTime || far > math.MaxInt64-uint64(offset) {
+	if !ok {
 		return witness{}, nil, false
 	}
 	return witness{offset + int64(far), int64(at)}, spans, true

@@ -229,30 +229,6 @@ func TestWitness(t *testing.T) {
 	}
 }
 
-func FuzzInherit(f *testing.F) {
-	one := New(100, 100)
-	for n := range uint64(20) {
-		one.Add(100+int64(n), time.UnixMilli(1_700_000_000_000))
-		if n%3 != 0 {
-			one.Finish(n)
-		} else {
-			one.Attempted(n, int(n))
-		}
-	}
-	c, _ := one.Commit(4000)
-	f.Add(c.Metadata, int64(100))
-	f.Fuzz(func(t *testing.T, text string, offset int64) {
-		_, spans, _ := decode(text, max(offset, 0))
-		end := max(offset, 0)
-		for _, s := range spans {
-			if s.from < end || s.to <= s.from || s.attempts < 0 {
-				t.Fatalf("%+v after %d", s, end)
-			}
-			end = s.to
-		}
-	})
-}
-
 // A commit each second, while eight million events wait behind one.
 func BenchmarkMetadata(b *testing.B) {
 	tr := New(0, 0)

@@ -28,7 +28,7 @@ type Tracker struct {
 }
 
 const (
-	chunkSize = 4096
+	chunkSize = 512
 	chunkMask = chunkSize - 1
 )
 

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"markread/consumer/printable"
 )
 
 // healthz is the liveness probe: restart me if this is not 200.
@@ -63,7 +65,7 @@ func apiState(source Source) http.Handler {
 func writeJSON(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body)
+	_ = json.NewEncoder(&printable.Writer{Out: w}).Encode(body)
 }
 
 // newErrorLog is a standard logger for net/http and promhttp that writes to the program's own log.

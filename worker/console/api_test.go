@@ -30,19 +30,21 @@ func full() State {
 		},
 		Totals: Totals{Received: 100, Applied: 1, Collapsed: 2, Superseded: 3, DeadLettered: 4, Returned: 5, Calls: 6},
 		Partitions: []Partition{{Topic: "mark-read", Partition: 3, Committed: new(int64(10)), HighWatermark: new(int64(20)), Lag: new(int64(10)),
-			OldestUnfinished: &Unfinished{Offset: 10, AgeSeconds: 3.2, Attempts: 2, WaitsFor: "retry"}}},
+			OldestUnfinished: &Unfinished{Offset: 10, AgeSeconds: 3.2, Attempts: 2, WaitsFor: "retry"},
+			Unreadable:       &Unreadable{Since: begin, Offset: new(int64(1200)), Reason: "no leader", Do: "start the broker"}}},
 	}
 }
 
 func TestStateIsTheContracts(t *testing.T) {
 	const want = `{"version":"v1.2.3","commit":"abcdef","started_at":"2026-03-01T04:00:00.123Z","ready":true,` +
 		`"group":{"name":"markread","member":"markread-1","generation":12,"assigned":8,"partitions":16},` +
-		`"held":[{"reason":"outage","since":"2026-03-01T04:00:00.123Z","detail":"502 from the gateway","next_probe_at":"2026-03-01T04:00:01.123Z"}],` +
+		`"held":[{"reason":"outage","since":"2026-03-01T04:00:00.123Z","detail":"502 from the gateway","do":"check the way to it","next_probe_at":"2026-03-01T04:00:01.123Z"}],` +
 		`"quota":{"rate":200,"share":100,"limit":92,"in_flight":3,"cooling":88},` +
 		`"lanes":{"live":{"conversations":1,"events":2,"oldest_seconds":0.5},"backfill":{"conversations":1000,"events":5000,"oldest_seconds":60}},` +
 		`"totals":{"received":100,"applied":1,"collapsed":2,"superseded":3,"dead_lettered":4,"returned":5,"calls":6},` +
 		`"partitions":[{"topic":"mark-read","partition":3,"committed":10,"high_watermark":20,"lag":10,` +
-		`"oldest_unfinished":{"offset":10,"age_seconds":3.2,"attempts":2,"waits_for":"retry"}}]}` + "\n"
+		`"oldest_unfinished":{"offset":10,"age_seconds":3.2,"attempts":2,"waits_for":"retry"},` +
+		`"unreadable":{"since":"2026-03-01T04:00:00.123Z","offset":1200,"reason":"no leader"}}]}` + "\n"
 	w := get(t, options(&fake{state: full()}), "/api/state")
 	if w.Body.String() != want {
 		t.Errorf("got  %swant %s", w.Body, want)
@@ -54,11 +56,11 @@ func TestStateIsTheContracts(t *testing.T) {
 
 func TestAbsentIsNull(t *testing.T) {
 	const want = `{"version":"","commit":"","started_at":"2026-03-01T04:00:00Z","ready":false,` +
-		`"group":{"name":"g","member":null,"generation":null,"assigned":0,"partitions":0},"held":[{"reason":"paused","since":"2026-03-01T04:00:00Z","detail":"","next_probe_at":null}],` +
+		`"group":{"name":"g","member":null,"generation":null,"assigned":0,"partitions":0},"held":[{"reason":"paused","since":"2026-03-01T04:00:00Z","detail":"","do":"","next_probe_at":null}],` +
 		`"quota":{"rate":0,"share":null,"limit":null,"in_flight":0,"cooling":null},` +
 		`"lanes":{"live":{"conversations":0,"events":0,"oldest_seconds":0},"backfill":{"conversations":0,"events":0,"oldest_seconds":0}},` +
 		`"totals":{"received":0,"applied":0,"collapsed":0,"superseded":0,"dead_lettered":0,"returned":0,"calls":0},` +
-		`"partitions":[{"topic":"t","partition":0,"committed":null,"high_watermark":null,"lag":null,"oldest_unfinished":null}]}` + "\n"
+		`"partitions":[{"topic":"t","partition":0,"committed":null,"high_watermark":null,"lag":null,"oldest_unfinished":null,"unreadable":null}]}` + "\n"
 	at := begin.Truncate(time.Second)
 	s := State{StartedAt: at, Group: Group{Name: "g"}, Held: []Hold{{Reason: "paused", Since: at}}, Partitions: []Partition{{Topic: "t"}}}
 	if w := get(t, options(&fake{state: s}), "/api/state"); w.Body.String() != want {

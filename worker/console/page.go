@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"markread/consumer/printable"
 )
 
 //go:embed assets
@@ -22,6 +24,12 @@ var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 	"count": func(n any) string { return count(n) },
 	"span":  func(seconds float64) string { return span(time.Duration(seconds * float64(time.Second))) },
 	"waits": func(what string) string { return waits(what) },
+	"partitions": func(n int) string {
+		if n == 1 {
+			return "1 partition"
+		}
+		return count(n) + " partitions"
+	},
 }).Parse(pageText))
 
 // view is what the page's template gets: the state, and what the template would have to compute.
@@ -36,7 +44,7 @@ type view struct {
 func page(source Source) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var b bytes.Buffer
-		if err := pageTemplate.Execute(&b, view{source.State().normal(), shown(time.Now()), adminURL(r)}); err != nil {
+		if err := pageTemplate.Execute(&printable.Writer{Out: &b}, view{source.State().normal(), shown(time.Now()), adminURL(r)}); err != nil {
 			http.Error(w, "the page could not be made: "+err.Error(), http.StatusInternalServerError)
 			return
 		}
@@ -73,6 +81,16 @@ type row struct {
 // Rows are the lanes in the order in which they are served.
 func (v view) Rows() []row { return []row{{"live", v.Lanes.Live}, {"backfill", v.Lanes.Backfill}} }
 
+// Unreadable returns the partitions that can't be read.
+func (v view) Unreadable() (list []Partition) {
+	for _, p := range v.Partitions {
+		if p.Unreadable != nil {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
 // Throttled reports whether answers of the server have made the limit less than the share.
 func (v view) Throttled() bool {
 	return v.Quota.Share != nil && v.Quota.Limit != nil && *v.Quota.Limit < *v.Quota.Share
@@ -90,6 +108,8 @@ func (v view) Drain() string {
 	switch {
 	case v.Group.Generation == nil:
 		return "unknown: outside a generation the worker does not see what waits in Kafka"
+	case waiting == 0 && len(v.Unreadable()) > 0:
+		return "unknown: what can't be read waits in Kafka"
 	case waiting == 0:
 		return "nothing waits"
 	case slices.ContainsFunc(v.Held, func(h Hold) bool { return h.Lane == "" }), stuck == waiting:
@@ -100,6 +120,9 @@ func (v view) Drain() string {
 	text := "about " + span(time.Duration(waiting-stuck)*time.Second/time.Duration(*v.Quota.Limit))
 	if stuck > 0 {
 		text += ", without the lane that is held"
+	}
+	if len(v.Unreadable()) > 0 {
+		text += ", without the partitions that can't be read"
 	}
 	return text
 }

@@ -47,10 +47,64 @@ func TestPageEscapes(t *testing.T) {
 		h := &s.Held[0]
 		h.Reason, h.Detail, h.Lane, h.Meaning, h.Seen, h.Do = text, text, text, text, text, text
 		s.Partitions[0].Topic, s.Partitions[0].OldestUnfinished.WaitsFor = text, text
+		s.Partitions[0].Unreadable.Reason, s.Partitions[0].Unreadable.Do = text, text
 		body := get(t, options(&fake{state: s}), "/").Body.String()
 		if strings.Contains(body, "<script>") || strings.Contains(body, "<img") || strings.Contains(body, text) {
 			t.Errorf("%s is shown as markup", text)
 		}
+	}
+}
+
+// A partition that can't be read is named at the top: which, since when, where, why, what to do, and where to read on.
+func TestPageShowsUnreadablePartitions(t *testing.T) {
+	s := full()
+	s.Held = nil
+	w := get(t, options(&fake{state: s}), "/")
+	for _, want := range []string{
+		"<title>markread unreadable partitions", "unreadable: 1 partition<", "mark-read, partition 3", "<dd>2026-03-01 04:00:00 UTC, ", "<dd>1200</dd>",
+		"<dd>no leader</dd>", "<dd>start the broker</dd>", "Partition unreadable",
+	} {
+		if !contains(w, want) {
+			t.Errorf("the page does not show %q", want)
+		}
+	}
+	s.Partitions[0].Unreadable.Offset, s.Partitions[0].OldestUnfinished = nil, nil
+	s.Lanes.Live = Lane{OldestSeconds: 90}
+	if w := get(t, options(&fake{state: s}), "/"); !contains(w, "<dd>not known</dd>") || !contains(w, "1 m 30 s</td>") {
+		t.Errorf("without an offset, and nothing in memory: %s", w.Body)
+	}
+
+	// A topic's permission is taken away: the page stays a page.
+	p := s.Partitions[0]
+	for i := range 2000 {
+		p.Partition = i
+		s.Partitions = append(s.Partitions, p)
+	}
+	w = get(t, options(&fake{state: s}), "/")
+	if n := strings.Count(w.Body.String(), "<h3>"); n != 20 || !contains(w, "unreadable: 2,001 partitions") || strings.Count(w.Body.String(), "names the rest") != 1 {
+		t.Errorf("%d of 2,001 partitions have a heading", n)
+	}
+
+	s.Partitions = []Partition{{Topic: "mark-read"}}
+	if w := get(t, options(&fake{state: s}), "/"); contains(w, "nreadable") {
+		t.Errorf("a partition that can be read is called unreadable: %s", w.Body)
+	}
+}
+
+// A reason may quote a broker: it is one line of bounded length, and nothing in it steers a terminal or a page.
+func TestReasonsAreHarmless(t *testing.T) {
+	s := full()
+	u := s.Partitions[0].Unreadable
+	u.Reason = "line\n\x1b[31mred\u202egnol\xff" + strings.Repeat("é", 1000)
+	body := get(t, options(&fake{state: s}), "/api/state").Body.String()
+	if !strings.Contains(body, "\"reason\":\"line  [31mred gnol\uFFFDéé") {
+		t.Errorf("%s", body)
+	}
+	if n := strings.Count(body, "é"); n < 200 || n > 250 || !strings.Contains(body, `é…"`) {
+		t.Errorf("%d of 1,000 characters of a reason are shown", n)
+	}
+	if u.Reason[4] != '\n' || !u.Since.Equal(begin) {
+		t.Error("showing a state changes it")
 	}
 }
 
@@ -109,10 +163,10 @@ func TestPageOutsideAGeneration(t *testing.T) {
 // What to do is said once, and a hold of one lane says which.
 func TestPageShowsTheParts(t *testing.T) {
 	s := full()
-	s.Held[0].Detail, s.Held[0].Lane = "another app's key. What to do: check the key", "backfill"
+	s.Held[0].Detail, s.Held[0].Lane = "lane backfill: another app's key", "backfill"
 	s.Held[0].Seen, s.Held[0].Do = "another app's key", "check the key"
 	w := get(t, options(&fake{state: s}), "/")
-	if !contains(w, "<dd>check the key</dd>") || !contains(w, "key</dd>") || contains(w, "What to do: ") || !contains(w, "(lane backfill)") {
+	if !contains(w, "<dd>check the key</dd>") || !contains(w, "key</dd>") || contains(w, "lane backfill: ") || !contains(w, "(lane backfill)") {
 		t.Errorf("%s", w.Body)
 	}
 }
@@ -142,6 +196,18 @@ func TestDrainBesideAHeldLane(t *testing.T) {
 	s.Held = []Hold{{Lane: "live"}, {Lane: "backfill"}}
 	if got := (view{State: s}).Drain(); got != "no calls while something holds" {
 		t.Errorf("both lanes: %s", got)
+	}
+}
+
+// Nobody knows how long it takes to drain what can't be read.
+func TestDrainOfUnreadablePartitions(t *testing.T) {
+	s := State{Group: Group{Generation: new(int32(1))}, Quota: Quota{Limit: new(100)}, Partitions: []Partition{{Unreadable: &Unreadable{}}}}
+	if got := (view{State: s}).Drain(); got != "unknown: what can't be read waits in Kafka" {
+		t.Errorf("nothing in memory: %s", got)
+	}
+	s.Lanes.Live.Conversations = 100
+	if got := (view{State: s}).Drain(); got != "about 1 s, without the partitions that can't be read" {
+		t.Errorf("100 in memory: %s", got)
 	}
 }
 

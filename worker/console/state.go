@@ -1,6 +1,10 @@
 package console
 
-import "time"
+import (
+	"strings"
+	"time"
+	"unicode"
+)
 
 // Source is what the console shows. The engine implements it.
 type Source interface {
@@ -46,16 +50,17 @@ type Hold struct {
 	// Reason is one of the contract's: outage credentials throttled rejections dead-letter membership quota paused.
 	Reason string    `json:"reason"`
 	Since  time.Time `json:"since"`
-	// Detail is what was seen and what to do about it, in words for people.
+	// Detail is what was seen, Do what to do about it, in words for people.
 	Detail string `json:"detail"`
+	Do     string `json:"do"`
 	// NextProbeAt is when the service is tried next; nil: this hold has no probes, or none is due.
 	NextProbeAt *time.Time `json:"next_probe_at"`
 
-	// The page shows Detail in its parts: which lane is held (empty: all), what such a hold is, what was seen, and what to do.
+	// The page shows Detail in its parts: which lane is held (empty: all), what this hold is, and what
+	// was seen.
 	Lane    string `json:"-"`
 	Meaning string `json:"-"`
 	Seen    string `json:"-"`
-	Do      string `json:"-"`
 }
 
 // Quota is the state of the call quota. With rate 0 there is none: Share, Limit and Cooling are nil.
@@ -94,8 +99,9 @@ type Totals struct {
 	Calls        int64 `json:"calls"`
 }
 
-// Partition is one assigned partition. Committed is nil as long as nothing was ever committed; HighWatermark and Lag are nil until the first
-// fetch is answered.
+// Partition is one assigned partition. Committed is nil as long as nothing was ever committed;
+// HighWatermark is nil while the end of the log is not known, and Lag also while it would read 0 although
+// records may be unread.
 type Partition struct {
 	Topic            string      `json:"topic"`
 	Partition        int         `json:"partition"`
@@ -103,6 +109,7 @@ type Partition struct {
 	HighWatermark    *int64      `json:"high_watermark"`
 	Lag              *int64      `json:"lag"`
 	OldestUnfinished *Unfinished `json:"oldest_unfinished"`
+	Unreadable       *Unreadable `json:"unreadable"` // nil: the partition can be read
 }
 
 // Unfinished is the oldest event of a partition that has not reached its end: the one that the committed offset waits for.
@@ -115,15 +122,49 @@ type Unfinished struct {
 	WaitsFor string `json:"waits_for"`
 }
 
+// Unreadable says since when and why a partition can't be read.
+type Unreadable struct {
+	// Since is the last good fetch, or the beginning of the generation if there was none.
+	Since time.Time `json:"since"`
+	// Offset is the next to be read; nil: not known.
+	Offset *int64 `json:"offset"`
+	Reason string `json:"reason"`
+	// Do is the remedy. Only the page shows it.
+	Do string `json:"-"`
+}
+
+// maxReason is the most bytes of a reason that are shown.
+const maxReason = 500
+
 // normal returns the state as it is shown: empty lists instead of null, times in UTC and whole milliseconds.
 func (s State) normal() State {
 	s.StartedAt = shown(s.StartedAt)
 	s.Group.Outside = shown(s.Group.Outside)
 	s.Held = normal(s.Held)
-	if s.Partitions == nil {
-		s.Partitions = []Partition{}
+	s.Partitions = append([]Partition{}, s.Partitions...)
+	for i, p := range s.Partitions {
+		if p.Unreadable != nil {
+			u := *p.Unreadable
+			u.Since, u.Reason = shown(u.Since), plain(u.Reason)
+			s.Partitions[i].Unreadable = &u
+		}
 	}
 	return s
+}
+
+// plain makes text that may quote a broker harmless: one line of bounded length, without control
+// characters and without characters that change the direction of writing.
+func plain(text string) string {
+	text = strings.ToValidUTF8(text, "\uFFFD")
+	if len(text) > maxReason {
+		text = strings.ToValidUTF8(text[:maxReason], "") + "…"
+	}
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, text)
 }
 
 // normal returns holds as they are shown.

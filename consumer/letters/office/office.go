@@ -14,6 +14,9 @@
 // Non-obvious:
 //   - Two replays at the same time publish and resolve twice. The first resolution of a letter counts; the second publication is one of those that
 //     a worker collapses, or finds covered.
+//   - A partition may end, for us, before its end: at a batch with a wrong checksum, or where its leader is gone. A letter before that may be
+//     resolved by a record behind it. So it is neither replayed nor discarded unless it is named: see Known. Records of others that can't be decoded
+//     hide nothing: markread wrote none of them.
 //   - Letters of one conversation are published as one event, and those that it covers are resolved when all events are published. A replay that is
 //     killed before leaves them open, and the next publishes the newest of them: a T that is covered already. One that is interrupted resolves them.
 package office
@@ -33,7 +36,7 @@ import (
 // Topic reads a dead-letter topic; a *consumer.Client does.
 type Topic interface {
 	Extent(ctx context.Context, topic string) (consumer.Extent, error)
-	ScanAll(ctx context.Context, extent consumer.Extent, each func(consumer.Record) error) error
+	Scan(ctx context.Context, extent consumer.Extent, each func(consumer.Record) error) ([]consumer.UnreadRange, error)
 }
 
 // Publisher publishes to a topic; a *consumer.Publisher does.
@@ -50,26 +53,47 @@ type Office struct {
 	Reading func(consumer.Extent) (each func(consumer.Record), end func())
 
 	partitions int // of the topic, since Find or Show
+	unread     unread
 }
 
-// Find reads the topic to its present end into the fold.
+// Find reads the topic to its present end into the fold, as far as it can be read: see Unread. If it can't read a single record because of that, it
+// returns an error.
 func (o *Office) Find(ctx context.Context, fold *letters.Fold) error {
 	extent, err := o.Topic.Extent(ctx, o.Name)
 	if err != nil {
 		return err
 	}
-	o.partitions = len(extent.Partitions)
+	o.partitions, o.unread = len(extent.Partitions), unread{}
 	watch := func(consumer.Record) {}
 	if o.Reading != nil {
 		each, end := o.Reading(extent)
 		defer end()
 		watch = each
 	}
-	return o.Topic.ScanAll(ctx, extent, func(r consumer.Record) error {
+	nothing := true
+	err = o.scan(ctx, extent, func(r consumer.Record) error {
+		nothing = false
 		watch(r)
+		if r.Damage != nil {
+			o.unread.damage(r)
+			return nil
+		}
 		fold.Add(r)
 		return nil
 	})
+	if unread, _ := o.Unread(); err == nil && nothing && len(unread) > 0 {
+		err = fmt.Errorf("topic %q, partition %d: %w", o.Name, unread[0].Partition, unread[0].Err)
+	}
+	return err
+}
+
+// scan reads a part of the topic, and keeps what can't be read.
+func (o *Office) scan(ctx context.Context, extent consumer.Extent, each func(consumer.Record) error) error {
+	ranges, err := o.Topic.Scan(ctx, extent, each)
+	for _, u := range ranges {
+		o.unread.fail(u)
+	}
+	return err
 }
 
 // Bounds of the records that are in memory at a time: of letters that are listed, and of those that are worked on. Work has smaller parts, so that it
@@ -81,7 +105,8 @@ const (
 	workBytes   = 8 << 20
 )
 
-// List gives letters that Find found to each, in the order in which they are given. What is not there any more as it was found is left out.
+// List gives letters that Find found to each, in the order in which they are given. What is not there any more as it was found, or can't be read,
+// is left out.
 //
 // They are read in the order of the topic, which is another; so they are kept until their turn comes.
 func (o *Office) List(ctx context.Context, found []letters.Found, each func(*letters.Letter) error) error {
@@ -103,14 +128,14 @@ func (o *Office) List(ctx context.Context, found []letters.Found, each func(*let
 	return nil
 }
 
-// read returns the records of letters, in their order; nil: it is not there any more as it was found.
+// read returns the records of letters, in their order; nil: it is not there any more as it was found, or can't be read.
 func (o *Office) read(ctx context.Context, part []letters.Found) ([]*consumer.Record, error) {
 	index := make(map[letters.ID]int, len(part))
 	for i, l := range part {
 		index[l.ID] = i
 	}
 	records := make([]*consumer.Record, len(part))
-	err := o.Topic.ScanAll(ctx, letters.Around(part, o.Name, o.partitions), func(r consumer.Record) error {
+	err := o.scan(ctx, letters.Around(part, o.Name, o.partitions), func(r consumer.Record) error {
 		if i, wanted := index[letters.IDOf(r)]; wanted && part[i].Is(r) {
 			records[i] = &r
 		}
@@ -127,6 +152,7 @@ type Done struct {
 	Refused       int // letters that stay open: the topic refuses what is in the record
 	Changed       int // letters that stay open: they can't be replayed any more
 	Gone          int // letters that are not there any more as they were found, or that such a letter covers
+	Unread        int // letters that stay open: they can't be read any more, or such a letter covers them
 	Unresolved    int // letters to which something was done, or may have been, and that stay open, as far as is known
 }
 
@@ -138,6 +164,7 @@ func (d *Done) add(more Done) {
 	d.Refused += more.Refused
 	d.Changed += more.Changed
 	d.Gone += more.Gone
+	d.Unread += more.Unread
 	d.Unresolved += more.Unresolved
 }
 
@@ -176,11 +203,15 @@ func (o *Office) work(
 		var there []letters.Found
 		var records []consumer.Record
 		for i, r := range read {
-			if r != nil {
+			switch {
+			case r != nil:
 				there, records = append(there, part[i]), append(records, *r)
+			case o.unread.has(part[i].ID):
+				done.Unread++
+			default:
+				done.Gone++
 			}
 		}
-		done.Gone += len(part) - len(there)
 		finish, cancel := finishing(ctx)
 		more, err := do(finish, there, records)
 		cancel()
@@ -247,7 +278,12 @@ func (o *Office) Replay(ctx context.Context, plan letters.Plan, now func() time.
 		large, unwanted := len(plan.CoveredBy(tooLarge)), len(plan.CoveredBy(refused))
 		done.TooLarge += large
 		done.Refused += unwanted
-		done.Gone += len(plan.Covered) - len(covered) - large - unwanted
+		left := len(plan.Covered) - len(covered) - large - unwanted
+		if done.Unread > 0 {
+			done.Unread += left
+		} else {
+			done.Gone += left
+		}
 	}
 	if !resolving {
 		done.Unresolved += len(covered)
@@ -263,7 +299,7 @@ func (o *Office) Replay(ctx context.Context, plan letters.Plan, now func() time.
 		}
 	})
 	if moreErr != nil {
-		more.Unresolved = len(covered) - more.Letters - more.Gone
+		more.Unresolved = len(covered) - more.Letters - more.Gone - more.Unread
 	}
 	done.add(more)
 	return done, cmp.Or(err, moreErr)

@@ -23,7 +23,8 @@ type topic struct {
 	mu         sync.Mutex // of what publishes
 	name       string
 	partitions [][]consumer.Record
-	scans      []int64 // how many offsets each scan was to read
+	broken     map[int]int64 // from where a partition can't be read
+	scans      []int64       // how many offsets each scan was to read
 	publish    func(m consumer.Message) error
 	published  []consumer.Message
 	shared     *[]string
@@ -41,7 +42,7 @@ func (t *topic) Extent(context.Context, string) (consumer.Extent, error) {
 	return e, nil
 }
 
-func (t *topic) ScanAll(ctx context.Context, e consumer.Extent, each func(consumer.Record) error) error {
+func (t *topic) Scan(ctx context.Context, e consumer.Extent, each func(consumer.Record) error) (unread []consumer.UnreadRange, err error) {
 	t.scans = append(t.scans, e.Size())
 	for number, p := range t.partitions {
 		for _, r := range p {
@@ -50,14 +51,19 @@ func (t *topic) ScanAll(ctx context.Context, e consumer.Extent, each func(consum
 				continue
 			}
 			if err := ctx.Err(); err != nil {
-				return err
+				return nil, err
+			}
+			if broken, some := t.broken[number]; some && r.Offset >= broken {
+				tp := consumer.TopicPartition{Topic: t.name, Partition: number}
+				unread = append(unread, consumer.UnreadRange{TopicPartition: tp, From: r.Offset, To: b.End, Err: errors.New("checksum")})
+				break
 			}
 			if err := each(r); err != nil {
-				return err
+				return nil, err
 			}
 		}
 	}
-	return nil
+	return unread, nil
 }
 
 // Publish is for topics of events: nobody reads them here.

@@ -45,7 +45,7 @@ func (e *NoLetterError) Error() string {
 	return fmt.Sprintf("no letter %s in topic %q: %s", e.ID, e.Topic, e.Why)
 }
 
-// Show reads the partition of a letter. If there is none of that ID it is a *NoLetterError.
+// Show reads the partition of a letter; if it is cut short, what became of the letter is not known. If there is none of that ID it is a *NoLetterError.
 func (o *Office) Show(ctx context.Context, id letters.ID, maxReplays int) (*View, error) {
 	extent, err := o.Topic.Extent(ctx, o.Name)
 	if err != nil {
@@ -74,11 +74,17 @@ func (o *Office) Show(ctx context.Context, id letters.ID, maxReplays int) (*View
 		return e
 	}
 	var found *consumer.Record
-	if err := o.Topic.ScanAll(ctx, only(id.Offset, id.Offset+1), func(r consumer.Record) error { found = &r; return nil }); err != nil {
+	o.unread = unread{}
+	if err := o.scan(ctx, only(id.Offset, id.Offset+1), func(r consumer.Record) error { found = &r; return nil }); err != nil {
 		return nil, err
 	}
-	if found == nil {
+	switch r, unread := o.unread.ranges[id.Partition]; {
+	case unread:
+		return nil, fmt.Errorf("topic %q, partition %d, offset %d: %w", o.Name, id.Partition, id.Offset, r.Err)
+	case found == nil:
 		return nil, missing("nothing is there that a consumer may see")
+	case found.Damage != nil:
+		return nil, missing("%v", consumer.Decode(*found, time.Time{}).Invalid)
 	}
 	if _, is := letters.KindOf(*found); !is {
 		if of, state, is := letters.ResolutionOf(*found); is {
@@ -88,7 +94,10 @@ func (o *Office) Show(ctx context.Context, id letters.ID, maxReplays int) (*View
 	}
 	fold := letters.NewFold(maxReplays, letters.Filter{})
 	v := &View{}
-	err = o.Topic.ScanAll(ctx, only(b.First, b.End), func(r consumer.Record) error {
+	err = o.scan(ctx, only(b.First, b.End), func(r consumer.Record) error {
+		if r.Damage != nil {
+			return nil
+		}
 		fold.Add(r)
 		if of, _, is := letters.ResolutionOf(r); is && of == id && v.Resolution == nil {
 			if _, isLetter := letters.KindOf(r); !isLetter {

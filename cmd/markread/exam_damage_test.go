@@ -1,0 +1,159 @@
+//go:build exam && linux
+
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
+)
+
+// TestExamDamage: 10,000 events on 12 partitions, and 200 batches among them that a hostile or broken producer wrote. Each good event is applied, each
+// damaged record or range is one dead letter that says how many it stands for, all offsets are committed, and memory stays bounded.
+func TestExamDamage(t *testing.T) {
+	t.Parallel()
+	const (
+		events  = 10_000
+		damages = 200
+	)
+	k := examStartBroker(t)
+	im := examStartRecorder(t, "-rate", "1000")
+	good := examOneEach(examConversations("good", events))
+	raw, err := kgo.NewClient(k.seeds(), kgo.MaxVersions(kversion.V2_3_0()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	kinds := examDamages(t)
+	want := map[string]int{} // how many letters stand for how many records
+	accepted := map[string]int{}
+	for i := range damages {
+		from, to := i*events/damages, (i+1)*events/damages
+		k.produceTo(t, k.live, good[from:to], func(n int) int32 { return int32(n % examPartitions) })
+		kind := kinds[i%len(kinds)]
+		inside := examEvent{examConversation{"inside" + strconv.Itoa(i), "p"}, time.Now().Unix()}
+		batch := kind.batch(examRecordOf(k.live, inside).Value)
+		if examProduceRaw(t, raw, k.live, int32(i*7%examPartitions), batch) != 0 {
+			continue // a real Kafka refuses some of them
+		}
+		accepted[kind.name]++
+		for _, stands := range kind.letters {
+			want[stands]++
+		}
+		for range kind.inside {
+			good = append(good, inside)
+		}
+	}
+	w := examStartWorker(t, k, im.url, "--rate", "1000")
+	k.settled(t, 2*time.Minute, k.live)
+	peak := w.memory(t, "VmHWM")
+	w.stop(t, syscall.SIGTERM, examStopLimit)
+	examComparePointers(t, examLargest(good), examPointers(im.arrivals(t)))
+	got, sum := map[string]int{}, 0
+	for _, letter := range k.readAll(t, k.letters) {
+		ours := examOurHeaders(letter)
+		got[ours["markread.collapsed"]]++
+		sum++
+		examCheck(t, ours["markread.class"] == "invalid" && ours["markread.code"] == "" && len(letter.Value) == 0 && ours["markread.value-omitted"] != "",
+			"class %q, code %q, a value of %d bytes, omitted %q", ours["markread.class"], ours["markread.code"], len(letter.Value), ours["markread.value-omitted"])
+	}
+	examCheck(t, fmt.Sprint(got) == fmt.Sprint(want), "letters by what they stand for: %v, want %v", got, want)
+	examCheck(t, peak <= 300<<20, "%d bytes of RSS", peak)
+	examFigure(t, "damage", "%d events applied, %d dead letters of %v; %d MiB of RSS at most", len(good), sum, accepted, peak>>20)
+}
+
+// examDamaged is a kind of damaged batch.
+type examDamaged struct {
+	name    string
+	batch   func(event []byte) []byte
+	letters []string // markread.collapsed of each dead letter
+	inside  int      // how many of the event are in it and good
+}
+
+func examDamages(t *testing.T) []examDamaged {
+	t.Helper()
+	encoder, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	record := func(value []byte, offset, length, headers int64) []byte {
+		b := []byte{0}
+		for _, v := range []int64{0, offset, -1, length} {
+			b = binary.AppendVarint(b, v)
+		}
+		b = binary.AppendVarint(append(b, value...), headers)
+		return append(binary.AppendVarint(nil, int64(len(b))), b...)
+	}
+	batch := func(codec int16, count int32, records ...[]byte) []byte {
+		now := time.Now().UnixMilli()
+		all := bytes.Join(records, nil)
+		if codec == 4 {
+			all = encoder.EncodeAll(all, nil)
+		}
+		return examSealBatch(kmsg.RecordBatch{Attributes: codec, NumRecords: count, LastOffsetDelta: count - 1, FirstTimestamp: now, MaxTimestamp: now, Records: all})
+	}
+	one := func(name string, of func(event []byte, n int64) []byte) []examDamaged {
+		var kinds []examDamaged
+		for _, codec := range []int16{0, 4} {
+			kinds = append(kinds,
+				examDamaged{fmt.Sprintf("%s/%d", name, codec), func(e []byte) []byte { return batch(codec, 1, of(e, 0)) }, []string{"1"}, 0},
+				examDamaged{fmt.Sprintf("%s within/%d", name, codec), func(e []byte) []byte {
+					n := int64(len(e))
+					return batch(codec, 3, record(e, 0, n, 0), of(e, 1), record(e, 2, n, 0))
+				}, []string{"1"}, 2})
+		}
+		return kinds
+	}
+	var kinds []examDamaged
+	add := func(some ...examDamaged) { kinds = append(kinds, some...) }
+	add(one("2^31 headers", func(e []byte, at int64) []byte { return record(e, at, int64(len(e)), 1<<31) })...)
+	add(one("offset 100", func(e []byte, _ int64) []byte { return record(e, 100, int64(len(e)), 0) })...)
+	add(one("offset 2^30", func(e []byte, _ int64) []byte { return record(e, 1<<30, int64(len(e)), 0) })...)
+	add(one("offset -5", func(e []byte, _ int64) []byte { return record(e, -5, int64(len(e)), 0) })...)
+	add(one("a value of 2^31 more", func(e []byte, at int64) []byte { return record(e, at, int64(len(e))+1<<31, 0) })...)
+	large := bytes.Repeat([]byte(" "), 5<<20)
+	add(examDamaged{"5 MB", func(e []byte) []byte {
+		n := int64(len(e))
+		return batch(4, 3, record(e, 0, n, 0), record(large, 1, int64(len(large)), 0), record(e, 2, n, 0))
+	}, []string{"1"}, 2})
+	garbage := func(codec int16, count int32, b []byte) []byte {
+		now := time.Now().UnixMilli()
+		return examSealBatch(kmsg.RecordBatch{Attributes: codec, NumRecords: count, LastOffsetDelta: count - 1, FirstTimestamp: now, MaxTimestamp: now, Records: b})
+	}
+	for codec := int16(1); codec <= 7; codec++ {
+		add(examDamaged{fmt.Sprintf("garbage/%d", codec), func([]byte) []byte { return garbage(codec, 7, []byte("\xff\xff\xff\xff\xff\xff\xff\xff garbage")) }, []string{"7"}, 0})
+	}
+	add(examDamaged{"more than there are", func(e []byte) []byte { return batch(0, 5, record(e, 0, int64(len(e)), 0)) }, []string{"4"}, 1})
+	return kinds
+}
+
+func examSealBatch(k kmsg.RecordBatch) []byte {
+	k.PartitionLeaderEpoch, k.Magic, k.ProducerID, k.ProducerEpoch, k.FirstSequence = -1, 2, -1, -1, -1
+	raw := k.AppendTo(nil)
+	binary.BigEndian.PutUint32(raw[8:], uint32(len(raw)-12))
+	binary.BigEndian.PutUint32(raw[17:], crc32.Checksum(raw[21:], crc32.MakeTable(crc32.Castagnoli)))
+	return raw
+}
+
+// examProduceRaw produces the bytes of a batch, and returns the broker's error code.
+func examProduceRaw(t *testing.T, cl *kgo.Client, topic string, partition int32, raw []byte) int16 {
+	t.Helper()
+	r := kmsg.NewPtrProduceRequest()
+	r.Acks, r.TimeoutMillis = -1, 5000
+	r.Topics = []kmsg.ProduceRequestTopic{{Topic: topic, Partitions: []kmsg.ProduceRequestTopicPartition{{Partition: partition, Records: raw}}}}
+	response, err := r.RequestWith(examContext(t), cl)
+	if err != nil {
+		t.Fatalf("produce a raw batch: %v", err)
+	}
+	return response.Topics[0].Partitions[0].ErrorCode
+}

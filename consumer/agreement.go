@@ -1,0 +1,159 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol/describegroups"
+)
+
+// What to do about a member that gets no partitions, or a leader that gives none.
+const (
+	sameFlags = "give all workers of the group the same --rate and the same topics; " +
+		"during a rollout this ends when the last of them has restarted"
+	otherProgram = "find the program that joins this group and give it another group (a member's id " +
+		"begins with its client id); an ACL for Read on the group keeps programs out"
+	otherLeader = "find the program that leads this group and stop it (`markread status` lists the " +
+		"members, their clients and hosts); this ends when it has left the group"
+)
+
+// ignored is a member that its leader gives no partitions.
+type ignored struct{ why, do string }
+
+// maxReported limits how many ignored members one rebalance names in the log, and how much of an
+// id.
+const (
+	maxReported   = 100
+	maxReportedID = 200
+)
+
+// report logs each member that gets no partitions: once, as long as it stays for the same reason.
+func (m *member) report(others map[string]ignored) {
+	lines := 0
+	for _, id := range slices.Sorted(maps.Keys(others)) {
+		other := others[id]
+		if m.ignored[id] == other {
+			continue
+		}
+		if lines++; lines <= maxReported {
+			m.log.Warn().Str("member", id[:min(len(id), maxReportedID)]).
+				Str("reason", other.why).Str("do", other.do).
+				Msg("a member of the group is ignored: it gets no partitions")
+		}
+	}
+	if lines > maxReported {
+		m.log.Warn().Int("members", lines-maxReported).Str("do", otherProgram).
+			Msg("more members of the group are ignored than are logged one by one")
+	}
+	m.ignored = others
+}
+
+// apart says why a member has been assigned nothing, and what to do.
+type apart struct{ why, do string }
+
+// accept notes the assignment that the leader has made for us. It is all or nothing: a leader that
+// is a worker assigns only partitions of our topics, each once, and only to members with its own
+// outlook.
+//
+// A wrong assignment is no failure of the join: another try would stop the whole group, and end the
+// same way as long as that member leads.
+func (j *joined) accept(b []byte) {
+	assigned, leaders, err := decodeAssignment(b)
+	exists := func(p TopicPartition) bool {
+		return p.Partition >= 0 && p.Partition < j.outlook.Partitions[p.Topic]
+	}
+	ignored := func(why string) apart { return apart{"the leader's assignment is ignored: " + why, otherLeader} }
+	switch {
+	case len(b) == 0:
+		j.apart = apart{"the group's leader has sent no assignment", otherLeader}
+	case err != nil:
+		j.apart = ignored(err.Error())
+	case leaders.Rate != j.outlook.Rate:
+		j.apart = apart{fmt.Sprintf("the group's leader goes by a rate of %d, this worker by %d",
+			leaders.Rate, j.outlook.Rate), sameFlags}
+	case !leaders.equal(j.outlook):
+		j.apart = apart{"the group's leader sees other topics or partitions than this worker", sameFlags}
+	case slices.ContainsFunc(assigned, func(p TopicPartition) bool { return !exists(p) }):
+		j.apart = ignored("it has partitions that this worker's topics don't have")
+	case len(slices.Compact(slices.Clone(assigned))) < len(assigned):
+		j.apart = ignored("it has a partition twice")
+	default:
+		j.assigned = assigned
+	}
+	j.leaders = leaders
+}
+
+// confirm compares our assignment with what the coordinator has for the other members, trying until
+// ctx ends. A leader that is not a worker could give a partition to several members, or let them
+// reckon with different rates: then their shares would add up to more than the rate. Such a worker
+// gets nothing.
+func (m *member) confirm(ctx context.Context, j *joined) error {
+	if j.leader || len(j.assigned) == 0 {
+		return nil
+	}
+	for wait := newWait(); ; {
+		members, err := m.members(ctx)
+		switch {
+		case err == nil:
+			if why := j.conflict(m.id, members); why != "" {
+				j.assigned, j.apart = nil, apart{why, otherLeader}
+			}
+			return nil
+		case Denied(err): // Read on a group includes Describe; where it does not, we trust the leader
+			return nil
+		case isLayout(err):
+			m.client.refresh()
+		}
+		if ctx.Err() == nil && !errors.Is(err, kafka.RebalanceInProgress) {
+			m.client.repeats("confirm "+code(err)).Err(err).Str("group", m.options.Group).
+				Msg("can't compare this worker's assignment with the other members'; trying again")
+		}
+		if !wait.sleep(ctx) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// members returns the group's members with their assignments. While the group rebalances there are
+// none: our generation is over then, and the next heartbeat says so.
+func (m *member) members(ctx context.Context) ([]describegroups.ResponseGroupMember, error) {
+	request := &describegroups.Request{Groups: []string{m.options.Group}}
+	answer, err := m.client.roundTrip(ctx, requestTimeout, request)
+	if err != nil {
+		return nil, err
+	}
+	groups := answer.(*describegroups.Response).Groups
+	switch {
+	case len(groups) != 1:
+		return nil, fmt.Errorf("the description of one group was answered with %d", len(groups))
+	case groups[0].ErrorCode != 0:
+		return nil, kafka.Error(groups[0].ErrorCode)
+	case groups[0].GroupState != "Stable":
+		return nil, kafka.RebalanceInProgress
+	}
+	return groups[0].Members, nil
+}
+
+// conflict says how the members together could exceed the rate; "": they can't. What a worker would
+// not accept does not count.
+func (j *joined) conflict(us string, members []describegroups.ResponseGroupMember) string {
+	for _, other := range members {
+		theirs, leaders, err := decodeAssignment(other.MemberAssignment)
+		if other.MemberID == us || err != nil || len(theirs) == 0 {
+			continue
+		}
+		if !leaders.equal(j.outlook) {
+			return "the group's leader has told other members another rate or other partitions"
+		}
+		for _, p := range theirs {
+			if _, both := slices.BinarySearchFunc(j.assigned, p, TopicPartition.Compare); both {
+				return fmt.Sprintf("the group's leader has assigned %s/%d to two members", p.Topic, p.Partition)
+			}
+		}
+	}
+	return ""
+}

@@ -1,0 +1,385 @@
+package consumer_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
+
+	"markread/consumer"
+)
+
+// intruder is a member of a group that is not a worker. As the leader it assigns what it likes.
+type intruder struct {
+	kgo      *kgo.Client
+	group    string
+	protocol string // "": markread
+	metadata []byte
+	assign   func() []byte // what it assigns to each member, itself included
+	foreign  bool          // it speaks another group protocol (KIP-848)
+	out      bool          // the coordinator refuses it
+
+	leads   atomic.Bool
+	members atomic.Int32 // of the last generation that it led
+	refused atomic.Int32 // the last error code of a join
+	stop    context.CancelFunc
+	done    chan struct{}
+}
+
+// begin joins, and stays until leave.
+func (i *intruder) begin() {
+	ctx, stop := context.WithCancel(context.Background())
+	i.stop, i.done = stop, make(chan struct{})
+	go func() {
+		defer close(i.done)
+		if i.foreign {
+			i.heartbeat848(ctx)
+			return
+		}
+		for id := ""; pause(ctx, 200*time.Millisecond); {
+			id = i.turn(ctx, id)
+		}
+	}()
+}
+
+// turn is one generation, or one try to join. It returns the member's id.
+func (i *intruder) turn(ctx context.Context, id string) string {
+	kind, name := "consumer", i.protocol
+	if name == "" {
+		name = "markread"
+	}
+	join := kmsg.NewPtrJoinGroupRequest()
+	join.Group, join.MemberID, join.ProtocolType, join.SessionTimeoutMillis, join.RebalanceTimeoutMillis = i.group, id, kind, 15000, 60000
+	p := kmsg.NewJoinGroupRequestProtocol()
+	p.Name, p.Metadata = name, i.metadata
+	join.Protocols = append(join.Protocols, p)
+	joined, err := join.RequestWith(ctx, i.kgo)
+	if err != nil {
+		return id
+	}
+	i.refused.Store(int32(joined.ErrorCode))
+	switch joined.ErrorCode {
+	case 0:
+	case kerr.MemberIDRequired.Code:
+		return joined.MemberID
+	default:
+		return ""
+	}
+	id = joined.MemberID
+	i.leads.Store(joined.LeaderID == id)
+	sync := kmsg.NewPtrSyncGroupRequest()
+	sync.Group, sync.Generation, sync.MemberID, sync.ProtocolType, sync.Protocol = i.group, joined.Generation, id, &kind, &name
+	if i.leads.Load() {
+		i.members.Store(int32(len(joined.Members)))
+		for _, m := range joined.Members {
+			a := kmsg.NewSyncGroupRequestGroupAssignment()
+			a.MemberID = m.MemberID
+			if i.assign != nil {
+				a.MemberAssignment = i.assign()
+			}
+			sync.GroupAssignment = append(sync.GroupAssignment, a)
+		}
+	}
+	if synced, err := sync.RequestWith(ctx, i.kgo); err != nil || synced.ErrorCode != 0 {
+		return id
+	}
+	for pause(ctx, time.Second) {
+		beat := kmsg.NewPtrHeartbeatRequest()
+		beat.Group, beat.Generation, beat.MemberID = i.group, joined.Generation, id
+		if answer, err := beat.RequestWith(ctx, i.kgo); err != nil || answer.ErrorCode != 0 {
+			return id
+		}
+	}
+	leave := kmsg.NewPtrLeaveGroupRequest()
+	leave.Group, leave.MemberID = i.group, id
+	gone := kmsg.NewLeaveGroupRequestMember()
+	gone.MemberID = id
+	leave.Members = append(leave.Members, gone)
+	_, _ = leave.RequestWith(context.WithoutCancel(ctx), i.kgo)
+	return id
+}
+
+// heartbeat848 tries to be a member as of KIP-848.
+func (i *intruder) heartbeat848(ctx context.Context) {
+	beat := kmsg.NewPtrConsumerGroupHeartbeatRequest()
+	beat.Group, beat.MemberID, beat.RebalanceTimeoutMillis = i.group, "f0re1gnf0re1gnf0re1gn0", 60000
+	beat.SubscribedTopicNames = []string{"any"}
+	beat.Topics = []kmsg.ConsumerGroupHeartbeatRequestTopic{}
+	for pause(ctx, time.Second) {
+		answer, err := beat.RequestWith(ctx, i.kgo)
+		if err != nil {
+			continue
+		}
+		i.refused.Store(int32(answer.ErrorCode))
+		if answer.ErrorCode == 0 {
+			beat.MemberEpoch = answer.MemberEpoch
+		}
+	}
+	beat.MemberEpoch = -1
+	_, _ = beat.RequestWith(context.WithoutCancel(ctx), i.kgo)
+}
+
+func (i *intruder) leave() {
+	i.stop()
+	<-i.done
+}
+
+// pause waits for d; false: ctx has ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// subscriptionOf is what a member sends to join, around its user data.
+func subscriptionOf(userData string) []byte {
+	s := kmsg.NewConsumerMemberMetadata()
+	s.Version, s.Topics, s.UserData = 1, []string{"mark-read"}, []byte(userData)
+	return s.AppendTo(nil)
+}
+
+// outlookOf is the user data of a member that counts so many partitions of the topics.
+func outlookOf(t consumer.Topics, rate, partitions int, more string) string {
+	return fmt.Sprintf(`{"rate":%d,"partitions":{%q:%d,%q:%d}%s}`, rate, t.Live, partitions, t.Backfill, partitions, more)
+}
+
+// intruders are members of ten kinds, none of which is a worker of topics with four partitions, and
+// of two kinds that coordinators refuse.
+func intruders(t consumer.Topics, huge int) map[string]*intruder {
+	whole := subscriptionOf(outlookOf(t, 200, 4, ""))
+	return map[string]*intruder{
+		"malformed":       {metadata: []byte("\x00\x01\x00\x00\x00\x02\xff\xfd garbage \x80\x1b[31m")},
+		"empty":           {metadata: nil},
+		"truncated":       {metadata: whole[:len(whole)-20]},
+		"lengths of 2^31": {metadata: []byte{0, 1, 0x7f, 0xff, 0xff, 0xff, 0, 1, 'a', 0x7f, 0xff, 0xff, 0xff}},
+		"huge":            {metadata: subscriptionOf(outlookOf(t, 200, 4, `,"owned":[0`+strings.Repeat(",0", huge/2)+`]`))},
+		"wrong types":     {metadata: subscriptionOf(`{"rate":"200","partitions":["mark-read",4],"owned":{"a":1}}`)},
+		"other version":   {metadata: subscriptionOf(`{"version":2,"quota":{"rate":200}}`)},
+		"another's":       {metadata: subscriptionOf("\x00\x00\x00\x01\x00\x09mark-read\x00\x00\x00\x01\x00\x00\x00\x00")}, // as Java's sticky assignor
+		"numbers":         {metadata: subscriptionOf(outlookOf(t, 2_000_000_000, -4, `,"owned":[-1,2000000000],"generation":2147483647`))},
+		"other counts":    {metadata: subscriptionOf(outlookOf(t, 200, 3, ""))},
+		"another name":    {metadata: whole, protocol: "range", out: true},
+		"KIP-848":         {foreign: true, out: true},
+	}
+}
+
+// shared reports whether the workers have all partitions of both topics, each once.
+func shared(want int, workers ...*member) bool {
+	owners := map[consumer.TopicPartition]int{}
+	for _, m := range workers {
+		g := m.generation()
+		if g == nil || len(g.Assigned()) == 0 {
+			return false
+		}
+		for _, p := range g.Assigned() {
+			owners[p]++
+		}
+	}
+	for _, n := range owners {
+		if n != 1 {
+			return false
+		}
+	}
+	return len(owners) == want
+}
+
+// clientTo is client with a log that can be looked at.
+func (w *world) clientTo(log *logs) *consumer.Client {
+	w.Helper()
+	c, err := consumer.New(consumer.Options{Brokers: []string{w.broker.Addr()}, Dial: w.network.DialContext, Log: zerolog.New(log)})
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(c.Close)
+	return c
+}
+
+// Thirty members of ten kinds that are no workers join a group of two: it rebalances, and the two
+// workers have everything again soon, each partition once, and go on without further rebalances.
+// Each intruder has one line in the log.
+func TestIntrudersGetNothing(t *testing.T) {
+	inWorld(t, 4, func(w *world) {
+		var log logs
+		one, two := w.join(w.clientTo(&log)), w.join(w.clientTo(&log))
+		time.Sleep(10 * time.Second)
+		if !shared(8, one, two) {
+			w.Fatal("two workers alone don't share the partitions")
+		}
+		var all []*intruder
+		for range 3 {
+			for _, i := range intruders(topics, 1_200_000) {
+				i.kgo, i.group = w.kgo(kgo.ClientID("intruder"), kgo.MaxVersions(kversion.V4_0_0())), group
+				i.begin()
+				all = append(all, i)
+			}
+		}
+		time.Sleep(30 * time.Second)
+		if n := len(w.cluster.GroupInfo(group).Members); n != 32 {
+			w.Errorf("%d members", n)
+		}
+		if !shared(8, one, two) {
+			w.Errorf("30 s later: assigned %v (%s) and %v (%s)", one.generation().Assigned(), why(one.generation()), two.generation().Assigned(), why(two.generation()))
+		}
+		if n := len(log.lines("a member of the group is ignored: it gets no partitions")); n != 30 {
+			w.Errorf("%d lines in the log for 30 intruders", n)
+		}
+		for _, i := range all {
+			if i.out != (i.refused.Load() != 0) {
+				w.Errorf("%.20q was answered with %d", i.metadata, i.refused.Load())
+			}
+		}
+		three := w.join(w.client())
+		time.Sleep(10 * time.Second)
+		three.leave()
+		time.Sleep(10 * time.Second)
+		if n := len(log.lines("a member of the group is ignored: it gets no partitions")); n != 30 {
+			w.Errorf("%d lines in the log after more rebalances", n)
+		}
+		turns := one.turns() + two.turns()
+		for p := range 4 {
+			w.publish(topics.Live, p, 10)
+		}
+		time.Sleep(15 * time.Minute)
+		if n := one.turns() + two.turns() - turns; n != 0 {
+			w.Errorf("%d more generations within 15 minutes in which nobody came or went", n)
+		}
+		for p := range 4 {
+			if got := w.committed(topics.Live, p); got != 10 {
+				w.Errorf("partition %d: committed %d", p, got)
+			}
+		}
+		for _, i := range all {
+			i.leave()
+		}
+		time.Sleep(30 * time.Second)
+		if !shared(8, one, two) {
+			w.Error("not all partitions after they have left")
+		}
+		one.leave()
+		two.leave()
+	})
+}
+
+// A member that only seems to be a worker gets as many partition numbers as a worker or one more,
+// however much it says that it has had.
+func TestForgedOwned(t *testing.T) {
+	inWorld(t, 4, func(w *world) {
+		one, two := w.join(w.client()), w.join(w.client())
+		time.Sleep(10 * time.Second)
+		i := &intruder{kgo: w.kgo(kgo.MaxVersions(kversion.V2_8_0())), group: group}
+		i.metadata = subscriptionOf(outlookOf(topics, 200, 4, `,"owned":[-1,0,0,1,1,2,3,4,2000000000`+strings.Repeat(",3", 20_000)+`],"generation":2147483647`))
+		i.begin()
+		time.Sleep(30 * time.Second)
+		a, b := one.generation().Assigned(), two.generation().Assigned()
+		if len(a) < 2 || len(b) < 2 {
+			w.Errorf("the workers have %v and %v", a, b)
+		}
+		i.leave()
+		one.leave()
+		two.leave()
+	})
+}
+
+// assignmentOf is what a leader sends to a member.
+func assignmentOf(userData string, assigned ...consumer.TopicPartition) []byte {
+	a := kmsg.NewConsumerMemberAssignment()
+	a.Version, a.UserData = 1, []byte(userData)
+	for _, p := range assigned {
+		t := kmsg.NewConsumerMemberAssignmentTopic()
+		t.Topic, t.Partitions = p.Topic, []int32{int32(p.Partition)}
+		a.Topics = append(a.Topics, t)
+	}
+	return a.AppendTo(nil)
+}
+
+// leaders are what leaders that are no workers assign to each member of a group whose topics have
+// four partitions.
+func leaders(t consumer.Topics) map[string]func() []byte {
+	ours := outlookOf(t, 200, 4, "")
+	first := consumer.TopicPartition{Topic: t.Live}
+	var turn atomic.Int32
+	return map[string]func() []byte{
+		"nothing":         nil,
+		"garbage":         func() []byte { return []byte("\x00\x01\x1b[31m garbage") },
+		"lengths of 2^31": func() []byte { return []byte{0, 1, 0x7f, 0xff, 0xff, 0xff, 0, 1, 'a', 0x7f, 0xff, 0xff, 0xff} },
+		"huge":            func() []byte { return assignmentOf(ours+strings.Repeat(" ", 1<<20), first) },
+		"no user data":    func() []byte { return assignmentOf("", first) },
+		"twice":           func() []byte { return assignmentOf(ours, first, first) },
+		"not there":       func() []byte { return assignmentOf(ours, consumer.TopicPartition{Topic: t.Live, Partition: 4}) },
+		"negative":        func() []byte { return assignmentOf(ours, consumer.TopicPartition{Topic: t.Live, Partition: -1}) },
+		"another topic":   func() []byte { return assignmentOf(ours, consumer.TopicPartition{Topic: t.DeadLetter}) },
+		"another rate":    func() []byte { return assignmentOf(outlookOf(t, 300, 4, ""), first) },
+		"all to all": func() []byte {
+			return assignmentOf(ours, first, consumer.TopicPartition{Topic: t.Live, Partition: 1}, consumer.TopicPartition{Topic: t.Backfill, Partition: 3})
+		},
+		"different rates": func() []byte { // each member another one
+			n := int(turn.Add(1))
+			return assignmentOf(outlookOf(t, 200+100*(n%3), 4, ""), consumer.TopicPartition{Topic: t.Live, Partition: n % 4})
+		},
+	}
+}
+
+// A leader that is no worker can keep the partitions from the workers, for as long as it leads. It
+// can't make them read what they should not, nor several of them use the same part of the rate;
+// they say why they wait, and have everything soon after it has left.
+func TestIntruderLeads(t *testing.T) {
+	for name, assign := range leaders(topics) {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, 4, func(w *world) {
+				i := &intruder{kgo: w.kgo(kgo.MaxVersions(kversion.V2_8_0())), group: group, metadata: []byte("not ours"), assign: assign}
+				i.begin()
+				time.Sleep(2 * time.Second)
+				one, two := w.join(w.client()), w.join(w.client())
+				for p := range 4 {
+					w.publish(topics.Live, p, 10)
+				}
+				for range 120 {
+					time.Sleep(time.Second)
+					if a, b := one.generation(), two.generation(); a != nil && b != nil && a.ID() == b.ID() && len(a.Assigned()) > 0 && len(b.Assigned()) > 0 {
+						w.Errorf("both have partitions: %v and %v", a.Assigned(), b.Assigned())
+					}
+				}
+				if !i.leads.Load() || i.members.Load() != 3 {
+					w.Fatalf("the intruder leads: %v, a group of %d", i.leads.Load(), i.members.Load())
+				}
+				for _, m := range []*member{one, two} {
+					g := m.generation()
+					if why, do := g.Apart(); why == "" || do == "" || len(g.Assigned()) != 0 {
+						w.Errorf("assigned %v: %q, do %q", g.Assigned(), why, do)
+					}
+					if age := g.ProofAge(); age > 2*time.Second || m.turns() > 4 {
+						w.Errorf("%d generations, the proof of membership is %v old", m.turns(), age)
+					}
+				}
+				turns := one.turns() + two.turns()
+				time.Sleep(15 * time.Minute)
+				if n := one.turns() + two.turns() - turns; n != 0 {
+					w.Errorf("%d more generations within 15 minutes in which nobody came or went", n)
+				}
+				i.leave()
+				time.Sleep(30 * time.Second)
+				if !shared(8, one, two) {
+					w.Errorf("30 s after it has left: %v (%s) and %v (%s)", one.generation().Assigned(), why(one.generation()), two.generation().Assigned(), why(two.generation()))
+				}
+				for p := range 4 {
+					if got := w.committed(topics.Live, p); got != 10 {
+						w.Errorf("partition %d: committed %d", p, got)
+					}
+				}
+				one.leave()
+				two.leave()
+			})
+		})
+	}
+}

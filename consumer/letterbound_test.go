@@ -1,0 +1,364 @@
+package consumer_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"markread/consumer"
+	"markread/consumer/batch"
+)
+
+// produced notes the size of the batch of each produce request.
+func (w *world) produced() *[]int {
+	var sizes []int
+	w.cluster.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		w.cluster.KeepControl()
+		sizes = append(sizes, len(r.(*kmsg.ProduceRequest).Topics[0].Partitions[0].Records))
+		return nil, nil, false
+	})
+	return &sizes
+}
+
+// cut closes the connection of requests of a kind that are larger than that, as often as that; it returns how often it has.
+func (w *world) cut(key kmsg.Key, larger, times int) *int {
+	cuts := new(int)
+	w.cluster.ControlKey(int16(key), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		w.cluster.KeepControl()
+		if p, ok := r.(*kmsg.ProduceRequest); ok && len(p.Topics[0].Partitions[0].Records) <= larger || *cuts == times {
+			return nil, nil, false
+		}
+		*cuts++
+		return nil, errors.New("cut off"), true
+	})
+	return cuts
+}
+
+func (w *world) limited(topic string, limit int) {
+	w.Helper()
+	if err := w.cluster.CreateTopic(topic, 1, map[string]string{"max.message.bytes": strconv.Itoa(limit)}); err != nil {
+		w.Fatal(err)
+	}
+}
+
+func record(value int, headers ...consumer.Header) consumer.Record {
+	return consumer.Record{Topic: topics.Live, Key: []byte("k"), Value: bytes.Repeat([]byte("x"), value), Headers: headers}
+}
+
+func omitted(r *kgo.Record) (names []string) {
+	for _, h := range text(r.Headers) {
+		if strings.Contains(h, "-omitted=") {
+			names = append(names, h)
+		}
+	}
+	return names
+}
+
+// A letter of exactly the topic's limit is written whole; of one byte more it loses its value before anything is sent.
+func TestLettersAreJudgedBeforeTheyAreSent(t *testing.T) {
+	for name, r := range map[string]consumer.Record{
+		"short": record(100), "long": record(100_000),
+		"headers":  record(10, consumer.Header{Key: strings.Repeat("n", 200), Value: make([]byte, 300)}, consumer.Header{Key: "null"}, consumer.Header{}),
+		"no value": {Topic: topics.Live},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, 1, func(w *world) {
+				sizes := w.produced()
+				if err := w.client().Letters(topics.DeadLetter).Write(w.Context(), letter(r)); err != nil {
+					w.Fatal(err)
+				}
+				whole := (*sizes)[0]
+				w.limited("fits", whole)
+				w.limited("small", whole-1)
+				for i, topic := range []string{"fits", "small"} {
+					if err := w.client().Letters(topic).Write(w.Context(), letter(r)); name != "no value" && err != nil {
+						w.Fatal(err)
+					}
+					if i == 0 && !slices.Equal(*sizes, []int{whole, whole}) {
+						w.Errorf("%v: the same letter was sent otherwise", *sizes)
+					}
+				}
+				if name == "no value" {
+					return // it has nothing to lose
+				}
+				if got := omitted(w.read("small", 1)[0]); len(*sizes) != 3 || len(got) != 1 {
+					w.Errorf("sent %v, omitted %q", *sizes, got)
+				}
+			})
+		})
+	}
+}
+
+// The limit is asked for once a minute, and again when it was wrong; a worker that may not see it goes by the topic's refusals.
+func TestTheTopicsLimitIsKeptForAMinute(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		w.limited("small", 4000)
+		asked := 0
+		w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeConfigs}, Observe: true, Count: -1, When: func(kmsg.Request) bool { asked++; return true }})
+		letters := w.client().Letters("small")
+		write := func(value int, want string) {
+			w.Helper()
+			if err := letters.Write(w.Context(), letter(record(value))); err != nil {
+				w.Fatal(err)
+			}
+			end := int(w.cluster.PartitionInfo("small", 0).HighWatermark)
+			if got := fmt.Sprint(omitted(w.read("small", end)[end-1])); got != want {
+				w.Errorf("omitted %s, want %s", got, want)
+			}
+		}
+		write(5000, "[markread.value-omitted=5000]")
+		write(10, "[]")
+		time.Sleep(59 * time.Second)
+		if write(5000, "[markread.value-omitted=5000]"); asked != 1 {
+			w.Errorf("asked %d times within a minute", asked)
+		}
+		time.Sleep(2 * time.Second)
+		if write(10, "[]"); asked != 2 {
+			w.Errorf("asked %d times after a minute", asked)
+		}
+		w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.MessageTooLarge, Count: 1})
+		write(1000, "[markread.value-omitted=1000]")
+		if write(1000, "[]"); asked != 3 {
+			w.Errorf("asked %d times after the limit was wrong", asked)
+		}
+		w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeConfigs}, Err: kerr.TopicAuthorizationFailed, Count: -1})
+		letters = w.client().Letters("small")
+		sizes := w.produced()
+		if write(5000, "[markread.value-omitted=5000]"); len(*sizes) != 2 {
+			w.Errorf("sent %v, want one that is refused", *sizes)
+		}
+		if write(1_100_000, "[markread.value-omitted=1100000]"); len(*sizes) != 3 {
+			w.Errorf("sent %v, but Kafka's default is known", *sizes)
+		}
+	})
+}
+
+// A broker, or a proxy, that closes the connection of a large request can't hold calls for ever: the letter is written smaller, and the next one at
+// once, until ten minutes have passed.
+func TestLettersThatAreCutOff(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		const large = 200_000
+		cuts := w.cut(kmsg.Produce, large, -1)
+		letters := w.client().Letters(topics.DeadLetter)
+		write := func(r consumer.Record) {
+			w.Helper()
+			start := time.Now()
+			if err := letters.Write(w.Context(), letter(r)); err != nil {
+				w.Fatal(err)
+			}
+			if took := time.Since(start); took > 2*time.Second {
+				w.Errorf("took %v", took)
+			}
+		}
+		header := consumer.Header{Key: "own", Value: make([]byte, large)}
+		write(record(large))
+		if *cuts != 3 {
+			w.Errorf("%d requests were cut off, want 3", *cuts)
+		}
+		write(record(large))
+		write(record(10, header))
+		write(record(large/2 + 10))
+		if *cuts != 3 {
+			w.Errorf("%d requests were cut off, want 3: it is known", *cuts)
+		}
+		time.Sleep(10 * time.Minute)
+		write(record(large, header))
+		if *cuts != 3+3*3 {
+			w.Errorf("%d requests were cut off, want 12: each form three times, but the last", *cuts)
+		}
+		var got []string
+		for _, r := range w.read(topics.DeadLetter, 5) {
+			got = append(got, strings.Join(omitted(r), " "))
+		}
+		want := []string{
+			"markread.value-omitted=200000", "markread.value-omitted=200000", "markread.headers-omitted=1", "",
+			"markread.value-omitted=200000 markread.headers-omitted=1",
+		}
+		if !slices.Equal(got, want) {
+			w.Errorf("omitted %q, want %q", got, want)
+		}
+	})
+}
+
+// What breaks in an outage, or by chance, is written whole when it is over.
+func TestOutagesOmitNothing(t *testing.T) {
+	for name, c := range map[string]struct {
+		value, cuts int
+		leader      bool // small requests are cut off, too
+		tries       int  // of Write
+	}{
+		"outage":                  {500_000, 20, true, 21},
+		"twice by chance":         {500_000, 2, false, 1},
+		"an ordinary letter":      {1000, 20, false, 21},
+		"one of just under 64 KB": {65_000, 20, false, 21},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, 1, func(w *world) {
+				w.cut(kmsg.Produce, 0, c.cuts)
+				small := new(int)
+				if c.leader {
+					small = w.cut(kmsg.ListOffsets, 0, -1)
+				}
+				letters := w.client().Letters(topics.DeadLetter)
+				tries := 1
+				for ; letters.Write(w.Context(), letter(record(c.value))) != nil && tries < 100; tries++ {
+					time.Sleep(time.Second)
+				}
+				*small = -1 // for the reader
+				if got := w.read(topics.DeadLetter, 1)[0]; tries != c.tries || len(omitted(got)) > 0 || len(got.Value) != c.value {
+					w.Errorf("%d tries, omitted %q", tries, omitted(got))
+				}
+			})
+		})
+	}
+}
+
+// A stop is no refusal, also while it is found out whether a letter is cut off.
+func TestAStopWhileALetterIsCutOff(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		w.cut(kmsg.Produce, 0, -1)
+		ctx, cancel := context.WithCancel(w.Context())
+		time.AfterFunc(150*time.Millisecond, cancel)
+		if err := w.client().Letters(topics.DeadLetter).Write(ctx, letter(record(500_000))); !errors.Is(err, context.Canceled) {
+			w.Errorf("got %v", err)
+		}
+	})
+}
+
+// What the topic refuses for what is in it loses that; a topic that refuses all is the topic's fault, and is asked a bounded number of times.
+func TestLettersThatAreRefused(t *testing.T) {
+	for _, code := range []*kerr.Error{kerr.InvalidRecord, kerr.InvalidTimestamp, kerr.PolicyViolation} {
+		t.Run(code.Message, func(t *testing.T) {
+			inWorld(t, 1, func(w *world) {
+				sizes := w.produced()
+				var unwanted string // records with this are refused
+				w.cluster.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
+					w.cluster.KeepControl()
+					q := r.(*kmsg.ProduceRequest)
+					if !bytes.Contains(q.Topics[0].Partitions[0].Records, []byte(unwanted)) {
+						return nil, nil, false
+					}
+					response := q.ResponseKind().(*kmsg.ProduceResponse)
+					topic, partition := kmsg.NewProduceResponseTopic(), kmsg.NewProduceResponseTopicPartition()
+					partition.ErrorCode, topic.Topic = code.Code, q.Topics[0].Topic
+					topic.Partitions = append(topic.Partitions, partition)
+					response.Topics = append(response.Topics, topic)
+					return response, nil, true
+				})
+				r := record(0, consumer.Header{Key: "bad header", Value: make([]byte, 100)})
+				r.Key, r.Value = []byte("a bad key"), []byte("a bad value, longer than the header that says that it is omitted")
+				letters := w.client().Letters(topics.DeadLetter)
+				for _, c := range []struct {
+					unwanted, want string
+					tries          int
+				}{
+					{"bad value", "[markread.value-omitted=64]", 2},
+					{"bad header", "[markread.headers-omitted=1]", 3},
+					{"bad key", "[markread.value-omitted=64 markread.headers-omitted=1 markread.key-omitted=9]", 5},
+					{"markread.class", "", 5},
+				} {
+					unwanted, *sizes = c.unwanted, nil
+					before := int(w.cluster.PartitionInfo(topics.DeadLetter, 0).HighWatermark)
+					err := letters.Write(w.Context(), letter(r))
+					if c.want == "" {
+						if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("[%d]", code.Code)) || len(*sizes) > c.tries {
+							w.Errorf("%s: %v after %d tries", c.unwanted, err, len(*sizes))
+						}
+						continue
+					}
+					if err != nil {
+						w.Fatalf("%s: %v", c.unwanted, err)
+					}
+					if got := fmt.Sprint(omitted(w.read(topics.DeadLetter, before+1)[before])); got != c.want || len(*sizes) > c.tries {
+						w.Errorf("%s: omitted %s after %d tries, want %s", c.unwanted, got, len(*sizes), c.want)
+					}
+				}
+			})
+		})
+	}
+}
+
+// Damaged records have one letter: how many, which, why and how large they are is in it.
+func TestLetterOfDamagedRecords(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		r := consumer.Record{Topic: topics.Live, Partition: 1, Offset: 5, Damage: &consumer.Damage{
+			Last: 1<<31 + 4, Count: 1 << 31, Size: 93, Err: errors.New("bad \x1b[2Jlength\n\xff"),
+		}}
+		e := consumer.Decode(r, time.Now())
+		l := consumer.Letter{Event: e, Class: "invalid", Message: e.Invalid.Error(), Collapsed: 1 << 31, FailedAt: time.Now(), Group: group}
+		if err := w.client().Letters(topics.DeadLetter).Write(w.Context(), l); err != nil {
+			w.Fatal(err)
+		}
+		got := w.read(topics.DeadLetter, 1)[0]
+		if got.Key != nil || got.Value == nil || len(got.Value) > 0 {
+			w.Errorf("key %q, value %q", got.Key, got.Value)
+		}
+		headers := text(got.Headers)
+		for _, want := range []string{
+			"__dlq.errors.offset=5", "__dlq.errors.delivery.count=0", "markread.class=invalid", "markread.code=", "markread.event-time=",
+			"markread.collapsed=2147483648", "markread.value-omitted=93",
+			"__dlq.errors.message=the 2147483648 records at offsets 5 to 2147483652 can't be decoded: bad \uFFFD[2Jlength\uFFFD\uFFFD",
+		} {
+			if !slices.Contains(headers, want) {
+				w.Errorf("no header %s in %q", want, headers)
+			}
+		}
+	})
+}
+
+func TestDecodeDamage(t *testing.T) {
+	at := time.UnixMilli(1_700_000_000_000)
+	for want, d := range map[string]consumer.Damage{
+		"the record at offset 5 can't be decoded: bad length":                  {Last: 5, Count: 1, Err: errors.New("bad length")},
+		"the record at one of the offsets 5 to 7 can't be decoded: bad length": {Last: 7, Count: 1, Err: errors.New("bad length")},
+		"the 3 records at offsets 5 to 7 can't be decoded: bad length":         {Last: 7, Count: 3, Err: errors.New("bad length")},
+	} {
+		e := consumer.Decode(consumer.Record{Offset: 5, Time: at, Damage: &d}, at)
+		if e.Invalid == nil || e.Invalid.Error() != want || !e.EventTime.Equal(at) || e.Report != "" {
+			t.Errorf("%+v, want %s", e, want)
+		}
+	}
+	long := consumer.Damage{Last: 5, Count: 1, Err: errors.New(strings.Repeat("ä", 5000))}
+	if n := len(consumer.Decode(consumer.Record{Offset: 5, Damage: &long}, at).Invalid.Error()); n > 1000 || n < 990 {
+		t.Errorf("a message of %d bytes", n)
+	}
+}
+
+// However much the topic takes: a letter is never larger than what its readers read of a record, in bytes and in headers.
+func TestLettersCanBeRead(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		w.limited("large", 10<<20)
+		c := w.client()
+		letters := c.Letters("large")
+		many := func(n int) consumer.Record { return record(10, make([]consumer.Header, n)...) }
+		for _, r := range []consumer.Record{record(batch.MaxRecord - 10), record(batch.MaxRecord - 2000), many(batch.MaxHeaders - 5), many(batch.MaxHeaders - 20)} {
+			if err := letters.Write(w.Context(), letter(r)); err != nil {
+				w.Fatal(err)
+			}
+		}
+		var got []string
+		unread, err := c.Scan(w.Context(), w.extent(c, "large"), func(r consumer.Record) error {
+			if r.Damage != nil {
+				w.Errorf("letter %d: %v", r.Offset, r.Damage.Err)
+			}
+			value, _ := r.Header("markread.value-omitted")
+			headers, _ := r.Header("markread.headers-omitted")
+			got = append(got, value+"/"+headers)
+			return nil
+		})
+		if want := []string{"1048566/", "/", "/9995", "/"}; err != nil || len(unread) > 0 || !slices.Equal(got, want) {
+			w.Errorf("%q, want %q; %v %v", got, want, unread, err)
+		}
+	})
+}

@@ -1,0 +1,166 @@
+package consumer
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// What the members of a group write for each other passes through the coordinator as it is: anybody
+// who may join the group may write anything. It is decoded here, and nowhere else: kafka-go
+// allocates according to the lengths that it reads.
+const (
+	// maxGroupBytes limits a member's metadata and its assignment. Kafka stores a whole group in
+	// one record of at most 1 MiB: where one member has more (seen with 4.4), every SyncGroup of
+	// the group fails with "unexpected server error" until it has left.
+	maxGroupBytes = 1 << 20
+	// maxUserData limits the JSON in them: room for two topics and 9,000 owned partition numbers.
+	maxUserData = 64 << 10
+	// maxViewed is more partitions, and more calls a second, than there can be.
+	maxViewed = 200_000
+
+	maxTopics    = 2 // that a worker consumes
+	maxTopicName = 249
+)
+
+var (
+	errTruncated = errors.New("its bytes are malformed or truncated")
+	errNotOurs   = errors.New("it is not written by markread, or by another version of it")
+)
+
+// decodeMember reads what a member sends when it joins.
+func decodeMember(b []byte) (memberData, error) {
+	r := groupBytes{b: b}
+	r.number(2) // version: later ones append fields
+	for range r.count(2) {
+		r.take(r.number(2)) // the topics: what the user data says counts
+	}
+	data, err := readUserData[memberData](&r, len(b))
+	if err == nil {
+		err = data.check()
+	}
+	if err != nil {
+		return memberData{}, err
+	}
+	return data, nil
+}
+
+// decodeAssignment reads what the group's leader has assigned to a member: the partitions, sorted
+// by topic and number, and the leader's outlook. They may be of other topics, may not exist, and
+// may repeat.
+func decodeAssignment(b []byte) (assigned []TopicPartition, leaders outlook, err error) {
+	r := groupBytes{b: b[:min(len(b), maxGroupBytes)]}
+	r.number(2) // version
+	for range r.count(6) {
+		topic := string(r.take(r.number(2)))
+		for range r.count(4) {
+			assigned = append(assigned, TopicPartition{topic, r.number(4)})
+		}
+	}
+	leaders, err = readUserData[outlook](&r, len(b))
+	if err == nil {
+		err = leaders.check()
+	}
+	if err != nil {
+		return nil, outlook{}, err
+	}
+	slices.SortFunc(assigned, TopicPartition.Compare)
+	return assigned, leaders, nil
+}
+
+// readUserData reads what encode has written, from a message of so many bytes.
+func readUserData[T any](r *groupBytes, size int) (data T, err error) {
+	user := r.take(r.length())
+	switch {
+	case size > maxGroupBytes:
+		return data, fmt.Errorf("it has %d bytes, more than %d: the coordinator may be unable to store the group",
+			size, maxGroupBytes)
+	case r.bad:
+		return data, errTruncated
+	case len(user) > maxUserData:
+		return data, fmt.Errorf("its user data has %d bytes, more than %d", len(user), maxUserData)
+	case json.Unmarshal(user, &data) != nil: // the error could quote all of it
+		return *new(T), errNotOurs
+	}
+	return data, nil
+}
+
+// check returns why no worker can have this outlook.
+func (o outlook) check() error {
+	if len(o.Partitions) == 0 || len(o.Partitions) > maxTopics {
+		return errNotOurs
+	}
+	total := 0
+	for topic, n := range o.Partitions {
+		if topic == "" || len(topic) > maxTopicName || strings.ContainsFunc(topic, notInTopicNames) {
+			return errors.New("it names a topic that can't exist")
+		}
+		if n < 0 || n > maxViewed {
+			return fmt.Errorf("it counts %d partitions of a topic", n)
+		}
+		total += n
+	}
+	if total > maxViewed {
+		return fmt.Errorf("it counts %d partitions", total)
+	}
+	if o.Rate < 0 || o.Rate > maxViewed {
+		return fmt.Errorf("it uses a rate of %d", o.Rate)
+	}
+	return nil
+}
+
+func notInTopicNames(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("._-", r)
+}
+
+// groupBytes reads the encoding of what members of a group write. Every length is checked against
+// what remains; after the first wrong one it is bad, and reads nothing.
+type groupBytes struct {
+	b   []byte
+	bad bool
+}
+
+// take returns the next n bytes; nil if n is wrong.
+func (r *groupBytes) take(n int) []byte {
+	if n < 0 || n > len(r.b) {
+		r.b, r.bad = nil, true
+		return nil
+	}
+	taken := r.b[:n]
+	r.b = r.b[n:]
+	return taken
+}
+
+func (r *groupBytes) number(size int) int {
+	b := r.take(size)
+	switch {
+	case b == nil:
+		return 0
+	case size == 2:
+		return int(int16(binary.BigEndian.Uint16(b)))
+	default:
+		return int(int32(binary.BigEndian.Uint32(b)))
+	}
+}
+
+// length reads a length of 4 bytes, of which -1 stands for nothing.
+func (r *groupBytes) length() int {
+	n := r.number(4)
+	if n == -1 {
+		return 0
+	}
+	return n
+}
+
+// count reads the length of a list whose elements have at least so many bytes.
+func (r *groupBytes) count(least int) int {
+	n := r.length()
+	if n < 0 || n > len(r.b)/least {
+		r.b, r.bad = nil, true
+		return 0
+	}
+	return n
+}

@@ -1,0 +1,143 @@
+package offsets
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"math"
+	"slices"
+	"testing"
+	"time"
+)
+
+// seal makes a text of which only the checksum is known to be correct.
+func seal(offset int64, payload []byte) string {
+	b := append(make([]byte, headerLength), payload...)
+	b[0] = metadataVersion
+	binary.BigEndian.PutUint32(b[1:], checksum(offset, payload))
+	return base64.RawStdEncoding.EncodeToString(b)
+}
+
+func uvarints(numbers ...uint64) (b []byte) {
+	for _, n := range numbers {
+		b = binary.AppendUvarint(b, n)
+	}
+	return b
+}
+
+// The checksum is no secret. What says more than that events up to the witness have finished is
+// ignored: else events that were not even written yet would be skipped, and nobody would count
+// them.
+func TestForgedMetadata(t *testing.T) {
+	const offset, at = 100, 1_700_000_000_000
+	for name, c := range map[string]struct {
+		offset int64
+		text   string
+		ok     bool
+	}{
+		"the witness and those before":     {offset, seal(offset, uvarints(9, at, 0, 10)), true},
+		"attempts at the witness":          {offset, seal(offset, uvarints(9, at, 9<<1|1, maxAttempts)), true},
+		"one more than the witness":        {offset, seal(offset, uvarints(9, at, 0, 11)), false},
+		"behind the witness":               {offset, seal(offset, uvarints(9, at, 10<<1, 1)), false},
+		"attempts behind the witness":      {offset, seal(offset, uvarints(9, at, 10<<1|1, 1)), false},
+		"a second run behind the witness":  {offset, seal(offset, uvarints(9, at, 0, 5, 2, 5)), false},
+		"a huge run":                       {offset, seal(offset, uvarints(0, at, 0, 1<<46)), false},
+		"the largest run":                  {offset, seal(offset, uvarints(0, at, 0, 1<<63)), false},
+		"a run that wraps around":          {offset, seal(offset, uvarints(9, at, 0, math.MaxUint64)), false},
+		"a gap that wraps around":          {offset, seal(offset, uvarints(9, at, math.MaxUint64-1, 1)), false},
+		"a witness that wraps around":      {offset, seal(offset, uvarints(1<<63, at, 0, 1)), false},
+		"many gaps that wrap around":       {offset, seal(offset, uvarints(1<<62, at, 1<<63-2, 1<<62, 1<<63-2, 1<<62)), false},
+		"too many attempts":                {offset, seal(offset, uvarints(0, at, 1, 1<<40)), false},
+		"no attempts":                      {offset, seal(offset, uvarints(0, at, 1, 0)), false},
+		"an empty run":                     {offset, seal(offset, uvarints(9, at, 0, 0)), false},
+		"a time that can't be":             {offset, seal(offset, uvarints(0, math.MaxUint64, 0, 1)), false},
+		"cut":                              {offset, seal(offset, uvarints(0, at, 0)), false},
+		"no witness":                       {offset, seal(offset, nil), false},
+		"longer than Kafka takes":          {offset, seal(offset, slices.Repeat(uvarints(2, 1), 2000)), false},
+		"before the first offset":          {-1, seal(-1, uvarints(9, at, 2, 5)), false},
+		"long before the first offset":     {math.MinInt64, seal(math.MinInt64, uvarints(9, at, 2, 5)), false},
+		"at the last offset there can be":  {math.MaxInt64, seal(math.MaxInt64, uvarints(0, at, 0, 1)), false},
+		"up to the last that there can be": {math.MaxInt64 - 10, seal(math.MaxInt64-10, uvarints(9, at, 0, 10)), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tr := New(c.offset, c.offset)
+			if err := tr.Inherit(c.text); (err == nil) != c.ok || err != nil && !errors.Is(err, ErrMetadata) {
+				t.Fatalf("%v, want ok: %v", err, c.ok)
+			}
+			if c.ok {
+				return
+			}
+			if _, _, inherited := tr.Witness(); inherited {
+				t.Error("something of it is believed")
+			}
+			if n := (Commit{Offset: c.offset, Metadata: c.text}).Finished(math.MaxInt64); n != 0 {
+				t.Errorf("%d have finished", n)
+			}
+		})
+	}
+}
+
+// Whatever is committed beside an offset: what is believed of it lies between the offset and its
+// witness, in order; it counts no more than there is; and the next owner hands it on as it is.
+func FuzzCommitMetadata(f *testing.F) {
+	one := New(100, 100)
+	for n := range uint64(20) {
+		one.Add(100+int64(n), time.UnixMilli(1_700_000_000_000))
+		if n%3 != 0 {
+			one.Finish(n)
+		} else {
+			one.Attempted(n, int(n))
+		}
+	}
+	c, _ := one.Commit(4000)
+	f.Add(c.Metadata, []byte(nil), int64(100), int64(110))
+	f.Add("", uvarints(9, 1_700_000_000_000, 0, 5, 1, 3, 2, 1), int64(100), int64(103))
+	f.Add("", uvarints(1<<62, 0, 0, 1<<46), int64(math.MaxInt64-1), int64(math.MaxInt64))
+	f.Fuzz(func(t *testing.T, text string, payload []byte, offset, end int64) {
+		if text == "" {
+			text = seal(offset, payload)
+		}
+		seen, spans, ok := decode(text, offset)
+		if !ok && len(spans) > 0 {
+			t.Fatal("spans of what can't be read")
+		}
+		last := offset
+		for _, s := range spans {
+			if s.from < last || s.to <= s.from || s.to-1 > seen.offset || s.attempts < 0 || s.attempts > maxAttempts || s.attempts > 0 && s.to-s.from != 1 {
+				t.Fatalf("%+v after %d, the witness is %d", s, last, seen.offset)
+			}
+			last = s.to
+		}
+		if n := (Commit{Offset: offset, Metadata: text}).Finished(end); n < 0 || n > 0 && n > end-offset {
+			t.Fatalf("%d of %d to %d have finished", n, offset, end)
+		}
+		next := New(offset, offset)
+		if err := next.Inherit(text); (err == nil) != ok || len(spans) == 0 {
+			if (err == nil) != ok {
+				t.Fatal(err)
+			}
+			return
+		}
+		again, _ := next.Commit(4000)
+		seenAgain, spansAgain, ok := decode(again.Metadata, again.Offset)
+		if !ok || again.Offset != offset || seenAgain != seen {
+			t.Fatalf("handed on as %+v, the witness %+v as %+v", again, seen, seenAgain)
+		}
+		want := joinRuns(spans)
+		if len(text) < 3900 && len(spansAgain) != len(want) || !slices.Equal(spansAgain, want[:len(spansAgain)]) {
+			t.Fatalf("%v handed on as %v", want, spansAgain)
+		}
+	})
+}
+
+// joinRuns joins runs that nothing lies between, as a tracker writes them.
+func joinRuns(spans []span) (joined []span) {
+	for _, s := range spans {
+		if n := len(joined); n > 0 && s.attempts == 0 && joined[n-1].attempts == 0 && joined[n-1].to == s.from {
+			joined[n-1].to = s.to
+			continue
+		}
+		joined = append(joined, s)
+	}
+	return joined
+}

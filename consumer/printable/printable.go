@@ -1,0 +1,91 @@
+// Package printable makes text of unknown origin safe to show on a terminal, in a log and on a page.
+//
+// An account, a broker's error message or a cell of a table may hold control characters, terminal
+// escape sequences, or Unicode characters that hide text or reverse its direction. This package
+// replaces them. It does not shorten text, does not mask secrets, and does not keep text on one
+// line unless asked ([Line]).
+//
+// It promises: what [Writer] and [Line] write is valid UTF-8, of graphic characters as package
+// unicode defines them (letters, marks, numbers, punctuation, symbols, spaces); Writer also writes
+// line feeds and tabs. So these never pass: C0, DEL and C1 controls, bidirectional controls,
+// zero-width characters, byte order marks, tags, line and paragraph separators, and characters
+// that Unicode has not assigned.
+//
+// Non-obvious: the escape that Writer uses is JSON's, and valid JSON has such characters within
+// strings only. JSON that goes through Writer therefore keeps its value, and one writer serves for
+// text and for JSON.
+package printable
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// Line returns s without line breaks and with nothing that is not graphic: a line break or a tab
+// becomes a space, any other such character a question mark, a byte that is not UTF-8 U+FFFD.
+func Line(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\r' || r == '\t':
+			return ' '
+		case !unicode.IsGraphic(r):
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// Writer writes to Out what is written to it, with each character that is neither graphic nor a
+// line feed or a tab replaced by its escape in JSON (\u001b, beyond U+FFFF two of them), and each
+// byte that is not UTF-8 by U+FFFD. It is safe for concurrent use.
+type Writer struct {
+	Out io.Writer
+
+	mu   sync.Mutex
+	rest []byte // the first bytes of a character whose last have not come, at most three
+	text []byte
+}
+
+// Write replaces and writes. If the last character is incomplete, it waits for the next call.
+func (w *Writer) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	in := b
+	if len(w.rest) > 0 {
+		in = append(w.rest, b...)
+	}
+	w.text = w.text[:0]
+	for len(in) > 0 {
+		n := 0
+		for n < len(in) && (in[n] >= ' ' && in[n] < 0x7f || in[n] == '\n' || in[n] == '\t') {
+			n++
+		}
+		w.text, in = append(w.text, in[:n]...), in[n:]
+		if !utf8.FullRune(in) { // nothing, too
+			break
+		}
+		r, size := utf8.DecodeRune(in)
+		w.text, in = appendEscaped(w.text, r), in[size:]
+	}
+	w.rest = append([]byte(nil), in...)
+	if _, err := w.Out.Write(w.text); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// appendEscaped appends r, or its escape if it is not graphic.
+func appendEscaped(b []byte, r rune) []byte {
+	switch high, low := utf16.EncodeRune(r); {
+	case unicode.IsGraphic(r):
+		return utf8.AppendRune(b, r)
+	case high != utf8.RuneError: // beyond U+FFFF
+		return fmt.Appendf(b, `\u%04x\u%04x`, high, low)
+	}
+	return fmt.Appendf(b, `\u%04x`, r)
+}

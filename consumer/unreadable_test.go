@@ -1,0 +1,188 @@
+package consumer_test
+
+import (
+	"bytes"
+	"hash/crc32"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"markread/consumer/broker"
+)
+
+// damaged answers fetches of a partition at an offset with a batch whose checksum is wrong.
+func (w *world) damaged(partition int32, at, end int64) {
+	batch := kmsg.RecordBatch{FirstOffset: at, Magic: 2, ProducerID: -1, NumRecords: 1}
+	record := kmsg.Record{Value: []byte(`{"Report_Account":"r","Peer_Account":"p"}`)}
+	record.Length = int32(len(record.AppendTo(nil)) - 1) // less the varint of the length 0
+	batch.Records = record.AppendTo(nil)
+	batch.Length = int32(len(batch.AppendTo(nil)) - 12)
+	batch.CRC = 1 + int32(crc32.Checksum(batch.AppendTo(nil)[21:], crc32.MakeTable(crc32.Castagnoli)))
+	w.cluster.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		w.cluster.KeepControl()
+		request := r.(*kmsg.FetchRequest)
+		asked := request.Topics[0].Partitions[0]
+		if request.Topics[0].Topic != topics.Live || asked.Partition != partition || asked.FetchOffset != at {
+			return nil, nil, false
+		}
+		topic, answered := kmsg.NewFetchResponseTopic(), kmsg.NewFetchResponseTopicPartition()
+		answered.Partition, answered.HighWatermark, answered.LastStableOffset = partition, end, end
+		answered.RecordBatches = batch.AppendTo(nil)
+		topic.Topic, topic.Partitions = topics.Live, append(topic.Partitions, answered)
+		answer := request.ResponseKind().(*kmsg.FetchResponse)
+		answer.Topics = append(answer.Topics, topic)
+		return answer, nil, true
+	})
+}
+
+// Lag finds the partitions that can't be read, whether or not something waits in them, and says of each
+// where, why and what to do; it says nothing of the others, and takes no longer than somebody waits.
+func TestLagOfUnreadablePartitions(t *testing.T) {
+	fail := func(keys kmsg.Key, err *kerr.Error, partitions ...int32) func(w *world) {
+		return func(w *world) {
+			w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{keys}, Topic: topics.Live, Partitions: partitions, Err: err, Count: -1})
+		}
+	}
+	for name, c := range map[string]struct {
+		breaks     func(w *world)
+		unreadable map[int]int64 // partitions with the offsets
+		reason, do string
+	}{
+		"all can be read":    {func(*world) {}, nil, "", ""},
+		"no permission":      {fail(kmsg.Fetch, kerr.TopicAuthorizationFailed, 0, 2), map[int]int64{0: 4, 2: 0}, "[29]", "grant this worker's user Read"},
+		"no leader":          {fail(kmsg.Fetch, kerr.NotLeaderForPartition, 1), map[int]int64{1: 4}, "[6]", "leader runs"},
+		"no end":             {fail(kmsg.ListOffsets, kerr.NotLeaderForPartition, 1), map[int]int64{1: 4}, "[6]", "leader runs"},
+		"another error":      {fail(kmsg.Fetch, kerr.UnknownServerError, 1), map[int]int64{1: 4}, "[-1]", "leader runs"},
+		"a leader that errs": {fail(kmsg.Fetch, kerr.CorruptMessage, 1), map[int]int64{1: 4}, "[2]", "damaged batch"},
+		"only for a moment": {func(w *world) {
+			w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.NotLeaderForPartition, Count: 3})
+		}, nil, "", ""},
+		"a damaged batch": {func(w *world) { w.damaged(1, 4, 6) }, map[int]int64{1: 4}, "checksum", "damaged batch"},
+		"retention was faster": {func(w *world) { // than the fetch, after the end was asked for
+			w.cluster.ControlKey(int16(kmsg.OffsetFetch), func(kmsg.Request) (kmsg.Response, error, bool) {
+				w.cluster.SleepControl(func() {
+					if err := w.cluster.DeleteRecords(topics.Live, 1, 6); err != nil {
+						w.Error(err)
+					}
+				})
+				return nil, nil, false
+			})
+		}, nil, "", ""},
+		"beyond the end": {func(w *world) { w.commit(topics.Live, 0, 400, "") }, map[int]int64{0: 400}, "offset 400 is beyond the log's end, 4: [1]", "recreated or truncated"},
+		"a frozen leader": {func(w *world) {
+			w.cluster.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
+				w.cluster.KeepControl()
+				if r.(*kmsg.FetchRequest).Topics[0].Partitions[0].Partition == 1 {
+					w.cluster.SleepControl(func() { time.Sleep(time.Minute) })
+				}
+				return nil, nil, false
+			})
+		}, map[int]int64{1: 4}, "no response from the partition's leader within 3s", "leader runs"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, 3, func(w *world) {
+				m := w.join(w.client())
+				w.publish(topics.Live, 0, 4)
+				w.publish(topics.Live, 1, 4)
+				time.Sleep(5 * time.Second)
+				m.leave()
+				w.publish(topics.Live, 1, 2)
+				c.breaks(w)
+				began := time.Now()
+				lags, err := w.client().Lag(w.Context(), group, topics.Live)
+				if took := time.Since(began); err != nil || took > 17*time.Second {
+					w.Fatalf("after %s: %v", took, err)
+				}
+				for p, l := range lags {
+					offset, want := c.unreadable[p]
+					switch u := l.Unreadable; {
+					case want != (u != nil):
+						w.Errorf("partition %d: %+v", p, u)
+					case want && (u.Offset != offset || !strings.Contains(u.Reason, c.reason) || !strings.Contains(u.Do, c.do) || strings.Contains(u.Reason+u.Do, "\n")):
+						w.Errorf("partition %d: %+v, want offset %d, %q and %q", p, u, offset, c.reason, c.do)
+					}
+				}
+				time.Sleep(time.Minute) // the broker's own
+			})
+		})
+	}
+}
+
+// damagedAfter is a listener whose connections damage a text in what the broker sends, from a moment on.
+type damagedAfter struct {
+	net.Listener
+	text []byte
+	on   atomic.Bool
+}
+
+func (d *damagedAfter) Accept() (net.Conn, error) {
+	c, err := d.Listener.Accept()
+	return damagedConn{c, d}, err
+}
+
+type damagedConn struct {
+	net.Conn
+	of *damagedAfter
+}
+
+// Write gets a whole response of the broker.
+func (c damagedConn) Write(b []byte) (int, error) {
+	if i := bytes.Index(b, c.of.text); i >= 0 && c.of.on.Load() {
+		b = bytes.Clone(b)
+		b[i] ^= 1
+	}
+	return c.Conn.Write(b)
+}
+
+// A batch that is damaged between good ones makes the partition unreadable, although what lies before it
+// can be read as often as one likes; and the broker is not asked more often than after any failure.
+func TestADamagedBatchBetweenGoodOnes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{T: t}
+		line := &damagedAfter{text: value(777)}
+		b, err := broker.Start(broker.Options{
+			Addr: "127.0.0.1:9092", Partitions: 1, Topics: []string{topics.Live, topics.Backfill, topics.DeadLetter},
+			Listen: func(network, addr string) (_ net.Listener, err error) {
+				line.Listener, err = w.network.Listen(network, addr)
+				return line, err
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(b.Close)
+		w.broker, w.cluster = b, b.Cluster()
+		m := w.join(w.client())
+		w.publish(topics.Live, 0, 10)
+		time.Sleep(5 * time.Second)
+		line.on.Store(true)
+		c := w.kgo(kgo.ProducerBatchCompression(kgo.NoCompression()))
+		if err := c.ProduceSync(w.Context(), &kgo.Record{Topic: topics.Live, Value: value(777)}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+		w.publish(topics.Live, 0, 5)
+		fetches := w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: topics.Live, Observe: true, Count: -1})
+		time.Sleep(15 * time.Second)
+		if s := state(m.generation(), topics.Live, 0); s.Unreadable == nil || s.Unreadable.Offset != 10 || len(m.got(topics.Live, 0)) != 10 {
+			t.Errorf("%+v, %d events", s, len(m.got(topics.Live, 0)))
+		}
+		if n := fetches.Hits(); n > 30 {
+			t.Errorf("%d fetches in 15 s", n)
+		}
+		line.on.Store(false)
+		time.Sleep(5 * time.Second)
+		if s := state(m.generation(), topics.Live, 0); s.Unreadable != nil || len(m.got(topics.Live, 0)) != 16 {
+			t.Errorf("after the repair %+v, %d events", s.Unreadable, len(m.got(topics.Live, 0)))
+		}
+		m.leave()
+	})
+}

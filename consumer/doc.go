@@ -34,6 +34,7 @@
 //	batch/                                batches of records, decoded with bounds (pure)
 //	generation.go commit.go membership.go what is owned between two rebalances
 //	group.go member.go assign.go          joining, assigning, leaving
+//	memberdata.go agreement.go            what members write for each other, and whether to trust it
 //	letters.go letterbound.go             dead letters, and how large they may be
 //	publish.go produce.go                 writing
 //	backfill/                             files of read states become records
@@ -51,6 +52,8 @@
 //   - Arrival order is tracked, not offsets: logs have holes.
 //   - The heartbeat goes on in the drain, until serve has returned. Without it the session ends during a long
 //     drain, and the last commit is refused.
+//   - Whoever may join the group may write anything to its other members, and may lead it. The shares of
+//     the workers add up to the rate all the same: see accept and confirm in agreement.go.
 //   - A generation's number does not identify it; the *Generation does. See Generation.
 //   - kafka-go's ConsumerGroup, Reader and Writer are not used. The reasons stand beside member, fetch and
 //     produce; those for its Heartbeat and LeaveGroup in groupapi.go, for its

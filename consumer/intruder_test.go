@@ -250,9 +250,9 @@ func TestIntrudersGetNothing(t *testing.T) {
 		for p := range 4 {
 			w.publish(topics.Live, p, 10)
 		}
-		time.Sleep(15 * time.Minute)
+		time.Sleep(5 * time.Minute)
 		if n := one.turns() + two.turns() - turns; n != 0 {
-			w.Errorf("%d more generations within 15 minutes in which nobody came or went", n)
+			w.Errorf("%d more generations within 5 minutes in which nobody came or went", n)
 		}
 		for p := range 4 {
 			if got := w.committed(topics.Live, p); got != 10 {
@@ -363,9 +363,9 @@ func TestIntruderLeads(t *testing.T) {
 					}
 				}
 				turns := one.turns() + two.turns()
-				time.Sleep(15 * time.Minute)
+				time.Sleep(5 * time.Minute)
 				if n := one.turns() + two.turns() - turns; n != 0 {
-					w.Errorf("%d more generations within 15 minutes in which nobody came or went", n)
+					w.Errorf("%d more generations within 5 minutes in which nobody came or went", n)
 				}
 				i.leave()
 				time.Sleep(30 * time.Second)

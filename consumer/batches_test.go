@@ -68,7 +68,7 @@ func fetchOf(t testing.TB, offset int64, aborted []abortedTransaction, batches .
 func fetchOfBytes(offset int64, aborted []abortedTransaction, all []byte) *fetched {
 	aborted = slices.SortedFunc(slices.Values(aborted), func(a, b abortedTransaction) int { return cmp.Compare(a.firstOffset, b.firstOffset) })
 	r := &fetchResponse{records: all, aborted: aborted}
-	return newFetched(r, &lease{of: newMemory(1 << 20)}, TopicPartition{"topic", 3}, offset)
+	return newFetched(r, &lease{of: newMemory(1<<20, 0)}, TopicPartition{"topic", 3}, offset)
 }
 
 // readAll returns all records of a fetch, and the offset to fetch next.

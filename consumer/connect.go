@@ -61,7 +61,7 @@ func New(options Options) (*Client, error) {
 	if options.Dial == nil {
 		options.Dial = (&net.Dialer{Timeout: requestTimeout}).DialContext
 	}
-	c := &Client{options: options, memory: newMemory(fetchMemory / 2)}
+	c := &Client{options: options, memory: newMemory(fetchMemory/2, letterOverhead)}
 	c.use()
 	return c, nil
 }

@@ -83,7 +83,7 @@ func TestFetchResponse(t *testing.T) {
 			if size == 0 {
 				size = 4 + len(test.body)
 			}
-			m := newMemory(8 << 20)
+			m := newMemory(8<<20, 0)
 			rw := responseTo(test.body, size)
 			r, err := exchanged(t, rw, m)
 			if test.wrong != "" {
@@ -112,7 +112,7 @@ func TestFetchResponse(t *testing.T) {
 func TestFetchMemory(t *testing.T) {
 	body := fields(int32(0), int16(0), int32(0), int32(1), "topic", int32(1), int32(3), int16(0), int64(50), int64(45), int64(7),
 		int32(0), int32(-1), int32(600), make([]byte, 600))
-	m := newMemory(1000)
+	m := newMemory(1000, 0)
 	other := &lease{of: m}
 	if !other.take(500) {
 		t.Fatal("no memory at the beginning")

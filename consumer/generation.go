@@ -69,7 +69,7 @@ func newGeneration(m *member, j joined) *Generation {
 		rate: m.options.Rate, now: m.options.Now,
 		all:  j.outlook.all(),
 		lost: map[string]int64{}, proof: j.proof, recommitted: time.Now(),
-		memory: [2]*memory{newMemory(fetchMemory / 2), newMemory(fetchMemory / 2)},
+		memory: [2]*memory{newMemory(fetchMemory/2, 0), newMemory(fetchMemory/2, 0)},
 	}
 }
 

@@ -15,6 +15,9 @@ import (
 	"markread/consumer/batch"
 )
 
+// maxLetter is the largest letter, in bytes: Scan reads no larger record.
+const maxLetter = batch.MaxRecord + letterOverhead
+
 const (
 	limitAge = time.Minute      // of what is known of the topic's limit
 	cutAge   = 10 * time.Minute // of what is known of a size that is cut off
@@ -43,9 +46,9 @@ func (b *letterBound) largest(ctx context.Context, c *Client, topic string) int 
 		b.asked = time.Now()
 	}
 	if b.cut > 0 && time.Since(b.seen) < cutAge {
-		return min(b.limit, batch.MaxRecord, b.cut-1)
+		return min(b.limit, maxLetter, b.cut-1)
 	}
-	return min(b.limit, batch.MaxRecord)
+	return min(b.limit, maxLetter)
 }
 
 // forget has the topic's limit asked for again: it refused what should fit.

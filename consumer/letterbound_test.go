@@ -342,7 +342,7 @@ func TestLettersCanBeRead(t *testing.T) {
 		c := w.client()
 		letters := c.Letters("large")
 		many := func(n int) consumer.Record { return record(10, make([]consumer.Header, n)...) }
-		for _, r := range []consumer.Record{record(batch.MaxRecord - 10), record(batch.MaxRecord - 2000), many(batch.MaxHeaders - 5), many(batch.MaxHeaders - 20)} {
+		for _, r := range []consumer.Record{record(batch.MaxRecord + 65_500), record(batch.MaxRecord - 10), many(batch.MaxHeaders - 5), many(batch.MaxHeaders - 20)} {
 			if err := letters.Write(w.Context(), letter(r)); err != nil {
 				w.Fatal(err)
 			}
@@ -357,7 +357,7 @@ func TestLettersCanBeRead(t *testing.T) {
 			got = append(got, value+"/"+headers)
 			return nil
 		})
-		if want := []string{"1048566/", "/", "/9995", "/"}; err != nil || len(unread) > 0 || !slices.Equal(got, want) {
+		if want := []string{"1114076/", "/", "/9995", "/"}; err != nil || len(unread) > 0 || !slices.Equal(got, want) {
 			w.Errorf("%q, want %q; %v %v", got, want, unread, err)
 		}
 	})

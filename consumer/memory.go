@@ -30,10 +30,11 @@ type decoder struct {
 	events []Event
 }
 
-func newMemory(size int64) *memory {
+// newMemory returns a memory of that size, with decoders of records that are extra bytes larger than events.
+func newMemory(size int64, extra int) *memory {
 	m := &memory{size: size, free: semaphore.NewWeighted(size), decoders: make(chan *decoder, laneDecoders)}
 	for range laneDecoders {
-		m.decoders <- new(decoder)
+		m.decoders <- &decoder{Decoder: batch.Decoder{Extra: extra}}
 	}
 	return m
 }

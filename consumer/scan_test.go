@@ -254,7 +254,7 @@ func TestExtentWithAFrozenLeader(t *testing.T) {
 func scanAll(ctx context.Context, c *consumer.Client, extent consumer.Extent, each func(consumer.Record) error) error {
 	unread, err := c.Scan(ctx, extent, each)
 	if err == nil && len(unread) > 0 {
-		err = fmt.Errorf("partition %d: %w", unread[0].Partition, unread[0].Err)
+		err = fmt.Errorf("topic %q, partition %d: %w", extent.Topic, unread[0].Partition, unread[0].Err)
 	}
 	return err
 }

@@ -76,7 +76,6 @@ func TestLagOfUnreadablePartitions(t *testing.T) {
 				return nil, nil, false
 			})
 		}, nil, "", ""},
-		"beyond the end": {func(w *world) { w.commit(topics.Live, 0, 400, "") }, map[int]int64{0: 400}, "offset 400 is beyond the log's end, 4: [1]", "recreated or truncated"},
 		"a frozen leader": {func(w *world) {
 			w.cluster.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
 				w.cluster.KeepControl()

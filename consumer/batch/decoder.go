@@ -31,6 +31,9 @@ const (
 // Decoder decodes the records of one batch after the other. The zero value is ready. It keeps
 // a buffer and the last batch's decompressor, at most some 12 MiB; it is not safe for concurrent use.
 type Decoder struct {
+	// Extra is how many bytes beyond MaxRecord a record may have.
+	Extra int
+
 	batch Batch
 	skip  int64 // offsets below it are not wanted
 	index int   // of the next record
@@ -113,7 +116,7 @@ func (d *Decoder) one() (size int, ok bool) {
 	if !ok {
 		return 0, false
 	}
-	if length > MaxRecord {
+	if length > MaxRecord+d.Extra {
 		return 0, len(d.records) == 0 && d.large(length, n)
 	}
 	if !d.need(n + length) {
@@ -205,7 +208,7 @@ func (d *Decoder) large(length, n int) bool {
 		return false
 	}
 	if err == nil {
-		err = fmt.Errorf("the record has %d bytes, more than the %d that are kept of one", length, MaxRecord)
+		err = fmt.Errorf("the record has %d bytes, more than the %d that are kept of one", length, MaxRecord+d.Extra)
 	}
 	d.damaged(r, int64(length), err)
 	return true

@@ -82,7 +82,8 @@ func (o *Office) Find(ctx context.Context, fold *letters.Fold) error {
 		return nil
 	})
 	if unread, _ := o.Unread(); err == nil && nothing && len(unread) > 0 {
-		err = fmt.Errorf("topic %q, partition %d: %w", o.Name, unread[0].Partition, unread[0].Err)
+		first := slices.MinFunc(unread, func(a, b Unread) int { return cmp.Compare(a.From, b.From) }) // unknown bounds say why best
+		err = fmt.Errorf("topic %q, partition %d: %w", o.Name, first.Partition, first.Err)
 	}
 	return err
 }

@@ -336,10 +336,10 @@ func TestLagBeyondTheEnd(t *testing.T) {
 		if err != nil {
 			w.Fatal(err)
 		}
-		if l := lags[0]; l.Err != nil || l.Committed != 500 || l.Beyond != 480 || l.Lag != 20 || l.Finished != 0 || l.Lost != 0 || l.Oldest.IsZero() {
+		if l := lags[0]; l.Err != nil || l.Committed != 500 || l.Beyond != 480 || l.Lag != 20 || l.Finished != 0 || l.Lost != 0 || l.Unreadable == nil {
 			w.Errorf("%+v", l)
 		}
-		if l := lags[1]; l.Err != nil || l.Beyond != 0 || l.Lag != 0 {
+		if l := lags[1]; l.Err != nil || l.Unreadable != nil || l.Beyond != 0 || l.Lag != 0 {
 			w.Errorf("%+v", l)
 		}
 	})

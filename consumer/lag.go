@@ -151,9 +151,6 @@ func (c *Client) readAt(ctx context.Context, l *PartitionLag) error {
 	limited, cancel := context.WithTimeoutCause(ctx, readTimeout, errNoRead)
 	defer cancel()
 	offset := max(l.Committed, l.First)
-	if l.Beyond > 0 {
-		offset = l.First
-	}
 	r, ok, err := c.peek(limited, l.TopicPartition, offset, firstOnly)
 	if errors.Is(err, kafka.OffsetOutOfRange) {
 		first, end, failed := c.bounds(limited, l.Topic, l.Partition)

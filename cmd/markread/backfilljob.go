@@ -204,7 +204,11 @@ func (j *backfillJob) oldFiles() string {
 func (j *backfillJob) failed(done backfill.Summary, err error) error {
 	var input *backfill.InputError
 	var unpublished consumer.PublishErrors
+	var position *backfill.PositionError
 	switch {
+	case errors.As(err, &position):
+		return usagef("--resume: %v: %s is damaged; to begin anew delete %s and leave --resume out",
+			err, j.StateFile, j.oldFiles())
 	case errors.As(err, &input) && j.StateFile == "" && done.Rows == 0:
 		return usagef("%v", err)
 	case errors.As(err, &unpublished):

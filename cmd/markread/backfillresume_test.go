@@ -14,11 +14,11 @@ func TestBackfillOfAStateThatIsNotValid(t *testing.T) {
 	const version1 = `{"version":1,"began":"2026-03-01T00:00:00Z","topic":"mark-read-backfill","brokers":["127.0.0.1:1"],"read_time":1700000000,` +
 		`"rejects":"","inputs":[{"size":58,"modified":"2026-03-01T00:00:00Z","sha256":""}],"topic_end":0,"published":0,"at":{"input":0,"offset":40,"line":2,"rows":1}}`
 	for text, want := range map[string]string{
-		"":                 "it is not the state of a run, or is damaged",
-		"\x1b[31mred":      "it is not the state of a run, or is damaged",
-		version1:           "it was written by another version of markread, which can go on with it",
-		`{"version":2}`:    "it is damaged or was edited",
-		`{"version":"\n"}`: "it is not the state of a run, or is damaged",
+		"":                                 "it is not the state of a run, or is damaged",
+		"\x1b[31mred":                      "it is not the state of a run, or is damaged",
+		version1:                           "it was written by another version of markread, which can go on with it",
+		`{"version":2,"at":{"offset":-1}}`: "it is damaged: a number in it is out of range",
+		`{"version":"\n"}`:                 "it is not the state of a run, or is damaged",
 	} {
 		for _, args := range [][]string{{"--resume"}, nil} {
 			if err := os.WriteFile(state, []byte(text), 0o600); err != nil {

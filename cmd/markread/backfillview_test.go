@@ -96,6 +96,7 @@ func TestBackfillSaysHowToGoOn(t *testing.T) {
 	}{
 		{file, backfill.ErrInterrupted, "interrupted; the first 5 rows are done: go on with the same command and --resume"},
 		{file, &backfill.InputError{Name: "f", Err: errTest}, "f: failed; if it can be read after all go on with the same command and --resume; else copy it again, delete f.markread-resume, and begin anew: what is published twice only costs calls"},
+		{file, &backfill.PositionError{Name: "f", Offset: 9}, "--resume: f: no row begins at byte 9, where the run is to continue: f.markread-resume is damaged; to begin anew delete f.markread-resume and leave --resume out"},
 		{file, errTest, "failed; the first 5 rows are done: go on with the same command and --resume"},
 		{stdin, backfill.ErrInterrupted, "interrupted: the first 9 rows of standard input are published, and the rest was not read"},
 		{stdin, errTest, "failed; 3 records are published; standard input can't be resumed, so begin anew: what is published twice only costs calls"},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -126,4 +127,24 @@ func judgeLag(v consumer.TopicView, lags []consumer.PartitionLag, err error, now
 		all.add(ok("lag", v.Name, text))
 	}
 	return all
+}
+
+// offsetsBeyond names the partitions whose committed offset is beyond the end of the log, and what to
+// do; "": there is none.
+func offsetsBeyond(lags []consumer.PartitionLag) (found, do string) {
+	var beyond []int
+	for _, l := range lags {
+		if l.Beyond > 0 {
+			beyond = append(beyond, l.Partition)
+			found = cmp.Or(found, fmt.Sprintf("partition %d: %d, end %d", l.Partition, l.Committed, l.End))
+		}
+	}
+	if beyond == nil {
+		return "", ""
+	}
+	found = fmt.Sprintf("the committed offset is beyond the end of the log in partitions %s (%s)",
+		ranges(beyond), found)
+	return found, "the topic was recreated or truncated, or the offset was set wrongly: workers read such " +
+		"a partition from its oldest record; for another offset stop them and use Kafka's " +
+		"kafka-consumer-groups --reset-offsets"
 }

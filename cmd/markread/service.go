@@ -35,7 +35,7 @@ type service struct {
 
 // garbagePercent is how much garbage, in per cent of what is in use, waits for the collector: a full backlog is hundreds of megabytes, of which
 // Go's 100 would make twice as many.
-const garbagePercent = 20
+const garbagePercent = 15
 
 // open makes the worker and takes the admin server's port. After it, run must be called.
 func (s *service) open() error {

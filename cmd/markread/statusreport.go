@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -160,7 +159,6 @@ type topicLag struct {
 	Lost       int64          `json:"lost"`
 	Oldest     *float64       `json:"oldest_seconds"`
 	Partitions []partitionLag `json:"partitions"`
-	Beyond     string         `json:"-"` // what offsetsBeyond has found
 }
 
 type partitionLag struct {
@@ -209,7 +207,6 @@ func lagReportOf(lags [][]consumer.PartitionLag, backfill string, group *groupRe
 		for _, p := range topic {
 			t.add(p, group, now)
 		}
-		t.Beyond, _ = offsetsBeyond(topic)
 		t.Lag = sumOf(t.Partitions, func(p partitionLag) *int64 { return p.Lag })
 		r.Finished += t.Finished
 		r.Topics = append(r.Topics, t)
@@ -263,26 +260,6 @@ func (t *topicLag) add(p consumer.PartitionLag, group *groupReport, now time.Tim
 		}
 	}
 	t.Partitions = append(t.Partitions, l)
-}
-
-// offsetsBeyond names the partitions whose committed offset is beyond the end of the log, and what to
-// do; "": there is none.
-func offsetsBeyond(lags []consumer.PartitionLag) (found, do string) {
-	var beyond []int
-	for _, l := range lags {
-		if l.Beyond > 0 {
-			beyond = append(beyond, l.Partition)
-			found = cmp.Or(found, fmt.Sprintf("partition %d: %d, end %d", l.Partition, l.Committed, l.End))
-		}
-	}
-	if beyond == nil {
-		return "", ""
-	}
-	found = fmt.Sprintf("the committed offset is beyond the end of the log in partitions %s (%s)",
-		ranges(beyond), found)
-	return found, "the topic was recreated or truncated, or the offset was set wrongly: workers read such " +
-		"a partition from its oldest record; for another offset stop them and use Kafka's " +
-		"kafka-consumer-groups --reset-offsets"
 }
 
 // unreadable returns one error for each reason why partitions of the topic can't be read, up to a bound.

@@ -172,11 +172,6 @@ func (r *lagReport) print(t *table) {
 			t.head("  ! %s: retention has deleted %s before anybody read them", topic.Topic, number64(topic.Lost, "event"))
 		}
 	}
-	for _, topic := range r.Topics {
-		if topic.Beyond != "" {
-			t.head("  ! %s: %s", topic.Topic, topic.Beyond)
-		}
-	}
 	for i, p := range unreadable {
 		if i == maxShownUnreadable {
 			t.head("  … and %d more that can't be read (--json has all)", len(unreadable)-i)

@@ -25,6 +25,16 @@ const (
 // ErrInterrupted is what Run ends with when its context does.
 var ErrInterrupted = errors.New("interrupted")
 
+// PositionError says that an input has no row where a state says that its run continues.
+type PositionError struct {
+	Name   string
+	Offset int64
+}
+
+func (e *PositionError) Error() string {
+	return fmt.Sprintf("%s: no row begins at byte %d, where the run is to continue", e.Name, e.Offset)
+}
+
 // Options says what to run.
 type Options struct {
 	Inputs    []Input
@@ -189,7 +199,9 @@ func (r *run) readInput(ctx, sending context.Context, number int) error {
 	}
 	defer s.close()
 	if r.at.Input == number && r.at.Line > 0 { // resumed
-		if err := s.lines.skipTo(r.at.Offset, r.at.Line); err != nil {
+		if err := s.lines.skipTo(r.at.Offset, r.at.Line); errors.Is(err, errNoRow) {
+			return &PositionError{in.Name, r.at.Offset}
+		} else if err != nil {
 			return &InputError{in.Name, err}
 		}
 	}

@@ -2,6 +2,7 @@ package backfill
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 )
@@ -126,13 +127,26 @@ func (l *lines) skipLine() {
 	}
 }
 
+// errNoRow is the error of skipTo if no line begins at the offset.
+var errNoRow = errors.New("no row begins there")
+
 // skipTo consumes what is before an offset; line is the number of the line that begins there.
 func (l *lines) skipTo(offset, line int64) error {
+	before := byte('\n')
 	for l.offset < offset {
-		if l.from == l.to && !l.more() {
-			return fmt.Errorf("it ends at byte %d, before byte %d: %w", l.offset, offset, l.err)
+		switch {
+		case l.from < l.to || l.more():
+		case l.err == io.EOF:
+			return errNoRow
+		default:
+			return fmt.Errorf("at byte %d, before byte %d: %w", l.offset, offset, l.err)
 		}
-		l.skip(int(min(int64(l.to-l.from), offset-l.offset)), 0)
+		n := int(min(int64(l.to-l.from), offset-l.offset))
+		before = l.buf[l.from+n-1]
+		l.skip(n, 0)
+	}
+	if l.offset > offset || before != '\n' {
+		return errNoRow
 	}
 	l.number = line
 	return nil

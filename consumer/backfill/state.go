@@ -24,7 +24,6 @@ type State struct {
 	TopicEnd  int64      `json:"topic_end"` // how many records were ever written to the topic when the run began
 	Published int64      `json:"published"` // records that are acknowledged since
 	At        Mark       `json:"at"`        // every row before it was rejected, or its conversation is acknowledged with at least its T
-	Sum       string     `json:"sum"`       // hash of the file's text without it
 }
 
 // stateVersion is of the format of the file. Version 1 had no hash of what was read.

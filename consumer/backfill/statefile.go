@@ -1,9 +1,6 @@
 package backfill
 
 import (
-	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -71,19 +68,10 @@ func parseState(text []byte) (*State, error) {
 		return nil, fmt.Errorf("it was written by another version of markread, which can go on with it "+
 			"(its format is %d, this version reads %d)", s.Version, stateVersion)
 	}
-	if rest := bytes.Replace(text, []byte(s.Sum), nil, 1); s.Sum != sumOf(rest) {
-		return nil, errors.New("it is damaged or was edited")
-	}
 	if err := s.check(); err != nil {
 		return nil, fmt.Errorf("it is damaged: %w", err)
 	}
 	return s, nil
-}
-
-// sumOf returns the sum of a state's text, which has none yet.
-func sumOf(text []byte) string {
-	sum := sha256.Sum256(bytes.TrimSpace(text))
-	return hex.EncodeToString(sum[:])
 }
 
 // save writes the state so that after a crash or a power failure there is either this one or the one before. The folder may belong to others: what is
@@ -92,12 +80,7 @@ func (file StateFile) save(s State) error {
 	if file == "" {
 		return nil
 	}
-	s.Sum = ""
 	text, err := json.Marshal(s)
-	if err == nil {
-		s.Sum = sumOf(text)
-		text, err = json.Marshal(s)
-	}
 	if err != nil {
 		return err
 	}

@@ -105,8 +105,17 @@ func (b *Backlog) Add(now time.Time, e Event) (kept bool) {
 	case int(c.lane) > e.Lane:
 		b.move(c, e.Lane)
 	}
-	c.refs = append(c.refs, e.Ref)
+	c.refs = appendRef(c.refs, e.Ref)
 	return true
+}
+
+// appendRef appends a ref. append would double the slice, but in a large backlog the refs are half
+// of the memory.
+func appendRef(refs []uint64, ref uint64) []uint64 {
+	if n := len(refs); n == cap(refs) && n >= 8 {
+		refs = append(make([]uint64, 0, n+n/4), refs...)
+	}
+	return append(refs, ref)
 }
 
 // keepLargest makes e the event that the conversation is called for, if none has a larger T. The map must not hold on to the old record.

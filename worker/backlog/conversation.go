@@ -77,13 +77,13 @@ func (c *Conversation) Oldest() (ref uint64) { return c.refs[0] }
 func (f *flight) arrive(c *Conversation, e Event, arrival int64) {
 	f.lane = min(f.lane, int8(e.Lane))
 	if e.ReadTime <= f.readTime {
-		c.refs = append(c.refs, e.Ref)
+		c.refs = appendRef(c.refs, e.Ref)
 		return
 	}
 	if len(f.newer) == 0 {
 		f.newerOrder, f.newerLane = arrival, int8(e.Lane)
 	}
-	f.newer = append(f.newer, e.Ref)
+	f.newer = appendRef(f.newer, e.Ref)
 	f.newerLane = min(f.newerLane, int8(e.Lane))
 }
 

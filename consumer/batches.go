@@ -110,7 +110,7 @@ func (f *fetched) open(b batch.Batch) bool {
 
 // peek returns the first record at offset or behind it. false: one fetch finds no record.
 func (c *Client) peek(ctx context.Context, tp TopicPartition, offset int64, a ask) (r Record, ok bool, err error) {
-	f, err := c.fetch(ctx, c.memory, tp, offset, a)
+	f, err := c.fetch(ctx, c.memory, tp, func() int64 { return offset }, a)
 	if err != nil {
 		return r, false, err
 	}

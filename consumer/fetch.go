@@ -40,11 +40,12 @@ var (
 // errSilent means that the leader did not respond, or stopped within its response.
 var errSilent = fmt.Errorf("no response from the partition's leader within %v", fetchWait+requestTimeout)
 
-// fetch asks the leader for what follows offset. It may find nothing. What it returns must be
-// closed.
-func (c *Client) fetch(ctx context.Context, m *memory, tp TopicPartition, offset int64, a ask) (*fetched, error) {
+// fetch asks the leader for what follows the offset that from returns. It may find nothing. What it
+// returns must be closed. After a wait for memory, which may be long, it calls from again.
+func (c *Client) fetch(ctx context.Context, m *memory, tp TopicPartition, from func() int64, a ask) (*fetched, error) {
 	l := &lease{of: m}
 	for {
+		offset := from()
 		r, err := c.exchange(ctx, l, tp, offset, a)
 		if err == nil && r.wants > 0 {
 			if err = l.wait(ctx, r.wants); err == nil {

@@ -2,10 +2,16 @@ package consumer
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"io"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
+	"weak"
 
 	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/protocol/fetch"
@@ -144,4 +150,60 @@ func TestFetchMemory(t *testing.T) {
 	if all := (&lease{of: m}); !all.take(1<<40) || !m.free.TryAcquire(0) || m.free.TryAcquire(1) {
 		t.Error("a response that is larger than all memory does not get all of it")
 	}
+}
+
+// Fetches that have waited for memory, and need more than they waited for, don't wait for each other.
+func TestFetchesThatNeedMoreMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(1000, 0)
+		var done sync.WaitGroup
+		for range 2 {
+			done.Go(func() {
+				l := &lease{of: m}
+				defer l.close()
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				for _, size := range []int64{400, 700} {
+					if err := l.wait(ctx, size); err != nil {
+						t.Error(err)
+					}
+					time.Sleep(time.Second) // the next response
+				}
+				if !l.take(700) {
+					t.Error("what was waited for was not given")
+				}
+			})
+		}
+		done.Wait()
+		if !m.free.TryAcquire(1000) {
+			t.Error("memory was not given back")
+		}
+	})
+}
+
+// A decoder that was given back keeps no fetched bytes alive: their memory was given back, too.
+func TestDecoderKeepsNothing(t *testing.T) {
+	m := newMemory(1<<20, 0)
+	d, err := m.decoder(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := fetchOf(t, 5, nil, data(5, 5, 6, 7))
+	kept := weak.Make(&f.records[0])
+	records, err := f.chunk(&d.Decoder)
+	if err != nil || len(records) != 3 {
+		t.Fatalf("got %+v, %v", records, err)
+	}
+	for _, r := range records {
+		d.events = append(d.events, Event{Record: Record(r)})
+	}
+	d.events = d.events[:1] // the last chunk was a small one
+	f.close()
+	m.giveBack(d)
+	f, records = nil, nil
+	runtime.GC()
+	if kept.Value() != nil {
+		t.Error("the fetched bytes are still in memory")
+	}
+	runtime.KeepAlive(m)
 }

@@ -51,7 +51,8 @@ func (m *memory) decoder(ctx context.Context) (*decoder, error) {
 
 // giveBack takes a decoder that decoder returned.
 func (m *memory) giveBack(d *decoder) {
-	clear(d.events) // so that they keep no record alive
+	clear(d.events[:cap(d.events)]) // so that they keep no record alive
+	d.Release()
 	m.decoders <- d
 }
 
@@ -71,12 +72,17 @@ func (l *lease) amount(size int64) int64 { return min(size, l.of.size) }
 
 // wait waits until there is memory for a response of that size.
 func (l *lease) wait(ctx context.Context, size int64) error {
+	l.mu.Lock()
+	has := l.has
+	l.has = 0
+	l.mu.Unlock()
+	l.of.free.Release(has) // those who wait and keep what they have could wait for each other
 	if err := l.of.free.Acquire(ctx, l.amount(size)); err != nil {
 		return err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.has += l.amount(size)
+	l.has = l.amount(size)
 	return nil
 }
 

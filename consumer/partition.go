@@ -27,6 +27,9 @@ type partition struct {
 	sure time.Time // when the log was last known to be that of the landmark; zero: not since a failure or a pause
 	wait wait      // after a failure; it grows until a fetch is good
 
+	asked int64 // where the last fetch began
+	more  int32 // bytes that the next one asks for beside the usual ones, to get beyond the landmark's batch
+
 	mu            sync.Mutex
 	tracker       offsets.Tracker
 	highWatermark int64 // -1: not known yet
@@ -63,13 +66,9 @@ func (p *partition) run(ctx context.Context, sink Sink) {
 		if p.room(ctx, sink) != nil {
 			return
 		}
-		from := p.position()
-		if p.last.known && time.Since(p.sure) > sameLog {
-			from = p.last.offset
-		}
-		err := p.step(ctx, sink, from)
+		err := p.step(ctx, sink)
 		if errors.Is(err, kafka.OffsetOutOfRange) {
-			if err = p.outOfRange(ctx, from, &outside); err == nil {
+			if err = p.outOfRange(ctx, p.asked, &outside); err == nil {
 				continue
 			}
 		}
@@ -88,9 +87,27 @@ func (p *partition) run(ctx context.Context, sink Sink) {
 	}
 }
 
+// from returns where the next fetch begins.
+func (p *partition) from() int64 {
+	p.asked = p.position()
+	if p.last.known && time.Since(p.sure) > sameLog {
+		p.asked = p.last.offset
+	}
+	return p.asked
+}
+
 // step does one fetch, and delivers what it finds.
-func (p *partition) step(ctx context.Context, sink Sink, from int64) error {
-	f, err := p.g.client.fetch(ctx, p.memory, p.TopicPartition, from, following)
+func (p *partition) step(ctx context.Context, sink Sink) error {
+	a := following
+	a.bytes = min(a.bytes+p.more, maxBatch)
+	began, asked := time.Now(), false
+	f, err := p.g.client.fetch(ctx, p.memory, p.TopicPartition, func() int64 {
+		if asked { // it has waited for memory
+			p.paused(time.Since(began))
+		}
+		began, asked = time.Now(), true
+		return p.from()
+	}, a)
 	if err != nil {
 		return err
 	}
@@ -101,21 +118,31 @@ func (p *partition) step(ctx context.Context, sink Sink, from int64) error {
 		p.succeeded()
 		return nil
 	}
+	began = time.Now()
 	d, err := p.memory.decoder(ctx)
 	if err != nil {
 		return err
 	}
 	defer p.memory.giveBack(d)
-	return p.deliver(ctx, sink, f, d)
+	p.paused(time.Since(began))
+	size, position := int32(len(f.records)), p.position()
+	if err = p.deliver(ctx, sink, f, d); err != nil {
+		return err
+	}
+	p.more = 0
+	if f.next <= position { // the landmark's batch, and nothing of what is behind it
+		p.more = 2 * size
+	}
+	return nil
 }
 
 // room waits until the sink takes more.
 func (p *partition) room(ctx context.Context, sink Sink) error {
 	began := time.Now()
 	err := sink.Room(ctx, p.lane)
-	if time.Since(began) > shortPause {
+	if pause := time.Since(began); pause > shortPause {
 		p.sure = time.Time{}
-		p.paused()
+		p.paused(pause)
 	}
 	return err
 }
@@ -329,6 +356,7 @@ func (p *partition) startOver(ctx context.Context) error {
 	p.last = landmark{}
 	p.mu.Lock()
 	p.tracker.Reset(first)
+	p.logStart = first
 	p.mu.Unlock()
 	return nil
 }
@@ -341,6 +369,9 @@ func (p *partition) mark(highWatermark, logStart int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.highWatermark, p.marked = highWatermark, time.Now()
+	if highWatermark < p.logStart {
+		p.logStart = 0 // another log
+	}
 	p.logStart = max(p.logStart, logStart)
 }
 

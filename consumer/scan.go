@@ -124,7 +124,7 @@ func (c *Client) scan(ctx context.Context, tp TopicPartition, b Bounds, give fun
 
 // scanOnce does one fetch, and returns how far it came.
 func (c *Client) scanOnce(ctx context.Context, tp TopicPartition, from, end int64, give func(Record) error) (next int64, err error) {
-	f, err := c.fetch(ctx, c.memory, tp, from, following)
+	f, err := c.fetch(ctx, c.memory, tp, func() int64 { return from }, following)
 	if err != nil {
 		return from, err
 	}

@@ -49,12 +49,13 @@ func (p *partition) succeeded() {
 	}
 }
 
-// paused notes that no fetch was tried for a while: that says nothing about the partition.
-func (p *partition) paused() {
+// paused notes that no fetch was tried for so long: that says nothing about the partition. What was
+// before the pause counts on: while capacity is scarce there is a pause before each fetch.
+func (p *partition) paused(pause time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.unreadable == nil {
-		p.good = time.Now()
+		p.good = p.good.Add(pause)
 	}
 }
 

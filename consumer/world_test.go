@@ -109,6 +109,8 @@ type member struct {
 	w      *world
 	topics consumer.Topics
 	rate   int // 0: 200
+	now    func() time.Time
+	pause  time.Duration // before there is room, each time
 	stop   context.CancelFunc
 	done   chan struct{} // closed when Consume has returned
 	err    error         // what it returned
@@ -130,7 +132,7 @@ func (w *world) join(c *consumer.Client, setup ...func(*member)) *member {
 	}
 	go func() {
 		defer close(m.done)
-		m.err = c.Consume(ctx, consumer.GroupOptions{Group: group, Topics: m.topics, Rate: cmp.Or(m.rate, 200)}, m.serve)
+		m.err = c.Consume(ctx, consumer.GroupOptions{Group: group, Topics: m.topics, Rate: cmp.Or(m.rate, 200), Now: m.now}, m.serve)
 	}()
 	w.Cleanup(func() { stop(); <-m.done })
 	return m
@@ -171,6 +173,7 @@ type sink struct {
 }
 
 func (s sink) Room(ctx context.Context, lane consumer.Lane) error {
+	time.Sleep(s.m.pause)
 	for {
 		s.m.mu.Lock()
 		closed := s.m.closed

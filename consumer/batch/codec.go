@@ -41,15 +41,35 @@ func (d *Decoder) gzip(payload []byte) (io.Reader, error) {
 	if d.gz == nil {
 		d.gz = new(gzip.Reader)
 	}
-	return d.gz, d.gz.Reset(bytes.NewReader(payload))
+	d.src.Reset(payload)
+	return d.gz, d.gz.Reset(&d.src)
 }
 
 func (d *Decoder) lz4(payload []byte) io.Reader {
 	if d.lz == nil {
 		d.lz = lz4.NewReader(nil)
 	}
-	d.lz.Reset(bytes.NewReader(payload))
+	d.src.Reset(payload)
+	d.lz.Reset(&lz4Source{from: &d.src})
 	return d.lz
+}
+
+// lz4Source refuses frames of LZ4's legacy format, which Kafka never had. The library recurses for
+// each magic number that follows another: a batch of nothing else would overflow the stack, which
+// ends the process.
+type lz4Source struct {
+	from  *bytes.Reader
+	magic int // how many magic numbers came one after the other; a checksum may look like one
+}
+
+func (s *lz4Source) Read(b []byte) (int, error) {
+	n, err := s.from.Read(b)
+	if n != 4 || binary.LittleEndian.Uint32(b) != 0x184C2102 {
+		s.magic = 0
+	} else if s.magic++; s.magic > 1 {
+		return 0, errors.New("lz4: a frame of the legacy format")
+	}
+	return n, err
 }
 
 // maxWindow is what RFC 8878 (3.1.1.1.2) recommends every decoder of zstd to support.
@@ -64,7 +84,7 @@ func (d *Decoder) zstd(payload []byte) (io.Reader, error) {
 			return nil, err
 		}
 	}
-	return d.zs, d.zs.Reset(limitWindow(payload))
+	return d.zs, d.zs.Reset(d.limitWindow(payload))
 }
 
 // limitWindow returns a zstd frame with a window of at most maxWindow. Producers at the highest
@@ -74,7 +94,7 @@ func (d *Decoder) zstd(payload []byte) (io.Reader, error) {
 //
 // RFC 8878, 3.1.1.1: magic number (4 bytes), descriptor (1), window descriptor (1, absent in a
 // single segment, whose window is its content), and so on. No checksum covers them.
-func limitWindow(frame []byte) io.Reader {
+func (d *Decoder) limitWindow(frame []byte) io.Reader {
 	const (
 		singleSegment = 1 << 5
 		largest       = 13 << 3 // 2^(10+13) bytes
@@ -82,7 +102,8 @@ func limitWindow(frame []byte) io.Reader {
 	head := bytes.Clone(frame[:min(len(frame), 6)])
 	rest := frame[len(head):]
 	if len(head) < 6 || binary.LittleEndian.Uint32(head) != 0xFD2FB528 {
-		return bytes.NewReader(frame)
+		d.src.Reset(frame)
+		return &d.src
 	}
 	sizeFlag := head[4] >> 6
 	switch {
@@ -92,7 +113,8 @@ func limitWindow(frame []byte) io.Reader {
 		head[4] &^= singleSegment
 		head = append(head[:5], largest, head[5])
 	}
-	return io.MultiReader(bytes.NewReader(head), bytes.NewReader(rest))
+	d.src.Reset(rest)
+	return io.MultiReader(bytes.NewReader(head), &d.src)
 }
 
 // snappyReader decodes snappy in either framing: a raw block, or the chunks of snappy-java

@@ -1,6 +1,7 @@
 package batch
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -47,9 +48,11 @@ type Decoder struct {
 
 	window  []byte // buf's memory, of compressed batches
 	records []Record
-	legacy  []Record
+	legacy  []byte // messages of an old format
+	shift   int64  // what must be added to their offsets
 
-	codec int // whose decompressor is kept
+	src   bytes.Reader // what the decompressor reads
+	codec int          // whose decompressor is kept
 	gz    *gzip.Reader
 	zs    *zstd.Decoder
 	lz    *lz4.Reader
@@ -62,7 +65,7 @@ func (d *Decoder) Reset(b Batch, skip int64) {
 	d.buf, d.at, d.from, d.inflated, d.ended = b.payload, 0, nil, 0, io.EOF
 	d.legacy = nil
 	if b.legacy {
-		d.legacy = d.messages(&b)
+		d.legacy, d.shift, d.ended = d.messages(&b)
 		return
 	}
 	if b.large > 0 {
@@ -79,13 +82,21 @@ func (d *Decoder) Reset(b Batch, skip int64) {
 	}
 }
 
+// Release forgets the batch and its records, so that d keeps none of their bytes alive.
+func (d *Decoder) Release() {
+	d.batch, d.buf, d.from, d.legacy = Batch{}, nil, nil, nil
+	clear(d.records[:cap(d.records)])
+	d.records = d.records[:0]
+	d.src.Reset(nil)
+	d.sn.src, d.sn.block = nil, nil
+}
+
 // Next returns the next chunk of records, in the order of their offsets; none: the batch has no
 // more. The records and their bytes are valid until the next call of a method.
 func (d *Decoder) Next() []Record {
 	d.records = d.records[:0]
 	if d.batch.legacy {
-		n := min(len(d.legacy), chunkRecords)
-		d.records, d.legacy = append(d.records, d.legacy[:n]...), d.legacy[n:]
+		d.nextMessages()
 		return d.records
 	}
 	for size := 0; d.index < d.count() && len(d.records) < chunkRecords && size < chunkBytes; {
@@ -229,6 +240,9 @@ func (d *Decoder) begin(body []byte) (r Record, rest []byte, err error) {
 	// The records behind it need an offset each, too.
 	most := d.batch.Last - int64(d.count()-1-d.index)
 	if offset > math.MaxInt32 || d.batch.Base+offset < d.next || d.batch.Base+offset > most {
+		if d.next < d.skip {
+			return r, nil, errUnwanted
+		}
 		return r, nil, fmt.Errorf("the record claims offset %d of its batch, which has room for it from %d to %d only",
 			offset, d.next-d.batch.Base, most-d.batch.Base)
 	}
@@ -236,9 +250,13 @@ func (d *Decoder) begin(body []byte) (r Record, rest []byte, err error) {
 	return r, in.b, nil
 }
 
+// errUnwanted is what is wrong with a record that is not wanted. A small batch may have a hundred
+// million of them, each time that it is fetched from its middle.
+var errUnwanted = errors.New("the record has no valid offset")
+
 func (d *Decoder) decode(body []byte) (r Record, headers int, err error) {
 	r, rest, err := d.begin(body)
-	if err != nil {
+	if err != nil || r.Offset < d.skip {
 		return r, 0, err
 	}
 	in := input{rest}
@@ -274,7 +292,11 @@ func (d *Decoder) add(r Record) {
 
 // damaged takes a single record in that can't be decoded, or not be kept.
 func (d *Decoder) damaged(r Record, size int64, err error) {
-	d.add(Record{Offset: r.Offset, Time: r.Time, Damage: &Damage{Last: r.Offset, Count: 1, Size: size, Err: err}})
+	damage := Record{Offset: r.Offset, Time: r.Time}
+	if r.Offset >= d.skip {
+		damage.Damage = &Damage{Last: r.Offset, Count: 1, Size: size, Err: err}
+	}
+	d.add(damage)
 }
 
 var errCut = errors.New("the batch ends within a record")

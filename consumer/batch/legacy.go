@@ -12,19 +12,31 @@ import (
 // messages had a limit of 1 MB for them.
 const maxLegacy = 8 << 20
 
-// messages decodes a message of format 0 or 1, of which a compressed one holds others.
-func (d *Decoder) messages(b *Batch) []Record {
-	var records []Record
-	err := errors.New("a message that is cut off")
-	if codec := int(b.Attributes & codecMask); codec == codecNone {
-		if r, ok := message(b.payload); ok {
-			records, err = []Record{r}, nil
-		}
-	} else if r, ok := message(b.payload); ok {
-		records, err = d.inner(codec, r.Value, b)
+// messages returns the messages of a batch of format 0 or 1, one behind the other, and what must be
+// added to their offsets. A compressed message holds others.
+func (d *Decoder) messages(b *Batch) (all []byte, shift int64, err error) {
+	r, ok := message(b.payload)
+	switch codec := int(b.Attributes & codecMask); {
+	case !ok:
+		return nil, 0, errors.New("a message that is cut off")
+	case codec == codecNone:
+		return b.payload, 0, nil
+	default:
+		return d.inner(codec, r.Value, b)
 	}
-	wanted := records[:0]
-	for _, r := range records {
+}
+
+// nextMessages takes the next messages into the chunk. They are decoded only now: a message of a
+// few KB may hold 300,000, and a record takes more than the smallest message.
+func (d *Decoder) nextMessages() {
+	b := &d.batch
+	for len(d.legacy) > 0 && len(d.records) < chunkRecords {
+		size := prefixSize + int(binary.BigEndian.Uint32(d.legacy[8:]))
+		r, _ := message(d.legacy[:size])
+		d.legacy = d.legacy[size:]
+		if r.Offset += d.shift; r.Offset < d.skip {
+			continue
+		}
 		if b.Attributes&logAppendTime != 0 && b.payload[16] == 1 {
 			r.Time = milliseconds(int64(binary.BigEndian.Uint64(b.payload[18:])))
 		}
@@ -33,56 +45,55 @@ func (d *Decoder) messages(b *Batch) []Record {
 			r = Record{Offset: r.Offset, Time: r.Time, Damage: &Damage{Last: r.Offset, Count: 1, Size: size,
 				Err: fmt.Errorf("the record has %d bytes, more than the %d that are kept of one", size, MaxRecord)}}
 		}
-		if r.Offset >= d.skip {
-			wanted = append(wanted, r)
-		}
+		d.records = append(d.records, r)
 	}
-	if err != nil && b.Last >= d.skip {
+	if d.ended != nil && b.Last >= d.skip {
 		// A compressed message does not say which offsets the others in it have, but the last.
-		return append(wanted, Record{Offset: b.Last, Damage: &Damage{Last: b.Last, Count: 1, Size: int64(len(b.payload)), Err: err}})
+		d.records = append(d.records, Record{Offset: b.Last, Damage: &Damage{Last: b.Last, Count: 1, Size: int64(len(b.payload)), Err: d.ended}})
 	}
-	return wanted
+	d.ended = nil
 }
 
-// inner decodes the messages in a compressed one. Those of format 1 have offsets that are relative
-// to the first; the outer one has that of the last.
-func (d *Decoder) inner(codec int, compressed []byte, b *Batch) (records []Record, err error) {
+// inner decompresses the messages in a compressed one, and checks them. Those of format 1 have
+// offsets that are relative to the first; the outer one has that of the last.
+func (d *Decoder) inner(codec int, compressed []byte, b *Batch) (all []byte, shift int64, err error) {
 	from, err := d.open(codec, compressed)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	all, err := io.ReadAll(io.LimitReader(from, maxLegacy+1))
+	all, err = io.ReadAll(io.LimitReader(from, maxLegacy+1))
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, 0, err
 	case len(all) > maxLegacy:
-		return nil, fmt.Errorf("the message decompresses to more than %d bytes", maxLegacy)
+		return nil, 0, fmt.Errorf("the message decompresses to more than %d bytes", maxLegacy)
 	}
-	for len(all) > 0 {
-		if len(all) < messageHeader {
-			return nil, errors.New("a message that is cut off")
+	first, last := int64(-1), int64(-1)
+	for rest := all; len(rest) > 0; {
+		if len(rest) < messageHeader {
+			return nil, 0, errors.New("a message that is cut off")
 		}
-		size := prefixSize + int(int32(binary.BigEndian.Uint32(all[8:])))
-		if size < messageHeader || size > len(all) || all[16] > 1 || crc32.ChecksumIEEE(all[16:size]) != binary.BigEndian.Uint32(all[12:]) {
-			return nil, errors.New("a damaged message within a compressed one")
+		size := prefixSize + int(int32(binary.BigEndian.Uint32(rest[8:])))
+		if size < messageHeader || size > len(rest) || rest[16] > 1 || crc32.ChecksumIEEE(rest[16:size]) != binary.BigEndian.Uint32(rest[12:]) {
+			return nil, 0, errors.New("a damaged message within a compressed one")
 		}
-		r, ok := message(all[:size])
-		if !ok || len(records) > 0 && r.Offset <= records[len(records)-1].Offset {
-			return nil, errors.New("a damaged message within a compressed one")
+		r, ok := message(rest[:size])
+		if !ok || r.Offset <= last {
+			return nil, 0, errors.New("a damaged message within a compressed one")
 		}
-		records, all = append(records, r), all[size:]
+		if first < 0 {
+			first = r.Offset
+		}
+		last, rest = r.Offset, rest[size:]
 	}
-	if len(records) == 0 {
-		return nil, errors.New("a compressed message with none in it")
+	if first < 0 {
+		return nil, 0, errors.New("a compressed message with none in it")
 	}
-	shift := b.Last - records[len(records)-1].Offset
-	if b.payload[16] == 0 && shift != 0 || records[0].Offset+shift < 0 {
-		return nil, errors.New("a compressed message with offsets that are not its own")
+	shift = b.Last - last
+	if b.payload[16] == 0 && shift != 0 || first+shift < 0 {
+		return nil, 0, errors.New("a compressed message with offsets that are not its own")
 	}
-	for i := range records {
-		records[i].Offset += shift
-	}
-	return records, nil
+	return all, shift, nil
 }
 
 // message decodes one message: offset, size, checksum, format, attributes, in format 1 a time, key,

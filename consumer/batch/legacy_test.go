@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/crc32"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -72,5 +73,39 @@ func TestOldFormats(t *testing.T) {
 		if r.Time.UnixMilli() != 900 {
 			t.Errorf("record %d has the time %v; the broker's is 900 ms", r.Offset, r.Time)
 		}
+	}
+}
+
+// A small message of an old format may hold 300,000 others: they are decoded a chunk at a time.
+func TestManyOldMessages(t *testing.T) {
+	var inner []byte
+	n := int64(0)
+	for ; len(inner) < maxLegacy-100; n++ {
+		inner = append(inner, oldMessage(n, 0, 0, 0, nil)...)
+	}
+	b, _, err := Parse(oldMessage(n-1, 0, 1, 0, zipped(t, inner)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	var d Decoder
+	d.Reset(b, 7)
+	next := int64(7)
+	for records := d.Next(); len(records) > 0; records = d.Next() {
+		for _, r := range records {
+			if r.Offset != next || r.Damage != nil {
+				t.Fatalf("got %+v, want offset %d", r, next)
+			}
+			next++
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if next != n {
+		t.Errorf("ends at %d, want %d", next, n)
+	}
+	if took := after.TotalAlloc - before.TotalAlloc; took > 100<<20 {
+		t.Errorf("%d messages took %d MiB", n, took>>20)
 	}
 }

@@ -76,6 +76,9 @@ func (p *partition) run(ctx context.Context, sink Sink) {
 			return
 		}
 		if err != nil {
+			if !errors.Is(err, kafka.OffsetOutOfRange) {
+				outside = time.Time{} // a break
+			}
 			p.sure = time.Time{}
 			p.failed(err)
 			if !p.wait.sleep(ctx) {

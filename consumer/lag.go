@@ -120,7 +120,7 @@ func (c *Client) readOldest(ctx context.Context, lags []PartitionLag) {
 		for i, err := range errs {
 			l := left[i]
 			l.unread(err)
-			transient := retriable(err) || errors.Is(err, kafka.OffsetOutOfRange)
+			transient := retriable(err) || errors.Is(err, kafka.OffsetOutOfRange) && l.Beyond == 0
 			if err != nil && transient && !damaged(err) {
 				again = append(again, l)
 			}

@@ -10,8 +10,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/segmentio/kafka-go"
-
 	"markread/consumer/batch"
 )
 
@@ -77,7 +75,7 @@ func (w *LetterWriter) Write(ctx context.Context, letter Letter) error {
 		case tooLarge(err):
 			excess = size
 			w.bound.forget()
-		case !IsRefusedRecord(err) && !errors.Is(err, kafka.PolicyViolation):
+		case !IsRefusedRecord(err):
 			return err
 		}
 	}

@@ -56,10 +56,10 @@ func hostile() []string {
 }
 
 // share is which part of the pairs of a text and a command is tried: each command gets each fourth
-// text, and each text a fourth of the commands; with -short, of both a sixteenth.
+// text, and each text a fourth of the commands; with -short, of both a thirty-second.
 func share() int {
 	if testing.Short() {
-		return 16
+		return 32
 	}
 	return 4
 }

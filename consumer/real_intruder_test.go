@@ -20,6 +20,9 @@ func (r *real) begin(i *intruder) {
 // Thirty members that are no workers, and six that are refused, join a group of two workers.
 func TestRealIntruders(t *testing.T) {
 	onReal(t, "virtual time has it (TestIntrudersGetNothing)")
+	if testing.Short() {
+		t.Skip("skipped: beside other rows the intruders are too slow to stay members, and each that rejoins is a rebalance; TestExamWorkersIntruders is the short form")
+	}
 	t.Parallel()
 	r := onBroker(t, 4)
 	one, two := r.join(r.client()), r.join(r.client())

@@ -22,10 +22,10 @@ import (
 // damaged record or range is one dead letter that says how many it stands for, all offsets are committed, and memory stays bounded.
 func TestExamDamage(t *testing.T) {
 	t.Parallel()
-	const (
-		events  = 10_000
-		damages = 200
-	)
+	events, damages := 10_000, 200
+	if testing.Short() {
+		events, damages = 3000, 60 // has each kind twice
+	}
 	k := examStartBroker(t)
 	im := examStartRecorder(t, "-rate", "1000")
 	good := examOneEach(examConversations("good", events))

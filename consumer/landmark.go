@@ -1,7 +1,12 @@
 package consumer
 
 import (
+	"context"
+	"errors"
 	"hash/maphash"
+	"time"
+
+	"github.com/segmentio/kafka-go"
 
 	"markread/consumer/batch"
 )
@@ -39,4 +44,52 @@ func (l landmark) recognize(records []batch.Record, position int64) (rest []batc
 		records = records[1:]
 	}
 	return records, true
+}
+
+// recognize disowns what was committed beside the offset if it is about another log than this.
+func (p *partition) recognize(ctx context.Context) bool {
+	p.mu.Lock()
+	offset, at, inherited := p.tracker.Witness()
+	p.mu.Unlock()
+	if !inherited {
+		return true
+	}
+	for wait := newWait(); ; {
+		same, err := p.has(ctx, offset, at)
+		if err == nil {
+			if !same {
+				p.disown(offset)
+			}
+			return true
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+		p.failed(err)
+		if !wait.sleep(ctx) {
+			return false
+		}
+	}
+}
+
+// has reports whether the log has, or had until retention deleted it, an event of that time at the offset.
+func (p *partition) has(ctx context.Context, offset int64, at time.Time) (bool, error) {
+	r, ok, err := p.g.client.peek(ctx, p.TopicPartition, offset, following)
+	if errors.Is(err, kafka.OffsetOutOfRange) {
+		first, _, err := p.g.client.bounds(ctx, p.Topic, p.Partition)
+		return offset < first, err
+	}
+	if err != nil || !ok || r.Offset != offset {
+		return false, err
+	}
+	now := p.g.now()
+	return tracked(Decode(r, now), now).UnixMilli() == at.UnixMilli(), nil
+}
+
+func (p *partition) disown(offset int64) {
+	p.mu.Lock()
+	p.tracker.Disown()
+	p.mu.Unlock()
+	p.g.client.options.Log.Warn().Str("topic", p.Topic).Int("partition", p.Partition).Int64("offset", offset).
+		Msg("the log has another event there than when its offset was committed, or none: what is committed beside the offset is ignored, and some calls may be repeated")
 }

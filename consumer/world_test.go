@@ -9,7 +9,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -18,6 +17,7 @@ import (
 
 	"markread/consumer"
 	"markread/consumer/broker"
+	"markread/consumer/broker/brokertest"
 )
 
 var topics = consumer.Topics{Live: "mark-read", Backfill: "mark-read-backfill", DeadLetter: "mark-read-dead-letters"}
@@ -35,7 +35,7 @@ type world struct {
 // inWorld runs a test in a bubble with a broker that has the topics, of so many partitions.
 func inWorld(t *testing.T, partitions int, test func(w *world)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	brokertest.Bubble(t, func(t *testing.T) {
 		w := &world{T: t}
 		b, err := broker.Start(broker.Options{
 			Addr: "127.0.0.1:9092", Partitions: partitions, Listen: w.network.Listen,

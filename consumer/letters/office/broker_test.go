@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -16,6 +15,7 @@ import (
 
 	"markread/consumer"
 	"markread/consumer/broker"
+	"markread/consumer/broker/brokertest"
 	"markread/consumer/letters"
 )
 
@@ -29,7 +29,7 @@ type world struct {
 
 func inWorld(t *testing.T, test func(w *world)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	brokertest.Bubble(t, func(t *testing.T) {
 		w := &world{T: t}
 		b, err := broker.Start(broker.Options{Addr: "127.0.0.1:9092", Partitions: 3, Listen: w.network.Listen, Topics: []string{"events", "backfill", "letters"}})
 		if err != nil {

@@ -73,7 +73,10 @@ func (w *world) kgo(opts ...kgo.Opt) *kgo.Client {
 	return c
 }
 
-// publish publishes n events of different conversations to one partition, with MsgReadTime 1, 2 ….
+// firstSecond is before all read times of the events that publish makes.
+const firstSecond = 1_600_000_000
+
+// publish publishes n events of different conversations to one partition, with MsgReadTime firstSecond + 1, + 2 ….
 func (w *world) publish(topic string, partition, n int) {
 	w.Helper()
 	c := w.kgo(kgo.RecordPartitioner(kgo.ManualPartitioner()))
@@ -88,7 +91,7 @@ func (w *world) publish(topic string, partition, n int) {
 }
 
 func value(i int) []byte {
-	return fmt.Appendf(nil, `{"Report_Account":"r%d","Peer_Account":"p","MsgReadTime":%d}`, i, i+1)
+	return fmt.Appendf(nil, `{"Report_Account":"r%d","Peer_Account":"p","MsgReadTime":%d}`, i, firstSecond+i+1)
 }
 
 // committed returns the group's committed offset of a partition, -1: none.

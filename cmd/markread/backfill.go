@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -75,7 +76,8 @@ func (c *backfillCommand) validate(env environment) error {
 		return usagef("--rejects -: rejects are written to a file: name one (/dev/stderr shows them)")
 	}
 	if c.ReadTime != nil {
-		if err := checkRead("reader", "peer", c.ReadTime); err != nil {
+		text := strconv.FormatInt(*c.ReadTime, 10)
+		if _, err := checkRead("reader", "peer", &text); err != nil {
 			return err
 		}
 	}

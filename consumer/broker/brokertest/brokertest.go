@@ -1,4 +1,8 @@
-// Package brokertest helps tests that run a broker in virtual time. It holds no broker itself.
+// Package brokertest helps tests that run in virtual time: a synctest bubble in which events can be
+// made that are valid. It starts no broker, and nothing but tests imports it.
+//
+// Non-obvious: whatever a test makes before its bubble has times of the real clock, which may be
+// ahead of those in the bubble.
 package brokertest
 
 import (

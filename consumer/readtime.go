@@ -131,6 +131,7 @@ var (
 
 // otherTime names the form or the unit in which a text may be a time; "" if none is likely.
 func otherTime(text string) string {
+	text = text[:min(len(text), 100)] // a producer may have written a megabyte
 	if !isDigits(text) {
 		switch trimmed := strings.TrimSpace(text); {
 		case text == "":

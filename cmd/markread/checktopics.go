@@ -169,8 +169,7 @@ func judgeSettings(v consumer.TopicView, letters bool, flag string, largest int)
 	if v.Settings == nil {
 		found, do := "the user may not read the topic's settings", "give the user DescribeConfigs on the topic"
 		if v.Unknown != nil && !consumer.Denied(v.Unknown) {
-			reason, _ := unreachable(v.Unknown)
-			found, do = "the topic's settings can't be read: "+reason, "check again"
+			found, do = "the topic's settings can't be read: "+whyNot(v.Unknown), "check again"
 		}
 		return append(all, notChecked("settings", v.Name, found, do+", or look yourself at cleanup.policy, retention.ms and max.message.bytes"))
 	}

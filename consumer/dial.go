@@ -36,6 +36,7 @@ func (c *Client) dial(ctx context.Context, network, addr string) (net.Conn, erro
 			var unreachable *UnreachableError
 			if errors.As(err, &unreachable) {
 				line, reason = line.Str("do", unreachable.Remedy), unreachable.Err
+				c.setAway(unreachable)
 			}
 			line.Err(reason).Msg("can't connect to a Kafka broker")
 		}

@@ -39,8 +39,7 @@ func plainly(err error) error {
 	var k kafka.Error
 	switch {
 	case errors.Is(err, protocol.ErrNoLeader), errors.Is(err, kafka.LeaderNotAvailable):
-		text = "no leader for the partition: the brokers that have its replicas are down, or it is just being moved " +
-			"(kafka-topics --describe --unavailable-partitions lists such partitions)"
+		text = noLeader
 	case errors.Is(err, protocol.ErrNoTopic), errors.Is(err, protocol.ErrNoPartition): // not only a topic that is missing
 		text = "no broker that leads the partition is known, or none can be reached"
 	case errors.As(err, &k) && meanings[k] != "":
@@ -51,12 +50,17 @@ func plainly(err error) error {
 	return &plainError{text, err}
 }
 
+const noLeader = "no leader for the partition: the brokers with its replicas are down, or it is being moved " +
+	"(kafka-topics --describe --unavailable-partitions)"
+
 // meanings are those of kafka-go's descriptions that we don't leave as they are: they describe another request, or an
 // option that markread does not have, or don't say what to look at.
 var meanings = map[kafka.Error]string{
 	kafka.NotLeaderForPartition: "this broker does not lead the partition; a moved leader is found within seconds",
 	kafka.RequestTimedOut:       "the brokers did not finish the request in time: one of them is overloaded, or frozen",
-	kafka.GroupLoadInProgress:   "the group's coordinator is still loading the group",
+	kafka.BrokerNotAvailable: "the broker to ask is not there: the group's coordinator, or the controller, is down or " +
+		"just being moved (kafka-topics --describe --unavailable-partitions)",
+	kafka.GroupLoadInProgress: "the group's coordinator is still loading the group",
 	kafka.GroupCoordinatorNotAvailable: "the group has no coordinator: the topic __consumer_offsets is not there yet, " +
 		"or its partition has no leader (kafka-topics --describe --topic __consumer_offsets)",
 	kafka.NotCoordinatorForGroup: "the group's coordinator has moved to another broker",
@@ -68,6 +72,15 @@ var meanings = map[kafka.Error]string{
 		"program's group (--group)",
 	kafka.InvalidSessionTimeout: fmt.Sprintf("the brokers allow no session timeout of %v: look at their "+
 		"group.min.session.timeout.ms and group.max.session.timeout.ms", sessionTimeout),
+}
+
+// ofLeader is plainly for what only a partition's leader answers. kafka-go asks a broker that is not there if there is
+// none.
+func ofLeader(err error) error {
+	if errors.Is(err, kafka.BrokerNotAvailable) {
+		return &plainError{noLeader, err}
+	}
+	return plainly(err)
 }
 
 // leaderless reports whether kafka-go knows nobody who leads the partition.

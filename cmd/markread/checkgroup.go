@@ -101,7 +101,7 @@ func judgeLag(v consumer.TopicView, lags []consumer.PartitionLag, err error, now
 		}
 	}
 	if unknown != nil {
-		found := fmt.Sprintf("of %d of %s (%s) the leader can't be asked: %s",
+		found := fmt.Sprintf("of %d of %s the leader can't be asked (%s): %s",
 			len(unknown), number(len(lags), "partition"), ranges(unknown), whyNot(err))
 		all.add(notChecked("lag", v.Name, found, ""))
 	}

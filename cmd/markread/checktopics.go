@@ -140,7 +140,7 @@ func judgeReplicas(v consumer.TopicView, letters bool) (all findings) {
 	of := func(n int) string { return fmt.Sprintf("%d of %s", n, number(len(v.Partitions), "partition")) }
 	if leaderless > 0 {
 		all.add(wrong("replicas", v.Name, of(leaderless)+" have no leader: they can be neither read nor written",
-			"bring the brokers back that keep them"))
+			"bring the brokers back that keep them (kafka-topics --describe --unavailable-partitions)"))
 	}
 	if unwritable > 0 {
 		found := fmt.Sprintf("%s take no writes: fewer replicas are in sync than min.insync.replicas=%d", of(unwritable), least)

@@ -16,8 +16,8 @@ import (
 	"markread/consumer"
 )
 
-// advertise has the broker tell its clients that there is one node, at another address, and which (-1: none) leads all
-// partitions.
+// advertise has the broker tell its clients that there is one node, at another address, and which
+// (-1: none) leads all partitions.
 func (w *world) advertise(host string, node, leader int32) {
 	w.Helper()
 	answer(w, kmsg.Metadata, func(r kmsg.Request, a *kmsg.MetadataResponse) {
@@ -91,8 +91,8 @@ func unreachable(w *world) func(ctx context.Context, network, addr string) (net.
 	}
 }
 
-// A broker that can be reached may send its clients to an address that can't: each failure says which, and that
-// the cluster's configuration has it, not the command line.
+// A broker that can be reached may send its clients to an address that can't: each failure says
+// which, and that the cluster's configuration has it, not the command line.
 func TestAdvertisedAddressThatCannotBeReached(t *testing.T) {
 	const from = "advertised.listeners, not from --brokers"
 	for host, want := range map[string]string{

@@ -123,7 +123,8 @@ func (r router) RoundTrip(ctx context.Context, addr net.Addr, request kafka.Requ
 	for {
 		response, err := transport.RoundTrip(ctx, addr, request)
 		if away := r.lastAway(); away != nil && errors.Is(err, context.DeadlineExceeded) {
-			err = fmt.Errorf("%w: %w", err, away) // a request may end before the connection that it waits for
+			// A request may end before the connection that it waits for.
+			err = fmt.Errorf("%w: %w", err, away)
 		}
 		if !errors.Is(err, errExpired) { // then nothing was sent, and that connection is gone
 			return response, err

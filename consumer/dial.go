@@ -102,9 +102,9 @@ func (c *Client) race(ctx context.Context, connect func(ctx context.Context, bro
 	return nil, errors.Join(failures...)
 }
 
-// connect makes a connection that is known to speak Kafka: over TLS and authenticated, if the options say
-// so. When both sides don't accept each other the error is a *RefusedError. One that the address explains is an
-// *UnreachableError.
+// connect makes a connection that is known to speak Kafka: over TLS and authenticated, if the
+// options say so. When both sides don't accept each other the error is a *RefusedError. One that
+// the address explains is an *UnreachableError.
 //
 // All of it happens here, and not in kafka-go, which reads certificates and the password only once, waits for
 // answers of SASL without a limit, and does not tell why it was refused.

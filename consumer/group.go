@@ -48,8 +48,9 @@ type GroupOptions struct {
 // called for a generation without partitions.
 //
 // Once joined, no failure ends Consume: it logs and tries again. Before, it returns what nobody but an
-// operator can mend: a *RefusedError, a *ForeignGroupError, a missing permission for the group, a group id or
-// session timeout that the brokers refuse. Unreachable brokers are waited for. The topics must exist (CheckTopics).
+// operator can mend: a *RefusedError, a *ForeignGroupError, a missing permission for the group, a
+// group id or session timeout that the brokers refuse. Unreachable brokers are waited for. The
+// topics must exist (CheckTopics).
 func (c *Client) Consume(ctx context.Context, options GroupOptions, serve func(ctx context.Context, g *Generation)) error {
 	if options.Now == nil {
 		options.Now = time.Now

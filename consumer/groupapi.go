@@ -5,8 +5,8 @@ import "github.com/segmentio/kafka-go/protocol"
 // kafka-go's own messages for these two requests have the error code and the throttle time of the answer in
 // the wrong order, so that no error is ever seen; and its heartbeat goes to any broker, not to the group's
 // coordinator. Registering ours replaces them in the process: kafka.Client.Heartbeat and LeaveGroup must not
-// be used. Its list of groups asks all brokers, and not for their states and types: ours asks the one that would know the
-// group.
+// be used. Its list of groups asks all brokers, and not for their states and types: ours asks the
+// one that would know the group.
 func init() {
 	protocol.Register(&heartbeatRequest{}, &heartbeatResponse{})
 	protocol.Register(&leaveRequest{}, &leaveResponse{})

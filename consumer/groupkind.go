@@ -8,11 +8,11 @@ import (
 	"github.com/segmentio/kafka-go/protocol/describegroups"
 )
 
-// ForeignGroupError says that a group is one that workers can't use: the brokers assign its partitions, or its members
-// don't own any. Nobody but an operator can change that.
+// ForeignGroupError says that a group is one that workers can't use: the brokers assign its
+// partitions, or its members don't own any. Nobody but an operator can change that.
 //
-// Kafka lets a worker join a group of the kind "consumer" (KIP-848's migration), and then the brokers assign: what each
-// worker has of the rate would be anybody's guess.
+// Kafka lets a worker join a group of the kind "consumer" (KIP-848's migration), and then the
+// brokers assign: what each worker has of the rate would be anybody's guess.
 type ForeignGroupError struct {
 	Group string
 	Kind  string // as Kafka calls it, such as "share"; "": brokers before Kafka 3.8 don't say
@@ -36,13 +36,13 @@ func (e *ForeignGroupError) Found() string { return "it " + e.what() }
 func (e *ForeignGroupError) what() string {
 	switch e.Kind {
 	case consumerKind:
-		return "is used by consumers of the new group protocol (group.protocol=consumer, KIP-848): the brokers " +
-			"assign its partitions, so workers can't share the rate, and make no calls"
+		return "is used by consumers of the new group protocol (group.protocol=consumer, KIP-848): " +
+			"the brokers assign its partitions, so workers can't share the rate, and make no calls"
 	case shareKind:
 		return "is a share group (KIP-932): workers can't join it, not even when it is empty"
 	case streamsKind:
-		return "is used by Kafka Streams with the new group protocol (group.protocol=streams, KIP-1071): " +
-			"workers can't join it"
+		return "is used by Kafka Streams with the new group protocol " +
+			"(group.protocol=streams, KIP-1071): workers can't join it"
 	}
 	return "has members of another kind than workers are (KIP-848, or a share group)"
 }
@@ -71,7 +71,8 @@ func (c *Client) describeGroup(ctx context.Context, group string) (GroupView, er
 	groups := answer.(*describegroups.Response).Groups
 	switch {
 	case len(groups) != 1:
-		return GroupView{}, fmt.Errorf("the description of one group was answered with %d", len(groups))
+		err = fmt.Errorf("the description of one group was answered with %d", len(groups))
+		return GroupView{}, err
 	case groups[0].ErrorCode != 0:
 		return GroupView{}, brokerError(groups[0].ErrorCode)
 	}
@@ -82,8 +83,9 @@ func (c *Client) describeGroup(ctx context.Context, group string) (GroupView, er
 	return view, nil
 }
 
-// findForeign looks for the group among those of all kinds. One of the kinds "consumer" and "streams" that has no
-// members any more becomes an ordinary one when a worker joins; Kafka keeps its offsets.
+// findForeign looks for the group among those of all kinds. One of the kinds "consumer" and
+// "streams" that has no members any more becomes an ordinary one when a worker joins; Kafka keeps
+// its offsets.
 func (c *Client) findForeign(ctx context.Context, group string, view *GroupView) {
 	answer, err := c.roundTrip(ctx, requestTimeout, &listRequest{group: group})
 	if err != nil {
@@ -98,16 +100,17 @@ func (c *Client) findForeign(ctx context.Context, group string, view *GroupView)
 	case groups[i].Type == ourKind: // made meanwhile
 		view.State = GroupRebalancing
 	default:
-		view.State, view.Foreign = GroupForeign, &ForeignGroupError{Group: group, Kind: groups[i].Type}
+		view.State = GroupForeign
+		view.Foreign = &ForeignGroupError{Group: group, Kind: groups[i].Type}
 	}
 }
 
-// foreign returns a *ForeignGroupError if the group is known to be one. What can't be found out is no error: joining
-// will tell.
+// foreign returns a *ForeignGroupError if the group is known to be one. What can't be found out is
+// no error: joining will tell.
 func (c *Client) foreign(ctx context.Context, group string) error {
 	view, err := c.describeGroup(ctx, group)
-	if err != nil || view.Foreign == nil || view.Foreign.Kind == "" { // it may be another worker that has just joined
-		return nil
+	if err != nil || view.Foreign == nil || view.Foreign.Kind == "" {
+		return nil // without a kind it may be that of another worker, which has just joined
 	}
 	return view.Foreign
 }

@@ -11,8 +11,8 @@ import (
 	"markread/consumer"
 )
 
-// of has the broker describe the test's group as Kafka does one of another kind, and list it as that; "": as one of a
-// Kafka that lists no kinds.
+// of has the broker describe the test's group as Kafka does one of another kind, and list it as
+// that; "": as one of a Kafka that lists no kinds.
 func (w *world) of(kind, state string) {
 	w.Helper()
 	answer(w, kmsg.DescribeGroups, func(r kmsg.Request, a *kmsg.DescribeGroupsResponse) {
@@ -29,7 +29,8 @@ func (w *world) of(kind, state string) {
 	})
 }
 
-// A worker that begins does not join a group of a kind that it can't use, and says why; others it joins.
+// A worker that begins does not join a group of a kind that it can't use, and says why; others it
+// joins.
 func TestGroupOfAnotherKindIsNotJoined(t *testing.T) {
 	for _, c := range []struct {
 		kind, state string
@@ -71,8 +72,8 @@ func TestGroupOfAnotherKindIsNotJoined(t *testing.T) {
 	}
 }
 
-// Where Kafka lets a worker into a group whose partitions the brokers assign, no member leads it. The worker takes
-// nothing of that, and says why, until an ordinary generation begins.
+// Where Kafka lets a worker into a group whose partitions the brokers assign, no member leads it.
+// The worker takes nothing of that, and says why, until an ordinary generation begins.
 func TestBrokersThatAssign(t *testing.T) {
 	inWorld(t, 1, func(w *world) {
 		m := w.join(w.client())

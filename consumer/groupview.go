@@ -18,7 +18,7 @@ const (
 	GroupRebalancing GroupState = "rebalancing"
 	GroupEmpty       GroupState = "empty"   // without members, but not forgotten
 	GroupAbsent      GroupState = "absent"  // nobody has ever joined or committed, or so long ago that it is forgotten
-	GroupForeign     GroupState = "foreign" // of a kind that workers can't use: nothing else is known of it but Foreign
+	GroupForeign     GroupState = "foreign" // of a kind that workers can't use: see Foreign
 )
 
 // GroupView is a group as its coordinator sees it.

@@ -26,8 +26,8 @@ func brokerError(code int16) error {
 	return plainly(kafka.Error(code))
 }
 
-// plainly replaces a text of kafka-go's that would mislead a reader, and the names of its methods. It is called with what
-// kafka-go returns, before anything is added to it.
+// plainly replaces a text of kafka-go's that would mislead a reader, and the names of its methods.
+// It is called with what kafka-go returns, before anything is added to it.
 func plainly(err error) error {
 	if err == nil {
 		return nil
@@ -40,7 +40,7 @@ func plainly(err error) error {
 	switch {
 	case errors.Is(err, protocol.ErrNoLeader), errors.Is(err, kafka.LeaderNotAvailable):
 		text = noLeader
-	case errors.Is(err, protocol.ErrNoTopic), errors.Is(err, protocol.ErrNoPartition): // not only a topic that is missing
+	case leaderless(err): // not only where a topic is missing
 		text = "no broker that leads the partition is known, or none can be reached"
 	case errors.As(err, &k) && meanings[k] != "":
 		text = fmt.Sprintf("[%d] %s: %s", int(k), k.Title(), meanings[k])
@@ -50,32 +50,36 @@ func plainly(err error) error {
 	return &plainError{text, err}
 }
 
-const noLeader = "no leader for the partition: the brokers with its replicas are down, or it is being moved " +
-	"(kafka-topics --describe --unavailable-partitions)"
+const noLeader = "no leader for the partition: the brokers with its replicas are down, or it is " +
+	"being moved (kafka-topics --describe --unavailable-partitions)"
 
-// meanings are those of kafka-go's descriptions that we don't leave as they are: they describe another request, or an
-// option that markread does not have, or don't say what to look at.
+// meanings are those of kafka-go's descriptions that we don't leave as they are: they describe
+// another request, or an option that markread does not have, or don't say what to look at.
 var meanings = map[kafka.Error]string{
-	kafka.NotLeaderForPartition: "this broker does not lead the partition; a moved leader is found within seconds",
-	kafka.RequestTimedOut:       "the brokers did not finish the request in time: one of them is overloaded, or frozen",
-	kafka.BrokerNotAvailable: "the broker to ask is not there: the group's coordinator, or the controller, is down or " +
-		"just being moved (kafka-topics --describe --unavailable-partitions)",
+	kafka.NotLeaderForPartition: "this broker does not lead the partition; a leader that has moved is " +
+		"found within seconds",
+	kafka.RequestTimedOut: "the brokers did not finish the request in time: one of them is " +
+		"overloaded, or frozen",
+	kafka.BrokerNotAvailable: "the broker to ask is not there: the group's coordinator, or the " +
+		"controller, is down or being moved (kafka-topics --describe --unavailable-partitions)",
 	kafka.GroupLoadInProgress: "the group's coordinator is still loading the group",
-	kafka.GroupCoordinatorNotAvailable: "the group has no coordinator: the topic __consumer_offsets is not there yet, " +
-		"or its partition has no leader (kafka-topics --describe --topic __consumer_offsets)",
+	kafka.GroupCoordinatorNotAvailable: "the group has no coordinator: the topic __consumer_offsets " +
+		"is not there yet, or its partition has no leader " +
+		"(kafka-topics --describe --topic __consumer_offsets)",
 	kafka.NotCoordinatorForGroup: "the group's coordinator has moved to another broker",
-	kafka.NotEnoughReplicas: "fewer replicas are in sync than min.insync.replicas of the topic says: brokers are down, or " +
-		"behind (kafka-topics --describe --under-min-isr-partitions)",
-	kafka.NotEnoughReplicasAfterAppend: "written, but not to as many replicas as min.insync.replicas of the topic says: " +
+	kafka.NotEnoughReplicas: "fewer replicas are in sync than min.insync.replicas of the topic says: " +
 		"brokers are down, or behind (kafka-topics --describe --under-min-isr-partitions)",
-	kafka.InconsistentGroupProtocol: "the group's members are of another kind than workers of markread: it is another " +
-		"program's group (--group)",
-	kafka.InvalidSessionTimeout: fmt.Sprintf("the brokers allow no session timeout of %v: look at their "+
-		"group.min.session.timeout.ms and group.max.session.timeout.ms", sessionTimeout),
+	kafka.NotEnoughReplicasAfterAppend: "written, but not to as many replicas as min.insync.replicas " +
+		"of the topic says: brokers are down, or behind " +
+		"(kafka-topics --describe --under-min-isr-partitions)",
+	kafka.InconsistentGroupProtocol: "the group's members are of another kind than workers of " +
+		"markread: it is another program's group (--group)",
+	kafka.InvalidSessionTimeout: fmt.Sprintf("the brokers allow no session timeout of %v: look at "+
+		"their group.min.session.timeout.ms and group.max.session.timeout.ms", sessionTimeout),
 }
 
-// ofLeader is plainly for what only a partition's leader answers. kafka-go asks a broker that is not there if there is
-// none.
+// ofLeader is plainly for what only a partition's leader answers. kafka-go asks a broker that is
+// not there if there is none.
 func ofLeader(err error) error {
 	if errors.Is(err, kafka.BrokerNotAvailable) {
 		return &plainError{noLeader, err}
@@ -85,5 +89,6 @@ func ofLeader(err error) error {
 
 // leaderless reports whether kafka-go knows nobody who leads the partition.
 func leaderless(err error) bool {
-	return errors.Is(err, protocol.ErrNoTopic) || errors.Is(err, protocol.ErrNoPartition) || errors.Is(err, protocol.ErrNoLeader)
+	return errors.Is(err, protocol.ErrNoTopic) || errors.Is(err, protocol.ErrNoPartition) ||
+		errors.Is(err, protocol.ErrNoLeader)
 }

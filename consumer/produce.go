@@ -95,6 +95,6 @@ func retriable(err error) bool {
 	return k.Temporary() || slices.Contains([]kafka.Error{
 		kafka.UnknownTopicOrPartition, kafka.NotLeaderForPartition, kafka.KafkaStorageError,
 		kafka.NotEnoughReplicas, kafka.NotEnoughReplicasAfterAppend,
-		kafka.BrokerNotAvailable, // of kafka-go, when nobody leads a partition, or coordinates the group
+		kafka.BrokerNotAvailable, // of kafka-go: nobody leads the partition, or coordinates the group
 	}, k)
 }

@@ -14,7 +14,8 @@ import (
 	"markread/consumer"
 )
 
-// newMember is a member of a group of another kind than ours. A Java consumer's id has the same form.
+// newMember is a member of a group of another kind than ours. A Java consumer's id has the same
+// form.
 type newMember struct {
 	r     *real
 	epoch atomic.Int32
@@ -90,7 +91,8 @@ func sharerOf(r *real) *newMember {
 	}}
 }
 
-// streamerOf is one of Kafka Streams (KIP-1071). This version of the client does not find the coordinator for it.
+// streamerOf is one of Kafka Streams (KIP-1071). This version of the client does not find the
+// coordinator for it.
 func streamerOf(r *real) *newMember {
 	find := kmsg.NewPtrFindCoordinatorRequest()
 	find.CoordinatorKeys = []string{r.group}
@@ -129,8 +131,9 @@ func foreignKind(r *real) string {
 	return foreign.Kind
 }
 
-// A group of a kind that workers can't use: one that begins does not join, and disturbs nobody. Without members it is
-// free, as Kafka 4.4 has it, and where it was is known; but a share group stays one.
+// A group of a kind that workers can't use: one that begins does not join, and disturbs nobody.
+// Without members it is free, as Kafka 4.4 has it, and where it was is known; but a share group
+// stays one.
 func TestRealGroupOfAnotherKind(t *testing.T) {
 	onReal(t, "the embedded broker describes such a group as if it were of the older kind")
 	for kind, c := range map[string]struct {
@@ -200,9 +203,9 @@ func commitAs(r *real, n *newMember, offset int64) {
 	}
 }
 
-// Consumers of the newer protocol can't come into a group while workers are in it: Kafka 4.4 does not convert one whose
-// members have an assignor of their own. Between two generations they can. Then the brokers assign, and the worker has
-// nothing, and says why, until they have left.
+// Consumers of the newer protocol can't come into a group while workers are in it: Kafka 4.4 does
+// not convert one whose members have an assignor of their own. Between two generations they can.
+// Then the brokers assign, and the worker has nothing, and says why, until they have left.
 func TestRealConsumersOfTheNewProtocolJoin(t *testing.T) {
 	onReal(t, "the embedded broker has no groups with members of both protocols")
 	t.Parallel()

@@ -30,8 +30,8 @@ func (e *RefusedError) Error() string {
 // Unwrap returns the cause.
 func (e *RefusedError) Unwrap() error { return e.Err }
 
-// UnreachableError says that a broker can't be talked to at an address that is probably wrong, or wrong here: its
-// name is not known, or the cluster's configuration has it, and not Options.Brokers.
+// UnreachableError says that a broker can't be talked to at an address that is probably wrong, or
+// wrong here: its name is not known, or the cluster's configuration has it, and not Options.Brokers.
 type UnreachableError struct {
 	Broker string // host:port
 	Remedy string // what to look at
@@ -73,7 +73,9 @@ func (c *Client) locate(broker string, err error) error {
 
 // given reports whether the options name the broker. Host names have no case.
 func (c *Client) given(broker string) bool {
-	return slices.ContainsFunc(c.options.Brokers, func(b string) bool { return strings.EqualFold(b, broker) })
+	return slices.ContainsFunc(c.options.Brokers, func(b string) bool {
+		return strings.EqualFold(b, broker)
+	})
 }
 
 func refused(err error) bool {

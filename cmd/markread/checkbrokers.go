@@ -38,8 +38,8 @@ func judgeBrokers(brokers []consumer.BrokerView, connection string) (all finding
 				"use Kafka 0.11 or later (--brokers); if it is a newer one than markread, update markread"))
 		case b.Listed():
 			all.add(wrong("broker", b.Addr, found+"; the cluster sends its clients there (advertised.listeners)",
-				"partitions that it leads can't be read: correct its advertised.listeners if that is no address for here "+
-					"(in Docker often kafka:9092 or localhost:9092), else "+do))
+				"partitions that it leads can't be read: correct its advertised.listeners if that is "+
+					"no address for here (in Docker often kafka:9092 or localhost:9092), else "+do))
 		case some:
 			all.add(warning("broker", b.Addr, found, "the others are used meanwhile: "+withFlag(do)))
 		default:

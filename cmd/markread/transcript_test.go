@@ -38,8 +38,9 @@ var updateTranscripts = flag.Bool("update-transcripts", false, "rewrite what the
 //	                         partitions=TOPIC:N makes it that large, and with may=OPERATION:KIND:NAME (read:topic:mark-read) there is a user
 //	                         who may do that, and nothing else.
 //	broker-dies BYTES        once clients have sent so much more, all connections break and no more are accepted.
-//	broker-says WHAT         has it say of itself: address HOST:PORT, that clients connect there; no-leader, that nobody leads a partition; group KIND STATE,
-//	                         of which kind the group markread is.
+//	broker-says WHAT         has it say of itself: address HOST:PORT, that clients connect there;
+//	                         no-leader, that nobody leads a partition; group KIND STATE, of which
+//	                         kind the group markread is.
 //	produce TOPIC PARTITION KEY VALUE NAME=VALUE…  writes a record with headers; null is null.
 //	letter PARTITION KEY VALUE NAME=VALUE…  writes a dead letter, with the headers that one has; those that are named win.
 //	im                       starts a local IM server for the commands that follow.
@@ -51,8 +52,8 @@ func TestTranscripts(t *testing.T) {
 		Dir: "testdata/script",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": scriptExits, "interrupted": scriptInterrupted, "says": scriptSays, "warns": scriptWarns,
-			"broker": scriptBroker, "broker-dies": scriptBrokerDies, "broker-says": scriptBrokerSays, "im": scriptIM,
-			"produce": scriptProduce, "letter": scriptLetter,
+			"broker": scriptBroker, "broker-dies": scriptBrokerDies, "im": scriptIM,
+			"broker-says": scriptBrokerSays, "produce": scriptProduce, "letter": scriptLetter,
 		},
 		Setup: func(env *testscript.Env) error {
 			env.Values[frailKey{}] = new(frail)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -128,12 +129,12 @@ func TestAdvertisedAddressThatCannotBeReached(t *testing.T) {
 func TestWorkerWaitsForAnAdvertisedAddress(t *testing.T) {
 	inWorld(t, 1, func(w *world) {
 		var log logs
-		known := false
+		var known atomic.Bool
 		away := unreachable(w)
 		c, err := consumer.New(consumer.Options{
 			Brokers: []string{w.broker.Addr()}, Log: zerolog.New(&log),
 			Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
-				if known && addr == "kafka:9092" {
+				if known.Load() && addr == "kafka:9092" {
 					addr = w.broker.Addr()
 				}
 				return away(ctx, network, addr)
@@ -158,7 +159,7 @@ func TestWorkerWaitsForAnAdvertisedAddress(t *testing.T) {
 		if m.gone() || m.generation() != nil {
 			w.Error("it did not wait")
 		}
-		known = true
+		known.Store(true)
 		time.Sleep(10 * time.Second)
 		if g := m.generation(); g == nil || len(g.Assigned()) != 2 {
 			w.Error("it did not join when the name was known")

@@ -3,6 +3,7 @@ package consumer_test
 import (
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -81,14 +82,15 @@ func TestBrokersThatAssign(t *testing.T) {
 		if !shared(2, m) {
 			w.Fatal("the worker has not joined")
 		}
-		mixed := true
+		var mixed atomic.Bool
+		mixed.Store(true)
 		w.cluster.ControlKey(kmsg.Heartbeat.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
 			a := r.ResponseKind().(*kmsg.HeartbeatResponse) // once
 			a.ErrorCode = 27
 			return a, nil, true
 		})
 		w.cluster.ControlKey(kmsg.JoinGroup.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
-			if w.cluster.KeepControl(); !mixed {
+			if w.cluster.KeepControl(); !mixed.Load() {
 				return nil, nil, false
 			}
 			a := r.ResponseKind().(*kmsg.JoinGroupResponse)
@@ -96,7 +98,7 @@ func TestBrokersThatAssign(t *testing.T) {
 			return a, nil, true
 		})
 		w.cluster.ControlKey(kmsg.SyncGroup.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
-			if w.cluster.KeepControl(); !mixed {
+			if w.cluster.KeepControl(); !mixed.Load() {
 				return nil, nil, false
 			}
 			a := r.ResponseKind().(*kmsg.SyncGroupResponse)
@@ -115,7 +117,7 @@ func TestBrokersThatAssign(t *testing.T) {
 			!strings.Contains(do, "--group") {
 			w.Errorf("assigned %v: %s; %s", g.Assigned(), reason, do)
 		}
-		mixed = false
+		mixed.Store(false)
 		time.Sleep(20 * time.Second)
 		if !shared(2, m) {
 			w.Error("the worker has not got its partitions back")

@@ -131,7 +131,7 @@ func (m *member) members(ctx context.Context) ([]describegroups.ResponseGroupMem
 	case len(groups) != 1:
 		return nil, fmt.Errorf("the description of one group was answered with %d", len(groups))
 	case groups[0].ErrorCode != 0:
-		return nil, kafka.Error(groups[0].ErrorCode)
+		return nil, brokerError(groups[0].ErrorCode)
 	case groups[0].GroupState != "Stable":
 		return nil, kafka.RebalanceInProgress
 	}

@@ -128,7 +128,7 @@ func (g *Generation) tryCommit(ctx context.Context, advances []advance) (err err
 			a.mu.Unlock()
 			continue
 		}
-		e := &CommitError{TopicPartition: a.TopicPartition, Code: code(refusal), Err: refusal}
+		e := &CommitError{TopicPartition: a.TopicPartition, Code: code(refusal), Err: plainly(refusal)}
 		switch refusal {
 		case kafka.IllegalGeneration, kafka.UnknownMemberId, kafka.FencedInstanceID:
 			e.Fenced = true

@@ -43,6 +43,8 @@ type Client struct {
 	transport *kafka.Transport
 	refreshed time.Time
 	closed    bool
+	away      *UnreachableError // the last of dial
+	awayAt    time.Time
 }
 
 // New returns a client. It connects to nothing yet.
@@ -120,10 +122,32 @@ func (r router) RoundTrip(ctx context.Context, addr net.Addr, request kafka.Requ
 	}()
 	for {
 		response, err := transport.RoundTrip(ctx, addr, request)
+		if away := r.lastAway(); away != nil && errors.Is(err, context.DeadlineExceeded) {
+			// A request may end before the connection that it waits for.
+			err = fmt.Errorf("%w: %w", err, away)
+		}
 		if !errors.Is(err, errExpired) { // then nothing was sent, and that connection is gone
 			return response, err
 		}
 	}
+}
+
+// awayAge is how long an address that can't be reached explains requests without an answer.
+const awayAge = 10 * time.Second
+
+func (c *Client) lastAway() *UnreachableError {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if time.Since(c.awayAt) > awayAge {
+		return nil
+	}
+	return c.away
+}
+
+func (c *Client) setAway(away *UnreachableError) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.away, c.awayAt = away, time.Now()
 }
 
 func (c *Client) current() (transport *kafka.Transport, closed bool) {

@@ -32,7 +32,13 @@ func (c *Client) dial(ctx context.Context, network, addr string) (net.Conn, erro
 	connect := func(ctx context.Context, broker string) (net.Conn, error) {
 		conn, err := c.connect(ctx, broker)
 		if err != nil && !errors.Is(err, context.Canceled) {
-			c.repeats("connect "+broker).Err(err).Str("broker", broker).Msg("can't connect to a Kafka broker")
+			line, reason := c.repeats("connect "+broker).Str("broker", broker), err
+			var unreachable *UnreachableError
+			if errors.As(err, &unreachable) {
+				line, reason = line.Str("do", unreachable.Remedy), unreachable.Err
+				c.setAway(unreachable)
+			}
+			line.Err(reason).Msg("can't connect to a Kafka broker")
 		}
 		return conn, err
 	}
@@ -96,8 +102,9 @@ func (c *Client) race(ctx context.Context, connect func(ctx context.Context, bro
 	return nil, errors.Join(failures...)
 }
 
-// connect makes a connection that is known to speak Kafka: over TLS and authenticated, if the options say
-// so. When both sides don't accept each other the error is a *RefusedError.
+// connect makes a connection that is known to speak Kafka: over TLS and authenticated, if the
+// options say so. When both sides don't accept each other the error is a *RefusedError. One that
+// the address explains is an *UnreachableError.
 //
 // All of it happens here, and not in kafka-go, which reads certificates and the password only once, waits for
 // answers of SASL without a limit, and does not tell why it was refused.
@@ -105,18 +112,18 @@ func (c *Client) connect(ctx context.Context, broker string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	raw, err := c.options.Dial(ctx, "tcp", broker)
-	if err != nil {
-		return nil, err
-	}
-	conn, err := c.introduce(ctx, raw, broker)
-	if err != nil {
-		raw.Close()
-		if errors.Is(context.Cause(ctx), context.Canceled) {
-			return nil, context.Canceled // nobody waits any more: that is no failure of the broker's
+	var conn net.Conn
+	if err == nil {
+		if conn, err = c.introduce(ctx, raw, broker); err == nil {
+			return conn, nil
 		}
-		return nil, c.explain(broker, err)
+		raw.Close()
+		err = c.explain(broker, err)
 	}
-	return conn, nil
+	if errors.Is(context.Cause(ctx), context.Canceled) {
+		return nil, context.Canceled // nobody waits any more: that is no failure of the broker's
+	}
+	return nil, c.locate(broker, err)
 }
 
 // introduce makes a fresh connection ready for requests. It is bounded by ctx, which has a deadline.

@@ -41,11 +41,13 @@
 //	letters/                              what became of each dead letter (pure), and letters/office, which works on them
 //	extent.go scan.go                     reading a topic to its present end
 //	groupview.go lag.go record.go         looking at a group, and at records, from outside
+//	groupkind.go                          groups that workers can't use
 //	inspect.go inspecttopics.go           looking at brokers and topics, before a worker uses them
 //	topics.go permissions.go              what topics there must be, and what this user may do with them
 //	connect.go reach.go                   brokers: the connections that a client keeps, and looking for the first
 //	dial.go sasl.go conn.go refused.go    one connection: TLS and SASL, its limits, and why it was refused
-//	groupapi.go                           two requests that kafka-go gets wrong
+//	groupapi.go                           requests that kafka-go gets wrong
+//	plainly.go                            errors of kafka-go in words that fit
 //
 // # Non-obvious
 //
@@ -62,6 +64,8 @@
 //     refresh drops it. What must be new (a topic that was just created) has to be asked for again and again.
 //   - TLS and SASL are done in the dial function (dial.go), so that both are set up anew for each connection:
 //     certificates and passwords may be renewed while a worker runs.
+//   - Kafka 4 lets a worker join a group of the newer protocol (KIP-848), and then assigns its
+//     partitions. Nobody leads such a group: see join in member.go.
 //   - Every request has a deadline of its own: kafka-go's default is none, and an abandoned request keeps its
 //     connection until the answer or the deadline comes.
 package consumer

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol"
 )
 
 // errLooked says that a look at the cluster has taken as long as somebody waits for it.
@@ -118,7 +117,6 @@ func (c *Client) askBounds(ctx context.Context, e Extent) (again bool) {
 		ctx, cancel := context.WithTimeout(ctx, boundsTimeout)
 		defer cancel()
 		b.First, b.End, b.Err = c.boundsFor(ctx, e.Topic, partition, kafka.ReadCommitted)
-		b.Err = plainly(b.Err)
 	})
 	for _, b := range e.Partitions {
 		again = again || b.Err != nil && (retriable(b.Err) || errors.Is(b.Err, kafka.Unknown))
@@ -142,20 +140,3 @@ func inParallel(atOnce, n int, do func(i int)) {
 	}
 	all.Wait()
 }
-
-// plainly says in plain words what kafka-go says of any partition when it knows no leader of it, or can reach no broker: "topic not found".
-func plainly(err error) error {
-	if errors.Is(err, protocol.ErrNoTopic) || errors.Is(err, protocol.ErrNoPartition) || errors.Is(err, protocol.ErrNoLeader) {
-		return &leaderlessError{err}
-	}
-	return err
-}
-
-// leaderlessError is a partition that nobody is known to lead.
-type leaderlessError struct{ err error }
-
-func (e *leaderlessError) Error() string {
-	return "no broker that leads the partition is known, or none can be reached"
-}
-
-func (e *leaderlessError) Unwrap() error { return e.err }

@@ -94,11 +94,11 @@ func (c *Client) exchange(ctx context.Context, l *lease, tp TopicPartition, offs
 	case err != nil && errors.Is(context.Cause(ctx), errSilent):
 		return nil, errSilent
 	case err != nil:
-		return nil, err
+		return nil, plainly(err)
 	}
 	r := response.(*fetchResponse)
 	if r.refusal != 0 {
-		return nil, r.refusal
+		return nil, plainly(r.refusal)
 	}
 	return r, nil
 }
@@ -115,11 +115,11 @@ func (c *Client) boundsFor(ctx context.Context, topic string, partition int, lev
 		Topics:         map[string][]kafka.OffsetRequest{topic: {kafka.FirstOffsetOf(partition), kafka.LastOffsetOf(partition)}},
 	})
 	if err != nil {
-		return 0, 0, err
+		return 0, 0, ofLeader(err)
 	}
 	if len(response.Topics[topic]) != 1 {
 		return 0, 0, fmt.Errorf("offsets of one partition were answered with %d", len(response.Topics[topic]))
 	}
 	p := response.Topics[topic][0]
-	return p.FirstOffset, p.LastOffset, p.Error
+	return p.FirstOffset, p.LastOffset, ofLeader(p.Error)
 }

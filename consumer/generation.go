@@ -118,12 +118,12 @@ func (c *Client) committed(ctx context.Context, group string, partitions []Topic
 		err = response.Error
 	}
 	if err != nil {
-		return nil, err
+		return nil, plainly(err)
 	}
 	for topic, partitions := range response.Topics {
 		for _, p := range partitions {
 			if p.Error != nil {
-				return nil, fmt.Errorf("%s/%d: %w", topic, p.Partition, p.Error)
+				return nil, fmt.Errorf("%s/%d: %w", topic, p.Partition, plainly(p.Error))
 			}
 			committed[TopicPartition{topic, p.Partition}] = offsets.Commit{Offset: p.CommittedOffset, Metadata: p.Metadata}
 		}

@@ -48,8 +48,9 @@ type GroupOptions struct {
 // called for a generation without partitions.
 //
 // Once joined, no failure ends Consume: it logs and tries again. Before, it returns what nobody but an
-// operator can mend: a *RefusedError, a missing permission for the group, a group id or session timeout
-// that the brokers refuse. Unreachable brokers are waited for. The topics must exist (CheckTopics).
+// operator can mend: a *RefusedError, a *ForeignGroupError, a missing permission for the group, a
+// group id or session timeout that the brokers refuse. Unreachable brokers are waited for. The
+// topics must exist (CheckTopics).
 func (c *Client) Consume(ctx context.Context, options GroupOptions, serve func(ctx context.Context, g *Generation)) error {
 	if options.Now == nil {
 		options.Now = time.Now
@@ -66,6 +67,11 @@ func (c *Client) Consume(ctx context.Context, options GroupOptions, serve func(c
 	joined := false
 	for wait := newWait(); ctx.Err() == nil; {
 		options.Turned()
+		if !joined { // later the group is ours, and it is others that have the wrong one
+			if err := c.foreign(ctx, options.Group); err != nil {
+				return err
+			}
+		}
 		slow := time.AfterFunc(joinSlow, func() {
 			m.log.Info().Msg("waiting to join the group: other members drain, or one that died is waited for until its session ends (15 s)")
 		})

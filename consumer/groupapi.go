@@ -5,8 +5,8 @@ import "github.com/segmentio/kafka-go/protocol"
 // kafka-go's own messages for these two requests have the error code and the throttle time of the answer in
 // the wrong order, so that no error is ever seen; and its heartbeat goes to any broker, not to the group's
 // coordinator. Registering ours replaces them in the process: kafka.Client.Heartbeat and LeaveGroup must not
-// be used. Its list of groups asks all brokers, and not for their states: ours asks the one that would know the
-// group.
+// be used. Its list of groups asks all brokers, and not for their states and types: ours asks the
+// one that would know the group.
 func init() {
 	protocol.Register(&heartbeatRequest{}, &heartbeatResponse{})
 	protocol.Register(&leaveRequest{}, &leaveResponse{})
@@ -89,9 +89,10 @@ func (r *leaveResponse) codes() []int16 {
 
 type listRequest struct {
 	_ struct{} `kafka:"min=v0,max=v2"` // kafka-go takes the range of versions from the request's fields
-	_ struct{} `kafka:"min=v3,max=v4,tag"`
+	_ struct{} `kafka:"min=v3,max=v5,tag"`
 
-	States []string `kafka:"min=v4,max=v4"` // none: all
+	States []string `kafka:"min=v4,max=v5"` // none: all
+	Types  []string `kafka:"min=v5,max=v5"` // none: all
 
 	group string
 }
@@ -102,19 +103,20 @@ func (*listRequest) ApiKey() protocol.ApiKey { return protocol.ListGroups }
 func (r *listRequest) Group() string { return r.group }
 
 type listResponse struct {
-	_ struct{} `kafka:"min=v3,max=v4,tag"`
+	_ struct{} `kafka:"min=v3,max=v5,tag"`
 
-	ThrottleTimeMs int32         `kafka:"min=v1,max=v4"`
-	ErrorCode      int16         `kafka:"min=v0,max=v4"`
-	Groups         []listedGroup `kafka:"min=v0,max=v4"`
+	ThrottleTimeMs int32         `kafka:"min=v1,max=v5"`
+	ErrorCode      int16         `kafka:"min=v0,max=v5"`
+	Groups         []listedGroup `kafka:"min=v0,max=v5"`
 }
 
 type listedGroup struct {
-	_ struct{} `kafka:"min=v3,max=v4,tag"`
+	_ struct{} `kafka:"min=v3,max=v5,tag"`
 
-	GroupID      string `kafka:"min=v0,max=v4"`
-	ProtocolType string `kafka:"min=v0,max=v4"`
-	State        string `kafka:"min=v4,max=v4"`
+	GroupID      string `kafka:"min=v0,max=v5"`
+	ProtocolType string `kafka:"min=v0,max=v5"`
+	State        string `kafka:"min=v4,max=v5"`
+	Type         string `kafka:"min=v5,max=v5"` // "classic" is ours
 }
 
 func (*listResponse) ApiKey() protocol.ApiKey { return protocol.ListGroups }

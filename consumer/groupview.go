@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol/describegroups"
 )
 
@@ -19,7 +18,7 @@ const (
 	GroupRebalancing GroupState = "rebalancing"
 	GroupEmpty       GroupState = "empty"   // without members, but not forgotten
 	GroupAbsent      GroupState = "absent"  // nobody has ever joined or committed, or so long ago that it is forgotten
-	GroupForeign     GroupState = "foreign" // with members of another kind than workers are (KIP-848): nothing else is known of it
+	GroupForeign     GroupState = "foreign" // of a kind that workers can't use: see Foreign
 )
 
 // GroupView is a group as its coordinator sees it.
@@ -29,6 +28,7 @@ type GroupView struct {
 	Members  []MemberView
 	Leaders  *View // what the leader went by when it assigned; nil: not known
 	May      Operations
+	Foreign  *ForeignGroupError // why workers can't use it; nil: they can, as far as is known
 }
 
 // Ours reports whether the group's members are markread's.
@@ -54,43 +54,16 @@ func (c *Client) DescribeGroup(ctx context.Context, group string) (GroupView, er
 	defer cancel()
 	var view GroupView
 	err := c.persist(ctx, "describing the group", func() error {
-		answer, err := c.roundTrip(ctx, requestTimeout, &describegroups.Request{Groups: []string{group}, IncludeAuthorizedOperations: true})
-		if err != nil {
-			return err
+		v, err := c.describeGroup(ctx, group)
+		if err == nil {
+			view = v
 		}
-		groups := answer.(*describegroups.Response).Groups
-		switch {
-		case len(groups) != 1:
-			return fmt.Errorf("the description of one group was answered with %d", len(groups))
-		case groups[0].ErrorCode != 0:
-			return kafka.Error(groups[0].ErrorCode)
-		}
-		if view = viewOf(&groups[0]); view.State == GroupAbsent {
-			view.State = c.listed(ctx, group)
-		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return view, denied(fmt.Errorf("group %q: %w", group, err), "--group")
 	}
 	return view, nil
-}
-
-// listed looks again for a group that is absent: so is one of another kind, to who asks as for our kind. One without members is free to be joined.
-func (c *Client) listed(ctx context.Context, group string) GroupState {
-	answer, err := c.roundTrip(ctx, requestTimeout, &listRequest{group: group})
-	if err != nil {
-		return GroupAbsent // as far as is known
-	}
-	groups := answer.(*listResponse).Groups
-	i := slices.IndexFunc(groups, func(g listedGroup) bool { return g.GroupID == group })
-	switch {
-	case i < 0, groups[i].State == "Dead":
-		return GroupAbsent
-	case groups[i].State == "Empty":
-		return GroupEmpty
-	}
-	return GroupForeign
 }
 
 // viewOf reads what a coordinator answers.

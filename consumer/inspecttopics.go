@@ -138,7 +138,7 @@ func topicView(name string, cluster *metadata.Response) TopicView {
 		return view
 	}
 	t := cluster.Topics[i]
-	switch err := kafka.Error(t.ErrorCode); {
+	switch err := brokerError(t.ErrorCode); {
 	case errors.Is(err, kafka.UnknownTopicOrPartition):
 		view.Missing = true
 	case t.ErrorCode != 0 && !errors.Is(err, kafka.LeaderNotAvailable): // then it is there, as its partitions tell
@@ -178,7 +178,7 @@ func (s *session) readSettings(ctx context.Context, views []TopicView) error {
 		switch {
 		case i < 0:
 		case r.ErrorCode != 0:
-			views[i].Unknown = kafka.Error(r.ErrorCode)
+			views[i].Unknown = brokerError(r.ErrorCode)
 		default:
 			views[i].Settings = map[string]string{}
 			for _, e := range r.ConfigEntries {
@@ -218,10 +218,11 @@ func (c *Client) tryCreate(ctx context.Context, cluster *metadata.Response, topi
 			continue
 		}
 		for _, t := range answer.Topics {
-			if refusal := kafka.Error(t.ErrorCode); t.Name == v.Name && t.ErrorCode != 0 && refusal != kafka.TopicAlreadyExists { // made meanwhile
-				v.Refused = refusal
-				if t.ErrorMessage != "" && !Denied(refusal) {
-					v.Refused = fmt.Errorf("%w: %.200s", refusal, t.ErrorMessage)
+			err := brokerError(t.ErrorCode)
+			if t.Name == v.Name && err != nil && !errors.Is(err, kafka.TopicAlreadyExists) { // made meanwhile
+				v.Refused = err
+				if t.ErrorMessage != "" && !Denied(err) {
+					v.Refused = fmt.Errorf("%w: %.200s", err, t.ErrorMessage)
 				}
 			}
 		}

@@ -89,7 +89,7 @@ func (l *PartitionLag) reckon(commit offsets.Commit) {
 // A worker begins such a log at its oldest record.
 func (c *Client) checkBeyond(ctx context.Context, l *PartitionLag) {
 	first, end, err := c.bounds(ctx, l.Topic, l.Partition)
-	if l.Err = plainly(err); err == nil && l.Committed > end {
+	if l.Err = err; err == nil && l.Committed > end {
 		l.First, l.End, l.Lag, l.Beyond = first, end, end-first, l.Committed-end
 	}
 }

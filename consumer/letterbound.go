@@ -128,10 +128,9 @@ func (w *LetterWriter) put(ctx context.Context, partition int, m Message, size i
 // isBroken reports whether a connection was closed in the middle of a request. A timeout says nothing of the kind.
 func isBroken(err error) bool {
 	var k kafka.Error
-	var leaderless *leaderlessError
 	var timeout net.Error
 	switch {
-	case errors.As(err, &k), errors.As(err, &leaderless), refused(err), unconnected(err), errors.Is(err, context.Canceled):
+	case errors.As(err, &k), leaderless(err), refused(err), unconnected(err), errors.Is(err, context.Canceled):
 		return false
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return false

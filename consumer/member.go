@@ -78,6 +78,10 @@ func (m *member) join(ctx context.Context) (joined, error) {
 	if err := m.sync(ctx, request, &j); err != nil {
 		return joined{}, fmt.Errorf("sync: %w", err)
 	}
+	if response.LeaderID == "" { // only where the brokers assign
+		foreign := &ForeignGroupError{Group: m.options.Group, Kind: consumerKind}
+		j.assigned, j.apart = nil, apart{foreign.reason(), foreign.Do()}
+	}
 	m.owned, m.last = nil, j.generation
 	for _, p := range j.assigned {
 		m.owned = append(m.owned, p.Partition)
@@ -134,7 +138,7 @@ func (m *member) joinGroup(ctx context.Context, o outlook) (*joinapi.Response, e
 		m.id = response.MemberID
 	}
 	if response.ErrorCode != 0 {
-		err = kafka.Error(response.ErrorCode)
+		err = brokerError(response.ErrorCode)
 		m.notice(err)
 	}
 	return response, err
@@ -161,7 +165,7 @@ func (m *member) sync(ctx context.Context, request *syncapi.Request, j *joined) 
 		if err == nil {
 			response := answer.(*syncapi.Response)
 			if response.ErrorCode != 0 {
-				err = kafka.Error(response.ErrorCode)
+				err = brokerError(response.ErrorCode)
 				m.notice(err)
 				return err
 			}
@@ -243,8 +247,8 @@ func (m *member) tryLeave(ctx context.Context) error {
 	}
 	response := answer.(*leaveResponse)
 	for _, code := range append([]int16{response.ErrorCode}, response.codes()...) {
-		if code != 0 {
-			return kafka.Error(code)
+		if err := brokerError(code); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -61,10 +61,7 @@ func (g *Generation) heartbeat(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if code := response.(*heartbeatResponse).ErrorCode; code != 0 {
-		return kafka.Error(code)
-	}
-	return nil
+	return brokerError(response.(*heartbeatResponse).ErrorCode)
 }
 
 func (g *Generation) prove(sent time.Time) {

@@ -25,11 +25,11 @@ func (c *Client) produce(ctx context.Context, topic string, partition int, messa
 	if err == nil {
 		err = response.Error
 	}
-	if err != nil {
+	if err = plainly(err); err != nil {
 		if isLayout(err) {
 			c.refresh()
 		}
-		return denied(fmt.Errorf("produce to %s/%d: %w", topic, partition, plainly(err)), "Write of the topic")
+		return denied(fmt.Errorf("produce to %s/%d: %w", topic, partition, err), "Write of the topic")
 	}
 	return nil
 }
@@ -95,5 +95,6 @@ func retriable(err error) bool {
 	return k.Temporary() || slices.Contains([]kafka.Error{
 		kafka.UnknownTopicOrPartition, kafka.NotLeaderForPartition, kafka.KafkaStorageError,
 		kafka.NotEnoughReplicas, kafka.NotEnoughReplicasAfterAppend,
+		kafka.BrokerNotAvailable, // of kafka-go: nobody leads the partition, or coordinates the group
 	}, k)
 }

@@ -40,7 +40,8 @@ func (c *Client) reach(ctx context.Context) error {
 func (c *Client) greet(ctx context.Context) error {
 	conn, err := c.race(ctx, func(ctx context.Context, broker string) (net.Conn, error) {
 		conn, err := c.greetOne(ctx, broker)
-		if err != nil && !refused(err) {
+		var unreachable *UnreachableError
+		if err != nil && !refused(err) && !errors.As(err, &unreachable) { // those name it
 			err = fmt.Errorf("kafka broker %s: %w", broker, err)
 		}
 		return conn, err
@@ -83,6 +84,13 @@ func (c *Client) askMetadata(ctx context.Context, conn net.Conn, within time.Dur
 func (c *Client) blame(broker, remedy string, err error) error {
 	if remedy == "" {
 		return err
+	}
+	var unreachable *UnreachableError
+	if errors.As(err, &unreachable) {
+		err = unreachable.Err
+	}
+	if !c.given(broker) {
+		remedy += " (the address is " + advertised + ")"
 	}
 	return &RefusedError{Broker: broker, Remedy: remedy, Err: err}
 }

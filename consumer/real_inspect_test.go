@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"markread/consumer"
 )
@@ -38,37 +37,5 @@ func TestRealInspect(t *testing.T) {
 	}
 	if g, err := c.DescribeGroup(t.Context(), r.group); err != nil || !g.May.Has(consumer.MayRead) {
 		t.Errorf("%+v %v", g, err)
-	}
-}
-
-// A group of the newer kind is absent to who asks as of the older; without members it is free.
-func TestRealGroupOfAnotherKind(t *testing.T) {
-	onReal(t, "the embedded broker describes such a group as if it were of the older kind")
-	t.Parallel()
-	r := onBroker(t, 1)
-	state := func() consumer.GroupState {
-		t.Helper()
-		g, err := r.client().DescribeGroup(t.Context(), r.group)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return g.State
-	}
-	beat := kmsg.NewPtrConsumerGroupHeartbeatRequest()
-	beat.Group, beat.MemberID, beat.RebalanceTimeoutMillis, beat.SubscribedTopicNames = r.group, "AAAAAAAAAAAAAAAAAAAAAQ", 5000, []string{r.topics.Live}
-	beat.Topics = []kmsg.ConsumerGroupHeartbeatRequestTopic{}
-	if was := state(); was != consumer.GroupAbsent {
-		t.Errorf("before: %s", was)
-	}
-	if answer := ask(r, beat); answer.ErrorCode != 0 {
-		t.Fatalf("%d %v", answer.ErrorCode, answer.ErrorMessage)
-	}
-	if is := state(); is != consumer.GroupForeign {
-		t.Errorf("with a member: %s", is)
-	}
-	beat.MemberEpoch = -1 // it leaves
-	ask(r, beat)
-	if is := state(); is != consumer.GroupEmpty {
-		t.Errorf("without: %s", is)
 	}
 }

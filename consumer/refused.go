@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/segmentio/kafka-go"
@@ -28,6 +29,54 @@ func (e *RefusedError) Error() string {
 
 // Unwrap returns the cause.
 func (e *RefusedError) Unwrap() error { return e.Err }
+
+// UnreachableError says that a broker can't be talked to at an address that is probably wrong, or
+// wrong here: its name is not known, or the cluster's configuration has it, and not Options.Brokers.
+type UnreachableError struct {
+	Broker string // host:port
+	Remedy string // what to look at
+	Err    error
+}
+
+func (e *UnreachableError) Error() string {
+	return fmt.Sprintf("kafka broker %s: %v; %s", e.Broker, e.Err, e.Remedy)
+}
+
+// Unwrap returns the cause.
+func (e *UnreachableError) Unwrap() error { return e.Err }
+
+const (
+	advertised = "from the broker's advertised.listeners, not from --brokers"
+	inDocker   = "; in Docker the usual cause is a listener advertised as kafka:9092 or localhost:9092"
+)
+
+// locate says where a broker's address comes from if that may be why it can't be talked to.
+func (c *Client) locate(broker string, err error) error {
+	var unnamed *net.DNSError
+	remedy := ""
+	switch unknown := errors.As(err, &unnamed); {
+	case refused(err):
+		return err
+	case unknown && c.given(broker):
+		remedy = "correct the name in --brokers, or this machine's name resolution (DNS)"
+	case unknown:
+		remedy = "the name is " + advertised + ": make it resolvable from here, or change " +
+			"advertised.listeners" + inDocker
+	case c.given(broker):
+		return err // who calls says that it is one of --brokers
+	default:
+		remedy = "the address is " + advertised + ": start that broker if it is down, else make the " +
+			"address reachable from here, or change advertised.listeners" + inDocker
+	}
+	return &UnreachableError{Broker: broker, Remedy: remedy, Err: err}
+}
+
+// given reports whether the options name the broker. Host names have no case.
+func (c *Client) given(broker string) bool {
+	return slices.ContainsFunc(c.options.Brokers, func(b string) bool {
+		return strings.EqualFold(b, broker)
+	})
+}
 
 func refused(err error) bool {
 	var r *RefusedError

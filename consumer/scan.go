@@ -106,7 +106,6 @@ func (c *Client) scan(ctx context.Context, tp TopicPartition, b Bounds, give fun
 		case err != nil && !retriable(err) && !errors.Is(err, kafka.OffsetOutOfRange):
 			return next, denied(err, "Read of the topic")
 		}
-		err = plainly(err)
 		if time.Since(last) > patience {
 			return next, fmt.Errorf("nothing at offset %d for %s, given up: %w", next, patience, cmp.Or(err, errNothing))
 		}

@@ -140,7 +140,7 @@ func (c *Client) missing(ctx context.Context, topics Topics) (missing []string, 
 	err = c.persist(ctx, "listing the topics", func() error {
 		response, err := c.api().Metadata(ctx, &kafka.MetadataRequest{Topics: topics.all()})
 		if err != nil {
-			return err
+			return plainly(err)
 		}
 		missing = nil
 		for _, t := range response.Topics {
@@ -150,7 +150,7 @@ func (c *Client) missing(ctx context.Context, topics Topics) (missing []string, 
 			case errors.Is(t.Error, kafka.LeaderNotAvailable):
 				// It is being made: it exists.
 			case t.Error != nil:
-				return denied(fmt.Errorf("topic %q: %w", t.Name, t.Error), topics.flag(t.Name))
+				return denied(fmt.Errorf("topic %q: %w", t.Name, plainly(t.Error)), topics.flag(t.Name))
 			}
 		}
 		return nil
@@ -174,7 +174,7 @@ func (c *Client) createTopic(ctx context.Context, name string, entries []kafka.C
 			what = "the topic has been created meanwhile"
 			return nil
 		}
-		return err
+		return plainly(err)
 	})
 	if err != nil {
 		return denied(fmt.Errorf("create topic %q: %w", name, err), "--create-topics")
@@ -196,7 +196,7 @@ func (c *Client) createTopic(ctx context.Context, name string, entries []kafka.C
 func (c *Client) partitions(ctx context.Context, topics ...string) (map[string]int, error) {
 	response, err := c.api().Metadata(ctx, &kafka.MetadataRequest{Topics: topics})
 	if err != nil {
-		return nil, err
+		return nil, plainly(err)
 	}
 	counts := map[string]int{}
 	for _, t := range response.Topics {
@@ -253,7 +253,7 @@ func (c *Client) topicConfig(ctx context.Context, topic string, names ...string)
 			Resources: []kafka.DescribeConfigRequestResource{{ResourceType: kafka.ResourceTypeTopic, ResourceName: topic, ConfigNames: names}},
 		})
 		if err != nil {
-			return err
+			return plainly(err)
 		}
 		for _, r := range response.Resources {
 			switch {
@@ -261,7 +261,7 @@ func (c *Client) topicConfig(ctx context.Context, topic string, names ...string)
 				c.options.Log.Warn().Err(r.Error).Str("topic", topic).Strs("settings", names).
 					Msg("may not read the settings of the topic: they are not checked")
 			case r.Error != nil:
-				return r.Error
+				return plainly(r.Error)
 			}
 			for _, e := range r.ConfigEntries {
 				config[e.ConfigName] = e.ConfigValue

@@ -3,7 +3,6 @@ package consumer
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -62,10 +61,6 @@ func (p *partition) paused(pause time.Duration) {
 // unreadable returns why a partition can't be read and what to do, as text for people.
 func unreadable(err error) (reason, do string) {
 	const runbook = `; see "Partition unreadable" in the runbook`
-	err = plainly(err)
-	if inner := errors.Unwrap(err); inner != nil && strings.HasPrefix(err.Error(), "kafka.(*Client).") {
-		err = inner // without the name of kafka-go's method
-	}
 	switch {
 	case errors.Is(err, batch.ErrChecksum), errors.Is(err, batch.ErrTruncated), errors.Is(err, kafka.InvalidMessage):
 		do = "restore the partition from a good replica, or move the group past the damaged batch"

@@ -147,8 +147,8 @@ func (e *examination) askKafka(ctx context.Context, tell func(aspect int, found 
 	parts.Go(func() {
 		views, err := e.kafka.InspectTopics(ctx, e.flags.topics(), e.flags.CreateTopics)
 		if err != nil {
-			found, _ := unreachable(err)
-			tell(aboutTopics, ofEach(wrong, "topic", e.flags.topics(), "it can't be described: "+found,
+			tell(aboutTopics, ofEach(wrong, "topic", e.flags.topics(),
+				"it can't be described: "+whyNot(err),
 				"look at the brokers, and at the network between them and here; then check again"))
 			e.unasked("the topics can't be described", tell, aboutLag)
 			return

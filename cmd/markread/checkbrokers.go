@@ -38,7 +38,8 @@ func judgeBrokers(brokers []consumer.BrokerView, connection string) (all finding
 				"use Kafka 0.11 or later (--brokers); if it is a newer one than markread, update markread"))
 		case b.Listed():
 			all.add(wrong("broker", b.Addr, found+"; the cluster sends its clients there (advertised.listeners)",
-				"partitions that it leads can't be read: correct its advertised.listeners if that is no address for here, else "+do))
+				"partitions that it leads can't be read: correct its advertised.listeners if that is "+
+					"no address for here (in Docker often kafka:9092 or localhost:9092), else "+do))
 		case some:
 			all.add(warning("broker", b.Addr, found, "the others are used meanwhile: "+withFlag(do)))
 		default:
@@ -56,15 +57,28 @@ func withFlag(do string) string {
 	return do + " (--brokers)"
 }
 
+// whyNot says why something can't be found out, with the broker that this is about.
+func whyNot(err error) string {
+	var located *consumer.UnreachableError
+	if errors.As(err, &located) {
+		return located.Error()
+	}
+	found, _ := unreachable(err)
+	return found
+}
+
 // unreachable says why a broker can't be talked to, without its address, so that several that fail alike are one line, and what to do.
 func unreachable(err error) (found, do string) {
 	var refused *consumer.RefusedError
+	var located *consumer.UnreachableError
 	var unnamed *net.DNSError
 	var dialled *net.OpError
 	switch {
 	case errors.As(err, &refused):
 		found, _ = unreachable(refused.Err)
 		return found, refused.Remedy
+	case errors.As(err, &located):
+		return unreachable(located.Err)
 	case errors.As(err, &unnamed):
 		return "its name can't be resolved here", "correct the name, or this machine's name resolution (DNS)"
 	case errors.Is(err, syscall.ECONNREFUSED):

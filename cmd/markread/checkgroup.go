@@ -15,14 +15,14 @@ func judgeGroup(f *workerFlags, g consumer.GroupView, err error) (all findings) 
 	case consumer.Denied(err):
 		return findings{wrong("permission", "group "+f.Group, "the user may not see the group", "give the user Read on the group (--group)")}
 	case err != nil:
-		found, _ := unreachable(err)
-		return findings{wrong("group", f.Group, "it can't be described: "+found, "look at the brokers: the group's coordinator does not answer (--group)")}
+		return findings{wrong("group", f.Group, "it can't be described: "+whyNot(err),
+			"look at the brokers: the group's coordinator does not answer (--group)")}
 	}
 	all.add(judgePermission("group "+f.Group, g.May, consumer.MayRead, "Read", "on the group (--group): without, it may neither join nor commit"))
 	text := "no worker runs"
 	switch {
-	case g.State == consumer.GroupForeign:
-		return append(all, wrong("group", f.Group, "it has members of another kind (KIP-848, or a share group)", "it is another program's: choose another --group"))
+	case g.Foreign != nil:
+		return append(all, wrong("group", f.Group, g.Foreign.Found(), g.Foreign.Do()))
 	case g.State == consumer.GroupRebalancing:
 		text = number(len(g.Members), "member") + ", in a rebalance"
 	case len(g.Members) > 0 && !g.Ours():
@@ -79,15 +79,15 @@ func judgeLag(v consumer.TopicView, lags []consumer.PartitionLag, err error, now
 	case consumer.Denied(err):
 		return findings{notChecked("lag", v.Name, "the user may not see what the group has committed", "")}
 	case err != nil:
-		found, _ := unreachable(err)
-		return findings{notChecked("lag", v.Name, found, "")}
+		return findings{notChecked("lag", v.Name, whyNot(err), "")}
 	}
 	var waiting, lost int64
 	var oldest time.Time
-	uncommitted, unknown := 0, 0
+	uncommitted := 0
+	var unknown []int
 	for _, l := range lags {
 		if l.Err != nil {
-			unknown++
+			unknown = append(unknown, l.Partition)
 			err = l.Err
 			continue
 		}
@@ -100,9 +100,10 @@ func judgeLag(v consumer.TopicView, lags []consumer.PartitionLag, err error, now
 			oldest = l.Written
 		}
 	}
-	if unknown > 0 {
-		reason, _ := unreachable(err)
-		all.add(notChecked("lag", v.Name, fmt.Sprintf("of %d of %s the leader can't be asked: %s", unknown, number(len(lags), "partition"), reason), ""))
+	if unknown != nil {
+		found := fmt.Sprintf("of %d of %s the leader can't be asked (%s): %s",
+			len(unknown), number(len(lags), "partition"), ranges(unknown), whyNot(err))
+		all.add(notChecked("lag", v.Name, found, ""))
 	}
 	if found, do := offsetsBeyond(lags); found != "" {
 		all.add(wrong("lag", v.Name, found, do))
@@ -123,7 +124,7 @@ func judgeLag(v consumer.TopicView, lags []consumer.PartitionLag, err error, now
 	if uncommitted > 0 && uncommitted == len(lags) {
 		text += "; the group has no offsets: run begins with the oldest record"
 	}
-	if unknown < len(lags) {
+	if len(unknown) < len(lags) {
 		all.add(ok("lag", v.Name, text))
 	}
 	return all

@@ -134,9 +134,11 @@ func TestJudgeGroup(t *testing.T) {
 		err  error
 		want []finding
 	}{
-		"nobody":          {consumer.GroupView{State: consumer.GroupAbsent}, nil, nil},
-		"rebalancing":     {consumer.GroupView{State: consumer.GroupRebalancing, Members: make([]consumer.MemberView, 2)}, nil, nil},
-		"of another kind": {consumer.GroupView{State: consumer.GroupForeign, May: consumer.MayRead}, nil, []finding{wrong("group", "markread", "members of another kind", "another --group")}},
+		"nobody":      {consumer.GroupView{State: consumer.GroupAbsent}, nil, nil},
+		"rebalancing": {consumer.GroupView{State: consumer.GroupRebalancing, Members: make([]consumer.MemberView, 2)}, nil, nil},
+		"of another kind": {consumer.GroupView{
+			State: consumer.GroupForeign, May: consumer.MayRead, Foreign: &consumer.ForeignGroupError{Group: "markread", Kind: "consumer"},
+		}, nil, []finding{wrong("group", "markread", "it is used by consumers of the new group protocol (group.protocol=consumer, KIP-848)", "another --group")}},
 		"an old broker":   {consumer.GroupView{State: consumer.GroupEmpty, May: -1 << 31}, nil, []finding{notChecked("permission", "group markread", "does not tell", "")}},
 		"another program": {consumer.GroupView{State: consumer.GroupStable, Protocol: "range", Members: make([]consumer.MemberView, 2)}, nil, []finding{wrong("group", "markread", `its 2 members are no workers of markread (protocol "range")`, "another --group")}},
 		"may not read":    {consumer.GroupView{State: consumer.GroupEmpty, May: 1 << 8}, nil, []finding{wrong("permission", "group markread", "may not read", "Read on the group (--group): without, it may neither join nor commit")}},
@@ -167,7 +169,7 @@ func TestJudgeLag(t *testing.T) {
 		"half gone": {[]consumer.PartitionLag{behind(5, time.Hour), behind(5, 4*24*time.Hour)}, nil, []finding{warning("lag", "t", "waited for 4d00h, and the topic keeps 7d00h", "retention.ms")}},
 		"lost":      {[]consumer.PartitionLag{{Lost: 1234}}, nil, []finding{warning("lag", "t", "deleted 1,234 events before anybody read them", "retention.ms")}},
 		"beyond":    {[]consumer.PartitionLag{{}, {TopicPartition: consumer.TopicPartition{Topic: "t", Partition: 1}, Committed: 500, Bounds: consumer.Bounds{End: 200}, Beyond: 300}}, nil, []finding{wrong("lag", "t", "beyond the end of the log in partitions 1 (partition 1: 500, end 200)", "--reset-offsets")}},
-		"no leader": {[]consumer.PartitionLag{{Bounds: consumer.Bounds{Err: errors.New("no leader")}}, {}}, nil, []finding{notChecked("lag", "t", "of 1 of 2 partitions the leader can't be asked: no leader", "")}},
+		"no leader": {[]consumer.PartitionLag{{Bounds: consumer.Bounds{Err: errors.New("no leader")}}, {}}, nil, []finding{notChecked("lag", "t", "of 1 of 2 partitions the leader can't be asked (0): no leader", "")}},
 		"no answer": {nil, errors.New("given up after 8s"), []finding{notChecked("lag", "t", "given up", "")}},
 	} {
 		judged(t, name, judgeLag(v, c.lags, c.err, now), c.want...)

@@ -140,7 +140,7 @@ func judgeReplicas(v consumer.TopicView, letters bool) (all findings) {
 	of := func(n int) string { return fmt.Sprintf("%d of %s", n, number(len(v.Partitions), "partition")) }
 	if leaderless > 0 {
 		all.add(wrong("replicas", v.Name, of(leaderless)+" have no leader: they can be neither read nor written",
-			"bring the brokers back that keep them"))
+			"bring the brokers back that keep them (kafka-topics --describe --unavailable-partitions)"))
 	}
 	if unwritable > 0 {
 		found := fmt.Sprintf("%s take no writes: fewer replicas are in sync than min.insync.replicas=%d", of(unwritable), least)
@@ -169,8 +169,7 @@ func judgeSettings(v consumer.TopicView, letters bool, flag string, largest int)
 	if v.Settings == nil {
 		found, do := "the user may not read the topic's settings", "give the user DescribeConfigs on the topic"
 		if v.Unknown != nil && !consumer.Denied(v.Unknown) {
-			reason, _ := unreachable(v.Unknown)
-			found, do = "the topic's settings can't be read: "+reason, "check again"
+			found, do = "the topic's settings can't be read: "+whyNot(v.Unknown), "check again"
 		}
 		return append(all, notChecked("settings", v.Name, found, do+", or look yourself at cleanup.policy, retention.ms and max.message.bytes"))
 	}

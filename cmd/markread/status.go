@@ -106,6 +106,10 @@ type look struct {
 func (l *look) fail(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	var away *consumer.UnreachableError // all that needs that broker fails for it
+	if errors.As(err, &away) {
+		err = away
+	}
 	if text := oneLine(err.Error()); !slices.Contains(l.failed, text) {
 		l.failed = append(l.failed, text)
 	}

@@ -62,8 +62,8 @@ func groupReportOf(name string, g *consumer.GroupView) *groupReport {
 	switch {
 	case g.State == consumer.GroupAbsent:
 		r.note("there is no such group: no worker has run lately, or --group is another one's")
-	case g.State == consumer.GroupForeign:
-		r.note("its members are of another kind than workers are: --group is another program's")
+	case g.Foreign != nil:
+		r.note("%s: %s", g.Foreign.Found(), g.Foreign.Do())
 	case g.State == consumer.GroupRebalancing:
 		r.note("who has which partitions shows when the members have joined anew: ask again in a few seconds; a member that died is waited for up to 15 s, one that drains up to a minute")
 	case len(g.Members) == 0:

@@ -38,6 +38,9 @@ var updateTranscripts = flag.Bool("update-transcripts", false, "rewrite what the
 //	                         partitions=TOPIC:N makes it that large, and with may=OPERATION:KIND:NAME (read:topic:mark-read) there is a user
 //	                         who may do that, and nothing else.
 //	broker-dies BYTES        once clients have sent so much more, all connections break and no more are accepted.
+//	broker-says WHAT         has it say of itself: address HOST:PORT, that clients connect there;
+//	                         no-leader, that nobody leads a partition; group KIND STATE, of which
+//	                         kind the group markread is.
 //	produce TOPIC PARTITION KEY VALUE NAME=VALUE…  writes a record with headers; null is null.
 //	letter PARTITION KEY VALUE NAME=VALUE…  writes a dead letter, with the headers that one has; those that are named win.
 //	im                       starts a local IM server for the commands that follow.
@@ -50,7 +53,7 @@ func TestTranscripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": scriptExits, "interrupted": scriptInterrupted, "says": scriptSays, "warns": scriptWarns,
 			"broker": scriptBroker, "broker-dies": scriptBrokerDies, "im": scriptIM,
-			"produce": scriptProduce, "letter": scriptLetter,
+			"broker-says": scriptBrokerSays, "produce": scriptProduce, "letter": scriptLetter,
 		},
 		Setup: func(env *testscript.Env) error {
 			env.Values[frailKey{}] = new(frail)
@@ -183,6 +186,7 @@ func scriptBroker(ts *testscript.TestScript, _ bool, args []string) {
 	cluster, err := kfake.NewCluster(options...)
 	ts.Check(err)
 	ts.Defer(cluster.Close)
+	f.cluster = cluster
 	ts.Setenv("MARKREAD_BROKERS", strings.Join(cluster.ListenAddrs(), ","))
 }
 
@@ -218,6 +222,8 @@ func scriptIM(ts *testscript.TestScript, _ bool, _ []string) {
 
 // frail is the network before a broker, which can break.
 type frail struct {
+	cluster *kfake.Cluster // the last one
+
 	mu        sync.Mutex
 	listeners []net.Listener
 	conns     []net.Conn

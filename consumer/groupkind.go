@@ -1,0 +1,116 @@
+package consumer
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/segmentio/kafka-go/protocol/describegroups"
+)
+
+// ForeignGroupError says that a group is one that workers can't use: the brokers assign its
+// partitions, or its members don't own any. Nobody but an operator can change that.
+//
+// Kafka lets a worker join a group of the kind "consumer" (KIP-848's migration), and then the
+// brokers assign: what each worker has of the rate would be anybody's guess.
+type ForeignGroupError struct {
+	Group string
+	Kind  string // as Kafka calls it, such as "share"; "": brokers before Kafka 3.8 don't say
+}
+
+// The kinds of groups, as Kafka calls them.
+const (
+	ourKind      = "classic"
+	consumerKind = "consumer"
+	shareKind    = "share"
+	streamsKind  = "streams"
+)
+
+func (e *ForeignGroupError) Error() string { return e.reason() + "; " + e.Do() }
+
+func (e *ForeignGroupError) reason() string { return fmt.Sprintf("group %q %s", e.Group, e.what()) }
+
+// Found says what is wrong with the group, in one line without its name.
+func (e *ForeignGroupError) Found() string { return "it " + e.what() }
+
+func (e *ForeignGroupError) what() string {
+	switch e.Kind {
+	case consumerKind:
+		return "is used by consumers of the new group protocol (group.protocol=consumer, KIP-848): " +
+			"the brokers assign its partitions, so workers can't share the rate, and make no calls"
+	case shareKind:
+		return "is a share group (KIP-932): workers can't join it, not even when it is empty"
+	case streamsKind:
+		return "is used by Kafka Streams with the new group protocol " +
+			"(group.protocol=streams, KIP-1071): workers can't join it"
+	}
+	return "has members of another kind than workers are (KIP-848, or a share group)"
+}
+
+// Do says what an operator can do about it, in one line.
+func (e *ForeignGroupError) Do() string {
+	switch e.Kind {
+	case shareKind:
+		return "choose another --group, or stop those consumers and delete the group " +
+			"(kafka-share-groups --delete --group " + e.Group + ")"
+	case streamsKind:
+		return "choose another --group, or stop that application " +
+			"(kafka-streams-groups --describe --members --group " + e.Group + " lists its members)"
+	}
+	return "choose another --group, or stop those consumers " +
+		"(kafka-consumer-groups --describe --members --group " + e.Group + " lists them)"
+}
+
+// describeGroup asks once.
+func (c *Client) describeGroup(ctx context.Context, group string) (GroupView, error) {
+	request := &describegroups.Request{Groups: []string{group}, IncludeAuthorizedOperations: true}
+	answer, err := c.roundTrip(ctx, requestTimeout, request)
+	if err != nil {
+		return GroupView{}, err
+	}
+	groups := answer.(*describegroups.Response).Groups
+	switch {
+	case len(groups) != 1:
+		err = fmt.Errorf("the description of one group was answered with %d", len(groups))
+		return GroupView{}, err
+	case groups[0].ErrorCode != 0:
+		return GroupView{}, brokerError(groups[0].ErrorCode)
+	}
+	view := viewOf(&groups[0])
+	if view.State == GroupAbsent { // so is a group of another kind, to who asks as for our kind
+		c.findForeign(ctx, group, &view)
+	}
+	return view, nil
+}
+
+// findForeign looks for the group among those of all kinds. One of the kinds "consumer" and
+// "streams" that has no members any more becomes an ordinary one when a worker joins; Kafka keeps
+// its offsets.
+func (c *Client) findForeign(ctx context.Context, group string, view *GroupView) {
+	answer, err := c.roundTrip(ctx, requestTimeout, &listRequest{group: group})
+	if err != nil {
+		return // it is absent, as far as is known
+	}
+	groups := answer.(*listResponse).Groups
+	i := slices.IndexFunc(groups, func(g listedGroup) bool { return g.GroupID == group })
+	switch {
+	case i < 0, groups[i].State == "Dead":
+	case groups[i].State == "Empty" && groups[i].Type != shareKind:
+		view.State = GroupEmpty
+	case groups[i].Type == ourKind: // made meanwhile
+		view.State = GroupRebalancing
+	default:
+		view.State = GroupForeign
+		view.Foreign = &ForeignGroupError{Group: group, Kind: groups[i].Type}
+	}
+}
+
+// foreign returns a *ForeignGroupError if the group is known to be one. What can't be found out is
+// no error: joining will tell.
+func (c *Client) foreign(ctx context.Context, group string) error {
+	view, err := c.describeGroup(ctx, group)
+	if err != nil || view.Foreign == nil || view.Foreign.Kind == "" {
+		return nil // without a kind it may be that of another worker, which has just joined
+	}
+	return view.Foreign
+}

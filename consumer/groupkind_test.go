@@ -1,0 +1,127 @@
+package consumer_test
+
+import (
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"markread/consumer"
+)
+
+// of has the broker describe the test's group as Kafka does one of another kind, and list it as
+// that; "": as one of a Kafka that lists no kinds.
+func (w *world) of(kind, state string) {
+	w.Helper()
+	answer(w, kmsg.DescribeGroups, func(r kmsg.Request, a *kmsg.DescribeGroupsResponse) {
+		g := kmsg.NewDescribeGroupsResponseGroup()
+		g.Group, g.State = group, "Dead"
+		a.Groups = append(a.Groups, g)
+	})
+	answer(w, kmsg.ListGroups, func(_ kmsg.Request, a *kmsg.ListGroupsResponse) {
+		for _, name := range []string{"another", group} {
+			g := kmsg.NewListGroupsResponseGroup()
+			g.Group, g.ProtocolType, g.GroupState, g.GroupType = name, "consumer", state, kind
+			a.Groups = append(a.Groups, g)
+		}
+	})
+}
+
+// A worker that begins does not join a group of a kind that it can't use, and says why; others it
+// joins.
+func TestGroupOfAnotherKindIsNotJoined(t *testing.T) {
+	for _, c := range []struct {
+		kind, state string
+		want        []string // nil: it joins
+	}{
+		{"consumer", "Stable", []string{`group "markread" is used by consumers of the new group protocol (group.protocol=consumer, KIP-848)`, "--group", "kafka-consumer-groups --describe --members --group markread"}},
+		{"consumer", "Reconciling", []string{"KIP-848"}},
+		{"consumer", "Empty", nil},
+		{"share", "Stable", []string{`group "markread" is a share group (KIP-932)`, "--group", "kafka-share-groups --delete --group markread"}},
+		{"share", "Empty", []string{"KIP-932"}},
+		{"streams", "NotReady", []string{"(group.protocol=streams, KIP-1071)", "--group", "kafka-streams-groups"}},
+		{"streams", "Empty", nil},
+		{"of the future", "Stable", []string{"another kind", "--group"}},
+		{"classic", "Stable", nil}, // it was made between the two requests
+		{"", "Stable", nil},        // perhaps too, of an old broker
+		{"consumer", "Dead", nil},
+	} {
+		inWorld(t, 1, func(w *world) {
+			w.of(c.kind, c.state)
+			m := w.join(w.client())
+			time.Sleep(5 * time.Second)
+			var foreign *consumer.ForeignGroupError
+			switch is := m.gone() && errors.As(m.err, &foreign); {
+			case is != (c.want != nil):
+				w.Errorf("%s, %s: %v", c.kind, c.state, m.err)
+			case is:
+				for _, part := range c.want {
+					if !strings.Contains(m.err.Error(), part) {
+						w.Errorf("%s, %s: %v, want %q", c.kind, c.state, m.err, part)
+					}
+				}
+			default:
+				if g := m.generation(); g == nil || len(g.Assigned()) != 2 {
+					w.Errorf("%s, %s: it did not join", c.kind, c.state)
+				}
+				m.leave()
+			}
+		})
+	}
+}
+
+// Where Kafka lets a worker into a group whose partitions the brokers assign, no member leads it.
+// The worker takes nothing of that, and says why, until an ordinary generation begins.
+func TestBrokersThatAssign(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		m := w.join(w.client())
+		time.Sleep(5 * time.Second)
+		if !shared(2, m) {
+			w.Fatal("the worker has not joined")
+		}
+		var mixed atomic.Bool
+		mixed.Store(true)
+		w.cluster.ControlKey(kmsg.Heartbeat.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
+			a := r.ResponseKind().(*kmsg.HeartbeatResponse) // once
+			a.ErrorCode = 27
+			return a, nil, true
+		})
+		w.cluster.ControlKey(kmsg.JoinGroup.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
+			if w.cluster.KeepControl(); !mixed.Load() {
+				return nil, nil, false
+			}
+			a := r.ResponseKind().(*kmsg.JoinGroupResponse)
+			a.Generation, a.MemberID, a.Protocol = 7, r.(*kmsg.JoinGroupRequest).MemberID, kmsg.StringPtr("markread")
+			return a, nil, true
+		})
+		w.cluster.ControlKey(kmsg.SyncGroup.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
+			if w.cluster.KeepControl(); !mixed.Load() {
+				return nil, nil, false
+			}
+			a := r.ResponseKind().(*kmsg.SyncGroupResponse)
+			all := kmsg.NewConsumerMemberAssignment()
+			all.Version = 1
+			for _, topic := range []string{topics.Live, topics.Backfill} {
+				all.Topics = append(all.Topics, kmsg.ConsumerMemberAssignmentTopic{Topic: topic, Partitions: []int32{0}})
+			}
+			a.MemberAssignment = all.AppendTo(nil)
+			return a, nil, true
+		})
+		time.Sleep(3 * time.Second)
+		g := m.generation()
+		reason, do := g.Apart()
+		if len(g.Assigned()) != 0 || !strings.HasPrefix(reason, `group "markread" is used by consumers of the new group protocol (group.protocol=consumer, KIP-848)`) ||
+			!strings.Contains(do, "--group") {
+			w.Errorf("assigned %v: %s; %s", g.Assigned(), reason, do)
+		}
+		mixed.Store(false)
+		time.Sleep(20 * time.Second)
+		if !shared(2, m) {
+			w.Error("the worker has not got its partitions back")
+		}
+		m.leave()
+	})
+}

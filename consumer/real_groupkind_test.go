@@ -1,0 +1,240 @@
+package consumer_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"markread/consumer"
+)
+
+// newMember is a member of a group of another kind than ours. A Java consumer's id has the same
+// form.
+type newMember struct {
+	r     *real
+	epoch atomic.Int32
+	beat  func(epoch int32) (now int32, code int16)
+	stop  context.CancelFunc
+	done  chan struct{}
+}
+
+const newMemberID = "AAAAAAAAAAAAAAAAAAAAAQ"
+
+// stay joins, and sends heartbeats until leave.
+func (n *newMember) stay() {
+	n.r.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	n.stop, n.done = stop, make(chan struct{})
+	n.r.eventually(20*time.Second, "the other kind of member has joined", func() bool {
+		now, code := n.beat(0)
+		n.epoch.Store(now)
+		return code == 0
+	})
+	go func() {
+		defer close(n.done)
+		for pause(ctx, 300*time.Millisecond) {
+			if now, code := n.beat(n.epoch.Load()); code == 0 {
+				n.epoch.Store(now)
+			}
+		}
+		n.beat(-1)
+	}()
+}
+
+func (n *newMember) leave() { n.stop(); <-n.done }
+
+// consumerOf is one as of KIP-848: with group.protocol=consumer.
+func consumerOf(r *real) *newMember {
+	r.Helper()
+	request := kmsg.NewPtrConsumerGroupHeartbeatRequest()
+	request.Group, request.MemberID, request.RebalanceTimeoutMillis = r.group, newMemberID, 5000
+	request.SubscribedTopicNames = []string{r.topics.Live}
+	request.Topics = []kmsg.ConsumerGroupHeartbeatRequestTopic{}
+	return &newMember{r: r, beat: func(epoch int32) (int32, int16) {
+		request.MemberEpoch = epoch
+		if epoch <= 0 {
+			request.Topics = []kmsg.ConsumerGroupHeartbeatRequestTopic{}
+		}
+		answer, err := request.RequestWith(context.Background(), r.admin)
+		if err != nil {
+			return 0, kerr.UnknownServerError.Code
+		}
+		if answer.Assignment != nil {
+			request.Topics = nil
+			for _, t := range answer.Assignment.Topics {
+				owned := kmsg.NewConsumerGroupHeartbeatRequestTopic()
+				owned.TopicID, owned.Partitions = t.TopicID, t.Partitions
+				request.Topics = append(request.Topics, owned)
+			}
+		}
+		return answer.MemberEpoch, answer.ErrorCode
+	}}
+}
+
+// sharerOf is one of a share group.
+func sharerOf(r *real) *newMember {
+	request := kmsg.NewPtrShareGroupHeartbeatRequest()
+	request.GroupID, request.MemberID, request.SubscribedTopicNames = r.group, newMemberID, []string{r.topics.Live}
+	return &newMember{r: r, beat: func(epoch int32) (int32, int16) {
+		request.MemberEpoch = epoch
+		answer, err := request.RequestWith(context.Background(), r.admin)
+		if err != nil {
+			return 0, kerr.UnknownServerError.Code
+		}
+		return answer.MemberEpoch, answer.ErrorCode
+	}}
+}
+
+// streamerOf is one of Kafka Streams (KIP-1071). This version of the client does not find the
+// coordinator for it.
+func streamerOf(r *real) *newMember {
+	find := kmsg.NewPtrFindCoordinatorRequest()
+	find.CoordinatorKeys = []string{r.group}
+	coordinator := r.admin.Broker(int(ask(r, find).Coordinators[0].NodeID))
+	request := kmsg.NewPtrStreamsGroupHeartbeatRequest()
+	request.Group, request.MemberID, request.RebalanceTimeoutMillis = r.group, newMemberID, 5000
+	request.ProcessID = kmsg.StringPtr("process")
+	request.ActiveTasks, request.StandbyTasks, request.WarmupTasks = []kmsg.TaskIDs{}, []kmsg.TaskIDs{}, []kmsg.TaskIDs{}
+	part := kmsg.NewStreamsGroupHeartbeatRequestTopologySubtopology()
+	part.SubtopologyID, part.SourceTopics = "0", []string{r.topics.Live}
+	whole := kmsg.NewStreamsGroupHeartbeatRequestTopology()
+	whole.Subtopologies = append(whole.Subtopologies, part)
+	return &newMember{r: r, beat: func(epoch int32) (int32, int16) {
+		request.MemberEpoch, request.Topology = epoch, nil
+		if epoch == 0 {
+			request.Topology = &whole
+		}
+		answer, err := coordinator.Request(context.Background(), request)
+		if err != nil {
+			return 0, kerr.UnknownServerError.Code
+		}
+		r := answer.(*kmsg.StreamsGroupHeartbeatResponse)
+		return r.MemberEpoch, r.ErrorCode
+	}}
+}
+
+// foreignKind is the kind of group that a worker is refused for.
+func foreignKind(r *real) string {
+	r.Helper()
+	m := r.join(r.client())
+	r.eventually(10*time.Second, "a worker is refused", func() bool { return m.gone() })
+	var foreign *consumer.ForeignGroupError
+	if !errors.As(m.err, &foreign) {
+		r.Fatal(m.err)
+	}
+	return foreign.Kind
+}
+
+// A group of a kind that workers can't use: one that begins does not join, and disturbs nobody.
+// Without members it is free, as Kafka 4.4 has it, and where it was is known; but a share group
+// stays one.
+func TestRealGroupOfAnotherKind(t *testing.T) {
+	onReal(t, "the embedded broker describes such a group as if it were of the older kind")
+	for kind, c := range map[string]struct {
+		member func(*real) *newMember
+		empty  consumer.GroupState
+		after  string // what a worker is refused for when the members have left; "": it isn't
+		from   int64  // then it begins there
+	}{
+		"consumer": {consumerOf, consumer.GroupEmpty, "", 3},
+		"share":    {sharerOf, consumer.GroupForeign, "share", 0},
+		"streams":  {streamerOf, consumer.GroupEmpty, "", 0},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			r := onBroker(t, 1)
+			view := func() consumer.GroupView {
+				t.Helper()
+				g, err := r.client().DescribeGroup(t.Context(), r.group)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return g
+			}
+			if was := view(); was.State != consumer.GroupAbsent || was.Foreign != nil {
+				t.Errorf("before: %+v", was)
+			}
+			r.publish(r.topics.Live, 0, 5)
+			n := c.member(r)
+			n.stay()
+			if is := view(); is.State != consumer.GroupForeign || is.Foreign == nil || is.Foreign.Kind != kind {
+				t.Errorf("with a member: %+v", is)
+			}
+			if got := foreignKind(r); got != kind {
+				t.Errorf("a worker is refused for kind %q", got)
+			}
+			if kind == "consumer" {
+				commitAs(r, n, 3)
+			}
+			n.leave()
+			if is := view(); is.State != c.empty {
+				t.Errorf("without members: %+v", is)
+			}
+			if c.after != "" {
+				if got := foreignKind(r); got != c.after {
+					t.Errorf("without members: a worker is refused for kind %q", got)
+				}
+				return
+			}
+			m := r.join(r.client())
+			r.arrived(m, r.topics.Live, 0, offsets(c.from, 5))
+			m.leave()
+		})
+	}
+}
+
+// commitAs commits as the member would.
+func commitAs(r *real, n *newMember, offset int64) {
+	r.Helper()
+	request := kmsg.NewPtrOffsetCommitRequest()
+	request.Group, request.MemberID, request.Generation = r.group, newMemberID, n.epoch.Load()
+	topic, partition := kmsg.NewOffsetCommitRequestTopic(), kmsg.NewOffsetCommitRequestTopicPartition()
+	topic.Topic, topic.TopicID, partition.Offset = r.topics.Live, r.topicID(r.topics.Live), offset
+	topic.Partitions = append(topic.Partitions, partition)
+	request.Topics = append(request.Topics, topic)
+	if code := ask(r, request).Topics[0].Partitions[0].ErrorCode; code != 0 {
+		r.Fatal(kerr.ErrorForCode(code))
+	}
+}
+
+// Consumers of the newer protocol can't come into a group while workers are in it: Kafka 4.4 does
+// not convert one whose members have an assignor of their own. Between two generations they can.
+// Then the brokers assign, and the worker has nothing, and says why, until they have left.
+func TestRealConsumersOfTheNewProtocolJoin(t *testing.T) {
+	onReal(t, "the embedded broker has no groups with members of both protocols")
+	t.Parallel()
+	r := onBroker(t, 2)
+	m := r.join(r.client())
+	r.eventually(30*time.Second, "the worker has all partitions", func() bool { return shared(4, m) })
+	n := consumerOf(r)
+	if _, code := n.beat(0); code != kerr.GroupIDNotFound.Code {
+		t.Errorf("beside a worker it was answered with %v", kerr.ErrorForCode(code))
+	}
+	leave := kmsg.NewPtrLeaveGroupRequest() // as an administrator would remove a member
+	gone := kmsg.NewLeaveGroupRequestMember()
+	gone.MemberID = m.generation().Member()
+	leave.Group, leave.Members = r.group, append(leave.Members, gone)
+	ask(r, leave)
+	n.stay()
+	r.eventually(30*time.Second, "the worker has nothing", func() bool {
+		g := m.generation()
+		return len(g.Assigned()) == 0 && strings.Contains(why(g), "group.protocol=consumer")
+	})
+	if _, do := m.generation().Apart(); !strings.Contains(do, "--group") {
+		t.Error(do)
+	}
+	r.publish(r.topics.Live, 0, 3)
+	if got := foreignKind(r); got != "consumer" {
+		t.Errorf("another worker is refused for kind %q", got)
+	}
+	n.leave()
+	r.eventually(30*time.Second, "the worker has all partitions again", func() bool { return shared(4, m) })
+	r.waitFor(m, r.topics.Live, 0, 3)
+	m.leave()
+}

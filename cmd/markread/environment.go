@@ -164,8 +164,8 @@ func (e environment) secret(name string) (imclient.Secret, error) {
 	return secret, nil
 }
 
-// readSecret reads a secret from its variable or its file; zero if neither is set. An empty variable
-// counts as not set: deployment templates leave empty ones behind.
+// readSecret reads a secret from its variable or its file; zero if neither is set. An empty
+// variable counts as not set: deployment templates leave empty ones behind.
 func (e environment) readSecret(name string) (imclient.Secret, error) {
 	value, path := e.values[name], e.values[name+"_FILE"]
 	switch {
@@ -255,5 +255,5 @@ func (e environment) key() (imclient.KeySource, error) {
 	return imclient.Key(secret), nil
 }
 
-// trimNewline cuts the newlines that editors and `echo` leave at the end, as [imclient.KeyFile] does.
-func trimNewline(s string) string { return strings.TrimRight(s, "\r\n") }
+// trimNewline cuts the newline that editors and `echo` leave at the end.
+func trimNewline(s string) string { return strings.TrimSuffix(strings.TrimSuffix(s, "\n"), "\r") }

@@ -19,13 +19,22 @@ func TestServiceLinks(t *testing.T) {
 		}
 	}
 	for pair, want := range map[string]bool{
-		"MARKREAD_PORT=tcp://10.0.0.7:8780": true, "MARKREAD_PORT=8780": true, "MARKREAD_SERVICE_HOST=10.0.0.7": true, "MARKREAD_SERVICE_PORT=8780": true,
-		"MARKREAD_SERVICE_PORT_HTTP_ADMIN=8780": true, "MARKREAD_PORT_8780_TCP=tcp://10.0.0.7:8780": true, "MARKREAD_PORT_8780_UDP_PROTO=udp": true,
-		"MARKREAD_PORT_8780_SCTP_PORT=8780": true, "MARKREAD_PORT_8780_TCP_ADDR=fd00::7": true, "MARKREAD_A_B_SERVICE_HOST=10.0.0.7": true,
-		"MARKREAD_A_PORT=tcp://10.0.0.7:80": true, "MARKREAD_A_B_PORT_80_TCP_ADDR=10.0.0.7": true, "MARKREAD_A_SERVICE_PORT=80": true,
-		"MARKREAD_ADMIN_PORT=8780": false, "MARKREAD_ADMIN_PORT=": false, "MARKREAD_PORTS=1": false, "MARKREAD_PORT_8780=x": false, "MARKREAD_PORT_TCP=x": false,
-		"MARKREAD_SERVICE=x": false, "MARKREAD_SERVICE_HOSTS=x": false, "MARKREAD_SERVICEHOST=x": false, "MARKREAD_HOST=x": false, "MARKREAD_PORT_8780_TLS=x": false,
-		"MARKREAD_PORT_8780_TCP_NAME=x": false, "MARKREAD_IM_KEY_PORT=x": false, "markread_port=tcp://10.0.0.7:8780": false, "XMARKREAD_PORT=1": false,
+		"MARKREAD_PORT=tcp://10.0.0.7:8780": true, "MARKREAD_PORT=8780": true,
+		"MARKREAD_SERVICE_HOST=10.0.0.7": true, "MARKREAD_SERVICE_PORT=8780": true,
+		"MARKREAD_SERVICE_PORT_HTTP_ADMIN=8780": true,
+		"MARKREAD_PORT_8780_TCP=tcp://10.0.0.7:8780": true,
+		"MARKREAD_PORT_8780_UDP_PROTO=udp": true,
+		"MARKREAD_PORT_8780_SCTP_PORT=8780": true, "MARKREAD_PORT_8780_TCP_ADDR=fd00::7": true,
+		"MARKREAD_A_B_SERVICE_HOST=10.0.0.7": true,
+		"MARKREAD_A_PORT=tcp://10.0.0.7:80": true, "MARKREAD_A_B_PORT_80_TCP_ADDR=10.0.0.7": true,
+		"MARKREAD_A_SERVICE_PORT=80": true,
+		"MARKREAD_ADMIN_PORT=8780": false, "MARKREAD_ADMIN_PORT=": false,
+		"MARKREAD_PORTS=1": false, "MARKREAD_PORT_8780=x": false, "MARKREAD_PORT_TCP=x": false,
+		"MARKREAD_SERVICE=x": false, "MARKREAD_SERVICE_HOSTS=x": false,
+		"MARKREAD_SERVICEHOST=x": false, "MARKREAD_HOST=x": false,
+		"MARKREAD_PORT_8780_TLS=x": false,
+		"MARKREAD_PORT_8780_TCP_NAME=x": false, "MARKREAD_IM_KEY_PORT=x": false,
+		"markread_port=tcp://10.0.0.7:8780": false, "XMARKREAD_PORT=1": false,
 	} {
 		name, value, _ := strings.Cut(pair, "=")
 		if isServiceLink(name, value) != want {
@@ -36,14 +45,17 @@ func TestServiceLinks(t *testing.T) {
 
 func TestUnknownVariables(t *testing.T) {
 	p := &process{env: newEnvironment([]string{
-		"MARKREAD_RATES=1", "MARKREAD_RATE=1", "MARKREAD_IM_KEY=k", "OLD_MARKREAD_RATE=1", "MARKREADRATE=1", "MARKREAD=1", "markread_rate=1",
-		"export MARKREAD_RATE=1", "\ufeffMARKREAD_RATE=1", "MARKREAD_RATE =1", "MARKREAD_IM_KEY: hush=1", "MARKREAD_X-Y=1", "MARKREAD_PORT=1",
+		"MARKREAD_RATES=1", "MARKREAD_RATE=1", "MARKREAD_IM_KEY=k", "OLD_MARKREAD_RATE=1",
+		"MARKREADRATE=1", "MARKREAD=1", "markread_rate=1",
+		"export MARKREAD_RATE=1", "\ufeffMARKREAD_RATE=1", "MARKREAD_RATE =1",
+		"MARKREAD_IM_KEY: hush=1", "MARKREAD_X-Y=1", "MARKREAD_PORT=1",
 	})}
 	if _, err := p.parse([]string{"version"}); err != nil {
 		t.Fatal(err)
 	}
 	want := map[string]string{
-		"MARKREAD_RATES": "", "markread_rate": "MARKREAD_RATE", "export MARKREAD_RATE": "MARKREAD_RATE", "\ufeffMARKREAD_RATE": "MARKREAD_RATE",
+		"MARKREAD_RATES": "", "markread_rate": "MARKREAD_RATE",
+		"export MARKREAD_RATE": "MARKREAD_RATE", "\ufeffMARKREAD_RATE": "MARKREAD_RATE",
 		"MARKREAD_RATE…": "MARKREAD_RATE", "MARKREAD_IM_KEY…": "MARKREAD_IM_KEY", "MARKREAD_X…": "",
 	}
 	got := p.env.unknown()

@@ -158,7 +158,8 @@ func rewriteDuration(text string) (rewritten, bare string) {
 	return rewritten, bare
 }
 
-// briefly quotes a wrong value in an error. A long one was not meant for its flag; it may be a secret.
+// briefly quotes a wrong value in an error. A long one was not meant for its flag, and may be a
+// secret.
 func briefly(value string) string {
 	if utf8.RuneCountInString(value) > 20 {
 		return "a value of more than 20 characters"

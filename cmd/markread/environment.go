@@ -81,7 +81,8 @@ func (e environment) explain(text string) string {
 		done[name] = true
 		return flag + " (" + variable(name) + ")"
 	})
-	if names := e.unknown(); len(names) > 0 && strings.Contains(text, "missing") {
+	missing := strings.HasPrefix(text, "missing flags") || strings.Contains(text, "is missing: set")
+	if names := e.unknown(); missing && len(names) > 0 {
 		text += "; nothing reads " + strings.Join(slices.Sorted(maps.Keys(names)), ", ")
 	}
 	return text

@@ -12,7 +12,7 @@ func TestFlaws(t *testing.T) {
 		"": "", "markread": "", "a:1, b:2": "", "$ConnectionString": "", "CN=Some One,O=Org": "",
 		"O'Brien": "", "/etc/my certs/ca#1.pem": "", "a\"b": "", "über": "", "$": "", "#1": "",
 		"$$": "",
-		`"`: "quote", `"a"`: "quote", `'a'`: "quote", `"a`: "quote", "a'": "quote",
+		`"`:  "quote", `"a"`: "quote", `'a'`: "quote", `"a`: "quote", "a'": "quote",
 		"“a”": "quote", "`a`": "quote",
 		"a\r": "carriage return", "\"a\"\r": "carriage return", "\r": "carriage return",
 		" a": "white space", "a ": "white space", "a\n": "white space", "\ta": "white space",
@@ -20,7 +20,7 @@ func TestFlaws(t *testing.T) {
 		"a\tb": "control", "a\nb": "control", "a\x00b": "control", "a\x1b[31m": "control",
 		"${A}": "replaced", "a-${A_B}-c": "replaced", "$(A)": "replaced", "${A:-b}": "replaced",
 		"a # b": "comment", "a #b": "comment", "a# b": "comment", "# b": "comment",
-		" # b": "comment",
+		" # b":                               "comment",
 		"-----BEGIN CERTIFICATE-----\nMII\n": "PEM",
 	} {
 		what, do := flaw(value)
@@ -52,8 +52,8 @@ func TestVariablesInQuotes(t *testing.T) {
 				continue
 			}
 			text := p.env.explain(usage.Error())
-			if !strings.HasPrefix(text, "--"+f.Name+" ("+variable(f.Name)+") begins or ends with a quote: ") ||
-				strings.Contains(text, "hush") {
+			want := "--" + f.Name + " (" + variable(f.Name) + ") begins or ends with a quote: "
+			if !strings.HasPrefix(text, want) || strings.Contains(text, "hush") {
 				t.Errorf("%s, --%s: %s", command.Path(), f.Name, text)
 			}
 		}
@@ -69,22 +69,22 @@ func TestDurations(t *testing.T) {
 		"200": "200 has no unit: 200ms or 200s", "5m30": "30 has no unit: 5m30s",
 		"1h30": "30 has no unit: 1h30m", "1s500": "500 has no unit: 1s500ms",
 		"1d12": "12 has no unit: 24h12h",
-		"5 s": `write "5 s" as 5s`, " 5s": `write " 5s" as 5s`, "5S": `write "5S" as 5s`,
-		"5sec": `write "5sec" as 5s`,
+		"5 s":  `write "5 s" as 5s`, " 5s": `write " 5s" as 5s`, "5S": `write "5S" as 5s`,
+		"5sec":                `write "5sec" as 5s`,
 		"2 minutes 5 seconds": `write "2 minutes 5 seconds" as 2m5s`,
-		"1d": `write "1d" as 24h`, "1D6h": `write "1D6h" as 24h6h`,
+		"1d":                  `write "1d" as 24h`, "1D6h": `write "1D6h" as 24h6h`,
 		"500 msec": `write "500 msec" as 500ms`, "1.5 hours": `write "1.5 hours" as 1.5h`,
-		"": `"" is not a duration such as 5s or 500ms`,
-		"5 30": `"5 30" is not a duration such as 5s or 500ms`,
-		"5ms5": `"5ms5" is not a duration such as 5s or 500ms`,
-		"1.5d": `"1.5d" is not a duration such as 5s or 500ms`,
-		"5w": `"5w" is not a duration such as 5s or 500ms`,
-		"5,5s": `"5,5s" is not a duration such as 5s or 500ms`,
+		"":           `"" is not a duration such as 5s or 500ms`,
+		"5 30":       `"5 30" is not a duration such as 5s or 500ms`,
+		"5ms5":       `"5ms5" is not a duration such as 5s or 500ms`,
+		"1.5d":       `"1.5d" is not a duration such as 5s or 500ms`,
+		"5w":         `"5w" is not a duration such as 5s or 500ms`,
+		"5,5s":       `"5,5s" is not a duration such as 5s or 500ms`,
 		"999999999h": `"999999999h" is not a duration such as 5s or 500ms`,
-		"00:05": `"00:05" is not a duration such as 5s or 500ms`,
-		"-5": `"-5" is not a duration such as 5s or 500ms`,
+		"00:05":      `"00:05" is not a duration such as 5s or 500ms`,
+		"-5":         `"-5" is not a duration such as 5s or 500ms`,
 		strings.Repeat("k",
-		21): "a value of more than 20 characters is not a duration such as 5s or 500ms",
+			21): "a value of more than 20 characters is not a duration such as 5s or 500ms",
 	} {
 		if d, err := durationOf(text); err == nil || err.Error() != want {
 			t.Errorf("%q: %s, %v, want %s", text, d, err, want)
@@ -99,7 +99,9 @@ func TestDurations(t *testing.T) {
 
 // Numbers are read as people read them: 010 is not 8.
 func TestWholeNumbers(t *testing.T) {
-	for text, want := range map[string]int64{"0": 0, "200": 200, "-1": -1, "+5": 5, "1_000": 1000, "100": 100} {
+	for text, want := range map[string]int64{
+		"0": 0, "200": 200, "-1": -1, "+5": 5, "1_000": 1000, "100": 100,
+	} {
 		if n, err := wholeNumber(text, 64); err != nil || n != want {
 			t.Errorf("%s: %d, %v", text, n, err)
 		}
@@ -110,7 +112,7 @@ func TestWholeNumbers(t *testing.T) {
 		"010": "begins with a zero", "-01": "begins with a zero", "089": "begins with a zero",
 		"00": "begins with a zero", "0_1": "begins with a zero",
 		"9223372036854775808": "too large", strings.Repeat("9",
-		21): "a value of more than 20 characters is too large",
+			21): "a value of more than 20 characters is too large",
 	} {
 		if n, err := wholeNumber(text, 64); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %d, %v, want %s", text, n, err, want)

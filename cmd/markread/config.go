@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -34,7 +33,7 @@ type kafkaFlags struct {
 func (f *kafkaFlags) validate(env environment) error {
 	var brokers []string
 	for _, b := range f.Brokers {
-		if b = strings.TrimSpace(b); b != "" && !slices.Contains(brokers, b) {
+		if b = strings.TrimSpace(b); b != "" {
 			brokers = append(brokers, b)
 		}
 	}

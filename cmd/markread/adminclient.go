@@ -26,18 +26,22 @@ type adminURLFlag struct {
 }
 
 // or is the flag, or its default: where the worker's own variables are set, its address is known.
-func (f *adminURLFlag) or(env environment) string {
+func (f *adminURLFlag) or(env environment) (string, error) {
 	if f.AdminURL != nil {
-		return *f.AdminURL
+		return *f.AdminURL, nil
 	}
-	host, port, err := splitAddr(env.values["MARKREAD_ADMIN_ADDR"])
+	addr := env.values["MARKREAD_ADMIN_ADDR"]
+	if what, do := flaw(addr); what != "" {
+		return "", usagef("MARKREAD_ADMIN_ADDR %s: %s", what, do)
+	}
+	host, port, err := splitAddr(addr)
 	if err != nil || port == 0 {
-		return "http://127.0.0.1:8780"
+		return "http://127.0.0.1:8780", nil
 	}
 	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	return "http://" + net.JoinHostPort(host, strconv.Itoa(port))
+	return "http://" + net.JoinHostPort(host, strconv.Itoa(port)), nil
 }
 
 const (
@@ -57,7 +61,10 @@ type adminClient struct {
 
 // client makes a client with the token of the environment. The URL is not quoted where there may be a password in it.
 func (f *adminURLFlag) client(env environment) (*adminClient, error) {
-	given := f.or(env)
+	given, err := f.or(env)
+	if err != nil {
+		return nil, err
+	}
 	u, err := url.Parse(given)
 	switch {
 	case strings.Contains(given, "@"):

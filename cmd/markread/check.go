@@ -57,7 +57,8 @@ func (c *checkCommand) run(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	p.begin(c.Log)
+	p.log = p.newLogger(c.Log)
+	p.warnOfUnknown()
 	c.warn(p)
 	p.takeStandardLog(im.Mask)
 	if options.Log = zerolog.Nop(); c.Log.LogLevel == "debug" { // what fails is in the report, once

@@ -17,6 +17,9 @@ import (
 // lookHere looks at what this machine has for a worker: the port of its admin server, its files, its limits.
 func (e *examination) lookHere(ctx context.Context) (all findings) {
 	all.add(e.tryAdminAddr(ctx))
+	for _, name := range slices.Sorted(maps.Keys(e.env.odd)) {
+		all.add(warning("secret", name, e.env.odd[name].found, e.env.odd[name].do))
+	}
 	all.add(judgeFiles(e.secretFiles())...)
 	if pair, err := e.flags.kafkaFlags.pair(); err == nil && pair != nil && pair.Leaf != nil {
 		all.add(judgeClientCertificate(pair.Leaf, time.Now())...)

@@ -264,7 +264,7 @@ ok           topic a        12 partitions
 // checkNames are the names of all checks; README.md lists them.
 var checkNames = []string{
 	"broker", "topic", "permission", "replicas", "settings", "cleanup.policy", "retention", "record size", "timestamps", "partition counts", "group", "lag",
-	"IM server", "IM account", "clock", "certificate", "admin server", "secret file", "client certificate", "password", "open files",
+	"IM server", "IM account", "clock", "certificate", "admin server", "secret", "secret file", "client certificate", "password", "open files",
 }
 
 // sampleCheck is what an operator may see before a first deployment.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"reflect"
 	"regexp"
@@ -33,7 +34,7 @@ func newParser(options ...kong.Option) (*kong.Kong, error) {
 		kong.Name("markread"),
 		kong.Description(description),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 120}),
-	}, options...)
+	}, append(decoders(), options...)...)
 	return kong.New(&commandLine{}, options...)
 }
 
@@ -55,8 +56,19 @@ func (p *process) parse(args []string) (command, error) {
 	var selected command
 	err = untilHelp(func() error {
 		parsed, err := parser.Parse(args)
-		if err != nil {
+		var usage *usageError
+		switch {
+		case errors.As(err, &usage):
+			return usage
+		case err != nil:
 			return &usageError{plain(err.Error())}
+		}
+		for _, f := range parsed.Flags() { // those of Kubernetes' args: have the same flaws as variables
+			if isConfiguration(f) && f.Target.Kind() == reflect.String {
+				if what, do := flaw(f.Target.String()); what != "" {
+					return usagef("--%s %s: %s", f.Name, what, do)
+				}
+			}
 		}
 		selected = parsed.Selected().Target.Addr().Interface().(command)
 		return nil

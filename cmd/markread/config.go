@@ -29,13 +29,22 @@ type kafkaFlags struct {
 	SASLUser string   `name:"sasl-user" placeholder:"NAME" help:"User to authenticate as."`
 }
 
+// validate also leaves out of --brokers what is no broker: spaces and empty entries.
 func (f *kafkaFlags) validate(env environment) error {
-	if len(f.Brokers) == 0 {
+	var brokers []string
+	for _, b := range f.Brokers {
+		if b = strings.TrimSpace(b); b != "" {
+			brokers = append(brokers, b)
+		}
+	}
+	if f.Brokers = brokers; len(brokers) == 0 {
 		return usagef("--brokers must not be empty")
 	}
 	for _, b := range f.Brokers {
 		host, port, err := splitAddr(b)
 		switch {
+		case err != nil && strings.ContainsAny(b, "; "):
+			return usagef("--brokers: %v; separate brokers by commas", err)
 		case err != nil:
 			return usagef("--brokers: %v", err)
 		case host == "":
@@ -47,11 +56,6 @@ func (f *kafkaFlags) validate(env environment) error {
 	for _, file := range []struct{ flag, path string }{{"--tls-ca", f.TLSCA}, {"--tls-cert", f.TLSCert}, {"--tls-key", f.TLSKey}} {
 		if file.path != "" && !f.TLS {
 			return usagef("%s has no effect without --tls", file.flag)
-		}
-	}
-	for _, file := range []struct{ flag, path string }{{"--tls-ca", f.TLSCA}, {"--tls-cert", f.TLSCert}, {"--tls-key", f.TLSKey}} {
-		if strings.ContainsAny(file.path, "\r\n") || strings.Contains(file.path, "-----BEGIN") {
-			return usagef("%s must be the path of a PEM file, not what is in the file", file.flag) // not quoted
 		}
 	}
 	if (f.TLSCert == "") != (f.TLSKey == "") {

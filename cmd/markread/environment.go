@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -27,13 +28,19 @@ const (
 // environment is the process's environment. It resolves configuration flags that are not on the command line.
 type environment struct {
 	values map[string]string
-	known  map[string]bool // the variables that some command reads
-	used   map[string]bool // the flags whose value came from their variable
+	known  map[string]bool      // the variables that some command reads
+	used   map[string]bool      // the flags whose value came from their variable
+	odd    map[string]oddSecret // of the secrets that were asked for, by variable
 }
+
+// oddSecret is a secret with something around it or in it that may not belong to it.
+type oddSecret struct{ found, do string }
 
 // newEnvironment takes the form of os.Environ; of a repeated name the first counts, as for os.Getenv.
 func newEnvironment(env []string) environment {
-	e := environment{values: map[string]string{}, used: map[string]bool{}}
+	e := environment{
+		values: map[string]string{}, used: map[string]bool{}, odd: map[string]oddSecret{},
+	}
 	for _, pair := range env {
 		name, value, _ := strings.Cut(pair, "=")
 		if _, ok := e.values[name]; !ok {
@@ -54,16 +61,19 @@ func (e environment) Resolve(_ *kong.Context, _ *kong.Path, f *kong.Flag) (any, 
 		return nil, nil
 	}
 	e.used[f.Name] = true
+	if what, do := flaw(value); what != "" {
+		return nil, usagef("--%s %s: %s", f.Name, what, do)
+	}
 	return value, nil
 }
 
 var flagName = regexp.MustCompile(`--[a-z][a-z-]*`)
 
 // explain adds the variable to each flag that a text names, at its first mention, if the flag's value came from there: whoever set a variable
-// looks for its name.
+// looks for its name. What is missing may be in a variable that is misspelt.
 func (e environment) explain(text string) string {
 	done := map[string]bool{}
-	return flagName.ReplaceAllStringFunc(text, func(flag string) string {
+	text = flagName.ReplaceAllStringFunc(text, func(flag string) string {
 		name := flag[2:]
 		if !e.used[name] || done[name] {
 			return flag
@@ -71,31 +81,101 @@ func (e environment) explain(text string) string {
 		done[name] = true
 		return flag + " (" + variable(name) + ")"
 	})
+	missing := strings.HasPrefix(text, "missing flags") || strings.Contains(text, "is missing: set")
+	if names := e.unknown(); missing && len(names) > 0 {
+		text += "; nothing reads " + strings.Join(slices.Sorted(maps.Keys(names)), ", ")
+	}
+	return text
 }
 
 // Validate is kong's; there is nothing to check.
 func (e environment) Validate(*kong.Application) error { return nil }
 
-// unknown are the MARKREAD_ variables that no command reads, sorted: a misspelt one would otherwise leave a default in force unseen.
-func (e environment) unknown() []string {
-	var names []string
-	for name := range e.values {
-		if strings.HasPrefix(name, "MARKREAD_") && !e.known[name] {
-			names = append(names, name)
+// ours finds the name in what was meant to be a variable of ours. Behind it may be a value: in an
+// env file in the form of YAML the name extends to the first equals sign.
+var ours = regexp.MustCompile(`(?i)^(?:\W|export\s)*(markread_\w*)`)
+
+// unknown are the variables that no command reads, with what to do if that is clear: a misspelt one
+// would otherwise leave a default in force unseen.
+func (e environment) unknown() map[string]string {
+	names := map[string]string{}
+	for name, value := range e.values {
+		m := ours.FindStringSubmatch(name)
+		if m == nil || e.known[name] || isServiceLink(name, value) {
+			continue
+		}
+		if m[0] != name {
+			m[0] += "…"
+		}
+		names[m[0]] = ""
+		if right := strings.ToUpper(m[1]); e.known[right] {
+			names[m[0]] = "its name must be " + right + ", and nothing else"
 		}
 	}
-	slices.Sort(names)
 	return names
 }
 
-// secret reads a secret from its variable or its file; zero if neither is set. An empty variable counts as not set: deployment templates leave
-// empty ones behind.
+// serviceLink is the name of a variable that Kubernetes creates in all pods for each Service, of
+// which one is called markread or markread-something, and docker for a link.
+var serviceLink = regexp.MustCompile(`^MARKREAD_(\w+?_)??` +
+	`(SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)$`)
+
+// isServiceLink reports whether a variable is one of those. MARKREAD_ADMIN_PORT=8780 is none, but a
+// slip: what Kubernetes creates is a URL.
+func isServiceLink(name, value string) bool {
+	m := serviceLink.FindStringSubmatch(name)
+	return m != nil && (m[1] == "" || m[2] != "PORT" || strings.Contains(value, "://"))
+}
+
+// warnOfUnknown warns of variables that nothing reads.
+func (p *process) warnOfUnknown() {
+	names := p.env.unknown()
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		line := p.log.Warn().Str("variable", name)
+		if names[name] != "" {
+			line = line.Str("do", names[name])
+		}
+		line.Msg("nothing reads this variable; is it misspelt?")
+	}
+}
+
+// warnOfVariables is what every command warns of; check has secrets in its report instead.
+func (p *process) warnOfVariables() {
+	p.warnOfUnknown()
+	for _, name := range slices.Sorted(maps.Keys(p.env.odd)) {
+		odd := p.env.odd[name]
+		p.log.Warn().Str("variable", name).Str("do", odd.do).Msg(odd.found)
+	}
+}
+
+// secret reads a secret that the command uses, and notes whether to warn of it.
 func (e environment) secret(name string) (imclient.Secret, error) {
+	secret, err := e.readSecret(name)
+	what, do := flaw(secret.Reveal())
+	if err != nil || what == "" {
+		return secret, err
+	}
+	in := ""
+	if path := e.values[name+"_FILE"]; path != "" {
+		name, in = name+"_FILE", " in "+path
+	}
+	e.odd[name] = oddSecret{
+		"the secret" + in + " " + what + "; it is used as it is", "if that is a mistake, " + do,
+	}
+	return secret, nil
+}
+
+// readSecret reads a secret from its variable or its file; zero if neither is set. An empty
+// variable counts as not set: deployment templates leave empty ones behind.
+func (e environment) readSecret(name string) (imclient.Secret, error) {
 	value, path := e.values[name], e.values[name+"_FILE"]
 	switch {
 	case value != "" && path != "":
 		return imclient.Secret{}, usagef("%s and %s_FILE are both set; which one counts?", name, name)
 	case path != "":
+		if what, do := flaw(path); what != "" {
+			return imclient.Secret{}, usagef("%s_FILE %s: %s", name, what, do)
+		}
 		var err error
 		if value, err = secretFile(path); err != nil {
 			return imclient.Secret{}, usagef("%s_FILE: %v", name, err)

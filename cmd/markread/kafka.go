@@ -22,7 +22,7 @@ func (f *kafkaFlags) options(env environment) (consumer.Options, error) {
 		return o, nil
 	}
 	password := func() (string, error) {
-		secret, err := env.secret(saslPassword)
+		secret, err := env.readSecret(saslPassword)
 		return secret.Reveal(), err
 	}
 	mechanism, err := consumer.SASL(f.SASL, f.SASLUser, password)

@@ -17,17 +17,11 @@ type logger = zerolog.Logger
 // Times in logs have milliseconds: calls take some.
 func init() { zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00" }
 
-// begin sets up the log as configured and warns of variables that nothing reads. Commands call it when their configuration is known to be
+// begin sets up the log as configured and warns of variables. Commands call it when their configuration is known to be
 // right, so that wrong usage stays one line.
 func (p *process) begin(f logFlags) {
 	p.log = p.newLogger(f)
-	p.warnOfUnknown()
-}
-
-func (p *process) warnOfUnknown() {
-	for _, name := range p.env.unknown() {
-		p.log.Warn().Str("variable", name).Msg("nothing reads this variable; is it misspelt?")
-	}
+	p.warnOfVariables()
 }
 
 // newLogger writes to standard error.

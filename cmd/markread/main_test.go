@@ -234,7 +234,7 @@ func TestWordsOfWrongUsage(t *testing.T) {
 		{"", []string{"--log-format", "xml"}, `--log-format must be one of "json","console" but got "xml"`},
 		{"", []string{"--rate=-1"}, "--rate must not be negative"},
 		{"MARKREAD_RATE=-1", nil, "--rate (MARKREAD_RATE) must not be negative"},
-		{"MARKREAD_RATE=abc", nil, `--rate (MARKREAD_RATE): expected a valid 64 bit int but got "abc"`},
+		{"MARKREAD_RATE=abc", nil, `--rate (MARKREAD_RATE): "abc" is not a whole number written in digits`},
 		{"MARKREAD_RATE=-1", []string{"--rate=-2"}, "--rate must not be negative"},
 		{"MARKREAD_LOG_FORMAT=xml", nil, `--log-format (MARKREAD_LOG_FORMAT) must be one of "json","console" but got "xml"`},
 		{"MARKREAD_IM_TIMEOUT=10s", nil, "--drain-timeout 10s: must be at least --im-timeout (MARKREAD_IM_TIMEOUT) (10s) + 1s, so that calls that are out can end"},

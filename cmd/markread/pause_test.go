@@ -211,13 +211,13 @@ func TestTheWorkerOfThisMachine(t *testing.T) {
 		"": "http://127.0.0.1:8780", ":9000": "http://127.0.0.1:9000", "0.0.0.0:9000": "http://127.0.0.1:9000", "[::]:9000": "http://127.0.0.1:9000",
 		"10.0.0.7:9000": "http://10.0.0.7:9000", "[::1]:9000": "http://[::1]:9000", "127.0.0.1:0": "http://127.0.0.1:8780", "nonsense": "http://127.0.0.1:8780",
 	} {
-		if got := (&adminURLFlag{}).or(newEnvironment([]string{"MARKREAD_ADMIN_ADDR=" + addr})); got != want {
-			t.Errorf("%q: %s, want %s", addr, got, want)
+		if got, err := (&adminURLFlag{}).or(newEnvironment([]string{"MARKREAD_ADMIN_ADDR=" + addr})); got != want || err != nil {
+			t.Errorf("%q: %s, %v, want %s", addr, got, err, want)
 		}
 	}
 	given := "https://worker.example"
-	if got := (&adminURLFlag{AdminURL: &given}).or(newEnvironment([]string{"MARKREAD_ADMIN_ADDR=:9000"})); got != given {
-		t.Errorf("%s instead of the flag's", got)
+	if got, err := (&adminURLFlag{AdminURL: &given}).or(newEnvironment([]string{"MARKREAD_ADMIN_ADDR=:9000"})); got != given || err != nil {
+		t.Errorf("%s, %v instead of the flag's", got, err)
 	}
 }
 

@@ -124,6 +124,7 @@ func TestReadmeNames(t *testing.T) {
 	for _, f := range []string{ // of Kafka's own tools
 		"bootstrap-server", "property", "from-beginning", "describe", "unavailable-partitions", "list", "files", "deep-iteration",
 		"offset-json-file", "reset-offsets", "to-offset", "to-earliest", "execute",
+		"env-file", // docker's
 	} {
 		flags[f] = true
 	}
@@ -138,6 +139,7 @@ func TestReadmeNames(t *testing.T) {
 	}
 	known := variables(parser.Model)
 	known["MARKREAD_TEST_BROKERS"], known["MARKREAD_TEST_KAFKA"] = true, true // the tests do
+	known["MARKREAD_PORT"], known["MARKREAD_SERVICE"] = true, true            // Kubernetes creates them
 	for _, m := range regexp.MustCompile(`MARKREAD_[A-Z_]*[A-Z]`).FindAllString(text, -1) {
 		if !known[m] {
 			t.Errorf("README.md mentions %s, which nothing reads", m)

@@ -57,6 +57,7 @@ func TestTranscripts(t *testing.T) {
 		},
 		Setup: func(env *testscript.Env) error {
 			env.Values[frailKey{}] = new(frail)
+			env.Setenv("CR", "\r") // a script has no other way to write it
 			return nil
 		},
 		UpdateScripts: *updateTranscripts, RequireUniqueNames: true, RequireExplicitExec: true,

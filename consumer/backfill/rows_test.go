@@ -23,7 +23,10 @@ func clock() time.Time { return now }
 
 // readRows returns what the rows of an input are, a line each, and what the input ended with.
 func readRows(in io.Reader, name string) (out []string, err error) {
-	input := Input{Name: name, stdin: in}
+	return readRowsOf(Input{Name: name, stdin: in, timeless: true})
+}
+
+func readRowsOf(input Input) (out []string, err error) {
 	s, err := input.open(context.Background(), new(atomic.Int64))
 	if err != nil {
 		return nil, err
@@ -44,56 +47,82 @@ func readRows(in io.Reader, name string) (out []string, err error) {
 	}
 }
 
+// seconds writes out times that are short in the tests: ~7 is 1600000007.
+var seconds = strings.NewReplacer("~", "160000000")
+
 const header = "Report_Account,Peer_Account,MsgReadTime\n"
 
 func TestRows(t *testing.T) {
 	long := strings.Repeat("x", MaxLine)
 	for name, c := range map[string]struct{ text, want string }{
-		"CSV":                                       {header + "a,b,7\nc,d,8\n", "2 a b 7|3 c d 8"},
-		"no line break at the end":                  {header + "a,b,7", "2 a b 7"},
-		"CRLF and a byte order mark":                {"\uFEFF" + strings.ReplaceAll(header+"a,b,7\nc,d,8\n", "\n", "\r\n"), "2 a b 7|3 c d 8"},
-		"columns in any order":                      {"id,MsgReadTime,note,Peer_Account,Report_Account\n1,7,x,b,a\n", "2 a b 7"},
-		"blanks around names":                       {"Report_Account, Peer_Account ,MsgReadTime\na,b,7\n", "2 a b 7"},
+		"CSV":                                       {header + "a,b,~7\nc,d,~8\n", "2 a b ~7|3 c d ~8"},
+		"no line break at the end":                  {header + "a,b,~7", "2 a b ~7"},
+		"CRLF and a byte order mark":                {"\uFEFF" + strings.ReplaceAll(header+"a,b,~7\nc,d,~8\n", "\n", "\r\n"), "2 a b ~7|3 c d ~8"},
+		"columns in any order":                      {"id,MsgReadTime,note,Peer_Account,Report_Account\n1,~7,x,b,a\n", "2 a b ~7"},
+		"blanks around names":                       {"Report_Account, Peer_Account ,MsgReadTime\na,b,~7\n", "2 a b ~7"},
 		"no time":                                   {"Report_Account,Peer_Account\na,b\n", "2 a b 0"},
 		"empty time, null time":                     {header + "a,b,\nc,d,null\ne,f,NULL\ng,h,\\N\n", "2 a b 0|3 c d 0|4 e f 0|5 g h 0"},
-		"quoted":                                    {`"Report_Account","Peer_Account","MsgReadTime"` + "\n" + `"a","b","7"` + "\n", "2 a b 7"},
-		"quotes and commas in quotes":               {header + `"a""x","b,y",7` + "\n", `2 a"x b,y 7`},
+		"quoted":                                    {`"Report_Account","Peer_Account","MsgReadTime"` + "\n" + `"a","b","~7"` + "\n", "2 a b ~7"},
+		"quotes and commas in quotes":               {header + `"a""x","b,y",~7` + "\n", `2 a"x b,y ~7`},
 		"line breaks in quotes":                     {"note,Report_Account,Peer_Account\n\"one\ntwo\r\n\nthree\",a,b\nx,c,d\n", "2 a b 0|6 c d 0"},
-		"headers of joined files":                   {header + "a,b,7\n\uFEFF" + header + "c,d,8\n\"Report_Account\",Peer_Account,MsgReadTime\n", "2 a b 7|4 c d 8"},
-		"sep= of a spreadsheet":                     {"\uFEFFsep=,\r\n" + header + "a,b,7\n", "3 a b 7"},
-		"blank lines":                               {header + "\n a,b,7\n\r\n  \nc,d,8\n\n", "3  a b 7|6 c d 8"},
+		"headers of joined files":                   {header + "a,b,~7\n\uFEFF" + header + "c,d,~8\n\"Report_Account\",Peer_Account,MsgReadTime\n", "2 a b ~7|4 c d ~8"},
+		"sep= of a spreadsheet":                     {"\uFEFFsep=,\r\n" + header + "a,b,~7\n", "3 a b ~7"},
+		"blank lines":                               {header + "\n a,b,~7\n\r\n  \nc,d,~8\n\n", "3  a b ~7|6 c d ~8"},
 		"bytes that are no UTF-8 aside":             {"note,Report_Account,Peer_Account\n\xff\xfe,a,b\n", "2 a b 0"},
-		"too few fields, too many":                  {header + "a,b\nc,d,8,9\ne,f,9\n", "2 bad: it has 2 fields, the header has 3: a,b|3 bad: it has 4 fields, the header has 3: c,d,8,9|4 e f 9"},
-		"no accounts":                               {header + ",b,7\na,,7\n", "2 bad: Report_Account is empty: ,b,7|3 bad: Peer_Account is empty: a,,7"},
+		"too few fields, too many":                  {header + "a,b\nc,d,~8,~9\ne,f,~9\n", "2 bad: it has 2 fields, the header has 3: a,b|3 bad: it has 4 fields, the header has 3; a field with a comma needs quotes: c,d,~8,~9|4 e f ~9"},
+		"no accounts":                               {header + ",b,~7\na,,~7\n", "2 bad: Report_Account is empty: ,b,~7|3 bad: Peer_Account is empty: a,,~7"},
 		"milliseconds":                              {header + "a,b,1700000000000\n", "2 bad: MsgReadTime is more than 5 minutes ahead: 1700000000000 seconds since 1970; it looks like milliseconds: a,b,1700000000000"},
 		"a time that is none":                       {header + "a,b,07\na,b,1.5\n", badTime(2, "a,b,07") + "|" + badTime(3, "a,b,1.5")},
-		"a quote too many costs a line":             {header + "a\"x,b,7\nc,d,8\n\"e\",f,9\n", "2 bad: not a row of CSV: a quote is missing, or one too many: bare \" in non-quoted-field: a\"x,b,7|3 c d 8|4 e f 9"},
-		"a quote too few costs a line":              {header + "\"a,b,7\nc,d,8\ne,\"f\",9\n", "2 bad: not a row of CSV: a quote is missing, or one too many: extraneous or missing \" in quoted-field: \"a,b,7|3 c d 8|4 e f 9"},
-		"a quote never closed":                      {header + "c,d,8\n\"a,b,7\ne,f,9\n", "2 c d 8|3 bad: not a row of CSV: a quote is missing, or one too many: extraneous or missing \" in quoted-field: \"a,b,7|4 e f 9"},
-		"a quote too few, no line break at the end": {header + "\"a,b,7\nc,d,8", "2 bad: not a row of CSV: a quote is missing, or one too many: extraneous or missing \" in quoted-field: \"a,b,7|3 c d 8"},
-		"a quote closed rows later": {header + "\"a,b,7\nc,d,8\ne,f,9\",g\nh,i,1\n", "2 bad: not a row of CSV: a quote is missing, or one too many: the row would go on over several lines, with 2 fields instead of 3: \"a,b,7|" +
-			"3 c d 8|4 bad: not a row of CSV: a quote is missing, or one too many: bare \" in non-quoted-field: e,f,9\",g|5 h i 1"},
-		"a quote closed in an account": {header + "\"a,b,7\nc\",d,8\ne,f,9\n", "2 bad: not a row of CSV: a quote is missing, or one too many: the row would have a line break in an account, or in MsgReadTime: \"a,b,7|" +
-			"3 bad: not a row of CSV: a quote is missing, or one too many: bare \" in non-quoted-field: c\",d,8|4 e f 9"},
-		"a quote before a line that is too long": {header + "\"a,b,7\nc\",d,8" + long + "\ne,f,9\n", "2 bad: not a row of CSV: a quote is missing, or one too many: the row would go on for more than 1048576 bytes: \"a,b,7|" +
-			"3 bad: it is longer than 1048576 bytes; only its first 1024 are kept here: c\",d,8" + long[:34] + "|4 e f 9"},
-		"an open quote before a line that is too long": {header + "\"a,b,7\nc,d,8" + long + long + "\ne,f,9\n", "2 bad: not a row of CSV: a quote is missing, or one too many: extraneous or missing \" in quoted-field: \"a,b,7|" +
-			"3 bad: it is longer than 1048576 bytes; only its first 1024 are kept here: c,d,8" + long[:35] + "|4 e f 9"},
-		"a long row":                    {header + long + "\na,b,7\n", "2 bad: it is longer than 1048576 bytes; only its first 1024 are kept here: " + long[:40] + "|3 a b 7"},
-		"a quote over more than a row":  {header + "\"" + strings.Repeat("x\n", MaxLine/2) + "\",y,7\n", ""},
-		"the longest row":               {"note," + header + long[:MaxLine-7] + ",a,b,7\n", "2 a b 7"},
-		"NDJSON":                        {"{\"Report_Account\":\"a\",\"Peer_Account\":\"b\",\"MsgReadTime\":7}\n\n  {\"Report_Account\":\"c\",\"Peer_Account\":\"d\",\"MsgReadTime\":\"8\"}  \r\n", "1 a b 7|3 c d 8"},
-		"NDJSON without times":          {`{"Report_Account":"a","Peer_Account":"b"}` + "\n" + `{"Report_Account":"c","Peer_Account":"d","MsgReadTime":null}`, "1 a b 0|2 c d 0"},
-		"NDJSON with a byte order mark": {"\uFEFF" + `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":7}`, "1 a b 7"},
-		"NDJSON that begins badly":      {"oops\n" + `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":7}`, "1 bad: the value is not one JSON object: invalid character 'o' looking for beginning of value: oops|2 a b 7"},
-		"NDJSON of a long line":         {`{"Report_Account":"a","Peer_Account":"b"}` + "\n{" + long + "\n" + `{"Report_Account":"c","Peer_Account":"d"}`, "1 a b 0|2 bad: it is longer than 1048576 bytes; only its first 1024 are kept here: {" + long[:39] + "|3 c d 0"},
-		"empty":                         {"", ""},
-		"blank":                         {"\n \r\n\n", ""},
-		"a header only":                 {header, ""},
-		"a header without a line break": {strings.TrimSpace(header), ""},
-		"blanks of more than a look":    {strings.Repeat(" \n", lookAhead) + `{"Report_Account":"a","Peer_Account":"b"}`, "65537 a b 0"},
+		"a quote too many costs a line":             {header + "a\"x,b,~7\nc,d,~8\n\"e\",f,~9\n", "2 bad: not a row of CSV: a quote is missing, or one too many: field 1 has a quote, but does not begin with one: a\"x,b,~7|3 c d ~8|4 e f ~9"},
+		"a quote too few costs a line":              {header + "\"a,b,~7\nc,d,~8\ne,\"f\",~9\n", "2 bad: not a row of CSV: a quote is missing, or one too many: field 1 has no closing quote: \"a,b,~7|3 c d ~8|4 e f ~9"},
+		"a quote never closed":                      {header + "c,d,~8\n\"a,b,~7\ne,f,~9\n", "2 c d ~8|3 bad: not a row of CSV: a quote is missing, or one too many: field 1 has no closing quote: \"a,b,~7|4 e f ~9"},
+		"a quote too few, no line break at the end": {header + "\"a,b,~7\nc,d,~8", "2 bad: not a row of CSV: a quote is missing, or one too many: field 1 has no closing quote: \"a,b,~7|3 c d ~8"},
+		"a quote closed rows later": {header + "\"a,b,~7\nc,d,~8\ne,f,~9\",g\nh,i,~1\n", "2 bad: not a row of CSV: a quote is missing, or one too many: field 1 has no closing quote: \"a,b,~7|" +
+			"3 c d ~8|4 bad: not a row of CSV: a quote is missing, or one too many: field 3 has a quote, but does not begin with one: e,f,~9\",g|5 h i ~1"},
+		"a quote closed in an account": {header + "\"a,b,~7\nc\",d,~8\ne,f,~9\n", "2 bad: not a row of CSV: a quote is missing, or one too many: field 1 has no closing quote: \"a,b,~7|" +
+			"3 bad: not a row of CSV: a quote is missing, or one too many: field 1 has a quote, but does not begin with one: c\",d,~8|4 e f ~9"},
+		"a quote before a line that is too long": {header + "\"a,b,~7\nc\",d,~8" + long + "\ne,f,~9\n", "2 bad: not a row of CSV: a quote is missing, or one too many: field 1 has no closing quote: \"a,b,~7|" +
+			"3 bad: it is longer than 1048576 bytes; only its first 1024 are kept here: c\",d,~8" + long[:25] + "|4 e f ~9"},
+		"an open quote before a line that is too long": {header + "\"a,b,~7\nc,d,~8" + long + long + "\ne,f,~9\n", "2 bad: not a row of CSV: a quote is missing, or one too many: field 1 has no closing quote: \"a,b,~7|" +
+			"3 bad: it is longer than 1048576 bytes; only its first 1024 are kept here: c,d,~8" + long[:26] + "|4 e f ~9"},
+		"CR CR LF":                       {strings.ReplaceAll(header+"a,b,~7\nc,\"d\",~8\n", "\n", "\r\r\n"), "2 a b ~7|3 c d ~8"},
+		"a CR within quotes":             {"\"no\rte\",Report_Account,Peer_Account\n\"x\ry\rz\",a,b\n", "2 a b 0"},
+		"a CR in a row":                  {header + "a,b,~7\rc,d,~8\n", "2 bad: it has 5 fields, the header has 3; it has a CR that ends no line: tr '\\r' '\\n' makes lines of it: a,b,~7\rc,d,~8"},
+		"a CR behind all":                {header + "a,b,~7\r", "2 a b ~7"},
+		"spaces around times":            {header + "a,b, ~7\nc,d,~8 \ne,f,\t~9\nh,i,\" ~1 \"\na,b,  \nc,d, NULL\n", "2 a b ~7|3 c d ~8|4 e f ~9|5 h i ~1|6 a b 0|7 c d 0"},
+		"a space within a time":          {header + "a,b,1600 000007\n", badTime(2, "a,b,1600 000007")},
+		"spaces around quotes":           {header + "\"a\", \"b\" ,\t\"~7\"\n \"c\",  \"d,\"  ,~8\n\"e\",\"f\",\"~9\" \n", "2 a b ~7|3 c d, ~8|4 e f ~9"},
+		"spaces within quotes":           {header + "\" a\",\"b \",~7\n", "2  a b  ~7"},
+		"spaces without quotes":          {header + "a, b,~7\n", "2 a  b ~7"},
+		"text behind a quote":            {header + "\"a\" x,b,~7\n", "2 bad: not a row of CSV: a quote is missing, or one too many: field 1 goes on behind its closing quote: \"a\" x,b,~7"},
+		"quotes within a field":          {header + "a,b \"c\",~7\n", "2 bad: not a row of CSV: a quote is missing, or one too many: field 2 has a quote, but does not begin with one: a,b \"c\",~7"},
+		"an empty field in quotes":       {header + "a,b,\"\"\n", "2 a b 0"},
+		"byte order marks before rows":   {header + "\uFEFFa,b,~7\n\uFEFF\uFEFF\"c\",d,~8\n\uFEFF\n", "2 a b ~7|3 c d ~8"},
+		"two byte order marks":           {"\uFEFF\uFEFF" + header + "a,b,~7\n", "2 a b ~7"},
+		"a mark behind sep=":             {"sep=,\n\uFEFF" + header + "a,b,~7\n", "3 a b ~7"},
+		"sep= in quotes":                 {"\"sep=,\"\r\n" + header + "a,b,~7\n", "3 a b ~7"},
+		"SEP= and spaces":                {"SEP=, \n" + header + "a,b,~7\n", "3 a b ~7"},
+		"NDJSON with two marks":          {"\uFEFF\uFEFF" + object("a", "7") + "\n\uFEFF" + object("c", "8") + "\n\n\uFEFF", "1 a b ~7|2 c b ~8"},
+		"NDJSON behind a space and mark": {"\n \uFEFF" + object("a", "7"), "2 a b ~7"},
+		"NDJSON with CR CR LF":           {object("a", "7") + "\r\r\n" + object("c", "8") + "\r\r\n", "1 a b ~7|2 c b ~8"},
+		"NDJSON with a CR in an object":  {strings.ReplaceAll(object("a", "7"), ",", ",\r") + "\n", "1 a b ~7"},
+		"NDJSON behind one CR":           {object("a", "7") + "\r", "1 a b ~7"},
+		"a long row":                     {header + long + "\na,b,~7\n", "2 bad: it is longer than 1048576 bytes; only its first 1024 are kept here: " + long[:40] + "|3 a b ~7"},
+		"a quote over more than a row":   {header + "\"" + strings.Repeat("x\n", MaxLine/2) + "\",y,~7\n", ""},
+		"the longest row":                {"note," + header + long[:MaxLine-16] + ",a,b,~7\n", "2 a b ~7"},
+		"NDJSON":                         {"{\"Report_Account\":\"a\",\"Peer_Account\":\"b\",\"MsgReadTime\":~7}\n\n  {\"Report_Account\":\"c\",\"Peer_Account\":\"d\",\"MsgReadTime\":\"~8\"}  \r\n", "1 a b ~7|3 c d ~8"},
+		"NDJSON without times":           {`{"Report_Account":"a","Peer_Account":"b"}` + "\n" + `{"Report_Account":"c","Peer_Account":"d","MsgReadTime":null}`, "1 a b 0|2 c d 0"},
+		"NDJSON with a byte order mark":  {"\uFEFF" + `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":~7}`, "1 a b ~7"},
+		"NDJSON that begins badly":       {"oops\n" + `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":~7}`, "1 bad: the value is not one JSON object: invalid character 'o' looking for beginning of value: oops|2 a b ~7"},
+		"NDJSON of a long line":          {`{"Report_Account":"a","Peer_Account":"b"}` + "\n{" + long + "\n" + `{"Report_Account":"c","Peer_Account":"d"}`, "1 a b 0|2 bad: it is longer than 1048576 bytes; only its first 1024 are kept here: {" + long[:39] + "|3 c d 0"},
+		"empty":                          {"", ""},
+		"blank":                          {"\n \r\n\n", ""},
+		"a header only":                  {header, ""},
+		"a header without a line break":  {strings.TrimSpace(header), ""},
+		"blanks of more than a look":     {strings.Repeat(" \n", lookAhead) + `{"Report_Account":"a","Peer_Account":"b"}`, "65537 a b 0"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			c.text, c.want = seconds.Replace(c.text), seconds.Replace(c.want)
 			for reader, in := range map[string]io.Reader{
 				"at once": strings.NewReader(c.text), "by halves": iotest.HalfReader(strings.NewReader(c.text)), "with the end": iotest.DataErrReader(strings.NewReader(c.text)),
 			} {
@@ -115,6 +144,11 @@ func TestRows(t *testing.T) {
 	}
 }
 
+// object is a row of NDJSON.
+func object(report, digit string) string {
+	return `{"Report_Account":"` + report + `","Peer_Account":"b","MsgReadTime":~` + digit + `}`
+}
+
 func badTime(line int, row string) string {
 	return fmt.Sprintf("%d bad: MsgReadTime is neither a whole number of seconds since 1970 (1 to 19 digits, the first not 0) nor a string of one: %s", line, row)
 }
@@ -122,33 +156,66 @@ func badTime(line int, row string) string {
 // What is not an input is refused with what it is, and what to do.
 func TestWrongFiles(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
-		"no header":          {"a,b,7\nc,d,8\n", "no Report_Account: the first row must have the names"},
-		"other case":         {"report_account,peer_account\na,b\n", `no Report_Account: rename "report_account"`},
-		"other spelling":     {"Report_Account,PeerAccount\na,b\n", `no Peer_Account: rename "PeerAccount"`},
-		"a misspelled time":  {"Report_Account,Peer_Account,Read_Time\na,b,7\n", `no MsgReadTime: rename "Read_Time" if that is it`},
-		"another spelling":   {"Report_Account,msgReadTime,Peer_Account\na,7,b\n", `no MsgReadTime: rename "msgReadTime" if that is it`},
-		"another time":       {"Report_Account,last-read,Peer_Account\na,7,b\n", `no MsgReadTime: rename "last-read" if that is it`},
-		"semicolons":         {"Report_Account;Peer_Account\na;b\n", `separated by commas, not by ";"`},
-		"tabs":               {"Report_Account\tPeer_Account\na\tb\n", `separated by commas, not by "\t"`},
-		"sep= of another":    {"sep=;\r\nReport_Account;Peer_Account\na;b\n", `separated by commas, not by ";"`},
-		"lines of old Macs":  {"Report_Account,Peer_Account\ra,b\rc,d\r", `tr '\r' '\n' < FILE`},
-		"a column twice":     {"Report_Account,Peer_Account,Report_Account\na,b,c\n", "has Report_Account twice"},
-		"a column missing":   {"Report_Account,MsgReadTime\na,7\n", "no Peer_Account"},
-		"a broken header":    {"Report_Account,\"Peer_Account\na,b\n", "its first row should be a header"},
-		"a JSON array":       {" [\n{\"Report_Account\":\"a\"}]", "jq -c '.[]' FILE"},
-		"JSON of many lines": {"{\n  \"Report_Account\": \"a\"\n}\n", "jq -c . FILE"},
-		"a ZIP archive":      {"PK\x03\x04rest", "ZIP archive"},
-		"bzip2":              {"BZh9rest", "bzip2 -dc FILE"},
-		"xz":                 {"\xfd7zXZ\x00", "xz -dc FILE"},
-		"UTF-16":             {"\xff\xfeR\x00e\x00", "iconv"},
-		"a program":          {"\x7fELF\x02\x01\x00\x00", "it is no text"},
-		"gzip in gzip":       {string(gzipped(string(gzipped("x")))), "compressed twice"},
-		"gzip's beginning":   {string(gzipped("x"))[:5], "the file ends in the middle"},
-		"damaged gzip":       {"\x1f\x8b\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", "the file is damaged"},
-		"damaged zstd":       {"\x28\xb5\x2f\xfd\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", "zstd: "},
+		"no header":           {"a,b,7\nc,d,8\n", "no Report_Account: the first row must have the names"},
+		"other case":          {"report_account,peer_account\na,b\n", `no Report_Account: did you mean Report_Account? rename "report_account"`},
+		"other spelling":      {"Report_Account,Peer-Account\na,b\n", `no Peer_Account: did you mean Peer_Account? rename "Peer-Account"`},
+		"a misspelled time":   {"Report_Account,Peer_Account,Read_Time\na,b,7\n", `"Peer_Account", "Read_Time": rename "Read_Time" if that is it, or say with --read-time T|now`},
+		"another spelling":    {"Report_Account,msgReadTime,Peer_Account\na,7,b\n", `no MsgReadTime: did you mean MsgReadTime? rename "msgReadTime"`},
+		"another time":        {"Report_Account,last-read,Peer_Account\na,7,b\n", `no MsgReadTime; its columns are "Report_Account", "last-read", "Peer_Account": rename "last-read" if`},
+		"semicolons":          {"Report_Account;Peer_Account\na;b\n", `separated by commas, not by ";"`},
+		"tabs":                {"Report_Account\tPeer_Account\na\tb\n", `separated by commas, not by "\t"`},
+		"sep= of another":     {"sep=;\r\nReport_Account;Peer_Account\na;b\n", `separated by commas, not by ";"`},
+		"sep= in quotes":      {"\"sep=;\"\nReport_Account;Peer_Account\na;b\n", `separated by commas, not by ";"`},
+		"quoted semicolons":   {"\"Report_Account\";\"Peer_Account\";\"MsgReadTime\"\n", `separated by commas, not by ";"`},
+		"quoted tabs":         {"\"Report_Account\"\t\"Peer_Account\"\n", `separated by commas, not by "\t"`},
+		"quoted bars":         {"\"Report_Account\" | \"Peer_Account\"\n", `separated by commas, not by "|"`},
+		"semicolons and case": {"report_account;peer_account;msgreadtime\n", `separated by commas, not by ";"`},
+		"some commas, too":    {"Report_Account;Peer_Account;\"a, b\"\n", `separated by commas, not by ";"`},
+		"a wide comma":        {"Report_Account，Peer_Account\n", `separated by commas, not by "，"`},
+		"CR, a last LF":       {"Report_Account,Peer_Account,note\ra,b,x\rc,d,y\n", `tr '\r' '\n' < FILE`},
+		"CR behind a header":  {header[:len(header)-1] + "\ra,b,7\nc,d,8\n", `tr '\r' '\n' < FILE`},
+		"CR and quotes":       {"\"Report_Account\",\"Peer_Account\"\r\"a\",\"b\"\r", `tr '\r' '\n' < FILE`},
+		"CR behind sep=":      {"sep=,\rReport_Account,Peer_Account\ra,b\r", `tr '\r' '\n' < FILE`},
+		"CR behind objects":   {object("a", "7") + "\r" + object("b", "8") + "\r", `tr '\r' '\n' < FILE`},
+		"CR, CR, objects, LF": {object("a", "7") + "\r\r\uFEFF" + object("b", "8") + "\n", `tr '\r' '\n' < FILE`},
+		"CR and many lines":   {"\uFEFF{\r \"a\": 1\r}\r{\r", `tr '\r' '\n' < FILE`},
+		"HTML":                {"<html><body>", "it is an HTML page"},
+		"HTML, doctype":       {"\uFEFF\n <!DOCTYPE HTML>\n<html>", "it is an HTML page"},
+		"XHTML":               {"<?xml version=\"1.0\"?>\n<!-- x -->\n<html>", "it is an HTML page"},
+		"XML":                 {"<?xml version=\"1.0\"?>\n<Error><Code>AccessDenied</Code></Error>\n", "it is XML"},
+		"XML without a head":  {"<rows><row Report_Account=\"a\"/></rows>", "it is XML"},
+		"PDF":                 {"%PDF-1.7\n", "it is a PDF"},
+		"Git LFS":             {"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", "git lfs pull"},
+		"SQL":                 {"INSERT INTO reads (Report_Account, Peer_Account) VALUES ('a', 'b');\n", "it is SQL"},
+		"a dump":              {"--\n-- PostgreSQL database dump\n", "it is SQL"},
+		"a drawn table":       {"+------+-----+\n| Report_Account | Peer_Account |\n", "as a database shell draws it"},
+		"an old spreadsheet":  {"\xd0\xcf\x11\xe0\xa1\xb1", "it is a spreadsheet (.xls)"},
+		"Avro":                {"Obj\x01\x04\x14avro.codec", "it is an Avro file"},
+		"ORC":                 {"ORC\x0a\x00\x00", "it is an ORC file"},
+		"Parquet":             {"PAR1\x15\x04", "it is a Parquet file"},
+		"SQLite":              {"SQLite format 3\x00", "it is a SQLite database"},
+		"7z":                  {"7z\xbc\xaf\x27\x1c", "7z x -so FILE"},
+		"tar":                 {"states.csv" + strings.Repeat("\x00", 247) + "ustar\x0000", "tar -xOf FILE"},
+		"encrypted":           {"-----BEGIN PGP MESSAGE-----\n\nhQ\n", "gpg -d FILE"},
+		"curl's error":        {"curl: (6) Could not resolve host: example.com\n", `but is "curl: (6) Could not resolve host: exampl…"`},
+		"lines of old Macs":   {"Report_Account,Peer_Account\ra,b\rc,d\r", `tr '\r' '\n' < FILE`},
+		"a column twice":      {"Report_Account,Peer_Account,Report_Account\na,b,c\n", "has Report_Account twice"},
+		"a column missing":    {"Report_Account,MsgReadTime\na,7\n", "no Peer_Account"},
+		"a broken header":     {"Report_Account,\"Peer_Account\na,b\n", "its first row should be a header"},
+		"a JSON array":        {" [\n{\"Report_Account\":\"a\"}]", "jq -c '.[]' FILE"},
+		"JSON of many lines":  {"{\n  \"Report_Account\": \"a\"\n}\n", "jq -c . FILE"},
+		"a ZIP archive":       {"PK\x03\x04rest", "ZIP archive"},
+		"bzip2":               {"BZh9rest", "bzip2 -dc FILE"},
+		"xz":                  {"\xfd7zXZ\x00", "xz -dc FILE"},
+		"UTF-16":              {"\xff\xfeR\x00e\x00", "iconv"},
+		"a program":           {"\x7fELF\x02\x01\x00\x00", "it is no text"},
+		"gzip in gzip":        {string(gzipped(string(gzipped("x")))), "compressed twice"},
+		"gzip's beginning":    {string(gzipped("x"))[:5], "the file ends in the middle"},
+		"damaged gzip":        {"\x1f\x8b\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", "the file is damaged"},
+		"damaged zstd":        {"\x28\xb5\x2f\xfd\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", "zstd: "},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := readRows(strings.NewReader(c.text), "f.csv")
+			got, err := readRowsOf(Input{Name: "f.csv", stdin: strings.NewReader(c.text)})
 			var wrong *InputError
 			if !errors.As(err, &wrong) || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "f.csv: ") {
 				t.Errorf("%v, %v; want %q", got, err, c.want)
@@ -313,7 +380,7 @@ func FuzzRows(f *testing.F) {
 				if n > 1 && isHeaderRow(fieldsFrom(record)) {
 					n--
 				}
-				if n > 1 && strings.Contains(strings.Join(record, ""), "\n") && s.table.checkLong(fieldsFrom(record), 0) != nil {
+				if n > 1 && strings.Contains(strings.Join(record, ""), "\n") && !s.table.mayBeLong(fieldsFrom(record)) {
 					return // a row of several lines that can't be one of this table
 				}
 			}
@@ -331,18 +398,40 @@ func fieldsFrom(record []string) (fields [][]byte) {
 	return fields
 }
 
-// A column that may be meant for the read time is not ignored; one that is about something else is.
-func TestLikelyTimes(t *testing.T) {
-	for name, refused := range map[string]bool{
-		"Read_Time": true, "msgReadTime": true, "timestamp": true, "read at": true, "last_read": true, "ReadUntil": true,
-		"reader_id": false, "thread": false, "already": false, "note": false,
+// A table without read times is refused unless it is known that it has none: with a column that is
+// likely meant for it, or else the only other one, as the one to rename. A name that is nearly the
+// correct one is refused in any case.
+func TestColumnsOf(t *testing.T) {
+	for names, want := range map[string][2]string{ // without --read-time, and with it
+		"Report_Account,Peer_Account,ts": {`its columns are "Report_Account", "Peer_Account", "ts": ` +
+			`rename "ts" if that is it, or say with --read-time T|now up to when everything was read`},
+		"Report_Account,Peer_Account":                                     {`add it, or say with`},
+		"Report_Account,note,Peer_Account,utc":                            {`rename the one that is it, or`},
+		"Report_Account,note,Read_At,Peer_Account":                        {`rename "Read_At" if that is it`},
+		"Report_Account,thread,Peer_Account,last_read":                    {`rename "last_read" if`},
+		"Report_Account,thread,Peer_Account,reader":                       {`rename the one that is it, or`},
+		"a,b,c,d,e,f,g,h,i,j,k,Report_Account,Peer_Account":               {`"i", "j", and 3 more: rename the`},
+		"Report_Account,Peer_Account," + strings.Repeat("x", 41) + "\x1b": {`"` + strings.Repeat("x", 40) + `…": `},
+		"Report_Account,Peer_Account,e\x1b[2J":                            {`"e?[2J": rename "e?[2J" if`},
+		"Report_Account,Peer_Account,msg_read_time": {
+			`no MsgReadTime: did you mean MsgReadTime? rename "msg_read_time"`,
+			`no MsgReadTime: did you mean MsgReadTime? rename "msg_read_time"`},
+		"Report_Account,Peer_Account,MsgReadedTime":           {"did you mean MsgReadTime?", "did you mean MsgReadTime?"},
+		"report-account,Peer_Account,x":                       {"did you mean Report_Account?", "did you mean Report_Account?"},
+		"Report_Account,PEER ACCOUNT":                         {"did you mean Peer_Account?", "did you mean Peer_Account?"},
+		"Report_Account,Peer,x":                               {"no Peer_Account: the first row must have", "no Peer_Account: the first row"},
+		"Report_Account,Peer_Account,MsgReadTime,msgreadtime": {},
+		" Report_Account ,Peer_Account\t,MsgReadTime":         {},
 	} {
-		header := [][]byte{[]byte("Report_Account"), []byte(name), []byte("Peer_Account")}
-		if _, err := columnsOf(header, false); (err != nil) != refused {
-			t.Errorf("%s: %v", name, err)
-		}
-		if _, err := columnsOf(header, true); err != nil {
-			t.Errorf("%s, with --read-time: %v", name, err)
+		for i, timeless := range []bool{false, true} {
+			var header [][]byte
+			for name := range strings.SplitSeq(names, ",") {
+				header = append(header, []byte(name))
+			}
+			_, err := columnsOf(header, timeless)
+			if (err != nil) != (want[i] != "") || err != nil && !strings.Contains(err.Error(), want[i]) {
+				t.Errorf("%q, timeless %t: %v, want %q", names, timeless, err, want[i])
+			}
 		}
 	}
 }

@@ -195,7 +195,7 @@ func TestRejects(t *testing.T) {
 
 // A state belongs to files that are as they were.
 func TestStateKnowsItsFiles(t *testing.T) {
-	inputs := inFolder(t, map[string]string{"a": header + "a,b,7\n", "b": header}, "a", "b")
+	inputs := inFolder(t, map[string]string{"a": header + "a,b,1600000007\n", "b": header}, "a", "b")
 	s := &State{}
 	for _, in := range inputs {
 		s.Inputs = append(s.Inputs, in.Identity)
@@ -206,7 +206,7 @@ func TestStateKnowsItsFiles(t *testing.T) {
 	if err := s.Same(inputs[:1]); err == nil || !strings.Contains(err.Error(), "there were 2 files, and now there are 1") {
 		t.Error(err)
 	}
-	if err := s.Same([]Input{inputs[1], inputs[0]}); err == nil || !strings.Contains(err.Error(), "it had 46 bytes, and has 40") {
+	if err := s.Same([]Input{inputs[1], inputs[0]}); err == nil || !strings.Contains(err.Error(), "it had 55 bytes, and has 40") {
 		t.Error(err)
 	}
 	rewrite := func(text string, at time.Time) []Input {
@@ -220,13 +220,13 @@ func TestStateKnowsItsFiles(t *testing.T) {
 		return again
 	}
 	same := inputs[0].Identity.Modified
-	if err := s.Same(rewrite(header+"a,b,8\n", same)); err == nil || !strings.Contains(err.Error(), "its content is another") {
+	if err := s.Same(rewrite(header+"a,b,1600000008\n", same)); err == nil || !strings.Contains(err.Error(), "its content is another") {
 		t.Error(err)
 	}
-	if err := s.Same(rewrite(header+"a,b,7\n", same.Add(time.Second))); err == nil || !strings.Contains(err.Error(), "it was last written at") {
+	if err := s.Same(rewrite(header+"a,b,1600000007\n", same.Add(time.Second))); err == nil || !strings.Contains(err.Error(), "it was last written at") {
 		t.Error(err)
 	}
-	if err := s.Same(rewrite(header+"a,b,7\n", same)); err != nil {
+	if err := s.Same(rewrite(header+"a,b,1600000007\n", same)); err != nil {
 		t.Error(err)
 	}
 }

@@ -85,41 +85,41 @@ func TestRows(t *testing.T) {
 			"3 bad: it is longer than 1048576 bytes; only its first 1024 are kept here: c\",d,~8" + long[:25] + "|4 e f ~9"},
 		"an open quote before a line that is too long": {header + "\"a,b,~7\nc,d,~8" + long + long + "\ne,f,~9\n", "2 bad: not a row of CSV: a quote is missing, or one too many: field 1 has no closing quote: \"a,b,~7|" +
 			"3 bad: it is longer than 1048576 bytes; only its first 1024 are kept here: c,d,~8" + long[:26] + "|4 e f ~9"},
-		"CR CR LF":                       {strings.ReplaceAll(header+"a,b,~7\nc,\"d\",~8\n", "\n", "\r\r\n"), "2 a b ~7|3 c d ~8"},
-		"a CR within quotes":             {"\"no\rte\",Report_Account,Peer_Account\n\"x\ry\rz\",a,b\n", "2 a b 0"},
-		"a CR in a row":                  {header + "a,b,~7\rc,d,~8\n", "2 bad: it has 5 fields, the header has 3; it has a CR that ends no line: tr '\\r' '\\n' makes lines of it: a,b,~7\rc,d,~8"},
-		"a CR behind all":                {header + "a,b,~7\r", "2 a b ~7"},
-		"spaces around times":            {header + "a,b, ~7\nc,d,~8 \ne,f,\t~9\nh,i,\" ~1 \"\na,b,  \nc,d, NULL\n", "2 a b ~7|3 c d ~8|4 e f ~9|5 h i ~1|6 a b 0|7 c d 0"},
-		"a space within a time":          {header + "a,b,1600 000007\n", badTime(2, "a,b,1600 000007")},
-		"spaces around quotes":           {header + "\"a\", \"b\" ,\t\"~7\"\n \"c\",  \"d,\"  ,~8\n\"e\",\"f\",\"~9\" \n", "2 a b ~7|3 c d, ~8|4 e f ~9"},
-		"spaces within quotes":           {header + "\" a\",\"b \",~7\n", "2  a b  ~7"},
-		"spaces without quotes":          {header + "a, b,~7\n", "2 a  b ~7"},
-		"text behind a quote":            {header + "\"a\" x,b,~7\n", "2 bad: not a row of CSV: a quote is missing, or one too many: field 1 goes on behind its closing quote: \"a\" x,b,~7"},
-		"quotes within a field":          {header + "a,b \"c\",~7\n", "2 bad: not a row of CSV: a quote is missing, or one too many: field 2 has a quote, but does not begin with one: a,b \"c\",~7"},
-		"an empty field in quotes":       {header + "a,b,\"\"\n", "2 a b 0"},
-		"byte order marks before rows":   {header + "\uFEFFa,b,~7\n\uFEFF\uFEFF\"c\",d,~8\n\uFEFF\n", "2 a b ~7|3 c d ~8"},
-		"two byte order marks":           {"\uFEFF\uFEFF" + header + "a,b,~7\n", "2 a b ~7"},
-		"a mark behind sep=":             {"sep=,\n\uFEFF" + header + "a,b,~7\n", "3 a b ~7"},
-		"sep= in quotes":                 {"\"sep=,\"\r\n" + header + "a,b,~7\n", "3 a b ~7"},
-		"SEP= and spaces":                {"SEP=, \n" + header + "a,b,~7\n", "3 a b ~7"},
-		"NDJSON with two marks":          {"\uFEFF\uFEFF" + object("a", "7") + "\n\uFEFF" + object("c", "8") + "\n\n\uFEFF", "1 a b ~7|2 c b ~8"},
-		"NDJSON behind a space and mark": {"\n \uFEFF" + object("a", "7"), "2 a b ~7"},
-		"NDJSON with CR CR LF":           {object("a", "7") + "\r\r\n" + object("c", "8") + "\r\r\n", "1 a b ~7|2 c b ~8"},
-		"NDJSON with a CR in an object":  {strings.ReplaceAll(object("a", "7"), ",", ",\r") + "\n", "1 a b ~7"},
-		"NDJSON behind one CR":           {object("a", "7") + "\r", "1 a b ~7"},
-		"a long row":                     {header + long + "\na,b,~7\n", "2 bad: it is longer than 1048576 bytes; only its first 1024 are kept here: " + long[:40] + "|3 a b ~7"},
-		"a quote over more than a row":   {header + "\"" + strings.Repeat("x\n", MaxLine/2) + "\",y,~7\n", ""},
-		"the longest row":                {"note," + header + long[:MaxLine-16] + ",a,b,~7\n", "2 a b ~7"},
-		"NDJSON":                         {"{\"Report_Account\":\"a\",\"Peer_Account\":\"b\",\"MsgReadTime\":~7}\n\n  {\"Report_Account\":\"c\",\"Peer_Account\":\"d\",\"MsgReadTime\":\"~8\"}  \r\n", "1 a b ~7|3 c d ~8"},
-		"NDJSON without times":           {`{"Report_Account":"a","Peer_Account":"b"}` + "\n" + `{"Report_Account":"c","Peer_Account":"d","MsgReadTime":null}`, "1 a b 0|2 c d 0"},
-		"NDJSON with a byte order mark":  {"\uFEFF" + `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":~7}`, "1 a b ~7"},
-		"NDJSON that begins badly":       {"oops\n" + `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":~7}`, "1 bad: the value is not one JSON object: invalid character 'o' looking for beginning of value: oops|2 a b ~7"},
-		"NDJSON of a long line":          {`{"Report_Account":"a","Peer_Account":"b"}` + "\n{" + long + "\n" + `{"Report_Account":"c","Peer_Account":"d"}`, "1 a b 0|2 bad: it is longer than 1048576 bytes; only its first 1024 are kept here: {" + long[:39] + "|3 c d 0"},
-		"empty":                          {"", ""},
-		"blank":                          {"\n \r\n\n", ""},
-		"a header only":                  {header, ""},
-		"a header without a line break":  {strings.TrimSpace(header), ""},
-		"blanks of more than a look":     {strings.Repeat(" \n", lookAhead) + `{"Report_Account":"a","Peer_Account":"b"}`, "65537 a b 0"},
+		"CR CR LF":                      {strings.ReplaceAll(header+"a,b,~7\nc,\"d\",~8\n", "\n", "\r\r\n"), "2 a b ~7|3 c d ~8"},
+		"a CR within quotes":            {"\"no\rte\",Report_Account,Peer_Account\n\"x\ry\rz\",a,b\n", "2 a b 0"},
+		"a CR in a row":                 {header + "a,b,~7\rc,d,~8\n", "2 bad: it has 5 fields, the header has 3; it has a CR that ends no line: tr '\\r' '\\n' makes lines of it: a,b,~7\rc,d,~8"},
+		"a CR behind all":               {header + "a,b,~7\r", "2 a b ~7"},
+		"spaces around times":           {header + "a,b, ~7\nc,d,~8 \ne,f,\t~9\nh,i,\" ~1 \"\na,b,  \nc,d, NULL\n", "2 a b ~7|3 c d ~8|4 e f ~9|5 h i ~1|6 a b 0|7 c d 0"},
+		"a space within a time":         {header + "a,b,1600 000007\n", badTime(2, "a,b,1600 000007")},
+		"spaces around quotes":          {header + "\"a\", \"b\" ,\t\"~7\"\n \"c\",  \"d,\"  ,~8\n\"e\",\"f\",\"~9\" \n", "2 a b ~7|3 c d, ~8|4 e f ~9"},
+		"spaces within quotes":          {header + "\" a\",\"b \",~7\n", "2  a b  ~7"},
+		"spaces without quotes":         {header + "a, b,~7\n", "2 a  b ~7"},
+		"text behind a quote":           {header + "\"a\" x,b,~7\n", "2 bad: not a row of CSV: a quote is missing, or one too many: field 1 goes on behind its closing quote: \"a\" x,b,~7"},
+		"quotes within a field":         {header + "a,b \"c\",~7\n", "2 bad: not a row of CSV: a quote is missing, or one too many: field 2 has a quote, but does not begin with one: a,b \"c\",~7"},
+		"an empty field in quotes":      {header + "a,b,\"\"\n", "2 a b 0"},
+		"byte order marks before rows":  {header + "\uFEFFa,b,~7\n\uFEFF\uFEFF\"c\",d,~8\n\uFEFF\n", "2 a b ~7|3 c d ~8"},
+		"two byte order marks":          {"\uFEFF\uFEFF" + header + "a,b,~7\n", "2 a b ~7"},
+		"a mark behind sep=":            {"sep=,\n\uFEFF" + header + "a,b,~7\n", "3 a b ~7"},
+		"sep= in quotes":                {"\"sep=,\"\r\n" + header + "a,b,~7\n", "3 a b ~7"},
+		"SEP= and spaces":               {"SEP=, \n" + header + "a,b,~7\n", "3 a b ~7"},
+		"NDJSON with two marks":         {"\uFEFF\uFEFF" + object("a", "7") + "\n\uFEFF" + object("c", "8") + "\n\n\uFEFF", "1 a b ~7|2 c b ~8"},
+		"NDJSON behind a line and mark": {"\n\uFEFF " + object("a", "7"), "2 a b ~7"},
+		"NDJSON with CR CR LF":          {object("a", "7") + "\r\r\n" + object("c", "8") + "\r\r\n", "1 a b ~7|2 c b ~8"},
+		"NDJSON with a CR in an object": {strings.ReplaceAll(object("a", "7"), ",", ",\r") + "\n", "1 a b ~7"},
+		"NDJSON behind one CR":          {object("a", "7") + "\r", "1 a b ~7"},
+		"a long row":                    {header + long + "\na,b,~7\n", "2 bad: it is longer than 1048576 bytes; only its first 1024 are kept here: " + long[:40] + "|3 a b ~7"},
+		"a quote over more than a row":  {header + "\"" + strings.Repeat("x\n", MaxLine/2) + "\",y,~7\n", ""},
+		"the longest row":               {"note," + header + long[:MaxLine-16] + ",a,b,~7\n", "2 a b ~7"},
+		"NDJSON":                        {"{\"Report_Account\":\"a\",\"Peer_Account\":\"b\",\"MsgReadTime\":~7}\n\n  {\"Report_Account\":\"c\",\"Peer_Account\":\"d\",\"MsgReadTime\":\"~8\"}  \r\n", "1 a b ~7|3 c d ~8"},
+		"NDJSON without times":          {`{"Report_Account":"a","Peer_Account":"b"}` + "\n" + `{"Report_Account":"c","Peer_Account":"d","MsgReadTime":null}`, "1 a b 0|2 c d 0"},
+		"NDJSON with a byte order mark": {"\uFEFF" + `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":~7}`, "1 a b ~7"},
+		"NDJSON that begins badly":      {"oops\n" + `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":~7}`, "1 bad: the value is not one JSON object: invalid character 'o' looking for beginning of value: oops|2 a b ~7"},
+		"NDJSON of a long line":         {`{"Report_Account":"a","Peer_Account":"b"}` + "\n{" + long + "\n" + `{"Report_Account":"c","Peer_Account":"d"}`, "1 a b 0|2 bad: it is longer than 1048576 bytes; only its first 1024 are kept here: {" + long[:39] + "|3 c d 0"},
+		"empty":                         {"", ""},
+		"blank":                         {"\n \r\n\n", ""},
+		"a header only":                 {header, ""},
+		"a header without a line break": {strings.TrimSpace(header), ""},
+		"blanks of more than a look":    {strings.Repeat(" \n", lookAhead) + `{"Report_Account":"a","Peer_Account":"b"}`, "65537 a b 0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.text, c.want = seconds.Replace(c.text), seconds.Replace(c.want)
@@ -229,7 +229,7 @@ func TestNameCountsOnlyWhereNothingElseHelps(t *testing.T) {
 	if got, err := readRows(strings.NewReader("oops\n"), "F.NDJSON.GZ"); err != nil || len(got) != 1 {
 		t.Errorf("%v, %v", got, err)
 	}
-	if got, err := readRows(strings.NewReader(header+"a,b,7\n"), "f.ndjson"); err != nil || strings.Join(got, "") != "2 a b 7" {
+	if got, err := readRows(strings.NewReader(header+"a,b,1600000007\n"), "f.ndjson"); err != nil || strings.Join(got, "") != "2 a b 1600000007" {
 		t.Errorf("%v, %v", got, err)
 	}
 	if got, err := readRows(strings.NewReader(`{"Report_Account":"a","Peer_Account":"b"}`), "f.csv"); err != nil || len(got) != 1 {
@@ -239,7 +239,7 @@ func TestNameCountsOnlyWhereNothingElseHelps(t *testing.T) {
 
 // Rows behind the header of another table would be read as if they were of the first.
 func TestAnotherHeader(t *testing.T) {
-	got, err := readRows(strings.NewReader(header+"a,b,7\nPeer_Account,Report_Account,MsgReadTime\nb,a,7\n"), "f")
+	got, err := readRows(strings.NewReader(header+"a,b,1600000007\nPeer_Account,Report_Account,MsgReadTime\nb,a,1600000007\n"), "f")
 	if len(got) != 1 || err == nil || !strings.Contains(err.Error(), "there is a header again, and another") {
 		t.Errorf("%v, %v", got, err)
 	}
@@ -248,17 +248,17 @@ func TestAnotherHeader(t *testing.T) {
 // Compression is recognized by content; several members follow each other as cat leaves them.
 func TestCompressed(t *testing.T) {
 	for name, content := range map[string][]byte{
-		"gzip":                        append(gzipped(header+"a,b,7\nc,"), gzipped("d,8\n")...),
-		"zstd":                        append(zstded(header+"a,b,7\nc,"), zstded("d,8\n")...),
-		"zeros behind gzip's members": append(append(gzipped(header+"a,b,7\nc,"), gzipped("d,8\n")...), make([]byte, 1000)...),
-		"a frame to skip":             append([]byte{0x51, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3}, zstded(header+"a,b,7\nc,d,8\n")...),
+		"gzip":                        append(gzipped(header+"a,b,1600000007\nc,"), gzipped("d,1600000008\n")...),
+		"zstd":                        append(zstded(header+"a,b,1600000007\nc,"), zstded("d,1600000008\n")...),
+		"zeros behind gzip's members": append(append(gzipped(header+"a,b,1600000007\nc,"), gzipped("d,1600000008\n")...), make([]byte, 1000)...),
+		"a frame to skip":             append([]byte{0x51, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3}, zstded(header+"a,b,1600000007\nc,d,1600000008\n")...),
 	} {
 		got, err := readRows(bytes.NewReader(content), "states.txt")
-		if err != nil || strings.Join(got, "|") != "2 a b 7|3 c d 8" {
+		if err != nil || strings.Join(got, "|") != "2 a b 1600000007|3 c d 1600000008" {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}
 	}
-	whole := gzipped(header + strings.Repeat("a,b,7\n", 100_000))
+	whole := gzipped(header + strings.Repeat("a,b,1600000007\n", 100_000))
 	got, err := readRows(bytes.NewReader(whole[:len(whole)-20]), "f.gz")
 	if err == nil || !strings.Contains(err.Error(), "the file ends in the middle") || len(got) < 1000 {
 		t.Errorf("cut off: %d rows, %v", len(got), err)
@@ -268,7 +268,7 @@ func TestCompressed(t *testing.T) {
 // A read that fails in the middle of a row is no end: half a row may be a valid one.
 func TestReadingFails(t *testing.T) {
 	broken := errors.New("the disk is gone")
-	for _, text := range []string{header + "a,b,7\nc,d,17", `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":7}` + "\n" + `{"Report_Account":"c","Peer_Account":"d"}`} {
+	for _, text := range []string{header + "a,b,1600000007\nc,d,1600000007", `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1600000007}` + "\n" + `{"Report_Account":"c","Peer_Account":"d"}`} {
 		got, err := readRows(io.MultiReader(strings.NewReader(text), iotest.ErrReader(broken)), "f")
 		if !errors.Is(err, broken) || len(got) != 1 {
 			t.Errorf("%q, %v", got, err)

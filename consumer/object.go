@@ -3,14 +3,27 @@ package consumer
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"unicode/utf8"
 )
 
-// object holds the raw JSON values of the members that make an event; nil: absent.
-type object struct {
-	report, peer, readTime []byte
+// object holds the raw JSON values of the members that make an event, and the names of members that
+// are meant for them; see MeantField.
+type object struct{ values, meant eventFields }
+
+// eventFields has a text for each field of an event; nil: absent.
+type eventFields struct{ report, peer, readTime []byte }
+
+// of returns the place of a field's text, nil if the name is none of a field's.
+func (f *eventFields) of(name string) *[]byte {
+	switch name {
+	case reportField:
+		return &f.report
+	case peerField:
+		return &f.peer
+	case readTimeField:
+		return &f.readTime
+	}
+	return nil
 }
 
 // parseObject reads the value of an event. encoding/json into a struct would not do: it takes names in any
@@ -18,19 +31,33 @@ type object struct {
 //
 // Whether the value is JSON is decided by encoding/json; then walking its members is simple, because every
 // shortcut below is safe on valid JSON.
-func parseObject(value []byte) (object, error) {
-	var o object
-	if !utf8.Valid(value) {
-		return o, errors.New("the value is not UTF-8")
+func parseObject(value []byte) (o object, err error) {
+	value = TrimByteOrderMark(value)
+	if !utf8.Valid(value) || !json.Valid(value) || bytes.TrimLeft(value, jsonSpace)[0] != '{' {
+		return o, notAnObject(value)
 	}
-	if !json.Valid(value) {
-		var any json.RawMessage
-		return o, fmt.Errorf("the value is not one JSON object: %w", json.Unmarshal(value, &any))
+	eachMember(value, func(name, member []byte) {
+		if f := o.values.of(string(name)); f != nil {
+			*f = member
+		} else if f := o.meant.of(MeantField(string(name))); f != nil {
+			*f = name
+		}
+	})
+	return o, nil
+}
+
+// TrimByteOrderMark cuts off the byte order marks that a value or a line begins with: some editors
+// and programs put one before UTF-8 text, and files that are joined have several.
+func TrimByteOrderMark(value []byte) []byte {
+	for bytes.HasPrefix(value, []byte("\uFEFF")) {
+		value = value[len("\uFEFF"):]
 	}
-	rest := bytes.TrimLeft(value, jsonSpace)
-	if rest[0] != '{' {
-		return o, errors.New("the value is JSON, but not an object")
-	}
+	return value
+}
+
+// eachMember gives each member of a valid JSON object to each: its name and its raw value.
+func eachMember(value []byte, each func(name, member []byte)) {
+	rest := bytes.TrimLeft(TrimByteOrderMark(value), jsonSpace)
 	rest = bytes.TrimLeft(rest[1:], jsonSpace)
 	for rest[0] != '}' {
 		var name, member []byte
@@ -38,21 +65,17 @@ func parseObject(value []byte) (object, error) {
 		rest = bytes.TrimLeft(rest, jsonSpace)
 		rest = bytes.TrimLeft(rest[1:], jsonSpace) // the colon
 		member, rest = cutValue(rest)
-		text, _ := unquote(name) // a name may have escapes, too
-		switch text {
-		case "Report_Account":
-			o.report = member
-		case "Peer_Account":
-			o.peer = member
-		case "MsgReadTime":
-			o.readTime = member
+		if text := name[1 : len(name)-1]; bytes.IndexByte(text, '\\') < 0 {
+			each(text, member)
+		} else {
+			text, _ := unquote(name)
+			each([]byte(text), member)
 		}
 		rest = bytes.TrimLeft(rest, jsonSpace)
 		if rest[0] == ',' {
 			rest = bytes.TrimLeft(rest[1:], jsonSpace)
 		}
 	}
-	return o, nil
 }
 
 const jsonSpace = " \t\r\n"

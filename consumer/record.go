@@ -40,12 +40,12 @@ func Peek(value []byte) Fields {
 		}
 		return nil
 	}
-	f := Fields{Report: text(o.report), Peer: text(o.peer)}
-	digits := string(o.readTime)
-	if s := text(o.readTime); s != nil {
+	f := Fields{Report: text(o.values.report), Peer: text(o.values.peer)}
+	digits := string(o.values.readTime)
+	if s := text(o.values.readTime); s != nil {
 		digits = *s
 	}
-	if t, err := strconv.ParseInt(digits, 10, 64); err == nil && isSeconds(digits) {
+	if t, err := strconv.ParseInt(digits, 10, 64); err == nil && isDigits(digits) && t > 0 {
 		f.ReadTime = &t
 	}
 	return f

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"strconv"
 	"unicode/utf8"
+
+	"markread/consumer"
 )
 
 // Form is what can be had of a letter's event.
@@ -23,7 +25,7 @@ const noReadTime = `"unknown"`
 // Mendable returns a letter's event as one line of JSON, as it would have to be emitted again: MsgReadTime is the T that it has, so that time that has
 // passed since does not move it; other fields are as they were.
 func (l *Letter) Mendable() (line []byte, form Form) {
-	value := bytes.TrimPrefix(l.Record.Value, []byte("\uFEFF"))
+	value := consumer.TrimByteOrderMark(l.Record.Value)
 	members, ok := membersOf(value)
 	if !ok {
 		return l.Record.Value, Raw
@@ -51,7 +53,7 @@ func (l *Letter) Mendable() (line []byte, form Form) {
 	if last < 0 || string(members[last].value) == "null" {
 		at := []byte(noReadTime)
 		form = Timeless
-		if l.EventTime != nil && l.EventTime.Unix() > 0 {
+		if l.EventTime != nil {
 			at, form = strconv.AppendInt(nil, l.EventTime.Unix(), 10), Whole
 		}
 		add([]byte(`"`+readTimeField+`"`), at)

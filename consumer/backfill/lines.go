@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"markread/consumer"
 )
 
 const (
@@ -200,8 +202,5 @@ func rowText(text []byte) []byte {
 	for len(text) > 0 && text[len(text)-1] == '\r' {
 		text = text[:len(text)-1]
 	}
-	for len(text) >= len(byteOrderMark) && string(text[:len(byteOrderMark)]) == byteOrderMark {
-		text = text[len(byteOrderMark):]
-	}
-	return text
+	return consumer.TrimByteOrderMark(text)
 }

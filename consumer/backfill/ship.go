@@ -1,6 +1,7 @@
 package backfill
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strconv"
@@ -171,10 +172,18 @@ func (b *batch) add(report, peer []byte, readTime int64) {
 	begin := len(b.text)
 	text := consumer.AppendKey(b.text, report, peer)
 	value := len(text)
-	// Valid accounts are printable ASCII, in which Go escapes what JSON does: quotes and backslashes.
-	text = strconv.AppendQuote(append(text, `{"Report_Account":`...), string(report))
-	text = strconv.AppendQuote(append(text, `,"Peer_Account":`...), string(peer))
+	text = appendString(append(text, `{"Report_Account":`...), report)
+	text = appendString(append(text, `,"Peer_Account":`...), peer)
 	text = append(strconv.AppendInt(append(text, `,"MsgReadTime":`...), readTime, 10), '}')
 	b.text = text
 	b.messages = append(b.messages, consumer.Message{Key: text[begin:value:value], Value: text[value:len(text):len(text)], Time: b.now})
+}
+
+// appendString appends an account as JSON. Valid ones are printable ASCII, of which only quotes and
+// backslashes need an escape, the one that Go has, too.
+func appendString(b, account []byte) []byte {
+	if bytes.IndexByte(account, '"') >= 0 || bytes.IndexByte(account, '\\') >= 0 {
+		return strconv.AppendQuote(b, string(account))
+	}
+	return append(append(append(b, '"'), account...), '"')
 }

@@ -14,7 +14,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -22,6 +21,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"markread/consumer"
+	"markread/consumer/broker/brokertest"
 )
 
 // certificate returns a fresh self-signed one for localhost, and the pool that trusts it.
@@ -85,7 +85,7 @@ func TestAuthentication(t *testing.T) {
 		"TLS":                       {tls: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			brokertest.Bubble(t, func(t *testing.T) {
 				var network kfake.VirtualNetwork
 				opts := append(c.server, kfake.Ports(9092), kfake.ListenFn(network.Listen), kfake.SeedTopics(1, topics.Live, topics.DeadLetter))
 				if c.sasl != nil {
@@ -179,7 +179,7 @@ func TestCertificates(t *testing.T) {
 
 // A broker that accepts connections and says nothing blocks nobody for ever, whatever is awaited from it.
 func TestSilentBroker(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	brokertest.Bubble(t, func(t *testing.T) {
 		silent := func(ctx context.Context, network, addr string) (net.Conn, error) {
 			ours, theirs := net.Pipe()
 			go func() {
@@ -292,7 +292,7 @@ func TestHints(t *testing.T) {
 		"TLS to a plaintext port": {false, true, "leave out --tls"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			brokertest.Bubble(t, func(t *testing.T) {
 				var network kfake.VirtualNetwork
 				var log logs
 				opts := []kfake.Opt{kfake.Ports(9092), kfake.ListenFn(network.Listen)}
@@ -326,7 +326,7 @@ func TestHints(t *testing.T) {
 
 // A broker that is away for long leaves a line each 10 s, which says how many were left out.
 func TestRepeatsAreThinned(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	brokertest.Bubble(t, func(t *testing.T) {
 		var log logs
 		refuse := func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("refused") }
 		client, err := consumer.New(consumer.Options{Brokers: []string{"localhost:9092"}, Dial: refuse, Log: zerolog.New(&log)})

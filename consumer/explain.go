@@ -57,7 +57,7 @@ func notAnObject(value []byte) error {
 		return fmt.Errorf("the value is not UTF-8: its byte %d is 0x%02x", at+1, value[at])
 	}
 	if json.Valid(value) {
-		return fmt.Errorf("the value is JSON, but %s, not an object", kindOf(text))
+		return errors.New("the value is JSON, but " + kindOf(text))
 	}
 	var syntax *json.SyntaxError
 	var whole json.RawMessage
@@ -68,22 +68,22 @@ func notAnObject(value []byte) error {
 	return fmt.Errorf("the value is not one JSON object: %w", err)
 }
 
-// kindOf names the kind of a JSON value that is no object.
+// kindOf says what a JSON value is that is no object.
 func kindOf(value []byte) string {
 	switch value[0] {
 	case '[':
-		return "an array"
+		return "an array, not an object: write a record for each event"
 	case '"':
 		if s, _ := unquote(bytes.TrimRight(value, jsonSpace)); json.Valid([]byte(s)) {
-			return "a string that holds JSON: it was encoded twice"
+			return "a string, not an object: it holds JSON, so it was encoded twice"
 		}
-		return "a string"
+		return "a string, not an object"
 	case 't', 'f':
-		return "a boolean"
+		return "a boolean, not an object"
 	case 'n':
-		return "null"
+		return "null, not an object"
 	}
-	return "a number"
+	return "a number, not an object"
 }
 
 // misspelt says that a field is absent, but a name that is meant for it is not.

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -17,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"markread/consumer"
+	"markread/consumer/broker/brokertest"
 )
 
 // watchCommits checks that no partition's committed offset ever goes back.
@@ -194,7 +194,7 @@ func TestOffsetsThatCannotBeFetched(t *testing.T) {
 
 // The connections of a member are cut every second, leaders and coordinator move; three brokers.
 func TestNothingIsLostWhileEverythingMoves(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	brokertest.Bubble(t, func(t *testing.T) {
 		w := &world{T: t}
 		cluster, err := kfake.NewCluster(kfake.Ports(9092, 9093, 9094), kfake.ListenFn(w.network.Listen),
 			kfake.SeedTopics(6, topics.Live, topics.Backfill, topics.DeadLetter))
@@ -306,7 +306,7 @@ func TestShortLogForAMoment(t *testing.T) {
 // Fetching is back within half a second after a leader has moved; and after a long failure that is over, a
 // short one costs no more than if it were the first.
 func TestFetchingRecoversSoon(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	brokertest.Bubble(t, func(t *testing.T) {
 		w := &world{T: t}
 		cluster, err := kfake.NewCluster(kfake.Ports(9092, 9093), kfake.ListenFn(w.network.Listen), kfake.SeedTopics(1, topics.Live, topics.Backfill))
 		if err != nil {

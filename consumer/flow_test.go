@@ -32,7 +32,7 @@ func TestJoinDeliverFinishCommit(t *testing.T) {
 			w.Fatalf("got %d events", len(got))
 		}
 		e := m.event(topics.Live, 17)
-		if e.Invalid != nil || e.Report != "r17" || e.Peer != "p" || e.ReadTime != 18 || e.Lane != consumer.Live {
+		if e.Invalid != nil || e.Report != "r17" || e.Peer != "p" || e.ReadTime != firstSecond+18 || e.Lane != consumer.Live {
 			w.Errorf("event %+v", e)
 		}
 		if e := m.event(topics.Backfill, 1); e.Lane != consumer.Backfill {

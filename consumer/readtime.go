@@ -35,9 +35,8 @@ func eventTime(record Record) (time.Time, error) {
 	text := string(value)
 	ms, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || len(text) > 15 || !isDigits(text) || ms < minTime*1000 {
-		return time.Time{}, fmt.Errorf("the header %s is malformed: %s%s; "+
-			"it must be milliseconds since 1970, 13 to 15 digits", eventTimeHeader, show(text),
-			looksLike(text, milliseconds))
+		return time.Time{}, fmt.Errorf("the header %s is malformed: %s is not milliseconds since 1970 "+
+			"(13 to 15 digits)%s", eventTimeHeader, show(text), looksLike(text, milliseconds))
 	}
 	return time.UnixMilli(ms), nil
 }
@@ -74,10 +73,9 @@ func parseReadTime(text string, latest time.Time) (int64, error) {
 		return 0, fmt.Errorf("%s %s is not a whole number of seconds since 1970%s",
 			readTimeField, show(text), looksLike(text, seconds))
 	case err != nil: // too large for 64 bits
-		return 0, fmt.Errorf("%s %s is more than 5 minutes ahead%s",
-			readTimeField, show(text), looksLike(text, seconds))
+		return 0, tooFarAhead(readTimeField, text, seconds)
 	case t < minTime:
-		return 0, fmt.Errorf("%s %d is before 2001 (%d seconds since 1970)%s",
+		return 0, fmt.Errorf("%s %d is before September 2001 (%d), in seconds since 1970%s",
 			readTimeField, t, minTime, looksLike(text, seconds))
 	}
 	return t, checkAhead(readTimeField, t, seconds, latest)
@@ -88,8 +86,12 @@ func checkAhead(source string, t int64, u unit, latest time.Time) error {
 	if t/int64(u) <= latest.Add(maxAhead).Unix() {
 		return nil
 	}
-	text := strconv.FormatInt(t, 10)
-	return fmt.Errorf("%s %s is more than 5 minutes ahead%s", source, text, looksLike(text, u))
+	return tooFarAhead(source, strconv.FormatInt(t, 10), u)
+}
+
+func tooFarAhead(source, text string, u unit) error {
+	return fmt.Errorf("%s %s is more than 5 minutes ahead, in %s since 1970%s",
+		source, show(text), u, looksLike(text, u))
 }
 
 // unit is how many parts of a second a time counts.
@@ -114,7 +116,7 @@ func looksLike(text string, u unit) string {
 	if guess == "" || guess == u.String() {
 		return ""
 	}
-	return ": it looks like " + guess + ", not " + u.String()
+	return ": it looks like " + guess
 }
 
 const months = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
@@ -129,6 +131,7 @@ var (
 
 // otherTime names the form or the unit in which a text may be a time; "" if none is likely.
 func otherTime(text string) string {
+	text = text[:min(len(text), 100)] // a producer may have written a megabyte
 	if !isDigits(text) {
 		switch trimmed := strings.TrimSpace(text); {
 		case text == "":

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -21,6 +20,7 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 
 	"markread/consumer"
+	"markread/consumer/broker/brokertest"
 )
 
 // renewals is a broker that authenticates, a member that uses it, and events that go on coming.
@@ -38,7 +38,7 @@ type renewals struct {
 // inRenewals starts a broker, calls setup, lets a member join, and runs the test. Then the member must have got all, in one generation.
 func inRenewals(t *testing.T, broker []kfake.Opt, producer []kgo.Opt, setup, test func(r *renewals)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	brokertest.Bubble(t, func(t *testing.T) {
 		r := &renewals{world: &world{T: t}}
 		cluster, err := kfake.NewCluster(append(broker, kfake.NumBrokers(1), kfake.Ports(9092), kfake.ListenFn(r.network.Listen),
 			kfake.SeedTopics(1, topics.Live, topics.Backfill, topics.DeadLetter))...)

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -15,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"markread/consumer"
+	"markread/consumer/broker/brokertest"
 )
 
 const canaryPassword = "canary-pa55word"
@@ -41,7 +41,7 @@ func TestPasswordsDontShow(t *testing.T) {
 
 // A broker that refuses a password may quote it.
 func TestABrokerThatQuotesThePassword(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	brokertest.Bubble(t, func(t *testing.T) {
 		var network kfake.VirtualNetwork
 		cluster, err := kfake.NewCluster(kfake.Ports(9092), kfake.ListenFn(network.Listen), kfake.SeedTopics(1, topics.Live, topics.DeadLetter),
 			kfake.EnableSASL(), kfake.Superuser("PLAIN", "u", canaryPassword))

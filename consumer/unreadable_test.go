@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -16,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"markread/consumer/broker"
+	"markread/consumer/broker/brokertest"
 )
 
 // damaged answers fetches of a partition at an offset with a batch whose checksum is wrong.
@@ -144,7 +144,7 @@ func (c damagedConn) Write(b []byte) (int, error) {
 // A batch that is damaged between good ones makes the partition unreadable, although what lies before it
 // can be read as often as one likes; and the broker is not asked more often than after any failure.
 func TestADamagedBatchBetweenGoodOnes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	brokertest.Bubble(t, func(t *testing.T) {
 		w := &world{T: t}
 		line := &damagedAfter{text: value(777)}
 		b, err := broker.Start(broker.Options{

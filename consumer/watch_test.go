@@ -4,20 +4,20 @@ import (
 	"context"
 	"errors"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"markread/consumer/broker"
+	"markread/consumer/broker/brokertest"
 )
 
 // overBroker runs a test in a bubble with a client of a broker that has the topic "live", of 4
 // partitions.
 func overBroker(t *testing.T, test func(t *testing.T, c *Client)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	brokertest.Bubble(t, func(t *testing.T) {
 		var network kfake.VirtualNetwork
 		b, err := broker.Start(broker.Options{Addr: "127.0.0.1:9092", Partitions: 4, Listen: network.Listen, Topics: []string{"live"}})
 		if err != nil {

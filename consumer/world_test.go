@@ -9,7 +9,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -18,6 +17,7 @@ import (
 
 	"markread/consumer"
 	"markread/consumer/broker"
+	"markread/consumer/broker/brokertest"
 )
 
 var topics = consumer.Topics{Live: "mark-read", Backfill: "mark-read-backfill", DeadLetter: "mark-read-dead-letters"}
@@ -35,7 +35,7 @@ type world struct {
 // inWorld runs a test in a bubble with a broker that has the topics, of so many partitions.
 func inWorld(t *testing.T, partitions int, test func(w *world)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	brokertest.Bubble(t, func(t *testing.T) {
 		w := &world{T: t}
 		b, err := broker.Start(broker.Options{
 			Addr: "127.0.0.1:9092", Partitions: partitions, Listen: w.network.Listen,
@@ -73,7 +73,10 @@ func (w *world) kgo(opts ...kgo.Opt) *kgo.Client {
 	return c
 }
 
-// publish publishes n events of different conversations to one partition, with MsgReadTime 1, 2 ….
+// firstSecond is before all read times of the events that publish makes.
+const firstSecond = 1_600_000_000
+
+// publish publishes n events of different conversations to one partition, with MsgReadTime firstSecond + 1, + 2 ….
 func (w *world) publish(topic string, partition, n int) {
 	w.Helper()
 	c := w.kgo(kgo.RecordPartitioner(kgo.ManualPartitioner()))
@@ -88,7 +91,7 @@ func (w *world) publish(topic string, partition, n int) {
 }
 
 func value(i int) []byte {
-	return fmt.Appendf(nil, `{"Report_Account":"r%d","Peer_Account":"p","MsgReadTime":%d}`, i, i+1)
+	return fmt.Appendf(nil, `{"Report_Account":"r%d","Peer_Account":"p","MsgReadTime":%d}`, i, firstSecond+i+1)
 }
 
 // committed returns the group's committed offset of a partition, -1: none.

@@ -85,7 +85,9 @@ func unpack(packed string, topics consumer.Topics) consumer.Event {
 		r.Time = time.UnixMilli(u.varint())
 	}
 	if e.EventTime = r.Time; p.has(packsEventTime) {
-		e.EventTime = time.UnixMilli(u.varint())
+		if e.EventTime = time.UnixMilli(u.varint()); e.EventTime.IsZero() {
+			e.EventTime = time.Time{} // the timestamp is too early for one
+		}
 	}
 	if p.has(packsReplays) {
 		e.Replays = int(u.uvarint())

@@ -23,24 +23,25 @@ func TestPacked(t *testing.T) {
 		"backfill":         func(r *consumer.Record) { r.Topic = own.Backfill },
 		"no timestamp":     func(r *consumer.Record) { r.Time = time.Time{} },
 		"from before 1970": func(r *consumer.Record) { r.Time = time.UnixMilli(-1) },
+		"in seconds":       func(r *consumer.Record) { r.Time = time.UnixMilli(1_760_000_000) },
 		"large":            func(r *consumer.Record) { r.Offset, r.Partition = math.MaxInt64, math.MaxInt32 },
 		"white space": func(r *consumer.Record) {
-			r.Value = []byte("\t{ \"Report_Account\" : \"a\",\r\n\"Peer_Account\": \"b\", \"MsgReadTime\":1 }\n")
+			r.Value = []byte("\t{ \"Report_Account\" : \"a\",\r\n\"Peer_Account\": \"b\", \"MsgReadTime\":1760000000 }\n")
 		},
 		"repeated names": func(r *consumer.Record) {
-			r.Value = []byte(`{"Report_Account":"x","Report_Account":"a","Peer_Account":"b","MsgReadTime":"12"}`)
+			r.Value = []byte(`{"Report_Account":"x","Report_Account":"a","Peer_Account":"b","MsgReadTime":"1760000000"}`)
 		},
 		"an account as text": func(r *consumer.Record) {
-			r.Value = []byte(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1,"a":{"b":["a","b"]}}`)
+			r.Value = []byte(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1760000000,"a":{"b":["a","b"]}}`)
 		},
 		"escapes": func(r *consumer.Record) {
-			r.Value = []byte(`{"Report_Account":"\u0061","Peer_Account":"b","MsgReadTime":1,"x":"\u0001\"a\""}`)
+			r.Value = []byte(`{"Report_Account":"\u0061","Peer_Account":"b","MsgReadTime":1760000000,"x":"\u0001\"a\""}`)
 		},
 		"UTF-8": func(r *consumer.Record) {
-			r.Value = []byte(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1,"x":"读€😀"}`)
+			r.Value = []byte(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1760000000,"x":"读€😀"}`)
 		},
 		"1 MB": func(r *consumer.Record) {
-			r.Value = fmt.Appendf(nil, `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1,"x":"%s"}`, strings.Repeat("x", 1<<20))
+			r.Value = fmt.Appendf(nil, `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1760000000,"x":"%s"}`, strings.Repeat("x", 1<<20))
 		},
 		"headers": func(r *consumer.Record) {
 			r.Headers = []consumer.Header{{Key: "trace", Value: []byte{0, 1}}, {Key: "", Value: []byte{}}, {Key: "trace"}}
@@ -62,7 +63,7 @@ func TestPacked(t *testing.T) {
 }
 
 func FuzzPacked(f *testing.F) {
-	f.Add([]byte(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1}`), []byte("a|b"), []byte("1760000000000"), int64(1_760_000_000_000))
+	f.Add([]byte(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1760000000}`), []byte("a|b"), []byte("1760000000000"), int64(1_760_000_000_000))
 	f.Fuzz(func(t *testing.T, value, key, header []byte, at int64) {
 		own := consumer.Topics{Live: "mark-read"}
 		mustSurvive(t, consumer.Record{Topic: own.Live, Time: time.UnixMilli(at), Key: key, Value: value,

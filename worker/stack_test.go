@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -16,6 +15,7 @@ import (
 
 	"markread/consumer"
 	"markread/consumer/broker"
+	"markread/consumer/broker/brokertest"
 	"markread/imclient"
 	"markread/imclient/sandbox"
 	"markread/worker"
@@ -45,7 +45,7 @@ func inBubble(t *testing.T, test func(s *stack)) { inBubbleOf(t, 4, test) }
 
 // inBubbleOf is inBubble with so many partitions of each topic.
 func inBubbleOf(t *testing.T, partitions int, test func(s *stack)) {
-	synctest.Test(t, func(t *testing.T) {
+	brokertest.Bubble(t, func(t *testing.T) {
 		s := &stack{t: t}
 		var err error
 		s.broker, err = broker.Start(broker.Options{

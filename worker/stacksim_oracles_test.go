@@ -5,11 +5,11 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"markread/consumer/broker/brokertest"
 	"markread/consumer/offsets"
 	"markread/imclient"
 	"markread/imclient/sandbox"
@@ -126,7 +126,7 @@ func TestStackOraclesNotice(t *testing.T) {
 		"too fast":        {func(g *ledger, apply func(int64)) { apply(20); apply(20); g.judge(1, 1, 0) }, "cap: 2 calls"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			brokertest.Bubble(t, func(t *testing.T) {
 				server := sandbox.New(sandbox.Options{AppID: appID, Admin: "administrator", Key: imclient.NewSecret(rightKey), OpenAccounts: true})
 				im, err := imclient.New(imclient.Options{
 					BaseURL: "http://" + imAddr, AppID: appID, Admin: "administrator", Key: imclient.Key(imclient.NewSecret(rightKey)), Transport: direct{server},

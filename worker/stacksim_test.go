@@ -9,8 +9,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"markread/consumer/broker/brokertest"
 )
 
 var (
@@ -58,7 +59,7 @@ func TestStackSimulation(t *testing.T) {
 func runSeed(t *testing.T, n seed, all *tally) (virtual time.Duration) {
 	p := newPlan(n, *stackMinutes)
 	began := time.Now()
-	synctest.Test(t, func(t *testing.T) {
+	brokertest.Bubble(t, func(t *testing.T) {
 		inside := time.Now()
 		s := simulate(t, p, all)
 		virtual = time.Since(inside)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -17,46 +16,17 @@ import (
 
 // backfillCommand publishes files of read states.
 type backfillCommand struct {
-	Files    []string  `arg:"" optional:"" name:"file" help:"CSV with a header, or one JSON object a line, compressed with gzip or zstd or not; - is standard input."`
-	Rejects  *string   `placeholder:"FILE" help:"Write the rows that are no events there, with their line and the reason, one JSON object a line; the file must be new or empty, unless a run is resumed."`
-	ReadTime *readUpTo `placeholder:"T|now" help:"Rows without MsgReadTime: everything up to this second since 1970 has been read, or up to when the run began; without it such rows are rejected, and a table without the column is refused."`
-	DryRun   dryRun    `name:"dry-run" help:"Read, check and count only: publish nothing, keep no state, need no brokers."`
-	Resume   bool      `help:"Go on where an interrupted run over the same files had got to."`
+	Files    []string `arg:"" optional:"" name:"file" help:"CSV with a header, or one JSON object a line, compressed with gzip or zstd or not; - is standard input."`
+	Rejects  *string  `placeholder:"FILE" help:"Write the rows that are no events there, with their line and the reason, one JSON object a line; the file must be new or empty, unless a run is resumed."`
+	ReadTime *string  `placeholder:"T|now" help:"Rows without MsgReadTime: everything up to this second since 1970 has been read, or up to when the run began; without it such rows are rejected, and a table without the column is refused."`
+	DryRun   dryRun   `name:"dry-run" help:"Read, check and count only: publish nothing, keep no state, need no brokers."`
+	Resume   bool     `help:"Go on where an interrupted run over the same files had got to."`
 
 	Kafka        kafkaFlags `embed:"" group:"Kafka:"`
 	backfillFlag `embed:"" group:"Topics and group:"`
 	groupFlag    `embed:"" group:"Topics and group:"`
 	rateFlag     `embed:"" group:"Worker:"`
 	Log          logFlags `embed:"" group:"Log:"`
-}
-
-// readUpTo is a second since 1970, or when the run began.
-type readUpTo struct {
-	second int64
-	now    bool
-}
-
-// UnmarshalText is kong's.
-func (r *readUpTo) UnmarshalText(text []byte) error {
-	if r.now = string(text) == "now"; r.now {
-		return nil
-	}
-	var err error
-	if r.second, err = strconv.ParseInt(string(text), 10, 64); err != nil {
-		return fmt.Errorf("expected seconds since 1970, or now, but got %q", text)
-	}
-	return nil
-}
-
-// at is the read time of a run that began then; 0: none was given.
-func (r *readUpTo) at(began time.Time) int64 {
-	switch {
-	case r == nil:
-		return 0
-	case r.now:
-		return began.Unix()
-	}
-	return r.second
 }
 
 // dryRun is a flag with which no brokers need be named.
@@ -104,16 +74,29 @@ func (c *backfillCommand) validate(env environment) error {
 	case c.Rejects != nil && *c.Rejects == "-":
 		return usagef("--rejects -: rejects are written to a file: name one (/dev/stderr shows them)")
 	}
-	if c.ReadTime != nil && !c.ReadTime.now {
-		if err := checkRead("reader", "peer", &c.ReadTime.second); err != nil {
-			return err
-		}
+	if _, err := c.readUpTo(time.Now()); err != nil {
+		return err
 	}
 	checks := []func() error{c.backfillFlag.validate, c.groupFlag.validate, c.rateFlag.validate}
 	if !c.DryRun {
 		checks = append(checks, func() error { return c.Kafka.validate(env) })
 	}
 	return firstError(checks...)
+}
+
+// readUpTo is the read time of rows that have none in a run that began then; 0: there is none.
+func (c *backfillCommand) readUpTo(began time.Time) (int64, error) {
+	switch {
+	case c.ReadTime == nil:
+		return 0, nil
+	case *c.ReadTime == "now":
+		return began.Unix(), nil
+	}
+	t, err := checkRead("reader", "peer", c.ReadTime)
+	if err != nil {
+		return 0, err
+	}
+	return *t, nil
 }
 
 func (c *backfillCommand) run(ctx context.Context, p *process) error {

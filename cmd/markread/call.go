@@ -16,7 +16,7 @@ import (
 type callCommand struct {
 	Report   string  `required:"" placeholder:"ACCOUNT" help:"Who has read."`
 	Peer     string  `required:"" placeholder:"ACCOUNT" help:"Whose messages were read."`
-	ReadTime *int64  `placeholder:"SECONDS" help:"Everything up to this second since 1970 has been read; without it up to now."`
+	ReadTime *string `placeholder:"SECONDS" help:"Everything up to this second since 1970 has been read; without it up to now."`
 	IM       imFlags `embed:"" group:"IM API:"`
 }
 
@@ -29,7 +29,11 @@ func (*callCommand) Help() string {
 }
 
 func (c *callCommand) run(ctx context.Context, p *process) error {
-	if err := c.validate(); err != nil {
+	readTime, err := checkRead(c.Report, c.Peer, c.ReadTime)
+	if err != nil {
+		return err
+	}
+	if err := c.IM.validate(); err != nil {
 		return err
 	}
 	im, err := c.IM.client(p.env, 1)
@@ -40,8 +44,8 @@ func (c *callCommand) run(ctx context.Context, p *process) error {
 	p.begin(logFlags{LogLevel: "info"})
 	p.takeStandardLog(im.Mask)
 	request := imclient.Read{Report: c.Report, Peer: c.Peer, Time: time.Now().Unix()}
-	if c.ReadTime != nil {
-		request.Time = *c.ReadTime
+	if readTime != nil {
+		request.Time = *readTime
 	}
 	body, err := json.Marshal(request)
 	if err != nil {
@@ -52,13 +56,6 @@ func (c *callCommand) run(ctx context.Context, p *process) error {
 	start := time.Now()
 	answer, err := im.Post(ctx, imclient.CommandMarkRead, request)
 	return c.show(p.stdout, answer, err, time.Since(start))
-}
-
-func (c *callCommand) validate() error {
-	if err := checkRead(c.Report, c.Peer, c.ReadTime); err != nil {
-		return err
-	}
-	return c.IM.validate()
 }
 
 // show prints the answer and its meaning. It returns an error, for the exit status, unless the ErrorCode is 0.

@@ -19,8 +19,8 @@ type emitCommand struct {
 	Files     []string   `arg:"" optional:"" hidden:""` // not taken: who names one learns what to do
 	Report    *string    `placeholder:"ACCOUNT" help:"Who has read. Without it events are read from standard input, one JSON object a line."`
 	Peer      *string    `placeholder:"ACCOUNT" help:"Whose messages were read."`
-	ReadTime  *int64     `placeholder:"SECONDS" help:"Everything up to this second since 1970 has been read; without it up to the event time."`
-	EventTime *int64     `placeholder:"MS" help:"When it was read, in milliseconds since 1970; without it now."`
+	ReadTime  *string    `placeholder:"SECONDS" help:"Everything up to this second since 1970 has been read; without it up to the event time."`
+	EventTime *string    `placeholder:"MS" help:"When it was read, in milliseconds since 1970; without it now."`
 	Kafka     kafkaFlags `embed:"" group:"Kafka:"`
 	Topic     topicFlag  `embed:"" group:"Kafka:"`
 	Log       logFlags   `embed:"" group:"Log:"`
@@ -98,25 +98,15 @@ func (c *emitCommand) validate(env environment) (*consumer.Message, error) {
 	case c.Report == nil:
 		return nil, nil
 	}
-	if err := checkRead(*c.Report, *c.Peer, c.ReadTime); err != nil {
+	readTime, err := checkRead(*c.Report, *c.Peer, c.ReadTime)
+	if err != nil {
 		return nil, err
 	}
+	m := newEvent(*c.Report, *c.Peer, readTime, time.Now())
 	if c.EventTime != nil {
-		if err := checkEventTime(*c.EventTime, c.ReadTime); err != nil {
-			return nil, err
-		}
+		m, err = checkEventTime(m, *c.EventTime)
 	}
-	m := c.message(time.Now())
-	return &m, nil
-}
-
-// message is the event of the flags.
-func (c *emitCommand) message(now time.Time) consumer.Message {
-	m := newEvent(*c.Report, *c.Peer, c.ReadTime, now)
-	if c.EventTime != nil {
-		m = withEventTime(m, *c.EventTime)
-	}
-	return m
+	return &m, err
 }
 
 // maxBatch is how many lines are published at a time.

@@ -75,12 +75,12 @@ func TestEmitLines(t *testing.T) {
 	}
 }
 
-// Editors of another system put a byte order mark before the first line; anywhere else it is no JSON.
-func TestEmitSkipsAByteOrderMark(t *testing.T) {
+// Editors put a byte order mark before the first line, and files that are joined have it before others.
+func TestEmitSkipsByteOrderMarks(t *testing.T) {
 	line := "\uFEFF" + `{"Report_Account":"a","Peer_Account":"b"}` + "\n"
 	to := &topic{}
 	e, _, err := emitted(t, to, strings.NewReader(line+line))
-	if err != nil || e.published != 1 || e.rejected != 1 || string(to.messages[0].Value) != strings.TrimPrefix(strings.TrimSpace(line), "\uFEFF") {
+	if err != nil || e.published != 2 || string(to.messages[1].Value) != strings.TrimPrefix(strings.TrimSpace(line), "\uFEFF") {
 		t.Errorf("published %d, rejected %d, %v", e.published, e.rejected, err)
 	}
 }
@@ -161,15 +161,25 @@ type brokenReader struct{ err error }
 func (r brokenReader) Read([]byte) (int, error) { return 0, r.err }
 
 func TestEventOfFlags(t *testing.T) {
-	now := time.UnixMilli(1_700_000_000_123)
 	c := emitCommand{Report: new("alice"), Peer: new(`b"ob`)}
-	m := c.message(now)
-	if string(m.Key) != `alice|b"ob` || string(m.Value) != `{"Report_Account":"alice","Peer_Account":"b\"ob"}` || !m.Time.Equal(now) || m.Headers != nil {
+	c.Kafka.Brokers, c.Topic.Topic = []string{"localhost:9092"}, "mark-read"
+	event := func() consumer.Message {
+		t.Helper()
+		m, err := c.validate(newEnvironment(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return *m
+	}
+	m := event()
+	if string(m.Key) != `alice|b"ob` || string(m.Value) != `{"Report_Account":"alice","Peer_Account":"b\"ob"}` ||
+		time.Since(m.Time) > time.Minute || m.Headers != nil {
 		t.Errorf("%s %s %v %v", m.Key, m.Value, m.Time, m.Headers)
 	}
-	c.ReadTime, c.EventTime = new(int64(1_699_999_999)), new(int64(1_699_999_998_500))
-	m = c.message(now)
-	if !strings.Contains(string(m.Value), `"MsgReadTime":1699999999`) || len(m.Headers) != 1 || m.Headers[0].Key != "markread.event-time" || string(m.Headers[0].Value) != "1699999998500" {
+	c.ReadTime, c.EventTime = new("1699999999"), new("1699999998500")
+	m = event()
+	if !strings.Contains(string(m.Value), `"MsgReadTime":1699999999`) || len(m.Headers) != 1 ||
+		m.Headers[0].Key != "markread.event-time" || string(m.Headers[0].Value) != "1699999998500" {
 		t.Errorf("%s %v", m.Value, m.Headers)
 	}
 	if e := decode(m); e.Invalid != nil || e.ReadTime != 1_699_999_999 || e.EventTime.UnixMilli() != 1_699_999_998_500 {

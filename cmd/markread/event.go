@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"strconv"
 	"strings"
 	"time"
@@ -23,8 +24,8 @@ func newEvent(report, peer string, readTime *int64, now time.Time) consumer.Mess
 }
 
 // withEventTime adds the header with the event time, in milliseconds since 1970.
-func withEventTime(m consumer.Message, ms int64) consumer.Message {
-	m.Headers = []consumer.Header{{Key: eventTimeHeader, Value: strconv.AppendInt(nil, ms, 10)}}
+func withEventTime(m consumer.Message, ms string) consumer.Message {
+	m.Headers = []consumer.Header{{Key: eventTimeHeader, Value: []byte(ms)}}
 	return m
 }
 
@@ -33,43 +34,47 @@ func decode(m consumer.Message) consumer.Event {
 	return consumer.Decode(consumer.Record{Key: m.Key, Value: m.Value, Headers: m.Headers, Time: m.Time}, time.Now())
 }
 
-// checkRead returns a usage error that names the one of --report, --peer and --read-time (nil: not given) that makes no valid event. The rules
-// are the worker's own: each flag is tried in an event that is right otherwise.
-func checkRead(report, peer string, readTime *int64) error {
+// checkRead returns the read time of --report, --peer and --read-time (nil: not given), or a usage
+// error that names the flag that makes no valid event. The rules are the worker's own.
+func checkRead(report, peer string, readTime *string) (*int64, error) {
 	now := time.Now()
-	for _, part := range []struct {
-		flag, field string
-		event       consumer.Message
-	}{
-		{"--report", "Report_Account", newEvent(report, "peer", nil, now)},
-		{"--peer", "Peer_Account", newEvent("reader", peer, nil, now)},
-		{"--read-time", "MsgReadTime", newEvent("reader", "peer", readTime, now)},
-	} {
-		if err := decode(part.event).Invalid; err != nil {
-			return usagef("%s", strings.Replace(err.Error(), part.field, part.flag, 1))
-		}
+	text := strconv.FormatInt(now.Unix(), 10)
+	if readTime != nil {
+		text = *readTime
 	}
-	return nil
+	t, err := consumer.CheckFields([]byte(report), []byte(peer), []byte(text), now)
+	switch {
+	case errors.Is(err, consumer.ErrNoTime):
+		return nil, usagef("--read-time must not be empty")
+	case err != nil:
+		return nil, usageOf(err)
+	case readTime == nil:
+		return nil, nil
+	}
+	return &t, nil
 }
 
-// Event times outside these bounds, in milliseconds since 1970, are another unit: the lower one is in 1973, the upper one in the year 33658.
-const (
-	minEventTime = 100_000_000_000
-	maxEventTime = 999_999_999_999_999
-)
+// checkEventTime adds the event time of --event-time to a message, or returns a usage error. It may
+// lie in the future only if there is a read time: else it is one.
+func checkEventTime(m consumer.Message, text string) (consumer.Message, error) {
+	m = withEventTime(m, text)
+	if err := decode(m).Invalid; err != nil {
+		return m, usageOf(err)
+	}
+	return m, nil
+}
 
-// checkEventTime returns a usage error if --event-time is none. It may lie in the future only if there is a read time: else it is one.
-func checkEventTime(ms int64, readTime *int64) error {
-	switch {
-	case ms <= 0:
-		return usagef("--event-time %d: must be positive, in milliseconds since 1970", ms)
-	case ms < minEventTime:
-		return usagef("--event-time %d: must be in milliseconds since 1970; it looks like seconds", ms)
-	case ms > maxEventTime:
-		return usagef("--event-time %d: must be in milliseconds since 1970; it looks like a smaller unit", ms)
+// usageOf is a reason why an event is invalid, with the flag instead of the field that it begins with.
+func usageOf(reason error) error {
+	text := reason.Error()
+	for _, part := range []struct{ begins, flag string }{
+		{"Report_Account", "--report"}, {"Peer_Account", "--peer"}, {"MsgReadTime", "--read-time"},
+		{"the header " + eventTimeHeader + " is malformed:", "--event-time:"},
+		{"the event time (there is no MsgReadTime)", "--event-time"},
+	} {
+		if rest, ok := strings.CutPrefix(text, part.begins); ok {
+			return usagef("%s%s", part.flag, rest)
+		}
 	}
-	if e := decode(withEventTime(newEvent("reader", "peer", readTime, time.Now()), ms)); e.Invalid != nil {
-		return usagef("--event-time %d is more than 5 minutes ahead", ms) // the rest is checked
-	}
-	return nil
+	return usagef("%s", text)
 }

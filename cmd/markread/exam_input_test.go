@@ -143,6 +143,16 @@ func (g *examGenerator) invalid(n int) []examInput {
 		{"account not ASCII", `{"Report_Account":"rä","Peer_Account":"p"}`, "Report_Account", "-"},
 		{"account with a control character", `{"Report_Account":"r","Peer_Account":"p\u0007"}`, "Peer_Account", "-"},
 		{"MsgReadTime 0", `{` + good + `,"MsgReadTime":0}`, "MsgReadTime", "-"},
+		{"MsgReadTime before 2001", `{` + good + `,"MsgReadTime":999999999}`, "before September 2001", "-"},
+		{"MsgReadTime a date", `{` + good + `,"MsgReadTime":20251009}`, "looks like a date", "-"},
+		{"MsgReadTime a spreadsheet's day", `{` + good + `,"MsgReadTime":45939}`, "looks like a spreadsheet's day", "-"},
+		{"MsgReadTime an ISO date", `{` + good + `,"MsgReadTime":"2025-10-09T08:53:20Z"}`, "looks like a date", "-"},
+		{"MsgReadTime in microseconds", `{` + good + `,"MsgReadTime":1760000000123456}`, "looks like microseconds", "-"},
+		{"another name for MsgReadTime", `{` + good + `,"msgReadTime":1700000000}`, "did you mean MsgReadTime", "-"},
+		{"MsgReadedTime", `{` + good + `,"MsgReadedTime":1700000000}`, "did you mean MsgReadTime", "-"},
+		{"encoded twice", `"{\"Report_Account\":\"r\",\"Peer_Account\":\"p\"}"`, "encoded twice", "-"},
+		{"schema registry", "\x00\x00\x00\x00\x05{" + good + `}`, "schema registry", "-"},
+		{"Connect", `{"schema":null,"payload":{` + good + `}}`, "Kafka Connect", "-"},
 		{"MsgReadTime negative", `{` + good + `,"MsgReadTime":-1700000000}`, "MsgReadTime", "-"},
 		{"MsgReadTime a fraction", `{` + good + `,"MsgReadTime":1700000000.0}`, "MsgReadTime", "-"},
 		{"MsgReadTime with an exponent", `{` + good + `,"MsgReadTime":17e8}`, "MsgReadTime", "-"},
@@ -156,6 +166,8 @@ func (g *examGenerator) invalid(n int) []examInput {
 		{"event time empty", `{` + good + `}`, "event-time", ""},
 		{"event time of 16 digits", `{` + good + `}`, "event-time", "1700000000000000"},
 		{"event time ahead", `{` + good + `}`, "ahead", strconv.FormatInt((now+900)*1000, 10)},
+		{"event time in seconds", `{` + good + `,"MsgReadTime":"1700000000"}`, "looks like seconds", "1700000000"},
+		{"timestamp in seconds", `{` + good + `}`, "looks like seconds", "-"},
 		{"no time at all", `{` + good + `}`, "time", "-"},
 	}
 	out := make([]examInput, n)
@@ -172,6 +184,8 @@ func (g *examGenerator) invalid(n int) []examInput {
 			in.record.Value = nil
 		case k.kind == "no time at all":
 			in.record.Timestamp, in.eventTime = time.UnixMilli(-1), "" // how Kafka says: none
+		case k.kind == "timestamp in seconds":
+			in.record.Timestamp, in.eventTime = time.UnixMilli(now), ""
 		case k.kind == "event time ahead":
 			in.eventTime = k.header
 		case k.header != "-":

@@ -31,17 +31,18 @@ var mayImport = map[string][]string{
 	"worker/hold":    {"imclient"}, // for the classes of failures
 	"worker/console": {"consumer/printable"},
 	// Kafka and the API know neither each other nor the engine.
-	"consumer":                {"consumer/batch", "consumer/offsets", "consumer/thin"},
-	"consumer/batch":          {},                                 // bytes that anyone may have written
-	"consumer/backfill":       {"consumer", "consumer/printable"}, // for what an event is; for rejects
-	"consumer/broker":         {},
-	"consumer/offsets":        {},
-	"consumer/printable":      {},                               // whoever shows text of others uses it
-	"consumer/letters":        {"consumer"},                     // commands and console share it
-	"consumer/letters/office": {"consumer", "consumer/letters"}, // what reads and writes for it
-	"consumer/thin":           {},                               // a part of its own so that the engine thins its repeats in the same way
-	"imclient":                {},
-	"imclient/sandbox":        {"imclient"},
+	"consumer":                   {"consumer/batch", "consumer/offsets", "consumer/thin"},
+	"consumer/batch":             {},                                 // bytes that anyone may have written
+	"consumer/backfill":          {"consumer", "consumer/printable"}, // for what an event is; for rejects
+	"consumer/broker":            {},
+	"consumer/broker/brokertest": {}, // a bubble for tests
+	"consumer/offsets":           {},
+	"consumer/printable":         {},                               // whoever shows text of others uses it
+	"consumer/letters":           {"consumer"},                     // commands and console share it
+	"consumer/letters/office":    {"consumer", "consumer/letters"}, // what reads and writes for it
+	"consumer/thin":              {},                               // a part of its own so that the engine thins its repeats in the same way
+	"imclient":                   {},
+	"imclient/sandbox":           {"imclient"},
 }
 
 // onlyIn says which packages may use a library. One vendor's library behind one package can be replaced, and its traps have one home.

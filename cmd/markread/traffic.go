@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"time"
 
@@ -111,7 +112,7 @@ func event(r read) consumer.Message {
 	if r.to[len(r.to)-1]%2 == 0 {
 		readTime = new(r.at.Unix())
 	}
-	return withEventTime(newEvent(r.to, r.from, readTime, r.at), r.at.UnixMilli())
+	return withEventTime(newEvent(r.to, r.from, readTime, r.at), strconv.FormatInt(r.at.UnixMilli(), 10))
 }
 
 // send makes a real sendmsg call.

@@ -6,12 +6,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/rs/zerolog"
 
 	"markread/consumer"
+	"markread/consumer/broker/brokertest"
 	"markread/imclient"
 )
 
@@ -33,7 +33,7 @@ func (c *chat) Post(_ context.Context, command string, body any) (imclient.Answe
 }
 
 func TestTraffic(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	brokertest.Bubble(t, func(t *testing.T) {
 		im, to := &chat{}, &topic{}
 		ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 		defer cancel()
@@ -82,7 +82,7 @@ func TestTrafficOverBrokenServers(t *testing.T) {
 		"API":   {&chat{fail: errors.New("broken")}, &topic{}},
 		"Kafka": {&chat{}, &topic{fail: errors.New("broken")}},
 	} {
-		synctest.Test(t, func(t *testing.T) {
+		brokertest.Bubble(t, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 			defer cancel()
 			var log strings.Builder

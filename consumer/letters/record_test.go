@@ -117,11 +117,11 @@ func TestJudge(t *testing.T) {
 		obstacle Obstacle
 		readTime int64
 	}{
-		"T of its own":            {letterOf(0, 0, "k", `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":7}`), Replayable, 7},
+		"T of its own":            {letterOf(0, 0, "k", `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1600000007}`), Replayable, 1600000007},
 		"T of the event time":     {letterOf(0, 0, "k", `{"Report_Account":"a","Peer_Account":"b"}`), Replayable, 1700000000},
-		"no time, T of its own":   {letterOf(0, 0, "k", `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":7}`, "markread.event-time", ""), Replayable, 7},
+		"no time, T of its own":   {letterOf(0, 0, "k", `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1600000007}`, "markread.event-time", ""), Replayable, 1600000007},
 		"no time at all":          {letterOf(0, 0, "k", `{"Report_Account":"a","Peer_Account":"b"}`, "markread.event-time", ""), Invalid, 0},
-		"a malformed time":        {letterOf(0, 0, "k", `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":7}`, "markread.event-time", "1e9"), Invalid, 0},
+		"a malformed time":        {letterOf(0, 0, "k", `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1600000007}`, "markread.event-time", "1e9"), Invalid, 0},
 		"no event":                {letterOf(0, 0, "k", `{}`), Invalid, 0},
 		"null":                    {letterOf(0, 0, "k", "null"), Invalid, 0},
 		"the value was left out":  {letterOf(0, 0, "k", "", "markread.value-omitted", "1000000"), Omitted, 0},
@@ -139,7 +139,7 @@ func TestJudge(t *testing.T) {
 // The newest of equally large read times is published, and no count goes beyond what a record may have.
 func TestPublication(t *testing.T) {
 	value := func(readTime int) string {
-		return fmt.Sprintf(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":%d}`, readTime)
+		return fmt.Sprintf(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":%d}`, 1_600_000_000+readTime)
 	}
 	f := NewFold(2000, Filter{})
 	f.Judge(now)
@@ -178,7 +178,7 @@ func TestPlan(t *testing.T) {
 	f := NewFold(3, Filter{})
 	f.Judge(now)
 	for i, who := range []string{"a", "b", "", "a", "c", "b", "a"} {
-		f.Add(letterOf(i%2, int64(i), who, fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":"p","MsgReadTime":%d}`, who, 100-i),
+		f.Add(letterOf(i%2, int64(i), who, fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":"p","MsgReadTime":%d}`, who, 1_600_000_100-i),
 			"markread.failed-at", time.Unix(int64(1000+i), 0).UTC().Format(time.RFC3339)))
 	}
 	for limit, want := range map[int]string{0: "0 4 1 | 6 3 5", 5: "0 4 1 | 3 5", 2: "0 1 |", 1: "0 |"} {
@@ -222,7 +222,7 @@ func TestPlanOfStuckLetters(t *testing.T) {
 // Of equally large T the later letter is published: in one partition the one behind, in two the one that failed later.
 func TestPlanOfTies(t *testing.T) {
 	letter := func(partition int, offset int64, failed string) consumer.Record {
-		return letterOf(partition, offset, "k", `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":100}`, "markread.failed-at", failed)
+		return letterOf(partition, offset, "k", `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1600000100}`, "markread.failed-at", failed)
 	}
 	const early, late = "2026-03-01T02:48:00Z", "2026-03-01T02:49:00Z"
 	for name, records := range map[string][]consumer.Record{
@@ -250,8 +250,8 @@ func TestPlanOfTies(t *testing.T) {
 func TestPlanOfConversationsOfOneKey(t *testing.T) {
 	f := NewFold(3, Filter{})
 	f.Judge(now)
-	f.Add(letterOf(0, 0, "a|b|c", `{"Report_Account":"a|b","Peer_Account":"c","MsgReadTime":100}`))
-	f.Add(letterOf(0, 1, "a|b|c", `{"Report_Account":"a","Peer_Account":"b|c","MsgReadTime":200}`))
+	f.Add(letterOf(0, 0, "a|b|c", `{"Report_Account":"a|b","Peer_Account":"c","MsgReadTime":1600000100}`))
+	f.Add(letterOf(0, 1, "a|b|c", `{"Report_Account":"a","Peer_Account":"b|c","MsgReadTime":1600000200}`))
 	if p := PlanOf(f.Find(Open), 0); len(p.Events) != 2 || len(p.Covered) != 0 {
 		t.Errorf("%+v", p)
 	}
@@ -293,7 +293,7 @@ func TestStill(t *testing.T) {
 // A letter that is planned again counts only the replays of those that are there still.
 func TestPlanAgain(t *testing.T) {
 	event := func(readTime int) string {
-		return fmt.Sprintf(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":%d}`, readTime)
+		return fmt.Sprintf(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":%d}`, 1_600_000_000+readTime)
 	}
 	f := NewFold(9, Filter{})
 	f.Judge(now)
@@ -391,12 +391,12 @@ func TestMendable(t *testing.T) {
 // somebody says the time.
 func TestMendableWithoutTime(t *testing.T) {
 	for at, want := range map[string]string{
-		"": `"unknown"`, "soon": `"unknown"`, "0": `"unknown"`, "999": `"unknown"`, "1000": "1",
+		"": `"unknown"`, "soon": `"unknown"`, "0": `"unknown"`, "999999999999": `"unknown"`, "1000000000000": "1000000000",
 	} {
 		l := Parse(letterOf(0, 0, "k", `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":null}`, "markread.event-time", at), Open)
 		got, form := l.Mendable()
 		event := consumer.Decode(consumer.Record{Value: got}, time.Unix(1_700_000_000, 0))
-		if string(got) != `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":`+want+`}` || (form == Whole) != (want == "1") || (event.Invalid == nil) != (want == "1") {
+		if string(got) != `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":`+want+`}` || (form == Whole) != (want == "1000000000") || (event.Invalid == nil) != (want == "1000000000") {
 			t.Errorf("of event time %q: %s, form %d, %v", at, got, form, event.Invalid)
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -16,6 +15,7 @@ import (
 
 	"markread/consumer"
 	"markread/consumer/broker"
+	"markread/consumer/broker/brokertest"
 	"markread/consumer/letters"
 )
 
@@ -29,7 +29,7 @@ type world struct {
 
 func inWorld(t *testing.T, test func(w *world)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	brokertest.Bubble(t, func(t *testing.T) {
 		w := &world{T: t}
 		b, err := broker.Start(broker.Options{Addr: "127.0.0.1:9092", Partitions: 3, Listen: w.network.Listen, Topics: []string{"events", "backfill", "letters"}})
 		if err != nil {
@@ -98,7 +98,7 @@ func TestLettersOfTheWorker(t *testing.T) {
 				Topic: "events", Partition: 2, Offset: 40, Key: []byte("a|b"), Value: []byte(`{"Report_Account":"a","Peer_Account":"b"}`), Time: read,
 				Headers: []consumer.Header{{Key: "trace", Value: []byte("1")}, {Key: "markread.replays", Value: []byte("1")}, {Key: "null"}},
 			},
-			{Topic: "events", Partition: 2, Offset: 41, Value: []byte(`{"Report_Account":"c","Peer_Account":"b","MsgReadTime":"900000000"}`), Time: read},
+			{Topic: "events", Partition: 2, Offset: 41, Value: []byte(`{"Report_Account":"c","Peer_Account":"b","MsgReadTime":"1700000000"}`), Time: read},
 			{Topic: "events", Offset: 42, Key: []byte("a|b"), Value: []byte(`no event`), Time: read},
 		}
 		classes := []string{"rejected", "exhausted", "invalid"}
@@ -121,8 +121,8 @@ func TestLettersOfTheWorker(t *testing.T) {
 			lines = append(lines, rest)
 			return nil
 		})
-		want := `:"open","class":"rejected","code":"90048","message":"refused","report":"a","peer":"b","read_time":null,"event_time":"2000-01-01T00:00:00Z",` +
-			`"failed_at":"2000-01-01T00:00:01Z","origin":{"topic":"events","partition":2,"offset":40,"group":"g"},"delivery_count":1,"collapsed":2,"replays":1,` +
+		want := `:"open","class":"rejected","code":"90048","message":"refused","report":"a","peer":"b","read_time":null,"event_time":"2026-01-01T00:00:00Z",` +
+			`"failed_at":"2026-01-01T00:00:01Z","origin":{"topic":"events","partition":2,"offset":40,"group":"g"},"delivery_count":1,"collapsed":2,"replays":1,` +
 			`"lane":"live","key":"a|b","value":"{\"Report_Account\":\"a\",\"Peer_Account\":\"b\"}"}`
 		if err != nil || len(lines) != 3 || lines[0] != want {
 			w.Errorf("%v: %q, want\n%s", err, lines, want)
@@ -141,15 +141,15 @@ func TestLettersOfTheWorker(t *testing.T) {
 			return all
 		}
 		if e := events[0]; string(e.Key) != "a|b" || string(e.Value) != string(records[0].Value) ||
-			headers(e) != "trace=1 null= markread.event-time=946684800000 markread.replays=2 " || e.Headers[1].Value != nil || time.Since(e.Timestamp) > time.Minute {
+			headers(e) != "trace=1 null= markread.event-time=1767225600000 markread.replays=2 " || e.Headers[1].Value != nil || time.Since(e.Timestamp) > time.Minute {
 			w.Errorf("%s %s %s %s", e.Key, e.Value, headers(e), e.Timestamp)
 		}
-		if e := events[1]; e.Key != nil || headers(e) != "markread.event-time=946684800000 markread.replays=1 " {
+		if e := events[1]; e.Key != nil || headers(e) != "markread.event-time=1767225600000 markread.replays=1 " {
 			w.Errorf("%s %s", e.Key, headers(e))
 		}
 		// As a worker decodes it.
-		replayed := consumer.Record{Value: events[0].Value, Headers: []consumer.Header{{Key: "markread.event-time", Value: []byte("946684800000")}}, Time: time.Now()}
-		if event := consumer.Decode(replayed, time.Now()); event.ReadTime != 946684800 {
+		replayed := consumer.Record{Value: events[0].Value, Headers: []consumer.Header{{Key: "markread.event-time", Value: []byte("1767225600000")}}, Time: time.Now()}
+		if event := consumer.Decode(replayed, time.Now()); event.ReadTime != 1767225600 {
 			w.Errorf("T is %d", event.ReadTime)
 		}
 		if got := states(w.T, o); strings.Count(got, "replayed") != 2 || strings.Count(got, "open") != 1 {

@@ -113,8 +113,12 @@ func (t *topic) append(partition int, m consumer.Message) {
 	})
 }
 
+// firstSecond is before all read times, which tests count from it.
+const firstSecond = 1_600_000_000
+
 // letter writes a letter of an event of the second T, that was written down at its time.
-func (t *topic) letter(partition int, report string, readTime int64, headers ...string) {
+func (t *topic) letter(partition int, report string, second int64, headers ...string) {
+	readTime := firstSecond + second
 	value := fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":"p","MsgReadTime":%d}`, report, readTime)
 	m := consumer.Message{Key: consumer.Key(report, "p"), Value: []byte(value)}
 	for i, h := range append([]string{
@@ -141,7 +145,7 @@ func newTopic(partitions int) *topic {
 	return &topic{name: "letters", partitions: make([][]consumer.Record, partitions)}
 }
 
-var now = time.Unix(1_700_000_000, 0)
+var now = time.Unix(1_800_000_000, 0)
 
 func clock() time.Time { return now }
 
@@ -195,7 +199,7 @@ func TestReplay(t *testing.T) {
 	if len(to.published) != 2 {
 		t.Fatalf("%d events", len(to.published))
 	}
-	if m := to.published[0]; string(m.Key) != "a|p" || !strings.Contains(string(m.Value), `"MsgReadTime":300`) || value(m, "markread.event-time") != "300000" ||
+	if m := to.published[0]; string(m.Key) != "a|p" || !strings.Contains(string(m.Value), `"MsgReadTime":1600000300`) || value(m, "markread.event-time") != "1600000300000" ||
 		value(m, "markread.replays") != "3" || value(m, "trace") != "a" || len(m.Headers) != 3 || !m.Time.IsZero() {
 		t.Errorf("%s %s %s", m.Key, m.Value, m.Headers)
 	}

@@ -288,3 +288,46 @@ func TestWhatIsToldOnce(t *testing.T) {
 		t.Error(said)
 	}
 }
+
+// So is an account that a spreadsheet has rounded, whatever the row or the file.
+func TestRoundedAccountIsToldOnce(t *testing.T) {
+	inputs := inFolder(t, map[string]string{
+		"f": header + "C++,1E7,1600000007\n12345678,1.76543E+17,1600000007\n2E+10,b,1600000007\n",
+		"g": header + "a,2E+10,1600000007\n",
+	}, "f", "g")
+	var log bytes.Buffer
+	done, err := Run(t.Context(), Options{Inputs: inputs, Log: zerolog.New(&log)})
+	if said := log.String(); err != nil || done.Records != 4 || strings.Count(said, "\n") != 1 ||
+		!strings.Contains(said, `"line":3,"account":"1.76543E+17","message":"an account looks like a long number`) {
+		t.Errorf("%+v, %v\n%s", done, err, said)
+	}
+}
+
+// Rows without a time are rejects where the run has none for them.
+func TestRowsWithoutATime(t *testing.T) {
+	text := map[string]string{
+		"f": header + "a,b,\nc,d,1600000007\n", "g": `{"Report_Account":"e","Peer_Account":"f"}` + "\n",
+	}
+	for readTime, rejected := range map[int64]int64{0: 2, 1_600_000_009: 0} {
+		inputs := inFolder(t, text, "f", "g")
+		o := Options{Inputs: inputs, Log: zerolog.Nop(), State: State{ReadTime: readTime}}
+		done, err := Run(t.Context(), o)
+		want := Times{1_600_000_007, max(readTime, 1_600_000_007)}
+		if err != nil || done.Rejected != rejected || done.Untimed != 2-rejected || done.Times != want {
+			t.Errorf("%d: %+v, %v", readTime, done, err)
+		}
+	}
+}
+
+func TestTimes(t *testing.T) {
+	var none Times
+	for want, got := range map[string]Times{
+		"": none.with(none), "read time 2020-09-13 12:26:47 UTC": none.with(Times{1600000007, 1600000007}).with(none),
+		"read times from 2020-09-13 12:26:40 to 2020-09-13 12:26:49 UTC": Times{1600000003, 1600000009}.
+			with(Times{1600000000, 1600000000}).with(Times{1600000005, 1600000007}),
+	} {
+		if got.String() != want {
+			t.Errorf("%q, not %q", got, want)
+		}
+	}
+}

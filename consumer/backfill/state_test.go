@@ -169,6 +169,8 @@ func TestStateThatIsNotValid(t *testing.T) {
 		"negative topic end":     {func(s *State) { s.TopicEnd = -1 }, "out of range"},
 		"negative published":     {func(s *State) { s.Published = -1 }, "out of range"},
 		"negative read time":     {func(s *State) { s.ReadTime = -1 }, "out of range"},
+		"times before 1970":      {func(s *State) { s.Times = Times{-1, 5} }, "out of range"},
+		"times the wrong way":    {func(s *State) { s.Times = Times{6, 5} }, "out of range"},
 		"sum that overflows":     {func(s *State) { s.Published = 1<<63 - 1 }, "out of range"},
 		"more rejects than rows": {func(s *State) { s.At.Rejected = s.At.Rows + 1 }, "out of range"},
 		"no line":                {func(s *State) { s.At.Line = 0 }, "out of range"},

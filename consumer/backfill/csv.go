@@ -20,12 +20,13 @@ type table struct {
 	fields  [][]byte // of the current row
 }
 
-// next returns the next row that is not blank, and its fields. With a *badRow there is a row without fields; with another
-// error there is none.
+// next returns the next row that is not blank, and its fields. With a *badRow there is a row without
+// fields; with another error there is none.
 //
-// A row goes on behind a line break as long as a quote is open, that is as long as the number of quotes is odd. If what comes out then is not what a row
-// of this table must be, a quote is missing or one too many, and only the first line is taken for the bad row: else one quote could swallow thousands of
-// rows.
+// A row goes on behind a line break as long as a quote is open, that is as long as the number of
+// quotes is odd. If what comes out then is not what a row of this table must be, a quote is missing
+// or one too many, and only the first line is taken for the bad row: else one quote could swallow
+// thousands of rows.
 func (t *table) next() (row, [][]byte, error) {
 	for {
 		l := t.lines
@@ -91,7 +92,7 @@ func fieldsOf(n int) string {
 	return fmt.Sprintf("%d fields", n)
 }
 
-// isHeaderRow reports whether a row that is not the first is a header: of another file that was appended.
+// isHeaderRow reports whether a row that is not the first is a header, of a file that was appended.
 func isHeaderRow(fields [][]byte) bool {
 	report, peer := false, false
 	for _, field := range fields {

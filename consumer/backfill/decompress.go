@@ -159,7 +159,8 @@ func (c *compressed) Read(b []byte) (int, error) {
 func damaged(compression string, err error) error {
 	switch {
 	case errors.Is(err, zstd.ErrWindowSizeExceeded):
-		return fmt.Errorf("it needs more memory to decompress (--long, or --ultra) than there is for it: zstd -dc --long=31 FILE | markread backfill - (%w)", err)
+		return fmt.Errorf("it needs more memory to decompress (--long, or --ultra) than there is for it: "+
+			"zstd -dc --long=31 FILE | markread backfill - (%w)", err)
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("%s: the file ends in the middle; is it copied in full? (%w)", compression, err)
 	}

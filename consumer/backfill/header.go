@@ -36,14 +36,15 @@ func (t *table) header(timeless bool) error {
 			reportColumn, separator)
 	}
 	if err != nil {
-		return fmt.Errorf("its first row should be a header with the names of the fields, but is %w", err)
+		return fmt.Errorf("its first row should be a header with the names of the fields, but is %w",
+			err)
 	}
 	t.columns, err = columnsOf(fields, timeless)
 	return err
 }
 
-// columnsOf finds the columns. Rows without a time need one from the operator, timeless: to take the
-// present for it would mark as read what nobody may have read, and there is no way back.
+// columnsOf finds the columns. Rows without a time need one from the operator, timeless:
+// the present instead would mark as read what nobody may have read, and there is no way back.
 func columnsOf(header [][]byte, timeless bool) (columns, error) {
 	c := columns{len(header), -1, -1, -1}
 	places := []struct {
@@ -71,14 +72,14 @@ func columnsOf(header [][]byte, timeless bool) (columns, error) {
 	}
 	for _, place := range places[:2] {
 		if *place.at < 0 {
-			return c, fmt.Errorf("its header has no %s: the first row must have the names %s, %s and %s, "+
-				"but is %s", place.name, reportColumn, peerColumn, readTimeColumn,
+			return c, fmt.Errorf("its header has no %s: the first row must have the names "+
+				"%s, %s and %s, but is %s", place.name, reportColumn, peerColumn, readTimeColumn,
 				quote(bytes.Join(header, []byte{','})))
 		}
 	}
 	if c.readTime < 0 && !timeless {
-		return c, fmt.Errorf("its header has no %s; its columns are %s: %s, or say with --read-time T|now "+
-			"up to when everything was read", readTimeColumn, listed(header), rename(header))
+		return c, fmt.Errorf("its header has no %s; its columns are %s: %s, or say with "+
+			"--read-time T|now up to when everything was read", readTimeColumn, listed(header), rename(header))
 	}
 	return c, nil
 }

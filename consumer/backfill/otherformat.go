@@ -11,7 +11,8 @@ var otherBytes = []struct {
 	bytes, says string
 }{
 	{0, "PK\x03\x04", "it is a ZIP archive, or a spreadsheet: unpack it, or export it as CSV"},
-	{0, "\xd0\xcf\x11\xe0", "it is a spreadsheet (.xls) or another document of Office: export it as CSV"},
+	{0, "\xd0\xcf\x11\xe0", "it is a spreadsheet (.xls) or another document of Office: " +
+		"export it as CSV"},
 	{0, "BZh", "it is compressed with bzip2: bzip2 -dc FILE | markread backfill -"},
 	{0, "\xfd7zXZ", "it is compressed with xz: xz -dc FILE | markread backfill -"},
 	{0, "\x04\x22\x4d\x18", "it is compressed with lz4: lz4 -dc FILE | markread backfill -"},
@@ -40,13 +41,16 @@ var otherTexts = []struct {
 		"it is an HTML page, perhaps of an error or a login: see how the file was downloaded"},
 	{regexp.MustCompile(`^<[!?/\pL]`),
 		"it is XML, perhaps what a server says of an error: see how the file was downloaded"},
-	{regexp.MustCompile(`^version https://git-lfs`), "it is a Git LFS pointer, not the file: git lfs pull"},
+	{regexp.MustCompile(`^version https://git-lfs`),
+		"it is a Git LFS pointer, not the file: git lfs pull"},
 	{regexp.MustCompile(`^-----BEGIN `), "it is encrypted, or a key: decrypt it, gpg -d FILE | " +
 		"markread backfill -"},
 	{regexp.MustCompile(`^(?i:--|/\*|(insert into|create table|drop table|copy \S+ \())`),
 		"it is SQL, such as a database's dump: export the table as CSV"},
-	{regexp.MustCompile(`^\+-[-+]*\+[\r\n]`), "it is a table as a database shell draws it: export it as CSV"},
-	{regexp.MustCompile(`^ORC[^\w ,;|\t]`), "it is an ORC file: export it as CSV or as one JSON object a line"},
+	{regexp.MustCompile(`^\+-[-+]*\+[\r\n]`),
+		"it is a table as a database shell draws it: export it as CSV"},
+	{regexp.MustCompile(`^ORC[^\w ,;|\t]`),
+		"it is an ORC file: export it as CSV or as one JSON object a line"},
 	{regexp.MustCompile(`^\[`), "it is a JSON array: jq -c '.[]' FILE | markread backfill -"},
 	{regexp.MustCompile(`^\{[ \t\r]*\n\s*"`),
 		"its JSON objects have several lines each: jq -c . FILE | markread backfill -"},

@@ -64,10 +64,12 @@ func documentedReasons(t *testing.T, heading string) (rows []documented) {
 }
 
 // damagedRecords are examples that are no text.
+var wrongLength = errors.New("its length is wrong")
+
 var damagedRecords = map[string]*consumer.Damage{
-	"a record whose producer wrote its length wrongly":      {Last: 7, Count: 1, Err: errors.New("its length is wrong")},
-	"several of them in a batch, which can't be told apart": {Last: 9, Count: 3, Err: errors.New("its length is wrong")},
-	"one among other records, and which one is not known":   {Last: 9, Count: 1, Err: errors.New("its length is wrong")},
+	"a record whose producer wrote its length wrongly":      {Last: 7, Count: 1, Err: wrongLength},
+	"several of them in a batch, which can't be told apart": {Last: 9, Count: 3, Err: wrongLength},
+	"one among other records, and which one is not known":   {Last: 9, Count: 1, Err: wrongLength},
 }
 
 // recordOf returns the record of an example: its value, then a header or the timestamp.
@@ -189,7 +191,9 @@ func TestReasonsAreDocumented(t *testing.T) {
 		}
 	}
 	patterns := []string{regexp.QuoteMeta(errUntimed.Error()), regexp.QuoteMeta(errTooLong.Error())}
-	for _, name := range []string{"../decode.go", "../explain.go", "../readtime.go", "csv.go", "split.go"} {
+	for _, name := range []string{
+		"../decode.go", "../explain.go", "../readtime.go", "csv.go", "split.go",
+	} {
 		patterns = append(patterns, reasonsIn(t, name)...)
 	}
 	for _, pattern := range patterns {

@@ -86,6 +86,8 @@ func TestRows(t *testing.T) {
 		"an open quote before a line that is too long": {header + "\"a,b,~7\nc,d,~8" + long + long + "\ne,f,~9\n", "2 bad: not a row of CSV: a quote is missing, or one too many: field 1 has no closing quote: \"a,b,~7|" +
 			"3 bad: it is longer than 1048576 bytes; only its first 1024 are kept here: c,d,~8" + long[:26] + "|4 e f ~9"},
 		"CR CR LF":                      {strings.ReplaceAll(header+"a,b,~7\nc,\"d\",~8\n", "\n", "\r\r\n"), "2 a b ~7|3 c d ~8"},
+		"CR CR LF behind accounts":      {"MsgReadTime,Report_Account,Peer_Account\r\r\n~7,a,b\r\r\n", "2 a b ~7"},
+		"JSON encoded twice":            {`"{\"Report_Account\":\"a\"}"`, "1 bad: the value is JSON, but a string, not an object: it holds JSON, so it was encoded twice: " + `"{\"Report_Account\":\"a\"}"`},
 		"a CR within quotes":            {"\"no\rte\",Report_Account,Peer_Account\n\"x\ry\rz\",a,b\n", "2 a b 0"},
 		"a CR in a row":                 {header + "a,b,~7\rc,d,~8\n", "2 bad: it has 5 fields, the header has 3; it has a CR that ends no line: tr '\\r' '\\n' makes lines of it: a,b,~7\rc,d,~8"},
 		"a CR behind all":               {header + "a,b,~7\r", "2 a b ~7"},

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -19,7 +18,7 @@ import (
 type backfillCommand struct {
 	Files    []string `arg:"" optional:"" name:"file" help:"CSV with a header, or one JSON object a line, compressed with gzip or zstd or not; - is standard input."`
 	Rejects  *string  `placeholder:"FILE" help:"Write the rows that are no events there, with their line and the reason, one JSON object a line; the file must be new or empty, unless a run is resumed."`
-	ReadTime *int64   `placeholder:"SECONDS" help:"Rows without MsgReadTime: everything up to this second since 1970 has been read; without it, up to when the run began."`
+	ReadTime *string  `placeholder:"T|now" help:"Rows without MsgReadTime: everything up to this second since 1970 has been read, or up to when the run began; without it such rows are rejected, and a table without the column is refused."`
 	DryRun   dryRun   `name:"dry-run" help:"Read, check and count only: publish nothing, keep no state, need no brokers."`
 	Resume   bool     `help:"Go on where an interrupted run over the same files had got to."`
 
@@ -45,8 +44,8 @@ func (dryRun) BeforeApply(parsed *kong.Context) error {
 
 // Help is kong's: what follows the summary.
 func (*backfillCommand) Help() string {
-	return `A table's header has the names Report_Account, Peer_Account and, if there are read times, MsgReadTime (seconds since 1970), in any order among
-others. Rows of one conversation become one record, with the largest time. Rows that are no events are counted, and the exit status is 3.
+	return `A table's header has the names Report_Account, Peer_Account and MsgReadTime (seconds since 1970), in any order among others. Rows without a
+time need --read-time. Rows of one conversation become one record, with the largest time. Rows that are no events are counted, and the exit status is 3.
 
     markread backfill --brokers localhost:9092 --dry-run states.csv.gz
     markread backfill --brokers localhost:9092 --rejects rejects.ndjson states.csv.gz
@@ -75,17 +74,29 @@ func (c *backfillCommand) validate(env environment) error {
 	case c.Rejects != nil && *c.Rejects == "-":
 		return usagef("--rejects -: rejects are written to a file: name one (/dev/stderr shows them)")
 	}
-	if c.ReadTime != nil {
-		text := strconv.FormatInt(*c.ReadTime, 10)
-		if _, err := checkRead("reader", "peer", &text); err != nil {
-			return err
-		}
+	if _, err := c.readUpTo(time.Now()); err != nil {
+		return err
 	}
 	checks := []func() error{c.backfillFlag.validate, c.groupFlag.validate, c.rateFlag.validate}
 	if !c.DryRun {
 		checks = append(checks, func() error { return c.Kafka.validate(env) })
 	}
 	return firstError(checks...)
+}
+
+// readUpTo is the read time of rows that have none in a run that began then; 0: there is none.
+func (c *backfillCommand) readUpTo(began time.Time) (int64, error) {
+	switch {
+	case c.ReadTime == nil:
+		return 0, nil
+	case *c.ReadTime == "now":
+		return began.Unix(), nil
+	}
+	t, err := checkRead("reader", "peer", c.ReadTime)
+	if err != nil {
+		return 0, err
+	}
+	return *t, nil
 }
 
 func (c *backfillCommand) run(ctx context.Context, p *process) error {

@@ -54,9 +54,9 @@ func (c *backfillCommand) prepare(ctx context.Context, p *process, now time.Time
 	if c.Rejects != nil {
 		job.rejects = *c.Rejects
 	}
-	fresh := backfill.State{Began: now.UTC(), Topic: c.BackfillTopic, Brokers: c.Kafka.Brokers, ReadTime: now.Unix()}
-	if c.ReadTime != nil {
-		fresh.ReadTime = *c.ReadTime
+	fresh := backfill.State{Began: now.UTC(), Topic: c.BackfillTopic, Brokers: c.Kafka.Brokers}
+	if fresh.ReadTime, err = c.readUpTo(now); err != nil {
+		return nil, err
 	}
 	if job.rejects != "" {
 		if fresh.Rejects, err = filepath.Abs(job.rejects); err != nil {
@@ -145,12 +145,17 @@ func (c *backfillCommand) stateOf(ctx context.Context, job *backfillJob, fresh b
 	} else if err != nil {
 		return fresh, usagef("--resume: %v; to begin anew delete %s and leave --resume out", err, file)
 	}
+	readTime, err := c.readUpTo(old.Began) // now is when the interrupted run began
+	if err != nil {
+		return fresh, err
+	}
 	switch {
 	case old.Topic != fresh.Topic:
 		return fresh, usagef("--resume: the interrupted run published to --backfill-topic %s, not %s", old.Topic, fresh.Topic)
-	case c.ReadTime != nil && old.ReadTime != fresh.ReadTime:
-		return fresh, usagef("--resume: the interrupted run takes %d for the time of rows that have none, not --read-time %d: leave that out",
-			old.ReadTime, fresh.ReadTime)
+	case c.ReadTime != nil && old.ReadTime == 0:
+		return fresh, usagef("--resume: the interrupted run had no --read-time: leave it out")
+	case c.ReadTime != nil && old.ReadTime != readTime:
+		return fresh, usagef("--resume: the interrupted run had --read-time %d: leave it out, or give the same", old.ReadTime)
 	case old.Rejects != fresh.Rejects && old.Rejects == "":
 		return fresh, usagef("--resume: the interrupted run had no --rejects: leave it out")
 	case old.Rejects != fresh.Rejects:

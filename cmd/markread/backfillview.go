@@ -250,6 +250,9 @@ func (v *backfillView) log(p *process) {
 // summary is the last line.
 func (v *backfillView) summary(ctx context.Context, done backfill.Summary) string {
 	text := v.outcome(ctx, done)
+	if times := done.Times.String(); times != "" {
+		text += "; " + times
+	}
 	switch done.Untimed {
 	case 0:
 		return text

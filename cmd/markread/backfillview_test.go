@@ -59,8 +59,9 @@ func TestBackfillSummary(t *testing.T) {
 		v := &backfillView{job: &backfillJob{}, rate: 200, began: time.Now()}
 		v.job.State.At.Rows = 7
 		time.Sleep(65 * time.Second)
-		got := v.summary(t.Context(), backfill.Summary{Rows: 10_000, Rejected: 1, Records: 4000, Overflowed: true})
-		want := "10,000 rows, 1 rejected (the first 7 by the interrupted run), at most 4,000 conversations, in 1m05s; nothing published (--dry-run); 20s of calls at 200 a second"
+		got := v.summary(t.Context(), backfill.Summary{Rows: 10_000, Rejected: 1, Records: 4000, Overflowed: true,
+			Times: backfill.Times{From: 1760000000, To: 1760086400}})
+		want := "10,000 rows, 1 rejected (the first 7 by the interrupted run), at most 4,000 conversations, in 1m05s; nothing published (--dry-run); 20s of calls at 200 a second; read times from 2025-10-09 08:53:20 to 2025-10-10 08:53:20 UTC"
 		if got != want {
 			t.Errorf("%s", got)
 		}
@@ -110,7 +111,7 @@ func TestBackfillSaysHowToGoOn(t *testing.T) {
 
 // Two runs over one file would publish everything twice, and write over each other's rejects.
 func TestBackfillOfAFileThatIsBeingRead(t *testing.T) {
-	states := file(t, "Report_Account,Peer_Account\na,b\n")
+	states := file(t, "Report_Account,Peer_Account,MsgReadTime\na,b,1700000000\n")
 	unlock, err := lock(states)
 	if err != nil {
 		t.Fatal(err)
@@ -130,7 +131,7 @@ func TestBackfillOfRejectsThatAreBeingWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unlock()
-	got := try(t, nil, "", "backfill", "--dry-run", "--rejects", rejects, file(t, "Report_Account,Peer_Account\na,b\n"))
+	got := try(t, nil, "", "backfill", "--dry-run", "--rejects", rejects, file(t, "Report_Account,Peer_Account,MsgReadTime\na,b,1700000000\n"))
 	if got.status != exitFailed || !strings.Contains(got.stderr, rejects+": another markread backfill uses it") {
 		t.Errorf("%+v", got)
 	}

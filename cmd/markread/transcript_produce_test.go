@@ -23,10 +23,7 @@ func scriptProduce(ts *testscript.TestScript, neg bool, args []string) {
 		if text == "null" {
 			return nil
 		}
-		// A script's line has no escapes of its own.
-		text, err := strconv.Unquote(`"` + strings.ReplaceAll(text, `"`, `\"`) + `"`)
-		ts.Check(err)
-		return []byte(text)
+		return []byte(unescape(ts, text))
 	}
 	record := &kgo.Record{Topic: args[0], Partition: int32(partition), Key: bytes(args[2]), Value: bytes(args[3])}
 	for _, h := range args[4:] {
@@ -62,4 +59,11 @@ func scriptLetter(ts *testscript.TestScript, neg bool, args []string) {
 		headers = append(headers, h)
 	}
 	scriptProduce(ts, neg, append([]string{"mark-read-dead-letters", args[0], args[1], args[2]}, headers...))
+}
+
+// unescape replaces Go's escapes: a script's line has none of its own.
+func unescape(ts *testscript.TestScript, text string) string {
+	text, err := strconv.Unquote(`"` + strings.ReplaceAll(text, `"`, `\"`) + `"`)
+	ts.Check(err)
+	return text
 }

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
 	"flag"
+	"io"
 	"net"
 	"net/http/httptest"
 	"os"
@@ -16,6 +19,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -43,6 +47,7 @@ var updateTranscripts = flag.Bool("update-transcripts", false, "rewrite what the
 //	                         kind the group markread is.
 //	produce TOPIC PARTITION KEY VALUE NAME=VALUE…  writes a record with headers; null is null.
 //	letter PARTITION KEY VALUE NAME=VALUE…  writes a dead letter, with the headers that one has; those that are named win.
+//	bytes FILE PART…         writes the parts into a file: text with Go's escapes (\r, \ufeff, \x00), or gzip:TEXT or zstd:TEXT, compressed.
 //	im                       starts a local IM server for the commands that follow.
 //
 // To see what a script's commands really say: go test ./cmd/markread -run TestTranscripts/NAME -v. -update-transcripts rewrites the files that
@@ -54,6 +59,7 @@ func TestTranscripts(t *testing.T) {
 			"exits": scriptExits, "interrupted": scriptInterrupted, "says": scriptSays, "warns": scriptWarns,
 			"broker": scriptBroker, "broker-dies": scriptBrokerDies, "im": scriptIM,
 			"broker-says": scriptBrokerSays, "produce": scriptProduce, "letter": scriptLetter,
+			"bytes": scriptBytes,
 		},
 		Setup: func(env *testscript.Env) error {
 			env.Values[frailKey{}] = new(frail)
@@ -211,6 +217,36 @@ func scriptBrokerDies(ts *testscript.TestScript, neg bool, args []string) {
 	n, err := strconv.Atoi(args[0])
 	ts.Check(err)
 	ts.Value(frailKey{}).(*frail).dieAfter(n)
+}
+
+// scriptBytes writes a file that has what a script's own files can't.
+func scriptBytes(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: bytes FILE PART…")
+	}
+	var content bytes.Buffer
+	for _, part := range args[1:] {
+		out := nopCloser(&content)
+		var err error
+		if rest, ok := strings.CutPrefix(part, "gzip:"); ok {
+			part, out = rest, gzip.NewWriter(&content)
+		} else if rest, ok := strings.CutPrefix(part, "zstd:"); ok {
+			part = rest
+			out, err = zstd.NewWriter(&content)
+			ts.Check(err)
+		}
+		_, err = io.WriteString(out, unescape(ts, part))
+		ts.Check(errors.Join(err, out.Close()))
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), content.Bytes(), 0o600))
+}
+
+// nopCloser is a writer that need not be closed.
+func nopCloser(w io.Writer) io.WriteCloser {
+	return struct {
+		io.Writer
+		io.Closer
+	}{w, io.NopCloser(nil)}
 }
 
 func scriptIM(ts *testscript.TestScript, _ bool, _ []string) {

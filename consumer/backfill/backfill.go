@@ -1,11 +1,13 @@
 package backfill
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"sync"
 	"time"
 
@@ -53,6 +55,7 @@ type Summary struct {
 	Untimed        int64 // of the rows that were not rejected, those that had no time, and got that of the state
 	Records        int64 // published, each an own conversation as long as the window held them all
 	Overflowed     bool  // the window was full: a conversation may have got several records
+	Times          Times // of the records, those of the interrupted runs included
 	At             Mark  // before which everything is done
 }
 
@@ -65,7 +68,8 @@ type run struct {
 	at     Mark  // before the next row
 	over   bool
 	first  string   // reason of the first reject
-	blanks bool     // it was told that accounts have them
+	spaced bool     // it was logged that an account has spaces around it
+	rounds bool     // it was logged that an account is a rounded number
 	hashes []string // of inputs that were read to their ends; each is there before the first mark behind it
 }
 
@@ -94,23 +98,24 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	defer context.AfterFunc(sending, stop)()
 	defer r.watch(ctx, fail)()
 	r.ship = shipping{to: o.To, progress: r.Progress, save: r.save, fail: fail, log: r.Log, stopped: ctx.Done()}
-	r.ship.start(sending, r.at)
+	r.ship.start(sending, &r.State)
 	err := r.readAll(reading, sending)
 	if err == nil || errors.Is(err, ErrInterrupted) && r.StateFile == "" {
 		if e := r.empty(ctx, sending); e != nil {
 			err = e
 		}
 	}
-	done := r.ship.wait()
+	done, times := r.ship.wait()
 	if cause := context.Cause(sending); cause != nil {
 		err = cause
 	}
 	if err == nil {
 		err = r.finish()
-	} else if e := r.save(done); e != nil {
+	} else if e := r.save(done, times); e != nil {
 		err = fmt.Errorf("%w; and the state could not be saved: %w", err, e)
 	}
-	return Summary{r.at.Rows, r.at.Rejected, r.at.Untimed, r.Progress.Published.Load(), r.over, done}, err
+	return Summary{r.at.Rows, r.at.Rejected, r.at.Untimed, r.Progress.Published.Load(), r.over, times,
+		done}, err
 }
 
 // watch says what happens when ctx ends, and gives up what is on its way if that takes too long and can be sent again, until the function that it
@@ -155,13 +160,14 @@ func (o *Options) Begin() error {
 	return nil
 }
 
-// save notes in the state that everything before a mark is done. Rejects before it must outlast whatever happens now, like the state.
-func (r *run) save(at Mark) error {
+// save notes in the state that everything before a mark is done, and the times of what is published.
+// Rejects before it must outlast whatever happens now, like the state.
+func (r *run) save(at Mark, times Times) error {
 	if err := r.Rejects.sync(); err != nil {
 		return fmt.Errorf("--rejects: %w", err)
 	}
 	state := r.State
-	state.Hashes = r.hashes[:at.Input]
+	state.Hashes, state.Times = r.hashes[:at.Input], times
 	state.At, state.Published = at, state.Published+r.Progress.Published.Load()
 	if err := r.StateFile.save(state); err != nil {
 		return fmt.Errorf("state of the run: %w", err)
@@ -235,6 +241,8 @@ func (r *run) readRows(sending context.Context, number int, s *source) error {
 			return &InputError{in.Name, fmt.Errorf("line %d: %w", s.lines.number, plain(err))}
 		case err != nil:
 			err = r.reject(in, row, err)
+		case event.readTime == 0 && r.State.ReadTime == 0:
+			err = r.reject(in, row, errUntimed)
 		default:
 			err = r.keep(sending, in, row, event)
 		}
@@ -257,11 +265,8 @@ func (r *run) keep(sending context.Context, in *Input, row row, event event) err
 		event.readTime = r.State.ReadTime
 		r.noteUntimed(in, row)
 	}
-	if !r.blanks && (hasBlanks(event.report) || hasBlanks(event.peer)) {
-		r.blanks = true
-		r.Log.Warn().Str("file", in.Name).Int64("line", row.line).
-			Msg("an account begins or ends with a blank, which is taken for a part of it: the server may know no such account")
-	}
+	r.warnOfAccount(in, row, event.report)
+	r.warnOfAccount(in, row, event.peer)
 	r.window.add(event.report, event.peer, event.readTime, r.at)
 	r.at.Rows++
 	return nil
@@ -295,8 +300,26 @@ func (r *run) reject(in *Input, row row, reason error) error {
 	return nil
 }
 
-// hasBlanks reports whether a valid account begins or ends with a blank.
-func hasBlanks(account []byte) bool { return account[0] == ' ' || account[len(account)-1] == ' ' }
+// errUntimed is why a row without a time is no event where the run has none for it.
+var errUntimed = errors.New("it has no MsgReadTime; --read-time T|now sets it for rows that have none")
+
+// warnOfAccount logs the first valid account of each kind that hardly anybody has.
+func (r *run) warnOfAccount(in *Input, row row, account []byte) {
+	switch first, last := account[0], account[len(account)-1]; {
+	case !r.spaced && (first == ' ' || last == ' '):
+		r.spaced = true
+		r.Log.Warn().Str("file", in.Name).Int64("line", row.line).
+			Msg("an account begins or ends with a blank, which is taken for a part of it: the server may know no such account")
+	case !r.rounds && bytes.IndexByte(account, '+') > 0 && rounded.Match(account):
+		r.rounds = true
+		r.Log.Warn().Str("file", in.Name).Int64("line", row.line).Str("account", string(account)).
+			Msg("an account looks like a long number that a spreadsheet has rounded: " +
+				"export the column as text; the server may know no such account")
+	}
+}
+
+// rounded matches how spreadsheets write numbers of more digits than they show.
+var rounded = regexp.MustCompile(`^[0-9]([.][0-9]+)?[Ee][+][0-9]+$`)
 
 // noteUntimed counts a row without a time. The first is told at once, while nothing is published: a misspelled field would be one in every row.
 func (r *run) noteUntimed(in *Input, row row) {
@@ -314,7 +337,7 @@ func (r *run) shipOldest(sending context.Context) error {
 		upTo = r.at
 	}
 	r.sent += int64(len(b.messages))
-	return r.ship.send(sending, b.messages, upTo)
+	return r.ship.send(sending, b, upTo)
 }
 
 // empty publishes what is in the window.

@@ -13,5 +13,6 @@
 //     are acknowledged with the largest T up to the time when they were published, so the mark says it all, and needs no list.
 //   - The rejects are on the disk before a state that counts them is.
 //   - The state has a hash of what was read of the files: a run goes on only if that is unchanged. What lies behind it is told by size and time.
+//   - No read time is guessed: a row without one is a reject, or has the one that the operator gave for all of them.
 //   - A position is one of the decompressed content: resuming decompresses again what was read, which is far faster than publishing it.
 package backfill

@@ -2,6 +2,7 @@ package backfill
 
 import (
 	"errors"
+	"io"
 	"time"
 
 	"markread/consumer"
@@ -13,30 +14,50 @@ type event struct {
 	readTime     int64 // 0: the row has none
 }
 
-// next reads a row and judges it as the worker would judge it as an event; now is the clock. err is why the row is bad; if there is no row, it is what
-// reading ended with, and r.text is nil.
+// next reads a row and judges it as the worker would judge it as an event; now is the clock. err is
+// why the row is bad; if there is no row, it is what reading ended with, and r.text is nil.
 func (s *source) next(now func() time.Time) (r row, e event, err error) {
 	if s.table != nil {
-		var fields [][]byte
-		for again := true; again; {
-			if r, fields, err = s.table.next(); err != nil {
-				return r, e, err
-			}
-			if again = isHeaderRow(fields); again && !s.table.sameHeader(fields) {
-				s.lines.number = r.line
-				return row{}, e, errors.New("there is a header again, and another: give the files that were joined one by one")
-			}
-		}
-		e, err = s.table.event(fields, now())
-	} else if r, err = s.lines.next(); err == nil {
-		if r.tooLong {
-			return r, e, errTooLong
-		}
-		decoded := consumer.Decode(consumer.Record{Value: r.text}, now())
-		e, err = event{[]byte(decoded.Report), []byte(decoded.Peer), decoded.ReadTime}, decoded.Invalid
+		r, e, err = s.nextOfTable(now)
+	} else {
+		r, e, err = s.nextObject(now)
 	}
-	if errors.Is(err, consumer.ErrNoTime) {
+	switch {
+	case r.text == nil && err == io.EOF:
+		r.line = s.lines.number
+		r.text, err = s.after.row()
+	case errors.Is(err, consumer.ErrNoTime):
 		err = nil
 	}
 	return r, e, err
+}
+
+func (s *source) nextOfTable(now func() time.Time) (row, event, error) {
+	for {
+		r, fields, err := s.table.next()
+		if err != nil {
+			return r, event{}, err
+		}
+		if !isHeaderRow(fields) {
+			e, err := s.table.event(r, fields, now())
+			return r, e, err
+		}
+		if !s.table.sameHeader(fields) {
+			s.lines.number = r.line
+			return row{}, event{}, errors.New("there is a header again, and another: " +
+				"give the files that were joined one by one")
+		}
+	}
+}
+
+func (s *source) nextObject(now func() time.Time) (row, event, error) {
+	r, err := s.lines.next()
+	switch {
+	case err != nil:
+		return r, event{}, err
+	case r.tooLong:
+		return r, event{}, errTooLong
+	}
+	decoded := consumer.Decode(consumer.Record{Value: r.text}, now())
+	return r, event{[]byte(decoded.Report), []byte(decoded.Peer), decoded.ReadTime}, decoded.Invalid
 }

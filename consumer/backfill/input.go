@@ -1,8 +1,6 @@
 package backfill
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -15,9 +13,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
-
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 )
 
 // Stdin is the name of the input that is standard input.
@@ -127,6 +122,7 @@ type source struct {
 	raw   *counting
 	lines *lines
 	table *table // nil: NDJSON, or nothing at all
+	after *after // what follows the compressed part; nil: nothing can
 	close func()
 }
 
@@ -148,8 +144,8 @@ func (in *Input) open(ctx context.Context, read *atomic.Int64) (*source, error) 
 	if in.stdin == nil {
 		s.raw.hash = sha256.New()
 	}
-	content, done, err := decompress(s.raw)
-	if err == nil {
+	content, behind, done, err := decompress(s.raw)
+	if s.after = behind; err == nil {
 		file := s.close
 		s.close = func() { done(); file() }
 		s.lines = newLines(content)
@@ -205,80 +201,4 @@ func (c *counting) sum() string {
 		return ""
 	}
 	return hex.EncodeToString(c.hash.Sum(nil))
-}
-
-// maxZstdWindow bounds the memory that reading a file takes. zstd's levels up to 19 need no more; --ultra and --long do.
-const maxZstdWindow = 8 << 20
-
-// decompress looks at the first bytes, whatever the name.
-func decompress(raw io.Reader) (content io.Reader, done func(), err error) {
-	in := bufio.NewReaderSize(raw, 256<<10)
-	head, err := in.Peek(4)
-	if err != nil && err != io.EOF {
-		return nil, nil, plain(err)
-	}
-	switch {
-	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
-		z, err := gzip.NewReader(in)
-		if err != nil {
-			return nil, nil, damaged("gzip", err)
-		}
-		z.Multistream(false)
-		return &compressed{&members{in, z}, "gzip"}, func() {}, nil
-	case bytes.Equal(head, []byte{0x28, 0xb5, 0x2f, 0xfd}), len(head) == 4 && head[0]&0xf0 == 0x50 && string(head[1:]) == "\x2a\x4d\x18": // pzstd's
-		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxZstdWindow))
-		if err != nil {
-			return nil, nil, damaged("zstd", err)
-		}
-		return &compressed{z, "zstd"}, z.Close, nil
-	}
-	return in, func() {}, nil
-}
-
-// members are those of a gzip file, one behind the other, and the zeros that tapes and some programs leave behind the last.
-type members struct {
-	in *bufio.Reader
-	z  *gzip.Reader
-}
-
-func (m *members) Read(b []byte) (int, error) {
-	n, err := m.z.Read(b)
-	if err != io.EOF {
-		return n, err
-	}
-	next, err := m.in.ReadByte()
-	for ; err == nil && next == 0; next, err = m.in.ReadByte() {
-	}
-	if err == nil {
-		err = m.in.UnreadByte()
-	}
-	if err == nil {
-		err = m.z.Reset(m.in)
-		m.z.Multistream(false)
-	}
-	return n, err
-}
-
-// compressed says of which compression an error is.
-type compressed struct {
-	io.Reader
-	name string
-}
-
-func (c *compressed) Read(b []byte) (int, error) {
-	n, err := c.Reader.Read(b)
-	if err != nil && err != io.EOF {
-		err = damaged(c.name, err)
-	}
-	return n, err
-}
-
-func damaged(compression string, err error) error {
-	switch {
-	case errors.Is(err, zstd.ErrWindowSizeExceeded):
-		return fmt.Errorf("it needs more memory to decompress (--long, or --ultra) than there is for it: zstd -dc --long=31 FILE | markread backfill - (%w)", err)
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("%s: the file ends in the middle; is it copied in full? (%w)", compression, err)
-	}
-	return fmt.Errorf("%s: the file is damaged: %w", compression, err)
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"markread/consumer"
 )
 
 const (
@@ -25,11 +27,10 @@ type lines struct {
 	err      error // that the input ended with
 }
 
-// EachLine gives each line that is not blank to each, until that returns false or the input has ended. A byte order mark at the beginning is left out. The
+// EachLine gives each line that is not blank to each, until that returns false or the input has ended. Byte order marks before it are left out. The
 // text is valid within the call; of a line that is too long it is the beginning. Lines that have come are given before more are waited for.
 func EachLine(in io.Reader, each func(number int64, text []byte, tooLong bool) bool) error {
 	l := newLines(in)
-	l.skipByteOrderMark()
 	for {
 		r, err := l.next()
 		switch {
@@ -92,14 +93,16 @@ func (l *lines) peek(n int, enough func(head []byte) bool) []byte {
 	return l.buf[l.from:min(l.to, l.from+n)]
 }
 
-// byteOrderMark is what some editors put before UTF-8 text. Neither JSON nor a table begins with it.
+// byteOrderMark is what some editors put before UTF-8 text; where files were joined, it is before a
+// row. Neither JSON nor a table begins with it.
 const byteOrderMark = "\uFEFF"
 
-// skipByteOrderMark consumes one that lies ahead.
-func (l *lines) skipByteOrderMark() {
-	head := l.peek(len(byteOrderMark), func(head []byte) bool { return !bytes.HasPrefix([]byte(byteOrderMark), head) })
-	if string(head) == byteOrderMark {
-		l.skip(len(byteOrderMark), 0)
+// skipByteOrderMarks consumes those that lie ahead.
+func (l *lines) skipByteOrderMarks() {
+	const n = len(byteOrderMark)
+	other := func(head []byte) bool { return !bytes.HasPrefix([]byte(byteOrderMark), head) }
+	for string(l.peek(n, other)) == byteOrderMark {
+		l.skip(n, 0)
 	}
 }
 
@@ -184,7 +187,7 @@ func (l *lines) next() (row, error) {
 		default:
 			l.skip(length, 0)
 		}
-		if r.text = trimBreak(r.text); !blank(r.text) {
+		if r.text = rowText(r.text); !blank(r.text) {
 			return r, nil
 		}
 	}
@@ -192,8 +195,12 @@ func (l *lines) next() (row, error) {
 
 func blank(text []byte) bool { return len(bytes.Trim(text, " \t\r\n")) == 0 }
 
-// trimBreak cuts the line break at the end of a row off.
-func trimBreak(text []byte) []byte {
+// rowText leaves out the line break behind a row, as programs write it (LF, CR LF, CR CR LF), and
+// byte order marks before it.
+func rowText(text []byte) []byte {
 	text = bytes.TrimSuffix(text, []byte("\n"))
-	return bytes.TrimSuffix(text, []byte("\r"))
+	for len(text) > 0 && text[len(text)-1] == '\r' {
+		text = text[:len(text)-1]
+	}
+	return consumer.TrimByteOrderMark(text)
 }

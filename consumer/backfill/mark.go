@@ -1,6 +1,10 @@
 package backfill
 
-import "math"
+import (
+	"fmt"
+	"math"
+	"time"
+)
 
 // Mark is a place between two rows of the inputs, and what was counted up to there.
 type Mark struct {
@@ -30,4 +34,38 @@ func (m Mark) valid() bool {
 		}
 	}
 	return m.Rejected+m.Untimed <= m.Rows && (m.Offset == 0 || m.Line > 0 && m.Read > 0)
+}
+
+// Times is a range of read times, in seconds since 1970; zero: none.
+type Times struct {
+	From int64 `json:"from"`
+	To   int64 `json:"to"`
+}
+
+// with is the range with those of another in it, too.
+func (t Times) with(other Times) Times {
+	switch {
+	case t == Times{}:
+		return other
+	case other == Times{}:
+		return t
+	}
+	return Times{min(t.From, other.From), max(t.To, other.To)}
+}
+
+// String is the range as people write it; "": it is none.
+func (t Times) String() string {
+	switch {
+	case t == Times{}:
+		return ""
+	case t.From == t.To:
+		return "read time " + clockTime(t.From)
+	}
+	return fmt.Sprintf("read times from %s to %s", time.Unix(t.From, 0).UTC().Format(time.DateTime),
+		clockTime(t.To))
+}
+
+// clockTime is a second since 1970 as people write it.
+func clockTime(second int64) string {
+	return time.Unix(second, 0).UTC().Format("2006-01-02 15:04:05 MST")
 }

@@ -109,6 +109,60 @@ func TestRunResumes(t *testing.T) {
 	}
 }
 
+// What follows the last gzip member is one reject, however often the run begins again, and the
+// times are those of all the runs.
+func TestRunResumesBeforeBytesBehindGzip(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 3))
+	text, largest, rejects := tableOf(random, 60_000, 60_000)
+	text = strings.TrimSuffix(text, "\n") // the last row ends where the garbage begins
+	garbage := strings.Repeat("garbage\x00", 1000)
+	inputs := inFolder(t, map[string]string{"f": string(gzipped(text)) + garbage, "g": header}, "f", "g")
+	name := filepath.Join(t.TempDir(), "rejects")
+	file, to := StateFileOf(inputs), &topic{}
+	gone := &consumer.RefusedError{Err: errors.New("gone")}
+	state, runs := stateFor(inputs), 0
+	var done Summary
+	for err := error(gone); err != nil; runs++ {
+		rejected, openErr := OpenRejects(name, state.At.RejectsBytes, true)
+		if openErr != nil {
+			t.Fatal(openErr)
+		}
+		left := 25_000
+		to.fails = func(int) error {
+			if left -= 5_000; left < 0 {
+				return gone
+			}
+			return nil
+		}
+		done, err = Run(t.Context(), Options{Inputs: inputs, To: to, StateFile: file, Rejects: rejected,
+			Window: 2, Log: zerolog.Nop(), State: state})
+		if err != nil && !errors.Is(err, gone) || runs > 20 {
+			t.Fatal(err)
+		}
+		if err := rejected.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err != nil {
+			saved, loadErr := file.Load()
+			if loadErr != nil || saved.Verify(t.Context(), inputs) != nil {
+				t.Fatalf("%v, %v", saved, loadErr)
+			}
+			state = *saved
+		}
+	}
+	var times Times
+	for _, at := range largest {
+		times = times.with(Times{at, at})
+	}
+	got := readRejects(t, name)
+	want := fmt.Sprintf("60001 %s", garbage[:keptOfRow])
+	if runs < 2 || fmt.Sprint(to.largest) != fmt.Sprint(largest) || len(got) != len(rejects)+1 ||
+		got[len(got)-1] != want || done.Rejected != int64(len(got)) || done.Times.To != times.To ||
+		done.Times.From > times.From {
+		t.Errorf("%d runs, %d rejects, the last %.30q, %+v, not %v", runs, len(got), got[len(got)-1], done, times)
+	}
+}
+
 // The state must never be ahead of what is acknowledged: whatever it says when a run dies, what lies before it is in the topic.
 func TestStateIsNeverAhead(t *testing.T) {
 	random := rand.New(rand.NewPCG(9, 9))
@@ -195,7 +249,7 @@ func TestRejects(t *testing.T) {
 
 // A state belongs to files that are as they were.
 func TestStateKnowsItsFiles(t *testing.T) {
-	inputs := inFolder(t, map[string]string{"a": header + "a,b,7\n", "b": header}, "a", "b")
+	inputs := inFolder(t, map[string]string{"a": header + "a,b,1600000007\n", "b": header}, "a", "b")
 	s := &State{}
 	for _, in := range inputs {
 		s.Inputs = append(s.Inputs, in.Identity)
@@ -206,7 +260,7 @@ func TestStateKnowsItsFiles(t *testing.T) {
 	if err := s.Same(inputs[:1]); err == nil || !strings.Contains(err.Error(), "there were 2 files, and now there are 1") {
 		t.Error(err)
 	}
-	if err := s.Same([]Input{inputs[1], inputs[0]}); err == nil || !strings.Contains(err.Error(), "it had 46 bytes, and has 40") {
+	if err := s.Same([]Input{inputs[1], inputs[0]}); err == nil || !strings.Contains(err.Error(), "it had 55 bytes, and has 40") {
 		t.Error(err)
 	}
 	rewrite := func(text string, at time.Time) []Input {
@@ -220,13 +274,13 @@ func TestStateKnowsItsFiles(t *testing.T) {
 		return again
 	}
 	same := inputs[0].Identity.Modified
-	if err := s.Same(rewrite(header+"a,b,8\n", same)); err == nil || !strings.Contains(err.Error(), "its content is another") {
+	if err := s.Same(rewrite(header+"a,b,1600000008\n", same)); err == nil || !strings.Contains(err.Error(), "its content is another") {
 		t.Error(err)
 	}
-	if err := s.Same(rewrite(header+"a,b,7\n", same.Add(time.Second))); err == nil || !strings.Contains(err.Error(), "it was last written at") {
+	if err := s.Same(rewrite(header+"a,b,1600000007\n", same.Add(time.Second))); err == nil || !strings.Contains(err.Error(), "it was last written at") {
 		t.Error(err)
 	}
-	if err := s.Same(rewrite(header+"a,b,7\n", same)); err != nil {
+	if err := s.Same(rewrite(header+"a,b,1600000007\n", same)); err != nil {
 		t.Error(err)
 	}
 }

@@ -78,13 +78,13 @@ func inFolder(t *testing.T, files map[string]string, names ...string) []Input {
 
 func TestRunCollapsesOverFiles(t *testing.T) {
 	inputs := inFolder(t, map[string]string{
-		"one.csv":    header + "a,b,7\na,b,9\nc,d,\nbad\n",
-		"two.ndjson": `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":8}` + "\n" + `{"Report_Account":"q\"\\<","Peer_Account":"|","MsgReadTime":5}` + "\n",
+		"one.csv":    header + "a,b,1600000007\na,b,1600000009\nc,d,\nbad\n",
+		"two.ndjson": `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1600000008}` + "\n" + `{"Report_Account":"q\"\\<","Peer_Account":"|","MsgReadTime":1600000005}` + "\n",
 		"empty":      "",
 	}, "one.csv", "empty", "two.ndjson")
 	var log bytes.Buffer
 	to := &topic{}
-	o := Options{Inputs: inputs, To: to, State: State{ReadTime: 1234}, StateFile: StateFileOf(inputs), Log: zerolog.New(&log)}
+	o := Options{Inputs: inputs, To: to, State: State{ReadTime: 1_500_000_000}, StateFile: StateFileOf(inputs), Log: zerolog.New(&log)}
 	if err := o.Begin(); err != nil {
 		t.Fatal(err)
 	}
@@ -92,14 +92,14 @@ func TestRunCollapsesOverFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]int64{"a|b": 9, "c|d": 1234, `q"\<||`: 5}
+	want := map[string]int64{"a|b": 1600000009, "c|d": 1500000000, `q"\<||`: 1600000005}
 	if fmt.Sprint(to.largest) != fmt.Sprint(want) || to.records != 3 {
 		t.Errorf("%d records: %v, want %v", to.records, to.largest, want)
 	}
 	if done.Rows != 6 || done.Rejected != 1 || done.Untimed != 1 || done.Records != 3 || done.Overflowed {
 		t.Errorf("%+v", done)
 	}
-	if said := log.String(); strings.Count(said, "\n") != 3 || !strings.Contains(said, `"line":4,"message":"the row has no MsgReadTime: it, and every other that has none, is marked as read up to 1970-01-01 00:20:34 UTC`) || !strings.Contains(said, `"line":5,"reason":"it has 1 field,`) || !strings.Contains(said, `there are no rows in it`) {
+	if said := log.String(); strings.Count(said, "\n") != 3 || !strings.Contains(said, `"line":4,"message":"the row has no MsgReadTime: it, and every other that has none, is marked as read up to 2017-07-14 02:40:00 UTC`) || !strings.Contains(said, `"line":5,"reason":"it has 1 field,`) || !strings.Contains(said, `there are no rows in it`) {
 		t.Errorf("the log:\n%s", said)
 	}
 	if _, err := os.Stat(string(StateFileOf(inputs))); !errors.Is(err, os.ErrNotExist) {
@@ -118,7 +118,7 @@ func tableOf(random *rand.Rand, rows, conversations int) (text string, largest m
 			rejects = append(rejects, fmt.Sprintf("%d bad %d", line, line))
 			continue
 		}
-		n, at := random.IntN(conversations), 1+random.Int64N(1_700_000_000)
+		n, at := random.IntN(conversations), 1_000_000_000+random.Int64N(700_000_000)
 		report, peer := fmt.Sprintf("the-user-with-number-%d", n), "peer"
 		fmt.Fprintf(&b, "%s,%s,%d\n", report, peer, at)
 		largest[report+"|"+peer] = max(largest[report+"|"+peer], at)
@@ -149,12 +149,13 @@ func TestRunIsInterrupted(t *testing.T) {
 
 // Standard input can't be read again: what was read of it is published, and a read that never returns keeps nobody waiting.
 func TestRunOfStandardInputIsInterrupted(t *testing.T) {
-	for _, rest := range []string{"half a r", "e,\"half\nx,y,9\na row"} { // of more lines than one, one of which would be a row itself
+	for _, rest := range []string{"half a r", "e,\"half\nx,y,1600000009\na row"} { // of more lines than one, one of which would be a row itself
 		synctest.Test(t, func(t *testing.T) {
+			time.Sleep(time.Until(now))
 			ctx, cancel := context.WithCancel(t.Context())
 			in, out := io.Pipe()
 			go func() {
-				fmt.Fprint(out, header+"a,b,7\nc,d,8\n"+rest)
+				fmt.Fprint(out, header+"a,b,1600000007\nc,d,1600000008\n"+rest)
 				synctest.Wait() // all of it was read, and more is waited for
 				cancel()
 			}()
@@ -179,7 +180,7 @@ func TestRunOfStandardInputIsInterrupted(t *testing.T) {
 // What can't be read to its end is no row, however it begins.
 func TestRunOfAnInputThatFailsWithinARow(t *testing.T) {
 	broken := errors.New("broken")
-	in := io.MultiReader(strings.NewReader(header+"a,b,7\ne,\"half\nx,y,9\na row"), iotest.ErrReader(broken))
+	in := io.MultiReader(strings.NewReader(header+"a,b,1600000007\ne,\"half\nx,y,1600000009\na row"), iotest.ErrReader(broken))
 	inputs, err := Look([]string{Stdin}, in, false)
 	if err != nil {
 		t.Fatal(err)
@@ -194,6 +195,7 @@ func TestRunOfAnInputThatFailsWithinARow(t *testing.T) {
 // Even before its first row has come.
 func TestRunWaitsForNoInput(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(now))
 		ctx, cancel := context.WithCancel(t.Context())
 		in, out := io.Pipe()
 		go func() {
@@ -258,9 +260,9 @@ func BenchmarkRun(b *testing.B) {
 			for i := range rows {
 				report, peer := fmt.Sprintf("user%010d", i/2), fmt.Sprintf("user%010d", i/3*2)
 				if format == "csv" {
-					fmt.Fprintf(&text, "%s,%s,%d\n", report, peer, 1_700_000_000+i)
+					fmt.Fprintf(&text, "%s,%s,%d\n", report, peer, 1_600_000_000+i)
 				} else {
-					fmt.Fprintf(&text, `{"Report_Account":%q,"Peer_Account":%q,"MsgReadTime":%d}`+"\n", report, peer, 1_700_000_000+i)
+					fmt.Fprintf(&text, `{"Report_Account":%q,"Peer_Account":%q,"MsgReadTime":%d}`+"\n", report, peer, 1_600_000_000+i)
 				}
 			}
 			b.ReportAllocs()
@@ -277,12 +279,55 @@ func BenchmarkRun(b *testing.B) {
 
 // What is odd is told once; that more rejects are not shown only if there are more.
 func TestWhatIsToldOnce(t *testing.T) {
-	inputs := inFolder(t, map[string]string{"f": header + " a,b,7\na,b ,7\n" + strings.Repeat("x\n", loggedRejects)}, "f")
+	inputs := inFolder(t, map[string]string{"f": header + " a,b,1600000007\na,b ,1600000007\n" + strings.Repeat("x\n", loggedRejects)}, "f")
 	var log bytes.Buffer
 	if _, err := Run(t.Context(), Options{Inputs: inputs, Log: zerolog.New(&log)}); err != nil {
 		t.Fatal(err)
 	}
 	if said := log.String(); strings.Count(said, "begins or ends with a blank") != 1 || strings.Contains(said, "further rejects") {
 		t.Error(said)
+	}
+}
+
+// So is an account that a spreadsheet has rounded, whatever the row or the file.
+func TestRoundedAccountIsToldOnce(t *testing.T) {
+	inputs := inFolder(t, map[string]string{
+		"f": header + "C++,1E7,1600000007\n12345678,1.76543E+17,1600000007\n2E+10,b,1600000007\n",
+		"g": header + "a,2E+10,1600000007\n",
+	}, "f", "g")
+	var log bytes.Buffer
+	done, err := Run(t.Context(), Options{Inputs: inputs, Log: zerolog.New(&log)})
+	if said := log.String(); err != nil || done.Records != 4 || strings.Count(said, "\n") != 1 ||
+		!strings.Contains(said, `"line":3,"account":"1.76543E+17","message":"an account looks like a long number`) {
+		t.Errorf("%+v, %v\n%s", done, err, said)
+	}
+}
+
+// Rows without a time are rejects where the run has none for them.
+func TestRowsWithoutATime(t *testing.T) {
+	text := map[string]string{
+		"f": header + "a,b,\nc,d,1600000007\n", "g": `{"Report_Account":"e","Peer_Account":"f"}` + "\n",
+	}
+	for readTime, rejected := range map[int64]int64{0: 2, 1_600_000_009: 0} {
+		inputs := inFolder(t, text, "f", "g")
+		o := Options{Inputs: inputs, Log: zerolog.Nop(), State: State{ReadTime: readTime}}
+		done, err := Run(t.Context(), o)
+		want := Times{1_600_000_007, max(readTime, 1_600_000_007)}
+		if err != nil || done.Rejected != rejected || done.Untimed != 2-rejected || done.Times != want {
+			t.Errorf("%d: %+v, %v", readTime, done, err)
+		}
+	}
+}
+
+func TestTimes(t *testing.T) {
+	var none Times
+	for want, got := range map[string]Times{
+		"": none.with(none), "read time 2020-09-13 12:26:47 UTC": none.with(Times{1600000007, 1600000007}).with(none),
+		"read times from 2020-09-13 12:26:40 to 2020-09-13 12:26:49 UTC": Times{1600000003, 1600000009}.
+			with(Times{1600000000, 1600000000}).with(Times{1600000005, 1600000007}),
+	} {
+		if got.String() != want {
+			t.Errorf("%q, not %q", got, want)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package backfill
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strconv"
@@ -31,6 +32,7 @@ const (
 type shipment struct {
 	number   int64
 	messages []consumer.Message
+	times    Times
 	upTo     Mark // when this one and all before it are acknowledged, no row before it is needed any more
 }
 
@@ -38,7 +40,7 @@ type shipment struct {
 type shipping struct {
 	to       Publisher // nil: nothing is published
 	progress *Progress
-	save     func(Mark) error // called with the new mark, not more than once in saveEvery
+	save     func(Mark, Times) error // called with the new mark, not more than once in saveEvery
 	fail     context.CancelCauseFunc
 	log      zerolog.Logger
 	stopped  <-chan struct{} // closed when the run is to end
@@ -49,15 +51,17 @@ type shipping struct {
 	acked map[int64]Mark // beyond next
 	next  int64          // the first that is not acknowledged
 	at    Mark
+	times Times // of what is acknowledged
 	saved time.Time
 	count int64 // shipments given to send
 
 	warn sync.Once // of brokers that take nothing
 }
 
-// start begins; from is the mark of the state. fail is told what goes wrong first.
-func (s *shipping) start(ctx context.Context, from Mark) {
-	s.queue, s.acked, s.at, s.saved = make(chan shipment), map[int64]Mark{}, from, time.Now()
+// start begins where the state says. fail is told what goes wrong first.
+func (s *shipping) start(ctx context.Context, from *State) {
+	s.queue, s.acked, s.saved = make(chan shipment), map[int64]Mark{}, time.Now()
+	s.at, s.times = from.At, from.Times
 	for range senders {
 		s.senders.Go(func() {
 			for shipment := range s.queue {
@@ -69,22 +73,23 @@ func (s *shipping) start(ctx context.Context, from Mark) {
 	}
 }
 
-// send gives a shipment to a sender, and waits until one is free, or ctx ends.
-func (s *shipping) send(ctx context.Context, messages []consumer.Message, upTo Mark) error {
+// send gives a batch to a sender, and waits until one is free, or ctx ends.
+func (s *shipping) send(ctx context.Context, b batch, upTo Mark) error {
 	s.count++
 	select {
-	case s.queue <- shipment{s.count - 1, messages, upTo}:
+	case s.queue <- shipment{s.count - 1, b.messages, b.times, upTo}:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 }
 
-// wait returns when nothing is out any more, with the mark up to which everything is acknowledged.
-func (s *shipping) wait() Mark {
+// wait returns when nothing is out any more, with the mark up to which everything is acknowledged,
+// and the times of what is.
+func (s *shipping) wait() (Mark, Times) {
 	close(s.queue)
 	s.senders.Wait()
-	return s.at
+	return s.at, s.times
 }
 
 func (s *shipping) publish(ctx context.Context, shipment shipment) error {
@@ -97,6 +102,7 @@ func (s *shipping) publish(ctx context.Context, shipment shipment) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.acked[shipment.number] = shipment.upTo
+	s.times = s.times.with(shipment.times)
 	for {
 		upTo, ok := s.acked[s.next]
 		if !ok {
@@ -109,7 +115,7 @@ func (s *shipping) publish(ctx context.Context, shipment shipment) error {
 		return nil
 	}
 	s.saved = time.Now()
-	return s.save(s.at)
+	return s.save(s.at, s.times)
 }
 
 // persist publishes messages, again and again while that may help. Each try takes the publisher some ten seconds.
@@ -150,6 +156,7 @@ func (s *shipping) persist(ctx context.Context, messages []consumer.Message) err
 type batch struct {
 	now      time.Time
 	messages []consumer.Message
+	times    Times
 	text     []byte // what is left for keys and values
 }
 
@@ -157,6 +164,7 @@ type batch struct {
 // before it is applied. There is no header with an event time either: when the user read is not known, only up to when, and the age of a
 // backfilled event is how long it waits.
 func (b *batch) add(report, peer []byte, readTime int64) {
+	b.times = b.times.with(Times{readTime, readTime})
 	const most = 65 + 2*2*32 + 80 // the key, accounts of escapes only, and the rest of the value
 	if cap(b.text)-len(b.text) < most {
 		b.text = make([]byte, 0, 64<<10) // one for many: each of its own would cost more than all the rest
@@ -164,10 +172,18 @@ func (b *batch) add(report, peer []byte, readTime int64) {
 	begin := len(b.text)
 	text := consumer.AppendKey(b.text, report, peer)
 	value := len(text)
-	// Valid accounts are printable ASCII, in which Go escapes what JSON does: quotes and backslashes.
-	text = strconv.AppendQuote(append(text, `{"Report_Account":`...), string(report))
-	text = strconv.AppendQuote(append(text, `,"Peer_Account":`...), string(peer))
+	text = appendString(append(text, `{"Report_Account":`...), report)
+	text = appendString(append(text, `,"Peer_Account":`...), peer)
 	text = append(strconv.AppendInt(append(text, `,"MsgReadTime":`...), readTime, 10), '}')
 	b.text = text
 	b.messages = append(b.messages, consumer.Message{Key: text[begin:value:value], Value: text[value:len(text):len(text)], Time: b.now})
+}
+
+// appendString appends an account as JSON. Valid ones are printable ASCII, of which only quotes and
+// backslashes need an escape, the one that Go has, too.
+func appendString(b, account []byte) []byte {
+	if bytes.IndexByte(account, '"') >= 0 || bytes.IndexByte(account, '\\') >= 0 {
+		return strconv.AppendQuote(b, string(account))
+	}
+	return append(append(append(b, '"'), account...), '"')
 }

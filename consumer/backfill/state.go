@@ -17,13 +17,14 @@ type State struct {
 	Began     time.Time  `json:"began"`
 	Topic     string     `json:"topic"`
 	Brokers   []string   `json:"brokers"`
-	ReadTime  int64      `json:"read_time"` // of rows that have none
+	ReadTime  int64      `json:"read_time"` // of rows that have none; 0: none was given
 	Rejects   string     `json:"rejects"`   // absolute path; "": none
 	Inputs    []Identity `json:"inputs"`
-	Hashes    []string   `json:"hashes"`    // of the inputs before that of At, which were read to their ends
-	TopicEnd  int64      `json:"topic_end"` // how many records were ever written to the topic when the run began
-	Published int64      `json:"published"` // records that are acknowledged since
-	At        Mark       `json:"at"`        // every row before it was rejected, or its conversation is acknowledged with at least its T
+	Hashes    []string   `json:"hashes"`              // of the inputs before that of At, which were read to their ends
+	TopicEnd  int64      `json:"topic_end"`           // how many records were ever written to the topic when the run began
+	Published int64      `json:"published"`           // records that are acknowledged since
+	Times     Times      `json:"read_times,omitzero"` // of the published records
+	At        Mark       `json:"at"`                  // every row before it was rejected, or its conversation is acknowledged with at least its T
 }
 
 // stateVersion is of the format of the file. Version 1 had no hash of what was read.
@@ -33,7 +34,8 @@ const stateVersion = 2
 func (s *State) check() error {
 	switch {
 	case !s.At.valid(), s.At.Input > len(s.Inputs), len(s.Hashes) != s.At.Input,
-		s.TopicEnd < 0, s.TopicEnd > maxCount, s.Published < 0, s.Published > maxCount, s.ReadTime < 0:
+		s.TopicEnd < 0, s.TopicEnd > maxCount, s.Published < 0, s.Published > maxCount,
+		s.ReadTime < 0, s.Times.From < 0, s.Times.To < s.Times.From:
 		return errors.New("a number in it is out of range")
 	case s.At.Input == len(s.Inputs) && (s.At.Offset > 0 || s.At.Read > 0),
 		s.At.Input < len(s.Inputs) && s.At.Read > s.Inputs[s.At.Input].Size:
@@ -43,9 +45,7 @@ func (s *State) check() error {
 }
 
 // ReadUpTo is the read time of rows that have none.
-func (s *State) ReadUpTo() string {
-	return time.Unix(s.ReadTime, 0).UTC().Format("2006-01-02 15:04:05 MST")
-}
+func (s *State) ReadUpTo() string { return clockTime(s.ReadTime) }
 
 // Same reports whether the inputs are those of the state; the error says which is not, and why.
 func (s *State) Same(inputs []Input) error {

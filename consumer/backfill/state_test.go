@@ -95,10 +95,10 @@ func TestResumeRefusesFilesThatChanged(t *testing.T) {
 
 // A position is that of a row, in plain files and in compressed ones; nothing is published otherwise.
 func TestResumeRefusesOtherPositions(t *testing.T) {
-	table := header + "a,b,7\nc,d,8\n"
+	table := header + "a,b,1600000007\nc,d,1600000008\n"
 	for name, text := range map[string]string{"plain": table, "gzip": string(gzipped(table)), "zstd": string(zstded(table))} {
 		for offset, want := range map[int64]bool{
-			1: false, int64(len(header)): true, int64(len(header)) + 1: false, int64(len(header)) + 6: true,
+			1: false, int64(len(header)): true, int64(len(header)) + 1: false, int64(len(header)) + 15: true,
 			int64(len(table)): true, int64(len(table)) + 1: false, 1 << 40: false,
 		} {
 			inputs, to := inFolder(t, map[string]string{name: text}, name), &topic{}
@@ -169,6 +169,8 @@ func TestStateThatIsNotValid(t *testing.T) {
 		"negative topic end":     {func(s *State) { s.TopicEnd = -1 }, "out of range"},
 		"negative published":     {func(s *State) { s.Published = -1 }, "out of range"},
 		"negative read time":     {func(s *State) { s.ReadTime = -1 }, "out of range"},
+		"times before 1970":      {func(s *State) { s.Times = Times{-1, 5} }, "out of range"},
+		"times the wrong way":    {func(s *State) { s.Times = Times{6, 5} }, "out of range"},
 		"sum that overflows":     {func(s *State) { s.Published = 1<<63 - 1 }, "out of range"},
 		"more rejects than rows": {func(s *State) { s.At.Rejected = s.At.Rows + 1 }, "out of range"},
 		"no line":                {func(s *State) { s.At.Line = 0 }, "out of range"},

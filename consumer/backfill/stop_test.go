@@ -21,9 +21,10 @@ import (
 // Brokers that are away for a while end nothing; what they took before is not sent again.
 func TestBrokersComeBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(now))
 		began := time.Now()
 		var log bytes.Buffer
-		inputs := inFolder(t, map[string]string{"f": header + "a,b,7\nc,d,8\n"}, "f")
+		inputs := inFolder(t, map[string]string{"f": header + "a,b,1600000007\nc,d,1600000008\n"}, "f")
 		var tries []int
 		done, err := Run(t.Context(), Options{Inputs: inputs, Log: zerolog.New(&log), To: publishes(func(m []consumer.Message) error {
 			if tries = append(tries, len(m)); time.Since(began) > 2*time.Minute {
@@ -55,8 +56,9 @@ func TestBrokersStayAway(t *testing.T) {
 		&consumer.RefusedError{Err: errors.New("no")}:      {0, 10 * time.Second},
 	} {
 		synctest.Test(t, func(t *testing.T) {
+			time.Sleep(time.Until(now))
 			began := time.Now()
-			inputs := inFolder(t, map[string]string{"f": header + "a,b,7\nc,d,8\n"}, "f")
+			inputs := inFolder(t, map[string]string{"f": header + "a,b,1600000007\nc,d,1600000008\n"}, "f")
 			_, got := Run(t.Context(), Options{Inputs: inputs, Log: zerolog.Nop(), To: publishes(func([]consumer.Message) error {
 				time.Sleep(10 * time.Second)
 				return consumer.PublishErrors{0: err}
@@ -80,8 +82,9 @@ func (p stuck) Publish(ctx context.Context, _ ...consumer.Message) error {
 // Who stops a run while brokers do not answer is told what it waits for, and does not wait for long.
 func TestRunIsInterruptedWhileBrokersAreSilent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(now))
 		var log bytes.Buffer
-		inputs := inFolder(t, map[string]string{"f": header + "a,b,7\n"}, "f")
+		inputs := inFolder(t, map[string]string{"f": header + "a,b,1600000007\n"}, "f")
 		ctx, cancel := context.WithCancel(t.Context())
 		to := stuck{make(chan struct{})}
 		var stopped time.Time
@@ -152,7 +155,7 @@ func TestFileThatChanges(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			_, err = f.WriteString("e,f,9\n")
+			_, err = f.WriteString("e,f,1600000009\n")
 			return errors.Join(err, f.Close())
 		},
 		"shrinks": func(file string) error { return os.Truncate(file, int64(len(header))) },
@@ -160,7 +163,7 @@ func TestFileThatChanges(t *testing.T) {
 			return errors.Join(os.Remove(file), os.WriteFile(file, []byte(header), 0o600))
 		},
 	} {
-		inputs := inFolder(t, map[string]string{"f": header + "a,b,7\n"}, "f")
+		inputs := inFolder(t, map[string]string{"f": header + "a,b,1600000007\n"}, "f")
 		file := StateFileOf(inputs)
 		rejects, err := OpenRejects(filepath.Join(t.TempDir(), "rejects"), 0, false)
 		if err != nil {
@@ -179,7 +182,7 @@ func TestFileThatChanges(t *testing.T) {
 		}
 	}
 	// One that is replaced under its name after it was opened was read as it was.
-	inputs := inFolder(t, map[string]string{"f": header + "a,b,7\n"}, "f")
+	inputs := inFolder(t, map[string]string{"f": header + "a,b,1600000007\n"}, "f")
 	s, err := inputs[0].open(t.Context(), new(atomic.Int64))
 	if err != nil {
 		t.Fatal(err)

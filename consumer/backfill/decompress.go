@@ -1,0 +1,168 @@
+package backfill
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+)
+
+// maxZstdWindow bounds the memory that reading a file takes. zstd's levels up to 19 need no more;
+// --ultra and --long do.
+const maxZstdWindow = 8 << 20
+
+var (
+	gzipMagic = []byte("\x1f\x8b")
+	zstdMagic = []byte("\x28\xb5\x2f\xfd")
+)
+
+// decompress looks at the first bytes, whatever the name. after is nil if nothing is compressed.
+func decompress(raw io.Reader) (content io.Reader, behind *after, done func(), err error) {
+	in := bufio.NewReaderSize(raw, 256<<10)
+	head, err := in.Peek(4)
+	if err != nil && err != io.EOF {
+		return nil, nil, nil, plain(err)
+	}
+	switch {
+	case bytes.HasPrefix(head, gzipMagic):
+		z, err := gzip.NewReader(in)
+		if err != nil {
+			return nil, nil, nil, damaged("gzip", err)
+		}
+		z.Multistream(false)
+		behind = &after{last: "gzip member"}
+		return &compressed{&members{in, z, behind}, "gzip"}, behind, func() {}, nil
+	case bytes.Equal(head, zstdMagic),
+		len(head) == 4 && head[0]&0xf0 == 0x50 && string(head[1:]) == "\x2a\x4d\x18": // pzstd's
+		read := &tail{in: in}
+		z, err := zstd.NewReader(read, zstd.WithDecoderConcurrency(1),
+			zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxZstdWindow))
+		if err != nil {
+			return nil, nil, nil, damaged("zstd", err)
+		}
+		behind = &after{last: "zstd frame"}
+		return &compressed{&frames{read, z, behind}, "zstd"}, behind, z.Close, nil
+	}
+	return in, nil, func() {}, nil
+}
+
+// after is what follows the last member of a compressed input without being another.
+type after struct {
+	last string    // what it follows
+	in   io.Reader // from its first byte on; nil: nothing follows
+}
+
+// row reads it to its end and returns its beginning, and as the error what it is. Without any, or if
+// it was returned before, the text is nil and the error io.EOF; else it is what reading failed with.
+func (a *after) row() (text []byte, err error) {
+	if a == nil || a.in == nil {
+		return nil, io.EOF
+	}
+	text, err = io.ReadAll(io.LimitReader(a.in, keptOfRow))
+	if err != nil {
+		return nil, plain(err)
+	}
+	more, err := io.Copy(io.Discard, a.in)
+	if err != nil {
+		return nil, plain(err)
+	}
+	a.in = nil
+	bytes := "1 byte follows"
+	if n := int64(len(text)) + more; n > 1 {
+		bytes = fmt.Sprintf("%d bytes follow", n)
+	}
+	return text, &badRow{fmt.Errorf("%s the last %s and can't be decompressed: "+
+		"was something appended to the file, or a part of it overwritten?", bytes, a.last)}
+}
+
+// members are those of a gzip file, one behind the other, and the zeros that tapes and some programs
+// leave behind the last.
+type members struct {
+	in     *bufio.Reader
+	z      *gzip.Reader
+	behind *after
+}
+
+func (m *members) Read(b []byte) (int, error) {
+	n, err := m.z.Read(b)
+	if err != io.EOF {
+		return n, err
+	}
+	next, err := m.in.ReadByte()
+	for ; err == nil && next == 0; next, err = m.in.ReadByte() {
+	}
+	if err == nil {
+		err = m.in.UnreadByte()
+	}
+	if err != nil {
+		return n, err
+	}
+	if head, err := m.in.Peek(len(gzipMagic)); err != nil && err != io.EOF {
+		return n, err
+	} else if !bytes.Equal(head, gzipMagic) {
+		m.behind.in = m.in
+		return n, io.EOF
+	}
+	err = m.z.Reset(m.in)
+	m.z.Multistream(false)
+	return n, err
+}
+
+// frames are those of a zstd file.
+type frames struct {
+	in     *tail
+	z      *zstd.Decoder
+	behind *after
+}
+
+// Read ends where no frame follows. The decoder reads no further than the four bytes that tell.
+func (f *frames) Read(b []byte) (int, error) {
+	n, err := f.z.Read(b)
+	if errors.Is(err, zstd.ErrMagicMismatch) {
+		f.behind.in = io.MultiReader(bytes.NewReader(f.in.last), f.in.in)
+		err = io.EOF
+	}
+	return n, err
+}
+
+// tail remembers the last bytes that were read, as many as a frame's magic has.
+type tail struct {
+	in   io.Reader
+	last []byte
+}
+
+func (t *tail) Read(b []byte) (int, error) {
+	n, err := t.in.Read(b)
+	t.last = append(t.last, b[max(0, n-len(zstdMagic)):n]...)
+	t.last = t.last[max(0, len(t.last)-len(zstdMagic)):]
+	return n, err
+}
+
+// compressed says of which compression an error is.
+type compressed struct {
+	io.Reader
+	name string
+}
+
+func (c *compressed) Read(b []byte) (int, error) {
+	n, err := c.Reader.Read(b)
+	if err != nil && err != io.EOF {
+		err = damaged(c.name, err)
+	}
+	return n, err
+}
+
+func damaged(compression string, err error) error {
+	switch {
+	case errors.Is(err, zstd.ErrWindowSizeExceeded):
+		return fmt.Errorf("it needs more memory to decompress (--long, or --ultra) than there is for it: "+
+			"zstd -dc --long=31 FILE | markread backfill - (%w)", err)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("%s: the file ends in the middle; is it copied in full? (%w)", compression, err)
+	}
+	return fmt.Errorf("%s: the file is damaged: %w", compression, err)
+}

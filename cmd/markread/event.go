@@ -42,6 +42,9 @@ func checkRead(report, peer string, readTime *string) (*int64, error) {
 	if readTime != nil {
 		text = *readTime
 	}
+	if err := checkLength("--read-time", text); err != nil {
+		return nil, err
+	}
 	t, err := consumer.CheckFields([]byte(report), []byte(peer), []byte(text), now)
 	switch {
 	case errors.Is(err, consumer.ErrNoTime):
@@ -57,11 +60,23 @@ func checkRead(report, peer string, readTime *string) (*int64, error) {
 // checkEventTime adds the event time of --event-time to a message, or returns a usage error. It may
 // lie in the future only if there is a read time: else it is one.
 func checkEventTime(m consumer.Message, text string) (consumer.Message, error) {
+	if err := checkLength("--event-time", text); err != nil {
+		return m, err
+	}
 	m = withEventTime(m, text)
 	if err := decode(m).Invalid; err != nil {
 		return m, usageOf(err)
 	}
 	return m, nil
+}
+
+// checkLength refuses what is too long for a time in any form. It is not shown: it may be a secret
+// that was meant for another flag.
+func checkLength(flag, text string) error {
+	if len(text) > len("2006-01-02T15:04:05.000000+08:00") {
+		return usagef("%s: a value of %d characters is no time", flag, len(text))
+	}
+	return nil
 }
 
 // usageOf is a reason why an event is invalid, with the flag instead of the field that it begins with.

@@ -13,7 +13,6 @@ package main
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -34,7 +33,7 @@ const examRole = "EXAM_ROLE"
 func TestMain(m *testing.M) {
 	role := os.Getenv(examRole)
 	if role == "" {
-		examSideBySide()
+		sideBySide()
 		testscript.Main(m, programs)
 	}
 	os.Unsetenv(examRole)
@@ -50,17 +49,6 @@ func TestMain(m *testing.M) {
 	}
 	fmt.Fprintln(os.Stderr, "exam: no such role:", role)
 	os.Exit(2)
-}
-
-// examSideBySide lets more rows run at a time than there are cores, unless the command line says how many: those that call t.Parallel
-// mostly wait. The rows that measure a rate to the per cent don't call it, and have the machine to themselves.
-func examSideBySide() {
-	flag.Parse()
-	chosen := false
-	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
-	if !chosen {
-		_ = flag.Set("test.parallel", "6") // the flag exists, and 6 is a number
-	}
 }
 
 // examEndWithParent ends this process when the exam is gone: descriptor 3 is a pipe whose other end only the exam holds. So nothing

@@ -9,4 +9,7 @@ import (
 )
 
 // TestMain lets this binary also be the program, for the transcripts. (The exam has one of its own.)
-func TestMain(m *testing.M) { testscript.Main(m, programs) }
+func TestMain(m *testing.M) {
+	sideBySide()
+	testscript.Main(m, programs)
+}

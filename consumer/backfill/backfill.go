@@ -261,13 +261,14 @@ func (r *run) keep(sending context.Context, in *Input, row row, event event) err
 			return err
 		}
 	}
+	r.warnOfAccount(in, row, event.report)
+	r.warnOfAccount(in, row, event.peer)
+	before := r.at // the row is counted in none of its numbers, or in all of them
 	if event.readTime == 0 {
 		event.readTime = r.State.ReadTime
 		r.noteUntimed(in, row)
 	}
-	r.warnOfAccount(in, row, event.report)
-	r.warnOfAccount(in, row, event.peer)
-	r.window.add(event.report, event.peer, event.readTime, r.at)
+	r.window.add(event.report, event.peer, event.readTime, before)
 	r.at.Rows++
 	return nil
 }

@@ -179,6 +179,27 @@ func TestCompressed(t *testing.T) {
 	}
 }
 
+// What follows the last frame is a reject, however short; a frame that is cut off is none.
+func TestBehindZstd(t *testing.T) {
+	whole := zstded(header + strings.Repeat("a,b,1600000007\n", 1000))
+	for _, behind := range []string{
+		"\n", "ab", "abc", "abcd", "abcde", "\x00", "\x00\x00\x00\x00", "\x28\xb5\x2f",
+	} {
+		got, err := readRows(iotest.DataErrReader(strings.NewReader(string(whole)+behind)), "f")
+		what := fmt.Sprintf("1002 bad: %d byte", len(behind))
+		if err != nil || len(got) != 1001 || !strings.HasPrefix(got[1000], what) ||
+			!strings.HasSuffix(got[1000], "overwritten?: "+behind) {
+			t.Errorf("%q: %d rows, %v, the last %q", behind, len(got), err, got[len(got)-1])
+		}
+	}
+	for cut := 1; cut < len(whole)-4; cut++ {
+		_, err := readRows(bytes.NewReader(whole[:len(whole)-cut]), "f")
+		if err == nil || !strings.Contains(err.Error(), "the file ends in the middle") {
+			t.Errorf("without its last %d bytes: %v", cut, err)
+		}
+	}
+}
+
 // A read that fails in the middle of a row is no end: half a row may be a valid one.
 func TestReadingFails(t *testing.T) {
 	broken := errors.New("the disk is gone")

@@ -153,9 +153,17 @@ func object(report, digit string) string {
 
 // Rows behind the header of another table would be read as if they were of the first.
 func TestAnotherHeader(t *testing.T) {
-	got, err := readRows(strings.NewReader(header+"a,b,1600000007\nPeer_Account,Report_Account,MsgReadTime\nb,a,1600000007\n"), "f")
-	if len(got) != 1 || err == nil || !strings.Contains(err.Error(), "there is a header again, and another") {
-		t.Errorf("%v, %v", got, err)
+	for _, another := range []string{
+		"Peer_Account,Report_Account,MsgReadTime", "peer_account,report_account,msg_read_time",
+		"PEER_ACCOUNT,REPORT_ACCOUNT,MsgReadTime", " Peer_Account , Report_Account , MsgReadTime ",
+		"\"\uFEFFPeerAccount\",ReportAccount,MsgReadTime", "Report-Account,Peer-Account,MsgReadTime",
+	} {
+		text := header + "a,b,1600000007\n" + another + "\nb,a,1600000007\n"
+		got, err := readRows(strings.NewReader(text), "f")
+		if len(got) != 1 || err == nil ||
+			!strings.Contains(err.Error(), "there is a header again, and another") {
+			t.Errorf("%s: %v, %v", another, got, err)
+		}
 	}
 }
 

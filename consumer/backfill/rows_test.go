@@ -103,6 +103,8 @@ func TestRows(t *testing.T) {
 		"two byte order marks":          {"\uFEFF\uFEFF" + header + "a,b,~7\n", "2 a b ~7"},
 		"a mark behind sep=":            {"sep=,\n\uFEFF" + header + "a,b,~7\n", "3 a b ~7"},
 		"sep= in quotes":                {"\"sep=,\"\r\n" + header + "a,b,~7\n", "3 a b ~7"},
+		"sep= without one":              {"sep=\n" + header + "a,b,~7\n", "3 a b ~7"},
+		"sep= with commas behind it":    {"\"sep=,\",,,\n" + header + "a,b,~7\n", "3 a b ~7"},
 		"SEP= and spaces":               {"SEP=, \n" + header + "a,b,~7\n", "3 a b ~7"},
 		"NDJSON with two marks":         {"\uFEFF\uFEFF" + object("a", "7") + "\n\uFEFF" + object("c", "8") + "\n\n\uFEFF", "1 a b ~7|2 c b ~8"},
 		"NDJSON behind a line and mark": {"\n\uFEFF " + object("a", "7"), "2 a b ~7"},

@@ -229,6 +229,29 @@ func TestDecodeInvalid(t *testing.T) {
 	}
 }
 
+// What a page shows of a reason has nothing of the record: a value may be an account in the wrong place.
+func TestWithoutValue(t *testing.T) {
+	const accounts = `"Report_Account":"rita","Peer_Account":"paul"`
+	for value, want := range map[string]string{
+		`{` + accounts + `,"MsgReadTime":"alice"}`: "MsgReadTime … is not a whole number of seconds since 1970",
+		`{` + accounts + `,"MsgReadTime":7}`: "MsgReadTime … is before September 2001 (1000000000), in " +
+			"seconds since 1970",
+		`{` + accounts + `,"MsgReadTime":"07"}`: "MsgReadTime … begins with a zero",
+		`{` + accounts + `,"MsgReadTime":1700000000000}`: "MsgReadTime … is more than 5 minutes ahead, in " +
+			"seconds since 1970: it looks like milliseconds",
+		`{"alice":{` + accounts + `}}`: "Report_Account is missing, but is in …: write that alone",
+		`{` + accounts[:23] + `}`:      "Peer_Account is missing",
+	} {
+		if got := WithoutValue(Decode(from(value), latest).Invalid); got != want {
+			t.Errorf("%s: %s", value, got)
+		}
+	}
+	wrong := Decode(from("{"+accounts+"}", "markread.event-time", "alice"), latest).Invalid
+	if got := WithoutValue(wrong); strings.Contains(got, "alice") || !strings.Contains(got, "…") {
+		t.Error(got)
+	}
+}
+
 func TestKey(t *testing.T) {
 	if got := string(Key("rita", "paul")); got != "rita|paul" {
 		t.Error(got)

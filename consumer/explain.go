@@ -120,7 +120,8 @@ func explainAbsent(value []byte, field string, meant []byte) error {
 	case has["specversion"]:
 		return fmt.Errorf("%s is missing: the value is a CloudEvent: write its data alone", field)
 	case around != "":
-		return fmt.Errorf("%s is missing, but is in %s: write that alone", field, show(around))
+		return showing(around, fmt.Errorf("%s is missing, but is in %s: write that alone", field,
+			show(around)))
 	}
 	return fmt.Errorf("%s is missing", field)
 }

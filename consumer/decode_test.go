@@ -138,6 +138,9 @@ func TestDecodeInvalid(t *testing.T) {
 		"readed":                {event(`,"MsgReadedTime":1600000005`), "did you mean MsgReadTime"},
 		"peer in another case":  {from(`{"Report_Account":"rita","peerAccount":"paul"}`), "did you mean Peer_Account"},
 		"not UTF-8":             {from(`{` + accounts + ",\"x\":\"\xff\"}"), "not UTF-8: its byte 53 is 0xff"},
+		"UTF-16, unmarked":      {from("\x00{\x00}"), "it is UTF-16"},
+		"a zero before JSON":    {from("\x00[" + accounts), "invalid character '.x00' looking"},
+		"a number in a string":  {from(`"17"`), "a string, not an object$"},
 		"UTF-16":                {from("{\x00}\x00"), "it is UTF-16"},
 		"empty object":          {from(`{}`), "Report_Account is missing"},
 		"no peer":               {from(`{"Report_Account":"rita"}`), "Peer_Account is missing"},
@@ -223,6 +226,29 @@ func TestDecodeInvalid(t *testing.T) {
 				t.Errorf("event time %v, want %v", e.EventTime, wantTime)
 			}
 		})
+	}
+}
+
+// What a page shows of a reason has nothing of the record: a value may be an account in the wrong place.
+func TestWithoutValue(t *testing.T) {
+	const accounts = `"Report_Account":"rita","Peer_Account":"paul"`
+	for value, want := range map[string]string{
+		`{` + accounts + `,"MsgReadTime":"alice"}`: "MsgReadTime … is not a whole number of seconds since 1970",
+		`{` + accounts + `,"MsgReadTime":7}`: "MsgReadTime … is before September 2001 (1000000000), in " +
+			"seconds since 1970",
+		`{` + accounts + `,"MsgReadTime":"07"}`: "MsgReadTime … begins with a zero",
+		`{` + accounts + `,"MsgReadTime":1700000000000}`: "MsgReadTime … is more than 5 minutes ahead, in " +
+			"seconds since 1970: it looks like milliseconds",
+		`{"alice":{` + accounts + `}}`: "Report_Account is missing, but is in …: write that alone",
+		`{` + accounts[:23] + `}`:      "Peer_Account is missing",
+	} {
+		if got := WithoutValue(Decode(from(value), latest).Invalid); got != want {
+			t.Errorf("%s: %s", value, got)
+		}
+	}
+	wrong := Decode(from("{"+accounts+"}", "markread.event-time", "alice"), latest).Invalid
+	if got := WithoutValue(wrong); strings.Contains(got, "alice") || !strings.Contains(got, "…") {
+		t.Error(got)
 	}
 }
 

@@ -22,6 +22,7 @@ var formats = []struct{ begins, says string }{
 	{"\xff\xfe", "it is UTF-16, and must be UTF-8"},
 	{"\xfe\xff", "it is UTF-16, and must be UTF-8"},
 	{"{\x00", "it is UTF-16, and must be UTF-8"},
+	{"\x00{", "it is UTF-16, and must be UTF-8"},
 	{"<", "it is XML or HTML"},
 	{"{'", "its names are in single quotes: JSON has double quotes"},
 	{"eyJ", "it is in base64: write the JSON itself"},
@@ -36,7 +37,7 @@ func notAnObject(value []byte) error {
 		return errors.New("the value is null")
 	case len(text) == 0:
 		return errors.New("the value is empty: not one JSON object")
-	case len(value) > 5 && value[0] == 0:
+	case len(value) > 5 && value[0] == 0 && value[1] == 0: // IDs count from 1, or from 100,000
 		return fmt.Errorf("the value is not one JSON object: it begins with a schema registry's magic byte "+
 			"(0) and the schema ID %d: use a serializer that writes plain JSON", binary.BigEndian.Uint32(value[1:]))
 	}
@@ -74,7 +75,8 @@ func kindOf(value []byte) string {
 	case '[':
 		return "an array, not an object: write a record for each event"
 	case '"':
-		if s, _ := unquote(bytes.TrimRight(value, jsonSpace)); json.Valid([]byte(s)) {
+		s, _ := unquote(bytes.TrimRight(value, jsonSpace))
+		if strings.ContainsAny(s, "{[") && json.Valid([]byte(s)) { // no number, no word
 			return "a string, not an object: it holds JSON, so it was encoded twice"
 		}
 		return "a string, not an object"
@@ -118,13 +120,14 @@ func explainAbsent(value []byte, field string, meant []byte) error {
 	case has["specversion"]:
 		return fmt.Errorf("%s is missing: the value is a CloudEvent: write its data alone", field)
 	case around != "":
-		return fmt.Errorf("%s is missing, but is in %s: write that alone", field, show(around))
+		return showing(around, fmt.Errorf("%s is missing, but is in %s: write that alone", field,
+			show(around)))
 	}
 	return fmt.Errorf("%s is missing", field)
 }
 
 // MeantField returns the field of an event that a name is meant for: one that differs in case, "_",
-// "-" and spaces only, or MsgReadedTime. "" if it is none. Names are case-sensitive, so taking it for
+// "-", white space and byte order marks only, or MsgReadedTime. "" if it is none. Names are case-sensitive, so taking it for
 // the field would hide the mistake from producers whose other consumers don't.
 func MeantField(name string) string {
 	if len(name) < len("PeerAccount") || len(name) > 2*len(reportField) {
@@ -141,7 +144,8 @@ func MeantField(name string) string {
 	return ""
 }
 
-var separators = strings.NewReplacer("_", "", "-", "", " ", "")
+var separators = strings.NewReplacer("_", "", "-", "", " ", "", "\t", "", "\r", "", "\n", "",
+	"\u00A0", "", "\uFEFF", "")
 
 // printable replaces what could steer a terminal or break a line.
 func printable(s string) string {

@@ -35,8 +35,9 @@ func eventTime(record Record) (time.Time, error) {
 	text := string(value)
 	ms, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || len(text) > 15 || !isDigits(text) || ms < minTime*1000 {
-		return time.Time{}, fmt.Errorf("the header %s is malformed: %s is not milliseconds since 1970 "+
-			"(13 to 15 digits)%s", eventTimeHeader, show(text), looksLike(text, milliseconds))
+		return time.Time{}, showing(text, fmt.Errorf("the header %s is malformed: %s is not "+
+			"milliseconds since 1970 (13 to 15 digits)%s", eventTimeHeader, show(text),
+			looksLike(text, milliseconds)))
 	}
 	return time.UnixMilli(ms), nil
 }
@@ -68,15 +69,15 @@ func parseReadTime(text string, latest time.Time) (int64, error) {
 	t, err := strconv.ParseInt(text, 10, 64)
 	switch {
 	case len(text) > 1 && text[0] == '0' && isDigits(text):
-		return 0, fmt.Errorf("%s %s begins with a zero", readTimeField, show(text))
+		return 0, showing(text, fmt.Errorf("%s %s begins with a zero", readTimeField, show(text)))
 	case !isDigits(text):
-		return 0, fmt.Errorf("%s %s is not a whole number of seconds since 1970%s",
-			readTimeField, show(text), looksLike(text, seconds))
+		return 0, showing(text, fmt.Errorf("%s %s is not a whole number of seconds since 1970%s",
+			readTimeField, show(text), looksLike(text, seconds)))
 	case err != nil: // too large for 64 bits
 		return 0, tooFarAhead(readTimeField, text, seconds)
 	case t < minTime:
-		return 0, fmt.Errorf("%s %d is before September 2001 (%d), in seconds since 1970%s",
-			readTimeField, t, minTime, looksLike(text, seconds))
+		return 0, showing(text, fmt.Errorf("%s %d is before September 2001 (%d), in seconds since "+
+			"1970%s", readTimeField, t, minTime, looksLike(text, seconds)))
 	}
 	return t, checkAhead(readTimeField, t, seconds, latest)
 }
@@ -90,8 +91,8 @@ func checkAhead(source string, t int64, u unit, latest time.Time) error {
 }
 
 func tooFarAhead(source, text string, u unit) error {
-	return fmt.Errorf("%s %s is more than 5 minutes ahead, in %s since 1970%s",
-		source, show(text), u, looksLike(text, u))
+	return showing(text, fmt.Errorf("%s %s is more than 5 minutes ahead, in %s since 1970%s",
+		source, show(text), u, looksLike(text, u)))
 }
 
 // unit is how many parts of a second a time counts.
@@ -198,4 +199,25 @@ func show(text string) string {
 		}
 	}
 	return `"` + printable(text) + `"`
+}
+
+// valueError is a reason that shows a value of the record. It may be an account: nobody can tell what
+// a producer has put in the wrong place.
+type valueError struct {
+	error
+	value string
+}
+
+func (e *valueError) Unwrap() error { return e.error }
+
+// showing says of a reason that it shows a text of the record.
+func showing(text string, reason error) error { return &valueError{reason, show(text)} }
+
+// WithoutValue is the reason why an event is invalid, for places that show no accounts.
+func WithoutValue(reason error) string {
+	text := reason.Error()
+	if v := (*valueError)(nil); errors.As(reason, &v) {
+		text = strings.Replace(text, v.value, "…", 1)
+	}
+	return text
 }

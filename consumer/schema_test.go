@@ -60,6 +60,8 @@ func TestSchemaIsTheDecoder(t *testing.T) {
 		`{"Report_Account":1,` + accounts + `}`, `{` + accounts + `,"Peer_Account":""}`, `{"Report\u005fAccount":"rita","Peer_Account":"paul"}`,
 		`{` + accounts + `,"MsgReadTime":"x","MsgReadTime":1600000007}`, `{` + accounts + `,"MsgReadTime":1600000007,"MsgReadTime":0}`,
 		`{"report_account":"rita","Peer_Account":"paul"}`, `{` + accounts + `,"PEER_ACCOUNT":3}`, `{` + accounts + `,"msgreadtime":"x"}`,
+		"{" + accounts + ",\"\uFEFFMsgReadTime\":1600000007}", `{` + accounts + `,"MsgReadTime\t":1600000007}`,
+		"{" + accounts + ",\"Msg\u00a0ReadTime\":1600000007}", `{` + accounts + `,"\ufeffmsg_readed\r\ntime":1}`,
 		`{` + accounts + `,"MSG_read-Time ":1600000007}`, `{` + accounts + `,"MsgReadedTime":1600000007}`, `{` + accounts + `,"Msg-Readed_time":null}`,
 		`{` + accounts + `,"MsgReadTime":1600000007,"msgReadTime":"x"}`, `{` + accounts + `,"MsgReadTimes":1,"ReadTime":2,"msg.read.time":3}`,
 		`{` + accounts + `,"X":{"Report_Account":"eve","a":[1,{"MsgReadTime":0}]},"":"}\"","\\":[]}`,

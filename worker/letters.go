@@ -93,7 +93,8 @@ func (c *core) admit(now time.Time, l *letter) {
 		return
 	}
 	c.letters.add(l)
-	c.changed(now, c.holds.Ended(now, lane, hold.Invalid, "invalid: "+l.Message))
+	c.changed(now, c.holds.Ended(now, lane, hold.Invalid,
+		"invalid: "+consumer.WithoutValue(l.Event.Invalid)))
 }
 
 // noteFilled notes when a lane that is held for rejections can't read on: no good event will be found by itself.

@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -53,11 +54,15 @@ func TestEverythingIsInvalid(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		values := make([]string, 3000)
 		for i := range values {
-			values[i] = fmt.Sprintf(`{"user":%d}`, i)
+			values[i] = fmt.Sprintf(`{"Report_Account":"%d","Peer_Account":"b","MsgReadTime":"rita"}`, i)
 		}
 		s.publish(topics.Live, values...)
 		w := s.start(nil)
 		s.until("held", 10*time.Second, func() bool { return s.heldFor(w, "rejections") })
+		why := "the last: invalid: MsgReadTime … is not a whole number of seconds since 1970"
+		if held := w.Held(); !strings.HasSuffix(held[0].Detail, why) { // anybody may see it: no accounts
+			t.Errorf("held %+v", held)
+		}
 		s.crowd(topics.Backfill, "reader", 0, 500)
 		time.Sleep(time.Minute)
 		letters := s.letterCount()

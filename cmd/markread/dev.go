@@ -179,7 +179,7 @@ func (c *devCommand) summary(p *process, kafkaAddr, imAddr, adminAddr string) {
 	fmt.Fprintf(t, "  unread?\tcurl -s '%s'\n", look)
 	fmt.Fprintf(t, "  read them\t%s emit --brokers %s --report %s --peer %s\n", program, kafkaAddr, devReader, devSender)
 	fmt.Fprintf(t, "  unread now?\tthe first line again\n")
-	fmt.Fprintf(t, "  in bulk\tprintf 'Report_Account,Peer_Account\\n%s,%s\\n' | %s backfill --brokers %s -\n", devReader, devSender, program, kafkaAddr)
+	fmt.Fprintf(t, "  in bulk\tprintf 'Report_Account,Peer_Account\\n%s,%s\\n' | %s backfill --brokers %s --read-time now -\n", devReader, devSender, program, kafkaAddr)
 	fmt.Fprintf(t, "  one call\tenv -u MARKREAD_IM_KEY_FILE MARKREAD_IM_KEY=%s %s call --im-url http://%s --im-app-id %d --report %s --peer %s\n",
 		localKey, program, imAddr, localAppID, devReader, devSender)
 	fmt.Fprintf(t, "  an outage\tcurl -s -X PUT http://%s/sandbox/faults -d '{\"rules\":[{\"kind\":\"status\",\"status\":502,\"for\":\"1m\"}]}'\n", imAddr)

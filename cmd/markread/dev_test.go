@@ -147,6 +147,12 @@ func TestDev(t *testing.T) {
 	}
 	until(t, "the unread count to become 0", func() bool { return strings.Contains(fetch(t, look), `"unread":0`) })
 
+	bulk := r.found(t, `printf .* (backfill --brokers .*)\n`)
+	b := try(t, nil, "Report_Account,Peer_Account\nalice,bob\n", strings.Fields(bulk)...)
+	if b.status != exitOK || !strings.Contains(b.stdout, "published 1 record to ") {
+		t.Errorf("%s: %+v", bulk, b)
+	}
+
 	e = try(t, nil, "{\"Report_Account\":\"carol\",\"Peer_Account\":\"bob\",\"MsgReadTime\":1700000000}\nnonsense\n", "emit", "--brokers", kafka)
 	if e.status != exitRejected || e.stdout != "published 1 event to mark-read, rejected 1 line\n" {
 		t.Errorf("emit of lines: %+v", e)

@@ -34,6 +34,8 @@ func flaw(value string) (what, do string) {
 		return "", ""
 	case strings.Contains(value, "-----BEGIN"):
 		return "is the text of a PEM file", "give the path of the file"
+	case first == '\uFEFF':
+		return "begins with a byte order mark", "save its file as UTF-8 without one"
 	case last == '\r':
 		return "ends with a carriage return", "save its file with Unix line endings (LF)"
 	case strings.ContainsRune(quotes, first), strings.ContainsRune(quotes, last):

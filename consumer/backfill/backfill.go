@@ -1,13 +1,13 @@
 package backfill
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -261,13 +261,14 @@ func (r *run) keep(sending context.Context, in *Input, row row, event event) err
 			return err
 		}
 	}
+	r.warnOfAccount(in, row, event.report)
+	r.warnOfAccount(in, row, event.peer)
+	before := r.at // the row is counted in none of its numbers, or in all of them
 	if event.readTime == 0 {
 		event.readTime = r.State.ReadTime
 		r.noteUntimed(in, row)
 	}
-	r.warnOfAccount(in, row, event.report)
-	r.warnOfAccount(in, row, event.peer)
-	r.window.add(event.report, event.peer, event.readTime, r.at)
+	r.window.add(event.report, event.peer, event.readTime, before)
 	r.at.Rows++
 	return nil
 }
@@ -310,7 +311,8 @@ func (r *run) warnOfAccount(in *Input, row row, account []byte) {
 		r.spaced = true
 		r.Log.Warn().Str("file", in.Name).Int64("line", row.line).
 			Msg("an account begins or ends with a blank, which is taken for a part of it: the server may know no such account")
-	case !r.rounds && bytes.IndexByte(account, '+') > 0 && rounded.Match(account):
+	case !r.rounds && len(account) > 1 && strings.IndexByte(".,eE", account[1]) >= 0 &&
+		rounded.Match(account):
 		r.rounds = true
 		r.Log.Warn().Str("file", in.Name).Int64("line", row.line).Str("account", string(account)).
 			Msg("an account looks like a long number that a spreadsheet has rounded: " +
@@ -318,8 +320,8 @@ func (r *run) warnOfAccount(in *Input, row row, account []byte) {
 	}
 }
 
-// rounded matches how spreadsheets write numbers of more digits than they show.
-var rounded = regexp.MustCompile(`^[0-9]([.][0-9]+)?[Ee][+][0-9]+$`)
+// rounded matches how spreadsheets, and programs that keep them as floats, write long numbers.
+var rounded = regexp.MustCompile(`^[0-9](([.,][0-9]+)?[Ee][+]|[.,][0-9]+[Ee])[0-9]+$`)
 
 // noteUntimed counts a row without a time. The first is told at once, while nothing is published: a misspelled field would be one in every row.
 func (r *run) noteUntimed(in *Input, row row) {

@@ -122,21 +122,34 @@ type frames struct {
 // Read ends where no frame follows. The decoder reads no further than the four bytes that tell.
 func (f *frames) Read(b []byte) (int, error) {
 	n, err := f.z.Read(b)
-	if errors.Is(err, zstd.ErrMagicMismatch) {
-		f.behind.in = io.MultiReader(bytes.NewReader(f.in.last), f.in.in)
+	switch {
+	case errors.Is(err, zstd.ErrMagicMismatch):
+		if left := f.in.last[:len(zstdMagic)-f.in.zeros]; len(left) > 0 {
+			f.behind.in = io.MultiReader(bytes.NewReader(left), f.in.in)
+		}
 		err = io.EOF
+	case err != nil && f.in.zeros > 0: // they were taken for a part of a frame
+		err = io.ErrUnexpectedEOF
 	}
 	return n, err
 }
 
-// tail remembers the last bytes that were read, as many as a frame's magic has.
+// tail remembers the last bytes that were read, as many as a frame's magic has. Behind the end there
+// are as many zeros: to the decoder fewer bytes than those of a magic are a frame that is cut off,
+// and so it looks at them, as at more.
 type tail struct {
-	in   io.Reader
-	last []byte
+	in    io.Reader
+	last  []byte
+	zeros int // that were read
 }
 
 func (t *tail) Read(b []byte) (int, error) {
 	n, err := t.in.Read(b)
+	if n == 0 && err == io.EOF && t.zeros < len(zstdMagic) {
+		n, err = min(len(b), len(zstdMagic)-t.zeros), nil
+		clear(b[:n])
+		t.zeros += n
+	}
 	t.last = append(t.last, b[max(0, n-len(zstdMagic)):n]...)
 	t.last = t.last[max(0, len(t.last)-len(zstdMagic)):]
 	return n, err

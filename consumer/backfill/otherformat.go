@@ -2,6 +2,7 @@ package backfill
 
 import (
 	"bytes"
+	"fmt"
 	"regexp"
 )
 
@@ -37,15 +38,19 @@ var otherTexts = []struct {
 	begins *regexp.Regexp
 	says   string
 }{
-	{regexp.MustCompile(`^(?is:<!doctype html|(<[!?][^<]*)*<html)`),
+	{regexp.MustCompile(`^(?is:(<[!?][^<]*)*<(!doctype )?(html|head|body|script|style|title|meta|table|h1|p)\b)`),
 		"it is an HTML page, perhaps of an error or a login: see how the file was downloaded"},
 	{regexp.MustCompile(`^<[!?/\pL]`),
 		"it is XML, perhaps what a server says of an error: see how the file was downloaded"},
+	{regexp.MustCompile(`^(?s:[\x01-\x7f]\x00){2}`),
+		"it is UTF-16: iconv -f UTF-16LE -t UTF-8 FILE | markread backfill -"},
+	{regexp.MustCompile(`^(?s:\x00[\x01-\x7f]){2}`),
+		"it is UTF-16: iconv -f UTF-16BE -t UTF-8 FILE | markread backfill -"},
 	{regexp.MustCompile(`^version https://git-lfs`),
 		"it is a Git LFS pointer, not the file: git lfs pull"},
 	{regexp.MustCompile(`^-----BEGIN `), "it is encrypted, or a key: decrypt it, gpg -d FILE | " +
 		"markread backfill -"},
-	{regexp.MustCompile(`^(?i:--|/\*|(insert into|create table|drop table|copy \S+ \())`),
+	{regexp.MustCompile(`^(?i:--\s|/\*|(insert into|create table|drop table|copy \S+ \())`),
 		"it is SQL, such as a database's dump: export the table as CSV"},
 	{regexp.MustCompile(`^\+-[-+]*\+[\r\n]`),
 		"it is a table as a database shell draws it: export it as CSV"},
@@ -69,9 +74,11 @@ func otherFormat(head []byte) string {
 			return other.says
 		}
 	}
+	zero := bytes.IndexByte(head[:min(len(head), 4096)], 0)
 	switch line, _, _ := bytes.Cut(text, []byte("\n")); {
-	case bytes.IndexByte(head[:min(len(head), 4096)], 0) >= 0:
-		return "it is no text: CSV with a header, or one JSON object a line, is what can be read"
+	case zero >= 0:
+		return fmt.Sprintf("it is no text, its byte %d is 0: CSV with a header, or one JSON object a "+
+			"line, is what can be read", zero+1)
 	case endsWithCR(line):
 		return "its lines end with CR, as those of old Macs: tr '\\r' '\\n' < FILE | markread backfill -"
 	}

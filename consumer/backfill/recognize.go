@@ -46,8 +46,9 @@ func (s *source) recognize(name string, timeless bool) error {
 // trimLeft leaves out what may come before the first row.
 func trimLeft(text []byte) []byte { return bytes.TrimLeft(text, " \t\r\n"+byteOrderMark) }
 
-// saysSeparator matches a line that tells a spreadsheet what separates the fields.
-var saysSeparator = regexp.MustCompile(`^"?(?i:sep)=[^"\r]{1,2}"?[ \t\r]*$`)
+// saysSeparator matches a line that tells a spreadsheet what separates the fields; another program
+// that has read it as a row may have put commas behind it.
+var saysSeparator = regexp.MustCompile(`^"?(?i:sep)=[^"\r]{0,2}"?,*[ \t\r]*$`)
 
 // isHeader reports whether the first line looks like the header of a table.
 func isHeader(text []byte) bool {

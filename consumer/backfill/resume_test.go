@@ -163,6 +163,39 @@ func TestRunResumesBeforeBytesBehindGzip(t *testing.T) {
 	}
 }
 
+// The marks of a run over rows without a time count each row once, too: a state with more rows
+// without a time than rows would be taken for damaged, and the run could not be gone on with.
+func TestRunOfRowsWithoutTimeResumes(t *testing.T) {
+	const rows = 60_000
+	var text strings.Builder
+	for i := range rows {
+		fmt.Fprintf(&text, "{\"Report_Account\":\"reader%d\",\"Peer_Account\":\"peer\"}\n", i)
+	}
+	inputs := inFolder(t, map[string]string{"f": text.String()}, "f")
+	left := 25_000
+	to := &topic{fails: func(int) error {
+		if left -= 5_000; left < 0 {
+			return &consumer.RefusedError{Err: errors.New("gone")}
+		}
+		return nil
+	}}
+	o := Options{Inputs: inputs, To: to, StateFile: StateFileOf(inputs), Window: 2,
+		Log: zerolog.Nop(), State: stateFor(inputs)}
+	o.State.ReadTime = 1_760_000_000
+	if _, err := Run(t.Context(), o); err == nil {
+		t.Fatal("it did not fail")
+	}
+	saved, err := o.StateFile.Load()
+	if err != nil || saved.At.Rows == 0 || saved.At.Untimed != saved.At.Rows {
+		t.Fatalf("the state is %+v, %v", saved, err)
+	}
+	o.State, to.fails = *saved, nil
+	done, err := Run(t.Context(), o)
+	if err != nil || done.Rows != rows || done.Untimed != rows || len(to.largest) != rows {
+		t.Errorf("%+v, %v, %d conversations", done, err, len(to.largest))
+	}
+}
+
 // The state must never be ahead of what is acknowledged: whatever it says when a run dies, what lies before it is in the topic.
 func TestStateIsNeverAhead(t *testing.T) {
 	random := rand.New(rand.NewPCG(9, 9))

@@ -103,6 +103,8 @@ func TestRows(t *testing.T) {
 		"two byte order marks":          {"\uFEFF\uFEFF" + header + "a,b,~7\n", "2 a b ~7"},
 		"a mark behind sep=":            {"sep=,\n\uFEFF" + header + "a,b,~7\n", "3 a b ~7"},
 		"sep= in quotes":                {"\"sep=,\"\r\n" + header + "a,b,~7\n", "3 a b ~7"},
+		"sep= without one":              {"sep=\n" + header + "a,b,~7\n", "3 a b ~7"},
+		"sep= with commas behind it":    {"\"sep=,\",,,\n" + header + "a,b,~7\n", "3 a b ~7"},
 		"SEP= and spaces":               {"SEP=, \n" + header + "a,b,~7\n", "3 a b ~7"},
 		"NDJSON with two marks":         {"\uFEFF\uFEFF" + object("a", "7") + "\n\uFEFF" + object("c", "8") + "\n\n\uFEFF", "1 a b ~7|2 c b ~8"},
 		"NDJSON behind a line and mark": {"\n\uFEFF " + object("a", "7"), "2 a b ~7"},
@@ -153,9 +155,17 @@ func object(report, digit string) string {
 
 // Rows behind the header of another table would be read as if they were of the first.
 func TestAnotherHeader(t *testing.T) {
-	got, err := readRows(strings.NewReader(header+"a,b,1600000007\nPeer_Account,Report_Account,MsgReadTime\nb,a,1600000007\n"), "f")
-	if len(got) != 1 || err == nil || !strings.Contains(err.Error(), "there is a header again, and another") {
-		t.Errorf("%v, %v", got, err)
+	for _, another := range []string{
+		"Peer_Account,Report_Account,MsgReadTime", "peer_account,report_account,msg_read_time",
+		"PEER_ACCOUNT,REPORT_ACCOUNT,MsgReadTime", " Peer_Account , Report_Account , MsgReadTime ",
+		"\"\uFEFFPeerAccount\",ReportAccount,MsgReadTime", "Report-Account,Peer-Account,MsgReadTime",
+	} {
+		text := header + "a,b,1600000007\n" + another + "\nb,a,1600000007\n"
+		got, err := readRows(strings.NewReader(text), "f")
+		if len(got) != 1 || err == nil ||
+			!strings.Contains(err.Error(), "there is a header again, and another") {
+			t.Errorf("%s: %v, %v", another, got, err)
+		}
 	}
 }
 
@@ -176,6 +186,27 @@ func TestCompressed(t *testing.T) {
 	got, err := readRows(bytes.NewReader(whole[:len(whole)-20]), "f.gz")
 	if err == nil || !strings.Contains(err.Error(), "the file ends in the middle") || len(got) < 1000 {
 		t.Errorf("cut off: %d rows, %v", len(got), err)
+	}
+}
+
+// What follows the last frame is a reject, however short; a frame that is cut off is none.
+func TestBehindZstd(t *testing.T) {
+	whole := zstded(header + strings.Repeat("a,b,1600000007\n", 1000))
+	for _, behind := range []string{
+		"\n", "ab", "abc", "abcd", "abcde", "\x00", "\x00\x00\x00\x00", "\x28\xb5\x2f",
+	} {
+		got, err := readRows(iotest.DataErrReader(strings.NewReader(string(whole)+behind)), "f")
+		what := fmt.Sprintf("1002 bad: %d byte", len(behind))
+		if err != nil || len(got) != 1001 || !strings.HasPrefix(got[1000], what) ||
+			!strings.HasSuffix(got[1000], "overwritten?: "+behind) {
+			t.Errorf("%q: %d rows, %v, the last %q", behind, len(got), err, got[len(got)-1])
+		}
+	}
+	for cut := 1; cut < len(whole)-4; cut++ {
+		_, err := readRows(bytes.NewReader(whole[:len(whole)-cut]), "f")
+		if err == nil || !strings.Contains(err.Error(), "the file ends in the middle") {
+			t.Errorf("without its last %d bytes: %v", cut, err)
+		}
 	}
 }
 

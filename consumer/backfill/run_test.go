@@ -303,6 +303,19 @@ func TestRoundedAccountIsToldOnce(t *testing.T) {
 	}
 }
 
+func TestRoundedAccounts(t *testing.T) {
+	for account, want := range map[string]bool{
+		"1.76543E+17": true, "1.76543e+17": true, "1E+17": true, "1,76543E+17": true,
+		"1.76543E17": true, "9E+017": true,
+		"1E17": false, "7e12": false, "17": false, "1.7": false, "a.5E+7": false, "10.5E+7": false,
+		"1.7E+": false, "1.E+7": false, "1.7E+7x": false, "E+7": false,
+	} {
+		if rounded.MatchString(account) != want {
+			t.Errorf("%s: rounded is %t", account, !want)
+		}
+	}
+}
+
 // Rows without a time are rejects where the run has none for them.
 func TestRowsWithoutATime(t *testing.T) {
 	text := map[string]string{

@@ -37,12 +37,14 @@ func (l *Letter) Mendable() (line []byte, form Form) {
 		}
 		line = append(append(append(line, name...), ':'), value...)
 	}
-	// Of a name that repeats the last one counts.
-	last := -1
+	// Of a name that repeats the last one counts. What is in a misspelt one is the time that was meant,
+	// so the event time must not take its place.
+	last, misspelt := -1, false
 	for i, m := range members {
 		if m.name == readTimeField {
 			last = i
 		}
+		misspelt = misspelt || m.name != readTimeField && consumer.MeantField(m.name) == readTimeField
 	}
 	for i, m := range members {
 		if m.name == readTimeField && (i != last || string(m.value) == "null") {
@@ -53,7 +55,7 @@ func (l *Letter) Mendable() (line []byte, form Form) {
 	if last < 0 || string(members[last].value) == "null" {
 		at := []byte(noReadTime)
 		form = Timeless
-		if l.EventTime != nil {
+		if l.EventTime != nil && (last >= 0 || !misspelt) {
 			at, form = strconv.AppendInt(nil, l.EventTime.Unix(), 10), Whole
 		}
 		add([]byte(`"`+readTimeField+`"`), at)

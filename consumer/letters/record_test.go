@@ -402,6 +402,23 @@ func TestMendableWithoutTime(t *testing.T) {
 	}
 }
 
+// The event time takes the place of no time that the producer gave under a wrong name.
+func TestMendableWithMisspeltTime(t *testing.T) {
+	for value, want := range map[string]string{
+		`"msgReadTime":1600000000`: `"msgReadTime":1600000000,"MsgReadTime":"unknown"`,
+		`"MsgReadedTime":null`:     `"MsgReadedTime":null,"MsgReadTime":"unknown"`,
+		// As Decode has it: the correct name is there, and says that there is none.
+		`"msgReadTime":1600000000,"MsgReadTime":null`: `"msgReadTime":1600000000,"MsgReadTime":1700000000`,
+		`"msgReadTime":7,"MsgReadTime":1600000000`:    `"msgReadTime":7,"MsgReadTime":1600000000`,
+	} {
+		l := Parse(letterOf(0, 0, "k", "{"+value+"}"), Open)
+		got, form := l.Mendable()
+		if string(got) != "{"+want+"}" || (form == Timeless) != strings.Contains(want, "unknown") {
+			t.Errorf("%s is to be mended as %s, form %d", value, got, form)
+		}
+	}
+}
+
 // Nobody can fill the memory with kinds.
 func TestKindsAreBounded(t *testing.T) {
 	f := NewFold(3, Filter{})

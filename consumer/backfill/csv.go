@@ -92,10 +92,12 @@ func fieldsOf(n int) string {
 	return fmt.Sprintf("%d fields", n)
 }
 
-// isHeaderRow reports whether a row that is not the first is a header, of a file that was appended.
+// isHeaderRow reports whether a row that is not the first is a header, of a file that was appended:
+// perhaps to a last line without a line break.
 func isHeaderRow(fields [][]byte) bool {
 	report, peer := false, false
 	for _, field := range fields {
+		field = bytes.TrimSpace(field)
 		report = report || bytes.HasSuffix(field, []byte(reportColumn))
 		peer = peer || bytes.HasSuffix(field, []byte(peerColumn))
 	}

@@ -31,12 +31,14 @@ func (anyBroker) String() string  { return "broker" }
 func (c *Client) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	connect := func(ctx context.Context, broker string) (net.Conn, error) {
 		conn, err := c.connect(ctx, broker)
+		var away *UnreachableError
+		if errors.As(err, &away) || err == nil {
+			c.noteReached(broker, away)
+		}
 		if err != nil && !errors.Is(err, context.Canceled) {
 			line, reason := c.repeats("connect "+broker).Str("broker", broker), err
-			var unreachable *UnreachableError
-			if errors.As(err, &unreachable) {
-				line, reason = line.Str("do", unreachable.Remedy), unreachable.Err
-				c.setAway(unreachable)
+			if away != nil {
+				line, reason = line.Str("do", away.Remedy), away.Err
 			}
 			line.Err(reason).Msg("can't connect to a Kafka broker")
 		}

@@ -156,6 +156,27 @@ func TestReachedAddressExplainsNothing(t *testing.T) {
 	})
 }
 
+// Nor is it explained by a wrong name in --brokers where another broker was reached instead.
+func TestGivenNameExplainsNothing(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		c, err := consumer.New(consumer.Options{
+			Brokers: []string{"kafka:9092", w.broker.Addr()}, Dial: unreachable(w),
+		})
+		if err != nil {
+			w.Fatal(err)
+		}
+		answer(w, kmsg.DescribeGroups, func(kmsg.Request, *kmsg.DescribeGroupsResponse) { time.Sleep(time.Minute) })
+		for range 10 { // the names are tried in random order
+			var located *consumer.UnreachableError
+			if _, err := c.DescribeGroup(w.Context(), group); err == nil || errors.As(err, &located) {
+				w.Errorf("frozen: %v", err)
+			}
+		}
+		c.Close()
+		time.Sleep(time.Hour)
+	})
+}
+
 // A worker waits for the address, and says so now and then.
 func TestWorkerWaitsForAnAdvertisedAddress(t *testing.T) {
 	inWorld(t, 1, func(w *world) {

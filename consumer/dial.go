@@ -32,12 +32,13 @@ func (c *Client) dial(ctx context.Context, network, addr string) (net.Conn, erro
 	connect := func(ctx context.Context, broker string) (net.Conn, error) {
 		conn, err := c.connect(ctx, broker)
 		var away *UnreachableError
-		if errors.As(err, &away) || err == nil {
+		located := errors.As(err, &away)
+		if err == nil || located && !c.given(broker) { // instead of one that is given, others are asked
 			c.noteReached(broker, away)
 		}
 		if err != nil && !errors.Is(err, context.Canceled) {
 			line, reason := c.repeats("connect "+broker).Str("broker", broker), err
-			if away != nil {
+			if located {
 				line, reason = line.Str("do", away.Remedy), away.Err
 			}
 			line.Err(reason).Msg("can't connect to a Kafka broker")

@@ -117,6 +117,7 @@ func TestDecodeInvalid(t *testing.T) {
 		"array":                 {from(`[{` + accounts + `}]`), "JSON, but an array, not an object"},
 		"string":                {from(`"rita"`), "JSON, but a string, not an object"},
 		"JSON in a string":      {from(` "{\"Report_Account\":1}" `), "a string, not an object: it holds JSON, so it was encoded twice"},
+		"number in a string":    {from(`"17"`), "JSON, but a string, not an object$"},
 		"number":                {from(`17`), "JSON, but a number, not an object"},
 		"boolean":               {from(`true`), "JSON, but a boolean, not an object"},
 		"null":                  {from(`null`), "JSON, but null, not an object"},

@@ -74,7 +74,8 @@ func kindOf(value []byte) string {
 	case '[':
 		return "an array, not an object: write a record for each event"
 	case '"':
-		if s, _ := unquote(bytes.TrimRight(value, jsonSpace)); json.Valid([]byte(s)) {
+		s, _ := unquote(bytes.TrimRight(value, jsonSpace))
+		if strings.HasPrefix(strings.TrimLeft(s, jsonSpace), "{") && json.Valid([]byte(s)) {
 			return "a string, not an object: it holds JSON, so it was encoded twice"
 		}
 		return "a string, not an object"

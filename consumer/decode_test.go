@@ -227,6 +227,20 @@ func TestDecodeInvalid(t *testing.T) {
 	}
 }
 
+// Of other names none is taken for a field's.
+func TestMeantField(t *testing.T) {
+	for name, want := range map[string]string{
+		"msgreadtime": "MsgReadTime", "-MSG_read Time__": "MsgReadTime", "MsgReadTime": "MsgReadTime",
+		"msg_readed_time": "MsgReadTime", "ReportAccount": "Report_Account", "PEER__ACCOUNT": "Peer_Account",
+		"": "", "_": "", "msgreadtim": "", "msgreadtimes": "", "msg.read.time": "", "account": "",
+		"report_account_id": "", "mſgreadtime": "", "\x0dsgreadtime": "", "peerAccount\n": "",
+	} {
+		if got := MeantField(name); got != want || MeantField([]byte(name)) != want {
+			t.Errorf("%q: %q, want %q", name, got, want)
+		}
+	}
+}
+
 func TestKey(t *testing.T) {
 	if got := string(Key("rita", "paul")); got != "rita|paul" {
 		t.Error(got)

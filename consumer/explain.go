@@ -127,22 +127,33 @@ func explainAbsent(value []byte, field string, meant []byte) error {
 // MeantField returns the field of an event that a name is meant for: one that differs in case, "_",
 // "-" and spaces only, or MsgReadedTime. "" if it is none. Names are case-sensitive, so taking it for
 // the field would hide the mistake from producers whose other consumers don't.
-func MeantField(name string) string {
-	if len(name) < len("PeerAccount") || len(name) > 2*len(reportField) {
-		return "" // nearly every other name
-	}
-	switch strings.ToLower(separators.Replace(name)) {
-	case "reportaccount":
+func MeantField[text string | []byte](name text) string {
+	switch {
+	case spells(name, "reportaccount"):
 		return reportField
-	case "peeraccount":
+	case spells(name, "peeraccount"):
 		return peerField
-	case "msgreadtime", "msgreadedtime":
+	case spells(name, "msgreadtime"), spells(name, "msgreadedtime"):
 		return readTimeField
 	}
 	return ""
 }
 
-var separators = strings.NewReplacer("_", "", "-", "", " ", "")
+// spells reports whether a name has these letters, in any case, and separators. Most names differ in
+// the first, which matters: each unknown name of each record is compared.
+func spells[text string | []byte](name text, letters string) bool {
+	n := 0
+	for i := range len(name) {
+		switch c := name[i]; {
+		case c == '_' || c == '-' || c == ' ':
+		case n < len(letters) && c|0x20 == letters[n]: // c is that letter, small or capital
+			n++
+		default:
+			return false
+		}
+	}
+	return n == len(letters)
+}
 
 // printable replaces what could steer a terminal or break a line.
 func printable(s string) string {

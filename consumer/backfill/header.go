@@ -85,7 +85,7 @@ func columnsOf(header [][]byte, timeless bool) (columns, error) {
 }
 
 // meant is the name that a column's name is a misspelling of; "": of none.
-func meant(field []byte) string { return consumer.MeantField(string(bytes.TrimSpace(field))) }
+func meant(field []byte) string { return consumer.MeantField(bytes.TrimSpace(field)) }
 
 // otherSeparator is what separates the names of a header that has none between commas; "": nothing.
 func otherSeparator(text []byte, fields [][]byte) string {

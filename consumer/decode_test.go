@@ -172,7 +172,7 @@ func TestDecodeInvalid(t *testing.T) {
 		"a word":                {event(`,"MsgReadTime":"mary12"`), `^MsgReadTime "mary12" is not a whole number of seconds since 1970$`},
 		"empty time":            {event(`,"MsgReadTime":""`), `MsgReadTime "" is not a whole number`},
 		"time with a space":     {event(`,"MsgReadTime":"5 "`), "is not a whole number.*: it looks like a number with white space around it"},
-		"time with a newline":   {event(`,"MsgReadTime":"5\n"`), `"5` + "\ufffd" + `" is not a whole number`},
+		"time with a newline":   {event(`,"MsgReadTime":"5\n"`), `"5 " is not a whole number`},
 		"a long text":           {event(`,"MsgReadTime":"` + strings.Repeat("é", 50) + `"`), `MsgReadTime "` + strings.Repeat("é", 40) + `…" is`},
 		"Arabic digits":         {event(`,"MsgReadTime":"١٢"`), "is not a whole number"},
 		"true":                  {event(`,"MsgReadTime":true`), "is not a whole number"},

@@ -7,8 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"unicode"
 	"unicode/utf8"
+
+	"markread/consumer/printable"
 )
 
 // This file says why a record is no event, in the words of whoever has to correct its producer.
@@ -89,7 +90,7 @@ func kindOf(value []byte) string {
 
 // misspelt says that a field is absent, but a name that is meant for it is not.
 func misspelt(field string, name []byte) error {
-	return fmt.Errorf("%s is missing, but there is %s: did you mean %s?", field, show(string(name)), field)
+	return fmt.Errorf("%s is missing, but there is %s: did you mean %s?", field, printable.Quote(string(name)), field)
 }
 
 // explainAbsent says that an account is absent, and what is there instead; meant is the name that is
@@ -119,7 +120,7 @@ func explainAbsent(value []byte, field string, meant []byte) error {
 	case has["specversion"]:
 		return fmt.Errorf("%s is missing: the value is a CloudEvent: write its data alone", field)
 	case around != "":
-		return fmt.Errorf("%s is missing, but is in %s: write that alone", field, show(around))
+		return fmt.Errorf("%s is missing, but is in %s: write that alone", field, printable.Quote(around))
 	}
 	return fmt.Errorf("%s is missing", field)
 }
@@ -153,14 +154,4 @@ func spells[text string | []byte](name text, letters string) bool {
 		}
 	}
 	return n == len(letters)
-}
-
-// printable replaces what could steer a terminal or break a line.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return '\uFFFD'
-	}, s)
 }

@@ -64,12 +64,12 @@ func documentedReasons(t *testing.T, heading string) (rows []documented) {
 }
 
 // damagedRecords are examples that are no text.
-var wrongLength = errors.New("its length is wrong")
+var errLength = errors.New("its length is wrong")
 
 var damagedRecords = map[string]*consumer.Damage{
-	"a record whose producer wrote its length wrongly":      {Last: 7, Count: 1, Err: wrongLength},
-	"several of them in a batch, which can't be told apart": {Last: 9, Count: 3, Err: wrongLength},
-	"one among other records, and which one is not known":   {Last: 9, Count: 1, Err: wrongLength},
+	"a record whose producer wrote its length wrongly":      {Last: 7, Count: 1, Err: errLength},
+	"several of them in a batch, which can't be told apart": {Last: 9, Count: 3, Err: errLength},
+	"one among other records, and which one is not known":   {Last: 9, Count: 1, Err: errLength},
 }
 
 // recordOf returns the record of an example: its value, then a header or the timestamp.

@@ -125,6 +125,58 @@ func TestAdvertisedAddressThatCannotBeReached(t *testing.T) {
 	}
 }
 
+// A request that nobody answers is explained by an address only as long as that can't be reached.
+func TestReachedAddressExplainsNothing(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		var known atomic.Bool
+		away := unreachable(w)
+		c := w.clientOver(func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if known.Load() && addr == "kafka:9092" {
+				addr = w.broker.Addr()
+			}
+			return away(ctx, network, addr)
+		})
+		w.advertise("kafka", 0, 0)
+		var located *consumer.UnreachableError
+		_, err := c.DescribeGroup(w.Context(), group)
+		if !errors.As(err, &located) {
+			w.Errorf("out of reach: %v", err)
+		}
+		known.Store(true)
+		if _, err := c.DescribeGroup(w.Context(), group); err != nil {
+			w.Errorf("in reach: %v", err)
+		}
+		answer(w, kmsg.DescribeGroups, func(kmsg.Request, *kmsg.DescribeGroupsResponse) { time.Sleep(time.Minute) })
+		_, err = c.DescribeGroup(w.Context(), group)
+		if err == nil || errors.As(err, &located) {
+			w.Errorf("frozen: %v", err)
+		}
+		c.Close()
+		time.Sleep(3 * time.Minute)
+	})
+}
+
+// Nor is it explained by a wrong name in --brokers where another broker was reached instead.
+func TestGivenNameExplainsNothing(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		c, err := consumer.New(consumer.Options{
+			Brokers: []string{"kafka:9092", w.broker.Addr()}, Dial: unreachable(w),
+		})
+		if err != nil {
+			w.Fatal(err)
+		}
+		answer(w, kmsg.DescribeGroups, func(kmsg.Request, *kmsg.DescribeGroupsResponse) { time.Sleep(time.Minute) })
+		for range 10 { // the names are tried in random order
+			var located *consumer.UnreachableError
+			if _, err := c.DescribeGroup(w.Context(), group); err == nil || errors.As(err, &located) {
+				w.Errorf("frozen: %v", err)
+			}
+		}
+		c.Close()
+		time.Sleep(time.Hour)
+	})
+}
+
 // A worker waits for the address, and says so now and then.
 func TestWorkerWaitsForAnAdvertisedAddress(t *testing.T) {
 	inWorld(t, 1, func(w *world) {

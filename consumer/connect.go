@@ -43,7 +43,7 @@ type Client struct {
 	transport *kafka.Transport
 	refreshed time.Time
 	closed    bool
-	away      *UnreachableError // the last of dial
+	away      *UnreachableError // the last of dial; nil: that broker has been reached since
 	awayAt    time.Time
 }
 
@@ -144,10 +144,13 @@ func (c *Client) lastAway() *UnreachableError {
 	return c.away
 }
 
-func (c *Client) setAway(away *UnreachableError) {
+// noteReached remembers that a broker can't be reached, and why, or forgets it: away is nil.
+func (c *Client) noteReached(broker string, away *UnreachableError) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.away, c.awayAt = away, time.Now()
+	if away != nil || c.away != nil && c.away.Broker == broker {
+		c.away, c.awayAt = away, time.Now()
+	}
 }
 
 func (c *Client) current() (transport *kafka.Transport, closed bool) {

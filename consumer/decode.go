@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"markread/consumer/printable"
 )
 
 const (
@@ -58,7 +60,7 @@ func (e damageError) Error() string {
 	case e.Count == 1:
 		what = fmt.Sprintf("the record at one of the offsets %d to %d", e.first, e.Last)
 	}
-	return cut(fmt.Sprintf("%s can't be decoded: %s", what, printable(fmt.Sprint(e.Err))), maxLetterMessage)
+	return cut(fmt.Sprintf("%s can't be decoded: %s", what, printable.Line(fmt.Sprint(e.Err))), maxLetterMessage)
 }
 
 func (e damageError) Unwrap() error { return e.Err }

@@ -117,6 +117,7 @@ func TestDecodeInvalid(t *testing.T) {
 		"array":                 {from(`[{` + accounts + `}]`), "JSON, but an array, not an object"},
 		"string":                {from(`"rita"`), "JSON, but a string, not an object"},
 		"JSON in a string":      {from(` "{\"Report_Account\":1}" `), "a string, not an object: it holds JSON, so it was encoded twice"},
+		"number in a string":    {from(`"17"`), "JSON, but a string, not an object$"},
 		"number":                {from(`17`), "JSON, but a number, not an object"},
 		"boolean":               {from(`true`), "JSON, but a boolean, not an object"},
 		"null":                  {from(`null`), "JSON, but null, not an object"},
@@ -174,7 +175,7 @@ func TestDecodeInvalid(t *testing.T) {
 		"a word":                {event(`,"MsgReadTime":"mary12"`), `^MsgReadTime "mary12" is not a whole number of seconds since 1970$`},
 		"empty time":            {event(`,"MsgReadTime":""`), `MsgReadTime "" is not a whole number`},
 		"time with a space":     {event(`,"MsgReadTime":"5 "`), "is not a whole number.*: it looks like a number with white space around it"},
-		"time with a newline":   {event(`,"MsgReadTime":"5\n"`), `"5` + "\ufffd" + `" is not a whole number`},
+		"time with a newline":   {event(`,"MsgReadTime":"5\n"`), `"5 " is not a whole number`},
 		"a long text":           {event(`,"MsgReadTime":"` + strings.Repeat("é", 50) + `"`), `MsgReadTime "` + strings.Repeat("é", 40) + `…" is`},
 		"Arabic digits":         {event(`,"MsgReadTime":"١٢"`), "is not a whole number"},
 		"true":                  {event(`,"MsgReadTime":true`), "is not a whole number"},
@@ -249,6 +250,21 @@ func TestWithoutValue(t *testing.T) {
 	wrong := Decode(from("{"+accounts+"}", "markread.event-time", "alice"), latest).Invalid
 	if got := WithoutValue(wrong); strings.Contains(got, "alice") || !strings.Contains(got, "…") {
 		t.Error(got)
+	}
+}
+
+// Of other names none is taken for a field's.
+func TestMeantField(t *testing.T) {
+	for name, want := range map[string]string{
+		"msgreadtime": "MsgReadTime", "-MSG_read Time__": "MsgReadTime", "MsgReadTime": "MsgReadTime",
+		"msg_readed_time": "MsgReadTime", "ReportAccount": "Report_Account", "PEER__ACCOUNT": "Peer_Account",
+		"": "", "_": "", "msgreadtim": "", "msgreadtimes": "", "msg.read.time": "", "account": "",
+		"report_account_id": "", "mſgreadtime": "", "\x0dsgreadtime": "", "peerAccount\n": "Peer_Account",
+		"\ufeffMsgReadTime\u00a0": "MsgReadTime",
+	} {
+		if got := MeantField(name); got != want || MeantField([]byte(name)) != want {
+			t.Errorf("%q: %q, want %q", name, got, want)
+		}
 	}
 }
 

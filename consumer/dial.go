@@ -31,12 +31,15 @@ func (anyBroker) String() string  { return "broker" }
 func (c *Client) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	connect := func(ctx context.Context, broker string) (net.Conn, error) {
 		conn, err := c.connect(ctx, broker)
+		var away *UnreachableError
+		located := errors.As(err, &away)
+		if err == nil || located && !c.given(broker) { // instead of one that is given, others are asked
+			c.noteReached(broker, away)
+		}
 		if err != nil && !errors.Is(err, context.Canceled) {
 			line, reason := c.repeats("connect "+broker).Str("broker", broker), err
-			var unreachable *UnreachableError
-			if errors.As(err, &unreachable) {
-				line, reason = line.Str("do", unreachable.Remedy), unreachable.Err
-				c.setAway(unreachable)
+			if located {
+				line, reason = line.Str("do", away.Remedy), away.Err
 			}
 			line.Err(reason).Msg("can't connect to a Kafka broker")
 		}

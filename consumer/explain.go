@@ -7,8 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"unicode"
 	"unicode/utf8"
+
+	"markread/consumer/printable"
 )
 
 // This file says why a record is no event, in the words of whoever has to correct its producer.
@@ -90,7 +91,7 @@ func kindOf(value []byte) string {
 
 // misspelt says that a field is absent, but a name that is meant for it is not.
 func misspelt(field string, name []byte) error {
-	return fmt.Errorf("%s is missing, but there is %s: did you mean %s?", field, show(string(name)), field)
+	return fmt.Errorf("%s is missing, but there is %s: did you mean %s?", field, printable.Quote(string(name)), field)
 }
 
 // explainAbsent says that an account is absent, and what is there instead; meant is the name that is
@@ -121,7 +122,7 @@ func explainAbsent(value []byte, field string, meant []byte) error {
 		return fmt.Errorf("%s is missing: the value is a CloudEvent: write its data alone", field)
 	case around != "":
 		return showing(around, fmt.Errorf("%s is missing, but is in %s: write that alone", field,
-			show(around)))
+			printable.Quote(around)))
 	}
 	return fmt.Errorf("%s is missing", field)
 }
@@ -129,30 +130,33 @@ func explainAbsent(value []byte, field string, meant []byte) error {
 // MeantField returns the field of an event that a name is meant for: one that differs in case, "_",
 // "-", white space and byte order marks only, or MsgReadedTime. "" if it is none. Names are case-sensitive, so taking it for
 // the field would hide the mistake from producers whose other consumers don't.
-func MeantField(name string) string {
-	if len(name) < len("PeerAccount") || len(name) > 2*len(reportField) {
-		return "" // nearly every other name
-	}
-	switch strings.ToLower(separators.Replace(name)) {
-	case "reportaccount":
+func MeantField[text string | []byte](name text) string {
+	switch {
+	case spells(name, "reportaccount"):
 		return reportField
-	case "peeraccount":
+	case spells(name, "peeraccount"):
 		return peerField
-	case "msgreadtime", "msgreadedtime":
+	case spells(name, "msgreadtime"), spells(name, "msgreadedtime"):
 		return readTimeField
 	}
 	return ""
 }
 
-var separators = strings.NewReplacer("_", "", "-", "", " ", "", "\t", "", "\r", "", "\n", "",
-	"\u00A0", "", "\uFEFF", "")
+// separators are bytes that a name may have besides the letters of a field, by mistake.
+const separators = "_- \t\r\n\u00a0\ufeff"
 
-// printable replaces what could steer a terminal or break a line.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
+// spells reports whether a name has these letters, in any case, and separators. Most names differ in
+// the first, which matters: each unknown name of each record is compared.
+func spells[text string | []byte](name text, letters string) bool {
+	n := 0
+	for i := range len(name) {
+		switch c := name[i]; {
+		case strings.IndexByte(separators, c) >= 0:
+		case n < len(letters) && c|0x20 == letters[n]: // c is that letter, small or capital
+			n++
+		default:
+			return false
 		}
-		return '\uFFFD'
-	}, s)
+	}
+	return n == len(letters)
 }

@@ -39,7 +39,7 @@ func parseObject(value []byte) (o object, err error) {
 	eachMember(value, func(name, member []byte) {
 		if f := o.values.of(string(name)); f != nil {
 			*f = member
-		} else if f := o.meant.of(MeantField(string(name))); f != nil {
+		} else if f := o.meant.of(MeantField(name)); f != nil {
 			*f = name
 		}
 	})

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"markread/consumer/printable"
 )
 
 const (
@@ -182,23 +184,13 @@ var dateLayouts = map[int]string{
 	8: "20060102", 10: "2006010215", 12: "200601021504", 14: "20060102150405", 17: "20060102150405",
 }
 
-// maxShown is how much of a value an error shows, in characters.
-const maxShown = 40
-
 // show returns what a producer wrote as an error may contain it: a number as it is, other text in
 // quotes, printable and cut.
 func show(text string) string {
-	if isDigits(text) && len(text) <= maxShown {
+	if isDigits(text) && len(text) <= printable.Quoted {
 		return text
 	}
-	runes := 0
-	for i := range text {
-		if runes++; runes > maxShown {
-			text = text[:i] + "…"
-			break
-		}
-	}
-	return `"` + printable(text) + `"`
+	return printable.Quote(text)
 }
 
 // valueError is a reason that shows a value of the record. It may be an account: nobody can tell what

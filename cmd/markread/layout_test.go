@@ -31,7 +31,7 @@ var mayImport = map[string][]string{
 	"worker/hold":    {"imclient"}, // for the classes of failures
 	"worker/console": {"consumer/printable"},
 	// Kafka and the API know neither each other nor the engine.
-	"consumer":                   {"consumer/batch", "consumer/offsets", "consumer/thin"},
+	"consumer":                   {"consumer/batch", "consumer/offsets", "consumer/printable", "consumer/thin"},
 	"consumer/batch":             {},                                 // bytes that anyone may have written
 	"consumer/backfill":          {"consumer", "consumer/printable"}, // for what an event is; for rejects
 	"consumer/broker":            {},

@@ -204,7 +204,8 @@ func (r *run) readInput(ctx, sending context.Context, number int) error {
 		return err
 	}
 	defer s.close()
-	if r.at.Input == number && r.at.Line > 0 { // resumed
+	resumed := r.at.Input == number && r.at.Line > 0
+	if resumed {
 		if err := s.lines.skipTo(r.at.Offset, r.at.Line); errors.Is(err, errNoRow) {
 			return &PositionError{in.Name, r.at.Offset}
 		} else if err != nil {
@@ -215,7 +216,7 @@ func (r *run) readInput(ctx, sending context.Context, number int) error {
 	if err := r.readRows(sending, number, s); err != nil {
 		return err
 	}
-	if r.at.Rows == before && r.at.Line <= 2 {
+	if r.at.Rows == before && !resumed {
 		r.Log.Warn().Str("file", in.Name).Msg("there are no rows in it")
 	}
 	if err := s.unchanged(in); err != nil {

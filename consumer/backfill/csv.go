@@ -92,20 +92,19 @@ func fieldsOf(n int) string {
 	return fmt.Sprintf("%d fields", n)
 }
 
-// isHeaderRow reports whether a row that is not the first is a header, of a file that was appended.
-// One with other spellings is none of this table: its columns may have other places.
+// isHeaderRow reports whether a row that is not the first is a header, of a file that was appended:
+// perhaps to a last line without a line break. One with other spellings is none of this table: its
+// columns may have other places.
 func isHeaderRow(fields [][]byte) bool {
 	report, peer := false, false
 	for _, field := range fields {
 		if !bytes.Contains(field, []byte("ccount")) && !bytes.Contains(field, []byte("CCOUNT")) {
 			continue // looking closer takes time
 		}
-		switch meant(field) {
-		case reportColumn:
-			report = true
-		case peerColumn:
-			peer = true
-		}
+		field = bytes.TrimSpace(field)
+		name := meant(field)
+		report = report || name == reportColumn || bytes.HasSuffix(field, []byte(reportColumn))
+		peer = peer || name == peerColumn || bytes.HasSuffix(field, []byte(peerColumn))
 	}
 	return report && peer
 }

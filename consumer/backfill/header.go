@@ -85,7 +85,7 @@ func columnsOf(header [][]byte, timeless bool) (columns, error) {
 }
 
 // meant is the name that a column's name is a misspelling of; "": of none.
-func meant(field []byte) string { return consumer.MeantField(string(bytes.TrimSpace(field))) }
+func meant(field []byte) string { return consumer.MeantField(bytes.TrimSpace(field)) }
 
 // otherSeparator is what separates the names of a header that has none between commas; "": nothing.
 func otherSeparator(text []byte, fields [][]byte) string {
@@ -144,15 +144,5 @@ func listed(header [][]byte) string {
 	return strings.Join(names, ", ")
 }
 
-// shownText is how much of a text of the input is shown, in characters.
-const shownText = 40
-
-// quote shows the beginning of a text of the input, on one line and without what could steer a
-// terminal.
-func quote(text []byte) string {
-	shown := []rune(printable.Line(string(text[:min(len(text), 4*shownText)])))
-	if len(shown) > shownText {
-		shown = append(shown[:shownText], '…')
-	}
-	return `"` + string(shown) + `"`
-}
+// quote shows the beginning of a text of the input.
+func quote(text []byte) string { return printable.Quote(string(text)) }

@@ -107,6 +107,20 @@ func TestRunCollapsesOverFiles(t *testing.T) {
 	}
 }
 
+// A file without rows is worth a warning, whatever there is instead of them.
+func TestNoRows(t *testing.T) {
+	for _, text := range []string{
+		"", "\n\n\n", header, "sep=,\n" + header, header + "\n\r\n", header + header, "\"no\nte\"," + header,
+	} {
+		inputs := inFolder(t, map[string]string{"f": text}, "f")
+		var log bytes.Buffer
+		_, err := Run(t.Context(), Options{Inputs: inputs, Log: zerolog.New(&log)})
+		if err != nil || strings.Count(log.String(), "there are no rows in it") != 1 {
+			t.Errorf("%q: %v\n%s", text, err, log.String())
+		}
+	}
+}
+
 // table makes rows of few conversations, some of them bad, and what must come out: the largest T of each, and the rejects.
 func tableOf(random *rand.Rand, rows, conversations int) (text string, largest map[string]int64, rejects []string) {
 	var b strings.Builder

@@ -2,8 +2,8 @@
 //
 // An account, a broker's error message or a cell of a table may hold control characters, terminal
 // escape sequences, or Unicode characters that hide text or reverse its direction. This package
-// replaces them. It does not shorten text, does not mask secrets, and does not keep text on one
-// line unless asked ([Line]).
+// replaces them. It does not mask secrets, and does not shorten text or keep it on one line unless
+// asked ([Quote], [Line]).
 //
 // It promises: what [Writer] and [Line] write is valid UTF-8, of graphic characters as package
 // unicode defines them (letters, marks, numbers, punctuation, symbols, spaces); Writer also writes
@@ -38,6 +38,21 @@ func Line(s string) string {
 		}
 		return r
 	}, s)
+}
+
+// Quoted is how much Quote shows, in characters.
+const Quoted = 40
+
+// Quote returns the beginning of s in double quotes, as an error shows what somebody else has
+// written. Quotes within it stay as they are.
+func Quote(s string) string {
+	n := 0
+	for i := range s {
+		if n++; n > Quoted {
+			return `"` + Line(s[:i]) + `…"`
+		}
+	}
+	return `"` + Line(s) + `"`
 }
 
 // Writer writes to Out what is written to it, with each character that is neither graphic nor a

@@ -124,3 +124,16 @@ func BenchmarkWriter(b *testing.B) {
 		_, _ = w.Write(line) // it takes everything
 	}
 }
+
+func TestQuote(t *testing.T) {
+	long := strings.Repeat("é", Quoted)
+	for text, want := range map[string]string{
+		"": `""`, "say \"a\"\n": `"say "a" "`, "\x1b[2J\xff": `"?[2J` + "\uFFFD" + `"`,
+		long: `"` + long + `"`, long + "x": `"` + long + `…"`,
+		strings.Repeat("\xff", 41): `"` + strings.Repeat("\uFFFD", 40) + `…"`,
+	} {
+		if got := Quote(text); got != want {
+			t.Errorf("%q: %s, want %s", text, got, want)
+		}
+	}
+}

@@ -3,7 +3,6 @@ package consumer
 import (
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"markread/consumer/printable"
@@ -124,7 +123,7 @@ func checkAccount[text string | []byte](name string, s text) error {
 	// Before the length: what the user sees as 20 letters may be 60 bytes.
 	for i := range len(s) {
 		if s[i] < 0x20 || s[i] > 0x7e {
-			return fmt.Errorf("%s has bytes outside printable ASCII", name)
+			return fmt.Errorf("%s has bytes outside printable ASCII: its byte %d is 0x%02x", name, i+1, s[i])
 		}
 	}
 	if len(s) > maxAccount {
@@ -134,7 +133,12 @@ func checkAccount[text string | []byte](name string, s text) error {
 }
 
 func isDigits(s string) bool {
-	return s != "" && strings.Trim(s, "0123456789") == ""
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return s != ""
 }
 
 // replays returns how often the event was replayed. What a producer may have forged counts as 0.

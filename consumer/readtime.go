@@ -147,7 +147,7 @@ func otherTime(text string) string {
 			}
 			return "a number with a fraction"
 		case scientific.MatchString(text):
-			return "a number that a spreadsheet has rounded"
+			return "a number with an exponent"
 		case grouped.MatchString(text):
 			return "a number with separators"
 		case dated.MatchString(text):
@@ -155,7 +155,7 @@ func otherTime(text string) string {
 		}
 		return ""
 	}
-	if layout, ok := dateLayouts[len(text)]; ok {
+	for _, layout := range dateLayouts[len(text)] {
 		at, err := time.Parse(layout, text[:len(layout)])
 		if err == nil && at.Year() >= 1970 && at.Year() < 2100 {
 			return "a date"
@@ -180,8 +180,9 @@ func otherTime(text string) string {
 }
 
 // dateLayouts are the forms of a date in digits, by their length; the longest has milliseconds.
-var dateLayouts = map[int]string{
-	8: "20060102", 10: "2006010215", 12: "200601021504", 14: "20060102150405", 17: "20060102150405",
+var dateLayouts = map[int][]string{
+	8: {"20060102", "02012006", "01022006"}, 10: {"2006010215"}, 12: {"200601021504"},
+	14: {"20060102150405"}, 17: {"20060102150405"},
 }
 
 // show returns what a producer wrote as an error may contain it: a number as it is, other text in

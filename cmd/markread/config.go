@@ -339,6 +339,9 @@ func splitAddr(addr string) (host string, port int, err error) {
 	if strings.Contains(addr, "@") {
 		return "", 0, errors.New("there is an @ in it: it must be HOST:PORT, without a user and a password") // not quoted
 	}
+	if scheme, _, ok := strings.Cut(addr, "://"); ok {
+		return "", 0, fmt.Errorf("%q is not HOST:PORT: leave out %s://", addr, scheme)
+	}
 	host, digits, err := net.SplitHostPort(addr)
 	if err != nil {
 		return "", 0, fmt.Errorf("%q is not HOST:PORT", addr)

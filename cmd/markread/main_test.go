@@ -165,6 +165,7 @@ func TestWrongUsage(t *testing.T) {
 		{"pause: a worker as an argument", nil, []string{"pause", "http://localhost:8780"}, "unexpected argument"},
 		{"resume: misspelt", nil, []string{"resume", "--accept-rejection"}, "--accept-rejections"},
 		{"status: no brokers", nil, []string{"status"}, "--brokers"},
+		{"status: broker with a scheme", nil, []string{"status", "--brokers", "PLAINTEXT://kafka:9092"}, "leave out PLAINTEXT://"},
 		{"status: broker without a port", nil, []string{"status", "--brokers", "kafka"}, "--brokers"},
 		{"status: one topic for both lanes", nil, []string{"status", "--brokers", "k:1", "--backfill-topic", "mark-read"}, "--backfill-topic"},
 		{"status: letters among the events", nil, []string{"status", "--brokers", "k:1", "--dead-letter-topic", "mark-read"}, "--dead-letter-topic"},

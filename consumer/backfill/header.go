@@ -36,7 +36,7 @@ func (t *table) header(timeless bool) error {
 			reportColumn, separator)
 	}
 	if err != nil {
-		return fmt.Errorf("its first row should be a header with the names of the fields, but is %w",
+		return fmt.Errorf("its first row should be a header with the names of the fields: %w",
 			err)
 	}
 	t.columns, err = columnsOf(fields, timeless)

@@ -17,7 +17,7 @@ func TestBackfillOfAStateThatIsNotValid(t *testing.T) {
 		"":                                 "it is not the state of a run, or is damaged",
 		"\x1b[31mred":                      "it is not the state of a run, or is damaged",
 		version1:                           "it was written by another version of markread, which can go on with it",
-		`{"version":2,"at":{"offset":-1}}`: "it is damaged: a number in it is out of range",
+		`{"version":3,"at":{"offset":-1}}`: "it is damaged: a number in it is out of range",
 		`{"version":"\n"}`:                 "it is not the state of a run, or is damaged",
 	} {
 		for _, args := range [][]string{{"--resume"}, nil} {

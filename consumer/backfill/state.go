@@ -27,8 +27,9 @@ type State struct {
 	At        Mark       `json:"at"`                  // every row before it was rejected, or its conversation is acknowledged with at least its T
 }
 
-// stateVersion is of the format of the file. Version 1 had no hash of what was read.
-const stateVersion = 2
+// stateVersion is of the format of the file. Version 1 had no hash of what was read; the readers of
+// version 2 would publish a read time of 0 where there is none.
+const stateVersion = 3
 
 // check reports what no run can have written.
 func (s *State) check() error {

@@ -143,9 +143,9 @@ func TestStateThatIsNotValid(t *testing.T) {
 		"half":          {string(text[:len(text)/2]), "is damaged"},
 		"two":           {string(text) + string(text), "is damaged"},
 		"garbage":       {"\x00\xff\x1b[31m", "is damaged"},
-		"another type":  {`{"version":2,"at":{"offset":"7"}}`, "is damaged"},
+		"another type":  {`{"version":3,"at":{"offset":"7"}}`, "is damaged"},
 		"too large":     {strings.Repeat(" ", maxState) + string(text), "it is longer than 4194304 bytes"},
-		"old version":   {strings.Replace(string(text), `"version":2`, `"version":1`, 1), "another version of markread, which can go on with it (its format is 1, this version reads 2)"},
+		"old version":   {strings.Replace(string(text), `"version":3`, `"version":2`, 1), "another version of markread, which can go on with it (its format is 2, this version reads 3)"},
 		"no version":    {"{}", "another version"},
 		"newer version": {`{"version":99}`, "its format is 99"},
 	} {

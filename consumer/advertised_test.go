@@ -260,7 +260,7 @@ func TestNoLeader(t *testing.T) {
 			c, start := w.client(), time.Now()
 			err := lookups[name](w.Context(), c)
 			if took := time.Since(start); took < 7*time.Second || took > 15*time.Second { // an election takes less
-				w.Errorf("%s: given up after %v", name, took)
+				w.Errorf("%s: ended after %v", name, took)
 			}
 			if err == nil || !strings.Contains(err.Error(), "no leader for the partition: ") || !strings.Contains(err.Error(), "--unavailable-partitions") ||
 				strings.Contains(err.Error(), "kafka.(*Client)") || strings.Contains(err.Error(), "election") {

@@ -70,7 +70,7 @@ func notAnObject(value []byte) error {
 	return fmt.Errorf("the value is not one JSON object: %w", err)
 }
 
-// kindOf says what a JSON value is that is no object.
+// kindOf names the kind of a JSON value other than an object.
 func kindOf(value []byte) string {
 	switch value[0] {
 	case '[':
@@ -127,9 +127,10 @@ func explainAbsent(value []byte, field string, meant []byte) error {
 	return fmt.Errorf("%s is missing", field)
 }
 
-// MeantField returns the field of an event that a name is meant for: one that differs in case, "_",
-// "-", white space and byte order marks only, or MsgReadedTime. "" if it is none. Names are case-sensitive, so taking it for
-// the field would hide the mistake from producers whose other consumers don't.
+// MeantField returns the field of an event that a name is meant for, "" if there is none: the name
+// differs only in case, "_", "-", white space and byte order marks, or is MsgReadedTime. Names are
+// case-sensitive: taking it for the field would hide the mistake from producers whose other
+// consumers don't.
 func MeantField[text string | []byte](name text) string {
 	switch {
 	case spells(name, "reportaccount"):

@@ -22,7 +22,7 @@ var unreplaced = regexp.MustCompile(`\$\{[^}]*\}|\$\([^)]*\)`)
 // space before it.
 var comment = regexp.MustCompile(`\s#|#\s`)
 
-// flaw returns what is wrong with a configured value, and what to do about it; "" if nothing is. It
+// flaw returns what is wrong with a configured value, and what to do; "" if the value is valid. It
 // finds what env files, templates and YAML leave in a value because a shell would have removed or
 // replaced it. No flag and no path of a file needs such a value.
 func flaw(value string) (what, do string) {

@@ -10,19 +10,18 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/rs/zerolog"
 
 	"markread/consumer"
+	"markread/consumer/broker/brokertest"
 )
 
 // The state is saved now and then, and whenever it is, the rejects that it counts are in their file.
 func TestRejectsAreNotBehindTheState(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(time.Until(now))
+	brokertest.Bubble(t, func(t *testing.T) {
 		text, _, _ := tableOf(rand.New(rand.NewPCG(4, 4)), 200_000, 200_000)
 		inputs := inFolder(t, map[string]string{"f": text}, "f")
 		file, name := StateFileOf(inputs), filepath.Join(t.TempDir(), "rejects")

@@ -19,6 +19,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"markread/consumer"
+	"markread/consumer/broker/brokertest"
 )
 
 // topic is a publisher that judges what it is given as the worker would, and keeps the largest T of each conversation.
@@ -164,8 +165,7 @@ func TestRunIsInterrupted(t *testing.T) {
 // Standard input can't be read again: what was read of it is published, and a read that never returns keeps nobody waiting.
 func TestRunOfStandardInputIsInterrupted(t *testing.T) {
 	for _, rest := range []string{"half a r", "e,\"half\nx,y,1600000009\na row"} { // of more lines than one, one of which would be a row itself
-		synctest.Test(t, func(t *testing.T) {
-			time.Sleep(time.Until(now))
+		brokertest.Bubble(t, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			in, out := io.Pipe()
 			go func() {
@@ -208,8 +208,7 @@ func TestRunOfAnInputThatFailsWithinARow(t *testing.T) {
 
 // Even before its first row has come.
 func TestRunWaitsForNoInput(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(time.Until(now))
+	brokertest.Bubble(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		in, out := io.Pipe()
 		go func() {

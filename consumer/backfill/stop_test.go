@@ -10,18 +10,17 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/rs/zerolog"
 
 	"markread/consumer"
+	"markread/consumer/broker/brokertest"
 )
 
 // Brokers that are away for a while end nothing; what they took before is not sent again.
 func TestBrokersComeBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(time.Until(now))
+	brokertest.Bubble(t, func(t *testing.T) {
 		began := time.Now()
 		var log bytes.Buffer
 		inputs := inFolder(t, map[string]string{"f": header + "a,b,1600000007\nc,d,1600000008\n"}, "f")
@@ -55,8 +54,7 @@ func TestBrokersStayAway(t *testing.T) {
 		&consumer.MissingTopicError{Topics: []string{"t"}}: {0, 10 * time.Second},
 		&consumer.RefusedError{Err: errors.New("no")}:      {0, 10 * time.Second},
 	} {
-		synctest.Test(t, func(t *testing.T) {
-			time.Sleep(time.Until(now))
+		brokertest.Bubble(t, func(t *testing.T) {
 			began := time.Now()
 			inputs := inFolder(t, map[string]string{"f": header + "a,b,1600000007\nc,d,1600000008\n"}, "f")
 			_, got := Run(t.Context(), Options{Inputs: inputs, Log: zerolog.Nop(), To: publishes(func([]consumer.Message) error {
@@ -81,8 +79,7 @@ func (p stuck) Publish(ctx context.Context, _ ...consumer.Message) error {
 
 // Who stops a run while brokers do not answer is told what it waits for, and does not wait for long.
 func TestRunIsInterruptedWhileBrokersAreSilent(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(time.Until(now))
+	brokertest.Bubble(t, func(t *testing.T) {
 		var log bytes.Buffer
 		inputs := inFolder(t, map[string]string{"f": header + "a,b,1600000007\n"}, "f")
 		ctx, cancel := context.WithCancel(t.Context())

@@ -2,14 +2,8 @@ package consumer_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
-	"math/big"
 	"net"
 	"strings"
 	"sync"
@@ -23,42 +17,6 @@ import (
 	"markread/consumer"
 	"markread/consumer/broker/brokertest"
 )
-
-// certificate returns a fresh self-signed one for localhost, and the pool that trusts it.
-func certificate(t *testing.T) (tls.Certificate, *x509.CertPool) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(1000 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	parsed, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(parsed)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
-}
-
-func mechanism(t *testing.T, name, user, secret string) sasl.Mechanism {
-	t.Helper()
-	m, err := consumer.SASL(name, user, password(secret))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
-}
-
-// password is one that does not change.
-func password(s string) func() (string, error) { return func() (string, error) { return s, nil } }
 
 func refused(err error) bool {
 	var r *consumer.RefusedError

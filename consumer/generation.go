@@ -1,29 +1,12 @@
 package consumer
 
 import (
-	"cmp"
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/segmentio/kafka-go"
-
-	"markread/consumer/offsets"
 )
-
-// TopicPartition names a partition.
-type TopicPartition struct {
-	Topic     string
-	Partition int
-}
-
-// Compare orders by topic, then by number.
-func (a TopicPartition) Compare(b TopicPartition) int {
-	return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
-}
 
 // Sink receives what a generation fetches. Its methods are called by several goroutines, those about one
 // partition by one.
@@ -101,41 +84,6 @@ func (g *Generation) prepare(ctx context.Context, j joined) error {
 	}
 }
 
-// committed returns what a group has committed, an offset of -1 for nothing.
-//
-// The answer has errors in two places, and an error looks like "nothing committed" to who does not look.
-func (c *Client) committed(ctx context.Context, group string, partitions []TopicPartition) (map[TopicPartition]offsets.Commit, error) {
-	committed := map[TopicPartition]offsets.Commit{}
-	if len(partitions) == 0 {
-		return committed, nil // without partitions the request would ask for all
-	}
-	topics := map[string][]int{}
-	for _, tp := range partitions {
-		topics[tp.Topic] = append(topics[tp.Topic], tp.Partition)
-	}
-	response, err := c.api().OffsetFetch(ctx, &kafka.OffsetFetchRequest{GroupID: group, Topics: topics})
-	if err == nil {
-		err = response.Error
-	}
-	if err != nil {
-		return nil, plainly(err)
-	}
-	for topic, partitions := range response.Topics {
-		for _, p := range partitions {
-			if p.Error != nil {
-				return nil, fmt.Errorf("%s/%d: %w", topic, p.Partition, plainly(p.Error))
-			}
-			committed[TopicPartition{topic, p.Partition}] = offsets.Commit{Offset: p.CommittedOffset, Metadata: p.Metadata}
-		}
-	}
-	for _, tp := range partitions {
-		if _, ok := committed[tp]; !ok {
-			return nil, fmt.Errorf("%s/%d: not in the answer", tp.Topic, tp.Partition)
-		}
-	}
-	return committed, nil
-}
-
 // ID returns the group's generation number. Two generations may have the same.
 func (g *Generation) ID() int32 { return g.id }
 
@@ -201,15 +149,6 @@ type PartitionState struct {
 	Lag           int64 // HighWatermark less Committed, or less where we began; 0 while unknown
 	Oldest        *Oldest
 	Unreadable    *Unreadable // nil: the partition can be read
-}
-
-// Unreadable says that a partition can't be read: its fetches fail, or its next batch is damaged. It
-// is retried, and never skipped.
-type Unreadable struct {
-	Since  time.Time // the last good fetch, or the beginning of the generation
-	Offset int64     // the next offset to read; -1: not known where to begin
-	Reason string    // one line: what failed
-	Do     string    // one line: the remedy
 }
 
 // Partitions returns the state of each assigned partition, sorted by topic and number.

@@ -13,18 +13,14 @@ import (
 // Fixed, no flags: quota and proof of membership are reckoned with them.
 const (
 	heartbeatInterval = time.Second
-	sessionTimeout    = SessionTimeout
 	rebalanceTimeout  = 60 * time.Second
 
 	leaveTimeout = 3 * time.Second
 	joinSlow     = 2 * time.Second // a join that takes longer deserves a word
 )
 
-// SessionTimeout is how long after its last heartbeat a member is given up.
-const SessionTimeout = 15 * time.Second
-
 // LongestJoin is how long one try to join may take: the other members drain first.
-const LongestJoin = rebalanceTimeout + requestTimeout + sessionTimeout
+const LongestJoin = rebalanceTimeout + requestTimeout + SessionTimeout
 
 // GroupOptions says which group to join and how.
 type GroupOptions struct {

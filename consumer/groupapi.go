@@ -1,6 +1,14 @@
 package consumer
 
-import "github.com/segmentio/kafka-go/protocol"
+import (
+	"context"
+	"fmt"
+	"markread/consumer/offsets"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
+)
 
 // kafka-go's own messages for these two requests have the error code and the throttle time of the answer in
 // the wrong order, so that no error is ever seen; and its heartbeat goes to any broker, not to the group's
@@ -127,3 +135,41 @@ var (
 	_ protocol.GroupMessage    = (*listRequest)(nil)
 	_ protocol.PreparedMessage = (*leaveRequest)(nil)
 )
+
+// SessionTimeout is how long after its last heartbeat a member is given up.
+const SessionTimeout = 15 * time.Second
+
+// committed returns what a group has committed, an offset of -1 for nothing.
+//
+// The answer has errors in two places, and an error looks like "nothing committed" to who does not look.
+func (c *Client) committed(ctx context.Context, group string, partitions []TopicPartition) (map[TopicPartition]offsets.Commit, error) {
+	committed := map[TopicPartition]offsets.Commit{}
+	if len(partitions) == 0 {
+		return committed, nil // without partitions the request would ask for all
+	}
+	topics := map[string][]int{}
+	for _, tp := range partitions {
+		topics[tp.Topic] = append(topics[tp.Topic], tp.Partition)
+	}
+	response, err := c.api().OffsetFetch(ctx, &kafka.OffsetFetchRequest{GroupID: group, Topics: topics})
+	if err == nil {
+		err = response.Error
+	}
+	if err != nil {
+		return nil, plainly(err)
+	}
+	for topic, partitions := range response.Topics {
+		for _, p := range partitions {
+			if p.Error != nil {
+				return nil, fmt.Errorf("%s/%d: %w", topic, p.Partition, plainly(p.Error))
+			}
+			committed[TopicPartition{topic, p.Partition}] = offsets.Commit{Offset: p.CommittedOffset, Metadata: p.Metadata}
+		}
+	}
+	for _, tp := range partitions {
+		if _, ok := committed[tp]; !ok {
+			return nil, fmt.Errorf("%s/%d: not in the answer", tp.Topic, tp.Partition)
+		}
+	}
+	return committed, nil
+}

@@ -16,18 +16,6 @@ import (
 	"markread/consumer"
 )
 
-// answer lets the broker answer requests of a kind as change makes it of what it would say.
-func answer[A kmsg.Response](w *world, key kmsg.Key, change func(request kmsg.Request, answer A)) {
-	w.Helper()
-	w.cluster.ControlKey(key.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
-		w.cluster.KeepControl()
-		a := r.ResponseKind().(A)
-		a.SetVersion(r.GetVersion())
-		change(r, a)
-		return a, nil, true
-	})
-}
-
 // A broker is asked by the address of the options, and once more by each that the cluster gives to its clients.
 func TestInspectBrokersByTheirAdvertisedAddresses(t *testing.T) {
 	inWorld(t, 1, func(w *world) {

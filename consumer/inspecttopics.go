@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 
@@ -13,32 +12,6 @@ import (
 	"github.com/segmentio/kafka-go/protocol/createtopics"
 	"github.com/segmentio/kafka-go/protocol/describeconfigs"
 	"github.com/segmentio/kafka-go/protocol/metadata"
-)
-
-// Operations are what this client's user may do with a topic or a group, as the brokers say: a bit each. Without an authorizer that is everything.
-type Operations int32
-
-// The operations that a worker needs.
-const (
-	MayRead            Operations = 1 << 3
-	MayWrite           Operations = 1 << 4
-	MayDescribeConfigs Operations = 1 << 10
-)
-
-// Known reports whether the brokers said so: those before Kafka 2.3 do not.
-func (o Operations) Known() bool { return o != 0 && o != math.MinInt32 }
-
-// Has reports whether all of the operations are allowed.
-func (o Operations) Has(some Operations) bool { return o&some == some }
-
-// The settings of a topic that matter to a worker.
-const (
-	CleanupPolicy   = "cleanup.policy"
-	RetentionMs     = "retention.ms"
-	RetentionBytes  = "retention.bytes"
-	MaxMessageBytes = "max.message.bytes"
-	MinInSync       = "min.insync.replicas"
-	TimestampType   = "message.timestamp.type"
 )
 
 // LetterOverhead is what a dead letter may need beyond the record that it is about, in bytes.
@@ -114,20 +87,6 @@ func (s *session) describe(ctx context.Context, topics []string) ([]TopicView, *
 		views[i] = topicView(name, cluster)
 	}
 	return views, cluster, nil
-}
-
-// anySession is one with whichever broker of the options answers first.
-func (c *Client) anySession(ctx context.Context) (*session, error) {
-	conn, err := c.race(ctx, c.connect)
-	if err != nil {
-		return nil, err
-	}
-	s := c.session(conn)
-	if err := s.learn(ctx); err != nil {
-		conn.Close()
-		return nil, err
-	}
-	return s, nil
 }
 
 func topicView(name string, cluster *metadata.Response) TopicView {

@@ -19,16 +19,6 @@ import (
 	"markread/consumer"
 )
 
-func letter(record consumer.Record) consumer.Letter {
-	return consumer.Letter{
-		Event: consumer.Event{
-			Lane: consumer.Backfill, Record: record, EventTime: time.UnixMilli(1_699_999_000_999), Replays: 2,
-		},
-		Class: "exhausted", Code: "http_502", Message: "bad gateway", Attempts: 8, Collapsed: 3, Group: group,
-		FailedAt: time.Date(2026, 1, 2, 4, 5, 6, 7e6, time.FixedZone("", 3600)),
-	}
-}
-
 // text lists headers as name=value, null as name.
 func text(headers []kgo.RecordHeader) []string {
 	var all []string

@@ -354,6 +354,3 @@ func TestRecordsComeAsTheyAre(t *testing.T) {
 		}
 	})
 }
-
-// same is equality that tells null from empty.
-func same(a, b []byte) bool { return string(a) == string(b) && (a == nil) == (b == nil) }

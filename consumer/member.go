@@ -125,7 +125,7 @@ func (m *member) joinGroup(ctx context.Context, o outlook) (*joinapi.Response, e
 	// The answer comes when all members have drained and joined.
 	answer, err := m.client.roundTrip(ctx, rebalanceTimeout+requestTimeout, &joinapi.Request{
 		GroupID: m.options.Group, MemberID: m.id, ProtocolType: protocolType,
-		SessionTimeoutMS:   int32(sessionTimeout.Milliseconds()),
+		SessionTimeoutMS:   int32(SessionTimeout.Milliseconds()),
 		RebalanceTimeoutMS: int32(rebalanceTimeout.Milliseconds()),
 		Protocols:          []joinapi.RequestProtocol{{Name: protocolName, Metadata: metadata}},
 	})
@@ -157,11 +157,11 @@ func (m *member) notice(err error) {
 // sync tells the coordinator the assignment, on the leader, and notes our part of it in j. It is sent again when
 // the connection breaks: a generation that has begun meanwhile answers with what it was told.
 func (m *member) sync(ctx context.Context, request *syncapi.Request, j *joined) error {
-	ctx, cancel := context.WithTimeout(ctx, sessionTimeout)
+	ctx, cancel := context.WithTimeout(ctx, SessionTimeout)
 	defer cancel()
 	for wait := newWait(); ; {
 		j.proof = time.Now()
-		answer, err := m.client.roundTrip(ctx, sessionTimeout, request)
+		answer, err := m.client.roundTrip(ctx, SessionTimeout, request)
 		if err == nil {
 			response := answer.(*syncapi.Response)
 			if response.ErrorCode != 0 {

@@ -44,7 +44,7 @@ func (g *Generation) heartbeats(ctx context.Context, revoke context.CancelCauseF
 			revoke(errExpelled)
 			continue
 		}
-		if time.Since(g.LastProof()) > sessionTimeout {
+		if time.Since(g.LastProof()) > SessionTimeout {
 			revoke(errSilence)
 		}
 		if isLayout(err) {

@@ -75,7 +75,7 @@ var meanings = map[kafka.Error]string{
 	kafka.InconsistentGroupProtocol: "the group's members are of another kind than workers of " +
 		"markread: it is another program's group (--group)",
 	kafka.InvalidSessionTimeout: fmt.Sprintf("the brokers allow no session timeout of %v: look at "+
-		"their group.min.session.timeout.ms and group.max.session.timeout.ms", sessionTimeout),
+		"their group.min.session.timeout.ms and group.max.session.timeout.ms", SessionTimeout),
 }
 
 // ofLeader is plainly for what only a partition's leader answers. kafka-go asks a broker that is

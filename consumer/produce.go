@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
@@ -81,20 +80,4 @@ func partitionOf(key []byte, partitions int) int {
 // tooLarge reports whether the topic takes no batch of this size.
 func tooLarge(err error) bool {
 	return errors.Is(err, kafka.MessageSizeTooLarge) || errors.Is(err, kafka.RecordListTooLarge)
-}
-
-// retriable reports whether the same request may be accepted later.
-func retriable(err error) bool {
-	if refused(err) || errors.Is(err, errForeign) {
-		return false
-	}
-	var k kafka.Error
-	if !errors.As(err, &k) {
-		return true // the connection, or no leader known
-	}
-	return k.Temporary() || slices.Contains([]kafka.Error{
-		kafka.UnknownTopicOrPartition, kafka.NotLeaderForPartition, kafka.KafkaStorageError,
-		kafka.NotEnoughReplicas, kafka.NotEnoughReplicasAfterAppend,
-		kafka.BrokerNotAvailable, // of kafka-go: nobody leads the partition, or coordinates the group
-	}, k)
 }

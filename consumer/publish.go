@@ -13,14 +13,6 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
-// Message is a record to publish.
-type Message struct {
-	Key     []byte // nil: null
-	Value   []byte // nil: null
-	Headers []Header
-	Time    time.Time // zero: now
-}
-
 const (
 	publishBytes    = 512 << 10 // of one request, unless a single message is larger
 	publishAttempts = 10

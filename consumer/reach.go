@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/protocol/apiversions"
 	"github.com/segmentio/kafka-go/protocol/metadata"
@@ -194,53 +193,4 @@ func (c *Client) ask(ctx context.Context, conn net.Conn, within time.Duration, v
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })() // ends a read or write under way
 	_, err := c.talk(conn).exchange(version, request)
 	return err
-}
-
-// wait is the pause between two tries of something that the brokers refused or did not answer.
-type wait struct{ next time.Duration }
-
-func newWait() wait { return wait{next: 100 * time.Millisecond} }
-
-// sleep waits 0.1 s, 0.2 s … 2 s; false: ctx has ended.
-func (w *wait) sleep(ctx context.Context) bool {
-	d := w.next
-	w.next = min(2*w.next, 2*time.Second)
-	return pause(ctx, d)
-}
-
-// pause waits for d; false: ctx has ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
-}
-
-// code returns Kafka's error code as a number, "network" when the error is none of Kafka's.
-func code(err error) string {
-	var k kafka.Error
-	if errors.As(err, &k) {
-		return fmt.Sprint(int(k))
-	}
-	return "network"
-}
-
-// isLayout reports whether the error says that our picture of the cluster is old.
-func isLayout(err error) bool {
-	for _, code := range []kafka.Error{
-		kafka.UnknownTopicOrPartition, kafka.LeaderNotAvailable, kafka.NotLeaderForPartition,
-		kafka.ReplicaNotAvailable, kafka.BrokerNotAvailable, kafka.FencedLeaderEpoch, kafka.UnknownLeaderEpoch,
-		kafka.KafkaStorageError,
-	} {
-		if errors.Is(err, code) {
-			return true
-		}
-	}
-	var k kafka.Error
-	// Not a code of Kafka's: the transport found no leader, or the connection broke: the leader may be gone.
-	return !errors.As(err, &k) && !errors.Is(err, context.Canceled)
 }

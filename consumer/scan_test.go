@@ -30,15 +30,6 @@ func (w *world) scanned(c *consumer.Client, extent consumer.Extent) (got []strin
 	return got, err
 }
 
-func (w *world) extent(c *consumer.Client, topic string) consumer.Extent {
-	w.Helper()
-	extent, err := c.Extent(w.Context(), topic)
-	if err != nil {
-		w.Fatal(err)
-	}
-	return extent
-}
-
 // A scan gives every record that was there when it began, and none that came later; it also ends where there are only markers.
 func TestScanEndsWhereTheTopicEnded(t *testing.T) {
 	inWorld(t, 3, func(w *world) {
@@ -248,13 +239,4 @@ func TestExtentWithAFrozenLeader(t *testing.T) {
 			}
 		}
 	})
-}
-
-// scanAll is Scan, with what could not be read as an error.
-func scanAll(ctx context.Context, c *consumer.Client, extent consumer.Extent, each func(consumer.Record) error) error {
-	unread, err := c.Scan(ctx, extent, each)
-	if err == nil && len(unread) > 0 {
-		err = fmt.Errorf("topic %q, partition %d: %w", extent.Topic, unread[0].Partition, unread[0].Err)
-	}
-	return err
 }

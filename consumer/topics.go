@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,55 +13,10 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
-// Topics names the topics of a worker, or some of them.
-type Topics struct {
-	Live       string
-	Backfill   string // "": no backfill lane
-	DeadLetter string
-}
-
-func (t Topics) consumed() []string {
-	if t.Backfill == "" {
-		return []string{t.Live}
-	}
-	return []string{t.Live, t.Backfill}
-}
-
-// all are those that have a name.
-func (t Topics) all() []string {
-	return slices.DeleteFunc([]string{t.Live, t.Backfill, t.DeadLetter}, func(name string) bool { return name == "" })
-}
-
-// flag returns what names the topic on markread's command line.
-func (t Topics) flag(topic string) string {
-	switch topic {
-	case t.Backfill:
-		return "--backfill-topic"
-	case t.DeadLetter:
-		return "--dead-letter-topic"
-	}
-	return "--topic"
-}
-
 const (
 	createdPartitions = 12
-	// What a dead letter may need beyond the record it is about: our headers, the batch around it.
-	letterOverhead = 64 << 10
-	// Kafka's default of max.message.bytes.
-	defaultMessageBytes = 1048588
-	createTimeout       = 30 * time.Second
-	lookAgain           = time.Second // brokers learn of a new topic one after the other
+	createTimeout     = 30 * time.Second
 )
-
-// MissingTopicError says that topics do not exist.
-type MissingTopicError struct{ Topics []string }
-
-func (e *MissingTopicError) Error() string {
-	if len(e.Topics) == 1 {
-		return fmt.Sprintf("topic %q does not exist: create it, or use --create-topics", e.Topics[0])
-	}
-	return fmt.Sprintf("topics %q do not exist: create them, or use --create-topics", e.Topics)
-}
 
 // CleanupPolicyError says that the dead-letter topic would lose letters: compaction keeps one record a key.
 type CleanupPolicyError struct{ Topic, Policy string }
@@ -119,45 +73,6 @@ func letterSettings(largest int) []kafka.ConfigEntry {
 	}
 }
 
-// persist tries until it works, the answer is a refusal that will stay, or ctx ends. doing says what, for
-// the log.
-func (c *Client) persist(ctx context.Context, doing string, try func() error) error {
-	for wait := newWait(); ; {
-		err := try()
-		if err == nil || !retriable(err) {
-			return err
-		}
-		c.repeats(doing + " " + code(err)).Err(err).Msg(doing + " failed; trying again")
-		c.refresh()
-		if !wait.sleep(ctx) {
-			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
-		}
-	}
-}
-
-// missing returns those of the topics that don't exist.
-func (c *Client) missing(ctx context.Context, topics Topics) (missing []string, err error) {
-	err = c.persist(ctx, "listing the topics", func() error {
-		response, err := c.api().Metadata(ctx, &kafka.MetadataRequest{Topics: topics.all()})
-		if err != nil {
-			return plainly(err)
-		}
-		missing = nil
-		for _, t := range response.Topics {
-			switch {
-			case errors.Is(t.Error, kafka.UnknownTopicOrPartition):
-				missing = append(missing, t.Name)
-			case errors.Is(t.Error, kafka.LeaderNotAvailable):
-				// It is being made: it exists.
-			case t.Error != nil:
-				return denied(fmt.Errorf("topic %q: %w", t.Name, plainly(t.Error)), topics.flag(t.Name))
-			}
-		}
-		return nil
-	})
-	return missing, err
-}
-
 // createTopic creates a topic and waits until it can be used.
 func (c *Client) createTopic(ctx context.Context, name string, entries []kafka.ConfigEntry) error {
 	ctx, cancel := context.WithTimeout(ctx, createTimeout)
@@ -190,21 +105,6 @@ func (c *Client) createTopic(ctx context.Context, name string, entries []kafka.C
 			return fmt.Errorf("create topic %q: it does not appear: %w", name, cmp.Or(err, context.Cause(ctx)))
 		}
 	}
-}
-
-// partitions returns how many partitions those of the topics have that exist.
-func (c *Client) partitions(ctx context.Context, topics ...string) (map[string]int, error) {
-	response, err := c.api().Metadata(ctx, &kafka.MetadataRequest{Topics: topics})
-	if err != nil {
-		return nil, plainly(err)
-	}
-	counts := map[string]int{}
-	for _, t := range response.Topics {
-		if len(t.Partitions) > 0 {
-			counts[t.Name] = len(t.Partitions)
-		}
-	}
-	return counts, nil
 }
 
 // KeepsLetters makes sure that a dead-letter topic does not lose letters to compaction: else it is a *CleanupPolicyError. It tries for 8 s. If

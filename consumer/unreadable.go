@@ -1,13 +1,7 @@
 package consumer
 
 import (
-	"errors"
-	"fmt"
 	"time"
-
-	"github.com/segmentio/kafka-go"
-
-	"markread/consumer/batch"
 )
 
 // unreadableAfter is how long nothing could be read of a partition until it counts as unreadable.
@@ -56,24 +50,4 @@ func (p *partition) paused(pause time.Duration) {
 	if p.unreadable == nil {
 		p.good = p.good.Add(pause)
 	}
-}
-
-// unreadable returns why a partition can't be read and what to do, as text for people.
-func unreadable(err error) (reason, do string) {
-	const runbook = `; see "Partition unreadable" in the runbook`
-	switch {
-	case errors.Is(err, batch.ErrChecksum), errors.Is(err, batch.ErrTruncated), errors.Is(err, kafka.InvalidMessage):
-		do = "restore the partition from a good replica, or move the group past the damaged batch"
-	case errors.Is(err, batch.ErrFormat):
-		do = "check what wrote the batch; a newer version of markread may know its format"
-	case Denied(err):
-		do = "grant this worker's user Read and Describe on the topic"
-	case errors.Is(err, kafka.OffsetOutOfRange):
-		do = "find out whether the topic was recreated or truncated, or the group's offset was set by hand"
-	case errors.Is(err, kafka.UnknownTopicOrPartition):
-		do = "check that the topic exists and has this partition"
-	default: // one remedy for a leader that is dead, frozen or not known: they follow each other
-		do = "check that the partition's leader runs and can be reached from here (kafka-topics.sh --describe)"
-	}
-	return fmt.Sprint(err), do + runbook
 }

@@ -207,13 +207,13 @@ func standsFor(e *consumer.Event) int {
 // failedLetter takes the conversation out of the backlog.
 func (c *core) failedLetter(now time.Time, class string, of *backlog.Conversation, failure *imclient.Error) *letter {
 	d := c.backlog.Drop(of)
-	event := unpack(d.Record, c.topics)
-	event.ReadTime = d.ReadTime
-	event.Report, event.Peer = strings.Clone(event.Report), strings.Clone(event.Peer) // else they keep d.Record alive
-	packed := packParts(&event.Record)
-	stripParts(&event.Record)
+	e := unpack(d.Record, c.topics)
+	e.ReadTime = d.ReadTime
+	e.Report, e.Peer = strings.Clone(e.Report), strings.Clone(e.Peer) // else they keep d.Record alive
+	packed := packParts(&e.Record)
+	stripParts(&e.Record)
 	return &letter{refs: d.Refs, packed: packed, metric: codeLabel(failure), Letter: consumer.Letter{
-		Event: event, Class: class, Code: failure.Label, Message: failure.Error(),
+		Event: e, Class: class, Code: failure.Label, Message: failure.Error(),
 		Attempts: int(of.Attempts), Collapsed: len(d.Refs), FailedAt: now,
 	}}
 }

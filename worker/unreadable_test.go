@@ -18,7 +18,7 @@ func TestUnreadableIsShown(t *testing.T) {
 	since := at.Add(-90 * time.Second)
 	at10 := &consumer.Unreadable{Since: since, Offset: 10, Reason: "no leader", Do: "start it"}
 	nowhere := &consumer.Unreadable{Since: since, Offset: -1, Reason: "no leader"}
-	event := func(age time.Duration) *consumer.Oldest { return &consumer.Oldest{Offset: 3, Time: at.Add(-age)} }
+	aged := func(age time.Duration) *consumer.Oldest { return &consumer.Oldest{Offset: 3, Time: at.Add(-age)} }
 	const none = -1.0
 	for name, c := range map[string]struct {
 		state       consumer.PartitionState
@@ -38,9 +38,9 @@ func TestUnreadableIsShown(t *testing.T) {
 		"unreadable beyond the end": {consumer.PartitionState{Committed: 10, HighWatermark: 7, Unreadable: at10}, none, 90, `null,`},
 		"unreadable from the beginning": {consumer.PartitionState{Committed: -1, HighWatermark: -1, Unreadable: nowhere}, none, 90,
 			`null,"oldest_unfinished":null,"unreadable":{"since":"` + since.Format(time.RFC3339) + `","offset":null,`},
-		"an older event waits":  {consumer.PartitionState{Committed: 3, HighWatermark: 12, Lag: 9, Unreadable: at10, Oldest: event(time.Hour)}, 9, 3600, `9,`},
-		"a newer event waits":   {consumer.PartitionState{Committed: 3, HighWatermark: 12, Lag: 9, Unreadable: at10, Oldest: event(time.Minute)}, 9, 90, `9,`},
-		"an event of our clock": {consumer.PartitionState{Committed: 3, HighWatermark: 4, Lag: 1, Oldest: event(-time.Minute)}, 1, 0, `1,`},
+		"an older event waits":  {consumer.PartitionState{Committed: 3, HighWatermark: 12, Lag: 9, Unreadable: at10, Oldest: aged(time.Hour)}, 9, 3600, `9,`},
+		"a newer event waits":   {consumer.PartitionState{Committed: 3, HighWatermark: 12, Lag: 9, Unreadable: at10, Oldest: aged(time.Minute)}, 9, 90, `9,`},
+		"an event of our clock": {consumer.PartitionState{Committed: 3, HighWatermark: 4, Lag: 1, Oldest: aged(-time.Minute)}, 1, 0, `1,`},
 	} {
 		c.state.TopicPartition = consumer.TopicPartition{Topic: "mark-read", Partition: 3}
 		p := partition{PartitionState: c.state}

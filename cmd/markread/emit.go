@@ -168,8 +168,8 @@ func (e *emission) copy(ctx context.Context, input io.Reader) error {
 func (e *emission) add(batch []consumer.Message, l line) []consumer.Message {
 	text := bytes.TrimSpace(l.text)
 	m := consumer.Message{Value: text, Time: time.Now()}
-	event := decode(m)
-	reason := event.Invalid
+	decoded := decode(m)
+	reason := decoded.Invalid
 	if l.tooLong {
 		reason = fmt.Errorf("longer than %d bytes", backfill.MaxLine)
 	}
@@ -178,7 +178,7 @@ func (e *emission) add(batch []consumer.Message, l line) []consumer.Message {
 		e.log.Warn().Int("line", l.number).Str("reason", reason.Error()).Msg("rejected")
 		return batch
 	}
-	m.Key = consumer.Key(event.Report, event.Peer)
+	m.Key = consumer.Key(decoded.Report, decoded.Peer)
 	return append(batch, m)
 }
 

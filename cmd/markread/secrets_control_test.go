@@ -48,7 +48,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // leaking begins a worker that leaks, at a path of the server, and returns how it is stopped.
-func (s *scene) leaking(path string, attempts int, out *buffer) (admin string, stop func()) {
+func (s *scene) leaking(path string, attempts int, out *buffer) (address string, stop func()) {
 	s.Helper()
 	var url atomic.Pointer[string]
 	transport := imclient.NewTransport(4*time.Second, 1)

@@ -259,8 +259,8 @@ func TestPlanOfConversationsOfOneKey(t *testing.T) {
 
 // What was found is looked for again: it must be there still, as it was, and in its state.
 func TestStill(t *testing.T) {
-	event := `{"Report_Account":"a","Peer_Account":"b"}`
-	before := []consumer.Record{letterOf(0, 0, "k", event), letterOf(0, 1, "k", event), letterOf(0, 2, "k", event), letterOf(1, 0, "k", event), letterOf(2, 0, "k", event)}
+	value := `{"Report_Account":"a","Peer_Account":"b"}`
+	before := []consumer.Record{letterOf(0, 0, "k", value), letterOf(0, 1, "k", value), letterOf(0, 2, "k", value), letterOf(1, 0, "k", value), letterOf(2, 0, "k", value)}
 	fold := func(filter Filter, records ...consumer.Record) *Fold {
 		f := NewFold(3, filter)
 		for _, r := range records {
@@ -269,10 +269,10 @@ func TestStill(t *testing.T) {
 		return f
 	}
 	found := fold(Filter{}, before...).Find(Open)
-	longer := letterOf(0, 1, "k", event+" ")
-	later := letterOf(0, 2, "k", event, "markread.failed-at", "2026-03-05T00:00:00Z")
+	longer := letterOf(0, 1, "k", value+" ")
+	later := letterOf(0, 2, "k", value, "markread.failed-at", "2026-03-05T00:00:00Z")
 	resolution := consumer.Record{Partition: 1, Offset: 1, Headers: Resolve(before[3], Discarded).Headers}
-	foreign := consumer.Record{Partition: 2, Value: []byte(event)}
+	foreign := consumer.Record{Partition: 2, Value: []byte(value)}
 	if got := fold(Filter{}, before...).Still(slices.Clone(found)); !slices.Equal(got, found) {
 		t.Errorf("nothing happened: %v", got)
 	}

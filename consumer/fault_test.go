@@ -249,13 +249,13 @@ func TestNothingIsLostWhileEverythingMoves(t *testing.T) {
 				}
 			}
 		}
-		var committed, end int64
+		var done, end int64
 		for p := range 6 {
-			committed += w.committed(topics.Live, p)
+			done += w.committed(topics.Live, p)
 			end += cluster.PartitionInfo(topics.Live, int32(p)).HighWatermark
 		}
-		if len(seen) != published || committed != end || end != int64(published) {
-			t.Errorf("%d published, %d seen, %d committed of %d", published, len(seen), committed, end)
+		if len(seen) != published || done != end || end != int64(published) {
+			t.Errorf("%d published, %d seen, %d done of %d", published, len(seen), done, end)
 		}
 		t.Logf("%d generations, %d repeats of %d", members[0].turns()+members[1].turns(), repeats, published)
 		if repeats > published/4 {

@@ -105,6 +105,9 @@ type listRequest struct {
 	group string
 }
 
+// newListRequest asks the coordinator of the group for the groups that it coordinates.
+func newListRequest(group string) *listRequest { return &listRequest{group: group} }
+
 func (*listRequest) ApiKey() protocol.ApiKey { return protocol.ListGroups }
 
 // Group makes the transport send it to the group's coordinator, which lists those that it coordinates.

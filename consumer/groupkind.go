@@ -87,7 +87,7 @@ func (c *Client) describeGroup(ctx context.Context, group string) (GroupView, er
 // "streams" that has no members any more becomes an ordinary one when a worker joins; Kafka keeps
 // its offsets.
 func (c *Client) findForeign(ctx context.Context, group string, view *GroupView) {
-	answer, err := c.roundTrip(ctx, requestTimeout, &listRequest{group: group})
+	answer, err := c.roundTrip(ctx, requestTimeout, newListRequest(group))
 	if err != nil {
 		return // it is absent, as far as is known
 	}

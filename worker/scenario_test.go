@@ -58,7 +58,7 @@ func (s *stack) crowd(topic, name string, first, n int) {
 	s.t.Helper()
 	values := make([]string, n)
 	for i := range values {
-		values[i] = event(fmt.Sprint(name, first+i), "peer", time.Now().Unix())
+		values[i] = eventJSON(fmt.Sprint(name, first+i), "peer", time.Now().Unix())
 	}
 	s.publish(topic, values...)
 }
@@ -73,7 +73,7 @@ func (s *stack) arriveSteadily(first, n int, long time.Duration) (published int)
 		var messages []consumer.Message
 		for range n {
 			report := fmt.Sprint("reader", first+published)
-			messages = append(messages, consumer.Message{Key: consumer.Key(report, "peer"), Value: []byte(event(report, "peer", time.Now().Unix()))})
+			messages = append(messages, consumer.Message{Key: consumer.Key(report, "peer"), Value: []byte(eventJSON(report, "peer", time.Now().Unix()))})
 			published++
 		}
 		if err := publisher.Publish(context.Background(), messages...); err != nil {

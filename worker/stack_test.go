@@ -149,7 +149,7 @@ func (s *stack) publish(topic string, values ...string) {
 	}
 }
 
-func event(report, peer string, readTime int64) string {
+func eventJSON(report, peer string, readTime int64) string {
 	return fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":%q,"MsgReadTime":%d}`, report, peer, readTime)
 }
 

@@ -125,7 +125,7 @@ func (p plan) event(n int, now time.Time) (e published, lane string, keyed bool)
 		e.readTime = now.Unix()
 		e.value = fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":%q}`, e.report, e.peer)
 	default:
-		e.value = event(e.report, e.peer, e.readTime)
+		e.value = eventJSON(e.report, e.peer, e.readTime)
 	}
 	return e, lane, p.unit("keyless", n) > 0.05
 }

@@ -51,14 +51,14 @@ func TestStuckPartitionIsTold(t *testing.T) {
 		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindCode, Code: 60008, Report: "stuck"}}})
 		log := &lockedLog{}
 		w := s.start(func(o *worker.Options) { o.Log, o.Attempts = zerolog.New(log), 1000 })
-		s.publish(topics.Live, event("stuck", "peer", time.Now().Unix()))
+		s.publish(topics.Live, eventJSON("stuck", "peer", time.Now().Unix()))
 		for i := range 20 * 60 { // others come and go
 			if i == 4*60 {
 				if told := log.about(t, "has not moved"); len(told) != 0 {
 					t.Errorf("told after %d s: %v", i, told)
 				}
 			}
-			s.publish(topics.Live, event(fmt.Sprint("reader", i), "peer", time.Now().Unix()))
+			s.publish(topics.Live, eventJSON(fmt.Sprint("reader", i), "peer", time.Now().Unix()))
 			time.Sleep(time.Second)
 		}
 		var topic string

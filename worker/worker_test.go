@@ -21,12 +21,12 @@ func TestMainJob(t *testing.T) {
 		var values []string
 		for i := range 500 {
 			for j := range 4 {
-				values = append(values, event(fmt.Sprint("reader", i), "peer", now-int64((i*7+j*13)%50)))
+				values = append(values, eventJSON(fmt.Sprint("reader", i), "peer", now-int64((i*7+j*13)%50)))
 			}
 		}
-		values = append(values, `{"Report_Account":"x"}`, event("nobody-1", "peer", now))
+		values = append(values, `{"Report_Account":"x"}`, eventJSON("nobody-1", "peer", now))
 		s.publish(topics.Live, values...)
-		s.publish(topics.Backfill, event("reader1", "peer", now-1000), event("old", "peer", now-1000))
+		s.publish(topics.Backfill, eventJSON("reader1", "peer", now-1000), eventJSON("old", "peer", now-1000))
 		w := s.start(nil)
 		w.settled(s.t, 2004)
 		for i := range 500 {
@@ -55,7 +55,7 @@ func TestStopAndGoOn(t *testing.T) {
 		now := time.Now().Unix()
 		var values []string
 		for i := range 6000 {
-			values = append(values, event(fmt.Sprint("reader", i), "peer", now))
+			values = append(values, eventJSON(fmt.Sprint("reader", i), "peer", now))
 		}
 		s.publish(topics.Live, values...)
 		for range 5 {
@@ -94,7 +94,7 @@ func TestStopWithoutKafka(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		var values []string
 		for i := range 2000 {
-			values = append(values, event(fmt.Sprint("reader", i), "peer", time.Now().Unix()))
+			values = append(values, eventJSON(fmt.Sprint("reader", i), "peer", time.Now().Unix()))
 		}
 		s.publish(topics.Live, values...)
 		w := s.start(nil)
@@ -117,7 +117,7 @@ func TestStopWhileCallsHang(t *testing.T) {
 		if err := s.sandbox.SetFaults(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindHang}}}); err != nil {
 			t.Fatal(err)
 		}
-		s.publish(topics.Live, event("a", "b", time.Now().Unix()), event("c", "d", time.Now().Unix()))
+		s.publish(topics.Live, eventJSON("a", "b", time.Now().Unix()), eventJSON("c", "d", time.Now().Unix()))
 		w := s.start(nil)
 		time.Sleep(3 * time.Second)
 		began := time.Now()
@@ -193,7 +193,7 @@ func TestFetchingPausesAndGoesOn(t *testing.T) {
 		now := time.Now().Unix()
 		values := make([]string, 6000)
 		for i := range values {
-			values[i] = event(fmt.Sprint("reader", i), "peer", now)
+			values[i] = eventJSON(fmt.Sprint("reader", i), "peer", now)
 		}
 		s.publish(topics.Backfill, values...)
 		w := s.start(func(o *worker.Options) { o.MaxPending = 20 })
@@ -204,7 +204,7 @@ func TestFetchingPausesAndGoesOn(t *testing.T) {
 		for w.State().Lanes.Backfill.Conversations > 15 {
 			time.Sleep(time.Second)
 		}
-		s.publish(topics.Live, event("live", "peer", now))
+		s.publish(topics.Live, eventJSON("live", "peer", now))
 		time.Sleep(time.Second)
 		if got, _ := s.sandbox.ReadTime("live", "peer"); got != now {
 			t.Error("a live event waits behind a full backfill")
@@ -261,7 +261,7 @@ func TestTwoWorkers(t *testing.T) {
 		now := time.Now().Unix()
 		var values []string
 		for i := range 8000 {
-			values = append(values, event(fmt.Sprint("reader", i), "peer", now))
+			values = append(values, eventJSON(fmt.Sprint("reader", i), "peer", now))
 		}
 		s.publish(topics.Live, values...)
 		a := s.start(nil)
@@ -297,7 +297,7 @@ func TestOutageHolds(t *testing.T) {
 		now := time.Now().Unix()
 		var values []string
 		for i := range 2000 {
-			values = append(values, event(fmt.Sprint("reader", i), "peer", now))
+			values = append(values, eventJSON(fmt.Sprint("reader", i), "peer", now))
 		}
 		s.publish(topics.Live, values...)
 		time.Sleep(5 * time.Minute)
@@ -325,7 +325,7 @@ func TestMetricsAddUp(t *testing.T) {
 		now := time.Now().Unix()
 		var values []string
 		for i := range 3000 {
-			values = append(values, event(fmt.Sprint("reader", i%700), "peer", now-int64(i%9)), fmt.Sprintf(`{"Report_Account":"reader%d"}`, i))
+			values = append(values, eventJSON(fmt.Sprint("reader", i%700), "peer", now-int64(i%9)), fmt.Sprintf(`{"Report_Account":"reader%d"}`, i))
 		}
 		s.publish(topics.Live, values...)
 		w := s.start(nil)

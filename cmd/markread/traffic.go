@@ -94,11 +94,11 @@ func (t *traffic) readAll(ctx context.Context, reads <-chan read) {
 			return
 		case <-time.After(time.Until(r.at)):
 		}
-		batch := []consumer.Message{event(r)}
+		batch := []consumer.Message{readEvent(r)}
 		// Those that are a little early go along.
 		for len(reads) > 0 && len(batch) < maxBatch && time.Until(r.at) < 20*time.Millisecond {
 			r = <-reads
-			batch = append(batch, event(r))
+			batch = append(batch, readEvent(r))
 		}
 		if err := t.events.Publish(ctx, batch...); err != nil && !t.failed(ctx, err, "sample events not published") {
 			return
@@ -106,8 +106,8 @@ func (t *traffic) readAll(ctx context.Context, reads <-chan read) {
 	}
 }
 
-// event is how a backend says it: the event time in a header, and with every other reader also in the value.
-func event(r read) consumer.Message {
+// readEvent is how a backend says it: the event time in a header, and with every other reader also in the value.
+func readEvent(r read) consumer.Message {
 	var readTime *int64
 	if r.to[len(r.to)-1]%2 == 0 {
 		readTime = new(r.at.Unix())

@@ -255,7 +255,7 @@ func (r *run) readRows(sending context.Context, number int, s *source) error {
 }
 
 // keep puts an event into the window.
-func (r *run) keep(sending context.Context, in *Input, row row, event event) error {
+func (r *run) keep(sending context.Context, in *Input, row row, event readState) error {
 	if r.window.full() {
 		r.over = true
 		if err := r.shipOldest(sending); err != nil {

@@ -119,11 +119,11 @@ func (t *table) sameHeader(fields [][]byte) bool {
 var nulls = []string{"null", "NULL", `\N`}
 
 // event judges a row as the worker would judge it as an event.
-func (t *table) event(r row, fields [][]byte, latest time.Time) (event, error) {
+func (t *table) event(r row, fields [][]byte, latest time.Time) (readState, error) {
 	if len(fields) != t.columns.count {
-		return event{}, t.wrongCount(r.text, len(fields))
+		return readState{}, t.wrongCount(r.text, len(fields))
 	}
-	e := event{report: fields[t.columns.report], peer: fields[t.columns.peer]}
+	e := readState{report: fields[t.columns.report], peer: fields[t.columns.peer]}
 	var readTime []byte
 	if t.columns.readTime >= 0 {
 		readTime = bytes.TrimSpace(fields[t.columns.readTime])

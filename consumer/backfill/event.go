@@ -8,15 +8,15 @@ import (
 	"markread/consumer"
 )
 
-// event is a valid row. The accounts are valid until the next row is read.
-type event struct {
+// readState is a valid row. The accounts are valid until the next row is read.
+type readState struct {
 	report, peer []byte
 	readTime     int64 // 0: the row has none
 }
 
 // next reads a row and judges it as the worker would judge it as an event; now is the clock. err is
 // why the row is bad; if there is no row, it is what reading ended with, and r.text is nil.
-func (s *source) next(now func() time.Time) (r row, e event, err error) {
+func (s *source) next(now func() time.Time) (r row, e readState, err error) {
 	if s.table != nil {
 		r, e, err = s.nextOfTable(now)
 	} else {
@@ -32,11 +32,11 @@ func (s *source) next(now func() time.Time) (r row, e event, err error) {
 	return r, e, err
 }
 
-func (s *source) nextOfTable(now func() time.Time) (row, event, error) {
+func (s *source) nextOfTable(now func() time.Time) (row, readState, error) {
 	for {
 		r, fields, err := s.table.next()
 		if err != nil {
-			return r, event{}, err
+			return r, readState{}, err
 		}
 		if !isHeaderRow(fields) {
 			e, err := s.table.event(r, fields, now())
@@ -44,20 +44,20 @@ func (s *source) nextOfTable(now func() time.Time) (row, event, error) {
 		}
 		if !s.table.sameHeader(fields) {
 			s.lines.number = r.line
-			return row{}, event{}, errors.New("there is a header again, and another: " +
+			return row{}, readState{}, errors.New("there is a header again, and another: " +
 				"give the files that were joined one by one")
 		}
 	}
 }
 
-func (s *source) nextObject(now func() time.Time) (row, event, error) {
+func (s *source) nextObject(now func() time.Time) (row, readState, error) {
 	r, err := s.lines.next()
 	switch {
 	case err != nil:
-		return r, event{}, err
+		return r, readState{}, err
 	case r.tooLong:
-		return r, event{}, errTooLong
+		return r, readState{}, errTooLong
 	}
 	decoded := consumer.Decode(consumer.Record{Value: r.text}, now())
-	return r, event{[]byte(decoded.Report), []byte(decoded.Peer), decoded.ReadTime}, decoded.Invalid
+	return r, readState{[]byte(decoded.Report), []byte(decoded.Peer), decoded.ReadTime}, decoded.Invalid
 }

@@ -15,13 +15,17 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"markread/consumer"
+	"markread/consumer/admin"
+	"markread/consumer/broker/brokertest"
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
 )
 
 // advertise has the broker tell its clients that there is one node, at another address, and which
 // (-1: none) leads all partitions.
-func (w *world) advertise(host string, node, leader int32) {
+func advertise(w *brokertest.World, host string, node, leader int32) {
 	w.Helper()
-	answer(w, kmsg.Metadata, func(r kmsg.Request, a *kmsg.MetadataResponse) {
+	brokertest.Answer(w, kmsg.Metadata, func(r kmsg.Request, a *kmsg.MetadataResponse) {
 		b := kmsg.NewMetadataResponseBroker()
 		b.NodeID, b.Host, b.Port = node, host, 9092
 		a.Brokers = append(a.Brokers, b)
@@ -40,37 +44,39 @@ func (w *world) advertise(host string, node, leader int32) {
 }
 
 // lookups are what a person may wait for: each asks something of the broker that has it.
-var lookups = map[string]func(ctx context.Context, c *consumer.Client) error{
-	"publish": func(ctx context.Context, c *consumer.Client) error {
-		return c.Publisher(topics.Live).Publish(ctx, consumer.Message{Value: []byte("{}")})
+var lookups = map[string]func(ctx context.Context, c *kafkaclient.Client) error{
+	"publish": func(ctx context.Context, c *kafkaclient.Client) error {
+		return c.Publisher(brokertest.Topics.Live).Publish(ctx, event.Message{Value: []byte("{}")})
 	},
-	"check topics": func(ctx context.Context, c *consumer.Client) error { return c.CheckTopics(ctx, topics, false) },
-	"keeps letters": func(ctx context.Context, c *consumer.Client) error {
-		return c.KeepsLetters(ctx, topics.DeadLetter)
+	"check topics": func(ctx context.Context, c *kafkaclient.Client) error {
+		return admin.CheckTopics(ctx, c, brokertest.Topics, false)
 	},
-	"extent": func(ctx context.Context, c *consumer.Client) error {
-		e, err := c.Extent(ctx, topics.DeadLetter)
+	"keeps letters": func(ctx context.Context, c *kafkaclient.Client) error {
+		return admin.KeepsLetters(ctx, c, brokertest.Topics.DeadLetter)
+	},
+	"extent": func(ctx context.Context, c *kafkaclient.Client) error {
+		e, err := c.TopicOffsets(ctx, brokertest.Topics.DeadLetter)
 		if err != nil {
 			return err
 		}
 		return e.Partitions[0].Err
 	},
-	"lag": func(ctx context.Context, c *consumer.Client) error {
-		_, err := c.Lag(ctx, group, topics.Live)
+	"lag": func(ctx context.Context, c *kafkaclient.Client) error {
+		_, err := admin.Lag(ctx, c, brokertest.Group, brokertest.Topics.Live)
 		return err
 	},
-	"group": func(ctx context.Context, c *consumer.Client) error {
-		_, err := c.DescribeGroup(ctx, group)
+	"group": func(ctx context.Context, c *kafkaclient.Client) error {
+		_, err := consumer.DescribeGroup(ctx, c, brokertest.Group)
 		return err
 	},
-	"brokers": func(ctx context.Context, c *consumer.Client) error {
-		views := c.InspectBrokers(ctx)
+	"brokers": func(ctx context.Context, c *kafkaclient.Client) error {
+		views := admin.DescribeBrokers(ctx, c)
 		return views[len(views)-1].Err
 	},
 }
 
 // unreachable is a dial function for which some hosts are not there.
-func unreachable(w *world) func(ctx context.Context, network, addr string) (net.Conn, error) {
+func unreachable(w *brokertest.World) func(ctx context.Context, network, addr string) (net.Conn, error) {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		failed := &net.OpError{Op: "dial", Net: network}
 		switch host, _, _ := net.SplitHostPort(addr); host {
@@ -86,7 +92,7 @@ func unreachable(w *world) func(ctx context.Context, network, addr string) (net.
 			theirs.Close()
 			return ours, nil
 		default:
-			return w.network.DialContext(ctx, network, addr)
+			return w.Network.DialContext(ctx, network, addr)
 		}
 		return nil, failed
 	}
@@ -103,13 +109,13 @@ func TestAdvertisedAddressThatCannotBeReached(t *testing.T) {
 		"10.0.0.8": "the address is from the broker's " + from,
 	} {
 		for name, look := range lookups {
-			inWorld(t, 1, func(w *world) {
-				w.advertise(host, 0, 0)
-				c := w.clientOver(unreachable(w))
+			brokertest.Run(t, 1, func(w *brokertest.World) {
+				advertise(w, host, 0, 0)
+				c := w.ClientOver(unreachable(w))
 				ctx, cancel := context.WithTimeout(w.Context(), 30*time.Second)
 				defer cancel()
 				err := look(ctx, c)
-				var located *consumer.UnreachableError
+				var located *kafkaclient.UnreachableError
 				if !errors.As(err, &located) || located.Broker != host+":9092" {
 					w.Errorf("%s at %s: %v", name, host, err)
 				}
@@ -127,27 +133,27 @@ func TestAdvertisedAddressThatCannotBeReached(t *testing.T) {
 
 // A request that nobody answers is explained by an address only as long as that can't be reached.
 func TestReachedAddressExplainsNothing(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
+	brokertest.Run(t, 1, func(w *brokertest.World) {
 		var known atomic.Bool
 		away := unreachable(w)
-		c := w.clientOver(func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c := w.ClientOver(func(ctx context.Context, network, addr string) (net.Conn, error) {
 			if known.Load() && addr == "kafka:9092" {
-				addr = w.broker.Addr()
+				addr = w.Broker.Addr()
 			}
 			return away(ctx, network, addr)
 		})
-		w.advertise("kafka", 0, 0)
-		var located *consumer.UnreachableError
-		_, err := c.DescribeGroup(w.Context(), group)
+		advertise(w, "kafka", 0, 0)
+		var located *kafkaclient.UnreachableError
+		_, err := consumer.DescribeGroup(w.Context(), c, brokertest.Group)
 		if !errors.As(err, &located) {
 			w.Errorf("out of reach: %v", err)
 		}
 		known.Store(true)
-		if _, err := c.DescribeGroup(w.Context(), group); err != nil {
+		if _, err := consumer.DescribeGroup(w.Context(), c, brokertest.Group); err != nil {
 			w.Errorf("in reach: %v", err)
 		}
-		answer(w, kmsg.DescribeGroups, func(kmsg.Request, *kmsg.DescribeGroupsResponse) { time.Sleep(time.Minute) })
-		_, err = c.DescribeGroup(w.Context(), group)
+		brokertest.Answer(w, kmsg.DescribeGroups, func(kmsg.Request, *kmsg.DescribeGroupsResponse) { time.Sleep(time.Minute) })
+		_, err = consumer.DescribeGroup(w.Context(), c, brokertest.Group)
 		if err == nil || errors.As(err, &located) {
 			w.Errorf("frozen: %v", err)
 		}
@@ -158,17 +164,17 @@ func TestReachedAddressExplainsNothing(t *testing.T) {
 
 // Nor is it explained by a wrong name in --brokers where another broker was reached instead.
 func TestGivenNameExplainsNothing(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
-		c, err := consumer.New(consumer.Options{
-			Brokers: []string{"kafka:9092", w.broker.Addr()}, Dial: unreachable(w),
+	brokertest.Run(t, 1, func(w *brokertest.World) {
+		c, err := kafkaclient.New(kafkaclient.Options{
+			Brokers: []string{"kafka:9092", w.Broker.Addr()}, Dial: unreachable(w),
 		})
 		if err != nil {
 			w.Fatal(err)
 		}
-		answer(w, kmsg.DescribeGroups, func(kmsg.Request, *kmsg.DescribeGroupsResponse) { time.Sleep(time.Minute) })
+		brokertest.Answer(w, kmsg.DescribeGroups, func(kmsg.Request, *kmsg.DescribeGroupsResponse) { time.Sleep(time.Minute) })
 		for range 10 { // the names are tried in random order
-			var located *consumer.UnreachableError
-			if _, err := c.DescribeGroup(w.Context(), group); err == nil || errors.As(err, &located) {
+			var located *kafkaclient.UnreachableError
+			if _, err := consumer.DescribeGroup(w.Context(), c, brokertest.Group); err == nil || errors.As(err, &located) {
 				w.Errorf("frozen: %v", err)
 			}
 		}
@@ -179,15 +185,15 @@ func TestGivenNameExplainsNothing(t *testing.T) {
 
 // A worker waits for the address, and says so now and then.
 func TestWorkerWaitsForAnAdvertisedAddress(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
-		var log logs
+	brokertest.Run(t, 1, func(w *brokertest.World) {
+		var log brokertest.Logs
 		var known atomic.Bool
 		away := unreachable(w)
-		c, err := consumer.New(consumer.Options{
-			Brokers: []string{w.broker.Addr()}, Log: zerolog.New(&log),
+		c, err := kafkaclient.New(kafkaclient.Options{
+			Brokers: []string{w.Broker.Addr()}, Log: zerolog.New(&log),
 			Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
 				if known.Load() && addr == "kafka:9092" {
-					addr = w.broker.Addr()
+					addr = w.Broker.Addr()
 				}
 				return away(ctx, network, addr)
 			},
@@ -195,10 +201,10 @@ func TestWorkerWaitsForAnAdvertisedAddress(t *testing.T) {
 		if err != nil {
 			w.Fatal(err)
 		}
-		w.advertise("kafka", 0, 0)
-		m := w.join(c)
+		advertise(w, "kafka", 0, 0)
+		m := join(w, c)
 		time.Sleep(61 * time.Second)
-		lines := log.lines("can't connect to a Kafka broker")
+		lines := log.Lines("can't connect to a Kafka broker")
 		if len(lines) == 0 || len(lines) > 7 {
 			w.Errorf("%d lines in a minute", len(lines))
 		}
@@ -224,25 +230,25 @@ func TestWorkerWaitsForAnAdvertisedAddress(t *testing.T) {
 
 // A name of the command line is said to be that.
 func TestGivenNameThatIsUnknown(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
-		c, err := consumer.New(consumer.Options{Brokers: []string{"kafka:9092"}, Dial: unreachable(w), Log: zerolog.New(w.Output())})
+	brokertest.Run(t, 1, func(w *brokertest.World) {
+		c, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{"kafka:9092"}, Dial: unreachable(w), Log: zerolog.New(w.Output())})
 		if err != nil {
 			w.Fatal(err)
 		}
-		err = c.Reach(w.Context())
+		err = c.Ping(w.Context())
 		if err == nil || strings.Contains(err.Error(), "advertised") || strings.Count(err.Error(), "kafka broker kafka:9092: ") != 1 ||
 			!strings.Contains(err.Error(), "no such host; correct the name in --brokers") {
 			w.Error(err)
 		}
 		// Of two, the one that is advertised in another spelling is still given.
-		w.advertise("KAFKA", 0, 0)
-		c, err = consumer.New(consumer.Options{
-			Brokers: []string{"kafka:9092", w.broker.Addr()}, Dial: unreachable(w), Log: zerolog.New(w.Output()),
+		advertise(w, "KAFKA", 0, 0)
+		c, err = kafkaclient.New(kafkaclient.Options{
+			Brokers: []string{"kafka:9092", w.Broker.Addr()}, Dial: unreachable(w), Log: zerolog.New(w.Output()),
 		})
 		if err != nil {
 			w.Fatal(err)
 		}
-		for _, v := range c.InspectBrokers(w.Context()) {
+		for _, v := range admin.DescribeBrokers(w.Context(), c) {
 			if v.Err != nil && strings.Contains(v.Err.Error(), "advertised") {
 				w.Error(v.Err)
 			}
@@ -255,9 +261,9 @@ func TestGivenNameThatIsUnknown(t *testing.T) {
 // A partition without a leader is called that, whatever asks for it.
 func TestNoLeader(t *testing.T) {
 	for _, name := range []string{"publish", "extent"} {
-		inWorld(t, 1, func(w *world) {
-			w.advertise("localhost", 1, -1)
-			c, start := w.client(), time.Now()
+		brokertest.Run(t, 1, func(w *brokertest.World) {
+			advertise(w, "localhost", 1, -1)
+			c, start := w.Client(), time.Now()
 			err := lookups[name](w.Context(), c)
 			if took := time.Since(start); took < 7*time.Second || took > 15*time.Second { // an election takes less
 				w.Errorf("%s: ended after %v", name, took)
@@ -266,7 +272,7 @@ func TestNoLeader(t *testing.T) {
 				strings.Contains(err.Error(), "kafka.(*Client)") || strings.Contains(err.Error(), "election") {
 				w.Errorf("%s: %v", name, err)
 			}
-			if want := topics.Live + "/0"; name == "publish" && !strings.Contains(err.Error(), want) {
+			if want := brokertest.Topics.Live + "/0"; name == "publish" && !strings.Contains(err.Error(), want) {
 				w.Errorf("%v, want %q", err, want)
 			}
 			c.Close()

@@ -9,6 +9,8 @@ import (
 
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol/describegroups"
+
+	"markread/consumer/kafkaclient"
 )
 
 // What to do about a member that gets no partitions, or a leader that gives none.
@@ -63,7 +65,7 @@ type apart struct{ why, do string }
 // same way as long as that member leads.
 func (j *joined) accept(b []byte) {
 	assigned, leaders, err := decodeAssignment(b)
-	exists := func(p TopicPartition) bool {
+	exists := func(p kafkaclient.TopicPartition) bool {
 		return p.Partition >= 0 && p.Partition < j.outlook.Partitions[p.Topic]
 	}
 	ignored := func(why string) apart { return apart{"the leader's assignment is ignored: " + why, otherLeader} }
@@ -77,7 +79,7 @@ func (j *joined) accept(b []byte) {
 			leaders.Rate, j.outlook.Rate), sameFlags}
 	case !leaders.equal(j.outlook):
 		j.apart = apart{"the group's leader sees other topics or partitions than this worker", sameFlags}
-	case slices.ContainsFunc(assigned, func(p TopicPartition) bool { return !exists(p) }):
+	case slices.ContainsFunc(assigned, func(p kafkaclient.TopicPartition) bool { return !exists(p) }):
 		j.apart = ignored("it has partitions that this worker's topics don't have")
 	case len(slices.Compact(slices.Clone(assigned))) < len(assigned):
 		j.apart = ignored("it has a partition twice")
@@ -95,7 +97,7 @@ func (m *member) confirm(ctx context.Context, j *joined) error {
 	if j.leader || len(j.assigned) == 0 {
 		return nil
 	}
-	for wait := newWait(); ; {
+	for wait := kafkaclient.NewBackoff(); ; {
 		members, err := m.members(ctx)
 		switch {
 		case err == nil:
@@ -103,16 +105,16 @@ func (m *member) confirm(ctx context.Context, j *joined) error {
 				j.assigned, j.apart = nil, apart{why, otherLeader}
 			}
 			return nil
-		case Denied(err): // Read on a group includes Describe; where it does not, we trust the leader
+		case kafkaclient.Denied(err): // Read on a group includes Describe; where it does not, we trust the leader
 			return nil
-		case isLayout(err):
-			m.client.refresh()
+		case kafkaclient.StaleMetadata(err):
+			m.client.RefreshMetadata()
 		}
 		if ctx.Err() == nil && !errors.Is(err, kafka.RebalanceInProgress) {
-			m.client.repeats("confirm "+code(err)).Err(err).Str("group", m.options.Group).
+			m.client.WarnRepeated("confirm "+kafkaclient.Code(err)).Err(err).Str("group", m.options.Group).
 				Msg("can't compare this worker's assignment with the other members'; trying again")
 		}
-		if !wait.sleep(ctx) {
+		if !wait.Sleep(ctx) {
 			return context.Cause(ctx)
 		}
 	}
@@ -122,7 +124,7 @@ func (m *member) confirm(ctx context.Context, j *joined) error {
 // none: our generation is over then, and the next heartbeat says so.
 func (m *member) members(ctx context.Context) ([]describegroups.ResponseGroupMember, error) {
 	request := &describegroups.Request{Groups: []string{m.options.Group}}
-	answer, err := m.client.roundTrip(ctx, requestTimeout, request)
+	answer, err := m.client.RoundTrip(ctx, kafkaclient.RequestTimeout, request)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +133,7 @@ func (m *member) members(ctx context.Context) ([]describegroups.ResponseGroupMem
 	case len(groups) != 1:
 		return nil, fmt.Errorf("the description of one group was answered with %d", len(groups))
 	case groups[0].ErrorCode != 0:
-		return nil, brokerError(groups[0].ErrorCode)
+		return nil, kafkaclient.BrokerError(groups[0].ErrorCode)
 	case groups[0].GroupState != "Stable":
 		return nil, kafka.RebalanceInProgress
 	}
@@ -150,7 +152,7 @@ func (j *joined) conflict(us string, members []describegroups.ResponseGroupMembe
 			return "the group's leader has told other members another rate or other partitions"
 		}
 		for _, p := range theirs {
-			if _, both := slices.BinarySearchFunc(j.assigned, p, TopicPartition.Compare); both {
+			if _, both := slices.BinarySearchFunc(j.assigned, p, kafkaclient.TopicPartition.Compare); both {
 				return fmt.Sprintf("the group's leader has assigned %s/%d to two members", p.Topic, p.Partition)
 			}
 		}

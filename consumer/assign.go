@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+
+	"markread/consumer/kafkaclient"
 )
 
 // outlook is what a member goes by when it reckons its share of the quota. The shares of a group add up to the rate only when all its
@@ -16,9 +18,9 @@ type outlook struct {
 }
 
 // look returns what a member with these options goes by at the moment.
-func (c *Client) look(ctx context.Context, options GroupOptions) (outlook, error) {
-	topics := options.Topics.consumed()
-	counts, err := c.partitions(ctx, topics...)
+func look(ctx context.Context, c *kafkaclient.Client, options GroupOptions) (outlook, error) {
+	topics := options.Topics.Consumed()
+	counts, err := c.PartitionCounts(ctx, topics...)
 	if err != nil {
 		return outlook{}, err
 	}
@@ -53,11 +55,11 @@ func (o outlook) misses() bool {
 }
 
 // all returns the partitions, sorted by topic and number.
-func (o outlook) all() []TopicPartition {
-	var all []TopicPartition
+func (o outlook) all() []kafkaclient.TopicPartition {
+	var all []kafkaclient.TopicPartition
 	for _, topic := range slices.Sorted(maps.Keys(o.Partitions)) {
 		for p := range o.Partitions[topic] {
-			all = append(all, TopicPartition{topic, p})
+			all = append(all, kafkaclient.TopicPartition{Topic: topic, Partition: p})
 		}
 	}
 	return all
@@ -97,14 +99,14 @@ type candidate struct {
 
 // deal assigns the partition numbers, to as many of the members as have a share of the rate then. The others are spares: rather those that
 // have none already.
-func deal(o outlook, members []candidate, share func(all, owned []TopicPartition) int) map[string][]int {
+func deal(o outlook, members []candidate, share func(all, owned []kafkaclient.TopicPartition) int) map[string][]int {
 	numbers := 0
 	for _, n := range o.Partitions {
 		numbers = max(numbers, n)
 	}
 	all := o.all()
 	idle := func(owned []int) bool { // owned is sorted
-		foreign := func(p TopicPartition) bool {
+		foreign := func(p kafkaclient.TopicPartition) bool {
 			_, ours := slices.BinarySearch(owned, p.Partition)
 			return !ours
 		}

@@ -7,18 +7,20 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"markread/consumer/broker/brokertest"
 )
 
 // padded is a value of so many bytes.
 func padded(i, size int) []byte {
-	v := value(i)
+	v := brokertest.Value(i)
 	return append(v, bytes.Repeat([]byte(" "), size-len(v))...)
 }
 
 // produce writes each value as a batch of its own.
-func (w *world) produce(topic string, partition int32, values ...[]byte) {
+func produce(w *brokertest.World, topic string, partition int32, values ...[]byte) {
 	w.Helper()
-	c := w.kgo(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(kgo.NoCompression()))
+	c := w.Kgo(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(kgo.NoCompression()))
 	for _, v := range values {
 		if err := c.ProduceSync(w.Context(), &kgo.Record{Topic: topic, Partition: partition, Value: v}).FirstErr(); err != nil {
 			w.Fatal(err)
@@ -30,16 +32,16 @@ func (w *world) produce(topic string, partition int32, values ...[]byte) {
 // A fetch from the landmark whose batch fills the response gets on, although each delivery takes so
 // long that the next fetch begins at the landmark again.
 func TestSlowDeliveryOfLargeBatches(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
+	brokertest.Run(t, 1, func(w *brokertest.World) {
 		for i := range 5 {
-			w.produce(topics.Live, 0, padded(i, 300_000+i*50_000))
+			produce(w, brokertest.Topics.Live, 0, padded(i, 300_000+i*50_000))
 		}
-		m := w.join(w.client(), func(m *member) {
+		m := join(w, w.Client(), func(m *member) {
 			m.now = func() time.Time { time.Sleep(1500 * time.Millisecond); return time.Now() }
 		})
 		time.Sleep(2 * time.Minute)
 		m.leave()
-		if got := m.got(topics.Live, 0); !slices.Equal(got, offsets(0, 5)) {
+		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(0, 5)) {
 			w.Errorf("got %v", got)
 		}
 	})
@@ -47,11 +49,11 @@ func TestSlowDeliveryOfLargeBatches(t *testing.T) {
 
 // A damaged batch is noticed although capacity is so scarce that there is a pause before each fetch.
 func TestUnreadableWhileCapacityIsScarce(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
-		w.damaged(0, 0, 5)
-		m := w.join(w.client(), func(m *member) { m.pause = 100 * time.Millisecond })
+	brokertest.Run(t, 1, func(w *brokertest.World) {
+		damaged(w, 0, 0, 5)
+		m := join(w, w.Client(), func(m *member) { m.pause = 100 * time.Millisecond })
 		time.Sleep(30 * time.Second)
-		if s := state(m.generation(), topics.Live, 0); s.Unreadable == nil {
+		if s := state(m.generation(), brokertest.Topics.Live, 0); s.Unreadable == nil {
 			w.Errorf("after 30 s: %+v", s)
 		}
 		m.leave()
@@ -60,40 +62,40 @@ func TestUnreadableWhileCapacityIsScarce(t *testing.T) {
 
 // A topic that is recreated while a fetch waits for memory is read from its beginning.
 func TestTopicMadeAgainDuringAWaitForMemory(t *testing.T) {
-	inWorld(t, 2, func(w *world) {
-		if err := w.cluster.DeleteTopic(topics.Live); err != nil {
+	brokertest.Run(t, 2, func(w *brokertest.World) {
+		if err := w.Cluster.DeleteTopic(brokertest.Topics.Live); err != nil {
 			w.Fatal(err)
 		}
 		create := func() {
-			if err := w.cluster.CreateTopic(topics.Live, 2, map[string]string{"max.message.bytes": "30000000"}); err != nil {
+			if err := w.Cluster.CreateTopic(brokertest.Topics.Live, 2, map[string]string{"max.message.bytes": "30000000"}); err != nil {
 				w.Fatal(err)
 			}
 		}
 		create()
-		w.publish(topics.Live, 0, 100)
-		m := w.join(w.client())
+		w.Publish(brokertest.Topics.Live, 0, 100)
+		m := join(w, w.Client())
 		time.Sleep(5 * time.Second)
 		m.set(func() { m.once = true }) // room for one delivery
 		var large []byte
 		for i := range int64(20) { // as large as the lane's memory, and of many chunks
 			large = append(large, rawRecord(padded(int(i), 900_000), i, 0)...)
 		}
-		w.produceRaw(topics.Live, 1, rawBatchOf(0, 20, large))
+		produceRaw(w, brokertest.Topics.Live, 1, rawBatchOf(0, 20, large))
 		time.Sleep(10 * time.Millisecond)
-		w.publish(topics.Live, 0, 1) // it was waited for; now there is no memory for it
+		w.Publish(brokertest.Topics.Live, 0, 1) // it was waited for; now there is no memory for it
 		time.Sleep(5 * time.Second)
-		if n := len(m.got(topics.Live, 1)); n == 0 || n == 20 || len(m.got(topics.Live, 0)) != 100 {
-			w.Fatalf("%d large events, %d others", n, len(m.got(topics.Live, 0)))
+		if n := len(m.got(brokertest.Topics.Live, 1)); n == 0 || n == 20 || len(m.got(brokertest.Topics.Live, 0)) != 100 {
+			w.Fatalf("%d large events, %d others", n, len(m.got(brokertest.Topics.Live, 0)))
 		}
-		if err := w.cluster.DeleteTopic(topics.Live); err != nil {
+		if err := w.Cluster.DeleteTopic(brokertest.Topics.Live); err != nil {
 			w.Fatal(err)
 		}
 		create()
-		w.publish(topics.Live, 0, 300)
+		w.Publish(brokertest.Topics.Live, 0, 300)
 		m.set(func() { m.once, m.closed = false, false })
 		time.Sleep(time.Minute)
 		m.leave()
-		if got := m.got(topics.Live, 0); !slices.Equal(got, slices.Concat(offsets(0, 100), offsets(0, 300))) {
+		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, slices.Concat(offsets(0, 100), offsets(0, 300))) {
 			w.Errorf("got %d events, %v", len(got), got[min(100, len(got)):])
 		}
 	})

@@ -10,15 +10,16 @@ import (
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol/offsetcommit"
 
+	"markread/consumer/kafkaclient"
 	"markread/consumer/offsets"
 )
 
 // CommitError says that a partition's offset, or all of a commit, was not accepted.
 type CommitError struct {
-	TopicPartition        // Topic "": the request failed as a whole
-	Code           string // Kafka's error code as a number, or "network": the metric label
-	Fenced         bool   // this member does not belong to the generation any more: no commit of it will succeed
-	Err            error
+	kafkaclient.TopicPartition        // Topic "": the request failed as a whole
+	Code                       string // Kafka's error code as a number, or "network": the metric label
+	Fenced                     bool   // this member does not belong to the generation any more: no commit of it will succeed
+	Err                        error
 }
 
 func (e *CommitError) Error() string {
@@ -66,9 +67,9 @@ func (g *Generation) Commit(ctx context.Context) error {
 	g.commitMu.Lock()
 	defer g.commitMu.Unlock()
 	if g.ended {
-		return &CommitError{Code: code(kafka.IllegalGeneration), Fenced: true, Err: errEnded}
+		return &CommitError{Code: kafkaclient.Code(kafka.IllegalGeneration), Fenced: true, Err: errEnded}
 	}
-	end := time.Now().Add(requestTimeout)
+	end := time.Now().Add(kafkaclient.RequestTimeout)
 	if deadline, ok := ctx.Deadline(); ok && deadline.Before(end) {
 		end = deadline
 	}
@@ -77,7 +78,7 @@ func (g *Generation) Commit(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(answerPatience, cancel) })()
 	began := time.Now()
 	all := began.Sub(g.recommitted) >= recommitInterval
-	for wait := newWait(); ; {
+	for wait := kafkaclient.NewBackoff(); ; {
 		var errs []error
 		again := false
 		for some := range slices.Chunk(g.advances(all), commitPartitions) {
@@ -88,7 +89,7 @@ func (g *Generation) Commit(ctx context.Context) error {
 		if err == nil && all {
 			g.recommitted = began
 		}
-		if err == nil || !again || !wait.sleep(ctx) || request.Err() != nil {
+		if err == nil || !again || !wait.Sleep(ctx) || request.Err() != nil {
 			return err
 		}
 	}
@@ -114,9 +115,9 @@ func (g *Generation) advances(all bool) []advance {
 
 // tryCommit sends one request. again: the coordinator has moved or is not ready, or did not answer, or takes no metadata.
 func (g *Generation) tryCommit(ctx context.Context, advances []advance) (err error, again bool) {
-	response, err := g.client.roundTrip(ctx, requestTimeout, g.commitRequest(advances))
+	response, err := g.client.RoundTrip(ctx, kafkaclient.RequestTimeout, g.commitRequest(advances))
 	if err != nil {
-		return &CommitError{Code: code(err), Err: err}, ctx.Err() == nil
+		return &CommitError{Code: kafkaclient.Code(err), Err: err}, ctx.Err() == nil
 	}
 	var errs []error
 	plain := g.plain
@@ -128,7 +129,7 @@ func (g *Generation) tryCommit(ctx context.Context, advances []advance) (err err
 			a.mu.Unlock()
 			continue
 		}
-		e := &CommitError{TopicPartition: a.TopicPartition, Code: code(refusal), Err: plainly(refusal)}
+		e := &CommitError{TopicPartition: a.TopicPartition, Code: kafkaclient.Code(refusal), Err: kafkaclient.Plain(refusal)}
 		switch refusal {
 		case kafka.IllegalGeneration, kafka.UnknownMemberId, kafka.FencedInstanceID:
 			e.Fenced = true
@@ -150,7 +151,7 @@ func (g *Generation) tryCommit(ctx context.Context, advances []advance) (err err
 // withoutMetadata goes on with plain offsets, as far as this generation goes.
 func (g *Generation) withoutMetadata(a advance) {
 	g.plain = true
-	g.client.thin.Pass("metadata", g.client.options.Log.Warn()).Str("topic", a.Topic).Int("partition", a.Partition).Int("bytes", len(a.Metadata)).
+	g.client.Throttle.Pass("metadata", g.client.Options.Log.Warn()).Str("topic", a.Topic).Int("partition", a.Partition).Int("bytes", len(a.Metadata)).
 		Msgf("the brokers refuse the metadata beside an offset: after a crash or a rebalance more calls are repeated; set offset.metadata.max.bytes to %d or more", metadataLimit)
 }
 

@@ -19,7 +19,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
 
-	"markread/consumer"
+	"markread/consumer/broker/brokertest"
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
 )
 
 // rawRecord encodes a record of a value, with as many headers as it claims.
@@ -46,12 +48,12 @@ func rawBatchOf(codec int16, count int32, records []byte) []byte {
 }
 
 // produceRaw produces the bytes of a batch, as a hostile producer can.
-func (w *world) produceRaw(topic string, partition int32, raw []byte) {
+func produceRaw(w *brokertest.World, topic string, partition int32, raw []byte) {
 	w.Helper()
 	r := kmsg.NewPtrProduceRequest()
 	r.Acks, r.TimeoutMillis = -1, 5000
 	r.Topics = []kmsg.ProduceRequestTopic{{Topic: topic, Partitions: []kmsg.ProduceRequestTopicPartition{{Partition: partition, Records: raw}}}}
-	response, err := r.RequestWith(w.Context(), w.kgo(kgo.MaxVersions(kversion.V2_3_0())))
+	response, err := r.RequestWith(w.Context(), w.Kgo(kgo.MaxVersions(kversion.V2_3_0())))
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -62,22 +64,22 @@ func (w *world) produceRaw(topic string, partition int32, raw []byte) {
 
 // What one producer wrote wrong is delivered as damage; what others wrote before and behind it comes as always, and the offsets reach the end.
 func TestDamagedRecords(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
+	brokertest.Run(t, 1, func(w *brokertest.World) {
 		bad := [][]byte{
-			rawBatchOf(0, 1, rawRecord(value(7), 0, 1<<31)),                                                                    // 10
-			rawBatchOf(0, 3, slices.Concat(rawRecord(value(8), 0, 0), rawRecord(value(8), 100, 0), rawRecord(value(9), 2, 0))), // 21-23: the one in the middle
-			rawBatchOf(4, 5, []byte("this is no zstd at all")),                                                                 // 34-38
-			rawBatchOf(3, 2, []byte("whatever")),                                                                               // 49-50
-			rawBatchOf(0, 20_000_000, rawRecord(value(9), 0, 0)),                                                               // 61-20000060: the first is good
-			rawBatchOf(0, 1, rawRecord(bytes.Repeat([]byte(" "), 1<<20), 0, 0)),                                                // 20000071
+			rawBatchOf(0, 1, rawRecord(brokertest.Value(7), 0, 1<<31)), // 10
+			rawBatchOf(0, 3, slices.Concat(rawRecord(brokertest.Value(8), 0, 0), rawRecord(brokertest.Value(8), 100, 0), rawRecord(brokertest.Value(9), 2, 0))), // 21-23: the one in the middle
+			rawBatchOf(4, 5, []byte("this is no zstd at all")),                  // 34-38
+			rawBatchOf(3, 2, []byte("whatever")),                                // 49-50
+			rawBatchOf(0, 20_000_000, rawRecord(brokertest.Value(9), 0, 0)),     // 61-20000060: the first is good
+			rawBatchOf(0, 1, rawRecord(bytes.Repeat([]byte(" "), 1<<20), 0, 0)), // 20000071
 		}
-		w.remake(map[string]string{"max.message.bytes": "10000000"})
+		remake(w, map[string]string{"max.message.bytes": "10000000"})
 		for _, raw := range bad {
-			w.publish(topics.Live, 0, 10)
-			w.produceRaw(topics.Live, 0, raw)
+			w.Publish(brokertest.Topics.Live, 0, 10)
+			produceRaw(w, brokertest.Topics.Live, 0, raw)
 		}
-		w.publish(topics.Live, 0, 10)
-		m := w.join(w.client())
+		w.Publish(brokertest.Topics.Live, 0, 10)
+		m := join(w, w.Client())
 		time.Sleep(10 * time.Second)
 		m.leave()
 		var damage []string
@@ -93,7 +95,7 @@ func TestDamagedRecords(t *testing.T) {
 		if !slices.Equal(damage, want) || good != 73 {
 			w.Errorf("%d good events, want 73; damage %v, want %v", good, damage, want)
 		}
-		if got := w.committed(topics.Live, 0); got != 20000082 {
+		if got := committed(w, brokertest.Topics.Live, 0); got != 20000082 {
 			w.Errorf("committed %d, want 20000082", got)
 		}
 	})
@@ -103,19 +105,19 @@ func TestDamagedRecords(t *testing.T) {
 func TestUnreadable(t *testing.T) {
 	fetches := func(r kmsg.Request) bool {
 		f, ok := r.(*kmsg.FetchRequest)
-		return ok && f.Topics[0].Topic == topics.Live && f.Topics[0].Partitions[0].Partition == 1
+		return ok && f.Topics[0].Topic == brokertest.Topics.Live && f.Topics[0].Partitions[0].Partition == 1
 	}
-	code := func(err *kerr.Error) func(w *world) func() {
-		return func(w *world) func() {
-			return w.cluster.Fault(kfake.Fault{Topic: topics.Live, Partitions: []int32{1}, Keys: []kmsg.Key{kmsg.Fetch}, Err: err, Count: -1}).Remove
+	code := func(err *kerr.Error) func(w *brokertest.World) func() {
+		return func(w *brokertest.World) func() {
+			return w.Cluster.Fault(kfake.Fault{Topic: brokertest.Topics.Live, Partitions: []int32{1}, Keys: []kmsg.Key{kmsg.Fetch}, Err: err, Count: -1}).Remove
 		}
 	}
 	// control has respond answer the partition's fetches until the function that it returns is called.
-	control := func(w *world, respond func(r *kmsg.FetchRequest) (kmsg.Response, error, bool)) func() {
+	control := func(w *brokertest.World, respond func(r *kmsg.FetchRequest) (kmsg.Response, error, bool)) func() {
 		var mu sync.Mutex
 		over := false
-		w.cluster.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
-			w.cluster.KeepControl()
+		w.Cluster.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
+			w.Cluster.KeepControl()
 			mu.Lock()
 			done := over
 			mu.Unlock()
@@ -127,43 +129,43 @@ func TestUnreadable(t *testing.T) {
 		return func() { mu.Lock(); defer mu.Unlock(); over = true }
 	}
 	for name, test := range map[string]struct {
-		begin      func(w *world) (repair func())
+		begin      func(w *brokertest.World) (repair func())
 		reason, do string
 	}{
 		"no permission": {code(kerr.TopicAuthorizationFailed), "Topic Authorization Failed", "grant this worker's user Read"},
 		"not leader":    {code(kerr.NotLeaderForPartition), "Not Leader", "check that the partition's leader runs"},
 		"storage error": {code(kerr.KafkaStorageError), "Storage Error", "check that the partition's leader runs"},
-		"wrong checksum": {func(w *world) func() {
+		"wrong checksum": {func(w *brokertest.World) func() {
 			return control(w, func(r *kmsg.FetchRequest) (kmsg.Response, error, bool) {
-				raw := rawBatchOf(0, 1, rawRecord(value(7), 0, 0))
+				raw := rawBatchOf(0, 1, rawRecord(brokertest.Value(7), 0, 0))
 				raw[20]++
 				response := r.ResponseKind().(*kmsg.FetchResponse)
-				response.Topics = []kmsg.FetchResponseTopic{{Topic: topics.Live, Partitions: []kmsg.FetchResponseTopicPartition{
+				response.Topics = []kmsg.FetchResponseTopic{{Topic: brokertest.Topics.Live, Partitions: []kmsg.FetchResponseTopicPartition{
 					{Partition: 1, HighWatermark: 15, LastStableOffset: 15, RecordBatches: raw}}}}
 				return response, nil, true
 			})
 		}, "checksum is wrong", "restore the partition from a good replica"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, 3, func(w *world) {
-				var log logs
-				c, err := consumer.New(consumer.Options{Brokers: []string{w.broker.Addr()}, Dial: w.network.DialContext, Log: zerolog.New(&log)})
+			brokertest.Run(t, 3, func(w *brokertest.World) {
+				var log brokertest.Logs
+				c, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{w.Broker.Addr()}, Dial: w.Network.DialContext, Log: zerolog.New(&log)})
 				if err != nil {
 					w.Fatal(err)
 				}
 				w.Cleanup(c.Close)
 				for p := range 3 {
-					w.publish(topics.Live, p, 10)
+					w.Publish(brokertest.Topics.Live, p, 10)
 				}
-				m := w.join(c)
+				m := join(w, c)
 				time.Sleep(5 * time.Second)
 				repair := test.begin(w)
 				began := time.Now()
 				for p := range 3 {
-					w.publish(topics.Live, p, 5)
+					w.Publish(brokertest.Topics.Live, p, 5)
 				}
 				time.Sleep(15 * time.Second)
-				got := state(m.generation(), topics.Live, 1)
+				got := state(m.generation(), brokertest.Topics.Live, 1)
 				if u := got.Unreadable; u == nil || u.Offset != 10 || !strings.Contains(u.Reason, test.reason) || !strings.Contains(u.Do, test.do) ||
 					u.Since.Sub(began).Abs() > 3*time.Second {
 					w.Errorf("unreadable: %+v", u)
@@ -173,22 +175,22 @@ func TestUnreadable(t *testing.T) {
 				}
 				time.Sleep(time.Minute)
 				for p, want := range []int{15, 10, 15} {
-					s := state(m.generation(), topics.Live, p)
-					if n := len(m.got(topics.Live, p)); n != want || (s.Unreadable != nil) != (p == 1) {
+					s := state(m.generation(), brokertest.Topics.Live, p)
+					if n := len(m.got(brokertest.Topics.Live, p)); n != want || (s.Unreadable != nil) != (p == 1) {
 						w.Errorf("partition %d: %d events, unreadable %+v", p, n, s.Unreadable)
 					}
 				}
 				repair()
 				time.Sleep(15 * time.Second)
-				if s := state(m.generation(), topics.Live, 1); s.Unreadable != nil || len(m.got(topics.Live, 1)) != 15 {
-					w.Errorf("after the repair: %+v, %d events", s.Unreadable, len(m.got(topics.Live, 1)))
+				if s := state(m.generation(), brokertest.Topics.Live, 1); s.Unreadable != nil || len(m.got(brokertest.Topics.Live, 1)) != 15 {
+					w.Errorf("after the repair: %+v, %d events", s.Unreadable, len(m.got(brokertest.Topics.Live, 1)))
 				}
-				lines := log.lines("partition can't be read; retrying")
-				if len(lines) != 1 || lines[0]["topic"] != topics.Live || lines[0]["partition"] != 1.0 || lines[0]["offset"] != 10.0 ||
+				lines := log.Lines("partition can't be read; retrying")
+				if len(lines) != 1 || lines[0]["topic"] != brokertest.Topics.Live || lines[0]["partition"] != 1.0 || lines[0]["offset"] != 10.0 ||
 					!strings.Contains(fmt.Sprint(lines[0]["do"]), test.do) {
 					w.Errorf("logged %v", lines)
 				}
-				if lines := log.lines("partition can be read again"); len(lines) != 1 || lines[0]["partition"] != 1.0 {
+				if lines := log.Lines("partition can be read again"); len(lines) != 1 || lines[0]["partition"] != 1.0 {
 					w.Errorf("logged %v", lines)
 				}
 				m.leave()
@@ -199,18 +201,18 @@ func TestUnreadable(t *testing.T) {
 
 // While all waits for capacity nothing is unreadable, however long it takes.
 func TestWaitingIsNotUnreadable(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
-		w.publish(topics.Live, 0, 10)
-		m := w.join(w.client(), func(m *member) { m.closed = true })
+	brokertest.Run(t, 1, func(w *brokertest.World) {
+		w.Publish(brokertest.Topics.Live, 0, 10)
+		m := join(w, w.Client(), func(m *member) { m.closed = true })
 		time.Sleep(time.Hour)
 		m.set(func() { m.closed = false })
-		fault := w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.NotLeaderForPartition, Count: -1})
+		fault := w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.NotLeaderForPartition, Count: -1})
 		time.Sleep(3 * time.Second)
-		if u := state(m.generation(), topics.Live, 0).Unreadable; u != nil {
+		if u := state(m.generation(), brokertest.Topics.Live, 0).Unreadable; u != nil {
 			w.Errorf("after 3 s: %+v", u)
 		}
 		time.Sleep(10 * time.Second)
-		if u := state(m.generation(), topics.Live, 0).Unreadable; u == nil || time.Since(u.Since) > 14*time.Second {
+		if u := state(m.generation(), brokertest.Topics.Live, 0).Unreadable; u == nil || time.Since(u.Since) > 14*time.Second {
 			w.Errorf("after 13 s: %+v", u)
 		}
 		fault.Remove()
@@ -220,19 +222,19 @@ func TestWaitingIsNotUnreadable(t *testing.T) {
 
 // A scan reads what it can, and returns the rest.
 func TestScanOfDamagedTopic(t *testing.T) {
-	inWorld(t, 3, func(w *world) {
+	brokertest.Run(t, 3, func(w *brokertest.World) {
 		for p := range 3 {
-			w.publish(topics.DeadLetter, p, 10)
+			w.Publish(brokertest.Topics.DeadLetter, p, 10)
 		}
-		w.produceRaw(topics.DeadLetter, 0, rawBatchOf(1, 2, []byte("whatever")))
-		w.cluster.Fault(kfake.Fault{Topic: topics.DeadLetter, Partitions: []int32{1}, Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.TopicAuthorizationFailed, Count: -1})
-		c := w.client()
-		extent, err := c.Extent(w.Context(), topics.DeadLetter)
+		produceRaw(w, brokertest.Topics.DeadLetter, 0, rawBatchOf(1, 2, []byte("whatever")))
+		w.Cluster.Fault(kfake.Fault{Topic: brokertest.Topics.DeadLetter, Partitions: []int32{1}, Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.TopicAuthorizationFailed, Count: -1})
+		c := w.Client()
+		extent, err := c.TopicOffsets(w.Context(), brokertest.Topics.DeadLetter)
 		if err != nil {
 			w.Fatal(err)
 		}
 		good, damaged := 0, 0
-		unread, err := c.Scan(w.Context(), extent, func(r consumer.Record) error {
+		unread, err := c.Scan(w.Context(), extent, func(r event.Record) error {
 			if r.Damage != nil {
 				damaged++
 			} else {
@@ -243,12 +245,12 @@ func TestScanOfDamagedTopic(t *testing.T) {
 		if err != nil || good != 20 || damaged != 1 {
 			w.Errorf("%d good, %d damaged, %v", good, damaged, err)
 		}
-		if len(unread) != 1 || unread[0].Partition != 1 || unread[0].From != 0 || unread[0].To != 10 || !consumer.Denied(unread[0].Err) {
+		if len(unread) != 1 || unread[0].Partition != 1 || unread[0].From != 0 || unread[0].To != 10 || !kafkaclient.Denied(unread[0].Err) {
 			w.Errorf("unread: %+v", unread)
 		}
 		ctx, cancel := context.WithCancel(w.Context())
 		cancel()
-		if _, err := c.Scan(ctx, extent, func(consumer.Record) error { return nil }); err == nil {
+		if _, err := c.Scan(ctx, extent, func(event.Record) error { return nil }); err == nil {
 			w.Error("a scan that was cut off is no error")
 		}
 	})

@@ -17,12 +17,13 @@ import (
 
 	"markread/consumer"
 	"markread/consumer/broker/brokertest"
+	"markread/consumer/kafkaclient"
 )
 
 // watchCommits checks that no partition's committed offset ever goes back.
-func (w *world) watchCommits() {
+func watchCommits(w *brokertest.World) {
 	last := map[string]int64{}
-	w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Observe: true, Count: -1, When: func(r kmsg.Request) bool {
+	w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Observe: true, Count: -1, When: func(r kmsg.Request) bool {
 		for _, t := range r.(*kmsg.OffsetCommitRequest).Topics {
 			for _, p := range t.Partitions {
 				name := fmt.Sprintf("%s/%d", t.Topic, p.Partition)
@@ -56,28 +57,28 @@ func TestEveryErrorOnEveryRequest(t *testing.T) {
 	}
 	for _, key := range keys {
 		t.Run(key.Name(), func(t *testing.T) {
-			inWorld(t, 1, func(w *world) {
-				w.watchCommits()
-				m := w.join(w.client())
+			brokertest.Run(t, 1, func(w *brokertest.World) {
+				watchCommits(w)
+				m := join(w, w.Client())
 				time.Sleep(5 * time.Second)
 				published := int64(0)
 				var got []int64
 				for _, code := range codes {
 					m.set(func() { m.closed = true }) // else the fetch that waits would have it before the fault
-					w.publish(topics.Live, 0, 10)
+					w.Publish(brokertest.Topics.Live, 0, 10)
 					published += 10
-					fault := w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: code, Count: 5})
+					fault := w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: code, Count: 5})
 					m.set(func() { m.closed = false })
 					if key == kmsg.JoinGroup || key == kmsg.SyncGroup || key == kmsg.OffsetFetch || key == kmsg.FindCoordinator || key == kmsg.LeaveGroup {
 						// Only seen in a rebalance: have one.
-						other := w.join(w.client())
+						other := join(w, w.Client())
 						time.Sleep(10 * time.Second)
 						other.stop()
 						<-other.done
-						got = append(got, other.got(topics.Live, 0)...)
+						got = append(got, other.got(brokertest.Topics.Live, 0)...)
 					}
 					time.Sleep(20 * time.Second)
-					if got := w.committed(topics.Live, 0); got != published {
+					if got := committed(w, brokertest.Topics.Live, 0); got != published {
 						w.Fatalf("%v: committed %d, want %d", code, got, published)
 					}
 					if m.gone() {
@@ -89,7 +90,7 @@ func TestEveryErrorOnEveryRequest(t *testing.T) {
 					fault.Remove()
 				}
 				m.leave()
-				got = append(got, m.got(topics.Live, 0)...)
+				got = append(got, m.got(brokertest.Topics.Live, 0)...)
 				slices.Sort(got)
 				if !slices.Equal(got, offsets(0, published)) {
 					w.Errorf("%d events were delivered, want %d, each once", len(got), published)
@@ -104,22 +105,22 @@ func TestEveryErrorOnEveryRequest(t *testing.T) {
 
 // A commit that was applied but not answered is sent again, and does no harm.
 func TestLostCommitAnswers(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
-		w.watchCommits()
-		w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.RequestTimedOut, Count: 20}) // the work is done all the same
-		m := w.join(w.client())
+	brokertest.Run(t, 1, func(w *brokertest.World) {
+		watchCommits(w)
+		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.RequestTimedOut, Count: 20}) // the work is done all the same
+		m := join(w, w.Client())
 		for i := range 20 {
-			w.publish(topics.Live, 0, 10)
+			w.Publish(brokertest.Topics.Live, 0, 10)
 			time.Sleep(time.Second)
 			if i == 10 {
-				w.cluster.ControlKey(int16(kmsg.OffsetCommit), func(kmsg.Request) (kmsg.Response, error, bool) {
+				w.Cluster.ControlKey(int16(kmsg.OffsetCommit), func(kmsg.Request) (kmsg.Response, error, bool) {
 					return nil, errors.New("cut"), true
 				})
 			}
 		}
 		time.Sleep(20 * time.Second)
-		if got := m.got(topics.Live, 0); !slices.Equal(got, offsets(0, 200)) || w.committed(topics.Live, 0) != 200 {
-			w.Errorf("got %d, committed %d", len(got), w.committed(topics.Live, 0))
+		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(0, 200)) || committed(w, brokertest.Topics.Live, 0) != 200 {
+			w.Errorf("got %d, committed %d", len(got), committed(w, brokertest.Topics.Live, 0))
 		}
 		m.leave()
 	})
@@ -127,23 +128,23 @@ func TestLostCommitAnswers(t *testing.T) {
 
 // Commit names what was refused, and the rest of the commit stands.
 func TestCommitErrors(t *testing.T) {
-	inWorld(t, 2, func(w *world) {
+	brokertest.Run(t, 2, func(w *brokertest.World) {
 		for p := range 2 {
-			w.publish(topics.Live, p, 10)
+			w.Publish(brokertest.Topics.Live, p, 10)
 		}
 		var result error
-		m := w.join(w.client(), func(m *member) {
+		m := join(w, w.Client(), func(m *member) {
 			m.drain = func(ctx context.Context, g *consumer.Generation) {
-				w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Topic: topics.Live, Partitions: []int32{1}, Err: kerr.TopicAuthorizationFailed})
+				w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Topic: brokertest.Topics.Live, Partitions: []int32{1}, Err: kerr.TopicAuthorizationFailed})
 				result = g.Commit(context.WithoutCancel(ctx))
 			}
 		})
 		// No commit before the one under test.
-		w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.InvalidCommitOffsetSize, Count: 3})
+		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.InvalidCommitOffsetSize, Count: 3})
 		time.Sleep(3500 * time.Millisecond)
 		m.leave()
 		var e *consumer.CommitError
-		if !errors.As(result, &e) || e.Topic != topics.Live || e.Partition != 1 || e.Code != "29" || e.Fenced {
+		if !errors.As(result, &e) || e.Topic != brokertest.Topics.Live || e.Partition != 1 || e.Code != "29" || e.Fenced {
 			w.Errorf("got %v", result)
 		}
 	})
@@ -151,25 +152,25 @@ func TestCommitErrors(t *testing.T) {
 
 // What passes does not need another Commit: there may be none, at the end of a drain. Nor does leaving.
 func TestLastCommitAndLeaveAreTriedAgain(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
-		m := w.join(w.client(), func(m *member) {
+	brokertest.Run(t, 1, func(w *brokertest.World) {
+		m := join(w, w.Client(), func(m *member) {
 			m.auto = false
 			m.drain = func(ctx context.Context, g *consumer.Generation) {
-				g.Finish(m.event(topics.Live, 0).Ref)
-				w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit, kmsg.LeaveGroup}, Err: kerr.NotCoordinator, Count: 3})
+				g.Finish(m.event(brokertest.Topics.Live, 0).Ref)
+				w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit, kmsg.LeaveGroup}, Err: kerr.NotCoordinator, Count: 3})
 			}
 		})
-		w.publish(topics.Live, 0, 1)
+		w.Publish(brokertest.Topics.Live, 0, 1)
 		time.Sleep(5 * time.Second)
 		m.leave()
-		if got := w.committed(topics.Live, 0); got != 1 {
+		if got := committed(w, brokertest.Topics.Live, 0); got != 1 {
 			w.Errorf("committed %d", got)
 		}
-		w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.LeaveGroup}, Err: kerr.NotCoordinator, Count: 3})
-		m = w.join(w.client())
+		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.LeaveGroup}, Err: kerr.NotCoordinator, Count: 3})
+		m = join(w, w.Client())
 		time.Sleep(5 * time.Second)
 		m.leave()
-		if n := len(w.cluster.GroupInfo(group).Members); n != 0 {
+		if n := len(w.Cluster.GroupInfo(brokertest.Group).Members); n != 0 {
 			w.Errorf("%d members have not left", n)
 		}
 	})
@@ -177,15 +178,15 @@ func TestLastCommitAndLeaveAreTriedAgain(t *testing.T) {
 
 // An error in place of an offset is not "nothing committed".
 func TestOffsetsThatCannotBeFetched(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
-		w.publish(topics.Live, 0, 10)
-		m := w.join(w.client())
+	brokertest.Run(t, 1, func(w *brokertest.World) {
+		w.Publish(brokertest.Topics.Live, 0, 10)
+		m := join(w, w.Client())
 		time.Sleep(5 * time.Second)
 		m.leave()
-		w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetFetch}, Topic: topics.Live, Err: kerr.UnstableOffsetCommit, Count: 5})
-		m = w.join(w.client())
+		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetFetch}, Topic: brokertest.Topics.Live, Err: kerr.UnstableOffsetCommit, Count: 5})
+		m = join(w, w.Client())
 		time.Sleep(10 * time.Second)
-		if got := m.got(topics.Live, 0); len(got) != 0 || m.generation() == nil {
+		if got := m.got(brokertest.Topics.Live, 0); len(got) != 0 || m.generation() == nil {
 			w.Errorf("%d events were delivered again", len(got))
 		}
 		m.leave()
@@ -195,27 +196,27 @@ func TestOffsetsThatCannotBeFetched(t *testing.T) {
 // The connections of a member are cut every second, leaders and coordinator move; three brokers.
 func TestNothingIsLostWhileEverythingMoves(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
-		w := &world{T: t}
-		cluster, err := kfake.NewCluster(kfake.Ports(9092, 9093, 9094), kfake.ListenFn(w.network.Listen),
-			kfake.SeedTopics(6, topics.Live, topics.Backfill, topics.DeadLetter))
+		w := &brokertest.World{T: t}
+		cluster, err := kfake.NewCluster(kfake.Ports(9092, 9093, 9094), kfake.ListenFn(w.Network.Listen),
+			kfake.SeedTopics(6, brokertest.Topics.Live, brokertest.Topics.Backfill, brokertest.Topics.DeadLetter))
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(cluster.Close)
-		w.cluster = cluster
-		w.watchCommits()
+		w.Cluster = cluster
+		watchCommits(w)
 		brokers := []string{"localhost:9092", "localhost:9093", "localhost:9094"}
-		lines := []*switchboard{{dial: w.network.DialContext}, {dial: w.network.DialContext}}
+		lines := []*brokertest.Switchboard{{Dial: w.Network.DialContext}, {Dial: w.Network.DialContext}}
 		var members []*member
 		for _, line := range lines {
-			c, err := consumer.New(consumer.Options{Brokers: brokers, Dial: line.DialContext, Log: zerolog.New(t.Output())})
+			c, err := kafkaclient.New(kafkaclient.Options{Brokers: brokers, Dial: line.DialContext, Log: zerolog.New(t.Output())})
 			if err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(c.Close)
-			members = append(members, w.join(c))
+			members = append(members, join(w, c))
 		}
-		producer, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.Dialer(w.network.DialContext), kgo.DefaultProduceTopic(topics.Live))
+		producer, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.Dialer(w.Network.DialContext), kgo.DefaultProduceTopic(brokertest.Topics.Live))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -224,13 +225,13 @@ func TestNothingIsLostWhileEverythingMoves(t *testing.T) {
 		published := 0
 		for second := range 120 {
 			for range 50 {
-				producer.Produce(w.Context(), &kgo.Record{Key: []byte(fmt.Sprint(published)), Value: value(published)}, nil)
+				producer.Produce(w.Context(), &kgo.Record{Key: []byte(fmt.Sprint(published)), Value: brokertest.Value(published)}, nil)
 				published++
 			}
 			if err := producer.Flush(w.Context()); err != nil {
 				t.Fatal(err)
 			}
-			lines[r.IntN(2)].cut(false)
+			lines[r.IntN(2)].Cut(false)
 			if second%5 == 0 {
 				cluster.ShufflePartitionLeaders()
 			}
@@ -251,8 +252,8 @@ func TestNothingIsLostWhileEverythingMoves(t *testing.T) {
 		}
 		var done, end int64
 		for p := range 6 {
-			done += w.committed(topics.Live, p)
-			end += cluster.PartitionInfo(topics.Live, int32(p)).HighWatermark
+			done += committed(w, brokertest.Topics.Live, p)
+			end += cluster.PartitionInfo(brokertest.Topics.Live, int32(p)).HighWatermark
 		}
 		if len(seen) != published || done != end || end != int64(published) {
 			t.Errorf("%d published, %d seen, %d done of %d", published, len(seen), done, end)
@@ -269,23 +270,23 @@ func TestNothingIsLostWhileEverythingMoves(t *testing.T) {
 
 // For a moment after a change of leaders the new one may know less than it should. That is no other log.
 func TestShortLogForAMoment(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
-		w.publish(topics.Live, 0, 100)
-		m := w.join(w.client())
+	brokertest.Run(t, 1, func(w *brokertest.World) {
+		w.Publish(brokertest.Topics.Live, 0, 100)
+		m := join(w, w.Client())
 		time.Sleep(5 * time.Second)
 		short := time.Now().Add(3 * time.Second)
-		w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: topics.Live, Err: kerr.OffsetOutOfRange, Count: -1, When: func(kmsg.Request) bool {
+		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: brokertest.Topics.Live, Err: kerr.OffsetOutOfRange, Count: -1, When: func(kmsg.Request) bool {
 			return time.Now().Before(short)
 		}})
-		w.cluster.ControlKey(int16(kmsg.ListOffsets), func(r kmsg.Request) (kmsg.Response, error, bool) {
-			w.cluster.KeepControl()
+		w.Cluster.ControlKey(int16(kmsg.ListOffsets), func(r kmsg.Request) (kmsg.Response, error, bool) {
+			w.Cluster.KeepControl()
 			request := r.(*kmsg.ListOffsetsRequest)
-			if !time.Now().Before(short) || request.Topics[0].Topic != topics.Live {
+			if !time.Now().Before(short) || request.Topics[0].Topic != brokertest.Topics.Live {
 				return nil, nil, false
 			}
 			response := request.ResponseKind().(*kmsg.ListOffsetsResponse)
 			t, p := kmsg.NewListOffsetsResponseTopic(), kmsg.NewListOffsetsResponseTopicPartition()
-			p.Offset, t.Topic = 50, topics.Live
+			p.Offset, t.Topic = 50, brokertest.Topics.Live
 			if request.Topics[0].Partitions[0].Timestamp == -2 {
 				p.Offset = 0
 			}
@@ -294,9 +295,9 @@ func TestShortLogForAMoment(t *testing.T) {
 			return response, nil, true
 		})
 		time.Sleep(10 * time.Second)
-		w.publish(topics.Live, 0, 10)
+		w.Publish(brokertest.Topics.Live, 0, 10)
 		time.Sleep(10 * time.Second)
-		if got := m.got(topics.Live, 0); !slices.Equal(got, offsets(0, 110)) {
+		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(0, 110)) {
 			w.Errorf("%d events were delivered", len(got))
 		}
 		m.leave()
@@ -307,21 +308,21 @@ func TestShortLogForAMoment(t *testing.T) {
 // short one costs no more than if it were the first.
 func TestFetchingRecoversSoon(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
-		w := &world{T: t}
-		cluster, err := kfake.NewCluster(kfake.Ports(9092, 9093), kfake.ListenFn(w.network.Listen), kfake.SeedTopics(1, topics.Live, topics.Backfill))
+		w := &brokertest.World{T: t}
+		cluster, err := kfake.NewCluster(kfake.Ports(9092, 9093), kfake.ListenFn(w.Network.Listen), kfake.SeedTopics(1, brokertest.Topics.Live, brokertest.Topics.Backfill))
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(cluster.Close)
-		w.cluster = cluster
-		c, err := consumer.New(consumer.Options{Brokers: []string{"localhost:9092"}, Dial: w.network.DialContext})
+		w.Cluster = cluster
+		c, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{"localhost:9092"}, Dial: w.Network.DialContext})
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(c.Close)
-		m := w.join(c)
+		m := join(w, c)
 		time.Sleep(5 * time.Second)
-		producer, err := kgo.NewClient(kgo.SeedBrokers("localhost:9092"), kgo.Dialer(w.network.DialContext), kgo.DefaultProduceTopic(topics.Live),
+		producer, err := kgo.NewClient(kgo.SeedBrokers("localhost:9092"), kgo.Dialer(w.Network.DialContext), kgo.DefaultProduceTopic(brokertest.Topics.Live),
 			kgo.MetadataMinAge(10*time.Millisecond))
 		if err != nil {
 			t.Fatal(err)
@@ -329,17 +330,17 @@ func TestFetchingRecoversSoon(t *testing.T) {
 		t.Cleanup(producer.Close)
 		deliver := func(n int) {
 			t.Helper()
-			if err := producer.ProduceSync(w.Context(), &kgo.Record{Value: value(n)}).FirstErr(); err != nil {
+			if err := producer.ProduceSync(w.Context(), &kgo.Record{Value: brokertest.Value(n)}).FirstErr(); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(500 * time.Millisecond)
-			if got := len(m.got(topics.Live, 0)); got != n+1 {
+			if got := len(m.got(brokertest.Topics.Live, 0)); got != n+1 {
 				t.Fatalf("event %d: %d were delivered after half a second", n, got)
 			}
 		}
 		n := 0
 		for ; n < 20; n++ {
-			if err := cluster.MoveTopicPartition(topics.Live, 0, int32(n%2)); err != nil {
+			if err := cluster.MoveTopicPartition(brokertest.Topics.Live, 0, int32(n%2)); err != nil {
 				t.Fatal(err)
 			}
 			deliver(n)
@@ -350,7 +351,7 @@ func TestFetchingRecoversSoon(t *testing.T) {
 		long.Remove()
 		time.Sleep(5 * time.Second)
 		deliver(n)
-		cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: topics.Live, Err: kerr.KafkaStorageError, Count: 1})
+		cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: brokertest.Topics.Live, Err: kerr.KafkaStorageError, Count: 1})
 		deliver(n + 1)
 		deliver(n + 2)
 		m.leave()

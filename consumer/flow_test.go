@@ -15,81 +15,83 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 
 	"markread/consumer"
+	"markread/consumer/broker/brokertest"
+	"markread/consumer/event"
 )
 
 func TestJoinDeliverFinishCommit(t *testing.T) {
-	inWorld(t, 4, func(w *world) {
-		w.publish(topics.Live, 1, 2000)
-		w.publish(topics.Backfill, 1, 5)
-		m := w.join(w.client(), func(m *member) { m.auto = false })
+	brokertest.Run(t, 4, func(w *brokertest.World) {
+		w.Publish(brokertest.Topics.Live, 1, 2000)
+		w.Publish(brokertest.Topics.Backfill, 1, 5)
+		m := join(w, w.Client(), func(m *member) { m.auto = false })
 		time.Sleep(10 * time.Second)
 
 		g := m.generation()
 		if len(g.Assigned()) != 8 || !slices.Equal(g.Assigned(), g.All()) {
 			w.Fatalf("assigned %v of %v", g.Assigned(), g.All())
 		}
-		if got := m.got(topics.Live, 1); !slices.Equal(got, offsets(0, 2000)) {
+		if got := m.got(brokertest.Topics.Live, 1); !slices.Equal(got, offsets(0, 2000)) {
 			w.Fatalf("got %d events", len(got))
 		}
-		e := m.event(topics.Live, 17)
-		if e.Invalid != nil || e.Report != "r17" || e.Peer != "p" || e.ReadTime != firstSecond+18 || e.Lane != consumer.Live {
+		e := m.event(brokertest.Topics.Live, 17)
+		if e.Invalid != nil || e.Report != "r17" || e.Peer != "p" || e.ReadTime != brokertest.FirstSecond+18 || e.Lane != event.Live {
 			w.Errorf("event %+v", e)
 		}
-		if e := m.event(topics.Backfill, 1); e.Lane != consumer.Backfill {
+		if e := m.event(brokertest.Topics.Backfill, 1); e.Lane != event.Backfill {
 			w.Errorf("lane %v", e.Lane)
 		}
 		if proof := g.LastProof(); time.Since(proof) > 1100*time.Millisecond {
 			w.Errorf("the last proof of membership is %v old", time.Since(proof))
 		}
 
-		if end := state(g, topics.Live, 1).HighWatermark; end != 2000 {
+		if end := state(g, brokertest.Topics.Live, 1).HighWatermark; end != 2000 {
 			w.Errorf("the log ends at %d, want 2000", end)
 		}
-		w.publish(topics.Live, 1, 1)
+		w.Publish(brokertest.Topics.Live, 1, 1)
 		time.Sleep(100 * time.Millisecond)
-		if end := state(g, topics.Live, 1).HighWatermark; end != 2001 {
+		if end := state(g, brokertest.Topics.Live, 1).HighWatermark; end != 2001 {
 			w.Errorf("the log ends at %d, want 2001", end)
 		}
 
 		// Nothing has finished: what was resolved is committed, nothing else.
-		if got := w.committed(topics.Live, 1); got != 0 {
+		if got := committed(w, brokertest.Topics.Live, 1); got != 0 {
 			w.Errorf("committed %d, want 0", got)
 		}
 		for offset := int64(1); offset < 2001; offset++ {
 			if offset != 1000 {
-				g.Finish(m.event(topics.Live, offset).Ref)
+				g.Finish(m.event(brokertest.Topics.Live, offset).Ref)
 			}
 		}
 		time.Sleep(2 * time.Second)
-		if got := w.committed(topics.Live, 1); got != 0 {
+		if got := committed(w, brokertest.Topics.Live, 1); got != 0 {
 			w.Errorf("committed %d past an unfinished event", got)
 		}
-		g.Finish(m.event(topics.Live, 0).Ref)
+		g.Finish(m.event(brokertest.Topics.Live, 0).Ref)
 		time.Sleep(2 * time.Second)
-		if got := w.committed(topics.Live, 1); got != 1000 {
+		if got := committed(w, brokertest.Topics.Live, 1); got != 1000 {
 			w.Errorf("committed %d, want 1000", got)
 		}
-		if s := state(g, topics.Live, 1); s.Committed != 1000 || s.HighWatermark != 2001 || s.Lag != 1001 || s.Oldest == nil ||
-			s.Oldest.Offset != 1000 || s.Oldest.Ref != m.event(topics.Live, 1000).Ref {
+		if s := state(g, brokertest.Topics.Live, 1); s.Committed != 1000 || s.HighWatermark != 2001 || s.Lag != 1001 || s.Oldest == nil ||
+			s.Oldest.Offset != 1000 || s.Oldest.Ref != m.event(brokertest.Topics.Live, 1000).Ref {
 			w.Errorf("state %+v, oldest %+v", s, s.Oldest)
 		}
-		commits := w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Observe: true, Count: -1})
+		commits := w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Observe: true, Count: -1})
 		time.Sleep(10 * time.Second)
 		if n := commits.Hits(); n != 0 {
 			w.Errorf("%d commits although nothing advanced", n)
 		}
-		g.Finish(m.event(topics.Live, 1000).Ref)
+		g.Finish(m.event(brokertest.Topics.Live, 1000).Ref)
 		m.leave()
-		if c := w.cluster.GroupInfo(group).Commits[topics.Live][1]; c.Offset != 2001 || c.LeaderEpoch != -1 {
+		if c := w.Cluster.GroupInfo(brokertest.Group).Commits[brokertest.Topics.Live][1]; c.Offset != 2001 || c.LeaderEpoch != -1 {
 			w.Errorf("committed %+v at the end, want 2001 and no leader epoch", c)
 		}
-		g.Finish(m.event(topics.Backfill, 0).Ref)
+		g.Finish(m.event(brokertest.Topics.Backfill, 0).Ref)
 		sent := commits.Hits()
 		var ended *consumer.CommitError
 		if err := g.Commit(w.Context()); !errors.As(err, &ended) || !ended.Fenced || commits.Hits() != sent {
 			w.Errorf("a commit after the end was sent, or answered with %v", err)
 		}
-		if got := w.cluster.GroupInfo(group); len(got.Members) != 0 {
+		if got := w.Cluster.GroupInfo(brokertest.Group); len(got.Members) != 0 {
 			w.Error("the member has not left")
 		}
 	})
@@ -105,22 +107,22 @@ func state(g *consumer.Generation, topic string, partition int) consumer.Partiti
 }
 
 func TestRestartResumesAtCommitted(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
-		w.publish(topics.Live, 0, 10)
-		m := w.join(w.client(), func(m *member) { m.auto = false })
+	brokertest.Run(t, 1, func(w *brokertest.World) {
+		w.Publish(brokertest.Topics.Live, 0, 10)
+		m := join(w, w.Client(), func(m *member) { m.auto = false })
 		time.Sleep(5 * time.Second)
 		for offset := int64(0); offset < 4; offset++ {
-			m.generation().Finish(m.event(topics.Live, offset).Ref)
+			m.generation().Finish(m.event(brokertest.Topics.Live, offset).Ref)
 		}
-		m.generation().Finish(m.event(topics.Live, 6).Ref)
+		m.generation().Finish(m.event(brokertest.Topics.Live, 6).Ref)
 		m.leave()
-		again := w.join(w.client())
+		again := join(w, w.Client())
 		time.Sleep(5 * time.Second)
 		again.leave()
-		if got := again.got(topics.Live, 0); !slices.Equal(got, []int64{4, 5, 7, 8, 9}) {
+		if got := again.got(brokertest.Topics.Live, 0); !slices.Equal(got, []int64{4, 5, 7, 8, 9}) {
 			w.Errorf("after the restart got %v, want what had not finished", got)
 		}
-		if got := w.committed(topics.Live, 0); got != 10 {
+		if got := committed(w, brokertest.Topics.Live, 0); got != 10 {
 			w.Errorf("committed %d", got)
 		}
 	})
@@ -129,12 +131,12 @@ func TestRestartResumesAtCommitted(t *testing.T) {
 // The first member has to give half away. What it drains in the meantime is committed; the second begins
 // behind it.
 func TestRevokeDrainsBeforeOthersBegin(t *testing.T) {
-	inWorld(t, 2, func(w *world) {
+	brokertest.Run(t, 2, func(w *brokertest.World) {
 		for p := range 2 {
-			w.publish(topics.Live, p, 100)
-			w.publish(topics.Backfill, p, 100)
+			w.Publish(brokertest.Topics.Live, p, 100)
+			w.Publish(brokertest.Topics.Backfill, p, 100)
 		}
-		first := w.join(w.client(), func(m *member) {
+		first := join(w, w.Client(), func(m *member) {
 			m.auto = false
 			m.drain = func(ctx context.Context, g *consumer.Generation) {
 				time.Sleep(20 * time.Second) // longer than the session
@@ -148,15 +150,15 @@ func TestRevokeDrainsBeforeOthersBegin(t *testing.T) {
 			}
 		})
 		time.Sleep(5 * time.Second)
-		second := w.join(w.client())
+		second := join(w, w.Client())
 		time.Sleep(15 * time.Second)
 		if second.generation() != nil {
 			w.Error("the second member began while the first was draining")
 		}
 		time.Sleep(15 * time.Second)
-		for _, topic := range []string{topics.Live, topics.Backfill} {
+		for _, topic := range []string{brokertest.Topics.Live, brokertest.Topics.Backfill} {
 			for p := range 2 {
-				if got := w.committed(topic, p); got != 100 {
+				if got := committed(w, topic, p); got != 100 {
 					w.Errorf("committed %s/%d: %d, want 100", topic, p, got)
 				}
 			}
@@ -183,30 +185,30 @@ func TestRevokeDrainsBeforeOthersBegin(t *testing.T) {
 
 // A member that was away for longer than its session must not commit over the one that has taken its place.
 func TestStaleCommitIsFenced(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
-		w.publish(topics.Live, 0, 10)
-		line := &switchboard{dial: w.network.DialContext}
+	brokertest.Run(t, 1, func(w *brokertest.World) {
+		w.Publish(brokertest.Topics.Live, 0, 10)
+		line := &brokertest.Switchboard{Dial: w.Network.DialContext}
 		stuck := make(chan struct{})
-		first := w.join(w.clientOver(line.DialContext), func(m *member) {
+		first := join(w, w.ClientOver(line.DialContext), func(m *member) {
 			m.auto = false
 			m.drain = func(ctx context.Context, g *consumer.Generation) { <-stuck }
 		})
 		time.Sleep(5 * time.Second)
 		old := first.generation()
-		line.cut(true)
-		second := w.join(w.client())
+		line.Cut(true)
+		second := join(w, w.Client())
 		time.Sleep(time.Minute)
-		if got := w.committed(topics.Live, 0); got != 10 {
+		if got := committed(w, brokertest.Topics.Live, 0); got != 10 {
 			w.Fatalf("the second member committed %d", got)
 		}
-		line.cut(false)
-		old.Finish(first.event(topics.Live, 0).Ref)
+		line.Cut(false)
+		old.Finish(first.event(brokertest.Topics.Live, 0).Ref)
 		var refused *consumer.CommitError
 		if err := old.Commit(context.Background()); !errors.As(err, &refused) || !refused.Fenced ||
-			refused.Topic != topics.Live || refused.Partition != 0 || (refused.Code != "22" && refused.Code != "25") {
+			refused.Topic != brokertest.Topics.Live || refused.Partition != 0 || (refused.Code != "22" && refused.Code != "25") {
 			w.Errorf("stale commit: %v (%+v)", err, refused)
 		}
-		if got := w.committed(topics.Live, 0); got != 10 {
+		if got := committed(w, brokertest.Topics.Live, 0); got != 10 {
 			w.Errorf("a stale commit moved the offset to %d", got)
 		}
 		close(stuck)
@@ -222,24 +224,24 @@ func TestStaleCommitIsFenced(t *testing.T) {
 // A commit that was stuck on its way is carried out after a later one, and sets the offset back. That is healed, though nothing advances
 // any more.
 func TestLateCommit(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
-		w.publish(topics.Live, 0, 10)
-		m := w.join(w.client())
+	brokertest.Run(t, 1, func(w *brokertest.World) {
+		w.Publish(brokertest.Topics.Live, 0, 10)
+		m := join(w, w.Client())
 		time.Sleep(5 * time.Second)
 		late := kmsg.NewPtrOffsetCommitRequest()
-		late.Group, late.Generation, late.MemberID = group, m.generation().ID(), m.generation().Member()
+		late.Group, late.Generation, late.MemberID = brokertest.Group, m.generation().ID(), m.generation().Member()
 		topic, partition := kmsg.NewOffsetCommitRequestTopic(), kmsg.NewOffsetCommitRequestTopicPartition()
 		partition.Offset = 4
-		topic.Topic, topic.Partitions = topics.Live, append(topic.Partitions, partition)
+		topic.Topic, topic.Partitions = brokertest.Topics.Live, append(topic.Partitions, partition)
 		late.Topics = append(late.Topics, topic)
-		if answer, err := late.RequestWith(w.Context(), w.kgo(kgo.MaxVersions(kversion.V2_8_0()))); err != nil || answer.Topics[0].Partitions[0].ErrorCode != 0 {
+		if answer, err := late.RequestWith(w.Context(), w.Kgo(kgo.MaxVersions(kversion.V2_8_0()))); err != nil || answer.Topics[0].Partitions[0].ErrorCode != 0 {
 			w.Fatalf("the late commit: %v, %+v", err, answer)
 		}
-		if got := w.committed(topics.Live, 0); got != 4 {
+		if got := committed(w, brokertest.Topics.Live, 0); got != 4 {
 			w.Fatalf("the late commit set the offset to %d", got)
 		}
 		time.Sleep(31 * time.Second)
-		if got := w.committed(topics.Live, 0); got != 10 {
+		if got := committed(w, brokertest.Topics.Live, 0); got != 10 {
 			w.Errorf("31 s later the offset is still %d", got)
 		}
 		m.leave()
@@ -248,14 +250,14 @@ func TestLateCommit(t *testing.T) {
 
 // A commit that is cancelled while it is on its way is not overtaken by the next one.
 func TestCancelledCommit(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
+	brokertest.Run(t, 1, func(w *brokertest.World) {
 		var slow atomic.Bool // the next commit is on its way for a second
 		dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := w.network.DialContext(ctx, network, addr)
+			conn, err := w.Network.DialContext(ctx, network, addr)
 			return &slowCommit{conn, &slow}, err
 		}
-		w.publish(topics.Live, 0, 10)
-		m := w.join(w.clientOver(dial), func(m *member) { m.auto = false })
+		w.Publish(brokertest.Topics.Live, 0, 10)
+		m := join(w, w.ClientOver(dial), func(m *member) { m.auto = false })
 		time.Sleep(5 * time.Second)
 		m.set(func() {
 			m.drain = func(_ context.Context, g *consumer.Generation) {
@@ -274,7 +276,7 @@ func TestCancelledCommit(t *testing.T) {
 					w.Error(err)
 				}
 				time.Sleep(3 * time.Second)
-				if got := w.committed(topics.Live, 0); slow.Load() || got != 10 {
+				if got := committed(w, brokertest.Topics.Live, 0); slow.Load() || got != 10 {
 					w.Errorf("committed %d, want 10", got)
 				}
 			}
@@ -285,15 +287,15 @@ func TestCancelledCommit(t *testing.T) {
 
 // A commit's deadline is kept, also when its answer takes longer.
 func TestCommitKeepsItsDeadline(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
-		w.publish(topics.Live, 0, 10)
-		m := w.join(w.client(), func(m *member) { m.auto = false })
+	brokertest.Run(t, 1, func(w *brokertest.World) {
+		w.Publish(brokertest.Topics.Live, 0, 10)
+		m := join(w, w.Client(), func(m *member) { m.auto = false })
 		time.Sleep(5 * time.Second)
 		m.set(func() {
 			m.drain = func(_ context.Context, g *consumer.Generation) {
 				g.Finish(m.all()[0].Ref)
-				w.cluster.ControlKey(int16(kmsg.OffsetCommit), func(kmsg.Request) (kmsg.Response, error, bool) {
-					w.cluster.SleepControl(func() { time.Sleep(time.Second) })
+				w.Cluster.ControlKey(int16(kmsg.OffsetCommit), func(kmsg.Request) (kmsg.Response, error, bool) {
+					w.Cluster.SleepControl(func() { time.Sleep(time.Second) })
 					return nil, nil, false
 				})
 				ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
@@ -325,27 +327,27 @@ func (c *slowCommit) Write(b []byte) (int, error) {
 
 // Without room nothing is fetched; but how far the log goes is known.
 func TestRoom(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
-		m := w.join(w.client(), func(m *member) { m.closed = true })
+	brokertest.Run(t, 1, func(w *brokertest.World) {
+		m := join(w, w.Client(), func(m *member) { m.closed = true })
 		time.Sleep(5 * time.Second)
-		w.publish(topics.Live, 0, 5000)
+		w.Publish(brokertest.Topics.Live, 0, 5000)
 		time.Sleep(time.Minute)
-		if n := len(m.got(topics.Live, 0)); n != 0 {
+		if n := len(m.got(brokertest.Topics.Live, 0)); n != 0 {
 			w.Errorf("%d events without room", n)
 		}
 		for _, s := range m.generation().Partitions() {
-			if s.Topic == topics.Live && (s.HighWatermark != 5000 || s.Lag != 5000) {
+			if s.Topic == brokertest.Topics.Live && (s.HighWatermark != 5000 || s.Lag != 5000) {
 				w.Errorf("state %+v", s)
 			}
 		}
 		m.set(func() { m.closed, m.once = false, true }) // room for one delivery
 		time.Sleep(5 * time.Second)
-		if n := len(m.got(topics.Live, 0)); n == 0 || n > 512 {
+		if n := len(m.got(brokertest.Topics.Live, 0)); n == 0 || n > 512 {
 			w.Errorf("%d events where there was room for one delivery", n)
 		}
 		m.set(func() { m.closed, m.once = false, false })
 		time.Sleep(5 * time.Second)
-		if got := m.got(topics.Live, 0); !slices.Equal(got, offsets(0, 5000)) {
+		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(0, 5000)) {
 			w.Errorf("got %d events", len(got))
 		}
 		m.leave()

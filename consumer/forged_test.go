@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"markread/consumer/admin"
+	"markread/consumer/broker/brokertest"
 )
 
 // forged is a text beside an offset with a correct checksum.
@@ -45,19 +48,19 @@ func TestForgedCommit(t *testing.T) {
 		"numbers": func(at uint64) string { return forged(offset, math.MaxUint64, at, math.MaxUint64, math.MaxUint64) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, 1, func(w *world) {
+			brokertest.Run(t, 1, func(w *brokertest.World) {
 				now := time.Now()
-				w.publish(topics.Live, 0, 20) // their times are now: what a forger who may read the topic knows
-				w.commit(topics.Live, 0, offset, text(uint64(now.UnixMilli())))
-				if lags, err := w.client().Lag(w.Context(), group, topics.Live); err != nil || lags[0].Lag != 10 || lags[0].Finished < 0 || lags[0].Finished > 10 || lags[0].Lost != 0 {
+				w.Publish(brokertest.Topics.Live, 0, 20) // their times are now: what a forger who may read the topic knows
+				commit(w, brokertest.Topics.Live, 0, offset, text(uint64(now.UnixMilli())))
+				if lags, err := admin.Lag(w.Context(), w.Client(), brokertest.Group, brokertest.Topics.Live); err != nil || lags[0].Lag != 10 || lags[0].Finished < 0 || lags[0].Finished > 10 || lags[0].Lost != 0 {
 					w.Errorf("%+v %v", lags, err)
 				}
-				var log logs
-				m := w.join(w.clientTo(&log))
+				var log brokertest.Logs
+				m := join(w, clientTo(w, &log))
 				time.Sleep(10 * time.Second)
-				w.publish(topics.Live, 0, 2000)
+				w.Publish(brokertest.Topics.Live, 0, 2000)
 				time.Sleep(10 * time.Second)
-				if got := m.got(topics.Live, 0); !slices.Equal(got, offsets(offset, 2020)) {
+				if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(offset, 2020)) {
 					w.Errorf("got %d events, want 2010", len(got))
 				}
 				for _, e := range m.all() {

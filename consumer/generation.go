@@ -6,35 +6,38 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
 )
 
 // Sink receives what a generation fetches. Its methods are called by several goroutines, those about one
 // partition by one.
 type Sink interface {
 	// Room blocks while lane may not fetch. It returns an error when ctx ends.
-	Room(ctx context.Context, lane Lane) error
+	Room(ctx context.Context, lane event.Lane) error
 	// Deliver takes some events of one partition, in order. It must not block for long: it holds up the
 	// partition. The slice and the bytes of the records are valid until it returns.
-	Deliver(events []Event)
+	Deliver(events []event.Event)
 }
 
 // Generation is what this member owns between two rebalances. All its state goes with it: nothing of it may
 // be used for a later generation, not even one of the same number (a member that rejoins an unchanged group
 // gets the same). It is safe for concurrent use.
 type Generation struct {
-	client *Client
+	client *kafkaclient.Client
 	group  string
-	topics Topics
+	topics kafkaclient.Topics
 	id     int32
 	member string
 	rate   int
 	now    func() time.Time
 
-	all   []TopicPartition // sorted by topic and number
-	apart apart            // set before serve is called
+	all   []kafkaclient.TopicPartition // sorted by topic and number
+	apart apart                        // set before serve is called
 
-	partitions []*partition // sorted by topic and number; set by prepare, and never changed after it
-	memory     [2]*memory   // of each lane's fetches
+	partitions []*partition           // sorted by topic and number; set by prepare, and never changed after it
+	memory     [2]*kafkaclient.Memory // of each lane's fetches
 
 	commitMu    sync.Mutex // one commit at a time, and none after ended
 	ended       bool
@@ -52,19 +55,19 @@ func newGeneration(m *member, j joined) *Generation {
 		rate: m.options.Rate, now: m.options.Now,
 		all:  j.outlook.all(),
 		lost: map[string]int64{}, proof: j.proof, recommitted: time.Now(),
-		memory: [2]*memory{newMemory(fetchMemory/2, 0), newMemory(fetchMemory/2, 0)},
+		memory: [2]*kafkaclient.Memory{kafkaclient.NewMemory(kafkaclient.FetchMemory/2, 0), kafkaclient.NewMemory(kafkaclient.FetchMemory/2, 0)},
 	}
 }
 
 // prepare finds out where the assigned partitions begin, trying until ctx ends.
 func (g *Generation) prepare(ctx context.Context, j joined) error {
-	for wait := newWait(); ; {
-		committed, err := g.client.committed(ctx, g.group, j.assigned)
+	for wait := kafkaclient.NewBackoff(); ; {
+		committed, err := g.client.CommittedOffsets(ctx, g.group, j.assigned)
 		if err == nil {
 			for i, tp := range j.assigned {
 				p := &partition{TopicPartition: tp, g: g, index: i, highWatermark: -1, good: time.Now()}
 				if tp.Topic == g.topics.Backfill {
-					p.lane = Backfill
+					p.lane = event.Backfill
 				}
 				p.memory = g.memory[p.lane]
 				p.begins(committed[tp])
@@ -72,13 +75,13 @@ func (g *Generation) prepare(ctx context.Context, j joined) error {
 			}
 			return nil
 		}
-		if isLayout(err) {
-			g.client.refresh()
+		if kafkaclient.StaleMetadata(err) {
+			g.client.RefreshMetadata()
 		}
 		if ctx.Err() == nil {
-			g.client.repeats("prepare "+code(err)).Err(err).Str("group", g.group).Msg("can't find out what is committed; trying again")
+			g.client.WarnRepeated("prepare "+kafkaclient.Code(err)).Err(err).Str("group", g.group).Msg("can't find out what is committed; trying again")
 		}
-		if !wait.sleep(ctx) {
+		if !wait.Sleep(ctx) {
 			return context.Cause(ctx)
 		}
 	}
@@ -91,8 +94,8 @@ func (g *Generation) ID() int32 { return g.id }
 func (g *Generation) Member() string { return g.member }
 
 // Assigned returns the partitions of this member, sorted by topic and number.
-func (g *Generation) Assigned() []TopicPartition {
-	assigned := make([]TopicPartition, len(g.partitions))
+func (g *Generation) Assigned() []kafkaclient.TopicPartition {
+	assigned := make([]kafkaclient.TopicPartition, len(g.partitions))
 	for i, p := range g.partitions {
 		assigned[i] = p.TopicPartition
 	}
@@ -100,7 +103,7 @@ func (g *Generation) Assigned() []TopicPartition {
 }
 
 // All returns the partitions of all the group's topics, sorted by topic and number. All members that have partitions have the same.
-func (g *Generation) All() []TopicPartition { return slices.Clone(g.all) }
+func (g *Generation) All() []kafkaclient.TopicPartition { return slices.Clone(g.all) }
 
 // Apart says why this member gets no partitions from the group's leader, and what to do: they go by
 // different rates or partitions, or the leader is no worker. "": they agree.
@@ -119,7 +122,7 @@ func (g *Generation) Fetch(ctx context.Context, sink Sink) {
 
 // Finish says that the event has reached its end, and returns its lane and when it was: its event time; if it
 // has none, its record's, or when it was delivered. Once for each Ref.
-func (g *Generation) Finish(ref Ref) (Lane, time.Time) {
+func (g *Generation) Finish(ref event.Ref) (event.Lane, time.Time) {
 	p := g.partitions[ref>>arrivalBits]
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -127,7 +130,7 @@ func (g *Generation) Finish(ref Ref) (Lane, time.Time) {
 }
 
 // Attempted says how many counted attempts the event has had, so that the partition's next owner goes on counting.
-func (g *Generation) Attempted(ref Ref, attempts int) {
+func (g *Generation) Attempted(ref event.Ref, attempts int) {
 	p := g.partitions[ref>>arrivalBits]
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -136,19 +139,19 @@ func (g *Generation) Attempted(ref Ref, attempts int) {
 
 // Oldest is the oldest delivered event of a partition that has not finished.
 type Oldest struct {
-	Ref    Ref
+	Ref    event.Ref
 	Offset int64
 	Time   time.Time // the event time; if it has none, its record's, or when it was delivered
 }
 
 // PartitionState shows how far a partition is.
 type PartitionState struct {
-	TopicPartition
+	kafkaclient.TopicPartition
 	Committed     int64 // the offset committed last; -1: none yet
 	HighWatermark int64 // the log's end, at most half a minute old; -1: not known yet
 	Lag           int64 // HighWatermark less Committed, or less where we began; 0 while unknown
 	Oldest        *Oldest
-	Unreadable    *Unreadable // nil: the partition can be read
+	Unreadable    *kafkaclient.Unreadable // nil: the partition can be read
 }
 
 // Partitions returns the state of each assigned partition, sorted by topic and number.

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
+
+	"markread/consumer/kafkaclient"
 )
 
 // Fixed, no flags: quota and proof of membership are reckoned with them.
@@ -20,19 +22,19 @@ const (
 )
 
 // LongestJoin is how long one try to join may take: the other members drain first.
-const LongestJoin = rebalanceTimeout + requestTimeout + SessionTimeout
+const LongestJoin = rebalanceTimeout + kafkaclient.RequestTimeout + kafkaclient.SessionTimeout
 
 // GroupOptions says which group to join and how.
 type GroupOptions struct {
 	Group  string
-	Topics Topics
+	Topics kafkaclient.Topics
 	Rate   int              // the quota that this worker goes by, in calls a second; published to the group's leader
 	Now    func() time.Time // the later of our clock and the IM server's, for Decode; called concurrently; nil: time.Now
 	Turned func()           // called before each try to join: the group's loop turns; nil: nobody watches
 
 	// Share returns which part of Rate is a member's that owns some of all partitions. The leader gives partitions to so few members that
 	// none of them has some and no share: their events would wait for ever. nil: each member may have partitions.
-	Share func(all, owned []TopicPartition) int
+	Share func(all, owned []kafkaclient.TopicPartition) int
 }
 
 // Consume joins the group and calls serve for each generation, one at a time, until ctx ends; then it leaves
@@ -47,24 +49,24 @@ type GroupOptions struct {
 // operator can mend: a *RefusedError, a *ForeignGroupError, a missing permission for the group, a
 // group id or session timeout that the brokers refuse. Unreachable brokers are waited for. The
 // topics must exist (CheckTopics).
-func (c *Client) Consume(ctx context.Context, options GroupOptions, serve func(ctx context.Context, g *Generation)) error {
+func Consume(ctx context.Context, c *kafkaclient.Client, options GroupOptions, serve func(ctx context.Context, g *Generation)) error {
 	if options.Now == nil {
 		options.Now = time.Now
 	}
 	if options.Turned == nil {
 		options.Turned = func() {}
 	}
-	c.use(append(options.Topics.consumed(), options.Topics.DeadLetter)...)
-	if err := c.reach(ctx); refused(err) {
+	c.UseTopics(append(options.Topics.Consumed(), options.Topics.DeadLetter)...)
+	if err := c.WaitForBroker(ctx); kafkaclient.IsRefused(err) {
 		return err
 	}
-	m := &member{client: c, options: options, log: c.options.Log.With().Str("group", options.Group).Logger()}
+	m := &member{client: c, options: options, log: c.Options.Log.With().Str("group", options.Group).Logger()}
 	defer m.leave()
 	joined := false
-	for wait := newWait(); ctx.Err() == nil; {
+	for wait := kafkaclient.NewBackoff(); ctx.Err() == nil; {
 		options.Turned()
 		if !joined { // later the group is ours, and it is others that have the wrong one
-			if err := c.foreign(ctx, options.Group); err != nil {
+			if err := foreign(ctx, c, options.Group); err != nil {
 				return err
 			}
 		}
@@ -74,7 +76,7 @@ func (c *Client) Consume(ctx context.Context, options GroupOptions, serve func(c
 		j, err := m.join(ctx)
 		slow.Stop()
 		if err == nil {
-			joined, wait = true, newWait()
+			joined, wait = true, kafkaclient.NewBackoff()
 			m.generation(ctx, j, serve)
 			continue
 		}
@@ -82,10 +84,10 @@ func (c *Client) Consume(ctx context.Context, options GroupOptions, serve func(c
 			break
 		}
 		if !joined && fatal(err) {
-			return denied(fmt.Errorf("group %q: %w", options.Group, err), "--group")
+			return kafkaclient.WithPermissionHint(fmt.Errorf("group %q: %w", options.Group, err), "--group")
 		}
-		c.thin.Pass("join "+code(err), m.log.Warn()).Err(err).Msg("can't join the group; trying again")
-		wait.sleep(ctx)
+		c.Throttle.Pass("join "+kafkaclient.Code(err), m.log.Warn()).Err(err).Msg("can't join the group; trying again")
+		wait.Sleep(ctx)
 	}
 	return nil
 }
@@ -99,7 +101,7 @@ func fatal(err error) bool {
 			return true
 		}
 	}
-	return refused(err)
+	return kafkaclient.IsRefused(err)
 }
 
 // Why the context of serve ends.
@@ -147,6 +149,6 @@ func (m *member) generation(stop context.Context, j joined, serve func(ctx conte
 	revoke(errServed)
 	log.Info().Str("cause", context.Cause(ctx).Error()).Msg("the generation has ended")
 	if errors.Is(context.Cause(ctx), errServed) {
-		pause(stop, heartbeatInterval) // serve gave up by itself: don't spin
+		kafkaclient.Sleep(stop, heartbeatInterval) // serve gave up by itself: don't spin
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"github.com/segmentio/kafka-go/protocol/describegroups"
+
+	"markread/consumer/kafkaclient"
 )
 
 // ForeignGroupError says that a group is one that workers can't use: the brokers assign its
@@ -62,23 +64,23 @@ func (e *ForeignGroupError) Do() string {
 }
 
 // describeGroup asks once.
-func (c *Client) describeGroup(ctx context.Context, group string) (GroupView, error) {
+func describeGroup(ctx context.Context, c *kafkaclient.Client, group string) (DescribedGroup, error) {
 	request := &describegroups.Request{Groups: []string{group}, IncludeAuthorizedOperations: true}
-	answer, err := c.roundTrip(ctx, requestTimeout, request)
+	answer, err := c.RoundTrip(ctx, kafkaclient.RequestTimeout, request)
 	if err != nil {
-		return GroupView{}, err
+		return DescribedGroup{}, err
 	}
 	groups := answer.(*describegroups.Response).Groups
 	switch {
 	case len(groups) != 1:
 		err = fmt.Errorf("the description of one group was answered with %d", len(groups))
-		return GroupView{}, err
+		return DescribedGroup{}, err
 	case groups[0].ErrorCode != 0:
-		return GroupView{}, brokerError(groups[0].ErrorCode)
+		return DescribedGroup{}, kafkaclient.BrokerError(groups[0].ErrorCode)
 	}
 	view := viewOf(&groups[0])
 	if view.State == GroupAbsent { // so is a group of another kind, to who asks as for our kind
-		c.findForeign(ctx, group, &view)
+		findForeign(ctx, c, group, &view)
 	}
 	return view, nil
 }
@@ -86,13 +88,13 @@ func (c *Client) describeGroup(ctx context.Context, group string) (GroupView, er
 // findForeign looks for the group among those of all kinds. One of the kinds "consumer" and
 // "streams" that has no members any more becomes an ordinary one when a worker joins; Kafka keeps
 // its offsets.
-func (c *Client) findForeign(ctx context.Context, group string, view *GroupView) {
-	answer, err := c.roundTrip(ctx, requestTimeout, newListRequest(group))
+func findForeign(ctx context.Context, c *kafkaclient.Client, group string, view *DescribedGroup) {
+	answer, err := c.RoundTrip(ctx, kafkaclient.RequestTimeout, kafkaclient.NewListRequest(group))
 	if err != nil {
 		return // it is absent, as far as is known
 	}
-	groups := answer.(*listResponse).Groups
-	i := slices.IndexFunc(groups, func(g listedGroup) bool { return g.GroupID == group })
+	groups := answer.(*kafkaclient.ListResponse).Groups
+	i := slices.IndexFunc(groups, func(g kafkaclient.ListedGroup) bool { return g.GroupID == group })
 	switch {
 	case i < 0, groups[i].State == "Dead":
 	case groups[i].State == "Empty" && groups[i].Type != shareKind:
@@ -107,8 +109,8 @@ func (c *Client) findForeign(ctx context.Context, group string, view *GroupView)
 
 // foreign returns a *ForeignGroupError if the group is known to be one. What can't be found out is
 // no error: joining will tell.
-func (c *Client) foreign(ctx context.Context, group string) error {
-	view, err := c.describeGroup(ctx, group)
+func foreign(ctx context.Context, c *kafkaclient.Client, group string) error {
+	view, err := describeGroup(ctx, c, group)
 	if err != nil || view.Foreign == nil || view.Foreign.Kind == "" {
 		return nil // without a kind it may be that of another worker, which has just joined
 	}

@@ -10,19 +10,20 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"markread/consumer"
+	"markread/consumer/broker/brokertest"
 )
 
 // of has the broker describe the test's group as Kafka does one of another kind, and list it as
 // that; "": as one of a Kafka that lists no kinds.
-func (w *world) of(kind, state string) {
+func of(w *brokertest.World, kind, state string) {
 	w.Helper()
-	answer(w, kmsg.DescribeGroups, func(r kmsg.Request, a *kmsg.DescribeGroupsResponse) {
+	brokertest.Answer(w, kmsg.DescribeGroups, func(r kmsg.Request, a *kmsg.DescribeGroupsResponse) {
 		g := kmsg.NewDescribeGroupsResponseGroup()
-		g.Group, g.State = group, "Dead"
+		g.Group, g.State = brokertest.Group, "Dead"
 		a.Groups = append(a.Groups, g)
 	})
-	answer(w, kmsg.ListGroups, func(_ kmsg.Request, a *kmsg.ListGroupsResponse) {
-		for _, name := range []string{"another", group} {
+	brokertest.Answer(w, kmsg.ListGroups, func(_ kmsg.Request, a *kmsg.ListGroupsResponse) {
+		for _, name := range []string{"another", brokertest.Group} {
 			g := kmsg.NewListGroupsResponseGroup()
 			g.Group, g.ProtocolType, g.GroupState, g.GroupType = name, "consumer", state, kind
 			a.Groups = append(a.Groups, g)
@@ -49,9 +50,9 @@ func TestGroupOfAnotherKindIsNotJoined(t *testing.T) {
 		{"", "Stable", nil},        // perhaps too, of an old broker
 		{"consumer", "Dead", nil},
 	} {
-		inWorld(t, 1, func(w *world) {
-			w.of(c.kind, c.state)
-			m := w.join(w.client())
+		brokertest.Run(t, 1, func(w *brokertest.World) {
+			of(w, c.kind, c.state)
+			m := join(w, w.Client())
 			time.Sleep(5 * time.Second)
 			var foreign *consumer.ForeignGroupError
 			switch is := m.gone() && errors.As(m.err, &foreign); {
@@ -76,35 +77,35 @@ func TestGroupOfAnotherKindIsNotJoined(t *testing.T) {
 // Where Kafka lets a worker into a group whose partitions the brokers assign, no member leads it.
 // The worker takes nothing of that, and says why, until an ordinary generation begins.
 func TestBrokersThatAssign(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
-		m := w.join(w.client())
+	brokertest.Run(t, 1, func(w *brokertest.World) {
+		m := join(w, w.Client())
 		time.Sleep(5 * time.Second)
 		if !shared(2, m) {
 			w.Fatal("the worker has not joined")
 		}
 		var mixed atomic.Bool
 		mixed.Store(true)
-		w.cluster.ControlKey(kmsg.Heartbeat.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		w.Cluster.ControlKey(kmsg.Heartbeat.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
 			a := r.ResponseKind().(*kmsg.HeartbeatResponse) // once
 			a.ErrorCode = 27
 			return a, nil, true
 		})
-		w.cluster.ControlKey(kmsg.JoinGroup.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
-			if w.cluster.KeepControl(); !mixed.Load() {
+		w.Cluster.ControlKey(kmsg.JoinGroup.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
+			if w.Cluster.KeepControl(); !mixed.Load() {
 				return nil, nil, false
 			}
 			a := r.ResponseKind().(*kmsg.JoinGroupResponse)
 			a.Generation, a.MemberID, a.Protocol = 7, r.(*kmsg.JoinGroupRequest).MemberID, kmsg.StringPtr("markread")
 			return a, nil, true
 		})
-		w.cluster.ControlKey(kmsg.SyncGroup.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
-			if w.cluster.KeepControl(); !mixed.Load() {
+		w.Cluster.ControlKey(kmsg.SyncGroup.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
+			if w.Cluster.KeepControl(); !mixed.Load() {
 				return nil, nil, false
 			}
 			a := r.ResponseKind().(*kmsg.SyncGroupResponse)
 			all := kmsg.NewConsumerMemberAssignment()
 			all.Version = 1
-			for _, topic := range []string{topics.Live, topics.Backfill} {
+			for _, topic := range []string{brokertest.Topics.Live, brokertest.Topics.Backfill} {
 				all.Topics = append(all.Topics, kmsg.ConsumerMemberAssignmentTopic{Topic: topic, Partitions: []int32{0}})
 			}
 			a.MemberAssignment = all.AppendTo(nil)

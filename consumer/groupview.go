@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"github.com/segmentio/kafka-go/protocol/describegroups"
+
+	"markread/consumer/kafkaclient"
 )
 
 // GroupState is what a group is doing.
@@ -21,54 +23,54 @@ const (
 	GroupForeign     GroupState = "foreign" // of a kind that workers can't use: see Foreign
 )
 
-// GroupView is a group as its coordinator sees it.
-type GroupView struct {
+// DescribedGroup is a group as its coordinator sees it.
+type DescribedGroup struct {
 	State    GroupState
 	Protocol string // by which partitions are assigned; "" in a rebalance and without members
-	Members  []MemberView
+	Members  []DescribedMember
 	Leaders  *View // what the leader went by when it assigned; nil: not known
-	May      Operations
+	May      kafkaclient.Operations
 	Foreign  *ForeignGroupError // why workers can't use it; nil: they can, as far as is known
 }
 
 // Ours reports whether the group's members are markread's.
-func (g GroupView) Ours() bool { return g.Protocol == protocolName }
+func (g DescribedGroup) Ours() bool { return g.Protocol == protocolName }
 
 // View is what a member goes by when it reckons its share of the quota.
 type View struct {
 	Rate int
-	All  []TopicPartition // sorted by topic and number
+	All  []kafkaclient.TopicPartition // sorted by topic and number
 }
 
-// MemberView is one member.
-type MemberView struct {
+// DescribedMember is one member.
+type DescribedMember struct {
 	ID, Client, Host string
-	Assigned         []TopicPartition // sorted by topic and number
-	View             *View            // what it has published; nil: not known
-	Apart            string           // why the leader gives it no partitions; "": they agree, or it is not known
+	Assigned         []kafkaclient.TopicPartition // sorted by topic and number
+	View             *View                        // what it has published; nil: not known
+	Apart            string                       // why the leader gives it no partitions; "": they agree, or it is not known
 }
 
 // DescribeGroup looks at a group. It tries for 8 s.
-func (c *Client) DescribeGroup(ctx context.Context, group string) (GroupView, error) {
-	ctx, cancel := looking(ctx)
+func DescribeGroup(ctx context.Context, c *kafkaclient.Client, group string) (DescribedGroup, error) {
+	ctx, cancel := kafkaclient.WithTimeout(ctx)
 	defer cancel()
-	var view GroupView
-	err := c.persist(ctx, "describing the group", func() error {
-		v, err := c.describeGroup(ctx, group)
+	var view DescribedGroup
+	err := c.Retry(ctx, "describing the group", func() error {
+		v, err := describeGroup(ctx, c, group)
 		if err == nil {
 			view = v
 		}
 		return err
 	})
 	if err != nil {
-		return view, denied(fmt.Errorf("group %q: %w", group, err), "--group")
+		return view, kafkaclient.WithPermissionHint(fmt.Errorf("group %q: %w", group, err), "--group")
 	}
 	return view, nil
 }
 
 // viewOf reads what a coordinator answers.
-func viewOf(g *describegroups.ResponseGroup) GroupView {
-	view := GroupView{State: GroupRebalancing, Protocol: g.ProtocolData, May: Operations(g.AuthorizedOperations)}
+func viewOf(g *describegroups.ResponseGroup) DescribedGroup {
+	view := DescribedGroup{State: GroupRebalancing, Protocol: g.ProtocolData, May: kafkaclient.Operations(g.AuthorizedOperations)}
 	switch g.GroupState {
 	case "Stable":
 		view.State = GroupStable
@@ -78,7 +80,7 @@ func viewOf(g *describegroups.ResponseGroup) GroupView {
 		view.State = GroupAbsent
 	}
 	for _, m := range g.Members {
-		member := MemberView{ID: m.MemberID, Client: m.ClientID, Host: hostOf(m.ClientHost)}
+		member := DescribedMember{ID: m.MemberID, Client: m.ClientID, Host: hostOf(m.ClientHost)}
 		if view.Ours() { // what others publish has another form
 			own, whyNot := decodeMember(m.MemberMetadata)
 			if whyNot == nil {
@@ -95,7 +97,7 @@ func viewOf(g *describegroups.ResponseGroup) GroupView {
 		}
 		view.Members = append(view.Members, member)
 	}
-	slices.SortFunc(view.Members, func(a, b MemberView) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(view.Members, func(a, b DescribedMember) int { return cmp.Compare(a.ID, b.ID) })
 	return view
 }
 

@@ -14,11 +14,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"markread/consumer"
+	"markread/consumer/admin"
+	"markread/consumer/broker/brokertest"
+	"markread/consumer/kafkaclient"
 )
 
-func (w *world) group(name string) consumer.GroupView {
+func group(w *brokertest.World, name string) consumer.DescribedGroup {
 	w.Helper()
-	view, err := w.client().DescribeGroup(w.Context(), name)
+	view, err := consumer.DescribeGroup(w.Context(), w.Client(), name)
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -26,13 +29,13 @@ func (w *world) group(name string) consumer.GroupView {
 }
 
 // joinAt joins with a rate; what is delivered stays unfinished.
-func (w *world) joinAt(rate int) (leave func()) {
-	c := w.client()
+func joinAt(w *brokertest.World, rate int) (leave func()) {
+	c := w.Client()
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = c.Consume(ctx, consumer.GroupOptions{Group: group, Topics: topics, Rate: rate}, func(ctx context.Context, _ *consumer.Generation) { <-ctx.Done() })
+		_ = consumer.Consume(ctx, c, consumer.GroupOptions{Group: brokertest.Group, Topics: brokertest.Topics, Rate: rate}, func(ctx context.Context, _ *consumer.Generation) { <-ctx.Done() })
 	}()
 	leave = func() { stop(); <-done }
 	w.Cleanup(leave)
@@ -41,21 +44,21 @@ func (w *world) joinAt(rate int) (leave func()) {
 
 // What members have and go by is what they have agreed on; who goes by another rate has nothing, and it says why.
 func TestDescribeGroup(t *testing.T) {
-	inWorld(t, 3, func(w *world) {
-		if view := w.group(group); view.State != consumer.GroupAbsent || len(view.Members) != 0 {
+	brokertest.Run(t, 3, func(w *brokertest.World) {
+		if view := group(w, brokertest.Group); view.State != consumer.GroupAbsent || len(view.Members) != 0 {
 			w.Errorf("nobody was ever there: %+v", view)
 		}
-		leave := w.joinAt(200)
+		leave := joinAt(w, 200)
 		time.Sleep(5 * time.Second)
-		leave2 := w.joinAt(200)
+		leave2 := joinAt(w, 200)
 		time.Sleep(5 * time.Second)
-		leave3 := w.joinAt(100)
+		leave3 := joinAt(w, 100)
 		time.Sleep(20 * time.Second)
-		view := w.group(group)
+		view := group(w, brokertest.Group)
 		if view.State != consumer.GroupStable || !view.Ours() || len(view.Members) != 3 || view.Leaders == nil || view.Leaders.Rate != 200 || len(view.Leaders.All) != 6 {
 			w.Fatalf("%+v", view)
 		}
-		seen := map[consumer.TopicPartition]bool{}
+		seen := map[kafkaclient.TopicPartition]bool{}
 		apart := 0
 		for _, m := range view.Members {
 			if !strings.HasPrefix(m.ID, "markread-") || m.Client != "markread" || m.Host == "" || strings.HasPrefix(m.Host, "/") || m.View == nil {
@@ -85,7 +88,7 @@ func TestDescribeGroup(t *testing.T) {
 		leave()
 		leave2()
 		leave3()
-		if view := w.group(group); view.State != consumer.GroupEmpty || len(view.Members) != 0 {
+		if view := group(w, brokertest.Group); view.State != consumer.GroupEmpty || len(view.Members) != 0 {
 			w.Errorf("all have left: %+v", view)
 		}
 	})
@@ -93,15 +96,15 @@ func TestDescribeGroup(t *testing.T) {
 
 // In a rebalance nothing is claimed of the members but that they are there.
 func TestDescribeGroupInARebalance(t *testing.T) {
-	inWorld(t, 2, func(w *world) {
-		m := w.join(w.client())
+	brokertest.Run(t, 2, func(w *brokertest.World) {
+		m := join(w, w.Client())
 		time.Sleep(5 * time.Second)
 		m.set(func() {
 			m.drain = func(ctx context.Context, _ *consumer.Generation) { time.Sleep(10 * time.Second) }
 		})
-		w.joinAt(200)
+		joinAt(w, 200)
 		time.Sleep(5 * time.Second)
-		view := w.group(group)
+		view := group(w, brokertest.Group)
 		if view.State != consumer.GroupRebalancing || len(view.Members) == 0 || view.Leaders != nil {
 			w.Errorf("%+v", view)
 		}
@@ -115,12 +118,12 @@ func TestDescribeGroupInARebalance(t *testing.T) {
 
 // A group of other programs is shown as such, and what its members publish is not taken for ours.
 func TestDescribeAnothersGroup(t *testing.T) {
-	inWorld(t, 2, func(w *world) {
-		other := w.kgo(kgo.ConsumerGroup(group), kgo.ConsumeTopics(topics.Live))
+	brokertest.Run(t, 2, func(w *brokertest.World) {
+		other := w.Kgo(kgo.ConsumerGroup(brokertest.Group), kgo.ConsumeTopics(brokertest.Topics.Live))
 		ctx, cancel := context.WithTimeout(w.Context(), 5*time.Second)
 		defer cancel()
 		other.PollFetches(ctx)
-		view := w.group(group)
+		view := group(w, brokertest.Group)
 		if view.State != consumer.GroupStable || view.Ours() || len(view.Members) != 1 || view.Members[0].View != nil || view.Members[0].Assigned != nil {
 			w.Errorf("%+v", view)
 		}
@@ -146,18 +149,18 @@ func TestDescribeGroupOfLiars(t *testing.T) {
 		"negative":           {subscription(`{"rate":-200,"partitions":{"t":-1}}`), nil},
 		"partitions missing": {subscription(`{"rate":200}`), nil},
 	} {
-		inWorld(t, 1, func(w *world) {
-			w.cluster.ControlKey(int16(kmsg.DescribeGroups), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		brokertest.Run(t, 1, func(w *brokertest.World) {
+			w.Cluster.ControlKey(int16(kmsg.DescribeGroups), func(r kmsg.Request) (kmsg.Response, error, bool) {
 				response := r.ResponseKind().(*kmsg.DescribeGroupsResponse)
 				g := kmsg.NewDescribeGroupsResponseGroup()
-				g.Group, g.State, g.ProtocolType, g.Protocol = group, "Stable", "consumer", "markread"
+				g.Group, g.State, g.ProtocolType, g.Protocol = brokertest.Group, "Stable", "consumer", "markread"
 				m := kmsg.NewDescribeGroupsResponseGroupMember()
 				m.MemberID, m.ProtocolMetadata, m.MemberAssignment = "m", c.metadata, c.assignment
 				g.Members = append(g.Members, m)
 				response.Groups = append(response.Groups, g)
 				return response, nil, true
 			})
-			view := w.group(group)
+			view := group(w, brokertest.Group)
 			if len(view.Members) != 1 || view.Members[0].View != nil || len(view.Members[0].Assigned) > 1 || view.Leaders != nil {
 				w.Errorf("%s: %+v", name, view)
 			}
@@ -177,10 +180,10 @@ func TestDescribeGroupFailures(t *testing.T) {
 		"forbidden": {kerr.GroupAuthorizationFailed, -1, "--group", time.Second},
 		"gone":      {kerr.CoordinatorNotAvailable, -1, "given up after 8s", 9 * time.Second},
 	} {
-		inWorld(t, 1, func(w *world) {
-			w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeGroups}, Err: c.fault, Count: c.count})
+		brokertest.Run(t, 1, func(w *brokertest.World) {
+			w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeGroups}, Err: c.fault, Count: c.count})
 			start := time.Now()
-			_, err := w.client().DescribeGroup(w.Context(), group)
+			_, err := consumer.DescribeGroup(w.Context(), w.Client(), brokertest.Group)
 			if took := time.Since(start); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) || took > c.takes {
 				w.Errorf("%s: after %s: %v", name, took, err)
 			}
@@ -193,9 +196,9 @@ func TestDescribeGroupOfAnotherKind(t *testing.T) {
 	for state, want := range map[string]consumer.GroupState{
 		"Stable": consumer.GroupForeign, "Assigning": consumer.GroupForeign, "Empty": consumer.GroupEmpty, "Dead": consumer.GroupAbsent, "": consumer.GroupAbsent,
 	} {
-		inWorld(t, 1, func(w *world) {
-			answer(w, kmsg.ListGroups, func(_ kmsg.Request, a *kmsg.ListGroupsResponse) {
-				for _, name := range []string{"other", group} {
+		brokertest.Run(t, 1, func(w *brokertest.World) {
+			brokertest.Answer(w, kmsg.ListGroups, func(_ kmsg.Request, a *kmsg.ListGroupsResponse) {
+				for _, name := range []string{"other", brokertest.Group} {
 					g := kmsg.NewListGroupsResponseGroup()
 					g.Group, g.ProtocolType, g.GroupState = name, "consumer", state
 					if state == "" {
@@ -204,7 +207,7 @@ func TestDescribeGroupOfAnotherKind(t *testing.T) {
 					a.Groups = append(a.Groups, g)
 				}
 			})
-			if g := w.group(group); g.State != want {
+			if g := group(w, brokertest.Group); g.State != want {
 				w.Errorf("listed as %q: %s, want %s", state, g.State, want)
 			}
 		})
@@ -213,23 +216,23 @@ func TestDescribeGroupOfAnotherKind(t *testing.T) {
 
 // The lag is from what is committed, or the oldest record, to the end; what has finished beyond the offset is told from what has not.
 func TestLag(t *testing.T) {
-	inWorld(t, 3, func(w *world) {
-		lag := func() []consumer.PartitionLag {
+	brokertest.Run(t, 3, func(w *brokertest.World) {
+		lag := func() []admin.PartitionLag {
 			w.Helper()
-			lags, err := w.client().Lag(w.Context(), group, topics.Live)
+			lags, err := admin.Lag(w.Context(), w.Client(), brokertest.Group, brokertest.Topics.Live)
 			if err != nil || len(lags) != 3 {
 				w.Fatal(lags, err)
 			}
 			return lags
 		}
-		w.publish(topics.Live, 0, 10)
+		w.Publish(brokertest.Topics.Live, 0, 10)
 		first := time.Now()
 		time.Sleep(time.Minute)
-		w.publish(topics.Live, 0, 10)
-		w.publish(topics.Live, 1, 5)
+		w.Publish(brokertest.Topics.Live, 0, 10)
+		w.Publish(brokertest.Topics.Live, 1, 5)
 		for p, l := range lag() { // nobody has ever committed
 			want := []int64{20, 5, 0}[p]
-			if l.Err != nil || l.Partition != p || l.Topic != topics.Live || l.Committed != -1 || l.Lag != want || l.Finished != 0 || l.Lost != 0 || l.Oldest.IsZero() != (want == 0) {
+			if l.Err != nil || l.Partition != p || l.Topic != brokertest.Topics.Live || l.Committed != -1 || l.Lag != want || l.Finished != 0 || l.Lost != 0 || l.Oldest.IsZero() != (want == 0) {
 				w.Errorf("%+v", l)
 			}
 		}
@@ -237,13 +240,13 @@ func TestLag(t *testing.T) {
 			w.Errorf("oldest of %s, want %s", l.Oldest, first)
 		}
 
-		m := w.join(w.client(), func(m *member) { m.auto = false })
+		m := join(w, w.Client(), func(m *member) { m.auto = false })
 		time.Sleep(5 * time.Second)
 		finish := func(offsets ...int64) {
 			g := m.generation()
 			for _, e := range m.all() {
 				for _, o := range offsets {
-					if e.Record.Partition == 0 && e.Record.Topic == topics.Live && e.Record.Offset == o {
+					if e.Record.Partition == 0 && e.Record.Topic == brokertest.Topics.Live && e.Record.Offset == o {
 						g.Finish(e.Ref)
 					}
 				}
@@ -263,7 +266,7 @@ func TestLag(t *testing.T) {
 
 // A replayed event is older than its record, and retention goes by the record. Where the event's time can't be read it is the record's.
 func TestLagOfReplays(t *testing.T) {
-	inWorld(t, 2, func(w *world) {
+	brokertest.Run(t, 2, func(w *brokertest.World) {
 		written := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
 		happened := written.Add(-1000 * time.Hour)
 		header := func(value string) []kgo.RecordHeader {
@@ -273,14 +276,14 @@ func TestLagOfReplays(t *testing.T) {
 			{Partition: 0, Timestamp: written, Headers: header(strconv.FormatInt(happened.UnixMilli(), 10))},
 			{Partition: 1, Timestamp: written, Headers: header("yesterday")},
 		} {
-			r.Topic, r.Value = topics.Live, []byte("{}")
-			c := w.kgo(kgo.RecordPartitioner(kgo.ManualPartitioner()))
+			r.Topic, r.Value = brokertest.Topics.Live, []byte("{}")
+			c := w.Kgo(kgo.RecordPartitioner(kgo.ManualPartitioner()))
 			if err := c.ProduceSync(w.Context(), r).FirstErr(); err != nil {
 				w.Fatal(err)
 			}
 			c.Close()
 		}
-		lags, err := w.client().Lag(w.Context(), group, topics.Live)
+		lags, err := admin.Lag(w.Context(), w.Client(), brokertest.Group, brokertest.Topics.Live)
 		if err != nil || !lags[0].Oldest.Equal(happened) || !lags[0].Written.Equal(written) || !lags[1].Oldest.Equal(written) || !lags[1].Written.Equal(written) {
 			w.Errorf("%+v %v", lags, err)
 		}
@@ -289,9 +292,9 @@ func TestLagOfReplays(t *testing.T) {
 
 // What retention has deleted unread is no lag any more: it is lost. What had finished is neither.
 func TestLagBehindRetention(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
-		m := w.join(w.client(), func(m *member) { m.auto = false })
-		w.publish(topics.Live, 0, 30)
+	brokertest.Run(t, 1, func(w *brokertest.World) {
+		m := join(w, w.Client(), func(m *member) { m.auto = false })
+		w.Publish(brokertest.Topics.Live, 0, 30)
 		time.Sleep(5 * time.Second)
 		for _, e := range m.all() {
 			if offset := e.Record.Offset; offset < 10 || offset >= 20 && offset < 27 {
@@ -299,10 +302,10 @@ func TestLagBehindRetention(t *testing.T) {
 			}
 		}
 		m.leave()
-		if err := w.cluster.DeleteRecords(topics.Live, 0, 25); err != nil {
+		if err := w.Cluster.DeleteRecords(brokertest.Topics.Live, 0, 25); err != nil {
 			w.Fatal(err)
 		}
-		lags, err := w.client().Lag(w.Context(), group, topics.Live)
+		lags, err := admin.Lag(w.Context(), w.Client(), brokertest.Group, brokertest.Topics.Live)
 		if err != nil || lags[0].Committed != 10 || lags[0].Lag != 5 || lags[0].Finished != 2 || lags[0].Lost != 10 {
 			w.Errorf("%+v %v", lags, err)
 		}
@@ -311,14 +314,14 @@ func TestLagBehindRetention(t *testing.T) {
 
 // A partition without a leader has its error, and hides neither the other partitions nor what is committed.
 func TestLagWithoutALeader(t *testing.T) {
-	inWorld(t, 3, func(w *world) {
-		m := w.join(w.client())
-		w.publish(topics.Live, 1, 4)
+	brokertest.Run(t, 3, func(w *brokertest.World) {
+		m := join(w, w.Client())
+		w.Publish(brokertest.Topics.Live, 1, 4)
 		time.Sleep(5 * time.Second)
 		m.leave()
-		w.publish(topics.Live, 1, 3)
-		w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Topic: topics.Live, Partitions: []int32{0}, Err: kerr.NotLeaderForPartition, Count: -1})
-		lags, err := w.client().Lag(w.Context(), group, topics.Live)
+		w.Publish(brokertest.Topics.Live, 1, 3)
+		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Topic: brokertest.Topics.Live, Partitions: []int32{0}, Err: kerr.NotLeaderForPartition, Count: -1})
+		lags, err := admin.Lag(w.Context(), w.Client(), brokertest.Group, brokertest.Topics.Live)
 		if err != nil || lags[0].Err == nil || lags[0].Lag != 0 || lags[1].Err != nil || lags[1].Lag != 3 || lags[1].Committed != 4 {
 			w.Errorf("%+v %v", lags, err)
 		}
@@ -327,12 +330,12 @@ func TestLagWithoutALeader(t *testing.T) {
 
 // A group beyond the end of the log is not at its end.
 func TestLagBeyondTheEnd(t *testing.T) {
-	inWorld(t, 2, func(w *world) {
-		w.publish(topics.Live, 0, 20)
-		w.publish(topics.Live, 1, 20)
-		w.commit(topics.Live, 0, 500, "")
-		w.commit(topics.Live, 1, 20, "")
-		lags, err := w.client().Lag(w.Context(), group, topics.Live)
+	brokertest.Run(t, 2, func(w *brokertest.World) {
+		w.Publish(brokertest.Topics.Live, 0, 20)
+		w.Publish(brokertest.Topics.Live, 1, 20)
+		commit(w, brokertest.Topics.Live, 0, 500, "")
+		commit(w, brokertest.Topics.Live, 1, 20, "")
+		lags, err := admin.Lag(w.Context(), w.Client(), brokertest.Group, brokertest.Topics.Live)
 		if err != nil {
 			w.Fatal(err)
 		}

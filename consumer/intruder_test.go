@@ -14,7 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
 
-	"markread/consumer"
+	"markread/consumer/broker/brokertest"
+	"markread/consumer/kafkaclient"
 )
 
 // intruder is a member of a group that is not a worker. As the leader it assigns what it likes.
@@ -44,7 +45,7 @@ func (i *intruder) begin() {
 			i.heartbeat848(ctx)
 			return
 		}
-		for id := ""; pause(ctx, 200*time.Millisecond); {
+		for id := ""; Sleep(ctx, 200*time.Millisecond); {
 			id = i.turn(ctx, id)
 		}
 	}()
@@ -91,7 +92,7 @@ func (i *intruder) turn(ctx context.Context, id string) string {
 	if synced, err := sync.RequestWith(ctx, i.kgo); err != nil || synced.ErrorCode != 0 {
 		return id
 	}
-	for pause(ctx, time.Second) {
+	for Sleep(ctx, time.Second) {
 		beat := kmsg.NewPtrHeartbeatRequest()
 		beat.Group, beat.Generation, beat.MemberID = i.group, joined.Generation, id
 		if answer, err := beat.RequestWith(ctx, i.kgo); err != nil || answer.ErrorCode != 0 {
@@ -113,7 +114,7 @@ func (i *intruder) heartbeat848(ctx context.Context) {
 	beat.Group, beat.MemberID, beat.RebalanceTimeoutMillis = i.group, "f0re1gnf0re1gnf0re1gn0", 60000
 	beat.SubscribedTopicNames = []string{"any"}
 	beat.Topics = []kmsg.ConsumerGroupHeartbeatRequestTopic{}
-	for pause(ctx, time.Second) {
+	for Sleep(ctx, time.Second) {
 		answer, err := beat.RequestWith(ctx, i.kgo)
 		if err != nil {
 			continue
@@ -132,8 +133,8 @@ func (i *intruder) leave() {
 	<-i.done
 }
 
-// pause waits for d; false: ctx has ended.
-func pause(ctx context.Context, d time.Duration) bool {
+// Sleep waits for d; false: ctx has ended.
+func Sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():
 		return false
@@ -150,13 +151,13 @@ func subscriptionOf(userData string) []byte {
 }
 
 // outlookOf is the user data of a member that counts so many partitions of the topics.
-func outlookOf(t consumer.Topics, rate, partitions int, more string) string {
+func outlookOf(t kafkaclient.Topics, rate, partitions int, more string) string {
 	return fmt.Sprintf(`{"rate":%d,"partitions":{%q:%d,%q:%d}%s}`, rate, t.Live, partitions, t.Backfill, partitions, more)
 }
 
 // intruders are members of ten kinds, none of which is a worker of topics with four partitions, and
 // of two kinds that coordinators refuse.
-func intruders(t consumer.Topics, huge int) map[string]*intruder {
+func intruders(t kafkaclient.Topics, huge int) map[string]*intruder {
 	whole := subscriptionOf(outlookOf(t, 200, 4, ""))
 	return map[string]*intruder{
 		"malformed":       {metadata: []byte("\x00\x01\x00\x00\x00\x02\xff\xfd garbage \x80\x1b[31m")},
@@ -176,7 +177,7 @@ func intruders(t consumer.Topics, huge int) map[string]*intruder {
 
 // shared reports whether the workers have all partitions of both topics, each once.
 func shared(want int, workers ...*member) bool {
-	owners := map[consumer.TopicPartition]int{}
+	owners := map[kafkaclient.TopicPartition]int{}
 	for _, m := range workers {
 		g := m.generation()
 		if g == nil || len(g.Assigned()) == 0 {
@@ -195,9 +196,9 @@ func shared(want int, workers ...*member) bool {
 }
 
 // clientTo is client with a log that can be looked at.
-func (w *world) clientTo(log *logs) *consumer.Client {
+func clientTo(w *brokertest.World, log *brokertest.Logs) *kafkaclient.Client {
 	w.Helper()
-	c, err := consumer.New(consumer.Options{Brokers: []string{w.broker.Addr()}, Dial: w.network.DialContext, Log: zerolog.New(log)})
+	c, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{w.Broker.Addr()}, Dial: w.Network.DialContext, Log: zerolog.New(log)})
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -209,29 +210,29 @@ func (w *world) clientTo(log *logs) *consumer.Client {
 // workers have everything again soon, each partition once, and go on without further rebalances.
 // Each intruder has one line in the log.
 func TestIntrudersGetNothing(t *testing.T) {
-	inWorld(t, 4, func(w *world) {
-		var log logs
-		one, two := w.join(w.clientTo(&log)), w.join(w.clientTo(&log))
+	brokertest.Run(t, 4, func(w *brokertest.World) {
+		var log brokertest.Logs
+		one, two := join(w, clientTo(w, &log)), join(w, clientTo(w, &log))
 		time.Sleep(10 * time.Second)
 		if !shared(8, one, two) {
 			w.Fatal("two workers alone don't share the partitions")
 		}
 		var all []*intruder
 		for range 3 {
-			for _, i := range intruders(topics, 1_200_000) {
-				i.kgo, i.group = w.kgo(kgo.ClientID("intruder"), kgo.MaxVersions(kversion.V4_0_0())), group
+			for _, i := range intruders(brokertest.Topics, 1_200_000) {
+				i.kgo, i.group = w.Kgo(kgo.ClientID("intruder"), kgo.MaxVersions(kversion.V4_0_0())), brokertest.Group
 				i.begin()
 				all = append(all, i)
 			}
 		}
 		time.Sleep(30 * time.Second)
-		if n := len(w.cluster.GroupInfo(group).Members); n != 32 {
+		if n := len(w.Cluster.GroupInfo(brokertest.Group).Members); n != 32 {
 			w.Errorf("%d members", n)
 		}
 		if !shared(8, one, two) {
 			w.Errorf("30 s later: assigned %v (%s) and %v (%s)", one.generation().Assigned(), why(one.generation()), two.generation().Assigned(), why(two.generation()))
 		}
-		if n := len(log.lines("a member of the group is ignored: it gets no partitions")); n != 30 {
+		if n := len(log.Lines("a member of the group is ignored: it gets no partitions")); n != 30 {
 			w.Errorf("%d lines in the log for 30 intruders", n)
 		}
 		for _, i := range all {
@@ -239,23 +240,23 @@ func TestIntrudersGetNothing(t *testing.T) {
 				w.Errorf("%.20q was answered with %d", i.metadata, i.refused.Load())
 			}
 		}
-		three := w.join(w.client())
+		three := join(w, w.Client())
 		time.Sleep(10 * time.Second)
 		three.leave()
 		time.Sleep(10 * time.Second)
-		if n := len(log.lines("a member of the group is ignored: it gets no partitions")); n != 30 {
+		if n := len(log.Lines("a member of the group is ignored: it gets no partitions")); n != 30 {
 			w.Errorf("%d lines in the log after more rebalances", n)
 		}
 		turns := one.turns() + two.turns()
 		for p := range 4 {
-			w.publish(topics.Live, p, 10)
+			w.Publish(brokertest.Topics.Live, p, 10)
 		}
 		time.Sleep(5 * time.Minute)
 		if n := one.turns() + two.turns() - turns; n != 0 {
 			w.Errorf("%d more generations within 5 minutes in which nobody came or went", n)
 		}
 		for p := range 4 {
-			if got := w.committed(topics.Live, p); got != 10 {
+			if got := committed(w, brokertest.Topics.Live, p); got != 10 {
 				w.Errorf("partition %d: committed %d", p, got)
 			}
 		}
@@ -274,11 +275,11 @@ func TestIntrudersGetNothing(t *testing.T) {
 // A member that only seems to be a worker gets as many partition numbers as a worker or one more,
 // however much it says that it has had.
 func TestForgedOwned(t *testing.T) {
-	inWorld(t, 4, func(w *world) {
-		one, two := w.join(w.client()), w.join(w.client())
+	brokertest.Run(t, 4, func(w *brokertest.World) {
+		one, two := join(w, w.Client()), join(w, w.Client())
 		time.Sleep(10 * time.Second)
-		i := &intruder{kgo: w.kgo(kgo.MaxVersions(kversion.V2_8_0())), group: group}
-		i.metadata = subscriptionOf(outlookOf(topics, 200, 4, `,"owned":[-1,0,0,1,1,2,3,4,2000000000`+strings.Repeat(",3", 20_000)+`],"generation":2147483647`))
+		i := &intruder{kgo: w.Kgo(kgo.MaxVersions(kversion.V2_8_0())), group: brokertest.Group}
+		i.metadata = subscriptionOf(outlookOf(brokertest.Topics, 200, 4, `,"owned":[-1,0,0,1,1,2,3,4,2000000000`+strings.Repeat(",3", 20_000)+`],"generation":2147483647`))
 		i.begin()
 		time.Sleep(30 * time.Second)
 		a, b := one.generation().Assigned(), two.generation().Assigned()
@@ -292,7 +293,7 @@ func TestForgedOwned(t *testing.T) {
 }
 
 // assignmentOf is what a leader sends to a member.
-func assignmentOf(userData string, assigned ...consumer.TopicPartition) []byte {
+func assignmentOf(userData string, assigned ...kafkaclient.TopicPartition) []byte {
 	a := kmsg.NewConsumerMemberAssignment()
 	a.Version, a.UserData = 1, []byte(userData)
 	for _, p := range assigned {
@@ -305,9 +306,9 @@ func assignmentOf(userData string, assigned ...consumer.TopicPartition) []byte {
 
 // leaders are what leaders that are no workers assign to each member of a group whose topics have
 // four partitions.
-func leaders(t consumer.Topics) map[string]func() []byte {
+func leaders(t kafkaclient.Topics) map[string]func() []byte {
 	ours := outlookOf(t, 200, 4, "")
-	first := consumer.TopicPartition{Topic: t.Live}
+	first := kafkaclient.TopicPartition{Topic: t.Live}
 	var turn atomic.Int32
 	return map[string]func() []byte{
 		"nothing":         nil,
@@ -316,16 +317,16 @@ func leaders(t consumer.Topics) map[string]func() []byte {
 		"huge":            func() []byte { return assignmentOf(ours+strings.Repeat(" ", 1<<20), first) },
 		"no user data":    func() []byte { return assignmentOf("", first) },
 		"twice":           func() []byte { return assignmentOf(ours, first, first) },
-		"not there":       func() []byte { return assignmentOf(ours, consumer.TopicPartition{Topic: t.Live, Partition: 4}) },
-		"negative":        func() []byte { return assignmentOf(ours, consumer.TopicPartition{Topic: t.Live, Partition: -1}) },
-		"another topic":   func() []byte { return assignmentOf(ours, consumer.TopicPartition{Topic: t.DeadLetter}) },
+		"not there":       func() []byte { return assignmentOf(ours, kafkaclient.TopicPartition{Topic: t.Live, Partition: 4}) },
+		"negative":        func() []byte { return assignmentOf(ours, kafkaclient.TopicPartition{Topic: t.Live, Partition: -1}) },
+		"another topic":   func() []byte { return assignmentOf(ours, kafkaclient.TopicPartition{Topic: t.DeadLetter}) },
 		"another rate":    func() []byte { return assignmentOf(outlookOf(t, 300, 4, ""), first) },
 		"all to all": func() []byte {
-			return assignmentOf(ours, first, consumer.TopicPartition{Topic: t.Live, Partition: 1}, consumer.TopicPartition{Topic: t.Backfill, Partition: 3})
+			return assignmentOf(ours, first, kafkaclient.TopicPartition{Topic: t.Live, Partition: 1}, kafkaclient.TopicPartition{Topic: t.Backfill, Partition: 3})
 		},
 		"different rates": func() []byte { // each member another one
 			n := int(turn.Add(1))
-			return assignmentOf(outlookOf(t, 200+100*(n%3), 4, ""), consumer.TopicPartition{Topic: t.Live, Partition: n % 4})
+			return assignmentOf(outlookOf(t, 200+100*(n%3), 4, ""), kafkaclient.TopicPartition{Topic: t.Live, Partition: n % 4})
 		},
 	}
 }
@@ -334,15 +335,15 @@ func leaders(t consumer.Topics) map[string]func() []byte {
 // can't make them read what they should not, nor several of them use the same part of the rate;
 // they say why they wait, and have everything soon after it has left.
 func TestIntruderLeads(t *testing.T) {
-	for name, assign := range leaders(topics) {
+	for name, assign := range leaders(brokertest.Topics) {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, 4, func(w *world) {
-				i := &intruder{kgo: w.kgo(kgo.MaxVersions(kversion.V2_8_0())), group: group, metadata: []byte("not ours"), assign: assign}
+			brokertest.Run(t, 4, func(w *brokertest.World) {
+				i := &intruder{kgo: w.Kgo(kgo.MaxVersions(kversion.V2_8_0())), group: brokertest.Group, metadata: []byte("not ours"), assign: assign}
 				i.begin()
 				time.Sleep(2 * time.Second)
-				one, two := w.join(w.client()), w.join(w.client())
+				one, two := join(w, w.Client()), join(w, w.Client())
 				for p := range 4 {
-					w.publish(topics.Live, p, 10)
+					w.Publish(brokertest.Topics.Live, p, 10)
 				}
 				for range 120 {
 					time.Sleep(time.Second)
@@ -373,7 +374,7 @@ func TestIntruderLeads(t *testing.T) {
 					w.Errorf("30 s after it has left: %v (%s) and %v (%s)", one.generation().Assigned(), why(one.generation()), two.generation().Assigned(), why(two.generation()))
 				}
 				for p := range 4 {
-					if got := w.committed(topics.Live, p); got != 10 {
+					if got := committed(w, brokertest.Topics.Live, p); got != 10 {
 						w.Errorf("partition %d: committed %d", p, got)
 					}
 				}

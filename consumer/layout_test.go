@@ -7,6 +7,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"markread/consumer/broker/brokertest"
 )
 
 // While a broker does not know a topic for a moment, a member must not take the partitions of the others for all that there are: its part of
@@ -14,11 +16,11 @@ import (
 func TestAllPartitionsAreCounted(t *testing.T) {
 	for _, code := range []*kerr.Error{kerr.UnknownTopicOrPartition, kerr.LeaderNotAvailable} {
 		t.Run(code.Message, func(t *testing.T) {
-			inWorld(t, 4, func(w *world) {
-				first := w.join(w.client())
+			brokertest.Run(t, 4, func(w *brokertest.World) {
+				first := join(w, w.Client())
 				time.Sleep(5 * time.Second)
-				fault := w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: topics.Backfill, Err: code, Count: -1})
-				second := w.join(w.client())
+				fault := w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: brokertest.Topics.Backfill, Err: code, Count: -1})
+				second := join(w, w.Client())
 				time.Sleep(3 * time.Second)
 				fault.Remove()
 				time.Sleep(30 * time.Second)

@@ -13,24 +13,25 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"markread/consumer"
+	"markread/consumer/broker/brokertest"
+	"markread/consumer/event"
 )
 
 // Aborted records are not delivered, markers neither; the committed offset gets past both.
 func TestAbortedTransactions(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
-		producer := w.kgo(kgo.TransactionalID("tx"), kgo.DefaultProduceTopic(topics.Live))
+	brokertest.Run(t, 1, func(w *brokertest.World) {
+		producer := w.Kgo(kgo.TransactionalID("tx"), kgo.DefaultProduceTopic(brokertest.Topics.Live))
 		n, want := 0, []string(nil)
 		send := func(count int, end kgo.TransactionEndTry) {
 			if err := producer.BeginTransaction(); err != nil {
 				w.Fatal(err)
 			}
 			for range count {
-				if err := producer.ProduceSync(w.Context(), &kgo.Record{Value: value(n)}).FirstErr(); err != nil {
+				if err := producer.ProduceSync(w.Context(), &kgo.Record{Value: brokertest.Value(n)}).FirstErr(); err != nil {
 					w.Fatal(err)
 				}
 				if end == kgo.TryCommit {
-					want = append(want, string(value(n)))
+					want = append(want, string(brokertest.Value(n)))
 				}
 				n++
 			}
@@ -41,13 +42,13 @@ func TestAbortedTransactions(t *testing.T) {
 		send(3, kgo.TryCommit)
 		send(4, kgo.TryAbort)
 		send(2, kgo.TryCommit)
-		w.publish(topics.Live, 0, 1)
-		want = append(want, string(value(0)))
+		w.Publish(brokertest.Topics.Live, 0, 1)
+		want = append(want, string(brokertest.Value(0)))
 		send(1, kgo.TryAbort)
 		send(700, kgo.TryCommit) // more than one answer to a fetch may hold
 		send(5, kgo.TryAbort)
 
-		m := w.join(w.client())
+		m := join(w, w.Client())
 		time.Sleep(10 * time.Second)
 		var got []string
 		for _, e := range m.all() {
@@ -56,8 +57,8 @@ func TestAbortedTransactions(t *testing.T) {
 		if !slices.Equal(got, want) {
 			w.Errorf("got %d events, want %d", len(got), len(want))
 		}
-		end := w.cluster.PartitionInfo(topics.Live, 0).HighWatermark
-		if got := w.committed(topics.Live, 0); got != end {
+		end := w.Cluster.PartitionInfo(brokertest.Topics.Live, 0).HighWatermark
+		if got := committed(w, brokertest.Topics.Live, 0); got != end {
 			w.Errorf("committed %d, want %d: the last marker, too", got, end)
 		}
 
@@ -65,10 +66,10 @@ func TestAbortedTransactions(t *testing.T) {
 		if err := producer.BeginTransaction(); err != nil {
 			w.Fatal(err)
 		}
-		if err := producer.ProduceSync(w.Context(), &kgo.Record{Value: value(1)}).FirstErr(); err != nil {
+		if err := producer.ProduceSync(w.Context(), &kgo.Record{Value: brokertest.Value(1)}).FirstErr(); err != nil {
 			w.Fatal(err)
 		}
-		w.publish(topics.Live, 0, 1)
+		w.Publish(brokertest.Topics.Live, 0, 1)
 		time.Sleep(10 * time.Second)
 		if len(m.all()) != len(want) {
 			w.Error("an undecided record was delivered")
@@ -77,7 +78,7 @@ func TestAbortedTransactions(t *testing.T) {
 			w.Fatal(err)
 		}
 		time.Sleep(10 * time.Second)
-		if len(m.all()) != len(want)+1 || string(m.all()[len(want)].Record.Value) != string(value(0)) {
+		if len(m.all()) != len(want)+1 || string(m.all()[len(want)].Record.Value) != string(brokertest.Value(0)) {
 			w.Errorf("after the abort: %d events, want %d", len(m.all()), len(want)+1)
 		}
 		m.leave()
@@ -86,14 +87,14 @@ func TestAbortedTransactions(t *testing.T) {
 
 // Compaction leaves holes within batches, empty batches and an empty end. The committed offset gets past all.
 func TestCompactionHoles(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
-		w.remake(map[string]string{"cleanup.policy": "compact", "segment.bytes": "1"})
-		producer := w.kgo(kgo.DefaultProduceTopic(topics.Live))
+	brokertest.Run(t, 1, func(w *brokertest.World) {
+		remake(w, map[string]string{"cleanup.policy": "compact", "segment.bytes": "1"})
+		producer := w.Kgo(kgo.DefaultProduceTopic(brokertest.Topics.Live))
 		key := func(i int) []byte { return []byte{byte('a' + i)} }
 		batch := func(keys ...int) {
 			var records []*kgo.Record
 			for _, k := range keys {
-				records = append(records, &kgo.Record{Key: key(k), Value: value(k)})
+				records = append(records, &kgo.Record{Key: key(k), Value: brokertest.Value(k)})
 			}
 			if err := producer.ProduceSync(w.Context(), records...).FirstErr(); err != nil {
 				w.Fatal(err)
@@ -106,14 +107,14 @@ func TestCompactionHoles(t *testing.T) {
 			batch(5) // 13 to 17: 16 stays, because 17 is in the segment that is still written
 		}
 		producer.Close()
-		w.cluster.Compact()
-		m := w.join(w.client())
+		w.Cluster.Compact()
+		m := join(w, w.Client())
 		time.Sleep(10 * time.Second)
-		got, end := m.got(topics.Live, 0), w.cluster.PartitionInfo(topics.Live, 0).HighWatermark
+		got, end := m.got(brokertest.Topics.Live, 0), w.Cluster.PartitionInfo(brokertest.Topics.Live, 0).HighWatermark
 		if want := []int64{1, 8, 9, 10, 12, 16, 17}; !slices.Equal(got, want) {
 			w.Errorf("got %v of %d, want %v", got, end, want)
 		}
-		if got := w.committed(topics.Live, 0); got != end {
+		if got := committed(w, brokertest.Topics.Live, 0); got != end {
 			w.Errorf("committed %d, want %d", got, end)
 		}
 		m.leave()
@@ -124,7 +125,7 @@ func TestCompactionHoles(t *testing.T) {
 // embedded broker makes no such batches: it knows message.timestamp.type, but does not obey it, and leaves no holes
 // at the end of one.
 func TestBatchHeader(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
+	brokertest.Run(t, 1, func(w *brokertest.World) {
 		const end = 1_000_000
 		appended := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
 		record := kmsg.Record{Value: []byte(`{"Report_Account":"r","Peer_Account":"p"}`)}
@@ -137,10 +138,10 @@ func TestBatchHeader(t *testing.T) {
 		batch.CRC = int32(crc32.Checksum(batch.AppendTo(nil)[21:], crc32.MakeTable(crc32.Castagnoli)))
 		var mu sync.Mutex
 		var asked []int64
-		w.cluster.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
-			w.cluster.KeepControl()
+		w.Cluster.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
+			w.Cluster.KeepControl()
 			request := r.(*kmsg.FetchRequest)
-			if request.Topics[0].Topic != topics.Live {
+			if request.Topics[0].Topic != brokertest.Topics.Live {
 				return nil, nil, false
 			}
 			at := request.Topics[0].Partitions[0].FetchOffset
@@ -152,19 +153,19 @@ func TestBatchHeader(t *testing.T) {
 			if at < end {
 				partition.RecordBatches = batch.AppendTo(nil)
 			} else {
-				w.cluster.SleepControl(func() { time.Sleep(2 * time.Second) })
+				w.Cluster.SleepControl(func() { time.Sleep(2 * time.Second) })
 			}
-			topic.Topic, topic.Partitions = topics.Live, append(topic.Partitions, partition)
+			topic.Topic, topic.Partitions = brokertest.Topics.Live, append(topic.Partitions, partition)
 			answer := request.ResponseKind().(*kmsg.FetchResponse)
 			answer.Topics = append(answer.Topics, topic)
 			return answer, nil, true
 		})
-		m := w.join(w.client())
+		m := join(w, w.Client())
 		time.Sleep(5 * time.Second)
 		m.leave()
 		time.Sleep(3 * time.Second) // the broker's own
-		if got := m.got(topics.Live, 0); !slices.Equal(got, []int64{0}) || w.committed(topics.Live, 0) != end {
-			w.Fatalf("got %v, committed %d", got, w.committed(topics.Live, 0))
+		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, []int64{0}) || committed(w, brokertest.Topics.Live, 0) != end {
+			w.Fatalf("got %v, committed %d", got, committed(w, brokertest.Topics.Live, 0))
 		}
 		if e := m.all()[0]; !e.Record.Time.Equal(appended) || !e.EventTime.Equal(appended) || e.ReadTime != appended.Unix() || e.Invalid != nil {
 			w.Errorf("appended at %v: time %v, event time %v, read time %d, %v", appended, e.Record.Time, e.EventTime, e.ReadTime, e.Invalid)
@@ -179,22 +180,22 @@ func TestBatchHeader(t *testing.T) {
 
 // What retention deletes before it was read is counted, exactly; the rest is delivered.
 func TestLostToRetention(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
-		w.publish(topics.Live, 0, 100)
-		m := w.join(w.client(), func(m *member) { m.closed = true })
+	brokertest.Run(t, 1, func(w *brokertest.World) {
+		w.Publish(brokertest.Topics.Live, 0, 100)
+		m := join(w, w.Client(), func(m *member) { m.closed = true })
 		time.Sleep(5 * time.Second)
-		if err := w.cluster.DeleteRecords(topics.Live, 0, 30); err != nil {
+		if err := w.Cluster.DeleteRecords(brokertest.Topics.Live, 0, 30); err != nil {
 			w.Fatal(err)
 		}
 		m.set(func() { m.closed = false })
 		time.Sleep(5 * time.Second)
-		if got := m.got(topics.Live, 0); !slices.Equal(got, offsets(30, 100)) {
+		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(30, 100)) {
 			w.Errorf("got %v", got)
 		}
-		if got := m.generation().Lost(); got[topics.Live] != 30 || len(got) != 1 {
+		if got := m.generation().Lost(); got[brokertest.Topics.Live] != 30 || len(got) != 1 {
 			w.Errorf("lost %v, want 30", got)
 		}
-		if got := w.committed(topics.Live, 0); got != 100 {
+		if got := committed(w, brokertest.Topics.Live, 0); got != 100 {
 			w.Errorf("committed %d", got)
 		}
 		m.leave()
@@ -203,15 +204,15 @@ func TestLostToRetention(t *testing.T) {
 
 // A group without a committed offset begins at the oldest record, which need not be 0; nothing is lost then.
 func TestBeginsAtTheOldest(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
-		w.publish(topics.Live, 0, 100)
-		if err := w.cluster.DeleteRecords(topics.Live, 0, 40); err != nil {
+	brokertest.Run(t, 1, func(w *brokertest.World) {
+		w.Publish(brokertest.Topics.Live, 0, 100)
+		if err := w.Cluster.DeleteRecords(brokertest.Topics.Live, 0, 40); err != nil {
 			w.Fatal(err)
 		}
-		m := w.join(w.client())
+		m := join(w, w.Client())
 		time.Sleep(5 * time.Second)
 		m.leave()
-		if got := m.got(topics.Live, 0); !slices.Equal(got, offsets(40, 100)) || len(m.generation().Lost()) != 0 {
+		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(40, 100)) || len(m.generation().Lost()) != 0 {
 			w.Errorf("got %v, lost %v", got, m.generation().Lost())
 		}
 	})
@@ -226,9 +227,9 @@ func TestTopicMadeAgain(t *testing.T) {
 }
 
 func topicMadeAgain(t *testing.T, length int) {
-	inWorld(t, 1, func(w *world) {
-		w.publish(topics.Live, 0, 100)
-		m := w.join(w.client(), func(m *member) { m.auto = false })
+	brokertest.Run(t, 1, func(w *brokertest.World) {
+		w.Publish(brokertest.Topics.Live, 0, 100)
+		m := join(w, w.Client(), func(m *member) { m.auto = false })
 		time.Sleep(5 * time.Second)
 		old := m.all()
 		g := m.generation()
@@ -236,27 +237,27 @@ func topicMadeAgain(t *testing.T, length int) {
 			g.Finish(e.Ref)
 		}
 		time.Sleep(2 * time.Second)
-		w.remake(nil)
-		w.publish(topics.Live, 0, length)
+		remake(w, nil)
+		w.Publish(brokertest.Topics.Live, 0, length)
 		time.Sleep(time.Minute)
 		if g != m.generation() {
 			w.Fatal("there was a rebalance")
 		}
-		if got := m.got(topics.Live, 0); !slices.Equal(got, append(offsets(0, 100), offsets(0, int64(length))...)) {
+		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, append(offsets(0, 100), offsets(0, int64(length))...)) {
 			w.Errorf("got %v", got)
 		}
 		for _, e := range old[90:] {
 			g.Finish(e.Ref) // of the old log: no harm
 		}
 		time.Sleep(2 * time.Second)
-		if got := w.committed(topics.Live, 0); got != 0 {
+		if got := committed(w, brokertest.Topics.Live, 0); got != 0 {
 			w.Errorf("committed %d, want 0: nothing of the new log has finished", got)
 		}
 		for _, e := range m.all()[100:115] {
 			g.Finish(e.Ref)
 		}
 		time.Sleep(2 * time.Second)
-		if got := w.committed(topics.Live, 0); got != 15 {
+		if got := committed(w, brokertest.Topics.Live, 0); got != 15 {
 			w.Errorf("committed %d, want 15", got)
 		}
 		m.leave()
@@ -265,20 +266,20 @@ func topicMadeAgain(t *testing.T, length int) {
 
 // A pause or a failure is no reason to read a log anew: not behind what was aborted, and not when compaction has removed what was read last.
 func TestSameLogAfterAPause(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
-		w.remake(map[string]string{"cleanup.policy": "compact", "segment.bytes": "1"})
-		producer := w.kgo(kgo.TransactionalID("tx"), kgo.DefaultProduceTopic(topics.Live))
+	brokertest.Run(t, 1, func(w *brokertest.World) {
+		remake(w, map[string]string{"cleanup.policy": "compact", "segment.bytes": "1"})
+		producer := w.Kgo(kgo.TransactionalID("tx"), kgo.DefaultProduceTopic(brokertest.Topics.Live))
 		n, want := 0, []string(nil)
 		send := func(end kgo.TransactionEndTry) {
 			if err := producer.BeginTransaction(); err != nil {
 				w.Fatal(err)
 			}
 			for range 2 {
-				if err := producer.ProduceSync(w.Context(), &kgo.Record{Key: []byte{byte(n % 2)}, Value: value(n)}).FirstErr(); err != nil {
+				if err := producer.ProduceSync(w.Context(), &kgo.Record{Key: []byte{byte(n % 2)}, Value: brokertest.Value(n)}).FirstErr(); err != nil {
 					w.Fatal(err)
 				}
 				if end == kgo.TryCommit {
-					want = append(want, string(value(n)))
+					want = append(want, string(brokertest.Value(n)))
 				}
 				n++
 			}
@@ -287,7 +288,7 @@ func TestSameLogAfterAPause(t *testing.T) {
 			}
 			time.Sleep(3 * time.Second)
 		}
-		m := w.join(w.client())
+		m := join(w, w.Client())
 		for round := range 6 {
 			send(kgo.TryCommit)
 			send(kgo.TryAbort)
@@ -295,11 +296,11 @@ func TestSameLogAfterAPause(t *testing.T) {
 			time.Sleep(3 * time.Second) // the fetch that waited has ended
 			if round%2 == 1 {
 				send(kgo.TryCommit) // the same keys
-				w.cluster.Compact()
+				w.Cluster.Compact()
 			}
 			m.set(func() { m.closed = false })
 			time.Sleep(3 * time.Second)
-			w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.NotLeaderForPartition, Count: 3})
+			w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.NotLeaderForPartition, Count: 3})
 			time.Sleep(10 * time.Second)
 		}
 		var got []string
@@ -313,30 +314,30 @@ func TestSameLogAfterAPause(t *testing.T) {
 	})
 }
 
-func (w *world) remake(configs map[string]string) {
+func remake(w *brokertest.World, configs map[string]string) {
 	w.Helper()
-	if err := w.cluster.DeleteTopic(topics.Live); err != nil {
+	if err := w.Cluster.DeleteTopic(brokertest.Topics.Live); err != nil {
 		w.Fatal(err)
 	}
-	if err := w.cluster.CreateTopic(topics.Live, 1, configs); err != nil {
+	if err := w.Cluster.CreateTopic(brokertest.Topics.Live, 1, configs); err != nil {
 		w.Fatal(err)
 	}
 }
 
 // Null and empty keys and values are different things, and headers keep their order and their repeats.
 func TestRecordsComeAsTheyAre(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
+	brokertest.Run(t, 1, func(w *brokertest.World) {
 		at := time.UnixMilli(time.Now().UnixMilli() - 5000)
 		sent := []*kgo.Record{
-			{Topic: topics.Live, Timestamp: at},
-			{Topic: topics.Live, Timestamp: at, Key: []byte{}, Value: []byte{}},
-			{Topic: topics.Live, Timestamp: at, Key: []byte("k"), Value: []byte{0, 0xff}, Headers: []kgo.RecordHeader{
+			{Topic: brokertest.Topics.Live, Timestamp: at},
+			{Topic: brokertest.Topics.Live, Timestamp: at, Key: []byte{}, Value: []byte{}},
+			{Topic: brokertest.Topics.Live, Timestamp: at, Key: []byte("k"), Value: []byte{0, 0xff}, Headers: []kgo.RecordHeader{
 				{Key: "b", Value: []byte("1")}, {Key: "a", Value: nil}, {Key: "b", Value: []byte{}}}},
 		}
-		if err := w.kgo().ProduceSync(w.Context(), sent...).FirstErr(); err != nil {
+		if err := w.Kgo().ProduceSync(w.Context(), sent...).FirstErr(); err != nil {
 			w.Fatal(err)
 		}
-		m := w.join(w.client())
+		m := join(w, w.Client())
 		time.Sleep(5 * time.Second)
 		m.leave()
 		if len(m.all()) != len(sent) {
@@ -344,12 +345,12 @@ func TestRecordsComeAsTheyAre(t *testing.T) {
 		}
 		for i, e := range m.all() {
 			r, s := e.Record, sent[i]
-			if !same(r.Key, s.Key) || !same(r.Value, s.Value) || !r.Time.Equal(at) || r.Offset != int64(i) || r.Topic != topics.Live {
+			if !brokertest.Same(r.Key, s.Key) || !brokertest.Same(r.Value, s.Value) || !r.Time.Equal(at) || r.Offset != int64(i) || r.Topic != brokertest.Topics.Live {
 				w.Errorf("record %d: %+v", i, r)
 			}
 		}
-		want := []consumer.Header{{Key: "b", Value: []byte("1")}, {Key: "a"}, {Key: "b", Value: []byte{}}}
-		if !slices.EqualFunc(m.all()[2].Record.Headers, want, func(a, b consumer.Header) bool { return a.Key == b.Key && same(a.Value, b.Value) }) {
+		want := []event.Header{{Key: "b", Value: []byte("1")}, {Key: "a"}, {Key: "b", Value: []byte{}}}
+		if !slices.EqualFunc(m.all()[2].Record.Headers, want, func(a, b event.Header) bool { return a.Key == b.Key && brokertest.Same(a.Value, b.Value) }) {
 			w.Errorf("headers %q", m.all()[2].Record.Headers)
 		}
 	})

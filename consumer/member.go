@@ -15,6 +15,8 @@ import (
 	consumerapi "github.com/segmentio/kafka-go/protocol/consumer"
 	joinapi "github.com/segmentio/kafka-go/protocol/joingroup"
 	syncapi "github.com/segmentio/kafka-go/protocol/syncgroup"
+
+	"markread/consumer/kafkaclient"
 )
 
 // member is this process in the group.
@@ -24,7 +26,7 @@ import (
 // loses the member's id, so that the group waits a session for the ghost. With connections that break every
 // second it never gets anywhere.
 type member struct {
-	client  *Client
+	client  *kafkaclient.Client
 	options GroupOptions
 	log     zerolog.Logger
 	id      string // given by the coordinator, kept from one generation to the next; "": none yet
@@ -39,7 +41,7 @@ type member struct {
 // joined is what a member knows when it has joined a generation.
 type joined struct {
 	generation int32
-	assigned   []TopicPartition
+	assigned   []kafkaclient.TopicPartition
 	outlook    outlook   // that it joined with
 	leaders    outlook   // by which the leader has assigned
 	apart      apart     // why it has been assigned nothing; zero: they agree
@@ -98,13 +100,13 @@ const topicGone = 5 * time.Second
 // look finds out what this member goes by.
 func (m *member) look(ctx context.Context) (outlook, error) {
 	began := time.Now()
-	for wait := newWait(); ; {
-		o, err := m.client.look(ctx, m.options)
+	for wait := kafkaclient.NewBackoff(); ; {
+		o, err := look(ctx, m.client, m.options)
 		if err == nil && (!o.misses() || time.Since(began) > topicGone) {
 			return o, nil
 		}
-		m.client.refresh()
-		if err != nil && time.Since(began) > topicGone || !wait.sleep(ctx) {
+		m.client.RefreshMetadata()
+		if err != nil && time.Since(began) > topicGone || !wait.Sleep(ctx) {
 			return o, cmp.Or(err, context.Cause(ctx))
 		}
 	}
@@ -116,16 +118,16 @@ func (m *member) look(ctx context.Context) (outlook, error) {
 // of them is malformed.
 func (m *member) joinGroup(ctx context.Context, o outlook) (*joinapi.Response, error) {
 	metadata, err := protocol.Marshal(consumerapi.MaxVersionSupported, consumerapi.Subscription{
-		Version: consumerapi.MaxVersionSupported, Topics: m.options.Topics.consumed(),
+		Version: consumerapi.MaxVersionSupported, Topics: m.options.Topics.Consumed(),
 		UserData: memberData{outlook: o, Owned: m.owned, Generation: m.last}.published(),
 	})
 	if err != nil {
 		return nil, err
 	}
 	// The answer comes when all members have drained and joined.
-	answer, err := m.client.roundTrip(ctx, rebalanceTimeout+requestTimeout, &joinapi.Request{
+	answer, err := m.client.RoundTrip(ctx, rebalanceTimeout+kafkaclient.RequestTimeout, &joinapi.Request{
 		GroupID: m.options.Group, MemberID: m.id, ProtocolType: protocolType,
-		SessionTimeoutMS:   int32(SessionTimeout.Milliseconds()),
+		SessionTimeoutMS:   int32(kafkaclient.SessionTimeout.Milliseconds()),
 		RebalanceTimeoutMS: int32(rebalanceTimeout.Milliseconds()),
 		Protocols:          []joinapi.RequestProtocol{{Name: protocolName, Metadata: metadata}},
 	})
@@ -138,7 +140,7 @@ func (m *member) joinGroup(ctx context.Context, o outlook) (*joinapi.Response, e
 		m.id = response.MemberID
 	}
 	if response.ErrorCode != 0 {
-		err = brokerError(response.ErrorCode)
+		err = kafkaclient.BrokerError(response.ErrorCode)
 		m.notice(err)
 	}
 	return response, err
@@ -149,23 +151,23 @@ func (m *member) notice(err error) {
 	if errors.Is(err, kafka.UnknownMemberId) {
 		m.id = ""
 	}
-	if isLayout(err) {
-		m.client.refresh()
+	if kafkaclient.StaleMetadata(err) {
+		m.client.RefreshMetadata()
 	}
 }
 
 // sync tells the coordinator the assignment, on the leader, and notes our part of it in j. It is sent again when
 // the connection breaks: a generation that has begun meanwhile answers with what it was told.
 func (m *member) sync(ctx context.Context, request *syncapi.Request, j *joined) error {
-	ctx, cancel := context.WithTimeout(ctx, SessionTimeout)
+	ctx, cancel := context.WithTimeout(ctx, kafkaclient.SessionTimeout)
 	defer cancel()
-	for wait := newWait(); ; {
+	for wait := kafkaclient.NewBackoff(); ; {
 		j.proof = time.Now()
-		answer, err := m.client.roundTrip(ctx, SessionTimeout, request)
+		answer, err := m.client.RoundTrip(ctx, kafkaclient.SessionTimeout, request)
 		if err == nil {
 			response := answer.(*syncapi.Response)
 			if response.ErrorCode != 0 {
-				err = brokerError(response.ErrorCode)
+				err = kafkaclient.BrokerError(response.ErrorCode)
 				m.notice(err)
 				return err
 			}
@@ -173,7 +175,7 @@ func (m *member) sync(ctx context.Context, request *syncapi.Request, j *joined) 
 			return nil
 		}
 		m.notice(err)
-		if code(err) != "network" || !wait.sleep(ctx) {
+		if kafkaclient.Code(err) != "network" || !wait.Sleep(ctx) {
 			return err
 		}
 	}
@@ -227,13 +229,13 @@ func (m *member) lead(o outlook, members []joinapi.ResponseMember) ([]syncapi.Re
 func (m *member) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 	defer cancel()
-	for wait := newWait(); m.id != ""; {
+	for wait := kafkaclient.NewBackoff(); m.id != ""; {
 		err := m.tryLeave(ctx)
 		if err == nil || errors.Is(err, kafka.UnknownMemberId) {
 			return
 		}
 		m.notice(err)
-		if !wait.sleep(ctx) {
+		if !wait.Sleep(ctx) {
 			m.log.Warn().Err(err).Msg("could not leave the group: it will notice when the session times out")
 			return
 		}
@@ -241,13 +243,13 @@ func (m *member) leave() {
 }
 
 func (m *member) tryLeave(ctx context.Context) error {
-	answer, err := m.client.roundTrip(ctx, leaveTimeout, &leaveRequest{GroupID: m.options.Group, Members: []leavingMember{{MemberID: m.id}}})
+	answer, err := m.client.RoundTrip(ctx, leaveTimeout, &kafkaclient.LeaveRequest{GroupID: m.options.Group, Members: []kafkaclient.LeavingMember{{MemberID: m.id}}})
 	if err != nil {
 		return err
 	}
-	response := answer.(*leaveResponse)
-	for _, code := range append([]int16{response.ErrorCode}, response.codes()...) {
-		if err := brokerError(code); err != nil {
+	response := answer.(*kafkaclient.LeaveResponse)
+	for _, code := range append([]int16{response.ErrorCode}, response.Codes()...) {
+		if err := kafkaclient.BrokerError(code); err != nil {
 			return err
 		}
 	}

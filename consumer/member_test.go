@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"markread/consumer"
+	"markread/consumer/broker/brokertest"
 )
 
 // Before the first generation, an answer that only an operator can change ends Consume and says what it was.
@@ -23,9 +24,9 @@ func TestJoinRefused(t *testing.T) {
 		kerr.InvalidSessionTimeout:    "Invalid Session Timeout",
 		kerr.InvalidGroupID:           "Invalid Group ID",
 	} {
-		inWorld(t, 1, func(w *world) {
-			w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.JoinGroup}, Err: code, Count: -1})
-			m := w.join(w.client())
+		brokertest.Run(t, 1, func(w *brokertest.World) {
+			w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.JoinGroup}, Err: code, Count: -1})
+			m := join(w, w.Client())
 			time.Sleep(time.Minute)
 			if !m.gone() {
 				w.Errorf("%v: Consume goes on", code)
@@ -38,17 +39,17 @@ func TestJoinRefused(t *testing.T) {
 
 // New partitions are noticed by the leader, and then everybody has them.
 func TestPartitionsAdded(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
-		members := []*member{w.join(w.client()), w.join(w.client())}
+	brokertest.Run(t, 1, func(w *brokertest.World) {
+		members := []*member{join(w, w.Client()), join(w, w.Client())}
 		time.Sleep(10 * time.Second)
 		request := kmsg.NewPtrCreatePartitionsRequest()
 		topic := kmsg.NewCreatePartitionsRequestTopic()
-		topic.Topic, topic.Count = topics.Live, 4
+		topic.Topic, topic.Count = brokertest.Topics.Live, 4
 		request.Topics, request.TimeoutMillis = append(request.Topics, topic), 1000
-		if _, err := request.RequestWith(w.Context(), w.kgo()); err != nil {
+		if _, err := request.RequestWith(w.Context(), w.Kgo()); err != nil {
 			w.Fatal(err)
 		}
-		w.publish(topics.Live, 3, 5)
+		w.Publish(brokertest.Topics.Live, 3, 5)
 		time.Sleep(40 * time.Second)
 		total := 0
 		for _, m := range members {
@@ -57,8 +58,8 @@ func TestPartitionsAdded(t *testing.T) {
 				w.Errorf("a member knows %d partitions, want 5", n)
 			}
 		}
-		if total != 5 || w.committed(topics.Live, 3) != 5 {
-			w.Errorf("%d partitions assigned, committed %d", total, w.committed(topics.Live, 3))
+		if total != 5 || committed(w, brokertest.Topics.Live, 3) != 5 {
+			w.Errorf("%d partitions assigned, committed %d", total, committed(w, brokertest.Topics.Live, 3))
 		}
 		generations := members[0].turns()
 		time.Sleep(5 * time.Minute)
@@ -73,22 +74,22 @@ func TestPartitionsAdded(t *testing.T) {
 
 // A missing backfill topic does not take the live topic from anybody.
 func TestDeletedTopicDoesNotStopTheOther(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
-		if err := w.cluster.DeleteTopic(topics.Backfill); err != nil {
+	brokertest.Run(t, 1, func(w *brokertest.World) {
+		if err := w.Cluster.DeleteTopic(brokertest.Topics.Backfill); err != nil {
 			w.Fatal(err)
 		}
-		w.publish(topics.Live, 0, 5)
-		m := w.join(w.client())
+		w.Publish(brokertest.Topics.Live, 0, 5)
+		m := join(w, w.Client())
 		time.Sleep(10 * time.Second)
-		if got := w.committed(topics.Live, 0); got != 5 {
+		if got := committed(w, brokertest.Topics.Live, 0); got != 5 {
 			w.Errorf("committed %d", got)
 		}
-		if err := w.cluster.CreateTopic(topics.Backfill, 1, nil); err != nil {
+		if err := w.Cluster.CreateTopic(brokertest.Topics.Backfill, 1, nil); err != nil {
 			w.Fatal(err)
 		}
-		w.publish(topics.Backfill, 0, 5)
+		w.Publish(brokertest.Topics.Backfill, 0, 5)
 		time.Sleep(40 * time.Second)
-		if got := w.committed(topics.Backfill, 0); got != 5 {
+		if got := committed(w, brokertest.Topics.Backfill, 0); got != 5 {
 			w.Errorf("committed %d of the backfill topic when it was there again", got)
 		}
 		m.leave()
@@ -97,13 +98,13 @@ func TestDeletedTopicDoesNotStopTheOther(t *testing.T) {
 
 // While another member drains, a join takes long. Stopping does not wait for it, and the member is gone.
 func TestLeavingWithinAJoin(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
+	brokertest.Run(t, 1, func(w *brokertest.World) {
 		release := make(chan struct{})
-		slow := w.join(w.client(), func(m *member) {
+		slow := join(w, w.Client(), func(m *member) {
 			m.drain = func(context.Context, *consumer.Generation) { <-release }
 		})
 		time.Sleep(5 * time.Second)
-		quick := w.join(w.client())
+		quick := join(w, w.Client())
 		time.Sleep(5 * time.Second) // its join waits for the slow one
 		start := time.Now()
 		quick.leave()
@@ -113,7 +114,7 @@ func TestLeavingWithinAJoin(t *testing.T) {
 		close(release)
 		slow.set(func() { slow.drain = nil })
 		time.Sleep(time.Minute)
-		if n := len(w.cluster.GroupInfo(group).Members); n != 1 {
+		if n := len(w.Cluster.GroupInfo(brokertest.Group).Members); n != 1 {
 			w.Errorf("%d members", n)
 		}
 		slow.leave()
@@ -122,15 +123,15 @@ func TestLeavingWithinAJoin(t *testing.T) {
 
 // A member that has been in the group takes itself out of a join.
 func TestLeavingWithinARejoin(t *testing.T) {
-	inWorld(t, 2, func(w *world) {
+	brokertest.Run(t, 2, func(w *brokertest.World) {
 		release := make(chan struct{})
-		quick := w.join(w.client())
+		quick := join(w, w.Client())
 		time.Sleep(5 * time.Second)
-		slow := w.join(w.client(), func(m *member) {
+		slow := join(w, w.Client(), func(m *member) {
 			m.drain = func(context.Context, *consumer.Generation) { <-release }
 		})
 		time.Sleep(5 * time.Second)
-		third := w.join(w.client())
+		third := join(w, w.Client())
 		time.Sleep(5 * time.Second) // quick rejoins and waits for the slow one
 		start := time.Now()
 		quick.leave()
@@ -140,7 +141,7 @@ func TestLeavingWithinARejoin(t *testing.T) {
 		slow.set(func() { slow.drain = nil })
 		close(release)
 		time.Sleep(3 * time.Second) // much less than a session
-		if g := w.cluster.GroupInfo(group); len(g.Members) != 2 || g.State != "Stable" {
+		if g := w.Cluster.GroupInfo(brokertest.Group); len(g.Members) != 2 || g.State != "Stable" {
 			w.Errorf("the group is %s with %d members", g.State, len(g.Members))
 		}
 		slow.leave()
@@ -150,24 +151,24 @@ func TestLeavingWithinARejoin(t *testing.T) {
 
 // A member that the coordinator has given up notices within a second, and joins again.
 func TestExpelledMemberComesBack(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
-		m := w.join(w.client())
+	brokertest.Run(t, 1, func(w *brokertest.World) {
+		m := join(w, w.Client())
 		time.Sleep(5 * time.Second)
 		request := kmsg.NewPtrLeaveGroupRequest()
-		request.Group = group
+		request.Group = brokertest.Group
 		gone := kmsg.NewLeaveGroupRequestMember()
 		gone.MemberID = m.generation().Member()
 		request.Members = append(request.Members, gone)
-		if _, err := request.RequestWith(w.Context(), w.kgo()); err != nil {
+		if _, err := request.RequestWith(w.Context(), w.Kgo()); err != nil {
 			w.Fatal(err)
 		}
-		w.publish(topics.Live, 0, 10)
+		w.Publish(brokertest.Topics.Live, 0, 10)
 		time.Sleep(2 * time.Second)
 		if m.turns() != 2 || m.generation().Member() == gone.MemberID {
 			w.Errorf("%d generations, member %s", m.turns(), m.generation().Member())
 		}
 		time.Sleep(2 * time.Second)
-		if got := w.committed(topics.Live, 0); got != 10 {
+		if got := committed(w, brokertest.Topics.Live, 0); got != 10 {
 			w.Errorf("committed %d", got)
 		}
 		m.leave()
@@ -176,15 +177,15 @@ func TestExpelledMemberComesBack(t *testing.T) {
 
 // A proof of membership is as old as the request, not as its answer.
 func TestProofIsDatedWhenSent(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
-		m := w.join(w.client())
+	brokertest.Run(t, 1, func(w *brokertest.World) {
+		m := join(w, w.Client())
 		time.Sleep(5 * time.Second)
 		var received time.Time
-		w.cluster.ControlKey(int16(kmsg.Heartbeat), func(kmsg.Request) (kmsg.Response, error, bool) {
-			w.cluster.KeepControl()
+		w.Cluster.ControlKey(int16(kmsg.Heartbeat), func(kmsg.Request) (kmsg.Response, error, bool) {
+			w.Cluster.KeepControl()
 			if received.IsZero() {
 				received = time.Now()
-				w.cluster.SleepControl(func() { time.Sleep(2 * time.Second) })
+				w.Cluster.SleepControl(func() { time.Sleep(2 * time.Second) })
 				return nil, nil, false
 			}
 			return nil, errors.New("cut"), true
@@ -199,13 +200,13 @@ func TestProofIsDatedWhenSent(t *testing.T) {
 
 // Who was given up has no proof from then on: what waits for a connection must not be sent.
 func TestExpelledHasNoProof(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
+	brokertest.Run(t, 1, func(w *brokertest.World) {
 		ages := make(chan time.Duration, 10)
-		m := w.join(w.client(), func(m *member) {
+		m := join(w, w.Client(), func(m *member) {
 			m.drain = func(_ context.Context, g *consumer.Generation) { ages <- g.ProofAge() }
 		})
 		time.Sleep(5 * time.Second)
-		w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Heartbeat}, Err: kerr.UnknownMemberID, Count: 1})
+		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Heartbeat}, Err: kerr.UnknownMemberID, Count: 1})
 		time.Sleep(10 * time.Second)
 		if age := <-ages; age < 1000*time.Hour {
 			t.Errorf("the proof is %v old", age)
@@ -219,11 +220,11 @@ func TestExpelledHasNoProof(t *testing.T) {
 
 // A serve that gives up at once does not make the group rebalance all the time.
 func TestServeThatReturns(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
+	brokertest.Run(t, 1, func(w *brokertest.World) {
 		ctx, cancel := context.WithTimeout(w.Context(), 10*time.Second)
 		defer cancel()
 		n := 0
-		err := w.client().Consume(ctx, consumer.GroupOptions{Group: group, Topics: topics}, func(context.Context, *consumer.Generation) { n++ })
+		err := consumer.Consume(ctx, w.Client(), consumer.GroupOptions{Group: brokertest.Group, Topics: brokertest.Topics}, func(context.Context, *consumer.Generation) { n++ })
 		if err != nil || n < 5 || n > 11 {
 			w.Errorf("%d generations in 10 s, %v", n, err)
 		}
@@ -232,10 +233,10 @@ func TestServeThatReturns(t *testing.T) {
 
 // Who consumes other topics reckons another share of the rate: it gets no partitions as long as another one leads.
 func TestMembersOfDifferentTopics(t *testing.T) {
-	inWorld(t, 4, func(w *world) {
-		one := w.join(w.client(), func(m *member) { m.topics.Backfill = "" })
+	brokertest.Run(t, 4, func(w *brokertest.World) {
+		one := join(w, w.Client(), func(m *member) { m.topics.Backfill = "" })
 		time.Sleep(5 * time.Second)
-		two := w.join(w.client())
+		two := join(w, w.Client())
 		time.Sleep(5 * time.Second)
 		if a, b := one.generation(), two.generation(); len(a.Assigned()) != 4 || len(b.Assigned()) != 0 || why(a) != "" || why(b) == "" {
 			w.Errorf("assigned %v (%s) and %v (%s)", a.Assigned(), why(a), b.Assigned(), why(b))
@@ -257,7 +258,7 @@ func why(g *consumer.Generation) string {
 
 // A partition stays where it is unless its owner has more than the others.
 func TestAssignmentSticks(t *testing.T) {
-	inWorld(t, 12, func(w *world) {
+	brokertest.Run(t, 12, func(w *brokertest.World) {
 		var members []*member
 		had := map[*member][]int{}
 		settle := func(change string) {
@@ -265,7 +266,7 @@ func TestAssignmentSticks(t *testing.T) {
 			for _, m := range members {
 				var numbers []int
 				for _, tp := range m.generation().Assigned() {
-					if tp.Topic == topics.Live {
+					if tp.Topic == brokertest.Topics.Live {
 						numbers = append(numbers, tp.Partition)
 					}
 				}
@@ -285,7 +286,7 @@ func TestAssignmentSticks(t *testing.T) {
 			}
 		}
 		for n := range 4 {
-			members = append(members, w.join(w.client()))
+			members = append(members, join(w, w.Client()))
 			settle(fmt.Sprint("member ", n+1, " has joined"))
 		}
 		members[1].leave()
@@ -299,12 +300,12 @@ func TestAssignmentSticks(t *testing.T) {
 
 // Who goes by another rate gets no partitions as long as another one leads: also not those that it had.
 func TestMembersOfDifferentRates(t *testing.T) {
-	inWorld(t, 4, func(w *world) {
-		one := w.join(w.client())
-		two := w.join(w.client())
+	brokertest.Run(t, 4, func(w *brokertest.World) {
+		one := join(w, w.Client())
+		two := join(w, w.Client())
 		time.Sleep(5 * time.Second)
 		two.leave()
-		leader, apart := one, w.join(w.client(), func(m *member) { m.rate = 100 })
+		leader, apart := one, join(w, w.Client(), func(m *member) { m.rate = 100 })
 		time.Sleep(5 * time.Second)
 		if why(leader.generation()) != "" { // who comes first in a rebalance leads the group
 			leader, apart = apart, leader

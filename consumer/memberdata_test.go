@@ -12,6 +12,8 @@ import (
 
 	"github.com/segmentio/kafka-go/protocol"
 	consumerapi "github.com/segmentio/kafka-go/protocol/consumer"
+
+	"markread/consumer/kafkaclient"
 )
 
 func marshal(t testing.TB, v any) []byte {
@@ -160,13 +162,13 @@ func FuzzMemberMetadata(f *testing.F) {
 			if err := protocol.Unmarshal(b, 0, &theirs); err != nil {
 				t.Fatalf("kafka-go: %v", err)
 			}
-			var want []TopicPartition
+			var want []kafkaclient.TopicPartition
 			for _, topic := range theirs.AssignedPartitions {
 				for _, p := range topic.Partitions {
-					want = append(want, TopicPartition{topic.Topic, int(p)})
+					want = append(want, kafkaclient.TopicPartition{Topic: topic.Topic, Partition: int(p)})
 				}
 			}
-			slices.SortFunc(want, TopicPartition.Compare)
+			slices.SortFunc(want, kafkaclient.TopicPartition.Compare)
 			if !slices.Equal(assigned, want) {
 				t.Fatalf("assigned %v, kafka-go: %v", assigned, want)
 			}

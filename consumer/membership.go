@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
+
+	"markread/consumer/kafkaclient"
 )
 
 const (
@@ -44,24 +46,24 @@ func (g *Generation) heartbeats(ctx context.Context, revoke context.CancelCauseF
 			revoke(errExpelled)
 			continue
 		}
-		if time.Since(g.LastProof()) > SessionTimeout {
+		if time.Since(g.LastProof()) > kafkaclient.SessionTimeout {
 			revoke(errSilence)
 		}
-		if isLayout(err) {
-			g.client.refresh()
+		if kafkaclient.StaleMetadata(err) {
+			g.client.RefreshMetadata()
 		}
 		if ctx.Err() == nil {
-			g.client.repeats("heartbeat "+code(err)).Err(err).Str("group", g.group).Msg("heartbeat failed")
+			g.client.WarnRepeated("heartbeat "+kafkaclient.Code(err)).Err(err).Str("group", g.group).Msg("heartbeat failed")
 		}
 	}
 }
 
 func (g *Generation) heartbeat(ctx context.Context) error {
-	response, err := g.client.roundTrip(ctx, heartbeatTimeout, &heartbeatRequest{GroupID: g.group, GenerationID: g.id, MemberID: g.member})
+	response, err := g.client.RoundTrip(ctx, heartbeatTimeout, &kafkaclient.HeartbeatRequest{GroupID: g.group, GenerationID: g.id, MemberID: g.member})
 	if err != nil {
 		return err
 	}
-	return brokerError(response.(*heartbeatResponse).ErrorCode)
+	return kafkaclient.BrokerError(response.(*kafkaclient.HeartbeatResponse).ErrorCode)
 }
 
 func (g *Generation) prove(sent time.Time) {
@@ -80,14 +82,14 @@ func (g *Generation) prove(sent time.Time) {
 // What another member says that it counts makes nobody rebalance: it may say anything.
 func (g *Generation) watch(ctx context.Context, j joined, options GroupOptions, patience time.Duration, revoke context.CancelCauseFunc) {
 	began := time.Now()
-	for differs := 0; pause(ctx, watchInterval); {
+	for differs := 0; kafkaclient.Sleep(ctx, watchInterval); {
 		for _, p := range g.partitions {
 			p.refreshMark(ctx)
 		}
 		if !j.leader && (j.outlook.equal(j.leaders) || time.Since(began) < patience) {
 			continue
 		}
-		now, err := g.client.look(ctx, options)
+		now, err := look(ctx, g.client, options)
 		switch {
 		case err != nil:
 		case !j.leader:
@@ -114,7 +116,7 @@ func (p *partition) refreshMark(ctx context.Context) {
 	if fresh {
 		return
 	}
-	if first, end, err := p.g.client.bounds(ctx, p.Topic, p.Partition); err == nil {
+	if first, end, err := p.g.client.LogRange(ctx, p.Topic, p.Partition); err == nil {
 		p.mark(end, first)
 	}
 }

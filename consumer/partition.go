@@ -9,23 +9,25 @@ import (
 
 	"github.com/segmentio/kafka-go"
 
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
 	"markread/consumer/offsets"
 )
 
 // partition is one assigned partition for as long as its generation lasts: where it reads, and what has
 // finished. Its fetcher is the only one that moves it on.
 type partition struct {
-	TopicPartition
+	kafkaclient.TopicPartition
 	g     *Generation
 	index int // in Generation.partitions: the upper part of its Refs
-	lane  Lane
+	lane  event.Lane
 
-	memory *memory // the lane's
+	memory *kafkaclient.Memory // the lane's
 
 	// The fetcher's.
-	last landmark  // of what was delivered
-	sure time.Time // when the log was last known to be that of the landmark; zero: not since a failure or a pause
-	wait wait      // after a failure; it grows until a fetch is good
+	last fingerprint         // of what was delivered
+	sure time.Time           // when the log was last known to be that of the landmark; zero: not since a failure or a pause
+	wait kafkaclient.Backoff // after a failure; it grows until a fetch is good
 
 	asked int64 // where the last fetch began
 	more  int32 // bytes that the next one asks for beside the usual ones, to get beyond the landmark's batch
@@ -35,20 +37,22 @@ type partition struct {
 	highWatermark int64 // -1: not known yet
 	logStart      int64 // the least that the log is known to begin at
 	marked        time.Time
-	good          time.Time   // the last good fetch, or when there was capacity again for one
-	unreadable    *Unreadable // nil: the partition can be read
+	good          time.Time               // the last good fetch, or when there was capacity again for one
+	unreadable    *kafkaclient.Unreadable // nil: the partition can be read
 }
 
 // Refs have the arrival number in the lower bits.
 const arrivalBits = 48
 
-func (p *partition) ref(arrival uint64) Ref { return Ref(uint64(p.index)<<arrivalBits | arrival) }
+func (p *partition) ref(arrival uint64) event.Ref {
+	return event.Ref(uint64(p.index)<<arrivalBits | arrival)
+}
 
 // begins takes over where the group is.
 func (p *partition) begins(committed offsets.Commit) {
 	p.tracker = offsets.New(committed.Offset, committed.Offset)
 	if err := p.tracker.Inherit(committed.Metadata); err != nil {
-		p.g.client.options.Log.Warn().Err(err).Str("topic", p.Topic).Int("partition", p.Partition).Int64("offset", committed.Offset).
+		p.g.client.Options.Log.Warn().Err(err).Str("topic", p.Topic).Int("partition", p.Partition).Int64("offset", committed.Offset).
 			Str("do", "nothing, if another program has committed for this group; else find who has Read on the group").
 			Msg("what is committed beside the offset is not ours, or damaged, and is ignored: some calls will be repeated")
 	}
@@ -60,7 +64,7 @@ func (p *partition) run(ctx context.Context, sink Sink) {
 	if !p.begin(ctx) {
 		return
 	}
-	p.wait = newWait()
+	p.wait = kafkaclient.NewBackoff()
 	var outside time.Time // since when every fetch has been out of range beyond the end
 	for {
 		if p.room(ctx, sink) != nil {
@@ -81,7 +85,7 @@ func (p *partition) run(ctx context.Context, sink Sink) {
 			}
 			p.sure = time.Time{}
 			p.failed(err)
-			if !p.wait.sleep(ctx) {
+			if !p.wait.Sleep(ctx) {
 				return
 			}
 			continue
@@ -93,7 +97,7 @@ func (p *partition) run(ctx context.Context, sink Sink) {
 // from returns where the next fetch begins.
 func (p *partition) from() int64 {
 	p.asked = p.position()
-	if p.last.known && time.Since(p.sure) > sameLog {
+	if p.last.known && time.Since(p.sure) > kafkaclient.SameLog {
 		p.asked = p.last.offset
 	}
 	return p.asked
@@ -101,10 +105,10 @@ func (p *partition) from() int64 {
 
 // step does one fetch, and delivers what it finds.
 func (p *partition) step(ctx context.Context, sink Sink) error {
-	a := following
-	a.bytes = min(a.bytes+p.more, maxBatch)
+	a := kafkaclient.Following
+	a.Bytes = min(a.Bytes+p.more, kafkaclient.MaxBatch)
 	began, asked := time.Now(), false
-	f, err := p.g.client.fetch(ctx, p.memory, p.TopicPartition, func() int64 {
+	f, err := p.g.client.Fetch(ctx, p.memory, p.TopicPartition, func() int64 {
 		if asked { // it has waited for memory
 			p.paused(time.Since(began))
 		}
@@ -114,26 +118,26 @@ func (p *partition) step(ctx context.Context, sink Sink) error {
 	if err != nil {
 		return err
 	}
-	defer f.close()
+	defer f.Close()
 	p.sure = time.Now()
-	p.mark(f.highWatermark, f.logStart)
-	if f.empty() {
+	p.mark(f.HighWatermark, f.LogStart)
+	if f.Empty() {
 		p.succeeded()
 		return nil
 	}
 	began = time.Now()
-	d, err := p.memory.decoder(ctx)
+	d, err := p.memory.Decoder(ctx)
 	if err != nil {
 		return err
 	}
-	defer p.memory.giveBack(d)
+	defer p.memory.GiveBack(d)
 	p.paused(time.Since(began))
-	size, position := int32(len(f.records)), p.position()
+	size, position := int32(len(f.Records)), p.position()
 	if err = p.deliver(ctx, sink, f, d); err != nil {
 		return err
 	}
 	p.more = 0
-	if f.next <= position { // the landmark's batch, and nothing of what is behind it
+	if f.Next <= position { // the landmark's batch, and nothing of what is behind it
 		p.more = 2 * size
 	}
 	return nil
@@ -143,7 +147,7 @@ func (p *partition) step(ctx context.Context, sink Sink) error {
 func (p *partition) room(ctx context.Context, sink Sink) error {
 	began := time.Now()
 	err := sink.Room(ctx, p.lane)
-	if pause := time.Since(began); pause > shortPause {
+	if pause := time.Since(began); pause > kafkaclient.ShortPause {
 		p.sure = time.Time{}
 		p.paused(pause)
 	}
@@ -160,8 +164,8 @@ func (p *partition) begin(ctx context.Context) bool {
 
 // oldest begins at the oldest record: the group has committed nothing.
 func (p *partition) oldest(ctx context.Context) bool {
-	for wait := newWait(); ; {
-		first, _, err := p.g.client.bounds(ctx, p.Topic, p.Partition)
+	for wait := kafkaclient.NewBackoff(); ; {
+		first, _, err := p.g.client.LogRange(ctx, p.Topic, p.Partition)
 		if err == nil {
 			p.mu.Lock()
 			p.tracker = offsets.New(first, -1)
@@ -172,7 +176,7 @@ func (p *partition) oldest(ctx context.Context) bool {
 			return false
 		}
 		p.failed(err)
-		if !wait.sleep(ctx) {
+		if !wait.Sleep(ctx) {
 			return false
 		}
 	}
@@ -186,9 +190,9 @@ func (p *partition) position() int64 {
 
 // deliver gives what was fetched to the sink, in chunks, asking for room before each. What it does not give
 // because ctx has ended was never there: the position stays before it.
-func (p *partition) deliver(ctx context.Context, sink Sink, f *fetched, d *decoder) error {
+func (p *partition) deliver(ctx context.Context, sink Sink, f *kafkaclient.Fetched, d *kafkaclient.Decoder) error {
 	for first := true; ; first = false {
-		records, err := f.chunk(&d.Decoder)
+		records, err := f.Chunk(&d.Decoder)
 		if err != nil {
 			return err
 		}
@@ -199,37 +203,37 @@ func (p *partition) deliver(ctx context.Context, sink Sink, f *fetched, d *decod
 			}
 		}
 		// A landmark alone says nothing about what is behind it.
-		if f.next > p.position() || f.next >= f.highWatermark {
+		if f.Next > p.position() || f.Next >= f.HighWatermark {
 			p.succeeded()
 		}
-		if len(records) == 0 && !f.opened {
+		if len(records) == 0 && !f.Opened {
 			break
 		}
 		if !first && p.room(ctx, sink) != nil {
 			return ctx.Err()
 		}
 		now := p.g.now()
-		d.events = d.events[:0]
+		d.Events = d.Events[:0]
 		for _, r := range records {
-			e := Decode(Record(r), now)
+			e := event.Decode(event.Record(r), now)
 			e.Lane = p.lane
-			d.events = append(d.events, e)
+			d.Events = append(d.Events, e)
 		}
 		if len(records) > 0 {
-			p.last = landmarkAt(records[len(records)-1])
+			p.last = fingerprintOf(records[len(records)-1])
 		}
-		if events := p.add(d.events, now); len(events) > 0 {
+		if events := p.add(d.Events, now); len(events) > 0 {
 			sink.Deliver(events)
 		}
 	}
 	p.mu.Lock()
-	p.tracker.Skip(f.next)
+	p.tracker.Skip(f.Next)
 	p.mu.Unlock()
 	return nil
 }
 
 // tracked is when an event was, as the tracker keeps it.
-func tracked(e Event, now time.Time) time.Time {
+func tracked(e event.Event, now time.Time) time.Time {
 	switch {
 	case !e.EventTime.IsZero():
 		return e.EventTime
@@ -241,7 +245,7 @@ func tracked(e Event, now time.Time) time.Time {
 }
 
 // add has the tracker take in what was read next, and returns those events that have not finished yet.
-func (p *partition) add(events []Event, now time.Time) []Event {
+func (p *partition) add(events []event.Event, now time.Time) []event.Event {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	left := events[:0]
@@ -262,13 +266,13 @@ func (p *partition) add(events []Event, now time.Time) []Event {
 // outOfRange finds out which way a fetch from an offset left the log. Behind its beginning: retention was
 // faster, and what it deleted unread is lost. Beyond its end: it is another log.
 func (p *partition) outOfRange(ctx context.Context, from int64, outside *time.Time) error {
-	first, end, err := p.g.client.bounds(ctx, p.Topic, p.Partition)
+	first, end, err := p.g.client.LogRange(ctx, p.Topic, p.Partition)
 	if err != nil {
 		return err
 	}
 	switch {
 	case from < first:
-		p.last = landmark{}
+		p.last = fingerprint{}
 		p.forgo(first)
 		return nil
 	case from <= end:
@@ -278,7 +282,7 @@ func (p *partition) outOfRange(ctx context.Context, from int64, outside *time.Ti
 	if outside.IsZero() {
 		*outside = time.Now()
 	}
-	if time.Since(*outside) < anotherLog {
+	if time.Since(*outside) < kafkaclient.AnotherLog {
 		return fmt.Errorf("offset %d is beyond the log's end, %d: %w", from, end, kafka.OffsetOutOfRange)
 	}
 	*outside = time.Time{}
@@ -296,19 +300,19 @@ func (p *partition) forgo(first int64) {
 		return
 	}
 	p.g.lose(p.Topic, lost)
-	p.g.client.options.Log.Error().Str("topic", p.Topic).Int("partition", p.Partition).Int64("offset", position).Int64("next_offset", first).
+	p.g.client.Options.Log.Error().Str("topic", p.Topic).Int("partition", p.Partition).Int64("offset", position).Int64("next_offset", first).
 		Int64("lost", lost).Msg("retention deleted events before they were read")
 }
 
 // startOver reads another log of the same name from its beginning.
 func (p *partition) startOver(ctx context.Context) error {
-	first, end, err := p.g.client.bounds(ctx, p.Topic, p.Partition)
+	first, end, err := p.g.client.LogRange(ctx, p.Topic, p.Partition)
 	if err != nil {
 		return err
 	}
-	p.g.client.options.Log.Error().Str("topic", p.Topic).Int("partition", p.Partition).Int64("offset", p.position()).Int64("end", end).
+	p.g.client.Options.Log.Error().Str("topic", p.Topic).Int("partition", p.Partition).Int64("offset", p.position()).Int64("end", end).
 		Int64("next_offset", first).Msg("the topic was made again or cut: reading it from its beginning")
-	p.last = landmark{}
+	p.last = fingerprint{}
 	p.mu.Lock()
 	p.tracker.Reset(first)
 	p.logStart = first

@@ -10,15 +10,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"markread/consumer"
+	"markread/consumer/broker/brokertest"
 )
 
 // Brokers that take no metadata get plain offsets, with the next try of the same commit, however many partitions were refused.
 func TestBrokersThatTakeNoMetadata(t *testing.T) {
-	inWorld(t, 3, func(w *world) {
+	brokertest.Run(t, 3, func(w *brokertest.World) {
 		for p := range 3 {
-			w.publish(topics.Live, p, 100)
+			w.Publish(brokertest.Topics.Live, p, 100)
 		}
-		refused := w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.OffsetMetadataTooLarge, Count: -1, When: func(r kmsg.Request) bool {
+		refused := w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.OffsetMetadataTooLarge, Count: -1, When: func(r kmsg.Request) bool {
 			for _, t := range r.(*kmsg.OffsetCommitRequest).Topics {
 				for _, p := range t.Partitions {
 					if p.Metadata != nil && *p.Metadata != "" {
@@ -29,7 +30,7 @@ func TestBrokersThatTakeNoMetadata(t *testing.T) {
 			return false
 		}})
 		var m *member
-		m = w.join(w.client(), func(started *member) {
+		m = join(w, w.Client(), func(started *member) {
 			started.auto = false
 			started.drain = func(_ context.Context, g *consumer.Generation) {
 				for _, e := range m.all() {
@@ -45,7 +46,7 @@ func TestBrokersThatTakeNoMetadata(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		m.leave()
 		for p := range 3 {
-			if got := w.committed(topics.Live, p); got != 50 {
+			if got := committed(w, brokertest.Topics.Live, p); got != 50 {
 				w.Errorf("partition %d: committed %d", p, got)
 			}
 		}

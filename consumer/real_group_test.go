@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"markread/consumer"
+	"markread/consumer/broker/brokertest"
 )
 
 // raw is a member that does nothing by itself.
@@ -87,7 +88,7 @@ func (m *raw) sync() <-chan int16 {
 func (m *raw) heartbeat() int16 {
 	request := kmsg.NewPtrHeartbeatRequest()
 	request.Group, request.MemberID, request.Generation = m.r.group, m.id, m.generation
-	return ask(m.r, request).ErrorCode
+	return FetchLimits(m.r, request).ErrorCode
 }
 
 func (m *raw) commit(generation int32, offset int64) int16 {
@@ -100,7 +101,7 @@ func (m *raw) leave() {
 	gone := kmsg.NewLeaveGroupRequestMember()
 	gone.MemberID = m.id
 	request.Members = append(request.Members, gone)
-	ask(m.r, request)
+	FetchLimits(m.r, request)
 }
 
 // What a coordinator answers to commits and heartbeats in each state of the group: our Commit and our heartbeats rely on it.
@@ -256,14 +257,14 @@ func TestRealGhost(t *testing.T) {
 	onReal(t, "it takes a session of 15 s, and virtual time has it (TestStaleCommitIsFenced)")
 	t.Parallel()
 	r := onBroker(t, 2)
-	line := &switchboard{dial: (&net.Dialer{}).DialContext}
+	line := &brokertest.Switchboard{Dial: (&net.Dialer{}).DialContext}
 	ghost := r.join(r.client(line.DialContext))
 	r.eventually(20*time.Second, "the first has all", func() bool { return ghost.generation() != nil && len(ghost.generation().Assigned()) == 4 })
 	other := r.join(r.client())
 	r.eventually(20*time.Second, "both have a half", func() bool {
 		return other.generation() != nil && len(other.generation().Assigned()) == 2 && len(ghost.generation().Assigned()) == 2
 	})
-	line.cut(true)
+	line.Cut(true)
 	began := time.Now()
 	for p := range 2 {
 		r.publish(r.topics.Live, p, 5)
@@ -293,10 +294,10 @@ func TestRealGhostWithinJoin(t *testing.T) {
 		m.drain = func(context.Context, *consumer.Generation) { <-drained }
 	})
 	r.eventually(20*time.Second, "the first has all", func() bool { return slow.generation() != nil })
-	line := &switchboard{dial: (&net.Dialer{}).DialContext}
+	line := &brokertest.Switchboard{Dial: (&net.Dialer{}).DialContext}
 	ghost := r.join(r.client(line.DialContext))
 	r.eventually(20*time.Second, "the group prepares", func() bool { s, n := r.state(); return s == "PreparingRebalance" && n == 2 })
-	line.cut(true)
+	line.Cut(true)
 	for p := range 2 {
 		r.publish(r.topics.Live, p, 5)
 	}

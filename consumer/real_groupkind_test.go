@@ -38,7 +38,7 @@ func (n *newMember) stay() {
 	})
 	go func() {
 		defer close(n.done)
-		for pause(ctx, 300*time.Millisecond) {
+		for Sleep(ctx, 300*time.Millisecond) {
 			if now, code := n.beat(n.epoch.Load()); code == 0 {
 				n.epoch.Store(now)
 			}
@@ -96,7 +96,7 @@ func sharerOf(r *real) *newMember {
 func streamerOf(r *real) *newMember {
 	find := kmsg.NewPtrFindCoordinatorRequest()
 	find.CoordinatorKeys = []string{r.group}
-	coordinator := r.admin.Broker(int(ask(r, find).Coordinators[0].NodeID))
+	coordinator := r.admin.Broker(int(FetchLimits(r, find).Coordinators[0].NodeID))
 	request := kmsg.NewPtrStreamsGroupHeartbeatRequest()
 	request.Group, request.MemberID, request.RebalanceTimeoutMillis = r.group, newMemberID, 5000
 	request.ProcessID = kmsg.StringPtr("process")
@@ -149,9 +149,9 @@ func TestRealGroupOfAnotherKind(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			r := onBroker(t, 1)
-			view := func() consumer.GroupView {
+			view := func() consumer.DescribedGroup {
 				t.Helper()
-				g, err := r.client().DescribeGroup(t.Context(), r.group)
+				g, err := consumer.DescribeGroup(t.Context(), r.client(), r.group)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -198,7 +198,7 @@ func commitAs(r *real, n *newMember, offset int64) {
 	topic.Topic, topic.TopicID, partition.Offset = r.topics.Live, r.topicID(r.topics.Live), offset
 	topic.Partitions = append(topic.Partitions, partition)
 	request.Topics = append(request.Topics, topic)
-	if code := ask(r, request).Topics[0].Partitions[0].ErrorCode; code != 0 {
+	if code := FetchLimits(r, request).Topics[0].Partitions[0].ErrorCode; code != 0 {
 		r.Fatal(kerr.ErrorForCode(code))
 	}
 }
@@ -220,7 +220,7 @@ func TestRealConsumersOfTheNewProtocolJoin(t *testing.T) {
 	gone := kmsg.NewLeaveGroupRequestMember()
 	gone.MemberID = m.generation().Member()
 	leave.Group, leave.Members = r.group, append(leave.Members, gone)
-	ask(r, leave)
+	FetchLimits(r, leave)
 	n.stay()
 	r.eventually(30*time.Second, "the worker has nothing", func() bool {
 		g := m.generation()

@@ -13,7 +13,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"markread/consumer"
+	"markread/consumer/admin"
+	"markread/consumer/deadletter"
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
 )
 
 // The topics that CheckTopics makes; and the largest record that they take becomes a letter, whole.
@@ -26,16 +29,16 @@ func TestRealTopicsCreated(t *testing.T) {
 	c := r.client()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // brokers that can't be reached are waited for as long as it lasts
 	defer cancel()
-	var missing *consumer.MissingTopicError
-	if err := c.CheckTopics(ctx, r.topics, false); !errors.As(err, &missing) || len(missing.Topics) != 3 {
+	var missing *kafkaclient.MissingTopicError
+	if err := admin.CheckTopics(ctx, c, r.topics, false); !errors.As(err, &missing) || len(missing.Topics) != 3 {
 		t.Fatalf("before: %v", err)
 	}
 	for range 2 { // the second time they are there
-		if err := c.CheckTopics(ctx, r.topics, true); err != nil {
+		if err := admin.CheckTopics(ctx, c, r.topics, true); err != nil {
 			t.Fatal(err)
 		}
 	}
-	nodes := len(ask(r, kmsg.NewPtrMetadataRequest()).Brokers)
+	nodes := len(FetchLimits(r, kmsg.NewPtrMetadataRequest()).Brokers)
 	for _, topic := range []string{r.topics.Live, r.topics.Backfill, r.topics.DeadLetter} {
 		r.everywhere(topic, 11)
 		d := r.describe(topic)
@@ -82,7 +85,7 @@ func TestRealLetterTooLarge(t *testing.T) {
 }
 
 // largest produces the largest record that a topic takes with Kafka's default of max.message.bytes, and returns the member's event of it.
-func (r *real) largest(m *member) consumer.Event {
+func (r *real) largest(m *member) event.Event {
 	r.Helper()
 	const largest = 1048588 - 61 - 11 // less the headers of the batch and of its record
 	c := r.kgo(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProducerBatchMaxBytes(2<<20))
@@ -105,9 +108,9 @@ func (r *real) largest(m *member) consumer.Event {
 }
 
 // letter writes a letter about the event, and reads it with the other client.
-func (r *real) letter(c *consumer.Client, topic string, e consumer.Event) *kgo.Record {
+func (r *real) letter(c *kafkaclient.Client, topic string, e event.Event) *kgo.Record {
 	r.Helper()
-	err := c.Letters(topic).Write(r.Context(), consumer.Letter{
+	err := deadletter.NewWriter(c, topic).Write(r.Context(), event.DeadLetter{
 		Event: e, Class: "invalid", Message: strings.Repeat("m", 2000), Collapsed: 1, FailedAt: time.Now(), Group: r.group,
 	})
 	if err != nil {
@@ -142,7 +145,7 @@ func (r *real) settings(topic string, names ...string) map[string]string {
 	resource.ResourceType, resource.ResourceName, resource.ConfigNames = kmsg.ConfigResourceTypeTopic, topic, names
 	request.Resources = append(request.Resources, resource)
 	settings := map[string]string{}
-	for _, c := range ask(r, request).Resources[0].Configs {
+	for _, c := range FetchLimits(r, request).Resources[0].Configs {
 		if c.Value != nil {
 			settings[c.Name] = *c.Value
 		}

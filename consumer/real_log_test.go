@@ -13,7 +13,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"markread/consumer"
+	"markread/consumer/broker/brokertest"
+	"markread/consumer/kafkaclient"
 )
 
 // Where the topic says so, an event's time is when the broker has appended it.
@@ -67,7 +68,7 @@ func TestRealTransactions(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i := range n {
-			if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: r.topics.Live, Value: value(i)}).FirstErr(); err != nil { // a batch each
+			if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: r.topics.Live, Value: brokertest.Value(i)}).FirstErr(); err != nil { // a batch each
 				t.Fatal(err)
 			}
 		}
@@ -147,7 +148,7 @@ func (r *real) tryCommit(c commitOf) int16 {
 	p.Partition, p.Offset, p.Metadata = int32(c.partition), c.offset, &c.metadata
 	t.Topic, t.TopicID, t.Partitions = c.topic, r.topicID(c.topic), append(t.Partitions, p)
 	request.Topics = append(request.Topics, t)
-	answer := ask(r, request)
+	answer := FetchLimits(r, request)
 	return answer.Topics[0].Partitions[0].ErrorCode
 }
 
@@ -160,7 +161,7 @@ func TestRealCompactionHoles(t *testing.T) {
 		var records []*kgo.Record
 		for i := range keys {
 			if i%5 == round%5 || round == 0 { // so that batches keep some of their records
-				records = append(records, &kgo.Record{Topic: r.topics.Live, Key: fmt.Appendf(nil, "k%d", i), Value: value(i)})
+				records = append(records, &kgo.Record{Topic: r.topics.Live, Key: fmt.Appendf(nil, "k%d", i), Value: brokertest.Value(i)})
 			}
 		}
 		r.send(records...)
@@ -189,7 +190,7 @@ func TestRealCompactionHoles(t *testing.T) {
 			t.Skip("skipped: the cluster's log cleaner has not run for a minute; start it with log.cleaner.backoff.ms=500")
 		default:
 			<-roll.C // the segment's age is looked at when something is written
-			r.send(&kgo.Record{Topic: r.topics.Live, Key: []byte("rolls the segment"), Value: value(0)})
+			r.send(&kgo.Record{Topic: r.topics.Live, Key: []byte("rolls the segment"), Value: brokertest.Value(0)})
 		}
 	}
 	_, end := r.bounds(r.topics.Live, 0)
@@ -257,7 +258,7 @@ func (r *real) lost(m *member, from, to, n int64) {
 	if lost := m.generation().Lost(); lost[r.topics.Live] != n || len(lost) != 1 {
 		r.Errorf("lost %v, want %d", lost, n)
 	}
-	lines := r.log.lines("retention deleted events before they were read")
+	lines := r.log.Lines("retention deleted events before they were read")
 	if len(lines) != 1 || lines[0]["level"] != "error" || lines[0]["offset"] != float64(from) || lines[0]["next_offset"] != float64(to) || lines[0]["lost"] != float64(n) {
 		r.Errorf("logged: %v", lines)
 	}
@@ -298,13 +299,13 @@ func TestRealPartitionsAdded(t *testing.T) {
 	topic := kmsg.NewCreatePartitionsRequestTopic()
 	topic.Topic, topic.Count = r.topics.Live, 4
 	request.Topics, request.TimeoutMillis = append(request.Topics, topic), 10000
-	ask(r, request)
+	FetchLimits(r, request)
 	began := time.Now()
 	r.eventually(10*time.Second, "the partition is there", func() bool { return len(r.describe(r.topics.Live).Partitions) == 4 })
 	r.publish(r.topics.Live, 3, 5)
 	r.eventually(40*time.Second, "the new partition is read", func() bool { return r.committed(r.topics.Live, 3) == 5 })
 	t.Logf("a new partition was read after %v", time.Since(began))
-	assigned := map[consumer.TopicPartition]int{}
+	assigned := map[kafkaclient.TopicPartition]int{}
 	for _, m := range members {
 		for _, tp := range m.generation().Assigned() {
 			assigned[tp]++
@@ -344,7 +345,7 @@ func TestRealLeaderMoves(t *testing.T) {
 		next := time.NewTicker(20 * time.Millisecond)
 		defer next.Stop()
 		for ; ctx.Err() == nil; <-next.C {
-			if producer.ProduceSync(context.Background(), &kgo.Record{Topic: r.topics.Live, Value: value(int(n))}).FirstErr() == nil {
+			if producer.ProduceSync(context.Background(), &kgo.Record{Topic: r.topics.Live, Value: brokertest.Value(int(n))}).FirstErr() == nil {
 				n++
 			}
 		}

@@ -8,6 +8,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"markread/consumer"
+	"markread/consumer/admin"
+	"markread/consumer/broker/brokertest"
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
 )
 
 // What status looks at is there in the form that it expects: the group with what its members publish, where it is, and the end of what is
@@ -17,9 +21,9 @@ func TestRealLook(t *testing.T) {
 	t.Parallel()
 	r := onBroker(t, 2)
 	c := r.client()
-	view := func() consumer.GroupView {
+	view := func() consumer.DescribedGroup {
 		t.Helper()
-		view, err := c.DescribeGroup(t.Context(), r.group)
+		view, err := consumer.DescribeGroup(t.Context(), c, r.group)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -29,9 +33,9 @@ func TestRealLook(t *testing.T) {
 		t.Errorf("nobody has joined: %+v", v)
 	}
 
-	lag := func(topic string) consumer.PartitionLag {
+	lag := func(topic string) admin.PartitionLag {
 		t.Helper()
-		lags, err := c.Lag(t.Context(), r.group, topic)
+		lags, err := admin.Lag(t.Context(), c, r.group, topic)
 		if err != nil || len(lags) != 2 || lags[0].Err != nil || lags[1].Err != nil || lags[1].Lag != 0 {
 			t.Fatalf("%+v %v", lags, err)
 		}
@@ -64,7 +68,7 @@ func TestRealLook(t *testing.T) {
 	owner := first
 	r.eventually(60*time.Second, "the events are there", func() bool {
 		for _, m := range []*member{first, second} {
-			if g := m.generation(); g != nil && len(m.got(r.topics.Live, 0)) >= 7 && slices.Contains(g.Assigned(), consumer.TopicPartition{Topic: r.topics.Live, Partition: 0}) {
+			if g := m.generation(); g != nil && len(m.got(r.topics.Live, 0)) >= 7 && slices.Contains(g.Assigned(), kafkaclient.TopicPartition{Topic: r.topics.Live, Partition: 0}) {
 				owner = m
 				return slices.Contains(members, g.Member())
 			}
@@ -89,7 +93,7 @@ func TestRealLook(t *testing.T) {
 		if err := tx.BeginTransaction(); err != nil {
 			t.Fatal(err)
 		}
-		if err := tx.ProduceSync(t.Context(), &kgo.Record{Value: value(i)}).FirstErr(); err != nil {
+		if err := tx.ProduceSync(t.Context(), &kgo.Record{Value: brokertest.Value(i)}).FirstErr(); err != nil {
 			t.Fatal(err)
 		}
 		if i < 2 {
@@ -100,20 +104,22 @@ func TestRealLook(t *testing.T) {
 	}
 	read := func() (got []string) {
 		t.Helper()
-		extent, err := c.Extent(t.Context(), r.topics.DeadLetter)
+		extent, err := c.TopicOffsets(t.Context(), r.topics.DeadLetter)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := scanAll(t.Context(), c, extent, func(r consumer.Record) error { got = append(got, string(r.Value)); return nil }); err != nil {
+		if err := brokertest.ScanAll(t.Context(), c, extent, func(r event.Record) error { got = append(got, string(r.Value)); return nil }); err != nil {
 			t.Fatal(err)
 		}
 		return got
 	}
-	r.eventually(30*time.Second, "one is committed, one aborted, one undecided", func() bool { return slices.Equal(read(), []string{string(value(0))}) })
+	r.eventually(30*time.Second, "one is committed, one aborted, one undecided", func() bool { return slices.Equal(read(), []string{string(brokertest.Value(0))}) })
 	if err := tx.EndTransaction(t.Context(), kgo.TryCommit); err != nil {
 		t.Fatal(err)
 	}
-	r.eventually(30*time.Second, "the last is committed, too", func() bool { return slices.Equal(read(), []string{string(value(0)), string(value(2))}) })
+	r.eventually(30*time.Second, "the last is committed, too", func() bool {
+		return slices.Equal(read(), []string{string(brokertest.Value(0)), string(brokertest.Value(2))})
+	})
 
 	first.leave()
 	second.leave()

@@ -49,7 +49,7 @@ func TestRealTopicMadeAgain(t *testing.T) {
 	r.arrived(m, r.topics.Live, 0, append(offsets(0, 10), offsets(0, 5)...))
 	t.Logf("read on %v after it was deleted", time.Since(began))
 	r.settled(m, r.topics.Live, 0, 5)
-	lines := r.log.lines("the topic was made again or cut: reading it from its beginning")
+	lines := r.log.Lines("the topic was made again or cut: reading it from its beginning")
 	if len(lines) != 1 || lines[0]["level"] != "error" || lines[0]["offset"] != 10.0 || lines[0]["next_offset"] != 0.0 {
 		t.Errorf("logged: %v", lines)
 	}

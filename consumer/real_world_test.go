@@ -24,6 +24,8 @@ import (
 
 	"markread/consumer"
 	"markread/consumer/broker"
+	"markread/consumer/broker/brokertest"
+	"markread/consumer/kafkaclient"
 )
 
 // The tests in real_*_test.go run in real time, over TCP: on an embedded broker of their own, or on the cluster whose addresses (plaintext,
@@ -49,10 +51,10 @@ type real struct {
 	*testing.T
 	brokers []string
 	cluster *kfake.Cluster // nil: a real one
-	topics  consumer.Topics
+	topics  kafkaclient.Topics
 	group   string
 	admin   *kgo.Client // another Kafka client, for what ours doesn't do
-	log     logs
+	log     brokertest.Logs
 }
 
 // onBroker gives a test its topics, of so many partitions, with settings like "cleanup.policy=compact" for the live topic.
@@ -61,7 +63,7 @@ func onBroker(t *testing.T, partitions int, settings ...string) *real {
 	name := fmt.Sprintf("%s-%08x", strings.NewReplacer("/", "-", "_", "-").Replace(t.Name()), rand.Uint32())
 	r := &real{
 		T: t, group: name,
-		topics: consumer.Topics{Live: name, Backfill: name + "-backfill", DeadLetter: name + "-letters"},
+		topics: kafkaclient.Topics{Live: name, Backfill: name + "-backfill", DeadLetter: name + "-letters"},
 	}
 	if addresses := os.Getenv(testBrokers); addresses != "" {
 		r.brokers = strings.Split(addresses, ",")
@@ -77,7 +79,7 @@ func onBroker(t *testing.T, partitions int, settings ...string) *real {
 	t.Cleanup(func() {
 		request := kmsg.NewPtrDeleteGroupsRequest()
 		request.Groups = []string{r.group}
-		ask(r, request)
+		FetchLimits(r, request)
 	})
 	if partitions > 0 {
 		r.create(r.topics.Live, partitions, settings...)
@@ -106,8 +108,8 @@ func (r *real) kgo(opts ...kgo.Opt) *kgo.Client {
 	return c
 }
 
-// ask sends a request that must be answered; the answer may have errors in it.
-func ask[A any](r *real, request interface {
+// FetchLimits sends a request that must be answered; the answer may have errors in it.
+func FetchLimits[A any](r *real, request interface {
 	RequestWith(context.Context, kmsg.Requestor) (A, error)
 }) A {
 	r.Helper()
@@ -153,7 +155,7 @@ func (r *real) create(topic string, partitions int, settings ...string) {
 	request.Topics, request.TimeoutMillis = append(request.Topics, t), 10000
 	var id [16]byte
 	r.eventually(20*time.Second, "topic "+topic+" is created", func() bool {
-		answer := ask(r, request).Topics[0]
+		answer := FetchLimits(r, request).Topics[0]
 		id = answer.TopicID
 		err := kerr.ErrorForCode(answer.ErrorCode)
 		if err != nil && err != kerr.TopicAlreadyExists { // the old one may not be gone yet
@@ -183,7 +185,7 @@ func (r *real) delete(topic string) {
 	t := kmsg.NewDeleteTopicsRequestTopic()
 	t.Topic = &topic
 	request.Topics, request.TopicNames, request.TimeoutMillis = append(request.Topics, t), []string{topic}, 10000
-	ask(r, request)
+	FetchLimits(r, request)
 }
 
 func (r *real) describe(topic string) kmsg.MetadataResponseTopic {
@@ -192,7 +194,7 @@ func (r *real) describe(topic string) kmsg.MetadataResponseTopic {
 	t := kmsg.NewMetadataRequestTopic()
 	t.Topic = &topic
 	request.Topics = append(request.Topics, t)
-	return ask(r, request).Topics[0]
+	return FetchLimits(r, request).Topics[0]
 }
 
 // publish publishes n events of different conversations to one partition, in one batch.
@@ -200,7 +202,7 @@ func (r *real) publish(topic string, partition, n int) {
 	r.Helper()
 	var records []*kgo.Record
 	for i := range n {
-		records = append(records, &kgo.Record{Topic: topic, Partition: int32(partition), Value: value(i)})
+		records = append(records, &kgo.Record{Topic: topic, Partition: int32(partition), Value: brokertest.Value(i)})
 	}
 	r.send(records...)
 }
@@ -257,7 +259,7 @@ func (r *real) bounds(topic string, partition int) (first, end int64) {
 		t.Topic, t.Partitions = topic, append(t.Partitions, p)
 		request.Topics = append(request.Topics, t)
 		r.eventually(20*time.Second, "a leader tells the log's bounds", func() bool {
-			answer := ask(r, request).Topics[0].Partitions[0]
+			answer := FetchLimits(r, request).Topics[0].Partitions[0]
 			*to = answer.Offset
 			return answer.ErrorCode == 0
 		})
@@ -275,7 +277,7 @@ func (r *real) deleteRecords(topic string, partition int, offset int64) {
 	t.Topic, t.Partitions = topic, append(t.Partitions, p)
 	request.Topics, request.TimeoutMillis = append(request.Topics, t), 10000
 	r.eventually(20*time.Second, "a leader deletes records", func() bool {
-		err := kerr.ErrorForCode(ask(r, request).Topics[0].Partitions[0].ErrorCode)
+		err := kerr.ErrorForCode(FetchLimits(r, request).Topics[0].Partitions[0].ErrorCode)
 		if err != nil && !kerr.IsRetriable(err) {
 			r.Fatal(err)
 		}
@@ -298,13 +300,13 @@ func (r *real) lead(nodes []int32) {
 	partition.Replicas = nodes // the first is the preferred leader
 	topic.Topic, topic.Partitions = r.topics.Live, append(topic.Partitions, partition)
 	move.Topics, move.TimeoutMillis = append(move.Topics, topic), 10000
-	ask(r, move)
+	FetchLimits(r, move)
 	r.eventually(20*time.Second, "another broker leads", func() bool {
 		elect := kmsg.NewPtrElectLeadersRequest()
 		topic := kmsg.NewElectLeadersRequestTopic()
 		topic.Topic, topic.Partitions = r.topics.Live, []int32{0}
 		elect.Topics, elect.TimeoutMillis = append(elect.Topics, topic), 10000
-		ask(r, elect)
+		FetchLimits(r, elect)
 		return r.describe(r.topics.Live).Partitions[0].Leader == nodes[0]
 	})
 }
@@ -322,7 +324,7 @@ func (r *real) commit(topic string, partition int) (offset int64, metadata strin
 	g := kmsg.NewOffsetFetchRequestGroup()
 	g.Group = r.group
 	request.Groups, request.Group = append(request.Groups, g), r.group
-	answer := ask(r, request)
+	answer := FetchLimits(r, request)
 	for _, g := range answer.Groups {
 		for _, t := range g.Topics {
 			for _, p := range t.Partitions {
@@ -352,18 +354,18 @@ func (r *real) state() (string, int) {
 	r.Helper()
 	request := kmsg.NewPtrDescribeGroupsRequest()
 	request.Groups = []string{r.group}
-	g := ask(r, request).Groups[0]
+	g := FetchLimits(r, request).Groups[0]
 	return g.State, len(g.Members)
 }
 
 // client returns a client of ours, over the given dial function or a plain one.
-func (r *real) client(dial ...func(ctx context.Context, network, addr string) (net.Conn, error)) *consumer.Client {
+func (r *real) client(dial ...func(ctx context.Context, network, addr string) (net.Conn, error)) *kafkaclient.Client {
 	r.Helper()
-	options := consumer.Options{Brokers: r.brokers, Log: zerolog.New(io.MultiWriter(r.Output(), &r.log))}
+	options := kafkaclient.Options{Brokers: r.brokers, Log: zerolog.New(io.MultiWriter(r.Output(), &r.log))}
 	if len(dial) > 0 {
 		options.Dial = dial[0]
 	}
-	c, err := consumer.New(options)
+	c, err := kafkaclient.New(options)
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -372,15 +374,15 @@ func (r *real) client(dial ...func(ctx context.Context, network, addr string) (n
 }
 
 // join makes a member of the test's group.
-func (r *real) join(c *consumer.Client, setup ...func(*member)) *member {
+func (r *real) join(c *kafkaclient.Client, setup ...func(*member)) *member {
 	ctx, stop := context.WithCancel(context.Background())
-	m := &member{w: &world{T: r.T}, stop: stop, done: make(chan struct{}), auto: true, topics: r.topics}
+	m := &member{w: &brokertest.World{T: r.T}, stop: stop, done: make(chan struct{}), auto: true, topics: r.topics}
 	for _, s := range setup {
 		s(m)
 	}
 	go func() {
 		defer close(m.done)
-		m.err = c.Consume(ctx, consumer.GroupOptions{Group: r.group, Topics: m.topics, Rate: 200}, m.serve)
+		m.err = consumer.Consume(ctx, c, consumer.GroupOptions{Group: r.group, Topics: m.topics, Rate: 200}, m.serve)
 	}()
 	r.Cleanup(func() { stop(); <-m.done })
 	return m

@@ -19,17 +19,18 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 
-	"markread/consumer"
 	"markread/consumer/broker/brokertest"
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
 )
 
 // renewals is a broker that authenticates, a member that uses it, and events that go on coming.
 type renewals struct {
-	*world
-	line     switchboard
-	options  consumer.Options // the member's
-	log      logs
-	client   *consumer.Client
+	*brokertest.World
+	line     brokertest.Switchboard
+	options  kafkaclient.Options // the member's
+	log      brokertest.Logs
+	client   *kafkaclient.Client
 	member   *member
 	producer *kgo.Client
 	sent     int64
@@ -39,37 +40,37 @@ type renewals struct {
 func inRenewals(t *testing.T, broker []kfake.Opt, producer []kgo.Opt, setup, test func(r *renewals)) {
 	t.Helper()
 	brokertest.Bubble(t, func(t *testing.T) {
-		r := &renewals{world: &world{T: t}}
-		cluster, err := kfake.NewCluster(append(broker, kfake.NumBrokers(1), kfake.Ports(9092), kfake.ListenFn(r.network.Listen),
-			kfake.SeedTopics(1, topics.Live, topics.Backfill, topics.DeadLetter))...)
+		r := &renewals{World: &brokertest.World{T: t}}
+		cluster, err := kfake.NewCluster(append(broker, kfake.NumBrokers(1), kfake.Ports(9092), kfake.ListenFn(r.Network.Listen),
+			kfake.SeedTopics(1, brokertest.Topics.Live, brokertest.Topics.Backfill, brokertest.Topics.DeadLetter))...)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(cluster.Close)
-		r.cluster, r.line.dial = cluster, r.network.DialContext
-		r.options = consumer.Options{Brokers: []string{"localhost:9092"}, Dial: r.line.DialContext, Log: zerolog.New(&r.log)}
+		r.Cluster, r.line.Dial = cluster, r.Network.DialContext
+		r.options = kafkaclient.Options{Brokers: []string{"localhost:9092"}, Dial: r.line.DialContext, Log: zerolog.New(&r.log)}
 		setup(r)
-		client, err := consumer.New(r.options)
+		client, err := kafkaclient.New(r.options)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(client.Close)
 		r.client = client
 		dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := r.network.DialContext(ctx, network, addr)
+			conn, err := r.Network.DialContext(ctx, network, addr)
 			if err == nil && r.options.TLS != nil {
 				conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
 			}
 			return conn, err
 		}
-		r.producer, err = kgo.NewClient(append(producer, kgo.SeedBrokers("localhost:9092"), kgo.Dialer(dial), kgo.DefaultProduceTopic(topics.Live))...)
+		r.producer, err = kgo.NewClient(append(producer, kgo.SeedBrokers("localhost:9092"), kgo.Dialer(dial), kgo.DefaultProduceTopic(brokertest.Topics.Live))...)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(r.producer.Close)
-		r.member = r.join(client)
+		r.member = join(r.World, client)
 		test(r)
-		if got := r.member.got(topics.Live, 0); !slices.Equal(got, offsets(0, r.sent)) {
+		if got := r.member.got(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(0, r.sent)) {
 			t.Errorf("%d events were delivered, want %d", len(got), r.sent)
 		}
 		if n := r.member.turns(); n != 1 {
@@ -81,7 +82,7 @@ func inRenewals(t *testing.T, broker []kfake.Opt, producer []kgo.Opt, setup, tes
 
 func (r *renewals) publish() {
 	r.Helper()
-	if err := r.producer.ProduceSync(r.Context(), &kgo.Record{Value: value(int(r.sent))}).FirstErr(); err != nil {
+	if err := r.producer.ProduceSync(r.Context(), &kgo.Record{Value: brokertest.Value(int(r.sent))}).FirstErr(); err != nil {
 		r.Fatal(err)
 	}
 	r.sent++
@@ -94,17 +95,17 @@ func TestAuthenticationThatExpires(t *testing.T) {
 	producer := []kgo.Opt{kgo.SASL(plain.Auth{User: "u", Pass: "p"}.AsMechanism())}
 	var killed atomic.Int32
 	inRenewals(t, broker, producer, func(r *renewals) {
-		r.options.SASL = mechanism(t, "plain", "u", "p")
-		r.line.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := r.network.DialContext(ctx, network, addr)
+		r.options.SASL = brokertest.Mechanism(t, "plain", "u", "p")
+		r.line.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := r.Network.DialContext(ctx, network, addr)
 			return &mortal{Conn: conn, end: time.Now().Add(lifetime), killed: &killed}, err
 		}
 	}, func(r *renewals) {
-		authentications := r.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.SASLAuthenticate}, Observe: true, Count: -1})
-		publisher := r.client.Publisher(topics.Live)
+		authentications := r.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.SASLAuthenticate}, Observe: true, Count: -1})
+		publisher := r.client.Publisher(brokertest.Topics.Live)
 		for range 120 {
 			r.publish()
-			if err := publisher.Publish(r.Context(), consumer.Message{Value: value(int(r.sent))}); err != nil {
+			if err := publisher.Publish(r.Context(), event.Message{Value: brokertest.Value(int(r.sent))}); err != nil {
 				r.Fatal(err)
 			}
 			r.sent++
@@ -143,7 +144,7 @@ func TestRenewedPassword(t *testing.T) {
 	broker := []kfake.Opt{kfake.EnableSASL(), kfake.Superuser("PLAIN", "admin", "p"), kfake.Superuser("SCRAM-SHA-256", user, "first")}
 	producer := []kgo.Opt{kgo.SASL(plain.Auth{User: "admin", Pass: "p"}.AsMechanism())}
 	inRenewals(t, broker, producer, func(r *renewals) {
-		m, err := consumer.SASL("scram-sha-256", user, func() (string, error) { return *current.Load(), nil })
+		m, err := kafkaclient.SASL("scram-sha-256", user, func() (string, error) { return *current.Load(), nil })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -153,12 +154,12 @@ func TestRenewedPassword(t *testing.T) {
 		for i := range 20 {
 			next := "password-" + string(rune('a'+i))
 			r.setPassword(user, next)
-			r.line.cut(false)
+			r.line.Cut(false)
 			r.publish()
 			time.Sleep(3 * time.Second) // refused meanwhile
 			use(next)
 			began := time.Now()
-			for int64(len(r.member.got(topics.Live, 0))) < r.sent {
+			for int64(len(r.member.got(brokertest.Topics.Live, 0))) < r.sent {
 				if time.Since(began) > 5*time.Second {
 					r.Fatalf("rotation %d: nothing 5 s after the new password was there", i)
 				}
@@ -195,7 +196,7 @@ func TestRenewedCertificates(t *testing.T) {
 	var server atomic.Pointer[tls.Certificate]
 	var trusted atomic.Pointer[x509.CertPool]
 	renew := func() *x509.CertPool {
-		certificate, pool := certificate(t)
+		certificate, pool := brokertest.Certificate(t)
 		server.Store(&certificate)
 		return pool
 	}
@@ -207,12 +208,12 @@ func TestRenewedCertificates(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		for i := range 20 {
 			pool := renew()
-			r.line.cut(false)
+			r.line.Cut(false)
 			r.publish()
 			time.Sleep(3 * time.Second) // distrusted meanwhile
 			trusted.Store(pool)
 			began := time.Now()
-			for int64(len(r.member.got(topics.Live, 0))) < r.sent {
+			for int64(len(r.member.got(brokertest.Topics.Live, 0))) < r.sent {
 				if time.Since(began) > 5*time.Second+blocked {
 					r.Fatalf("rotation %d: nothing %v after the new authority was there; the log:\n%s", i, time.Since(began), r.log.String())
 				}

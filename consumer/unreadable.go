@@ -2,6 +2,8 @@ package consumer
 
 import (
 	"time"
+
+	"markread/consumer/kafkaclient"
 )
 
 // unreadableAfter is how long nothing could be read of a partition until it counts as unreadable.
@@ -11,33 +13,33 @@ const unreadableAfter = 5 * time.Second
 // failed notes that the partition could not be read just now, and logs once when it becomes
 // unreadable.
 func (p *partition) failed(err error) {
-	if isLayout(err) {
-		p.g.client.refresh()
+	if kafkaclient.StaleMetadata(err) {
+		p.g.client.RefreshMetadata()
 	}
-	reason, do := unreadable(err)
+	reason, do := kafkaclient.WhyUnreadable(err)
 	p.mu.Lock()
 	before, good, position := p.unreadable, p.good, p.tracker.Position()
 	if time.Since(good) >= unreadableAfter {
-		p.unreadable = &Unreadable{Since: good, Offset: max(position, -1), Reason: reason, Do: do}
+		p.unreadable = &kafkaclient.Unreadable{Since: good, Offset: max(position, -1), Reason: reason, Do: do}
 	}
 	now := p.unreadable
 	p.mu.Unlock()
 	if now == nil || before != nil && before.Do == do {
 		return
 	}
-	p.g.client.options.Log.Error().Str("topic", p.Topic).Int("partition", p.Partition).
+	p.g.client.Options.Log.Error().Str("topic", p.Topic).Int("partition", p.Partition).
 		Int64("offset", now.Offset).Time("since", good).Str("reason", reason).Str("do", do).Msg("partition can't be read; retrying")
 }
 
 // succeeded notes a good fetch, and logs if it ends a time without one.
 func (p *partition) succeeded() {
-	p.wait = newWait()
+	p.wait = kafkaclient.NewBackoff()
 	p.mu.Lock()
 	before := p.unreadable
 	p.good, p.unreadable = time.Now(), nil
 	p.mu.Unlock()
 	if before != nil {
-		p.g.client.options.Log.Info().Str("topic", p.Topic).Int("partition", p.Partition).Int64("offset", p.position()).
+		p.g.client.Options.Log.Info().Str("topic", p.Topic).Int("partition", p.Partition).Int64("offset", p.position()).
 			Int64("unreadable_ms", time.Since(before.Since).Milliseconds()).Msg("partition can be read again")
 	}
 }

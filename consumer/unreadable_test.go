@@ -14,29 +14,30 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"markread/consumer/admin"
 	"markread/consumer/broker"
 	"markread/consumer/broker/brokertest"
 )
 
 // damaged answers fetches of a partition at an offset with a batch whose checksum is wrong.
-func (w *world) damaged(partition int32, at, end int64) {
+func damaged(w *brokertest.World, partition int32, at, end int64) {
 	batch := kmsg.RecordBatch{FirstOffset: at, Magic: 2, ProducerID: -1, NumRecords: 1}
 	record := kmsg.Record{Value: []byte(`{"Report_Account":"r","Peer_Account":"p"}`)}
 	record.Length = int32(len(record.AppendTo(nil)) - 1) // less the varint of the length 0
 	batch.Records = record.AppendTo(nil)
 	batch.Length = int32(len(batch.AppendTo(nil)) - 12)
 	batch.CRC = 1 + int32(crc32.Checksum(batch.AppendTo(nil)[21:], crc32.MakeTable(crc32.Castagnoli)))
-	w.cluster.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
-		w.cluster.KeepControl()
+	w.Cluster.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		w.Cluster.KeepControl()
 		request := r.(*kmsg.FetchRequest)
 		asked := request.Topics[0].Partitions[0]
-		if request.Topics[0].Topic != topics.Live || asked.Partition != partition || asked.FetchOffset != at {
+		if request.Topics[0].Topic != brokertest.Topics.Live || asked.Partition != partition || asked.FetchOffset != at {
 			return nil, nil, false
 		}
 		topic, answered := kmsg.NewFetchResponseTopic(), kmsg.NewFetchResponseTopicPartition()
 		answered.Partition, answered.HighWatermark, answered.LastStableOffset = partition, end, end
 		answered.RecordBatches = batch.AppendTo(nil)
-		topic.Topic, topic.Partitions = topics.Live, append(topic.Partitions, answered)
+		topic.Topic, topic.Partitions = brokertest.Topics.Live, append(topic.Partitions, answered)
 		answer := request.ResponseKind().(*kmsg.FetchResponse)
 		answer.Topics = append(answer.Topics, topic)
 		return answer, nil, true
@@ -46,57 +47,57 @@ func (w *world) damaged(partition int32, at, end int64) {
 // Lag finds the partitions that can't be read, whether or not something waits in them, and says of each
 // where, why and what to do; it says nothing of the others, and takes no longer than somebody waits.
 func TestLagOfUnreadablePartitions(t *testing.T) {
-	fail := func(keys kmsg.Key, err *kerr.Error, partitions ...int32) func(w *world) {
-		return func(w *world) {
-			w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{keys}, Topic: topics.Live, Partitions: partitions, Err: err, Count: -1})
+	fail := func(keys kmsg.Key, err *kerr.Error, partitions ...int32) func(w *brokertest.World) {
+		return func(w *brokertest.World) {
+			w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{keys}, Topic: brokertest.Topics.Live, Partitions: partitions, Err: err, Count: -1})
 		}
 	}
 	for name, c := range map[string]struct {
-		breaks     func(w *world)
+		breaks     func(w *brokertest.World)
 		unreadable map[int]int64 // partitions with the offsets
 		reason, do string
 	}{
-		"all can be read":    {func(*world) {}, nil, "", ""},
+		"all can be read":    {func(*brokertest.World) {}, nil, "", ""},
 		"no permission":      {fail(kmsg.Fetch, kerr.TopicAuthorizationFailed, 0, 2), map[int]int64{0: 4, 2: 0}, "[29]", "grant this worker's user Read"},
 		"no leader":          {fail(kmsg.Fetch, kerr.NotLeaderForPartition, 1), map[int]int64{1: 4}, "[6]", "leader runs"},
 		"no end":             {fail(kmsg.ListOffsets, kerr.NotLeaderForPartition, 1), map[int]int64{1: 4}, "[6]", "leader runs"},
 		"another error":      {fail(kmsg.Fetch, kerr.UnknownServerError, 1), map[int]int64{1: 4}, "[-1]", "leader runs"},
 		"a leader that errs": {fail(kmsg.Fetch, kerr.CorruptMessage, 1), map[int]int64{1: 4}, "[2]", "damaged batch"},
-		"only for a moment": {func(w *world) {
-			w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.NotLeaderForPartition, Count: 3})
+		"only for a moment": {func(w *brokertest.World) {
+			w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.NotLeaderForPartition, Count: 3})
 		}, nil, "", ""},
-		"a damaged batch": {func(w *world) { w.damaged(1, 4, 6) }, map[int]int64{1: 4}, "checksum", "damaged batch"},
-		"retention was faster": {func(w *world) { // than the fetch, after the end was asked for
-			w.cluster.ControlKey(int16(kmsg.OffsetFetch), func(kmsg.Request) (kmsg.Response, error, bool) {
-				w.cluster.SleepControl(func() {
-					if err := w.cluster.DeleteRecords(topics.Live, 1, 6); err != nil {
+		"a damaged batch": {func(w *brokertest.World) { damaged(w, 1, 4, 6) }, map[int]int64{1: 4}, "checksum", "damaged batch"},
+		"retention was faster": {func(w *brokertest.World) { // than the fetch, after the end was asked for
+			w.Cluster.ControlKey(int16(kmsg.OffsetFetch), func(kmsg.Request) (kmsg.Response, error, bool) {
+				w.Cluster.SleepControl(func() {
+					if err := w.Cluster.DeleteRecords(brokertest.Topics.Live, 1, 6); err != nil {
 						w.Error(err)
 					}
 				})
 				return nil, nil, false
 			})
 		}, nil, "", ""},
-		"a frozen leader": {func(w *world) {
-			w.cluster.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
-				w.cluster.KeepControl()
+		"a frozen leader": {func(w *brokertest.World) {
+			w.Cluster.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
+				w.Cluster.KeepControl()
 				if r.(*kmsg.FetchRequest).Topics[0].Partitions[0].Partition == 1 {
-					w.cluster.SleepControl(func() { time.Sleep(time.Minute) })
+					w.Cluster.SleepControl(func() { time.Sleep(time.Minute) })
 				}
 				return nil, nil, false
 			})
 		}, map[int]int64{1: 4}, "no response from the partition's leader within 3s", "leader runs"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, 3, func(w *world) {
-				m := w.join(w.client())
-				w.publish(topics.Live, 0, 4)
-				w.publish(topics.Live, 1, 4)
+			brokertest.Run(t, 3, func(w *brokertest.World) {
+				m := join(w, w.Client())
+				w.Publish(brokertest.Topics.Live, 0, 4)
+				w.Publish(brokertest.Topics.Live, 1, 4)
 				time.Sleep(5 * time.Second)
 				m.leave()
-				w.publish(topics.Live, 1, 2)
+				w.Publish(brokertest.Topics.Live, 1, 2)
 				c.breaks(w)
 				began := time.Now()
-				lags, err := w.client().Lag(w.Context(), group, topics.Live)
+				lags, err := admin.Lag(w.Context(), w.Client(), brokertest.Group, brokertest.Topics.Live)
 				if took := time.Since(began); err != nil || took > 17*time.Second {
 					w.Fatalf("after %s: %v", took, err)
 				}
@@ -145,12 +146,12 @@ func (c damagedConn) Write(b []byte) (int, error) {
 // can be read as often as one likes; and the broker is not asked more often than after any failure.
 func TestADamagedBatchBetweenGoodOnes(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
-		w := &world{T: t}
-		line := &damagedAfter{text: value(777)}
+		w := &brokertest.World{T: t}
+		line := &damagedAfter{text: brokertest.Value(777)}
 		b, err := broker.Start(broker.Options{
-			Addr: "127.0.0.1:9092", Partitions: 1, Topics: []string{topics.Live, topics.Backfill, topics.DeadLetter},
+			Addr: "127.0.0.1:9092", Partitions: 1, Topics: []string{brokertest.Topics.Live, brokertest.Topics.Backfill, brokertest.Topics.DeadLetter},
 			Listen: func(network, addr string) (_ net.Listener, err error) {
-				line.Listener, err = w.network.Listen(network, addr)
+				line.Listener, err = w.Network.Listen(network, addr)
 				return line, err
 			},
 		})
@@ -158,29 +159,29 @@ func TestADamagedBatchBetweenGoodOnes(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(b.Close)
-		w.broker, w.cluster = b, b.Cluster()
-		m := w.join(w.client())
-		w.publish(topics.Live, 0, 10)
+		w.Broker, w.Cluster = b, b.Cluster()
+		m := join(w, w.Client())
+		w.Publish(brokertest.Topics.Live, 0, 10)
 		time.Sleep(5 * time.Second)
 		line.on.Store(true)
-		c := w.kgo(kgo.ProducerBatchCompression(kgo.NoCompression()))
-		if err := c.ProduceSync(w.Context(), &kgo.Record{Topic: topics.Live, Value: value(777)}).FirstErr(); err != nil {
+		c := w.Kgo(kgo.ProducerBatchCompression(kgo.NoCompression()))
+		if err := c.ProduceSync(w.Context(), &kgo.Record{Topic: brokertest.Topics.Live, Value: brokertest.Value(777)}).FirstErr(); err != nil {
 			t.Fatal(err)
 		}
 		c.Close()
-		w.publish(topics.Live, 0, 5)
-		fetches := w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: topics.Live, Observe: true, Count: -1})
+		w.Publish(brokertest.Topics.Live, 0, 5)
+		fetches := w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: brokertest.Topics.Live, Observe: true, Count: -1})
 		time.Sleep(15 * time.Second)
-		if s := state(m.generation(), topics.Live, 0); s.Unreadable == nil || s.Unreadable.Offset != 10 || len(m.got(topics.Live, 0)) != 10 {
-			t.Errorf("%+v, %d events", s, len(m.got(topics.Live, 0)))
+		if s := state(m.generation(), brokertest.Topics.Live, 0); s.Unreadable == nil || s.Unreadable.Offset != 10 || len(m.got(brokertest.Topics.Live, 0)) != 10 {
+			t.Errorf("%+v, %d events", s, len(m.got(brokertest.Topics.Live, 0)))
 		}
 		if n := fetches.Hits(); n > 30 {
 			t.Errorf("%d fetches in 15 s", n)
 		}
 		line.on.Store(false)
 		time.Sleep(5 * time.Second)
-		if s := state(m.generation(), topics.Live, 0); s.Unreadable != nil || len(m.got(topics.Live, 0)) != 16 {
-			t.Errorf("after the repair %+v, %d events", s.Unreadable, len(m.got(topics.Live, 0)))
+		if s := state(m.generation(), brokertest.Topics.Live, 0); s.Unreadable != nil || len(m.got(brokertest.Topics.Live, 0)) != 16 {
+			t.Errorf("after the repair %+v, %d events", s.Unreadable, len(m.got(brokertest.Topics.Live, 0)))
 		}
 		m.leave()
 	})

@@ -9,13 +9,16 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kfake"
 
+	"markread/consumer/admin"
 	"markread/consumer/broker"
 	"markread/consumer/broker/brokertest"
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
 )
 
 // overBroker runs a test in a bubble with a client of a broker that has the topic "live", of 4
 // partitions.
-func overBroker(t *testing.T, test func(t *testing.T, c *Client)) {
+func overBroker(t *testing.T, test func(t *testing.T, c *kafkaclient.Client)) {
 	t.Helper()
 	brokertest.Bubble(t, func(t *testing.T) {
 		var network kfake.VirtualNetwork
@@ -24,12 +27,12 @@ func overBroker(t *testing.T, test func(t *testing.T, c *Client)) {
 			t.Fatal(err)
 		}
 		defer b.Close()
-		c, err := New(Options{Brokers: []string{b.Addr()}, Dial: network.DialContext, Log: zerolog.Nop()})
+		c, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{b.Addr()}, Dial: network.DialContext, Log: zerolog.Nop()})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		c.use("live")
+		c.UseTopics("live")
 		test(t, c)
 	})
 }
@@ -55,13 +58,13 @@ func TestWatch(t *testing.T) {
 		"a member that was behind again":         {joined{outlook: counts(2), leaders: counts(4)}, longestPatience, errBehind, longestPatience},
 	} {
 		t.Run(name, func(t *testing.T) {
-			overBroker(t, func(t *testing.T, client *Client) {
+			overBroker(t, func(t *testing.T, client *kafkaclient.Client) {
 				ctx, revoke := context.WithCancelCause(t.Context())
 				defer revoke(nil)
 				time.AfterFunc(time.Hour, func() { revoke(nil) })
 				began := time.Now()
 				g := &Generation{client: client}
-				g.watch(ctx, c.joined, GroupOptions{Topics: Topics{Live: "live"}, Rate: 200}, c.patience, revoke)
+				g.watch(ctx, c.joined, GroupOptions{Topics: kafkaclient.Topics{Live: "live"}, Rate: 200}, c.patience, revoke)
 				took := time.Since(began)
 				if cause := context.Cause(ctx); c.want == nil && took < time.Hour || c.want != nil && (!errors.Is(cause, c.want) || took < c.after || took > c.after+time.Second) {
 					t.Errorf("after %v %v, want %v after %v", took, cause, c.want, c.after)
@@ -73,19 +76,19 @@ func TestWatch(t *testing.T) {
 
 // An end that was read before the group committed is no end that the group is beyond.
 func TestBeyondIsAskedAgain(t *testing.T) {
-	overBroker(t, func(t *testing.T, c *Client) {
-		event := Message{Key: []byte("k"), Value: []byte("{}")}
+	overBroker(t, func(t *testing.T, c *kafkaclient.Client) {
+		event := event.Message{Key: []byte("k"), Value: []byte("{}")}
 		if err := c.Publisher("live").Publish(t.Context(), event, event); err != nil {
 			t.Fatal(err)
 		}
-		e, err := c.Extent(t.Context(), "live")
+		e, err := c.TopicOffsets(t.Context(), "live")
 		if err != nil {
 			t.Fatal(err)
 		}
 		for p, b := range e.Partitions {
 			for _, beyond := range []int64{0, 3} {
-				l := PartitionLag{TopicPartition: TopicPartition{"live", p}, Bounds: Bounds{End: max(0, b.End-1)}, Committed: b.End + beyond}
-				c.checkBeyond(t.Context(), &l)
+				l := admin.PartitionLag{TopicPartition: kafkaclient.TopicPartition{Topic: "live", Partition: p}, OffsetRange: kafkaclient.OffsetRange{End: max(0, b.End-1)}, Committed: b.End + beyond}
+				admin.CheckBeyond(t.Context(), c, &l)
 				if l.Err != nil || l.Beyond != beyond || (l.Lag == 0) != (beyond == 0 || b.End == 0) {
 					t.Errorf("%d beyond: %+v", beyond, l)
 				}

@@ -8,11 +8,14 @@ import (
 	"time"
 
 	"markread/consumer"
+	"markread/consumer/broker/brokertest"
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
 )
 
 // committed returns the group's committed offset of a partition, -1: none.
-func (w *world) committed(topic string, partition int) int64 {
-	g := w.cluster.GroupInfo(group)
+func committed(w *brokertest.World, topic string, partition int) int64 {
+	g := w.Cluster.GroupInfo(brokertest.Group)
 	if g == nil {
 		return -1
 	}
@@ -25,8 +28,8 @@ func (w *world) committed(topic string, partition int) int64 {
 
 // member is a consumer that keeps what it gets and finishes what the test tells it to.
 type member struct {
-	w      *world
-	topics consumer.Topics
+	w      *brokertest.World
+	topics kafkaclient.Topics
 	rate   int // 0: 200
 	now    func() time.Time
 	pause  time.Duration // before there is room, each time
@@ -36,22 +39,22 @@ type member struct {
 
 	mu          sync.Mutex
 	generations []*consumer.Generation
-	events      []consumer.Event
+	events      []event.Event
 	closed      bool // no room
 	once        bool // room until something is delivered
 	auto        bool // finishes what it gets
 	drain       func(ctx context.Context, g *consumer.Generation)
 }
 
-func (w *world) join(c *consumer.Client, setup ...func(*member)) *member {
+func join(w *brokertest.World, c *kafkaclient.Client, setup ...func(*member)) *member {
 	ctx, stop := context.WithCancel(context.Background())
-	m := &member{w: w, stop: stop, done: make(chan struct{}), auto: true, topics: topics}
+	m := &member{w: w, stop: stop, done: make(chan struct{}), auto: true, topics: brokertest.Topics}
 	for _, s := range setup {
 		s(m)
 	}
 	go func() {
 		defer close(m.done)
-		m.err = c.Consume(ctx, consumer.GroupOptions{Group: group, Topics: m.topics, Rate: cmp.Or(m.rate, 200), Now: m.now}, m.serve)
+		m.err = consumer.Consume(ctx, c, consumer.GroupOptions{Group: brokertest.Group, Topics: m.topics, Rate: cmp.Or(m.rate, 200), Now: m.now}, m.serve)
 	}()
 	w.Cleanup(func() { stop(); <-m.done })
 	return m
@@ -91,7 +94,7 @@ type sink struct {
 	g *consumer.Generation
 }
 
-func (s sink) Room(ctx context.Context, lane consumer.Lane) error {
+func (s sink) Room(ctx context.Context, lane event.Lane) error {
 	time.Sleep(s.m.pause)
 	for {
 		s.m.mu.Lock()
@@ -107,7 +110,7 @@ func (s sink) Room(ctx context.Context, lane consumer.Lane) error {
 	}
 }
 
-func (s sink) Deliver(events []consumer.Event) {
+func (s sink) Deliver(events []event.Event) {
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
 	for _, e := range events {
@@ -129,7 +132,7 @@ func (m *member) set(change func()) {
 }
 
 // all returns everything that was delivered.
-func (m *member) all() []consumer.Event {
+func (m *member) all() []event.Event {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Clone(m.events)
@@ -155,10 +158,10 @@ func (m *member) got(topic string, partition int) []int64 {
 	return offsets
 }
 
-func (m *member) event(topic string, offset int64) consumer.Event {
+func (m *member) event(topic string, offset int64) event.Event {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	i := slices.IndexFunc(m.events, func(e consumer.Event) bool { return e.Record.Topic == topic && e.Record.Offset == offset })
+	i := slices.IndexFunc(m.events, func(e event.Event) bool { return e.Record.Topic == topic && e.Record.Offset == offset })
 	if i < 0 {
 		m.w.Fatalf("offset %d of %s was not delivered", offset, topic)
 	}

@@ -5,7 +5,7 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"markread/consumer"
+	"markread/consumer/event"
 	"markread/worker/hold"
 )
 
@@ -88,7 +88,7 @@ func (a *announcer) givenUp(now time.Time, h hold.Hold) {
 func (*announcer) about(line *zerolog.Event, h hold.Hold) *zerolog.Event {
 	line.Str("reason", string(h.Reason))
 	if h.Lane != hold.All {
-		line.Stringer("lane", consumer.Lane(h.Lane))
+		line.Stringer("lane", event.Lane(h.Lane))
 	}
 	return line
 }

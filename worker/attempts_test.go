@@ -152,7 +152,7 @@ func TestExhausted(t *testing.T) {
 	}
 	l := r.nextLetters(1)[0]
 	if l.Class != "exhausted" || l.Code != "91000" || l.Attempts != 3 || l.Collapsed != 2 || l.Event.ReadTime != 2 {
-		t.Fatalf("letter %+v", l.Letter)
+		t.Fatalf("letter %+v", l.DeadLetter)
 	}
 }
 
@@ -198,7 +198,7 @@ func TestASignatureIsRenewedOncePerConversation(t *testing.T) {
 		now = now.Add(5 * time.Second)
 	}
 	if l := r.nextLetters(1)[0]; l.Class != "exhausted" || l.Attempts != r.attempts {
-		t.Fatalf("letter %+v", l.Letter)
+		t.Fatalf("letter %+v", l.DeadLetter)
 	}
 }
 

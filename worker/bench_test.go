@@ -4,14 +4,14 @@ import (
 	"fmt"
 	"testing"
 
-	"markread/consumer"
+	"markread/consumer/event"
 )
 
 // What taking in one event costs, most of which collapse: a backlog's speed.
 func BenchmarkReceive(b *testing.B) {
 	r := newRig(nil)
 	r.maxEvents = 1 << 62
-	batch := make([]consumer.Event, 512)
+	batch := make([]event.Event, 512)
 	readers := make([]string, 10_000)
 	for i := range readers {
 		readers[i] = fmt.Sprint("reader", i)
@@ -21,7 +21,7 @@ func BenchmarkReceive(b *testing.B) {
 	for b.Loop() {
 		for i := range batch {
 			n++
-			batch[i] = consumer.Event{Ref: consumer.Ref(n), Report: readers[n%len(readers)], Peer: "peer", ReadTime: int64(n / 20_000), EventTime: start}
+			batch[i] = event.Event{Ref: event.Ref(n), Report: readers[n%len(readers)], Peer: "peer", ReadTime: int64(n / 20_000), EventTime: start}
 		}
 		r.receive(start, batch)
 	}

@@ -7,7 +7,8 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"markread/consumer"
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
 	"markread/imclient"
 	"markread/worker/backlog"
 	"markread/worker/hold"
@@ -33,7 +34,7 @@ type core struct {
 	maxEvents  int // unsettled events at which it does
 	backoff    imclient.Backoff
 	jitter     func(id string, failures int) float64 // in [0, 1)
-	topics     consumer.Topics
+	topics     kafkaclient.Topics
 	log        zerolog.Logger
 	seen       observer
 	announce   announcer
@@ -57,14 +58,14 @@ type core struct {
 // tracker knows the events of a generation by their Ref.
 type tracker interface {
 	// Finish says that an event has reached its end, and returns what it was.
-	Finish(ref consumer.Ref) (lane consumer.Lane, eventTime time.Time)
+	Finish(ref event.Ref) (lane event.Lane, eventTime time.Time)
 	// Attempted says how many counted attempts an event has had: its next owner goes on counting.
-	Attempted(ref consumer.Ref, attempts int)
+	Attempted(ref event.Ref, attempts int)
 }
 
 // observer is told what happened. It can't change what happens.
 type observer interface {
-	eventEnded(lane consumer.Lane, age time.Duration)
+	eventEnded(lane event.Lane, age time.Duration)
 	callEnded(err *imclient.Error, took time.Duration)
 	letterWritten(class, code string)
 }
@@ -98,7 +99,7 @@ func (c *core) end(now time.Time) {
 }
 
 // receive takes in one batch of events.
-func (c *core) receive(now time.Time, events []consumer.Event) {
+func (c *core) receive(now time.Time, events []event.Event) {
 	for i := range events {
 		e := &events[i]
 		c.counts[e.Lane].received += uint64(standsFor(e))

@@ -12,7 +12,8 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"markread/consumer"
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
 	"markread/imclient"
 	"markread/worker/backlog"
 	"markread/worker/hold"
@@ -27,22 +28,22 @@ func at(seconds float64) time.Time {
 
 // fakeTracker notes how often each event was finished.
 type fakeTracker struct {
-	events   map[consumer.Ref]consumer.Event
-	finished map[consumer.Ref]int
-	attempts map[consumer.Ref]int
+	events   map[event.Ref]event.Event
+	finished map[event.Ref]int
+	attempts map[event.Ref]int
 }
 
-func (f *fakeTracker) Finish(ref consumer.Ref) (consumer.Lane, time.Time) {
+func (f *fakeTracker) Finish(ref event.Ref) (event.Lane, time.Time) {
 	f.finished[ref]++
 	return f.events[ref].Lane, f.events[ref].EventTime
 }
 
-func (f *fakeTracker) Attempted(ref consumer.Ref, attempts int) { f.attempts[ref] = attempts }
+func (f *fakeTracker) Attempted(ref event.Ref, attempts int) { f.attempts[ref] = attempts }
 
 // nobody watches.
 type nobody struct{}
 
-func (nobody) eventEnded(consumer.Lane, time.Duration) {}
+func (nobody) eventEnded(event.Lane, time.Duration) {}
 
 func (nobody) callEnded(*imclient.Error, time.Duration) {}
 
@@ -60,27 +61,27 @@ func newRig(t *testing.T) *rig {
 		attempts: 3, maxPending: 1000, maxEvents: defaultMaxEvents,
 		backoff: imclient.NewBackoff(100*time.Millisecond, time.Second),
 		jitter:  func(string, int) float64 { return 1 },
-		topics:  consumer.Topics{Live: "mark-read", Backfill: "mark-read-backfill"},
+		topics:  kafkaclient.Topics{Live: "mark-read", Backfill: "mark-read-backfill"},
 		log:     zerolog.Nop(), seen: nobody{},
 		quota: quota.Uncapped(100), holds: hold.New(95), memory: backlog.NewMemory(), accepted: true,
 	}
-	tracker := &fakeTracker{map[consumer.Ref]consumer.Event{}, map[consumer.Ref]int{}, map[consumer.Ref]int{}}
+	tracker := &fakeTracker{map[event.Ref]event.Event{}, map[event.Ref]int{}, map[event.Ref]int{}}
 	c.begin(start, tracker)
 	return &rig{t, c, tracker}
 }
 
-func (r *rig) event(report string, readTime int64, lane consumer.Lane) consumer.Event {
-	e := consumer.Event{
-		Ref: consumer.Ref(len(r.tracker.events) + 1), Lane: lane, Report: report, Peer: "peer", ReadTime: readTime,
-		Record: consumer.Record{Topic: "mark-read", Offset: int64(len(r.tracker.events))}, EventTime: start,
+func (r *rig) event(report string, readTime int64, lane event.Lane) event.Event {
+	e := event.Event{
+		Ref: event.Ref(len(r.tracker.events) + 1), Lane: lane, Report: report, Peer: "peer", ReadTime: readTime,
+		Record: event.Record{Topic: "mark-read", Offset: int64(len(r.tracker.events))}, EventTime: start,
 	}
 	r.tracker.events[e.Ref] = e
 	return e
 }
 
-func (r *rig) receiveOne(report string, readTime int64) consumer.Ref {
-	e := r.event(report, readTime, consumer.Live)
-	r.receive(start, []consumer.Event{e})
+func (r *rig) receiveOne(report string, readTime int64) event.Ref {
+	e := r.event(report, readTime, event.Live)
+	r.receive(start, []event.Event{e})
 	return e.Ref
 }
 
@@ -149,7 +150,7 @@ func TestOutcomes(t *testing.T) {
 			t.Errorf("event %d finished %d times", ref, r.tracker.finished[ref])
 		}
 	}
-	if r.counts[consumer.Live].unsettled() != 0 || !r.idle() {
+	if r.counts[event.Live].unsettled() != 0 || !r.idle() {
 		t.Error("something is left")
 	}
 }
@@ -170,7 +171,7 @@ func TestALetterIsWrittenBeforeItsEventsFinish(t *testing.T) {
 	batch = r.nextLetters(10)
 	l := batch[0]
 	if l.Class != "rejected" || l.Code != "90012" || l.Attempts != 1 || l.Collapsed != 2 || l.Event.Record.Offset != r.tracker.events[best].Record.Offset || l.Event.ReadTime != 20 {
-		t.Fatalf("letter %+v", l.Letter)
+		t.Fatalf("letter %+v", l.DeadLetter)
 	}
 	r.wrote(start, batch, make([]error, 1))
 	if r.ended()[deadLettered] != 2 || !r.idle() {
@@ -180,9 +181,9 @@ func TestALetterIsWrittenBeforeItsEventsFinish(t *testing.T) {
 
 func TestRefusedLettersKeepTheirPlace(t *testing.T) {
 	r := newRig(t)
-	var events []consumer.Event
+	var events []event.Event
 	for range 4 {
-		e := r.event("", 0, consumer.Live)
+		e := r.event("", 0, event.Live)
 		e.Invalid = errors.New("bad")
 		events = append(events, e)
 	}
@@ -202,19 +203,19 @@ func TestRefusedLettersKeepTheirPlace(t *testing.T) {
 
 func TestInvalidEventsNeedNoCall(t *testing.T) {
 	r := newRig(t)
-	e := r.event("", 0, consumer.Backfill)
+	e := r.event("", 0, event.Backfill)
 	e.Invalid = errors.New("Report_Account is missing")
-	r.receive(start, []consumer.Event{e})
+	r.receive(start, []event.Event{e})
 	if todo, _ := r.next(start); todo != nil {
 		t.Fatal("a call")
 	}
 	batch := r.nextLetters(1)
 	l := batch[0]
 	if l.Class != "invalid" || l.Code != "" || l.Attempts != 0 || l.Collapsed != 1 || l.Message != "Report_Account is missing" {
-		t.Fatalf("letter %+v", l.Letter)
+		t.Fatalf("letter %+v", l.DeadLetter)
 	}
 	r.wrote(start, batch, make([]error, 1))
-	if r.counts[consumer.Backfill].ended[deadLettered] != 1 {
+	if r.counts[event.Backfill].ended[deadLettered] != 1 {
 		t.Fatal("not counted in its lane")
 	}
 }
@@ -228,24 +229,24 @@ func TestRoom(t *testing.T) {
 		}
 	}
 	fill(4)
-	if !r.room(consumer.Live) || !r.room(consumer.Backfill) {
+	if !r.room(event.Live) || !r.room(event.Backfill) {
 		t.Fatal("no room below half")
 	}
 	fill(1)
-	if !r.room(consumer.Live) || r.room(consumer.Backfill) {
+	if !r.room(event.Live) || r.room(event.Backfill) {
 		t.Fatal("backfill must stop at half, live must go on")
 	}
 	for range 5 { // letters fill memory, too
-		e := r.event("", 0, consumer.Live)
+		e := r.event("", 0, event.Live)
 		e.Invalid = errors.New("bad")
-		r.receive(start, []consumer.Event{e})
+		r.receive(start, []event.Event{e})
 	}
-	if r.room(consumer.Live) {
+	if r.room(event.Live) {
 		t.Fatal("room beyond the bound")
 	}
 	todo, _ := r.next(start)
 	r.answer(start, todo, nil)
-	if !r.room(consumer.Live) {
+	if !r.room(event.Live) {
 		t.Fatal("no room after an event ended")
 	}
 }
@@ -255,20 +256,20 @@ func TestRoomForEvents(t *testing.T) {
 	r.maxEvents = 4
 	r.receiveOne("a", 1)
 	r.receiveOne("a", 1)
-	if !r.room(consumer.Live) || r.room(consumer.Backfill) {
+	if !r.room(event.Live) || r.room(event.Backfill) {
 		t.Fatal("backfill must stop at half of the events")
 	}
 	r.receiveOne("a", 1)
 	r.receiveOne("a", 1)
-	if r.room(consumer.Live) {
+	if r.room(event.Live) {
 		t.Fatal("room beyond the bound of events, though there is one conversation only")
 	}
 	r.answer(start, r.mustCall(start, "a"), unknown)
-	if r.room(consumer.Live) {
+	if r.room(event.Live) {
 		t.Fatal("the events that a letter stands for are in memory, too")
 	}
 	r.written(start, r.nextLetters(1)[0])
-	if !r.room(consumer.Live) {
+	if !r.room(event.Live) {
 		t.Fatal("no room after the letter was written")
 	}
 }
@@ -280,11 +281,11 @@ func TestARevokeReturnsWhatIsLeft(t *testing.T) {
 	r.receiveOne("b", 2)
 	r.answer(start, r.mustCall(start, "a"), nil)
 	r.end(start)
-	n := r.counts[consumer.Live]
+	n := r.counts[event.Live]
 	if n.received != 3 || n.returned != 1 || n.unsettled() != 0 {
 		t.Fatalf("%+v", n)
 	}
-	if r.room(consumer.Live) {
+	if r.room(event.Live) {
 		t.Fatal("room without a generation")
 	}
 }
@@ -306,13 +307,13 @@ func TestEveryEventEndsOnce(t *testing.T) {
 			now = now.Add(time.Duration(random.IntN(20)) * time.Millisecond)
 			if n > 0 {
 				n--
-				lane := consumer.Lane(random.IntN(2))
+				lane := event.Lane(random.IntN(2))
 				e := r.event(fmt.Sprint(random.IntN(20)), 1+random.Int64N(30), lane)
 				if random.IntN(20) == 0 {
 					e.Invalid = errors.New("bad")
 					r.tracker.events[e.Ref] = e
 				}
-				r.receive(now, []consumer.Event{e})
+				r.receive(now, []event.Event{e})
 			}
 			todo, again := r.next(now)
 			switch {

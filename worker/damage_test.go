@@ -6,25 +6,25 @@ import (
 	"strings"
 	"testing"
 
-	"markread/consumer"
+	"markread/consumer/event"
 )
 
 // damaged is an event of so many records that can't be told apart.
-func (r *rig) damaged(lane consumer.Lane, count int) consumer.Event {
+func (r *rig) damaged(lane event.Lane, count int) event.Event {
 	e := r.event("", 0, lane)
-	e.Record.Damage = &consumer.Damage{Last: e.Record.Offset + int64(count) - 1, Count: count, Size: 90, Err: errors.New("bad length")}
-	e = withRef(consumer.Decode(e.Record, start), e)
+	e.Record.Damage = &event.Damage{Last: e.Record.Offset + int64(count) - 1, Count: count, Size: 90, Err: errors.New("bad length")}
+	e = withRef(event.Decode(e.Record, start), e)
 	r.tracker.events[e.Ref] = e
 	return e
 }
 
-func withRef(e, of consumer.Event) consumer.Event {
+func withRef(e, of event.Event) event.Event {
 	e.Ref, e.Lane = of.Ref, of.Lane
 	return e
 }
 
 // sums checks that no event is lost from the counts, and returns those of a lane.
-func (r *rig) sums(lane consumer.Lane) laneCounts {
+func (r *rig) sums(lane event.Lane) laneCounts {
 	r.t.Helper()
 	n := r.counts[lane]
 	sum := n.returned + n.unsettled()
@@ -41,11 +41,11 @@ func (r *rig) sums(lane consumer.Lane) laneCounts {
 func TestDamagedRecordsCountOneByOneAndTakeMemoryOnce(t *testing.T) {
 	const forged = 1 << 31
 	r := newRig(t)
-	r.receive(start, []consumer.Event{r.damaged(consumer.Backfill, forged), r.damaged(consumer.Live, 3)})
-	if n := r.sums(consumer.Backfill); n.received != forged || n.unsettled() != forged {
+	r.receive(start, []event.Event{r.damaged(event.Backfill, forged), r.damaged(event.Live, 3)})
+	if n := r.sums(event.Backfill); n.received != forged || n.unsettled() != forged {
 		t.Fatalf("received %d, unsettled %d", n.received, n.unsettled())
 	}
-	for _, lane := range []consumer.Lane{consumer.Live, consumer.Backfill} {
+	for _, lane := range []event.Lane{event.Live, event.Backfill} {
 		if l := r.load(lane); l.events != 1 || l.conversations != 1 || !r.room(lane) {
 			t.Fatalf("%v: %+v, room %v", lane, l, r.room(lane))
 		}
@@ -53,23 +53,23 @@ func TestDamagedRecordsCountOneByOneAndTakeMemoryOnce(t *testing.T) {
 	batch := r.nextLetters(10)
 	l := batch[0]
 	if len(batch) != 2 || l.Class != "invalid" || l.Code != "" || l.Attempts != 0 || l.Collapsed != forged || !strings.Contains(l.Message, "2147483648 records") {
-		t.Fatalf("%d letters, %+v", len(batch), l.Letter)
+		t.Fatalf("%d letters, %+v", len(batch), l.DeadLetter)
 	}
 	r.refuse(start, batch)
-	if n := r.sums(consumer.Backfill); n.unsettled() != forged || r.load(consumer.Backfill).events != 1 {
-		t.Fatalf("after a refusal %+v, %+v", n, r.load(consumer.Backfill))
+	if n := r.sums(event.Backfill); n.unsettled() != forged || r.load(event.Backfill).events != 1 {
+		t.Fatalf("after a refusal %+v, %+v", n, r.load(event.Backfill))
 	}
 	r.wrote(start, r.nextLetters(1), make([]error, 1))
-	if n := r.sums(consumer.Backfill); n.ended[deadLettered] != forged || r.load(consumer.Backfill) != (load{}) || r.tracker.finished[l.Event.Ref] != 1 {
-		t.Fatalf("written: %+v, %+v, finished %d times", n, r.load(consumer.Backfill), r.tracker.finished[l.Event.Ref])
+	if n := r.sums(event.Backfill); n.ended[deadLettered] != forged || r.load(event.Backfill) != (load{}) || r.tracker.finished[l.Event.Ref] != 1 {
+		t.Fatalf("written: %+v, %+v, finished %d times", n, r.load(event.Backfill), r.tracker.finished[l.Event.Ref])
 	}
 	r.end(start)
-	if n := r.sums(consumer.Live); n.returned != 3 || n.unsettled() != 0 {
+	if n := r.sums(event.Live); n.returned != 3 || n.unsettled() != 0 {
 		t.Fatalf("revoked: %+v", n)
 	}
 	r.begin(start, r.tracker)
-	if r.load(consumer.Live) != (load{}) {
-		t.Fatalf("a new generation begins with %+v", r.load(consumer.Live))
+	if r.load(event.Live) != (load{}) {
+		t.Fatalf("a new generation begins with %+v", r.load(event.Live))
 	}
 }
 
@@ -77,37 +77,37 @@ func TestDamagedRecordsCountOneByOneAndTakeMemoryOnce(t *testing.T) {
 func TestDamagedRecordsAreEvidenceOnce(t *testing.T) {
 	r := newRig(t)
 	for range 499 {
-		r.receive(start, []consumer.Event{r.damaged(consumer.Live, 1000)})
+		r.receive(start, []event.Event{r.damaged(event.Live, 1000)})
 	}
-	if r.holds.On(int(consumer.Live)) {
+	if r.holds.On(int(event.Live)) {
 		t.Fatalf("held: %v", r.holds.Active())
 	}
 	for range 10 {
-		r.receive(start, []consumer.Event{r.damaged(consumer.Live, 1000)})
+		r.receive(start, []event.Event{r.damaged(event.Live, 1000)})
 	}
-	if !r.holds.On(int(consumer.Live)) || len(r.letters.parked[0]) == 0 || r.load(consumer.Live).events != 509 {
-		t.Fatalf("%d parked, %+v", len(r.letters.parked[0]), r.load(consumer.Live))
+	if !r.holds.On(int(event.Live)) || len(r.letters.parked[0]) == 0 || r.load(event.Live).events != 509 {
+		t.Fatalf("%d parked, %+v", len(r.letters.parked[0]), r.load(event.Live))
 	}
 	r.resume(start, true)
 	r.writeAll(start)
-	if n := r.sums(consumer.Live); n.ended[deadLettered] != 509_000 || r.letters.held != [2]held{} {
+	if n := r.sums(event.Live); n.ended[deadLettered] != 509_000 || r.letters.held != [2]held{} {
 		t.Fatalf("%+v, %+v", n, r.letters.held)
 	}
 }
 
 // A record's bytes are the fetcher's again when receive has returned; and the letter is as it was, null, empty or not.
 func TestLettersKeepTheirOwnBytes(t *testing.T) {
-	records := []consumer.Record{
+	records := []event.Record{
 		{},
-		{Key: []byte{}, Value: []byte{}, Headers: []consumer.Header{{}, {Key: "", Value: []byte{}}}},
-		{Key: []byte("key"), Value: []byte("\x01\x02no event\x05"), Headers: []consumer.Header{{Key: "name", Value: []byte("value")}, {Key: "null"}, {Key: "\xff", Value: []byte{0xff}}}},
+		{Key: []byte{}, Value: []byte{}, Headers: []event.Header{{}, {Key: "", Value: []byte{}}}},
+		{Key: []byte("key"), Value: []byte("\x01\x02no event\x05"), Headers: []event.Header{{Key: "name", Value: []byte("value")}, {Key: "null"}, {Key: "\xff", Value: []byte{0xff}}}},
 	}
 	r := newRig(t)
 	for i, record := range records {
 		given := record.Clone()
-		e := r.event("", 0, consumer.Live)
+		e := r.event("", 0, event.Live)
 		e.Invalid, e.Record = errors.New("no event"), given
-		r.receive(start, []consumer.Event{e})
+		r.receive(start, []event.Event{e})
 		for _, b := range [][]byte{given.Key, given.Value} {
 			clear(b)
 		}
@@ -131,25 +131,25 @@ func TestLettersKeepTheirOwnBytes(t *testing.T) {
 // Headers take memory, too: they are counted, and only so many letters are unpacked at a time.
 func TestLettersOfManyHeadersAreBounded(t *testing.T) {
 	r := newRig(t)
-	many := make([]consumer.Header, 100_000) // 200,000 bytes of a record
+	many := make([]event.Header, 100_000) // 200,000 bytes of a record
 	for range 100 {
-		e := r.event("", 0, consumer.Live)
+		e := r.event("", 0, event.Live)
 		e.Invalid, e.Record.Headers = errors.New("no event"), many
-		r.receive(start, []consumer.Event{e})
+		r.receive(start, []event.Event{e})
 	}
-	if l := r.load(consumer.Live); l.bytes < 100*200_000 || l.bytes > 100*210_000 {
+	if l := r.load(event.Live); l.bytes < 100*200_000 || l.bytes > 100*210_000 {
 		t.Errorf("%+v", l)
 	}
 	if n := len(r.nextLetters(64)); n != 5 {
 		t.Errorf("%d letters are written at the same time", n)
 	}
-	long := []consumer.Header{{Key: strings.Repeat("n", 1<<20), Value: make([]byte, 1<<20)}}
+	long := []event.Header{{Key: strings.Repeat("n", 1<<20), Value: make([]byte, 1<<20)}}
 	for range 32 {
-		e := r.event("", 0, consumer.Live)
+		e := r.event("", 0, event.Live)
 		e.Invalid, e.Record.Headers = errors.New("no event"), long
-		r.receive(start, []consumer.Event{e})
+		r.receive(start, []event.Event{e})
 	}
-	if r.room(consumer.Live) {
-		t.Errorf("room beside %d bytes of headers", r.load(consumer.Live).bytes)
+	if r.room(event.Live) {
+		t.Errorf("room beside %d bytes of headers", r.load(event.Live).bytes)
 	}
 }

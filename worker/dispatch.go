@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"markread/consumer"
+	"markread/consumer/deadletter"
+	"markread/consumer/event"
 	"markread/worker/hold"
 )
 
@@ -59,7 +61,7 @@ func (w *Worker) call(ctx context.Context, c *call) {
 // changed lets those look again who wait for room, work or the end of it. The caller holds the lock.
 func (w *Worker) changed() {
 	for lane, roomy := range w.roomy {
-		if roomy != nil && w.core.room(consumer.Lane(lane)) {
+		if roomy != nil && w.core.room(event.Lane(lane)) {
 			close(roomy)
 			w.roomy[lane] = nil
 		}
@@ -81,7 +83,7 @@ func poke(c chan<- struct{}) {
 type sink struct{ *Worker }
 
 // Room blocks while the lane's share of memory is full.
-func (s sink) Room(ctx context.Context, lane consumer.Lane) error {
+func (s sink) Room(ctx context.Context, lane event.Lane) error {
 	for {
 		s.mu.Lock()
 		if s.core.room(lane) {
@@ -102,7 +104,7 @@ func (s sink) Room(ctx context.Context, lane consumer.Lane) error {
 }
 
 // Deliver puts a batch into the backlog.
-func (s sink) Deliver(events []consumer.Event) {
+func (s sink) Deliver(events []event.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.core.receive(time.Now(), events)
@@ -111,7 +113,7 @@ func (s sink) Deliver(events []consumer.Event) {
 
 // writeLetters writes dead letters until ctx ends. While the topic refuses it tries one a second, and the
 // others wait: nothing that they stand for is committed.
-func (w *Worker) writeLetters(ctx context.Context, topic *consumer.LetterWriter) {
+func (w *Worker) writeLetters(ctx context.Context, topic *deadletter.Writer) {
 	for {
 		w.mu.Lock()
 		batch := w.core.nextLetters(letterBatch)
@@ -139,13 +141,13 @@ func (w *Worker) writeLetters(ctx context.Context, topic *consumer.LetterWriter)
 }
 
 // writeBatch writes letters side by side, and says whether the topic refuses them.
-func (w *Worker) writeBatch(ctx context.Context, topic *consumer.LetterWriter, batch []*letter) (refuses bool) {
+func (w *Worker) writeBatch(ctx context.Context, topic *deadletter.Writer, batch []*letter) (refuses bool) {
 	failures := make([]error, len(batch))
 	var writes sync.WaitGroup
 	for i, l := range batch {
 		writes.Go(func() {
 			l.Group = w.options.Group
-			failures[i] = topic.Write(ctx, l.Letter)
+			failures[i] = topic.Write(ctx, l.DeadLetter)
 		})
 	}
 	writes.Wait()

@@ -8,14 +8,14 @@ import (
 	"testing"
 	"time"
 
-	"markread/consumer"
+	"markread/consumer/event"
 	"markread/imclient"
 	"markread/worker/hold"
 	"markread/worker/quota"
 )
 
-func (r *rig) invalidEvents(n int, lane consumer.Lane) {
-	var events []consumer.Event
+func (r *rig) invalidEvents(n int, lane event.Lane) {
+	var events []event.Event
 	for range n {
 		e := r.event("", 0, lane)
 		e.Invalid = errors.New("no JSON")
@@ -57,7 +57,7 @@ func TestRejectedCallsWaitWhileTheirLaneIsHeld(t *testing.T) {
 	if n := r.writeAll(start); n != 500 {
 		t.Fatalf("%d letters, want 500", n)
 	}
-	r.receive(start, []consumer.Event{r.event("fill", 10, consumer.Backfill)})
+	r.receive(start, []event.Event{r.event("fill", 10, event.Backfill)})
 	r.answer(start, r.mustCall(start, "fill"), nil) // the other lane goes on
 	if todo, again := r.next(start); todo != nil || !again.Equal(at(5)) {
 		t.Fatalf("call %v, again at %v", todo, again)
@@ -88,7 +88,7 @@ func TestRejectedCallsWaitWhileTheirLaneIsHeld(t *testing.T) {
 func TestInvalidRecordsWaitWhileTheirLaneIsHeld(t *testing.T) {
 	r := newRig(t)
 	r.maxPending = 2000
-	r.invalidEvents(1200, consumer.Live)
+	r.invalidEvents(1200, event.Live)
 	if n := r.writeAll(start); n != 500 {
 		t.Fatalf("%d letters, want 500", n)
 	}
@@ -148,7 +148,7 @@ func TestFewCallsBeforeTheSignatureIsTaken(t *testing.T) {
 // What an operator accepts is counted, also of what waits already.
 func TestAcceptedRejections(t *testing.T) {
 	r := newRig(t)
-	r.invalidEvents(25_000, consumer.Backfill)
+	r.invalidEvents(25_000, event.Backfill)
 	if n := r.writeAll(start); n != 500 {
 		t.Fatalf("%d letters", n)
 	}
@@ -161,7 +161,7 @@ func TestAcceptedRejections(t *testing.T) {
 		if n := r.writeAll(start); n != 10_000 {
 			t.Fatalf("%d letters, want the 10,000 that were accepted", n)
 		}
-		if !r.holds.Held(hold.Rejections, int(consumer.Backfill)) || r.holds.On(int(consumer.Live)) {
+		if !r.holds.Held(hold.Rejections, int(event.Backfill)) || r.holds.On(int(event.Live)) {
 			t.Fatalf("held: %v", r.holds.Active())
 		}
 	}
@@ -170,7 +170,7 @@ func TestAcceptedRejections(t *testing.T) {
 // Letters that the topic refuses for 5 s hold the calls, and one that it takes lets them go on.
 func TestARefusingDeadLetterTopicHoldsTheCalls(t *testing.T) {
 	r := newRig(t)
-	r.invalidEvents(10, consumer.Live)
+	r.invalidEvents(10, event.Live)
 	for i := range 6 {
 		if r.holds.On(0) {
 			t.Fatalf("held after %d s", i)
@@ -201,7 +201,7 @@ func TestARefusingDeadLetterTopicHoldsTheCalls(t *testing.T) {
 // The letters of a generation go with it: nothing would ever find out that the topic is well again.
 func TestARefusingDeadLetterTopicIsForgottenWithTheGeneration(t *testing.T) {
 	r := newRig(t)
-	r.invalidEvents(1, consumer.Live)
+	r.invalidEvents(1, event.Live)
 	for i := range 7 {
 		r.refuse(at(float64(i)), r.nextLetters(64))
 	}
@@ -262,8 +262,8 @@ func TestThrottlingShrinksTheLimit(t *testing.T) {
 // A hold of one lane is none of the other's: there attempts count, or a poison would be called for ever.
 func TestAttemptsCountInTheLaneThatIsNotHeld(t *testing.T) {
 	r := newRig(t)
-	r.invalidEvents(600, consumer.Live)
-	r.receive(start, []consumer.Event{r.event("poison", 1, consumer.Backfill)})
+	r.invalidEvents(600, event.Live)
+	r.receive(start, []event.Event{r.event("poison", 1, event.Backfill)})
 	for i := range 3 {
 		now := at(float64(i) * 2)
 		r.answer(now, r.mustCall(now, "poison"), internal)
@@ -277,10 +277,10 @@ func TestAttemptsCountInTheLaneThatIsNotHeld(t *testing.T) {
 // what only an operator can do then.
 func TestAHeldLaneThatIsFull(t *testing.T) {
 	r := newRig(t) // of 1,000
-	r.invalidEvents(1100, consumer.Backfill)
+	r.invalidEvents(1100, event.Backfill)
 	r.writeAll(start)
-	if r.room(consumer.Backfill) || !r.room(consumer.Live) {
-		t.Fatalf("room: live %v, backfill %v", r.room(consumer.Live), r.room(consumer.Backfill))
+	if r.room(event.Backfill) || !r.room(event.Live) {
+		t.Fatalf("room: live %v, backfill %v", r.room(event.Live), r.room(event.Backfill))
 	}
 	if do := r.holds.Active()[0].Do; !strings.Contains(do, "memory is full") {
 		t.Fatalf("what to do: %s", do)
@@ -288,14 +288,14 @@ func TestAHeldLaneThatIsFull(t *testing.T) {
 	for i := range 499 {
 		r.receiveOne(fmt.Sprint(i), 1)
 	}
-	if !r.room(consumer.Live) {
+	if !r.room(event.Live) {
 		t.Fatal("live has no room below its half")
 	}
-	if r.receiveOne("last", 1); r.room(consumer.Live) {
+	if r.receiveOne("last", 1); r.room(event.Live) {
 		t.Fatal("live has more than its half")
 	}
 	r.resume(start, true)
-	if r.writeAll(start) != 600 || r.holds.On(1) || !r.room(consumer.Live) {
+	if r.writeAll(start) != 600 || r.holds.On(1) || !r.room(event.Live) {
 		t.Fatalf("held: %v", r.holds.Active())
 	}
 }
@@ -303,22 +303,22 @@ func TestAHeldLaneThatIsFull(t *testing.T) {
 // Records that are no events may be of any size.
 func TestLettersAreBoundedByTheirSizeToo(t *testing.T) {
 	r := newRig(t)
-	for _, lane := range []consumer.Lane{consumer.Backfill, consumer.Live} {
+	for _, lane := range []event.Lane{event.Backfill, event.Live} {
 		for range 30 {
 			e := r.event("", 0, lane)
 			e.Invalid, e.Record.Value = errors.New("no JSON"), make([]byte, 1<<20)
-			r.receive(start, []consumer.Event{e})
+			r.receive(start, []event.Event{e})
 		}
 		if !r.room(lane) {
 			t.Fatalf("%v: no room", lane)
 		}
 		e := r.event("", 0, lane)
 		e.Invalid, e.Record.Value = errors.New("no JSON"), make([]byte, 2<<20)
-		if r.receive(start, []consumer.Event{e}); r.room(lane) {
+		if r.receive(start, []event.Event{e}); r.room(lane) {
 			t.Fatalf("%v: room beside letters of %d bytes", lane, r.letters.held[lane].bytes)
 		}
 	}
-	if r.writeAll(start); !r.room(consumer.Live) || !r.room(consumer.Backfill) || r.letters.held != [2]held{} {
+	if r.writeAll(start); !r.room(event.Live) || !r.room(event.Backfill) || r.letters.held != [2]held{} {
 		t.Fatalf("after all are written: %+v", r.letters.held)
 	}
 }
@@ -336,7 +336,7 @@ func TestAMendedLaneIsNotHeldAgain(t *testing.T) {
 	}
 	for i := range 8000 {
 		if r.receiveOne(fmt.Sprint("late", i), 1); i%10 == 0 {
-			r.invalidEvents(1, consumer.Live)
+			r.invalidEvents(1, event.Live)
 		}
 	}
 	probe, _ := r.next(at(5))

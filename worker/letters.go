@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"markread/consumer"
+	"markread/consumer/event"
 	"markread/imclient"
 	"markread/worker/backlog"
 	"markread/worker/hold"
@@ -15,7 +15,7 @@ import (
 
 // letter is a dead letter on its way: its events finish when it is written.
 type letter struct {
-	consumer.Letter
+	event.DeadLetter
 	refs   []uint64
 	metric string // the code as metrics show it
 	packed string // the record's key, value and headers, which the record has only while the letter is written
@@ -94,12 +94,12 @@ func (c *core) admit(now time.Time, l *letter) {
 	}
 	c.letters.add(l)
 	c.changed(now, c.holds.Ended(now, lane, hold.Invalid,
-		"invalid: "+consumer.WithoutValue(l.Event.Invalid)))
+		"invalid: "+event.WithoutValue(l.Event.Invalid)))
 }
 
 // noteFilled notes when a lane that is held for rejections can't read on: no good event will be found by itself.
 func (c *core) noteFilled(now time.Time, lane int) {
-	if c.holds.Held(hold.Rejections, lane) && !c.room(consumer.Lane(lane)) {
+	if c.holds.Held(hold.Rejections, lane) && !c.room(event.Lane(lane)) {
 		c.changed(now, c.holds.Filled(lane))
 	}
 }
@@ -188,8 +188,8 @@ func (c *core) written(now time.Time, l *letter) {
 }
 
 // invalidLetter makes the letter of an invalid record, whose bytes it copies; of damaged records one letter for all.
-func invalidLetter(now time.Time, e consumer.Event) *letter {
-	l := &letter{refs: []uint64{uint64(e.Ref)}, packed: packParts(&e.Record), Letter: consumer.Letter{
+func invalidLetter(now time.Time, e event.Event) *letter {
+	l := &letter{refs: []uint64{uint64(e.Ref)}, packed: packParts(&e.Record), DeadLetter: event.DeadLetter{
 		Event: e, Class: "invalid", Message: e.Invalid.Error(), Collapsed: standsFor(&e), FailedAt: now,
 	}}
 	stripParts(&l.Event.Record)
@@ -197,7 +197,7 @@ func invalidLetter(now time.Time, e consumer.Event) *letter {
 }
 
 // standsFor returns how many events an event stands for: one, unless its record is damaged.
-func standsFor(e *consumer.Event) int {
+func standsFor(e *event.Event) int {
 	if e.Record.Damage == nil {
 		return 1
 	}
@@ -212,7 +212,7 @@ func (c *core) failedLetter(now time.Time, class string, of *backlog.Conversatio
 	e.Report, e.Peer = strings.Clone(e.Report), strings.Clone(e.Peer) // else they keep d.Record alive
 	packed := packParts(&e.Record)
 	stripParts(&e.Record)
-	return &letter{refs: d.Refs, packed: packed, metric: codeLabel(failure), Letter: consumer.Letter{
+	return &letter{refs: d.Refs, packed: packed, metric: codeLabel(failure), DeadLetter: event.DeadLetter{
 		Event: e, Class: class, Code: failure.Label, Message: failure.Error(),
 		Attempts: int(of.Attempts), Collapsed: len(d.Refs), FailedAt: now,
 	}}

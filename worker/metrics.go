@@ -7,7 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"markread/consumer"
+	"markread/consumer/event"
 	"markread/imclient"
 	"markread/worker/hold"
 )
@@ -76,7 +76,7 @@ func (m *metrics) fromZero() {
 	m.commitFailures.WithLabelValues("network")
 }
 
-func (m *metrics) eventEnded(lane consumer.Lane, age time.Duration) {
+func (m *metrics) eventEnded(lane event.Lane, age time.Duration) {
 	m.eventAge.WithLabelValues(lane.String()).Observe(max(0, age.Seconds()))
 }
 
@@ -140,7 +140,7 @@ func (w *Worker) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
 	for i, n := range s.counts {
-		lane := consumer.Lane(i).String()
+		lane := event.Lane(i).String()
 		count(descReceived, n.received, lane)
 		count(descReturned, n.returned, lane)
 		for o, ended := range n.ended {

@@ -6,7 +6,8 @@ import (
 	"strings"
 	"time"
 
-	"markread/consumer"
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
 )
 
 // A waiting conversation keeps the record of its best event, because a letter would need it, and in a large backlog the records are most of
@@ -29,7 +30,7 @@ func (p packing) has(part packing) bool { return p&part != 0 }
 
 // pack returns a valid event in few bytes, of which the first named are the ID of its conversation: 65 at most. The read time, the attempts and
 // the Ref are not among them: the backlog has these.
-func pack(e *consumer.Event) (packed string, named uint8) {
+func pack(e *event.Event) (packed string, named uint8) {
 	r := &e.Record
 	b := append(make([]byte, 0, 256), conversationID(e.Report, e.Peer)...)
 	named = uint8(len(b))
@@ -37,7 +38,7 @@ func pack(e *consumer.Event) (packed string, named uint8) {
 	b = binary.AppendUvarint(b, uint64(r.Partition))
 	b = binary.AppendUvarint(b, uint64(r.Offset))
 	var p packing
-	if e.Lane == consumer.Backfill {
+	if e.Lane == event.Backfill {
 		p |= packsBackfill
 	}
 	if !r.Time.IsZero() {
@@ -52,7 +53,7 @@ func pack(e *consumer.Event) (packed string, named uint8) {
 		p |= packsReplays
 		b = binary.AppendUvarint(b, uint64(e.Replays))
 	}
-	if !bytes.Equal(r.Key, consumer.Key(e.Report, e.Peer)) {
+	if !bytes.Equal(r.Key, event.Key(e.Report, e.Peer)) {
 		p |= packsKey
 		b = packBytes(b, r.Key)
 	}
@@ -69,16 +70,16 @@ func pack(e *consumer.Event) (packed string, named uint8) {
 }
 
 // unpack returns the event that was packed. topics are those that it may have come from.
-func unpack(packed string, topics consumer.Topics) consumer.Event {
+func unpack(packed string, topics kafkaclient.Topics) event.Event {
 	report, rest, _ := strings.Cut(packed, accountSeparator)
 	peer, rest, _ := strings.Cut(rest, accountSeparator)
 	u := unpacker{[]byte(rest[1:])}
 	p := packing(rest[0])
-	e := consumer.Event{Report: report, Peer: peer}
+	e := event.Event{Report: report, Peer: peer}
 	r := &e.Record
 	r.Topic = topics.Live
 	if p.has(packsBackfill) {
-		e.Lane, r.Topic = consumer.Backfill, topics.Backfill
+		e.Lane, r.Topic = event.Backfill, topics.Backfill
 	}
 	r.Partition, r.Offset = int(u.uvarint()), int64(u.uvarint())
 	if p.has(packsTime) {
@@ -92,13 +93,13 @@ func unpack(packed string, topics consumer.Topics) consumer.Event {
 	if p.has(packsReplays) {
 		e.Replays = int(u.uvarint())
 	}
-	if r.Key = consumer.Key(report, peer); p.has(packsKey) {
+	if r.Key = event.Key(report, peer); p.has(packsKey) {
 		r.Key = u.bytes()
 	}
 	if p.has(packsHeaders) {
-		r.Headers = make([]consumer.Header, u.uvarint())
+		r.Headers = make([]event.Header, u.uvarint())
 		for i := range r.Headers {
-			r.Headers[i] = consumer.Header{Key: string(u.bytes()), Value: u.bytes()}
+			r.Headers[i] = event.Header{Key: string(u.bytes()), Value: u.bytes()}
 		}
 	}
 	r.Value = expand(u.rest, usualWords(report, peer))
@@ -115,7 +116,7 @@ func packBytes(b, part []byte) []byte {
 
 // packParts returns the key, the value and the headers of any record in one string: apart, headers take 40 bytes
 // each and more than that of their own.
-func packParts(r *consumer.Record) string {
+func packParts(r *event.Record) string {
 	size := 20 + len(r.Key) + len(r.Value)
 	for _, h := range r.Headers {
 		size += 4 + len(h.Key) + len(h.Value)
@@ -128,16 +129,16 @@ func packParts(r *consumer.Record) string {
 }
 
 // unpackParts gives the record what packParts has packed.
-func unpackParts(packed string, r *consumer.Record) {
+func unpackParts(packed string, r *event.Record) {
 	u := unpacker{[]byte(packed)}
 	r.Key, r.Value, r.Headers = u.bytes(), u.bytes(), nil
 	for len(u.rest) > 0 {
-		r.Headers = append(r.Headers, consumer.Header{Key: string(u.bytes()), Value: u.bytes()})
+		r.Headers = append(r.Headers, event.Header{Key: string(u.bytes()), Value: u.bytes()})
 	}
 }
 
 // stripParts takes from the record what packParts packs.
-func stripParts(r *consumer.Record) { r.Key, r.Value, r.Headers = nil, nil, nil }
+func stripParts(r *event.Record) { r.Key, r.Value, r.Headers = nil, nil, nil }
 
 // unpacker reads what pack has written, from the front of rest.
 type unpacker struct{ rest []byte }

@@ -1,7 +1,7 @@
 package worker
 
 import (
-	"markread/consumer"
+	"markread/consumer/event"
 	"markread/worker/hold"
 )
 
@@ -38,7 +38,7 @@ func (l load) below(bound load) bool {
 }
 
 // load is what a lane takes.
-func (c *core) load(lane consumer.Lane) load {
+func (c *core) load(lane event.Lane) load {
 	letters := c.letters.held[lane]
 	return load{
 		conversations: c.backlog.Conversations(int(lane)) + letters.letters,
@@ -50,16 +50,16 @@ func (c *core) load(lane consumer.Lane) load {
 // room says whether a lane may fetch on. Backfill stops at half of each bound, and more than that is never held against live (what is
 // fetched at once may be more than was free), so that live events never wait behind a full backfill. While a lane is held for rejections, what
 // waits in it must not stop the other one: then each has half of the bounds for itself.
-func (c *core) room(lane consumer.Lane) bool {
+func (c *core) room(lane event.Lane) bool {
 	if c.backlog == nil {
 		return false
 	}
 	full := load{c.maxPending, c.maxEvents, max(minRecordBytes, c.maxPending*bytesPerConversation)}
-	live, backfill := c.load(consumer.Live), c.load(consumer.Backfill)
+	live, backfill := c.load(event.Live), c.load(event.Backfill)
 	switch {
-	case c.holds.Held(hold.Rejections, int(consumer.Live)), c.holds.Held(hold.Rejections, int(consumer.Backfill)):
+	case c.holds.Held(hold.Rejections, int(event.Live)), c.holds.Held(hold.Rejections, int(event.Backfill)):
 		return c.load(lane).below(full.half())
-	case lane == consumer.Backfill:
+	case lane == event.Backfill:
 		return live.plus(backfill).below(full.half())
 	default:
 		return live.plus(backfill.atMost(full.half())).below(full)

@@ -10,7 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"markread/consumer"
+	"markread/consumer/event"
 	"markread/imclient/sandbox"
 )
 
@@ -70,10 +70,10 @@ func (s *stack) arriveSteadily(first, n int, long time.Duration) (published int)
 	defer kafka.Close()
 	publisher := kafka.Publisher(topics.Live)
 	for end := time.Now().Add(long); time.Now().Before(end); time.Sleep(time.Second) {
-		var messages []consumer.Message
+		var messages []event.Message
 		for range n {
 			report := fmt.Sprint("reader", first+published)
-			messages = append(messages, consumer.Message{Key: consumer.Key(report, "peer"), Value: []byte(eventJSON(report, "peer", time.Now().Unix()))})
+			messages = append(messages, event.Message{Key: event.Key(report, "peer"), Value: []byte(eventJSON(report, "peer", time.Now().Unix()))})
 			published++
 		}
 		if err := publisher.Publish(context.Background(), messages...); err != nil {

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"time"
 
-	"markread/consumer"
+	"markread/consumer/event"
 	"markread/imclient"
 	"markread/worker/backlog"
 	"markread/worker/hold"
@@ -63,7 +63,7 @@ func (c *core) settleCall(now time.Time, done *call, failure *imclient.Error, he
 	of.Failures++
 	if counted {
 		of.Attempts++
-		c.tracker.Attempted(consumer.Ref(of.Oldest()), int(of.Attempts))
+		c.tracker.Attempted(event.Ref(of.Oldest()), int(of.Attempts))
 	}
 	switch {
 	case failure.Class == imclient.Rejected && !c.holds.Held(hold.Rejections, done.lane):
@@ -121,7 +121,7 @@ func (c *core) settleSuccess(now time.Time, s backlog.Settled) {
 
 // settle ends one event: from here on its offset counts as finished.
 func (c *core) settle(now time.Time, ref uint64, as outcome) {
-	lane, eventTime := c.tracker.Finish(consumer.Ref(ref))
+	lane, eventTime := c.tracker.Finish(event.Ref(ref))
 	c.counts[lane].ended[as]++
 	if !eventTime.IsZero() {
 		c.seen.eventEnded(lane, now.Sub(eventTime))

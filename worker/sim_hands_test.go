@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"markread/consumer"
+	"markread/consumer/event"
 	"markread/consumer/offsets"
 	"markread/imclient"
 )
@@ -43,7 +43,7 @@ type hands struct {
 	committing        []commitment
 	commits           int
 	lastCommitUntil   int64
-	events            []consumer.Event
+	events            []event.Event
 	called, succeeded uint64
 	lastAnswer        int64
 }

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"time"
 
-	"markread/consumer"
+	"markread/consumer/event"
 )
 
 var errInvalid = errors.New("Report_Account is missing")
@@ -60,10 +60,10 @@ func (h *hands) fetch(a int) {
 		}
 		r.deliveries++
 		r.receivedAt = h.now
-		e := consumer.Event{
+		e := event.Event{
 			Lane: p.lane, Report: h.kafka.names[r.talk], Peer: peer, ReadTime: r.readTime, EventTime: start.Add(time.Duration(r.at)),
-			Record: consumer.Record{Topic: p.topic, Partition: p.number, Offset: r.offset},
-			Ref:    consumer.Ref(uint64(i)<<arrivalBits | arrival), Attempts: attempts,
+			Record: event.Record{Topic: p.topic, Partition: p.number, Offset: r.offset},
+			Ref:    event.Ref(uint64(i)<<arrivalBits | arrival), Attempts: attempts,
 		}
 		if r.invalid {
 			e.Invalid, e.Report, e.Peer = errInvalid, "", ""
@@ -100,7 +100,7 @@ func (h *hands) fetchOn() {
 }
 
 // Finish is the tracker's: the core says that an event has reached its end. Whether it has is judged by the server and the dead-letter topic.
-func (g *generation) Finish(ref consumer.Ref) (consumer.Lane, time.Time) {
+func (g *generation) Finish(ref event.Ref) (event.Lane, time.Time) {
 	h := g.hands
 	p := &g.parts[ref>>arrivalBits]
 	arrival := uint64(ref) & (1<<arrivalBits - 1)
@@ -124,7 +124,7 @@ func (g *generation) Finish(ref consumer.Ref) (consumer.Lane, time.Time) {
 }
 
 // Attempted is the tracker's.
-func (g *generation) Attempted(ref consumer.Ref, attempts int) {
+func (g *generation) Attempted(ref event.Ref, attempts int) {
 	if r := g.record(uint64(ref)); g.parts[ref>>arrivalBits].owner == g {
 		r.attempts, r.changedAt = attempts, g.hands.now
 	}

@@ -4,7 +4,7 @@ import (
 	"math"
 	"time"
 
-	"markread/consumer"
+	"markread/consumer/event"
 )
 
 // record is one record of a partition, and what is known of its fate.
@@ -28,7 +28,7 @@ type record struct {
 type log struct {
 	topic     string
 	number    int
-	lane      consumer.Lane
+	lane      event.Lane
 	records   []record
 	end       int64 // the next offset
 	committed int64 // -1: nothing
@@ -52,8 +52,8 @@ type kafka struct {
 const peer = "peer"
 
 func (k *kafka) open(w *world) {
-	k.grow(w, consumer.Live, w.partitions)
-	k.grow(w, consumer.Backfill, w.backfill)
+	k.grow(w, event.Live, w.partitions)
+	k.grow(w, event.Backfill, w.backfill)
 	k.grownAt, w.tally.grown = 0, 0
 	for i := range w.conversations {
 		k.names = append(k.names, "reader"+string([]byte{'a' + byte(i%26), 'a' + byte(i/26%26), 'a' + byte(i/676%26), 'a' + byte(i/17576)}))
@@ -100,7 +100,7 @@ func (w *world) produce() {
 		n++
 	}
 	for i := range n {
-		w.emit(consumer.Live, tick<<16|uint64(i))
+		w.emit(event.Live, tick<<16|uint64(i))
 	}
 	w.queue.push(entry{at: w.now + int64(step), kind: loadDue})
 }
@@ -112,13 +112,13 @@ func (w *world) produceBulk() {
 	}
 	bulk := uint64(w.now / w.bulkEvery)
 	for i := range int(w.bulk * 2 * w.part(dieLoad, bulk, 2)) {
-		w.emit(consumer.Backfill, 1<<60|bulk<<24|uint64(i))
+		w.emit(event.Backfill, 1<<60|bulk<<24|uint64(i))
 	}
 	w.queue.push(entry{at: w.now + w.bulkEvery, kind: bulkDue})
 }
 
 // emit appends one event.
-func (w *world) emit(lane consumer.Lane, id uint64) {
+func (w *world) emit(lane event.Lane, id uint64) {
 	talk := int32(w.roll(dieRecord, id, 0) % uint64(w.conversations))
 	if w.chance(w.hot, dieRecord, id, 1) {
 		talk = int32(w.roll(dieRecord, 0, 1) % uint64(w.conversations))

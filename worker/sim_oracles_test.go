@@ -3,7 +3,7 @@ package worker
 import (
 	"time"
 
-	"markread/consumer"
+	"markread/consumer/event"
 	"markread/worker/hold"
 )
 
@@ -81,17 +81,17 @@ func (h *hands) checkEnded() {
 
 // checkRoom holds the bounds of memory: fetching went on only below them. While a lane is held for rejections each has half of them for itself;
 // when that began with this delivery, the bounds were still those of both.
-func (h *hands) checkRoom(lane consumer.Lane, delivered int) {
+func (h *hands) checkRoom(lane event.Lane, delivered int) {
 	half := [2]int{(h.maxPending + 1) / 2, h.maxEvents / 2}
 	var used [2][2]int // of each lane: conversations and letters, events
 	for l := range used {
 		used[l] = [2]int{h.core.backlog.Conversations(l) + h.core.letters.held[l].letters, int(h.core.counts[l].unsettled())}
 	}
-	apart := h.core.holds.Held(hold.Rejections, int(consumer.Live)) || h.core.holds.Held(hold.Rejections, int(consumer.Backfill))
+	apart := h.core.holds.Held(hold.Rejections, int(event.Live)) || h.core.holds.Held(hold.Rejections, int(event.Backfill))
 	for i, most := range [2]int{h.maxPending, h.maxEvents} {
-		live, backfill := used[consumer.Live][i], used[consumer.Backfill][i]
+		live, backfill := used[event.Live][i], used[event.Backfill][i]
 		ok := live+min(backfill, half[i]) < most+delivered
-		if lane == consumer.Backfill {
+		if lane == event.Backfill {
 			ok = live+backfill < half[i]+delivered
 		}
 		if !ok && !(apart && used[lane][i] < half[i]+delivered) {

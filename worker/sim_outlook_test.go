@@ -4,7 +4,7 @@ import (
 	"slices"
 	"time"
 
-	"markread/consumer"
+	"markread/consumer/event"
 )
 
 // outlook is what a member goes by, as consumer's members do: it publishes it when it joins, and the leader gives partitions to those only
@@ -17,14 +17,14 @@ type outlook struct {
 // stale says whether the two differ only in how many partitions there are: one of both has not noticed new ones yet.
 func (o outlook) stale(other outlook) bool { return o != other && o.rate == other.rate }
 
-func (o outlook) all() int { return o.partitions[consumer.Live] + o.partitions[consumer.Backfill] }
+func (o outlook) all() int { return o.partitions[event.Live] + o.partitions[event.Backfill] }
 
 // index is which one of all partitions a log is.
 func (o outlook) index(l *log) int {
-	if l.lane == consumer.Live {
+	if l.lane == event.Live {
 		return l.number
 	}
-	return o.partitions[consumer.Live] + l.number
+	return o.partitions[event.Live] + l.number
 }
 
 // noticed is how long a member may go by an old number of partitions.
@@ -41,12 +41,12 @@ func (h *hands) look() outlook {
 }
 
 // grow gives a topic more partitions.
-func (k *kafka) grow(w *world, lane consumer.Lane, more int) {
+func (k *kafka) grow(w *world, lane event.Lane, more int) {
 	k.before, k.grownAt = k.partitions, w.now
 	for range more {
 		l := &log{topic: "mark-read", number: k.partitions[lane], lane: lane, committed: -1}
-		at := k.partitions[consumer.Live] // behind the live ones, or at the end
-		if lane == consumer.Backfill {
+		at := k.partitions[event.Live] // behind the live ones, or at the end
+		if lane == event.Backfill {
 			l.topic, at = "mark-read-backfill", len(k.logs)
 		}
 		k.logs = slices.Insert(k.logs, at, l)
@@ -57,8 +57,8 @@ func (k *kafka) grow(w *world, lane consumer.Lane, more int) {
 }
 
 // of returns the logs of a lane.
-func (k *kafka) of(lane consumer.Lane) []*log {
-	if n := k.partitions[consumer.Live]; lane == consumer.Backfill {
+func (k *kafka) of(lane event.Lane) []*log {
+	if n := k.partitions[event.Live]; lane == event.Backfill {
 		return k.logs[n:]
 	} else {
 		return k.logs[:n]

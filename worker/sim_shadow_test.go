@@ -336,7 +336,7 @@ func (h *hands) judgeLetter(l *letter) {
 	first := h.gen.record(l.refs[0])
 	if l.Class == "invalid" {
 		if !first.invalid || len(l.refs) != 1 || l.Attempts != 0 || l.Collapsed != 1 {
-			h.fail("letters", "a letter says that offset %d is invalid: %+v", first.offset, l.Letter)
+			h.fail("letters", "a letter says that offset %d is invalid: %+v", first.offset, l.DeadLetter)
 		}
 		return
 	}

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"markread/consumer"
+	"markread/consumer/event"
 )
 
 // world is one run: everything that exists in it, and what happens next. Times are nanoseconds since its beginning.
@@ -282,9 +282,9 @@ func (w *world) begin(p phase) {
 	case rollout:
 		w.rollOut(p)
 	case grows:
-		lane := consumer.Lane(p.lane)
+		lane := event.Lane(p.lane)
 		if w.backfill == 0 {
-			lane = consumer.Live
+			lane = event.Live
 		}
 		w.kafka.grow(w, lane, 1+int(3*p.strength))
 		w.queue.push(entry{at: w.now + int64(20*time.Second), kind: shaken}) // the leader has noticed it twice

@@ -13,9 +13,10 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kfake"
 
-	"markread/consumer"
 	"markread/consumer/broker"
 	"markread/consumer/broker/brokertest"
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
 	"markread/imclient"
 	"markread/imclient/sandbox"
 	"markread/worker"
@@ -28,7 +29,7 @@ const (
 
 var (
 	key    = imclient.NewSecret("a key for tests")
-	topics = consumer.Topics{Live: "mark-read", Backfill: "mark-read-backfill", DeadLetter: "mark-read-dead-letters"}
+	topics = kafkaclient.Topics{Live: "mark-read", Backfill: "mark-read-backfill", DeadLetter: "mark-read-dead-letters"}
 )
 
 // stack is the whole product in one bubble of virtual time: embedded broker, IM sandbox and what the
@@ -72,9 +73,9 @@ func (s *stack) dial(ctx context.Context, network, addr string) (net.Conn, error
 	return s.network.DialContext(ctx, network, addr)
 }
 
-func (s *stack) kafka() *consumer.Client {
+func (s *stack) kafka() *kafkaclient.Client {
 	s.t.Helper()
-	c, err := consumer.New(consumer.Options{Brokers: []string{s.broker.Addr()}, ClientID: "test", Dial: s.dial, Log: zerolog.Nop()})
+	c, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{s.broker.Addr()}, ClientID: "test", Dial: s.dial, Log: zerolog.Nop()})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -138,11 +139,11 @@ func (s *stack) publish(topic string, values ...string) {
 	s.t.Helper()
 	kafka := s.kafka()
 	defer kafka.Close()
-	var messages []consumer.Message
+	var messages []event.Message
 	for _, value := range values {
 		var fields struct{ Report_Account, Peer_Account string }
 		_ = json.Unmarshal([]byte(value), &fields)
-		messages = append(messages, consumer.Message{Key: consumer.Key(fields.Report_Account, fields.Peer_Account), Value: []byte(value)})
+		messages = append(messages, event.Message{Key: event.Key(fields.Report_Account, fields.Peer_Account), Value: []byte(value)})
 	}
 	if err := kafka.Publisher(topic).Publish(context.Background(), messages...); err != nil {
 		s.t.Fatal(err)

@@ -17,7 +17,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/rs/zerolog"
 
-	"markread/consumer"
+	"markread/consumer/kafkaclient"
 	"markread/imclient"
 	"markread/worker"
 )
@@ -50,7 +50,7 @@ func (s *simulation) hire(place int) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	kafka, err := consumer.New(consumer.Options{
+	kafka, err := kafkaclient.New(kafkaclient.Options{
 		Brokers: []string{s.broker.Addr()}, ClientID: name, Dial: s.network.dialer(name, serviceKafka, kafkaAddr), Log: log,
 	})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"markread/consumer"
+	"markread/consumer/event"
 	"markread/worker/backlog"
 	"markread/worker/console"
 	"markread/worker/hold"
@@ -28,7 +29,7 @@ type snapshot struct {
 
 type partition struct {
 	consumer.PartitionState
-	lane consumer.Lane
+	lane event.Lane
 }
 
 func (p partition) number() string { return strconv.Itoa(p.Partition) }
@@ -94,7 +95,7 @@ func (w *Worker) withLanes(states []consumer.PartitionState) []partition {
 	for i, p := range states {
 		partitions[i] = partition{PartitionState: p}
 		if p.Topic == w.options.Topics.Backfill {
-			partitions[i].lane = consumer.Backfill
+			partitions[i].lane = event.Backfill
 		}
 	}
 	return partitions
@@ -114,7 +115,7 @@ func (w *Worker) State() console.State {
 		Ready:     w.Ready(),
 		Group:     console.Group{Name: w.options.Group},
 		Quota:     console.Quota{Rate: w.options.Rate, InFlight: s.inFlight},
-		Lanes:     console.Lanes{Live: s.shownLane(consumer.Live), Backfill: s.shownLane(consumer.Backfill)},
+		Lanes:     console.Lanes{Live: s.shownLane(event.Live), Backfill: s.shownLane(event.Backfill)},
 		Totals:    s.totals(),
 		Held:      shownHolds(s.at, s.holds),
 	}
@@ -154,7 +155,7 @@ func shownHolds(now time.Time, holds []hold.Hold) []console.Hold {
 			Meaning: h.Reason.Meaning(), Seen: h.Detail,
 		}
 		if h.Lane != hold.All {
-			shown.Lane = consumer.Lane(h.Lane).String()
+			shown.Lane = event.Lane(h.Lane).String()
 			shown.Detail = "lane " + shown.Lane + ": " + shown.Detail
 		}
 		if !h.NextProbe.IsZero() && now.Sub(h.NextProbe) < overdue { // else nothing waits to probe with
@@ -234,7 +235,7 @@ func (p partition) shown(unfinished *console.Unfinished) console.Partition {
 	return shown
 }
 
-func (s snapshot) shownLane(lane consumer.Lane) console.Lane {
+func (s snapshot) shownLane(lane event.Lane) console.Lane {
 	l := console.Lane{Conversations: s.conversations[lane], Events: int(s.counts[lane].unsettled())}
 	for _, p := range s.partitions {
 		if p.lane == lane {

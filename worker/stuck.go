@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"markread/consumer"
+	"markread/consumer/kafkaclient"
 	"markread/worker/console"
 )
 
@@ -16,7 +17,7 @@ const (
 )
 
 // watermarks notices that a partition's offset has not moved on for stuckAfter, because one event does not end.
-type watermarks map[consumer.TopicPartition]*watermark
+type watermarks map[kafkaclient.TopicPartition]*watermark
 
 type watermark struct {
 	offset int64 // of the oldest event that has not ended

@@ -9,6 +9,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"markread/consumer"
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
 )
 
 // What is shown of a partition that can't be read, and of one whose lag is not known. A lag that reads
@@ -16,8 +18,8 @@ import (
 func TestUnreadableIsShown(t *testing.T) {
 	at := time.Unix(1_800_000_000, 0).UTC()
 	since := at.Add(-90 * time.Second)
-	at10 := &consumer.Unreadable{Since: since, Offset: 10, Reason: "no leader", Do: "start it"}
-	nowhere := &consumer.Unreadable{Since: since, Offset: -1, Reason: "no leader"}
+	at10 := &kafkaclient.Unreadable{Since: since, Offset: 10, Reason: "no leader", Do: "start it"}
+	nowhere := &kafkaclient.Unreadable{Since: since, Offset: -1, Reason: "no leader"}
 	aged := func(age time.Duration) *consumer.Oldest { return &consumer.Oldest{Offset: 3, Time: at.Add(-age)} }
 	const none = -1.0
 	for name, c := range map[string]struct {
@@ -42,7 +44,7 @@ func TestUnreadableIsShown(t *testing.T) {
 		"a newer event waits":   {consumer.PartitionState{Committed: 3, HighWatermark: 12, Lag: 9, Unreadable: at10, Oldest: aged(time.Minute)}, 9, 90, `9,`},
 		"an event of our clock": {consumer.PartitionState{Committed: 3, HighWatermark: 4, Lag: 1, Oldest: aged(-time.Minute)}, 1, 0, `1,`},
 	} {
-		c.state.TopicPartition = consumer.TopicPartition{Topic: "mark-read", Partition: 3}
+		c.state.TopicPartition = kafkaclient.TopicPartition{Topic: "mark-read", Partition: 3}
 		p := partition{PartitionState: c.state}
 		s := snapshot{at: at, partitions: []partition{p}}
 		gauges := map[*prometheus.Desc]float64{}
@@ -56,8 +58,8 @@ func TestUnreadableIsShown(t *testing.T) {
 		if known != (c.lag != none) || known && lag != c.lag {
 			t.Errorf("%s: markread_partition_lag %v, %t; want %v", name, lag, known, c.lag)
 		}
-		if gauges[descOldest] != c.oldest || s.shownLane(consumer.Live).OldestSeconds != c.oldest {
-			t.Errorf("%s: oldest %v and %v, want %v", name, gauges[descOldest], s.shownLane(consumer.Live).OldestSeconds, c.oldest)
+		if gauges[descOldest] != c.oldest || s.shownLane(event.Live).OldestSeconds != c.oldest {
+			t.Errorf("%s: oldest %v and %v, want %v", name, gauges[descOldest], s.shownLane(event.Live).OldestSeconds, c.oldest)
 		}
 		want := 0.0
 		if c.state.Unreadable != nil {

@@ -33,7 +33,9 @@ import (
 	"github.com/rs/zerolog"
 
 	"markread/consumer"
-	"markread/consumer/thin"
+	"markread/consumer/deadletter"
+	"markread/consumer/kafkaclient"
+	"markread/consumer/logthrottle"
 	"markread/imclient"
 	"markread/worker/backlog"
 	"markread/worker/hold"
@@ -53,9 +55,9 @@ type Caller interface {
 
 // Options say how a worker works. All must be set but where noted.
 type Options struct {
-	Kafka  *consumer.Client
+	Kafka  *kafkaclient.Client
 	IM     Caller
-	Topics consumer.Topics
+	Topics kafkaclient.Topics
 	Group  string
 
 	Rate        int // calls a second of the whole group; 0: no quota
@@ -93,12 +95,12 @@ type Worker struct {
 
 	unclean error // what the last generation left undone at its end; Run and serve's own
 
-	member  atomic.Bool   // within a generation
-	thin    thin.Log      // of failures that repeat
-	wake    chan struct{} // something came in: the dispatcher or the drain looks again
-	letters chan struct{} // letters wait to be written
-	turned  atomic.Int64  // when the dispatcher or the group's loop last looked, Unix nanoseconds; 0: not yet
-	left    atomic.Int64  // when the last generation ended, Unix nanoseconds; 0: there was none
+	member  atomic.Bool     // within a generation
+	thin    logthrottle.Log // of failures that repeat
+	wake    chan struct{}   // something came in: the dispatcher or the drain looks again
+	letters chan struct{}   // letters wait to be written
+	turned  atomic.Int64    // when the dispatcher or the group's loop last looked, Unix nanoseconds; 0: not yet
+	left    atomic.Int64    // when the last generation ended, Unix nanoseconds; 0: there was none
 }
 
 // New returns a worker that does nothing until Run.
@@ -114,8 +116,8 @@ func New(options Options) (*Worker, error) {
 		return nil, errors.New("worker: MaxPending and Attempts must be at least 1")
 	case options.MaxRejected < 1 || options.MaxRejected > 100:
 		return nil, fmt.Errorf("worker: MaxRejected is %d; it is per cent, 1 to 100", options.MaxRejected)
-	case options.CallTimeout <= 0 || options.CallTimeout+proofMargin >= consumer.SessionTimeout:
-		return nil, fmt.Errorf("worker: CallTimeout is %v; with %v it must end within a session of %v", options.CallTimeout, proofMargin, consumer.SessionTimeout)
+	case options.CallTimeout <= 0 || options.CallTimeout+proofMargin >= kafkaclient.SessionTimeout:
+		return nil, fmt.Errorf("worker: CallTimeout is %v; with %v it must end within a session of %v", options.CallTimeout, proofMargin, kafkaclient.SessionTimeout)
 	case options.CommitEvery <= 0 || options.DrainTimeout <= 0:
 		return nil, errors.New("worker: CommitEvery and DrainTimeout must be positive")
 	}
@@ -167,9 +169,9 @@ func (w *Worker) Run(ctx context.Context) error {
 		Turned: w.turn,
 	}
 	if w.options.Rate > 0 {
-		options.Share = func(all, owned []consumer.TopicPartition) int { return Share(w.options.Rate, all, owned) }
+		options.Share = func(all, owned []kafkaclient.TopicPartition) int { return Share(w.options.Rate, all, owned) }
 	}
-	err := w.options.Kafka.Consume(ctx, options, w.serve)
+	err := consumer.Consume(ctx, w.options.Kafka, options, w.serve)
 	if err != nil {
 		return err
 	}
@@ -190,7 +192,7 @@ func (w *Worker) serve(ctx context.Context, g *consumer.Generation) {
 
 	var calls, taking, writing sync.WaitGroup
 	taking.Go(func() { w.dispatch(ctx, work, g, &calls) })
-	writing.Go(func() { w.writeLetters(work, w.options.Kafka.Letters(w.options.Topics.DeadLetter)) })
+	writing.Go(func() { w.writeLetters(work, deadletter.NewWriter(w.options.Kafka, w.options.Topics.DeadLetter)) })
 	writing.Go(func() { every(work, w.options.CommitEvery, func() { _ = w.commit(work, g) }) }) // its error is logged
 	writing.Go(func() { w.watchKey(work) })
 	writing.Go(func() { w.watchWatermarks(work, g) })
@@ -256,7 +258,7 @@ var errNoProof = errors.New("this worker may have been given up by its group")
 
 // lease says whether a call that is sent now ends before another worker can have our partitions: before our session ends.
 func (w *Worker) lease(g *consumer.Generation) error {
-	if g.ProofAge() > consumer.SessionTimeout-w.options.CallTimeout-proofMargin {
+	if g.ProofAge() > kafkaclient.SessionTimeout-w.options.CallTimeout-proofMargin {
 		return errNoProof
 	}
 	return nil

@@ -10,8 +10,8 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"markread/consumer"
 	"markread/consumer/backfill"
+	"markread/consumer/kafkaclient"
 )
 
 // backfillCommand publishes files of read states.
@@ -104,7 +104,7 @@ func (c *backfillCommand) run(ctx context.Context, p *process) error {
 	if err := c.validate(p.env); err != nil {
 		return err
 	}
-	options, err := consumer.Options{}, error(nil)
+	options, err := kafkaclient.Options{}, error(nil)
 	if !c.DryRun {
 		if options, err = c.Kafka.options(p.env); err != nil {
 			return err
@@ -127,7 +127,7 @@ func (c *backfillCommand) run(ctx context.Context, p *process) error {
 	if !c.DryRun {
 		c.Kafka.warn(p)
 		options.Log = p.log
-		if view.client, err = consumer.New(options); err != nil {
+		if view.client, err = kafkaclient.New(options); err != nil {
 			return usagef("--brokers: %v", err)
 		}
 		defer view.client.Close()
@@ -165,10 +165,10 @@ func (c *backfillCommand) begin(ctx context.Context, job *backfillJob, view *bac
 			err = errors.Join(err, job.StateFile.Remove())
 		}
 	}()
-	if err := view.client.Reach(ctx); err != nil {
+	if err := view.client.Ping(ctx); err != nil {
 		return stopped(ctx, err)
 	}
-	missing, err := view.client.MissingTopics(ctx, consumer.Topics{Backfill: c.BackfillTopic})
+	missing, err := view.client.MissingTopics(ctx, kafkaclient.Topics{Backfill: c.BackfillTopic})
 	switch {
 	case err != nil:
 		return stopped(ctx, err)

@@ -9,8 +9,8 @@ import (
 	"slices"
 	"time"
 
-	"markread/consumer"
 	"markread/consumer/backfill"
+	"markread/consumer/kafkaclient"
 )
 
 // backfillJob is a run with the command line that it came from.
@@ -170,8 +170,8 @@ func (c *backfillCommand) stateOf(ctx context.Context, job *backfillJob, fresh b
 
 // checkTopic makes sure that the topic still has what an interrupted run has published. A cluster that has lost its data, or another one, may have a
 // topic of the same name.
-func (j *backfillJob) checkTopic(ctx context.Context, client *consumer.Client) error {
-	extent, err := client.Extent(ctx, j.State.Topic)
+func (j *backfillJob) checkTopic(ctx context.Context, client *kafkaclient.Client) error {
+	extent, err := client.TopicOffsets(ctx, j.State.Topic)
 	if err != nil {
 		return stopped(ctx, nil) // publishing will say what is wrong
 	}
@@ -208,7 +208,7 @@ func (j *backfillJob) oldFiles() string {
 // failed says how far a run got, and how it goes on.
 func (j *backfillJob) failed(done backfill.Summary, err error) error {
 	var input *backfill.InputError
-	var unpublished consumer.PublishErrors
+	var unpublished kafkaclient.PublishErrors
 	var position *backfill.PositionError
 	switch {
 	case errors.As(err, &position):

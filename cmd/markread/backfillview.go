@@ -12,8 +12,9 @@ import (
 
 	"github.com/cheggaaa/pb/v3"
 
-	"markread/consumer"
+	"markread/consumer/admin"
 	"markread/consumer/backfill"
+	"markread/consumer/kafkaclient"
 )
 
 // logProgress is how often a run says how far it is where there is no terminal.
@@ -24,7 +25,7 @@ type backfillView struct {
 	job          *backfillJob
 	rate         int
 	group, topic string
-	client       *consumer.Client // nil: a dry run
+	client       *kafkaclient.Client // nil: a dry run
 	began        time.Time
 
 	waiting int64         // events in the topic, at the last look; -1: not known
@@ -38,14 +39,14 @@ type backfillView struct {
 
 // lookAtTopic finds out how long the topic keeps records. It fails if this user may not write to it: better now than when the files are read.
 func (v *backfillView) lookAtTopic(ctx context.Context) error {
-	topics, err := v.client.InspectTopics(ctx, consumer.Topics{Backfill: v.topic}, false)
+	topics, err := admin.DescribeTopics(ctx, v.client, kafkaclient.Topics{Backfill: v.topic}, false)
 	if err != nil || len(topics) != 1 || topics[0].Err != nil {
 		return nil // then publishing will say what is wrong
 	}
-	if may := topics[0].May; may.Known() && !may.Has(consumer.MayWrite) {
+	if may := topics[0].May; may.Known() && !may.Has(kafkaclient.MayWrite) {
 		return fmt.Errorf("this user may not write to topic %q (--backfill-topic): it needs the permission Write of the topic", v.topic)
 	}
-	if ms, err := strconv.ParseInt(topics[0].Settings[consumer.RetentionMs], 10, 64); err == nil && ms > 0 && ms < int64(math.MaxInt64/time.Millisecond) {
+	if ms, err := strconv.ParseInt(topics[0].Settings[kafkaclient.RetentionMs], 10, 64); err == nil && ms > 0 && ms < int64(math.MaxInt64/time.Millisecond) {
 		v.keeps = time.Duration(ms) * time.Millisecond
 	}
 	return nil
@@ -72,7 +73,7 @@ func (v *backfillView) untilApplied() time.Duration {
 // look finds out how many events wait in the topic.
 func (v *backfillView) look(ctx context.Context) {
 	v.waiting, v.failed = -1, nil
-	lags, err := v.client.Lag(ctx, v.group, v.topic)
+	lags, err := admin.Lag(ctx, v.client, v.group, v.topic)
 	sum := int64(0)
 	for _, l := range lags {
 		if sum += l.Lag - l.Finished; l.Err != nil && err == nil {

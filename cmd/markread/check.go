@@ -14,6 +14,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"markread/consumer"
+	"markread/consumer/admin"
+	"markread/consumer/kafkaclient"
 	"markread/imclient"
 )
 
@@ -64,7 +66,7 @@ func (c *checkCommand) run(ctx context.Context, p *process) error {
 	if options.Log = zerolog.Nop(); c.Log.LogLevel == "debug" { // what fails is in the report, once
 		options.Log = p.log
 	}
-	kafka, err := consumer.New(options)
+	kafka, err := kafkaclient.New(options)
 	if err != nil {
 		return usagef("--brokers: %v", err)
 	}
@@ -92,7 +94,7 @@ var errInterrupted = errors.New("interrupted: the rest was not looked at")
 type examination struct {
 	flags *workerFlags
 	env   environment
-	kafka *consumer.Client
+	kafka *kafkaclient.Client
 	im    *imclient.Client
 
 	mu    sync.Mutex
@@ -131,14 +133,14 @@ func (e *examination) report(ctx context.Context) *checkReport {
 
 // askKafka goes from the brokers to what they keep. What can't be asked because of something that is found to be wrong is not wrong, too.
 func (e *examination) askKafka(ctx context.Context, tell func(aspect int, found findings)) {
-	brokers := e.kafka.InspectBrokers(ctx)
+	brokers := admin.DescribeBrokers(ctx, e.kafka)
 	tell(aboutBrokers, judgeBrokers(brokers, e.flags.connection()))
 	if !slices.ContainsFunc(brokers, usable) {
 		e.unasked("no broker can be asked", tell, aboutTopics, aboutGroup, aboutLag)
 		return
 	}
-	members := slices.DeleteFunc(brokers, func(b consumer.BrokerView) bool { return !b.Listed() })
-	missing := slices.ContainsFunc(members, func(b consumer.BrokerView) bool { return !usable(b) })
+	members := slices.DeleteFunc(brokers, func(b admin.DescribedBroker) bool { return !b.Listed() })
+	missing := slices.ContainsFunc(members, func(b admin.DescribedBroker) bool { return !usable(b) })
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	leaders := slices.ContainsFunc(members, usable)
@@ -146,7 +148,7 @@ func (e *examination) askKafka(ctx context.Context, tell func(aspect int, found 
 		e.unasked("no broker can be asked at the address that the cluster has for it", tell, aboutGroup, aboutLag)
 	}
 	parts.Go(func() {
-		views, err := e.kafka.InspectTopics(ctx, e.flags.topics(), e.flags.CreateTopics)
+		views, err := admin.DescribeTopics(ctx, e.kafka, e.flags.topics(), e.flags.CreateTopics)
 		if err != nil {
 			tell(aboutTopics, ofEach(wrong, "topic", e.flags.topics(),
 				"it can't be described: "+whyNot(err),
@@ -161,8 +163,8 @@ func (e *examination) askKafka(ctx context.Context, tell func(aspect int, found 
 	})
 	if leaders {
 		parts.Go(func() {
-			view, err := e.kafka.DescribeGroup(ctx, e.flags.Group)
-			if err != nil && missing && !consumer.Denied(err) {
+			view, err := consumer.DescribeGroup(ctx, e.kafka, e.flags.Group)
+			if err != nil && missing && !kafkaclient.Denied(err) {
 				e.unasked("a broker is missing, which may be the one that coordinates it", tell, aboutGroup)
 				return
 			}
@@ -189,7 +191,7 @@ func (e *examination) unasked(why string, tell func(aspect int, found findings),
 }
 
 // ofEach is the same finding of each topic.
-func ofEach(make func(check, subject, found, do string) finding, check string, topics consumer.Topics, found, do string) (all findings) {
+func ofEach(make func(check, subject, found, do string) finding, check string, topics kafkaclient.Topics, found, do string) (all findings) {
 	for _, name := range []string{topics.Live, topics.Backfill, topics.DeadLetter} {
 		if name != "" {
 			all.add(make(check, name, found, do))
@@ -199,13 +201,13 @@ func ofEach(make func(check, subject, found, do string) finding, check string, t
 }
 
 // askLag asks how far the group is behind in the event topics, as far as it is known that they are there and may be asked.
-func (e *examination) askLag(ctx context.Context, views []consumer.TopicView) findings {
+func (e *examination) askLag(ctx context.Context, views []admin.DescribedTopic) findings {
 	lags := make([]findings, len(views))
 	var parts sync.WaitGroup
 	for i, v := range views {
 		if v.Err == nil && !v.Missing && v.Name != e.flags.DeadLetterTopic {
 			parts.Go(func() {
-				lag, err := e.kafka.Lag(ctx, e.flags.Group, v.Name)
+				lag, err := admin.Lag(ctx, e.kafka, e.flags.Group, v.Name)
 				lags[i] = judgeLag(v, lag, err, time.Now())
 			})
 		}

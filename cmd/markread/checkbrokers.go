@@ -12,15 +12,16 @@ import (
 	"strings"
 	"syscall"
 
-	"markread/consumer"
+	"markread/consumer/admin"
+	"markread/consumer/kafkaclient"
 )
 
 // usable reports whether a worker can talk to a broker, and be understood.
-func usable(b consumer.BrokerView) bool { return b.Err == nil && len(b.Lacks) == 0 }
+func usable(b admin.DescribedBroker) bool { return b.Err == nil && len(b.Lacks) == 0 }
 
 // judgeBrokers says what a worker would make of the brokers. connection is how they are talked to.
-func judgeBrokers(brokers []consumer.BrokerView, connection string) (all findings) {
-	some := slices.ContainsFunc(brokers, func(b consumer.BrokerView) bool { return b.Err == nil })
+func judgeBrokers(brokers []admin.DescribedBroker, connection string) (all findings) {
+	some := slices.ContainsFunc(brokers, func(b admin.DescribedBroker) bool { return b.Err == nil })
 	for _, b := range brokers {
 		release, found, do := cmp.Or(b.Release, "of an unknown release"), "", ""
 		if b.Err != nil {
@@ -59,7 +60,7 @@ func withFlag(do string) string {
 
 // whyNot says why something can't be found out, with the broker that this is about.
 func whyNot(err error) string {
-	var located *consumer.UnreachableError
+	var located *kafkaclient.UnreachableError
 	if errors.As(err, &located) {
 		return located.Error()
 	}
@@ -69,8 +70,8 @@ func whyNot(err error) string {
 
 // unreachable says why a broker can't be talked to, without its address, so that several that fail alike are one line, and what to do.
 func unreachable(err error) (found, do string) {
-	var refused *consumer.RefusedError
-	var located *consumer.UnreachableError
+	var refused *kafkaclient.RefusedError
+	var located *kafkaclient.UnreachableError
 	var unnamed *net.DNSError
 	var dialled *net.OpError
 	switch {

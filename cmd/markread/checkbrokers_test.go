@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"markread/consumer"
+	"markread/consumer/kafkaclient"
 )
 
 // Brokers that are not there, or refuse, or are no brokers: one line each, or one for all that fail alike, and what needs them is not asked.
@@ -74,7 +74,7 @@ func TestCheckOfBrokers(t *testing.T) {
 
 // All that a broker which can't be reached keeps status from is one line: that broker's.
 func TestStatusNamesABrokerOnce(t *testing.T) {
-	away := &consumer.UnreachableError{Broker: "kafka:9092", Remedy: "start it", Err: errors.New("no such host")}
+	away := &kafkaclient.UnreachableError{Broker: "kafka:9092", Remedy: "start it", Err: errors.New("no such host")}
 	l := &look{}
 	for _, what := range []string{"dead letters", "group", "lag"} {
 		l.fail(fmt.Errorf("%s: %w", what, away))

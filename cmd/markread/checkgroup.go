@@ -7,18 +7,20 @@ import (
 	"time"
 
 	"markread/consumer"
+	"markread/consumer/admin"
+	"markread/consumer/kafkaclient"
 )
 
 // judgeGroup says what a worker with these flags would find in its group.
-func judgeGroup(f *workerFlags, g consumer.GroupView, err error) (all findings) {
+func judgeGroup(f *workerFlags, g consumer.DescribedGroup, err error) (all findings) {
 	switch {
-	case consumer.Denied(err):
+	case kafkaclient.Denied(err):
 		return findings{wrong("permission", "group "+f.Group, "the user may not see the group", "give the user Read on the group (--group)")}
 	case err != nil:
 		return findings{wrong("group", f.Group, "it can't be described: "+whyNot(err),
 			"look at the brokers: the group's coordinator does not answer (--group)")}
 	}
-	all.add(judgePermission("group "+f.Group, g.May, consumer.MayRead, "Read", "on the group (--group): without, it may neither join nor commit"))
+	all.add(judgePermission("group "+f.Group, g.May, kafkaclient.MayRead, "Read", "on the group (--group): without, it may neither join nor commit"))
 	text := "no worker runs"
 	switch {
 	case g.Foreign != nil:
@@ -74,9 +76,9 @@ func judgeAgreement(f *workerFlags, leaders *consumer.View) (all findings) {
 }
 
 // judgeLag says how far the group is behind in one topic.
-func judgeLag(v consumer.TopicView, lags []consumer.PartitionLag, err error, now time.Time) (all findings) {
+func judgeLag(v admin.DescribedTopic, lags []admin.PartitionLag, err error, now time.Time) (all findings) {
 	switch {
-	case consumer.Denied(err):
+	case kafkaclient.Denied(err):
 		return findings{notChecked("lag", v.Name, "the user may not see what the group has committed", "")}
 	case err != nil:
 		return findings{notChecked("lag", v.Name, whyNot(err), "")}
@@ -132,7 +134,7 @@ func judgeLag(v consumer.TopicView, lags []consumer.PartitionLag, err error, now
 
 // offsetsBeyond names the partitions whose committed offset is beyond the end of the log, and what to
 // do; "": there is none.
-func offsetsBeyond(lags []consumer.PartitionLag) (found, do string) {
+func offsetsBeyond(lags []admin.PartitionLag) (found, do string) {
 	var beyond []int
 	for _, l := range lags {
 		if l.Beyond > 0 {

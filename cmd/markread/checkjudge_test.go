@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"markread/consumer"
+	"markread/consumer/admin"
+	"markread/consumer/kafkaclient"
 	"markread/imclient"
 )
 
@@ -35,87 +37,87 @@ func judged(t *testing.T, name string, got findings, want ...finding) {
 }
 
 func TestJudgeBrokers(t *testing.T) {
-	fine := consumer.BrokerView{Addr: "a:1", Given: true, Release: "4.4"}
-	bad := func(listed bool, err error) consumer.BrokerView {
-		return consumer.BrokerView{Addr: "b:1", Given: !listed, Node: map[bool]int{true: 1, false: -1}[listed], Err: err}
+	fine := admin.DescribedBroker{Addr: "a:1", Given: true, Release: "4.4"}
+	bad := func(listed bool, err error) admin.DescribedBroker {
+		return admin.DescribedBroker{Addr: "b:1", Given: !listed, Node: map[bool]int{true: 1, false: -1}[listed], Err: err}
 	}
 	unnamed := &net.OpError{Op: "dial", Err: &net.DNSError{Name: "b", IsNotFound: true}}
 	for name, c := range map[string]struct {
-		brokers []consumer.BrokerView
+		brokers []admin.DescribedBroker
 		want    []finding
 	}{
-		"all answer":               {[]consumer.BrokerView{fine, fine}, nil},
-		"advertised without name":  {[]consumer.BrokerView{fine, bad(true, unnamed)}, []finding{wrong("broker", "b:1", "its name can't be resolved here; the cluster sends its clients there", "advertised.listeners")}},
-		"advertised without route": {[]consumer.BrokerView{fine, bad(true, syscall.EHOSTUNREACH)}, []finding{wrong("broker", "b:1", "no route", "advertised.listeners")}},
-		"given, one of two":        {[]consumer.BrokerView{fine, bad(false, unnamed)}, []finding{warning("broker", "b:1", "can't be resolved", "the others are used meanwhile")}},
-		"given, the only one":      {[]consumer.BrokerView{bad(false, unnamed)}, []finding{wrong("broker", "b:1", "can't be resolved", "(--brokers)")}},
-		"reset":                    {[]consumer.BrokerView{bad(false, syscall.ECONNRESET)}, []finding{wrong("broker", "b:1", "hangs up", "--tls")}},
-		"hung up":                  {[]consumer.BrokerView{bad(false, io.EOF)}, []finding{wrong("broker", "b:1", "hangs up", "--sasl")}},
-		"a firewall":               {[]consumer.BrokerView{bad(false, &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded})}, []finding{wrong("broker", "b:1", "no connection in time", "firewalls")}},
-		"odd":                      {[]consumer.BrokerView{bad(false, errors.New("odd"))}, []finding{wrong("broker", "b:1", "odd", "(--brokers)")}},
-		"refused": {[]consumer.BrokerView{fine, bad(false, &consumer.RefusedError{Broker: "b:1", Remedy: "leave out --tls", Err: errors.New("no")})},
+		"all answer":               {[]admin.DescribedBroker{fine, fine}, nil},
+		"advertised without name":  {[]admin.DescribedBroker{fine, bad(true, unnamed)}, []finding{wrong("broker", "b:1", "its name can't be resolved here; the cluster sends its clients there", "advertised.listeners")}},
+		"advertised without route": {[]admin.DescribedBroker{fine, bad(true, syscall.EHOSTUNREACH)}, []finding{wrong("broker", "b:1", "no route", "advertised.listeners")}},
+		"given, one of two":        {[]admin.DescribedBroker{fine, bad(false, unnamed)}, []finding{warning("broker", "b:1", "can't be resolved", "the others are used meanwhile")}},
+		"given, the only one":      {[]admin.DescribedBroker{bad(false, unnamed)}, []finding{wrong("broker", "b:1", "can't be resolved", "(--brokers)")}},
+		"reset":                    {[]admin.DescribedBroker{bad(false, syscall.ECONNRESET)}, []finding{wrong("broker", "b:1", "hangs up", "--tls")}},
+		"hung up":                  {[]admin.DescribedBroker{bad(false, io.EOF)}, []finding{wrong("broker", "b:1", "hangs up", "--sasl")}},
+		"a firewall":               {[]admin.DescribedBroker{bad(false, &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded})}, []finding{wrong("broker", "b:1", "no connection in time", "firewalls")}},
+		"odd":                      {[]admin.DescribedBroker{bad(false, errors.New("odd"))}, []finding{wrong("broker", "b:1", "odd", "(--brokers)")}},
+		"refused": {[]admin.DescribedBroker{fine, bad(false, &kafkaclient.RefusedError{Broker: "b:1", Remedy: "leave out --tls", Err: errors.New("no")})},
 			[]finding{warning("broker", "b:1", "no", "leave out --tls")}},
-		"too old": {[]consumer.BrokerView{{Addr: "b:1", Release: "0.10", Lacks: []string{"Fetch", "Produce"}}},
+		"too old": {[]admin.DescribedBroker{{Addr: "b:1", Release: "0.10", Lacks: []string{"Fetch", "Produce"}}},
 			[]finding{wrong("broker", "b:1", "in Fetch, Produce (Kafka 0.10)", "Kafka 0.11 or later")}},
 	} {
 		judged(t, name, judgeBrokers(c.brokers, ""), c.want...)
 	}
-	entrance := consumer.BrokerView{Addr: "bootstrap:1", Given: true, Node: -1, Release: "4.4"}
-	if f := judgeBrokers([]consumer.BrokerView{entrance}, "")[0]; f != ok("broker", "bootstrap:1", "it leads to the cluster, Kafka 4.4, without TLS and authentication") {
+	entrance := admin.DescribedBroker{Addr: "bootstrap:1", Given: true, Node: -1, Release: "4.4"}
+	if f := judgeBrokers([]admin.DescribedBroker{entrance}, "")[0]; f != ok("broker", "bootstrap:1", "it leads to the cluster, Kafka 4.4, without TLS and authentication") {
 		t.Errorf("%+v", f)
 	}
 }
 
 func TestJudgeReplicas(t *testing.T) {
-	settings := map[string]string{consumer.MinInSync: "2", consumer.CleanupPolicy: "delete", consumer.RetentionMs: "-1"}
-	full := consumer.PartitionView{Replicas: 3, InSync: 3}
+	settings := map[string]string{kafkaclient.MinInSync: "2", kafkaclient.CleanupPolicy: "delete", kafkaclient.RetentionMs: "-1"}
+	full := admin.DescribedPartition{Replicas: 3, InSync: 3}
 	for name, c := range map[string]struct {
 		settings map[string]string
-		last     consumer.PartitionView
+		last     admin.DescribedPartition
 		events   []finding // of an event topic
 		letters  []finding
 	}{
 		"all in sync":      {settings, full, nil, nil},
-		"one is behind":    {settings, consumer.PartitionView{Replicas: 3, InSync: 2}, []finding{warning("replicas", "t", "1 of 2 partitions are not fully in sync", "down")}, []finding{warning("replicas", "t", "1 of 2 partitions", "")}},
-		"no leader":        {settings, consumer.PartitionView{Leaderless: true, Replicas: 3}, []finding{wrong("replicas", "t", "1 of 2 partitions have no leader", "bring the brokers back")}, []finding{wrong("replicas", "t", "no leader", "")}},
-		"too few in sync":  {settings, consumer.PartitionView{Replicas: 3, InSync: 1}, []finding{warning("replicas", "t", "min.insync.replicas=2, so producers can't write", "bring")}, []finding{wrong("replicas", "t", "calls would be held at the first dead letter", "bring")}},
-		"too few replicas": {settings, consumer.PartitionView{Replicas: 1, InSync: 1}, []finding{warning("replicas", "t", "min.insync.replicas=2 is more than", "add replicas"), warning("replicas", "t", "one copy", "replication factor")}, []finding{warning("replicas", "t", "an older Kafka takes no writes", "lower"), warning("replicas", "t", "one copy", "")}},
-		"too few of both":  {map[string]string{consumer.MinInSync: "4"}, consumer.PartitionView{Replicas: 3, InSync: 2}, []finding{warning("replicas", "t", "1 of 2 partitions take no writes", ""), warning("replicas", "t", "min.insync.replicas=4 is more", "")}, []finding{wrong("replicas", "t", "1 of 2 partitions take no writes", ""), warning("replicas", "t", "min.insync.replicas=4 is more", "")}},
-		"one copy":         {map[string]string{consumer.MinInSync: "1"}, consumer.PartitionView{Replicas: 1, InSync: 1}, []finding{warning("replicas", "t", "one copy", "3")}, []finding{warning("replicas", "t", "one copy", "3")}},
+		"one is behind":    {settings, admin.DescribedPartition{Replicas: 3, InSync: 2}, []finding{warning("replicas", "t", "1 of 2 partitions are not fully in sync", "down")}, []finding{warning("replicas", "t", "1 of 2 partitions", "")}},
+		"no leader":        {settings, admin.DescribedPartition{Leaderless: true, Replicas: 3}, []finding{wrong("replicas", "t", "1 of 2 partitions have no leader", "bring the brokers back")}, []finding{wrong("replicas", "t", "no leader", "")}},
+		"too few in sync":  {settings, admin.DescribedPartition{Replicas: 3, InSync: 1}, []finding{warning("replicas", "t", "min.insync.replicas=2, so producers can't write", "bring")}, []finding{wrong("replicas", "t", "calls would be held at the first dead letter", "bring")}},
+		"too few replicas": {settings, admin.DescribedPartition{Replicas: 1, InSync: 1}, []finding{warning("replicas", "t", "min.insync.replicas=2 is more than", "add replicas"), warning("replicas", "t", "one copy", "replication factor")}, []finding{warning("replicas", "t", "an older Kafka takes no writes", "lower"), warning("replicas", "t", "one copy", "")}},
+		"too few of both":  {map[string]string{kafkaclient.MinInSync: "4"}, admin.DescribedPartition{Replicas: 3, InSync: 2}, []finding{warning("replicas", "t", "1 of 2 partitions take no writes", ""), warning("replicas", "t", "min.insync.replicas=4 is more", "")}, []finding{wrong("replicas", "t", "1 of 2 partitions take no writes", ""), warning("replicas", "t", "min.insync.replicas=4 is more", "")}},
+		"one copy":         {map[string]string{kafkaclient.MinInSync: "1"}, admin.DescribedPartition{Replicas: 1, InSync: 1}, []finding{warning("replicas", "t", "one copy", "3")}, []finding{warning("replicas", "t", "one copy", "3")}},
 	} {
-		v := consumer.TopicView{Name: "t", Settings: c.settings, Partitions: []consumer.PartitionView{full, c.last}}
+		v := admin.DescribedTopic{Name: "t", Settings: c.settings, Partitions: []admin.DescribedPartition{full, c.last}}
 		judged(t, name, judgeReplicas(v, false), c.events...)
 		judged(t, name+", dead letters", judgeReplicas(v, true), c.letters...)
 	}
 }
 
 func TestJudgeTopics(t *testing.T) {
-	topics := consumer.Topics{Live: "live", Backfill: "", DeadLetter: "letters"}
-	one := []consumer.PartitionView{{Replicas: 3, InSync: 3}}
-	events := consumer.TopicView{Name: "live", Partitions: one, May: consumer.MayRead, Settings: map[string]string{consumer.RetentionMs: "604800000", consumer.RetentionBytes: "-1", consumer.MaxMessageBytes: "1000"}}
-	letters := consumer.TopicView{Name: "letters", Partitions: one, May: consumer.MayWrite, Settings: map[string]string{consumer.RetentionMs: "-1", consumer.RetentionBytes: "-1", consumer.MaxMessageBytes: "66536"}}
-	judge := func(change func(events, letters *consumer.TopicView)) findings {
+	topics := kafkaclient.Topics{Live: "live", Backfill: "", DeadLetter: "letters"}
+	one := []admin.DescribedPartition{{Replicas: 3, InSync: 3}}
+	events := admin.DescribedTopic{Name: "live", Partitions: one, May: kafkaclient.MayRead, Settings: map[string]string{kafkaclient.RetentionMs: "604800000", kafkaclient.RetentionBytes: "-1", kafkaclient.MaxMessageBytes: "1000"}}
+	letters := admin.DescribedTopic{Name: "letters", Partitions: one, May: kafkaclient.MayWrite, Settings: map[string]string{kafkaclient.RetentionMs: "-1", kafkaclient.RetentionBytes: "-1", kafkaclient.MaxMessageBytes: "66536"}}
+	judge := func(change func(events, letters *admin.DescribedTopic)) findings {
 		e, l := events, letters
 		change(&e, &l)
-		return judgeTopics(topics, []consumer.TopicView{e, l}, true)
+		return judgeTopics(topics, []admin.DescribedTopic{e, l}, true)
 	}
-	judged(t, "right", judge(func(_, _ *consumer.TopicView) {}))
-	judged(t, "an old broker", judge(func(e, _ *consumer.TopicView) { e.May = -1 << 31 }), notChecked("permission", "live", "does not tell", ""))
-	judged(t, "may only describe", judge(func(e, _ *consumer.TopicView) { e.May = 1 << 8 }), wrong("permission", "live", "may not read", "Read on the topic (--topic)"))
-	judged(t, "odd", judge(func(e, _ *consumer.TopicView) { *e = consumer.TopicView{Name: "live", Err: errors.New("odd")} }), wrong("topic", "live", "odd", "--topic"))
-	judged(t, "can't be made", judge(func(_, l *consumer.TopicView) {
-		*l = consumer.TopicView{Name: "letters", Missing: true, Refused: errors.New("policy violation")}
+	judged(t, "right", judge(func(_, _ *admin.DescribedTopic) {}))
+	judged(t, "an old broker", judge(func(e, _ *admin.DescribedTopic) { e.May = -1 << 31 }), notChecked("permission", "live", "does not tell", ""))
+	judged(t, "may only describe", judge(func(e, _ *admin.DescribedTopic) { e.May = 1 << 8 }), wrong("permission", "live", "may not read", "Read on the topic (--topic)"))
+	judged(t, "odd", judge(func(e, _ *admin.DescribedTopic) { *e = admin.DescribedTopic{Name: "live", Err: errors.New("odd")} }), wrong("topic", "live", "odd", "--topic"))
+	judged(t, "can't be made", judge(func(_, l *admin.DescribedTopic) {
+		*l = admin.DescribedTopic{Name: "letters", Missing: true, Refused: errors.New("policy violation")}
 	}), wrong("topic", "letters", "--create-topics would fail: policy violation", "--dead-letter-topic"))
-	judged(t, "a limit of bytes", judge(func(_, l *consumer.TopicView) {
-		l.Settings = map[string]string{consumer.RetentionMs: "-1", consumer.RetentionBytes: "1000000"}
+	judged(t, "a limit of bytes", judge(func(_, l *admin.DescribedTopic) {
+		l.Settings = map[string]string{kafkaclient.RetentionMs: "-1", kafkaclient.RetentionBytes: "1000000"}
 	}), warning("retention", "letters", "more than 1,000,000 bytes", "retention.bytes=-1"))
-	judged(t, "a little too small", judge(func(_, l *consumer.TopicView) {
-		l.Settings = map[string]string{consumer.MaxMessageBytes: "66535"}
+	judged(t, "a little too small", judge(func(_, l *admin.DescribedTopic) {
+		l.Settings = map[string]string{kafkaclient.MaxMessageBytes: "66535"}
 	}), warning("record size", "letters", "66,535", "max.message.bytes=66536"))
-	judged(t, "settings fail", judge(func(e, _ *consumer.TopicView) { e.Settings, e.Unknown = nil, errors.New("timed out") }), notChecked("settings", "live", "timed out", "check again, or look yourself"))
+	judged(t, "settings fail", judge(func(e, _ *admin.DescribedTopic) { e.Settings, e.Unknown = nil, errors.New("timed out") }), notChecked("settings", "live", "timed out", "check again, or look yourself"))
 	for ms, text := range map[string]string{"86400000": "kept for 24h00m", "86399999": "kept for 23h59m", "9223372036854775807": "kept for ever", "-1": "kept for ever"} {
-		got := judge(func(e, _ *consumer.TopicView) {
-			e.Settings = map[string]string{consumer.RetentionMs: ms, consumer.RetentionBytes: "5000"}
+		got := judge(func(e, _ *admin.DescribedTopic) {
+			e.Settings = map[string]string{kafkaclient.RetentionMs: ms, kafkaclient.RetentionBytes: "5000"}
 		})
 		if want := ok("topic", "live", "1 partition, 3 copies, "+text+" and up to 5,000 bytes a partition"); !slices.Contains(got, want) {
 			t.Errorf("%s: %+v, want %+v", ms, got, want)
@@ -128,27 +130,27 @@ func TestJudgeTopics(t *testing.T) {
 
 func TestJudgeGroup(t *testing.T) {
 	f := parsed(t, nil, "--brokers", "k:1", "--im-app-id", "7").workerFlags
-	all := []consumer.TopicPartition{{Topic: "mark-read"}, {Topic: "mark-read", Partition: 1}, {Topic: "mark-read-backfill"}}
+	all := []kafkaclient.TopicPartition{{Topic: "mark-read"}, {Topic: "mark-read", Partition: 1}, {Topic: "mark-read-backfill"}}
 	for name, c := range map[string]struct {
-		view consumer.GroupView
+		view consumer.DescribedGroup
 		err  error
 		want []finding
 	}{
-		"nobody":      {consumer.GroupView{State: consumer.GroupAbsent}, nil, nil},
-		"rebalancing": {consumer.GroupView{State: consumer.GroupRebalancing, Members: make([]consumer.MemberView, 2)}, nil, nil},
-		"of another kind": {consumer.GroupView{
-			State: consumer.GroupForeign, May: consumer.MayRead, Foreign: &consumer.ForeignGroupError{Group: "markread", Kind: "consumer"},
+		"nobody":      {consumer.DescribedGroup{State: consumer.GroupAbsent}, nil, nil},
+		"rebalancing": {consumer.DescribedGroup{State: consumer.GroupRebalancing, Members: make([]consumer.DescribedMember, 2)}, nil, nil},
+		"of another kind": {consumer.DescribedGroup{
+			State: consumer.GroupForeign, May: kafkaclient.MayRead, Foreign: &consumer.ForeignGroupError{Group: "markread", Kind: "consumer"},
 		}, nil, []finding{wrong("group", "markread", "it is used by consumers of the new group protocol (group.protocol=consumer, KIP-848)", "another --group")}},
-		"an old broker":   {consumer.GroupView{State: consumer.GroupEmpty, May: -1 << 31}, nil, []finding{notChecked("permission", "group markread", "does not tell", "")}},
-		"another program": {consumer.GroupView{State: consumer.GroupStable, Protocol: "range", Members: make([]consumer.MemberView, 2)}, nil, []finding{wrong("group", "markread", `its 2 members are no workers of markread (protocol "range")`, "another --group")}},
-		"may not read":    {consumer.GroupView{State: consumer.GroupEmpty, May: 1 << 8}, nil, []finding{wrong("permission", "group markread", "may not read", "Read on the group (--group): without, it may neither join nor commit")}},
-		"no answer":       {consumer.GroupView{}, errors.New("given up after 8s"), []finding{wrong("group", "markread", "given up", "--group")}},
-		"they agree":      {consumer.GroupView{State: consumer.GroupStable, Leaders: &consumer.View{Rate: 200, All: all}}, nil, nil},
-		"another rate":    {consumer.GroupView{State: consumer.GroupStable, Leaders: &consumer.View{Rate: 0, All: all}}, nil, []finding{warning("group", "markread", "go by no limit, this configuration by 200", "--rate")}},
-		"other topics":    {consumer.GroupView{State: consumer.GroupStable, Leaders: &consumer.View{Rate: 200, All: all[:2]}}, nil, []finding{warning("group", "markread", `read ["mark-read"], this configuration ["mark-read" "mark-read-backfill"]`, "--backfill-topic")}},
+		"an old broker":   {consumer.DescribedGroup{State: consumer.GroupEmpty, May: -1 << 31}, nil, []finding{notChecked("permission", "group markread", "does not tell", "")}},
+		"another program": {consumer.DescribedGroup{State: consumer.GroupStable, Protocol: "range", Members: make([]consumer.DescribedMember, 2)}, nil, []finding{wrong("group", "markread", `its 2 members are no workers of markread (protocol "range")`, "another --group")}},
+		"may not read":    {consumer.DescribedGroup{State: consumer.GroupEmpty, May: 1 << 8}, nil, []finding{wrong("permission", "group markread", "may not read", "Read on the group (--group): without, it may neither join nor commit")}},
+		"no answer":       {consumer.DescribedGroup{}, errors.New("given up after 8s"), []finding{wrong("group", "markread", "given up", "--group")}},
+		"they agree":      {consumer.DescribedGroup{State: consumer.GroupStable, Leaders: &consumer.View{Rate: 200, All: all}}, nil, nil},
+		"another rate":    {consumer.DescribedGroup{State: consumer.GroupStable, Leaders: &consumer.View{Rate: 0, All: all}}, nil, []finding{warning("group", "markread", "go by no limit, this configuration by 200", "--rate")}},
+		"other topics":    {consumer.DescribedGroup{State: consumer.GroupStable, Leaders: &consumer.View{Rate: 200, All: all[:2]}}, nil, []finding{warning("group", "markread", `read ["mark-read"], this configuration ["mark-read" "mark-read-backfill"]`, "--backfill-topic")}},
 	} {
 		if c.view.May == 0 {
-			c.view.May = consumer.MayRead
+			c.view.May = kafkaclient.MayRead
 		}
 		judged(t, name, judgeGroup(&f, c.view, c.err), c.want...)
 	}
@@ -156,25 +158,25 @@ func TestJudgeGroup(t *testing.T) {
 
 func TestJudgeLag(t *testing.T) {
 	now := time.Date(2026, 3, 1, 3, 0, 0, 0, time.UTC)
-	v := consumer.TopicView{Name: "t", Settings: map[string]string{consumer.RetentionMs: "604800000"}}
-	behind := func(lag int64, waited time.Duration) consumer.PartitionLag { // in a backfill: the event is much older than its record
-		return consumer.PartitionLag{Lag: lag, Committed: 7, Oldest: now.Add(-1000 * time.Hour), Written: now.Add(-waited)}
+	v := admin.DescribedTopic{Name: "t", Settings: map[string]string{kafkaclient.RetentionMs: "604800000"}}
+	behind := func(lag int64, waited time.Duration) admin.PartitionLag { // in a backfill: the event is much older than its record
+		return admin.PartitionLag{Lag: lag, Committed: 7, Oldest: now.Add(-1000 * time.Hour), Written: now.Add(-waited)}
 	}
 	for name, c := range map[string]struct {
-		lags []consumer.PartitionLag
+		lags []admin.PartitionLag
 		err  error
 		want []finding
 	}{
-		"little":    {[]consumer.PartitionLag{behind(5, time.Hour), {}}, nil, nil},
-		"half gone": {[]consumer.PartitionLag{behind(5, time.Hour), behind(5, 4*24*time.Hour)}, nil, []finding{warning("lag", "t", "waited for 4d00h, and the topic keeps 7d00h", "retention.ms")}},
-		"lost":      {[]consumer.PartitionLag{{Lost: 1234}}, nil, []finding{warning("lag", "t", "deleted 1,234 events before anybody read them", "retention.ms")}},
-		"beyond":    {[]consumer.PartitionLag{{}, {TopicPartition: consumer.TopicPartition{Topic: "t", Partition: 1}, Committed: 500, Bounds: consumer.Bounds{End: 200}, Beyond: 300}}, nil, []finding{wrong("lag", "t", "beyond the end of the log in partitions 1 (partition 1: 500, end 200)", "--reset-offsets")}},
-		"no leader": {[]consumer.PartitionLag{{Bounds: consumer.Bounds{Err: errors.New("no leader")}}, {}}, nil, []finding{notChecked("lag", "t", "of 1 of 2 partitions the leader can't be asked (0): no leader", "")}},
+		"little":    {[]admin.PartitionLag{behind(5, time.Hour), {}}, nil, nil},
+		"half gone": {[]admin.PartitionLag{behind(5, time.Hour), behind(5, 4*24*time.Hour)}, nil, []finding{warning("lag", "t", "waited for 4d00h, and the topic keeps 7d00h", "retention.ms")}},
+		"lost":      {[]admin.PartitionLag{{Lost: 1234}}, nil, []finding{warning("lag", "t", "deleted 1,234 events before anybody read them", "retention.ms")}},
+		"beyond":    {[]admin.PartitionLag{{}, {TopicPartition: kafkaclient.TopicPartition{Topic: "t", Partition: 1}, Committed: 500, OffsetRange: kafkaclient.OffsetRange{End: 200}, Beyond: 300}}, nil, []finding{wrong("lag", "t", "beyond the end of the log in partitions 1 (partition 1: 500, end 200)", "--reset-offsets")}},
+		"no leader": {[]admin.PartitionLag{{OffsetRange: kafkaclient.OffsetRange{Err: errors.New("no leader")}}, {}}, nil, []finding{notChecked("lag", "t", "of 1 of 2 partitions the leader can't be asked (0): no leader", "")}},
 		"no answer": {nil, errors.New("given up after 8s"), []finding{notChecked("lag", "t", "given up", "")}},
 	} {
 		judged(t, name, judgeLag(v, c.lags, c.err, now), c.want...)
 	}
-	if f := judgeLag(v, []consumer.PartitionLag{{Lag: 1200, Finished: 200, Committed: -1, Oldest: now.Add(-99 * time.Hour), Written: now.Add(-time.Hour)}}, nil, now)[0]; f.Found != "1,000 events to do, the oldest for 1h00m; the group has no offsets: run begins with the oldest record" {
+	if f := judgeLag(v, []admin.PartitionLag{{Lag: 1200, Finished: 200, Committed: -1, Oldest: now.Add(-99 * time.Hour), Written: now.Add(-time.Hour)}}, nil, now)[0]; f.Found != "1,000 events to do, the oldest for 1h00m; the group has no offsets: run begins with the oldest record" {
 		t.Error(f.Found)
 	}
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
 
-	"markread/consumer"
+	"markread/consumer/kafkaclient"
 	"markread/imclient"
 	"markread/imclient/sandbox"
 )
@@ -67,7 +67,7 @@ func inTime(t *testing.T, change func(*slow), test func(t *testing.T, r *checkRe
 			return w.Result(), nil
 		}}
 		change(s)
-		kafka, err := consumer.New(consumer.Options{Brokers: s.brokers, Dial: s.dial, Log: zerolog.Nop()})
+		kafka, err := kafkaclient.New(kafkaclient.Options{Brokers: s.brokers, Dial: s.dial, Log: zerolog.Nop()})
 		if err != nil {
 			t.Fatal(err)
 		}

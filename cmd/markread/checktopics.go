@@ -6,22 +6,23 @@ import (
 	"strings"
 	"time"
 
-	"markread/consumer"
+	"markread/consumer/admin"
+	"markread/consumer/kafkaclient"
 )
 
 // shortRetention is less than the outages that happen: a weekend, or a night in which nobody wakes up.
 const shortRetention = 24 * time.Hour
 
 // judgeTopics says what a worker would make of the topics. views are those of the topics, in their order.
-func judgeTopics(topics consumer.Topics, views []consumer.TopicView, create bool) (all findings) {
-	largest, counts := consumer.LargestEvent(topics, views), map[string]int{}
+func judgeTopics(topics kafkaclient.Topics, views []admin.DescribedTopic, create bool) (all findings) {
+	largest, counts := admin.LargestEvent(topics, views), map[string]int{}
 	for _, v := range views {
 		counts[v.Name] = len(v.Partitions)
 		letters := v.Name == topics.DeadLetter
-		flag, operation, needed := "--topic", "Read", consumer.MayRead
+		flag, operation, needed := "--topic", "Read", kafkaclient.MayRead
 		switch {
 		case letters:
-			flag, operation, needed = "--dead-letter-topic", "Write", consumer.MayWrite
+			flag, operation, needed = "--dead-letter-topic", "Write", kafkaclient.MayWrite
 		case v.Name == topics.Backfill:
 			flag = "--backfill-topic"
 		}
@@ -48,7 +49,7 @@ func judgeTopics(topics consumer.Topics, views []consumer.TopicView, create bool
 }
 
 // judgePermission is about one operation that a worker needs.
-func judgePermission(subject string, may, needed consumer.Operations, operation, where string) finding {
+func judgePermission(subject string, may, needed kafkaclient.Operations, operation, where string) finding {
 	switch {
 	case !may.Known():
 		return notChecked("permission", subject, "this broker does not tell what the user may do", "")
@@ -60,16 +61,16 @@ func judgePermission(subject string, may, needed consumer.Operations, operation,
 }
 
 // judgeAbsent is about a topic of which nothing is known.
-func judgeAbsent(v consumer.TopicView, flag, operation string, create bool) finding {
+func judgeAbsent(v admin.DescribedTopic, flag, operation string, create bool) finding {
 	switch {
-	case consumer.Denied(v.Err):
+	case kafkaclient.Denied(v.Err):
 		return wrong("permission", v.Name, "the user may not see the topic, if there is one",
 			fmt.Sprintf("give the user %s on the topic (%s); README.md lists the permissions that a worker needs", operation, flag))
 	case v.Err != nil:
 		return wrong("topic", v.Name, v.Err.Error(), "look at the brokers, and check again ("+flag+")")
 	case !create:
 		return wrong("topic", v.Name, "it does not exist", "create it, correct "+flag+", or use --create-topics")
-	case consumer.Denied(v.Refused):
+	case kafkaclient.Denied(v.Refused):
 		return wrong("permission", v.Name, "it does not exist, and the user may not create it",
 			"give the user Create on the topic, or create it yourself and leave out --create-topics ("+flag+")")
 	case v.Refused != nil:
@@ -81,7 +82,7 @@ func judgeAbsent(v consumer.TopicView, flag, operation string, create bool) find
 }
 
 // describe is what is worth knowing of a topic that is there.
-func describe(v consumer.TopicView) string {
+func describe(v admin.DescribedTopic) string {
 	text := number(len(v.Partitions), "partition")
 	if len(v.Partitions) > 0 {
 		text += ", " + copies(v)
@@ -91,13 +92,13 @@ func describe(v consumer.TopicView) string {
 	} else if v.Settings != nil {
 		text += ", kept for ever"
 	}
-	if n, _ := strconv.ParseInt(v.Settings[consumer.RetentionBytes], 10, 64); n > 0 {
+	if n, _ := strconv.ParseInt(v.Settings[kafkaclient.RetentionBytes], 10, 64); n > 0 {
 		text += fmt.Sprintf(" and up to %s bytes a partition", thousands(n))
 	}
 	return text
 }
 
-func copies(v consumer.TopicView) string {
+func copies(v admin.DescribedTopic) string {
 	least := v.Partitions[0].Replicas
 	for _, p := range v.Partitions {
 		least = min(least, p.Replicas)
@@ -109,8 +110,8 @@ func copies(v consumer.TopicView) string {
 }
 
 // retention is how long a topic keeps its records; false: for ever, or it is not known.
-func retention(v consumer.TopicView) (time.Duration, bool) {
-	ms, err := strconv.ParseInt(v.Settings[consumer.RetentionMs], 10, 64)
+func retention(v admin.DescribedTopic) (time.Duration, bool) {
+	ms, err := strconv.ParseInt(v.Settings[kafkaclient.RetentionMs], 10, 64)
 	const most = int64(1<<63-1) / int64(time.Millisecond)
 	if err != nil || ms < 0 || ms > most {
 		return 0, false
@@ -119,8 +120,8 @@ func retention(v consumer.TopicView) (time.Duration, bool) {
 }
 
 // judgeReplicas is about who keeps the partitions.
-func judgeReplicas(v consumer.TopicView, letters bool) (all findings) {
-	least, err := strconv.Atoi(v.Settings[consumer.MinInSync])
+func judgeReplicas(v admin.DescribedTopic, letters bool) (all findings) {
+	least, err := strconv.Atoi(v.Settings[kafkaclient.MinInSync])
 	if err != nil {
 		least = 1
 	}
@@ -165,17 +166,17 @@ func judgeReplicas(v consumer.TopicView, letters bool) (all findings) {
 }
 
 // judgeSettings is about how records are kept. largest is the most that an event topic takes in a batch, in bytes; 0: not known.
-func judgeSettings(v consumer.TopicView, letters bool, flag string, largest int) (all findings) {
+func judgeSettings(v admin.DescribedTopic, letters bool, flag string, largest int) (all findings) {
 	if v.Settings == nil {
 		found, do := "the user may not read the topic's settings", "give the user DescribeConfigs on the topic"
-		if v.Unknown != nil && !consumer.Denied(v.Unknown) {
+		if v.Unknown != nil && !kafkaclient.Denied(v.Unknown) {
 			found, do = "the topic's settings can't be read: "+whyNot(v.Unknown), "check again"
 		}
 		return append(all, notChecked("settings", v.Name, found, do+", or look yourself at cleanup.policy, retention.ms and max.message.bytes"))
 	}
-	compacted := strings.Contains(v.Settings[consumer.CleanupPolicy], "compact")
+	compacted := strings.Contains(v.Settings[kafkaclient.CleanupPolicy], "compact")
 	kept, limited := retention(v)
-	bytes, _ := strconv.ParseInt(v.Settings[consumer.RetentionBytes], 10, 64)
+	bytes, _ := strconv.ParseInt(v.Settings[kafkaclient.RetentionBytes], 10, 64)
 	if !letters {
 		if compacted {
 			all.add(warning("cleanup.policy", v.Name,
@@ -186,7 +187,7 @@ func judgeSettings(v consumer.TopicView, letters bool, flag string, largest int)
 			all.add(warning("retention", v.Name, "events that have waited for "+age(kept)+" are deleted, read or not",
 				"raise retention.ms of the topic above the longest outage that you want to survive"))
 		}
-		if v.Settings[consumer.TimestampType] == "LogAppendTime" {
+		if v.Settings[kafkaclient.TimestampType] == "LogAppendTime" {
 			all.add(warning("timestamps", v.Name,
 				"with LogAppendTime, an event without MsgReadTime counts as read when Kafka got it, not when the user read",
 				"set message.timestamp.type=CreateTime on the topic, or have producers set MsgReadTime or the header markread.event-time"))
@@ -204,8 +205,8 @@ func judgeSettings(v consumer.TopicView, letters bool, flag string, largest int)
 		}
 		all.add(warning("retention", v.Name, found+", mended or not", "set retention.ms=-1 and retention.bytes=-1 on the topic"))
 	}
-	takes, err := strconv.Atoi(v.Settings[consumer.MaxMessageBytes])
-	if want := largest + consumer.LetterOverhead; err == nil && largest > 0 && takes < want {
+	takes, err := strconv.Atoi(v.Settings[kafkaclient.MaxMessageBytes])
+	if want := largest + admin.DeadLetterOverhead; err == nil && largest > 0 && takes < want {
 		found := fmt.Sprintf("it takes %s bytes, the events' topics %s: of a large event the dead letter lacks the value",
 			thousands(int64(takes)), thousands(int64(largest)))
 		all.add(warning("record size", v.Name, found, fmt.Sprintf("set max.message.bytes=%d on the topic", want)))

@@ -7,9 +7,9 @@ import (
 	"strconv"
 	"strings"
 
-	"markread/consumer"
-	"markread/consumer/letters"
-	"markread/consumer/letters/office"
+	"markread/consumer/deadletter"
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
 	"markread/imclient"
 )
 
@@ -34,8 +34,8 @@ func (f *officeFlags) validate(env environment) error {
 
 // deadLetters is the office of one command, and the client that it uses.
 type deadLetters struct {
-	*office.Office
-	kafka  *consumer.Client
+	*deadletter.Store
+	kafka  *kafkaclient.Client
 	p      *process
 	warned map[string]bool // of parts that can't be read
 }
@@ -50,16 +50,16 @@ func (f *officeFlags) open(ctx context.Context, p *process, topic string) (*dead
 	f.Kafka.warn(p)
 	p.takeStandardLog(nil)
 	options.Log = p.log
-	kafka, err := consumer.New(options)
+	kafka, err := kafkaclient.New(options)
 	if err != nil {
 		return nil, usagef("--brokers: %v", err)
 	}
-	if err := kafka.Reach(ctx); err != nil {
+	if err := kafka.Ping(ctx); err != nil {
 		kafka.Close()
 		return nil, plainly(ctx, err)
 	}
 	shown := newProgress(p.stderr, "reading the dead letters")
-	o := &office.Office{Topic: kafka, Name: topic, Reading: func(e consumer.Extent) (func(consumer.Record), func()) {
+	o := &deadletter.Store{Topic: kafka, Name: topic, Reading: func(e kafkaclient.TopicOffsets) (func(event.Record), func()) {
 		end := shown.start(e)
 		return shown.add, end
 	}}
@@ -85,14 +85,14 @@ func (d *deadLetters) warn() {
 	}
 }
 
-func unreadText(u office.Unread) string {
+func unreadText(u deadletter.Unread) string {
 	if u.Damaged {
 		return "records can't be decoded"
 	}
 	return "a part of the topic can't be read; letters there are missing here, and those before it in its partition may be resolved"
 }
 
-func remedyOf(u office.Unread) string {
+func remedyOf(u deadletter.Unread) string {
 	if u.Damaged {
 		return "find out what wrote it; markread did not, so no letter is lost"
 	}
@@ -117,7 +117,7 @@ func (d *deadLetters) end(failed error) error {
 
 // plainly is an error in the words of these commands.
 func plainly(ctx context.Context, err error) error {
-	var missing *consumer.MissingTopicError
+	var missing *kafkaclient.MissingTopicError
 	switch {
 	case err == nil:
 		return nil
@@ -135,7 +135,7 @@ type kindText struct{ meaning, remedy string }
 // explainKind explains a class and a code, as far as they are ours to know.
 func explainKind(class, code string) kindText {
 	switch {
-	case code == "" && class == letters.ClassInvalid:
+	case code == "" && class == deadletter.ClassInvalid:
 		return kindText{"the record is no event", "mend what wrote it; `markread dead-letters show ID --event` prints an event to be mended and emitted"}
 	case !codePattern.MatchString(code):
 		return kindText{}

@@ -13,9 +13,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"markread/consumer"
-	"markread/consumer/letters"
-	"markread/consumer/letters/office"
+	"markread/consumer/deadletter"
+	"markread/consumer/event"
 )
 
 // letterRecords writes n letters of different conversations to the topic.
@@ -114,17 +113,17 @@ func TestRefusedResolutions(t *testing.T) {
 // A foreign letter may say anything, at any length: show stays readable.
 func TestShowIsBounded(t *testing.T) {
 	long := strings.Repeat("x", 800_000)
-	r := consumer.Record{Key: []byte(long), Value: fmt.Appendf(nil, `{"Report_Account":%q,"Peer_Account":%q}`, long, long)}
+	r := event.Record{Key: []byte(long), Value: fmt.Appendf(nil, `{"Report_Account":%q,"Peer_Account":%q}`, long, long)}
 	for _, name := range []string{
 		"markread.class", "markread.code", "markread.lane", "__dlq.errors.topic", "__dlq.errors.group", "__dlq.errors.message", "markread.value-omitted", "h" + long,
 	} {
-		r.Headers = append(r.Headers, consumer.Header{Key: name, Value: []byte(long)})
+		r.Headers = append(r.Headers, event.Header{Key: name, Value: []byte(long)})
 	}
 	for i := range 1000 {
-		r.Headers = append(r.Headers, consumer.Header{Key: fmt.Sprint("trace-", i), Value: []byte("y")})
+		r.Headers = append(r.Headers, event.Header{Key: fmt.Sprint("trace-", i), Value: []byte("y")})
 	}
 	var out strings.Builder
-	if err := printLetter(&out, &office.View{Letter: letters.Parse(r, letters.Open)}, time.Now()); err != nil {
+	if err := printLetter(&out, &deadletter.View{Letter: deadletter.Parse(r, deadletter.Open)}, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if n := out.Len(); n > 20_000 || !strings.Contains(out.String(), "… and 951 more, which --json shows") {

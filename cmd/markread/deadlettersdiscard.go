@@ -7,7 +7,7 @@ import (
 	"io"
 	"time"
 
-	"markread/consumer/letters"
+	"markread/consumer/deadletter"
 )
 
 // lettersDiscardCommand gives letters up.
@@ -32,7 +32,7 @@ func (*lettersDiscardCommand) Help() string {
 }
 
 // validate returns the filter that the flags describe.
-func (c *lettersDiscardCommand) validate(p *process) (letters.Filter, error) {
+func (c *lettersDiscardCommand) validate(p *process) (deadletter.Filter, error) {
 	filter, err := c.filter(time.Now())
 	if err == nil {
 		filter.IDs, err = idsOf(c.IDs)
@@ -46,7 +46,7 @@ func (c *lettersDiscardCommand) validate(p *process) (letters.Filter, error) {
 	if err := c.takes(c.State); err != nil {
 		return filter, err
 	}
-	narrows := c.narrows() || len(c.IDs) > 0 || c.State == letters.Parked.String()
+	narrows := c.narrows() || len(c.IDs) > 0 || c.State == deadletter.Parked.String()
 	switch {
 	case !narrows && !c.All:
 		return filter, usagef("discard needs a filter such as --class or --until, the letters' IDs, or --all")
@@ -71,16 +71,16 @@ func (c *lettersDiscardCommand) run(ctx context.Context, p *process) error {
 			return err
 		}
 	}
-	fold := letters.NewFold(c.MaxReplays, filter)
+	fold := deadletter.NewIndex(c.MaxReplays, filter)
 	if err := d.Find(ctx, fold); err != nil {
 		return plainly(ctx, err)
 	}
 	d.warn()
 	found, unknown := d.Known(fold.Find(unresolvedStates(c.State, c.Parked)...), filter.IDs)
-	found = letters.Oldest(found, c.limit())
+	found = deadletter.Oldest(found, c.limit())
 	r := discardReport{DryRun: c.DryRun, Letters: len(found), Unread: unknown}
 	if !c.Parked {
-		r.Parked = len(fold.Find(letters.Parked))
+		r.Parked = len(fold.Find(deadletter.Parked))
 	}
 	d.explainIDs(fold, filter, found)
 	if len(found) == 0 || c.DryRun {
@@ -99,7 +99,7 @@ func (c *lettersDiscardCommand) run(ctx context.Context, p *process) error {
 	}
 	all := len(found)
 	if !c.Yes {
-		if found, err = d.still(ctx, letters.NewFold(c.MaxReplays, filter), found, filter.IDs); err != nil {
+		if found, err = d.still(ctx, deadletter.NewIndex(c.MaxReplays, filter), found, filter.IDs); err != nil {
 			return plainly(ctx, err)
 		}
 	}

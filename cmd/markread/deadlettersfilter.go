@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"markread/consumer/letters"
+	"markread/consumer/deadletter"
 )
 
 // filterFlags say which letters. They are pointers so that one that is set to nothing, by a script's empty variable, is no filter that is left out.
@@ -26,9 +26,9 @@ type filterFlags struct {
 var codePattern = regexp.MustCompile(`^(-?[0-9]{1,10}|http_[0-9]{3}|timeout|connect|reset|tls|answer|key|request)$`)
 
 // filter reads the flags.
-func (f *filterFlags) filter(now time.Time) (letters.Filter, error) {
-	var filter letters.Filter
-	classes := []string{letters.ClassInvalid, letters.ClassRejected, letters.ClassExhausted}
+func (f *filterFlags) filter(now time.Time) (deadletter.Filter, error) {
+	var filter deadletter.Filter
+	classes := []string{deadletter.ClassInvalid, deadletter.ClassRejected, deadletter.ClassExhausted}
 	switch {
 	case f.Class != nil && !slices.Contains(classes, *f.Class):
 		return filter, usagef("--class must be one of invalid, rejected, exhausted, not %q", *f.Class)
@@ -86,9 +86,9 @@ func (f *filterFlags) limit() int {
 }
 
 // states returns the states that --state and --parked name.
-func (f *filterFlags) states(state string) (states []letters.State) {
-	for _, s := range letters.AllStates() {
-		if state == "all" || s.String() == state || s == letters.Parked && f.Parked {
+func (f *filterFlags) states(state string) (states []deadletter.State) {
+	for _, s := range deadletter.AllStates() {
+		if state == "all" || s.String() == state || s == deadletter.Parked && f.Parked {
 			states = append(states, s)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"markread/consumer/letters"
+	"markread/consumer/deadletter"
 )
 
 // lettersLsCommand counts letters, or lists them.
@@ -44,28 +44,28 @@ func (c *lettersLsCommand) run(ctx context.Context, p *process) error {
 		return err
 	}
 	defer d.kafka.Close()
-	fold := letters.NewFold(c.MaxReplays, filter)
+	fold := deadletter.NewIndex(c.MaxReplays, filter)
 	if err := d.Find(ctx, fold); err != nil {
 		return plainly(ctx, err)
 	}
 	d.warn()
 	states := c.states(c.State)
 	if c.JSON {
-		return d.end(plainly(ctx, d.list(ctx, letters.Oldest(fold.Find(states...), c.limit()))))
+		return d.end(plainly(ctx, d.list(ctx, deadletter.Oldest(fold.Find(states...), c.limit()))))
 	}
 	list := letterCounts{topic: c.DeadLetterTopic, counts: fold.Counts(), states: states, filtered: c.narrows(), foreign: fold.Foreign()}
 	if limit := c.limit(); limit > 0 {
-		found := letters.Oldest(fold.Find(states...), limit)
+		found := deadletter.Oldest(fold.Find(states...), limit)
 		list.counts, list.limited = fold.CountsOf(found), true
 	}
 	return d.end(list.print(p.stdout))
 }
 
 // list prints letters as lines of JSON.
-func (d *deadLetters) list(ctx context.Context, found []letters.Found) error {
+func (d *deadLetters) list(ctx context.Context, found []deadletter.Entry) error {
 	out := bufio.NewWriterSize(d.p.stdout, 64<<10)
 	var line []byte
-	err := d.List(ctx, found, func(l *letters.Letter) error {
+	err := d.List(ctx, found, func(l *deadletter.Letter) error {
 		line = append(l.AppendJSON(line[:0], false), '\n')
 		_, err := out.Write(line)
 		return err
@@ -80,8 +80,8 @@ func (d *deadLetters) list(ctx context.Context, found []letters.Found) error {
 // letterCounts is what ls prints.
 type letterCounts struct {
 	topic    string
-	counts   []letters.Count
-	states   []letters.State // that were asked for
+	counts   []deadletter.Count
+	states   []deadletter.State // that were asked for
 	filtered bool
 	limited  bool
 	foreign  int64
@@ -93,9 +93,9 @@ const maxListedKinds = 50
 func (r *letterCounts) print(w io.Writer) error {
 	t := newTable(w)
 	var total [4]int64
-	var kinds []letters.Count
+	var kinds []deadletter.Count
 	for _, c := range r.counts {
-		for _, s := range letters.AllStates() {
+		for _, s := range deadletter.AllStates() {
 			total[s] += c.Letters[s]
 		}
 		if n, _, _ := c.Of(r.states...); n > 0 {
@@ -109,7 +109,7 @@ func (r *letterCounts) print(w io.Writer) error {
 		which = ", those that match"
 	}
 	t.head("dead letters in %s%s: %s open, %s parked, %s replayed, %s discarded", r.topic, which,
-		thousands(total[letters.Open]), thousands(total[letters.Parked]), thousands(total[letters.Replayed]), thousands(total[letters.Discarded]))
+		thousands(total[deadletter.Open]), thousands(total[deadletter.Parked]), thousands(total[deadletter.Replayed]), thousands(total[deadletter.Discarded]))
 	if r.foreign > 0 {
 		t.head("  ! %s there that markread has not written", number64(r.foreign, "record"))
 	}
@@ -118,12 +118,12 @@ func (r *letterCounts) print(w io.Writer) error {
 		for _, s := range r.states {
 			names = append(names, s.String())
 		}
-		if len(names) < len(letters.AllStates()) {
+		if len(names) < len(deadletter.AllStates()) {
 			t.head("none is %s; --state all shows those in other states", strings.Join(names, " or "))
 		}
 		return t.end()
 	}
-	slices.SortStableFunc(kinds, func(a, b letters.Count) int {
+	slices.SortStableFunc(kinds, func(a, b deadletter.Count) int {
 		na, _, _ := a.Of(r.states...)
 		nb, _, _ := b.Of(r.states...)
 		return cmp.Compare(nb, na)
@@ -133,8 +133,8 @@ func (r *letterCounts) print(w io.Writer) error {
 	kinds = kinds[:len(kinds)-more]
 	for _, c := range kinds {
 		_, oldest, newest := c.Of(r.states...)
-		t.line("  "+shown(cmp.Or(c.Class, "?")), shown(cmp.Or(c.Code, "-")), thousands(c.Letters[letters.Open]), thousands(c.Letters[letters.Parked]),
-			thousands(c.Letters[letters.Replayed]), thousands(c.Letters[letters.Discarded]), moment(oldest), moment(newest))
+		t.line("  "+shown(cmp.Or(c.Class, "?")), shown(cmp.Or(c.Code, "-")), thousands(c.Letters[deadletter.Open]), thousands(c.Letters[deadletter.Parked]),
+			thousands(c.Letters[deadletter.Replayed]), thousands(c.Letters[deadletter.Discarded]), moment(oldest), moment(newest))
 	}
 	if more > 0 {
 		t.head("  … and %d more kinds", more)
@@ -148,7 +148,7 @@ func (r *letterCounts) print(w io.Writer) error {
 		t.head("%s: %s", shown(strings.TrimSpace(c.Class+" "+c.Code)), text.meaning)
 		t.head("  do: %s", text.remedy)
 	}
-	if slices.Contains(r.states, letters.Open) {
+	if slices.Contains(r.states, deadletter.Open) {
 		t.head("")
 		t.head("When the cause is mended: markread dead-letters replay --dry-run, with the same filters, says what would be replayed")
 	}

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"markread/consumer/letters"
-	"markread/consumer/letters/office"
+	"markread/consumer/admin"
+	"markread/consumer/deadletter"
 )
 
 // lettersReplayCommand publishes letters again.
@@ -49,7 +49,7 @@ func (c *lettersReplayCommand) target() string {
 }
 
 // validate returns the filter that the flags describe.
-func (c *lettersReplayCommand) validate(p *process) (letters.Filter, error) {
+func (c *lettersReplayCommand) validate(p *process) (deadletter.Filter, error) {
 	filter, err := c.filter(time.Now())
 	if err == nil {
 		filter.IDs, err = idsOf(c.IDs)
@@ -70,15 +70,15 @@ func (c *lettersReplayCommand) validate(p *process) (letters.Filter, error) {
 }
 
 // idsOf reads the letters that a command line names; nil: none.
-func idsOf(texts []string) (map[letters.ID]bool, error) {
-	var ids map[letters.ID]bool
+func idsOf(texts []string) (map[deadletter.ID]bool, error) {
+	var ids map[deadletter.ID]bool
 	for _, text := range texts {
-		id, ok := letters.ParseID(text)
+		id, ok := deadletter.ParseID(text)
 		if !ok {
 			return nil, usagef("ID %q is not PARTITION:OFFSET, such as 0:17", text)
 		}
 		if ids == nil {
-			ids = map[letters.ID]bool{}
+			ids = map[deadletter.ID]bool{}
 		}
 		ids[id] = true
 	}
@@ -87,19 +87,19 @@ func idsOf(texts []string) (map[letters.ID]bool, error) {
 
 // takes reports whether letters of that state may be taken: parked ones, which came back from every replay, only by --parked.
 func (f *filterFlags) takes(state string) error {
-	if state == letters.Parked.String() && !f.Parked {
+	if state == deadletter.Parked.String() && !f.Parked {
 		return usagef("--state parked needs --parked: these letters came back from every replay")
 	}
 	return nil
 }
 
 // unresolvedStates are those of the letters that replay and discard take: state is open, parked or all.
-func unresolvedStates(state string, parked bool) (states []letters.State) {
-	if state != letters.Parked.String() {
-		states = append(states, letters.Open)
+func unresolvedStates(state string, parked bool) (states []deadletter.State) {
+	if state != deadletter.Parked.String() {
+		states = append(states, deadletter.Open)
 	}
 	if parked {
-		states = append(states, letters.Parked)
+		states = append(states, deadletter.Parked)
 	}
 	return states
 }
@@ -119,21 +119,21 @@ func (c *lettersReplayCommand) run(ctx context.Context, p *process) error {
 			return err
 		}
 	}
-	fold := letters.NewFold(c.MaxReplays, filter)
+	fold := deadletter.NewIndex(c.MaxReplays, filter)
 	fold.Judge(time.Now())
 	if err := d.Find(ctx, fold); err != nil {
 		return plainly(ctx, err)
 	}
 	d.warn()
 	found, unknown := d.Known(fold.Find(unresolvedStates(c.State, c.Parked)...), filter.IDs)
-	plan := letters.PlanOf(found, c.limit())
+	plan := deadletter.PlanOf(found, c.limit())
 	r := replayReport{
 		To: c.target(), DryRun: c.DryRun, Letters: plan.Letters(), Conversations: len(plan.Events),
-		StillOpen: stillOpen{Invalid: plan.Obstacles[letters.Invalid], ValueOmitted: plan.Obstacles[letters.Omitted]},
+		StillOpen: stillOpen{Invalid: plan.Obstacles[deadletter.Invalid], ValueOmitted: plan.Obstacles[deadletter.Omitted]},
 		Unread:    unknown,
 	}
 	if !c.Parked {
-		r.Parked = len(fold.Find(letters.Parked))
+		r.Parked = len(fold.Find(deadletter.Parked))
 	}
 	d.explainIDs(fold, filter, found)
 	if plan.Letters() == 0 || c.DryRun {
@@ -153,11 +153,11 @@ func (c *lettersReplayCommand) run(ctx context.Context, p *process) error {
 	}
 	all := plan.Letters()
 	if !c.Yes {
-		still, err := d.still(ctx, letters.NewFold(c.MaxReplays, filter), plan.All(), filter.IDs)
+		still, err := d.still(ctx, deadletter.NewIndex(c.MaxReplays, filter), plan.All(), filter.IDs)
 		if err != nil {
 			return plainly(ctx, err)
 		}
-		plan = letters.PlanOf(still, 0)
+		plan = deadletter.PlanOf(still, 0)
 	}
 	progress := newWorkProgress(p.stderr, "replayed", plan.Letters())
 	done, err := d.Replay(ctx, plan, time.Now, d.kafka.Publisher(c.target()), d.kafka.Publisher(c.DeadLetterTopic), progress.show)
@@ -169,7 +169,7 @@ func (c *lettersReplayCommand) run(ctx context.Context, p *process) error {
 }
 
 // still returns those of the letters that are as they were found: somebody may have thought over the question for long, and others have worked on.
-func (d *deadLetters) still(ctx context.Context, fold *letters.Fold, found []letters.Found, named map[letters.ID]bool) ([]letters.Found, error) {
+func (d *deadLetters) still(ctx context.Context, fold *deadletter.Index, found []deadletter.Entry, named map[deadletter.ID]bool) ([]deadletter.Entry, error) {
 	if err := d.Find(ctx, fold); err != nil {
 		return nil, err
 	}
@@ -179,19 +179,19 @@ func (d *deadLetters) still(ctx context.Context, fold *letters.Fold, found []let
 
 // mayChange makes sure, before anything is done, that letters can be resolved, and that nothing will be lost by it.
 func (d *deadLetters) mayChange(ctx context.Context, topics ...string) error {
-	if err := d.kafka.CheckWrite(ctx, topics...); err != nil {
+	if err := admin.CheckWrite(ctx, d.kafka, topics...); err != nil {
 		return plainly(ctx, err)
 	}
-	return plainly(ctx, d.kafka.KeepsLetters(ctx, d.Name))
+	return plainly(ctx, admin.KeepsLetters(ctx, d.kafka, d.Name))
 }
 
 // explainIDs says of letters that were named why they are not taken.
-func (d *deadLetters) explainIDs(fold *letters.Fold, filter letters.Filter, found []letters.Found) {
-	taken := map[letters.ID]bool{}
+func (d *deadLetters) explainIDs(fold *deadletter.Index, filter deadletter.Filter, found []deadletter.Entry) {
+	taken := map[deadletter.ID]bool{}
 	for _, l := range found {
 		taken[l.ID] = true
 	}
-	for _, id := range slices.SortedFunc(maps.Keys(filter.IDs), func(a, b letters.ID) int {
+	for _, id := range slices.SortedFunc(maps.Keys(filter.IDs), func(a, b deadletter.ID) int {
 		return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
 	}) {
 		if taken[id] {
@@ -207,9 +207,9 @@ func (d *deadLetters) explainIDs(fold *letters.Fold, filter letters.Filter, foun
 		if state, ok := fold.State(id); ok {
 			why = "it is " + state.String()
 			switch state {
-			case letters.Parked:
+			case deadletter.Parked:
 				why += "; --parked takes it"
-			case letters.Open:
+			case deadletter.Open:
 				why = "another filter leaves it out"
 			}
 		}
@@ -256,7 +256,7 @@ type stillOpen struct {
 
 func (s stillOpen) rejected() int { return s.Invalid + s.ValueOmitted + s.TooLarge + s.Refused }
 
-func (r *replayReport) did(done office.Done) {
+func (r *replayReport) did(done deadletter.Done) {
 	r.begun, r.Letters, r.Conversations = true, done.Letters, done.Conversations
 	r.StillOpen.Invalid += done.Changed
 	r.Gone = done.Gone

@@ -9,8 +9,7 @@ import (
 	"strconv"
 	"time"
 
-	"markread/consumer/letters"
-	"markread/consumer/letters/office"
+	"markread/consumer/deadletter"
 )
 
 // lettersShowCommand shows one letter.
@@ -35,7 +34,7 @@ which emit refuses, and the exit status is 3. Mend it in steps, not in a pipe, w
 }
 
 func (c *lettersShowCommand) run(ctx context.Context, p *process) error {
-	id, ok := letters.ParseID(c.ID)
+	id, ok := deadletter.ParseID(c.ID)
 	switch {
 	case !ok:
 		return usagef("ID %q is not PARTITION:OFFSET, such as 0:17", c.ID)
@@ -65,7 +64,7 @@ func (c *lettersShowCommand) run(ctx context.Context, p *process) error {
 }
 
 // printEvent prints a letter's event to be mended.
-func (p *process) printEvent(view *office.View) error {
+func (p *process) printEvent(view *deadletter.View) error {
 	if view.Omitted != "" {
 		return fmt.Errorf("letter %s has no event: its value of %s bytes was left out, because it was too large or damaged; its origin is %s",
 			view.ID, shownText(view.Omitted), originOf(view))
@@ -74,7 +73,7 @@ func (p *process) printEvent(view *office.View) error {
 		return fmt.Errorf("letter %s has no event: its value is null; its origin is %s", view.ID, originOf(view))
 	}
 	line, form := view.Mendable()
-	if form == letters.Raw {
+	if form == deadletter.Raw {
 		line = bytes.TrimSpace([]byte(plainLine(line)))
 		if len(line) == 0 { // emit would find no line at all, and that nothing was wrong
 			return fmt.Errorf("letter %s has no event: its value is empty; its origin is %s", view.ID, originOf(view))
@@ -84,7 +83,7 @@ func (p *process) printEvent(view *office.View) error {
 	if _, err := p.stdout.Write(append(line, '\n')); err != nil {
 		return err
 	}
-	if form == letters.Timeless {
+	if form == deadletter.Timeless {
 		return &rejectedError{fmt.Sprintf("letter %s does not say when the user read: put a MsgReadTime (seconds since 1970) in place of \"unknown\", or emit refuses it",
 			view.ID)}
 	}
@@ -99,7 +98,7 @@ const (
 )
 
 // printLetter writes a letter for people.
-func printLetter(w io.Writer, v *office.View, now time.Time) error {
+func printLetter(w io.Writer, v *deadletter.View, now time.Time) error {
 	t := newTable(w)
 	state := v.State.String()
 	if v.Resolution != nil {
@@ -167,7 +166,7 @@ func account(name *string) string {
 }
 
 // originOf says where the record of a letter was read first.
-func originOf(v *office.View) string {
+func originOf(v *deadletter.View) string {
 	n := func(n *int64) string {
 		if n == nil {
 			return "?"

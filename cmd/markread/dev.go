@@ -12,8 +12,9 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"markread/consumer"
+	"markread/consumer/admin"
 	"markread/consumer/broker"
+	"markread/consumer/kafkaclient"
 	"markread/imclient"
 	"markread/imclient/sandbox"
 )
@@ -48,7 +49,7 @@ const (
 	devReader, devSender, devMessages = "alice", "bob", 3
 )
 
-var devTopics = consumer.Topics{Live: "mark-read", Backfill: "mark-read-backfill", DeadLetter: "mark-read-dead-letters"}
+var devTopics = kafkaclient.Topics{Live: "mark-read", Backfill: "mark-read-backfill", DeadLetter: "mark-read-dead-letters"}
 
 func (c *devCommand) validate(env environment) error {
 	for _, a := range []struct{ flag, addr string }{{"--kafka-addr", c.KafkaAddr}, {"--im-addr", c.IMAddr}} {
@@ -117,7 +118,7 @@ func (c *devCommand) run(ctx context.Context, p *process) error {
 	}
 	defer chat.Close()
 	p.takeStandardLog(im.Mask)
-	kafka, err := consumer.New(consumer.Options{Brokers: []string{kafkaServer.Addr()}, Log: p.log})
+	kafka, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{kafkaServer.Addr()}, Log: p.log})
 	if err != nil {
 		return err
 	}
@@ -131,7 +132,7 @@ func (c *devCommand) run(ctx context.Context, p *process) error {
 		return err
 	}
 	return s.run(ctx, func(ctx context.Context) error {
-		if err := kafka.CheckTopics(ctx, devTopics, true); err != nil {
+		if err := admin.CheckTopics(ctx, kafka, devTopics, true); err != nil {
 			return err
 		}
 		t := &traffic{chat: chat, events: kafka.Publisher(devTopics.Live), perSecond: c.Traffic, log: p.log}

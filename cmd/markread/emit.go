@@ -10,8 +10,9 @@ import (
 	"slices"
 	"time"
 
-	"markread/consumer"
 	"markread/consumer/backfill"
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
 )
 
 // emitCommand publishes events.
@@ -36,7 +37,7 @@ func (*emitCommand) Help() string {
 
 // publisher is what emit needs of a consumer.Publisher.
 type publisher interface {
-	Publish(ctx context.Context, messages ...consumer.Message) error
+	Publish(ctx context.Context, messages ...event.Message) error
 }
 
 func (c *emitCommand) run(ctx context.Context, p *process) error {
@@ -52,7 +53,7 @@ func (c *emitCommand) run(ctx context.Context, p *process) error {
 	c.Kafka.warn(p)
 	p.takeStandardLog(nil)
 	options.Log = p.log
-	kafka, err := consumer.New(options)
+	kafka, err := kafkaclient.New(options)
 	if err != nil {
 		return usagef("--brokers: %v", err)
 	}
@@ -80,7 +81,7 @@ func (c *emitCommand) run(ctx context.Context, p *process) error {
 }
 
 // validate returns the event that the flags describe, nil if events come from standard input.
-func (c *emitCommand) validate(env environment) (*consumer.Message, error) {
+func (c *emitCommand) validate(env environment) (*event.Message, error) {
 	if err := firstError(func() error { return c.Kafka.validate(env) }, c.Topic.validate); err != nil {
 		return nil, err
 	}
@@ -143,7 +144,7 @@ func (e *emission) copy(ctx context.Context, input io.Reader) error {
 	defer close(done)
 	go func() { failed <- readLines(input, lines, done) }()
 	for {
-		var batch []consumer.Message
+		var batch []event.Message
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("interrupted after %s", number(e.published, "event"))
@@ -165,9 +166,9 @@ func (e *emission) copy(ctx context.Context, input io.Reader) error {
 }
 
 // add appends the line's event, or reports why it is none.
-func (e *emission) add(batch []consumer.Message, l line) []consumer.Message {
+func (e *emission) add(batch []event.Message, l line) []event.Message {
 	text := bytes.TrimSpace(l.text)
-	m := consumer.Message{Value: text, Time: time.Now()}
+	m := event.Message{Value: text, Time: time.Now()}
 	decoded := decode(m)
 	reason := decoded.Invalid
 	if l.tooLong {
@@ -178,18 +179,18 @@ func (e *emission) add(batch []consumer.Message, l line) []consumer.Message {
 		e.log.Warn().Int("line", l.number).Str("reason", reason.Error()).Msg("rejected")
 		return batch
 	}
-	m.Key = consumer.Key(decoded.Report, decoded.Peer)
+	m.Key = event.Key(decoded.Report, decoded.Peer)
 	return append(batch, m)
 }
 
-func (e *emission) publish(ctx context.Context, batch []consumer.Message) error {
+func (e *emission) publish(ctx context.Context, batch []event.Message) error {
 	if len(batch) == 0 {
 		return nil
 	}
 	err := e.to.Publish(ctx, batch...)
 	e.published += len(batch)
 	if err != nil {
-		var some consumer.PublishErrors
+		var some kafkaclient.PublishErrors
 		failed := len(batch)
 		if errors.As(err, &some) {
 			failed = len(some)
@@ -202,11 +203,11 @@ func (e *emission) publish(ctx context.Context, batch []consumer.Message) error 
 
 // cause is what is wrong with the first message that failed.
 func cause(err error) error {
-	var some consumer.PublishErrors
+	var some kafkaclient.PublishErrors
 	if errors.As(err, &some) && len(some) > 0 {
 		err = some[slices.Min(slices.Collect(maps.Keys(some)))]
 	}
-	var missing *consumer.MissingTopicError
+	var missing *kafkaclient.MissingTopicError
 	if errors.As(err, &missing) {
 		return fmt.Errorf("topic %q does not exist; `markread run --create-topics` makes it", missing.Topics[0])
 	}

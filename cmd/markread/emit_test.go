@@ -12,18 +12,19 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"markread/consumer"
 	"markread/consumer/backfill"
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
 )
 
 // topic is a publisher that keeps what it is given.
 type topic struct {
-	messages []consumer.Message
+	messages []event.Message
 	calls    int
 	fail     error
 }
 
-func (p *topic) Publish(_ context.Context, messages ...consumer.Message) error {
+func (p *topic) Publish(_ context.Context, messages ...event.Message) error {
 	p.calls++
 	if p.fail != nil {
 		return p.fail
@@ -105,7 +106,7 @@ func TestEmitManyLinesTogether(t *testing.T) {
 // A line is published when it is there, not when more come.
 func TestEmitDoesNotWaitForMore(t *testing.T) {
 	reader, writer := io.Pipe()
-	got := make(chan consumer.Message)
+	got := make(chan event.Message)
 	e := &emission{to: each(got), topic: "t", log: zerolog.Nop()}
 	done := make(chan error, 1)
 	go func() { done <- e.copy(t.Context(), reader) }()
@@ -122,9 +123,9 @@ func TestEmitDoesNotWaitForMore(t *testing.T) {
 }
 
 // each is a publisher that hands out one message after the other.
-type each chan<- consumer.Message
+type each chan<- event.Message
 
-func (p each) Publish(_ context.Context, messages ...consumer.Message) error {
+func (p each) Publish(_ context.Context, messages ...event.Message) error {
 	for _, m := range messages {
 		p <- m
 	}
@@ -139,8 +140,8 @@ func TestEmitFailures(t *testing.T) {
 		t.Errorf("refused: published %d, %v", e.published, err)
 	}
 	// A batch of which one was refused: the rest counts as published.
-	e = &emission{to: &topic{fail: consumer.PublishErrors{1: broken}}, topic: "t", log: zerolog.Nop()}
-	if err := e.publish(t.Context(), make([]consumer.Message, 5)); err == nil || e.published != 4 || !strings.Contains(err.Error(), "1 event not published to t") {
+	e = &emission{to: &topic{fail: kafkaclient.PublishErrors{1: broken}}, topic: "t", log: zerolog.Nop()}
+	if err := e.publish(t.Context(), make([]event.Message, 5)); err == nil || e.published != 4 || !strings.Contains(err.Error(), "1 event not published to t") {
 		t.Errorf("partly refused: published %d, %v", e.published, err)
 	}
 	e, _, err = emitted(t, &topic{}, io.MultiReader(strings.NewReader(line), brokenReader{broken}))
@@ -163,7 +164,7 @@ func (r brokenReader) Read([]byte) (int, error) { return 0, r.err }
 func TestEventOfFlags(t *testing.T) {
 	c := emitCommand{Report: new("alice"), Peer: new(`b"ob`)}
 	c.Kafka.Brokers, c.Topic.Topic = []string{"localhost:9092"}, "mark-read"
-	event := func() consumer.Message {
+	event := func() event.Message {
 		t.Helper()
 		m, err := c.validate(newEnvironment(nil))
 		if err != nil {

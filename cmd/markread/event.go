@@ -7,31 +7,31 @@ import (
 	"strings"
 	"time"
 
-	"markread/consumer"
+	"markread/consumer/event"
 )
 
 // eventTimeHeader carries the event time in milliseconds since 1970.
 const eventTimeHeader = "markread.event-time"
 
 // newEvent makes an event as a backend should: keyed by its conversation, so that one conversation stays in one partition.
-func newEvent(report, peer string, readTime *int64, now time.Time) consumer.Message {
+func newEvent(report, peer string, readTime *int64, now time.Time) event.Message {
 	value, _ := json.Marshal(struct {
 		Report   string `json:"Report_Account"`
 		Peer     string `json:"Peer_Account"`
 		ReadTime *int64 `json:"MsgReadTime,omitempty"`
 	}{report, peer, readTime})
-	return consumer.Message{Key: consumer.Key(report, peer), Value: value, Time: now}
+	return event.Message{Key: event.Key(report, peer), Value: value, Time: now}
 }
 
 // withEventTime adds the header with the event time, in milliseconds since 1970.
-func withEventTime(m consumer.Message, ms string) consumer.Message {
-	m.Headers = []consumer.Header{{Key: eventTimeHeader, Value: []byte(ms)}}
+func withEventTime(m event.Message, ms string) event.Message {
+	m.Headers = []event.Header{{Key: eventTimeHeader, Value: []byte(ms)}}
 	return m
 }
 
 // decode judges a message as the worker will.
-func decode(m consumer.Message) consumer.Event {
-	return consumer.Decode(consumer.Record{Key: m.Key, Value: m.Value, Headers: m.Headers, Time: m.Time}, time.Now())
+func decode(m event.Message) event.Event {
+	return event.Decode(event.Record{Key: m.Key, Value: m.Value, Headers: m.Headers, Time: m.Time}, time.Now())
 }
 
 // checkRead returns the read time of --report, --peer and --read-time (nil: not given), or a usage
@@ -45,9 +45,9 @@ func checkRead(report, peer string, readTime *string) (*int64, error) {
 	if err := checkLength("--read-time", text); err != nil {
 		return nil, err
 	}
-	t, err := consumer.CheckFields([]byte(report), []byte(peer), []byte(text), now)
+	t, err := event.CheckFields([]byte(report), []byte(peer), []byte(text), now)
 	switch {
-	case errors.Is(err, consumer.ErrNoTime):
+	case errors.Is(err, event.ErrNoTime):
 		return nil, usagef("--read-time must not be empty")
 	case err != nil:
 		return nil, usageOf(err)
@@ -59,7 +59,7 @@ func checkRead(report, peer string, readTime *string) (*int64, error) {
 
 // checkEventTime adds the event time of --event-time to a message, or returns a usage error. It may
 // lie in the future only if there is a read time: else it is one.
-func checkEventTime(m consumer.Message, text string) (consumer.Message, error) {
+func checkEventTime(m event.Message, text string) (event.Message, error) {
 	if err := checkLength("--event-time", text); err != nil {
 		return m, err
 	}

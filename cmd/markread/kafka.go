@@ -5,13 +5,13 @@ import (
 	"crypto/x509"
 	"os"
 
-	"markread/consumer"
+	"markread/consumer/kafkaclient"
 )
 
 // options turns the flags into a client's options; the log is the caller's to add. Certificates and the password are read here, so that a wrong
 // file is wrong usage, and again for every connection, so that they may be renewed without a restart.
-func (f *kafkaFlags) options(env environment) (consumer.Options, error) {
-	o := consumer.Options{Brokers: f.Brokers}
+func (f *kafkaFlags) options(env environment) (kafkaclient.Options, error) {
+	o := kafkaclient.Options{Brokers: f.Brokers}
 	if f.TLS {
 		o.TLS = f.tls
 		if _, err := f.tls(); err != nil {
@@ -25,7 +25,7 @@ func (f *kafkaFlags) options(env environment) (consumer.Options, error) {
 		secret, err := env.readSecret(saslPassword)
 		return secret.Reveal(), err
 	}
-	mechanism, err := consumer.SASL(f.SASL, f.SASLUser, password)
+	mechanism, err := kafkaclient.SASL(f.SASL, f.SASLUser, password)
 	if err != nil {
 		return o, usagef("--sasl %s: %v", f.SASL, err)
 	}

@@ -22,34 +22,37 @@ const root = "../.."
 // line, and a reason.
 var mayImport = map[string][]string{
 	// The command wires everything.
-	"cmd/markread": {"worker", "worker/console", "consumer", "consumer/backfill", "consumer/broker", "consumer/letters", "consumer/letters/office", "consumer/printable", "imclient", "imclient/sandbox"},
+	"cmd/markread": {"worker", "worker/console", "consumer", "consumer/admin", "consumer/backfill", "consumer/broker", "consumer/deadletter", "consumer/event", "consumer/kafkaclient", "consumer/printable", "imclient", "imclient/sandbox"},
 	"cmd/rows":     {}, // makes what backfill reads
 	// The engine and its parts. The parts don't know the engine; backlog and quota know nothing of ours, so that they can be simulated.
-	"worker":         {"worker/backlog", "worker/quota", "worker/hold", "worker/console", "consumer", "consumer/thin", "imclient"},
+	"worker":         {"worker/backlog", "worker/quota", "worker/hold", "worker/console", "consumer", "consumer/deadletter", "consumer/event", "consumer/kafkaclient", "consumer/logthrottle", "imclient"},
 	"worker/backlog": {},
 	"worker/quota":   {},
 	"worker/hold":    {"imclient"}, // for the classes of failures
 	"worker/console": {"consumer/printable"},
 	// Kafka and the API know neither each other nor the engine.
-	"consumer":                   {"consumer/batch", "consumer/offsets", "consumer/printable", "consumer/thin"},
-	"consumer/batch":             {},                                 // bytes that anyone may have written
-	"consumer/backfill":          {"consumer", "consumer/printable"}, // for what an event is; for rejects
-	"consumer/broker":            {},
-	"consumer/broker/brokertest": {}, // a bubble for tests
-	"consumer/offsets":           {},
-	"consumer/printable":         {},                               // whoever shows text of others uses it
-	"consumer/letters":           {"consumer"},                     // commands and console share it
-	"consumer/letters/office":    {"consumer", "consumer/letters"}, // what reads and writes for it
-	"consumer/thin":              {},                               // a part of its own so that the engine thins its repeats in the same way
+	"consumer":             {"consumer/batch", "consumer/event", "consumer/kafkaclient", "consumer/offsets"},
+	"consumer/admin":       {"consumer/event", "consumer/kafkaclient", "consumer/offsets"},
+	"consumer/backfill":    {"consumer/event", "consumer/kafkaclient", "consumer/printable"}, // for what an event is; for rejects
+	"consumer/batch":       {},                                                               // bytes that anyone may have written
+	"consumer/broker":      {},
+	"consumer/deadletter":  {"consumer/batch", "consumer/event", "consumer/kafkaclient"}, // commands and console share it
+	"consumer/event":       {"consumer/batch", "consumer/printable"},
+	"consumer/kafkaclient": {"consumer/batch", "consumer/event", "consumer/logthrottle", "consumer/offsets"},
+	"consumer/logthrottle": {}, // a package of its own so that the worker throttles its repeats in the same way
+	"consumer/offsets":     {},
+	"consumer/printable":   {}, // whoever shows text of others uses it
+	// For tests only.
+	"consumer/broker/brokertest": {"consumer/broker", "consumer/event", "consumer/kafkaclient"},
 	"imclient":                   {},
 	"imclient/sandbox":           {"imclient"},
 }
 
 // onlyIn says which packages may use a library. One vendor's library behind one package can be replaced, and its traps have one home.
 var onlyIn = map[string][]string{
-	"github.com/segmentio/kafka-go":         {"consumer"},
-	"github.com/twmb/franz-go":              {"consumer/broker"},
-	"github.com/twmb/franz-go/pkg/kversion": {"consumer"}, // a table: which release of Kafka understands what
+	"github.com/segmentio/kafka-go":         {"consumer/kafkaclient", "consumer", "consumer/admin", "consumer/deadletter"},
+	"github.com/twmb/franz-go":              {"consumer/broker", "consumer/broker/brokertest"},
+	"github.com/twmb/franz-go/pkg/kversion": {"consumer/kafkaclient"}, // a table: which release of Kafka understands what
 	"github.com/alecthomas/kong":            {"cmd/markread"},
 	"github.com/cenkalti/backoff":           {"imclient"},
 	"golang.org/x/time/rate":                {"worker/quota", "worker/hold"}, // the pace of calls; how often newcomers may hasten a probe
@@ -61,7 +64,7 @@ var onlyIn = map[string][]string{
 }
 
 // pure are the state machines: time comes in as an argument, and nothing runs or waits in them.
-var pure = []string{"worker/backlog", "worker/quota", "worker/hold", "consumer/offsets", "consumer/letters"}
+var pure = []string{"worker/backlog", "worker/quota", "worker/hold", "consumer/offsets"}
 
 // The top level is fixed. What begins with a dot is not looked at.
 var topLevel = []string{"CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md", "cmd", "consumer", "deploy", "go.mod", "go.sum", "imclient", "worker"}

@@ -7,15 +7,16 @@ import (
 	"sync/atomic"
 	"time"
 
-	"markread/consumer"
-	"markread/consumer/letters/office"
+	"markread/consumer/deadletter"
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
 )
 
 // progress is one line on a terminal that says how far a topic was read, if that takes longer than a moment. Elsewhere it says nothing.
 type progress struct {
 	out     io.Writer // nil: no terminal
 	what    string
-	extent  consumer.Extent
+	extent  kafkaclient.TopicOffsets
 	at      []int64 // offsets that were read, by partition
 	done    atomic.Int64
 	records atomic.Int64
@@ -30,7 +31,7 @@ func newProgress(out io.Writer, what string) *progress {
 }
 
 // start shows the line every second until the function that it returns is called, which wipes it.
-func (p *progress) start(extent consumer.Extent) (stop func()) {
+func (p *progress) start(extent kafkaclient.TopicOffsets) (stop func()) {
 	p.extent, p.at = extent, make([]int64, len(extent.Partitions))
 	if p.out == nil {
 		return func() {}
@@ -62,7 +63,7 @@ func (p *progress) String() string {
 }
 
 // add notes that a record was read; one call at a time.
-func (p *progress) add(r consumer.Record) {
+func (p *progress) add(r event.Record) {
 	read := r.Offset + 1 - p.extent.Partitions[r.Partition].First
 	p.done.Add(read - p.at[r.Partition])
 	p.at[r.Partition] = read
@@ -84,7 +85,7 @@ func newWorkProgress(out io.Writer, done string, of int) *workProgress {
 	return p
 }
 
-func (p *workProgress) show(d office.Done) {
+func (p *workProgress) show(d deadletter.Done) {
 	if p.out != nil {
 		fmt.Fprintf(p.out, wipe+"%s %s of %s", p.done, thousands(int64(d.Letters)), number64(int64(p.of), "letter"))
 	}

@@ -3,7 +3,8 @@ package main
 import (
 	"context"
 
-	"markread/consumer"
+	"markread/consumer/admin"
+	"markread/consumer/kafkaclient"
 )
 
 // workerFlags is all that configures a worker.
@@ -47,8 +48,8 @@ func (f *workerFlags) validate(env environment) error {
 	)
 }
 
-func (f *groupFlags) topics() consumer.Topics {
-	return consumer.Topics{Live: f.Topic, Backfill: f.BackfillTopic, DeadLetter: f.DeadLetterTopic}
+func (f *groupFlags) topics() kafkaclient.Topics {
+	return kafkaclient.Topics{Live: f.Topic, Backfill: f.BackfillTopic, DeadLetter: f.DeadLetterTopic}
 }
 
 // firstError calls the checks in order until one fails.
@@ -82,7 +83,7 @@ func (c *runCommand) run(ctx context.Context, p *process) error {
 	c.warn(p)
 	p.takeStandardLog(im.Mask)
 	options.Log = p.log
-	kafka, err := consumer.New(options)
+	kafka, err := kafkaclient.New(options)
 	if err != nil {
 		return usagef("--brokers: %v", err)
 	}
@@ -95,5 +96,5 @@ func (c *runCommand) run(ctx context.Context, p *process) error {
 	if err := s.open(); err != nil {
 		return err
 	}
-	return s.run(ctx, func(ctx context.Context) error { return kafka.CheckTopics(ctx, topics, c.CreateTopics) })
+	return s.run(ctx, func(ctx context.Context) error { return admin.CheckTopics(ctx, kafka, topics, c.CreateTopics) })
 }

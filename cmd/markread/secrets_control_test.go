@@ -12,7 +12,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"markread/consumer"
+	"markread/consumer/admin"
+	"markread/consumer/kafkaclient"
 	"markread/imclient"
 )
 
@@ -63,12 +64,12 @@ func (s *scene) leaking(path string, attempts int, out *buffer) (address string,
 	if err != nil {
 		s.Fatal(err)
 	}
-	mechanism, err := consumer.SASL("plain", saslUser, func() (string, error) { return canaryPassword, nil })
+	mechanism, err := kafkaclient.SASL("plain", saslUser, func() (string, error) { return canaryPassword, nil })
 	if err != nil {
 		s.Fatal(err)
 	}
 	p := &process{env: newEnvironment(nil), stderr: out}
-	kafka, err := consumer.New(consumer.Options{Brokers: []string{s.broker}, SASL: mechanism, Log: p.newLogger(logFlags{LogLevel: "debug"})})
+	kafka, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{s.broker}, SASL: mechanism, Log: p.newLogger(logFlags{LogLevel: "debug"})})
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -85,7 +86,7 @@ func (s *scene) leaking(path string, attempts int, out *buffer) (address string,
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- service.run(ctx, func(ctx context.Context) error { return kafka.CheckTopics(ctx, devTopics, false) })
+		done <- service.run(ctx, func(ctx context.Context) error { return admin.CheckTopics(ctx, kafka, devTopics, false) })
 	}()
 	stop = func() {
 		cancel()

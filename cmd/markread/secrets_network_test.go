@@ -18,7 +18,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"markread/consumer"
+	"markread/consumer/admin"
+	"markread/consumer/kafkaclient"
 	"markread/imclient"
 )
 
@@ -166,7 +167,7 @@ func TestOnlyConfiguredHostsAreDialled(t *testing.T) {
 	}
 	var out buffer
 	log := (&process{env: newEnvironment(nil), stderr: &out}).newLogger(logFlags{LogLevel: "debug"})
-	kafka, err := consumer.New(consumer.Options{Brokers: []string{b.Addr()}, Dial: d.dial, Log: log})
+	kafka, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{b.Addr()}, Dial: d.dial, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +198,7 @@ func TestOnlyConfiguredHostsAreDialled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- service.run(ctx, func(ctx context.Context) error { return kafka.CheckTopics(ctx, devTopics, false) })
+		done <- service.run(ctx, func(ctx context.Context) error { return admin.CheckTopics(ctx, kafka, devTopics, false) })
 	}()
 	until(t, "all letters", func() bool { return strings.Count(out.String(), "dead-lettered") == len(answers) })
 	cancel()

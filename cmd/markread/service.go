@@ -11,7 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
-	"markread/consumer"
+	"markread/consumer/kafkaclient"
 	"markread/imclient"
 	"markread/worker"
 	"markread/worker/console"
@@ -21,8 +21,8 @@ import (
 type service struct {
 	engine     engineFlags
 	group      string
-	topics     consumer.Topics
-	kafka      *consumer.Client
+	topics     kafkaclient.Topics
+	kafka      *kafkaclient.Client
 	im         worker.Caller
 	imTimeout  time.Duration // of one call
 	adminAddr  string

@@ -11,8 +11,10 @@ import (
 	"time"
 
 	"markread/consumer"
-	"markread/consumer/letters"
-	"markread/consumer/letters/office"
+	"markread/consumer/admin"
+	"markread/consumer/deadletter"
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
 )
 
 // statusCommand looks at a whole group, from Kafka.
@@ -63,7 +65,7 @@ func (c *statusCommand) run(ctx context.Context, p *process) error {
 	c.warn(p)
 	p.takeStandardLog(nil)
 	options.Log = p.log
-	kafka, err := consumer.New(options)
+	kafka, err := kafkaclient.New(options)
 	if err != nil {
 		return usagef("--brokers: %v", err)
 	}
@@ -91,10 +93,10 @@ func (c *statusCommand) run(ctx context.Context, p *process) error {
 
 // look is what a report is made from.
 type look struct {
-	kafka      *consumer.Client
+	kafka      *kafkaclient.Client
 	admin      *adminClient // nil: no worker is asked
 	group      string
-	topics     consumer.Topics
+	topics     kafkaclient.Topics
 	maxReplays int
 	progress   *progress
 
@@ -106,7 +108,7 @@ type look struct {
 func (l *look) fail(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var away *consumer.UnreachableError // all that needs that broker fails for it
+	var away *kafkaclient.UnreachableError // all that needs that broker fails for it
 	if errors.As(err, &away) {
 		err = away
 	}
@@ -143,7 +145,7 @@ func (l *look) report(ctx context.Context) *statusReport {
 
 // fromKafka fills in what the brokers know.
 func (l *look) fromKafka(ctx context.Context, r *statusReport) {
-	if err := l.kafka.Reach(ctx); err != nil {
+	if err := l.kafka.Ping(ctx); err != nil {
 		l.fail(err)
 		return
 	}
@@ -156,11 +158,11 @@ func (l *look) fromKafka(ctx context.Context, r *statusReport) {
 	for _, topic := range missing {
 		l.fail(fmt.Errorf("topic %q (%s) does not exist; `markread run --create-topics` makes it", topic, flags[topic]))
 	}
-	var group *consumer.GroupView
-	var lags [][]consumer.PartitionLag
+	var group *consumer.DescribedGroup
+	var lags [][]admin.PartitionLag
 	var parts sync.WaitGroup
 	parts.Go(func() {
-		view, err := l.kafka.DescribeGroup(ctx, l.group)
+		view, err := consumer.DescribeGroup(ctx, l.kafka, l.group)
 		if err != nil {
 			l.fail(err)
 			return
@@ -188,8 +190,8 @@ func (l *look) fromKafka(ctx context.Context, r *statusReport) {
 }
 
 // lags returns the lag of the event topics that are there, the live one first; of those alone that could be found out.
-func (l *look) lags(ctx context.Context, missing []string) (lags [][]consumer.PartitionLag) {
-	found := make([][]consumer.PartitionLag, 2)
+func (l *look) lags(ctx context.Context, missing []string) (lags [][]admin.PartitionLag) {
+	found := make([][]admin.PartitionLag, 2)
 	var parts sync.WaitGroup
 	for i, topic := range []string{l.topics.Live, l.topics.Backfill} {
 		if topic == "" || slices.Contains(missing, topic) {
@@ -197,7 +199,7 @@ func (l *look) lags(ctx context.Context, missing []string) (lags [][]consumer.Pa
 		}
 		parts.Go(func() {
 			var err error
-			if found[i], err = l.kafka.Lag(ctx, l.group, topic); err != nil {
+			if found[i], err = admin.Lag(ctx, l.kafka, l.group, topic); err != nil {
 				l.fail(err)
 			}
 		})
@@ -213,8 +215,8 @@ func (l *look) lags(ctx context.Context, missing []string) (lags [][]consumer.Pa
 
 // letters reads the dead-letter topic; nil if nothing of it could be read.
 func (l *look) letters(ctx context.Context) *lettersReport {
-	fold := letters.NewFold(l.maxReplays, letters.Filter{})
-	o := office.Office{Topic: l.kafka, Name: l.topics.DeadLetter, Reading: func(e consumer.Extent) (func(consumer.Record), func()) {
+	fold := deadletter.NewIndex(l.maxReplays, deadletter.Filter{})
+	o := deadletter.Store{Topic: l.kafka, Name: l.topics.DeadLetter, Reading: func(e kafkaclient.TopicOffsets) (func(event.Record), func()) {
 		stop := l.progress.start(e)
 		return l.progress.add, stop
 	}}
@@ -237,7 +239,7 @@ func (l *look) letters(ctx context.Context) *lettersReport {
 }
 
 // placeOf is where something can't be read.
-func placeOf(u office.Unread) string {
+func placeOf(u deadletter.Unread) string {
 	if u.From < 0 {
 		return fmt.Sprintf("topic %q, partition %d", u.Topic, u.Partition)
 	}

@@ -20,8 +20,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
 
-	"markread/consumer"
 	"markread/consumer/broker"
+	"markread/consumer/deadletter"
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
 )
 
 // statusOf runs `markread status --json`, which must succeed.
@@ -343,7 +345,7 @@ func virtual(t *testing.T, dead bool, test func(t *testing.T, cluster *kfake.Clu
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		var network kfake.VirtualNetwork
-		topics := consumer.Topics{Live: "live", DeadLetter: "letters"}
+		topics := kafkaclient.Topics{Live: "live", DeadLetter: "letters"}
 		b, err := broker.Start(broker.Options{Addr: "127.0.0.1:9092", Partitions: 2, Listen: network.Listen, Topics: []string{"live", "letters"}})
 		if err != nil {
 			t.Fatal(err)
@@ -353,7 +355,7 @@ func virtual(t *testing.T, dead bool, test func(t *testing.T, cluster *kfake.Clu
 		if dead {
 			dial = func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("connection refused") }
 		}
-		kafka, err := consumer.New(consumer.Options{Brokers: []string{b.Addr()}, Dial: dial, Log: zerolog.Nop()})
+		kafka, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{b.Addr()}, Dial: dial, Log: zerolog.Nop()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -376,7 +378,7 @@ func TestStatusIsPatientWithinBounds(t *testing.T) {
 	})
 	for key, want := range map[kmsg.Key]string{kmsg.DescribeGroups: `group "g"`, kmsg.OffsetFetch: "has committed", kmsg.ListOffsets: "partition 0", kmsg.Fetch: "dead letters can't be counted"} {
 		virtual(t, false, func(t *testing.T, cluster *kfake.Cluster, l *look) {
-			if err := l.kafka.Letters("letters").Write(t.Context(), consumer.Letter{Event: consumer.Event{Record: consumer.Record{Key: []byte("k"), Value: []byte("v")}}, Class: "invalid"}); err != nil {
+			if err := deadletter.NewWriter(l.kafka, "letters").Write(t.Context(), event.DeadLetter{Event: event.Event{Record: event.Record{Key: []byte("k"), Value: []byte("v")}}, Class: "invalid"}); err != nil {
 				t.Fatal(err)
 			}
 			cluster.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: kerr.UnknownServerError, Count: -1})
@@ -404,17 +406,17 @@ func TestStatusInterrupted(t *testing.T) {
 // The line of progress counts offsets, and never more than all.
 func TestProgress(t *testing.T) {
 	p := newProgress(nil, "reading")
-	p.start(consumer.Extent{Partitions: []consumer.Bounds{{First: 100, End: 300}, {First: 0, End: 1800}}})()
+	p.start(kafkaclient.TopicOffsets{Partitions: []kafkaclient.OffsetRange{{First: 100, End: 300}, {First: 0, End: 1800}}})()
 	if got := p.String(); got != "reading: 0 %, 0 records" {
 		t.Error(got)
 	}
-	p.add(consumer.Record{Partition: 0, Offset: 199})
-	p.add(consumer.Record{Partition: 1, Offset: 899})
+	p.add(event.Record{Partition: 0, Offset: 199})
+	p.add(event.Record{Partition: 1, Offset: 899})
 	if got := p.String(); got != "reading: 50 %, 2 records" {
 		t.Error(got)
 	}
-	p.add(consumer.Record{Partition: 0, Offset: 299})
-	p.add(consumer.Record{Partition: 1, Offset: 1799})
+	p.add(event.Record{Partition: 0, Offset: 299})
+	p.add(event.Record{Partition: 1, Offset: 1799})
 	if got := p.String(); got != "reading: 100 %, 4 records" {
 		t.Error(got)
 	}

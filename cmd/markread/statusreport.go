@@ -10,7 +10,10 @@ import (
 	"time"
 
 	"markread/consumer"
-	"markread/consumer/letters"
+	"markread/consumer/admin"
+	"markread/consumer/deadletter"
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
 	"markread/worker"
 	"markread/worker/console"
 )
@@ -54,7 +57,7 @@ type partitionsOfOne struct {
 }
 
 // groupReportOf draws the conclusions that a person would have to draw.
-func groupReportOf(name string, g *consumer.GroupView) *groupReport {
+func groupReportOf(name string, g *consumer.DescribedGroup) *groupReport {
 	r := &groupReport{Name: name, State: string(g.State), Members: []memberReport{}, Notes: []string{}}
 	if g.Leaders != nil {
 		r.Rate, r.Partitions = &g.Leaders.Rate, new(len(g.Leaders.All))
@@ -82,7 +85,7 @@ func (r *groupReport) note(format string, args ...any) {
 	r.Notes = append(r.Notes, fmt.Sprintf(format, args...))
 }
 
-func memberReportOf(g *consumer.GroupView, m consumer.MemberView) memberReport {
+func memberReportOf(g *consumer.DescribedGroup, m consumer.DescribedMember) memberReport {
 	r := memberReport{ID: oneLine(m.ID), ClientID: oneLine(m.Client), Host: oneLine(m.Host), Assigned: []partitionsOfOne{}, Note: m.Apart}
 	for _, p := range m.Assigned {
 		if n := len(r.Assigned); n == 0 || r.Assigned[n-1].Topic != p.Topic {
@@ -110,7 +113,7 @@ func memberReportOf(g *consumer.GroupView, m consumer.MemberView) memberReport {
 }
 
 // owner returns the number of the member that has a partition, from 1; 0: none has, or it is not known.
-func (r *groupReport) owner(p consumer.TopicPartition) int {
+func (r *groupReport) owner(p kafkaclient.TopicPartition) int {
 	if r == nil {
 		return 0
 	}
@@ -125,7 +128,7 @@ func (r *groupReport) owner(p consumer.TopicPartition) int {
 }
 
 // unassigned notes what belongs to nobody although there are members.
-func (r *groupReport) unassigned(lags [][]consumer.PartitionLag) {
+func (r *groupReport) unassigned(lags [][]admin.PartitionLag) {
 	if r.State != string(consumer.GroupStable) || r.Rate == nil {
 		return
 	}
@@ -194,15 +197,15 @@ func place(offset *int64) string {
 }
 
 // lagReportOf sums up what is known; nil: nothing is.
-func lagReportOf(lags [][]consumer.PartitionLag, backfill string, group *groupReport, now time.Time) *lagReport {
+func lagReportOf(lags [][]admin.PartitionLag, backfill string, group *groupReport, now time.Time) *lagReport {
 	if len(lags) == 0 {
 		return nil
 	}
 	r := &lagReport{}
 	for _, topic := range lags {
-		t := topicLag{Topic: topic[0].Topic, Lane: consumer.Live.String()}
+		t := topicLag{Topic: topic[0].Topic, Lane: event.Live.String()}
 		if t.Topic == backfill {
-			t.Lane = consumer.Backfill.String()
+			t.Lane = event.Backfill.String()
 		}
 		for _, p := range topic {
 			t.add(p, group, now)
@@ -231,7 +234,7 @@ func sumOf[T any](all []T, lag func(T) *int64) *int64 {
 	return &sum
 }
 
-func (t *topicLag) add(p consumer.PartitionLag, group *groupReport, now time.Time) {
+func (t *topicLag) add(p admin.PartitionLag, group *groupReport, now time.Time) {
 	l := partitionLag{Partition: p.Partition, Finished: p.Finished, Lost: p.Lost, Beyond: p.Beyond, member: group.owner(p.TopicPartition)}
 	if l.member > 0 {
 		l.Member = &group.Members[l.member-1].ID
@@ -313,10 +316,10 @@ type kindReport struct {
 	stateCounts
 }
 
-func lettersReportOf(topic string, fold *letters.Fold) *lettersReport {
+func lettersReportOf(topic string, fold *deadletter.Index) *lettersReport {
 	r := &lettersReport{Topic: topic, Foreign: fold.Foreign(), Kinds: []kindReport{}}
 	for _, c := range fold.Counts() {
-		n := stateCounts{c.Letters[letters.Open], c.Letters[letters.Parked], c.Letters[letters.Replayed], c.Letters[letters.Discarded]}
+		n := stateCounts{c.Letters[deadletter.Open], c.Letters[deadletter.Parked], c.Letters[deadletter.Replayed], c.Letters[deadletter.Discarded]}
 		r.Open += n.Open
 		r.Parked += n.Parked
 		r.Replayed += n.Replayed

@@ -9,28 +9,31 @@ import (
 	"time"
 
 	"markread/consumer"
-	"markread/consumer/letters"
+	"markread/consumer/admin"
+	"markread/consumer/deadletter"
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
 	"markread/worker/console"
 )
 
 var statusAt = time.Date(2026, 3, 1, 3, 0, 0, 0, time.UTC)
 
 // partitionsFrom are n partitions of a topic.
-func partitionsFrom(topic string, first, n int) (all []consumer.TopicPartition) {
+func partitionsFrom(topic string, first, n int) (all []kafkaclient.TopicPartition) {
 	for i := range n {
-		all = append(all, consumer.TopicPartition{Topic: topic, Partition: first + i})
+		all = append(all, kafkaclient.TopicPartition{Topic: topic, Partition: first + i})
 	}
 	return all
 }
 
 // sampleView is a group of two workers that agree, and one that was started with another rate.
-func sampleView() *consumer.GroupView {
+func sampleView() *consumer.DescribedGroup {
 	all := append(partitionsFrom("mark-read", 0, 12), partitionsFrom("mark-read-backfill", 0, 12)...)
-	own := func(first int) []consumer.TopicPartition {
+	own := func(first int) []kafkaclient.TopicPartition {
 		return append(partitionsFrom("mark-read", first, 6), partitionsFrom("mark-read-backfill", first, 6)...)
 	}
 	leaders := &consumer.View{Rate: 200, All: all}
-	return &consumer.GroupView{State: consumer.GroupStable, Protocol: "markread", Leaders: leaders, Members: []consumer.MemberView{
+	return &consumer.DescribedGroup{State: consumer.GroupStable, Protocol: "markread", Leaders: leaders, Members: []consumer.DescribedMember{
 		{ID: "markread-5d0c", Client: "markread", Host: "10.0.3.17", Assigned: own(0), View: leaders},
 		{ID: "markread-9a41", Client: "markread", Host: "10.0.3.18", Assigned: own(6), View: leaders},
 		{ID: "markread-c7e2", Client: "markread", Host: "10.0.3.19", View: &consumer.View{Rate: 100, All: all}, Apart: "it goes by a rate of 100, the group's leader by 200"},
@@ -39,27 +42,27 @@ func sampleView() *consumer.GroupView {
 
 // sampleReport is what an operator may see at night.
 func sampleReport() *statusReport {
-	lags := [][]consumer.PartitionLag{nil, nil}
+	lags := [][]admin.PartitionLag{nil, nil}
 	for p := range 12 {
-		live := consumer.PartitionLag{TopicPartition: consumer.TopicPartition{Topic: "mark-read", Partition: p}, Committed: 4711, Bounds: consumer.Bounds{End: 4711}}
+		live := admin.PartitionLag{TopicPartition: kafkaclient.TopicPartition{Topic: "mark-read", Partition: p}, Committed: 4711, OffsetRange: kafkaclient.OffsetRange{End: 4711}}
 		if p == 7 {
 			live.End, live.Lag, live.Finished, live.Oldest = 6028, 1317, 1290, statusAt.Add(-12*time.Minute-4*time.Second)
 		} else if p == 3 {
 			live.End, live.Lag, live.Oldest = 4713, 2, statusAt.Add(-400*time.Millisecond)
 		} else if p == 11 {
 			live.Err, live.End = errors.New("no leader"), 0
-			live.Unreadable = &consumer.Unreadable{Offset: 4711, Reason: "no broker leads it", Do: "start the brokers that have its replicas"}
+			live.Unreadable = &kafkaclient.Unreadable{Offset: 4711, Reason: "no broker leads it", Do: "start the brokers that have its replicas"}
 		}
 		lags[0] = append(lags[0], live)
-		lags[1] = append(lags[1], consumer.PartitionLag{TopicPartition: consumer.TopicPartition{Topic: "mark-read-backfill", Partition: p}, Committed: -1})
+		lags[1] = append(lags[1], admin.PartitionLag{TopicPartition: kafkaclient.TopicPartition{Topic: "mark-read-backfill", Partition: p}, Committed: -1})
 	}
-	fold := letters.NewFold(3, letters.Filter{})
+	fold := deadletter.NewIndex(3, deadletter.Filter{})
 	offset := int64(0)
 	add := func(n int, value []byte, headers ...string) {
 		for range n {
-			r := consumer.Record{Offset: offset, Value: value}
+			r := event.Record{Offset: offset, Value: value}
 			for i := 0; i < len(headers); i += 2 {
-				r.Headers = append(r.Headers, consumer.Header{Key: headers[i], Value: []byte(headers[i+1])})
+				r.Headers = append(r.Headers, event.Header{Key: headers[i], Value: []byte(headers[i+1])})
 			}
 			fold.Add(r)
 			offset++
@@ -135,34 +138,34 @@ func TestReadmeStatus(t *testing.T) {
 
 // What is wrong with a group is said in words.
 func TestStatusNotes(t *testing.T) {
-	live := [][]consumer.PartitionLag{{}, {}}
+	live := [][]admin.PartitionLag{{}, {}}
 	for p := range 12 {
-		live[0] = append(live[0], consumer.PartitionLag{TopicPartition: consumer.TopicPartition{Topic: "mark-read", Partition: p}})
-		live[1] = append(live[1], consumer.PartitionLag{TopicPartition: consumer.TopicPartition{Topic: "mark-read-backfill", Partition: p}})
+		live[0] = append(live[0], admin.PartitionLag{TopicPartition: kafkaclient.TopicPartition{Topic: "mark-read", Partition: p}})
+		live[1] = append(live[1], admin.PartitionLag{TopicPartition: kafkaclient.TopicPartition{Topic: "mark-read-backfill", Partition: p}})
 	}
 	for name, c := range map[string]struct {
-		change func(g *consumer.GroupView)
+		change func(g *consumer.DescribedGroup)
 		want   []string
 		not    []string
 	}{
-		"as it should be": {func(g *consumer.GroupView) { g.Members = g.Members[:2] }, []string{"STABLE, 2 members, 24 of 24 partitions assigned, 200 calls a second"}, []string{"!"}},
-		"absent":          {func(g *consumer.GroupView) { *g = consumer.GroupView{State: consumer.GroupAbsent} }, []string{"ABSENT", "no such group", "--group"}, []string{"MEMBER "}},
-		"empty":           {func(g *consumer.GroupView) { *g = consumer.GroupView{State: consumer.GroupEmpty} }, []string{"EMPTY", "no worker runs"}, []string{"MEMBER "}},
-		"rebalancing": {func(g *consumer.GroupView) {
-			*g = consumer.GroupView{State: consumer.GroupRebalancing, Members: []consumer.MemberView{{ID: "x"}}}
+		"as it should be": {func(g *consumer.DescribedGroup) { g.Members = g.Members[:2] }, []string{"STABLE, 2 members, 24 of 24 partitions assigned, 200 calls a second"}, []string{"!"}},
+		"absent":          {func(g *consumer.DescribedGroup) { *g = consumer.DescribedGroup{State: consumer.GroupAbsent} }, []string{"ABSENT", "no such group", "--group"}, []string{"MEMBER "}},
+		"empty":           {func(g *consumer.DescribedGroup) { *g = consumer.DescribedGroup{State: consumer.GroupEmpty} }, []string{"EMPTY", "no worker runs"}, []string{"MEMBER "}},
+		"rebalancing": {func(g *consumer.DescribedGroup) {
+			*g = consumer.DescribedGroup{State: consumer.GroupRebalancing, Members: []consumer.DescribedMember{{ID: "x"}}}
 		}, []string{"REBALANCING, 1 member\n", "ask again"}, []string{"version", "no partitions", "that no member has"}},
-		"another's": {func(g *consumer.GroupView) {
-			*g = consumer.GroupView{State: consumer.GroupStable, Protocol: "range\x1b", Members: []consumer.MemberView{{ID: "x\x1b[31m"}}}
+		"another's": {func(g *consumer.DescribedGroup) {
+			*g = consumer.DescribedGroup{State: consumer.GroupStable, Protocol: "range\x1b", Members: []consumer.DescribedMember{{ID: "x\x1b[31m"}}}
 		}, []string{`no workers of markread (protocol "range?")`, "x?[31m"}, []string{"\x1b", "that no member has"}},
-		"other rate":    {func(*consumer.GroupView) {}, []string{"! member 3: it goes by a rate of 100, the group's leader by 200", "24 of 24"}, nil},
-		"other version": {func(g *consumer.GroupView) { g.Members[2].View, g.Members[2].Apart = nil, "" }, []string{"! member 3: what it goes by can't be read"}, nil},
-		"too many members": {func(g *consumer.GroupView) { g.Members[2].View, g.Members[2].Apart = g.Leaders, "" },
+		"other rate":    {func(*consumer.DescribedGroup) {}, []string{"! member 3: it goes by a rate of 100, the group's leader by 200", "24 of 24"}, nil},
+		"other version": {func(g *consumer.DescribedGroup) { g.Members[2].View, g.Members[2].Apart = nil, "" }, []string{"! member 3: what it goes by can't be read"}, nil},
+		"too many members": {func(g *consumer.DescribedGroup) { g.Members[2].View, g.Members[2].Apart = g.Leaders, "" },
 			[]string{"! member 3: it is a spare: there are more members than partitions, or than calls a second"}, nil},
-		"no share": {func(g *consumer.GroupView) {
+		"no share": {func(g *consumer.DescribedGroup) {
 			g.Leaders.Rate = 1 // the one permit belongs to the first partition
 		}, []string{"1 calls a second", "! member 2: its share of the rate is 0"}, []string{"! member 1"}},
-		"no limit": {func(g *consumer.GroupView) { g.Leaders.Rate = 0 }, []string{"no limit"}, []string{"its share"}},
-		"not dealt": {func(g *consumer.GroupView) { g.Members[0].Assigned = g.Members[0].Assigned[2:] },
+		"no limit": {func(g *consumer.DescribedGroup) { g.Leaders.Rate = 0 }, []string{"no limit"}, []string{"its share"}},
+		"not dealt": {func(g *consumer.DescribedGroup) { g.Members[0].Assigned = g.Members[0].Assigned[2:] },
 			[]string{"22 of 24 partitions assigned", "partitions of topic mark-read that no member has: 0-1;"}, []string{"mark-read-backfill that"}},
 	} {
 		g := sampleView()
@@ -193,20 +196,20 @@ func TestStatusShares(t *testing.T) {
 
 // A screen is not scrolled away by what there is much of; what is not known is not shown as 0.
 func TestStatusIsOneScreen(t *testing.T) {
-	g := &consumer.GroupView{State: consumer.GroupStable, Protocol: "markread"}
-	var lag []consumer.PartitionLag
+	g := &consumer.DescribedGroup{State: consumer.GroupStable, Protocol: "markread"}
+	var lag []admin.PartitionLag
 	for p := range 500 {
-		g.Members = append(g.Members, consumer.MemberView{ID: "m"})
-		lag = append(lag, consumer.PartitionLag{
-			TopicPartition: consumer.TopicPartition{Topic: "mark-read", Partition: p}, Committed: -1, Lag: 10, Lost: 2, Oldest: statusAt.Add(-time.Duration(p) * time.Second),
+		g.Members = append(g.Members, consumer.DescribedMember{ID: "m"})
+		lag = append(lag, admin.PartitionLag{
+			TopicPartition: kafkaclient.TopicPartition{Topic: "mark-read", Partition: p}, Committed: -1, Lag: 10, Lost: 2, Oldest: statusAt.Add(-time.Duration(p) * time.Second),
 		})
 	}
 	lag[7].Err, lag[7].Lag, lag[7].Oldest = errors.New("no leader"), 0, time.Time{}
-	fold := letters.NewFold(3, letters.Filter{})
+	fold := deadletter.NewIndex(3, deadletter.Filter{})
 	for i := range 300 {
-		fold.Add(consumer.Record{Offset: int64(i), Headers: []consumer.Header{{Key: "markread.class", Value: []byte{'c', byte('a' + i%26), byte('a' + i/26)}}}})
+		fold.Add(event.Record{Offset: int64(i), Headers: []event.Header{{Key: "markread.class", Value: []byte{'c', byte('a' + i%26), byte('a' + i/26)}}}})
 	}
-	r := &statusReport{At: statusAt, Group: groupReportOf("g", g), Lag: lagReportOf([][]consumer.PartitionLag{lag}, "", nil, statusAt), Letters: lettersReportOf("d", fold)}
+	r := &statusReport{At: statusAt, Group: groupReportOf("g", g), Lag: lagReportOf([][]admin.PartitionLag{lag}, "", nil, statusAt), Letters: lettersReportOf("d", fold)}
 	for i := range g.Members {
 		r.Group.Members[i].Note = ""
 	}
@@ -229,17 +232,17 @@ func TestStatusIsOneScreen(t *testing.T) {
 
 // What can't be read is named one by one, up to a bound, and nothing reads as if nothing waited there.
 func TestStatusOfUnreadablePartitions(t *testing.T) {
-	reportOf := func(partitions int, change func(l *consumer.PartitionLag)) *statusReport {
-		var lag []consumer.PartitionLag
+	reportOf := func(partitions int, change func(l *admin.PartitionLag)) *statusReport {
+		var lag []admin.PartitionLag
 		for p := range partitions {
-			l := consumer.PartitionLag{TopicPartition: consumer.TopicPartition{Topic: "mark-read", Partition: p}, Committed: 7}
+			l := admin.PartitionLag{TopicPartition: kafkaclient.TopicPartition{Topic: "mark-read", Partition: p}, Committed: 7}
 			l.End = 7
 			change(&l)
 			lag = append(lag, l)
 		}
-		return &statusReport{At: statusAt, Lag: lagReportOf([][]consumer.PartitionLag{lag}, "", nil, statusAt)}
+		return &statusReport{At: statusAt, Lag: lagReportOf([][]admin.PartitionLag{lag}, "", nil, statusAt)}
 	}
-	denied := &consumer.Unreadable{Offset: 7, Reason: "not\x1b[31m allowed\u202e", Do: "allow it"}
+	denied := &kafkaclient.Unreadable{Offset: 7, Reason: "not\x1b[31m allowed\u202e", Do: "allow it"}
 	errorsOf := func(r *statusReport) (texts []string) {
 		for _, err := range r.Lag.Topics[0].unreadable() {
 			texts = append(texts, err.Error())
@@ -247,7 +250,7 @@ func TestStatusOfUnreadablePartitions(t *testing.T) {
 		return texts
 	}
 
-	r := reportOf(30, func(l *consumer.PartitionLag) { l.Unreadable = denied })
+	r := reportOf(30, func(l *admin.PartitionLag) { l.Unreadable = denied })
 	text := printed(t, r)
 	for _, want := range []string{
 		"lag: not known; 30 partitions CAN'T BE READ\n", "  mark-read   live   ?     -        30, 30 NOT KNOWN, 30 UNREADABLE\n",
@@ -265,9 +268,9 @@ func TestStatusOfUnreadablePartitions(t *testing.T) {
 	}
 
 	// Of several reasons, some with a lag that is known.
-	r = reportOf(30, func(l *consumer.PartitionLag) {
+	r = reportOf(30, func(l *admin.PartitionLag) {
 		if l.Partition%2 == 1 {
-			l.Unreadable = &consumer.Unreadable{Offset: -1, Reason: "reason " + strconv.Itoa(l.Partition), Do: "do"}
+			l.Unreadable = &kafkaclient.Unreadable{Offset: -1, Reason: "reason " + strconv.Itoa(l.Partition), Do: "do"}
 			l.End, l.Lag = 9, 2
 		}
 	})
@@ -280,7 +283,7 @@ func TestStatusOfUnreadablePartitions(t *testing.T) {
 	if got := errorsOf(r); len(got) != 11 || got[0] != `topic "mark-read", partition 1 can't be read: reason 1; do` || !strings.HasSuffix(got[10], "5 other reasons") {
 		t.Errorf("%q", got)
 	}
-	r = reportOf(3, func(l *consumer.PartitionLag) {
+	r = reportOf(3, func(l *admin.PartitionLag) {
 		if l.Partition == 1 {
 			l.Unreadable = denied
 		} else {
@@ -290,7 +293,7 @@ func TestStatusOfUnreadablePartitions(t *testing.T) {
 	if text := printed(t, r); !strings.Contains(text, "lag: at least 6 events; 1 partition CAN'T BE READ\n") {
 		t.Errorf("%s", text)
 	}
-	if got := errorsOf(reportOf(3, func(*consumer.PartitionLag) {})); got != nil {
+	if got := errorsOf(reportOf(3, func(*admin.PartitionLag) {})); got != nil {
 		t.Errorf("%q", got)
 	}
 

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"markread/consumer"
+	"markread/consumer/event"
 	"markread/imclient"
 )
 
@@ -94,7 +94,7 @@ func (t *traffic) readAll(ctx context.Context, reads <-chan read) {
 			return
 		case <-time.After(time.Until(r.at)):
 		}
-		batch := []consumer.Message{readEvent(r)}
+		batch := []event.Message{readEvent(r)}
 		// Those that are a little early go along.
 		for len(reads) > 0 && len(batch) < maxBatch && time.Until(r.at) < 20*time.Millisecond {
 			r = <-reads
@@ -107,7 +107,7 @@ func (t *traffic) readAll(ctx context.Context, reads <-chan read) {
 }
 
 // readEvent is how a backend says it: the event time in a header, and with every other reader also in the value.
-func readEvent(r read) consumer.Message {
+func readEvent(r read) event.Message {
 	var readTime *int64
 	if r.to[len(r.to)-1]%2 == 0 {
 		readTime = new(r.at.Unix())

@@ -10,8 +10,8 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"markread/consumer"
 	"markread/consumer/broker/brokertest"
+	"markread/consumer/event"
 	"markread/imclient"
 )
 
@@ -48,7 +48,7 @@ func TestTraffic(t *testing.T) {
 		}
 		conversations, withTime := map[string]int{}, 0
 		for _, m := range to.messages {
-			e := consumer.Decode(consumer.Record{Key: m.Key, Value: m.Value, Headers: m.Headers, Time: m.Time}, time.Now())
+			e := event.Decode(event.Record{Key: m.Key, Value: m.Value, Headers: m.Headers, Time: m.Time}, time.Now())
 			switch {
 			case e.Invalid != nil:
 				t.Fatalf("%s: %v", m.Value, e.Invalid)

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"markread/consumer"
+	"markread/consumer/event"
 )
 
 func rows(t *testing.T, o options) []string {
@@ -56,13 +56,13 @@ func TestRows(t *testing.T) {
 func judge(format, row string) (conversation string, ok bool) {
 	now := time.Unix(newest, 0)
 	if format == "ndjson" {
-		e := consumer.Decode(consumer.Record{Value: []byte(row), Time: now}, now)
+		e := event.Decode(event.Record{Value: []byte(row), Time: now}, now)
 		return e.Report + "|" + e.Peer, e.Invalid == nil
 	}
 	f := strings.Split(row, ",")
 	if len(f) != 3 {
 		return "", false
 	}
-	_, err := consumer.CheckFields([]byte(f[0]), []byte(f[1]), []byte(f[2]), now)
+	_, err := event.CheckFields([]byte(f[0]), []byte(f[1]), []byte(f[2]), now)
 	return f[0] + "|" + f[1], err == nil
 }

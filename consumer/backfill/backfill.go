@@ -13,7 +13,7 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"markread/consumer"
+	"markread/consumer/event"
 )
 
 const (
@@ -334,7 +334,7 @@ func (r *run) noteUntimed(in *Input, row row) {
 
 // shipOldest publishes the chunk that was filled first.
 func (r *run) shipOldest(sending context.Context) error {
-	b := batch{now: time.Now(), messages: make([]consumer.Message, 0, r.window.chunks[0].entries)}
+	b := batch{now: time.Now(), messages: make([]event.Message, 0, r.window.chunks[0].entries)}
 	upTo, ok := r.window.oldest(b.add)
 	if !ok {
 		upTo = r.at

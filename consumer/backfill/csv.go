@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"markread/consumer"
+	"markread/consumer/event"
 )
 
 // table reads a CSV file.
@@ -132,7 +132,7 @@ func (t *table) event(r row, fields [][]byte, latest time.Time) (readState, erro
 		}
 	}
 	var err error
-	e.readTime, err = consumer.CheckFields(e.report, e.peer, readTime, latest)
+	e.readTime, err = event.CheckFields(e.report, e.peer, readTime, latest)
 	return e, err
 }
 

@@ -5,7 +5,7 @@ import (
 	"io"
 	"time"
 
-	"markread/consumer"
+	"markread/consumer/event"
 )
 
 // readState is a valid row. The accounts are valid until the next row is read.
@@ -26,7 +26,7 @@ func (s *source) next(now func() time.Time) (r row, e readState, err error) {
 	case r.text == nil && err == io.EOF:
 		r.line = s.lines.number
 		r.text, err = s.after.row()
-	case errors.Is(err, consumer.ErrNoTime):
+	case errors.Is(err, event.ErrNoTime):
 		err = nil
 	}
 	return r, e, err
@@ -58,6 +58,6 @@ func (s *source) nextObject(now func() time.Time) (row, readState, error) {
 	case r.tooLong:
 		return r, readState{}, errTooLong
 	}
-	decoded := consumer.Decode(consumer.Record{Value: r.text}, now())
+	decoded := event.Decode(event.Record{Value: r.text}, now())
 	return r, readState{[]byte(decoded.Report), []byte(decoded.Peer), decoded.ReadTime}, decoded.Invalid
 }

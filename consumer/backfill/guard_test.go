@@ -15,8 +15,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/rs/zerolog"
 
-	"markread/consumer"
 	"markread/consumer/broker/brokertest"
+	"markread/consumer/event"
 )
 
 // The state is saved now and then, and whenever it is, the rejects that it counts are in their file.
@@ -33,7 +33,7 @@ func TestRejectsAreNotBehindTheState(t *testing.T) {
 		began, saved := time.Now(), map[Mark]bool{}
 		var mu sync.Mutex
 		_, err = Run(t.Context(), Options{Inputs: inputs, StateFile: file, Rejects: rejects, Window: 2, Log: zerolog.Nop(), State: stateFor(inputs),
-			To: publishes(func([]consumer.Message) error {
+			To: publishes(func([]event.Message) error {
 				defer time.Sleep(saveEvery * 11 / 10)
 				s, err := file.Load()
 				mu.Lock()

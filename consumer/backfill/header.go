@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"markread/consumer"
+	"markread/consumer/event"
 	"markread/consumer/printable"
 )
 
@@ -85,7 +85,7 @@ func columnsOf(header [][]byte, timeless bool) (columns, error) {
 }
 
 // meant is the name that a column's name is a misspelling of; "": of none.
-func meant(field []byte) string { return consumer.MeantField(bytes.TrimSpace(field)) }
+func meant(field []byte) string { return event.MeantField(bytes.TrimSpace(field)) }
 
 // otherSeparator is what separates the names of a header that has none between commas; "": nothing.
 func otherSeparator(text []byte, fields [][]byte) string {

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 
-	"markread/consumer"
+	"markread/consumer/event"
 )
 
 const (
@@ -202,5 +202,5 @@ func rowText(text []byte) []byte {
 	for len(text) > 0 && text[len(text)-1] == '\r' {
 		text = text[:len(text)-1]
 	}
-	return consumer.TrimByteOrderMark(text)
+	return event.TrimByteOrderMark(text)
 }

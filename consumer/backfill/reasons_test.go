@@ -17,7 +17,7 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"markread/consumer"
+	"markread/consumer/event"
 )
 
 // documented is a row of one of the tables of reasons in README.md.
@@ -66,16 +66,16 @@ func documentedReasons(t *testing.T, heading string) (rows []documented) {
 // damagedRecords are examples that are no text.
 var errWrongLength = errors.New("a record has no valid length")
 
-var damagedRecords = map[string]*consumer.Damage{
+var damagedRecords = map[string]*event.Damage{
 	"a record whose producer wrote its length wrongly":      {Last: 7, Count: 1, Err: errWrongLength},
 	"several of them in a batch, which can't be told apart": {Last: 9, Count: 3, Err: errWrongLength},
 	"one among other records, and which one is not known":   {Last: 9, Count: 1, Err: errWrongLength},
 }
 
 // recordOf returns the record of an example: its value, then a header or the timestamp.
-func recordOf(t *testing.T, d documented) consumer.Record {
+func recordOf(t *testing.T, d documented) event.Record {
 	t.Helper()
-	r := consumer.Record{Time: now, Offset: 7, Damage: damagedRecords[d.example]}
+	r := event.Record{Time: now, Offset: 7, Damage: damagedRecords[d.example]}
 	if r.Damage != nil || d.example == "no value" {
 		return r
 	}
@@ -91,7 +91,7 @@ func recordOf(t *testing.T, d documented) consumer.Record {
 		case name == "timestamp" && err == nil:
 			r.Time = time.UnixMilli(ms)
 		default:
-			r.Headers = append(r.Headers, consumer.Header{Key: name, Value: []byte(value)})
+			r.Headers = append(r.Headers, event.Header{Key: name, Value: []byte(value)})
 		}
 	}
 	return r
@@ -100,7 +100,7 @@ func recordOf(t *testing.T, d documented) consumer.Record {
 // Each example of a record is refused for the reason beside it.
 func TestReasonsOfRecords(t *testing.T) {
 	for _, d := range documentedReasons(t, "Of a record") {
-		if err := consumer.Decode(recordOf(t, d), now).Invalid; err == nil || err.Error() != d.reason {
+		if err := event.Decode(recordOf(t, d), now).Invalid; err == nil || err.Error() != d.reason {
 			t.Errorf("%s\n got %v\nwant %s", d.example, err, d.reason)
 		}
 	}
@@ -192,7 +192,7 @@ func TestReasonsAreDocumented(t *testing.T) {
 	}
 	patterns := []string{regexp.QuoteMeta(errUntimed.Error()), regexp.QuoteMeta(errTooLong.Error())}
 	for _, name := range []string{
-		"../decode.go", "../explain.go", "../readtime.go", "csv.go", "split.go",
+		"../event/decode.go", "../event/explain.go", "../event/readtime.go", "csv.go", "split.go",
 		"../batch/decoder.go", "../batch/codec.go", "../batch/legacy.go",
 	} {
 		patterns = append(patterns, reasonsIn(t, name)...)

@@ -13,7 +13,7 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"markread/consumer"
+	"markread/consumer/kafkaclient"
 )
 
 func readRejects(t *testing.T, name string) (out []string) {
@@ -53,7 +53,7 @@ func TestRunResumes(t *testing.T) {
 		if err := o.Begin(); err != nil {
 			t.Fatal(err)
 		}
-		gone := &consumer.RefusedError{Err: errors.New("the user is gone")}
+		gone := &kafkaclient.RefusedError{Err: errors.New("the user is gone")}
 		runs, advanced := 0, 0
 		for err := error(gone); err != nil; runs++ {
 			if runs > 60 {
@@ -119,7 +119,7 @@ func TestRunResumesBeforeBytesBehindGzip(t *testing.T) {
 	inputs := inFolder(t, map[string]string{"f": string(gzipped(text)) + garbage, "g": header}, "f", "g")
 	name := filepath.Join(t.TempDir(), "rejects")
 	file, to := StateFileOf(inputs), &topic{}
-	gone := &consumer.RefusedError{Err: errors.New("gone")}
+	gone := &kafkaclient.RefusedError{Err: errors.New("gone")}
 	state, runs := stateFor(inputs), 0
 	var done Summary
 	for err := error(gone); err != nil; runs++ {
@@ -175,7 +175,7 @@ func TestRunOfRowsWithoutTimeResumes(t *testing.T) {
 	left := 25_000
 	to := &topic{fails: func(int) error {
 		if left -= 5_000; left < 0 {
-			return &consumer.RefusedError{Err: errors.New("gone")}
+			return &kafkaclient.RefusedError{Err: errors.New("gone")}
 		}
 		return nil
 	}}
@@ -209,7 +209,7 @@ func TestStateIsNeverAhead(t *testing.T) {
 			to.mu.Unlock()
 			<-stuck
 			to.mu.Lock()
-			return &consumer.RefusedError{Err: errors.New("gone")}
+			return &kafkaclient.RefusedError{Err: errors.New("gone")}
 		}
 		if calls == 9 {
 			close(stuck)

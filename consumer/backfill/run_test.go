@@ -18,8 +18,8 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"markread/consumer"
 	"markread/consumer/broker/brokertest"
+	"markread/consumer/event"
 )
 
 // topic is a publisher that judges what it is given as the worker would, and keeps the largest T of each conversation.
@@ -30,7 +30,7 @@ type topic struct {
 	fails   func(records int) error // asked for each call, before; nil: none fails
 }
 
-func (p *topic) Publish(_ context.Context, messages ...consumer.Message) error {
+func (p *topic) Publish(_ context.Context, messages ...event.Message) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.fails != nil {
@@ -43,11 +43,11 @@ func (p *topic) Publish(_ context.Context, messages ...consumer.Message) error {
 	}
 	for _, m := range messages {
 		p.records++
-		e := consumer.Decode(consumer.Record{Key: m.Key, Value: m.Value, Headers: m.Headers, Time: m.Time}, time.Now())
+		e := event.Decode(event.Record{Key: m.Key, Value: m.Value, Headers: m.Headers, Time: m.Time}, time.Now())
 		switch {
 		case e.Invalid != nil:
 			return fmt.Errorf("%s: %w", m.Value, e.Invalid)
-		case string(m.Key) != string(consumer.Key(e.Report, e.Peer)):
+		case string(m.Key) != string(event.Key(e.Report, e.Peer)):
 			return fmt.Errorf("key %q of %s", m.Key, m.Value)
 		case time.Since(m.Time) > time.Minute || e.EventTime != m.Time:
 			return fmt.Errorf("%s has the time %s, the event time %s", m.Value, m.Time, e.EventTime)
@@ -177,7 +177,7 @@ func TestRunOfStandardInputIsInterrupted(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			done, err := Run(ctx, Options{Inputs: inputs, To: publishes(func(m []consumer.Message) error {
+			done, err := Run(ctx, Options{Inputs: inputs, To: publishes(func(m []event.Message) error {
 				if len(m) != 2 {
 					t.Errorf("%d records, not 2", len(m))
 				}
@@ -227,16 +227,16 @@ func TestRunWaitsForNoInput(t *testing.T) {
 }
 
 // publishes is a publisher without state.
-type publishes func([]consumer.Message) error
+type publishes func([]event.Message) error
 
-func (p publishes) Publish(_ context.Context, messages ...consumer.Message) error { return p(messages) }
+func (p publishes) Publish(_ context.Context, messages ...event.Message) error { return p(messages) }
 
 // So it does while the window is published.
 func TestRunIsInterruptedAtItsEnd(t *testing.T) {
 	text, largest, _ := tableOf(rand.New(rand.NewPCG(1, 1)), 60_000, 60_000)
 	inputs := inFolder(t, map[string]string{"f": text}, "f")
 	ctx, cancel := context.WithCancel(t.Context())
-	o := Options{Inputs: inputs, StateFile: StateFileOf(inputs), Log: zerolog.Nop(), To: publishes(func([]consumer.Message) error { cancel(); return nil })}
+	o := Options{Inputs: inputs, StateFile: StateFileOf(inputs), Log: zerolog.Nop(), To: publishes(func([]event.Message) error { cancel(); return nil })}
 	done, err := Run(ctx, o)
 	if !errors.Is(err, ErrInterrupted) || done.Records == 0 || done.Records == int64(len(largest)) || done.Overflowed {
 		t.Errorf("%v, %+v; %d conversations", err, done, len(largest))

@@ -10,13 +10,14 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"markread/consumer"
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
 )
 
 // Publisher is what a run needs of a consumer.Publisher.
 type Publisher interface {
 	// Publish returns when all messages are acknowledged, or with what some of them failed with.
-	Publish(ctx context.Context, messages ...consumer.Message) error
+	Publish(ctx context.Context, messages ...event.Message) error
 }
 
 const (
@@ -31,7 +32,7 @@ const (
 // shipment is a chunk on its way to the topic.
 type shipment struct {
 	number   int64
-	messages []consumer.Message
+	messages []event.Message
 	times    Times
 	upTo     Mark // when this one and all before it are acknowledged, no row before it is needed any more
 }
@@ -119,7 +120,7 @@ func (s *shipping) publish(ctx context.Context, shipment shipment) error {
 }
 
 // persist publishes messages, again and again while that may help. Each try takes the publisher some ten seconds.
-func (s *shipping) persist(ctx context.Context, messages []consumer.Message) error {
+func (s *shipping) persist(ctx context.Context, messages []event.Message) error {
 	for began := time.Now(); ; {
 		if err := context.Cause(ctx); err != nil {
 			return err
@@ -128,7 +129,7 @@ func (s *shipping) persist(ctx context.Context, messages []consumer.Message) err
 		if cause := context.Cause(ctx); err != nil && cause != nil {
 			return cause // another shipment has failed, or the time to stop is over
 		}
-		if err == nil || time.Since(began) > patience || !consumer.MayPass(err) {
+		if err == nil || time.Since(began) > patience || !kafkaclient.MayPass(err) {
 			return err
 		}
 		select {
@@ -139,9 +140,9 @@ func (s *shipping) persist(ctx context.Context, messages []consumer.Message) err
 		s.warn.Do(func() {
 			s.log.Warn().Err(err).Msgf("the brokers don't take records; trying again for %s: they may come back, and Ctrl-C stops", patience)
 		})
-		var some consumer.PublishErrors
+		var some kafkaclient.PublishErrors
 		if errors.As(err, &some) {
-			left := make([]consumer.Message, 0, len(some))
+			left := make([]event.Message, 0, len(some))
 			for i, m := range messages {
 				if some[i] != nil {
 					left = append(left, m)
@@ -155,7 +156,7 @@ func (s *shipping) persist(ctx context.Context, messages []consumer.Message) err
 // batch makes records of conversations.
 type batch struct {
 	now      time.Time
-	messages []consumer.Message
+	messages []event.Message
 	times    Times
 	text     []byte // what is left for keys and values
 }
@@ -170,13 +171,13 @@ func (b *batch) add(report, peer []byte, readTime int64) {
 		b.text = make([]byte, 0, 64<<10) // one for many: each of its own would cost more than all the rest
 	}
 	begin := len(b.text)
-	text := consumer.AppendKey(b.text, report, peer)
+	text := event.AppendKey(b.text, report, peer)
 	value := len(text)
 	text = appendString(append(text, `{"Report_Account":`...), report)
 	text = appendString(append(text, `,"Peer_Account":`...), peer)
 	text = append(strconv.AppendInt(append(text, `,"MsgReadTime":`...), readTime, 10), '}')
 	b.text = text
-	b.messages = append(b.messages, consumer.Message{Key: text[begin:value:value], Value: text[value:len(text):len(text)], Time: b.now})
+	b.messages = append(b.messages, event.Message{Key: text[begin:value:value], Value: text[value:len(text):len(text)], Time: b.now})
 }
 
 // appendString appends an account as JSON. Valid ones are printable ASCII, of which only quotes and

@@ -14,7 +14,7 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"markread/consumer"
+	"markread/consumer/kafkaclient"
 )
 
 // interruptedRun is a run over two files, of which the second is compressed and was partly read.
@@ -24,7 +24,7 @@ func interruptedRun(t *testing.T) (Options, *State) {
 	one, _, _ := tableOf(random, 20_000, 20_000)
 	two, _, _ := tableOf(random, 100_000, 100_000)
 	inputs := inFolder(t, map[string]string{"one": one, "two": string(zstded(two))}, "one", "two")
-	gone := &consumer.RefusedError{Err: errors.New("gone")}
+	gone := &kafkaclient.RefusedError{Err: errors.New("gone")}
 	to := &topic{fails: func(records int) error {
 		if records > 60_000 {
 			return gone

@@ -14,8 +14,9 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"markread/consumer"
 	"markread/consumer/broker/brokertest"
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
 )
 
 // Brokers that are away for a while end nothing; what they took before is not sent again.
@@ -25,15 +26,15 @@ func TestBrokersComeBack(t *testing.T) {
 		var log bytes.Buffer
 		inputs := inFolder(t, map[string]string{"f": header + "a,b,1600000007\nc,d,1600000008\n"}, "f")
 		var tries []int
-		done, err := Run(t.Context(), Options{Inputs: inputs, Log: zerolog.New(&log), To: publishes(func(m []consumer.Message) error {
+		done, err := Run(t.Context(), Options{Inputs: inputs, Log: zerolog.New(&log), To: publishes(func(m []event.Message) error {
 			if tries = append(tries, len(m)); time.Since(began) > 2*time.Minute {
 				return nil
 			}
 			time.Sleep(10 * time.Second)
 			if len(m) == 1 {
-				return consumer.PublishErrors{0: errors.New("away")}
+				return kafkaclient.PublishErrors{0: errors.New("away")}
 			}
-			return consumer.PublishErrors{1: errors.New("away")}
+			return kafkaclient.PublishErrors{1: errors.New("away")}
 		})})
 		if err != nil || done.Records != 2 {
 			t.Errorf("%v, %+v", err, done)
@@ -51,15 +52,15 @@ func TestBrokersComeBack(t *testing.T) {
 func TestBrokersStayAway(t *testing.T) {
 	for err, within := range map[error][2]time.Duration{
 		errors.New("away"): {patience, patience + 30*time.Second},
-		&consumer.MissingTopicError{Topics: []string{"t"}}: {0, 10 * time.Second},
-		&consumer.RefusedError{Err: errors.New("no")}:      {0, 10 * time.Second},
+		&kafkaclient.MissingTopicError{Topics: []string{"t"}}: {0, 10 * time.Second},
+		&kafkaclient.RefusedError{Err: errors.New("no")}:      {0, 10 * time.Second},
 	} {
 		brokertest.Bubble(t, func(t *testing.T) {
 			began := time.Now()
 			inputs := inFolder(t, map[string]string{"f": header + "a,b,1600000007\nc,d,1600000008\n"}, "f")
-			_, got := Run(t.Context(), Options{Inputs: inputs, Log: zerolog.Nop(), To: publishes(func([]consumer.Message) error {
+			_, got := Run(t.Context(), Options{Inputs: inputs, Log: zerolog.Nop(), To: publishes(func([]event.Message) error {
 				time.Sleep(10 * time.Second)
-				return consumer.PublishErrors{0: err}
+				return kafkaclient.PublishErrors{0: err}
 			})})
 			if took := time.Since(began); !errors.Is(got, err) || took < within[0] || took > within[1] {
 				t.Errorf("%v: %v after %s", err, got, took)
@@ -71,7 +72,7 @@ func TestBrokersStayAway(t *testing.T) {
 // stuck is a publisher whose brokers do not answer, until its context ends.
 type stuck struct{ began chan struct{} }
 
-func (p stuck) Publish(ctx context.Context, _ ...consumer.Message) error {
+func (p stuck) Publish(ctx context.Context, _ ...event.Message) error {
 	close(p.began)
 	<-ctx.Done()
 	return context.Cause(ctx)

@@ -67,7 +67,7 @@ func TestForgedMetadata(t *testing.T) {
 			if c.ok {
 				return
 			}
-			if _, _, inherited := tr.Witness(); inherited {
+			if _, _, inherited := tr.Fingerprint(); inherited {
 				t.Error("something of it is believed")
 			}
 			if n := (Commit{Offset: c.offset, Metadata: c.text}).Finished(math.MaxInt64); n != 0 {

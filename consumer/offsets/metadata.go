@@ -52,8 +52,8 @@ func (t *Tracker) Inherit(text string) error {
 	return nil
 }
 
-// Witness returns an event of the log that what t has inherited is about. If there is another one, or none, it must be disowned.
-func (t *Tracker) Witness() (offset int64, at time.Time, ok bool) {
+// Fingerprint returns an event of the log that what t has inherited is about. If there is another one, or none, it must be disowned.
+func (t *Tracker) Fingerprint() (offset int64, at time.Time, ok bool) {
 	return t.witness.offset, time.UnixMilli(t.witness.at), len(t.inherited) > 0
 }
 

@@ -166,7 +166,7 @@ func TestForeignMetadata(t *testing.T) {
 	if err := other.Inherit(c.Metadata); err != nil {
 		t.Fatal(err)
 	}
-	if offset, when, ok := other.Witness(); !ok || offset != 148 || !when.Equal(at.Add(48*time.Millisecond)) {
+	if offset, when, ok := other.Fingerprint(); !ok || offset != 148 || !when.Equal(at.Add(48*time.Millisecond)) {
 		t.Errorf("the witness is %d at %v, %v", offset, when, ok)
 	}
 	other.Disown()
@@ -213,7 +213,7 @@ func TestWitness(t *testing.T) {
 			}
 			third := New(c.Offset, c.Offset)
 			_ = third.Inherit(c.Metadata)
-			if offset, when, ok := third.Witness(); !ok || offset != step.want && step.want > 1000 || !when.Equal(at(offset)) {
+			if offset, when, ok := third.Fingerprint(); !ok || offset != step.want && step.want > 1000 || !when.Equal(at(offset)) {
 				t.Errorf("%+v, limit %d: the witness is %d at %v, %v", step, limit, offset, when, ok)
 			}
 		}
@@ -224,7 +224,7 @@ func TestWitness(t *testing.T) {
 	c, _ := tried.Commit(4000)
 	next := New(0, 0)
 	_ = next.Inherit(c.Metadata)
-	if offset, _, ok := next.Witness(); !ok || offset != 7 {
+	if offset, _, ok := next.Fingerprint(); !ok || offset != 7 {
 		t.Errorf("of an event with attempts: %d, %v", offset, ok)
 	}
 }

@@ -1,5 +1,8 @@
-// Package brokertest helps tests that run in virtual time: a synctest bubble in which events can be
-// made that are valid. It starts no broker, and nothing but tests imports it.
+// Package brokertest is the virtual Kafka of our tests: the embedded broker in a synctest bubble, over
+// in-memory connections, with what looks at it from outside. Nothing but tests imports it.
+//
+// It promises that nothing of it outlives the test, and that no test of it depends on the machine's
+// speed: time is virtual, and begins in 2026.
 //
 // Non-obvious: whatever a test makes before its bubble has times of the real clock, which may be
 // ahead of those in the bubble.

@@ -1,0 +1,122 @@
+package admin
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"strconv"
+	"sync"
+
+	"github.com/segmentio/kafka-go/protocol/metadata"
+
+	"markread/consumer/kafkaclient"
+)
+
+// DescribedBroker is one broker as it answers from here.
+type DescribedBroker struct {
+	Addr    string   // host:port
+	Given   bool     // Options.Brokers names it
+	Node    int      // the number of the cluster's member whose clients are told to connect to Addr; -1: they are not
+	Release string   // of Kafka, by what it understands, such as "3.9" or "at least 4.4"; "": it is like none
+	Lacks   []string // which requests of a worker's it does not understand as the worker makes them
+	Err     error    // why it can't be talked to, a *RefusedError if somebody must change a setting; nil: it can
+}
+
+// Listed reports whether the cluster tells its clients to connect to it.
+func (v DescribedBroker) Listed() bool { return v.Node >= 0 }
+
+const (
+	brokersAtOnce = 64
+	mostBrokers   = 1000 // no cluster has more; what is no broker may list anything
+	brokerTries   = 4    // of one broker that fails at once: within some 2 s
+)
+
+// DescribeBrokers talks to each broker of the options, and to each that these name as members of the cluster: a client begins with the ones, and
+// works with the others. One that fails is tried again, for 8 s in all. They come in the order of the options, then by address.
+func DescribeBrokers(ctx context.Context, c *kafkaclient.Client) []DescribedBroker {
+	ctx, cancel := kafkaclient.WithTimeout(ctx)
+	defer cancel()
+	var mu sync.Mutex // of views, and of each one's Node
+	var views []*DescribedBroker
+	var all sync.WaitGroup
+	turns := make(chan struct{}, brokersAtOnce)
+	var meet func(addr string, node int)
+	meet = func(addr string, node int) {
+		if i := slices.IndexFunc(views, func(v *DescribedBroker) bool { return v.Addr == addr }); i >= 0 {
+			views[i].Node = max(views[i].Node, node)
+			return
+		}
+		if len(views) == mostBrokers {
+			return
+		}
+		view := &DescribedBroker{Addr: addr, Node: node, Given: node < 0}
+		views = append(views, view)
+		all.Go(func() {
+			turns <- struct{}{}
+			listed := describeBroker(ctx, c, view)
+			<-turns
+			mu.Lock()
+			defer mu.Unlock()
+			for _, b := range listed {
+				meet(addrOf(b), int(b.NodeID))
+			}
+		})
+	}
+	mu.Lock() // so that those of the options come first
+	for _, addr := range c.Options.Brokers {
+		meet(addr, -1)
+	}
+	mu.Unlock()
+	all.Wait()
+	found := make([]DescribedBroker, len(views))
+	given := 0
+	for i, v := range views {
+		if found[i] = *v; v.Given {
+			given++
+		}
+	}
+	slices.SortFunc(found[given:], func(a, b DescribedBroker) int { return cmp.Compare(a.Addr, b.Addr) })
+	return found
+}
+
+// describeBroker fills in what one broker tells, and returns the cluster's members. What fails is tried again, unless it will stay.
+func describeBroker(ctx context.Context, c *kafkaclient.Client, view *DescribedBroker) (listed []metadata.ResponseBroker) {
+	pauses := kafkaclient.NewBackoff()
+	for range brokerTries {
+		listed, err := askBroker(ctx, c, view)
+		if err == nil || view.Err == nil || ctx.Err() == nil { // a try that was cut off tells less than one before it
+			view.Err = err
+		}
+		if err == nil || !kafkaclient.Retriable(err) || !pauses.Sleep(ctx) {
+			return listed
+		}
+	}
+	return nil
+}
+
+func askBroker(ctx context.Context, c *kafkaclient.Client, view *DescribedBroker) (listed []metadata.ResponseBroker, err error) {
+	conn, err := c.ConnectTo(ctx, view.Addr)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	s := c.NewSession(conn)
+	if err := s.Learn(ctx); err != nil {
+		return nil, err
+	}
+	view.Release, view.Lacks = s.Release(), s.Lacks()
+	answer, err := s.Ask(ctx, &metadata.Request{TopicNames: []string{}})
+	switch {
+	case errors.Is(err, kafkaclient.ErrNotUnderstood):
+		return nil, nil // it answers; Lacks has it
+	case err != nil:
+		return nil, err
+	}
+	return answer.(*metadata.Response).Brokers, nil
+}
+
+func addrOf(b metadata.ResponseBroker) string {
+	return net.JoinHostPort(b.Host, strconv.Itoa(int(b.Port)))
+}

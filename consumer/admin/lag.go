@@ -1,0 +1,183 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
+	"markread/consumer/offsets"
+)
+
+// PartitionLag is how far a group is behind in one partition.
+type PartitionLag struct {
+	kafkaclient.TopicPartition
+	kafkaclient.OffsetRange
+	Committed int64     // -1: nothing yet; the group begins at the oldest record
+	Lag       int64     // offsets from where the group is, to the end
+	Finished  int64     // of them, those that are known to have finished out of order
+	Beyond    int64     // how far the committed offset is beyond the end; then Lag is all of the log
+	Lost      int64     // offsets that retention deleted after where the group is, and that are not known to have finished
+	Oldest    time.Time // event time of the record where the group is; zero: there is none, or it could not be read
+	Written   time.Time // that record's own timestamp, by which retention goes; zero likewise, or it has none
+
+	// Unreadable says why what is at the group's offset could not be read; its Since is not
+	// known. nil: it was read, or the log ends there.
+	Unreadable *kafkaclient.Unreadable
+}
+
+// Lag finds out how far a group is behind in a topic, by partition number. It tries for 8 s to find out where the partitions end, and for as long
+// where the group is. A partition whose leader does not answer has its error. Each partition is read
+// at the group's offset, also where nothing waits: that is how one is found that can't be read.
+func Lag(ctx context.Context, c *kafkaclient.Client, group, topic string) ([]PartitionLag, error) {
+	extent, err := c.TopicOffsets(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := kafkaclient.WithTimeout(ctx)
+	defer cancel()
+	lags := make([]PartitionLag, len(extent.Partitions))
+	all := make([]kafkaclient.TopicPartition, len(lags))
+	for i, b := range extent.Partitions {
+		all[i] = kafkaclient.TopicPartition{Topic: topic, Partition: i}
+		lags[i] = PartitionLag{TopicPartition: all[i], OffsetRange: b, Committed: -1}
+	}
+	err = c.Retry(ctx, "reading what group "+group+" has committed", func() error {
+		committed, err := c.CommittedOffsets(ctx, group, all)
+		if errors.Is(err, kafka.GroupIdNotFound) { // some brokers say so of a group that has committed nothing
+			err = nil
+		}
+		for i := range lags {
+			commit, ok := committed[all[i]]
+			if !ok {
+				commit.Offset = -1
+			}
+			lags[i].reckon(commit)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, kafkaclient.WithPermissionHint(fmt.Errorf("what group %q has committed in topic %q: %w", group, topic, err), "--group")
+	}
+	kafkaclient.Parallel(kafkaclient.FetchAtOnce, len(lags), func(i int) {
+		if l := &lags[i]; l.Err == nil && l.Committed > l.End {
+			CheckBeyond(ctx, c, l)
+		}
+	})
+	readOldest(ctx, c, lags)
+	return lags, nil
+}
+
+// reckon fills in what follows from what is committed. The end was read before it, so that the group may be beyond it.
+func (l *PartitionLag) reckon(commit offsets.Commit) {
+	l.Committed = commit.Offset
+	if l.Err != nil {
+		return
+	}
+	from, gone := l.First, int64(0) // finished, and deleted since
+	if commit.Offset >= 0 {
+		from, gone = max(commit.Offset, l.First), commit.Finished(l.First)
+		l.Lost = from - commit.Offset - gone
+	}
+	l.Lag = max(0, l.End-from)
+	l.Finished = min(commit.Finished(l.End)-gone, l.Lag)
+}
+
+// CheckBeyond asks for the end anew: it was read before the offset, and leaves out open transactions.
+// A worker begins such a log at its oldest record.
+func CheckBeyond(ctx context.Context, c *kafkaclient.Client, l *PartitionLag) {
+	first, end, err := c.LogRange(ctx, l.Topic, l.Partition)
+	if l.Err = err; err == nil && l.Committed > end {
+		l.First, l.End, l.Lag, l.Beyond = first, end, end-first, l.Committed-end
+	}
+}
+
+// readTimeout is how long one partition is waited for in a round.
+const readTimeout = 3 * time.Second
+
+var (
+	errUnread = fmt.Errorf("it was not its turn within %v", kafkaclient.DescribeTimeout)
+	errNoRead = fmt.Errorf("no response from the partition's leader within %v", readTimeout)
+)
+
+// readOldest reads each partition at the group's offset. It works in rounds until ctx ends: what a
+// change of leaders answers for a moment does not make a partition unreadable.
+func readOldest(ctx context.Context, c *kafkaclient.Client, lags []PartitionLag) {
+	left := make([]*PartitionLag, 0, len(lags))
+	for i := range lags {
+		if l := &lags[i]; l.Err != nil {
+			l.unread(l.Err)
+		} else {
+			left = append(left, l)
+		}
+	}
+	for wait := kafkaclient.NewBackoff(); ; {
+		errs := make([]error, len(left))
+		kafkaclient.Parallel(kafkaclient.FetchAtOnce, len(left), func(i int) { errs[i] = readAt(ctx, c, left[i]) })
+		again := left[:0]
+		for i, err := range errs {
+			l := left[i]
+			l.unread(err)
+			transient := kafkaclient.Retriable(err) || errors.Is(err, kafka.OffsetOutOfRange) && l.Beyond == 0
+			if err != nil && transient && !kafkaclient.Damaged(err) {
+				again = append(again, l)
+			}
+		}
+		if left = again; len(left) == 0 || !wait.Sleep(ctx) {
+			return
+		}
+		c.RefreshMetadata()
+	}
+}
+
+// unread notes why the partition could not be read; nil: it was.
+func (l *PartitionLag) unread(err error) {
+	switch {
+	case err == nil:
+		l.Unreadable = nil
+	case !errors.Is(err, errUnread) || l.Unreadable == nil: // else the round before knows more
+		l.Unreadable = &kafkaclient.Unreadable{Offset: max(l.Committed, l.First)}
+		l.Unreadable.Reason, l.Unreadable.Do = kafkaclient.WhyUnreadable(err)
+	}
+}
+
+// readAt reads what is at the group's offset, and notes when it happened and when it was written.
+func readAt(ctx context.Context, c *kafkaclient.Client, l *PartitionLag) error {
+	if ctx.Err() != nil {
+		return errUnread
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, readTimeout, errNoRead)
+	defer cancel()
+	offset := max(l.Committed, l.First)
+	r, ok, err := c.FirstRecord(limited, l.TopicPartition, offset, kafkaclient.FirstOnly)
+	if errors.Is(err, kafka.OffsetOutOfRange) {
+		first, end, failed := c.LogRange(limited, l.Topic, l.Partition)
+		switch {
+		case failed != nil:
+			err = failed
+		case offset < first: // retention was faster
+			return nil
+		case offset > end:
+			err = fmt.Errorf("offset %d is beyond the log's end, %d: %w", offset, end, err)
+		}
+	}
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return errUnread
+	case err != nil && limited.Err() != nil:
+		return errNoRead
+	case err != nil || !ok || r.Offset >= l.End:
+		return err
+	}
+	if r.Time.UnixMilli() > 0 {
+		l.Written = r.Time
+	}
+	if l.Oldest, err = event.EventTime(r); err != nil {
+		l.Oldest = l.Written
+	}
+	return nil
+}

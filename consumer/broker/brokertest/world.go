@@ -1,0 +1,147 @@
+package brokertest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"testing"
+
+	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"markread/consumer/broker"
+	"markread/consumer/kafkaclient"
+)
+
+var Topics = kafkaclient.Topics{Live: "mark-read", Backfill: "mark-read-backfill", DeadLetter: "mark-read-dead-letters"}
+
+const Group = "markread"
+
+// World is an embedded broker in virtual time, and what is needed to look at it from outside.
+type World struct {
+	*testing.T
+	Network kfake.VirtualNetwork
+	Broker  *broker.Broker
+	Cluster *kfake.Cluster
+}
+
+// Run runs a test in a bubble with a broker that has the topics, of so many partitions.
+func Run(t *testing.T, partitions int, test func(w *World)) {
+	t.Helper()
+	Bubble(t, func(t *testing.T) {
+		w := &World{T: t}
+		b, err := broker.Start(broker.Options{
+			Addr: "127.0.0.1:9092", Partitions: partitions, Listen: w.Network.Listen,
+			Topics: []string{Topics.Live, Topics.Backfill, Topics.DeadLetter},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Broker, w.Cluster = b, b.Cluster()
+		t.Cleanup(b.Close)
+		test(w)
+	})
+}
+
+func (w *World) Client() *kafkaclient.Client { return w.ClientOver(w.Network.DialContext) }
+
+func (w *World) ClientOver(dial func(ctx context.Context, network, addr string) (net.Conn, error)) *kafkaclient.Client {
+	w.Helper()
+	c, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{w.Broker.Addr()}, Dial: dial, Log: zerolog.New(w.Output())})
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(c.Close)
+	return c
+}
+
+// Kgo returns another Kafka client, for what ours doesn't do.
+func (w *World) Kgo(opts ...kgo.Opt) *kgo.Client {
+	w.Helper()
+	c, err := kgo.NewClient(append(opts, kgo.SeedBrokers(w.Broker.Addr()), kgo.Dialer(w.Network.DialContext))...)
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(c.Close)
+	return c
+}
+
+// FirstSecond is before all read times of the events that publish makes.
+const FirstSecond = 1_600_000_000
+
+// Publish publishes n events of different conversations to one partition, with MsgReadTime firstSecond + 1, + 2 ….
+func (w *World) Publish(topic string, partition, n int) {
+	w.Helper()
+	c := w.Kgo(kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	var records []*kgo.Record
+	for i := range n {
+		records = append(records, &kgo.Record{Topic: topic, Partition: int32(partition), Value: Value(i)})
+	}
+	if err := c.ProduceSync(w.Context(), records...).FirstErr(); err != nil {
+		w.Fatal(err)
+	}
+	c.Close()
+}
+
+func Value(i int) []byte {
+	return fmt.Appendf(nil, `{"Report_Account":"r%d","Peer_Account":"p","MsgReadTime":%d}`, i, FirstSecond+i+1)
+}
+
+// Switchboard is a dial function whose connections can be cut, and refused.
+type Switchboard struct {
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	mu   sync.Mutex
+	Off  bool
+	live []net.Conn
+}
+
+func (s *Switchboard) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
+	s.mu.Lock()
+	off := s.Off
+	s.mu.Unlock()
+	if off {
+		return nil, errors.New("the line is cut")
+	}
+	conn, err := s.Dial(ctx, network, addr)
+	if err == nil {
+		s.mu.Lock()
+		s.live = append(s.live, conn)
+		s.mu.Unlock()
+	}
+	return conn, err
+}
+
+func (s *Switchboard) Cut(off bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Off = off
+	for _, c := range s.live {
+		c.Close()
+	}
+	s.live = nil
+}
+
+// Answer lets the broker answer requests of a kind as change makes it of what it would say.
+func Answer[A kmsg.Response](w *World, key kmsg.Key, change func(request kmsg.Request, answer A)) {
+	w.Helper()
+	w.Cluster.ControlKey(key.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		w.Cluster.KeepControl()
+		a := r.ResponseKind().(A)
+		a.SetVersion(r.GetVersion())
+		change(r, a)
+		return a, nil, true
+	})
+}
+
+func (w *World) Extent(c *kafkaclient.Client, topic string) kafkaclient.TopicOffsets {
+	w.Helper()
+	extent, err := c.TopicOffsets(w.Context(), topic)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return extent
+}

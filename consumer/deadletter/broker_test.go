@@ -1,0 +1,220 @@
+package deadletter
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"markread/consumer/broker"
+	"markread/consumer/broker/brokertest"
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
+)
+
+// world is an embedded broker in virtual time.
+type world struct {
+	*testing.T
+	network kfake.VirtualNetwork
+	broker  *broker.Broker
+	client  *kafkaclient.Client
+}
+
+func inWorld(t *testing.T, test func(w *world)) {
+	t.Helper()
+	brokertest.Bubble(t, func(t *testing.T) {
+		w := &world{T: t}
+		b, err := broker.Start(broker.Options{Addr: "127.0.0.1:9092", Partitions: 3, Listen: w.network.Listen, Topics: []string{"events", "backfill", "letters"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(b.Close)
+		w.broker = b
+		w.client, err = kafkaclient.New(kafkaclient.Options{Brokers: []string{b.Addr()}, Dial: w.network.DialContext, Log: zerolog.New(t.Output())})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(w.client.Close)
+		test(w)
+	})
+}
+
+// write has the worker's own writer write a letter of a record.
+func (w *world) write(r event.Record, class string) {
+	w.Helper()
+	err := NewWriter(w.client, "letters").Write(w.Context(), event.DeadLetter{
+		Event: event.Decode(r, time.Now()), Class: class, Code: "90048", Message: "refused", Attempts: 1, Collapsed: 2, FailedAt: time.Now(), Group: "g",
+	})
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
+// read returns all records of a topic, by another client.
+func (w *world) read(topic string, n int) (records []*kgo.Record) {
+	w.Helper()
+	c, err := kgo.NewClient(kgo.SeedBrokers(w.broker.Addr()), kgo.Dialer(w.network.DialContext), kgo.ConsumeTopics(topic))
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(w.Context(), time.Minute)
+	defer cancel()
+	for len(records) < n && ctx.Err() == nil {
+		records = append(records, c.PollFetches(ctx).Records()...)
+	}
+	if len(records) != n {
+		w.Fatalf("%d records of %s, want %d", len(records), topic, n)
+	}
+	return records
+}
+
+func (w *world) office() *Store { return &Store{Topic: w.client, Name: "letters"} }
+
+func (w *world) replay(o *Store) Done {
+	w.Helper()
+	plan := PlanOf(find(w.T, o).Find(Open), 0)
+	done, err := o.Replay(w.Context(), plan, time.Now, w.client.Publisher("backfill"), w.client.Publisher("letters"), nil)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return done
+}
+
+// What the worker's writer has written is understood here, header by header, and what is replayed is the record that it was, much later, with the time
+// when the user read.
+func TestLettersOfTheWorker(t *testing.T) {
+	inWorld(t, func(w *world) {
+		read := time.Now()
+		records := []event.Record{
+			{
+				Topic: "events", Partition: 2, Offset: 40, Key: []byte("a|b"), Value: []byte(`{"Report_Account":"a","Peer_Account":"b"}`), Time: read,
+				Headers: []event.Header{{Key: "trace", Value: []byte("1")}, {Key: "markread.replays", Value: []byte("1")}, {Key: "null"}},
+			},
+			{Topic: "events", Partition: 2, Offset: 41, Value: []byte(`{"Report_Account":"c","Peer_Account":"b","MsgReadTime":"1700000000"}`), Time: read},
+			{Topic: "events", Offset: 42, Key: []byte("a|b"), Value: []byte(`no event`), Time: read},
+		}
+		classes := []string{"rejected", "exhausted", "invalid"}
+		for i, r := range records {
+			time.Sleep(time.Second)
+			w.write(r, classes[i])
+		}
+		o := w.office()
+		fold := NewIndex(3, Filter{})
+		if err := o.Find(w.Context(), fold); err != nil {
+			w.Fatal(err)
+		}
+		if counts := fold.Counts(); len(counts) != 3 || fold.Foreign() != 0 {
+			w.Errorf("%+v", counts)
+		}
+		found := fold.Find(Open)
+		var lines []string
+		err := o.List(w.Context(), found, func(l *Letter) error {
+			_, rest, _ := strings.Cut(string(l.AppendJSON(nil, false)), `,"state"`) // without where the partitioner put it
+			lines = append(lines, rest)
+			return nil
+		})
+		want := `:"open","class":"rejected","code":"90048","message":"refused","report":"a","peer":"b","read_time":null,"event_time":"2026-01-01T00:00:00Z",` +
+			`"failed_at":"2026-01-01T00:00:01Z","origin":{"topic":"events","partition":2,"offset":40,"group":"g"},"delivery_count":1,"collapsed":2,"replays":1,` +
+			`"lane":"live","key":"a|b","value":"{\"Report_Account\":\"a\",\"Peer_Account\":\"b\"}"}`
+		if err != nil || len(lines) != 3 || lines[0] != want {
+			w.Errorf("%v: %q, want\n%s", err, lines, want)
+		}
+
+		time.Sleep(3 * time.Hour)
+		if done := w.replay(o); done != (Done{Letters: 2, Conversations: 2}) {
+			w.Errorf("%+v", done)
+		}
+		events := w.read("backfill", 2)
+		slices.SortFunc(events, func(a, b *kgo.Record) int { return strings.Compare(string(a.Value), string(b.Value)) })
+		headers := func(r *kgo.Record) (all string) {
+			for _, h := range r.Headers {
+				all += h.Key + "=" + string(h.Value) + " "
+			}
+			return all
+		}
+		if e := events[0]; string(e.Key) != "a|b" || string(e.Value) != string(records[0].Value) ||
+			headers(e) != "trace=1 null= markread.event-time=1767225600000 markread.replays=2 " || e.Headers[1].Value != nil || time.Since(e.Timestamp) > time.Minute {
+			w.Errorf("%s %s %s %s", e.Key, e.Value, headers(e), e.Timestamp)
+		}
+		if e := events[1]; e.Key != nil || headers(e) != "markread.event-time=1767225600000 markread.replays=1 " {
+			w.Errorf("%s %s", e.Key, headers(e))
+		}
+		// As a worker decodes it.
+		replayed := event.Record{Value: events[0].Value, Headers: []event.Header{{Key: "markread.event-time", Value: []byte("1767225600000")}}, Time: time.Now()}
+		if event := event.Decode(replayed, time.Now()); event.ReadTime != 1767225600 {
+			w.Errorf("T is %d", event.ReadTime)
+		}
+		if got := states(w.T, o); strings.Count(got, "replayed") != 2 || strings.Count(got, "open") != 1 {
+			w.Error(got)
+		}
+		w.read("letters", 5)
+		if done := w.replay(o); done != (Done{}) {
+			w.Errorf("a second replay: %+v", done)
+		}
+	})
+}
+
+// Two replays at the same time, and one whose resolutions were lost, do no harm but that of publishing twice.
+func TestReplaysAtTheSameTime(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.write(event.Record{Topic: "events", Key: []byte("a|b"), Value: []byte(`{"Report_Account":"a","Peer_Account":"b"}`), Time: time.Now()}, "rejected")
+		o := w.office()
+		plan := PlanOf(find(w.T, o).Find(Open), 0)
+		for range 2 {
+			if _, err := o.Replay(w.Context(), plan, time.Now, w.client.Publisher("backfill"), w.client.Publisher("letters"), nil); err != nil {
+				w.Fatal(err)
+			}
+		}
+		w.read("backfill", 2)
+		if got := states(w.T, o); strings.Count(got, "replayed") != 1 || strings.Contains(got, ",") {
+			w.Error(got)
+		}
+	})
+}
+
+// What the lane's topic does not take stays open, and the rest of its batch is replayed: a topic that takes less than the letters', one that is
+// compacted, one with bounds for times.
+func TestRefusedByTheLane(t *testing.T) {
+	for code, want := range map[*kerr.Error]Done{
+		kerr.MessageTooLarge:  {Letters: 3, Conversations: 3, TooLarge: 1},
+		kerr.InvalidRecord:    {Letters: 3, Conversations: 3, Refused: 1},
+		kerr.InvalidTimestamp: {Letters: 3, Conversations: 3, Refused: 1},
+	} {
+		t.Run(code.Message, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				for _, who := range []string{"a", "b", "c", "d"} {
+					value := []byte(`{"Report_Account":"` + who + `","Peer_Account":"b"}`)
+					w.write(event.Record{Topic: "events", Key: []byte("k"), Value: value, Time: time.Now()}, "rejected")
+				}
+				w.broker.Cluster().ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
+					w.broker.Cluster().KeepControl()
+					request := r.(*kmsg.ProduceRequest)
+					if topic := request.Topics[0]; topic.Topic != "backfill" || !strings.Contains(string(topic.Partitions[0].Records), `"Report_Account":"b"`) {
+						return nil, nil, false
+					}
+					response := request.ResponseKind().(*kmsg.ProduceResponse)
+					topic, partition := kmsg.NewProduceResponseTopic(), kmsg.NewProduceResponseTopicPartition()
+					partition.Partition, partition.ErrorCode = request.Topics[0].Partitions[0].Partition, code.Code
+					topic.Topic, topic.Partitions = "backfill", append(topic.Partitions, partition)
+					response.Topics = append(response.Topics, topic)
+					return response, nil, true
+				})
+				o := w.office()
+				if done := w.replay(o); done != want {
+					w.Errorf("%+v", done)
+				}
+				if got := states(w.T, o); strings.Count(got, "replayed") != 3 || strings.Count(got, "open") != 1 {
+					w.Error(got)
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,126 @@
+package deadletter
+
+import (
+	"strings"
+	"testing"
+	"unsafe"
+
+	"markread/consumer/event"
+)
+
+// record makes one at partition p, offset o, with headers in pairs of name and value. A value of "null" is null.
+func record(p int, o int64, value string, headers ...string) event.Record {
+	r := event.Record{Topic: "letters", Partition: p, Offset: o, Key: []byte("k"), Value: []byte(value)}
+	if value == "null" {
+		r.Value = nil
+	}
+	for i := 0; i < len(headers); i += 2 {
+		r.Headers = append(r.Headers, event.Header{Key: headers[i], Value: []byte(headers[i+1])})
+	}
+	return r
+}
+
+func written(p int, o int64, class, code, replays string) event.Record {
+	return record(p, o, "{}", "own", "x", "markread.class", class, "markread.code", code, "markread.replays", replays)
+}
+
+func resolved(p int, o int64, id, how string) event.Record {
+	return record(p, o, "null", "markread.resolves", id, "markread.resolution", how)
+}
+
+func TestStates(t *testing.T) {
+	f := NewIndex(3, Filter{})
+	for _, r := range []event.Record{
+		written(0, 0, "rejected", "90048", "0"),
+		written(0, 1, "rejected", "90048", "3"),
+		written(0, 2, "rejected", "90048", "2"),
+		written(0, 5, "rejected", "90048", "0"), // a hole before it
+		written(0, 6, "exhausted", "timeout", "4"),
+		written(0, 7, "invalid", "", "forged"),
+		written(1, 0, "rejected", "90048", "0"), // the same offset in another partition
+		resolved(0, 8, "0:5", "replayed"),
+		resolved(0, 9, "0:6", "discarded"),
+		resolved(0, 10, "0:6", "replayed"),                                                // too late: it is discarded
+		resolved(0, 11, "0:5", "discarded"),                                               // too late: it was replayed
+		resolved(0, 12, "0:3", "replayed"),                                                // of one that retention has deleted
+		written(0, 13, "exhausted", "timeout", "1"),                                       // the replayed one is back
+		record(0, 14, "{}", "markread.resolves", "0:13"),                                  // foreign from here on
+		resolved(1, 3, "0:0", "replayed"),                                                 // another partition's
+		resolved(0, 15, "0:13", "lost"),                                                   //
+		resolved(0, 16, "0:16", "replayed"),                                               // itself
+		resolved(0, 17, "0:99", "replayed"),                                               // one that is yet to come
+		resolved(0, 18, "0:+13", "replayed"),                                              //
+		record(0, 19, "x"),                                                                //
+		record(0, 20, "null"),                                                             //
+		record(0, 21, "", "markread.resolves", "0:13", "markread.resolution", "replayed"), // an empty value is not null
+	} {
+		f.Add(r)
+	}
+	for id, want := range map[ID]State{
+		{0, 0}: Open, {0, 1}: Parked, {0, 2}: Open, {0, 5}: Replayed, {0, 6}: Discarded, {0, 7}: Open, {1, 0}: Open, {0, 13}: Open,
+	} {
+		if got, ok := f.State(id); !ok || got != want {
+			t.Errorf("%s is %s %t, want %s", id, got, ok, want)
+		}
+	}
+	for _, id := range []ID{{0, 3}, {0, 8}, {0, 99}, {2, 0}} {
+		if got, ok := f.State(id); ok {
+			t.Errorf("%s is %s, and there is no such letter", id, got)
+		}
+	}
+	if f.Foreign() != 9 {
+		t.Errorf("%d foreign records", f.Foreign())
+	}
+	want := []Count{
+		{Kind: Kind{"rejected", "90048"}, Letters: [stateCount]int64{3, 1, 1, 0}},
+		{Kind: Kind{"exhausted", "timeout"}, Letters: [stateCount]int64{1, 0, 0, 1}},
+		{Kind: Kind{"invalid", ""}, Letters: [stateCount]int64{1, 0, 0, 0}},
+	}
+	got := f.Counts()
+	if len(got) != len(want) {
+		t.Fatalf("%+v", got)
+	}
+	for i := range want {
+		if got[i].Kind != want[i].Kind || got[i].Letters != want[i].Letters {
+			t.Errorf("%+v, want %+v", got[i], want[i])
+		}
+	}
+}
+
+// A letter is one because it has a class, whatever else it has: a resolution must not hide it.
+func TestAClassMakesALetter(t *testing.T) {
+	f := NewIndex(1, Filter{})
+	f.Add(written(0, 0, "rejected", "1", "0"))
+	f.Add(record(0, 1, "null", "markread.class", "", "markread.resolves", "0:0", "markread.resolution", "replayed"))
+	if first, _ := f.State(ID{0, 0}); first != Open {
+		t.Errorf("the first is %s", first)
+	}
+	if second, ok := f.State(ID{0, 1}); !ok || second != Open {
+		t.Errorf("the second is %s %t", second, ok)
+	}
+}
+
+// Whoever may write to the topic may write anything: it must not take much memory.
+func TestNamesAreShort(t *testing.T) {
+	f := NewIndex(3, Filter{})
+	f.Add(written(0, 0, strings.Repeat("\u00fc", 1000), strings.Repeat("1", 1<<20), "0"))
+	if c := f.Counts()[0]; len(c.Class) > maxName+3 || len(c.Code) != maxName || !strings.HasPrefix(c.Class, "\u00fc\u00fc") {
+		t.Errorf("%d and %d bytes", len(c.Class), len(c.Code))
+	}
+	if size := unsafe.Sizeof(entry{}); size != 56 {
+		t.Errorf("a letter takes %d bytes", size)
+	}
+}
+
+func TestIDs(t *testing.T) {
+	for _, id := range []ID{{}, {3, 17}, {1<<31 - 1, 1<<63 - 1}} {
+		if got, ok := ParseID(id.String()); !ok || got != id {
+			t.Errorf("%s is read as %v %t", id, got, ok)
+		}
+	}
+	for _, text := range []string{"", ":", "1", "1:", ":1", "-1:1", "1:-1", "01:1", "1:+1", "1:1 ", "1:1:1", "a:b", "4294967296:0", "0:9223372036854775808"} {
+		if id, ok := ParseID(text); ok {
+			t.Errorf("%q is read as %v", text, id)
+		}
+	}
+}

@@ -1,0 +1,127 @@
+package deadletter
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"time"
+
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
+)
+
+// View is a letter and what became of it.
+type View struct {
+	Letter
+	Resolution *Resolution // nil: not resolved
+	Others     []Other     // letters with the same key, oldest first; at most maxOthers, the newest
+	More       int         // how many there are besides
+}
+
+// Resolution is the record that resolved a letter.
+type Resolution struct {
+	ID
+	Time time.Time
+}
+
+// Other is another letter of the conversation.
+type Other struct {
+	ID
+	State    State
+	Kind     Kind
+	FailedAt time.Time
+}
+
+const maxOthers = 20
+
+// NotFoundError says why there is no letter of that ID.
+type NotFoundError struct {
+	ID    ID
+	Topic string
+	Why   string
+}
+
+func (e *NotFoundError) Error() string {
+	return fmt.Sprintf("no letter %s in topic %q: %s", e.ID, e.Topic, e.Why)
+}
+
+// Show reads the partition of a letter; if it is cut short, what became of the letter is not known. If there is none of that ID it is a *NoLetterError.
+func (o *Store) Show(ctx context.Context, id ID, maxReplays int) (*View, error) {
+	extent, err := o.Topic.TopicOffsets(ctx, o.Name)
+	if err != nil {
+		return nil, err
+	}
+	missing := func(format string, args ...any) error {
+		return &NotFoundError{id, o.Name, fmt.Sprintf(format, args...)}
+	}
+	if id.Partition >= len(extent.Partitions) {
+		return nil, missing("it has %d partitions, the first is 0", len(extent.Partitions))
+	}
+	b := extent.Partitions[id.Partition]
+	switch {
+	case b.Err != nil:
+		return nil, fmt.Errorf("topic %q, partition %d: %w", o.Name, id.Partition, b.Err)
+	case b.First >= b.End:
+		return nil, missing("partition %d is empty", id.Partition)
+	case id.Offset < b.First || id.Offset >= b.End:
+		return nil, missing("partition %d has the offsets %d to %d", id.Partition, b.First, b.End-1)
+	}
+	// First the record, so that the key is known.
+	o.partitions = len(extent.Partitions)
+	only := func(first, end int64) kafkaclient.TopicOffsets {
+		e := kafkaclient.TopicOffsets{Topic: o.Name, Partitions: make([]kafkaclient.OffsetRange, len(extent.Partitions))}
+		e.Partitions[id.Partition] = kafkaclient.OffsetRange{First: first, End: end}
+		return e
+	}
+	var found *event.Record
+	o.unread = unread{}
+	if err := o.scan(ctx, only(id.Offset, id.Offset+1), func(r event.Record) error { found = &r; return nil }); err != nil {
+		return nil, err
+	}
+	switch r, unread := o.unread.ranges[id.Partition]; {
+	case unread:
+		return nil, fmt.Errorf("topic %q, partition %d, offset %d: %w", o.Name, id.Partition, id.Offset, r.Err)
+	case found == nil:
+		return nil, missing("nothing is there that a consumer may see")
+	case found.Damage != nil:
+		return nil, missing("%v", event.Decode(*found, time.Time{}).Invalid)
+	}
+	if _, is := KindOf(*found); !is {
+		if of, state, is := ResolutionOf(*found); is {
+			return nil, missing("that record is a resolution: letter %s was %s", of, state)
+		}
+		return nil, missing("markread did not write that record")
+	}
+	fold := NewIndex(maxReplays, Filter{})
+	v := &View{}
+	err = o.scan(ctx, only(b.First, b.End), func(r event.Record) error {
+		if r.Damage != nil {
+			return nil
+		}
+		fold.Add(r)
+		if of, _, is := ResolutionOf(r); is && of == id && v.Resolution == nil {
+			if _, isLetter := KindOf(r); !isLetter {
+				v.Resolution = &Resolution{IDOf(r), r.Time}
+			}
+		}
+		kind, is := KindOf(r)
+		if !is || r.Offset == id.Offset || r.Key == nil || !bytes.Equal(r.Key, found.Key) {
+			return nil
+		}
+		if len(v.Others) == maxOthers {
+			v.Others = append(v.Others[:0], v.Others[1:]...)
+			v.More++
+		}
+		v.Others = append(v.Others, Other{ID: IDOf(r), Kind: kind, FailedAt: Parse(r, Open).FailedAt})
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i := range v.Others {
+		v.Others[i].State, _ = fold.State(v.Others[i].ID)
+	}
+	state, _ := fold.State(id)
+	v.Letter = Parse(*found, state)
+	return v, nil
+}

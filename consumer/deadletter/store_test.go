@@ -1,0 +1,576 @@
+package deadletter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
+)
+
+// topic is one in memory.
+type topic struct {
+	mu         sync.Mutex // of what publishes
+	name       string
+	partitions [][]event.Record
+	broken     map[int]int64 // from where a partition can't be read
+	scans      []int64       // how many offsets each scan was to read
+	publish    func(m event.Message) error
+	published  []event.Message
+	shared     *[]string
+}
+
+func (t *topic) TopicOffsets(context.Context, string) (kafkaclient.TopicOffsets, error) {
+	e := kafkaclient.TopicOffsets{Topic: t.name}
+	for _, p := range t.partitions {
+		b := kafkaclient.OffsetRange{}
+		if len(p) > 0 {
+			b.First, b.End = p[0].Offset, p[len(p)-1].Offset+1
+		}
+		e.Partitions = append(e.Partitions, b)
+	}
+	return e, nil
+}
+
+func (t *topic) Scan(ctx context.Context, e kafkaclient.TopicOffsets, each func(event.Record) error) (unread []kafkaclient.UnreadRange, err error) {
+	t.scans = append(t.scans, e.Size())
+	for number, p := range t.partitions {
+		for _, r := range p {
+			b := e.Partitions[number]
+			if r.Offset < b.First || r.Offset >= b.End {
+				continue
+			}
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			if broken, some := t.broken[number]; some && r.Offset >= broken {
+				tp := kafkaclient.TopicPartition{Topic: t.name, Partition: number}
+				unread = append(unread, kafkaclient.UnreadRange{TopicPartition: tp, From: r.Offset, To: b.End, Err: errors.New("checksum")})
+				break
+			}
+			if err := each(r); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return unread, nil
+}
+
+// Publish is for topics of events: nobody reads them here.
+func (t *topic) Publish(ctx context.Context, messages ...event.Message) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.note("publish")
+	return t.write(ctx, messages, func(m event.Message) { t.published = append(t.published, m) })
+}
+
+func (t *topic) PublishTo(ctx context.Context, partition int, messages ...event.Message) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.note("resolve")
+	return t.write(ctx, messages, func(m event.Message) { t.append(partition, m) })
+}
+
+func (t *topic) note(what string) {
+	if t.shared != nil {
+		*t.shared = append(*t.shared, what)
+	}
+}
+
+func (t *topic) write(ctx context.Context, messages []event.Message, do func(event.Message)) error {
+	failed := kafkaclient.PublishErrors{}
+	for i, m := range messages {
+		err := ctx.Err()
+		if err == nil && t.publish != nil {
+			err = t.publish(m)
+		}
+		if err != nil {
+			failed[i] = err
+			continue
+		}
+		do(m)
+	}
+	if len(failed) > 0 {
+		return failed
+	}
+	return nil
+}
+
+func (t *topic) append(partition int, m event.Message) {
+	next := int64(len(t.partitions[partition]))
+	t.partitions[partition] = append(t.partitions[partition], event.Record{
+		Topic: t.name, Partition: partition, Offset: next, Key: m.Key, Value: m.Value, Headers: m.Headers, Time: time.Unix(1_700_000_000, 0),
+	})
+}
+
+// firstSecond is before all read times, which tests count from it.
+const firstSecond = 1_600_000_000
+
+// letter writes a letter of an event of the second T, that was written down at its time.
+func (t *topic) letter(partition int, report string, second int64, headers ...string) {
+	readTime := firstSecond + second
+	value := fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":"p","MsgReadTime":%d}`, report, readTime)
+	m := event.Message{Key: event.Key(report, "p"), Value: []byte(value)}
+	for i, h := range append([]string{
+		"markread.class", "rejected", "markread.code", "90048", "markread.event-time", strconv.FormatInt(readTime*1000, 10),
+		"markread.failed-at", time.Unix(1_600_000_000+int64(t.size()), 0).UTC().Format(time.RFC3339), "markread.replays", "0", "trace", report,
+	}, headers...) {
+		if i%2 == 0 {
+			m.Headers = append(m.Headers, event.Header{Key: h})
+		} else {
+			m.Headers[i/2].Value = []byte(h)
+		}
+	}
+	t.append(partition, m)
+}
+
+func (t *topic) size() (n int) {
+	for _, p := range t.partitions {
+		n += len(p)
+	}
+	return n
+}
+
+func newTopic(partitions int) *topic {
+	return &topic{name: "letters", partitions: make([][]event.Record, partitions)}
+}
+
+func clock() time.Time { return now }
+
+// planned returns an office and what is to be replayed of everything that is open.
+func planned(t *testing.T, from *topic) (*Store, Plan) {
+	t.Helper()
+	o := &Store{Topic: from, Name: from.name}
+	return o, PlanOf(find(t, o).Find(Open), 0)
+}
+
+func find(t *testing.T, o *Store) *Index {
+	t.Helper()
+	fold := NewIndex(3, Filter{})
+	fold.Judge(now)
+	if err := o.Find(t.Context(), fold); err != nil {
+		t.Fatal(err)
+	}
+	return fold
+}
+
+// states lists what became of all letters.
+func states(t *testing.T, o *Store) string {
+	t.Helper()
+	fold := find(t, o)
+	var all []string
+	for _, l := range fold.Find(AllStates()...) {
+		all = append(all, l.ID.String()+" "+l.State.String())
+	}
+	slices.Sort(all)
+	return strings.Join(all, ", ")
+}
+
+func value(m event.Message, name string) string {
+	text, _ := event.Record{Headers: m.Headers}.Header(name)
+	return text
+}
+
+// One event a conversation is published, with the largest T; all of its letters are resolved, in their partitions, and a second replay finds nothing.
+func TestReplay(t *testing.T) {
+	from, to := newTopic(3), newTopic(1)
+	from.letter(0, "a", 100)
+	from.letter(1, "b", 100)
+	from.letter(0, "a", 300, "markread.replays", "2")
+	from.letter(0, "a", 200)
+	from.letter(2, "a", 250) // without the usual key it may be elsewhere
+	o, plan := planned(t, from)
+	done, err := o.Replay(t.Context(), plan, clock, to, from, nil)
+	if err != nil || done != (Done{Letters: 5, Conversations: 2}) {
+		t.Errorf("%+v %v", done, err)
+	}
+	if len(to.published) != 2 {
+		t.Fatalf("%d events", len(to.published))
+	}
+	if m := to.published[0]; string(m.Key) != "a|p" || !strings.Contains(string(m.Value), `"MsgReadTime":1600000300`) || value(m, "markread.event-time") != "1600000300000" ||
+		value(m, "markread.replays") != "3" || value(m, "trace") != "a" || len(m.Headers) != 3 || !m.Time.IsZero() {
+		t.Errorf("%s %s %s", m.Key, m.Value, m.Headers)
+	}
+	if m := to.published[1]; string(m.Key) != "b|p" || value(m, "markread.replays") != "1" {
+		t.Errorf("%s %s", m.Key, m.Headers)
+	}
+	last := from.partitions[2][1]
+	if last.Value != nil || string(last.Key) != "a|p" || len(last.Headers) != 2 {
+		t.Errorf("a resolution: %+v", last)
+	}
+	if got := states(t, o); got != "0:0 replayed, 0:1 replayed, 0:2 replayed, 1:0 replayed, 2:0 replayed" {
+		t.Error(got)
+	}
+	if _, plan := planned(t, from); plan.Letters() != 0 {
+		t.Errorf("a second replay takes %v", plan.All())
+	}
+}
+
+// A letter is resolved after its event was acknowledged, and not at all if it was not: whatever fails, nothing is lost.
+func TestReplayLosesNothing(t *testing.T) {
+	broken := errors.New("the connection broke")
+	tooLarge := fmt.Errorf("refused: %w", kafka.MessageSizeTooLarge)
+	for name, c := range map[string]struct {
+		publish, resolve func(m event.Message) error
+		done             Done
+		err              string
+		states           string
+	}{
+		"nothing is published": {
+			publish: func(event.Message) error { return broken },
+			done:    Done{Unresolved: 2}, err: "the connection broke", states: "0:0 open, 0:1 open, 1:0 open",
+		},
+		"one is not published": {
+			publish: func(m event.Message) error {
+				if string(m.Key) == "a|p" {
+					return broken
+				}
+				return nil
+			},
+			done: Done{Letters: 1, Conversations: 1, Unresolved: 1}, err: "the connection broke", states: "0:0 open, 0:1 open, 1:0 replayed",
+		},
+		"one is too large": {
+			publish: func(m event.Message) error {
+				if string(m.Key) == "a|p" {
+					return tooLarge
+				}
+				return nil
+			},
+			done: Done{Letters: 1, Conversations: 1, TooLarge: 2}, states: "0:0 open, 0:1 open, 1:0 replayed",
+		},
+		"one is refused for what it is": {
+			publish: func(m event.Message) error {
+				if string(m.Key) == "a|p" {
+					return fmt.Errorf("refused: %w", kafka.InvalidRecord)
+				}
+				return nil
+			},
+			done: Done{Letters: 1, Conversations: 1, Refused: 2}, states: "0:0 open, 0:1 open, 1:0 replayed",
+		},
+		"a resolution is too large": {
+			resolve: func(m event.Message) error {
+				if value(m, "markread.resolves") == "1:0" {
+					return tooLarge
+				}
+				return nil
+			},
+			done: Done{Letters: 1, Conversations: 2, Unresolved: 2}, err: "resolutions of letters are not written: refused", states: "0:0 open, 0:1 replayed, 1:0 open",
+		},
+		"no resolution is written": {
+			resolve: func(event.Message) error { return broken },
+			done:    Done{Conversations: 2, Unresolved: 3}, err: "resolutions of letters are not written: the connection broke", states: "0:0 open, 0:1 open, 1:0 open",
+		},
+		"one resolution of a covered letter is not written": {
+			resolve: func(m event.Message) error {
+				if value(m, "markread.resolves") == "0:0" {
+					return broken
+				}
+				return nil
+			},
+			done: Done{Letters: 2, Conversations: 2, Unresolved: 1}, err: "resolutions of letters", states: "0:0 open, 0:1 replayed, 1:0 replayed",
+		},
+		"one resolution is not written": {
+			resolve: func(m event.Message) error {
+				if value(m, "markread.resolves") == "0:1" {
+					return broken
+				}
+				return nil
+			},
+			done: Done{Letters: 1, Conversations: 2, Unresolved: 2}, err: "resolutions of letters", states: "0:0 open, 0:1 open, 1:0 replayed",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var order []string
+			from, to := newTopic(2), newTopic(1)
+			from.shared, to.shared = &order, &order
+			from.letter(0, "a", 100)
+			from.letter(0, "a", 200)
+			from.letter(1, "b", 100)
+			from.publish, to.publish = c.resolve, c.publish
+			o, plan := planned(t, from)
+			done, err := o.Replay(t.Context(), plan, clock, to, from, nil)
+			if done != c.done {
+				t.Errorf("%+v, want %+v", done, c.done)
+			}
+			if got := fmt.Sprint(err); c.err == "" && err != nil || !strings.Contains(got, c.err) {
+				t.Errorf("%v", err)
+			}
+			if order[0] != "publish" || slices.Contains(order[1:], "publish") {
+				t.Errorf("the order: %v", order)
+			}
+			from.publish = nil
+			if got := states(t, o); got != c.states {
+				t.Errorf("%s, want %s", got, c.states)
+			}
+		})
+	}
+}
+
+// Work goes on in parts that fit into memory, and a replay that is interrupted resolves what it has published, and no more.
+func TestReplayInParts(t *testing.T) {
+	from, to := newTopic(4), newTopic(1)
+	const all = 2*workLetters + 10
+	for i := range all {
+		from.letter(i%4, "r"+strconv.Itoa(i), 100)
+	}
+	o, plan := planned(t, from)
+	ctx, cancel := context.WithCancel(t.Context())
+	to.publish = func(event.Message) error { cancel(); return nil } // in the middle of the first part
+	done, err := o.Replay(ctx, plan, clock, to, from, nil)
+	if !errors.Is(err, context.Canceled) || done != (Done{Letters: workLetters, Conversations: workLetters}) {
+		t.Errorf("%+v %v", done, err)
+	}
+	if n := len(find(t, o).Find(Replayed)); n != workLetters || len(to.published) != workLetters {
+		t.Errorf("%d letters are resolved, %d events published", n, len(to.published))
+	}
+	var told []int
+	to.publish, from.scans = nil, nil
+	_, plan = planned(t, from)
+	done, err = o.Replay(t.Context(), plan, clock, to, from, func(d Done) { told = append(told, d.Letters) })
+	if err != nil || done.Letters != all-workLetters || !slices.Equal(told, []int{workLetters, workLetters + 10}) {
+		t.Errorf("%+v %v, told %v", done, err, told)
+	}
+	// The parts together read little more than what is left: each only around its own letters.
+	if left := from.scans[1] + from.scans[2]; left > all-workLetters+8 {
+		t.Errorf("%d offsets are read for %d letters", left, all-workLetters)
+	}
+}
+
+// The letters of a conversation are read once, however many parts there are, and progress goes on to the last of them. Whoever interrupts it, what is
+// published is resolved, and so is what that covers. Only what can't be resolved is left to the next replay, which publishes one event a conversation.
+func TestReplayOfFewConversations(t *testing.T) {
+	from, to := newTopic(2), newTopic(1)
+	const all, conversations = 3*workLetters + 10, 20
+	for i := range all {
+		from.letter(i/conversations%2, "r"+strconv.Itoa(i%conversations), int64(100+i))
+	}
+	o, plan := planned(t, from)
+	resolved := 0
+	from.publish = func(event.Message) error {
+		if resolved++; resolved > conversations {
+			return errors.New("the connection broke")
+		}
+		return nil
+	}
+	done, err := o.Replay(t.Context(), plan, clock, to, from, nil)
+	if want := (Done{Letters: conversations, Conversations: conversations, Unresolved: all - conversations}); err == nil || done != want {
+		t.Errorf("%+v %v", done, err)
+	}
+	from.publish, from.scans, to.published = nil, nil, nil
+	_, plan = planned(t, from)
+	ctx, cancel := context.WithCancel(t.Context())
+	to.publish = func(event.Message) error { cancel(); return nil }
+	var told []int
+	done, err = o.Replay(ctx, plan, clock, to, from, func(d Done) { told = append(told, d.Letters) })
+	if want := (Done{Letters: all - conversations, Conversations: conversations}); err != nil || done != want || len(to.published) != conversations {
+		t.Errorf("%+v %v, %d published", done, err, len(to.published))
+	}
+	if !slices.IsSorted(told) || told[len(told)-1] != all-conversations {
+		t.Errorf("told %v", told)
+	}
+	read := int64(0)
+	for _, offsets := range from.scans[1:] { // the first is the fold's
+		read += offsets
+	}
+	if read > all+2*conversations {
+		t.Errorf("%d offsets are read for %d letters", read, all)
+	}
+}
+
+// Who interrupts before all events are published leaves none open that is covered by one that is.
+func TestInterruptedReplayResolvesTheCovered(t *testing.T) {
+	from, to := newTopic(1), newTopic(1)
+	const all = workLetters + 10
+	for i := range 2 * all {
+		from.letter(0, "r"+strconv.Itoa(i%all), int64(100+i))
+	}
+	o, plan := planned(t, from)
+	ctx, cancel := context.WithCancel(t.Context())
+	to.publish = func(event.Message) error { cancel(); return nil } // in the first part
+	done, err := o.Replay(ctx, plan, clock, to, from, nil)
+	if want := (Done{Letters: 2 * workLetters, Conversations: workLetters}); !errors.Is(err, context.Canceled) || done != want {
+		t.Errorf("%+v %v", done, err)
+	}
+	if _, plan := planned(t, from); len(plan.Events) != 10 || len(plan.Covered) != 10 {
+		t.Errorf("%d events and %d covered letters are left", len(plan.Events), len(plan.Covered))
+	}
+}
+
+// Who interrupts the last part has interrupted nothing.
+func TestInterruptedInTheEnd(t *testing.T) {
+	from, to := newTopic(1), newTopic(1)
+	from.letter(0, "a", 100)
+	o, plan := planned(t, from)
+	ctx, cancel := context.WithCancel(t.Context())
+	to.publish = func(event.Message) error { cancel(); return nil }
+	if done, err := o.Replay(ctx, plan, clock, to, from, nil); err != nil || done.Letters != 1 {
+		t.Errorf("%+v %v", done, err)
+	}
+}
+
+// What hangs when a replay is interrupted is given up after a while.
+func TestInterruptedReplayEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		from := newTopic(1)
+		from.letter(0, "a", 100)
+		o, plan := planned(t, from)
+		ctx, cancel := context.WithCancel(t.Context())
+		began := time.Now()
+		done, err := o.Replay(ctx, plan, clock, hanging{cancel}, from, nil)
+		if took := time.Since(began); took != grace || err == nil || done.Letters != 0 || done.Unresolved != 1 {
+			t.Errorf("%+v %v after %v", done, err, took)
+		}
+	})
+}
+
+// A publisher that fails as a whole has published nothing, and nothing is resolved.
+func TestReplayWithoutPublisher(t *testing.T) {
+	from := newTopic(1)
+	from.letter(0, "a", 100)
+	o, plan := planned(t, from)
+	done, err := o.Replay(t.Context(), plan, clock, broken{}, from, nil)
+	if got := states(t, o); err == nil || done != (Done{Unresolved: 1}) || got != "0:0 open" {
+		t.Errorf("%+v %v; %s", done, err, got)
+	}
+}
+
+type broken struct{ Publisher }
+
+func (broken) Publish(context.Context, ...event.Message) error { return errors.New("no metadata") }
+
+// What is not the letter any more that was found is left alone: retention was there, or the topic was made anew.
+func TestGone(t *testing.T) {
+	from, to := newTopic(1), newTopic(1)
+	for i := range 5 {
+		from.letter(0, "r"+strconv.Itoa(i), 100)
+	}
+	o, plan := planned(t, from)
+	found := plan.All()
+	records := from.partitions[0]
+	records[1].Headers = nil                                              // no letter
+	records[2].Value = append(slices.Clone(records[2].Value), "     "...) // another one
+	records[3].Headers = append(slices.Clone(records[3].Headers), event.Header{Key: "markread.failed-at", Value: []byte("2026-03-01T02:48:00Z")})
+	from.partitions[0] = records[1:]
+	done, err := o.Replay(t.Context(), plan, clock, to, from, nil)
+	if err != nil || done != (Done{Letters: 1, Conversations: 1, Gone: 4}) || len(to.published) != 1 || string(to.published[0].Key) != "r4|p" {
+		t.Errorf("%+v %v", done, err)
+	}
+	if done, err := o.Discard(t.Context(), found[:4], from, nil); err != nil || done != (Done{Gone: 4}) {
+		t.Errorf("%+v %v", done, err)
+	}
+}
+
+// When the letter is gone that was to be published for its conversation, the others stay open: nothing was published for them.
+func TestGoneEvent(t *testing.T) {
+	from, to := newTopic(2), newTopic(1)
+	from.letter(0, "a", 100)
+	from.letter(1, "a", 200)
+	o, plan := planned(t, from)
+	from.partitions[1][0].Headers = nil
+	done, err := o.Replay(t.Context(), plan, clock, to, from, nil)
+	if got := states(t, o); err != nil || done != (Done{Gone: 2}) || got != "0:0 open" || len(to.published) != 0 {
+		t.Errorf("%+v %v; %s", done, err, got)
+	}
+}
+
+type hanging struct{ begun func() }
+
+func (h hanging) Publish(ctx context.Context, _ ...event.Message) error {
+	h.begun()
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (h hanging) PublishTo(ctx context.Context, _ int, messages ...event.Message) error {
+	return h.Publish(ctx, messages...)
+}
+
+func TestDiscard(t *testing.T) {
+	from := newTopic(2)
+	for i := range 4 {
+		from.letter(i%2, "a", int64(100+i))
+	}
+	o := &Store{Topic: from, Name: from.name}
+	found := Oldest(find(t, o).Find(Open), 3)
+	done, err := o.Discard(t.Context(), found, from, nil)
+	if err != nil || done != (Done{Letters: 3}) {
+		t.Errorf("%+v %v", done, err)
+	}
+	if got := states(t, o); got != "0:0 discarded, 0:1 discarded, 1:0 discarded, 1:1 open" {
+		t.Error(got)
+	}
+}
+
+// A resolution that is refused is a failure, whatever the reason: the letter is not discarded.
+func TestDiscardFails(t *testing.T) {
+	from := newTopic(1)
+	from.letter(0, "a", 100)
+	from.publish = func(event.Message) error { return kafka.MessageSizeTooLarge }
+	o := &Store{Topic: from, Name: from.name}
+	done, err := o.Discard(t.Context(), find(t, o).Find(Open), from, nil)
+	if !errors.Is(err, kafka.MessageSizeTooLarge) || done != (Done{Unresolved: 1}) {
+		t.Errorf("%+v %v", done, err)
+	}
+}
+
+// Letters are listed by the time when they failed, wherever they are, and what is gone is left out.
+func TestList(t *testing.T) {
+	from := newTopic(3)
+	for i, seconds := range []int{5, 1, 4, 1, 3, 2, 6} {
+		from.letter(i%3, "r"+strconv.Itoa(i), 100, "markread.failed-at", time.Unix(1_600_000_000+int64(seconds), 0).UTC().Format(time.RFC3339))
+	}
+	o := &Store{Topic: from, Name: from.name}
+	found := find(t, o).Find(AllStates()...)
+	from.partitions[0] = from.partitions[0][1:] // retention was here
+	var got []string
+	err := o.List(t.Context(), found, func(l *Letter) error {
+		got = append(got, l.ID.String())
+		return nil
+	})
+	if want := "0:1 1:0 2:1 1:1 2:0 0:2"; err != nil || strings.Join(got, " ") != want {
+		t.Errorf("%v, want %s; %v", got, want, err)
+	}
+}
+
+func TestShow(t *testing.T) {
+	from := newTopic(2)
+	from.letter(0, "a", 100)
+	from.letter(0, "b", 100)
+	from.letter(0, "a", 200, "markread.replays", "3")
+	from.append(0, Resolve(from.partitions[0][0], Discarded))
+	from.append(0, Resolve(from.partitions[0][0], Replayed)) // too late
+	from.append(0, event.Message{Value: []byte("foreign")})
+	o := &Store{Topic: from, Name: from.name}
+	v, err := o.Show(t.Context(), ID{Partition: 0, Offset: 0}, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v.State != Discarded || v.Resolution == nil || v.Resolution.Offset != 3 || *v.Report != "a" {
+		t.Errorf("%+v", v)
+	}
+	if len(v.Others) != 1 || v.Others[0].Offset != 2 || v.Others[0].State != Parked {
+		t.Errorf("%+v", v.Others)
+	}
+	for id, why := range map[ID]string{
+		{Partition: 2, Offset: 0}: "it has 2 partitions",
+		{Partition: 1, Offset: 0}: "partition 1 is empty",
+		{Partition: 0, Offset: 9}: "partition 0 has the offsets 0 to 5",
+		{Partition: 0, Offset: 3}: "that record is a resolution: letter 0:0 was discarded",
+		{Partition: 0, Offset: 5}: "markread did not write that record",
+	} {
+		var none *NotFoundError
+		if _, err := o.Show(t.Context(), id, 3); !errors.As(err, &none) || !strings.HasPrefix(none.Why, why) {
+			t.Errorf("%s: %v", id, err)
+		}
+	}
+}

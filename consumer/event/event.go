@@ -1,0 +1,55 @@
+package event
+
+import (
+	"time"
+
+	"markread/consumer/batch"
+)
+
+// Lane says which of the two topics an event came from. Live goes before backfill.
+type Lane int
+
+// The lanes, the urgent one first.
+const (
+	Live Lane = iota
+	Backfill
+)
+
+// String returns the lane's name as metrics, letters and the console show it.
+func (l Lane) String() string {
+	if l == Backfill {
+		return "backfill"
+	}
+	return "live"
+}
+
+// Header and Damage are parts of a Record.
+type (
+	Header = batch.Header
+	Damage = batch.Damage
+)
+
+// Record is a Kafka record as it was read. Its bytes are valid as long as the function that was
+// given it runs, unless that function's doc says otherwise.
+type Record batch.Record
+
+// Clone returns a copy of r that shares no bytes with it.
+func (r Record) Clone() Record { return Record(batch.Record(r).Clone()) }
+
+// Ref names one delivered record within its Generation. It is opaque.
+type Ref uint64
+
+// Event is a decoded record. When Invalid is set, only Ref, Lane, Record, Replays, Attempts and, if the record
+// has a valid one, EventTime mean something.
+type Event struct {
+	Ref       Ref
+	Lane      Lane
+	Record    Record
+	Report    string    // Report_Account: who has read
+	Peer      string    // Peer_Account: whose messages
+	ReadTime  int64     // T: read up to this second since 1970
+	EventTime time.Time // when the user read; zero: the record has no valid one
+	Replays   int       // how often a dead letter of this event was replayed
+	Attempts  int       // counted attempts that a former owner of the partition made
+	Invalid   error     // why the record is no mark-read event; nil: it is one
+}

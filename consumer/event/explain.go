@@ -1,0 +1,163 @@
+package event
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"markread/consumer/printable"
+)
+
+// This file says why a record is no event, in the words of whoever has to correct its producer.
+// Reasons become dead letters, log lines and parts of pages, so they show no accounts.
+
+// formats are what a value may be by mistake, by how it begins.
+var formats = []struct{ begins, says string }{
+	{"\x1f\x8b", "it is compressed with gzip: compress with the producer's compression.type instead"},
+	{"\x28\xb5\x2f\xfd", "it is compressed with zstd: compress with the producer's compression.type instead"},
+	{"\xac\xed\x00\x05", "it is a serialized Java object: use the StringSerializer with JSON"},
+	{"\xff\xfe", "it is UTF-16, and must be UTF-8"},
+	{"\xfe\xff", "it is UTF-16, and must be UTF-8"},
+	{"{\x00", "it is UTF-16, and must be UTF-8"},
+	{"\x00{", "it is UTF-16, and must be UTF-8"},
+	{"<", "it is XML or HTML"},
+	{"{'", "its names are in single quotes: JSON has double quotes"},
+	{"eyJ", "it is in base64: write the JSON itself"},
+	{"%7B", "it is URL-encoded: write the JSON itself"},
+}
+
+// notAnObject says why a value is not one JSON object.
+func notAnObject(value []byte) error {
+	text := bytes.TrimLeft(value, jsonSpace)
+	switch {
+	case value == nil:
+		return errors.New("the value is null")
+	case len(text) == 0:
+		return errors.New("the value is empty: not one JSON object")
+	case len(value) > 5 && value[0] == 0 && value[1] == 0: // IDs count from 1, or from 100,000
+		return fmt.Errorf("the value is not one JSON object: it begins with a schema registry's magic byte "+
+			"(0) and the schema ID %d: use a serializer that writes plain JSON", binary.BigEndian.Uint32(value[1:]))
+	}
+	for _, f := range formats {
+		if bytes.HasPrefix(text, []byte(f.begins)) {
+			return errors.New("the value is not one JSON object: " + f.says)
+		}
+	}
+	if !utf8.Valid(value) {
+		at := 0
+		for {
+			r, size := utf8.DecodeRune(value[at:])
+			if r == utf8.RuneError && size == 1 {
+				break
+			}
+			at += size
+		}
+		return fmt.Errorf("the value is not UTF-8: its byte %d is 0x%02x", at+1, value[at])
+	}
+	if json.Valid(value) {
+		return errors.New("the value is JSON, but " + kindOf(text))
+	}
+	var syntax *json.SyntaxError
+	var whole json.RawMessage
+	err := json.Unmarshal(value, &whole)
+	if errors.As(err, &syntax) {
+		return fmt.Errorf("the value is not one JSON object: %w, at byte %d", err, syntax.Offset)
+	}
+	return fmt.Errorf("the value is not one JSON object: %w", err)
+}
+
+// kindOf names the kind of a JSON value other than an object.
+func kindOf(value []byte) string {
+	switch value[0] {
+	case '[':
+		return "an array, not an object: write a record for each event"
+	case '"':
+		s, _ := unquote(bytes.TrimRight(value, jsonSpace))
+		if strings.ContainsAny(s, "{[") && json.Valid([]byte(s)) { // no number, no word
+			return "a string, not an object: it holds JSON, so it was encoded twice"
+		}
+		return "a string, not an object"
+	case 't', 'f':
+		return "a boolean, not an object"
+	case 'n':
+		return "null, not an object"
+	}
+	return "a number, not an object"
+}
+
+// misspelt says that a field is absent, but a name that is meant for it is not.
+func misspelt(field string, name []byte) error {
+	return fmt.Errorf("%s is missing, but there is %s: did you mean %s?", field, printable.Quote(string(name)), field)
+}
+
+// explainAbsent says that an account is absent, and what is there instead; meant is the name that is
+// meant for it, nil: there is none.
+func explainAbsent(value []byte, field string, meant []byte) error {
+	if meant != nil {
+		return misspelt(field, meant)
+	}
+	has := map[string]bool{}
+	around := ""
+	eachMember(value, func(name, member []byte) {
+		switch string(name) {
+		case "schema", "payload", "before", "after", "op", "specversion", "data", "database", "table":
+			has[string(name)] = true
+		}
+		if around == "" && bytes.Contains(member, []byte(field)) {
+			around = string(name)
+		}
+	})
+	switch {
+	case has["payload"] && has["schema"]:
+		return fmt.Errorf("%s is missing: the value is an envelope of Kafka Connect: "+
+			"set value.converter.schemas.enable=false", field)
+	case has["after"] && (has["before"] || has["op"]), has["data"] && has["database"] && has["table"]:
+		return fmt.Errorf("%s is missing: the value is a change event of a database (CDC): "+
+			"write its row alone", field)
+	case has["specversion"]:
+		return fmt.Errorf("%s is missing: the value is a CloudEvent: write its data alone", field)
+	case around != "":
+		return showing(around, fmt.Errorf("%s is missing, but is in %s: write that alone", field,
+			printable.Quote(around)))
+	}
+	return fmt.Errorf("%s is missing", field)
+}
+
+// MeantField returns the field of an event that a name is meant for, "" if there is none: the name
+// differs only in case, "_", "-", white space and byte order marks, or is MsgReadedTime. Names are
+// case-sensitive: taking it for the field would hide the mistake from producers whose other
+// consumers don't.
+func MeantField[text string | []byte](name text) string {
+	switch {
+	case spells(name, "reportaccount"):
+		return reportField
+	case spells(name, "peeraccount"):
+		return peerField
+	case spells(name, "msgreadtime"), spells(name, "msgreadedtime"):
+		return readTimeField
+	}
+	return ""
+}
+
+// separators are bytes that a name may have besides the letters of a field, by mistake.
+const separators = "_- \t\r\n\u00a0\ufeff"
+
+// spells reports whether a name has these letters, in any case, and separators. Most names differ in
+// the first, which matters: each unknown name of each record is compared.
+func spells[text string | []byte](name text, letters string) bool {
+	n := 0
+	for i := range len(name) {
+		switch c := name[i]; {
+		case strings.IndexByte(separators, c) >= 0:
+		case n < len(letters) && c|0x20 == letters[n]: // c is that letter, small or capital
+			n++
+		default:
+			return false
+		}
+	}
+	return n == len(letters)
+}

@@ -1,0 +1,128 @@
+package event
+
+import (
+	"bytes"
+	"encoding/json"
+	"unicode/utf8"
+)
+
+// rawEvent holds the raw JSON values of the members that make an event, and the names of members that
+// are meant for them; see MeantField.
+type rawEvent struct{ values, meant eventFields }
+
+// eventFields has a text for each field of an event; nil: absent.
+type eventFields struct{ report, peer, readTime []byte }
+
+// of returns the place of a field's text, nil if the name is none of a field's.
+func (f *eventFields) of(name string) *[]byte {
+	switch name {
+	case reportField:
+		return &f.report
+	case peerField:
+		return &f.peer
+	case readTimeField:
+		return &f.readTime
+	}
+	return nil
+}
+
+// parseRawEvent reads the value of an event. encoding/json into a struct would not do: it takes names in any
+// case, replaces bytes that are not UTF-8, and of a repeated name merges rather than takes the last.
+//
+// Whether the value is JSON is decided by encoding/json; then walking its members is simple, because every
+// shortcut below is safe on valid JSON.
+func parseRawEvent(value []byte) (o rawEvent, err error) {
+	value = TrimByteOrderMark(value)
+	if !utf8.Valid(value) || !json.Valid(value) || bytes.TrimLeft(value, jsonSpace)[0] != '{' {
+		return o, notAnObject(value)
+	}
+	eachMember(value, func(name, member []byte) {
+		if f := o.values.of(string(name)); f != nil {
+			*f = member
+		} else if f := o.meant.of(MeantField(name)); f != nil {
+			*f = name
+		}
+	})
+	return o, nil
+}
+
+// TrimByteOrderMark cuts off the byte order marks that a value or a line begins with: some editors
+// and programs put one before UTF-8 text, and files that are joined have several.
+func TrimByteOrderMark(value []byte) []byte {
+	for bytes.HasPrefix(value, []byte("\uFEFF")) {
+		value = value[len("\uFEFF"):]
+	}
+	return value
+}
+
+// eachMember gives each member of a valid JSON object to each: its name and its raw value.
+func eachMember(value []byte, each func(name, member []byte)) {
+	rest := bytes.TrimLeft(TrimByteOrderMark(value), jsonSpace)
+	rest = bytes.TrimLeft(rest[1:], jsonSpace)
+	for rest[0] != '}' {
+		var name, member []byte
+		name, rest = cutValue(rest)
+		rest = bytes.TrimLeft(rest, jsonSpace)
+		rest = bytes.TrimLeft(rest[1:], jsonSpace) // the colon
+		member, rest = cutValue(rest)
+		if text := name[1 : len(name)-1]; bytes.IndexByte(text, '\\') < 0 {
+			each(text, member)
+		} else {
+			text, _ := unquote(name)
+			each([]byte(text), member)
+		}
+		rest = bytes.TrimLeft(rest, jsonSpace)
+		if rest[0] == ',' {
+			rest = bytes.TrimLeft(rest[1:], jsonSpace)
+		}
+	}
+}
+
+const jsonSpace = " \t\r\n"
+
+// cutValue cuts the JSON value that b begins with off what follows it. b must be valid.
+func cutValue(b []byte) (value, rest []byte) {
+	depth := 0
+	for i := 0; i < len(b); i++ {
+		switch b[i] {
+		case '"':
+			for i++; b[i] != '"'; i++ {
+				if b[i] == '\\' {
+					i++
+				}
+			}
+		case '{', '[':
+			depth++
+			continue
+		case '}', ']':
+			if depth == 0 {
+				return b[:i], b[i:]
+			}
+			depth--
+		case ',', ':', ' ', '\t', '\r', '\n':
+			if depth == 0 {
+				return b[:i], b[i:]
+			}
+			continue
+		default:
+			continue // within a number or a literal, which ends at one of the above
+		}
+		if depth == 0 {
+			return b[:i+1], b[i+1:]
+		}
+	}
+	return b, nil
+}
+
+// unquote returns the text of a JSON string; false: it is not a string.
+func unquote(raw []byte) (string, bool) {
+	if raw[0] != '"' {
+		return "", false
+	}
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return string(raw[1 : len(raw)-1]), true
+	}
+	var s string
+	err := json.Unmarshal(raw, &s)
+	return s, err == nil
+}

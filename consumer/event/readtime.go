@@ -1,0 +1,216 @@
+package event
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"markread/consumer/printable"
+)
+
+const (
+	// minTime is the earliest read time and event time, 2001-09-09, in seconds since 1970. What
+	// is below it is another unit, and as T it would mark nothing as read.
+	minTime = 1_000_000_000
+
+	maxAhead = 5 * time.Minute
+)
+
+// ErrNoTime is what is wrong with an event that has neither a MsgReadTime nor a time of its own
+// and is valid otherwise.
+var ErrNoTime = errors.New("no time at all: no " + readTimeField + ", no " + eventTimeHeader +
+	" header, no record timestamp")
+
+// EventTime returns when the user read: the header, else the record's timestamp, else zero. It is
+// never before minTime.
+func EventTime(record Record) (time.Time, error) {
+	value, ok := lastHeader(record.Headers, eventTimeHeader)
+	if !ok {
+		if record.Time.Unix() < minTime {
+			return time.Time{}, nil
+		}
+		return record.Time, nil
+	}
+	text := string(value)
+	ms, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || len(text) > 15 || !isDigits(text) || ms < minTime*1000 {
+		return time.Time{}, showing(text, fmt.Errorf("the header %s is malformed: %s is not "+
+			"milliseconds since 1970 (13 to 15 digits)%s", eventTimeHeader, show(text),
+			looksLike(text, milliseconds)))
+	}
+	return time.UnixMilli(ms), nil
+}
+
+// resolveReadTime returns T: MsgReadTime (raw is its JSON value, nil if it is absent), else the
+// event time of the record.
+func resolveReadTime(raw []byte, eventTime, timestamp, latest time.Time) (int64, error) {
+	if raw != nil && string(raw) != "null" {
+		text := string(raw)
+		if raw[0] == '"' {
+			text, _ = unquote(raw)
+		}
+		return parseReadTime(text, latest)
+	}
+	switch {
+	case !eventTime.IsZero():
+		return eventTime.Unix(), checkAhead("the event time (there is no "+readTimeField+")",
+			eventTime.UnixMilli(), milliseconds, latest)
+	case timestamp.IsZero():
+		return 0, ErrNoTime
+	default:
+		ms := strconv.FormatInt(timestamp.UnixMilli(), 10)
+		return 0, fmt.Errorf("no time at all: no %s, no %s header, and the record's timestamp is %s ms%s",
+			readTimeField, eventTimeHeader, ms, looksLike(ms, milliseconds))
+	}
+}
+
+func parseReadTime(text string, latest time.Time) (int64, error) {
+	t, err := strconv.ParseInt(text, 10, 64)
+	switch {
+	case len(text) > 1 && text[0] == '0' && isDigits(text):
+		return 0, showing(text, fmt.Errorf("%s %s begins with a zero", readTimeField, show(text)))
+	case !isDigits(text):
+		return 0, showing(text, fmt.Errorf("%s %s is not a whole number of seconds since 1970%s",
+			readTimeField, show(text), looksLike(text, seconds)))
+	case err != nil: // too large for 64 bits
+		return 0, tooFarAhead(readTimeField, text, seconds)
+	case t < minTime:
+		return 0, showing(text, fmt.Errorf("%s %d is before September 2001 (%d), in seconds since "+
+			"1970%s", readTimeField, t, minTime, looksLike(text, seconds)))
+	}
+	return t, checkAhead(readTimeField, t, seconds, latest)
+}
+
+// checkAhead refuses a time, in that unit since 1970, that is too far ahead.
+func checkAhead(source string, t int64, u unit, latest time.Time) error {
+	if t/int64(u) <= latest.Add(maxAhead).Unix() {
+		return nil
+	}
+	return tooFarAhead(source, strconv.FormatInt(t, 10), u)
+}
+
+func tooFarAhead(source, text string, u unit) error {
+	return showing(text, fmt.Errorf("%s %s is more than 5 minutes ahead, in %s since 1970%s",
+		source, show(text), u, looksLike(text, u)))
+}
+
+// unit is how many parts of a second a time counts.
+type unit int64
+
+const (
+	seconds      unit = 1
+	milliseconds unit = 1000
+)
+
+func (u unit) String() string {
+	if u == seconds {
+		return "seconds"
+	}
+	return "milliseconds"
+}
+
+// looksLike says what a time that is wrong in unit u looks like: a clause that follows the error,
+// or nothing if nothing is likely.
+func looksLike(text string, u unit) string {
+	guess := otherTime(text)
+	if guess == "" || guess == u.String() {
+		return ""
+	}
+	return ": it looks like " + guess
+}
+
+const months = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
+
+var (
+	fraction   = regexp.MustCompile(`^([0-9]+)\.[0-9]+$`)
+	scientific = regexp.MustCompile(`^[0-9](\.[0-9]+)?[eE]\+?[0-9]+$`)
+	grouped    = regexp.MustCompile(`^[0-9]{1,3}([,. '_][0-9]{3})+$`)
+	dated      = regexp.MustCompile(`\d[-/.年]\d{1,2}[-/.月]\d|\d:\d\d|` +
+		`(?i)\d[ -](` + months + `)|\b(` + months + `)[a-z]* \d`)
+)
+
+// otherTime names the form or the unit in which a text may be a time; "" if none is likely.
+func otherTime(text string) string {
+	text = text[:min(len(text), 100)] // a producer may have written a megabyte
+	if !isDigits(text) {
+		switch trimmed := strings.TrimSpace(text); {
+		case text == "":
+			return ""
+		case trimmed != text && isDigits(trimmed):
+			return "a number with white space around it"
+		case fraction.MatchString(text):
+			if guess := otherTime(text[:strings.IndexByte(text, '.')]); guess == "a spreadsheet's day" {
+				return guess
+			}
+			return "a number with a fraction"
+		case scientific.MatchString(text):
+			return "a number with an exponent"
+		case grouped.MatchString(text):
+			return "a number with separators"
+		case dated.MatchString(text):
+			return "a date"
+		}
+		return ""
+	}
+	for _, layout := range dateLayouts[len(text)] {
+		at, err := time.Parse(layout, text[:len(layout)])
+		if err == nil && at.Year() >= 1970 && at.Year() < 2100 {
+			return "a date"
+		}
+	}
+	t, err := strconv.ParseUint(text, 10, 64)
+	switch {
+	case err != nil || t >= 1e17:
+		return "nanoseconds"
+	case t >= 1e14:
+		return "microseconds"
+	case t >= 1e11:
+		return "milliseconds"
+	case t >= minTime:
+		return "seconds"
+	case t >= 16_666_667 && t < 40_000_000: // from 2001 to 2046
+		return "minutes"
+	case t >= 36_526 && t < 60_000: // from 2000 to 2064
+		return "a spreadsheet's day"
+	}
+	return ""
+}
+
+// dateLayouts are the forms of a date in digits, by their length; the longest has milliseconds.
+var dateLayouts = map[int][]string{
+	8: {"20060102", "02012006", "01022006"}, 10: {"2006010215"}, 12: {"200601021504"},
+	14: {"20060102150405"}, 17: {"20060102150405"},
+}
+
+// show returns what a producer wrote as an error may contain it: a number as it is, other text in
+// quotes, printable and cut.
+func show(text string) string {
+	if isDigits(text) && len(text) <= printable.Quoted {
+		return text
+	}
+	return printable.Quote(text)
+}
+
+// valueError is a reason that shows a value of the record. It may be an account: nobody can tell what
+// a producer has put in the wrong place.
+type valueError struct {
+	error
+	value string
+}
+
+func (e *valueError) Unwrap() error { return e.error }
+
+// showing says of a reason that it shows a text of the record.
+func showing(text string, reason error) error { return &valueError{reason, show(text)} }
+
+// WithoutValue is the reason why an event is invalid, for places that show no accounts.
+func WithoutValue(reason error) string {
+	text := reason.Error()
+	if v := (*valueError)(nil); errors.As(reason, &v) {
+		text = strings.Replace(text, v.value, "…", 1)
+	}
+	return text
+}

@@ -1,0 +1,97 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"hash/maphash"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+
+	"markread/consumer/batch"
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
+)
+
+// fingerprint is the last record that was delivered of a partition, by which its log is recognized.
+//
+// The protocol that kafka-go speaks has no ids of topics: a fetch names the topic, and is answered from a log
+// that was deleted and made again as soon as that has grown beyond the old position. So a fetch that follows a
+// failure or a pause begins one record earlier, at the landmark, and must find it there.
+type fingerprint struct {
+	known  bool
+	offset int64
+	print  uint64
+}
+
+var fingerprintSeed = maphash.MakeSeed()
+
+func fingerprintOf(r batch.Record) fingerprint {
+	var h maphash.Hash
+	h.SetSeed(fingerprintSeed)
+	maphash.WriteComparable(&h, r.Time.UnixMilli())
+	_, _ = h.Write(r.Key)
+	_, _ = h.Write(r.Value)
+	return fingerprint{known: true, offset: r.Offset, print: h.Sum64()}
+}
+
+// recognize takes what lies before position out of the first records that were fetched, and reports
+// whether it is of the same log: the landmark and nothing else. The landmark itself may be gone, by
+// compaction.
+func (l fingerprint) recognize(records []batch.Record, position int64) (rest []batch.Record, same bool) {
+	for len(records) > 0 && records[0].Offset < position {
+		if fingerprintOf(records[0]) != l {
+			return nil, false
+		}
+		records = records[1:]
+	}
+	return records, true
+}
+
+// recognize disowns what was committed beside the offset if it is about another log than this.
+func (p *partition) recognize(ctx context.Context) bool {
+	p.mu.Lock()
+	offset, at, inherited := p.tracker.Fingerprint()
+	p.mu.Unlock()
+	if !inherited {
+		return true
+	}
+	for wait := kafkaclient.NewBackoff(); ; {
+		same, err := p.has(ctx, offset, at)
+		if err == nil {
+			if !same {
+				p.disown(offset)
+			}
+			return true
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+		p.failed(err)
+		if !wait.Sleep(ctx) {
+			return false
+		}
+	}
+}
+
+// has reports whether the log has, or had until retention deleted it, an event of that time at the offset.
+func (p *partition) has(ctx context.Context, offset int64, at time.Time) (bool, error) {
+	r, ok, err := p.g.client.FirstRecord(ctx, p.TopicPartition, offset, kafkaclient.Following)
+	if errors.Is(err, kafka.OffsetOutOfRange) {
+		first, _, err := p.g.client.LogRange(ctx, p.Topic, p.Partition)
+		return offset < first, err
+	}
+	if err != nil || !ok || r.Offset != offset {
+		return false, err
+	}
+	now := p.g.now()
+	return tracked(event.Decode(r, now), now).UnixMilli() == at.UnixMilli(), nil
+}
+
+func (p *partition) disown(offset int64) {
+	p.mu.Lock()
+	p.tracker.Disown()
+	p.mu.Unlock()
+	p.g.client.Options.Log.Warn().Str("topic", p.Topic).Int("partition", p.Partition).Int64("offset", offset).
+		Msg("the log has another event there than when its offset was committed, or none: what is committed beside the offset is ignored, and some calls may be repeated")
+}

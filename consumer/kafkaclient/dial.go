@@ -1,0 +1,256 @@
+package kafkaclient
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/protocol/apiversions"
+	"github.com/segmentio/kafka-go/protocol/saslauthenticate"
+	"github.com/segmentio/kafka-go/protocol/saslhandshake"
+)
+
+// anyBroker is the address of whichever broker of the options answers first.
+type anyBroker struct{}
+
+func (anyBroker) Network() string { return "any" }
+func (anyBroker) String() string  { return "broker" }
+
+// dial is what the transport connects with. A failure is logged here, because the transport keeps most of
+// them to itself, or tells of them as an "unexpected EOF".
+func (c *Client) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	connect := func(ctx context.Context, broker string) (net.Conn, error) {
+		conn, err := c.Connect(ctx, broker)
+		var away *UnreachableError
+		located := errors.As(err, &away)
+		if err == nil || located && !c.given(broker) { // instead of one that is given, others are asked
+			c.noteReached(broker, away)
+		}
+		if err != nil && !errors.Is(err, context.Canceled) {
+			line, reason := c.WarnRepeated("connect "+broker).Str("broker", broker), err
+			if located {
+				line, reason = line.Str("do", away.Remedy), away.Err
+			}
+			line.Err(reason).Msg("can't connect to a Kafka broker")
+		}
+		return conn, err
+	}
+	if network == (anyBroker{}).Network() {
+		return c.race(ctx, connect)
+	}
+	return connect(ctx, addr)
+}
+
+// headStart is how long a broker may take to answer until the next one is tried beside it.
+const headStart = 250 * time.Millisecond
+
+// race connects to the brokers of the options, in random order, until one answers: its connection is returned.
+// Each has a head start on the next, so that one that is frozen costs little, and mostly one is asked. If none
+// answers the error is a *RefusedError if there is one, else all of them.
+//
+// kafka-go would ask one after the other, and let the first that hangs use up the time of all.
+func (c *Client) race(ctx context.Context, connect func(ctx context.Context, broker string) (net.Conn, error)) (net.Conn, error) {
+	type result struct {
+		conn net.Conn
+		err  error
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	results := make(chan result)
+	running := 0
+	defer func() {
+		cancel()
+		for ; running > 0; running-- {
+			if late := <-results; late.err == nil {
+				late.conn.Close()
+			}
+		}
+	}()
+	brokers := slices.Clone(c.Options.Brokers)
+	rand.Shuffle(len(brokers), func(i, j int) { brokers[i], brokers[j] = brokers[j], brokers[i] })
+	var failures []error
+	for next := time.After(0); len(brokers) > 0 || running > 0; {
+		select {
+		case <-next:
+		case r := <-results:
+			running--
+			if r.err == nil {
+				return r.conn, nil
+			}
+			failures = append(failures, r.err)
+		}
+		if len(brokers) > 0 {
+			broker := brokers[0]
+			brokers = brokers[1:]
+			running++
+			go func() {
+				conn, err := connect(ctx, broker)
+				results <- result{conn, err}
+			}()
+			next = time.After(headStart)
+		}
+	}
+	if i := slices.IndexFunc(failures, IsRefused); i >= 0 {
+		return nil, failures[i]
+	}
+	return nil, errors.Join(failures...)
+}
+
+// Connect makes a connection that is known to speak Kafka: over TLS and authenticated, if the
+// options say so. When both sides don't accept each other the error is a *RefusedError. One that
+// the address explains is an *UnreachableError.
+//
+// All of it happens here, and not in kafka-go, which reads certificates and the password only once, waits for
+// answers of SASL without a limit, and does not tell why it was refused.
+func (c *Client) Connect(ctx context.Context, broker string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
+	defer cancel()
+	raw, err := c.Options.Dial(ctx, "tcp", broker)
+	var conn net.Conn
+	if err == nil {
+		if conn, err = c.introduce(ctx, raw, broker); err == nil {
+			return conn, nil
+		}
+		raw.Close()
+		err = c.explain(broker, err)
+	}
+	if errors.Is(context.Cause(ctx), context.Canceled) {
+		return nil, context.Canceled // nobody waits any more: that is no failure of the broker's
+	}
+	return nil, c.locate(broker, err)
+}
+
+// introduce makes a fresh connection ready for requests. It is bounded by ctx, which has a deadline.
+func (c *Client) introduce(ctx context.Context, raw net.Conn, addr string) (net.Conn, error) {
+	deadline, _ := ctx.Deadline()
+	if err := raw.SetDeadline(deadline); err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) }) // ends a read or write under way
+	defer stop()
+	conn := &brokerConn{Conn: raw}
+	if c.Options.TLS != nil {
+		secure, err := c.secure(raw, addr)
+		if err != nil {
+			return nil, err
+		}
+		conn.Conn = secure
+	}
+	talk := c.talk(conn.Conn)
+	if c.Options.SASL != nil {
+		lifetime, err := c.authenticate(ctx, talk)
+		if err != nil {
+			return nil, err
+		}
+		if lifetime > 0 {
+			conn.expires = time.Now().Add(lifetime * 9 / 10)
+		}
+	} else if _, err := talk.exchange(0, &apiversions.Request{}); err != nil {
+		return nil, err
+	}
+	if !stop() {
+		return nil, context.Cause(ctx)
+	}
+	return conn, raw.SetDeadline(time.Time{})
+}
+
+// secure does TLS's handshake. The settings are asked for anew: their files may have been renewed.
+//
+// The deadline of raw bounds it, not a context: that one would tell of the time instead of the certificate which is not trusted, when the
+// broker does not take the alert.
+func (c *Client) secure(raw net.Conn, addr string) (net.Conn, error) {
+	config, err := c.Options.TLS()
+	if err != nil {
+		return nil, err
+	}
+	if config.ServerName == "" {
+		host, _, err := net.SplitHostPort(addr)
+		if err != nil {
+			return nil, err
+		}
+		config = config.Clone()
+		config.ServerName = host
+	}
+	conn := tls.Client(raw, config)
+	return conn, conn.Handshake()
+}
+
+// authenticate authenticates with SASL. It returns how long the broker accepts that, 0: as long as the
+// connection lasts.
+func (c *Client) authenticate(ctx context.Context, talk *talk) (lifetime time.Duration, err error) {
+	mechanism := c.Options.SASL
+	answer, err := talk.exchange(1, &saslhandshake.Request{Mechanism: mechanism.Name()})
+	if err != nil {
+		return 0, err
+	}
+	if r := answer.(*saslhandshake.Response); r.ErrorCode != 0 {
+		return 0, &saslError{code: kafka.Error(r.ErrorCode), offered: r.Mechanisms}
+	}
+	state, message, err := mechanism.Start(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for done := false; !done; {
+		answer, err := talk.exchange(1, &saslauthenticate.Request{AuthBytes: message})
+		if errors.Is(err, io.EOF) { // some brokers refuse without a word
+			err = &saslError{code: kafka.SASLAuthenticationFailed}
+		}
+		if err != nil {
+			return 0, err
+		}
+		r := answer.(*saslauthenticate.Response)
+		if r.ErrorCode != 0 { // its text is left out: with the mechanism "plain" the broker has been sent the password, and may say that
+			return 0, &saslError{code: kafka.Error(r.ErrorCode)}
+		}
+		if done, message, err = state.Next(ctx, r.AuthBytes); err != nil {
+			return 0, &saslError{code: kafka.SASLAuthenticationFailed}
+		}
+		lifetime = time.Duration(r.SessionLifetimeMs) * time.Millisecond
+	}
+	return lifetime, nil
+}
+
+// talk exchanges requests on a connection that is no kafka-go's yet.
+type talk struct {
+	conn     net.Conn
+	reader   *bufio.Reader
+	clientID string
+	most     uint32 // bytes of an answer
+	sent     int32
+}
+
+func (c *Client) talk(conn net.Conn) *talk {
+	return &talk{conn: conn, reader: bufio.NewReader(conn), clientID: c.Options.ClientID, most: largestGreeting}
+}
+
+// largestGreeting is far more than a broker answers to the requests of a connection's beginning, in bytes.
+const largestGreeting = 256 << 10
+
+// exchange sends a request and returns its answer. What is no Kafka broker mostly shows in the size of it.
+func (t *talk) exchange(version int16, request protocol.Message) (protocol.Message, error) {
+	t.sent++
+	if err := protocol.WriteRequest(t.conn, version, t.sent, t.clientID, request); err != nil {
+		return nil, err
+	}
+	size, err := t.reader.Peek(4)
+	if err != nil {
+		return nil, err
+	}
+	if binary.BigEndian.Uint32(size) > t.most {
+		return nil, &notKafkaError{began: [4]byte(size)}
+	}
+	id, answer, err := protocol.ReadResponse(t.reader, request.ApiKey(), version)
+	if err == nil && id != t.sent {
+		err = fmt.Errorf("the answer belongs to request %d, not to %d", id, t.sent)
+	}
+	return answer, err
+}

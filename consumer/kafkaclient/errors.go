@@ -1,0 +1,94 @@
+package kafkaclient
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
+)
+
+// plainError says what another error means; errors.Is and errors.As find that one.
+type plainError struct {
+	text string
+	err  error
+}
+
+func (e *plainError) Error() string { return e.text }
+func (e *plainError) Unwrap() error { return e.err }
+
+// BrokerError is a broker's error code as an error; 0: nil.
+func BrokerError(code int16) error {
+	if code == 0 {
+		return nil
+	}
+	return Plain(kafka.Error(code))
+}
+
+// Plain replaces a text of kafka-go's that would mislead a reader, and the names of its methods.
+// It is called with what kafka-go returns, before anything is added to it.
+func Plain(err error) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	if inner := errors.Unwrap(err); inner != nil && strings.HasPrefix(text, "kafka.(*Client).") {
+		return Plain(inner)
+	}
+	var k kafka.Error
+	switch {
+	case errors.Is(err, protocol.ErrNoLeader), errors.Is(err, kafka.LeaderNotAvailable):
+		text = noLeader
+	case Leaderless(err): // not only where a topic is missing
+		text = "no broker that leads the partition is known, or none can be reached"
+	case errors.As(err, &k) && meanings[k] != "":
+		text = fmt.Sprintf("[%d] %s: %s", int(k), k.Title(), meanings[k])
+	default:
+		return err
+	}
+	return &plainError{text, err}
+}
+
+const noLeader = "no leader for the partition: the brokers with its replicas are down, or it is " +
+	"being moved (kafka-topics --describe --unavailable-partitions)"
+
+// meanings are those of kafka-go's descriptions that we don't leave as they are: they describe
+// another request, or an option that markread does not have, or don't say what to look at.
+var meanings = map[kafka.Error]string{
+	kafka.NotLeaderForPartition: "this broker does not lead the partition; a leader that has moved is " +
+		"found within seconds",
+	kafka.RequestTimedOut: "the brokers did not finish the request in time: one of them is " +
+		"overloaded, or frozen",
+	kafka.BrokerNotAvailable: "the broker to ask is not there: the group's coordinator, or the " +
+		"controller, is down or being moved (kafka-topics --describe --unavailable-partitions)",
+	kafka.GroupLoadInProgress: "the group's coordinator is still loading the group",
+	kafka.GroupCoordinatorNotAvailable: "the group has no coordinator: the topic __consumer_offsets " +
+		"is not there yet, or its partition has no leader " +
+		"(kafka-topics --describe --topic __consumer_offsets)",
+	kafka.NotCoordinatorForGroup: "the group's coordinator has moved to another broker",
+	kafka.NotEnoughReplicas: "fewer replicas are in sync than min.insync.replicas of the topic says: " +
+		"brokers are down, or behind (kafka-topics --describe --under-min-isr-partitions)",
+	kafka.NotEnoughReplicasAfterAppend: "written, but not to as many replicas as min.insync.replicas " +
+		"of the topic says: brokers are down, or behind " +
+		"(kafka-topics --describe --under-min-isr-partitions)",
+	kafka.InconsistentGroupProtocol: "the group's members are of another kind than workers of " +
+		"markread: it is another program's group (--group)",
+	kafka.InvalidSessionTimeout: fmt.Sprintf("the brokers allow no session timeout of %v: look at "+
+		"their group.min.session.timeout.ms and group.max.session.timeout.ms", SessionTimeout),
+}
+
+// ofLeader is plainly for what only a partition's leader answers. kafka-go asks a broker that is
+// not there if there is none.
+func ofLeader(err error) error {
+	if errors.Is(err, kafka.BrokerNotAvailable) {
+		return &plainError{noLeader, err}
+	}
+	return Plain(err)
+}
+
+// Leaderless reports whether kafka-go knows nobody who leads the partition.
+func Leaderless(err error) bool {
+	return errors.Is(err, protocol.ErrNoTopic) || errors.Is(err, protocol.ErrNoPartition) ||
+		errors.Is(err, protocol.ErrNoLeader)
+}

@@ -1,0 +1,226 @@
+package kafkaclient
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/protocol/fetch"
+
+	"markread/consumer/batch"
+)
+
+// exchange is a fetch whose response is read here, and not by kafka-go: that decodes records whose
+// lengths anyone may have written, and leaves out of each batch the time when the broker appended
+// it and its last offset. kafka-go finds the leader and the connection, and calls RawExchange.
+type exchange struct {
+	fetch.Request
+	clientID string
+	version  int16 // of the request, as kafka-go negotiated it with the broker
+	lease    *lease
+	progress func() // called while the response comes in
+}
+
+// Required notes the version. kafka-go asks it whether to call RawExchange.
+func (x *exchange) Required(versions map[protocol.ApiKey]int16) bool {
+	x.version = versions[protocol.Fetch]
+	return true
+}
+
+// fetchResponse is the response about one partition.
+type fetchResponse struct {
+	HighWatermark int64
+	LogStart      int64 // -1: an old broker does not say it
+	aborted       []abortedTransaction
+	Records       []byte
+	large         *batch.Batch // instead of records: one that is too large to be kept
+	wants         int64        // bytes of records that there was no memory for; they were not read
+	damage        error        // of large
+	refusal       kafka.Error  // 0: none
+}
+
+type abortedTransaction struct{ producer, firstOffset int64 }
+
+// ApiKey makes it a response for kafka-go.
+func (*fetchResponse) ApiKey() protocol.ApiKey { return protocol.Fetch }
+
+// fetchCorrelation is the correlation id of every fetch: a connection has one request at a time.
+const fetchCorrelation = 1
+
+// RawExchange sends the request and reads the response. Its error breaks the connection, unless it
+// is one of Kafka's codes: then the response was read to its end.
+func (x *exchange) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
+	if x.version < 4 { // Kafka 0.11
+		return nil, errors.New("the broker is older than Kafka 0.11: it can't leave out aborted transactions")
+	}
+	if conn, ok := rw.(net.Conn); ok {
+		progress := x.progress
+		x.progress = func() {
+			progress()
+			_ = conn.SetDeadline(time.Now().Add(RequestTimeout))
+		}
+		_ = conn.SetDeadline(time.Now().Add(fetchWait + RequestTimeout))
+		defer func() { _ = conn.SetDeadline(time.Time{}) }()
+	}
+	if err := protocol.WriteRequest(rw, x.version, fetchCorrelation, x.clientID, &x.Request); err != nil {
+		return nil, err
+	}
+	in := input{from: rw, left: 4}
+	in.left = int64(in.int32())
+	if id := in.int32(); in.err == nil && id != fetchCorrelation {
+		return nil, fmt.Errorf("the response belongs to request %d, not to %d", id, fetchCorrelation)
+	}
+	x.progress()
+	r, refusal := x.read(&in)
+	in.discard(in.left, x.progress)
+	if in.err != nil {
+		return nil, fmt.Errorf("response to a fetch: %w", in.err)
+	}
+	r.refusal = refusal
+	return r, nil
+}
+
+// read reads the response's fields, as Kafka's protocol documentation lists them.
+func (x *exchange) read(in *input) (r *fetchResponse, refusal kafka.Error) {
+	r = &fetchResponse{HighWatermark: -1, LogStart: -1}
+	in.int32() // throttle time
+	if x.version >= 7 {
+		if code := in.int16(); code != 0 {
+			return r, kafka.Error(code)
+		}
+		in.int32() // session
+	}
+	in.one("topics")
+	in.discard(int64(in.int16()), x.progress) // the topic's name
+	in.one("partitions")
+	in.int32() // its number
+	if code := in.int16(); code != 0 {
+		return r, kafka.Error(code)
+	}
+	r.HighWatermark = in.int64()
+	in.int64() // last stable offset
+	if x.version >= 5 {
+		r.LogStart = in.int64()
+	}
+	for n := in.int32(); n > 0 && in.err == nil; n-- {
+		r.aborted = append(r.aborted, abortedTransaction{in.int64(), in.int64()})
+	}
+	if x.version >= 11 {
+		in.int32() // preferred replica
+	}
+	size := int64(in.int32())
+	switch {
+	case in.err != nil, size <= 0:
+	case size > in.left:
+		in.err = fmt.Errorf("%d bytes of records in the last %d of it", size, in.left)
+	case size > MaxBatch:
+		b, err := batch.Large(io.LimitReader(&progressReader{in, x.progress}, size))
+		if in.err == nil && err != nil {
+			r.damage = err
+		}
+		r.large = &b
+	case !x.lease.take(size):
+		r.wants = size
+	default:
+		r.Records = in.bytes(size, x.progress)
+	}
+	slices.SortFunc(r.aborted, func(a, b abortedTransaction) int { return cmp.Compare(a.firstOffset, b.firstOffset) })
+	return r, 0
+}
+
+// input reads a response of left bytes. After the first error it reads nothing but zeros.
+type input struct {
+	from io.Reader
+	left int64
+	err  error
+	buf  [8]byte
+}
+
+func (in *input) fixed(n int) []byte {
+	b := in.buf[:n]
+	clear(b)
+	if in.err == nil && int64(n) > in.left {
+		in.err = io.ErrUnexpectedEOF
+	}
+	if in.err == nil {
+		in.left -= int64(n)
+		_, in.err = io.ReadFull(in.from, b)
+	}
+	return b
+}
+
+func (in *input) int16() int16 { return int16(binary.BigEndian.Uint16(in.fixed(2))) }
+func (in *input) int32() int32 { return int32(binary.BigEndian.Uint32(in.fixed(4))) }
+func (in *input) int64() int64 { return int64(binary.BigEndian.Uint64(in.fixed(8))) }
+
+// one reads the length of a list that must have one element.
+func (in *input) one(name string) {
+	if n := in.int32(); in.err == nil && n != 1 {
+		in.err = fmt.Errorf("a fetch of one partition was answered with %d %s", n, name)
+	}
+}
+
+// progressReader reads from a response.
+type progressReader struct {
+	*input
+	progress func()
+}
+
+func (r *progressReader) Read(b []byte) (int, error) {
+	if r.err == nil && r.left == 0 {
+		return 0, io.EOF
+	}
+	if r.err != nil {
+		return 0, r.err
+	}
+	n, err := r.from.Read(b[:min(int64(len(b)), r.left)])
+	r.left, r.err = r.left-int64(n), err
+	r.progress()
+	return n, err
+}
+
+// stepBytes is how much is read of a response until that counts as progress.
+const stepBytes = 256 << 10
+
+// bytes reads n bytes.
+func (in *input) bytes(n int64, progress func()) []byte {
+	b := make([]byte, n)
+	in.steps(n, progress, func(from, to int64) error {
+		_, err := io.ReadFull(in.from, b[from:to])
+		return err
+	})
+	return b
+}
+
+// discard skips n bytes.
+func (in *input) discard(n int64, progress func()) {
+	in.steps(n, progress, func(from, to int64) error {
+		_, err := io.CopyN(io.Discard, in.from, to-from)
+		return err
+	})
+}
+
+// steps reads n bytes in steps.
+func (in *input) steps(n int64, progress func(), read func(from, to int64) error) {
+	if in.err == nil && (n < 0 || n > in.left) {
+		in.err = io.ErrUnexpectedEOF
+	}
+	for at := int64(0); at < n && in.err == nil; {
+		step := min(n-at, stepBytes)
+		in.err = read(at, at+step)
+		at, in.left = at+step, in.left-step
+		progress()
+	}
+}
+
+var (
+	_ protocol.BrokerMessage = (*exchange)(nil)
+	_ protocol.RawExchanger  = (*exchange)(nil)
+)

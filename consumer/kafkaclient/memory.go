@@ -1,0 +1,115 @@
+package kafkaclient
+
+import (
+	"context"
+	"sync"
+
+	"golang.org/x/sync/semaphore"
+
+	"markread/consumer/batch"
+	"markread/consumer/event"
+)
+
+// FetchMemory is the most that the fetched and undelivered bytes of all partitions take together.
+// Each lane has half of it, so that live events never wait for a full backfill.
+const FetchMemory = 32 << 20
+
+// laneDecoders is how many partitions of a lane decode and deliver at a time. While one waits for
+// capacity it keeps its decoder: the others of its lane would have to wait, too.
+const laneDecoders = 2
+
+// Memory bounds what fetches take until their records are delivered.
+type Memory struct {
+	size     int64
+	free     *semaphore.Weighted
+	decoders chan *Decoder
+}
+
+// Decoder decodes a chunk of records at a time, and holds what becomes of them.
+type Decoder struct {
+	batch.Decoder
+	Events []event.Event
+}
+
+// NewMemory returns a memory of that size, with decoders of records that are extra bytes larger than events.
+func NewMemory(size int64, extra int) *Memory {
+	m := &Memory{size: size, free: semaphore.NewWeighted(size), decoders: make(chan *Decoder, laneDecoders)}
+	for range laneDecoders {
+		m.decoders <- &Decoder{Decoder: batch.Decoder{Extra: extra}}
+	}
+	return m
+}
+
+// Decoder waits for a decoder, which must be given back.
+func (m *Memory) Decoder(ctx context.Context) (*Decoder, error) {
+	select {
+	case d := <-m.decoders:
+		return d, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// GiveBack takes a decoder that decoder returned.
+func (m *Memory) GiveBack(d *Decoder) {
+	clear(d.Events[:cap(d.Events)]) // so that they keep no record alive
+	d.Release()
+	m.decoders <- d
+}
+
+// lease is the part of the memory that one fetch has. kafka-go may still read a response that
+// nobody waits for any more, so that it is safe for concurrent use.
+type lease struct {
+	of *Memory
+
+	mu     sync.Mutex
+	has    int64 // without what was given to the response
+	taken  int64
+	closed bool
+}
+
+// amount is what size counts for: a response that is larger than all memory has it for itself.
+func (l *lease) amount(size int64) int64 { return min(size, l.of.size) }
+
+// wait waits until there is memory for a response of that size.
+func (l *lease) wait(ctx context.Context, size int64) error {
+	l.mu.Lock()
+	has := l.has
+	l.has = 0
+	l.mu.Unlock()
+	l.of.free.Release(has) // those who wait and keep what they have could wait for each other
+	if err := l.of.free.Acquire(ctx, l.amount(size)); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.has = l.amount(size)
+	return nil
+}
+
+// take reports whether a response of that size may be read, and takes the memory for it.
+func (l *lease) take(size int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return false
+	}
+	lacks := l.amount(size) - l.has
+	if lacks > 0 && !l.of.free.TryAcquire(lacks) {
+		return false
+	}
+	l.has = max(0, -lacks)
+	l.taken += l.amount(size)
+	return true
+}
+
+// close gives all memory back. Later calls do nothing.
+func (l *lease) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	if n := l.has + l.taken; n > 0 {
+		l.of.free.Release(n)
+		l.has, l.taken = 0, 0
+	}
+}

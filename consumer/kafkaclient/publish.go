@@ -1,0 +1,230 @@
+package kafkaclient
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+
+	"markread/consumer/event"
+)
+
+const (
+	publishBytes    = 512 << 10 // of one request, unless a single message is larger
+	publishAttempts = 10
+	// How long to look for a broker, and the topic, before there is anything to lose. A person may be waiting.
+	DescribeTimeout = 8 * time.Second
+)
+
+// Publisher publishes to one topic: with the Java partitioner (murmur2), so that a conversation's events are
+// where a Java producer puts them, and acknowledged by all in-sync replicas. It is safe for concurrent use.
+type Publisher struct {
+	client *Client
+	topic  string
+	turn   atomic.Uint32
+}
+
+// Publisher returns a publisher to topic.
+func (c *Client) Publisher(topic string) *Publisher {
+	c.UseTopics(topic)
+	return &Publisher{client: c, topic: topic}
+}
+
+// PublishErrors tells the messages that were not acknowledged by their index. They may have been written
+// nevertheless, unless the error is a refusal of the broker's.
+type PublishErrors map[int]error
+
+func (e PublishErrors) Error() string {
+	first := -1
+	for i := range e {
+		if first < 0 || i < first {
+			first = i
+		}
+	}
+	if first < 0 {
+		return "no message failed"
+	}
+	return fmt.Sprintf("%d messages not published; the first, number %d: %v", len(e), first, e[first])
+}
+
+// Unwrap returns all causes.
+func (e PublishErrors) Unwrap() []error {
+	var errs []error
+	for _, err := range e {
+		errs = append(errs, err)
+	}
+	return errs
+}
+
+// Publish publishes messages and returns when all in-sync replicas have them; those of one key in order. What
+// may pass (a leader moves, a connection breaks) it tries again, ten times, which can repeat messages.
+// It sends at once: for a high rate, publish hundreds at a time.
+//
+// The error is a PublishErrors.
+func (p *Publisher) Publish(ctx context.Context, messages ...event.Message) error {
+	if len(messages) == 0 {
+		return nil
+	}
+	count, err := p.countPartitions(ctx)
+	failed := PublishErrors{}
+	if err != nil {
+		for i := range messages {
+			failed[i] = err
+		}
+		return failed
+	}
+	parts := make([][]int, count) // for each partition, the indexes of its messages
+	// One partition for all messages without a key, so that they share requests; the next time another.
+	anywhere := int(p.turn.Add(1)) % count
+	for i, m := range messages {
+		partition := anywhere
+		if m.Key != nil {
+			partition = PartitionOf(m.Key, count)
+		}
+		parts[partition] = append(parts[partition], i)
+	}
+	var mu sync.Mutex
+	var senders sync.WaitGroup
+	for partition, indexes := range parts {
+		if len(indexes) == 0 {
+			continue
+		}
+		senders.Go(func() {
+			p.publishTo(ctx, partition, messages, indexes, func(indexes []int, err error) {
+				mu.Lock()
+				defer mu.Unlock()
+				for _, i := range indexes {
+					failed[i] = err
+				}
+			})
+		})
+	}
+	senders.Wait()
+	if len(failed) > 0 {
+		return failed
+	}
+	return nil
+}
+
+// PublishTo publishes messages to one partition, whatever their keys, in order; for the rest it is as Publish.
+func (p *Publisher) PublishTo(ctx context.Context, partition int, messages ...event.Message) error {
+	indexes := make([]int, len(messages))
+	for i := range indexes {
+		indexes[i] = i
+	}
+	failed := PublishErrors{}
+	p.publishTo(ctx, partition, messages, indexes, func(indexes []int, err error) {
+		for _, i := range indexes {
+			failed[i] = err
+		}
+	})
+	if len(failed) > 0 {
+		return failed
+	}
+	return nil
+}
+
+// IsTooLarge reports whether a topic refused a single message as too large: no later try can help.
+func IsTooLarge(err error) bool { return TooLarge(err) }
+
+// IsRefusedRecord reports whether a topic refused a single message for what is in it, other than its size: it has no key and the topic is compacted,
+// or its time is out of the topic's bounds. No later try can help, and others may be accepted.
+func IsRefusedRecord(err error) bool {
+	return errors.Is(err, kafka.InvalidRecord) || errors.Is(err, kafka.InvalidTimestamp)
+}
+
+// MayPass reports whether what failed may be published later without anybody doing anything about it: brokers come back, leaders move.
+func MayPass(err error) bool {
+	var some PublishErrors
+	if !errors.As(err, &some) {
+		some = PublishErrors{0: err}
+	}
+	for _, err := range some {
+		var missing *MissingTopicError
+		if !Retriable(err) || errors.As(err, &missing) {
+			return false
+		}
+	}
+	return true
+}
+
+// publishTo publishes messages of one partition one request after the other. When one fails, those behind it
+// are still tried: what was refused may be one message.
+func (p *Publisher) publishTo(ctx context.Context, partition int, messages []event.Message, indexes []int, fail func([]int, error)) {
+	for len(indexes) > 0 {
+		n, size := 0, 0
+		for ; n < len(indexes); n++ {
+			size += messageSize(messages[indexes[n]])
+			if n > 0 && size > publishBytes {
+				break
+			}
+		}
+		p.send(ctx, partition, messages, indexes[:n], fail)
+		indexes = indexes[n:]
+	}
+}
+
+// send sends one request, again while that may help. A batch that is refused because of one of its messages, or as too large, is halved.
+func (p *Publisher) send(ctx context.Context, partition int, messages []event.Message, indexes []int, fail func([]int, error)) {
+	batch := make([]event.Message, len(indexes))
+	for i, index := range indexes {
+		batch[i] = messages[index]
+	}
+	err := p.retry(ctx, func() error { return p.client.Produce(ctx, p.topic, partition, batch) })
+	switch {
+	case err == nil:
+	case (TooLarge(err) || IsRefusedRecord(err)) && len(indexes) > 1:
+		half := len(indexes) / 2
+		p.send(ctx, partition, messages, indexes[:half], fail)
+		p.send(ctx, partition, messages, indexes[half:], fail)
+	default:
+		fail(slices.Clone(indexes), err)
+	}
+}
+
+func (p *Publisher) countPartitions(ctx context.Context) (count int, err error) {
+	ctx, cancel := reaching(ctx)
+	defer cancel()
+	err = p.retry(ctx, func() error {
+		var missing *MissingTopicError
+		count, err = p.client.PartitionCount(ctx, p.topic)
+		if err == nil || errors.As(err, &missing) {
+			return err
+		}
+		// The transport says "unexpected EOF" to much; a greeting says what is wrong.
+		return cmp.Or(p.client.ping(ctx), err)
+	})
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = fmt.Errorf("%w: %w", cause, err)
+	}
+	return count, err
+}
+
+func (p *Publisher) retry(ctx context.Context, try func() error) error {
+	wait := NewBackoff()
+	for attempt := 1; ; attempt++ {
+		err := try()
+		var missing *MissingTopicError
+		if err == nil || ctx.Err() != nil || attempt == publishAttempts || !Retriable(err) || attempt > 3 && errors.As(err, &missing) {
+			return err
+		}
+		p.client.WarnRepeated("publish "+Code(err)).Err(err).Str("topic", p.topic).Msg("not published yet; trying again")
+		if !wait.Sleep(ctx) {
+			return err
+		}
+	}
+}
+
+func messageSize(m event.Message) int {
+	size := 64 + len(m.Key) + len(m.Value)
+	for _, h := range m.Headers {
+		size += 16 + len(h.Key) + len(h.Value)
+	}
+	return size
+}

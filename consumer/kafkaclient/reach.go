@@ -1,0 +1,196 @@
+package kafkaclient
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/protocol/apiversions"
+	"github.com/segmentio/kafka-go/protocol/metadata"
+	"github.com/segmentio/kafka-go/protocol/saslhandshake"
+)
+
+const tryTimeout = time.Second // for finding out what is wrong
+
+// WaitForBroker waits until a broker can be talked to. It gives up when ctx ends, with the last failure, or with a
+// *RefusedError.
+func (c *Client) WaitForBroker(ctx context.Context) error {
+	for wait := NewBackoff(); ; {
+		err := c.ping(ctx)
+		if err == nil || IsRefused(err) {
+			return err
+		}
+		c.WarnRepeated("reach").Err(err).Strs("brokers", c.Options.Brokers).Msg("no Kafka broker of --brokers can be reached; trying on")
+		if !wait.Sleep(ctx) {
+			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		}
+	}
+}
+
+// ping returns nil when one of the brokers answers, a *RefusedError if none does and one refuses, else all
+// failures.
+func (c *Client) ping(ctx context.Context) error {
+	conn, err := c.race(ctx, func(ctx context.Context, broker string) (net.Conn, error) {
+		conn, err := c.ConnectTo(ctx, broker)
+		var unreachable *UnreachableError
+		if err != nil && !IsRefused(err) && !errors.As(err, &unreachable) { // those name it
+			err = fmt.Errorf("kafka broker %s: %w", broker, err)
+		}
+		return conn, err
+	})
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+func (c *Client) ConnectTo(ctx context.Context, broker string) (net.Conn, error) {
+	conn, err := c.Connect(ctx, broker)
+	if err != nil {
+		if IsRefused(err) || ctx.Err() != nil || NeverConnected(err) {
+			return nil, err
+		}
+		return nil, c.diagnose(ctx, broker, err)
+	}
+	if err = c.askMetadata(ctx, conn, RequestTimeout); err == nil {
+		return conn, nil
+	}
+	conn.Close()
+	if c.Options.SASL == nil && ctx.Err() == nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		err = c.diagnosed(broker, c.wantsSASL(ctx, broker), err)
+	}
+	return nil, err
+}
+
+// NeverConnected reports whether nobody took the connection: then there is nobody to suspect.
+func NeverConnected(err error) bool {
+	var failed *net.OpError
+	return errors.As(err, &failed) && failed.Op == "dial"
+}
+
+// askMetadata asks for what only who has authenticated gets an answer to.
+func (c *Client) askMetadata(ctx context.Context, conn net.Conn, within time.Duration) error {
+	return c.ask(ctx, conn, within, 1, &metadata.Request{TopicNames: []string{}})
+}
+
+func (c *Client) diagnosed(broker, remedy string, err error) error {
+	if remedy == "" {
+		return err
+	}
+	var unreachable *UnreachableError
+	if errors.As(err, &unreachable) {
+		err = unreachable.Err
+	}
+	if !c.given(broker) {
+		remedy += " (the address is " + advertised + ")"
+	}
+	return &RefusedError{Broker: broker, Remedy: remedy, Err: err}
+}
+
+// diagnose finds out why a broker hung up, or says nothing: because only one side speaks TLS, or because it is an HTTP server. That is all that
+// these say to it. What it finds is a *RefusedError, else it returns err.
+func (c *Client) diagnose(ctx context.Context, broker string, err error) error {
+	var plaintext, handshake, web error
+	var all sync.WaitGroup
+	all.Go(func() {
+		plaintext = c.try(ctx, broker, func(ctx context.Context, conn net.Conn) error {
+			return c.ask(ctx, conn, tryTimeout, 0, &apiversions.Request{})
+		})
+	})
+	all.Go(func() {
+		handshake = c.try(ctx, broker, func(ctx context.Context, conn net.Conn) error {
+			// Whose the certificate is does not matter: nothing is sent on this connection.
+			return tls.Client(conn, &tls.Config{InsecureSkipVerify: true}).HandshakeContext(ctx)
+		})
+	})
+	all.Go(func() { web = c.try(ctx, broker, speakHTTP) })
+	all.Wait()
+	switch secure := c.Options.TLS != nil; {
+	case secure && plaintext == nil:
+		return c.diagnosed(broker, notTLS, err)
+	case !secure && plaintext != nil && (handshake == nil || isAlert(handshake)):
+		return c.diagnosed(broker, addTLS, err)
+	case plaintext != nil && web == nil:
+		return c.diagnosed(broker, otherPort, &notKafkaError{began: [4]byte([]byte("HTTP"))})
+	}
+	return err
+}
+
+// speakHTTP returns nil if the other side does.
+func speakHTTP(_ context.Context, conn net.Conn) error {
+	if _, err := io.WriteString(conn, "GET / HTTP/1.0\r\n\r\n"); err != nil {
+		return err
+	}
+	began := make([]byte, len("HTTP/"))
+	if _, err := io.ReadFull(conn, began); err != nil {
+		return err
+	}
+	if string(began) != "HTTP/" {
+		return errors.New("no HTTP")
+	}
+	return nil
+}
+
+// wantsSASL finds out whether a broker hung up because we did not authenticate: it does so again, although it
+// is there and offers to authenticate. "": no.
+func (c *Client) wantsSASL(ctx context.Context, broker string) (remedy string) {
+	conn, err := c.Connect(ctx, broker)
+	if err != nil {
+		return ""
+	}
+	defer conn.Close()
+	if c.askMetadata(ctx, conn, tryTimeout) == nil {
+		return ""
+	}
+	var offered []string
+	err = c.try(ctx, broker, func(ctx context.Context, conn net.Conn) (err error) {
+		if c.Options.TLS != nil {
+			if conn, err = c.secure(conn, broker); err != nil {
+				return err
+			}
+		}
+		answer, err := c.talk(conn).exchange(1, &saslhandshake.Request{})
+		if err == nil {
+			offered = answer.(*saslhandshake.Response).Mechanisms
+		}
+		return err
+	})
+	if err != nil || len(offered) == 0 {
+		return ""
+	}
+	return "this port wants SASL: add --sasl with one of " + mechanisms(offered)
+}
+
+// try calls f with a connection on which nothing has been said yet.
+func (c *Client) try(ctx context.Context, broker string, f func(context.Context, net.Conn) error) error {
+	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
+	defer cancel()
+	conn, err := c.Options.Dial(ctx, "tcp", broker)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	deadline, _ := ctx.Deadline()
+	if err := conn.SetDeadline(deadline); err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })() // ends a read or write under way
+	return f(ctx, conn)
+}
+
+// ask sends one request and waits for its answer.
+func (c *Client) ask(ctx context.Context, conn net.Conn, within time.Duration, version int16, request protocol.Message) error {
+	if err := conn.SetDeadline(time.Now().Add(within)); err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })() // ends a read or write under way
+	_, err := c.talk(conn).exchange(version, request)
+	return err
+}

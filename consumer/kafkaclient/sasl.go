@@ -1,0 +1,69 @@
+package kafkaclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/segmentio/kafka-go/sasl"
+	"github.com/segmentio/kafka-go/sasl/plain"
+	"github.com/segmentio/kafka-go/sasl/scram"
+)
+
+// Mechanism is how a client authenticates.
+type Mechanism = sasl.Mechanism
+
+// SASL returns the mechanism of that name: "plain", "scram-sha-256" or "scram-sha-512". Without TLS the
+// first sends the password as it is. The password is asked for now, to check it, and for each connection, so
+// that it may change. What is returned prints without it.
+func SASL(name, user string, password func() (string, error)) (sasl.Mechanism, error) {
+	m := mechanism{
+		name: strings.ToUpper(name),
+		inner: func() (sasl.Mechanism, error) {
+			secret, err := password()
+			if err != nil {
+				return nil, err
+			}
+			return newMechanism(name, user, secret)
+		},
+	}
+	if _, err := m.inner(); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+func newMechanism(name, user, password string) (m sasl.Mechanism, err error) {
+	switch name {
+	case "plain":
+		return plain.Mechanism{Username: user, Password: password}, nil
+	case "scram-sha-256":
+		m, err = scram.Mechanism(scram.SHA256, user, password)
+	case "scram-sha-512":
+		m, err = scram.Mechanism(scram.SHA512, user, password)
+	default:
+		return nil, fmt.Errorf("no SASL mechanism %q", name)
+	}
+	if err != nil {
+		// The library's error quotes the password.
+		return nil, errors.New("the user or the password has a character that may not be in it, such as a line break or a tab")
+	}
+	return m, nil
+}
+
+// mechanism makes the library's mechanism anew for each connection. It has no field that would print.
+type mechanism struct {
+	name  string
+	inner func() (sasl.Mechanism, error)
+}
+
+func (m mechanism) Name() string { return m.name }
+
+func (m mechanism) Start(ctx context.Context) (sasl.StateMachine, []byte, error) {
+	inner, err := m.inner()
+	if err != nil {
+		return nil, nil, err
+	}
+	return inner.Start(ctx)
+}

@@ -1,0 +1,133 @@
+package kafkaclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"regexp"
+	"time"
+
+	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/protocol/apiversions"
+	"github.com/twmb/franz-go/pkg/kversion"
+)
+
+// Session asks one broker, on a connection of its own. kafka-go's transport answers some of these requests from its memory, and which broker
+// answers others is its choice.
+type Session struct {
+	Conn   net.Conn
+	talk   *talk
+	Ranges map[protocol.ApiKey]apiversions.ApiKeyResponse
+}
+
+func (c *Client) NewSession(conn net.Conn) *Session {
+	t := c.talk(conn)
+	t.most = largestAnswer
+	return &Session{Conn: conn, talk: t}
+}
+
+// largestAnswer bounds an answer about a few topics, in bytes: each partition takes some 60.
+const largestAnswer = 64 << 20
+
+// Learn asks which versions of each request the broker understands.
+func (s *Session) Learn(ctx context.Context) error {
+	answer, err := s.exchange(ctx, 0, &apiversions.Request{})
+	if err != nil {
+		return err
+	}
+	s.Ranges = map[protocol.ApiKey]apiversions.ApiKeyResponse{}
+	for _, r := range answer.(*apiversions.Response).ApiKeys {
+		s.Ranges[protocol.ApiKey(r.ApiKey)] = r
+	}
+	return nil
+}
+
+// ErrNotUnderstood says that the broker does not understand a request in any version of ours.
+var ErrNotUnderstood = errors.New("the broker does not understand this request, or no version of it that markread does")
+
+// Ask sends a request in the newest version that both sides understand.
+func (s *Session) Ask(ctx context.Context, request protocol.Message) (protocol.Message, error) {
+	key := request.ApiKey()
+	r, ok := s.Ranges[key]
+	if version := key.SelectVersion(r.MinVersion, r.MaxVersion); ok && version >= r.MinVersion && version <= r.MaxVersion {
+		return s.exchange(ctx, version, request)
+	}
+	return nil, fmt.Errorf("%s: %w", key, ErrNotUnderstood)
+}
+
+func (s *Session) exchange(ctx context.Context, version int16, request protocol.Message) (protocol.Message, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err := s.Conn.SetDeadline(time.Now().Add(RequestTimeout)); err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = s.Conn.SetDeadline(time.Unix(1, 0)) }) // ends a read or write under way
+	defer stop()
+	answer, err := s.talk.exchange(version, request)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return answer, err
+}
+
+// Release tells which Kafka it is.
+func (s *Session) Release() string {
+	var versions kversion.Versions
+	for key, r := range s.Ranges {
+		versions.SetMaxKeyVersion(int16(key), r.MaxVersion)
+	}
+	if m := exactly.FindStringSubmatch(versions.VersionGuess()); m != nil {
+		return m[1] + m[2]
+	}
+	return ""
+}
+
+// Lacks names what of the needed requests the broker does not understand any more, or not yet.
+func (s *Session) Lacks() (names []string) {
+	for _, n := range needed {
+		r, ok := s.Ranges[n.key]
+		if !ok || r.MaxVersion < n.least || r.MinVersion > n.key.MaxVersion() {
+			names = append(names, n.key.String())
+		}
+	}
+	return names
+}
+
+// OpenSession is one with whichever broker of the options answers first.
+func (c *Client) OpenSession(ctx context.Context) (*Session, error) {
+	conn, err := c.race(ctx, c.Connect)
+	if err != nil {
+		return nil, err
+	}
+	s := c.NewSession(conn)
+	if err := s.Learn(ctx); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// needed are the requests that a worker makes, and the least version of each in which it can do what it is for. Their largest is what kafka-go, or
+// our own message in its place, has.
+var needed = []struct {
+	key   protocol.ApiKey
+	least int16
+}{
+	{protocol.Produce, 3}, // headers of records: Kafka 0.11
+	{protocol.Fetch, 4},   // without aborted transactions
+	{protocol.ListOffsets, 2},
+	{protocol.Metadata, 4}, // without making the topics that it asks about
+	{protocol.OffsetCommit, 2},
+	{protocol.OffsetFetch, 1},
+	{protocol.FindCoordinator, 0},
+	{protocol.JoinGroup, 1},
+	{protocol.Heartbeat, 0},
+	{protocol.LeaveGroup, 0},
+	{protocol.SyncGroup, 0},
+	{protocol.DescribeConfigs, 0},
+}
+
+// exactly is a guess that is none, or nearly so.
+var exactly = regexp.MustCompile(`^((?:at least )?)v(\d+(?:\.\d+)+)$`)

@@ -10,6 +10,7 @@ import (
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol/describegroups"
 
+	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 )
 
@@ -65,7 +66,7 @@ type apart struct{ why, do string }
 // same way as long as that member leads.
 func (j *joined) accept(b []byte) {
 	assigned, leaders, err := decodeAssignment(b)
-	exists := func(p kafkaclient.TopicPartition) bool {
+	exists := func(p event.TopicPartition) bool {
 		return p.Partition >= 0 && p.Partition < j.outlook.Partitions[p.Topic]
 	}
 	ignored := func(why string) apart { return apart{"the leader's assignment is ignored: " + why, otherLeader} }
@@ -79,7 +80,7 @@ func (j *joined) accept(b []byte) {
 			leaders.Rate, j.outlook.Rate), sameFlags}
 	case !leaders.equal(j.outlook):
 		j.apart = apart{"the group's leader sees other topics or partitions than this worker", sameFlags}
-	case slices.ContainsFunc(assigned, func(p kafkaclient.TopicPartition) bool { return !exists(p) }):
+	case slices.ContainsFunc(assigned, func(p event.TopicPartition) bool { return !exists(p) }):
 		j.apart = ignored("it has partitions that this worker's topics don't have")
 	case len(slices.Compact(slices.Clone(assigned))) < len(assigned):
 		j.apart = ignored("it has a partition twice")
@@ -152,7 +153,7 @@ func (j *joined) conflict(us string, members []describegroups.ResponseGroupMembe
 			return "the group's leader has told other members another rate or other partitions"
 		}
 		for _, p := range theirs {
-			if _, both := slices.BinarySearchFunc(j.assigned, p, kafkaclient.TopicPartition.Compare); both {
+			if _, both := slices.BinarySearchFunc(j.assigned, p, event.TopicPartition.Compare); both {
 				return fmt.Sprintf("the group's leader has assigned %s/%d to two members", p.Topic, p.Partition)
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 )
 
@@ -55,11 +56,11 @@ func (o outlook) misses() bool {
 }
 
 // all returns the partitions, sorted by topic and number.
-func (o outlook) all() []kafkaclient.TopicPartition {
-	var all []kafkaclient.TopicPartition
+func (o outlook) all() []event.TopicPartition {
+	var all []event.TopicPartition
 	for _, topic := range slices.Sorted(maps.Keys(o.Partitions)) {
 		for p := range o.Partitions[topic] {
-			all = append(all, kafkaclient.TopicPartition{Topic: topic, Partition: p})
+			all = append(all, event.TopicPartition{Topic: topic, Partition: p})
 		}
 	}
 	return all
@@ -99,14 +100,14 @@ type candidate struct {
 
 // deal assigns the partition numbers, to as many of the members as have a share of the rate then. The others are spares: rather those that
 // have none already.
-func deal(o outlook, members []candidate, share func(all, owned []kafkaclient.TopicPartition) int) map[string][]int {
+func deal(o outlook, members []candidate, share func(all, owned []event.TopicPartition) int) map[string][]int {
 	numbers := 0
 	for _, n := range o.Partitions {
 		numbers = max(numbers, n)
 	}
 	all := o.all()
 	idle := func(owned []int) bool { // owned is sorted
-		foreign := func(p kafkaclient.TopicPartition) bool {
+		foreign := func(p event.TopicPartition) bool {
 			_, ours := slices.BinarySearch(owned, p.Partition)
 			return !ours
 		}

@@ -10,16 +10,17 @@ import (
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol/offsetcommit"
 
+	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 	"markread/consumer/offsets"
 )
 
 // CommitError says that a partition's offset, or all of a commit, was not accepted.
 type CommitError struct {
-	kafkaclient.TopicPartition        // Topic "": the request failed as a whole
-	Code                       string // Kafka's error code as a number, or "network": the metric label
-	Fenced                     bool   // this member does not belong to the generation any more: no commit of it will succeed
-	Err                        error
+	event.TopicPartition        // Topic "": the request failed as a whole
+	Code                 string // Kafka's error code as a number, or "network": the metric label
+	Fenced               bool   // this member does not belong to the generation any more: no commit of it will succeed
+	Err                  error
 }
 
 func (e *CommitError) Error() string {

@@ -27,14 +27,14 @@ type Sink interface {
 type Generation struct {
 	client *kafkaclient.Client
 	group  string
-	topics kafkaclient.Topics
+	topics event.Topics
 	id     int32
 	member string
 	rate   int
 	now    func() time.Time
 
-	all   []kafkaclient.TopicPartition // sorted by topic and number
-	apart apart                        // set before serve is called
+	all   []event.TopicPartition // sorted by topic and number
+	apart apart                  // set before serve is called
 
 	partitions []*partition           // sorted by topic and number; set by prepare, and never changed after it
 	memory     [2]*kafkaclient.Memory // of each lane's fetches
@@ -94,8 +94,8 @@ func (g *Generation) ID() int32 { return g.id }
 func (g *Generation) Member() string { return g.member }
 
 // Assigned returns the partitions of this member, sorted by topic and number.
-func (g *Generation) Assigned() []kafkaclient.TopicPartition {
-	assigned := make([]kafkaclient.TopicPartition, len(g.partitions))
+func (g *Generation) Assigned() []event.TopicPartition {
+	assigned := make([]event.TopicPartition, len(g.partitions))
 	for i, p := range g.partitions {
 		assigned[i] = p.TopicPartition
 	}
@@ -103,7 +103,7 @@ func (g *Generation) Assigned() []kafkaclient.TopicPartition {
 }
 
 // All returns the partitions of all the group's topics, sorted by topic and number. All members that have partitions have the same.
-func (g *Generation) All() []kafkaclient.TopicPartition { return slices.Clone(g.all) }
+func (g *Generation) All() []event.TopicPartition { return slices.Clone(g.all) }
 
 // Apart says why this member gets no partitions from the group's leader, and what to do: they go by
 // different rates or partitions, or the leader is no worker. "": they agree.
@@ -146,7 +146,7 @@ type Oldest struct {
 
 // PartitionState shows how far a partition is.
 type PartitionState struct {
-	kafkaclient.TopicPartition
+	event.TopicPartition
 	Committed     int64 // the offset committed last; -1: none yet
 	HighWatermark int64 // the log's end, at most half a minute old; -1: not known yet
 	Lag           int64 // HighWatermark less Committed, or less where we began; 0 while unknown

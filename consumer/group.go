@@ -9,6 +9,7 @@ import (
 
 	"github.com/segmentio/kafka-go"
 
+	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 )
 
@@ -27,14 +28,14 @@ const LongestJoin = rebalanceTimeout + kafkaclient.RequestTimeout + kafkaclient.
 // GroupOptions says which group to join and how.
 type GroupOptions struct {
 	Group  string
-	Topics kafkaclient.Topics
+	Topics event.Topics
 	Rate   int              // the quota that this worker goes by, in calls a second; published to the group's leader
 	Now    func() time.Time // the later of our clock and the IM server's, for Decode; called concurrently; nil: time.Now
 	Turned func()           // called before each try to join: the group's loop turns; nil: nobody watches
 
 	// Share returns which part of Rate is a member's that owns some of all partitions. The leader gives partitions to so few members that
 	// none of them has some and no share: their events would wait for ever. nil: each member may have partitions.
-	Share func(all, owned []kafkaclient.TopicPartition) int
+	Share func(all, owned []event.TopicPartition) int
 }
 
 // Consume joins the group and calls serve for each generation, one at a time, until ctx ends; then it leaves

@@ -8,6 +8,7 @@ import (
 
 	"github.com/segmentio/kafka-go/protocol/describegroups"
 
+	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 )
 
@@ -39,15 +40,15 @@ func (g DescribedGroup) Ours() bool { return g.Protocol == protocolName }
 // View is what a member goes by when it reckons its share of the quota.
 type View struct {
 	Rate int
-	All  []kafkaclient.TopicPartition // sorted by topic and number
+	All  []event.TopicPartition // sorted by topic and number
 }
 
 // DescribedMember is one member.
 type DescribedMember struct {
 	ID, Client, Host string
-	Assigned         []kafkaclient.TopicPartition // sorted by topic and number
-	View             *View                        // what it has published; nil: not known
-	Apart            string                       // why the leader gives it no partitions; "": they agree, or it is not known
+	Assigned         []event.TopicPartition // sorted by topic and number
+	View             *View                  // what it has published; nil: not known
+	Apart            string                 // why the leader gives it no partitions; "": they agree, or it is not known
 }
 
 // DescribeGroup looks at a group. It tries for 8 s.

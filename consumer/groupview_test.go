@@ -16,7 +16,7 @@ import (
 	"markread/consumer"
 	"markread/consumer/admin"
 	"markread/consumer/broker/brokertest"
-	"markread/consumer/kafkaclient"
+	"markread/consumer/event"
 )
 
 func group(w *brokertest.World, name string) consumer.DescribedGroup {
@@ -58,7 +58,7 @@ func TestDescribeGroup(t *testing.T) {
 		if view.State != consumer.GroupStable || !view.Ours() || len(view.Members) != 3 || view.Leaders == nil || view.Leaders.Rate != 200 || len(view.Leaders.All) != 6 {
 			w.Fatalf("%+v", view)
 		}
-		seen := map[kafkaclient.TopicPartition]bool{}
+		seen := map[event.TopicPartition]bool{}
 		apart := 0
 		for _, m := range view.Members {
 			if !strings.HasPrefix(m.ID, "markread-") || m.Client != "markread" || m.Host == "" || strings.HasPrefix(m.Host, "/") || m.View == nil {

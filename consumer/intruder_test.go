@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 
 	"markread/consumer/broker/brokertest"
+	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 )
 
@@ -151,13 +152,13 @@ func subscriptionOf(userData string) []byte {
 }
 
 // outlookOf is the user data of a member that counts so many partitions of the topics.
-func outlookOf(t kafkaclient.Topics, rate, partitions int, more string) string {
+func outlookOf(t event.Topics, rate, partitions int, more string) string {
 	return fmt.Sprintf(`{"rate":%d,"partitions":{%q:%d,%q:%d}%s}`, rate, t.Live, partitions, t.Backfill, partitions, more)
 }
 
 // intruders are members of ten kinds, none of which is a worker of topics with four partitions, and
 // of two kinds that coordinators refuse.
-func intruders(t kafkaclient.Topics, huge int) map[string]*intruder {
+func intruders(t event.Topics, huge int) map[string]*intruder {
 	whole := subscriptionOf(outlookOf(t, 200, 4, ""))
 	return map[string]*intruder{
 		"malformed":       {metadata: []byte("\x00\x01\x00\x00\x00\x02\xff\xfd garbage \x80\x1b[31m")},
@@ -177,7 +178,7 @@ func intruders(t kafkaclient.Topics, huge int) map[string]*intruder {
 
 // shared reports whether the workers have all partitions of both topics, each once.
 func shared(want int, workers ...*member) bool {
-	owners := map[kafkaclient.TopicPartition]int{}
+	owners := map[event.TopicPartition]int{}
 	for _, m := range workers {
 		g := m.generation()
 		if g == nil || len(g.Assigned()) == 0 {
@@ -293,7 +294,7 @@ func TestForgedOwned(t *testing.T) {
 }
 
 // assignmentOf is what a leader sends to a member.
-func assignmentOf(userData string, assigned ...kafkaclient.TopicPartition) []byte {
+func assignmentOf(userData string, assigned ...event.TopicPartition) []byte {
 	a := kmsg.NewConsumerMemberAssignment()
 	a.Version, a.UserData = 1, []byte(userData)
 	for _, p := range assigned {
@@ -306,9 +307,9 @@ func assignmentOf(userData string, assigned ...kafkaclient.TopicPartition) []byt
 
 // leaders are what leaders that are no workers assign to each member of a group whose topics have
 // four partitions.
-func leaders(t kafkaclient.Topics) map[string]func() []byte {
+func leaders(t event.Topics) map[string]func() []byte {
 	ours := outlookOf(t, 200, 4, "")
-	first := kafkaclient.TopicPartition{Topic: t.Live}
+	first := event.TopicPartition{Topic: t.Live}
 	var turn atomic.Int32
 	return map[string]func() []byte{
 		"nothing":         nil,
@@ -317,16 +318,16 @@ func leaders(t kafkaclient.Topics) map[string]func() []byte {
 		"huge":            func() []byte { return assignmentOf(ours+strings.Repeat(" ", 1<<20), first) },
 		"no user data":    func() []byte { return assignmentOf("", first) },
 		"twice":           func() []byte { return assignmentOf(ours, first, first) },
-		"not there":       func() []byte { return assignmentOf(ours, kafkaclient.TopicPartition{Topic: t.Live, Partition: 4}) },
-		"negative":        func() []byte { return assignmentOf(ours, kafkaclient.TopicPartition{Topic: t.Live, Partition: -1}) },
-		"another topic":   func() []byte { return assignmentOf(ours, kafkaclient.TopicPartition{Topic: t.DeadLetter}) },
+		"not there":       func() []byte { return assignmentOf(ours, event.TopicPartition{Topic: t.Live, Partition: 4}) },
+		"negative":        func() []byte { return assignmentOf(ours, event.TopicPartition{Topic: t.Live, Partition: -1}) },
+		"another topic":   func() []byte { return assignmentOf(ours, event.TopicPartition{Topic: t.DeadLetter}) },
 		"another rate":    func() []byte { return assignmentOf(outlookOf(t, 300, 4, ""), first) },
 		"all to all": func() []byte {
-			return assignmentOf(ours, first, kafkaclient.TopicPartition{Topic: t.Live, Partition: 1}, kafkaclient.TopicPartition{Topic: t.Backfill, Partition: 3})
+			return assignmentOf(ours, first, event.TopicPartition{Topic: t.Live, Partition: 1}, event.TopicPartition{Topic: t.Backfill, Partition: 3})
 		},
 		"different rates": func() []byte { // each member another one
 			n := int(turn.Add(1))
-			return assignmentOf(outlookOf(t, 200+100*(n%3), 4, ""), kafkaclient.TopicPartition{Topic: t.Live, Partition: n % 4})
+			return assignmentOf(outlookOf(t, 200+100*(n%3), 4, ""), event.TopicPartition{Topic: t.Live, Partition: n % 4})
 		},
 	}
 }

@@ -16,6 +16,7 @@ import (
 	joinapi "github.com/segmentio/kafka-go/protocol/joingroup"
 	syncapi "github.com/segmentio/kafka-go/protocol/syncgroup"
 
+	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 )
 
@@ -41,7 +42,7 @@ type member struct {
 // joined is what a member knows when it has joined a generation.
 type joined struct {
 	generation int32
-	assigned   []kafkaclient.TopicPartition
+	assigned   []event.TopicPartition
 	outlook    outlook   // that it joined with
 	leaders    outlook   // by which the leader has assigned
 	apart      apart     // why it has been assigned nothing; zero: they agree

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"markread/consumer/kafkaclient"
+	"markread/consumer/event"
 )
 
 // What the members of a group write for each other passes through the coordinator as it is: anybody
@@ -53,13 +53,13 @@ func decodeMember(b []byte) (memberData, error) {
 // decodeAssignment reads what the group's leader has assigned to a member: the partitions, sorted
 // by topic and number, and the leader's outlook. They may be of other topics, may not exist, and
 // may repeat.
-func decodeAssignment(b []byte) (assigned []kafkaclient.TopicPartition, leaders outlook, err error) {
+func decodeAssignment(b []byte) (assigned []event.TopicPartition, leaders outlook, err error) {
 	r := groupBytes{b: b[:min(len(b), maxGroupBytes)]}
 	r.number(2) // version
 	for range r.count(6) {
 		topic := string(r.take(r.number(2)))
 		for range r.count(4) {
-			assigned = append(assigned, kafkaclient.TopicPartition{Topic: topic, Partition: r.number(4)})
+			assigned = append(assigned, event.TopicPartition{Topic: topic, Partition: r.number(4)})
 		}
 	}
 	leaders, err = readUserData[outlook](&r, len(b))
@@ -69,7 +69,7 @@ func decodeAssignment(b []byte) (assigned []kafkaclient.TopicPartition, leaders 
 	if err != nil {
 		return nil, outlook{}, err
 	}
-	slices.SortFunc(assigned, kafkaclient.TopicPartition.Compare)
+	slices.SortFunc(assigned, event.TopicPartition.Compare)
 	return assigned, leaders, nil
 }
 

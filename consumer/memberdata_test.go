@@ -13,7 +13,7 @@ import (
 	"github.com/segmentio/kafka-go/protocol"
 	consumerapi "github.com/segmentio/kafka-go/protocol/consumer"
 
-	"markread/consumer/kafkaclient"
+	"markread/consumer/event"
 )
 
 func marshal(t testing.TB, v any) []byte {
@@ -162,13 +162,13 @@ func FuzzMemberMetadata(f *testing.F) {
 			if err := protocol.Unmarshal(b, 0, &theirs); err != nil {
 				t.Fatalf("kafka-go: %v", err)
 			}
-			var want []kafkaclient.TopicPartition
+			var want []event.TopicPartition
 			for _, topic := range theirs.AssignedPartitions {
 				for _, p := range topic.Partitions {
-					want = append(want, kafkaclient.TopicPartition{Topic: topic.Topic, Partition: int(p)})
+					want = append(want, event.TopicPartition{Topic: topic.Topic, Partition: int(p)})
 				}
 			}
-			slices.SortFunc(want, kafkaclient.TopicPartition.Compare)
+			slices.SortFunc(want, event.TopicPartition.Compare)
 			if !slices.Equal(assigned, want) {
 				t.Fatalf("assigned %v, kafka-go: %v", assigned, want)
 			}

@@ -17,7 +17,7 @@ import (
 // partition is one assigned partition for as long as its generation lasts: where it reads, and what has
 // finished. Its fetcher is the only one that moves it on.
 type partition struct {
-	kafkaclient.TopicPartition
+	event.TopicPartition
 	g     *Generation
 	index int // in Generation.partitions: the upper part of its Refs
 	lane  event.Lane

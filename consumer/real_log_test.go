@@ -14,7 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"markread/consumer/broker/brokertest"
-	"markread/consumer/kafkaclient"
+	"markread/consumer/event"
 )
 
 // Where the topic says so, an event's time is when the broker has appended it.
@@ -305,7 +305,7 @@ func TestRealPartitionsAdded(t *testing.T) {
 	r.publish(r.topics.Live, 3, 5)
 	r.eventually(40*time.Second, "the new partition is read", func() bool { return r.committed(r.topics.Live, 3) == 5 })
 	t.Logf("a new partition was read after %v", time.Since(began))
-	assigned := map[kafkaclient.TopicPartition]int{}
+	assigned := map[event.TopicPartition]int{}
 	for _, m := range members {
 		for _, tp := range m.generation().Assigned() {
 			assigned[tp]++

@@ -11,7 +11,6 @@ import (
 	"markread/consumer/admin"
 	"markread/consumer/broker/brokertest"
 	"markread/consumer/event"
-	"markread/consumer/kafkaclient"
 )
 
 // What status looks at is there in the form that it expects: the group with what its members publish, where it is, and the end of what is
@@ -68,7 +67,7 @@ func TestRealLook(t *testing.T) {
 	owner := first
 	r.eventually(60*time.Second, "the events are there", func() bool {
 		for _, m := range []*member{first, second} {
-			if g := m.generation(); g != nil && len(m.got(r.topics.Live, 0)) >= 7 && slices.Contains(g.Assigned(), kafkaclient.TopicPartition{Topic: r.topics.Live, Partition: 0}) {
+			if g := m.generation(); g != nil && len(m.got(r.topics.Live, 0)) >= 7 && slices.Contains(g.Assigned(), event.TopicPartition{Topic: r.topics.Live, Partition: 0}) {
 				owner = m
 				return slices.Contains(members, g.Member())
 			}

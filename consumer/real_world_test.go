@@ -25,6 +25,7 @@ import (
 	"markread/consumer"
 	"markread/consumer/broker"
 	"markread/consumer/broker/brokertest"
+	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 )
 
@@ -51,7 +52,7 @@ type real struct {
 	*testing.T
 	brokers []string
 	cluster *kfake.Cluster // nil: a real one
-	topics  kafkaclient.Topics
+	topics  event.Topics
 	group   string
 	admin   *kgo.Client // another Kafka client, for what ours doesn't do
 	log     brokertest.Logs
@@ -63,7 +64,7 @@ func onBroker(t *testing.T, partitions int, settings ...string) *real {
 	name := fmt.Sprintf("%s-%08x", strings.NewReplacer("/", "-", "_", "-").Replace(t.Name()), rand.Uint32())
 	r := &real{
 		T: t, group: name,
-		topics: kafkaclient.Topics{Live: name, Backfill: name + "-backfill", DeadLetter: name + "-letters"},
+		topics: event.Topics{Live: name, Backfill: name + "-backfill", DeadLetter: name + "-letters"},
 	}
 	if addresses := os.Getenv(testBrokers); addresses != "" {
 		r.brokers = strings.Split(addresses, ",")

@@ -64,7 +64,7 @@ func TestWatch(t *testing.T) {
 				time.AfterFunc(time.Hour, func() { revoke(nil) })
 				began := time.Now()
 				g := &Generation{client: client}
-				g.watch(ctx, c.joined, GroupOptions{Topics: kafkaclient.Topics{Live: "live"}, Rate: 200}, c.patience, revoke)
+				g.watch(ctx, c.joined, GroupOptions{Topics: event.Topics{Live: "live"}, Rate: 200}, c.patience, revoke)
 				took := time.Since(began)
 				if cause := context.Cause(ctx); c.want == nil && took < time.Hour || c.want != nil && (!errors.Is(cause, c.want) || took < c.after || took > c.after+time.Second) {
 					t.Errorf("after %v %v, want %v after %v", took, cause, c.want, c.after)
@@ -77,8 +77,8 @@ func TestWatch(t *testing.T) {
 // An end that was read before the group committed is no end that the group is beyond.
 func TestBeyondIsAskedAgain(t *testing.T) {
 	overBroker(t, func(t *testing.T, c *kafkaclient.Client) {
-		event := event.Message{Key: []byte("k"), Value: []byte("{}")}
-		if err := c.Publisher("live").Publish(t.Context(), event, event); err != nil {
+		m := event.Message{Key: []byte("k"), Value: []byte("{}")}
+		if err := c.Publisher("live").Publish(t.Context(), m, m); err != nil {
 			t.Fatal(err)
 		}
 		e, err := c.TopicOffsets(t.Context(), "live")
@@ -87,7 +87,7 @@ func TestBeyondIsAskedAgain(t *testing.T) {
 		}
 		for p, b := range e.Partitions {
 			for _, beyond := range []int64{0, 3} {
-				l := admin.PartitionLag{TopicPartition: kafkaclient.TopicPartition{Topic: "live", Partition: p}, OffsetRange: kafkaclient.OffsetRange{End: max(0, b.End-1)}, Committed: b.End + beyond}
+				l := admin.PartitionLag{TopicPartition: event.TopicPartition{Topic: "live", Partition: p}, OffsetRange: kafkaclient.OffsetRange{End: max(0, b.End-1)}, Committed: b.End + beyond}
 				admin.CheckBeyond(t.Context(), c, &l)
 				if l.Err != nil || l.Beyond != beyond || (l.Lag == 0) != (beyond == 0 || b.End == 0) {
 					t.Errorf("%d beyond: %+v", beyond, l)

@@ -29,7 +29,7 @@ func committed(w *brokertest.World, topic string, partition int) int64 {
 // member is a consumer that keeps what it gets and finishes what the test tells it to.
 type member struct {
 	w      *brokertest.World
-	topics kafkaclient.Topics
+	topics event.Topics
 	rate   int // 0: 200
 	now    func() time.Time
 	pause  time.Duration // before there is room, each time

@@ -8,7 +8,6 @@ import (
 	"github.com/rs/zerolog"
 
 	"markread/consumer/event"
-	"markread/consumer/kafkaclient"
 	"markread/imclient"
 	"markread/worker/backlog"
 	"markread/worker/hold"
@@ -34,7 +33,7 @@ type core struct {
 	maxEvents  int // unsettled events at which it does
 	backoff    imclient.Backoff
 	jitter     func(id string, failures int) float64 // in [0, 1)
-	topics     kafkaclient.Topics
+	topics     event.Topics
 	log        zerolog.Logger
 	seen       observer
 	announce   announcer

@@ -13,7 +13,6 @@ import (
 	"github.com/rs/zerolog"
 
 	"markread/consumer/event"
-	"markread/consumer/kafkaclient"
 	"markread/imclient"
 	"markread/worker/backlog"
 	"markread/worker/hold"
@@ -61,7 +60,7 @@ func newRig(t *testing.T) *rig {
 		attempts: 3, maxPending: 1000, maxEvents: defaultMaxEvents,
 		backoff: imclient.NewBackoff(100*time.Millisecond, time.Second),
 		jitter:  func(string, int) float64 { return 1 },
-		topics:  kafkaclient.Topics{Live: "mark-read", Backfill: "mark-read-backfill"},
+		topics:  event.Topics{Live: "mark-read", Backfill: "mark-read-backfill"},
 		log:     zerolog.Nop(), seen: nobody{},
 		quota: quota.Uncapped(100), holds: hold.New(95), memory: backlog.NewMemory(), accepted: true,
 	}

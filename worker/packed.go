@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"markread/consumer/event"
-	"markread/consumer/kafkaclient"
 )
 
 // A waiting conversation keeps the record of its best event, because a letter would need it, and in a large backlog the records are most of
@@ -70,7 +69,7 @@ func pack(e *event.Event) (packed string, named uint8) {
 }
 
 // unpack returns the event that was packed. topics are those that it may have come from.
-func unpack(packed string, topics kafkaclient.Topics) event.Event {
+func unpack(packed string, topics event.Topics) event.Event {
 	report, rest, _ := strings.Cut(packed, accountSeparator)
 	peer, rest, _ := strings.Cut(rest, accountSeparator)
 	u := unpacker{[]byte(rest[1:])}

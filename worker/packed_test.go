@@ -9,12 +9,11 @@ import (
 	"time"
 
 	"markread/consumer/event"
-	"markread/consumer/kafkaclient"
 )
 
 // What a letter shows is what was read, to the byte.
 func TestPacked(t *testing.T) {
-	own := kafkaclient.Topics{Live: "mark-read", Backfill: "mark-read-backfill"}
+	own := event.Topics{Live: "mark-read", Backfill: "mark-read-backfill"}
 	at := time.UnixMilli(1_760_000_000_123)
 	for name, change := range map[string]func(*event.Record){
 		"usual":            func(*event.Record) {},
@@ -66,13 +65,13 @@ func TestPacked(t *testing.T) {
 func FuzzPacked(f *testing.F) {
 	f.Add([]byte(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1760000000}`), []byte("a|b"), []byte("1760000000000"), int64(1_760_000_000_000))
 	f.Fuzz(func(t *testing.T, value, key, header []byte, at int64) {
-		own := kafkaclient.Topics{Live: "mark-read"}
+		own := event.Topics{Live: "mark-read"}
 		mustSurvive(t, event.Record{Topic: own.Live, Time: time.UnixMilli(at), Key: key, Value: value,
 			Headers: []event.Header{{Key: "markread.event-time", Value: header}}}, own)
 	})
 }
 
-func mustSurvive(t *testing.T, r event.Record, own kafkaclient.Topics) {
+func mustSurvive(t *testing.T, r event.Record, own event.Topics) {
 	t.Helper()
 	e := event.Decode(r, time.UnixMilli(1<<42))
 	if e.Invalid != nil {

@@ -1,14 +1,14 @@
 package worker
 
 import (
-	"markread/consumer/kafkaclient"
+	"markread/consumer/event"
 	"markread/worker/quota"
 )
 
 // Share returns how many of rate calls a second belong to a worker that owns some of all the group's partitions, which are sorted by topic and
 // number. What is not among them counts for nothing.
-func Share(rate int, all, owned []kafkaclient.TopicPartition) int {
-	index := make(map[kafkaclient.TopicPartition]int, len(all))
+func Share(rate int, all, owned []event.TopicPartition) int {
+	index := make(map[event.TopicPartition]int, len(all))
 	for i, p := range all {
 		index[p] = i
 	}

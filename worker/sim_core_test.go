@@ -6,7 +6,7 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"markread/consumer/kafkaclient"
+	"markread/consumer/event"
 	"markread/imclient"
 	"markread/worker/backlog"
 	"markread/worker/hold"
@@ -21,7 +21,7 @@ func (h *hands) newCore() *core {
 		jitter: func(id string, failures int) float64 {
 			return h.part(dieJitter, uint64(talkOf(id)), uint64(failures))
 		},
-		topics: kafkaclient.Topics{Live: "mark-read", Backfill: "mark-read-backfill"},
+		topics: event.Topics{Live: "mark-read", Backfill: "mark-read-backfill"},
 		log:    zerolog.Nop(), seen: nobody{},
 		quota: quota.New(), holds: hold.New(h.maxRejected), memory: backlog.NewMemory(),
 	}

@@ -29,7 +29,7 @@ const (
 
 var (
 	key    = imclient.NewSecret("a key for tests")
-	topics = kafkaclient.Topics{Live: "mark-read", Backfill: "mark-read-backfill", DeadLetter: "mark-read-dead-letters"}
+	topics = event.Topics{Live: "mark-read", Backfill: "mark-read-backfill", DeadLetter: "mark-read-dead-letters"}
 )
 
 // stack is the whole product in one bubble of virtual time: embedded broker, IM sandbox and what the

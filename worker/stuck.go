@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"markread/consumer"
-	"markread/consumer/kafkaclient"
+	"markread/consumer/event"
 	"markread/worker/console"
 )
 
@@ -17,7 +17,7 @@ const (
 )
 
 // watermarks notices that a partition's offset has not moved on for stuckAfter, because one event does not end.
-type watermarks map[kafkaclient.TopicPartition]*watermark
+type watermarks map[event.TopicPartition]*watermark
 
 type watermark struct {
 	offset int64 // of the oldest event that has not ended

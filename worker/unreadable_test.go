@@ -44,7 +44,7 @@ func TestUnreadableIsShown(t *testing.T) {
 		"a newer event waits":   {consumer.PartitionState{Committed: 3, HighWatermark: 12, Lag: 9, Unreadable: at10, Oldest: aged(time.Minute)}, 9, 90, `9,`},
 		"an event of our clock": {consumer.PartitionState{Committed: 3, HighWatermark: 4, Lag: 1, Oldest: aged(-time.Minute)}, 1, 0, `1,`},
 	} {
-		c.state.TopicPartition = kafkaclient.TopicPartition{Topic: "mark-read", Partition: 3}
+		c.state.TopicPartition = event.TopicPartition{Topic: "mark-read", Partition: 3}
 		p := partition{PartitionState: c.state}
 		s := snapshot{at: at, partitions: []partition{p}}
 		gauges := map[*prometheus.Desc]float64{}

@@ -34,6 +34,7 @@ import (
 
 	"markread/consumer"
 	"markread/consumer/deadletter"
+	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 	"markread/consumer/logthrottle"
 	"markread/imclient"
@@ -57,7 +58,7 @@ type Caller interface {
 type Options struct {
 	Kafka  *kafkaclient.Client
 	IM     Caller
-	Topics kafkaclient.Topics
+	Topics event.Topics
 	Group  string
 
 	Rate        int // calls a second of the whole group; 0: no quota
@@ -169,7 +170,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		Turned: w.turn,
 	}
 	if w.options.Rate > 0 {
-		options.Share = func(all, owned []kafkaclient.TopicPartition) int { return Share(w.options.Rate, all, owned) }
+		options.Share = func(all, owned []event.TopicPartition) int { return Share(w.options.Rate, all, owned) }
 	}
 	err := consumer.Consume(ctx, w.options.Kafka, options, w.serve)
 	if err != nil {

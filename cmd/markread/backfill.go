@@ -11,6 +11,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"markread/consumer/backfill"
+	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 )
 
@@ -168,7 +169,7 @@ func (c *backfillCommand) begin(ctx context.Context, job *backfillJob, view *bac
 	if err := view.client.Ping(ctx); err != nil {
 		return stopped(ctx, err)
 	}
-	missing, err := view.client.MissingTopics(ctx, kafkaclient.Topics{Backfill: c.BackfillTopic})
+	missing, err := view.client.MissingTopics(ctx, event.Topics{Backfill: c.BackfillTopic})
 	switch {
 	case err != nil:
 		return stopped(ctx, err)

@@ -14,6 +14,7 @@ import (
 
 	"markread/consumer/admin"
 	"markread/consumer/backfill"
+	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 )
 
@@ -39,7 +40,7 @@ type backfillView struct {
 
 // lookAtTopic finds out how long the topic keeps records. It fails if this user may not write to it: better now than when the files are read.
 func (v *backfillView) lookAtTopic(ctx context.Context) error {
-	topics, err := admin.DescribeTopics(ctx, v.client, kafkaclient.Topics{Backfill: v.topic}, false)
+	topics, err := admin.DescribeTopics(ctx, v.client, event.Topics{Backfill: v.topic}, false)
 	if err != nil || len(topics) != 1 || topics[0].Err != nil {
 		return nil // then publishing will say what is wrong
 	}

@@ -15,6 +15,7 @@ import (
 
 	"markread/consumer"
 	"markread/consumer/admin"
+	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 	"markread/imclient"
 )
@@ -191,7 +192,7 @@ func (e *examination) unasked(why string, tell func(aspect int, found findings),
 }
 
 // ofEach is the same finding of each topic.
-func ofEach(make func(check, subject, found, do string) finding, check string, topics kafkaclient.Topics, found, do string) (all findings) {
+func ofEach(make func(check, subject, found, do string) finding, check string, topics event.Topics, found, do string) (all findings) {
 	for _, name := range []string{topics.Live, topics.Backfill, topics.DeadLetter} {
 		if name != "" {
 			all.add(make(check, name, found, do))

@@ -16,6 +16,7 @@ import (
 
 	"markread/consumer"
 	"markread/consumer/admin"
+	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 	"markread/imclient"
 )
@@ -92,7 +93,7 @@ func TestJudgeReplicas(t *testing.T) {
 }
 
 func TestJudgeTopics(t *testing.T) {
-	topics := kafkaclient.Topics{Live: "live", Backfill: "", DeadLetter: "letters"}
+	topics := event.Topics{Live: "live", Backfill: "", DeadLetter: "letters"}
 	one := []admin.DescribedPartition{{Replicas: 3, InSync: 3}}
 	events := admin.DescribedTopic{Name: "live", Partitions: one, May: kafkaclient.MayRead, Settings: map[string]string{kafkaclient.RetentionMs: "604800000", kafkaclient.RetentionBytes: "-1", kafkaclient.MaxMessageBytes: "1000"}}
 	letters := admin.DescribedTopic{Name: "letters", Partitions: one, May: kafkaclient.MayWrite, Settings: map[string]string{kafkaclient.RetentionMs: "-1", kafkaclient.RetentionBytes: "-1", kafkaclient.MaxMessageBytes: "66536"}}
@@ -130,7 +131,7 @@ func TestJudgeTopics(t *testing.T) {
 
 func TestJudgeGroup(t *testing.T) {
 	f := parsed(t, nil, "--brokers", "k:1", "--im-app-id", "7").workerFlags
-	all := []kafkaclient.TopicPartition{{Topic: "mark-read"}, {Topic: "mark-read", Partition: 1}, {Topic: "mark-read-backfill"}}
+	all := []event.TopicPartition{{Topic: "mark-read"}, {Topic: "mark-read", Partition: 1}, {Topic: "mark-read-backfill"}}
 	for name, c := range map[string]struct {
 		view consumer.DescribedGroup
 		err  error
@@ -170,7 +171,7 @@ func TestJudgeLag(t *testing.T) {
 		"little":    {[]admin.PartitionLag{behind(5, time.Hour), {}}, nil, nil},
 		"half gone": {[]admin.PartitionLag{behind(5, time.Hour), behind(5, 4*24*time.Hour)}, nil, []finding{warning("lag", "t", "waited for 4d00h, and the topic keeps 7d00h", "retention.ms")}},
 		"lost":      {[]admin.PartitionLag{{Lost: 1234}}, nil, []finding{warning("lag", "t", "deleted 1,234 events before anybody read them", "retention.ms")}},
-		"beyond":    {[]admin.PartitionLag{{}, {TopicPartition: kafkaclient.TopicPartition{Topic: "t", Partition: 1}, Committed: 500, OffsetRange: kafkaclient.OffsetRange{End: 200}, Beyond: 300}}, nil, []finding{wrong("lag", "t", "beyond the end of the log in partitions 1 (partition 1: 500, end 200)", "--reset-offsets")}},
+		"beyond":    {[]admin.PartitionLag{{}, {TopicPartition: event.TopicPartition{Topic: "t", Partition: 1}, Committed: 500, OffsetRange: kafkaclient.OffsetRange{End: 200}, Beyond: 300}}, nil, []finding{wrong("lag", "t", "beyond the end of the log in partitions 1 (partition 1: 500, end 200)", "--reset-offsets")}},
 		"no leader": {[]admin.PartitionLag{{OffsetRange: kafkaclient.OffsetRange{Err: errors.New("no leader")}}, {}}, nil, []finding{notChecked("lag", "t", "of 1 of 2 partitions the leader can't be asked (0): no leader", "")}},
 		"no answer": {nil, errors.New("given up after 8s"), []finding{notChecked("lag", "t", "given up", "")}},
 	} {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"markread/consumer/admin"
+	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 )
 
@@ -14,7 +15,7 @@ import (
 const shortRetention = 24 * time.Hour
 
 // judgeTopics says what a worker would make of the topics. views are those of the topics, in their order.
-func judgeTopics(topics kafkaclient.Topics, views []admin.DescribedTopic, create bool) (all findings) {
+func judgeTopics(topics event.Topics, views []admin.DescribedTopic, create bool) (all findings) {
 	largest, counts := admin.LargestEvent(topics, views), map[string]int{}
 	for _, v := range views {
 		counts[v.Name] = len(v.Partitions)

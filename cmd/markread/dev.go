@@ -14,6 +14,7 @@ import (
 
 	"markread/consumer/admin"
 	"markread/consumer/broker"
+	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 	"markread/imclient"
 	"markread/imclient/sandbox"
@@ -49,7 +50,7 @@ const (
 	devReader, devSender, devMessages = "alice", "bob", 3
 )
 
-var devTopics = kafkaclient.Topics{Live: "mark-read", Backfill: "mark-read-backfill", DeadLetter: "mark-read-dead-letters"}
+var devTopics = event.Topics{Live: "mark-read", Backfill: "mark-read-backfill", DeadLetter: "mark-read-dead-letters"}
 
 func (c *devCommand) validate(env environment) error {
 	for _, a := range []struct{ flag, addr string }{{"--kafka-addr", c.KafkaAddr}, {"--im-addr", c.IMAddr}} {

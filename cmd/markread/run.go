@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"markread/consumer/admin"
+	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 )
 
@@ -48,8 +49,8 @@ func (f *workerFlags) validate(env environment) error {
 	)
 }
 
-func (f *groupFlags) topics() kafkaclient.Topics {
-	return kafkaclient.Topics{Live: f.Topic, Backfill: f.BackfillTopic, DeadLetter: f.DeadLetterTopic}
+func (f *groupFlags) topics() event.Topics {
+	return event.Topics{Live: f.Topic, Backfill: f.BackfillTopic, DeadLetter: f.DeadLetterTopic}
 }
 
 // firstError calls the checks in order until one fails.

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 	"markread/imclient"
 	"markread/worker"
@@ -21,7 +22,7 @@ import (
 type service struct {
 	engine     engineFlags
 	group      string
-	topics     kafkaclient.Topics
+	topics     event.Topics
 	kafka      *kafkaclient.Client
 	im         worker.Caller
 	imTimeout  time.Duration // of one call

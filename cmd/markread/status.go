@@ -96,7 +96,7 @@ type look struct {
 	kafka      *kafkaclient.Client
 	admin      *adminClient // nil: no worker is asked
 	group      string
-	topics     kafkaclient.Topics
+	topics     event.Topics
 	maxReplays int
 	progress   *progress
 

@@ -345,7 +345,7 @@ func virtual(t *testing.T, dead bool, test func(t *testing.T, cluster *kfake.Clu
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		var network kfake.VirtualNetwork
-		topics := kafkaclient.Topics{Live: "live", DeadLetter: "letters"}
+		topics := event.Topics{Live: "live", DeadLetter: "letters"}
 		b, err := broker.Start(broker.Options{Addr: "127.0.0.1:9092", Partitions: 2, Listen: network.Listen, Topics: []string{"live", "letters"}})
 		if err != nil {
 			t.Fatal(err)

@@ -13,7 +13,6 @@ import (
 	"markread/consumer/admin"
 	"markread/consumer/deadletter"
 	"markread/consumer/event"
-	"markread/consumer/kafkaclient"
 	"markread/worker"
 	"markread/worker/console"
 )
@@ -113,7 +112,7 @@ func memberReportOf(g *consumer.DescribedGroup, m consumer.DescribedMember) memb
 }
 
 // owner returns the number of the member that has a partition, from 1; 0: none has, or it is not known.
-func (r *groupReport) owner(p kafkaclient.TopicPartition) int {
+func (r *groupReport) owner(p event.TopicPartition) int {
 	if r == nil {
 		return 0
 	}

@@ -19,9 +19,9 @@ import (
 var statusAt = time.Date(2026, 3, 1, 3, 0, 0, 0, time.UTC)
 
 // partitionsFrom are n partitions of a topic.
-func partitionsFrom(topic string, first, n int) (all []kafkaclient.TopicPartition) {
+func partitionsFrom(topic string, first, n int) (all []event.TopicPartition) {
 	for i := range n {
-		all = append(all, kafkaclient.TopicPartition{Topic: topic, Partition: first + i})
+		all = append(all, event.TopicPartition{Topic: topic, Partition: first + i})
 	}
 	return all
 }
@@ -29,7 +29,7 @@ func partitionsFrom(topic string, first, n int) (all []kafkaclient.TopicPartitio
 // sampleView is a group of two workers that agree, and one that was started with another rate.
 func sampleView() *consumer.DescribedGroup {
 	all := append(partitionsFrom("mark-read", 0, 12), partitionsFrom("mark-read-backfill", 0, 12)...)
-	own := func(first int) []kafkaclient.TopicPartition {
+	own := func(first int) []event.TopicPartition {
 		return append(partitionsFrom("mark-read", first, 6), partitionsFrom("mark-read-backfill", first, 6)...)
 	}
 	leaders := &consumer.View{Rate: 200, All: all}
@@ -44,7 +44,7 @@ func sampleView() *consumer.DescribedGroup {
 func sampleReport() *statusReport {
 	lags := [][]admin.PartitionLag{nil, nil}
 	for p := range 12 {
-		live := admin.PartitionLag{TopicPartition: kafkaclient.TopicPartition{Topic: "mark-read", Partition: p}, Committed: 4711, OffsetRange: kafkaclient.OffsetRange{End: 4711}}
+		live := admin.PartitionLag{TopicPartition: event.TopicPartition{Topic: "mark-read", Partition: p}, Committed: 4711, OffsetRange: kafkaclient.OffsetRange{End: 4711}}
 		if p == 7 {
 			live.End, live.Lag, live.Finished, live.Oldest = 6028, 1317, 1290, statusAt.Add(-12*time.Minute-4*time.Second)
 		} else if p == 3 {
@@ -54,7 +54,7 @@ func sampleReport() *statusReport {
 			live.Unreadable = &kafkaclient.Unreadable{Offset: 4711, Reason: "no broker leads it", Do: "start the brokers that have its replicas"}
 		}
 		lags[0] = append(lags[0], live)
-		lags[1] = append(lags[1], admin.PartitionLag{TopicPartition: kafkaclient.TopicPartition{Topic: "mark-read-backfill", Partition: p}, Committed: -1})
+		lags[1] = append(lags[1], admin.PartitionLag{TopicPartition: event.TopicPartition{Topic: "mark-read-backfill", Partition: p}, Committed: -1})
 	}
 	fold := deadletter.NewIndex(3, deadletter.Filter{})
 	offset := int64(0)
@@ -140,8 +140,8 @@ func TestReadmeStatus(t *testing.T) {
 func TestStatusNotes(t *testing.T) {
 	live := [][]admin.PartitionLag{{}, {}}
 	for p := range 12 {
-		live[0] = append(live[0], admin.PartitionLag{TopicPartition: kafkaclient.TopicPartition{Topic: "mark-read", Partition: p}})
-		live[1] = append(live[1], admin.PartitionLag{TopicPartition: kafkaclient.TopicPartition{Topic: "mark-read-backfill", Partition: p}})
+		live[0] = append(live[0], admin.PartitionLag{TopicPartition: event.TopicPartition{Topic: "mark-read", Partition: p}})
+		live[1] = append(live[1], admin.PartitionLag{TopicPartition: event.TopicPartition{Topic: "mark-read-backfill", Partition: p}})
 	}
 	for name, c := range map[string]struct {
 		change func(g *consumer.DescribedGroup)
@@ -201,7 +201,7 @@ func TestStatusIsOneScreen(t *testing.T) {
 	for p := range 500 {
 		g.Members = append(g.Members, consumer.DescribedMember{ID: "m"})
 		lag = append(lag, admin.PartitionLag{
-			TopicPartition: kafkaclient.TopicPartition{Topic: "mark-read", Partition: p}, Committed: -1, Lag: 10, Lost: 2, Oldest: statusAt.Add(-time.Duration(p) * time.Second),
+			TopicPartition: event.TopicPartition{Topic: "mark-read", Partition: p}, Committed: -1, Lag: 10, Lost: 2, Oldest: statusAt.Add(-time.Duration(p) * time.Second),
 		})
 	}
 	lag[7].Err, lag[7].Lag, lag[7].Oldest = errors.New("no leader"), 0, time.Time{}
@@ -235,7 +235,7 @@ func TestStatusOfUnreadablePartitions(t *testing.T) {
 	reportOf := func(partitions int, change func(l *admin.PartitionLag)) *statusReport {
 		var lag []admin.PartitionLag
 		for p := range partitions {
-			l := admin.PartitionLag{TopicPartition: kafkaclient.TopicPartition{Topic: "mark-read", Partition: p}, Committed: 7}
+			l := admin.PartitionLag{TopicPartition: event.TopicPartition{Topic: "mark-read", Partition: p}, Committed: 7}
 			l.End = 7
 			change(&l)
 			lag = append(lag, l)

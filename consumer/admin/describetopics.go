@@ -44,7 +44,7 @@ type DescribedPartition struct {
 
 // DescribeTopics describes the topics, in the order of Topics, without making any. With create it also asks whether those that are missing could
 // be made as CheckTopics makes them. It tries for 8 s. What is known by then is there: an error says that nothing is.
-func DescribeTopics(ctx context.Context, c *kafkaclient.Client, topics kafkaclient.Topics, create bool) (views []DescribedTopic, err error) {
+func DescribeTopics(ctx context.Context, c *kafkaclient.Client, topics event.Topics, create bool) (views []DescribedTopic, err error) {
 	ctx, cancel := kafkaclient.WithTimeout(ctx)
 	defer cancel()
 	err = c.Retry(ctx, "describing the topics", func() error {
@@ -61,7 +61,7 @@ func DescribeTopics(ctx context.Context, c *kafkaclient.Client, topics kafkaclie
 }
 
 // describeTopics returns what it has found out, and why it could not find out the rest.
-func describeTopics(ctx context.Context, c *kafkaclient.Client, topics kafkaclient.Topics, create bool) ([]DescribedTopic, error) {
+func describeTopics(ctx context.Context, c *kafkaclient.Client, topics event.Topics, create bool) ([]DescribedTopic, error) {
 	s, err := c.OpenSession(ctx)
 	if err != nil {
 		return nil, err
@@ -152,7 +152,7 @@ func readSettings(ctx context.Context, s *kafkaclient.Session, views []Described
 }
 
 // tryCreate asks the controller what it would say to making the missing topics. It makes none. The error is in the views, too.
-func tryCreate(ctx context.Context, c *kafkaclient.Client, cluster *metadata.Response, topics kafkaclient.Topics, views []DescribedTopic) error {
+func tryCreate(ctx context.Context, c *kafkaclient.Client, cluster *metadata.Response, topics event.Topics, views []DescribedTopic) error {
 	request := &createtopics.Request{TimeoutMs: int32(kafkaclient.RequestTimeout.Milliseconds()), ValidateOnly: true}
 	for _, v := range views {
 		if !v.Missing {
@@ -196,7 +196,7 @@ func tryCreate(ctx context.Context, c *kafkaclient.Client, cluster *metadata.Res
 }
 
 // LargestEvent is the most that any of the event topics takes in a batch, in bytes; 0: not known.
-func LargestEvent(topics kafkaclient.Topics, views []DescribedTopic) (largest int) {
+func LargestEvent(topics event.Topics, views []DescribedTopic) (largest int) {
 	for _, v := range views {
 		if n, err := strconv.Atoi(v.Settings[kafkaclient.MaxMessageBytes]); err == nil && v.Name != topics.DeadLetter {
 			largest = max(largest, n)

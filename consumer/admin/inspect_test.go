@@ -15,6 +15,7 @@ import (
 
 	"markread/consumer/admin"
 	"markread/consumer/broker/brokertest"
+	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 )
 
@@ -183,7 +184,7 @@ func TestInspectTopicsOfABrokerWithoutSettings(t *testing.T) {
 func TestInspectTopics(t *testing.T) {
 	brokertest.Run(t, 2, func(w *brokertest.World) {
 		c := w.Client()
-		named := kafkaclient.Topics{Live: brokertest.Topics.Live, Backfill: "missing", DeadLetter: brokertest.Topics.DeadLetter}
+		named := event.Topics{Live: brokertest.Topics.Live, Backfill: "missing", DeadLetter: brokertest.Topics.DeadLetter}
 		views, err := admin.DescribeTopics(w.Context(), c, named, false)
 		if err != nil || len(views) != 3 || views[0].Name != brokertest.Topics.Live || !views[1].Missing || views[1].Refused != nil || views[2].Name != brokertest.Topics.DeadLetter {
 			t.Fatalf("%+v %v", views, err)
@@ -280,7 +281,7 @@ func TestInspectTopicsToBeCreated(t *testing.T) {
 		brokertest.Run(t, 1, func(w *brokertest.World) {
 			w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Err: c.code, Count: c.times})
 			start := time.Now()
-			views, err := admin.DescribeTopics(w.Context(), w.Client(), kafkaclient.Topics{Live: brokertest.Topics.Live, DeadLetter: "missing"}, true)
+			views, err := admin.DescribeTopics(w.Context(), w.Client(), event.Topics{Live: brokertest.Topics.Live, DeadLetter: "missing"}, true)
 			if err != nil || !views[1].Missing || (views[1].Refused != nil) != c.fails || time.Since(start) > 9*time.Second {
 				w.Errorf("%s: after %s: %+v %v", name, time.Since(start), views, err)
 			}

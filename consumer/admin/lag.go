@@ -15,7 +15,7 @@ import (
 
 // PartitionLag is how far a group is behind in one partition.
 type PartitionLag struct {
-	kafkaclient.TopicPartition
+	event.TopicPartition
 	kafkaclient.OffsetRange
 	Committed int64     // -1: nothing yet; the group begins at the oldest record
 	Lag       int64     // offsets from where the group is, to the end
@@ -41,9 +41,9 @@ func Lag(ctx context.Context, c *kafkaclient.Client, group, topic string) ([]Par
 	ctx, cancel := kafkaclient.WithTimeout(ctx)
 	defer cancel()
 	lags := make([]PartitionLag, len(extent.Partitions))
-	all := make([]kafkaclient.TopicPartition, len(lags))
+	all := make([]event.TopicPartition, len(lags))
 	for i, b := range extent.Partitions {
-		all[i] = kafkaclient.TopicPartition{Topic: topic, Partition: i}
+		all[i] = event.TopicPartition{Topic: topic, Partition: i}
 		lags[i] = PartitionLag{TopicPartition: all[i], OffsetRange: b, Committed: -1}
 	}
 	err = c.Retry(ctx, "reading what group "+group+" has committed", func() error {

@@ -34,7 +34,7 @@ func (e *CleanupPolicyError) Error() string {
 //
 // Brokers that can't be reached are waited for until ctx ends. Other errors are a *MissingTopicError, a
 // *CleanupPolicyError, a *RefusedError, or what the brokers answered.
-func CheckTopics(ctx context.Context, c *kafkaclient.Client, topics kafkaclient.Topics, create bool) error {
+func CheckTopics(ctx context.Context, c *kafkaclient.Client, topics event.Topics, create bool) error {
 	c.UseTopics(topics.All()...)
 	if err := c.WaitForBroker(ctx); err != nil {
 		return err

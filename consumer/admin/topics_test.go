@@ -15,12 +15,13 @@ import (
 
 	"markread/consumer/admin"
 	"markread/consumer/broker/brokertest"
+	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 )
 
 func TestMissingTopic(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
-		for _, c := range []kafkaclient.Topics{
+		for _, c := range []event.Topics{
 			{Live: "x", Backfill: brokertest.Topics.Backfill, DeadLetter: brokertest.Topics.DeadLetter},
 			{Live: brokertest.Topics.Live, Backfill: "x", DeadLetter: brokertest.Topics.DeadLetter},
 			{Live: brokertest.Topics.Live, DeadLetter: "x"},
@@ -54,7 +55,7 @@ func TestCreateTopics(t *testing.T) {
 			}
 			return true
 		}})
-		made := kafkaclient.Topics{Live: "live", Backfill: "backfill", DeadLetter: "dead"}
+		made := event.Topics{Live: "live", Backfill: "backfill", DeadLetter: "dead"}
 		for range 2 { // the second time there is nothing to do
 			if err := admin.CheckTopics(w.Context(), w.Client(), made, true); err != nil {
 				w.Fatal(err)
@@ -75,7 +76,7 @@ func TestCreateTopics(t *testing.T) {
 			w.Errorf("the backfill topic got %d settings", n)
 		}
 		// All at once, with the brokers' own limit.
-		if err := admin.CheckTopics(w.Context(), w.Client(), kafkaclient.Topics{Live: "a", DeadLetter: "b"}, true); err != nil {
+		if err := admin.CheckTopics(w.Context(), w.Client(), event.Topics{Live: "a", DeadLetter: "b"}, true); err != nil {
 			w.Fatal(err)
 		}
 		if got := *w.Cluster.TopicInfo("b").Configs["max.message.bytes"]; got != strconv.Itoa(1048588+65536) {
@@ -87,7 +88,7 @@ func TestCreateTopics(t *testing.T) {
 // Two workers start at the same moment.
 func TestCreateTopicsTwice(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
-		made := kafkaclient.Topics{Live: "a", Backfill: "b", DeadLetter: "c"}
+		made := event.Topics{Live: "a", Backfill: "b", DeadLetter: "c"}
 		done := make(chan error)
 		for range 4 {
 			c := w.Client()
@@ -142,7 +143,7 @@ func TestDeadLetterTopicMustKeepLetters(t *testing.T) {
 				w.Fatal(err)
 			}
 			var wrong *admin.CleanupPolicyError
-			c := kafkaclient.Topics{Live: brokertest.Topics.Live, DeadLetter: "dead-" + policy[len(policy)-6:]}
+			c := event.Topics{Live: brokertest.Topics.Live, DeadLetter: "dead-" + policy[len(policy)-6:]}
 			if err := admin.CheckTopics(w.Context(), w.Client(), c, true); !errors.As(err, &wrong) || wrong.Policy != policy {
 				w.Errorf("%s: %v", policy, err)
 			}

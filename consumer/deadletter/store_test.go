@@ -54,7 +54,7 @@ func (t *topic) Scan(ctx context.Context, e kafkaclient.TopicOffsets, each func(
 				return nil, err
 			}
 			if broken, some := t.broken[number]; some && r.Offset >= broken {
-				tp := kafkaclient.TopicPartition{Topic: t.name, Partition: number}
+				tp := event.TopicPartition{Topic: t.name, Partition: number}
 				unread = append(unread, kafkaclient.UnreadRange{TopicPartition: tp, From: r.Offset, To: b.End, Err: errors.New("checksum")})
 				break
 			}

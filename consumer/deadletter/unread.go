@@ -32,7 +32,7 @@ func (u *unread) damage(r event.Record) {
 		return
 	}
 	u.damaged = append(u.damaged, Unread{kafkaclient.UnreadRange{
-		TopicPartition: kafkaclient.TopicPartition{Topic: r.Topic, Partition: r.Partition},
+		TopicPartition: event.TopicPartition{Topic: r.Topic, Partition: r.Partition},
 		From:           r.Offset, To: r.Damage.Last + 1, Err: event.Decode(r, time.Time{}).Invalid,
 	}, true})
 }

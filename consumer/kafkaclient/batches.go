@@ -18,7 +18,7 @@ import (
 //     offset where it begins; it ends at that producer's next marker.
 //   - Markers (control batches) occupy offsets and are no records.
 type Fetched struct {
-	TopicPartition
+	event.TopicPartition
 	*fetchResponse
 	lease *lease
 
@@ -29,7 +29,7 @@ type Fetched struct {
 	Opened   bool // current has records that were not decoded yet
 }
 
-func newFetched(r *fetchResponse, l *lease, tp TopicPartition, offset int64) *Fetched {
+func newFetched(r *fetchResponse, l *lease, tp event.TopicPartition, offset int64) *Fetched {
 	return &Fetched{TopicPartition: tp, fetchResponse: r, lease: l, offset: offset, Next: offset, aborting: map[int64]bool{}}
 }
 
@@ -110,7 +110,7 @@ func (f *Fetched) open(b batch.Batch) bool {
 }
 
 // FirstRecord returns the first record at offset or behind it. false: one fetch finds no record.
-func (c *Client) FirstRecord(ctx context.Context, tp TopicPartition, offset int64, a FetchLimits) (r event.Record, ok bool, err error) {
+func (c *Client) FirstRecord(ctx context.Context, tp event.TopicPartition, offset int64, a FetchLimits) (r event.Record, ok bool, err error) {
 	f, err := c.Fetch(ctx, c.memory, tp, func() int64 { return offset }, a)
 	if err != nil {
 		return r, false, err

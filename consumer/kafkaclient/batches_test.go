@@ -69,7 +69,7 @@ func fetchOf(t testing.TB, offset int64, aborted []abortedTransaction, batches .
 func fetchOfBytes(offset int64, aborted []abortedTransaction, all []byte) *Fetched {
 	aborted = slices.SortedFunc(slices.Values(aborted), func(a, b abortedTransaction) int { return cmp.Compare(a.firstOffset, b.firstOffset) })
 	r := &fetchResponse{Records: all, aborted: aborted}
-	return newFetched(r, &lease{of: NewMemory(1<<20, 0)}, TopicPartition{"topic", 3}, offset)
+	return newFetched(r, &lease{of: NewMemory(1<<20, 0)}, event.TopicPartition{Topic: "topic", Partition: 3}, offset)
 }
 
 // readAll returns all records of a fetch, and the offset to fetch next.

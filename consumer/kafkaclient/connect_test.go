@@ -71,7 +71,7 @@ func TestAuthentication(t *testing.T) {
 				t.Cleanup(client.Close)
 				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 				defer cancel()
-				used := kafkaclient.Topics{Live: brokertest.Topics.Live, DeadLetter: brokertest.Topics.DeadLetter}
+				used := event.Topics{Live: brokertest.Topics.Live, DeadLetter: brokertest.Topics.DeadLetter}
 				served := false
 				err = consumer.Consume(ctx, client, consumer.GroupOptions{Group: brokertest.Group, Topics: used}, func(ctx context.Context, g *consumer.Generation) {
 					served = true
@@ -131,7 +131,7 @@ func TestCertificates(t *testing.T) {
 			defer client.Close()
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
-			err = admin.CheckTopics(ctx, client, kafkaclient.Topics{Live: brokertest.Topics.Live, DeadLetter: brokertest.Topics.DeadLetter}, false)
+			err = admin.CheckTopics(ctx, client, event.Topics{Live: brokertest.Topics.Live, DeadLetter: brokertest.Topics.DeadLetter}, false)
 			if IsRefused(err) != c.refused || (err != nil) != c.refused {
 				t.Errorf("got %v", err)
 			}

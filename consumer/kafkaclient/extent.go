@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
+
+	"markread/consumer/event"
 )
 
 // errTimeout says that a look at the cluster has taken as long as somebody waits for it.
@@ -34,7 +36,7 @@ func reaching(ctx context.Context) (context.Context, context.CancelFunc) {
 var errReached = fmt.Errorf("no Kafka broker of --brokers can be reached, given up after %s", DescribeTimeout)
 
 // MissingTopics returns those of the topics that don't exist. It tries for 8 s.
-func (c *Client) MissingTopics(ctx context.Context, topics Topics) ([]string, error) {
+func (c *Client) MissingTopics(ctx context.Context, topics event.Topics) ([]string, error) {
 	ctx, cancel := WithTimeout(ctx)
 	defer cancel()
 	c.UseTopics(topics.All()...)

@@ -8,6 +8,8 @@ import (
 
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol/fetch"
+
+	"markread/consumer/event"
 )
 
 const (
@@ -42,7 +44,7 @@ var errSilent = fmt.Errorf("no response from the partition's leader within %v", 
 
 // Fetch asks the leader for what follows the offset that from returns. It may find nothing. What it
 // returns must be closed. After a wait for memory, which may be long, it calls from again.
-func (c *Client) Fetch(ctx context.Context, m *Memory, tp TopicPartition, from func() int64, a FetchLimits) (*Fetched, error) {
+func (c *Client) Fetch(ctx context.Context, m *Memory, tp event.TopicPartition, from func() int64, a FetchLimits) (*Fetched, error) {
 	l := &lease{of: m}
 	for {
 		offset := from()
@@ -65,7 +67,7 @@ func (c *Client) Fetch(ctx context.Context, m *Memory, tp TopicPartition, from f
 //
 // A large batch may take long on a slow connection: not the whole response has a time limit, but
 // each step of it.
-func (c *Client) exchange(ctx context.Context, l *lease, tp TopicPartition, offset int64, a FetchLimits) (*fetchResponse, error) {
+func (c *Client) exchange(ctx context.Context, l *lease, tp event.TopicPartition, offset int64, a FetchLimits) (*fetchResponse, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	silence := time.AfterFunc(fetchWait+RequestTimeout, func() { cancel(errSilent) })

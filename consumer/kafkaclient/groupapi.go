@@ -3,6 +3,7 @@ package kafkaclient
 import (
 	"context"
 	"fmt"
+	"markread/consumer/event"
 	"markread/consumer/offsets"
 	"time"
 
@@ -145,8 +146,8 @@ const SessionTimeout = 15 * time.Second
 // CommittedOffsets returns what a group has committed, an offset of -1 for nothing.
 //
 // The answer has errors in two places, and an error looks like "nothing committed" to who does not look.
-func (c *Client) CommittedOffsets(ctx context.Context, group string, partitions []TopicPartition) (map[TopicPartition]offsets.Commit, error) {
-	committed := map[TopicPartition]offsets.Commit{}
+func (c *Client) CommittedOffsets(ctx context.Context, group string, partitions []event.TopicPartition) (map[event.TopicPartition]offsets.Commit, error) {
+	committed := map[event.TopicPartition]offsets.Commit{}
 	if len(partitions) == 0 {
 		return committed, nil // without partitions the request would ask for all
 	}
@@ -166,7 +167,7 @@ func (c *Client) CommittedOffsets(ctx context.Context, group string, partitions 
 			if p.Error != nil {
 				return nil, fmt.Errorf("%s/%d: %w", topic, p.Partition, Plain(p.Error))
 			}
-			committed[TopicPartition{topic, p.Partition}] = offsets.Commit{Offset: p.CommittedOffset, Metadata: p.Metadata}
+			committed[event.TopicPartition{Topic: topic, Partition: p.Partition}] = offsets.Commit{Offset: p.CommittedOffset, Metadata: p.Metadata}
 		}
 	}
 	for _, tp := range partitions {

@@ -1,46 +1,16 @@
 package kafkaclient
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/segmentio/kafka-go"
+
+	"markread/consumer/event"
 )
-
-// Topics names the topics of a worker, or some of them.
-type Topics struct {
-	Live       string
-	Backfill   string // "": no backfill lane
-	DeadLetter string
-}
-
-func (t Topics) Consumed() []string {
-	if t.Backfill == "" {
-		return []string{t.Live}
-	}
-	return []string{t.Live, t.Backfill}
-}
-
-// All are those that have a name.
-func (t Topics) All() []string {
-	return slices.DeleteFunc([]string{t.Live, t.Backfill, t.DeadLetter}, func(name string) bool { return name == "" })
-}
-
-// flag returns what names the topic on markread's command line.
-func (t Topics) flag(topic string) string {
-	switch topic {
-	case t.Backfill:
-		return "--backfill-topic"
-	case t.DeadLetter:
-		return "--dead-letter-topic"
-	}
-	return "--topic"
-}
 
 const (
 	// Kafka's default of max.message.bytes.
@@ -59,7 +29,7 @@ func (e *MissingTopicError) Error() string {
 }
 
 // ListMissing returns those of the topics that don't exist.
-func (c *Client) ListMissing(ctx context.Context, topics Topics) (missing []string, err error) {
+func (c *Client) ListMissing(ctx context.Context, topics event.Topics) (missing []string, err error) {
 	err = c.Retry(ctx, "listing the topics", func() error {
 		response, err := c.API().Metadata(ctx, &kafka.MetadataRequest{Topics: topics.All()})
 		if err != nil {
@@ -73,7 +43,7 @@ func (c *Client) ListMissing(ctx context.Context, topics Topics) (missing []stri
 			case errors.Is(t.Error, kafka.LeaderNotAvailable):
 				// It is being made: it exists.
 			case t.Error != nil:
-				return WithPermissionHint(fmt.Errorf("topic %q: %w", t.Name, Plain(t.Error)), topics.flag(t.Name))
+				return WithPermissionHint(fmt.Errorf("topic %q: %w", t.Name, Plain(t.Error)), topics.Flag(t.Name))
 			}
 		}
 		return nil
@@ -94,17 +64,6 @@ func (c *Client) PartitionCounts(ctx context.Context, topics ...string) (map[str
 		}
 	}
 	return counts, nil
-}
-
-// TopicPartition names a partition.
-type TopicPartition struct {
-	Topic     string
-	Partition int
-}
-
-// Compare orders by topic, then by number.
-func (a TopicPartition) Compare(b TopicPartition) int {
-	return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 }
 
 // The settings of a topic that matter to a worker.

@@ -75,7 +75,7 @@ func TestABrokerThatQuotesThePassword(t *testing.T) {
 		defer client.Close()
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
-		used := kafkaclient.Topics{Live: brokertest.Topics.Live, DeadLetter: brokertest.Topics.DeadLetter}
+		used := event.Topics{Live: brokertest.Topics.Live, DeadLetter: brokertest.Topics.DeadLetter}
 		for what, err := range map[string]error{
 			"CheckTopics": admin.CheckTopics(ctx, client, used, false),
 			"Consume":     consumer.Consume(ctx, client, consumer.GroupOptions{Group: brokertest.Group, Topics: used}, func(context.Context, *consumer.Generation) {}),

@@ -25,7 +25,7 @@ const FetchAtOnce = 3
 
 // UnreadRange is a part of a partition that could not be read.
 type UnreadRange struct {
-	TopicPartition
+	event.TopicPartition
 	From, To int64 // the offsets; To is not in it; both -1: not known
 	Err      error // why
 }
@@ -53,7 +53,7 @@ func (c *Client) Scan(ctx context.Context, extent TopicOffsets, each func(event.
 	var one sync.Mutex
 	failed := make([]*UnreadRange, len(extent.Partitions))
 	Parallel(FetchAtOnce, len(extent.Partitions), func(partition int) {
-		tp := TopicPartition{extent.Topic, partition}
+		tp := event.TopicPartition{Topic: extent.Topic, Partition: partition}
 		b := extent.Partitions[partition]
 		if b.Err != nil {
 			failed[partition] = &UnreadRange{tp, -1, -1, b.Err}
@@ -84,7 +84,7 @@ func (c *Client) Scan(ctx context.Context, extent TopicOffsets, each func(event.
 }
 
 // scan reads one partition, and returns how far it came.
-func (c *Client) scan(ctx context.Context, tp TopicPartition, b OffsetRange, give func(event.Record) error) (next int64, err error) {
+func (c *Client) scan(ctx context.Context, tp event.TopicPartition, b OffsetRange, give func(event.Record) error) (next int64, err error) {
 	wait, last := NewBackoff(), time.Now()
 	for next = b.First; next < b.End; {
 		reached, err := c.scanOnce(ctx, tp, next, b.End, give)
@@ -124,7 +124,7 @@ func (c *Client) scan(ctx context.Context, tp TopicPartition, b OffsetRange, giv
 }
 
 // scanOnce does one fetch, and returns how far it came.
-func (c *Client) scanOnce(ctx context.Context, tp TopicPartition, from, end int64, give func(event.Record) error) (next int64, err error) {
+func (c *Client) scanOnce(ctx context.Context, tp event.TopicPartition, from, end int64, give func(event.Record) error) (next int64, err error) {
 	f, err := c.Fetch(ctx, c.memory, tp, func() int64 { return from }, Following)
 	if err != nil {
 		return from, err

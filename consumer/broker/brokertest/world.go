@@ -14,10 +14,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"markread/consumer/broker"
+	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 )
 
-var Topics = kafkaclient.Topics{Live: "mark-read", Backfill: "mark-read-backfill", DeadLetter: "mark-read-dead-letters"}
+var Topics = event.Topics{Live: "mark-read", Backfill: "mark-read-backfill", DeadLetter: "mark-read-dead-letters"}
 
 const Group = "markread"
 

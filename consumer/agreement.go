@@ -7,9 +7,6 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol/describegroups"
-
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 )
@@ -111,7 +108,7 @@ func (m *member) confirm(ctx context.Context, j *joined) error {
 		case kafkaclient.StaleMetadata(err):
 			m.client.RefreshMetadata()
 		}
-		if ctx.Err() == nil && !errors.Is(err, kafka.RebalanceInProgress) {
+		if ctx.Err() == nil && !errors.Is(err, kafkaclient.RebalanceInProgress) {
 			m.client.WarnRepeated("confirm "+kafkaclient.Code(err)).Err(err).Str("group", m.options.Group).
 				Msg("can't compare this worker's assignment with the other members'; trying again")
 		}
@@ -123,30 +120,20 @@ func (m *member) confirm(ctx context.Context, j *joined) error {
 
 // members returns the group's members with their assignments. While the group rebalances there are
 // none: our generation is over then, and the next heartbeat says so.
-func (m *member) members(ctx context.Context) ([]describegroups.ResponseGroupMember, error) {
-	request := &describegroups.Request{Groups: []string{m.options.Group}}
-	answer, err := m.client.RoundTrip(ctx, kafkaclient.RequestTimeout, request)
-	if err != nil {
-		return nil, err
+func (m *member) members(ctx context.Context) ([]kafkaclient.GroupMember, error) {
+	group, err := m.client.DescribeGroup(ctx, m.options.Group)
+	if err == nil && group.State != "Stable" {
+		err = kafkaclient.RebalanceInProgress
 	}
-	groups := answer.(*describegroups.Response).Groups
-	switch {
-	case len(groups) != 1:
-		return nil, fmt.Errorf("the description of one group was answered with %d", len(groups))
-	case groups[0].ErrorCode != 0:
-		return nil, kafkaclient.BrokerError(groups[0].ErrorCode)
-	case groups[0].GroupState != "Stable":
-		return nil, kafka.RebalanceInProgress
-	}
-	return groups[0].Members, nil
+	return group.Members, err
 }
 
 // conflict says how the members together could exceed the rate; "": they can't. What a worker would
 // not accept does not count.
-func (j *joined) conflict(us string, members []describegroups.ResponseGroupMember) string {
+func (j *joined) conflict(us string, members []kafkaclient.GroupMember) string {
 	for _, other := range members {
-		theirs, leaders, err := decodeAssignment(other.MemberAssignment)
-		if other.MemberID == us || err != nil || len(theirs) == 0 {
+		theirs, leaders, err := decodeAssignment(other.Assignment)
+		if other.ID == us || err != nil || len(theirs) == 0 {
 			continue
 		}
 		if !leaders.equal(j.outlook) {

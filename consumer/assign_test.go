@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"fmt"
+	"markread/consumer/kafkaclient"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -9,7 +10,6 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/segmentio/kafka-go/protocol"
 	consumerapi "github.com/segmentio/kafka-go/protocol/consumer"
-	joinapi "github.com/segmentio/kafka-go/protocol/joingroup"
 )
 
 // Each number goes to exactly one member, all have as many as the others or one more, whoever had a number last keeps it as far as that goes,
@@ -95,26 +95,16 @@ func TestLead(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := &member{id: "us", log: zerolog.Nop()}
-			join := func(id string, o outlook) joinapi.ResponseMember {
+			join := func(id string, o outlook) kafkaclient.GroupMember {
 				b, err := protocol.Marshal(1, consumerapi.Subscription{Version: 1, UserData: encode(memberData{outlook: o})})
 				if err != nil {
 					t.Fatal(err)
 				}
-				return joinapi.ResponseMember{MemberID: id, Metadata: b}
-			}
-			assignments, err := m.lead(ours, []joinapi.ResponseMember{join("us", ours), join("them", c.theirs)})
-			if err != nil {
-				t.Error(err)
+				return kafkaclient.GroupMember{ID: id, Metadata: b}
 			}
 			got := map[string]int{}
-			for _, a := range assignments {
-				var assignment consumerapi.Assignment
-				if err := protocol.Unmarshal(a.Assignment, consumerapi.MaxVersionSupported, &assignment); err != nil {
-					t.Fatal(err)
-				}
-				for _, topic := range assignment.AssignedPartitions {
-					got[a.MemberID] += len(topic.Partitions)
-				}
+			for id, a := range m.lead(ours, []kafkaclient.GroupMember{join("us", ours), join("them", c.theirs)}) {
+				got[id] = len(a.Partitions)
 			}
 			if got["us"]+got["them"] != 8 || (got["them"] > 0) != c.agrees {
 				t.Errorf("assigned %v", got)

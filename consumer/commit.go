@@ -7,9 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol/offsetcommit"
-
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 	"markread/consumer/offsets"
@@ -68,7 +65,7 @@ func (g *Generation) Commit(ctx context.Context) error {
 	g.commitMu.Lock()
 	defer g.commitMu.Unlock()
 	if g.ended {
-		return &CommitError{Code: kafkaclient.Code(kafka.IllegalGeneration), Fenced: true, Err: errEnded}
+		return &CommitError{Code: kafkaclient.Code(kafkaclient.IllegalGeneration), Fenced: true, Err: errEnded}
 	}
 	end := time.Now().Add(kafkaclient.RequestTimeout)
 	if deadline, ok := ctx.Deadline(); ok && deadline.Before(end) {
@@ -116,28 +113,32 @@ func (g *Generation) advances(all bool) []advance {
 
 // tryCommit sends one request. again: the coordinator has moved or is not ready, or did not answer, or takes no metadata.
 func (g *Generation) tryCommit(ctx context.Context, advances []advance) (err error, again bool) {
-	response, err := g.client.RoundTrip(ctx, kafkaclient.RequestTimeout, g.commitRequest(advances))
+	commits := make([]kafkaclient.OffsetCommit, len(advances))
+	for i, a := range advances {
+		commits[i] = kafkaclient.OffsetCommit{TopicPartition: a.TopicPartition, Commit: a.Commit}
+	}
+	codes, err := g.client.CommitOffsets(ctx, g.member, commits)
 	if err != nil {
 		return &CommitError{Code: kafkaclient.Code(err), Err: err}, ctx.Err() == nil
 	}
 	var errs []error
 	plain := g.plain
 	for _, a := range advances {
-		refusal, ok := answerTo(a, response.(*offsetcommit.Response))
+		refusal, ok := codes[a.TopicPartition]
 		if ok && refusal == 0 {
 			a.mu.Lock()
 			a.tracker.Accept(a.Commit)
 			a.mu.Unlock()
 			continue
 		}
-		e := &CommitError{TopicPartition: a.TopicPartition, Code: kafkaclient.Code(refusal), Err: kafkaclient.Plain(refusal)}
+		e := &CommitError{TopicPartition: a.TopicPartition, Code: kafkaclient.Code(refusal), Err: kafkaclient.BrokerError(int16(refusal))}
 		switch refusal {
-		case kafka.IllegalGeneration, kafka.UnknownMemberId, kafka.FencedInstanceID:
+		case kafkaclient.IllegalGeneration, kafkaclient.UnknownMemberID, kafkaclient.FencedInstanceID:
 			e.Fenced = true
-		case kafka.NotCoordinatorForGroup, kafka.GroupCoordinatorNotAvailable, kafka.GroupLoadInProgress,
-			kafka.RebalanceInProgress, kafka.RequestTimedOut:
+		case kafkaclient.NotCoordinatorForGroup, kafkaclient.GroupCoordinatorNotAvailable, kafkaclient.GroupLoadInProgress,
+			kafkaclient.RebalanceInProgress, kafkaclient.RequestTimedOut:
 			again = true
-		case kafka.OffsetMetadataTooLarge:
+		case kafkaclient.OffsetMetadataTooLarge:
 			again = again || !plain
 			g.withoutMetadata(a)
 		}
@@ -154,36 +155,4 @@ func (g *Generation) withoutMetadata(a advance) {
 	g.plain = true
 	g.client.Throttle.Pass("metadata", g.client.Options.Log.Warn()).Str("topic", a.Topic).Int("partition", a.Partition).Int("bytes", len(a.Metadata)).
 		Msgf("the brokers refuse the metadata beside an offset: after a crash or a rebalance more calls are repeated; set offset.metadata.max.bytes to %d or more", metadataLimit)
-}
-
-// commitRequest goes below kafka-go's two ways to commit: Generation.CommitOffsets uses a connection that is
-// closed when the generation ends, and Client.OffsetCommit writes a leader epoch of 0.
-func (g *Generation) commitRequest(advances []advance) *offsetcommit.Request {
-	request := &offsetcommit.Request{GroupID: g.group, GenerationID: g.id, MemberID: g.member, RetentionTimeMs: -1}
-	for _, a := range advances {
-		i := slices.IndexFunc(request.Topics, func(t offsetcommit.RequestTopic) bool { return t.Name == a.Topic })
-		if i < 0 {
-			i = len(request.Topics)
-			request.Topics = append(request.Topics, offsetcommit.RequestTopic{Name: a.Topic})
-		}
-		request.Topics[i].Partitions = append(request.Topics[i].Partitions, offsetcommit.RequestPartition{
-			PartitionIndex:       int32(a.Partition),
-			CommittedOffset:      a.Offset,
-			CommitTimestamp:      -1,
-			CommittedLeaderEpoch: -1,
-			CommittedMetadata:    a.Metadata,
-		})
-	}
-	return request
-}
-
-func answerTo(a advance, response *offsetcommit.Response) (refusal kafka.Error, ok bool) {
-	for _, t := range response.Topics {
-		for _, p := range t.Partitions {
-			if t.Name == a.Topic && int(p.PartitionIndex) == a.Partition {
-				return kafka.Error(p.ErrorCode), true
-			}
-		}
-	}
-	return 0, false
 }

@@ -6,8 +6,6 @@ import (
 	"hash/maphash"
 	"time"
 
-	"github.com/segmentio/kafka-go"
-
 	"markread/consumer/batch"
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
@@ -77,7 +75,7 @@ func (p *partition) recognize(ctx context.Context) bool {
 // has reports whether the log has, or had until retention deleted it, an event of that time at the offset.
 func (p *partition) has(ctx context.Context, offset int64, at time.Time) (bool, error) {
 	r, ok, err := p.g.client.FirstRecord(ctx, p.TopicPartition, offset, kafkaclient.Following)
-	if errors.Is(err, kafka.OffsetOutOfRange) {
+	if errors.Is(err, kafkaclient.OffsetOutOfRange) {
 		first, _, err := p.g.client.LogRange(ctx, p.Topic, p.Partition)
 		return offset < first, err
 	}

@@ -26,10 +26,8 @@ type Sink interface {
 // gets the same). It is safe for concurrent use.
 type Generation struct {
 	client *kafkaclient.Client
-	group  string
+	member kafkaclient.Member
 	topics event.Topics
-	id     int32
-	member string
 	rate   int
 	now    func() time.Time
 
@@ -51,8 +49,9 @@ type Generation struct {
 
 func newGeneration(m *member, j joined) *Generation {
 	return &Generation{
-		client: m.client, group: m.options.Group, topics: m.options.Topics, id: j.generation, member: m.id,
-		rate: m.options.Rate, now: m.options.Now,
+		client: m.client, topics: m.options.Topics,
+		member: kafkaclient.Member{Group: m.options.Group, Generation: j.generation, ID: m.id},
+		rate:   m.options.Rate, now: m.options.Now,
 		all:  j.outlook.all(),
 		lost: map[string]int64{}, proof: j.proof, recommitted: time.Now(),
 		memory: [2]*kafkaclient.Memory{kafkaclient.NewMemory(kafkaclient.FetchMemory/2, 0), kafkaclient.NewMemory(kafkaclient.FetchMemory/2, 0)},
@@ -62,7 +61,7 @@ func newGeneration(m *member, j joined) *Generation {
 // prepare finds out where the assigned partitions begin, trying until ctx ends.
 func (g *Generation) prepare(ctx context.Context, j joined) error {
 	for wait := kafkaclient.NewBackoff(); ; {
-		committed, err := g.client.CommittedOffsets(ctx, g.group, j.assigned)
+		committed, err := g.client.CommittedOffsets(ctx, g.member.Group, j.assigned)
 		if err == nil {
 			for i, tp := range j.assigned {
 				p := &partition{TopicPartition: tp, g: g, index: i, highWatermark: -1, good: time.Now()}
@@ -79,7 +78,7 @@ func (g *Generation) prepare(ctx context.Context, j joined) error {
 			g.client.RefreshMetadata()
 		}
 		if ctx.Err() == nil {
-			g.client.WarnRepeated("prepare "+kafkaclient.Code(err)).Err(err).Str("group", g.group).Msg("can't find out what is committed; trying again")
+			g.client.WarnRepeated("prepare "+kafkaclient.Code(err)).Err(err).Str("group", g.member.Group).Msg("can't find out what is committed; trying again")
 		}
 		if !wait.Sleep(ctx) {
 			return context.Cause(ctx)
@@ -88,10 +87,10 @@ func (g *Generation) prepare(ctx context.Context, j joined) error {
 }
 
 // ID returns the group's generation number. Two generations may have the same.
-func (g *Generation) ID() int32 { return g.id }
+func (g *Generation) ID() int32 { return g.member.Generation }
 
 // Member returns the id that the coordinator gave this member.
-func (g *Generation) Member() string { return g.member }
+func (g *Generation) Member() string { return g.member.ID }
 
 // Assigned returns the partitions of this member, sorted by topic and number.
 func (g *Generation) Assigned() []event.TopicPartition {

@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/segmentio/kafka-go"
-
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 )
@@ -18,8 +16,8 @@ const (
 	heartbeatInterval = time.Second
 	rebalanceTimeout  = 60 * time.Second
 
-	leaveTimeout = 3 * time.Second
-	joinSlow     = 2 * time.Second // a join that takes longer deserves a word
+	leaveWithin = 3 * time.Second
+	joinSlow    = 2 * time.Second // a join that takes longer deserves a word
 )
 
 // LongestJoin is how long one try to join may take: the other members drain first.
@@ -95,8 +93,8 @@ func Consume(ctx context.Context, c *kafkaclient.Client, options GroupOptions, s
 
 // fatal reports whether only an operator can mend why a join failed.
 func fatal(err error) bool {
-	for _, code := range []kafka.Error{
-		kafka.GroupAuthorizationFailed, kafka.TopicAuthorizationFailed, kafka.InvalidGroupId, kafka.InvalidSessionTimeout,
+	for _, code := range []kafkaclient.Error{
+		kafkaclient.GroupAuthorizationFailed, kafkaclient.TopicAuthorizationFailed, kafkaclient.InvalidGroupID, kafkaclient.InvalidSessionTimeout,
 	} {
 		if errors.Is(err, code) {
 			return true
@@ -143,7 +141,7 @@ func (m *member) generation(stop context.Context, j joined, serve func(ctx conte
 	}
 	patience := m.patience
 	keepers.Go(func() { g.watch(ctx, j, m.options, patience, revoke) })
-	log := m.log.With().Str("member", g.member).Int32("generation", g.id).Logger()
+	log := m.log.With().Str("member", g.member.ID).Int32("generation", g.member.Generation).Logger()
 	log.Info().Bool("leader", j.leader).Int("assigned", len(g.partitions)).Int("partitions", len(g.all)).Msg("joined the group")
 	serve(ctx, g)
 	g.end()

@@ -3,9 +3,6 @@ package consumer
 import (
 	"context"
 	"fmt"
-	"slices"
-
-	"github.com/segmentio/kafka-go/protocol/describegroups"
 
 	"markread/consumer/kafkaclient"
 )
@@ -65,20 +62,11 @@ func (e *ForeignGroupError) Do() string {
 
 // describeGroup asks once.
 func describeGroup(ctx context.Context, c *kafkaclient.Client, group string) (DescribedGroup, error) {
-	request := &describegroups.Request{Groups: []string{group}, IncludeAuthorizedOperations: true}
-	answer, err := c.RoundTrip(ctx, kafkaclient.RequestTimeout, request)
+	d, err := c.DescribeGroup(ctx, group)
 	if err != nil {
 		return DescribedGroup{}, err
 	}
-	groups := answer.(*describegroups.Response).Groups
-	switch {
-	case len(groups) != 1:
-		err = fmt.Errorf("the description of one group was answered with %d", len(groups))
-		return DescribedGroup{}, err
-	case groups[0].ErrorCode != 0:
-		return DescribedGroup{}, kafkaclient.BrokerError(groups[0].ErrorCode)
-	}
-	view := viewOf(&groups[0])
+	view := viewOf(d)
 	if view.State == GroupAbsent { // so is a group of another kind, to who asks as for our kind
 		findForeign(ctx, c, group, &view)
 	}
@@ -89,21 +77,16 @@ func describeGroup(ctx context.Context, c *kafkaclient.Client, group string) (De
 // "streams" that has no members any more becomes an ordinary one when a worker joins; Kafka keeps
 // its offsets.
 func findForeign(ctx context.Context, c *kafkaclient.Client, group string, view *DescribedGroup) {
-	answer, err := c.RoundTrip(ctx, kafkaclient.RequestTimeout, kafkaclient.NewListRequest(group))
-	if err != nil {
-		return // it is absent, as far as is known
-	}
-	groups := answer.(*kafkaclient.ListResponse).Groups
-	i := slices.IndexFunc(groups, func(g kafkaclient.ListedGroup) bool { return g.GroupID == group })
+	state, kind, ok, err := c.FindGroup(ctx, group)
 	switch {
-	case i < 0, groups[i].State == "Dead":
-	case groups[i].State == "Empty" && groups[i].Type != shareKind:
+	case err != nil, !ok, state == "Dead": // it is absent, as far as is known
+	case state == "Empty" && kind != shareKind:
 		view.State = GroupEmpty
-	case groups[i].Type == ourKind: // made meanwhile
+	case kind == ourKind: // made meanwhile
 		view.State = GroupRebalancing
 	default:
 		view.State = GroupForeign
-		view.Foreign = &ForeignGroupError{Group: group, Kind: groups[i].Type}
+		view.Foreign = &ForeignGroupError{Group: group, Kind: kind}
 	}
 }
 

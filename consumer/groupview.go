@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/segmentio/kafka-go/protocol/describegroups"
-
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 )
@@ -70,9 +68,9 @@ func DescribeGroup(ctx context.Context, c *kafkaclient.Client, group string) (De
 }
 
 // viewOf reads what a coordinator answers.
-func viewOf(g *describegroups.ResponseGroup) DescribedGroup {
-	view := DescribedGroup{State: GroupRebalancing, Protocol: g.ProtocolData, May: kafkaclient.Operations(g.AuthorizedOperations)}
-	switch g.GroupState {
+func viewOf(g kafkaclient.GroupDescription) DescribedGroup {
+	view := DescribedGroup{State: GroupRebalancing, Protocol: g.Protocol, May: g.May}
+	switch g.State {
 	case "Stable":
 		view.State = GroupStable
 	case "Empty":
@@ -81,13 +79,13 @@ func viewOf(g *describegroups.ResponseGroup) DescribedGroup {
 		view.State = GroupAbsent
 	}
 	for _, m := range g.Members {
-		member := DescribedMember{ID: m.MemberID, Client: m.ClientID, Host: hostOf(m.ClientHost)}
+		member := DescribedMember{ID: m.ID, Client: m.Client, Host: hostOf(m.Host)}
 		if view.Ours() { // what others publish has another form
-			own, whyNot := decodeMember(m.MemberMetadata)
+			own, whyNot := decodeMember(m.Metadata)
 			if whyNot == nil {
 				member.View = own.view()
 			}
-			assigned, leaders, err := decodeAssignment(m.MemberAssignment)
+			assigned, leaders, err := decodeAssignment(m.Assignment)
 			if err == nil {
 				member.Assigned, view.Leaders = assigned, leaders.view()
 				member.Apart = own.apart(leaders)

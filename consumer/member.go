@@ -5,16 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
 	"github.com/rs/zerolog"
-	"github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol"
-	consumerapi "github.com/segmentio/kafka-go/protocol/consumer"
-	joinapi "github.com/segmentio/kafka-go/protocol/joingroup"
-	syncapi "github.com/segmentio/kafka-go/protocol/syncgroup"
 
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
@@ -51,7 +45,6 @@ type joined struct {
 }
 
 const (
-	protocolType = "consumer"
 	protocolName = "markread"
 )
 
@@ -63,25 +56,21 @@ func (m *member) join(ctx context.Context) (joined, error) {
 		return joined{}, fmt.Errorf("list the partitions: %w", err)
 	}
 	response, err := m.joinGroup(ctx, o)
-	if errors.Is(err, kafka.MemberIDRequired) { // the coordinator has told us who we are
+	if errors.Is(err, kafkaclient.MemberIDRequired) { // the coordinator has told us who we are
 		response, err = m.joinGroup(ctx, o)
 	}
 	if err != nil {
 		return joined{}, fmt.Errorf("join: %w", err)
 	}
-	j := joined{generation: response.GenerationID, outlook: o, leader: response.LeaderID == m.id}
-	request := &syncapi.Request{
-		GroupID: m.options.Group, GenerationID: j.generation, MemberID: m.id, ProtocolType: protocolType, ProtocolName: protocolName,
-	}
+	j := joined{generation: response.Generation, outlook: o, leader: response.Leader == m.id}
+	var assignments map[string]kafkaclient.Assignment
 	if j.leader {
-		if request.Assignments, err = m.lead(o, response.Members); err != nil {
-			return joined{}, fmt.Errorf("assign: %w", err)
-		}
+		assignments = m.lead(o, response.Members)
 	}
-	if err := m.sync(ctx, request, &j); err != nil {
+	if err := m.sync(ctx, assignments, &j); err != nil {
 		return joined{}, fmt.Errorf("sync: %w", err)
 	}
-	if response.LeaderID == "" { // only where the brokers assign
+	if response.Leader == "" { // only where the brokers assign
 		foreign := &ForeignGroupError{Group: m.options.Group, Kind: consumerKind}
 		j.assigned, j.apart = nil, apart{foreign.reason(), foreign.Do()}
 	}
@@ -113,35 +102,18 @@ func (m *member) look(ctx context.Context) (outlook, error) {
 	}
 }
 
-// joinGroup sends one join, and keeps the id that the answer gives, or forgets one that is not known.
-//
-// It is not kafka.Client.JoinGroup, which decodes what all members have written, and fails when one
-// of them is malformed.
-func (m *member) joinGroup(ctx context.Context, o outlook) (*joinapi.Response, error) {
-	metadata, err := protocol.Marshal(consumerapi.MaxVersionSupported, consumerapi.Subscription{
-		Version: consumerapi.MaxVersionSupported, Topics: m.options.Topics.Consumed(),
-		UserData: memberData{outlook: o, Owned: m.owned, Generation: m.last}.published(),
+// joinGroup sends one join, and keeps the id that the response gives, or forgets one that is not known.
+func (m *member) joinGroup(ctx context.Context, o outlook) (kafkaclient.JoinResponse, error) {
+	response, err := m.client.JoinGroup(ctx, kafkaclient.JoinRequest{
+		Group: m.options.Group, Member: m.id, Protocol: protocolName,
+		Topics:           m.options.Topics.Consumed(),
+		UserData:         memberData{outlook: o, Owned: m.owned, Generation: m.last}.published(),
+		RebalanceTimeout: rebalanceTimeout,
 	})
+	if err == nil || errors.Is(err, kafkaclient.MemberIDRequired) {
+		m.id = response.Member
+	}
 	if err != nil {
-		return nil, err
-	}
-	// The answer comes when all members have drained and joined.
-	answer, err := m.client.RoundTrip(ctx, rebalanceTimeout+kafkaclient.RequestTimeout, &joinapi.Request{
-		GroupID: m.options.Group, MemberID: m.id, ProtocolType: protocolType,
-		SessionTimeoutMS:   int32(kafkaclient.SessionTimeout.Milliseconds()),
-		RebalanceTimeoutMS: int32(rebalanceTimeout.Milliseconds()),
-		Protocols:          []joinapi.RequestProtocol{{Name: protocolName, Metadata: metadata}},
-	})
-	if err != nil {
-		m.notice(err)
-		return nil, err
-	}
-	response := answer.(*joinapi.Response)
-	if response.ErrorCode == 0 || kafka.Error(response.ErrorCode) == kafka.MemberIDRequired {
-		m.id = response.MemberID
-	}
-	if response.ErrorCode != 0 {
-		err = kafkaclient.BrokerError(response.ErrorCode)
 		m.notice(err)
 	}
 	return response, err
@@ -149,7 +121,7 @@ func (m *member) joinGroup(ctx context.Context, o outlook) (*joinapi.Response, e
 
 // notice draws the conclusion from an error of a group request.
 func (m *member) notice(err error) {
-	if errors.Is(err, kafka.UnknownMemberId) {
+	if errors.Is(err, kafkaclient.UnknownMemberID) {
 		m.id = ""
 	}
 	if kafkaclient.StaleMetadata(err) {
@@ -159,20 +131,15 @@ func (m *member) notice(err error) {
 
 // sync tells the coordinator the assignment, on the leader, and notes our part of it in j. It is sent again when
 // the connection breaks: a generation that has begun meanwhile answers with what it was told.
-func (m *member) sync(ctx context.Context, request *syncapi.Request, j *joined) error {
+func (m *member) sync(ctx context.Context, assignments map[string]kafkaclient.Assignment, j *joined) error {
 	ctx, cancel := context.WithTimeout(ctx, kafkaclient.SessionTimeout)
 	defer cancel()
+	us := kafkaclient.Member{Group: m.options.Group, Generation: j.generation, ID: m.id}
 	for wait := kafkaclient.NewBackoff(); ; {
 		j.proof = time.Now()
-		answer, err := m.client.RoundTrip(ctx, kafkaclient.SessionTimeout, request)
+		assignment, err := m.client.SyncGroup(ctx, us, protocolName, assignments)
 		if err == nil {
-			response := answer.(*syncapi.Response)
-			if response.ErrorCode != 0 {
-				err = kafkaclient.BrokerError(response.ErrorCode)
-				m.notice(err)
-				return err
-			}
-			j.accept(response.Assignments)
+			j.accept(assignment)
 			return nil
 		}
 		m.notice(err)
@@ -183,19 +150,18 @@ func (m *member) sync(ctx context.Context, request *syncapi.Request, j *joined) 
 }
 
 // lead assigns the partitions to those members that go by the same as we do; the others get none.
-func (m *member) lead(o outlook, members []joinapi.ResponseMember) ([]syncapi.RequestAssignment, error) {
-	var assignments []syncapi.RequestAssignment
+func (m *member) lead(o outlook, members []kafkaclient.GroupMember) map[string]kafkaclient.Assignment {
 	var agreed []candidate
 	others := map[string]ignored{}
 	for _, other := range members {
 		data, err := decodeMember(other.Metadata)
 		switch {
 		case err != nil:
-			others[other.MemberID] = ignored{err.Error(), otherProgram}
+			others[other.ID] = ignored{err.Error(), otherProgram}
 		case !data.equal(o):
-			others[other.MemberID] = ignored{data.apart(o), sameFlags}
+			others[other.ID] = ignored{data.apart(o), sameFlags}
 		default:
-			agreed = append(agreed, candidate{other.MemberID, data})
+			agreed = append(agreed, candidate{other.ID, data})
 		}
 	}
 	m.report(others)
@@ -203,36 +169,27 @@ func (m *member) lead(o outlook, members []joinapi.ResponseMember) ([]syncapi.Re
 	for id := range others {
 		dealt[id] = nil
 	}
+	assignments := map[string]kafkaclient.Assignment{}
 	for id, owned := range dealt {
-		assignment := consumerapi.Assignment{Version: consumerapi.MaxVersionSupported, UserData: encode(o)}
-		for _, topic := range slices.Sorted(maps.Keys(o.Partitions)) {
-			t := consumerapi.TopicPartition{Topic: topic}
-			for _, n := range owned {
-				if n < o.Partitions[topic] {
-					t.Partitions = append(t.Partitions, int32(n))
-				}
-			}
-			if len(t.Partitions) > 0 {
-				assignment.AssignedPartitions = append(assignment.AssignedPartitions, t)
+		assignment := kafkaclient.Assignment{UserData: encode(o)}
+		for _, p := range o.all() {
+			if _, has := slices.BinarySearch(owned, p.Partition); has {
+				assignment.Partitions = append(assignment.Partitions, p)
 			}
 		}
-		b, err := protocol.Marshal(consumerapi.MaxVersionSupported, assignment)
-		if err != nil {
-			return nil, err
-		}
-		assignments = append(assignments, syncapi.RequestAssignment{MemberID: id, Assignment: b})
+		assignments[id] = assignment
 	}
-	return assignments, nil
+	return assignments
 }
 
 // leave takes this member out of the group, so that the others need not wait for its session to end. It also
 // ends a join that the coordinator has not answered yet.
 func (m *member) leave() {
-	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), leaveWithin)
 	defer cancel()
 	for wait := kafkaclient.NewBackoff(); m.id != ""; {
-		err := m.tryLeave(ctx)
-		if err == nil || errors.Is(err, kafka.UnknownMemberId) {
+		err := m.client.LeaveGroup(ctx, m.options.Group, m.id)
+		if err == nil || errors.Is(err, kafkaclient.UnknownMemberID) {
 			return
 		}
 		m.notice(err)
@@ -241,18 +198,4 @@ func (m *member) leave() {
 			return
 		}
 	}
-}
-
-func (m *member) tryLeave(ctx context.Context) error {
-	answer, err := m.client.RoundTrip(ctx, leaveTimeout, &kafkaclient.LeaveRequest{GroupID: m.options.Group, Members: []kafkaclient.LeavingMember{{MemberID: m.id}}})
-	if err != nil {
-		return err
-	}
-	response := answer.(*kafkaclient.LeaveResponse)
-	for _, code := range append([]int16{response.ErrorCode}, response.Codes()...) {
-		if err := kafkaclient.BrokerError(code); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -5,15 +5,12 @@ import (
 	"errors"
 	"time"
 
-	"github.com/segmentio/kafka-go"
-
 	"markread/consumer/kafkaclient"
 )
 
 const (
-	heartbeatTimeout = 3 * time.Second  // shorter than a request's: two that hang must not use up the proof
-	watchInterval    = 10 * time.Second // for new partitions, and for ends of logs that are not fetched from
-	longestPatience  = 5 * time.Minute  // with a leader that counts other partitions: it doubles from watchInterval
+	watchInterval   = 10 * time.Second // for new partitions, and for ends of logs that are not fetched from
+	longestPatience = 5 * time.Minute  // with a leader that counts other partitions: it doubles from watchInterval
 )
 
 // heartbeats sends a heartbeat every second until ctx ends: when serve has returned, so that the session also
@@ -32,16 +29,16 @@ func (g *Generation) heartbeats(ctx context.Context, revoke context.CancelCauseF
 		case <-ticker.C:
 		}
 		sent := time.Now()
-		err := g.heartbeat(ctx)
+		err := g.client.Heartbeat(ctx, g.member)
 		switch {
 		case err == nil:
 			g.prove(sent)
 			continue
-		case errors.Is(err, kafka.RebalanceInProgress):
+		case errors.Is(err, kafkaclient.RebalanceInProgress):
 			g.prove(sent)
 			revoke(errRebalance)
 			continue
-		case errors.Is(err, kafka.UnknownMemberId), errors.Is(err, kafka.IllegalGeneration), errors.Is(err, kafka.FencedInstanceID):
+		case errors.Is(err, kafkaclient.UnknownMemberID), errors.Is(err, kafkaclient.IllegalGeneration), errors.Is(err, kafkaclient.FencedInstanceID):
 			g.prove(time.Time{}) // at once: what waits for a connection must not be sent any more
 			revoke(errExpelled)
 			continue
@@ -53,17 +50,9 @@ func (g *Generation) heartbeats(ctx context.Context, revoke context.CancelCauseF
 			g.client.RefreshMetadata()
 		}
 		if ctx.Err() == nil {
-			g.client.WarnRepeated("heartbeat "+kafkaclient.Code(err)).Err(err).Str("group", g.group).Msg("heartbeat failed")
+			g.client.WarnRepeated("heartbeat "+kafkaclient.Code(err)).Err(err).Str("group", g.member.Group).Msg("heartbeat failed")
 		}
 	}
-}
-
-func (g *Generation) heartbeat(ctx context.Context) error {
-	response, err := g.client.RoundTrip(ctx, heartbeatTimeout, &kafkaclient.HeartbeatRequest{GroupID: g.group, GenerationID: g.id, MemberID: g.member})
-	if err != nil {
-		return err
-	}
-	return kafkaclient.BrokerError(response.(*kafkaclient.HeartbeatResponse).ErrorCode)
 }
 
 func (g *Generation) prove(sent time.Time) {

@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/segmentio/kafka-go"
-
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 	"markread/consumer/offsets"
@@ -71,7 +69,7 @@ func (p *partition) run(ctx context.Context, sink Sink) {
 			return
 		}
 		err := p.step(ctx, sink)
-		if errors.Is(err, kafka.OffsetOutOfRange) {
+		if errors.Is(err, kafkaclient.OffsetOutOfRange) {
 			if err = p.outOfRange(ctx, p.asked, &outside); err == nil {
 				continue
 			}
@@ -80,7 +78,7 @@ func (p *partition) run(ctx context.Context, sink Sink) {
 			return
 		}
 		if err != nil {
-			if !errors.Is(err, kafka.OffsetOutOfRange) {
+			if !errors.Is(err, kafkaclient.OffsetOutOfRange) {
 				outside = time.Time{} // a break
 			}
 			p.sure = time.Time{}
@@ -277,13 +275,13 @@ func (p *partition) outOfRange(ctx context.Context, from int64, outside *time.Ti
 		return nil
 	case from <= end:
 		*outside = time.Time{}
-		return fmt.Errorf("offset %d is within %d and %d, but was answered with: %w", from, first, end, kafka.OffsetOutOfRange)
+		return fmt.Errorf("offset %d is within %d and %d, but was answered with: %w", from, first, end, kafkaclient.OffsetOutOfRange)
 	}
 	if outside.IsZero() {
 		*outside = time.Now()
 	}
 	if time.Since(*outside) < kafkaclient.AnotherLog {
-		return fmt.Errorf("offset %d is beyond the log's end, %d: %w", from, end, kafka.OffsetOutOfRange)
+		return fmt.Errorf("offset %d is beyond the log's end, %d: %w", from, end, kafkaclient.OffsetOutOfRange)
 	}
 	*outside = time.Time{}
 	return p.startOver(ctx)

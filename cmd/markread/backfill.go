@@ -10,6 +10,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"markread/consumer/admin"
 	"markread/consumer/backfill"
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
@@ -169,7 +170,7 @@ func (c *backfillCommand) begin(ctx context.Context, job *backfillJob, view *bac
 	if err := view.client.Ping(ctx); err != nil {
 		return stopped(ctx, err)
 	}
-	missing, err := view.client.MissingTopics(ctx, event.Topics{Backfill: c.BackfillTopic})
+	missing, err := admin.MissingTopics(ctx, view.client, event.Topics{Backfill: c.BackfillTopic})
 	switch {
 	case err != nil:
 		return stopped(ctx, err)

@@ -71,22 +71,22 @@ func TestJudgeBrokers(t *testing.T) {
 
 func TestJudgeReplicas(t *testing.T) {
 	settings := map[string]string{kafkaclient.MinInSync: "2", kafkaclient.CleanupPolicy: "delete", kafkaclient.RetentionMs: "-1"}
-	full := admin.DescribedPartition{Replicas: 3, InSync: 3}
+	full := kafkaclient.Partition{Replicas: 3, InSync: 3}
 	for name, c := range map[string]struct {
 		settings map[string]string
-		last     admin.DescribedPartition
+		last     kafkaclient.Partition
 		events   []finding // of an event topic
 		letters  []finding
 	}{
 		"all in sync":      {settings, full, nil, nil},
-		"one is behind":    {settings, admin.DescribedPartition{Replicas: 3, InSync: 2}, []finding{warning("replicas", "t", "1 of 2 partitions are not fully in sync", "down")}, []finding{warning("replicas", "t", "1 of 2 partitions", "")}},
-		"no leader":        {settings, admin.DescribedPartition{Leaderless: true, Replicas: 3}, []finding{wrong("replicas", "t", "1 of 2 partitions have no leader", "bring the brokers back")}, []finding{wrong("replicas", "t", "no leader", "")}},
-		"too few in sync":  {settings, admin.DescribedPartition{Replicas: 3, InSync: 1}, []finding{warning("replicas", "t", "min.insync.replicas=2, so producers can't write", "bring")}, []finding{wrong("replicas", "t", "calls would be held at the first dead letter", "bring")}},
-		"too few replicas": {settings, admin.DescribedPartition{Replicas: 1, InSync: 1}, []finding{warning("replicas", "t", "min.insync.replicas=2 is more than", "add replicas"), warning("replicas", "t", "one copy", "replication factor")}, []finding{warning("replicas", "t", "an older Kafka takes no writes", "lower"), warning("replicas", "t", "one copy", "")}},
-		"too few of both":  {map[string]string{kafkaclient.MinInSync: "4"}, admin.DescribedPartition{Replicas: 3, InSync: 2}, []finding{warning("replicas", "t", "1 of 2 partitions take no writes", ""), warning("replicas", "t", "min.insync.replicas=4 is more", "")}, []finding{wrong("replicas", "t", "1 of 2 partitions take no writes", ""), warning("replicas", "t", "min.insync.replicas=4 is more", "")}},
-		"one copy":         {map[string]string{kafkaclient.MinInSync: "1"}, admin.DescribedPartition{Replicas: 1, InSync: 1}, []finding{warning("replicas", "t", "one copy", "3")}, []finding{warning("replicas", "t", "one copy", "3")}},
+		"one is behind":    {settings, kafkaclient.Partition{Replicas: 3, InSync: 2}, []finding{warning("replicas", "t", "1 of 2 partitions are not fully in sync", "down")}, []finding{warning("replicas", "t", "1 of 2 partitions", "")}},
+		"no leader":        {settings, kafkaclient.Partition{Leaderless: true, Replicas: 3}, []finding{wrong("replicas", "t", "1 of 2 partitions have no leader", "bring the brokers back")}, []finding{wrong("replicas", "t", "no leader", "")}},
+		"too few in sync":  {settings, kafkaclient.Partition{Replicas: 3, InSync: 1}, []finding{warning("replicas", "t", "min.insync.replicas=2, so producers can't write", "bring")}, []finding{wrong("replicas", "t", "calls would be held at the first dead letter", "bring")}},
+		"too few replicas": {settings, kafkaclient.Partition{Replicas: 1, InSync: 1}, []finding{warning("replicas", "t", "min.insync.replicas=2 is more than", "add replicas"), warning("replicas", "t", "one copy", "replication factor")}, []finding{warning("replicas", "t", "an older Kafka takes no writes", "lower"), warning("replicas", "t", "one copy", "")}},
+		"too few of both":  {map[string]string{kafkaclient.MinInSync: "4"}, kafkaclient.Partition{Replicas: 3, InSync: 2}, []finding{warning("replicas", "t", "1 of 2 partitions take no writes", ""), warning("replicas", "t", "min.insync.replicas=4 is more", "")}, []finding{wrong("replicas", "t", "1 of 2 partitions take no writes", ""), warning("replicas", "t", "min.insync.replicas=4 is more", "")}},
+		"one copy":         {map[string]string{kafkaclient.MinInSync: "1"}, kafkaclient.Partition{Replicas: 1, InSync: 1}, []finding{warning("replicas", "t", "one copy", "3")}, []finding{warning("replicas", "t", "one copy", "3")}},
 	} {
-		v := admin.DescribedTopic{Name: "t", Settings: c.settings, Partitions: []admin.DescribedPartition{full, c.last}}
+		v := admin.DescribedTopic{Name: "t", Settings: c.settings, Partitions: []kafkaclient.Partition{full, c.last}}
 		judged(t, name, judgeReplicas(v, false), c.events...)
 		judged(t, name+", dead letters", judgeReplicas(v, true), c.letters...)
 	}
@@ -94,7 +94,7 @@ func TestJudgeReplicas(t *testing.T) {
 
 func TestJudgeTopics(t *testing.T) {
 	topics := event.Topics{Live: "live", Backfill: "", DeadLetter: "letters"}
-	one := []admin.DescribedPartition{{Replicas: 3, InSync: 3}}
+	one := []kafkaclient.Partition{{Replicas: 3, InSync: 3}}
 	events := admin.DescribedTopic{Name: "live", Partitions: one, May: kafkaclient.MayRead, Settings: map[string]string{kafkaclient.RetentionMs: "604800000", kafkaclient.RetentionBytes: "-1", kafkaclient.MaxMessageBytes: "1000"}}
 	letters := admin.DescribedTopic{Name: "letters", Partitions: one, May: kafkaclient.MayWrite, Settings: map[string]string{kafkaclient.RetentionMs: "-1", kafkaclient.RetentionBytes: "-1", kafkaclient.MaxMessageBytes: "66536"}}
 	judge := func(change func(events, letters *admin.DescribedTopic)) findings {
@@ -115,7 +115,7 @@ func TestJudgeTopics(t *testing.T) {
 	judged(t, "a little too small", judge(func(_, l *admin.DescribedTopic) {
 		l.Settings = map[string]string{kafkaclient.MaxMessageBytes: "66535"}
 	}), warning("record size", "letters", "66,535", "max.message.bytes=66536"))
-	judged(t, "settings fail", judge(func(e, _ *admin.DescribedTopic) { e.Settings, e.Unknown = nil, errors.New("timed out") }), notChecked("settings", "live", "timed out", "check again, or look yourself"))
+	judged(t, "settings fail", judge(func(e, _ *admin.DescribedTopic) { e.Settings, e.SettingsErr = nil, errors.New("timed out") }), notChecked("settings", "live", "timed out", "check again, or look yourself"))
 	for ms, text := range map[string]string{"86400000": "kept for 24h00m", "86399999": "kept for 23h59m", "9223372036854775807": "kept for ever", "-1": "kept for ever"} {
 		got := judge(func(e, _ *admin.DescribedTopic) {
 			e.Settings = map[string]string{kafkaclient.RetentionMs: ms, kafkaclient.RetentionBytes: "5000"}

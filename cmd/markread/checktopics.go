@@ -170,8 +170,8 @@ func judgeReplicas(v admin.DescribedTopic, letters bool) (all findings) {
 func judgeSettings(v admin.DescribedTopic, letters bool, flag string, largest int) (all findings) {
 	if v.Settings == nil {
 		found, do := "the user may not read the topic's settings", "give the user DescribeConfigs on the topic"
-		if v.Unknown != nil && !kafkaclient.Denied(v.Unknown) {
-			found, do = "the topic's settings can't be read: "+whyNot(v.Unknown), "check again"
+		if v.SettingsErr != nil && !kafkaclient.Denied(v.SettingsErr) {
+			found, do = "the topic's settings can't be read: "+whyNot(v.SettingsErr), "check again"
 		}
 		return append(all, notChecked("settings", v.Name, found, do+", or look yourself at cleanup.policy, retention.ms and max.message.bytes"))
 	}

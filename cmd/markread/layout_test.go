@@ -50,7 +50,7 @@ var mayImport = map[string][]string{
 
 // onlyIn says which packages may use a library. One vendor's library behind one package can be replaced, and its traps have one home.
 var onlyIn = map[string][]string{
-	"github.com/segmentio/kafka-go":         {"consumer/kafkaclient", "consumer", "consumer/admin", "consumer/deadletter"},
+	"github.com/segmentio/kafka-go":         {"consumer/kafkaclient"},
 	"github.com/twmb/franz-go":              {"consumer/broker", "consumer/broker/brokertest"},
 	"github.com/twmb/franz-go/pkg/kversion": {"consumer/kafkaclient"}, // a table: which release of Kafka understands what
 	"github.com/alecthomas/kong":            {"cmd/markread"},

@@ -149,7 +149,7 @@ func (l *look) fromKafka(ctx context.Context, r *statusReport) {
 		l.fail(err)
 		return
 	}
-	missing, err := l.kafka.MissingTopics(ctx, l.topics)
+	missing, err := admin.MissingTopics(ctx, l.kafka, l.topics)
 	if err != nil {
 		l.fail(err)
 		return

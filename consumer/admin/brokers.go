@@ -4,12 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"net"
 	"slices"
-	"strconv"
 	"sync"
-
-	"github.com/segmentio/kafka-go/protocol/metadata"
 
 	"markread/consumer/kafkaclient"
 )
@@ -60,7 +56,7 @@ func DescribeBrokers(ctx context.Context, c *kafkaclient.Client) []DescribedBrok
 			mu.Lock()
 			defer mu.Unlock()
 			for _, b := range listed {
-				meet(addrOf(b), int(b.NodeID))
+				meet(b.Addr, b.Node)
 			}
 		})
 	}
@@ -81,12 +77,13 @@ func DescribeBrokers(ctx context.Context, c *kafkaclient.Client) []DescribedBrok
 	return found
 }
 
-// describeBroker fills in what one broker tells, and returns the cluster's members. What fails is tried again, unless it will stay.
-func describeBroker(ctx context.Context, c *kafkaclient.Client, view *DescribedBroker) (listed []metadata.ResponseBroker) {
+// describeBroker fills in what one broker says, and returns the cluster's members. What fails is tried
+// again, unless it will stay.
+func describeBroker(ctx context.Context, c *kafkaclient.Client, view *DescribedBroker) (listed []kafkaclient.Broker) {
 	pauses := kafkaclient.NewBackoff()
 	for range brokerTries {
 		listed, err := askBroker(ctx, c, view)
-		if err == nil || view.Err == nil || ctx.Err() == nil { // a try that was cut off tells less than one before it
+		if err == nil || view.Err == nil || ctx.Err() == nil { // a try that was cut off says less than one before it
 			view.Err = err
 		}
 		if err == nil || !kafkaclient.Retriable(err) || !pauses.Sleep(ctx) {
@@ -96,27 +93,16 @@ func describeBroker(ctx context.Context, c *kafkaclient.Client, view *DescribedB
 	return nil
 }
 
-func askBroker(ctx context.Context, c *kafkaclient.Client, view *DescribedBroker) (listed []metadata.ResponseBroker, err error) {
-	conn, err := c.ConnectTo(ctx, view.Addr)
+func askBroker(ctx context.Context, c *kafkaclient.Client, view *DescribedBroker) (listed []kafkaclient.Broker, err error) {
+	s, err := c.OpenSessionWith(ctx, view.Addr)
 	if err != nil {
 		return nil, err
 	}
-	defer conn.Close()
-	s := c.NewSession(conn)
-	if err := s.Learn(ctx); err != nil {
-		return nil, err
-	}
+	defer s.Close()
 	view.Release, view.Lacks = s.Release(), s.Lacks()
-	answer, err := s.Ask(ctx, &metadata.Request{TopicNames: []string{}})
-	switch {
-	case errors.Is(err, kafkaclient.ErrNotUnderstood):
+	cluster, err := s.Describe(ctx, []string{})
+	if errors.Is(err, kafkaclient.ErrNotUnderstood) {
 		return nil, nil // it answers; Lacks has it
-	case err != nil:
-		return nil, err
 	}
-	return answer.(*metadata.Response).Brokers, nil
-}
-
-func addrOf(b metadata.ResponseBroker) string {
-	return net.JoinHostPort(b.Host, strconv.Itoa(int(b.Port)))
+	return cluster.Brokers, err
 }

@@ -5,13 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
-
-	"github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol/createtopics"
-	"github.com/segmentio/kafka-go/protocol/describeconfigs"
-	"github.com/segmentio/kafka-go/protocol/metadata"
 
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
@@ -22,24 +16,14 @@ const DeadLetterOverhead = event.LetterOverhead
 
 // DescribedTopic is one topic as the brokers describe it.
 type DescribedTopic struct {
-	Name       string
-	Missing    bool
-	Refused    error                  // with Missing: why it could not be made; nil: it could, or that was not asked
-	Err        error                  // why nothing is known of it; see Denied
-	Partitions []DescribedPartition   // by number
-	May        kafkaclient.Operations // what the user may do
-	Settings   map[string]string      // nil: not known
-	Unknown    error                  // why Settings are not known
-}
-
-// there reports whether the topic is known to be.
-func (v DescribedTopic) there() bool { return v.Err == nil && !v.Missing }
-
-// DescribedPartition is who keeps one partition.
-type DescribedPartition struct {
-	Leaderless bool
-	Replicas   int
-	InSync     int
+	Name        string
+	Missing     bool
+	Refused     error                   // with Missing: why it could not be made; nil: it could, or that was not asked
+	Err         error                   // why nothing is known of it; see Denied
+	Partitions  []kafkaclient.Partition // by number
+	May         kafkaclient.Operations  // what the user may do
+	Settings    map[string]string       // nil: not known
+	SettingsErr error                   // why Settings are not known
 }
 
 // DescribeTopics describes the topics, in the order of Topics, without making any. With create it also asks whether those that are missing could
@@ -66,133 +50,73 @@ func describeTopics(ctx context.Context, c *kafkaclient.Client, topics event.Top
 	if err != nil {
 		return nil, err
 	}
-	defer s.Conn.Close()
-	views, cluster, err := describe(ctx, s, topics.All())
+	defer s.Close()
+	cluster, err := s.Describe(ctx, topics.All())
 	if err != nil {
 		return nil, err
 	}
-	err = readSettings(ctx, s, views)
+	var found []DescribedTopic
+	var existing []string
+	for _, name := range topics.All() {
+		t := describedTopic(name, cluster)
+		if t.Err == nil && !t.Missing {
+			existing = append(existing, name)
+		}
+		found = append(found, t)
+	}
+	settings, err := s.Settings(ctx, existing, kafkaclient.CleanupPolicy, kafkaclient.RetentionMs, kafkaclient.RetentionBytes,
+		kafkaclient.MaxMessageBytes, kafkaclient.MinInSync, kafkaclient.TimestampType)
+	for i := range found {
+		t := &found[i]
+		if of, ok := settings[t.Name]; ok {
+			t.Settings, t.SettingsErr = of.Values, of.Err
+		}
+		if of := t.SettingsErr; of != nil {
+			t.Settings = nil
+		}
+		if err != nil && t.Err == nil && !t.Missing {
+			t.SettingsErr = err
+		}
+	}
 	if create {
-		err = cmp.Or(err, tryCreate(ctx, c, cluster, topics, views))
+		err = cmp.Or(err, checkCreate(ctx, c, cluster.Controller, topics, found))
 	}
-	return views, err
+	return found, err
 }
 
-// describe asks for topics, and what this user may do with them: a view of each, in that order.
-func describe(ctx context.Context, s *kafkaclient.Session, topics []string) ([]DescribedTopic, *metadata.Response, error) {
-	answer, err := s.Ask(ctx, &metadata.Request{TopicNames: topics, IncludeTopicAuthorizedOperations: true})
-	if err != nil {
-		return nil, nil, err
+func describedTopic(name string, cluster kafkaclient.Cluster) DescribedTopic {
+	t, ok := cluster.Topics[name]
+	if !ok {
+		return DescribedTopic{Name: name, Err: fmt.Errorf("topic %q: the broker did not describe it", name)}
 	}
-	cluster := answer.(*metadata.Response)
-	views := make([]DescribedTopic, len(topics))
-	for i, name := range topics {
-		views[i] = topicView(name, cluster)
+	found := DescribedTopic{Name: name, May: t.May, Partitions: t.Partitions}
+	if found.Missing = errors.Is(t.Err, kafkaclient.UnknownTopicOrPartition); !found.Missing {
+		found.Err = t.Err
 	}
-	return views, cluster, nil
+	return found
 }
 
-func topicView(name string, cluster *metadata.Response) DescribedTopic {
-	view := DescribedTopic{Name: name}
-	i := slices.IndexFunc(cluster.Topics, func(t metadata.ResponseTopic) bool { return t.Name == name })
-	if i < 0 {
-		view.Err = fmt.Errorf("topic %q: the broker did not describe it", name)
-		return view
+// checkCreate asks what the controller would say to creating the missing topics, and notes it.
+func checkCreate(ctx context.Context, c *kafkaclient.Client, controller string, topics event.Topics, found []DescribedTopic) error {
+	var missing []kafkaclient.NewTopic
+	for _, name := range namesOfMissing(found) {
+		missing = append(missing, newTopic(name, topics, found))
 	}
-	t := cluster.Topics[i]
-	switch err := kafkaclient.BrokerError(t.ErrorCode); {
-	case errors.Is(err, kafka.UnknownTopicOrPartition):
-		view.Missing = true
-	case t.ErrorCode != 0 && !errors.Is(err, kafka.LeaderNotAvailable): // then it is there, as its partitions tell
-		view.Err = err
-	}
-	view.May = kafkaclient.Operations(t.TopicAuthorizedOperations)
-	slices.SortFunc(t.Partitions, func(a, b metadata.ResponsePartition) int { return int(a.PartitionIndex) - int(b.PartitionIndex) })
-	for _, p := range t.Partitions {
-		view.Partitions = append(view.Partitions, DescribedPartition{Leaderless: p.LeaderID < 0, Replicas: len(p.ReplicaNodes), InSync: len(p.IsrNodes)})
-	}
-	return view
-}
-
-// readSettings asks for the settings of the topics that are there. The error is in the views, too.
-func readSettings(ctx context.Context, s *kafkaclient.Session, views []DescribedTopic) error {
-	request := &describeconfigs.Request{}
-	for _, v := range views {
-		if v.there() {
-			request.Resources = append(request.Resources, describeconfigs.RequestResource{
-				ResourceType: int8(kafka.ResourceTypeTopic), ResourceName: v.Name,
-				ConfigNames: []string{kafkaclient.CleanupPolicy, kafkaclient.RetentionMs, kafkaclient.RetentionBytes, kafkaclient.MaxMessageBytes, kafkaclient.MinInSync, kafkaclient.TimestampType},
-			})
-		}
-	}
-	if len(request.Resources) == 0 {
+	if len(missing) == 0 {
 		return nil
 	}
-	answer, err := s.Ask(ctx, request)
-	if err != nil {
-		for i := range views {
-			views[i].Unknown = err
-		}
-		return err
-	}
-	for _, r := range answer.(*describeconfigs.Response).Resources {
-		i := slices.IndexFunc(views, func(v DescribedTopic) bool { return v.Name == r.ResourceName })
-		switch {
-		case i < 0:
-		case r.ErrorCode != 0:
-			views[i].Unknown = kafkaclient.BrokerError(r.ErrorCode)
-		default:
-			views[i].Settings = map[string]string{}
-			for _, e := range r.ConfigEntries {
-				views[i].Settings[e.ConfigName] = e.ConfigValue
-			}
-		}
-	}
-	return nil
-}
-
-// tryCreate asks the controller what it would say to making the missing topics. It makes none. The error is in the views, too.
-func tryCreate(ctx context.Context, c *kafkaclient.Client, cluster *metadata.Response, topics event.Topics, views []DescribedTopic) error {
-	request := &createtopics.Request{TimeoutMs: int32(kafkaclient.RequestTimeout.Milliseconds()), ValidateOnly: true}
-	for _, v := range views {
-		if !v.Missing {
+	refused, err := c.CheckCreate(ctx, controller, missing)
+	transient := err // what may be another the next time
+	for i := range found {
+		t := &found[i]
+		if !t.Missing {
 			continue
 		}
-		t := createtopics.RequestTopic{Name: v.Name, NumPartitions: createdPartitions, ReplicationFactor: -1}
-		if v.Name == topics.DeadLetter {
-			for _, e := range letterSettings(cmp.Or(LargestEvent(topics, views), kafkaclient.DefaultMessageBytes)) {
-				t.Configs = append(t.Configs, createtopics.RequestConfig{Name: e.ConfigName, Value: e.ConfigValue})
-			}
-		}
-		request.Topics = append(request.Topics, t)
-	}
-	if len(request.Topics) == 0 {
-		return nil
-	}
-	answer, err := askController(ctx, c, cluster, request)
-	passing := err // what may be another the next time
-	for i := range views {
-		v := &views[i]
-		if !v.Missing {
-			continue
-		}
-		if v.Refused = err; err != nil {
-			continue
-		}
-		for _, t := range answer.Topics {
-			err := kafkaclient.BrokerError(t.ErrorCode)
-			if t.Name == v.Name && err != nil && !errors.Is(err, kafka.TopicAlreadyExists) { // made meanwhile
-				v.Refused = err
-				if t.ErrorMessage != "" && !kafkaclient.Denied(err) {
-					v.Refused = fmt.Errorf("%w: %.200s", err, t.ErrorMessage)
-				}
-			}
-		}
-		if v.Refused != nil && kafkaclient.Retriable(v.Refused) {
-			passing = v.Refused
+		if t.Refused = cmp.Or(err, refused[t.Name]); t.Refused != nil && kafkaclient.Retriable(t.Refused) {
+			transient = t.Refused
 		}
 	}
-	return passing
+	return transient
 }
 
 // LargestEvent is the most that any of the event topics takes in a batch, in bytes; 0: not known.
@@ -203,29 +127,4 @@ func LargestEvent(topics event.Topics, views []DescribedTopic) (largest int) {
 		}
 	}
 	return largest
-}
-
-// askController sends a request to the controller, which with ZooKeeper no other broker passes it on to.
-func askController(ctx context.Context, c *kafkaclient.Client, cluster *metadata.Response, request *createtopics.Request) (*createtopics.Response, error) {
-	i := slices.IndexFunc(cluster.Brokers, func(b metadata.ResponseBroker) bool { return b.NodeID == cluster.ControllerID })
-	if i < 0 {
-		return nil, errors.New("the cluster has no controller at the moment")
-	}
-	conn, err := c.Connect(ctx, addrOf(cluster.Brokers[i]))
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	controller := c.NewSession(conn)
-	if err := controller.Learn(ctx); err != nil {
-		return nil, err
-	}
-	if controller.Ranges[request.ApiKey()].MaxVersion < 1 { // version 0 would make them
-		return nil, kafkaclient.ErrNotUnderstood
-	}
-	answer, err := controller.Ask(ctx, request)
-	if err != nil {
-		return nil, err
-	}
-	return answer.(*createtopics.Response), nil
 }

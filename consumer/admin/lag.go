@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/segmentio/kafka-go"
-
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 	"markread/consumer/offsets"
@@ -48,7 +46,7 @@ func Lag(ctx context.Context, c *kafkaclient.Client, group, topic string) ([]Par
 	}
 	err = c.Retry(ctx, "reading what group "+group+" has committed", func() error {
 		committed, err := c.CommittedOffsets(ctx, group, all)
-		if errors.Is(err, kafka.GroupIdNotFound) { // some brokers say so of a group that has committed nothing
+		if errors.Is(err, kafkaclient.GroupIDNotFound) { // some brokers say so of a group that has committed nothing
 			err = nil
 		}
 		for i := range lags {
@@ -122,7 +120,7 @@ func readOldest(ctx context.Context, c *kafkaclient.Client, lags []PartitionLag)
 		for i, err := range errs {
 			l := left[i]
 			l.unread(err)
-			transient := kafkaclient.Retriable(err) || errors.Is(err, kafka.OffsetOutOfRange) && l.Beyond == 0
+			transient := kafkaclient.Retriable(err) || errors.Is(err, kafkaclient.OffsetOutOfRange) && l.Beyond == 0
 			if err != nil && transient && !kafkaclient.Damaged(err) {
 				again = append(again, l)
 			}
@@ -154,7 +152,7 @@ func readAt(ctx context.Context, c *kafkaclient.Client, l *PartitionLag) error {
 	defer cancel()
 	offset := max(l.Committed, l.First)
 	r, ok, err := c.FirstRecord(limited, l.TopicPartition, offset, kafkaclient.FirstOnly)
-	if errors.Is(err, kafka.OffsetOutOfRange) {
+	if errors.Is(err, kafkaclient.OffsetOutOfRange) {
 		first, end, failed := c.LogRange(limited, l.Topic, l.Partition)
 		switch {
 		case failed != nil:

@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/segmentio/kafka-go"
-
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 )
@@ -19,6 +17,7 @@ import (
 const (
 	createdPartitions = 12
 	createTimeout     = 30 * time.Second
+	recheckAfter      = time.Second
 )
 
 // CleanupPolicyError says that the dead-letter topic would lose letters: compaction keeps one record a key.
@@ -39,141 +38,175 @@ func CheckTopics(ctx context.Context, c *kafkaclient.Client, topics event.Topics
 	if err := c.WaitForBroker(ctx); err != nil {
 		return err
 	}
-	missing, err := c.ListMissing(ctx, topics)
-	if err == nil && len(missing) > 0 && !create && kafkaclient.Sleep(ctx, kafkaclient.RecheckAfter) {
-		c.RefreshMetadata()
-		missing, err = c.ListMissing(ctx, topics)
-	}
+	found, err := describeExisting(ctx, c, topics, !create)
 	if err != nil {
 		return err
 	}
+	missing := namesOfMissing(found)
 	if len(missing) > 0 && !create {
 		return &kafkaclient.MissingTopicError{Topics: missing}
 	}
-	// The dead-letter topic last: its limit depends on the others'.
 	for _, name := range missing {
-		var entries []kafka.ConfigEntry
-		if name == topics.DeadLetter {
-			limit, err := maxMessageBytes(ctx, c, topics.Consumed())
-			if err != nil {
+		if name == topics.DeadLetter { // its limit depends on those of the others, which may be new
+			if found, err = describeExisting(ctx, c, topics, false); err != nil {
 				return err
 			}
-			entries = letterSettings(limit)
 		}
-		if err := createTopic(ctx, c, name, entries); err != nil {
+		if err := createTopic(ctx, c, newTopic(name, topics, found)); err != nil {
 			return err
 		}
 	}
-	return checkPolicy(ctx, c, topics.DeadLetter)
+	return checkPolicy(c, topics.DeadLetter, found)
 }
 
-// letterSettings are those of a dead-letter topic that is made for records of at most so many bytes.
-func letterSettings(largest int) []kafka.ConfigEntry {
-	return []kafka.ConfigEntry{
-		{ConfigName: kafkaclient.CleanupPolicy, ConfigValue: "delete"},
-		{ConfigName: kafkaclient.RetentionMs, ConfigValue: "-1"},
-		{ConfigName: kafkaclient.MaxMessageBytes, ConfigValue: strconv.Itoa(min(largest+event.LetterOverhead, math.MaxInt32))},
+// MissingTopics returns those of the topics that don't exist. It tries for 8 s.
+func MissingTopics(ctx context.Context, c *kafkaclient.Client, topics event.Topics) ([]string, error) {
+	ctx, cancel := kafkaclient.WithTimeout(ctx)
+	defer cancel()
+	c.UseTopics(topics.All()...)
+	found, err := describeExisting(ctx, c, topics, true)
+	return namesOfMissing(found), err
+}
+
+// KeepsLetters makes sure that a dead-letter topic does not lose letters to compaction: else it is a
+// *CleanupPolicyError. It tries for 8 s. If the settings may not be read, that is one line in the log.
+func KeepsLetters(ctx context.Context, c *kafkaclient.Client, topic string) error {
+	ctx, cancel := kafkaclient.WithTimeout(ctx)
+	defer cancel()
+	found, err := describeExisting(ctx, c, event.Topics{DeadLetter: topic}, false)
+	if err != nil {
+		return err
 	}
+	return checkPolicy(c, topic, found)
+}
+
+// describeExisting describes the topics until nothing fails that may pass, or ctx ends. Brokers learn
+// of a new topic one after the other: with recheck, those that are missing are looked for twice.
+func describeExisting(ctx context.Context, c *kafkaclient.Client, topics event.Topics, recheck bool) (found []DescribedTopic, err error) {
+	describe := func() error {
+		return c.Retry(ctx, "describing the topics", func() error {
+			found, err = describeTopics(ctx, c, topics, false)
+			return err
+		})
+	}
+	err = describe()
+	if err == nil && recheck && len(namesOfMissing(found)) > 0 && kafkaclient.Sleep(ctx, recheckAfter) {
+		c.RefreshMetadata()
+		err = describe()
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range found {
+		if t.Err != nil {
+			return nil, kafkaclient.WithPermissionHint(fmt.Errorf("topic %q: %w", t.Name, t.Err), topics.Flag(t.Name))
+		}
+	}
+	return found, nil
+}
+
+func namesOfMissing(found []DescribedTopic) (names []string) {
+	for _, t := range found {
+		if t.Missing {
+			names = append(names, t.Name)
+		}
+	}
+	return names
+}
+
+// newTopic is a topic as CheckTopics creates it. A dead-letter topic takes what the topics that were
+// found take, and more.
+func newTopic(name string, topics event.Topics, found []DescribedTopic) kafkaclient.NewTopic {
+	t := kafkaclient.NewTopic{Name: name, Partitions: createdPartitions}
+	if name == topics.DeadLetter {
+		largest := cmp.Or(LargestEvent(topics, found), kafkaclient.DefaultMessageBytes)
+		t.Settings = map[string]string{
+			kafkaclient.CleanupPolicy:   "delete",
+			kafkaclient.RetentionMs:     "-1",
+			kafkaclient.MaxMessageBytes: strconv.Itoa(min(largest+event.LetterOverhead, math.MaxInt32)),
+		}
+	}
+	return t
 }
 
 // createTopic creates a topic and waits until it can be used.
-func createTopic(ctx context.Context, c *kafkaclient.Client, name string, entries []kafka.ConfigEntry) error {
+func createTopic(ctx context.Context, c *kafkaclient.Client, t kafkaclient.NewTopic) error {
 	ctx, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
 	what := "created the topic"
-	err := c.Retry(ctx, "creating topic "+name, func() error {
-		response, err := c.API().CreateTopics(ctx, &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{{
-			Topic: name, NumPartitions: createdPartitions, ReplicationFactor: -1, ConfigEntries: entries,
-		}}})
-		if err == nil {
-			err = response.Errors[name]
-		}
-		if errors.Is(err, kafka.TopicAlreadyExists) { // another worker was faster, or our last try was
+	err := c.Retry(ctx, "creating topic "+t.Name, func() error {
+		err := c.CreateTopic(ctx, t)
+		if errors.Is(err, kafkaclient.TopicAlreadyExists) { // another worker was faster, or our last try was
 			what = "the topic has been created meanwhile"
 			return nil
 		}
-		return kafkaclient.Plain(err)
+		return err
 	})
 	if err != nil {
-		return kafkaclient.WithPermissionHint(fmt.Errorf("create topic %q: %w", name, err), "--create-topics")
+		return kafkaclient.WithPermissionHint(fmt.Errorf("create topic %q: %w", t.Name, err), "--create-topics")
 	}
 	for wait := kafkaclient.NewBackoff(); ; {
-		counts, err := c.PartitionCounts(ctx, name)
-		if err == nil && counts[name] > 0 {
-			c.Options.Log.Info().Str("topic", name).Int("partitions", counts[name]).Msg(what)
+		n, err := c.PartitionCount(ctx, t.Name)
+		if err == nil {
+			c.Options.Log.Info().Str("topic", t.Name).Int("partitions", n).Msg(what)
 			return nil
 		}
 		c.RefreshMetadata()
 		if !wait.Sleep(ctx) {
-			return fmt.Errorf("create topic %q: it does not appear: %w", name, cmp.Or(err, context.Cause(ctx)))
+			return fmt.Errorf("create topic %q: it does not appear: %w", t.Name, cmp.Or(err, context.Cause(ctx)))
 		}
 	}
 }
 
-// KeepsLetters makes sure that a dead-letter topic does not lose letters to compaction: else it is a *CleanupPolicyError. It tries for 8 s. If
-// the settings may not be read, that is one line in the log.
-func KeepsLetters(ctx context.Context, c *kafkaclient.Client, topic string) error {
-	ctx, cancel := kafkaclient.WithTimeout(ctx)
-	defer cancel()
-	c.UseTopics(topic)
-	return checkPolicy(ctx, c, topic)
-}
-
-func checkPolicy(ctx context.Context, c *kafkaclient.Client, topic string) error {
-	config, err := topicConfig(ctx, c, topic, "cleanup.policy")
-	if err != nil {
-		return err
-	}
-	if policy, ok := config["cleanup.policy"]; ok && strings.Contains(policy, "compact") {
-		return &CleanupPolicyError{topic, policy}
+// checkPolicy returns a *CleanupPolicyError if the dead-letter topic is compacted. Settings that we may
+// not see are logged: a worker needs no permission to read them.
+func checkPolicy(c *kafkaclient.Client, topic string, found []DescribedTopic) error {
+	for _, t := range found {
+		switch policy := t.Settings[kafkaclient.CleanupPolicy]; {
+		case t.Name != topic:
+		case t.SettingsErr != nil && kafkaclient.Denied(t.SettingsErr):
+			c.Options.Log.Warn().Err(t.SettingsErr).Str("topic", topic).Strs("settings", []string{kafkaclient.CleanupPolicy}).
+				Msg("may not read the settings of the topic: they are not checked")
+		case t.SettingsErr != nil:
+			return fmt.Errorf("settings of topic %q: %w", topic, t.SettingsErr)
+		case strings.Contains(policy, "compact"):
+			return &CleanupPolicyError{topic, policy}
+		}
 	}
 	return nil
 }
 
-// maxMessageBytes returns the largest batch that any of the topics takes.
-func maxMessageBytes(ctx context.Context, c *kafkaclient.Client, topics []string) (int, error) {
-	limit := 0
-	for _, topic := range topics {
-		config, err := topicConfig(ctx, c, topic, "max.message.bytes")
+// CheckWrite makes sure that the topics exist and that this user may write to them, so that work that
+// needs it is not begun in vain. It writes nothing. It tries for 8 s; a topic that does not exist is a
+// *MissingTopicError. Brokers that do not tell, because they are too old, are no error: then the first
+// write will.
+func CheckWrite(ctx context.Context, c *kafkaclient.Client, topics ...string) error {
+	ctx, cancel := kafkaclient.WithTimeout(ctx)
+	defer cancel()
+	var cluster kafkaclient.Cluster
+	err := c.Retry(ctx, "asking what this user may do", func() (err error) {
+		s, err := c.OpenSession(ctx)
 		if err != nil {
-			return 0, err
+			return err
 		}
-		n, err := strconv.Atoi(config["max.message.bytes"])
-		if err != nil {
-			n = kafkaclient.DefaultMessageBytes
-		}
-		limit = max(limit, n)
-	}
-	return limit, nil
-}
-
-// topicConfig returns settings of a topic. Those that we may not see are absent, and logged: a worker needs
-// no right to read them.
-func topicConfig(ctx context.Context, c *kafkaclient.Client, topic string, names ...string) (map[string]string, error) {
-	config := map[string]string{}
-	err := c.Retry(ctx, "reading the settings of topic "+topic, func() error {
-		response, err := c.API().DescribeConfigs(ctx, &kafka.DescribeConfigsRequest{
-			Resources: []kafka.DescribeConfigRequestResource{{ResourceType: kafka.ResourceTypeTopic, ResourceName: topic, ConfigNames: names}},
-		})
-		if err != nil {
-			return kafkaclient.Plain(err)
-		}
-		for _, r := range response.Resources {
-			switch {
-			case errors.Is(r.Error, kafka.TopicAuthorizationFailed), errors.Is(r.Error, kafka.ClusterAuthorizationFailed):
-				c.Options.Log.Warn().Err(r.Error).Str("topic", topic).Strs("settings", names).
-					Msg("may not read the settings of the topic: they are not checked")
-			case r.Error != nil:
-				return kafkaclient.Plain(r.Error)
-			}
-			for _, e := range r.ConfigEntries {
-				config[e.ConfigName] = e.ConfigValue
-			}
-		}
-		return nil
+		defer s.Close()
+		cluster, err = s.Describe(ctx, topics)
+		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("settings of topic %q: %w", topic, err)
+		return err
 	}
-	return config, nil
+	for _, name := range topics {
+		t := describedTopic(name, cluster)
+		switch {
+		case t.Missing:
+			return &kafkaclient.MissingTopicError{Topics: []string{name}}
+		case t.Err == nil && t.May.Known() && !t.May.Has(kafkaclient.MayWrite):
+			t.Err = kafkaclient.TopicAuthorizationFailed
+		}
+		if t.Err != nil {
+			return kafkaclient.WithPermissionHint(fmt.Errorf("topic %q: %w", name, t.Err), "Write of the topic")
+		}
+	}
+	return nil
 }

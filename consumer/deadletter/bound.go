@@ -7,10 +7,7 @@ import (
 	"fmt"
 	"math/bits"
 	"net"
-	"strconv"
 	"time"
-
-	"github.com/segmentio/kafka-go"
 
 	"markread/consumer/batch"
 	"markread/consumer/event"
@@ -44,7 +41,7 @@ func (b *sizeBound) largest(ctx context.Context, c *kafkaclient.Client, topic st
 	b.turn <- struct{}{}
 	defer func() { <-b.turn }()
 	if time.Since(b.asked) >= limitAge {
-		b.limit = messageLimit(ctx, c, topic)
+		b.limit = c.MessageLimit(ctx, topic)
 		b.asked = time.Now()
 	}
 	if b.cut > 0 && time.Since(b.seen) < cutAge {
@@ -65,28 +62,6 @@ func (b *sizeBound) cutAt(size int) {
 	b.turn <- struct{}{}
 	defer func() { <-b.turn }()
 	b.cut, b.seen = size, time.Now()
-}
-
-// messageLimit returns the topic's max.message.bytes, or Kafka's default: a worker needs no permission to read it.
-func messageLimit(ctx context.Context, c *kafkaclient.Client, topic string) int {
-	ctx, cancel := context.WithTimeout(ctx, kafkaclient.BoundsTimeout)
-	defer cancel()
-	response, err := c.API().DescribeConfigs(ctx, &kafka.DescribeConfigsRequest{
-		Resources: []kafka.DescribeConfigRequestResource{{
-			ResourceType: kafka.ResourceTypeTopic, ResourceName: topic, ConfigNames: []string{kafkaclient.MaxMessageBytes},
-		}},
-	})
-	if err != nil {
-		return kafkaclient.DefaultMessageBytes
-	}
-	for _, r := range response.Resources {
-		for _, e := range r.ConfigEntries {
-			if n, err := strconv.Atoi(e.ConfigValue); err == nil && e.ConfigName == kafkaclient.MaxMessageBytes {
-				return n
-			}
-		}
-	}
-	return kafkaclient.DefaultMessageBytes
 }
 
 // cutOffError says that a request is cut off for its size.
@@ -129,7 +104,7 @@ func (w *Writer) put(ctx context.Context, partition int, m event.Message, size i
 
 // isBroken reports whether a connection was closed in the middle of a request. A timeout says nothing of the kind.
 func isBroken(err error) bool {
-	var k kafka.Error
+	var k kafkaclient.Error
 	var timeout net.Error
 	switch {
 	case errors.As(err, &k), kafkaclient.Leaderless(err), kafkaclient.IsRefused(err), kafkaclient.NeverConnected(err), errors.Is(err, context.Canceled):

@@ -163,15 +163,19 @@ func (c *Client) current() (transport *kafka.Transport, closed bool) {
 }
 
 // API returns kafka-go's client. Its timeout must be set: without one it gives the broker 0.5 s for a produce.
-func (c *Client) API() *kafka.Client {
+func (c *Client) api() *kafka.Client {
 	return &kafka.Client{Addr: anyBroker{}, Timeout: RequestTimeout, Transport: router{c}}
 }
 
-// RoundTrip sends a request for which kafka-go's client has no call, or one that lacks something.
-func (c *Client) RoundTrip(ctx context.Context, timeout time.Duration, request kafka.Request) (kafka.Response, error) {
+// request sends a request for which kafka-go's client has no call, or one that lacks something.
+func request[R kafka.Response](ctx context.Context, c *Client, timeout time.Duration, r kafka.Request) (response R, err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	return router{c}.RoundTrip(ctx, anyBroker{}, request)
+	answer, err := router{c}.RoundTrip(ctx, anyBroker{}, r)
+	if err != nil {
+		return response, err
+	}
+	return answer.(R), nil
 }
 
 // RefreshMetadata has the layout of the cluster read again before the next request; at most once a second.

@@ -30,7 +30,7 @@ func (anyBroker) String() string  { return "broker" }
 // them to itself, or tells of them as an "unexpected EOF".
 func (c *Client) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	connect := func(ctx context.Context, broker string) (net.Conn, error) {
-		conn, err := c.Connect(ctx, broker)
+		conn, err := c.connect(ctx, broker)
 		var away *UnreachableError
 		located := errors.As(err, &away)
 		if err == nil || located && !c.given(broker) { // instead of one that is given, others are asked
@@ -105,13 +105,13 @@ func (c *Client) race(ctx context.Context, connect func(ctx context.Context, bro
 	return nil, errors.Join(failures...)
 }
 
-// Connect makes a connection that is known to speak Kafka: over TLS and authenticated, if the
+// connect makes a connection that is known to speak Kafka: over TLS and authenticated, if the
 // options say so. When both sides don't accept each other the error is a *RefusedError. One that
 // the address explains is an *UnreachableError.
 //
 // All of it happens here, and not in kafka-go, which reads certificates and the password only once, waits for
 // answers of SASL without a limit, and does not tell why it was refused.
-func (c *Client) Connect(ctx context.Context, broker string) (net.Conn, error) {
+func (c *Client) connect(ctx context.Context, broker string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
 	defer cancel()
 	raw, err := c.Options.Dial(ctx, "tcp", broker)

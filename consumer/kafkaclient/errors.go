@@ -18,23 +18,49 @@ type plainError struct {
 func (e *plainError) Error() string { return e.text }
 func (e *plainError) Unwrap() error { return e.err }
 
+// Error is one of Kafka's error codes.
+type Error = kafka.Error
+
+// The codes that the other packages tell apart.
+const (
+	OffsetOutOfRange             = kafka.OffsetOutOfRange
+	UnknownTopicOrPartition      = kafka.UnknownTopicOrPartition
+	LeaderNotAvailable           = kafka.LeaderNotAvailable
+	RequestTimedOut              = kafka.RequestTimedOut
+	OffsetMetadataTooLarge       = kafka.OffsetMetadataTooLarge
+	GroupLoadInProgress          = kafka.GroupLoadInProgress
+	GroupCoordinatorNotAvailable = kafka.GroupCoordinatorNotAvailable
+	NotCoordinatorForGroup       = kafka.NotCoordinatorForGroup
+	IllegalGeneration            = kafka.IllegalGeneration
+	UnknownMemberID              = kafka.UnknownMemberId
+	InvalidGroupID               = kafka.InvalidGroupId
+	InvalidSessionTimeout        = kafka.InvalidSessionTimeout
+	RebalanceInProgress          = kafka.RebalanceInProgress
+	TopicAuthorizationFailed     = kafka.TopicAuthorizationFailed
+	GroupAuthorizationFailed     = kafka.GroupAuthorizationFailed
+	TopicAlreadyExists           = kafka.TopicAlreadyExists
+	GroupIDNotFound              = kafka.GroupIdNotFound
+	MemberIDRequired             = kafka.MemberIDRequired
+	FencedInstanceID             = kafka.FencedInstanceID
+)
+
 // BrokerError is a broker's error code as an error; 0: nil.
 func BrokerError(code int16) error {
 	if code == 0 {
 		return nil
 	}
-	return Plain(kafka.Error(code))
+	return plainly(kafka.Error(code))
 }
 
-// Plain replaces a text of kafka-go's that would mislead a reader, and the names of its methods.
+// plainly replaces a text of kafka-go's that would mislead a reader, and the names of its methods.
 // It is called with what kafka-go returns, before anything is added to it.
-func Plain(err error) error {
+func plainly(err error) error {
 	if err == nil {
 		return nil
 	}
 	text := err.Error()
 	if inner := errors.Unwrap(err); inner != nil && strings.HasPrefix(text, "kafka.(*Client).") {
-		return Plain(inner)
+		return plainly(inner)
 	}
 	var k kafka.Error
 	switch {
@@ -84,7 +110,7 @@ func ofLeader(err error) error {
 	if errors.Is(err, kafka.BrokerNotAvailable) {
 		return &plainError{noLeader, err}
 	}
-	return Plain(err)
+	return plainly(err)
 }
 
 // Leaderless reports whether kafka-go knows nobody who leads the partition.

@@ -28,7 +28,7 @@ func TestPlainly(t *testing.T) {
 		"slow":                {kafka.RequestTimedOut, kafka.RequestTimedOut, "did not finish", "user-specified"},
 		"may not":             {kafka.TopicAuthorizationFailed, kafka.TopicAuthorizationFailed, kafka.TopicAuthorizationFailed.Error(), ""},
 	} {
-		got := Plain(c.err)
+		got := plainly(c.err)
 		if text := got.Error(); !strings.Contains(text, c.want) || c.not != "" && strings.Contains(text, c.not) {
 			t.Errorf("%s: %v", name, got)
 		}
@@ -36,7 +36,7 @@ func TestPlainly(t *testing.T) {
 			t.Errorf("%s: %v is not %v any more", name, got, c.is)
 		}
 	}
-	if err := Plain(nil); err != nil {
+	if err := plainly(nil); err != nil {
 		t.Error(err)
 	}
 	if err := BrokerError(0); err != nil {

@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
-
-	"markread/consumer/event"
 )
 
 // errTimeout says that a look at the cluster has taken as long as somebody waits for it.
@@ -34,19 +32,6 @@ func reaching(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 var errReached = fmt.Errorf("no Kafka broker of --brokers can be reached, given up after %s", DescribeTimeout)
-
-// MissingTopics returns those of the topics that don't exist. It tries for 8 s.
-func (c *Client) MissingTopics(ctx context.Context, topics event.Topics) ([]string, error) {
-	ctx, cancel := WithTimeout(ctx)
-	defer cancel()
-	c.UseTopics(topics.All()...)
-	missing, err := c.ListMissing(ctx, topics)
-	if err == nil && len(missing) > 0 && Sleep(ctx, RecheckAfter) {
-		c.RefreshMetadata()
-		missing, err = c.ListMissing(ctx, topics)
-	}
-	return missing, err
-}
 
 // TopicOffsets is what the log of each partition of a topic held at one moment, as consumers may see it: without what open transactions have written,
 // and what comes behind it.
@@ -106,8 +91,8 @@ func (c *Client) TopicOffsets(ctx context.Context, topic string) (TopicOffsets, 
 // errUnknown is what is wrong with bounds that were not asked for.
 var errUnknown = errors.New("not known")
 
-// BoundsTimeout is how long one partition is waited for in a round.
-const BoundsTimeout = 2 * time.Second
+// rangesTimeout is how long one partition is waited for in a round.
+const rangesTimeout = 2 * time.Second
 
 // askBounds asks once for the bounds that are not known yet, and reports whether to ask again.
 func (c *Client) askBounds(ctx context.Context, e TopicOffsets) (again bool) {
@@ -116,7 +101,7 @@ func (c *Client) askBounds(ctx context.Context, e TopicOffsets) (again bool) {
 		if b.Err == nil || ctx.Err() != nil {
 			return
 		}
-		ctx, cancel := context.WithTimeout(ctx, BoundsTimeout)
+		ctx, cancel := context.WithTimeout(ctx, rangesTimeout)
 		defer cancel()
 		b.First, b.End, b.Err = c.logRange(ctx, e.Topic, partition, kafka.ReadCommitted)
 	})

@@ -96,11 +96,11 @@ func (c *Client) exchange(ctx context.Context, l *lease, tp event.TopicPartition
 	case err != nil && errors.Is(context.Cause(ctx), errSilent):
 		return nil, errSilent
 	case err != nil:
-		return nil, Plain(err)
+		return nil, plainly(err)
 	}
 	r := response.(*fetchResponse)
 	if r.refusal != 0 {
-		return nil, Plain(r.refusal)
+		return nil, plainly(r.refusal)
 	}
 	return r, nil
 }
@@ -112,7 +112,7 @@ func (c *Client) LogRange(ctx context.Context, topic string, partition int) (fir
 
 // logRange is bounds for an isolation level: who reads only what is decided finds the end before the first transaction that is not.
 func (c *Client) logRange(ctx context.Context, topic string, partition int, level kafka.IsolationLevel) (first, end int64, err error) {
-	response, err := c.API().ListOffsets(ctx, &kafka.ListOffsetsRequest{
+	response, err := c.api().ListOffsets(ctx, &kafka.ListOffsetsRequest{
 		IsolationLevel: level,
 		Topics:         map[string][]kafka.OffsetRequest{topic: {kafka.FirstOffsetOf(partition), kafka.LastOffsetOf(partition)}},
 	})

@@ -1,13 +1,6 @@
 package kafkaclient
 
 import (
-	"context"
-	"fmt"
-	"markread/consumer/event"
-	"markread/consumer/offsets"
-	"time"
-
-	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
 )
 
@@ -17,12 +10,12 @@ import (
 // be used. Its list of groups asks all brokers, and not for their states and types: ours asks the
 // one that would know the group.
 func init() {
-	protocol.Register(&HeartbeatRequest{}, &HeartbeatResponse{})
-	protocol.Register(&LeaveRequest{}, &LeaveResponse{})
-	protocol.Register(&listRequest{}, &ListResponse{})
+	protocol.Register(&heartbeatRequest{}, &heartbeatResponse{})
+	protocol.Register(&leaveRequest{}, &leaveResponse{})
+	protocol.Register(&listRequest{}, &listResponse{})
 }
 
-type HeartbeatRequest struct {
+type heartbeatRequest struct {
 	_ struct{} `kafka:"min=v4,max=v4,tag"`
 
 	GroupID         string `kafka:"min=v0,max=v4"`
@@ -31,46 +24,46 @@ type HeartbeatRequest struct {
 	GroupInstanceID string `kafka:"min=v3,max=v4,nullable"`
 }
 
-func (*HeartbeatRequest) ApiKey() protocol.ApiKey { return protocol.Heartbeat }
+func (*heartbeatRequest) ApiKey() protocol.ApiKey { return protocol.Heartbeat }
 
 // Group makes the transport send it to the group's coordinator.
-func (r *HeartbeatRequest) Group() string { return r.GroupID }
+func (r *heartbeatRequest) Group() string { return r.GroupID }
 
-type HeartbeatResponse struct {
+type heartbeatResponse struct {
 	_ struct{} `kafka:"min=v4,max=v4,tag"`
 
 	ThrottleTimeMs int32 `kafka:"min=v1,max=v4"`
 	ErrorCode      int16 `kafka:"min=v0,max=v4"`
 }
 
-func (*HeartbeatResponse) ApiKey() protocol.ApiKey { return protocol.Heartbeat }
+func (*heartbeatResponse) ApiKey() protocol.ApiKey { return protocol.Heartbeat }
 
-type LeaveRequest struct {
+type leaveRequest struct {
 	_ struct{} `kafka:"min=v4,max=v4,tag"`
 
 	GroupID  string          `kafka:"min=v0,max=v4"`
 	MemberID string          `kafka:"min=v0,max=v2"`
-	Members  []LeavingMember `kafka:"min=v3,max=v4"`
+	Members  []leavingMember `kafka:"min=v3,max=v4"`
 }
 
-type LeavingMember struct {
+type leavingMember struct {
 	_ struct{} `kafka:"min=v4,max=v4,tag"`
 
 	MemberID        string `kafka:"min=v3,max=v4"`
 	GroupInstanceID string `kafka:"min=v3,max=v4,nullable"`
 }
 
-func (*LeaveRequest) ApiKey() protocol.ApiKey { return protocol.LeaveGroup }
-func (r *LeaveRequest) Group() string         { return r.GroupID }
+func (*leaveRequest) ApiKey() protocol.ApiKey { return protocol.LeaveGroup }
+func (r *leaveRequest) Group() string         { return r.GroupID }
 
 // Prepare is called with the version that the broker understands.
-func (r *LeaveRequest) Prepare(version int16) {
+func (r *leaveRequest) Prepare(version int16) {
 	if version < 3 && len(r.Members) > 0 {
 		r.MemberID = r.Members[0].MemberID
 	}
 }
 
-type LeaveResponse struct {
+type leaveResponse struct {
 	_ struct{} `kafka:"min=v4,max=v4,tag"`
 
 	ThrottleTimeMs int32        `kafka:"min=v1,max=v4"`
@@ -86,15 +79,7 @@ type leftMember struct {
 	ErrorCode       int16  `kafka:"min=v3,max=v4"`
 }
 
-func (*LeaveResponse) ApiKey() protocol.ApiKey { return protocol.LeaveGroup }
-
-func (r *LeaveResponse) Codes() []int16 {
-	var codes []int16
-	for _, m := range r.Members {
-		codes = append(codes, m.ErrorCode)
-	}
-	return codes
-}
+func (*leaveResponse) ApiKey() protocol.ApiKey { return protocol.LeaveGroup }
 
 type listRequest struct {
 	_ struct{} `kafka:"min=v0,max=v2"` // kafka-go takes the range of versions from the request's fields
@@ -106,23 +91,20 @@ type listRequest struct {
 	group string
 }
 
-// NewListRequest asks the coordinator of the group for the groups that it coordinates.
-func NewListRequest(group string) *listRequest { return &listRequest{group: group} }
-
 func (*listRequest) ApiKey() protocol.ApiKey { return protocol.ListGroups }
 
 // Group makes the transport send it to the group's coordinator, which lists those that it coordinates.
 func (r *listRequest) Group() string { return r.group }
 
-type ListResponse struct {
+type listResponse struct {
 	_ struct{} `kafka:"min=v3,max=v5,tag"`
 
 	ThrottleTimeMs int32         `kafka:"min=v1,max=v5"`
 	ErrorCode      int16         `kafka:"min=v0,max=v5"`
-	Groups         []ListedGroup `kafka:"min=v0,max=v5"`
+	Groups         []listedGroup `kafka:"min=v0,max=v5"`
 }
 
-type ListedGroup struct {
+type listedGroup struct {
 	_ struct{} `kafka:"min=v3,max=v5,tag"`
 
 	GroupID      string `kafka:"min=v0,max=v5"`
@@ -131,49 +113,11 @@ type ListedGroup struct {
 	Type         string `kafka:"min=v5,max=v5"` // "classic" is ours
 }
 
-func (*ListResponse) ApiKey() protocol.ApiKey { return protocol.ListGroups }
+func (*listResponse) ApiKey() protocol.ApiKey { return protocol.ListGroups }
 
 var (
-	_ protocol.GroupMessage    = (*HeartbeatRequest)(nil)
-	_ protocol.GroupMessage    = (*LeaveRequest)(nil)
+	_ protocol.GroupMessage    = (*heartbeatRequest)(nil)
+	_ protocol.GroupMessage    = (*leaveRequest)(nil)
 	_ protocol.GroupMessage    = (*listRequest)(nil)
-	_ protocol.PreparedMessage = (*LeaveRequest)(nil)
+	_ protocol.PreparedMessage = (*leaveRequest)(nil)
 )
-
-// SessionTimeout is how long after its last heartbeat a member is given up.
-const SessionTimeout = 15 * time.Second
-
-// CommittedOffsets returns what a group has committed, an offset of -1 for nothing.
-//
-// The answer has errors in two places, and an error looks like "nothing committed" to who does not look.
-func (c *Client) CommittedOffsets(ctx context.Context, group string, partitions []event.TopicPartition) (map[event.TopicPartition]offsets.Commit, error) {
-	committed := map[event.TopicPartition]offsets.Commit{}
-	if len(partitions) == 0 {
-		return committed, nil // without partitions the request would ask for all
-	}
-	topics := map[string][]int{}
-	for _, tp := range partitions {
-		topics[tp.Topic] = append(topics[tp.Topic], tp.Partition)
-	}
-	response, err := c.API().OffsetFetch(ctx, &kafka.OffsetFetchRequest{GroupID: group, Topics: topics})
-	if err == nil {
-		err = response.Error
-	}
-	if err != nil {
-		return nil, Plain(err)
-	}
-	for topic, partitions := range response.Topics {
-		for _, p := range partitions {
-			if p.Error != nil {
-				return nil, fmt.Errorf("%s/%d: %w", topic, p.Partition, Plain(p.Error))
-			}
-			committed[event.TopicPartition{Topic: topic, Partition: p.Partition}] = offsets.Commit{Offset: p.CommittedOffset, Metadata: p.Metadata}
-		}
-	}
-	for _, tp := range partitions {
-		if _, ok := committed[tp]; !ok {
-			return nil, fmt.Errorf("%s/%d: not in the answer", tp.Topic, tp.Partition)
-		}
-	}
-	return committed, nil
-}

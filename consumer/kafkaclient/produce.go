@@ -17,7 +17,7 @@ import (
 //
 // It is Client.Produce and not kafka-go's Writer, because that has a queue, a timer and retries of its own.
 func (c *Client) Produce(ctx context.Context, topic string, partition int, messages []event.Message) error {
-	response, err := c.API().Produce(ctx, &kafka.ProduceRequest{
+	response, err := c.api().Produce(ctx, &kafka.ProduceRequest{
 		Topic:        topic,
 		Partition:    partition,
 		RequiredAcks: kafka.RequireAll, // the zero value would be none
@@ -26,7 +26,7 @@ func (c *Client) Produce(ctx context.Context, topic string, partition int, messa
 	if err == nil {
 		err = response.Error
 	}
-	if err = Plain(err); err != nil {
+	if err = plainly(err); err != nil {
 		if StaleMetadata(err) {
 			c.RefreshMetadata()
 		}
@@ -58,16 +58,6 @@ func (r *recordReader) ReadRecord() (*protocol.Record, error) {
 		record.Headers = append(record.Headers, protocol.Header(h))
 	}
 	return record, nil
-}
-
-// PartitionCount returns how many partitions the topic has.
-func (c *Client) PartitionCount(ctx context.Context, topic string) (int, error) {
-	counts, err := c.PartitionCounts(ctx, topic)
-	if err == nil && counts[topic] == 0 {
-		c.RefreshMetadata()
-		err = &MissingTopicError{[]string{topic}}
-	}
-	return counts[topic], err
 }
 
 // PartitionOf returns the partition that the Java partitioner chooses for a key, which must not be nil.

@@ -38,7 +38,7 @@ func (c *Client) WaitForBroker(ctx context.Context) error {
 // failures.
 func (c *Client) ping(ctx context.Context) error {
 	conn, err := c.race(ctx, func(ctx context.Context, broker string) (net.Conn, error) {
-		conn, err := c.ConnectTo(ctx, broker)
+		conn, err := c.connectTo(ctx, broker)
 		var unreachable *UnreachableError
 		if err != nil && !IsRefused(err) && !errors.As(err, &unreachable) { // those name it
 			err = fmt.Errorf("kafka broker %s: %w", broker, err)
@@ -51,8 +51,8 @@ func (c *Client) ping(ctx context.Context) error {
 	return conn.Close()
 }
 
-func (c *Client) ConnectTo(ctx context.Context, broker string) (net.Conn, error) {
-	conn, err := c.Connect(ctx, broker)
+func (c *Client) connectTo(ctx context.Context, broker string) (net.Conn, error) {
+	conn, err := c.connect(ctx, broker)
 	if err != nil {
 		if IsRefused(err) || ctx.Err() != nil || NeverConnected(err) {
 			return nil, err
@@ -141,7 +141,7 @@ func speakHTTP(_ context.Context, conn net.Conn) error {
 // wantsSASL finds out whether a broker hung up because we did not authenticate: it does so again, although it
 // is there and offers to authenticate. "": no.
 func (c *Client) wantsSASL(ctx context.Context, broker string) (remedy string) {
-	conn, err := c.Connect(ctx, broker)
+	conn, err := c.connect(ctx, broker)
 	if err != nil {
 		return ""
 	}

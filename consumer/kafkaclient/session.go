@@ -16,29 +16,32 @@ import (
 // Session asks one broker, on a connection of its own. kafka-go's transport answers some of these requests from its memory, and which broker
 // answers others is its choice.
 type Session struct {
-	Conn   net.Conn
+	conn   net.Conn
 	talk   *talk
-	Ranges map[protocol.ApiKey]apiversions.ApiKeyResponse
+	ranges map[protocol.ApiKey]apiversions.ApiKeyResponse
 }
 
-func (c *Client) NewSession(conn net.Conn) *Session {
+// Close ends the session.
+func (s *Session) Close() { s.conn.Close() }
+
+func (c *Client) newSession(conn net.Conn) *Session {
 	t := c.talk(conn)
 	t.most = largestAnswer
-	return &Session{Conn: conn, talk: t}
+	return &Session{conn: conn, talk: t}
 }
 
 // largestAnswer bounds an answer about a few topics, in bytes: each partition takes some 60.
 const largestAnswer = 64 << 20
 
 // Learn asks which versions of each request the broker understands.
-func (s *Session) Learn(ctx context.Context) error {
+func (s *Session) learn(ctx context.Context) error {
 	answer, err := s.exchange(ctx, 0, &apiversions.Request{})
 	if err != nil {
 		return err
 	}
-	s.Ranges = map[protocol.ApiKey]apiversions.ApiKeyResponse{}
+	s.ranges = map[protocol.ApiKey]apiversions.ApiKeyResponse{}
 	for _, r := range answer.(*apiversions.Response).ApiKeys {
-		s.Ranges[protocol.ApiKey(r.ApiKey)] = r
+		s.ranges[protocol.ApiKey(r.ApiKey)] = r
 	}
 	return nil
 }
@@ -46,10 +49,10 @@ func (s *Session) Learn(ctx context.Context) error {
 // ErrNotUnderstood says that the broker does not understand a request in any version of ours.
 var ErrNotUnderstood = errors.New("the broker does not understand this request, or no version of it that markread does")
 
-// Ask sends a request in the newest version that both sides understand.
-func (s *Session) Ask(ctx context.Context, request protocol.Message) (protocol.Message, error) {
+// ask sends a request in the newest version that both sides understand.
+func (s *Session) ask(ctx context.Context, request protocol.Message) (protocol.Message, error) {
 	key := request.ApiKey()
-	r, ok := s.Ranges[key]
+	r, ok := s.ranges[key]
 	if version := key.SelectVersion(r.MinVersion, r.MaxVersion); ok && version >= r.MinVersion && version <= r.MaxVersion {
 		return s.exchange(ctx, version, request)
 	}
@@ -60,10 +63,10 @@ func (s *Session) exchange(ctx context.Context, version int16, request protocol.
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	if err := s.Conn.SetDeadline(time.Now().Add(RequestTimeout)); err != nil {
+	if err := s.conn.SetDeadline(time.Now().Add(RequestTimeout)); err != nil {
 		return nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = s.Conn.SetDeadline(time.Unix(1, 0)) }) // ends a read or write under way
+	stop := context.AfterFunc(ctx, func() { _ = s.conn.SetDeadline(time.Unix(1, 0)) }) // ends a read or write under way
 	defer stop()
 	answer, err := s.talk.exchange(version, request)
 	if err != nil && ctx.Err() != nil {
@@ -75,7 +78,7 @@ func (s *Session) exchange(ctx context.Context, version int16, request protocol.
 // Release tells which Kafka it is.
 func (s *Session) Release() string {
 	var versions kversion.Versions
-	for key, r := range s.Ranges {
+	for key, r := range s.ranges {
 		versions.SetMaxKeyVersion(int16(key), r.MaxVersion)
 	}
 	if m := exactly.FindStringSubmatch(versions.VersionGuess()); m != nil {
@@ -87,7 +90,7 @@ func (s *Session) Release() string {
 // Lacks names what of the needed requests the broker does not understand any more, or not yet.
 func (s *Session) Lacks() (names []string) {
 	for _, n := range needed {
-		r, ok := s.Ranges[n.key]
+		r, ok := s.ranges[n.key]
 		if !ok || r.MaxVersion < n.least || r.MinVersion > n.key.MaxVersion() {
 			names = append(names, n.key.String())
 		}
@@ -95,15 +98,24 @@ func (s *Session) Lacks() (names []string) {
 	return names
 }
 
-// OpenSession is one with whichever broker of the options answers first.
+// OpenSession returns a session with whichever broker of the options answers first.
 func (c *Client) OpenSession(ctx context.Context) (*Session, error) {
-	conn, err := c.race(ctx, c.Connect)
+	return c.openSession(ctx, func(ctx context.Context) (net.Conn, error) { return c.race(ctx, c.connect) })
+}
+
+// OpenSessionWith returns a session with one broker.
+func (c *Client) OpenSessionWith(ctx context.Context, broker string) (*Session, error) {
+	return c.openSession(ctx, func(ctx context.Context) (net.Conn, error) { return c.connectTo(ctx, broker) })
+}
+
+func (c *Client) openSession(ctx context.Context, connect func(context.Context) (net.Conn, error)) (*Session, error) {
+	conn, err := connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s := c.NewSession(conn)
-	if err := s.Learn(ctx); err != nil {
-		conn.Close()
+	s := c.newSession(conn)
+	if err := s.learn(ctx); err != nil {
+		s.Close()
 		return nil, err
 	}
 	return s, nil

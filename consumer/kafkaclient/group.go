@@ -1,0 +1,266 @@
+package kafkaclient
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
+	consumerapi "github.com/segmentio/kafka-go/protocol/consumer"
+	"github.com/segmentio/kafka-go/protocol/describegroups"
+	"github.com/segmentio/kafka-go/protocol/joingroup"
+	"github.com/segmentio/kafka-go/protocol/offsetcommit"
+	"github.com/segmentio/kafka-go/protocol/syncgroup"
+
+	"markread/consumer/event"
+	"markread/consumer/offsets"
+)
+
+// SessionTimeout is how long after its last heartbeat the coordinator removes a member.
+const SessionTimeout = 15 * time.Second
+
+const (
+	protocolType     = "consumer"
+	heartbeatTimeout = 3 * time.Second // shorter than a request's: two that hang must not use up the proof
+	leaveTimeout     = 3 * time.Second
+)
+
+// Member names a member of a group, in one generation.
+type Member struct {
+	Group      string
+	Generation int32
+	ID         string // given by the coordinator; "": none yet
+}
+
+// JoinRequest is what a member says when it joins.
+type JoinRequest struct {
+	Group, Member    string // Member "": the response gives an id, with the error MemberIDRequired
+	Protocol         string // by which the leader assigns
+	Topics           []string
+	UserData         []byte
+	RebalanceTimeout time.Duration // how long the coordinator waits for the other members
+}
+
+// JoinResponse is the generation that a member has joined.
+type JoinResponse struct {
+	Generation int32
+	Leader     string // "": the brokers assign
+	Member     string
+	Members    []GroupMember // for the leader only
+}
+
+// GroupMember is one member of a group. Its metadata and assignment are bytes that anyone who may join
+// the group may have written.
+type GroupMember struct {
+	ID, Client, Host     string
+	Metadata, Assignment []byte
+}
+
+// JoinGroup joins a group once. The response comes when all members have drained and joined. Its Member
+// is set also with the error MemberIDRequired.
+//
+// It is not kafka.Client.JoinGroup, which decodes what all members have written, and fails when one
+// of them is malformed.
+func (c *Client) JoinGroup(ctx context.Context, r JoinRequest) (joined JoinResponse, err error) {
+	metadata, err := protocol.Marshal(consumerapi.MaxVersionSupported, consumerapi.Subscription{
+		Version: consumerapi.MaxVersionSupported, Topics: r.Topics, UserData: r.UserData,
+	})
+	if err != nil {
+		return joined, err
+	}
+	response, err := request[*joingroup.Response](ctx, c, r.RebalanceTimeout+RequestTimeout, &joingroup.Request{
+		GroupID: r.Group, MemberID: r.Member, ProtocolType: protocolType,
+		SessionTimeoutMS:   int32(SessionTimeout.Milliseconds()),
+		RebalanceTimeoutMS: int32(r.RebalanceTimeout.Milliseconds()),
+		Protocols:          []joingroup.RequestProtocol{{Name: r.Protocol, Metadata: metadata}},
+	})
+	if err != nil {
+		return joined, err
+	}
+	joined = JoinResponse{Generation: response.GenerationID, Leader: response.LeaderID, Member: response.MemberID}
+	for _, m := range response.Members {
+		joined.Members = append(joined.Members, GroupMember{ID: m.MemberID, Metadata: m.Metadata})
+	}
+	return joined, BrokerError(response.ErrorCode)
+}
+
+// Assignment is what a leader assigns to a member.
+type Assignment struct {
+	Partitions []event.TopicPartition // sorted by topic and number
+	UserData   []byte
+}
+
+func (a Assignment) encode() ([]byte, error) {
+	encoded := consumerapi.Assignment{Version: consumerapi.MaxVersionSupported, UserData: a.UserData}
+	for _, p := range a.Partitions {
+		last := len(encoded.AssignedPartitions) - 1
+		if last < 0 || encoded.AssignedPartitions[last].Topic != p.Topic {
+			encoded.AssignedPartitions = append(encoded.AssignedPartitions, consumerapi.TopicPartition{Topic: p.Topic})
+			last++
+		}
+		topic := &encoded.AssignedPartitions[last]
+		topic.Partitions = append(topic.Partitions, int32(p.Partition))
+	}
+	return protocol.Marshal(consumerapi.MaxVersionSupported, encoded)
+}
+
+// SyncGroup gives the coordinator the assignments, by member, if this member is the leader, and returns
+// the encoded one of this member.
+func (c *Client) SyncGroup(ctx context.Context, m Member, protocolName string, all map[string]Assignment) ([]byte, error) {
+	r := &syncgroup.Request{
+		GroupID: m.Group, GenerationID: m.Generation, MemberID: m.ID,
+		ProtocolType: protocolType, ProtocolName: protocolName,
+	}
+	for id, a := range all {
+		encoded, err := a.encode()
+		if err != nil {
+			return nil, err
+		}
+		r.Assignments = append(r.Assignments, syncgroup.RequestAssignment{MemberID: id, Assignment: encoded})
+	}
+	response, err := request[*syncgroup.Response](ctx, c, SessionTimeout, r)
+	if err != nil {
+		return nil, err
+	}
+	return response.Assignments, BrokerError(response.ErrorCode)
+}
+
+// Heartbeat tells the coordinator that the member is alive.
+func (c *Client) Heartbeat(ctx context.Context, m Member) error {
+	response, err := request[*heartbeatResponse](ctx, c, heartbeatTimeout,
+		&heartbeatRequest{GroupID: m.Group, GenerationID: m.Generation, MemberID: m.ID})
+	if err != nil {
+		return err
+	}
+	return BrokerError(response.ErrorCode)
+}
+
+// LeaveGroup takes a member out of its group.
+func (c *Client) LeaveGroup(ctx context.Context, group, member string) error {
+	response, err := request[*leaveResponse](ctx, c, leaveTimeout,
+		&leaveRequest{GroupID: group, Members: []leavingMember{{MemberID: member}}})
+	if err != nil {
+		return err
+	}
+	if response.ErrorCode == 0 && len(response.Members) > 0 {
+		response.ErrorCode = response.Members[0].ErrorCode
+	}
+	return BrokerError(response.ErrorCode)
+}
+
+// GroupDescription is a group as its coordinator describes it.
+type GroupDescription struct {
+	State    string // as Kafka calls it: Stable, Empty, Dead, and others during a rebalance
+	Protocol string // by which partitions are assigned; "" in a rebalance and without members
+	Members  []GroupMember
+	May      Operations
+}
+
+// DescribeGroup asks a group's coordinator once.
+func (c *Client) DescribeGroup(ctx context.Context, group string) (d GroupDescription, err error) {
+	response, err := request[*describegroups.Response](ctx, c, RequestTimeout,
+		&describegroups.Request{Groups: []string{group}, IncludeAuthorizedOperations: true})
+	switch {
+	case err != nil:
+		return d, err
+	case len(response.Groups) != 1:
+		return d, fmt.Errorf("the description of one group was answered with %d", len(response.Groups))
+	}
+	g := response.Groups[0]
+	d = GroupDescription{State: g.GroupState, Protocol: g.ProtocolData, May: Operations(g.AuthorizedOperations)}
+	for _, m := range g.Members {
+		d.Members = append(d.Members, GroupMember{m.MemberID, m.ClientID, m.ClientHost, m.MemberMetadata, m.MemberAssignment})
+	}
+	return d, BrokerError(g.ErrorCode)
+}
+
+// FindGroup looks for a group among those of all kinds. State and kind are Kafka's words, such as
+// "Empty" and "share"; brokers before Kafka 3.8 name no kind. ok: there is such a group.
+func (c *Client) FindGroup(ctx context.Context, group string) (state, kind string, ok bool, err error) {
+	response, err := request[*listResponse](ctx, c, RequestTimeout, &listRequest{group: group})
+	if err != nil {
+		return "", "", false, err
+	}
+	i := slices.IndexFunc(response.Groups, func(g listedGroup) bool { return g.GroupID == group })
+	if i < 0 {
+		return "", "", false, nil
+	}
+	return response.Groups[i].State, response.Groups[i].Type, true, nil
+}
+
+// OffsetCommit is what a group commits of a partition.
+type OffsetCommit struct {
+	event.TopicPartition
+	offsets.Commit
+}
+
+// CommitOffsets commits, fenced by member and generation. It returns the coordinator's code for each
+// partition, 0 if it was accepted; a partition may be missing.
+//
+// It goes below kafka-go's two ways to commit: Generation.CommitOffsets uses a connection that is
+// closed when the generation ends, and Client.OffsetCommit writes a leader epoch of 0.
+func (c *Client) CommitOffsets(ctx context.Context, m Member, commits []OffsetCommit) (map[event.TopicPartition]Error, error) {
+	r := &offsetcommit.Request{GroupID: m.Group, GenerationID: m.Generation, MemberID: m.ID, RetentionTimeMs: -1}
+	for _, commit := range commits {
+		i := slices.IndexFunc(r.Topics, func(t offsetcommit.RequestTopic) bool { return t.Name == commit.Topic })
+		if i < 0 {
+			i = len(r.Topics)
+			r.Topics = append(r.Topics, offsetcommit.RequestTopic{Name: commit.Topic})
+		}
+		r.Topics[i].Partitions = append(r.Topics[i].Partitions, offsetcommit.RequestPartition{
+			PartitionIndex:       int32(commit.Partition),
+			CommittedOffset:      commit.Offset,
+			CommitTimestamp:      -1,
+			CommittedLeaderEpoch: -1,
+			CommittedMetadata:    commit.Metadata,
+		})
+	}
+	response, err := request[*offsetcommit.Response](ctx, c, RequestTimeout, r)
+	if err != nil {
+		return nil, err
+	}
+	codes := map[event.TopicPartition]Error{}
+	for _, t := range response.Topics {
+		for _, p := range t.Partitions {
+			codes[event.TopicPartition{Topic: t.Name, Partition: int(p.PartitionIndex)}] = Error(p.ErrorCode)
+		}
+	}
+	return codes, nil
+}
+
+// CommittedOffsets returns what a group has committed, an offset of -1 for nothing.
+//
+// The response has errors in two places, and an error looks like "nothing committed" to who does not look.
+func (c *Client) CommittedOffsets(ctx context.Context, group string, partitions []event.TopicPartition) (map[event.TopicPartition]offsets.Commit, error) {
+	committed := map[event.TopicPartition]offsets.Commit{}
+	if len(partitions) == 0 {
+		return committed, nil // without partitions the request would ask for all
+	}
+	topics := map[string][]int{}
+	for _, tp := range partitions {
+		topics[tp.Topic] = append(topics[tp.Topic], tp.Partition)
+	}
+	response, err := c.api().OffsetFetch(ctx, &kafka.OffsetFetchRequest{GroupID: group, Topics: topics})
+	if err == nil {
+		err = response.Error
+	}
+	if err != nil {
+		return nil, plainly(err)
+	}
+	for topic, partitions := range response.Topics {
+		for _, p := range partitions {
+			if p.Error != nil {
+				return nil, fmt.Errorf("%s/%d: %w", topic, p.Partition, plainly(p.Error))
+			}
+			committed[event.TopicPartition{Topic: topic, Partition: p.Partition}] = offsets.Commit{Offset: p.CommittedOffset, Metadata: p.Metadata}
+		}
+	}
+	for _, tp := range partitions {
+		if _, ok := committed[tp]; !ok {
+			return nil, fmt.Errorf("%s/%d: not in the answer", tp.Topic, tp.Partition)
+		}
+	}
+	return committed, nil
+}

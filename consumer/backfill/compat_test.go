@@ -1,0 +1,62 @@
+package backfill
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rs/zerolog"
+)
+
+// The state of an older version's interrupted run is refused, not misread, and the message says
+// what helps: that version, or to begin anew, which publishes everything. Format 1 has no hash of
+// what was read, and its read time may be one that nobody gave: for rows without a time that
+// version took the time at which the run began.
+//
+// testdata/resume-4a19850 is the folder of a `markread backfill --rejects rejects.ndjson
+// states.csv.zst` of commit 4a19850, killed (SIGKILL) when two thirds were published to the
+// embedded broker. The table has 11,100 rows: 11 are no events, two have no time, one before the
+// kill and one behind it.
+func TestResumeFileOfAnOlderVersion(t *testing.T) {
+	folder := t.TempDir()
+	if err := os.CopyFS(folder, os.DirFS("testdata/resume-4a19850")); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(folder, "states.csv.zst")
+	rejects := filepath.Join(folder, "rejects.ndjson")
+	text, err := os.ReadFile(name + stateSuffix)
+	var old State
+	if err = errors.Join(err, json.Unmarshal(text, &old)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(name, old.Inputs[0].Modified, old.Inputs[0].Modified); err != nil {
+		t.Fatal(err)
+	}
+	inputs, err := Look([]string{name}, nil, false)
+	if err = errors.Join(err, old.Same(inputs)); err != nil {
+		t.Fatal(err)
+	}
+	file := StateFileOf(inputs)
+	want := string(file) + ": it was written by another version of markread, which can go on " +
+		"with it (its format is 1, this version reads 3); to begin anew, delete it"
+	if s, err := file.Load(); s != nil || err == nil || err.Error() != want {
+		t.Errorf("%+v, %v, want %s", s, err, want)
+	}
+	if _, err := OpenRejects(rejects, 0, false); err == nil ||
+		!strings.Contains(err.Error(), "it holds the rejects of another run") {
+		t.Errorf("its rejects are overwritten: %v", err)
+	}
+	if err := errors.Join(file.Remove(), os.Remove(rejects)); err != nil {
+		t.Fatal(err)
+	}
+	to := new(topic)
+	done, err := Run(t.Context(), Options{Inputs: inputs, To: to, StateFile: file,
+		Log: zerolog.Nop(), State: stateFor(inputs)})
+	if err != nil || done.Rows != 11_100 || done.Rejected != 13 || done.Untimed != 0 ||
+		len(to.largest) != 11_087 {
+		t.Errorf("%+v, %v, %d conversations", done, err, len(to.largest))
+	}
+}

@@ -207,7 +207,7 @@ func judgeSettings(v admin.DescribedTopic, letters bool, flag string, largest in
 		all.add(warning("retention", v.Name, found+", mended or not", "set retention.ms=-1 and retention.bytes=-1 on the topic"))
 	}
 	takes, err := strconv.Atoi(v.Settings[kafkaclient.MaxMessageBytes])
-	if want := largest + admin.DeadLetterOverhead; err == nil && largest > 0 && takes < want {
+	if want := largest + event.LetterOverhead; err == nil && largest > 0 && takes < want {
 		found := fmt.Sprintf("it takes %s bytes, the events' topics %s: of a large event the dead letter lacks the value",
 			thousands(int64(takes)), thousands(int64(largest)))
 		all.add(warning("record size", v.Name, found, fmt.Sprintf("set max.message.bytes=%d on the topic", want)))

@@ -135,7 +135,7 @@ type kindText struct{ meaning, remedy string }
 // explainKind explains a class and a code, as far as they are ours to know.
 func explainKind(class, code string) kindText {
 	switch {
-	case code == "" && class == deadletter.ClassInvalid:
+	case code == "" && class == event.ClassInvalid:
 		return kindText{"the record is no event", "mend what wrote it; `markread dead-letters show ID --event` prints an event to be mended and emitted"}
 	case !codePattern.MatchString(code):
 		return kindText{}

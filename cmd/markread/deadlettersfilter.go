@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"markread/consumer/deadletter"
+	"markread/consumer/event"
 )
 
 // filterFlags say which letters. They are pointers so that one that is set to nothing, by a script's empty variable, is no filter that is left out.
@@ -28,7 +29,7 @@ var codePattern = regexp.MustCompile(`^(-?[0-9]{1,10}|http_[0-9]{3}|timeout|conn
 // filter reads the flags.
 func (f *filterFlags) filter(now time.Time) (deadletter.Filter, error) {
 	var filter deadletter.Filter
-	classes := []string{deadletter.ClassInvalid, deadletter.ClassRejected, deadletter.ClassExhausted}
+	classes := []string{event.ClassInvalid, event.ClassRejected, event.ClassExhausted}
 	switch {
 	case f.Class != nil && !slices.Contains(classes, *f.Class):
 		return filter, usagef("--class must be one of invalid, rejected, exhausted, not %q", *f.Class)

@@ -11,9 +11,6 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// DeadLetterOverhead is what a dead letter may need beyond the record that it is about, in bytes.
-const DeadLetterOverhead = event.LetterOverhead
-
 // DescribedTopic is one topic as the brokers describe it.
 type DescribedTopic struct {
 	Name        string

@@ -60,16 +60,7 @@ func (l *Letter) Mendable() (line []byte, form Form) {
 		}
 		add([]byte(`"`+readTimeField+`"`), at)
 	}
-	return harmless(append(line, '}')), form
-}
-
-// harmless escapes in JSON what could steer a terminal: such characters occur in strings only.
-func harmless(line []byte) []byte {
-	var out []byte
-	for _, r := range string(line) {
-		out = appendHarmless(out, r)
-	}
-	return out
+	return harmless(nil, append(line, '}')), form
 }
 
 const readTimeField = "MsgReadTime"

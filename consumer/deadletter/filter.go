@@ -15,7 +15,7 @@ type Filter struct {
 }
 
 // matches reports whether the filter is for a letter.
-func (f *Filter) matches(r event.Record, kind Kind, failedAt time.Time) bool {
+func (f *Filter) matches(r event.Record, kind event.Kind, failedAt time.Time) bool {
 	switch {
 	case f.IDs != nil && !f.IDs[IDOf(r)],
 		f.Class != "" && f.Class != kind.Class,

@@ -65,8 +65,8 @@ func (f *Index) Still(found []Entry) []Entry {
 
 // Is reports whether a record is the letter that was found: in a topic that was made anew another may have its offset.
 func (l *Entry) Is(r event.Record) bool {
-	_, letter := KindOf(r)
-	return letter && IDOf(r) == l.ID && sizeOf(r) == l.size && nanoseconds(failedAt(r)) == l.failedAt
+	_, letter := event.KindOf(r)
+	return letter && IDOf(r) == l.ID && sizeOf(r) == l.size && nanoseconds(event.FailedAt(r)) == l.failedAt
 }
 
 // Oldest returns the first so many; 0: all.

@@ -16,8 +16,8 @@ type Index struct {
 	filter     Filter
 	judge      time.Time // zero: whether letters can be replayed is not asked
 	partitions map[int][]entry
-	kinds      []Kind
-	index      map[Kind]uint16
+	kinds      []event.Kind
+	index      map[event.Kind]uint16
 	foreign    int64
 	seeds      [2]maphash.Seed
 }
@@ -40,7 +40,7 @@ type entry struct {
 // and found.
 func NewIndex(maxReplays int, filter Filter) *Index {
 	return &Index{
-		maxReplays: maxReplays, filter: filter, partitions: map[int][]entry{}, index: map[Kind]uint16{},
+		maxReplays: maxReplays, filter: filter, partitions: map[int][]entry{}, index: map[event.Kind]uint16{},
 		seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
 	}
 }
@@ -50,7 +50,7 @@ func (f *Index) Judge(now time.Time) { f.judge = now }
 
 // Add takes in a record of the topic: all of them, those of one partition in order.
 func (f *Index) Add(r event.Record) {
-	if kind, ok := KindOf(r); ok {
+	if kind, ok := event.KindOf(r); ok {
 		f.partitions[r.Partition] = append(f.partitions[r.Partition], f.entryOf(r, kind))
 		return
 	}
@@ -64,8 +64,8 @@ func (f *Index) Add(r event.Record) {
 	}
 }
 
-func (f *Index) entryOf(r event.Record, kind Kind) entry {
-	at := failedAt(r)
+func (f *Index) entryOf(r event.Record, kind event.Kind) entry {
+	at := event.FailedAt(r)
 	l := entry{offset: r.Offset, failedAt: nanoseconds(at), size: sizeOf(r), kind: f.number(kind), replays: uint16(r.Replays())}
 	l.matches = f.filter.matches(r, kind, at)
 	if l.matches && !f.judge.IsZero() {
@@ -113,11 +113,11 @@ const maxKinds = 1 << 12
 const maxName = 60
 
 // number returns the index of a kind.
-func (f *Index) number(kind Kind) uint16 {
+func (f *Index) number(kind event.Kind) uint16 {
 	if n, ok := f.index[kind]; ok { // the usual one, without a copy
 		return n
 	}
-	kind = Kind{short(kind.Class), short(kind.Code)}
+	kind = event.Kind{Class: short(kind.Class), Code: short(kind.Code)}
 	n, ok := f.index[kind]
 	if !ok && len(f.kinds) == maxKinds {
 		return maxKinds - 1
@@ -125,7 +125,7 @@ func (f *Index) number(kind Kind) uint16 {
 	if !ok {
 		n = uint16(len(f.kinds))
 		if n == maxKinds-1 {
-			kind = Kind{"", "of other kinds"}
+			kind = event.Kind{Class: "", Code: "of other kinds"}
 		}
 		f.kinds = append(f.kinds, kind)
 		f.index[kind] = n
@@ -169,7 +169,7 @@ func (f *Index) Foreign() int64 { return f.foreign }
 
 // Count is how many letters of one kind there are, by state, and when the first and the last of each state failed.
 type Count struct {
-	Kind
+	event.Kind
 	Letters        [stateCount]int64
 	Oldest, Newest [stateCount]time.Time // zero: there is none
 }

@@ -3,7 +3,6 @@ package deadletter
 import (
 	"strconv"
 	"strings"
-	"time"
 
 	"markread/consumer/event"
 )
@@ -58,54 +57,10 @@ func (s State) String() string {
 // AllStates returns every state, in the order in which they matter to an operator.
 func AllStates() []State { return []State{Open, Parked, Replayed, Discarded} }
 
-// The headers of letters and resolutions; the value of resolution is the name of the state.
-const (
-	classHeader      = "markread.class"
-	codeHeader       = "markread.code"
-	eventTimeHeader  = "markread.event-time"
-	failedAtHeader   = "markread.failed-at"
-	collapsedHeader  = "markread.collapsed"
-	replaysHeader    = "markread.replays"
-	laneHeader       = "markread.lane"
-	omittedHeader    = "markread.value-omitted"
-	resolvesHeader   = "markread.resolves"
-	resolutionHeader = "markread.resolution"
-
-	originHeader   = "__dlq.errors." // followed by topic, partition, offset, group
-	attemptsHeader = "__dlq.errors.delivery.count"
-	messageHeader  = "__dlq.errors.message"
-)
-
-// The classes of letters that markread writes.
-const (
-	ClassInvalid   = "invalid"   // the record is no event
-	ClassRejected  = "rejected"  // the server does not want it
-	ClassExhausted = "exhausted" // it failed too often
-)
-
-// Kind is why a letter was written.
-type Kind struct{ Class, Code string }
-
-// KindOf returns the kind of the letter that a record is; false: it is none.
-func KindOf(r event.Record) (kind Kind, ok bool) {
-	class, ok := r.Header(classHeader)
-	code, _ := r.Header(codeHeader)
-	return Kind{class, code}, ok
-}
-
-// failedAt is when the event failed; of a letter that does not say so, or says nonsense, the time of its record.
-func failedAt(r event.Record) time.Time {
-	text, _ := r.Header(failedAtHeader)
-	if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
-		return t
-	}
-	return r.Time
-}
-
 // ResolutionOf returns what a record says of a letter; false: it is no resolution.
 func ResolutionOf(r event.Record) (id ID, state State, ok bool) {
-	resolves, _ := r.Header(resolvesHeader)
-	resolution, _ := r.Header(resolutionHeader)
+	resolves, _ := r.Header(event.HeaderResolves)
+	resolution, _ := r.Header(event.HeaderResolution)
 	id, ok = ParseID(resolves)
 	switch resolution {
 	case Replayed.String():
@@ -116,4 +71,12 @@ func ResolutionOf(r event.Record) (id ID, state State, ok bool) {
 		return id, state, false
 	}
 	return id, state, ok && r.Value == nil && id.Partition == r.Partition && id.Offset < r.Offset
+}
+
+// Resolve makes the record that resolves a letter, to be written to the letter's partition: its key, no value.
+func Resolve(letter event.Record, how State) event.Message {
+	return event.Message{Key: letter.Key, Headers: []event.Header{
+		{Key: event.HeaderResolves, Value: []byte(IDOf(letter).String())},
+		{Key: event.HeaderResolution, Value: []byte(how.String())},
+	}}
 }

@@ -72,9 +72,9 @@ func TestStates(t *testing.T) {
 		t.Errorf("%d foreign records", f.Foreign())
 	}
 	want := []Count{
-		{Kind: Kind{"rejected", "90048"}, Letters: [stateCount]int64{3, 1, 1, 0}},
-		{Kind: Kind{"exhausted", "timeout"}, Letters: [stateCount]int64{1, 0, 0, 1}},
-		{Kind: Kind{"invalid", ""}, Letters: [stateCount]int64{1, 0, 0, 0}},
+		{Kind: event.Kind{Class: "rejected", Code: "90048"}, Letters: [stateCount]int64{3, 1, 1, 0}},
+		{Kind: event.Kind{Class: "exhausted", Code: "timeout"}, Letters: [stateCount]int64{1, 0, 0, 1}},
+		{Kind: event.Kind{Class: "invalid", Code: ""}, Letters: [stateCount]int64{1, 0, 0, 0}},
 	}
 	got := f.Counts()
 	if len(got) != len(want) {

@@ -336,7 +336,7 @@ func TestJSON(t *testing.T) {
 		"__dlq.errors.group", "g", "__dlq.errors.delivery.count", "8", "__dlq.errors.message", "\"<b>\"\n\\", "markread.code", "90048",
 		"markread.failed-at", "2026-03-01T02:48:00.5+01:00", "markread.collapsed", "7", "markread.replays", "2", "markread.lane", "backfill")
 	l := Parse(r, Parked)
-	want := `{"id":"2:17","state":"parked","class":"rejected","code":"90048","message":"\"<b>\"\u000a\\","report":null,"peer":null,"read_time":null,` +
+	want := `{"id":"2:17","state":"parked","class":"rejected","code":"90048","message":"\"<b>\"\n\\","report":null,"peer":null,"read_time":null,` +
 		`"event_time":"2023-11-14T22:13:20.999Z","failed_at":"2026-03-01T01:48:00.5Z","origin":{"topic":"t","partition":3,"offset":null,"group":"g"},` +
 		`"delivery_count":8,"collapsed":7,"replays":2,"lane":"backfill","key":"k\u001b[31m\u202e\u009b","value":null}`
 	if got := string(l.AppendJSON(nil, false)); got != want {

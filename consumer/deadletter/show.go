@@ -28,7 +28,7 @@ type Resolution struct {
 type Other struct {
 	ID
 	State    State
-	Kind     Kind
+	Kind     event.Kind
 	FailedAt time.Time
 }
 
@@ -86,7 +86,7 @@ func (o *Store) Show(ctx context.Context, id ID, maxReplays int) (*View, error) 
 	case found.Damage != nil:
 		return nil, missing("%v", event.Decode(*found, time.Time{}).Invalid)
 	}
-	if _, is := KindOf(*found); !is {
+	if _, is := event.KindOf(*found); !is {
 		if of, state, is := ResolutionOf(*found); is {
 			return nil, missing("that record is a resolution: letter %s was %s", of, state)
 		}
@@ -100,11 +100,11 @@ func (o *Store) Show(ctx context.Context, id ID, maxReplays int) (*View, error) 
 		}
 		fold.Add(r)
 		if of, _, is := ResolutionOf(r); is && of == id && v.Resolution == nil {
-			if _, isLetter := KindOf(r); !isLetter {
+			if _, isLetter := event.KindOf(r); !isLetter {
 				v.Resolution = &Resolution{IDOf(r), r.Time}
 			}
 		}
-		kind, is := KindOf(r)
+		kind, is := event.KindOf(r)
 		if !is || r.Offset == id.Offset || r.Key == nil || !bytes.Equal(r.Key, found.Key) {
 			return nil
 		}

@@ -40,7 +40,7 @@ func (w *Writer) Write(ctx context.Context, letter event.DeadLetter) error {
 	most := w.bound.largest(ctx, w.client, w.topic)
 	excess, cut := math.MaxInt, 0 // the smallest size that was too large, and that was cut off
 	for i, omit := range event.Omissions {
-		m := event.LetterMessage(letter, omit)
+		m := letter.Encode(omit)
 		size := batchSize(m)
 		fits := size <= most && len(m.Headers) <= batch.MaxHeaders
 		if size >= excess || !fits && i < len(event.Omissions)-1 {

@@ -7,15 +7,47 @@ import (
 	"unicode/utf8"
 )
 
+// The headers of dead letters, and of what resolves them; the first six as in Kafka's KIP-1191. Those of
+// events are among them: HeaderEventTime and HeaderReplays.
 const (
-	// What a dead letter may need beyond the record it is about: our headers, the batch around it.
-	LetterOverhead = 64 << 10
+	headerTopic     = "__dlq.errors.topic"
+	headerPartition = "__dlq.errors.partition"
+	headerOffset    = "__dlq.errors.offset"
+	headerGroup     = "__dlq.errors.group"
+	headerAttempts  = "__dlq.errors.delivery.count"
+	headerMessage   = "__dlq.errors.message"
+
+	headerClass     = "markread.class"
+	headerCode      = "markread.code"
+	headerFailedAt  = "markread.failed-at"
+	headerCollapsed = "markread.collapsed"
+	headerLane      = "markread.lane"
+
+	headerValueOmitted   = "markread.value-omitted"
+	headerHeadersOmitted = "markread.headers-omitted"
+	headerKeyOmitted     = "markread.key-omitted"
+
+	HeaderEventTime  = "markread.event-time"
+	HeaderReplays    = "markread.replays"
+	HeaderResolves   = "markread.resolves"
+	HeaderResolution = "markread.resolution"
 )
 
-// DeadLetter is a dead letter: an event that can't be applied, and why.
+// LetterOverhead is what a dead letter may need beyond the record that it is about, in bytes: our
+// headers, and the batch around it.
+const LetterOverhead = 64 << 10
+
+// The classes of dead letters.
+const (
+	ClassInvalid   = "invalid"   // the record is no event
+	ClassRejected  = "rejected"  // the server does not want it
+	ClassExhausted = "exhausted" // it failed too often
+)
+
+// DeadLetter is a dead letter to be written: an event that can't be applied, and why.
 type DeadLetter struct {
 	Event     Event
-	Class     string // invalid, rejected or exhausted
+	Class     string
 	Code      string // the API's error code or the label of the failure; "" for invalid
 	Message   string // cut to 1,000 bytes
 	Attempts  int    // counted attempts; 0 for invalid
@@ -40,49 +72,141 @@ var Omissions = []Omission{
 	{value: true, headers: true, key: true},
 }
 
-// LetterMessage makes the record of a letter. The value of a damaged record was never there: it is always omitted.
-func LetterMessage(l DeadLetter, omit Omission) Message {
+// Encode makes the record of a letter. The value of a damaged record was never there: it is always omitted.
+func (l DeadLetter) Encode(omit Omission) Message {
 	r := l.Event.Record
 	m := Message{Key: r.Key, Value: r.Value}
-	own := keptHeaders(r.Headers)
+	own := r.OwnHeaders()
 	if !omit.headers {
 		m.Headers = own
 	}
 	add := func(name, value string) { m.Headers = append(m.Headers, Header{Key: name, Value: []byte(value)}) }
-	add("__dlq.errors.topic", r.Topic)
-	add("__dlq.errors.partition", strconv.Itoa(r.Partition))
-	add("__dlq.errors.offset", strconv.FormatInt(r.Offset, 10))
-	add("__dlq.errors.group", l.Group)
-	add("__dlq.errors.delivery.count", strconv.Itoa(l.Attempts))
-	add("__dlq.errors.message", cut(l.Message, maxLetterMessage))
-	add("markread.class", l.Class)
-	add("markread.code", l.Code)
-	add(eventTimeHeader, millis(l.Event.EventTime))
-	add("markread.failed-at", l.FailedAt.UTC().Format(time.RFC3339Nano))
-	add("markread.collapsed", strconv.Itoa(l.Collapsed))
-	add(replaysHeader, strconv.Itoa(l.Event.Replays))
-	add("markread.lane", l.Event.Lane.String())
+	add(headerTopic, r.Topic)
+	add(headerPartition, strconv.Itoa(r.Partition))
+	add(headerOffset, strconv.FormatInt(r.Offset, 10))
+	add(headerGroup, l.Group)
+	add(headerAttempts, strconv.Itoa(l.Attempts))
+	add(headerMessage, cut(l.Message, maxLetterMessage))
+	add(headerClass, l.Class)
+	add(headerCode, l.Code)
+	add(HeaderEventTime, millis(l.Event.EventTime))
+	add(headerFailedAt, l.FailedAt.UTC().Format(time.RFC3339Nano))
+	add(headerCollapsed, strconv.Itoa(l.Collapsed))
+	add(HeaderReplays, strconv.Itoa(l.Event.Replays))
+	add(headerLane, l.Event.Lane.String())
 	if omit.value || r.Damage != nil {
 		size := int64(len(r.Value))
 		if r.Damage != nil {
 			size = r.Damage.Size
 		}
 		m.Value = []byte{} // not null: a null value is what resolutions have
-		add("markread.value-omitted", strconv.FormatInt(size, 10))
+		add(headerValueOmitted, strconv.FormatInt(size, 10))
 	}
 	if omit.headers {
-		add("markread.headers-omitted", strconv.Itoa(len(own)))
+		add(headerHeadersOmitted, strconv.Itoa(len(own)))
 	}
 	if omit.key {
 		m.Key = nil
-		add("markread.key-omitted", strconv.Itoa(len(r.Key)))
+		add(headerKeyOmitted, strconv.Itoa(len(r.Key)))
 	}
 	return m
 }
 
-// keptHeaders returns the record's own headers: not those that a letter has, which a producer may have
-// forged, or which are of an earlier life of the event.
-func keptHeaders(headers []Header) []Header {
+// Letter is what the record of a dead letter says. What it does not say, or not in a form that can be
+// read, is nil or 0.
+type Letter struct {
+	Kind
+	Message      string
+	Report, Peer *string
+	ReadTime     *int64     // MsgReadTime of its event
+	EventTime    *time.Time // when the user read
+	FailedAt     time.Time
+	Origin       Origin
+	Attempts     int // counted ones
+	Collapsed    int // how many events it stands for
+	Replays      int
+	Lane         string
+	Omitted      string // how large the value was that the topic did not take; "": it is there
+	Record       Record
+}
+
+// Origin is where the record of a letter was read first, and by whom.
+type Origin struct {
+	Topic, Group      string
+	Partition, Offset *int64
+}
+
+// Kind is why a letter was written.
+type Kind struct{ Class, Code string }
+
+// KindOf returns the kind of the letter that a record is; false: it is none.
+func KindOf(r Record) (kind Kind, ok bool) {
+	class, ok := r.Header(headerClass)
+	code, _ := r.Header(headerCode)
+	return Kind{class, code}, ok
+}
+
+// FailedAt returns when the event of a letter failed; of a letter that does not say so, or says nonsense,
+// the time of its record.
+func FailedAt(r Record) time.Time {
+	text, _ := r.Header(headerFailedAt)
+	if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
+		return t
+	}
+	return r.Time
+}
+
+// ValueOmitted reports whether a letter lacks the value of its record, and how large that was.
+func ValueOmitted(r Record) (size string, omitted bool) { return r.Header(headerValueOmitted) }
+
+// ReadLetter reads the record of a letter.
+func ReadLetter(r Record) Letter {
+	text := func(name string) string { s, _ := r.Header(name); return s }
+	number := func(name string) *int64 {
+		n, err := strconv.ParseInt(text(name), 10, 64)
+		if err != nil || n < 0 {
+			return nil
+		}
+		return &n
+	}
+	count := func(name string, otherwise int) int {
+		if n := number(name); n != nil && *n <= 1<<31 {
+			return int(*n)
+		}
+		return otherwise
+	}
+	l := Letter{
+		Message: text(headerMessage), FailedAt: FailedAt(r).UTC(),
+		Origin:   Origin{text(headerTopic), text(headerGroup), number(headerPartition), number(headerOffset)},
+		Attempts: count(headerAttempts, 0), Collapsed: max(1, count(headerCollapsed, 1)), Replays: r.Replays(),
+		Lane: text(headerLane), Omitted: text(headerValueOmitted), Record: r,
+	}
+	l.Kind, _ = KindOf(r)
+	fields := ParseLenient(r.Value)
+	l.Report, l.Peer, l.ReadTime = fields.Report, fields.Peer, fields.ReadTime
+	// As a replay would read it: a malformed time is none, and the record's own is not the event's.
+	at, err := EventTime(Record{Headers: r.ReplayHeaders(0)})
+	if at = at.UTC(); err == nil && !at.IsZero() {
+		l.EventTime = &at
+	}
+	return l
+}
+
+// ReplayHeaders returns the headers of a letter's record when it is published again: the producer's, the
+// event time of the letter if it has one, and how often it was replayed.
+func (r Record) ReplayHeaders(replays int) []Header {
+	headers := r.OwnHeaders()
+	if at, _ := r.Header(HeaderEventTime); at != "" {
+		headers = append(headers, Header{Key: HeaderEventTime, Value: []byte(at)})
+	}
+	return append(headers, Header{Key: HeaderReplays, Value: strconv.AppendInt(nil, int64(replays), 10)})
+}
+
+// OwnHeaders returns the headers that a producer gave the record: not those that a letter has, which a
+// producer may have forged, or which are of an earlier life of the event, and not those that steer how
+// an event is read.
+func (r Record) OwnHeaders() []Header {
+	headers := r.Headers
 	kept := make([]Header, 0, len(headers)) // there may be half a million
 	for _, h := range headers {
 		if !strings.HasPrefix(h.Key, "markread.") && !strings.HasPrefix(h.Key, "__dlq.") {
@@ -109,12 +233,4 @@ func cut(s string, n int) string {
 		n--
 	}
 	return s[:n]
-}
-
-// Message is a record to publish.
-type Message struct {
-	Key     []byte // nil: null
-	Value   []byte // nil: null
-	Headers []Header
-	Time    time.Time // zero: now
 }

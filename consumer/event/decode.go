@@ -9,15 +9,11 @@ import (
 )
 
 const (
-	eventTimeHeader = "markread.event-time"
-	replaysHeader   = "markread.replays"
-
 	reportField   = "Report_Account"
 	peerField     = "Peer_Account"
 	readTimeField = "MsgReadTime"
 
 	maxAccount = 32 // bytes
-	maxReplays = 1000
 )
 
 // Key returns the recommended record key of a conversation: with it and the Java partitioner, all events of
@@ -143,11 +139,11 @@ func isDigits(s string) bool {
 
 // replays returns how often the event was replayed. What a producer may have forged counts as 0.
 func replays(headers []Header) int {
-	value, ok := lastHeader(headers, replaysHeader)
+	value, ok := lastHeader(headers, HeaderReplays)
 	if !ok || len(value) > 4 || !isDigits(string(value)) {
 		return 0
 	}
-	if n, err := strconv.Atoi(string(value)); err == nil && n <= maxReplays {
+	if n, err := strconv.Atoi(string(value)); err == nil && n <= MaxReplays {
 		return n
 	}
 	return 0

@@ -286,7 +286,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add([]byte(seed), []byte("1600000000000"))
 	}
 	f.Fuzz(func(t *testing.T, value, header []byte) {
-		record := Record{Value: value, Time: stamped, Headers: []Header{{Key: eventTimeHeader, Value: header}}}
+		record := Record{Value: value, Time: stamped, Headers: []Header{{Key: HeaderEventTime, Value: header}}}
 		if header == nil {
 			record.Headers = nil
 		}

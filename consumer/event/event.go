@@ -53,3 +53,11 @@ type Event struct {
 	Attempts  int       // counted attempts that a former owner of the partition made
 	Invalid   error     // why the record is no mark-read event; nil: it is one
 }
+
+// Message is a record to publish.
+type Message struct {
+	Key     []byte // nil: null
+	Value   []byte // nil: null
+	Headers []Header
+	Time    time.Time // zero: now
+}

@@ -21,13 +21,13 @@ const (
 
 // ErrNoTime is what is wrong with an event that has neither a MsgReadTime nor a time of its own
 // and is valid otherwise.
-var ErrNoTime = errors.New("no time at all: no " + readTimeField + ", no " + eventTimeHeader +
+var ErrNoTime = errors.New("no time at all: no " + readTimeField + ", no " + HeaderEventTime +
 	" header, no record timestamp")
 
 // EventTime returns when the user read: the header, else the record's timestamp, else zero. It is
 // never before minTime.
 func EventTime(record Record) (time.Time, error) {
-	value, ok := lastHeader(record.Headers, eventTimeHeader)
+	value, ok := lastHeader(record.Headers, HeaderEventTime)
 	if !ok {
 		if record.Time.Unix() < minTime {
 			return time.Time{}, nil
@@ -38,7 +38,7 @@ func EventTime(record Record) (time.Time, error) {
 	ms, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || len(text) > 15 || !isDigits(text) || ms < minTime*1000 {
 		return time.Time{}, showing(text, fmt.Errorf("the header %s is malformed: %s is not "+
-			"milliseconds since 1970 (13 to 15 digits)%s", eventTimeHeader, show(text),
+			"milliseconds since 1970 (13 to 15 digits)%s", HeaderEventTime, show(text),
 			looksLike(text, milliseconds)))
 	}
 	return time.UnixMilli(ms), nil
@@ -63,7 +63,7 @@ func resolveReadTime(raw []byte, eventTime, timestamp, latest time.Time) (int64,
 	default:
 		ms := strconv.FormatInt(timestamp.UnixMilli(), 10)
 		return 0, fmt.Errorf("no time at all: no %s, no %s header, and the record's timestamp is %s ms%s",
-			readTimeField, eventTimeHeader, ms, looksLike(ms, milliseconds))
+			readTimeField, HeaderEventTime, ms, looksLike(ms, milliseconds))
 	}
 }
 

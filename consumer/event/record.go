@@ -13,11 +13,8 @@ func (r Record) Header(name string) (value string, ok bool) {
 // Replays returns how often a dead letter of the event was replayed.
 func (r Record) Replays() int { return replays(r.Headers) }
 
-// OwnHeaders returns the headers that a producer gave the record: without those of a dead letter, and those that steer how an event is read.
-func (r Record) OwnHeaders() []Header { return keptHeaders(r.Headers) }
-
 // MaxReplays is the largest count of replays that a record may have. A larger one counts as none.
-const MaxReplays = maxReplays
+const MaxReplays = 1000
 
 // Fields is what can be read of a value that need not be an event. What can't is nil.
 type Fields struct {

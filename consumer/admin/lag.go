@@ -63,7 +63,7 @@ func Lag(ctx context.Context, c *kafkaclient.Client, group, topic string) ([]Par
 	}
 	kafkaclient.Parallel(kafkaclient.FetchAtOnce, len(lags), func(i int) {
 		if l := &lags[i]; l.Err == nil && l.Committed > l.End {
-			CheckBeyond(ctx, c, l)
+			checkBeyond(ctx, c, l)
 		}
 	})
 	readOldest(ctx, c, lags)
@@ -85,9 +85,9 @@ func (l *PartitionLag) reckon(commit offsets.Commit) {
 	l.Finished = min(commit.Finished(l.End)-gone, l.Lag)
 }
 
-// CheckBeyond asks for the end anew: it was read before the offset, and leaves out open transactions.
+// checkBeyond asks for the end anew: it was read before the offset, and leaves out open transactions.
 // A worker begins such a log at its oldest record.
-func CheckBeyond(ctx context.Context, c *kafkaclient.Client, l *PartitionLag) {
+func checkBeyond(ctx context.Context, c *kafkaclient.Client, l *PartitionLag) {
 	first, end, err := c.LogRange(ctx, l.Topic, l.Partition)
 	if l.Err = err; err == nil && l.Committed > end {
 		l.First, l.End, l.Lag, l.Beyond = first, end, end-first, l.Committed-end

@@ -1,0 +1,84 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+	"unsafe"
+
+	"markread/consumer/broker/brokertest"
+	"markread/consumer/event"
+)
+
+// A leader rebalances when the topics have another number of partitions than it has assigned;
+// another member rejoins, with patience, when it counts the leader's partitions by now. What
+// anybody else claims makes nobody rebalance.
+func TestWatch(t *testing.T) {
+	counts := func(n int) outlook { return outlook{200, map[string]int{brokertest.Topics.Live: n}} } // there are 4
+	for name, c := range map[string]struct {
+		joined   joined
+		patience time.Duration
+		want     error
+		after    time.Duration
+	}{
+		"a leader that is right":                 {joined{leader: true, outlook: counts(4), leaders: counts(4)}, 0, nil, 0},
+		"a leader of fewer":                      {joined{leader: true, outlook: counts(2), leaders: counts(2)}, 0, errPartitions, 2 * watchInterval},
+		"a leader of more":                       {joined{leader: true, outlook: counts(8), leaders: counts(8)}, 0, errPartitions, 2 * watchInterval},
+		"a member that is right":                 {joined{outlook: counts(4), leaders: counts(4)}, 0, nil, 0},
+		"a member with a leader of fewer":        {joined{outlook: counts(4), leaders: counts(2)}, watchInterval, nil, 0},
+		"a member with a leader of other topics": {joined{outlook: counts(4), leaders: outlook{200, map[string]int{"x": 4}}}, watchInterval, nil, 0},
+		"a member that was behind":               {joined{outlook: counts(2), leaders: counts(4)}, watchInterval, errBehind, watchInterval},
+		"a member that was behind again":         {joined{outlook: counts(2), leaders: counts(4)}, longestPatience, errBehind, longestPatience},
+	} {
+		t.Run(name, func(t *testing.T) {
+			brokertest.Run(t, 4, func(w *brokertest.World) {
+				ctx, revoke := context.WithCancelCause(w.Context())
+				defer revoke(nil)
+				time.AfterFunc(time.Hour, func() { revoke(nil) })
+				began := time.Now()
+				g := &Generation{client: w.Client()}
+				g.watch(ctx, c.joined, GroupOptions{Topics: event.Topics{Live: brokertest.Topics.Live}, Rate: 200}, c.patience, revoke)
+				took := time.Since(began)
+				if cause := context.Cause(ctx); c.want == nil && took < time.Hour || c.want != nil && (!errors.Is(cause, c.want) || took < c.after || took > c.after+time.Second) {
+					w.Errorf("after %v %v, want %v after %v", took, cause, c.want, c.after)
+				}
+			})
+		})
+	}
+}
+
+// A proof is as old as that clock says which says more: the monotonic one stands still while the machine is suspended, and the wall clock can
+// be set.
+func TestProofAgeByBothClocks(t *testing.T) {
+	for name, c := range map[string]struct{ monotonic, wall, want time.Duration }{
+		"both agree":               {2 * time.Second, 2 * time.Second, 2 * time.Second},
+		"suspended for an hour":    {2 * time.Second, time.Hour, time.Hour},
+		"the wall clock set back":  {20 * time.Second, -time.Hour, 20 * time.Second},
+		"the wall clock set ahead": {time.Second, time.Hour, time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := &Generation{proof: ago(t, c.monotonic, c.wall)}
+			if age := g.ProofAge(); age < c.want || age > c.want+time.Minute {
+				t.Errorf("the proof is %v old, want %v", age, c.want)
+			}
+		})
+	}
+}
+
+// ago returns a time that was so long ago by the two clocks. No function of package time makes one.
+func ago(t *testing.T, monotonic, wall time.Duration) time.Time {
+	t.Helper()
+	now := time.Now()
+	at := now.Add(-wall)
+	parts := (*struct {
+		wall uint64
+		ext  int64 // the monotonic reading
+		loc  *time.Location
+	})(unsafe.Pointer(&at))
+	parts.ext += int64(wall - monotonic)
+	if now.Sub(at) != monotonic || now.Round(0).Sub(at.Round(0)) != wall {
+		t.Fatal("package time keeps its two readings in another way now")
+	}
+	return at
+}

@@ -7,49 +7,30 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"markread/consumer/broker"
 	"markread/consumer/broker/brokertest"
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 )
 
-// world is an embedded broker in virtual time.
+// world is the virtual Kafka, with a client of it.
 type world struct {
-	*testing.T
-	network kfake.VirtualNetwork
-	broker  *broker.Broker
-	client  *kafkaclient.Client
+	*brokertest.World
+	client *kafkaclient.Client
 }
 
 func inWorld(t *testing.T, test func(w *world)) {
 	t.Helper()
-	brokertest.Bubble(t, func(t *testing.T) {
-		w := &world{T: t}
-		b, err := broker.Start(broker.Options{Addr: "127.0.0.1:9092", Partitions: 3, Listen: w.network.Listen, Topics: []string{"events", "backfill", "letters"}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(b.Close)
-		w.broker = b
-		w.client, err = kafkaclient.New(kafkaclient.Options{Brokers: []string{b.Addr()}, Dial: w.network.DialContext, Log: zerolog.New(t.Output())})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(w.client.Close)
-		test(w)
-	})
+	brokertest.Run(t, 3, func(w *brokertest.World) { test(&world{w, w.Client()}) })
 }
 
 // write has the worker's own writer write a letter of a record.
 func (w *world) write(r event.Record, class string) {
 	w.Helper()
-	err := NewWriter(w.client, "letters").Write(w.Context(), event.DeadLetter{
+	err := NewWriter(w.client, brokertest.Topics.DeadLetter).Write(w.Context(), event.DeadLetter{
 		Event: event.Decode(r, time.Now()), Class: class, Code: "90048", Message: "refused", Attempts: 1, Collapsed: 2, FailedAt: time.Now(), Group: "g",
 	})
 	if err != nil {
@@ -60,10 +41,7 @@ func (w *world) write(r event.Record, class string) {
 // read returns all records of a topic, by another client.
 func (w *world) read(topic string, n int) (records []*kgo.Record) {
 	w.Helper()
-	c, err := kgo.NewClient(kgo.SeedBrokers(w.broker.Addr()), kgo.Dialer(w.network.DialContext), kgo.ConsumeTopics(topic))
-	if err != nil {
-		w.Fatal(err)
-	}
+	c := w.Kgo(kgo.ConsumeTopics(topic))
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(w.Context(), time.Minute)
 	defer cancel()
@@ -76,12 +54,12 @@ func (w *world) read(topic string, n int) (records []*kgo.Record) {
 	return records
 }
 
-func (w *world) office() *Store { return &Store{Topic: w.client, Name: "letters"} }
+func (w *world) office() *Store { return &Store{Topic: w.client, Name: brokertest.Topics.DeadLetter} }
 
 func (w *world) replay(o *Store) Done {
 	w.Helper()
 	plan := PlanOf(find(w.T, o).Find(Open), 0)
-	done, err := o.Replay(w.Context(), plan, time.Now, w.client.Publisher("backfill"), w.client.Publisher("letters"), nil)
+	done, err := o.Replay(w.Context(), plan, time.Now, w.client.Publisher(brokertest.Topics.Backfill), w.client.Publisher(brokertest.Topics.DeadLetter), nil)
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -132,7 +110,7 @@ func TestLettersOfTheWorker(t *testing.T) {
 		if done := w.replay(o); done != (Done{Letters: 2, Conversations: 2}) {
 			w.Errorf("%+v", done)
 		}
-		events := w.read("backfill", 2)
+		events := w.read(brokertest.Topics.Backfill, 2)
 		slices.SortFunc(events, func(a, b *kgo.Record) int { return strings.Compare(string(a.Value), string(b.Value)) })
 		headers := func(r *kgo.Record) (all string) {
 			for _, h := range r.Headers {
@@ -155,7 +133,7 @@ func TestLettersOfTheWorker(t *testing.T) {
 		if got := states(w.T, o); strings.Count(got, "replayed") != 2 || strings.Count(got, "open") != 1 {
 			w.Error(got)
 		}
-		w.read("letters", 5)
+		w.read(brokertest.Topics.DeadLetter, 5)
 		if done := w.replay(o); done != (Done{}) {
 			w.Errorf("a second replay: %+v", done)
 		}
@@ -169,11 +147,11 @@ func TestReplaysAtTheSameTime(t *testing.T) {
 		o := w.office()
 		plan := PlanOf(find(w.T, o).Find(Open), 0)
 		for range 2 {
-			if _, err := o.Replay(w.Context(), plan, time.Now, w.client.Publisher("backfill"), w.client.Publisher("letters"), nil); err != nil {
+			if _, err := o.Replay(w.Context(), plan, time.Now, w.client.Publisher(brokertest.Topics.Backfill), w.client.Publisher(brokertest.Topics.DeadLetter), nil); err != nil {
 				w.Fatal(err)
 			}
 		}
-		w.read("backfill", 2)
+		w.read(brokertest.Topics.Backfill, 2)
 		if got := states(w.T, o); strings.Count(got, "replayed") != 1 || strings.Contains(got, ",") {
 			w.Error(got)
 		}
@@ -194,16 +172,16 @@ func TestRefusedByTheLane(t *testing.T) {
 					value := []byte(`{"Report_Account":"` + who + `","Peer_Account":"b"}`)
 					w.write(event.Record{Topic: "events", Key: []byte("k"), Value: value, Time: time.Now()}, "rejected")
 				}
-				w.broker.Cluster().ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
-					w.broker.Cluster().KeepControl()
+				w.Broker.Cluster().ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
+					w.Broker.Cluster().KeepControl()
 					request := r.(*kmsg.ProduceRequest)
-					if topic := request.Topics[0]; topic.Topic != "backfill" || !strings.Contains(string(topic.Partitions[0].Records), `"Report_Account":"b"`) {
+					if topic := request.Topics[0]; topic.Topic != brokertest.Topics.Backfill || !strings.Contains(string(topic.Partitions[0].Records), `"Report_Account":"b"`) {
 						return nil, nil, false
 					}
 					response := request.ResponseKind().(*kmsg.ProduceResponse)
 					topic, partition := kmsg.NewProduceResponseTopic(), kmsg.NewProduceResponseTopicPartition()
 					partition.Partition, partition.ErrorCode = request.Topics[0].Partitions[0].Partition, code.Code
-					topic.Topic, topic.Partitions = "backfill", append(topic.Partitions, partition)
+					topic.Topic, topic.Partitions = brokertest.Topics.Backfill, append(topic.Partitions, partition)
 					response.Topics = append(response.Topics, topic)
 					return response, nil, true
 				})

@@ -56,7 +56,7 @@ func (w *Writer) Write(ctx context.Context, letter event.DeadLetter) error {
 			return nil
 		case errors.As(err, &cutOff):
 			excess, cut = size, size
-		case kafkaclient.TooLarge(err):
+		case kafkaclient.IsTooLarge(err):
 			excess = size
 			w.bound.forget()
 		case !kafkaclient.IsRefusedRecord(err):

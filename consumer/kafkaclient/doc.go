@@ -12,18 +12,17 @@
 //
 // # Files
 //
-//	connect.go                    Options and Client
-//	dial.go sasl.go conn.go       one connection: TLS, the SASL handshake, its limits
-//	reach.go refused.go           looking for the first broker, and why one refused
-//	errors.go unreadable.go       errors of kafka-go in words that fit
-//	retry.go                      backoff, and which errors are transient
-//	metadata.go                   topics, partitions, permitted operations
-//	session.go                    one broker, asked on a connection of its own
-//	groupapi.go                   requests of the group protocol
-//	fetch.go fetchapi.go          fetching from a partition
-//	batches.go memory.go          its records, and the memory for them
-//	extent.go scan.go             offsets of a topic, and reading it to its present end
-//	produce.go publish.go         writing
+//	client.go                 Options and Client
+//	dial.go sasl.go           one connection: TLS, the SASL handshake, its limits
+//	reach.go refused.go       looking for the first broker, and why one refused
+//	errors.go unreadable.go   errors of kafka-go in words that fit
+//	retry.go                  backoff, and which errors are transient
+//	session.go describe.go    brokers, topics and their settings, as one broker describes them
+//	group.go groupapi.go      requests of the group protocol, commits among them
+//	fetch.go fetchapi.go      fetching from a partition
+//	batches.go memory.go      its records, and the memory for them
+//	offsets.go scan.go        offsets of a topic, and reading it to its present end
+//	publish.go                writing
 //
 // # Non-obvious
 //

@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
 
 	"markread/consumer/event"
 )
@@ -130,8 +132,6 @@ func (p *Publisher) PublishTo(ctx context.Context, partition int, messages ...ev
 	return nil
 }
 
-// IsTooLarge reports whether a topic refused a single message as too large: no later try can help.
-func IsTooLarge(err error) bool { return TooLarge(err) }
 
 // IsRefusedRecord reports whether a topic refused a single message for what is in it, other than its size: it has no key and the topic is compacted,
 // or its time is out of the topic's bounds. No later try can help, and others may be accepted.
@@ -179,7 +179,7 @@ func (p *Publisher) send(ctx context.Context, partition int, messages []event.Me
 	err := p.retry(ctx, func() error { return p.client.Produce(ctx, p.topic, partition, batch) })
 	switch {
 	case err == nil:
-	case (TooLarge(err) || IsRefusedRecord(err)) && len(indexes) > 1:
+	case (IsTooLarge(err) || IsRefusedRecord(err)) && len(indexes) > 1:
 		half := len(indexes) / 2
 		p.send(ctx, partition, messages, indexes[:half], fail)
 		p.send(ctx, partition, messages, indexes[half:], fail)
@@ -227,4 +227,66 @@ func messageSize(m event.Message) int {
 		size += 16 + len(h.Key) + len(h.Value)
 	}
 	return size
+}
+
+// Produce writes records to one partition, in one request, and returns when all in-sync replicas have them.
+// It tries once. After an error other than the broker's refusal they may have been written nevertheless.
+//
+// It is Client.Produce and not kafka-go's Writer, because that has a queue, a timer and retries of its own.
+func (c *Client) Produce(ctx context.Context, topic string, partition int, messages []event.Message) error {
+	response, err := c.api().Produce(ctx, &kafka.ProduceRequest{
+		Topic:        topic,
+		Partition:    partition,
+		RequiredAcks: kafka.RequireAll, // the zero value would be none
+		Records:      &recordReader{messages: messages},
+	})
+	if err == nil {
+		err = response.Error
+	}
+	if err = plainly(err); err != nil {
+		if StaleMetadata(err) {
+			c.RefreshMetadata()
+		}
+		return WithPermissionHint(fmt.Errorf("produce to %s/%d: %w", topic, partition, err), "Write of the topic")
+	}
+	return nil
+}
+
+// recordReader gives the records of a request, and after their end begins anew: where a connection's
+// authentication has expired the router has the same request written again, on another connection.
+//
+// kafka-go's own readers can be read only once, and what it then finds to be a request without records it does
+// not send, and calls it written.
+type recordReader struct {
+	messages []event.Message
+	next     int
+}
+
+func (r *recordReader) ReadRecord() (*protocol.Record, error) {
+	if r.next == len(r.messages) {
+		r.next = 0
+		return nil, io.EOF
+	}
+	m := r.messages[r.next]
+	r.next++
+	record := &protocol.Record{Time: m.Time, Key: protocol.NewBytes(m.Key), Value: protocol.NewBytes(m.Value)}
+	record.Headers = make([]protocol.Header, 0, len(m.Headers))
+	for _, h := range m.Headers {
+		record.Headers = append(record.Headers, protocol.Header(h))
+	}
+	return record, nil
+}
+
+// PartitionOf returns the partition that the Java partitioner chooses for a key, which must not be nil.
+func PartitionOf(key []byte, partitions int) int {
+	numbers := make([]int, partitions)
+	for i := range numbers {
+		numbers[i] = i
+	}
+	return kafka.Murmur2Balancer{}.Balance(kafka.Message{Key: key}, numbers...)
+}
+
+// IsTooLarge reports whether a topic refused a batch as too large: no later try can help.
+func IsTooLarge(err error) bool {
+	return errors.Is(err, kafka.MessageSizeTooLarge) || errors.Is(err, kafka.RecordListTooLarge)
 }

@@ -52,39 +52,39 @@ func (m *member) report(others map[string]ignored) {
 	m.ignored = others
 }
 
-// apart says why a member has been assigned nothing, and what to do.
-type apart struct{ why, do string }
+// mismatch says why a member has been assigned nothing, and what to do.
+type mismatch struct{ why, do string }
 
 // accept notes the assignment that the leader has made for us. It is all or nothing: a leader that
 // is a worker assigns only partitions of our topics, each once, and only to members with its own
-// outlook.
+// quota terms.
 //
 // A wrong assignment is no failure of the join: another try would stop the whole group, and end the
 // same way as long as that member leads.
 func (j *joined) accept(b []byte) {
 	assigned, leaders, err := decodeAssignment(b)
 	exists := func(p event.TopicPartition) bool {
-		return p.Partition >= 0 && p.Partition < j.outlook.Partitions[p.Topic]
+		return p.Partition >= 0 && p.Partition < j.terms.Partitions[p.Topic]
 	}
-	ignored := func(why string) apart { return apart{"the leader's assignment is ignored: " + why, otherLeader} }
+	ignored := func(why string) mismatch { return mismatch{"the leader's assignment is ignored: " + why, otherLeader} }
 	switch {
 	case len(b) == 0:
-		j.apart = apart{"the group's leader has sent no assignment", otherLeader}
+		j.mismatch = mismatch{"the group's leader has sent no assignment", otherLeader}
 	case err != nil:
-		j.apart = ignored(err.Error())
-	case leaders.Rate != j.outlook.Rate:
-		j.apart = apart{fmt.Sprintf("the group's leader goes by a rate of %d, this worker by %d",
-			leaders.Rate, j.outlook.Rate), sameFlags}
-	case !leaders.equal(j.outlook):
-		j.apart = apart{"the group's leader sees other topics or partitions than this worker", sameFlags}
+		j.mismatch = ignored(err.Error())
+	case leaders.Rate != j.terms.Rate:
+		j.mismatch = mismatch{fmt.Sprintf("the group's leader goes by a rate of %d, this worker by %d",
+			leaders.Rate, j.terms.Rate), sameFlags}
+	case !leaders.equal(j.terms):
+		j.mismatch = mismatch{"the group's leader sees other topics or partitions than this worker", sameFlags}
 	case slices.ContainsFunc(assigned, func(p event.TopicPartition) bool { return !exists(p) }):
-		j.apart = ignored("it has partitions that this worker's topics don't have")
+		j.mismatch = ignored("it has partitions that this worker's topics don't have")
 	case len(slices.Compact(slices.Clone(assigned))) < len(assigned):
-		j.apart = ignored("it has a partition twice")
+		j.mismatch = ignored("it has a partition twice")
 	default:
 		j.assigned = assigned
 	}
-	j.leaders = leaders
+	j.leaderTerms = leaders
 }
 
 // confirm compares our assignment with what the coordinator has for the other members, trying until
@@ -100,7 +100,7 @@ func (m *member) confirm(ctx context.Context, j *joined) error {
 		switch {
 		case err == nil:
 			if why := j.conflict(m.id, members); why != "" {
-				j.assigned, j.apart = nil, apart{why, otherLeader}
+				j.assigned, j.mismatch = nil, mismatch{why, otherLeader}
 			}
 			return nil
 		case kafkaclient.Denied(err): // Read on a group includes Describe; where it does not, we trust the leader
@@ -136,7 +136,7 @@ func (j *joined) conflict(us string, members []kafkaclient.GroupMember) string {
 		if other.ID == us || err != nil || len(theirs) == 0 {
 			continue
 		}
-		if !leaders.equal(j.outlook) {
+		if !leaders.equal(j.terms) {
 			return "the group's leader has told other members another rate or other partitions"
 		}
 		for _, p := range theirs {

@@ -11,32 +11,32 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// outlook is what a member goes by when it reckons its share of the quota. The shares of a group add up to the rate only when all its
-// members go by the same, so each publishes its outlook when it joins, and the leader gives partitions to those only that share its own.
-type outlook struct {
+// quotaTerms is what a member goes by when it reckons its share of the quota. The shares of a group add up to the rate only when all its
+// members go by the same, so each publishes its quota terms when it joins, and the leader gives partitions to those only that share its own.
+type quotaTerms struct {
 	Rate       int            `json:"rate"`       // calls a second, of the whole group
 	Partitions map[string]int `json:"partitions"` // how many each topic has that it consumes; 0: the topic is not there
 }
 
-// look returns what a member with these options goes by at the moment.
-func look(ctx context.Context, c *kafkaclient.Client, options GroupOptions) (outlook, error) {
+// currentTerms returns what a member with these options goes by at the moment.
+func currentTerms(ctx context.Context, c *kafkaclient.Client, options GroupOptions) (quotaTerms, error) {
 	topics := options.Topics.Consumed()
 	counts, err := c.PartitionCounts(ctx, topics...)
 	if err != nil {
-		return outlook{}, err
+		return quotaTerms{}, err
 	}
 	for _, topic := range topics {
 		counts[topic] += 0 // it is named, also when it is not there
 	}
-	return outlook{options.Rate, counts}, nil
+	return quotaTerms{options.Rate, counts}, nil
 }
 
-func (o outlook) equal(other outlook) bool {
+func (o quotaTerms) equal(other quotaTerms) bool {
 	return o.Rate == other.Rate && maps.Equal(o.Partitions, other.Partitions)
 }
 
-// changed reports whether a topic that is there has another number of partitions than before.
-func (o outlook) changed(before outlook) bool {
+// changedSince reports whether a topic that is there has another number of partitions than before.
+func (o quotaTerms) changedSince(before quotaTerms) bool {
 	for topic, n := range o.Partitions {
 		if n > 0 && n != before.Partitions[topic] {
 			return true
@@ -46,7 +46,7 @@ func (o outlook) changed(before outlook) bool {
 }
 
 // misses reports whether a topic is not there.
-func (o outlook) misses() bool {
+func (o quotaTerms) misses() bool {
 	for _, n := range o.Partitions {
 		if n == 0 {
 			return true
@@ -56,7 +56,7 @@ func (o outlook) misses() bool {
 }
 
 // all returns the partitions, sorted by topic and number.
-func (o outlook) all() []event.TopicPartition {
+func (o quotaTerms) all() []event.TopicPartition {
 	var all []event.TopicPartition
 	for _, topic := range slices.Sorted(maps.Keys(o.Partitions)) {
 		for p := range o.Partitions[topic] {
@@ -66,9 +66,9 @@ func (o outlook) all() []event.TopicPartition {
 	return all
 }
 
-// memberData is what a member publishes to the leader when it joins: its outlook, and what it had before.
+// memberData is what a member publishes to the leader when it joins: its quota terms, and what it had before.
 type memberData struct {
-	outlook
+	quotaTerms
 	Owned      []int `json:"owned,omitempty"`      // partition numbers
 	Generation int32 `json:"generation,omitempty"` // in which it owned them
 }
@@ -98,9 +98,9 @@ type candidate struct {
 	memberData
 }
 
-// deal assigns the partition numbers, to as many of the members as have a share of the rate then. The others are spares: rather those that
+// assign assigns the partition numbers, to as many of the members as have a share of the rate then. The others are spares: rather those that
 // have none already.
-func deal(o outlook, members []candidate, share func(all, owned []event.TopicPartition) int) map[string][]int {
+func assign(o quotaTerms, members []candidate, share func(all, owned []event.TopicPartition) int) map[string][]int {
 	numbers := 0
 	for _, n := range o.Partitions {
 		numbers = max(numbers, n)
@@ -118,7 +118,7 @@ func deal(o outlook, members []candidate, share func(all, owned []event.TopicPar
 	})
 	var spares []string
 	for {
-		dealt := assign(members, numbers)
+		dealt := assignNumbers(members, numbers)
 		if share == nil || len(members) == 1 || !slices.ContainsFunc(members, func(m candidate) bool { return idle(dealt[m.id]) }) {
 			for _, id := range spares {
 				dealt[id] = nil
@@ -129,10 +129,10 @@ func deal(o outlook, members []candidate, share func(all, owned []event.TopicPar
 	}
 }
 
-// assign gives the partition numbers from 0 to numbers-1 to the members: each gets as many as the others, or one more, and keeps of
+// assignNumbers gives the partition numbers from 0 to numbers-1 to the members: each gets as many as the others, or one more, and keeps of
 // those that it had what it can. It is the same for the same members, in whichever order they come. A number stands for the partitions of
 // all topics, so that with the recommended key and equally many partitions a conversation is in one worker, whatever the lane.
-func assign(members []candidate, numbers int) map[string][]int {
+func assignNumbers(members []candidate, numbers int) map[string][]int {
 	members = slices.SortedFunc(slices.Values(members), func(a, b candidate) int { return cmp.Compare(a.id, b.id) })
 	if len(members) == 0 {
 		return map[string][]int{}

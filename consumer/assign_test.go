@@ -28,7 +28,7 @@ func TestAssign(t *testing.T) {
 				}
 			}
 		}
-		dealt, last := assign(members, numbers), lastOwners(members, numbers)
+		dealt, last := assignNumbers(members, numbers), lastOwners(members, numbers)
 		owners := make([]string, numbers)
 		kept, could := 0, 0
 		for _, m := range members {
@@ -59,7 +59,7 @@ func TestAssign(t *testing.T) {
 			t.Fatalf("seed %d: %d numbers stay, %d could", seed, kept, could)
 		}
 		r.Shuffle(len(members), func(i, j int) { members[i], members[j] = members[j], members[i] })
-		for id, again := range assign(members, numbers) {
+		for id, again := range assignNumbers(members, numbers) {
 			if !slices.Equal(again, dealt[id]) {
 				t.Fatalf("seed %d: in another order %s gets %v instead of %v", seed, id, again, dealt[id])
 			}
@@ -69,7 +69,7 @@ func TestAssign(t *testing.T) {
 
 // The latest generation says who had a number last.
 func TestAssignBelievesTheLatestGeneration(t *testing.T) {
-	dealt := assign([]candidate{
+	dealt := assignNumbers([]candidate{
 		{"a", memberData{Owned: []int{0, 1}, Generation: 6}}, {"b", memberData{Owned: []int{0, 1}, Generation: 7}},
 		{"c", memberData{Owned: []int{2, 3}, Generation: 7}},
 	}, 6)
@@ -80,23 +80,23 @@ func TestAssignBelievesTheLatestGeneration(t *testing.T) {
 
 // The leader gives partitions to those only that go by the same as it does.
 func TestLead(t *testing.T) {
-	ours := outlook{200, map[string]int{"live": 4, "backfill": 4}}
+	ours := quotaTerms{200, map[string]int{"live": 4, "backfill": 4}}
 	for name, c := range map[string]struct {
-		theirs outlook
+		theirs quotaTerms
 		agrees bool
 	}{
-		"the same":           {outlook{200, map[string]int{"live": 4, "backfill": 4}}, true},
-		"another rate":       {outlook{100, map[string]int{"live": 4, "backfill": 4}}, false},
-		"fewer partitions":   {outlook{200, map[string]int{"live": 2, "backfill": 4}}, false},
-		"more partitions":    {outlook{200, map[string]int{"live": 8, "backfill": 4}}, false},
-		"another topic":      {outlook{200, map[string]int{"live": 4, "other": 4}}, false},
-		"one topic":          {outlook{200, map[string]int{"live": 4}}, false},
-		"nothing that it is": {outlook{}, false},
+		"the same":           {quotaTerms{200, map[string]int{"live": 4, "backfill": 4}}, true},
+		"another rate":       {quotaTerms{100, map[string]int{"live": 4, "backfill": 4}}, false},
+		"fewer partitions":   {quotaTerms{200, map[string]int{"live": 2, "backfill": 4}}, false},
+		"more partitions":    {quotaTerms{200, map[string]int{"live": 8, "backfill": 4}}, false},
+		"another topic":      {quotaTerms{200, map[string]int{"live": 4, "other": 4}}, false},
+		"one topic":          {quotaTerms{200, map[string]int{"live": 4}}, false},
+		"nothing that it is": {quotaTerms{}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := &member{id: "us", log: zerolog.Nop()}
-			join := func(id string, o outlook) kafkaclient.GroupMember {
-				b, err := protocol.Marshal(1, consumerapi.Subscription{Version: 1, UserData: encode(memberData{outlook: o})})
+			join := func(id string, o quotaTerms) kafkaclient.GroupMember {
+				b, err := protocol.Marshal(1, consumerapi.Subscription{Version: 1, UserData: encode(memberData{quotaTerms: o})})
 				if err != nil {
 					t.Fatal(err)
 				}

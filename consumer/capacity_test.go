@@ -29,8 +29,8 @@ func produce(w *brokertest.World, topic string, partition int32, values ...[]byt
 	c.Close()
 }
 
-// A fetch from the landmark whose batch fills the response gets on, although each delivery takes so
-// long that the next fetch begins at the landmark again.
+// A fetch from the fingerprint whose batch fills the response gets on, although each delivery takes so
+// long that the next fetch begins at the fingerprint again.
 func TestSlowDeliveryOfLargeBatches(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		for i := range 5 {

@@ -15,7 +15,7 @@ import (
 //
 // The protocol that kafka-go speaks has no ids of topics: a fetch names the topic, and is answered from a log
 // that was deleted and made again as soon as that has grown beyond the old position. So a fetch that follows a
-// failure or a pause begins one record earlier, at the landmark, and must find it there.
+// failure or a pause begins one record earlier, at the fingerprint, and must find it there.
 type fingerprint struct {
 	known  bool
 	offset int64
@@ -34,7 +34,7 @@ func fingerprintOf(r batch.Record) fingerprint {
 }
 
 // recognize takes what lies before position out of the first records that were fetched, and reports
-// whether it is of the same log: the landmark and nothing else. The landmark itself may be gone, by
+// whether it is of the same log: the fingerprint and nothing else. The fingerprint itself may be gone, by
 // compaction.
 func (l fingerprint) recognize(records []batch.Record, position int64) (rest []batch.Record, same bool) {
 	for len(records) > 0 && records[0].Offset < position {

@@ -31,8 +31,8 @@ type Generation struct {
 	rate   int
 	now    func() time.Time
 
-	all   []event.TopicPartition // sorted by topic and number
-	apart apart                  // set before serve is called
+	all      []event.TopicPartition // sorted by topic and number
+	mismatch mismatch               // set before serve is called
 
 	partitions []*partition           // sorted by topic and number; set by prepare, and never changed after it
 	memory     [2]*kafkaclient.Memory // of each lane's fetches
@@ -52,7 +52,7 @@ func newGeneration(m *member, j joined) *Generation {
 		client: m.client, topics: m.options.Topics,
 		member: kafkaclient.Member{Group: m.options.Group, Generation: j.generation, ID: m.id},
 		rate:   m.options.Rate, now: m.options.Now,
-		all:  j.outlook.all(),
+		all:  j.terms.all(),
 		lost: map[string]int64{}, proof: j.proof, recommitted: time.Now(),
 		memory: [2]*kafkaclient.Memory{kafkaclient.NewMemory(kafkaclient.FetchMemory/2, 0), kafkaclient.NewMemory(kafkaclient.FetchMemory/2, 0)},
 	}
@@ -104,9 +104,9 @@ func (g *Generation) Assigned() []event.TopicPartition {
 // All returns the partitions of all the group's topics, sorted by topic and number. All members that have partitions have the same.
 func (g *Generation) All() []event.TopicPartition { return slices.Clone(g.all) }
 
-// Apart says why this member gets no partitions from the group's leader, and what to do: they go by
+// Mismatch says why this member gets no partitions from the group's leader, and what to do: they go by
 // different rates or partitions, or the leader is no worker. "": they agree.
-func (g *Generation) Apart() (why, do string) { return g.apart.why, g.apart.do }
+func (g *Generation) Mismatch() (why, do string) { return g.mismatch.why, g.mismatch.do }
 
 // Fetch delivers the records of the assigned partitions to sink until ctx ends, and returns when nothing will
 // be delivered any more. Call it once.

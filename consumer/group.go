@@ -131,12 +131,12 @@ func (m *member) generation(stop context.Context, j joined, serve func(ctx conte
 	if err := m.confirm(ctx, &j); err != nil {
 		return // revoked before we knew what we may have
 	}
-	g.apart = j.apart
+	g.mismatch = j.mismatch
 	if err := g.prepare(ctx, j); err != nil {
 		return // revoked before we knew the offsets
 	}
 	m.patience = max(watchInterval, min(2*m.patience, longestPatience))
-	if j.outlook.equal(j.leaders) {
+	if j.terms.equal(j.leaderTerms) {
 		m.patience = 0
 	}
 	patience := m.patience

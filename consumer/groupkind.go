@@ -66,7 +66,7 @@ func describeGroup(ctx context.Context, c *kafkaclient.Client, group string) (De
 	if err != nil {
 		return DescribedGroup{}, err
 	}
-	view := viewOf(d)
+	view := describedGroup(d)
 	if view.State == GroupAbsent { // so is a group of another kind, to who asks as for our kind
 		findForeign(ctx, c, group, &view)
 	}

@@ -113,7 +113,7 @@ func TestBrokersThatAssign(t *testing.T) {
 		})
 		time.Sleep(3 * time.Second)
 		g := m.generation()
-		reason, do := g.Apart()
+		reason, do := g.Mismatch()
 		if len(g.Assigned()) != 0 || !strings.HasPrefix(reason, `group "markread" is used by consumers of the new group protocol (group.protocol=consumer, KIP-848)`) ||
 			!strings.Contains(do, "--group") {
 			w.Errorf("assigned %v: %s; %s", g.Assigned(), reason, do)

@@ -24,19 +24,19 @@ const (
 
 // DescribedGroup is a group as its coordinator sees it.
 type DescribedGroup struct {
-	State    GroupState
-	Protocol string // by which partitions are assigned; "" in a rebalance and without members
-	Members  []DescribedMember
-	Leaders  *View // what the leader went by when it assigned; nil: not known
-	May      kafkaclient.Operations
-	Foreign  *ForeignGroupError // why workers can't use it; nil: they can, as far as is known
+	State       GroupState
+	Protocol    string // by which partitions are assigned; "" in a rebalance and without members
+	Members     []DescribedMember
+	LeaderTerms *Terms // what the leader went by when it assigned; nil: not known
+	May         kafkaclient.Operations
+	Foreign     *ForeignGroupError // why workers can't use it; nil: they can, as far as is known
 }
 
 // Ours reports whether the group's members are markread's.
 func (g DescribedGroup) Ours() bool { return g.Protocol == protocolName }
 
-// View is what a member goes by when it reckons its share of the quota.
-type View struct {
+// Terms is what a member goes by when it reckons its share of the quota.
+type Terms struct {
 	Rate int
 	All  []event.TopicPartition // sorted by topic and number
 }
@@ -45,8 +45,8 @@ type View struct {
 type DescribedMember struct {
 	ID, Client, Host string
 	Assigned         []event.TopicPartition // sorted by topic and number
-	View             *View                  // what it has published; nil: not known
-	Apart            string                 // why the leader gives it no partitions; "": they agree, or it is not known
+	Terms            *Terms                 // what it has published; nil: not known
+	Mismatch         string                 // why the leader gives it no partitions; "": they agree, or it is not known
 }
 
 // DescribeGroup looks at a group. It tries for 8 s.
@@ -67,8 +67,8 @@ func DescribeGroup(ctx context.Context, c *kafkaclient.Client, group string) (De
 	return view, nil
 }
 
-// viewOf reads what a coordinator answers.
-func viewOf(g kafkaclient.GroupDescription) DescribedGroup {
+// describedGroup reads what a coordinator answers.
+func describedGroup(g kafkaclient.GroupDescription) DescribedGroup {
 	view := DescribedGroup{State: GroupRebalancing, Protocol: g.Protocol, May: g.May}
 	switch g.State {
 	case "Stable":
@@ -83,14 +83,14 @@ func viewOf(g kafkaclient.GroupDescription) DescribedGroup {
 		if view.Ours() { // what others publish has another form
 			own, whyNot := decodeMember(m.Metadata)
 			if whyNot == nil {
-				member.View = own.view()
+				member.Terms = own.exported()
 			}
 			assigned, leaders, err := decodeAssignment(m.Assignment)
 			if err == nil {
-				member.Assigned, view.Leaders = assigned, leaders.view()
-				member.Apart = own.apart(leaders)
+				member.Assigned, view.LeaderTerms = assigned, leaders.exported()
+				member.Mismatch = own.mismatch(leaders)
 				if whyNot != nil {
-					member.Apart = "its metadata is ignored: " + whyNot.Error()
+					member.Mismatch = "its metadata is ignored: " + whyNot.Error()
 				}
 			}
 		}
@@ -108,10 +108,10 @@ func hostOf(host string) string {
 	return host
 }
 
-func (o outlook) view() *View { return &View{o.Rate, o.all()} }
+func (o quotaTerms) exported() *Terms { return &Terms{o.Rate, o.all()} }
 
-// apart says why a leader gives a member no partitions; "": it does.
-func (o outlook) apart(leaders outlook) string {
+// mismatch says why a leader gives a member no partitions; "": it does.
+func (o quotaTerms) mismatch(leaders quotaTerms) string {
 	switch {
 	case o.equal(leaders):
 		return ""

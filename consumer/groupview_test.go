@@ -55,24 +55,24 @@ func TestDescribeGroup(t *testing.T) {
 		leave3 := joinAt(w, 100)
 		time.Sleep(20 * time.Second)
 		view := group(w, brokertest.Group)
-		if view.State != consumer.GroupStable || !view.Ours() || len(view.Members) != 3 || view.Leaders == nil || view.Leaders.Rate != 200 || len(view.Leaders.All) != 6 {
+		if view.State != consumer.GroupStable || !view.Ours() || len(view.Members) != 3 || view.LeaderTerms == nil || view.LeaderTerms.Rate != 200 || len(view.LeaderTerms.All) != 6 {
 			w.Fatalf("%+v", view)
 		}
 		seen := map[event.TopicPartition]bool{}
 		apart := 0
 		for _, m := range view.Members {
-			if !strings.HasPrefix(m.ID, "markread-") || m.Client != "markread" || m.Host == "" || strings.HasPrefix(m.Host, "/") || m.View == nil {
+			if !strings.HasPrefix(m.ID, "markread-") || m.Client != "markread" || m.Host == "" || strings.HasPrefix(m.Host, "/") || m.Terms == nil {
 				w.Errorf("%+v", m)
 				continue
 			}
-			if m.View.Rate == 100 {
+			if m.Terms.Rate == 100 {
 				apart++
-				if want := "it goes by a rate of 100, the group's leader by 200"; m.Apart != want || len(m.Assigned) != 0 {
-					w.Errorf("%q, want %q: %+v", m.Apart, want, m)
+				if want := "it goes by a rate of 100, the group's leader by 200"; m.Mismatch != want || len(m.Assigned) != 0 {
+					w.Errorf("%q, want %q: %+v", m.Mismatch, want, m)
 				}
 				continue
 			}
-			if m.Apart != "" || len(m.View.All) != 6 || len(m.Assigned) < 2 {
+			if m.Mismatch != "" || len(m.Terms.All) != 6 || len(m.Assigned) < 2 {
 				w.Errorf("%+v", m)
 			}
 			for _, p := range m.Assigned {
@@ -105,11 +105,11 @@ func TestDescribeGroupInARebalance(t *testing.T) {
 		joinAt(w, 200)
 		time.Sleep(5 * time.Second)
 		view := group(w, brokertest.Group)
-		if view.State != consumer.GroupRebalancing || len(view.Members) == 0 || view.Leaders != nil {
+		if view.State != consumer.GroupRebalancing || len(view.Members) == 0 || view.LeaderTerms != nil {
 			w.Errorf("%+v", view)
 		}
 		for _, m := range view.Members {
-			if m.View != nil || m.Apart != "" || m.Assigned != nil {
+			if m.Terms != nil || m.Mismatch != "" || m.Assigned != nil {
 				w.Errorf("%+v", m)
 			}
 		}
@@ -124,7 +124,7 @@ func TestDescribeAnothersGroup(t *testing.T) {
 		defer cancel()
 		other.PollFetches(ctx)
 		view := group(w, brokertest.Group)
-		if view.State != consumer.GroupStable || view.Ours() || len(view.Members) != 1 || view.Members[0].View != nil || view.Members[0].Assigned != nil {
+		if view.State != consumer.GroupStable || view.Ours() || len(view.Members) != 1 || view.Members[0].Terms != nil || view.Members[0].Assigned != nil {
 			w.Errorf("%+v", view)
 		}
 	})
@@ -161,7 +161,7 @@ func TestDescribeGroupOfLiars(t *testing.T) {
 				return response, nil, true
 			})
 			view := group(w, brokertest.Group)
-			if len(view.Members) != 1 || view.Members[0].View != nil || len(view.Members[0].Assigned) > 1 || view.Leaders != nil {
+			if len(view.Members) != 1 || view.Members[0].Terms != nil || len(view.Members[0].Assigned) > 1 || view.LeaderTerms != nil {
 				w.Errorf("%s: %+v", name, view)
 			}
 		})

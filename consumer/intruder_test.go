@@ -151,26 +151,26 @@ func subscriptionOf(userData string) []byte {
 	return s.AppendTo(nil)
 }
 
-// outlookOf is the user data of a member that counts so many partitions of the topics.
-func outlookOf(t event.Topics, rate, partitions int, more string) string {
+// termsOf is the user data of a member that counts so many partitions of the topics.
+func termsOf(t event.Topics, rate, partitions int, more string) string {
 	return fmt.Sprintf(`{"rate":%d,"partitions":{%q:%d,%q:%d}%s}`, rate, t.Live, partitions, t.Backfill, partitions, more)
 }
 
 // intruders are members of ten kinds, none of which is a worker of topics with four partitions, and
 // of two kinds that coordinators refuse.
 func intruders(t event.Topics, huge int) map[string]*intruder {
-	whole := subscriptionOf(outlookOf(t, 200, 4, ""))
+	whole := subscriptionOf(termsOf(t, 200, 4, ""))
 	return map[string]*intruder{
 		"malformed":       {metadata: []byte("\x00\x01\x00\x00\x00\x02\xff\xfd garbage \x80\x1b[31m")},
 		"empty":           {metadata: nil},
 		"truncated":       {metadata: whole[:len(whole)-20]},
 		"lengths of 2^31": {metadata: []byte{0, 1, 0x7f, 0xff, 0xff, 0xff, 0, 1, 'a', 0x7f, 0xff, 0xff, 0xff}},
-		"huge":            {metadata: subscriptionOf(outlookOf(t, 200, 4, `,"owned":[0`+strings.Repeat(",0", huge/2)+`]`))},
+		"huge":            {metadata: subscriptionOf(termsOf(t, 200, 4, `,"owned":[0`+strings.Repeat(",0", huge/2)+`]`))},
 		"wrong types":     {metadata: subscriptionOf(`{"rate":"200","partitions":["mark-read",4],"owned":{"a":1}}`)},
 		"other version":   {metadata: subscriptionOf(`{"version":2,"quota":{"rate":200}}`)},
 		"another's":       {metadata: subscriptionOf("\x00\x00\x00\x01\x00\x09mark-read\x00\x00\x00\x01\x00\x00\x00\x00")}, // as Java's sticky assignor
-		"numbers":         {metadata: subscriptionOf(outlookOf(t, 2_000_000_000, -4, `,"owned":[-1,2000000000],"generation":2147483647`))},
-		"other counts":    {metadata: subscriptionOf(outlookOf(t, 200, 3, ""))},
+		"numbers":         {metadata: subscriptionOf(termsOf(t, 2_000_000_000, -4, `,"owned":[-1,2000000000],"generation":2147483647`))},
+		"other counts":    {metadata: subscriptionOf(termsOf(t, 200, 3, ""))},
 		"another name":    {metadata: whole, protocol: "range", out: true},
 		"KIP-848":         {foreign: true, out: true},
 	}
@@ -280,7 +280,7 @@ func TestForgedOwned(t *testing.T) {
 		one, two := join(w, w.Client()), join(w, w.Client())
 		time.Sleep(10 * time.Second)
 		i := &intruder{kgo: w.Kgo(kgo.MaxVersions(kversion.V2_8_0())), group: brokertest.Group}
-		i.metadata = subscriptionOf(outlookOf(brokertest.Topics, 200, 4, `,"owned":[-1,0,0,1,1,2,3,4,2000000000`+strings.Repeat(",3", 20_000)+`],"generation":2147483647`))
+		i.metadata = subscriptionOf(termsOf(brokertest.Topics, 200, 4, `,"owned":[-1,0,0,1,1,2,3,4,2000000000`+strings.Repeat(",3", 20_000)+`],"generation":2147483647`))
 		i.begin()
 		time.Sleep(30 * time.Second)
 		a, b := one.generation().Assigned(), two.generation().Assigned()
@@ -308,7 +308,7 @@ func assignmentOf(userData string, assigned ...event.TopicPartition) []byte {
 // leaders are what leaders that are no workers assign to each member of a group whose topics have
 // four partitions.
 func leaders(t event.Topics) map[string]func() []byte {
-	ours := outlookOf(t, 200, 4, "")
+	ours := termsOf(t, 200, 4, "")
 	first := event.TopicPartition{Topic: t.Live}
 	var turn atomic.Int32
 	return map[string]func() []byte{
@@ -321,13 +321,13 @@ func leaders(t event.Topics) map[string]func() []byte {
 		"not there":       func() []byte { return assignmentOf(ours, event.TopicPartition{Topic: t.Live, Partition: 4}) },
 		"negative":        func() []byte { return assignmentOf(ours, event.TopicPartition{Topic: t.Live, Partition: -1}) },
 		"another topic":   func() []byte { return assignmentOf(ours, event.TopicPartition{Topic: t.DeadLetter}) },
-		"another rate":    func() []byte { return assignmentOf(outlookOf(t, 300, 4, ""), first) },
+		"another rate":    func() []byte { return assignmentOf(termsOf(t, 300, 4, ""), first) },
 		"all to all": func() []byte {
 			return assignmentOf(ours, first, event.TopicPartition{Topic: t.Live, Partition: 1}, event.TopicPartition{Topic: t.Backfill, Partition: 3})
 		},
 		"different rates": func() []byte { // each member another one
 			n := int(turn.Add(1))
-			return assignmentOf(outlookOf(t, 200+100*(n%3), 4, ""), event.TopicPartition{Topic: t.Live, Partition: n % 4})
+			return assignmentOf(termsOf(t, 200+100*(n%3), 4, ""), event.TopicPartition{Topic: t.Live, Partition: n % 4})
 		},
 	}
 }
@@ -357,7 +357,7 @@ func TestIntruderLeads(t *testing.T) {
 				}
 				for _, m := range []*member{one, two} {
 					g := m.generation()
-					if why, do := g.Apart(); why == "" || do == "" || len(g.Assigned()) != 0 {
+					if why, do := g.Mismatch(); why == "" || do == "" || len(g.Assigned()) != 0 {
 						w.Errorf("assigned %v: %q, do %q", g.Assigned(), why, do)
 					}
 					if age := g.ProofAge(); age > 2*time.Second || m.turns() > 4 {

@@ -35,13 +35,13 @@ type member struct {
 
 // joined is what a member knows when it has joined a generation.
 type joined struct {
-	generation int32
-	assigned   []event.TopicPartition
-	outlook    outlook   // that it joined with
-	leaders    outlook   // by which the leader has assigned
-	apart      apart     // why it has been assigned nothing; zero: they agree
-	leader     bool      // it is the leader
-	proof      time.Time // when the request was sent whose answer showed that we belong to it
+	generation  int32
+	assigned    []event.TopicPartition
+	terms       quotaTerms // that it joined with
+	leaderTerms quotaTerms // by which the leader has assigned
+	mismatch    mismatch   // why it has been assigned nothing; zero: they agree
+	leader      bool       // it is the leader
+	proof       time.Time  // when the request was sent whose answer showed that we belong to it
 }
 
 const (
@@ -51,7 +51,7 @@ const (
 // join joins the group, once: it waits for the others to join, assigns the partitions if it is the leader,
 // and waits for what the leader has assigned.
 func (m *member) join(ctx context.Context) (joined, error) {
-	o, err := m.look(ctx)
+	o, err := m.terms(ctx)
 	if err != nil {
 		return joined{}, fmt.Errorf("list the partitions: %w", err)
 	}
@@ -62,7 +62,7 @@ func (m *member) join(ctx context.Context) (joined, error) {
 	if err != nil {
 		return joined{}, fmt.Errorf("join: %w", err)
 	}
-	j := joined{generation: response.Generation, outlook: o, leader: response.Leader == m.id}
+	j := joined{generation: response.Generation, terms: o, leader: response.Leader == m.id}
 	var assignments map[string]kafkaclient.Assignment
 	if j.leader {
 		assignments = m.lead(o, response.Members)
@@ -72,7 +72,7 @@ func (m *member) join(ctx context.Context) (joined, error) {
 	}
 	if response.Leader == "" { // only where the brokers assign
 		foreign := &ForeignGroupError{Group: m.options.Group, Kind: consumerKind}
-		j.assigned, j.apart = nil, apart{foreign.reason(), foreign.Do()}
+		j.assigned, j.mismatch = nil, mismatch{foreign.reason(), foreign.Do()}
 	}
 	m.owned, m.last = nil, j.generation
 	for _, p := range j.assigned {
@@ -87,11 +87,11 @@ func (m *member) join(ctx context.Context) (joined, error) {
 // moment.
 const topicGone = 5 * time.Second
 
-// look finds out what this member goes by.
-func (m *member) look(ctx context.Context) (outlook, error) {
+// terms finds out what this member goes by.
+func (m *member) terms(ctx context.Context) (quotaTerms, error) {
 	began := time.Now()
 	for wait := kafkaclient.NewBackoff(); ; {
-		o, err := look(ctx, m.client, m.options)
+		o, err := currentTerms(ctx, m.client, m.options)
 		if err == nil && (!o.misses() || time.Since(began) > topicGone) {
 			return o, nil
 		}
@@ -103,11 +103,11 @@ func (m *member) look(ctx context.Context) (outlook, error) {
 }
 
 // joinGroup sends one join, and keeps the id that the response gives, or forgets one that is not known.
-func (m *member) joinGroup(ctx context.Context, o outlook) (kafkaclient.JoinResponse, error) {
+func (m *member) joinGroup(ctx context.Context, o quotaTerms) (kafkaclient.JoinResponse, error) {
 	response, err := m.client.JoinGroup(ctx, kafkaclient.JoinRequest{
 		Group: m.options.Group, Member: m.id, Protocol: protocolName,
 		Topics:           m.options.Topics.Consumed(),
-		UserData:         memberData{outlook: o, Owned: m.owned, Generation: m.last}.published(),
+		UserData:         memberData{quotaTerms: o, Owned: m.owned, Generation: m.last}.published(),
 		RebalanceTimeout: rebalanceTimeout,
 	})
 	if err == nil || errors.Is(err, kafkaclient.MemberIDRequired) {
@@ -149,8 +149,8 @@ func (m *member) sync(ctx context.Context, assignments map[string]kafkaclient.As
 	}
 }
 
-// lead assigns the partitions to those members that go by the same as we do; the others get none.
-func (m *member) lead(o outlook, members []kafkaclient.GroupMember) map[string]kafkaclient.Assignment {
+// lead assigns the partitions to those members that go by the same terms; the others get none.
+func (m *member) lead(o quotaTerms, members []kafkaclient.GroupMember) map[string]kafkaclient.Assignment {
 	var agreed []candidate
 	others := map[string]ignored{}
 	for _, other := range members {
@@ -159,13 +159,13 @@ func (m *member) lead(o outlook, members []kafkaclient.GroupMember) map[string]k
 		case err != nil:
 			others[other.ID] = ignored{err.Error(), otherProgram}
 		case !data.equal(o):
-			others[other.ID] = ignored{data.apart(o), sameFlags}
+			others[other.ID] = ignored{data.mismatch(o), sameFlags}
 		default:
 			agreed = append(agreed, candidate{other.ID, data})
 		}
 	}
 	m.report(others)
-	dealt := deal(o, agreed, m.options.Share)
+	dealt := assign(o, agreed, m.options.Share)
 	for id := range others {
 		dealt[id] = nil
 	}

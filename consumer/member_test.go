@@ -252,7 +252,7 @@ func TestMembersOfDifferentTopics(t *testing.T) {
 
 // why returns why a member gets no partitions; "": it agrees with the leader.
 func why(g *consumer.Generation) string {
-	why, _ := g.Apart()
+	why, _ := g.Mismatch()
 	return why
 }
 

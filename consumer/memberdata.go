@@ -51,9 +51,9 @@ func decodeMember(b []byte) (memberData, error) {
 }
 
 // decodeAssignment reads what the group's leader has assigned to a member: the partitions, sorted
-// by topic and number, and the leader's outlook. They may be of other topics, may not exist, and
+// by topic and number, and the leader's quota terms. They may be of other topics, may not exist, and
 // may repeat.
-func decodeAssignment(b []byte) (assigned []event.TopicPartition, leaders outlook, err error) {
+func decodeAssignment(b []byte) (assigned []event.TopicPartition, leaders quotaTerms, err error) {
 	r := groupBytes{b: b[:min(len(b), maxGroupBytes)]}
 	r.number(2) // version
 	for range r.count(6) {
@@ -62,12 +62,12 @@ func decodeAssignment(b []byte) (assigned []event.TopicPartition, leaders outloo
 			assigned = append(assigned, event.TopicPartition{Topic: topic, Partition: r.number(4)})
 		}
 	}
-	leaders, err = readUserData[outlook](&r, len(b))
+	leaders, err = readUserData[quotaTerms](&r, len(b))
 	if err == nil {
 		err = leaders.check()
 	}
 	if err != nil {
-		return nil, outlook{}, err
+		return nil, quotaTerms{}, err
 	}
 	slices.SortFunc(assigned, event.TopicPartition.Compare)
 	return assigned, leaders, nil
@@ -90,8 +90,8 @@ func readUserData[T any](r *groupBytes, size int) (data T, err error) {
 	return data, nil
 }
 
-// check returns why no worker can have this outlook.
-func (o outlook) check() error {
+// check returns why no worker can have this quota terms.
+func (o quotaTerms) check() error {
 	if len(o.Partitions) == 0 || len(o.Partitions) > maxTopics {
 		return errNotOurs
 	}

@@ -82,12 +82,12 @@ func TestDecodeMember(t *testing.T) {
 
 // A worker that has had more partitions than fit is still one: it leaves them out.
 func TestPublishedFits(t *testing.T) {
-	d := memberData{outlook: outlook{200, map[string]int{strings.Repeat("l", 249): 20_000, strings.Repeat("b", 249): 20_000}}, Generation: 7}
+	d := memberData{quotaTerms: quotaTerms{200, map[string]int{strings.Repeat("l", 249): 20_000, strings.Repeat("b", 249): 20_000}}, Generation: 7}
 	for n := range 20_000 {
 		d.Owned = append(d.Owned, n)
 	}
 	got, err := decodeMember(marshal(t, consumerapi.Subscription{UserData: d.published()}))
-	if err != nil || !got.equal(d.outlook) || got.Owned != nil {
+	if err != nil || !got.equal(d.quotaTerms) || got.Owned != nil {
 		t.Errorf("%v, %d owned, %v", got.Rate, len(got.Owned), err)
 	}
 	d.Owned = d.Owned[:9000]
@@ -98,8 +98,8 @@ func TestPublishedFits(t *testing.T) {
 
 // Of an assignment that no worker can have made, nothing is taken, and it says what is wrong.
 func TestAccept(t *testing.T) {
-	ours := outlook{200, map[string]int{"live": 4, "backfill": 2}}
-	of := func(o outlook, topics ...consumerapi.TopicPartition) []byte {
+	ours := quotaTerms{200, map[string]int{"live": 4, "backfill": 2}}
+	of := func(o quotaTerms, topics ...consumerapi.TopicPartition) []byte {
 		return marshal(t, consumerapi.Assignment{Version: 1, AssignedPartitions: topics, UserData: encode(o)})
 	}
 	topic := func(name string, partitions ...int32) consumerapi.TopicPartition {
@@ -114,18 +114,18 @@ func TestAccept(t *testing.T) {
 		"nothing":            {of(ours), 0, ""},
 		"no bytes":           {nil, 0, "no assignment"},
 		"malformed":          {[]byte{0, 1, 0x7f, 0xff, 0xff, 0xff}, 0, "malformed"},
-		"another rate":       {of(outlook{100, ours.Partitions}, topic("live", 1)), 0, "a rate of 100, this worker by 200"},
-		"another count":      {of(outlook{200, map[string]int{"live": 4, "backfill": 4}}, topic("live", 1)), 0, "other topics or partitions"},
+		"another rate":       {of(quotaTerms{100, ours.Partitions}, topic("live", 1)), 0, "a rate of 100, this worker by 200"},
+		"another count":      {of(quotaTerms{200, map[string]int{"live": 4, "backfill": 4}}, topic("live", 1)), 0, "other topics or partitions"},
 		"not there":          {of(ours, topic("live", 1), topic("backfill", 2)), 0, "don't have"},
 		"negative":           {of(ours, topic("live", -1)), 0, "don't have"},
 		"another topic":      {of(ours, topic("letters", 0)), 0, "don't have"},
 		"twice":              {of(ours, topic("live", 1, 2), topic("live", 1)), 0, "twice"},
 		"more than anything": {of(ours, topic("live", slices.Repeat([]int32{1}, 300_000)...)), 0, "more than 1048576"},
 	} {
-		j := joined{outlook: ours}
+		j := joined{terms: ours}
 		j.accept(c.b)
-		if len(j.assigned) != c.n || (j.apart.why == "") != (c.want == "") || !strings.Contains(j.apart.why, c.want) || (j.apart.do == "") != (c.want == "") {
-			t.Errorf("%s: %v, %+v", name, j.assigned, j.apart)
+		if len(j.assigned) != c.n || (j.mismatch.why == "") != (c.want == "") || !strings.Contains(j.mismatch.why, c.want) || (j.mismatch.do == "") != (c.want == "") {
+			t.Errorf("%s: %v, %+v", name, j.assigned, j.mismatch)
 		}
 	}
 }
@@ -133,13 +133,13 @@ func TestAccept(t *testing.T) {
 // FuzzMemberMetadata holds our decoders against kafka-go's, where theirs can be let at the bytes:
 // ours accept nothing that theirs refuse, and read the same.
 func FuzzMemberMetadata(f *testing.F) {
-	o := outlook{200, map[string]int{"live": 4, "backfill": 4}}
-	f.Add(marshal(f, consumerapi.Subscription{Version: 1, Topics: []string{"live"}, UserData: memberData{outlook: o, Owned: []int{1, 2}, Generation: 7}.published()}))
+	o := quotaTerms{200, map[string]int{"live": 4, "backfill": 4}}
+	f.Add(marshal(f, consumerapi.Subscription{Version: 1, Topics: []string{"live"}, UserData: memberData{quotaTerms: o, Owned: []int{1, 2}, Generation: 7}.published()}))
 	f.Add(marshal(f, consumerapi.Assignment{Version: 1, AssignedPartitions: []consumerapi.TopicPartition{{Topic: "live", Partitions: []int32{0, 1}}}, UserData: encode(o)}))
 	f.Add([]byte{0, 1, 0x7f, 0xff, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		data, err := decodeMember(b)
-		if plausible(t, err, data.outlook) {
+		if plausible(t, err, data.quotaTerms) {
 			var theirs consumerapi.Subscription
 			// Version 0 ends with the user data, which is all that we read.
 			if err := protocol.Unmarshal(b, 0, &theirs); err != nil {
@@ -149,9 +149,9 @@ func FuzzMemberMetadata(f *testing.F) {
 			if err != nil || !reflect.DeepEqual(again, data) {
 				t.Fatalf("%+v, by way of kafka-go %+v, %v", data, again, err)
 			}
-			members := []candidate{{"a", data}, {"b", memberData{outlook: data.outlook}}}
+			members := []candidate{{"a", data}, {"b", memberData{quotaTerms: data.quotaTerms}}}
 			if numbers := slices.Max(slices.Collect(maps.Values(data.Partitions))); numbers < 100 {
-				if dealt := assign(members, numbers); len(dealt["a"])+len(dealt["b"]) != numbers || len(dealt["b"]) < numbers/2 {
+				if dealt := assignNumbers(members, numbers); len(dealt["a"])+len(dealt["b"]) != numbers || len(dealt["b"]) < numbers/2 {
 					t.Fatalf("dealt %v", dealt)
 				}
 			}
@@ -173,7 +173,7 @@ func FuzzMemberMetadata(f *testing.F) {
 				t.Fatalf("assigned %v, kafka-go: %v", assigned, want)
 			}
 		}
-		j := joined{outlook: o}
+		j := joined{terms: o}
 		j.accept(b)
 		for i, p := range j.assigned {
 			if p.Partition < 0 || p.Partition >= o.Partitions[p.Topic] || i > 0 && j.assigned[i-1].Compare(p) >= 0 {
@@ -184,7 +184,7 @@ func FuzzMemberMetadata(f *testing.F) {
 }
 
 // plausible reports whether something was decoded; then it must be what a worker can say.
-func plausible(t *testing.T, err error, o outlook) bool {
+func plausible(t *testing.T, err error, o quotaTerms) bool {
 	t.Helper()
 	if err != nil {
 		if o.Partitions != nil || len(err.Error()) > 200 {
@@ -195,7 +195,7 @@ func plausible(t *testing.T, err error, o outlook) bool {
 	if err := o.check(); err != nil || errors.Is(err, errTruncated) {
 		t.Fatal(err)
 	}
-	if n := len(o.view().All); n > maxViewed {
+	if n := len(o.exported().All); n > maxViewed {
 		t.Fatal(fmt.Sprint(n, " partitions"))
 	}
 	return true

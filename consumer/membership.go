@@ -75,18 +75,18 @@ func (g *Generation) watch(ctx context.Context, j joined, options GroupOptions, 
 		for _, p := range g.partitions {
 			p.refreshMark(ctx)
 		}
-		if !j.leader && (j.outlook.equal(j.leaders) || time.Since(began) < patience) {
+		if !j.leader && (j.terms.equal(j.leaderTerms) || time.Since(began) < patience) {
 			continue
 		}
-		now, err := look(ctx, g.client, options)
+		now, err := currentTerms(ctx, g.client, options)
 		switch {
 		case err != nil:
 		case !j.leader:
-			if now.equal(j.leaders) {
+			if now.equal(j.leaderTerms) {
 				revoke(errBehind)
 				return
 			}
-		case !now.changed(j.outlook):
+		case !now.changedSince(j.terms):
 			differs = 0
 		default:
 			if differs++; differs == 2 { // twice, so that one odd answer does not stop everybody

@@ -15,21 +15,21 @@ import (
 // another member rejoins, with patience, when it counts the leader's partitions by now. What
 // anybody else claims makes nobody rebalance.
 func TestWatch(t *testing.T) {
-	counts := func(n int) outlook { return outlook{200, map[string]int{brokertest.Topics.Live: n}} } // there are 4
+	counts := func(n int) quotaTerms { return quotaTerms{200, map[string]int{brokertest.Topics.Live: n}} } // there are 4
 	for name, c := range map[string]struct {
 		joined   joined
 		patience time.Duration
 		want     error
 		after    time.Duration
 	}{
-		"a leader that is right":                 {joined{leader: true, outlook: counts(4), leaders: counts(4)}, 0, nil, 0},
-		"a leader of fewer":                      {joined{leader: true, outlook: counts(2), leaders: counts(2)}, 0, errPartitions, 2 * watchInterval},
-		"a leader of more":                       {joined{leader: true, outlook: counts(8), leaders: counts(8)}, 0, errPartitions, 2 * watchInterval},
-		"a member that is right":                 {joined{outlook: counts(4), leaders: counts(4)}, 0, nil, 0},
-		"a member with a leader of fewer":        {joined{outlook: counts(4), leaders: counts(2)}, watchInterval, nil, 0},
-		"a member with a leader of other topics": {joined{outlook: counts(4), leaders: outlook{200, map[string]int{"x": 4}}}, watchInterval, nil, 0},
-		"a member that was behind":               {joined{outlook: counts(2), leaders: counts(4)}, watchInterval, errBehind, watchInterval},
-		"a member that was behind again":         {joined{outlook: counts(2), leaders: counts(4)}, longestPatience, errBehind, longestPatience},
+		"a leader that is right":                 {joined{leader: true, terms: counts(4), leaderTerms: counts(4)}, 0, nil, 0},
+		"a leader of fewer":                      {joined{leader: true, terms: counts(2), leaderTerms: counts(2)}, 0, errPartitions, 2 * watchInterval},
+		"a leader of more":                       {joined{leader: true, terms: counts(8), leaderTerms: counts(8)}, 0, errPartitions, 2 * watchInterval},
+		"a member that is right":                 {joined{terms: counts(4), leaderTerms: counts(4)}, 0, nil, 0},
+		"a member with a leader of fewer":        {joined{terms: counts(4), leaderTerms: counts(2)}, watchInterval, nil, 0},
+		"a member with a leader of other topics": {joined{terms: counts(4), leaderTerms: quotaTerms{200, map[string]int{"x": 4}}}, watchInterval, nil, 0},
+		"a member that was behind":               {joined{terms: counts(2), leaderTerms: counts(4)}, watchInterval, errBehind, watchInterval},
+		"a member that was behind again":         {joined{terms: counts(2), leaderTerms: counts(4)}, longestPatience, errBehind, longestPatience},
 	} {
 		t.Run(name, func(t *testing.T) {
 			brokertest.Run(t, 4, func(w *brokertest.World) {

@@ -24,11 +24,11 @@ type partition struct {
 
 	// The fetcher's.
 	last fingerprint         // of what was delivered
-	sure time.Time           // when the log was last known to be that of the landmark; zero: not since a failure or a pause
+	sure time.Time           // when the log was last known to be that of the fingerprint; zero: not since a failure or a pause
 	wait kafkaclient.Backoff // after a failure; it grows until a fetch is good
 
 	asked int64 // where the last fetch began
-	more  int32 // bytes that the next one asks for beside the usual ones, to get beyond the landmark's batch
+	more  int32 // bytes that the next one asks for beside the usual ones, to get beyond the fingerprint's batch
 
 	mu            sync.Mutex
 	tracker       offsets.Tracker
@@ -135,7 +135,7 @@ func (p *partition) step(ctx context.Context, sink Sink) error {
 		return err
 	}
 	p.more = 0
-	if f.Next <= position { // the landmark's batch, and nothing of what is behind it
+	if f.Next <= position { // the fingerprint's batch, and nothing of what is behind it
 		p.more = 2 * size
 	}
 	return nil
@@ -200,7 +200,7 @@ func (p *partition) deliver(ctx context.Context, sink Sink, f *kafkaclient.Fetch
 				return p.startOver(ctx)
 			}
 		}
-		// A landmark alone says nothing about what is behind it.
+		// A fingerprint alone says nothing about what is behind it.
 		if f.Next > p.position() || f.Next >= f.HighWatermark {
 			p.succeeded()
 		}
@@ -271,7 +271,7 @@ func (p *partition) outOfRange(ctx context.Context, from int64, outside *time.Ti
 	switch {
 	case from < first:
 		p.last = fingerprint{}
-		p.forgo(first)
+		p.skipTo(first)
 		return nil
 	case from <= end:
 		*outside = time.Time{}
@@ -287,8 +287,8 @@ func (p *partition) outOfRange(ctx context.Context, from int64, outside *time.Ti
 	return p.startOver(ctx)
 }
 
-// forgo goes on at the first offset that retention has left.
-func (p *partition) forgo(first int64) {
+// skipTo goes on at the first offset that retention has left.
+func (p *partition) skipTo(first int64) {
 	p.mu.Lock()
 	position := p.tracker.Position()
 	lost := first - position - p.tracker.KnownFinished(first)

@@ -226,7 +226,7 @@ func TestRealConsumersOfTheNewProtocolJoin(t *testing.T) {
 		g := m.generation()
 		return len(g.Assigned()) == 0 && strings.Contains(why(g), "group.protocol=consumer")
 	})
-	if _, do := m.generation().Apart(); !strings.Contains(do, "--group") {
+	if _, do := m.generation().Mismatch(); !strings.Contains(do, "--group") {
 		t.Error(do)
 	}
 	r.publish(r.topics.Live, 0, 3)

@@ -55,13 +55,13 @@ func TestRealLook(t *testing.T) {
 		return v.State == consumer.GroupStable && len(v.Members) == 2 && len(v.Members[0].Assigned) == 2 && len(v.Members[1].Assigned) == 2
 	})
 	v := view()
-	if !v.Ours() || v.Leaders == nil || v.Leaders.Rate != 200 || len(v.Leaders.All) != 4 {
+	if !v.Ours() || v.LeaderTerms == nil || v.LeaderTerms.Rate != 200 || len(v.LeaderTerms.All) != 4 {
 		t.Errorf("%+v", v)
 	}
 	var members []string
 	for _, m := range v.Members {
 		members = append(members, m.ID)
-		if m.View == nil || m.View.Rate != 200 || m.Apart != "" || m.Host == "" || m.Host[0] == '/' {
+		if m.Terms == nil || m.Terms.Rate != 200 || m.Mismatch != "" || m.Host == "" || m.Host[0] == '/' {
 			t.Errorf("%+v", m)
 		}
 	}

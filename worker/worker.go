@@ -227,7 +227,7 @@ func (w *Worker) begin(g *consumer.Generation) {
 	}
 	w.core.holds.Spread(now, float64(len(all))/float64(max(1, len(assigned))))
 	if w.options.Rate > 0 {
-		if why, do := g.Apart(); why != "" {
+		if why, do := g.Mismatch(); why != "" {
 			w.core.apart(now, why, do)
 		} else {
 			w.core.share(now, Share(w.options.Rate, all, assigned), len(all))

@@ -36,9 +36,9 @@ func judgeGroup(f *workerFlags, g consumer.DescribedGroup, err error) (all findi
 			text += "s"
 		}
 	}
-	if g.Leaders != nil {
-		text += ", " + perSecond(g.Leaders.Rate) + " for all"
-		all.add(judgeAgreement(f, g.Leaders)...)
+	if g.LeaderTerms != nil {
+		text += ", " + perSecond(g.LeaderTerms.Rate) + " for all"
+		all.add(judgeAgreement(f, g.LeaderTerms)...)
 	}
 	return append(all, ok("group", f.Group, text))
 }
@@ -51,7 +51,7 @@ func areMembers(n int) string {
 }
 
 // judgeAgreement is about workers that run already: the leader gives partitions only to members that go by the same as itself.
-func judgeAgreement(f *workerFlags, leaders *consumer.View) (all findings) {
+func judgeAgreement(f *workerFlags, leaders *consumer.Terms) (all findings) {
 	const together = "until all agree, some workers get no partitions: give all workers of the group the same "
 	if leaders.Rate != f.Rate {
 		found := fmt.Sprintf("the workers that run go by %s, this configuration by %s", perSecond(leaders.Rate), perSecond(f.Rate))

@@ -146,9 +146,9 @@ func TestJudgeGroup(t *testing.T) {
 		"another program": {consumer.DescribedGroup{State: consumer.GroupStable, Protocol: "range", Members: make([]consumer.DescribedMember, 2)}, nil, []finding{wrong("group", "markread", `its 2 members are no workers of markread (protocol "range")`, "another --group")}},
 		"may not read":    {consumer.DescribedGroup{State: consumer.GroupEmpty, May: 1 << 8}, nil, []finding{wrong("permission", "group markread", "may not read", "Read on the group (--group): without, it may neither join nor commit")}},
 		"no answer":       {consumer.DescribedGroup{}, errors.New("given up after 8s"), []finding{wrong("group", "markread", "given up", "--group")}},
-		"they agree":      {consumer.DescribedGroup{State: consumer.GroupStable, Leaders: &consumer.View{Rate: 200, All: all}}, nil, nil},
-		"another rate":    {consumer.DescribedGroup{State: consumer.GroupStable, Leaders: &consumer.View{Rate: 0, All: all}}, nil, []finding{warning("group", "markread", "go by no limit, this configuration by 200", "--rate")}},
-		"other topics":    {consumer.DescribedGroup{State: consumer.GroupStable, Leaders: &consumer.View{Rate: 200, All: all[:2]}}, nil, []finding{warning("group", "markread", `read ["mark-read"], this configuration ["mark-read" "mark-read-backfill"]`, "--backfill-topic")}},
+		"they agree":      {consumer.DescribedGroup{State: consumer.GroupStable, LeaderTerms: &consumer.Terms{Rate: 200, All: all}}, nil, nil},
+		"another rate":    {consumer.DescribedGroup{State: consumer.GroupStable, LeaderTerms: &consumer.Terms{Rate: 0, All: all}}, nil, []finding{warning("group", "markread", "go by no limit, this configuration by 200", "--rate")}},
+		"other topics":    {consumer.DescribedGroup{State: consumer.GroupStable, LeaderTerms: &consumer.Terms{Rate: 200, All: all[:2]}}, nil, []finding{warning("group", "markread", `read ["mark-read"], this configuration ["mark-read" "mark-read-backfill"]`, "--backfill-topic")}},
 	} {
 		if c.view.May == 0 {
 			c.view.May = kafkaclient.MayRead

@@ -72,7 +72,7 @@ func (p *process) printEvent(view *deadletter.View) error {
 	if view.Record.Value == nil {
 		return fmt.Errorf("letter %s has no event: its value is null; its origin is %s", view.ID, originOf(view))
 	}
-	line, form := view.Mendable()
+	line, form := view.Editable()
 	if form == deadletter.Raw {
 		line = bytes.TrimSpace([]byte(plainLine(line)))
 		if len(line) == 0 { // emit would find no line at all, and that nothing was wrong

@@ -58,8 +58,8 @@ type partitionsOfOne struct {
 // groupReportOf draws the conclusions that a person would have to draw.
 func groupReportOf(name string, g *consumer.DescribedGroup) *groupReport {
 	r := &groupReport{Name: name, State: string(g.State), Members: []memberReport{}, Notes: []string{}}
-	if g.Leaders != nil {
-		r.Rate, r.Partitions = &g.Leaders.Rate, new(len(g.Leaders.All))
+	if g.LeaderTerms != nil {
+		r.Rate, r.Partitions = &g.LeaderTerms.Rate, new(len(g.LeaderTerms.All))
 	}
 	switch {
 	case g.State == consumer.GroupAbsent:
@@ -85,7 +85,7 @@ func (r *groupReport) note(format string, args ...any) {
 }
 
 func memberReportOf(g *consumer.DescribedGroup, m consumer.DescribedMember) memberReport {
-	r := memberReport{ID: oneLine(m.ID), ClientID: oneLine(m.Client), Host: oneLine(m.Host), Assigned: []partitionsOfOne{}, Note: m.Apart}
+	r := memberReport{ID: oneLine(m.ID), ClientID: oneLine(m.Client), Host: oneLine(m.Host), Assigned: []partitionsOfOne{}, Note: m.Mismatch}
 	for _, p := range m.Assigned {
 		if n := len(r.Assigned); n == 0 || r.Assigned[n-1].Topic != p.Topic {
 			r.Assigned = append(r.Assigned, partitionsOfOne{Topic: p.Topic})
@@ -93,15 +93,15 @@ func memberReportOf(g *consumer.DescribedGroup, m consumer.DescribedMember) memb
 		last := &r.Assigned[len(r.Assigned)-1]
 		last.Partitions = append(last.Partitions, p.Partition)
 	}
-	if m.View != nil {
-		r.Rate = &m.View.Rate
-		if m.View.Rate > 0 {
-			r.Share = new(worker.Share(m.View.Rate, m.View.All, m.Assigned))
+	if m.Terms != nil {
+		r.Rate = &m.Terms.Rate
+		if m.Terms.Rate > 0 {
+			r.Share = new(worker.Share(m.Terms.Rate, m.Terms.All, m.Assigned))
 		}
 	}
 	switch {
 	case g.State != consumer.GroupStable || !g.Ours() || r.Note != "":
-	case m.View == nil:
+	case m.Terms == nil:
 		r.Note = "what it goes by can't be read: another version?"
 	case len(m.Assigned) == 0:
 		r.Note = "it is a spare: there are more members than partitions, or than calls a second"

@@ -32,11 +32,11 @@ func sampleView() *consumer.DescribedGroup {
 	own := func(first int) []event.TopicPartition {
 		return append(partitionsFrom("mark-read", first, 6), partitionsFrom("mark-read-backfill", first, 6)...)
 	}
-	leaders := &consumer.View{Rate: 200, All: all}
-	return &consumer.DescribedGroup{State: consumer.GroupStable, Protocol: "markread", Leaders: leaders, Members: []consumer.DescribedMember{
-		{ID: "markread-5d0c", Client: "markread", Host: "10.0.3.17", Assigned: own(0), View: leaders},
-		{ID: "markread-9a41", Client: "markread", Host: "10.0.3.18", Assigned: own(6), View: leaders},
-		{ID: "markread-c7e2", Client: "markread", Host: "10.0.3.19", View: &consumer.View{Rate: 100, All: all}, Apart: "it goes by a rate of 100, the group's leader by 200"},
+	leaders := &consumer.Terms{Rate: 200, All: all}
+	return &consumer.DescribedGroup{State: consumer.GroupStable, Protocol: "markread", LeaderTerms: leaders, Members: []consumer.DescribedMember{
+		{ID: "markread-5d0c", Client: "markread", Host: "10.0.3.17", Assigned: own(0), Terms: leaders},
+		{ID: "markread-9a41", Client: "markread", Host: "10.0.3.18", Assigned: own(6), Terms: leaders},
+		{ID: "markread-c7e2", Client: "markread", Host: "10.0.3.19", Terms: &consumer.Terms{Rate: 100, All: all}, Mismatch: "it goes by a rate of 100, the group's leader by 200"},
 	}}
 }
 
@@ -158,13 +158,13 @@ func TestStatusNotes(t *testing.T) {
 			*g = consumer.DescribedGroup{State: consumer.GroupStable, Protocol: "range\x1b", Members: []consumer.DescribedMember{{ID: "x\x1b[31m"}}}
 		}, []string{`no workers of markread (protocol "range?")`, "x?[31m"}, []string{"\x1b", "that no member has"}},
 		"other rate":    {func(*consumer.DescribedGroup) {}, []string{"! member 3: it goes by a rate of 100, the group's leader by 200", "24 of 24"}, nil},
-		"other version": {func(g *consumer.DescribedGroup) { g.Members[2].View, g.Members[2].Apart = nil, "" }, []string{"! member 3: what it goes by can't be read"}, nil},
-		"too many members": {func(g *consumer.DescribedGroup) { g.Members[2].View, g.Members[2].Apart = g.Leaders, "" },
+		"other version": {func(g *consumer.DescribedGroup) { g.Members[2].Terms, g.Members[2].Mismatch = nil, "" }, []string{"! member 3: what it goes by can't be read"}, nil},
+		"too many members": {func(g *consumer.DescribedGroup) { g.Members[2].Terms, g.Members[2].Mismatch = g.LeaderTerms, "" },
 			[]string{"! member 3: it is a spare: there are more members than partitions, or than calls a second"}, nil},
 		"no share": {func(g *consumer.DescribedGroup) {
-			g.Leaders.Rate = 1 // the one permit belongs to the first partition
+			g.LeaderTerms.Rate = 1 // the one permit belongs to the first partition
 		}, []string{"1 calls a second", "! member 2: its share of the rate is 0"}, []string{"! member 1"}},
-		"no limit": {func(g *consumer.DescribedGroup) { g.Leaders.Rate = 0 }, []string{"no limit"}, []string{"its share"}},
+		"no limit": {func(g *consumer.DescribedGroup) { g.LeaderTerms.Rate = 0 }, []string{"no limit"}, []string{"its share"}},
 		"not dealt": {func(g *consumer.DescribedGroup) { g.Members[0].Assigned = g.Members[0].Assigned[2:] },
 			[]string{"22 of 24 partitions assigned", "partitions of topic mark-read that no member has: 0-1;"}, []string{"mark-read-backfill that"}},
 	} {

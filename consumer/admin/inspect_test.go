@@ -20,7 +20,7 @@ import (
 )
 
 // A broker is asked by the address of the options, and once more by each that the cluster gives to its clients.
-func TestInspectBrokersByTheirAdvertisedAddresses(t *testing.T) {
+func TestDescribeBrokersByTheirAdvertisedAddresses(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		views := admin.DescribeBrokers(w.Context(), w.Client())
 		if len(views) != 1 || views[0].Addr != w.Broker.Addr() || !views[0].Given || !views[0].Listed() || views[0].Err != nil || len(views[0].Lacks) != 0 {
@@ -50,7 +50,7 @@ func TestInspectBrokersByTheirAdvertisedAddresses(t *testing.T) {
 }
 
 // One hiccup of a broker is none of its faults: what passes is tried again. What stays is told within seconds.
-func TestInspectBrokersWithAHiccup(t *testing.T) {
+func TestDescribeBrokersWithAHiccup(t *testing.T) {
 	control := func(w *brokertest.World, how func() (error, bool)) {
 		w.Cluster.ControlKey(kmsg.Metadata.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
 			w.Cluster.KeepControl()
@@ -125,7 +125,7 @@ func TestInspectBrokersWithAHiccup(t *testing.T) {
 }
 
 // What a broker can't do any more, or not yet, is named; so is its release, where it is like one.
-func TestInspectBrokersThatAreTooOldOrTooNew(t *testing.T) {
+func TestDescribeBrokersThatAreTooOldOrTooNew(t *testing.T) {
 	for name, c := range map[string]struct {
 		versions *kversion.Versions
 		raised   bool // what is understood is newer than all that we have
@@ -165,7 +165,7 @@ func TestInspectBrokersThatAreTooOldOrTooNew(t *testing.T) {
 }
 
 // What a broker does not know is not asked again and again.
-func TestInspectTopicsOfABrokerWithoutSettings(t *testing.T) {
+func TestDescribeTopicsOfABrokerWithoutSettings(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		brokertest.Answer(w, kmsg.ApiVersions, func(_ kmsg.Request, a *kmsg.ApiVersionsResponse) {
 			for key, most := range map[kmsg.Key]int16{kmsg.ApiVersions: 0, kmsg.Metadata: 8} {
@@ -181,7 +181,7 @@ func TestInspectTopicsOfABrokerWithoutSettings(t *testing.T) {
 }
 
 // The topics are described as the brokers do it, in the order of Topics, each with its own failure.
-func TestInspectTopics(t *testing.T) {
+func TestDescribeTopics(t *testing.T) {
 	brokertest.Run(t, 2, func(w *brokertest.World) {
 		c := w.Client()
 		named := event.Topics{Live: brokertest.Topics.Live, Backfill: "missing", DeadLetter: brokertest.Topics.DeadLetter}
@@ -235,7 +235,7 @@ func TestInspectTopics(t *testing.T) {
 }
 
 // What passes is tried again; what does not is given up in time.
-func TestInspectTopicsIsPatientWithinBounds(t *testing.T) {
+func TestDescribeTopicsIsPatientWithinBounds(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		failures := 2
 		w.Cluster.ControlKey(kmsg.DescribeConfigs.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
@@ -267,7 +267,7 @@ func TestInspectTopicsIsPatientWithinBounds(t *testing.T) {
 }
 
 // A topic that somebody made meanwhile is there, and a controller that is one no more is asked for again.
-func TestInspectTopicsToBeCreated(t *testing.T) {
+func TestDescribeTopicsToBeCreated(t *testing.T) {
 	for name, c := range map[string]struct {
 		code  *kerr.Error
 		times int

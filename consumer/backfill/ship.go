@@ -14,7 +14,7 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// Publisher is what a run needs of a consumer.Publisher.
+// Publisher is what a run needs of a kafkaclient.Publisher.
 type Publisher interface {
 	// Publish returns when all messages are acknowledged, or with what some of them failed with.
 	Publish(ctx context.Context, messages ...event.Message) error

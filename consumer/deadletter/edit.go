@@ -22,9 +22,9 @@ const (
 // noReadTime stands for a time that is not known. Left out, emit would take now for it, and messages would be read that the user has not seen.
 const noReadTime = `"unknown"`
 
-// Mendable returns a letter's event as one line of JSON, as it would have to be emitted again: MsgReadTime is the T that it has, so that time that has
+// Editable returns a letter's event as one line of JSON, as it would have to be emitted again: MsgReadTime is the T that it has, so that time that has
 // passed since does not move it; other fields are as they were.
-func (l *Letter) Mendable() (line []byte, form Form) {
+func (l *Letter) Editable() (line []byte, form Form) {
 	value := event.TrimByteOrderMark(l.Record.Value)
 	members, ok := membersOf(value)
 	if !ok {

@@ -9,7 +9,7 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// Entry is a letter of a fold.
+// Entry is a letter of an index.
 type Entry struct {
 	ID
 	State        State
@@ -54,7 +54,7 @@ func (f *Index) Find(states ...State) []Entry {
 	return found
 }
 
-// Still returns those of the letters, which an earlier fold found, that this one would find, too: still there, and in the same state. They are kept in
+// Still returns those of the letters, which an earlier index found, that this one would find, too: still there, and in the same state. They are kept in
 // their order and in their place.
 func (f *Index) Still(found []Entry) []Entry {
 	return slices.DeleteFunc(found, func(l Entry) bool {

@@ -29,14 +29,14 @@ type entry struct {
 	conversation conversation // like readTime only of those that are judged and can be replayed
 	readTime     int64        // T
 	size         uint32       // of the whole record, in bytes
-	kind         uint16       // in Fold.kinds
+	kind         uint16       // in Index.kinds
 	replays      uint16
 	state        State // Open: not resolved
 	obstacle     Obstacle
 	matches      bool
 }
 
-// NewIndex returns a fold for letters that are parked when they were replayed so often. All are folded; those that the filter is for can be counted
+// NewIndex returns an index for letters that are parked when they were replayed so often. All are indexed; those that the filter is for can be counted
 // and found.
 func NewIndex(maxReplays int, filter Filter) *Index {
 	return &Index{
@@ -217,7 +217,7 @@ func (f *Index) Counts() []Count {
 	return sorted(counts)
 }
 
-// CountsOf is Counts for some letters of the fold.
+// CountsOf is Counts for some letters of the index.
 func (f *Index) CountsOf(found []Entry) []Count {
 	counts := f.noCounts()
 	for _, x := range found {

@@ -13,7 +13,7 @@ type Plan struct {
 	Obstacles [obstacleCount]int // letters that stay open, by the reason
 }
 
-// PlanOf looks through letters, oldest first, for so many that can be replayed; 0: all. The fold must have judged them.
+// PlanOf looks through letters, oldest first, for so many that can be replayed; 0: all. The index must have judged them.
 func PlanOf(found []Entry, limit int) (p Plan) {
 	index := map[conversation]int{} // of conversations, in p.Events
 	for _, l := range found {

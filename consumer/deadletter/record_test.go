@@ -376,13 +376,13 @@ func TestMendable(t *testing.T) {
 		"{\"a\":\"\U000E0041\U0001F600\"}": "{\"a\":\"\\udb40\\udc41\U0001F600\",\"MsgReadTime\":1700000000}",
 	} {
 		l := Parse(letterOf(0, 0, "k", value), Open)
-		if got, form := l.Mendable(); form != Whole || string(got) != want {
+		if got, form := l.Editable(); form != Whole || string(got) != want {
 			t.Errorf("%s is to be mended as\n%s, want\n%s", value, got, want)
 		}
 	}
 	for _, value := range []string{"", "x", "[1]", "{", `{"a":1} x`, "\xff", "{\"a\":\"\xff\"}"} {
 		l := Parse(letterOf(0, 0, "k", value), Open)
-		if got, form := l.Mendable(); form != Raw || string(got) != value {
+		if got, form := l.Editable(); form != Raw || string(got) != value {
 			t.Errorf("%q is to be mended as %q", value, got)
 		}
 	}
@@ -395,7 +395,7 @@ func TestMendableWithoutTime(t *testing.T) {
 		"": `"unknown"`, "soon": `"unknown"`, "0": `"unknown"`, "999999999999": `"unknown"`, "1000000000000": "1000000000",
 	} {
 		l := Parse(letterOf(0, 0, "k", `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":null}`, "markread.event-time", at), Open)
-		got, form := l.Mendable()
+		got, form := l.Editable()
 		event := event.Decode(event.Record{Value: got}, time.Unix(1_700_000_000, 0))
 		if string(got) != `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":`+want+`}` || (form == Whole) != (want == "1000000000") || (event.Invalid == nil) != (want == "1000000000") {
 			t.Errorf("of event time %q: %s, form %d, %v", at, got, form, event.Invalid)
@@ -413,7 +413,7 @@ func TestMendableWithMisspeltTime(t *testing.T) {
 		`"msgReadTime":7,"MsgReadTime":1600000000`:    `"msgReadTime":7,"MsgReadTime":1600000000`,
 	} {
 		l := Parse(letterOf(0, 0, "k", "{"+value+"}"), Open)
-		got, form := l.Mendable()
+		got, form := l.Editable()
 		if string(got) != "{"+want+"}" || (form == Timeless) != strings.Contains(want, "unknown") {
 			t.Errorf("%s is to be mended as %s, form %d", value, got, form)
 		}

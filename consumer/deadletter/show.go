@@ -45,7 +45,7 @@ func (e *NotFoundError) Error() string {
 	return fmt.Sprintf("no letter %s in topic %q: %s", e.ID, e.Topic, e.Why)
 }
 
-// Show reads the partition of a letter; if it is cut short, what became of the letter is not known. If there is none of that ID it is a *NoLetterError.
+// Show reads the partition of a letter; if it is cut short, what became of the letter is not known. If there is none of that ID it is a *NotFoundError.
 func (o *Store) Show(ctx context.Context, id ID, maxReplays int) (*View, error) {
 	extent, err := o.Topic.TopicOffsets(ctx, o.Name)
 	if err != nil {
@@ -92,13 +92,13 @@ func (o *Store) Show(ctx context.Context, id ID, maxReplays int) (*View, error) 
 		}
 		return nil, missing("markread did not write that record")
 	}
-	fold := NewIndex(maxReplays, Filter{})
+	index := NewIndex(maxReplays, Filter{})
 	v := &View{}
 	err = o.scan(ctx, only(b.First, b.End), func(r event.Record) error {
 		if r.Damage != nil {
 			return nil
 		}
-		fold.Add(r)
+		index.Add(r)
 		if of, _, is := ResolutionOf(r); is && of == id && v.Resolution == nil {
 			if _, isLetter := event.KindOf(r); !isLetter {
 				v.Resolution = &Resolution{IDOf(r), r.Time}
@@ -119,9 +119,9 @@ func (o *Store) Show(ctx context.Context, id ID, maxReplays int) (*View, error) 
 		return nil, err
 	}
 	for i := range v.Others {
-		v.Others[i].State, _ = fold.State(v.Others[i].ID)
+		v.Others[i].State, _ = index.State(v.Others[i].ID)
 	}
-	state, _ := fold.State(id)
+	state, _ := index.State(id)
 	v.Letter = Parse(*found, state)
 	return v, nil
 }

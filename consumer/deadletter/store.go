@@ -12,13 +12,13 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// Topic reads a dead-letter topic; a *consumer.Client does.
+// Topic reads a dead-letter topic; a *kafkaclient.Client does.
 type Topic interface {
 	TopicOffsets(ctx context.Context, topic string) (kafkaclient.TopicOffsets, error)
 	Scan(ctx context.Context, extent kafkaclient.TopicOffsets, each func(event.Record) error) ([]kafkaclient.UnreadRange, error)
 }
 
-// Publisher publishes to a topic; a *consumer.Publisher does.
+// Publisher publishes to a topic; a *kafkaclient.Publisher does.
 type Publisher interface {
 	Publish(ctx context.Context, messages ...event.Message) error
 	PublishTo(ctx context.Context, partition int, messages ...event.Message) error
@@ -35,9 +35,9 @@ type Store struct {
 	unread     unread
 }
 
-// Find reads the topic to its present end into the fold, as far as it can be read: see Unread. If it can't read a single record because of that, it
+// Find reads the topic to its present end into the index, as far as it can be read: see Unread. If it can't read a single record because of that, it
 // returns an error.
-func (o *Store) Find(ctx context.Context, fold *Index) error {
+func (o *Store) Find(ctx context.Context, index *Index) error {
 	extent, err := o.Topic.TopicOffsets(ctx, o.Name)
 	if err != nil {
 		return err
@@ -57,7 +57,7 @@ func (o *Store) Find(ctx context.Context, fold *Index) error {
 			o.unread.damage(r)
 			return nil
 		}
-		fold.Add(r)
+		index.Add(r)
 		return nil
 	})
 	if unread, _ := o.Unread(); err == nil && nothing && len(unread) > 0 {

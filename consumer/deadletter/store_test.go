@@ -379,7 +379,7 @@ func TestReplayOfFewConversations(t *testing.T) {
 		t.Errorf("told %v", told)
 	}
 	read := int64(0)
-	for _, offsets := range from.scans[1:] { // the first is the fold's
+	for _, offsets := range from.scans[1:] { // the first is the index's
 		read += offsets
 	}
 	if read > all+2*conversations {

@@ -147,8 +147,8 @@ func (c *Client) lastAway() *UnreachableError {
 	return c.away
 }
 
-// noteReached remembers that a broker can't be reached, and why, or forgets it: away is nil.
-func (c *Client) noteReached(broker string, away *UnreachableError) {
+// noteReachable remembers that a broker can't be reached, and why, or forgets it: away is nil.
+func (c *Client) noteReachable(broker string, away *UnreachableError) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if away != nil || c.away != nil && c.away.Broker == broker {

@@ -35,7 +35,7 @@ func (c *Client) dial(ctx context.Context, network, addr string) (net.Conn, erro
 		var away *UnreachableError
 		located := errors.As(err, &away)
 		if err == nil || located && !c.given(broker) { // instead of one that is given, others are asked
-			c.noteReached(broker, away)
+			c.noteReachable(broker, away)
 		}
 		if err != nil && !errors.Is(err, context.Canceled) {
 			line, reason := c.WarnRepeated("connect "+broker).Str("broker", broker), err

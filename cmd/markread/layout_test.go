@@ -36,7 +36,7 @@ var mayImport = map[string][]string{
 	"consumer/backfill":    {"consumer/event", "consumer/kafkaclient", "consumer/printable"}, // for what an event is; for rejects
 	"consumer/batch":       {},                                                               // bytes that anyone may have written
 	"consumer/broker":      {},
-	"consumer/deadletter":  {"consumer/batch", "consumer/event", "consumer/kafkaclient"}, // commands and console share it
+	"consumer/deadletter":  {"consumer/batch", "consumer/event", "consumer/kafkaclient", "consumer/printable"}, // commands and console share it
 	"consumer/event":       {"consumer/batch", "consumer/printable"},
 	"consumer/kafkaclient": {"consumer/batch", "consumer/event", "consumer/logthrottle", "consumer/offsets"},
 	"consumer/logthrottle": {}, // a package of its own so that the worker throttles its repeats in the same way

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"markread/consumer/event"
+	"markread/consumer/printable"
 )
 
 // Form is what can be had of a letter's event.
@@ -60,7 +61,7 @@ func (l *Letter) Editable() (line []byte, form Form) {
 		}
 		add([]byte(`"`+readTimeField+`"`), at)
 	}
-	return harmless(nil, append(line, '}')), form
+	return printable.Append(nil, append(line, '}')), form
 }
 
 const readTimeField = "MsgReadTime"

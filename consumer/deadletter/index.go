@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"markread/consumer/event"
+	"markread/consumer/printable"
 )
 
 // Index is what is known of a topic's letters so far.
@@ -133,12 +134,8 @@ func (f *Index) number(kind event.Kind) uint16 {
 	return n
 }
 
-func short(name string) string {
-	if len(name) > maxName {
-		name = name[:maxName]
-	}
-	return strings.Clone(strings.ToValidUTF8(name, "\uFFFD")) // not to keep a record alive
-}
+// short is a name that keeps no record alive.
+func short(name string) string { return strings.Clone(printable.Truncate(name, maxName)) }
 
 func (f *Index) find(id ID) *entry {
 	all := f.partitions[id.Partition]

@@ -3,10 +3,8 @@ package deadletter
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
-	"strconv"
+	"markread/consumer/printable"
 	"time"
-	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -73,7 +71,7 @@ func (l *Letter) AppendJSON(b []byte, headers bool) []byte {
 	if err := encoder.Encode(j); err != nil {
 		panic(err) // texts, numbers and times of four-digit years can be written
 	}
-	return harmless(b, bytes.TrimRight(line.Bytes(), "\n"))
+	return printable.Append(b, bytes.TrimRight(line.Bytes(), "\n"))
 }
 
 // timeJSON returns the time in UTC; nil if it has no form in RFC 3339.
@@ -94,25 +92,4 @@ func textOrBase64(b []byte) (text any, base64 []byte) {
 		return string(b), nil
 	}
 	return nil, b
-}
-
-// harmless appends JSON in which what could steer a terminal is escaped: control characters, what
-// changes the direction of what is around it, tags that nobody sees. Such characters occur in strings
-// only.
-func harmless(b, line []byte) []byte {
-	for len(line) > 0 {
-		plain := bytes.IndexFunc(line, func(r rune) bool { return !strconv.IsPrint(r) })
-		if plain < 0 {
-			return append(b, line...)
-		}
-		b, line = append(b, line[:plain]...), line[plain:]
-		r, size := utf8.DecodeRune(line)
-		if high, low := utf16.EncodeRune(r); high != utf8.RuneError { // beyond U+FFFF
-			b = fmt.Appendf(b, `\u%04x\u%04x`, high, low)
-		} else {
-			b = fmt.Appendf(b, `\u%04x`, r)
-		}
-		line = line[size:]
-	}
-	return b
 }

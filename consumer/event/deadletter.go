@@ -1,10 +1,10 @@
 package event
 
 import (
+	"markread/consumer/printable"
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 )
 
 // The headers of dead letters, and of what resolves them; the first six as in Kafka's KIP-1191. Those of
@@ -86,7 +86,7 @@ func (l DeadLetter) Encode(omit Omission) Message {
 	add(headerOffset, strconv.FormatInt(r.Offset, 10))
 	add(headerGroup, l.Group)
 	add(headerAttempts, strconv.Itoa(l.Attempts))
-	add(headerMessage, cut(l.Message, maxLetterMessage))
+	add(headerMessage, printable.Truncate(l.Message, maxLetterMessage))
 	add(headerClass, l.Class)
 	add(headerCode, l.Code)
 	add(HeaderEventTime, millis(l.Event.EventTime))
@@ -221,16 +221,4 @@ func millis(t time.Time) string {
 		return ""
 	}
 	return strconv.FormatInt(t.UnixMilli(), 10)
-}
-
-// cut cuts s to at most n bytes of UTF-8.
-func cut(s string, n int) string {
-	s = strings.ToValidUTF8(s, "\uFFFD")
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n]
 }

@@ -55,7 +55,7 @@ func (e damageError) Error() string {
 	case e.Count == 1:
 		what = fmt.Sprintf("the record at one of the offsets %d to %d", e.first, e.Last)
 	}
-	return cut(fmt.Sprintf("%s can't be decoded: %s", what, printable.Line(fmt.Sprint(e.Err))), maxLetterMessage)
+	return printable.Truncate(fmt.Sprintf("%s can't be decoded: %s", what, printable.Line(fmt.Sprint(e.Err))), maxLetterMessage)
 }
 
 func (e damageError) Unwrap() error { return e.Err }

@@ -132,7 +132,6 @@ func (p *Publisher) PublishTo(ctx context.Context, partition int, messages ...ev
 	return nil
 }
 
-
 // IsRefusedRecord reports whether a topic refused a single message for what is in it, other than its size: it has no key and the topic is compacted,
 // or its time is out of the topic's bounds. No later try can help, and others may be accepted.
 func IsRefusedRecord(err error) bool {

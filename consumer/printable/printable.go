@@ -3,7 +3,7 @@
 // An account, a broker's error message or a cell of a table may hold control characters, terminal
 // escape sequences, or Unicode characters that hide text or reverse its direction. This package
 // replaces them. It does not mask secrets, and does not shorten text or keep it on one line unless
-// asked ([Quote], [Line]).
+// asked ([Quote], [Truncate], [Line]).
 //
 // It promises: what [Writer] and [Line] write is valid UTF-8, of graphic characters as package
 // unicode defines them (letters, marks, numbers, punctuation, symbols, spaces); Writer also writes
@@ -55,6 +55,19 @@ func Quote(s string) string {
 	return `"` + Line(s) + `"`
 }
 
+// Truncate returns the beginning of s, of at most n bytes of UTF-8: a byte that is not UTF-8 becomes
+// U+FFFD.
+func Truncate(s string, n int) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}
+
 // Writer writes to Out what is written to it, with each character that is neither graphic nor a
 // line feed or a tab replaced by its escape in JSON (\u001b, beyond U+FFFF two of them), and each
 // byte that is not UTF-8 by U+FFFD. It is safe for concurrent use.
@@ -70,37 +83,43 @@ type Writer struct {
 func (w *Writer) Write(b []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	in := b
-	if len(w.rest) > 0 {
-		in = append(w.rest, b...)
-	}
-	w.text = w.text[:0]
-	for len(in) > 0 {
-		n := 0
-		for n < len(in) && (in[n] >= ' ' && in[n] < 0x7f || in[n] == '\n' || in[n] == '\t') {
-			n++
-		}
-		w.text, in = append(w.text, in[:n]...), in[n:]
-		if !utf8.FullRune(in) { // nothing, too
+	in := append(w.rest, b...)
+	whole := len(in)
+	for i := max(0, len(in)-utf8.UTFMax+1); i < len(in); i++ {
+		if utf8.RuneStart(in[i]) && !utf8.FullRune(in[i:]) {
+			whole = i
 			break
 		}
-		r, size := utf8.DecodeRune(in)
-		w.text, in = appendEscaped(w.text, r), in[size:]
 	}
-	w.rest = append([]byte(nil), in...)
+	w.text = Append(w.text[:0], in[:whole])
+	w.rest = append([]byte(nil), in[whole:]...)
 	if _, err := w.Out.Write(w.text); err != nil {
 		return 0, err
 	}
 	return len(b), nil
 }
 
-// appendEscaped appends r, or its escape if it is not graphic.
-func appendEscaped(b []byte, r rune) []byte {
-	switch high, low := utf16.EncodeRune(r); {
-	case unicode.IsGraphic(r):
-		return utf8.AppendRune(b, r)
-	case high != utf8.RuneError: // beyond U+FFFF
-		return fmt.Appendf(b, `\u%04x\u%04x`, high, low)
+// Append appends text to b as Writer writes it.
+func Append(b, text []byte) []byte {
+	for len(text) > 0 {
+		n := 0
+		for n < len(text) && (text[n] >= ' ' && text[n] < 0x7f || text[n] == '\n' || text[n] == '\t') {
+			n++
+		}
+		b, text = append(b, text[:n]...), text[n:]
+		if len(text) == 0 {
+			break
+		}
+		r, size := utf8.DecodeRune(text)
+		switch high, low := utf16.EncodeRune(r); {
+		case unicode.IsGraphic(r):
+			b = utf8.AppendRune(b, r)
+		case high != utf8.RuneError: // beyond U+FFFF
+			b = fmt.Appendf(b, `\u%04x\u%04x`, high, low)
+		default:
+			b = fmt.Appendf(b, `\u%04x`, r)
+		}
+		text = text[size:]
 	}
-	return fmt.Appendf(b, `\u%04x`, r)
+	return b
 }

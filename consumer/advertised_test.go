@@ -43,8 +43,8 @@ func advertise(w *brokertest.World, host string, node, leader int32) {
 	})
 }
 
-// lookups are what a person may wait for: each asks something of the broker that has it. (Topics are
-// described by any broker: admin.CheckTopics needs no other address than those of --brokers.)
+// lookups are what a person may wait for: each asks something of the broker that has it. (Topics
+// are described by any broker: admin.CheckTopics needs no other address than those of --brokers.)
 var lookups = map[string]func(ctx context.Context, c *kafkaclient.Client) error{
 	"publish": func(ctx context.Context, c *kafkaclient.Client) error {
 		return c.Publisher(brokertest.Topics.Live).Publish(ctx, event.Message{Value: []byte("{}")})
@@ -71,7 +71,8 @@ var lookups = map[string]func(ctx context.Context, c *kafkaclient.Client) error{
 }
 
 // unreachable is a dial function for which some hosts are not there.
-func unreachable(w *brokertest.World) func(ctx context.Context, network, addr string) (net.Conn, error) {
+func unreachable(w *brokertest.World) func(ctx context.Context, network, addr string) (net.Conn,
+	error) {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		failed := &net.OpError{Op: "dial", Net: network}
 		switch host, _, _ := net.SplitHostPort(addr); host {
@@ -114,7 +115,8 @@ func TestAdvertisedAddressThatCannotBeReached(t *testing.T) {
 				if !errors.As(err, &located) || located.Broker != host+":9092" {
 					w.Errorf("%s at %s: %v", name, host, err)
 				}
-				for _, part := range []string{"kafka broker " + host + ":9092: ", want, "change advertised.listeners", "kafka:9092 or localhost:9092"} {
+				for _, part := range []string{"kafka broker " + host + ":9092: ", want,
+					"change advertised.listeners", "kafka:9092 or localhost:9092"} {
 					if !strings.Contains(err.Error(), part) {
 						w.Errorf("%s at %s: %v, want %q", name, host, err, part)
 					}
@@ -147,7 +149,8 @@ func TestReachedAddressExplainsNothing(t *testing.T) {
 		if _, err := consumer.DescribeGroup(w.Context(), c, brokertest.Group); err != nil {
 			w.Errorf("in reach: %v", err)
 		}
-		brokertest.Answer(w, kmsg.DescribeGroups, func(kmsg.Request, *kmsg.DescribeGroupsResponse) { time.Sleep(time.Minute) })
+		brokertest.Answer(w, kmsg.DescribeGroups,
+			func(kmsg.Request, *kmsg.DescribeGroupsResponse) { time.Sleep(time.Minute) })
 		_, err = consumer.DescribeGroup(w.Context(), c, brokertest.Group)
 		if err == nil || errors.As(err, &located) {
 			w.Errorf("frozen: %v", err)
@@ -166,10 +169,12 @@ func TestGivenNameExplainsNothing(t *testing.T) {
 		if err != nil {
 			w.Fatal(err)
 		}
-		brokertest.Answer(w, kmsg.DescribeGroups, func(kmsg.Request, *kmsg.DescribeGroupsResponse) { time.Sleep(time.Minute) })
+		brokertest.Answer(w, kmsg.DescribeGroups,
+			func(kmsg.Request, *kmsg.DescribeGroupsResponse) { time.Sleep(time.Minute) })
 		for range 10 { // the names are tried in random order
 			var located *kafkaclient.UnreachableError
-			if _, err := consumer.DescribeGroup(w.Context(), c, brokertest.Group); err == nil || errors.As(err, &located) {
+			if _, err := consumer.DescribeGroup(w.Context(), c, brokertest.Group); err == nil ||
+				errors.As(err, &located) {
 				w.Errorf("frozen: %v", err)
 			}
 		}
@@ -205,7 +210,8 @@ func TestWorkerWaitsForAnAdvertisedAddress(t *testing.T) {
 		}
 		for _, line := range lines {
 			do, _ := line["do"].(string)
-			if line["broker"] != "kafka:9092" || !strings.Contains(do, "the broker's advertised.listeners") || line["level"] != "warn" {
+			if line["broker"] != "kafka:9092" || !strings.Contains(do,
+				"the broker's advertised.listeners") || line["level"] != "warn" {
 				w.Errorf("%v", line)
 			}
 		}
@@ -226,19 +232,22 @@ func TestWorkerWaitsForAnAdvertisedAddress(t *testing.T) {
 // A name of the command line is said to be that.
 func TestGivenNameThatIsUnknown(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
-		c, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{"kafka:9092"}, Dial: unreachable(w), Log: zerolog.New(w.Output())})
+		c, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{"kafka:9092"},
+			Dial: unreachable(w), Log: zerolog.New(w.Output())})
 		if err != nil {
 			w.Fatal(err)
 		}
 		err = c.Ping(w.Context())
-		if err == nil || strings.Contains(err.Error(), "advertised") || strings.Count(err.Error(), "kafka broker kafka:9092: ") != 1 ||
+		if err == nil || strings.Contains(err.Error(), "advertised") ||
+			strings.Count(err.Error(), "kafka broker kafka:9092: ") != 1 ||
 			!strings.Contains(err.Error(), "no such host; correct the name in --brokers") {
 			w.Error(err)
 		}
 		// Of two, the one that is advertised in another spelling is still given.
 		advertise(w, "KAFKA", 0, 0)
 		c, err = kafkaclient.New(kafkaclient.Options{
-			Brokers: []string{"kafka:9092", w.Broker.Addr()}, Dial: unreachable(w), Log: zerolog.New(w.Output()),
+			Brokers: []string{"kafka:9092", w.Broker.Addr()}, Dial: unreachable(w),
+			Log: zerolog.New(w.Output()),
 		})
 		if err != nil {
 			w.Fatal(err)
@@ -260,14 +269,18 @@ func TestNoLeader(t *testing.T) {
 			advertise(w, "localhost", 1, -1)
 			c, start := w.Client(), time.Now()
 			err := lookups[name](w.Context(), c)
-			if took := time.Since(start); took < 7*time.Second || took > 15*time.Second { // an election takes less
+			// an election takes less
+			if took := time.Since(start); took < 7*time.Second || took > 15*time.Second {
 				w.Errorf("%s: ended after %v", name, took)
 			}
-			if err == nil || !strings.Contains(err.Error(), "no leader for the partition: ") || !strings.Contains(err.Error(), "--unavailable-partitions") ||
-				strings.Contains(err.Error(), "kafka.(*Client)") || strings.Contains(err.Error(), "election") {
+			if err == nil || !strings.Contains(err.Error(), "no leader for the partition: ") ||
+				!strings.Contains(err.Error(), "--unavailable-partitions") ||
+				strings.Contains(err.Error(), "kafka.(*Client)") ||
+				strings.Contains(err.Error(), "election") {
 				w.Errorf("%s: %v", name, err)
 			}
-			if want := brokertest.Topics.Live + "/0"; name == "publish" && !strings.Contains(err.Error(), want) {
+			if want := brokertest.Topics.Live + "/0"; name == "publish" &&
+				!strings.Contains(err.Error(), want) {
 				w.Errorf("%v, want %q", err, want)
 			}
 			c.Close()

@@ -15,7 +15,8 @@ import (
 const (
 	sameFlags = "give all workers of the group the same --rate and the same topics; " +
 		"during a rollout this ends when the last of them has restarted"
-	otherProgram = "find the program that joins this group and give it another group (a member's id " +
+	otherProgram = "find the program that joins this group and give it another group (a member's " +
+		"id " +
 		"begins with its client id); an ACL for Read on the group keeps programs out"
 	otherLeader = "find the program that leads this group and stop it (`markread status` lists the " +
 		"members, their clients and hosts); this ends when it has left the group"
@@ -66,17 +67,22 @@ func (j *joined) accept(b []byte) {
 	exists := func(p event.TopicPartition) bool {
 		return p.Partition >= 0 && p.Partition < j.terms.Partitions[p.Topic]
 	}
-	ignored := func(why string) mismatch { return mismatch{"the leader's assignment is ignored: " + why, otherLeader} }
+	ignored := func(why string) mismatch {
+		return mismatch{"the leader's assignment is ignored: " +
+			why, otherLeader}
+	}
 	switch {
 	case len(b) == 0:
 		j.mismatch = mismatch{"the group's leader has sent no assignment", otherLeader}
 	case err != nil:
 		j.mismatch = ignored(err.Error())
 	case leaders.Rate != j.terms.Rate:
-		j.mismatch = mismatch{fmt.Sprintf("the group's leader goes by a rate of %d, this worker by %d",
+		j.mismatch = mismatch{fmt.Sprintf("the group's leader goes by a rate of %d, this worker "+
+			"by %d",
 			leaders.Rate, j.terms.Rate), sameFlags}
 	case !leaders.equal(j.terms):
-		j.mismatch = mismatch{"the group's leader sees other topics or partitions than this worker", sameFlags}
+		j.mismatch = mismatch{"the group's leader sees other topics or partitions than this worker",
+			sameFlags}
 	case slices.ContainsFunc(assigned, func(p event.TopicPartition) bool { return !exists(p) }):
 		j.mismatch = ignored("it has partitions that this worker's topics don't have")
 	case len(slices.Compact(slices.Clone(assigned))) < len(assigned):
@@ -103,13 +109,15 @@ func (m *member) confirm(ctx context.Context, j *joined) error {
 				j.assigned, j.mismatch = nil, mismatch{why, otherLeader}
 			}
 			return nil
-		case kafkaclient.Denied(err): // Read on a group includes Describe; where it does not, we trust the leader
+		case kafkaclient.Denied(err):
+			// Read on a group includes Describe; where it does not, we trust the leader
 			return nil
 		case kafkaclient.StaleMetadata(err):
 			m.client.RefreshMetadata()
 		}
 		if ctx.Err() == nil && !errors.Is(err, kafkaclient.RebalanceInProgress) {
-			m.client.WarnRepeated("confirm "+kafkaclient.Code(err)).Err(err).Str("group", m.options.Group).
+			m.client.WarnRepeated("confirm "+kafkaclient.Code(err)).Err(err).
+				Str("group", m.options.Group).
 				Msg("can't compare this worker's assignment with the other members'; trying again")
 		}
 		if !wait.Sleep(ctx) {
@@ -140,8 +148,10 @@ func (j *joined) conflict(us string, members []kafkaclient.GroupMember) string {
 			return "the group's leader has told other members another rate or other partitions"
 		}
 		for _, p := range theirs {
-			if _, both := slices.BinarySearchFunc(j.assigned, p, event.TopicPartition.Compare); both {
-				return fmt.Sprintf("the group's leader has assigned %s/%d to two members", p.Topic, p.Partition)
+			if _, both := slices.BinarySearchFunc(j.assigned, p,
+				event.TopicPartition.Compare); both {
+				return fmt.Sprintf("the group's leader has assigned %s/%d to two members", p.Topic,
+					p.Partition)
 			}
 		}
 	}

@@ -11,15 +11,18 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// quotaTerms is what a member goes by when it reckons its share of the quota. The shares of a group add up to the rate only when all its
-// members go by the same, so each publishes its quota terms when it joins, and the leader gives partitions to those only that share its own.
+// quotaTerms is what a member goes by when it reckons its share of the quota. The shares of a group
+// add up to the rate only when all its members go by the same, so each publishes its quota terms
+// when it joins, and the leader gives partitions to those only that share its own.
 type quotaTerms struct {
-	Rate       int            `json:"rate"`       // calls a second, of the whole group
-	Partitions map[string]int `json:"partitions"` // how many each topic has that it consumes; 0: the topic is not there
+	Rate int `json:"rate"` // calls a second, of the whole group
+	// how many each topic has that it consumes; 0: the topic is not there
+	Partitions map[string]int `json:"partitions"`
 }
 
 // currentTerms returns what a member with these options goes by at the moment.
-func currentTerms(ctx context.Context, c *kafkaclient.Client, options GroupOptions) (quotaTerms, error) {
+func currentTerms(ctx context.Context, c *kafkaclient.Client, options GroupOptions) (quotaTerms,
+	error) {
 	topics := options.Topics.Consumed()
 	counts, err := c.PartitionCounts(ctx, topics...)
 	if err != nil {
@@ -66,7 +69,8 @@ func (o quotaTerms) all() []event.TopicPartition {
 	return all
 }
 
-// memberData is what a member publishes to the leader when it joins: its quota terms, and what it had before.
+// memberData is what a member publishes to the leader when it joins: its quota terms, and what it
+// had before.
 type memberData struct {
 	quotaTerms
 	Owned      []int `json:"owned,omitempty"`      // partition numbers
@@ -98,9 +102,10 @@ type candidate struct {
 	memberData
 }
 
-// assign assigns the partition numbers, to as many of the members as have a share of the rate then. The others are spares: rather those that
-// have none already.
-func assign(o quotaTerms, members []candidate, share func(all, owned []event.TopicPartition) int) map[string][]int {
+// assign assigns the partition numbers, to as many of the members as have a share of the rate then.
+// The others are spares: rather those that have none already.
+func assign(o quotaTerms, members []candidate,
+	share func(all, owned []event.TopicPartition) int) map[string][]int {
 	numbers := 0
 	for _, n := range o.Partitions {
 		numbers = max(numbers, n)
@@ -114,12 +119,14 @@ func assign(o quotaTerms, members []candidate, share func(all, owned []event.Top
 		return len(owned) > 0 && share(all, slices.DeleteFunc(slices.Clone(all), foreign)) == 0
 	}
 	members = slices.SortedFunc(slices.Values(members), func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(min(1, len(a.Owned)), min(1, len(b.Owned))), cmp.Compare(b.id, a.id))
+		return cmp.Or(cmp.Compare(min(1, len(a.Owned)), min(1, len(b.Owned))),
+			cmp.Compare(b.id, a.id))
 	})
 	var spares []string
 	for {
 		dealt := assignNumbers(members, numbers)
-		if share == nil || len(members) == 1 || !slices.ContainsFunc(members, func(m candidate) bool { return idle(dealt[m.id]) }) {
+		if share == nil || len(members) == 1 ||
+			!slices.ContainsFunc(members, func(m candidate) bool { return idle(dealt[m.id]) }) {
 			for _, id := range spares {
 				dealt[id] = nil
 			}
@@ -129,11 +136,14 @@ func assign(o quotaTerms, members []candidate, share func(all, owned []event.Top
 	}
 }
 
-// assignNumbers gives the partition numbers from 0 to numbers-1 to the members: each gets as many as the others, or one more, and keeps of
-// those that it had what it can. It is the same for the same members, in whichever order they come. A number stands for the partitions of
-// all topics, so that with the recommended key and equally many partitions a conversation is in one worker, whatever the lane.
+// assignNumbers gives the partition numbers from 0 to numbers-1 to the members: each gets as many
+// as the others, or one more, and keeps of those that it had what it can. It is the same for the
+// same members, in whichever order they come. A number stands for the partitions of all topics, so
+// that with the recommended key and equally many partitions a conversation is in one worker,
+// whatever the lane.
 func assignNumbers(members []candidate, numbers int) map[string][]int {
-	members = slices.SortedFunc(slices.Values(members), func(a, b candidate) int { return cmp.Compare(a.id, b.id) })
+	members = slices.SortedFunc(slices.Values(members),
+		func(a, b candidate) int { return cmp.Compare(a.id, b.id) })
 	if len(members) == 0 {
 		return map[string][]int{}
 	}
@@ -151,7 +161,8 @@ func assignNumbers(members []candidate, numbers int) map[string][]int {
 	for i := range order {
 		order[i] = i
 	}
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(len(kept[b]), len(kept[a])) })
+	slices.SortStableFunc(order,
+		func(a, b int) int { return cmp.Compare(len(kept[b]), len(kept[a])) })
 	most := make([]int, len(members))
 	for place, i := range order {
 		most[i] = numbers / len(members)
@@ -186,7 +197,8 @@ func lastOwners(members []candidate, numbers int) []int {
 	last := slices.Repeat([]int{-1}, numbers)
 	for i, m := range members {
 		for _, n := range m.Owned {
-			if n >= 0 && n < numbers && (last[n] < 0 || m.Generation > members[last[n]].Generation) {
+			if n >= 0 && n < numbers &&
+				(last[n] < 0 || m.Generation > members[last[n]].Generation) {
 				last[n] = i
 			}
 		}

@@ -12,16 +12,18 @@ import (
 	consumerapi "github.com/segmentio/kafka-go/protocol/consumer"
 )
 
-// Each number goes to exactly one member, all have as many as the others or one more, whoever had a number last keeps it as far as that goes,
-// and the order in which the members come means nothing: also when two say that they have had the same number, because one of them has
-// missed a generation.
+// Each number goes to exactly one member, all have as many as the others or one more, whoever had a
+// number last keeps it as far as that goes, and the order in which the members come means nothing:
+// also when two say that they have had the same number, because one of them has missed a
+// generation.
 func TestAssign(t *testing.T) {
 	for seed := range uint64(2000) {
 		r := rand.New(rand.NewPCG(seed, 3))
 		numbers := 1 + r.IntN(12)
 		members := make([]candidate, 1+r.IntN(5))
 		for i := range members {
-			members[i] = candidate{id: fmt.Sprint("m", i), memberData: memberData{Generation: int32(r.IntN(3))}}
+			members[i] = candidate{id: fmt.Sprint("m", i),
+				memberData: memberData{Generation: int32(r.IntN(3))}}
 			for n := range numbers + 2 { // there may have been more
 				if r.IntN(3) == 0 {
 					members[i].Owned = append(members[i].Owned, n)
@@ -32,8 +34,10 @@ func TestAssign(t *testing.T) {
 		owners := make([]string, numbers)
 		kept, could := 0, 0
 		for _, m := range members {
-			if n := len(dealt[m.id]); n != numbers/len(members) && n != (numbers+len(members)-1)/len(members) {
-				t.Fatalf("seed %d: %s gets %d of %d numbers, there are %d members", seed, m.id, n, numbers, len(members))
+			if n := len(dealt[m.id]); n != numbers/len(members) &&
+				n != (numbers+len(members)-1)/len(members) {
+				t.Fatalf("seed %d: %s gets %d of %d numbers, there are %d members", seed, m.id, n,
+					numbers, len(members))
 			}
 			had := 0
 			for n := range numbers {
@@ -61,7 +65,8 @@ func TestAssign(t *testing.T) {
 		r.Shuffle(len(members), func(i, j int) { members[i], members[j] = members[j], members[i] })
 		for id, again := range assignNumbers(members, numbers) {
 			if !slices.Equal(again, dealt[id]) {
-				t.Fatalf("seed %d: in another order %s gets %v instead of %v", seed, id, again, dealt[id])
+				t.Fatalf("seed %d: in another order %s gets %v instead of %v", seed, id, again,
+					dealt[id])
 			}
 		}
 	}
@@ -70,10 +75,12 @@ func TestAssign(t *testing.T) {
 // The latest generation says who had a number last.
 func TestAssignBelievesTheLatestGeneration(t *testing.T) {
 	dealt := assignNumbers([]candidate{
-		{"a", memberData{Owned: []int{0, 1}, Generation: 6}}, {"b", memberData{Owned: []int{0, 1}, Generation: 7}},
+		{"a", memberData{Owned: []int{0, 1}, Generation: 6}},
+		{"b", memberData{Owned: []int{0, 1}, Generation: 7}},
 		{"c", memberData{Owned: []int{2, 3}, Generation: 7}},
 	}, 6)
-	if !slices.Equal(dealt["b"], []int{0, 1}) || !slices.Equal(dealt["c"], []int{2, 3}) || !slices.Equal(dealt["a"], []int{4, 5}) {
+	if !slices.Equal(dealt["b"], []int{0, 1}) || !slices.Equal(dealt["c"], []int{2, 3}) ||
+		!slices.Equal(dealt["a"], []int{4, 5}) {
 		t.Errorf("%v", dealt)
 	}
 }
@@ -96,14 +103,16 @@ func TestLead(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := &member{id: "us", log: zerolog.Nop()}
 			join := func(id string, o quotaTerms) kafkaclient.GroupMember {
-				b, err := protocol.Marshal(1, consumerapi.Subscription{Version: 1, UserData: encode(memberData{quotaTerms: o})})
+				b, err := protocol.Marshal(1, consumerapi.Subscription{Version: 1,
+					UserData: encode(memberData{quotaTerms: o})})
 				if err != nil {
 					t.Fatal(err)
 				}
 				return kafkaclient.GroupMember{ID: id, Metadata: b}
 			}
 			got := map[string]int{}
-			for id, a := range m.lead(ours, []kafkaclient.GroupMember{join("us", ours), join("them", c.theirs)}) {
+			for id, a := range m.lead(ours,
+				[]kafkaclient.GroupMember{join("us", ours), join("them", c.theirs)}) {
 				got[id] = len(a.Partitions)
 			}
 			if got["us"]+got["them"] != 8 || (got["them"] > 0) != c.agrees {

@@ -20,17 +20,19 @@ func padded(i, size int) []byte {
 // produce writes each value as a batch of its own.
 func produce(w *brokertest.World, topic string, partition int32, values ...[]byte) {
 	w.Helper()
-	c := w.Kgo(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(kgo.NoCompression()))
+	c := w.Kgo(kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerBatchCompression(kgo.NoCompression()))
 	for _, v := range values {
-		if err := c.ProduceSync(w.Context(), &kgo.Record{Topic: topic, Partition: partition, Value: v}).FirstErr(); err != nil {
+		if err := c.ProduceSync(w.Context(),
+			&kgo.Record{Topic: topic, Partition: partition, Value: v}).FirstErr(); err != nil {
 			w.Fatal(err)
 		}
 	}
 	c.Close()
 }
 
-// A fetch from the fingerprint whose batch fills the response gets on, although each delivery takes so
-// long that the next fetch begins at the fingerprint again.
+// A fetch from the fingerprint whose batch fills the response gets on, although each delivery takes
+// so long that the next fetch begins at the fingerprint again.
 func TestSlowDeliveryOfLargeBatches(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		for i := range 5 {
@@ -47,7 +49,8 @@ func TestSlowDeliveryOfLargeBatches(t *testing.T) {
 	})
 }
 
-// A damaged batch is noticed although capacity is so scarce that there is a pause before each fetch.
+// A damaged batch is noticed although capacity is so scarce that there is a pause before each
+// fetch.
 func TestUnreadableWhileCapacityIsScarce(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		damaged(w, 0, 0, 5)
@@ -67,7 +70,8 @@ func TestTopicMadeAgainDuringAWaitForMemory(t *testing.T) {
 			w.Fatal(err)
 		}
 		create := func() {
-			if err := w.Cluster.CreateTopic(brokertest.Topics.Live, 2, map[string]string{"max.message.bytes": "30000000"}); err != nil {
+			if err := w.Cluster.CreateTopic(brokertest.Topics.Live, 2,
+				map[string]string{"max.message.bytes": "30000000"}); err != nil {
 				w.Fatal(err)
 			}
 		}
@@ -84,7 +88,8 @@ func TestTopicMadeAgainDuringAWaitForMemory(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 		w.Publish(brokertest.Topics.Live, 0, 1) // it was waited for; now there is no memory for it
 		time.Sleep(5 * time.Second)
-		if n := len(m.got(brokertest.Topics.Live, 1)); n == 0 || n == 20 || len(m.got(brokertest.Topics.Live, 0)) != 100 {
+		if n := len(m.got(brokertest.Topics.Live, 1)); n == 0 || n == 20 ||
+			len(m.got(brokertest.Topics.Live, 0)) != 100 {
 			w.Fatalf("%d large events, %d others", n, len(m.got(brokertest.Topics.Live, 0)))
 		}
 		if err := w.Cluster.DeleteTopic(brokertest.Topics.Live); err != nil {
@@ -95,7 +100,8 @@ func TestTopicMadeAgainDuringAWaitForMemory(t *testing.T) {
 		m.set(func() { m.once, m.closed = false, false })
 		time.Sleep(time.Minute)
 		m.leave()
-		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, slices.Concat(offsets(0, 100), offsets(0, 300))) {
+		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got,
+			slices.Concat(offsets(0, 100), offsets(0, 300))) {
 			w.Errorf("got %d events, %v", len(got), got[min(100, len(got)):])
 		}
 	})

@@ -16,8 +16,9 @@ import (
 type CommitError struct {
 	event.TopicPartition        // Topic "": the request failed as a whole
 	Code                 string // Kafka's error code as a number, or "network": the metric label
-	Fenced               bool   // this member does not belong to the generation any more: no commit of it will succeed
-	Err                  error
+	// this member does not belong to the generation any more: no commit of it will succeed
+	Fenced bool
+	Err    error
 }
 
 func (e *CommitError) Error() string {
@@ -38,34 +39,38 @@ type advance struct {
 	offsets.Commit
 }
 
-// metadataLimit is how many bytes of metadata are committed beside an offset. Kafka takes 4,096 (offset.metadata.max.bytes), and stores
-// nothing at all, not even the offset, when there are more.
+// metadataLimit is how many bytes of metadata are committed beside an offset. Kafka takes 4,096
+// (offset.metadata.max.bytes), and stores nothing at all, not even the offset, when there are more.
 const metadataLimit = 4000
 
-// commitPartitions is how many partitions go into one request: the coordinator writes it as one batch, which offsets.topic's limit of 1 MiB
-// must hold.
+// commitPartitions is how many partitions go into one request: the coordinator writes it as one
+// batch, which offsets.topic's limit of 1 MiB must hold.
 const commitPartitions = 200
 
-// recommitInterval is how often all offsets are committed again, also those that have not advanced: a commit that was stuck in a frozen
-// connection may be carried out after a later one and set the offset back, and nobody tells us.
+// recommitInterval is how often all offsets are committed again, also those that have not advanced:
+// a commit that was stuck in a frozen connection may be carried out after a later one and set the
+// offset back, and nobody tells us.
 const recommitInterval = 30 * time.Second
 
 // answerPatience is how long a commit that was cancelled waits for the answer to what is out.
 const answerPatience = 2 * time.Second
 
-// Commit commits what has changed since the last commit: the offsets, forward only, and beside them what is known of the events beyond. It is
-// fenced by generation and member, so that the coordinator refuses it once another member may own the partitions. It tries for at most 5 s,
-// and not beyond ctx's deadline. When ctx is cancelled, the answer to what is out is waited for, for 2 s at
-// most: else it could be carried out after the next commit, and set the offset back. Every 30 s it commits
-// the rest again, too.
+// Commit commits what has changed since the last commit: the offsets, forward only, and beside them
+// what is known of the events beyond. It is fenced by generation and member, so that the
+// coordinator refuses it once another member may own the partitions. It tries for at most 5 s, and
+// not beyond ctx's deadline. When ctx is cancelled, the answer to what is out is waited for, for 2
+// s at most: else it could be carried out after the next commit, and set the offset back. Every 30
+// s it commits the rest again, too.
 //
-// Its error is a *CommitError, or several joined, one for each partition that was refused; errors.As finds
-// the first. What was refused is tried again by the next Commit. After serve has returned it always fails.
+// Its error is a *CommitError, or several joined, one for each partition that was refused;
+// errors.As finds the first. What was refused is tried again by the next Commit. After serve has
+// returned it always fails.
 func (g *Generation) Commit(ctx context.Context) error {
 	g.commitMu.Lock()
 	defer g.commitMu.Unlock()
 	if g.ended {
-		return &CommitError{Code: kafkaclient.Code(kafkaclient.IllegalGeneration), Fenced: true, Err: errEnded}
+		return &CommitError{Code: kafkaclient.Code(kafkaclient.IllegalGeneration), Fenced: true,
+			Err: errEnded}
 	}
 	end := time.Now().Add(kafkaclient.RequestTimeout)
 	if deadline, ok := ctx.Deadline(); ok && deadline.Before(end) {
@@ -93,7 +98,8 @@ func (g *Generation) Commit(ctx context.Context) error {
 	}
 }
 
-// advances returns what has changed, sorted by topic and number; with all, what is committed and has not changed, too.
+// advances returns what has changed, sorted by topic and number; with all, what is committed and
+// has not changed, too.
 func (g *Generation) advances(all bool) []advance {
 	var advances []advance
 	for _, p := range g.partitions {
@@ -103,7 +109,8 @@ func (g *Generation) advances(all bool) []advance {
 			limit = 0
 		}
 		c, news := p.tracker.Commit(limit)
-		if committed := p.tracker.Committed(); c.Offset >= 0 && (news || all && c.Offset == committed) {
+		if committed := p.tracker.Committed(); c.Offset >= 0 &&
+			(news || all && c.Offset == committed) {
 			advances = append(advances, advance{p, c})
 		}
 		p.mu.Unlock()
@@ -111,7 +118,8 @@ func (g *Generation) advances(all bool) []advance {
 	return advances
 }
 
-// tryCommit sends one request. again: the coordinator has moved or is not ready, or did not answer, or takes no metadata.
+// tryCommit sends one request. again: the coordinator has moved or is not ready, or did not answer,
+// or takes no metadata.
 func (g *Generation) tryCommit(ctx context.Context, advances []advance) (err error, again bool) {
 	commits := make([]kafkaclient.OffsetCommit, len(advances))
 	for i, a := range advances {
@@ -131,11 +139,14 @@ func (g *Generation) tryCommit(ctx context.Context, advances []advance) (err err
 			a.mu.Unlock()
 			continue
 		}
-		e := &CommitError{TopicPartition: a.TopicPartition, Code: kafkaclient.Code(refusal), Err: kafkaclient.BrokerError(int16(refusal))}
+		e := &CommitError{TopicPartition: a.TopicPartition, Code: kafkaclient.Code(refusal),
+			Err: kafkaclient.BrokerError(int16(refusal))}
 		switch refusal {
-		case kafkaclient.IllegalGeneration, kafkaclient.UnknownMemberID, kafkaclient.FencedInstanceID:
+		case kafkaclient.IllegalGeneration, kafkaclient.UnknownMemberID,
+			kafkaclient.FencedInstanceID:
 			e.Fenced = true
-		case kafkaclient.NotCoordinatorForGroup, kafkaclient.GroupCoordinatorNotAvailable, kafkaclient.GroupLoadInProgress,
+		case kafkaclient.NotCoordinatorForGroup, kafkaclient.GroupCoordinatorNotAvailable,
+			kafkaclient.GroupLoadInProgress,
 			kafkaclient.RebalanceInProgress, kafkaclient.RequestTimedOut:
 			again = true
 		case kafkaclient.OffsetMetadataTooLarge:
@@ -153,6 +164,8 @@ func (g *Generation) tryCommit(ctx context.Context, advances []advance) (err err
 // withoutMetadata goes on with plain offsets, as far as this generation goes.
 func (g *Generation) withoutMetadata(a advance) {
 	g.plain = true
-	g.client.Throttle.Pass("metadata", g.client.Options.Log.Warn()).Str("topic", a.Topic).Int("partition", a.Partition).Int("bytes", len(a.Metadata)).
-		Msgf("the brokers refuse the metadata beside an offset: after a crash or a rebalance more calls are repeated; set offset.metadata.max.bytes to %d or more", metadataLimit)
+	g.client.Throttle.Pass("metadata", g.client.Options.Log.Warn()).Str("topic", a.Topic).
+		Int("partition", a.Partition).Int("bytes", len(a.Metadata)).
+		Msgf("the brokers refuse the metadata beside an offset: after a crash or a rebalance "+
+			"more calls are repeated; set offset.metadata.max.bytes to %d or more", metadataLimit)
 }

@@ -24,7 +24,8 @@ import (
 	"markread/consumer/broker/brokertest"
 )
 
-// What was committed beside an offset is not believed of another log, however long that is: nothing of it is skipped as finished.
+// What was committed beside an offset is not believed of another log, however long that is: nothing
+// of it is skipped as finished.
 func TestAnotherLogIsNotBelieved(t *testing.T) {
 	for _, length := range []int{20, 60, 300} {
 		t.Run(strconv.Itoa(length), func(t *testing.T) {
@@ -42,7 +43,8 @@ func TestAnotherLogIsNotBelieved(t *testing.T) {
 				commit(w, brokertest.Topics.Live, 0, known.Offset, known.Metadata)
 				m = join(w, w.Client())
 				time.Sleep(time.Minute)
-				if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(0, int64(length))) {
+				if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got,
+					offsets(0, int64(length))) {
 					w.Errorf("got %v", got)
 				}
 				m.leave()
@@ -102,8 +104,10 @@ func TestFinishedIsNotLostToRetention(t *testing.T) {
 				}
 				m = join(w, w.Client())
 				time.Sleep(5 * time.Second)
-				want := slices.DeleteFunc(offsets(first, 100), func(offset int64) bool { return offset >= 10 && offset < 60 })
-				if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, want) || m.generation().Lost()[brokertest.Topics.Live] != lost {
+				want := slices.DeleteFunc(offsets(first, 100),
+					func(offset int64) bool { return offset >= 10 && offset < 60 })
+				if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, want) ||
+					m.generation().Lost()[brokertest.Topics.Live] != lost {
 					w.Errorf("got %v, lost %v, want %d lost", got, m.generation().Lost(), lost)
 				}
 				m.leave()
@@ -123,27 +127,31 @@ func commit(w *brokertest.World, topic string, partition int32, offset int64, me
 	p.Partition, p.Offset, p.Metadata = partition, offset, &metadata
 	t.Partitions = append(t.Partitions, p)
 	request.Topics = append(request.Topics, t)
-	if response, err := request.RequestWith(w.Context(), w.Kgo(kgo.MaxVersions(kversion.V3_5_0()))); err != nil || response.Topics[0].Partitions[0].ErrorCode != 0 {
+	if response, err := request.RequestWith(w.Context(),
+		w.Kgo(kgo.MaxVersions(kversion.V3_5_0()))); err != nil ||
+		response.Topics[0].Partitions[0].ErrorCode != 0 {
 		w.Fatal(response, err)
 	}
 }
 
-// Brokers that take no metadata get plain offsets, with the next try of the same commit, however many partitions were refused.
+// Brokers that take no metadata get plain offsets, with the next try of the same commit, however
+// many partitions were refused.
 func TestBrokersThatTakeNoMetadata(t *testing.T) {
 	brokertest.Run(t, 3, func(w *brokertest.World) {
 		for p := range 3 {
 			w.Publish(brokertest.Topics.Live, p, 100)
 		}
-		refused := w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.OffsetMetadataTooLarge, Count: -1, When: func(r kmsg.Request) bool {
-			for _, t := range r.(*kmsg.OffsetCommitRequest).Topics {
-				for _, p := range t.Partitions {
-					if p.Metadata != nil && *p.Metadata != "" {
-						return true
+		refused := w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit},
+			Err: kerr.OffsetMetadataTooLarge, Count: -1, When: func(r kmsg.Request) bool {
+				for _, t := range r.(*kmsg.OffsetCommitRequest).Topics {
+					for _, p := range t.Partitions {
+						if p.Metadata != nil && *p.Metadata != "" {
+							return true
+						}
 					}
 				}
-			}
-			return false
-		}})
+				return false
+			}})
 		var m *member
 		m = join(w, w.Client(), func(started *member) {
 			started.auto = false
@@ -177,7 +185,8 @@ func forged(offset int64, numbers ...uint64) string {
 	for _, n := range numbers {
 		b = binary.AppendUvarint(b, n)
 	}
-	sum := crc32.Update(crc32.ChecksumIEEE(binary.BigEndian.AppendUint64(nil, uint64(offset))), crc32.IEEETable, b[5:])
+	sum := crc32.Update(crc32.ChecksumIEEE(binary.BigEndian.AppendUint64(nil, uint64(offset))),
+		crc32.IEEETable, b[5:])
 	binary.BigEndian.PutUint32(b[1:], sum)
 	return base64.RawStdEncoding.EncodeToString(b)
 }
@@ -190,9 +199,12 @@ func TestForgedCommit(t *testing.T) {
 		"huge run":   func(at uint64) string { return forged(offset, 0, at, 0, 1<<46) },
 		"a few more": func(at uint64) string { return forged(offset, 9, at, 0, 11) },
 		"max run":    func(at uint64) string { return forged(offset, 0, at, 0, 1<<63) },
-		"overflow":   func(at uint64) string { return forged(offset, 1<<63, at, 1<<46-2, 1<<46, 1<<46-2, 1<<46) },
-		"attempts":   func(at uint64) string { return forged(offset, 0, at, 1, 1<<40) },
-		"witness":    func(at uint64) string { return forged(offset, 1<<40, at, 0, 1000) },
+		"overflow": func(at uint64) string {
+			return forged(offset, 1<<63, at, 1<<46-2, 1<<46,
+				1<<46-2, 1<<46)
+		},
+		"attempts": func(at uint64) string { return forged(offset, 0, at, 1, 1<<40) },
+		"witness":  func(at uint64) string { return forged(offset, 1<<40, at, 0, 1000) },
 		"many": func(at uint64) string {
 			return forged(offset, append([]uint64{0, at}, slices.Repeat([]uint64{2, 1}, 700)...)...)
 		},
@@ -202,14 +214,20 @@ func TestForgedCommit(t *testing.T) {
 		"random": func(uint64) string {
 			return base64.StdEncoding.EncodeToString([]byte("0123456789abcdefghijklmnopqrstu"))
 		},
-		"numbers": func(at uint64) string { return forged(offset, math.MaxUint64, at, math.MaxUint64, math.MaxUint64) },
+		"numbers": func(at uint64) string {
+			return forged(offset, math.MaxUint64, at,
+				math.MaxUint64, math.MaxUint64)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			brokertest.Run(t, 1, func(w *brokertest.World) {
 				now := time.Now()
-				w.Publish(brokertest.Topics.Live, 0, 20) // their times are now: what a forger who may read the topic knows
+				// their times are now: what a forger who may read the topic knows
+				w.Publish(brokertest.Topics.Live, 0, 20)
 				commit(w, brokertest.Topics.Live, 0, offset, text(uint64(now.UnixMilli())))
-				if lags, err := admin.Lag(w.Context(), w.Client(), brokertest.Group, brokertest.Topics.Live); err != nil || lags[0].Lag != 10 || lags[0].Finished < 0 || lags[0].Finished > 10 || lags[0].Lost != 0 {
+				if lags, err := admin.Lag(w.Context(), w.Client(), brokertest.Group,
+					brokertest.Topics.Live); err != nil || lags[0].Lag != 10 ||
+					lags[0].Finished < 0 || lags[0].Finished > 10 || lags[0].Lost != 0 {
 					w.Errorf("%+v %v", lags, err)
 				}
 				var log brokertest.Logs
@@ -217,7 +235,8 @@ func TestForgedCommit(t *testing.T) {
 				time.Sleep(10 * time.Second)
 				w.Publish(brokertest.Topics.Live, 0, 2000)
 				time.Sleep(10 * time.Second)
-				if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(offset, 2020)) {
+				if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got,
+					offsets(offset, 2020)) {
 					w.Errorf("got %d events, want 2010", len(got))
 				}
 				for _, e := range m.all() {

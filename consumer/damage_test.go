@@ -38,12 +38,15 @@ func rawRecord(value []byte, delta, headers int64) []byte {
 func rawBatchOf(codec int16, count int32, records []byte) []byte {
 	now := time.Now().UnixMilli()
 	k := kmsg.RecordBatch{
-		PartitionLeaderEpoch: -1, Magic: 2, Attributes: codec, ProducerID: -1, ProducerEpoch: -1, FirstSequence: -1,
-		FirstTimestamp: now, MaxTimestamp: now, NumRecords: count, LastOffsetDelta: count - 1, Records: records,
+		PartitionLeaderEpoch: -1, Magic: 2, Attributes: codec, ProducerID: -1, ProducerEpoch: -1,
+		FirstSequence:  -1,
+		FirstTimestamp: now, MaxTimestamp: now, NumRecords: count, LastOffsetDelta: count - 1,
+		Records: records,
 	}
 	raw := k.AppendTo(nil)
 	binary.BigEndian.PutUint32(raw[8:], uint32(len(raw)-12))
-	binary.BigEndian.PutUint32(raw[17:], crc32.Checksum(raw[21:], crc32.MakeTable(crc32.Castagnoli)))
+	binary.BigEndian.PutUint32(raw[17:],
+		crc32.Checksum(raw[21:], crc32.MakeTable(crc32.Castagnoli)))
 	return raw
 }
 
@@ -52,7 +55,8 @@ func produceRaw(w *brokertest.World, topic string, partition int32, raw []byte) 
 	w.Helper()
 	r := kmsg.NewPtrProduceRequest()
 	r.Acks, r.TimeoutMillis = -1, 5000
-	r.Topics = []kmsg.ProduceRequestTopic{{Topic: topic, Partitions: []kmsg.ProduceRequestTopicPartition{{Partition: partition, Records: raw}}}}
+	r.Topics = []kmsg.ProduceRequestTopic{{Topic: topic,
+		Partitions: []kmsg.ProduceRequestTopicPartition{{Partition: partition, Records: raw}}}}
 	response, err := r.RequestWith(w.Context(), w.Kgo(kgo.MaxVersions(kversion.V2_3_0())))
 	if err != nil {
 		w.Fatal(err)
@@ -62,15 +66,19 @@ func produceRaw(w *brokertest.World, topic string, partition int32, raw []byte) 
 	}
 }
 
-// What one producer wrote wrong is delivered as damage; what others wrote before and behind it comes as always, and the offsets reach the end.
+// What one producer wrote wrong is delivered as damage; what others wrote before and behind it
+// comes as always, and the offsets reach the end.
 func TestDamagedRecords(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		bad := [][]byte{
 			rawBatchOf(0, 1, rawRecord(brokertest.Value(7), 0, 1<<31)), // 10
-			rawBatchOf(0, 3, slices.Concat(rawRecord(brokertest.Value(8), 0, 0), rawRecord(brokertest.Value(8), 100, 0), rawRecord(brokertest.Value(9), 2, 0))), // 21-23: the one in the middle
-			rawBatchOf(4, 5, []byte("this is no zstd at all")),                  // 34-38
-			rawBatchOf(3, 2, []byte("whatever")),                                // 49-50
-			rawBatchOf(0, 20_000_000, rawRecord(brokertest.Value(9), 0, 0)),     // 61-20000060: the first is good
+			// 21-23: the one in the middle
+			rawBatchOf(0, 3, slices.Concat(rawRecord(brokertest.Value(8), 0, 0),
+				rawRecord(brokertest.Value(8), 100, 0), rawRecord(brokertest.Value(9), 2, 0))),
+			rawBatchOf(4, 5, []byte("this is no zstd at all")), // 34-38
+			rawBatchOf(3, 2, []byte("whatever")),               // 49-50
+			// 61-20000060: the first is good
+			rawBatchOf(0, 20_000_000, rawRecord(brokertest.Value(9), 0, 0)),
 			rawBatchOf(0, 1, rawRecord(bytes.Repeat([]byte(" "), 1<<20), 0, 0)), // 20000071
 		}
 		remake(w, map[string]string{"max.message.bytes": "10000000"})
@@ -91,7 +99,8 @@ func TestDamagedRecords(t *testing.T) {
 				good++
 			}
 		}
-		want := []string{"10-10:1", "22-22:1", "34-38:5", "49-50:2", "62-20000060:19999999", "20000071-20000071:1"}
+		want := []string{"10-10:1", "22-22:1", "34-38:5", "49-50:2", "62-20000060:19999999",
+			"20000071-20000071:1"}
 		if !slices.Equal(damage, want) || good != 73 {
 			w.Errorf("%d good events, want 73; damage %v, want %v", good, damage, want)
 		}
@@ -101,19 +110,24 @@ func TestDamagedRecords(t *testing.T) {
 	})
 }
 
-// A partition that can't be read says so within 15 s, while the others go on; and soon after the repair no more.
+// A partition that can't be read says so within 15 s, while the others go on; and soon after the
+// repair no more.
 func TestUnreadable(t *testing.T) {
 	fetches := func(r kmsg.Request) bool {
 		f, ok := r.(*kmsg.FetchRequest)
-		return ok && f.Topics[0].Topic == brokertest.Topics.Live && f.Topics[0].Partitions[0].Partition == 1
+		return ok && f.Topics[0].Topic == brokertest.Topics.Live &&
+			f.Topics[0].Partitions[0].Partition == 1
 	}
 	code := func(err *kerr.Error) func(w *brokertest.World) func() {
 		return func(w *brokertest.World) func() {
-			return w.Cluster.Fault(kfake.Fault{Topic: brokertest.Topics.Live, Partitions: []int32{1}, Keys: []kmsg.Key{kmsg.Fetch}, Err: err, Count: -1}).Remove
+			return w.Cluster.Fault(kfake.Fault{Topic: brokertest.Topics.Live,
+				Partitions: []int32{1}, Keys: []kmsg.Key{kmsg.Fetch}, Err: err, Count: -1}).Remove
 		}
 	}
-	// control has respond answer the partition's fetches until the function that it returns is called.
-	control := func(w *brokertest.World, respond func(r *kmsg.FetchRequest) (kmsg.Response, error, bool)) func() {
+	// control has respond answer the partition's fetches until the function that it returns is
+	// called.
+	control := func(w *brokertest.World,
+		respond func(r *kmsg.FetchRequest) (kmsg.Response, error, bool)) func() {
 		var mu sync.Mutex
 		over := false
 		w.Cluster.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
@@ -132,16 +146,21 @@ func TestUnreadable(t *testing.T) {
 		begin      func(w *brokertest.World) (repair func())
 		reason, do string
 	}{
-		"no permission": {code(kerr.TopicAuthorizationFailed), "Topic Authorization Failed", "grant this worker's user Read"},
-		"not leader":    {code(kerr.NotLeaderForPartition), "Not Leader", "check that the partition's leader runs"},
-		"storage error": {code(kerr.KafkaStorageError), "Storage Error", "check that the partition's leader runs"},
+		"no permission": {code(kerr.TopicAuthorizationFailed), "Topic Authorization Failed",
+			"grant this worker's user Read"},
+		"not leader": {code(kerr.NotLeaderForPartition), "Not Leader",
+			"check that the partition's leader runs"},
+		"storage error": {code(kerr.KafkaStorageError), "Storage Error",
+			"check that the partition's leader runs"},
 		"wrong checksum": {func(w *brokertest.World) func() {
 			return control(w, func(r *kmsg.FetchRequest) (kmsg.Response, error, bool) {
 				raw := rawBatchOf(0, 1, rawRecord(brokertest.Value(7), 0, 0))
 				raw[20]++
 				response := r.ResponseKind().(*kmsg.FetchResponse)
-				response.Topics = []kmsg.FetchResponseTopic{{Topic: brokertest.Topics.Live, Partitions: []kmsg.FetchResponseTopicPartition{
-					{Partition: 1, HighWatermark: 15, LastStableOffset: 15, RecordBatches: raw}}}}
+				response.Topics = []kmsg.FetchResponseTopic{{Topic: brokertest.Topics.Live,
+					Partitions: []kmsg.FetchResponseTopicPartition{
+						{Partition: 1, HighWatermark: 15, LastStableOffset: 15,
+							RecordBatches: raw}}}}
 				return response, nil, true
 			})
 		}, "checksum is wrong", "restore the partition from a good replica"},
@@ -149,7 +168,8 @@ func TestUnreadable(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			brokertest.Run(t, 3, func(w *brokertest.World) {
 				var log brokertest.Logs
-				c, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{w.Broker.Addr()}, Dial: w.Network.DialContext, Log: zerolog.New(&log)})
+				c, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{w.Broker.Addr()},
+					Dial: w.Network.DialContext, Log: zerolog.New(&log)})
 				if err != nil {
 					w.Fatal(err)
 				}
@@ -166,7 +186,8 @@ func TestUnreadable(t *testing.T) {
 				}
 				time.Sleep(15 * time.Second)
 				got := state(m.generation(), brokertest.Topics.Live, 1)
-				if u := got.Unreadable; u == nil || u.Offset != 10 || !strings.Contains(u.Reason, test.reason) || !strings.Contains(u.Do, test.do) ||
+				if u := got.Unreadable; u == nil || u.Offset != 10 ||
+					!strings.Contains(u.Reason, test.reason) || !strings.Contains(u.Do, test.do) ||
 					u.Since.Sub(began).Abs() > 3*time.Second {
 					w.Errorf("unreadable: %+v", u)
 				}
@@ -176,21 +197,26 @@ func TestUnreadable(t *testing.T) {
 				time.Sleep(time.Minute)
 				for p, want := range []int{15, 10, 15} {
 					s := state(m.generation(), brokertest.Topics.Live, p)
-					if n := len(m.got(brokertest.Topics.Live, p)); n != want || (s.Unreadable != nil) != (p == 1) {
+					if n := len(m.got(brokertest.Topics.Live, p)); n != want ||
+						(s.Unreadable != nil) != (p == 1) {
 						w.Errorf("partition %d: %d events, unreadable %+v", p, n, s.Unreadable)
 					}
 				}
 				repair()
 				time.Sleep(15 * time.Second)
-				if s := state(m.generation(), brokertest.Topics.Live, 1); s.Unreadable != nil || len(m.got(brokertest.Topics.Live, 1)) != 15 {
-					w.Errorf("after the repair: %+v, %d events", s.Unreadable, len(m.got(brokertest.Topics.Live, 1)))
+				if s := state(m.generation(), brokertest.Topics.Live, 1); s.Unreadable != nil ||
+					len(m.got(brokertest.Topics.Live, 1)) != 15 {
+					w.Errorf("after the repair: %+v, %d events", s.Unreadable,
+						len(m.got(brokertest.Topics.Live, 1)))
 				}
 				lines := log.Lines("partition can't be read; retrying")
-				if len(lines) != 1 || lines[0]["topic"] != brokertest.Topics.Live || lines[0]["partition"] != 1.0 || lines[0]["offset"] != 10.0 ||
+				if len(lines) != 1 || lines[0]["topic"] != brokertest.Topics.Live ||
+					lines[0]["partition"] != 1.0 || lines[0]["offset"] != 10.0 ||
 					!strings.Contains(fmt.Sprint(lines[0]["do"]), test.do) {
 					w.Errorf("logged %v", lines)
 				}
-				if lines := log.Lines("partition can be read again"); len(lines) != 1 || lines[0]["partition"] != 1.0 {
+				if lines := log.Lines("partition can be read again"); len(lines) != 1 ||
+					lines[0]["partition"] != 1.0 {
 					w.Errorf("logged %v", lines)
 				}
 				m.leave()
@@ -206,13 +232,15 @@ func TestWaitingIsNotUnreadable(t *testing.T) {
 		m := join(w, w.Client(), func(m *member) { m.closed = true })
 		time.Sleep(time.Hour)
 		m.set(func() { m.closed = false })
-		fault := w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.NotLeaderForPartition, Count: -1})
+		fault := w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch},
+			Err: kerr.NotLeaderForPartition, Count: -1})
 		time.Sleep(3 * time.Second)
 		if u := state(m.generation(), brokertest.Topics.Live, 0).Unreadable; u != nil {
 			w.Errorf("after 3 s: %+v", u)
 		}
 		time.Sleep(10 * time.Second)
-		if u := state(m.generation(), brokertest.Topics.Live, 0).Unreadable; u == nil || time.Since(u.Since) > 14*time.Second {
+		if u := state(m.generation(), brokertest.Topics.Live, 0).Unreadable; u == nil ||
+			time.Since(u.Since) > 14*time.Second {
 			w.Errorf("after 13 s: %+v", u)
 		}
 		fault.Remove()
@@ -227,7 +255,8 @@ func TestScanOfDamagedTopic(t *testing.T) {
 			w.Publish(brokertest.Topics.DeadLetter, p, 10)
 		}
 		produceRaw(w, brokertest.Topics.DeadLetter, 0, rawBatchOf(1, 2, []byte("whatever")))
-		w.Cluster.Fault(kfake.Fault{Topic: brokertest.Topics.DeadLetter, Partitions: []int32{1}, Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.TopicAuthorizationFailed, Count: -1})
+		w.Cluster.Fault(kfake.Fault{Topic: brokertest.Topics.DeadLetter, Partitions: []int32{1},
+			Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.TopicAuthorizationFailed, Count: -1})
 		c := w.Client()
 		extent, err := c.TopicOffsets(w.Context(), brokertest.Topics.DeadLetter)
 		if err != nil {
@@ -245,7 +274,8 @@ func TestScanOfDamagedTopic(t *testing.T) {
 		if err != nil || good != 20 || damaged != 1 {
 			w.Errorf("%d good, %d damaged, %v", good, damaged, err)
 		}
-		if len(unread) != 1 || unread[0].Partition != 1 || unread[0].From != 0 || unread[0].To != 10 || !kafkaclient.Denied(unread[0].Err) {
+		if len(unread) != 1 || unread[0].Partition != 1 || unread[0].From != 0 ||
+			unread[0].To != 10 || !kafkaclient.Denied(unread[0].Err) {
 			w.Errorf("unread: %+v", unread)
 		}
 		ctx, cancel := context.WithCancel(w.Context())

@@ -7,7 +7,8 @@
 // It promises:
 //   - An offset is committed only when every event before it has finished, only forward, and only
 //     while this member belongs to the generation that it got the partition in.
-//   - Every record that a consumer may see is delivered in each generation, from the committed offset
+//   - Every record that a consumer may see is delivered in each generation, from the committed
+//     offset
 //     on, in order within its partition. Aborted transactions are filtered. What retention deleted
 //     before it was read is counted and logged; a recreated topic is read from its beginning, and
 //     logged.
@@ -16,7 +17,8 @@
 //   - Memory is bounded by the sink's Room, whatever producers write and however many partitions
 //     there are: 32 MiB of fetched bytes that were not delivered, unless one batch is larger; one
 //     chunk of records for each of four decoders; and 16 bytes for each event that has not finished.
-//   - What a producer wrote wrong is delivered as a Damage, and the rest of its partition continues.
+//   - What a producer wrote wrong is delivered as a Damage, and the rest of its partition
+//     continues.
 //     What can't be fetched, or was damaged after its producer wrote it, is retried, and never
 //     skipped: the partition is Unreadable, in its state and in the log.
 //
@@ -46,9 +48,11 @@
 // # Non-obvious
 //
 //   - Arrival order is tracked, not offsets: logs have holes.
-//   - The heartbeat continues during the drain, until serve has returned. Without it the session ends
+//   - The heartbeat continues during the drain, until serve has returned. Without it the session
+//     ends
 //     during a long drain, and the last commit is refused.
-//   - Whoever may join the group may write anything to its other members, and may lead it. The shares
+//   - Whoever may join the group may write anything to its other members, and may lead it. The
+//     shares
 //     of the workers add up to the rate all the same: see accept and confirm in agreement.go.
 //   - A generation's number does not identify it; the *Generation does. See Generation.
 //   - Kafka 4 lets a worker join a group of the newer protocol (KIP-848), and then assigns its

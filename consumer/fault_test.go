@@ -23,36 +23,44 @@ import (
 // watchCommits checks that no partition's committed offset ever goes back.
 func watchCommits(w *brokertest.World) {
 	last := map[string]int64{}
-	w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Observe: true, Count: -1, When: func(r kmsg.Request) bool {
-		for _, t := range r.(*kmsg.OffsetCommitRequest).Topics {
-			for _, p := range t.Partitions {
-				name := fmt.Sprintf("%s/%d", t.Topic, p.Partition)
-				if p.Offset < last[name] {
-					w.Errorf("%s: committed %d after %d", name, p.Offset, last[name])
+	w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Observe: true, Count: -1,
+		When: func(r kmsg.Request) bool {
+			for _, t := range r.(*kmsg.OffsetCommitRequest).Topics {
+				for _, p := range t.Partitions {
+					name := fmt.Sprintf("%s/%d", t.Topic, p.Partition)
+					if p.Offset < last[name] {
+						w.Errorf("%s: committed %d after %d", name, p.Offset, last[name])
+					}
+					last[name] = p.Offset
 				}
-				last[name] = p.Offset
 			}
-		}
-		return true
-	}})
+			return true
+		}})
 }
 
-// Whatever a broker answers for a while, on whatever request: everything is delivered and committed in the
-// end, in order, nothing is committed backwards, and Consume goes on.
+// Whatever a broker answers for a while, on whatever request: everything is delivered and committed
+// in the end, in order, nothing is committed backwards, and Consume goes on.
 func TestEveryErrorOnEveryRequest(t *testing.T) {
 	codes := []*kerr.Error{
-		kerr.UnknownServerError, kerr.OffsetOutOfRange, kerr.CorruptMessage, kerr.UnknownTopicOrPartition, kerr.LeaderNotAvailable,
-		kerr.NotLeaderForPartition, kerr.RequestTimedOut, kerr.ReplicaNotAvailable, kerr.CoordinatorLoadInProgress,
-		kerr.CoordinatorNotAvailable, kerr.NotCoordinator, kerr.IllegalGeneration, kerr.UnknownMemberID, kerr.RebalanceInProgress,
-		kerr.TopicAuthorizationFailed, kerr.GroupAuthorizationFailed, kerr.KafkaStorageError, kerr.FencedLeaderEpoch,
-		kerr.UnknownLeaderEpoch, kerr.OffsetNotAvailable, kerr.UnstableOffsetCommit, kerr.PolicyViolation, kerr.ThrottlingQuotaExceeded,
+		kerr.UnknownServerError, kerr.OffsetOutOfRange, kerr.CorruptMessage,
+		kerr.UnknownTopicOrPartition, kerr.LeaderNotAvailable,
+		kerr.NotLeaderForPartition, kerr.RequestTimedOut, kerr.ReplicaNotAvailable,
+		kerr.CoordinatorLoadInProgress,
+		kerr.CoordinatorNotAvailable, kerr.NotCoordinator, kerr.IllegalGeneration,
+		kerr.UnknownMemberID, kerr.RebalanceInProgress,
+		kerr.TopicAuthorizationFailed, kerr.GroupAuthorizationFailed, kerr.KafkaStorageError,
+		kerr.FencedLeaderEpoch,
+		kerr.UnknownLeaderEpoch, kerr.OffsetNotAvailable, kerr.UnstableOffsetCommit,
+		kerr.PolicyViolation, kerr.ThrottlingQuotaExceeded,
 	}
-	if testing.Short() { // with the race detector it takes long: every third, which has some of each kind
+	// with the race detector it takes long: every third, which has some of each kind
+	if testing.Short() {
 		n := -1
 		codes = slices.DeleteFunc(codes, func(*kerr.Error) bool { n++; return n%3 != 0 })
 	}
 	keys := []kmsg.Key{
-		kmsg.Fetch, kmsg.ListOffsets, kmsg.Metadata, kmsg.OffsetCommit, kmsg.OffsetFetch, kmsg.FindCoordinator,
+		kmsg.Fetch, kmsg.ListOffsets, kmsg.Metadata, kmsg.OffsetCommit, kmsg.OffsetFetch,
+		kmsg.FindCoordinator,
 		kmsg.JoinGroup, kmsg.Heartbeat, kmsg.LeaveGroup, kmsg.SyncGroup,
 	}
 	for _, key := range keys {
@@ -64,12 +72,15 @@ func TestEveryErrorOnEveryRequest(t *testing.T) {
 				published := int64(0)
 				var got []int64
 				for _, code := range codes {
-					m.set(func() { m.closed = true }) // else the fetch that waits would have it before the fault
+					// else the fetch that waits would have it before the fault
+					m.set(func() { m.closed = true })
 					w.Publish(brokertest.Topics.Live, 0, 10)
 					published += 10
-					fault := w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: code, Count: 5})
+					fault := w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: code,
+						Count: 5})
 					m.set(func() { m.closed = false })
-					if key == kmsg.JoinGroup || key == kmsg.SyncGroup || key == kmsg.OffsetFetch || key == kmsg.FindCoordinator || key == kmsg.LeaveGroup {
+					if key == kmsg.JoinGroup || key == kmsg.SyncGroup || key == kmsg.OffsetFetch ||
+						key == kmsg.FindCoordinator || key == kmsg.LeaveGroup {
 						// Only seen in a rebalance: have one.
 						other := join(w, w.Client())
 						time.Sleep(10 * time.Second)
@@ -84,7 +95,8 @@ func TestEveryErrorOnEveryRequest(t *testing.T) {
 					if m.gone() {
 						w.Fatalf("%v: Consume has returned %v", code, m.err)
 					}
-					if hits := fault.Hits(); hits == 0 && key != kmsg.ListOffsets && key != kmsg.LeaveGroup {
+					if hits := fault.Hits(); hits == 0 && key != kmsg.ListOffsets &&
+						key != kmsg.LeaveGroup {
 						w.Errorf("%v was never answered", code)
 					}
 					fault.Remove()
@@ -107,19 +119,23 @@ func TestEveryErrorOnEveryRequest(t *testing.T) {
 func TestLostCommitAnswers(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		watchCommits(w)
-		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.RequestTimedOut, Count: 20}) // the work is done all the same
+		// the work is done all the same
+		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.RequestTimedOut,
+			Count: 20})
 		m := join(w, w.Client())
 		for i := range 20 {
 			w.Publish(brokertest.Topics.Live, 0, 10)
 			time.Sleep(time.Second)
 			if i == 10 {
-				w.Cluster.ControlKey(int16(kmsg.OffsetCommit), func(kmsg.Request) (kmsg.Response, error, bool) {
-					return nil, errors.New("cut"), true
-				})
+				w.Cluster.ControlKey(int16(kmsg.OffsetCommit),
+					func(kmsg.Request) (kmsg.Response, error, bool) {
+						return nil, errors.New("cut"), true
+					})
 			}
 		}
 		time.Sleep(20 * time.Second)
-		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(0, 200)) || committed(w, brokertest.Topics.Live, 0) != 200 {
+		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(0, 200)) ||
+			committed(w, brokertest.Topics.Live, 0) != 200 {
 			w.Errorf("got %d, committed %d", len(got), committed(w, brokertest.Topics.Live, 0))
 		}
 		m.leave()
@@ -135,29 +151,35 @@ func TestCommitErrors(t *testing.T) {
 		var result error
 		m := join(w, w.Client(), func(m *member) {
 			m.drain = func(ctx context.Context, g *consumer.Generation) {
-				w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Topic: brokertest.Topics.Live, Partitions: []int32{1}, Err: kerr.TopicAuthorizationFailed})
+				w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit},
+					Topic: brokertest.Topics.Live, Partitions: []int32{1},
+					Err: kerr.TopicAuthorizationFailed})
 				result = g.Commit(context.WithoutCancel(ctx))
 			}
 		})
 		// No commit before the one under test.
-		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.InvalidCommitOffsetSize, Count: 3})
+		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit},
+			Err: kerr.InvalidCommitOffsetSize, Count: 3})
 		time.Sleep(3500 * time.Millisecond)
 		m.leave()
 		var e *consumer.CommitError
-		if !errors.As(result, &e) || e.Topic != brokertest.Topics.Live || e.Partition != 1 || e.Code != "29" || e.Fenced {
+		if !errors.As(result, &e) || e.Topic != brokertest.Topics.Live || e.Partition != 1 ||
+			e.Code != "29" || e.Fenced {
 			w.Errorf("got %v", result)
 		}
 	})
 }
 
-// What passes does not need another Commit: there may be none, at the end of a drain. Nor does leaving.
+// What passes does not need another Commit: there may be none, at the end of a drain. Nor does
+// leaving.
 func TestLastCommitAndLeaveAreTriedAgain(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		m := join(w, w.Client(), func(m *member) {
 			m.auto = false
 			m.drain = func(ctx context.Context, g *consumer.Generation) {
 				g.Finish(m.event(brokertest.Topics.Live, 0).Ref)
-				w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit, kmsg.LeaveGroup}, Err: kerr.NotCoordinator, Count: 3})
+				w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit, kmsg.LeaveGroup},
+					Err: kerr.NotCoordinator, Count: 3})
 			}
 		})
 		w.Publish(brokertest.Topics.Live, 0, 1)
@@ -166,7 +188,8 @@ func TestLastCommitAndLeaveAreTriedAgain(t *testing.T) {
 		if got := committed(w, brokertest.Topics.Live, 0); got != 1 {
 			w.Errorf("committed %d", got)
 		}
-		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.LeaveGroup}, Err: kerr.NotCoordinator, Count: 3})
+		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.LeaveGroup}, Err: kerr.NotCoordinator,
+			Count: 3})
 		m = join(w, w.Client())
 		time.Sleep(5 * time.Second)
 		m.leave()
@@ -183,7 +206,8 @@ func TestOffsetsThatCannotBeFetched(t *testing.T) {
 		m := join(w, w.Client())
 		time.Sleep(5 * time.Second)
 		m.leave()
-		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetFetch}, Topic: brokertest.Topics.Live, Err: kerr.UnstableOffsetCommit, Count: 5})
+		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetFetch},
+			Topic: brokertest.Topics.Live, Err: kerr.UnstableOffsetCommit, Count: 5})
 		m = join(w, w.Client())
 		time.Sleep(10 * time.Second)
 		if got := m.got(brokertest.Topics.Live, 0); len(got) != 0 || m.generation() == nil {
@@ -197,8 +221,10 @@ func TestOffsetsThatCannotBeFetched(t *testing.T) {
 func TestNothingIsLostWhileEverythingMoves(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		w := &brokertest.World{T: t}
-		cluster, err := kfake.NewCluster(kfake.Ports(9092, 9093, 9094), kfake.ListenFn(w.Network.Listen),
-			kfake.SeedTopics(6, brokertest.Topics.Live, brokertest.Topics.Backfill, brokertest.Topics.DeadLetter))
+		cluster, err := kfake.NewCluster(kfake.Ports(9092, 9093, 9094),
+			kfake.ListenFn(w.Network.Listen),
+			kfake.SeedTopics(6, brokertest.Topics.Live, brokertest.Topics.Backfill,
+				brokertest.Topics.DeadLetter))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -206,17 +232,20 @@ func TestNothingIsLostWhileEverythingMoves(t *testing.T) {
 		w.Cluster = cluster
 		watchCommits(w)
 		brokers := []string{"localhost:9092", "localhost:9093", "localhost:9094"}
-		lines := []*brokertest.Switchboard{{Dial: w.Network.DialContext}, {Dial: w.Network.DialContext}}
+		lines := []*brokertest.Switchboard{{Dial: w.Network.DialContext},
+			{Dial: w.Network.DialContext}}
 		var members []*member
 		for _, line := range lines {
-			c, err := kafkaclient.New(kafkaclient.Options{Brokers: brokers, Dial: line.DialContext, Log: zerolog.New(t.Output())})
+			c, err := kafkaclient.New(kafkaclient.Options{Brokers: brokers, Dial: line.DialContext,
+				Log: zerolog.New(t.Output())})
 			if err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(c.Close)
 			members = append(members, join(w, c))
 		}
-		producer, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.Dialer(w.Network.DialContext), kgo.DefaultProduceTopic(brokertest.Topics.Live))
+		producer, err := kgo.NewClient(kgo.SeedBrokers(brokers...),
+			kgo.Dialer(w.Network.DialContext), kgo.DefaultProduceTopic(brokertest.Topics.Live))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -225,7 +254,8 @@ func TestNothingIsLostWhileEverythingMoves(t *testing.T) {
 		published := 0
 		for second := range 120 {
 			for range 50 {
-				producer.Produce(w.Context(), &kgo.Record{Key: []byte(fmt.Sprint(published)), Value: brokertest.Value(published)}, nil)
+				producer.Produce(w.Context(), &kgo.Record{Key: []byte(fmt.Sprint(published)),
+					Value: brokertest.Value(published)}, nil)
 				published++
 			}
 			if err := producer.Flush(w.Context()); err != nil {
@@ -258,7 +288,8 @@ func TestNothingIsLostWhileEverythingMoves(t *testing.T) {
 		if len(seen) != published || done != end || end != int64(published) {
 			t.Errorf("%d published, %d seen, %d done of %d", published, len(seen), done, end)
 		}
-		t.Logf("%d generations, %d repeats of %d", members[0].turns()+members[1].turns(), repeats, published)
+		t.Logf("%d generations, %d repeats of %d", members[0].turns()+members[1].turns(), repeats,
+			published)
 		if repeats > published/4 {
 			t.Errorf("%d of %d events were delivered again", repeats, published)
 		}
@@ -268,32 +299,36 @@ func TestNothingIsLostWhileEverythingMoves(t *testing.T) {
 	})
 }
 
-// For a moment after a change of leaders the new one may know less than it should. That is no other log.
+// For a moment after a change of leaders the new one may know less than it should. That is no other
+// log.
 func TestShortLogForAMoment(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 0, 100)
 		m := join(w, w.Client())
 		time.Sleep(5 * time.Second)
 		short := time.Now().Add(3 * time.Second)
-		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: brokertest.Topics.Live, Err: kerr.OffsetOutOfRange, Count: -1, When: func(kmsg.Request) bool {
-			return time.Now().Before(short)
-		}})
-		w.Cluster.ControlKey(int16(kmsg.ListOffsets), func(r kmsg.Request) (kmsg.Response, error, bool) {
-			w.Cluster.KeepControl()
-			request := r.(*kmsg.ListOffsetsRequest)
-			if !time.Now().Before(short) || request.Topics[0].Topic != brokertest.Topics.Live {
-				return nil, nil, false
-			}
-			response := request.ResponseKind().(*kmsg.ListOffsetsResponse)
-			t, p := kmsg.NewListOffsetsResponseTopic(), kmsg.NewListOffsetsResponseTopicPartition()
-			p.Offset, t.Topic = 50, brokertest.Topics.Live
-			if request.Topics[0].Partitions[0].Timestamp == -2 {
-				p.Offset = 0
-			}
-			t.Partitions = append(t.Partitions, p)
-			response.Topics = append(response.Topics, t)
-			return response, nil, true
-		})
+		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: brokertest.Topics.Live,
+			Err: kerr.OffsetOutOfRange, Count: -1, When: func(kmsg.Request) bool {
+				return time.Now().Before(short)
+			}})
+		w.Cluster.ControlKey(int16(kmsg.ListOffsets),
+			func(r kmsg.Request) (kmsg.Response, error, bool) {
+				w.Cluster.KeepControl()
+				request := r.(*kmsg.ListOffsetsRequest)
+				if !time.Now().Before(short) || request.Topics[0].Topic != brokertest.Topics.Live {
+					return nil, nil, false
+				}
+				response := request.ResponseKind().(*kmsg.ListOffsetsResponse)
+				t, p := kmsg.NewListOffsetsResponseTopic(),
+					kmsg.NewListOffsetsResponseTopicPartition()
+				p.Offset, t.Topic = 50, brokertest.Topics.Live
+				if request.Topics[0].Partitions[0].Timestamp == -2 {
+					p.Offset = 0
+				}
+				t.Partitions = append(t.Partitions, p)
+				response.Topics = append(response.Topics, t)
+				return response, nil, true
+			})
 		time.Sleep(10 * time.Second)
 		w.Publish(brokertest.Topics.Live, 0, 10)
 		time.Sleep(10 * time.Second)
@@ -304,25 +339,28 @@ func TestShortLogForAMoment(t *testing.T) {
 	})
 }
 
-// Fetching is back within half a second after a leader has moved; and after a long failure that is over, a
-// short one costs no more than if it were the first.
+// Fetching is back within half a second after a leader has moved; and after a long failure that is
+// over, a short one costs no more than if it were the first.
 func TestFetchingRecoversSoon(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		w := &brokertest.World{T: t}
-		cluster, err := kfake.NewCluster(kfake.Ports(9092, 9093), kfake.ListenFn(w.Network.Listen), kfake.SeedTopics(1, brokertest.Topics.Live, brokertest.Topics.Backfill))
+		cluster, err := kfake.NewCluster(kfake.Ports(9092, 9093), kfake.ListenFn(w.Network.Listen),
+			kfake.SeedTopics(1, brokertest.Topics.Live, brokertest.Topics.Backfill))
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(cluster.Close)
 		w.Cluster = cluster
-		c, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{"localhost:9092"}, Dial: w.Network.DialContext})
+		c, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{"localhost:9092"},
+			Dial: w.Network.DialContext})
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(c.Close)
 		m := join(w, c)
 		time.Sleep(5 * time.Second)
-		producer, err := kgo.NewClient(kgo.SeedBrokers("localhost:9092"), kgo.Dialer(w.Network.DialContext), kgo.DefaultProduceTopic(brokertest.Topics.Live),
+		producer, err := kgo.NewClient(kgo.SeedBrokers("localhost:9092"),
+			kgo.Dialer(w.Network.DialContext), kgo.DefaultProduceTopic(brokertest.Topics.Live),
 			kgo.MetadataMinAge(10*time.Millisecond))
 		if err != nil {
 			t.Fatal(err)
@@ -330,7 +368,8 @@ func TestFetchingRecoversSoon(t *testing.T) {
 		t.Cleanup(producer.Close)
 		deliver := func(n int) {
 			t.Helper()
-			if err := producer.ProduceSync(w.Context(), &kgo.Record{Value: brokertest.Value(n)}).FirstErr(); err != nil {
+			if err := producer.ProduceSync(w.Context(), &kgo.Record{Value: brokertest.Value(n)}).
+				FirstErr(); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(500 * time.Millisecond)
@@ -340,18 +379,21 @@ func TestFetchingRecoversSoon(t *testing.T) {
 		}
 		n := 0
 		for ; n < 20; n++ {
-			if err := cluster.MoveTopicPartition(brokertest.Topics.Live, 0, int32(n%2)); err != nil {
+			if err := cluster.MoveTopicPartition(brokertest.Topics.Live, 0,
+				int32(n%2)); err != nil {
 				t.Fatal(err)
 			}
 			deliver(n)
 			time.Sleep(time.Second)
 		}
-		long := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.KafkaStorageError, Count: -1})
+		long := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.KafkaStorageError,
+			Count: -1})
 		time.Sleep(20 * time.Second)
 		long.Remove()
 		time.Sleep(5 * time.Second)
 		deliver(n)
-		cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: brokertest.Topics.Live, Err: kerr.KafkaStorageError, Count: 1})
+		cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: brokertest.Topics.Live,
+			Err: kerr.KafkaStorageError, Count: 1})
 		deliver(n + 1)
 		deliver(n + 2)
 		m.leave()

@@ -13,9 +13,10 @@ import (
 
 // fingerprint is the last record that was delivered of a partition, by which its log is recognized.
 //
-// The protocol that kafka-go speaks has no ids of topics: a fetch names the topic, and is answered from a log
-// that was deleted and made again as soon as that has grown beyond the old position. So a fetch that follows a
-// failure or a pause begins one record earlier, at the fingerprint, and must find it there.
+// The protocol that kafka-go speaks has no ids of topics: a fetch names the topic, and is answered
+// from a log that was deleted and made again as soon as that has grown beyond the old position. So
+// a fetch that follows a failure or a pause begins one record earlier, at the fingerprint, and must
+// find it there.
 type fingerprint struct {
 	known  bool
 	offset int64
@@ -34,9 +35,10 @@ func fingerprintOf(r batch.Record) fingerprint {
 }
 
 // recognize takes what lies before position out of the first records that were fetched, and reports
-// whether it is of the same log: the fingerprint and nothing else. The fingerprint itself may be gone, by
-// compaction.
-func (l fingerprint) recognize(records []batch.Record, position int64) (rest []batch.Record, same bool) {
+// whether it is of the same log: the fingerprint and nothing else. The fingerprint itself may be
+// gone, by compaction.
+func (l fingerprint) recognize(records []batch.Record, position int64) (rest []batch.Record,
+	same bool) {
 	for len(records) > 0 && records[0].Offset < position {
 		if fingerprintOf(records[0]) != l {
 			return nil, false
@@ -72,7 +74,8 @@ func (p *partition) recognize(ctx context.Context) bool {
 	}
 }
 
-// has reports whether the log has, or had until retention deleted it, an event of that time at the offset.
+// has reports whether the log has, or had until retention deleted it, an event of that time at the
+// offset.
 func (p *partition) has(ctx context.Context, offset int64, at time.Time) (bool, error) {
 	r, ok, err := p.g.client.FirstRecord(ctx, p.TopicPartition, offset, kafkaclient.Following)
 	if errors.Is(err, kafkaclient.OffsetOutOfRange) {
@@ -90,6 +93,8 @@ func (p *partition) disown(offset int64) {
 	p.mu.Lock()
 	p.tracker.Disown()
 	p.mu.Unlock()
-	p.g.client.Options.Log.Warn().Str("topic", p.Topic).Int("partition", p.Partition).Int64("offset", offset).
-		Msg("the log has another event there than when its offset was committed, or none: what is committed beside the offset is ignored, and some calls may be repeated")
+	p.g.client.Options.Log.Warn().Str("topic", p.Topic).Int("partition", p.Partition).
+		Int64("offset", offset).
+		Msg("the log has another event there than when its offset was committed, or none: what " +
+			"is committed beside the offset is ignored, and some calls may be repeated")
 }

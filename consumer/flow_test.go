@@ -34,7 +34,8 @@ func TestJoinDeliverFinishCommit(t *testing.T) {
 			w.Fatalf("got %d events", len(got))
 		}
 		e := m.event(brokertest.Topics.Live, 17)
-		if e.Invalid != nil || e.Report != "r17" || e.Peer != "p" || e.ReadTime != brokertest.FirstSecond+18 || e.Lane != event.Live {
+		if e.Invalid != nil || e.Report != "r17" || e.Peer != "p" ||
+			e.ReadTime != brokertest.FirstSecond+18 || e.Lane != event.Live {
 			w.Errorf("event %+v", e)
 		}
 		if e := m.event(brokertest.Topics.Backfill, 1); e.Lane != event.Backfill {
@@ -71,24 +72,28 @@ func TestJoinDeliverFinishCommit(t *testing.T) {
 		if got := committed(w, brokertest.Topics.Live, 1); got != 1000 {
 			w.Errorf("committed %d, want 1000", got)
 		}
-		if s := state(g, brokertest.Topics.Live, 1); s.Committed != 1000 || s.HighWatermark != 2001 || s.Lag != 1001 || s.Oldest == nil ||
+		if s := state(g, brokertest.Topics.Live, 1); s.Committed != 1000 ||
+			s.HighWatermark != 2001 || s.Lag != 1001 || s.Oldest == nil ||
 			s.Oldest.Offset != 1000 || s.Oldest.Ref != m.event(brokertest.Topics.Live, 1000).Ref {
 			w.Errorf("state %+v, oldest %+v", s, s.Oldest)
 		}
-		commits := w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Observe: true, Count: -1})
+		commits := w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Observe: true,
+			Count: -1})
 		time.Sleep(10 * time.Second)
 		if n := commits.Hits(); n != 0 {
 			w.Errorf("%d commits although nothing advanced", n)
 		}
 		g.Finish(m.event(brokertest.Topics.Live, 1000).Ref)
 		m.leave()
-		if c := w.Cluster.GroupInfo(brokertest.Group).Commits[brokertest.Topics.Live][1]; c.Offset != 2001 || c.LeaderEpoch != -1 {
+		if c := w.Cluster.GroupInfo(brokertest.Group).
+			Commits[brokertest.Topics.Live][1]; c.Offset != 2001 || c.LeaderEpoch != -1 {
 			w.Errorf("committed %+v at the end, want 2001 and no leader epoch", c)
 		}
 		g.Finish(m.event(brokertest.Topics.Backfill, 0).Ref)
 		sent := commits.Hits()
 		var ended *consumer.CommitError
-		if err := g.Commit(w.Context()); !errors.As(err, &ended) || !ended.Fenced || commits.Hits() != sent {
+		if err := g.Commit(w.Context()); !errors.As(err, &ended) || !ended.Fenced ||
+			commits.Hits() != sent {
 			w.Errorf("a commit after the end was sent, or answered with %v", err)
 		}
 		if got := w.Cluster.GroupInfo(brokertest.Group); len(got.Members) != 0 {
@@ -128,8 +133,8 @@ func TestRestartResumesAtCommitted(t *testing.T) {
 	})
 }
 
-// The first member has to give half away. What it drains in the meantime is committed; the second begins
-// behind it.
+// The first member has to give half away. What it drains in the meantime is committed; the second
+// begins behind it.
 func TestRevokeDrainsBeforeOthersBegin(t *testing.T) {
 	brokertest.Run(t, 2, func(w *brokertest.World) {
 		for p := range 2 {
@@ -167,7 +172,8 @@ func TestRevokeDrainsBeforeOthersBegin(t *testing.T) {
 			w.Errorf("%d events were delivered again", n)
 		}
 		one, two := first.generation().Assigned(), second.generation().Assigned()
-		if len(one) != 2 || len(two) != 2 || one[0].Partition != one[1].Partition || two[0].Partition != two[1].Partition ||
+		if len(one) != 2 || len(two) != 2 || one[0].Partition != one[1].Partition ||
+			two[0].Partition != two[1].Partition ||
 			one[0].Partition == two[0].Partition {
 			w.Errorf("assigned %v and %v", one, two)
 		}
@@ -183,7 +189,8 @@ func TestRevokeDrainsBeforeOthersBegin(t *testing.T) {
 	})
 }
 
-// A member that was away for longer than its session must not commit over the one that has taken its place.
+// A member that was away for longer than its session must not commit over the one that has taken
+// its place.
 func TestStaleCommitIsFenced(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 0, 10)
@@ -205,7 +212,8 @@ func TestStaleCommitIsFenced(t *testing.T) {
 		old.Finish(first.event(brokertest.Topics.Live, 0).Ref)
 		var refused *consumer.CommitError
 		if err := old.Commit(context.Background()); !errors.As(err, &refused) || !refused.Fenced ||
-			refused.Topic != brokertest.Topics.Live || refused.Partition != 0 || (refused.Code != "22" && refused.Code != "25") {
+			refused.Topic != brokertest.Topics.Live || refused.Partition != 0 ||
+			(refused.Code != "22" && refused.Code != "25") {
 			w.Errorf("stale commit: %v (%+v)", err, refused)
 		}
 		if got := committed(w, brokertest.Topics.Live, 0); got != 10 {
@@ -221,20 +229,24 @@ func TestStaleCommitIsFenced(t *testing.T) {
 	})
 }
 
-// A commit that was stuck on its way is carried out after a later one, and sets the offset back. That is healed, though nothing advances
-// any more.
+// A commit that was stuck on its way is carried out after a later one, and sets the offset back.
+// That is healed, though nothing advances any more.
 func TestLateCommit(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 0, 10)
 		m := join(w, w.Client())
 		time.Sleep(5 * time.Second)
 		late := kmsg.NewPtrOffsetCommitRequest()
-		late.Group, late.Generation, late.MemberID = brokertest.Group, m.generation().ID(), m.generation().Member()
-		topic, partition := kmsg.NewOffsetCommitRequestTopic(), kmsg.NewOffsetCommitRequestTopicPartition()
+		late.Group, late.Generation, late.MemberID = brokertest.Group, m.generation().ID(),
+			m.generation().Member()
+		topic, partition := kmsg.NewOffsetCommitRequestTopic(),
+			kmsg.NewOffsetCommitRequestTopicPartition()
 		partition.Offset = 4
 		topic.Topic, topic.Partitions = brokertest.Topics.Live, append(topic.Partitions, partition)
 		late.Topics = append(late.Topics, topic)
-		if answer, err := late.RequestWith(w.Context(), w.Kgo(kgo.MaxVersions(kversion.V2_8_0()))); err != nil || answer.Topics[0].Partitions[0].ErrorCode != 0 {
+		if answer, err := late.RequestWith(w.Context(),
+			w.Kgo(kgo.MaxVersions(kversion.V2_8_0()))); err != nil ||
+			answer.Topics[0].Partitions[0].ErrorCode != 0 {
 			w.Fatalf("the late commit: %v, %+v", err, answer)
 		}
 		if got := committed(w, brokertest.Topics.Live, 0); got != 4 {
@@ -294,10 +306,11 @@ func TestCommitKeepsItsDeadline(t *testing.T) {
 		m.set(func() {
 			m.drain = func(_ context.Context, g *consumer.Generation) {
 				g.Finish(m.all()[0].Ref)
-				w.Cluster.ControlKey(int16(kmsg.OffsetCommit), func(kmsg.Request) (kmsg.Response, error, bool) {
-					w.Cluster.SleepControl(func() { time.Sleep(time.Second) })
-					return nil, nil, false
-				})
+				w.Cluster.ControlKey(int16(kmsg.OffsetCommit),
+					func(kmsg.Request) (kmsg.Response, error, bool) {
+						w.Cluster.SleepControl(func() { time.Sleep(time.Second) })
+						return nil, nil, false
+					})
 				ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
 				defer cancel()
 				began := time.Now()

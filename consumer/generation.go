@@ -11,19 +11,19 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// Sink receives what a generation fetches. Its methods are called by several goroutines, those about one
-// partition by one.
+// Sink receives what a generation fetches. Its methods are called by several goroutines, those
+// about one partition by one.
 type Sink interface {
 	// Room blocks while lane may not fetch. It returns an error when ctx ends.
 	Room(ctx context.Context, lane event.Lane) error
-	// Deliver takes some events of one partition, in order. It must not block for long: it holds up the
-	// partition. The slice and the bytes of the records are valid until it returns.
+	// Deliver takes some events of one partition, in order. It must not block for long: it holds up
+	// the partition. The slice and the bytes of the records are valid until it returns.
 	Deliver(events []event.Event)
 }
 
-// Generation is what this member owns between two rebalances. All its state goes with it: nothing of it may
-// be used for a later generation, not even one of the same number (a member that rejoins an unchanged group
-// gets the same). It is safe for concurrent use.
+// Generation is what this member owns between two rebalances. All its state goes with it: nothing
+// of it may be used for a later generation, not even one of the same number (a member that rejoins
+// an unchanged group gets the same). It is safe for concurrent use.
 type Generation struct {
 	client *kafkaclient.Client
 	member kafkaclient.Member
@@ -34,7 +34,8 @@ type Generation struct {
 	all      []event.TopicPartition // sorted by topic and number
 	mismatch mismatch               // set before serve is called
 
-	partitions []*partition           // sorted by topic and number; set by prepare, and never changed after it
+	// sorted by topic and number; set by prepare, and never changed after it
+	partitions []*partition
 	memory     [2]*kafkaclient.Memory // of each lane's fetches
 
 	commitMu    sync.Mutex // one commit at a time, and none after ended
@@ -54,7 +55,8 @@ func newGeneration(m *member, j joined) *Generation {
 		rate:   m.options.Rate, now: m.options.Now,
 		all:  j.terms.all(),
 		lost: map[string]int64{}, proof: j.proof, recommitted: time.Now(),
-		memory: [2]*kafkaclient.Memory{kafkaclient.NewMemory(kafkaclient.FetchMemory/2, 0), kafkaclient.NewMemory(kafkaclient.FetchMemory/2, 0)},
+		memory: [2]*kafkaclient.Memory{kafkaclient.NewMemory(kafkaclient.FetchMemory/2, 0),
+			kafkaclient.NewMemory(kafkaclient.FetchMemory/2, 0)},
 	}
 }
 
@@ -64,7 +66,8 @@ func (g *Generation) prepare(ctx context.Context, j joined) error {
 		committed, err := g.client.CommittedOffsets(ctx, g.member.Group, j.assigned)
 		if err == nil {
 			for i, tp := range j.assigned {
-				p := &partition{TopicPartition: tp, g: g, index: i, highWatermark: -1, good: time.Now()}
+				p := &partition{TopicPartition: tp, g: g, index: i, highWatermark: -1,
+					good: time.Now()}
 				if tp.Topic == g.topics.Backfill {
 					p.lane = event.Backfill
 				}
@@ -78,7 +81,8 @@ func (g *Generation) prepare(ctx context.Context, j joined) error {
 			g.client.RefreshMetadata()
 		}
 		if ctx.Err() == nil {
-			g.client.WarnRepeated("prepare "+kafkaclient.Code(err)).Err(err).Str("group", g.member.Group).Msg("can't find out what is committed; trying again")
+			g.client.WarnRepeated("prepare "+kafkaclient.Code(err)).Err(err).
+				Str("group", g.member.Group).Msg("can't find out what is committed; trying again")
 		}
 		if !wait.Sleep(ctx) {
 			return context.Cause(ctx)
@@ -101,15 +105,16 @@ func (g *Generation) Assigned() []event.TopicPartition {
 	return assigned
 }
 
-// All returns the partitions of all the group's topics, sorted by topic and number. All members that have partitions have the same.
+// All returns the partitions of all the group's topics, sorted by topic and number. All members
+// that have partitions have the same.
 func (g *Generation) All() []event.TopicPartition { return slices.Clone(g.all) }
 
-// Mismatch says why this member gets no partitions from the group's leader, and what to do: they go by
-// different rates or partitions, or the leader is no worker. "": they agree.
+// Mismatch says why this member gets no partitions from the group's leader, and what to do: they go
+// by different rates or partitions, or the leader is no worker. "": they agree.
 func (g *Generation) Mismatch() (why, do string) { return g.mismatch.why, g.mismatch.do }
 
-// Fetch delivers the records of the assigned partitions to sink until ctx ends, and returns when nothing will
-// be delivered any more. Call it once.
+// Fetch delivers the records of the assigned partitions to sink until ctx ends, and returns when
+// nothing will be delivered any more. Call it once.
 func (g *Generation) Fetch(ctx context.Context, sink Sink) {
 	var fetchers sync.WaitGroup
 	for _, p := range g.partitions {
@@ -119,8 +124,8 @@ func (g *Generation) Fetch(ctx context.Context, sink Sink) {
 	<-ctx.Done() // a member without partitions
 }
 
-// Finish says that the event has reached its end, and returns its lane and when it was: its event time; if it
-// has none, its record's, or when it was delivered. Once for each Ref.
+// Finish says that the event has reached its end, and returns its lane and when it was: its event
+// time; if it has none, its record's, or when it was delivered. Once for each Ref.
 func (g *Generation) Finish(ref event.Ref) (event.Lane, time.Time) {
 	p := g.partitions[ref>>arrivalBits]
 	p.mu.Lock()
@@ -128,7 +133,8 @@ func (g *Generation) Finish(ref event.Ref) (event.Lane, time.Time) {
 	return p.lane, p.tracker.Finish(uint64(ref) & (1<<arrivalBits - 1))
 }
 
-// Attempted says how many counted attempts the event has had, so that the partition's next owner goes on counting.
+// Attempted says how many counted attempts the event has had, so that the partition's next owner
+// goes on counting.
 func (g *Generation) Attempted(ref event.Ref, attempts int) {
 	p := g.partitions[ref>>arrivalBits]
 	p.mu.Lock()
@@ -162,8 +168,9 @@ func (g *Generation) Partitions() []PartitionState {
 	return states
 }
 
-// Lost returns, for each topic, how many offsets retention deleted before this generation read them: as many
-// records, unless compaction or transactions had left holes. It grows as long as the generation lasts.
+// Lost returns, for each topic, how many offsets retention deleted before this generation read
+// them: as many records, unless compaction or transactions had left holes. It grows as long as the
+// generation lasts.
 func (g *Generation) Lost() map[string]int64 {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -176,16 +183,17 @@ func (g *Generation) lose(topic string, n int64) {
 	g.lost[topic] += n
 }
 
-// ProofAge is how long ago the last heartbeat was sent that the coordinator accepted from this member: the larger of what the monotonic
-// clock and the wall clock say, because one stands still while the machine is suspended, and the other one can be set. It is years when the
-// coordinator has given this member up.
+// ProofAge is how long ago the last heartbeat was sent that the coordinator accepted from this
+// member: the larger of what the monotonic clock and the wall clock say, because one stands still
+// while the machine is suspended, and the other one can be set. It is years when the coordinator
+// has given this member up.
 func (g *Generation) ProofAge() time.Duration {
 	now, proof := time.Now(), g.LastProof()
 	return max(now.Sub(proof), now.Round(0).Sub(proof.Round(0)))
 }
 
-// LastProof returns when the last heartbeat was sent that the coordinator accepted from this member; zero:
-// it has given this member up. Else it has a monotonic reading.
+// LastProof returns when the last heartbeat was sent that the coordinator accepted from this
+// member; zero: it has given this member up. Else it has a monotonic reading.
 func (g *Generation) LastProof() time.Time {
 	g.mu.Lock()
 	defer g.mu.Unlock()

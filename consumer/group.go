@@ -27,28 +27,33 @@ const LongestJoin = rebalanceTimeout + kafkaclient.RequestTimeout + kafkaclient.
 type GroupOptions struct {
 	Group  string
 	Topics event.Topics
-	Rate   int              // the quota that this worker goes by, in calls a second; published to the group's leader
-	Now    func() time.Time // the later of our clock and the IM server's, for Decode; called concurrently; nil: time.Now
-	Turned func()           // called before each try to join: the group's loop turns; nil: nobody watches
+	// the quota that this worker goes by, in calls a second; published to the group's leader
+	Rate int
+	// the later of our clock and the IM server's, for Decode; called concurrently; nil: time.Now
+	Now func() time.Time
+	// called before each try to join: the group's loop turns; nil: nobody watches
+	Turned func()
 
-	// Share returns which part of Rate is a member's that owns some of all partitions. The leader gives partitions to so few members that
-	// none of them has some and no share: their events would wait for ever. nil: each member may have partitions.
+	// Share returns which part of Rate is a member's that owns some of all partitions. The leader
+	// gives partitions to so few members that none of them has some and no share: their events
+	// would wait for ever. nil: each member may have partitions.
 	Share func(all, owned []event.TopicPartition) int
 }
 
-// Consume joins the group and calls serve for each generation, one at a time, until ctx ends; then it leaves
-// the group and returns nil.
+// Consume joins the group and calls serve for each generation, one at a time, until ctx ends; then
+// it leaves the group and returns nil.
 //
-// The context of serve ends when the generation is revoked or ctx ends; context.Cause says why. serve then
-// stops taking events, drains, commits and returns: the rebalance waits for it, at most 60 s, and so does the
-// return of Consume, without a limit. serve may return earlier, which makes this member rejoin. It is also
-// called for a generation without partitions.
+// The context of serve ends when the generation is revoked or ctx ends; context.Cause says why.
+// serve then stops taking events, drains, commits and returns: the rebalance waits for it, at most
+// 60 s, and so does the return of Consume, without a limit. serve may return earlier, which makes
+// this member rejoin. It is also called for a generation without partitions.
 //
-// Once joined, no failure ends Consume: it logs and tries again. Before, it returns what nobody but an
-// operator can mend: a *RefusedError, a *ForeignGroupError, a missing permission for the group, a
-// group id or session timeout that the brokers refuse. Unreachable brokers are waited for. The
+// Once joined, no failure ends Consume: it logs and tries again. Before, it returns what nobody but
+// an operator can mend: a *RefusedError, a *ForeignGroupError, a missing permission for the group,
+// a group id or session timeout that the brokers refuse. Unreachable brokers are waited for. The
 // topics must exist (CheckTopics).
-func Consume(ctx context.Context, c *kafkaclient.Client, options GroupOptions, serve func(ctx context.Context, g *Generation)) error {
+func Consume(ctx context.Context, c *kafkaclient.Client, options GroupOptions,
+	serve func(ctx context.Context, g *Generation)) error {
 	if options.Now == nil {
 		options.Now = time.Now
 	}
@@ -59,7 +64,8 @@ func Consume(ctx context.Context, c *kafkaclient.Client, options GroupOptions, s
 	if err := c.WaitForBroker(ctx); kafkaclient.IsRefused(err) {
 		return err
 	}
-	m := &member{client: c, options: options, log: c.Options.Log.With().Str("group", options.Group).Logger()}
+	m := &member{client: c, options: options, log: c.Options.Log.With().Str("group", options.Group).
+		Logger()}
 	defer m.leave()
 	joined := false
 	for wait := kafkaclient.NewBackoff(); ctx.Err() == nil; {
@@ -70,7 +76,8 @@ func Consume(ctx context.Context, c *kafkaclient.Client, options GroupOptions, s
 			}
 		}
 		slow := time.AfterFunc(joinSlow, func() {
-			m.log.Info().Msg("waiting to join the group: other members drain, or one that died is waited for until its session ends (15 s)")
+			m.log.Info().Msg("waiting to join the group: other members drain, or one that died " +
+				"is waited for until its session ends (15 s)")
 		})
 		j, err := m.join(ctx)
 		slow.Stop()
@@ -83,9 +90,11 @@ func Consume(ctx context.Context, c *kafkaclient.Client, options GroupOptions, s
 			break
 		}
 		if !joined && fatal(err) {
-			return kafkaclient.WithPermissionHint(fmt.Errorf("group %q: %w", options.Group, err), "--group")
+			return kafkaclient.WithPermissionHint(fmt.Errorf("group %q: %w", options.Group, err),
+				"--group")
 		}
-		c.Throttle.Pass("join "+kafkaclient.Code(err), m.log.Warn()).Err(err).Msg("can't join the group; trying again")
+		c.Throttle.Pass("join "+kafkaclient.Code(err), m.log.Warn()).Err(err).
+			Msg("can't join the group; trying again")
 		wait.Sleep(ctx)
 	}
 	return nil
@@ -94,7 +103,8 @@ func Consume(ctx context.Context, c *kafkaclient.Client, options GroupOptions, s
 // fatal reports whether only an operator can mend why a join failed.
 func fatal(err error) bool {
 	for _, code := range []kafkaclient.Error{
-		kafkaclient.GroupAuthorizationFailed, kafkaclient.TopicAuthorizationFailed, kafkaclient.InvalidGroupID, kafkaclient.InvalidSessionTimeout,
+		kafkaclient.GroupAuthorizationFailed, kafkaclient.TopicAuthorizationFailed,
+		kafkaclient.InvalidGroupID, kafkaclient.InvalidSessionTimeout,
 	} {
 		if errors.Is(err, code) {
 			return true
@@ -109,13 +119,15 @@ var (
 	errExpelled   = errors.New("the coordinator has given this member up")
 	errSilence    = errors.New("no heartbeat was answered for a whole session")
 	errPartitions = errors.New("the topics have another number of partitions")
-	errBehind     = errors.New("this member counts the same partitions as the group's leader by now")
-	errServed     = errors.New("serve has returned")
-	errStopped    = errors.New("stopping")
+	errBehind     = errors.New(
+		"this member counts the same partitions as the group's leader by now")
+	errServed  = errors.New("serve has returned")
+	errStopped = errors.New("stopping")
 )
 
 // generation serves one generation.
-func (m *member) generation(stop context.Context, j joined, serve func(ctx context.Context, g *Generation)) {
+func (m *member) generation(stop context.Context, j joined,
+	serve func(ctx context.Context, g *Generation)) {
 	ctx, revoke := context.WithCancelCause(context.WithoutCancel(stop))
 	defer revoke(errServed)
 	defer context.AfterFunc(stop, func() { revoke(errStopped) })()
@@ -142,7 +154,8 @@ func (m *member) generation(stop context.Context, j joined, serve func(ctx conte
 	patience := m.patience
 	keepers.Go(func() { g.watch(ctx, j, m.options, patience, revoke) })
 	log := m.log.With().Str("member", g.member.ID).Int32("generation", g.member.Generation).Logger()
-	log.Info().Bool("leader", j.leader).Int("assigned", len(g.partitions)).Int("partitions", len(g.all)).Msg("joined the group")
+	log.Info().Bool("leader", j.leader).Int("assigned", len(g.partitions)).
+		Int("partitions", len(g.all)).Msg("joined the group")
 	serve(ctx, g)
 	g.end()
 	revoke(errServed)

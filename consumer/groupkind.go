@@ -61,7 +61,8 @@ func (e *ForeignGroupError) Do() string {
 }
 
 // describeGroup asks once.
-func describeGroup(ctx context.Context, c *kafkaclient.Client, group string) (DescribedGroup, error) {
+func describeGroup(ctx context.Context, c *kafkaclient.Client, group string) (DescribedGroup,
+	error) {
 	d, err := c.DescribeGroup(ctx, group)
 	if err != nil {
 		return DescribedGroup{}, err

@@ -38,12 +38,17 @@ func TestGroupOfAnotherKindIsNotJoined(t *testing.T) {
 		kind, state string
 		want        []string // nil: it joins
 	}{
-		{"consumer", "Stable", []string{`group "markread" is used by consumers of the new group protocol (group.protocol=consumer, KIP-848)`, "--group", "kafka-consumer-groups --describe --members --group markread"}},
+		{"consumer", "Stable",
+			[]string{`group "markread" is used by consumers of the new group protocol ` +
+				`(group.protocol=consumer, KIP-848)`, "--group",
+				"kafka-consumer-groups --describe --members --group markread"}},
 		{"consumer", "Reconciling", []string{"KIP-848"}},
 		{"consumer", "Empty", nil},
-		{"share", "Stable", []string{`group "markread" is a share group (KIP-932)`, "--group", "kafka-share-groups --delete --group markread"}},
+		{"share", "Stable", []string{`group "markread" is a share group (KIP-932)`, "--group",
+			"kafka-share-groups --delete --group markread"}},
 		{"share", "Empty", []string{"KIP-932"}},
-		{"streams", "NotReady", []string{"(group.protocol=streams, KIP-1071)", "--group", "kafka-streams-groups"}},
+		{"streams", "NotReady",
+			[]string{"(group.protocol=streams, KIP-1071)", "--group", "kafka-streams-groups"}},
 		{"streams", "Empty", nil},
 		{"of the future", "Stable", []string{"another kind", "--group"}},
 		{"classic", "Stable", nil}, // it was made between the two requests
@@ -85,36 +90,43 @@ func TestBrokersThatAssign(t *testing.T) {
 		}
 		var mixed atomic.Bool
 		mixed.Store(true)
-		w.Cluster.ControlKey(kmsg.Heartbeat.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
-			a := r.ResponseKind().(*kmsg.HeartbeatResponse) // once
-			a.ErrorCode = 27
-			return a, nil, true
-		})
-		w.Cluster.ControlKey(kmsg.JoinGroup.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
-			if w.Cluster.KeepControl(); !mixed.Load() {
-				return nil, nil, false
-			}
-			a := r.ResponseKind().(*kmsg.JoinGroupResponse)
-			a.Generation, a.MemberID, a.Protocol = 7, r.(*kmsg.JoinGroupRequest).MemberID, kmsg.StringPtr("markread")
-			return a, nil, true
-		})
-		w.Cluster.ControlKey(kmsg.SyncGroup.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
-			if w.Cluster.KeepControl(); !mixed.Load() {
-				return nil, nil, false
-			}
-			a := r.ResponseKind().(*kmsg.SyncGroupResponse)
-			all := kmsg.NewConsumerMemberAssignment()
-			all.Version = 1
-			for _, topic := range []string{brokertest.Topics.Live, brokertest.Topics.Backfill} {
-				all.Topics = append(all.Topics, kmsg.ConsumerMemberAssignmentTopic{Topic: topic, Partitions: []int32{0}})
-			}
-			a.MemberAssignment = all.AppendTo(nil)
-			return a, nil, true
-		})
+		w.Cluster.ControlKey(kmsg.Heartbeat.Int16(),
+			func(r kmsg.Request) (kmsg.Response, error, bool) {
+				a := r.ResponseKind().(*kmsg.HeartbeatResponse) // once
+				a.ErrorCode = 27
+				return a, nil, true
+			})
+		w.Cluster.ControlKey(kmsg.JoinGroup.Int16(),
+			func(r kmsg.Request) (kmsg.Response, error, bool) {
+				if w.Cluster.KeepControl(); !mixed.Load() {
+					return nil, nil, false
+				}
+				a := r.ResponseKind().(*kmsg.JoinGroupResponse)
+				a.Generation, a.MemberID, a.Protocol = 7, r.(*kmsg.JoinGroupRequest).MemberID,
+					kmsg.StringPtr("markread")
+				return a, nil, true
+			})
+		w.Cluster.ControlKey(kmsg.SyncGroup.Int16(),
+			func(r kmsg.Request) (kmsg.Response, error, bool) {
+				if w.Cluster.KeepControl(); !mixed.Load() {
+					return nil, nil, false
+				}
+				a := r.ResponseKind().(*kmsg.SyncGroupResponse)
+				all := kmsg.NewConsumerMemberAssignment()
+				all.Version = 1
+				for _, topic := range []string{brokertest.Topics.Live, brokertest.Topics.Backfill} {
+					all.Topics = append(all.Topics,
+						kmsg.ConsumerMemberAssignmentTopic{Topic: topic, Partitions: []int32{0}})
+				}
+				a.MemberAssignment = all.AppendTo(nil)
+				return a, nil, true
+			})
 		time.Sleep(3 * time.Second)
 		g := m.generation()
 		reason, do := g.Mismatch()
-		if len(g.Assigned()) != 0 || !strings.HasPrefix(reason, `group "markread" is used by consumers of the new group protocol (group.protocol=consumer, KIP-848)`) ||
+		if len(g.Assigned()) != 0 || !strings.HasPrefix(reason,
+			`group "markread" is used by consumers of the new group protocol `+
+				`(group.protocol=consumer, KIP-848)`) ||
 			!strings.Contains(do, "--group") {
 			w.Errorf("assigned %v: %s; %s", g.Assigned(), reason, do)
 		}

@@ -13,13 +13,15 @@ import (
 // GroupState is what a group is doing.
 type GroupState string
 
-// The states of a group. A rebalancing one tells neither who has which partitions nor what its members go by.
+// The states of a group. A rebalancing one tells neither who has which partitions nor what its
+// members go by.
 const (
 	GroupStable      GroupState = "stable"
 	GroupRebalancing GroupState = "rebalancing"
-	GroupEmpty       GroupState = "empty"   // without members, but not forgotten
-	GroupAbsent      GroupState = "absent"  // nobody has ever joined or committed, or so long ago that it is forgotten
-	GroupForeign     GroupState = "foreign" // of a kind that workers can't use: see Foreign
+	GroupEmpty       GroupState = "empty" // without members, but not forgotten
+	// nobody has ever joined or committed, or so long ago that it is forgotten
+	GroupAbsent  GroupState = "absent"
+	GroupForeign GroupState = "foreign" // of a kind that workers can't use: see Foreign
 )
 
 // DescribedGroup is a group as its coordinator sees it.
@@ -46,11 +48,13 @@ type DescribedMember struct {
 	ID, Client, Host string
 	Assigned         []event.TopicPartition // sorted by topic and number
 	Terms            *Terms                 // what it has published; nil: not known
-	Mismatch         string                 // why the leader gives it no partitions; "": they agree, or it is not known
+	// why the leader gives it no partitions; "": they agree, or it is not known
+	Mismatch string
 }
 
 // DescribeGroup looks at a group. It tries for 8 s.
-func DescribeGroup(ctx context.Context, c *kafkaclient.Client, group string) (DescribedGroup, error) {
+func DescribeGroup(ctx context.Context, c *kafkaclient.Client, group string) (DescribedGroup,
+	error) {
 	ctx, cancel := kafkaclient.WithTimeout(ctx)
 	defer cancel()
 	var view DescribedGroup
@@ -62,7 +66,8 @@ func DescribeGroup(ctx context.Context, c *kafkaclient.Client, group string) (De
 		return err
 	})
 	if err != nil {
-		return view, kafkaclient.WithPermissionHint(fmt.Errorf("group %q: %w", group, err), "--group")
+		return view, kafkaclient.WithPermissionHint(fmt.Errorf("group %q: %w", group, err),
+			"--group")
 	}
 	return view, nil
 }
@@ -116,7 +121,8 @@ func (o quotaTerms) mismatch(leaders quotaTerms) string {
 	case o.equal(leaders):
 		return ""
 	case o.Rate != leaders.Rate:
-		return fmt.Sprintf("it goes by a rate of %d, the group's leader by %d", o.Rate, leaders.Rate)
+		return fmt.Sprintf("it goes by a rate of %d, the group's leader by %d", o.Rate,
+			leaders.Rate)
 	default:
 		return "it sees other topics or partitions than the group's leader"
 	}

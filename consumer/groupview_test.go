@@ -35,17 +35,21 @@ func joinAt(w *brokertest.World, rate int) (leave func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = consumer.Consume(ctx, c, consumer.GroupOptions{Group: brokertest.Group, Topics: brokertest.Topics, Rate: rate}, func(ctx context.Context, _ *consumer.Generation) { <-ctx.Done() })
+		_ = consumer.Consume(ctx, c, consumer.GroupOptions{Group: brokertest.Group,
+			Topics: brokertest.Topics, Rate: rate},
+			func(ctx context.Context, _ *consumer.Generation) { <-ctx.Done() })
 	}()
 	leave = func() { stop(); <-done }
 	w.Cleanup(leave)
 	return leave
 }
 
-// What members have and go by is what they have agreed on; who goes by another rate has nothing, and it says why.
+// What members have and go by is what they have agreed on; who goes by another rate has nothing,
+// and it says why.
 func TestDescribeGroup(t *testing.T) {
 	brokertest.Run(t, 3, func(w *brokertest.World) {
-		if view := group(w, brokertest.Group); view.State != consumer.GroupAbsent || len(view.Members) != 0 {
+		if view := group(w, brokertest.Group); view.State != consumer.GroupAbsent ||
+			len(view.Members) != 0 {
 			w.Errorf("nobody was ever there: %+v", view)
 		}
 		leave := joinAt(w, 200)
@@ -55,19 +59,23 @@ func TestDescribeGroup(t *testing.T) {
 		leave3 := joinAt(w, 100)
 		time.Sleep(20 * time.Second)
 		view := group(w, brokertest.Group)
-		if view.State != consumer.GroupStable || !view.Ours() || len(view.Members) != 3 || view.LeaderTerms == nil || view.LeaderTerms.Rate != 200 || len(view.LeaderTerms.All) != 6 {
+		if view.State != consumer.GroupStable || !view.Ours() || len(view.Members) != 3 ||
+			view.LeaderTerms == nil || view.LeaderTerms.Rate != 200 ||
+			len(view.LeaderTerms.All) != 6 {
 			w.Fatalf("%+v", view)
 		}
 		seen := map[event.TopicPartition]bool{}
 		apart := 0
 		for _, m := range view.Members {
-			if !strings.HasPrefix(m.ID, "markread-") || m.Client != "markread" || m.Host == "" || strings.HasPrefix(m.Host, "/") || m.Terms == nil {
+			if !strings.HasPrefix(m.ID, "markread-") || m.Client != "markread" || m.Host == "" ||
+				strings.HasPrefix(m.Host, "/") || m.Terms == nil {
 				w.Errorf("%+v", m)
 				continue
 			}
 			if m.Terms.Rate == 100 {
 				apart++
-				if want := "it goes by a rate of 100, the group's leader by 200"; m.Mismatch != want || len(m.Assigned) != 0 {
+				want := "it goes by a rate of 100, the group's leader by 200"
+				if m.Mismatch != want || len(m.Assigned) != 0 {
 					w.Errorf("%q, want %q: %+v", m.Mismatch, want, m)
 				}
 				continue
@@ -88,7 +96,8 @@ func TestDescribeGroup(t *testing.T) {
 		leave()
 		leave2()
 		leave3()
-		if view := group(w, brokertest.Group); view.State != consumer.GroupEmpty || len(view.Members) != 0 {
+		if view := group(w, brokertest.Group); view.State != consumer.GroupEmpty ||
+			len(view.Members) != 0 {
 			w.Errorf("all have left: %+v", view)
 		}
 	})
@@ -100,12 +109,16 @@ func TestDescribeGroupInARebalance(t *testing.T) {
 		m := join(w, w.Client())
 		time.Sleep(5 * time.Second)
 		m.set(func() {
-			m.drain = func(ctx context.Context, _ *consumer.Generation) { time.Sleep(10 * time.Second) }
+			m.drain = func(ctx context.Context,
+				_ *consumer.Generation) {
+				time.Sleep(10 * time.Second)
+			}
 		})
 		joinAt(w, 200)
 		time.Sleep(5 * time.Second)
 		view := group(w, brokertest.Group)
-		if view.State != consumer.GroupRebalancing || len(view.Members) == 0 || view.LeaderTerms != nil {
+		if view.State != consumer.GroupRebalancing || len(view.Members) == 0 ||
+			view.LeaderTerms != nil {
 			w.Errorf("%+v", view)
 		}
 		for _, m := range view.Members {
@@ -119,12 +132,14 @@ func TestDescribeGroupInARebalance(t *testing.T) {
 // A group of other programs is shown as such, and what its members publish is not taken for ours.
 func TestDescribeAnothersGroup(t *testing.T) {
 	brokertest.Run(t, 2, func(w *brokertest.World) {
-		other := w.Kgo(kgo.ConsumerGroup(brokertest.Group), kgo.ConsumeTopics(brokertest.Topics.Live))
+		other := w.Kgo(kgo.ConsumerGroup(brokertest.Group),
+			kgo.ConsumeTopics(brokertest.Topics.Live))
 		ctx, cancel := context.WithTimeout(w.Context(), 5*time.Second)
 		defer cancel()
 		other.PollFetches(ctx)
 		view := group(w, brokertest.Group)
-		if view.State != consumer.GroupStable || view.Ours() || len(view.Members) != 1 || view.Members[0].Terms != nil || view.Members[0].Assigned != nil {
+		if view.State != consumer.GroupStable || view.Ours() || len(view.Members) != 1 ||
+			view.Members[0].Terms != nil || view.Members[0].Assigned != nil {
 			w.Errorf("%+v", view)
 		}
 	})
@@ -139,36 +154,44 @@ func TestDescribeGroupOfLiars(t *testing.T) {
 		return append(b, data...)
 	}
 	for name, c := range map[string]struct{ metadata, assignment []byte }{
-		"nothing":            {nil, nil},
-		"cut":                {[]byte{0}, []byte{0, 1, 0}},
-		"lengths that lie":   {[]byte{0, 1, 0x7f, 0xff, 0xff, 0xff, 0}, []byte{0, 1, 0x7f, 0xff, 0xff, 0xff, 0, 1, 't', 0x7f, 0xff, 0xff, 0xff}},
-		"negative lengths":   {[]byte{0, 1, 0xff, 0xff, 0xff, 0xfe}, []byte{0, 1, 0, 0, 0, 1, 0xff, 0xfe, 0, 0, 0, 1}},
-		"no JSON":            {subscription("hello"), nil},
-		"too many to hold":   {subscription(`{"rate":200,"partitions":{"t":2000000000}}`), nil},
-		"many in sum":        {subscription(`{"rate":200,"partitions":{"a":200000,"b":200000}}`), nil},
+		"nothing": {nil, nil},
+		"cut":     {[]byte{0}, []byte{0, 1, 0}},
+		"lengths that lie": {[]byte{0, 1, 0x7f, 0xff, 0xff, 0xff, 0},
+			[]byte{0, 1, 0x7f, 0xff, 0xff, 0xff, 0, 1, 't', 0x7f, 0xff, 0xff, 0xff}},
+		"negative lengths": {[]byte{0, 1, 0xff, 0xff, 0xff, 0xfe},
+			[]byte{0, 1, 0, 0, 0, 1, 0xff, 0xfe, 0, 0, 0, 1}},
+		"no JSON":          {subscription("hello"), nil},
+		"too many to hold": {subscription(`{"rate":200,"partitions":{"t":2000000000}}`), nil},
+		"many in sum": {subscription(`{"rate":200,"partitions":{"a":200000,"b":200000}}`),
+			nil},
 		"negative":           {subscription(`{"rate":-200,"partitions":{"t":-1}}`), nil},
 		"partitions missing": {subscription(`{"rate":200}`), nil},
 	} {
 		brokertest.Run(t, 1, func(w *brokertest.World) {
-			w.Cluster.ControlKey(int16(kmsg.DescribeGroups), func(r kmsg.Request) (kmsg.Response, error, bool) {
-				response := r.ResponseKind().(*kmsg.DescribeGroupsResponse)
-				g := kmsg.NewDescribeGroupsResponseGroup()
-				g.Group, g.State, g.ProtocolType, g.Protocol = brokertest.Group, "Stable", "consumer", "markread"
-				m := kmsg.NewDescribeGroupsResponseGroupMember()
-				m.MemberID, m.ProtocolMetadata, m.MemberAssignment = "m", c.metadata, c.assignment
-				g.Members = append(g.Members, m)
-				response.Groups = append(response.Groups, g)
-				return response, nil, true
-			})
+			w.Cluster.ControlKey(int16(kmsg.DescribeGroups),
+				func(r kmsg.Request) (kmsg.Response, error, bool) {
+					response := r.ResponseKind().(*kmsg.DescribeGroupsResponse)
+					g := kmsg.NewDescribeGroupsResponseGroup()
+					g.Group, g.State, g.ProtocolType, g.Protocol = brokertest.Group, "Stable",
+						"consumer", "markread"
+					m := kmsg.NewDescribeGroupsResponseGroupMember()
+					m.MemberID, m.ProtocolMetadata, m.MemberAssignment = "m", c.metadata,
+						c.assignment
+					g.Members = append(g.Members, m)
+					response.Groups = append(response.Groups, g)
+					return response, nil, true
+				})
 			view := group(w, brokertest.Group)
-			if len(view.Members) != 1 || view.Members[0].Terms != nil || len(view.Members[0].Assigned) > 1 || view.LeaderTerms != nil {
+			if len(view.Members) != 1 || view.Members[0].Terms != nil ||
+				len(view.Members[0].Assigned) > 1 || view.LeaderTerms != nil {
 				w.Errorf("%s: %+v", name, view)
 			}
 		})
 	}
 }
 
-// A coordinator that moves is asked again; a permission that is missing is named at once; the rest ends after 8 s.
+// A coordinator that moves is asked again; a permission that is missing is named at once; the rest
+// ends after 8 s.
 func TestDescribeGroupFailures(t *testing.T) {
 	for name, c := range map[string]struct {
 		fault *kerr.Error
@@ -181,20 +204,24 @@ func TestDescribeGroupFailures(t *testing.T) {
 		"gone":      {kerr.CoordinatorNotAvailable, -1, "given up after 8s", 9 * time.Second},
 	} {
 		brokertest.Run(t, 1, func(w *brokertest.World) {
-			w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeGroups}, Err: c.fault, Count: c.count})
+			w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeGroups}, Err: c.fault,
+				Count: c.count})
 			start := time.Now()
 			_, err := consumer.DescribeGroup(w.Context(), w.Client(), brokertest.Group)
-			if took := time.Since(start); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) || took > c.takes {
+			if took := time.Since(start); (err == nil) != (c.want == "") || err != nil &&
+				!strings.Contains(err.Error(), c.want) || took > c.takes {
 				w.Errorf("%s: after %s: %v", name, took, err)
 			}
 		})
 	}
 }
 
-// A group that is absent and yet listed is of another kind; without members it is free, and where it can't be listed it is as it was described.
+// A group that is absent and yet listed is of another kind; without members it is free, and where
+// it can't be listed it is as it was described.
 func TestDescribeGroupOfAnotherKind(t *testing.T) {
 	for state, want := range map[string]consumer.GroupState{
-		"Stable": consumer.GroupForeign, "Assigning": consumer.GroupForeign, "Empty": consumer.GroupEmpty, "Dead": consumer.GroupAbsent, "": consumer.GroupAbsent,
+		"Stable": consumer.GroupForeign, "Assigning": consumer.GroupForeign,
+		"Empty": consumer.GroupEmpty, "Dead": consumer.GroupAbsent, "": consumer.GroupAbsent,
 	} {
 		brokertest.Run(t, 1, func(w *brokertest.World) {
 			brokertest.Answer(w, kmsg.ListGroups, func(_ kmsg.Request, a *kmsg.ListGroupsResponse) {
@@ -214,12 +241,14 @@ func TestDescribeGroupOfAnotherKind(t *testing.T) {
 	}
 }
 
-// The lag is from what is committed, or the oldest record, to the end; what has finished beyond the offset is told from what has not.
+// The lag is from what is committed, or the oldest record, to the end; what has finished beyond the
+// offset is told from what has not.
 func TestLag(t *testing.T) {
 	brokertest.Run(t, 3, func(w *brokertest.World) {
 		lag := func() []admin.PartitionLag {
 			w.Helper()
-			lags, err := admin.Lag(w.Context(), w.Client(), brokertest.Group, brokertest.Topics.Live)
+			lags, err := admin.Lag(w.Context(), w.Client(), brokertest.Group,
+				brokertest.Topics.Live)
 			if err != nil || len(lags) != 3 {
 				w.Fatal(lags, err)
 			}
@@ -232,7 +261,9 @@ func TestLag(t *testing.T) {
 		w.Publish(brokertest.Topics.Live, 1, 5)
 		for p, l := range lag() { // nobody has ever committed
 			want := []int64{20, 5, 0}[p]
-			if l.Err != nil || l.Partition != p || l.Topic != brokertest.Topics.Live || l.Committed != -1 || l.Lag != want || l.Finished != 0 || l.Lost != 0 || l.Oldest.IsZero() != (want == 0) {
+			if l.Err != nil || l.Partition != p || l.Topic != brokertest.Topics.Live ||
+				l.Committed != -1 || l.Lag != want || l.Finished != 0 || l.Lost != 0 ||
+				l.Oldest.IsZero() != (want == 0) {
 				w.Errorf("%+v", l)
 			}
 		}
@@ -246,7 +277,8 @@ func TestLag(t *testing.T) {
 			g := m.generation()
 			for _, e := range m.all() {
 				for _, o := range offsets {
-					if e.Record.Partition == 0 && e.Record.Topic == brokertest.Topics.Live && e.Record.Offset == o {
+					if e.Record.Partition == 0 && e.Record.Topic == brokertest.Topics.Live &&
+						e.Record.Offset == o {
 						g.Finish(e.Ref)
 					}
 				}
@@ -254,17 +286,20 @@ func TestLag(t *testing.T) {
 			time.Sleep(3 * time.Second) // until it is committed
 		}
 		finish(0, 1, 2, 3, 5, 7, 8, 15)
-		if l := lag()[0]; l.Committed != 4 || l.Lag != 16 || l.Finished != 4 || l.Oldest.Sub(first).Abs() > time.Second {
+		if l := lag()[0]; l.Committed != 4 || l.Lag != 16 || l.Finished != 4 || l.Oldest.Sub(first).
+			Abs() > time.Second {
 			w.Errorf("%+v", l)
 		}
 		finish(4, 6, 9)
-		if l := lag()[0]; l.Committed != 10 || l.Lag != 10 || l.Finished != 1 || l.Oldest.Sub(first) < time.Minute {
+		if l := lag()[0]; l.Committed != 10 || l.Lag != 10 || l.Finished != 1 ||
+			l.Oldest.Sub(first) < time.Minute {
 			w.Errorf("%+v", l)
 		}
 	})
 }
 
-// A replayed event is older than its record, and retention goes by the record. Where the event's time can't be read it is the record's.
+// A replayed event is older than its record, and retention goes by the record. Where the event's
+// time can't be read it is the record's.
 func TestLagOfReplays(t *testing.T) {
 	brokertest.Run(t, 2, func(w *brokertest.World) {
 		written := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
@@ -273,7 +308,8 @@ func TestLagOfReplays(t *testing.T) {
 			return []kgo.RecordHeader{{Key: "markread.event-time", Value: []byte(value)}}
 		}
 		for _, r := range []*kgo.Record{
-			{Partition: 0, Timestamp: written, Headers: header(strconv.FormatInt(happened.UnixMilli(), 10))},
+			{Partition: 0, Timestamp: written,
+				Headers: header(strconv.FormatInt(happened.UnixMilli(), 10))},
 			{Partition: 1, Timestamp: written, Headers: header("yesterday")},
 		} {
 			r.Topic, r.Value = brokertest.Topics.Live, []byte("{}")
@@ -284,7 +320,8 @@ func TestLagOfReplays(t *testing.T) {
 			c.Close()
 		}
 		lags, err := admin.Lag(w.Context(), w.Client(), brokertest.Group, brokertest.Topics.Live)
-		if err != nil || !lags[0].Oldest.Equal(happened) || !lags[0].Written.Equal(written) || !lags[1].Oldest.Equal(written) || !lags[1].Written.Equal(written) {
+		if err != nil || !lags[0].Oldest.Equal(happened) || !lags[0].Written.Equal(written) ||
+			!lags[1].Oldest.Equal(written) || !lags[1].Written.Equal(written) {
 			w.Errorf("%+v %v", lags, err)
 		}
 	})
@@ -306,13 +343,15 @@ func TestLagBehindRetention(t *testing.T) {
 			w.Fatal(err)
 		}
 		lags, err := admin.Lag(w.Context(), w.Client(), brokertest.Group, brokertest.Topics.Live)
-		if err != nil || lags[0].Committed != 10 || lags[0].Lag != 5 || lags[0].Finished != 2 || lags[0].Lost != 10 {
+		if err != nil || lags[0].Committed != 10 || lags[0].Lag != 5 || lags[0].Finished != 2 ||
+			lags[0].Lost != 10 {
 			w.Errorf("%+v %v", lags, err)
 		}
 	})
 }
 
-// A partition without a leader has its error, and hides neither the other partitions nor what is committed.
+// A partition without a leader has its error, and hides neither the other partitions nor what is
+// committed.
 func TestLagWithoutALeader(t *testing.T) {
 	brokertest.Run(t, 3, func(w *brokertest.World) {
 		m := join(w, w.Client())
@@ -320,9 +359,12 @@ func TestLagWithoutALeader(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		m.leave()
 		w.Publish(brokertest.Topics.Live, 1, 3)
-		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Topic: brokertest.Topics.Live, Partitions: []int32{0}, Err: kerr.NotLeaderForPartition, Count: -1})
+		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets},
+			Topic: brokertest.Topics.Live, Partitions: []int32{0}, Err: kerr.NotLeaderForPartition,
+			Count: -1})
 		lags, err := admin.Lag(w.Context(), w.Client(), brokertest.Group, brokertest.Topics.Live)
-		if err != nil || lags[0].Err == nil || lags[0].Lag != 0 || lags[1].Err != nil || lags[1].Lag != 3 || lags[1].Committed != 4 {
+		if err != nil || lags[0].Err == nil || lags[0].Lag != 0 || lags[1].Err != nil ||
+			lags[1].Lag != 3 || lags[1].Committed != 4 {
 			w.Errorf("%+v %v", lags, err)
 		}
 	})
@@ -339,7 +381,8 @@ func TestLagBeyondTheEnd(t *testing.T) {
 		if err != nil {
 			w.Fatal(err)
 		}
-		if l := lags[0]; l.Err != nil || l.Committed != 500 || l.Beyond != 480 || l.Lag != 20 || l.Finished != 0 || l.Lost != 0 || l.Unreadable == nil {
+		if l := lags[0]; l.Err != nil || l.Committed != 500 || l.Beyond != 480 || l.Lag != 20 ||
+			l.Finished != 0 || l.Lost != 0 || l.Unreadable == nil {
 			w.Errorf("%+v", l)
 		}
 		if l := lags[1]; l.Err != nil || l.Unreadable != nil || l.Beyond != 0 || l.Lag != 0 {

@@ -59,7 +59,8 @@ func (i *intruder) turn(ctx context.Context, id string) string {
 		name = "markread"
 	}
 	join := kmsg.NewPtrJoinGroupRequest()
-	join.Group, join.MemberID, join.ProtocolType, join.SessionTimeoutMillis, join.RebalanceTimeoutMillis = i.group, id, kind, 15000, 60000
+	join.Group, join.MemberID, join.ProtocolType = i.group, id, kind
+	join.SessionTimeoutMillis, join.RebalanceTimeoutMillis = 15000, 60000
 	p := kmsg.NewJoinGroupRequestProtocol()
 	p.Name, p.Metadata = name, i.metadata
 	join.Protocols = append(join.Protocols, p)
@@ -78,7 +79,8 @@ func (i *intruder) turn(ctx context.Context, id string) string {
 	id = joined.MemberID
 	i.leads.Store(joined.LeaderID == id)
 	sync := kmsg.NewPtrSyncGroupRequest()
-	sync.Group, sync.Generation, sync.MemberID, sync.ProtocolType, sync.Protocol = i.group, joined.Generation, id, &kind, &name
+	sync.Group, sync.Generation, sync.MemberID, sync.ProtocolType, sync.Protocol = i.group,
+		joined.Generation, id, &kind, &name
 	if i.leads.Load() {
 		i.members.Store(int32(len(joined.Members)))
 		for _, m := range joined.Members {
@@ -112,7 +114,8 @@ func (i *intruder) turn(ctx context.Context, id string) string {
 // heartbeat848 tries to be a member as of KIP-848.
 func (i *intruder) heartbeat848(ctx context.Context) {
 	beat := kmsg.NewPtrConsumerGroupHeartbeatRequest()
-	beat.Group, beat.MemberID, beat.RebalanceTimeoutMillis = i.group, "f0re1gnf0re1gnf0re1gn0", 60000
+	beat.Group, beat.MemberID, beat.RebalanceTimeoutMillis = i.group, "f0re1gnf0re1gnf0re1gn0",
+		60000
 	beat.SubscribedTopicNames = []string{"any"}
 	beat.Topics = []kmsg.ConsumerGroupHeartbeatRequestTopic{}
 	for Sleep(ctx, time.Second) {
@@ -153,7 +156,8 @@ func subscriptionOf(userData string) []byte {
 
 // termsOf is the user data of a member that counts so many partitions of the topics.
 func termsOf(t event.Topics, rate, partitions int, more string) string {
-	return fmt.Sprintf(`{"rate":%d,"partitions":{%q:%d,%q:%d}%s}`, rate, t.Live, partitions, t.Backfill, partitions, more)
+	return fmt.Sprintf(`{"rate":%d,"partitions":{%q:%d,%q:%d}%s}`, rate, t.Live, partitions,
+		t.Backfill, partitions, more)
 }
 
 // intruders are members of ten kinds, none of which is a worker of topics with four partitions, and
@@ -161,18 +165,24 @@ func termsOf(t event.Topics, rate, partitions int, more string) string {
 func intruders(t event.Topics, huge int) map[string]*intruder {
 	whole := subscriptionOf(termsOf(t, 200, 4, ""))
 	return map[string]*intruder{
-		"malformed":       {metadata: []byte("\x00\x01\x00\x00\x00\x02\xff\xfd garbage \x80\x1b[31m")},
-		"empty":           {metadata: nil},
-		"truncated":       {metadata: whole[:len(whole)-20]},
-		"lengths of 2^31": {metadata: []byte{0, 1, 0x7f, 0xff, 0xff, 0xff, 0, 1, 'a', 0x7f, 0xff, 0xff, 0xff}},
-		"huge":            {metadata: subscriptionOf(termsOf(t, 200, 4, `,"owned":[0`+strings.Repeat(",0", huge/2)+`]`))},
-		"wrong types":     {metadata: subscriptionOf(`{"rate":"200","partitions":["mark-read",4],"owned":{"a":1}}`)},
-		"other version":   {metadata: subscriptionOf(`{"version":2,"quota":{"rate":200}}`)},
-		"another's":       {metadata: subscriptionOf("\x00\x00\x00\x01\x00\x09mark-read\x00\x00\x00\x01\x00\x00\x00\x00")}, // as Java's sticky assignor
-		"numbers":         {metadata: subscriptionOf(termsOf(t, 2_000_000_000, -4, `,"owned":[-1,2000000000],"generation":2147483647`))},
-		"other counts":    {metadata: subscriptionOf(termsOf(t, 200, 3, ""))},
-		"another name":    {metadata: whole, protocol: "range", out: true},
-		"KIP-848":         {foreign: true, out: true},
+		"malformed": {metadata: []byte("\x00\x01\x00\x00\x00\x02\xff\xfd garbage \x80\x1b[31m")},
+		"empty":     {metadata: nil},
+		"truncated": {metadata: whole[:len(whole)-20]},
+		"lengths of 2^31": {metadata: []byte{0, 1, 0x7f, 0xff, 0xff, 0xff, 0, 1, 'a', 0x7f, 0xff,
+			0xff, 0xff}},
+		"huge": {metadata: subscriptionOf(termsOf(t, 200, 4,
+			`,"owned":[0`+strings.Repeat(",0", huge/2)+`]`))},
+		"wrong types": {metadata: subscriptionOf(`{"rate":"200","partitions":["mark-read",4],` +
+			`"owned":{"a":1}}`)},
+		"other version": {metadata: subscriptionOf(`{"version":2,"quota":{"rate":200}}`)},
+		// as Java's sticky assignor
+		"another's": {metadata: subscriptionOf(
+			"\x00\x00\x00\x01\x00\x09mark-read\x00\x00\x00\x01\x00\x00\x00\x00")},
+		"numbers": {metadata: subscriptionOf(termsOf(t, 2_000_000_000, -4,
+			`,"owned":[-1,2000000000],"generation":2147483647`))},
+		"other counts": {metadata: subscriptionOf(termsOf(t, 200, 3, ""))},
+		"another name": {metadata: whole, protocol: "range", out: true},
+		"KIP-848":      {foreign: true, out: true},
 	}
 }
 
@@ -199,7 +209,8 @@ func shared(want int, workers ...*member) bool {
 // clientTo is client with a log that can be looked at.
 func clientTo(w *brokertest.World, log *brokertest.Logs) *kafkaclient.Client {
 	w.Helper()
-	c, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{w.Broker.Addr()}, Dial: w.Network.DialContext, Log: zerolog.New(log)})
+	c, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{w.Broker.Addr()},
+		Dial: w.Network.DialContext, Log: zerolog.New(log)})
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -221,7 +232,8 @@ func TestIntrudersGetNothing(t *testing.T) {
 		var all []*intruder
 		for range 3 {
 			for _, i := range intruders(brokertest.Topics, 1_200_000) {
-				i.kgo, i.group = w.Kgo(kgo.ClientID("intruder"), kgo.MaxVersions(kversion.V4_0_0())), brokertest.Group
+				i.kgo, i.group = w.Kgo(kgo.ClientID("intruder"),
+					kgo.MaxVersions(kversion.V4_0_0())), brokertest.Group
 				i.begin()
 				all = append(all, i)
 			}
@@ -231,7 +243,8 @@ func TestIntrudersGetNothing(t *testing.T) {
 			w.Errorf("%d members", n)
 		}
 		if !shared(8, one, two) {
-			w.Errorf("30 s later: assigned %v (%s) and %v (%s)", one.generation().Assigned(), why(one.generation()), two.generation().Assigned(), why(two.generation()))
+			w.Errorf("30 s later: assigned %v (%s) and %v (%s)", one.generation().Assigned(),
+				why(one.generation()), two.generation().Assigned(), why(two.generation()))
 		}
 		if n := len(log.Lines("a member of the group is ignored: it gets no partitions")); n != 30 {
 			w.Errorf("%d lines in the log for 30 intruders", n)
@@ -280,7 +293,9 @@ func TestForgedOwned(t *testing.T) {
 		one, two := join(w, w.Client()), join(w, w.Client())
 		time.Sleep(10 * time.Second)
 		i := &intruder{kgo: w.Kgo(kgo.MaxVersions(kversion.V2_8_0())), group: brokertest.Group}
-		i.metadata = subscriptionOf(termsOf(brokertest.Topics, 200, 4, `,"owned":[-1,0,0,1,1,2,3,4,2000000000`+strings.Repeat(",3", 20_000)+`],"generation":2147483647`))
+		i.metadata = subscriptionOf(termsOf(brokertest.Topics, 200, 4,
+			`,"owned":[-1,0,0,1,1,2,3,4,2000000000`+strings.Repeat(",3", 20_000)+
+				`],"generation":2147483647`))
 		i.begin()
 		time.Sleep(30 * time.Second)
 		a, b := one.generation().Assigned(), two.generation().Assigned()
@@ -312,22 +327,39 @@ func leaders(t event.Topics) map[string]func() []byte {
 	first := event.TopicPartition{Topic: t.Live}
 	var turn atomic.Int32
 	return map[string]func() []byte{
-		"nothing":         nil,
-		"garbage":         func() []byte { return []byte("\x00\x01\x1b[31m garbage") },
-		"lengths of 2^31": func() []byte { return []byte{0, 1, 0x7f, 0xff, 0xff, 0xff, 0, 1, 'a', 0x7f, 0xff, 0xff, 0xff} },
-		"huge":            func() []byte { return assignmentOf(ours+strings.Repeat(" ", 1<<20), first) },
-		"no user data":    func() []byte { return assignmentOf("", first) },
-		"twice":           func() []byte { return assignmentOf(ours, first, first) },
-		"not there":       func() []byte { return assignmentOf(ours, event.TopicPartition{Topic: t.Live, Partition: 4}) },
-		"negative":        func() []byte { return assignmentOf(ours, event.TopicPartition{Topic: t.Live, Partition: -1}) },
-		"another topic":   func() []byte { return assignmentOf(ours, event.TopicPartition{Topic: t.DeadLetter}) },
-		"another rate":    func() []byte { return assignmentOf(termsOf(t, 300, 4, ""), first) },
+		"nothing": nil,
+		"garbage": func() []byte { return []byte("\x00\x01\x1b[31m garbage") },
+		"lengths of 2^31": func() []byte {
+			return []byte{0, 1, 0x7f, 0xff, 0xff, 0xff, 0, 1, 'a',
+				0x7f, 0xff, 0xff, 0xff}
+		},
+		"huge": func() []byte {
+			return assignmentOf(ours+strings.Repeat(" ", 1<<20),
+				first)
+		},
+		"no user data": func() []byte { return assignmentOf("", first) },
+		"twice":        func() []byte { return assignmentOf(ours, first, first) },
+		"not there": func() []byte {
+			return assignmentOf(ours,
+				event.TopicPartition{Topic: t.Live, Partition: 4})
+		},
+		"negative": func() []byte {
+			return assignmentOf(ours,
+				event.TopicPartition{Topic: t.Live, Partition: -1})
+		},
+		"another topic": func() []byte {
+			return assignmentOf(ours,
+				event.TopicPartition{Topic: t.DeadLetter})
+		},
+		"another rate": func() []byte { return assignmentOf(termsOf(t, 300, 4, ""), first) },
 		"all to all": func() []byte {
-			return assignmentOf(ours, first, event.TopicPartition{Topic: t.Live, Partition: 1}, event.TopicPartition{Topic: t.Backfill, Partition: 3})
+			return assignmentOf(ours, first, event.TopicPartition{Topic: t.Live, Partition: 1},
+				event.TopicPartition{Topic: t.Backfill, Partition: 3})
 		},
 		"different rates": func() []byte { // each member another one
 			n := int(turn.Add(1))
-			return assignmentOf(termsOf(t, 200+100*(n%3), 4, ""), event.TopicPartition{Topic: t.Live, Partition: n % 4})
+			return assignmentOf(termsOf(t, 200+100*(n%3), 4, ""),
+				event.TopicPartition{Topic: t.Live, Partition: n % 4})
 		},
 	}
 }
@@ -339,7 +371,8 @@ func TestIntruderLeads(t *testing.T) {
 	for name, assign := range leaders(brokertest.Topics) {
 		t.Run(name, func(t *testing.T) {
 			brokertest.Run(t, 4, func(w *brokertest.World) {
-				i := &intruder{kgo: w.Kgo(kgo.MaxVersions(kversion.V2_8_0())), group: brokertest.Group, metadata: []byte("not ours"), assign: assign}
+				i := &intruder{kgo: w.Kgo(kgo.MaxVersions(kversion.V2_8_0())),
+					group: brokertest.Group, metadata: []byte("not ours"), assign: assign}
 				i.begin()
 				time.Sleep(2 * time.Second)
 				one, two := join(w, w.Client()), join(w, w.Client())
@@ -348,12 +381,14 @@ func TestIntruderLeads(t *testing.T) {
 				}
 				for range 120 {
 					time.Sleep(time.Second)
-					if a, b := one.generation(), two.generation(); a != nil && b != nil && a.ID() == b.ID() && len(a.Assigned()) > 0 && len(b.Assigned()) > 0 {
+					if a, b := one.generation(), two.generation(); a != nil && b != nil &&
+						a.ID() == b.ID() && len(a.Assigned()) > 0 && len(b.Assigned()) > 0 {
 						w.Errorf("both have partitions: %v and %v", a.Assigned(), b.Assigned())
 					}
 				}
 				if !i.leads.Load() || i.members.Load() != 3 {
-					w.Fatalf("the intruder leads: %v, a group of %d", i.leads.Load(), i.members.Load())
+					w.Fatalf("the intruder leads: %v, a group of %d", i.leads.Load(),
+						i.members.Load())
 				}
 				for _, m := range []*member{one, two} {
 					g := m.generation()
@@ -361,7 +396,8 @@ func TestIntruderLeads(t *testing.T) {
 						w.Errorf("assigned %v: %q, do %q", g.Assigned(), why, do)
 					}
 					if age := g.ProofAge(); age > 2*time.Second || m.turns() > 4 {
-						w.Errorf("%d generations, the proof of membership is %v old", m.turns(), age)
+						w.Errorf("%d generations, the proof of membership is %v old", m.turns(),
+							age)
 					}
 				}
 				turns := one.turns() + two.turns()
@@ -372,7 +408,9 @@ func TestIntruderLeads(t *testing.T) {
 				i.leave()
 				time.Sleep(30 * time.Second)
 				if !shared(8, one, two) {
-					w.Errorf("30 s after it has left: %v (%s) and %v (%s)", one.generation().Assigned(), why(one.generation()), two.generation().Assigned(), why(two.generation()))
+					w.Errorf("30 s after it has left: %v (%s) and %v (%s)", one.generation().
+						Assigned(), why(one.generation()), two.generation().Assigned(),
+						why(two.generation()))
 				}
 				for p := range 4 {
 					if got := committed(w, brokertest.Topics.Live, p); got != 10 {

@@ -20,14 +20,16 @@ import (
 // Aborted records are not delivered, markers neither; the committed offset gets past both.
 func TestAbortedTransactions(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
-		producer := w.Kgo(kgo.TransactionalID("tx"), kgo.DefaultProduceTopic(brokertest.Topics.Live))
+		producer := w.Kgo(kgo.TransactionalID("tx"),
+			kgo.DefaultProduceTopic(brokertest.Topics.Live))
 		n, want := 0, []string(nil)
 		send := func(count int, end kgo.TransactionEndTry) {
 			if err := producer.BeginTransaction(); err != nil {
 				w.Fatal(err)
 			}
 			for range count {
-				if err := producer.ProduceSync(w.Context(), &kgo.Record{Value: brokertest.Value(n)}).FirstErr(); err != nil {
+				if err := producer.ProduceSync(w.Context(),
+					&kgo.Record{Value: brokertest.Value(n)}).FirstErr(); err != nil {
 					w.Fatal(err)
 				}
 				if end == kgo.TryCommit {
@@ -66,7 +68,8 @@ func TestAbortedTransactions(t *testing.T) {
 		if err := producer.BeginTransaction(); err != nil {
 			w.Fatal(err)
 		}
-		if err := producer.ProduceSync(w.Context(), &kgo.Record{Value: brokertest.Value(1)}).FirstErr(); err != nil {
+		if err := producer.ProduceSync(w.Context(), &kgo.Record{Value: brokertest.Value(1)}).
+			FirstErr(); err != nil {
 			w.Fatal(err)
 		}
 		w.Publish(brokertest.Topics.Live, 0, 1)
@@ -78,14 +81,16 @@ func TestAbortedTransactions(t *testing.T) {
 			w.Fatal(err)
 		}
 		time.Sleep(10 * time.Second)
-		if len(m.all()) != len(want)+1 || string(m.all()[len(want)].Record.Value) != string(brokertest.Value(0)) {
+		if len(m.all()) != len(want)+1 ||
+			string(m.all()[len(want)].Record.Value) != string(brokertest.Value(0)) {
 			w.Errorf("after the abort: %d events, want %d", len(m.all()), len(want)+1)
 		}
 		m.leave()
 	})
 }
 
-// Compaction leaves holes within batches, empty batches and an empty end. The committed offset gets past all.
+// Compaction leaves holes within batches, empty batches and an empty end. The committed offset gets
+// past all.
 func TestCompactionHoles(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		remake(w, map[string]string{"cleanup.policy": "compact", "segment.bytes": "1"})
@@ -110,7 +115,8 @@ func TestCompactionHoles(t *testing.T) {
 		w.Cluster.Compact()
 		m := join(w, w.Client())
 		time.Sleep(10 * time.Second)
-		got, end := m.got(brokertest.Topics.Live, 0), w.Cluster.PartitionInfo(brokertest.Topics.Live, 0).HighWatermark
+		got, end := m.got(brokertest.Topics.Live, 0),
+			w.Cluster.PartitionInfo(brokertest.Topics.Live, 0).HighWatermark
 		if want := []int64{1, 8, 9, 10, 12, 16, 17}; !slices.Equal(got, want) {
 			w.Errorf("got %v of %d, want %v", got, end, want)
 		}
@@ -121,9 +127,9 @@ func TestCompactionHoles(t *testing.T) {
 	})
 }
 
-// What the header of a batch says counts: that the broker has set the time of its records, and where it ends. The
-// embedded broker makes no such batches: it knows message.timestamp.type, but does not obey it, and leaves no holes
-// at the end of one.
+// What the header of a batch says counts: that the broker has set the time of its records, and
+// where it ends. The embedded broker makes no such batches: it knows message.timestamp.type, but
+// does not obey it, and leaves no holes at the end of one.
 func TestBatchHeader(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		const end = 1_000_000
@@ -131,11 +137,13 @@ func TestBatchHeader(t *testing.T) {
 		record := kmsg.Record{Value: []byte(`{"Report_Account":"r","Peer_Account":"p"}`)}
 		record.Length = int32(len(record.AppendTo(nil)) - 1) // less the varint of the length 0
 		batch := kmsg.RecordBatch{
-			Magic: 2, Attributes: 8, LastOffsetDelta: end - 1, FirstTimestamp: 1000, MaxTimestamp: appended.UnixMilli(),
-			ProducerID: -1, NumRecords: 1, Records: record.AppendTo(nil),
+			Magic: 2, Attributes: 8, LastOffsetDelta: end - 1, FirstTimestamp: 1000,
+			MaxTimestamp: appended.UnixMilli(),
+			ProducerID:   -1, NumRecords: 1, Records: record.AppendTo(nil),
 		}
 		batch.Length = int32(len(batch.AppendTo(nil)) - 12)
-		batch.CRC = int32(crc32.Checksum(batch.AppendTo(nil)[21:], crc32.MakeTable(crc32.Castagnoli)))
+		batch.CRC = int32(crc32.Checksum(batch.AppendTo(nil)[21:],
+			crc32.MakeTable(crc32.Castagnoli)))
 		var mu sync.Mutex
 		var asked []int64
 		w.Cluster.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
@@ -155,7 +163,8 @@ func TestBatchHeader(t *testing.T) {
 			} else {
 				w.Cluster.SleepControl(func() { time.Sleep(2 * time.Second) })
 			}
-			topic.Topic, topic.Partitions = brokertest.Topics.Live, append(topic.Partitions, partition)
+			topic.Topic, topic.Partitions = brokertest.Topics.Live,
+				append(topic.Partitions, partition)
 			answer := request.ResponseKind().(*kmsg.FetchResponse)
 			answer.Topics = append(answer.Topics, topic)
 			return answer, nil, true
@@ -164,11 +173,14 @@ func TestBatchHeader(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		m.leave()
 		time.Sleep(3 * time.Second) // the broker's own
-		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, []int64{0}) || committed(w, brokertest.Topics.Live, 0) != end {
+		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, []int64{0}) ||
+			committed(w, brokertest.Topics.Live, 0) != end {
 			w.Fatalf("got %v, committed %d", got, committed(w, brokertest.Topics.Live, 0))
 		}
-		if e := m.all()[0]; !e.Record.Time.Equal(appended) || !e.EventTime.Equal(appended) || e.ReadTime != appended.Unix() || e.Invalid != nil {
-			w.Errorf("appended at %v: time %v, event time %v, read time %d, %v", appended, e.Record.Time, e.EventTime, e.ReadTime, e.Invalid)
+		if e := m.all()[0]; !e.Record.Time.Equal(appended) || !e.EventTime.Equal(appended) ||
+			e.ReadTime != appended.Unix() || e.Invalid != nil {
+			w.Errorf("appended at %v: time %v, event time %v, read time %d, %v", appended,
+				e.Record.Time, e.EventTime, e.ReadTime, e.Invalid)
 		}
 		mu.Lock()
 		defer mu.Unlock()
@@ -202,7 +214,8 @@ func TestLostToRetention(t *testing.T) {
 	})
 }
 
-// A group without a committed offset begins at the oldest record, which need not be 0; nothing is lost then.
+// A group without a committed offset begins at the oldest record, which need not be 0; nothing is
+// lost then.
 func TestBeginsAtTheOldest(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		w.Publish(brokertest.Topics.Live, 0, 100)
@@ -212,14 +225,16 @@ func TestBeginsAtTheOldest(t *testing.T) {
 		m := join(w, w.Client())
 		time.Sleep(5 * time.Second)
 		m.leave()
-		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(40, 100)) || len(m.generation().Lost()) != 0 {
+		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, offsets(40, 100)) ||
+			len(m.generation().Lost()) != 0 {
 			w.Errorf("got %v, lost %v", got, m.generation().Lost())
 		}
 	})
 }
 
-// A topic that is deleted and made again is read from its beginning, and the offsets of the new log are
-// committed although they are smaller. So it is when the new log is as long as the old one, or longer.
+// A topic that is deleted and made again is read from its beginning, and the offsets of the new log
+// are committed although they are smaller. So it is when the new log is as long as the old one, or
+// longer.
 func TestTopicMadeAgain(t *testing.T) {
 	for _, length := range []int{20, 100, 101, 300} {
 		t.Run(strconv.Itoa(length), func(t *testing.T) { topicMadeAgain(t, length) })
@@ -243,7 +258,8 @@ func topicMadeAgain(t *testing.T, length int) {
 		if g != m.generation() {
 			w.Fatal("there was a rebalance")
 		}
-		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got, append(offsets(0, 100), offsets(0, int64(length))...)) {
+		if got := m.got(brokertest.Topics.Live, 0); !slices.Equal(got,
+			append(offsets(0, 100), offsets(0, int64(length))...)) {
 			w.Errorf("got %v", got)
 		}
 		for _, e := range old[90:] {
@@ -264,18 +280,21 @@ func topicMadeAgain(t *testing.T, length int) {
 	})
 }
 
-// A pause or a failure is no reason to read a log anew: not behind what was aborted, and not when compaction has removed what was read last.
+// A pause or a failure is no reason to read a log anew: not behind what was aborted, and not when
+// compaction has removed what was read last.
 func TestSameLogAfterAPause(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		remake(w, map[string]string{"cleanup.policy": "compact", "segment.bytes": "1"})
-		producer := w.Kgo(kgo.TransactionalID("tx"), kgo.DefaultProduceTopic(brokertest.Topics.Live))
+		producer := w.Kgo(kgo.TransactionalID("tx"),
+			kgo.DefaultProduceTopic(brokertest.Topics.Live))
 		n, want := 0, []string(nil)
 		send := func(end kgo.TransactionEndTry) {
 			if err := producer.BeginTransaction(); err != nil {
 				w.Fatal(err)
 			}
 			for range 2 {
-				if err := producer.ProduceSync(w.Context(), &kgo.Record{Key: []byte{byte(n % 2)}, Value: brokertest.Value(n)}).FirstErr(); err != nil {
+				if err := producer.ProduceSync(w.Context(), &kgo.Record{Key: []byte{byte(n % 2)},
+					Value: brokertest.Value(n)}).FirstErr(); err != nil {
 					w.Fatal(err)
 				}
 				if end == kgo.TryCommit {
@@ -300,7 +319,8 @@ func TestSameLogAfterAPause(t *testing.T) {
 			}
 			m.set(func() { m.closed = false })
 			time.Sleep(3 * time.Second)
-			w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.NotLeaderForPartition, Count: 3})
+			w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch},
+				Err: kerr.NotLeaderForPartition, Count: 3})
 			time.Sleep(10 * time.Second)
 		}
 		var got []string
@@ -324,15 +344,18 @@ func remake(w *brokertest.World, configs map[string]string) {
 	}
 }
 
-// Null and empty keys and values are different things, and headers keep their order and their repeats.
+// Null and empty keys and values are different things, and headers keep their order and their
+// repeats.
 func TestRecordsComeAsTheyAre(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		at := time.UnixMilli(time.Now().UnixMilli() - 5000)
 		sent := []*kgo.Record{
 			{Topic: brokertest.Topics.Live, Timestamp: at},
 			{Topic: brokertest.Topics.Live, Timestamp: at, Key: []byte{}, Value: []byte{}},
-			{Topic: brokertest.Topics.Live, Timestamp: at, Key: []byte("k"), Value: []byte{0, 0xff}, Headers: []kgo.RecordHeader{
-				{Key: "b", Value: []byte("1")}, {Key: "a", Value: nil}, {Key: "b", Value: []byte{}}}},
+			{Topic: brokertest.Topics.Live, Timestamp: at, Key: []byte("k"), Value: []byte{0, 0xff},
+				Headers: []kgo.RecordHeader{
+					{Key: "b", Value: []byte("1")}, {Key: "a", Value: nil},
+					{Key: "b", Value: []byte{}}}},
 		}
 		if err := w.Kgo().ProduceSync(w.Context(), sent...).FirstErr(); err != nil {
 			w.Fatal(err)
@@ -345,12 +368,18 @@ func TestRecordsComeAsTheyAre(t *testing.T) {
 		}
 		for i, e := range m.all() {
 			r, s := e.Record, sent[i]
-			if !brokertest.Same(r.Key, s.Key) || !brokertest.Same(r.Value, s.Value) || !r.Time.Equal(at) || r.Offset != int64(i) || r.Topic != brokertest.Topics.Live {
+			if !brokertest.Same(r.Key, s.Key) || !brokertest.Same(r.Value, s.Value) ||
+				!r.Time.Equal(at) || r.Offset != int64(i) || r.Topic != brokertest.Topics.Live {
 				w.Errorf("record %d: %+v", i, r)
 			}
 		}
-		want := []event.Header{{Key: "b", Value: []byte("1")}, {Key: "a"}, {Key: "b", Value: []byte{}}}
-		if !slices.EqualFunc(m.all()[2].Record.Headers, want, func(a, b event.Header) bool { return a.Key == b.Key && brokertest.Same(a.Value, b.Value) }) {
+		want := []event.Header{{Key: "b", Value: []byte("1")}, {Key: "a"},
+			{Key: "b", Value: []byte{}}}
+		if !slices.EqualFunc(m.all()[2].Record.Headers, want,
+			func(a, b event.Header) bool {
+				return a.Key == b.Key &&
+					brokertest.Same(a.Value, b.Value)
+			}) {
 			w.Errorf("headers %q", m.all()[2].Record.Headers)
 		}
 	})

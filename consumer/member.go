@@ -16,10 +16,10 @@ import (
 
 // member is this process in the group.
 //
-// It speaks the group protocol itself, over kafka-go's requests, because kafka.ConsumerGroup gives up its
-// place too easily: a single failed heartbeat ends a generation, and a connection that breaks within a join
-// loses the member's id, so that the group waits a session for the ghost. With connections that break every
-// second it never gets anywhere.
+// It speaks the group protocol itself, over kafka-go's requests, because kafka.ConsumerGroup gives
+// up its place too easily: a single failed heartbeat ends a generation, and a connection that
+// breaks within a join loses the member's id, so that the group waits a session for the ghost. With
+// connections that break every second it never gets anywhere.
 type member struct {
 	client  *kafkaclient.Client
 	options GroupOptions
@@ -48,8 +48,8 @@ const (
 	protocolName = "markread"
 )
 
-// join joins the group, once: it waits for the others to join, assigns the partitions if it is the leader,
-// and waits for what the leader has assigned.
+// join joins the group, once: it waits for the others to join, assigns the partitions if it is the
+// leader, and waits for what the leader has assigned.
 func (m *member) join(ctx context.Context) (joined, error) {
 	o, err := m.terms(ctx)
 	if err != nil {
@@ -83,8 +83,8 @@ func (m *member) join(ctx context.Context) (joined, error) {
 	return j, nil
 }
 
-// topicGone is how long a topic must be missing until it counts as deleted: then the others go on without it. A broker may answer so for a
-// moment.
+// topicGone is how long a topic must be missing until it counts as deleted: then the others go on
+// without it. A broker may answer so for a moment.
 const topicGone = 5 * time.Second
 
 // terms finds out what this member goes by.
@@ -102,7 +102,8 @@ func (m *member) terms(ctx context.Context) (quotaTerms, error) {
 	}
 }
 
-// joinGroup sends one join, and keeps the id that the response gives, or forgets one that is not known.
+// joinGroup sends one join, and keeps the id that the response gives, or forgets one that is not
+// known.
 func (m *member) joinGroup(ctx context.Context, o quotaTerms) (kafkaclient.JoinResponse, error) {
 	response, err := m.client.JoinGroup(ctx, kafkaclient.JoinRequest{
 		Group: m.options.Group, Member: m.id, Protocol: protocolName,
@@ -129,9 +130,11 @@ func (m *member) notice(err error) {
 	}
 }
 
-// sync tells the coordinator the assignment, on the leader, and notes our part of it in j. It is sent again when
-// the connection breaks: a generation that has begun meanwhile answers with what it was told.
-func (m *member) sync(ctx context.Context, assignments map[string]kafkaclient.Assignment, j *joined) error {
+// sync tells the coordinator the assignment, on the leader, and notes our part of it in j. It is
+// sent again when the connection breaks: a generation that has begun meanwhile answers with what it
+// was told.
+func (m *member) sync(ctx context.Context, assignments map[string]kafkaclient.Assignment,
+	j *joined) error {
 	ctx, cancel := context.WithTimeout(ctx, kafkaclient.SessionTimeout)
 	defer cancel()
 	us := kafkaclient.Member{Group: m.options.Group, Generation: j.generation, ID: m.id}
@@ -150,7 +153,8 @@ func (m *member) sync(ctx context.Context, assignments map[string]kafkaclient.As
 }
 
 // lead assigns the partitions to those members that go by the same terms; the others get none.
-func (m *member) lead(o quotaTerms, members []kafkaclient.GroupMember) map[string]kafkaclient.Assignment {
+func (m *member) lead(o quotaTerms,
+	members []kafkaclient.GroupMember) map[string]kafkaclient.Assignment {
 	var agreed []candidate
 	others := map[string]ignored{}
 	for _, other := range members {
@@ -182,8 +186,8 @@ func (m *member) lead(o quotaTerms, members []kafkaclient.GroupMember) map[strin
 	return assignments
 }
 
-// leave takes this member out of the group, so that the others need not wait for its session to end. It also
-// ends a join that the coordinator has not answered yet.
+// leave takes this member out of the group, so that the others need not wait for its session to
+// end. It also ends a join that the coordinator has not answered yet.
 func (m *member) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), leaveWithin)
 	defer cancel()
@@ -194,7 +198,8 @@ func (m *member) leave() {
 		}
 		m.notice(err)
 		if !wait.Sleep(ctx) {
-			m.log.Warn().Err(err).Msg("could not leave the group: it will notice when the session times out")
+			m.log.Warn().Err(err).Msg("could not leave the group: it will notice when the " +
+				"session times out")
 			return
 		}
 	}

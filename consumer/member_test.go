@@ -17,7 +17,8 @@ import (
 	"markread/consumer/broker/brokertest"
 )
 
-// Before the first generation, an answer that only an operator can change ends Consume and says what it was.
+// Before the first generation, an answer that only an operator can change ends Consume and says
+// what it was.
 func TestJoinRefused(t *testing.T) {
 	for code, words := range map[*kerr.Error]string{
 		kerr.GroupAuthorizationFailed: "Group Authorization Failed",
@@ -30,7 +31,8 @@ func TestJoinRefused(t *testing.T) {
 			time.Sleep(time.Minute)
 			if !m.gone() {
 				w.Errorf("%v: Consume goes on", code)
-			} else if m.err == nil || !strings.Contains(strings.ToLower(m.err.Error()), strings.ToLower(words)) {
+			} else if m.err == nil ||
+				!strings.Contains(strings.ToLower(m.err.Error()), strings.ToLower(words)) {
 				w.Errorf("%v: %v", code, m.err)
 			}
 		})
@@ -59,7 +61,8 @@ func TestPartitionsAdded(t *testing.T) {
 			}
 		}
 		if total != 5 || committed(w, brokertest.Topics.Live, 3) != 5 {
-			w.Errorf("%d partitions assigned, committed %d", total, committed(w, brokertest.Topics.Live, 3))
+			w.Errorf("%d partitions assigned, committed %d", total,
+				committed(w, brokertest.Topics.Live, 3))
 		}
 		generations := members[0].turns()
 		time.Sleep(5 * time.Minute)
@@ -96,7 +99,8 @@ func TestDeletedTopicDoesNotStopTheOther(t *testing.T) {
 	})
 }
 
-// While another member drains, a join takes long. Stopping does not wait for it, and the member is gone.
+// While another member drains, a join takes long. Stopping does not wait for it, and the member is
+// gone.
 func TestLeavingWithinAJoin(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		release := make(chan struct{})
@@ -181,15 +185,16 @@ func TestProofIsDatedWhenSent(t *testing.T) {
 		m := join(w, w.Client())
 		time.Sleep(5 * time.Second)
 		var received time.Time
-		w.Cluster.ControlKey(int16(kmsg.Heartbeat), func(kmsg.Request) (kmsg.Response, error, bool) {
-			w.Cluster.KeepControl()
-			if received.IsZero() {
-				received = time.Now()
-				w.Cluster.SleepControl(func() { time.Sleep(2 * time.Second) })
-				return nil, nil, false
-			}
-			return nil, errors.New("cut"), true
-		})
+		w.Cluster.ControlKey(int16(kmsg.Heartbeat),
+			func(kmsg.Request) (kmsg.Response, error, bool) {
+				w.Cluster.KeepControl()
+				if received.IsZero() {
+					received = time.Now()
+					w.Cluster.SleepControl(func() { time.Sleep(2 * time.Second) })
+					return nil, nil, false
+				}
+				return nil, errors.New("cut"), true
+			})
 		time.Sleep(6 * time.Second)
 		if proof := m.generation().LastProof(); received.IsZero() || !proof.Equal(received) {
 			w.Errorf("the proof is of %v, the heartbeat was sent at %v", proof, received)
@@ -206,7 +211,8 @@ func TestExpelledHasNoProof(t *testing.T) {
 			m.drain = func(_ context.Context, g *consumer.Generation) { ages <- g.ProofAge() }
 		})
 		time.Sleep(5 * time.Second)
-		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Heartbeat}, Err: kerr.UnknownMemberID, Count: 1})
+		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Heartbeat}, Err: kerr.UnknownMemberID,
+			Count: 1})
 		time.Sleep(10 * time.Second)
 		if age := <-ages; age < 1000*time.Hour {
 			t.Errorf("the proof is %v old", age)
@@ -224,21 +230,24 @@ func TestServeThatReturns(t *testing.T) {
 		ctx, cancel := context.WithTimeout(w.Context(), 10*time.Second)
 		defer cancel()
 		n := 0
-		err := consumer.Consume(ctx, w.Client(), consumer.GroupOptions{Group: brokertest.Group, Topics: brokertest.Topics}, func(context.Context, *consumer.Generation) { n++ })
+		err := consumer.Consume(ctx, w.Client(), consumer.GroupOptions{Group: brokertest.Group,
+			Topics: brokertest.Topics}, func(context.Context, *consumer.Generation) { n++ })
 		if err != nil || n < 5 || n > 11 {
 			w.Errorf("%d generations in 10 s, %v", n, err)
 		}
 	})
 }
 
-// Who consumes other topics reckons another share of the rate: it gets no partitions as long as another one leads.
+// Who consumes other topics reckons another share of the rate: it gets no partitions as long as
+// another one leads.
 func TestMembersOfDifferentTopics(t *testing.T) {
 	brokertest.Run(t, 4, func(w *brokertest.World) {
 		one := join(w, w.Client(), func(m *member) { m.topics.Backfill = "" })
 		time.Sleep(5 * time.Second)
 		two := join(w, w.Client())
 		time.Sleep(5 * time.Second)
-		if a, b := one.generation(), two.generation(); len(a.Assigned()) != 4 || len(b.Assigned()) != 0 || why(a) != "" || why(b) == "" {
+		if a, b := one.generation(), two.generation(); len(a.Assigned()) != 4 ||
+			len(b.Assigned()) != 0 || why(a) != "" || why(b) == "" {
 			w.Errorf("assigned %v (%s) and %v (%s)", a.Assigned(), why(a), b.Assigned(), why(b))
 		}
 		one.leave()
@@ -298,7 +307,8 @@ func TestAssignmentSticks(t *testing.T) {
 	})
 }
 
-// Who goes by another rate gets no partitions as long as another one leads: also not those that it had.
+// Who goes by another rate gets no partitions as long as another one leads: also not those that it
+// had.
 func TestMembersOfDifferentRates(t *testing.T) {
 	brokertest.Run(t, 4, func(w *brokertest.World) {
 		one := join(w, w.Client())
@@ -310,7 +320,8 @@ func TestMembersOfDifferentRates(t *testing.T) {
 		if why(leader.generation()) != "" { // who comes first in a rebalance leads the group
 			leader, apart = apart, leader
 		}
-		if a, b := leader.generation(), apart.generation(); len(a.Assigned()) != 8 || len(b.Assigned()) != 0 || why(a) != "" || why(b) == "" {
+		if a, b := leader.generation(), apart.generation(); len(a.Assigned()) != 8 ||
+			len(b.Assigned()) != 0 || why(a) != "" || why(b) == "" {
 			w.Errorf("assigned %v (%s) and %v (%s)", a.Assigned(), why(a), b.Assigned(), why(b))
 		}
 		leader.leave()
@@ -322,15 +333,16 @@ func TestMembersOfDifferentRates(t *testing.T) {
 	})
 }
 
-// While a broker does not know a topic for a moment, a member must not take the partitions of the others for all that there are: its part of
-// the quota is reckoned from them.
+// While a broker does not know a topic for a moment, a member must not take the partitions of the
+// others for all that there are: its part of the quota is reckoned from them.
 func TestAllPartitionsAreCounted(t *testing.T) {
 	for _, code := range []*kerr.Error{kerr.UnknownTopicOrPartition, kerr.LeaderNotAvailable} {
 		t.Run(code.Message, func(t *testing.T) {
 			brokertest.Run(t, 4, func(w *brokertest.World) {
 				first := join(w, w.Client())
 				time.Sleep(5 * time.Second)
-				fault := w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: brokertest.Topics.Backfill, Err: code, Count: -1})
+				fault := w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata},
+					Topic: brokertest.Topics.Backfill, Err: code, Count: -1})
 				second := join(w, w.Client())
 				time.Sleep(3 * time.Second)
 				fault.Remove()

@@ -51,8 +51,8 @@ func decodeMember(b []byte) (memberData, error) {
 }
 
 // decodeAssignment reads what the group's leader has assigned to a member: the partitions, sorted
-// by topic and number, and the leader's quota terms. They may be of other topics, may not exist, and
-// may repeat.
+// by topic and number, and the leader's quota terms. They may be of other topics, may not exist,
+// and may repeat.
 func decodeAssignment(b []byte) (assigned []event.TopicPartition, leaders quotaTerms, err error) {
 	r := groupBytes{b: b[:min(len(b), maxGroupBytes)]}
 	r.number(2) // version
@@ -78,7 +78,8 @@ func readUserData[T any](r *groupBytes, size int) (data T, err error) {
 	user := r.take(r.length())
 	switch {
 	case size > maxGroupBytes:
-		return data, fmt.Errorf("it has %d bytes, more than %d: the coordinator may be unable to store the group",
+		return data, fmt.Errorf("it has %d bytes, more than %d: the coordinator may be unable to "+
+			"store the group",
 			size, maxGroupBytes)
 	case r.bad:
 		return data, errTruncated
@@ -97,7 +98,8 @@ func (o quotaTerms) check() error {
 	}
 	total := 0
 	for topic, n := range o.Partitions {
-		if topic == "" || len(topic) > maxTopicName || strings.ContainsFunc(topic, notInTopicNames) {
+		if topic == "" || len(topic) > maxTopicName ||
+			strings.ContainsFunc(topic, notInTopicNames) {
 			return errors.New("it names a topic that can't exist")
 		}
 		if n < 0 || n > maxViewed {
@@ -115,7 +117,8 @@ func (o quotaTerms) check() error {
 }
 
 func notInTopicNames(r rune) bool {
-	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("._-", r)
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') &&
+		!strings.ContainsRune("._-", r)
 }
 
 // groupBytes reads the encoding of what members of a group write. Every length is checked against

@@ -9,16 +9,19 @@ import (
 )
 
 const (
-	watchInterval   = 10 * time.Second // for new partitions, and for ends of logs that are not fetched from
-	longestPatience = 5 * time.Minute  // with a leader that counts other partitions: it doubles from watchInterval
+	// for new partitions, and for ends of logs that are not fetched from
+	watchInterval = 10 * time.Second
+	// with a leader that counts other partitions: it doubles from watchInterval
+	longestPatience = 5 * time.Minute
 )
 
-// heartbeats sends a heartbeat every second until ctx ends: when serve has returned, so that the session also
-// survives the drain. When it was answered is what proves our membership. revoke is called when the group is
-// rebalancing, or when we don't belong to it any more.
+// heartbeats sends a heartbeat every second until ctx ends: when serve has returned, so that the
+// session also survives the drain. When it was answered is what proves our membership. revoke is
+// called when the group is rebalancing, or when we don't belong to it any more.
 //
-// The answer "rebalance in progress" is a proof, too: only a member gets it, and it keeps the session alive.
-// A failure is none yet: the next heartbeat may find the coordinator, as long as the session lasts.
+// The answer "rebalance in progress" is a proof, too: only a member gets it, and it keeps the
+// session alive. A failure is none yet: the next heartbeat may find the coordinator, as long as the
+// session lasts.
 func (g *Generation) heartbeats(ctx context.Context, revoke context.CancelCauseFunc) {
 	ticker := time.NewTicker(heartbeatInterval)
 	defer ticker.Stop()
@@ -38,7 +41,9 @@ func (g *Generation) heartbeats(ctx context.Context, revoke context.CancelCauseF
 			g.prove(sent)
 			revoke(errRebalance)
 			continue
-		case errors.Is(err, kafkaclient.UnknownMemberID), errors.Is(err, kafkaclient.IllegalGeneration), errors.Is(err, kafkaclient.FencedInstanceID):
+		case errors.Is(err, kafkaclient.UnknownMemberID),
+			errors.Is(err, kafkaclient.IllegalGeneration),
+			errors.Is(err, kafkaclient.FencedInstanceID):
 			g.prove(time.Time{}) // at once: what waits for a connection must not be sent any more
 			revoke(errExpelled)
 			continue
@@ -50,7 +55,8 @@ func (g *Generation) heartbeats(ctx context.Context, revoke context.CancelCauseF
 			g.client.RefreshMetadata()
 		}
 		if ctx.Err() == nil {
-			g.client.WarnRepeated("heartbeat "+kafkaclient.Code(err)).Err(err).Str("group", g.member.Group).Msg("heartbeat failed")
+			g.client.WarnRepeated("heartbeat "+kafkaclient.Code(err)).Err(err).
+				Str("group", g.member.Group).Msg("heartbeat failed")
 		}
 	}
 }
@@ -69,7 +75,8 @@ func (g *Generation) prove(sent time.Time) {
 //     For this it has patience: everybody stops for it, and brokers may keep contradicting each other.
 //
 // What another member says that it counts makes nobody rebalance: it may say anything.
-func (g *Generation) watch(ctx context.Context, j joined, options GroupOptions, patience time.Duration, revoke context.CancelCauseFunc) {
+func (g *Generation) watch(ctx context.Context, j joined, options GroupOptions,
+	patience time.Duration, revoke context.CancelCauseFunc) {
 	began := time.Now()
 	for differs := 0; kafkaclient.Sleep(ctx, watchInterval); {
 		for _, p := range g.partitions {

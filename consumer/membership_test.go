@@ -15,21 +15,33 @@ import (
 // another member rejoins, with patience, when it counts the leader's partitions by now. What
 // anybody else claims makes nobody rebalance.
 func TestWatch(t *testing.T) {
-	counts := func(n int) quotaTerms { return quotaTerms{200, map[string]int{brokertest.Topics.Live: n}} } // there are 4
+	// there are 4
+	counts := func(n int) quotaTerms {
+		return quotaTerms{200,
+			map[string]int{brokertest.Topics.Live: n}}
+	}
 	for name, c := range map[string]struct {
 		joined   joined
 		patience time.Duration
 		want     error
 		after    time.Duration
 	}{
-		"a leader that is right":                 {joined{leader: true, terms: counts(4), leaderTerms: counts(4)}, 0, nil, 0},
-		"a leader of fewer":                      {joined{leader: true, terms: counts(2), leaderTerms: counts(2)}, 0, errPartitions, 2 * watchInterval},
-		"a leader of more":                       {joined{leader: true, terms: counts(8), leaderTerms: counts(8)}, 0, errPartitions, 2 * watchInterval},
-		"a member that is right":                 {joined{terms: counts(4), leaderTerms: counts(4)}, 0, nil, 0},
-		"a member with a leader of fewer":        {joined{terms: counts(4), leaderTerms: counts(2)}, watchInterval, nil, 0},
-		"a member with a leader of other topics": {joined{terms: counts(4), leaderTerms: quotaTerms{200, map[string]int{"x": 4}}}, watchInterval, nil, 0},
-		"a member that was behind":               {joined{terms: counts(2), leaderTerms: counts(4)}, watchInterval, errBehind, watchInterval},
-		"a member that was behind again":         {joined{terms: counts(2), leaderTerms: counts(4)}, longestPatience, errBehind, longestPatience},
+		"a leader that is right": {joined{leader: true, terms: counts(4),
+			leaderTerms: counts(4)}, 0, nil, 0},
+		"a leader of fewer": {joined{leader: true, terms: counts(2),
+			leaderTerms: counts(2)}, 0, errPartitions, 2 * watchInterval},
+		"a leader of more": {joined{leader: true, terms: counts(8),
+			leaderTerms: counts(8)}, 0, errPartitions, 2 * watchInterval},
+		"a member that is right": {joined{terms: counts(4), leaderTerms: counts(4)},
+			0, nil, 0},
+		"a member with a leader of fewer": {joined{terms: counts(4), leaderTerms: counts(2)},
+			watchInterval, nil, 0},
+		"a member with a leader of other topics": {joined{terms: counts(4),
+			leaderTerms: quotaTerms{200, map[string]int{"x": 4}}}, watchInterval, nil, 0},
+		"a member that was behind": {joined{terms: counts(2), leaderTerms: counts(4)},
+			watchInterval, errBehind, watchInterval},
+		"a member that was behind again": {joined{terms: counts(2), leaderTerms: counts(4)},
+			longestPatience, errBehind, longestPatience},
 	} {
 		t.Run(name, func(t *testing.T) {
 			brokertest.Run(t, 4, func(w *brokertest.World) {
@@ -38,9 +50,13 @@ func TestWatch(t *testing.T) {
 				time.AfterFunc(time.Hour, func() { revoke(nil) })
 				began := time.Now()
 				g := &Generation{client: w.Client()}
-				g.watch(ctx, c.joined, GroupOptions{Topics: event.Topics{Live: brokertest.Topics.Live}, Rate: 200}, c.patience, revoke)
+				g.watch(ctx, c.joined,
+					GroupOptions{Topics: event.Topics{Live: brokertest.Topics.Live}, Rate: 200},
+					c.patience, revoke)
 				took := time.Since(began)
-				if cause := context.Cause(ctx); c.want == nil && took < time.Hour || c.want != nil && (!errors.Is(cause, c.want) || took < c.after || took > c.after+time.Second) {
+				if cause := context.Cause(ctx); c.want == nil && took < time.Hour ||
+					c.want != nil && (!errors.Is(cause, c.want) || took < c.after ||
+						took > c.after+time.Second) {
 					w.Errorf("after %v %v, want %v after %v", took, cause, c.want, c.after)
 				}
 			})
@@ -48,8 +64,8 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-// A proof is as old as that clock says which says more: the monotonic one stands still while the machine is suspended, and the wall clock can
-// be set.
+// A proof is as old as that clock says which says more: the monotonic one stands still while the
+// machine is suspended, and the wall clock can be set.
 func TestProofAgeByBothClocks(t *testing.T) {
 	for name, c := range map[string]struct{ monotonic, wall, want time.Duration }{
 		"both agree":               {2 * time.Second, 2 * time.Second, 2 * time.Second},

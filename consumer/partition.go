@@ -12,8 +12,8 @@ import (
 	"markread/consumer/offsets"
 )
 
-// partition is one assigned partition for as long as its generation lasts: where it reads, and what has
-// finished. Its fetcher is the only one that moves it on.
+// partition is one assigned partition for as long as its generation lasts: where it reads, and what
+// has finished. Its fetcher is the only one that moves it on.
 type partition struct {
 	event.TopicPartition
 	g     *Generation
@@ -23,20 +23,24 @@ type partition struct {
 	memory *kafkaclient.Memory // the lane's
 
 	// The fetcher's.
-	last fingerprint         // of what was delivered
-	sure time.Time           // when the log was last known to be that of the fingerprint; zero: not since a failure or a pause
+	last fingerprint // of what was delivered
+	// when the log was last known to be that of the fingerprint; zero: not since a failure or a
+	// pause
+	sure time.Time
 	wait kafkaclient.Backoff // after a failure; it grows until a fetch is good
 
 	asked int64 // where the last fetch began
-	more  int32 // bytes that the next one asks for beside the usual ones, to get beyond the fingerprint's batch
+	// bytes that the next one asks for beside the usual ones, to get beyond the fingerprint's batch
+	more int32
 
 	mu            sync.Mutex
 	tracker       offsets.Tracker
 	highWatermark int64 // -1: not known yet
 	logStart      int64 // the least that the log is known to begin at
 	marked        time.Time
-	good          time.Time               // the last good fetch, or when there was capacity again for one
-	unreadable    *kafkaclient.Unreadable // nil: the partition can be read
+	// the last good fetch, or when there was capacity again for one
+	good       time.Time
+	unreadable *kafkaclient.Unreadable // nil: the partition can be read
 }
 
 // Refs have the arrival number in the lower bits.
@@ -50,14 +54,17 @@ func (p *partition) ref(arrival uint64) event.Ref {
 func (p *partition) begins(committed offsets.Commit) {
 	p.tracker = offsets.New(committed.Offset, committed.Offset)
 	if err := p.tracker.Inherit(committed.Metadata); err != nil {
-		p.g.client.Options.Log.Warn().Err(err).Str("topic", p.Topic).Int("partition", p.Partition).Int64("offset", committed.Offset).
-			Str("do", "nothing, if another program has committed for this group; else find who has Read on the group").
-			Msg("what is committed beside the offset is not ours, or damaged, and is ignored: some calls will be repeated")
+		p.g.client.Options.Log.Warn().Err(err).Str("topic", p.Topic).Int("partition", p.Partition).
+			Int64("offset", committed.Offset).
+			Str("do", "nothing, if another program has committed for this group; else find who "+
+				"has Read on the group").
+			Msg("what is committed beside the offset is not ours, or damaged, and is ignored: " +
+				"some calls will be repeated")
 	}
 }
 
-// run fetches and delivers until ctx ends. No error ends it: it has nobody to go to, and the partition would
-// stand still; it waits and tries again.
+// run fetches and delivers until ctx ends. No error ends it: it has nobody to go to, and the
+// partition would stand still; it waits and tries again.
 func (p *partition) run(ctx context.Context, sink Sink) {
 	if !p.begin(ctx) {
 		return
@@ -186,9 +193,10 @@ func (p *partition) position() int64 {
 	return p.tracker.Position()
 }
 
-// deliver gives what was fetched to the sink, in chunks, asking for room before each. What it does not give
-// because ctx has ended was never there: the position stays before it.
-func (p *partition) deliver(ctx context.Context, sink Sink, f *kafkaclient.Fetched, d *kafkaclient.Decoder) error {
+// deliver gives what was fetched to the sink, in chunks, asking for room before each. What it does
+// not give because ctx has ended was never there: the position stays before it.
+func (p *partition) deliver(ctx context.Context, sink Sink, f *kafkaclient.Fetched,
+	d *kafkaclient.Decoder) error {
 	for first := true; ; first = false {
 		records, err := f.Chunk(&d.Decoder)
 		if err != nil {
@@ -242,7 +250,8 @@ func tracked(e event.Event, now time.Time) time.Time {
 	}
 }
 
-// add has the tracker take in what was read next, and returns those events that have not finished yet.
+// add has the tracker take in what was read next, and returns those events that have not finished
+// yet.
 func (p *partition) add(events []event.Event, now time.Time) []event.Event {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -261,8 +270,8 @@ func (p *partition) add(events []event.Event, now time.Time) []event.Event {
 	return left
 }
 
-// outOfRange finds out which way a fetch from an offset left the log. Behind its beginning: retention was
-// faster, and what it deleted unread is lost. Beyond its end: it is another log.
+// outOfRange finds out which way a fetch from an offset left the log. Behind its beginning:
+// retention was faster, and what it deleted unread is lost. Beyond its end: it is another log.
 func (p *partition) outOfRange(ctx context.Context, from int64, outside *time.Time) error {
 	first, end, err := p.g.client.LogRange(ctx, p.Topic, p.Partition)
 	if err != nil {
@@ -275,13 +284,15 @@ func (p *partition) outOfRange(ctx context.Context, from int64, outside *time.Ti
 		return nil
 	case from <= end:
 		*outside = time.Time{}
-		return fmt.Errorf("offset %d is within %d and %d, but was answered with: %w", from, first, end, kafkaclient.OffsetOutOfRange)
+		return fmt.Errorf("offset %d is within %d and %d, but was answered with: %w", from, first,
+			end, kafkaclient.OffsetOutOfRange)
 	}
 	if outside.IsZero() {
 		*outside = time.Now()
 	}
 	if time.Since(*outside) < kafkaclient.AnotherLog {
-		return fmt.Errorf("offset %d is beyond the log's end, %d: %w", from, end, kafkaclient.OffsetOutOfRange)
+		return fmt.Errorf("offset %d is beyond the log's end, %d: %w", from, end,
+			kafkaclient.OffsetOutOfRange)
 	}
 	*outside = time.Time{}
 	return p.startOver(ctx)
@@ -298,7 +309,8 @@ func (p *partition) skipTo(first int64) {
 		return
 	}
 	p.g.lose(p.Topic, lost)
-	p.g.client.Options.Log.Error().Str("topic", p.Topic).Int("partition", p.Partition).Int64("offset", position).Int64("next_offset", first).
+	p.g.client.Options.Log.Error().Str("topic", p.Topic).Int("partition", p.Partition).
+		Int64("offset", position).Int64("next_offset", first).
 		Int64("lost", lost).Msg("retention deleted events before they were read")
 }
 
@@ -308,8 +320,10 @@ func (p *partition) startOver(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.g.client.Options.Log.Error().Str("topic", p.Topic).Int("partition", p.Partition).Int64("offset", p.position()).Int64("end", end).
-		Int64("next_offset", first).Msg("the topic was made again or cut: reading it from its beginning")
+	p.g.client.Options.Log.Error().Str("topic", p.Topic).Int("partition", p.Partition).
+		Int64("offset", p.position()).Int64("end", end).
+		Int64("next_offset", first).Msg("the topic was made again or cut: reading it from its " +
+		"beginning")
 	p.last = fingerprint{}
 	p.mu.Lock()
 	p.tracker.Reset(first)
@@ -335,13 +349,15 @@ func (p *partition) mark(highWatermark, logStart int64) {
 func (p *partition) state() PartitionState {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := PartitionState{TopicPartition: p.TopicPartition, Committed: p.tracker.Committed(), HighWatermark: -1}
+	s := PartitionState{TopicPartition: p.TopicPartition, Committed: p.tracker.Committed(),
+		HighWatermark: -1}
 	if position := p.tracker.Position(); p.highWatermark >= 0 && position >= 0 {
 		from := s.Committed
 		if from < 0 {
 			from = p.tracker.Committable()
 		}
-		if position > p.highWatermark && p.unreadable != nil { // of another log: nothing of this one was read
+		// of another log: nothing of this one was read
+		if position > p.highWatermark && p.unreadable != nil {
 			from = p.logStart
 		}
 		s.HighWatermark, s.Lag = p.highWatermark, max(0, p.highWatermark-from)

@@ -54,7 +54,8 @@ func (m *raw) join() <-chan int16 {
 				m.id = answer.MemberID
 				continue
 			default:
-				m.id, m.generation, m.leader = answer.MemberID, answer.Generation, answer.LeaderID == answer.MemberID
+				m.id, m.generation, m.leader = answer.MemberID, answer.Generation,
+					answer.LeaderID == answer.MemberID
 				done <- answer.ErrorCode
 			}
 			return
@@ -68,7 +69,8 @@ func (m *raw) sync() <-chan int16 {
 	go func() {
 		request := kmsg.NewPtrSyncGroupRequest()
 		kind, name := "consumer", "markread"
-		request.Group, request.MemberID, request.Generation, request.ProtocolType, request.Protocol = m.r.group, m.id, m.generation, &kind, &name
+		request.Group, request.MemberID, request.Generation = m.r.group, m.id, m.generation
+		request.ProtocolType, request.Protocol = &kind, &name
 		if m.leader {
 			assignment := kmsg.NewSyncGroupRequestGroupAssignment()
 			assignment.MemberID = m.id
@@ -92,7 +94,8 @@ func (m *raw) heartbeat() int16 {
 }
 
 func (m *raw) commit(generation int32, offset int64) int16 {
-	return m.r.tryCommit(commitOf{topic: m.r.topics.Live, offset: offset, generation: generation, member: m.id})
+	return m.r.tryCommit(commitOf{topic: m.r.topics.Live, offset: offset, generation: generation,
+		member: m.id})
 }
 
 func (m *raw) leave() {
@@ -104,15 +107,18 @@ func (m *raw) leave() {
 	FetchLimits(m.r, request)
 }
 
-// What a coordinator answers to commits and heartbeats in each state of the group: our Commit and our heartbeats rely on it.
+// What a coordinator answers to commits and heartbeats in each state of the group: our Commit and
+// our heartbeats rely on it.
 func TestRealCommitInEachState(t *testing.T) {
 	t.Parallel()
 	r := onBroker(t, 1)
 	one, two := r.raw(), r.raw()
-	answered := func(what string, got int16, want ...int16) { // several: Kafka and the embedded broker differ
+	// several: Kafka and the embedded broker differ
+	answered := func(what string, got int16, want ...int16) {
 		t.Helper()
 		if !slices.Contains(want, got) {
-			t.Errorf("%s: answered with %d (%v), want one of %d", what, got, kerr.ErrorForCode(got), want)
+			t.Errorf("%s: answered with %d (%v), want one of %d", what, got, kerr.ErrorForCode(got),
+				want)
 		}
 	}
 	const rebalancing, illegal, unknown = 27, 22, 25
@@ -123,7 +129,8 @@ func TestRealCommitInEachState(t *testing.T) {
 			return state == want && (members < 0 || n == members)
 		})
 	}
-	answered("no group: commit of a simple consumer", r.tryCommit(commitOf{topic: r.topics.Live, offset: 1, generation: -1}), 0)
+	answered("no group: commit of a simple consumer",
+		r.tryCommit(commitOf{topic: r.topics.Live, offset: 1, generation: -1}), 0)
 	answered("join", <-one.join(), 0)
 	became("CompletingRebalance", 1)
 	answered("completing: commit", one.commit(one.generation, 2), rebalancing)
@@ -133,7 +140,8 @@ func TestRealCommitInEachState(t *testing.T) {
 	answered("stable: commit", one.commit(one.generation, 3), 0)
 	answered("stable: heartbeat", one.heartbeat(), 0)
 	answered("stable: commit of another generation", one.commit(one.generation-1, 4), illegal)
-	answered("stable: commit of a simple consumer", r.tryCommit(commitOf{topic: r.topics.Live, offset: 1, generation: -1}), unknown)
+	answered("stable: commit of a simple consumer",
+		r.tryCommit(commitOf{topic: r.topics.Live, offset: 1, generation: -1}), unknown)
 
 	joined := two.join()
 	became("PreparingRebalance", -1)
@@ -185,7 +193,8 @@ func TestRealCommitOfGeneration(t *testing.T) {
 	}
 	other := r.raw()
 	joined := other.join()
-	r.eventually(10*time.Second, "the group prepares", func() bool { s, _ := r.state(); return s == "PreparingRebalance" })
+	r.eventually(10*time.Second, "the group prepares",
+		func() bool { s, _ := r.state(); return s == "PreparingRebalance" })
 	g.Finish(m.event(r.topics.Live, 1).Ref)
 	if err := g.Commit(t.Context()); err != nil {
 		t.Errorf("preparing: %v", err)
@@ -199,7 +208,8 @@ func TestRealCommitOfGeneration(t *testing.T) {
 	}
 	g.Finish(m.event(r.topics.Live, 2).Ref)
 	var refused *consumer.CommitError
-	if err := g.Commit(t.Context()); !errors.As(err, &refused) || !refused.Fenced || refused.Topic != r.topics.Live ||
+	if err := g.Commit(t.Context()); !errors.As(err, &refused) || !refused.Fenced ||
+		refused.Topic != r.topics.Live ||
 		refused.Code != "25" && refused.Code != "22" {
 		t.Errorf("evicted: %v", err)
 	}
@@ -224,7 +234,8 @@ func TestRealLongDrain(t *testing.T) {
 			look := time.NewTicker(100 * time.Millisecond)
 			defer look.Stop()
 			for began := time.Now(); time.Since(began) < 20*time.Second; <-look.C {
-				if age := time.Since(g.LastProof()); age > 9*time.Second { // then a worker would hold its calls; a loaded broker may take seconds
+				// then a worker would hold its calls; a loaded broker may take seconds
+				if age := time.Since(g.LastProof()); age > 9*time.Second {
 					t.Errorf("in the drain the last proof is %v old", age)
 				}
 			}
@@ -237,11 +248,13 @@ func TestRealLongDrain(t *testing.T) {
 	r.arrived(first, r.topics.Live, 0, offsets(0, 10))
 	id := first.generation().Member()
 	second := r.join(r.client())
-	r.eventually(40*time.Second, "the second has joined", func() bool { return second.generation() != nil })
+	r.eventually(40*time.Second, "the second has joined",
+		func() bool { return second.generation() != nil })
 	if got := r.committed(r.topics.Live, 0); got != 10 {
 		t.Errorf("committed %d, want 10", got)
 	}
-	r.eventually(10*time.Second, "the first has joined again", func() bool { return first.turns() == 2 })
+	r.eventually(10*time.Second, "the first has joined again",
+		func() bool { return first.turns() == 2 })
 	if first.generation().Member() != id {
 		t.Error("the first has lost its membership")
 	}
@@ -252,24 +265,28 @@ func TestRealLongDrain(t *testing.T) {
 	second.leave()
 }
 
-// A member whose connections break without a word is out when its session ends, and another has what it had.
+// A member whose connections break without a word is out when its session ends, and another has
+// what it had.
 func TestRealGhost(t *testing.T) {
 	onReal(t, "it takes a session of 15 s, and virtual time has it (TestStaleCommitIsFenced)")
 	t.Parallel()
 	r := onBroker(t, 2)
 	line := &brokertest.Switchboard{Dial: (&net.Dialer{}).DialContext}
 	ghost := r.join(r.client(line.DialContext))
-	r.eventually(20*time.Second, "the first has all", func() bool { return ghost.generation() != nil && len(ghost.generation().Assigned()) == 4 })
+	r.eventually(20*time.Second, "the first has all",
+		func() bool { return ghost.generation() != nil && len(ghost.generation().Assigned()) == 4 })
 	other := r.join(r.client())
 	r.eventually(20*time.Second, "both have a half", func() bool {
-		return other.generation() != nil && len(other.generation().Assigned()) == 2 && len(ghost.generation().Assigned()) == 2
+		return other.generation() != nil && len(other.generation().Assigned()) == 2 &&
+			len(ghost.generation().Assigned()) == 2
 	})
 	line.Cut(true)
 	began := time.Now()
 	for p := range 2 {
 		r.publish(r.topics.Live, p, 5)
 	}
-	r.eventually(30*time.Second, "the other has everything", func() bool { return len(other.generation().Assigned()) == 4 })
+	r.eventually(30*time.Second, "the other has everything",
+		func() bool { return len(other.generation().Assigned()) == 4 })
 	r.arrived(other, r.topics.Live, 0, offsets(0, 5))
 	r.arrived(other, r.topics.Live, 1, offsets(0, 5))
 	took := time.Since(began)
@@ -281,8 +298,8 @@ func TestRealGhost(t *testing.T) {
 	ghost.stop()
 }
 
-// It dies while its join waits for others to drain: the rebalance goes on without waiting for it, and its partitions are free when the session
-// ends that began with the answer it never read.
+// It dies while its join waits for others to drain: the rebalance goes on without waiting for it,
+// and its partitions are free when the session ends that began with the answer it never read.
 func TestRealGhostWithinJoin(t *testing.T) {
 	onReal(t, "it takes a session of 15 s")
 	t.Parallel()
@@ -293,10 +310,12 @@ func TestRealGhostWithinJoin(t *testing.T) {
 	slow := r.join(r.client(), func(m *member) {
 		m.drain = func(context.Context, *consumer.Generation) { <-drained }
 	})
-	r.eventually(20*time.Second, "the first has all", func() bool { return slow.generation() != nil })
+	r.eventually(20*time.Second, "the first has all",
+		func() bool { return slow.generation() != nil })
 	line := &brokertest.Switchboard{Dial: (&net.Dialer{}).DialContext}
 	ghost := r.join(r.client(line.DialContext))
-	r.eventually(20*time.Second, "the group prepares", func() bool { s, n := r.state(); return s == "PreparingRebalance" && n == 2 })
+	r.eventually(20*time.Second, "the group prepares",
+		func() bool { s, n := r.state(); return s == "PreparingRebalance" && n == 2 })
 	line.Cut(true)
 	for p := range 2 {
 		r.publish(r.topics.Live, p, 5)
@@ -304,9 +323,12 @@ func TestRealGhostWithinJoin(t *testing.T) {
 	slow.set(func() { slow.drain = nil })
 	drain()
 	began := time.Now()
-	r.eventually(10*time.Second, "the slow one has joined again", func() bool { return slow.turns() >= 2 })
-	t.Logf("joined again after %v, with %d of 4 partitions", time.Since(began), len(slow.generation().Assigned()))
-	r.eventually(40*time.Second, "the slow one has everything", func() bool { return len(slow.generation().Assigned()) == 4 })
+	r.eventually(10*time.Second, "the slow one has joined again",
+		func() bool { return slow.turns() >= 2 })
+	t.Logf("joined again after %v, with %d of 4 partitions", time.Since(began),
+		len(slow.generation().Assigned()))
+	r.eventually(40*time.Second, "the slow one has everything",
+		func() bool { return len(slow.generation().Assigned()) == 4 })
 	r.arrived(slow, r.topics.Live, 0, offsets(0, 5))
 	r.arrived(slow, r.topics.Live, 1, offsets(0, 5))
 	took := time.Since(began)
@@ -318,9 +340,10 @@ func TestRealGhostWithinJoin(t *testing.T) {
 	ghost.stop()
 }
 
-// Facts for whoever wants to keep something in the metadata of a commit. It is text, of at most 4,096 bytes (offset.metadata.max.bytes); what
-// is longer is refused with 12, and the offset with it. Text comes back as it was. Bytes that are not UTF-8 are accepted and come back as
-// U+FFFD: use base64. The embedded broker has no limit, and keeps bytes.
+// Facts for whoever wants to keep something in the metadata of a commit. It is text, of at most
+// 4,096 bytes (offset.metadata.max.bytes); what is longer is refused with 12, and the offset with
+// it. Text comes back as it was. Bytes that are not UTF-8 are accepted and come back as U+FFFD: use
+// base64. The embedded broker has no limit, and keeps bytes.
 func TestRealCommitMetadata(t *testing.T) {
 	t.Parallel()
 	r := onBroker(t, 1)
@@ -337,17 +360,20 @@ func TestRealCommitMetadata(t *testing.T) {
 		sent, kept string
 		code       int16
 	}{
-		"4,000 bytes of base64": {base64.StdEncoding.EncodeToString(noise), base64.StdEncoding.EncodeToString(noise), 0},
-		"4,096 bytes":           {strings.Repeat("x", 4096), strings.Repeat("x", 4096), 0},
-		"4,097 bytes":           {strings.Repeat("x", 4097), strings.Repeat("x", 4097), tooLong},
-		"not UTF-8":             {alien, spoiled, 0},
-		"nothing":               {"", "", 0},
+		"4,000 bytes of base64": {base64.StdEncoding.EncodeToString(noise),
+			base64.StdEncoding.EncodeToString(noise), 0},
+		"4,096 bytes": {strings.Repeat("x", 4096), strings.Repeat("x", 4096), 0},
+		"4,097 bytes": {strings.Repeat("x", 4097), strings.Repeat("x", 4097), tooLong},
+		"not UTF-8":   {alien, spoiled, 0},
+		"nothing":     {"", "", 0},
 	} {
 		r.setCommitted(r.topics.Live, 0, 1)
-		code := r.tryCommit(commitOf{topic: r.topics.Live, offset: 2, generation: -1, metadata: c.sent})
+		code := r.tryCommit(commitOf{topic: r.topics.Live, offset: 2, generation: -1,
+			metadata: c.sent})
 		offset, metadata := r.commit(r.topics.Live, 0)
 		if code != c.code || (code == 0) != (offset == 2) || code == 0 && metadata != c.kept {
-			t.Errorf("%s: answered with %d; then the offset is %d, with %d bytes %.20q", name, code, offset, len(metadata), metadata)
+			t.Errorf("%s: answered with %d; then the offset is %d, with %d bytes %.20q", name, code,
+				offset, len(metadata), metadata)
 		}
 	}
 }

@@ -80,7 +80,8 @@ func consumerOf(r *real) *newMember {
 // sharerOf is one of a share group.
 func sharerOf(r *real) *newMember {
 	request := kmsg.NewPtrShareGroupHeartbeatRequest()
-	request.GroupID, request.MemberID, request.SubscribedTopicNames = r.group, newMemberID, []string{r.topics.Live}
+	request.GroupID, request.MemberID, request.SubscribedTopicNames = r.group, newMemberID,
+		[]string{r.topics.Live}
 	return &newMember{r: r, beat: func(epoch int32) (int32, int16) {
 		request.MemberEpoch = epoch
 		answer, err := request.RequestWith(context.Background(), r.admin)
@@ -100,7 +101,8 @@ func streamerOf(r *real) *newMember {
 	request := kmsg.NewPtrStreamsGroupHeartbeatRequest()
 	request.Group, request.MemberID, request.RebalanceTimeoutMillis = r.group, newMemberID, 5000
 	request.ProcessID = kmsg.StringPtr("process")
-	request.ActiveTasks, request.StandbyTasks, request.WarmupTasks = []kmsg.TaskIDs{}, []kmsg.TaskIDs{}, []kmsg.TaskIDs{}
+	request.ActiveTasks, request.StandbyTasks, request.WarmupTasks = []kmsg.TaskIDs{},
+		[]kmsg.TaskIDs{}, []kmsg.TaskIDs{}
 	part := kmsg.NewStreamsGroupHeartbeatRequestTopologySubtopology()
 	part.SubtopologyID, part.SourceTopics = "0", []string{r.topics.Live}
 	whole := kmsg.NewStreamsGroupHeartbeatRequestTopology()
@@ -163,7 +165,8 @@ func TestRealGroupOfAnotherKind(t *testing.T) {
 			r.publish(r.topics.Live, 0, 5)
 			n := c.member(r)
 			n.stay()
-			if is := view(); is.State != consumer.GroupForeign || is.Foreign == nil || is.Foreign.Kind != kind {
+			if is := view(); is.State != consumer.GroupForeign || is.Foreign == nil ||
+				is.Foreign.Kind != kind {
 				t.Errorf("with a member: %+v", is)
 			}
 			if got := foreignKind(r); got != kind {
@@ -194,7 +197,8 @@ func commitAs(r *real, n *newMember, offset int64) {
 	r.Helper()
 	request := kmsg.NewPtrOffsetCommitRequest()
 	request.Group, request.MemberID, request.Generation = r.group, newMemberID, n.epoch.Load()
-	topic, partition := kmsg.NewOffsetCommitRequestTopic(), kmsg.NewOffsetCommitRequestTopicPartition()
+	topic, partition := kmsg.NewOffsetCommitRequestTopic(),
+		kmsg.NewOffsetCommitRequestTopicPartition()
 	topic.Topic, topic.TopicID, partition.Offset = r.topics.Live, r.topicID(r.topics.Live), offset
 	topic.Partitions = append(topic.Partitions, partition)
 	request.Topics = append(request.Topics, topic)
@@ -211,7 +215,8 @@ func TestRealConsumersOfTheNewProtocolJoin(t *testing.T) {
 	t.Parallel()
 	r := onBroker(t, 2)
 	m := r.join(r.client())
-	r.eventually(30*time.Second, "the worker has all partitions", func() bool { return shared(4, m) })
+	r.eventually(30*time.Second, "the worker has all partitions",
+		func() bool { return shared(4, m) })
 	n := consumerOf(r)
 	if _, code := n.beat(0); code != kerr.GroupIDNotFound.Code {
 		t.Errorf("beside a worker it was answered with %v", kerr.ErrorForCode(code))
@@ -234,7 +239,8 @@ func TestRealConsumersOfTheNewProtocolJoin(t *testing.T) {
 		t.Errorf("another worker is refused for kind %q", got)
 	}
 	n.leave()
-	r.eventually(30*time.Second, "the worker has all partitions again", func() bool { return shared(4, m) })
+	r.eventually(30*time.Second, "the worker has all partitions again",
+		func() bool { return shared(4, m) })
 	r.waitFor(m, r.topics.Live, 0, 3)
 	m.leave()
 }

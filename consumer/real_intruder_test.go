@@ -12,7 +12,8 @@ import (
 
 // begin has an intruder join the test's group.
 func (r *real) begin(i *intruder) {
-	i.kgo, i.group = r.kgo(kgo.ClientID("intruder"), kgo.MaxVersions(kversion.V4_0_0()), kgo.RequestTimeoutOverhead(90*time.Second)), r.group
+	i.kgo, i.group = r.kgo(kgo.ClientID("intruder"), kgo.MaxVersions(kversion.V4_0_0()),
+		kgo.RequestTimeoutOverhead(90*time.Second)), r.group
 	i.begin()
 	r.Cleanup(i.leave)
 }
@@ -21,30 +22,36 @@ func (r *real) begin(i *intruder) {
 func TestRealIntruders(t *testing.T) {
 	onReal(t, "virtual time has it (TestIntrudersGetNothing)")
 	if testing.Short() {
-		t.Skip("skipped: beside other rows the intruders are too slow to stay members, and each that rejoins is a rebalance; TestExamWorkersIntruders is the short form")
+		t.Skip("skipped: beside other rows the intruders are too slow to stay members, and each " +
+			"that rejoins is a rebalance; TestExamWorkersIntruders is the short form")
 	}
 	t.Parallel()
 	r := onBroker(t, 4)
 	one, two := r.join(r.client()), r.join(r.client())
-	r.eventually(30*time.Second, "the workers share the partitions", func() bool { return shared(8, one, two) })
+	r.eventually(30*time.Second, "the workers share the partitions",
+		func() bool { return shared(8, one, two) })
 	began := time.Now()
 	for range 3 {
-		for _, i := range intruders(r.topics, 100_000) { // three larger ones, and Kafka can't store the group (maxGroupBytes)
+		// three larger ones, and Kafka can't store the group (maxGroupBytes)
+		for _, i := range intruders(r.topics, 100_000) {
 			r.begin(i)
 		}
 	}
-	r.eventually(20*time.Second, "the intruders are members", func() bool { _, n := r.state(); return n == 32 })
+	r.eventually(20*time.Second, "the intruders are members",
+		func() bool { _, n := r.state(); return n == 32 })
 	joined := time.Now()
 	r.eventually(30*time.Second, "the workers share the partitions", func() bool {
 		state, _ := r.state()
 		return state == "Stable" && shared(8, one, two)
 	})
-	r.Logf("30 intruders have joined within %v; the workers share the partitions %v later", joined.Sub(began).Round(10*time.Millisecond), time.Since(joined).Round(10*time.Millisecond))
+	r.Logf("30 intruders have joined within %v; the workers share the partitions %v later",
+		joined.Sub(began).Round(10*time.Millisecond), time.Since(joined).Round(10*time.Millisecond))
 	for p := range 4 {
 		r.publish(r.topics.Live, p, 10)
 	}
 	for p := range 4 {
-		r.eventually(30*time.Second, "all is committed", func() bool { return r.committed(r.topics.Live, p) == 10 })
+		r.eventually(30*time.Second, "all is committed",
+			func() bool { return r.committed(r.topics.Live, p) == 10 })
 	}
 	one.leave()
 	two.leave()
@@ -73,7 +80,8 @@ func TestRealIntruderLeads(t *testing.T) {
 		r.Logf("%s: %s", kind, why(one.generation()))
 		began := time.Now()
 		i.leave()
-		r.eventually(30*time.Second, "the workers share the partitions", func() bool { return shared(8, one, two) })
+		r.eventually(30*time.Second, "the workers share the partitions",
+			func() bool { return shared(8, one, two) })
 		r.Logf("%s has left: shared after %v", kind, time.Since(began).Round(10*time.Millisecond))
 		one.leave()
 		two.leave()

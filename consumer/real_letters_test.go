@@ -27,10 +27,12 @@ func TestRealTopicsCreated(t *testing.T) {
 		t.Cleanup(func() { r.delete(topic) })
 	}
 	c := r.client()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // brokers that can't be reached are waited for as long as it lasts
+	// brokers that can't be reached are waited for as long as it lasts
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var missing *kafkaclient.MissingTopicError
-	if err := admin.CheckTopics(ctx, c, r.topics, false); !errors.As(err, &missing) || len(missing.Topics) != 3 {
+	if err := admin.CheckTopics(ctx, c, r.topics, false); !errors.As(err, &missing) ||
+		len(missing.Topics) != 3 {
 		t.Fatalf("before: %v", err)
 	}
 	for range 2 { // the second time they are there
@@ -47,23 +49,29 @@ func TestRealTopicsCreated(t *testing.T) {
 		}
 		for _, p := range d.Partitions {
 			if r.cluster == nil && len(p.Replicas) != min(nodes, 3) { // what deploy/kafka sets
-				t.Errorf("%s/%d has %d replicas on %d nodes", topic, p.Partition, len(p.Replicas), nodes)
+				t.Errorf("%s/%d has %d replicas on %d nodes", topic, p.Partition, len(p.Replicas),
+					nodes)
 			}
 		}
 	}
-	want := map[string]string{"cleanup.policy": "delete", "retention.ms": "-1", "max.message.bytes": "1114124"}
-	if got := r.settings(r.topics.DeadLetter, "cleanup.policy", "retention.ms", "max.message.bytes"); !maps.Equal(got, want) {
+	want := map[string]string{"cleanup.policy": "delete", "retention.ms": "-1",
+		"max.message.bytes": "1114124"}
+	if got := r.settings(r.topics.DeadLetter, "cleanup.policy", "retention.ms",
+		"max.message.bytes"); !maps.Equal(got, want) {
 		t.Errorf("settings of the letters' topic: %v, want %v", got, want)
 	}
-	if got := r.settings(r.topics.Live, "cleanup.policy", "max.message.bytes"); got["max.message.bytes"] != "1048588" {
+	if got := r.settings(r.topics.Live, "cleanup.policy",
+		"max.message.bytes"); got["max.message.bytes"] != "1048588" {
 		t.Errorf("settings of the live topic: %v", got)
 	}
 
 	m := r.join(c)
 	event := r.largest(m)
 	letter := r.letter(c, r.topics.DeadLetter, event)
-	if !bytes.Equal(letter.Value, event.Record.Value) || header(letter, "markread.value-omitted") != "" {
-		t.Errorf("the letter's value has %d bytes, want %d", len(letter.Value), len(event.Record.Value))
+	if !bytes.Equal(letter.Value, event.Record.Value) ||
+		header(letter, "markread.value-omitted") != "" {
+		t.Errorf("the letter's value has %d bytes, want %d", len(letter.Value),
+			len(event.Record.Value))
 	}
 	m.leave()
 }
@@ -78,21 +86,27 @@ func TestRealLetterTooLarge(t *testing.T) {
 	m := r.join(c)
 	event := r.largest(m)
 	letter := r.letter(c, small, event)
-	if len(letter.Value) != 0 || letter.Value == nil || header(letter, "markread.value-omitted") != "1048516" {
-		t.Errorf("the letter has a value of %d bytes, omitted %q", len(letter.Value), header(letter, "markread.value-omitted"))
+	if len(letter.Value) != 0 || letter.Value == nil ||
+		header(letter, "markread.value-omitted") != "1048516" {
+		t.Errorf("the letter has a value of %d bytes, omitted %q", len(letter.Value),
+			header(letter, "markread.value-omitted"))
 	}
 	m.leave()
 }
 
-// largest produces the largest record that a topic takes with Kafka's default of max.message.bytes, and returns the member's event of it.
+// largest produces the largest record that a topic takes with Kafka's default of max.message.bytes,
+// and returns the member's event of it.
 func (r *real) largest(m *member) event.Event {
 	r.Helper()
 	const largest = 1048588 - 61 - 11 // less the headers of the batch and of its record
-	c := r.kgo(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProducerBatchMaxBytes(2<<20))
+	c := r.kgo(kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProducerBatchMaxBytes(2<<20))
 	record := func(n int) *kgo.Record {
-		return &kgo.Record{Topic: r.topics.Live, Value: []byte(strings.Repeat("x", n)), Timestamp: time.UnixMilli(time.Now().UnixMilli())}
+		return &kgo.Record{Topic: r.topics.Live, Value: []byte(strings.Repeat("x", n)),
+			Timestamp: time.UnixMilli(time.Now().UnixMilli())}
 	}
-	if err := c.ProduceSync(r.Context(), record(largest+1)).FirstErr(); !errors.Is(err, kerr.MessageTooLarge) {
+	if err := c.ProduceSync(r.Context(), record(largest+1)).
+		FirstErr(); !errors.Is(err, kerr.MessageTooLarge) {
 		r.Errorf("a record of %d bytes: %v", largest+1, err)
 	}
 	if err := c.ProduceSync(r.Context(), record(largest)).FirstErr(); err != nil {
@@ -111,18 +125,21 @@ func (r *real) largest(m *member) event.Event {
 func (r *real) letter(c *kafkaclient.Client, topic string, e event.Event) *kgo.Record {
 	r.Helper()
 	err := deadletter.NewWriter(c, topic).Write(r.Context(), event.DeadLetter{
-		Event: e, Class: "invalid", Message: strings.Repeat("m", 2000), Collapsed: 1, FailedAt: time.Now(), Group: r.group,
+		Event: e, Class: "invalid", Message: strings.Repeat("m", 2000), Collapsed: 1,
+		FailedAt: time.Now(), Group: r.group,
 	})
 	if err != nil {
 		r.Fatalf("letter: %v", err)
 	}
-	reader := r.kgo(kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxBytes(8<<20))
+	reader := r.kgo(kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.FetchMaxBytes(8<<20))
 	var found []*kgo.Record
 	r.eventually(20*time.Second, "the letter is there", func() bool {
 		found = append(found, reader.PollFetches(r.Context()).Records()...)
 		return len(found) > 0
 	})
-	if len(found) != 1 || header(found[0], "__dlq.errors.topic") != e.Record.Topic || header(found[0], "__dlq.errors.offset") != "0" {
+	if len(found) != 1 || header(found[0], "__dlq.errors.topic") != e.Record.Topic ||
+		header(found[0], "__dlq.errors.offset") != "0" {
 		r.Fatalf("%d letters, of %s", len(found), header(found[0], "__dlq.errors.topic"))
 	}
 	return found[0]

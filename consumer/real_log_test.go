@@ -26,13 +26,18 @@ func TestRealLogAppendTime(t *testing.T) {
 			if !ours {
 				onReal(t, "the embedded broker knows the setting, but does not obey it")
 			}
-			r := onBroker(t, 1, "message.timestamp.type="+setting, "retention.ms=-1") // the records are old
+			// the records are old
+			r := onBroker(t, 1, "message.timestamp.type="+setting, "retention.ms=-1")
 			produced := time.UnixMilli(1_600_000_000_000)
 			before := time.Now()
-			for _, codec := range []kgo.CompressionCodec{kgo.NoCompression(), kgo.GzipCompression(), kgo.SnappyCompression(), kgo.Lz4Compression(), kgo.ZstdCompression()} {
-				c := r.kgo(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(codec))
+			for _, codec := range []kgo.CompressionCodec{kgo.NoCompression(), kgo.GzipCompression(),
+				kgo.SnappyCompression(), kgo.Lz4Compression(), kgo.ZstdCompression()} {
+				c := r.kgo(kgo.RecordPartitioner(kgo.ManualPartitioner()),
+					kgo.ProducerBatchCompression(codec))
 				for i := range 3 {
-					record := &kgo.Record{Topic: r.topics.Live, Value: fmt.Appendf(nil, `{"Report_Account":"r%d","Peer_Account":"p"}`, i), Timestamp: produced.Add(time.Duration(i) * time.Minute)}
+					record := &kgo.Record{Topic: r.topics.Live, Value: fmt.Appendf(nil,
+						`{"Report_Account":"r%d","Peer_Account":"p"}`, i),
+						Timestamp: produced.Add(time.Duration(i) * time.Minute)}
 					c.Produce(t.Context(), record, nil)
 				}
 				if err := c.Flush(t.Context()); err != nil {
@@ -43,11 +48,14 @@ func TestRealLogAppendTime(t *testing.T) {
 			m := r.join(r.client())
 			r.arrived(m, r.topics.Live, 0, offsets(0, 15))
 			for i, e := range m.all() {
-				if want := produced.Add(time.Duration(i%3) * time.Minute); ours && (!e.Record.Time.Equal(want) || e.ReadTime != want.Unix()) {
+				if want := produced.Add(time.Duration(i%3) * time.Minute); ours &&
+					(!e.Record.Time.Equal(want) || e.ReadTime != want.Unix()) {
 					t.Errorf("%d: time %v, T %d, want %v", i, e.Record.Time, e.ReadTime, want)
 				}
-				if at := e.Record.Time; !ours && (at.Before(before.Add(-time.Second)) || at.After(after.Add(time.Second)) || e.ReadTime != at.Unix()) {
-					t.Errorf("%d: time %v, T %d, want between %v and %v", i, at, e.ReadTime, before, after)
+				if at := e.Record.Time; !ours && (at.Before(before.Add(-time.Second)) ||
+					at.After(after.Add(time.Second)) || e.ReadTime != at.Unix()) {
+					t.Errorf("%d: time %v, T %d, want between %v and %v", i, at, e.ReadTime, before,
+						after)
 				}
 			}
 			m.leave()
@@ -55,8 +63,8 @@ func TestRealLogAppendTime(t *testing.T) {
 	}
 }
 
-// A producer with transactions: what was aborted is not delivered; what is open, and all behind it, when it is decided. The log ends with a
-// marker, and the lag is 0 all the same.
+// A producer with transactions: what was aborted is not delivered; what is open, and all behind it,
+// when it is decided. The log ends with a marker, and the lag is 0 all the same.
 func TestRealTransactions(t *testing.T) {
 	t.Parallel()
 	r := onBroker(t, 1)
@@ -68,7 +76,9 @@ func TestRealTransactions(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i := range n {
-			if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: r.topics.Live, Value: brokertest.Value(i)}).FirstErr(); err != nil { // a batch each
+			// a batch each
+			if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: r.topics.Live,
+				Value: brokertest.Value(i)}).FirstErr(); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -89,7 +99,8 @@ func TestRealTransactions(t *testing.T) {
 
 	write(2)                       // 8, 9: open
 	r.publish(r.topics.Live, 0, 2) // 10, 11, of another producer
-	r.eventually(10*time.Second, "the end is known", func() bool { return state(m.generation(), r.topics.Live, 0).HighWatermark == 12 })
+	r.eventually(10*time.Second, "the end is known",
+		func() bool { return state(m.generation(), r.topics.Live, 0).HighWatermark == 12 })
 	r.publish(r.topics.Backfill, 0, 1)
 	r.waitFor(m, r.topics.Backfill, 0, 1) // by then, what came with the end would be there, too
 	if got := m.got(r.topics.Live, 0); !slices.Equal(got, offsets(0, 3)) {
@@ -107,7 +118,8 @@ func TestRealTransactions(t *testing.T) {
 	// From within what was aborted.
 	for _, from := range []int64{5, 9} {
 		again := r.joinAt(from)
-		want := slices.DeleteFunc([]int64{0, 1, 2, 10, 11, 13}, func(o int64) bool { return o < from })
+		want := slices.DeleteFunc([]int64{0, 1, 2, 10, 11, 13},
+			func(o int64) bool { return o < from })
 		r.arrived(again, r.topics.Live, 0, want)
 		r.settled(again, r.topics.Live, 0, 15)
 		again.leave()
@@ -123,7 +135,8 @@ func (r *real) joinAt(offset int64) *member {
 
 func (r *real) setCommitted(topic string, partition int, offset int64) {
 	r.Helper()
-	code := r.tryCommit(commitOf{topic: topic, partition: partition, offset: offset, generation: -1})
+	code := r.tryCommit(commitOf{topic: topic, partition: partition, offset: offset,
+		generation: -1})
 	if code != 0 {
 		r.Fatalf("commit without a group: error %d", code)
 	}
@@ -131,10 +144,11 @@ func (r *real) setCommitted(topic string, partition int, offset int64) {
 
 // commitOf is a commit of one partition, as any client may send it.
 type commitOf struct {
-	topic      string
-	partition  int
-	offset     int64
-	generation int32 // -1, and no member: who is no member of a group may commit for one without members
+	topic     string
+	partition int
+	offset    int64
+	// -1, and no member: who is no member of a group may commit for one without members
+	generation int32
 	member     string
 	metadata   string
 }
@@ -152,23 +166,27 @@ func (r *real) tryCommit(c commitOf) int16 {
 	return answer.Topics[0].Partitions[0].ErrorCode
 }
 
-// Compaction leaves holes. Everything that is left arrives, without a fetch for each hole, and the end is reached.
+// Compaction leaves holes. Everything that is left arrives, without a fetch for each hole, and the
+// end is reached.
 func TestRealCompactionHoles(t *testing.T) {
 	t.Parallel()
-	r := onBroker(t, 1, "cleanup.policy=compact", "segment.ms=100", "min.cleanable.dirty.ratio=0.001", "delete.retention.ms=0", "max.compaction.lag.ms=200")
+	r := onBroker(t, 1, "cleanup.policy=compact", "segment.ms=100",
+		"min.cleanable.dirty.ratio=0.001", "delete.retention.ms=0", "max.compaction.lag.ms=200")
 	const rounds, keys = 40, 50
 	for round := range rounds {
 		var records []*kgo.Record
 		for i := range keys {
 			if i%5 == round%5 || round == 0 { // so that batches keep some of their records
-				records = append(records, &kgo.Record{Topic: r.topics.Live, Key: fmt.Appendf(nil, "k%d", i), Value: brokertest.Value(i)})
+				records = append(records, &kgo.Record{Topic: r.topics.Live,
+					Key: fmt.Appendf(nil, "k%d", i), Value: brokertest.Value(i)})
 			}
 		}
 		r.send(records...)
 	}
 	read := func() (found []int64) {
 		first, end := r.bounds(r.topics.Live, 0)
-		c := r.kgo(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{r.topics.Live: {0: kgo.NewOffset().At(first)}}))
+		c := r.kgo(kgo.ConsumePartitions(
+			map[string]map[int32]kgo.Offset{r.topics.Live: {0: kgo.NewOffset().At(first)}}))
 		defer c.Close()
 		for next := int64(0); next < end; {
 			for _, record := range c.PollFetches(t.Context()).Records() {
@@ -187,10 +205,12 @@ func TestRealCompactionHoles(t *testing.T) {
 		case r.cluster != nil:
 			r.cluster.Compact()
 		case time.Since(began) > time.Minute:
-			t.Skip("skipped: the cluster's log cleaner has not run for a minute; start it with log.cleaner.backoff.ms=500")
+			t.Skip("skipped: the cluster's log cleaner has not run for a minute; start it with " +
+				"log.cleaner.backoff.ms=500")
 		default:
 			<-roll.C // the segment's age is looked at when something is written
-			r.send(&kgo.Record{Topic: r.topics.Live, Key: []byte("rolls the segment"), Value: brokertest.Value(0)})
+			r.send(&kgo.Record{Topic: r.topics.Live, Key: []byte("rolls the segment"),
+				Value: brokertest.Value(0)})
 		}
 	}
 	_, end := r.bounds(r.topics.Live, 0)
@@ -198,10 +218,12 @@ func TestRealCompactionHoles(t *testing.T) {
 	var fetches fetchCounter
 	m := r.join(r.client(fetches.DialContext))
 	r.settled(m, r.topics.Live, 0, end)
-	if n := fetches.n.Load(); n < 1 || n > 30 { // a few for what there is, and one each 2 s for each of two partitions
+	// a few for what there is, and one each 2 s for each of two partitions
+	if n := fetches.n.Load(); n < 1 || n > 30 {
 		t.Errorf("%d fetches for %d records", n, len(left))
 	}
-	// The cleaner may have gone on meanwhile: then we may have less than was left before, and have at least what is left now.
+	// The cleaner may have gone on meanwhile: then we may have less than was left before, and have
+	// at least what is left now.
 	got, now := m.got(r.topics.Live, 0), read()
 	for _, o := range now {
 		if !slices.Contains(got, o) {
@@ -230,7 +252,8 @@ type countedConn struct {
 }
 
 func (c countedConn) Write(b []byte) (int, error) {
-	if len(b) > 8 && binary.BigEndian.Uint32(b) == uint32(len(b)-4) && binary.BigEndian.Uint16(b[4:]) == uint16(kmsg.Fetch) {
+	if len(b) > 8 && binary.BigEndian.Uint32(b) == uint32(len(b)-4) &&
+		binary.BigEndian.Uint16(b[4:]) == uint16(kmsg.Fetch) {
 		c.fetches.n.Add(1)
 	}
 	return c.Conn.Write(b)
@@ -259,7 +282,8 @@ func (r *real) lost(m *member, from, to, n int64) {
 		r.Errorf("lost %v, want %d", lost, n)
 	}
 	lines := r.log.Lines("retention deleted events before they were read")
-	if len(lines) != 1 || lines[0]["level"] != "error" || lines[0]["offset"] != float64(from) || lines[0]["next_offset"] != float64(to) || lines[0]["lost"] != float64(n) {
+	if len(lines) != 1 || lines[0]["level"] != "error" || lines[0]["offset"] != float64(from) ||
+		lines[0]["next_offset"] != float64(to) || lines[0]["lost"] != float64(n) {
 		r.Errorf("logged: %v", lines)
 	}
 }
@@ -273,7 +297,8 @@ func TestRealRetentionWhilePaused(t *testing.T) {
 	m.set(func() { m.closed = true })
 	r.publish(r.topics.Live, 0, 1) // what the fetch that waits brings, if it still waits
 	r.eventually(10*time.Second, "no fetch waits", func() bool {
-		return len(m.got(r.topics.Live, 0)) == 11 || state(m.generation(), r.topics.Live, 0).HighWatermark >= 11
+		return len(m.got(r.topics.Live, 0)) == 11 || state(m.generation(), r.topics.Live, 0).
+			HighWatermark >= 11
 	})
 	r.publish(r.topics.Live, 0, 20) // 11 to 30
 	r.deleteRecords(r.topics.Live, 0, 20)
@@ -293,7 +318,8 @@ func TestRealPartitionsAdded(t *testing.T) {
 	members := []*member{r.join(r.client()), r.join(r.client())}
 	r.eventually(30*time.Second, "both have joined", func() bool {
 		state, n := r.state()
-		return state == "Stable" && n == 2 && members[0].generation() != nil && members[1].generation() != nil
+		return state == "Stable" && n == 2 && members[0].generation() != nil &&
+			members[1].generation() != nil
 	})
 	request := kmsg.NewPtrCreatePartitionsRequest()
 	topic := kmsg.NewCreatePartitionsRequestTopic()
@@ -301,9 +327,11 @@ func TestRealPartitionsAdded(t *testing.T) {
 	request.Topics, request.TimeoutMillis = append(request.Topics, topic), 10000
 	FetchLimits(r, request)
 	began := time.Now()
-	r.eventually(10*time.Second, "the partition is there", func() bool { return len(r.describe(r.topics.Live).Partitions) == 4 })
+	r.eventually(10*time.Second, "the partition is there",
+		func() bool { return len(r.describe(r.topics.Live).Partitions) == 4 })
 	r.publish(r.topics.Live, 3, 5)
-	r.eventually(40*time.Second, "the new partition is read", func() bool { return r.committed(r.topics.Live, 3) == 5 })
+	r.eventually(40*time.Second, "the new partition is read",
+		func() bool { return r.committed(r.topics.Live, 3) == 5 })
 	t.Logf("a new partition was read after %v", time.Since(began))
 	assigned := map[event.TopicPartition]int{}
 	for _, m := range members {
@@ -320,7 +348,8 @@ func TestRealPartitionsAdded(t *testing.T) {
 	}
 }
 
-// Another broker leads the partition: the fetch goes there, nothing is lost or comes twice. How long nothing arrives is logged.
+// Another broker leads the partition: the fetch goes there, nothing is lost or comes twice. How
+// long nothing arrives is logged.
 func TestRealLeaderMoves(t *testing.T) {
 	t.Parallel()
 	r := onBroker(t, 1)
@@ -345,14 +374,16 @@ func TestRealLeaderMoves(t *testing.T) {
 		next := time.NewTicker(20 * time.Millisecond)
 		defer next.Stop()
 		for ; ctx.Err() == nil; <-next.C {
-			if producer.ProduceSync(context.Background(), &kgo.Record{Topic: r.topics.Live, Value: brokertest.Value(int(n))}).FirstErr() == nil {
+			if producer.ProduceSync(context.Background(), &kgo.Record{Topic: r.topics.Live,
+				Value: brokertest.Value(int(n))}).FirstErr() == nil {
 				n++
 			}
 		}
 		sent <- n
 	}()
 	for i := range 3 {
-		r.eventually(30*time.Second, "events arrive", func() bool { return len(m.got(r.topics.Live, 0)) >= 10*(i+1) })
+		r.eventually(30*time.Second, "events arrive",
+			func() bool { return len(m.got(r.topics.Live, 0)) >= 10*(i+1) })
 		old := r.describe(r.topics.Live).Partitions[0].Leader
 		nodes = append(nodes[1:], nodes[0])
 		began := time.Now()
@@ -363,7 +394,8 @@ func TestRealLeaderMoves(t *testing.T) {
 			got := m.got(r.topics.Live, 0)
 			return len(got) > 0 && got[len(got)-1] >= end
 		})
-		t.Logf("broker %d after %d: elected in %v, read on after %v", nodes[0], old, led.Sub(began), time.Since(led))
+		t.Logf("broker %d after %d: elected in %v, read on after %v", nodes[0], old, led.Sub(began),
+			time.Since(led))
 	}
 	stop()
 	n := <-sent

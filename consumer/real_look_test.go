@@ -15,8 +15,9 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// What status looks at is there in the form that it expects: the group with what its members publish, where it is, and the end of what is
-// decided. Kafka 4.4 tells a group's metadata and assignments in the state Stable only, and a group that nobody has heard of is Dead, with no
+// What status looks at is there in the form that it expects: the group with what its members
+// publish, where it is, and the end of what is decided. Kafka 4.4 tells a group's metadata and
+// assignments in the state Stable only, and a group that nobody has heard of is Dead, with no
 // commits and no error.
 func TestRealLook(t *testing.T) {
 	t.Parallel()
@@ -37,13 +38,15 @@ func TestRealLook(t *testing.T) {
 	lag := func(topic string) admin.PartitionLag {
 		t.Helper()
 		lags, err := admin.Lag(t.Context(), c, r.group, topic)
-		if err != nil || len(lags) != 2 || lags[0].Err != nil || lags[1].Err != nil || lags[1].Lag != 0 {
+		if err != nil || len(lags) != 2 || lags[0].Err != nil || lags[1].Err != nil ||
+			lags[1].Lag != 0 {
 			t.Fatalf("%+v %v", lags, err)
 		}
 		return lags[0]
 	}
 	r.publish(r.topics.Backfill, 0, 7)
-	if l := lag(r.topics.Backfill); l.Committed != -1 || l.Lag != 7 || time.Since(l.Oldest) > time.Minute || l.Oldest.IsZero() {
+	if l := lag(r.topics.Backfill); l.Committed != -1 || l.Lag != 7 ||
+		time.Since(l.Oldest) > time.Minute || l.Oldest.IsZero() {
 		t.Errorf("nothing is committed: %+v", l)
 	}
 
@@ -52,16 +55,19 @@ func TestRealLook(t *testing.T) {
 	second := r.join(r.client(), hold)
 	r.eventually(60*time.Second, "two members have the partitions", func() bool {
 		v := view()
-		return v.State == consumer.GroupStable && len(v.Members) == 2 && len(v.Members[0].Assigned) == 2 && len(v.Members[1].Assigned) == 2
+		return v.State == consumer.GroupStable && len(v.Members) == 2 &&
+			len(v.Members[0].Assigned) == 2 && len(v.Members[1].Assigned) == 2
 	})
 	v := view()
-	if !v.Ours() || v.LeaderTerms == nil || v.LeaderTerms.Rate != 200 || len(v.LeaderTerms.All) != 4 {
+	if !v.Ours() || v.LeaderTerms == nil || v.LeaderTerms.Rate != 200 ||
+		len(v.LeaderTerms.All) != 4 {
 		t.Errorf("%+v", v)
 	}
 	var members []string
 	for _, m := range v.Members {
 		members = append(members, m.ID)
-		if m.Terms == nil || m.Terms.Rate != 200 || m.Mismatch != "" || m.Host == "" || m.Host[0] == '/' {
+		if m.Terms == nil || m.Terms.Rate != 200 || m.Mismatch != "" || m.Host == "" ||
+			m.Host[0] == '/' {
 			t.Errorf("%+v", m)
 		}
 	}
@@ -69,7 +75,9 @@ func TestRealLook(t *testing.T) {
 	owner := first
 	r.eventually(60*time.Second, "the events are there", func() bool {
 		for _, m := range []*member{first, second} {
-			if g := m.generation(); g != nil && len(m.got(r.topics.Live, 0)) >= 7 && slices.Contains(g.Assigned(), event.TopicPartition{Topic: r.topics.Live, Partition: 0}) {
+			if g := m.generation(); g != nil && len(m.got(r.topics.Live, 0)) >= 7 &&
+				slices.Contains(g.Assigned(),
+					event.TopicPartition{Topic: r.topics.Live, Partition: 0}) {
 				owner = m
 				return slices.Contains(members, g.Member())
 			}
@@ -78,7 +86,8 @@ func TestRealLook(t *testing.T) {
 	})
 	finished := map[int64]bool{}
 	for _, e := range slices.Backward(owner.all()) { // of the last generation
-		if o := e.Record.Offset; e.Record.Topic == r.topics.Live && !finished[o] && (o < 2 || o == 4) {
+		if o := e.Record.Offset; e.Record.Topic == r.topics.Live && !finished[o] &&
+			(o < 2 || o == 4) {
 			finished[o] = true
 			owner.generation().Finish(e.Ref)
 		}
@@ -89,12 +98,14 @@ func TestRealLook(t *testing.T) {
 	})
 
 	// The end is that of what is decided.
-	tx := r.kgo(kgo.TransactionalID(r.group), kgo.DefaultProduceTopic(r.topics.DeadLetter), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	tx := r.kgo(kgo.TransactionalID(r.group), kgo.DefaultProduceTopic(r.topics.DeadLetter),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	for i, end := range []kgo.TransactionEndTry{kgo.TryCommit, kgo.TryAbort, kgo.TryCommit} {
 		if err := tx.BeginTransaction(); err != nil {
 			t.Fatal(err)
 		}
-		if err := tx.ProduceSync(t.Context(), &kgo.Record{Value: brokertest.Value(i)}).FirstErr(); err != nil {
+		if err := tx.ProduceSync(t.Context(), &kgo.Record{Value: brokertest.Value(i)}).
+			FirstErr(); err != nil {
 			t.Fatal(err)
 		}
 		if i < 2 {
@@ -109,17 +120,24 @@ func TestRealLook(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := brokertest.ScanAll(t.Context(), c, extent, func(r event.Record) error { got = append(got, string(r.Value)); return nil }); err != nil {
+		if err := brokertest.ScanAll(t.Context(), c, extent,
+			func(r event.Record) error {
+				got = append(got,
+					string(r.Value))
+				return nil
+			}); err != nil {
 			t.Fatal(err)
 		}
 		return got
 	}
-	r.eventually(30*time.Second, "one is committed, one aborted, one undecided", func() bool { return slices.Equal(read(), []string{string(brokertest.Value(0))}) })
+	r.eventually(30*time.Second, "one is committed, one aborted, one undecided",
+		func() bool { return slices.Equal(read(), []string{string(brokertest.Value(0))}) })
 	if err := tx.EndTransaction(t.Context(), kgo.TryCommit); err != nil {
 		t.Fatal(err)
 	}
 	r.eventually(30*time.Second, "the last is committed, too", func() bool {
-		return slices.Equal(read(), []string{string(brokertest.Value(0)), string(brokertest.Value(2))})
+		return slices.Equal(read(),
+			[]string{string(brokertest.Value(0)), string(brokertest.Value(2))})
 	})
 
 	first.leave()
@@ -129,14 +147,18 @@ func TestRealLook(t *testing.T) {
 	}
 }
 
-// What check looks at is there in the form that it expects: Kafka 4.4 is known by what it understands, tells what the user may do with topics and
-// groups, and says whether it would make a topic without making it. A min.insync.replicas above the number of replicas keeps nobody from writing.
+// What check looks at is there in the form that it expects: Kafka 4.4 is known by what it
+// understands, tells what the user may do with topics and groups, and says whether it would make a
+// topic without making it. A min.insync.replicas above the number of replicas keeps nobody from
+// writing.
 func TestRealInspect(t *testing.T) {
 	t.Parallel()
-	r := onBroker(t, 2, "cleanup.policy=compact", "retention.ms=7200000", "message.timestamp.type=LogAppendTime", "min.insync.replicas=9")
+	r := onBroker(t, 2, "cleanup.policy=compact", "retention.ms=7200000",
+		"message.timestamp.type=LogAppendTime", "min.insync.replicas=9")
 	c := r.client()
 	for _, v := range admin.DescribeBrokers(t.Context(), c) {
-		if v.Err != nil || !v.Given || !v.Listed() || len(v.Lacks) != 0 || r.cluster == nil && !strings.HasPrefix(v.Release, "4.") {
+		if v.Err != nil || !v.Given || !v.Listed() || len(v.Lacks) != 0 || r.cluster == nil &&
+			!strings.HasPrefix(v.Release, "4.") {
 			t.Errorf("%+v", v)
 		}
 	}
@@ -147,15 +169,19 @@ func TestRealInspect(t *testing.T) {
 		t.Fatalf("%+v %v", views, err)
 	}
 	live := views[0]
-	if s := live.Settings; len(live.Partitions) != 2 || s[kafkaclient.CleanupPolicy] != "compact" || s[kafkaclient.RetentionMs] != "7200000" || s[kafkaclient.TimestampType] != "LogAppendTime" ||
-		s[kafkaclient.MinInSync] != "9" || s[kafkaclient.MaxMessageBytes] == "" || s[kafkaclient.RetentionBytes] != "-1" || !live.May.Has(kafkaclient.MayRead) {
+	if s := live.Settings; len(live.Partitions) != 2 || s[kafkaclient.CleanupPolicy] != "compact" ||
+		s[kafkaclient.RetentionMs] != "7200000" ||
+		s[kafkaclient.TimestampType] != "LogAppendTime" ||
+		s[kafkaclient.MinInSync] != "9" || s[kafkaclient.MaxMessageBytes] == "" ||
+		s[kafkaclient.RetentionBytes] != "-1" || !live.May.Has(kafkaclient.MayRead) {
 		t.Errorf("%+v", live)
 	}
 	r.send(&kgo.Record{Topic: live.Name, Key: []byte("a"), Value: []byte("{}")}) // with acks=all
 	if !views[1].Missing || views[1].Refused != nil || r.describe(named.Backfill).ErrorCode == 0 {
 		t.Errorf("%+v", views[1])
 	}
-	if g, err := consumer.DescribeGroup(t.Context(), c, r.group); err != nil || !g.May.Has(kafkaclient.MayRead) {
+	if g, err := consumer.DescribeGroup(t.Context(), c, r.group); err != nil ||
+		!g.May.Has(kafkaclient.MayRead) {
 		t.Errorf("%+v %v", g, err)
 	}
 }

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// With a topic Kafka deletes what groups have committed of it, also of a group with members, and the embedded broker does, too. Who joins
-// after it was made again begins at its beginning.
+// With a topic Kafka deletes what groups have committed of it, also of a group with members, and
+// the embedded broker does, too. Who joins after it was made again begins at its beginning.
 func TestRealDeletedTopicTakesItsOffsets(t *testing.T) {
 	t.Parallel()
 	r := onBroker(t, 1)
@@ -17,7 +17,8 @@ func TestRealDeletedTopicTakesItsOffsets(t *testing.T) {
 	r.settled(m, r.topics.Backfill, 0, 3)
 	m.leave()
 	r.delete(r.topics.Live)
-	r.eventually(20*time.Second, "the committed offset is gone", func() bool { return r.committed(r.topics.Live, 0) == -1 })
+	r.eventually(20*time.Second, "the committed offset is gone",
+		func() bool { return r.committed(r.topics.Live, 0) == -1 })
 	if got := r.committed(r.topics.Backfill, 0); got != 3 {
 		t.Errorf("of the other topic %d is committed, want 3", got)
 	}
@@ -32,8 +33,8 @@ func TestRealDeletedTopicTakesItsOffsets(t *testing.T) {
 	m.leave()
 }
 
-// Under a member that reads it, a topic is deleted and made again with fewer records than were read of the old one: it is read from its
-// beginning, and its own offsets are committed.
+// Under a member that reads it, a topic is deleted and made again with fewer records than were read
+// of the old one: it is read from its beginning, and its own offsets are committed.
 func TestRealTopicMadeAgain(t *testing.T) {
 	onReal(t, "it takes 5 s of silence, and virtual time has it (TestTopicMadeAgain)")
 	t.Parallel()
@@ -43,14 +44,16 @@ func TestRealTopicMadeAgain(t *testing.T) {
 	r.settled(m, r.topics.Live, 0, 10)
 	began := time.Now()
 	r.delete(r.topics.Live)
-	r.eventually(20*time.Second, "the committed offset is gone", func() bool { return r.committed(r.topics.Live, 0) == -1 })
+	r.eventually(20*time.Second, "the committed offset is gone",
+		func() bool { return r.committed(r.topics.Live, 0) == -1 })
 	r.create(r.topics.Live, 1)
 	r.publish(r.topics.Live, 0, 5)
 	r.arrived(m, r.topics.Live, 0, append(offsets(0, 10), offsets(0, 5)...))
 	t.Logf("read on %v after it was deleted", time.Since(began))
 	r.settled(m, r.topics.Live, 0, 5)
 	lines := r.log.Lines("the topic was made again or cut: reading it from its beginning")
-	if len(lines) != 1 || lines[0]["level"] != "error" || lines[0]["offset"] != 10.0 || lines[0]["next_offset"] != 0.0 {
+	if len(lines) != 1 || lines[0]["level"] != "error" || lines[0]["offset"] != 10.0 ||
+		lines[0]["next_offset"] != 0.0 {
 		t.Errorf("logged: %v", lines)
 	}
 	if n := m.turns(); n != 1 {
@@ -59,8 +62,9 @@ func TestRealTopicMadeAgain(t *testing.T) {
 	m.leave()
 }
 
-// Fetches name the topic, not its id, so that a broker answers them from the new log as soon as that has grown beyond the old position.
-// It is known as another log nevertheless, and read from its beginning. Here nothing is fetched before it is longer: there is no room.
+// Fetches name the topic, not its id, so that a broker answers them from the new log as soon as
+// that has grown beyond the old position. It is known as another log nevertheless, and read from
+// its beginning. Here nothing is fetched before it is longer: there is no room.
 func TestRealTopicMadeAgainLonger(t *testing.T) {
 	t.Parallel()
 	r := onBroker(t, 1)

@@ -29,19 +29,22 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// The tests in real_*_test.go run in real time, over TCP: on an embedded broker of their own, or on the cluster whose addresses (plaintext,
-// superuser) are in MARKREAD_TEST_BROKERS, for instance
+// The tests in real_*_test.go run in real time, over TCP: on an embedded broker of their own, or on
+// the cluster whose addresses (plaintext, superuser) are in MARKREAD_TEST_BROKERS, for instance
 //
 //	deploy/kafka/kafka start --nodes 3 --config log.cleaner.backoff.ms=500
 //	MARKREAD_TEST_BROKERS=127.0.0.1:9092,127.0.0.1:9102,127.0.0.1:9112 go test -run TestReal ./consumer
 //
-// What they found out about Apache Kafka stands beside them; it was 4.4, with one node and with three.
+// What they found out about Apache Kafka stands beside them; it was 4.4, with one node and with
+// three.
 const testBrokers = "MARKREAD_TEST_BROKERS"
 
-// TestMain lets more of these tests run at once than there are processors: they wait more than they reckon.
+// TestMain lets more of these tests run at once than there are processors: they wait more than they
+// reckon.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if parallel := flag.Lookup("test.parallel").Value; parallel.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
+	if parallel := flag.Lookup("test.parallel").
+		Value; parallel.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
 		parallel.Set("16")
 	}
 	os.Exit(m.Run())
@@ -58,13 +61,16 @@ type real struct {
 	log     brokertest.Logs
 }
 
-// onBroker gives a test its topics, of so many partitions, with settings like "cleanup.policy=compact" for the live topic.
+// onBroker gives a test its topics, of so many partitions, with settings like
+// "cleanup.policy=compact" for the live topic.
 func onBroker(t *testing.T, partitions int, settings ...string) *real {
 	t.Helper()
-	name := fmt.Sprintf("%s-%08x", strings.NewReplacer("/", "-", "_", "-").Replace(t.Name()), rand.Uint32())
+	name := fmt.Sprintf("%s-%08x", strings.NewReplacer("/", "-", "_", "-").Replace(t.Name()),
+		rand.Uint32())
 	r := &real{
 		T: t, group: name,
-		topics: event.Topics{Live: name, Backfill: name + "-backfill", DeadLetter: name + "-letters"},
+		topics: event.Topics{Live: name, Backfill: name + "-backfill",
+			DeadLetter: name + "-letters"},
 	}
 	if addresses := os.Getenv(testBrokers); addresses != "" {
 		r.brokers = strings.Split(addresses, ",")
@@ -90,7 +96,8 @@ func onBroker(t *testing.T, partitions int, settings ...string) *real {
 	return r
 }
 
-// onReal skips a test that would take long on the embedded broker, and is done in virtual time elsewhere, or that the embedded broker can't do.
+// onReal skips a test that would take long on the embedded broker, and is done in virtual time
+// elsewhere, or that the embedded broker can't do.
 func onReal(t *testing.T, why string) {
 	t.Helper()
 	if os.Getenv(testBrokers) == "" {
@@ -100,7 +107,8 @@ func onReal(t *testing.T, why string) {
 
 func (r *real) kgo(opts ...kgo.Opt) *kgo.Client {
 	r.Helper()
-	c, err := kgo.NewClient(append(opts, kgo.SeedBrokers(r.brokers...), kgo.MetadataMinAge(50*time.Millisecond),
+	c, err := kgo.NewClient(append(opts, kgo.SeedBrokers(r.brokers...),
+		kgo.MetadataMinAge(50*time.Millisecond),
 		kgo.UnknownTopicRetries(-1))...) // brokers learn of a new topic one after the other
 	if err != nil {
 		r.Fatal(err)
@@ -118,7 +126,8 @@ func FetchLimits[A any](r *real, request interface {
 	var err error
 	r.eventually(30*time.Second, fmt.Sprintf("%T can be answered", request), func() bool {
 		answer, err = request.RequestWith(context.Background(), r.admin)
-		return !errors.Is(err, kerr.CoordinatorNotAvailable) // the first group makes the topic of the offsets
+		// the first group makes the topic of the offsets
+		return !errors.Is(err, kerr.CoordinatorNotAvailable)
 	})
 	if err != nil {
 		r.Fatalf("%T: %v", request, err)
@@ -126,7 +135,8 @@ func FetchLimits[A any](r *real, request interface {
 	return answer
 }
 
-// eventually looks again and again, until it is true: what a real broker does tells nobody when it is done.
+// eventually looks again and again, until it is true: what a real broker does tells nobody when it
+// is done.
 func (r *real) eventually(within time.Duration, what string, true func() bool) {
 	r.Helper()
 	look := time.NewTicker(20 * time.Millisecond)
@@ -167,7 +177,8 @@ func (r *real) create(topic string, partitions int, settings ...string) {
 	r.Cleanup(func() { r.delete(topic) })
 	r.eventually(20*time.Second, "topic "+topic+" has leaders", func() bool {
 		leaders, found := 0, r.describe(topic)
-		if found.TopicID != id { // an older one of this name, to a broker that lags; what is written to that is gone
+		// an older one of this name, to a broker that lags; what is written to that is gone
+		if found.TopicID != id {
 			return false
 		}
 		for _, p := range found.Partitions {
@@ -185,7 +196,8 @@ func (r *real) delete(topic string) {
 	request := kmsg.NewPtrDeleteTopicsRequest()
 	t := kmsg.NewDeleteTopicsRequestTopic()
 	t.Topic = &topic
-	request.Topics, request.TopicNames, request.TimeoutMillis = append(request.Topics, t), []string{topic}, 10000
+	request.Topics, request.TopicNames, request.TimeoutMillis = append(request.Topics, t),
+		[]string{topic}, 10000
 	FetchLimits(r, request)
 }
 
@@ -203,7 +215,8 @@ func (r *real) publish(topic string, partition, n int) {
 	r.Helper()
 	var records []*kgo.Record
 	for i := range n {
-		records = append(records, &kgo.Record{Topic: topic, Partition: int32(partition), Value: brokertest.Value(i)})
+		records = append(records,
+			&kgo.Record{Topic: topic, Partition: int32(partition), Value: brokertest.Value(i)})
 	}
 	r.send(records...)
 }
@@ -217,7 +230,8 @@ func (r *real) send(records ...*kgo.Record) {
 	for topic, partition := range seen {
 		r.everywhere(topic, int(partition))
 	}
-	c := r.kgo(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(5*time.Millisecond))
+	c := r.kgo(kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerLinger(5*time.Millisecond))
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	if err := c.ProduceSync(ctx, records...).FirstErr(); err != nil {
@@ -226,7 +240,8 @@ func (r *real) send(records ...*kgo.Record) {
 	c.Close()
 }
 
-// everywhere waits until all brokers agree on a topic, and know the partition: they learn of what is new one after the other.
+// everywhere waits until all brokers agree on a topic, and know the partition: they learn of what
+// is new one after the other.
 func (r *real) everywhere(topic string, partition int) {
 	r.Helper()
 	c := r.kgo()
@@ -239,7 +254,8 @@ func (r *real) everywhere(topic string, partition int) {
 			t.Topic = &topic
 			request.Topics = append(request.Topics, t)
 			answer, err := request.RequestWith(context.Background(), broker)
-			if err != nil || answer.Topics[0].ErrorCode != 0 || len(answer.Topics[0].Partitions) <= partition {
+			if err != nil || answer.Topics[0].ErrorCode != 0 ||
+				len(answer.Topics[0].Partitions) <= partition {
 				return false
 			}
 			ids[answer.Topics[0].TopicID] = true
@@ -329,7 +345,8 @@ func (r *real) commit(topic string, partition int) (offset int64, metadata strin
 	for _, g := range answer.Groups {
 		for _, t := range g.Topics {
 			for _, p := range t.Partitions {
-				if (t.Topic == topic || t.TopicID == r.topicID(topic)) && int(p.Partition) == partition && p.ErrorCode == 0 {
+				if (t.Topic == topic || t.TopicID == r.topicID(topic)) &&
+					int(p.Partition) == partition && p.ErrorCode == 0 {
 					if p.Metadata != nil {
 						metadata = *p.Metadata
 					}
@@ -360,9 +377,11 @@ func (r *real) state() (string, int) {
 }
 
 // client returns a client of ours, over the given dial function or a plain one.
-func (r *real) client(dial ...func(ctx context.Context, network, addr string) (net.Conn, error)) *kafkaclient.Client {
+func (r *real) client(dial ...func(ctx context.Context, network, addr string) (net.Conn,
+	error)) *kafkaclient.Client {
 	r.Helper()
-	options := kafkaclient.Options{Brokers: r.brokers, Log: zerolog.New(io.MultiWriter(r.Output(), &r.log))}
+	options := kafkaclient.Options{Brokers: r.brokers,
+		Log: zerolog.New(io.MultiWriter(r.Output(), &r.log))}
 	if len(dial) > 0 {
 		options.Dial = dial[0]
 	}
@@ -377,13 +396,15 @@ func (r *real) client(dial ...func(ctx context.Context, network, addr string) (n
 // join makes a member of the test's group.
 func (r *real) join(c *kafkaclient.Client, setup ...func(*member)) *member {
 	ctx, stop := context.WithCancel(context.Background())
-	m := &member{w: &brokertest.World{T: r.T}, stop: stop, done: make(chan struct{}), auto: true, topics: r.topics}
+	m := &member{w: &brokertest.World{T: r.T}, stop: stop, done: make(chan struct{}), auto: true,
+		topics: r.topics}
 	for _, s := range setup {
 		s(m)
 	}
 	go func() {
 		defer close(m.done)
-		m.err = consumer.Consume(ctx, c, consumer.GroupOptions{Group: r.group, Topics: m.topics, Rate: 200}, m.serve)
+		m.err = consumer.Consume(ctx, c,
+			consumer.GroupOptions{Group: r.group, Topics: m.topics, Rate: 200}, m.serve)
 	}()
 	r.Cleanup(func() { stop(); <-m.done })
 	return m
@@ -400,17 +421,19 @@ func (r *real) arrived(m *member, topic string, partition int, want []int64) {
 
 func (r *real) waitFor(m *member, topic string, partition, n int) {
 	r.Helper()
-	r.eventually(30*time.Second, fmt.Sprintf("%d events of %s/%d are there", n, topic, partition), func() bool {
-		return len(m.got(topic, partition)) >= n
-	})
+	r.eventually(30*time.Second, fmt.Sprintf("%d events of %s/%d are there", n, topic, partition),
+		func() bool {
+			return len(m.got(topic, partition)) >= n
+		})
 }
 
 // settled waits until the group has committed offset, and the member sees no lag.
 func (r *real) settled(m *member, topic string, partition int, offset int64) {
 	r.Helper()
-	r.eventually(20*time.Second, fmt.Sprintf("%d is committed of %s/%d", offset, topic, partition), func() bool {
-		return r.committed(topic, partition) == offset
-	})
+	r.eventually(20*time.Second, fmt.Sprintf("%d is committed of %s/%d", offset, topic, partition),
+		func() bool {
+			return r.committed(topic, partition) == offset
+		})
 	r.eventually(10*time.Second, "the lag is 0", func() bool {
 		s := state(m.generation(), topic, partition)
 		return s.HighWatermark == offset && s.Lag == 0

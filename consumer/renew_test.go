@@ -36,19 +36,24 @@ type renewals struct {
 	sent     int64
 }
 
-// inRenewals starts a broker, calls setup, lets a member join, and runs the test. Then the member must have got all, in one generation.
-func inRenewals(t *testing.T, broker []kfake.Opt, producer []kgo.Opt, setup, test func(r *renewals)) {
+// inRenewals starts a broker, calls setup, lets a member join, and runs the test. Then the member
+// must have got all, in one generation.
+func inRenewals(t *testing.T, broker []kfake.Opt, producer []kgo.Opt, setup,
+	test func(r *renewals)) {
 	t.Helper()
 	brokertest.Bubble(t, func(t *testing.T) {
 		r := &renewals{World: &brokertest.World{T: t}}
-		cluster, err := kfake.NewCluster(append(broker, kfake.NumBrokers(1), kfake.Ports(9092), kfake.ListenFn(r.Network.Listen),
-			kfake.SeedTopics(1, brokertest.Topics.Live, brokertest.Topics.Backfill, brokertest.Topics.DeadLetter))...)
+		cluster, err := kfake.NewCluster(append(broker, kfake.NumBrokers(1), kfake.Ports(9092),
+			kfake.ListenFn(r.Network.Listen),
+			kfake.SeedTopics(1, brokertest.Topics.Live, brokertest.Topics.Backfill,
+				brokertest.Topics.DeadLetter))...)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(cluster.Close)
 		r.Cluster, r.line.Dial = cluster, r.Network.DialContext
-		r.options = kafkaclient.Options{Brokers: []string{"localhost:9092"}, Dial: r.line.DialContext, Log: zerolog.New(&r.log)}
+		r.options = kafkaclient.Options{Brokers: []string{"localhost:9092"},
+			Dial: r.line.DialContext, Log: zerolog.New(&r.log)}
 		setup(r)
 		client, err := kafkaclient.New(r.options)
 		if err != nil {
@@ -63,7 +68,8 @@ func inRenewals(t *testing.T, broker []kfake.Opt, producer []kgo.Opt, setup, tes
 			}
 			return conn, err
 		}
-		r.producer, err = kgo.NewClient(append(producer, kgo.SeedBrokers("localhost:9092"), kgo.Dialer(dial), kgo.DefaultProduceTopic(brokertest.Topics.Live))...)
+		r.producer, err = kgo.NewClient(append(producer, kgo.SeedBrokers("localhost:9092"),
+			kgo.Dialer(dial), kgo.DefaultProduceTopic(brokertest.Topics.Live))...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -82,16 +88,19 @@ func inRenewals(t *testing.T, broker []kfake.Opt, producer []kgo.Opt, setup, tes
 
 func (r *renewals) publish() {
 	r.Helper()
-	if err := r.producer.ProduceSync(r.Context(), &kgo.Record{Value: brokertest.Value(int(r.sent))}).FirstErr(); err != nil {
+	if err := r.producer.ProduceSync(r.Context(),
+		&kgo.Record{Value: brokertest.Value(int(r.sent))}).FirstErr(); err != nil {
 		r.Fatal(err)
 	}
 	r.sent++
 }
 
-// Where an authentication expires, a broker hangs up at the next request after that. Nobody notices.
+// Where an authentication expires, a broker hangs up at the next request after that. Nobody
+// notices.
 func TestAuthenticationThatExpires(t *testing.T) {
 	const lifetime = 10 * time.Second
-	broker := []kfake.Opt{kfake.EnableSASL(), kfake.Superuser("PLAIN", "u", "p"), kfake.BrokerConfigs(map[string]string{"connections.max.reauth.ms": "10000"})}
+	broker := []kfake.Opt{kfake.EnableSASL(), kfake.Superuser("PLAIN", "u", "p"),
+		kfake.BrokerConfigs(map[string]string{"connections.max.reauth.ms": "10000"})}
 	producer := []kgo.Opt{kgo.SASL(plain.Auth{User: "u", Pass: "p"}.AsMechanism())}
 	var killed atomic.Int32
 	inRenewals(t, broker, producer, func(r *renewals) {
@@ -101,11 +110,13 @@ func TestAuthenticationThatExpires(t *testing.T) {
 			return &mortal{Conn: conn, end: time.Now().Add(lifetime), killed: &killed}, err
 		}
 	}, func(r *renewals) {
-		authentications := r.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.SASLAuthenticate}, Observe: true, Count: -1})
+		authentications := r.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.SASLAuthenticate},
+			Observe: true, Count: -1})
 		publisher := r.client.Publisher(brokertest.Topics.Live)
 		for range 120 {
 			r.publish()
-			if err := publisher.Publish(r.Context(), event.Message{Value: brokertest.Value(int(r.sent))}); err != nil {
+			if err := publisher.Publish(r.Context(),
+				event.Message{Value: brokertest.Value(int(r.sent))}); err != nil {
 				r.Fatal(err)
 			}
 			r.sent++
@@ -120,7 +131,8 @@ func TestAuthenticationThatExpires(t *testing.T) {
 	})
 }
 
-// mortal does to a connection what a broker does whose client's authentication has expired: kfake grants a lifetime, and does not enforce it.
+// mortal does to a connection what a broker does whose client's authentication has expired: kfake
+// grants a lifetime, and does not enforce it.
 type mortal struct {
 	net.Conn
 	end    time.Time
@@ -141,10 +153,12 @@ func TestRenewedPassword(t *testing.T) {
 	var current atomic.Pointer[string]
 	use := func(password string) { current.Store(&password) }
 	use("first")
-	broker := []kfake.Opt{kfake.EnableSASL(), kfake.Superuser("PLAIN", "admin", "p"), kfake.Superuser("SCRAM-SHA-256", user, "first")}
+	broker := []kfake.Opt{kfake.EnableSASL(), kfake.Superuser("PLAIN", "admin", "p"),
+		kfake.Superuser("SCRAM-SHA-256", user, "first")}
 	producer := []kgo.Opt{kgo.SASL(plain.Auth{User: "admin", Pass: "p"}.AsMechanism())}
 	inRenewals(t, broker, producer, func(r *renewals) {
-		m, err := kafkaclient.SASL("scram-sha-256", user, func() (string, error) { return *current.Load(), nil })
+		m, err := kafkaclient.SASL("scram-sha-256", user,
+			func() (string, error) { return *current.Load(), nil })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -182,7 +196,8 @@ func (r *renewals) setPassword(user, password string) {
 	}
 	request := kmsg.NewPtrAlterUserSCRAMCredentialsRequest()
 	upsert := kmsg.NewAlterUserSCRAMCredentialsRequestUpsertion()
-	upsert.Name, upsert.Mechanism, upsert.Iterations, upsert.Salt, upsert.SaltedPassword = user, 1, 4096, salt, salted
+	upsert.Name, upsert.Mechanism, upsert.Iterations, upsert.Salt, upsert.SaltedPassword = user, 1,
+		4096, salt, salted
 	request.Upsertions = append(request.Upsertions, upsert)
 	answer, err := request.RequestWith(r.Context(), r.producer)
 	if err != nil || answer.Results[0].ErrorCode != 0 {
@@ -192,7 +207,9 @@ func (r *renewals) setPassword(user, password string) {
 
 // Certificates may change while a worker runs, the authority that signs them too.
 func TestRenewedCertificates(t *testing.T) {
-	const blocked = 5 * time.Second // connections here have no buffer: to say that a certificate is not trusted blocks until the handshake's deadline
+	// connections here have no buffer: to say that a certificate is not trusted blocks until the
+	// handshake's deadline
+	const blocked = 5 * time.Second
 	var server atomic.Pointer[tls.Certificate]
 	var trusted atomic.Pointer[x509.CertPool]
 	renew := func() *x509.CertPool {
@@ -200,10 +217,17 @@ func TestRenewedCertificates(t *testing.T) {
 		server.Store(&certificate)
 		return pool
 	}
-	broker := []kfake.Opt{kfake.TLS(&tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return server.Load(), nil }})}
+	broker := []kfake.Opt{
+		kfake.TLS(&tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate,
+			error) {
+			return server.Load(), nil
+		}})}
 	inRenewals(t, broker, nil, func(r *renewals) {
 		trusted.Store(renew())
-		r.options.TLS = func() (*tls.Config, error) { return &tls.Config{RootCAs: trusted.Load()}, nil }
+		r.options.TLS = func() (*tls.Config, error) {
+			return &tls.Config{RootCAs: trusted.Load()},
+				nil
+		}
 	}, func(r *renewals) {
 		time.Sleep(5 * time.Second)
 		for i := range 20 {
@@ -215,7 +239,8 @@ func TestRenewedCertificates(t *testing.T) {
 			began := time.Now()
 			for int64(len(r.member.got(brokertest.Topics.Live, 0))) < r.sent {
 				if time.Since(began) > 5*time.Second+blocked {
-					r.Fatalf("rotation %d: nothing %v after the new authority was there; the log:\n%s", i, time.Since(began), r.log.String())
+					r.Fatalf("rotation %d: nothing %v after the new authority was there; the "+
+						"log:\n%s", i, time.Since(began), r.log.String())
 				}
 				time.Sleep(100 * time.Millisecond)
 			}

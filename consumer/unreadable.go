@@ -20,7 +20,8 @@ func (p *partition) failed(err error) {
 	p.mu.Lock()
 	before, good, position := p.unreadable, p.good, p.tracker.Position()
 	if time.Since(good) >= unreadableAfter {
-		p.unreadable = &kafkaclient.Unreadable{Since: good, Offset: max(position, -1), Reason: reason, Do: do}
+		p.unreadable = &kafkaclient.Unreadable{Since: good, Offset: max(position, -1),
+			Reason: reason, Do: do}
 	}
 	now := p.unreadable
 	p.mu.Unlock()
@@ -28,7 +29,8 @@ func (p *partition) failed(err error) {
 		return
 	}
 	p.g.client.Options.Log.Error().Str("topic", p.Topic).Int("partition", p.Partition).
-		Int64("offset", now.Offset).Time("since", good).Str("reason", reason).Str("do", do).Msg("partition can't be read; retrying")
+		Int64("offset", now.Offset).Time("since", good).Str("reason", reason).Str("do", do).
+		Msg("partition can't be read; retrying")
 }
 
 // succeeded notes a good fetch, and logs if it ends a time without one.
@@ -39,8 +41,10 @@ func (p *partition) succeeded() {
 	p.good, p.unreadable = time.Now(), nil
 	p.mu.Unlock()
 	if before != nil {
-		p.g.client.Options.Log.Info().Str("topic", p.Topic).Int("partition", p.Partition).Int64("offset", p.position()).
-			Int64("unreadable_ms", time.Since(before.Since).Milliseconds()).Msg("partition can be read again")
+		p.g.client.Options.Log.Info().Str("topic", p.Topic).Int("partition", p.Partition).
+			Int64("offset", p.position()).
+			Int64("unreadable_ms", time.Since(before.Since).Milliseconds()).
+			Msg("partition can be read again")
 	}
 }
 

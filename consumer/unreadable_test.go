@@ -26,12 +26,14 @@ func damaged(w *brokertest.World, partition int32, at, end int64) {
 	record.Length = int32(len(record.AppendTo(nil)) - 1) // less the varint of the length 0
 	batch.Records = record.AppendTo(nil)
 	batch.Length = int32(len(batch.AppendTo(nil)) - 12)
-	batch.CRC = 1 + int32(crc32.Checksum(batch.AppendTo(nil)[21:], crc32.MakeTable(crc32.Castagnoli)))
+	batch.CRC = 1 + int32(crc32.Checksum(batch.AppendTo(nil)[21:],
+		crc32.MakeTable(crc32.Castagnoli)))
 	w.Cluster.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
 		w.Cluster.KeepControl()
 		request := r.(*kmsg.FetchRequest)
 		asked := request.Topics[0].Partitions[0]
-		if request.Topics[0].Topic != brokertest.Topics.Live || asked.Partition != partition || asked.FetchOffset != at {
+		if request.Topics[0].Topic != brokertest.Topics.Live || asked.Partition != partition ||
+			asked.FetchOffset != at {
 			return nil, nil, false
 		}
 		topic, answered := kmsg.NewFetchResponseTopic(), kmsg.NewFetchResponseTopicPartition()
@@ -44,12 +46,14 @@ func damaged(w *brokertest.World, partition int32, at, end int64) {
 	})
 }
 
-// Lag finds the partitions that can't be read, whether or not something waits in them, and says of each
-// where, why and what to do; it says nothing of the others, and takes no longer than somebody waits.
+// Lag finds the partitions that can't be read, whether or not something waits in them, and says of
+// each where, why and what to do; it says nothing of the others, and takes no longer than somebody
+// waits.
 func TestLagOfUnreadablePartitions(t *testing.T) {
 	fail := func(keys kmsg.Key, err *kerr.Error, partitions ...int32) func(w *brokertest.World) {
 		return func(w *brokertest.World) {
-			w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{keys}, Topic: brokertest.Topics.Live, Partitions: partitions, Err: err, Count: -1})
+			w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{keys}, Topic: brokertest.Topics.Live,
+				Partitions: partitions, Err: err, Count: -1})
 		}
 	}
 	for name, c := range map[string]struct {
@@ -57,34 +61,45 @@ func TestLagOfUnreadablePartitions(t *testing.T) {
 		unreadable map[int]int64 // partitions with the offsets
 		reason, do string
 	}{
-		"all can be read":    {func(*brokertest.World) {}, nil, "", ""},
-		"no permission":      {fail(kmsg.Fetch, kerr.TopicAuthorizationFailed, 0, 2), map[int]int64{0: 4, 2: 0}, "[29]", "grant this worker's user Read"},
-		"no leader":          {fail(kmsg.Fetch, kerr.NotLeaderForPartition, 1), map[int]int64{1: 4}, "[6]", "leader runs"},
-		"no end":             {fail(kmsg.ListOffsets, kerr.NotLeaderForPartition, 1), map[int]int64{1: 4}, "[6]", "leader runs"},
-		"another error":      {fail(kmsg.Fetch, kerr.UnknownServerError, 1), map[int]int64{1: 4}, "[-1]", "leader runs"},
-		"a leader that errs": {fail(kmsg.Fetch, kerr.CorruptMessage, 1), map[int]int64{1: 4}, "[2]", "damaged batch"},
+		"all can be read": {func(*brokertest.World) {}, nil, "", ""},
+		"no permission": {fail(kmsg.Fetch, kerr.TopicAuthorizationFailed, 0, 2),
+			map[int]int64{0: 4, 2: 0}, "[29]", "grant this worker's user Read"},
+		"no leader": {fail(kmsg.Fetch, kerr.NotLeaderForPartition, 1), map[int]int64{1: 4},
+			"[6]", "leader runs"},
+		"no end": {fail(kmsg.ListOffsets, kerr.NotLeaderForPartition, 1),
+			map[int]int64{1: 4}, "[6]", "leader runs"},
+		"another error": {fail(kmsg.Fetch, kerr.UnknownServerError, 1), map[int]int64{1: 4},
+			"[-1]", "leader runs"},
+		"a leader that errs": {fail(kmsg.Fetch, kerr.CorruptMessage, 1), map[int]int64{1: 4}, "[2]",
+			"damaged batch"},
 		"only for a moment": {func(w *brokertest.World) {
-			w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.NotLeaderForPartition, Count: 3})
+			w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch},
+				Err: kerr.NotLeaderForPartition, Count: 3})
 		}, nil, "", ""},
-		"a damaged batch": {func(w *brokertest.World) { damaged(w, 1, 4, 6) }, map[int]int64{1: 4}, "checksum", "damaged batch"},
-		"retention was faster": {func(w *brokertest.World) { // than the fetch, after the end was asked for
-			w.Cluster.ControlKey(int16(kmsg.OffsetFetch), func(kmsg.Request) (kmsg.Response, error, bool) {
-				w.Cluster.SleepControl(func() {
-					if err := w.Cluster.DeleteRecords(brokertest.Topics.Live, 1, 6); err != nil {
-						w.Error(err)
-					}
+		"a damaged batch": {func(w *brokertest.World) { damaged(w, 1, 4, 6) }, map[int]int64{1: 4},
+			"checksum", "damaged batch"},
+		// than the fetch, after the end was asked for
+		"retention was faster": {func(w *brokertest.World) {
+			w.Cluster.ControlKey(int16(kmsg.OffsetFetch),
+				func(kmsg.Request) (kmsg.Response, error, bool) {
+					w.Cluster.SleepControl(func() {
+						if err := w.Cluster.DeleteRecords(brokertest.Topics.Live, 1,
+							6); err != nil {
+							w.Error(err)
+						}
+					})
+					return nil, nil, false
 				})
-				return nil, nil, false
-			})
 		}, nil, "", ""},
 		"a frozen leader": {func(w *brokertest.World) {
-			w.Cluster.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
-				w.Cluster.KeepControl()
-				if r.(*kmsg.FetchRequest).Topics[0].Partitions[0].Partition == 1 {
-					w.Cluster.SleepControl(func() { time.Sleep(time.Minute) })
-				}
-				return nil, nil, false
-			})
+			w.Cluster.ControlKey(int16(kmsg.Fetch),
+				func(r kmsg.Request) (kmsg.Response, error, bool) {
+					w.Cluster.KeepControl()
+					if r.(*kmsg.FetchRequest).Topics[0].Partitions[0].Partition == 1 {
+						w.Cluster.SleepControl(func() { time.Sleep(time.Minute) })
+					}
+					return nil, nil, false
+				})
 		}, map[int]int64{1: 4}, "no response from the partition's leader within 3s", "leader runs"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -97,7 +112,8 @@ func TestLagOfUnreadablePartitions(t *testing.T) {
 				w.Publish(brokertest.Topics.Live, 1, 2)
 				c.breaks(w)
 				began := time.Now()
-				lags, err := admin.Lag(w.Context(), w.Client(), brokertest.Group, brokertest.Topics.Live)
+				lags, err := admin.Lag(w.Context(), w.Client(), brokertest.Group,
+					brokertest.Topics.Live)
 				if took := time.Since(began); err != nil || took > 17*time.Second {
 					w.Fatalf("after %s: %v", took, err)
 				}
@@ -106,8 +122,10 @@ func TestLagOfUnreadablePartitions(t *testing.T) {
 					switch u := l.Unreadable; {
 					case want != (u != nil):
 						w.Errorf("partition %d: %+v", p, u)
-					case want && (u.Offset != offset || !strings.Contains(u.Reason, c.reason) || !strings.Contains(u.Do, c.do) || strings.Contains(u.Reason+u.Do, "\n")):
-						w.Errorf("partition %d: %+v, want offset %d, %q and %q", p, u, offset, c.reason, c.do)
+					case want && (u.Offset != offset || !strings.Contains(u.Reason, c.reason) ||
+						!strings.Contains(u.Do, c.do) || strings.Contains(u.Reason+u.Do, "\n")):
+						w.Errorf("partition %d: %+v, want offset %d, %q and %q", p, u, offset,
+							c.reason, c.do)
 					}
 				}
 				time.Sleep(time.Minute) // the broker's own
@@ -116,7 +134,8 @@ func TestLagOfUnreadablePartitions(t *testing.T) {
 	}
 }
 
-// damagedAfter is a listener whose connections damage a text in what the broker sends, from a moment on.
+// damagedAfter is a listener whose connections damage a text in what the broker sends, from a
+// moment on.
 type damagedAfter struct {
 	net.Listener
 	text []byte
@@ -142,14 +161,16 @@ func (c damagedConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// A batch that is damaged between good ones makes the partition unreadable, although what lies before it
-// can be read as often as one likes; and the broker is not asked more often than after any failure.
+// A batch that is damaged between good ones makes the partition unreadable, although what lies
+// before it can be read as often as one likes; and the broker is not asked more often than after
+// any failure.
 func TestADamagedBatchBetweenGoodOnes(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		w := &brokertest.World{T: t}
 		line := &damagedAfter{text: brokertest.Value(777)}
 		b, err := broker.Start(broker.Options{
-			Addr: "127.0.0.1:9092", Partitions: 1, Topics: []string{brokertest.Topics.Live, brokertest.Topics.Backfill, brokertest.Topics.DeadLetter},
+			Addr: "127.0.0.1:9092", Partitions: 1, Topics: []string{brokertest.Topics.Live,
+				brokertest.Topics.Backfill, brokertest.Topics.DeadLetter},
 			Listen: func(network, addr string) (_ net.Listener, err error) {
 				line.Listener, err = w.Network.Listen(network, addr)
 				return line, err
@@ -165,14 +186,17 @@ func TestADamagedBatchBetweenGoodOnes(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		line.on.Store(true)
 		c := w.Kgo(kgo.ProducerBatchCompression(kgo.NoCompression()))
-		if err := c.ProduceSync(w.Context(), &kgo.Record{Topic: brokertest.Topics.Live, Value: brokertest.Value(777)}).FirstErr(); err != nil {
+		if err := c.ProduceSync(w.Context(), &kgo.Record{Topic: brokertest.Topics.Live,
+			Value: brokertest.Value(777)}).FirstErr(); err != nil {
 			t.Fatal(err)
 		}
 		c.Close()
 		w.Publish(brokertest.Topics.Live, 0, 5)
-		fetches := w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: brokertest.Topics.Live, Observe: true, Count: -1})
+		fetches := w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch},
+			Topic: brokertest.Topics.Live, Observe: true, Count: -1})
 		time.Sleep(15 * time.Second)
-		if s := state(m.generation(), brokertest.Topics.Live, 0); s.Unreadable == nil || s.Unreadable.Offset != 10 || len(m.got(brokertest.Topics.Live, 0)) != 10 {
+		if s := state(m.generation(), brokertest.Topics.Live, 0); s.Unreadable == nil ||
+			s.Unreadable.Offset != 10 || len(m.got(brokertest.Topics.Live, 0)) != 10 {
 			t.Errorf("%+v, %d events", s, len(m.got(brokertest.Topics.Live, 0)))
 		}
 		if n := fetches.Hits(); n > 30 {
@@ -180,8 +204,10 @@ func TestADamagedBatchBetweenGoodOnes(t *testing.T) {
 		}
 		line.on.Store(false)
 		time.Sleep(5 * time.Second)
-		if s := state(m.generation(), brokertest.Topics.Live, 0); s.Unreadable != nil || len(m.got(brokertest.Topics.Live, 0)) != 16 {
-			t.Errorf("after the repair %+v, %d events", s.Unreadable, len(m.got(brokertest.Topics.Live, 0)))
+		if s := state(m.generation(), brokertest.Topics.Live, 0); s.Unreadable != nil ||
+			len(m.got(brokertest.Topics.Live, 0)) != 16 {
+			t.Errorf("after the repair %+v, %d events", s.Unreadable,
+				len(m.got(brokertest.Topics.Live, 0)))
 		}
 		m.leave()
 	})

@@ -54,7 +54,8 @@ func join(w *brokertest.World, c *kafkaclient.Client, setup ...func(*member)) *m
 	}
 	go func() {
 		defer close(m.done)
-		m.err = consumer.Consume(ctx, c, consumer.GroupOptions{Group: brokertest.Group, Topics: m.topics, Rate: cmp.Or(m.rate, 200), Now: m.now}, m.serve)
+		m.err = consumer.Consume(ctx, c, consumer.GroupOptions{Group: brokertest.Group,
+			Topics: m.topics, Rate: cmp.Or(m.rate, 200), Now: m.now}, m.serve)
 	}()
 	w.Cleanup(func() { stop(); <-m.done })
 	return m
@@ -161,7 +162,8 @@ func (m *member) got(topic string, partition int) []int64 {
 func (m *member) event(topic string, offset int64) event.Event {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	i := slices.IndexFunc(m.events, func(e event.Event) bool { return e.Record.Topic == topic && e.Record.Offset == offset })
+	i := slices.IndexFunc(m.events,
+		func(e event.Event) bool { return e.Record.Topic == topic && e.Record.Offset == offset })
 	if i < 0 {
 		m.w.Fatalf("offset %d of %s was not delivered", offset, topic)
 	}

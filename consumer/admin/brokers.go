@@ -12,12 +12,16 @@ import (
 
 // DescribedBroker is one broker as it answers from here.
 type DescribedBroker struct {
-	Addr    string   // host:port
-	Given   bool     // Options.Brokers names it
-	Node    int      // the number of the cluster's member whose clients are told to connect to Addr; -1: they are not
-	Release string   // of Kafka, by what it understands, such as "3.9" or "at least 4.4"; "": it is like none
+	Addr  string // host:port
+	Given bool   // Options.Brokers names it
+	// the number of the cluster's member whose clients are told to connect to Addr; -1: they are
+	// not
+	Node int
+	// of Kafka, by what it understands, such as "3.9" or "at least 4.4"; "": it is like none
+	Release string
 	Lacks   []string // which requests of a worker's it does not understand as the worker makes them
-	Err     error    // why it can't be talked to, a *RefusedError if somebody must change a setting; nil: it can
+	// why it can't be talked to, a *RefusedError if somebody must change a setting; nil: it can
+	Err error
 }
 
 // Listed reports whether the cluster tells its clients to connect to it.
@@ -29,8 +33,9 @@ const (
 	brokerTries   = 4    // of one broker that fails at once: within some 2 s
 )
 
-// DescribeBrokers talks to each broker of the options, and to each that these name as members of the cluster: a client begins with the ones, and
-// works with the others. One that fails is tried again, for 8 s in all. They come in the order of the options, then by address.
+// DescribeBrokers talks to each broker of the options, and to each that these name as members of
+// the cluster: a client begins with the ones, and works with the others. One that fails is tried
+// again, for 8 s in all. They come in the order of the options, then by address.
 func DescribeBrokers(ctx context.Context, c *kafkaclient.Client) []DescribedBroker {
 	ctx, cancel := kafkaclient.WithTimeout(ctx)
 	defer cancel()
@@ -40,7 +45,8 @@ func DescribeBrokers(ctx context.Context, c *kafkaclient.Client) []DescribedBrok
 	turns := make(chan struct{}, brokersAtOnce)
 	var meet func(addr string, node int)
 	meet = func(addr string, node int) {
-		if i := slices.IndexFunc(views, func(v *DescribedBroker) bool { return v.Addr == addr }); i >= 0 {
+		if i := slices.IndexFunc(views,
+			func(v *DescribedBroker) bool { return v.Addr == addr }); i >= 0 {
 			views[i].Node = max(views[i].Node, node)
 			return
 		}
@@ -73,17 +79,20 @@ func DescribeBrokers(ctx context.Context, c *kafkaclient.Client) []DescribedBrok
 			given++
 		}
 	}
-	slices.SortFunc(found[given:], func(a, b DescribedBroker) int { return cmp.Compare(a.Addr, b.Addr) })
+	slices.SortFunc(found[given:],
+		func(a, b DescribedBroker) int { return cmp.Compare(a.Addr, b.Addr) })
 	return found
 }
 
-// describeBroker fills in what one broker says, and returns the cluster's members. What fails is tried
-// again, unless it will stay.
-func describeBroker(ctx context.Context, c *kafkaclient.Client, view *DescribedBroker) (listed []kafkaclient.Broker) {
+// describeBroker fills in what one broker says, and returns the cluster's members. What fails is
+// tried again, unless it will stay.
+func describeBroker(ctx context.Context, c *kafkaclient.Client,
+	view *DescribedBroker) (listed []kafkaclient.Broker) {
 	pauses := kafkaclient.NewBackoff()
 	for range brokerTries {
 		listed, err := askBroker(ctx, c, view)
-		if err == nil || view.Err == nil || ctx.Err() == nil { // a try that was cut off says less than one before it
+		// a try that was cut off says less than one before it
+		if err == nil || view.Err == nil || ctx.Err() == nil {
 			view.Err = err
 		}
 		if err == nil || !kafkaclient.Retriable(err) || !pauses.Sleep(ctx) {
@@ -93,7 +102,8 @@ func describeBroker(ctx context.Context, c *kafkaclient.Client, view *DescribedB
 	return nil
 }
 
-func askBroker(ctx context.Context, c *kafkaclient.Client, view *DescribedBroker) (listed []kafkaclient.Broker, err error) {
+func askBroker(ctx context.Context, c *kafkaclient.Client,
+	view *DescribedBroker) (listed []kafkaclient.Broker, err error) {
 	s, err := c.OpenSessionWith(ctx, view.Addr)
 	if err != nil {
 		return nil, err

@@ -13,9 +13,10 @@ import (
 
 // DescribedTopic is one topic as the brokers describe it.
 type DescribedTopic struct {
-	Name        string
-	Missing     bool
-	Refused     error                   // with Missing: why it could not be made; nil: it could, or that was not asked
+	Name    string
+	Missing bool
+	// with Missing: why it could not be made; nil: it could, or that was not asked
+	Refused     error
 	Err         error                   // why nothing is known of it; see Denied
 	Partitions  []kafkaclient.Partition // by number
 	May         kafkaclient.Operations  // what the user may do
@@ -23,9 +24,11 @@ type DescribedTopic struct {
 	SettingsErr error                   // why Settings are not known
 }
 
-// DescribeTopics describes the topics, in the order of Topics, without making any. With create it also asks whether those that are missing could
-// be made as CheckTopics makes them. It tries for 8 s. What is known by then is there: an error says that nothing is.
-func DescribeTopics(ctx context.Context, c *kafkaclient.Client, topics event.Topics, create bool) (views []DescribedTopic, err error) {
+// DescribeTopics describes the topics, in the order of Topics, without making any. With create it
+// also asks whether those that are missing could be made as CheckTopics makes them. It tries for 8
+// s. What is known by then is there: an error says that nothing is.
+func DescribeTopics(ctx context.Context, c *kafkaclient.Client, topics event.Topics,
+	create bool) (views []DescribedTopic, err error) {
 	ctx, cancel := kafkaclient.WithTimeout(ctx)
 	defer cancel()
 	err = c.Retry(ctx, "describing the topics", func() error {
@@ -42,7 +45,8 @@ func DescribeTopics(ctx context.Context, c *kafkaclient.Client, topics event.Top
 }
 
 // describeTopics returns what it has found out, and why it could not find out the rest.
-func describeTopics(ctx context.Context, c *kafkaclient.Client, topics event.Topics, create bool) ([]DescribedTopic, error) {
+func describeTopics(ctx context.Context, c *kafkaclient.Client, topics event.Topics,
+	create bool) ([]DescribedTopic, error) {
 	s, err := c.OpenSession(ctx)
 	if err != nil {
 		return nil, err
@@ -61,7 +65,8 @@ func describeTopics(ctx context.Context, c *kafkaclient.Client, topics event.Top
 		}
 		found = append(found, t)
 	}
-	settings, err := s.Settings(ctx, existing, kafkaclient.CleanupPolicy, kafkaclient.RetentionMs, kafkaclient.RetentionBytes,
+	settings, err := s.Settings(ctx, existing, kafkaclient.CleanupPolicy, kafkaclient.RetentionMs,
+		kafkaclient.RetentionBytes,
 		kafkaclient.MaxMessageBytes, kafkaclient.MinInSync, kafkaclient.TimestampType)
 	for i := range found {
 		t := &found[i]
@@ -84,7 +89,8 @@ func describeTopics(ctx context.Context, c *kafkaclient.Client, topics event.Top
 func describedTopic(name string, cluster kafkaclient.Cluster) DescribedTopic {
 	t, ok := cluster.Topics[name]
 	if !ok {
-		return DescribedTopic{Name: name, Err: fmt.Errorf("topic %q: the broker did not describe it", name)}
+		return DescribedTopic{Name: name,
+			Err: fmt.Errorf("topic %q: the broker did not describe it", name)}
 	}
 	found := DescribedTopic{Name: name, May: t.May, Partitions: t.Partitions}
 	if found.Missing = errors.Is(t.Err, kafkaclient.UnknownTopicOrPartition); !found.Missing {
@@ -94,7 +100,8 @@ func describedTopic(name string, cluster kafkaclient.Cluster) DescribedTopic {
 }
 
 // checkCreate asks what the controller would say to creating the missing topics, and notes it.
-func checkCreate(ctx context.Context, c *kafkaclient.Client, controller string, topics event.Topics, found []DescribedTopic) error {
+func checkCreate(ctx context.Context, c *kafkaclient.Client, controller string, topics event.Topics,
+	found []DescribedTopic) error {
 	var missing []kafkaclient.NewTopic
 	for _, name := range namesOfMissing(found) {
 		missing = append(missing, newTopic(name, topics, found))
@@ -109,7 +116,8 @@ func checkCreate(ctx context.Context, c *kafkaclient.Client, controller string, 
 		if !t.Missing {
 			continue
 		}
-		if t.Refused = cmp.Or(err, refused[t.Name]); t.Refused != nil && kafkaclient.Retriable(t.Refused) {
+		if t.Refused = cmp.Or(err, refused[t.Name]); t.Refused != nil &&
+			kafkaclient.Retriable(t.Refused) {
 			transient = t.Refused
 		}
 	}
@@ -119,7 +127,8 @@ func checkCreate(ctx context.Context, c *kafkaclient.Client, controller string, 
 // LargestEvent is the most that any of the event topics takes in a batch, in bytes; 0: not known.
 func LargestEvent(topics event.Topics, views []DescribedTopic) (largest int) {
 	for _, v := range views {
-		if n, err := strconv.Atoi(v.Settings[kafkaclient.MaxMessageBytes]); err == nil && v.Name != topics.DeadLetter {
+		if n, err := strconv.Atoi(v.Settings[kafkaclient.MaxMessageBytes]); err == nil &&
+			v.Name != topics.DeadLetter {
 			largest = max(largest, n)
 		}
 	}

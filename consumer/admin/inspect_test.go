@@ -19,11 +19,13 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// A broker is asked by the address of the options, and once more by each that the cluster gives to its clients.
+// A broker is asked by the address of the options, and once more by each that the cluster gives to
+// its clients.
 func TestDescribeBrokersByTheirAdvertisedAddresses(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		views := admin.DescribeBrokers(w.Context(), w.Client())
-		if len(views) != 1 || views[0].Addr != w.Broker.Addr() || !views[0].Given || !views[0].Listed() || views[0].Err != nil || len(views[0].Lacks) != 0 {
+		if len(views) != 1 || views[0].Addr != w.Broker.Addr() || !views[0].Given ||
+			!views[0].Listed() || views[0].Err != nil || len(views[0].Lacks) != 0 {
 			t.Errorf("%+v", views)
 		}
 		brokertest.Answer(w, kmsg.Metadata, func(_ kmsg.Request, a *kmsg.MetadataResponse) {
@@ -38,7 +40,8 @@ func TestDescribeBrokersByTheirAdvertisedAddresses(t *testing.T) {
 		for _, v := range views {
 			got = append(got, v.Addr)
 		}
-		if !slices.Equal(got, []string{w.Broker.Addr(), "kafka-1.invalid:9092", "kafka-2.invalid:9092"}) || views[0].Err != nil || views[0].Listed() {
+		if !slices.Equal(got, []string{w.Broker.Addr(), "kafka-1.invalid:9092",
+			"kafka-2.invalid:9092"}) || views[0].Err != nil || views[0].Listed() {
 			t.Fatalf("%+v", views)
 		}
 		for _, v := range views[1:] {
@@ -49,14 +52,16 @@ func TestDescribeBrokersByTheirAdvertisedAddresses(t *testing.T) {
 	})
 }
 
-// One hiccup of a broker is none of its faults: what passes is tried again. What stays is told within seconds.
+// One hiccup of a broker is none of its faults: what passes is tried again. What stays is told
+// within seconds.
 func TestDescribeBrokersWithAHiccup(t *testing.T) {
 	control := func(w *brokertest.World, how func() (error, bool)) {
-		w.Cluster.ControlKey(kmsg.Metadata.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
-			w.Cluster.KeepControl()
-			err, handled := how()
-			return nil, err, handled
-		})
+		w.Cluster.ControlKey(kmsg.Metadata.Int16(),
+			func(kmsg.Request) (kmsg.Response, error, bool) {
+				w.Cluster.KeepControl()
+				err, handled := how()
+				return nil, err, handled
+			})
 	}
 	for name, c := range map[string]struct {
 		times  int // that it happens
@@ -64,38 +69,44 @@ func TestDescribeBrokersWithAHiccup(t *testing.T) {
 		most   time.Duration
 		fails  bool
 	}{
-		"hangs up": {times: 1, most: time.Second, happen: func(w *brokertest.World, now func() bool) {
-			control(w, func() (error, bool) { return kerr.UnknownServerError, now() }) // the connection breaks
-		}},
-		"is slow": {times: 1, most: 5 * time.Second, happen: func(w *brokertest.World, now func() bool) {
-			control(w, func() (error, bool) {
-				if now() {
-					w.Cluster.SleepControl(func() { time.Sleep(4 * time.Second) })
-				}
-				return nil, false
-			})
-		}},
-		"is always slow": {times: 1 << 30, most: 7 * time.Second, happen: func(w *brokertest.World, now func() bool) {
-			control(w, func() (error, bool) {
-				if now() {
-					w.Cluster.SleepControl(func() { time.Sleep(3 * time.Second) })
-				}
-				return nil, false
-			})
-		}},
-		"is slower than a request may be": {times: 1, most: 8 * time.Second, happen: func(w *brokertest.World, now func() bool) {
-			control(w, func() (error, bool) {
-				if now() {
-					w.Cluster.SleepControl(func() { time.Sleep(6 * time.Second) })
-				}
-				return nil, false
-			})
-		}},
+		"hangs up": {times: 1, most: time.Second,
+			happen: func(w *brokertest.World, now func() bool) {
+				// the connection breaks
+				control(w, func() (error, bool) { return kerr.UnknownServerError, now() })
+			}},
+		"is slow": {times: 1, most: 5 * time.Second,
+			happen: func(w *brokertest.World, now func() bool) {
+				control(w, func() (error, bool) {
+					if now() {
+						w.Cluster.SleepControl(func() { time.Sleep(4 * time.Second) })
+					}
+					return nil, false
+				})
+			}},
+		"is always slow": {times: 1 << 30, most: 7 * time.Second,
+			happen: func(w *brokertest.World, now func() bool) {
+				control(w, func() (error, bool) {
+					if now() {
+						w.Cluster.SleepControl(func() { time.Sleep(3 * time.Second) })
+					}
+					return nil, false
+				})
+			}},
+		"is slower than a request may be": {times: 1, most: 8 * time.Second,
+			happen: func(w *brokertest.World, now func() bool) {
+				control(w, func() (error, bool) {
+					if now() {
+						w.Cluster.SleepControl(func() { time.Sleep(6 * time.Second) })
+					}
+					return nil, false
+				})
+			}},
 		"is not there yet": {times: 3, most: 2 * time.Second},
 		"is not there":     {times: 1 << 30, most: 2 * time.Second, fails: true},
-		"hangs up each time": {times: 1 << 30, most: 8 * time.Second, fails: true, happen: func(w *brokertest.World, now func() bool) {
-			control(w, func() (error, bool) { return kerr.UnknownServerError, now() })
-		}},
+		"hangs up each time": {times: 1 << 30, most: 8 * time.Second, fails: true,
+			happen: func(w *brokertest.World, now func() bool) {
+				control(w, func() (error, bool) { return kerr.UnknownServerError, now() })
+			}},
 	} {
 		brokertest.Run(t, 1, func(w *brokertest.World) {
 			left := c.times
@@ -104,7 +115,8 @@ func TestDescribeBrokersWithAHiccup(t *testing.T) {
 			if c.happen != nil {
 				c.happen(w, now)
 			} else {
-				client = w.ClientOver(func(ctx context.Context, network, addr string) (net.Conn, error) {
+				client = w.ClientOver(func(ctx context.Context, network, addr string) (net.Conn,
+					error) {
 					if now() {
 						return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 					}
@@ -132,21 +144,26 @@ func TestDescribeBrokersThatAreTooOldOrTooNew(t *testing.T) {
 		lacks    []string
 		release  string
 	}{
-		"0.10": {versions: kversion.V0_10_2(), lacks: []string{"Fetch", "Metadata"}, release: "0.10.2"},
-		"9.0":  {raised: true, lacks: []string{"Produce", "Fetch", "Metadata"}},
+		"0.10": {versions: kversion.V0_10_2(), lacks: []string{"Fetch", "Metadata"},
+			release: "0.10.2"},
+		"9.0": {raised: true, lacks: []string{"Produce", "Fetch", "Metadata"}},
 	} {
 		brokertest.Run(t, 1, func(w *brokertest.World) {
-			brokertest.Answer(w, kmsg.ApiVersions, func(_ kmsg.Request, a *kmsg.ApiVersionsResponse) {
-				if c.raised {
-					for key := range int16(50) {
-						a.ApiKeys = append(a.ApiKeys, kmsg.ApiVersionsResponseApiKey{ApiKey: key, MinVersion: 100, MaxVersion: 101})
+			brokertest.Answer(w, kmsg.ApiVersions,
+				func(_ kmsg.Request, a *kmsg.ApiVersionsResponse) {
+					if c.raised {
+						for key := range int16(50) {
+							a.ApiKeys = append(a.ApiKeys,
+								kmsg.ApiVersionsResponseApiKey{ApiKey: key,
+									MinVersion: 100, MaxVersion: 101})
+						}
+						return
 					}
-					return
-				}
-				c.versions.EachMaxKeyVersion(func(key, most int16) {
-					a.ApiKeys = append(a.ApiKeys, kmsg.ApiVersionsResponseApiKey{ApiKey: key, MaxVersion: most})
+					c.versions.EachMaxKeyVersion(func(key, most int16) {
+						a.ApiKeys = append(a.ApiKeys,
+							kmsg.ApiVersionsResponseApiKey{ApiKey: key, MaxVersion: most})
+					})
 				})
-			})
 			start := time.Now()
 			v := admin.DescribeBrokers(w.Context(), w.Client())[0]
 			if v.Err != nil || time.Since(start) > time.Second {
@@ -169,12 +186,14 @@ func TestDescribeTopicsOfABrokerWithoutSettings(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		brokertest.Answer(w, kmsg.ApiVersions, func(_ kmsg.Request, a *kmsg.ApiVersionsResponse) {
 			for key, most := range map[kmsg.Key]int16{kmsg.ApiVersions: 0, kmsg.Metadata: 8} {
-				a.ApiKeys = append(a.ApiKeys, kmsg.ApiVersionsResponseApiKey{ApiKey: key.Int16(), MaxVersion: most})
+				a.ApiKeys = append(a.ApiKeys,
+					kmsg.ApiVersionsResponseApiKey{ApiKey: key.Int16(), MaxVersion: most})
 			}
 		})
 		start := time.Now()
 		views, err := admin.DescribeTopics(w.Context(), w.Client(), brokertest.Topics, false)
-		if err != nil || views[0].Settings != nil || views[0].SettingsErr == nil || len(views[0].Partitions) != 1 || time.Since(start) > time.Second {
+		if err != nil || views[0].Settings != nil || views[0].SettingsErr == nil ||
+			len(views[0].Partitions) != 1 || time.Since(start) > time.Second {
 			w.Errorf("after %s: %+v %v", time.Since(start), views, err)
 		}
 	})
@@ -184,23 +203,34 @@ func TestDescribeTopicsOfABrokerWithoutSettings(t *testing.T) {
 func TestDescribeTopics(t *testing.T) {
 	brokertest.Run(t, 2, func(w *brokertest.World) {
 		c := w.Client()
-		named := event.Topics{Live: brokertest.Topics.Live, Backfill: "missing", DeadLetter: brokertest.Topics.DeadLetter}
+		named := event.Topics{Live: brokertest.Topics.Live, Backfill: "missing",
+			DeadLetter: brokertest.Topics.DeadLetter}
 		views, err := admin.DescribeTopics(w.Context(), c, named, false)
-		if err != nil || len(views) != 3 || views[0].Name != brokertest.Topics.Live || !views[1].Missing || views[1].Refused != nil || views[2].Name != brokertest.Topics.DeadLetter {
+		if err != nil || len(views) != 3 || views[0].Name != brokertest.Topics.Live ||
+			!views[1].Missing || views[1].Refused != nil ||
+			views[2].Name != brokertest.Topics.DeadLetter {
 			t.Fatalf("%+v %v", views, err)
 		}
 		for _, v := range []admin.DescribedTopic{views[0], views[2]} {
-			if v.Err != nil || len(v.Partitions) != 2 || v.Partitions[0].Replicas == 0 || v.Partitions[0].InSync == 0 || v.Partitions[0].Leaderless ||
-				!v.May.Known() || !v.May.Has(kafkaclient.MayRead|kafkaclient.MayWrite|kafkaclient.MayDescribeConfigs) ||
-				v.Settings[kafkaclient.RetentionMs] != "86400000" || v.Settings[kafkaclient.MaxMessageBytes] != "1048588" || v.Settings[kafkaclient.CleanupPolicy] != "delete" {
+			if v.Err != nil || len(v.Partitions) != 2 || v.Partitions[0].Replicas == 0 ||
+				v.Partitions[0].InSync == 0 || v.Partitions[0].Leaderless ||
+				!v.May.Known() ||
+				!v.May.Has(kafkaclient.MayRead|kafkaclient.MayWrite|kafkaclient.MayDescribeConfigs) ||
+				v.Settings[kafkaclient.RetentionMs] != "86400000" ||
+				v.Settings[kafkaclient.MaxMessageBytes] != "1048588" ||
+				v.Settings[kafkaclient.CleanupPolicy] != "delete" {
 				t.Errorf("%+v", v)
 			}
 		}
-		if views, err := admin.DescribeTopics(w.Context(), c, named, true); err != nil || !views[1].Missing || views[1].Refused != nil || w.Cluster.TopicInfo("missing") != nil {
+		if views, err := admin.DescribeTopics(w.Context(), c, named, true); err != nil ||
+			!views[1].Missing || views[1].Refused != nil || w.Cluster.TopicInfo("missing") != nil {
 			t.Errorf("%+v %v", views, err)
 		}
-		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Err: kerr.PolicyViolation, Count: -1})
-		if views, err := admin.DescribeTopics(w.Context(), c, named, true); err != nil || views[1].Refused == nil || kafkaclient.Denied(views[1].Refused) || views[0].Refused != nil {
+		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Err: kerr.PolicyViolation,
+			Count: -1})
+		if views, err := admin.DescribeTopics(w.Context(), c, named, true); err != nil ||
+			views[1].Refused == nil || kafkaclient.Denied(views[1].Refused) ||
+			views[0].Refused != nil {
 			t.Errorf("%+v %v", views, err)
 		}
 
@@ -214,7 +244,8 @@ func TestDescribeTopics(t *testing.T) {
 				case brokertest.Topics.DeadLetter:
 					for n, leader := range []int32{-1, 0} {
 						p := kmsg.NewMetadataResponseTopicPartition()
-						p.Partition, p.Leader, p.Replicas, p.ISR = int32(1-n), leader, []int32{0, 1, 2}, []int32{1}
+						p.Partition, p.Leader, p.Replicas, p.ISR = int32(1-n), leader,
+							[]int32{0, 1, 2}, []int32{1}
 						topic.Partitions = append(topic.Partitions, p)
 					}
 					topic.ErrorCode = kerr.LeaderNotAvailable.Code
@@ -225,10 +256,12 @@ func TestDescribeTopics(t *testing.T) {
 			}
 		})
 		views, err = admin.DescribeTopics(w.Context(), c, named, false)
-		if err != nil || !kafkaclient.Denied(views[0].Err) || views[1].Err == nil || views[1].Missing || views[2].Err != nil {
+		if err != nil || !kafkaclient.Denied(views[0].Err) || views[1].Err == nil ||
+			views[1].Missing || views[2].Err != nil {
 			t.Fatalf("%+v %v", views, err)
 		}
-		if want := []kafkaclient.Partition{{Replicas: 3, InSync: 1}, {Leaderless: true, Replicas: 3, InSync: 1}}; !slices.Equal(views[2].Partitions, want) || views[2].May.Known() {
+		if want := []kafkaclient.Partition{{Replicas: 3, InSync: 1}, {Leaderless: true, Replicas: 3,
+			InSync: 1}}; !slices.Equal(views[2].Partitions, want) || views[2].May.Known() {
 			t.Errorf("%+v", views[2])
 		}
 	})
@@ -238,35 +271,43 @@ func TestDescribeTopics(t *testing.T) {
 func TestDescribeTopicsIsPatientWithinBounds(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		failures := 2
-		w.Cluster.ControlKey(kmsg.DescribeConfigs.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
-			w.Cluster.KeepControl()
-			if failures--; failures >= 0 {
-				return nil, kerr.UnknownServerError, true // the connection breaks
-			}
-			return nil, nil, false
-		})
+		w.Cluster.ControlKey(kmsg.DescribeConfigs.Int16(),
+			func(kmsg.Request) (kmsg.Response, error, bool) {
+				w.Cluster.KeepControl()
+				if failures--; failures >= 0 {
+					return nil, kerr.UnknownServerError, true // the connection breaks
+				}
+				return nil, nil, false
+			})
 		c := w.Client()
-		if views, err := admin.DescribeTopics(w.Context(), c, brokertest.Topics, false); err != nil || len(views) != 3 || views[2].Settings == nil {
+		if views, err := admin.DescribeTopics(w.Context(), c, brokertest.Topics,
+			false); err != nil || len(views) != 3 || views[2].Settings == nil {
 			t.Errorf("%+v %v", views, err)
 		}
 		failures = 1 << 30
 		start := time.Now()
 		views, err := admin.DescribeTopics(w.Context(), c, brokertest.Topics, false)
-		if err != nil || len(views) != 3 || views[2].Settings != nil || views[2].SettingsErr == nil || !views[2].May.Known() || time.Since(start) > 9*time.Second {
-			t.Errorf("after %s: what is known without the settings: %+v %v", time.Since(start), views, err)
+		if err != nil || len(views) != 3 || views[2].Settings != nil ||
+			views[2].SettingsErr == nil || !views[2].May.Known() ||
+			time.Since(start) > 9*time.Second {
+			t.Errorf("after %s: what is known without the settings: %+v %v", time.Since(start),
+				views, err)
 		}
-		w.Cluster.ControlKey(kmsg.Metadata.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
-			w.Cluster.KeepControl()
-			return nil, kerr.UnknownServerError, true
-		})
+		w.Cluster.ControlKey(kmsg.Metadata.Int16(),
+			func(kmsg.Request) (kmsg.Response, error, bool) {
+				w.Cluster.KeepControl()
+				return nil, kerr.UnknownServerError, true
+			})
 		start = time.Now()
-		if views, err := admin.DescribeTopics(w.Context(), c, brokertest.Topics, false); err == nil || time.Since(start) > 9*time.Second {
+		if views, err := admin.DescribeTopics(w.Context(), c, brokertest.Topics,
+			false); err == nil || time.Since(start) > 9*time.Second {
 			t.Errorf("after %s: %+v %v", time.Since(start), views, err)
 		}
 	})
 }
 
-// A topic that somebody made meanwhile is there, and a controller that is one no more is asked for again.
+// A topic that somebody made meanwhile is there, and a controller that is one no more is asked for
+// again.
 func TestDescribeTopicsToBeCreated(t *testing.T) {
 	for name, c := range map[string]struct {
 		code  *kerr.Error
@@ -279,10 +320,13 @@ func TestDescribeTopicsToBeCreated(t *testing.T) {
 		"a policy":       {kerr.PolicyViolation, 1 << 30, true},
 	} {
 		brokertest.Run(t, 1, func(w *brokertest.World) {
-			w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Err: c.code, Count: c.times})
+			w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Err: c.code,
+				Count: c.times})
 			start := time.Now()
-			views, err := admin.DescribeTopics(w.Context(), w.Client(), event.Topics{Live: brokertest.Topics.Live, DeadLetter: "missing"}, true)
-			if err != nil || !views[1].Missing || (views[1].Refused != nil) != c.fails || time.Since(start) > 9*time.Second {
+			views, err := admin.DescribeTopics(w.Context(), w.Client(),
+				event.Topics{Live: brokertest.Topics.Live, DeadLetter: "missing"}, true)
+			if err != nil || !views[1].Missing || (views[1].Refused != nil) != c.fails ||
+				time.Since(start) > 9*time.Second {
 				w.Errorf("%s: after %s: %+v %v", name, time.Since(start), views, err)
 			}
 		})

@@ -15,22 +15,28 @@ import (
 type PartitionLag struct {
 	event.TopicPartition
 	kafkaclient.OffsetRange
-	Committed int64     // -1: nothing yet; the group begins at the oldest record
-	Lag       int64     // offsets from where the group is, to the end
-	Finished  int64     // of them, those that are known to have finished out of order
-	Beyond    int64     // how far the committed offset is beyond the end; then Lag is all of the log
-	Lost      int64     // offsets that retention deleted after where the group is, and that are not known to have finished
-	Oldest    time.Time // event time of the record where the group is; zero: there is none, or it could not be read
-	Written   time.Time // that record's own timestamp, by which retention goes; zero likewise, or it has none
+	Committed int64 // -1: nothing yet; the group begins at the oldest record
+	Lag       int64 // offsets from where the group is, to the end
+	Finished  int64 // of them, those that are known to have finished out of order
+	// how far the committed offset is beyond the end; then Lag is all of the log
+	Beyond int64
+	// offsets that retention deleted after where the group is, and that are not known to have
+	// finished
+	Lost int64
+	// event time of the record where the group is; zero: there is none, or it could not be read
+	Oldest time.Time
+	// that record's own timestamp, by which retention goes; zero likewise, or it has none
+	Written time.Time
 
 	// Unreadable says why what is at the group's offset could not be read; its Since is not
 	// known. nil: it was read, or the log ends there.
 	Unreadable *kafkaclient.Unreadable
 }
 
-// Lag finds out how far a group is behind in a topic, by partition number. It tries for 8 s to find out where the partitions end, and for as long
-// where the group is. A partition whose leader does not answer has its error. Each partition is read
-// at the group's offset, also where nothing waits: that is how one is found that can't be read.
+// Lag finds out how far a group is behind in a topic, by partition number. It tries for 8 s to find
+// out where the partitions end, and for as long where the group is. A partition whose leader does
+// not answer has its error. Each partition is read at the group's offset, also where nothing waits:
+// that is how one is found that can't be read.
 func Lag(ctx context.Context, c *kafkaclient.Client, group, topic string) ([]PartitionLag, error) {
 	extent, err := c.TopicOffsets(ctx, topic)
 	if err != nil {
@@ -46,7 +52,8 @@ func Lag(ctx context.Context, c *kafkaclient.Client, group, topic string) ([]Par
 	}
 	err = c.Retry(ctx, "reading what group "+group+" has committed", func() error {
 		committed, err := c.CommittedOffsets(ctx, group, all)
-		if errors.Is(err, kafkaclient.GroupIDNotFound) { // some brokers say so of a group that has committed nothing
+		// some brokers say so of a group that has committed nothing
+		if errors.Is(err, kafkaclient.GroupIDNotFound) {
 			err = nil
 		}
 		for i := range lags {
@@ -59,7 +66,8 @@ func Lag(ctx context.Context, c *kafkaclient.Client, group, topic string) ([]Par
 		return err
 	})
 	if err != nil {
-		return nil, kafkaclient.WithPermissionHint(fmt.Errorf("what group %q has committed in topic %q: %w", group, topic, err), "--group")
+		return nil, kafkaclient.WithPermissionHint(
+			fmt.Errorf("what group %q has committed in topic %q: %w", group, topic, err), "--group")
 	}
 	kafkaclient.Parallel(kafkaclient.FetchAtOnce, len(lags), func(i int) {
 		if l := &lags[i]; l.Err == nil && l.Committed > l.End {
@@ -70,7 +78,8 @@ func Lag(ctx context.Context, c *kafkaclient.Client, group, topic string) ([]Par
 	return lags, nil
 }
 
-// reckon fills in what follows from what is committed. The end was read before it, so that the group may be beyond it.
+// reckon fills in what follows from what is committed. The end was read before it, so that the
+// group may be beyond it.
 func (l *PartitionLag) reckon(commit offsets.Commit) {
 	l.Committed = commit.Offset
 	if l.Err != nil {
@@ -85,8 +94,8 @@ func (l *PartitionLag) reckon(commit offsets.Commit) {
 	l.Finished = min(commit.Finished(l.End)-gone, l.Lag)
 }
 
-// checkBeyond asks for the end anew: it was read before the offset, and leaves out open transactions.
-// A worker begins such a log at its oldest record.
+// checkBeyond asks for the end anew: it was read before the offset, and leaves out open
+// transactions. A worker begins such a log at its oldest record.
 func checkBeyond(ctx context.Context, c *kafkaclient.Client, l *PartitionLag) {
 	first, end, err := c.LogRange(ctx, l.Topic, l.Partition)
 	if l.Err = err; err == nil && l.Committed > end {
@@ -115,12 +124,14 @@ func readOldest(ctx context.Context, c *kafkaclient.Client, lags []PartitionLag)
 	}
 	for wait := kafkaclient.NewBackoff(); ; {
 		errs := make([]error, len(left))
-		kafkaclient.Parallel(kafkaclient.FetchAtOnce, len(left), func(i int) { errs[i] = readAt(ctx, c, left[i]) })
+		kafkaclient.Parallel(kafkaclient.FetchAtOnce, len(left),
+			func(i int) { errs[i] = readAt(ctx, c, left[i]) })
 		again := left[:0]
 		for i, err := range errs {
 			l := left[i]
 			l.unread(err)
-			transient := kafkaclient.Retriable(err) || errors.Is(err, kafkaclient.OffsetOutOfRange) && l.Beyond == 0
+			transient := kafkaclient.Retriable(err) ||
+				errors.Is(err, kafkaclient.OffsetOutOfRange) && l.Beyond == 0
 			if err != nil && transient && !kafkaclient.Damaged(err) {
 				again = append(again, l)
 			}

@@ -21,9 +21,13 @@ func TestBeyondIsAskedAgain(t *testing.T) {
 		}
 		for p, b := range e.Partitions {
 			for _, beyond := range []int64{0, 3} {
-				l := PartitionLag{TopicPartition: event.TopicPartition{Topic: brokertest.Topics.Live, Partition: p}, OffsetRange: kafkaclient.OffsetRange{End: max(0, b.End-1)}, Committed: b.End + beyond}
+				l := PartitionLag{TopicPartition: event.TopicPartition{
+					Topic: brokertest.Topics.Live, Partition: p},
+					OffsetRange: kafkaclient.OffsetRange{End: max(0, b.End-1)},
+					Committed:   b.End + beyond}
 				checkBeyond(w.Context(), c, &l)
-				if l.Err != nil || l.Beyond != beyond || (l.Lag == 0) != (beyond == 0 || b.End == 0) {
+				if l.Err != nil || l.Beyond != beyond ||
+					(l.Lag == 0) != (beyond == 0 || b.End == 0) {
 					t.Errorf("%d beyond: %+v", beyond, l)
 				}
 			}

@@ -20,20 +20,23 @@ const (
 	recheckAfter      = time.Second
 )
 
-// CleanupPolicyError says that the dead-letter topic would lose letters: compaction keeps one record a key.
+// CleanupPolicyError says that the dead-letter topic would lose letters: compaction keeps one
+// record a key.
 type CleanupPolicyError struct{ Topic, Policy string }
 
 func (e *CleanupPolicyError) Error() string {
-	return fmt.Sprintf("dead-letter topic %q has cleanup.policy=%s, which loses letters: set it to delete", e.Topic, e.Policy)
+	return fmt.Sprintf("dead-letter topic %q has cleanup.policy=%s, which loses letters: set it "+
+		"to delete", e.Topic, e.Policy)
 }
 
-// CheckTopics makes sure that the topics exist and that the dead-letter topic keeps its letters. With create,
-// missing topics are created: 12 partitions, the broker's replication; the dead-letter topic keeps its
-// records for ever, and takes any record of the others.
+// CheckTopics makes sure that the topics exist and that the dead-letter topic keeps its letters.
+// With create, missing topics are created: 12 partitions, the broker's replication; the dead-letter
+// topic keeps its records for ever, and takes any record of the others.
 //
-// Brokers that can't be reached are waited for until ctx ends. Other errors are a *MissingTopicError, a
-// *CleanupPolicyError, a *RefusedError, or what the brokers answered.
-func CheckTopics(ctx context.Context, c *kafkaclient.Client, topics event.Topics, create bool) error {
+// Brokers that can't be reached are waited for until ctx ends. Other errors are a
+// *MissingTopicError, a *CleanupPolicyError, a *RefusedError, or what the brokers answered.
+func CheckTopics(ctx context.Context, c *kafkaclient.Client, topics event.Topics,
+	create bool) error {
 	c.UseTopics(topics.All()...)
 	if err := c.WaitForBroker(ctx); err != nil {
 		return err
@@ -60,7 +63,8 @@ func CheckTopics(ctx context.Context, c *kafkaclient.Client, topics event.Topics
 }
 
 // MissingTopics returns those of the topics that don't exist. It tries for 8 s.
-func MissingTopics(ctx context.Context, c *kafkaclient.Client, topics event.Topics) ([]string, error) {
+func MissingTopics(ctx context.Context, c *kafkaclient.Client, topics event.Topics) ([]string,
+	error) {
 	ctx, cancel := kafkaclient.WithTimeout(ctx)
 	defer cancel()
 	c.UseTopics(topics.All()...)
@@ -68,8 +72,9 @@ func MissingTopics(ctx context.Context, c *kafkaclient.Client, topics event.Topi
 	return namesOfMissing(found), err
 }
 
-// KeepsLetters makes sure that a dead-letter topic does not lose letters to compaction: else it is a
-// *CleanupPolicyError. It tries for 8 s. If the settings may not be read, that is one line in the log.
+// KeepsLetters makes sure that a dead-letter topic does not lose letters to compaction: else it is
+// a *CleanupPolicyError. It tries for 8 s. If the settings may not be read, that is one line in the
+// log.
 func KeepsLetters(ctx context.Context, c *kafkaclient.Client, topic string) error {
 	ctx, cancel := kafkaclient.WithTimeout(ctx)
 	defer cancel()
@@ -80,9 +85,11 @@ func KeepsLetters(ctx context.Context, c *kafkaclient.Client, topic string) erro
 	return checkPolicy(c, topic, found)
 }
 
-// describeExisting describes the topics until nothing fails that may pass, or ctx ends. Brokers learn
-// of a new topic one after the other: with recheck, those that are missing are looked for twice.
-func describeExisting(ctx context.Context, c *kafkaclient.Client, topics event.Topics, recheck bool) (found []DescribedTopic, err error) {
+// describeExisting describes the topics until nothing fails that may pass, or ctx ends. Brokers
+// learn of a new topic one after the other: with recheck, those that are missing are looked for
+// twice.
+func describeExisting(ctx context.Context, c *kafkaclient.Client, topics event.Topics,
+	recheck bool) (found []DescribedTopic, err error) {
 	describe := func() error {
 		return c.Retry(ctx, "describing the topics", func() error {
 			found, err = describeTopics(ctx, c, topics, false)
@@ -90,7 +97,8 @@ func describeExisting(ctx context.Context, c *kafkaclient.Client, topics event.T
 		})
 	}
 	err = describe()
-	if err == nil && recheck && len(namesOfMissing(found)) > 0 && kafkaclient.Sleep(ctx, recheckAfter) {
+	if err == nil && recheck && len(namesOfMissing(found)) > 0 &&
+		kafkaclient.Sleep(ctx, recheckAfter) {
 		c.RefreshMetadata()
 		err = describe()
 	}
@@ -99,7 +107,8 @@ func describeExisting(ctx context.Context, c *kafkaclient.Client, topics event.T
 	}
 	for _, t := range found {
 		if t.Err != nil {
-			return nil, kafkaclient.WithPermissionHint(fmt.Errorf("topic %q: %w", t.Name, t.Err), topics.Flag(t.Name))
+			return nil, kafkaclient.WithPermissionHint(fmt.Errorf("topic %q: %w", t.Name, t.Err),
+				topics.Flag(t.Name))
 		}
 	}
 	return found, nil
@@ -114,16 +123,17 @@ func namesOfMissing(found []DescribedTopic) (names []string) {
 	return names
 }
 
-// newTopic is a topic as CheckTopics creates it. A dead-letter topic takes what the topics that were
-// found take, and more.
+// newTopic is a topic as CheckTopics creates it. A dead-letter topic takes what the topics that
+// were found take, and more.
 func newTopic(name string, topics event.Topics, found []DescribedTopic) kafkaclient.NewTopic {
 	t := kafkaclient.NewTopic{Name: name, Partitions: createdPartitions}
 	if name == topics.DeadLetter {
 		largest := cmp.Or(LargestEvent(topics, found), kafkaclient.DefaultMessageBytes)
 		t.Settings = map[string]string{
-			kafkaclient.CleanupPolicy:   "delete",
-			kafkaclient.RetentionMs:     "-1",
-			kafkaclient.MaxMessageBytes: strconv.Itoa(min(largest+event.LetterOverhead, math.MaxInt32)),
+			kafkaclient.CleanupPolicy: "delete",
+			kafkaclient.RetentionMs:   "-1",
+			kafkaclient.MaxMessageBytes: strconv.Itoa(min(largest+event.LetterOverhead,
+				math.MaxInt32)),
 		}
 	}
 	return t
@@ -136,14 +146,16 @@ func createTopic(ctx context.Context, c *kafkaclient.Client, t kafkaclient.NewTo
 	what := "created the topic"
 	err := c.Retry(ctx, "creating topic "+t.Name, func() error {
 		err := c.CreateTopic(ctx, t)
-		if errors.Is(err, kafkaclient.TopicAlreadyExists) { // another worker was faster, or our last try was
+		// another worker was faster, or our last try was
+		if errors.Is(err, kafkaclient.TopicAlreadyExists) {
 			what = "the topic has been created meanwhile"
 			return nil
 		}
 		return err
 	})
 	if err != nil {
-		return kafkaclient.WithPermissionHint(fmt.Errorf("create topic %q: %w", t.Name, err), "--create-topics")
+		return kafkaclient.WithPermissionHint(fmt.Errorf("create topic %q: %w", t.Name, err),
+			"--create-topics")
 	}
 	for wait := kafkaclient.NewBackoff(); ; {
 		n, err := c.PartitionCount(ctx, t.Name)
@@ -153,19 +165,21 @@ func createTopic(ctx context.Context, c *kafkaclient.Client, t kafkaclient.NewTo
 		}
 		c.RefreshMetadata()
 		if !wait.Sleep(ctx) {
-			return fmt.Errorf("create topic %q: it does not appear: %w", t.Name, cmp.Or(err, context.Cause(ctx)))
+			return fmt.Errorf("create topic %q: it does not appear: %w", t.Name,
+				cmp.Or(err, context.Cause(ctx)))
 		}
 	}
 }
 
-// checkPolicy returns a *CleanupPolicyError if the dead-letter topic is compacted. Settings that we may
-// not see are logged: a worker needs no permission to read them.
+// checkPolicy returns a *CleanupPolicyError if the dead-letter topic is compacted. Settings that we
+// may not see are logged: a worker needs no permission to read them.
 func checkPolicy(c *kafkaclient.Client, topic string, found []DescribedTopic) error {
 	for _, t := range found {
 		switch policy := t.Settings[kafkaclient.CleanupPolicy]; {
 		case t.Name != topic:
 		case t.SettingsErr != nil && kafkaclient.Denied(t.SettingsErr):
-			c.Options.Log.Warn().Err(t.SettingsErr).Str("topic", topic).Strs("settings", []string{kafkaclient.CleanupPolicy}).
+			c.Options.Log.Warn().Err(t.SettingsErr).Str("topic", topic).
+				Strs("settings", []string{kafkaclient.CleanupPolicy}).
 				Msg("may not read the settings of the topic: they are not checked")
 		case t.SettingsErr != nil:
 			return fmt.Errorf("settings of topic %q: %w", topic, t.SettingsErr)
@@ -176,10 +190,10 @@ func checkPolicy(c *kafkaclient.Client, topic string, found []DescribedTopic) er
 	return nil
 }
 
-// CheckWrite makes sure that the topics exist and that this user may write to them, so that work that
-// needs it is not begun in vain. It writes nothing. It tries for 8 s; a topic that does not exist is a
-// *MissingTopicError. Brokers that do not tell, because they are too old, are no error: then the first
-// write will.
+// CheckWrite makes sure that the topics exist and that this user may write to them, so that work
+// that needs it is not begun in vain. It writes nothing. It tries for 8 s; a topic that does not
+// exist is a *MissingTopicError. Brokers that do not tell, because they are too old, are no error:
+// then the first write will.
 func CheckWrite(ctx context.Context, c *kafkaclient.Client, topics ...string) error {
 	ctx, cancel := kafkaclient.WithTimeout(ctx)
 	defer cancel()
@@ -205,7 +219,8 @@ func CheckWrite(ctx context.Context, c *kafkaclient.Client, topics ...string) er
 			t.Err = kafkaclient.TopicAuthorizationFailed
 		}
 		if t.Err != nil {
-			return kafkaclient.WithPermissionHint(fmt.Errorf("topic %q: %w", name, t.Err), "Write of the topic")
+			return kafkaclient.WithPermissionHint(fmt.Errorf("topic %q: %w", name, t.Err),
+				"Write of the topic")
 		}
 	}
 	return nil

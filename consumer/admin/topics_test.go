@@ -22,14 +22,17 @@ import (
 func TestMissingTopic(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		for _, c := range []event.Topics{
-			{Live: "x", Backfill: brokertest.Topics.Backfill, DeadLetter: brokertest.Topics.DeadLetter},
+			{Live: "x", Backfill: brokertest.Topics.Backfill,
+				DeadLetter: brokertest.Topics.DeadLetter},
 			{Live: brokertest.Topics.Live, Backfill: "x", DeadLetter: brokertest.Topics.DeadLetter},
 			{Live: brokertest.Topics.Live, DeadLetter: "x"},
 			{Live: "x", Backfill: "x2", DeadLetter: "x3"},
 		} {
-			want := slices.DeleteFunc([]string{c.Live, c.Backfill, c.DeadLetter}, func(name string) bool { return !strings.HasPrefix(name, "x") })
+			want := slices.DeleteFunc([]string{c.Live, c.Backfill, c.DeadLetter},
+				func(name string) bool { return !strings.HasPrefix(name, "x") })
 			var missing *kafkaclient.MissingTopicError
-			if err := admin.CheckTopics(w.Context(), w.Client(), c, false); !errors.As(err, &missing) || !slices.Equal(slices.Sorted(slices.Values(missing.Topics)), want) {
+			if err := admin.CheckTopics(w.Context(), w.Client(), c, false); !errors.As(err,
+				&missing) || !slices.Equal(slices.Sorted(slices.Values(missing.Topics)), want) {
 				w.Errorf("%+v: %v", c, err)
 			}
 		}
@@ -44,17 +47,20 @@ func TestMissingTopic(t *testing.T) {
 
 func TestCreateTopics(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
-		if err := w.Cluster.CreateTopic("live", 3, map[string]string{"max.message.bytes": "2000000"}); err != nil {
+		if err := w.Cluster.CreateTopic("live", 3,
+			map[string]string{"max.message.bytes": "2000000"}); err != nil {
 			w.Fatal(err)
 		}
-		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Observe: true, Count: -1, When: func(r kmsg.Request) bool {
-			for _, t := range r.(*kmsg.CreateTopicsRequest).Topics {
-				if t.ReplicationFactor != -1 {
-					w.Errorf("%s: replication %d, want the broker's own", t.Topic, t.ReplicationFactor)
+		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Observe: true, Count: -1,
+			When: func(r kmsg.Request) bool {
+				for _, t := range r.(*kmsg.CreateTopicsRequest).Topics {
+					if t.ReplicationFactor != -1 {
+						w.Errorf("%s: replication %d, want the broker's own", t.Topic,
+							t.ReplicationFactor)
+					}
 				}
-			}
-			return true
-		}})
+				return true
+			}})
 		made := event.Topics{Live: "live", Backfill: "backfill", DeadLetter: "dead"}
 		for range 2 { // the second time there is nothing to do
 			if err := admin.CheckTopics(w.Context(), w.Client(), made, true); err != nil {
@@ -67,7 +73,8 @@ func TestCreateTopics(t *testing.T) {
 			}
 		}
 		configs := w.Cluster.TopicInfo("dead").Configs
-		for name, want := range map[string]string{"retention.ms": "-1", "cleanup.policy": "delete", "max.message.bytes": "2065536"} {
+		for name, want := range map[string]string{"retention.ms": "-1", "cleanup.policy": "delete",
+			"max.message.bytes": "2065536"} {
 			if got := configs[name]; got == nil || *got != want {
 				w.Errorf("%s is %v, want %s", name, got, want)
 			}
@@ -76,10 +83,12 @@ func TestCreateTopics(t *testing.T) {
 			w.Errorf("the backfill topic got %d settings", n)
 		}
 		// All at once, with the brokers' own limit.
-		if err := admin.CheckTopics(w.Context(), w.Client(), event.Topics{Live: "a", DeadLetter: "b"}, true); err != nil {
+		if err := admin.CheckTopics(w.Context(), w.Client(),
+			event.Topics{Live: "a", DeadLetter: "b"}, true); err != nil {
 			w.Fatal(err)
 		}
-		if got := *w.Cluster.TopicInfo("b").Configs["max.message.bytes"]; got != strconv.Itoa(1048588+65536) {
+		if got := *w.Cluster.TopicInfo("b").
+			Configs["max.message.bytes"]; got != strconv.Itoa(1048588+65536) {
 			w.Errorf("max.message.bytes is %s", got)
 		}
 	})
@@ -109,7 +118,8 @@ func TestCheckTopicsOutlastsPassingFailures(t *testing.T) {
 		response := request.ResponseKind().(*kmsg.DescribeConfigsResponse)
 		for _, asked := range request.(*kmsg.DescribeConfigsRequest).Resources {
 			resource := kmsg.NewDescribeConfigsResponseResource()
-			resource.ResourceName, resource.ResourceType, resource.ErrorCode = asked.ResourceName, asked.ResourceType, kerr.RequestTimedOut.Code
+			resource.ResourceName, resource.ResourceType, resource.ErrorCode = asked.ResourceName,
+				asked.ResourceType, kerr.RequestTimedOut.Code
 			response.Resources = append(response.Resources, resource)
 		}
 		return response, nil, true
@@ -139,17 +149,21 @@ func TestCheckTopicsOutlastsPassingFailures(t *testing.T) {
 func TestDeadLetterTopicMustKeepLetters(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		for _, policy := range []string{"compact", "compact,delete"} {
-			if err := w.Cluster.CreateTopic("dead-"+policy[len(policy)-6:], 1, map[string]string{"cleanup.policy": policy}); err != nil {
+			if err := w.Cluster.CreateTopic("dead-"+policy[len(policy)-6:], 1,
+				map[string]string{"cleanup.policy": policy}); err != nil {
 				w.Fatal(err)
 			}
 			var wrong *admin.CleanupPolicyError
-			c := event.Topics{Live: brokertest.Topics.Live, DeadLetter: "dead-" + policy[len(policy)-6:]}
-			if err := admin.CheckTopics(w.Context(), w.Client(), c, true); !errors.As(err, &wrong) || wrong.Policy != policy {
+			c := event.Topics{Live: brokertest.Topics.Live,
+				DeadLetter: "dead-" + policy[len(policy)-6:]}
+			if err := admin.CheckTopics(w.Context(), w.Client(), c, true); !errors.As(err,
+				&wrong) || wrong.Policy != policy {
 				w.Errorf("%s: %v", policy, err)
 			}
 		}
 		// Not being allowed to look is no reason not to work.
-		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeConfigs}, Err: kerr.TopicAuthorizationFailed, Count: -1})
+		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeConfigs},
+			Err: kerr.TopicAuthorizationFailed, Count: -1})
 		if err := admin.CheckTopics(w.Context(), w.Client(), brokertest.Topics, false); err != nil {
 			w.Error(err)
 		}
@@ -161,13 +175,15 @@ func TestCheckTopicsWaitsForBrokers(t *testing.T) {
 		line := &brokertest.Switchboard{Dial: w.Network.DialContext, Off: true}
 		time.AfterFunc(time.Minute, func() { line.Cut(false) })
 		start := time.Now()
-		if err := admin.CheckTopics(w.Context(), w.ClientOver(line.DialContext), brokertest.Topics, false); err != nil || time.Since(start) < time.Minute {
+		if err := admin.CheckTopics(w.Context(), w.ClientOver(line.DialContext), brokertest.Topics,
+			false); err != nil || time.Since(start) < time.Minute {
 			w.Errorf("after %v: %v", time.Since(start), err)
 		}
 		line.Cut(true)
 		ctx, cancel := context.WithTimeout(w.Context(), 10*time.Second)
 		defer cancel()
-		if err := admin.CheckTopics(ctx, w.ClientOver(line.DialContext), brokertest.Topics, false); !errors.Is(err, context.DeadlineExceeded) {
+		if err := admin.CheckTopics(ctx, w.ClientOver(line.DialContext), brokertest.Topics,
+			false); !errors.Is(err, context.DeadlineExceeded) {
 			w.Errorf("got %v", err)
 		}
 	})

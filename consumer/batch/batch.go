@@ -66,8 +66,9 @@ type Batch struct {
 	checksum  uint32
 	count     int   // of records, as the header says; not with legacy
 	firstTime int64 // milliseconds; the records' times are relative to it
-	appended  int64 // when the broker appended it, in milliseconds; -1: the records have their own times
-	payload   []byte
+	// when the broker appended it, in milliseconds; -1: the records have their own times
+	appended int64
+	payload  []byte
 }
 
 // Control reports whether the batch holds a marker of a transaction and no records.
@@ -81,7 +82,8 @@ var (
 	// ErrTruncated means that the batch is longer than the bytes at hand.
 	ErrTruncated = errors.New("the batch is cut off")
 	// ErrChecksum means that the batch was damaged after its producer wrote it.
-	ErrChecksum = errors.New("the batch's checksum is wrong: it was damaged after its producer wrote it, on the broker's disk or on the way")
+	ErrChecksum = errors.New("the batch's checksum is wrong: it was damaged after its producer " +
+		"wrote it, on the broker's disk or on the way")
 	// ErrFormat means that the batch's checksum can't be found.
 	ErrFormat = errors.New("the batch has a format that markread does not know")
 )
@@ -180,7 +182,8 @@ func (b *Batch) parseMessage(raw []byte) error {
 	if crc32.ChecksumIEEE(raw[16:]) != binary.BigEndian.Uint32(raw[12:]) {
 		return ErrChecksum
 	}
-	b.Attributes = Attributes(raw[17] & 0x0f) // codec and timestamp type; the other bits have no meaning here
+	// codec and timestamp type; the other bits have no meaning here
+	b.Attributes = Attributes(raw[17] & 0x0f)
 	b.payload = raw
 	return nil
 }

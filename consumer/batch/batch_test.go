@@ -29,7 +29,10 @@ type record struct {
 	tail                     []byte
 }
 
-func good(delta int64, value string) record { return record{value: value, delta: delta, keyLen: -1} }
+func good(delta int64,
+	value string) record {
+	return record{value: value, delta: delta, keyLen: -1}
+}
 
 func (r record) append(b []byte) []byte {
 	body := []byte{0}
@@ -54,7 +57,8 @@ func payload(records ...record) (b []byte) {
 
 // seal encodes a batch whose first offset is 100 and whose checksum is correct.
 func seal(codec int16, count, last int32, payload []byte) []byte {
-	return sealBatch(kmsg.RecordBatch{Attributes: codec, NumRecords: count, LastOffsetDelta: last, Records: payload})
+	return sealBatch(kmsg.RecordBatch{Attributes: codec, NumRecords: count, LastOffsetDelta: last,
+		Records: payload})
 }
 
 func sealBatch(k kmsg.RecordBatch) []byte {
@@ -82,7 +86,8 @@ func decode(t testing.TB, raw []byte, skip int64) (all []string) {
 		}
 		for _, r := range records {
 			if r.Damage != nil {
-				all = append(all, fmt.Sprintf("%d-%d:%d %v", r.Offset, r.Damage.Last, r.Damage.Count, r.Damage.Err))
+				all = append(all, fmt.Sprintf("%d-%d:%d %v", r.Offset, r.Damage.Last,
+					r.Damage.Count, r.Damage.Err))
 			} else {
 				all = append(all, fmt.Sprintf("%d=%s", r.Offset, r.Value))
 			}
@@ -108,29 +113,52 @@ func TestDamage(t *testing.T) {
 		bad  record
 		want string
 	}{
-		"2^31 headers":           {record{value: "b", delta: 1, keyLen: -1, headers: 1 << 31}, "101-101:1 the record claims 2147483648 headers in 0 bytes"},
-		"2^60 headers":           {record{value: "b", delta: 1, keyLen: -1, headers: 1 << 60}, "101-101:1 the record claims"},
-		"headers below 0":        {record{value: "b", delta: 1, keyLen: -1, headers: -1}, "101-101:1 the record claims -1 headers"},
-		"a value of 2^40":        {record{value: "b", delta: 1, keyLen: -1, lenDiff: 1 << 40}, "101-101:1 the record's key or value"},
-		"a value of 2^32 more":   {record{value: "b", delta: 1, keyLen: -1, lenDiff: 1 << 32}, "101-101:1 the record's key or value"},
-		"a value of -2^40":       {record{value: "b", delta: 1, keyLen: -1, lenDiff: -1 << 40}, "101-101:1 the record's key or value"},
-		"a key of 2^62":          {record{value: "b", delta: 1, keyLen: 1 << 62}, "101-101:1 the record's key or value"},
-		"a key of -1 + 2^32":     {record{value: "b", delta: 1, keyLen: -1 + 1<<32}, "101-101:1 the record's key or value"},
-		"offset 100":             {record{value: "b", delta: 100, keyLen: -1}, "101-101:1 the record claims offset 100"},
-		"offset 2^40":            {record{value: "b", delta: 1 << 40, keyLen: -1}, "101-101:1 the record claims offset"},
-		"the largest offset":     {record{value: "b", delta: math.MaxInt64, keyLen: -1}, "101-101:1 the record claims offset"},
-		"the smallest offset":    {record{value: "b", delta: math.MinInt64, keyLen: -1}, "101-101:1 the record claims offset"},
-		"the offset before":      {record{value: "b", delta: 0, keyLen: -1}, "101-101:1 the record claims offset"},
-		"the offset behind":      {record{value: "b", delta: 2, keyLen: -1}, "101-101:1 the record claims offset"},
-		"bytes behind":           {record{value: "b", delta: 1, keyLen: -1, tail: []byte("xyz")}, "101-101:1 the record's parts"},
-		"a header beyond":        {record{value: "b", delta: 1, keyLen: -1, headers: 1, tail: []byte{20, 20}}, "101-101:1 the record's parts"},
-		"too many headers":       {record{value: "b", delta: 1, keyLen: -1, headers: 10_001, tail: make([]byte, 20_002)}, "101-101:1 the record has 10001 headers"},
-		"a record of 1 MiB":      {record{value: strings.Repeat("b", 1<<20), delta: 1, keyLen: -1}, "101-101:1 the record has 1048585 bytes"},
-		"a very negative length": {record{value: "b", delta: 1, keyLen: -1, length: -1 << 20}, "101-102:2 a record has no valid length"},
-		"a length below 0":       {record{value: "b", delta: 1, keyLen: -1, length: -7}, "101-102:2 a record has no valid length"},
-		"a length of 2^31":       {record{value: "b", delta: 1, keyLen: -1, length: 1 << 31}, "101-102:2 a record has no valid length"},
-		"a length of 2^31 - 1":   {record{value: "b", delta: 1, keyLen: -1, length: 1<<31 - 1}, "101-102:2 the batch ends within a record"},
-		"longer than the batch":  {record{value: "b", delta: 1, keyLen: -1, length: 1000}, "101-102:2 the batch ends within a record"},
+		"2^31 headers": {record{value: "b", delta: 1, keyLen: -1, headers: 1 << 31},
+			"101-101:1 the record claims 2147483648 headers in 0 bytes"},
+		"2^60 headers": {record{value: "b", delta: 1, keyLen: -1, headers: 1 << 60},
+			"101-101:1 the record claims"},
+		"headers below 0": {record{value: "b", delta: 1, keyLen: -1, headers: -1},
+			"101-101:1 the record claims -1 headers"},
+		"a value of 2^40": {record{value: "b", delta: 1, keyLen: -1, lenDiff: 1 << 40},
+			"101-101:1 the record's key or value"},
+		"a value of 2^32 more": {record{value: "b", delta: 1, keyLen: -1, lenDiff: 1 << 32},
+			"101-101:1 the record's key or value"},
+		"a value of -2^40": {record{value: "b", delta: 1, keyLen: -1, lenDiff: -1 << 40},
+			"101-101:1 the record's key or value"},
+		"a key of 2^62": {record{value: "b", delta: 1, keyLen: 1 << 62},
+			"101-101:1 the record's key or value"},
+		"a key of -1 + 2^32": {record{value: "b", delta: 1, keyLen: -1 + 1<<32},
+			"101-101:1 the record's key or value"},
+		"offset 100": {record{value: "b", delta: 100, keyLen: -1},
+			"101-101:1 the record claims offset 100"},
+		"offset 2^40": {record{value: "b", delta: 1 << 40, keyLen: -1},
+			"101-101:1 the record claims offset"},
+		"the largest offset": {record{value: "b", delta: math.MaxInt64, keyLen: -1},
+			"101-101:1 the record claims offset"},
+		"the smallest offset": {record{value: "b", delta: math.MinInt64, keyLen: -1},
+			"101-101:1 the record claims offset"},
+		"the offset before": {record{value: "b", delta: 0, keyLen: -1},
+			"101-101:1 the record claims offset"},
+		"the offset behind": {record{value: "b", delta: 2, keyLen: -1},
+			"101-101:1 the record claims offset"},
+		"bytes behind": {record{value: "b", delta: 1, keyLen: -1, tail: []byte("xyz")},
+			"101-101:1 the record's parts"},
+		"a header beyond": {record{value: "b", delta: 1, keyLen: -1, headers: 1,
+			tail: []byte{20, 20}}, "101-101:1 the record's parts"},
+		"too many headers": {record{value: "b", delta: 1, keyLen: -1, headers: 10_001,
+			tail: make([]byte, 20_002)}, "101-101:1 the record has 10001 headers"},
+		"a record of 1 MiB": {record{value: strings.Repeat("b", 1<<20), delta: 1, keyLen: -1},
+			"101-101:1 the record has 1048585 bytes"},
+		"a very negative length": {record{value: "b", delta: 1, keyLen: -1, length: -1 << 20},
+			"101-102:2 a record has no valid length"},
+		"a length below 0": {record{value: "b", delta: 1, keyLen: -1, length: -7},
+			"101-102:2 a record has no valid length"},
+		"a length of 2^31": {record{value: "b", delta: 1, keyLen: -1, length: 1 << 31},
+			"101-102:2 a record has no valid length"},
+		"a length of 2^31 - 1": {record{value: "b", delta: 1, keyLen: -1, length: 1<<31 - 1},
+			"101-102:2 the batch ends within a record"},
+		"longer than the batch": {record{value: "b", delta: 1, keyLen: -1, length: 1000},
+			"101-102:2 the batch ends within a record"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			want := []string{"100=a", test.want, "102=c"}
@@ -160,7 +188,8 @@ func skipped(want []string, skip int64) (left []string) {
 		case last < skip:
 		case first < skip:
 			_, reason, _ := strings.Cut(w, " ")
-			left = append(left, fmt.Sprintf("%d-%d:%d %s", skip, last, min(count, last-skip+1), reason))
+			left = append(left,
+				fmt.Sprintf("%d-%d:%d %s", skip, last, min(count, last-skip+1), reason))
 		default:
 			left = append(left, w)
 		}
@@ -191,35 +220,59 @@ func TestDamagedBatches(t *testing.T) {
 		raw  []byte
 		want []string
 	}{
-		"more than there are":        {seal(0, 5, 4, three), []string{"100=a", "101=b", "102=c", "103-104:2 the batch claims 5 records and has 3"}},
-		"20,000,000":                 {seal(0, 20_000_000, 19_999_999, payload(good(0, "a"))), []string{"100=a", "101-20000099:19999999 the batch claims"}},
-		"2^31 - 1":                   {seal(0, math.MaxInt32, math.MaxInt32-1, payload(good(0, "a"))), []string{"100=a", "101-2147483746:2147483646 the batch claims"}},
-		"more than offsets":          {seal(0, 20_000_000, 2, three), []string{"100=a", "101=b", "102=c"}},
-		"fewer than there are":       {seal(0, 2, 2, three), []string{"100=a", "101=b"}},
-		"none, but there are":        {seal(0, 0, 2, three), []string{"100-102:3 the batch claims 0 records"}},
-		"below 0":                    {seal(0, -1, 2, three), []string{"100-102:3 the batch claims -1 records"}},
-		"below 0, and no offsets":    {seal(0, -1, -1, three), []string{"100-100:1 the batch claims -1 records"}},
-		"compacted to nothing":       {seal(0, 0, 2, nil), nil},
-		"compacted":                  {seal(0, 2, 9, payload(good(3, "d"), good(7, "h"))), []string{"103=d", "107=h"}},
-		"codec 5":                    {seal(5, 3, 2, three), []string{"100-102:3 compression codec 5 is unknown"}},
-		"codec 7":                    {seal(7, 3, 2, three), []string{"100-102:3 compression codec 7 is unknown"}},
-		"codec 7, compacted":         {seal(7, 2, 9, three), []string{"100-109:2 compression codec 7 is unknown"}},
-		"no gzip":                    {seal(1, 3, 2, three), []string{"100-102:3 gzip: invalid header"}},
-		"no snappy":                  {seal(2, 3, 2, []byte("\xff\xff\xff\xff\xff\xff")), []string{"100-102:3 snappy: corrupt"}},
-		"no lz4":                     {seal(3, 3, 2, three), []string{"100-102:3 lz4: bad magic number"}},
-		"no zstd":                    {seal(4, 3, 2, three), []string{"100-102:3 invalid input: magic number mismatch"}},
-		"an empty gzip":              {seal(1, 3, 2, nil), []string{"100-102:3 the batch claims 3 records and has 0"}},
-		"an empty zstd":              {seal(4, 3, 2, nil), []string{"100-102:3 the batch claims 3 records and has 0"}},
-		"a gzip that breaks off":     {seal(1, 3, 2, compressed(t, 1, three)[:30]), nil},
-		"a batch of one byte":        {seal(0, 3, 2, []byte{0}), []string{"100-102:3 a record has no valid length"}},
-		"a length that breaks off":   {seal(0, 3, 2, []byte{0x80}), []string{"100-102:3 the batch ends within a record"}},
-		"a length that never ends":   {seal(0, 3, 2, bytes.Repeat([]byte{0x80}, 99)), []string{"100-102:3 a record has no valid length"}},
-		"garbage behind two records": {seal(0, 4, 3, append(payload(good(0, "a"), good(1, "b")), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)), []string{"100=a", "101=b", "102-103:2 a record has no valid length"}},
+		"more than there are": {seal(0, 5, 4, three),
+			[]string{"100=a", "101=b", "102=c", "103-104:2 the batch claims 5 records and has 3"}},
+		"20,000,000": {seal(0, 20_000_000, 19_999_999, payload(good(0, "a"))),
+			[]string{"100=a", "101-20000099:19999999 the batch claims"}},
+		"2^31 - 1": {seal(0, math.MaxInt32, math.MaxInt32-1,
+			payload(good(0, "a"))),
+			[]string{"100=a", "101-2147483746:2147483646 the batch claims"}},
+		"more than offsets": {seal(0, 20_000_000, 2, three),
+			[]string{"100=a", "101=b", "102=c"}},
+		"fewer than there are": {seal(0, 2, 2, three), []string{"100=a", "101=b"}},
+		"none, but there are": {seal(0, 0, 2, three),
+			[]string{"100-102:3 the batch claims 0 records"}},
+		"below 0": {seal(0, -1, 2, three),
+			[]string{"100-102:3 the batch claims -1 records"}},
+		"below 0, and no offsets": {seal(0, -1, -1, three),
+			[]string{"100-100:1 the batch claims -1 records"}},
+		"compacted to nothing": {seal(0, 0, 2, nil), nil},
+		"compacted": {seal(0, 2, 9, payload(good(3, "d"), good(7, "h"))),
+			[]string{"103=d", "107=h"}},
+		"codec 5": {seal(5, 3, 2, three),
+			[]string{"100-102:3 compression codec 5 is unknown"}},
+		"codec 7": {seal(7, 3, 2, three),
+			[]string{"100-102:3 compression codec 7 is unknown"}},
+		"codec 7, compacted": {seal(7, 2, 9, three),
+			[]string{"100-109:2 compression codec 7 is unknown"}},
+		"no gzip": {seal(1, 3, 2, three),
+			[]string{"100-102:3 gzip: invalid header"}},
+		"no snappy": {seal(2, 3, 2, []byte("\xff\xff\xff\xff\xff\xff")),
+			[]string{"100-102:3 snappy: corrupt"}},
+		"no lz4": {seal(3, 3, 2, three),
+			[]string{"100-102:3 lz4: bad magic number"}},
+		"no zstd": {seal(4, 3, 2, three),
+			[]string{"100-102:3 invalid input: magic number mismatch"}},
+		"an empty gzip": {seal(1, 3, 2, nil),
+			[]string{"100-102:3 the batch claims 3 records and has 0"}},
+		"an empty zstd": {seal(4, 3, 2, nil),
+			[]string{"100-102:3 the batch claims 3 records and has 0"}},
+		"a gzip that breaks off": {seal(1, 3, 2, compressed(t, 1, three)[:30]), nil},
+		"a batch of one byte": {seal(0, 3, 2, []byte{0}),
+			[]string{"100-102:3 a record has no valid length"}},
+		"a length that breaks off": {seal(0, 3, 2, []byte{0x80}),
+			[]string{"100-102:3 the batch ends within a record"}},
+		"a length that never ends": {seal(0, 3, 2, bytes.Repeat([]byte{0x80}, 99)),
+			[]string{"100-102:3 a record has no valid length"}},
+		"garbage behind two records": {seal(0, 4, 3, append(payload(good(0, "a"), good(1, "b")),
+			0xff, 0xff, 0xff, 0xff, 0xff, 0xff)),
+			[]string{"100=a", "101=b", "102-103:2 a record has no valid length"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := decode(t, test.raw, 0)
 			if name == "a gzip that breaks off" {
-				if len(got) == 0 || !strings.Contains(got[len(got)-1], "102:") || !strings.Contains(got[len(got)-1], "unexpected EOF") {
+				if len(got) == 0 || !strings.Contains(got[len(got)-1], "102:") ||
+					!strings.Contains(got[len(got)-1], "unexpected EOF") {
 					t.Errorf("got %q", got)
 				}
 				return
@@ -256,7 +309,8 @@ func TestParseRefuses(t *testing.T) {
 		"format -1":          {change(16, 0xff), ErrFormat},
 		"format 1":           {change(16, 1), ErrChecksum},
 		"a negative offset":  {change(0, 0xff), ErrFormat},
-		"the largest offset": {change(0, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff), ErrFormat},
+		"the largest offset": {change(0, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff),
+			ErrFormat},
 	} {
 		if _, _, err := Parse(test.raw); !errors.Is(err, test.want) {
 			t.Errorf("%s: got %v, want %v", name, err, test.want)
@@ -266,7 +320,8 @@ func TestParseRefuses(t *testing.T) {
 
 // A batch costs one chunk, whatever its compression ratio: one record of 400 MB, or many.
 func TestBombs(t *testing.T) {
-	large := record{value: strings.Repeat(" ", 50<<20), delta: 1, keyLen: -1}.append(payload(good(0, "a")))
+	large := record{value: strings.Repeat(" ", 50<<20), delta: 1,
+		keyLen: -1}.append(payload(good(0, "a")))
 	large = good(2, "c").append(large)
 	var many []byte
 	const n = 100_000
@@ -276,7 +331,8 @@ func TestBombs(t *testing.T) {
 	for codec := int16(1); codec < 5; codec++ {
 		t.Run(compress.Compression(codec).String(), func(t *testing.T) {
 			raw := seal(codec, 3, 2, compressed(t, codec, large))
-			expect(t, decode(t, raw, 0), "100=a", "101-101:1 the record has 52428809 bytes", "102=c")
+			expect(t, decode(t, raw, 0), "100=a", "101-101:1 the record has 52428809 bytes",
+				"102=c")
 			b, _, err := Parse(seal(codec, n, n-1, compressed(t, codec, many)))
 			if err != nil {
 				t.Fatal(err)
@@ -287,10 +343,13 @@ func TestBombs(t *testing.T) {
 			for records := d.Next(); len(records) > 0; records = d.Next() {
 				count += len(records)
 				if len(records) > chunkRecords || cap(d.window) > 2*windowBytes {
-					t.Fatalf("%d records at once, a window of %d bytes", len(records), cap(d.window))
+					t.Fatalf("%d records at once, a window of %d bytes", len(records),
+						cap(d.window))
 				}
-				if r := records[len(records)-1]; r.Offset != int64(99+count) || len(r.Value) != 300 {
-					t.Fatalf("record %d: offset %d, %d bytes, %v", count, r.Offset, len(r.Value), r.Damage)
+				if r := records[len(records)-1]; r.Offset != int64(99+count) ||
+					len(r.Value) != 300 {
+					t.Fatalf("record %d: offset %d, %d bytes, %v", count, r.Offset, len(r.Value),
+						r.Damage)
 				}
 			}
 			if count != n {
@@ -305,16 +364,21 @@ func TestRawSnappy(t *testing.T) {
 	var b []byte
 	const n = 60_000
 	for i := range int64(n) {
-		b = good(i, fmt.Sprintf(`{"Report_Account":"user%d","Peer_Account":"peer%d"}`, i*7919%1000, i)).append(b)
+		b = good(i, fmt.Sprintf(`{"Report_Account":"user%d","Peer_Account":"peer%d"}`, i*7919%1000,
+			i)).append(b)
 	}
-	for name, block := range map[string][]byte{"fast": s2.EncodeSnappy(nil, b), "best": s2.EncodeSnappyBest(nil, b)} {
+	for name, block := range map[string][]byte{"fast": s2.EncodeSnappy(nil, b),
+		"best": s2.EncodeSnappyBest(nil, b)} {
 		got := decode(t, seal(2, n, n-1, block), 0)
-		if len(got) != n || got[n-1] != fmt.Sprintf(`%d={"Report_Account":"user%d","Peer_Account":"peer%d"}`, 99+n, (n-1)*7919%1000, n-1) {
+		if len(got) != n ||
+			got[n-1] != fmt.Sprintf(`%d={"Report_Account":"user%d","Peer_Account":"peer%d"}`, 99+n,
+				(n-1)*7919%1000, n-1) {
 			t.Errorf("%s: %d records, the last %q", name, len(got), got[len(got)-1])
 		}
 	}
 	literal := s2.EncodeSnappy(nil, nil) // and one that is a single literal
-	literal = append(binary.AppendUvarint(literal[:0], uint64(len(b))), 63<<2, byte(len(b)-1), byte((len(b)-1)>>8), byte((len(b)-1)>>16), 0)
+	literal = append(binary.AppendUvarint(literal[:0], uint64(len(b))), 63<<2, byte(len(b)-1),
+		byte((len(b)-1)>>8), byte((len(b)-1)>>16), 0)
 	if got := decode(t, seal(2, n, n-1, append(literal, b...)), 0); len(got) != n {
 		t.Errorf("literal: %d records, %q", len(got), got[len(got)-1])
 	}
@@ -362,7 +426,8 @@ func TestLZ4Blocks(t *testing.T) {
 	}
 }
 
-// A record without a timestamp (-1) has none; 1970 is one. Where the broker sets the time, it counts.
+// A record without a timestamp (-1) has none; 1970 is one. Where the broker sets the time, it
+// counts.
 func TestTimes(t *testing.T) {
 	for _, test := range []struct {
 		first, appended int64
@@ -378,7 +443,8 @@ func TestTimes(t *testing.T) {
 		{77, -1, 8, time.UnixMilli(77)},
 		{1 << 62, 5, 0, time.UnixMilli(1 << 62)},
 	} {
-		raw := sealBatch(kmsg.RecordBatch{Attributes: test.attributes, NumRecords: 1, MaxTimestamp: test.appended, Records: payload(good(0, "a"))})
+		raw := sealBatch(kmsg.RecordBatch{Attributes: test.attributes, NumRecords: 1,
+			MaxTimestamp: test.appended, Records: payload(good(0, "a"))})
 		binary.BigEndian.PutUint64(raw[27:], uint64(test.first))
 		binary.BigEndian.PutUint32(raw[17:], crc32.Checksum(raw[21:], castagnoli))
 		b, _, err := Parse(raw)
@@ -403,12 +469,14 @@ func TestLarge(t *testing.T) {
 	var d Decoder
 	d.Reset(b, 101)
 	got := d.Next()
-	if len(got) != 1 || got[0].Offset != 101 || got[0].Damage == nil || got[0].Damage.Last != 102 || got[0].Damage.Count != 2 || got[0].Damage.Size != 1<<20 {
+	if len(got) != 1 || got[0].Offset != 101 || got[0].Damage == nil || got[0].Damage.Last != 102 ||
+		got[0].Damage.Count != 2 || got[0].Damage.Size != 1<<20 {
 		t.Errorf("got %+v", got)
 	}
 	whole[1000]++
 	for want, raw := range map[error][]byte{
-		ErrChecksum: whole, ErrTruncated: whole[:len(whole)-1], io.EOF: nil, io.ErrUnexpectedEOF: whole[:60], ErrFormat: oldMessage(1, 1, 0, 0, make([]byte, 99)),
+		ErrChecksum: whole, ErrTruncated: whole[:len(whole)-1], io.EOF: nil,
+		io.ErrUnexpectedEOF: whole[:60], ErrFormat: oldMessage(1, 1, 0, 0, make([]byte, 99)),
 	} {
 		if _, err := Large(bytes.NewReader(raw)); !errors.Is(err, want) {
 			t.Errorf("got %v, want %v", err, want)

@@ -79,7 +79,8 @@ func (d *Decoder) zstd(payload []byte) (io.Reader, error) {
 	if d.zs == nil {
 		var err error
 		// Concurrency 1 decodes in the caller's goroutine, block by block.
-		d.zs, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		d.zs, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1),
+			zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
 			return nil, err
 		}

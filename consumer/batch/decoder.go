@@ -15,22 +15,26 @@ import (
 )
 
 const (
-	// MaxRecord is the largest record that is kept, in bytes as it is encoded. No event is as large.
+	// MaxRecord is the largest record that is kept, in bytes as it is encoded. No event is as
+	// large.
 	MaxRecord = 1 << 20
 	// MaxHeaders is how many headers a record may have; each takes 40 bytes beside its own.
 	MaxHeaders = 10_000
 
 	chunkRecords = 512
-	chunkBytes   = 1 << 20   // what a chunk's records take, headers included, unless it is one record
-	windowBytes  = 64 << 10  // what is decompressed at a time, unless a record is larger
-	maxInflated  = 1 << 30   // of a batch: more would cost seconds of CPU for a few KB that somebody wrote
-	maxLength    = 5         // bytes of the varint that says how long a record is
-	minBody      = 1 + 1 + 1 // attributes, time and offset: what is read of a record too large to be kept
-	maxBody      = 1 + 10 + 5
+	// what a chunk's records take, headers included, unless it is one record
+	chunkBytes  = 1 << 20
+	windowBytes = 64 << 10 // what is decompressed at a time, unless a record is larger
+	// of a batch: more would cost seconds of CPU for a few KB that somebody wrote
+	maxInflated = 1 << 30
+	maxLength   = 5 // bytes of the varint that says how long a record is
+	// attributes, time and offset: what is read of a record too large to be kept
+	minBody = 1 + 1 + 1
+	maxBody = 1 + 10 + 5
 )
 
-// Decoder decodes the records of one batch after the other. The zero value is ready. It keeps
-// a buffer and the last batch's decompressor, at most some 12 MiB; it is not safe for concurrent use.
+// Decoder decodes the records of one batch after the other. The zero value is ready. It keeps a
+// buffer and the last batch's decompressor, at most some 12 MiB; it is not safe for concurrent use.
 type Decoder struct {
 	// Extra is how many bytes beyond MaxRecord a record may have.
 	Extra int
@@ -69,7 +73,8 @@ func (d *Decoder) Reset(b Batch, skip int64) {
 		return
 	}
 	if b.large > 0 {
-		d.ended = fmt.Errorf("the batch has %d bytes, more than are read of one", b.large+headerSize)
+		d.ended = fmt.Errorf("the batch has %d bytes, more than are read of one",
+			b.large+headerSize)
 		return
 	}
 	codec := int(b.Attributes & codecMask)
@@ -108,7 +113,8 @@ func (d *Decoder) Next() []Record {
 			size += n
 		}
 	}
-	unread := d.index < d.count() || d.batch.count <= 0 && d.next <= d.batch.Last && len(d.batch.payload)+int(d.batch.large) > 0
+	unread := d.index < d.count() || d.batch.count <= 0 && d.next <= d.batch.Last &&
+		len(d.batch.payload)+int(d.batch.large) > 0
 	if len(d.records) == 0 && unread {
 		d.rest()
 	}
@@ -219,7 +225,8 @@ func (d *Decoder) large(length, n int) bool {
 		return false
 	}
 	if err == nil {
-		err = fmt.Errorf("the record has %d bytes, more than the %d that are kept of one", length, MaxRecord+d.Extra)
+		err = fmt.Errorf("the record has %d bytes, more than the %d that are kept of one", length,
+			MaxRecord+d.Extra)
 	}
 	d.damaged(r, int64(length), err)
 	return true
@@ -243,7 +250,8 @@ func (d *Decoder) begin(body []byte) (r Record, rest []byte, err error) {
 		if d.next < d.skip {
 			return r, nil, errUnwanted
 		}
-		return r, nil, fmt.Errorf("the record claims offset %d of its batch, which has room for it from %d to %d only",
+		return r, nil, fmt.Errorf("the record claims offset %d of its batch, which has room for "+
+			"it from %d to %d only",
 			offset, d.next-d.batch.Base, most-d.batch.Base)
 	}
 	r.Offset = d.batch.Base + offset
@@ -329,7 +337,8 @@ func (d *Decoder) rest() {
 	}
 	d.records = append(d.records, Record{
 		Offset: first, Time: milliseconds(d.batch.appended),
-		Damage: &Damage{Last: d.batch.Last, Count: int(min(int64(count), most)), Size: size, Err: err},
+		Damage: &Damage{Last: d.batch.Last, Count: int(min(int64(count), most)), Size: size,
+			Err: err},
 	})
 }
 

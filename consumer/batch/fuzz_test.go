@@ -15,7 +15,8 @@ import (
 
 // FuzzRecord puts any bytes into the place of one record between two good ones.
 func FuzzRecord(f *testing.F) {
-	for _, r := range []record{good(1, "b"), {value: "b", delta: 1, keyLen: -1, headers: 1, tail: []byte{2, 'k', 2, 'v'}}, {value: "b", delta: 9, keyLen: 1 << 40}} {
+	for _, r := range []record{good(1, "b"), {value: "b", delta: 1, keyLen: -1, headers: 1,
+		tail: []byte{2, 'k', 2, 'v'}}, {value: "b", delta: 9, keyLen: 1 << 40}} {
 		b := r.append(nil)
 		f.Add(b[1:])
 	}
@@ -41,7 +42,8 @@ func FuzzBatch(f *testing.F) {
 	}
 	f.Add(int16(0), int32(1<<31-1), int32(1<<31-2), three, int64(0))
 	f.Fuzz(func(t *testing.T, attributes int16, count, last int32, payload []byte, skip int64) {
-		raw := sealBatch(kmsg.RecordBatch{Attributes: attributes &^ 0x30, NumRecords: count, LastOffsetDelta: last, Records: payload})
+		raw := sealBatch(kmsg.RecordBatch{Attributes: attributes &^ 0x30, NumRecords: count,
+			LastOffsetDelta: last, Records: payload})
 		b, size, err := Parse(raw)
 		if err != nil || size != len(raw) {
 			t.Fatalf("size %d, %v", size, err)
@@ -57,8 +59,10 @@ func FuzzBatch(f *testing.F) {
 					stands = int64(r.Damage.Count)
 				}
 				sum += stands
-				if r.Offset < next || r.End() > b.Last+1 || r.End() <= r.Offset || stands < 1 || stands > r.End()-r.Offset {
-					t.Fatalf("offset %d, end %d, for %d, behind %d, within %d", r.Offset, r.End(), stands, next, b.Last)
+				if r.Offset < next || r.End() > b.Last+1 || r.End() <= r.Offset || stands < 1 ||
+					stands > r.End()-r.Offset {
+					t.Fatalf("offset %d, end %d, for %d, behind %d, within %d", r.Offset, r.End(),
+						stands, next, b.Last)
 				}
 				next = r.End()
 				if len(decoded) < 1000 {
@@ -96,9 +100,11 @@ func compareWithKafkaGo(t *testing.T, raw []byte, decoded []Record, skip int64, 
 		}
 		key, _ := protocol.ReadAll(k.Key)
 		value, _ := protocol.ReadAll(k.Value)
-		if k.Offset != r.Offset || !bytes.Equal(key, r.Key) || !bytes.Equal(value, r.Value) || len(k.Headers) != len(r.Headers) ||
+		if k.Offset != r.Offset || !bytes.Equal(key, r.Key) || !bytes.Equal(value, r.Value) ||
+			len(k.Headers) != len(r.Headers) ||
 			(key == nil) != (r.Key == nil) || (value == nil) != (r.Value == nil) {
-			t.Fatalf("record %d is %+v, for kafka-go %d %q %q %v", i, r, k.Offset, key, value, k.Headers)
+			t.Fatalf("record %d is %+v, for kafka-go %d %q %q %v", i, r, k.Offset, key, value,
+				k.Headers)
 		}
 		for j, h := range k.Headers {
 			if h.Key != r.Headers[j].Key || !bytes.Equal(h.Value, r.Headers[j].Value) {
@@ -123,7 +129,8 @@ func FuzzParse(f *testing.F) {
 		}
 		b, size, err := Parse(raw)
 		if err != nil {
-			if !errors.Is(err, ErrTruncated) && !errors.Is(err, ErrChecksum) && !errors.Is(err, ErrFormat) {
+			if !errors.Is(err, ErrTruncated) && !errors.Is(err, ErrChecksum) &&
+				!errors.Is(err, ErrFormat) {
 				t.Fatalf("%v", err)
 			}
 			return

@@ -44,7 +44,8 @@ func TestUnwantedRecordsTakeNothing(t *testing.T) {
 	var d Decoder
 	allocated := testing.AllocsPerRun(1, func() {
 		d.Reset(b, 100+n)
-		if records := d.Next(); len(records) != 1 || string(records[0].Value) != "last" || records[0].Offset != 100+n {
+		if records := d.Next(); len(records) != 1 || string(records[0].Value) != "last" ||
+			records[0].Offset != 100+n {
 			t.Errorf("got %+v", records)
 		}
 	})

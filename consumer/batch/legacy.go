@@ -42,21 +42,26 @@ func (d *Decoder) nextMessages() {
 		}
 		if len(r.Key)+len(r.Value) > MaxRecord {
 			size := int64(len(r.Key) + len(r.Value))
-			r = Record{Offset: r.Offset, Time: r.Time, Damage: &Damage{Last: r.Offset, Count: 1, Size: size,
-				Err: fmt.Errorf("the record has %d bytes, more than the %d that are kept of one", size, MaxRecord)}}
+			r = Record{Offset: r.Offset, Time: r.Time,
+				Damage: &Damage{Last: r.Offset, Count: 1, Size: size,
+					Err: fmt.Errorf(
+						"the record has %d bytes, more than the %d that are kept of one",
+						size, MaxRecord)}}
 		}
 		d.records = append(d.records, r)
 	}
 	if d.ended != nil && b.Last >= d.skip {
 		// A compressed message does not say which offsets the others in it have, but the last.
-		d.records = append(d.records, Record{Offset: b.Last, Damage: &Damage{Last: b.Last, Count: 1, Size: int64(len(b.payload)), Err: d.ended}})
+		d.records = append(d.records, Record{Offset: b.Last,
+			Damage: &Damage{Last: b.Last, Count: 1, Size: int64(len(b.payload)), Err: d.ended}})
 	}
 	d.ended = nil
 }
 
 // inner decompresses the messages in a compressed one, and checks them. Those of format 1 have
 // offsets that are relative to the first; the outer one has that of the last.
-func (d *Decoder) inner(codec int, compressed []byte, b *Batch) (all []byte, shift int64, err error) {
+func (d *Decoder) inner(codec int, compressed []byte, b *Batch) (all []byte, shift int64,
+	err error) {
 	from, err := d.open(codec, compressed)
 	if err != nil {
 		return nil, 0, err
@@ -74,7 +79,8 @@ func (d *Decoder) inner(codec int, compressed []byte, b *Batch) (all []byte, shi
 			return nil, 0, errors.New("a message that is cut off")
 		}
 		size := prefixSize + int(int32(binary.BigEndian.Uint32(rest[8:])))
-		if size < messageHeader || size > len(rest) || rest[16] > 1 || crc32.ChecksumIEEE(rest[16:size]) != binary.BigEndian.Uint32(rest[12:]) {
+		if size < messageHeader || size > len(rest) || rest[16] > 1 ||
+			crc32.ChecksumIEEE(rest[16:size]) != binary.BigEndian.Uint32(rest[12:]) {
 			return nil, 0, errors.New("a damaged message within a compressed one")
 		}
 		r, ok := message(rest[:size])

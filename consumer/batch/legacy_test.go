@@ -38,27 +38,42 @@ func TestOldFormats(t *testing.T) {
 	for i := range int64(3) {
 		inner = append(inner, oldMessage(i, 1, 0, 100+i, []byte{'a' + byte(i)})...)
 	}
-	absolute := slices.Concat(oldMessage(6, 0, 0, 0, []byte("f")), oldMessage(8, 0, 0, 0, []byte("h")))
+	absolute := slices.Concat(oldMessage(6, 0, 0, 0, []byte("f")),
+		oldMessage(8, 0, 0, 0, []byte("h")))
 	for name, test := range map[string]struct {
 		raw  []byte
 		want []string
 	}{
-		"format 0":             {oldMessage(4, 0, 0, 0, []byte("a")), []string{"4=a"}},
-		"format 1":             {oldMessage(5, 1, 0, 77, []byte("b")), []string{"5=b"}},
-		"compressed":           {oldMessage(8, 1, 1, 103, zipped(t, inner)), []string{"6=a", "7=b", "8=c"}},
-		"compressed, format 0": {oldMessage(8, 0, 1, 0, zipped(t, absolute)), []string{"6=f", "8=h"}},
-		"no gzip":              {oldMessage(8, 1, 1, 103, []byte("garbage")), []string{"8-8:1 unexpected EOF"}},
-		"codec 7":              {oldMessage(8, 1, 7, 103, []byte("garbage")), []string{"8-8:1 compression codec 7"}},
-		"nothing compressed":   {oldMessage(8, 1, 1, 103, zipped(t, nil)), []string{"8-8:1 a compressed message with none"}},
-		"offsets before 0":     {oldMessage(1, 1, 1, 103, zipped(t, inner)), []string{"1-1:1 a compressed message with offsets"}},
-		"a damaged one within": {oldMessage(8, 1, 1, 103, zipped(t, append(inner, 1, 2, 3))), []string{"8-8:1 a message that is cut off"}},
-		"a bomb":               {oldMessage(8, 1, 1, 103, zipped(t, make([]byte, 9<<20))), []string{"8-8:1 the message decompresses to more"}},
-		"a value of 2^31":      {sealMessage(8, []byte{0, 0, 0xff, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff}), []string{"8-8:1 a message that is cut off"}},
-		"bytes behind":         {sealMessage(8, []byte{0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 1}), []string{"8-8:1 a message that is cut off"}},
-		"a large one":          {oldMessage(8, 1, 0, 5, bytes.Repeat([]byte("x"), 1<<20+1)), []string{"8-8:1 the record has 1048577 bytes"}},
+		"format 0": {oldMessage(4, 0, 0, 0, []byte("a")), []string{"4=a"}},
+		"format 1": {oldMessage(5, 1, 0, 77, []byte("b")), []string{"5=b"}},
+		"compressed": {oldMessage(8, 1, 1, 103, zipped(t, inner)),
+			[]string{"6=a", "7=b", "8=c"}},
+		"compressed, format 0": {oldMessage(8, 0, 1, 0, zipped(t, absolute)),
+			[]string{"6=f", "8=h"}},
+		"no gzip": {oldMessage(8, 1, 1, 103, []byte("garbage")),
+			[]string{"8-8:1 unexpected EOF"}},
+		"codec 7": {oldMessage(8, 1, 7, 103, []byte("garbage")),
+			[]string{"8-8:1 compression codec 7"}},
+		"nothing compressed": {oldMessage(8, 1, 1, 103, zipped(t, nil)),
+			[]string{"8-8:1 a compressed message with none"}},
+		"offsets before 0": {oldMessage(1, 1, 1, 103, zipped(t, inner)),
+			[]string{"1-1:1 a compressed message with offsets"}},
+		"a damaged one within": {oldMessage(8, 1, 1, 103, zipped(t, append(inner, 1, 2, 3))),
+			[]string{"8-8:1 a message that is cut off"}},
+		"a bomb": {oldMessage(8, 1, 1, 103, zipped(t, make([]byte, 9<<20))),
+			[]string{"8-8:1 the message decompresses to more"}},
+		"a value of 2^31": {sealMessage(8, []byte{0, 0, 0xff, 0xff, 0xff, 0xff, 0x7f, 0xff,
+			0xff, 0xff}), []string{"8-8:1 a message that is cut off"}},
+		"bytes behind": {sealMessage(8, []byte{0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0,
+			1}), []string{"8-8:1 a message that is cut off"}},
+		"a large one": {oldMessage(8, 1, 0, 5, bytes.Repeat([]byte("x"), 1<<20+1)),
+			[]string{"8-8:1 the record has 1048577 bytes"}},
 	} {
 		got := decode(t, test.raw, 0)
-		if !slices.EqualFunc(got, test.want, func(g, w string) bool { return g == w || strings.Contains(w, ":") && strings.HasPrefix(g, w) }) {
+		if !slices.EqualFunc(got, test.want, func(g, w string) bool {
+			return g == w ||
+				strings.Contains(w, ":") && strings.HasPrefix(g, w)
+		}) {
 			t.Errorf("%s: got %q, want %q", name, got, test.want)
 		}
 	}

@@ -19,8 +19,12 @@ type Record struct {
 	Key       []byte
 	Value     []byte
 	Headers   []Header
-	Time      time.Time // the producer's timestamp, or the broker's on a topic with message.timestamp.type=LogAppendTime; zero: none
-	Damage    *Damage   // nil: the record could be decoded; else it has only Topic, Partition, Offset and, if known, Time
+	// the producer's timestamp, or the broker's on a topic with
+	// message.timestamp.type=LogAppendTime; zero: none
+	Time time.Time
+	// nil: the record could be decoded; else it has only Topic, Partition, Offset and, if known,
+	// Time
+	Damage *Damage
 }
 
 // Damage describes bytes that can't be decoded as records, or a record too large to be kept. The

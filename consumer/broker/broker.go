@@ -1,13 +1,15 @@
 // Package broker runs a Kafka broker within the process, for `markread dev` and for tests. It is
 // github.com/twmb/franz-go/pkg/kfake: one node, in memory or in a data directory.
 //
-// It is not for production: nothing is replicated, a crash of the machine may lose the last writes, and only
-// one process may use a data directory at a time.
+// It is not for production: nothing is replicated, a crash of the machine may lose the last writes,
+// and only one process may use a data directory at a time.
 //
 // Non-obvious:
 //   - Topics are not created by being named, as on a production cluster: a wrong name must show.
-//   - kfake deletes old records only of topics that have a retention of their own, so that topics get one here.
-//   - The address that it tells clients is the one it listens on; they have to be able to dial that.
+//   - kfake deletes old records only of topics that have a retention of their own, so that topics
+//     get one here.
+//   - The address that it tells clients is the one it listens on; they have to be able to dial
+//     that.
 package broker
 
 import (
@@ -56,7 +58,8 @@ func Start(options Options) (*Broker, error) {
 	}
 	host, portText, err := net.SplitHostPort(options.Addr)
 	if err != nil {
-		return nil, fmt.Errorf("embedded broker: address %q is not host:port: %w", options.Addr, err)
+		return nil, fmt.Errorf("embedded broker: address %q is not host:port: %w", options.Addr,
+			err)
 	}
 	port, err := strconv.ParseUint(portText, 10, 16)
 	if err != nil {
@@ -66,7 +69,8 @@ func Start(options Options) (*Broker, error) {
 		kfake.Ports(int(port)),
 		kfake.ClusterID("markread"),
 		kfake.DefaultNumPartitions(options.Partitions),
-		kfake.ListenFn(func(network, addr string) (net.Listener, error) { // kfake would listen on 127.0.0.1 only
+		// kfake would listen on 127.0.0.1 only
+		kfake.ListenFn(func(network, addr string) (net.Listener, error) {
 			_, port, err := net.SplitHostPort(addr)
 			if err != nil {
 				return nil, err
@@ -83,7 +87,8 @@ func Start(options Options) (*Broker, error) {
 	}
 	cluster, err := kfake.NewCluster(opts...)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("embedded broker: port %d is taken by another program: %w", port, err)
+		return nil, fmt.Errorf("embedded broker: port %d is taken by another program: %w", port,
+			err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("embedded broker: %w", err)
@@ -97,7 +102,8 @@ func Start(options Options) (*Broker, error) {
 		if cluster.TopicInfo(topic) != nil {
 			continue // from the data directory
 		}
-		if err := cluster.CreateTopic(topic, int32(options.Partitions), map[string]string{"retention.ms": retention}); err != nil {
+		if err := cluster.CreateTopic(topic, int32(options.Partitions),
+			map[string]string{"retention.ms": retention}); err != nil {
 			cluster.Close()
 			return nil, fmt.Errorf("embedded broker: topic %q: %w", topic, err)
 		}
@@ -114,7 +120,8 @@ func (b *Broker) Cluster() *kfake.Cluster { return b.cluster }
 // Close stops the broker. With a data directory everything is on disk when it returns.
 func (b *Broker) Close() { b.cluster.Close() }
 
-// advertise makes a listener on all addresses give localhost as its own: clients are told to dial it.
+// advertise makes a listener on all addresses give localhost as its own: clients are told to dial
+// it.
 func advertise(l net.Listener, host string) net.Listener {
 	if ip := net.ParseIP(host); host != "" && (ip == nil || !ip.IsUnspecified()) {
 		return l

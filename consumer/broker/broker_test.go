@@ -36,7 +36,8 @@ func client(t *testing.T, addr string, opts ...kgo.Opt) *kgo.Client {
 
 func TestTopicsArePartitionedAndNotMadeByNaming(t *testing.T) {
 	b := start(t, broker.Options{Topics: []string{"mark-read"}})
-	if host, port, err := net.SplitHostPort(b.Addr()); err != nil || host != "127.0.0.1" || port == "0" {
+	if host, port, err := net.SplitHostPort(b.Addr()); err != nil || host != "127.0.0.1" ||
+		port == "0" {
 		t.Errorf("address %q", b.Addr())
 	}
 	if n := len(b.Cluster().PartitionInfos("mark-read")); n != 12 {
@@ -45,7 +46,8 @@ func TestTopicsArePartitionedAndNotMadeByNaming(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	c := client(t, b.Addr(), kgo.AllowAutoTopicCreation(), kgo.UnknownTopicRetries(1))
-	if err := c.ProduceSync(ctx, &kgo.Record{Topic: "mark-raed", Value: []byte("x")}).FirstErr(); err == nil {
+	if err := c.ProduceSync(ctx, &kgo.Record{Topic: "mark-raed", Value: []byte("x")}).
+		FirstErr(); err == nil {
 		t.Error("a topic was created by naming it")
 	}
 }
@@ -54,7 +56,8 @@ func TestTakenPort(t *testing.T) {
 	b := start(t, broker.Options{})
 	_, err := broker.Start(broker.Options{Addr: b.Addr()})
 	_, port, _ := net.SplitHostPort(b.Addr())
-	if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), "port "+port+" is taken") {
+	if !errors.Is(err, syscall.EADDRINUSE) ||
+		!strings.Contains(err.Error(), "port "+port+" is taken") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -81,7 +84,8 @@ func TestDataDirectory(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	for run := range 3 {
-		b, err := broker.Start(broker.Options{DataDir: dir, Topics: []string{"a", "b"}[:1+min(run, 1)], Partitions: 1})
+		b, err := broker.Start(broker.Options{DataDir: dir,
+			Topics: []string{"a", "b"}[:1+min(run, 1)], Partitions: 1})
 		if err != nil {
 			t.Fatal(err)
 		}

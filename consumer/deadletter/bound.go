@@ -27,16 +27,17 @@ const (
 
 // sizeBound is how large a letter may be. It is safe for concurrent use.
 type sizeBound struct {
-	turn  chan struct{} // holds one value while somebody uses the rest; no mutex, for that may take 2 s
-	limit int           // the topic's max.message.bytes, as far as is known
-	asked time.Time     // when that was asked for; zero: to be asked
-	cut   int           // the smallest batch that was cut off
-	seen  time.Time     // when
+	// holds one value while somebody uses the rest; no mutex, for that may take 2 s
+	turn  chan struct{}
+	limit int       // the topic's max.message.bytes, as far as is known
+	asked time.Time // when that was asked for; zero: to be asked
+	cut   int       // the smallest batch that was cut off
+	seen  time.Time // when
 }
 
-// largest returns the size of the largest batch that may be written: as large as the topic takes, and not larger
-// than what Scan can read. What can't be found out within 2 s is taken for Kafka's default: if that is wrong, the
-// topic refuses the letter.
+// largest returns the size of the largest batch that may be written: as large as the topic takes,
+// and not larger than what Scan can read. What can't be found out within 2 s is taken for Kafka's
+// default: if that is wrong, the topic refuses the letter.
 func (b *sizeBound) largest(ctx context.Context, c *kafkaclient.Client, topic string) int {
 	b.turn <- struct{}{}
 	defer func() { <-b.turn }()
@@ -57,7 +58,8 @@ func (b *sizeBound) forget() {
 	b.asked = time.Time{}
 }
 
-// cutAt notes that a batch of that size was cut off, while a smaller form of the same letter was written.
+// cutAt notes that a batch of that size was cut off, while a smaller form of the same letter was
+// written.
 func (b *sizeBound) cutAt(size int) {
 	b.turn <- struct{}{}
 	defer func() { <-b.turn }()
@@ -71,18 +73,21 @@ type cutOffError struct {
 }
 
 func (e *cutOffError) Error() string {
-	return fmt.Sprintf("the connection broke %d times at a request of %d bytes, while small ones are answered: %v",
+	return fmt.Sprintf("the connection broke %d times at a request of %d bytes, while small ones "+
+		"are answered: %v",
 		cutSure, e.size, e.err)
 }
 
 func (e *cutOffError) Unwrap() error { return e.err }
 
-// put produces the record of a letter. If it is large and the connection breaks three times, but each time the
-// partition's leader answers a small request right after it, it is a *cutOffError: a broker closes the connection
-// without an answer when a request is larger than its socket.request.max.bytes, and so do proxies.
+// put produces the record of a letter. If it is large and the connection breaks three times, but
+// each time the partition's leader answers a small request right after it, it is a *cutOffError: a
+// broker closes the connection without an answer when a request is larger than its
+// socket.request.max.bytes, and so do proxies.
 //
-// In an outage the small request fails, too; and a connection that breaks by chance does not break three times
-// in half a second at the same letter only. A letter of less than 64 KiB, which all ordinary ones are, is never cut off.
+// In an outage the small request fails, too; and a connection that breaks by chance does not break
+// three times in half a second at the same letter only. A letter of less than 64 KiB, which all
+// ordinary ones are, is never cut off.
 func (w *Writer) put(ctx context.Context, partition int, m event.Message, size int) error {
 	wait := kafkaclient.NewBackoff()
 	for broken := 1; ; broken++ {
@@ -102,12 +107,14 @@ func (w *Writer) put(ctx context.Context, partition int, m event.Message, size i
 	}
 }
 
-// isBroken reports whether a connection was closed in the middle of a request. A timeout says nothing of the kind.
+// isBroken reports whether a connection was closed in the middle of a request. A timeout says
+// nothing of the kind.
 func isBroken(err error) bool {
 	var k kafkaclient.Error
 	var timeout net.Error
 	switch {
-	case errors.As(err, &k), kafkaclient.Leaderless(err), kafkaclient.IsRefused(err), kafkaclient.NeverConnected(err), errors.Is(err, context.Canceled):
+	case errors.As(err, &k), kafkaclient.Leaderless(err), kafkaclient.IsRefused(err),
+		kafkaclient.NeverConnected(err), errors.Is(err, context.Canceled):
 		return false
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return false
@@ -118,7 +125,8 @@ func isBroken(err error) bool {
 // oneRecordBatch is what the batch of one record has beside it, in bytes.
 const oneRecordBatch = 61
 
-// batchSize returns how large the batch of one record is, uncompressed, as max.message.bytes counts.
+// batchSize returns how large the batch of one record is, uncompressed, as max.message.bytes
+// counts.
 func batchSize(m event.Message) int {
 	bytes := func(b []byte) int {
 		if b == nil {
@@ -126,7 +134,8 @@ func batchSize(m event.Message) int {
 		}
 		return varintSize(len(b)) + len(b)
 	}
-	record := 3 + bytes(m.Key) + bytes(m.Value) + varintSize(len(m.Headers)) // attributes, time, offset
+	// attributes, time, offset
+	record := 3 + bytes(m.Key) + bytes(m.Value) + varintSize(len(m.Headers))
 	for _, h := range m.Headers {
 		record += varintSize(len(h.Key)) + len(h.Key) + bytes(h.Value)
 	}

@@ -33,12 +33,14 @@ func produced(w *brokertest.World) *[]int {
 	return &sizes
 }
 
-// cut closes the connection of requests of a kind that are larger than that, as often as that; it returns how often it has.
+// cut closes the connection of requests of a kind that are larger than that, as often as that; it
+// returns how often it has.
 func cut(w *brokertest.World, key kmsg.Key, larger, times int) *int {
 	cuts := new(int)
 	w.Cluster.ControlKey(int16(key), func(r kmsg.Request) (kmsg.Response, error, bool) {
 		w.Cluster.KeepControl()
-		if p, ok := r.(*kmsg.ProduceRequest); ok && len(p.Topics[0].Partitions[0].Records) <= larger || *cuts == times {
+		if p, ok := r.(*kmsg.ProduceRequest); ok &&
+			len(p.Topics[0].Partitions[0].Records) <= larger || *cuts == times {
 			return nil, nil, false
 		}
 		*cuts++
@@ -49,13 +51,15 @@ func cut(w *brokertest.World, key kmsg.Key, larger, times int) *int {
 
 func limited(w *brokertest.World, topic string, limit int) {
 	w.Helper()
-	if err := w.Cluster.CreateTopic(topic, 1, map[string]string{"max.message.bytes": strconv.Itoa(limit)}); err != nil {
+	if err := w.Cluster.CreateTopic(topic, 1,
+		map[string]string{"max.message.bytes": strconv.Itoa(limit)}); err != nil {
 		w.Fatal(err)
 	}
 }
 
 func record(value int, headers ...event.Header) event.Record {
-	return event.Record{Topic: brokertest.Topics.Live, Key: []byte("k"), Value: bytes.Repeat([]byte("x"), value), Headers: headers}
+	return event.Record{Topic: brokertest.Topics.Live, Key: []byte("k"),
+		Value: bytes.Repeat([]byte("x"), value), Headers: headers}
 }
 
 func omitted(r *kgo.Record) (names []string) {
@@ -67,24 +71,29 @@ func omitted(r *kgo.Record) (names []string) {
 	return names
 }
 
-// A letter of exactly the topic's limit is written whole; of one byte more it loses its value before anything is sent.
+// A letter of exactly the topic's limit is written whole; of one byte more it loses its value
+// before anything is sent.
 func TestLettersAreJudgedBeforeTheyAreSent(t *testing.T) {
 	for name, r := range map[string]event.Record{
 		"short": record(100), "long": record(100_000),
-		"headers":  record(10, event.Header{Key: strings.Repeat("n", 200), Value: make([]byte, 300)}, event.Header{Key: "null"}, event.Header{}),
+		"headers": record(10, event.Header{Key: strings.Repeat("n", 200),
+			Value: make([]byte, 300)}, event.Header{Key: "null"}, event.Header{}),
 		"no value": {Topic: brokertest.Topics.Live},
 	} {
 		t.Run(name, func(t *testing.T) {
 			brokertest.Run(t, 1, func(w *brokertest.World) {
 				sizes := produced(w)
-				if err := deadletter.NewWriter(w.Client(), brokertest.Topics.DeadLetter).Write(w.Context(), brokertest.DeadLetter(r)); err != nil {
+				if err := deadletter.NewWriter(w.Client(), brokertest.Topics.DeadLetter).
+					Write(w.Context(), brokertest.DeadLetter(r)); err != nil {
 					w.Fatal(err)
 				}
 				whole := (*sizes)[0]
 				limited(w, "fits", whole)
 				limited(w, "small", whole-1)
 				for i, topic := range []string{"fits", "small"} {
-					if err := deadletter.NewWriter(w.Client(), topic).Write(w.Context(), brokertest.DeadLetter(r)); name != "no value" && err != nil {
+					if err := deadletter.NewWriter(w.Client(), topic).
+						Write(w.Context(), brokertest.DeadLetter(r)); name != "no value" &&
+						err != nil {
 						w.Fatal(err)
 					}
 					if i == 0 && !slices.Equal(*sizes, []int{whole, whole}) {
@@ -102,12 +111,14 @@ func TestLettersAreJudgedBeforeTheyAreSent(t *testing.T) {
 	}
 }
 
-// The limit is asked for once a minute, and again when it was wrong; a worker that may not see it goes by the topic's refusals.
+// The limit is asked for once a minute, and again when it was wrong; a worker that may not see it
+// goes by the topic's refusals.
 func TestTheTopicsLimitIsKeptForAMinute(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		limited(w, "small", 4000)
 		asked := 0
-		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeConfigs}, Observe: true, Count: -1, When: func(kmsg.Request) bool { asked++; return true }})
+		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeConfigs}, Observe: true,
+			Count: -1, When: func(kmsg.Request) bool { asked++; return true }})
 		letters := deadletter.NewWriter(w.Client(), "small")
 		write := func(value int, want string) {
 			w.Helper()
@@ -129,12 +140,14 @@ func TestTheTopicsLimitIsKeptForAMinute(t *testing.T) {
 		if write(10, "[]"); asked != 2 {
 			w.Errorf("asked %d times after a minute", asked)
 		}
-		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.MessageTooLarge, Count: 1})
+		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.MessageTooLarge,
+			Count: 1})
 		write(1000, "[markread.value-omitted=1000]")
 		if write(1000, "[]"); asked != 3 {
 			w.Errorf("asked %d times after the limit was wrong", asked)
 		}
-		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeConfigs}, Err: kerr.TopicAuthorizationFailed, Count: -1})
+		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeConfigs},
+			Err: kerr.TopicAuthorizationFailed, Count: -1})
 		letters = deadletter.NewWriter(w.Client(), "small")
 		sizes := produced(w)
 		if write(5000, "[markread.value-omitted=5000]"); len(*sizes) != 2 {
@@ -146,8 +159,8 @@ func TestTheTopicsLimitIsKeptForAMinute(t *testing.T) {
 	})
 }
 
-// A broker, or a proxy, that closes the connection of a large request can't hold calls for ever: the letter is written smaller, and the next one at
-// once, until ten minutes have passed.
+// A broker, or a proxy, that closes the connection of a large request can't hold calls for ever:
+// the letter is written smaller, and the next one at once, until ten minutes have passed.
 func TestLettersThatAreCutOff(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		const large = 200_000
@@ -177,14 +190,16 @@ func TestLettersThatAreCutOff(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		write(record(large, header))
 		if *cuts != 3+3*3 {
-			w.Errorf("%d requests were cut off, want 12: each form three times, but the last", *cuts)
+			w.Errorf("%d requests were cut off, want 12: each form three times, but the last",
+				*cuts)
 		}
 		var got []string
 		for _, r := range read(w, brokertest.Topics.DeadLetter, 5) {
 			got = append(got, strings.Join(omitted(r), " "))
 		}
 		want := []string{
-			"markread.value-omitted=200000", "markread.value-omitted=200000", "markread.headers-omitted=1", "",
+			"markread.value-omitted=200000", "markread.value-omitted=200000",
+			"markread.headers-omitted=1", "",
 			"markread.value-omitted=200000 markread.headers-omitted=1",
 		}
 		if !slices.Equal(got, want) {
@@ -214,11 +229,13 @@ func TestOutagesOmitNothing(t *testing.T) {
 				}
 				letters := deadletter.NewWriter(w.Client(), brokertest.Topics.DeadLetter)
 				tries := 1
-				for ; letters.Write(w.Context(), brokertest.DeadLetter(record(c.value))) != nil && tries < 100; tries++ {
+				for ; letters.Write(w.Context(), brokertest.DeadLetter(record(c.value))) != nil &&
+					tries < 100; tries++ {
 					time.Sleep(time.Second)
 				}
 				*small = -1 // for the reader
-				if got := read(w, brokertest.Topics.DeadLetter, 1)[0]; tries != c.tries || len(omitted(got)) > 0 || len(got.Value) != c.value {
+				if got := read(w, brokertest.Topics.DeadLetter, 1)[0]; tries != c.tries ||
+					len(omitted(got)) > 0 || len(got.Value) != c.value {
 					w.Errorf("%d tries, omitted %q", tries, omitted(got))
 				}
 			})
@@ -228,12 +245,15 @@ func TestOutagesOmitNothing(t *testing.T) {
 
 // A topic that refuses whatever it is sent for a while gets the letter whole after that.
 func TestRefusalsOfAllOmitNothing(t *testing.T) {
-	for _, code := range []*kerr.Error{kerr.PolicyViolation, kerr.TopicAuthorizationFailed, kerr.NotEnoughReplicas, kerr.UnknownServerError} {
+	for _, code := range []*kerr.Error{kerr.PolicyViolation, kerr.TopicAuthorizationFailed,
+		kerr.NotEnoughReplicas, kerr.UnknownServerError} {
 		brokertest.Run(t, 1, func(w *brokertest.World) {
 			w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: code, Count: 1})
 			letters := deadletter.NewWriter(w.Client(), brokertest.Topics.DeadLetter)
-			first, second := letters.Write(w.Context(), brokertest.DeadLetter(record(1000))), letters.Write(w.Context(), brokertest.DeadLetter(record(1000)))
-			if got := read(w, brokertest.Topics.DeadLetter, 1)[0]; first == nil || second != nil || len(omitted(got)) > 0 || len(got.Value) != 1000 {
+			first, second := letters.Write(w.Context(), brokertest.DeadLetter(record(1000))),
+				letters.Write(w.Context(), brokertest.DeadLetter(record(1000)))
+			if got := read(w, brokertest.Topics.DeadLetter, 1)[0]; first == nil || second != nil ||
+				len(omitted(got)) > 0 || len(got.Value) != 1000 {
 				w.Errorf("%s: %v, %v; omitted %q", code.Message, first, second, omitted(got))
 			}
 		})
@@ -246,34 +266,39 @@ func TestAStopWhileALetterIsCutOff(t *testing.T) {
 		cut(w, kmsg.Produce, 0, -1)
 		ctx, cancel := context.WithCancel(w.Context())
 		time.AfterFunc(150*time.Millisecond, cancel)
-		if err := deadletter.NewWriter(w.Client(), brokertest.Topics.DeadLetter).Write(ctx, brokertest.DeadLetter(record(500_000))); !errors.Is(err, context.Canceled) {
+		if err := deadletter.NewWriter(w.Client(), brokertest.Topics.DeadLetter).
+			Write(ctx, brokertest.DeadLetter(record(500_000))); !errors.Is(err, context.Canceled) {
 			w.Errorf("got %v", err)
 		}
 	})
 }
 
-// What the topic refuses for what is in it loses that; a topic that refuses all is the topic's fault, and is asked a bounded number of times.
+// What the topic refuses for what is in it loses that; a topic that refuses all is the topic's
+// fault, and is asked a bounded number of times.
 func TestLettersThatAreRefused(t *testing.T) {
 	for _, code := range []*kerr.Error{kerr.InvalidRecord, kerr.InvalidTimestamp} {
 		t.Run(code.Message, func(t *testing.T) {
 			brokertest.Run(t, 1, func(w *brokertest.World) {
 				sizes := produced(w)
 				var unwanted string // records with this are refused
-				w.Cluster.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
-					w.Cluster.KeepControl()
-					q := r.(*kmsg.ProduceRequest)
-					if !bytes.Contains(q.Topics[0].Partitions[0].Records, []byte(unwanted)) {
-						return nil, nil, false
-					}
-					response := q.ResponseKind().(*kmsg.ProduceResponse)
-					topic, partition := kmsg.NewProduceResponseTopic(), kmsg.NewProduceResponseTopicPartition()
-					partition.ErrorCode, topic.Topic = code.Code, q.Topics[0].Topic
-					topic.Partitions = append(topic.Partitions, partition)
-					response.Topics = append(response.Topics, topic)
-					return response, nil, true
-				})
+				w.Cluster.ControlKey(int16(kmsg.Produce),
+					func(r kmsg.Request) (kmsg.Response, error, bool) {
+						w.Cluster.KeepControl()
+						q := r.(*kmsg.ProduceRequest)
+						if !bytes.Contains(q.Topics[0].Partitions[0].Records, []byte(unwanted)) {
+							return nil, nil, false
+						}
+						response := q.ResponseKind().(*kmsg.ProduceResponse)
+						topic, partition := kmsg.NewProduceResponseTopic(),
+							kmsg.NewProduceResponseTopicPartition()
+						partition.ErrorCode, topic.Topic = code.Code, q.Topics[0].Topic
+						topic.Partitions = append(topic.Partitions, partition)
+						response.Topics = append(response.Topics, topic)
+						return response, nil, true
+					})
 				r := record(0, event.Header{Key: "bad header", Value: make([]byte, 100)})
-				r.Key, r.Value = []byte("a bad key"), []byte("a bad value, longer than the header that says that it is omitted")
+				r.Key, r.Value = []byte("a bad key"),
+					[]byte("a bad value, longer than the header that says that it is omitted")
 				letters := deadletter.NewWriter(w.Client(), brokertest.Topics.DeadLetter)
 				for _, c := range []struct {
 					unwanted, want string
@@ -281,14 +306,17 @@ func TestLettersThatAreRefused(t *testing.T) {
 				}{
 					{"bad value", "[markread.value-omitted=64]", 2},
 					{"bad header", "[markread.headers-omitted=1]", 3},
-					{"bad key", "[markread.value-omitted=64 markread.headers-omitted=1 markread.key-omitted=9]", 5},
+					{"bad key", "[markread.value-omitted=64 markread.headers-omitted=1 " +
+						"markread.key-omitted=9]", 5},
 					{"markread.class", "", 5},
 				} {
 					unwanted, *sizes = c.unwanted, nil
-					before := int(w.Cluster.PartitionInfo(brokertest.Topics.DeadLetter, 0).HighWatermark)
+					before := int(w.Cluster.PartitionInfo(brokertest.Topics.DeadLetter, 0).
+						HighWatermark)
 					err := letters.Write(w.Context(), brokertest.DeadLetter(r))
 					if c.want == "" {
-						if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("[%d]", code.Code)) || len(*sizes) > c.tries {
+						if err == nil || !strings.Contains(err.Error(),
+							fmt.Sprintf("[%d]", code.Code)) || len(*sizes) > c.tries {
 							w.Errorf("%s: %v after %d tries", c.unwanted, err, len(*sizes))
 						}
 						continue
@@ -296,8 +324,10 @@ func TestLettersThatAreRefused(t *testing.T) {
 					if err != nil {
 						w.Fatalf("%s: %v", c.unwanted, err)
 					}
-					if got := fmt.Sprint(omitted(read(w, brokertest.Topics.DeadLetter, before+1)[before])); got != c.want || len(*sizes) > c.tries {
-						w.Errorf("%s: omitted %s after %d tries, want %s", c.unwanted, got, len(*sizes), c.want)
+					if got := fmt.Sprint(omitted(read(w, brokertest.Topics.DeadLetter,
+						before+1)[before])); got != c.want || len(*sizes) > c.tries {
+						w.Errorf("%s: omitted %s after %d tries, want %s", c.unwanted, got,
+							len(*sizes), c.want)
 					}
 				}
 			})
@@ -308,12 +338,16 @@ func TestLettersThatAreRefused(t *testing.T) {
 // Damaged records have one letter: how many, which, why and how large they are is in it.
 func TestLetterOfDamagedRecords(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
-		r := event.Record{Topic: brokertest.Topics.Live, Partition: 1, Offset: 5, Damage: &event.Damage{
-			Last: 1<<31 + 4, Count: 1 << 31, Size: 93, Err: errors.New("bad \x1b[2Jlength\n\xff"),
-		}}
+		r := event.Record{Topic: brokertest.Topics.Live, Partition: 1, Offset: 5,
+			Damage: &event.Damage{
+				Last: 1<<31 + 4, Count: 1 << 31, Size: 93,
+				Err: errors.New("bad \x1b[2Jlength\n\xff"),
+			}}
 		e := event.Decode(r, time.Now())
-		l := event.DeadLetter{Event: e, Class: "invalid", Message: e.Invalid.Error(), Collapsed: 1 << 31, FailedAt: time.Now(), Group: brokertest.Group}
-		if err := deadletter.NewWriter(w.Client(), brokertest.Topics.DeadLetter).Write(w.Context(), l); err != nil {
+		l := event.DeadLetter{Event: e, Class: "invalid", Message: e.Invalid.Error(),
+			Collapsed: 1 << 31, FailedAt: time.Now(), Group: brokertest.Group}
+		if err := deadletter.NewWriter(w.Client(), brokertest.Topics.DeadLetter).
+			Write(w.Context(), l); err != nil {
 			w.Fatal(err)
 		}
 		got := read(w, brokertest.Topics.DeadLetter, 1)[0]
@@ -322,9 +356,11 @@ func TestLetterOfDamagedRecords(t *testing.T) {
 		}
 		headers := text(got.Headers)
 		for _, want := range []string{
-			"__dlq.errors.offset=5", "__dlq.errors.delivery.count=0", "markread.class=invalid", "markread.code=", "markread.event-time=",
+			"__dlq.errors.offset=5", "__dlq.errors.delivery.count=0", "markread.class=invalid",
+			"markread.code=", "markread.event-time=",
 			"markread.collapsed=2147483648", "markread.value-omitted=93",
-			"__dlq.errors.message=the 2147483648 records at offsets 5 to 2147483652 can't be decoded: bad ?[2Jlength \uFFFD",
+			"__dlq.errors.message=the 2147483648 records at offsets 5 to 2147483652 can't be " +
+				"decoded: bad ?[2Jlength \uFFFD",
 		} {
 			if !slices.Contains(headers, want) {
 				w.Errorf("no header %s in %q", want, headers)
@@ -336,29 +372,36 @@ func TestLetterOfDamagedRecords(t *testing.T) {
 func TestDecodeDamage(t *testing.T) {
 	at := time.UnixMilli(1_700_000_000_000)
 	for want, d := range map[string]event.Damage{
-		"the record at offset 5 can't be decoded: bad length":                  {Last: 5, Count: 1, Err: errors.New("bad length")},
-		"the record at one of the offsets 5 to 7 can't be decoded: bad length": {Last: 7, Count: 1, Err: errors.New("bad length")},
-		"the 3 records at offsets 5 to 7 can't be decoded: bad length":         {Last: 7, Count: 3, Err: errors.New("bad length")},
+		"the record at offset 5 can't be decoded: bad length": {Last: 5, Count: 1,
+			Err: errors.New("bad length")},
+		"the record at one of the offsets 5 to 7 can't be decoded: bad length": {Last: 7, Count: 1,
+			Err: errors.New("bad length")},
+		"the 3 records at offsets 5 to 7 can't be decoded: bad length": {Last: 7, Count: 3,
+			Err: errors.New("bad length")},
 	} {
 		e := event.Decode(event.Record{Offset: 5, Time: at, Damage: &d}, at)
-		if e.Invalid == nil || e.Invalid.Error() != want || !e.EventTime.Equal(at) || e.Report != "" {
+		if e.Invalid == nil || e.Invalid.Error() != want || !e.EventTime.Equal(at) ||
+			e.Report != "" {
 			t.Errorf("%+v, want %s", e, want)
 		}
 	}
 	long := event.Damage{Last: 5, Count: 1, Err: errors.New(strings.Repeat("ä", 5000))}
-	if n := len(event.Decode(event.Record{Offset: 5, Damage: &long}, at).Invalid.Error()); n > 1000 || n < 990 {
+	if n := len(event.Decode(event.Record{Offset: 5, Damage: &long}, at).
+		Invalid.Error()); n > 1000 || n < 990 {
 		t.Errorf("a message of %d bytes", n)
 	}
 }
 
-// However much the topic takes: a letter is never larger than what its readers read of a record, in bytes and in headers.
+// However much the topic takes: a letter is never larger than what its readers read of a record, in
+// bytes and in headers.
 func TestLettersCanBeRead(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		limited(w, "large", 10<<20)
 		c := w.Client()
 		letters := deadletter.NewWriter(c, "large")
 		many := func(n int) event.Record { return record(10, make([]event.Header, n)...) }
-		for _, r := range []event.Record{record(batch.MaxRecord + 65_500), record(batch.MaxRecord - 10), many(batch.MaxHeaders - 5), many(batch.MaxHeaders - 20)} {
+		for _, r := range []event.Record{record(batch.MaxRecord + 65_500),
+			record(batch.MaxRecord - 10), many(batch.MaxHeaders - 5), many(batch.MaxHeaders - 20)} {
 			if err := letters.Write(w.Context(), brokertest.DeadLetter(r)); err != nil {
 				w.Fatal(err)
 			}
@@ -373,7 +416,8 @@ func TestLettersCanBeRead(t *testing.T) {
 			got = append(got, value+"/"+headers)
 			return nil
 		})
-		if want := []string{"1114076/", "/", "/9995", "/"}; err != nil || len(unread) > 0 || !slices.Equal(got, want) {
+		if want := []string{"1114076/", "/", "/9995", "/"}; err != nil || len(unread) > 0 ||
+			!slices.Equal(got, want) {
 			w.Errorf("%q, want %q; %v %v", got, want, unread, err)
 		}
 	})

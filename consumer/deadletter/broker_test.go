@@ -31,7 +31,8 @@ func inWorld(t *testing.T, test func(w *world)) {
 func (w *world) write(r event.Record, class string) {
 	w.Helper()
 	err := NewWriter(w.client, brokertest.Topics.DeadLetter).Write(w.Context(), event.DeadLetter{
-		Event: event.Decode(r, time.Now()), Class: class, Code: "90048", Message: "refused", Attempts: 1, Collapsed: 2, FailedAt: time.Now(), Group: "g",
+		Event: event.Decode(r, time.Now()), Class: class, Code: "90048", Message: "refused",
+		Attempts: 1, Collapsed: 2, FailedAt: time.Now(), Group: "g",
 	})
 	if err != nil {
 		w.Fatal(err)
@@ -54,30 +55,39 @@ func (w *world) read(topic string, n int) (records []*kgo.Record) {
 	return records
 }
 
-func (w *world) office() *Store { return &Store{Topic: w.client, Name: brokertest.Topics.DeadLetter} }
+func (w *world) office() *Store {
+	return &Store{Topic: w.client,
+		Name: brokertest.Topics.DeadLetter}
+}
 
 func (w *world) replay(o *Store) Done {
 	w.Helper()
 	plan := PlanOf(find(w.T, o).Find(Open), 0)
-	done, err := o.Replay(w.Context(), plan, time.Now, w.client.Publisher(brokertest.Topics.Backfill), w.client.Publisher(brokertest.Topics.DeadLetter), nil)
+	done, err := o.Replay(w.Context(), plan, time.Now,
+		w.client.Publisher(brokertest.Topics.Backfill),
+		w.client.Publisher(brokertest.Topics.DeadLetter), nil)
 	if err != nil {
 		w.Fatal(err)
 	}
 	return done
 }
 
-// What the worker's writer has written is understood here, header by header, and what is replayed is the record that it was, much later, with the time
-// when the user read.
+// What the worker's writer has written is understood here, header by header, and what is replayed
+// is the record that it was, much later, with the time when the user read.
 func TestLettersOfTheWorker(t *testing.T) {
 	inWorld(t, func(w *world) {
 		read := time.Now()
 		records := []event.Record{
 			{
-				Topic: "events", Partition: 2, Offset: 40, Key: []byte("a|b"), Value: []byte(`{"Report_Account":"a","Peer_Account":"b"}`), Time: read,
-				Headers: []event.Header{{Key: "trace", Value: []byte("1")}, {Key: "markread.replays", Value: []byte("1")}, {Key: "null"}},
+				Topic: "events", Partition: 2, Offset: 40, Key: []byte("a|b"),
+				Value: []byte(`{"Report_Account":"a","Peer_Account":"b"}`), Time: read,
+				Headers: []event.Header{{Key: "trace", Value: []byte("1")},
+					{Key: "markread.replays", Value: []byte("1")}, {Key: "null"}},
 			},
-			{Topic: "events", Partition: 2, Offset: 41, Value: []byte(`{"Report_Account":"c","Peer_Account":"b","MsgReadTime":"1700000000"}`), Time: read},
-			{Topic: "events", Offset: 42, Key: []byte("a|b"), Value: []byte(`no event`), Time: read},
+			{Topic: "events", Partition: 2, Offset: 41,
+				Value: []byte(`{"Report_Account":"c","Peer_Account":"b","MsgReadTime":"1700000000"}`), Time: read},
+			{Topic: "events", Offset: 42, Key: []byte("a|b"), Value: []byte(`no event`),
+				Time: read},
 		}
 		classes := []string{"rejected", "exhausted", "invalid"}
 		for i, r := range records {
@@ -95,12 +105,15 @@ func TestLettersOfTheWorker(t *testing.T) {
 		found := fold.Find(Open)
 		var lines []string
 		err := o.List(w.Context(), found, func(l *Letter) error {
-			_, rest, _ := strings.Cut(string(l.AppendJSON(nil, false)), `,"state"`) // without where the partitioner put it
+			// without where the partitioner put it
+			_, rest, _ := strings.Cut(string(l.AppendJSON(nil, false)), `,"state"`)
 			lines = append(lines, rest)
 			return nil
 		})
-		want := `:"open","class":"rejected","code":"90048","message":"refused","report":"a","peer":"b","read_time":null,"event_time":"2026-01-01T00:00:00Z",` +
-			`"failed_at":"2026-01-01T00:00:01Z","origin":{"topic":"events","partition":2,"offset":40,"group":"g"},"delivery_count":1,"collapsed":2,"replays":1,` +
+		want := `:"open","class":"rejected","code":"90048","message":"refused","report":"a",` +
+			`"peer":"b","read_time":null,"event_time":"2026-01-01T00:00:00Z",` +
+			`"failed_at":"2026-01-01T00:00:01Z","origin":{"topic":"events","partition":2,` +
+			`"offset":40,"group":"g"},"delivery_count":1,"collapsed":2,"replays":1,` +
 			`"lane":"live","key":"a|b","value":"{\"Report_Account\":\"a\",\"Peer_Account\":\"b\"}"}`
 		if err != nil || len(lines) != 3 || lines[0] != want {
 			w.Errorf("%v: %q, want\n%s", err, lines, want)
@@ -111,7 +124,8 @@ func TestLettersOfTheWorker(t *testing.T) {
 			w.Errorf("%+v", done)
 		}
 		events := w.read(brokertest.Topics.Backfill, 2)
-		slices.SortFunc(events, func(a, b *kgo.Record) int { return strings.Compare(string(a.Value), string(b.Value)) })
+		slices.SortFunc(events,
+			func(a, b *kgo.Record) int { return strings.Compare(string(a.Value), string(b.Value)) })
 		headers := func(r *kgo.Record) (all string) {
 			for _, h := range r.Headers {
 				all += h.Key + "=" + string(h.Value) + " "
@@ -119,18 +133,23 @@ func TestLettersOfTheWorker(t *testing.T) {
 			return all
 		}
 		if e := events[0]; string(e.Key) != "a|b" || string(e.Value) != string(records[0].Value) ||
-			headers(e) != "trace=1 null= markread.event-time=1767225600000 markread.replays=2 " || e.Headers[1].Value != nil || time.Since(e.Timestamp) > time.Minute {
+			headers(e) != "trace=1 null= markread.event-time=1767225600000 markread.replays=2 " ||
+			e.Headers[1].Value != nil || time.Since(e.Timestamp) > time.Minute {
 			w.Errorf("%s %s %s %s", e.Key, e.Value, headers(e), e.Timestamp)
 		}
-		if e := events[1]; e.Key != nil || headers(e) != "markread.event-time=1767225600000 markread.replays=1 " {
+		if e := events[1]; e.Key != nil ||
+			headers(e) != "markread.event-time=1767225600000 markread.replays=1 " {
 			w.Errorf("%s %s", e.Key, headers(e))
 		}
 		// As a worker decodes it.
-		replayed := event.Record{Value: events[0].Value, Headers: []event.Header{{Key: "markread.event-time", Value: []byte("1767225600000")}}, Time: time.Now()}
+		replayed := event.Record{Value: events[0].Value,
+			Headers: []event.Header{{Key: "markread.event-time", Value: []byte("1767225600000")}},
+			Time:    time.Now()}
 		if event := event.Decode(replayed, time.Now()); event.ReadTime != 1767225600 {
 			w.Errorf("T is %d", event.ReadTime)
 		}
-		if got := states(w.T, o); strings.Count(got, "replayed") != 2 || strings.Count(got, "open") != 1 {
+		if got := states(w.T, o); strings.Count(got, "replayed") != 2 ||
+			strings.Count(got, "open") != 1 {
 			w.Error(got)
 		}
 		w.read(brokertest.Topics.DeadLetter, 5)
@@ -140,26 +159,32 @@ func TestLettersOfTheWorker(t *testing.T) {
 	})
 }
 
-// Two replays at the same time, and one whose resolutions were lost, do no harm but that of publishing twice.
+// Two replays at the same time, and one whose resolutions were lost, do no harm but that of
+// publishing twice.
 func TestReplaysAtTheSameTime(t *testing.T) {
 	inWorld(t, func(w *world) {
-		w.write(event.Record{Topic: "events", Key: []byte("a|b"), Value: []byte(`{"Report_Account":"a","Peer_Account":"b"}`), Time: time.Now()}, "rejected")
+		w.write(event.Record{Topic: "events", Key: []byte("a|b"),
+			Value: []byte(`{"Report_Account":"a","Peer_Account":"b"}`), Time: time.Now()},
+			"rejected")
 		o := w.office()
 		plan := PlanOf(find(w.T, o).Find(Open), 0)
 		for range 2 {
-			if _, err := o.Replay(w.Context(), plan, time.Now, w.client.Publisher(brokertest.Topics.Backfill), w.client.Publisher(brokertest.Topics.DeadLetter), nil); err != nil {
+			if _, err := o.Replay(w.Context(), plan, time.Now,
+				w.client.Publisher(brokertest.Topics.Backfill),
+				w.client.Publisher(brokertest.Topics.DeadLetter), nil); err != nil {
 				w.Fatal(err)
 			}
 		}
 		w.read(brokertest.Topics.Backfill, 2)
-		if got := states(w.T, o); strings.Count(got, "replayed") != 1 || strings.Contains(got, ",") {
+		if got := states(w.T, o); strings.Count(got, "replayed") != 1 ||
+			strings.Contains(got, ",") {
 			w.Error(got)
 		}
 	})
 }
 
-// What the lane's topic does not take stays open, and the rest of its batch is replayed: a topic that takes less than the letters', one that is
-// compacted, one with bounds for times.
+// What the lane's topic does not take stays open, and the rest of its batch is replayed: a topic
+// that takes less than the letters', one that is compacted, one with bounds for times.
 func TestRefusedByTheLane(t *testing.T) {
 	for code, want := range map[*kerr.Error]Done{
 		kerr.MessageTooLarge:  {Letters: 3, Conversations: 3, TooLarge: 1},
@@ -170,26 +195,33 @@ func TestRefusedByTheLane(t *testing.T) {
 			inWorld(t, func(w *world) {
 				for _, who := range []string{"a", "b", "c", "d"} {
 					value := []byte(`{"Report_Account":"` + who + `","Peer_Account":"b"}`)
-					w.write(event.Record{Topic: "events", Key: []byte("k"), Value: value, Time: time.Now()}, "rejected")
+					w.write(event.Record{Topic: "events", Key: []byte("k"), Value: value,
+						Time: time.Now()}, "rejected")
 				}
-				w.Broker.Cluster().ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
-					w.Broker.Cluster().KeepControl()
-					request := r.(*kmsg.ProduceRequest)
-					if topic := request.Topics[0]; topic.Topic != brokertest.Topics.Backfill || !strings.Contains(string(topic.Partitions[0].Records), `"Report_Account":"b"`) {
-						return nil, nil, false
-					}
-					response := request.ResponseKind().(*kmsg.ProduceResponse)
-					topic, partition := kmsg.NewProduceResponseTopic(), kmsg.NewProduceResponseTopicPartition()
-					partition.Partition, partition.ErrorCode = request.Topics[0].Partitions[0].Partition, code.Code
-					topic.Topic, topic.Partitions = brokertest.Topics.Backfill, append(topic.Partitions, partition)
-					response.Topics = append(response.Topics, topic)
-					return response, nil, true
-				})
+				w.Broker.Cluster().ControlKey(int16(kmsg.Produce),
+					func(r kmsg.Request) (kmsg.Response, error, bool) {
+						w.Broker.Cluster().KeepControl()
+						request := r.(*kmsg.ProduceRequest)
+						if topic := request.Topics[0]; topic.Topic != brokertest.Topics.Backfill ||
+							!strings.Contains(string(topic.Partitions[0].Records),
+								`"Report_Account":"b"`) {
+							return nil, nil, false
+						}
+						response := request.ResponseKind().(*kmsg.ProduceResponse)
+						topic, partition := kmsg.NewProduceResponseTopic(),
+							kmsg.NewProduceResponseTopicPartition()
+						partition.Partition, partition.ErrorCode = request.Topics[0].Partitions[0].Partition, code.Code
+						topic.Topic, topic.Partitions = brokertest.Topics.Backfill,
+							append(topic.Partitions, partition)
+						response.Topics = append(response.Topics, topic)
+						return response, nil, true
+					})
 				o := w.office()
 				if done := w.replay(o); done != want {
 					w.Errorf("%+v", done)
 				}
-				if got := states(w.T, o); strings.Count(got, "replayed") != 3 || strings.Count(got, "open") != 1 {
+				if got := states(w.T, o); strings.Count(got, "replayed") != 3 ||
+					strings.Count(got, "open") != 1 {
 					w.Error(got)
 				}
 			})

@@ -15,16 +15,19 @@ type Form int
 
 // The forms.
 const (
-	Whole    Form = iota // emitted again, it has the T that it had
-	Timeless             // it has no T: its MsgReadTime is noReadTime, which no worker and no emit takes
-	Raw                  // the value is no JSON object, and is as it was
+	Whole Form = iota // emitted again, it has the T that it had
+	// it has no T: its MsgReadTime is noReadTime, which no worker and no emit takes
+	Timeless
+	Raw // the value is no JSON object, and is as it was
 )
 
-// noReadTime stands for a time that is not known. Left out, emit would take now for it, and messages would be read that the user has not seen.
+// noReadTime stands for a time that is not known. Left out, emit would take now for it, and
+// messages would be read that the user has not seen.
 const noReadTime = `"unknown"`
 
-// Editable returns a letter's event as one line of JSON, as it would have to be emitted again: MsgReadTime is the T that it has, so that time that has
-// passed since does not move it; other fields are as they were.
+// Editable returns a letter's event as one line of JSON, as it would have to be emitted again:
+// MsgReadTime is the T that it has, so that time that has passed since does not move it; other
+// fields are as they were.
 func (l *Letter) Editable() (line []byte, form Form) {
 	value := event.TrimByteOrderMark(l.Record.Value)
 	members, ok := membersOf(value)
@@ -38,8 +41,8 @@ func (l *Letter) Editable() (line []byte, form Form) {
 		}
 		line = append(append(append(line, name...), ':'), value...)
 	}
-	// Of a name that repeats the last one counts. What is in a misspelt one is the time that was meant,
-	// so the event time must not take its place.
+	// Of a name that repeats the last one counts. What is in a misspelt one is the time that was
+	// meant, so the event time must not take its place.
 	last, misspelt := -1, false
 	for i, m := range members {
 		if m.name == readTimeField {

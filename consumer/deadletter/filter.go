@@ -8,8 +8,9 @@ import (
 
 // Filter says which letters somebody asks for. The zero value is for all.
 type Filter struct {
-	Class, Code  string      // "": any
-	Report, Peer string      // the accounts of the event; of one that is none as far as they can be read. "": any
+	Class, Code string // "": any
+	// the accounts of the event; of one that is none as far as they can be read. "": any
+	Report, Peer string
 	Since, Until time.Time   // when it failed, both ends included; zero: any
 	IDs          map[ID]bool // nil: any
 }

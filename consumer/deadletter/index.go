@@ -37,16 +37,18 @@ type entry struct {
 	matches      bool
 }
 
-// NewIndex returns an index for letters that are parked when they were replayed so often. All are indexed; those that the filter is for can be counted
-// and found.
+// NewIndex returns an index for letters that are parked when they were replayed so often. All are
+// indexed; those that the filter is for can be counted and found.
 func NewIndex(maxReplays int, filter Filter) *Index {
 	return &Index{
-		maxReplays: maxReplays, filter: filter, partitions: map[int][]entry{}, index: map[event.Kind]uint16{},
+		maxReplays: maxReplays, filter: filter, partitions: map[int][]entry{},
+		index: map[event.Kind]uint16{},
 		seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
 	}
 }
 
-// Judge has each letter that the filter is for judged: can it be replayed at this time? It comes before the first Add.
+// Judge has each letter that the filter is for judged: can it be replayed at this time? It comes
+// before the first Add.
 func (f *Index) Judge(now time.Time) { f.judge = now }
 
 // Add takes in a record of the topic: all of them, those of one partition in order.
@@ -67,7 +69,8 @@ func (f *Index) Add(r event.Record) {
 
 func (f *Index) entryOf(r event.Record, kind event.Kind) entry {
 	at := event.FailedAt(r)
-	l := entry{offset: r.Offset, failedAt: nanoseconds(at), size: sizeOf(r), kind: f.number(kind), replays: uint16(r.Replays())}
+	l := entry{offset: r.Offset, failedAt: nanoseconds(at), size: sizeOf(r), kind: f.number(kind),
+		replays: uint16(r.Replays())}
 	l.matches = f.filter.matches(r, kind, at)
 	if l.matches && !f.judge.IsZero() {
 		event, obstacle := CheckReplay(r, f.judge)
@@ -78,12 +81,13 @@ func (f *Index) entryOf(r event.Record, kind event.Kind) entry {
 	return l
 }
 
-// conversation tells conversations apart, in 16 bytes: a hash whose seed is another each time, so that nobody can make two of them collide, and chance
-// does not.
+// conversation tells conversations apart, in 16 bytes: a hash whose seed is another each time, so
+// that nobody can make two of them collide, and chance does not.
 type conversation [2]uint64
 
 func (f *Index) conversationOf(e event.Event) conversation {
-	both := e.Report + "\x00" + e.Peer // no account has a zero in it; a record's key is the same for "a|b", "c" and "a", "b|c"
+	// no account has a zero in it; a record's key is the same for "a|b", "c" and "a", "b|c"
+	both := e.Report + "\x00" + e.Peer
 	return conversation{maphash.String(f.seeds[0], both), maphash.String(f.seeds[1], both)}
 }
 
@@ -107,7 +111,8 @@ func sizeOf(r event.Record) uint32 {
 	return uint32(size)
 }
 
-// maxKinds bounds how many kinds are told apart: whoever may write to the topic may invent them. Those beyond have the last number.
+// maxKinds bounds how many kinds are told apart: whoever may write to the topic may invent them.
+// Those beyond have the last number.
 const maxKinds = 1 << 12
 
 // maxName bounds what is kept of a class or a code, in bytes. Ours are shorter.
@@ -139,7 +144,8 @@ func short(name string) string { return strings.Clone(printable.Truncate(name, m
 
 func (f *Index) find(id ID) *entry {
 	all := f.partitions[id.Partition]
-	i, ok := slices.BinarySearchFunc(all, id.Offset, func(l entry, offset int64) int { return cmp.Compare(l.offset, offset) })
+	i, ok := slices.BinarySearchFunc(all, id.Offset,
+		func(l entry, offset int64) int { return cmp.Compare(l.offset, offset) })
 	if !ok {
 		return nil
 	}
@@ -164,7 +170,8 @@ func (f *Index) State(id ID) (state State, ok bool) {
 // Foreign returns how many records were neither letters nor resolutions.
 func (f *Index) Foreign() int64 { return f.foreign }
 
-// Count is how many letters of one kind there are, by state, and when the first and the last of each state failed.
+// Count is how many letters of one kind there are, by state, and when the first and the last of
+// each state failed.
 type Count struct {
 	event.Kind
 	Letters        [stateCount]int64
@@ -183,7 +190,8 @@ func (c *Count) add(state State, at int64) {
 	c.Letters[state]++
 }
 
-// Of returns how many letters there are in any of the states, and when the first and the last of them failed.
+// Of returns how many letters there are in any of the states, and when the first and the last of
+// them failed.
 func (c *Count) Of(states ...State) (n int64, oldest, newest time.Time) {
 	for _, s := range states {
 		if c.Letters[s] == 0 {
@@ -200,8 +208,8 @@ func (c *Count) Of(states ...State) (n int64, oldest, newest time.Time) {
 	return n, oldest, newest
 }
 
-// Counts returns the kinds of which there are letters that the filter is for: those with the most open ones first, then parked ones and so on; of
-// equally many, in the order of their names.
+// Counts returns the kinds of which there are letters that the filter is for: those with the most
+// open ones first, then parked ones and so on; of equally many, in the order of their names.
 func (f *Index) Counts() []Count {
 	counts := f.noCounts()
 	for _, letters := range f.partitions {
@@ -232,9 +240,11 @@ func (f *Index) noCounts() []Count {
 }
 
 func sorted(counts []Count) []Count {
-	counts = slices.DeleteFunc(counts, func(c Count) bool { return c.Letters == [stateCount]int64{} })
+	counts = slices.DeleteFunc(counts,
+		func(c Count) bool { return c.Letters == [stateCount]int64{} })
 	slices.SortFunc(counts, func(a, b Count) int {
-		return cmp.Or(slices.Compare(b.Letters[:], a.Letters[:]), cmp.Compare(a.Class, b.Class), cmp.Compare(a.Code, b.Code))
+		return cmp.Or(slices.Compare(b.Letters[:], a.Letters[:]), cmp.Compare(a.Class, b.Class),
+			cmp.Compare(a.Code, b.Code))
 	})
 	return counts
 }

@@ -42,14 +42,17 @@ type originJSON struct {
 	Group     string `json:"group"`
 }
 
-// AppendJSON appends the letter as one line of JSON, with its headers if they are wanted: those that are
-// no UTF-8, in name or value, under another name, both in base64. It is harmless on a terminal.
+// AppendJSON appends the letter as one line of JSON, with its headers if they are wanted: those
+// that are no UTF-8, in name or value, under another name, both in base64. It is harmless on a
+// terminal.
 func (l *Letter) AppendJSON(b []byte, headers bool) []byte {
 	j := letterJSON{
-		ID: l.ID.String(), State: l.State.String(), Class: l.Class, Code: l.Code, Message: l.Message,
-		Report: l.Report, Peer: l.Peer, ReadTime: l.ReadTime,
+		ID: l.ID.String(), State: l.State.String(), Class: l.Class, Code: l.Code,
+		Message: l.Message,
+		Report:  l.Report, Peer: l.Peer, ReadTime: l.ReadTime,
 		EventTime: timeJSON(l.EventTime), FailedAt: timeJSON(&l.FailedAt),
-		Origin:        originJSON{l.Origin.Topic, l.Origin.Partition, l.Origin.Offset, l.Origin.Group},
+		Origin: originJSON{l.Origin.Topic, l.Origin.Partition, l.Origin.Offset,
+			l.Origin.Group},
 		DeliveryCount: l.Attempts, Collapsed: l.Collapsed, Replays: l.Replays, Lane: l.Lane,
 	}
 	j.Key, j.KeyBase64 = textOrBase64(l.Record.Key)
@@ -60,7 +63,8 @@ func (l *Letter) AppendJSON(b []byte, headers bool) []byte {
 			if utf8.ValidString(h.Key) && utf8.Valid(h.Value) {
 				text = append(text, [2]string{h.Key, string(h.Value)})
 			} else { // a null value is shown as an empty one
-				j.HeadersBase64 = append(j.HeadersBase64, [2][]byte{[]byte(h.Key), append([]byte{}, h.Value...)})
+				j.HeadersBase64 = append(j.HeadersBase64,
+					[2][]byte{[]byte(h.Key), append([]byte{}, h.Value...)})
 			}
 		}
 		j.Headers = text

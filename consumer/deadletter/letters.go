@@ -73,7 +73,8 @@ func ResolutionOf(r event.Record) (id ID, state State, ok bool) {
 	return id, state, ok && r.Value == nil && id.Partition == r.Partition && id.Offset < r.Offset
 }
 
-// Resolve makes the record that resolves a letter, to be written to the letter's partition: its key, no value.
+// Resolve makes the record that resolves a letter, to be written to the letter's partition: its
+// key, no value.
 func Resolve(letter event.Record, how State) event.Message {
 	return event.Message{Key: letter.Key, Headers: []event.Header{
 		{Key: event.HeaderResolves, Value: []byte(IDOf(letter).String())},

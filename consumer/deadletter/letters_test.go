@@ -8,9 +8,11 @@ import (
 	"markread/consumer/event"
 )
 
-// record makes one at partition p, offset o, with headers in pairs of name and value. A value of "null" is null.
+// record makes one at partition p, offset o, with headers in pairs of name and value. A value of
+// "null" is null.
 func record(p int, o int64, value string, headers ...string) event.Record {
-	r := event.Record{Topic: "letters", Partition: p, Offset: o, Key: []byte("k"), Value: []byte(value)}
+	r := event.Record{Topic: "letters", Partition: p, Offset: o, Key: []byte("k"),
+		Value: []byte(value)}
 	if value == "null" {
 		r.Value = nil
 	}
@@ -21,7 +23,8 @@ func record(p int, o int64, value string, headers ...string) event.Record {
 }
 
 func written(p int, o int64, class, code, replays string) event.Record {
-	return record(p, o, "{}", "own", "x", "markread.class", class, "markread.code", code, "markread.replays", replays)
+	return record(p, o, "{}", "own", "x", "markread.class", class, "markread.code", code,
+		"markread.replays", replays)
 }
 
 func resolved(p int, o int64, id, how string) event.Record {
@@ -40,24 +43,33 @@ func TestStates(t *testing.T) {
 		written(1, 0, "rejected", "90048", "0"), // the same offset in another partition
 		resolved(0, 8, "0:5", "replayed"),
 		resolved(0, 9, "0:6", "discarded"),
-		resolved(0, 10, "0:6", "replayed"),                                                // too late: it is discarded
-		resolved(0, 11, "0:5", "discarded"),                                               // too late: it was replayed
-		resolved(0, 12, "0:3", "replayed"),                                                // of one that retention has deleted
-		written(0, 13, "exhausted", "timeout", "1"),                                       // the replayed one is back
-		record(0, 14, "{}", "markread.resolves", "0:13"),                                  // foreign from here on
-		resolved(1, 3, "0:0", "replayed"),                                                 // another partition's
-		resolved(0, 15, "0:13", "lost"),                                                   //
-		resolved(0, 16, "0:16", "replayed"),                                               // itself
-		resolved(0, 17, "0:99", "replayed"),                                               // one that is yet to come
-		resolved(0, 18, "0:+13", "replayed"),                                              //
-		record(0, 19, "x"),                                                                //
-		record(0, 20, "null"),                                                             //
-		record(0, 21, "", "markread.resolves", "0:13", "markread.resolution", "replayed"), // an empty value is not null
+		// too late: it is discarded
+		resolved(0, 10, "0:6", "replayed"),
+		// too late: it was replayed
+		resolved(0, 11, "0:5", "discarded"),
+		// of one that retention has deleted
+		resolved(0, 12, "0:3", "replayed"),
+		// the replayed one is back
+		written(0, 13, "exhausted", "timeout", "1"),
+		// foreign from here on
+		record(0, 14, "{}", "markread.resolves", "0:13"),
+		// another partition's
+		resolved(1, 3, "0:0", "replayed"),
+		resolved(0, 15, "0:13", "lost"),     //
+		resolved(0, 16, "0:16", "replayed"), // itself
+		// one that is yet to come
+		resolved(0, 17, "0:99", "replayed"),
+		resolved(0, 18, "0:+13", "replayed"), //
+		record(0, 19, "x"),                   //
+		record(0, 20, "null"),                //
+		// an empty value is not null
+		record(0, 21, "", "markread.resolves", "0:13", "markread.resolution", "replayed"),
 	} {
 		f.Add(r)
 	}
 	for id, want := range map[ID]State{
-		{0, 0}: Open, {0, 1}: Parked, {0, 2}: Open, {0, 5}: Replayed, {0, 6}: Discarded, {0, 7}: Open, {1, 0}: Open, {0, 13}: Open,
+		{0, 0}: Open, {0, 1}: Parked, {0, 2}: Open, {0, 5}: Replayed, {0, 6}: Discarded,
+		{0, 7}: Open, {1, 0}: Open, {0, 13}: Open,
 	} {
 		if got, ok := f.State(id); !ok || got != want {
 			t.Errorf("%s is %s %t, want %s", id, got, ok, want)
@@ -72,8 +84,10 @@ func TestStates(t *testing.T) {
 		t.Errorf("%d foreign records", f.Foreign())
 	}
 	want := []Count{
-		{Kind: event.Kind{Class: "rejected", Code: "90048"}, Letters: [stateCount]int64{3, 1, 1, 0}},
-		{Kind: event.Kind{Class: "exhausted", Code: "timeout"}, Letters: [stateCount]int64{1, 0, 0, 1}},
+		{Kind: event.Kind{Class: "rejected", Code: "90048"},
+			Letters: [stateCount]int64{3, 1, 1, 0}},
+		{Kind: event.Kind{Class: "exhausted", Code: "timeout"},
+			Letters: [stateCount]int64{1, 0, 0, 1}},
 		{Kind: event.Kind{Class: "invalid", Code: ""}, Letters: [stateCount]int64{1, 0, 0, 0}},
 	}
 	got := f.Counts()
@@ -91,7 +105,8 @@ func TestStates(t *testing.T) {
 func TestAClassMakesALetter(t *testing.T) {
 	f := NewIndex(1, Filter{})
 	f.Add(written(0, 0, "rejected", "1", "0"))
-	f.Add(record(0, 1, "null", "markread.class", "", "markread.resolves", "0:0", "markread.resolution", "replayed"))
+	f.Add(record(0, 1, "null", "markread.class", "", "markread.resolves", "0:0",
+		"markread.resolution", "replayed"))
 	if first, _ := f.State(ID{0, 0}); first != Open {
 		t.Errorf("the first is %s", first)
 	}
@@ -104,7 +119,8 @@ func TestAClassMakesALetter(t *testing.T) {
 func TestNamesAreShort(t *testing.T) {
 	f := NewIndex(3, Filter{})
 	f.Add(written(0, 0, strings.Repeat("\u00fc", 1000), strings.Repeat("1", 1<<20), "0"))
-	if c := f.Counts()[0]; len(c.Class) > maxName+3 || len(c.Code) != maxName || !strings.HasPrefix(c.Class, "\u00fc\u00fc") {
+	if c := f.Counts()[0]; len(c.Class) > maxName+3 || len(c.Code) != maxName ||
+		!strings.HasPrefix(c.Class, "\u00fc\u00fc") {
 		t.Errorf("%d and %d bytes", len(c.Class), len(c.Code))
 	}
 	if size := unsafe.Sizeof(entry{}); size != 56 {
@@ -118,7 +134,8 @@ func TestIDs(t *testing.T) {
 			t.Errorf("%s is read as %v %t", id, got, ok)
 		}
 	}
-	for _, text := range []string{"", ":", "1", "1:", ":1", "-1:1", "1:-1", "01:1", "1:+1", "1:1 ", "1:1:1", "a:b", "4294967296:0", "0:9223372036854775808"} {
+	for _, text := range []string{"", ":", "1", "1:", ":1", "-1:1", "1:-1", "01:1", "1:+1", "1:1 ",
+		"1:1:1", "a:b", "4294967296:0", "0:9223372036854775808"} {
 		if id, ok := ParseID(text); ok {
 			t.Errorf("%q is read as %v", text, id)
 		}

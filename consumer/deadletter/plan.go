@@ -5,15 +5,18 @@ import (
 	"slices"
 )
 
-// Plan is what a replay would do: of the letters of a conversation one is published, and then all of them are resolved. Both are in the order of the
-// topic, so that it is read once for each.
+// Plan is what a replay would do: of the letters of a conversation one is published, and then all
+// of them are resolved. Both are in the order of the topic, so that it is read once for each.
 type Plan struct {
-	Events    []Entry            // of each conversation the letter to publish: with the largest T, of equally large ones the later
+	// of each conversation the letter to publish: with the largest T, of equally large ones the
+	// later
+	Events    []Entry
 	Covered   []Entry            // the others
 	Obstacles [obstacleCount]int // letters that stay open, by the reason
 }
 
-// PlanOf looks through letters, oldest first, for so many that can be replayed; 0: all. The index must have judged them.
+// PlanOf looks through letters, oldest first, for so many that can be replayed; 0: all. The index
+// must have judged them.
 func PlanOf(found []Entry, limit int) (p Plan) {
 	index := map[conversation]int{} // of conversations, in p.Events
 	for _, l := range found {
@@ -47,7 +50,8 @@ func PlanOf(found []Entry, limit int) (p Plan) {
 	return p
 }
 
-// isBefore reports whether the other letter, of the same conversation, is to be published rather than this one.
+// isBefore reports whether the other letter, of the same conversation, is to be published rather
+// than this one.
 func (l *Entry) isBefore(other *Entry) bool {
 	switch {
 	case l.readTime != other.readTime:
@@ -64,7 +68,8 @@ func (p *Plan) Letters() int { return len(p.Events) + len(p.Covered) }
 // All returns the letters that are replayed.
 func (p *Plan) All() []Entry { return slices.Concat(p.Events, p.Covered) }
 
-// CoveredBy returns those of the covered letters whose conversations have one of the events, which are the plan's.
+// CoveredBy returns those of the covered letters whose conversations have one of the events, which
+// are the plan's.
 func (p *Plan) CoveredBy(events []Entry) []Entry {
 	if len(p.Covered) == 0 {
 		return nil

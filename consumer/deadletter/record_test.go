@@ -16,7 +16,9 @@ var now = time.Unix(1_800_000_000, 0)
 
 // letterOf makes a letter's record, with a key and the value of its event.
 func letterOf(p int, o int64, key, value string, headers ...string) event.Record {
-	r := record(p, o, value, append([]string{"markread.class", "rejected", "markread.event-time", "1700000000999"}, headers...)...)
+	r := record(p, o, value,
+		append([]string{"markread.class", "rejected", "markread.event-time", "1700000000999"},
+			headers...)...)
 	r.Key = []byte(key)
 	return r
 }
@@ -24,23 +26,26 @@ func letterOf(p int, o int64, key, value string, headers ...string) event.Record
 func TestFilters(t *testing.T) {
 	at := time.Date(2026, 3, 1, 2, 48, 0, 0, time.UTC)
 	letter := record(1, 7, `{"Report_Account":"alice","Peer_Account":"b|b","MsgReadTime":"soon"}`,
-		"markread.class", "invalid", "markread.code", "", "markread.failed-at", at.Format(time.RFC3339Nano))
-	noJSON := record(1, 8, "alice", "markread.class", "rejected", "markread.code", "90048", "markread.failed-at", "yesterday")
+		"markread.class", "invalid", "markread.code", "", "markread.failed-at",
+		at.Format(time.RFC3339Nano))
+	noJSON := record(1, 8, "alice", "markread.class", "rejected", "markread.code", "90048",
+		"markread.failed-at", "yesterday")
 	noJSON.Time = at.Add(time.Hour)
 	for name, c := range map[string]struct {
 		filter        Filter
 		letter, other bool
 	}{
-		"all":              {Filter{}, true, true},
-		"class":            {Filter{Class: "invalid"}, true, false},
-		"code":             {Filter{Code: "90048"}, false, true},
-		"class and code":   {Filter{Class: "invalid", Code: "90048"}, false, false},
-		"reader":           {Filter{Report: "alice"}, true, false},
-		"another reader":   {Filter{Report: "alic"}, false, false},
-		"peer":             {Filter{Peer: "b|b"}, true, false},
-		"reader, peer":     {Filter{Report: "alice", Peer: "bob"}, false, false},
-		"since":            {Filter{Since: at}, true, true},
-		"since later":      {Filter{Since: at.Add(1)}, false, true}, // no failed-at that can be read: the record's time
+		"all":            {Filter{}, true, true},
+		"class":          {Filter{Class: "invalid"}, true, false},
+		"code":           {Filter{Code: "90048"}, false, true},
+		"class and code": {Filter{Class: "invalid", Code: "90048"}, false, false},
+		"reader":         {Filter{Report: "alice"}, true, false},
+		"another reader": {Filter{Report: "alic"}, false, false},
+		"peer":           {Filter{Peer: "b|b"}, true, false},
+		"reader, peer":   {Filter{Report: "alice", Peer: "bob"}, false, false},
+		"since":          {Filter{Since: at}, true, true},
+		// no failed-at that can be read: the record's time
+		"since later":      {Filter{Since: at.Add(1)}, false, true},
 		"until":            {Filter{Until: at}, true, false},
 		"until earlier":    {Filter{Until: at.Add(-1)}, false, false},
 		"between":          {Filter{Since: at, Until: at.Add(time.Hour)}, true, true},
@@ -70,13 +75,15 @@ func TestFilters(t *testing.T) {
 func TestOldestAndNewest(t *testing.T) {
 	f := NewIndex(3, Filter{})
 	at := func(o int64, s int, replays string) {
-		f.Add(record(0, o, "{}", "markread.class", "rejected", "markread.replays", replays, "markread.failed-at", time.Unix(int64(s), 0).UTC().Format(time.RFC3339)))
+		f.Add(record(0, o, "{}", "markread.class", "rejected", "markread.replays", replays,
+			"markread.failed-at", time.Unix(int64(s), 0).UTC().Format(time.RFC3339)))
 	}
 	at(0, 300, "0")
 	at(1, 100, "3")
 	at(2, 200, "0")
 	c := f.Counts()[0]
-	if n, oldest, newest := c.Of(Open, Parked); n != 3 || oldest.Unix() != 100 || newest.Unix() != 300 {
+	if n, oldest, newest := c.Of(Open, Parked); n != 3 || oldest.Unix() != 100 ||
+		newest.Unix() != 300 {
 		t.Errorf("%d %s %s", n, oldest, newest)
 	}
 	if n, oldest, newest := c.Of(Open); n != 2 || oldest.Unix() != 200 || newest.Unix() != 300 {
@@ -86,7 +93,8 @@ func TestOldestAndNewest(t *testing.T) {
 		t.Errorf("%d", n)
 	}
 	oldest := Oldest(f.Find(Open, Parked), 2)
-	if c := f.CountsOf(oldest)[0]; c.Letters != [stateCount]int64{1, 1, 0, 0} || oldest[0].Offset != 1 || oldest[1].Offset != 2 {
+	if c := f.CountsOf(oldest)[0]; c.Letters != [stateCount]int64{1, 1, 0, 0} ||
+		oldest[0].Offset != 1 || oldest[1].Offset != 2 {
 		t.Errorf("%+v of %+v", c, oldest)
 	}
 }
@@ -94,7 +102,8 @@ func TestOldestAndNewest(t *testing.T) {
 // A header may say any time at all.
 func TestTimesOutOfBounds(t *testing.T) {
 	f := NewIndex(3, Filter{})
-	for i, at := range []string{"9999-12-31T23:59:59Z", "0000-01-01T00:00:00Z", "2026-03-01T02:48:00Z", ""} {
+	for i, at := range []string{"9999-12-31T23:59:59Z", "0000-01-01T00:00:00Z",
+		"2026-03-01T02:48:00Z", ""} {
 		f.Add(record(0, int64(i), "{}", "markread.class", "x", "markread.failed-at", at))
 	}
 	var got []int64
@@ -104,9 +113,11 @@ func TestTimesOutOfBounds(t *testing.T) {
 	if !slices.Equal(got, []int64{1, 3, 2, 0}) {
 		t.Errorf("%v", got)
 	}
-	r := letterOf(0, 0, "k", "{}", "markread.event-time", "999999999999999", "markread.failed-at", "9999-12-31T23:59:59Z")
+	r := letterOf(0, 0, "k", "{}", "markread.event-time", "999999999999999", "markread.failed-at",
+		"9999-12-31T23:59:59Z")
 	l := Parse(r, Open)
-	if line := string(l.AppendJSON(nil, false)); !json.Valid([]byte(line)) || !strings.Contains(line, `"event_time":null`) {
+	if line := string(l.AppendJSON(nil, false)); !json.Valid([]byte(line)) ||
+		!strings.Contains(line, `"event_time":null`) {
 		t.Error(line)
 	}
 }
@@ -118,16 +129,28 @@ func TestJudge(t *testing.T) {
 		obstacle Obstacle
 		readTime int64
 	}{
-		"T of its own":            {letterOf(0, 0, "k", `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1600000007}`), Replayable, 1600000007},
-		"T of the event time":     {letterOf(0, 0, "k", `{"Report_Account":"a","Peer_Account":"b"}`), Replayable, 1700000000},
-		"no time, T of its own":   {letterOf(0, 0, "k", `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1600000007}`, "markread.event-time", ""), Replayable, 1600000007},
-		"no time at all":          {letterOf(0, 0, "k", `{"Report_Account":"a","Peer_Account":"b"}`, "markread.event-time", ""), Invalid, 0},
-		"a malformed time":        {letterOf(0, 0, "k", `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1600000007}`, "markread.event-time", "1e9"), Invalid, 0},
-		"no event":                {letterOf(0, 0, "k", `{}`), Invalid, 0},
-		"null":                    {letterOf(0, 0, "k", "null"), Invalid, 0},
-		"the value was left out":  {letterOf(0, 0, "k", "", "markread.value-omitted", "1000000"), Omitted, 0},
-		"too far ahead":           {letterOf(0, 0, "k", `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1800000301}`), Invalid, 0},
-		"ahead, as far as may be": {letterOf(0, 0, "k", `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1800000300}`), Replayable, 1800000300},
+		"T of its own": {letterOf(0, 0, "k",
+			`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1600000007}`), Replayable,
+			1600000007},
+		"T of the event time": {letterOf(0, 0, "k",
+			`{"Report_Account":"a","Peer_Account":"b"}`), Replayable, 1700000000},
+		"no time, T of its own": {letterOf(0, 0, "k",
+			`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1600000007}`,
+			"markread.event-time", ""), Replayable, 1600000007},
+		"no time at all": {letterOf(0, 0, "k", `{"Report_Account":"a","Peer_Account":"b"}`,
+			"markread.event-time", ""), Invalid, 0},
+		"a malformed time": {letterOf(0, 0, "k",
+			`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1600000007}`,
+			"markread.event-time", "1e9"), Invalid, 0},
+		"no event": {letterOf(0, 0, "k", `{}`), Invalid, 0},
+		"null":     {letterOf(0, 0, "k", "null"), Invalid, 0},
+		"the value was left out": {letterOf(0, 0, "k", "", "markread.value-omitted", "1000000"),
+			Omitted, 0},
+		"too far ahead": {letterOf(0, 0, "k",
+			`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1800000301}`), Invalid, 0},
+		"ahead, as far as may be": {letterOf(0, 0, "k",
+			`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1800000300}`), Replayable,
+			1800000300},
 	} {
 		c.record.Time = now // when it was written: not when the user read
 		event, obstacle := CheckReplay(c.record, now)
@@ -137,10 +160,12 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// The newest of equally large read times is published, and no count goes beyond what a record may have.
+// The newest of equally large read times is published, and no count goes beyond what a record may
+// have.
 func TestPublication(t *testing.T) {
 	value := func(readTime int) string {
-		return fmt.Sprintf(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":%d}`, 1_600_000_000+readTime)
+		return fmt.Sprintf(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":%d}`,
+			1_600_000_000+readTime)
 	}
 	f := NewIndex(2000, Filter{})
 	f.Judge(now)
@@ -150,7 +175,8 @@ func TestPublication(t *testing.T) {
 		letterOf(0, 6, "a|b", value(9), "n", "3"),
 		letterOf(0, 7, "a|b", value(9), "n", "2"), // equal, and later
 		letterOf(0, 8, "a|b", value(8), "n", "4"),
-		letterOf(0, 9, "c|b", `{"Report_Account":"c","Peer_Account":"b"}`, "__dlq.errors.topic", "x", "markread.anything", "x"),
+		letterOf(0, 9, "c|b", `{"Report_Account":"c","Peer_Account":"b"}`, "__dlq.errors.topic",
+			"x", "markread.anything", "x"),
 	} {
 		records[IDOf(r)] = r
 		f.Add(r)
@@ -160,7 +186,8 @@ func TestPublication(t *testing.T) {
 		t.Fatalf("%+v", p)
 	}
 	for i, want := range []string{
-		"n=2 markread.event-time=1700000000999 markread.replays=1000 ", "markread.event-time=1700000000999 markread.replays=1 ",
+		"n=2 markread.event-time=1700000000999 markread.replays=1000 ",
+		"markread.event-time=1700000000999 markread.replays=1 ",
 	} {
 		r := records[p.Events[i].ID]
 		m := p.Events[i].Publication(r)
@@ -174,15 +201,19 @@ func TestPublication(t *testing.T) {
 	}
 }
 
-// One letter of each conversation is published, the others are covered, all in the order of the topic; the limit counts those that can be replayed.
+// One letter of each conversation is published, the others are covered, all in the order of the
+// topic; the limit counts those that can be replayed.
 func TestPlan(t *testing.T) {
 	f := NewIndex(3, Filter{})
 	f.Judge(now)
 	for i, who := range []string{"a", "b", "", "a", "c", "b", "a"} {
-		f.Add(letterOf(i%2, int64(i), who, fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":"p","MsgReadTime":%d}`, who, 1_600_000_100-i),
+		f.Add(letterOf(i%2, int64(i), who,
+			fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":"p","MsgReadTime":%d}`, who,
+				1_600_000_100-i),
 			"markread.failed-at", time.Unix(int64(1000+i), 0).UTC().Format(time.RFC3339)))
 	}
-	for limit, want := range map[int]string{0: "0 4 1 | 6 3 5", 5: "0 4 1 | 3 5", 2: "0 1 |", 1: "0 |"} {
+	for limit, want := range map[int]string{0: "0 4 1 | 6 3 5", 5: "0 4 1 | 3 5", 2: "0 1 |",
+		1: "0 |"} {
 		p := PlanOf(f.Find(Open), limit)
 		var got []string
 		for _, l := range p.Events {
@@ -192,7 +223,8 @@ func TestPlan(t *testing.T) {
 		for _, l := range p.Covered {
 			got = append(got, fmt.Sprint(l.Offset))
 		}
-		if strings.Join(got, " ") != want || p.Letters() != len(got)-1 || len(p.All()) != p.Letters() {
+		if strings.Join(got, " ") != want || p.Letters() != len(got)-1 ||
+			len(p.All()) != p.Letters() {
 			t.Errorf("limit %d: %v, want %s", limit, got, want)
 		}
 		if stuck := p.Stuck(); stuck != map[int]int{0: 1, 5: 1, 2: 0, 1: 0}[limit] {
@@ -215,15 +247,19 @@ func TestPlanOfStuckLetters(t *testing.T) {
 	f.Add(letterOf(0, 0, "k", ""))
 	f.Add(letterOf(0, 1, "k", "", "markread.value-omitted", "1048516"))
 	f.Add(letterOf(0, 2, "k", "", "markread.value-omitted", "1048516"))
-	if p := PlanOf(f.Find(Open), 0); p.Obstacles != [obstacleCount]int{Invalid: 1, Omitted: 2} || p.Stuck() != 3 || p.Letters() != 0 {
+	if p := PlanOf(f.Find(Open), 0); p.Obstacles != [obstacleCount]int{Invalid: 1, Omitted: 2} ||
+		p.Stuck() != 3 || p.Letters() != 0 {
 		t.Errorf("%+v", p)
 	}
 }
 
-// Of equally large T the later letter is published: in one partition the one behind, in two the one that failed later.
+// Of equally large T the later letter is published: in one partition the one behind, in two the one
+// that failed later.
 func TestPlanOfTies(t *testing.T) {
 	letter := func(partition int, offset int64, failed string) event.Record {
-		return letterOf(partition, offset, "k", `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1600000100}`, "markread.failed-at", failed)
+		return letterOf(partition, offset, "k",
+			`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1600000100}`,
+			"markread.failed-at", failed)
 	}
 	const early, late = "2026-03-01T02:48:00Z", "2026-03-01T02:49:00Z"
 	for name, records := range map[string][]event.Record{
@@ -239,7 +275,8 @@ func TestPlanOfTies(t *testing.T) {
 		}
 		found := f.Find(Open)
 		for range 2 {
-			if p := PlanOf(found, 0); len(p.Events) != 1 || len(p.Covered) != 1 || p.Events[0].ID != (ID{0, 7}) {
+			if p := PlanOf(found, 0); len(p.Events) != 1 || len(p.Covered) != 1 ||
+				p.Events[0].ID != (ID{0, 7}) {
 				t.Errorf("%s: %+v", name, p)
 			}
 			slices.Reverse(found)
@@ -247,12 +284,15 @@ func TestPlanOfTies(t *testing.T) {
 	}
 }
 
-// Accounts may have the character that separates them in a key: what has the same key need not be the same conversation.
+// Accounts may have the character that separates them in a key: what has the same key need not be
+// the same conversation.
 func TestPlanOfConversationsOfOneKey(t *testing.T) {
 	f := NewIndex(3, Filter{})
 	f.Judge(now)
-	f.Add(letterOf(0, 0, "a|b|c", `{"Report_Account":"a|b","Peer_Account":"c","MsgReadTime":1600000100}`))
-	f.Add(letterOf(0, 1, "a|b|c", `{"Report_Account":"a","Peer_Account":"b|c","MsgReadTime":1600000200}`))
+	f.Add(letterOf(0, 0, "a|b|c",
+		`{"Report_Account":"a|b","Peer_Account":"c","MsgReadTime":1600000100}`))
+	f.Add(letterOf(0, 1, "a|b|c",
+		`{"Report_Account":"a","Peer_Account":"b|c","MsgReadTime":1600000200}`))
 	if p := PlanOf(f.Find(Open), 0); len(p.Events) != 2 || len(p.Covered) != 0 {
 		t.Errorf("%+v", p)
 	}
@@ -261,7 +301,8 @@ func TestPlanOfConversationsOfOneKey(t *testing.T) {
 // What was found is looked for again: it must be there still, as it was, and in its state.
 func TestStill(t *testing.T) {
 	value := `{"Report_Account":"a","Peer_Account":"b"}`
-	before := []event.Record{letterOf(0, 0, "k", value), letterOf(0, 1, "k", value), letterOf(0, 2, "k", value), letterOf(1, 0, "k", value), letterOf(2, 0, "k", value)}
+	before := []event.Record{letterOf(0, 0, "k", value), letterOf(0, 1, "k", value),
+		letterOf(0, 2, "k", value), letterOf(1, 0, "k", value), letterOf(2, 0, "k", value)}
 	fold := func(filter Filter, records ...event.Record) *Index {
 		f := NewIndex(3, filter)
 		for _, r := range records {
@@ -272,7 +313,8 @@ func TestStill(t *testing.T) {
 	found := fold(Filter{}, before...).Find(Open)
 	longer := letterOf(0, 1, "k", value+" ")
 	later := letterOf(0, 2, "k", value, "markread.failed-at", "2026-03-05T00:00:00Z")
-	resolution := event.Record{Partition: 1, Offset: 1, Headers: Resolve(before[3], Discarded).Headers}
+	resolution := event.Record{Partition: 1, Offset: 1, Headers: Resolve(before[3], Discarded).
+		Headers}
 	foreign := event.Record{Partition: 2, Value: []byte(value)}
 	if got := fold(Filter{}, before...).Still(slices.Clone(found)); !slices.Equal(got, found) {
 		t.Errorf("nothing happened: %v", got)
@@ -294,17 +336,20 @@ func TestStill(t *testing.T) {
 // A letter that is planned again counts only the replays of those that are there still.
 func TestPlanAgain(t *testing.T) {
 	event := func(readTime int) string {
-		return fmt.Sprintf(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":%d}`, 1_600_000_000+readTime)
+		return fmt.Sprintf(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":%d}`,
+			1_600_000_000+readTime)
 	}
 	f := NewIndex(9, Filter{})
 	f.Judge(now)
-	covered, newest := letterOf(0, 0, "k", event(5), "markread.replays", "2"), letterOf(0, 1, "k", event(9))
+	covered, newest := letterOf(0, 0, "k", event(5), "markread.replays", "2"),
+		letterOf(0, 1, "k", event(9))
 	f.Add(covered)
 	f.Add(newest)
 	p := PlanOf(f.Find(Open), 0)
 	for _, want := range []string{"3", "1"} {
 		m := p.Events[0].Publication(newest)
-		if last := m.Headers[len(m.Headers)-1]; len(p.Events) != 1 || last.Key != "markread.replays" || string(last.Value) != want {
+		if last := m.Headers[len(m.Headers)-1]; len(p.Events) != 1 ||
+			last.Key != "markread.replays" || string(last.Value) != want {
 			t.Errorf("%+v, want %s replays", m.Headers, want)
 		}
 		p = PlanOf(p.Events, 0)
@@ -325,25 +370,34 @@ func TestParts(t *testing.T) {
 		t.Errorf("%v", sizes)
 	}
 	e := Around(found[2:6], "topic", 4)
-	if want := []kafkaclient.OffsetRange{{First: 3, End: 4}, {First: 4, End: 5}, {First: 2, End: 6}, {}}; !slices.Equal(e.Partitions, want) {
+	if want := []kafkaclient.OffsetRange{{First: 3, End: 4}, {First: 4, End: 5}, {First: 2, End: 6},
+		{}}; !slices.Equal(e.Partitions, want) {
 		t.Errorf("%+v", e.Partitions)
 	}
 }
 
-// The line of JSON has the contract's names, bytes that are no text in base64, and nothing that a terminal would obey.
+// The line of JSON has the contract's names, bytes that are no text in base64, and nothing that a
+// terminal would obey.
 func TestJSON(t *testing.T) {
-	r := letterOf(2, 17, "k\x1b[31m\u202e\u009b", "null", "__dlq.errors.topic", "t", "__dlq.errors.partition", "3", "__dlq.errors.offset", "-1",
-		"__dlq.errors.group", "g", "__dlq.errors.delivery.count", "8", "__dlq.errors.message", "\"<b>\"\n\\", "markread.code", "90048",
-		"markread.failed-at", "2026-03-01T02:48:00.5+01:00", "markread.collapsed", "7", "markread.replays", "2", "markread.lane", "backfill")
+	r := letterOf(2, 17, "k\x1b[31m\u202e\u009b", "null", "__dlq.errors.topic", "t",
+		"__dlq.errors.partition", "3", "__dlq.errors.offset", "-1",
+		"__dlq.errors.group", "g", "__dlq.errors.delivery.count", "8", "__dlq.errors.message",
+		"\"<b>\"\n\\", "markread.code", "90048",
+		"markread.failed-at", "2026-03-01T02:48:00.5+01:00", "markread.collapsed", "7",
+		"markread.replays", "2", "markread.lane", "backfill")
 	l := Parse(r, Parked)
-	want := `{"id":"2:17","state":"parked","class":"rejected","code":"90048","message":"\"<b>\"\n\\","report":null,"peer":null,"read_time":null,` +
-		`"event_time":"2023-11-14T22:13:20.999Z","failed_at":"2026-03-01T01:48:00.5Z","origin":{"topic":"t","partition":3,"offset":null,"group":"g"},` +
-		`"delivery_count":8,"collapsed":7,"replays":2,"lane":"backfill","key":"k\u001b[31m\u202e\u009b","value":null}`
+	want := `{"id":"2:17","state":"parked","class":"rejected","code":"90048",` +
+		`"message":"\"<b>\"\n\\","report":null,"peer":null,"read_time":null,` +
+		`"event_time":"2023-11-14T22:13:20.999Z","failed_at":"2026-03-01T01:48:00.5Z",` +
+		`"origin":{"topic":"t","partition":3,"offset":null,"group":"g"},` +
+		`"delivery_count":8,"collapsed":7,"replays":2,"lane":"backfill",` +
+		`"key":"k\u001b[31m\u202e\u009b","value":null}`
 	if got := string(l.AppendJSON(nil, false)); got != want {
 		t.Errorf("%s, want\n%s", got, want)
 	}
 	r = letterOf(0, 0, "k\xff", "\x00\xff")
-	r.Headers = append(r.Headers, event.Header{Key: "null"}, event.Header{Key: "bytes", Value: []byte("\xffx")})
+	r.Headers = append(r.Headers, event.Header{Key: "null"},
+		event.Header{Key: "bytes", Value: []byte("\xffx")})
 	l = Parse(r, Open)
 	var d struct {
 		KeyBase64     []byte      `json:"key_base64"`
@@ -353,24 +407,27 @@ func TestJSON(t *testing.T) {
 		Key, Value    *string
 	}
 	line := l.AppendJSON(nil, true)
-	if err := json.Unmarshal(line, &d); err != nil || string(d.KeyBase64) != "k\xff" || string(d.ValueBase64) != "\x00\xff" || d.Key != nil || d.Value != nil {
+	if err := json.Unmarshal(line, &d); err != nil || string(d.KeyBase64) != "k\xff" ||
+		string(d.ValueBase64) != "\x00\xff" || d.Key != nil || d.Value != nil {
 		t.Errorf("%s: %v", line, err)
 	}
 	if len(d.Headers) != 3 || d.Headers[2] != [2]string{"null", ""} {
 		t.Errorf("%q", d.Headers)
 	}
-	if len(d.HeadersBase64) != 1 || string(d.HeadersBase64[0][0]) != "bytes" || string(d.HeadersBase64[0][1]) != "\xffx" {
+	if len(d.HeadersBase64) != 1 || string(d.HeadersBase64[0][0]) != "bytes" ||
+		string(d.HeadersBase64[0][1]) != "\xffx" {
 		t.Errorf("%q", d.HeadersBase64)
 	}
 }
 
-func TestMendable(t *testing.T) {
+func TestEditable(t *testing.T) {
 	for value, want := range map[string]string{
 		`{"Report_Account":"a","Peer_Account":"b"}`:                           `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1700000000}`,
 		`{ "x" : { "y" : [1, 2] } , "Peer_Account":"b","MsgReadTime":null }`:  `{"x":{"y":[1,2]},"Peer_Account":"b","MsgReadTime":1700000000}`,
 		`{"MsgReadTime":null,"MsgReadTime":"12","Report_Account":"\u0061\n"}`: `{"MsgReadTime":"12","Report_Account":"\u0061\n"}`,
 		`{"MsgReadTime":1700000000123}`:                                       `{"MsgReadTime":1700000000123}`,
-		`{"n":12345678901234567890123,"e":1e400,"\u0061":"` + "\u202e" + `"}`: `{"n":12345678901234567890123,"e":1e400,"a":"\u202e","MsgReadTime":1700000000}`,
+		`{"n":12345678901234567890123,"e":1e400,"\u0061":"` + "\u202e" +
+			`"}`: `{"n":12345678901234567890123,"e":1e400,"a":"\u202e","MsgReadTime":1700000000}`,
 		"{\n}":                             `{"MsgReadTime":1700000000}`,
 		"\uFEFF{}":                         `{"MsgReadTime":1700000000}`,
 		"{\"a\":\"\U000E0041\U0001F600\"}": "{\"a\":\"\\udb40\\udc41\U0001F600\",\"MsgReadTime\":1700000000}",
@@ -388,29 +445,35 @@ func TestMendable(t *testing.T) {
 	}
 }
 
-// A time that nobody knows must not become that of emit, which would mark as read what the user has not seen: what is printed is no event, until
-// somebody says the time.
-func TestMendableWithoutTime(t *testing.T) {
+// A time that nobody knows must not become that of emit, which would mark as read what the user has
+// not seen: what is printed is no event, until somebody says the time.
+func TestEditableWithoutTime(t *testing.T) {
 	for at, want := range map[string]string{
-		"": `"unknown"`, "soon": `"unknown"`, "0": `"unknown"`, "999999999999": `"unknown"`, "1000000000000": "1000000000",
+		"": `"unknown"`, "soon": `"unknown"`, "0": `"unknown"`, "999999999999": `"unknown"`,
+		"1000000000000": "1000000000",
 	} {
-		l := Parse(letterOf(0, 0, "k", `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":null}`, "markread.event-time", at), Open)
+		l := Parse(letterOf(0, 0, "k",
+			`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":null}`, "markread.event-time",
+			at), Open)
 		got, form := l.Editable()
 		event := event.Decode(event.Record{Value: got}, time.Unix(1_700_000_000, 0))
-		if string(got) != `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":`+want+`}` || (form == Whole) != (want == "1000000000") || (event.Invalid == nil) != (want == "1000000000") {
+		if string(got) != `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":`+want+`}` ||
+			(form == Whole) != (want == "1000000000") ||
+			(event.Invalid == nil) != (want == "1000000000") {
 			t.Errorf("of event time %q: %s, form %d, %v", at, got, form, event.Invalid)
 		}
 	}
 }
 
 // The event time takes the place of no time that the producer gave under a wrong name.
-func TestMendableWithMisspeltTime(t *testing.T) {
+func TestEditableWithMisspeltTime(t *testing.T) {
 	for value, want := range map[string]string{
 		`"msgReadTime":1600000000`: `"msgReadTime":1600000000,"MsgReadTime":"unknown"`,
 		`"MsgReadedTime":null`:     `"MsgReadedTime":null,"MsgReadTime":"unknown"`,
 		// As Decode has it: the correct name is there, and says that there is none.
-		`"msgReadTime":1600000000,"MsgReadTime":null`: `"msgReadTime":1600000000,"MsgReadTime":1700000000`,
-		`"msgReadTime":7,"MsgReadTime":1600000000`:    `"msgReadTime":7,"MsgReadTime":1600000000`,
+		`"msgReadTime":1600000000,"MsgReadTime":null`: `"msgReadTime":1600000000,` +
+			`"MsgReadTime":1700000000`,
+		`"msgReadTime":7,"MsgReadTime":1600000000`: `"msgReadTime":7,"MsgReadTime":1600000000`,
 	} {
 		l := Parse(letterOf(0, 0, "k", "{"+value+"}"), Open)
 		got, form := l.Editable()
@@ -428,7 +491,8 @@ func TestKindsAreBounded(t *testing.T) {
 		f.Add(written(0, int64(i), "c", fmt.Sprint(i), "0"))
 	}
 	counts := f.Counts()
-	if len(counts) != maxKinds || counts[0].Code != "of other kinds" || counts[0].Letters[Open] != more+1 {
+	if len(counts) != maxKinds || counts[0].Code != "of other kinds" ||
+		counts[0].Letters[Open] != more+1 {
 		t.Errorf("%d kinds, the first %+v", len(counts), counts[0])
 	}
 }

@@ -45,7 +45,8 @@ func (e *NotFoundError) Error() string {
 	return fmt.Sprintf("no letter %s in topic %q: %s", e.ID, e.Topic, e.Why)
 }
 
-// Show reads the partition of a letter; if it is cut short, what became of the letter is not known. If there is none of that ID it is a *NotFoundError.
+// Show reads the partition of a letter; if it is cut short, what became of the letter is not known.
+// If there is none of that ID it is a *NotFoundError.
 func (o *Store) Show(ctx context.Context, id ID, maxReplays int) (*View, error) {
 	extent, err := o.Topic.TopicOffsets(ctx, o.Name)
 	if err != nil {
@@ -69,18 +70,21 @@ func (o *Store) Show(ctx context.Context, id ID, maxReplays int) (*View, error) 
 	// First the record, so that the key is known.
 	o.partitions = len(extent.Partitions)
 	only := func(first, end int64) kafkaclient.TopicOffsets {
-		e := kafkaclient.TopicOffsets{Topic: o.Name, Partitions: make([]kafkaclient.OffsetRange, len(extent.Partitions))}
+		e := kafkaclient.TopicOffsets{Topic: o.Name,
+			Partitions: make([]kafkaclient.OffsetRange, len(extent.Partitions))}
 		e.Partitions[id.Partition] = kafkaclient.OffsetRange{First: first, End: end}
 		return e
 	}
 	var found *event.Record
 	o.unread = unread{}
-	if err := o.scan(ctx, only(id.Offset, id.Offset+1), func(r event.Record) error { found = &r; return nil }); err != nil {
+	if err := o.scan(ctx, only(id.Offset, id.Offset+1),
+		func(r event.Record) error { found = &r; return nil }); err != nil {
 		return nil, err
 	}
 	switch r, unread := o.unread.ranges[id.Partition]; {
 	case unread:
-		return nil, fmt.Errorf("topic %q, partition %d, offset %d: %w", o.Name, id.Partition, id.Offset, r.Err)
+		return nil, fmt.Errorf("topic %q, partition %d, offset %d: %w", o.Name, id.Partition,
+			id.Offset, r.Err)
 	case found == nil:
 		return nil, missing("nothing is there that a consumer may see")
 	case found.Damage != nil:
@@ -112,7 +116,8 @@ func (o *Store) Show(ctx context.Context, id ID, maxReplays int) (*View, error) 
 			v.Others = append(v.Others[:0], v.Others[1:]...)
 			v.More++
 		}
-		v.Others = append(v.Others, Other{ID: IDOf(r), Kind: kind, FailedAt: Parse(r, Open).FailedAt})
+		v.Others = append(v.Others,
+			Other{ID: IDOf(r), Kind: kind, FailedAt: Parse(r, Open).FailedAt})
 		return nil
 	})
 	if err != nil {

@@ -15,7 +15,8 @@ import (
 // Topic reads a dead-letter topic; a *kafkaclient.Client does.
 type Topic interface {
 	TopicOffsets(ctx context.Context, topic string) (kafkaclient.TopicOffsets, error)
-	Scan(ctx context.Context, extent kafkaclient.TopicOffsets, each func(event.Record) error) ([]kafkaclient.UnreadRange, error)
+	Scan(ctx context.Context, extent kafkaclient.TopicOffsets,
+		each func(event.Record) error) ([]kafkaclient.UnreadRange, error)
 }
 
 // Publisher publishes to a topic; a *kafkaclient.Publisher does.
@@ -28,15 +29,16 @@ type Publisher interface {
 type Store struct {
 	Topic Topic
 	Name  string // of the topic
-	// Reading is called before the topic is read to the end of the extent, and says whom to tell of each record, and of the end. nil: nobody.
+	// Reading is called before the topic is read to the end of the extent, and says whom to tell of
+	// each record, and of the end. nil: nobody.
 	Reading func(kafkaclient.TopicOffsets) (each func(event.Record), end func())
 
 	partitions int // of the topic, since Find or Show
 	unread     unread
 }
 
-// Find reads the topic to its present end into the index, as far as it can be read: see Unread. If it can't read a single record because of that, it
-// returns an error.
+// Find reads the topic to its present end into the index, as far as it can be read: see Unread. If
+// it can't read a single record because of that, it returns an error.
 func (o *Store) Find(ctx context.Context, index *Index) error {
 	extent, err := o.Topic.TopicOffsets(ctx, o.Name)
 	if err != nil {
@@ -61,14 +63,17 @@ func (o *Store) Find(ctx context.Context, index *Index) error {
 		return nil
 	})
 	if unread, _ := o.Unread(); err == nil && nothing && len(unread) > 0 {
-		first := slices.MinFunc(unread, func(a, b Unread) int { return cmp.Compare(a.From, b.From) }) // unknown bounds say why best
+		// unknown bounds say why best
+		first := slices.MinFunc(unread,
+			func(a, b Unread) int { return cmp.Compare(a.From, b.From) })
 		err = fmt.Errorf("topic %q, partition %d: %w", o.Name, first.Partition, first.Err)
 	}
 	return err
 }
 
 // scan reads a part of the topic, and keeps what can't be read.
-func (o *Store) scan(ctx context.Context, extent kafkaclient.TopicOffsets, each func(event.Record) error) error {
+func (o *Store) scan(ctx context.Context, extent kafkaclient.TopicOffsets,
+	each func(event.Record) error) error {
 	ranges, err := o.Topic.Scan(ctx, extent, each)
 	for _, u := range ranges {
 		o.unread.fail(u)
@@ -76,8 +81,9 @@ func (o *Store) scan(ctx context.Context, extent kafkaclient.TopicOffsets, each 
 	return err
 }
 
-// Bounds of the records that are in memory at a time: of letters that are listed, and of those that are worked on. Work has smaller parts, so that it
-// can be stopped soon and says often how far it is.
+// Bounds of the records that are in memory at a time: of letters that are listed, and of those that
+// are worked on. Work has smaller parts, so that it can be stopped soon and says often how far it
+// is.
 const (
 	listLetters = 250_000
 	listBytes   = 32 << 20
@@ -85,10 +91,11 @@ const (
 	workBytes   = 8 << 20
 )
 
-// List gives letters that Find found to each, in the order in which they are given. What is not there any more as it was found, or can't be read,
-// is left out.
+// List gives letters that Find found to each, in the order in which they are given. What is not
+// there any more as it was found, or can't be read, is left out.
 //
-// They are read in the order of the topic, which is another; so they are kept until their turn comes.
+// They are read in the order of the topic, which is another; so they are kept until their turn
+// comes.
 func (o *Store) List(ctx context.Context, found []Entry, each func(*Letter) error) error {
 	for part := range Parts(found, listLetters, listBytes) {
 		records, err := o.read(ctx, part)
@@ -108,7 +115,8 @@ func (o *Store) List(ctx context.Context, found []Entry, each func(*Letter) erro
 	return nil
 }
 
-// read returns the records of letters, in their order; nil: it is not there any more as it was found, or can't be read.
+// read returns the records of letters, in their order; nil: it is not there any more as it was
+// found, or can't be read.
 func (o *Store) read(ctx context.Context, part []Entry) ([]*event.Record, error) {
 	index := make(map[ID]int, len(part))
 	for i, l := range part {
@@ -131,9 +139,12 @@ type Done struct {
 	TooLarge      int // letters that stay open: the topic takes no record of that size
 	Refused       int // letters that stay open: the topic refuses what is in the record
 	Changed       int // letters that stay open: they can't be replayed any more
-	Gone          int // letters that are not there any more as they were found, or that such a letter covers
-	Unread        int // letters that stay open: they can't be read any more, or such a letter covers them
-	Unresolved    int // letters to which something was done, or may have been, and that stay open, as far as is known
+	// letters that are not there any more as they were found, or that such a letter covers
+	Gone int
+	// letters that stay open: they can't be read any more, or such a letter covers them
+	Unread int
+	// letters to which something was done, or may have been, and that stay open, as far as is known
+	Unresolved int
 }
 
 // add adds what was done to another part.
@@ -148,7 +159,8 @@ func (d *Done) add(more Done) {
 	d.Unresolved += more.Unresolved
 }
 
-// grace is how long a part that was begun may take after ctx has ended: what is published should be resolved.
+// grace is how long a part that was begun may take after ctx has ended: what is published should be
+// resolved.
 const grace = 5 * time.Second
 
 // finishing returns a context that ends some time after ctx does.
@@ -166,10 +178,11 @@ func finishing(ctx context.Context) (context.Context, context.CancelFunc) {
 	return later, func() { stop(); cancel() }
 }
 
-// work does something to all letters that are still there, part by part, until it fails or ctx ends; a part that was begun is finished. progress, which
-// may be nil, is told after each.
+// work does something to all letters that are still there, part by part, until it fails or ctx
+// ends; a part that was begun is finished. progress, which may be nil, is told after each.
 func (o *Store) work(
-	ctx context.Context, found []Entry, do func(context.Context, []Entry, []event.Record) (Done, error), progress func(Done),
+	ctx context.Context, found []Entry,
+	do func(context.Context, []Entry, []event.Record) (Done, error), progress func(Done),
 ) (Done, error) {
 	var done Done
 	for part := range Parts(found, workLetters, workBytes) {
@@ -206,53 +219,59 @@ func (o *Store) work(
 	return done, nil
 }
 
-// Replay publishes the events of a plan, and resolves them as replayed, and then the letters that they cover. now judges them; its result is the time of
-// that moment.
+// Replay publishes the events of a plan, and resolves them as replayed, and then the letters that
+// they cover. now judges them; its result is the time of that moment.
 //
-// What the topic refuses for what it is, or as too large, stays open, and is no error. Any other failure ends it.
-func (o *Store) Replay(ctx context.Context, plan Plan, now func() time.Time, events, resolutions Publisher, progress func(Done)) (Done, error) {
+// What the topic refuses for what it is, or as too large, stays open, and is no error. Any other
+// failure ends it.
+func (o *Store) Replay(ctx context.Context, plan Plan, now func() time.Time, events,
+	resolutions Publisher, progress func(Done)) (Done, error) {
 	var published, tooLarge, refused []Entry
 	resolving := true
-	done, err := o.work(ctx, plan.Events, func(ctx context.Context, part []Entry, records []event.Record) (done Done, err error) {
-		var places []int // of the messages, in the part
-		var messages []event.Message
-		at := now()
-		for i, r := range records {
-			if _, obstacle := CheckReplay(r, at); obstacle != Replayable {
-				done.Changed++
-				continue
+	done, err := o.work(ctx, plan.Events,
+		func(ctx context.Context, part []Entry, records []event.Record) (done Done, err error) {
+			var places []int // of the messages, in the part
+			var messages []event.Message
+			at := now()
+			for i, r := range records {
+				if _, obstacle := CheckReplay(r, at); obstacle != Replayable {
+					done.Changed++
+					continue
+				}
+				places, messages = append(places, i), append(messages, part[i].Publication(r))
 			}
-			places, messages = append(places, i), append(messages, part[i].Publication(r))
-		}
-		failed, err := failuresOf(events.Publish(ctx, messages...))
-		var replayed []event.Record
-		for n, i := range places {
-			switch cause := failed[n]; {
-			case cause == nil && err == nil:
-				published, replayed = append(published, part[i]), append(replayed, records[i])
-			case kafkaclient.IsTooLarge(cause):
-				tooLarge = append(tooLarge, part[i])
-				done.TooLarge++
-			case kafkaclient.IsRefusedRecord(cause):
-				refused = append(refused, part[i])
-				done.Refused++
-			default:
-				done.Unresolved++
+			failed, err := failuresOf(events.Publish(ctx, messages...))
+			var replayed []event.Record
+			for n, i := range places {
+				switch cause := failed[n]; {
+				case cause == nil && err == nil:
+					published, replayed = append(published, part[i]), append(replayed, records[i])
+				case kafkaclient.IsTooLarge(cause):
+					tooLarge = append(tooLarge, part[i])
+					done.TooLarge++
+				case kafkaclient.IsRefusedRecord(cause):
+					refused = append(refused, part[i])
+					done.Refused++
+				default:
+					done.Unresolved++
+				}
 			}
-		}
-		done.Conversations = len(replayed)
-		if err == nil {
-			err = first(failed, func(err error) bool { return !kafkaclient.IsTooLarge(err) && !kafkaclient.IsRefusedRecord(err) })
-		}
-		resolved, resolveErr := resolve(ctx, replayed, Replayed, resolutions)
-		resolving = resolveErr == nil
-		done.Letters = resolved
-		done.Unresolved += len(replayed) - resolved
-		if err != nil && resolveErr != nil {
-			err = fmt.Errorf("%w; %w", err, resolveErr)
-		}
-		return done, cmp.Or(err, resolveErr)
-	}, progress)
+			done.Conversations = len(replayed)
+			if err == nil {
+				err = first(failed, func(err error) bool {
+					return !kafkaclient.IsTooLarge(err) &&
+						!kafkaclient.IsRefusedRecord(err)
+				})
+			}
+			resolved, resolveErr := resolve(ctx, replayed, Replayed, resolutions)
+			resolving = resolveErr == nil
+			done.Letters = resolved
+			done.Unresolved += len(replayed) - resolved
+			if err != nil && resolveErr != nil {
+				err = fmt.Errorf("%w; %w", err, resolveErr)
+			}
+			return done, cmp.Or(err, resolveErr)
+		}, progress)
 	covered := plan.CoveredBy(published)
 	if err == nil {
 		large, unwanted := len(plan.CoveredBy(tooLarge)), len(plan.CoveredBy(refused))
@@ -269,7 +288,8 @@ func (o *Store) Replay(ctx context.Context, plan Plan, now func() time.Time, eve
 		done.Unresolved += len(covered)
 		return done, err
 	}
-	// Also when the events came to no good end: of a letter that stays open the next replay publishes a T that is lower than the one before.
+	// Also when the events came to no good end: of a letter that stays open the next replay
+	// publishes a T that is lower than the one before.
 	finish, cancel := finishing(ctx)
 	defer cancel()
 	more, moreErr := o.resolveAll(finish, covered, Replayed, resolutions, func(more Done) {
@@ -286,22 +306,26 @@ func (o *Store) Replay(ctx context.Context, plan Plan, now func() time.Time, eve
 }
 
 // Discard resolves letters as discarded.
-func (o *Store) Discard(ctx context.Context, found []Entry, resolutions Publisher, progress func(Done)) (Done, error) {
+func (o *Store) Discard(ctx context.Context, found []Entry, resolutions Publisher,
+	progress func(Done)) (Done, error) {
 	return o.resolveAll(ctx, found, Discarded, resolutions, progress)
 }
 
 func (o *Store) resolveAll(
 	ctx context.Context, found []Entry, how State, resolutions Publisher, progress func(Done),
 ) (Done, error) {
-	return o.work(ctx, found, func(ctx context.Context, _ []Entry, records []event.Record) (done Done, err error) {
-		done.Letters, err = resolve(ctx, records, how, resolutions)
-		done.Unresolved = len(records) - done.Letters
-		return done, err
-	}, progress)
+	return o.work(ctx, found,
+		func(ctx context.Context, _ []Entry, records []event.Record) (done Done, err error) {
+			done.Letters, err = resolve(ctx, records, how, resolutions)
+			done.Unresolved = len(records) - done.Letters
+			return done, err
+		}, progress)
 }
 
-// resolve writes the resolutions of letters into their partitions, and returns how many are acknowledged.
-func resolve(ctx context.Context, records []event.Record, how State, resolutions Publisher) (resolved int, err error) {
+// resolve writes the resolutions of letters into their partitions, and returns how many are
+// acknowledged.
+func resolve(ctx context.Context, records []event.Record, how State,
+	resolutions Publisher) (resolved int, err error) {
 	byPartition := map[int][]event.Message{}
 	for _, r := range records {
 		byPartition[r.Partition] = append(byPartition[r.Partition], Resolve(r, how))
@@ -318,7 +342,8 @@ func resolve(ctx context.Context, records []event.Record, how State, resolutions
 				answers <- answer{0, err}
 				return
 			}
-			answers <- answer{len(messages) - len(failed), first(failed, func(error) bool { return true })}
+			answers <- answer{len(messages) - len(failed),
+				first(failed, func(error) bool { return true })}
 		}()
 	}
 	for range byPartition {
@@ -331,7 +356,8 @@ func resolve(ctx context.Context, records []event.Record, how State, resolutions
 	return resolved, err
 }
 
-// failuresOf takes a publisher's error apart; err: none of the messages was published for this reason.
+// failuresOf takes a publisher's error apart; err: none of the messages was published for this
+// reason.
 func failuresOf(published error) (failed kafkaclient.PublishErrors, err error) {
 	if published == nil || errors.As(published, &failed) {
 		return failed, nil

@@ -42,7 +42,8 @@ func (t *topic) TopicOffsets(context.Context, string) (kafkaclient.TopicOffsets,
 	return e, nil
 }
 
-func (t *topic) Scan(ctx context.Context, e kafkaclient.TopicOffsets, each func(event.Record) error) (unread []kafkaclient.UnreadRange, err error) {
+func (t *topic) Scan(ctx context.Context, e kafkaclient.TopicOffsets,
+	each func(event.Record) error) (unread []kafkaclient.UnreadRange, err error) {
 	t.scans = append(t.scans, e.Size())
 	for number, p := range t.partitions {
 		for _, r := range p {
@@ -55,7 +56,8 @@ func (t *topic) Scan(ctx context.Context, e kafkaclient.TopicOffsets, each func(
 			}
 			if broken, some := t.broken[number]; some && r.Offset >= broken {
 				tp := event.TopicPartition{Topic: t.name, Partition: number}
-				unread = append(unread, kafkaclient.UnreadRange{TopicPartition: tp, From: r.Offset, To: b.End, Err: errors.New("checksum")})
+				unread = append(unread, kafkaclient.UnreadRange{TopicPartition: tp, From: r.Offset,
+					To: b.End, Err: errors.New("checksum")})
 				break
 			}
 			if err := each(r); err != nil {
@@ -109,7 +111,8 @@ func (t *topic) write(ctx context.Context, messages []event.Message, do func(eve
 func (t *topic) append(partition int, m event.Message) {
 	next := int64(len(t.partitions[partition]))
 	t.partitions[partition] = append(t.partitions[partition], event.Record{
-		Topic: t.name, Partition: partition, Offset: next, Key: m.Key, Value: m.Value, Headers: m.Headers, Time: time.Unix(1_700_000_000, 0),
+		Topic: t.name, Partition: partition, Offset: next, Key: m.Key, Value: m.Value,
+		Headers: m.Headers, Time: time.Unix(1_700_000_000, 0),
 	})
 }
 
@@ -119,11 +122,14 @@ const firstSecond = 1_600_000_000
 // letter writes a letter of an event of the second T, that was written down at its time.
 func (t *topic) letter(partition int, report string, second int64, headers ...string) {
 	readTime := firstSecond + second
-	value := fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":"p","MsgReadTime":%d}`, report, readTime)
+	value := fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":"p","MsgReadTime":%d}`, report,
+		readTime)
 	m := event.Message{Key: event.Key(report, "p"), Value: []byte(value)}
 	for i, h := range append([]string{
-		"markread.class", "rejected", "markread.code", "90048", "markread.event-time", strconv.FormatInt(readTime*1000, 10),
-		"markread.failed-at", time.Unix(1_600_000_000+int64(t.size()), 0).UTC().Format(time.RFC3339), "markread.replays", "0", "trace", report,
+		"markread.class", "rejected", "markread.code", "90048", "markread.event-time",
+		strconv.FormatInt(readTime*1000, 10),
+		"markread.failed-at", time.Unix(1_600_000_000+int64(t.size()), 0).UTC().
+			Format(time.RFC3339), "markread.replays", "0", "trace", report,
 	}, headers...) {
 		if i%2 == 0 {
 			m.Headers = append(m.Headers, event.Header{Key: h})
@@ -181,7 +187,8 @@ func value(m event.Message, name string) string {
 	return text
 }
 
-// One event a conversation is published, with the largest T; all of its letters are resolved, in their partitions, and a second replay finds nothing.
+// One event a conversation is published, with the largest T; all of its letters are resolved, in
+// their partitions, and a second replay finds nothing.
 func TestReplay(t *testing.T) {
 	from, to := newTopic(3), newTopic(1)
 	from.letter(0, "a", 100)
@@ -197,8 +204,10 @@ func TestReplay(t *testing.T) {
 	if len(to.published) != 2 {
 		t.Fatalf("%d events", len(to.published))
 	}
-	if m := to.published[0]; string(m.Key) != "a|p" || !strings.Contains(string(m.Value), `"MsgReadTime":1600000300`) || value(m, "markread.event-time") != "1600000300000" ||
-		value(m, "markread.replays") != "3" || value(m, "trace") != "a" || len(m.Headers) != 3 || !m.Time.IsZero() {
+	if m := to.published[0]; string(m.Key) != "a|p" || !strings.Contains(string(m.Value),
+		`"MsgReadTime":1600000300`) || value(m, "markread.event-time") != "1600000300000" ||
+		value(m, "markread.replays") != "3" || value(m, "trace") != "a" || len(m.Headers) != 3 ||
+		!m.Time.IsZero() {
 		t.Errorf("%s %s %s", m.Key, m.Value, m.Headers)
 	}
 	if m := to.published[1]; string(m.Key) != "b|p" || value(m, "markread.replays") != "1" {
@@ -208,7 +217,8 @@ func TestReplay(t *testing.T) {
 	if last.Value != nil || string(last.Key) != "a|p" || len(last.Headers) != 2 {
 		t.Errorf("a resolution: %+v", last)
 	}
-	if got := states(t, o); got != "0:0 replayed, 0:1 replayed, 0:2 replayed, 1:0 replayed, 2:0 replayed" {
+	if got := states(t, o); got != "0:0 replayed, 0:1 replayed, 0:2 replayed, 1:0 replayed, 2:0 "+
+		"replayed" {
 		t.Error(got)
 	}
 	if _, plan := planned(t, from); plan.Letters() != 0 {
@@ -216,7 +226,8 @@ func TestReplay(t *testing.T) {
 	}
 }
 
-// A letter is resolved after its event was acknowledged, and not at all if it was not: whatever fails, nothing is lost.
+// A letter is resolved after its event was acknowledged, and not at all if it was not: whatever
+// fails, nothing is lost.
 func TestReplayLosesNothing(t *testing.T) {
 	broken := errors.New("the connection broke")
 	tooLarge := fmt.Errorf("refused: %w", kafka.MessageSizeTooLarge)
@@ -228,7 +239,8 @@ func TestReplayLosesNothing(t *testing.T) {
 	}{
 		"nothing is published": {
 			publish: func(event.Message) error { return broken },
-			done:    Done{Unresolved: 2}, err: "the connection broke", states: "0:0 open, 0:1 open, 1:0 open",
+			done:    Done{Unresolved: 2}, err: "the connection broke",
+			states: "0:0 open, 0:1 open, 1:0 open",
 		},
 		"one is not published": {
 			publish: func(m event.Message) error {
@@ -237,7 +249,8 @@ func TestReplayLosesNothing(t *testing.T) {
 				}
 				return nil
 			},
-			done: Done{Letters: 1, Conversations: 1, Unresolved: 1}, err: "the connection broke", states: "0:0 open, 0:1 open, 1:0 replayed",
+			done: Done{Letters: 1, Conversations: 1, Unresolved: 1}, err: "the connection broke",
+			states: "0:0 open, 0:1 open, 1:0 replayed",
 		},
 		"one is too large": {
 			publish: func(m event.Message) error {
@@ -246,7 +259,8 @@ func TestReplayLosesNothing(t *testing.T) {
 				}
 				return nil
 			},
-			done: Done{Letters: 1, Conversations: 1, TooLarge: 2}, states: "0:0 open, 0:1 open, 1:0 replayed",
+			done:   Done{Letters: 1, Conversations: 1, TooLarge: 2},
+			states: "0:0 open, 0:1 open, 1:0 replayed",
 		},
 		"one is refused for what it is": {
 			publish: func(m event.Message) error {
@@ -255,7 +269,8 @@ func TestReplayLosesNothing(t *testing.T) {
 				}
 				return nil
 			},
-			done: Done{Letters: 1, Conversations: 1, Refused: 2}, states: "0:0 open, 0:1 open, 1:0 replayed",
+			done:   Done{Letters: 1, Conversations: 1, Refused: 2},
+			states: "0:0 open, 0:1 open, 1:0 replayed",
 		},
 		"a resolution is too large": {
 			resolve: func(m event.Message) error {
@@ -264,11 +279,15 @@ func TestReplayLosesNothing(t *testing.T) {
 				}
 				return nil
 			},
-			done: Done{Letters: 1, Conversations: 2, Unresolved: 2}, err: "resolutions of letters are not written: refused", states: "0:0 open, 0:1 replayed, 1:0 open",
+			done:   Done{Letters: 1, Conversations: 2, Unresolved: 2},
+			err:    "resolutions of letters are not written: refused",
+			states: "0:0 open, 0:1 replayed, 1:0 open",
 		},
 		"no resolution is written": {
 			resolve: func(event.Message) error { return broken },
-			done:    Done{Conversations: 2, Unresolved: 3}, err: "resolutions of letters are not written: the connection broke", states: "0:0 open, 0:1 open, 1:0 open",
+			done:    Done{Conversations: 2, Unresolved: 3},
+			err:     "resolutions of letters are not written: the connection broke",
+			states:  "0:0 open, 0:1 open, 1:0 open",
 		},
 		"one resolution of a covered letter is not written": {
 			resolve: func(m event.Message) error {
@@ -277,7 +296,8 @@ func TestReplayLosesNothing(t *testing.T) {
 				}
 				return nil
 			},
-			done: Done{Letters: 2, Conversations: 2, Unresolved: 1}, err: "resolutions of letters", states: "0:0 open, 0:1 replayed, 1:0 replayed",
+			done: Done{Letters: 2, Conversations: 2, Unresolved: 1}, err: "resolutions of letters",
+			states: "0:0 open, 0:1 replayed, 1:0 replayed",
 		},
 		"one resolution is not written": {
 			resolve: func(m event.Message) error {
@@ -286,7 +306,8 @@ func TestReplayLosesNothing(t *testing.T) {
 				}
 				return nil
 			},
-			done: Done{Letters: 1, Conversations: 2, Unresolved: 2}, err: "resolutions of letters", states: "0:0 open, 0:1 open, 1:0 replayed",
+			done: Done{Letters: 1, Conversations: 2, Unresolved: 2}, err: "resolutions of letters",
+			states: "0:0 open, 0:1 open, 1:0 replayed",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -316,7 +337,8 @@ func TestReplayLosesNothing(t *testing.T) {
 	}
 }
 
-// Work goes on in parts that fit into memory, and a replay that is interrupted resolves what it has published, and no more.
+// Work goes on in parts that fit into memory, and a replay that is interrupted resolves what it has
+// published, and no more.
 func TestReplayInParts(t *testing.T) {
 	from, to := newTopic(4), newTopic(1)
 	const all = 2*workLetters + 10
@@ -325,9 +347,11 @@ func TestReplayInParts(t *testing.T) {
 	}
 	o, plan := planned(t, from)
 	ctx, cancel := context.WithCancel(t.Context())
-	to.publish = func(event.Message) error { cancel(); return nil } // in the middle of the first part
+	// in the middle of the first part
+	to.publish = func(event.Message) error { cancel(); return nil }
 	done, err := o.Replay(ctx, plan, clock, to, from, nil)
-	if !errors.Is(err, context.Canceled) || done != (Done{Letters: workLetters, Conversations: workLetters}) {
+	if !errors.Is(err, context.Canceled) ||
+		done != (Done{Letters: workLetters, Conversations: workLetters}) {
 		t.Errorf("%+v %v", done, err)
 	}
 	if n := len(find(t, o).Find(Replayed)); n != workLetters || len(to.published) != workLetters {
@@ -336,8 +360,10 @@ func TestReplayInParts(t *testing.T) {
 	var told []int
 	to.publish, from.scans = nil, nil
 	_, plan = planned(t, from)
-	done, err = o.Replay(t.Context(), plan, clock, to, from, func(d Done) { told = append(told, d.Letters) })
-	if err != nil || done.Letters != all-workLetters || !slices.Equal(told, []int{workLetters, workLetters + 10}) {
+	done, err = o.Replay(t.Context(), plan, clock, to, from,
+		func(d Done) { told = append(told, d.Letters) })
+	if err != nil || done.Letters != all-workLetters ||
+		!slices.Equal(told, []int{workLetters, workLetters + 10}) {
 		t.Errorf("%+v %v, told %v", done, err, told)
 	}
 	// The parts together read little more than what is left: each only around its own letters.
@@ -346,8 +372,10 @@ func TestReplayInParts(t *testing.T) {
 	}
 }
 
-// The letters of a conversation are read once, however many parts there are, and progress goes on to the last of them. Whoever interrupts it, what is
-// published is resolved, and so is what that covers. Only what can't be resolved is left to the next replay, which publishes one event a conversation.
+// The letters of a conversation are read once, however many parts there are, and progress goes on
+// to the last of them. Whoever interrupts it, what is published is resolved, and so is what that
+// covers. Only what can't be resolved is left to the next replay, which publishes one event a
+// conversation.
 func TestReplayOfFewConversations(t *testing.T) {
 	from, to := newTopic(2), newTopic(1)
 	const all, conversations = 3*workLetters + 10, 20
@@ -363,7 +391,8 @@ func TestReplayOfFewConversations(t *testing.T) {
 		return nil
 	}
 	done, err := o.Replay(t.Context(), plan, clock, to, from, nil)
-	if want := (Done{Letters: conversations, Conversations: conversations, Unresolved: all - conversations}); err == nil || done != want {
+	if want := (Done{Letters: conversations, Conversations: conversations,
+		Unresolved: all - conversations}); err == nil || done != want {
 		t.Errorf("%+v %v", done, err)
 	}
 	from.publish, from.scans, to.published = nil, nil, nil
@@ -371,8 +400,10 @@ func TestReplayOfFewConversations(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	to.publish = func(event.Message) error { cancel(); return nil }
 	var told []int
-	done, err = o.Replay(ctx, plan, clock, to, from, func(d Done) { told = append(told, d.Letters) })
-	if want := (Done{Letters: all - conversations, Conversations: conversations}); err != nil || done != want || len(to.published) != conversations {
+	done, err = o.Replay(ctx, plan, clock, to, from,
+		func(d Done) { told = append(told, d.Letters) })
+	if want := (Done{Letters: all - conversations, Conversations: conversations}); err != nil ||
+		done != want || len(to.published) != conversations {
 		t.Errorf("%+v %v, %d published", done, err, len(to.published))
 	}
 	if !slices.IsSorted(told) || told[len(told)-1] != all-conversations {
@@ -398,7 +429,8 @@ func TestInterruptedReplayResolvesTheCovered(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	to.publish = func(event.Message) error { cancel(); return nil } // in the first part
 	done, err := o.Replay(ctx, plan, clock, to, from, nil)
-	if want := (Done{Letters: 2 * workLetters, Conversations: workLetters}); !errors.Is(err, context.Canceled) || done != want {
+	if want := (Done{Letters: 2 * workLetters, Conversations: workLetters}); !errors.Is(err,
+		context.Canceled) || done != want {
 		t.Errorf("%+v %v", done, err)
 	}
 	if _, plan := planned(t, from); len(plan.Events) != 10 || len(plan.Covered) != 10 {
@@ -427,7 +459,8 @@ func TestInterruptedReplayEnds(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		began := time.Now()
 		done, err := o.Replay(ctx, plan, clock, hanging{cancel}, from, nil)
-		if took := time.Since(began); took != grace || err == nil || done.Letters != 0 || done.Unresolved != 1 {
+		if took := time.Since(began); took != grace || err == nil || done.Letters != 0 ||
+			done.Unresolved != 1 {
 			t.Errorf("%+v %v after %v", done, err, took)
 		}
 	})
@@ -448,7 +481,8 @@ type broken struct{ Publisher }
 
 func (broken) Publish(context.Context, ...event.Message) error { return errors.New("no metadata") }
 
-// What is not the letter any more that was found is left alone: retention was there, or the topic was made anew.
+// What is not the letter any more that was found is left alone: retention was there, or the topic
+// was made anew.
 func TestGone(t *testing.T) {
 	from, to := newTopic(1), newTopic(1)
 	for i := range 5 {
@@ -459,18 +493,22 @@ func TestGone(t *testing.T) {
 	records := from.partitions[0]
 	records[1].Headers = nil                                              // no letter
 	records[2].Value = append(slices.Clone(records[2].Value), "     "...) // another one
-	records[3].Headers = append(slices.Clone(records[3].Headers), event.Header{Key: "markread.failed-at", Value: []byte("2026-03-01T02:48:00Z")})
+	records[3].Headers = append(slices.Clone(records[3].Headers),
+		event.Header{Key: "markread.failed-at", Value: []byte("2026-03-01T02:48:00Z")})
 	from.partitions[0] = records[1:]
 	done, err := o.Replay(t.Context(), plan, clock, to, from, nil)
-	if err != nil || done != (Done{Letters: 1, Conversations: 1, Gone: 4}) || len(to.published) != 1 || string(to.published[0].Key) != "r4|p" {
+	if err != nil || done != (Done{Letters: 1, Conversations: 1, Gone: 4}) ||
+		len(to.published) != 1 || string(to.published[0].Key) != "r4|p" {
 		t.Errorf("%+v %v", done, err)
 	}
-	if done, err := o.Discard(t.Context(), found[:4], from, nil); err != nil || done != (Done{Gone: 4}) {
+	if done, err := o.Discard(t.Context(), found[:4], from, nil); err != nil ||
+		done != (Done{Gone: 4}) {
 		t.Errorf("%+v %v", done, err)
 	}
 }
 
-// When the letter is gone that was to be published for its conversation, the others stay open: nothing was published for them.
+// When the letter is gone that was to be published for its conversation, the others stay open:
+// nothing was published for them.
 func TestGoneEvent(t *testing.T) {
 	from, to := newTopic(2), newTopic(1)
 	from.letter(0, "a", 100)
@@ -478,7 +516,8 @@ func TestGoneEvent(t *testing.T) {
 	o, plan := planned(t, from)
 	from.partitions[1][0].Headers = nil
 	done, err := o.Replay(t.Context(), plan, clock, to, from, nil)
-	if got := states(t, o); err != nil || done != (Done{Gone: 2}) || got != "0:0 open" || len(to.published) != 0 {
+	if got := states(t, o); err != nil || done != (Done{Gone: 2}) || got != "0:0 open" ||
+		len(to.published) != 0 {
 		t.Errorf("%+v %v; %s", done, err, got)
 	}
 }
@@ -527,7 +566,8 @@ func TestDiscardFails(t *testing.T) {
 func TestList(t *testing.T) {
 	from := newTopic(3)
 	for i, seconds := range []int{5, 1, 4, 1, 3, 2, 6} {
-		from.letter(i%3, "r"+strconv.Itoa(i), 100, "markread.failed-at", time.Unix(1_600_000_000+int64(seconds), 0).UTC().Format(time.RFC3339))
+		from.letter(i%3, "r"+strconv.Itoa(i), 100, "markread.failed-at",
+			time.Unix(1_600_000_000+int64(seconds), 0).UTC().Format(time.RFC3339))
 	}
 	o := &Store{Topic: from, Name: from.name}
 	found := find(t, o).Find(AllStates()...)
@@ -569,7 +609,8 @@ func TestShow(t *testing.T) {
 		{Partition: 0, Offset: 5}: "markread did not write that record",
 	} {
 		var none *NotFoundError
-		if _, err := o.Show(t.Context(), id, 3); !errors.As(err, &none) || !strings.HasPrefix(none.Why, why) {
+		if _, err := o.Show(t.Context(), id, 3); !errors.As(err, &none) ||
+			!strings.HasPrefix(none.Why, why) {
 			t.Errorf("%s: %v", id, err)
 		}
 	}

@@ -9,8 +9,8 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// Unread is a part of the topic that can't be read, or records that somebody else wrote there and that can't be
-// decoded.
+// Unread is a part of the topic that can't be read, or records that somebody else wrote there and
+// that can't be decoded.
 type Unread struct {
 	kafkaclient.UnreadRange
 	Damaged bool // the records can't be decoded: no letter and no resolution is among them
@@ -23,7 +23,8 @@ type unread struct {
 	more    int // that are left out of damaged
 }
 
-// maxDamaged bounds what is kept of damaged records: whoever may write to the topic may write any number.
+// maxDamaged bounds what is kept of damaged records: whoever may write to the topic may write any
+// number.
 const maxDamaged = 100
 
 func (u *unread) damage(r event.Record) {
@@ -54,7 +55,8 @@ func (u *unread) has(id ID) bool {
 	return some && id.Offset >= r.From
 }
 
-// Unread returns what could not be read since Find, by partition, and how many damaged parts it leaves out.
+// Unread returns what could not be read since Find, by partition, and how many damaged parts it
+// leaves out.
 func (o *Store) Unread() (all []Unread, more int) {
 	for _, r := range o.unread.ranges {
 		all = append(all, Unread{UnreadRange: r})
@@ -66,15 +68,16 @@ func (o *Store) Unread() (all []Unread, more int) {
 	return all, o.unread.more
 }
 
-// CutShort reports whether the partition of a letter could not be read to its end: the letter may be resolved, or
-// may not be there.
+// CutShort reports whether the partition of a letter could not be read to its end: the letter may
+// be resolved, or may not be there.
 func (o *Store) CutShort(id ID) bool {
 	_, some := o.unread.ranges[id.Partition]
 	return some
 }
 
-// Known returns those of the letters that Find found whose state is known, and how many it leaves out: those of
-// partitions that are cut short, unless they are named. To replay or discard a resolved letter once more does no harm.
+// Known returns those of the letters that Find found whose state is known, and how many it leaves
+// out: those of partitions that are cut short, unless they are named. To replay or discard a
+// resolved letter once more does no harm.
 func (o *Store) Known(found []Entry, named map[ID]bool) (known []Entry, left int) {
 	known = slices.DeleteFunc(found, func(l Entry) bool { return o.CutShort(l.ID) && !named[l.ID] })
 	return known, len(found) - len(known)

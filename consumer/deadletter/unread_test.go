@@ -9,26 +9,29 @@ import (
 	"markread/consumer/event"
 )
 
-// damage appends a range of records that can't be decoded. Its further offsets are records of others.
+// damage appends a range of records that can't be decoded. Its further offsets are records of
+// others.
 func (t *topic) damage(partition, count int) {
 	first := int64(len(t.partitions[partition]))
 	for range count {
 		t.append(partition, event.Message{})
 	}
-	t.partitions[partition][first].Damage = &event.Damage{Last: first + int64(count) - 1, Count: count, Err: errors.New("bad length")}
+	t.partitions[partition][first].Damage = &event.Damage{Last: first + int64(count) - 1,
+		Count: count, Err: errors.New("bad length")}
 }
 
 func unreadOf(o *Store) string {
 	all, more := o.Unread()
 	var texts []string
 	for _, u := range all {
-		texts = append(texts, fmt.Sprintf("%d:%d-%d %v %v", u.Partition, u.From, u.To, u.Damaged, u.Err))
+		texts = append(texts,
+			fmt.Sprintf("%d:%d-%d %v %v", u.Partition, u.From, u.To, u.Damaged, u.Err))
 	}
 	return strings.Join(texts, "; ") + fmt.Sprint(" +", more)
 }
 
-// Letters before a part that can't be read may be resolved in it: they are neither replayed nor discarded, unless they are named. The other partitions'
-// are.
+// Letters before a part that can't be read may be resolved in it: they are neither replayed nor
+// discarded, unless they are named. The other partitions' are.
 func TestLettersBeforeAnUnreadPartAreLeftAlone(t *testing.T) {
 	from, to := newTopic(2), newTopic(1)
 	from.letter(0, "a", 100)
@@ -89,7 +92,8 @@ func TestAPartitionBreaksWhileItIsWorkedOn(t *testing.T) {
 				done, err = o.Discard(t.Context(), plan.All(), from, nil)
 				want = Done{Letters: 5, Unread: 2}
 			case "list":
-				err = o.List(t.Context(), plan.All(), func(*Letter) error { done.Letters++; return nil })
+				err = o.List(t.Context(), plan.All(),
+					func(*Letter) error { done.Letters++; return nil })
 				want = Done{Letters: 5}
 			}
 			if err != nil || done != want {
@@ -102,7 +106,8 @@ func TestAPartitionBreaksWhileItIsWorkedOn(t *testing.T) {
 	}
 }
 
-// What somebody else wrote and can't be decoded is named, as far as that is bounded, and stops nothing.
+// What somebody else wrote and can't be decoded is named, as far as that is bounded, and stops
+// nothing.
 func TestDamagedRecordsHideNoLetters(t *testing.T) {
 	from, to := newTopic(1), newTopic(1)
 	from.letter(0, "a", 100)
@@ -116,15 +121,18 @@ func TestDamagedRecordsHideNoLetters(t *testing.T) {
 		t.Errorf("%d known, %d left", len(known), left)
 	}
 	unread, more := o.Unread()
-	if len(unread) != maxDamaged || more != 5 || !unread[0].Damaged || unread[0].From != 1 || unread[0].To != 4 ||
+	if len(unread) != maxDamaged || more != 5 || !unread[0].Damaged || unread[0].From != 1 ||
+		unread[0].To != 4 ||
 		unread[0].Err.Error() != "the 3 records at offsets 1 to 3 can't be decoded: bad length" {
 		t.Errorf("%d unread, %d more: %+v", len(unread), more, unread[0])
 	}
-	if done, err := o.Replay(t.Context(), plan, clock, to, from, nil); err != nil || done != (Done{Letters: 2, Conversations: 2}) {
+	if done, err := o.Replay(t.Context(), plan, clock, to, from, nil); err != nil ||
+		done != (Done{Letters: 2, Conversations: 2}) {
 		t.Errorf("%+v, %v", done, err)
 	}
 	var none *NotFoundError
-	if _, err := o.Show(t.Context(), ID{Offset: 1}, 3); !errors.As(err, &none) || !strings.Contains(none.Why, "can't be decoded") {
+	if _, err := o.Show(t.Context(), ID{Offset: 1}, 3); !errors.As(err, &none) ||
+		!strings.Contains(none.Why, "can't be decoded") {
 		t.Error(err)
 	}
 	if find(t, o).Foreign() != 2 { // those that fill the range
@@ -138,7 +146,8 @@ func TestNothingCanBeRead(t *testing.T) {
 	from.letter(1, "a", 100)
 	from.broken = map[int]int64{1: 0}
 	o := &Store{Topic: from, Name: from.name}
-	if err := o.Find(t.Context(), NewIndex(3, Filter{})); err == nil || err.Error() != `topic "letters", partition 1: checksum` {
+	if err := o.Find(t.Context(), NewIndex(3, Filter{})); err == nil ||
+		err.Error() != `topic "letters", partition 1: checksum` {
 		t.Error(err)
 	}
 	from.letter(0, "b", 100)
@@ -161,7 +170,8 @@ func TestShowOfAPartitionThatIsCutShort(t *testing.T) {
 	if v, err := o.Show(t.Context(), ID{}, 3); err != nil || *v.Report != "a" || !o.CutShort(v.ID) {
 		t.Errorf("%+v, %v", v, err)
 	}
-	if _, err := o.Show(t.Context(), ID{Offset: 1}, 3); err == nil || !strings.Contains(err.Error(), "offset 1: checksum") {
+	if _, err := o.Show(t.Context(), ID{Offset: 1}, 3); err == nil ||
+		!strings.Contains(err.Error(), "offset 1: checksum") {
 		t.Error(err)
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// The headers of dead letters, and of what resolves them; the first six as in Kafka's KIP-1191. Those of
-// events are among them: HeaderEventTime and HeaderReplays.
+// The headers of dead letters, and of what resolves them; the first six as in Kafka's KIP-1191.
+// Those of events are among them: HeaderEventTime and HeaderReplays.
 const (
 	headerTopic     = "__dlq.errors.topic"
 	headerPartition = "__dlq.errors.partition"
@@ -61,9 +61,9 @@ const maxLetterMessage = 1000 // bytes
 // Omission is what of the record is left out of its letter.
 type Omission struct{ value, headers, key bool }
 
-// Omissions are the forms of a letter in the order in which they are tried: the first that fits is written.
-// The value goes first, as the contract says; if the letter does not fit even without it, but without its
-// headers, only they are left out.
+// Omissions are the forms of a letter in the order in which they are tried: the first that fits is
+// written. The value goes first, as the contract says; if the letter does not fit even without it,
+// but without its headers, only they are left out.
 var Omissions = []Omission{
 	{},
 	{value: true},
@@ -72,7 +72,8 @@ var Omissions = []Omission{
 	{value: true, headers: true, key: true},
 }
 
-// Encode makes the record of a letter. The value of a damaged record was never there: it is always omitted.
+// Encode makes the record of a letter. The value of a damaged record was never there: it is always
+// omitted.
 func (l DeadLetter) Encode(omit Omission) Message {
 	r := l.Event.Record
 	m := Message{Key: r.Key, Value: r.Value}
@@ -80,7 +81,10 @@ func (l DeadLetter) Encode(omit Omission) Message {
 	if !omit.headers {
 		m.Headers = own
 	}
-	add := func(name, value string) { m.Headers = append(m.Headers, Header{Key: name, Value: []byte(value)}) }
+	add := func(name,
+		value string) {
+		m.Headers = append(m.Headers, Header{Key: name, Value: []byte(value)})
+	}
 	add(headerTopic, r.Topic)
 	add(headerPartition, strconv.Itoa(r.Partition))
 	add(headerOffset, strconv.FormatInt(r.Offset, 10))
@@ -112,8 +116,8 @@ func (l DeadLetter) Encode(omit Omission) Message {
 	return m
 }
 
-// Letter is what the record of a dead letter says. What it does not say, or not in a form that can be
-// read, is nil or 0.
+// Letter is what the record of a dead letter says. What it does not say, or not in a form that can
+// be read, is nil or 0.
 type Letter struct {
 	Kind
 	Message      string
@@ -146,8 +150,8 @@ func KindOf(r Record) (kind Kind, ok bool) {
 	return Kind{class, code}, ok
 }
 
-// FailedAt returns when the event of a letter failed; of a letter that does not say so, or says nonsense,
-// the time of its record.
+// FailedAt returns when the event of a letter failed; of a letter that does not say so, or says
+// nonsense, the time of its record.
 func FailedAt(r Record) time.Time {
 	text, _ := r.Header(headerFailedAt)
 	if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
@@ -177,9 +181,11 @@ func ReadLetter(r Record) Letter {
 	}
 	l := Letter{
 		Message: text(headerMessage), FailedAt: FailedAt(r).UTC(),
-		Origin:   Origin{text(headerTopic), text(headerGroup), number(headerPartition), number(headerOffset)},
-		Attempts: count(headerAttempts, 0), Collapsed: max(1, count(headerCollapsed, 1)), Replays: r.Replays(),
-		Lane: text(headerLane), Omitted: text(headerValueOmitted), Record: r,
+		Origin: Origin{text(headerTopic), text(headerGroup), number(headerPartition),
+			number(headerOffset)},
+		Attempts: count(headerAttempts, 0), Collapsed: max(1, count(headerCollapsed, 1)),
+		Replays: r.Replays(),
+		Lane:    text(headerLane), Omitted: text(headerValueOmitted), Record: r,
 	}
 	l.Kind, _ = KindOf(r)
 	fields := ParseLenient(r.Value)
@@ -192,19 +198,20 @@ func ReadLetter(r Record) Letter {
 	return l
 }
 
-// ReplayHeaders returns the headers of a letter's record when it is published again: the producer's, the
-// event time of the letter if it has one, and how often it was replayed.
+// ReplayHeaders returns the headers of a letter's record when it is published again: the
+// producer's, the event time of the letter if it has one, and how often it was replayed.
 func (r Record) ReplayHeaders(replays int) []Header {
 	headers := r.OwnHeaders()
 	if at, _ := r.Header(HeaderEventTime); at != "" {
 		headers = append(headers, Header{Key: HeaderEventTime, Value: []byte(at)})
 	}
-	return append(headers, Header{Key: HeaderReplays, Value: strconv.AppendInt(nil, int64(replays), 10)})
+	return append(headers,
+		Header{Key: HeaderReplays, Value: strconv.AppendInt(nil, int64(replays), 10)})
 }
 
-// OwnHeaders returns the headers that a producer gave the record: not those that a letter has, which a
-// producer may have forged, or which are of an earlier life of the event, and not those that steer how
-// an event is read.
+// OwnHeaders returns the headers that a producer gave the record: not those that a letter has,
+// which a producer may have forged, or which are of an earlier life of the event, and not those
+// that steer how an event is read.
 func (r Record) OwnHeaders() []Header {
 	headers := r.Headers
 	kept := make([]Header, 0, len(headers)) // there may be half a million

@@ -16,8 +16,8 @@ const (
 	maxAccount = 32 // bytes
 )
 
-// Key returns the recommended record key of a conversation: with it and the Java partitioner, all events of
-// a conversation are in one partition.
+// Key returns the recommended record key of a conversation: with it and the Java partitioner, all
+// events of a conversation are in one partition.
 func Key(report, peer string) []byte { return []byte(report + "|" + peer) }
 
 // AppendKey appends the Key of a conversation to b.
@@ -25,8 +25,9 @@ func AppendKey(b, report, peer []byte) []byte {
 	return append(append(append(b, report...), '|'), peer...)
 }
 
-// Decode applies the contract's rules to a record. latest is the later of the worker's clock and the last
-// Date of the IM server: a read time may be at most five minutes ahead of it. Decode is pure.
+// Decode applies the contract's rules to a record. latest is the later of the worker's clock and
+// the last Date of the IM server: a read time may be at most five minutes ahead of it. Decode is
+// pure.
 func Decode(record Record, latest time.Time) Event {
 	e := Event{Record: record, Replays: replays(record.Headers)}
 	if record.Damage != nil {
@@ -55,13 +56,14 @@ func (e damageError) Error() string {
 	case e.Count == 1:
 		what = fmt.Sprintf("the record at one of the offsets %d to %d", e.first, e.Last)
 	}
-	return printable.Truncate(fmt.Sprintf("%s can't be decoded: %s", what, printable.Line(fmt.Sprint(e.Err))), maxLetterMessage)
+	return printable.Truncate(fmt.Sprintf("%s can't be decoded: %s", what,
+		printable.Line(fmt.Sprint(e.Err))), maxLetterMessage)
 }
 
 func (e damageError) Unwrap() error { return e.Err }
 
-// CheckFields applies the rules of Decode to the fields of an event that has no JSON form, as a table's row has none. An
-// empty readTime is an absent one: ErrNoTime.
+// CheckFields applies the rules of Decode to the fields of an event that has no JSON form, as a
+// table's row has none. An empty readTime is an absent one: ErrNoTime.
 func CheckFields(report, peer, readTime []byte, latest time.Time) (int64, error) {
 	if err := checkAccount(reportField, report); err != nil {
 		return 0, err
@@ -119,7 +121,8 @@ func checkAccount[text string | []byte](name string, s text) error {
 	// Before the length: what the user sees as 20 letters may be 60 bytes.
 	for i := range len(s) {
 		if s[i] < 0x20 || s[i] > 0x7e {
-			return fmt.Errorf("%s has bytes outside printable ASCII: its byte %d is 0x%02x", name, i+1, s[i])
+			return fmt.Errorf("%s has bytes outside printable ASCII: its byte %d is 0x%02x", name,
+				i+1, s[i])
 		}
 	}
 	if len(s) > maxAccount {

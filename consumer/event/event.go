@@ -39,8 +39,8 @@ func (r Record) Clone() Record { return Record(batch.Record(r).Clone()) }
 // Ref names one delivered record within its Generation. It is opaque.
 type Ref uint64
 
-// Event is a decoded record. When Invalid is set, only Ref, Lane, Record, Replays, Attempts and, if the record
-// has a valid one, EventTime mean something.
+// Event is a decoded record. When Invalid is set, only Ref, Lane, Record, Replays, Attempts and, if
+// the record has a valid one, EventTime mean something.
 type Event struct {
 	Ref       Ref
 	Lane      Lane

@@ -18,7 +18,8 @@ import (
 // formats are what a value may be by mistake, by how it begins.
 var formats = []struct{ begins, says string }{
 	{"\x1f\x8b", "it is compressed with gzip: compress with the producer's compression.type instead"},
-	{"\x28\xb5\x2f\xfd", "it is compressed with zstd: compress with the producer's compression.type instead"},
+	{"\x28\xb5\x2f\xfd", "it is compressed with zstd: compress with the producer's " +
+		"compression.type instead"},
 	{"\xac\xed\x00\x05", "it is a serialized Java object: use the StringSerializer with JSON"},
 	{"\xff\xfe", "it is UTF-16, and must be UTF-8"},
 	{"\xfe\xff", "it is UTF-16, and must be UTF-8"},
@@ -39,8 +40,10 @@ func notAnObject(value []byte) error {
 	case len(text) == 0:
 		return errors.New("the value is empty: not one JSON object")
 	case len(value) > 5 && value[0] == 0 && value[1] == 0: // IDs count from 1, or from 100,000
-		return fmt.Errorf("the value is not one JSON object: it begins with a schema registry's magic byte "+
-			"(0) and the schema ID %d: use a serializer that writes plain JSON", binary.BigEndian.Uint32(value[1:]))
+		return fmt.Errorf("the value is not one JSON object: it begins with a schema registry's "+
+			"magic byte "+
+			"(0) and the schema ID %d: use a serializer that writes plain JSON",
+			binary.BigEndian.Uint32(value[1:]))
 	}
 	for _, f := range formats {
 		if bytes.HasPrefix(text, []byte(f.begins)) {
@@ -91,11 +94,12 @@ func kindOf(value []byte) string {
 
 // misspelt says that a field is absent, but a name that is meant for it is not.
 func misspelt(field string, name []byte) error {
-	return fmt.Errorf("%s is missing, but there is %s: did you mean %s?", field, printable.Quote(string(name)), field)
+	return fmt.Errorf("%s is missing, but there is %s: did you mean %s?", field,
+		printable.Quote(string(name)), field)
 }
 
-// explainAbsent says that an account is absent, and what is there instead; meant is the name that is
-// meant for it, nil: there is none.
+// explainAbsent says that an account is absent, and what is there instead; meant is the name that
+// is meant for it, nil: there is none.
 func explainAbsent(value []byte, field string, meant []byte) error {
 	if meant != nil {
 		return misspelt(field, meant)
@@ -104,7 +108,8 @@ func explainAbsent(value []byte, field string, meant []byte) error {
 	around := ""
 	eachMember(value, func(name, member []byte) {
 		switch string(name) {
-		case "schema", "payload", "before", "after", "op", "specversion", "data", "database", "table":
+		case "schema", "payload", "before", "after", "op", "specversion", "data", "database",
+			"table":
 			has[string(name)] = true
 		}
 		if around == "" && bytes.Contains(member, []byte(field)) {
@@ -115,7 +120,8 @@ func explainAbsent(value []byte, field string, meant []byte) error {
 	case has["payload"] && has["schema"]:
 		return fmt.Errorf("%s is missing: the value is an envelope of Kafka Connect: "+
 			"set value.converter.schemas.enable=false", field)
-	case has["after"] && (has["before"] || has["op"]), has["data"] && has["database"] && has["table"]:
+	case has["after"] && (has["before"] || has["op"]), has["data"] && has["database"] &&
+		has["table"]:
 		return fmt.Errorf("%s is missing: the value is a change event of a database (CDC): "+
 			"write its row alone", field)
 	case has["specversion"]:
@@ -146,8 +152,8 @@ func MeantField[text string | []byte](name text) string {
 // separators are bytes that a name may have besides the letters of a field, by mistake.
 const separators = "_- \t\r\n\u00a0\ufeff"
 
-// spells reports whether a name has these letters, in any case, and separators. Most names differ in
-// the first, which matters: each unknown name of each record is compared.
+// spells reports whether a name has these letters, in any case, and separators. Most names differ
+// in the first, which matters: each unknown name of each record is compared.
 func spells[text string | []byte](name text, letters string) bool {
 	n := 0
 	for i := range len(name) {

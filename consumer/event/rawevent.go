@@ -6,8 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// rawEvent holds the raw JSON values of the members that make an event, and the names of members that
-// are meant for them; see MeantField.
+// rawEvent holds the raw JSON values of the members that make an event, and the names of members
+// that are meant for them; see MeantField.
 type rawEvent struct{ values, meant eventFields }
 
 // eventFields has a text for each field of an event; nil: absent.
@@ -26,11 +26,12 @@ func (f *eventFields) of(name string) *[]byte {
 	return nil
 }
 
-// parseRawEvent reads the value of an event. encoding/json into a struct would not do: it takes names in any
-// case, replaces bytes that are not UTF-8, and of a repeated name merges rather than takes the last.
+// parseRawEvent reads the value of an event. encoding/json into a struct would not do: it takes
+// names in any case, replaces bytes that are not UTF-8, and of a repeated name merges rather than
+// takes the last.
 //
-// Whether the value is JSON is decided by encoding/json; then walking its members is simple, because every
-// shortcut below is safe on valid JSON.
+// Whether the value is JSON is decided by encoding/json; then walking its members is simple,
+// because every shortcut below is safe on valid JSON.
 func parseRawEvent(value []byte) (o rawEvent, err error) {
 	value = TrimByteOrderMark(value)
 	if !utf8.Valid(value) || !json.Valid(value) || bytes.TrimLeft(value, jsonSpace)[0] != '{' {

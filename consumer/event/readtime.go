@@ -62,7 +62,8 @@ func resolveReadTime(raw []byte, eventTime, timestamp, latest time.Time) (int64,
 		return 0, ErrNoTime
 	default:
 		ms := strconv.FormatInt(timestamp.UnixMilli(), 10)
-		return 0, fmt.Errorf("no time at all: no %s, no %s header, and the record's timestamp is %s ms%s",
+		return 0, fmt.Errorf("no time at all: no %s, no %s header, and the record's timestamp is "+
+			"%s ms%s",
 			readTimeField, HeaderEventTime, ms, looksLike(ms, milliseconds))
 	}
 }
@@ -142,7 +143,8 @@ func otherTime(text string) string {
 		case trimmed != text && isDigits(trimmed):
 			return "a number with white space around it"
 		case fraction.MatchString(text):
-			if guess := otherTime(text[:strings.IndexByte(text, '.')]); guess == "a spreadsheet's day" {
+			if guess := otherTime(text[:strings.IndexByte(text,
+				'.')]); guess == "a spreadsheet's day" {
 				return guess
 			}
 			return "a number with a fraction"
@@ -194,8 +196,8 @@ func show(text string) string {
 	return printable.Quote(text)
 }
 
-// valueError is a reason that shows a value of the record. It may be an account: nobody can tell what
-// a producer has put in the wrong place.
+// valueError is a reason that shows a value of the record. It may be an account: nobody can tell
+// what a producer has put in the wrong place.
 type valueError struct {
 	error
 	value string

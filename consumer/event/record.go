@@ -4,7 +4,8 @@ import (
 	"strconv"
 )
 
-// Header returns the value of the last header of that name, as Kafka's own lastHeader does; false: there is none.
+// Header returns the value of the last header of that name, as Kafka's own lastHeader does; false:
+// there is none.
 func (r Record) Header(name string) (value string, ok bool) {
 	b, ok := lastHeader(r.Headers, name)
 	return string(b), ok

@@ -35,7 +35,8 @@ const (
 	beyondUTF8    = "not UTF-8"
 )
 
-// The schema and the decoder take the same values for events; but for what the schema can't say, which only the decoder refuses.
+// The schema and the decoder take the same values for events; but for what the schema can't say,
+// which only the decoder refuses.
 func TestSchemaIsTheDecoder(t *testing.T) {
 	valid := eventSchema(t)
 	met := map[string]bool{}
@@ -48,23 +49,35 @@ func TestSchemaIsTheDecoder(t *testing.T) {
 		case beyond == "" && bySchema != (err == nil):
 			t.Errorf("%q: valid by the schema: %v; the decoder: %v", record.Value, bySchema, err)
 		case beyond != "" && (!bySchema || err == nil):
-			t.Errorf("%q: is beyond the schema (%s), but valid by the schema: %v; the decoder: %v", record.Value, beyond, bySchema, err)
+			t.Errorf("%q: is beyond the schema (%s), but valid by the schema: %v; the decoder: %v",
+				record.Value, beyond, bySchema, err)
 		}
 	}
 
 	// Whole values.
 	const accounts = `"Report_Account":"rita","Peer_Account":"paul"`
 	for _, value := range []string{
-		``, ` `, `hello`, `null`, `true`, `1`, `"{}"`, `[]`, `{}`, `[{` + accounts + `}]`, `{` + accounts, `{` + accounts + `,}`, `{` + accounts + `}{}`,
-		`{` + accounts + `} x`, "{" + accounts + "}\u00a0", " \t\r\n{" + accounts + "}\n ", "{\x00}\x00",
-		`{"Report_Account":1,` + accounts + `}`, `{` + accounts + `,"Peer_Account":""}`, `{"Report\u005fAccount":"rita","Peer_Account":"paul"}`,
-		`{` + accounts + `,"MsgReadTime":"x","MsgReadTime":1600000007}`, `{` + accounts + `,"MsgReadTime":1600000007,"MsgReadTime":0}`,
-		`{"report_account":"rita","Peer_Account":"paul"}`, `{` + accounts + `,"PEER_ACCOUNT":3}`, `{` + accounts + `,"msgreadtime":"x"}`,
-		"{" + accounts + ",\"\uFEFFMsgReadTime\":1600000007}", `{` + accounts + `,"MsgReadTime\t":1600000007}`,
-		"{" + accounts + ",\"Msg\u00a0ReadTime\":1600000007}", `{` + accounts + `,"\ufeffmsg_readed\r\ntime":1}`,
-		`{` + accounts + `,"MSG_read-Time ":1600000007}`, `{` + accounts + `,"MsgReadedTime":1600000007}`, `{` + accounts + `,"Msg-Readed_time":null}`,
-		`{` + accounts + `,"MsgReadTime":1600000007,"msgReadTime":"x"}`, `{` + accounts + `,"MsgReadTimes":1,"ReadTime":2,"msg.read.time":3}`,
-		`{` + accounts + `,"X":{"Report_Account":"eve","a":[1,{"MsgReadTime":0}]},"":"}\"","\\":[]}`,
+		``, ` `, `hello`, `null`, `true`, `1`, `"{}"`, `[]`, `{}`, `[{` + accounts + `}]`,
+		`{` + accounts, `{` + accounts + `,}`, `{` + accounts + `}{}`,
+		`{` + accounts + `} x`, "{" + accounts + "}\u00a0", " \t\r\n{" + accounts + "}\n ",
+		"{\x00}\x00",
+		`{"Report_Account":1,` + accounts + `}`, `{` + accounts + `,"Peer_Account":""}`,
+		`{"Report\u005fAccount":"rita","Peer_Account":"paul"}`,
+		`{` + accounts + `,"MsgReadTime":"x","MsgReadTime":1600000007}`,
+		`{` + accounts + `,"MsgReadTime":1600000007,"MsgReadTime":0}`,
+		`{"report_account":"rita","Peer_Account":"paul"}`, `{` + accounts + `,"PEER_ACCOUNT":3}`,
+		`{` + accounts + `,"msgreadtime":"x"}`,
+		"{" + accounts + ",\"\uFEFFMsgReadTime\":1600000007}",
+		`{` + accounts + `,"MsgReadTime\t":1600000007}`,
+		"{" + accounts + ",\"Msg\u00a0ReadTime\":1600000007}",
+		`{` + accounts + `,"\ufeffmsg_readed\r\ntime":1}`,
+		`{` + accounts + `,"MSG_read-Time ":1600000007}`,
+		`{` + accounts + `,"MsgReadedTime":1600000007}`,
+		`{` + accounts + `,"Msg-Readed_time":null}`,
+		`{` + accounts + `,"MsgReadTime":1600000007,"msgReadTime":"x"}`,
+		`{` + accounts + `,"MsgReadTimes":1,"ReadTime":2,"msg.read.time":3}`,
+		`{` + accounts +
+			`,"X":{"Report_Account":"eve","a":[1,{"MsgReadTime":0}]},"":"}\"","\\":[]}`,
 	} {
 		compare(from(value), "")
 	}
@@ -73,32 +86,44 @@ func TestSchemaIsTheDecoder(t *testing.T) {
 	compare(Record{Value: []byte(`{` + accounts + `}`), Time: time.Unix(0, 999e6)}, beyondValue)
 	compare(from(`{`+accounts+`}`, "markread.event-time", inTime+"000"), "")
 	compare(from(`{`+accounts+`}`, "markread.event-time", tooLate+"000"), beyondNow)
-	compare(from(`{`+accounts+`,"MsgReadTime":1600000005}`, "markread.event-time", "now"), beyondValue)
+	compare(from(`{`+accounts+`,"MsgReadTime":1600000005}`, "markread.event-time", "now"),
+		beyondValue)
 
 	// All combinations of the members' values. "" is absent.
 	accountValues := []string{
-		``, `"rita"`, `""`, `" "`, `" ~"`, `"a|b"`, `"\u0072ita"`, `"\"\\\/"`, `"` + strings.Repeat("a", 32) + `"`, `"` + strings.Repeat("a", 33) + `"`,
-		`"` + strings.Repeat("é", 16) + `"`, `"` + strings.Repeat(`\u007e`, 32) + `"`, `"bärbel"`, `"a\u0000b"`, `"a\nb"`, `"a\n"`, "\"a\x7f\"", `"a\u0080"`, `"a\ud800"`,
+		``, `"rita"`, `""`, `" "`, `" ~"`, `"a|b"`, `"\u0072ita"`, `"\"\\\/"`,
+		`"` + strings.Repeat("a", 32) + `"`, `"` + strings.Repeat("a", 33) + `"`,
+		`"` + strings.Repeat("é", 16) + `"`, `"` + strings.Repeat(`\u007e`, 32) + `"`, `"bärbel"`,
+		`"a\u0000b"`, `"a\nb"`, `"a\n"`, "\"a\x7f\"", `"a\u0080"`, `"a\ud800"`,
 		`"😀"`, `null`, `17`, `true`, `{}`, `["rita"]`,
 	}
 	times := []struct{ value, beyond string }{
-		{``, ``}, {`null`, ``}, {`1`, ``}, {`999999999`, ``}, {`1000000000`, ``}, {`"999999999"`, ``}, {`"1000000000"`, ``}, {`1699999999`, ``}, {`"1699999999"`, ``}, {`"\u0031699999999"`, ``}, {inTime, ``}, {`"` + inTime + `"`, ``},
-		{`0`, ``}, {`-0`, ``}, {`-5`, ``}, {`"0"`, ``}, {`"01"`, ``}, {`"-5"`, ``}, {`"+5"`, ``}, {`5.5`, ``}, {`"5.0"`, ``}, {`"1e9"`, ``}, {`0.5e1e1`, ``},
-		{`""`, ``}, {`" 5"`, ``}, {`"5 "`, ``}, {`"5\n"`, ``}, {`"١٢"`, ``}, {`"x"`, ``}, {`true`, ``}, {`[5]`, ``}, {`{}`, ``}, {`01`, ``},
-		{`100000000000`, ``}, {`"100000000000"`, ``}, {`1700000000000`, ``}, {`"1700000000000"`, ``}, {`9999999999999999999`, ``}, {`10000000000000000000`, ``},
+		{``, ``}, {`null`, ``}, {`1`, ``}, {`999999999`, ``}, {`1000000000`, ``},
+		{`"999999999"`, ``}, {`"1000000000"`, ``}, {`1699999999`, ``}, {`"1699999999"`, ``},
+		{`"\u0031699999999"`, ``}, {inTime, ``}, {`"` + inTime + `"`, ``},
+		{`0`, ``}, {`-0`, ``}, {`-5`, ``}, {`"0"`, ``}, {`"01"`, ``}, {`"-5"`, ``}, {`"+5"`, ``},
+		{`5.5`, ``}, {`"5.0"`, ``}, {`"1e9"`, ``}, {`0.5e1e1`, ``},
+		{`""`, ``}, {`" 5"`, ``}, {`"5 "`, ``}, {`"5\n"`, ``}, {`"١٢"`, ``}, {`"x"`, ``},
+		{`true`, ``}, {`[5]`, ``}, {`{}`, ``}, {`01`, ``},
+		{`100000000000`, ``}, {`"100000000000"`, ``}, {`1700000000000`, ``},
+		{`"1700000000000"`, ``}, {`9999999999999999999`, ``}, {`10000000000000000000`, ``},
 		{`1e11`, ``}, {`1e400`, ``}, {`1e-400`, ``}, {`0.0`, ``},
-		{`5.0`, ``}, {`1600000005.0`, beyondNumbers}, {`1e9`, beyondNumbers}, {`1.7E+9`, beyondNumbers}, {`16000000050e-1`, beyondNumbers},
-		{tooLate, beyondNow}, {`"` + tooLate + `"`, beyondNow}, {`99999999999`, beyondNow}, {`"99999999999"`, beyondNow},
+		{`5.0`, ``}, {`1600000005.0`, beyondNumbers}, {`1e9`, beyondNumbers},
+		{`1.7E+9`, beyondNumbers}, {`16000000050e-1`, beyondNumbers},
+		{tooLate, beyondNow}, {`"` + tooLate + `"`, beyondNow}, {`99999999999`, beyondNow},
+		{`"99999999999"`, beyondNow},
 	}
 	good := map[string]bool{}
 	for _, a := range accountValues {
-		good[a] = Decode(from(`{"Report_Account":"rita","Peer_Account":`+cmp.Or(a, "null")+`}`), latest).Invalid == nil
+		good[a] = Decode(from(`{"Report_Account":"rita","Peer_Account":`+cmp.Or(a, "null")+`}`),
+			latest).Invalid == nil
 	}
 	for _, report := range accountValues {
 		for _, peer := range accountValues {
 			for _, at := range times {
 				var members []string
-				for _, m := range []struct{ name, value string }{{"MsgReadTime", at.value}, {"Report_Account", report}, {"x", `[null]`}, {"Peer_Account", peer}} {
+				for _, m := range []struct{ name, value string }{{"MsgReadTime", at.value},
+					{"Report_Account", report}, {"x", `[null]`}, {"Peer_Account", peer}} {
 					if m.value != "" {
 						members = append(members, `"`+m.name+`": `+m.value)
 					}
@@ -137,7 +162,8 @@ func TestSchemaDocuments(t *testing.T) {
 			t.Errorf("the description does not mention %q", beyond)
 		}
 	}
-	if len(schema.Properties) != 3 || !strings.Contains(schema.Properties["MsgReadTime"].Description, "seconds") {
+	if len(schema.Properties) != 3 ||
+		!strings.Contains(schema.Properties["MsgReadTime"].Description, "seconds") {
 		t.Errorf("properties: %+v", schema.Properties)
 	}
 	for name, p := range schema.Properties {
@@ -150,7 +176,8 @@ func TestSchemaDocuments(t *testing.T) {
 		t.Error("no examples")
 	}
 	for _, example := range schema.Examples {
-		if e := Decode(from(string(bytes.TrimSpace(example))), latest); e.Invalid != nil || !valid(string(example)) {
+		if e := Decode(from(string(bytes.TrimSpace(example))), latest); e.Invalid != nil ||
+			!valid(string(example)) {
 			t.Errorf("example %s: %v", example, e.Invalid)
 		}
 	}

@@ -21,7 +21,8 @@ func (t Topics) Consumed() []string {
 
 // All are those that have a name.
 func (t Topics) All() []string {
-	return slices.DeleteFunc([]string{t.Live, t.Backfill, t.DeadLetter}, func(name string) bool { return name == "" })
+	return slices.DeleteFunc([]string{t.Live, t.Backfill, t.DeadLetter},
+		func(name string) bool { return name == "" })
 }
 
 // Flag returns what names the topic on markread's command line.

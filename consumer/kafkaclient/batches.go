@@ -30,7 +30,8 @@ type Fetched struct {
 }
 
 func newFetched(r *fetchResponse, l *lease, tp event.TopicPartition, offset int64) *Fetched {
-	return &Fetched{TopicPartition: tp, fetchResponse: r, lease: l, offset: offset, Next: offset, aborting: map[int64]bool{}}
+	return &Fetched{TopicPartition: tp, fetchResponse: r, lease: l, offset: offset, Next: offset,
+		aborting: map[int64]bool{}}
 }
 
 // Close gives the memory back. What chunk returned stays valid.
@@ -74,7 +75,8 @@ func (f *Fetched) Chunk(d *batch.Decoder) ([]batch.Record, error) {
 			f.Next = max(f.Next, b.Last+1)
 		}
 		if len(f.Records) == 0 && b.Last < f.offset {
-			return nil, fmt.Errorf("a fetch at offset %d was answered with what comes before it", f.offset)
+			return nil, fmt.Errorf("a fetch at offset %d was answered with what comes before it",
+				f.offset)
 		}
 	}
 }
@@ -110,7 +112,8 @@ func (f *Fetched) open(b batch.Batch) bool {
 }
 
 // FirstRecord returns the first record at offset or behind it. false: one fetch finds no record.
-func (c *Client) FirstRecord(ctx context.Context, tp event.TopicPartition, offset int64, a FetchLimits) (r event.Record, ok bool, err error) {
+func (c *Client) FirstRecord(ctx context.Context, tp event.TopicPartition, offset int64,
+	a FetchLimits) (r event.Record, ok bool, err error) {
 	f, err := c.Fetch(ctx, c.memory, tp, func() int64 { return offset }, a)
 	if err != nil {
 		return r, false, err
@@ -130,5 +133,6 @@ func (c *Client) FirstRecord(ctx context.Context, tp event.TopicPartition, offse
 
 // Damaged reports whether err says that a batch can't be read as the broker has it.
 func Damaged(err error) bool {
-	return errors.Is(err, batch.ErrChecksum) || errors.Is(err, batch.ErrFormat) || errors.Is(err, batch.ErrTruncated)
+	return errors.Is(err, batch.ErrChecksum) || errors.Is(err, batch.ErrFormat) ||
+		errors.Is(err, batch.ErrTruncated)
 }

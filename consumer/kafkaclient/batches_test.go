@@ -14,7 +14,8 @@ import (
 	"markread/consumer/event"
 )
 
-// rawBatch is a batch as brokers send it: from base to last, with records at the offsets. A record's value is its offset, and so is its time.
+// rawBatch is a batch as brokers send it: from base to last, with records at the offsets. A
+// record's value is its offset, and so is its time.
 type rawBatch struct {
 	base, last int64
 	producer   int64
@@ -30,7 +31,8 @@ func (b rawBatch) bytes(t testing.TB) []byte {
 	t.Helper()
 	var records []byte
 	for _, o := range b.offsets {
-		r := kmsg.Record{TimestampDelta64: o - 1000, OffsetDelta: int32(o - b.base), Value: []byte{byte(o)}}
+		r := kmsg.Record{TimestampDelta64: o - 1000, OffsetDelta: int32(o - b.base),
+			Value: []byte{byte(o)}}
 		body := r.AppendTo(nil)
 		r.Length = int32(len(body) - 1) // less the varint of the length 0
 		records = r.AppendTo(records)
@@ -47,8 +49,10 @@ func (b rawBatch) bytes(t testing.TB) []byte {
 		records = compressed.Bytes()
 	}
 	k := kmsg.RecordBatch{
-		FirstOffset: b.base, PartitionLeaderEpoch: 7, Magic: 2, Attributes: int16(b.attributes), LastOffsetDelta: int32(b.last - b.base),
-		FirstTimestamp: 1000, MaxTimestamp: b.appended, ProducerID: b.producer, NumRecords: int32(len(b.offsets) + b.lies), Records: records,
+		FirstOffset: b.base, PartitionLeaderEpoch: 7, Magic: 2, Attributes: int16(b.attributes),
+		LastOffsetDelta: int32(b.last - b.base),
+		FirstTimestamp:  1000, MaxTimestamp: b.appended, ProducerID: b.producer,
+		NumRecords: int32(len(b.offsets) + b.lies), Records: records,
 	}
 	k.Length = int32(len(k.AppendTo(nil)) - 12)
 	k.CRC = int32(crc32.Checksum(k.AppendTo(nil)[21:], crc32.MakeTable(crc32.Castagnoli))) + b.crc
@@ -57,7 +61,8 @@ func (b rawBatch) bytes(t testing.TB) []byte {
 }
 
 // fetchOf is what a fetch at offset found: these batches.
-func fetchOf(t testing.TB, offset int64, aborted []abortedTransaction, batches ...rawBatch) *Fetched {
+func fetchOf(t testing.TB, offset int64, aborted []abortedTransaction,
+	batches ...rawBatch) *Fetched {
 	t.Helper()
 	var all []byte
 	for _, b := range batches {
@@ -67,9 +72,11 @@ func fetchOf(t testing.TB, offset int64, aborted []abortedTransaction, batches .
 }
 
 func fetchOfBytes(offset int64, aborted []abortedTransaction, all []byte) *Fetched {
-	aborted = slices.SortedFunc(slices.Values(aborted), func(a, b abortedTransaction) int { return cmp.Compare(a.firstOffset, b.firstOffset) })
+	aborted = slices.SortedFunc(slices.Values(aborted),
+		func(a, b abortedTransaction) int { return cmp.Compare(a.firstOffset, b.firstOffset) })
 	r := &fetchResponse{Records: all, aborted: aborted}
-	return newFetched(r, &lease{of: NewMemory(1<<20, 0)}, event.TopicPartition{Topic: "topic", Partition: 3}, offset)
+	return newFetched(r, &lease{of: NewMemory(1<<20, 0)},
+		event.TopicPartition{Topic: "topic", Partition: 3}, offset)
 }
 
 // readAll returns all records of a fetch, and the offset to fetch next.
@@ -104,7 +111,8 @@ func tx(producer, base int64, offsets ...int64) rawBatch {
 }
 
 func marker(producer, offset int64) rawBatch {
-	return rawBatch{base: offset, last: offset, producer: producer, attributes: protocol.Transactional | protocol.Control, offsets: []int64{offset}}
+	return rawBatch{base: offset, last: offset, producer: producer,
+		attributes: protocol.Transactional | protocol.Control, offsets: []int64{offset}}
 }
 
 func TestReadBatches(t *testing.T) {
@@ -121,32 +129,54 @@ func TestReadBatches(t *testing.T) {
 		want    []int64
 		next    int64
 	}{
-		"nothing":                            {offset: 7, next: 7},
-		"one batch":                          {7, []rawBatch{data(7, 7, 8, 9)}, nil, []int64{7, 8, 9}, 10},
-		"begins before":                      {8, []rawBatch{data(7, 7, 8, 9)}, nil, []int64{8, 9}, 10},
-		"holes":                              {7, []rawBatch{data(5, 6, 9), data(20, 22)}, nil, []int64{9, 22}, 23},
-		"compacted tail":                     {8, []rawBatch{data(5, 5, 7).until(11)}, nil, nil, 12},
-		"compacted tails":                    {5, []rawBatch{data(5, 5, 7).until(11), data(12, 13).until(20)}, nil, []int64{5, 7, 13}, 21},
-		"emptied batch":                      {8, []rawBatch{data(5).until(8)}, nil, nil, 9},
-		"emptied batch behind":               {8, []rawBatch{data(20).until(22)}, nil, nil, 23},
-		"emptied batches between":            {8, []rawBatch{data(8), data(12), data(13), data(20, 21)}, nil, []int64{21}, 22},
-		"emptied batch at the end":           {8, []rawBatch{data(8, 8), data(12).until(19)}, nil, []int64{8}, 20},
-		"the last is cut off":                {7, []rawBatch{data(7, 7, 8, 9), {base: 10, last: 11, offsets: []int64{10, 11}, cut: 1}}, nil, []int64{7, 8, 9}, 10},
-		"hardly anything of the last":        {7, []rawBatch{data(7, 7, 8, 9), {base: 10, last: 10, offsets: []int64{10}, cut: 65}}, nil, []int64{7, 8, 9}, 10},
-		"marker":                             {5, []rawBatch{marker(1, 5)}, nil, nil, 6},
-		"marker at the end":                  {5, []rawBatch{data(5, 5), marker(1, 6)}, nil, []int64{5}, 7},
-		"committed":                          {5, []rawBatch{tx(1, 5, 5, 6), marker(1, 7)}, nil, []int64{5, 6}, 8},
-		"aborted":                            {5, []rawBatch{tx(1, 5, 5, 6), marker(1, 7)}, aborted(1, 5), nil, 8},
-		"aborted, compacted":                 {5, []rawBatch{tx(1, 5, 7).until(9), marker(1, 12)}, aborted(1, 6), nil, 13},
-		"aborted, the answer begins within":  {6, []rawBatch{tx(1, 6, 6), marker(1, 7), tx(1, 8, 8)}, aborted(1, 2), []int64{8}, 9},
-		"aborted, the answer ends within":    {5, []rawBatch{tx(1, 5, 5, 6)}, aborted(1, 5), nil, 7},
-		"aborted, then committed":            {5, []rawBatch{tx(1, 5, 5), marker(1, 6), tx(1, 7, 7), marker(1, 8)}, aborted(1, 5), []int64{7}, 9},
-		"committed, then aborted":            {5, []rawBatch{tx(1, 5, 5), marker(1, 6), tx(1, 7, 7), marker(1, 8)}, aborted(1, 7), []int64{5}, 9},
-		"aborted twice":                      {5, []rawBatch{tx(1, 5, 5), marker(1, 6), tx(1, 7, 7), marker(1, 8), data(9, 9)}, aborted(1, 7, 1, 5), []int64{9}, 10},
-		"two producers":                      {5, []rawBatch{tx(1, 5, 5), tx(2, 6, 6), data(7, 7), marker(2, 8), tx(1, 9, 9), marker(1, 10)}, aborted(1, 5), []int64{6, 7}, 11},
-		"no transaction of that producer":    {5, []rawBatch{data(5, 5), {base: 6, last: 6, producer: 1, offsets: []int64{6}}}, aborted(1, 5), []int64{5, 6}, 7},
-		"another producer's commit":          {5, []rawBatch{tx(1, 5, 5), marker(2, 6), tx(1, 7, 7), marker(1, 8)}, aborted(1, 5), nil, 9},
-		"an aborted one that is not in here": {5, []rawBatch{tx(1, 5, 5)}, aborted(1, 6), []int64{5}, 6},
+		"nothing": {offset: 7, next: 7},
+		"one batch": {7, []rawBatch{data(7, 7, 8, 9)}, nil,
+			[]int64{7, 8, 9}, 10},
+		"begins before": {8, []rawBatch{data(7, 7, 8, 9)}, nil, []int64{8, 9},
+			10},
+		"holes": {7, []rawBatch{data(5, 6, 9), data(20, 22)}, nil,
+			[]int64{9, 22}, 23},
+		"compacted tail": {8, []rawBatch{data(5, 5, 7).until(11)}, nil, nil,
+			12},
+		"compacted tails": {5, []rawBatch{data(5, 5, 7).until(11), data(12, 13).
+			until(20)}, nil, []int64{5, 7, 13}, 21},
+		"emptied batch":        {8, []rawBatch{data(5).until(8)}, nil, nil, 9},
+		"emptied batch behind": {8, []rawBatch{data(20).until(22)}, nil, nil, 23},
+		"emptied batches between": {8,
+			[]rawBatch{data(8), data(12), data(13), data(20, 21)}, nil, []int64{21}, 22},
+		"emptied batch at the end": {8, []rawBatch{data(8, 8), data(12).until(19)}, nil,
+			[]int64{8}, 20},
+		"the last is cut off": {7, []rawBatch{data(7, 7, 8, 9),
+			{base: 10, last: 11, offsets: []int64{10, 11}, cut: 1}}, nil, []int64{7, 8, 9}, 10},
+		"hardly anything of the last": {7, []rawBatch{data(7, 7, 8, 9),
+			{base: 10, last: 10, offsets: []int64{10}, cut: 65}}, nil, []int64{7, 8, 9}, 10},
+		"marker": {5, []rawBatch{marker(1, 5)}, nil, nil, 6},
+		"marker at the end": {5, []rawBatch{data(5, 5), marker(1, 6)}, nil,
+			[]int64{5}, 7},
+		"committed": {5, []rawBatch{tx(1, 5, 5, 6), marker(1, 7)}, nil,
+			[]int64{5, 6}, 8},
+		"aborted": {5, []rawBatch{tx(1, 5, 5, 6), marker(1, 7)},
+			aborted(1, 5), nil, 8},
+		"aborted, compacted": {5, []rawBatch{tx(1, 5, 7).until(9), marker(1, 12)},
+			aborted(1, 6), nil, 13},
+		"aborted, the answer begins within": {6,
+			[]rawBatch{tx(1, 6, 6), marker(1, 7), tx(1, 8, 8)}, aborted(1, 2), []int64{8}, 9},
+		"aborted, the answer ends within": {5, []rawBatch{tx(1, 5, 5, 6)}, aborted(1, 5), nil,
+			7},
+		"aborted, then committed": {5, []rawBatch{tx(1, 5, 5), marker(1, 6), tx(1, 7, 7),
+			marker(1, 8)}, aborted(1, 5), []int64{7}, 9},
+		"committed, then aborted": {5, []rawBatch{tx(1, 5, 5), marker(1, 6), tx(1, 7, 7),
+			marker(1, 8)}, aborted(1, 7), []int64{5}, 9},
+		"aborted twice": {5, []rawBatch{tx(1, 5, 5), marker(1, 6), tx(1, 7, 7),
+			marker(1, 8), data(9, 9)}, aborted(1, 7, 1, 5), []int64{9}, 10},
+		"two producers": {5, []rawBatch{tx(1, 5, 5), tx(2, 6, 6), data(7, 7),
+			marker(2, 8), tx(1, 9, 9), marker(1, 10)}, aborted(1, 5), []int64{6, 7}, 11},
+		"no transaction of that producer": {5, []rawBatch{data(5, 5),
+			{base: 6, last: 6, producer: 1, offsets: []int64{6}}}, aborted(1, 5), []int64{5, 6}, 7},
+		"another producer's commit": {5, []rawBatch{tx(1, 5, 5), marker(2, 6), tx(1, 7, 7),
+			marker(1, 8)}, aborted(1, 5), nil, 9},
+		"an aborted one that is not in here": {5, []rawBatch{tx(1, 5, 5)}, aborted(1, 6),
+			[]int64{5}, 6},
 	} {
 		t.Run(name, func(t *testing.T) {
 			records, next, err := readAll(fetchOf(t, c.offset, c.aborted, c.batches...))
@@ -156,7 +186,9 @@ func TestReadBatches(t *testing.T) {
 			var got []int64
 			for _, r := range records {
 				got = append(got, r.Offset)
-				if r.Topic != "topic" || r.Partition != 3 || string(r.Value) != string([]byte{byte(r.Offset)}) || r.Time.UnixMilli() != r.Offset || r.Key != nil {
+				if r.Topic != "topic" || r.Partition != 3 ||
+					string(r.Value) != string([]byte{byte(r.Offset)}) ||
+					r.Time.UnixMilli() != r.Offset || r.Key != nil {
 					t.Errorf("record %+v", r)
 				}
 			}

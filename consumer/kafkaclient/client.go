@@ -20,17 +20,20 @@ import (
 
 const (
 	RequestTimeout = 5 * time.Second // of one request to Kafka
-	metadataTTL    = 2 * time.Second // a moved leader is noticed within this time even without an error
+	// a moved leader is noticed within this time even without an error
+	metadataTTL = 2 * time.Second
 )
 
 // Options says how to reach the brokers.
 type Options struct {
-	Brokers  []string                                                          // host:port; at least one
-	ClientID string                                                            // "": markread
-	TLS      func() (*tls.Config, error)                                       // asked for each connection: files may be renewed; nil: plaintext
-	SASL     sasl.Mechanism                                                    // nil: none
-	Dial     func(ctx context.Context, network, addr string) (net.Conn, error) // nil: a net.Dialer
-	Log      zerolog.Logger
+	// host:port; at least one
+	Brokers  []string
+	ClientID string // "": markread
+	// asked for each connection: files may be renewed; nil: plaintext
+	TLS  func() (*tls.Config, error)
+	SASL sasl.Mechanism                                                    // nil: none
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error) // nil: a net.Dialer
+	Log  zerolog.Logger
 }
 
 // Client talks to one Kafka cluster. It is safe for concurrent use.
@@ -69,12 +72,14 @@ func New(options Options) (*Client, error) {
 	return c, nil
 }
 
-// WarnRepeated begins a warning of a failure that may repeat many times a second. The kinds must be few.
+// WarnRepeated begins a warning of a failure that may repeat many times a second. The kinds must be
+// few.
 func (c *Client) WarnRepeated(kind string) *zerolog.Event {
 	return c.Throttle.Pass(kind, c.Options.Log.Warn())
 }
 
-// Close closes the connections, those in use as soon as they are not. A call after it works, but connects anew.
+// Close closes the connections, those in use as soon as they are not. A call after it works, but
+// connects anew.
 func (c *Client) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -84,8 +89,9 @@ func (c *Client) Close() {
 
 // UseTopics makes sure that requests about these topics can be routed.
 //
-// A kafka.Transport routes only what it keeps the layout of, and without a list of topics it asks every two
-// seconds for all topics of the cluster. So it is made anew when a topic is named for the first time.
+// A kafka.Transport routes only what it keeps the layout of, and without a list of topics it asks
+// every two seconds for all topics of the cluster. So it is made anew when a topic is named for the
+// first time.
 func (c *Client) UseTopics(topics ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -112,11 +118,12 @@ func (c *Client) UseTopics(topics ...string) {
 
 // router sends each request with the transport of the moment.
 //
-// A transport that was replaced meanwhile, or closed, has perhaps connected anew for this request, and would
-// keep its connections and its goroutine for ever.
+// A transport that was replaced meanwhile, or closed, has perhaps connected anew for this request,
+// and would keep its connections and its goroutine for ever.
 type router struct{ *Client }
 
-func (r router) RoundTrip(ctx context.Context, addr net.Addr, request kafka.Request) (kafka.Response, error) {
+func (r router) RoundTrip(ctx context.Context, addr net.Addr,
+	request kafka.Request) (kafka.Response, error) {
 	transport, _ := r.current()
 	defer func() {
 		if now, closed := r.current(); now != transport || closed {
@@ -162,13 +169,15 @@ func (c *Client) current() (transport *kafka.Transport, closed bool) {
 	return c.transport, c.closed
 }
 
-// API returns kafka-go's client. Its timeout must be set: without one it gives the broker 0.5 s for a produce.
+// API returns kafka-go's client. Its timeout must be set: without one it gives the broker 0.5 s for
+// a produce.
 func (c *Client) api() *kafka.Client {
 	return &kafka.Client{Addr: anyBroker{}, Timeout: RequestTimeout, Transport: router{c}}
 }
 
 // request sends a request for which kafka-go's client has no call, or one that lacks something.
-func request[R kafka.Response](ctx context.Context, c *Client, timeout time.Duration, r kafka.Request) (response R, err error) {
+func request[R kafka.Response](ctx context.Context, c *Client, timeout time.Duration,
+	r kafka.Request) (response R, err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	answer, err := router{c}.RoundTrip(ctx, anyBroker{}, r)
@@ -178,7 +187,8 @@ func request[R kafka.Response](ctx context.Context, c *Client, timeout time.Dura
 	return answer.(R), nil
 }
 
-// RefreshMetadata has the layout of the cluster read again before the next request; at most once a second.
+// RefreshMetadata has the layout of the cluster read again before the next request; at most once a
+// second.
 func (c *Client) RefreshMetadata() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -38,25 +38,34 @@ func TestAuthentication(t *testing.T) {
 		sasl    sasl.Mechanism
 		refused bool
 	}{
-		"plain":                     {server: []kfake.Opt{kfake.Superuser("PLAIN", "u", "p")}, sasl: brokertest.Mechanism(t, "plain", "u", "p")},
-		"plain, wrong password":     {server: []kfake.Opt{kfake.Superuser("PLAIN", "u", "p")}, sasl: brokertest.Mechanism(t, "plain", "u", "x"), refused: true},
-		"scram 256":                 {server: []kfake.Opt{kfake.Superuser("SCRAM-SHA-256", "u", "p")}, sasl: brokertest.Mechanism(t, "scram-sha-256", "u", "p")},
-		"scram 512 over TLS":        {server: []kfake.Opt{kfake.Superuser("SCRAM-SHA-512", "u", "p")}, tls: true, sasl: brokertest.Mechanism(t, "scram-sha-512", "u", "p")},
-		"scram 512, wrong user":     {server: []kfake.Opt{kfake.Superuser("SCRAM-SHA-512", "u", "p")}, sasl: brokertest.Mechanism(t, "scram-sha-512", "x", "p"), refused: true},
-		"scram 512, broker has 256": {server: []kfake.Opt{kfake.Superuser("SCRAM-SHA-256", "u", "p")}, sasl: brokertest.Mechanism(t, "scram-sha-512", "u", "p"), refused: true},
-		"TLS":                       {tls: true},
+		"plain": {server: []kfake.Opt{kfake.Superuser("PLAIN", "u", "p")},
+			sasl: brokertest.Mechanism(t, "plain", "u", "p")},
+		"plain, wrong password": {server: []kfake.Opt{kfake.Superuser("PLAIN", "u", "p")},
+			sasl: brokertest.Mechanism(t, "plain", "u", "x"), refused: true},
+		"scram 256": {server: []kfake.Opt{kfake.Superuser("SCRAM-SHA-256", "u",
+			"p")}, sasl: brokertest.Mechanism(t, "scram-sha-256", "u", "p")},
+		"scram 512 over TLS": {server: []kfake.Opt{kfake.Superuser("SCRAM-SHA-512", "u",
+			"p")}, tls: true, sasl: brokertest.Mechanism(t, "scram-sha-512", "u", "p")},
+		"scram 512, wrong user": {server: []kfake.Opt{kfake.Superuser("SCRAM-SHA-512", "u",
+			"p")}, sasl: brokertest.Mechanism(t, "scram-sha-512", "x", "p"), refused: true},
+		"scram 512, broker has 256": {server: []kfake.Opt{kfake.Superuser("SCRAM-SHA-256", "u",
+			"p")}, sasl: brokertest.Mechanism(t, "scram-sha-512", "u", "p"), refused: true},
+		"TLS": {tls: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			brokertest.Bubble(t, func(t *testing.T) {
 				var network kfake.VirtualNetwork
-				opts := append(c.server, kfake.Ports(9092), kfake.ListenFn(network.Listen), kfake.SeedTopics(1, brokertest.Topics.Live, brokertest.Topics.DeadLetter))
+				opts := append(c.server, kfake.Ports(9092), kfake.ListenFn(network.Listen),
+					kfake.SeedTopics(1, brokertest.Topics.Live, brokertest.Topics.DeadLetter))
 				if c.sasl != nil {
 					opts = append(opts, kfake.EnableSASL())
 				}
-				options := kafkaclient.Options{Brokers: []string{"localhost:9092"}, Dial: network.DialContext, SASL: c.sasl, Log: zerolog.New(t.Output())}
+				options := kafkaclient.Options{Brokers: []string{"localhost:9092"},
+					Dial: network.DialContext, SASL: c.sasl, Log: zerolog.New(t.Output())}
 				if c.tls {
 					cert, pool := brokertest.Certificate(t)
-					opts = append(opts, kfake.TLS(&tls.Config{Certificates: []tls.Certificate{cert}}))
+					opts = append(opts,
+						kfake.TLS(&tls.Config{Certificates: []tls.Certificate{cert}}))
 					options.TLS = fixed(&tls.Config{RootCAs: pool})
 				}
 				cluster, err := kfake.NewCluster(opts...)
@@ -71,9 +80,11 @@ func TestAuthentication(t *testing.T) {
 				t.Cleanup(client.Close)
 				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 				defer cancel()
-				used := event.Topics{Live: brokertest.Topics.Live, DeadLetter: brokertest.Topics.DeadLetter}
+				used := event.Topics{Live: brokertest.Topics.Live,
+					DeadLetter: brokertest.Topics.DeadLetter}
 				served := false
-				err = consumer.Consume(ctx, client, consumer.GroupOptions{Group: brokertest.Group, Topics: used}, func(ctx context.Context, g *consumer.Generation) {
+				err = consumer.Consume(ctx, client, consumer.GroupOptions{Group: brokertest.Group,
+					Topics: used}, func(ctx context.Context, g *consumer.Generation) {
 					served = true
 					<-ctx.Done()
 				})
@@ -85,7 +96,8 @@ func TestAuthentication(t *testing.T) {
 						t.Errorf("CheckTopics: %v", err)
 					}
 					began := time.Now()
-					err := client.Publisher(brokertest.Topics.Live).Publish(ctx, event.Message{Value: []byte("x")})
+					err := client.Publisher(brokertest.Topics.Live).
+						Publish(ctx, event.Message{Value: []byte("x")})
 					if !IsRefused(err) || time.Since(began) > 5*time.Second {
 						t.Errorf("Publish: %v, after %v", err, time.Since(began))
 					}
@@ -94,7 +106,8 @@ func TestAuthentication(t *testing.T) {
 				if err != nil || !served {
 					t.Errorf("Consume: %v, served %v", err, served)
 				}
-				if err := admin.CheckTopics(t.Context(), client, used, false); err != nil { // the other of kafka-go's two stacks
+				// the other of kafka-go's two stacks
+				if err := admin.CheckTopics(t.Context(), client, used, false); err != nil {
 					t.Errorf("CheckTopics: %v", err)
 				}
 			})
@@ -102,13 +115,17 @@ func TestAuthentication(t *testing.T) {
 	}
 }
 
-// Not in virtual time: the connections there have no buffer, in which an alert of TLS would have room.
+// Not in virtual time: the connections there have no buffer, in which an alert of TLS would have
+// room.
 func TestCertificates(t *testing.T) {
 	serverCert, serverPool := brokertest.Certificate(t)
 	clientCert, clientPool := brokertest.Certificate(t)
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, brokertest.Topics.Live, brokertest.Topics.DeadLetter), kfake.TLS(&tls.Config{
-		Certificates: []tls.Certificate{serverCert}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: clientPool,
-	}))
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1),
+		kfake.SeedTopics(1, brokertest.Topics.Live, brokertest.Topics.DeadLetter),
+		kfake.TLS(&tls.Config{
+			Certificates: []tls.Certificate{serverCert}, ClientAuth: tls.RequireAndVerifyClientCert,
+			ClientCAs: clientPool,
+		}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,21 +134,25 @@ func TestCertificates(t *testing.T) {
 		config  *tls.Config
 		refused bool
 	}{
-		"both trusted":          {&tls.Config{RootCAs: serverPool, Certificates: []tls.Certificate{clientCert}}, false},
+		"both trusted": {&tls.Config{RootCAs: serverPool,
+			Certificates: []tls.Certificate{clientCert}}, false},
 		"unknown authority":     {&tls.Config{Certificates: []tls.Certificate{clientCert}}, true},
 		"no client certificate": {&tls.Config{RootCAs: serverPool}, true},
-		"wrong one":             {&tls.Config{RootCAs: serverPool, Certificates: []tls.Certificate{serverCert}}, true},
+		"wrong one": {&tls.Config{RootCAs: serverPool,
+			Certificates: []tls.Certificate{serverCert}}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.config.ServerName = "localhost"
-			client, err := kafkaclient.New(kafkaclient.Options{Brokers: cluster.ListenAddrs(), TLS: fixed(c.config), Log: zerolog.New(t.Output())})
+			client, err := kafkaclient.New(kafkaclient.Options{Brokers: cluster.ListenAddrs(),
+				TLS: fixed(c.config), Log: zerolog.New(t.Output())})
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer client.Close()
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
-			err = admin.CheckTopics(ctx, client, event.Topics{Live: brokertest.Topics.Live, DeadLetter: brokertest.Topics.DeadLetter}, false)
+			err = admin.CheckTopics(ctx, client, event.Topics{Live: brokertest.Topics.Live,
+				DeadLetter: brokertest.Topics.DeadLetter}, false)
 			if IsRefused(err) != c.refused || (err != nil) != c.refused {
 				t.Errorf("got %v", err)
 			}
@@ -139,7 +160,8 @@ func TestCertificates(t *testing.T) {
 	}
 }
 
-// A broker that accepts connections and says nothing blocks nobody for ever, whatever is awaited from it.
+// A broker that accepts connections and says nothing blocks nobody for ever, whatever is awaited
+// from it.
 func TestSilentBroker(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		silent := func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -156,7 +178,8 @@ func TestSilentBroker(t *testing.T) {
 		}
 		var log brokertest.Logs
 		c, err := kafkaclient.New(kafkaclient.Options{
-			Brokers: []string{"localhost:9092"}, Dial: silent, SASL: brokertest.Mechanism(t, "plain", "u", "p"), Log: zerolog.New(&log),
+			Brokers: []string{"localhost:9092"}, Dial: silent,
+			SASL: brokertest.Mechanism(t, "plain", "u", "p"), Log: zerolog.New(&log),
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -164,17 +187,22 @@ func TestSilentBroker(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		defer cancel()
 		start := time.Now()
-		err = consumer.Consume(ctx, c, consumer.GroupOptions{Group: brokertest.Group, Topics: brokertest.Topics}, func(context.Context, *consumer.Generation) { t.Error("served") })
+		err = consumer.Consume(ctx, c, consumer.GroupOptions{Group: brokertest.Group,
+			Topics: brokertest.Topics},
+			func(context.Context, *consumer.Generation) { t.Error("served") })
 		if took := time.Since(start); err != nil || took > 6*time.Minute {
 			t.Errorf("Consume returned %v after %v", err, took)
 		}
-		if n := strings.Count(log.String(), "no Kafka broker of --brokers can be reached"); n < 2 || n > 31 {
+		if n := strings.Count(log.String(), "no Kafka broker of --brokers can be reached"); n < 2 ||
+			n > 31 {
 			t.Errorf("%d log lines in 5 minutes", n)
 		}
 		ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		start = time.Now()
-		if err := deadletter.NewWriter(c, brokertest.Topics.DeadLetter).Write(ctx, brokertest.DeadLetter(event.Record{})); err == nil || time.Since(start) > 10*time.Second {
+		if err := deadletter.NewWriter(c, brokertest.Topics.DeadLetter).
+			Write(ctx, brokertest.DeadLetter(event.Record{})); err == nil ||
+			time.Since(start) > 10*time.Second {
 			t.Errorf("a letter: %v after %v", err, time.Since(start))
 		}
 		c.Close()
@@ -194,13 +222,15 @@ func TestFrozenBrokers(t *testing.T) {
 		}
 		var log brokertest.Logs
 		client, err := kafkaclient.New(kafkaclient.Options{
-			Brokers: []string{"frozen-1:9092", "frozen-2:9092", "frozen-3:9092", w.Broker.Addr()}, Dial: dial, Log: zerolog.New(&log),
+			Brokers: []string{"frozen-1:9092", "frozen-2:9092", "frozen-3:9092", w.Broker.Addr()},
+			Dial:    dial, Log: zerolog.New(&log),
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		start := time.Now()
-		if err := admin.CheckTopics(w.Context(), client, brokertest.Topics, false); err != nil || time.Since(start) > 2*time.Second {
+		if err := admin.CheckTopics(w.Context(), client, brokertest.Topics, false); err != nil ||
+			time.Since(start) > 2*time.Second {
 			w.Errorf("the topics: %v, after %v", err, time.Since(start))
 		}
 		client.Close()
@@ -211,17 +241,19 @@ func TestFrozenBrokers(t *testing.T) {
 	})
 }
 
-// Topics may be named while requests are under way, and a client may be closed. Nothing of it stays: else the
-// bubble would not end.
+// Topics may be named while requests are under way, and a client may be closed. Nothing of it
+// stays: else the bubble would not end.
 func TestNothingStaysBehind(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		for range 20 {
-			c, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{w.Broker.Addr()}, Dial: w.Network.DialContext})
+			c, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{w.Broker.Addr()},
+				Dial: w.Network.DialContext})
 			if err != nil {
 				w.Fatal(err)
 			}
 			var all sync.WaitGroup
-			for _, topic := range []string{brokertest.Topics.Live, brokertest.Topics.Backfill, brokertest.Topics.DeadLetter, "a", "b", "c"} {
+			for _, topic := range []string{brokertest.Topics.Live, brokertest.Topics.Backfill,
+				brokertest.Topics.DeadLetter, "a", "b", "c"} {
 				all.Go(func() {
 					p := c.Publisher(topic)
 					for range 5 {
@@ -237,7 +269,8 @@ func TestNothingStaysBehind(t *testing.T) {
 }
 
 func TestWrongOptions(t *testing.T) {
-	for _, brokers := range [][]string{nil, {""}, {"localhost"}, {"localhost:9092", ":9092"}, {"a:1", "b:"}} {
+	for _, brokers := range [][]string{nil, {""}, {"localhost"}, {"localhost:9092", ":9092"},
+		{"a:1", "b:"}} {
 		if _, err := kafkaclient.New(kafkaclient.Options{Brokers: brokers}); err == nil {
 			t.Errorf("%q was accepted", brokers)
 		}
@@ -258,10 +291,12 @@ func TestHints(t *testing.T) {
 				var network kfake.VirtualNetwork
 				var log brokertest.Logs
 				opts := []kfake.Opt{kfake.Ports(9092), kfake.ListenFn(network.Listen)}
-				options := kafkaclient.Options{Brokers: []string{"localhost:9092"}, Dial: network.DialContext, Log: zerolog.New(&log)}
+				options := kafkaclient.Options{Brokers: []string{"localhost:9092"},
+					Dial: network.DialContext, Log: zerolog.New(&log)}
 				if c.serverTLS {
 					cert, _ := brokertest.Certificate(t)
-					opts = append(opts, kfake.TLS(&tls.Config{Certificates: []tls.Certificate{cert}}))
+					opts = append(opts,
+						kfake.TLS(&tls.Config{Certificates: []tls.Certificate{cert}}))
 				}
 				if c.clientTLS {
 					options.TLS = fixed(&tls.Config{})
@@ -278,7 +313,8 @@ func TestHints(t *testing.T) {
 				defer client.Close()
 				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 				defer cancel()
-				if err := admin.CheckTopics(ctx, client, brokertest.Topics, false); err == nil || !strings.Contains(err.Error(), c.hint) {
+				if err := admin.CheckTopics(ctx, client, brokertest.Topics, false); err == nil ||
+					!strings.Contains(err.Error(), c.hint) {
 					t.Errorf("%v\n%s", err, log.String())
 				}
 			})
@@ -290,8 +326,12 @@ func TestHints(t *testing.T) {
 func TestRepeatsAreThinned(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		var log brokertest.Logs
-		refuse := func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("refused") }
-		client, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{"localhost:9092"}, Dial: refuse, Log: zerolog.New(&log)})
+		refuse := func(context.Context, string, string) (net.Conn, error) {
+			return nil,
+				errors.New("refused")
+		}
+		client, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{"localhost:9092"},
+			Dial: refuse, Log: zerolog.New(&log)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -302,7 +342,8 @@ func TestRepeatsAreThinned(t *testing.T) {
 			t.Error("topics of no broker")
 		}
 		// Tried at 0, 0.1, 0.3, 0.7, 1.5, 3.1, 5.1, 7.1, 9.1, 11.1 s and so on.
-		if text := log.String(); strings.Count(text, "\n") != 3 || strings.Count(text, `"repeated":`) != 2 || !strings.Contains(text, `"repeated":8`) {
+		if text := log.String(); strings.Count(text, "\n") != 3 ||
+			strings.Count(text, `"repeated":`) != 2 || !strings.Contains(text, `"repeated":8`) {
 			t.Error(text)
 		}
 	})

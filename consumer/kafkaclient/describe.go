@@ -56,9 +56,11 @@ type Partition struct {
 	InSync     int
 }
 
-// Describe asks for the cluster's brokers and for topics. What the broker does not mention is absent.
+// Describe asks for the cluster's brokers and for topics. What the broker does not mention is
+// absent.
 func (s *Session) Describe(ctx context.Context, topics []string) (Cluster, error) {
-	answer, err := s.ask(ctx, &metadata.Request{TopicNames: topics, IncludeTopicAuthorizedOperations: true})
+	answer, err := s.ask(ctx,
+		&metadata.Request{TopicNames: topics, IncludeTopicAuthorizedOperations: true})
 	if err != nil {
 		return Cluster{}, err
 	}
@@ -81,7 +83,8 @@ func (s *Session) Describe(ctx context.Context, topics []string) (Cluster, error
 		})
 		for _, p := range t.Partitions {
 			topic.Partitions = append(topic.Partitions,
-				Partition{Leaderless: p.LeaderID < 0, Replicas: len(p.ReplicaNodes), InSync: len(p.IsrNodes)})
+				Partition{Leaderless: p.LeaderID < 0, Replicas: len(p.ReplicaNodes),
+					InSync: len(p.IsrNodes)})
 		}
 		cluster.Topics[t.Name] = topic
 	}
@@ -95,7 +98,8 @@ type Settings struct {
 }
 
 // Settings asks for the settings of topics, by topic.
-func (s *Session) Settings(ctx context.Context, topics []string, names ...string) (map[string]Settings, error) {
+func (s *Session) Settings(ctx context.Context, topics []string,
+	names ...string) (map[string]Settings, error) {
 	settings := map[string]Settings{}
 	if len(topics) == 0 {
 		return settings, nil
@@ -120,14 +124,15 @@ func (s *Session) Settings(ctx context.Context, topics []string, names ...string
 	return settings, nil
 }
 
-// MessageLimit returns a topic's max.message.bytes, or Kafka's default: nobody needs a permission to
-// read it.
+// MessageLimit returns a topic's max.message.bytes, or Kafka's default: nobody needs a permission
+// to read it.
 func (c *Client) MessageLimit(ctx context.Context, topic string) int {
 	ctx, cancel := context.WithTimeout(ctx, rangesTimeout)
 	defer cancel()
 	response, err := c.api().DescribeConfigs(ctx, &kafka.DescribeConfigsRequest{
 		Resources: []kafka.DescribeConfigRequestResource{{
-			ResourceType: kafka.ResourceTypeTopic, ResourceName: topic, ConfigNames: []string{MaxMessageBytes},
+			ResourceType: kafka.ResourceTypeTopic, ResourceName: topic,
+			ConfigNames: []string{MaxMessageBytes},
 		}},
 	})
 	if err != nil {
@@ -135,7 +140,8 @@ func (c *Client) MessageLimit(ctx context.Context, topic string) int {
 	}
 	for _, r := range response.Resources {
 		for _, e := range r.ConfigEntries {
-			if n, err := strconv.Atoi(e.ConfigValue); err == nil && e.ConfigName == MaxMessageBytes {
+			if n, err := strconv.Atoi(e.ConfigValue); err == nil &&
+				e.ConfigName == MaxMessageBytes {
 				return n
 			}
 		}
@@ -154,9 +160,11 @@ type NewTopic struct {
 func (c *Client) CreateTopic(ctx context.Context, t NewTopic) error {
 	topic := kafka.TopicConfig{Topic: t.Name, NumPartitions: t.Partitions, ReplicationFactor: -1}
 	for name, value := range t.Settings {
-		topic.ConfigEntries = append(topic.ConfigEntries, kafka.ConfigEntry{ConfigName: name, ConfigValue: value})
+		topic.ConfigEntries = append(topic.ConfigEntries,
+			kafka.ConfigEntry{ConfigName: name, ConfigValue: value})
 	}
-	response, err := c.api().CreateTopics(ctx, &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{topic}})
+	response, err := c.api().
+		CreateTopics(ctx, &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{topic}})
 	if err == nil {
 		err = response.Errors[t.Name]
 	}
@@ -164,24 +172,30 @@ func (c *Client) CreateTopic(ctx context.Context, t NewTopic) error {
 }
 
 // CheckCreate asks the controller what it would say to the creation of topics, and creates none. It
-// returns what it said of each that it refuses. With ZooKeeper no other broker passes that on to it.
-func (c *Client) CheckCreate(ctx context.Context, controller string, topics []NewTopic) (map[string]error, error) {
+// returns what it said of each that it refuses. With ZooKeeper no other broker passes that on to
+// it.
+func (c *Client) CheckCreate(ctx context.Context, controller string,
+	topics []NewTopic) (map[string]error, error) {
 	if controller == "" {
 		return nil, errors.New("the cluster has no controller at the moment")
 	}
-	s, err := c.openSession(ctx, func(ctx context.Context) (net.Conn, error) { return c.connect(ctx, controller) })
+	s, err := c.openSession(ctx,
+		func(ctx context.Context) (net.Conn, error) { return c.connect(ctx, controller) })
 	if err != nil {
 		return nil, err
 	}
 	defer s.Close()
-	request := &createtopics.Request{TimeoutMs: int32(RequestTimeout.Milliseconds()), ValidateOnly: true}
+	request := &createtopics.Request{TimeoutMs: int32(RequestTimeout.Milliseconds()),
+		ValidateOnly: true}
 	if s.ranges[request.ApiKey()].MaxVersion < 1 { // version 0 would create them
 		return nil, ErrNotUnderstood
 	}
 	for _, t := range topics {
-		topic := createtopics.RequestTopic{Name: t.Name, NumPartitions: int32(t.Partitions), ReplicationFactor: -1}
+		topic := createtopics.RequestTopic{Name: t.Name, NumPartitions: int32(t.Partitions),
+			ReplicationFactor: -1}
 		for name, value := range t.Settings {
-			topic.Configs = append(topic.Configs, createtopics.RequestConfig{Name: name, Value: value})
+			topic.Configs = append(topic.Configs,
+				createtopics.RequestConfig{Name: name, Value: value})
 		}
 		request.Topics = append(request.Topics, topic)
 	}
@@ -203,8 +217,8 @@ func (c *Client) CheckCreate(ctx context.Context, controller string, topics []Ne
 	return refused, nil
 }
 
-// PartitionCounts returns how many partitions those of the topics have that exist. It may be as old as
-// the transport's picture of the cluster, 2 s: see RefreshMetadata.
+// PartitionCounts returns how many partitions those of the topics have that exist. It may be as old
+// as the transport's picture of the cluster, 2 s: see RefreshMetadata.
 func (c *Client) PartitionCounts(ctx context.Context, topics ...string) (map[string]int, error) {
 	response, err := c.api().Metadata(ctx, &kafka.MetadataRequest{Topics: topics})
 	if err != nil {
@@ -234,7 +248,8 @@ type MissingTopicError struct{ Topics []string }
 
 func (e *MissingTopicError) Error() string {
 	if len(e.Topics) == 1 {
-		return fmt.Sprintf("topic %q does not exist: create it, or use --create-topics", e.Topics[0])
+		return fmt.Sprintf("topic %q does not exist: create it, or use --create-topics",
+			e.Topics[0])
 	}
 	return fmt.Sprintf("topics %q do not exist: create them, or use --create-topics", e.Topics)
 }

@@ -27,14 +27,15 @@ type anyBroker struct{}
 func (anyBroker) Network() string { return "any" }
 func (anyBroker) String() string  { return "broker" }
 
-// dial is what the transport connects with. A failure is logged here, because the transport keeps most of
-// them to itself, or tells of them as an "unexpected EOF".
+// dial is what the transport connects with. A failure is logged here, because the transport keeps
+// most of them to itself, or tells of them as an "unexpected EOF".
 func (c *Client) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	connect := func(ctx context.Context, broker string) (net.Conn, error) {
 		conn, err := c.connect(ctx, broker)
 		var away *UnreachableError
 		located := errors.As(err, &away)
-		if err == nil || located && !c.given(broker) { // instead of one that is given, others are asked
+		// instead of one that is given, others are asked
+		if err == nil || located && !c.given(broker) {
 			c.noteReachable(broker, away)
 		}
 		if err != nil && !errors.Is(err, context.Canceled) {
@@ -55,12 +56,14 @@ func (c *Client) dial(ctx context.Context, network, addr string) (net.Conn, erro
 // headStart is how long a broker may take to answer until the next one is tried beside it.
 const headStart = 250 * time.Millisecond
 
-// race connects to the brokers of the options, in random order, until one answers: its connection is returned.
-// Each has a head start on the next, so that one that is frozen costs little, and mostly one is asked. If none
-// answers the error is a *RefusedError if there is one, else all of them.
+// race connects to the brokers of the options, in random order, until one answers: its connection
+// is returned. Each has a head start on the next, so that one that is frozen costs little, and
+// mostly one is asked. If none answers the error is a *RefusedError if there is one, else all of
+// them.
 //
 // kafka-go would ask one after the other, and let the first that hangs use up the time of all.
-func (c *Client) race(ctx context.Context, connect func(ctx context.Context, broker string) (net.Conn, error)) (net.Conn, error) {
+func (c *Client) race(ctx context.Context,
+	connect func(ctx context.Context, broker string) (net.Conn, error)) (net.Conn, error) {
 	type result struct {
 		conn net.Conn
 		err  error
@@ -110,8 +113,8 @@ func (c *Client) race(ctx context.Context, connect func(ctx context.Context, bro
 // options say so. When both sides don't accept each other the error is a *RefusedError. One that
 // the address explains is an *UnreachableError.
 //
-// All of it happens here, and not in kafka-go, which reads certificates and the password only once, waits for
-// answers of SASL without a limit, and does not tell why it was refused.
+// All of it happens here, and not in kafka-go, which reads certificates and the password only once,
+// waits for answers of SASL without a limit, and does not tell why it was refused.
 func (c *Client) connect(ctx context.Context, broker string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
 	defer cancel()
@@ -130,13 +133,15 @@ func (c *Client) connect(ctx context.Context, broker string) (net.Conn, error) {
 	return nil, c.locate(broker, err)
 }
 
-// introduce makes a fresh connection ready for requests. It is bounded by ctx, which has a deadline.
+// introduce makes a fresh connection ready for requests. It is bounded by ctx, which has a
+// deadline.
 func (c *Client) introduce(ctx context.Context, raw net.Conn, addr string) (net.Conn, error) {
 	deadline, _ := ctx.Deadline()
 	if err := raw.SetDeadline(deadline); err != nil {
 		return nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) }) // ends a read or write under way
+	// ends a read or write under way
+	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	conn := &brokerConn{Conn: raw}
 	if c.Options.TLS != nil {
@@ -166,8 +171,8 @@ func (c *Client) introduce(ctx context.Context, raw net.Conn, addr string) (net.
 
 // secure does TLS's handshake. The settings are asked for anew: their files may have been renewed.
 //
-// The deadline of raw bounds it, not a context: that one would tell of the time instead of the certificate which is not trusted, when the
-// broker does not take the alert.
+// The deadline of raw bounds it, not a context: that one would tell of the time instead of the
+// certificate which is not trusted, when the broker does not take the alert.
 func (c *Client) secure(raw net.Conn, addr string) (net.Conn, error) {
 	config, err := c.Options.TLS()
 	if err != nil {
@@ -185,8 +190,8 @@ func (c *Client) secure(raw net.Conn, addr string) (net.Conn, error) {
 	return conn, conn.Handshake()
 }
 
-// authenticate authenticates with SASL. It returns how long the broker accepts that, 0: as long as the
-// connection lasts.
+// authenticate authenticates with SASL. It returns how long the broker accepts that, 0: as long as
+// the connection lasts.
 func (c *Client) authenticate(ctx context.Context, talk *talk) (lifetime time.Duration, err error) {
 	mechanism := c.Options.SASL
 	answer, err := talk.exchange(1, &saslhandshake.Request{Mechanism: mechanism.Name()})
@@ -209,7 +214,9 @@ func (c *Client) authenticate(ctx context.Context, talk *talk) (lifetime time.Du
 			return 0, err
 		}
 		r := answer.(*saslauthenticate.Response)
-		if r.ErrorCode != 0 { // its text is left out: with the mechanism "plain" the broker has been sent the password, and may say that
+		// its text is left out: with the mechanism "plain" the broker has been sent the password,
+		// and may say that
+		if r.ErrorCode != 0 {
 			return 0, &saslError{code: kafka.Error(r.ErrorCode)}
 		}
 		if done, message, err = state.Next(ctx, r.AuthBytes); err != nil {
@@ -230,13 +237,16 @@ type talk struct {
 }
 
 func (c *Client) talk(conn net.Conn) *talk {
-	return &talk{conn: conn, reader: bufio.NewReader(conn), clientID: c.Options.ClientID, most: largestGreeting}
+	return &talk{conn: conn, reader: bufio.NewReader(conn), clientID: c.Options.ClientID,
+		most: largestGreeting}
 }
 
-// largestGreeting is far more than a broker answers to the requests of a connection's beginning, in bytes.
+// largestGreeting is far more than a broker answers to the requests of a connection's beginning, in
+// bytes.
 const largestGreeting = 256 << 10
 
-// exchange sends a request and returns its answer. What is no Kafka broker mostly shows in the size of it.
+// exchange sends a request and returns its answer. What is no Kafka broker mostly shows in the size
+// of it.
 func (t *talk) exchange(version int16, request protocol.Message) (protocol.Message, error) {
 	t.sent++
 	if err := protocol.WriteRequest(t.conn, version, t.sent, t.clientID, request); err != nil {
@@ -256,8 +266,8 @@ func (t *talk) exchange(version int16, request protocol.Message) (protocol.Messa
 	return answer, err
 }
 
-// silenceTimeout limits reads and writes for which kafka-go has set no deadline: an abandoned request must not
-// keep its connection for ever.
+// silenceTimeout limits reads and writes for which kafka-go has set no deadline: an abandoned
+// request must not keep its connection for ever.
 const silenceTimeout = 30 * time.Second
 
 // errExpired says that a connection's authentication is about to expire. The request was not sent.
@@ -265,9 +275,10 @@ var errExpired = errors.New("the connection's authentication expires")
 
 // brokerConn is a connection to a broker as the transport has it.
 //
-// Where brokers let an authentication expire (connections.max.reauth.ms), they close the connection at the
-// next request after that. kafka-go can't authenticate again on a connection (KIP-368), so that requests would
-// fail again and again. Here the connection refuses them just before, and the router sends them on another.
+// Where brokers let an authentication expire (connections.max.reauth.ms), they close the connection
+// at the next request after that. kafka-go can't authenticate again on a connection (KIP-368), so
+// that requests would fail again and again. Here the connection refuses them just before, and the
+// router sends them on another.
 type brokerConn struct {
 	net.Conn
 	expires time.Time // zero: never

@@ -1,14 +1,18 @@
-// Package kafkaclient connects to Kafka and makes requests. It is the only importer of kafka-go, and
-// the home of its traps. It knows no group state, no events' meaning and no dead letters' fate.
+// Package kafkaclient connects to Kafka and makes requests. It is the only importer of kafka-go,
+// and the home of its traps. It knows no group state, no events' meaning and no dead letters' fate.
 //
 // It promises:
-//   - Every request has a deadline of its own, and no failure passes without a retry that is bounded
+//   - Every request has a deadline of its own, and no failure passes without a retry that is
+//     bounded
 //     by it or by the caller's context.
-//   - Bytes that others wrote (records, lengths) are decoded with bounds; what a fetch keeps is bounded
+//   - Bytes that others wrote (records, lengths) are decoded with bounds; what a fetch keeps is
+//     bounded
 //     by a Memory.
-//   - An error names what failed and where, and, if it is a person's to repair, what to do. It contains
+//   - An error names what failed and where, and, if it is a person's to repair, what to do. It
+//     contains
 //     no password.
-//   - A message is acknowledged by all in-sync replicas, or its error says that it may not be there.
+//   - A message is acknowledged by all in-sync replicas, or its error says that it may not be
+//     there.
 //
 // # Files
 //
@@ -29,7 +33,8 @@
 //   - kafka-go's ConsumerGroup, Reader and Writer are not used. The reasons stand beside fetch and
 //     produce here, and beside member in package consumer; those for its Heartbeat and LeaveGroup in
 //     groupapi.go, for its decoding of records in fetchapi.go.
-//   - kafka-go answers metadata from a cache that is up to 2 s old, and hides that it could not renew
+//   - kafka-go answers metadata from a cache that is up to 2 s old, and hides that it could not
+//     renew
 //     it. RefreshMetadata drops it. What must be new (a topic that was just created) has to be asked
 //     for again and again.
 //   - TLS and SASL are done in the dial function (dial.go), so that both are set up anew for each

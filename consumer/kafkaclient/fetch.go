@@ -15,20 +15,21 @@ import (
 const (
 	fetchWait  = 2 * time.Second // how long the broker may hold a fetch that finds nothing
 	fetchBytes = 256 << 10       // of one response; a larger batch comes whole
-	MaxBatch   = 64 << 20        // a larger one is not kept; brokers by default take no request of more than 100 MB
+	// a larger one is not kept; brokers by default take no request of more than 100 MB
+	MaxBatch = 64 << 20
 
-	// A fetch reads the same log as the last one if it begins so soon after its answer, and there was no room
-	// for so short a time: nobody makes a topic again and fills it so fast.
+	// A fetch reads the same log as the last one if it begins so soon after its answer, and there
+	// was no room for so short a time: nobody makes a topic again and fills it so fast.
 	SameLog    = time.Second
 	ShortPause = 5 * time.Millisecond
 
-	// Out of range beyond the end, this long and without a break, means another log: deleted and created again,
-	// or cut. During a change of leaders it may be answered for a moment.
+	// Out of range beyond the end, this long and without a break, means another log: deleted and
+	// created again, or cut. During a change of leaders it may be answered for a moment.
 	AnotherLog = 5 * time.Second
 )
 
-// FetchLimits is what a fetch asks for: how long the broker may hold it if it finds nothing, and how many
-// bytes it may return. The first batch comes whole, however large it is.
+// FetchLimits is what a fetch asks for: how long the broker may hold it if it finds nothing, and
+// how many bytes it may return. The first batch comes whole, however large it is.
 type FetchLimits struct {
 	wait  time.Duration
 	Bytes int32
@@ -40,11 +41,13 @@ var (
 )
 
 // errSilent means that the leader did not respond, or stopped within its response.
-var errSilent = fmt.Errorf("no response from the partition's leader within %v", fetchWait+RequestTimeout)
+var errSilent = fmt.Errorf("no response from the partition's leader within %v",
+	fetchWait+RequestTimeout)
 
 // Fetch asks the leader for what follows the offset that from returns. It may find nothing. What it
 // returns must be closed. After a wait for memory, which may be long, it calls from again.
-func (c *Client) Fetch(ctx context.Context, m *Memory, tp event.TopicPartition, from func() int64, a FetchLimits) (*Fetched, error) {
+func (c *Client) Fetch(ctx context.Context, m *Memory, tp event.TopicPartition, from func() int64,
+	a FetchLimits) (*Fetched, error) {
 	l := &lease{of: m}
 	for {
 		offset := from()
@@ -67,7 +70,8 @@ func (c *Client) Fetch(ctx context.Context, m *Memory, tp event.TopicPartition, 
 //
 // A large batch may take long on a slow connection: not the whole response has a time limit, but
 // each step of it.
-func (c *Client) exchange(ctx context.Context, l *lease, tp event.TopicPartition, offset int64, a FetchLimits) (*fetchResponse, error) {
+func (c *Client) exchange(ctx context.Context, l *lease, tp event.TopicPartition, offset int64,
+	a FetchLimits) (*fetchResponse, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	silence := time.AfterFunc(fetchWait+RequestTimeout, func() { cancel(errSilent) })
@@ -106,21 +110,26 @@ func (c *Client) exchange(ctx context.Context, l *lease, tp event.TopicPartition
 }
 
 // LogRange returns the first offset of the partition's log and the one behind its last.
-func (c *Client) LogRange(ctx context.Context, topic string, partition int) (first, end int64, err error) {
+func (c *Client) LogRange(ctx context.Context, topic string, partition int) (first, end int64,
+	err error) {
 	return c.logRange(ctx, topic, partition, kafka.ReadUncommitted)
 }
 
-// logRange is bounds for an isolation level: who reads only what is decided finds the end before the first transaction that is not.
-func (c *Client) logRange(ctx context.Context, topic string, partition int, level kafka.IsolationLevel) (first, end int64, err error) {
+// logRange is bounds for an isolation level: who reads only what is decided finds the end before
+// the first transaction that is not.
+func (c *Client) logRange(ctx context.Context, topic string, partition int,
+	level kafka.IsolationLevel) (first, end int64, err error) {
 	response, err := c.api().ListOffsets(ctx, &kafka.ListOffsetsRequest{
 		IsolationLevel: level,
-		Topics:         map[string][]kafka.OffsetRequest{topic: {kafka.FirstOffsetOf(partition), kafka.LastOffsetOf(partition)}},
+		Topics: map[string][]kafka.OffsetRequest{topic: {kafka.FirstOffsetOf(partition),
+			kafka.LastOffsetOf(partition)}},
 	})
 	if err != nil {
 		return 0, 0, ofLeader(err)
 	}
 	if len(response.Topics[topic]) != 1 {
-		return 0, 0, fmt.Errorf("offsets of one partition were answered with %d", len(response.Topics[topic]))
+		return 0, 0, fmt.Errorf("offsets of one partition were answered with %d",
+			len(response.Topics[topic]))
 	}
 	p := response.Topics[topic][0]
 	return p.FirstOffset, p.LastOffset, ofLeader(p.Error)

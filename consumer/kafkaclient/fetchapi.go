@@ -58,7 +58,8 @@ const fetchCorrelation = 1
 // is one of Kafka's codes: then the response was read to its end.
 func (x *exchange) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 	if x.version < 4 { // Kafka 0.11
-		return nil, errors.New("the broker is older than Kafka 0.11: it can't leave out aborted transactions")
+		return nil, errors.New("the broker is older than Kafka 0.11: it can't leave out aborted " +
+			"transactions")
 	}
 	if conn, ok := rw.(net.Conn); ok {
 		progress := x.progress
@@ -69,13 +70,15 @@ func (x *exchange) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 		_ = conn.SetDeadline(time.Now().Add(fetchWait + RequestTimeout))
 		defer func() { _ = conn.SetDeadline(time.Time{}) }()
 	}
-	if err := protocol.WriteRequest(rw, x.version, fetchCorrelation, x.clientID, &x.Request); err != nil {
+	if err := protocol.WriteRequest(rw, x.version, fetchCorrelation, x.clientID,
+		&x.Request); err != nil {
 		return nil, err
 	}
 	in := input{from: rw, left: 4}
 	in.left = int64(in.int32())
 	if id := in.int32(); in.err == nil && id != fetchCorrelation {
-		return nil, fmt.Errorf("the response belongs to request %d, not to %d", id, fetchCorrelation)
+		return nil, fmt.Errorf("the response belongs to request %d, not to %d", id,
+			fetchCorrelation)
 	}
 	x.progress()
 	r, refusal := x.read(&in)
@@ -131,7 +134,8 @@ func (x *exchange) read(in *input) (r *fetchResponse, refusal kafka.Error) {
 	default:
 		r.Records = in.bytes(size, x.progress)
 	}
-	slices.SortFunc(r.aborted, func(a, b abortedTransaction) int { return cmp.Compare(a.firstOffset, b.firstOffset) })
+	slices.SortFunc(r.aborted,
+		func(a, b abortedTransaction) int { return cmp.Compare(a.firstOffset, b.firstOffset) })
 	return r, 0
 }
 

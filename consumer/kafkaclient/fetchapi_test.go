@@ -26,7 +26,8 @@ func responseTo(body []byte, size int) io.ReadWriter {
 	return struct {
 		io.Reader
 		io.Writer
-	}{io.MultiReader(bytes.NewReader(b), bytes.NewReader(body), strings.NewReader("behind")), io.Discard}
+	}{io.MultiReader(bytes.NewReader(b), bytes.NewReader(body), strings.NewReader("behind")),
+		io.Discard}
 }
 
 // fields writes what a response has before its records: integers of 2, 4 and 8 bytes, and a topic.
@@ -46,7 +47,9 @@ func fields(all ...any) (b []byte) {
 
 func exchanged(t *testing.T, rw io.ReadWriter, m *Memory) (*fetchResponse, error) {
 	t.Helper()
-	x := &exchange{lease: &lease{of: m}, progress: func() {}, Request: fetch.Request{Topics: []fetch.RequestTopic{{Topic: "t", Partitions: []fetch.RequestPartition{{}}}}}}
+	x := &exchange{lease: &lease{of: m}, progress: func() {},
+		Request: fetch.Request{Topics: []fetch.RequestTopic{{Topic: "t",
+			Partitions: []fetch.RequestPartition{{}}}}}}
 	if !x.Required(map[protocol.ApiKey]int16{protocol.Fetch: 11}) {
 		t.Fatal("the response is left to kafka-go")
 	}
@@ -59,30 +62,43 @@ func exchanged(t *testing.T, rw io.ReadWriter, m *Memory) (*fetchResponse, error
 
 // A response is read to its end, and not beyond, whatever it says of itself.
 func TestFetchResponse(t *testing.T) {
-	head := []any{int32(0), int16(0), int32(0), int32(1), "topic", int32(1), int32(3), int16(0), int64(50), int64(45), int64(7)}
-	with := func(more ...any) []byte { return fields(append(head[:len(head):len(head)], more...)...) }
+	head := []any{int32(0), int16(0), int32(0), int32(1), "topic", int32(1), int32(3), int16(0),
+		int64(50), int64(45), int64(7)}
+	with := func(more ...any) []byte {
+		return fields(append(head[:len(head):len(head)],
+			more...)...)
+	}
 	for name, test := range map[string]struct {
 		body  []byte
 		size  int // 0: the right one
 		wrong string
 	}{
-		"records":               {body: with(int32(0), int32(-1), int32(3), []byte("abc"))},
-		"no records":            {body: with(int32(0), int32(-1), int32(0))},
-		"null records":          {body: with(int32(0), int32(-1), int32(-1))},
-		"null aborted":          {body: with(int32(-1), int32(-1), int32(0))},
-		"two aborted":           {body: with(int32(2), int64(1), int64(9), int64(2), int64(8), int32(-1), int32(0))},
-		"more behind":           {body: with(int32(0), int32(-1), int32(3), []byte("abc and more"))},
-		"no leader":             {body: fields(int32(0), int16(0), int32(0), int32(1), "topic", int32(1), int32(3), int16(6), int64(-1), int64(-1))},
-		"an error of all":       {body: fields(int32(0), int16(29), int32(0), int32(0))},
-		"2^31 aborted":          {body: with(int32(1<<31-1), int32(-1)), wrong: "unexpected EOF"},
-		"2^31 bytes of records": {body: with(int32(0), int32(-1), int32(1<<31-1)), wrong: "2147483647 bytes of records in the last 0 of it"},
-		"2^31 topics":           {body: fields(int32(0), int16(0), int32(0), int32(1<<31-1)), wrong: "answered with 2147483647 topics"},
-		"no topics":             {body: fields(int32(0), int16(0), int32(0), int32(0)), wrong: "answered with 0 topics"},
-		"two partitions":        {body: fields(int32(0), int16(0), int32(0), int32(1), "topic", int32(2)), wrong: "answered with 2 partitions"},
-		"a name of -2":          {body: fields(int32(0), int16(0), int32(0), int32(1), int16(-2)), wrong: "unexpected EOF"},
-		"a longer name":         {body: fields(int32(0), int16(0), int32(0), int32(1), int16(300)), wrong: "unexpected EOF"},
-		"nothing":               {body: nil, wrong: "unexpected EOF"},
-		"a negative size":       {size: -7, wrong: "unexpected EOF"},
+		"records":      {body: with(int32(0), int32(-1), int32(3), []byte("abc"))},
+		"no records":   {body: with(int32(0), int32(-1), int32(0))},
+		"null records": {body: with(int32(0), int32(-1), int32(-1))},
+		"null aborted": {body: with(int32(-1), int32(-1), int32(0))},
+		"two aborted": {body: with(int32(2), int64(1), int64(9), int64(2), int64(8),
+			int32(-1), int32(0))},
+		"more behind": {body: with(int32(0), int32(-1), int32(3),
+			[]byte("abc and more"))},
+		"no leader": {body: fields(int32(0), int16(0), int32(0), int32(1), "topic",
+			int32(1), int32(3), int16(6), int64(-1), int64(-1))},
+		"an error of all": {body: fields(int32(0), int16(29), int32(0), int32(0))},
+		"2^31 aborted":    {body: with(int32(1<<31-1), int32(-1)), wrong: "unexpected EOF"},
+		"2^31 bytes of records": {body: with(int32(0), int32(-1), int32(1<<31-1)),
+			wrong: "2147483647 bytes of records in the last 0 of it"},
+		"2^31 topics": {body: fields(int32(0), int16(0), int32(0), int32(1<<31-1)),
+			wrong: "answered with 2147483647 topics"},
+		"no topics": {body: fields(int32(0), int16(0), int32(0), int32(0)),
+			wrong: "answered with 0 topics"},
+		"two partitions": {body: fields(int32(0), int16(0), int32(0), int32(1), "topic",
+			int32(2)), wrong: "answered with 2 partitions"},
+		"a name of -2": {body: fields(int32(0), int16(0), int32(0), int32(1), int16(-2)),
+			wrong: "unexpected EOF"},
+		"a longer name": {body: fields(int32(0), int16(0), int32(0), int32(1), int16(300)),
+			wrong: "unexpected EOF"},
+		"nothing":         {body: nil, wrong: "unexpected EOF"},
+		"a negative size": {size: -7, wrong: "unexpected EOF"},
 		"a connection that ends": {body: with(int32(0), int32(-1), int32(1<<20)), size: 1 << 21,
 			wrong: "EOF"},
 	} {
@@ -106,19 +122,23 @@ func TestFetchResponse(t *testing.T) {
 			if behind, _ := io.ReadAll(rw); string(behind) != "behind" {
 				t.Errorf("%q is left on the connection", behind)
 			}
-			if r.refusal == 0 && (r.HighWatermark != 50 || r.LogStart != 7 || string(r.Records) != "abc" && len(r.Records) > 0) {
+			if r.refusal == 0 && (r.HighWatermark != 50 || r.LogStart != 7 ||
+				string(r.Records) != "abc" && len(r.Records) > 0) {
 				t.Errorf("got %+v", r)
 			}
-			if len(r.aborted) == 2 && (r.aborted[0] != abortedTransaction{2, 8} || r.aborted[1] != abortedTransaction{1, 9}) {
+			if len(r.aborted) == 2 && (r.aborted[0] != abortedTransaction{2, 8} ||
+				r.aborted[1] != abortedTransaction{1, 9}) {
 				t.Errorf("aborted: %+v", r.aborted)
 			}
 		})
 	}
 }
 
-// Records that there is no memory for are not read; a second fetch, which has waited for memory, gets them.
+// Records that there is no memory for are not read; a second fetch, which has waited for memory,
+// gets them.
 func TestFetchMemory(t *testing.T) {
-	body := fields(int32(0), int16(0), int32(0), int32(1), "topic", int32(1), int32(3), int16(0), int64(50), int64(45), int64(7),
+	body := fields(int32(0), int16(0), int32(0), int32(1), "topic", int32(1), int32(3), int16(0),
+		int64(50), int64(45), int64(7),
 		int32(0), int32(-1), int32(600), make([]byte, 600))
 	m := NewMemory(1000, 0)
 	other := &lease{of: m}
@@ -154,7 +174,8 @@ func TestFetchMemory(t *testing.T) {
 	}
 }
 
-// Fetches that have waited for memory, and need more than they waited for, don't wait for each other.
+// Fetches that have waited for memory, and need more than they waited for, don't wait for each
+// other.
 func TestFetchesThatNeedMoreMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := NewMemory(1000, 0)

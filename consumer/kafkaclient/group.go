@@ -22,8 +22,9 @@ import (
 const SessionTimeout = 15 * time.Second
 
 const (
-	protocolType     = "consumer"
-	heartbeatTimeout = 3 * time.Second // shorter than a request's: two that hang must not use up the proof
+	protocolType = "consumer"
+	// shorter than a request's: two that hang must not use up the proof
+	heartbeatTimeout = 3 * time.Second
 	leaveTimeout     = 3 * time.Second
 )
 
@@ -51,15 +52,15 @@ type JoinResponse struct {
 	Members    []GroupMember // for the leader only
 }
 
-// GroupMember is one member of a group. Its metadata and assignment are bytes that anyone who may join
-// the group may have written.
+// GroupMember is one member of a group. Its metadata and assignment are bytes that anyone who may
+// join the group may have written.
 type GroupMember struct {
 	ID, Client, Host     string
 	Metadata, Assignment []byte
 }
 
-// JoinGroup joins a group once. The response comes when all members have drained and joined. Its Member
-// is set also with the error MemberIDRequired.
+// JoinGroup joins a group once. The response comes when all members have drained and joined. Its
+// Member is set also with the error MemberIDRequired.
 //
 // It is not kafka.Client.JoinGroup, which decodes what all members have written, and fails when one
 // of them is malformed.
@@ -70,16 +71,18 @@ func (c *Client) JoinGroup(ctx context.Context, r JoinRequest) (joined JoinRespo
 	if err != nil {
 		return joined, err
 	}
-	response, err := request[*joingroup.Response](ctx, c, r.RebalanceTimeout+RequestTimeout, &joingroup.Request{
-		GroupID: r.Group, MemberID: r.Member, ProtocolType: protocolType,
-		SessionTimeoutMS:   int32(SessionTimeout.Milliseconds()),
-		RebalanceTimeoutMS: int32(r.RebalanceTimeout.Milliseconds()),
-		Protocols:          []joingroup.RequestProtocol{{Name: r.Protocol, Metadata: metadata}},
-	})
+	response, err := request[*joingroup.Response](ctx, c, r.RebalanceTimeout+RequestTimeout,
+		&joingroup.Request{
+			GroupID: r.Group, MemberID: r.Member, ProtocolType: protocolType,
+			SessionTimeoutMS:   int32(SessionTimeout.Milliseconds()),
+			RebalanceTimeoutMS: int32(r.RebalanceTimeout.Milliseconds()),
+			Protocols:          []joingroup.RequestProtocol{{Name: r.Protocol, Metadata: metadata}},
+		})
 	if err != nil {
 		return joined, err
 	}
-	joined = JoinResponse{Generation: response.GenerationID, Leader: response.LeaderID, Member: response.MemberID}
+	joined = JoinResponse{Generation: response.GenerationID, Leader: response.LeaderID,
+		Member: response.MemberID}
 	for _, m := range response.Members {
 		joined.Members = append(joined.Members, GroupMember{ID: m.MemberID, Metadata: m.Metadata})
 	}
@@ -93,11 +96,13 @@ type Assignment struct {
 }
 
 func (a Assignment) encode() ([]byte, error) {
-	encoded := consumerapi.Assignment{Version: consumerapi.MaxVersionSupported, UserData: a.UserData}
+	encoded := consumerapi.Assignment{Version: consumerapi.MaxVersionSupported,
+		UserData: a.UserData}
 	for _, p := range a.Partitions {
 		last := len(encoded.AssignedPartitions) - 1
 		if last < 0 || encoded.AssignedPartitions[last].Topic != p.Topic {
-			encoded.AssignedPartitions = append(encoded.AssignedPartitions, consumerapi.TopicPartition{Topic: p.Topic})
+			encoded.AssignedPartitions = append(encoded.AssignedPartitions,
+				consumerapi.TopicPartition{Topic: p.Topic})
 			last++
 		}
 		topic := &encoded.AssignedPartitions[last]
@@ -106,9 +111,10 @@ func (a Assignment) encode() ([]byte, error) {
 	return protocol.Marshal(consumerapi.MaxVersionSupported, encoded)
 }
 
-// SyncGroup gives the coordinator the assignments, by member, if this member is the leader, and returns
-// the encoded one of this member.
-func (c *Client) SyncGroup(ctx context.Context, m Member, protocolName string, all map[string]Assignment) ([]byte, error) {
+// SyncGroup gives the coordinator the assignments, by member, if this member is the leader, and
+// returns the encoded one of this member.
+func (c *Client) SyncGroup(ctx context.Context, m Member, protocolName string,
+	all map[string]Assignment) ([]byte, error) {
 	r := &syncgroup.Request{
 		GroupID: m.Group, GenerationID: m.Generation, MemberID: m.ID,
 		ProtocolType: protocolType, ProtocolName: protocolName,
@@ -118,7 +124,8 @@ func (c *Client) SyncGroup(ctx context.Context, m Member, protocolName string, a
 		if err != nil {
 			return nil, err
 		}
-		r.Assignments = append(r.Assignments, syncgroup.RequestAssignment{MemberID: id, Assignment: encoded})
+		r.Assignments = append(r.Assignments,
+			syncgroup.RequestAssignment{MemberID: id, Assignment: encoded})
 	}
 	response, err := request[*syncgroup.Response](ctx, c, SessionTimeout, r)
 	if err != nil {
@@ -166,19 +173,23 @@ func (c *Client) DescribeGroup(ctx context.Context, group string) (d GroupDescri
 	case err != nil:
 		return d, err
 	case len(response.Groups) != 1:
-		return d, fmt.Errorf("the description of one group was answered with %d", len(response.Groups))
+		return d, fmt.Errorf("the description of one group was answered with %d",
+			len(response.Groups))
 	}
 	g := response.Groups[0]
-	d = GroupDescription{State: g.GroupState, Protocol: g.ProtocolData, May: Operations(g.AuthorizedOperations)}
+	d = GroupDescription{State: g.GroupState, Protocol: g.ProtocolData,
+		May: Operations(g.AuthorizedOperations)}
 	for _, m := range g.Members {
-		d.Members = append(d.Members, GroupMember{m.MemberID, m.ClientID, m.ClientHost, m.MemberMetadata, m.MemberAssignment})
+		d.Members = append(d.Members,
+			GroupMember{m.MemberID, m.ClientID, m.ClientHost, m.MemberMetadata, m.MemberAssignment})
 	}
 	return d, BrokerError(g.ErrorCode)
 }
 
 // FindGroup looks for a group among those of all kinds. State and kind are Kafka's words, such as
 // "Empty" and "share"; brokers before Kafka 3.8 name no kind. ok: there is such a group.
-func (c *Client) FindGroup(ctx context.Context, group string) (state, kind string, ok bool, err error) {
+func (c *Client) FindGroup(ctx context.Context, group string) (state, kind string, ok bool,
+	err error) {
 	response, err := request[*listResponse](ctx, c, RequestTimeout, &listRequest{group: group})
 	if err != nil {
 		return "", "", false, err
@@ -196,15 +207,18 @@ type OffsetCommit struct {
 	offsets.Commit
 }
 
-// CommitOffsets commits, fenced by member and generation. It returns the coordinator's code for each
-// partition, 0 if it was accepted; a partition may be missing.
+// CommitOffsets commits, fenced by member and generation. It returns the coordinator's code for
+// each partition, 0 if it was accepted; a partition may be missing.
 //
 // It goes below kafka-go's two ways to commit: Generation.CommitOffsets uses a connection that is
 // closed when the generation ends, and Client.OffsetCommit writes a leader epoch of 0.
-func (c *Client) CommitOffsets(ctx context.Context, m Member, commits []OffsetCommit) (map[event.TopicPartition]Error, error) {
-	r := &offsetcommit.Request{GroupID: m.Group, GenerationID: m.Generation, MemberID: m.ID, RetentionTimeMs: -1}
+func (c *Client) CommitOffsets(ctx context.Context, m Member,
+	commits []OffsetCommit) (map[event.TopicPartition]Error, error) {
+	r := &offsetcommit.Request{GroupID: m.Group, GenerationID: m.Generation, MemberID: m.ID,
+		RetentionTimeMs: -1}
 	for _, commit := range commits {
-		i := slices.IndexFunc(r.Topics, func(t offsetcommit.RequestTopic) bool { return t.Name == commit.Topic })
+		i := slices.IndexFunc(r.Topics,
+			func(t offsetcommit.RequestTopic) bool { return t.Name == commit.Topic })
 		if i < 0 {
 			i = len(r.Topics)
 			r.Topics = append(r.Topics, offsetcommit.RequestTopic{Name: commit.Topic})
@@ -224,7 +238,8 @@ func (c *Client) CommitOffsets(ctx context.Context, m Member, commits []OffsetCo
 	codes := map[event.TopicPartition]Error{}
 	for _, t := range response.Topics {
 		for _, p := range t.Partitions {
-			codes[event.TopicPartition{Topic: t.Name, Partition: int(p.PartitionIndex)}] = Error(p.ErrorCode)
+			codes[event.TopicPartition{Topic: t.Name,
+				Partition: int(p.PartitionIndex)}] = Error(p.ErrorCode)
 		}
 	}
 	return codes, nil
@@ -232,8 +247,10 @@ func (c *Client) CommitOffsets(ctx context.Context, m Member, commits []OffsetCo
 
 // CommittedOffsets returns what a group has committed, an offset of -1 for nothing.
 //
-// The response has errors in two places, and an error looks like "nothing committed" to who does not look.
-func (c *Client) CommittedOffsets(ctx context.Context, group string, partitions []event.TopicPartition) (map[event.TopicPartition]offsets.Commit, error) {
+// The response has errors in two places, and an error looks like "nothing committed" to who does
+// not look.
+func (c *Client) CommittedOffsets(ctx context.Context, group string,
+	partitions []event.TopicPartition) (map[event.TopicPartition]offsets.Commit, error) {
 	committed := map[event.TopicPartition]offsets.Commit{}
 	if len(partitions) == 0 {
 		return committed, nil // without partitions the request would ask for all
@@ -242,7 +259,8 @@ func (c *Client) CommittedOffsets(ctx context.Context, group string, partitions 
 	for _, tp := range partitions {
 		topics[tp.Topic] = append(topics[tp.Topic], tp.Partition)
 	}
-	response, err := c.api().OffsetFetch(ctx, &kafka.OffsetFetchRequest{GroupID: group, Topics: topics})
+	response, err := c.api().
+		OffsetFetch(ctx, &kafka.OffsetFetchRequest{GroupID: group, Topics: topics})
 	if err == nil {
 		err = response.Error
 	}
@@ -254,7 +272,9 @@ func (c *Client) CommittedOffsets(ctx context.Context, group string, partitions 
 			if p.Error != nil {
 				return nil, fmt.Errorf("%s/%d: %w", topic, p.Partition, plainly(p.Error))
 			}
-			committed[event.TopicPartition{Topic: topic, Partition: p.Partition}] = offsets.Commit{Offset: p.CommittedOffset, Metadata: p.Metadata}
+			committed[event.TopicPartition{Topic: topic,
+				Partition: p.Partition}] = offsets.Commit{Offset: p.CommittedOffset,
+				Metadata: p.Metadata}
 		}
 	}
 	for _, tp := range partitions {

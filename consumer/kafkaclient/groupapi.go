@@ -4,11 +4,11 @@ import (
 	"github.com/segmentio/kafka-go/protocol"
 )
 
-// kafka-go's own messages for these two requests have the error code and the throttle time of the answer in
-// the wrong order, so that no error is ever seen; and its heartbeat goes to any broker, not to the group's
-// coordinator. Registering ours replaces them in the process: kafka.Client.Heartbeat and LeaveGroup must not
-// be used. Its list of groups asks all brokers, and not for their states and types: ours asks the
-// one that would know the group.
+// kafka-go's own messages for these two requests have the error code and the throttle time of the
+// answer in the wrong order, so that no error is ever seen; and its heartbeat goes to any broker,
+// not to the group's coordinator. Registering ours replaces them in the process:
+// kafka.Client.Heartbeat and LeaveGroup must not be used. Its list of groups asks all brokers, and
+// not for their states and types: ours asks the one that would know the group.
 func init() {
 	protocol.Register(&heartbeatRequest{}, &heartbeatResponse{})
 	protocol.Register(&leaveRequest{}, &leaveResponse{})
@@ -82,7 +82,8 @@ type leftMember struct {
 func (*leaveResponse) ApiKey() protocol.ApiKey { return protocol.LeaveGroup }
 
 type listRequest struct {
-	_ struct{} `kafka:"min=v0,max=v2"` // kafka-go takes the range of versions from the request's fields
+	// kafka-go takes the range of versions from the request's fields
+	_ struct{} `kafka:"min=v0,max=v2"`
 	_ struct{} `kafka:"min=v3,max=v5,tag"`
 
 	States []string `kafka:"min=v4,max=v5"` // none: all
@@ -93,7 +94,8 @@ type listRequest struct {
 
 func (*listRequest) ApiKey() protocol.ApiKey { return protocol.ListGroups }
 
-// Group makes the transport send it to the group's coordinator, which lists those that it coordinates.
+// Group makes the transport send it to the group's coordinator, which lists those that it
+// coordinates.
 func (r *listRequest) Group() string { return r.group }
 
 type listResponse struct {

@@ -31,9 +31,11 @@ type Decoder struct {
 	Events []event.Event
 }
 
-// NewMemory returns a memory of that size, with decoders of records that are extra bytes larger than events.
+// NewMemory returns a memory of that size, with decoders of records that are extra bytes larger
+// than events.
 func NewMemory(size int64, extra int) *Memory {
-	m := &Memory{size: size, free: semaphore.NewWeighted(size), decoders: make(chan *Decoder, laneDecoders)}
+	m := &Memory{size: size, free: semaphore.NewWeighted(size),
+		decoders: make(chan *Decoder, laneDecoders)}
 	for range laneDecoders {
 		m.decoders <- &Decoder{Decoder: batch.Decoder{Extra: extra}}
 	}

@@ -19,7 +19,8 @@ func WithTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, DescribeTimeout, errTimeout)
 }
 
-// Ping makes sure that one of the brokers can be talked to. It tries for 8 s; the error says what failed, or is a *RefusedError, at once.
+// Ping makes sure that one of the brokers can be talked to. It tries for 8 s; the error says what
+// failed, or is a *RefusedError, at once.
 func (c *Client) Ping(ctx context.Context) error {
 	ctx, cancel := reaching(ctx)
 	defer cancel()
@@ -31,10 +32,11 @@ func reaching(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, DescribeTimeout, errReached)
 }
 
-var errReached = fmt.Errorf("no Kafka broker of --brokers can be reached, given up after %s", DescribeTimeout)
+var errReached = fmt.Errorf("no Kafka broker of --brokers can be reached, given up after %s",
+	DescribeTimeout)
 
-// TopicOffsets is what the log of each partition of a topic held at one moment, as consumers may see it: without what open transactions have written,
-// and what comes behind it.
+// TopicOffsets is what the log of each partition of a topic held at one moment, as consumers may
+// see it: without what open transactions have written, and what comes behind it.
 type TopicOffsets struct {
 	Topic      string
 	Partitions []OffsetRange // by number
@@ -56,8 +58,9 @@ func (e TopicOffsets) Size() (size int64) {
 	return size
 }
 
-// TopicOffsets finds out what a topic holds now. It tries for 8 s. A topic that does not exist is a *MissingTopicError; a partition whose leader does
-// not answer has its error, and the others are there.
+// TopicOffsets finds out what a topic holds now. It tries for 8 s. A topic that does not exist is a
+// *MissingTopicError; a partition whose leader does not answer has its error, and the others are
+// there.
 func (c *Client) TopicOffsets(ctx context.Context, topic string) (TopicOffsets, error) {
 	ctx, cancel := WithTimeout(ctx)
 	defer cancel()
@@ -111,7 +114,8 @@ func (c *Client) askBounds(ctx context.Context, e TopicOffsets) (again bool) {
 	return again
 }
 
-// atOnce is how many partitions are asked for at the same time: each is a connection of its own while it waits.
+// atOnce is how many partitions are asked for at the same time: each is a connection of its own
+// while it waits.
 const atOnce = 16
 
 // Parallel calls do for the numbers below n, so many at a time, and returns when all calls have.

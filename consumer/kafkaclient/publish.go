@@ -20,12 +20,14 @@ import (
 const (
 	publishBytes    = 512 << 10 // of one request, unless a single message is larger
 	publishAttempts = 10
-	// How long to look for a broker, and the topic, before there is anything to lose. A person may be waiting.
+	// How long to look for a broker, and the topic, before there is anything to lose. A person may
+	// be waiting.
 	DescribeTimeout = 8 * time.Second
 )
 
-// Publisher publishes to one topic: with the Java partitioner (murmur2), so that a conversation's events are
-// where a Java producer puts them, and acknowledged by all in-sync replicas. It is safe for concurrent use.
+// Publisher publishes to one topic: with the Java partitioner (murmur2), so that a conversation's
+// events are where a Java producer puts them, and acknowledged by all in-sync replicas. It is safe
+// for concurrent use.
 type Publisher struct {
 	client *Client
 	topic  string
@@ -38,8 +40,8 @@ func (c *Client) Publisher(topic string) *Publisher {
 	return &Publisher{client: c, topic: topic}
 }
 
-// PublishErrors tells the messages that were not acknowledged by their index. They may have been written
-// nevertheless, unless the error is a refusal of the broker's.
+// PublishErrors tells the messages that were not acknowledged by their index. They may have been
+// written nevertheless, unless the error is a refusal of the broker's.
 type PublishErrors map[int]error
 
 func (e PublishErrors) Error() string {
@@ -52,7 +54,8 @@ func (e PublishErrors) Error() string {
 	if first < 0 {
 		return "no message failed"
 	}
-	return fmt.Sprintf("%d messages not published; the first, number %d: %v", len(e), first, e[first])
+	return fmt.Sprintf("%d messages not published; the first, number %d: %v", len(e), first,
+		e[first])
 }
 
 // Unwrap returns all causes.
@@ -64,9 +67,9 @@ func (e PublishErrors) Unwrap() []error {
 	return errs
 }
 
-// Publish publishes messages and returns when all in-sync replicas have them; those of one key in order. What
-// may pass (a leader moves, a connection breaks) it tries again, ten times, which can repeat messages.
-// It sends at once: for a high rate, publish hundreds at a time.
+// Publish publishes messages and returns when all in-sync replicas have them; those of one key in
+// order. What may pass (a leader moves, a connection breaks) it tries again, ten times, which can
+// repeat messages. It sends at once: for a high rate, publish hundreds at a time.
 //
 // The error is a PublishErrors.
 func (p *Publisher) Publish(ctx context.Context, messages ...event.Message) error {
@@ -82,7 +85,8 @@ func (p *Publisher) Publish(ctx context.Context, messages ...event.Message) erro
 		return failed
 	}
 	parts := make([][]int, count) // for each partition, the indexes of its messages
-	// One partition for all messages without a key, so that they share requests; the next time another.
+	// One partition for all messages without a key, so that they share requests; the next time
+	// another.
 	anywhere := int(p.turn.Add(1)) % count
 	for i, m := range messages {
 		partition := anywhere
@@ -114,7 +118,8 @@ func (p *Publisher) Publish(ctx context.Context, messages ...event.Message) erro
 	return nil
 }
 
-// PublishTo publishes messages to one partition, whatever their keys, in order; for the rest it is as Publish.
+// PublishTo publishes messages to one partition, whatever their keys, in order; for the rest it is
+// as Publish.
 func (p *Publisher) PublishTo(ctx context.Context, partition int, messages ...event.Message) error {
 	indexes := make([]int, len(messages))
 	for i := range indexes {
@@ -132,13 +137,15 @@ func (p *Publisher) PublishTo(ctx context.Context, partition int, messages ...ev
 	return nil
 }
 
-// IsRefusedRecord reports whether a topic refused a single message for what is in it, other than its size: it has no key and the topic is compacted,
-// or its time is out of the topic's bounds. No later try can help, and others may be accepted.
+// IsRefusedRecord reports whether a topic refused a single message for what is in it, other than
+// its size: it has no key and the topic is compacted, or its time is out of the topic's bounds. No
+// later try can help, and others may be accepted.
 func IsRefusedRecord(err error) bool {
 	return errors.Is(err, kafka.InvalidRecord) || errors.Is(err, kafka.InvalidTimestamp)
 }
 
-// MayPass reports whether what failed may be published later without anybody doing anything about it: brokers come back, leaders move.
+// MayPass reports whether what failed may be published later without anybody doing anything about
+// it: brokers come back, leaders move.
 func MayPass(err error) bool {
 	var some PublishErrors
 	if !errors.As(err, &some) {
@@ -153,9 +160,10 @@ func MayPass(err error) bool {
 	return true
 }
 
-// publishTo publishes messages of one partition one request after the other. When one fails, those behind it
-// are still tried: what was refused may be one message.
-func (p *Publisher) publishTo(ctx context.Context, partition int, messages []event.Message, indexes []int, fail func([]int, error)) {
+// publishTo publishes messages of one partition one request after the other. When one fails, those
+// behind it are still tried: what was refused may be one message.
+func (p *Publisher) publishTo(ctx context.Context, partition int, messages []event.Message,
+	indexes []int, fail func([]int, error)) {
 	for len(indexes) > 0 {
 		n, size := 0, 0
 		for ; n < len(indexes); n++ {
@@ -169,8 +177,10 @@ func (p *Publisher) publishTo(ctx context.Context, partition int, messages []eve
 	}
 }
 
-// send sends one request, again while that may help. A batch that is refused because of one of its messages, or as too large, is halved.
-func (p *Publisher) send(ctx context.Context, partition int, messages []event.Message, indexes []int, fail func([]int, error)) {
+// send sends one request, again while that may help. A batch that is refused because of one of its
+// messages, or as too large, is halved.
+func (p *Publisher) send(ctx context.Context, partition int, messages []event.Message,
+	indexes []int, fail func([]int, error)) {
 	batch := make([]event.Message, len(indexes))
 	for i, index := range indexes {
 		batch[i] = messages[index]
@@ -210,10 +220,12 @@ func (p *Publisher) retry(ctx context.Context, try func() error) error {
 	for attempt := 1; ; attempt++ {
 		err := try()
 		var missing *MissingTopicError
-		if err == nil || ctx.Err() != nil || attempt == publishAttempts || !Retriable(err) || attempt > 3 && errors.As(err, &missing) {
+		if err == nil || ctx.Err() != nil || attempt == publishAttempts || !Retriable(err) ||
+			attempt > 3 && errors.As(err, &missing) {
 			return err
 		}
-		p.client.WarnRepeated("publish "+Code(err)).Err(err).Str("topic", p.topic).Msg("not published yet; trying again")
+		p.client.WarnRepeated("publish "+Code(err)).Err(err).Str("topic", p.topic).
+			Msg("not published yet; trying again")
 		if !wait.Sleep(ctx) {
 			return err
 		}
@@ -228,11 +240,14 @@ func messageSize(m event.Message) int {
 	return size
 }
 
-// Produce writes records to one partition, in one request, and returns when all in-sync replicas have them.
-// It tries once. After an error other than the broker's refusal they may have been written nevertheless.
+// Produce writes records to one partition, in one request, and returns when all in-sync replicas
+// have them. It tries once. After an error other than the broker's refusal they may have been
+// written nevertheless.
 //
-// It is Client.Produce and not kafka-go's Writer, because that has a queue, a timer and retries of its own.
-func (c *Client) Produce(ctx context.Context, topic string, partition int, messages []event.Message) error {
+// It is Client.Produce and not kafka-go's Writer, because that has a queue, a timer and retries of
+// its own.
+func (c *Client) Produce(ctx context.Context, topic string, partition int,
+	messages []event.Message) error {
 	response, err := c.api().Produce(ctx, &kafka.ProduceRequest{
 		Topic:        topic,
 		Partition:    partition,
@@ -246,16 +261,18 @@ func (c *Client) Produce(ctx context.Context, topic string, partition int, messa
 		if StaleMetadata(err) {
 			c.RefreshMetadata()
 		}
-		return WithPermissionHint(fmt.Errorf("produce to %s/%d: %w", topic, partition, err), "Write of the topic")
+		return WithPermissionHint(fmt.Errorf("produce to %s/%d: %w", topic, partition, err),
+			"Write of the topic")
 	}
 	return nil
 }
 
-// recordReader gives the records of a request, and after their end begins anew: where a connection's
-// authentication has expired the router has the same request written again, on another connection.
+// recordReader gives the records of a request, and after their end begins anew: where a
+// connection's authentication has expired the router has the same request written again, on another
+// connection.
 //
-// kafka-go's own readers can be read only once, and what it then finds to be a request without records it does
-// not send, and calls it written.
+// kafka-go's own readers can be read only once, and what it then finds to be a request without
+// records it does not send, and calls it written.
 type recordReader struct {
 	messages []event.Message
 	next     int
@@ -268,7 +285,8 @@ func (r *recordReader) ReadRecord() (*protocol.Record, error) {
 	}
 	m := r.messages[r.next]
 	r.next++
-	record := &protocol.Record{Time: m.Time, Key: protocol.NewBytes(m.Key), Value: protocol.NewBytes(m.Value)}
+	record := &protocol.Record{Time: m.Time, Key: protocol.NewBytes(m.Key),
+		Value: protocol.NewBytes(m.Value)}
 	record.Headers = make([]protocol.Header, 0, len(m.Headers))
 	for _, h := range m.Headers {
 		record.Headers = append(record.Headers, protocol.Header(h))
@@ -276,7 +294,8 @@ func (r *recordReader) ReadRecord() (*protocol.Record, error) {
 	return record, nil
 }
 
-// PartitionOf returns the partition that the Java partitioner chooses for a key, which must not be nil.
+// PartitionOf returns the partition that the Java partitioner chooses for a key, which must not be
+// nil.
 func PartitionOf(key []byte, partitions int) int {
 	numbers := make([]int, partitions)
 	for i := range numbers {

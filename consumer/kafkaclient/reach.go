@@ -19,23 +19,24 @@ import (
 
 const tryTimeout = time.Second // for finding out what is wrong
 
-// WaitForBroker waits until a broker can be talked to. It gives up when ctx ends, with the last failure, or with a
-// *RefusedError.
+// WaitForBroker waits until a broker can be talked to. It gives up when ctx ends, with the last
+// failure, or with a *RefusedError.
 func (c *Client) WaitForBroker(ctx context.Context) error {
 	for wait := NewBackoff(); ; {
 		err := c.ping(ctx)
 		if err == nil || IsRefused(err) {
 			return err
 		}
-		c.WarnRepeated("reach").Err(err).Strs("brokers", c.Options.Brokers).Msg("no Kafka broker of --brokers can be reached; trying on")
+		c.WarnRepeated("reach").Err(err).Strs("brokers", c.Options.Brokers).
+			Msg("no Kafka broker of --brokers can be reached; trying on")
 		if !wait.Sleep(ctx) {
 			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		}
 	}
 }
 
-// ping returns nil when one of the brokers answers, a *RefusedError if none does and one refuses, else all
-// failures.
+// ping returns nil when one of the brokers answers, a *RefusedError if none does and one refuses,
+// else all failures.
 func (c *Client) ping(ctx context.Context) error {
 	conn, err := c.race(ctx, func(ctx context.Context, broker string) (net.Conn, error) {
 		conn, err := c.connectTo(ctx, broker)
@@ -94,8 +95,9 @@ func (c *Client) diagnosed(broker, remedy string, err error) error {
 	return &RefusedError{Broker: broker, Remedy: remedy, Err: err}
 }
 
-// diagnose finds out why a broker hung up, or says nothing: because only one side speaks TLS, or because it is an HTTP server. That is all that
-// these say to it. What it finds is a *RefusedError, else it returns err.
+// diagnose finds out why a broker hung up, or says nothing: because only one side speaks TLS, or
+// because it is an HTTP server. That is all that these say to it. What it finds is a *RefusedError,
+// else it returns err.
 func (c *Client) diagnose(ctx context.Context, broker string, err error) error {
 	var plaintext, handshake, web error
 	var all sync.WaitGroup
@@ -138,8 +140,8 @@ func speakHTTP(_ context.Context, conn net.Conn) error {
 	return nil
 }
 
-// wantsSASL finds out whether a broker hung up because we did not authenticate: it does so again, although it
-// is there and offers to authenticate. "": no.
+// wantsSASL finds out whether a broker hung up because we did not authenticate: it does so again,
+// although it is there and offers to authenticate. "": no.
 func (c *Client) wantsSASL(ctx context.Context, broker string) (remedy string) {
 	conn, err := c.connect(ctx, broker)
 	if err != nil {
@@ -169,7 +171,8 @@ func (c *Client) wantsSASL(ctx context.Context, broker string) (remedy string) {
 }
 
 // try calls f with a connection on which nothing has been said yet.
-func (c *Client) try(ctx context.Context, broker string, f func(context.Context, net.Conn) error) error {
+func (c *Client) try(ctx context.Context, broker string,
+	f func(context.Context, net.Conn) error) error {
 	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 	defer cancel()
 	conn, err := c.Options.Dial(ctx, "tcp", broker)
@@ -181,16 +184,19 @@ func (c *Client) try(ctx context.Context, broker string, f func(context.Context,
 	if err := conn.SetDeadline(deadline); err != nil {
 		return err
 	}
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })() // ends a read or write under way
+	// ends a read or write under way
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	return f(ctx, conn)
 }
 
 // ask sends one request and waits for its answer.
-func (c *Client) ask(ctx context.Context, conn net.Conn, within time.Duration, version int16, request protocol.Message) error {
+func (c *Client) ask(ctx context.Context, conn net.Conn, within time.Duration, version int16,
+	request protocol.Message) error {
 	if err := conn.SetDeadline(time.Now().Add(within)); err != nil {
 		return err
 	}
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })() // ends a read or write under way
+	// ends a read or write under way
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	_, err := c.talk(conn).exchange(version, request)
 	return err
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
-// RefusedError says that this client and a broker don't accept each other. Trying again can't help until
-// somebody changes a setting of one of the two.
+// RefusedError says that this client and a broker don't accept each other. Trying again can't help
+// until somebody changes a setting of one of the two.
 type RefusedError struct {
 	Broker string // host:port
 	Remedy string // what to look at, with the flag of markread
@@ -31,7 +31,8 @@ func (e *RefusedError) Error() string {
 func (e *RefusedError) Unwrap() error { return e.Err }
 
 // UnreachableError says that a broker can't be talked to at an address that is probably wrong, or
-// wrong here: its name is not known, or the cluster's configuration has it, and not Options.Brokers.
+// wrong here: its name is not known, or the cluster's configuration has it, and not
+// Options.Brokers.
 type UnreachableError struct {
 	Broker string // host:port
 	Remedy string // what to look at
@@ -47,7 +48,8 @@ func (e *UnreachableError) Unwrap() error { return e.Err }
 
 const (
 	advertised = "from the broker's advertised.listeners, not from --brokers"
-	inDocker   = "; in Docker the usual cause is a listener advertised as kafka:9092 or localhost:9092"
+	inDocker   = "; in Docker the usual cause is a listener advertised as kafka:9092 or " +
+		"localhost:9092"
 )
 
 // locate says where a broker's address comes from if that may be why it can't be talked to.
@@ -65,7 +67,8 @@ func (c *Client) locate(broker string, err error) error {
 	case c.given(broker):
 		return err // who calls says that it is one of --brokers
 	default:
-		remedy = "the address is " + advertised + ": start that broker if it is down, else make the " +
+		remedy = "the address is " + advertised +
+			": start that broker if it is down, else make the " +
 			"address reachable from here, or change advertised.listeners" + inDocker
 	}
 	return &UnreachableError{Broker: broker, Remedy: remedy, Err: err}
@@ -108,8 +111,8 @@ func (e *notKafkaError) Error() string {
 // isTLS reports whether the answer was a TLS alert: what a TLS server says to a client without.
 func (e *notKafkaError) isTLS() bool { return e.began[0] == 0x15 && e.began[1] == 3 }
 
-// explain makes a *RefusedError of a failure that an operator has to mend, and says in plain words what others
-// are.
+// explain makes a *RefusedError of a failure that an operator has to mend, and says in plain words
+// what others are.
 func (c *Client) explain(broker string, err error) error {
 	remedy := ""
 	var stranger *notKafkaError
@@ -130,7 +133,8 @@ func (c *Client) explain(broker string, err error) error {
 	case errors.Is(err, io.EOF):
 		return fmt.Errorf("it hung up without an answer: %w", err)
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("it accepts connections, but does not answer within %v: %w", RequestTimeout, err)
+		return fmt.Errorf("it accepts connections, but does not answer within %v: %w",
+			RequestTimeout, err)
 	case isAlert(err):
 		remedy = "the broker wants a certificate that it trusts: look at --tls-cert and --tls-key"
 	}
@@ -176,15 +180,16 @@ func distrusted(err error) string {
 	var invalid x509.CertificateInvalidError
 	switch {
 	case errors.As(err, &name):
-		return "name the broker in --brokers, and in its advertised.listeners, as its certificate does"
+		return "name the broker in --brokers, and in its advertised.listeners, as its " +
+			"certificate does"
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return "renew the broker's certificate, or set this machine's clock (--tls)"
 	}
 	return "--tls-ca must name a file with the authority that signed the broker's certificate"
 }
 
-// WithPermissionHint adds to a refusal for want of permission which flag named what it is about. Other errors it leaves
-// alone.
+// WithPermissionHint adds to a refusal for want of permission which flag named what it is about.
+// Other errors it leaves alone.
 func WithPermissionHint(err error, flag string) error {
 	if Denied(err) {
 		return fmt.Errorf("%w (%s): README.md lists the permissions that a worker needs", err, flag)
@@ -192,9 +197,11 @@ func WithPermissionHint(err error, flag string) error {
 	return err
 }
 
-// Denied reports whether the brokers refused something because this client's user has no permission for it.
+// Denied reports whether the brokers refused something because this client's user has no permission
+// for it.
 func Denied(err error) bool {
-	for _, code := range []kafka.Error{kafka.TopicAuthorizationFailed, kafka.GroupAuthorizationFailed, kafka.ClusterAuthorizationFailed} {
+	for _, code := range []kafka.Error{kafka.TopicAuthorizationFailed,
+		kafka.GroupAuthorizationFailed, kafka.ClusterAuthorizationFailed} {
 		if errors.Is(err, code) {
 			return true
 		}

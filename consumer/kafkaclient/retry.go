@@ -10,8 +10,8 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
-// Retry tries until it works, the answer is a refusal that will stay, or ctx ends. doing says what, for
-// the log.
+// Retry tries until it works, the answer is a refusal that will stay, or ctx ends. doing says what,
+// for the log.
 func (c *Client) Retry(ctx context.Context, doing string, try func() error) error {
 	for wait := NewBackoff(); ; {
 		err := try()
@@ -63,7 +63,8 @@ func Code(err error) string {
 func StaleMetadata(err error) bool {
 	for _, code := range []kafka.Error{
 		kafka.UnknownTopicOrPartition, kafka.LeaderNotAvailable, kafka.NotLeaderForPartition,
-		kafka.ReplicaNotAvailable, kafka.BrokerNotAvailable, kafka.FencedLeaderEpoch, kafka.UnknownLeaderEpoch,
+		kafka.ReplicaNotAvailable, kafka.BrokerNotAvailable, kafka.FencedLeaderEpoch,
+		kafka.UnknownLeaderEpoch,
 		kafka.KafkaStorageError,
 	} {
 		if errors.Is(err, code) {
@@ -71,7 +72,8 @@ func StaleMetadata(err error) bool {
 		}
 	}
 	var k kafka.Error
-	// Not a code of Kafka's: the transport found no leader, or the connection broke: the leader may be gone.
+	// Not a code of Kafka's: the transport found no leader, or the connection broke: the leader may
+	// be gone.
 	return !errors.As(err, &k) && !errors.Is(err, context.Canceled)
 }
 
@@ -87,6 +89,7 @@ func Retriable(err error) bool {
 	return k.Temporary() || slices.Contains([]kafka.Error{
 		kafka.UnknownTopicOrPartition, kafka.NotLeaderForPartition, kafka.KafkaStorageError,
 		kafka.NotEnoughReplicas, kafka.NotEnoughReplicasAfterAppend,
-		kafka.BrokerNotAvailable, // of kafka-go: nobody leads the partition, or coordinates the group
+		// of kafka-go: nobody leads the partition, or coordinates the group
+		kafka.BrokerNotAvailable,
 	}, k)
 }

@@ -14,9 +14,9 @@ import (
 // Mechanism is how a client authenticates.
 type Mechanism = sasl.Mechanism
 
-// SASL returns the mechanism of that name: "plain", "scram-sha-256" or "scram-sha-512". Without TLS the
-// first sends the password as it is. The password is asked for now, to check it, and for each connection, so
-// that it may change. What is returned prints without it.
+// SASL returns the mechanism of that name: "plain", "scram-sha-256" or "scram-sha-512". Without TLS
+// the first sends the password as it is. The password is asked for now, to check it, and for each
+// connection, so that it may change. What is returned prints without it.
 func SASL(name, user string, password func() (string, error)) (sasl.Mechanism, error) {
 	m := mechanism{
 		name: strings.ToUpper(name),
@@ -47,12 +47,14 @@ func newMechanism(name, user, password string) (m sasl.Mechanism, err error) {
 	}
 	if err != nil {
 		// The library's error quotes the password.
-		return nil, errors.New("the user or the password has a character that may not be in it, such as a line break or a tab")
+		return nil, errors.New("the user or the password has a character that may not be in it, " +
+			"such as a line break or a tab")
 	}
 	return m, nil
 }
 
-// mechanism makes the library's mechanism anew for each connection. It has no field that would print.
+// mechanism makes the library's mechanism anew for each connection. It has no field that would
+// print.
 type mechanism struct {
 	name  string
 	inner func() (sasl.Mechanism, error)

@@ -36,7 +36,8 @@ func TestPasswordsDontShow(t *testing.T) {
 	for _, name := range []string{"plain", "scram-sha-256", "scram-sha-512"} {
 		options := kafkaclient.Options{SASL: brokertest.Mechanism(t, name, "u", canaryPassword)}
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
-			if text := fmt.Sprintf(verb, options); strings.Contains(text, canaryPassword[:8]) || strings.Contains(text, fmt.Sprintf("%x", canaryPassword[:8])) {
+			if text := fmt.Sprintf(verb, options); strings.Contains(text, canaryPassword[:8]) ||
+				strings.Contains(text, fmt.Sprintf("%x", canaryPassword[:8])) {
 				t.Errorf("%s of %s: %s", verb, name, text)
 			}
 		}
@@ -47,27 +48,30 @@ func TestPasswordsDontShow(t *testing.T) {
 func TestABrokerThatQuotesThePassword(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		var network kfake.VirtualNetwork
-		cluster, err := kfake.NewCluster(kfake.Ports(9092), kfake.ListenFn(network.Listen), kfake.SeedTopics(1, brokertest.Topics.Live, brokertest.Topics.DeadLetter),
+		cluster, err := kfake.NewCluster(kfake.Ports(9092), kfake.ListenFn(network.Listen),
+			kfake.SeedTopics(1, brokertest.Topics.Live, brokertest.Topics.DeadLetter),
 			kfake.EnableSASL(), kfake.Superuser("PLAIN", "u", canaryPassword))
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(cluster.Close)
 		var quoted atomic.Int32
-		cluster.ControlKey(kmsg.SASLAuthenticate.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
-			cluster.KeepControl()
-			request := r.(*kmsg.SASLAuthenticateRequest)
-			response := request.ResponseKind().(*kmsg.SASLAuthenticateResponse)
-			response.ErrorCode = kerr.SaslAuthenticationFailed.Code
-			response.ErrorMessage = kmsg.StringPtr("refused: " + string(request.SASLAuthBytes))
-			if strings.Contains(*response.ErrorMessage, canaryPassword) {
-				quoted.Add(1)
-			}
-			return response, nil, true
-		})
+		cluster.ControlKey(kmsg.SASLAuthenticate.Int16(),
+			func(r kmsg.Request) (kmsg.Response, error, bool) {
+				cluster.KeepControl()
+				request := r.(*kmsg.SASLAuthenticateRequest)
+				response := request.ResponseKind().(*kmsg.SASLAuthenticateResponse)
+				response.ErrorCode = kerr.SaslAuthenticationFailed.Code
+				response.ErrorMessage = kmsg.StringPtr("refused: " + string(request.SASLAuthBytes))
+				if strings.Contains(*response.ErrorMessage, canaryPassword) {
+					quoted.Add(1)
+				}
+				return response, nil, true
+			})
 		var log brokertest.Logs
 		client, err := kafkaclient.New(kafkaclient.Options{
-			Brokers: []string{"localhost:9092"}, Dial: network.DialContext, SASL: brokertest.Mechanism(t, "plain", "u", canaryPassword), Log: zerolog.New(&log),
+			Brokers: []string{"localhost:9092"}, Dial: network.DialContext,
+			SASL: brokertest.Mechanism(t, "plain", "u", canaryPassword), Log: zerolog.New(&log),
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -78,9 +82,13 @@ func TestABrokerThatQuotesThePassword(t *testing.T) {
 		used := event.Topics{Live: brokertest.Topics.Live, DeadLetter: brokertest.Topics.DeadLetter}
 		for what, err := range map[string]error{
 			"CheckTopics": admin.CheckTopics(ctx, client, used, false),
-			"Consume":     consumer.Consume(ctx, client, consumer.GroupOptions{Group: brokertest.Group, Topics: used}, func(context.Context, *consumer.Generation) {}),
-			"Publish":     client.Publisher(brokertest.Topics.Live).Publish(ctx, event.Message{Value: []byte("x")}),
-			"Write":       deadletter.NewWriter(client, brokertest.Topics.DeadLetter).Write(ctx, brokertest.DeadLetter(event.Record{})),
+			"Consume": consumer.Consume(ctx, client,
+				consumer.GroupOptions{Group: brokertest.Group, Topics: used},
+				func(context.Context, *consumer.Generation) {}),
+			"Publish": client.Publisher(brokertest.Topics.Live).
+				Publish(ctx, event.Message{Value: []byte("x")}),
+			"Write": deadletter.NewWriter(client, brokertest.Topics.DeadLetter).
+				Write(ctx, brokertest.DeadLetter(event.Record{})),
 		} {
 			if err == nil || strings.Contains(fmt.Sprintf("%v %+v %#v", err, err, err), "canary") {
 				t.Errorf("%s: %v", what, err)

@@ -33,20 +33,24 @@ type UnreadRange struct {
 // Do returns what to do about it, as text for people.
 func (u UnreadRange) Do() string {
 	if Damaged(u.Err) {
-		return "restore the partition from a good replica: Kafka's tools can remove the damaged batch only together with all records before it"
+		return "restore the partition from a good replica: Kafka's tools can remove the damaged " +
+			"batch only together with all records before it"
 	}
 	_, do := WhyUnreadable(u.Err)
 	return do
 }
 
-// Scan reads what a topic held when its extent was found out, and gives each record to each: those of one partition in order, one at a time. It
-// ends there, whatever is written meanwhile; records of aborted transactions are left out, and so is what retention deletes meanwhile. The records
-// are each's own. One with a Damage stands for what could not be decoded.
+// Scan reads what a topic held when its extent was found out, and gives each record to each: those
+// of one partition in order, one at a time. It ends there, whatever is written meanwhile; records
+// of aborted transactions are left out, and so is what retention deletes meanwhile. The records are
+// each's own. One with a Damage stands for what could not be decoded.
 //
-// What can't be read it returns in unread, sorted by partition, and reads the rest: a partition without known bounds, and what follows when
-// nothing comes of a partition for 20 s. Its error is one of each, or the cause of ctx's end. It takes as long as the topic is large, and no
-// more memory than a few answers to a fetch.
-func (c *Client) Scan(ctx context.Context, extent TopicOffsets, each func(event.Record) error) (unread []UnreadRange, err error) {
+// What can't be read it returns in unread, sorted by partition, and reads the rest: a partition
+// without known bounds, and what follows when nothing comes of a partition for 20 s. Its error is
+// one of each, or the cause of ctx's end. It takes as long as the topic is large, and no more
+// memory than a few answers to a fetch.
+func (c *Client) Scan(ctx context.Context, extent TopicOffsets,
+	each func(event.Record) error) (unread []UnreadRange, err error) {
 	c.UseTopics(extent.Topic)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -67,7 +71,8 @@ func (c *Client) Scan(ctx context.Context, extent TopicOffsets, each func(event.
 			}
 			err := each(r)
 			if err != nil {
-				cancel(fmt.Errorf("topic %q, partition %d: %w", extent.Topic, partition, err)) // before another partition's turn
+				// before another partition's turn
+				cancel(fmt.Errorf("topic %q, partition %d: %w", extent.Topic, partition, err))
 			}
 			return err
 		})
@@ -84,12 +89,15 @@ func (c *Client) Scan(ctx context.Context, extent TopicOffsets, each func(event.
 }
 
 // scan reads one partition, and returns how far it came.
-func (c *Client) scan(ctx context.Context, tp event.TopicPartition, b OffsetRange, give func(event.Record) error) (next int64, err error) {
+func (c *Client) scan(ctx context.Context, tp event.TopicPartition, b OffsetRange,
+	give func(event.Record) error) (next int64, err error) {
 	wait, last := NewBackoff(), time.Now()
 	for next = b.First; next < b.End; {
 		reached, err := c.scanOnce(ctx, tp, next, b.End, give)
 		if errors.Is(err, kafka.OffsetOutOfRange) {
-			if first, _, err := c.LogRange(ctx, tp.Topic, tp.Partition); err == nil && first > next { // retention was faster
+			// retention was faster
+			if first, _, err := c.LogRange(ctx, tp.Topic, tp.Partition); err == nil &&
+				first > next {
 				next = first
 				continue
 			}
@@ -109,13 +117,15 @@ func (c *Client) scan(ctx context.Context, tp event.TopicPartition, b OffsetRang
 			return next, WithPermissionHint(err, "Read of the topic")
 		}
 		if time.Since(last) > patience {
-			return next, fmt.Errorf("nothing at offset %d for %s, given up: %w", next, patience, cmp.Or(err, errNothing))
+			return next, fmt.Errorf("nothing at offset %d for %s, given up: %w", next, patience,
+				cmp.Or(err, errNothing))
 		}
 		if err != nil {
 			if StaleMetadata(err) {
 				c.RefreshMetadata()
 			}
-			c.WarnRepeated("scan "+tp.Topic+" "+Code(err)).Err(err).Str("topic", tp.Topic).Int("partition", tp.Partition).Int64("offset", next).
+			c.WarnRepeated("scan "+tp.Topic+" "+Code(err)).Err(err).Str("topic", tp.Topic).
+				Int("partition", tp.Partition).Int64("offset", next).
 				Msg("fetch failed; trying again")
 		}
 		wait.Sleep(ctx)
@@ -124,7 +134,8 @@ func (c *Client) scan(ctx context.Context, tp event.TopicPartition, b OffsetRang
 }
 
 // scanOnce does one fetch, and returns how far it came.
-func (c *Client) scanOnce(ctx context.Context, tp event.TopicPartition, from, end int64, give func(event.Record) error) (next int64, err error) {
+func (c *Client) scanOnce(ctx context.Context, tp event.TopicPartition, from, end int64,
+	give func(event.Record) error) (next int64, err error) {
 	f, err := c.Fetch(ctx, c.memory, tp, func() int64 { return from }, Following)
 	if err != nil {
 		return from, err

@@ -22,7 +22,8 @@ import (
 )
 
 // scanned returns what a scan gives, as "partition:offset value", by partition.
-func scanned(w *brokertest.World, c *kafkaclient.Client, extent kafkaclient.TopicOffsets) (got []string, err error) {
+func scanned(w *brokertest.World, c *kafkaclient.Client,
+	extent kafkaclient.TopicOffsets) (got []string, err error) {
 	w.Helper()
 	err = brokertest.ScanAll(w.Context(), c, extent, func(r event.Record) error {
 		got = append(got, fmt.Sprintf("%d:%d %s", r.Partition, r.Offset, r.Value))
@@ -32,15 +33,19 @@ func scanned(w *brokertest.World, c *kafkaclient.Client, extent kafkaclient.Topi
 	return got, err
 }
 
-// A scan gives every record that was there when it began, and none that came later; it also ends where there are only markers.
+// A scan gives every record that was there when it began, and none that came later; it also ends
+// where there are only markers.
 func TestScanEndsWhereTheTopicEnded(t *testing.T) {
 	brokertest.Run(t, 3, func(w *brokertest.World) {
-		producer := w.Kgo(kgo.TransactionalID("tx"), kgo.DefaultProduceTopic(brokertest.Topics.DeadLetter), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+		producer := w.Kgo(kgo.TransactionalID("tx"),
+			kgo.DefaultProduceTopic(brokertest.Topics.DeadLetter),
+			kgo.RecordPartitioner(kgo.ManualPartitioner()))
 		begin := func(value string) {
 			if err := producer.BeginTransaction(); err != nil {
 				w.Fatal(err)
 			}
-			if err := producer.ProduceSync(w.Context(), &kgo.Record{Partition: 1, Value: []byte(value)}).FirstErr(); err != nil {
+			if err := producer.ProduceSync(w.Context(),
+				&kgo.Record{Partition: 1, Value: []byte(value)}).FirstErr(); err != nil {
 				w.Fatal(err)
 			}
 		}
@@ -77,7 +82,8 @@ func TestScanEndsWhereTheTopicEnded(t *testing.T) {
 		if took := time.Since(start); took > time.Second {
 			w.Errorf("took %s: it waited for more than there was", took)
 		}
-		if got, err := scanned(w, c, w.Extent(c, brokertest.Topics.DeadLetter)); err != nil || len(got) != 1522 {
+		if got, err := scanned(w, c, w.Extent(c, brokertest.Topics.DeadLetter)); err != nil ||
+			len(got) != 1522 {
 			w.Errorf("%d records in the end; %v", len(got), err)
 		}
 	})
@@ -89,8 +95,10 @@ func TestScanOutlastsPassingFailures(t *testing.T) {
 		w.Publish(brokertest.Topics.DeadLetter, 0, 1500)
 		c := w.Client()
 		extent := w.Extent(c, brokertest.Topics.DeadLetter)
-		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.NotLeaderForPartition, Count: 3})
-		w.Cluster.ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) { return nil, errors.New("cut"), true })
+		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.NotLeaderForPartition,
+			Count: 3})
+		w.Cluster.ControlKey(int16(kmsg.Fetch),
+			func(kmsg.Request) (kmsg.Response, error, bool) { return nil, errors.New("cut"), true })
 		if got, err := scanned(w, c, extent); err != nil || len(got) != 1500 {
 			w.Errorf("%d records, %v", len(got), err)
 		}
@@ -104,9 +112,13 @@ func TestScanGivesUp(t *testing.T) {
 		want  string
 		takes [2]time.Duration
 	}{
-		"no leader":  {kerr.NotLeaderForPartition, `topic "mark-read-dead-letters", partition 0: nothing at offset 0 for 20s, given up: `, [2]time.Duration{20 * time.Second, 30 * time.Second}},
-		"no beginng": {kerr.OffsetOutOfRange, `nothing at offset 0 for 20s`, [2]time.Duration{20 * time.Second, 30 * time.Second}},
-		"forbidden":  {kerr.TopicAuthorizationFailed, "Read of the topic", [2]time.Duration{0, time.Second}},
+		"no leader": {kerr.NotLeaderForPartition,
+			`topic "mark-read-dead-letters", partition 0: nothing at offset 0 for 20s, given up: `,
+			[2]time.Duration{20 * time.Second, 30 * time.Second}},
+		"no beginng": {kerr.OffsetOutOfRange, `nothing at offset 0 for 20s`,
+			[2]time.Duration{20 * time.Second, 30 * time.Second}},
+		"forbidden": {kerr.TopicAuthorizationFailed, "Read of the topic",
+			[2]time.Duration{0, time.Second}},
 	} {
 		brokertest.Run(t, 2, func(w *brokertest.World) {
 			w.Publish(brokertest.Topics.DeadLetter, 0, 3)
@@ -115,7 +127,8 @@ func TestScanGivesUp(t *testing.T) {
 			w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: c.fault, Count: -1})
 			start := time.Now()
 			_, err := scanned(w, client, extent)
-			if took := time.Since(start); err == nil || !strings.Contains(err.Error(), c.want) || took < c.takes[0] || took > c.takes[1] {
+			if took := time.Since(start); err == nil || !strings.Contains(err.Error(), c.want) ||
+				took < c.takes[0] || took > c.takes[1] {
 				w.Errorf("%s: after %s: %v", name, took, err)
 			}
 		})
@@ -129,14 +142,16 @@ func TestScanWhileRetentionDeletes(t *testing.T) {
 		c := w.Client()
 		extent := w.Extent(c, brokertest.Topics.DeadLetter)
 		request := kmsg.NewPtrDeleteRecordsRequest()
-		topic, partition := kmsg.NewDeleteRecordsRequestTopic(), kmsg.NewDeleteRecordsRequestTopicPartition()
+		topic, partition := kmsg.NewDeleteRecordsRequestTopic(),
+			kmsg.NewDeleteRecordsRequestTopicPartition()
 		topic.Topic, partition.Offset = brokertest.Topics.DeadLetter, 60
 		topic.Partitions = append(topic.Partitions, partition)
 		request.Topics = append(request.Topics, topic)
 		if _, err := request.RequestWith(w.Context(), w.Kgo()); err != nil {
 			w.Fatal(err)
 		}
-		if got, err := scanned(w, c, extent); err != nil || len(got) != 40 || !strings.HasPrefix(got[0], "0:60 ") {
+		if got, err := scanned(w, c, extent); err != nil || len(got) != 40 ||
+			!strings.HasPrefix(got[0], "0:60 ") {
 			w.Errorf("%d records, %v", len(got), err)
 		}
 	})
@@ -162,7 +177,8 @@ func TestScanIsStopped(t *testing.T) {
 		}
 		ctx, stop := context.WithCancel(w.Context())
 		n = 0
-		err = brokertest.ScanAll(ctx, c, extent, func(event.Record) error { n++; stop(); return nil })
+		err = brokertest.ScanAll(ctx, c, extent,
+			func(event.Record) error { n++; stop(); return nil })
 		if !errors.Is(err, context.Canceled) || n != 1 {
 			w.Errorf("after %d: %v", n, err)
 		}
@@ -172,7 +188,8 @@ func TestScanIsStopped(t *testing.T) {
 func TestExtentOfAMissingTopic(t *testing.T) {
 	brokertest.Run(t, 1, func(w *brokertest.World) {
 		var missing *kafkaclient.MissingTopicError
-		if _, err := w.Client().TopicOffsets(w.Context(), "none"); !errors.As(err, &missing) || missing.Topics[0] != "none" {
+		if _, err := w.Client().TopicOffsets(w.Context(), "none"); !errors.As(err, &missing) ||
+			missing.Topics[0] != "none" {
 			w.Error(err)
 		}
 	})
@@ -184,7 +201,9 @@ func TestExtentWithoutALeader(t *testing.T) {
 		for p := range 12 {
 			w.Publish(brokertest.Topics.Live, p, p+1)
 		}
-		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Topic: brokertest.Topics.Live, Partitions: []int32{3}, Err: kerr.NotLeaderForPartition, Count: -1})
+		w.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets},
+			Topic: brokertest.Topics.Live, Partitions: []int32{3}, Err: kerr.NotLeaderForPartition,
+			Count: -1})
 		c := w.Client()
 		start := time.Now()
 		extent := w.Extent(c, brokertest.Topics.Live)
@@ -196,7 +215,9 @@ func TestExtentWithoutALeader(t *testing.T) {
 				w.Errorf("partition %d: %+v", p, b)
 			}
 		}
-		if err := brokertest.ScanAll(w.Context(), c, extent, func(event.Record) error { return nil }); err == nil || !strings.Contains(err.Error(), "partition 3") {
+		if err := brokertest.ScanAll(w.Context(), c, extent,
+			func(event.Record) error { return nil }); err == nil ||
+			!strings.Contains(err.Error(), "partition 3") {
 			w.Error(err)
 		}
 	})

@@ -13,8 +13,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 )
 
-// Session asks one broker, on a connection of its own. kafka-go's transport answers some of these requests from its memory, and which broker
-// answers others is its choice.
+// Session asks one broker, on a connection of its own. kafka-go's transport answers some of these
+// requests from its memory, and which broker answers others is its choice.
 type Session struct {
 	conn   net.Conn
 	talk   *talk
@@ -47,26 +47,30 @@ func (s *Session) learn(ctx context.Context) error {
 }
 
 // ErrNotUnderstood says that the broker does not understand a request in any version of ours.
-var ErrNotUnderstood = errors.New("the broker does not understand this request, or no version of it that markread does")
+var ErrNotUnderstood = errors.New(
+	"the broker does not understand this request, or no version of it that markread does")
 
 // ask sends a request in the newest version that both sides understand.
 func (s *Session) ask(ctx context.Context, request protocol.Message) (protocol.Message, error) {
 	key := request.ApiKey()
 	r, ok := s.ranges[key]
-	if version := key.SelectVersion(r.MinVersion, r.MaxVersion); ok && version >= r.MinVersion && version <= r.MaxVersion {
+	if version := key.SelectVersion(r.MinVersion, r.MaxVersion); ok && version >= r.MinVersion &&
+		version <= r.MaxVersion {
 		return s.exchange(ctx, version, request)
 	}
 	return nil, fmt.Errorf("%s: %w", key, ErrNotUnderstood)
 }
 
-func (s *Session) exchange(ctx context.Context, version int16, request protocol.Message) (protocol.Message, error) {
+func (s *Session) exchange(ctx context.Context, version int16,
+	request protocol.Message) (protocol.Message, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
 	if err := s.conn.SetDeadline(time.Now().Add(RequestTimeout)); err != nil {
 		return nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = s.conn.SetDeadline(time.Unix(1, 0)) }) // ends a read or write under way
+	// ends a read or write under way
+	stop := context.AfterFunc(ctx, func() { _ = s.conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	answer, err := s.talk.exchange(version, request)
 	if err != nil && ctx.Err() != nil {
@@ -100,15 +104,18 @@ func (s *Session) Lacks() (names []string) {
 
 // OpenSession returns a session with whichever broker of the options answers first.
 func (c *Client) OpenSession(ctx context.Context) (*Session, error) {
-	return c.openSession(ctx, func(ctx context.Context) (net.Conn, error) { return c.race(ctx, c.connect) })
+	return c.openSession(ctx,
+		func(ctx context.Context) (net.Conn, error) { return c.race(ctx, c.connect) })
 }
 
 // OpenSessionWith returns a session with one broker.
 func (c *Client) OpenSessionWith(ctx context.Context, broker string) (*Session, error) {
-	return c.openSession(ctx, func(ctx context.Context) (net.Conn, error) { return c.connectTo(ctx, broker) })
+	return c.openSession(ctx,
+		func(ctx context.Context) (net.Conn, error) { return c.connectTo(ctx, broker) })
 }
 
-func (c *Client) openSession(ctx context.Context, connect func(context.Context) (net.Conn, error)) (*Session, error) {
+func (c *Client) openSession(ctx context.Context,
+	connect func(context.Context) (net.Conn, error)) (*Session, error) {
 	conn, err := connect(ctx)
 	if err != nil {
 		return nil, err
@@ -121,8 +128,8 @@ func (c *Client) openSession(ctx context.Context, connect func(context.Context) 
 	return s, nil
 }
 
-// needed are the requests that a worker makes, and the least version of each in which it can do what it is for. Their largest is what kafka-go, or
-// our own message in its place, has.
+// needed are the requests that a worker makes, and the least version of each in which it can do
+// what it is for. Their largest is what kafka-go, or our own message in its place, has.
 var needed = []struct {
 	key   protocol.ApiKey
 	least int16

@@ -9,8 +9,8 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
-// Unreadable says that a partition can't be read: its fetches fail, or its next batch is damaged. It
-// is retried, and never skipped.
+// Unreadable says that a partition can't be read: its fetches fail, or its next batch is damaged.
+// It is retried, and never skipped.
 type Unreadable struct {
 	Since  time.Time // the last good fetch, or the beginning of the generation
 	Offset int64     // the next offset to read; -1: not known where to begin
@@ -22,18 +22,21 @@ type Unreadable struct {
 func WhyUnreadable(err error) (reason, do string) {
 	const runbook = `; see "Partition unreadable" in the runbook`
 	switch {
-	case errors.Is(err, batch.ErrChecksum), errors.Is(err, batch.ErrTruncated), errors.Is(err, kafka.InvalidMessage):
+	case errors.Is(err, batch.ErrChecksum), errors.Is(err, batch.ErrTruncated),
+		errors.Is(err, kafka.InvalidMessage):
 		do = "restore the partition from a good replica, or move the group past the damaged batch"
 	case errors.Is(err, batch.ErrFormat):
 		do = "check what wrote the batch; a newer version of markread may know its format"
 	case Denied(err):
 		do = "grant this worker's user Read and Describe on the topic"
 	case errors.Is(err, kafka.OffsetOutOfRange):
-		do = "find out whether the topic was recreated or truncated, or the group's offset was set by hand"
+		do = "find out whether the topic was recreated or truncated, or the group's offset was " +
+			"set by hand"
 	case errors.Is(err, kafka.UnknownTopicOrPartition):
 		do = "check that the topic exists and has this partition"
 	default: // one remedy for a leader that is dead, frozen or not known: they follow each other
-		do = "check that the partition's leader runs and can be reached from here (kafka-topics.sh --describe)"
+		do = "check that the partition's leader runs and can be reached from here " +
+			"(kafka-topics.sh --describe)"
 	}
 	return fmt.Sprint(err), do + runbook
 }

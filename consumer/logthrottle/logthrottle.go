@@ -1,12 +1,14 @@
-// Package logthrottle keeps a failure that repeats from flooding the log: a broker that is away fails two dozen fetches
-// several times a second.
+// Package logthrottle keeps a failure that repeats from flooding the log: a broker that is away
+// fails two dozen fetches several times a second.
 //
-// Of the lines of one kind it lets one pass in each interval, and counts the others: the next one that passes says
-// in the field "repeated" how many were left out since the one before. So a log can be read as if all were there.
+// Of the lines of one kind it lets one pass in each interval, and counts the others: the next one
+// that passes says in the field "repeated" how many were left out since the one before. So a log
+// can be read as if all were there.
 //
-// It does not write lines of its own, and runs nothing: what was left out after the last line of a kind is told by
-// the next failure of that kind, however much later, or never. Who needs to know when something ended logs the end.
-// Memory is bounded: beyond a number of kinds, all new ones are thinned together.
+// It does not write lines of its own, and runs nothing: what was left out after the last line of a
+// kind is told by the next failure of that kind, however much later, or never. Who needs to know
+// when something ended logs the end. Memory is bounded: beyond a number of kinds, all new ones are
+// thinned together.
 package logthrottle
 
 import (
@@ -33,8 +35,8 @@ type passed struct {
 	repeated int       // lines left out since then
 }
 
-// Pass returns line if one of this kind may be written now, with the field "repeated" if some were left out before
-// it; else nil, which zerolog writes nowhere. Call it before the line is filled in:
+// Pass returns line if one of this kind may be written now, with the field "repeated" if some were
+// left out before it; else nil, which zerolog writes nowhere. Call it before the line is filled in:
 //
 //	l.Pass("commit "+code, log.Warn()).Err(err).Msg("a commit failed")
 //

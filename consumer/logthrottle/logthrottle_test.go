@@ -18,10 +18,11 @@ func within(t *testing.T, f func(t *testing.T, fail func(kind string), written f
 		var out bytes.Buffer
 		var l Log
 		log := zerolog.New(&out)
-		f(t, func(kind string) { l.Pass(kind, log.Warn()).Str("kind", kind).Msg("failed") }, func() string {
-			defer out.Reset()
-			return strings.ReplaceAll(strings.TrimSpace(out.String()), `"level":"warn",`, "")
-		})
+		f(t, func(kind string) { l.Pass(kind, log.Warn()).Str("kind", kind).Msg("failed") },
+			func() string {
+				defer out.Reset()
+				return strings.ReplaceAll(strings.TrimSpace(out.String()), `"level":"warn",`, "")
+			})
 	})
 }
 
@@ -45,7 +46,8 @@ func TestOneLineAnIntervalCarriesTheCount(t *testing.T) {
 		step(`{"repeated":3,"kind":"a","message":"failed"}`, "a")
 		step("", "a")
 		time.Sleep(interval)
-		step(`{"repeated":1,"kind":"a","message":"failed"}`+"\n"+`{"kind":"b","message":"failed"}`, "a", "b")
+		step(`{"repeated":1,"kind":"a","message":"failed"}`+"\n"+`{"kind":"b","message":"failed"}`,
+			"a", "b")
 		time.Sleep(interval)
 		step(`{"kind":"a","message":"failed"}`, "a") // nothing was left out
 	})

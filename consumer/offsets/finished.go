@@ -1,7 +1,8 @@
 package offsets
 
-// Finished returns how many offsets between c's own and end the metadata says have finished, for who looks at a group from outside. What can't
-// be read says nothing. It is at most what there is: holes in the log count as what is around them.
+// Finished returns how many offsets between c's own and end the metadata says have finished, for
+// who looks at a group from outside. What can't be read says nothing. It is at most what there is:
+// holes in the log count as what is around them.
 func (c Commit) Finished(end int64) int64 {
 	if c.Metadata == "" || c.Offset < 0 {
 		return 0
@@ -10,7 +11,8 @@ func (c Commit) Finished(end int64) int64 {
 	return finished(spans, end)
 }
 
-// KnownFinished returns how many of the offsets from Position up to end, which were not read yet, are known to have finished.
+// KnownFinished returns how many of the offsets from Position up to end, which were not read yet,
+// are known to have finished.
 func (t *Tracker) KnownFinished(end int64) int64 {
 	return finished(t.inherited, end) - finished(t.inherited, t.position)
 }

@@ -18,12 +18,14 @@ func TestFinished(t *testing.T) {
 	}
 	tr.Attempted(refs[7], 2) // no end of it
 	c, _ := tr.Commit(4000)
-	for end, want := range map[int64]int64{0: 0, 100: 0, 103: 0, 104: 1, 106: 3, 109: 3, 111: 4, 120: 5, 1000: 5} {
+	for end, want := range map[int64]int64{0: 0, 100: 0, 103: 0, 104: 1, 106: 3, 109: 3, 111: 4,
+		120: 5, 1000: 5} {
 		if got := c.Finished(end); got != want {
 			t.Errorf("to %d: %d, want %d", end, got, want)
 		}
 	}
-	for _, c := range []Commit{{Offset: -1, Metadata: c.Metadata}, {Offset: 100}, {Offset: 100, Metadata: "another program's"}} {
+	for _, c := range []Commit{{Offset: -1, Metadata: c.Metadata}, {Offset: 100},
+		{Offset: 100, Metadata: "another program's"}} {
 		if got := c.Finished(1000); got != 0 {
 			t.Errorf("%+v: %d", c, got)
 		}

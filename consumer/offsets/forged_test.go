@@ -35,33 +35,50 @@ func TestForgedMetadata(t *testing.T) {
 		text   string
 		ok     bool
 	}{
-		"the witness and those before":     {offset, seal(offset, uvarints(9, at, 0, 10)), true},
-		"attempts at the witness":          {offset, seal(offset, uvarints(9, at, 9<<1|1, maxAttempts)), true},
-		"one more than the witness":        {offset, seal(offset, uvarints(9, at, 0, 11)), false},
-		"behind the witness":               {offset, seal(offset, uvarints(9, at, 10<<1, 1)), false},
-		"attempts behind the witness":      {offset, seal(offset, uvarints(9, at, 10<<1|1, 1)), false},
-		"a second run behind the witness":  {offset, seal(offset, uvarints(9, at, 0, 5, 2, 5)), false},
-		"a huge run":                       {offset, seal(offset, uvarints(0, at, 0, 1<<46)), false},
-		"the largest run":                  {offset, seal(offset, uvarints(0, at, 0, 1<<63)), false},
-		"a run that wraps around":          {offset, seal(offset, uvarints(9, at, 0, math.MaxUint64)), false},
-		"a gap that wraps around":          {offset, seal(offset, uvarints(9, at, math.MaxUint64-1, 1)), false},
-		"a witness that wraps around":      {offset, seal(offset, uvarints(1<<63, at, 0, 1)), false},
-		"many gaps that wrap around":       {offset, seal(offset, uvarints(1<<62, at, 1<<63-2, 1<<62, 1<<63-2, 1<<62)), false},
-		"too many attempts":                {offset, seal(offset, uvarints(0, at, 1, 1<<40)), false},
-		"no attempts":                      {offset, seal(offset, uvarints(0, at, 1, 0)), false},
-		"an empty run":                     {offset, seal(offset, uvarints(9, at, 0, 0)), false},
-		"a time that can't be":             {offset, seal(offset, uvarints(0, math.MaxUint64, 0, 1)), false},
-		"cut":                              {offset, seal(offset, uvarints(0, at, 0)), false},
-		"no witness":                       {offset, seal(offset, nil), false},
-		"longer than Kafka takes":          {offset, seal(offset, slices.Repeat(uvarints(2, 1), 2000)), false},
-		"before the first offset":          {-1, seal(-1, uvarints(9, at, 2, 5)), false},
-		"long before the first offset":     {math.MinInt64, seal(math.MinInt64, uvarints(9, at, 2, 5)), false},
-		"at the last offset there can be":  {math.MaxInt64, seal(math.MaxInt64, uvarints(0, at, 0, 1)), false},
-		"up to the last that there can be": {math.MaxInt64 - 10, seal(math.MaxInt64-10, uvarints(9, at, 0, 10)), true},
+		"the witness and those before": {offset, seal(offset, uvarints(9, at, 0, 10)), true},
+		"attempts at the witness": {offset,
+			seal(offset, uvarints(9, at, 9<<1|1, maxAttempts)), true},
+		"one more than the witness": {offset, seal(offset, uvarints(9, at, 0, 11)), false},
+		"behind the witness": {offset, seal(offset, uvarints(9, at, 10<<1, 1)),
+			false},
+		"attempts behind the witness": {offset, seal(offset, uvarints(9, at, 10<<1|1, 1)),
+			false},
+		"a second run behind the witness": {offset, seal(offset, uvarints(9, at, 0, 5, 2, 5)),
+			false},
+		"a huge run": {offset, seal(offset, uvarints(0, at, 0, 1<<46)),
+			false},
+		"the largest run": {offset, seal(offset, uvarints(0, at, 0, 1<<63)),
+			false},
+		"a run that wraps around": {offset,
+			seal(offset, uvarints(9, at, 0, math.MaxUint64)), false},
+		"a gap that wraps around": {offset,
+			seal(offset, uvarints(9, at, math.MaxUint64-1, 1)), false},
+		"a witness that wraps around": {offset, seal(offset, uvarints(1<<63, at, 0, 1)),
+			false},
+		"many gaps that wrap around": {offset,
+			seal(offset, uvarints(1<<62, at, 1<<63-2, 1<<62, 1<<63-2, 1<<62)), false},
+		"too many attempts": {offset, seal(offset, uvarints(0, at, 1, 1<<40)),
+			false},
+		"no attempts":  {offset, seal(offset, uvarints(0, at, 1, 0)), false},
+		"an empty run": {offset, seal(offset, uvarints(9, at, 0, 0)), false},
+		"a time that can't be": {offset,
+			seal(offset, uvarints(0, math.MaxUint64, 0, 1)), false},
+		"cut":        {offset, seal(offset, uvarints(0, at, 0)), false},
+		"no witness": {offset, seal(offset, nil), false},
+		"longer than Kafka takes": {offset,
+			seal(offset, slices.Repeat(uvarints(2, 1), 2000)), false},
+		"before the first offset": {-1, seal(-1, uvarints(9, at, 2, 5)), false},
+		"long before the first offset": {math.MinInt64,
+			seal(math.MinInt64, uvarints(9, at, 2, 5)), false},
+		"at the last offset there can be": {math.MaxInt64,
+			seal(math.MaxInt64, uvarints(0, at, 0, 1)), false},
+		"up to the last that there can be": {math.MaxInt64 - 10,
+			seal(math.MaxInt64-10, uvarints(9, at, 0, 10)), true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tr := New(c.offset, c.offset)
-			if err := tr.Inherit(c.text); (err == nil) != c.ok || err != nil && !errors.Is(err, ErrMetadata) {
+			if err := tr.Inherit(c.text); (err == nil) != c.ok || err != nil &&
+				!errors.Is(err, ErrMetadata) {
 				t.Fatalf("%v, want ok: %v", err, c.ok)
 			}
 			if c.ok {
@@ -103,12 +120,14 @@ func FuzzCommitMetadata(f *testing.F) {
 		}
 		last := offset
 		for _, s := range spans {
-			if s.from < last || s.to <= s.from || s.to-1 > seen.offset || s.attempts < 0 || s.attempts > maxAttempts || s.attempts > 0 && s.to-s.from != 1 {
+			if s.from < last || s.to <= s.from || s.to-1 > seen.offset || s.attempts < 0 ||
+				s.attempts > maxAttempts || s.attempts > 0 && s.to-s.from != 1 {
 				t.Fatalf("%+v after %d, the witness is %d", s, last, seen.offset)
 			}
 			last = s.to
 		}
-		if n := (Commit{Offset: offset, Metadata: text}).Finished(end); n < 0 || n > 0 && n > end-offset {
+		if n := (Commit{Offset: offset, Metadata: text}).Finished(end); n < 0 || n > 0 &&
+			n > end-offset {
 			t.Fatalf("%d of %d to %d have finished", n, offset, end)
 		}
 		next := New(offset, offset)
@@ -124,7 +143,8 @@ func FuzzCommitMetadata(f *testing.F) {
 			t.Fatalf("handed on as %+v, the witness %+v as %+v", again, seen, seenAgain)
 		}
 		want := joinRuns(spans)
-		if len(text) < 3900 && len(spansAgain) != len(want) || !slices.Equal(spansAgain, want[:len(spansAgain)]) {
+		if len(text) < 3900 && len(spansAgain) != len(want) ||
+			!slices.Equal(spansAgain, want[:len(spansAgain)]) {
 			t.Fatalf("%v handed on as %v", want, spansAgain)
 		}
 	})
@@ -133,7 +153,8 @@ func FuzzCommitMetadata(f *testing.F) {
 // joinRuns joins runs that nothing lies between, as a tracker writes them.
 func joinRuns(spans []span) (joined []span) {
 	for _, s := range spans {
-		if n := len(joined); n > 0 && s.attempts == 0 && joined[n-1].attempts == 0 && joined[n-1].to == s.from {
+		if n := len(joined); n > 0 && s.attempts == 0 && joined[n-1].attempts == 0 &&
+			joined[n-1].to == s.from {
 			joined[n-1].to = s.to
 			continue
 		}

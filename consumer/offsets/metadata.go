@@ -9,17 +9,19 @@ import (
 	"time"
 )
 
-// Beside the offset a commit carries a text, in which a crash or a rebalance leaves the next owner what it would otherwise do again:
-// which events beyond the offset have finished, and how many attempts those had that have not. It is base64, because Kafka treats it as
-// text, of
+// Beside the offset a commit carries a text, in which a crash or a rebalance leaves the next owner
+// what it would otherwise do again: which events beyond the offset have finished, and how many
+// attempts those had that have not. It is base64, because Kafka treats it as text, of
 //
 //	version (1 byte)  CRC-32 of the offset and the rest (4 bytes, big endian)  witness (2 uvarints)  spans
 //
-// The witness is the last event that this is about: how far its offset is from the committed one, and its time in milliseconds. In another log
-// of the same name, or one that was cut and written anew, there is another event, and nothing of this may be believed. A span is two
-// uvarints, gap<<1 and length, for a run of finished events, and gap<<1|1 and attempts, for an event that has not finished. The gap is
-// counted in offsets, from the span before or the committed offset. Spans that would not fit are left out, from the highest offset down:
-// those events count as unfinished, and are done again.
+// The witness is the last event that this is about: how far its offset is from the committed one,
+// and its time in milliseconds. In another log of the same name, or one that was cut and written
+// anew, there is another event, and nothing of this may be believed. A span is two uvarints, gap<<1
+// and length, for a run of finished events, and gap<<1|1 and attempts, for an event that has not
+// finished. The gap is counted in offsets, from the span before or the committed offset. Spans that
+// would not fit are left out, from the highest offset down: those events count as unfinished, and
+// are done again.
 const (
 	metadataVersion = 1
 	headerLength    = 1 + 4
@@ -38,8 +40,9 @@ type witness struct{ offset, at int64 } // milliseconds since 1970
 // ErrMetadata says that a committed text is none of ours, or damaged, or says what can't be.
 var ErrMetadata = errors.New("the committed metadata can't be read")
 
-// Inherit takes in the text that was committed beside the offset at which t begins. Nothing may have been added yet, nor before Witness was
-// looked at. When it can't be read, what it says is ignored, and the error is ErrMetadata: more is done again, nothing is lost.
+// Inherit takes in the text that was committed beside the offset at which t begins. Nothing may
+// have been added yet, nor before Witness was looked at. When it can't be read, what it says is
+// ignored, and the error is ErrMetadata: more is done again, nothing is lost.
 func (t *Tracker) Inherit(text string) error {
 	if text == "" {
 		return nil
@@ -52,7 +55,8 @@ func (t *Tracker) Inherit(text string) error {
 	return nil
 }
 
-// Fingerprint returns an event of the log that what t has inherited is about. If there is another one, or none, it must be disowned.
+// Fingerprint returns an event of the log that what t has inherited is about. If there is another
+// one, or none, it must be disowned.
 func (t *Tracker) Fingerprint() (offset int64, at time.Time, ok bool) {
 	return t.witness.offset, time.UnixMilli(t.witness.at), len(t.inherited) > 0
 }
@@ -93,12 +97,14 @@ func (t *Tracker) latest() witness {
 	return witness{}
 }
 
-// metadata writes what is known of the events beyond the committable offset, in at most limit bytes.
+// metadata writes what is known of the events beyond the committable offset, in at most limit
+// bytes.
 func (t *Tracker) metadata(limit int) string {
 	e := encoder{end: t.Committable(), limit: base64.RawStdEncoding.DecodedLen(limit)}
 	e.b = make([]byte, headerLength, headerLength+2*binary.MaxVarintLen64)
 	last := t.latest()
-	e.b = binary.AppendUvarint(binary.AppendUvarint(e.b, uint64(max(0, last.offset-e.end))), uint64(last.at))
+	e.b = binary.AppendUvarint(binary.AppendUvarint(e.b, uint64(max(0, last.offset-e.end))),
+		uint64(last.at))
 	head := len(e.b)
 	for n := t.first; n < t.end && !e.full; {
 		c := t.chunk(n)
@@ -129,12 +135,15 @@ func (t *Tracker) metadata(limit int) string {
 	return base64.RawStdEncoding.EncodeToString(e.b)
 }
 
-// checksum is also about the offset: a text that was copied to another one, as from another cluster, is none of ours.
+// checksum is also about the offset: a text that was copied to another one, as from another
+// cluster, is none of ours.
 func checksum(offset int64, b []byte) uint32 {
-	return crc32.Update(crc32.ChecksumIEEE(binary.BigEndian.AppendUint64(nil, uint64(offset))), crc32.IEEETable, b)
+	return crc32.Update(crc32.ChecksumIEEE(binary.BigEndian.AppendUint64(nil, uint64(offset))),
+		crc32.IEEETable, b)
 }
 
-// encoder writes spans in the order of their offsets, and joins the runs that nothing unfinished lies between.
+// encoder writes spans in the order of their offsets, and joins the runs that nothing unfinished
+// lies between.
 type encoder struct {
 	b     []byte
 	limit int
@@ -197,15 +206,16 @@ func (e *encoder) write(s span) {
 // decode reads a text that was committed with an offset.
 //
 // The checksum is no secret: whoever may commit for the group can write any text. So decode accepts
-// only what a tracker can have written: nothing in it lies beyond the witness. The witness is an event
-// of the log, or nothing is believed (Witness). So no event that was written later is taken for
-// finished.
+// only what a tracker can have written: nothing in it lies beyond the witness. The witness is an
+// event of the log, or nothing is believed (Witness). So no event that was written later is taken
+// for finished.
 func decode(text string, offset int64) (seen witness, spans []span, ok bool) {
 	if offset < 0 || len(text) > maxText {
 		return witness{}, nil, false
 	}
 	b, err := base64.RawStdEncoding.Strict().DecodeString(text)
-	if err != nil || len(b) < headerLength || b[0] != metadataVersion || binary.BigEndian.Uint32(b[1:]) != checksum(offset, b[headerLength:]) {
+	if err != nil || len(b) < headerLength || b[0] != metadataVersion ||
+		binary.BigEndian.Uint32(b[1:]) != checksum(offset, b[headerLength:]) {
 		return witness{}, nil, false
 	}
 	b = b[headerLength:]
@@ -231,9 +241,11 @@ func decode(text string, offset int64) (seen witness, spans []span, ok bool) {
 			length, attempts = 1, value
 		}
 		// Compared so that nothing wraps around.
-		ok = ok && value > 0 && attempts <= maxAttempts && gap>>1 <= limit-end && length <= limit-end-gap>>1
+		ok = ok && value > 0 && attempts <= maxAttempts && gap>>1 <= limit-end &&
+			length <= limit-end-gap>>1
 		if ok {
-			s := span{from: int64(end + gap>>1), to: int64(end + gap>>1 + length), attempts: int(attempts)}
+			s := span{from: int64(end + gap>>1), to: int64(end + gap>>1 + length),
+				attempts: int(attempts)}
 			spans, end = append(spans, s), uint64(s.to)
 		}
 	}

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// known is what there is to know of a partition: which offsets have finished, and the attempts of the others.
+// known is what there is to know of a partition: which offsets have finished, and the attempts of
+// the others.
 type known struct {
 	finished map[int64]bool
 	attempts map[int64]int
@@ -18,8 +19,8 @@ type known struct {
 
 func (k known) clone() known { return known{maps.Clone(k.finished), maps.Clone(k.attempts)} }
 
-// Owners follow each other, each after a crash of the one before. What one committed the next one knows: all of it when there is room, and
-// never more than that.
+// Owners follow each other, each after a crash of the one before. What one committed the next one
+// knows: all of it when there is room, and never more than that.
 func TestInherit(t *testing.T) {
 	begin := time.UnixMilli(1_700_000_000_000)
 	for seed := range uint64(300) {
@@ -58,12 +59,17 @@ func TestInherit(t *testing.T) {
 				case 0: // it reads on
 					for range min(r.IntN(1+len(log)/4), len(log)-next) {
 						offset := log[next]
-						n, attempts, finished := tr.Add(offset, begin.Add(time.Duration(offset)*time.Millisecond))
-						if finished && !truth.finished[offset] || attempts > 0 && attempts != truth.attempts[offset] {
-							t.Fatalf("seed %d, owner %d: offset %d finished %v, %d attempts; that is not so", seed, owner, offset, finished, attempts)
+						n, attempts, finished := tr.Add(offset,
+							begin.Add(time.Duration(offset)*time.Millisecond))
+						if finished && !truth.finished[offset] || attempts > 0 &&
+							attempts != truth.attempts[offset] {
+							t.Fatalf("seed %d, owner %d: offset %d finished %v, %d attempts; "+
+								"that is not so", seed, owner, offset, finished, attempts)
 						}
-						if whole && (finished != truth.finished[offset] || !finished && attempts != truth.attempts[offset]) {
-							t.Fatalf("seed %d, owner %d: offset %d finished %v, %d attempts; want %v, %d", seed, owner, offset, finished, attempts,
+						if whole && (finished != truth.finished[offset] || !finished &&
+							attempts != truth.attempts[offset]) {
+							t.Fatalf("seed %d, owner %d: offset %d finished %v, %d attempts; "+
+								"want %v, %d", seed, owner, offset, finished, attempts,
 								truth.finished[offset], truth.attempts[offset])
 						}
 						if !finished {
@@ -105,7 +111,8 @@ func TestInherit(t *testing.T) {
 	}
 }
 
-// About 700 conversations that are stuck, each with attempts, fit beside an offset, as far as live traffic goes on between them.
+// About 700 conversations that are stuck, each with attempts, fit beside an offset, as far as live
+// traffic goes on between them.
 func TestMetadataHoldsManyGaps(t *testing.T) {
 	tr := New(1_000_000, 1_000_000)
 	const gaps = 700
@@ -120,7 +127,8 @@ func TestMetadataHoldsManyGaps(t *testing.T) {
 	c, _ := tr.Commit(4000)
 	_, spans, ok := decode(c.Metadata, c.Offset)
 	last := spans[len(spans)-1]
-	t.Logf("%d bytes; %d spans reach %d gaps far", len(c.Metadata), len(spans), (last.to-c.Offset)/20)
+	t.Logf("%d bytes; %d spans reach %d gaps far", len(c.Metadata), len(spans),
+		(last.to-c.Offset)/20)
 	if !ok || (last.to-c.Offset)/20 < 600 {
 		t.Errorf("they reach %d gaps far", (last.to-c.Offset)/20)
 	}
@@ -152,7 +160,8 @@ func TestForeignMetadata(t *testing.T) {
 			}
 		}
 	}
-	for _, text := range []string{"", "some note", strings.Repeat("A", 4000), base64.RawStdEncoding.EncodeToString([]byte{2, 0, 0, 0, 0}), "\uFFFD\uFFFD"} {
+	for _, text := range []string{"", "some note", strings.Repeat("A", 4000),
+		base64.RawStdEncoding.EncodeToString([]byte{2, 0, 0, 0, 0}), "\uFFFD\uFFFD"} {
 		next := New(100, 100)
 		if err := next.Inherit(text); (text == "") != (err == nil) {
 			t.Errorf("%.20q: %v", text, err)
@@ -166,7 +175,8 @@ func TestForeignMetadata(t *testing.T) {
 	if err := other.Inherit(c.Metadata); err != nil {
 		t.Fatal(err)
 	}
-	if offset, when, ok := other.Fingerprint(); !ok || offset != 148 || !when.Equal(at.Add(48*time.Millisecond)) {
+	if offset, when, ok := other.Fingerprint(); !ok || offset != 148 ||
+		!when.Equal(at.Add(48*time.Millisecond)) {
 		t.Errorf("the witness is %d at %v, %v", offset, when, ok)
 	}
 	other.Disown()
@@ -179,7 +189,8 @@ func TestForeignMetadata(t *testing.T) {
 	}
 }
 
-// The witness is the last event that the text is about, also when an owner has not read that far, or has no room for all.
+// The witness is the last event that the text is about, also when an owner has not read that far,
+// or has no room for all.
 func TestWitness(t *testing.T) {
 	at := func(offset int64) time.Time { return time.UnixMilli(1_700_000_000_000 + offset) }
 	add := func(tr *Tracker, n int64) {
@@ -213,8 +224,10 @@ func TestWitness(t *testing.T) {
 			}
 			third := New(c.Offset, c.Offset)
 			_ = third.Inherit(c.Metadata)
-			if offset, when, ok := third.Fingerprint(); !ok || offset != step.want && step.want > 1000 || !when.Equal(at(offset)) {
-				t.Errorf("%+v, limit %d: the witness is %d at %v, %v", step, limit, offset, when, ok)
+			if offset, when, ok := third.Fingerprint(); !ok || offset != step.want &&
+				step.want > 1000 || !when.Equal(at(offset)) {
+				t.Errorf("%+v, limit %d: the witness is %d at %v, %v", step, limit, offset, when,
+					ok)
 			}
 		}
 	}

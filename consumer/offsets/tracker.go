@@ -1,24 +1,28 @@
-// Package offsets knows which events of a partition have finished, and so up to where its offset may be committed: the end of the finished
-// prefix, never more.
+// Package offsets knows which events of a partition have finished, and so up to where its offset
+// may be committed: the end of the finished prefix, never more.
 //
-// It is a pure state machine: no lock, no clock, no Kafka. Package consumer feeds it and commits; a simulation can do the same.
+// It is a pure state machine: no lock, no clock, no Kafka. Package consumer feeds it and commits; a
+// simulation can do the same.
 package offsets
 
 import "time"
 
-// Tracker is one partition. It is not safe for concurrent use; New makes one, the zero value has read nothing.
+// Tracker is one partition. It is not safe for concurrent use; New makes one, the zero value has
+// read nothing.
 //
-// It tracks the order of arrival, not offsets: a log has holes (compaction, transaction markers, aborted
-// transactions), and waiting for offset+1 would wait for ever. An event's arrival number stands for it.
+// It tracks the order of arrival, not offsets: a log has holes (compaction, transaction markers,
+// aborted transactions), and waiting for offset+1 would wait for ever. An event's arrival number
+// stands for it.
 //
 // It needs 16 bytes an event, in chunks that are given back when all their events have finished.
 type Tracker struct {
-	chunks    []*chunk // chunks[0] holds the arrival numbers from first&^chunkMask on
-	spare     *chunk   // one emptied chunk, so that a steady flow allocates nothing
-	first     uint64   // arrival number of the oldest event that has not finished
-	end       uint64   // arrival number of the next event
-	position  int64    // next offset to read: everything before it is delivered or will never be there
-	committed int64    // what the group has committed; -1: nothing
+	chunks []*chunk // chunks[0] holds the arrival numbers from first&^chunkMask on
+	spare  *chunk   // one emptied chunk, so that a steady flow allocates nothing
+	first  uint64   // arrival number of the oldest event that has not finished
+	end    uint64   // arrival number of the next event
+	// next offset to read: everything before it is delivered or will never be there
+	position  int64
+	committed int64 // what the group has committed; -1: nothing
 
 	inherited []span  // what the owner before us knew of events that we have not read yet, in order
 	witness   witness // by which the log of what is inherited is known again
@@ -53,7 +57,8 @@ func (s *slot) time() time.Time { return time.UnixMilli(int64(s.state & maxTime)
 
 func (s *slot) attempts() int { return int(s.state >> timeBits) }
 
-// New returns a tracker that begins at position. committed is -1 when the group has no committed offset.
+// New returns a tracker that begins at position. committed is -1 when the group has no committed
+// offset.
 func New(position, committed int64) Tracker {
 	return Tracker{position: position, committed: committed}
 }
@@ -62,8 +67,9 @@ func (t *Tracker) chunk(n uint64) *chunk { return t.chunks[(n-t.first&^chunkMask
 
 func (t *Tracker) slot(n uint64) *slot { return &t.chunk(n).slots[n&chunkMask] }
 
-// Add takes the next record and returns its arrival number, and what an earlier owner knew of it: that it has finished, and must not be
-// delivered, or how many counted attempts it has had. Offsets must grow.
+// Add takes the next record and returns its arrival number, and what an earlier owner knew of it:
+// that it has finished, and must not be delivered, or how many counted attempts it has had. Offsets
+// must grow.
 func (t *Tracker) Add(offset int64, at time.Time) (n uint64, attempts int, finished bool) {
 	n = t.end
 	if int((n-t.first&^chunkMask)/chunkSize) == len(t.chunks) {
@@ -91,8 +97,8 @@ func (t *Tracker) Add(offset int64, at time.Time) (n uint64, attempts int, finis
 // Skip says that there is nothing to deliver before position.
 func (t *Tracker) Skip(position int64) { t.position = max(t.position, position) }
 
-// Finish says that an event has reached its end, and returns the time that Add was given: zero for events
-// that were forgotten by a reset, which are ignored.
+// Finish says that an event has reached its end, and returns the time that Add was given: zero for
+// events that were forgotten by a reset, which are ignored.
 func (t *Tracker) Finish(n uint64) (at time.Time) {
 	if n < t.first || n >= t.end {
 		return time.Time{}
@@ -142,20 +148,23 @@ func (t *Tracker) Committable() int64 {
 	return t.position
 }
 
-// Commit is what can be committed: the offset up to which everything has finished, and what is known of the events beyond it.
+// Commit is what can be committed: the offset up to which everything has finished, and what is
+// known of the events beyond it.
 type Commit struct {
 	Offset   int64
 	Metadata string
 	version  uint64
 }
 
-// Commit returns what can be committed now, with at most limit bytes of metadata, and whether it says more than what was accepted last.
+// Commit returns what can be committed now, with at most limit bytes of metadata, and whether it
+// says more than what was accepted last.
 func (t *Tracker) Commit(limit int) (c Commit, news bool) {
 	c = Commit{Offset: t.Committable(), Metadata: t.metadata(limit), version: t.version}
 	return c, c.Offset > t.committed || c.version != t.accepted
 }
 
-// Accept says that the group has committed c, unless a reset came between: an offset of the old log must not pass for one of the new.
+// Accept says that the group has committed c, unless a reset came between: an offset of the old log
+// must not pass for one of the new.
 func (t *Tracker) Accept(c Commit) {
 	if c.version >= t.born {
 		t.committed, t.accepted = c.Offset, c.version
@@ -171,8 +180,8 @@ func (t *Tracker) Oldest() (n uint64, offset int64, at time.Time, ok bool) {
 	return t.first, s.offset, s.time(), true
 }
 
-// Reset begins anew at position, which may lie before what is committed: the log is another one now. The
-// events of the old log are forgotten; arrival numbers go on.
+// Reset begins anew at position, which may lie before what is committed: the log is another one
+// now. The events of the old log are forgotten; arrival numbers go on.
 func (t *Tracker) Reset(position int64) {
 	for t.first < t.end {
 		t.Finish(t.first)

@@ -94,10 +94,12 @@ func play(history []byte) error {
 			return fmt.Errorf("op %d: committable %d, want %d", i, got, want)
 		}
 		if t.position != m.position || t.committed != m.committed {
-			return fmt.Errorf("op %d: position %d, committed %d, want %d and %d", i, t.position, t.committed, m.position, m.committed)
+			return fmt.Errorf("op %d: position %d, committed %d, want %d and %d", i, t.position,
+				t.committed, m.position, m.committed)
 		}
 		n, offset, when, ok := t.Oldest()
-		if want := m.oldest(); ok != (want >= 0) || ok && (n != uint64(want) || offset != m.events[want].offset || !when.Equal(m.events[want].at)) {
+		if want := m.oldest(); ok != (want >= 0) || ok && (n != uint64(want) ||
+			offset != m.events[want].offset || !when.Equal(m.events[want].at)) {
 			return fmt.Errorf("op %d: oldest %d at %d (%v), want %d", i, n, offset, ok, want)
 		}
 		if kept := len(t.chunks); kept > int(t.end-t.first)/chunkSize+2 {
@@ -174,7 +176,8 @@ func TestTrackerReusesMemory(t *testing.T) {
 	}
 }
 
-// What finishes or fails while a commit is on its way is news after it, also when the offset stays where it is.
+// What finishes or fails while a commit is on its way is news after it, also when the offset stays
+// where it is.
 func TestChangesWhileACommitIsOnItsWay(t *testing.T) {
 	tr := New(0, 0)
 	for n := range int64(4) {

@@ -1,4 +1,5 @@
-// Package printable makes text of unknown origin safe to show on a terminal, in a log and on a page.
+// Package printable makes text of unknown origin safe to show on a terminal, in a log and on a
+// page.
 //
 // An account, a broker's error message or a cell of a table may hold control characters, terminal
 // escape sequences, or Unicode characters that hide text or reverse its direction. This package
@@ -8,8 +9,8 @@
 // It promises: what [Writer] and [Line] write is valid UTF-8, of graphic characters as package
 // unicode defines them (letters, marks, numbers, punctuation, symbols, spaces); Writer also writes
 // line feeds and tabs. So these never pass: C0, DEL and C1 controls, bidirectional controls,
-// zero-width characters, byte order marks, tags, line and paragraph separators, and characters
-// that Unicode has not assigned.
+// zero-width characters, byte order marks, tags, line and paragraph separators, and characters that
+// Unicode has not assigned.
 //
 // Non-obvious: the escape that Writer uses is JSON's, and valid JSON has such characters within
 // strings only. JSON that goes through Writer therefore keeps its value, and one writer serves for
@@ -55,8 +56,8 @@ func Quote(s string) string {
 	return `"` + Line(s) + `"`
 }
 
-// Truncate returns the beginning of s, of at most n bytes of UTF-8: a byte that is not UTF-8 becomes
-// U+FFFD.
+// Truncate returns the beginning of s, of at most n bytes of UTF-8: a byte that is not UTF-8
+// becomes U+FFFD.
 func Truncate(s string, n int) string {
 	s = strings.ToValidUTF8(s, "\uFFFD")
 	if len(s) <= n {
@@ -103,7 +104,8 @@ func (w *Writer) Write(b []byte) (int, error) {
 func Append(b, text []byte) []byte {
 	for len(text) > 0 {
 		n := 0
-		for n < len(text) && (text[n] >= ' ' && text[n] < 0x7f || text[n] == '\n' || text[n] == '\t') {
+		for n < len(text) &&
+			(text[n] >= ' ' && text[n] < 0x7f || text[n] == '\n' || text[n] == '\t') {
 			n++
 		}
 		b, text = append(b, text[:n]...), text[n:]

@@ -27,7 +27,8 @@ func TestEveryCharacter(t *testing.T) {
 	var b bytes.Buffer
 	w := &Writer{Out: &b}
 	var all []rune
-	for _, span := range [][2]rune{{0, 0x1ffff}, {0xe0000, 0xe0fff}, {0x10ff00, utf8.MaxRune}} { // between them each plane is of one kind
+	// between them each plane is of one kind
+	for _, span := range [][2]rune{{0, 0x1ffff}, {0xe0000, 0xe0fff}, {0x10ff00, utf8.MaxRune}} {
 		for r := span[0]; r <= span[1]; r++ {
 			all = append(all, r)
 		}

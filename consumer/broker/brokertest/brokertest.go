@@ -1,5 +1,5 @@
-// Package brokertest is the virtual Kafka of our tests: the embedded broker in a synctest bubble, over
-// in-memory connections, with what looks at it from outside. Nothing but tests imports it.
+// Package brokertest is the virtual Kafka of our tests: the embedded broker in a synctest bubble,
+// over in-memory connections, with what looks at it from outside. Nothing but tests imports it.
 //
 // It promises that nothing of it outlives the test, and that no test of it depends on the machine's
 // speed: time is virtual, and begins in 2026.

@@ -10,10 +10,12 @@ import (
 )
 
 // ScanAll is Scan, with what could not be read as an error.
-func ScanAll(ctx context.Context, c *kafkaclient.Client, extent kafkaclient.TopicOffsets, each func(event.Record) error) error {
+func ScanAll(ctx context.Context, c *kafkaclient.Client, extent kafkaclient.TopicOffsets,
+	each func(event.Record) error) error {
 	unread, err := c.Scan(ctx, extent, each)
 	if err == nil && len(unread) > 0 {
-		err = fmt.Errorf("topic %q, partition %d: %w", extent.Topic, unread[0].Partition, unread[0].Err)
+		err = fmt.Errorf("topic %q, partition %d: %w", extent.Topic, unread[0].Partition,
+			unread[0].Err)
 	}
 	return err
 }
@@ -24,9 +26,11 @@ func Same(a, b []byte) bool { return string(a) == string(b) && (a == nil) == (b 
 func DeadLetter(record event.Record) event.DeadLetter {
 	return event.DeadLetter{
 		Event: event.Event{
-			Lane: event.Backfill, Record: record, EventTime: time.UnixMilli(1_699_999_000_999), Replays: 2,
+			Lane: event.Backfill, Record: record, EventTime: time.UnixMilli(1_699_999_000_999),
+			Replays: 2,
 		},
-		Class: "exhausted", Code: "http_502", Message: "bad gateway", Attempts: 8, Collapsed: 3, Group: Group,
+		Class: "exhausted", Code: "http_502", Message: "bad gateway", Attempts: 8, Collapsed: 3,
+		Group:    Group,
 		FailedAt: time.Date(2026, 1, 2, 4, 5, 6, 7e6, time.FixedZone("", 3600)),
 	}
 }

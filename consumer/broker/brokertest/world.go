@@ -18,7 +18,8 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-var Topics = event.Topics{Live: "mark-read", Backfill: "mark-read-backfill", DeadLetter: "mark-read-dead-letters"}
+var Topics = event.Topics{Live: "mark-read", Backfill: "mark-read-backfill",
+	DeadLetter: "mark-read-dead-letters"}
 
 const Group = "markread"
 
@@ -50,9 +51,11 @@ func Run(t *testing.T, partitions int, test func(w *World)) {
 
 func (w *World) Client() *kafkaclient.Client { return w.ClientOver(w.Network.DialContext) }
 
-func (w *World) ClientOver(dial func(ctx context.Context, network, addr string) (net.Conn, error)) *kafkaclient.Client {
+func (w *World) ClientOver(dial func(ctx context.Context, network, addr string) (net.Conn,
+	error)) *kafkaclient.Client {
 	w.Helper()
-	c, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{w.Broker.Addr()}, Dial: dial, Log: zerolog.New(w.Output())})
+	c, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{w.Broker.Addr()}, Dial: dial,
+		Log: zerolog.New(w.Output())})
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -63,7 +66,8 @@ func (w *World) ClientOver(dial func(ctx context.Context, network, addr string) 
 // Kgo returns another Kafka client, for what ours doesn't do.
 func (w *World) Kgo(opts ...kgo.Opt) *kgo.Client {
 	w.Helper()
-	c, err := kgo.NewClient(append(opts, kgo.SeedBrokers(w.Broker.Addr()), kgo.Dialer(w.Network.DialContext))...)
+	c, err := kgo.NewClient(append(opts, kgo.SeedBrokers(w.Broker.Addr()),
+		kgo.Dialer(w.Network.DialContext))...)
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -74,13 +78,15 @@ func (w *World) Kgo(opts ...kgo.Opt) *kgo.Client {
 // FirstSecond is before all read times of the events that publish makes.
 const FirstSecond = 1_600_000_000
 
-// Publish publishes n events of different conversations to one partition, with MsgReadTime firstSecond + 1, + 2 ….
+// Publish publishes n events of different conversations to one partition, with MsgReadTime
+// firstSecond + 1, + 2 ….
 func (w *World) Publish(topic string, partition, n int) {
 	w.Helper()
 	c := w.Kgo(kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	var records []*kgo.Record
 	for i := range n {
-		records = append(records, &kgo.Record{Topic: topic, Partition: int32(partition), Value: Value(i)})
+		records = append(records,
+			&kgo.Record{Topic: topic, Partition: int32(partition), Value: Value(i)})
 	}
 	if err := c.ProduceSync(w.Context(), records...).FirstErr(); err != nil {
 		w.Fatal(err)
@@ -89,7 +95,8 @@ func (w *World) Publish(topic string, partition, n int) {
 }
 
 func Value(i int) []byte {
-	return fmt.Appendf(nil, `{"Report_Account":"r%d","Peer_Account":"p","MsgReadTime":%d}`, i, FirstSecond+i+1)
+	return fmt.Appendf(nil, `{"Report_Account":"r%d","Peer_Account":"p","MsgReadTime":%d}`, i,
+		FirstSecond+i+1)
 }
 
 // Switchboard is a dial function whose connections can be cut, and refused.

@@ -11,12 +11,12 @@ import (
 // Answer is what came back from the server, if anything did.
 type Answer struct {
 	Status int    // HTTP status, 0: none
-	Body   []byte // at most 64 KiB of it, without what does not print, masked
+	Body   []byte // at most 64 KiB of it, without what does not print, redacted
 	// The three fields that every answer of the API has. ErrorCode is 0 also
 	// when there was none; Post's error is nil only if the server said 0.
 	ErrorCode    int
-	ErrorInfo    string // masked
-	ActionStatus string // masked
+	ErrorInfo    string // redacted
+	ActionStatus string // redacted
 	// Date is what time the server says it is; zero: it does not, or what
 	// answered was not the API.
 	Date time.Time

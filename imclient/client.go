@@ -34,15 +34,15 @@ const (
 
 // Client calls the API. Safe for any number of goroutines.
 type Client struct {
-	base    *url.URL
-	appID   int64
-	admin   string
-	timeout time.Duration
-	expired error // why a call ends after that
-	http    http.RoundTripper
-	signer  *signer
-	masker  *masker
-	clock   *clock
+	base     *url.URL
+	appID    int64
+	admin    string
+	timeout  time.Duration
+	expired  error // why a call ends after that
+	http     http.RoundTripper
+	signer   *signer
+	redactor *redactor
+	clock    *clock
 }
 
 // New returns a Client. It makes no call and does not read the key. Its error
@@ -75,12 +75,9 @@ func New(o Options) (*Client, error) {
 	c := &Client{
 		base: base, appID: o.AppID, admin: o.Admin, timeout: o.Timeout,
 		expired: fmt.Errorf("gave up after %v", o.Timeout),
-		http:    o.Transport, masker: new(masker), clock: new(clock),
+		http:    o.Transport, redactor: newRedactor(proxyPasswords()...), clock: new(clock),
 	}
-	if passwords := proxyPasswords(); len(passwords) > 0 {
-		c.masker.keep(passwords...)
-	}
-	c.signer = &signer{appID: o.AppID, admin: o.Admin, key: o.Key, clock: c.clock, mask: c.masker.add}
+	c.signer = &signer{appID: o.AppID, admin: o.Admin, key: o.Key, clock: c.clock, redact: c.redactor.add}
 	return c, nil
 }
 
@@ -117,23 +114,22 @@ func (c *Client) Proxy() string {
 	return proxy.Host
 }
 
-// Mask returns text with the secrets of this client replaced by "[secret]":
-// the keys and signatures of the last dozen of signings, parts of them, also
-// escaped or encoded, passwords of the environment's proxies, and users and
-// passwords in URLs.
-func (c *Client) Mask(text string) string { return c.masker.text(text) }
+// Mask returns text with the secrets of this client replaced by "[secret]": the keys and signatures
+// of the last dozen of signings, passwords of the environment's proxies, and users and passwords in
+// URLs. A text that then still contains 12 bytes of one in a row, plain, escaped up to three times,
+// or in hexadecimal or base64, is replaced by one that says so.
+func (c *Client) Mask(text string) string { return c.redactor.text(text) }
 
-// NewMask returns a function that masks as a Client's Mask does, but these
-// secrets, and the passwords of the environment's proxies.
+// NewMask returns a function that does what a Client's Mask does, for these secrets and the passwords
+// of the environment's proxies.
 func NewMask(secrets ...Secret) func(text string) string {
-	m := new(masker)
-	m.keep(proxyPasswords()...)
+	kept := proxyPasswords()
 	for _, secret := range secrets {
 		if !secret.IsZero() {
-			m.keep(secret.Reveal())
+			kept = append(kept, secret.Reveal())
 		}
 	}
-	return m.text
+	return newRedactor(kept...).text
 }
 
 // CommandMarkRead is the call that all this is about; its body is a Read.
@@ -186,12 +182,12 @@ func (c *Client) MarkRead(ctx context.Context, r Read) error {
 // from the server is returned with any of them.
 func (c *Client) Post(ctx context.Context, command string, body any) (Answer, error) {
 	answer, raw, err := c.post(ctx, command, body)
-	answer.Body = []byte(printable(c.masker.text(string(raw[:min(len(raw), maxBody)])), "\n\t"))
+	answer.Body = []byte(printable(c.redactor.text(string(raw[:min(len(raw), maxBody)])), "\n\t"))
 	return answer, err
 }
 
 // post is Post, but for Answer.Body: it returns the body as it came. Nobody
-// reads that of most calls, and masking it costs more than all the rest.
+// reads that of most calls, and redacting it costs more than all the rest.
 func (c *Client) post(ctx context.Context, command string, body any) (Answer, []byte, error) {
 	if ctx.Err() != nil {
 		return Answer{}, nil, context.Cause(ctx)
@@ -226,8 +222,8 @@ func (c *Client) judge(ctx context.Context, command string, sig *signature, got 
 	verdict, ok := readVerdict(got.body)
 	answer := Answer{
 		Status: got.status, ErrorCode: verdict.code, Until: got.until,
-		ErrorInfo:    c.masker.message(verdict.info, maxMessage),
-		ActionStatus: c.masker.message(verdict.status, maxMessage),
+		ErrorInfo:    c.redactor.message(verdict.info, maxMessage),
+		ActionStatus: c.redactor.message(verdict.status, maxMessage),
 	}
 	if ok {
 		answer.Date = serverDate(got.header)
@@ -258,7 +254,7 @@ func (c *Client) judge(ctx context.Context, command string, sig *signature, got 
 		failure.Label = LabelAnswer
 	}
 	if !ok {
-		failure.Message = c.masker.message(string(got.body), maxMessage)
+		failure.Message = c.redactor.message(string(got.body), maxMessage)
 	}
 	if failure.Class == Throttled {
 		failure.RetryAfter = retryAfter(got.header, c.Now())
@@ -273,6 +269,6 @@ func (c *Client) fail(command string, e *Error) *Error {
 	if e.Label == LabelKey {
 		limit = maxLocal
 	}
-	e.Err = c.masker.cause(e.Err, limit)
+	e.Err = c.redactor.cause(e.Err, limit)
 	return e
 }

@@ -24,7 +24,8 @@
 //   - An answer that is a JSON object with an integer ErrorCode decides,
 //     whatever the HTTP status and even if the context ended meanwhile.
 //   - No error, message or answer contains the key, a signature, or a password
-//     in a proxy's address: text that comes from outside is masked.
+//     in a proxy's address, nor 12 bytes of one: text that comes from outside
+//     is redacted.
 //
 // # Non-obvious
 //

@@ -29,7 +29,7 @@ type Error struct {
 	ErrorCode int    // 0: the server gave none
 	Status    int    // HTTP status, 0: none came
 	// Message is what the server said: ErrorInfo, else the beginning of what
-	// came instead. At most 200 bytes on one line, masked.
+	// came instead. At most 200 bytes on one line, redacted.
 	Message string
 	// RetryAfter is how long the server asked to wait, at most 5 minutes. 0
 	// unless the class is Throttled.

@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// minPassword is the least length of a proxy's password that is masked:
-// masking a shorter one would spoil every text.
+// minPassword is the least length of a proxy's password that is removed from texts: a shorter one
+// stands in every text by chance.
 const minPassword = 4
 
-// proxyPasswords returns the passwords in the addresses of the environment's
-// proxies, as they stand there and as they are sent. The addresses are not
-// parsed: the error about one that can't be parsed quotes it.
+// proxyPasswords returns the passwords in the addresses of the environment's proxies, as they stand
+// there and as they are sent. The addresses are not parsed: the error about one that can't be parsed
+// quotes it.
 func proxyPasswords() []string {
 	var passwords []string
 	for _, name := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"} {
@@ -30,8 +30,9 @@ func proxyPasswords() []string {
 			continue
 		}
 		passwords = append(passwords, password)
-		if plain, err := url.PathUnescape(password); err == nil && plain != password {
-			passwords = append(passwords, plain)
+		if plain, err := url.PathUnescape(user); err == nil {
+			_, password, _ := strings.Cut(plain, ":")
+			passwords = append(passwords, password, base64Of(plain)) // Proxy-Authorization: Basic
 		}
 	}
 	return passwords

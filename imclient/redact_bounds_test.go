@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,7 +15,7 @@ import (
 // messageOf returns what an error shows of an answer that is not the API's.
 func messageOf(t *testing.T, body string) string {
 	t.Helper()
-	// The first call makes the signature and so the masker know the key.
+	// The first call makes the signature and so the redactor know the key.
 	c := canned(t, always(502, nil, body))
 	var e *imclient.Error
 	if err := c.MarkRead(t.Context(), aRead); !errors.As(err, &e) {
@@ -23,10 +24,14 @@ func messageOf(t *testing.T, body string) string {
 	return e.Message
 }
 
-// Only the beginning of an answer is searched for secrets, and none is shown
-// that lies across the end of that part, however it is written.
+// Only the beginning of an answer is searched for secrets, and of one that lies across the end of
+// that part no piece of 12 bytes is shown, however it is written.
 func TestSecretsAcrossTheEndOfWhatIsSearched(t *testing.T) {
 	h := huntFor(canary)
+	h.pieces = slices.DeleteFunc(h.pieces, func(piece string) bool { return len(piece) < 12 })
+	for i := range len(canary) - 11 {
+		h.pieces = append(h.pieces, canary[i:i+12])
+	}
 	forms := map[string]func(string) string{
 		"plain": func(s string) string { return s }, "entities": entities, "JSON": entitiesJSON,
 		"entities, twice": func(s string) string { return entities(entities(s)) },
@@ -40,10 +45,9 @@ func TestSecretsAcrossTheEndOfWhatIsSearched(t *testing.T) {
 		secret := form(canary)
 		for pad := searched - len(secret) - 2; pad <= searched; pad += 17 {
 			body := strings.Repeat("\n", pad) + secret + strings.Repeat(" and more", 1000)
-			if got := messageOf(t, body); strings.TrimSpace(got) != "" && !strings.HasPrefix(got, "[secret]") {
-				t.Fatalf("%s behind %d blank bytes: %q", name, pad, got)
-			} else if piece, found := h.in(got); found {
-				t.Fatalf("%s behind %d blank bytes: %q is in %q", name, pad, piece, got)
+			got := messageOf(t, body)
+			if piece, found := h.in(got); found || strings.Contains(got, "more") && !strings.HasPrefix(got, "[secret]") {
+				t.Fatalf("%s behind %d spaces: %q is in %q", name, pad, piece, got)
 			}
 		}
 	}
@@ -79,7 +83,7 @@ func TestBodiesThatNobodyReadsAreNotSearched(t *testing.T) {
 		}
 	}
 	runtime.ReadMemStats(&after)
-	if each := (after.TotalAlloc - before.TotalAlloc) / calls; each > 1<<20 {
+	if each := (after.TotalAlloc - before.TotalAlloc) / calls; each > 512<<10 {
 		t.Errorf("%d bytes allocated for an answer of %d", each, len(body))
 	}
 }

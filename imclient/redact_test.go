@@ -276,44 +276,47 @@ func TestMask(t *testing.T) {
 		sig:                                  s,
 		canary:                               s,
 		"a " + sig + " b " + canary + " c":   "a " + s + " b " + s + " c",
-		sig + sig:                            s,
-		"x=" + sig[:40]:                      "x=" + s,
-		"x=" + sig[40:] + "&y":               "x=" + s + "&y",
-		"x=" + sig[60:72]:                    "x=" + s,
+		sig + sig:                            s + s,
 		url.QueryEscape(sig):                 s,
-		url.QueryEscape(entities(sig)):       s,
-		url.QueryEscape(entitiesJSON(sig)):   s,
-		"<" + entities(sig) + ">":            "<" + s + ">",
-		"<" + entitiesJSON(sig) + ">":        "<" + s + ">",
 		"字" + canary + "字":                   "字" + s + "字",
 		"http://user:pw@host/p":              "http://" + s + "@host/p",
 		`"https://u:p%20w@h" and http://ok/`: `"https://` + s + `@h" and http://ok/`,
 		"mail a@b, no // there":              "mail a@b, no // there",
+		// A part, and a form that is not replaced.
+		"x=" + sig[:40]:                    withheld,
+		"x=" + sig[60:72]:                  withheld,
+		"x=" + sig[60:71]:                  "x=" + sig[60:71],
+		"x=" + strings.ToUpper(canary):     withheld,
+		url.QueryEscape(entities(sig)):     withheld,
+		url.QueryEscape(entitiesJSON(sig)): withheld,
+		"<" + entities(sig) + ">":          withheld,
+		"<" + entitiesJSON(sig) + ">":      withheld,
 	} {
 		if got := c.Mask(in); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}
 	}
-	for shift := range 4 {
-		for name, encode := range encodings {
-			in := encode(strings.Repeat("(", shift) + sig + "))")
-			got := c.Mask(in)
-			if i := strings.Index(got, s); i < 0 || len(got) > len(s)+16 {
-				t.Errorf("%s of a signature after %d bytes: %q", name, shift, got)
-			}
-		}
-	}
 	for _, plain := range []string{
-		"0123456789abcdef0123456789abcdef", "https://console.tim.qq.com/v4/openim/admin_set_msg_read", strings.Repeat("QUJD", 20),
+		"0123456789abcdef0123456789abcdef", strings.Repeat("QUJD", 20),
+		"https://console.tim.qq.com/v4/openim/admin_set_msg_read",
 	} {
 		if c.Mask(plain) != plain {
 			t.Errorf("%q masked as %q", plain, c.Mask(plain))
 		}
 	}
 	// Short keys are secrets too.
-	c = canned(t, func(o *imclient.Options) { o.Key = imclient.Key(imclient.NewSecret("hush")) }, always(200, nil, verdict(0, "")))
-	if err := c.MarkRead(t.Context(), aRead); err != nil || c.Mask("a hush, hushhush, hus") != "a [secret], [secret], hus" {
-		t.Error(c.Mask("a hush, hushhush, hus"), err)
+	hush := func(o *imclient.Options) { o.Key = imclient.Key(imclient.NewSecret("hush")) }
+	c = canned(t, hush, always(200, nil, verdict(0, "")))
+	if err := c.MarkRead(t.Context(), aRead); err != nil {
+		t.Fatal(err)
+	}
+	for in, want := range map[string]string{
+		"a hush, hushhush, hus": "a [secret], [secret][secret], hus",
+		"a &#104;ush":           withheld,
+	} {
+		if got := c.Mask(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
 	}
 }
 

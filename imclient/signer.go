@@ -35,11 +35,11 @@ type signature struct {
 // signer makes signatures and keeps the current one. Safe for any number of
 // goroutines.
 type signer struct {
-	appID int64
-	admin string
-	key   KeySource
-	clock *clock                  // dates signatures
-	mask  func(secrets ...string) // is told each secret before it is used
+	appID  int64
+	admin  string
+	key    KeySource
+	clock  *clock                  // dates signatures
+	redact func(secrets ...string) // is told each secret before it is used
 
 	mu      sync.Mutex
 	current *signature // nil: none yet, or the last was refused
@@ -79,13 +79,13 @@ func (s *signer) sign(now time.Time) (*signature, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.mask(key.Reveal())
+	s.redact(key.Reveal())
 	s.used = key
 	sig, mac, err := sign(s.appID, s.admin, key, now, sigLifetime)
 	if err != nil {
 		return nil, err
 	}
-	s.mask(sig, mac)
+	s.redact(sig, mac)
 	return &signature{text: NewSecret(sig), issued: now, made: time.Now(), suspect: s.refused}, nil
 }
 

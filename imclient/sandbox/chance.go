@@ -16,10 +16,10 @@ func (f *activeFaults) pick(number int64, c conversation) *Rule {
 	if len(f.Rules) == 0 {
 		return nil
 	}
-	now := time.Now()
+	age := time.Since(f.since)
 	for i := range f.Rules {
 		r := &f.Rules[i]
-		if r.on(now, now.Sub(f.since)) && r.meets(f.Seed, uint64(i), number, c) {
+		if r.on(age) && r.meets(f.Seed, uint64(i), number, c) {
 			return r
 		}
 	}
@@ -27,10 +27,7 @@ func (f *activeFaults) pick(number int64, c conversation) *Rule {
 }
 
 // on says whether it is the rule's time.
-func (r *Rule) on(now time.Time, age time.Duration) bool {
-	if !r.Until.IsZero() && !now.Before(r.Until) {
-		return false
-	}
+func (r *Rule) on(age time.Duration) bool {
 	if r.Every > 0 {
 		age %= r.Every
 	}

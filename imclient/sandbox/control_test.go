@@ -30,7 +30,7 @@ var everyFault = sandbox.Faults{
 	Seed:    7, Rate: 150, Skew: -time.Hour,
 	Rules: []sandbox.Rule{
 		{Kind: sandbox.KindStatus, Status: 502, RetryAfter: "3", Share: 0.3, For: 5 * time.Second, Every: 10 * time.Second},
-		{Kind: sandbox.KindCode, Code: 90048, Conversations: 0.01, Until: time.Date(2100, 1, 2, 3, 4, 5, 0, time.UTC)},
+		{Kind: sandbox.KindCode, Code: 90048, Conversations: 0.01},
 		{Kind: sandbox.KindReset, Apply: true, Report: "alice", Peer: "bob"},
 		{Kind: sandbox.KindRedirect, To: "http://elsewhere.invalid/"},
 		{Kind: sandbox.KindHuge, Bytes: 5},
@@ -101,7 +101,6 @@ func TestFaultsRefused(t *testing.T) {
 		`{"rules":[{"kind":"hang","for":"-1s"}]}`:                                     "must not be negative",
 		`{"rules":[{"kind":"hang","every":"1s"}]}`:                                    "every needs a shorter for",
 		`{"rules":[{"kind":"hang","every":"1s","for":"1s"}]}`:                         "every needs a shorter for",
-		`{"rules":[{"kind":"hang","until":"tomorrow"}]}`:                              "parsing time",
 		`{"latency":{"min":"2s","max":"1s"}}`:                                         "latency: max is below min",
 		`{"latency":{"p50":"2s"}}`:                                                    "latency: p50 and p99 go together",
 		`{"latency":{"p50":"2s","p99":"1s"}}`:                                         "latency: p99 is below p50",
@@ -239,7 +238,7 @@ func TestPage(t *testing.T) {
 	must(t, s, readPath, `{"Report_Account":"`+markup+`","Peer_Account":"b&b\u0022'"}`)
 	set(t, s, rules(
 		sandbox.Rule{Kind: sandbox.KindCode, Code: 90048, Report: markup},
-		sandbox.Rule{Kind: sandbox.KindHang, Until: time.Unix(1, 0)},
+		sandbox.Rule{Kind: sandbox.KindHang, For: 1},
 	))
 	for range 60 {
 		read(t, s, markup, "x")

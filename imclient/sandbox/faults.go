@@ -57,7 +57,7 @@ func Kinds() []Kind {
 		KindGzipBomb, KindEchoURL}
 }
 
-// Rule is one fault: what (Kind and its parameters), to whom (Share, Conversations, Report, Peer), when (For, Every, Until).
+// Rule is one fault: what (Kind and its parameters), to whom (Share, Conversations, Report, Peer), when (For, Every).
 type Rule struct {
 	Kind       Kind
 	Code       int           // 1 to 999,999
@@ -75,7 +75,6 @@ type Rule struct {
 
 	For   time.Duration // how long after SetFaults; 0: until they change
 	Every time.Duration // with For: on for For at the beginning of each Every
-	Until time.Time     // zero: for ever
 }
 
 // SetFaults replaces all faults, from the next call on; calls that are in a fault stay in it. It refuses, and changes

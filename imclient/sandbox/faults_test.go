@@ -276,7 +276,7 @@ func TestTimesOfRules(t *testing.T) {
 		s := open()
 		set(t, s, rules(
 			sandbox.Rule{Kind: sandbox.KindCode, Code: 1, For: 2 * time.Second},
-			sandbox.Rule{Kind: sandbox.KindCode, Code: 2, Until: time.Now().Add(4 * time.Second)},
+			sandbox.Rule{Kind: sandbox.KindCode, Code: 2, For: 4 * time.Second},
 			sandbox.Rule{Kind: sandbox.KindCode, Code: 3, Every: 10 * time.Second, For: 5 * time.Second},
 		))
 		var got []int

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// The JSON form of Faults: the fields' names in snake case, durations as text ("250ms"), times in RFC 3339, what is absent is
+// The JSON form of Faults: the fields' names in snake case, durations as text ("250ms"), what is absent is
 // zero. {} takes all faults back.
 //
 //	{"latency":{"p50":"25ms","p99":"300ms","max":"2s"}, "rate":150, "seed":7, "skew":"-1h",
@@ -32,21 +32,20 @@ type latencyForm struct {
 }
 
 type ruleForm struct {
-	Kind          Kind      `json:"kind"`
-	Code          int       `json:"code,omitempty"`
-	Status        int       `json:"status,omitempty"`
-	RetryAfter    string    `json:"retry_after,omitempty"`
-	To            string    `json:"to,omitempty"`
-	Bytes         int64     `json:"bytes,omitempty"`
-	Interval      duration  `json:"interval,omitempty"`
-	Apply         bool      `json:"apply,omitempty"`
-	Share         *float64  `json:"share,omitempty"` // a pointer: who writes 0 means none, not all
-	Conversations *float64  `json:"conversations,omitempty"`
-	Report        string    `json:"report,omitempty"`
-	Peer          string    `json:"peer,omitempty"`
-	For           duration  `json:"for,omitempty"`
-	Every         duration  `json:"every,omitempty"`
-	Until         time.Time `json:"until,omitzero"`
+	Kind          Kind     `json:"kind"`
+	Code          int      `json:"code,omitempty"`
+	Status        int      `json:"status,omitempty"`
+	RetryAfter    string   `json:"retry_after,omitempty"`
+	To            string   `json:"to,omitempty"`
+	Bytes         int64    `json:"bytes,omitempty"`
+	Interval      duration `json:"interval,omitempty"`
+	Apply         bool     `json:"apply,omitempty"`
+	Share         *float64 `json:"share,omitempty"` // a pointer: who writes 0 means none, not all
+	Conversations *float64 `json:"conversations,omitempty"`
+	Report        string   `json:"report,omitempty"`
+	Peer          string   `json:"peer,omitempty"`
+	For           duration `json:"for,omitempty"`
+	Every         duration `json:"every,omitempty"`
 }
 
 // duration is a time.Duration as text.
@@ -74,7 +73,7 @@ func (f Faults) MarshalJSON() ([]byte, error) {
 			Kind: r.Kind, Code: r.Code, Status: r.Status, RetryAfter: r.RetryAfter, To: r.To, Bytes: r.Bytes,
 			Interval: duration(r.Interval), Apply: r.Apply,
 			Share: share(r.Share), Conversations: share(r.Conversations), Report: r.Report, Peer: r.Peer,
-			For: duration(r.For), Every: duration(r.Every), Until: r.Until,
+			For: duration(r.For), Every: duration(r.Every),
 		})
 	}
 	return json.Marshal(form)
@@ -105,7 +104,7 @@ func (f *Faults) UnmarshalJSON(text []byte) error {
 		rule := Rule{
 			Kind: r.Kind, Code: r.Code, Status: r.Status, RetryAfter: r.RetryAfter, To: r.To, Bytes: r.Bytes,
 			Interval: time.Duration(r.Interval), Apply: r.Apply, Report: r.Report, Peer: r.Peer,
-			For: time.Duration(r.For), Every: time.Duration(r.Every), Until: r.Until,
+			For: time.Duration(r.For), Every: time.Duration(r.Every),
 		}
 		for _, part := range []struct {
 			name string

@@ -6,7 +6,6 @@
 //
 //	POST /v4/openim/admin_set_msg_read          moves a conversation's read pointer
 //	POST /v4/openim/sendmsg                     a message from From_Account (default: the admin) to To_Account, unread at first
-//	POST /v4/openim/importmsg                   the same at a time of the caller's choice (SyncFromOldSystem 5: unread, 2: not)
 //	POST /v4/openim/get_c2c_unread_msg_num      unread messages of an account, in all or by peer
 //	POST /v4/im_open_login_svc/account_import   makes an account
 //	POST /v4/im_open_login_svc/kick             revokes the UserSigs that an account has: 70052
@@ -40,7 +39,7 @@
 //   - A signature's app and identifier are compared before it is checked with the key.
 //   - A kick takes effect on every UserSig that was seen before it or was issued in an earlier second. One that is issued
 //     in the second of the kick is good, unless it is the very same text as an old one: UserSigs count in seconds.
-//   - sendmsg takes the server's time and ignores MsgTimeStamp.
+//   - sendmsg takes the server's time, ignores MsgTimeStamp and SendMsgControl.
 //   - 200 calls a second means: of the arrivals in any window of one second, those beyond the limit get 60007.
 //
 // # The limit

@@ -49,7 +49,6 @@ func New(options Options) *Server {
 	s.routes = map[string]http.HandlerFunc{
 		markReadPath:                           s.markRead,
 		"/v4/openim/sendmsg":                   s.command("sendmsg", s.sendMessage),
-		"/v4/openim/importmsg":                 s.command("importmsg", s.importMessage),
 		"/v4/openim/get_c2c_unread_msg_num":    s.command("get_c2c_unread_msg_num", s.countUnread),
 		"/v4/im_open_login_svc/account_import": s.command("account_import", s.importAccount),
 		"/v4/im_open_login_svc/kick":           s.command("kick", s.kick),

@@ -6,30 +6,18 @@ import (
 	"strconv"
 )
 
-// answer is the JSON of every command. The pointers and slices are the fields of single commands.
+// answer is the JSON of every command.
 type answer struct {
 	ActionStatus string `json:"ActionStatus"`
 	ErrorInfo    string `json:"ErrorInfo"`
 	ErrorCode    int    `json:"ErrorCode"`
 
-	MsgTime   int64           `json:"MsgTime,omitempty"`
-	MsgKey    string          `json:"MsgKey,omitempty"`
-	AllUnread *int            `json:"AllC2CUnreadMsgNum,omitempty"`
-	Unread    []unreadOfPeer  `json:"C2CUnreadMsgNumList,omitempty"`
-	Errors    []errorWithPeer `json:"ErrorList,omitempty"`
+	MsgTime   int64  `json:"MsgTime,omitempty"`
+	MsgKey    string `json:"MsgKey,omitempty"`
+	AllUnread *int   `json:"AllC2CUnreadMsgNum,omitempty"`
 
 	status     int    // HTTP; 0: 200
 	retryAfter string // a header; empty: none
-}
-
-type unreadOfPeer struct {
-	Peer   string `json:"Peer_Account"`
-	Unread int    `json:"C2CUnreadMsgNum"`
-}
-
-type errorWithPeer struct {
-	Peer string `json:"Peer_Account"`
-	Code int    `json:"ErrorCode"`
 }
 
 func success() answer { return answer{ActionStatus: "OK"} }

@@ -19,6 +19,5 @@ const (
 	maxBodyBytes    = 12 << 10  // of a request: above is 93000
 	maxFaultsBytes  = 1 << 20   // of PUT /sandbox/faults
 	maxLoggedBytes  = 64        // of an account in the log, where malformed ones are kept too
-	maxPeers        = 10        // of one get_c2c_unread_msg_num; documented
 	maxLatency      = time.Hour // of a fault's latency
 )

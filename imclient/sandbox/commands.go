@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 )
 
 // command makes a handler of what a command does with a body that was let in.
@@ -73,22 +72,11 @@ func (s *Server) countUnread(b body) answer {
 	if !s.store.exists(account) {
 		return failure(90003, "To_Account does not exist")
 	}
-	if !b.has("Peer_Account") {
-		total := s.store.total(account)
-		a.AllUnread = &total
-		return a
+	if b.has("Peer_Account") {
+		return failure(90001, "the sandbox counts the messages of all peers together")
 	}
-	var peers []string
-	if json.Unmarshal(b["Peer_Account"], &peers) != nil || len(peers) > maxPeers {
-		return failure(90001, "Peer_Account must be an array of at most "+strconv.Itoa(maxPeers)+" strings")
-	}
-	for _, peer := range peers {
-		if !s.store.exists(peer) {
-			a.Errors = append(a.Errors, errorWithPeer{Peer: peer, Code: 70107})
-			continue
-		}
-		a.Unread = append(a.Unread, unreadOfPeer{Peer: peer, Unread: s.Unread(account, peer)})
-	}
+	total := s.store.total(account)
+	a.AllUnread = &total
 	return a
 }
 

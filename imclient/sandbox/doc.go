@@ -6,7 +6,7 @@
 //
 //	POST /v4/openim/admin_set_msg_read          moves a conversation's read pointer
 //	POST /v4/openim/sendmsg                     a message from From_Account (default: the admin) to To_Account, unread at first
-//	POST /v4/openim/get_c2c_unread_msg_num      unread messages of an account, in all or by peer
+//	POST /v4/openim/get_c2c_unread_msg_num      unread messages of an account, of all peers together
 //	POST /v4/im_open_login_svc/account_import   makes an account
 //	POST /v4/im_open_login_svc/kick             revokes the UserSigs that an account has: 70052
 //

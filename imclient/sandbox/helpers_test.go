@@ -64,9 +64,7 @@ type reply struct {
 	ErrorCode    int
 	MsgTime      int64
 	MsgKey       string
-	All          *int             `json:"AllC2CUnreadMsgNum"`
-	List         []map[string]any `json:"C2CUnreadMsgNumList"`
-	ErrorList    []map[string]any `json:"ErrorList"`
+	All          *int `json:"AllC2CUnreadMsgNum"`
 	header       http.Header
 }
 

@@ -8,9 +8,8 @@ import (
 )
 
 // command makes a handler of what a command does with a body that was let in.
-func (s *Server) command(name string, do func(body) answer) http.HandlerFunc {
+func (s *Server) command(do func(body) answer) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		s.journal.command(name)
 		a := s.admit(r)
 		if a.ok() {
 			var b body

@@ -50,14 +50,11 @@ type Stats struct {
 	Encodings    map[Encoding]int64 `json:"encodings"`      // calls by the form of MsgReadTime
 	MaxPerSecond int                `json:"max_per_second"` // the most arrivals in any window of one second
 	LastSecond   int                `json:"last_second"`    // arrivals in the last second
-	First        time.Time          `json:"first,omitzero"` // arrival
-	Last         time.Time          `json:"last,omitzero"`  // arrival
 	Forgotten    int64              `json:"forgotten"`      // arrivals that the log no longer has
 
-	Commands      map[string]int64 `json:"commands"`      // requests of other commands
-	Conversations int              `json:"conversations"` // with a read pointer
-	Unread        int              `json:"unread"`        // messages
-	Accounts      int              `json:"accounts"`      // imported
+	Conversations int `json:"conversations"` // with a read pointer
+	Unread        int `json:"unread"`        // messages
+	Accounts      int `json:"accounts"`      // imported
 }
 
 // journal stamps and logs arrivals, and counts.
@@ -73,18 +70,14 @@ type journal struct {
 	codes    map[int]int64
 	faults   map[Kind]int64
 	forms    map[Encoding]int64
-	commands map[string]int64
-	first    time.Time
-	last     time.Time
 }
 
 func newJournal() *journal {
 	return &journal{
-		start:    time.Now(),
-		codes:    map[int]int64{},
-		faults:   map[Kind]int64{},
-		forms:    map[Encoding]int64{},
-		commands: map[string]int64{},
+		start:  time.Now(),
+		codes:  map[int]int64{},
+		faults: map[Kind]int64{},
+		forms:  map[Encoding]int64{},
 	}
 }
 
@@ -93,14 +86,9 @@ func (j *journal) arrive() (number int64, inSecond int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	since := time.Since(j.start) // under the lock, so that the log is in the order of its stamps
-	at := j.start.Add(since)
-	if j.calls == 0 {
-		j.first = at
-	}
-	j.last = at
 	j.calls++
 	j.inFlight++
-	a := Arrival{At: at, Code: -1}
+	a := Arrival{At: j.start.Add(since), Code: -1}
 	if len(j.log) < maxArrivals {
 		j.log = append(j.log, a)
 	} else {
@@ -157,13 +145,6 @@ func (j *journal) leave() {
 	j.mu.Unlock()
 }
 
-// command counts a request of another command. The names are the routes', so they are few.
-func (j *journal) command(name string) {
-	j.mu.Lock()
-	j.commands[name]++
-	j.mu.Unlock()
-}
-
 // newest returns the last n calls of the log, or as many as it has, oldest first.
 func (j *journal) newest(n int) []Arrival {
 	j.mu.Lock()
@@ -189,10 +170,7 @@ func (j *journal) stats() Stats {
 		Encodings:    maps.Clone(j.forms),
 		MaxPerSecond: j.window.most,
 		LastSecond:   j.window.n,
-		First:        j.first,
-		Last:         j.last,
 		Forgotten:    j.calls - int64(len(j.log)),
-		Commands:     maps.Clone(j.commands),
 	}
 }
 

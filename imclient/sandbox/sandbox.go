@@ -48,10 +48,10 @@ func New(options Options) *Server {
 	s.faults.Store(&activeFaults{})
 	s.routes = map[string]http.HandlerFunc{
 		markReadPath:                           s.markRead,
-		"/v4/openim/sendmsg":                   s.command("sendmsg", s.sendMessage),
-		"/v4/openim/get_c2c_unread_msg_num":    s.command("get_c2c_unread_msg_num", s.countUnread),
-		"/v4/im_open_login_svc/account_import": s.command("account_import", s.importAccount),
-		"/v4/im_open_login_svc/kick":           s.command("kick", s.kick),
+		"/v4/openim/sendmsg":                   s.command(s.sendMessage),
+		"/v4/openim/get_c2c_unread_msg_num":    s.command(s.countUnread),
+		"/v4/im_open_login_svc/account_import": s.command(s.importAccount),
+		"/v4/im_open_login_svc/kick":           s.command(s.kick),
 		"/sandbox":                             local(http.MethodGet, s.page),
 		"/sandbox/stats":                       local(http.MethodGet, s.getStats),
 		"/sandbox/arrivals":                    local(http.MethodGet, s.getArrivals),

@@ -51,30 +51,55 @@ const (
 	KindEchoURL    Kind = "echo-url"    // the request's URL, signature and all: in a page with Status (0: 502), or with Code in ErrorInfo
 )
 
-// Kinds are all kinds.
+// kinds are all kinds, and the parameters that each has beside those of every kind.
+var kinds = []struct {
+	kind       Kind
+	parameters []string
+}{
+	{KindCode, []string{"code", "status", "retry_after"}},
+	{KindStatus, []string{"status", "retry_after"}},
+	{KindRedirect, []string{"status", "to"}},
+	{KindReset, nil},
+	{KindHang, nil},
+	{KindCut, nil},
+	{KindHalf, nil},
+	{KindDrip, []string{"interval"}},
+	{KindGarbage, nil},
+	{KindWrongTypes, nil},
+	{KindHuge, []string{"bytes"}},
+	{KindGzipBomb, []string{"bytes"}},
+	{KindEchoURL, []string{"status", "code"}},
+}
+
+// Kinds returns all kinds.
 func Kinds() []Kind {
-	return []Kind{KindCode, KindStatus, KindRedirect, KindReset, KindHang, KindCut, KindHalf, KindDrip, KindGarbage, KindWrongTypes, KindHuge,
-		KindGzipBomb, KindEchoURL}
+	list := make([]Kind, len(kinds))
+	for i, k := range kinds {
+		list[i] = k.kind
+	}
+	return list
 }
 
 // Rule is one fault: what (Kind and its parameters), to whom (Share, Conversations, Report, Peer), when (For, Every).
 type Rule struct {
-	Kind       Kind
-	Code       int           // 1 to 999,999
-	Status     int           // 200 to 599
-	RetryAfter string        // header, as it is: seconds or a date
-	To         string        // a URL
-	Bytes      int64         // at most 16 GiB
-	Interval   time.Duration // at most an hour
-	// Apply: the call is carried out first, if it is good, and then the fault answers: an answer lost, not a call.
-	Apply bool
+	Kind       Kind          `json:"kind"`
+	Code       int           `json:"code,omitempty"`        // 1 to 999,999
+	Status     int           `json:"status,omitempty"`      // 200 to 599
+	RetryAfter string        `json:"retry_after,omitempty"` // header, as it is: seconds or a date
+	To         string        `json:"to,omitempty"`          // a URL
+	Bytes      int64         `json:"bytes,omitempty"`       // at most 16 GiB
+	Interval   time.Duration `json:"-"`                     // at most an hour
+	// Apply: the call is carried out first, if it is valid, and then the fault answers: an answer
+	// is lost, not a call.
+	Apply bool `json:"apply,omitempty"`
 
-	Share         float64 // of the calls, at most 1; 0: all
-	Conversations float64 // share of the conversations, always the same ones, at most 1; 0: all
-	Report, Peer  string  // only this account; empty: any
+	Share         float64 `json:"-"`                // of the calls, at most 1; 0: all
+	Conversations float64 `json:"-"`                // share of them, always the same, at most 1; 0: all
+	Report        string  `json:"report,omitempty"` // only this account; empty: any
+	Peer          string  `json:"peer,omitempty"`   // only this account; empty: any
 
-	For   time.Duration // how long after SetFaults; 0: until they change
-	Every time.Duration // with For: on for For at the beginning of each Every
+	For   time.Duration `json:"-"` // how long after SetFaults; 0: until they change
+	Every time.Duration `json:"-"` // with For: on for For at the beginning of each Every
 }
 
 // SetFaults replaces all faults, from the next call on; calls that are in a fault stay in it. It refuses, and changes
@@ -132,28 +157,13 @@ func (l Latency) check() error {
 	return nil
 }
 
-// parameters of each kind, beside those that every kind has.
-var parameters = map[Kind][]string{
-	KindCode:       {"code", "status", "retry_after"},
-	KindStatus:     {"status", "retry_after"},
-	KindRedirect:   {"status", "to"},
-	KindReset:      nil,
-	KindHang:       nil,
-	KindCut:        nil,
-	KindHalf:       nil,
-	KindDrip:       {"interval"},
-	KindGarbage:    nil,
-	KindWrongTypes: nil,
-	KindHuge:       {"bytes"},
-	KindGzipBomb:   {"bytes"},
-	KindEchoURL:    {"status", "code"},
-}
-
 func (r Rule) check() error {
-	allowed, known := parameters[r.Kind]
-	if !known {
-		return fmt.Errorf("unknown kind %q; the kinds are %s", cut(string(r.Kind)), strings.Trim(fmt.Sprint(Kinds()), "[]"))
+	place := slices.Index(Kinds(), r.Kind)
+	if place < 0 {
+		list := strings.Trim(fmt.Sprint(Kinds()), "[]")
+		return fmt.Errorf("unknown kind %q; the kinds are %s", cut(string(r.Kind)), list)
 	}
+	allowed := kinds[place].parameters
 	for _, p := range []struct {
 		name string
 		set  bool

@@ -31,22 +31,17 @@ type latencyForm struct {
 	P99 duration `json:"p99,omitempty"`
 }
 
+// ruleForm has the fields of a Rule whose JSON is not that of their type.
 type ruleForm struct {
-	Kind          Kind     `json:"kind"`
-	Code          int      `json:"code,omitempty"`
-	Status        int      `json:"status,omitempty"`
-	RetryAfter    string   `json:"retry_after,omitempty"`
-	To            string   `json:"to,omitempty"`
-	Bytes         int64    `json:"bytes,omitempty"`
+	rule
 	Interval      duration `json:"interval,omitempty"`
-	Apply         bool     `json:"apply,omitempty"`
-	Share         *float64 `json:"share,omitempty"` // a pointer: who writes 0 means none, not all
+	Share         *float64 `json:"share,omitempty"` // a pointer: 0 would mean none, not all
 	Conversations *float64 `json:"conversations,omitempty"`
-	Report        string   `json:"report,omitempty"`
-	Peer          string   `json:"peer,omitempty"`
 	For           duration `json:"for,omitempty"`
 	Every         duration `json:"every,omitempty"`
 }
+
+type rule Rule
 
 // duration is a time.Duration as text.
 type duration time.Duration
@@ -70,10 +65,8 @@ func (f Faults) MarshalJSON() ([]byte, error) {
 	}
 	for _, r := range f.Rules {
 		form.Rules = append(form.Rules, ruleForm{
-			Kind: r.Kind, Code: r.Code, Status: r.Status, RetryAfter: r.RetryAfter, To: r.To, Bytes: r.Bytes,
-			Interval: duration(r.Interval), Apply: r.Apply,
-			Share: share(r.Share), Conversations: share(r.Conversations), Report: r.Report, Peer: r.Peer,
-			For: duration(r.For), Every: duration(r.Every),
+			rule: rule(r), Interval: duration(r.Interval), For: duration(r.For), Every: duration(r.Every),
+			Share: share(r.Share), Conversations: share(r.Conversations),
 		})
 	}
 	return json.Marshal(form)
@@ -100,17 +93,14 @@ func (f *Faults) UnmarshalJSON(text []byte) error {
 			Min: time.Duration(l.Min), Max: time.Duration(l.Max), P50: time.Duration(l.P50), P99: time.Duration(l.P99),
 		}
 	}
-	for i, r := range form.Rules {
-		rule := Rule{
-			Kind: r.Kind, Code: r.Code, Status: r.Status, RetryAfter: r.RetryAfter, To: r.To, Bytes: r.Bytes,
-			Interval: time.Duration(r.Interval), Apply: r.Apply, Report: r.Report, Peer: r.Peer,
-			For: time.Duration(r.For), Every: time.Duration(r.Every),
-		}
+	for i, form := range form.Rules {
+		r := Rule(form.rule)
+		r.Interval, r.For, r.Every = time.Duration(form.Interval), time.Duration(form.For), time.Duration(form.Every)
 		for _, part := range []struct {
 			name string
 			from *float64
 			to   *float64
-		}{{"share", r.Share, &rule.Share}, {"conversations", r.Conversations, &rule.Conversations}} {
+		}{{"share", form.Share, &r.Share}, {"conversations", form.Conversations, &r.Conversations}} {
 			if part.from == nil {
 				continue
 			}
@@ -119,7 +109,7 @@ func (f *Faults) UnmarshalJSON(text []byte) error {
 			}
 			*part.to = *part.from
 		}
-		f.Rules = append(f.Rules, rule)
+		f.Rules = append(f.Rules, r)
 	}
 	return nil
 }
@@ -128,7 +118,8 @@ func (f *Faults) UnmarshalJSON(text []byte) error {
 func plain(err error) error {
 	var wrong *json.UnmarshalTypeError
 	if errors.As(err, &wrong) {
-		return fmt.Errorf("%s: a %s can't stand there", wrong.Field, wrong.Value)
+		field := strings.ReplaceAll(wrong.Field, ".rule.", ".") // without the embedded struct's name
+		return fmt.Errorf("%s: a %s can't stand there", field, wrong.Value)
 	}
 	return errors.New(strings.TrimPrefix(err.Error(), "json: "))
 }

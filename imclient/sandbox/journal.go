@@ -61,24 +61,16 @@ type Stats struct {
 type journal struct {
 	start time.Time // never changes
 
-	mu       sync.Mutex
-	window   window
-	log      []Arrival // a ring once it is full: call number i is at (i-1) % maxArrivals
-	calls    int64
-	inFlight int
-	applied  int64
-	codes    map[int]int64
-	faults   map[Kind]int64
-	forms    map[Encoding]int64
+	mu     sync.Mutex
+	window window
+	log    []Arrival // a ring once it is full: call number i is at (i-1) % maxArrivals
+	totals Stats     // without what window, log and the store know
 }
 
 func newJournal() *journal {
-	return &journal{
-		start:  time.Now(),
-		codes:  map[int]int64{},
-		faults: map[Kind]int64{},
-		forms:  map[Encoding]int64{},
-	}
+	return &journal{start: time.Now(), totals: Stats{
+		Codes: map[int]int64{}, Faults: map[Kind]int64{}, Encodings: map[Encoding]int64{},
+	}}
 }
 
 // arrive stamps a call, and returns its number, from 1, and how many came within the second that ends with it.
@@ -86,20 +78,20 @@ func (j *journal) arrive() (number int64, inSecond int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	since := time.Since(j.start) // under the lock, so that the log is in the order of its stamps
-	j.calls++
-	j.inFlight++
+	j.totals.Calls++
+	j.totals.InFlight++
 	a := Arrival{At: j.start.Add(since), Code: -1}
 	if len(j.log) < maxArrivals {
 		j.log = append(j.log, a)
 	} else {
-		j.log[(j.calls-1)%maxArrivals] = a
+		j.log[(j.totals.Calls-1)%maxArrivals] = a
 	}
-	return j.calls, j.window.arrive(int64(since))
+	return j.totals.Calls, j.window.arrive(int64(since))
 }
 
 // entry is the log's place of a call, or nil if the log has forgotten it. The lock is held.
 func (j *journal) entry(number int64) *Arrival {
-	if number <= j.calls-maxArrivals {
+	if number <= j.totals.Calls-maxArrivals {
 		return nil
 	}
 	return &j.log[(number-1)%maxArrivals]
@@ -110,12 +102,12 @@ func (j *journal) note(number int64, read readRequest, applied bool, fault Kind)
 	report, peer := cut(read.report), cut(read.peer)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.forms[read.encoding]++
+	j.totals.Encodings[read.encoding]++
 	if applied {
-		j.applied++
+		j.totals.Applied++
 	}
 	if fault != "" {
-		j.faults[fault]++
+		j.totals.Faults[fault]++
 	}
 	if a := j.entry(number); a != nil {
 		a.Report, a.Peer, a.ReadTime, a.Encoding = report, peer, read.time, read.encoding
@@ -133,15 +125,15 @@ func (j *journal) answered(number int64, status, code int) {
 	if code < 0 {
 		return
 	}
-	if _, known := j.codes[code]; !known && len(j.codes) >= maxCodes {
+	if _, known := j.totals.Codes[code]; !known && len(j.totals.Codes) >= maxCodes {
 		code = -1
 	}
-	j.codes[code]++
+	j.totals.Codes[code]++
 }
 
 func (j *journal) leave() {
 	j.mu.Lock()
-	j.inFlight--
+	j.totals.InFlight--
 	j.mu.Unlock()
 }
 
@@ -151,7 +143,7 @@ func (j *journal) newest(n int) []Arrival {
 	defer j.mu.Unlock()
 	n = min(n, len(j.log))
 	list := make([]Arrival, 0, n)
-	for number := j.calls - int64(n) + 1; number <= j.calls; number++ {
+	for number := j.totals.Calls - int64(n) + 1; number <= j.totals.Calls; number++ {
 		list = append(list, *j.entry(number))
 	}
 	return list
@@ -161,17 +153,11 @@ func (j *journal) stats() Stats {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.window.forget(int64(time.Since(j.start)))
-	return Stats{
-		Calls:        j.calls,
-		InFlight:     j.inFlight,
-		Applied:      j.applied,
-		Codes:        maps.Clone(j.codes),
-		Faults:       maps.Clone(j.faults),
-		Encodings:    maps.Clone(j.forms),
-		MaxPerSecond: j.window.most,
-		LastSecond:   j.window.n,
-		Forgotten:    j.calls - int64(len(j.log)),
-	}
+	s := j.totals
+	s.Codes, s.Faults, s.Encodings = maps.Clone(s.Codes), maps.Clone(s.Faults), maps.Clone(s.Encodings)
+	s.MaxPerSecond, s.LastSecond = j.window.most, j.window.n
+	s.Forgotten = s.Calls - int64(len(j.log))
+	return s
 }
 
 // cut bounds what the log keeps of an account. The copy lets the request's memory go.

@@ -62,13 +62,13 @@ type journal struct {
 	start time.Time // never changes
 
 	mu     sync.Mutex
-	window window
 	log    []Arrival // a ring once it is full: call number i is at (i-1) % maxArrivals
-	totals Stats     // without what window, log and the store know
+	recent int64     // the number of the oldest call of the last second, or of the next call
+	totals Stats     // without what the log and the store know
 }
 
 func newJournal() *journal {
-	return &journal{start: time.Now(), totals: Stats{
+	return &journal{start: time.Now(), recent: 1, totals: Stats{
 		Codes: map[int]int64{}, Faults: map[Kind]int64{}, Encodings: map[Encoding]int64{},
 	}}
 }
@@ -77,16 +77,34 @@ func newJournal() *journal {
 func (j *journal) arrive() (number int64, inSecond int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	since := time.Since(j.start) // under the lock, so that the log is in the order of its stamps
+	at := j.now() // under the lock, so that the log is in the order of its stamps
 	j.totals.Calls++
 	j.totals.InFlight++
-	a := Arrival{At: j.start.Add(since), Code: -1}
+	a := Arrival{At: at, Code: -1}
 	if len(j.log) < maxArrivals {
 		j.log = append(j.log, a)
 	} else {
 		j.log[(j.totals.Calls-1)%maxArrivals] = a
 	}
-	return j.totals.Calls, j.window.arrive(int64(since))
+	inSecond = j.lastSecond(at)
+	j.totals.MaxPerSecond = max(j.totals.MaxPerSecond, inSecond)
+	return j.totals.Calls, inSecond
+}
+
+// now is the time by the monotonic clock; the wall clock is read once, in New.
+func (j *journal) now() time.Time { return j.start.Add(time.Since(j.start)) }
+
+// lastSecond returns how many calls came in (t - 1 s, t], as far as the log goes back: two calls
+// exactly 1.000 s apart share no second. As every second that holds some calls can be moved back
+// until it ends with the last of them, the largest number at an arrival is that of any second. t is
+// not before any earlier one. The lock is held.
+func (j *journal) lastSecond(t time.Time) int {
+	for ; j.recent <= j.totals.Calls; j.recent++ {
+		if a := j.entry(j.recent); a != nil && t.Sub(a.At) < time.Second {
+			break
+		}
+	}
+	return int(j.totals.Calls - j.recent + 1)
 }
 
 // entry is the log's place of a call, or nil if the log has forgotten it. The lock is held.
@@ -152,10 +170,9 @@ func (j *journal) newest(n int) []Arrival {
 func (j *journal) stats() Stats {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.window.forget(int64(time.Since(j.start)))
 	s := j.totals
 	s.Codes, s.Faults, s.Encodings = maps.Clone(s.Codes), maps.Clone(s.Faults), maps.Clone(s.Encodings)
-	s.MaxPerSecond, s.LastSecond = j.window.most, j.window.n
+	s.LastSecond = j.lastSecond(j.now())
 	s.Forgotten = s.Calls - int64(len(j.log))
 	return s
 }

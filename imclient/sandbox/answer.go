@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"strconv"
@@ -36,12 +37,7 @@ func (a answer) json() []byte {
 	return text
 }
 
-func (a answer) httpStatus() int {
-	if a.status == 0 {
-		return http.StatusOK
-	}
-	return a.status
-}
+func (a answer) httpStatus() int { return cmp.Or(a.status, http.StatusOK) }
 
 // send writes an answer. An error of the connection is the client's to see.
 func (s *Server) send(w http.ResponseWriter, a answer) {

@@ -11,7 +11,8 @@ import (
 	"markread/imclient"
 )
 
-// An answer tells what time it is at the server, if it is an answer of the API, and when the certificate of the other side expires.
+// An answer tells what time it is at the server, if it is an answer of the API, and when the
+// certificate of the other side expires.
 func TestAnswerTellsTimes(t *testing.T) {
 	date := time.Date(2026, 3, 1, 3, 0, 0, 0, time.UTC)
 	until := date.Add(1000 * time.Hour)

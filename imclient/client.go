@@ -20,8 +20,8 @@ type Options struct {
 	Admin   string        // an App administrator's account
 	Key     KeySource     // the app's secret key
 	Timeout time.Duration // of one call, connecting included; 0: 5 s
-	// MaxConns is how many idle connections are kept; 0: 256. It should be the
-	// number of calls that can be out at once. It limits nothing.
+	// MaxConns is how many idle connections are kept; 0: 256. It should be the number of calls that
+	// can be out at once. It limits nothing.
 	MaxConns int
 	// Transport sends the requests; nil: NewTransport(Timeout, MaxConns).
 	Transport http.RoundTripper
@@ -45,8 +45,8 @@ type Client struct {
 	clock    *clock
 }
 
-// New returns a Client. It makes no call and does not read the key. Its error
-// names the option, and the flag of markread that sets it.
+// New returns a Client. It makes no call and does not read the key. Its error names the option, and
+// the flag of markread that sets it.
 func New(o Options) (*Client, error) {
 	base, err := parseBase(o.BaseURL)
 	switch {
@@ -88,17 +88,15 @@ func (c *Client) Close() {
 	}
 }
 
-// Now returns the later of this machine's time and the server's, which is the
-// last Date that was within a day of this machine's clock, plus the time since
-// then.
+// Now returns the later of this machine's time and the server's, which is the last Date that was
+// within a day of this machine's clock, plus the time since then.
 func (c *Client) Now() time.Time { return c.clock.latest() }
 
-// KeyChanged says whether the key source gives another key than the one of the
-// last signature, or gives one again after it could not when it was asked for
-// that: a call that was held for its key may fare better now. It says so until
-// the next call, which is signed with that key. A source that fails has not
-// changed. It asks the source, so for a KeyFile it reads the file; it neither
-// signs nor calls.
+// KeyChanged says whether the key source gives another key than the one of the last signature, or
+// gives one again after it could not when it was asked for that: a call that was held for its key
+// may fare better now. It says so until the next call, which is signed with that key. A source that
+// fails has not changed. It asks the source, so for a KeyFile it reads the file; it neither signs
+// nor calls.
 func (c *Client) KeyChanged() bool { return c.signer.keyChanged() }
 
 // Proxy returns the host and port of the proxy through which calls go, "": none.
@@ -120,8 +118,8 @@ func (c *Client) Proxy() string {
 // or in hexadecimal or base64, is replaced by one that says so.
 func (c *Client) Mask(text string) string { return c.redactor.text(text) }
 
-// NewMask returns a function that does what a Client's Mask does, for these secrets and the passwords
-// of the environment's proxies.
+// NewMask returns a function that does what a Client's Mask does, for these secrets and the
+// passwords of the environment's proxies.
 func NewMask(secrets ...Secret) func(text string) string {
 	kept := proxyPasswords()
 	for _, secret := range secrets {
@@ -135,12 +133,12 @@ func NewMask(secrets ...Secret) func(text string) string {
 // CommandMarkRead is the call that all this is about; its body is a Read.
 const CommandMarkRead = "openim/admin_set_msg_read"
 
-// CommandUnread asks how many messages an account has not read, and changes
-// nothing; its body is an Unread.
+// CommandUnread asks how many messages an account has not read, and changes nothing; its body is an
+// Unread.
 const CommandUnread = "openim/get_c2c_unread_msg_num"
 
-// Unread is about one account. Of a server that it reaches, with a key and an
-// administrator that are right, it gets an answer whoever the account is.
+// Unread is about one account. Of a server that it reaches, with a key and an administrator that
+// are right, it gets an answer whoever the account is.
 type Unread struct {
 	Account string `json:"To_Account"`
 }
@@ -161,8 +159,8 @@ func (r Read) MarshalJSON() ([]byte, error) {
 	}{r.Report, r.Peer, strconv.FormatInt(r.Time, 10)})
 }
 
-// MarkRead makes one call of v4/openim/admin_set_msg_read. The error is nil,
-// an *Error, or context.Cause(ctx): see Post.
+// MarkRead makes one call of v4/openim/admin_set_msg_read. The error is nil, an *Error, or
+// context.Cause(ctx): see Post.
 func (c *Client) MarkRead(ctx context.Context, r Read) error {
 	if r.Report == "" || r.Peer == "" || r.Time < 1 {
 		// A server may take an odd time for none, and none for now.
@@ -174,20 +172,19 @@ func (c *Client) MarkRead(ctx context.Context, r Read) error {
 	return err
 }
 
-// Post makes one call of the command ("openim/sendmsg"), with body as its
-// JSON. The error is nil if the server answered with ErrorCode 0. It is
-// context.Cause(ctx) if ctx ended before there was an answer; whether the call
-// had an effect is unknown then. It is what the lease of ctx returned, if it did
-// (WithLease). Any other failure is an *Error. What came
-// from the server is returned with any of them.
+// Post makes one call of the command ("openim/sendmsg"), with body as its JSON. The error is nil if
+// the server answered with ErrorCode 0. It is context.Cause(ctx) if ctx ended before there was an
+// answer; whether the call had an effect is unknown then. It is what the lease of ctx returned, if
+// it did (WithLease). Any other failure is an *Error. What came from the server is returned with
+// any of them.
 func (c *Client) Post(ctx context.Context, command string, body any) (Answer, error) {
 	answer, raw, err := c.post(ctx, command, body)
 	answer.Body = []byte(printable(c.redactor.text(string(raw[:min(len(raw), maxBody)])), "\n\t"))
 	return answer, err
 }
 
-// post is Post, but for Answer.Body: it returns the body as it came. Nobody
-// reads that of most calls, and redacting it costs more than all the rest.
+// post is Post, but for Answer.Body: it returns the body as it came. Nobody reads that of most
+// calls, and redacting it costs more than all the rest.
 func (c *Client) post(ctx context.Context, command string, body any) (Answer, []byte, error) {
 	if ctx.Err() != nil {
 		return Answer{}, nil, context.Cause(ctx)
@@ -207,8 +204,8 @@ func (c *Client) post(ctx context.Context, command string, body any) (Answer, []
 	return answer, got.body, err
 }
 
-// address returns the URL of a call. The signature is as legal in a query as
-// it is, and other clients send it so.
+// address returns the URL of a call. The signature is as legal in a query as it is, and other
+// clients send it so.
 func (c *Client) address(command string, sig *signature) *url.URL {
 	address := *c.base
 	address.Path += "/v4/" + command

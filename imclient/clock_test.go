@@ -22,8 +22,8 @@ var absurd = []string{
 	"Mon, 18 Jan 2038 03:14:08 GMT", "Sun, 07 Feb 2106 06:28:16 GMT",
 }
 
-// clockServer answers with a Date, and checks signatures strictly by a clock
-// that may be another one: it minds those of the future, too.
+// clockServer answers with a Date, and checks signatures strictly by a clock that may be another
+// one: it minds those of the future, too.
 type clockServer struct {
 	date    func() string
 	clock   func() time.Time
@@ -58,8 +58,8 @@ func off(by time.Duration) func() string {
 	return func() string { return dateOf(time.Now().Add(by)) }
 }
 
-// A Date that is wrong, here only the header, changes nothing: no call fails,
-// and the time that bounds T stays ours. It counts again when it is right.
+// A Date that is wrong, here only the header, changes nothing: no call fails, and the time that
+// bounds T stays ours. It counts again when it is right.
 func TestAWrongDateChangesNothing(t *testing.T) {
 	wrong := map[string]func() string{
 		"a year ahead": off(year), "a year behind": off(-year),
@@ -98,8 +98,8 @@ func TestAWrongDateChangesNothing(t *testing.T) {
 	}
 }
 
-// Our clock is wrong, or the server's whole clock: a refusal shows it, and the
-// same call, signed anew, succeeds. It does not bound T.
+// Our clock is wrong, or the server's whole clock: a refusal shows it, and the same call, signed
+// anew, succeeds. It does not bound T.
 func TestAFarClockIsFoundByARefusal(t *testing.T) {
 	for _, by := range []time.Duration{year, -year, 25 * time.Hour, -25 * time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
@@ -145,8 +145,8 @@ func TestARevokedSignatureKeepsItsClock(t *testing.T) {
 	})
 }
 
-// Whatever a server dates and asks for, a pause is between nothing and five
-// minutes, and the one that it asks for if any of the clocks makes sense of it.
+// Whatever a server dates and asks for, a pause is between nothing and five minutes, and the one
+// that it asks for if any of the clocks makes sense of it.
 func TestRetryAfterWithWrongDates(t *testing.T) {
 	in := func(by time.Duration) string { return dateOf(time.Now().Add(by)) }
 	synctest.Test(t, func(t *testing.T) {

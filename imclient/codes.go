@@ -9,15 +9,15 @@ const (
 	Transient Class = iota
 	// Throttled: too many calls. Later, and fewer.
 	Throttled
-	// Held: something is wrong that makes every other call fail too, and that
-	// somebody must mend: no calls until then.
+	// Held: something is wrong that makes every other call fail too, and that somebody must mend:
+	// no calls until then.
 	Held
 	// Rejected: the server does not want this call. Never again.
 	Rejected
 )
 
-// String returns the name as in metrics and letters: "transient", "throttled",
-// "held" or "rejected".
+// String returns the name as in metrics and letters: "transient", "throttled", "held" or
+// "rejected".
 func (c Class) String() string {
 	switch c {
 	case Throttled:
@@ -42,9 +42,8 @@ type Code struct {
 	SignAnew bool
 }
 
-// LookUp returns the table's row for an ErrorCode other than 0. For one that
-// is not in the table it returns false and a row that says so; its class is
-// Transient.
+// LookUp returns the table's row for an ErrorCode other than 0. For one that is not in the table it
+// returns false and a row that says so; its class is Transient.
 func LookUp(code int) (Code, bool) {
 	if row, ok := byCode[code]; ok {
 		return row, true
@@ -68,15 +67,15 @@ var byCode = func() map[int]Code {
 	return rows
 }()
 
-// tooManyForgeries also stops good signatures for a minute: the signature is
-// dropped, but trying again at once would only prolong it.
+// tooManyForgeries also stops good signatures for a minute: the signature is dropped, but trying
+// again at once would only prolong it.
 const tooManyForgeries = 70050
 
 // revoked: the signature was good until then, its date too.
 const revoked = 70052
 
-// The vendor's lists of error codes. The newer one leaves out some codes that
-// servers may still send.
+// The vendor's lists of error codes. The newer one leaves out some codes that servers may still
+// send.
 const (
 	listNew = "trtc.io/document/34348"
 	listOld = "tencentcloud.com/document/product/1047/34348"
@@ -108,8 +107,8 @@ const (
 	askSupport   = "ask the vendor's support"
 )
 
-// table is in the order of the codes. The classes are part of what markread
-// promises; a test holds them.
+// table is in the order of the codes. The classes are part of what markread promises; a test holds
+// them.
 var table = []Code{
 	{20002, Held, "the UserSig or the login ticket has expired", rightKey + ", and that the clock is right", listMsg, true},
 	{20003, Rejected, "an account id is invalid or does not exist", rightAccount, listMsg, false},

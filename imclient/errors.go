@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// Labels of failures that have no ErrorCode; those with one have its decimal
-// digits. A label is the value of a metric and of a letter's header, so the
-// set is closed, but for HTTP statuses ("http_502").
+// Labels of failures that have no ErrorCode; those with one have its decimal digits. A label is the
+// value of a metric and of a letter's header, so the set is closed, but for HTTP statuses
+// ("http_502").
 const (
 	LabelTimeout = "timeout" // no whole answer within Options.Timeout
 	LabelConnect = "connect" // no connection: name, route, refusal, proxy
@@ -28,16 +28,15 @@ type Error struct {
 	Label     string // the ErrorCode, or one of the labels above
 	ErrorCode int    // 0: the server gave none
 	Status    int    // HTTP status, 0: none came
-	// Message is what the server said: ErrorInfo, else the beginning of what
-	// came instead. At most 200 bytes on one line, redacted.
+	// Message is what the server said: ErrorInfo, else the beginning of what came instead. At most
+	// 200 bytes on one line, redacted.
 	Message string
-	// RetryAfter is how long the server asked to wait, at most 5 minutes. 0
-	// unless the class is Throttled.
+	// RetryAfter is how long the server asked to wait, at most 5 minutes. 0 unless the class is
+	// Throttled.
 	RetryAfter time.Duration
-	// Resigned: the signature was refused and has been dropped, and it was not
-	// one that had been made because of a refusal just before. The same call
-	// will be signed anew (the key read again), so make it once more before
-	// believing Class.
+	// Resigned: the signature was refused and has been dropped, and it was not one that had been
+	// made because of a refusal just before. The same call will be signed anew (the key read
+	// again), so make it once more before believing Class.
 	Resigned bool
 	// Err is the cause, nil if the server answered. It contains no secret.
 	Err error
@@ -49,8 +48,7 @@ type Error struct {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Error says what failed, what the server said, and what an operator should
-// do, on one line.
+// Error says what failed, what the server said, and what an operator should do, on one line.
 func (e *Error) Error() string {
 	return fmt.Sprintf("%s. What to do: %s", e.Seen(), e.Remedy())
 }

@@ -81,8 +81,8 @@ func chunk(body string) string {
 	return fmt.Sprintf("%x\r\n%s\r\n", len(body), body)
 }
 
-// A few hundred hostile answers: each is classified as its body and status
-// say, in time, with one request, and none is followed.
+// A few hundred hostile answers: each is classified as its body and status say, in time, with one
+// request, and none is followed.
 func TestHostileAnswers(t *testing.T) {
 	all := scripts()
 	if len(all) < 100 {

@@ -14,8 +14,7 @@ import (
 	"markread/imclient"
 )
 
-// changed fails the test unless KeyChanged says want, twice: asking must not
-// change the answer.
+// changed fails the test unless KeyChanged says want, twice: asking must not change the answer.
 func changed(t *testing.T, c *imclient.Client, want bool, when string) {
 	t.Helper()
 	for range 2 {
@@ -25,8 +24,7 @@ func changed(t *testing.T, c *imclient.Client, want bool, when string) {
 	}
 }
 
-// called makes a call whose signature has the number, and that ends with the
-// label.
+// called makes a call whose signature has the number, and that ends with the label.
 func (o *office) called(t *testing.T, c *imclient.Client, number int, label string) {
 	t.Helper()
 	time.Sleep(2 * time.Second) // signatures differ by their second
@@ -35,8 +33,8 @@ func (o *office) called(t *testing.T, c *imclient.Client, number int, label stri
 	}
 }
 
-// A refusal that has nothing to do with the signature keeps it; the call after
-// a new key is nevertheless made with that.
+// A refusal that has nothing to do with the signature keeps it; the call after a new key is
+// nevertheless made with that.
 func TestANewKeyIsNoticedAndUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &office{key: "one", codes: map[int]int{0: 60010, 1: 60010, 2: 0}}
@@ -77,8 +75,8 @@ func TestAKeyThatComesBackIsNoticed(t *testing.T) {
 		o.called(t, c, 0, "ok")
 		changed(t, c, false, "after the call")
 
-		// The renewal meets an unreadable key, the signature lives on. The same
-		// key, readable again, is used before the renewal's own next try.
+		// The renewal meets an unreadable key, the signature lives on. The same key, readable
+		// again, is used before the renewal's own next try.
 		o.keyErr = errors.New("gone again")
 		time.Sleep(13 * time.Hour)
 		o.called(t, c, 0, "ok")
@@ -112,8 +110,7 @@ func TestANewKeyThatVanishesLeavesTheSignature(t *testing.T) {
 	})
 }
 
-// A second refusal in a row is the last word, unless there is another key by
-// now.
+// A second refusal in a row is the last word, unless there is another key by now.
 func TestARefusalWithAnOldKeyIsNotTheLastWord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &office{key: "one", codes: map[int]int{0: 70009, 1: 70009, 2: 70009}}

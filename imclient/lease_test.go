@@ -29,7 +29,8 @@ func (c writeCounter) Write(b []byte) (int, error) {
 
 var errLost = errors.New("the lease is lost")
 
-// A lease that ends while the connection is made, or between two calls of one connection, keeps the request from being sent.
+// A lease that ends while the connection is made, or between two calls of one connection, keeps the
+// request from being sent.
 func TestLease(t *testing.T) {
 	t.Run("plain", func(t *testing.T) { mustKeepTheLease(t, httptest.NewServer) })
 	t.Run("TLS", func(t *testing.T) { mustKeepTheLease(t, httptest.NewTLSServer) })

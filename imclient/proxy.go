@@ -11,8 +11,8 @@ import (
 const minPassword = 4
 
 // proxyPasswords returns the passwords in the addresses of the environment's proxies, as they stand
-// there and as they are sent. The addresses are not parsed: the error about one that can't be parsed
-// quotes it.
+// there and as they are sent. The addresses are not parsed: the error about one that can't be
+// parsed quotes it.
 func proxyPasswords() []string {
 	var passwords []string
 	for _, name := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"} {

@@ -68,8 +68,8 @@ func TestALongAnswerIsStillShown(t *testing.T) {
 	}
 }
 
-// A long answer to a call whose body nobody reads is not searched for secrets:
-// that takes many times its size.
+// A long answer to a call whose body nobody reads is not searched for secrets: that takes many
+// times its size.
 func TestBodiesThatNobodyReadsAreNotSearched(t *testing.T) {
 	body := strings.Repeat("0123456789abcdef", 4<<10) // could be hexadecimal or base64 of anything
 	c := canned(t, with(func(*http.Request) (*http.Response, error) { return respond(502, nil, body) }))
@@ -88,8 +88,7 @@ func TestBodiesThatNobodyReadsAreNotSearched(t *testing.T) {
 	}
 }
 
-// BenchmarkErrorPage compares the call whose body nobody reads with the one
-// whose body is masked.
+// BenchmarkErrorPage compares the call whose body nobody reads with the one whose body is masked.
 func BenchmarkErrorPage(b *testing.B) {
 	body := strings.Repeat("0123456789abcdef", 64<<10) // 1 MiB, of which 64 KiB are read
 	c := canned(b, with(func(*http.Request) (*http.Response, error) { return respond(502, nil, body) }))

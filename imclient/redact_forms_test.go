@@ -21,8 +21,8 @@ var encodings = map[string]func(string) string{
 	"escaped base64":  func(s string) string { return url.QueryEscape(base64.StdEncoding.EncodeToString([]byte(s))) },
 }
 
-// A proxy's answer may show what it was sent: the header Proxy-Authorization,
-// or the address that we know it by.
+// A proxy's answer may show what it was sent: the header Proxy-Authorization, or the address that
+// we know it by.
 func TestProxyPasswordsAreMasked(t *testing.T) {
 	t.Setenv("HTTP_PROXY", "http://user:p%20w/"+canary[:8]+"@proxy.test:3128")
 	t.Setenv("https_proxy", "user:"+canary[20:30]+" @ho st")

@@ -24,14 +24,14 @@ import (
 	"markread/imclient"
 )
 
-// hunt looks for secrets in everything that can be got out of an answer and an
-// error: the chain below it, and all ways of printing each link.
+// hunt looks for secrets in everything that can be got out of an answer and an error: the chain
+// below it, and all ways of printing each link.
 type hunt struct {
 	pieces []string
 }
 
-// huntFor makes a hunt for parts of secrets, eight bytes long, in the
-// encodings that a server or Go might use.
+// huntFor makes a hunt for parts of secrets, eight bytes long, in the encodings that a server or Go
+// might use.
 func huntFor(secrets ...string) hunt {
 	var h hunt
 	for _, secret := range secrets {
@@ -91,8 +91,8 @@ func (h hunt) check(t *testing.T, name string, answer imclient.Answer, err error
 	}
 }
 
-// Everything that can go wrong, at a server that echoes what it can: neither
-// the key nor the signature nor a password is anywhere in what comes out.
+// Everything that can go wrong, at a server that echoes what it can: neither the key nor the
+// signature nor a password is anywhere in what comes out.
 func TestNoSecretComesOut(t *testing.T) {
 	var mu sync.Mutex
 	var echo string // the request's URL, as the server saw it
@@ -215,8 +215,7 @@ func entitiesJSON(text string) string {
 	return out.String()
 }
 
-// A transport that someone else wrote may quote the URL in its errors, and a
-// key source its key.
+// A transport that someone else wrote may quote the URL in its errors, and a key source its key.
 func TestNoSecretComesOutOfForeignErrors(t *testing.T) {
 	var at string
 	for name, wrap := range map[string]func(*http.Request) error{

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// regions are the hosts of the data centres, by our names, as in the vendor's
-// introduction to the REST API (tencentcloud.com/document/product/1047/34620).
+// regions are the hosts of the data centres, by our names, as in the vendor's introduction to the
+// REST API (tencentcloud.com/document/product/1047/34620).
 var regions = []struct{ name, host string }{
 	{"china", "console.tim.qq.com"},
 	{"singapore", "adminapisgp.im.qcloud.com"},
@@ -28,9 +28,9 @@ func Regions() []string {
 	return names
 }
 
-// RegionURL returns the base URL of a region, given by its name, or the URL
-// itself, without a slash at the end. A URL must be http or https, with a host
-// and nothing after the path. Whether plain http is safe there is not asked.
+// RegionURL returns the base URL of a region, given by its name, or the URL itself, without a slash
+// at the end. A URL must be http or https, with a host and nothing after the path. Whether plain
+// http is safe there is not asked.
 func RegionURL(nameOrURL string) (string, error) {
 	for _, region := range regions {
 		if nameOrURL == region.name {
@@ -48,8 +48,7 @@ func RegionURL(nameOrURL string) (string, error) {
 	return base.String(), nil
 }
 
-// parseBase reads a base URL. Its errors don't quote it: there may be a
-// password in it.
+// parseBase reads a base URL. Its errors don't quote it: there may be a password in it.
 func parseBase(text string) (*url.URL, error) {
 	base, err := url.Parse(text)
 	switch {

@@ -16,8 +16,8 @@ import (
 	"markread/imclient"
 )
 
-// office plays the server as far as signatures matter, and the key's keeper.
-// It shows each signature as a number, in the order in which they first came.
+// office plays the server as far as signatures matter, and the key's keeper. It shows each
+// signature as a number, in the order in which they first came.
 type office struct {
 	mu     sync.Mutex
 	key    string
@@ -152,8 +152,8 @@ func TestOtherFailuresKeepTheSignature(t *testing.T) {
 	})
 }
 
-// Many calls are out with a signature when it is revoked: all may try again,
-// and that signs once, not once a call.
+// Many calls are out with a signature when it is revoked: all may try again, and that signs once,
+// not once a call.
 func TestManyRefusalsSignOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &office{key: canary, codes: map[int]int{0: 70052}}
@@ -286,8 +286,7 @@ func TestAnUnreadableKey(t *testing.T) {
 			t.Errorf("mended: %s", got)
 		}
 
-		// Once there is a signature, it is good for a day, while the key is
-		// asked for now and then.
+		// Once there is a signature, it is good for a day, while the key is asked for now and then.
 		o.keyErr = errors.New("gone again")
 		before := o.asked
 		begin := time.Now()

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// maxMessage bounds what is passed on of a text from the server, also when net/http quotes
-	// it in an error.
+	// maxMessage bounds what is passed on of a text from the server, also when net/http quotes it
+	// in an error.
 	maxMessage = 200
 	// maxLocal bounds texts that come from this machine.
 	maxLocal = 4 << 10
@@ -54,8 +54,8 @@ func unescaped(text string) string {
 }
 
 // printable replaces by a space each character that does not print (control characters, invisible
-// ones, those that change the direction of writing), except those in keep, and what is not UTF-8
-// by U+FFFD.
+// ones, those that change the direction of writing), except those in keep, and what is not UTF-8 by
+// U+FFFD.
 func printable(text, keep string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) || strings.ContainsRune(keep, r) {

@@ -25,8 +25,8 @@ import (
 	"markread/imclient"
 )
 
-// What a server can do to a call that is out, and what is left of it when
-// MarkRead returns. The wire is in memory and the time virtual: exact.
+// What a server can do to a call that is out, and what is left of it when MarkRead returns. The
+// wire is in memory and the time virtual: exact.
 func TestACallEndsInTimeAndItsConnectionWithIt(t *testing.T) {
 	hang := func() { time.Sleep(time.Hour) }
 	for name, v := range map[string]struct {
@@ -190,8 +190,8 @@ func TestTimeoutIncludesConnecting(t *testing.T) {
 	}
 }
 
-// A connection that turns out to be dead before anything was written costs
-// nothing: the call goes out on another.
+// A connection that turns out to be dead before anything was written costs nothing: the call goes
+// out on another.
 func TestADeadConnectionIsReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &wire{answer: ok}
@@ -210,8 +210,8 @@ func TestADeadConnectionIsReplaced(t *testing.T) {
 	})
 }
 
-// The pool holds as many connections as calls can be out at once; net/http's
-// own default of 2 would dial for nearly every call.
+// The pool holds as many connections as calls can be out at once; net/http's own default of 2 would
+// dial for nearly every call.
 func TestConnectionsAreReused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &wire{answer: func(c net.Conn, r *http.Request) bool { time.Sleep(25 * time.Millisecond); return ok(c, r) }}
@@ -250,9 +250,9 @@ func TestConnectionsAreReused(t *testing.T) {
 	})
 }
 
-// net/http repeats requests by itself in some cases. A POST of ours must never
-// arrive twice: its permit is for one. Over real sockets, with a server that
-// drops connections in all the ways that invite a repetition.
+// net/http repeats requests by itself in some cases. A POST of ours must never arrive twice: its
+// permit is for one. Over real sockets, with a server that drops connections in all the ways that
+// invite a repetition.
 func TestOneCallNeverArrivesTwice(t *testing.T) {
 	var arrived, connections atomic.Int32
 	var server sync.WaitGroup
@@ -339,8 +339,7 @@ func TestAConnectionMayBeClosedByAnybody(t *testing.T) {
 	}
 }
 
-// What was not sent when a call is given up must not be sent later: closing
-// resets the connection.
+// What was not sent when a call is given up must not be sent later: closing resets the connection.
 func TestClosingResetsTheConnection(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -17,8 +17,8 @@ import (
 	"markread/imclient"
 )
 
-// The vendor's own inputs, from the README of its Go library; the results were
-// computed with its Python library at the time vectorTime.
+// The vendor's own inputs, from the README of its Go library; the results were computed with its
+// Python library at the time vectorTime.
 const (
 	vectorApp  = 1400000000
 	vectorKey  = "5bd2850fff3ecb11d7c805251c51ee463a25727bddc2385f3fa8bfee1bb93b5e"

@@ -18,11 +18,11 @@ import (
 	"markread/imclient"
 )
 
-// wire is a network in memory with one server, fit for a synctest bubble. It
-// counts what matters: connections, whole requests, and which ends are closed.
+// wire is a network in memory with one server, fit for a synctest bubble. It counts what matters:
+// connections, whole requests, and which ends are closed.
 type wire struct {
-	// answer serves one request; it writes to the connection and says whether
-	// to go on with the next.
+	// answer serves one request; it writes to the connection and says whether to go on with the
+	// next.
 	answer func(conn net.Conn, request *http.Request) bool
 
 	dials    atomic.Int32
@@ -31,8 +31,8 @@ type wire struct {
 	last     *end
 }
 
-// end is the client's end of a connection. Between its closing and its being
-// closed others get their turn, so that it shows who does not wait for that.
+// end is the client's end of a connection. Between its closing and its being closed others get
+// their turn, so that it shows who does not wait for that.
 type end struct {
 	net.Conn
 	closing sync.Once

@@ -53,7 +53,8 @@ func (s *Server) send(w http.ResponseWriter, a answer) {
 	_, _ = w.Write(text)
 }
 
-// date sets the Date header where the server's clock is not the machine's; net/http sets it otherwise.
+// date sets the Date header where the server's clock is not the machine's; net/http sets it
+// otherwise.
 func (s *Server) date(w http.ResponseWriter) {
 	if s.faults.Load().Skew != 0 {
 		w.Header().Set("Date", s.now().UTC().Format(http.TimeFormat))

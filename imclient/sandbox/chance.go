@@ -50,7 +50,8 @@ func (f *activeFaults) delay(number int64) time.Duration {
 	l := f.Latency
 	u := unit(f.Seed, maxRules, uint64(number)) // a stream that no rule has
 	if l.P50 > 0 {
-		// ln of the delay is normal; 2.326… is the 99th percentile of the standard normal distribution.
+		// ln of the delay is normal; 2.326… is the 99th percentile of the standard normal
+		// distribution.
 		sigma := math.Log(float64(l.P99)/float64(l.P50)) / 2.3263478740408408
 		d := float64(l.P50) * math.Exp(sigma*math.Sqrt2*math.Erfinv(2*u-1))
 		limit := maxLatency
@@ -62,7 +63,8 @@ func (f *activeFaults) delay(number int64) time.Duration {
 	return l.Min + time.Duration(u*float64(max(0, l.Max-l.Min)))
 }
 
-// unit turns three numbers into one in [0, 1): the same three always into the same, and well spread.
+// unit turns three numbers into one in [0, 1): the same three always into the same, and well
+// spread.
 func unit(seed, stream, x uint64) float64 {
 	return float64(mix(mix(mix(seed)^stream)^x)>>11) / (1 << 53)
 }

@@ -11,9 +11,9 @@ import (
 	"strings"
 )
 
-// local lets only programs of this machine use a handler, and only with a method ("": the handler asks itself). The
-// Host and forwarding headers are looked at because a browser can be talked into asking for a stranger (DNS
-// rebinding), and a proxy does so by trade.
+// local lets only programs of this machine use a handler, and only with a method ("": the handler
+// asks itself). The Host and forwarding headers are looked at because a browser can be talked into
+// asking for a stranger (DNS rebinding), and a proxy does so by trade.
 func local(method string, handle http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !fromHere(r) {

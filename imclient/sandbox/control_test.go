@@ -130,7 +130,8 @@ func TestFaultsRefused(t *testing.T) {
 	}
 }
 
-// Faults belong to the server: changing the slice afterwards, or the copy that it gives out, changes nothing.
+// Faults belong to the server: changing the slice afterwards, or the copy that it gives out,
+// changes nothing.
 func TestFaultsAreCopied(t *testing.T) {
 	s := open()
 	f := rules(sandbox.Rule{Kind: sandbox.KindCode, Code: 1})

@@ -18,14 +18,16 @@ type Faults struct {
 	Rules []Rule
 	// Seed of all choices. The same seed and rules choose the same conversations.
 	Seed uint64
-	// Rate replaces Options.Rate; 0: it does not. A stricter server, or other programs that use the app's quota.
+	// Rate replaces Options.Rate; 0: it does not. A stricter server, or other programs that use the
+	// app's quota.
 	Rate int
-	// Skew is how far the server's clock is ahead: of the Date header, of signatures' expiry, of messages. Not of arrivals.
+	// Skew is how far the server's clock is ahead: of the Date header, of signatures' expiry, of
+	// messages. Not of arrivals.
 	Skew time.Duration
 }
 
-// Latency is how long an answer takes: evenly distributed from Min to Max (no Max: Min), or log-normal with the median P50 and the
-// 99th percentile P99, cut at Max (no Max: at an hour).
+// Latency is how long an answer takes: evenly distributed from Min to Max (no Max: Min), or
+// log-normal with the median P50 and the 99th percentile P99, cut at Max (no Max: at an hour).
 type Latency struct {
 	Min, Max time.Duration
 	P50, P99 time.Duration
@@ -34,7 +36,8 @@ type Latency struct {
 // Kind is what a rule does to a call.
 type Kind string
 
-// The kinds. Code is answered by the API, after signature and limit; the others come from the wire or a gateway before it.
+// The kinds. Code is answered by the API, after signature and limit; the others come from the wire
+// or a gateway before it.
 const (
 	KindCode       Kind = "code"        // Code as ErrorCode, with HTTP status Status (0: 200) and RetryAfter
 	KindStatus     Kind = "status"      // HTTP status Status with a page of HTML and RetryAfter
@@ -80,7 +83,8 @@ func Kinds() []Kind {
 	return list
 }
 
-// Rule is one fault: what (Kind and its parameters), to whom (Share, Conversations, Report, Peer), when (For, Every).
+// Rule is one fault: what (Kind and its parameters), to whom (Share, Conversations, Report, Peer),
+// when (For, Every).
 type Rule struct {
 	Kind       Kind          `json:"kind"`
 	Code       int           `json:"code,omitempty"`        // 1 to 999,999
@@ -102,8 +106,9 @@ type Rule struct {
 	Every time.Duration `json:"-"` // with For: on for For at the beginning of each Every
 }
 
-// SetFaults replaces all faults, from the next call on; calls that are in a fault stay in it. It refuses, and changes
-// nothing, when f makes no sense: an unknown kind, a field that the kind has no use for, a number out of range.
+// SetFaults replaces all faults, from the next call on; calls that are in a fault stay in it. It
+// refuses, and changes nothing, when f makes no sense: an unknown kind, a field that the kind has
+// no use for, a number out of range.
 func (s *Server) SetFaults(f Faults) error {
 	if err := f.check(); err != nil {
 		return err

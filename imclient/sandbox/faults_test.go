@@ -174,7 +174,8 @@ func TestResetOverTCP(t *testing.T) {
 	}
 }
 
-// Signature and limit come before a code, as at the real server; a gateway's faults come before both.
+// Signature and limit come before a code, as at the real server; a gateway's faults come before
+// both.
 func TestOrderOfFaultsAndChecks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := limited(1)
@@ -207,7 +208,8 @@ func TestOrderOfFaultsAndChecks(t *testing.T) {
 	})
 }
 
-// The same seed always chooses the same conversations, about as many as asked for; another seed chooses others.
+// The same seed always chooses the same conversations, about as many as asked for; another seed
+// chooses others.
 func TestShareOfConversations(t *testing.T) {
 	chosen := func(seed uint64, rate int) map[string]bool {
 		s := limited(rate)
@@ -290,7 +292,8 @@ func TestTimesOfRules(t *testing.T) {
 	})
 }
 
-// Latency is of the answer: the stamp, and what the call does, come before it. A client that gives up ends the wait.
+// Latency is of the answer: the stamp, and what the call does, come before it. A client that gives
+// up ends the wait.
 func TestLatency(t *testing.T) {
 	elapsed := func(t *testing.T, s *sandbox.Server) time.Duration {
 		start := time.Now()

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// The JSON form of Faults: the fields' names in snake case, durations as text ("250ms"), what is absent is
-// zero. {} takes all faults back.
+// The JSON form of Faults: the fields' names in snake case, durations as text ("250ms"), what is
+// absent is zero. {} takes all faults back.
 //
 //	{"latency":{"p50":"25ms","p99":"300ms","max":"2s"}, "rate":150, "seed":7, "skew":"-1h",
 //	 "rules":[{"kind":"status","status":502,"share":0.3,"for":"5s","every":"10s"},
@@ -79,7 +79,8 @@ func share(x float64) *float64 {
 	return &x
 }
 
-// UnmarshalJSON reads the form, and refuses what it doesn't know. It does not check whether the faults make sense; SetFaults does.
+// UnmarshalJSON reads the form, and refuses what it doesn't know. It does not check whether the
+// faults make sense; SetFaults does.
 func (f *Faults) UnmarshalJSON(text []byte) error {
 	var form faultsForm
 	decoder := json.NewDecoder(bytes.NewReader(text))

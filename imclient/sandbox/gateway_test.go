@@ -146,7 +146,8 @@ func TestKick(t *testing.T) {
 	})
 }
 
-// A new signature that is made in the second of the kick has another text than the old ones, and is good.
+// A new signature that is made in the second of the kick has another text than the old ones, and is
+// good.
 func TestSignedAnewInTheSecondOfTheKick(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := open()

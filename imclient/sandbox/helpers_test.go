@@ -30,7 +30,8 @@ func open() *sandbox.Server {
 	return sandbox.New(sandbox.Options{AppID: appID, Admin: admin, Key: key, OpenAccounts: true})
 }
 
-// sign makes a signature of this second; signing is the most costly part of a call here, so the last one is kept.
+// sign makes a signature of this second; signing is the most costly part of a call here, so the
+// last one is kept.
 func sign(t testing.TB) string {
 	t.Helper()
 	last.Lock()

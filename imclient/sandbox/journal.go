@@ -11,7 +11,8 @@ import (
 type Arrival struct {
 	// At is when the handler began. Differences between arrivals are exact.
 	At time.Time `json:"at"`
-	// Report and Peer are the accounts as sent, cut to 64 bytes; empty until the body was read, or if it had none.
+	// Report and Peer are the accounts as sent, cut to 64 bytes; empty until the body was read, or
+	// if it had none.
 	Report string `json:"report"`
 	Peer   string `json:"peer"`
 	// ReadTime is MsgReadTime in seconds since 1970, or the time of the call if it had none.
@@ -73,7 +74,8 @@ func newJournal() *journal {
 	}}
 }
 
-// arrive stamps a call, and returns its number, from 1, and how many came within the second that ends with it.
+// arrive stamps a call, and returns its number, from 1, and how many came within the second that
+// ends with it.
 func (j *journal) arrive() (number int64, inSecond int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

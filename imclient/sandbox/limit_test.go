@@ -18,7 +18,8 @@ func limited(rate int) *sandbox.Server {
 	return sandbox.New(sandbox.Options{AppID: appID, Admin: admin, Key: key, OpenAccounts: true, Rate: rate})
 }
 
-// The edge, to the nanosecond: in one second Rate calls pass, and a second after the first the next does.
+// The edge, to the nanosecond: in one second Rate calls pass, and a second after the first the next
+// does.
 func TestLimitEdge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := limited(3)
@@ -131,7 +132,8 @@ func TestRateOfFaults(t *testing.T) {
 	})
 }
 
-// A stamp is of the handler's beginning, however long the answer takes, and the order of the log is that of the stamps.
+// A stamp is of the handler's beginning, however long the answer takes, and the order of the log is
+// that of the stamps.
 func TestStampsUnderLoad(t *testing.T) {
 	s := limited(0)
 	q := query(t)

@@ -26,7 +26,8 @@ func (s *Server) markRead(w http.ResponseWriter, r *http.Request) {
 	}
 	var rule *Rule
 	if a.ok() || a.ErrorCode == 90001 {
-		// Only when the body was read to its end does the request's context end with the client, which "hang" waits for.
+		// Only when the body was read to its end does the request's context end with the client,
+		// which "hang" waits for.
 		rule = faults.pick(number, conversation{read.report, read.peer})
 	}
 

@@ -14,8 +14,9 @@ import (
 	"time"
 )
 
-// misbehave answers a call as a fault from the wire or a gateway. a is what the API would have answered, for the faults that show
-// some of it. answered is told the HTTP status and the ErrorCode (-1: none) just before the client could know them.
+// misbehave answers a call as a fault from the wire or a gateway. a is what the API would have
+// answered, for the faults that show some of it. answered is told the HTTP status and the ErrorCode
+// (-1: none) just before the client could know them.
 func (s *Server) misbehave(w http.ResponseWriter, r *http.Request, rule *Rule, a answer, answered func(status, code int)) {
 	s.date(w)
 	h := w.Header()
@@ -98,8 +99,8 @@ func (s *Server) misbehave(w http.ResponseWriter, r *http.Request, rule *Rule, a
 	}
 }
 
-// reset ends a connection so that the client sees a reset: without lingering, closing sends RST. Where the connection is not TCP, or
-// can't be had (HTTP/2, a recorder), it is only closed.
+// reset ends a connection so that the client sees a reset: without lingering, closing sends RST.
+// Where the connection is not TCP, or can't be had (HTTP/2, a recorder), it is only closed.
 func reset(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -124,7 +125,8 @@ func writePage(w http.ResponseWriter, status int, text string) {
 		title, title, html.EscapeString(text))
 }
 
-// drip writes text a byte at a time, as long as the client is there; last is called before the last byte.
+// drip writes text a byte at a time, as long as the client is there; last is called before the last
+// byte.
 func drip(w http.ResponseWriter, r *http.Request, text []byte, interval time.Duration, last func()) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(text)))

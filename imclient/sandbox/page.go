@@ -10,7 +10,8 @@ import (
 // recentCalls is how many calls the page shows.
 const recentCalls = 50
 
-// page shows what the server has seen. It is plain on purpose: no script, nothing from elsewhere; it reloads itself.
+// page shows what the server has seen. It is plain on purpose: no script, nothing from elsewhere;
+// it reloads itself.
 func (s *Server) page(w http.ResponseWriter, _ *http.Request) {
 	calls := s.journal.newest(recentCalls)
 	for i, k := 0, len(calls)-1; i < k; i, k = i+1, k-1 {

@@ -18,15 +18,16 @@ type Options struct {
 	Admin string
 	// Key is the application's secret. With a zero Key no signature is good.
 	Key imclient.Secret
-	// Rate is how many calls of admin_set_msg_read any window of one second may have; above: 60007. 0 or less, and above
-	// 262,144: no limit.
+	// Rate is how many calls of admin_set_msg_read any window of one second may have; above: 60007.
+	// 0 or less, and above 262,144: no limit.
 	Rate int
-	// OpenAccounts: every well-formed account exists, but for those that begin with "nobody". Else only imported ones do.
+	// OpenAccounts: every well-formed account exists, but for those that begin with "nobody". Else
+	// only imported ones do.
 	OpenAccounts bool
 }
 
-// Server is the sandbox. It is ready after New, has no goroutines, and needs no closing. All methods may be called
-// at any time from any goroutine.
+// Server is the sandbox. It is ready after New, has no goroutines, and needs no closing. All
+// methods may be called at any time from any goroutine.
 type Server struct {
 	options Options
 	journal *journal
@@ -81,7 +82,8 @@ func (s *Server) Import(accounts ...string) error {
 	return nil
 }
 
-// ReadTime returns up to when report has read what peer wrote, in seconds since 1970; false: no call said so yet.
+// ReadTime returns up to when report has read what peer wrote, in seconds since 1970; false: no
+// call said so yet.
 func (s *Server) ReadTime(report, peer string) (int64, bool) {
 	p := s.store.pointer(conversation{report, peer})
 	if p.ReadTime == nil {
@@ -102,7 +104,8 @@ func (s *Server) Stats() Stats {
 	return stats
 }
 
-// Arrivals returns the calls of admin_set_msg_read in the order of their arrival, the last 262,144 at most.
+// Arrivals returns the calls of admin_set_msg_read in the order of their arrival, the last 262,144
+// at most.
 func (s *Server) Arrivals() []Arrival { return s.journal.newest(maxArrivals) }
 
 // now is the server's clock: ours, and the skew of the faults.

@@ -61,7 +61,8 @@ func retryAfter(header http.Header, now time.Time) time.Duration {
 	}
 	if strings.Trim(text, "0123456789") == "" {
 		seconds, err := strconv.Atoi(text)
-		if err != nil || seconds > int(maxRetryAfter/time.Second) { // err: more digits than an int has
+		// err: more digits than an int has
+		if err != nil || seconds > int(maxRetryAfter/time.Second) {
 			return maxRetryAfter
 		}
 		return time.Duration(seconds) * time.Second

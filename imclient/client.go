@@ -77,7 +77,9 @@ func New(o Options) (*Client, error) {
 		expired: fmt.Errorf("gave up after %v", o.Timeout),
 		http:    o.Transport, redactor: newRedactor(proxyPasswords()...), clock: new(clock),
 	}
-	c.signer = &signer{appID: o.AppID, admin: o.Admin, key: o.Key, clock: c.clock, redact: c.redactor.add}
+	c.signer = &signer{
+		appID: o.AppID, admin: o.Admin, key: o.Key, clock: c.clock, redact: c.redactor.add,
+	}
 	return c, nil
 }
 
@@ -165,7 +167,8 @@ func (c *Client) MarkRead(ctx context.Context, r Read) error {
 	if r.Report == "" || r.Peer == "" || r.Time < 1 {
 		// A server may take an odd time for none, and none for now.
 		return c.fail(CommandMarkRead, &Error{
-			Class: Rejected, Label: LabelRequest, Err: errors.New("both accounts and a positive time are needed"),
+			Class: Rejected, Label: LabelRequest,
+			Err: errors.New("both accounts and a positive time are needed"),
 		})
 	}
 	_, _, err := c.post(ctx, CommandMarkRead, r)
@@ -191,7 +194,8 @@ func (c *Client) post(ctx context.Context, command string, body any) (Answer, []
 	}
 	payload, err := json.Marshal(body)
 	if err != nil {
-		return Answer{}, nil, c.fail(command, &Error{Class: Rejected, Label: LabelRequest, Err: err})
+		failure := &Error{Class: Rejected, Label: LabelRequest, Err: err}
+		return Answer{}, nil, c.fail(command, failure)
 	}
 	sig, err := c.signer.get()
 	if err != nil {
@@ -209,13 +213,16 @@ func (c *Client) post(ctx context.Context, command string, body any) (Answer, []
 func (c *Client) address(command string, sig *signature) *url.URL {
 	address := *c.base
 	address.Path += "/v4/" + command
-	address.RawQuery = fmt.Sprintf("sdkappid=%d&identifier=%s&usersig=%s&random=%d&contenttype=json",
-		c.appID, url.QueryEscape(c.admin), sig.text.Reveal(), rand.Uint32())
+	const query = "sdkappid=%d&identifier=%s&usersig=%s&random=%d&contenttype=json"
+	admin := url.QueryEscape(c.admin)
+	address.RawQuery = fmt.Sprintf(query, c.appID, admin, sig.text.Reveal(), rand.Uint32())
 	return &address
 }
 
 // judge says what became of a call. It leaves Answer.Body out.
-func (c *Client) judge(ctx context.Context, command string, sig *signature, got reply) (Answer, error) {
+func (c *Client) judge(
+	ctx context.Context, command string, sig *signature, got reply,
+) (Answer, error) {
 	verdict, ok := readVerdict(got.body)
 	answer := Answer{
 		Status: got.status, ErrorCode: verdict.code, Until: got.until,
@@ -236,7 +243,8 @@ func (c *Client) judge(ctx context.Context, command string, sig *signature, got 
 		failure.Class, failure.Label = row.Class, strconv.Itoa(verdict.code)
 		failure.ErrorCode, failure.Message, failure.Err = verdict.code, answer.ErrorInfo, nil
 		if row.SignAnew {
-			failure.Resigned = c.signer.refuse(sig, row.Code != revoked) && row.Code != tooManyForgeries
+			failure.Resigned = c.signer.refuse(sig, row.Code != revoked) &&
+				row.Code != tooManyForgeries
 		}
 	case got.err != nil && ctx.Err() != nil:
 		return answer, context.Cause(ctx)

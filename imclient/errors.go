@@ -109,17 +109,24 @@ func (e *Error) explain() (meaning, remedy string) {
 	}
 	switch e.Label {
 	case LabelTimeout:
-		return "no whole answer in time", retried + "check the way to the server, and that --im-timeout is well above the server's own limit of 3 s"
+		return "no whole answer in time", retried + "check the way to the server, and that " +
+			"--im-timeout is well above the server's own limit of 3 s"
 	case LabelConnect:
-		return "no connection to the server", "check --im-url, name resolution, the firewall's rules for outgoing connections, and the proxy if the environment names one"
+		return "no connection to the server", "check --im-url, name resolution, the firewall's " +
+			"rules for outgoing connections, and the proxy if the environment names one"
 	case LabelTLS:
-		return "the TLS handshake failed", "check that --im-url names the vendor's host, that the system's root certificates are up to date, and that nothing in between opens TLS with a certificate of its own"
+		return "the TLS handshake failed", "check that --im-url names the vendor's host, that " +
+			"the system's root certificates are up to date, and that nothing in between opens " +
+			"TLS with a certificate of its own"
 	case LabelReset:
-		return "the connection broke before the answer was whole", retried + "look for a proxy or firewall in between that cuts connections"
+		return "the connection broke before the answer was whole", retried +
+			"look for a proxy or firewall in between that cuts connections"
 	case LabelAnswer:
-		return "the answer is not one of the IM API: no JSON object with an integer ErrorCode", "check --im-url, and whether a proxy or gateway answers in the server's place"
+		return "the answer is not one of the IM API: no JSON object with an integer ErrorCode",
+			"check --im-url, and whether a proxy or gateway answers in the server's place"
 	case LabelKey:
-		return "the key can't be read, so nothing was sent", "check MARKREAD_IM_KEY, or the file that MARKREAD_IM_KEY_FILE names and that this process may read it"
+		return "the key can't be read, so nothing was sent", "check MARKREAD_IM_KEY, or the file " +
+			"that MARKREAD_IM_KEY_FILE names and that this process may read it"
 	case LabelRequest:
 		return "the call makes no sense, so nothing was sent", rightEvent
 	}
@@ -132,10 +139,13 @@ func (e *Error) explain() (meaning, remedy string) {
 	case status == 429:
 		return meaning, lessCalls
 	case status >= 300 && status < 400:
-		return meaning, "check --im-url: redirects are not followed, for the signature would go to another host"
+		return meaning, "check --im-url: redirects are not followed, for the signature would go " +
+			"to another host"
 	case status == 401 || status == 403 || status == 404 || status == 407:
-		return meaning, "check --im-url, and the proxy or gateway that answers in the server's place: the IM API answers with status 200"
+		return meaning, "check --im-url, and the proxy or gateway that answers in the server's " +
+			"place: the IM API answers with status 200"
 	default:
-		return meaning, retried + "look for the gateway that answers in the server's place, and ask the vendor's support"
+		return meaning, retried +
+			"look for the gateway that answers in the server's place, and ask the vendor's support"
 	}
 }

@@ -25,7 +25,9 @@ type reply struct {
 
 // exchange sends one request and reads its answer. Unless that came whole, the connection is closed
 // when exchange returns. lose ends ctx with what its lease returned.
-func (c *Client) exchange(ctx context.Context, lose context.CancelCauseFunc, address *url.URL, payload []byte) reply {
+func (c *Client) exchange(
+	ctx context.Context, lose context.CancelCauseFunc, address *url.URL, payload []byte,
+) reply {
 	trail := trail{lease: leaseOf(ctx), lose: lose}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, c.expired)
 	defer cancel()

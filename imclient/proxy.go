@@ -1,6 +1,7 @@
 package imclient
 
 import (
+	"encoding/base64"
 	"net/url"
 	"os"
 	"strings"
@@ -32,7 +33,8 @@ func proxyPasswords() []string {
 		passwords = append(passwords, password)
 		if plain, err := url.PathUnescape(user); err == nil {
 			_, password, _ := strings.Cut(plain, ":")
-			passwords = append(passwords, password, base64Of(plain)) // Proxy-Authorization: Basic
+			basic := base64.StdEncoding.EncodeToString([]byte(plain)) // in Proxy-Authorization
+			passwords = append(passwords, password, basic)
 		}
 	}
 	return passwords

@@ -54,8 +54,11 @@ func (r *redactor) add(secrets ...string) {
 		for _, form := range escaped {
 			forms = append(forms, form, redacted)
 		}
-		hexadecimal := fmt.Sprintf("%x", s) // base64 depends on where s is in a group of three bytes
-		for _, form := range []string{s, hexadecimal, base64Of(s), base64Of("?" + s), base64Of("??" + s)} {
+		encoded := []string{s, fmt.Sprintf("%x", s)}
+		for _, before := range []string{"", "?", "??"} { // base64 takes groups of three bytes
+			encoded = append(encoded, base64.StdEncoding.EncodeToString([]byte(before+s)))
+		}
+		for _, form := range encoded {
 			for form = fold(form); len(form) >= pieceSize; form = form[1:] {
 				pieces[form[:pieceSize]] = struct{}{}
 			}
@@ -89,11 +92,9 @@ func (r *redactor) text(text string) string {
 }
 
 var (
-	userinfo = regexp.MustCompile(`//[^\s"'<>]*@`)               // user and password of a URL
-	digits   = strings.NewReplacer("-", "+", "_", "/", " ", "+") // of base64; a URL's "+" is a space
+	userinfo = regexp.MustCompile(`//[^\s"'<>]*@`) // user and password of a URL
+	toBase64 = strings.NewReplacer("-", "+", "_", "/", " ", "+")
 )
 
 // fold makes equal what differs in case, in the alphabet of base64, or in how a space is written.
-func fold(text string) string { return digits.Replace(strings.ToLower(text)) }
-
-func base64Of(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) }
+func fold(text string) string { return toBase64.Replace(strings.ToLower(text)) }

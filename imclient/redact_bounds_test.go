@@ -46,7 +46,8 @@ func TestSecretsAcrossTheEndOfWhatIsSearched(t *testing.T) {
 		for pad := searched - len(secret) - 2; pad <= searched; pad += 17 {
 			body := strings.Repeat("\n", pad) + secret + strings.Repeat(" and more", 1000)
 			got := messageOf(t, body)
-			if piece, found := h.in(got); found || strings.Contains(got, "more") && !strings.HasPrefix(got, "[secret]") {
+			if piece, found := h.in(got); found || strings.Contains(got, "more") &&
+				!strings.HasPrefix(got, "[secret]") {
 				t.Fatalf("%s behind %d spaces: %q is in %q", name, pad, piece, got)
 			}
 		}
@@ -56,11 +57,12 @@ func TestSecretsAcrossTheEndOfWhatIsSearched(t *testing.T) {
 // What is shown of a long answer is what was shown when all of it was searched.
 func TestALongAnswerIsStillShown(t *testing.T) {
 	tail := strings.Repeat("x", 50<<10)
+	const both = "http://user:pass@h/ " + canary + "/no luck "
 	for body, want := range map[string]string{
 		"no luck " + tail: "no luck ",
-		strings.Repeat("\r\n", 500) + "no luck " + tail:      "no luck ",
-		strings.Repeat(canary+" ", 22) + "no " + tail:        strings.Repeat("[secret] ", 22),
-		"http://user:pass@h/ " + canary + "/no luck " + tail: "http://[secret]@h/ [secret]/no luck ",
+		strings.Repeat("\r\n", 500) + "no luck " + tail: "no luck ",
+		strings.Repeat(canary+" ", 22) + "no " + tail:   strings.Repeat("[secret] ", 22),
+		both + tail: "http://[secret]@h/ [secret]/no luck ",
 	} {
 		if got := messageOf(t, body); !strings.HasPrefix(got, want) || len(got) != 200 {
 			t.Errorf("%.60q: %q, want %q", body, got, want)
@@ -72,7 +74,8 @@ func TestALongAnswerIsStillShown(t *testing.T) {
 // times its size.
 func TestBodiesThatNobodyReadsAreNotSearched(t *testing.T) {
 	body := strings.Repeat("0123456789abcdef", 4<<10) // could be hexadecimal or base64 of anything
-	c := canned(t, with(func(*http.Request) (*http.Response, error) { return respond(502, nil, body) }))
+	c := canned(t,
+		with(func(*http.Request) (*http.Response, error) { return respond(502, nil, body) }))
 	_ = c.MarkRead(t.Context(), aRead) // signs
 	var before, after runtime.MemStats
 	const calls = 10
@@ -91,7 +94,8 @@ func TestBodiesThatNobodyReadsAreNotSearched(t *testing.T) {
 // BenchmarkErrorPage compares the call whose body nobody reads with the one whose body is masked.
 func BenchmarkErrorPage(b *testing.B) {
 	body := strings.Repeat("0123456789abcdef", 64<<10) // 1 MiB, of which 64 KiB are read
-	c := canned(b, with(func(*http.Request) (*http.Response, error) { return respond(502, nil, body) }))
+	c := canned(b,
+		with(func(*http.Request) (*http.Response, error) { return respond(502, nil, body) }))
 	b.Run("unread", func(b *testing.B) {
 		for b.Loop() {
 			_ = c.MarkRead(b.Context(), aRead)

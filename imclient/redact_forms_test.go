@@ -14,12 +14,17 @@ import (
 
 // encodings that a server may show a secret in, beside escapes.
 var encodings = map[string]func(string) string{
-	"base64":          func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) },
-	"base64 for URLs": func(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) },
-	"hex":             func(s string) string { return hex.EncodeToString([]byte(s)) },
-	"HEX":             func(s string) string { return strings.ToUpper(hex.EncodeToString([]byte(s))) },
-	"escaped base64":  func(s string) string { return url.QueryEscape(base64.StdEncoding.EncodeToString([]byte(s))) },
+	"base64":          toBase64,
+	"base64 for URLs": func(s string) string { return url64.EncodeToString([]byte(s)) },
+	"hex":             toHex,
+	"HEX":             func(s string) string { return strings.ToUpper(toHex(s)) },
+	"escaped base64":  func(s string) string { return url.QueryEscape(toBase64(s)) },
 }
+
+var url64 = base64.RawURLEncoding
+
+func toBase64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+func toHex(s string) string    { return hex.EncodeToString([]byte(s)) }
 
 // A proxy's answer may show what it was sent: the header Proxy-Authorization, or the address that
 // we know it by.

@@ -41,7 +41,8 @@ func huntFor(secrets ...string) hunt {
 		h.pieces = append(h.pieces, fmt.Sprintf("%x", secret[:min(8, len(secret))]))
 		for i := range min(len(secret), 36) - 9 { // three groups of base64, from each byte on
 			three := base64.RawStdEncoding.EncodeToString([]byte(secret[i : i+9]))
-			h.pieces = append(h.pieces, three, strings.NewReplacer("+", "-", "/", "_").Replace(three))
+			h.pieces = append(h.pieces, three,
+				strings.NewReplacer("+", "-", "/", "_").Replace(three))
 		}
 	}
 	return h
@@ -79,7 +80,8 @@ func (h hunt) check(t *testing.T, name string, answer imclient.Answer, err error
 		}
 	}
 	for _, value := range shown {
-		texts := []string{fmt.Sprint(value), fmt.Sprintf("%+v", value), fmt.Sprintf("%#v", value), fmt.Sprintf("%q", value), fmt.Sprintf("%s", value)}
+		texts := []string{fmt.Sprint(value), fmt.Sprintf("%+v", value), fmt.Sprintf("%#v", value),
+			fmt.Sprintf("%q", value), fmt.Sprintf("%s", value)}
 		if text, err := json.Marshal(value); err == nil {
 			texts = append(texts, string(text))
 		}
@@ -97,47 +99,75 @@ func TestNoSecretComesOut(t *testing.T) {
 	var mu sync.Mutex
 	var echo string // the request's URL, as the server saw it
 	ways := map[string]func(net.Conn){
-		"page":           func(c net.Conn) { say(c, 502, "", "<html>upstream failed: "+echo+"</html>") },
-		"page, HTML":     func(c net.Conn) { say(c, 500, "", "<a href=\""+html.EscapeString(echo)+"\">") },
+		"page": func(c net.Conn) {
+			say(c, 502, "", "<html>upstream failed: "+echo+"</html>")
+		},
+		"page, HTML":     func(c net.Conn) { say(c, 500, "", "<a>"+html.EscapeString(echo)) },
 		"page, escaped":  func(c net.Conn) { say(c, 404, "", "?back="+url.QueryEscape(echo)) },
-		"page, twice":    func(c net.Conn) { say(c, 404, "", "?back="+url.QueryEscape(url.QueryEscape(echo))) },
+		"page, twice":    func(c net.Conn) { say(c, 404, "", escapedTwice(echo)) },
 		"page, entities": func(c net.Conn) { say(c, 404, "", entities(echo)) },
-		"page, base64":   func(c net.Conn) { say(c, 502, "", base64.StdEncoding.EncodeToString([]byte(echo))) },
-		"page, base64 2": func(c net.Conn) { say(c, 502, "", "id="+base64.RawURLEncoding.EncodeToString([]byte(echo[1:]))) },
-		"page, hex":      func(c net.Conn) { say(c, 502, "", hex.EncodeToString([]byte(echo))) },
-		"throttled":      func(c net.Conn) { say(c, 429, "Retry-After: 5\r\n", echo) },
-		"info":           func(c net.Conn) { say(c, 200, "", verdict(70009, "bad: "+echo)) },
-		"info, success":  func(c net.Conn) { say(c, 200, "", verdict(0, "good: "+echo)) },
-		"info, JSON":     func(c net.Conn) { say(c, 200, "", `{"ErrorCode":90001,"ErrorInfo":"`+entitiesJSON(echo)+`"}`) },
+		"page, base64":   func(c net.Conn) { say(c, 502, "", toBase64(echo)) },
+		"page, base64 2": func(c net.Conn) {
+			say(c, 502, "", "id="+base64.RawURLEncoding.EncodeToString([]byte(echo[1:])))
+		},
+		"page, hex":     func(c net.Conn) { say(c, 502, "", hex.EncodeToString([]byte(echo))) },
+		"throttled":     func(c net.Conn) { say(c, 429, "Retry-After: 5\r\n", echo) },
+		"info":          func(c net.Conn) { say(c, 200, "", verdict(70009, "bad: "+echo)) },
+		"info, success": func(c net.Conn) { say(c, 200, "", verdict(0, "good: "+echo)) },
+		"info, JSON": func(c net.Conn) {
+			say(c, 200, "", `{"ErrorCode":90001,"ErrorInfo":"`+entitiesJSON(echo)+`"}`)
+		},
 		"decoded": func(c net.Conn) {
 			at, _ := url.Parse(echo)
-			say(c, 200, "", verdict(70009, fmt.Sprint("bad: ", unpacked(t, at.Query().Get("usersig"))["TLS.sig"])))
+			say(c, 200, "", verdict(70009,
+				fmt.Sprint("bad: ", unpacked(t, at.Query().Get("usersig"))["TLS.sig"])))
 		},
-		"status":       func(c net.Conn) { say(c, 200, "", fmt.Sprintf(`{"ErrorCode":1,"ActionStatus":%q}`, echo)) },
-		"garbage":      func(c net.Conn) { say(c, 200, "", echo) },
-		"redirect":     func(c net.Conn) { say(c, 302, "Location: http://other.test"+echo+"\r\n", echo) },
-		"too long":     func(c net.Conn) { say(c, 200, "", strings.Repeat(echo+"\n", 1<<20/len(echo))) },
-		"cut":          func(c net.Conn) { say(c, 502, "", echo[:len(echo)*2/3]) },
-		"broken body":  func(c net.Conn) { fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n%s", echo) },
-		"broken page":  func(c net.Conn) { fmt.Fprintf(c, "HTTP/1.1 502 Bad\r\nContent-Length: 9999\r\n\r\n%s", echo) },
-		"no HTTP":      func(c net.Conn) { fmt.Fprintf(c, "%s\r\n\r\n", echo) },
-		"odd version":  func(c net.Conn) { fmt.Fprintf(c, "HTTP/%s 200 OK\r\n\r\n", echo) },
-		"odd status":   func(c net.Conn) { fmt.Fprintf(c, "HTTP/1.1 %s\r\n\r\n", echo) },
-		"odd header":   func(c net.Conn) { fmt.Fprintf(c, "HTTP/1.1 200 OK\r\n%s\r\n\r\n", echo) },
-		"odd length":   func(c net.Conn) { fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n", echo) },
-		"odd encoding": func(c net.Conn) { fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: %s\r\n\r\n", echo) },
-		"odd chunk":    func(c net.Conn) { fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%s\r\n", echo) },
+		"status": func(c net.Conn) {
+			say(c, 200, "", fmt.Sprintf(`{"ErrorCode":1,"ActionStatus":%q}`, echo))
+		},
+		"garbage": func(c net.Conn) { say(c, 200, "", echo) },
+		"redirect": func(c net.Conn) {
+			say(c, 302, "Location: http://other.test"+echo+"\r\n", echo)
+		},
+		"too long": func(c net.Conn) {
+			say(c, 200, "", strings.Repeat(echo+"\n", 1<<20/len(echo)))
+		},
+		"cut": func(c net.Conn) { say(c, 502, "", echo[:len(echo)*2/3]) },
+		"broken body": func(c net.Conn) {
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n%s", echo)
+		},
+		"broken page": func(c net.Conn) {
+			fmt.Fprintf(c, "HTTP/1.1 502 Bad\r\nContent-Length: 9999\r\n\r\n%s", echo)
+		},
+		"no HTTP":     func(c net.Conn) { fmt.Fprintf(c, "%s\r\n\r\n", echo) },
+		"odd version": func(c net.Conn) { fmt.Fprintf(c, "HTTP/%s 200 OK\r\n\r\n", echo) },
+		"odd status":  func(c net.Conn) { fmt.Fprintf(c, "HTTP/1.1 %s\r\n\r\n", echo) },
+		"odd header":  func(c net.Conn) { fmt.Fprintf(c, "HTTP/1.1 200 OK\r\n%s\r\n\r\n", echo) },
+		"odd length": func(c net.Conn) {
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n", echo)
+		},
+		"odd encoding": func(c net.Conn) {
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: %s\r\n\r\n", echo)
+		},
+		"odd chunk": func(c net.Conn) {
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%s\r\n", echo)
+		},
 		"odd trailer": func(c net.Conn) {
-			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: %s\r\n\r\n0\r\n%s\r\n", echo, echo)
+			fmt.Fprintf(c,
+				"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: %s\r\n\r\n0\r\n%s\r\n",
+				echo, echo)
 		},
 		"other protocol": func(c net.Conn) {
-			fmt.Fprintf(c, "HTTP/1.1 101 %s\r\nConnection: upgrade\r\nUpgrade: %s\r\n\r\n%s", echo, echo, echo)
+			fmt.Fprintf(c, "HTTP/1.1 101 %s\r\nConnection: upgrade\r\nUpgrade: %s\r\n\r\n%s", echo,
+				echo, echo)
 		},
-		"long header":     func(c net.Conn) { say(c, 200, "X: "+strings.Repeat(echo, 1000)+"\r\n", "") },
-		"odd Retry-After": func(c net.Conn) { say(c, 429, "Retry-After: "+echo+"\r\nDate: "+echo+"\r\n", "") },
-		"hang":            func(c net.Conn) { _, _ = io.Copy(io.Discard, c) },
-		"end":             func(net.Conn) {},
-		"reset":           func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) },
+		"long header": func(c net.Conn) { say(c, 200, strings.Repeat("X: "+echo+"\r\n", 999), "") },
+		"odd Retry-After": func(c net.Conn) {
+			say(c, 429, "Retry-After: "+echo+"\r\nDate: "+echo+"\r\n", "")
+		},
+		"hang":  func(c net.Conn) { _, _ = io.Copy(io.Discard, c) },
+		"end":   func(net.Conn) {},
+		"reset": func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) },
 	}
 	for name, way := range ways {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -199,6 +229,8 @@ func secretsOf(t *testing.T, address string) hunt {
 	return huntFor(sig, mac, canary)
 }
 
+func escapedTwice(text string) string { return url.QueryEscape(url.QueryEscape(text)) }
+
 func entities(text string) string {
 	var out strings.Builder
 	for i := range len(text) {
@@ -219,9 +251,13 @@ func entitiesJSON(text string) string {
 func TestNoSecretComesOutOfForeignErrors(t *testing.T) {
 	var at string
 	for name, wrap := range map[string]func(*http.Request) error{
-		"url.Error": func(r *http.Request) error { return &url.Error{Op: "Post", URL: r.URL.String(), Err: io.EOF} },
-		"quoted":    func(r *http.Request) error { return fmt.Errorf("failed: %q: %w", r.URL, context.Canceled) },
-		"base64":    func(r *http.Request) error { return fmt.Errorf("failed: key %s", canary) },
+		"url.Error": func(r *http.Request) error {
+			return &url.Error{Op: "Post", URL: r.URL.String(), Err: io.EOF}
+		},
+		"quoted": func(r *http.Request) error {
+			return fmt.Errorf("failed: %q: %w", r.URL, context.Canceled)
+		},
+		"base64": func(r *http.Request) error { return fmt.Errorf("failed: key %s", canary) },
 		"proxy": func(*http.Request) error {
 			return errors.New(`invalid proxy address "http://user:` + canary + `@host name"`)
 		},
@@ -249,7 +285,9 @@ func TestNoSecretComesOutOfForeignErrors(t *testing.T) {
 // The chain is kept where it is harmless.
 func TestHarmlessCausesAreKept(t *testing.T) {
 	cause := errors.New("harmless")
-	err := canned(t, with(func(*http.Request) (*http.Response, error) { return nil, fmt.Errorf("it is %w", cause) })).MarkRead(t.Context(), aRead)
+	err := canned(t, with(func(*http.Request) (*http.Response, error) {
+		return nil, fmt.Errorf("it is %w", cause)
+	})).MarkRead(t.Context(), aRead)
 	if !errors.Is(err, cause) || !strings.Contains(err.Error(), "it is harmless") {
 		t.Error(err)
 	}
@@ -338,7 +376,9 @@ func TestAnswersAreBounded(t *testing.T) {
 	answer, err := c.Post(t.Context(), "openim/sendmsg", nil)
 	c.Close()
 	server.Close()
-	if got, want := outcomeOf(t, err), (outcome{imclient.Transient, "answer", 0, 200}); got != want || len(answer.Body) != 64<<10 {
+	if got, want := outcomeOf(t,
+		err), (outcome{imclient.Transient, "answer", 0, 200}); got != want ||
+		len(answer.Body) != 64<<10 {
 		t.Errorf("%+v with %d bytes, want %+v", got, len(answer.Body), want)
 	}
 	if sent > 32<<20 { // what fits into the sockets' buffers
@@ -350,12 +390,15 @@ func FuzzAnswer(f *testing.F) {
 	f.Add(200, []byte(verdict(0, "")), "5", "Tue, 14 Nov 2023 22:14:00 GMT")
 	f.Add(429, []byte(`{"ErrorCode":60007}`), "Tue, 14 Nov 2023 22:14:00 GMT", "")
 	f.Add(502, []byte("<html>\x1b[2J"+base64.StdEncoding.EncodeToString([]byte(canary))), "-1", "x")
-	f.Add(200, []byte(`{"ErrorCode":70009,"ErrorInfo":"`+canary+`","ActionStatus":"`+canary+`"}`), "", "")
+	f.Add(200, []byte(`{"ErrorCode":70009,"ErrorInfo":"`+canary+`","ActionStatus":"`+canary+`"}`),
+		"", "")
 	f.Fuzz(func(t *testing.T, status int, body []byte, retryAfter, date string) {
-		c := canned(t, always(status, http.Header{"Retry-After": {retryAfter}, "Date": {date}}, string(body)))
+		c := canned(t,
+			always(status, http.Header{"Retry-After": {retryAfter}, "Date": {date}}, string(body)))
 		answer, err := c.Post(t.Context(), "openim/sendmsg", nil)
 		for i := range len(canary) - 12 {
-			if text := fmt.Sprint(err, string(answer.Body), answer.ErrorInfo, answer.ActionStatus); strings.Contains(text, canary[i:i+12]) {
+			if text := fmt.Sprint(err, string(answer.Body), answer.ErrorInfo,
+				answer.ActionStatus); strings.Contains(text, canary[i:i+12]) {
 				t.Fatalf("the key is in %s", text)
 			}
 		}
@@ -369,8 +412,10 @@ func FuzzAnswer(f *testing.F) {
 		if !errors.As(err, &e) {
 			t.Fatal(err)
 		}
-		if len(e.Message) > 200 || e.RetryAfter < 0 || e.RetryAfter > 5*time.Minute || e.RetryAfter > 0 && e.Class != imclient.Throttled ||
-			e.Label == "" || e.ErrorCode != answer.ErrorCode || strings.ContainsAny(err.Error(), "\x1b\r\n") {
+		if len(e.Message) > 200 || e.RetryAfter < 0 || e.RetryAfter > 5*time.Minute ||
+			e.RetryAfter > 0 && e.Class != imclient.Throttled ||
+			e.Label == "" || e.ErrorCode != answer.ErrorCode ||
+			strings.ContainsAny(err.Error(), "\x1b\r\n") {
 			t.Errorf("%+v: %v", e, err)
 		}
 	})

@@ -39,7 +39,8 @@ func RegionURL(nameOrURL string) (string, error) {
 	}
 	if !strings.Contains(nameOrURL, "://") {
 		// Not quoted: there may be a password in it.
-		return "", fmt.Errorf("it is neither a URL (https://…) nor one of the regions %s", strings.Join(Regions(), ", "))
+		return "", fmt.Errorf("it is neither a URL (https://…) nor one of the regions %s",
+			strings.Join(Regions(), ", "))
 	}
 	base, err := parseBase(nameOrURL)
 	if err != nil {
@@ -60,7 +61,7 @@ func parseBase(text string) (*url.URL, error) {
 		return nil, errors.New("the URL has no host")
 	case base.User != nil:
 		return nil, errors.New("the URL must not contain a user or a password")
-	case base.RawQuery != "" || base.ForceQuery || base.Fragment != "" || strings.Contains(text, "#"):
+	case base.RawQuery != "" || base.ForceQuery || strings.Contains(text, "#"):
 		return nil, errors.New("the URL must end with its path: no query, no fragment")
 	}
 	base.Path = strings.TrimRight(base.Path, "/")

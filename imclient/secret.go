@@ -93,7 +93,8 @@ func KeyFile(path string) KeySource {
 		case err != nil:
 			return Secret{}, fmt.Errorf("key file: %w", err)
 		case len(text) > maxKeyFile:
-			return Secret{}, fmt.Errorf("key file %s: longer than %d bytes, so it is no key", path, maxKeyFile)
+			return Secret{}, fmt.Errorf(
+				"key file %s: longer than %d bytes, so it is no key", path, maxKeyFile)
 		}
 		key := NewSecret(strings.TrimRight(string(text), "\r\n"))
 		if key.IsZero() {

@@ -94,7 +94,9 @@ func (t *trail) watch(ctx context.Context) context.Context {
 		GotConn:              func(got httptrace.GotConnInfo) { set(func() { t.conn = got.Conn }) },
 		WroteHeaders:         t.permitted,
 		GotFirstResponseByte: func() { set(func() { t.answering = true }) },
-		TLSHandshakeDone:     func(_ tls.ConnectionState, err error) { set(func() { t.handshake = err }) },
+		TLSHandshakeDone: func(_ tls.ConnectionState, err error) {
+			set(func() { t.handshake = err })
+		},
 	})
 }
 
@@ -142,7 +144,7 @@ func (t *trail) label(err error) string {
 	switch {
 	case errors.As(err, &network) && network.Timeout():
 		return LabelTimeout
-	case errors.As(err, &untrusted), isOp && op.Op == "remote error", isOp && op.Op == "local error":
+	case errors.As(err, &untrusted), isOp && (op.Op == "remote error" || op.Op == "local error"):
 		return LabelTLS // an alert, after the handshake too
 	case t.handshake != nil && errors.Is(err, t.handshake) && !broken(err):
 		return LabelTLS

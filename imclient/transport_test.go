@@ -36,7 +36,10 @@ func TestACallEndsInTimeAndItsConnectionWithIt(t *testing.T) {
 	}{
 		"no answer": {func(net.Conn, *http.Request) bool { hang(); return false },
 			outcome{imclient.Transient, "timeout", 0, 0}, 5 * time.Second},
-		"late answer": {func(c net.Conn, r *http.Request) bool { time.Sleep(5*time.Second + 1); return ok(c, r) },
+		"late answer": {func(c net.Conn, r *http.Request) bool {
+			time.Sleep(5*time.Second + 1)
+			return ok(c, r)
+		},
 			outcome{imclient.Transient, "timeout", 0, 0}, 5 * time.Second},
 		"header that drips": {func(c net.Conn, _ *http.Request) bool {
 			return drip(c, "HTTP/1.1 200 OK\r\nX: "+strings.Repeat("x", 1000))
@@ -60,7 +63,8 @@ func TestACallEndsInTimeAndItsConnectionWithIt(t *testing.T) {
 			return false
 		}, outcome{imclient.Transient, "http_502", 0, 502}, 5 * time.Second},
 		"other protocol": {func(c net.Conn, _ *http.Request) bool {
-			fmt.Fprint(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+			fmt.Fprint(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"+
+				"Upgrade: websocket\r\n\r\n")
 			hang()
 			return false
 		}, outcome{imclient.Transient, "http_101", 0, 101}, 0},
@@ -76,9 +80,15 @@ func TestACallEndsInTimeAndItsConnectionWithIt(t *testing.T) {
 		}, outcome{imclient.Transient, "reset", 0, 200}, 0},
 		"the end": {func(net.Conn, *http.Request) bool { return false },
 			outcome{imclient.Transient, "reset", 0, 0}, 0},
-		"the end in a header": {func(c net.Conn, _ *http.Request) bool { fmt.Fprint(c, "HTTP/1.1 200 OK\r\nX: "); return false },
+		"the end in a header": {func(c net.Conn, _ *http.Request) bool {
+			fmt.Fprint(c, "HTTP/1.1 200 OK\r\nX: ")
+			return false
+		},
 			outcome{imclient.Transient, "reset", 0, 0}, 0},
-		"no HTTP": {func(c net.Conn, _ *http.Request) bool { fmt.Fprint(c, "SSH-2.0-OpenSSH_9.6\r\n\r\n"); return false },
+		"no HTTP": {func(c net.Conn, _ *http.Request) bool {
+			fmt.Fprint(c, "SSH-2.0-OpenSSH_9.6\r\n\r\n")
+			return false
+		},
 			outcome{imclient.Transient, "answer", 0, 0}, 0},
 		"wrong chunks": {func(c net.Conn, _ *http.Request) bool {
 			fmt.Fprint(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
@@ -104,7 +114,8 @@ func TestACallEndsInTimeAndItsConnectionWithIt(t *testing.T) {
 					}
 				}
 				if w.requests.Load() != 2 || w.dials.Load() != 2 {
-					t.Errorf("2 calls made %d requests on %d connections", w.requests.Load(), w.dials.Load())
+					t.Errorf("2 calls made %d requests on %d connections", w.requests.Load(),
+						w.dials.Load())
 				}
 				c.Close()
 				time.Sleep(2 * time.Hour)
@@ -129,13 +140,15 @@ func TestAWholeVerdictDecidesThoughTheAnswerIsNot(t *testing.T) {
 	for code := range map[int]bool{0: true, 90003: true} {
 		synctest.Test(t, func(t *testing.T) {
 			w := &wire{answer: func(c net.Conn, _ *http.Request) bool {
-				fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n%s", verdict(code, ""))
+				fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n%s",
+					verdict(code, ""))
 				time.Sleep(time.Hour)
 				return false
 			}}
 			c := w.client(t)
 			err := c.MarkRead(t.Context(), aRead)
-			if code == 0 && err != nil || code != 0 && outcomeOf(t, err).code != code || !w.lastClosed() {
+			if code == 0 && err != nil || code != 0 && outcomeOf(t, err).code != code ||
+				!w.lastClosed() {
 				t.Errorf("code %d: %v, closed: %v", code, err, w.lastClosed())
 			}
 			c.Close()
@@ -148,11 +161,15 @@ func TestStoppingClosesTheConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stop := errors.New("we stop")
 		ctx, cancel := context.WithCancelCause(t.Context())
-		w := &wire{answer: func(net.Conn, *http.Request) bool { time.Sleep(time.Hour); return false }}
+		w := &wire{answer: func(net.Conn, *http.Request) bool {
+			time.Sleep(time.Hour)
+			return false
+		}}
 		c := w.client(t)
 		time.AfterFunc(time.Second, func() { cancel(stop) })
 		begin := time.Now()
-		if err := c.MarkRead(ctx, aRead); err != stop || time.Since(begin) != time.Second || !w.lastClosed() {
+		if err := c.MarkRead(ctx, aRead); err != stop || time.Since(begin) != time.Second ||
+			!w.lastClosed() {
 			t.Errorf("%v after %v, closed: %v", err, time.Since(begin), w.lastClosed())
 		}
 		c.Close()
@@ -162,7 +179,10 @@ func TestStoppingClosesTheConnection(t *testing.T) {
 
 func TestTimeoutIncludesConnecting(t *testing.T) {
 	for name, dial := range map[string]func(context.Context, string, string) (net.Conn, error){
-		"hanging": func(ctx context.Context, _, _ string) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() },
+		"hanging": func(ctx context.Context, _, _ string) (net.Conn, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		},
 		"slow": func(context.Context, string, string) (net.Conn, error) {
 			time.Sleep(4 * time.Second)
 			c, _ := net.Pipe()
@@ -178,7 +198,9 @@ func TestTimeoutIncludesConnecting(t *testing.T) {
 				c := client(t, o)
 				begin := time.Now()
 				err := c.MarkRead(t.Context(), aRead)
-				if got, want := outcomeOf(t, err), (outcome{imclient.Transient, "timeout", 0, 0}); got != want || time.Since(begin) != o.Timeout {
+				if got, want := outcomeOf(t,
+					err), (outcome{imclient.Transient, "timeout", 0, 0}); got != want ||
+					time.Since(begin) != o.Timeout {
 					t.Errorf("%+v after %v, want %+v", got, time.Since(begin), want)
 				}
 				if !strings.Contains(err.Error(), "5s") {
@@ -204,7 +226,8 @@ func TestADeadConnectionIsReplaced(t *testing.T) {
 			w.cutLast()
 		}
 		if w.requests.Load() != 3 || w.dials.Load() != 3 {
-			t.Errorf("3 calls made %d requests on %d connections", w.requests.Load(), w.dials.Load())
+			t.Errorf("3 calls made %d requests on %d connections", w.requests.Load(),
+				w.dials.Load())
 		}
 		c.Close()
 	})
@@ -214,7 +237,10 @@ func TestADeadConnectionIsReplaced(t *testing.T) {
 // dial for nearly every call.
 func TestConnectionsAreReused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &wire{answer: func(c net.Conn, r *http.Request) bool { time.Sleep(25 * time.Millisecond); return ok(c, r) }}
+		w := &wire{answer: func(c net.Conn, r *http.Request) bool {
+			time.Sleep(25 * time.Millisecond)
+			return ok(c, r)
+		}}
 		c := w.client(t)
 		call := func() {
 			if err := c.MarkRead(t.Context(), aRead); err != nil {
@@ -286,7 +312,8 @@ func TestOneCallNeverArrivesTwice(t *testing.T) {
 			case 3: // begins an answer
 				fmt.Fprint(conn, "HTTP/1.1 ")
 			case 4:
-				fmt.Fprint(conn, "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+				fmt.Fprint(conn, "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n"+
+					"Content-Length: 0\r\n\r\n")
 			}
 			return
 		}
@@ -312,7 +339,8 @@ func TestOneCallNeverArrivesTwice(t *testing.T) {
 		}
 		if err != nil {
 			failed++
-			if got := outcomeOf(t, err); got.label != "reset" && got.label != "http_408" && got.label != "answer" {
+			if got := outcomeOf(t, err); got.label != "reset" && got.label != "http_408" &&
+				got.label != "answer" {
 				t.Fatalf("call %d: %v", i, err)
 			}
 		}
@@ -328,7 +356,8 @@ func TestOneCallNeverArrivesTwice(t *testing.T) {
 func TestAConnectionMayBeClosedByAnybody(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	defer server.Close()
-	conn, err := imclient.NewTransport(time.Second, 1).DialContext(t.Context(), "tcp", server.Listener.Addr().String())
+	conn, err := imclient.NewTransport(time.Second, 1).DialContext(t.Context(), "tcp",
+		server.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -379,13 +408,15 @@ func TestTLSIsVerified(t *testing.T) {
 	start := func(version uint16, auth tls.ClientAuthType) *httptest.Server {
 		server := httptest.NewUnstartedServer(handler)
 		server.Config.ErrorLog = quiet
-		server.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: version, ClientAuth: auth}
+		server.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: version,
+			ClientAuth: auth}
 		server.EnableHTTP2 = true
 		server.StartTLS()
 		t.Cleanup(server.Close)
 		return server
 	}
-	good, old := start(tls.VersionTLS13, tls.NoClientCert), start(tls.VersionTLS11, tls.NoClientCert)
+	good, old := start(tls.VersionTLS13, tls.NoClientCert), start(tls.VersionTLS11,
+		tls.NoClientCert)
 	picky := start(tls.VersionTLS13, tls.RequireAnyClientCert) // says so only after the handshake
 	plain := httptest.NewServer(handler)
 	defer plain.Close()
@@ -433,14 +464,17 @@ func TestNoConnection(t *testing.T) {
 	dialing := func(err error) func(*imclient.Options) {
 		return func(o *imclient.Options) {
 			transport := imclient.NewTransport(o.Timeout, 1)
-			transport.DialContext = func(context.Context, string, string) (net.Conn, error) { return nil, err }
+			transport.DialContext = func(context.Context, string, string) (net.Conn, error) {
+				return nil, err
+			}
 			o.Transport = transport
 		}
 	}
 	want := outcome{imclient.Transient, "connect", 0, 0}
 	for name, c := range map[string]*imclient.Client{
-		"refused":  client(t, options(refused)),
-		"no name":  canned(t, dialing(&net.DNSError{Err: "no such host", Name: "im.test", IsNotFound: true})),
+		"refused": client(t, options(refused)),
+		"no name": canned(t,
+			dialing(&net.DNSError{Err: "no such host", Name: "im.test", IsNotFound: true})),
 		"anything": canned(t, dialing(errors.New("no route"))),
 		"odd": canned(t, with(func(*http.Request) (*http.Response, error) {
 			return nil, &net.OpError{Op: "dial", Err: syscall.EHOSTUNREACH}
@@ -450,12 +484,14 @@ func TestNoConnection(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	err = canned(t, dialing(&net.DNSError{Err: "i/o timeout", Name: "im.test", IsTimeout: true})).MarkRead(t.Context(), aRead)
+	err = canned(t, dialing(&net.DNSError{Err: "i/o timeout", Name: "im.test",
+		IsTimeout: true})).MarkRead(t.Context(), aRead)
 	if got := outcomeOf(t, err); got.label != "timeout" {
 		t.Errorf("a name server that is silent: %v", err)
 	}
 	err = client(t, options(refused)).MarkRead(t.Context(), aRead)
-	if !errors.Is(err, syscall.ECONNREFUSED) || !strings.Contains(err.Error(), strings.TrimPrefix(refused, "http://")) {
+	if !errors.Is(err, syscall.ECONNREFUSED) ||
+		!strings.Contains(err.Error(), strings.TrimPrefix(refused, "http://")) {
 		t.Errorf("loses the cause, or does not say where: %v", err)
 	}
 }
@@ -478,7 +514,8 @@ func TestProxiesOfTheEnvironment(t *testing.T) {
 	}))
 	defer proxy.Close()
 	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestProxiesOfTheEnvironment$")
-	child.Env = append(os.Environ(), "IMCLIENT_TEST_PROXIED=1", "HTTP_PROXY="+proxy.URL, "http_proxy=", "NO_PROXY=", "no_proxy=")
+	child.Env = append(os.Environ(), "IMCLIENT_TEST_PROXIED=1", "HTTP_PROXY="+proxy.URL,
+		"http_proxy=", "NO_PROXY=", "no_proxy=")
 	if out, err := child.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}

@@ -50,7 +50,8 @@ type sigFields struct {
 // it is; its look of hexadecimal digits means nothing.
 func (f sigFields) mac(key Secret) string {
 	h := hmac.New(sha256.New, []byte(key.Reveal()))
-	fmt.Fprintf(h, "TLS.identifier:%s\nTLS.sdkappid:%d\nTLS.time:%d\nTLS.expire:%d\n", f.Identifier, f.AppID, f.Time, f.Expire)
+	fmt.Fprintf(h, "TLS.identifier:%s\nTLS.sdkappid:%d\nTLS.time:%d\nTLS.expire:%d\n",
+		f.Identifier, f.AppID, f.Time, f.Expire)
 	if f.UserBuf != "" {
 		fmt.Fprintf(h, "TLS.userbuf:%s\n", f.UserBuf)
 	}
@@ -66,14 +67,18 @@ var (
 // Sign makes a UserSig (TLSSigAPIv2) that lets identifier call the API of the app appID from now
 // on, for lifetime (at least one second; fractions of seconds are cut). It fails only for arguments
 // that make no sense.
-func Sign(appID int64, identifier string, key Secret, now time.Time, lifetime time.Duration) (string, error) {
+func Sign(
+	appID int64, identifier string, key Secret, now time.Time, lifetime time.Duration,
+) (string, error) {
 	sig, _, err := sign(appID, identifier, key, now, lifetime)
 	return sig, err
 }
 
 // sign is Sign; it also returns the MAC inside, from which the whole could be made again and which
 // is therefore as secret as the whole.
-func sign(appID int64, identifier string, key Secret, now time.Time, lifetime time.Duration) (sig, mac string, err error) {
+func sign(
+	appID int64, identifier string, key Secret, now time.Time, lifetime time.Duration,
+) (sig, mac string, err error) {
 	f := sigFields{
 		Version: sigVersion, Identifier: identifier, AppID: appID,
 		Expire: int64(lifetime / time.Second), Time: now.Unix(),

@@ -147,7 +147,8 @@ func verdict(code int, info string) string {
 // say writes an answer; header lines end with "\r\n".
 func say(conn net.Conn, status int, header, body string) bool {
 	_, err := fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\nDate: %s\r\n%sContent-Length: %d\r\n\r\n%s",
-		status, http.StatusText(status), time.Now().UTC().Format(http.TimeFormat), header, len(body), body)
+		status, http.StatusText(status), time.Now().UTC().Format(http.TimeFormat), header,
+		len(body), body)
 	return err == nil
 }
 
@@ -169,7 +170,9 @@ func respond(status int, header http.Header, body string) (*http.Response, error
 
 // always answers the same.
 func always(status int, header http.Header, body string) func(*imclient.Options) {
-	return with(func(*http.Request) (*http.Response, error) { return respond(status, header, body) })
+	return with(func(*http.Request) (*http.Response, error) {
+		return respond(status, header, body)
+	})
 }
 
 // with sets the transport.

@@ -93,7 +93,8 @@ func (b body) readTime(now time.Time) (int64, Encoding, answer) {
 	}
 	t, err := strconv.ParseUint(digits, 10, 63) // unsigned: no sign is accepted either
 	if err != nil {
-		return 0, EncodingInvalid, failure(90001, fmt.Sprintf("%s must be a time in seconds, as a decimal string", field))
+		return 0, EncodingInvalid, failure(90001,
+			fmt.Sprintf("%s must be a time in seconds, as a decimal string", field))
 	}
 	return int64(t), encoding, success()
 }

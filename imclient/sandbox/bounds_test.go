@@ -29,8 +29,10 @@ func testJournalIsBounded(t *testing.T) { // in one moment
 	j.answered(1, 500, 0) // long forgotten
 	j.note(more, readRequest{report: "late"}, false, "")
 	log := j.newest(maxArrivals + more)
-	if len(log) != maxArrivals || log[0].Report != fmt.Sprint(more) || log[maxArrivals-1].Report != fmt.Sprint(maxArrivals+more-1) {
-		t.Errorf("the log has %d calls, from %q to %q", len(log), log[0].Report, log[len(log)-1].Report)
+	if len(log) != maxArrivals || log[0].Report != fmt.Sprint(more) ||
+		log[maxArrivals-1].Report != fmt.Sprint(maxArrivals+more-1) {
+		t.Errorf("the log has %d calls, from %q to %q", len(log), log[0].Report,
+			log[len(log)-1].Report)
 	}
 	for _, a := range log {
 		if a.Status != 200 || !a.Applied {
@@ -87,7 +89,8 @@ func TestSignaturesAreBounded(t *testing.T) {
 	s := newSignatures(secretForTest)
 	now := time.Now()
 	for i := range 3 * maxSeenSigs {
-		if a := s.check(signForTest(t, now.Add(time.Duration(i)*time.Second)), 1, "a", now); !a.ok() {
+		if a := s.check(signForTest(t, now.Add(time.Duration(i)*time.Second)), 1, "a",
+			now); !a.ok() {
 			t.Fatal(a)
 		}
 	}

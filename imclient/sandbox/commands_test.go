@@ -23,7 +23,8 @@ func TestUnreadCounts(t *testing.T) {
 		s := open()
 		for range 3 {
 			a := must(t, s, sendPath, `{"From_Account":"bob","To_Account":"alice",`+element+`}`)
-			if a.MsgTime != time.Now().Unix() || !strings.HasSuffix(a.MsgKey, fmt.Sprintf("_7_%d", a.MsgTime)) {
+			if a.MsgTime != time.Now().Unix() ||
+				!strings.HasSuffix(a.MsgKey, fmt.Sprintf("_7_%d", a.MsgTime)) {
 				t.Errorf("MsgTime %d, MsgKey %q", a.MsgTime, a.MsgKey)
 			}
 			time.Sleep(10 * time.Second)
@@ -41,7 +42,9 @@ func TestUnreadCounts(t *testing.T) {
 		}
 
 		second := time.Now().Unix() - 20 // of the second message: read up to and with it
-		must(t, s, readPath, fmt.Sprintf(`{"Report_Account":"alice","Peer_Account":"bob","MsgReadTime":"%d"}`, second))
+		must(t, s, readPath,
+			fmt.Sprintf(`{"Report_Account":"alice","Peer_Account":"bob","MsgReadTime":"%d"}`,
+				second))
 		if got := s.Unread("alice", "bob"); got != 1 {
 			t.Errorf("after a read up to the second of three: %d unread, want 1", got)
 		}
@@ -87,12 +90,14 @@ func TestPointerOnlyGrows(t *testing.T) {
 			}
 			log := s.Arrivals()
 			last := log[len(log)-1]
-			if last.Encoding != c.encoding || last.ReadTime != c.sent || !last.Applied || last.Code != 0 || last.Status != 200 {
+			if last.Encoding != c.encoding || last.ReadTime != c.sent || !last.Applied ||
+				last.Code != 0 || last.Status != 200 {
 				t.Errorf("after %s: logged %+v", c.field, last)
 			}
 		}
 		// A pointer ahead of the clock covers what comes later.
-		must(t, s, readPath, fmt.Sprintf(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":"%d"}`, now+5))
+		must(t, s, readPath,
+			fmt.Sprintf(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":"%d"}`, now+5))
 		for range 7 {
 			must(t, s, sendPath, `{"From_Account":"b","To_Account":"a",`+element+`}`)
 			time.Sleep(time.Second)
@@ -105,38 +110,43 @@ func TestPointerOnlyGrows(t *testing.T) {
 
 func TestReadRefusals(t *testing.T) {
 	s := open()
-	for body, want := range map[string]int{
-		``:                       90001,
-		`{`:                      90001,
-		`null`:                   90001,
-		`[]`:                     90001,
-		`{} {}`:                  90001,
-		`{}`:                     90008,
-		`{"Report_Account":"a"}`: 90003,
-		`{"Peer_Account":"b"}`:   90008,
-		`{"report_account":"a","Peer_Account":"b"}`:                                           90008,
-		`{"Report_Account":null,"Peer_Account":"b"}`:                                          90008,
-		`{"Report_Account":1,"Peer_Account":"b"}`:                                             60015,
-		`{"Report_Account":"a","Peer_Account":["b"]}`:                                         60015,
-		`{"Report_Account":"nobody1","Peer_Account":"b"}`:                                     90008,
-		`{"Report_Account":"a","Peer_Account":"nobody"}`:                                      90003,
-		`{"Report_Account":"","Peer_Account":"b"}`:                                            90008,
-		`{"Report_Account":"a","Peer_Account":"é"}`:                                           90003,
-		`{"Report_Account":"` + strings.Repeat("a", 33) + `","Peer_Account":"b"}`:             90008,
-		`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":""}`:                          90001,
-		`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":"-1"}`:                        90001,
-		`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":"+1"}`:                        90001,
-		`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1.5}`:                         90001,
-		`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":true}`:                        90001,
-		`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":"9223372036854775808"}`:       90001,
-		`{"Report_Account":"a","Peer_Account":"b","x":"` + strings.Repeat("x", 12<<10) + `"}`: 93000,
+	for _, c := range []struct {
+		body string
+		want int
+	}{
+		{``, 90001},
+		{`{`, 90001},
+		{`null`, 90001},
+		{`[]`, 90001},
+		{`{} {}`, 90001},
+		{`{}`, 90008},
+		{`{"Report_Account":"a"}`, 90003},
+		{`{"Peer_Account":"b"}`, 90008},
+		{`{"report_account":"a","Peer_Account":"b"}`, 90008},
+		{`{"Report_Account":null,"Peer_Account":"b"}`, 90008},
+		{`{"Report_Account":1,"Peer_Account":"b"}`, 60015},
+		{`{"Report_Account":"a","Peer_Account":["b"]}`, 60015},
+		{`{"Report_Account":"nobody1","Peer_Account":"b"}`, 90008},
+		{`{"Report_Account":"a","Peer_Account":"nobody"}`, 90003},
+		{`{"Report_Account":"","Peer_Account":"b"}`, 90008},
+		{`{"Report_Account":"a","Peer_Account":"é"}`, 90003},
+		{`{"Report_Account":"` + strings.Repeat("a", 33) + `","Peer_Account":"b"}`, 90008},
+		{`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":""}`, 90001},
+		{`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":"-1"}`, 90001},
+		{`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":"+1"}`, 90001},
+		{`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1.5}`, 90001},
+		{`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":true}`, 90001},
+		{`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":"9223372036854775808"}`, 90001},
+		{`{"Report_Account":"a","Peer_Account":"b","x":"` + strings.Repeat("x", 12<<10) + `"}`,
+			93000},
 	} {
-		if got := call(t, s, readPath, query(t), body).ErrorCode; got != want {
-			t.Errorf("%.90s: %d, want %d", body, got, want)
+		if got := call(t, s, readPath, query(t), c.body).ErrorCode; got != c.want {
+			t.Errorf("%.90s: %d, want %d", c.body, got, c.want)
 		}
 	}
 	stats := s.Stats()
-	if stats.Applied != 0 || stats.Conversations != 0 || stats.Calls != int64(len(s.Arrivals())) || stats.Codes[60015] != 2 {
+	if stats.Applied != 0 || stats.Conversations != 0 || stats.Calls != int64(len(s.Arrivals())) ||
+		stats.Codes[60015] != 2 {
 		t.Errorf("stats: %+v", stats)
 	}
 	for _, a := range s.Arrivals() {
@@ -145,8 +155,10 @@ func TestReadRefusals(t *testing.T) {
 		}
 	}
 	// What is well-formed is accepted to its limits.
-	must(t, s, readPath, `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":"9223372036854775807"}`)
-	must(t, s, readPath, `{"Report_Account":"@TGS#_ ~`+strings.Repeat("a", 24)+`","Peer_Account":"a"}`)
+	must(t, s, readPath,
+		`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":"9223372036854775807"}`)
+	must(t, s, readPath,
+		`{"Report_Account":"@TGS#_ ~`+strings.Repeat("a", 24)+`","Peer_Account":"a"}`)
 }
 
 func TestMessageRefusals(t *testing.T) {
@@ -206,7 +218,8 @@ func TestUnreadIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := open()
 		for i := range 1100 {
-			a := must(t, s, sendPath, fmt.Sprintf(`{"From_Account":"b","To_Account":"a","MsgSeq":%d,%s}`, i, element))
+			a := must(t, s, sendPath,
+				fmt.Sprintf(`{"From_Account":"b","To_Account":"a","MsgSeq":%d,%s}`, i, element))
 			if a.MsgKey != fmt.Sprintf("%d_7_%d", i, a.MsgTime) {
 				t.Fatalf("MsgKey %q", a.MsgKey)
 			}
@@ -216,7 +229,8 @@ func TestUnreadIsBounded(t *testing.T) {
 			t.Errorf("%d unread, want 1000", got)
 		}
 		last := time.Now().Unix() - 1
-		must(t, s, readPath, fmt.Sprintf(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":"%d"}`, last-1))
+		must(t, s, readPath,
+			fmt.Sprintf(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":"%d"}`, last-1))
 		if got := s.Unread("a", "b"); got != 1 { // the newest were kept
 			t.Errorf("%d unread, want 1", got)
 		}

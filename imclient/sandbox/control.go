@@ -69,7 +69,8 @@ func (s *Server) getReadTime(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	c := conversation{query.Get("report"), query.Get("peer")}
 	if c.report == "" || c.peer == "" {
-		http.Error(w, "report and peer are needed: /sandbox/read-time?report=A&peer=B", http.StatusBadRequest)
+		http.Error(w, "report and peer are needed: /sandbox/read-time?report=A&peer=B",
+			http.StatusBadRequest)
 		return
 	}
 	writeJSON(w, s.store.pointer(c))

@@ -6,7 +6,7 @@
 // # Commands
 //
 //	POST /v4/openim/admin_set_msg_read          moves a conversation's read pointer
-//	POST /v4/openim/sendmsg                     a message from From_Account (default: the admin) to To_Account, unread at first
+//	POST /v4/openim/sendmsg                     a message from From_Account (or the admin), unread
 //	POST /v4/openim/get_c2c_unread_msg_num      unread messages of an account, of all peers together
 //	POST /v4/im_open_login_svc/account_import   makes an account
 //	POST /v4/im_open_login_svc/kick             revokes the UserSigs that an account has: 70052
@@ -14,11 +14,11 @@
 // For other processes on this machine (peer address loopback, Host a loopback name, no forwarding
 // header; else 403):
 //
-//	GET, PUT /sandbox/faults                    what Faults and SetFaults do, as JSON; one line of text and 400 if it is refused
+//	GET, PUT /sandbox/faults                    Faults, SetFaults as JSON; refused: 400 and a line
 //	GET      /sandbox/stats                     Stats as JSON
 //	GET      /sandbox/arrivals                  Arrivals, one JSON object a line, oldest first
 //	GET      /sandbox/read-time?report=&peer=   {"report","peer","read_time" (null: none),"unread"}
-//	GET      /sandbox/read-times                the same for every conversation with a pointer, one a line, sorted
+//	GET      /sandbox/read-times                the same of all with a pointer, sorted, one a line
 //	GET      /sandbox                           a page with all of this
 //
 // # Documented, and kept

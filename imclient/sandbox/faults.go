@@ -39,7 +39,7 @@ type Kind string
 // The kinds. Code is answered by the API, after signature and limit; the others come from the wire
 // or a gateway before it.
 const (
-	KindCode       Kind = "code"        // Code as ErrorCode, with HTTP status Status (0: 200) and RetryAfter
+	KindCode       Kind = "code"        // Code, with HTTP Status (0: 200) and RetryAfter
 	KindStatus     Kind = "status"      // HTTP status Status with a page of HTML and RetryAfter
 	KindRedirect   Kind = "redirect"    // HTTP status Status (0: 302) to To
 	KindReset      Kind = "reset"       // the connection is reset, without an answer
@@ -50,8 +50,10 @@ const (
 	KindGarbage    Kind = "garbage"     // bytes that are no text
 	KindWrongTypes Kind = "wrong-types" // JSON whose ErrorCode is a string
 	KindHuge       Kind = "huge"        // JSON with an ErrorInfo of Bytes bytes (0: 1 GiB)
-	KindGzipBomb   Kind = "gzip-bomb"   // Content-Encoding gzip, about Bytes bytes (0: 1 GiB) when unpacked, a thousandth packed
-	KindEchoURL    Kind = "echo-url"    // the request's URL, signature and all: in a page with Status (0: 502), or with Code in ErrorInfo
+	KindGzipBomb   Kind = "gzip-bomb"   // gzip: about Bytes (0: 1 GiB), a thousandth when packed
+	// KindEchoURL shows the request's URL, with the signature: in ErrorInfo with Code, or without
+	// one in a page with Status (0: 502).
+	KindEchoURL Kind = "echo-url"
 )
 
 // kinds are all kinds, and the parameters that each has beside those of every kind.
@@ -97,8 +99,9 @@ type Rule struct {
 	// is lost, not a call.
 	Apply bool `json:"apply,omitempty"`
 
-	Share         float64 `json:"-"`                // of the calls, at most 1; 0: all
-	Conversations float64 `json:"-"`                // share of them, always the same, at most 1; 0: all
+	Share float64 `json:"-"` // of the calls, at most 1; 0: all
+	// share of them, always the same, at most 1; 0: all
+	Conversations float64 `json:"-"`
 	Report        string  `json:"report,omitempty"` // only this account; empty: any
 	Peer          string  `json:"peer,omitempty"`   // only this account; empty: any
 

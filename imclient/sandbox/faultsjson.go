@@ -61,12 +61,14 @@ func (d *duration) UnmarshalText(text []byte) error {
 func (f Faults) MarshalJSON() ([]byte, error) {
 	form := faultsForm{Seed: f.Seed, Rate: f.Rate, Skew: duration(f.Skew)}
 	if l := f.Latency; l != (Latency{}) {
-		form.Latency = &latencyForm{Min: duration(l.Min), Max: duration(l.Max), P50: duration(l.P50), P99: duration(l.P99)}
+		form.Latency = &latencyForm{
+			duration(l.Min), duration(l.Max), duration(l.P50), duration(l.P99),
+		}
 	}
 	for _, r := range f.Rules {
 		form.Rules = append(form.Rules, ruleForm{
-			rule: rule(r), Interval: duration(r.Interval), For: duration(r.For), Every: duration(r.Every),
-			Share: share(r.Share), Conversations: share(r.Conversations),
+			rule: rule(r), Share: share(r.Share), Conversations: share(r.Conversations),
+			Interval: duration(r.Interval), For: duration(r.For), Every: duration(r.Every),
 		})
 	}
 	return json.Marshal(form)
@@ -91,17 +93,20 @@ func (f *Faults) UnmarshalJSON(text []byte) error {
 	*f = Faults{Seed: form.Seed, Rate: form.Rate, Skew: time.Duration(form.Skew)}
 	if l := form.Latency; l != nil {
 		f.Latency = Latency{
-			Min: time.Duration(l.Min), Max: time.Duration(l.Max), P50: time.Duration(l.P50), P99: time.Duration(l.P99),
+			time.Duration(l.Min), time.Duration(l.Max), time.Duration(l.P50), time.Duration(l.P99),
 		}
 	}
 	for i, form := range form.Rules {
 		r := Rule(form.rule)
-		r.Interval, r.For, r.Every = time.Duration(form.Interval), time.Duration(form.For), time.Duration(form.Every)
+		r.Interval, r.For = time.Duration(form.Interval), time.Duration(form.For)
+		r.Every = time.Duration(form.Every)
 		for _, part := range []struct {
-			name string
-			from *float64
-			to   *float64
-		}{{"share", form.Share, &r.Share}, {"conversations", form.Conversations, &r.Conversations}} {
+			name     string
+			from, to *float64
+		}{
+			{"share", form.Share, &r.Share},
+			{"conversations", form.Conversations, &r.Conversations},
+		} {
 			if part.from == nil {
 				continue
 			}
@@ -119,7 +124,7 @@ func (f *Faults) UnmarshalJSON(text []byte) error {
 func plain(err error) error {
 	var wrong *json.UnmarshalTypeError
 	if errors.As(err, &wrong) {
-		field := strings.ReplaceAll(wrong.Field, ".rule.", ".") // without the embedded struct's name
+		field := strings.ReplaceAll(wrong.Field, ".rule.", ".") // the embedded struct
 		return fmt.Errorf("%s: a %s can't stand there", field, wrong.Value)
 	}
 	return errors.New(strings.TrimPrefix(err.Error(), "json: "))

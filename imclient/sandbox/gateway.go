@@ -89,7 +89,9 @@ func (s *signatures) check(sig string, appID int64, identifier string, now time.
 	return success()
 }
 
-func (s *signatures) verify(sig string, now time.Time) (claims imclient.Claims, revoked bool, err error) {
+func (s *signatures) verify(
+	sig string, now time.Time,
+) (claims imclient.Claims, revoked bool, err error) {
 	s.mu.Lock()
 	known, ok := s.seen[sig]
 	s.mu.Unlock()

@@ -46,10 +46,10 @@ type Stats struct {
 	Calls        int64              `json:"calls"`          // arrivals
 	InFlight     int                `json:"in_flight"`      // arrived, handler not at its end
 	Applied      int64              `json:"applied"`        // carried out
-	Codes        map[int]int64      `json:"codes"`          // answers by ErrorCode; 0: success; -1: beyond 1,000 distinct codes
+	Codes        map[int]int64      `json:"codes"`          // answers by ErrorCode; 0: success
 	Faults       map[Kind]int64     `json:"faults"`         // calls that met a fault
 	Encodings    map[Encoding]int64 `json:"encodings"`      // calls by the form of MsgReadTime
-	MaxPerSecond int                `json:"max_per_second"` // the most arrivals in any window of one second
+	MaxPerSecond int                `json:"max_per_second"` // the most arrivals in any one second
 	LastSecond   int                `json:"last_second"`    // arrivals in the last second
 	Forgotten    int64              `json:"forgotten"`      // arrivals that the log no longer has
 
@@ -135,7 +135,8 @@ func (j *journal) note(number int64, read readRequest, applied bool, fault Kind)
 	}
 }
 
-// answered adds a call's answer; code -1 is one without an ErrorCode.
+// answered adds a call's answer; code -1 is one without an ErrorCode. In Stats, -1 stands for all
+// codes beyond the first 1,000.
 func (j *journal) answered(number int64, status, code int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -173,7 +174,8 @@ func (j *journal) stats() Stats {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	s := j.totals
-	s.Codes, s.Faults, s.Encodings = maps.Clone(s.Codes), maps.Clone(s.Faults), maps.Clone(s.Encodings)
+	s.Codes, s.Faults = maps.Clone(s.Codes), maps.Clone(s.Faults)
+	s.Encodings = maps.Clone(s.Encodings)
 	s.LastSecond = j.lastSecond(j.now())
 	s.Forgotten = s.Calls - int64(len(j.log))
 	return s

@@ -52,7 +52,7 @@ func (s *Server) markRead(w http.ResponseWriter, r *http.Request) {
 	}
 	answered := func(status, code int) { s.journal.answered(number, status, code) }
 	if rule == nil || rule.Kind == KindCode {
-		answered(a.httpStatus(), a.ErrorCode) // before it is sent, so that who has the answer finds it in the log
+		answered(a.httpStatus(), a.ErrorCode) // so that who has the answer finds it in the log
 		s.send(w, a)
 		return
 	}

@@ -17,7 +17,9 @@ import (
 // misbehave answers a call as a fault from the wire or a gateway. a is what the API would have
 // answered, for the faults that show some of it. answered is told the HTTP status and the ErrorCode
 // (-1: none) just before the client could know them.
-func (s *Server) misbehave(w http.ResponseWriter, r *http.Request, rule *Rule, a answer, answered func(status, code int)) {
+func (s *Server) misbehave(
+	w http.ResponseWriter, r *http.Request, rule *Rule, a answer, answered func(status, code int),
+) {
 	s.date(w)
 	h := w.Header()
 	broken := func(text []byte) {
@@ -66,7 +68,7 @@ func (s *Server) misbehave(w http.ResponseWriter, r *http.Request, rule *Rule, a
 		h.Set("Content-Length", strconv.Itoa(len(text)))
 		_, _ = w.Write(text[:len(text)/2])
 		_ = http.NewResponseController(w).Flush()
-		panic(http.ErrAbortHandler) // closes the connection; a mere return would, too, but log a complaint
+		panic(http.ErrAbortHandler) // closes the connection; a return would also log a complaint
 
 	case KindHalf:
 		text := a.json()
@@ -121,13 +123,16 @@ func writePage(w http.ResponseWriter, status int, text string) {
 	title := strings.TrimSpace(fmt.Sprintf("%d %s", status, http.StatusText(status)))
 	w.Header().Set("Content-Type", "text/html")
 	w.WriteHeader(status)
-	_, _ = fmt.Fprintf(w, "<html>\r\n<head><title>%s</title></head>\r\n<body>\r\n<center><h1>%s</h1></center>\r\n%s<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n",
+	_, _ = fmt.Fprintf(w, "<html>\r\n<head><title>%s</title></head>\r\n<body>\r\n"+
+		"<center><h1>%s</h1></center>\r\n%s<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n",
 		title, title, html.EscapeString(text))
 }
 
 // drip writes text a byte at a time, as long as the client is there; last is called before the last
 // byte.
-func drip(w http.ResponseWriter, r *http.Request, text []byte, interval time.Duration, last func()) {
+func drip(
+	w http.ResponseWriter, r *http.Request, text []byte, interval time.Duration, last func(),
+) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
 	flush := http.NewResponseController(w)

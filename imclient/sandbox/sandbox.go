@@ -69,7 +69,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		route(w, r)
 		return
 	}
-	s.send(w, failure(60009, "the sandbox has no such command; GET /sandbox shows what it has seen"))
+	const info = "the sandbox has no such command; GET /sandbox shows what it has seen"
+	s.send(w, failure(60009, info))
 }
 
 // Import makes accounts. It stops at the first that is malformed, or when a million are there.

@@ -83,7 +83,7 @@ func New(o Options) (*Client, error) {
 	return c, nil
 }
 
-// Close closes the idle connections. Calls that are out go on.
+// Close closes the idle connections. Calls in flight continue.
 func (c *Client) Close() {
 	if pool, ok := c.http.(interface{ CloseIdleConnections() }); ok {
 		pool.CloseIdleConnections()
@@ -108,7 +108,7 @@ func (c *Client) Proxy() string {
 		return ""
 	}
 	proxy, err := transport.Proxy(&http.Request{URL: c.base})
-	if err != nil || proxy == nil { // a call tells what is wrong
+	if err != nil || proxy == nil { // a call reports what is wrong
 		return ""
 	}
 	return proxy.Host

@@ -9,14 +9,14 @@ const (
 	Transient Class = iota
 	// Throttled: too many calls. Later, and fewer.
 	Throttled
-	// Held: something is wrong that makes every other call fail too, and that somebody must mend:
-	// no calls until then.
+	// Held: something is wrong that makes every other call fail too, and that somebody must fix: no
+	// calls until then.
 	Held
 	// Rejected: the server does not want this call. Never again.
 	Rejected
 )
 
-// String returns the name as in metrics and letters: "transient", "throttled", "held" or
+// String returns the name as in metrics and dead letters: "transient", "throttled", "held" or
 // "rejected".
 func (c Class) String() string {
 	switch c {

@@ -35,7 +35,7 @@
 //     in no other case.
 //   - A lease (WithLease) is asked when net/http has the whole request in its buffer. Were it asked
 //     by the body, net/http would send the head first.
-//   - net/http goes on dialling after a call has timed out, and keeps the connection for a later
+//   - net/http continues to dial after a call has timed out, and keeps the connection for a later
 //     one. No request is sent on it.
 //   - net/http writes what a server sends on an idle connection to the standard logger. A program
 //     that uses this package should give that logger an output that goes through Client.Mask.

@@ -8,7 +8,7 @@ import (
 )
 
 // Labels of failures that have no ErrorCode; those with one have its decimal digits. A label is the
-// value of a metric and of a letter's header, so the set is closed, but for HTTP statuses
+// value of a metric and of a dead letter's header, so the set is closed, but for HTTP statuses
 // ("http_502").
 const (
 	LabelTimeout = "timeout" // no whole answer within Options.Timeout
@@ -93,7 +93,8 @@ func (e *Error) Remedy() string {
 	return remedy
 }
 
-// Lasting is Remedy for who has no worker that tries again: without what a worker does by itself.
+// Lasting is Remedy without the part that a worker does by itself, for a caller that does not
+// retry.
 func (e *Error) Lasting() string {
 	remedy := e.Remedy()
 	for _, first := range []string{retried, slowed, resigns} {

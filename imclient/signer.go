@@ -11,7 +11,7 @@ import (
 const (
 	// sigLifetime is what the vendor recommends at least.
 	sigLifetime = 24 * time.Hour
-	// sigRenew is well before it expires: half a day is left to mend a key that can't be read.
+	// sigRenew is well before it expires: half a day is left to fix a key that can't be read.
 	sigRenew = 12 * time.Hour
 	// sigRetry is how often an unreadable key is tried again while the signature at hand is still
 	// good.

@@ -51,9 +51,9 @@ func NewTransport(timeout time.Duration, maxConns int) *http.Transport {
 	}
 }
 
-// abrupt makes Close discard what was not sent yet: a request that we gave up must not arrive
-// later, when its permit has gone to another. And it makes every Close wait for the first, so that
-// the caller of any of them knows that the connection is closed.
+// abrupt makes Close discard what was not sent yet: an abandoned request must not arrive later,
+// when its permit has gone to another. And it makes every Close wait for the first, so that the
+// caller of any of them knows that the connection is closed.
 func abrupt(conn net.Conn) net.Conn {
 	if conn, ok := conn.(interface{ SetLinger(sec int) error }); ok {
 		_ = conn.SetLinger(0) // fails only if the connection is closed already
@@ -70,11 +70,11 @@ type abruptConn struct {
 
 func (c *abruptConn) Close() error { return c.close() }
 
-// trail is what an HTTP exchange went through, as its transport tells it. The hooks run in several
-// goroutines, one of which may outlive the exchange.
+// trail is what an HTTP exchange went through, as its transport reports it. The hooks run in
+// several goroutines, one of which may outlive the exchange.
 type trail struct {
 	lease func() error // is asked before the request is sent
-	lose  func(error)  // is told what it returned
+	lose  func(error)  // gets what it returned
 
 	mu        sync.Mutex
 	asked     bool     // for a connection

@@ -441,9 +441,10 @@ func TestTLSIsVerified(t *testing.T) {
 		t.Errorf("with the right certificate: %v", err)
 	}
 	want := outcome{imclient.Transient, "tls", 0, 0}
+	localhost := strings.Replace(good.URL, "127.0.0.1", "localhost", 1)
 	for name, err := range map[string]error{
 		"unknown authority":    call(good.URL),
-		"other name":           call(strings.Replace(good.URL, "127.0.0.1", "localhost", 1), trusting(good)),
+		"other name":           call(localhost, trusting(good)),
 		"TLS 1.1":              call(old.URL, trusting(old)),
 		"client's certificate": call(picky.URL, trusting(picky)),
 		"no TLS there":         call(strings.Replace(plain.URL, "http:", "https:", 1)),

@@ -1,6 +1,8 @@
 package sandbox
 
 import (
+	"hash/fnv"
+	"io"
 	"math"
 	"time"
 )
@@ -77,14 +79,9 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// hash is FNV-1a over both accounts, with a byte between them that no account has.
+// hash is of both accounts, with a byte behind each that no account has.
 func (c conversation) hash() uint64 {
-	h := uint64(14695981039346656037)
-	for _, account := range [...]string{c.report, c.peer} {
-		for i := range len(account) {
-			h = (h ^ uint64(account[i])) * 1099511628211
-		}
-		h = (h ^ 0xff) * 1099511628211
-	}
-	return h
+	h := fnv.New64a()
+	_, _ = io.WriteString(h, c.report+"\xff"+c.peer+"\xff") // to a hash: can't fail
+	return h.Sum64()
 }

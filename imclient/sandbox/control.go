@@ -12,8 +12,8 @@ import (
 )
 
 // local lets only programs of this machine use a handler, and only with a method ("": the handler
-// asks itself). The Host and forwarding headers are looked at because a browser can be talked into
-// asking for a stranger (DNS rebinding), and a proxy does so by trade.
+// asks itself). The Host and forwarding headers are looked at because a web page can make a browser
+// send requests here (DNS rebinding), and a proxy forwards those of other machines.
 func local(method string, handle http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !fromHere(r) {

@@ -1,7 +1,6 @@
 package imclient_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/hex"
@@ -12,7 +11,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -355,68 +353,4 @@ func TestMask(t *testing.T) {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}
 	}
-}
-
-// A server's answer can have any length and any header, and is not decompressed.
-func TestAnswersAreBounded(t *testing.T) {
-	var sent int64
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Accept-Encoding") != "" {
-			t.Error("asks for compression")
-		}
-		w.Header().Set("Content-Encoding", "gzip")
-		block := bytes.Repeat([]byte("x"), 1<<16)
-		for sent = 0; sent < 1<<30; sent += int64(len(block)) {
-			if _, err := w.Write(block); err != nil {
-				return
-			}
-		}
-	}))
-	c := client(t, options(server.URL))
-	answer, err := c.Post(t.Context(), "openim/sendmsg", nil)
-	c.Close()
-	server.Close()
-	if got, want := outcomeOf(t,
-		err), (outcome{imclient.Transient, "answer", 0, 200}); got != want ||
-		len(answer.Body) != 64<<10 {
-		t.Errorf("%+v with %d bytes, want %+v", got, len(answer.Body), want)
-	}
-	if sent > 32<<20 { // what fits into the sockets' buffers
-		t.Errorf("the server could send %d bytes", sent)
-	}
-}
-
-func FuzzAnswer(f *testing.F) {
-	f.Add(200, []byte(verdict(0, "")), "5", "Tue, 14 Nov 2023 22:14:00 GMT")
-	f.Add(429, []byte(`{"ErrorCode":60007}`), "Tue, 14 Nov 2023 22:14:00 GMT", "")
-	f.Add(502, []byte("<html>\x1b[2J"+base64.StdEncoding.EncodeToString([]byte(canary))), "-1", "x")
-	f.Add(200, []byte(`{"ErrorCode":70009,"ErrorInfo":"`+canary+`","ActionStatus":"`+canary+`"}`),
-		"", "")
-	f.Fuzz(func(t *testing.T, status int, body []byte, retryAfter, date string) {
-		c := canned(t,
-			always(status, http.Header{"Retry-After": {retryAfter}, "Date": {date}}, string(body)))
-		answer, err := c.Post(t.Context(), "openim/sendmsg", nil)
-		for i := range len(canary) - 12 {
-			if text := fmt.Sprint(err, string(answer.Body), answer.ErrorInfo,
-				answer.ActionStatus); strings.Contains(text, canary[i:i+12]) {
-				t.Fatalf("the key is in %s", text)
-			}
-		}
-		if err == nil {
-			if answer.ErrorCode != 0 {
-				t.Error("a success with an ErrorCode")
-			}
-			return
-		}
-		var e *imclient.Error
-		if !errors.As(err, &e) {
-			t.Fatal(err)
-		}
-		if len(e.Message) > 200 || e.RetryAfter < 0 || e.RetryAfter > 5*time.Minute ||
-			e.RetryAfter > 0 && e.Class != imclient.Throttled ||
-			e.Label == "" || e.ErrorCode != answer.ErrorCode ||
-			strings.ContainsAny(err.Error(), "\x1b\r\n") {
-			t.Errorf("%+v: %v", e, err)
-		}
-	})
 }

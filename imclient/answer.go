@@ -11,14 +11,13 @@ import (
 // Answer is what came back from the server, if anything did.
 type Answer struct {
 	Status int    // HTTP status, 0: none
-	Body   []byte // at most 64 KiB of it, without what does not print, masked
-	// The three fields that every answer of the API has. ErrorCode is 0 also
-	// when there was none; Post's error is nil only if the server said 0.
+	Body   []byte // at most 64 KiB of it, without what does not print, redacted
+	// The three fields that every answer of the API has. ErrorCode is 0 also when there was none;
+	// Post's error is nil only if the server said 0.
 	ErrorCode    int
-	ErrorInfo    string // masked
-	ActionStatus string // masked
-	// Date is what time the server says it is; zero: it does not, or what
-	// answered was not the API.
+	ErrorInfo    string // redacted
+	ActionStatus string // redacted
+	// Date is what time the server says it is; zero: it does not, or what answered was not the API.
 	Date time.Time
 	// Until is when the certificate of the other side expires; zero: no TLS.
 	Until time.Time
@@ -30,10 +29,9 @@ type verdict struct {
 	info, status string
 }
 
-// readVerdict reads a body. It is false if that is no JSON object with an
-// integer ErrorCode, or longer than any answer is. Names are case-sensitive, which is why this is no struct;
-// of a name given twice the last counts. The other fields may be missing or
-// odd: the code is enough.
+// readVerdict reads a body. It is false if that is no JSON object with an integer ErrorCode, or
+// longer than any answer is. Names are case-sensitive, which is why this is no struct; of a name
+// given twice the last counts. The other fields may be missing or odd: the code is enough.
 func readVerdict(body []byte) (verdict, bool) {
 	var fields map[string]json.RawMessage
 	if len(body) > maxBody || json.Unmarshal(body, &fields) != nil {
@@ -53,9 +51,9 @@ func readVerdict(body []byte) (verdict, bool) {
 // maxRetryAfter is the longest wait that a server may ask for.
 const maxRetryAfter = 5 * time.Minute
 
-// retryAfter reads the header of that name: seconds, or a date, which is
-// measured against the answer's own Date, else, or if the two are more than a
-// day apart, against now. 0 if there is none that makes sense.
+// retryAfter reads the header of that name: seconds, or a date, which is measured against the
+// answer's own Date, else, or if the two are more than a day apart, against now. 0 if there is none
+// that makes sense.
 func retryAfter(header http.Header, now time.Time) time.Duration {
 	text := strings.TrimSpace(header.Get("Retry-After"))
 	if text == "" {
@@ -63,7 +61,8 @@ func retryAfter(header http.Header, now time.Time) time.Duration {
 	}
 	if strings.Trim(text, "0123456789") == "" {
 		seconds, err := strconv.Atoi(text)
-		if err != nil || seconds > int(maxRetryAfter/time.Second) { // err: more digits than an int has
+		// err: more digits than an int has
+		if err != nil || seconds > int(maxRetryAfter/time.Second) {
 			return maxRetryAfter
 		}
 		return time.Duration(seconds) * time.Second

@@ -11,7 +11,8 @@ import (
 	"markread/imclient"
 )
 
-// An answer tells what time it is at the server, if it is an answer of the API, and when the certificate of the other side expires.
+// An answer tells what time it is at the server, if it is an answer of the API, and when the
+// certificate of the other side expires.
 func TestAnswerTellsTimes(t *testing.T) {
 	date := time.Date(2026, 3, 1, 3, 0, 0, 0, time.UTC)
 	until := date.Add(1000 * time.Hour)
@@ -32,12 +33,15 @@ func TestAnswerTellsTimes(t *testing.T) {
 		client := canned(t, with(func(*http.Request) (*http.Response, error) {
 			response, err := respond(c.status, header(c.date), c.body)
 			if c.secure {
-				response.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{{NotAfter: until}, {NotAfter: date}}}
+				chain := []*x509.Certificate{{NotAfter: until}, {NotAfter: date}}
+				response.TLS = &tls.ConnectionState{PeerCertificates: chain}
 			}
 			return response, err
 		}))
-		answer, _ := client.Post(t.Context(), imclient.CommandUnread, imclient.Unread{Account: "administrator"})
-		if !answer.Date.Equal(c.want) || answer.Date.IsZero() != c.want.IsZero() || answer.Until.IsZero() == c.secure || c.secure && !answer.Until.Equal(until) {
+		answer, _ := client.Post(t.Context(), imclient.CommandUnread,
+			imclient.Unread{Account: "administrator"})
+		if !answer.Date.Equal(c.want) || answer.Date.IsZero() != c.want.IsZero() ||
+			answer.Until.IsZero() == c.secure || c.secure && !answer.Until.Equal(until) {
 			t.Errorf("%s: Date %v, Until %v", name, answer.Date, answer.Until)
 		}
 	}
@@ -46,10 +50,12 @@ func TestAnswerTellsTimes(t *testing.T) {
 // The proxy is named without its password.
 func TestProxyIsNamed(t *testing.T) {
 	proxied := imclient.NewTransport(time.Second, 1)
-	proxied.Proxy = http.ProxyURL(&url.URL{Scheme: "http", User: url.UserPassword("user", "canary"), Host: "proxy.test:3128"})
+	proxied.Proxy = http.ProxyURL(&url.URL{Scheme: "http", User: url.UserPassword("user", "canary"),
+		Host: "proxy.test:3128"})
 	direct := imclient.NewTransport(time.Second, 1)
 	direct.Proxy = nil
-	for want, transport := range map[string]http.RoundTripper{"proxy.test:3128": proxied, "": direct} {
+	for want, transport := range map[string]http.RoundTripper{"proxy.test:3128": proxied,
+		"": direct} {
 		o := options("https://im.test")
 		o.Transport = transport
 		if got := client(t, o).Proxy(); got != want {

@@ -20,8 +20,8 @@ type Options struct {
 	Admin   string        // an App administrator's account
 	Key     KeySource     // the app's secret key
 	Timeout time.Duration // of one call, connecting included; 0: 5 s
-	// MaxConns is how many idle connections are kept; 0: 256. It should be the
-	// number of calls that can be out at once. It limits nothing.
+	// MaxConns is how many idle connections are kept; 0: 256. It should be the number of calls that
+	// can be out at once. It limits nothing.
 	MaxConns int
 	// Transport sends the requests; nil: NewTransport(Timeout, MaxConns).
 	Transport http.RoundTripper
@@ -34,19 +34,19 @@ const (
 
 // Client calls the API. Safe for any number of goroutines.
 type Client struct {
-	base    *url.URL
-	appID   int64
-	admin   string
-	timeout time.Duration
-	expired error // why a call ends after that
-	http    http.RoundTripper
-	signer  *signer
-	masker  *masker
-	clock   *clock
+	base     *url.URL
+	appID    int64
+	admin    string
+	timeout  time.Duration
+	expired  error // why a call ends after that
+	http     http.RoundTripper
+	signer   *signer
+	redactor *redactor
+	clock    *clock
 }
 
-// New returns a Client. It makes no call and does not read the key. Its error
-// names the option, and the flag of markread that sets it.
+// New returns a Client. It makes no call and does not read the key. Its error names the option, and
+// the flag of markread that sets it.
 func New(o Options) (*Client, error) {
 	base, err := parseBase(o.BaseURL)
 	switch {
@@ -75,33 +75,30 @@ func New(o Options) (*Client, error) {
 	c := &Client{
 		base: base, appID: o.AppID, admin: o.Admin, timeout: o.Timeout,
 		expired: fmt.Errorf("gave up after %v", o.Timeout),
-		http:    o.Transport, masker: new(masker), clock: new(clock),
+		http:    o.Transport, redactor: newRedactor(proxyPasswords()...), clock: new(clock),
 	}
-	if passwords := proxyPasswords(); len(passwords) > 0 {
-		c.masker.keep(passwords...)
+	c.signer = &signer{
+		appID: o.AppID, admin: o.Admin, key: o.Key, clock: c.clock, redact: c.redactor.add,
 	}
-	c.signer = &signer{appID: o.AppID, admin: o.Admin, key: o.Key, clock: c.clock, mask: c.masker.add}
 	return c, nil
 }
 
-// Close closes the idle connections. Calls that are out go on.
+// Close closes the idle connections. Calls in flight continue.
 func (c *Client) Close() {
 	if pool, ok := c.http.(interface{ CloseIdleConnections() }); ok {
 		pool.CloseIdleConnections()
 	}
 }
 
-// Now returns the later of this machine's time and the server's, which is the
-// last Date that was within a day of this machine's clock, plus the time since
-// then.
+// Now returns the later of this machine's time and the server's, which is the last Date that was
+// within a day of this machine's clock, plus the time since then.
 func (c *Client) Now() time.Time { return c.clock.latest() }
 
-// KeyChanged says whether the key source gives another key than the one of the
-// last signature, or gives one again after it could not when it was asked for
-// that: a call that was held for its key may fare better now. It says so until
-// the next call, which is signed with that key. A source that fails has not
-// changed. It asks the source, so for a KeyFile it reads the file; it neither
-// signs nor calls.
+// KeyChanged says whether the key source gives another key than the one of the last signature, or
+// gives one again after it could not when it was asked for that: a call that was held for its key
+// may fare better now. It says so until the next call, which is signed with that key. A source that
+// fails has not changed. It asks the source, so for a KeyFile it reads the file; it neither signs
+// nor calls.
 func (c *Client) KeyChanged() bool { return c.signer.keyChanged() }
 
 // Proxy returns the host and port of the proxy through which calls go, "": none.
@@ -111,40 +108,39 @@ func (c *Client) Proxy() string {
 		return ""
 	}
 	proxy, err := transport.Proxy(&http.Request{URL: c.base})
-	if err != nil || proxy == nil { // a call tells what is wrong
+	if err != nil || proxy == nil { // a call reports what is wrong
 		return ""
 	}
 	return proxy.Host
 }
 
-// Mask returns text with the secrets of this client replaced by "[secret]":
-// the keys and signatures of the last dozen of signings, parts of them, also
-// escaped or encoded, passwords of the environment's proxies, and users and
-// passwords in URLs.
-func (c *Client) Mask(text string) string { return c.masker.text(text) }
+// Mask returns text with the secrets of this client replaced by "[secret]": the keys and signatures
+// of the last dozen of signings, passwords of the environment's proxies, and users and passwords in
+// URLs. A text that then still contains 12 bytes of one in a row, plain, escaped up to three times,
+// or in hexadecimal or base64, is replaced by one that says so.
+func (c *Client) Mask(text string) string { return c.redactor.text(text) }
 
-// NewMask returns a function that masks as a Client's Mask does, but these
-// secrets, and the passwords of the environment's proxies.
+// NewMask returns a function that does what a Client's Mask does, for these secrets and the
+// passwords of the environment's proxies.
 func NewMask(secrets ...Secret) func(text string) string {
-	m := new(masker)
-	m.keep(proxyPasswords()...)
+	kept := proxyPasswords()
 	for _, secret := range secrets {
 		if !secret.IsZero() {
-			m.keep(secret.Reveal())
+			kept = append(kept, secret.Reveal())
 		}
 	}
-	return m.text
+	return newRedactor(kept...).text
 }
 
 // CommandMarkRead is the call that all this is about; its body is a Read.
 const CommandMarkRead = "openim/admin_set_msg_read"
 
-// CommandUnread asks how many messages an account has not read, and changes
-// nothing; its body is an Unread.
+// CommandUnread asks how many messages an account has not read, and changes nothing; its body is an
+// Unread.
 const CommandUnread = "openim/get_c2c_unread_msg_num"
 
-// Unread is about one account. Of a server that it reaches, with a key and an
-// administrator that are right, it gets an answer whoever the account is.
+// Unread is about one account. Of a server that it reaches, with a key and an administrator that
+// are right, it gets an answer whoever the account is.
 type Unread struct {
 	Account string `json:"To_Account"`
 }
@@ -165,40 +161,41 @@ func (r Read) MarshalJSON() ([]byte, error) {
 	}{r.Report, r.Peer, strconv.FormatInt(r.Time, 10)})
 }
 
-// MarkRead makes one call of v4/openim/admin_set_msg_read. The error is nil,
-// an *Error, or context.Cause(ctx): see Post.
+// MarkRead makes one call of v4/openim/admin_set_msg_read. The error is nil, an *Error, or
+// context.Cause(ctx): see Post.
 func (c *Client) MarkRead(ctx context.Context, r Read) error {
 	if r.Report == "" || r.Peer == "" || r.Time < 1 {
 		// A server may take an odd time for none, and none for now.
 		return c.fail(CommandMarkRead, &Error{
-			Class: Rejected, Label: LabelRequest, Err: errors.New("both accounts and a positive time are needed"),
+			Class: Rejected, Label: LabelRequest,
+			Err: errors.New("both accounts and a positive time are needed"),
 		})
 	}
 	_, _, err := c.post(ctx, CommandMarkRead, r)
 	return err
 }
 
-// Post makes one call of the command ("openim/sendmsg"), with body as its
-// JSON. The error is nil if the server answered with ErrorCode 0. It is
-// context.Cause(ctx) if ctx ended before there was an answer; whether the call
-// had an effect is unknown then. It is what the lease of ctx returned, if it did
-// (WithLease). Any other failure is an *Error. What came
-// from the server is returned with any of them.
+// Post makes one call of the command ("openim/sendmsg"), with body as its JSON. The error is nil if
+// the server answered with ErrorCode 0. It is context.Cause(ctx) if ctx ended before there was an
+// answer; whether the call had an effect is unknown then. It is what the lease of ctx returned, if
+// it did (WithLease). Any other failure is an *Error. What came from the server is returned with
+// any of them.
 func (c *Client) Post(ctx context.Context, command string, body any) (Answer, error) {
 	answer, raw, err := c.post(ctx, command, body)
-	answer.Body = []byte(printable(c.masker.text(string(raw[:min(len(raw), maxBody)])), "\n\t"))
+	answer.Body = []byte(printable(c.redactor.text(string(raw[:min(len(raw), maxBody)])), "\n\t"))
 	return answer, err
 }
 
-// post is Post, but for Answer.Body: it returns the body as it came. Nobody
-// reads that of most calls, and masking it costs more than all the rest.
+// post is Post, but for Answer.Body: it returns the body as it came. Nobody reads that of most
+// calls, and redacting it costs more than all the rest.
 func (c *Client) post(ctx context.Context, command string, body any) (Answer, []byte, error) {
 	if ctx.Err() != nil {
 		return Answer{}, nil, context.Cause(ctx)
 	}
 	payload, err := json.Marshal(body)
 	if err != nil {
-		return Answer{}, nil, c.fail(command, &Error{Class: Rejected, Label: LabelRequest, Err: err})
+		failure := &Error{Class: Rejected, Label: LabelRequest, Err: err}
+		return Answer{}, nil, c.fail(command, failure)
 	}
 	sig, err := c.signer.get()
 	if err != nil {
@@ -211,23 +208,26 @@ func (c *Client) post(ctx context.Context, command string, body any) (Answer, []
 	return answer, got.body, err
 }
 
-// address returns the URL of a call. The signature is as legal in a query as
-// it is, and other clients send it so.
+// address returns the URL of a call. The signature is as legal in a query as it is, and other
+// clients send it so.
 func (c *Client) address(command string, sig *signature) *url.URL {
 	address := *c.base
 	address.Path += "/v4/" + command
-	address.RawQuery = fmt.Sprintf("sdkappid=%d&identifier=%s&usersig=%s&random=%d&contenttype=json",
-		c.appID, url.QueryEscape(c.admin), sig.text.Reveal(), rand.Uint32())
+	const query = "sdkappid=%d&identifier=%s&usersig=%s&random=%d&contenttype=json"
+	admin := url.QueryEscape(c.admin)
+	address.RawQuery = fmt.Sprintf(query, c.appID, admin, sig.text.Reveal(), rand.Uint32())
 	return &address
 }
 
 // judge says what became of a call. It leaves Answer.Body out.
-func (c *Client) judge(ctx context.Context, command string, sig *signature, got reply) (Answer, error) {
+func (c *Client) judge(
+	ctx context.Context, command string, sig *signature, got reply,
+) (Answer, error) {
 	verdict, ok := readVerdict(got.body)
 	answer := Answer{
 		Status: got.status, ErrorCode: verdict.code, Until: got.until,
-		ErrorInfo:    c.masker.message(verdict.info, maxMessage),
-		ActionStatus: c.masker.message(verdict.status, maxMessage),
+		ErrorInfo:    c.redactor.message(verdict.info, maxMessage),
+		ActionStatus: c.redactor.message(verdict.status, maxMessage),
 	}
 	if ok {
 		answer.Date = serverDate(got.header)
@@ -243,7 +243,8 @@ func (c *Client) judge(ctx context.Context, command string, sig *signature, got 
 		failure.Class, failure.Label = row.Class, strconv.Itoa(verdict.code)
 		failure.ErrorCode, failure.Message, failure.Err = verdict.code, answer.ErrorInfo, nil
 		if row.SignAnew {
-			failure.Resigned = c.signer.refuse(sig, row.Code != revoked) && row.Code != tooManyForgeries
+			failure.Resigned = c.signer.refuse(sig, row.Code != revoked) &&
+				row.Code != tooManyForgeries
 		}
 	case got.err != nil && ctx.Err() != nil:
 		return answer, context.Cause(ctx)
@@ -258,7 +259,7 @@ func (c *Client) judge(ctx context.Context, command string, sig *signature, got 
 		failure.Label = LabelAnswer
 	}
 	if !ok {
-		failure.Message = c.masker.message(string(got.body), maxMessage)
+		failure.Message = c.redactor.message(string(got.body), maxMessage)
 	}
 	if failure.Class == Throttled {
 		failure.RetryAfter = retryAfter(got.header, c.Now())
@@ -273,6 +274,6 @@ func (c *Client) fail(command string, e *Error) *Error {
 	if e.Label == LabelKey {
 		limit = maxLocal
 	}
-	e.Err = c.masker.cause(e.Err, limit)
+	e.Err = c.redactor.cause(e.Err, limit)
 	return e
 }

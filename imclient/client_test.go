@@ -36,7 +36,8 @@ func TestRequestIsAsDocumented(t *testing.T) {
 	defer c.Close()
 	const calls = 50
 	for range calls {
-		if err := c.MarkRead(t.Context(), imclient.Read{Report: "a b<c>", Peer: "@TGS#1", Time: 1700000000}); err != nil {
+		if err := c.MarkRead(t.Context(),
+			imclient.Read{Report: "a b<c>", Peer: "@TGS#1", Time: 1700000000}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -49,18 +50,22 @@ func TestRequestIsAsDocumented(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r.Method != "POST" || r.URL.Path != "/v4/openim/admin_set_msg_read" || r.Proto != "HTTP/1.1" {
+		if r.Method != "POST" || r.URL.Path != "/v4/openim/admin_set_msg_read" ||
+			r.Proto != "HTTP/1.1" {
 			t.Fatalf("%s %s %s", r.Method, r.URL.Path, r.Proto)
 		}
 		names := slices.Sorted(maps.Keys(query))
-		if want := []string{"contenttype", "identifier", "random", "sdkappid", "usersig"}; !slices.Equal(names, want) {
+		if want := []string{"contenttype", "identifier", "random", "sdkappid",
+			"usersig"}; !slices.Equal(names, want) {
 			t.Fatalf("query %v, want %v", names, want)
 		}
-		if query.Get("sdkappid") != strconv.Itoa(vectorApp) || query.Get("identifier") != "administrator" || query.Get("contenttype") != "json" {
+		if query.Get("sdkappid") != strconv.Itoa(vectorApp) ||
+			query.Get("identifier") != "administrator" || query.Get("contenttype") != "json" {
 			t.Fatalf("query %v", query)
 		}
 		claims, err := imclient.Verify(query.Get("usersig"), imclient.NewSecret(canary), time.Now())
-		if err != nil || claims.AppID != vectorApp || claims.Identifier != "administrator" || claims.Lifetime != 24*time.Hour {
+		if err != nil || claims.AppID != vectorApp || claims.Identifier != "administrator" ||
+			claims.Lifetime != 24*time.Hour {
 			t.Fatalf("signature: %+v, %v", claims, err)
 		}
 		if !strings.Contains(r.URL.RawQuery, "usersig="+query.Get("usersig")+"&") {
@@ -72,11 +77,13 @@ func TestRequestIsAsDocumented(t *testing.T) {
 		}
 		randoms[query.Get("random")] = true
 		large = large || random > 1<<31
-		if r.Header.Get("Content-Type") != "application/json" || r.Header.Get("Accept-Encoding") != "" {
+		if r.Header.Get("Content-Type") != "application/json" ||
+			r.Header.Get("Accept-Encoding") != "" {
 			t.Fatalf("header %v", r.Header)
 		}
 		// As raw bytes: MsgReadTime is a string.
-		want := `{"Report_Account":"a b\u003cc\u003e","Peer_Account":"@TGS#1","MsgReadTime":"1700000000"}`
+		want := `{"Report_Account":"a b\u003cc\u003e","Peer_Account":"@TGS#1",` +
+			`"MsgReadTime":"1700000000"}`
 		if s.body != want {
 			t.Fatalf("body %s, want %s", s.body, want)
 		}
@@ -88,10 +95,11 @@ func TestRequestIsAsDocumented(t *testing.T) {
 
 func TestBaseURLMayHaveAPath(t *testing.T) {
 	var path string
-	c := canned(t, func(o *imclient.Options) { o.BaseURL = "https://gateway.test:8443/im/" }, with(func(r *http.Request) (*http.Response, error) {
-		path = r.URL.Scheme + "://" + r.URL.Host + r.URL.Path
-		return respond(200, nil, verdict(0, ""))
-	}))
+	c := canned(t, func(o *imclient.Options) { o.BaseURL = "https://gateway.test:8443/im/" },
+		with(func(r *http.Request) (*http.Response, error) {
+			path = r.URL.Scheme + "://" + r.URL.Host + r.URL.Path
+			return respond(200, nil, verdict(0, ""))
+		}))
 	if _, err := c.Post(t.Context(), "im_open_login_svc/kick", struct{}{}); err != nil {
 		t.Fatal(err)
 	}
@@ -113,11 +121,13 @@ func TestNewRefusesWhatIsMissing(t *testing.T) {
 		o := options("https://im.test")
 		change(&o)
 		c, err := imclient.New(o)
-		if err == nil || c != nil || !strings.Contains(err.Error(), strings.TrimSpace(flag)) || leaks(err.Error()) {
+		if err == nil || c != nil || !strings.Contains(err.Error(), strings.TrimSpace(flag)) ||
+			leaks(err.Error()) {
 			t.Errorf("%s: %v", flag, err)
 		}
 	}
-	if _, err := imclient.New(imclient.Options{BaseURL: "https://im.test", AppID: 1, Admin: "a", Key: options("").Key}); err != nil {
+	if _, err := imclient.New(imclient.Options{BaseURL: "https://im.test", AppID: 1, Admin: "a",
+		Key: options("").Key}); err != nil {
 		t.Errorf("without the optional ones: %v", err)
 	}
 }
@@ -140,7 +150,8 @@ func outcomeOf(t *testing.T, err error) outcome {
 }
 
 func TestErrorCodeDecides(t *testing.T) {
-	rows := append(imclient.Codes(), imclient.Code{Code: 12345, Class: imclient.Transient}, imclient.Code{Code: -1, Class: imclient.Transient})
+	rows := append(imclient.Codes(), imclient.Code{Code: 12345, Class: imclient.Transient},
+		imclient.Code{Code: -1, Class: imclient.Transient})
 	for _, row := range rows {
 		for _, status := range []int{200, 400, 429, 502, 302} {
 			c := canned(t, always(status, nil, verdict(row.Code, "because")))
@@ -150,7 +161,8 @@ func TestErrorCodeDecides(t *testing.T) {
 				t.Errorf("%+v, want %+v", got, want)
 			}
 			remedy, _ := imclient.LookUp(row.Code)
-			for _, part := range []string{strconv.Itoa(row.Code), remedy.Meaning, remedy.Remedy, `"because"`} {
+			for _, part := range []string{strconv.Itoa(row.Code), remedy.Meaning, remedy.Remedy,
+				`"because"`} {
 				if !strings.Contains(err.Error(), part) {
 					t.Errorf("%q is not in: %v", part, err)
 				}
@@ -158,7 +170,8 @@ func TestErrorCodeDecides(t *testing.T) {
 		}
 	}
 	for _, status := range []int{200, 400, 429, 502} {
-		if err := canned(t, always(status, nil, verdict(0, ""))).MarkRead(t.Context(), aRead); err != nil {
+		if err := canned(t, always(status, nil, verdict(0, ""))).MarkRead(t.Context(),
+			aRead); err != nil {
 			t.Errorf("ErrorCode 0 with status %d: %v", status, err)
 		}
 	}
@@ -167,11 +180,16 @@ func TestErrorCodeDecides(t *testing.T) {
 func TestAnswersWithoutAnErrorCode(t *testing.T) {
 	answer := outcome{imclient.Transient, "answer", 0, 200}
 	for body, want := range map[string]outcome{
-		"": answer, "null": answer, "[]": answer, "0": answer, `"ErrorCode"`: answer, "{}": answer, "garbage": answer,
-		`<html>502</html>`: answer, `{"ErrorCode":0`: answer, `{"ErrorCode":0}}`: answer, `{"ErrorCode":0} x`: answer,
-		`{"errorcode":0}`: answer, `{"ERRORCODE":0,"errorCode":0}`: answer, `{"ErrorCode":null}`: answer,
-		`{"ErrorCode":"0"}`: answer, `{"ErrorCode":0.0}`: answer, `{"ErrorCode":6e4}`: answer, `{"ErrorCode":[0]}`: answer,
-		`{"ErrorCode":true}`: answer, `{"ErrorCode":99999999999999999999}`: answer, `{"Inner":{"ErrorCode":0}}`: answer,
+		"": answer, "null": answer, "[]": answer, "0": answer, `"ErrorCode"`: answer, "{}": answer,
+		"garbage":          answer,
+		`<html>502</html>`: answer, `{"ErrorCode":0`: answer, `{"ErrorCode":0}}`: answer,
+		`{"ErrorCode":0} x`: answer,
+		`{"errorcode":0}`:   answer, `{"ERRORCODE":0,"errorCode":0}`: answer,
+		`{"ErrorCode":null}`: answer,
+		`{"ErrorCode":"0"}`:  answer, `{"ErrorCode":0.0}`: answer, `{"ErrorCode":6e4}`: answer,
+		`{"ErrorCode":[0]}`:  answer,
+		`{"ErrorCode":true}`: answer, `{"ErrorCode":99999999999999999999}`: answer,
+		`{"Inner":{"ErrorCode":0}}`:  answer,
 		"\ufeff" + `{"ErrorCode":0}`: answer, `{"ErrorCode":0,"ErrorCode":"0"}`: answer,
 		`{"ErrorCode":0}` + strings.Repeat(" ", 1<<16): answer,
 	} {
@@ -188,11 +206,13 @@ func TestAnswersWithoutAnErrorCode(t *testing.T) {
 		`{"Error\u0043ode":60007}`:                                   60007,
 		`{"ErrorCode":60007}` + strings.Repeat(" ", 1<<15):           60007,
 	} {
-		if got := outcomeOf(t, canned(t, always(200, nil, body)).MarkRead(t.Context(), aRead)); got.code != code {
+		if got := outcomeOf(t,
+			canned(t, always(200, nil, body)).MarkRead(t.Context(), aRead)); got.code != code {
 			t.Errorf("%.40q: %+v", body, got)
 		}
 	}
-	for _, status := range []int{100, 201, 204, 300, 302, 400, 401, 403, 404, 408, 418, 429, 500, 502, 503, 504, 599} {
+	for _, status := range []int{100, 201, 204, 300, 302, 400, 401, 403, 404, 408, 418, 429, 500,
+		502, 503, 504, 599} {
 		want := outcome{imclient.Transient, "http_" + strconv.Itoa(status), 0, status}
 		if status == 429 {
 			want.class = imclient.Throttled
@@ -202,7 +222,8 @@ func TestAnswersWithoutAnErrorCode(t *testing.T) {
 			if got := outcomeOf(t, err); got != want {
 				t.Errorf("%+v, want %+v", got, want)
 			}
-			if !strings.Contains(err.Error(), strconv.Itoa(status)) || !strings.Contains(err.Error(), "What to do: ") {
+			if !strings.Contains(err.Error(), strconv.Itoa(status)) ||
+				!strings.Contains(err.Error(), "What to do: ") {
 				t.Errorf("poor text: %v", err)
 			}
 		}
@@ -215,11 +236,14 @@ func TestRetryAfter(t *testing.T) {
 		header string
 		want   time.Duration
 	}{
-		{"", 0}, {"0", 0}, {"7", 7 * time.Second}, {" 7 ", 7 * time.Second}, {"300", 5 * time.Minute}, {"301", 5 * time.Minute},
+		{"", 0}, {"0", 0}, {"7", 7 * time.Second}, {" 7 ", 7 * time.Second},
+		{"300", 5 * time.Minute}, {"301", 5 * time.Minute},
 		{strings.Repeat("9", 50), 5 * time.Minute}, {"-1", 0}, {"1.5", 0}, {"soon", 0}, {"７", 0},
-		{"Tue, 14 Nov 2023 22:14:00 GMT", 40 * time.Second}, {"Tue, 14 Nov 2023 23:14:00 GMT", 5 * time.Minute},
+		{"Tue, 14 Nov 2023 22:14:00 GMT", 40 * time.Second},
+		{"Tue, 14 Nov 2023 23:14:00 GMT", 5 * time.Minute},
 		{date, 0}, {"Tue, 14 Nov 2023 22:13:00 GMT", 0},
-		{"Tuesday, 14-Nov-23 22:14:00 GMT", 40 * time.Second}, {"Tue Nov 14 22:14:00 2023", 40 * time.Second},
+		{"Tuesday, 14-Nov-23 22:14:00 GMT", 40 * time.Second},
+		{"Tue Nov 14 22:14:00 2023", 40 * time.Second},
 	} {
 		header := http.Header{"Retry-After": {v.header}, "Date": {date}}
 		if got := retryAfterOf(t, always(429, header, "")); got != v.want {
@@ -229,7 +253,8 @@ func TestRetryAfter(t *testing.T) {
 			t.Errorf("60007, %q: %v, want %v", v.header, got, v.want)
 		}
 		// Others may not ask for a pause of everybody.
-		for _, other := range []func(*imclient.Options){always(503, header, ""), always(429, header, verdict(90001, "")), always(200, header, verdict(60008, ""))} {
+		for _, other := range []func(*imclient.Options){always(503, header, ""),
+			always(429, header, verdict(90001, "")), always(200, header, verdict(60008, ""))} {
 			if got := retryAfterOf(t, other); got != 0 {
 				t.Errorf("not throttled, %q: %v", v.header, got)
 			}
@@ -252,25 +277,35 @@ func retryAfterOf(t *testing.T, change func(*imclient.Options)) time.Duration {
 }
 
 func TestPostReturnsWhatCame(t *testing.T) {
-	body := "{\"ActionStatus\":\"OK\",\n\t\"ErrorInfo\":\"\",\"ErrorCode\":0,\"MsgTime\":1572870301, \"x\":\"\x1b[2J\"}"
-	answer, err := canned(t, always(200, nil, strings.ReplaceAll(body, "\x1b", `\u001b`))).Post(t.Context(), "openim/sendmsg", map[string]any{"MsgRandom": 1})
-	if err != nil || answer.Status != 200 || answer.ErrorCode != 0 || answer.ActionStatus != "OK" || !bytes.Contains(answer.Body, []byte(":0,\"MsgTime\"")) {
+	body := "{\"ActionStatus\":\"OK\",\n\t\"ErrorInfo\":\"\",\"ErrorCode\":0," +
+		"\"MsgTime\":1572870301, \"x\":\"\x1b[2J\"}"
+	answer, err := canned(t,
+		always(200, nil, strings.ReplaceAll(body, "\x1b", `\u001b`))).Post(t.Context(),
+		"openim/sendmsg", map[string]any{"MsgRandom": 1})
+	if err != nil || answer.Status != 200 || answer.ErrorCode != 0 || answer.ActionStatus != "OK" ||
+		!bytes.Contains(answer.Body, []byte(":0,\"MsgTime\"")) {
 		t.Errorf("%+v, %v", answer, err)
 	}
-	answer, err = canned(t, always(503, nil, "a\n\x1b[31mb\x00\u202ec\xff")).Post(t.Context(), "openim/sendmsg", nil)
-	if outcomeOf(t, err).label != "http_503" || answer.Status != 503 || string(answer.Body) != "a\n [31mb  c\uFFFD" {
+	answer, err = canned(t, always(503, nil, "a\n\x1b[31mb\x00\u202ec\xff")).Post(t.Context(),
+		"openim/sendmsg", nil)
+	if outcomeOf(t, err).label != "http_503" || answer.Status != 503 ||
+		string(answer.Body) != "a\n [31mb  c\uFFFD" {
 		t.Errorf("%+v %q, %v", answer, answer.Body, err)
 	}
-	answer, err = canned(t, always(200, nil, verdict(90001, "Fail to Parse\tjson "))).Post(t.Context(), "openim/sendmsg", nil)
-	if outcomeOf(t, err).code != 90001 || answer.ErrorCode != 90001 || answer.ErrorInfo != "Fail to Parse json" || answer.ActionStatus != "FAIL" {
+	answer, err = canned(t,
+		always(200, nil, verdict(90001, "Fail to Parse\tjson "))).Post(t.Context(),
+		"openim/sendmsg", nil)
+	if outcomeOf(t, err).code != 90001 || answer.ErrorCode != 90001 ||
+		answer.ErrorInfo != "Fail to Parse json" || answer.ActionStatus != "FAIL" {
 		t.Errorf("%+v, %v", answer, err)
 	}
 }
 
 func TestMessageIsShortAndOnOneLine(t *testing.T) {
 	for info, want := range map[string]string{
-		strings.Repeat("x", 500):              strings.Repeat("x", 200),
-		"x" + strings.Repeat("字", 500):        "x" + strings.Repeat("字", 66), // 199 bytes: none is cut in two
+		strings.Repeat("x", 500): strings.Repeat("x", 200),
+		// 199 bytes: none is cut in two
+		"x" + strings.Repeat("字", 500):        "x" + strings.Repeat("字", 66),
 		" a\r\nb\x1b[31m\u0085\u2028\u202e\t": "a  b [31m",
 	} {
 		text, _ := json.Marshal(info)
@@ -279,7 +314,8 @@ func TestMessageIsShortAndOnOneLine(t *testing.T) {
 			"page": always(502, nil, info),
 		} {
 			var e *imclient.Error
-			if err := canned(t, change).MarkRead(t.Context(), aRead); !errors.As(err, &e) || e.Message != want {
+			if err := canned(t, change).MarkRead(t.Context(), aRead); !errors.As(err, &e) ||
+				e.Message != want {
 				t.Errorf("%s %.20q: %q, %v", name, info, e.Message, err)
 			}
 		}
@@ -293,7 +329,8 @@ func TestSenselessCallsAreNotMade(t *testing.T) {
 	}))
 	want := outcome{imclient.Rejected, "request", 0, 0}
 	for _, r := range []imclient.Read{
-		{Report: "a", Peer: "b"}, {Report: "a", Peer: "b", Time: -1}, {Peer: "b", Time: 1}, {Report: "a", Time: 1},
+		{Report: "a", Peer: "b"}, {Report: "a", Peer: "b", Time: -1}, {Peer: "b", Time: 1},
+		{Report: "a", Time: 1},
 	} {
 		if got := outcomeOf(t, c.MarkRead(t.Context(), r)); got != want {
 			t.Errorf("%+v: %+v", r, got)
@@ -336,10 +373,13 @@ func TestAnEndedContextIsNoFailureOfTheCall(t *testing.T) {
 }
 
 func TestRedirectsAreNotFollowed(t *testing.T) {
-	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("followed") }))
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		t.Error("followed")
+	}))
 	defer other.Close()
 	for _, status := range []int{301, 302, 303, 307, 308} {
-		server := httptest.NewServer(http.RedirectHandler(other.URL+"/v4/openim/admin_set_msg_read", status))
+		server := httptest.NewServer(http.RedirectHandler(other.URL+"/v4/openim/admin_set_msg_read",
+			status))
 		c := client(t, options(server.URL))
 		want := outcome{imclient.Transient, "http_" + strconv.Itoa(status), 0, status}
 		if got := outcomeOf(t, c.MarkRead(t.Context(), aRead)); got != want {

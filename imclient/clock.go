@@ -6,20 +6,19 @@ import (
 	"time"
 )
 
-// trustedSkew is how far the server's clock may be from ours. Beyond it one of
-// the two is wrong, and nobody knows which: it may also be a proxy that writes
-// the Date.
+// trustedSkew is how far the server's clock may be from ours. Beyond it one of the two is wrong,
+// and nobody knows which: it may also be a proxy that writes the Date.
 const trustedSkew = 24 * time.Hour
 
 // lastYear is the last year that a Date is believed to come from a clock.
 const lastYear = 2100
 
-// clock knows what time it is here and, once the server has said so, there.
-// Its zero value is ready. Safe for any number of goroutines.
+// clock knows what time it is here and, once the server has said so, there. Its zero value is
+// ready. Safe for any number of goroutines.
 //
-// A Date that is farther from our clock than trustedSkew does not count, with
-// one exception: signatures are dated by it if those that are dated without it
-// are refused. So calls continue whether the Date is wrong or our clock is.
+// A Date that is farther from our clock than trustedSkew does not count, with one exception:
+// signatures are dated by it if those that are dated without it are refused. So calls continue
+// whether the Date is wrong or our clock is.
 type clock struct {
 	mu    sync.Mutex // held to change times
 	times atomic.Pointer[times]
@@ -41,8 +40,7 @@ type stamp struct {
 // now returns the time of the server's clock now.
 func (s *stamp) now() time.Time { return s.date.Add(time.Since(s.came)) }
 
-// heard notes the Date of an answer. The zero Date and one that no clock shows
-// say nothing.
+// heard notes the Date of an answer. The zero Date and one that no clock shows say nothing.
 func (c *clock) heard(date time.Time) {
 	if date.Unix() <= 0 || date.Year() > lastYear {
 		return
@@ -57,9 +55,8 @@ func (c *clock) heard(date time.Time) {
 	})
 }
 
-// redate makes the next signature dated by the other clock, if there are two
-// that differ by more than trustedSkew: the server has refused one dated by
-// this one.
+// redate makes the next signature dated by the other clock, if there are two that differ by more
+// than trustedSkew: the server has refused one dated by this one.
 func (c *clock) redate() {
 	c.change(func(t *times) { t.useFar = t.far != nil && !t.useFar })
 }
@@ -79,8 +76,8 @@ func (c *clock) known() times {
 	return times{}
 }
 
-// server returns the time that signatures are dated by: the server's, ours if
-// that is not known or not trusted.
+// server returns the time that signatures are dated by: the server's, ours if that is not known or
+// not trusted.
 func (c *clock) server() time.Time {
 	switch t := c.known(); {
 	case t.useFar:
@@ -91,8 +88,8 @@ func (c *clock) server() time.Time {
 	return wall()
 }
 
-// latest returns the later of our time and the server's, which is ours if it
-// is not known or not trusted.
+// latest returns the later of our time and the server's, which is ours if it is not known or not
+// trusted.
 func (c *clock) latest() time.Time {
 	here := wall()
 	if near := c.known().near; near != nil {
@@ -107,6 +104,5 @@ func (c *clock) latest() time.Time {
 // within says whether two times are no farther apart than trustedSkew.
 func within(a, b time.Time) bool { return a.Sub(b).Abs() <= trustedSkew }
 
-// wall is the time without its monotonic part: differences of it see the clock
-// being set.
+// wall is the time without its monotonic part: differences of it see the clock being set.
 func wall() time.Time { return time.Now().Round(0) }

@@ -17,13 +17,15 @@ const year = 365 * 24 * time.Hour
 
 // absurd are Dates that no clock shows, or none that is right.
 var absurd = []string{
-	"Fri, 31 Dec 9999 23:59:59 GMT", "Thu, 01 Jan 1970 00:00:00 GMT", "Thu, 01 Jan 1970 00:00:01 GMT",
-	"Tue, 31 Dec 1968 23:59:59 GMT", "Mon, 01 Jan 0001 00:00:00 GMT", "Sat, 01 Jan 0000 00:00:00 GMT",
+	"Fri, 31 Dec 9999 23:59:59 GMT", "Thu, 01 Jan 1970 00:00:00 GMT",
+	"Thu, 01 Jan 1970 00:00:01 GMT",
+	"Tue, 31 Dec 1968 23:59:59 GMT", "Mon, 01 Jan 0001 00:00:00 GMT",
+	"Sat, 01 Jan 0000 00:00:00 GMT",
 	"Mon, 18 Jan 2038 03:14:08 GMT", "Sun, 07 Feb 2106 06:28:16 GMT",
 }
 
-// clockServer answers with a Date, and checks signatures strictly by a clock
-// that may be another one: it minds those of the future, too.
+// clockServer answers with a Date, and checks signatures strictly by a clock that may be another
+// one: it minds those of the future, too.
 type clockServer struct {
 	date    func() string
 	clock   func() time.Time
@@ -34,7 +36,8 @@ type clockServer struct {
 
 func (s *clockServer) answer(r *http.Request) (*http.Response, error) {
 	header := http.Header{"Date": {s.date()}}
-	claims, err := imclient.Verify(r.URL.Query().Get("usersig"), imclient.NewSecret(canary), s.clock())
+	claims, err := imclient.Verify(r.URL.Query().Get("usersig"), imclient.NewSecret(canary),
+		s.clock())
 	code := s.code
 	switch {
 	case errors.Is(err, imclient.ErrSigExpired):
@@ -58,8 +61,8 @@ func off(by time.Duration) func() string {
 	return func() string { return dateOf(time.Now().Add(by)) }
 }
 
-// A Date that is wrong, here only the header, changes nothing: no call fails,
-// and the time that bounds T stays ours. It counts again when it is right.
+// A Date that is wrong, here only the header, changes nothing: no call fails, and the time that
+// bounds T stays ours. It counts again when it is right.
 func TestAWrongDateChangesNothing(t *testing.T) {
 	wrong := map[string]func() string{
 		"a year ahead": off(year), "a year behind": off(-year),
@@ -79,7 +82,8 @@ func TestAWrongDateChangesNothing(t *testing.T) {
 						t.Fatalf("%s, %s: %s", name, when, got)
 					}
 					if got := time.Until(c.Now()); got != ahead {
-						t.Fatalf("%s, %s: Now is %v ahead of our clock, want %v", name, when, got, ahead)
+						t.Fatalf("%s, %s: Now is %v ahead of our clock, want %v", name, when, got,
+							ahead)
 					}
 					time.Sleep(time.Hour)
 				}
@@ -98,8 +102,8 @@ func TestAWrongDateChangesNothing(t *testing.T) {
 	}
 }
 
-// Our clock is wrong, or the server's whole clock: a refusal shows it, and the
-// same call, signed anew, succeeds. It does not bound T.
+// Our clock is wrong, or the server's whole clock: a refusal shows it, and the same call, signed
+// anew, succeeds. It does not bound T.
 func TestAFarClockIsFoundByARefusal(t *testing.T) {
 	for _, by := range []time.Duration{year, -year, 25 * time.Hour, -25 * time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
@@ -145,8 +149,8 @@ func TestARevokedSignatureKeepsItsClock(t *testing.T) {
 	})
 }
 
-// Whatever a server dates and asks for, a pause is between nothing and five
-// minutes, and the one that it asks for if any of the clocks makes sense of it.
+// Whatever a server dates and asks for, a pause is between nothing and five minutes, and the one
+// that it asks for if any of the clocks makes sense of it.
 func TestRetryAfterWithWrongDates(t *testing.T) {
 	in := func(by time.Duration) string { return dateOf(time.Now().Add(by)) }
 	synctest.Test(t, func(t *testing.T) {
@@ -175,7 +179,8 @@ func TestRetryAfterWithWrongDates(t *testing.T) {
 			}
 			for _, status := range []int{200, 429} {
 				header := http.Header{"Date": {date}, "Retry-After": {strconv.Itoa(40)}}
-				if got := retryAfterOf(t, always(status, header, verdict(60007, ""))); got != 40*time.Second {
+				if got := retryAfterOf(t,
+					always(status, header, verdict(60007, ""))); got != 40*time.Second {
 					t.Errorf("Date %s, seconds: %v", date, got)
 				}
 			}

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// Labels of failures that have no ErrorCode; those with one have its decimal
-// digits. A label is the value of a metric and of a letter's header, so the
-// set is closed, but for HTTP statuses ("http_502").
+// Labels of failures that have no ErrorCode; those with one have its decimal digits. A label is the
+// value of a metric and of a dead letter's header, so the set is closed, but for HTTP statuses
+// ("http_502").
 const (
 	LabelTimeout = "timeout" // no whole answer within Options.Timeout
 	LabelConnect = "connect" // no connection: name, route, refusal, proxy
@@ -28,16 +28,15 @@ type Error struct {
 	Label     string // the ErrorCode, or one of the labels above
 	ErrorCode int    // 0: the server gave none
 	Status    int    // HTTP status, 0: none came
-	// Message is what the server said: ErrorInfo, else the beginning of what
-	// came instead. At most 200 bytes on one line, masked.
+	// Message is what the server said: ErrorInfo, else the beginning of what came instead. At most
+	// 200 bytes on one line, redacted.
 	Message string
-	// RetryAfter is how long the server asked to wait, at most 5 minutes. 0
-	// unless the class is Throttled.
+	// RetryAfter is how long the server asked to wait, at most 5 minutes. 0 unless the class is
+	// Throttled.
 	RetryAfter time.Duration
-	// Resigned: the signature was refused and has been dropped, and it was not
-	// one that had been made because of a refusal just before. The same call
-	// will be signed anew (the key read again), so make it once more before
-	// believing Class.
+	// Resigned: the signature was refused and has been dropped, and it was not one that had been
+	// made because of a refusal just before. The same call will be signed anew (the key read
+	// again), so make it once more before believing Class.
 	Resigned bool
 	// Err is the cause, nil if the server answered. It contains no secret.
 	Err error
@@ -49,8 +48,7 @@ type Error struct {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Error says what failed, what the server said, and what an operator should
-// do, on one line.
+// Error says what failed, what the server said, and what an operator should do, on one line.
 func (e *Error) Error() string {
 	return fmt.Sprintf("%s. What to do: %s", e.Seen(), e.Remedy())
 }
@@ -95,7 +93,8 @@ func (e *Error) Remedy() string {
 	return remedy
 }
 
-// Lasting is Remedy for who has no worker that tries again: without what a worker does by itself.
+// Lasting is Remedy without the part that a worker does by itself, for a caller that does not
+// retry.
 func (e *Error) Lasting() string {
 	remedy := e.Remedy()
 	for _, first := range []string{retried, slowed, resigns} {
@@ -111,17 +110,24 @@ func (e *Error) explain() (meaning, remedy string) {
 	}
 	switch e.Label {
 	case LabelTimeout:
-		return "no whole answer in time", retried + "check the way to the server, and that --im-timeout is well above the server's own limit of 3 s"
+		return "no whole answer in time", retried + "check the way to the server, and that " +
+			"--im-timeout is well above the server's own limit of 3 s"
 	case LabelConnect:
-		return "no connection to the server", "check --im-url, name resolution, the firewall's rules for outgoing connections, and the proxy if the environment names one"
+		return "no connection to the server", "check --im-url, name resolution, the firewall's " +
+			"rules for outgoing connections, and the proxy if the environment names one"
 	case LabelTLS:
-		return "the TLS handshake failed", "check that --im-url names the vendor's host, that the system's root certificates are up to date, and that nothing in between opens TLS with a certificate of its own"
+		return "the TLS handshake failed", "check that --im-url names the vendor's host, that " +
+			"the system's root certificates are up to date, and that nothing in between opens " +
+			"TLS with a certificate of its own"
 	case LabelReset:
-		return "the connection broke before the answer was whole", retried + "look for a proxy or firewall in between that cuts connections"
+		return "the connection broke before the answer was whole", retried +
+			"look for a proxy or firewall in between that cuts connections"
 	case LabelAnswer:
-		return "the answer is not one of the IM API: no JSON object with an integer ErrorCode", "check --im-url, and whether a proxy or gateway answers in the server's place"
+		return "the answer is not one of the IM API: no JSON object with an integer ErrorCode",
+			"check --im-url, and whether a proxy or gateway answers in the server's place"
 	case LabelKey:
-		return "the key can't be read, so nothing was sent", "check MARKREAD_IM_KEY, or the file that MARKREAD_IM_KEY_FILE names and that this process may read it"
+		return "the key can't be read, so nothing was sent", "check MARKREAD_IM_KEY, or the file " +
+			"that MARKREAD_IM_KEY_FILE names and that this process may read it"
 	case LabelRequest:
 		return "the call makes no sense, so nothing was sent", rightEvent
 	}
@@ -134,10 +140,13 @@ func (e *Error) explain() (meaning, remedy string) {
 	case status == 429:
 		return meaning, lessCalls
 	case status >= 300 && status < 400:
-		return meaning, "check --im-url: redirects are not followed, for the signature would go to another host"
+		return meaning, "check --im-url: redirects are not followed, for the signature would go " +
+			"to another host"
 	case status == 401 || status == 403 || status == 404 || status == 407:
-		return meaning, "check --im-url, and the proxy or gateway that answers in the server's place: the IM API answers with status 200"
+		return meaning, "check --im-url, and the proxy or gateway that answers in the server's " +
+			"place: the IM API answers with status 200"
 	default:
-		return meaning, retried + "look for the gateway that answers in the server's place, and ask the vendor's support"
+		return meaning, retried +
+			"look for the gateway that answers in the server's place, and ask the vendor's support"
 	}
 }

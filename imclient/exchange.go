@@ -23,10 +23,11 @@ type reply struct {
 	label  string      // of err
 }
 
-// exchange sends one request and reads its answer. Unless that came whole, the
-// connection is closed when exchange returns. lose ends ctx with what its lease
-// returned.
-func (c *Client) exchange(ctx context.Context, lose context.CancelCauseFunc, address *url.URL, payload []byte) reply {
+// exchange sends one request and reads its answer. Unless that came whole, the connection is closed
+// when exchange returns. lose ends ctx with what its lease returned.
+func (c *Client) exchange(
+	ctx context.Context, lose context.CancelCauseFunc, address *url.URL, payload []byte,
+) reply {
 	trail := trail{lease: leaseOf(ctx), lose: lose}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, c.expired)
 	defer cancel()
@@ -42,8 +43,8 @@ func (c *Client) exchange(ctx context.Context, lose context.CancelCauseFunc, add
 		got.until = response.TLS.PeerCertificates[0].NotAfter
 	}
 	if response.StatusCode == http.StatusSwitchingProtocols {
-		// The body is the bare connection now, and its end is nobody's
-		// business but ours: not even the context ends a Read of it.
+		// The body is the bare connection now, and its end is nobody's business but ours: not even
+		// the context ends a Read of it.
 		trail.hangUp()
 		_ = response.Body.Close()
 		return got
@@ -61,8 +62,8 @@ func (c *Client) exchange(ctx context.Context, lose context.CancelCauseFunc, add
 	return got
 }
 
-// newRequest is http.NewRequest without parsing the URL: it can't fail with an
-// error that quotes it.
+// newRequest is http.NewRequest without parsing the URL: it can't fail with an error that quotes
+// it.
 func newRequest(ctx context.Context, address *url.URL, payload []byte) *http.Request {
 	body := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(payload)), nil }
 	first, _ := body()

@@ -1,11 +1,14 @@
 package imclient_test
 
 import (
+	"bytes"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strconv"
 	"strings"
@@ -26,37 +29,51 @@ type script struct {
 
 // bodies are answers and the ErrorCode that is in them, -1: none.
 var bodies = map[string]int{
-	`{"ErrorCode":0}`: 0, `{"ErrorCode":60007,"ErrorInfo":"x"}`: 60007, `{"ErrorCode":-1}`: -1000, "": -1, "null": -1, "[]": -1, "{}": -1,
-	`{"ErrorCode":"0"}`: -1, `{"ErrorCode":0.0}`: -1, `{"ErrorCode":1e3}`: -1, `{"ErrorCode":[0]}`: -1, `{"ErrorCode":null}`: -1,
-	`{"ErrorCode":9223372036854775808}`: -1, `{"ErrorCode":0`: -1, `{"ErrorCode":0}{"ErrorCode":0}`: -1, `{"errorcode":0}`: -1,
+	`{"ErrorCode":0}`: 0, `{"ErrorCode":60007,"ErrorInfo":"x"}`: 60007, `{"ErrorCode":-1}`: -1000,
+	"": -1, "null": -1, "[]": -1, "{}": -1,
+	`{"ErrorCode":"0"}`: -1, `{"ErrorCode":0.0}`: -1, `{"ErrorCode":1e3}`: -1,
+	`{"ErrorCode":[0]}`: -1, `{"ErrorCode":null}`: -1,
+	`{"ErrorCode":9223372036854775808}`: -1, `{"ErrorCode":0`: -1,
+	`{"ErrorCode":0}{"ErrorCode":0}`: -1, `{"errorcode":0}`: -1,
 	"\xff\xfe\x00{": -1, "<html>\x1b[2J</html>": -1, "\x1f\x8b\x08\x00\x00\x00\x00\x00": -1,
-	`{"x":` + strings.Repeat("[", 20000) + strings.Repeat("]", 20000) + `,"ErrorCode":0}`: -1, // deeper than encoding/json reads
+	// deeper than encoding/json reads
+	`{"x":` + strings.Repeat("[", 20000) + strings.Repeat("]", 20000) + `,"ErrorCode":0}`: -1,
 }
 
 // scripts are the bodies with all statuses, in all framings of HTTP/1.
 func scripts() []script {
 	framings := map[string]func(status, body string) string{
 		"length": func(status, body string) string {
-			return fmt.Sprintf("HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s", status, len(body), body)
+			return fmt.Sprintf("HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s", status, len(body),
+				body)
 		},
-		"close": func(status, body string) string { return fmt.Sprintf("HTTP/1.1 %s\r\n\r\n%s", status, body) },
-		"old":   func(status, body string) string { return fmt.Sprintf("HTTP/1.0 %s\r\n\r\n%s", status, body) },
+		"close": func(status, body string) string {
+			return fmt.Sprintf("HTTP/1.1 %s\r\n\r\n%s", status, body)
+		},
+		"old": func(status, body string) string {
+			return fmt.Sprintf("HTTP/1.0 %s\r\n\r\n%s", status, body)
+		},
 		"chunked": func(status, body string) string {
-			return fmt.Sprintf("HTTP/1.1 %s\r\nTransfer-Encoding: chunked\r\n\r\n%s0\r\n\r\n", status, chunk(body))
+			return fmt.Sprintf("HTTP/1.1 %s\r\nTransfer-Encoding: chunked\r\n\r\n%s0\r\n\r\n",
+				status, chunk(body))
 		},
 		"gzip": func(status, body string) string { // nobody asked for it, so it is what it is
-			return fmt.Sprintf("HTTP/1.1 %s\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%s", status, len(body), body)
+			const form = "HTTP/1.1 %s\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%s"
+			return fmt.Sprintf(form, status, len(body), body)
 		},
 		"early": func(status, body string) string {
-			return fmt.Sprintf("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 %s\r\n\r\n%s", status, body)
+			return fmt.Sprintf("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n"+
+				"Link: x\r\n\r\nHTTP/1.1 %s\r\n\r\n%s", status, body)
 		},
 	}
 	var all []script
 	for body, code := range bodies {
-		for _, status := range []string{"200 OK", "302 Found\r\nLocation: http://other.test/", "403 No", "429 Slow", "502 Bad", "999 Odd"} {
+		for _, status := range []string{"200 OK", "302 Found\r\nLocation: http://other.test/",
+			"403 No", "429 Slow", "502 Bad", "999 Odd"} {
 			for name, frame := range framings {
 				text := frame(status, body)
-				s := script{name: fmt.Sprintf("%s, %.12q, %.30q", name, status, body), play: func(c net.Conn) { _, _ = io.WriteString(c, text) }}
+				s := script{name: fmt.Sprintf("%s, %.12q, %.30q", name, status, body),
+					play: func(c net.Conn) { _, _ = io.WriteString(c, text) }}
 				switch {
 				case code == -1000:
 					s.label, s.code = "-1", -1
@@ -81,8 +98,8 @@ func chunk(body string) string {
 	return fmt.Sprintf("%x\r\n%s\r\n", len(body), body)
 }
 
-// A few hundred hostile answers: each is classified as its body and status
-// say, in time, with one request, and none is followed.
+// A few hundred hostile answers: each is classified as its body and status say, in time, with one
+// request, and none is followed.
 func TestHostileAnswers(t *testing.T) {
 	all := scripts()
 	if len(all) < 100 {
@@ -111,7 +128,8 @@ func TestHostileAnswers(t *testing.T) {
 				return
 			}
 			var e *imclient.Error
-			if !errors.As(err, &e) || e.Label != s.label || e.ErrorCode != s.code || e.RetryAfter != 0 {
+			if !errors.As(err, &e) || e.Label != s.label || e.ErrorCode != s.code ||
+				e.RetryAfter != 0 {
 				t.Errorf("%s: %v, want %s", s.name, err, s.label)
 			}
 		})
@@ -129,20 +147,32 @@ func TestEndlessAnswersTakeLittleMemory(t *testing.T) {
 		}
 	}
 	for name, play := range map[string]func(net.Conn){
-		"body": func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n{\"ErrorInfo\":\""); pour(c, block) },
+		"body": func(c net.Conn) {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n{\"ErrorInfo\":\"")
+			pour(c, block)
+		},
 		"chunks": func(c net.Conn) {
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
 			pour(c, chunk(block))
 		},
 		"chunk": func(c net.Conn) {
-			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffff;x=")
+			_, _ = io.WriteString(c,
+				"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffff;x=")
 			pour(c, block)
 		},
-		"header":  func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nX: "); pour(c, block) },
-		"headers": func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n"); pour(c, "X: "+block[:1000]+"\r\n") },
+		"header": func(c net.Conn) {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nX: ")
+			pour(c, block)
+		},
+		"headers": func(c net.Conn) {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n")
+			pour(c, "X: "+block[:1000]+"\r\n")
+		},
 		"status":  func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 200 "); pour(c, block) },
 		"no HTTP": func(c net.Conn) { pour(c, block) },
-		"hints":   func(c net.Conn) { pour(c, "HTTP/1.1 103 Early Hints\r\nX: "+block[:1000]+"\r\n\r\n") },
+		"hints": func(c net.Conn) {
+			pour(c, "HTTP/1.1 103 Early Hints\r\nX: "+block[:1000]+"\r\n\r\n")
+		},
 		"trailers": func(c net.Conn) {
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n")
 			pour(c, "X: "+block[:1000]+"\r\n")
@@ -158,7 +188,8 @@ func TestEndlessAnswersTakeLittleMemory(t *testing.T) {
 			err := c.MarkRead(t.Context(), aRead)
 			took := time.Since(begin)
 			runtime.ReadMemStats(&after)
-			if e := (*imclient.Error)(nil); !errors.As(err, &e) || e.Class != imclient.Transient || took > 5*time.Second {
+			if e := (*imclient.Error)(nil); !errors.As(err, &e) || e.Class != imclient.Transient ||
+				took > 5*time.Second {
 				t.Errorf("%s: %v after %v", name, err, took)
 			}
 			if used := after.TotalAlloc - before.TotalAlloc; used > 4<<20 {
@@ -166,4 +197,68 @@ func TestEndlessAnswersTakeLittleMemory(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A server's answer can have any length and any header, and is not decompressed.
+func TestAnswersAreBounded(t *testing.T) {
+	var sent int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Accept-Encoding") != "" {
+			t.Error("asks for compression")
+		}
+		w.Header().Set("Content-Encoding", "gzip")
+		block := bytes.Repeat([]byte("x"), 1<<16)
+		for sent = 0; sent < 1<<30; sent += int64(len(block)) {
+			if _, err := w.Write(block); err != nil {
+				return
+			}
+		}
+	}))
+	c := client(t, options(server.URL))
+	answer, err := c.Post(t.Context(), "openim/sendmsg", nil)
+	c.Close()
+	server.Close()
+	if got, want := outcomeOf(t,
+		err), (outcome{imclient.Transient, "answer", 0, 200}); got != want ||
+		len(answer.Body) != 64<<10 {
+		t.Errorf("%+v with %d bytes, want %+v", got, len(answer.Body), want)
+	}
+	if sent > 32<<20 { // what fits into the sockets' buffers
+		t.Errorf("the server could send %d bytes", sent)
+	}
+}
+
+func FuzzAnswer(f *testing.F) {
+	f.Add(200, []byte(verdict(0, "")), "5", "Tue, 14 Nov 2023 22:14:00 GMT")
+	f.Add(429, []byte(`{"ErrorCode":60007}`), "Tue, 14 Nov 2023 22:14:00 GMT", "")
+	f.Add(502, []byte("<html>\x1b[2J"+base64.StdEncoding.EncodeToString([]byte(canary))), "-1", "x")
+	f.Add(200, []byte(`{"ErrorCode":70009,"ErrorInfo":"`+canary+`","ActionStatus":"`+canary+`"}`),
+		"", "")
+	f.Fuzz(func(t *testing.T, status int, body []byte, retryAfter, date string) {
+		c := canned(t,
+			always(status, http.Header{"Retry-After": {retryAfter}, "Date": {date}}, string(body)))
+		answer, err := c.Post(t.Context(), "openim/sendmsg", nil)
+		for i := range len(canary) - 12 {
+			if text := fmt.Sprint(err, string(answer.Body), answer.ErrorInfo,
+				answer.ActionStatus); strings.Contains(text, canary[i:i+12]) {
+				t.Fatalf("the key is in %s", text)
+			}
+		}
+		if err == nil {
+			if answer.ErrorCode != 0 {
+				t.Error("a success with an ErrorCode")
+			}
+			return
+		}
+		var e *imclient.Error
+		if !errors.As(err, &e) {
+			t.Fatal(err)
+		}
+		if len(e.Message) > 200 || e.RetryAfter < 0 || e.RetryAfter > 5*time.Minute ||
+			e.RetryAfter > 0 && e.Class != imclient.Throttled ||
+			e.Label == "" || e.ErrorCode != answer.ErrorCode ||
+			strings.ContainsAny(err.Error(), "\x1b\r\n") {
+			t.Errorf("%+v: %v", e, err)
+		}
+	})
 }

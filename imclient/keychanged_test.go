@@ -14,8 +14,7 @@ import (
 	"markread/imclient"
 )
 
-// changed fails the test unless KeyChanged says want, twice: asking must not
-// change the answer.
+// changed fails the test unless KeyChanged says want, twice: asking must not change the answer.
 func changed(t *testing.T, c *imclient.Client, want bool, when string) {
 	t.Helper()
 	for range 2 {
@@ -25,18 +24,18 @@ func changed(t *testing.T, c *imclient.Client, want bool, when string) {
 	}
 }
 
-// called makes a call whose signature has the number, and that ends with the
-// label.
+// called makes a call whose signature has the number, and that ends with the label.
 func (o *office) called(t *testing.T, c *imclient.Client, number int, label string) {
 	t.Helper()
 	time.Sleep(2 * time.Second) // signatures differ by their second
 	if got := call(t, c); got != label || o.calls[len(o.calls)-1] != number {
-		t.Errorf("%q with signature %d, want %q with %d", got, o.calls[len(o.calls)-1], label, number)
+		t.Errorf("%q with signature %d, want %q with %d", got, o.calls[len(o.calls)-1], label,
+			number)
 	}
 }
 
-// A refusal that has nothing to do with the signature keeps it; the call after
-// a new key is nevertheless made with that.
+// A refusal that has nothing to do with the signature keeps it; the call after a new key is
+// nevertheless made with that.
 func TestANewKeyIsNoticedAndUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &office{key: "one", codes: map[int]int{0: 60010, 1: 60010, 2: 0}}
@@ -77,8 +76,8 @@ func TestAKeyThatComesBackIsNoticed(t *testing.T) {
 		o.called(t, c, 0, "ok")
 		changed(t, c, false, "after the call")
 
-		// The renewal meets an unreadable key, the signature lives on. The same
-		// key, readable again, is used before the renewal's own next try.
+		// The renewal meets an unreadable key, the signature lives on. The same key, readable
+		// again, is used before the renewal's own next try.
 		o.keyErr = errors.New("gone again")
 		time.Sleep(13 * time.Hour)
 		o.called(t, c, 0, "ok")
@@ -112,8 +111,7 @@ func TestANewKeyThatVanishesLeavesTheSignature(t *testing.T) {
 	})
 }
 
-// A second refusal in a row is the last word, unless there is another key by
-// now.
+// A second refusal in a row is the last word, unless there is another key by now.
 func TestARefusalWithAnOldKeyIsNotTheLastWord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &office{key: "one", codes: map[int]int{0: 70009, 1: 70009, 2: 70009}}
@@ -129,14 +127,15 @@ func TestARefusalWithAnOldKeyIsNotTheLastWord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // noticed while a call is out
 		o := &office{key: "one", codes: map[int]int{0: 70009, 1: 70009}}
 		var c *imclient.Client
-		c = canned(t, func(options *imclient.Options) { options.Key = o.source }, with(func(r *http.Request) (*http.Response, error) {
-			response, err := o.answer(r)
-			if len(o.calls) == 2 {
-				o.key = "two"
-				changed(t, c, true, "another key")
-			}
-			return response, err
-		}))
+		c = canned(t, func(options *imclient.Options) { options.Key = o.source },
+			with(func(r *http.Request) (*http.Response, error) {
+				response, err := o.answer(r)
+				if len(o.calls) == 2 {
+					o.key = "two"
+					changed(t, c, true, "another key")
+				}
+				return response, err
+			}))
 		o.called(t, c, 0, "70009+")
 		o.called(t, c, 1, "70009+")
 		o.called(t, c, 2, "ok")
@@ -145,7 +144,8 @@ func TestARefusalWithAnOldKeyIsNotTheLastWord(t *testing.T) {
 
 func TestAConstantKeyNeverChanges(t *testing.T) {
 	for _, key := range []string{canary, ""} {
-		c := canned(t, always(200, nil, verdict(60010, "")), func(o *imclient.Options) { o.Key = imclient.Key(imclient.NewSecret(key)) })
+		c := canned(t, always(200, nil, verdict(60010, "")),
+			func(o *imclient.Options) { o.Key = imclient.Key(imclient.NewSecret(key)) })
 		changed(t, c, false, "before a call")
 		call(t, c)
 		changed(t, c, false, "after a call")
@@ -160,7 +160,8 @@ func TestAHalfWrittenKeyFileHasNotChanged(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c := canned(t, always(200, nil, verdict(0, "")), func(o *imclient.Options) { o.Key = imclient.KeyFile(path) })
+	c := canned(t, always(200, nil, verdict(0, "")),
+		func(o *imclient.Options) { o.Key = imclient.KeyFile(path) })
 	write("one\n")
 	if got := call(t, c); got != "ok" {
 		t.Fatal(got)
@@ -198,7 +199,8 @@ func TestKeyChangedWhileCallsAreMade(t *testing.T) {
 		n++
 		return imclient.NewSecret(canary[:20+n%3]), nil
 	}
-	c := canned(t, always(200, nil, verdict(70009, "")), func(o *imclient.Options) { o.Key = source })
+	c := canned(t, always(200, nil, verdict(70009, "")),
+		func(o *imclient.Options) { o.Key = source })
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {

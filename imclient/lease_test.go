@@ -29,7 +29,8 @@ func (c writeCounter) Write(b []byte) (int, error) {
 
 var errLost = errors.New("the lease is lost")
 
-// A lease that ends while the connection is made, or between two calls of one connection, keeps the request from being sent.
+// A lease that ends while the connection is made, or between two calls of one connection, keeps the
+// request from being sent.
 func TestLease(t *testing.T) {
 	t.Run("plain", func(t *testing.T) { mustKeepTheLease(t, httptest.NewServer) })
 	t.Run("TLS", func(t *testing.T) { mustKeepTheLease(t, httptest.NewTLSServer) })
@@ -44,14 +45,16 @@ func mustKeepTheLease(t *testing.T, start func(http.Handler) *httptest.Server) {
 	}))
 	defer server.Close()
 	o := options(server.URL)
-	pool := &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+	pool := &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn,
+		error) {
 		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
 		if dialled.Add(1) == 1 {
 			lost.Store(true) // the process stood still meanwhile
 		}
 		return writeCounter{conn, &writes}, err
 	}}
-	if trusted, ok := server.Client().Transport.(*http.Transport); ok && trusted.TLSClientConfig != nil {
+	if trusted, ok := server.Client().Transport.(*http.Transport); ok &&
+		trusted.TLSClientConfig != nil {
 		pool.TLSClientConfig = trusted.TLSClientConfig.Clone()
 	}
 	defer pool.CloseIdleConnections()
@@ -82,13 +85,16 @@ func mustKeepTheLease(t *testing.T, start func(http.Handler) *httptest.Server) {
 		lost.Store(step.lost)
 		before := asked
 		writes.Store(0)
-		if err := c.MarkRead(ctx, read); !errors.Is(err, step.err) || step.err == nil && err != nil {
+		if err := c.MarkRead(ctx, read); !errors.Is(err, step.err) || step.err == nil &&
+			err != nil {
 			t.Errorf("%s: %v, want %v", step.name, err, step.err)
 		}
 		if n := arrived.Load(); n != step.arrived || asked == before {
-			t.Errorf("%s: %d requests have arrived, want %d; the lease was asked %d times", step.name, n, step.arrived, asked-before)
+			t.Errorf("%s: %d requests have arrived, want %d; the lease was asked %d times",
+				step.name, n, step.arrived, asked-before)
 		}
-		if n := writes.Load(); pool.TLSClientConfig == nil && (n != 0) != (step.err == nil) || n > 1 && pool.TLSClientConfig == nil {
+		if n := writes.Load(); pool.TLSClientConfig == nil && (n != 0) != (step.err == nil) ||
+			n > 1 && pool.TLSClientConfig == nil {
 			t.Errorf("%s: head and body went out in %d writes", step.name, n)
 		}
 	}

@@ -11,7 +11,8 @@ import (
 func TestBackoffDoublesUpToItsMaximum(t *testing.T) {
 	b := imclient.NewBackoff(200*time.Millisecond, 30*time.Second)
 	almost := 1 - 1e-9
-	for failures, ms := range map[int]int{-1: 200, 0: 200, 1: 200, 2: 400, 3: 800, 4: 1600, 5: 3200, 6: 6400, 7: 12800, 8: 25600, 9: 30000, 10: 30000, 1 << 40: 30000} {
+	for failures, ms := range map[int]int{-1: 200, 0: 200, 1: 200, 2: 400, 3: 800, 4: 1600, 5: 3200,
+		6: 6400, 7: 12800, 8: 25600, 9: 30000, 10: 30000, 1 << 40: 30000} {
 		ceiling := time.Duration(ms) * time.Millisecond
 		if got := b.Delay(failures, almost); got > ceiling || got < ceiling-time.Microsecond {
 			t.Errorf("after %d failures at most %v, want %v", failures, got, ceiling)
@@ -46,10 +47,13 @@ func TestRegionURL(t *testing.T) {
 	for in, want := range map[string]string{
 		"china": "https://console.tim.qq.com", "singapore": "https://adminapisgp.im.qcloud.com",
 		"seoul": "https://adminapikr.im.qcloud.com", "tokyo": "https://adminapijpn.im.qcloud.com",
-		"frankfurt": "https://adminapiger.im.qcloud.com", "silicon-valley": "https://adminapiusa.im.qcloud.com",
+		"frankfurt":                  "https://adminapiger.im.qcloud.com",
+		"silicon-valley":             "https://adminapiusa.im.qcloud.com",
 		"jakarta":                    "https://adminapiidn.im.qcloud.com",
-		"https://console.tim.qq.com": "https://console.tim.qq.com", "https://h:8443/a/b//": "https://h:8443/a/b",
-		"http://127.0.0.1:8790/": "http://127.0.0.1:8790", "http://[::1]:1": "http://[::1]:1", "HTTPS://h": "https://h",
+		"https://console.tim.qq.com": "https://console.tim.qq.com",
+		"https://h:8443/a/b//":       "https://h:8443/a/b",
+		"http://127.0.0.1:8790/":     "http://127.0.0.1:8790", "http://[::1]:1": "http://[::1]:1",
+		"HTTPS://h": "https://h",
 	} {
 		if got, err := imclient.RegionURL(in); err != nil || got != want {
 			t.Errorf("%s: %s, %v; want %s", in, got, err, want)
@@ -59,8 +63,10 @@ func TestRegionURL(t *testing.T) {
 		t.Errorf("regions %v", imclient.Regions())
 	}
 	for _, in := range []string{
-		"", "tokio", "console.tim.qq.com", "//h", "ftp://h", "https://", "https://:80", "https:///p", "https://h?x=1", "https://h?",
-		"https://h#f", "https://h#", "https://u@h", "https://u:" + canary + "@h", "https://u:" + canary + "@h:port", "https://%zz",
+		"", "tokio", "console.tim.qq.com", "//h", "ftp://h", "https://", "https://:80",
+		"https:///p", "https://h?x=1", "https://h?",
+		"https://h#f", "https://h#", "https://u@h", "https://u:" + canary + "@h",
+		"https://u:" + canary + "@h:port", "https://%zz",
 	} {
 		if got, err := imclient.RegionURL(in); err == nil || got != "" || leaks(err.Error()) {
 			t.Errorf("%s: %q, %v", in, got, err)

@@ -1,18 +1,19 @@
 package imclient
 
 import (
+	"encoding/base64"
 	"net/url"
 	"os"
 	"strings"
 )
 
-// minPassword is the least length of a proxy's password that is masked:
-// masking a shorter one would spoil every text.
+// minPassword is the least length of a proxy's password that is removed from texts: a shorter one
+// stands in every text by chance.
 const minPassword = 4
 
-// proxyPasswords returns the passwords in the addresses of the environment's
-// proxies, as they stand there and as they are sent. The addresses are not
-// parsed: the error about one that can't be parsed quotes it.
+// proxyPasswords returns the passwords in the addresses of the environment's proxies, as they stand
+// there and as they are sent. The addresses are not parsed: the error about one that can't be
+// parsed quotes it.
 func proxyPasswords() []string {
 	var passwords []string
 	for _, name := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"} {
@@ -30,8 +31,10 @@ func proxyPasswords() []string {
 			continue
 		}
 		passwords = append(passwords, password)
-		if plain, err := url.PathUnescape(password); err == nil && plain != password {
-			passwords = append(passwords, plain)
+		if plain, err := url.PathUnescape(user); err == nil {
+			_, password, _ := strings.Cut(plain, ":")
+			basic := base64.StdEncoding.EncodeToString([]byte(plain)) // in Proxy-Authorization
+			passwords = append(passwords, password, basic)
 		}
 	}
 	return passwords

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// regions are the hosts of the data centres, by our names, as in the vendor's
-// introduction to the REST API (tencentcloud.com/document/product/1047/34620).
+// regions are the hosts of the data centres, by our names, as in the vendor's introduction to the
+// REST API (tencentcloud.com/document/product/1047/34620).
 var regions = []struct{ name, host string }{
 	{"china", "console.tim.qq.com"},
 	{"singapore", "adminapisgp.im.qcloud.com"},
@@ -28,9 +28,9 @@ func Regions() []string {
 	return names
 }
 
-// RegionURL returns the base URL of a region, given by its name, or the URL
-// itself, without a slash at the end. A URL must be http or https, with a host
-// and nothing after the path. Whether plain http is safe there is not asked.
+// RegionURL returns the base URL of a region, given by its name, or the URL itself, without a slash
+// at the end. A URL must be http or https, with a host and nothing after the path. Whether plain
+// http is safe there is not asked.
 func RegionURL(nameOrURL string) (string, error) {
 	for _, region := range regions {
 		if nameOrURL == region.name {
@@ -39,7 +39,8 @@ func RegionURL(nameOrURL string) (string, error) {
 	}
 	if !strings.Contains(nameOrURL, "://") {
 		// Not quoted: there may be a password in it.
-		return "", fmt.Errorf("it is neither a URL (https://…) nor one of the regions %s", strings.Join(Regions(), ", "))
+		return "", fmt.Errorf("it is neither a URL (https://…) nor one of the regions %s",
+			strings.Join(Regions(), ", "))
 	}
 	base, err := parseBase(nameOrURL)
 	if err != nil {
@@ -48,8 +49,7 @@ func RegionURL(nameOrURL string) (string, error) {
 	return base.String(), nil
 }
 
-// parseBase reads a base URL. Its errors don't quote it: there may be a
-// password in it.
+// parseBase reads a base URL. Its errors don't quote it: there may be a password in it.
 func parseBase(text string) (*url.URL, error) {
 	base, err := url.Parse(text)
 	switch {
@@ -61,7 +61,7 @@ func parseBase(text string) (*url.URL, error) {
 		return nil, errors.New("the URL has no host")
 	case base.User != nil:
 		return nil, errors.New("the URL must not contain a user or a password")
-	case base.RawQuery != "" || base.ForceQuery || base.Fragment != "" || strings.Contains(text, "#"):
+	case base.RawQuery != "" || base.ForceQuery || strings.Contains(text, "#"):
 		return nil, errors.New("the URL must end with its path: no query, no fragment")
 	}
 	base.Path = strings.TrimRight(base.Path, "/")

@@ -12,14 +12,13 @@ import (
 // redacted is what stands in for a secret in every text.
 const redacted = "[secret]"
 
-// Secret is a text that must not be shown: the app's key, a signature, a
-// token. Every way of printing it gives "[secret]": all verbs of package fmt,
-// JSON, text encodings, slog. Only Reveal gives the text.
+// Secret is a text that must not be shown: the app's key, a signature, a token. Every way of
+// printing it gives "[secret]": all verbs of package fmt, JSON, text encodings, slog. Only Reveal
+// gives the text.
 //
-// The text is kept in a closure, not in a string field: fmt does not call our
-// methods for a Secret in an unexported field of another struct, nor for a
-// wrong verb such as %p, and then prints what it finds by reflection. It finds
-// an address.
+// The text is kept in a closure, not in a string field: fmt does not call our methods for a Secret
+// in an unexported field of another struct, nor for a wrong verb such as %p, and then prints what
+// it finds by reflection. It finds an address.
 type Secret struct {
 	reveal func() string
 }
@@ -55,9 +54,9 @@ func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 // LogValue returns "[secret]".
 func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 
-// KeySource gives the app's secret key. It is asked at every signing, so a key
-// that was rotated is found without a restart. It is called by one goroutine
-// at a time for each Client. Its error must not contain the key.
+// KeySource gives the app's secret key. It is asked at every signing, so a key that was rotated is
+// found without a restart. It is called by one goroutine at a time for each Client. Its error must
+// not contain the key.
 type KeySource func() (Secret, error)
 
 // Key is a KeySource that always gives the same key.
@@ -73,8 +72,8 @@ func Key(key Secret) KeySource {
 // maxKeyFile bounds what is read of a key file; a real key has 64 bytes.
 const maxKeyFile = 4 << 10
 
-// KeyFile is a KeySource that reads the file at path anew each time. Newlines
-// at the end are cut. Its errors name the path.
+// KeyFile is a KeySource that reads the file at path anew each time. Newlines at the end are cut.
+// Its errors name the path.
 func KeyFile(path string) KeySource {
 	return func() (Secret, error) {
 		info, err := os.Stat(path)
@@ -94,7 +93,8 @@ func KeyFile(path string) KeySource {
 		case err != nil:
 			return Secret{}, fmt.Errorf("key file: %w", err)
 		case len(text) > maxKeyFile:
-			return Secret{}, fmt.Errorf("key file %s: longer than %d bytes, so it is no key", path, maxKeyFile)
+			return Secret{}, fmt.Errorf(
+				"key file %s: longer than %d bytes, so it is no key", path, maxKeyFile)
 		}
 		key := NewSecret(strings.TrimRight(string(text), "\r\n"))
 		if key.IsZero() {

@@ -26,7 +26,8 @@ func TestSecretPrintsNowhere(t *testing.T) {
 		"source": imclient.Key(secret),
 	}
 	verbs := []string{
-		"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "% x", "%d", "%c", "%U", "%p", "%t", "%b", "%o", "%e", "%g",
+		"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "% x", "%d", "%c", "%U", "%p", "%t", "%b", "%o",
+		"%e", "%g",
 		"%10.3s", "%T", "%w", "%!", "%z",
 	}
 	for name, value := range values {
@@ -61,7 +62,8 @@ func TestSecretPrintsNowhere(t *testing.T) {
 
 // leaks says whether text contains the canary, plain or in hexadecimal.
 func leaks(text string) bool {
-	return strings.Contains(text, canary[:12]) || strings.Contains(strings.ToLower(text), fmt.Sprintf("%x", canary[:12]))
+	return strings.Contains(text, canary[:12]) ||
+		strings.Contains(strings.ToLower(text), fmt.Sprintf("%x", canary[:12]))
 }
 
 func TestSecretReveals(t *testing.T) {
@@ -69,7 +71,8 @@ func TestSecretReveals(t *testing.T) {
 		t.Errorf("revealed %q", got)
 	}
 	var zero imclient.Secret
-	if zero.Reveal() != "" || !zero.IsZero() || !imclient.NewSecret("").IsZero() || imclient.NewSecret("x").IsZero() {
+	if zero.Reveal() != "" || !zero.IsZero() || !imclient.NewSecret("").IsZero() ||
+		imclient.NewSecret("x").IsZero() {
 		t.Error("IsZero or Reveal of the zero value is wrong")
 	}
 }
@@ -83,10 +86,12 @@ func TestKeyFile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := source(); err == nil || !strings.Contains(err.Error(), path) || !errors.Is(err, fs.ErrNotExist) {
+	if _, err := source(); err == nil || !strings.Contains(err.Error(), path) ||
+		!errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("missing file: %v", err)
 	}
-	for text, want := range map[string]string{"one\n": "one", "two\r\n": "two", "three": "three", " four \n": " four "} {
+	for text, want := range map[string]string{"one\n": "one", "two\r\n": "two", "three": "three",
+		" four \n": " four "} {
 		write(text)
 		if key, err := source(); err != nil || key.Reveal() != want {
 			t.Errorf("%q: read %q, %v", text, key.Reveal(), err)

@@ -11,14 +11,13 @@ import (
 const (
 	// sigLifetime is what the vendor recommends at least.
 	sigLifetime = 24 * time.Hour
-	// sigRenew is well before it expires: half a day is left to mend a key
-	// that can't be read.
+	// sigRenew is well before it expires: half a day is left to fix a key that can't be read.
 	sigRenew = 12 * time.Hour
-	// sigRetry is how often an unreadable key is tried again while the
-	// signature at hand is still good.
+	// sigRetry is how often an unreadable key is tried again while the signature at hand is still
+	// good.
 	sigRetry = time.Minute
-	// sigFuture is how far a signature may seem to be made in the future
-	// before we believe that a clock was set back, and sign anew.
+	// sigFuture is how far a signature may seem to be made in the future before we believe that a
+	// clock was set back, and sign anew.
 	sigFuture = time.Minute
 )
 
@@ -27,19 +26,18 @@ type signature struct {
 	text   Secret
 	issued time.Time // as signed: the server's clock, if known and trusted
 	made   time.Time // ours, monotonic
-	// suspect: made because the one before was refused, and never accepted
-	// yet. Guarded by signer.mu.
+	// suspect: made because the one before was refused, and never accepted yet. Guarded by
+	// signer.mu.
 	suspect bool
 }
 
-// signer makes signatures and keeps the current one. Safe for any number of
-// goroutines.
+// signer makes signatures and keeps the current one. Safe for any number of goroutines.
 type signer struct {
-	appID int64
-	admin string
-	key   KeySource
-	clock *clock                  // dates signatures
-	mask  func(secrets ...string) // is told each secret before it is used
+	appID  int64
+	admin  string
+	key    KeySource
+	clock  *clock                  // dates signatures
+	redact func(secrets ...string) // is told each secret before it is used
 
 	mu      sync.Mutex
 	current *signature // nil: none yet, or the last was refused
@@ -50,8 +48,7 @@ type signer struct {
 	changed bool       // the key is another one than current was made with: it is due
 }
 
-// get returns a signature that the server should take. Its error is the key
-// source's.
+// get returns a signature that the server should take. Its error is the key source's.
 func (s *signer) get() (*signature, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -79,13 +76,13 @@ func (s *signer) sign(now time.Time) (*signature, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.mask(key.Reveal())
+	s.redact(key.Reveal())
 	s.used = key
 	sig, mac, err := sign(s.appID, s.admin, key, now, sigLifetime)
 	if err != nil {
 		return nil, err
 	}
-	s.mask(sig, mac)
+	s.redact(sig, mac)
 	return &signature{text: NewSecret(sig), issued: now, made: time.Now(), suspect: s.refused}, nil
 }
 
@@ -98,10 +95,9 @@ func (s *signer) readKey() (Secret, error) {
 	return key, err
 }
 
-// keyChanged says whether the key can be read and is not the one of the last
-// signature, or could not be read then. The next signature is made with it
-// even if the current one is still good; that one stays, in case the key can't
-// be read after all.
+// keyChanged says whether the key can be read and is not the one of the last signature, or could
+// not be read then. The next signature is made with it even if the current one is still good; that
+// one stays, in case the key can't be read after all.
 func (s *signer) keyChanged() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -116,17 +112,16 @@ func (s *signer) keyChanged() bool {
 	return s.changed
 }
 
-// sameKey compares in a time that says nothing about the keys, not even their
-// lengths.
+// sameKey compares in a time that says nothing about the keys, not even their lengths.
 func sameKey(a, b Secret) bool {
 	x, y := sha256.Sum256([]byte(a.Reveal())), sha256.Sum256([]byte(b.Reveal()))
 	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
 }
 
-// refuse drops a signature that the server did not take, unless a newer one is
-// there already. It says whether a call with the next signature may fare
-// better: yes, unless this one was itself made because of a refusal, and with
-// the key that we still have. redate: the date of the signature may be why.
+// refuse drops a signature that the server did not take, unless a newer one is there already. It
+// says whether a call with the next signature may fare better: yes, unless this one was itself made
+// because of a refusal, and with the key that we still have. redate: the date of the signature may
+// be why.
 func (s *signer) refuse(sig *signature, redate bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -139,16 +134,15 @@ func (s *signer) refuse(sig *signature, redate bool) bool {
 	return !sig.suspect || s.current != nil || s.changed
 }
 
-// accept notes that the server took a signature: if it is refused later, that
-// is a new story.
+// accept notes that the server took a signature: if it is refused later, that is a new story.
 func (s *signer) accept(sig *signature) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sig.suspect = false
 }
 
-// age is how old the signature is, by the clock that it was dated with or the
-// time that has really passed since, whichever is more.
+// age is how old the signature is, by the clock that it was dated with or the time that has really
+// passed since, whichever is more.
 func (s *signature) age(now time.Time) time.Duration {
 	return max(now.Sub(s.issued), time.Since(s.made))
 }

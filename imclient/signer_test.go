@@ -16,8 +16,8 @@ import (
 	"markread/imclient"
 )
 
-// office plays the server as far as signatures matter, and the key's keeper.
-// It shows each signature as a number, in the order in which they first came.
+// office plays the server as far as signatures matter, and the key's keeper. It shows each
+// signature as a number, in the order in which they first came.
 type office struct {
 	mu     sync.Mutex
 	key    string
@@ -102,7 +102,8 @@ func TestSignaturesAreCachedAndRenewedInTime(t *testing.T) {
 
 func TestARefusedSignatureIsReplacedAtOnce(t *testing.T) {
 	for code, again := range map[int]bool{
-		20002: true, 60004: true, 60005: true, 60025: true, 70001: true, 70002: true, 70003: true, 70005: true,
+		20002: true, 60004: true, 60005: true, 60025: true, 70001: true, 70002: true, 70003: true,
+		70005: true,
 		70009: true, 70016: true, 70052: true, 70050: false,
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -119,8 +120,10 @@ func TestARefusedSignatureIsReplacedAtOnce(t *testing.T) {
 				got = append(got, call(t, c))
 				time.Sleep(2 * time.Second) // signatures differ by their second
 			}
-			if !slices.Equal(got, want) || !slices.Equal(o.calls, []int{0, 1, 2, 2}) || o.asked != 3 {
-				t.Errorf("%v with signatures %v and the key asked for %d times, want %v", got, o.calls, o.asked, want)
+			if !slices.Equal(got, want) || !slices.Equal(o.calls, []int{0, 1, 2, 2}) ||
+				o.asked != 3 {
+				t.Errorf("%v with signatures %v and the key asked for %d times, want %v", got,
+					o.calls, o.asked, want)
 			}
 			// Accepted meanwhile, so that this is a new story.
 			o.codes[2], o.codes[3] = code, 0
@@ -152,15 +155,16 @@ func TestOtherFailuresKeepTheSignature(t *testing.T) {
 	})
 }
 
-// Many calls are out with a signature when it is revoked: all may try again,
-// and that signs once, not once a call.
+// Many calls are out with a signature when it is revoked: all may try again, and that signs once,
+// not once a call.
 func TestManyRefusalsSignOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &office{key: canary, codes: map[int]int{0: 70052}}
-		c := canned(t, func(options *imclient.Options) { options.Key = o.source }, with(func(r *http.Request) (*http.Response, error) {
-			time.Sleep(2 * time.Second)
-			return o.answer(r)
-		}))
+		c := canned(t, func(options *imclient.Options) { options.Key = o.source },
+			with(func(r *http.Request) (*http.Response, error) {
+				time.Sleep(2 * time.Second)
+				return o.answer(r)
+			}))
 		for _, want := range []string{"70052+", "ok"} {
 			var calls sync.WaitGroup
 			for range 50 {
@@ -183,13 +187,14 @@ func TestALateRefusalDoesNotDropTheNewSignature(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &office{key: canary, codes: map[int]int{0: 70001}}
 		slow := make(chan struct{})
-		c := canned(t, func(options *imclient.Options) { options.Key = o.source }, with(func(r *http.Request) (*http.Response, error) {
-			response, err := o.answer(r)
-			if len(o.calls) == 1 {
-				<-slow
-			}
-			return response, err
-		}))
+		c := canned(t, func(options *imclient.Options) { options.Key = o.source },
+			with(func(r *http.Request) (*http.Response, error) {
+				response, err := o.answer(r)
+				if len(o.calls) == 1 {
+					<-slow
+				}
+				return response, err
+			}))
 		late := make(chan string)
 		go func() { late <- call(t, c) }()
 		synctest.Wait()
@@ -214,13 +219,14 @@ func TestALateRefusalOfASuspectIsNotTheLastWord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &office{key: canary, codes: map[int]int{0: 70001, 1: 70001}}
 		slow := make(chan struct{})
-		c := canned(t, func(options *imclient.Options) { options.Key = o.source }, with(func(r *http.Request) (*http.Response, error) {
-			response, err := o.answer(r)
-			if len(o.calls) == 2 {
-				<-slow
-			}
-			return response, err
-		}))
+		c := canned(t, func(options *imclient.Options) { options.Key = o.source },
+			with(func(r *http.Request) (*http.Response, error) {
+				response, err := o.answer(r)
+				if len(o.calls) == 2 {
+					<-slow
+				}
+				return response, err
+			}))
 		late := make(chan string)
 		for i, want := range []string{"70001+", "", "70001", "ok"} {
 			switch {
@@ -250,13 +256,15 @@ func TestARotatedKeyNeedsNoRestart(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		valid := "new"
-		c := canned(t, func(o *imclient.Options) { o.Key = imclient.KeyFile(path) }, with(func(r *http.Request) (*http.Response, error) {
-			_, err := imclient.Verify(r.URL.Query().Get("usersig"), imclient.NewSecret(valid), time.Now())
-			if errors.Is(err, imclient.ErrSigForged) {
-				return respond(200, nil, verdict(70009, ""))
-			}
-			return respond(200, nil, verdict(0, ""))
-		}))
+		c := canned(t, func(o *imclient.Options) { o.Key = imclient.KeyFile(path) },
+			with(func(r *http.Request) (*http.Response, error) {
+				_, err := imclient.Verify(r.URL.Query().Get("usersig"), imclient.NewSecret(valid),
+					time.Now())
+				if errors.Is(err, imclient.ErrSigForged) {
+					return respond(200, nil, verdict(70009, ""))
+				}
+				return respond(200, nil, verdict(0, ""))
+			}))
 		if got := call(t, c); got != "key" {
 			t.Errorf("no file: %s", got)
 		}
@@ -278,7 +286,8 @@ func TestAnUnreadableKey(t *testing.T) {
 		o := &office{keyErr: errors.New("no such file")}
 		c := o.client(t)
 		err := c.MarkRead(t.Context(), aRead)
-		if got, want := outcomeOf(t, err), (outcome{imclient.Held, "key", 0, 0}); got != want || !errors.Is(err, o.keyErr) || !strings.Contains(err.Error(), "MARKREAD_IM_KEY_FILE") {
+		if got, want := outcomeOf(t, err), (outcome{imclient.Held, "key", 0, 0}); got != want ||
+			!errors.Is(err, o.keyErr) || !strings.Contains(err.Error(), "MARKREAD_IM_KEY_FILE") {
 			t.Errorf("%+v: %v", got, err)
 		}
 		o.key, o.keyErr = canary, nil
@@ -286,8 +295,7 @@ func TestAnUnreadableKey(t *testing.T) {
 			t.Errorf("mended: %s", got)
 		}
 
-		// Once there is a signature, it is good for a day, while the key is
-		// asked for now and then.
+		// Once there is a signature, it is good for a day, while the key is asked for now and then.
 		o.keyErr = errors.New("gone again")
 		before := o.asked
 		begin := time.Now()
@@ -319,7 +327,8 @@ func TestSignaturesAreDatedByTheServersClock(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			o := &office{key: canary, codes: map[int]int{}}
 			o.clock = func() time.Time { return time.Now().Add(off) }
-			if off > 24*time.Hour || off < 0 && strict { // nobody knows whether the real one minds the future
+			// nobody knows whether the real one minds the future
+			if off > 24*time.Hour || off < 0 && strict {
 				o.codes[0] = 70001
 			}
 			c := o.client(t)
@@ -331,7 +340,8 @@ func TestSignaturesAreDatedByTheServersClock(t *testing.T) {
 				}
 				last := o.claims[len(o.claims)-1]
 				trusted := off > -24*time.Hour || strict // by more than a day only after a refusal
-				if age := o.clock().Sub(last.Issued); age < -2*time.Second && trusted || age > 14*time.Hour {
+				if age := o.clock().Sub(last.Issued); age < -2*time.Second && trusted ||
+					age > 14*time.Hour {
 					t.Fatalf("server %v ahead: it sees a signature of age %v", off, age)
 				}
 			}
@@ -346,7 +356,9 @@ func TestNowIsTheLaterClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var header http.Header
 		status, body := 200, verdict(0, "")
-		c := canned(t, with(func(*http.Request) (*http.Response, error) { return respond(status, header, body) }))
+		c := canned(t, with(func(*http.Request) (*http.Response, error) {
+			return respond(status, header, body)
+		}))
 		says := func(off time.Duration) {
 			header = http.Header{"Date": {time.Now().Add(off).UTC().Format(http.TimeFormat)}}
 			_ = c.MarkRead(t.Context(), aRead)

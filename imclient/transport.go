@@ -14,20 +14,20 @@ import (
 )
 
 const (
-	// idleTimeout is below the 60 or 75 seconds after which servers usually
-	// close an idle connection: a call that meets that close fails.
+	// idleTimeout is below the 60 or 75 seconds after which servers usually close an idle
+	// connection: a call that meets that close fails.
 	idleTimeout = 30 * time.Second
 	// maxHeader bounds the header of an answer; net/http's own limit is 10 MB.
 	maxHeader = 64 << 10
 )
 
-// NewTransport returns the transport that a Client uses by itself: HTTP/1.1
-// with kept-alive connections, up to maxConns of them idle; TLS 1.2 or better,
-// verified; proxies as the environment says; no compression. A connection that
-// is closed is gone at once, with all that was not sent yet.
+// NewTransport returns the transport that a Client uses by itself: HTTP/1.1 with kept-alive
+// connections, up to maxConns of them idle; TLS 1.2 or better, verified; proxies as the environment
+// says; no compression. A connection that is closed is gone at once, with all that was not sent
+// yet.
 //
-// It is for callers that want another dial function or other root
-// certificates: change the fields before the first call.
+// It is for callers that want another dial function or other root certificates: change the fields
+// before the first call.
 func NewTransport(timeout time.Duration, maxConns int) *http.Transport {
 	dialer := &net.Dialer{Timeout: timeout}
 	protocols := new(http.Protocols)
@@ -51,10 +51,9 @@ func NewTransport(timeout time.Duration, maxConns int) *http.Transport {
 	}
 }
 
-// abrupt makes Close discard what was not sent yet: a request that we gave up
-// must not arrive later, when its permit has gone to another. And it makes
-// every Close wait for the first, so that the caller of any of them knows that
-// the connection is closed.
+// abrupt makes Close discard what was not sent yet: an abandoned request must not arrive later,
+// when its permit has gone to another. And it makes every Close wait for the first, so that the
+// caller of any of them knows that the connection is closed.
 func abrupt(conn net.Conn) net.Conn {
 	if conn, ok := conn.(interface{ SetLinger(sec int) error }); ok {
 		_ = conn.SetLinger(0) // fails only if the connection is closed already
@@ -71,11 +70,11 @@ type abruptConn struct {
 
 func (c *abruptConn) Close() error { return c.close() }
 
-// trail is what an HTTP exchange went through, as its transport tells it. The
-// hooks run in several goroutines, one of which may outlive the exchange.
+// trail is what an HTTP exchange went through, as its transport reports it. The hooks run in
+// several goroutines, one of which may outlive the exchange.
 type trail struct {
 	lease func() error // is asked before the request is sent
-	lose  func(error)  // is told what it returned
+	lose  func(error)  // gets what it returned
 
 	mu        sync.Mutex
 	asked     bool     // for a connection
@@ -95,14 +94,15 @@ func (t *trail) watch(ctx context.Context) context.Context {
 		GotConn:              func(got httptrace.GotConnInfo) { set(func() { t.conn = got.Conn }) },
 		WroteHeaders:         t.permitted,
 		GotFirstResponseByte: func() { set(func() { t.answering = true }) },
-		TLSHandshakeDone:     func(_ tls.ConnectionState, err error) { set(func() { t.handshake = err }) },
+		TLSHandshakeDone: func(_ tls.ConnectionState, err error) {
+			set(func() { t.handshake = err })
+		},
 	})
 }
 
-// permitted is called when the head of the request is in net/http's buffer,
-// where the body follows (it is in memory, so the head does not go ahead of it)
-// and from which both are then written to the socket. On a connection that is
-// closed they are not.
+// permitted is called when the head of the request is in net/http's buffer, where the body follows
+// (it is in memory, so the head does not go ahead of it) and from which both are then written to
+// the socket. On a connection that is closed they are not.
 func (t *trail) permitted() {
 	if err := t.lease(); err != nil {
 		t.lose(err)
@@ -110,9 +110,9 @@ func (t *trail) permitted() {
 	}
 }
 
-// hangUp closes the connection of an exchange that has failed, below TLS: a
-// farewell would be one more thing to wait for. net/http closes it too, but
-// not always before the caller knows of the failure.
+// hangUp closes the connection of an exchange that has failed, below TLS: a farewell would be one
+// more thing to wait for. net/http closes it too, but not always before the caller knows of the
+// failure.
 func (t *trail) hangUp() {
 	t.mu.Lock()
 	conn := t.conn
@@ -130,8 +130,7 @@ func (t *trail) hangUp() {
 	_ = conn.Close()
 }
 
-// label says what kind of failure err is, which is not that of an ended
-// context.
+// label says what kind of failure err is, which is not that of an ended context.
 func (t *trail) label(err error) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -145,7 +144,7 @@ func (t *trail) label(err error) string {
 	switch {
 	case errors.As(err, &network) && network.Timeout():
 		return LabelTimeout
-	case errors.As(err, &untrusted), isOp && op.Op == "remote error", isOp && op.Op == "local error":
+	case errors.As(err, &untrusted), isOp && (op.Op == "remote error" || op.Op == "local error"):
 		return LabelTLS // an alert, after the handshake too
 	case t.handshake != nil && errors.Is(err, t.handshake) && !broken(err):
 		return LabelTLS
@@ -158,8 +157,8 @@ func (t *trail) label(err error) string {
 	}
 }
 
-// broken says whether err means that the connection ended, and not that
-// something wrong came over it.
+// broken says whether err means that the connection ended, and not that something wrong came over
+// it.
 func broken(err error) bool {
 	for _, end := range []error{
 		io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed,

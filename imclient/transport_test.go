@@ -3,17 +3,12 @@ package imclient_test
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,8 +20,8 @@ import (
 	"markread/imclient"
 )
 
-// What a server can do to a call that is out, and what is left of it when
-// MarkRead returns. The wire is in memory and the time virtual: exact.
+// What a server can do to a call that is out, and what is left of it when MarkRead returns. The
+// wire is in memory and the time virtual: exact.
 func TestACallEndsInTimeAndItsConnectionWithIt(t *testing.T) {
 	hang := func() { time.Sleep(time.Hour) }
 	for name, v := range map[string]struct {
@@ -36,7 +31,10 @@ func TestACallEndsInTimeAndItsConnectionWithIt(t *testing.T) {
 	}{
 		"no answer": {func(net.Conn, *http.Request) bool { hang(); return false },
 			outcome{imclient.Transient, "timeout", 0, 0}, 5 * time.Second},
-		"late answer": {func(c net.Conn, r *http.Request) bool { time.Sleep(5*time.Second + 1); return ok(c, r) },
+		"late answer": {func(c net.Conn, r *http.Request) bool {
+			time.Sleep(5*time.Second + 1)
+			return ok(c, r)
+		},
 			outcome{imclient.Transient, "timeout", 0, 0}, 5 * time.Second},
 		"header that drips": {func(c net.Conn, _ *http.Request) bool {
 			return drip(c, "HTTP/1.1 200 OK\r\nX: "+strings.Repeat("x", 1000))
@@ -60,7 +58,8 @@ func TestACallEndsInTimeAndItsConnectionWithIt(t *testing.T) {
 			return false
 		}, outcome{imclient.Transient, "http_502", 0, 502}, 5 * time.Second},
 		"other protocol": {func(c net.Conn, _ *http.Request) bool {
-			fmt.Fprint(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+			fmt.Fprint(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"+
+				"Upgrade: websocket\r\n\r\n")
 			hang()
 			return false
 		}, outcome{imclient.Transient, "http_101", 0, 101}, 0},
@@ -76,9 +75,15 @@ func TestACallEndsInTimeAndItsConnectionWithIt(t *testing.T) {
 		}, outcome{imclient.Transient, "reset", 0, 200}, 0},
 		"the end": {func(net.Conn, *http.Request) bool { return false },
 			outcome{imclient.Transient, "reset", 0, 0}, 0},
-		"the end in a header": {func(c net.Conn, _ *http.Request) bool { fmt.Fprint(c, "HTTP/1.1 200 OK\r\nX: "); return false },
+		"the end in a header": {func(c net.Conn, _ *http.Request) bool {
+			fmt.Fprint(c, "HTTP/1.1 200 OK\r\nX: ")
+			return false
+		},
 			outcome{imclient.Transient, "reset", 0, 0}, 0},
-		"no HTTP": {func(c net.Conn, _ *http.Request) bool { fmt.Fprint(c, "SSH-2.0-OpenSSH_9.6\r\n\r\n"); return false },
+		"no HTTP": {func(c net.Conn, _ *http.Request) bool {
+			fmt.Fprint(c, "SSH-2.0-OpenSSH_9.6\r\n\r\n")
+			return false
+		},
 			outcome{imclient.Transient, "answer", 0, 0}, 0},
 		"wrong chunks": {func(c net.Conn, _ *http.Request) bool {
 			fmt.Fprint(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
@@ -104,7 +109,8 @@ func TestACallEndsInTimeAndItsConnectionWithIt(t *testing.T) {
 					}
 				}
 				if w.requests.Load() != 2 || w.dials.Load() != 2 {
-					t.Errorf("2 calls made %d requests on %d connections", w.requests.Load(), w.dials.Load())
+					t.Errorf("2 calls made %d requests on %d connections", w.requests.Load(),
+						w.dials.Load())
 				}
 				c.Close()
 				time.Sleep(2 * time.Hour)
@@ -129,13 +135,15 @@ func TestAWholeVerdictDecidesThoughTheAnswerIsNot(t *testing.T) {
 	for code := range map[int]bool{0: true, 90003: true} {
 		synctest.Test(t, func(t *testing.T) {
 			w := &wire{answer: func(c net.Conn, _ *http.Request) bool {
-				fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n%s", verdict(code, ""))
+				fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n%s",
+					verdict(code, ""))
 				time.Sleep(time.Hour)
 				return false
 			}}
 			c := w.client(t)
 			err := c.MarkRead(t.Context(), aRead)
-			if code == 0 && err != nil || code != 0 && outcomeOf(t, err).code != code || !w.lastClosed() {
+			if code == 0 && err != nil || code != 0 && outcomeOf(t, err).code != code ||
+				!w.lastClosed() {
 				t.Errorf("code %d: %v, closed: %v", code, err, w.lastClosed())
 			}
 			c.Close()
@@ -148,11 +156,15 @@ func TestStoppingClosesTheConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stop := errors.New("we stop")
 		ctx, cancel := context.WithCancelCause(t.Context())
-		w := &wire{answer: func(net.Conn, *http.Request) bool { time.Sleep(time.Hour); return false }}
+		w := &wire{answer: func(net.Conn, *http.Request) bool {
+			time.Sleep(time.Hour)
+			return false
+		}}
 		c := w.client(t)
 		time.AfterFunc(time.Second, func() { cancel(stop) })
 		begin := time.Now()
-		if err := c.MarkRead(ctx, aRead); err != stop || time.Since(begin) != time.Second || !w.lastClosed() {
+		if err := c.MarkRead(ctx, aRead); err != stop || time.Since(begin) != time.Second ||
+			!w.lastClosed() {
 			t.Errorf("%v after %v, closed: %v", err, time.Since(begin), w.lastClosed())
 		}
 		c.Close()
@@ -162,7 +174,10 @@ func TestStoppingClosesTheConnection(t *testing.T) {
 
 func TestTimeoutIncludesConnecting(t *testing.T) {
 	for name, dial := range map[string]func(context.Context, string, string) (net.Conn, error){
-		"hanging": func(ctx context.Context, _, _ string) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() },
+		"hanging": func(ctx context.Context, _, _ string) (net.Conn, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		},
 		"slow": func(context.Context, string, string) (net.Conn, error) {
 			time.Sleep(4 * time.Second)
 			c, _ := net.Pipe()
@@ -178,7 +193,9 @@ func TestTimeoutIncludesConnecting(t *testing.T) {
 				c := client(t, o)
 				begin := time.Now()
 				err := c.MarkRead(t.Context(), aRead)
-				if got, want := outcomeOf(t, err), (outcome{imclient.Transient, "timeout", 0, 0}); got != want || time.Since(begin) != o.Timeout {
+				if got, want := outcomeOf(t,
+					err), (outcome{imclient.Transient, "timeout", 0, 0}); got != want ||
+					time.Since(begin) != o.Timeout {
 					t.Errorf("%+v after %v, want %+v", got, time.Since(begin), want)
 				}
 				if !strings.Contains(err.Error(), "5s") {
@@ -190,8 +207,8 @@ func TestTimeoutIncludesConnecting(t *testing.T) {
 	}
 }
 
-// A connection that turns out to be dead before anything was written costs
-// nothing: the call goes out on another.
+// A connection that turns out to be dead before anything was written costs nothing: the call goes
+// out on another.
 func TestADeadConnectionIsReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &wire{answer: ok}
@@ -204,17 +221,21 @@ func TestADeadConnectionIsReplaced(t *testing.T) {
 			w.cutLast()
 		}
 		if w.requests.Load() != 3 || w.dials.Load() != 3 {
-			t.Errorf("3 calls made %d requests on %d connections", w.requests.Load(), w.dials.Load())
+			t.Errorf("3 calls made %d requests on %d connections", w.requests.Load(),
+				w.dials.Load())
 		}
 		c.Close()
 	})
 }
 
-// The pool holds as many connections as calls can be out at once; net/http's
-// own default of 2 would dial for nearly every call.
+// The pool holds as many connections as calls can be out at once; net/http's own default of 2 would
+// dial for nearly every call.
 func TestConnectionsAreReused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &wire{answer: func(c net.Conn, r *http.Request) bool { time.Sleep(25 * time.Millisecond); return ok(c, r) }}
+		w := &wire{answer: func(c net.Conn, r *http.Request) bool {
+			time.Sleep(25 * time.Millisecond)
+			return ok(c, r)
+		}}
 		c := w.client(t)
 		call := func() {
 			if err := c.MarkRead(t.Context(), aRead); err != nil {
@@ -250,9 +271,9 @@ func TestConnectionsAreReused(t *testing.T) {
 	})
 }
 
-// net/http repeats requests by itself in some cases. A POST of ours must never
-// arrive twice: its permit is for one. Over real sockets, with a server that
-// drops connections in all the ways that invite a repetition.
+// net/http repeats requests by itself in some cases. A POST of ours must never arrive twice: its
+// permit is for one. Over real sockets, with a server that drops connections in all the ways that
+// invite a repetition.
 func TestOneCallNeverArrivesTwice(t *testing.T) {
 	var arrived, connections atomic.Int32
 	var server sync.WaitGroup
@@ -286,7 +307,8 @@ func TestOneCallNeverArrivesTwice(t *testing.T) {
 			case 3: // begins an answer
 				fmt.Fprint(conn, "HTTP/1.1 ")
 			case 4:
-				fmt.Fprint(conn, "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+				fmt.Fprint(conn, "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n"+
+					"Content-Length: 0\r\n\r\n")
 			}
 			return
 		}
@@ -312,7 +334,8 @@ func TestOneCallNeverArrivesTwice(t *testing.T) {
 		}
 		if err != nil {
 			failed++
-			if got := outcomeOf(t, err); got.label != "reset" && got.label != "http_408" && got.label != "answer" {
+			if got := outcomeOf(t, err); got.label != "reset" && got.label != "http_408" &&
+				got.label != "answer" {
 				t.Fatalf("call %d: %v", i, err)
 			}
 		}
@@ -328,7 +351,8 @@ func TestOneCallNeverArrivesTwice(t *testing.T) {
 func TestAConnectionMayBeClosedByAnybody(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	defer server.Close()
-	conn, err := imclient.NewTransport(time.Second, 1).DialContext(t.Context(), "tcp", server.Listener.Addr().String())
+	conn, err := imclient.NewTransport(time.Second, 1).DialContext(t.Context(), "tcp",
+		server.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -339,8 +363,7 @@ func TestAConnectionMayBeClosedByAnybody(t *testing.T) {
 	}
 }
 
-// What was not sent when a call is given up must not be sent later: closing
-// resets the connection.
+// What was not sent when a call is given up must not be sent later: closing resets the connection.
 func TestClosingResetsTheConnection(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -366,124 +389,5 @@ func TestClosingResetsTheConnection(t *testing.T) {
 	}
 	if err := <-seen; !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the server saw %v, not a reset", err)
-	}
-}
-
-func TestTLSIsVerified(t *testing.T) {
-	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ProtoMajor != 1 {
-			t.Errorf("speaks %s", r.Proto)
-		}
-		fmt.Fprint(w, verdict(0, ""))
-	})
-	quiet := log.New(io.Discard, "", 0)
-	start := func(version uint16, auth tls.ClientAuthType) *httptest.Server {
-		server := httptest.NewUnstartedServer(handler)
-		server.Config.ErrorLog = quiet
-		server.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: version, ClientAuth: auth}
-		server.EnableHTTP2 = true
-		server.StartTLS()
-		t.Cleanup(server.Close)
-		return server
-	}
-	good, old := start(tls.VersionTLS13, tls.NoClientCert), start(tls.VersionTLS11, tls.NoClientCert)
-	picky := start(tls.VersionTLS13, tls.RequireAnyClientCert) // says so only after the handshake
-	plain := httptest.NewServer(handler)
-	defer plain.Close()
-	trusting := func(server *httptest.Server) func(*imclient.Options) {
-		return func(o *imclient.Options) {
-			transport := imclient.NewTransport(o.Timeout, 1)
-			transport.TLSClientConfig.RootCAs = x509.NewCertPool()
-			transport.TLSClientConfig.RootCAs.AddCert(server.Certificate())
-			o.Transport = transport
-		}
-	}
-	call := func(base string, change ...func(*imclient.Options)) error {
-		o := options(base)
-		for _, change := range change {
-			change(&o)
-		}
-		c := client(t, o)
-		defer c.Close()
-		return c.MarkRead(t.Context(), aRead)
-	}
-	if err := call(good.URL, trusting(good)); err != nil {
-		t.Errorf("with the right certificate: %v", err)
-	}
-	want := outcome{imclient.Transient, "tls", 0, 0}
-	for name, err := range map[string]error{
-		"unknown authority":    call(good.URL),
-		"other name":           call(strings.Replace(good.URL, "127.0.0.1", "localhost", 1), trusting(good)),
-		"TLS 1.1":              call(old.URL, trusting(old)),
-		"client's certificate": call(picky.URL, trusting(picky)),
-		"no TLS there":         call(strings.Replace(plain.URL, "http:", "https:", 1)),
-	} {
-		if got := outcomeOf(t, err); got != want {
-			t.Errorf("%s: %+v: %v", name, got, err)
-		}
-	}
-}
-
-func TestNoConnection(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	refused := "http://" + listener.Addr().String()
-	listener.Close()
-	dialing := func(err error) func(*imclient.Options) {
-		return func(o *imclient.Options) {
-			transport := imclient.NewTransport(o.Timeout, 1)
-			transport.DialContext = func(context.Context, string, string) (net.Conn, error) { return nil, err }
-			o.Transport = transport
-		}
-	}
-	want := outcome{imclient.Transient, "connect", 0, 0}
-	for name, c := range map[string]*imclient.Client{
-		"refused":  client(t, options(refused)),
-		"no name":  canned(t, dialing(&net.DNSError{Err: "no such host", Name: "im.test", IsNotFound: true})),
-		"anything": canned(t, dialing(errors.New("no route"))),
-		"odd": canned(t, with(func(*http.Request) (*http.Response, error) {
-			return nil, &net.OpError{Op: "dial", Err: syscall.EHOSTUNREACH}
-		})),
-	} {
-		if err := c.MarkRead(t.Context(), aRead); outcomeOf(t, err) != want {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	err = canned(t, dialing(&net.DNSError{Err: "i/o timeout", Name: "im.test", IsTimeout: true})).MarkRead(t.Context(), aRead)
-	if got := outcomeOf(t, err); got.label != "timeout" {
-		t.Errorf("a name server that is silent: %v", err)
-	}
-	err = client(t, options(refused)).MarkRead(t.Context(), aRead)
-	if !errors.Is(err, syscall.ECONNREFUSED) || !strings.Contains(err.Error(), strings.TrimPrefix(refused, "http://")) {
-		t.Errorf("loses the cause, or does not say where: %v", err)
-	}
-}
-
-// net/http reads the environment once, so this needs a process of its own.
-func TestProxiesOfTheEnvironment(t *testing.T) {
-	if proxied := os.Getenv("IMCLIENT_TEST_PROXIED"); proxied != "" {
-		o := options("http://im.test")
-		c := client(t, o)
-		defer c.Close()
-		if err := c.MarkRead(t.Context(), aRead); err != nil {
-			t.Error(err)
-		}
-		return
-	}
-	var seen atomic.Pointer[http.Request]
-	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		seen.Store(r)
-		fmt.Fprint(w, verdict(0, ""))
-	}))
-	defer proxy.Close()
-	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestProxiesOfTheEnvironment$")
-	child.Env = append(os.Environ(), "IMCLIENT_TEST_PROXIED=1", "HTTP_PROXY="+proxy.URL, "http_proxy=", "NO_PROXY=", "no_proxy=")
-	if out, err := child.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	if r := seen.Load(); r == nil || r.URL.Host != "im.test" || r.Method != "POST" {
-		t.Errorf("the proxy saw %+v", r)
 	}
 }

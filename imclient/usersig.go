@@ -46,11 +46,12 @@ type sigFields struct {
 	MAC        string `json:"TLS.sig"`
 }
 
-// mac is the signature proper: standard base64 of an HMAC-SHA256. The key is
-// used as the text that it is; its look of hexadecimal digits means nothing.
+// mac is the signature proper: standard base64 of an HMAC-SHA256. The key is used as the text that
+// it is; its look of hexadecimal digits means nothing.
 func (f sigFields) mac(key Secret) string {
 	h := hmac.New(sha256.New, []byte(key.Reveal()))
-	fmt.Fprintf(h, "TLS.identifier:%s\nTLS.sdkappid:%d\nTLS.time:%d\nTLS.expire:%d\n", f.Identifier, f.AppID, f.Time, f.Expire)
+	fmt.Fprintf(h, "TLS.identifier:%s\nTLS.sdkappid:%d\nTLS.time:%d\nTLS.expire:%d\n",
+		f.Identifier, f.AppID, f.Time, f.Expire)
 	if f.UserBuf != "" {
 		fmt.Fprintf(h, "TLS.userbuf:%s\n", f.UserBuf)
 	}
@@ -63,17 +64,21 @@ var (
 	fromSig = strings.NewReplacer("*", "+", "-", "/", "_", "=")
 )
 
-// Sign makes a UserSig (TLSSigAPIv2) that lets identifier call the API of the
-// app appID from now on, for lifetime (at least one second; fractions of
-// seconds are cut). It fails only for arguments that make no sense.
-func Sign(appID int64, identifier string, key Secret, now time.Time, lifetime time.Duration) (string, error) {
+// Sign makes a UserSig (TLSSigAPIv2) that lets identifier call the API of the app appID from now
+// on, for lifetime (at least one second; fractions of seconds are cut). It fails only for arguments
+// that make no sense.
+func Sign(
+	appID int64, identifier string, key Secret, now time.Time, lifetime time.Duration,
+) (string, error) {
 	sig, _, err := sign(appID, identifier, key, now, lifetime)
 	return sig, err
 }
 
-// sign is Sign; it also returns the MAC inside, from which the whole could be
-// made again and which is therefore as secret as the whole.
-func sign(appID int64, identifier string, key Secret, now time.Time, lifetime time.Duration) (sig, mac string, err error) {
+// sign is Sign; it also returns the MAC inside, from which the whole could be made again and which
+// is therefore as secret as the whole.
+func sign(
+	appID int64, identifier string, key Secret, now time.Time, lifetime time.Duration,
+) (sig, mac string, err error) {
 	f := sigFields{
 		Version: sigVersion, Identifier: identifier, AppID: appID,
 		Expire: int64(lifetime / time.Second), Time: now.Unix(),
@@ -105,8 +110,8 @@ func (f sigFields) check() error {
 	case f.Identifier == "":
 		return errors.New("the identifier is empty")
 	case strings.ContainsAny(f.Identifier, "\r\n"):
-		// The signed text has one field a line: a line break would let one
-		// set of fields pass for another.
+		// The signed text has one field a line: a line break would let one set of fields pass for
+		// another.
 		return errors.New("the identifier contains a line break")
 	case f.Expire < 1 || f.Expire > century:
 		return fmt.Errorf("the lifetime is %d s, it must be between 1 s and 100 years", f.Expire)
@@ -116,14 +121,12 @@ func (f sigFields) check() error {
 	return nil
 }
 
-// maxSig bounds a UserSig and what it unpacks to; real ones have 200 to 300
-// bytes.
+// maxSig bounds a UserSig and what it unpacks to; real ones have 200 to 300 bytes.
 const maxSig = 8 << 10
 
-// Verify reads a UserSig and checks it at the time now, as the IM server does.
-// Its error is one of ErrSigMalformed, ErrSigForged and ErrSigExpired (ask
-// with errors.Is). The claims are filled in for the last two as well. Whether
-// they name the right app and account is the caller's to ask.
+// Verify reads a UserSig and checks it at the time now, as the IM server does. Its error is one of
+// ErrSigMalformed, ErrSigForged and ErrSigExpired (ask with errors.Is). The claims are filled in
+// for the last two as well. Whether they name the right app and account is the caller's to ask.
 func Verify(sig string, key Secret, now time.Time) (Claims, error) {
 	f, err := unpack(sig)
 	if err != nil {

@@ -17,8 +17,8 @@ import (
 	"markread/imclient"
 )
 
-// The vendor's own inputs, from the README of its Go library; the results were
-// computed with its Python library at the time vectorTime.
+// The vendor's own inputs, from the README of its Go library; the results were computed with its
+// Python library at the time vectorTime.
 const (
 	vectorApp  = 1400000000
 	vectorKey  = "5bd2850fff3ecb11d7c805251c51ee463a25727bddc2385f3fa8bfee1bb93b5e"
@@ -26,8 +26,12 @@ const (
 	xiaojunMAC = "LvA7d/Iw7gSsnskvVzBDPOCCDbuNCw4GHwTC0bip+B4="
 	adminMAC   = "yLAe+w7WUeUuqbV9h/TX78u21oTGi+i9Zp1u3PpnY60="
 	userbufMAC = "QjT201xPkXk/aM1e+y0vakZb0K2iPrFue++0s5y6bFM="
-	xiaojunSig = "eJyrVgrxCdYrSy1SslJQMtIzUNJRAItkpqTmlWSmZUIkKjIT87NK82CSxSnZiQUFmSlAKUMTAyiAyqVWFGQWpYJkTE1NjRDiJZm5YFFzNPXFmekgG3zKHM1T9D3LzdODi-OKs8vCqpxcAvydnV2SSv2cy03cPcpDnA2SMgu0nUxslWoBHdYzUg__"
-	adminSig   = "eJyrVgrxCdYrSy1SslJQMtIzUNJRAItkpqTmlWSmZUIkElNyM-Myi0uKEkvyi2BKilOyEwsKMlOACgxNDKAAKpdaUZBZlAqUsTAzgQuWZOaChAzN0RQXZ6aDLKn0cUzVLjcPD00NLS1MCrPM0A*JMLcoNTLMD3HP1M60jCowLDUOKMiLNDOwVaoFAD4PNPI_"
+	xiaojunSig = "eJyrVgrxCdYrSy1SslJQMtIzUNJRAItkpqTmlWSmZUIkKjIT87NK82CSxSnZiQUFmSlAKU" +
+		"MTAyiAyqVWFGQWpYJkTE1NjRDiJZm5YFFzNPXFmekgG3zKHM1T9D3LzdODi-OKs8vCqpxcAvydnV2SSv" +
+		"2cy03cPcpDnA2SMgu0nUxslWoBHdYzUg__"
+	adminSig = "eJyrVgrxCdYrSy1SslJQMtIzUNJRAItkpqTmlWSmZUIkElNyM-Myi0uKEkvyi2BKilOyEw" +
+		"sKMlOACgxNDKAAKpdaUZBZlAqUsTAzgQuWZOaChAzN0RQXZ6aDLKn0cUzVLjcPD00NLS1MCrPM0A*JML" +
+		"coNTLMD3HP1M60jCowLDUOKMiLNDOwVaoFAD4PNPI_"
 )
 
 var vectorTime = time.Unix(1700000000, 0)
@@ -40,13 +44,15 @@ func TestSignMatchesTheVendorsLibrary(t *testing.T) {
 		{"xiaojun", xiaojunMAC, halfYear},
 		{"administrator", adminMAC, 24 * time.Hour},
 	} {
-		sig, err := imclient.Sign(vectorApp, v.identifier, imclient.NewSecret(vectorKey), vectorTime, v.lifetime)
+		sig, err := imclient.Sign(vectorApp, v.identifier, imclient.NewSecret(vectorKey),
+			vectorTime, v.lifetime)
 		if err != nil {
 			t.Fatal(err)
 		}
 		want := map[string]any{
 			"TLS.ver": "2.0", "TLS.identifier": v.identifier, "TLS.sdkappid": float64(vectorApp),
-			"TLS.expire": v.lifetime.Seconds(), "TLS.time": float64(vectorTime.Unix()), "TLS.sig": v.mac,
+			"TLS.expire": v.lifetime.Seconds(), "TLS.time": float64(vectorTime.Unix()),
+			"TLS.sig": v.mac,
 		}
 		if got := unpacked(t, sig); !maps.Equal(got, want) {
 			t.Errorf("%s: signed\n%v, want\n%v", v.identifier, got, want)
@@ -60,11 +66,14 @@ func TestSignMatchesTheVendorsLibrary(t *testing.T) {
 func TestVerifyAcceptsTheVendorsSignatures(t *testing.T) {
 	key := imclient.NewSecret(vectorKey)
 	for sig, want := range map[string]imclient.Claims{
-		xiaojunSig: {AppID: vectorApp, Identifier: "xiaojun", Issued: vectorTime, Lifetime: halfYear},
-		adminSig:   {AppID: vectorApp, Identifier: "administrator", Issued: vectorTime, Lifetime: 24 * time.Hour},
+		xiaojunSig: {AppID: vectorApp, Identifier: "xiaojun", Issued: vectorTime,
+			Lifetime: halfYear},
+		adminSig: {AppID: vectorApp, Identifier: "administrator", Issued: vectorTime,
+			Lifetime: 24 * time.Hour},
 		packed(map[string]any{
-			"TLS.ver": "2.0", "TLS.identifier": "xiaojun", "TLS.sdkappid": vectorApp, "TLS.expire": 15552000,
-			"TLS.time": 1700000000, "TLS.userbuf": "YWJj", "TLS.sig": userbufMAC,
+			"TLS.ver": "2.0", "TLS.identifier": "xiaojun", "TLS.sdkappid": vectorApp,
+			"TLS.expire": 15552000,
+			"TLS.time":   1700000000, "TLS.userbuf": "YWJj", "TLS.sig": userbufMAC,
 		}): {AppID: vectorApp, Identifier: "xiaojun", Issued: vectorTime, Lifetime: halfYear},
 	} {
 		claims, err := imclient.Verify(sig, key, vectorTime.Add(want.Lifetime))
@@ -79,7 +88,8 @@ func TestVerifyAcceptsTheVendorsSignatures(t *testing.T) {
 		if !errors.Is(err, imclient.ErrSigForged) || claims != want {
 			t.Errorf("with another key: %+v, %v", claims, err)
 		}
-		if _, err = imclient.Verify(sig, imclient.Secret{}, vectorTime); !errors.Is(err, imclient.ErrSigForged) {
+		if _, err = imclient.Verify(sig, imclient.Secret{}, vectorTime); !errors.Is(err,
+			imclient.ErrSigForged) {
 			t.Errorf("without a key: %v", err)
 		}
 	}
@@ -88,12 +98,14 @@ func TestVerifyAcceptsTheVendorsSignatures(t *testing.T) {
 // Each signed field is covered by the signature.
 func TestVerifyRefusesAChangedField(t *testing.T) {
 	for field, value := range map[string]any{
-		"TLS.identifier": "root", "TLS.sdkappid": vectorApp + 1, "TLS.expire": 15552001, "TLS.time": 1700000001,
+		"TLS.identifier": "root", "TLS.sdkappid": vectorApp + 1, "TLS.expire": 15552001,
+		"TLS.time":    1700000001,
 		"TLS.userbuf": "YWJj", "TLS.sig": adminMAC,
 	} {
 		fields := unpacked(t, xiaojunSig)
 		fields[field] = value
-		if _, err := imclient.Verify(packed(fields), imclient.NewSecret(vectorKey), vectorTime); !errors.Is(err, imclient.ErrSigForged) {
+		if _, err := imclient.Verify(packed(fields), imclient.NewSecret(vectorKey),
+			vectorTime); !errors.Is(err, imclient.ErrSigForged) {
 			t.Errorf("%s changed: %v", field, err)
 		}
 	}
@@ -110,15 +122,22 @@ func TestVerifyRefusesWhatIsNoSignature(t *testing.T) {
 		fields[field] = value
 		return packed(fields)
 	}
-	raw, _ := base64.StdEncoding.DecodeString(strings.NewReplacer("*", "+", "-", "/", "_", "=").Replace(xiaojunSig))
-	trailed := strings.NewReplacer("+", "*", "/", "-", "=", "_").Replace(base64.StdEncoding.EncodeToString(append(raw, make([]byte, 9000)...)))
+	raw, _ := base64.StdEncoding.DecodeString(strings.NewReplacer("*", "+", "-", "/", "_",
+		"=").Replace(xiaojunSig))
+	trailed := strings.NewReplacer("+", "*", "/", "-", "=",
+		"_").Replace(base64.StdEncoding.EncodeToString(append(raw, make([]byte, 9000)...)))
 	for name, sig := range map[string]string{
-		"empty": "", "short": "e", "text": "not a signature", "standard alphabet": strings.ReplaceAll(adminSig, "-", "/"),
-		"cut": xiaojunSig[:len(xiaojunSig)-8], "escaped": url.QueryEscape(adminSig), "line break": xiaojunSig[:8] + "\n" + xiaojunSig[8:],
-		"long": trailed, "not JSON": packed("x"), "bomb": packed(strings.Repeat("x", 1<<24)),
-		"no version": without("TLS.ver"), "no identifier": without("TLS.identifier"), "no lifetime": without("TLS.expire"),
-		"no app": without("TLS.sdkappid"), "version 1.0": with("TLS.ver", "1.0"), "app a string": with("TLS.sdkappid", "1"),
-		"far future": with("TLS.time", 1<<50), "endless": with("TLS.expire", 1<<60), "line break in a field": with("TLS.identifier", "a\nTLS.sdkappid:1"),
+		"empty": "", "short": "e", "text": "not a signature",
+		"standard alphabet": strings.ReplaceAll(adminSig, "-", "/"),
+		"cut":               xiaojunSig[:len(xiaojunSig)-8], "escaped": url.QueryEscape(adminSig),
+		"line break": xiaojunSig[:8] + "\n" + xiaojunSig[8:],
+		"long":       trailed, "not JSON": packed("x"), "bomb": packed(strings.Repeat("x", 1<<24)),
+		"no version": without("TLS.ver"), "no identifier": without("TLS.identifier"),
+		"no lifetime": without("TLS.expire"),
+		"no app":      without("TLS.sdkappid"), "version 1.0": with("TLS.ver", "1.0"),
+		"app a string": with("TLS.sdkappid", "1"),
+		"far future":   with("TLS.time", 1<<50), "endless": with("TLS.expire", 1<<60),
+		"line break in a field": with("TLS.identifier", "a\nTLS.sdkappid:1"),
 	} {
 		claims, err := imclient.Verify(sig, imclient.NewSecret(vectorKey), vectorTime)
 		if !errors.Is(err, imclient.ErrSigMalformed) || claims != (imclient.Claims{}) {
@@ -136,7 +155,8 @@ func TestVerifyDoesNotUnpackBombs(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	_, err := imclient.Verify(bomb, imclient.NewSecret(vectorKey), vectorTime)
 	runtime.ReadMemStats(&after)
-	if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 || !errors.Is(err, imclient.ErrSigMalformed) {
+	if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 ||
+		!errors.Is(err, imclient.ErrSigMalformed) {
 		t.Errorf("allocates %d bytes: %v", n, err)
 	}
 }
@@ -144,12 +164,24 @@ func TestVerifyDoesNotUnpackBombs(t *testing.T) {
 func TestSignRefusesNonsense(t *testing.T) {
 	key := imclient.NewSecret(canary)
 	for name, sign := range map[string]func() (string, error){
-		"app":        func() (string, error) { return imclient.Sign(0, "a", key, vectorTime, time.Hour) },
-		"identifier": func() (string, error) { return imclient.Sign(1, "", key, vectorTime, time.Hour) },
-		"line break": func() (string, error) { return imclient.Sign(1, "a\nb", key, vectorTime, time.Hour) },
-		"key":        func() (string, error) { return imclient.Sign(1, "a", imclient.Secret{}, vectorTime, time.Hour) },
-		"lifetime":   func() (string, error) { return imclient.Sign(1, "a", key, vectorTime, time.Second-1) },
-		"time":       func() (string, error) { return imclient.Sign(1, "a", key, time.Time{}, time.Hour) },
+		"app": func() (string, error) {
+			return imclient.Sign(0, "a", key, vectorTime, time.Hour)
+		},
+		"identifier": func() (string, error) {
+			return imclient.Sign(1, "", key, vectorTime, time.Hour)
+		},
+		"line break": func() (string, error) {
+			return imclient.Sign(1, "a\nb", key, vectorTime, time.Hour)
+		},
+		"key": func() (string, error) {
+			return imclient.Sign(1, "a", imclient.Secret{}, vectorTime, time.Hour)
+		},
+		"lifetime": func() (string, error) {
+			return imclient.Sign(1, "a", key, vectorTime, time.Second-1)
+		},
+		"time": func() (string, error) {
+			return imclient.Sign(1, "a", key, time.Time{}, time.Hour)
+		},
 	} {
 		if sig, err := sign(); err == nil || sig != "" || leaks(err.Error()) {
 			t.Errorf("%s: %q, %v", name, sig, err)
@@ -171,7 +203,8 @@ func FuzzVerify(f *testing.F) {
 // unpacked undoes the vendor's recipe on its own, without the code under test.
 func unpacked(t *testing.T, sig string) map[string]any {
 	t.Helper()
-	raw, err := base64.StdEncoding.DecodeString(strings.NewReplacer("*", "+", "-", "/", "_", "=").Replace(sig))
+	raw, err := base64.StdEncoding.DecodeString(strings.NewReplacer("*", "+", "-", "/", "_",
+		"=").Replace(sig))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,5 +230,6 @@ func packed(value any) string {
 	z := zlib.NewWriter(&buf)
 	_, _ = z.Write(text)
 	_ = z.Close()
-	return strings.NewReplacer("+", "*", "/", "-", "=", "_").Replace(base64.StdEncoding.EncodeToString(buf.Bytes()))
+	return strings.NewReplacer("+", "*", "/", "-", "=",
+		"_").Replace(base64.StdEncoding.EncodeToString(buf.Bytes()))
 }

@@ -18,11 +18,11 @@ import (
 	"markread/imclient"
 )
 
-// wire is a network in memory with one server, fit for a synctest bubble. It
-// counts what matters: connections, whole requests, and which ends are closed.
+// wire is a network in memory with one server, fit for a synctest bubble. It counts what matters:
+// connections, whole requests, and which ends are closed.
 type wire struct {
-	// answer serves one request; it writes to the connection and says whether
-	// to go on with the next.
+	// answer serves one request; it writes to the connection and says whether to go on with the
+	// next.
 	answer func(conn net.Conn, request *http.Request) bool
 
 	dials    atomic.Int32
@@ -31,8 +31,8 @@ type wire struct {
 	last     *end
 }
 
-// end is the client's end of a connection. Between its closing and its being
-// closed others get their turn, so that it shows who does not wait for that.
+// end is the client's end of a connection. Between its closing and its being closed others get
+// their turn, so that it shows who does not wait for that.
 type end struct {
 	net.Conn
 	closing sync.Once
@@ -147,7 +147,8 @@ func verdict(code int, info string) string {
 // say writes an answer; header lines end with "\r\n".
 func say(conn net.Conn, status int, header, body string) bool {
 	_, err := fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\nDate: %s\r\n%sContent-Length: %d\r\n\r\n%s",
-		status, http.StatusText(status), time.Now().UTC().Format(http.TimeFormat), header, len(body), body)
+		status, http.StatusText(status), time.Now().UTC().Format(http.TimeFormat), header,
+		len(body), body)
 	return err == nil
 }
 
@@ -169,7 +170,9 @@ func respond(status int, header http.Header, body string) (*http.Response, error
 
 // always answers the same.
 func always(status int, header http.Header, body string) func(*imclient.Options) {
-	return with(func(*http.Request) (*http.Response, error) { return respond(status, header, body) })
+	return with(func(*http.Request) (*http.Response, error) {
+		return respond(status, header, body)
+	})
 }
 
 // with sets the transport.

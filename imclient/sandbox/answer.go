@@ -1,35 +1,24 @@
 package sandbox
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"strconv"
 )
 
-// answer is the JSON of every command. The pointers and slices are the fields of single commands.
+// answer is the JSON of every command.
 type answer struct {
 	ActionStatus string `json:"ActionStatus"`
 	ErrorInfo    string `json:"ErrorInfo"`
 	ErrorCode    int    `json:"ErrorCode"`
 
-	MsgTime   int64           `json:"MsgTime,omitempty"`
-	MsgKey    string          `json:"MsgKey,omitempty"`
-	AllUnread *int            `json:"AllC2CUnreadMsgNum,omitempty"`
-	Unread    []unreadOfPeer  `json:"C2CUnreadMsgNumList,omitempty"`
-	Errors    []errorWithPeer `json:"ErrorList,omitempty"`
+	MsgTime   int64  `json:"MsgTime,omitempty"`
+	MsgKey    string `json:"MsgKey,omitempty"`
+	AllUnread *int   `json:"AllC2CUnreadMsgNum,omitempty"`
 
 	status     int    // HTTP; 0: 200
 	retryAfter string // a header; empty: none
-}
-
-type unreadOfPeer struct {
-	Peer   string `json:"Peer_Account"`
-	Unread int    `json:"C2CUnreadMsgNum"`
-}
-
-type errorWithPeer struct {
-	Peer string `json:"Peer_Account"`
-	Code int    `json:"ErrorCode"`
 }
 
 func success() answer { return answer{ActionStatus: "OK"} }
@@ -48,12 +37,7 @@ func (a answer) json() []byte {
 	return text
 }
 
-func (a answer) httpStatus() int {
-	if a.status == 0 {
-		return http.StatusOK
-	}
-	return a.status
-}
+func (a answer) httpStatus() int { return cmp.Or(a.status, http.StatusOK) }
 
 // send writes an answer. An error of the connection is the client's to see.
 func (s *Server) send(w http.ResponseWriter, a answer) {
@@ -69,7 +53,8 @@ func (s *Server) send(w http.ResponseWriter, a answer) {
 	_, _ = w.Write(text)
 }
 
-// date sets the Date header where the server's clock is not the machine's; net/http sets it otherwise.
+// date sets the Date header where the server's clock is not the machine's; net/http sets it
+// otherwise.
 func (s *Server) date(w http.ResponseWriter) {
 	if s.faults.Load().Skew != 0 {
 		w.Header().Set("Date", s.now().UTC().Format(http.TimeFormat))

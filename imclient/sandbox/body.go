@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// body is a request's JSON object. Names are case-sensitive and the last of a repeated name counts, which is why it is not
-// decoded into a struct.
+// body is a request's JSON object. Names are case-sensitive and the last of a repeated name counts,
+// which is why it is not decoded into a struct.
 type body map[string]json.RawMessage
 
-// readBody reads and parses a request's body. It reads to the end of a body of legal size: only then does net/http
-// notice when a client goes away.
+// readBody reads and parses a request's body. It reads to the end of a body of legal size: only
+// then does net/http notice when a client goes away.
 func readBody(r *http.Request) (body, answer) {
 	text, err := io.ReadAll(io.LimitReader(r.Body, maxBodyBytes+1))
 	if err != nil {
@@ -54,7 +54,8 @@ func (b body) integer(field string) (int64, bool) {
 	return n, err == nil
 }
 
-// readRequest is what admin_set_msg_read was asked to do. As much of it as can be read is filled in when refused is not ok.
+// readRequest is what admin_set_msg_read was asked to do. As much of it as can be read is filled in
+// when refused is not ok.
 type readRequest struct {
 	report, peer string
 	time         int64
@@ -92,7 +93,8 @@ func (b body) readTime(now time.Time) (int64, Encoding, answer) {
 	}
 	t, err := strconv.ParseUint(digits, 10, 63) // unsigned: no sign is accepted either
 	if err != nil {
-		return 0, EncodingInvalid, failure(90001, fmt.Sprintf("%s must be a time in seconds, as a decimal string", field))
+		return 0, EncodingInvalid, failure(90001,
+			fmt.Sprintf("%s must be a time in seconds, as a decimal string", field))
 	}
 	return int64(t), encoding, success()
 }

@@ -1,6 +1,8 @@
 package sandbox
 
 import (
+	"hash/fnv"
+	"io"
 	"math"
 	"time"
 )
@@ -16,10 +18,10 @@ func (f *activeFaults) pick(number int64, c conversation) *Rule {
 	if len(f.Rules) == 0 {
 		return nil
 	}
-	now := time.Now()
+	age := time.Since(f.since)
 	for i := range f.Rules {
 		r := &f.Rules[i]
-		if r.on(now, now.Sub(f.since)) && r.meets(f.Seed, uint64(i), number, c) {
+		if r.on(age) && r.meets(f.Seed, uint64(i), number, c) {
 			return r
 		}
 	}
@@ -27,10 +29,7 @@ func (f *activeFaults) pick(number int64, c conversation) *Rule {
 }
 
 // on says whether it is the rule's time.
-func (r *Rule) on(now time.Time, age time.Duration) bool {
-	if !r.Until.IsZero() && !now.Before(r.Until) {
-		return false
-	}
+func (r *Rule) on(age time.Duration) bool {
 	if r.Every > 0 {
 		age %= r.Every
 	}
@@ -53,7 +52,8 @@ func (f *activeFaults) delay(number int64) time.Duration {
 	l := f.Latency
 	u := unit(f.Seed, maxRules, uint64(number)) // a stream that no rule has
 	if l.P50 > 0 {
-		// ln of the delay is normal; 2.326… is the 99th percentile of the standard normal distribution.
+		// ln of the delay is normal; 2.326… is the 99th percentile of the standard normal
+		// distribution.
 		sigma := math.Log(float64(l.P99)/float64(l.P50)) / 2.3263478740408408
 		d := float64(l.P50) * math.Exp(sigma*math.Sqrt2*math.Erfinv(2*u-1))
 		limit := maxLatency
@@ -65,7 +65,8 @@ func (f *activeFaults) delay(number int64) time.Duration {
 	return l.Min + time.Duration(u*float64(max(0, l.Max-l.Min)))
 }
 
-// unit turns three numbers into one in [0, 1): the same three always into the same, and well spread.
+// unit turns three numbers into one in [0, 1): the same three always into the same, and well
+// spread.
 func unit(seed, stream, x uint64) float64 {
 	return float64(mix(mix(mix(seed)^stream)^x)>>11) / (1 << 53)
 }
@@ -78,14 +79,9 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// hash is FNV-1a over both accounts, with a byte between them that no account has.
+// hash is of both accounts, with a byte behind each that no account has.
 func (c conversation) hash() uint64 {
-	h := uint64(14695981039346656037)
-	for _, account := range [...]string{c.report, c.peer} {
-		for i := range len(account) {
-			h = (h ^ uint64(account[i])) * 1099511628211
-		}
-		h = (h ^ 0xff) * 1099511628211
-	}
-	return h
+	h := fnv.New64a()
+	_, _ = io.WriteString(h, c.report+"\xff"+c.peer+"\xff") // to a hash: can't fail
+	return h.Sum64()
 }

@@ -5,14 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
-	"strconv"
 )
 
 // command makes a handler of what a command does with a body that was let in.
-func (s *Server) command(name string, do func(body) answer) http.HandlerFunc {
+func (s *Server) command(do func(body) answer) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		s.journal.command(name)
 		a := s.admit(r)
 		if a.ok() {
 			var b body
@@ -25,29 +22,7 @@ func (s *Server) command(name string, do func(body) answer) http.HandlerFunc {
 }
 
 func (s *Server) sendMessage(b body) answer {
-	return s.deliver(b, s.now().Unix(), !s.asked(b, "NoUnread"))
-}
-
-func (s *Server) importMessage(b body) answer {
-	t, ok := b.integer("MsgTimeStamp")
-	if !ok || t < 0 {
-		return failure(90006, "MsgTimeStamp is missing or no integer")
-	}
-	kind, _ := b.integer("SyncFromOldSystem")
-	if kind != 2 && kind != 5 {
-		return failure(90030, "SyncFromOldSystem must be 2 or 5")
-	}
-	return s.deliver(b, t, kind == 5)
-}
-
-// asked says whether SendMsgControl contains a word.
-func (s *Server) asked(b body, word string) bool {
-	var words []string
-	return json.Unmarshal(b["SendMsgControl"], &words) == nil && slices.Contains(words, word)
-}
-
-// deliver takes a message that is sent or imported.
-func (s *Server) deliver(b body, t int64, counts bool) answer {
+	t := s.now().Unix()
 	from, fromAnswer := s.options.Admin, success()
 	if b.has("From_Account") {
 		from, fromAnswer = b.account("From_Account", 90008)
@@ -75,10 +50,8 @@ func (s *Server) deliver(b body, t int64, counts bool) answer {
 			return failure(90002, "an element of MsgBody has no MsgType or no MsgContent")
 		}
 	}
-	if counts {
-		if err := s.store.deliver(conversation{report: to, peer: from}, t); err != nil {
-			return failure(91000, err.Error())
-		}
+	if err := s.store.deliver(conversation{report: to, peer: from}, t); err != nil {
+		return failure(91000, err.Error())
 	}
 	number, ok := b.integer("MsgSeq")
 	if !ok {
@@ -98,22 +71,11 @@ func (s *Server) countUnread(b body) answer {
 	if !s.store.exists(account) {
 		return failure(90003, "To_Account does not exist")
 	}
-	if !b.has("Peer_Account") {
-		total := s.store.total(account)
-		a.AllUnread = &total
-		return a
+	if b.has("Peer_Account") {
+		return failure(90001, "the sandbox counts the messages of all peers together")
 	}
-	var peers []string
-	if json.Unmarshal(b["Peer_Account"], &peers) != nil || len(peers) > maxPeers {
-		return failure(90001, "Peer_Account must be an array of at most "+strconv.Itoa(maxPeers)+" strings")
-	}
-	for _, peer := range peers {
-		if !s.store.exists(peer) {
-			a.Errors = append(a.Errors, errorWithPeer{Peer: peer, Code: 70107})
-			continue
-		}
-		a.Unread = append(a.Unread, unreadOfPeer{Peer: peer, Unread: s.Unread(account, peer)})
-	}
+	total := s.store.total(account)
+	a.AllUnread = &total
 	return a
 }
 

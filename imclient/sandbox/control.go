@@ -11,9 +11,9 @@ import (
 	"strings"
 )
 
-// local lets only programs of this machine use a handler, and only with a method ("": the handler asks itself). The
-// Host and forwarding headers are looked at because a browser can be talked into asking for a stranger (DNS
-// rebinding), and a proxy does so by trade.
+// local lets only programs of this machine use a handler, and only with a method ("": the handler
+// asks itself). The Host and forwarding headers are looked at because a web page can make a browser
+// send requests here (DNS rebinding), and a proxy forwards those of other machines.
 func local(method string, handle http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !fromHere(r) {
@@ -69,7 +69,8 @@ func (s *Server) getReadTime(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	c := conversation{query.Get("report"), query.Get("peer")}
 	if c.report == "" || c.peer == "" {
-		http.Error(w, "report and peer are needed: /sandbox/read-time?report=A&peer=B", http.StatusBadRequest)
+		http.Error(w, "report and peer are needed: /sandbox/read-time?report=A&peer=B",
+			http.StatusBadRequest)
 		return
 	}
 	writeJSON(w, s.store.pointer(c))

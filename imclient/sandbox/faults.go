@@ -18,14 +18,16 @@ type Faults struct {
 	Rules []Rule
 	// Seed of all choices. The same seed and rules choose the same conversations.
 	Seed uint64
-	// Rate replaces Options.Rate; 0: it does not. A stricter server, or other programs that use the app's quota.
+	// Rate replaces Options.Rate; 0: it does not. A stricter server, or other programs that use the
+	// app's quota.
 	Rate int
-	// Skew is how far the server's clock is ahead: of the Date header, of signatures' expiry, of messages. Not of arrivals.
+	// Skew is how far the server's clock is ahead: of the Date header, of signatures' expiry, of
+	// messages. Not of arrivals.
 	Skew time.Duration
 }
 
-// Latency is how long an answer takes: evenly distributed from Min to Max (no Max: Min), or log-normal with the median P50 and the
-// 99th percentile P99, cut at Max (no Max: at an hour).
+// Latency is how long an answer takes: evenly distributed from Min to Max (no Max: Min), or
+// log-normal with the median P50 and the 99th percentile P99, cut at Max (no Max: at an hour).
 type Latency struct {
 	Min, Max time.Duration
 	P50, P99 time.Duration
@@ -34,9 +36,10 @@ type Latency struct {
 // Kind is what a rule does to a call.
 type Kind string
 
-// The kinds. Code is answered by the API, after signature and limit; the others come from the wire or a gateway before it.
+// The kinds. Code is answered by the API, after signature and limit; the others come from the wire
+// or a gateway before it.
 const (
-	KindCode       Kind = "code"        // Code as ErrorCode, with HTTP status Status (0: 200) and RetryAfter
+	KindCode       Kind = "code"        // Code, with HTTP Status (0: 200) and RetryAfter
 	KindStatus     Kind = "status"      // HTTP status Status with a page of HTML and RetryAfter
 	KindRedirect   Kind = "redirect"    // HTTP status Status (0: 302) to To
 	KindReset      Kind = "reset"       // the connection is reset, without an answer
@@ -47,39 +50,68 @@ const (
 	KindGarbage    Kind = "garbage"     // bytes that are no text
 	KindWrongTypes Kind = "wrong-types" // JSON whose ErrorCode is a string
 	KindHuge       Kind = "huge"        // JSON with an ErrorInfo of Bytes bytes (0: 1 GiB)
-	KindGzipBomb   Kind = "gzip-bomb"   // Content-Encoding gzip, about Bytes bytes (0: 1 GiB) when unpacked, a thousandth packed
-	KindEchoURL    Kind = "echo-url"    // the request's URL, signature and all: in a page with Status (0: 502), or with Code in ErrorInfo
+	KindGzipBomb   Kind = "gzip-bomb"   // gzip: about Bytes (0: 1 GiB), a thousandth when packed
+	// KindEchoURL shows the request's URL, with the signature: in ErrorInfo with Code, or without
+	// one in a page with Status (0: 502).
+	KindEchoURL Kind = "echo-url"
 )
 
-// Kinds are all kinds.
+// kinds are all kinds, and the parameters that each has beside those of every kind.
+var kinds = []struct {
+	kind       Kind
+	parameters []string
+}{
+	{KindCode, []string{"code", "status", "retry_after"}},
+	{KindStatus, []string{"status", "retry_after"}},
+	{KindRedirect, []string{"status", "to"}},
+	{KindReset, nil},
+	{KindHang, nil},
+	{KindCut, nil},
+	{KindHalf, nil},
+	{KindDrip, []string{"interval"}},
+	{KindGarbage, nil},
+	{KindWrongTypes, nil},
+	{KindHuge, []string{"bytes"}},
+	{KindGzipBomb, []string{"bytes"}},
+	{KindEchoURL, []string{"status", "code"}},
+}
+
+// Kinds returns all kinds.
 func Kinds() []Kind {
-	return []Kind{KindCode, KindStatus, KindRedirect, KindReset, KindHang, KindCut, KindHalf, KindDrip, KindGarbage, KindWrongTypes, KindHuge,
-		KindGzipBomb, KindEchoURL}
+	list := make([]Kind, len(kinds))
+	for i, k := range kinds {
+		list[i] = k.kind
+	}
+	return list
 }
 
-// Rule is one fault: what (Kind and its parameters), to whom (Share, Conversations, Report, Peer), when (For, Every, Until).
+// Rule is one fault: what (Kind and its parameters), to whom (Share, Conversations, Report, Peer),
+// when (For, Every).
 type Rule struct {
-	Kind       Kind
-	Code       int           // 1 to 999,999
-	Status     int           // 200 to 599
-	RetryAfter string        // header, as it is: seconds or a date
-	To         string        // a URL
-	Bytes      int64         // at most 16 GiB
-	Interval   time.Duration // at most an hour
-	// Apply: the call is carried out first, if it is good, and then the fault answers: an answer lost, not a call.
-	Apply bool
+	Kind       Kind          `json:"kind"`
+	Code       int           `json:"code,omitempty"`        // 1 to 999,999
+	Status     int           `json:"status,omitempty"`      // 200 to 599
+	RetryAfter string        `json:"retry_after,omitempty"` // header, as it is: seconds or a date
+	To         string        `json:"to,omitempty"`          // a URL
+	Bytes      int64         `json:"bytes,omitempty"`       // at most 16 GiB
+	Interval   time.Duration `json:"-"`                     // at most an hour
+	// Apply: the call is carried out first, if it is valid, and then the fault answers: an answer
+	// is lost, not a call.
+	Apply bool `json:"apply,omitempty"`
 
-	Share         float64 // of the calls, at most 1; 0: all
-	Conversations float64 // share of the conversations, always the same ones, at most 1; 0: all
-	Report, Peer  string  // only this account; empty: any
+	Share float64 `json:"-"` // of the calls, at most 1; 0: all
+	// share of them, always the same, at most 1; 0: all
+	Conversations float64 `json:"-"`
+	Report        string  `json:"report,omitempty"` // only this account; empty: any
+	Peer          string  `json:"peer,omitempty"`   // only this account; empty: any
 
-	For   time.Duration // how long after SetFaults; 0: until they change
-	Every time.Duration // with For: on for For at the beginning of each Every
-	Until time.Time     // zero: for ever
+	For   time.Duration `json:"-"` // how long after SetFaults; 0: until they change
+	Every time.Duration `json:"-"` // with For: on for For at the beginning of each Every
 }
 
-// SetFaults replaces all faults, from the next call on; calls that are in a fault stay in it. It refuses, and changes
-// nothing, when f makes no sense: an unknown kind, a field that the kind has no use for, a number out of range.
+// SetFaults replaces all faults, from the next call on; calls that are in a fault stay in it. It
+// refuses, and changes nothing, when f makes no sense: an unknown kind, a field that the kind has
+// no use for, a number out of range.
 func (s *Server) SetFaults(f Faults) error {
 	if err := f.check(); err != nil {
 		return err
@@ -133,28 +165,13 @@ func (l Latency) check() error {
 	return nil
 }
 
-// parameters of each kind, beside those that every kind has.
-var parameters = map[Kind][]string{
-	KindCode:       {"code", "status", "retry_after"},
-	KindStatus:     {"status", "retry_after"},
-	KindRedirect:   {"status", "to"},
-	KindReset:      nil,
-	KindHang:       nil,
-	KindCut:        nil,
-	KindHalf:       nil,
-	KindDrip:       {"interval"},
-	KindGarbage:    nil,
-	KindWrongTypes: nil,
-	KindHuge:       {"bytes"},
-	KindGzipBomb:   {"bytes"},
-	KindEchoURL:    {"status", "code"},
-}
-
 func (r Rule) check() error {
-	allowed, known := parameters[r.Kind]
-	if !known {
-		return fmt.Errorf("unknown kind %q; the kinds are %s", cut(string(r.Kind)), strings.Trim(fmt.Sprint(Kinds()), "[]"))
+	place := slices.Index(Kinds(), r.Kind)
+	if place < 0 {
+		list := strings.Trim(fmt.Sprint(Kinds()), "[]")
+		return fmt.Errorf("unknown kind %q; the kinds are %s", cut(string(r.Kind)), list)
 	}
+	allowed := kinds[place].parameters
 	for _, p := range []struct {
 		name string
 		set  bool

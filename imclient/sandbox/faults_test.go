@@ -29,7 +29,8 @@ func TestKindsAreAll(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	declared := regexp.MustCompile(`Kind\w* +Kind = "([a-z-]+)"`).FindAllStringSubmatch(string(source), -1)
+	declaration := regexp.MustCompile(`Kind\w* +Kind = "([a-z-]+)"`)
+	declared := declaration.FindAllStringSubmatch(string(source), -1)
 	kinds := sandbox.Kinds()
 	if len(declared) == 0 || len(declared) != len(kinds) {
 		t.Fatalf("%d kinds are declared, %d listed", len(declared), len(kinds))
@@ -55,102 +56,133 @@ func TestKinds(t *testing.T) {
 		see  func(r *http.Response, text []byte, err error, applied bool) bool
 		code int // in the log
 	}{
-		{sandbox.Rule{Kind: sandbox.KindCode, Code: 91000}, func(r *http.Response, text []byte, err error, _ bool) bool {
-			return err == nil && r.StatusCode == 200 && code(text) == 91000
-		}, 91000},
-		{sandbox.Rule{Kind: sandbox.KindCode, Code: 60007, Status: 429, RetryAfter: "7"}, func(r *http.Response, text []byte, err error, _ bool) bool {
-			return err == nil && r.StatusCode == 429 && code(text) == 60007 && r.Header.Get("Retry-After") == "7"
-		}, 60007},
-		{sandbox.Rule{Kind: sandbox.KindStatus, Status: 502}, func(r *http.Response, text []byte, err error, _ bool) bool {
-			return err == nil && r.StatusCode == 502 && strings.Contains(string(text), "502 Bad Gateway") && r.Header.Get("Retry-After") == ""
-		}, -1},
-		{sandbox.Rule{Kind: sandbox.KindStatus, Status: 503, RetryAfter: "x"}, func(r *http.Response, text []byte, err error, _ bool) bool {
-			return err == nil && r.StatusCode == 503 && r.Header.Get("Retry-After") == "x"
-		}, -1},
-		{sandbox.Rule{Kind: sandbox.KindStatus, Status: 204}, func(r *http.Response, text []byte, err error, _ bool) bool {
-			return err == nil && r.StatusCode == 204 && len(text) == 0
-		}, -1},
-		{sandbox.Rule{Kind: sandbox.KindRedirect, To: "http://elsewhere.invalid/"}, func(r *http.Response, _ []byte, err error, _ bool) bool {
-			return err == nil && r.StatusCode == 302 && r.Header.Get("Location") == "http://elsewhere.invalid/"
-		}, -1},
-		{sandbox.Rule{Kind: sandbox.KindReset}, func(_ *http.Response, _ []byte, err error, _ bool) bool {
-			return err != nil
-		}, -1},
-		{sandbox.Rule{Kind: sandbox.KindHang}, func(_ *http.Response, _ []byte, err error, _ bool) bool {
-			return errors.Is(err, context.DeadlineExceeded)
-		}, -1},
-		{sandbox.Rule{Kind: sandbox.KindCut}, func(r *http.Response, text []byte, err error, _ bool) bool {
-			return errors.Is(err, io.ErrUnexpectedEOF) && strings.HasPrefix(string(text), `{"Acti`)
-		}, -1},
-		{sandbox.Rule{Kind: sandbox.KindHalf}, func(r *http.Response, text []byte, err error, _ bool) bool {
-			return err == nil && code(text) == -1 && strings.HasPrefix(string(text), `{"Acti`)
-		}, -1},
-		{sandbox.Rule{Kind: sandbox.KindGarbage}, func(_ *http.Response, text []byte, err error, _ bool) bool {
-			return err == nil && code(text) == -1 && len(text) > 0
-		}, -1},
-		{sandbox.Rule{Kind: sandbox.KindWrongTypes}, func(_ *http.Response, text []byte, err error, _ bool) bool {
-			return err == nil && json.Valid(text) && code(text) == -1
-		}, -1},
-		{sandbox.Rule{Kind: sandbox.KindHuge, Bytes: 3_000_001}, func(_ *http.Response, text []byte, err error, _ bool) bool {
-			return err == nil && code(text) == 91000 && len(text) > 3_000_001 && len(text) < 3_000_100
-		}, -1},
-		{sandbox.Rule{Kind: sandbox.KindGzipBomb, Bytes: 5 << 20}, func(r *http.Response, text []byte, err error, _ bool) bool {
-			if err != nil || r.Header.Get("Content-Encoding") != "gzip" || len(text) > 10_000 {
-				return false
-			}
-			z, err := gzip.NewReader(strings.NewReader(string(text)))
-			if err != nil {
-				return false
-			}
-			n, err := io.Copy(io.Discard, z)
-			return err == nil && n == 5<<20
-		}, -1},
-		{sandbox.Rule{Kind: sandbox.KindEchoURL}, func(r *http.Response, text []byte, err error, _ bool) bool {
-			return err == nil && r.StatusCode == 502 && strings.Contains(string(text), "usersig=eJ")
-		}, -1},
-		{sandbox.Rule{Kind: sandbox.KindEchoURL, Code: 60002}, func(r *http.Response, text []byte, err error, _ bool) bool {
-			return err == nil && r.StatusCode == 200 && code(text) == 60002 && strings.Contains(string(text), "usersig=eJ")
-		}, 60002},
-		{sandbox.Rule{Kind: sandbox.KindDrip, Interval: time.Millisecond}, func(_ *http.Response, text []byte, err error, applied bool) bool {
-			return err == nil && (code(text) == 0) == applied
-		}, 91000},
+		{sandbox.Rule{Kind: sandbox.KindCode, Code: 91000},
+			func(r *http.Response, text []byte, err error, _ bool) bool {
+				return err == nil && r.StatusCode == 200 && code(text) == 91000
+			}, 91000},
+		{sandbox.Rule{Kind: sandbox.KindCode, Code: 60007, Status: 429, RetryAfter: "7"},
+			func(r *http.Response, text []byte, err error, _ bool) bool {
+				return err == nil && r.StatusCode == 429 && code(text) == 60007 &&
+					r.Header.Get("Retry-After") == "7"
+			}, 60007},
+		{sandbox.Rule{Kind: sandbox.KindStatus, Status: 502},
+			func(r *http.Response, text []byte, err error, _ bool) bool {
+				return err == nil && r.StatusCode == 502 &&
+					strings.Contains(string(text), "502 Bad Gateway") &&
+					r.Header.Get("Retry-After") == ""
+			}, -1},
+		{sandbox.Rule{Kind: sandbox.KindStatus, Status: 503, RetryAfter: "x"},
+			func(r *http.Response, text []byte, err error, _ bool) bool {
+				return err == nil && r.StatusCode == 503 && r.Header.Get("Retry-After") == "x"
+			}, -1},
+		{sandbox.Rule{Kind: sandbox.KindStatus, Status: 204},
+			func(r *http.Response, text []byte, err error, _ bool) bool {
+				return err == nil && r.StatusCode == 204 && len(text) == 0
+			}, -1},
+		{sandbox.Rule{Kind: sandbox.KindRedirect, To: "http://elsewhere.invalid/"},
+			func(r *http.Response, _ []byte, err error, _ bool) bool {
+				return err == nil && r.StatusCode == 302 &&
+					r.Header.Get("Location") == "http://elsewhere.invalid/"
+			}, -1},
+		{sandbox.Rule{Kind: sandbox.KindReset},
+			func(_ *http.Response, _ []byte, err error, _ bool) bool {
+				return err != nil
+			}, -1},
+		{sandbox.Rule{Kind: sandbox.KindHang},
+			func(_ *http.Response, _ []byte, err error, _ bool) bool {
+				return errors.Is(err, context.DeadlineExceeded)
+			}, -1},
+		{sandbox.Rule{Kind: sandbox.KindCut},
+			func(r *http.Response, text []byte, err error, _ bool) bool {
+				return errors.Is(err, io.ErrUnexpectedEOF) &&
+					strings.HasPrefix(string(text), `{"Acti`)
+			}, -1},
+		{sandbox.Rule{Kind: sandbox.KindHalf},
+			func(r *http.Response, text []byte, err error, _ bool) bool {
+				return err == nil && code(text) == -1 && strings.HasPrefix(string(text), `{"Acti`)
+			}, -1},
+		{sandbox.Rule{Kind: sandbox.KindGarbage},
+			func(_ *http.Response, text []byte, err error, _ bool) bool {
+				return err == nil && code(text) == -1 && len(text) > 0
+			}, -1},
+		{sandbox.Rule{Kind: sandbox.KindWrongTypes},
+			func(_ *http.Response, text []byte, err error, _ bool) bool {
+				return err == nil && json.Valid(text) && code(text) == -1
+			}, -1},
+		{sandbox.Rule{Kind: sandbox.KindHuge, Bytes: 3_000_001},
+			func(_ *http.Response, text []byte, err error, _ bool) bool {
+				return err == nil && code(text) == 91000 && len(text) > 3_000_001 &&
+					len(text) < 3_000_100
+			}, -1},
+		{sandbox.Rule{Kind: sandbox.KindGzipBomb, Bytes: 5 << 20},
+			func(r *http.Response, text []byte, err error, _ bool) bool {
+				if err != nil || r.Header.Get("Content-Encoding") != "gzip" || len(text) > 10_000 {
+					return false
+				}
+				z, err := gzip.NewReader(strings.NewReader(string(text)))
+				if err != nil {
+					return false
+				}
+				n, err := io.Copy(io.Discard, z)
+				return err == nil && n == 5<<20
+			}, -1},
+		{sandbox.Rule{Kind: sandbox.KindEchoURL},
+			func(r *http.Response, text []byte, err error, _ bool) bool {
+				return err == nil && r.StatusCode == 502 &&
+					strings.Contains(string(text), "usersig=eJ")
+			}, -1},
+		{sandbox.Rule{Kind: sandbox.KindEchoURL, Code: 60002},
+			func(r *http.Response, text []byte, err error, _ bool) bool {
+				return err == nil && r.StatusCode == 200 && code(text) == 60002 &&
+					strings.Contains(string(text), "usersig=eJ")
+			}, 60002},
+		{sandbox.Rule{Kind: sandbox.KindDrip, Interval: time.Millisecond},
+			func(_ *http.Response, text []byte, err error, applied bool) bool {
+				return err == nil && (code(text) == 0) == applied
+			}, 91000},
 	} {
 		for _, apply := range []bool{false, true} {
 			c.rule.Apply = apply
-			t.Run(fmt.Sprintf("%s_%d_%d_apply_%v", c.rule.Kind, c.rule.Status, c.rule.Code, apply), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					s := open()
-					client := overPipes(t, s)
-					set(t, s, rules(c.rule))
-					ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-					defer cancel()
-					if r, text, err := postRead(t, ctx, client, "http://im.test", "alice"); !c.see(r, text, err, apply) {
-						t.Errorf("seen: %+v %.200q %v", r, text, err)
-					}
-					synctest.Wait()
-					if _, marked := s.ReadTime("alice", "bob"); marked != apply {
-						t.Errorf("carried out: %v, want %v", marked, apply)
-					}
-					want := sandbox.Arrival{Report: "alice", Peer: "bob", ReadTime: 1000, Encoding: sandbox.EncodingText,
-						Applied: apply, Fault: c.rule.Kind, Code: c.code}
-					if c.rule.Kind == sandbox.KindDrip && apply {
-						want.Code = 0
-					}
-					got := s.Arrivals()[0]
-					want.At, want.Status = got.At, got.Status
-					if got != want || (got.Status == 0) != (c.rule.Kind == sandbox.KindHang || c.rule.Kind == sandbox.KindReset) {
-						t.Errorf("logged: %+v, want %+v", got, want)
-					}
-					if stats := s.Stats(); stats.InFlight != 0 || stats.Faults[c.rule.Kind] != 1 {
-						t.Errorf("stats: %+v", stats)
-					}
+			t.Run(fmt.Sprintf("%s_%d_%d_apply_%v", c.rule.Kind, c.rule.Status, c.rule.Code, apply),
+				func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						s := open()
+						client := overPipes(t, s)
+						set(t, s, rules(c.rule))
+						ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+						defer cancel()
+						if r, text, err := postRead(t, ctx, client, "http://im.test",
+							"alice"); !c.see(r, text, err, apply) {
+							t.Errorf("seen: %+v %.200q %v", r, text, err)
+						}
+						synctest.Wait()
+						if _, marked := s.ReadTime("alice", "bob"); marked != apply {
+							t.Errorf("carried out: %v, want %v", marked, apply)
+						}
+						want := sandbox.Arrival{Report: "alice", Peer: "bob", ReadTime: 1000,
+							Encoding: sandbox.EncodingText,
+							Applied:  apply, Fault: c.rule.Kind, Code: c.code}
+						if c.rule.Kind == sandbox.KindDrip && apply {
+							want.Code = 0
+						}
+						got := s.Arrivals()[0]
+						want.At, want.Status = got.At, got.Status
+						if got != want || (got.Status == 0) != (c.rule.Kind == sandbox.KindHang ||
+							c.rule.Kind == sandbox.KindReset) {
+							t.Errorf("logged: %+v, want %+v", got, want)
+						}
+						stats := s.Stats()
+						if stats.InFlight != 0 || stats.Faults[c.rule.Kind] != 1 {
+							t.Errorf("stats: %+v", stats)
+						}
 
-					set(t, s, sandbox.Faults{})
-					if _, text, err := postRead(t, t.Context(), client, "http://im.test", "alice"); err != nil || code(text) != 0 {
-						t.Errorf("after the fault: %q %v", text, err)
-					}
+						set(t, s, sandbox.Faults{})
+						if _, text, err := postRead(t, t.Context(), client, "http://im.test",
+							"alice"); err != nil || code(text) != 0 {
+							t.Errorf("after the fault: %q %v", text, err)
+						}
+					})
 				})
-			})
 		}
 	}
 }
@@ -174,7 +206,8 @@ func TestResetOverTCP(t *testing.T) {
 	}
 }
 
-// Signature and limit come before a code, as at the real server; a gateway's faults come before both.
+// Signature and limit come before a code, as at the real server; a gateway's faults come before
+// both.
 func TestOrderOfFaultsAndChecks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := limited(1)
@@ -207,11 +240,13 @@ func TestOrderOfFaultsAndChecks(t *testing.T) {
 	})
 }
 
-// The same seed always chooses the same conversations, about as many as asked for; another seed chooses others.
+// The same seed always chooses the same conversations, about as many as asked for; another seed
+// chooses others.
 func TestShareOfConversations(t *testing.T) {
 	chosen := func(seed uint64, rate int) map[string]bool {
 		s := limited(rate)
-		set(t, s, sandbox.Faults{Seed: seed, Rules: []sandbox.Rule{{Kind: sandbox.KindCode, Code: 91000, Conversations: 0.2}}})
+		set(t, s, sandbox.Faults{Seed: seed,
+			Rules: []sandbox.Rule{{Kind: sandbox.KindCode, Code: 91000, Conversations: 0.2}}})
 		hit := map[string]bool{}
 		for round := range 3 {
 			for i := range 1000 {
@@ -255,7 +290,8 @@ func TestShareOfCallsAndAccounts(t *testing.T) {
 		sandbox.Rule{Kind: sandbox.KindCode, Code: 3, Share: 0.3},
 		sandbox.Rule{Kind: sandbox.KindCode, Code: 4, Share: 0.5},
 	))
-	for pair, want := range map[[2]string]int{{"alice", "bob"}: 1, {"x", "carol"}: 2, {"alice", "carol"}: 2} {
+	for pair, want := range map[[2]string]int{{"alice", "bob"}: 1, {"x", "carol"}: 2,
+		{"alice", "carol"}: 2} {
 		if got := read(t, s, pair[0], pair[1]); got != want {
 			t.Errorf("%v: %d, want %d", pair, got, want)
 		}
@@ -276,8 +312,9 @@ func TestTimesOfRules(t *testing.T) {
 		s := open()
 		set(t, s, rules(
 			sandbox.Rule{Kind: sandbox.KindCode, Code: 1, For: 2 * time.Second},
-			sandbox.Rule{Kind: sandbox.KindCode, Code: 2, Until: time.Now().Add(4 * time.Second)},
-			sandbox.Rule{Kind: sandbox.KindCode, Code: 3, Every: 10 * time.Second, For: 5 * time.Second},
+			sandbox.Rule{Kind: sandbox.KindCode, Code: 2, For: 4 * time.Second},
+			sandbox.Rule{Kind: sandbox.KindCode, Code: 3, Every: 10 * time.Second,
+				For: 5 * time.Second},
 		))
 		var got []int
 		for range 17 {
@@ -286,79 +323,6 @@ func TestTimesOfRules(t *testing.T) {
 		}
 		if fmt.Sprint(got) != "[1 1 2 2 3 0 0 0 0 0 3 3 3 3 3 0 0]" {
 			t.Errorf("second by second: %v", got)
-		}
-	})
-}
-
-// Latency is of the answer: the stamp, and what the call does, come before it. A client that gives up ends the wait.
-func TestLatency(t *testing.T) {
-	elapsed := func(t *testing.T, s *sandbox.Server) time.Duration {
-		start := time.Now()
-		read(t, s, "a", "b")
-		return time.Since(start)
-	}
-	synctest.Test(t, func(t *testing.T) {
-		s := open()
-		set(t, s, sandbox.Faults{Latency: sandbox.Latency{Min: 20 * time.Millisecond}})
-		if got := elapsed(t, s); got != 20*time.Millisecond {
-			t.Errorf("fixed: %v", got)
-		}
-		set(t, s, sandbox.Faults{Latency: sandbox.Latency{Min: 10 * time.Millisecond, Max: 30 * time.Millisecond}})
-		low, high := time.Hour, time.Duration(0)
-		for range 500 {
-			got := elapsed(t, s)
-			low, high = min(low, got), max(high, got)
-		}
-		if low < 10*time.Millisecond || low > 11*time.Millisecond || high > 30*time.Millisecond || high < 29*time.Millisecond {
-			t.Errorf("10 to 30 ms: from %v to %v", low, high)
-		}
-		set(t, s, sandbox.Faults{Latency: sandbox.Latency{P50: 100 * time.Millisecond, P99: 10 * time.Second, Max: 15 * time.Second}})
-		var above50, above99, above15 int
-		for range 5000 {
-			switch got := elapsed(t, s); {
-			case got > 15*time.Second:
-				above15++
-			case got > 10*time.Second:
-				above99++
-				fallthrough
-			case got > 100*time.Millisecond:
-				above50++
-			}
-		}
-		if above50 < 2350 || above50 > 2650 || above99 < 20 || above99 > 90 || above15 > 0 {
-			t.Errorf("of 5000: %d above the median, %d above the 99th percentile, %d above the maximum", above50, above99, above15)
-		}
-
-		set(t, s, sandbox.Faults{Latency: sandbox.Latency{Min: time.Minute}})
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		before := time.Now()
-		if _, _, err := postRead(t, ctx, overPipes(t, s), "http://im.test", "alice"); err == nil {
-			t.Error("answered in time")
-		}
-		synctest.Wait()
-		log := s.Arrivals()
-		last := log[len(log)-1]
-		if !last.At.Equal(before) || !last.Applied || last.Status != 0 || last.Code != -1 || s.Stats().InFlight != 0 {
-			t.Errorf("logged: %+v, sent at %v", last, before)
-		}
-	})
-}
-
-func TestSkew(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := open()
-		q := query(t)
-		set(t, s, sandbox.Faults{Skew: time.Hour})
-		a := call(t, s, readPath, q, `{"Report_Account":"a","Peer_Account":"b"}`)
-		if want := time.Now().Add(time.Hour); a.header.Get("Date") != want.UTC().Format(http.TimeFormat) {
-			t.Errorf("Date %q, want %v", a.header.Get("Date"), want)
-		} else if got, _ := s.ReadTime("a", "b"); got != want.Unix() {
-			t.Errorf("pointer %d, want %d", got, want.Unix())
-		}
-		set(t, s, sandbox.Faults{Skew: 25 * time.Hour})
-		if got := call(t, s, readPath, q, `{}`).ErrorCode; got != 70001 {
-			t.Errorf("a day later: %d, want 70001", got)
 		}
 	})
 }

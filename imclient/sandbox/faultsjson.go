@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// The JSON form of Faults: the fields' names in snake case, durations as text ("250ms"), times in RFC 3339, what is absent is
-// zero. {} takes all faults back.
+// The JSON form of Faults: the fields' names in snake case, durations as text ("250ms"), what is
+// absent is zero. {} takes all faults back.
 //
 //	{"latency":{"p50":"25ms","p99":"300ms","max":"2s"}, "rate":150, "seed":7, "skew":"-1h",
 //	 "rules":[{"kind":"status","status":502,"share":0.3,"for":"5s","every":"10s"},
@@ -31,23 +31,17 @@ type latencyForm struct {
 	P99 duration `json:"p99,omitempty"`
 }
 
+// ruleForm has the fields of a Rule whose JSON is not that of their type.
 type ruleForm struct {
-	Kind          Kind      `json:"kind"`
-	Code          int       `json:"code,omitempty"`
-	Status        int       `json:"status,omitempty"`
-	RetryAfter    string    `json:"retry_after,omitempty"`
-	To            string    `json:"to,omitempty"`
-	Bytes         int64     `json:"bytes,omitempty"`
-	Interval      duration  `json:"interval,omitempty"`
-	Apply         bool      `json:"apply,omitempty"`
-	Share         *float64  `json:"share,omitempty"` // a pointer: who writes 0 means none, not all
-	Conversations *float64  `json:"conversations,omitempty"`
-	Report        string    `json:"report,omitempty"`
-	Peer          string    `json:"peer,omitempty"`
-	For           duration  `json:"for,omitempty"`
-	Every         duration  `json:"every,omitempty"`
-	Until         time.Time `json:"until,omitzero"`
+	rule
+	Interval      duration `json:"interval,omitempty"`
+	Share         *float64 `json:"share,omitempty"` // a pointer: 0 would mean none, not all
+	Conversations *float64 `json:"conversations,omitempty"`
+	For           duration `json:"for,omitempty"`
+	Every         duration `json:"every,omitempty"`
 }
+
+type rule Rule
 
 // duration is a time.Duration as text.
 type duration time.Duration
@@ -67,14 +61,14 @@ func (d *duration) UnmarshalText(text []byte) error {
 func (f Faults) MarshalJSON() ([]byte, error) {
 	form := faultsForm{Seed: f.Seed, Rate: f.Rate, Skew: duration(f.Skew)}
 	if l := f.Latency; l != (Latency{}) {
-		form.Latency = &latencyForm{Min: duration(l.Min), Max: duration(l.Max), P50: duration(l.P50), P99: duration(l.P99)}
+		form.Latency = &latencyForm{
+			duration(l.Min), duration(l.Max), duration(l.P50), duration(l.P99),
+		}
 	}
 	for _, r := range f.Rules {
 		form.Rules = append(form.Rules, ruleForm{
-			Kind: r.Kind, Code: r.Code, Status: r.Status, RetryAfter: r.RetryAfter, To: r.To, Bytes: r.Bytes,
-			Interval: duration(r.Interval), Apply: r.Apply,
-			Share: share(r.Share), Conversations: share(r.Conversations), Report: r.Report, Peer: r.Peer,
-			For: duration(r.For), Every: duration(r.Every), Until: r.Until,
+			rule: rule(r), Share: share(r.Share), Conversations: share(r.Conversations),
+			Interval: duration(r.Interval), For: duration(r.For), Every: duration(r.Every),
 		})
 	}
 	return json.Marshal(form)
@@ -87,7 +81,8 @@ func share(x float64) *float64 {
 	return &x
 }
 
-// UnmarshalJSON reads the form, and refuses what it doesn't know. It does not check whether the faults make sense; SetFaults does.
+// UnmarshalJSON reads the form, and refuses what it doesn't know. It does not check whether the
+// faults make sense; SetFaults does.
 func (f *Faults) UnmarshalJSON(text []byte) error {
 	var form faultsForm
 	decoder := json.NewDecoder(bytes.NewReader(text))
@@ -98,20 +93,20 @@ func (f *Faults) UnmarshalJSON(text []byte) error {
 	*f = Faults{Seed: form.Seed, Rate: form.Rate, Skew: time.Duration(form.Skew)}
 	if l := form.Latency; l != nil {
 		f.Latency = Latency{
-			Min: time.Duration(l.Min), Max: time.Duration(l.Max), P50: time.Duration(l.P50), P99: time.Duration(l.P99),
+			time.Duration(l.Min), time.Duration(l.Max), time.Duration(l.P50), time.Duration(l.P99),
 		}
 	}
-	for i, r := range form.Rules {
-		rule := Rule{
-			Kind: r.Kind, Code: r.Code, Status: r.Status, RetryAfter: r.RetryAfter, To: r.To, Bytes: r.Bytes,
-			Interval: time.Duration(r.Interval), Apply: r.Apply, Report: r.Report, Peer: r.Peer,
-			For: time.Duration(r.For), Every: time.Duration(r.Every), Until: r.Until,
-		}
+	for i, form := range form.Rules {
+		r := Rule(form.rule)
+		r.Interval, r.For = time.Duration(form.Interval), time.Duration(form.For)
+		r.Every = time.Duration(form.Every)
 		for _, part := range []struct {
-			name string
-			from *float64
-			to   *float64
-		}{{"share", r.Share, &rule.Share}, {"conversations", r.Conversations, &rule.Conversations}} {
+			name     string
+			from, to *float64
+		}{
+			{"share", form.Share, &r.Share},
+			{"conversations", form.Conversations, &r.Conversations},
+		} {
 			if part.from == nil {
 				continue
 			}
@@ -120,7 +115,7 @@ func (f *Faults) UnmarshalJSON(text []byte) error {
 			}
 			*part.to = *part.from
 		}
-		f.Rules = append(f.Rules, rule)
+		f.Rules = append(f.Rules, r)
 	}
 	return nil
 }
@@ -129,7 +124,8 @@ func (f *Faults) UnmarshalJSON(text []byte) error {
 func plain(err error) error {
 	var wrong *json.UnmarshalTypeError
 	if errors.As(err, &wrong) {
-		return fmt.Errorf("%s: a %s can't stand there", wrong.Field, wrong.Value)
+		field := strings.ReplaceAll(wrong.Field, ".rule.", ".") // the embedded struct
+		return fmt.Errorf("%s: a %s can't stand there", field, wrong.Value)
 	}
 	return errors.New(strings.TrimPrefix(err.Error(), "json: "))
 }

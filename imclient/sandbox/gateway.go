@@ -12,7 +12,8 @@ import (
 	"markread/imclient"
 )
 
-// admit checks what every command needs: method, query, signature, admin. An answer that is ok lets the request pass.
+// admit checks what every command needs: method, query, signature, admin. An answer that is ok lets
+// the request pass.
 func (s *Server) admit(r *http.Request) answer {
 	if r.Method != http.MethodPost {
 		return failure(60002, "the method must be POST")
@@ -49,8 +50,8 @@ func (s *Server) admit(r *http.Request) answer {
 	return success()
 }
 
-// signatures verifies UserSigs, and remembers the good ones: unpacking and checking one for every call would be most of
-// a call's cost. What time and kicks change is checked every time.
+// signatures verifies UserSigs, and remembers the good ones: unpacking and checking one for every
+// call would be most of a call's cost. What time and kicks change is checked every time.
 type signatures struct {
 	key imclient.Secret
 
@@ -88,7 +89,9 @@ func (s *signatures) check(sig string, appID int64, identifier string, now time.
 	return success()
 }
 
-func (s *signatures) verify(sig string, now time.Time) (claims imclient.Claims, revoked bool, err error) {
+func (s *signatures) verify(
+	sig string, now time.Time,
+) (claims imclient.Claims, revoked bool, err error) {
 	s.mu.Lock()
 	known, ok := s.seen[sig]
 	s.mu.Unlock()

@@ -37,15 +37,19 @@ func TestGatewayCodes(t *testing.T) {
 		{"random negative", func(q url.Values) { q.Set("random", "-1") }, 60025},
 		{"no contenttype", func(q url.Values) { q.Del("contenttype") }, 60025},
 		{"contenttype xml", func(q url.Values) { q.Set("contenttype", "xml") }, 60025},
-		{"names are case-sensitive", func(q url.Values) { q.Set("Random", q.Get("random")); q.Del("random") }, 60025},
+		{"names are case-sensitive",
+			func(q url.Values) { q.Set("Random", q.Get("random")); q.Del("random") }, 60025},
 		{"usersig empty", func(q url.Values) { q.Set("usersig", "") }, 70003},
 		{"usersig undecodable", func(q url.Values) { q.Set("usersig", "eJyr!!") }, 70003},
 		{"usersig of another key", func(q url.Values) {
 			q.Set("usersig", sigFor(appID, admin, imclient.NewSecret("another"), 0))
 		}, 70009},
-		{"usersig of another account", func(q url.Values) { q.Set("usersig", sigFor(appID, "bob", key, 0)) }, 70013},
-		{"usersig of another app", func(q url.Values) { q.Set("usersig", sigFor(7, admin, key, 0)) }, 70014},
-		{"usersig expired", func(q url.Values) { q.Set("usersig", sigFor(appID, admin, key, 2*time.Hour)) }, 70001},
+		{"usersig of another account",
+			func(q url.Values) { q.Set("usersig", sigFor(appID, "bob", key, 0)) }, 70013},
+		{"usersig of another app",
+			func(q url.Values) { q.Set("usersig", sigFor(7, admin, key, 0)) }, 70014},
+		{"usersig expired",
+			func(q url.Values) { q.Set("usersig", sigFor(appID, admin, key, 2*time.Hour)) }, 70001},
 		{"not the admin", func(q url.Values) {
 			q.Set("identifier", "bob")
 			q.Set("usersig", sigFor(appID, "bob", key, 0))
@@ -55,7 +59,8 @@ func TestGatewayCodes(t *testing.T) {
 			s := open()
 			q := query(t)
 			c.change(q)
-			for _, path := range []string{readPath, "/v4/openim/sendmsg", "/v4/im_open_login_svc/kick"} {
+			for _, path := range []string{readPath, "/v4/openim/sendmsg",
+				"/v4/im_open_login_svc/kick"} {
 				got := call(t, s, path, q, `{"Report_Account":"a","Peer_Account":"b"}`).ErrorCode
 				if path != readPath && c.want == 0 {
 					continue // that body is not theirs
@@ -116,7 +121,8 @@ func TestSignatureExpiresWhileKnown(t *testing.T) {
 func TestKick(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := open()
-		const kickPath, body = "/v4/im_open_login_svc/kick", `{"Report_Account":"a","Peer_Account":"b"}`
+		const kickPath = "/v4/im_open_login_svc/kick"
+		const body = `{"Report_Account":"a","Peer_Account":"b"}`
 		unseen := query(t) // issued before the kick, used only after it
 		time.Sleep(2500 * time.Millisecond)
 		seen := query(t)
@@ -138,7 +144,8 @@ func TestKick(t *testing.T) {
 		if got := call(t, s, readPath, query(t), body).ErrorCode; got != 0 {
 			t.Errorf("issued after the kick: %d, want 0", got)
 		}
-		for body, want := range map[string]int{`{}`: 70402, `{"UserID":1}`: 60015, `{"UserID":"nobody"}`: 70107} {
+		for body, want := range map[string]int{`{}`: 70402, `{"UserID":1}`: 60015,
+			`{"UserID":"nobody"}`: 70107} {
 			if got := call(t, s, kickPath, query(t), body).ErrorCode; got != want {
 				t.Errorf("kick %s: %d, want %d", body, got, want)
 			}
@@ -146,7 +153,8 @@ func TestKick(t *testing.T) {
 	})
 }
 
-// A new signature that is made in the second of the kick has another text than the old ones, and is good.
+// A new signature that is made in the second of the kick has another text than the old ones, and is
+// good.
 func TestSignedAnewInTheSecondOfTheKick(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := open()
@@ -154,7 +162,8 @@ func TestSignedAnewInTheSecondOfTheKick(t *testing.T) {
 		const body = `{"Report_Account":"a","Peer_Account":"b"}`
 		call(t, s, readPath, old, body)
 		time.Sleep(3 * time.Second)
-		if got := call(t, s, "/v4/im_open_login_svc/kick", old, `{"UserID":"`+admin+`"}`).ErrorCode; got != 0 {
+		if got := call(t, s, "/v4/im_open_login_svc/kick", old,
+			`{"UserID":"`+admin+`"}`).ErrorCode; got != 0 {
 			t.Fatal(got)
 		}
 		if got := call(t, s, readPath, old, body).ErrorCode; got != 70052 {

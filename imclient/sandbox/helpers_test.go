@@ -30,7 +30,8 @@ func open() *sandbox.Server {
 	return sandbox.New(sandbox.Options{AppID: appID, Admin: admin, Key: key, OpenAccounts: true})
 }
 
-// sign makes a signature of this second; signing is the most costly part of a call here, so the last one is kept.
+// sign makes a signature of this second; signing is the most costly part of a call here, so the
+// last one is kept.
 func sign(t testing.TB) string {
 	t.Helper()
 	last.Lock()
@@ -54,7 +55,8 @@ var last struct {
 // query is a correct query.
 func query(t testing.TB) url.Values {
 	return url.Values{
-		"sdkappid": {"1400000000"}, "identifier": {admin}, "usersig": {sign(t)}, "random": {"4294967295"}, "contenttype": {"json"},
+		"sdkappid": {"1400000000"}, "identifier": {admin}, "usersig": {sign(t)},
+		"random": {"4294967295"}, "contenttype": {"json"},
 	}
 }
 
@@ -64,9 +66,7 @@ type reply struct {
 	ErrorCode    int
 	MsgTime      int64
 	MsgKey       string
-	All          *int             `json:"AllC2CUnreadMsgNum"`
-	List         []map[string]any `json:"C2CUnreadMsgNumList"`
-	ErrorList    []map[string]any `json:"ErrorList"`
+	All          *int `json:"AllC2CUnreadMsgNum"`
 	header       http.Header
 }
 
@@ -74,7 +74,8 @@ type reply struct {
 func call(t testing.TB, s http.Handler, path string, q url.Values, body string) reply {
 	t.Helper()
 	w := httptest.NewRecorder()
-	s.ServeHTTP(w, httptest.NewRequest(http.MethodPost, path+"?"+q.Encode(), strings.NewReader(body)))
+	s.ServeHTTP(w,
+		httptest.NewRequest(http.MethodPost, path+"?"+q.Encode(), strings.NewReader(body)))
 	if w.Code != http.StatusOK {
 		t.Fatalf("%s: HTTP status %d, want 200: %s", path, w.Code, w.Body)
 	}
@@ -102,7 +103,8 @@ func must(t testing.TB, s http.Handler, path string, body string) reply {
 // read marks read, and returns the ErrorCode.
 func read(t testing.TB, s http.Handler, report, peer string) int {
 	t.Helper()
-	return call(t, s, readPath, query(t), `{"Report_Account":"`+report+`","Peer_Account":"`+peer+`"}`).ErrorCode
+	return call(t, s, readPath, query(t),
+		`{"Report_Account":"`+report+`","Peer_Account":"`+peer+`"}`).ErrorCode
 }
 
 func set(t testing.TB, s *sandbox.Server, f sandbox.Faults) {
@@ -152,16 +154,21 @@ func overPipes(t *testing.T, s http.Handler) *http.Client {
 		<-done
 	})
 	return &http.Client{
-		Transport:     transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport: transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		},
 	}
 }
 
 // postRead sends a mark-read call over a connection.
-func postRead(t *testing.T, ctx context.Context, client *http.Client, base, report string) (*http.Response, []byte, error) {
+func postRead(
+	t *testing.T, ctx context.Context, client *http.Client, base, report string,
+) (*http.Response, []byte, error) {
 	t.Helper()
 	body := `{"Report_Account":"` + report + `","Peer_Account":"bob","MsgReadTime":"1000"}`
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, base+readPath+"?"+query(t).Encode(), strings.NewReader(body))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, base+readPath+"?"+query(t).Encode(),
+		strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,8 @@ import (
 type Arrival struct {
 	// At is when the handler began. Differences between arrivals are exact.
 	At time.Time `json:"at"`
-	// Report and Peer are the accounts as sent, cut to 64 bytes; empty until the body was read, or if it had none.
+	// Report and Peer are the accounts as sent, cut to 64 bytes; empty until the body was read, or
+	// if it had none.
 	Report string `json:"report"`
 	Peer   string `json:"peer"`
 	// ReadTime is MsgReadTime in seconds since 1970, or the time of the call if it had none.
@@ -45,73 +46,72 @@ type Stats struct {
 	Calls        int64              `json:"calls"`          // arrivals
 	InFlight     int                `json:"in_flight"`      // arrived, handler not at its end
 	Applied      int64              `json:"applied"`        // carried out
-	Codes        map[int]int64      `json:"codes"`          // answers by ErrorCode; 0: success; -1: beyond 1,000 distinct codes
+	Codes        map[int]int64      `json:"codes"`          // answers by ErrorCode; 0: success
 	Faults       map[Kind]int64     `json:"faults"`         // calls that met a fault
 	Encodings    map[Encoding]int64 `json:"encodings"`      // calls by the form of MsgReadTime
-	MaxPerSecond int                `json:"max_per_second"` // the most arrivals in any window of one second
+	MaxPerSecond int                `json:"max_per_second"` // the most arrivals in any one second
 	LastSecond   int                `json:"last_second"`    // arrivals in the last second
-	First        time.Time          `json:"first,omitzero"` // arrival
-	Last         time.Time          `json:"last,omitzero"`  // arrival
 	Forgotten    int64              `json:"forgotten"`      // arrivals that the log no longer has
 
-	Commands      map[string]int64 `json:"commands"`      // requests of other commands
-	Conversations int              `json:"conversations"` // with a read pointer
-	Unread        int              `json:"unread"`        // messages
-	Accounts      int              `json:"accounts"`      // imported
+	Conversations int `json:"conversations"` // with a read pointer
+	Unread        int `json:"unread"`        // messages
+	Accounts      int `json:"accounts"`      // imported
 }
 
 // journal stamps and logs arrivals, and counts.
 type journal struct {
 	start time.Time // never changes
 
-	mu       sync.Mutex
-	window   window
-	log      []Arrival // a ring once it is full: call number i is at (i-1) % maxArrivals
-	calls    int64
-	inFlight int
-	applied  int64
-	codes    map[int]int64
-	faults   map[Kind]int64
-	forms    map[Encoding]int64
-	commands map[string]int64
-	first    time.Time
-	last     time.Time
+	mu     sync.Mutex
+	log    []Arrival // a ring once it is full: call number i is at (i-1) % maxArrivals
+	recent int64     // the number of the oldest call of the last second, or of the next call
+	totals Stats     // without what the log and the store know
 }
 
 func newJournal() *journal {
-	return &journal{
-		start:    time.Now(),
-		codes:    map[int]int64{},
-		faults:   map[Kind]int64{},
-		forms:    map[Encoding]int64{},
-		commands: map[string]int64{},
-	}
+	return &journal{start: time.Now(), recent: 1, totals: Stats{
+		Codes: map[int]int64{}, Faults: map[Kind]int64{}, Encodings: map[Encoding]int64{},
+	}}
 }
 
-// arrive stamps a call, and returns its number, from 1, and how many came within the second that ends with it.
+// arrive stamps a call, and returns its number, from 1, and how many came within the second that
+// ends with it.
 func (j *journal) arrive() (number int64, inSecond int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	since := time.Since(j.start) // under the lock, so that the log is in the order of its stamps
-	at := j.start.Add(since)
-	if j.calls == 0 {
-		j.first = at
-	}
-	j.last = at
-	j.calls++
-	j.inFlight++
+	at := j.now() // under the lock, so that the log is in the order of its stamps
+	j.totals.Calls++
+	j.totals.InFlight++
 	a := Arrival{At: at, Code: -1}
 	if len(j.log) < maxArrivals {
 		j.log = append(j.log, a)
 	} else {
-		j.log[(j.calls-1)%maxArrivals] = a
+		j.log[(j.totals.Calls-1)%maxArrivals] = a
 	}
-	return j.calls, j.window.arrive(int64(since))
+	inSecond = j.lastSecond(at)
+	j.totals.MaxPerSecond = max(j.totals.MaxPerSecond, inSecond)
+	return j.totals.Calls, inSecond
+}
+
+// now is the time by the monotonic clock; the wall clock is read once, in New.
+func (j *journal) now() time.Time { return j.start.Add(time.Since(j.start)) }
+
+// lastSecond returns how many calls came in (t - 1 s, t], as far as the log goes back: two calls
+// exactly 1.000 s apart share no second. As every second that holds some calls can be moved back
+// until it ends with the last of them, the largest number at an arrival is that of any second. t is
+// not before any earlier one. The lock is held.
+func (j *journal) lastSecond(t time.Time) int {
+	for ; j.recent <= j.totals.Calls; j.recent++ {
+		if a := j.entry(j.recent); a != nil && t.Sub(a.At) < time.Second {
+			break
+		}
+	}
+	return int(j.totals.Calls - j.recent + 1)
 }
 
 // entry is the log's place of a call, or nil if the log has forgotten it. The lock is held.
 func (j *journal) entry(number int64) *Arrival {
-	if number <= j.calls-maxArrivals {
+	if number <= j.totals.Calls-maxArrivals {
 		return nil
 	}
 	return &j.log[(number-1)%maxArrivals]
@@ -122,12 +122,12 @@ func (j *journal) note(number int64, read readRequest, applied bool, fault Kind)
 	report, peer := cut(read.report), cut(read.peer)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.forms[read.encoding]++
+	j.totals.Encodings[read.encoding]++
 	if applied {
-		j.applied++
+		j.totals.Applied++
 	}
 	if fault != "" {
-		j.faults[fault]++
+		j.totals.Faults[fault]++
 	}
 	if a := j.entry(number); a != nil {
 		a.Report, a.Peer, a.ReadTime, a.Encoding = report, peer, read.time, read.encoding
@@ -135,7 +135,8 @@ func (j *journal) note(number int64, read readRequest, applied bool, fault Kind)
 	}
 }
 
-// answered adds a call's answer; code -1 is one without an ErrorCode.
+// answered adds a call's answer; code -1 is one without an ErrorCode. In Stats, -1 stands for all
+// codes beyond the first 1,000.
 func (j *journal) answered(number int64, status, code int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -145,22 +146,15 @@ func (j *journal) answered(number int64, status, code int) {
 	if code < 0 {
 		return
 	}
-	if _, known := j.codes[code]; !known && len(j.codes) >= maxCodes {
+	if _, known := j.totals.Codes[code]; !known && len(j.totals.Codes) >= maxCodes {
 		code = -1
 	}
-	j.codes[code]++
+	j.totals.Codes[code]++
 }
 
 func (j *journal) leave() {
 	j.mu.Lock()
-	j.inFlight--
-	j.mu.Unlock()
-}
-
-// command counts a request of another command. The names are the routes', so they are few.
-func (j *journal) command(name string) {
-	j.mu.Lock()
-	j.commands[name]++
+	j.totals.InFlight--
 	j.mu.Unlock()
 }
 
@@ -170,7 +164,7 @@ func (j *journal) newest(n int) []Arrival {
 	defer j.mu.Unlock()
 	n = min(n, len(j.log))
 	list := make([]Arrival, 0, n)
-	for number := j.calls - int64(n) + 1; number <= j.calls; number++ {
+	for number := j.totals.Calls - int64(n) + 1; number <= j.totals.Calls; number++ {
 		list = append(list, *j.entry(number))
 	}
 	return list
@@ -179,21 +173,12 @@ func (j *journal) newest(n int) []Arrival {
 func (j *journal) stats() Stats {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.window.forget(int64(time.Since(j.start)))
-	return Stats{
-		Calls:        j.calls,
-		InFlight:     j.inFlight,
-		Applied:      j.applied,
-		Codes:        maps.Clone(j.codes),
-		Faults:       maps.Clone(j.faults),
-		Encodings:    maps.Clone(j.forms),
-		MaxPerSecond: j.window.most,
-		LastSecond:   j.window.n,
-		First:        j.first,
-		Last:         j.last,
-		Forgotten:    j.calls - int64(len(j.log)),
-		Commands:     maps.Clone(j.commands),
-	}
+	s := j.totals
+	s.Codes, s.Faults = maps.Clone(s.Codes), maps.Clone(s.Faults)
+	s.Encodings = maps.Clone(s.Encodings)
+	s.LastSecond = j.lastSecond(j.now())
+	s.Forgotten = s.Calls - int64(len(j.log))
+	return s
 }
 
 // cut bounds what the log keeps of an account. The copy lets the request's memory go.

@@ -15,10 +15,12 @@ import (
 )
 
 func limited(rate int) *sandbox.Server {
-	return sandbox.New(sandbox.Options{AppID: appID, Admin: admin, Key: key, OpenAccounts: true, Rate: rate})
+	return sandbox.New(sandbox.Options{AppID: appID, Admin: admin, Key: key, OpenAccounts: true,
+		Rate: rate})
 }
 
-// The edge, to the nanosecond: in one second Rate calls pass, and a second after the first the next does.
+// The edge, to the nanosecond: in one second Rate calls pass, and a second after the first the next
+// does.
 func TestLimitEdge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := limited(3)
@@ -75,11 +77,13 @@ func TestLimitAgainstModel(t *testing.T) {
 					want = 60007
 				}
 				if got := read(t, s, "a", "b"); got != want {
-					t.Fatalf("rate %d, arrival %d, %d in its second: %d, want %d", rate, len(at), inSecond, got, want)
+					t.Fatalf("rate %d, arrival %d, %d in its second: %d, want %d", rate, len(at),
+						inSecond, got, want)
 				}
 			}
 			stats := s.Stats()
-			if stats.MaxPerSecond != most || stats.Calls != 400 || stats.Codes[0]+stats.Codes[60007] != 400 {
+			if stats.MaxPerSecond != most || stats.Calls != 400 ||
+				stats.Codes[0]+stats.Codes[60007] != 400 {
 				t.Errorf("stats %+v, want at most %d in a second", stats, most)
 			}
 			for i, a := range s.Arrivals() {
@@ -131,7 +135,8 @@ func TestRateOfFaults(t *testing.T) {
 	})
 }
 
-// A stamp is of the handler's beginning, however long the answer takes, and the order of the log is that of the stamps.
+// A stamp is of the handler's beginning, however long the answer takes, and the order of the log is
+// that of the stamps.
 func TestStampsUnderLoad(t *testing.T) {
 	s := limited(0)
 	q := query(t)
@@ -140,11 +145,14 @@ func TestStampsUnderLoad(t *testing.T) {
 	for w := range workers {
 		group.Go(func() {
 			for i := range each {
-				body := fmt.Sprintf(`{"Report_Account":"u%d","Peer_Account":"p%d","MsgReadTime":"%d"}`, w, i%10, i+1)
-				s.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", readPath+"?"+q.Encode(), strings.NewReader(body)))
+				const form = `{"Report_Account":"u%d","Peer_Account":"p%d","MsgReadTime":"%d"}`
+				body := fmt.Sprintf(form, w, i%10, i+1)
+				s.ServeHTTP(httptest.NewRecorder(),
+					httptest.NewRequest("POST", readPath+"?"+q.Encode(), strings.NewReader(body)))
 				switch i % 50 {
 				case 0:
-					_ = s.SetFaults(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindCode, Code: 91000, Share: 0.5}}})
+					_ = s.SetFaults(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindCode,
+						Code: 91000, Share: 0.5}}})
 				case 1:
 					_ = s.SetFaults(sandbox.Faults{})
 				case 2:
@@ -160,7 +168,8 @@ func TestStampsUnderLoad(t *testing.T) {
 	for _, n := range stats.Codes {
 		answered += n
 	}
-	if stats.Calls != workers*each || len(log) != workers*each || answered != stats.Calls || stats.InFlight != 0 {
+	if stats.Calls != workers*each || len(log) != workers*each || answered != stats.Calls ||
+		stats.InFlight != 0 {
 		t.Errorf("%d calls, %d logged, stats %+v", workers*each, len(log), stats)
 	}
 	if stats.Applied != stats.Codes[0] || stats.Faults[sandbox.KindCode] != stats.Codes[91000] {
@@ -172,7 +181,8 @@ func TestStampsUnderLoad(t *testing.T) {
 			t.Fatalf("arrival %d is before the one before it", i)
 		}
 		if a.Applied {
-			applied[[2]string{a.Report, a.Peer}] = max(a.ReadTime, applied[[2]string{a.Report, a.Peer}])
+			applied[[2]string{a.Report, a.Peer}] = max(a.ReadTime,
+				applied[[2]string{a.Report, a.Peer}])
 		}
 	}
 	for c, want := range applied {
@@ -184,12 +194,13 @@ func TestStampsUnderLoad(t *testing.T) {
 
 func BenchmarkMarkRead(b *testing.B) {
 	s := limited(0)
+	const body = `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":"1700000000"}`
 	target := readPath + "?" + query(b).Encode()
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			w := httptest.NewRecorder()
-			s.ServeHTTP(w, httptest.NewRequest("POST", target, strings.NewReader(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":"1700000000"}`)))
+			s.ServeHTTP(w, httptest.NewRequest("POST", target, strings.NewReader(body)))
 			if w.Code != 200 {
 				b.Fatal(w.Code)
 			}
@@ -199,8 +210,10 @@ func BenchmarkMarkRead(b *testing.B) {
 
 // A server that plays a strict one is of no use if its own key can be read off it.
 func TestNoSecretInSight(t *testing.T) {
-	options := sandbox.Options{AppID: appID, Admin: admin, Key: imclient.NewSecret("canary-of-the-key")}
-	if text := fmt.Sprintf("%v %+v %#v", options, options, sandbox.New(options)); strings.Contains(text, "canary") {
+	options := sandbox.Options{AppID: appID, Admin: admin,
+		Key: imclient.NewSecret("canary-of-the-key")}
+	if text := fmt.Sprintf("%v %+v %#v", options, options,
+		sandbox.New(options)); strings.Contains(text, "canary") {
 		t.Errorf("the key can be printed: %s", text)
 	}
 }

@@ -26,7 +26,8 @@ func (s *Server) markRead(w http.ResponseWriter, r *http.Request) {
 	}
 	var rule *Rule
 	if a.ok() || a.ErrorCode == 90001 {
-		// Only when the body was read to its end does the request's context end with the client, which "hang" waits for.
+		// Only when the body was read to its end does the request's context end with the client,
+		// which "hang" waits for.
 		rule = faults.pick(number, conversation{read.report, read.peer})
 	}
 
@@ -51,7 +52,7 @@ func (s *Server) markRead(w http.ResponseWriter, r *http.Request) {
 	}
 	answered := func(status, code int) { s.journal.answered(number, status, code) }
 	if rule == nil || rule.Kind == KindCode {
-		answered(a.httpStatus(), a.ErrorCode) // before it is sent, so that who has the answer finds it in the log
+		answered(a.httpStatus(), a.ErrorCode) // so that who has the answer finds it in the log
 		s.send(w, a)
 		return
 	}

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"crypto/tls"
 	"fmt"
@@ -13,11 +14,20 @@ import (
 	"time"
 )
 
-// misbehave answers a call as a fault from the wire or a gateway. a is what the API would have answered, for the faults that show
-// some of it. answered is told the HTTP status and the ErrorCode (-1: none) just before the client could know them.
-func (s *Server) misbehave(w http.ResponseWriter, r *http.Request, rule *Rule, a answer, answered func(status, code int)) {
+// misbehave answers a call as a fault from the wire or a gateway. a is what the API would have
+// answered, for the faults that show some of it. answered is told the HTTP status and the ErrorCode
+// (-1: none) just before the client could know them.
+func (s *Server) misbehave(
+	w http.ResponseWriter, r *http.Request, rule *Rule, a answer, answered func(status, code int),
+) {
 	s.date(w)
 	h := w.Header()
+	broken := func(text []byte) {
+		answered(http.StatusOK, -1)
+		h.Set("Content-Type", "application/json")
+		h.Set("Content-Length", strconv.Itoa(len(text)))
+		_, _ = w.Write(text)
+	}
 	switch rule.Kind {
 	case KindReset:
 		reset(w)
@@ -33,7 +43,7 @@ func (s *Server) misbehave(w http.ResponseWriter, r *http.Request, rule *Rule, a
 		writePage(w, rule.Status, "")
 
 	case KindRedirect:
-		status := or(rule.Status, http.StatusFound)
+		status := cmp.Or(rule.Status, http.StatusFound)
 		answered(status, -1)
 		h.Set("Location", rule.To)
 		writePage(w, status, "")
@@ -47,7 +57,7 @@ func (s *Server) misbehave(w http.ResponseWriter, r *http.Request, rule *Rule, a
 			s.send(w, echo)
 			return
 		}
-		status := or(rule.Status, http.StatusBadGateway)
+		status := cmp.Or(rule.Status, http.StatusBadGateway)
 		answered(status, -1)
 		writePage(w, status, "The server can't be reached at "+url)
 
@@ -58,33 +68,27 @@ func (s *Server) misbehave(w http.ResponseWriter, r *http.Request, rule *Rule, a
 		h.Set("Content-Length", strconv.Itoa(len(text)))
 		_, _ = w.Write(text[:len(text)/2])
 		_ = http.NewResponseController(w).Flush()
-		panic(http.ErrAbortHandler) // closes the connection; a mere return would, too, but log a complaint
+		panic(http.ErrAbortHandler) // closes the connection; a return would also log a complaint
 
 	case KindHalf:
-		answered(http.StatusOK, -1)
 		text := a.json()
-		writeBytes(w, text[:len(text)/2])
+		broken(text[:len(text)/2])
 
 	case KindDrip:
-		interval := rule.Interval
-		if interval == 0 {
-			interval = 100 * time.Millisecond
-		}
+		interval := cmp.Or(rule.Interval, 100*time.Millisecond)
 		drip(w, r, a.json(), interval, func() { answered(http.StatusOK, a.ErrorCode) })
 
 	case KindGarbage:
-		answered(http.StatusOK, -1)
-		writeBytes(w, []byte("\x00\xff\xfe{]\x1b[31m\x80 garbage\r\n\x07"))
+		broken([]byte("\x00\xff\xfe{]\x1b[31m\x80 garbage\r\n\x07"))
 
 	case KindWrongTypes:
-		answered(http.StatusOK, -1)
-		writeBytes(w, []byte(`{"ActionStatus":["OK"],"ErrorInfo":{},"ErrorCode":"0"}`))
+		broken([]byte(`{"ActionStatus":["OK"],"ErrorInfo":{},"ErrorCode":"0"}`))
 
 	case KindHuge:
 		answered(http.StatusOK, -1)
 		h.Set("Content-Type", "application/json")
 		_, _ = w.Write([]byte(`{"ActionStatus":"FAIL","ErrorInfo":"`))
-		pour(w, bytes.Repeat([]byte("x"), 64<<10), size(rule))
+		pour(w, bytes.Repeat([]byte("x"), 64<<10), cmp.Or(rule.Bytes, 1<<30))
 		_, _ = w.Write([]byte(`","ErrorCode":91000}`))
 
 	case KindGzipBomb:
@@ -93,26 +97,12 @@ func (s *Server) misbehave(w http.ResponseWriter, r *http.Request, rule *Rule, a
 		h.Set("Content-Encoding", "gzip")
 		// A gzip file may have any number of members: one of a mebibyte of spaces, again and again.
 		member := packedMebibyte()
-		pour(w, member, size(rule)/(1<<20)*int64(len(member)))
+		pour(w, member, cmp.Or(rule.Bytes, 1<<30)/(1<<20)*int64(len(member)))
 	}
 }
 
-func or(status, otherwise int) int {
-	if status == 0 {
-		return otherwise
-	}
-	return status
-}
-
-func size(rule *Rule) int64 {
-	if rule.Bytes == 0 {
-		return 1 << 30
-	}
-	return rule.Bytes
-}
-
-// reset ends a connection so that the client sees a reset: without lingering, closing sends RST. Where the connection is not TCP, or
-// can't be had (HTTP/2, a recorder), it is only closed.
+// reset ends a connection so that the client sees a reset: without lingering, closing sends RST.
+// Where the connection is not TCP, or can't be had (HTTP/2, a recorder), it is only closed.
 func reset(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -133,18 +123,16 @@ func writePage(w http.ResponseWriter, status int, text string) {
 	title := strings.TrimSpace(fmt.Sprintf("%d %s", status, http.StatusText(status)))
 	w.Header().Set("Content-Type", "text/html")
 	w.WriteHeader(status)
-	_, _ = fmt.Fprintf(w, "<html>\r\n<head><title>%s</title></head>\r\n<body>\r\n<center><h1>%s</h1></center>\r\n%s<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n",
+	_, _ = fmt.Fprintf(w, "<html>\r\n<head><title>%s</title></head>\r\n<body>\r\n"+
+		"<center><h1>%s</h1></center>\r\n%s<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n",
 		title, title, html.EscapeString(text))
 }
 
-func writeBytes(w http.ResponseWriter, text []byte) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
-	_, _ = w.Write(text)
-}
-
-// drip writes text a byte at a time, as long as the client is there; last is called before the last byte.
-func drip(w http.ResponseWriter, r *http.Request, text []byte, interval time.Duration, last func()) {
+// drip writes text a byte at a time, as long as the client is there; last is called before the last
+// byte.
+func drip(
+	w http.ResponseWriter, r *http.Request, text []byte, interval time.Duration, last func(),
+) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
 	flush := http.NewResponseController(w)

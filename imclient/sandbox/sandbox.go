@@ -18,15 +18,16 @@ type Options struct {
 	Admin string
 	// Key is the application's secret. With a zero Key no signature is good.
 	Key imclient.Secret
-	// Rate is how many calls of admin_set_msg_read any window of one second may have; above: 60007. 0 or less, and above
-	// 262,144: no limit.
+	// Rate is how many calls of admin_set_msg_read any window of one second may have; above: 60007.
+	// 0 or less, and above 262,144: no limit.
 	Rate int
-	// OpenAccounts: every well-formed account exists, but for those that begin with "nobody". Else only imported ones do.
+	// OpenAccounts: every well-formed account exists, but for those that begin with "nobody". Else
+	// only imported ones do.
 	OpenAccounts bool
 }
 
-// Server is the sandbox. It is ready after New, has no goroutines, and needs no closing. All methods may be called
-// at any time from any goroutine.
+// Server is the sandbox. It is ready after New, has no goroutines, and needs no closing. All
+// methods may be called at any time from any goroutine.
 type Server struct {
 	options Options
 	journal *journal
@@ -48,11 +49,10 @@ func New(options Options) *Server {
 	s.faults.Store(&activeFaults{})
 	s.routes = map[string]http.HandlerFunc{
 		markReadPath:                           s.markRead,
-		"/v4/openim/sendmsg":                   s.command("sendmsg", s.sendMessage),
-		"/v4/openim/importmsg":                 s.command("importmsg", s.importMessage),
-		"/v4/openim/get_c2c_unread_msg_num":    s.command("get_c2c_unread_msg_num", s.countUnread),
-		"/v4/im_open_login_svc/account_import": s.command("account_import", s.importAccount),
-		"/v4/im_open_login_svc/kick":           s.command("kick", s.kick),
+		"/v4/openim/sendmsg":                   s.command(s.sendMessage),
+		"/v4/openim/get_c2c_unread_msg_num":    s.command(s.countUnread),
+		"/v4/im_open_login_svc/account_import": s.command(s.importAccount),
+		"/v4/im_open_login_svc/kick":           s.command(s.kick),
 		"/sandbox":                             local(http.MethodGet, s.page),
 		"/sandbox/stats":                       local(http.MethodGet, s.getStats),
 		"/sandbox/arrivals":                    local(http.MethodGet, s.getArrivals),
@@ -69,7 +69,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		route(w, r)
 		return
 	}
-	s.send(w, failure(60009, "the sandbox has no such command; GET /sandbox shows what it has seen"))
+	const info = "the sandbox has no such command; GET /sandbox shows what it has seen"
+	s.send(w, failure(60009, info))
 }
 
 // Import makes accounts. It stops at the first that is malformed, or when a million are there.
@@ -82,7 +83,8 @@ func (s *Server) Import(accounts ...string) error {
 	return nil
 }
 
-// ReadTime returns up to when report has read what peer wrote, in seconds since 1970; false: no call said so yet.
+// ReadTime returns up to when report has read what peer wrote, in seconds since 1970; false: no
+// call said so yet.
 func (s *Server) ReadTime(report, peer string) (int64, bool) {
 	p := s.store.pointer(conversation{report, peer})
 	if p.ReadTime == nil {
@@ -103,7 +105,8 @@ func (s *Server) Stats() Stats {
 	return stats
 }
 
-// Arrivals returns the calls of admin_set_msg_read in the order of their arrival, the last 262,144 at most.
+// Arrivals returns the calls of admin_set_msg_read in the order of their arrival, the last 262,144
+// at most.
 func (s *Server) Arrivals() []Arrival { return s.journal.newest(maxArrivals) }
 
 // now is the server's clock: ours, and the skew of the faults.

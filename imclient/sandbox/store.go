@@ -58,7 +58,8 @@ func newStore(open bool, admin string) *store {
 	}
 }
 
-// wellFormed is the rule that all documents agree on, and the wider of the character sets that they give.
+// wellFormed is the rule that all documents agree on, and the wider of the character sets that they
+// give.
 func wellFormed(account string) bool {
 	if account == "" || len(account) > maxAccountBytes {
 		return false

@@ -3,7 +3,9 @@ package imclient_test
 import (
 	"encoding/base64"
 	"encoding/hex"
+	"html"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -12,15 +14,20 @@ import (
 
 // encodings that a server may show a secret in, beside escapes.
 var encodings = map[string]func(string) string{
-	"base64":          func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) },
-	"base64 for URLs": func(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) },
-	"hex":             func(s string) string { return hex.EncodeToString([]byte(s)) },
-	"HEX":             func(s string) string { return strings.ToUpper(hex.EncodeToString([]byte(s))) },
-	"escaped base64":  func(s string) string { return url.QueryEscape(base64.StdEncoding.EncodeToString([]byte(s))) },
+	"base64":          toBase64,
+	"base64 for URLs": func(s string) string { return url64.EncodeToString([]byte(s)) },
+	"hex":             toHex,
+	"HEX":             func(s string) string { return strings.ToUpper(toHex(s)) },
+	"escaped base64":  func(s string) string { return url.QueryEscape(toBase64(s)) },
 }
 
-// A proxy's answer may show what it was sent: the header Proxy-Authorization,
-// or the address that we know it by.
+var url64 = base64.RawURLEncoding
+
+func toBase64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+func toHex(s string) string    { return hex.EncodeToString([]byte(s)) }
+
+// A proxy's answer may show what it was sent: the header Proxy-Authorization, or the address that
+// we know it by.
 func TestProxyPasswordsAreMasked(t *testing.T) {
 	t.Setenv("HTTP_PROXY", "http://user:p%20w/"+canary[:8]+"@proxy.test:3128")
 	t.Setenv("https_proxy", "user:"+canary[20:30]+" @ho st")
@@ -38,7 +45,7 @@ func TestProxyPasswordsAreMasked(t *testing.T) {
 		}
 	}
 	basic := base64.StdEncoding.EncodeToString([]byte("user:p w/" + canary[:8]))
-	if got := c.Mask("Basic " + basic); strings.Contains(got, basic[8:]) || !strings.Contains(got, "[secret]") {
+	if got := c.Mask("Basic " + basic + "."); got != "Basic [secret]." {
 		t.Errorf("%q", got)
 	}
 	for range 100 { // more than are remembered of signatures
@@ -51,12 +58,35 @@ func TestProxyPasswordsAreMasked(t *testing.T) {
 	}
 }
 
+const withheld = "withheld: the text contains a part of a [secret]"
+
 func TestNewMask(t *testing.T) {
 	t.Setenv("HTTP_PROXY", "http://user:"+canary[20:30]+"@proxy.test")
-	mask := imclient.NewMask(imclient.NewSecret(canary[:18]), imclient.Secret{}, imclient.NewSecret("hush"))
-	in := "a " + canary[2:18] + " b " + base64.StdEncoding.EncodeToString([]byte("x"+canary[:18])) + " c " + canary[20:30] + " hush"
-	if got := mask(in); strings.Count(got, "[secret]") != 4 || strings.Contains(got, canary[4:12]) {
-		t.Errorf("%q", got)
+	odd := `odd"\<> key?/+&-` + canary[:8]
+	mask := imclient.NewMask(imclient.NewSecret("hush"), imclient.NewSecret("hush, hush"),
+		imclient.Secret{}, imclient.NewSecret(odd))
+	quoted := strconv.Quote(odd)
+	for in, want := range map[string]string{
+		"hush " + canary[20:30]:            "[secret] [secret]",
+		"hush, hush":                       "[secret]", // not the shorter secret twice
+		"as it is: " + odd:                 "as it is: [secret]",
+		"URL: " + url.QueryEscape(odd):     "URL: [secret]",
+		"JSON: " + quoted[1:len(quoted)-1]: "JSON: [secret]",
+		"HTML: " + html.EscapeString(odd):  "HTML: [secret]",
+		odd[2:14]:                          withheld,
+		odd[2:13]:                          odd[2:13],
+	} {
+		if got := mask(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+	for shift := range 3 {
+		for name, encode := range encodings {
+			in := encode(strings.Repeat("(", shift) + odd[:12] + "~~")
+			if got := mask(in); got != withheld {
+				t.Errorf("%s after %d bytes: %q", name, shift, got)
+			}
+		}
 	}
 	if got := imclient.NewMask()("plain //u:p@h"); got != "plain //[secret]@h" {
 		t.Errorf("%q", got)

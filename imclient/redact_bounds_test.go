@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,7 +15,7 @@ import (
 // messageOf returns what an error shows of an answer that is not the API's.
 func messageOf(t *testing.T, body string) string {
 	t.Helper()
-	// The first call makes the signature and so the masker know the key.
+	// The first call makes the signature and so the redactor know the key.
 	c := canned(t, always(502, nil, body))
 	var e *imclient.Error
 	if err := c.MarkRead(t.Context(), aRead); !errors.As(err, &e) {
@@ -23,10 +24,14 @@ func messageOf(t *testing.T, body string) string {
 	return e.Message
 }
 
-// Only the beginning of an answer is searched for secrets, and none is shown
-// that lies across the end of that part, however it is written.
+// Only the beginning of an answer is searched for secrets, and of one that lies across the end of
+// that part no piece of 12 bytes is shown, however it is written.
 func TestSecretsAcrossTheEndOfWhatIsSearched(t *testing.T) {
 	h := huntFor(canary)
+	h.pieces = slices.DeleteFunc(h.pieces, func(piece string) bool { return len(piece) < 12 })
+	for i := range len(canary) - 11 {
+		h.pieces = append(h.pieces, canary[i:i+12])
+	}
 	forms := map[string]func(string) string{
 		"plain": func(s string) string { return s }, "entities": entities, "JSON": entitiesJSON,
 		"entities, twice": func(s string) string { return entities(entities(s)) },
@@ -40,10 +45,10 @@ func TestSecretsAcrossTheEndOfWhatIsSearched(t *testing.T) {
 		secret := form(canary)
 		for pad := searched - len(secret) - 2; pad <= searched; pad += 17 {
 			body := strings.Repeat("\n", pad) + secret + strings.Repeat(" and more", 1000)
-			if got := messageOf(t, body); strings.TrimSpace(got) != "" && !strings.HasPrefix(got, "[secret]") {
-				t.Fatalf("%s behind %d blank bytes: %q", name, pad, got)
-			} else if piece, found := h.in(got); found {
-				t.Fatalf("%s behind %d blank bytes: %q is in %q", name, pad, piece, got)
+			got := messageOf(t, body)
+			if piece, found := h.in(got); found || strings.Contains(got, "more") &&
+				!strings.HasPrefix(got, "[secret]") {
+				t.Fatalf("%s behind %d spaces: %q is in %q", name, pad, piece, got)
 			}
 		}
 	}
@@ -52,11 +57,12 @@ func TestSecretsAcrossTheEndOfWhatIsSearched(t *testing.T) {
 // What is shown of a long answer is what was shown when all of it was searched.
 func TestALongAnswerIsStillShown(t *testing.T) {
 	tail := strings.Repeat("x", 50<<10)
+	const both = "http://user:pass@h/ " + canary + "/no luck "
 	for body, want := range map[string]string{
 		"no luck " + tail: "no luck ",
-		strings.Repeat("\r\n", 500) + "no luck " + tail:      "no luck ",
-		strings.Repeat(canary+" ", 22) + "no " + tail:        strings.Repeat("[secret] ", 22),
-		"http://user:pass@h/ " + canary + "/no luck " + tail: "http://[secret]@h/ [secret]/no luck ",
+		strings.Repeat("\r\n", 500) + "no luck " + tail: "no luck ",
+		strings.Repeat(canary+" ", 22) + "no " + tail:   strings.Repeat("[secret] ", 22),
+		both + tail: "http://[secret]@h/ [secret]/no luck ",
 	} {
 		if got := messageOf(t, body); !strings.HasPrefix(got, want) || len(got) != 200 {
 			t.Errorf("%.60q: %q, want %q", body, got, want)
@@ -64,11 +70,12 @@ func TestALongAnswerIsStillShown(t *testing.T) {
 	}
 }
 
-// A long answer to a call whose body nobody reads is not searched for secrets:
-// that takes many times its size.
+// A long answer to a call whose body nobody reads is not searched for secrets: that takes many
+// times its size.
 func TestBodiesThatNobodyReadsAreNotSearched(t *testing.T) {
 	body := strings.Repeat("0123456789abcdef", 4<<10) // could be hexadecimal or base64 of anything
-	c := canned(t, with(func(*http.Request) (*http.Response, error) { return respond(502, nil, body) }))
+	c := canned(t,
+		with(func(*http.Request) (*http.Response, error) { return respond(502, nil, body) }))
 	_ = c.MarkRead(t.Context(), aRead) // signs
 	var before, after runtime.MemStats
 	const calls = 10
@@ -79,16 +86,16 @@ func TestBodiesThatNobodyReadsAreNotSearched(t *testing.T) {
 		}
 	}
 	runtime.ReadMemStats(&after)
-	if each := (after.TotalAlloc - before.TotalAlloc) / calls; each > 1<<20 {
+	if each := (after.TotalAlloc - before.TotalAlloc) / calls; each > 512<<10 {
 		t.Errorf("%d bytes allocated for an answer of %d", each, len(body))
 	}
 }
 
-// BenchmarkErrorPage compares the call whose body nobody reads with the one
-// whose body is masked.
+// BenchmarkErrorPage compares the call whose body nobody reads with the one whose body is masked.
 func BenchmarkErrorPage(b *testing.B) {
 	body := strings.Repeat("0123456789abcdef", 64<<10) // 1 MiB, of which 64 KiB are read
-	c := canned(b, with(func(*http.Request) (*http.Response, error) { return respond(502, nil, body) }))
+	c := canned(b,
+		with(func(*http.Request) (*http.Response, error) { return respond(502, nil, body) }))
 	b.Run("unread", func(b *testing.B) {
 		for b.Loop() {
 			_ = c.MarkRead(b.Context(), aRead)

@@ -1,0 +1,356 @@
+package imclient_test
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"markread/imclient"
+)
+
+// hunt looks for secrets in everything that can be got out of an answer and an error: the chain
+// below it, and all ways of printing each link.
+type hunt struct {
+	pieces []string
+}
+
+// huntFor makes a hunt for parts of secrets, eight bytes long, in the encodings that a server or Go
+// might use.
+func huntFor(secrets ...string) hunt {
+	var h hunt
+	for _, secret := range secrets {
+		for i := 0; i+8 <= len(secret); i += 4 {
+			h.pieces = append(h.pieces, secret[i:i+8])
+		}
+		h.pieces = append(h.pieces, fmt.Sprintf("%x", secret[:min(8, len(secret))]))
+		for i := range min(len(secret), 36) - 9 { // three groups of base64, from each byte on
+			three := base64.RawStdEncoding.EncodeToString([]byte(secret[i : i+9]))
+			h.pieces = append(h.pieces, three,
+				strings.NewReplacer("+", "-", "/", "_").Replace(three))
+		}
+	}
+	return h
+}
+
+func (h hunt) in(text string) (string, bool) {
+	if flat, err := url.QueryUnescape(text); err == nil {
+		text += "\n" + flat
+	}
+	text += "\n" + html.UnescapeString(text)
+	for _, piece := range h.pieces {
+		if strings.Contains(text, piece) {
+			return piece, true
+		}
+	}
+	return "", false
+}
+
+func (h hunt) check(t *testing.T, name string, answer imclient.Answer, err error) {
+	t.Helper()
+	shown := []any{answer, string(answer.Body), answer.ErrorInfo, answer.ActionStatus}
+	for link := []error{err}; len(link) > 0; link = link[1:] {
+		switch e := link[0].(type) {
+		case nil:
+			continue
+		case interface{ Unwrap() error }:
+			link = append(link, e.Unwrap())
+		case interface{ Unwrap() []error }:
+			link = append(link, e.Unwrap()...)
+		}
+		shown = append(shown, link[0])
+		var e *imclient.Error
+		if errors.As(link[0], &e) {
+			shown = append(shown, *e, e.Message, e.Meaning(), e.Remedy(), e.Label)
+		}
+	}
+	for _, value := range shown {
+		texts := []string{fmt.Sprint(value), fmt.Sprintf("%+v", value), fmt.Sprintf("%#v", value),
+			fmt.Sprintf("%q", value), fmt.Sprintf("%s", value)}
+		if text, err := json.Marshal(value); err == nil {
+			texts = append(texts, string(text))
+		}
+		for _, text := range texts {
+			if piece, found := h.in(text); found {
+				t.Errorf("%s: %q is in %T: %s", name, piece, value, text)
+			}
+		}
+	}
+}
+
+// Everything that can go wrong, at a server that echoes what it can: neither the key nor the
+// signature nor a password is anywhere in what comes out.
+func TestNoSecretComesOut(t *testing.T) {
+	var mu sync.Mutex
+	var echo string // the request's URL, as the server saw it
+	ways := map[string]func(net.Conn){
+		"page": func(c net.Conn) {
+			say(c, 502, "", "<html>upstream failed: "+echo+"</html>")
+		},
+		"page, HTML":     func(c net.Conn) { say(c, 500, "", "<a>"+html.EscapeString(echo)) },
+		"page, escaped":  func(c net.Conn) { say(c, 404, "", "?back="+url.QueryEscape(echo)) },
+		"page, twice":    func(c net.Conn) { say(c, 404, "", escapedTwice(echo)) },
+		"page, entities": func(c net.Conn) { say(c, 404, "", entities(echo)) },
+		"page, base64":   func(c net.Conn) { say(c, 502, "", toBase64(echo)) },
+		"page, base64 2": func(c net.Conn) {
+			say(c, 502, "", "id="+base64.RawURLEncoding.EncodeToString([]byte(echo[1:])))
+		},
+		"page, hex":     func(c net.Conn) { say(c, 502, "", hex.EncodeToString([]byte(echo))) },
+		"throttled":     func(c net.Conn) { say(c, 429, "Retry-After: 5\r\n", echo) },
+		"info":          func(c net.Conn) { say(c, 200, "", verdict(70009, "bad: "+echo)) },
+		"info, success": func(c net.Conn) { say(c, 200, "", verdict(0, "good: "+echo)) },
+		"info, JSON": func(c net.Conn) {
+			say(c, 200, "", `{"ErrorCode":90001,"ErrorInfo":"`+entitiesJSON(echo)+`"}`)
+		},
+		"decoded": func(c net.Conn) {
+			at, _ := url.Parse(echo)
+			say(c, 200, "", verdict(70009,
+				fmt.Sprint("bad: ", unpacked(t, at.Query().Get("usersig"))["TLS.sig"])))
+		},
+		"status": func(c net.Conn) {
+			say(c, 200, "", fmt.Sprintf(`{"ErrorCode":1,"ActionStatus":%q}`, echo))
+		},
+		"garbage": func(c net.Conn) { say(c, 200, "", echo) },
+		"redirect": func(c net.Conn) {
+			say(c, 302, "Location: http://other.test"+echo+"\r\n", echo)
+		},
+		"too long": func(c net.Conn) {
+			say(c, 200, "", strings.Repeat(echo+"\n", 1<<20/len(echo)))
+		},
+		"cut": func(c net.Conn) { say(c, 502, "", echo[:len(echo)*2/3]) },
+		"broken body": func(c net.Conn) {
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n%s", echo)
+		},
+		"broken page": func(c net.Conn) {
+			fmt.Fprintf(c, "HTTP/1.1 502 Bad\r\nContent-Length: 9999\r\n\r\n%s", echo)
+		},
+		"no HTTP":     func(c net.Conn) { fmt.Fprintf(c, "%s\r\n\r\n", echo) },
+		"odd version": func(c net.Conn) { fmt.Fprintf(c, "HTTP/%s 200 OK\r\n\r\n", echo) },
+		"odd status":  func(c net.Conn) { fmt.Fprintf(c, "HTTP/1.1 %s\r\n\r\n", echo) },
+		"odd header":  func(c net.Conn) { fmt.Fprintf(c, "HTTP/1.1 200 OK\r\n%s\r\n\r\n", echo) },
+		"odd length": func(c net.Conn) {
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n", echo)
+		},
+		"odd encoding": func(c net.Conn) {
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: %s\r\n\r\n", echo)
+		},
+		"odd chunk": func(c net.Conn) {
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%s\r\n", echo)
+		},
+		"odd trailer": func(c net.Conn) {
+			fmt.Fprintf(c,
+				"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: %s\r\n\r\n0\r\n%s\r\n",
+				echo, echo)
+		},
+		"other protocol": func(c net.Conn) {
+			fmt.Fprintf(c, "HTTP/1.1 101 %s\r\nConnection: upgrade\r\nUpgrade: %s\r\n\r\n%s", echo,
+				echo, echo)
+		},
+		"long header": func(c net.Conn) { say(c, 200, strings.Repeat("X: "+echo+"\r\n", 999), "") },
+		"odd Retry-After": func(c net.Conn) {
+			say(c, 429, "Retry-After: "+echo+"\r\nDate: "+echo+"\r\n", "")
+		},
+		"hang":  func(c net.Conn) { _, _ = io.Copy(io.Discard, c) },
+		"end":   func(net.Conn) {},
+		"reset": func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) },
+	}
+	for name, way := range ways {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := &wire{answer: func(c net.Conn, r *http.Request) bool {
+			mu.Lock()
+			echo = r.RequestURI
+			mu.Unlock()
+			way(c)
+			return false
+		}}
+		go func() {
+			for {
+				conn, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				w.serve(conn)
+			}
+		}()
+		o := options("http://" + listener.Addr().String())
+		o.Timeout = 200 * time.Millisecond
+		c := client(t, o)
+		answer, err := c.Post(t.Context(), "openim/sendmsg", map[string]string{"a": "b"})
+		listener.Close()
+		mu.Lock()
+		echo := echo // what this way answers with; its connection may outlive the call
+		mu.Unlock()
+		if err == nil && name != "info, success" || echo == "" {
+			t.Fatalf("%s: did not fail: %v", name, err)
+		}
+		secretsOf(t, echo).check(t, name, answer, err)
+		if _, err := c.Post(t.Context(), "openim/sendmsg", nil); err == nil { // refused by now
+			t.Errorf("%s: a second call succeeded", name)
+		} else {
+			secretsOf(t, echo).check(t, name+", then refused", imclient.Answer{}, err)
+		}
+		if text := fmt.Sprintf("%v %+v %#v", c, c, c); strings.Contains(text, canary[:8]) {
+			t.Errorf("%s: the client prints the key", name)
+		}
+		c.Close()
+	}
+}
+
+// secretsOf hunts for what a request's URL contained, and for the key.
+func secretsOf(t *testing.T, address string) hunt {
+	t.Helper()
+	at, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sig := at.Query().Get("usersig")
+	mac, _ := unpacked(t, sig)["TLS.sig"].(string)
+	if len(sig) < 100 || len(mac) < 40 {
+		t.Fatalf("no signature in %s", address)
+	}
+	return huntFor(sig, mac, canary)
+}
+
+func escapedTwice(text string) string { return url.QueryEscape(url.QueryEscape(text)) }
+
+func entities(text string) string {
+	var out strings.Builder
+	for i := range len(text) {
+		fmt.Fprintf(&out, []string{"&#%d;", "&#x%x;", "&#X%X;", "%%%02x", "%%%02X"}[i%5], text[i])
+	}
+	return out.String()
+}
+
+func entitiesJSON(text string) string {
+	var out strings.Builder
+	for i := range len(text) {
+		fmt.Fprintf(&out, `\u%04x`, text[i])
+	}
+	return out.String()
+}
+
+// A transport that someone else wrote may quote the URL in its errors, and a key source its key.
+func TestNoSecretComesOutOfForeignErrors(t *testing.T) {
+	var at string
+	for name, wrap := range map[string]func(*http.Request) error{
+		"url.Error": func(r *http.Request) error {
+			return &url.Error{Op: "Post", URL: r.URL.String(), Err: io.EOF}
+		},
+		"quoted": func(r *http.Request) error {
+			return fmt.Errorf("failed: %q: %w", r.URL, context.Canceled)
+		},
+		"base64": func(r *http.Request) error { return fmt.Errorf("failed: key %s", canary) },
+		"proxy": func(*http.Request) error {
+			return errors.New(`invalid proxy address "http://user:` + canary + `@host name"`)
+		},
+	} {
+		c := canned(t, with(func(r *http.Request) (*http.Response, error) {
+			at = r.URL.String()
+			return nil, wrap(r)
+		}))
+		answer, err := c.Post(t.Context(), "openim/sendmsg", nil)
+		if outcomeOf(t, err).label != "reset" {
+			t.Errorf("%s: %v", name, err)
+		}
+		secretsOf(t, at).check(t, name, answer, err)
+	}
+
+	path := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(path, []byte(strings.Repeat(canary, 100)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := canned(t, func(o *imclient.Options) { o.Key = imclient.KeyFile(path) })
+	answer, err := c.Post(t.Context(), "openim/sendmsg", nil)
+	huntFor(canary).check(t, "key file", answer, err)
+}
+
+// The chain is kept where it is harmless.
+func TestHarmlessCausesAreKept(t *testing.T) {
+	cause := errors.New("harmless")
+	err := canned(t, with(func(*http.Request) (*http.Response, error) {
+		return nil, fmt.Errorf("it is %w", cause)
+	})).MarkRead(t.Context(), aRead)
+	if !errors.Is(err, cause) || !strings.Contains(err.Error(), "it is harmless") {
+		t.Error(err)
+	}
+}
+
+func TestMask(t *testing.T) {
+	var sig string
+	c := canned(t, with(func(r *http.Request) (*http.Response, error) {
+		sig = r.URL.Query().Get("usersig")
+		return respond(200, nil, verdict(0, ""))
+	}))
+	if text := "before the first call there is nothing to know"; c.Mask(text) != text {
+		t.Error("masked without a secret")
+	}
+	if err := c.MarkRead(t.Context(), aRead); err != nil {
+		t.Fatal(err)
+	}
+	const s = "[secret]"
+	for in, want := range map[string]string{
+		"":                                   "",
+		"plain":                              "plain",
+		"100% of a\\b &amp; &#; &#x; %":      "100% of a\\b &amp; &#; &#x; %",
+		sig:                                  s,
+		canary:                               s,
+		"a " + sig + " b " + canary + " c":   "a " + s + " b " + s + " c",
+		sig + sig:                            s + s,
+		url.QueryEscape(sig):                 s,
+		"字" + canary + "字":                   "字" + s + "字",
+		"http://user:pw@host/p":              "http://" + s + "@host/p",
+		`"https://u:p%20w@h" and http://ok/`: `"https://` + s + `@h" and http://ok/`,
+		"mail a@b, no // there":              "mail a@b, no // there",
+		// A part, and a form that is not replaced.
+		"x=" + sig[:40]:                    withheld,
+		"x=" + sig[60:72]:                  withheld,
+		"x=" + sig[60:71]:                  "x=" + sig[60:71],
+		"x=" + strings.ToUpper(canary):     withheld,
+		url.QueryEscape(entities(sig)):     withheld,
+		url.QueryEscape(entitiesJSON(sig)): withheld,
+		"<" + entities(sig) + ">":          withheld,
+		"<" + entitiesJSON(sig) + ">":      withheld,
+	} {
+		if got := c.Mask(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+	for _, plain := range []string{
+		"0123456789abcdef0123456789abcdef", strings.Repeat("QUJD", 20),
+		"https://console.tim.qq.com/v4/openim/admin_set_msg_read",
+	} {
+		if c.Mask(plain) != plain {
+			t.Errorf("%q masked as %q", plain, c.Mask(plain))
+		}
+	}
+	// Short keys are secrets too.
+	hush := func(o *imclient.Options) { o.Key = imclient.Key(imclient.NewSecret("hush")) }
+	c = canned(t, hush, always(200, nil, verdict(0, "")))
+	if err := c.MarkRead(t.Context(), aRead); err != nil {
+		t.Fatal(err)
+	}
+	for in, want := range map[string]string{
+		"a hush, hushhush, hus": "a [secret], [secret][secret], hus",
+		"a &#104;ush":           withheld,
+	} {
+		if got := c.Mask(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}

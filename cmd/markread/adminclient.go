@@ -7,42 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"markread/imclient"
+	"markread/worker/console"
 )
-
-// adminURLFlag is the worker that a command is about, named by its admin server. It is a command's own flag, without a variable: what pauses
-// which worker stands on the command line.
-type adminURLFlag struct {
-	AdminURL *string `name:"admin-url" placeholder:"URL" help:"Admin server of the worker; without it the one of this machine: http://127.0.0.1 and the port of MARKREAD_ADMIN_ADDR, else 8780."`
-}
-
-// or is the flag, or its default: where the worker's own variables are set, its address is known.
-func (f *adminURLFlag) or(env environment) (string, error) {
-	if f.AdminURL != nil {
-		return *f.AdminURL, nil
-	}
-	addr := env.values["MARKREAD_ADMIN_ADDR"]
-	if what, do := flaw(addr); what != "" {
-		return "", usagef("MARKREAD_ADMIN_ADDR %s: %s", what, do)
-	}
-	host, port, err := splitAddr(addr)
-	if err != nil || port == 0 {
-		return "http://127.0.0.1:8780", nil
-	}
-	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-	}
-	return "http://" + net.JoinHostPort(host, strconv.Itoa(port)), nil
-}
 
 const (
 	// adminTimeout is the limit of one command; a worker answers in milliseconds.
@@ -59,31 +32,24 @@ type adminClient struct {
 	http  *http.Client
 }
 
-// client makes a client with the token of the environment. The URL is not quoted where there may be a password in it.
-func (f *adminURLFlag) client(env environment) (*adminClient, error) {
-	given, err := f.or(env)
-	if err != nil {
-		return nil, err
-	}
+// newAdminClient makes a client for the worker whose admin server has the URL. Its errors are about the configuration; the URL is not quoted
+// where there may be a password in it.
+func newAdminClient(given string, token imclient.Secret) (*adminClient, error) {
 	u, err := url.Parse(given)
 	switch {
 	case strings.Contains(given, "@"):
-		return nil, usagef("--admin-url must not contain a user or a password; the token is %s", adminToken)
+		return nil, errors.New("--admin-url must not contain a user or a password; the token is " + tokenVariable)
 	case !strings.Contains(given, "://"):
-		return nil, usagef("--admin-url must be a URL such as http://127.0.0.1:8780") // not quoted: it may be the token
+		return nil, errors.New("--admin-url must be a URL such as http://127.0.0.1:8780") // not quoted: it may be the token
 	case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "":
-		return nil, usagef("--admin-url %q is not a URL such as http://127.0.0.1:8780", given)
+		return nil, fmt.Errorf("--admin-url %q is not a URL such as http://127.0.0.1:8780", given)
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return nil, usagef("--admin-url must end with the host and the port; the token is %s", adminToken)
+		return nil, errors.New("--admin-url must end with the host and the port; the token is " + tokenVariable)
 	}
 	base := strings.TrimRight(u.String(), "/")
-	token, err := env.adminToken()
-	if err != nil {
-		return nil, err
-	}
-	if !token.IsZero() && u.Scheme == "http" && !isLoopback(u.Hostname()) {
-		return nil, usagef("--admin-url %s: without TLS everybody on the way can read the token (%s); use https, or a tunnel from this machine "+
-			"(kubectl port-forward, ssh -L)", base, adminToken)
+	if !token.IsZero() && u.Scheme == "http" && !imclient.IsLoopback(u.Hostname()) {
+		return nil, fmt.Errorf("--admin-url %s: without TLS everybody on the way can read the token (%s); use https, or a tunnel from this machine "+
+			"(kubectl port-forward, ssh -L)", base, tokenVariable)
 	}
 	return &adminClient{base: base, token: token, mask: imclient.NewMask(token), http: &http.Client{
 		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, DisableKeepAlives: true},
@@ -91,6 +57,12 @@ func (f *adminURLFlag) client(env environment) (*adminClient, error) {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
 }
+
+// tokenVariable is where programs of ours have the token from.
+const tokenVariable = "MARKREAD_ADMIN_TOKEN"
+
+// URL is the admin server's, without a path.
+func (c *adminClient) URL() string { return c.base }
 
 // heldNow is what a worker answers to a command.
 type heldNow struct {
@@ -193,12 +165,12 @@ func (c *adminClient) refused(answer *http.Response, path, body string) error {
 	ours := strings.HasPrefix(body, fmt.Sprintf("%d: ", answer.StatusCode))
 	switch {
 	case ours && answer.StatusCode == http.StatusUnauthorized && c.token.IsZero():
-		return fmt.Errorf("the worker at %s wants its token: set %s or %s_FILE", c.base, adminToken, adminToken)
+		return fmt.Errorf("the worker at %s wants its token: set %s or %s_FILE", c.base, tokenVariable, tokenVariable)
 	case ours && answer.StatusCode == http.StatusUnauthorized:
-		return fmt.Errorf("the worker at %s refuses the token in %s; is it this worker's?", c.base, adminToken)
+		return fmt.Errorf("the worker at %s refuses the token in %s; is it this worker's?", c.base, tokenVariable)
 	case ours && answer.StatusCode == http.StatusForbidden:
 		return fmt.Errorf("the worker at %s has no %s, so it takes commands from its own machine only: give them there (kubectl exec), "+
-			"or through a tunnel (kubectl port-forward, ssh -L)", c.base, adminToken)
+			"or through a tunnel (kubectl port-forward, ssh -L)", c.base, tokenVariable)
 	case ours && answer.StatusCode == http.StatusBadRequest:
 		return fmt.Errorf("the worker at %s does not understand the command: %.200s", c.base, c.mask(strings.TrimPrefix(body, "400: ")))
 	case answer.StatusCode == http.StatusNotFound || answer.StatusCode == http.StatusMethodNotAllowed:
@@ -208,4 +180,31 @@ func (c *adminClient) refused(answer *http.Response, path, body string) error {
 	default:
 		return fmt.Errorf("%s answers with HTTP %d, as no worker does; is --admin-url right?", c.base, answer.StatusCode)
 	}
+}
+
+// state asks a worker for all that it shows. What it says is cleaned: there may be anything at the URL.
+func (c *adminClient) state(ctx context.Context) (s console.State, err error) {
+	body, err := c.body(ctx, http.MethodGet, "/api/state", false)
+	if err != nil {
+		return s, err
+	}
+	if json.Unmarshal(body, &s) != nil || s.Held == nil || s.Partitions == nil {
+		return s, c.noWorker()
+	}
+	clean := func(text string) string { return oneLine(c.mask(text)) }
+	s.Group.Name = clean(s.Group.Name)
+	if s.Group.Member != nil {
+		s.Group.Member = new(clean(*s.Group.Member))
+	}
+	for i := range s.Held {
+		h := &s.Held[i]
+		h.Reason, h.Detail, h.Do = clean(h.Reason), clean(h.Detail), clean(h.Do)
+	}
+	for i := range s.Partitions {
+		s.Partitions[i].Topic = clean(s.Partitions[i].Topic)
+		if u := s.Partitions[i].Unreadable; u != nil {
+			u.Reason = plainLine([]byte(c.mask(u.Reason)))
+		}
+	}
+	return s, nil
 }

@@ -107,7 +107,7 @@ func (c *backfillCommand) run(ctx context.Context, p *process) error {
 	}
 	options, err := kafkaclient.Options{}, error(nil)
 	if !c.DryRun {
-		if options, err = c.Kafka.options(p.env); err != nil {
+		if options, err = c.Kafka.clientOptions(p.env); err != nil {
 			return err
 		}
 	}

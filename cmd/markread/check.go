@@ -6,16 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"slices"
 	"strings"
-	"sync"
-	"time"
+	"unicode/utf8"
 
 	"github.com/rs/zerolog"
 
-	"markread/consumer"
-	"markread/consumer/admin"
-	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 	"markread/imclient"
 )
@@ -44,9 +42,6 @@ run: the names, the routes and the firewalls of another machine may be others. T
 many) and "checks"; README.md has all of its names.` + variablesHelp
 }
 
-// checkLimit bounds a whole check. What has not answered by then does not.
-const checkLimit = 20 * time.Second
-
 func (c *checkCommand) run(ctx context.Context, p *process) error {
 	if err := c.validate(p.env); err != nil {
 		return err
@@ -56,7 +51,7 @@ func (c *checkCommand) run(ctx context.Context, p *process) error {
 		return err
 	}
 	defer im.Close()
-	options, err := c.kafkaFlags.options(p.env)
+	options, err := c.kafkaFlags.clientOptions(p.env)
 	if err != nil {
 		return err
 	}
@@ -72,7 +67,7 @@ func (c *checkCommand) run(ctx context.Context, p *process) error {
 		return usagef("--brokers: %v", err)
 	}
 	defer kafka.Close()
-	report := (&examination{flags: &c.workerFlags, env: p.env, kafka: kafka, im: im}).report(ctx)
+	report := examine(ctx, c.examined(p.env, kafka, im))
 	interrupted := ctx.Err() != nil
 	switch {
 	case c.JSON && interrupted: // half a document says less than none
@@ -81,154 +76,38 @@ func (c *checkCommand) run(ctx context.Context, p *process) error {
 		out.SetIndent("", "  ")
 		err = out.Encode(report)
 	default:
-		err = report.print(p.stdout)
+		err = printCheck(p.stdout, report)
 	}
 	if err == nil && interrupted {
 		err = errInterrupted
 	}
-	return cmp.Or(err, report.failure())
+	return cmp.Or(err, checkFailure(report))
 }
 
 var errInterrupted = errors.New("interrupted: the rest was not looked at")
 
-// examination is what a report is made from.
-type examination struct {
-	flags *workerFlags
-	env   environment
-	kafka *kafkaclient.Client
-	im    *imclient.Client
-
-	mu    sync.Mutex
-	parts [aspects]findings
-}
-
-// aspects are what is asked about at the same time, in the order in which a report has them.
-const (
-	aboutBrokers = iota
-	aboutTopics
-	aboutGroup
-	aboutLag
-	aboutIM
-	aboutHere
-	aspects
-)
-
-// report asks everything at once, as far as one thing does not need another. When ctx ends, it has what was known before.
-func (e *examination) report(ctx context.Context) *checkReport {
-	limited, cancel := context.WithTimeoutCause(ctx, checkLimit, fmt.Errorf("no answer within %s", checkLimit))
-	defer cancel()
-	tell := func(aspect int, found findings) {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		if ctx.Err() == nil { // else it is about the interruption
-			e.parts[aspect] = found
+// examined is what is checked: the configuration, as values, and what reading it has found.
+func (c *checkCommand) examined(env environment, kafka *kafkaclient.Client, im *imclient.Client) examineOptions {
+	o := examineOptions{
+		Kafka: kafka, Brokers: c.Brokers, SASL: c.SASL, TLS: c.TLS, Connection: c.connection(), Topics: c.topics(), CreateTopics: c.CreateTopics,
+		Group: c.Group, Rate: c.Rate, Calls: c.inFlight(), IM: im, IMURL: c.IMURL, IMAdmin: c.IMAdmin, AdminAddr: c.Admin.AdminAddr,
+		SecretFiles: map[string]string{},
+	}
+	for _, name := range slices.Sorted(maps.Keys(env.odd)) {
+		o.Secrets.add(warning("secret", name, env.odd[name].found, env.odd[name].do))
+	}
+	for _, name := range []string{saslPassword, imKey, adminToken} {
+		if path := env.values[name+"_FILE"]; path != "" {
+			o.SecretFiles[name+"_FILE"] = path
 		}
 	}
-	var all sync.WaitGroup
-	all.Go(func() { e.askKafka(limited, tell) })
-	all.Go(func() { tell(aboutIM, e.askIM(limited)) })
-	all.Go(func() { tell(aboutHere, e.lookHere(limited)) })
-	all.Wait()
-	return reportOf(time.Now(), e.parts[:]...)
-}
-
-// askKafka goes from the brokers to what they keep. What can't be asked because of something that is found to be wrong is not wrong, too.
-func (e *examination) askKafka(ctx context.Context, tell func(aspect int, found findings)) {
-	brokers := admin.DescribeBrokers(ctx, e.kafka)
-	tell(aboutBrokers, judgeBrokers(brokers, e.flags.connection()))
-	if !slices.ContainsFunc(brokers, usable) {
-		e.unasked("no broker can be asked", tell, aboutTopics, aboutGroup, aboutLag)
-		return
+	if c.TLSKey != "" {
+		o.SecretFiles["--tls-key"] = c.TLSKey
 	}
-	members := slices.DeleteFunc(brokers, func(b admin.DescribedBroker) bool { return !b.Listed() })
-	missing := slices.ContainsFunc(members, func(b admin.DescribedBroker) bool { return !usable(b) })
-	var parts sync.WaitGroup
-	defer parts.Wait()
-	leaders := slices.ContainsFunc(members, usable)
-	if !leaders {
-		e.unasked("no broker can be asked at the address that the cluster has for it", tell, aboutGroup, aboutLag)
+	if pair, err := c.pair(); err == nil && pair != nil {
+		o.ClientCertificate = pair.Leaf
 	}
-	parts.Go(func() {
-		views, err := admin.DescribeTopics(ctx, e.kafka, e.flags.topics(), e.flags.CreateTopics)
-		if err != nil {
-			tell(aboutTopics, ofEach(wrong, "topic", e.flags.topics(),
-				"it can't be described: "+whyNot(err),
-				"look at the brokers, and at the network between them and here; then check again"))
-			e.unasked("the topics can't be described", tell, aboutLag)
-			return
-		}
-		tell(aboutTopics, judgeTopics(e.flags.topics(), views, e.flags.CreateTopics))
-		if leaders {
-			tell(aboutLag, e.askLag(ctx, views))
-		}
-	})
-	if leaders {
-		parts.Go(func() {
-			view, err := consumer.DescribeGroup(ctx, e.kafka, e.flags.Group)
-			if err != nil && missing && !kafkaclient.Denied(err) {
-				e.unasked("a broker is missing, which may be the one that coordinates it", tell, aboutGroup)
-				return
-			}
-			tell(aboutGroup, judgeGroup(e.flags, view, err))
-		})
-	}
-}
-
-// unasked tells why some of Kafka's part was not looked at.
-func (e *examination) unasked(why string, tell func(aspect int, found findings), aspects ...int) {
-	for _, aspect := range aspects {
-		var all findings
-		switch topics := e.flags.topics(); aspect {
-		case aboutTopics:
-			all = ofEach(notChecked, "topic", topics, why, "")
-		case aboutGroup:
-			all.add(notChecked("group", e.flags.Group, why, ""))
-		case aboutLag:
-			topics.DeadLetter = ""
-			all = ofEach(notChecked, "lag", topics, why, "")
-		}
-		tell(aspect, all)
-	}
-}
-
-// ofEach is the same finding of each topic.
-func ofEach(make func(check, subject, found, do string) finding, check string, topics event.Topics, found, do string) (all findings) {
-	for _, name := range []string{topics.Live, topics.Backfill, topics.DeadLetter} {
-		if name != "" {
-			all.add(make(check, name, found, do))
-		}
-	}
-	return all
-}
-
-// askLag asks how far the group is behind in the event topics, as far as it is known that they are there and may be asked.
-func (e *examination) askLag(ctx context.Context, views []admin.DescribedTopic) findings {
-	lags := make([]findings, len(views))
-	var parts sync.WaitGroup
-	for i, v := range views {
-		if v.Err == nil && !v.Missing && v.Name != e.flags.DeadLetterTopic {
-			parts.Go(func() {
-				lag, err := admin.Lag(ctx, e.kafka, e.flags.Group, v.Name)
-				lags[i] = judgeLag(v, lag, err, time.Now())
-			})
-		}
-	}
-	parts.Wait()
-	return slices.Concat(lags...)
-}
-
-// askIM makes a call that changes nothing, and once more if the first may have failed for an old signature, as a worker does.
-func (e *examination) askIM(ctx context.Context) findings {
-	call := imCall{url: e.flags.IMURL, proxy: e.im.Proxy(), admin: e.flags.IMAdmin}
-	for {
-		call.sent = time.Now()
-		call.answer, call.err = e.im.Post(ctx, imclient.CommandUnread, imclient.Unread{Account: e.flags.IMAdmin})
-		call.came = time.Now()
-		var failure *imclient.Error
-		if !errors.As(call.err, &failure) || !failure.Resigned {
-			return judgeCall(call)
-		}
-	}
+	return o
 }
 
 // connection says in a few words how brokers are talked to.
@@ -241,4 +120,62 @@ func (f *kafkaFlags) connection() string {
 		words = append(words, "over TLS")
 	}
 	return strings.Join(words, " ")
+}
+
+// longestName bounds the column of names: a longer one moves the rest of its line only.
+const longestName = 34
+
+// lineName is the check with what it is about. Where there is nothing to mend, and nothing else is said of others, how many there are is enough.
+func lineName(l checkLine) string {
+	name := l.name()
+	if l.Do == "" && l.Alone && len(l.Subjects) > 1 && utf8.RuneCountInString(name) > longestName {
+		return fmt.Sprintf("%s (%d)", l.Check, len(l.Subjects))
+	}
+	return name
+}
+
+// printCheck writes a report for people: a line each, what to do below it.
+func printCheck(w io.Writer, r *checkReport) error {
+	width, count := 0, map[grade]int{}
+	lines := r.lines()
+	for _, l := range lines {
+		width = max(width, min(utf8.RuneCountInString(lineName(l)), longestName))
+		count[l.Result]++
+	}
+	var b strings.Builder
+	for _, l := range lines {
+		fmt.Fprintf(&b, "%-11s  %-*s  %s\n", shownGrade(l.Result), width, lineName(l), l.Found)
+		if l.Do != "" {
+			fmt.Fprintf(&b, "%-11s  do: %s\n", "", l.Do)
+		}
+	}
+	fmt.Fprintf(&b, "\n%d wrong, %s, %d not checked, %d ok\n", count[isWrong], number(count[isWarning], "warning"), count[isNotChecked], count[isOK])
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// shownGrade is the result as a person reads it.
+func shownGrade(g grade) string {
+	switch g {
+	case isWrong:
+		return "WRONG"
+	case isNotChecked:
+		return "not checked"
+	default:
+		return string(g)
+	}
+}
+
+// checkFailure is the error for the exit status: what is wrong, in short.
+func checkFailure(r *checkReport) error {
+	var names []string
+	for _, l := range r.lines() {
+		if l.Result == isWrong {
+			names = append(names, lineName(l))
+		}
+	}
+	if names == nil {
+		return nil
+	}
+	return errors.New("check: wrong: " + strings.Join(names, "; "))
 }

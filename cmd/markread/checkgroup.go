@@ -12,23 +12,23 @@ import (
 )
 
 // judgeGroup says what a worker with these flags would find in its group.
-func judgeGroup(f *workerFlags, g consumer.DescribedGroup, err error) (all findings) {
+func judgeGroup(o examineOptions, g consumer.DescribedGroup, err error) (all findings) {
 	switch {
 	case kafkaclient.Denied(err):
-		return findings{wrong("permission", "group "+f.Group, "the user may not see the group", "give the user Read on the group (--group)")}
+		return findings{wrong("permission", "group "+o.Group, "the user may not see the group", "give the user Read on the group (--group)")}
 	case err != nil:
-		return findings{wrong("group", f.Group, "it can't be described: "+whyNot(err),
+		return findings{wrong("group", o.Group, "it can't be described: "+whyNot(err),
 			"look at the brokers: the group's coordinator does not answer (--group)")}
 	}
-	all.add(judgePermission("group "+f.Group, g.May, kafkaclient.MayRead, "Read", "on the group (--group): without, it may neither join nor commit"))
+	all.add(judgePermission("group "+o.Group, g.May, kafkaclient.MayRead, "Read", "on the group (--group): without, it may neither join nor commit"))
 	text := "no worker runs"
 	switch {
 	case g.Foreign != nil:
-		return append(all, wrong("group", f.Group, g.Foreign.Found(), g.Foreign.Do()))
+		return append(all, wrong("group", o.Group, g.Foreign.Found(), g.Foreign.Do()))
 	case g.State == consumer.GroupRebalancing:
 		text = number(len(g.Members), "member") + ", in a rebalance"
 	case len(g.Members) > 0 && !g.Ours():
-		return append(all, wrong("group", f.Group, fmt.Sprintf("its %s no workers of markread (protocol %q)", areMembers(len(g.Members)), g.Protocol),
+		return append(all, wrong("group", o.Group, fmt.Sprintf("its %s no workers of markread (protocol %q)", areMembers(len(g.Members)), g.Protocol),
 			"it is another program's: choose another --group"))
 	case len(g.Members) > 0:
 		text = number(len(g.Members), "worker") + " run"
@@ -38,9 +38,9 @@ func judgeGroup(f *workerFlags, g consumer.DescribedGroup, err error) (all findi
 	}
 	if g.Leaders != nil {
 		text += ", " + perSecond(g.Leaders.Rate) + " for all"
-		all.add(judgeAgreement(f, g.Leaders)...)
+		all.add(judgeAgreement(o, g.Leaders)...)
 	}
-	return append(all, ok("group", f.Group, text))
+	return append(all, ok("group", o.Group, text))
 }
 
 func areMembers(n int) string {
@@ -51,15 +51,15 @@ func areMembers(n int) string {
 }
 
 // judgeAgreement is about workers that run already: the leader gives partitions only to members that go by the same as itself.
-func judgeAgreement(f *workerFlags, leaders *consumer.View) (all findings) {
+func judgeAgreement(o examineOptions, leaders *consumer.View) (all findings) {
 	const together = "until all agree, some workers get no partitions: give all workers of the group the same "
-	if leaders.Rate != f.Rate {
-		found := fmt.Sprintf("the workers that run go by %s, this configuration by %s", perSecond(leaders.Rate), perSecond(f.Rate))
-		all.add(warning("group", f.Group, found, together+"--rate"))
+	if leaders.Rate != o.Rate {
+		found := fmt.Sprintf("the workers that run go by %s, this configuration by %s", perSecond(leaders.Rate), perSecond(o.Rate))
+		all.add(warning("group", o.Group, found, together+"--rate"))
 	}
-	consumed := []string{f.Topic}
-	if f.BackfillTopic != "" {
-		consumed = append(consumed, f.BackfillTopic)
+	consumed := []string{o.Topics.Live}
+	if o.Topics.Backfill != "" {
+		consumed = append(consumed, o.Topics.Backfill)
 	}
 	slices.Sort(consumed)
 	var theirs []string
@@ -70,7 +70,7 @@ func judgeAgreement(f *workerFlags, leaders *consumer.View) (all findings) {
 	}
 	if !slices.Equal(consumed, theirs) { // both are sorted
 		found := fmt.Sprintf("the workers that run read %q, this configuration %q", theirs, consumed)
-		all.add(warning("group", f.Group, found, together+"--topic and --backfill-topic"))
+		all.add(warning("group", o.Group, found, together+"--topic and --backfill-topic"))
 	}
 	return all
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"markread/imclient"
 	"net"
 	"os"
 	"runtime"
@@ -17,23 +18,21 @@ import (
 // lookHere looks at what this machine has for a worker: the port of its admin server, its files, its limits.
 func (e *examination) lookHere(ctx context.Context) (all findings) {
 	all.add(e.tryAdminAddr(ctx))
-	for _, name := range slices.Sorted(maps.Keys(e.env.odd)) {
-		all.add(warning("secret", name, e.env.odd[name].found, e.env.odd[name].do))
+	all.add(e.Secrets...)
+	all.add(judgeFiles(e.SecretFiles)...)
+	if e.ClientCertificate != nil {
+		all.add(judgeClientCertificate(e.ClientCertificate, time.Now())...)
 	}
-	all.add(judgeFiles(e.secretFiles())...)
-	if pair, err := e.flags.kafkaFlags.pair(); err == nil && pair != nil && pair.Leaf != nil {
-		all.add(judgeClientCertificate(pair.Leaf, time.Now())...)
-	}
-	all.add(judgePassword(&e.flags.kafkaFlags)...)
+	all.add(judgePassword(e.examineOptions)...)
 	if limit, known := openFilesLimit(); known {
-		all.add(judgeOpenFiles(limit, e.flags.inFlight(), len(e.flags.Brokers))...)
+		all.add(judgeOpenFiles(limit, e.Calls, len(e.Brokers))...)
 	}
 	return all
 }
 
 // tryAdminAddr takes the admin server's port and gives it back.
 func (e *examination) tryAdminAddr(ctx context.Context) finding {
-	addr := e.flags.Admin.AdminAddr
+	addr := e.AdminAddr
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	switch {
 	case err == nil:
@@ -60,27 +59,12 @@ const workerTimeout = 2 * time.Second
 
 // isWorker reports whether the admin server of a worker answers where ours is to be.
 func (e *examination) isWorker(ctx context.Context) bool {
-	env := environment{values: map[string]string{"MARKREAD_ADMIN_ADDR": e.flags.Admin.AdminAddr}} // and no token: the page is open to everybody
-	client, err := new(adminURLFlag).client(env)
+	client, err := newAdminClient("http://"+reachable(e.AdminAddr), imclient.Secret{}) // /readyz is open to everybody
 	if err != nil {
 		return false
 	}
 	_, err = client.held(ctx)
 	return err == nil
-}
-
-// secretFiles are the files with secrets that the configuration names, by what names them.
-func (e *examination) secretFiles() map[string]string {
-	files := map[string]string{}
-	for _, name := range []string{saslPassword, imKey, adminToken} {
-		if path := e.env.values[name+"_FILE"]; path != "" {
-			files[name+"_FILE"] = path
-		}
-	}
-	if e.flags.TLSKey != "" {
-		files["--tls-key"] = e.flags.TLSKey
-	}
-	return files
 }
 
 // judgeFiles looks at who may read files with secrets.
@@ -120,12 +104,12 @@ func judgeClientCertificate(leaf *x509.Certificate, now time.Time) findings {
 }
 
 // judgePassword looks at whether it can be read on its way to the brokers.
-func judgePassword(f *kafkaFlags) findings {
-	away := slices.ContainsFunc(f.Brokers, func(broker string) bool {
+func judgePassword(o examineOptions) findings {
+	away := slices.ContainsFunc(o.Brokers, func(broker string) bool {
 		host, _, err := net.SplitHostPort(broker)
-		return err == nil && !isLoopback(host)
+		return err == nil && !imclient.IsLoopback(host)
 	})
-	if f.SASL != "plain" || f.TLS || !away {
+	if o.SASL != "plain" || o.TLS || !away {
 		return nil
 	}
 	return findings{warning("password", "", "with --sasl plain and without --tls everybody on the way to the brokers can read it", "add --tls, or use --sasl scram-sha-512")}

@@ -130,7 +130,7 @@ func TestJudgeTopics(t *testing.T) {
 }
 
 func TestJudgeGroup(t *testing.T) {
-	f := parsed(t, nil, "--brokers", "k:1", "--im-app-id", "7").workerFlags
+	o := examineOptions{Group: "markread", Rate: 200, Topics: event.Topics{Live: "mark-read", Backfill: "mark-read-backfill"}}
 	all := []event.TopicPartition{{Topic: "mark-read"}, {Topic: "mark-read", Partition: 1}, {Topic: "mark-read-backfill"}}
 	for name, c := range map[string]struct {
 		view consumer.DescribedGroup
@@ -153,7 +153,7 @@ func TestJudgeGroup(t *testing.T) {
 		if c.view.May == 0 {
 			c.view.May = kafkaclient.MayRead
 		}
-		judged(t, name, judgeGroup(&f, c.view, c.err), c.want...)
+		judged(t, name, judgeGroup(o, c.view, c.err), c.want...)
 	}
 }
 
@@ -224,7 +224,7 @@ func TestJudgeThisMachine(t *testing.T) {
 	judged(t, "not yet", judgeClientCertificate(&x509.Certificate{NotBefore: now.Add(time.Hour), NotAfter: now.Add(99 * time.Hour)}, now), wrong("client certificate", "", "not valid before", "--tls-cert"))
 	judged(t, "valid", judgeClientCertificate(&x509.Certificate{NotAfter: now.Add(1000 * time.Hour)}, now))
 	password := func(sasl, broker string, secure bool) findings {
-		return judgePassword(&kafkaFlags{Brokers: []string{"127.0.0.1:9092", broker}, SASL: sasl, TLS: secure})
+		return judgePassword(examineOptions{Brokers: []string{"127.0.0.1:9092", broker}, SASL: sasl, TLS: secure})
 	}
 	judged(t, "in clear", password("plain", "kafka:9092", false), warning("password", "", "can read it", "--tls"))
 	judged(t, "on this machine", password("plain", "localhost:9092", false))
@@ -240,7 +240,7 @@ func TestCheckReport(t *testing.T) {
 	r := reportOf(now, findings{ok("broker", "kafka-1.example:9092", "it answers"), ok("broker", "kafka-2.example:9092", "it answers"), warning("replicas", "a", "one copy", "add"), ok("topic", "a", "12 partitions")},
 		findings{warning("replicas", "b", "one copy", "add"), wrong("IM account", "", "no\x1b[31m\nkey", "set it"), notChecked("clock", "", "no Date", "")})
 	var b bytes.Buffer
-	if err := r.print(&b); err != nil {
+	if err := printCheck(&b, r); err != nil {
 		t.Fatal(err)
 	}
 	const want = `WRONG        IM account     no?[31m key
@@ -256,10 +256,10 @@ ok           topic a        12 partitions
 	if b.String() != want {
 		t.Errorf("%s", b.String())
 	}
-	if err := r.failure(); err == nil || err.Error() != "check: wrong: IM account" || r.OK || r.Warnings != 2 {
+	if err := checkFailure(r); err == nil || err.Error() != "check: wrong: IM account" || r.OK || r.Warnings != 2 {
 		t.Errorf("%+v, %v", r, err)
 	}
-	if r := reportOf(now, findings{warning("replicas", "a", "one copy", "add")}); !r.OK || r.failure() != nil {
+	if r := reportOf(now, findings{warning("replicas", "a", "one copy", "add")}); !r.OK || checkFailure(r) != nil {
 		t.Errorf("a warning fails: %+v", r)
 	}
 }
@@ -299,7 +299,7 @@ func sampleCheck() *checkReport {
 func TestReadmeCheck(t *testing.T) {
 	text, r := readme(t), sampleCheck()
 	var shown strings.Builder
-	if err := r.print(&shown); err != nil {
+	if err := printCheck(&shown, r); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(text, shown.String()) {

@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
 
+	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 	"markread/imclient"
 	"markread/imclient/sandbox"
@@ -72,9 +73,8 @@ func inTime(t *testing.T, change func(*slow), test func(t *testing.T, r *checkRe
 			t.Fatal(err)
 		}
 		defer kafka.Close()
-		flags := parsed(t, nil, "--brokers", strings.Join(s.brokers, ","), "--im-app-id", "1400000000", "--im-timeout", "9s", "--admin-addr", "127.0.0.1:0").workerFlags
 		client, err := imclient.New(imclient.Options{
-			BaseURL: "https://im.test", AppID: localAppID, Admin: localAdmin, Key: imclient.Key(imclient.NewSecret(testKey)), Timeout: flags.IMTimeout, Transport: s.call,
+			BaseURL: "https://im.test", AppID: localAppID, Admin: localAdmin, Key: imclient.Key(imclient.NewSecret(testKey)), Timeout: 9 * time.Second, Transport: s.call,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -85,7 +85,11 @@ func inTime(t *testing.T, change func(*slow), test func(t *testing.T, r *checkRe
 		if s.patient > 0 {
 			time.AfterFunc(s.patient, interrupt)
 		}
-		r := (&examination{flags: &flags, env: newEnvironment(nil), kafka: kafka, im: client}).report(ctx)
+		r := examine(ctx, examineOptions{
+			Kafka: kafka, Brokers: s.brokers, Group: "markread", Rate: 200, Calls: 200, AdminAddr: "127.0.0.1:0",
+			Topics: event.Topics{Live: "mark-read", Backfill: "mark-read-backfill", DeadLetter: "mark-read-dead-letters"},
+			IM:     client, IMURL: "https://console.tim.qq.com", IMAdmin: localAdmin,
+		})
 		test(t, r, time.Since(start))
 		time.Sleep(2 * stalled) // in virtual time: what is stalled ends
 	})

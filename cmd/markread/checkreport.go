@@ -2,13 +2,9 @@ package main
 
 import (
 	"cmp"
-	"errors"
-	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 )
 
 // finding is what one check has found.
@@ -32,18 +28,6 @@ const (
 )
 
 var grades = []grade{isWrong, isWarning, isNotChecked, isOK}
-
-// shown is the result as a person reads it.
-func (g grade) shown() string {
-	switch g {
-	case isWrong:
-		return "WRONG"
-	case isNotChecked:
-		return "not checked"
-	default:
-		return string(g)
-	}
-}
 
 type findings []finding
 
@@ -94,28 +78,19 @@ func reportOf(at time.Time, parts ...findings) *checkReport {
 	return r
 }
 
-// failure is the error for the exit status: what is wrong, in short.
-func (r *checkReport) failure() error {
-	var names []string
-	for _, l := range r.lines() {
-		if l.Result == isWrong {
-			names = append(names, l.name())
-		}
-	}
-	if names == nil {
-		return nil
-	}
-	return errors.New("check: wrong: " + strings.Join(names, "; "))
-}
-
 // name is the check with what it is about.
 func (f finding) name() string { return strings.TrimSpace(f.Check + " " + f.Subject) }
 
 // checkLine is what people read of one or more findings that say the same of several things.
 type checkLine struct {
 	finding
-	subjects []string
-	all      bool // nothing else is said of others
+	Subjects []string
+	Alone    bool // nothing else is said of other subjects of the check
+}
+
+// name is the check with all that it is about.
+func (l checkLine) name() string {
+	return finding{Check: l.Check, Subject: strings.Join(l.Subjects, ", ")}.name()
 }
 
 // lines are the findings with those in one that are alike.
@@ -128,43 +103,11 @@ func (r *checkReport) lines() (lines []checkLine) {
 			i = len(lines)
 			lines = append(lines, checkLine{finding: f})
 		}
-		lines[i].subjects = append(lines[i].subjects, f.Subject)
+		lines[i].Subjects = append(lines[i].Subjects, f.Subject)
 	}
 	for i, l := range lines {
 		others := func(m checkLine) bool { return m.Check == l.Check }
-		lines[i].all = !slices.ContainsFunc(lines[:i], others) && !slices.ContainsFunc(lines[i+1:], others)
+		lines[i].Alone = !slices.ContainsFunc(lines[:i], others) && !slices.ContainsFunc(lines[i+1:], others)
 	}
 	return lines
-}
-
-// longestName bounds the column of names: a longer one moves the rest of its line only.
-const longestName = 34
-
-// name is the check with what it is about. Where there is nothing to mend, and nothing else is said of others, how many there are is enough.
-func (l checkLine) name() string {
-	name := finding{Check: l.Check, Subject: strings.Join(l.subjects, ", ")}.name()
-	if l.Do == "" && l.all && len(l.subjects) > 1 && utf8.RuneCountInString(name) > longestName {
-		return fmt.Sprintf("%s (%d)", l.Check, len(l.subjects))
-	}
-	return name
-}
-
-// print writes the report for people: a line each, what to do below it.
-func (r *checkReport) print(w io.Writer) error {
-	width, count := 0, map[grade]int{}
-	lines := r.lines()
-	for _, l := range lines {
-		width = max(width, min(utf8.RuneCountInString(l.name()), longestName))
-		count[l.Result]++
-	}
-	var b strings.Builder
-	for _, l := range lines {
-		fmt.Fprintf(&b, "%-11s  %-*s  %s\n", l.Result.shown(), width, l.name(), l.Found)
-		if l.Do != "" {
-			fmt.Fprintf(&b, "%-11s  do: %s\n", "", l.Do)
-		}
-	}
-	fmt.Fprintf(&b, "\n%d wrong, %s, %d not checked, %d ok\n", count[isWrong], number(count[isWarning], "warning"), count[isNotChecked], count[isOK])
-	_, err := io.WriteString(w, b.String())
-	return err
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"net/url"
 	"regexp"
 	"strconv"
@@ -12,6 +11,9 @@ import (
 	"time"
 
 	"markread/imclient"
+	"markread/worker"
+
+	"github.com/rs/zerolog"
 )
 
 // The flags that commands share. Each struct belongs to one part of the product and has a validate method with that part's rules; a command
@@ -196,7 +198,7 @@ func (f *imFlags) namesVersion() bool {
 // local reports whether the calls stay on this machine.
 func (f *imFlags) local() bool {
 	u, err := url.Parse(f.IMURL)
-	return err == nil && isLoopback(u.Hostname())
+	return err == nil && imclient.IsLoopback(u.Hostname())
 }
 
 // client makes a client of the API. conns is how many idle connections it keeps.
@@ -282,6 +284,16 @@ func (f *engineFlags) validate(imTimeout time.Duration) error {
 	return f.replaysFlag.validate()
 }
 
+// options turns the flags into a worker's options, of which the clients, the topics and the group are missing.
+func (f *engineFlags) options(imTimeout time.Duration, log zerolog.Logger) worker.Options {
+	v, c := build()
+	return worker.Options{
+		Rate: f.Rate, MaxInFlight: f.inFlight(), MaxPending: f.MaxPending, MaxRejected: f.MaxRejected, Attempts: f.Attempts,
+		Backoff: imclient.NewBackoff(f.BackoffInitial, f.BackoffMax), MaxReplays: f.MaxReplays, CallTimeout: imTimeout,
+		CommitEvery: f.CommitEvery, DrainTimeout: f.DrainTimeout, Log: log, Version: v, Commit: c,
+	}
+}
+
 // replaysFlag is when a dead letter is parked.
 type replaysFlag struct {
 	MaxReplays int `default:"3" help:"Replays after which a dead letter is parked: only a replay that asks for parked ones takes it again."`
@@ -351,13 +363,4 @@ func splitAddr(addr string) (host string, port int, err error) {
 		return "", 0, fmt.Errorf("%q is not HOST:PORT with a port up to 65535", addr)
 	}
 	return host, int(n), nil
-}
-
-// isLoopback reports whether a host is this machine.
-func isLoopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.IsLoopback()
 }

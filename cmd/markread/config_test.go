@@ -110,7 +110,7 @@ func TestValidConfigurations(t *testing.T) {
 	if err := c.validate(env); err != nil {
 		t.Errorf("SASL: %v", err)
 	}
-	if o, err := c.kafkaFlags.options(env); err != nil || o.SASL == nil || o.TLS == nil {
+	if o, err := c.kafkaFlags.clientOptions(env); err != nil || o.SASL == nil || o.TLS == nil {
 		t.Errorf("SASL: %+v, %v", o, err)
 	}
 }

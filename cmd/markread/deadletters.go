@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"markread/consumer/deadletter"
-	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 	"markread/imclient"
 )
@@ -42,7 +41,7 @@ type deadLetters struct {
 
 // open begins: what is configured is right. It waits for a broker at most 8 s. The caller closes the client.
 func (f *officeFlags) open(ctx context.Context, p *process, topic string) (*deadLetters, error) {
-	options, err := f.Kafka.options(p.env)
+	options, err := f.Kafka.clientOptions(p.env)
 	if err != nil {
 		return nil, err
 	}
@@ -58,11 +57,7 @@ func (f *officeFlags) open(ctx context.Context, p *process, topic string) (*dead
 		kafka.Close()
 		return nil, plainly(ctx, err)
 	}
-	shown := newProgress(p.stderr, "reading the dead letters")
-	o := &deadletter.Store{Topic: kafka, Name: topic, Reading: func(e kafkaclient.TopicOffsets) (func(event.Record), func()) {
-		end := shown.start(e)
-		return shown.add, end
-	}}
+	o := &deadletter.Store{Topic: kafka, Name: topic, Reading: newProgress(p.stderr, "reading the dead letters").reading}
 	return &deadLetters{o, kafka, p, map[string]bool{}}, nil
 }
 
@@ -90,13 +85,6 @@ func unreadText(u deadletter.Unread) string {
 		return "records can't be decoded"
 	}
 	return "a part of the topic can't be read; letters there are missing here, and those before it in its partition may be resolved"
-}
-
-func remedyOf(u deadletter.Unread) string {
-	if u.Damaged {
-		return "find out what wrote it; markread did not, so no letter is lost"
-	}
-	return u.Do()
 }
 
 // end returns what went wrong with a command: its own failure, and that not all of the topic could be read.
@@ -169,14 +157,4 @@ func shownBytes(b []byte, most int) string {
 		return fmt.Sprintf("%s … and %s more", shown(strings.ToValidUTF8(string(b[:most]), "")), number(len(b)-most, "byte"))
 	}
 	return shown(string(b))
-}
-
-// plainLine is anybody's bytes on one line, with a question mark for each rune that is not plain.
-func plainLine(b []byte) string {
-	return strings.Map(func(r rune) rune {
-		if strconv.IsPrint(r) {
-			return r
-		}
-		return '?'
-	}, oneLine(string(b)))
 }

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"cmp"
 	"context"
-	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -153,20 +152,4 @@ func (r *letterCounts) print(w io.Writer) error {
 		t.head("When the cause is mended: markread dead-letters replay --dry-run, with the same filters, says what would be replayed")
 	}
 	return t.end()
-}
-
-// moment writes a time for people.
-func moment(t time.Time) string {
-	if t.IsZero() || t.Unix() == 0 {
-		return "-"
-	}
-	return t.UTC().Format("2006-01-02 15:04:05 UTC")
-}
-
-// momentAgo is moment with its distance.
-func momentAgo(t, now time.Time) string {
-	if ago := now.Sub(t); ago >= 0 && moment(t) != "-" {
-		return fmt.Sprintf("%s, %s ago", moment(t), age(ago))
-	}
-	return moment(t)
 }

@@ -2,22 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
 	"os"
 	"strings"
-	"sync"
-	"syscall"
 	"text/tabwriter"
-	"time"
-
-	"markread/consumer/admin"
-	"markread/consumer/broker"
-	"markread/consumer/event"
-	"markread/consumer/kafkaclient"
-	"markread/imclient"
-	"markread/imclient/sandbox"
 )
 
 // devCommand is everything on one machine.
@@ -41,16 +29,7 @@ who send each other messages and read them.
     markread dev --traffic 500 --rate 50        # events collapse` + variablesHelp
 }
 
-const (
-	devIMTimeout = 5 * time.Second
-	maxTraffic   = 10_000
-	// vendorRate is what the real API allows; the local server is as strict, whatever --rate says.
-	vendorRate = 200
-	// The conversation that is left to the person at the keyboard.
-	devReader, devSender, devMessages = "alice", "bob", 3
-)
-
-var devTopics = event.Topics{Live: "mark-read", Backfill: "mark-read-backfill", DeadLetter: "mark-read-dead-letters"}
+const maxTraffic = 10_000
 
 func (c *devCommand) validate(env environment) error {
 	for _, a := range []struct{ flag, addr string }{{"--kafka-addr", c.KafkaAddr}, {"--im-addr", c.IMAddr}} {
@@ -76,85 +55,12 @@ func (c *devCommand) run(ctx context.Context, p *process) error {
 		return err
 	}
 	p.beginService(c.Log)
-
-	if c.DataDir != "" {
-		release, err := openDataDir(c.DataDir)
-		if err != nil {
-			return err
-		}
-		defer release()
-	}
-	kafkaServer, err := broker.Start(broker.Options{Addr: c.KafkaAddr, DataDir: c.DataDir, Topics: []string{devTopics.Live, devTopics.Backfill}})
-	if err != nil {
-		return c.brokerFailed(err)
-	}
-	defer kafkaServer.Close()
-
-	key := imclient.NewSecret(localKey)
-	imServer, err := serveSandbox("--im-addr", c.IMAddr,
-		sandbox.New(sandbox.Options{AppID: localAppID, Admin: localAdmin, Key: key, Rate: vendorRate, OpenAccounts: true}), p.log)
-	if err != nil {
-		return err
-	}
-	// The servers outlive ctx: the worker needs them to stop cleanly.
-	servers, stopServers := context.WithCancel(context.WithoutCancel(ctx))
-	var others sync.WaitGroup
-	defer others.Wait()
-	defer stopServers()
-	others.Go(func() { _ = imServer.run(servers) })
-
-	newIM := func(conns int) (*imclient.Client, error) {
-		return imclient.New(imclient.Options{
-			BaseURL: "http://" + reachable(imServer.addr), AppID: localAppID, Admin: localAdmin, Key: imclient.Key(key), Timeout: devIMTimeout, MaxConns: conns,
-		})
-	}
-	im, err := newIM(c.inFlight())
-	if err != nil {
-		return err
-	}
-	defer im.Close()
-	chat, err := newIM(1)
-	if err != nil {
-		return err
-	}
-	defer chat.Close()
-	p.takeStandardLog(im.Mask)
-	kafka, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{kafkaServer.Addr()}, Log: p.log})
-	if err != nil {
-		return err
-	}
-	defer kafka.Close()
-
-	s := &service{
-		engine: c.engineFlags, group: "markread", topics: devTopics, kafka: kafka, im: im, imTimeout: devIMTimeout,
-		adminAddr: c.Admin.AdminAddr, adminToken: token, log: p.log,
-	}
-	if err := s.open(); err != nil {
-		return err
-	}
-	return s.run(ctx, func(ctx context.Context) error {
-		if err := admin.CheckTopics(ctx, kafka, devTopics, true); err != nil {
-			return err
-		}
-		t := &traffic{chat: chat, events: kafka.Publisher(devTopics.Live), perSecond: c.Traffic, log: p.log}
-		for range devMessages {
-			if err := t.send(ctx, message{from: devSender, to: devReader}); err != nil {
-				return err
-			}
-		}
-		c.summary(p, kafkaServer.Addr(), reachable(imServer.addr), reachable(s.admin.Addr()))
-		others.Go(func() { t.run(ctx) })
-		return nil
+	p.takeStandardLog(nil) // the local key opens nothing
+	return runDev(ctx, devOptions{
+		KafkaAddr: c.KafkaAddr, IMAddr: c.IMAddr, AdminAddr: c.Admin.AdminAddr, AdminToken: token, DataDir: c.DataDir, Traffic: c.Traffic,
+		Worker:  c.options(devIMTimeout, p.log),
+		Started: func(kafkaAddr, imAddr, adminAddr string) { c.summary(p, kafkaAddr, imAddr, adminAddr) },
 	})
-}
-
-// brokerFailed names the flag that an embedded broker's failure to start is about: what is not about the address is about the data.
-func (c *devCommand) brokerFailed(err error) error {
-	var network *net.OpError
-	if c.DataDir == "" || errors.As(err, &network) || errors.Is(err, syscall.EADDRINUSE) {
-		return takenPort("--kafka-addr", c.KafkaAddr, err)
-	}
-	return &dataDirError{c.DataDir, err}
 }
 
 // summary says what listens where, and what to try next.

@@ -45,7 +45,7 @@ func (c *emitCommand) run(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	options, err := c.Kafka.options(p.env)
+	options, err := c.Kafka.clientOptions(p.env)
 	if err != nil {
 		return err
 	}
@@ -212,14 +212,6 @@ func cause(err error) error {
 		return fmt.Errorf("topic %q does not exist; `markread run --create-topics` makes it", missing.Topics[0])
 	}
 	return err
-}
-
-// number is a count with its noun: "1 event", "2 events".
-func number(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // readLines sends the input's lines that are not blank until it ends or done is closed, then closes lines. Of a line that is too long only its number is

@@ -74,7 +74,7 @@ func TestUnknownVariables(t *testing.T) {
 func TestPasswordIsReadAtTheSameTime(t *testing.T) {
 	env := newEnvironment([]string{"MARKREAD_SASL_PASSWORD='p'"})
 	f := &kafkaFlags{SASL: "plain", SASLUser: "u"}
-	o, err := f.options(env)
+	o, err := f.clientOptions(env)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,9 +8,9 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// options turns the flags into a client's options; the log is the caller's to add. Certificates and the password are read here, so that a wrong
+// clientOptions turns the flags into a client's options; the log is the caller's to add. Certificates and the password are read here, so that a wrong
 // file is wrong usage, and again for every connection, so that they may be renewed without a restart.
-func (f *kafkaFlags) options(env environment) (kafkaclient.Options, error) {
+func (f *kafkaFlags) clientOptions(env environment) (kafkaclient.Options, error) {
 	o := kafkaclient.Options{Brokers: f.Brokers}
 	if f.TLS {
 		o.TLS = f.tls

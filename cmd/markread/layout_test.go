@@ -29,7 +29,7 @@ var mayImport = map[string][]string{
 	"worker/backlog": {},
 	"worker/quota":   {},
 	"worker/hold":    {"imclient"}, // for the classes of failures
-	"worker/console": {"consumer/printable"},
+	"worker/console": {"consumer/printable", "imclient"}, // for what is this machine
 	// Kafka and the API know neither each other nor the engine.
 	"consumer":             {"consumer/batch", "consumer/event", "consumer/kafkaclient", "consumer/offsets"},
 	"consumer/admin":       {"consumer/event", "consumer/kafkaclient", "consumer/offsets"},

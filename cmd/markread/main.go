@@ -18,7 +18,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 
@@ -98,6 +97,9 @@ func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 		}
 		err = selected.run(ctx, p)
 	}
+	if wrong := (*optionsError)(nil); errors.As(err, &wrong) {
+		err = &usageError{wrong.Error()}
+	}
 	var usage *usageError
 	var rejected *rejectedError
 	switch {
@@ -157,6 +159,3 @@ func usagef(format string, args ...any) error { return &usageError{fmt.Sprintf(f
 type rejectedError struct{ text string }
 
 func (e *rejectedError) Error() string { return e.text }
-
-// oneLine keeps a message on one line and free of terminal escapes, whatever arguments it quotes.
-func oneLine(s string) string { return printable.Line(strings.TrimSpace(s)) }

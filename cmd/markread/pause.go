@@ -143,3 +143,41 @@ func list(introduction string, holds []heldFor) string {
 	}
 	return introduction + strings.Join(texts, ", ")
 }
+
+// adminURLFlag is the worker that a command is about, named by its admin server. It is a command's own flag, without a variable: what pauses
+// which worker stands on the command line.
+type adminURLFlag struct {
+	AdminURL *string `name:"admin-url" placeholder:"URL" help:"Admin server of the worker; without it the one of this machine: http://127.0.0.1 and the port of MARKREAD_ADMIN_ADDR, else 8780."`
+}
+
+// or is the flag, or its default: where the worker's own variables are set, its address is known.
+func (f *adminURLFlag) or(env environment) (string, error) {
+	if f.AdminURL != nil {
+		return *f.AdminURL, nil
+	}
+	addr := env.values["MARKREAD_ADMIN_ADDR"]
+	if what, do := flaw(addr); what != "" {
+		return "", usagef("MARKREAD_ADMIN_ADDR %s: %s", what, do)
+	}
+	if _, port, err := splitAddr(addr); err != nil || port == 0 {
+		return "http://127.0.0.1:8780", nil
+	}
+	return "http://" + reachable(addr), nil
+}
+
+// client makes a client with the token of the environment.
+func (f *adminURLFlag) client(env environment) (*adminClient, error) {
+	given, err := f.or(env)
+	if err != nil {
+		return nil, err
+	}
+	token, err := env.adminToken()
+	if err != nil {
+		return nil, err
+	}
+	client, err := newAdminClient(given, token)
+	if err != nil {
+		return nil, &usageError{err.Error()}
+	}
+	return client, nil
+}

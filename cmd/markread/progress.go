@@ -54,6 +54,12 @@ func (p *progress) start(extent kafkaclient.TopicOffsets) (stop func()) {
 	return func() { close(end); shown.Wait() }
 }
 
+// reading shows how far a dead-letter store is, as its field of that name.
+func (p *progress) reading(extent kafkaclient.TopicOffsets) (add func(event.Record), stop func()) {
+	stop = p.start(extent)
+	return p.add, stop
+}
+
 // wipe begins a terminal's line anew.
 const wipe = "\r\x1b[K"
 

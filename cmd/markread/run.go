@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 
-	"markread/consumer/admin"
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 )
@@ -76,7 +75,7 @@ func (c *runCommand) run(ctx context.Context, p *process) error {
 		return err
 	}
 	defer im.Close()
-	options, err := c.kafkaFlags.options(p.env)
+	options, err := c.kafkaFlags.clientOptions(p.env)
 	if err != nil {
 		return err
 	}
@@ -89,13 +88,7 @@ func (c *runCommand) run(ctx context.Context, p *process) error {
 		return usagef("--brokers: %v", err)
 	}
 	defer kafka.Close()
-	topics := c.topics()
-	s := &service{
-		engine: c.engineFlags, group: c.Group, topics: topics, kafka: kafka, im: im, imTimeout: c.IMTimeout,
-		adminAddr: c.Admin.AdminAddr, adminToken: token, log: p.log,
-	}
-	if err := s.open(); err != nil {
-		return err
-	}
-	return s.run(ctx, func(ctx context.Context) error { return admin.CheckTopics(ctx, kafka, topics, c.CreateTopics) })
+	o := runOptions{Worker: c.options(c.IMTimeout, p.log), AdminAddr: c.Admin.AdminAddr, AdminToken: token, CreateTopics: c.CreateTopics}
+	o.Worker.Kafka, o.Worker.IM, o.Worker.Topics, o.Worker.Group = kafka, im, c.topics(), c.Group
+	return runApp(ctx, o)
 }

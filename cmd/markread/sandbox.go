@@ -2,24 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
-	"net/http"
-	"net/netip"
 	"strings"
-	"syscall"
-	"time"
 
 	"markread/imclient"
 	"markread/imclient/sandbox"
-)
-
-// The sandbox's app, where nothing else is asked for. The key is no secret: it opens nothing but a sandbox.
-const (
-	localAppID = 1400000000
-	localKey   = "markread-local-key"
-	localAdmin = "administrator"
 )
 
 // sandboxCommand is the local IM server.
@@ -74,62 +61,8 @@ func (c *sandboxCommand) run(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	addr := reachable(server.addr)
+	addr := reachable(server.Addr)
 	fmt.Fprintf(p.stdout, "IM sandbox  http://%s  app %d, admin %s, %s\nkey         %s\nlook        http://%s/sandbox\n",
 		addr, c.AppID, localAdmin, perSecond(c.Rate), keyText, addr)
 	return server.run(ctx)
-}
-
-// reachable is how this machine reaches an address that is listened on: 0.0.0.0 and :: are all addresses, and none to call.
-func reachable(addr string) string {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return addr
-	}
-	if ip, err := netip.ParseAddr(host); err != nil || !ip.IsUnspecified() {
-		return addr
-	}
-	return net.JoinHostPort("127.0.0.1", port)
-}
-
-func perSecond(rate int) string {
-	if rate == 0 {
-		return "no limit"
-	}
-	return fmt.Sprintf("%d calls a second", rate)
-}
-
-// sandboxServer is a sandbox on a port that is taken already.
-type sandboxServer struct {
-	addr     string
-	listener net.Listener
-	http     *http.Server
-}
-
-func serveSandbox(flag, addr string, im http.Handler, log logger) (*sandboxServer, error) {
-	listener, err := net.Listen("tcp", addr)
-	if err != nil {
-		return nil, takenPort(flag, addr, err)
-	}
-	return &sandboxServer{
-		addr: listener.Addr().String(), listener: listener,
-		http: &http.Server{Handler: im, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: newStandardLog(log, nil)},
-	}, nil
-}
-
-// run serves until ctx ends. Requests under way are cut off: whoever runs a sandbox does not want to wait for its hanging faults.
-func (s *sandboxServer) run(ctx context.Context) error {
-	defer context.AfterFunc(ctx, func() { _ = s.http.Close() })()
-	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("IM sandbox: %w", err)
-	}
-	return nil
-}
-
-// takenPort explains why an address can't be listened on and names the flag that chooses another one.
-func takenPort(flag, addr string, err error) error {
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("%s %s: the port is taken by another program; choose another one with %s, or 0 for any", flag, addr, flag)
-	}
-	return fmt.Errorf("%s %s: %w", flag, addr, err)
 }

@@ -10,11 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"markread/consumer/admin"
 	"markread/consumer/kafkaclient"
 	"markread/imclient"
+	"markread/worker"
 )
 
 // leak is a worker's caller that leaks on purpose: it adds to each failure the URL of the call, in the form that the reader's account names,
@@ -68,26 +69,24 @@ func (s *scene) leaking(path string, attempts int, out *buffer) (address string,
 	if err != nil {
 		s.Fatal(err)
 	}
-	p := &process{env: newEnvironment(nil), stderr: out}
-	kafka, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{s.broker}, SASL: mechanism, Log: p.newLogger(logFlags{LogLevel: "debug"})})
+	log := zerolog.New(zerolog.SyncWriter(out)).With().Timestamp().Logger()
+	kafka, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{s.broker}, SASL: mechanism, Log: log})
 	if err != nil {
 		s.Fatal(err)
 	}
-	one := 1 // so that the URL is the call's
-	service := &service{
-		engine: engineFlags{MaxInFlight: &one, MaxPending: 1000, MaxRejected: 95, Attempts: attempts, BackoffInitial: time.Millisecond, BackoffMax: time.Millisecond,
-			CommitEvery: 50 * time.Millisecond, DrainTimeout: 5 * time.Second},
-		group: "leaking" + strings.ReplaceAll(path, "/", "-"), topics: devTopics, kafka: kafka, im: leak{im, &url}, imTimeout: 5 * time.Second, adminAddr: "127.0.0.1:0",
-		adminToken: imclient.NewSecret(canaryToken), log: p.newLogger(logFlags{LogLevel: "debug"}),
-	}
-	if err := service.open(); err != nil {
+	started, done := make(chan string, 1), make(chan error, 1)
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		done <- runApp(ctx, runOptions{
+			Worker:    hastyWorker(kafka, leak{im, &url}, "leaking"+strings.ReplaceAll(path, "/", "-"), attempts, log),
+			AdminAddr: "127.0.0.1:0", AdminToken: imclient.NewSecret(canaryToken), Started: func(addr string) { started <- addr },
+		})
+	}()
+	select {
+	case address = <-started:
+	case err := <-done:
 		s.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() {
-		done <- service.run(ctx, func(ctx context.Context) error { return admin.CheckTopics(ctx, kafka, devTopics, false) })
-	}()
 	stop = func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -96,7 +95,16 @@ func (s *scene) leaking(path string, attempts int, out *buffer) (address string,
 		transport.CloseIdleConnections()
 		kafka.Close()
 	}
-	return "http://" + service.admin.Addr(), stop
+	return "http://" + address, stop
+}
+
+// hastyWorker is a worker that makes one call at a time, so that the one that fails is known, and hardly waits before a retry.
+func hastyWorker(kafka *kafkaclient.Client, im worker.Caller, group string, attempts int, log zerolog.Logger) worker.Options {
+	return worker.Options{
+		Kafka: kafka, IM: im, Topics: devTopics, Group: group, MaxInFlight: 1, MaxPending: 1000, MaxRejected: 95, Attempts: attempts,
+		Backoff: imclient.NewBackoff(time.Millisecond, time.Millisecond), MaxReplays: 3, CallTimeout: 5 * time.Second,
+		CommitEvery: 50 * time.Millisecond, DrainTimeout: 5 * time.Second, Log: log,
+	}
 }
 
 // A worker that leaks is caught, in every form of the leak and in every place where it can be: else the tests above would prove nothing.

@@ -16,9 +16,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"markread/consumer/admin"
 	"markread/consumer/kafkaclient"
 	"markread/imclient"
 )
@@ -166,7 +166,7 @@ func TestOnlyConfiguredHostsAreDialled(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out buffer
-	log := (&process{env: newEnvironment(nil), stderr: &out}).newLogger(logFlags{LogLevel: "debug"})
+	log := zerolog.New(zerolog.SyncWriter(&out)).With().Timestamp().Logger()
 	kafka, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{b.Addr()}, Dial: d.dial, Log: log})
 	if err != nil {
 		t.Fatal(err)
@@ -187,18 +187,10 @@ func TestOnlyConfiguredHostsAreDialled(t *testing.T) {
 	if err := producer.ProduceSync(t.Context(), events...).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
-	service := &service{
-		engine: engineFlags{MaxPending: 1000, MaxRejected: 95, Attempts: 1, BackoffInitial: time.Millisecond, BackoffMax: time.Millisecond,
-			CommitEvery: 50 * time.Millisecond, DrainTimeout: 5 * time.Second},
-		group: "dials", topics: devTopics, kafka: kafka, im: client, imTimeout: 5 * time.Second, adminAddr: "127.0.0.1:0", log: log,
-	}
-	if err := service.open(); err != nil {
-		t.Fatal(err)
-	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- service.run(ctx, func(ctx context.Context) error { return admin.CheckTopics(ctx, kafka, devTopics, false) })
+		done <- runApp(ctx, runOptions{Worker: hastyWorker(kafka, client, "dials", 1, log), AdminAddr: "127.0.0.1:0"})
 	}()
 	until(t, "all letters", func() bool { return strings.Count(out.String(), "dead-lettered") == len(answers) })
 	cancel()

@@ -10,26 +10,47 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/rs/zerolog"
 
-	"markread/consumer/event"
-	"markread/consumer/kafkaclient"
+	"markread/consumer/admin"
 	"markread/imclient"
 	"markread/worker"
 	"markread/worker/console"
 )
 
-// service is a worker with its admin server, as `run` and `dev` need it.
-type service struct {
-	engine     engineFlags
-	group      string
-	topics     event.Topics
-	kafka      *kafkaclient.Client
-	im         worker.Caller
-	imTimeout  time.Duration // of one call
-	adminAddr  string
-	adminToken imclient.Secret
-	log        logger
+// runOptions is a worker with its admin server.
+type runOptions struct {
+	Worker       worker.Options
+	AdminAddr    string
+	AdminToken   imclient.Secret
+	CreateTopics bool
+	Started      func(adminAddr string) // if non-nil, is called once the admin server listens
+}
 
+// runApp runs a worker and its admin server until ctx ends. It returns nil after a clean stop; see [supervise].
+func runApp(ctx context.Context, o runOptions) error {
+	s, err := open(o)
+	if err != nil {
+		return err
+	}
+	if o.Started != nil {
+		o.Started(s.admin.Addr())
+	}
+	return s.run(ctx, func(ctx context.Context) error {
+		return admin.CheckTopics(ctx, o.Worker.Kafka, o.Worker.Topics, o.CreateTopics)
+	})
+}
+
+// optionsError says that a worker can't have these options. Its text names the flag.
+type optionsError struct{ Err error }
+
+func (e *optionsError) Error() string { return e.Err.Error() }
+func (e *optionsError) Unwrap() error { return e.Err }
+
+// service is a worker with its admin server, as [runApp] and [runDev] need it.
+type service struct {
+	drain  time.Duration
+	log    zerolog.Logger
 	worker *worker.Worker
 	admin  *console.Server
 }
@@ -39,34 +60,29 @@ type service struct {
 const garbagePercent = 15
 
 // open makes the worker and takes the admin server's port. After it, run must be called.
-func (s *service) open() error {
+func open(o runOptions) (*service, error) {
 	if _, chosen := os.LookupEnv("GOGC"); !chosen {
 		debug.SetGCPercent(garbagePercent)
 	}
-	v, c := build()
-	var err error
-	s.worker, err = worker.New(worker.Options{
-		Kafka: s.kafka, IM: s.im, Topics: s.topics, Group: s.group,
-		Rate: s.engine.Rate, MaxInFlight: s.engine.inFlight(), MaxPending: s.engine.MaxPending,
-		MaxRejected: s.engine.MaxRejected, Attempts: s.engine.Attempts, Backoff: imclient.NewBackoff(s.engine.BackoffInitial, s.engine.BackoffMax),
-		MaxReplays: s.engine.MaxReplays, CallTimeout: s.imTimeout, CommitEvery: s.engine.CommitEvery, DrainTimeout: s.engine.DrainTimeout,
-		Log: s.log, Version: v, Commit: c,
-	})
+	w, err := worker.New(o.Worker)
 	if err != nil {
-		return &usageError{err.Error()}
+		return nil, &optionsError{err}
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(s.worker, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	s.admin, err = console.New(console.Options{
-		Addr: s.adminAddr, Token: s.adminToken.Reveal(), Source: s.worker, Controls: s.worker, Gatherer: registry, Log: s.log,
+	registry.MustRegister(w, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	server, err := console.New(console.Options{
+		Addr: o.AdminAddr, Token: o.AdminToken.Reveal(), Source: w, Controls: w, Gatherer: registry, Log: o.Worker.Log,
 	})
-	return err
+	if err != nil {
+		return nil, err
+	}
+	return &service{drain: o.Worker.DrainTimeout, log: o.Worker.Log, worker: w, admin: server}, nil
 }
 
 // run answers on the admin server at once, makes the topics ready, then works until ctx ends: see [supervise].
 func (s *service) run(ctx context.Context, prepare func(context.Context) error) error {
 	s.log.Info().Str("addr", s.admin.Addr()).Msg("admin server listens")
-	return supervise(ctx, s.log, s.engine.DrainTimeout, s.admin.Run, func(ctx context.Context) error {
+	return supervise(ctx, s.log, s.drain, s.admin.Run, func(ctx context.Context) error {
 		if err := prepare(ctx); err != nil {
 			if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
 				return nil // stopping is not failing
@@ -83,7 +99,7 @@ const stopGrace = 5 * time.Second
 // supervise runs work until it returns or ctx ends, and show beside it, which ends last: what a stopping worker does can be seen. It returns
 // nil after a clean stop: calls ended, offsets committed, the group left. A stop that takes longer than drain and [stopGrace] is given up with an
 // error; what the work still does is left to the end of the process. A show that fails stops the work.
-func supervise(ctx context.Context, log logger, drain time.Duration, show, work func(context.Context) error) error {
+func supervise(ctx context.Context, log zerolog.Logger, drain time.Duration, show, work func(context.Context) error) error {
 	showing, stopShow := context.WithCancel(context.WithoutCancel(ctx))
 	shown := make(chan error, 1)
 	go func() { defer close(shown); shown <- show(showing) }()

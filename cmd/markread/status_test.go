@@ -301,7 +301,7 @@ func TestStatusOfFrozenLeaders(t *testing.T) {
 			if err := cluster.CreateTopic("backfill", 2, nil); err != nil {
 				t.Fatal(err)
 			}
-			l.topics.Backfill = "backfill"
+			l.Topics.Backfill = "backfill"
 			cluster.ControlKey(int16(key), func(r kmsg.Request) (kmsg.Response, error, bool) {
 				cluster.KeepControl()
 				frozen := false
@@ -360,7 +360,7 @@ func virtual(t *testing.T, dead bool, test func(t *testing.T, cluster *kfake.Clu
 			t.Fatal(err)
 		}
 		defer kafka.Close()
-		test(t, b.Cluster(), &look{kafka: kafka, group: "g", topics: topics, maxReplays: 3, progress: newProgress(nil, "")})
+		test(t, b.Cluster(), &look{lookOptions: lookOptions{Kafka: kafka, Group: "g", Topics: topics, MaxReplays: 3}})
 	})
 }
 
@@ -378,7 +378,7 @@ func TestStatusIsPatientWithinBounds(t *testing.T) {
 	})
 	for key, want := range map[kmsg.Key]string{kmsg.DescribeGroups: `group "g"`, kmsg.OffsetFetch: "has committed", kmsg.ListOffsets: "partition 0", kmsg.Fetch: "dead letters can't be counted"} {
 		virtual(t, false, func(t *testing.T, cluster *kfake.Cluster, l *look) {
-			if err := deadletter.NewWriter(l.kafka, "letters").Write(t.Context(), event.DeadLetter{Event: event.Event{Record: event.Record{Key: []byte("k"), Value: []byte("v")}}, Class: "invalid"}); err != nil {
+			if err := deadletter.NewWriter(l.Kafka, "letters").Write(t.Context(), event.DeadLetter{Event: event.Event{Record: event.Record{Key: []byte("k"), Value: []byte("v")}}, Class: "invalid"}); err != nil {
 				t.Fatal(err)
 			}
 			cluster.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: kerr.UnknownServerError, Count: -1})

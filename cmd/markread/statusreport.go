@@ -1,11 +1,8 @@
 package main
 
 import (
-	"context"
-	"encoding/json"
 	"fmt"
 	"math"
-	"net/http"
 	"slices"
 	"time"
 
@@ -177,7 +174,7 @@ type partitionLag struct {
 
 	Unreadable *unreadableReport `json:"unreadable"`
 
-	member int // its number
+	MemberNumber int `json:"-"` // from 1; 0: no member has it, or it is not known
 }
 
 // unreadableReport says why a partition could not be read at an offset; nil: nobody knows at which.
@@ -185,14 +182,6 @@ type unreadableReport struct {
 	Offset *int64 `json:"offset"`
 	Reason string `json:"reason"`
 	Do     string `json:"do"`
-}
-
-// place names an offset in a sentence about the partition.
-func place(offset *int64) string {
-	if offset == nil {
-		return ""
-	}
-	return fmt.Sprintf(" at offset %d", *offset)
 }
 
 // lagReportOf sums up what is known; nil: nothing is.
@@ -234,9 +223,9 @@ func sumOf[T any](all []T, lag func(T) *int64) *int64 {
 }
 
 func (t *topicLag) add(p admin.PartitionLag, group *groupReport, now time.Time) {
-	l := partitionLag{Partition: p.Partition, Finished: p.Finished, Lost: p.Lost, Beyond: p.Beyond, member: group.owner(p.TopicPartition)}
-	if l.member > 0 {
-		l.Member = &group.Members[l.member-1].ID
+	l := partitionLag{Partition: p.Partition, Finished: p.Finished, Lost: p.Lost, Beyond: p.Beyond, MemberNumber: group.owner(p.TopicPartition)}
+	if l.MemberNumber > 0 {
+		l.Member = &group.Members[l.MemberNumber-1].ID
 	}
 	if p.Committed >= 0 {
 		l.Committed = &p.Committed
@@ -364,31 +353,4 @@ func workerReportOf(url string, s console.State, group string) *workerReport {
 		r.Note = fmt.Sprintf("this worker is of the group %q, not of %q (--group): what is above is not about it", s.Group.Name, group)
 	}
 	return r
-}
-
-// state asks a worker for all that it shows. What it says is cleaned: there may be anything at the URL.
-func (c *adminClient) state(ctx context.Context) (s console.State, err error) {
-	body, err := c.body(ctx, http.MethodGet, "/api/state", false)
-	if err != nil {
-		return s, err
-	}
-	if json.Unmarshal(body, &s) != nil || s.Held == nil || s.Partitions == nil {
-		return s, c.noWorker()
-	}
-	clean := func(text string) string { return oneLine(c.mask(text)) }
-	s.Group.Name = clean(s.Group.Name)
-	if s.Group.Member != nil {
-		s.Group.Member = new(clean(*s.Group.Member))
-	}
-	for i := range s.Held {
-		h := &s.Held[i]
-		h.Reason, h.Detail, h.Do = clean(h.Reason), clean(h.Detail), clean(h.Do)
-	}
-	for i := range s.Partitions {
-		s.Partitions[i].Topic = clean(s.Partitions[i].Topic)
-		if u := s.Partitions[i].Unreadable; u != nil {
-			u.Reason = plainLine([]byte(c.mask(u.Reason)))
-		}
-	}
-	return s, nil
 }

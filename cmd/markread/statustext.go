@@ -26,16 +26,16 @@ const (
 // behindAfter is the age, in seconds, from which an event makes its partition worth a line: all younger ones may only wait for the next commit.
 const behindAfter = 5
 
-// print writes the report for people: first whether the group works.
-func (r *statusReport) print(w io.Writer) error {
+// printStatus writes a report for people: first whether the group works.
+func printStatus(w io.Writer, r *statusReport) error {
 	if r.Group == nil && r.Lag == nil && r.Letters == nil && r.Worker == nil {
 		return nil // the errors say it
 	}
 	t := newTable(w)
-	r.Group.print(t)
-	r.Lag.print(t)
-	r.Worker.print(t, r.At)
-	r.Letters.print(t)
+	printGroup(t, r.Group)
+	printLag(t, r.Lag)
+	printWorker(t, r.Worker, r.At)
+	printLetters(t, r.Letters)
 	return t.end()
 }
 
@@ -69,7 +69,7 @@ func (t *table) line(cells ...string) {
 // head writes a line that is not aligned with others.
 func (t *table) head(format string, args ...any) { t.line(fmt.Sprintf(format, args...)) }
 
-func (r *groupReport) print(t *table) {
+func printGroup(t *table, r *groupReport) {
 	if r == nil {
 		t.head("group: not known")
 		return
@@ -94,7 +94,7 @@ func (r *groupReport) print(t *table) {
 			t.head("  … and %d more (--json has all)", len(r.Members)-i)
 			break
 		}
-		t.line("  "+strconv.Itoa(i+1), m.ID, m.Host, m.share(), m.partitions())
+		t.line("  "+strconv.Itoa(i+1), m.ID, m.Host, shareOf(m), partitionsOf(m))
 	}
 	for i, m := range r.Members {
 		if m.Note != "" {
@@ -103,7 +103,7 @@ func (r *groupReport) print(t *table) {
 	}
 }
 
-func (m *memberReport) share() string {
+func shareOf(m memberReport) string {
 	switch {
 	case m.Rate != nil && *m.Rate == 0:
 		return "no limit"
@@ -114,7 +114,7 @@ func (m *memberReport) share() string {
 	}
 }
 
-func (m *memberReport) partitions() string {
+func partitionsOf(m memberReport) string {
 	var texts []string
 	for _, a := range m.Assigned {
 		texts = append(texts, a.Topic+" "+ranges(a.Partitions))
@@ -122,13 +122,13 @@ func (m *memberReport) partitions() string {
 	return cmp.Or(strings.Join(texts, ", "), "none")
 }
 
-func (r *lagReport) print(t *table) {
+func printLag(t *table, r *lagReport) {
 	t.head("")
 	if r == nil {
 		t.head("lag: not known")
 		return
 	}
-	t.head("lag: %s", r.summary())
+	t.head("lag: %s", lagSummary(r))
 	t.line("  TOPIC", "LANE", "LAG", "OLDEST", "PARTITIONS")
 	type row struct {
 		topic string
@@ -183,7 +183,9 @@ func (r *lagReport) print(t *table) {
 	if len(behind) == 0 {
 		return
 	}
-	slices.SortStableFunc(behind, func(a, b row) int { return cmp.Or(cmp.Compare(b.age(), a.age()), cmp.Compare(*b.Lag, *a.Lag)) })
+	slices.SortStableFunc(behind, func(a, b row) int {
+		return cmp.Or(cmp.Compare(oldestOf(b.partitionLag), oldestOf(a.partitionLag)), cmp.Compare(*b.Lag, *a.Lag))
+	})
 	t.head("")
 	t.line("  PARTITION", "MEMBER", "LAG", "OLDEST", "FINISHED", "COMMITTED", "END")
 	for i, p := range behind {
@@ -192,8 +194,8 @@ func (r *lagReport) print(t *table) {
 			break
 		}
 		member, committed := "none", "none"
-		if p.member > 0 {
-			member = "#" + strconv.Itoa(p.member)
+		if p.MemberNumber > 0 {
+			member = "#" + strconv.Itoa(p.MemberNumber)
 		}
 		if p.Committed != nil {
 			committed = strconv.FormatInt(*p.Committed, 10)
@@ -202,8 +204,8 @@ func (r *lagReport) print(t *table) {
 	}
 }
 
-// summary is the lag in one line.
-func (r *lagReport) summary() string {
+// lagSummary is the lag in one line.
+func lagSummary(r *lagReport) string {
 	unreadable, unknown := 0, false
 	for _, topic := range r.Topics {
 		for _, p := range topic.Partitions {
@@ -229,15 +231,15 @@ func (r *lagReport) summary() string {
 	return text
 }
 
-// age is that of the oldest event; it may be any where it is not known.
-func (p *partitionLag) age() float64 {
+// oldestOf is the age of the oldest event; it may be any where it is not known.
+func oldestOf(p partitionLag) float64 {
 	if p.Oldest == nil {
 		return math.Inf(1)
 	}
 	return *p.Oldest
 }
 
-func (r *workerReport) print(t *table, now time.Time) {
+func printWorker(t *table, r *workerReport, now time.Time) {
 	if r == nil {
 		return
 	}
@@ -298,7 +300,7 @@ func nextProbe(h console.Hold, now time.Time) string {
 	return "; next probe in " + age(h.NextProbeAt.Sub(now))
 }
 
-func (r *lettersReport) print(t *table) {
+func printLetters(t *table, r *lettersReport) {
 	t.head("")
 	if r == nil {
 		t.head("dead letters: not known")
@@ -322,62 +324,10 @@ func (r *lettersReport) print(t *table) {
 	}
 }
 
-// ranges writes numbers in ascending order as "0-3, 5".
-func ranges(numbers []int) string {
-	var b strings.Builder
-	for i := 0; i < len(numbers); {
-		last := i
-		for last+1 < len(numbers) && numbers[last+1] == numbers[last]+1 {
-			last++
-		}
-		if b.Len() > 0 {
-			b.WriteString(",")
-		}
-		fmt.Fprint(&b, numbers[i])
-		if last > i {
-			fmt.Fprintf(&b, "-%d", numbers[last])
-		}
-		i = last + 1
+// place names an offset in a sentence about the partition.
+func place(offset *int64) string {
+	if offset == nil {
+		return ""
 	}
-	return b.String()
-}
-
-// thousands writes a number as "12,345".
-func thousands(n int64) string {
-	digits := strconv.FormatInt(n, 10)
-	for i := len(digits) - 3; i > 0 && digits[i-1] != '-'; i -= 3 {
-		digits = digits[:i] + "," + digits[i:]
-	}
-	return digits
-}
-
-func number64(n int64, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return thousands(n) + " " + what + "s"
-}
-
-func ageOf(seconds *float64) string {
-	if seconds == nil {
-		return "-"
-	}
-	return age(time.Duration(*seconds * float64(time.Second)))
-}
-
-// age writes a duration with the two units that matter.
-func age(d time.Duration) string {
-	d = max(0, d)
-	switch {
-	case d < 10*time.Second:
-		return fmt.Sprintf("%.1fs", d.Seconds())
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", d/time.Second)
-	case d < time.Hour:
-		return fmt.Sprintf("%dm%02ds", d/time.Minute, d%time.Minute/time.Second)
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
-	default:
-		return fmt.Sprintf("%dd%02dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
-	}
+	return fmt.Sprintf(" at offset %d", *offset)
 }

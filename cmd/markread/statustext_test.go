@@ -97,7 +97,7 @@ func sampleReport() *statusReport {
 func printed(t *testing.T, r *statusReport) string {
 	t.Helper()
 	var b strings.Builder
-	if err := r.print(&b); err != nil {
+	if err := printStatus(&b, r); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()

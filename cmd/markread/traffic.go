@@ -10,6 +10,8 @@ import (
 
 	"markread/consumer/event"
 	"markread/imclient"
+
+	"github.com/rs/zerolog"
 )
 
 const (
@@ -27,7 +29,7 @@ type traffic struct {
 	chat      poster
 	events    publisher
 	perSecond int
-	log       logger
+	log       zerolog.Logger
 }
 
 // poster is what traffic needs of an imclient.Client.

@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -207,4 +210,33 @@ func (c *adminClient) state(ctx context.Context) (s console.State, err error) {
 		}
 	}
 	return s, nil
+}
+
+// reachable is how this machine reaches an address that is listened on: 0.0.0.0 and :: are all addresses, and none to call.
+func reachable(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	if ip, err := netip.ParseAddr(host); host != "" && (err != nil || !ip.IsUnspecified()) {
+		return addr
+	}
+	return net.JoinHostPort("127.0.0.1", port)
+}
+
+// rejections says whether a lane is held for them.
+func (h heldNow) rejections() bool {
+	return slices.ContainsFunc(*h.Held, func(held heldFor) bool { return held.Reason == "rejections" })
+}
+
+// paused returns the operator's hold, nil if there is none, and the others.
+func (h heldNow) paused() (mine *heldFor, others []heldFor) {
+	for _, held := range *h.Held {
+		if held.Reason == "paused" {
+			mine = &held
+			continue
+		}
+		others = append(others, held)
+	}
+	return mine, others
 }

@@ -126,7 +126,7 @@ func (c *backfillCommand) run(ctx context.Context, p *process) error {
 
 	view := &backfillView{job: job, rate: c.Rate, group: c.Group, topic: c.BackfillTopic, began: began}
 	if !c.DryRun {
-		c.Kafka.warn(p)
+		c.Kafka.warn(p.env, p.log)
 		options.Log = p.log
 		if view.client, err = kafkaclient.New(options); err != nil {
 			return usagef("--brokers: %v", err)

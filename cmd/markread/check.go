@@ -56,8 +56,8 @@ func (c *checkCommand) run(ctx context.Context, p *process) error {
 		return err
 	}
 	p.log = p.newLogger(c.Log)
-	p.warnOfUnknown()
-	c.warn(p)
+	p.env.warnOfUnknown(p.log)
+	c.warn(p.env, p.log)
 	p.takeStandardLog(im.Mask)
 	if options.Log = zerolog.Nop(); c.Log.LogLevel == "debug" { // what fails is in the report, once
 		options.Log = p.log
@@ -108,18 +108,6 @@ func (c *checkCommand) examined(env environment, kafka *kafkaclient.Client, im *
 		o.ClientCertificate = pair.Leaf
 	}
 	return o
-}
-
-// connection says in a few words how brokers are talked to.
-func (f *kafkaFlags) connection() string {
-	var words []string
-	if f.SASL != "" {
-		words = append(words, "user "+f.SASLUser+" by "+f.SASL)
-	}
-	if f.TLS {
-		words = append(words, "over TLS")
-	}
-	return strings.Join(words, " ")
 }
 
 // longestName bounds the column of names: a longer one moves the rest of its line only.

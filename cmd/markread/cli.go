@@ -5,7 +5,6 @@ import (
 	"io"
 	"reflect"
 	"regexp"
-	"strings"
 
 	"github.com/alecthomas/kong"
 )
@@ -123,27 +122,3 @@ func untilHelp(f func() error) (err error) {
 const variablesHelp = `
 
 The flags in groups can also be set in the environment, --im-url as MARKREAD_IM_URL; a flag on the command line wins.`
-
-// isConfiguration reports whether a flag is configuration, and so has a variable: those in a group are.
-func isConfiguration(f *kong.Flag) bool { return f.Group != nil }
-
-// variable is the environment variable of a configuration flag.
-func variable(flag string) string {
-	return "MARKREAD_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
-}
-
-// variables are all variables that some command reads.
-func variables(app *kong.Application) map[string]bool {
-	known := map[string]bool{}
-	for _, name := range []string{saslPassword, imKey, adminToken} {
-		known[name], known[name+"_FILE"] = true, true
-	}
-	for _, command := range app.Leaves(false) {
-		for _, f := range command.Flags {
-			if isConfiguration(f) {
-				known[variable(f.Name)] = true
-			}
-		}
-	}
-	return known
-}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"markread/consumer/event"
 	"markread/imclient"
 	"markread/worker"
 
@@ -78,9 +79,9 @@ func (f *kafkaFlags) validate(env environment) error {
 }
 
 // warn says what is set without effect. A password is no wrong usage: a deployment may give the same secrets to everything.
-func (f *kafkaFlags) warn(p *process) {
-	if password, err := p.env.secret(saslPassword); err == nil && !password.IsZero() && f.SASL == "" {
-		p.log.Warn().Str("variable", saslPassword).Msg("the password has no effect without --sasl")
+func (f *kafkaFlags) warn(env environment, log zerolog.Logger) {
+	if password, err := env.secret(saslPassword); err == nil && !password.IsZero() && f.SASL == "" {
+		log.Warn().Str("variable", saslPassword).Msg("the password has no effect without --sasl")
 	}
 }
 
@@ -284,13 +285,12 @@ func (f *engineFlags) validate(imTimeout time.Duration) error {
 	return f.replaysFlag.validate()
 }
 
-// options turns the flags into a worker's options, of which the clients, the topics and the group are missing.
+// options turns the flags into a worker's options, of which the clients, the topics, the group and the version are missing.
 func (f *engineFlags) options(imTimeout time.Duration, log zerolog.Logger) worker.Options {
-	v, c := build()
 	return worker.Options{
 		Rate: f.Rate, MaxInFlight: f.inFlight(), MaxPending: f.MaxPending, MaxRejected: f.MaxRejected, Attempts: f.Attempts,
 		Backoff: imclient.NewBackoff(f.BackoffInitial, f.BackoffMax), MaxReplays: f.MaxReplays, CallTimeout: imTimeout,
-		CommitEvery: f.CommitEvery, DrainTimeout: f.DrainTimeout, Log: log, Version: v, Commit: c,
+		CommitEvery: f.CommitEvery, DrainTimeout: f.DrainTimeout, Log: log,
 	}
 }
 
@@ -363,4 +363,30 @@ func splitAddr(addr string) (host string, port int, err error) {
 		return "", 0, fmt.Errorf("%q is not HOST:PORT with a port up to 65535", addr)
 	}
 	return host, int(n), nil
+}
+
+func (f *groupFlags) topics() event.Topics {
+	return event.Topics{Live: f.Topic, Backfill: f.BackfillTopic, DeadLetter: f.DeadLetterTopic}
+}
+
+// firstError calls the checks in order until one fails.
+func firstError(checks ...func() error) error {
+	for _, check := range checks {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// connection says in a few words how brokers are talked to.
+func (f *kafkaFlags) connection() string {
+	var words []string
+	if f.SASL != "" {
+		words = append(words, "user "+f.SASLUser+" by "+f.SASL)
+	}
+	if f.TLS {
+		words = append(words, "over TLS")
+	}
+	return strings.Join(words, " ")
 }

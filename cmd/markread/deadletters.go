@@ -46,7 +46,7 @@ func (f *officeFlags) open(ctx context.Context, p *process, topic string) (*dead
 		return nil, err
 	}
 	p.begin(f.Log)
-	f.Kafka.warn(p)
+	f.Kafka.warn(p.env, p.log)
 	p.takeStandardLog(nil)
 	options.Log = p.log
 	kafka, err := kafkaclient.New(options)

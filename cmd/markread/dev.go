@@ -56,9 +56,11 @@ func (c *devCommand) run(ctx context.Context, p *process) error {
 	}
 	p.beginService(c.Log)
 	p.takeStandardLog(nil) // the local key opens nothing
+	worker := c.options(devIMTimeout, p.log)
+	worker.Version, worker.Commit = build()
 	return runDev(ctx, devOptions{
 		KafkaAddr: c.KafkaAddr, IMAddr: c.IMAddr, AdminAddr: c.Admin.AdminAddr, AdminToken: token, DataDir: c.DataDir, Traffic: c.Traffic,
-		Worker:  c.options(devIMTimeout, p.log),
+		Worker:  worker,
 		Started: func(kafkaAddr, imAddr, adminAddr string) { c.summary(p, kafkaAddr, imAddr, adminAddr) },
 	})
 }
@@ -93,9 +95,9 @@ func (c *devCommand) summary(p *process, kafkaAddr, imAddr, adminAddr string) {
 	fmt.Fprintf(t, "  an outage\tcurl -s -X PUT http://%s/sandbox/faults -d '{\"rules\":[{\"kind\":\"status\",\"status\":502,\"for\":\"1m\"}]}'\n", imAddr)
 	fmt.Fprintf(t, "  a failure\t%s emit --brokers %s --report nobody --peer %s, and then %s dead-letters ls --brokers %s\n", program, kafkaAddr, devSender, program, kafkaAddr)
 	fmt.Fprintf(t, "  how is it?\t%s status --brokers %s --admin-url http://%s\n", program, kafkaAddr, adminAddr)
-	worker := adminURL(adminAddr)
-	fmt.Fprintf(t, "  hold it\t%s pause%s\n", program, worker)
-	fmt.Fprintf(t, "  go on\t%s resume%s\n\n", program, worker)
+	flag := adminURL(adminAddr)
+	fmt.Fprintf(t, "  hold it\t%s pause%s\n", program, flag)
+	fmt.Fprintf(t, "  go on\t%s resume%s\n\n", program, flag)
 	_ = t.Flush()
 }
 

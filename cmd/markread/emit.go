@@ -35,11 +35,6 @@ func (*emitCommand) Help() string {
     markread emit --brokers localhost:9092 < events.ndjson` + variablesHelp
 }
 
-// publisher is what emit needs of a consumer.Publisher.
-type publisher interface {
-	Publish(ctx context.Context, messages ...event.Message) error
-}
-
 func (c *emitCommand) run(ctx context.Context, p *process) error {
 	single, err := c.validate(p.env)
 	if err != nil {
@@ -50,7 +45,7 @@ func (c *emitCommand) run(ctx context.Context, p *process) error {
 		return err
 	}
 	p.begin(c.Log)
-	c.Kafka.warn(p)
+	c.Kafka.warn(p.env, p.log)
 	p.takeStandardLog(nil)
 	options.Log = p.log
 	kafka, err := kafkaclient.New(options)
@@ -109,9 +104,6 @@ func (c *emitCommand) validate(env environment) (*event.Message, error) {
 	}
 	return &m, err
 }
-
-// maxBatch is how many lines are published at a time.
-const maxBatch = 1000
 
 // emission copies events from lines to a topic.
 type emission struct {

@@ -14,6 +14,7 @@ import (
 	"unicode"
 
 	"github.com/alecthomas/kong"
+	"github.com/rs/zerolog"
 
 	"markread/imclient"
 )
@@ -128,10 +129,10 @@ func isServiceLink(name, value string) bool {
 }
 
 // warnOfUnknown warns of variables that nothing reads.
-func (p *process) warnOfUnknown() {
-	names := p.env.unknown()
+func (e environment) warnOfUnknown(log zerolog.Logger) {
+	names := e.unknown()
 	for _, name := range slices.Sorted(maps.Keys(names)) {
-		line := p.log.Warn().Str("variable", name)
+		line := log.Warn().Str("variable", name)
 		if names[name] != "" {
 			line = line.Str("do", names[name])
 		}
@@ -140,11 +141,11 @@ func (p *process) warnOfUnknown() {
 }
 
 // warnOfVariables is what every command warns of; check has secrets in its report instead.
-func (p *process) warnOfVariables() {
-	p.warnOfUnknown()
-	for _, name := range slices.Sorted(maps.Keys(p.env.odd)) {
-		odd := p.env.odd[name]
-		p.log.Warn().Str("variable", name).Str("do", odd.do).Msg(odd.found)
+func (e environment) warnOfVariables(log zerolog.Logger) {
+	e.warnOfUnknown(log)
+	for _, name := range slices.Sorted(maps.Keys(e.odd)) {
+		odd := e.odd[name]
+		log.Warn().Str("variable", name).Str("do", odd.do).Msg(odd.found)
 	}
 }
 
@@ -258,3 +259,27 @@ func (e environment) key() (imclient.KeySource, error) {
 
 // trimNewline cuts the newline that editors and `echo` leave at the end.
 func trimNewline(s string) string { return strings.TrimSuffix(strings.TrimSuffix(s, "\n"), "\r") }
+
+// isConfiguration reports whether a flag is configuration, and so has a variable: those in a group are.
+func isConfiguration(f *kong.Flag) bool { return f.Group != nil }
+
+// variable is the environment variable of a configuration flag.
+func variable(flag string) string {
+	return "MARKREAD_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// variables are all variables that some command reads.
+func variables(app *kong.Application) map[string]bool {
+	known := map[string]bool{}
+	for _, name := range []string{saslPassword, imKey, adminToken} {
+		known[name], known[name+"_FILE"] = true, true
+	}
+	for _, command := range app.Leaves(false) {
+		for _, f := range command.Flags {
+			if isConfiguration(f) {
+				known[variable(f.Name)] = true
+			}
+		}
+	}
+	return known
+}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"strconv"
 	"strings"
@@ -9,25 +8,6 @@ import (
 
 	"markread/consumer/event"
 )
-
-// eventTimeHeader carries the event time in milliseconds since 1970.
-const eventTimeHeader = "markread.event-time"
-
-// newEvent makes an event as a backend should: keyed by its conversation, so that one conversation stays in one partition.
-func newEvent(report, peer string, readTime *int64, now time.Time) event.Message {
-	value, _ := json.Marshal(struct {
-		Report   string `json:"Report_Account"`
-		Peer     string `json:"Peer_Account"`
-		ReadTime *int64 `json:"MsgReadTime,omitempty"`
-	}{report, peer, readTime})
-	return event.Message{Key: event.Key(report, peer), Value: value, Time: now}
-}
-
-// withEventTime adds the header with the event time, in milliseconds since 1970.
-func withEventTime(m event.Message, ms string) event.Message {
-	m.Headers = []event.Header{{Key: eventTimeHeader, Value: []byte(ms)}}
-	return m
-}
 
 // decode judges a message as the worker will.
 func decode(m event.Message) event.Event {

@@ -13,6 +13,8 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -23,25 +25,26 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/rogpeppe/go-internal/testscript"
 )
 
 // examRole is the variable that tells the test binary which part to play; without it the binary is the exam itself.
 const examRole = "EXAM_ROLE"
 
-func TestMain(m *testing.M) {
+// ExamMain runs the tests of a package of the exam, or plays a role.
+func ExamMain(m *testing.M) {
 	role := os.Getenv(examRole)
 	if role == "" {
-		sideBySide()
-		testscript.Main(m, programs)
+		examSideBySide()
+		os.Exit(m.Run())
 	}
 	os.Unsetenv(examRole)
 	go examEndWithParent()
 	switch role {
 	case "product":
-		main()
-		os.Exit(0)
+		ctx, stop := notified(context.Background())
+		status := run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
+		stop()
+		os.Exit(status)
 	case "broker":
 		os.Exit(examBrokerRole(os.Args[1:], os.Stdout))
 	case "recorder":
@@ -49,6 +52,17 @@ func TestMain(m *testing.M) {
 	}
 	fmt.Fprintln(os.Stderr, "exam: no such role:", role)
 	os.Exit(2)
+}
+
+// examSideBySide lets more rows run at a time than there are cores, unless the command line says how many: those that call t.Parallel mostly wait.
+// Those that measure a rate to the per cent don't call it, and have the machine to themselves.
+func examSideBySide() {
+	flag.Parse()
+	chosen := false
+	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
+	if !chosen {
+		_ = flag.Set("test.parallel", "6") // the flag exists, and 6 is a number
+	}
 }
 
 // examEndWithParent ends this process when the exam is gone: descriptor 3 is a pipe whose other end only the exam holds. So nothing

@@ -71,7 +71,7 @@ func TestExamStopNow(t *testing.T) {
 	examFigure(t, "stop-now", "second signal: exit %d after %v", code, took.Round(time.Millisecond))
 	examCheck(t, code == 1, "exit %d, want 1", code)
 	examCheck(t, took < 2*time.Second, "took %v, not at once", took)
-	examCheck(t, strings.Contains(w.stderr.String(), stoppedAtOnce), "standard error does not say so")
+	examCheck(t, strings.Contains(w.stderr.String(), "stopped at once"), "standard error does not say so")
 }
 
 // TestExamStopWithoutKafka: a stop whose final commit does not get through is no clean stop: it ends with 1, within its limit.

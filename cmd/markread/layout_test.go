@@ -28,7 +28,7 @@ var mayImport = map[string][]string{
 	"worker":         {"worker/backlog", "worker/quota", "worker/hold", "worker/console", "consumer", "consumer/deadletter", "consumer/event", "consumer/kafkaclient", "consumer/logthrottle", "imclient"},
 	"worker/backlog": {},
 	"worker/quota":   {},
-	"worker/hold":    {"imclient"}, // for the classes of failures
+	"worker/hold":    {"imclient"},                       // for the classes of failures
 	"worker/console": {"consumer/printable", "imclient"}, // for what is this machine
 	// Kafka and the API know neither each other nor the engine.
 	"consumer":             {"consumer/batch", "consumer/event", "consumer/kafkaclient", "consumer/offsets"},

@@ -21,7 +21,7 @@ func init() { zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00" }
 // right, so that wrong usage stays one line.
 func (p *process) begin(f logFlags) {
 	p.log = p.newLogger(f)
-	p.warnOfVariables()
+	p.env.warnOfVariables(p.log)
 }
 
 // newLogger writes to standard error.

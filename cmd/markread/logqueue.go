@@ -36,7 +36,7 @@ func (p *process) beginService(f logFlags) {
 	queue := diode.NewWriter(struct{ io.Writer }{out}, queuedLines, queuePoll, dropped)
 	p.log = loggerTo(queue, f.LogLevel)
 	p.endLog = queue.Close
-	p.warnOfVariables()
+	p.env.warnOfVariables(p.log)
 }
 
 // flushLog writes the queued lines, if there is a queue, within [flushLimit]. What is logged after

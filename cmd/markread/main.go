@@ -16,10 +16,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"markread/consumer/printable"
 )
@@ -32,53 +30,11 @@ const (
 	exitRejected = 3
 )
 
-func main() {
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
-	if !signal.Ignored(syscall.SIGHUP) { // by nohup(1), for one
-		signal.Notify(signals, syscall.SIGHUP)
-	}
-	ctx, stop := untilSignal(context.Background(), signals, func() {
-		within(flushLimit, func() { fmt.Fprintln(os.Stderr, stoppedAtOnce) })
-		os.Exit(exitFailed)
+// forcedStop says what the second signal leaves behind, if that can be written within a moment.
+func forcedStop(stderr io.Writer) {
+	within(flushLimit, func() {
+		fmt.Fprintln(stderr, "markread: stopped at once: what was under way may be done or not, and was not waited for")
 	})
-	status := run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
-	stop()
-	os.Exit(status)
-}
-
-// stoppedAtOnce is what the second signal leaves to be read.
-const stoppedAtOnce = "markread: stopped at once: what was under way may be done or not, and was not waited for"
-
-// sameSignal is how long after the first signal another one counts as the same: some supervisors, timeout(1) among them, signal a process
-// and then its group.
-const sameSignal = 100 * time.Millisecond
-
-// untilSignal returns a context that ends at the first signal. The second one calls exit: a person who asks twice does not want to wait for
-// calls that are still out. The function that it returns ends the context and the watch.
-func untilSignal(parent context.Context, signals <-chan os.Signal, exit func()) (context.Context, func()) {
-	ctx, cancel := context.WithCancel(parent)
-	done := make(chan struct{})
-	go func() {
-		select {
-		case <-signals:
-		case <-done:
-			return
-		}
-		cancel()
-		for first := time.Now(); ; {
-			select {
-			case <-signals:
-			case <-done:
-				return
-			}
-			if time.Since(first) >= sameSignal {
-				exit()
-				return
-			}
-		}
-	}()
-	return ctx, func() { cancel(); close(done) }
 }
 
 // run executes one command line and returns its exit status. args are without the program's name; env is like os.Environ. It returns when ctx
@@ -147,13 +103,6 @@ type command interface {
 	// status 0), a *usageError (2), a *rejectedError (3) or another error (1).
 	run(ctx context.Context, p *process) error
 }
-
-// usageError is a wrong command line or configuration. Its text names the flag or the variable.
-type usageError struct{ text string }
-
-func (e *usageError) Error() string { return e.text }
-
-func usagef(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
 
 // rejectedError says that the command did its work, but part of its input was rejected.
 type rejectedError struct{ text string }

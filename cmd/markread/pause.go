@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -113,23 +112,6 @@ func (f *adminURLFlag) command(ctx context.Context, p *process, path string) (be
 		now, err = client.command(ctx, path)
 	}
 	return before, now, err
-}
-
-// rejections says whether a lane is held for them.
-func (h heldNow) rejections() bool {
-	return slices.ContainsFunc(*h.Held, func(held heldFor) bool { return held.Reason == "rejections" })
-}
-
-// paused returns the operator's hold, nil if there is none, and the others.
-func (h heldNow) paused() (mine *heldFor, others []heldFor) {
-	for _, held := range *h.Held {
-		if held.Reason == "paused" {
-			mine = &held
-			continue
-		}
-		others = append(others, held)
-	}
-	return mine, others
 }
 
 // list is the holds after an introduction, or nothing.

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 
-	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 )
 
@@ -48,20 +47,6 @@ func (f *workerFlags) validate(env environment) error {
 	)
 }
 
-func (f *groupFlags) topics() event.Topics {
-	return event.Topics{Live: f.Topic, Backfill: f.BackfillTopic, DeadLetter: f.DeadLetterTopic}
-}
-
-// firstError calls the checks in order until one fails.
-func firstError(checks ...func() error) error {
-	for _, check := range checks {
-		if err := check(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func (c *runCommand) run(ctx context.Context, p *process) error {
 	if err := c.validate(p.env); err != nil {
 		return err
@@ -80,7 +65,7 @@ func (c *runCommand) run(ctx context.Context, p *process) error {
 		return err
 	}
 	p.beginService(c.Log)
-	c.warn(p)
+	c.warn(p.env, p.log)
 	p.takeStandardLog(im.Mask)
 	options.Log = p.log
 	kafka, err := kafkaclient.New(options)
@@ -89,6 +74,7 @@ func (c *runCommand) run(ctx context.Context, p *process) error {
 	}
 	defer kafka.Close()
 	o := runOptions{Worker: c.options(c.IMTimeout, p.log), AdminAddr: c.Admin.AdminAddr, AdminToken: token, CreateTopics: c.CreateTopics}
+	o.Worker.Version, o.Worker.Commit = build()
 	o.Worker.Kafka, o.Worker.IM, o.Worker.Topics, o.Worker.Group = kafka, im, c.topics(), c.Group
 	return runApp(ctx, o)
 }

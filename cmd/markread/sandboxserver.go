@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
 	"syscall"
 	"time"
 
@@ -19,18 +18,6 @@ const (
 	localKey   = "markread-local-key"
 	localAdmin = "administrator"
 )
-
-// reachable is how this machine reaches an address that is listened on: 0.0.0.0 and :: are all addresses, and none to call.
-func reachable(addr string) string {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return addr
-	}
-	if ip, err := netip.ParseAddr(host); host != "" && (err != nil || !ip.IsUnspecified()) {
-		return addr
-	}
-	return net.JoinHostPort("127.0.0.1", port)
-}
 
 // sandboxServer is a sandbox on a port that is taken already.
 type sandboxServer struct {

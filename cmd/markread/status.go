@@ -54,7 +54,7 @@ func (c *statusCommand) run(ctx context.Context, p *process) error {
 		return err
 	}
 	p.begin(c.Log)
-	c.warn(p)
+	c.warn(p.env, p.log)
 	p.takeStandardLog(nil)
 	options.Log = p.log
 	kafka, err := kafkaclient.New(options)

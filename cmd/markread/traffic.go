@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -148,3 +149,30 @@ func (t *traffic) failed(ctx context.Context, err error, what string) bool {
 }
 
 func user(n uint64) string { return fmt.Sprintf("user-%03d", n) }
+
+// publisher is what traffic and emit need of a kafkaclient.Publisher.
+type publisher interface {
+	Publish(ctx context.Context, messages ...event.Message) error
+}
+
+// maxBatch is how many lines are published at a time.
+const maxBatch = 1000
+
+// eventTimeHeader carries the event time in milliseconds since 1970.
+const eventTimeHeader = "markread.event-time"
+
+// newEvent makes an event as a backend should: keyed by its conversation, so that one conversation stays in one partition.
+func newEvent(report, peer string, readTime *int64, now time.Time) event.Message {
+	value, _ := json.Marshal(struct {
+		Report   string `json:"Report_Account"`
+		Peer     string `json:"Peer_Account"`
+		ReadTime *int64 `json:"MsgReadTime,omitempty"`
+	}{report, peer, readTime})
+	return event.Message{Key: event.Key(report, peer), Value: value, Time: now}
+}
+
+// withEventTime adds the header with the event time, in milliseconds since 1970.
+func withEventTime(m event.Message, ms string) event.Message {
+	m.Headers = []event.Header{{Key: eventTimeHeader, Value: []byte(ms)}}
+	return m
+}

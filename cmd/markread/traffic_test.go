@@ -32,9 +32,20 @@ func (c *chat) Post(_ context.Context, command string, body any) (imclient.Answe
 	return imclient.Answer{}, nil
 }
 
+// backend keeps what it is to publish.
+type backend struct {
+	messages []event.Message
+	broken   error
+}
+
+func (b *backend) Publish(_ context.Context, messages ...event.Message) error {
+	b.messages = append(b.messages, messages...)
+	return b.broken
+}
+
 func TestTraffic(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
-		im, to := &chat{}, &topic{}
+		im, to := &chat{}, &backend{}
 		ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 		defer cancel()
 		begin := time.Now()
@@ -77,10 +88,10 @@ func TestTraffic(t *testing.T) {
 func TestTrafficOverBrokenServers(t *testing.T) {
 	for name, c := range map[string]struct {
 		im *chat
-		to *topic
+		to *backend
 	}{
-		"API":   {&chat{fail: errors.New("broken")}, &topic{}},
-		"Kafka": {&chat{}, &topic{fail: errors.New("broken")}},
+		"API":   {&chat{fail: errors.New("broken")}, &backend{}},
+		"Kafka": {&chat{}, &backend{broken: errors.New("broken")}},
 	} {
 		brokertest.Bubble(t, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
@@ -96,7 +107,7 @@ func TestTrafficOverBrokenServers(t *testing.T) {
 
 func TestNoTraffic(t *testing.T) {
 	im := &chat{}
-	(&traffic{chat: im, events: &topic{}, log: zerolog.Nop()}).run(t.Context())
+	(&traffic{chat: im, events: &backend{}, log: zerolog.Nop()}).run(t.Context())
 	if len(im.sent) != 0 {
 		t.Errorf("%d messages", len(im.sent))
 	}

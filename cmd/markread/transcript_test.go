@@ -72,8 +72,7 @@ func TestTranscripts(t *testing.T) {
 }
 
 // sideBySide lets more tests run at a time than there are cores, unless the command line says how
-// many: those that call t.Parallel mostly wait. The rows of the exam that measure a rate to the per
-// cent don't call it, and have the machine to themselves.
+// many: those that call t.Parallel mostly wait.
 func sideBySide() {
 	if !strings.Contains(filepath.Base(os.Args[0]), ".test") {
 		return // this process is a program of a transcript
@@ -348,7 +347,7 @@ func (c frailConn) Read(b []byte) (int, error) {
 }
 
 // programs are what the test binary is if it is called by that name.
-var programs = map[string]func(){"markread": main, "markread-interrupted": mainInterrupted}
+var programs = map[string]func(){"markread": func() { os.Exit(run(context.Background(), os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)) }, "markread-interrupted": mainInterrupted}
 
 // mainInterrupted is main, interrupted when standard error says what the first argument is.
 func mainInterrupted() {

@@ -1,16 +1,12 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
-
-	"markread/consumer/kafkaclient"
 )
 
 // Brokers that are not there, or refuse, or are no brokers: one line each, or one for all that fail alike, and what needs them is not asked.
@@ -69,18 +65,5 @@ func TestCheckOfBrokers(t *testing.T) {
 	r := g.check("--brokers", closed.Addr().String()+","+g.cluster.ListenAddrs()[0])
 	if some := r.found(isWarning); !r.OK || len(some) != 1 || some[0].Subject != closed.Addr().String() || !strings.Contains(some[0].Do, "--brokers") || r.NotChecked != 0 {
 		t.Errorf("%+v", r.Checks)
-	}
-}
-
-// All that a broker which can't be reached keeps status from is one line: that broker's.
-func TestStatusNamesABrokerOnce(t *testing.T) {
-	away := &kafkaclient.UnreachableError{Broker: "kafka:9092", Remedy: "start it", Err: errors.New("no such host")}
-	l := &look{}
-	for _, what := range []string{"dead letters", "group", "lag"} {
-		l.fail(fmt.Errorf("%s: %w", what, away))
-	}
-	l.fail(errors.New("another failure"))
-	if want := []string{"kafka broker kafka:9092: no such host; start it", "another failure"}; !slices.Equal(l.failed, want) {
-		t.Errorf("%q", l.failed)
 	}
 }

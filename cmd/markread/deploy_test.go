@@ -40,7 +40,7 @@ const (
 // deployed is a file below deploy.
 func deployed(t *testing.T, name string) string {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(root, "deploy", name))
+	b, err := os.ReadFile(filepath.Join(repository, "deploy", name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +173,7 @@ func TestDeployVariables(t *testing.T) {
 		t.Fatal(err)
 	}
 	known := variables(parser.Model)
-	err = fs.WalkDir(os.DirFS(filepath.Join(root, "deploy")), ".", func(name string, d fs.DirEntry, err error) error {
+	err = fs.WalkDir(os.DirFS(filepath.Join(repository, "deploy")), ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
@@ -398,7 +398,7 @@ func TestDeployNumbers(t *testing.T) {
 			t.Errorf("%s: GOMEMLIMIT %q and the limit %q", where, m[0], m[1])
 		}
 	}
-	mod, err := os.ReadFile(filepath.Join(root, "go.mod"))
+	mod, err := os.ReadFile(filepath.Join(repository, "go.mod"))
 	if err != nil {
 		t.Fatal(err)
 	}

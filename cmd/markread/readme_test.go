@@ -23,13 +23,16 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
+// repository is its top level, seen from this package.
+const repository = "../.."
+
 var update = flag.Bool("update", false, "write the configuration table into README.md")
 
 const tableBegin, tableEnd = "<!-- configuration: begin; go test ./cmd/markread -run Readme -update -->\n", "<!-- configuration: end -->\n"
 
 func readme(t *testing.T) string {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(root, "README.md"))
+	b, err := os.ReadFile(filepath.Join(repository, "README.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +111,7 @@ func TestReadmeConfiguration(t *testing.T) {
 	if !*update {
 		t.Fatal("README.md's configuration table is not that of the flags; go test ./cmd/markread -run Readme -update")
 	}
-	if err := os.WriteFile(filepath.Join(root, "README.md"), []byte(text[:begin+len(tableBegin)]+want+text[end:]), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(repository, "README.md"), []byte(text[:begin+len(tableBegin)]+want+text[end:]), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -160,12 +163,12 @@ func TestReadmeNames(t *testing.T) {
 // What documents link to in the repository is there.
 func TestReadmeLinks(t *testing.T) {
 	for _, name := range []string{"README.md", "SECURITY.md", "deploy/README.md"} {
-		text, err := os.ReadFile(filepath.Join(root, name))
+		text, err := os.ReadFile(filepath.Join(repository, name))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, link := range regexp.MustCompile(`\]\(([^):#]+)[^):]*\)`).FindAllStringSubmatch(string(text), -1) {
-			if _, err := os.Stat(filepath.Join(root, filepath.Dir(name), link[1])); err != nil {
+			if _, err := os.Stat(filepath.Join(repository, filepath.Dir(name), link[1])); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 		}

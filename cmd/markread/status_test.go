@@ -297,7 +297,7 @@ func TestStatusOfAWorkerThatCannotRead(t *testing.T) {
 // Leaders that are frozen, of both topics, are found within 15 s.
 func TestStatusOfFrozenLeaders(t *testing.T) {
 	for _, key := range []kmsg.Key{kmsg.Fetch, kmsg.ListOffsets} {
-		virtual(t, false, func(t *testing.T, cluster *kfake.Cluster, l *look) {
+		virtual(t, false, func(t *testing.T, cluster *kfake.Cluster, l *lookOptions) {
 			if err := cluster.CreateTopic("backfill", 2, nil); err != nil {
 				t.Fatal(err)
 			}
@@ -317,7 +317,7 @@ func TestStatusOfFrozenLeaders(t *testing.T) {
 				return nil, nil, false
 			})
 			start := time.Now()
-			r := l.report(t.Context())
+			r := lookAtGroup(t.Context(), *l)
 			if took := time.Since(start); took > 15*time.Second || len(r.Errors) != 2 {
 				t.Errorf("%v: after %s: %v", key, took, r.Errors)
 			}
@@ -341,7 +341,7 @@ func TestStatusRefused(t *testing.T) {
 }
 
 // virtual is a broker in virtual time, and a look at it; without one nothing can be dialled.
-func virtual(t *testing.T, dead bool, test func(t *testing.T, cluster *kfake.Cluster, l *look)) {
+func virtual(t *testing.T, dead bool, test func(t *testing.T, cluster *kfake.Cluster, l *lookOptions)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		var network kfake.VirtualNetwork
@@ -360,15 +360,15 @@ func virtual(t *testing.T, dead bool, test func(t *testing.T, cluster *kfake.Clu
 			t.Fatal(err)
 		}
 		defer kafka.Close()
-		test(t, b.Cluster(), &look{lookOptions: lookOptions{Kafka: kafka, Group: "g", Topics: topics, MaxReplays: 3}})
+		test(t, b.Cluster(), &lookOptions{Kafka: kafka, Group: "g", Topics: topics, MaxReplays: 3})
 	})
 }
 
 // Nobody is kept waiting for brokers that are not there, whatever it is that does not answer.
 func TestStatusIsPatientWithinBounds(t *testing.T) {
-	virtual(t, true, func(t *testing.T, _ *kfake.Cluster, l *look) {
+	virtual(t, true, func(t *testing.T, _ *kfake.Cluster, l *lookOptions) {
 		start := time.Now()
-		r := l.report(t.Context())
+		r := lookAtGroup(t.Context(), *l)
 		if took := time.Since(start); took > 10*time.Second || len(r.Errors) != 1 || !strings.Contains(r.Errors[0], "--brokers") || !strings.Contains(r.Errors[0], "connection refused") {
 			t.Errorf("after %s: %v", took, r.Errors)
 		}
@@ -377,13 +377,13 @@ func TestStatusIsPatientWithinBounds(t *testing.T) {
 		}
 	})
 	for key, want := range map[kmsg.Key]string{kmsg.DescribeGroups: `group "g"`, kmsg.OffsetFetch: "has committed", kmsg.ListOffsets: "partition 0", kmsg.Fetch: "dead letters can't be counted"} {
-		virtual(t, false, func(t *testing.T, cluster *kfake.Cluster, l *look) {
+		virtual(t, false, func(t *testing.T, cluster *kfake.Cluster, l *lookOptions) {
 			if err := deadletter.NewWriter(l.Kafka, "letters").Write(t.Context(), event.DeadLetter{Event: event.Event{Record: event.Record{Key: []byte("k"), Value: []byte("v")}}, Class: "invalid"}); err != nil {
 				t.Fatal(err)
 			}
 			cluster.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: kerr.UnknownServerError, Count: -1})
 			start := time.Now()
-			r := l.report(t.Context())
+			r := lookAtGroup(t.Context(), *l)
 			if took := time.Since(start); took > 30*time.Second || len(r.Errors) == 0 || !strings.Contains(strings.Join(r.Errors, "; "), want) {
 				t.Errorf("%v: after %s: %v", key, took, r.Errors)
 			}

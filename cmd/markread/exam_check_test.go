@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"markread/worker/preflight"
 )
 
 // examCheckLimit is how long a check may take, whatever does not answer: half a minute, as the help says.
@@ -16,7 +18,7 @@ const examCheckLimit = 30 * time.Second
 
 // examChecked is a check that has ended.
 type examChecked struct {
-	checkReport
+	preflight.Report
 	took time.Duration
 }
 
@@ -29,7 +31,7 @@ func examRunCheck(t *testing.T, k *examKafka, imURL string, env []string, extra 
 	p := examStart(t, "check", "product", append([]string{"MARKREAD_IM_KEY=" + examKey}, env...), args...)
 	code := p.exit(t, examCheckLimit)
 	r := examChecked{took: time.Since(began)}
-	if err := json.Unmarshal([]byte(p.stdout.String()), &r.checkReport); err != nil {
+	if err := json.Unmarshal([]byte(p.stdout.String()), &r.Report); err != nil {
 		t.Fatalf("%v: %s%s", err, p.stdout.String(), p.stderr.String())
 	}
 	examCheck(t, r.OK == (code == 0) && (r.OK || code == 1), "exit %d, and ok is %v", code, r.OK)
@@ -41,14 +43,14 @@ func examRunCheck(t *testing.T, k *examKafka, imURL string, env []string, extra 
 }
 
 // is requires a finding whose parts have these in them, and that nothing else is wrong.
-func (r examChecked) is(t *testing.T, want finding) {
+func (r examChecked) is(t *testing.T, want preflight.Finding) {
 	t.Helper()
 	found := false
 	for _, f := range r.Checks {
 		if f.Result == want.Result && f.Check == want.Check && strings.Contains(f.Subject, want.Subject) && strings.Contains(f.Found, want.Found) && strings.Contains(f.Do, want.Do) {
 			found = true
 		} else {
-			examCheck(t, f.Result != isWrong, "wrong, too: %+v", f)
+			examCheck(t, f.Result != preflight.IsWrong, "wrong, too: %+v", f)
 		}
 	}
 	examCheck(t, found, "want %+v in %+v", want, r.Checks)
@@ -66,13 +68,13 @@ func TestExamCheck(t *testing.T) {
 	ends, committed := k.ends(t, k.topics()...), k.committed(t)
 	generations := examScrape(t, w.admin).sum("markread_generations_total")
 	right := examRunCheck(t, k, im.url, nil)
-	right.is(t, ok("group", k.group, "1 worker runs, 200 calls a second for all"))
-	right.is(t, ok("lag", k.live, "0 events to do"))
-	right.is(t, ok("IM account", "", "the key and --im-admin administrator are right"))
+	right.is(t, preflight.Good("group", k.group, "1 worker runs, 200 calls a second for all"))
+	right.is(t, preflight.Good("lag", k.live, "0 events to do"))
+	right.is(t, preflight.Good("IM account", "", "the key and --im-admin administrator are right"))
 	taken := examRunCheck(t, k, im.url, nil, "--admin-addr", strings.TrimPrefix(w.admin, "http://"))
-	taken.is(t, warning("admin server", "", "a worker runs here already", "--admin-addr"))
+	taken.is(t, preflight.Warning("admin server", "", "a worker runs here already", "--admin-addr"))
 	key := examRunCheck(t, k, im.url, []string{"MARKREAD_IM_KEY=another"})
-	key.is(t, wrong("IM account", "", "70009", "MARKREAD_IM_KEY"))
+	key.is(t, preflight.Wrong("IM account", "", "70009", "MARKREAD_IM_KEY"))
 	after := examScrape(t, w.admin).sum("markread_generations_total")
 	examCheck(t, after == generations, "%v generations, %v before: a check joined", after, generations)
 	examCheck(t, maps.Equal(ends, k.ends(t, k.topics()...)) && maps.Equal(committed, k.committed(t)), "a record was written, or an offset committed")

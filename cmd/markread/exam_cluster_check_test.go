@@ -10,6 +10,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"markread/worker/preflight"
 )
 
 // set alters a setting of a topic, and returns when it is known.
@@ -53,34 +55,34 @@ func TestExamClusterCheck(t *testing.T) {
 		leftOut string // of the permissions
 		also    func(user examUser)
 		flags   []string
-		want    finding
+		want    preflight.Finding
 	}{
-		"right":            {"", nil, nil, ok("broker", "", "it answers, Kafka 4.4, user ")},
-		"read live":        {"read live", nil, nil, wrong("permission", c.live, "may not see", "Read on the topic (--topic)")},
-		"read backfill":    {"read backfill", nil, nil, wrong("permission", c.backfill, "may not see", "--backfill-topic")},
-		"read group":       {"read group", nil, nil, wrong("permission", "group "+c.group, "may not see", "--group")},
-		"settings letters": {"settings letters", nil, nil, notChecked("settings", c.letters, "may not read", "DescribeConfigs")},
+		"right":            {"", nil, nil, preflight.Good("broker", "", "it answers, Kafka 4.4, user ")},
+		"read live":        {"read live", nil, nil, preflight.Wrong("permission", c.live, "may not see", "Read on the topic (--topic)")},
+		"read backfill":    {"read backfill", nil, nil, preflight.Wrong("permission", c.backfill, "may not see", "--backfill-topic")},
+		"read group":       {"read group", nil, nil, preflight.Wrong("permission", "group "+c.group, "may not see", "--group")},
+		"settings letters": {"settings letters", nil, nil, preflight.NotChecked("settings", c.letters, "may not read", "DescribeConfigs")},
 		"write letters": {"write letters", func(u examUser) {
 			c.allow(t, u.name, kmsg.ACLResourceTypeTopic, c.letters, kmsg.ACLOperationDescribe)
-		}, nil, wrong("permission", c.letters, "may not write", "Write on the topic (--dead-letter-topic)")},
+		}, nil, preflight.Wrong("permission", c.letters, "may not write", "Write on the topic (--dead-letter-topic)")},
 		"missing topic": {"", func(u examUser) {
 			c.allow(t, u.name, kmsg.ACLResourceTypeTopic, missing, kmsg.ACLOperationWrite)
-		}, []string{"--dead-letter-topic", missing}, wrong("topic", missing, "does not exist", "--create-topics")},
+		}, []string{"--dead-letter-topic", missing}, preflight.Wrong("topic", missing, "does not exist", "--create-topics")},
 		"may not create": {"", func(u examUser) {
 			c.allow(t, u.name, kmsg.ACLResourceTypeTopic, missing, kmsg.ACLOperationWrite)
-		}, []string{"--dead-letter-topic", missing, "--create-topics"}, wrong("permission", missing, "may not create", "Create on the topic")},
+		}, []string{"--dead-letter-topic", missing, "--create-topics"}, preflight.Wrong("permission", missing, "may not create", "Create on the topic")},
 		"may create": {"", func(u examUser) {
 			c.allow(t, u.name, kmsg.ACLResourceTypeTopic, missing, kmsg.ACLOperationWrite)
 			c.allow(t, u.name, kmsg.ACLResourceTypeTopic, missing, kmsg.ACLOperationCreate)
-		}, []string{"--dead-letter-topic", missing, "--create-topics"}, ok("topic", missing, "run creates it")},
+		}, []string{"--dead-letter-topic", missing, "--create-topics"}, preflight.Good("topic", missing, "run creates it")},
 		"may create in the cluster": {"", func(u examUser) {
 			c.allow(t, u.name, kmsg.ACLResourceTypeTopic, missing, kmsg.ACLOperationWrite)
 			c.allow(t, u.name, kmsg.ACLResourceTypeCluster, "kafka-cluster", kmsg.ACLOperationCreate)
-		}, []string{"--dead-letter-topic", missing, "--create-topics"}, ok("topic", missing, "run creates it")},
-		"unknown authority": {"", nil, []string{"--tls-ca", otherCA}, wrong("broker", "", "certificate", "--tls-ca")},
-		"another mechanism": {"", nil, []string{"--sasl", "scram-sha-256"}, wrong("broker", "", "SASL Authentication Failed", "--sasl-user")},
-		"one is down":       {"", nil, []string{"--brokers", "127.0.0.1:1," + v["SASL_SSL"]}, warning("broker", "127.0.0.1:1", "nothing listens", "--brokers")},
-		"no such name":      {"", nil, []string{"--brokers", "kafka.invalid:9092," + v["SASL_SSL"]}, warning("broker", "kafka.invalid:9092", "can't be resolved", "--brokers")},
+		}, []string{"--dead-letter-topic", missing, "--create-topics"}, preflight.Good("topic", missing, "run creates it")},
+		"unknown authority": {"", nil, []string{"--tls-ca", otherCA}, preflight.Wrong("broker", "", "certificate", "--tls-ca")},
+		"another mechanism": {"", nil, []string{"--sasl", "scram-sha-256"}, preflight.Wrong("broker", "", "SASL Authentication Failed", "--sasl-user")},
+		"one is down":       {"", nil, []string{"--brokers", "127.0.0.1:1," + v["SASL_SSL"]}, preflight.Warning("broker", "127.0.0.1:1", "nothing listens", "--brokers")},
+		"no such name":      {"", nil, []string{"--brokers", "kafka.invalid:9092," + v["SASL_SSL"]}, preflight.Warning("broker", "kafka.invalid:9092", "can't be resolved", "--brokers")},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
 			user := full
@@ -94,7 +96,7 @@ func TestExamClusterCheck(t *testing.T) {
 			check(t, user, row.flags...).is(t, row.want)
 		})
 	}
-	check(t, examUser{full.name, "wrong-password"}).is(t, wrong("broker", "", "SASL Authentication Failed", "MARKREAD_SASL_PASSWORD"))
+	check(t, examUser{full.name, "wrong-password"}).is(t, preflight.Wrong("broker", "", "SASL Authentication Failed", "MARKREAD_SASL_PASSWORD"))
 
 	admin := func(t *testing.T, extra ...string) examChecked {
 		t.Helper()
@@ -102,17 +104,17 @@ func TestExamClusterCheck(t *testing.T) {
 	}
 	for name, row := range map[string]struct {
 		topic, setting, value string
-		want                  finding
+		want                  preflight.Finding
 	}{
-		"compacted letters": {c.letters, "cleanup.policy", "compact", wrong("cleanup.policy", c.letters, "loses dead letters", "cleanup.policy=delete on the topic (--dead-letter-topic)")},
-		"size of letters":   {c.live, "max.message.bytes", "2000000", warning("record size", c.letters, "2,000,000", "max.message.bytes=2065536")},
-		"soon deleted":      {c.live, "retention.ms", "3600000", warning("retention", c.live, "1h00m", "retention.ms")},
-		"time of append":    {c.backfill, "message.timestamp.type", "LogAppendTime", warning("timestamps", c.backfill, "LogAppendTime", "CreateTime")},
-		"four in sync":      {c.letters, "min.insync.replicas", "4", warning("replicas", c.letters, "min.insync.replicas=4", "min.insync.replicas")},
+		"compacted letters": {c.letters, "cleanup.policy", "compact", preflight.Wrong("cleanup.policy", c.letters, "loses dead letters", "cleanup.policy=delete on the topic (--dead-letter-topic)")},
+		"size of letters":   {c.live, "max.message.bytes", "2000000", preflight.Warning("record size", c.letters, "2,000,000", "max.message.bytes=2065536")},
+		"soon deleted":      {c.live, "retention.ms", "3600000", preflight.Warning("retention", c.live, "1h00m", "retention.ms")},
+		"time of append":    {c.backfill, "message.timestamp.type", "LogAppendTime", preflight.Warning("timestamps", c.backfill, "LogAppendTime", "CreateTime")},
+		"four in sync":      {c.letters, "min.insync.replicas", "4", preflight.Warning("replicas", c.letters, "min.insync.replicas=4", "min.insync.replicas")},
 	} {
 		c.set(t, row.topic, row.setting, row.value)
 		examWait(t, name, examConnectLimit, func() bool { // each broker learns of it for itself
-			return slices.ContainsFunc(admin(t).Checks, func(f finding) bool { return f.Check == row.want.Check && f.Result == row.want.Result })
+			return slices.ContainsFunc(admin(t).Checks, func(f preflight.Finding) bool { return f.Check == row.want.Check && f.Result == row.want.Result })
 		})
 		admin(t).is(t, row.want)
 		c.set(t, row.topic, row.setting, map[string]string{
@@ -120,7 +122,7 @@ func TestExamClusterCheck(t *testing.T) {
 		}[row.setting])
 	}
 	c.grow(t, c.backfill, examPartitions+3)
-	admin(t).is(t, warning("partition counts", "", c.backfill, "--alter --topic "+c.live))
+	admin(t).is(t, preflight.Warning("partition counts", "", c.backfill, "--alter --topic "+c.live))
 
 	if testing.Short() {
 		return // in virtual time a frozen broker is among the tests of the command
@@ -129,8 +131,8 @@ func TestExamClusterCheck(t *testing.T) {
 	c.node(t, "freeze", frozen)
 	r := admin(t)
 	c.node(t, "thaw", frozen)
-	found := slices.ContainsFunc(r.Checks, func(f finding) bool {
-		return f.Check == "broker" && f.Result == isWrong && strings.Contains(f.Found, "accepts connections and says nothing")
+	found := slices.ContainsFunc(r.Checks, func(f preflight.Finding) bool {
+		return f.Check == "broker" && f.Result == preflight.IsWrong && strings.Contains(f.Found, "accepts connections and says nothing")
 	})
 	examCheck(t, found, "the frozen broker is not found: %+v", r.Checks)
 	examFigure(t, "check", "one of three brokers frozen %.2f s", r.took.Seconds())

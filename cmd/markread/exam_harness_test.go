@@ -25,6 +25,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"markread/cmd/markread/cli"
 )
 
 // examRole is the variable that tells the test binary which part to play; without it the binary is the exam itself.
@@ -41,8 +43,8 @@ func ExamMain(m *testing.M) {
 	go examEndWithParent()
 	switch role {
 	case "product":
-		ctx, stop := notified(context.Background())
-		status := run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
+		ctx, stop := cli.UntilSignal(context.Background())
+		status := cli.Run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
 		stop()
 		os.Exit(status)
 	case "broker":

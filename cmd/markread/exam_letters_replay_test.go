@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"markread/worker/format"
 )
 
 // examHeader is the last header of that name.
@@ -382,6 +384,6 @@ func TestExamLettersFewConversations(t *testing.T) {
 	code := p.exit(t, 2*time.Minute)
 	out := strings.TrimSpace(p.stdout.String())
 	examFigure(t, "letters-few-conversations", "%s: %.2f s, %d MiB of RSS at most", out, p.duration.Seconds(), most>>20)
-	examCheck(t, code == 0 && out == fmt.Sprintf("replayed %s letters of 3,000 conversations to %s", thousands(int64(letters)), k.backfill), "%d: %s", code, out)
+	examCheck(t, code == 0 && out == fmt.Sprintf("replayed %s letters of 3,000 conversations to %s", format.Thousands(int64(letters)), k.backfill), "%d: %s", code, out)
 	examCheck(t, p.duration < 20*time.Second && most < 200<<20, "it took %v, and %d bytes", p.duration, most)
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"markread/cmd/markread/cli"
 	"markread/consumer/broker"
 )
 
@@ -72,7 +73,7 @@ func examUnreadable(t *testing.T, name string, breaks func(*testing.T, *examDama
 	examWait(t, "the worker shows it in four places", unreadableWithin, func() bool { return w.unreadable(t) == "state console gauge log" })
 	shown := time.Since(began)
 	code := status.exit(t, 20*time.Second)
-	examCheck(t, code == exitFailed && strings.Contains(status.stdout.String(), "UNREADABLE mark-read/2") && status.duration < unreadableWithin,
+	examCheck(t, code == cli.ExitFailed && strings.Contains(status.stdout.String(), "UNREADABLE mark-read/2") && status.duration < unreadableWithin,
 		"status ended with %d after %v: %s", code, status.duration, status.stdout.tail(20))
 	examCheck(t, strings.Contains(status.stderr.String(), "partition 2 can't be read"), "status: %s", status.stderr.tail(3))
 
@@ -100,7 +101,7 @@ func examUnreadable(t *testing.T, name string, breaks func(*testing.T, *examDama
 	k.settled(t, unreadableWithin, k.live)
 	status = k.status(t)
 	code = status.exit(t, 20*time.Second)
-	examCheck(t, code == exitOK && time.Since(repaired) < unreadableWithin, "status ended with %d, %v after the repair: %s",
+	examCheck(t, code == cli.ExitOK && time.Since(repaired) < unreadableWithin, "status ended with %d, %v after the repair: %s",
 		code, time.Since(repaired), status.stdout.tail(20))
 	examComparePointers(t, examLargest(append(others, of2[lost:]...)), sandbox.pointers(t))
 	counted := examScrape(t, w.admin).sum("markread_events_lost_total")

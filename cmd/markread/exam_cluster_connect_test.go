@@ -3,7 +3,6 @@
 package main
 
 import (
-	"net"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -111,26 +110,6 @@ func TestExamClusterConnect(t *testing.T) {
 			examFigure(t, "connect", "%s: run %.2f s, emit %.2f s", row.name, took.Seconds(), time.Since(began).Seconds())
 		})
 	}
-}
-
-// examOneFailure requires exactly one line of a failure, the last, that says this.
-func examOneFailure(t *testing.T, p *examProc, says string) {
-	t.Helper()
-	lines := p.stderr.lines()
-	failures := slices.DeleteFunc(slices.Clone(lines), func(line string) bool { return !strings.Contains(line, `"level":"error"`) })
-	examCheck(t, len(failures) == 1 && failures[0] == lines[len(lines)-1], "%d lines of a failure:\n%s", len(failures), strings.Join(failures, "\n"))
-	examCheck(t, len(failures) > 0 && strings.Contains(failures[0], says), "the failure does not say %q: %s", says, strings.Join(failures, "\n"))
-}
-
-// examSilentListener accepts connections, and says nothing.
-func examSilentListener(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
-	return listener.Addr().String() // the kernel accepts
 }
 
 // TestExamClusterPermissions: a permission that is missing ends `run` with a line that names the flag; without the one to write letters

@@ -119,8 +119,6 @@ type examCommits struct {
 	at         examTimes // whenever an offset had advanced; only after done
 }
 
-type examTimes []time.Time
-
 func examWatchCommits(t *testing.T, workers []*examWorker) *examCommits {
 	c := &examCommits{stop: make(chan struct{}), done: make(chan struct{})}
 	go func() {
@@ -156,16 +154,4 @@ func (c *examCommits) end() examTimes {
 	c.once.Do(func() { close(c.stop) })
 	<-c.done
 	return c.at
-}
-
-// longest returns the longest time without a commit between two moments.
-func (at examTimes) longest(from, to time.Time) time.Duration {
-	longest, last := time.Duration(0), from
-	for _, now := range append(at[:len(at):len(at)], to) {
-		if now.After(from) && !now.After(to) {
-			longest = max(longest, now.Sub(last))
-			last = now
-		}
-	}
-	return longest
 }

@@ -4,7 +4,6 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,49 +12,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
-
-// examLetter is a dead letter as the exam writes it: by the contract, not by the product's code.
-type examLetter struct {
-	examEvent
-	class, code string
-	failedAt    time.Time
-	replays     int
-	noReadTime  bool // the event has no MsgReadTime: its T is its event time
-}
-
-func (l examLetter) record(topic string) *kgo.Record {
-	value := fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":%q,"MsgReadTime":%d}`, l.report, l.peer, l.readTime)
-	if l.noReadTime {
-		value = fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":%q}`, l.report, l.peer)
-	}
-	r := &kgo.Record{Topic: topic, Key: l.key(), Value: []byte(value)}
-	for _, h := range [][2]string{
-		{"trace", "4bf92f3577b34da6a3ce929d0e0e4736"},
-		{"__dlq.errors.topic", "mark-read"}, {"__dlq.errors.partition", "3"}, {"__dlq.errors.offset", "4711"}, {"__dlq.errors.group", "markread"},
-		{"__dlq.errors.delivery.count", "1"},
-		{"__dlq.errors.message", `openim/admin_set_msg_read: ErrorCode 90048, the account does not exist; the server says "account is not exist". What to do: ` +
-			`check that the producer writes account ids that exist, and import the account if it should exist; the event is kept as a dead letter`},
-		{"markread.class", l.class}, {"markread.code", l.code}, {"markread.event-time", strconv.FormatInt(l.readTime*1000, 10)},
-		{"markread.failed-at", l.failedAt.UTC().Format(time.RFC3339Nano)}, {"markread.collapsed", "1"},
-		{"markread.replays", strconv.Itoa(l.replays)}, {"markread.lane", "live"},
-	} {
-		r.Headers = append(r.Headers, kgo.RecordHeader{Key: h[0], Value: []byte(h[1])})
-	}
-	return r
-}
-
-// examWriteLetters writes n letters.
-func examWriteLetters(t *testing.T, k *examKafka, n int, letter func(i int) examLetter) {
-	t.Helper()
-	const at = 20_000
-	for from := 0; from < n; from += at {
-		var records []*kgo.Record
-		for i := from; i < min(n, from+at); i++ {
-			records = append(records, letter(i).record(k.letters))
-		}
-		k.produce(t, records...)
-	}
-}
 
 // deadLetters runs a command about the row's dead letters to its end, which must have the exit status.
 func (k *examKafka) deadLetters(t *testing.T, status int, args ...string) *examProc {

@@ -4,7 +4,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -87,63 +86,6 @@ func TestExamMainJob(t *testing.T) {
 	examCheck(t, stats.Encodings["string"] == stats.Calls, "MsgReadTime came as %v", stats.Encodings)
 	examFigure(t, "main-job", "%d records (%d valid over %d conversations, %d failing), %d letters; %s; %d calls, most in 1.000 s %d; stop took %v", len(all),
 		len(valid), len(conversations), len(all)-len(valid), letters, balance, stats.Calls, stats.MaxPerSecond, took.Round(time.Millisecond))
-}
-
-// examCheckCommits requires that every partition with records is committed to its end, and none beyond.
-func examCheckCommits(t *testing.T, k *examKafka) {
-	t.Helper()
-	committed := k.committed(t)
-	for p, end := range k.ends(t, k.live, k.backfill) {
-		examCheck(t, committed[p] == end, "%s %d is committed to %d, its end is %d", p.topic, p.partition, committed[p], end)
-	}
-}
-
-// examSandbox is a `markread sandbox` process, seen over HTTP.
-type examSandbox struct {
-	*examProc
-	url string
-}
-
-func examStartSandbox(t *testing.T, extra ...string) *examSandbox {
-	t.Helper()
-	args := append([]string{"sandbox", "--addr", "127.0.0.1:0", "--app-id", examAppID}, extra...)
-	p := examStart(t, "sandbox", "product", []string{"MARKREAD_IM_KEY=" + examKey}, args...)
-	return &examSandbox{p, "http://" + p.line(t, examSandboxLine, 10*time.Second)[1]}
-}
-
-func (s *examSandbox) pointers(t *testing.T) map[examConversation]int64 {
-	t.Helper()
-	out := map[examConversation]int64{}
-	dec := json.NewDecoder(strings.NewReader(examGet(t, s.url+"/sandbox/read-times")))
-	for dec.More() {
-		var row struct {
-			Report   string `json:"report"`
-			Peer     string `json:"peer"`
-			ReadTime int64  `json:"read_time"`
-		}
-		if err := dec.Decode(&row); err != nil {
-			t.Fatal(err)
-		}
-		out[examConversation{row.Report, row.Peer}] = row.ReadTime
-	}
-	return out
-}
-
-type examSandboxStats struct {
-	Calls        int            `json:"calls"`
-	Applied      int            `json:"applied"`
-	MaxPerSecond int            `json:"max_per_second"`
-	Codes        map[string]int `json:"codes"`
-	Encodings    map[string]int `json:"encodings"`
-}
-
-func (s *examSandbox) stats(t *testing.T) examSandboxStats {
-	t.Helper()
-	var out examSandboxStats
-	if err := json.Unmarshal([]byte(examGet(t, s.url+"/sandbox/stats")), &out); err != nil {
-		t.Fatal(err)
-	}
-	return out
 }
 
 // examCheckLetters compares the dead-letter topic with the input, and returns how many letters there are.

@@ -21,15 +21,23 @@ const root = "../.."
 // mayImport says, for each of our packages, which others of ours it may import. What is not listed here is not a package: a new one needs a
 // line, and a reason.
 var mayImport = map[string][]string{
-	// The command wires everything.
-	"cmd/markread": {"worker", "worker/console", "consumer", "consumer/admin", "consumer/backfill", "consumer/broker", "consumer/deadletter", "consumer/event", "consumer/kafkaclient", "consumer/printable", "imclient", "imclient/sandbox"},
-	"cmd/rows":     {}, // makes what backfill reads
+	// The program: signals and the exit status; the commands, which translate; what they start.
+	"cmd/markread":            {"cmd/markread/cli"},
+	"cmd/markread/app":        {"worker", "worker/console", "consumer/admin", "consumer/broker", "consumer/event", "consumer/kafkaclient", "consumer/printable", "imclient", "imclient/sandbox", "worker/format"},
+	"cmd/markread/cli":        {"cmd/markread/app", "cmd/markread/cli/config", "worker", "worker/console", "worker/format", "worker/groupstatus", "worker/preflight", "consumer/admin", "consumer/backfill", "consumer/deadletter", "consumer/event", "consumer/kafkaclient", "consumer/printable", "imclient", "imclient/sandbox"},
+	"cmd/markread/cli/config": {"worker", "consumer/event", "consumer/kafkaclient", "imclient"}, // whose options it makes
+	"cmd/markread/exam/kit":   {"cmd/markread/cli", "worker/preflight"},                         // the program, and the names of a check's document
+	"cmd/rows":                {},                                                               // makes what backfill reads
 	// The engine and its parts. The parts don't know the engine; backlog and quota know nothing of ours, so that they can be simulated.
 	"worker":         {"worker/backlog", "worker/quota", "worker/hold", "worker/console", "consumer", "consumer/deadletter", "consumer/event", "consumer/kafkaclient", "consumer/logthrottle", "imclient"},
 	"worker/backlog": {},
 	"worker/quota":   {},
-	"worker/hold":    {"imclient"}, // for the classes of failures
-	"worker/console": {"consumer/printable"},
+	"worker/hold":    {"imclient"},                                        // for the classes of failures
+	"worker/console": {"consumer/printable", "worker/format", "imclient"}, // for what is this machine; for the client's token
+	// What is found out about a deployment and about a group. They don't know the worker's inside.
+	"worker/format":      {"consumer/printable"},
+	"worker/groupstatus": {"worker", "worker/console", "worker/format", "consumer", "consumer/admin", "consumer/deadletter", "consumer/event", "consumer/kafkaclient"}, // worker: for the share of a rate
+	"worker/preflight":   {"worker/console", "worker/format", "consumer", "consumer/admin", "consumer/event", "consumer/kafkaclient", "imclient"},
 	// Kafka and the API know neither each other nor the engine.
 	"consumer":             {"consumer/batch", "consumer/event", "consumer/kafkaclient", "consumer/offsets"},
 	"consumer/admin":       {"consumer/event", "consumer/kafkaclient", "consumer/offsets"},
@@ -51,14 +59,14 @@ var mayImport = map[string][]string{
 // onlyIn says which packages may use a library. One vendor's library behind one package can be replaced, and its traps have one home.
 var onlyIn = map[string][]string{
 	"github.com/segmentio/kafka-go":         {"consumer/kafkaclient"},
-	"github.com/twmb/franz-go":              {"consumer/broker", "consumer/broker/brokertest"},
-	"github.com/twmb/franz-go/pkg/kversion": {"consumer/kafkaclient"}, // a table: which release of Kafka understands what
-	"github.com/alecthomas/kong":            {"cmd/markread"},
+	"github.com/twmb/franz-go":              {"consumer/broker", "consumer/broker/brokertest", "cmd/markread/exam/kit"},
+	"github.com/twmb/franz-go/pkg/kversion": {"consumer/kafkaclient", "cmd/markread/exam/kit"}, // a table: which release of Kafka understands what
+	"github.com/alecthomas/kong":            {"cmd/markread/cli", "cmd/markread/cli/config"},
 	"github.com/cenkalti/backoff":           {"imclient"},
 	"golang.org/x/time/rate":                {"worker/quota", "worker/hold"}, // the pace of calls; how often newcomers may hasten a probe
-	"github.com/prometheus":                 {"worker", "worker/console", "cmd/markread"},
-	"github.com/mattn/go-isatty":            {"cmd/markread"},
-	"github.com/cheggaaa/pb":                {"cmd/markread"},
+	"github.com/prometheus":                 {"worker", "worker/console", "cmd/markread/app"},
+	"github.com/mattn/go-isatty":            {"cmd/markread/cli"},
+	"github.com/cheggaaa/pb":                {"cmd/markread/cli"},
 	"github.com/klauspost/compress":         {"consumer/backfill", "consumer/batch"},
 	"github.com/pierrec/lz4":                {"consumer/batch"},
 }

@@ -1,162 +1,18 @@
-// Command markread applies mark-read events from Kafka at the Tencent IM server. README.md says what it is and what it promises; how a promise is
-// kept is in the docs of the packages below.
-//
-// This package only translates: flags and environment into the options of the packages below, signals into contexts, errors into one line and
-// an exit status. One file is one command; config.go has the flags that commands share, with their rules.
-//
-// Non-obvious:
-//   - Everything goes through [run], which takes its arguments, environment and streams as parameters: tests run commands in this process.
-//   - Only configuration flags (those in a group) have a MARKREAD_ variable. A command's own flags have none, so that no variable that was
-//     set once steers what a command does to which events.
-//   - Secrets have no flag: arguments are visible to every user of the machine.
+// Command markread applies mark-read events from Kafka at the Tencent IM server. README.md says what it is
+// and what it promises; how a promise is kept is in the docs of the packages. Here are only signals and the
+// exit status: package cli has the commands, package app wires the product.
 package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
 	"os"
-	"os/signal"
-	"strings"
-	"syscall"
-	"time"
 
-	"markread/consumer/printable"
-)
-
-// Exit statuses.
-const (
-	exitOK       = 0
-	exitFailed   = 1
-	exitUsage    = 2
-	exitRejected = 3
+	"markread/cmd/markread/cli"
 )
 
 func main() {
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
-	if !signal.Ignored(syscall.SIGHUP) { // by nohup(1), for one
-		signal.Notify(signals, syscall.SIGHUP)
-	}
-	ctx, stop := untilSignal(context.Background(), signals, func() {
-		within(flushLimit, func() { fmt.Fprintln(os.Stderr, stoppedAtOnce) })
-		os.Exit(exitFailed)
-	})
-	status := run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
+	ctx, stop := cli.UntilSignal(context.Background())
+	status := cli.Run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(status)
 }
-
-// stoppedAtOnce is what the second signal leaves to be read.
-const stoppedAtOnce = "markread: stopped at once: what was under way may be done or not, and was not waited for"
-
-// sameSignal is how long after the first signal another one counts as the same: some supervisors, timeout(1) among them, signal a process
-// and then its group.
-const sameSignal = 100 * time.Millisecond
-
-// untilSignal returns a context that ends at the first signal. The second one calls exit: a person who asks twice does not want to wait for
-// calls that are still out. The function that it returns ends the context and the watch.
-func untilSignal(parent context.Context, signals <-chan os.Signal, exit func()) (context.Context, func()) {
-	ctx, cancel := context.WithCancel(parent)
-	done := make(chan struct{})
-	go func() {
-		select {
-		case <-signals:
-		case <-done:
-			return
-		}
-		cancel()
-		for first := time.Now(); ; {
-			select {
-			case <-signals:
-			case <-done:
-				return
-			}
-			if time.Since(first) >= sameSignal {
-				exit()
-				return
-			}
-		}
-	}()
-	return ctx, func() { cancel(); close(done) }
-}
-
-// run executes one command line and returns its exit status. args are without the program's name; env is like os.Environ. It returns when ctx
-// has ended and the command has stopped cleanly, or when the command is done.
-func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	p := &process{
-		env: newEnvironment(env), stdin: stdin,
-		stdout: &printable.Writer{Out: stdout}, stderr: &printable.Writer{Out: stderr},
-	}
-	p.log = p.newLogger(logFlags{LogLevel: "info"})
-	defer p.flushLog()
-	selected, err := p.parse(args)
-	if err == nil && selected != nil {
-		if !endsWithItsReader(selected) {
-			signal.Ignore(syscall.SIGPIPE)
-		}
-		err = selected.run(ctx, p)
-	}
-	var usage *usageError
-	var rejected *rejectedError
-	switch {
-	case err == nil:
-		return exitOK
-	case errors.As(err, &usage):
-		fmt.Fprintf(p.stderr, "markread: %s\n", oneLine(p.env.explain(usage.Error())))
-		return exitUsage
-	case errors.As(err, &rejected):
-		p.log.Warn().Msg(oneLine(err.Error()))
-		return exitRejected
-	default:
-		p.log.Error().Msg(oneLine(err.Error()))
-		return exitFailed
-	}
-}
-
-// endsWithItsReader reports whether a command only prints, perhaps a lot, as in
-// `markread dead-letters ls | head`: it ends when nobody reads that any more,
-// by SIGPIPE, as Go has it for standard output and standard error. The others
-// have work to do: a write to a closed pipe fails and they continue. A standard
-// error that is closed from the start needs nothing: Go opens /dev/null in its
-// place, so that no connection gets its number and log lines with it.
-func endsWithItsReader(c command) bool {
-	switch c.(type) {
-	case *lettersLsCommand, *lettersShowCommand, *statusCommand, *versionCommand:
-		return true
-	}
-	return false
-}
-
-// process is what a command may use of the process that it runs in. What is written to its stdout
-// and stderr is made printable; see [screen] for control sequences.
-type process struct {
-	env            environment
-	stdin          io.Reader
-	stdout, stderr io.Writer
-	log            logger
-	endLog         func() error // writes what is queued of the log; nil: nothing is
-}
-
-// command is a parsed command line.
-type command interface {
-	// run does it. Before it does anything that can be seen it checks its configuration and calls [process.begin]. It returns nil (exit
-	// status 0), a *usageError (2), a *rejectedError (3) or another error (1).
-	run(ctx context.Context, p *process) error
-}
-
-// usageError is a wrong command line or configuration. Its text names the flag or the variable.
-type usageError struct{ text string }
-
-func (e *usageError) Error() string { return e.text }
-
-func usagef(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
-
-// rejectedError says that the command did its work, but part of its input was rejected.
-type rejectedError struct{ text string }
-
-func (e *rejectedError) Error() string { return e.text }
-
-// oneLine keeps a message on one line and free of terminal escapes, whatever arguments it quotes.
-func oneLine(s string) string { return printable.Line(strings.TrimSpace(s)) }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"markread/imclient"
 	"net"
 	"net/http"
 	"strings"
@@ -42,23 +43,7 @@ func fromHere(r *http.Request) bool {
 		}
 	}
 	peer, _, err := net.SplitHostPort(r.RemoteAddr)
-	return err == nil && loopback(peer) && loopback(hostname(r.Host))
-}
-
-// hostname cuts the port off a Host header.
-func hostname(host string) string {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		return name
-	}
-	return strings.Trim(host, "[]")
-}
-
-func loopback(name string) bool {
-	if strings.EqualFold(name, "localhost") {
-		return true
-	}
-	ip := net.ParseIP(name)
-	return ip != nil && ip.IsLoopback()
+	return err == nil && imclient.IsLoopback(peer) && imclient.IsLoopback(r.Host)
 }
 
 func (s *Server) getStats(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.Stats()) }

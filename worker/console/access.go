@@ -3,7 +3,7 @@ package console
 import (
 	"crypto/sha256"
 	"crypto/subtle"
-	"net"
+	"markread/imclient"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -49,7 +49,7 @@ func local(r *http.Request) bool {
 			return false
 		}
 	}
-	return loopbackName(r.Host)
+	return imclient.IsLoopback(r.Host)
 }
 
 // proxyPrefixes are how headers begin that proxies and content networks add;
@@ -73,20 +73,6 @@ func addedByProxy(name string) bool {
 	contains := func(part string) bool { return strings.Contains(joined, part) }
 	return name == "via" || slices.ContainsFunc(proxyPrefixes, begins) ||
 		slices.ContainsFunc(proxyParts, contains)
-}
-
-// loopbackName reports whether a Host header, with or without a port, names this machine.
-func loopbackName(host string) bool {
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	} else {
-		host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-	}
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.IsLoopback()
 }
 
 // withHeaders adds what every answer has. The policy allows the server's own files and nothing else: no inline script, no frame around the

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"markread/consumer/printable"
+	"markread/imclient"
 )
 
 //go:embed assets
@@ -131,7 +132,7 @@ func (v view) Drain() string {
 // command line is not known here, and neither is what a proxy before us speaks.
 func adminURL(r *http.Request) string {
 	const usual = ":8780"
-	if !loopbackName(r.Host) || r.Host == "127.0.0.1"+usual || r.Host == "localhost"+usual {
+	if !imclient.IsLoopback(r.Host) || r.Host == "127.0.0.1"+usual || r.Host == "localhost"+usual {
 		return ""
 	}
 	return " --admin-url http://" + r.Host

@@ -1,0 +1,124 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"markread/consumer/admin"
+	"markread/consumer/broker"
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
+	"markread/imclient"
+	"markread/imclient/sandbox"
+	"markread/worker"
+	"markread/worker/console"
+)
+
+const (
+	DevIMTimeout = 5 * time.Second
+	// VendorRate is what the real API allows; the local server is as strict, whatever --rate says.
+	VendorRate = 200
+	// The conversation that is left to the person at the keyboard.
+	DevReader, DevSender, DevMessages = "alice", "bob", 3
+)
+
+var DevTopics = event.Topics{Live: "mark-read", Backfill: "mark-read-backfill", DeadLetter: "mark-read-dead-letters"}
+
+// DevOptions is everything on one machine. Port 0 is any that is free.
+type DevOptions struct {
+	KafkaAddr, IMAddr, AdminAddr string
+	AdminToken                   imclient.Secret
+	DataDir                      string         // of the broker; "": in memory
+	Traffic                      int            // sample events a second
+	Worker                       worker.Options // without clients, topics and group
+	// Started, if non-nil, is called once all of it listens, and before there is traffic.
+	Started func(kafkaAddr, imAddr, adminAddr string)
+}
+
+// Dev runs an embedded broker, a local IM server, a worker, its admin server and sample traffic until ctx ends. It returns nil after a clean
+// stop. Its errors name the flags of `markread dev`.
+func Dev(ctx context.Context, c DevOptions) error {
+	log := c.Worker.Log
+	if c.DataDir != "" {
+		release, err := OpenDataDir(c.DataDir)
+		if err != nil {
+			return err
+		}
+		defer release()
+	}
+	kafkaServer, err := broker.Start(broker.Options{Addr: c.KafkaAddr, DataDir: c.DataDir, Topics: []string{DevTopics.Live, DevTopics.Backfill}})
+	if err != nil {
+		return brokerFailed(c, err)
+	}
+	defer kafkaServer.Close()
+
+	key := imclient.NewSecret(LocalKey)
+	imServer, err := ServeSandbox("--im-addr", c.IMAddr,
+		sandbox.New(sandbox.Options{AppID: LocalAppID, Admin: LocalAdmin, Key: key, Rate: VendorRate, OpenAccounts: true}), log)
+	if err != nil {
+		return err
+	}
+	// The servers outlive ctx: the worker needs them to stop cleanly.
+	servers, stopServers := context.WithCancel(context.WithoutCancel(ctx))
+	var others sync.WaitGroup
+	defer others.Wait()
+	defer stopServers()
+	others.Go(func() { _ = imServer.Run(servers) })
+
+	newIM := func(conns int) (*imclient.Client, error) {
+		return imclient.New(imclient.Options{
+			BaseURL: "http://" + console.Reachable(imServer.Addr), AppID: LocalAppID, Admin: LocalAdmin, Key: imclient.Key(key), Timeout: DevIMTimeout, MaxConns: conns,
+		})
+	}
+	im, err := newIM(c.Worker.MaxInFlight)
+	if err != nil {
+		return err
+	}
+	defer im.Close()
+	chat, err := newIM(1)
+	if err != nil {
+		return err
+	}
+	defer chat.Close()
+	kafka, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{kafkaServer.Addr()}, Log: log})
+	if err != nil {
+		return err
+	}
+	defer kafka.Close()
+
+	o := Options{Worker: c.Worker, AdminAddr: c.AdminAddr, AdminToken: c.AdminToken}
+	o.Worker.Kafka, o.Worker.IM, o.Worker.Topics, o.Worker.Group = kafka, im, DevTopics, "markread"
+	s, err := open(o)
+	if err != nil {
+		return err
+	}
+	return s.run(ctx, func(ctx context.Context) error {
+		if err := admin.CheckTopics(ctx, kafka, DevTopics, true); err != nil {
+			return err
+		}
+		t := &traffic{chat: chat, events: kafka.Publisher(DevTopics.Live), perSecond: c.Traffic, log: log}
+		for range DevMessages {
+			if err := t.send(ctx, message{from: DevSender, to: DevReader}); err != nil {
+				return err
+			}
+		}
+		if c.Started != nil {
+			c.Started(kafkaServer.Addr(), console.Reachable(imServer.Addr), console.Reachable(s.admin.Addr()))
+		}
+		others.Go(func() { t.run(ctx) })
+		return nil
+	})
+}
+
+// brokerFailed names the flag that an embedded broker's failure to start is about: what is not about the address is about the data.
+func brokerFailed(c DevOptions, err error) error {
+	var network *net.OpError
+	if c.DataDir == "" || errors.As(err, &network) || errors.Is(err, syscall.EADDRINUSE) {
+		return takenPort("--kafka-addr", c.KafkaAddr, err)
+	}
+	return &dataDirError{c.DataDir, err}
+}

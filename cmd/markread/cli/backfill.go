@@ -1,0 +1,199 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"markread/cmd/markread/app"
+	"markread/cmd/markread/cli/config"
+	"markread/consumer/admin"
+	"markread/consumer/backfill"
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
+	"markread/worker/format"
+)
+
+// backfillCommand publishes files of read states.
+type backfillCommand struct {
+	Files    []string `arg:"" optional:"" name:"file" help:"CSV with a header, or one JSON object a line, compressed with gzip or zstd or not; - is standard input."`
+	Rejects  *string  `placeholder:"FILE" help:"Write the rows that are no events there, with their line and the reason, one JSON object a line; the file must be new or empty, unless a run is resumed."`
+	ReadTime *string  `placeholder:"T|now" help:"Rows without MsgReadTime: everything up to this second since 1970 has been read, or up to when the run began; without it such rows are rejected, and a table without the column is refused."`
+	DryRun   dryRun   `name:"dry-run" help:"Read, check and count only: publish nothing, keep no state, need no brokers."`
+	Resume   bool     `help:"Go on where an interrupted run over the same files had got to."`
+
+	Kafka               config.KafkaFlags `embed:"" group:"Kafka:"`
+	config.BackfillFlag `embed:"" group:"Topics and group:"`
+	config.GroupFlag    `embed:"" group:"Topics and group:"`
+	config.RateFlag     `embed:"" group:"Worker:"`
+	Log                 config.LogFlags `embed:"" group:"Log:"`
+}
+
+// dryRun is a flag with which no brokers need be named.
+type dryRun bool
+
+// BeforeApply is kong's: it is called when the flag is on the command line.
+func (dryRun) BeforeApply(parsed *kong.Context) error {
+	for _, f := range parsed.Flags() {
+		if f.Name == "brokers" {
+			f.Required = false
+		}
+	}
+	return nil
+}
+
+// Help is kong's: what follows the summary.
+func (*backfillCommand) Help() string {
+	return `A table's header has the names Report_Account, Peer_Account and MsgReadTime (seconds since 1970), in any order among others. Rows without a
+time need --read-time. Rows of one conversation become one record, with the largest time. Rows that are no events are counted, and the exit status is 3.
+
+    markread backfill --brokers localhost:9092 --dry-run states.csv.gz
+    markread backfill --brokers localhost:9092 --rejects rejects.ndjson states.csv.gz
+    markread backfill --brokers localhost:9092 --rejects rejects.ndjson --resume states.csv.gz
+    gpg -d states.csv.gpg | markread backfill --brokers localhost:9092 -
+
+How far it got is kept beside the first file, in FILE.markread-resume, until all is published.` + variablesHelp
+}
+
+// backfillMemory is what the run's memory is held to: its window is 216 MiB when it is full, and hardly any of it is what the collector has to
+// look at.
+const backfillMemory = 256 << 20
+
+func (c *backfillCommand) validate(env config.Environment) error {
+	switch {
+	case len(c.Files) == 0:
+		return config.Usagef("no FILE given: name files of CSV or JSON lines, or - for standard input")
+	case bool(c.DryRun) && c.Resume:
+		return config.Usagef("--dry-run has no effect on what --resume goes on with: leave one of them out")
+	case c.BackfillTopic == "":
+		return config.Usagef("--backfill-topic must not be empty: the rows are published there")
+	case c.BackfillTopic == app.DevTopics.Live, c.BackfillTopic == app.DevTopics.DeadLetter:
+		return config.Usagef("--backfill-topic %s: that is where live events or dead letters are; it must be the --backfill-topic of the workers", c.BackfillTopic)
+	case c.Rejects != nil && *c.Rejects == "":
+		return config.Usagef("--rejects must not be empty")
+	case c.Rejects != nil && *c.Rejects == "-":
+		return config.Usagef("--rejects -: rejects are written to a file: name one (/dev/stderr shows them)")
+	}
+	if _, err := c.readUpTo(time.Now()); err != nil {
+		return err
+	}
+	checks := []func() error{c.BackfillFlag.Check, c.GroupFlag.Check, c.RateFlag.Check}
+	if !c.DryRun {
+		checks = append(checks, func() error { return c.Kafka.Check(env) })
+	}
+	return config.FirstError(checks...)
+}
+
+// readUpTo is the read time of rows that have none in a run that began then; 0: there is none.
+func (c *backfillCommand) readUpTo(began time.Time) (int64, error) {
+	switch {
+	case c.ReadTime == nil:
+		return 0, nil
+	case *c.ReadTime == "now":
+		return began.Unix(), nil
+	}
+	t, err := checkRead("reader", "peer", c.ReadTime)
+	if err != nil {
+		return 0, err
+	}
+	return *t, nil
+}
+
+func (c *backfillCommand) run(ctx context.Context, p *process) error {
+	began := time.Now()
+	if err := c.validate(p.env); err != nil {
+		return err
+	}
+	options, err := kafkaclient.Options{}, error(nil)
+	if !c.DryRun {
+		if options, err = c.Kafka.ClientOptions(p.env); err != nil {
+			return err
+		}
+	}
+	job, err := c.prepare(ctx, p, began)
+	if err != nil {
+		return err
+	}
+	defer job.release()
+	p.begin(c.Log)
+	job.Log = p.log
+	if job.otherBrokers != nil {
+		p.log.Warn().Strs("before", job.otherBrokers).Msg("the interrupted run had other --brokers: what it has published must be in this cluster, too")
+	}
+	p.takeStandardLog(nil)
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(min(backfillMemory, debug.SetMemoryLimit(-1))))
+
+	view := &backfillView{job: job, rate: c.Rate, group: c.Group, topic: c.BackfillTopic, began: began}
+	if !c.DryRun {
+		c.Kafka.Warn(p.env, p.log)
+		options.Log = p.log
+		if view.client, err = kafkaclient.New(options); err != nil {
+			return config.Usagef("--brokers: %v", err)
+		}
+		defer view.client.Close()
+		if err := c.begin(ctx, job, view); err != nil {
+			return err
+		}
+		job.To = view.client.Publisher(c.BackfillTopic)
+	}
+	if isTerminal(p.stdin) && slices.Contains(c.Files, backfill.Stdin) {
+		p.log.Info().Msg("reading rows from the terminal; Ctrl-D ends")
+	}
+	stop := view.show(ctx, p)
+	done, err := backfill.Run(ctx, job.Options)
+	stop()
+	if err != nil {
+		return job.failed(done, err)
+	}
+	if _, err := fmt.Fprintln(p.stdout, view.summary(ctx, done)); err != nil {
+		return err
+	}
+	view.warn(p)
+	if done.Rejected > 0 {
+		return &rejectedError{"rejected " + format.CountOf(done.Rejected, "row") + job.whereRejected()}
+	}
+	return nil
+}
+
+// begin makes sure that there are brokers and the topic before anything is read, and leaves no state behind if there are not.
+func (c *backfillCommand) begin(ctx context.Context, job *backfillJob, view *backfillView) (err error) {
+	if err := job.Begin(); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil && !c.Resume {
+			err = errors.Join(err, job.StateFile.Remove())
+		}
+	}()
+	if err := view.client.Ping(ctx); err != nil {
+		return stopped(ctx, err)
+	}
+	missing, err := admin.MissingTopics(ctx, view.client, event.Topics{Backfill: c.BackfillTopic})
+	switch {
+	case err != nil:
+		return stopped(ctx, err)
+	case len(missing) > 0:
+		return fmt.Errorf("topic %q (--backfill-topic) does not exist; `markread run --create-topics` makes it", c.BackfillTopic)
+	}
+	if err := view.lookAtTopic(ctx); err != nil {
+		return err
+	}
+	if err := job.checkTopic(ctx, view.client); err != nil {
+		return err
+	}
+	view.look(ctx)
+	return stopped(ctx, nil)
+}
+
+// stopped is the error, or that an operator has stopped the command.
+func stopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return backfill.ErrInterrupted
+	}
+	return err
+}

@@ -1,0 +1,399 @@
+// Package config is the configuration that commands share: flags with their rules, the environment, and
+// secrets. It turns them into the options of clients and workers, or into a [UsageError] that names the
+// flag. It does not know the commands, and opens no connection.
+//
+// It promises that no secret is shown in an error, and that a value that an env file, a template or YAML
+// has damaged is refused or warned of. A default stands here only, and so does a rule: the packages below
+// check again only what would make them misbehave.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"markread/consumer/event"
+	"markread/imclient"
+	"markread/worker"
+
+	"github.com/rs/zerolog"
+)
+
+// The flags that commands share. Each struct belongs to one part of the product and has a validate method with that part's rules; a command
+// embeds what it needs and accepts nothing else. A default stands here only, and so does a rule: the packages below check again only what
+// would make them misbehave.
+
+// KafkaFlags is how to reach the brokers.
+type KafkaFlags struct {
+	Brokers  []string `required:"" placeholder:"HOST:PORT" help:"Kafka brokers to begin with."`
+	TLS      bool     `name:"tls" help:"Use TLS to the brokers."`
+	TLSCA    string   `name:"tls-ca" placeholder:"FILE" help:"PEM file of the authorities to trust instead of the system's."`
+	TLSCert  string   `name:"tls-cert" placeholder:"FILE" help:"PEM file of the client's certificate; needs --tls-key."`
+	TLSKey   string   `name:"tls-key" placeholder:"FILE" help:"PEM file of the client certificate's key."`
+	SASL     string   `name:"sasl" enum:",plain,scram-sha-256,scram-sha-512" default:"" placeholder:"MECHANISM" help:"How to authenticate: plain, scram-sha-256 or scram-sha-512; the password is MARKREAD_SASL_PASSWORD."`
+	SASLUser string   `name:"sasl-user" placeholder:"NAME" help:"User to authenticate as."`
+}
+
+// Check also leaves out of --brokers what is no broker: spaces and empty entries.
+func (f *KafkaFlags) Check(env Environment) error {
+	var brokers []string
+	for _, b := range f.Brokers {
+		if b = strings.TrimSpace(b); b != "" {
+			brokers = append(brokers, b)
+		}
+	}
+	if f.Brokers = brokers; len(brokers) == 0 {
+		return Usagef("--brokers must not be empty")
+	}
+	for _, b := range f.Brokers {
+		host, port, err := SplitAddr(b)
+		switch {
+		case err != nil && strings.ContainsAny(b, "; "):
+			return Usagef("--brokers: %v; separate brokers by commas", err)
+		case err != nil:
+			return Usagef("--brokers: %v", err)
+		case host == "":
+			return Usagef("--brokers: %q is not HOST:PORT: the host is missing", b)
+		case port == 0:
+			return Usagef("--brokers: %q is not HOST:PORT with a port from 1 to 65535", b)
+		}
+	}
+	for _, file := range []struct{ flag, path string }{{"--tls-ca", f.TLSCA}, {"--tls-cert", f.TLSCert}, {"--tls-key", f.TLSKey}} {
+		if file.path != "" && !f.TLS {
+			return Usagef("%s has no effect without --tls", file.flag)
+		}
+	}
+	if (f.TLSCert == "") != (f.TLSKey == "") {
+		return Usagef("--tls-cert and --tls-key need each other")
+	}
+	password, err := env.Secret(SASLPassword)
+	switch {
+	case err != nil:
+		return err
+	case f.SASL == "" && f.SASLUser != "":
+		return Usagef("--sasl-user has no effect without --sasl")
+	case f.SASL != "" && f.SASLUser == "":
+		return Usagef("--sasl %s needs --sasl-user", f.SASL)
+	case f.SASL != "" && password.IsZero():
+		return Usagef("--sasl %s needs %s or %s_FILE", f.SASL, SASLPassword, SASLPassword)
+	}
+	return nil
+}
+
+// Warn says what is set without effect. A password is no wrong usage: a deployment may give the same secrets to everything.
+func (f *KafkaFlags) Warn(env Environment, log zerolog.Logger) {
+	if password, err := env.Secret(SASLPassword); err == nil && !password.IsZero() && f.SASL == "" {
+		log.Warn().Str("variable", SASLPassword).Msg("the password has no effect without --sasl")
+	}
+}
+
+// TopicFlag is the topic of live events.
+type TopicFlag struct {
+	Topic string `default:"mark-read" help:"Topic of live events."`
+}
+
+func (f *TopicFlag) Check() error { return validTopic("--topic", f.Topic) }
+
+// BackfillFlag is the topic of backfilled and replayed events.
+type BackfillFlag struct {
+	BackfillTopic string `default:"mark-read-backfill" help:"Topic of backfilled events, served after the live ones; empty: none."`
+}
+
+func (f *BackfillFlag) Check() error {
+	if f.BackfillTopic == "" {
+		return nil
+	}
+	return validTopic("--backfill-topic", f.BackfillTopic)
+}
+
+// DeadLetterFlag is the topic of dead letters.
+type DeadLetterFlag struct {
+	DeadLetterTopic string `default:"mark-read-dead-letters" help:"Topic of events that can't be applied."`
+}
+
+func (f *DeadLetterFlag) Check() error {
+	return validTopic("--dead-letter-topic", f.DeadLetterTopic)
+}
+
+// TopicsFlags are all topics.
+type TopicsFlags struct {
+	TopicFlag
+	BackfillFlag
+	DeadLetterFlag
+}
+
+func (f *TopicsFlags) Check() error {
+	if err := FirstError(f.TopicFlag.Check, f.BackfillFlag.Check, f.DeadLetterFlag.Check); err != nil {
+		return err
+	}
+	switch {
+	case f.BackfillTopic == f.Topic:
+		return Usagef("--backfill-topic and --topic are both %q: the lanes need topics of their own", f.Topic)
+	case f.DeadLetterTopic == f.Topic:
+		return Usagef("--dead-letter-topic and --topic are both %q: letters would be read as events", f.Topic)
+	case f.DeadLetterTopic == f.BackfillTopic:
+		return Usagef("--dead-letter-topic and --backfill-topic are both %q: letters would be read as events", f.DeadLetterTopic)
+	}
+	return nil
+}
+
+// GroupFlags is what a consumer works on.
+type GroupFlags struct {
+	TopicsFlags
+	GroupFlag
+}
+
+func (f *GroupFlags) Check() error {
+	return FirstError(f.TopicsFlags.Check, f.GroupFlag.Check)
+}
+
+// GroupFlag is the consumer group.
+type GroupFlag struct {
+	Group string `default:"markread" help:"Consumer group."`
+}
+
+func (f *GroupFlag) Check() error {
+	if f.Group == "" {
+		return Usagef("--group must not be empty")
+	}
+	return nil
+}
+
+// IMFlags is how to call the API.
+type IMFlags struct {
+	IMURL      string        `name:"im-url" default:"https://console.tim.qq.com" help:"IM server, or a region: china singapore seoul tokyo frankfurt silicon-valley jakarta."`
+	IMInsecure bool          `name:"im-insecure" help:"Allow --im-url without TLS to another machine."`
+	IMAppID    int64         `name:"im-app-id" required:"" placeholder:"ID" help:"SDKAppID; its key is MARKREAD_IM_KEY."`
+	IMAdmin    string        `name:"im-admin" default:"administrator" help:"Account of an app administrator."`
+	IMTimeout  time.Duration `name:"im-timeout" default:"5s" help:"Limit of one call, more than the server's own 3 s."`
+}
+
+// Check also brings --im-url into its full form.
+func (f *IMFlags) Check() error {
+	full, err := imclient.RegionURL(f.IMURL)
+	if err != nil {
+		return Usagef("--im-url: %v", err)
+	}
+	f.IMURL = full
+	switch {
+	case f.namesVersion():
+		return Usagef("--im-url %s: leave /v4 out, it is added to every call", full)
+	case strings.HasPrefix(full, "http:") && !f.Local() && !f.IMInsecure:
+		return Usagef("--im-url %s: without TLS everybody on the way can read the signature; use https, or --im-insecure if you mean it", full)
+	case f.IMAppID <= 0:
+		return Usagef("--im-app-id must be positive, not %d", f.IMAppID)
+	case f.IMAdmin == "":
+		return Usagef("--im-admin must not be empty")
+	case f.IMTimeout <= 3*time.Second:
+		return Usagef("--im-timeout %s: must be more than 3s, the server's own limit", f.IMTimeout)
+	case f.IMTimeout > 11*time.Second:
+		return Usagef("--im-timeout %s: must be at most 11s, so that a call ends within the group's session", f.IMTimeout)
+	}
+	return nil
+}
+
+// namesVersion reports whether --im-url has the API's version in it already, as the vendor's examples have.
+func (f *IMFlags) namesVersion() bool {
+	u, err := url.Parse(f.IMURL)
+	return err == nil && (u.Path == "/v4" || strings.HasPrefix(u.Path, "/v4/"))
+}
+
+// Local reports whether the calls stay on this machine.
+func (f *IMFlags) Local() bool {
+	u, err := url.Parse(f.IMURL)
+	return err == nil && imclient.IsLoopback(u.Hostname())
+}
+
+// Client makes a client of the API. conns is how many idle connections it keeps.
+func (f *IMFlags) Client(env Environment, conns int) (*imclient.Client, error) {
+	key, err := env.Key()
+	if err != nil {
+		return nil, err
+	}
+	if key == nil {
+		return nil, Usagef("the key of --im-app-id %d is missing: set %s or %s_FILE", f.IMAppID, IMKey, IMKey)
+	}
+	client, err := imclient.New(imclient.Options{
+		BaseURL: f.IMURL, AppID: f.IMAppID, Admin: f.IMAdmin, Key: key, Timeout: f.IMTimeout, MaxConns: conns,
+	})
+	if err != nil {
+		return nil, &UsageError{err.Error()} // it names the flag
+	}
+	return client, nil
+}
+
+// RateFlag is the quota of the group.
+type RateFlag struct {
+	Rate int `default:"200" help:"Calls a second for the whole group, in any window of one second; 0: no limit."`
+}
+
+func (f *RateFlag) Check() error {
+	switch {
+	case f.Rate < 0:
+		return Usagef("--rate must not be negative")
+	case f.Rate > maxRate:
+		return Usagef("--rate must be at most %d", maxRate)
+	}
+	return nil
+}
+
+// EngineFlags is how the worker works.
+type EngineFlags struct {
+	RateFlag
+	MaxInFlight    *int          `placeholder:"256" help:"Calls at the same time, with --rate 0 only."`
+	MaxPending     int           `default:"500000" help:"Conversations in memory at which fetching pauses."`
+	MaxRejected    int           `default:"95" placeholder:"PERCENT" help:"Per cent of the last 500 events of a lane that may be rejected or invalid before that lane is held."`
+	Attempts       int           `default:"8" help:"Counted failures after which an event is dead-lettered."`
+	BackoffInitial time.Duration `default:"200ms" help:"Upper end of the first random wait before a retry; it doubles with every failure."`
+	BackoffMax     time.Duration `default:"30s" help:"Upper end of all waits before a retry."`
+	ReplaysFlag
+	CommitEvery  time.Duration `default:"1s" help:"How often finished offsets are committed."`
+	DrainTimeout time.Duration `default:"10s" help:"How long a stop or a rebalance waits for calls that are out."`
+}
+
+// defaultMaxInFlight is the limit of calls at the same time without a rate.
+const defaultMaxInFlight = 256
+
+// maxRate is far above any quota that the vendor has, and below what would take noticeable memory: each call a second is a permit and an idle
+// connection that may be kept.
+const maxRate = 100_000
+
+func (f *EngineFlags) Check(imTimeout time.Duration) error {
+	if err := f.RateFlag.Check(); err != nil {
+		return err
+	}
+	switch {
+	case f.MaxInFlight != nil && f.Rate != 0:
+		return Usagef("--max-in-flight has no effect with --rate %d: the rate's permits limit the calls; it is for --rate 0", f.Rate)
+	case f.MaxInFlight != nil && *f.MaxInFlight < 1:
+		return Usagef("--max-in-flight must be at least 1")
+	case f.MaxPending < 1:
+		return Usagef("--max-pending must be at least 1")
+	case f.MaxRejected < 1 || f.MaxRejected > 100:
+		return Usagef("--max-rejected must be from 1 to 100, per cent")
+	case f.Attempts < 1:
+		return Usagef("--attempts must be at least 1")
+	case f.BackoffInitial <= 0:
+		return Usagef("--backoff-initial must be positive")
+	case f.BackoffMax < f.BackoffInitial:
+		return Usagef("--backoff-max %s is less than --backoff-initial %s", f.BackoffMax, f.BackoffInitial)
+	case f.CommitEvery <= 0:
+		return Usagef("--commit-every must be positive")
+	case f.DrainTimeout < imTimeout+time.Second:
+		return Usagef("--drain-timeout %s: must be at least --im-timeout (%s) + 1s, so that calls that are out can end", f.DrainTimeout, imTimeout)
+	case f.DrainTimeout > 45*time.Second:
+		return Usagef("--drain-timeout %s: must be at most 45s, so that a rebalance ends in time", f.DrainTimeout)
+	}
+	return f.ReplaysFlag.Check()
+}
+
+// Options turns the flags into a worker's options, of which the clients, the topics, the group and the version are missing.
+func (f *EngineFlags) Options(imTimeout time.Duration, log zerolog.Logger) worker.Options {
+	return worker.Options{
+		Rate: f.Rate, MaxInFlight: f.InFlight(), MaxPending: f.MaxPending, MaxRejected: f.MaxRejected, Attempts: f.Attempts,
+		Backoff: imclient.NewBackoff(f.BackoffInitial, f.BackoffMax), MaxReplays: f.MaxReplays, CallTimeout: imTimeout,
+		CommitEvery: f.CommitEvery, DrainTimeout: f.DrainTimeout, Log: log,
+	}
+}
+
+// ReplaysFlag is when a dead letter is parked.
+type ReplaysFlag struct {
+	MaxReplays int `default:"3" help:"Replays after which a dead letter is parked: only a replay that asks for parked ones takes it again."`
+}
+
+func (f *ReplaysFlag) Check() error {
+	if f.MaxReplays < 1 || f.MaxReplays > 1000 {
+		return Usagef("--max-replays must be from 1 to 1000")
+	}
+	return nil
+}
+
+// InFlight is the most calls that can be out at the same time.
+func (f *EngineFlags) InFlight() int {
+	switch {
+	case f.Rate > 0:
+		return f.Rate
+	case f.MaxInFlight != nil:
+		return *f.MaxInFlight
+	default:
+		return defaultMaxInFlight
+	}
+}
+
+// AdminFlags is the admin server.
+type AdminFlags struct {
+	AdminAddr string `default:"127.0.0.1:8780" help:"Where the admin server listens; other machines see more than health and metrics only with MARKREAD_ADMIN_TOKEN."`
+}
+
+func (f *AdminFlags) Check(env Environment) error {
+	if _, _, err := SplitAddr(f.AdminAddr); err != nil {
+		return Usagef("--admin-addr: %v", err)
+	}
+	_, err := env.AdminToken()
+	return err
+}
+
+// LogFlags is the log on standard error.
+type LogFlags struct {
+	LogLevel  string `enum:"debug,info,warn,error" default:"info" help:"Least level that is logged: debug, info, warn or error."`
+	LogFormat string `enum:",json,console" default:"" placeholder:"FORMAT" help:"json or console; without it console on a terminal, else json."`
+}
+
+var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
+
+func validTopic(flag, name string) error {
+	if !topicName.MatchString(name) || name == "." || name == ".." {
+		return Usagef("%s %q: a topic's name has 1 to 249 letters, digits, dots, underscores and hyphens", flag, name)
+	}
+	return nil
+}
+
+// SplitAddr checks HOST:PORT and returns both. No host and port 0, a free one, make sense for listening only.
+func SplitAddr(addr string) (host string, port int, err error) {
+	if strings.Contains(addr, "@") {
+		return "", 0, errors.New("there is an @ in it: it must be HOST:PORT, without a user and a password") // not quoted
+	}
+	if scheme, _, ok := strings.Cut(addr, "://"); ok {
+		return "", 0, fmt.Errorf("%q is not HOST:PORT: leave out %s://", addr, scheme)
+	}
+	host, digits, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", 0, fmt.Errorf("%q is not HOST:PORT", addr)
+	}
+	n, err := strconv.ParseUint(digits, 10, 16)
+	if err != nil {
+		return "", 0, fmt.Errorf("%q is not HOST:PORT with a port up to 65535", addr)
+	}
+	return host, int(n), nil
+}
+
+func (f *GroupFlags) Topics() event.Topics {
+	return event.Topics{Live: f.Topic, Backfill: f.BackfillTopic, DeadLetter: f.DeadLetterTopic}
+}
+
+// FirstError calls the checks in order until one fails.
+func FirstError(checks ...func() error) error {
+	for _, check := range checks {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Connection says in a few words how brokers are talked to.
+func (f *KafkaFlags) Connection() string {
+	var words []string
+	if f.SASL != "" {
+		words = append(words, "user "+f.SASLUser+" by "+f.SASL)
+	}
+	if f.TLS {
+		words = append(words, "over TLS")
+	}
+	return strings.Join(words, " ")
+}

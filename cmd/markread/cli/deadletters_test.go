@@ -1,0 +1,149 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"markread/consumer/deadletter"
+	"markread/consumer/event"
+)
+
+// letterRecords writes n letters of different conversations to the topic.
+func letterRecords(t *testing.T, brokers string, n int) {
+	t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(brokers), kgo.DefaultProduceTopic("mark-read-dead-letters"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	var records []*kgo.Record
+	for i := range n {
+		account := fmt.Sprint("r", i)
+		r := &kgo.Record{Key: []byte(account + "|p"), Value: fmt.Appendf(nil, `{"Report_Account":%q,"Peer_Account":"p","MsgReadTime":1700000000}`, account)}
+		for _, h := range [][2]string{
+			{"markread.class", "rejected"}, {"markread.code", "90048"}, {"markread.event-time", "1700000000000"}, {"markread.failed-at", "2026-03-01T02:48:00Z"},
+		} {
+			r.Headers = append(r.Headers, kgo.RecordHeader{Key: h[0], Value: []byte(h[1])})
+		}
+		records = append(records, r)
+	}
+	if err := client.ProduceSync(t.Context(), records...).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Compaction would take letters away as soon as they are resolved, and more: nothing is written to such a topic.
+func TestCompactedLettersAreLeftAlone(t *testing.T) {
+	b := embedded(t, "mark-read-backfill")
+	if err := b.Cluster().CreateTopic("mark-read-dead-letters", 2, map[string]string{"cleanup.policy": "compact"}); err != nil {
+		t.Fatal(err)
+	}
+	letterRecords(t, b.Addr(), 1)
+	for _, args := range [][]string{{"replay"}, {"discard", "--all"}} {
+		r := try(t, nil, "", append(append([]string{"dead-letters"}, args...), "--brokers", b.Addr(), "--yes")...)
+		if r.status != ExitFailed || r.stdout != "" || !strings.Contains(r.stderr, "cleanup.policy=compact") || strings.Count(r.stderr, "\n") != 1 {
+			t.Errorf("%v: %+v", args, r)
+		}
+	}
+	if r := try(t, nil, "", "dead-letters", "ls", "--brokers", b.Addr()); r.status != ExitOK || !strings.Contains(r.stdout, "1 open") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// Ctrl-C in the middle of a replay: what was published is resolved, what was done is said, and the rest is left for the next replay.
+func TestInterruptedReplay(t *testing.T) {
+	noLeaks(t)
+	b := embedded(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
+	const all, part = 12_000, 5_000
+	letterRecords(t, b.Addr(), all)
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	// When the first events of the first part come.
+	b.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "mark-read-backfill", Observe: true, Count: -1, When: func(kmsg.Request) bool {
+		interrupt()
+		return true
+	}})
+	var stdout, stderr buffer
+	status := Run(ctx, []string{"dead-letters", "replay", "--brokers", b.Addr(), "--yes", "--json"}, nil, strings.NewReader(""), &stdout, &stderr)
+	var report struct{ Letters, Conversations int }
+	if err := json.Unmarshal([]byte(stdout.String()), &report); err != nil || report.Letters != part || report.Conversations != part {
+		t.Errorf("%s: %v", stdout.String(), err)
+	}
+	if line := lastLine(t, stderr.String()); status != ExitFailed || line != "interrupted after 5,000 of 12,000 letters; the rest is as it was" {
+		t.Errorf("%d: %s", status, line)
+	}
+	published := func() (n int64) {
+		for p := range int32(2) {
+			n += b.Cluster().PartitionInfo("mark-read-backfill", p).HighWatermark
+		}
+		return n
+	}
+	if n := published(); n != part {
+		t.Errorf("%d events are published", n)
+	}
+	r := try(t, nil, "", "dead-letters", "replay", "--brokers", b.Addr(), "--yes")
+	if n := published(); r.status != ExitOK || n != all || !strings.HasPrefix(r.stdout, "replayed 7,000 letters of 7,000 conversations to mark-read-backfill") {
+		t.Errorf("%+v, %d published", r, n)
+	}
+}
+
+// A brokers' refusal of the resolutions, which nothing foretold, ends the replay at once: it must not publish what it can't resolve.
+func TestRefusedResolutions(t *testing.T) {
+	b := embedded(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
+	letterRecords(t, b.Addr(), 12_000)
+	b.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "mark-read-dead-letters", Err: kerr.PolicyViolation, Count: -1})
+	r := try(t, nil, "", "dead-letters", "replay", "--brokers", b.Addr(), "--yes")
+	line := lastLine(t, r.stderr)
+	if r.status != ExitFailed || !strings.HasPrefix(r.stdout, "replayed 0 letters of 5,000 conversations") || strings.Count(r.stderr, "\n") != 1 ||
+		!strings.Contains(line, "5,000 letters may have been published and would be replayed once more") ||
+		!strings.Contains(line, "resolutions of letters are not written") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// A foreign letter may say anything, at any length: show stays readable.
+func TestShowIsBounded(t *testing.T) {
+	long := strings.Repeat("x", 800_000)
+	r := event.Record{Key: []byte(long), Value: fmt.Appendf(nil, `{"Report_Account":%q,"Peer_Account":%q}`, long, long)}
+	for _, name := range []string{
+		"markread.class", "markread.code", "markread.lane", "__dlq.errors.topic", "__dlq.errors.group", "__dlq.errors.message", "markread.value-omitted", "h" + long,
+	} {
+		r.Headers = append(r.Headers, event.Header{Key: name, Value: []byte(long)})
+	}
+	for i := range 1000 {
+		r.Headers = append(r.Headers, event.Header{Key: fmt.Sprint("trace-", i), Value: []byte("y")})
+	}
+	var out strings.Builder
+	if err := printLetter(&out, &deadletter.View{Letter: deadletter.Parse(r, deadletter.Open)}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if n := out.Len(); n > 20_000 || !strings.Contains(out.String(), "… and 951 more, which --json shows") {
+		t.Errorf("%d bytes: %.200s", n, out.String())
+	}
+}
+
+func TestMoments(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for text, want := range map[string]string{
+		"2026-02-28T10:00:00+01:00": "2026-02-28T09:00:00Z", "24h": "2026-02-28T12:00:00Z", "7d": "2026-02-22T12:00:00Z",
+		"1d12h": "2026-02-28T00:00:00Z", "90s": "2026-03-01T11:58:30Z", "0s": "2026-03-01T12:00:00Z",
+	} {
+		if at, ok := momentOf(text, now); !ok || at.UTC().Format(time.RFC3339) != want {
+			t.Errorf("%s is %s %t", text, at, ok)
+		}
+	}
+	for _, text := range []string{"", "24", "-1h", "+1h", "d", "1d-1h", "yesterday", "2026-03-01", "2026-03-01 10:00:00", "99999d", "1w"} {
+		if at, ok := momentOf(text, now); ok {
+			t.Errorf("%q is %s", text, at)
+		}
+	}
+}

@@ -1,0 +1,411 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http/httptest"
+	"os"
+	"path"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+	"go.yaml.in/yaml/v3"
+
+	"markread/cmd/markread/app"
+	"markread/cmd/markread/cli/config"
+	"markread/worker/console"
+)
+
+// The files below deploy are held against the program here: what they set exists and is accepted, and what they know of its times, ports and
+// paths is so. deploy/check asks the tools that will read them.
+
+const (
+	envFile   = "markread.env"
+	unitFile  = "systemd/markread.service"
+	podsFile  = "kubernetes/deployment.yaml"
+	podsEnv   = "kubernetes/worker.env"
+	composing = "compose.yaml"
+	imageFile = "Dockerfile"
+)
+
+// deployed is a file below deploy.
+func deployed(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(repository, "deploy", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// decoded is a YAML file below deploy. It goes through JSON, whose fields are found in any case.
+func decoded[T any](t *testing.T, name string) (v T) {
+	t.Helper()
+	var tree any
+	err := yaml.Unmarshal([]byte(deployed(t, name)), &tree)
+	if err == nil {
+		var text []byte
+		if text, err = json.Marshal(tree); err == nil {
+			err = json.Unmarshal(text, &v)
+		}
+	}
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return v
+}
+
+// settings are the lines of an environment file: those that are set, and those that are commented out, a name and a value each.
+func settings(t *testing.T, name string) (set, commented []string) {
+	t.Helper()
+	for i, line := range strings.Split(deployed(t, name), "\n") {
+		switch {
+		case line == "" || strings.HasPrefix(line, "# "):
+		case !regexp.MustCompile(`^#?MARKREAD_[A-Z_]+=[^"' ]*$`).MatchString(line): // each of its readers takes quotes and blanks another way
+			t.Errorf("%s:%d: %q is neither a comment nor a plain setting", name, i+1, line)
+		case line[0] == '#':
+			commented = append(commented, line[1:])
+		default:
+			set = append(set, line)
+		}
+	}
+	return set, commented
+}
+
+// accepted checks that run starts with an environment, but for the secrets' files, which are not here.
+func accepted(t *testing.T, where string, env []string) *runCommand {
+	t.Helper()
+	env = slices.Clone(env)
+	for i, pair := range env {
+		if name, _, _ := strings.Cut(pair, "="); strings.HasSuffix(name, "_FILE") {
+			env[i] = name + "=" + file(t, "secret")
+		}
+	}
+	p := &process{env: config.NewEnvironment(env)}
+	selected, err := p.parse([]string{"run"})
+	if err != nil {
+		t.Fatalf("%s: %v", where, err)
+	}
+	c := selected.(*runCommand)
+	if err := c.validate(p.env); err != nil {
+		t.Errorf("%s: %v", where, err)
+	}
+	if _, err := c.IMFlags.Client(p.env, 1); err != nil {
+		t.Errorf("%s: %v", where, err)
+	}
+	if unknown := p.env.SettingsErr(); len(unknown) > 0 {
+		t.Errorf("%s: nothing reads %v", where, unknown)
+	}
+	return c
+}
+
+// The example has every variable of run, shows the defaults, and is accepted as it is.
+func TestDeployEnvironmentFile(t *testing.T) {
+	set, commented := settings(t, envFile)
+	accepted(t, envFile, set)
+	shown := map[string]string{}
+	for _, pair := range slices.Concat(set, commented) {
+		name, value, _ := strings.Cut(pair, "=")
+		if _, twice := shown[name]; twice {
+			t.Errorf("%s has %s twice", envFile, name)
+		}
+		shown[name] = value
+	}
+	parser, err := newParser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{}
+	for _, secret := range []string{config.SASLPassword, config.IMKey, config.AdminToken} {
+		want[secret], want[secret+"_FILE"] = "", ""
+	}
+	for _, command := range parser.Model.Children {
+		for _, f := range command.Flags {
+			if command.Name == "run" && config.IsConfiguration(f) {
+				want[config.Variable(f.Name)] = shownDefault(f)
+			}
+		}
+	}
+	for name, value := range want {
+		got, ok := shown[name]
+		if !ok {
+			t.Errorf("%s lacks %s", envFile, name)
+		} else if slices.Contains(commented, name+"="+got) && got != value {
+			t.Errorf("%s shows %q for the default of %s, which is %q", envFile, got, name, value)
+		}
+	}
+	for name := range shown {
+		if _, ok := want[name]; !ok {
+			t.Errorf("%s has %s, which run does not read", envFile, name)
+		}
+	}
+	for _, pair := range set {
+		if name, _, _ := strings.Cut(pair, "="); want[name] != "" {
+			t.Errorf("%s sets %s, which has a default", envFile, name)
+		}
+	}
+}
+
+// shownDefault is a flag's default as a variable would give it.
+func shownDefault(f *kong.Flag) string {
+	switch f.Target.Kind() {
+	case reflect.Bool:
+		return "false"
+	case reflect.Pointer:
+		return f.PlaceHolder // a flag whose default depends on others
+	}
+	return f.Default
+}
+
+// No file mentions a variable that does not exist.
+func TestDeployVariables(t *testing.T) {
+	parser, err := newParser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := config.Variables(parser.Model)
+	err = fs.WalkDir(os.DirFS(filepath.Join(repository, "deploy")), ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		for _, m := range regexp.MustCompile(`MARKREAD_[A-Z_]*[A-Z]`).FindAllString(deployed(t, name), -1) {
+			if !known[m] {
+				t.Errorf("deploy/%s mentions %s, which nothing reads", name, m)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// composeFile is what these tests look at in compose.yaml.
+type composeFile struct {
+	Services map[string]struct {
+		Image           string
+		Command         []string
+		Environment     map[string]string
+		Ports           []string
+		StopGracePeriod string `json:"stop_grace_period"`
+	}
+}
+
+// podFile is what these tests look at in deployment.yaml.
+type podFile struct {
+	Spec struct {
+		Template struct {
+			Metadata struct{ Annotations map[string]string }
+			Spec     struct {
+				TerminationGracePeriodSeconds int
+				SecurityContext               struct{ RunAsUser, FSGroup int }
+				Containers                    []struct {
+					EnvFrom []struct{ ConfigMapRef struct{ Name string } }
+					Env     []struct{ Name, Value string }
+					Ports   []struct{ ContainerPort int }
+
+					StartupProbe, LivenessProbe, ReadinessProbe probe
+
+					Resources    struct{ Limits struct{ Memory string } }
+					VolumeMounts []struct{ MountPath, SubPath string }
+				}
+				Volumes []struct{ Secret struct{ SecretName string } }
+			}
+		}
+	}
+}
+
+type probe struct {
+	HTTPGet struct{ Path string }
+}
+
+// unit are the settings of the systemd unit, in the order of the file.
+func unit(t *testing.T) map[string][]string {
+	t.Helper()
+	all := map[string][]string{}
+	for line := range strings.Lines(deployed(t, unitFile)) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok && name[0] != '#' {
+			all[name] = append(all[name], value)
+		}
+	}
+	return all
+}
+
+// defaults are those of run.
+func defaults(t *testing.T) *runCommand {
+	t.Helper()
+	return parsed(t, nil, "--brokers", "k:1", "--im-app-id", "7")
+}
+
+// The workers of compose.yaml and of Kubernetes start with what they are given, and find the sandbox and the secrets.
+func TestDeployConfigurations(t *testing.T) {
+	compose := decoded[composeFile](t, composing)
+	workers := 0
+	for name, s := range compose.Services {
+		if !slices.Equal(s.Command, []string{"run"}) {
+			continue
+		}
+		workers++
+		var env []string
+		for k, v := range s.Environment {
+			env = append(env, k+"="+v)
+		}
+		c := accepted(t, composing+", "+name, env)
+		if c.IMAppID != app.LocalAppID || s.Environment[config.IMKey] != app.LocalKey || !strings.Contains(deployed(t, composing), "Bearer "+s.Environment[config.AdminToken]+"'") {
+			t.Errorf("%s, %s: app, key or token is not that of the sandbox, or of the example", composing, name)
+		}
+	}
+	if workers != 2 {
+		t.Errorf("%s has %d workers", composing, workers)
+	}
+	if kafka := regexp.MustCompile(`<kafka.version>(.*)</kafka.version>`).FindStringSubmatch(deployed(t, "kafka/pom.xml")); kafka == nil {
+		t.Error("kafka/pom.xml has no version")
+	} else if image := "apache/kafka:" + kafka[1]; compose.Services["kafka"].Image != image || compose.Services["traffic"].Image != image {
+		t.Errorf("%s: Kafka's image is not %s, that of kafka/pom.xml", composing, image)
+	}
+
+	set, commented := settings(t, podsEnv)
+	accepted(t, podsEnv, set)
+	accepted(t, podsEnv+" with all that is commented out", slices.Concat(set, commented))
+	pod := decoded[podFile](t, podsFile).Spec.Template.Spec
+	secret := decoded[struct {
+		Metadata   struct{ Name string }
+		StringData map[string]string
+	}](t, "kubernetes/secret.example.yaml")
+	kustomization := decoded[struct {
+		ConfigMapGenerator []struct {
+			Name string
+			Envs []string
+		}
+	}](t, "kubernetes/kustomization.yaml")
+	container := pod.Containers[0]
+	mount := container.VolumeMounts[0]
+	if mount.SubPath != "" {
+		t.Error("a file that is mounted by subPath does not follow a rotated secret")
+	}
+	if pod.Volumes[0].Secret.SecretName != secret.Metadata.Name {
+		t.Errorf("%s mounts the secret %s; the example is %s", podsFile, pod.Volumes[0].Secret.SecretName, secret.Metadata.Name)
+	}
+	for _, pair := range slices.Concat(set, commented) {
+		if name, value, _ := strings.Cut(pair, "="); strings.HasSuffix(name, "_FILE") {
+			if _, ok := secret.StringData[path.Base(value)]; !ok || path.Dir(value) != mount.MountPath {
+				t.Errorf("%s: %s is not a key of the example secret where it is mounted", podsEnv, pair)
+			}
+		}
+	}
+	if g := kustomization.ConfigMapGenerator[0]; g.Name != container.EnvFrom[0].ConfigMapRef.Name || "kubernetes/"+g.Envs[0] != podsEnv {
+		t.Errorf("kustomization.yaml makes %+v, which is not what the pods use", g)
+	}
+}
+
+// Whoever stops a worker waits longer than a stop may take.
+func TestDeployStopTimes(t *testing.T) {
+	least := defaults(t).DrainTimeout + app.StopGrace
+	seconds := decoded[podFile](t, podsFile).Spec.Template.Spec.TerminationGracePeriodSeconds
+	waits := map[string]string{podsFile: fmt.Sprint(seconds, "s"), unitFile: unit(t)["TimeoutStopSec"][0]}
+	for name, s := range decoded[composeFile](t, composing).Services {
+		if slices.Equal(s.Command, []string{"run"}) {
+			waits[composing+", "+name] = s.StopGracePeriod
+		}
+	}
+	for where, wait := range waits {
+		if d, err := time.ParseDuration(wait); err != nil || d <= least {
+			t.Errorf("%s waits %q for a stop, which may take %s", where, wait, least)
+		}
+	}
+	if got := unit(t)["RestartPreventExitStatus"]; !slices.Equal(got, []string{strconv.Itoa(exitUsage)}) {
+		t.Errorf("%s does not restart after exit status %s; wrong usage is %d", unitFile, got, exitUsage)
+	}
+}
+
+// Probes ask for paths that are open to other machines, at the admin server's port, which is the same everywhere.
+func TestDeployAdminServer(t *testing.T) {
+	pods := decoded[podFile](t, podsFile).Spec.Template
+	container := pods.Spec.Containers[0]
+	server, err := console.New(console.Options{Addr: "127.0.0.1:0", Source: &held{unready: true}, Gatherer: prometheus.NewRegistry(), Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []struct {
+		path   string
+		status int // of a worker that turns, but is no member
+	}{{container.StartupProbe.HTTPGet.Path, 200}, {container.LivenessProbe.HTTPGet.Path, 200}, {container.ReadinessProbe.HTTPGet.Path, 503}} {
+		answer := httptest.NewRecorder()
+		server.Handler().ServeHTTP(answer, httptest.NewRequest("GET", "http://10.0.0.7:8780"+p.path, nil))
+		if answer.Code != p.status {
+			t.Errorf("probe %q: %d, want %d", p.path, answer.Code, p.status)
+		}
+	}
+
+	_, port, err := net.SplitHostPort(defaults(t).Admin.AdminAddr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{
+		podsFile:               strconv.Itoa(container.Ports[0].ContainerPort),
+		podsFile + ", scraped": pods.Metadata.Annotations["prometheus.io/port"],
+		imageFile:              regexp.MustCompile(`(?m)^EXPOSE (.*)$`).FindStringSubmatch(deployed(t, imageFile))[1],
+	}
+	for _, name := range []string{"kubernetes/service.yaml", "kubernetes/networkpolicy.yaml"} {
+		got[name] = regexp.MustCompile(`\bport: (\d+)`).FindStringSubmatch(deployed(t, name))[1] // the first: what comes in
+	}
+	set, _ := settings(t, podsEnv)
+	_, got[podsEnv], _ = net.SplitHostPort(accepted(t, podsEnv, set).Admin.AdminAddr)
+	for name, s := range decoded[composeFile](t, composing).Services {
+		if slices.Equal(s.Command, []string{"run"}) {
+			got[composing+", "+name] = s.Ports[0][strings.LastIndex(s.Ports[0], ":")+1:]
+			_, got[composing+", address of "+name], _ = net.SplitHostPort(s.Environment["MARKREAD_ADMIN_ADDR"])
+		}
+	}
+	for where, p := range got {
+		if p != port {
+			t.Errorf("%s has port %s for the admin server's %s", where, p, port)
+		}
+	}
+}
+
+// The image's user is the pods'; the memory that Go may use is below the limit; the image is built with a Go that go.mod allows.
+func TestDeployNumbers(t *testing.T) {
+	pods := decoded[podFile](t, podsFile).Spec.Template.Spec
+	image := deployed(t, imageFile)
+	if user := fmt.Sprintf("\nUSER %d:%d\n", pods.SecurityContext.RunAsUser, pods.SecurityContext.FSGroup); !strings.Contains(image, user) {
+		t.Errorf("%s has no %q", imageFile, user)
+	}
+	memory := map[string][2]string{podsFile: {"", pods.Containers[0].Resources.Limits.Memory}, unitFile: {"", unit(t)["MemoryMax"][0]}}
+	for _, e := range pods.Containers[0].Env {
+		if e.Name == "GOMEMLIMIT" {
+			memory[podsFile] = [2]string{e.Value, memory[podsFile][1]}
+		}
+	}
+	for _, e := range unit(t)["Environment"] {
+		if value, ok := strings.CutPrefix(e, "GOMEMLIMIT="); ok {
+			memory[unitFile] = [2]string{value, memory[unitFile][1]}
+		}
+	}
+	for where, m := range memory {
+		soft, err1 := strconv.Atoi(strings.TrimSuffix(m[0], "MiB"))
+		hard, err2 := strconv.Atoi(strings.TrimRight(m[1], "Mi")) // Mi in Kubernetes, M in systemd: both of 1,024 KiB
+		if err1 != nil || err2 != nil || soft >= hard || soft < hard*3/4 {
+			t.Errorf("%s: GOMEMLIMIT %q and the limit %q", where, m[0], m[1])
+		}
+	}
+	mod, err := os.ReadFile(filepath.Join(repository, "go.mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	needed := regexp.MustCompile(`(?m)^go (\d+\.\d+)\.`).FindStringSubmatch(string(mod))[1]
+	if !strings.Contains(image, " golang:"+needed+".") {
+		t.Errorf("%s does not build with Go %s, which go.mod names", imageFile, needed)
+	}
+}

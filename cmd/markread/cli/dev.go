@@ -1,0 +1,122 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"markread/cmd/markread/app"
+	"markread/cmd/markread/cli/config"
+	"markread/worker/format"
+)
+
+// devCommand is everything on one machine.
+type devCommand struct {
+	KafkaAddr          string `default:"127.0.0.1:9092" help:"Where the embedded broker listens."`
+	IMAddr             string `name:"im-addr" default:"127.0.0.1:8790" help:"Where the local IM server listens."`
+	DataDir            string `placeholder:"DIR" help:"Keep Kafka's data here; without it it is gone at the end."`
+	Traffic            int    `default:"20" help:"Sample events a second; 0: none."`
+	config.EngineFlags `embed:"" group:"Worker:"`
+	Admin              config.AdminFlags `embed:"" group:"Admin server:"`
+	Log                config.LogFlags   `embed:"" group:"Log:"`
+}
+
+// Help is kong's: what follows the summary.
+func (*devCommand) Help() string {
+	return `An embedded Kafka broker, a local IM server that limits calls like the real one, the worker, its admin server, and a few hundred users
+who send each other messages and read them.
+
+    markread dev
+    markread dev --traffic 0 --data-dir ./data
+    markread dev --traffic 500 --rate 50        # events collapse` + variablesHelp
+}
+
+const maxTraffic = 10_000
+
+func (c *devCommand) validate(env config.Environment) error {
+	for _, a := range []struct{ flag, addr string }{{"--kafka-addr", c.KafkaAddr}, {"--im-addr", c.IMAddr}} {
+		if _, _, err := config.SplitAddr(a.addr); err != nil {
+			return config.Usagef("%s: %v", a.flag, err)
+		}
+	}
+	if c.Traffic < 0 || c.Traffic > maxTraffic {
+		return config.Usagef("--traffic must be between 0 and %d", maxTraffic)
+	}
+	if err := c.EngineFlags.Check(app.DevIMTimeout); err != nil {
+		return err
+	}
+	return c.Admin.Check(env)
+}
+
+func (c *devCommand) run(ctx context.Context, p *process) error {
+	if err := c.validate(p.env); err != nil {
+		return err
+	}
+	token, err := p.env.Secret(config.AdminToken)
+	if err != nil {
+		return err
+	}
+	p.beginService(c.Log)
+	p.takeStandardLog(nil) // the local key opens nothing
+	worker := c.Options(app.DevIMTimeout, p.log)
+	worker.Version, worker.Commit = build()
+	return app.Dev(ctx, app.DevOptions{
+		KafkaAddr: c.KafkaAddr, IMAddr: c.IMAddr, AdminAddr: c.Admin.AdminAddr, AdminToken: token, DataDir: c.DataDir, Traffic: c.Traffic,
+		Worker:  worker,
+		Started: func(kafkaAddr, imAddr, adminAddr string) { c.summary(p, kafkaAddr, imAddr, adminAddr) },
+	})
+}
+
+// summary says what listens where, and what to try next.
+func (c *devCommand) summary(p *process, kafkaAddr, imAddr, adminAddr string) {
+	data := "in memory; --data-dir DIR keeps its data"
+	if c.DataDir != "" {
+		data = "data in " + c.DataDir
+	}
+	sample := "none; --traffic N makes N events a second"
+	if c.Traffic > 0 {
+		sample = fmt.Sprintf("%d events a second by %d users", c.Traffic, app.TrafficUsers)
+	}
+	look := fmt.Sprintf("http://%s/sandbox/read-time?report=%s&peer=%s", imAddr, app.DevReader, app.DevSender)
+	program := programName()
+	t := tabwriter.NewWriter(p.stdout, 0, 0, 3, ' ', 0)
+	fmt.Fprintf(t, "\nmarkread dev: all of it runs on this machine. Ctrl-C stops it.\n\n")
+	fmt.Fprintf(t, "  console\thttp://%s/\tstate of the worker; also /metrics, /api/state\n", adminAddr)
+	fmt.Fprintf(t, "  IM server\thttp://%s/sandbox\tlocal, app %d, %s\n", imAddr, app.LocalAppID, format.Rate(app.VendorRate))
+	fmt.Fprintf(t, "  Kafka\t%s\tembedded, %s\n", kafkaAddr, data)
+	fmt.Fprintf(t, "  traffic\t%s\n", sample)
+	_ = t.Flush()
+	fmt.Fprintf(p.stdout, "\nTry, in another terminal (%s has sent %s %d messages):\n\n", app.DevSender, app.DevReader, app.DevMessages)
+	t = tabwriter.NewWriter(p.stdout, 0, 0, 3, ' ', 0)
+	fmt.Fprintf(t, "  unread?\tcurl -s '%s'\n", look)
+	fmt.Fprintf(t, "  read them\t%s emit --brokers %s --report %s --peer %s\n", program, kafkaAddr, app.DevReader, app.DevSender)
+	fmt.Fprintf(t, "  unread now?\tthe first line again\n")
+	fmt.Fprintf(t, "  in bulk\tprintf 'Report_Account,Peer_Account\\n%s,%s\\n' | %s backfill --brokers %s --read-time now -\n", app.DevReader, app.DevSender, program, kafkaAddr)
+	fmt.Fprintf(t, "  one call\tenv -u MARKREAD_IM_KEY_FILE MARKREAD_IM_KEY=%s %s call --im-url http://%s --im-app-id %d --report %s --peer %s\n",
+		app.LocalKey, program, imAddr, app.LocalAppID, app.DevReader, app.DevSender)
+	fmt.Fprintf(t, "  an outage\tcurl -s -X PUT http://%s/sandbox/faults -d '{\"rules\":[{\"kind\":\"status\",\"status\":502,\"for\":\"1m\"}]}'\n", imAddr)
+	fmt.Fprintf(t, "  a failure\t%s emit --brokers %s --report nobody --peer %s, and then %s dead-letters ls --brokers %s\n", program, kafkaAddr, app.DevSender, program, kafkaAddr)
+	fmt.Fprintf(t, "  how is it?\t%s status --brokers %s --admin-url http://%s\n", program, kafkaAddr, adminAddr)
+	flag := adminURL(adminAddr)
+	fmt.Fprintf(t, "  hold it\t%s pause%s\n", program, flag)
+	fmt.Fprintf(t, "  go on\t%s resume%s\n\n", program, flag)
+	_ = t.Flush()
+}
+
+// adminURL is the flag that names the worker at addr, empty where that is the default.
+func adminURL(addr string) string {
+	if addr == "127.0.0.1:8780" {
+		return ""
+	}
+	return " --admin-url http://" + addr
+}
+
+// programName is how the person at the keyboard calls this program.
+func programName() string {
+	if strings.Contains(os.Args[0], "go-build") {
+		return "go run ./cmd/markread"
+	}
+	return os.Args[0]
+}

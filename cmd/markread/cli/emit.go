@@ -1,0 +1,232 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"time"
+
+	"markread/cmd/markread/app"
+	"markread/cmd/markread/cli/config"
+	"markread/consumer/backfill"
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
+	"markread/worker/format"
+)
+
+// emitCommand publishes events.
+type emitCommand struct {
+	Files     []string          `arg:"" optional:"" hidden:""` // not taken: who names one learns what to do
+	Report    *string           `placeholder:"ACCOUNT" help:"Who has read. Without it events are read from standard input, one JSON object a line."`
+	Peer      *string           `placeholder:"ACCOUNT" help:"Whose messages were read."`
+	ReadTime  *string           `placeholder:"SECONDS" help:"Everything up to this second since 1970 has been read; without it up to the event time."`
+	EventTime *string           `placeholder:"MS" help:"When it was read, in milliseconds since 1970; without it now."`
+	Kafka     config.KafkaFlags `embed:"" group:"Kafka:"`
+	Topic     config.TopicFlag  `embed:"" group:"Kafka:"`
+	Log       config.LogFlags   `embed:"" group:"Log:"`
+}
+
+// Help is kong's: what follows the summary.
+func (*emitCommand) Help() string {
+	return `Lines that are no events are reported with their number and not published; then the exit status is 3.
+
+    markread emit --brokers localhost:9092 --report alice --peer bob
+    markread emit --brokers localhost:9092 < events.ndjson` + variablesHelp
+}
+
+func (c *emitCommand) run(ctx context.Context, p *process) error {
+	single, err := c.validate(p.env)
+	if err != nil {
+		return err
+	}
+	options, err := c.Kafka.ClientOptions(p.env)
+	if err != nil {
+		return err
+	}
+	p.begin(c.Log)
+	c.Kafka.Warn(p.env, p.log)
+	p.takeStandardLog(nil)
+	options.Log = p.log
+	kafka, err := kafkaclient.New(options)
+	if err != nil {
+		return config.Usagef("--brokers: %v", err)
+	}
+	defer kafka.Close()
+	to := kafka.Publisher(c.Topic.Topic)
+	if single != nil {
+		if err := to.Publish(ctx, *single); err != nil {
+			return fmt.Errorf("not published to %s: %w", c.Topic.Topic, cause(err))
+		}
+		_, err := fmt.Fprintf(p.stdout, "published 1 event to %s\n", c.Topic.Topic)
+		return err
+	}
+	if isTerminal(p.stdin) {
+		p.log.Info().Msg("reading events from the terminal, one JSON object a line; Ctrl-D ends")
+	}
+	e := emission{to: to, topic: c.Topic.Topic, log: p.log}
+	err = e.copy(ctx, p.stdin)
+	if _, werr := fmt.Fprintf(p.stdout, "published %s to %s, rejected %s\n", format.Count(e.published, "event"), e.topic, format.Count(e.rejected, "line")); err == nil {
+		err = werr
+	}
+	if err == nil && e.rejected > 0 {
+		return &rejectedError{"rejected " + format.Count(e.rejected, "line") + e.hint()}
+	}
+	return err
+}
+
+// validate returns the event that the flags describe, nil if events come from standard input.
+func (c *emitCommand) validate(env config.Environment) (*event.Message, error) {
+	if err := config.FirstError(func() error { return c.Kafka.Check(env) }, c.Topic.Check); err != nil {
+		return nil, err
+	}
+	switch {
+	case len(c.Files) > 0:
+		return nil, config.Usagef("unexpected argument %s: emit reads standard input (markread emit < FILE); for large files, and for CSV, there is markread backfill", c.Files[0])
+	case c.Report == nil && c.Peer != nil:
+		return nil, config.Usagef("--peer needs --report")
+	case c.Report != nil && c.Peer == nil:
+		return nil, config.Usagef("--report needs --peer")
+	case c.Report == nil && c.ReadTime != nil:
+		return nil, config.Usagef("--read-time is for --report and --peer; a line has MsgReadTime")
+	case c.Report == nil && c.EventTime != nil:
+		return nil, config.Usagef("--event-time is for --report and --peer")
+	case c.Report == nil:
+		return nil, nil
+	}
+	readTime, err := checkRead(*c.Report, *c.Peer, c.ReadTime)
+	if err != nil {
+		return nil, err
+	}
+	m := app.NewEvent(*c.Report, *c.Peer, readTime, time.Now())
+	if c.EventTime != nil {
+		m, err = checkEventTime(m, *c.EventTime)
+	}
+	return &m, err
+}
+
+// emission copies events from lines to a topic.
+type emission struct {
+	to                  app.Publisher
+	topic               string
+	log                 logger
+	published, rejected int
+}
+
+// hint is what to do if no line was an event: it is the wrong input.
+func (e *emission) hint() string {
+	if e.published > 0 {
+		return ""
+	}
+	return ", all of them: each must be one JSON object, such as " + `{"Report_Account":"alice","Peer_Account":"bob"}` + "; `markread backfill` reads CSV, too"
+}
+
+// line is one line of input with its number, from 1.
+type line struct {
+	number  int
+	text    []byte
+	tooLong bool
+}
+
+// copy publishes what it reads until the input or ctx ends. Lines that are there already go together; nobody waits for more.
+func (e *emission) copy(ctx context.Context, input io.Reader) error {
+	lines := make(chan line, app.MaxBatch)
+	failed := make(chan error, 1)
+	done := make(chan struct{})
+	defer close(done)
+	go func() { failed <- readLines(input, lines, done) }()
+	for {
+		var batch []event.Message
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("interrupted after %s", format.Count(e.published, "event"))
+		case l, ok := <-lines:
+			for ; ok; l, ok = <-lines {
+				batch = e.add(batch, l)
+				if len(lines) == 0 || len(batch) == app.MaxBatch {
+					break
+				}
+			}
+			if err := e.publish(ctx, batch); err != nil {
+				return err
+			}
+			if !ok {
+				return <-failed
+			}
+		}
+	}
+}
+
+// add appends the line's event, or reports why it is none.
+func (e *emission) add(batch []event.Message, l line) []event.Message {
+	text := bytes.TrimSpace(l.text)
+	m := event.Message{Value: text, Time: time.Now()}
+	decoded := decode(m)
+	reason := decoded.Invalid
+	if l.tooLong {
+		reason = fmt.Errorf("longer than %d bytes", backfill.MaxLine)
+	}
+	if reason != nil {
+		e.rejected++
+		e.log.Warn().Int("line", l.number).Str("reason", reason.Error()).Msg("rejected")
+		return batch
+	}
+	m.Key = event.Key(decoded.Report, decoded.Peer)
+	return append(batch, m)
+}
+
+func (e *emission) publish(ctx context.Context, batch []event.Message) error {
+	if len(batch) == 0 {
+		return nil
+	}
+	err := e.to.Publish(ctx, batch...)
+	e.published += len(batch)
+	if err != nil {
+		var some kafkaclient.PublishErrors
+		failed := len(batch)
+		if errors.As(err, &some) {
+			failed = len(some)
+		}
+		e.published -= failed
+		return fmt.Errorf("%s not published to %s: %w", format.Count(failed, "event"), e.topic, cause(err))
+	}
+	return nil
+}
+
+// cause is what is wrong with the first message that failed.
+func cause(err error) error {
+	var some kafkaclient.PublishErrors
+	if errors.As(err, &some) && len(some) > 0 {
+		err = some[slices.Min(slices.Collect(maps.Keys(some)))]
+	}
+	var missing *kafkaclient.MissingTopicError
+	if errors.As(err, &missing) {
+		return fmt.Errorf("topic %q does not exist; `markread run --create-topics` makes it", missing.Topics[0])
+	}
+	return err
+}
+
+// readLines sends the input's lines that are not blank until it ends or done is closed, then closes lines. Of a line that is too long only its number is
+// kept.
+func readLines(input io.Reader, lines chan<- line, done <-chan struct{}) error {
+	defer close(lines)
+	err := backfill.EachLine(input, func(number int64, text []byte, tooLong bool) bool {
+		l := line{number: int(number), tooLong: tooLong}
+		if !tooLong {
+			l.text = bytes.Clone(text)
+		}
+		select {
+		case lines <- l:
+			return true
+		case <-done:
+			return false
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("standard input, %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,317 @@
+package cli
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+const testKey = "canary-5bd2850fff3ecb11"
+
+// result is what a command line left behind.
+type result struct {
+	status         int
+	stdout, stderr string
+}
+
+// try runs a command line in this process.
+func try(t *testing.T, env []string, stdin string, args ...string) result {
+	t.Helper()
+	var stdout, stderr buffer // the standard logger, which the command takes, outlives it
+	status := Run(t.Context(), args, env, strings.NewReader(stdin), &stdout, &stderr)
+	return result{status, stdout.String(), stderr.String()}
+}
+
+// file writes a file with the content and returns its path.
+func file(t *testing.T, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// Wrong usage ends with 2 and exactly one line that names what is wrong, and nothing was begun.
+func TestWrongUsage(t *testing.T) {
+	key := "MARKREAD_IM_KEY=" + testKey
+	runs := func(extra ...string) []string {
+		return append([]string{"run", "--brokers", "localhost:9092", "--im-app-id", "1400000000"}, extra...)
+	}
+	cases := []struct {
+		name string
+		env  []string
+		args []string
+		want string
+	}{
+		{"no command", nil, nil, "markread --help"},
+		{"unknown command", nil, []string{"rum"}, "rum"},
+		{"command of nobody", nil, []string{"refill", "file"}, "refill"},
+		{"unknown flag", []string{key}, runs("--rates", "5"), "--rates"},
+		{"flag before the command", []string{key}, []string{"--rate", "5", "run"}, "--rate"},
+		{"argument too many", []string{key}, runs("now"), "now"},
+		{"flag without its value", []string{key}, runs("--topic"), "--topic"},
+		{"no brokers", []string{key}, []string{"run", "--im-app-id", "1"}, "--brokers"},
+		{"empty brokers", []string{key, "MARKREAD_BROKERS="}, []string{"run", "--im-app-id", "1"}, "--brokers"},
+		{"broker without a port", []string{key}, []string{"run", "--brokers", "a:9092,b", "--im-app-id", "1"}, "--brokers"},
+		{"no app", []string{key}, []string{"run", "--brokers", "localhost:9092"}, "--im-app-id"},
+		{"app 0", []string{key}, runs("--im-app-id", "0"), "--im-app-id"},
+		{"no key", nil, runs(), "MARKREAD_IM_KEY"},
+		{"empty key", []string{"MARKREAD_IM_KEY="}, runs(), "MARKREAD_IM_KEY"},
+		{"key and key file", []string{key, "MARKREAD_IM_KEY_FILE=" + file(t, testKey)}, runs(), "MARKREAD_IM_KEY_FILE"},
+		{"key file that is not there", []string{"MARKREAD_IM_KEY_FILE=/no/such/file"}, runs(), "MARKREAD_IM_KEY_FILE"},
+		{"empty key file", []string{"MARKREAD_IM_KEY_FILE=" + file(t, "\n")}, runs(), "MARKREAD_IM_KEY_FILE"},
+		{"key as a flag", nil, runs("--im-key", testKey), "--im-key"},
+		{"key as a flag, in one word", nil, runs("--im-key=" + testKey), "--im-key"},
+		{"no number", []string{key}, runs("--rate", "many"), "--rate"},
+		{"no number, from the environment", []string{key, "MARKREAD_RATE=many"}, runs(), "--rate"},
+		{"no duration", []string{key}, runs("--im-timeout", "5"), "--im-timeout"},
+		{"negative rate", []string{key}, runs("--rate=-1"), "--rate"},
+		{"negative rate, in two words", []string{key}, runs("--rate", "-1"), "--rate"},
+		{"rate too high", []string{key}, runs("--rate", "100001"), "--rate"},
+		{"version in the URL", []string{key}, runs("--im-url", "https://im.example/v4/openim"), "--im-url"},
+		{"broker without a host", []string{key}, runs("--brokers", ":9092"), "is not HOST:PORT"},
+		{"broker with port 0", []string{key}, runs("--brokers", "a:0"), "is not HOST:PORT"},
+		{"no rate, another machine", []string{key}, runs("--rate", "0"), "--uncapped"},
+		{"calls at a time with a rate", []string{key}, runs("--max-in-flight", "5"), "--max-in-flight"},
+		{"no calls at a time", []string{key}, runs("--rate", "0", "--uncapped", "--max-in-flight", "0"), "--max-in-flight"},
+		{"timeout as short as the server's", []string{key}, runs("--im-timeout", "3s"), "--im-timeout"},
+		{"timeout longer than the session allows", []string{key}, runs("--im-timeout", "11.1s", "--drain-timeout", "20s"), "--im-timeout"},
+		{"drain shorter than a call", []string{key}, runs("--drain-timeout", "5.9s"), "--drain-timeout"},
+		{"drain longer than a rebalance", []string{key}, runs("--drain-timeout", "46s"), "--drain-timeout"},
+		{"drain shorter than a call, from the environment", []string{key, "MARKREAD_IM_TIMEOUT=10s"}, runs(), "--drain-timeout"},
+		{"one topic for both lanes", []string{key}, runs("--backfill-topic", "mark-read"), "--backfill-topic"},
+		{"letters into the topic", []string{key}, runs("--dead-letter-topic", "mark-read"), "--dead-letter-topic"},
+		{"letters into the backfill topic", []string{key}, runs("--dead-letter-topic", "mark-read-backfill"), "--dead-letter-topic"},
+		{"empty topic", []string{key}, runs("--topic", ""), "--topic"},
+		{"impossible topic", []string{key}, runs("--topic", "a b"), "--topic"},
+		{"empty group", []string{key}, runs("--group", ""), "--group"},
+		{"no TLS to another machine", []string{key}, runs("--im-url", "http://im.example"), "--im-insecure"},
+		{"unknown region", []string{key}, runs("--im-url", "atlantis"), "--im-url"},
+		{"password in the URL", []string{key}, runs("--im-url", "https://u:"+testKey+"@im.example"), "--im-url"},
+		{"unknown mechanism", []string{key}, runs("--sasl", "gssapi"), "--sasl"},
+		{"mechanism without a user", []string{key, "MARKREAD_SASL_PASSWORD=x"}, runs("--sasl", "plain"), "--sasl-user"},
+		{"mechanism without a password", []string{key}, runs("--sasl", "plain", "--sasl-user", "u"), "MARKREAD_SASL_PASSWORD"},
+		{"user without a mechanism", []string{key}, runs("--sasl-user", "u"), "--sasl-user"},
+		{"password twice", []string{key, "MARKREAD_SASL_PASSWORD=x", "MARKREAD_SASL_PASSWORD_FILE=" + file(t, "y")}, runs(), "MARKREAD_SASL_PASSWORD_FILE"},
+		{"authority without TLS", []string{key}, runs("--tls-ca", "ca.pem"), "--tls-ca"},
+		{"authority that is not there", []string{key}, runs("--tls", "--tls-ca", "/no/such/ca.pem"), "--tls-ca"},
+		{"authority that is none", []string{key}, runs("--tls", "--tls-ca", file(t, "x")), "--tls-ca"},
+		{"certificate without its key", []string{key}, runs("--tls", "--tls-cert", "c.pem"), "--tls-key"},
+		{"certificate that is none", []string{key}, runs("--tls", "--tls-cert", file(t, "x"), "--tls-key", file(t, "x")), "--tls-cert"},
+		{"no attempts", []string{key}, runs("--attempts", "0"), "--attempts"},
+		{"no memory", []string{key}, runs("--max-pending", "0"), "--max-pending"},
+		{"no rejections allowed", []string{key}, runs("--max-rejected", "0"), "--max-rejected"},
+		{"more rejections than all", []string{key}, runs("--max-rejected", "101"), "--max-rejected"},
+		{"rejections with a sign", []string{key}, runs("--max-rejected", "95%"), "--max-rejected"},
+		{"no backoff", []string{key}, runs("--backoff-initial", "0s"), "--backoff-initial"},
+		{"backoff upside down", []string{key}, runs("--backoff-max", "100ms"), "--backoff-max"},
+		{"no commits", []string{key}, runs("--commit-every", "0s"), "--commit-every"},
+		{"admin port", []string{key}, runs("--admin-addr", "127.0.0.1"), "--admin-addr"},
+		{"admin port too large", []string{key}, runs("--admin-addr", "127.0.0.1:65536"), "--admin-addr"},
+		{"admin token with a space", []string{key, "MARKREAD_ADMIN_TOKEN=" + testKey + " "}, runs(), "MARKREAD_ADMIN_TOKEN"},
+		{"admin token twice", []string{key, "MARKREAD_ADMIN_TOKEN=x", "MARKREAD_ADMIN_TOKEN_FILE=" + file(t, "y")}, runs(), "MARKREAD_ADMIN_TOKEN_FILE"},
+		{"log level", []string{key}, runs("--log-level", "loud"), "--log-level"},
+		{"log format", []string{key}, runs("--log-format", "xml"), "--log-format"},
+		{"value with line breaks", []string{key}, runs("--topic", "a\nb\rc\x1b[31m"), "--topic"},
+		{"argument with line breaks", []string{key}, runs("a\nb\rc\x1b[31m"), "a b c?[31m"},
+
+		{"emit: a flag of the worker", nil, []string{"emit", "--brokers", "localhost:9092", "--rate", "5"}, "--rate"},
+		{"emit: reader without peer", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a"}, "--peer"},
+		{"emit: peer without reader", nil, []string{"emit", "--brokers", "localhost:9092", "--peer", "a"}, "--report"},
+		{"emit: time without reader", nil, []string{"emit", "--brokers", "localhost:9092", "--read-time", "1"}, "--read-time"},
+		{"emit: event time without reader", nil, []string{"emit", "--brokers", "localhost:9092", "--event-time", "1"}, "--event-time"},
+		{"emit: empty accounts", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "", "--peer", ""}, "--report"},
+		{"emit: account too long", nil, []string{"emit", "--brokers", "localhost:9092", "--report", strings.Repeat("a", 33), "--peer", "b"}, "--report"},
+		{"emit: milliseconds", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer", "b", "--read-time", "1700000000000"}, "--read-time"},
+		{"emit: peer not in ASCII", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer", "b\u00f6b"}, "--peer"},
+		{"emit: read time in the future", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer", "b", "--read-time", "9999999999"}, "--read-time"},
+		{"emit: event time in the future", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer", "b", "--event-time", "9999999999999"}, "--event-time"},
+		{"emit: event time negative", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer", "b", "--event-time=-1"}, "--event-time"},
+		{"emit: event time in seconds", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer", "b", "--event-time", "1700000000"}, "looks like seconds"},
+		{"emit: event time in microseconds", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer", "b", "--event-time", "1700000000000000"}, "looks like microseconds"},
+		{"emit: a date for the event time", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer", "b", "--event-time", "2025-10-09"}, "--event-time: \"2025-10-09\" is not milliseconds since 1970 (13 to 15 digits): it looks like a date"},
+		{"emit: empty read time", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer", "b", "--read-time", ""}, "--read-time must not be empty"},
+		{"emit: a spreadsheet's day", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer", "b", "--read-time", "45939"}, "--read-time 45939 is before September 2001"},
+		{"call: a date", []string{key}, []string{"call", "--im-app-id", "1", "--report", "a", "--peer", "b", "--read-time", "20251009"}, "looks like a date"},
+		{"call: a date with hyphens", []string{key}, []string{"call", "--im-app-id", "1", "--report", "a", "--peer", "b", "--read-time", "2025-10-09"}, "looks like a date"},
+		{"call: reader too long", []string{key}, []string{"call", "--im-app-id", "1", "--report", strings.Repeat("a", 33), "--peer", "b"}, "--report"},
+		{"call: peer with a control character", []string{key}, []string{"call", "--im-app-id", "1", "--report", "a", "--peer", "b\x7f"}, "--peer"},
+		{"call: milliseconds", []string{key}, []string{"call", "--im-app-id", "1", "--report", "a", "--peer", "b", "--read-time", "1700000000000"}, "looks like milliseconds"},
+		{"call: time in the future", []string{key}, []string{"call", "--im-app-id", "1", "--report", "a", "--peer", "b", "--read-time", "9999999999"}, "--read-time"},
+		{"call: no reader", []string{key}, []string{"call", "--im-app-id", "1", "--peer", "b"}, "--report"},
+		{"call: empty peer", []string{key}, []string{"call", "--im-app-id", "1", "--report", "a", "--peer", ""}, "--peer"},
+		{"call: time 0", []string{key}, []string{"call", "--im-app-id", "1", "--report", "a", "--peer", "b", "--read-time", "0"}, "--read-time"},
+		{"call: a flag of Kafka", []string{key}, []string{"call", "--im-app-id", "1", "--report", "a", "--peer", "b", "--topic", "t"}, "--topic"},
+		{"check: no key", nil, []string{"check", "--brokers", "k:1", "--im-app-id", "1"}, "MARKREAD_IM_KEY"},
+		{"check: a rule of the worker", []string{key, "MARKREAD_DRAIN_TIMEOUT=46s"}, []string{"check", "--brokers", "k:1", "--im-app-id", "1"}, "--drain-timeout (MARKREAD_DRAIN_TIMEOUT)"},
+		{"check: authority that is none", []string{key}, []string{"check", "--brokers", "k:1", "--im-app-id", "1", "--tls", "--tls-ca", file(t, "x")}, "--tls-ca"},
+		{"pause: no scheme", nil, []string{"pause", "--admin-url", "localhost:8780"}, "--admin-url"},
+		{"pause: address alone", nil, []string{"pause", "--admin-url", "127.0.0.1:8780"}, "such as http://127.0.0.1:8780"},
+		{"pause: port alone", nil, []string{"pause", "--admin-url", ":8780"}, "--admin-url"},
+		{"pause: empty", nil, []string{"pause", "--admin-url", ""}, "--admin-url"},
+		{"pause: another scheme", nil, []string{"pause", "--admin-url", "ftp://localhost"}, "--admin-url"},
+		{"pause: no host", nil, []string{"pause", "--admin-url", "http://:8780"}, "--admin-url"},
+		{"pause: a query", nil, []string{"pause", "--admin-url", "http://localhost:8780?x=1"}, "--admin-url"},
+		{"pause: password in the URL", nil, []string{"pause", "--admin-url", "http://u:" + testKey + "@localhost:8780"}, "--admin-url"},
+		{"pause: password in no URL", nil, []string{"pause", "--admin-url", "u:" + testKey + "@[localhost"}, "--admin-url"},
+		{"pause: token in clear", []string{"MARKREAD_ADMIN_TOKEN=" + testKey}, []string{"pause", "--admin-url", "http://10.0.0.7:8780"}, "https"},
+		{"pause: token twice", []string{"MARKREAD_ADMIN_TOKEN=x", "MARKREAD_ADMIN_TOKEN_FILE=" + file(t, "y")}, []string{"pause"}, "MARKREAD_ADMIN_TOKEN_FILE"},
+		{"pause: token of two lines", []string{"MARKREAD_ADMIN_TOKEN=" + testKey + "\n" + testKey}, []string{"pause"}, "MARKREAD_ADMIN_TOKEN"},
+		{"pause: a flag of resume", nil, []string{"pause", "--accept-rejections"}, "--accept-rejections"},
+		{"pause: a worker as an argument", nil, []string{"pause", "http://localhost:8780"}, "unexpected argument"},
+		{"resume: misspelt", nil, []string{"resume", "--accept-rejection"}, "--accept-rejections"},
+		{"status: no brokers", nil, []string{"status"}, "--brokers"},
+		{"status: broker with a scheme", nil, []string{"status", "--brokers", "PLAINTEXT://kafka:9092"}, "leave out PLAINTEXT://"},
+		{"status: broker without a port", nil, []string{"status", "--brokers", "kafka"}, "--brokers"},
+		{"status: one topic for both lanes", nil, []string{"status", "--brokers", "k:1", "--backfill-topic", "mark-read"}, "--backfill-topic"},
+		{"status: letters among the events", nil, []string{"status", "--brokers", "k:1", "--dead-letter-topic", "mark-read"}, "--dead-letter-topic"},
+		{"status: empty group", nil, []string{"status", "--brokers", "k:1", "--group", ""}, "--group"},
+		{"status: no replays", nil, []string{"status", "--brokers", "k:1", "--max-replays", "0"}, "--max-replays"},
+		{"status: too many replays, from the environment", []string{"MARKREAD_MAX_REPLAYS=1001"}, []string{"status", "--brokers", "k:1"}, "--max-replays (MARKREAD_MAX_REPLAYS)"},
+		{"status: a flag of the worker", nil, []string{"status", "--brokers", "k:1", "--rate", "200"}, "--rate"},
+		{"status: it creates nothing", nil, []string{"status", "--brokers", "k:1", "--create-topics"}, "--create-topics"},
+		{"status: user without a mechanism", nil, []string{"status", "--brokers", "k:1", "--sasl-user", "u"}, "--sasl-user"},
+		{"status: authority that is none", nil, []string{"status", "--brokers", "k:1", "--tls", "--tls-ca", file(t, "x")}, "--tls-ca"},
+		{"status: address alone", nil, []string{"status", "--brokers", "k:1", "--admin-url", "127.0.0.1:8780"}, "--admin-url"},
+		{"status: token in clear", []string{"MARKREAD_ADMIN_TOKEN=" + testKey}, []string{"status", "--brokers", "k:1", "--admin-url", "http://10.0.0.7:8780"}, "--admin-url"},
+		{"status: a group as an argument", nil, []string{"status", "--brokers", "k:1", "markread"}, "unexpected argument"},
+		{"status: misspelt", nil, []string{"status", "--brokers", "k:1", "--jason"}, "--jason"},
+		{"dev: traffic", nil, []string{"dev", "--traffic=-1"}, "--traffic"},
+		{"dev: address", nil, []string{"dev", "--kafka-addr", "9092"}, "--kafka-addr"},
+		{"dev: a flag of the API", nil, []string{"dev", "--im-url", "china"}, "--im-url"},
+		{"dev: drain", nil, []string{"dev", "--drain-timeout", "1s"}, "--drain-timeout"},
+		{"sandbox: address", nil, []string{"sandbox", "--addr", "here"}, "--addr"},
+		{"sandbox: app", nil, []string{"sandbox", "--app-id", "0"}, "--app-id"},
+		{"sandbox: rate", nil, []string{"sandbox", "--rate=-1"}, "--rate"},
+		{"version: any flag", nil, []string{"version", "--json"}, "--json"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			// A misspelt variable is there too: its warning must not become a second line.
+			r := try(t, append([]string{"MARKREAD_RATES=1"}, c.env...), "", c.args...)
+			if r.status != exitUsage {
+				t.Fatalf("exit status %d, stderr: %s", r.status, r.stderr)
+			}
+			if strings.Count(r.stderr, "\n") != 1 || !strings.HasSuffix(r.stderr, "\n") || !strings.HasPrefix(r.stderr, "markread: ") {
+				t.Errorf("not one line: %q", r.stderr)
+			}
+			if !strings.Contains(r.stderr, c.want) {
+				t.Errorf("%q does not name %s", r.stderr, c.want)
+			}
+			// An event's flag that is wrong is named alone.
+			if own := regexp.MustCompile(`--(report|peer|read-time|event-time)`).FindAllString(r.stderr, -1); len(own) > 1 && !strings.Contains(r.stderr, "needs") && !strings.Contains(r.stderr, " is for ") {
+				t.Errorf("more than one flag is blamed: %q", r.stderr)
+			}
+			if strings.Contains(r.stderr, "header") {
+				t.Errorf("a flag is called a header: %q", r.stderr)
+			}
+			if r.stdout != "" {
+				t.Errorf("stdout: %q", r.stdout)
+			}
+			if strings.Contains(r.stderr, testKey) {
+				t.Errorf("the key is shown: %q", r.stderr)
+			}
+			if strings.ContainsAny(r.stderr, "\r\x1b") {
+				t.Errorf("raw control characters: %q", r.stderr)
+			}
+		})
+	}
+}
+
+// What is wrong is said in our words, and a value that came from a variable is blamed on the variable.
+func TestWordsOfWrongUsage(t *testing.T) {
+	for _, c := range []struct {
+		env  string
+		args []string
+		want string
+	}{
+		{"", []string{"--im-timeout"}, "--im-timeout needs a value"},
+		{"", []string{"--rate", "-1"}, `--rate needs a value; "-1" looks like another flag (a value that begins with a hyphen goes after an equals sign)`},
+		{"", []string{"--topic", "--group", "g"}, `--topic needs a value; "--group" looks like another flag (a value that begins with a hyphen goes after an equals sign)`},
+		{"", []string{"--log-format", "xml"}, `--log-format must be one of "json","console" but got "xml"`},
+		{"", []string{"--rate=-1"}, "--rate must not be negative"},
+		{"MARKREAD_RATE=-1", nil, "--rate (MARKREAD_RATE) must not be negative"},
+		{"MARKREAD_RATE=abc", nil, `--rate (MARKREAD_RATE): "abc" is not a whole number written in digits`},
+		{"MARKREAD_RATE=-1", []string{"--rate=-2"}, "--rate must not be negative"},
+		{"MARKREAD_LOG_FORMAT=xml", nil, `--log-format (MARKREAD_LOG_FORMAT) must be one of "json","console" but got "xml"`},
+		{"MARKREAD_IM_TIMEOUT=10s", nil, "--drain-timeout 10s: must be at least --im-timeout (MARKREAD_IM_TIMEOUT) (10s) + 1s, so that calls that are out can end"},
+		{"MARKREAD_IM_URL=", nil, "--im-url (MARKREAD_IM_URL): "},
+	} {
+		r := try(t, []string{"MARKREAD_IM_KEY=" + testKey, c.env}, "", append([]string{"run", "--brokers", "k:1", "--im-app-id", "7"}, c.args...)...)
+		if r.status != exitUsage || !strings.HasPrefix(r.stderr, "markread: "+c.want) || (!strings.HasSuffix(c.want, " ") && r.stderr != "markread: "+c.want+"\n") {
+			t.Errorf("%s %v: %d %q, want %q", c.env, c.args, r.status, r.stderr, c.want)
+		}
+	}
+}
+
+// Every command has a short help with an example.
+func TestHelp(t *testing.T) {
+	parser, err := newParser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := [][]string{{"--help"}, {"-h"}, {"run", "-h"}, {"run", "--help", "--topic", "x"}}
+	for _, leaf := range parser.Model.Leaves(false) {
+		lines = append(lines, append(strings.Fields(leaf.FullPath())[1:], "--help"))
+	}
+	for _, args := range lines {
+		r := try(t, nil, "", args...)
+		if r.status != ExitOK || r.stderr != "" || !strings.HasPrefix(r.stdout, "Usage: markread") {
+			t.Errorf("%v: status %d, stderr %q, stdout %q", args, r.status, r.stderr, r.stdout)
+		}
+		if lines := strings.Count(r.stdout, "\n"); lines > 95 { // check has all flags of run
+			t.Errorf("%v: %d lines are no short help", args, lines)
+		}
+		name, _, _ := strings.Cut(strings.Join(args, " "), " -")
+		if !strings.HasPrefix(name, "-") && !strings.Contains(r.stdout, "    markread "+name) {
+			t.Errorf("%v: no example in %s", args, r.stdout)
+		}
+	}
+	r := try(t, nil, "", "run", "--help")
+	for _, want := range []string{"MARKREAD_IM_URL", "--rate=200", "mark-read-dead-letters"} {
+		if !strings.Contains(r.stdout, want) {
+			t.Errorf("run --help does not show %s", want)
+		}
+	}
+	if r := try(t, nil, "", "emit", "--help"); strings.Contains(r.stdout, "MARKREAD_REPORT") {
+		t.Error("a command's own flag claims to have a variable")
+	}
+}
+
+func TestVersion(t *testing.T) {
+	r := try(t, nil, "", "version")
+	if r.status != ExitOK || r.stderr != "" || !strings.HasPrefix(r.stdout, "markread ") || !strings.Contains(r.stdout, "commit ") || !strings.Contains(r.stdout, "go1.") {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestUnknownVariablesAreOneWarningEach(t *testing.T) {
+	r := try(t, []string{"MARKREAD_RATES=1", "MARKREAD_TOPICS=2", "MARKREAD_REPORT=x", "MARKREAD_RATE=200", "MARKREAD_TOPIC=t", "MARKREAD_IM_KEY=" + testKey,
+		"MARKREAD_IM_KEY_FILE=", "MARKREAD_ADMIN_TOKEN_FILE=", "OTHER_RATES=1"}, "", "version")
+	if r.status != ExitOK || strings.Count(r.stderr, "\n") != 3 {
+		t.Fatalf("%d\n%s", r.status, r.stderr)
+	}
+	for _, want := range []string{"MARKREAD_RATES", "MARKREAD_TOPICS", "MARKREAD_REPORT"} {
+		if strings.Count(r.stderr, `"`+want+`"`) != 1 {
+			t.Errorf("no warning of %s: %s", want, r.stderr)
+		}
+	}
+	if strings.Contains(r.stderr, testKey) {
+		t.Error("the key is shown")
+	}
+}
+
+// A command that is stopped before it did anything is no failure of the test's own making: the context is honoured.
+func TestStopBeforeStart(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var stdout, stderr buffer
+	status := Run(ctx, []string{"sandbox", "--addr", "127.0.0.1:0"}, nil, strings.NewReader(""), &stdout, &stderr)
+	if status != ExitOK {
+		t.Errorf("status %d: %s", status, &stderr)
+	}
+}

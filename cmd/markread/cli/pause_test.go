@@ -1,0 +1,288 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"markread/cmd/markread/app"
+	"markread/cmd/markread/cli/config"
+	"markread/imclient"
+	"markread/worker/console"
+)
+
+const testToken = "canary-token-71c0ffee"
+
+// held is a worker as its admin server sees it: it can be held, and notes what was asked of it.
+type held struct {
+	mu       sync.Mutex
+	holds    []console.Hold
+	unready  bool
+	accepted bool
+	stubborn bool // changes nothing, as if somebody else did the opposite at once
+}
+
+var heldSince = time.Date(2026, 3, 1, 4, 0, 0, 0, time.UTC)
+
+func (h *held) State() console.State { return console.State{} }
+func (h *held) Healthy() error       { return nil }
+func (h *held) Ready() bool          { return !h.unready }
+
+func (h *held) Held() []console.Hold {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.holds)
+}
+
+func (h *held) is(reason string) bool {
+	return slices.ContainsFunc(h.Held(), func(a console.Hold) bool { return a.Reason == reason })
+}
+
+func (h *held) Pause() {
+	if h.is("paused") || h.stubborn {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.holds = append(h.holds, console.Hold{Reason: "paused", Since: heldSince})
+}
+
+func (h *held) Resume(acceptRejections bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.accepted = acceptRejections
+	h.holds = slices.DeleteFunc(h.holds, func(a console.Hold) bool {
+		return a.Reason == "paused" && !h.stubborn || a.Reason == "rejections" && acceptRejections
+	})
+}
+
+// adminOf serves a worker's admin server and returns its URL.
+func adminOf(t *testing.T, h *held, token string) string {
+	t.Helper()
+	s, err := console.New(console.Options{Addr: "127.0.0.1:0", Token: token, Source: h, Controls: h, Gatherer: prometheus.NewRegistry(), Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	t.Cleanup(func() { stop(); <-done })
+	return "http://" + s.Addr()
+}
+
+func TestPauseAndResume(t *testing.T) {
+	outage := console.Hold{Reason: "outage", Since: heldSince.Add(-time.Hour)}
+	rejections := console.Hold{Reason: "rejections", Since: heldSince.Add(time.Minute)}
+	paused := console.Hold{Reason: "paused", Since: heldSince}
+	for name, c := range map[string]struct {
+		worker   *held
+		args     []string
+		want     string
+		accepted bool
+	}{
+		"pause":           {&held{}, []string{"pause"}, "paused since 2026-03-01 04:00:00 UTC, until markread resume\n", false},
+		"pause again":     {&held{holds: []console.Hold{paused}}, []string{"pause"}, "it was already paused since 2026-03-01 04:00:00 UTC, until markread resume\n", false},
+		"pause, no group": {&held{unready: true}, []string{"pause"}, "paused since 2026-03-01 04:00:00 UTC, until markread resume\n", false},
+		"pause, others hold": {&held{holds: []console.Hold{outage, rejections}}, []string{"pause"},
+			"paused since 2026-03-01 04:00:00 UTC, until markread resume; also held: outage since 2026-03-01 03:00:00 UTC, rejections since 2026-03-01 04:01:00 UTC\n", false},
+		"resume":           {&held{holds: []console.Hold{paused}}, []string{"resume"}, "no longer paused (it was since 2026-03-01 04:00:00 UTC); calls go on\n", false},
+		"resume, no group": {&held{holds: []console.Hold{paused}, unready: true}, []string{"resume"}, "no longer paused (it was since 2026-03-01 04:00:00 UTC); no calls yet: the worker is no member of its group at the moment\n", false},
+		"resume, others hold": {&held{holds: []console.Hold{paused, outage}}, []string{"resume"},
+			"no longer paused (it was since 2026-03-01 04:00:00 UTC); still held: outage since 2026-03-01 03:00:00 UTC\n", false},
+		"resume, rejections hold": {&held{holds: []console.Hold{rejections}}, []string{"resume"},
+			"it was not paused; still held: rejections since 2026-03-01 04:01:00 UTC\nif the rejections are right: markread resume --accept-rejections\n", false},
+		"resume, rejections accepted": {&held{holds: []console.Hold{rejections, paused}}, []string{"resume", "--accept-rejections"},
+			"no longer paused (it was since 2026-03-01 04:00:00 UTC); calls go on\naccepted: up to 10,000 rejected or invalid events of the lane that was held become dead letters\n", true},
+		"resume, nothing to accept": {&held{}, []string{"resume", "--accept-rejections"},
+			"it was not paused; calls go on\nno lane was held for rejections, so nothing was accepted\n", true},
+	} {
+		for _, token := range []string{"", testToken} {
+			worker := &held{holds: slices.Clone(c.worker.holds), unready: c.worker.unready}
+			r := try(t, []string{"MARKREAD_ADMIN_TOKEN=" + token}, "", append(c.args, "--admin-url", adminOf(t, worker, token))...)
+			if r.status != ExitOK || r.stderr != "" || r.stdout != c.want || worker.accepted != c.accepted || worker.is("paused") != (c.args[0] == "pause") {
+				t.Errorf("%s, token %q: %+v\nheld: %v, accepted: %v", name, token, r, worker.Held(), worker.accepted)
+			}
+		}
+	}
+}
+
+// Somebody does the opposite at the same moment: that is no success.
+func TestPauseOrResumeInVain(t *testing.T) {
+	worker := &held{stubborn: true}
+	at := adminOf(t, worker, "")
+	if r := try(t, nil, "", "pause", "--admin-url", at); r.status != ExitFailed || r.stdout != "" || !strings.Contains(r.stderr, "not paused") {
+		t.Errorf("%+v", r)
+	}
+	worker.holds = []console.Hold{{Reason: "paused", Since: heldSince}}
+	if r := try(t, nil, "", "resume", "--admin-url", at); r.status != ExitFailed || r.stdout != "" || !strings.Contains(r.stderr, "not resumed") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// The token is in the file; the URL may end with a slash.
+func TestPauseWithTokenFile(t *testing.T) {
+	worker := &held{}
+	r := try(t, []string{"MARKREAD_ADMIN_TOKEN_FILE=" + file(t, testToken+"\n")}, "", "pause", "--admin-url", adminOf(t, worker, testToken)+"/")
+	if r.status != ExitOK || !worker.is("paused") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// Where a command can't be given, one line says why, and it does not have the token in it.
+func TestCommandsThatDoNotArrive(t *testing.T) {
+	answers := func(status int, header, body string) string {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if k, v, ok := strings.Cut(header, ": "); ok {
+				w.Header().Set(k, v)
+			}
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, strings.ReplaceAll(body, "TOKEN", r.Header.Get("Authorization")))
+		}))
+		t.Cleanup(s.Close)
+		return s.URL
+	}
+	var followed atomic.Int32
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { followed.Add(1) }))
+	defer elsewhere.Close()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	go func() {
+		for c, err := silent.Accept(); err == nil; c, err = silent.Accept() {
+			c.Close()
+		}
+	}()
+	tls := httptest.NewUnstartedServer(http.NotFoundHandler())
+	tls.Config.ErrorLog = app.NewStandardLog(zerolog.Nop(), nil)
+	tls.StartTLS()
+	defer tls.Close()
+	token := "MARKREAD_ADMIN_TOKEN=" + testToken
+	for name, c := range map[string]struct {
+		env, url string
+		want     string
+	}{
+		"nobody listens":       {token, "http://127.0.0.1:1", "no worker listens at http://127.0.0.1:1; is --admin-url right?"},
+		"hangs up":             {token, "http://" + silent.Addr().String(), "can't be asked"},
+		"authority unknown":    {token, tls.URL, "certificate"},
+		"TLS to a plain port":  {token, strings.Replace(answers(200, "", ""), "http:", "https:", 1), "HTTP response to HTTPS client"},
+		"no token":             {"", adminOf(t, &held{}, testToken), "wants its token: set MARKREAD_ADMIN_TOKEN or MARKREAD_ADMIN_TOKEN_FILE"},
+		"wrong token":          {token, adminOf(t, &held{}, "another"), "refuses the token in MARKREAD_ADMIN_TOKEN"},
+		"from another machine": {"", answers(403, "", "403: without MARKREAD_ADMIN_TOKEN only this machine"), "kubectl port-forward"},
+		"a gateway's 403":      {"", answers(403, "", "<html>"), "HTTP 403"},
+		"a gateway's 401":      {"", answers(401, "", "401 Unauthorized TOKEN"), "HTTP 401"},
+		"not understood":       {token, answers(400, "", "400: unknown option \"x\" \x1b[31m"), `unknown option "x" ?[31m`},
+		"an older one":         {token, answers(404, "", "404 page not found"), "it is another program, or an older markread"},
+		"nothing of ours":      {token, answers(405, "", ""), "it is another program, or an older markread"},
+		"a page":               {token, answers(200, "", "<html>TOKEN</html>"), "is no worker"},
+		"other JSON":           {token, answers(200, "", `{"status":"ok"}`), "is no worker"},
+		"JSON without holds":   {token, answers(200, "", `{"ready":true,"held":null}`), "is no worker"},
+		"a gateway":            {token, answers(502, "", "TOKEN"), "HTTP 502"},
+		"a redirect":           {token, answers(307, "Location: "+elsewhere.URL, ""), "sends elsewhere"},
+	} {
+		r := try(t, []string{c.env}, "", "pause", "--admin-url", c.url)
+		if r.status != ExitFailed || r.stdout != "" || strings.Count(r.stderr, "\n") != 1 || !strings.Contains(strings.ReplaceAll(r.stderr, `\"`, `"`), c.want) {
+			t.Errorf("%s: %+v, want %s", name, r, c.want)
+		}
+		if strings.Contains(r.stderr, testToken) || strings.Contains(r.stderr, "\x1b") {
+			t.Errorf("%s: the token or an escape is shown: %s", name, r.stderr)
+		}
+	}
+	if followed.Load() != 0 {
+		t.Error("a redirect was followed")
+	}
+}
+
+// Where the worker's own variables are set, its admin server is found.
+func TestTheWorkerOfThisMachine(t *testing.T) {
+	for addr, want := range map[string]string{
+		"": "http://127.0.0.1:8780", ":9000": "http://127.0.0.1:9000", "0.0.0.0:9000": "http://127.0.0.1:9000", "[::]:9000": "http://127.0.0.1:9000",
+		"10.0.0.7:9000": "http://10.0.0.7:9000", "[::1]:9000": "http://[::1]:9000", "127.0.0.1:0": "http://127.0.0.1:8780", "nonsense": "http://127.0.0.1:8780",
+	} {
+		if got, err := (&adminURLFlag{}).or(config.NewEnvironment([]string{"MARKREAD_ADMIN_ADDR=" + addr})); got != want || err != nil {
+			t.Errorf("%q: %s, %v, want %s", addr, got, err, want)
+		}
+	}
+	given := "https://worker.example"
+	if got, err := (&adminURLFlag{AdminURL: &given}).or(config.NewEnvironment([]string{"MARKREAD_ADMIN_ADDR=:9000"})); got != given || err != nil {
+		t.Errorf("%s, %v instead of the flag's", got, err)
+	}
+}
+
+// The token goes over TLS to any machine, and without it to this one only.
+func TestWhereTheTokenGoes(t *testing.T) {
+	env := config.NewEnvironment([]string{"MARKREAD_ADMIN_TOKEN=" + testToken})
+	for url, ok := range map[string]bool{
+		"https://worker.example": true, "https://10.0.0.7:8780": true, "http://127.0.0.1:8780": true, "http://localhost": true, "http://[::1]:8780": true,
+		"http://10.0.0.7:8780": false, "http://worker.example": false, "HTTP://worker.example": false, "http://localhost.example": false, "http://0.0.0.0:8780": false,
+	} {
+		_, err := (&adminURLFlag{AdminURL: &url}).client(env)
+		var usage *config.UsageError
+		if (err == nil) != ok || (err != nil && (!errors.As(err, &usage) || !strings.Contains(err.Error(), "without TLS") || strings.Contains(err.Error(), testToken))) {
+			t.Errorf("%s: %v", url, err)
+		}
+		if _, err := (&adminURLFlag{AdminURL: &url}).client(config.NewEnvironment(nil)); err != nil {
+			t.Errorf("%s, without a token: %v", url, err)
+		}
+	}
+}
+
+func TestCommandOverTLS(t *testing.T) {
+	worker := &held{}
+	s, err := console.New(console.Options{Addr: "127.0.0.1:0", Token: testToken, Source: worker, Controls: worker, Gatherer: prometheus.NewRegistry(), Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewTLSServer(s.Handler())
+	defer server.Close()
+	client, err := (&adminURLFlag{AdminURL: new(server.URL + "/")}).client(config.NewEnvironment([]string{"MARKREAD_ADMIN_TOKEN=" + testToken}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client.HTTP.Transport = server.Client().Transport
+	if now, err := client.Command(t.Context(), "/api/pause"); err != nil || !worker.is("paused") || len(*now.Held) != 1 {
+		t.Errorf("%+v %v", now, err)
+	}
+}
+
+// A worker that does not answer is not waited for, and what is not known is not claimed.
+func TestCommandTimesOut(t *testing.T) {
+	for name, c := range map[string]struct {
+		interrupted time.Duration
+		takes       time.Duration
+		want        string
+	}{
+		"silence":     {time.Hour, console.AdminTimeout, "no answer from http://127.0.0.1:8780 within 10s; is --admin-url right? The command may have been done"},
+		"interrupted": {time.Second, time.Second, "interrupted; the command may have been done"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			near, far := net.Pipe()
+			defer far.Close()
+			go func() { _, _ = io.Copy(io.Discard, far) }()
+			client := &console.Client{Base: "http://127.0.0.1:8780", Token: imclient.NewSecret(testToken), HTTP: &http.Client{Transport: &http.Transport{
+				DialContext: func(context.Context, string, string) (net.Conn, error) { return near, nil },
+			}}}
+			ctx, cancel := context.WithTimeout(t.Context(), c.interrupted)
+			defer cancel()
+			begin := time.Now()
+			_, err := client.Command(ctx, "/api/pause")
+			if took := time.Since(begin); err == nil || !strings.Contains(err.Error(), c.want) || took != c.takes {
+				t.Errorf("%s: after %s: %v", name, took, err)
+			}
+		})
+	}
+}

@@ -1,0 +1,112 @@
+// Package cli is the command line: it translates flags and environment into the options of the packages
+// below, what they find into text or JSON, and errors into one line and an exit status. One file is one
+// command. It decides nothing about events, Kafka or the API, and starts nothing that outlives a command.
+//
+// Non-obvious:
+//   - Everything goes through [Run], which takes its arguments, environment and streams as parameters:
+//     tests run commands in their own process.
+//   - Only configuration flags (those in a group) have a MARKREAD_ variable. A command's own flags have
+//     none, so that no variable that was set once steers what a command does to which events.
+//   - Secrets have no flag: arguments are visible to every user of the machine.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/signal"
+	"syscall"
+
+	"markread/cmd/markread/app"
+	"markread/cmd/markread/cli/config"
+	"markread/consumer/printable"
+	"markread/worker/format"
+)
+
+// Exit statuses.
+const (
+	ExitOK       = 0
+	ExitFailed   = 1
+	exitUsage    = 2
+	exitRejected = 3
+)
+
+// forcedStop says what the second signal leaves behind, if that can be written within a moment.
+func forcedStop(stderr io.Writer) {
+	within(flushLimit, func() {
+		fmt.Fprintln(stderr, "markread: stopped at once: what was under way may be done or not, and was not waited for")
+	})
+}
+
+// Run executes one command line and returns its exit status. args are without the program's name; env is like os.Environ. It returns when ctx
+// has ended and the command has stopped cleanly, or when the command is done.
+func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	p := &process{
+		env: config.NewEnvironment(env), stdin: stdin,
+		stdout: &printable.Writer{Out: stdout}, stderr: &printable.Writer{Out: stderr},
+	}
+	p.log = p.newLogger(config.LogFlags{LogLevel: "info"})
+	defer p.flushLog()
+	selected, err := p.parse(args)
+	if err == nil && selected != nil {
+		if !endsWithItsReader(selected) {
+			signal.Ignore(syscall.SIGPIPE)
+		}
+		err = selected.run(ctx, p)
+	}
+	if wrong := (*app.OptionsError)(nil); errors.As(err, &wrong) {
+		err = &config.UsageError{Text: wrong.Error()}
+	}
+	var usage *config.UsageError
+	var rejected *rejectedError
+	switch {
+	case err == nil:
+		return ExitOK
+	case errors.As(err, &usage):
+		fmt.Fprintf(p.stderr, "markread: %s\n", format.Line(p.env.Explain(usage.Error())))
+		return exitUsage
+	case errors.As(err, &rejected):
+		p.log.Warn().Msg(format.Line(err.Error()))
+		return exitRejected
+	default:
+		p.log.Error().Msg(format.Line(err.Error()))
+		return ExitFailed
+	}
+}
+
+// endsWithItsReader reports whether a command only prints, perhaps a lot, as in
+// `markread dead-letters ls | head`: it ends when nobody reads that any more,
+// by SIGPIPE, as Go has it for standard output and standard error. The others
+// have work to do: a write to a closed pipe fails and they continue. A standard
+// error that is closed from the start needs nothing: Go opens /dev/null in its
+// place, so that no connection gets its number and log lines with it.
+func endsWithItsReader(c command) bool {
+	switch c.(type) {
+	case *lettersLsCommand, *lettersShowCommand, *statusCommand, *versionCommand:
+		return true
+	}
+	return false
+}
+
+// process is what a command may use of the process that it runs in. What is written to its stdout
+// and stderr is made printable; see [screen] for control sequences.
+type process struct {
+	env            config.Environment
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	log            logger
+	endLog         func() error // writes what is queued of the log; nil: nothing is
+}
+
+// command is a parsed command line.
+type command interface {
+	// run does it. Before it does anything that can be seen it checks its configuration and calls [process.begin]. It returns nil (exit
+	// status 0), a *usageError (2), a *rejectedError (3) or another error (1).
+	run(ctx context.Context, p *process) error
+}
+
+// rejectedError says that the command did its work, but part of its input was rejected.
+type rejectedError struct{ text string }
+
+func (e *rejectedError) Error() string { return e.text }

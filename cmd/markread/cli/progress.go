@@ -1,0 +1,105 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"markread/consumer/deadletter"
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
+	"markread/worker/format"
+)
+
+// progress is one line on a terminal that says how far a topic was read, if that takes longer than a moment. Elsewhere it says nothing.
+type progress struct {
+	out     io.Writer // nil: no terminal
+	what    string
+	extent  kafkaclient.TopicOffsets
+	at      []int64 // offsets that were read, by partition
+	done    atomic.Int64
+	records atomic.Int64
+}
+
+func newProgress(out io.Writer, what string) *progress {
+	p := &progress{what: what}
+	if isTerminal(out) {
+		p.out = screen(out)
+	}
+	return p
+}
+
+// start shows the line every second until the function that it returns is called, which wipes it.
+func (p *progress) start(extent kafkaclient.TopicOffsets) (stop func()) {
+	p.extent, p.at = extent, make([]int64, len(extent.Partitions))
+	if p.out == nil {
+		return func() {}
+	}
+	end := make(chan struct{})
+	var shown sync.WaitGroup
+	shown.Go(func() {
+		ticker := time.NewTicker(time.Second)
+		defer ticker.Stop()
+		defer fmt.Fprint(p.out, wipe)
+		for {
+			select {
+			case <-end:
+				return
+			case <-ticker.C:
+				fmt.Fprint(p.out, wipe+p.String())
+			}
+		}
+	})
+	return func() { close(end); shown.Wait() }
+}
+
+// reading shows how far a dead-letter store is, as its field of that name.
+func (p *progress) reading(extent kafkaclient.TopicOffsets) (add func(event.Record), stop func()) {
+	stop = p.start(extent)
+	return p.add, stop
+}
+
+// wipe begins a terminal's line anew.
+const wipe = "\r\x1b[K"
+
+// String is the line.
+func (p *progress) String() string {
+	return fmt.Sprintf("%s: %d %%, %s records", p.what, 100*p.done.Load()/max(1, p.extent.Size()), format.Thousands(p.records.Load()))
+}
+
+// add notes that a record was read; one call at a time.
+func (p *progress) add(r event.Record) {
+	read := r.Offset + 1 - p.extent.Partitions[r.Partition].First
+	p.done.Add(read - p.at[r.Partition])
+	p.at[r.Partition] = read
+	p.records.Add(1)
+}
+
+// workProgress is one line on a terminal that says how many letters are done. Elsewhere it says nothing.
+type workProgress struct {
+	out  io.Writer // nil: no terminal
+	done string
+	of   int
+}
+
+func newWorkProgress(out io.Writer, done string, of int) *workProgress {
+	p := &workProgress{done: done, of: of}
+	if isTerminal(out) {
+		p.out = screen(out)
+	}
+	return p
+}
+
+func (p *workProgress) show(d deadletter.Done) {
+	if p.out != nil {
+		fmt.Fprintf(p.out, wipe+"%s %s of %s", p.done, format.Thousands(int64(d.Letters)), format.CountOf(int64(p.of), "letter"))
+	}
+}
+
+func (p *workProgress) end() {
+	if p.out != nil {
+		fmt.Fprint(p.out, wipe)
+	}
+}

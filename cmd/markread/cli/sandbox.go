@@ -1,0 +1,72 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"markread/cmd/markread/app"
+	"markread/cmd/markread/cli/config"
+	"markread/imclient"
+	"markread/imclient/sandbox"
+	"markread/worker/console"
+	"markread/worker/format"
+)
+
+// sandboxCommand is the local IM server.
+type sandboxCommand struct {
+	Addr  string `default:"127.0.0.1:8790" help:"Where it listens."`
+	AppID int64  `name:"app-id" default:"1400000000" help:"The SDKAppID that it plays."`
+	Rate  int    `default:"200" help:"Calls in any window of one second above which it answers 60007; 0: no limit."`
+}
+
+// Help is kong's: what follows the summary.
+func (*sandboxCommand) Help() string {
+	var kinds []string
+	for _, kind := range sandbox.Kinds() {
+		kinds = append(kinds, string(kind))
+	}
+	return `The key of its app is MARKREAD_IM_KEY, or "` + app.LocalKey + `" if that is not set. Every account exists, but for those that begin with
+"nobody". What it has seen is at /sandbox.
+
+    markread sandbox
+    env -u MARKREAD_IM_KEY_FILE MARKREAD_IM_KEY=` + app.LocalKey + ` \
+      markread call --im-url http://127.0.0.1:8790 --im-app-id 1400000000 --report alice --peer bob
+
+PUT /sandbox/faults makes it fail: here a third of the calls for a minute. {} mends it. The kinds are ` + strings.Join(kinds, " ") + `.
+
+    curl -X PUT http://127.0.0.1:8790/sandbox/faults -d '{"rules":[{"kind":"code","code":60007,"share":0.33,"for":"1m"}]}'`
+}
+
+func (c *sandboxCommand) run(ctx context.Context, p *process) error {
+	if _, _, err := config.SplitAddr(c.Addr); err != nil {
+		return config.Usagef("--addr: %v", err)
+	}
+	switch {
+	case c.AppID <= 0:
+		return config.Usagef("--app-id must be positive")
+	case c.Rate < 0:
+		return config.Usagef("--rate must not be negative")
+	}
+	key, err := p.env.Secret(config.IMKey)
+	if err != nil {
+		return err
+	}
+	keyText := "from " + config.IMKey
+	switch {
+	case key.IsZero():
+		key, keyText = imclient.NewSecret(app.LocalKey), app.LocalKey
+	case p.env.Values[config.IMKey+"_FILE"] != "":
+		keyText += "_FILE"
+	}
+	p.beginService(config.LogFlags{LogLevel: "info"})
+	im := sandbox.New(sandbox.Options{AppID: c.AppID, Admin: app.LocalAdmin, Key: key, Rate: c.Rate, OpenAccounts: true})
+	server, err := app.ServeSandbox("--addr", c.Addr, im, p.log)
+	if err != nil {
+		return err
+	}
+	addr := console.Reachable(server.Addr)
+	fmt.Fprintf(p.stdout, "IM sandbox  http://%s  app %d, admin %s, %s\nkey         %s\nlook        http://%s/sandbox\n",
+		addr, c.AppID, app.LocalAdmin, format.Rate(c.Rate), keyText, addr)
+	return server.Run(ctx)
+}

@@ -1,0 +1,171 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"markread/imclient"
+	"markread/imclient/sandbox"
+)
+
+// ways are how a hostile server, or a gateway before it, answers a call: url is what it was asked, whole. The name of a way is also the account
+// whose calls are answered so.
+func ways() map[string]func(w http.ResponseWriter, url string) {
+	all := map[string]func(http.ResponseWriter, string){}
+	for name, form := range forms {
+		add := func(place string, answer func(w http.ResponseWriter, text string)) {
+			all[place+"-"+name] = func(w http.ResponseWriter, url string) { answer(w, form(url)) }
+		}
+		add("page", func(w http.ResponseWriter, text string) {
+			page(w, http.StatusBadGateway, "<html>can't reach "+text+"</html>")
+		})
+		add("refused", func(w http.ResponseWriter, text string) { page(w, http.StatusForbidden, text) })
+		add("rejected", func(w http.ResponseWriter, text string) { verdict(w, 90001, text) })
+		add("failed", func(w http.ResponseWriter, text string) { verdict(w, 91000, text) })
+		add("garbage", func(w http.ResponseWriter, text string) { page(w, http.StatusOK, text) })
+		add("cut", func(w http.ResponseWriter, text string) {
+			raw(w, "HTTP/1.1 502 Bad\r\nContent-Length: 99999\r\n\r\n"+text)
+		})
+		add("reason", func(w http.ResponseWriter, text string) { raw(w, "HTTP/1.1 502 "+text+"\r\nContent-Length: 0\r\n\r\n") })
+		add("header", func(w http.ResponseWriter, text string) { raw(w, "HTTP/1.1 200 OK\r\n"+text+"\r\n\r\n") })
+		add("no-http", func(w http.ResponseWriter, text string) { raw(w, text+"\r\n\r\n") })
+		add("redirect", func(w http.ResponseWriter, text string) {
+			raw(w, "HTTP/1.1 302 Found\r\nLocation: "+text+"\r\nContent-Length: 0\r\n\r\n")
+		})
+	}
+	all["unpacked"] = func(w http.ResponseWriter, url string) {
+		verdict(w, 90001, "TLS.sig is "+macOf(sigIn(url)))
+	}
+	return all
+}
+
+// sigIn cuts the signature out of what ways and troubles are told.
+func sigIn(url string) string {
+	sig, _, _ := strings.Cut(strings.TrimPrefix(url, "usersig="), " ")
+	return sig
+}
+
+func page(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/html")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(text))
+}
+
+func verdict(w http.ResponseWriter, code int, info string) {
+	text, _ := json.Marshal(map[string]any{"ActionStatus": info, "ErrorCode": code, "ErrorInfo": info}) // can't fail
+	_, _ = w.Write(text)
+}
+
+// raw answers with bytes that need not be HTTP, and closes the connection.
+func raw(w http.ResponseWriter, text string) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		panic(err)
+	}
+	defer conn.Close()
+	_, _ = conn.Write([]byte(text))
+	_ = conn.(*net.TCPConn).CloseWrite()
+	_ = conn.SetReadDeadline(time.Now().Add(time.Second)) // closing at once could reset what we wrote
+	_, _ = conn.Read(make([]byte, 1))
+}
+
+// sandboxRules are all faults of the sandbox, each for an account that is named like it.
+func sandboxRules() sandbox.Faults {
+	var f sandbox.Faults
+	for _, kind := range sandbox.Kinds() {
+		rule := sandbox.Rule{Kind: kind, Report: "sandbox-" + string(kind)}
+		switch kind {
+		case sandbox.KindCode:
+			rule.Code = 90048
+		case sandbox.KindStatus:
+			rule.Status = 503
+		case sandbox.KindRedirect:
+			rule.To = "http://other.test/"
+		case sandbox.KindDrip:
+			rule.Interval = time.Millisecond
+		case sandbox.KindHuge, sandbox.KindGzipBomb:
+			rule.Bytes = 1 << 20
+		}
+		f.Rules = append(f.Rules, rule)
+		if kind == sandbox.KindEchoURL {
+			rule.Report, rule.Code = rule.Report+"-code", 90001
+			f.Rules = append(f.Rules, rule)
+		}
+	}
+	return f
+}
+
+// accounts are all that meet a failure, one a conversation.
+func accounts() []string {
+	var all []string
+	for name := range ways() {
+		all = append(all, name)
+	}
+	for _, rule := range sandboxRules().Rules {
+		all = append(all, rule.Report)
+	}
+	return all
+}
+
+// refusing is a topic of dead letters that takes none.
+const refusing = "refusing"
+
+// trouble is what makes a worker hold, until it is stopped.
+type trouble struct {
+	reason string // of the hold
+	answer func(w http.ResponseWriter, s *scene, url string)
+	args   []string
+	env    []string
+}
+
+// troubles are the states in which a worker is looked at. Their names are the first part of the path that their worker calls, by which the
+// server knows it.
+func troubles() map[string]trouble {
+	return map[string]trouble{
+		"outage": {reason: "outage", answer: func(w http.ResponseWriter, _ *scene, url string) {
+			page(w, http.StatusBadGateway, url+" "+forms["base64"](url))
+		}},
+		"cut-off": {reason: "outage", answer: func(w http.ResponseWriter, _ *scene, url string) {
+			raw(w, "HTTP/1.1 "+url+"\r\n\r\n")
+		}},
+		"throttled": {reason: "throttled", answer: func(w http.ResponseWriter, _ *scene, url string) {
+			w.Header().Set("Retry-After", "30")
+			page(w, http.StatusTooManyRequests, url)
+		}},
+		"rejections":  {reason: "rejections", answer: func(w http.ResponseWriter, _ *scene, url string) { verdict(w, 90001, url) }},
+		"dead-letter": {reason: "dead-letter", answer: func(w http.ResponseWriter, _ *scene, url string) { verdict(w, 90001, url) }, args: []string{"--dead-letter-topic", refusing}},
+		"credentials": {reason: "credentials", answer: func(w http.ResponseWriter, _ *scene, url string) { verdict(w, 70009, url) }},
+		"rotated": {
+			reason: "credentials", env: []string{"MARKREAD_IM_KEY="}, // its file has the wrong key, until the test mends it
+			answer: func(w http.ResponseWriter, _ *scene, url string) {
+				if _, err := imclient.Verify(sigIn(url), imclient.NewSecret(canaryKey), time.Now()); err != nil {
+					verdict(w, 70009, url)
+					return
+				}
+				verdict(w, 0, url)
+			},
+		},
+		"wrong-key": {
+			reason: "credentials", env: []string{"MARKREAD_IM_KEY=" + wrongKey},
+			answer: func(w http.ResponseWriter, _ *scene, url string) {
+				verdict(w, 70009, "not of this app: "+forms["json"](url))
+			},
+		},
+		"key-gone": {
+			reason: "credentials", env: []string{"MARKREAD_IM_KEY="}, // its file is made, and removed, by the scene
+			answer: func(w http.ResponseWriter, s *scene, url string) {
+				s.spoilKeyFile()
+				verdict(w, 70001, url)
+			},
+		},
+	}
+}
+
+// conversation of the event with the number i of an account.
+func eventOf(account string, i int) string {
+	return fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":"peer","MsgReadTime":%d}`, account, 1_700_000_000+i)
+}

@@ -1,0 +1,174 @@
+package cli
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"html"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// stretch is the length of the pieces by which a hunt recognises a secret. Text of this length that is equal by chance does not happen.
+const stretch = 12
+
+// hunt looks for secrets and parts of them, in the forms that servers, proxies and libraries may give them. It shares no code with what masks
+// them.
+type hunt struct {
+	mu     sync.Mutex
+	known  map[string]bool
+	pieces map[string]string // piece: what it is a piece of
+}
+
+func newHunt() *hunt { return &hunt{known: map[string]bool{}, pieces: map[string]string{}} }
+
+// add makes the hunt look for a secret.
+func (h *hunt) add(name, secret string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.known[secret] {
+		return
+	}
+	h.known[secret] = true
+	for i := 0; i+stretch <= len(secret); i++ {
+		piece := secret[i : i+stretch]
+		h.pieces[piece] = name
+		h.pieces[hex.EncodeToString([]byte(piece))] = name + " in hexadecimal"
+		// Twelve bytes are sixteen digits of base64, if they begin where a group of three does.
+		h.pieces[base64.StdEncoding.EncodeToString([]byte(piece))] = name + " in base64"
+		h.pieces[base64.URLEncoding.EncodeToString([]byte(piece))] = name + " in base64 for URLs"
+	}
+}
+
+// pieceLengths are the lengths of a hunt's pieces.
+var pieceLengths = [...]int{stretch, stretch * 4 / 3, stretch * 2}
+
+// found returns what is in a text, as it is and with its escapes undone, and a bit of the text where it is.
+func (h *hunt) found(text string) []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var names []string
+	for range 4 {
+		shown := []string{text}
+		if lower := lowerHex(text); lower != text {
+			shown = append(shown, lower)
+		}
+		for _, form := range shown {
+			for i := range len(form) {
+				for _, length := range pieceLengths {
+					if i+length > len(form) {
+						continue
+					}
+					if name, ok := h.pieces[form[i:i+length]]; ok {
+						return append(names, fmt.Sprintf("%s: …%q…", name, form[max(0, i-40):min(len(form), i+length+40)]))
+					}
+				}
+			}
+		}
+		flat := unescaped(text)
+		if flat == text {
+			break
+		}
+		text = flat
+	}
+	return names
+}
+
+// check fails the test if there is a secret in a text.
+func (h *hunt) check(t *testing.T, where, text string) {
+	t.Helper()
+	for _, name := range h.found(text) {
+		t.Errorf("%s shows %s", where, name)
+	}
+}
+
+var (
+	manyHex = regexp.MustCompile(`[0-9A-F]{24,}`)
+	escape  = regexp.MustCompile(`%[0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\x[0-9a-fA-F]{2}|\\[^a-zA-Z0-9]|&#?[a-zA-Z0-9]{1,8};`)
+)
+
+func lowerHex(text string) string { return manyHex.ReplaceAllStringFunc(text, strings.ToLower) }
+
+// unescaped undoes one level of the escapes of URLs, JSON, logs of nginx and HTML.
+func unescaped(text string) string {
+	return escape.ReplaceAllStringFunc(text, func(e string) string {
+		digits := ""
+		switch {
+		case e[0] == '&':
+			return html.UnescapeString(e)
+		case e[0] == '%':
+			digits = e[1:]
+		case e[1] == 'u' || e[1] == 'x':
+			digits = e[2:]
+		default:
+			return e[1:]
+		}
+		n, err := strconv.ParseUint(digits, 16, 32)
+		if err != nil {
+			return e
+		}
+		return string(rune(n))
+	})
+}
+
+// forms are those that a hostile server gives the URL that it was asked, and in which a hunt must find what is in it.
+var forms = map[string]func(string) string{
+	"plain":     func(s string) string { return s },
+	"url":       url.QueryEscape,
+	"url2":      func(s string) string { return url.QueryEscape(url.QueryEscape(s)) },
+	"html":      html.EscapeString,
+	"json":      func(s string) string { return strings.Trim(strconv.QuoteToASCII(s), `"`) },
+	"percent":   func(s string) string { return bytewise(s, "%%%02X") },
+	"unicode":   func(s string) string { return bytewise(s, `\u%04x`) },
+	"nginx":     func(s string) string { return bytewise(s, `\x%02X`) },
+	"entities":  func(s string) string { return bytewise(s, "&#%d;") },
+	"base64":    func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) },
+	"base64url": func(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) },
+	"hex":       func(s string) string { return hex.EncodeToString([]byte(s)) },
+	"HEX":       func(s string) string { return strings.ToUpper(hex.EncodeToString([]byte(s))) },
+	"upstream":  func(s string) string { return `upstream: "` + s + `", request: "POST ` + s + ` HTTP/1.1"` },
+	"middle":    func(s string) string { return s[len(s)/2-10 : len(s)/2+10] },
+}
+
+func bytewise(s, format string) string {
+	var out strings.Builder
+	for i := range len(s) {
+		fmt.Fprintf(&out, format, s[i])
+	}
+	return out.String()
+}
+
+// The hunt finds what it should, wherever it stands, and nothing where nothing is.
+func TestTheHuntFinds(t *testing.T) {
+	h := newHunt()
+	h.add("the key", canaryKey)
+	h.add("the password", canaryPassword)
+	for name, form := range forms {
+		for shift := range 4 {
+			before := strings.Repeat("x", shift)
+			for _, secret := range []string{canaryKey, canaryPassword} {
+				for _, part := range []string{secret, secret[3 : 3+stretch+5]} {
+					if name == "middle" && part != secret {
+						continue
+					}
+					text := `{"error":"` + form("http://im.test/"+before+part) + `"}`
+					if name == "middle" {
+						text = form(part)
+					}
+					if len(h.found(text)) == 0 {
+						t.Errorf("%s, after %d: not found in %s", name, shift, text)
+					}
+				}
+			}
+		}
+	}
+	for _, text := range []string{
+		"", "[secret]", canaryKey[:stretch-1], strings.Repeat("0123456789abcdef", 8), "usersig=[secret]&random=7",
+	} {
+		h.check(t, "harmless text", text)
+	}
+}

@@ -1,0 +1,341 @@
+package cli
+
+import (
+	"bytes"
+	"cmp"
+	"compress/zlib"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	plainsasl "github.com/twmb/franz-go/pkg/sasl/plain"
+
+	"markread/cmd/markread/app"
+	"markread/imclient"
+	"markread/imclient/sandbox"
+)
+
+// The canaries. They have characters that every kind of escape changes.
+const (
+	canaryKey      = `K3y"CANARY\5bd2850fff3ecb11d7c805251c51ee463a25727b+/=<&>`
+	wrongKey       = `Wr0ng+CANARY/c13f9d2b7a4e8806615c9d33f0b2a7e4`
+	canaryPassword = `pa55 w0rd"CANARY\<&>%41/@:#-7f3c9b1e5d2a`
+	wrongPassword  = `n0t-the-pa55 w0rd-CANARY-e41b07`
+	canaryToken    = `adm1n-T0ken-CANARY-9c0f4e2d7b`
+	saslUser       = "worker"
+)
+
+// scene is a broker that wants a password, an IM server that shows whoever calls it the URL that it called, and all that was ever put out.
+type scene struct {
+	*testing.T
+	hunt    *hunt
+	broker  string
+	url     string // of the IM server
+	im      *sandbox.Server
+	keyFile string
+
+	mu        sync.Mutex
+	artefacts map[string]string // what was put out, by where
+	sigs      map[string]bool
+	met       map[string]int // calls by account and by trouble
+}
+
+func newScene(t *testing.T) *scene {
+	s := &scene{T: t, hunt: newHunt(), artefacts: map[string]string{}, sigs: map[string]bool{}, met: map[string]int{}}
+	for name, secret := range map[string]string{
+		"the key": canaryKey, "the wrong key": wrongKey, "the password": canaryPassword, "the wrong password": wrongPassword, "the token": canaryToken,
+	} {
+		s.hunt.add(name, secret)
+	}
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.EnableSASL(), kfake.Superuser("PLAIN", saslUser, canaryPassword),
+		kfake.SeedTopics(2, "mark-read", "mark-read-backfill", "mark-read-dead-letters", refusing))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	s.broker = cluster.ListenAddrs()[0]
+	cluster.ControlKey(kmsg.Produce.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		request := r.(*kmsg.ProduceRequest)
+		if len(request.Topics) != 1 || request.Topics[0].Topic != refusing {
+			return nil, nil, false
+		}
+		return nil, errors.New("the disk is full"), true
+	})
+
+	s.im = sandbox.New(sandbox.Options{AppID: app.LocalAppID, Admin: app.LocalAdmin, Key: imclient.NewSecret(canaryKey), OpenAccounts: true})
+	if err := s.im.SetFaults(sandboxRules()); err != nil {
+		t.Fatal(err)
+	}
+	s.keyFile = filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(s.keyFile, []byte(canaryKey+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(s.handler())
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.Start()
+	t.Cleanup(server.Close)
+	t.Cleanup(server.CloseClientConnections)
+	s.url = server.URL
+	return s
+}
+
+// handler is the server. It knows a worker in trouble by the path, and what to do to a call otherwise by its account.
+func (s *scene) handler() http.Handler {
+	ways, troubles := ways(), troubles()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.learn(r.URL.Query().Get("usersig"))
+		// The signature first: what is shown of an answer is cut.
+		address := "usersig=" + r.URL.Query().Get("usersig") + " is in http://" + r.Host + r.URL.RequestURI()
+		body, _ := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		var read struct {
+			Report  string `json:"Report_Account"`
+			Account string `json:"To_Account"` // of a check
+		}
+		_ = json.Unmarshal(body, &read)
+		read.Report = cmp.Or(read.Report, read.Account)
+		prefix, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+		trouble, inTrouble := troubles[prefix]
+		s.mu.Lock()
+		if inTrouble {
+			s.met[prefix]++
+		} else {
+			s.met[read.Report]++
+		}
+		s.mu.Unlock()
+		switch way := ways[read.Report]; {
+		case inTrouble:
+			trouble.answer(w, s, address)
+		case way != nil:
+			way(w, address)
+		case strings.HasPrefix(read.Report, "leak-"):
+			verdict(w, 90001, "no")
+		default:
+			s.im.ServeHTTP(w, r)
+		}
+	})
+}
+
+// learn makes a signature a canary, and the MAC inside it.
+func (s *scene) learn(sig string) {
+	s.mu.Lock()
+	known := s.sigs[sig]
+	s.sigs[sig] = true
+	s.mu.Unlock()
+	if known || sig == "" {
+		return
+	}
+	mac := macOf(sig)
+	if mac == "" {
+		s.Errorf("this is no signature: %s", sig)
+		return
+	}
+	s.hunt.add("a signature", sig)
+	s.hunt.add("a signature's MAC", mac)
+}
+
+// macOf unpacks a signature: whoever has what is inside can make it again.
+func macOf(sig string) string {
+	packed, err := base64.StdEncoding.DecodeString(strings.NewReplacer("*", "+", "-", "/", "_", "=").Replace(sig))
+	if err != nil {
+		return ""
+	}
+	z, err := zlib.NewReader(bytes.NewReader(packed))
+	if err != nil {
+		return ""
+	}
+	var fields struct {
+		MAC string `json:"TLS.sig"`
+	}
+	_ = json.NewDecoder(z).Decode(&fields)
+	return fields.MAC
+}
+
+// calls returns how often the server was called by an account, or by a worker in trouble.
+func (s *scene) calls(name string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.met[name]
+}
+
+// spoilKeyFile puts a folder in the place of the key.
+func (s *scene) spoilKeyFile() {
+	_ = os.Remove(s.keyFile)
+	_ = os.Mkdir(s.keyFile, 0o700)
+}
+
+// keep notes what was put out somewhere.
+func (s *scene) keep(where, text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !strings.Contains(s.artefacts[where], text) { // a page that is the same again
+		s.artefacts[where] += text
+	}
+}
+
+// secrets are the variables of a command line that has them all.
+func (s *scene) secrets() []string {
+	return []string{"MARKREAD_IM_KEY=" + canaryKey, "MARKREAD_SASL_PASSWORD=" + canaryPassword, "MARKREAD_ADMIN_TOKEN=" + canaryToken}
+}
+
+// run runs a command line to its end and keeps what it put out.
+func (s *scene) run(name string, env []string, stdin string, args ...string) result {
+	s.Helper()
+	r := try(s.T, env, stdin, args...)
+	s.keep(name+", standard output", r.stdout)
+	s.keep(name+", standard error", r.stderr)
+	return r
+}
+
+// worker begins a worker in a group of its own; what it puts out is kept when it has stopped.
+func (s *scene) worker(name, url string, env []string, extra ...string) (r *running, admin string) {
+	s.Helper()
+	r = begin(s.T, env, append([]string{"run", "--brokers", s.broker, "--sasl", "plain", "--sasl-user", saslUser, "--group", name,
+		"--im-url", url, "--im-app-id", strconv.Itoa(app.LocalAppID), "--im-timeout", "3001ms", "--drain-timeout", "4001ms", "--rate", "0", "--max-in-flight", "16",
+		"--attempts", "1", "--commit-every", "50ms", "--admin-addr", "127.0.0.1:0", "--log-level", "debug"}, extra...)...)
+	return r, "http://" + r.found(s.T, `"addr":"(127\.0\.0\.1:\d+)"`)
+}
+
+// stop stops a worker and keeps what it put out.
+func (s *scene) stop(name string, r *running) {
+	s.Helper()
+	if status := r.stopped(); status != ExitOK {
+		s.Errorf("%s: exit status %d", name, status)
+	}
+	s.keep(name+", standard output", r.stdout.String())
+	s.keep(name+", standard error", r.stderr.String())
+}
+
+// authorizations are how an admin server may be asked: without the token, with it, and with what is nearly it.
+var authorizations = []string{
+	"", "Bearer " + canaryToken, "Bearer " + canaryToken + "x", "Bearer " + strings.ToUpper(canaryToken), "Basic " + canaryToken, canaryToken,
+	"Basic " + base64.StdEncoding.EncodeToString([]byte("admin:"+canaryToken)),
+}
+
+// visit keeps all pages of an admin server.
+func (s *scene) visit(name, admin string, authorizations ...string) {
+	s.Helper()
+	for _, authorization := range authorizations {
+		for _, path := range []string{
+			"/healthz", "/readyz", "/metrics", "/api/state", "/", "/assets/console.js", "/assets/console.css", "/assets/none", "/debug/pprof/goroutine?debug=2",
+			"/api/state?token=" + canaryToken, "/" + canaryToken, "/api/pause", "/api/resume",
+		} {
+			request, err := http.NewRequestWithContext(s.Context(), http.MethodGet, admin+path, nil)
+			if err != nil {
+				s.Fatal(err)
+			}
+			request.Header.Set("Authorization", authorization)
+			s.keep(name+", "+strings.Split(path, "?")[0], s.ask(request))
+		}
+	}
+}
+
+// ask returns an answer as text, its header included.
+func (s *scene) ask(request *http.Request) string {
+	s.Helper()
+	answer, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer answer.Body.Close()
+	var text strings.Builder
+	_ = answer.Header.Write(&text) // a strings.Builder takes everything
+	if _, err := io.Copy(&text, answer.Body); err != nil {
+		s.Fatal(err)
+	}
+	return text.String()
+}
+
+func (s *scene) kafka(options ...kgo.Opt) *kgo.Client {
+	s.Helper()
+	client, err := kgo.NewClient(append(options, kgo.SeedBrokers(s.broker), kgo.SASL(plainsasl.Auth{User: saslUser, Pass: canaryPassword}.AsMechanism()))...)
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(client.Close)
+	return client
+}
+
+// letters reads the dead letters that there are, until there are n of a group, and keeps them: key, value, headers.
+func (s *scene) letters(group string, n int) (found []*kgo.Record) {
+	s.Helper()
+	client := s.kafka(kgo.ConsumeTopics("mark-read-dead-letters"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	ctx, cancel := context.WithTimeout(s.Context(), patience)
+	defer cancel()
+	for len(found) < n {
+		fetches := client.PollFetches(ctx)
+		if err := fetches.Err(); err != nil {
+			s.Fatalf("%d of %d letters of %s: %v", len(found), n, group, err)
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			s.keep("dead letters", string(r.Key)+"\n"+string(r.Value)+"\n")
+			for _, h := range r.Headers {
+				s.keep("dead letters", h.Key+": "+string(h.Value)+"\n")
+				if h.Key == "__dlq.errors.group" && string(h.Value) == group {
+					found = append(found, r)
+				}
+			}
+		})
+	}
+	return found
+}
+
+// commits keeps the commit metadata of a group.
+func (s *scene) commits(group string) (committed int) {
+	s.Helper()
+	request := kmsg.NewPtrOffsetFetchRequest()
+	request.Group = group
+	one := kmsg.NewOffsetFetchRequestGroup()
+	one.Group = group
+	request.Groups = append(request.Groups, one)
+	answer, err := request.RequestWith(s.Context(), s.kafka())
+	if err != nil {
+		s.Fatal(err)
+	}
+	for _, g := range answer.Groups {
+		for _, topic := range g.Topics {
+			for _, p := range topic.Partitions {
+				committed++
+				if p.Metadata != nil {
+					s.keep("commit metadata", *p.Metadata+"\n")
+					if plain, err := base64.StdEncoding.DecodeString(*p.Metadata); err == nil {
+						s.keep("commit metadata", string(plain)+"\n")
+					}
+				}
+			}
+		}
+	}
+	return committed
+}
+
+// search looks for every canary in everything that was put out.
+func (s *scene) search() {
+	s.Helper()
+	size := 0
+	for where, text := range s.artefacts {
+		size += len(text)
+		s.hunt.check(s.T, where, text)
+	}
+	s.Logf("searched %d bytes from %d places for %d secrets", size, len(s.artefacts), len(s.hunt.known))
+}
+
+// await waits for a trouble's hold to be shown.
+func (s *scene) await(admin, reason string) {
+	s.Helper()
+	until(s.T, "the hold "+reason, func() bool { return strings.Contains(fetch(s.T, admin+"/readyz"), `"reason":"`+reason+`"`) })
+}

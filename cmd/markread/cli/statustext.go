@@ -1,0 +1,335 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"markread/consumer/printable"
+	"markread/worker/console"
+	"markread/worker/format"
+	"markread/worker/groupstatus"
+)
+
+// Bounds of what is shown on one screen; --json has all.
+const (
+	maxShownMembers    = 20
+	maxShownPartitions = 10
+	maxShownKinds      = 15
+	maxShownUnreadable = 20
+)
+
+// behindAfter is the age, in seconds, from which an event makes its partition worth a line: all younger ones may only wait for the next commit.
+const behindAfter = 5
+
+// printStatus writes a report for people: first whether the group works.
+func printStatus(w io.Writer, r *groupstatus.Report) error {
+	if r.Group == nil && r.Lag == nil && r.Letters == nil && r.Worker == nil {
+		return nil // the errors say it
+	}
+	t := newTable(w)
+	printGroup(t, r.Group)
+	printLag(t, r.Lag)
+	printWorker(t, r.Worker, r.At)
+	printLetters(t, r.Letters)
+	return t.end()
+}
+
+// table is aligned text.
+type table struct {
+	*tabwriter.Writer
+	err error
+}
+
+func newTable(w io.Writer) *table { return &table{tabwriter.NewWriter(w, 0, 0, 3, ' ', 0), nil} }
+
+// end writes what is left and returns what went wrong.
+func (t *table) end() error {
+	if err := t.Flush(); t.err == nil {
+		t.err = err
+	}
+	return t.err
+}
+
+// line writes one line of cells. Lines of one number of cells that follow each other are aligned.
+// Whatever a cell holds, it stays in its place.
+func (t *table) line(cells ...string) {
+	for i, cell := range cells {
+		cells[i] = printable.Line(cell)
+	}
+	if _, err := fmt.Fprintln(t, strings.Join(cells, "\t")); t.err == nil {
+		t.err = err
+	}
+}
+
+// head writes a line that is not aligned with others.
+func (t *table) head(format string, args ...any) { t.line(fmt.Sprintf(format, args...)) }
+
+func printGroup(t *table, r *groupstatus.Group) {
+	if r == nil {
+		t.head("group: not known")
+		return
+	}
+	text := fmt.Sprintf("group %s: %s", r.Name, strings.ToUpper(r.State))
+	if len(r.Members) > 0 {
+		text += ", " + format.Count(len(r.Members), "member")
+		if r.Rate != nil {
+			text += fmt.Sprintf(", %d of %s assigned, %s", r.Assigned, format.Count(*r.Partitions, "partition"), format.Rate(*r.Rate))
+		}
+	}
+	t.head("%s", text)
+	for _, note := range r.Notes {
+		t.head("  ! %s", note)
+	}
+	if len(r.Members) == 0 {
+		return
+	}
+	t.line("  #", "MEMBER", "HOST", "SHARE", "PARTITIONS")
+	for i, m := range r.Members {
+		if i == maxShownMembers {
+			t.head("  … and %d more (--json has all)", len(r.Members)-i)
+			break
+		}
+		t.line("  "+strconv.Itoa(i+1), m.ID, m.Host, shareOf(m), partitionsOf(m))
+	}
+	for i, m := range r.Members {
+		if m.Note != "" {
+			t.head("  ! member %d: %s", i+1, m.Note)
+		}
+	}
+}
+
+func shareOf(m groupstatus.Member) string {
+	switch {
+	case m.Rate != nil && *m.Rate == 0:
+		return "no limit"
+	case m.Share == nil:
+		return "?"
+	default:
+		return strconv.Itoa(*m.Share)
+	}
+}
+
+func partitionsOf(m groupstatus.Member) string {
+	var texts []string
+	for _, a := range m.Assigned {
+		texts = append(texts, a.Topic+" "+format.Ranges(a.Partitions))
+	}
+	return cmp.Or(strings.Join(texts, ", "), "none")
+}
+
+func printLag(t *table, r *groupstatus.Lag) {
+	t.head("")
+	if r == nil {
+		t.head("lag: not known")
+		return
+	}
+	t.head("lag: %s", lagSummary(r))
+	t.line("  TOPIC", "LANE", "LAG", "OLDEST", "PARTITIONS")
+	type row struct {
+		topic string
+		groupstatus.PartitionLag
+	}
+	var behind, unreadable []row
+	for _, topic := range r.Topics {
+		uncommitted, unknown, unread := 0, 0, 0
+		for _, p := range topic.Partitions {
+			if p.Unreadable != nil {
+				unreadable = append(unreadable, row{topic.Topic, p})
+				unread++
+			}
+			if p.Lag == nil {
+				unknown++
+			} else if *p.Lag > 0 && (p.Oldest == nil || *p.Oldest >= behindAfter) {
+				behind = append(behind, row{topic.Topic, p})
+			}
+			if p.Committed == nil {
+				uncommitted++
+			}
+		}
+		text := strconv.Itoa(len(topic.Partitions))
+		if uncommitted > 0 {
+			text += fmt.Sprintf(", %d without a commit (lag from the oldest record)", uncommitted)
+		}
+		if unknown > 0 {
+			text += fmt.Sprintf(", %d NOT KNOWN", unknown)
+		}
+		if unread > 0 {
+			text += fmt.Sprintf(", %d UNREADABLE", unread)
+		}
+		lag := "?"
+		if topic.Lag != nil {
+			lag = format.Thousands(*topic.Lag)
+		}
+		t.line("  "+topic.Topic, topic.Lane, lag, format.AgeOf(topic.Oldest), text)
+	}
+	for _, topic := range r.Topics {
+		if topic.Lost > 0 {
+			t.head("  ! %s: retention has deleted %s before anybody read them", topic.Topic, format.CountOf(topic.Lost, "event"))
+		}
+	}
+	for i, p := range unreadable {
+		if i == maxShownUnreadable {
+			t.head("  … and %d more that can't be read (--json has all)", len(unreadable)-i)
+			break
+		}
+		u := p.Unreadable
+		t.head("  ! UNREADABLE %s/%d%s: %s; %s", p.topic, p.Partition, place(u.Offset), u.Reason, u.Do)
+	}
+	if len(behind) == 0 {
+		return
+	}
+	slices.SortStableFunc(behind, func(a, b row) int {
+		return cmp.Or(cmp.Compare(oldestOf(b.PartitionLag), oldestOf(a.PartitionLag)), cmp.Compare(*b.Lag, *a.Lag))
+	})
+	t.head("")
+	t.line("  PARTITION", "MEMBER", "LAG", "OLDEST", "FINISHED", "COMMITTED", "END")
+	for i, p := range behind {
+		if i == maxShownPartitions {
+			t.head("  … and %d more, not so far behind (--json has all)", len(behind)-i)
+			break
+		}
+		member, committed := "none", "none"
+		if p.MemberNumber > 0 {
+			member = "#" + strconv.Itoa(p.MemberNumber)
+		}
+		if p.Committed != nil {
+			committed = strconv.FormatInt(*p.Committed, 10)
+		}
+		t.line(fmt.Sprintf("  %s/%d", p.topic, p.Partition), member, format.Thousands(*p.Lag), format.AgeOf(p.Oldest), format.Thousands(p.Finished), committed, strconv.FormatInt(*p.End, 10))
+	}
+}
+
+// lagSummary is the lag in one line.
+func lagSummary(r *groupstatus.Lag) string {
+	unreadable, unknown := 0, false
+	for _, topic := range r.Topics {
+		for _, p := range topic.Partitions {
+			unknown = unknown || p.Lag == nil
+			if p.Unreadable != nil {
+				unreadable++
+			}
+		}
+	}
+	text := "not known"
+	if r.Lag != nil {
+		text = format.CountOf(*r.Lag, "event")
+		if unknown {
+			text = "at least " + text
+		}
+	}
+	if r.Finished > 0 {
+		text += fmt.Sprintf(", of which %s finished out of order", format.Thousands(r.Finished))
+	}
+	if unreadable > 0 {
+		text += "; " + format.Count(unreadable, "partition") + " CAN'T BE READ"
+	}
+	return text
+}
+
+// oldestOf is the age of the oldest event; it may be any where it is not known.
+func oldestOf(p groupstatus.PartitionLag) float64 {
+	if p.Oldest == nil {
+		return math.Inf(1)
+	}
+	return *p.Oldest
+}
+
+func printWorker(t *table, r *groupstatus.Worker, now time.Time) {
+	if r == nil {
+		return
+	}
+	t.head("")
+	ready := "ready"
+	if !r.Ready {
+		ready = "NOT READY: no member of its group"
+	}
+	if r.Member != nil {
+		ready += ", member " + *r.Member
+	}
+	t.head("worker %s: %s", r.URL, ready)
+	if r.Note != "" {
+		t.head("  ! %s", r.Note)
+	}
+	for _, h := range r.Held {
+		t.head("  HELD: %s for %s, since %s%s", h.Reason, format.Age(now.Sub(h.Since)), h.Since.UTC().Format("2006-01-02 15:04:05 UTC"), nextProbe(h, now))
+		t.head("    seen: %s", h.Detail)
+		if h.Do != "" {
+			t.head("    do: %s", h.Do)
+		}
+	}
+	for i, p := range r.Unreadable {
+		if i == maxShownUnreadable {
+			t.head("  … and %d more that it can't read (--json has all)", len(r.Unreadable)-i)
+			break
+		}
+		t.head("  UNREADABLE: %s/%d%s for %s, since %s: %s", p.Topic, p.Partition, place(p.Offset),
+			format.Age(now.Sub(p.Since)), p.Since.UTC().Format("2006-01-02 15:04:05 UTC"), p.Reason)
+	}
+	if len(r.Held) == 0 {
+		t.head("  held: nothing")
+	}
+	for _, lane := range []struct {
+		name string
+		console.Lane
+	}{{"live", r.Lanes.Live}, {"backfill", r.Lanes.Backfill}} {
+		text := "nothing"
+		if lane.OldestSeconds > 0 { // of an unreadable partition
+			text = "nothing in memory, the oldest " + format.AgeOf(&lane.OldestSeconds)
+		}
+		if lane.Events > 0 || lane.Conversations > 0 {
+			text = format.Count(lane.Conversations, "conversation") + ", " + format.Count(lane.Events, "event") + ", the oldest " + format.Age(time.Duration(lane.OldestSeconds*float64(time.Second)))
+		}
+		t.head("  waiting, %s: %s", lane.name, text)
+	}
+	quota := "calls: no limit"
+	if r.Quota.Share != nil && r.Quota.Limit != nil {
+		quota = fmt.Sprintf("calls: a share of %d of %s, limit now %d", *r.Quota.Share, format.Rate(r.Quota.Rate), *r.Quota.Limit)
+	}
+	t.head("  %s, %d in flight", quota, r.Quota.InFlight)
+}
+
+func nextProbe(h console.Hold, now time.Time) string {
+	if h.NextProbeAt == nil {
+		return ""
+	}
+	return "; next probe in " + format.Age(h.NextProbeAt.Sub(now))
+}
+
+func printLetters(t *table, r *groupstatus.Letters) {
+	t.head("")
+	if r == nil {
+		t.head("dead letters: not known")
+		return
+	}
+	t.head("dead letters in %s: %s open, %s parked, %s replayed, %s discarded", r.Topic, format.Thousands(r.Open), format.Thousands(r.Parked), format.Thousands(r.Replayed), format.Thousands(r.Discarded))
+	if r.Foreign > 0 {
+		t.head("  ! %s there that markread has not written", format.CountOf(r.Foreign, "record"))
+	}
+	unresolved := slices.DeleteFunc(slices.Clone(r.Kinds), func(k groupstatus.Kind) bool { return k.Open+k.Parked == 0 })
+	if len(unresolved) == 0 {
+		return
+	}
+	t.line("  CLASS", "CODE", "OPEN", "PARKED", "MEANING")
+	for i, k := range unresolved {
+		if i == maxShownKinds {
+			t.head("  … and %d more kinds (--json has all)", len(unresolved)-i)
+			break
+		}
+		t.line("  "+cmp.Or(k.Class, "?"), cmp.Or(k.Code, "-"), format.Thousands(k.Open), format.Thousands(k.Parked), explainKind(k.Class, k.Code).meaning)
+	}
+}
+
+// place names an offset in a sentence about the partition.
+func place(offset *int64) string {
+	if offset == nil {
+		return ""
+	}
+	return fmt.Sprintf(" at offset %d", *offset)
+}

@@ -1,0 +1,59 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"markread/cmd/markread/cli/config"
+)
+
+// These are set by the linker of a release (-ldflags "-X markread/cmd/markread/cli.version=v1.2.3"); otherwise what the Go toolchain noted in the
+// binary is used.
+var version, commit string
+
+type versionCommand struct{}
+
+// Help is kong's: what follows the summary.
+func (*versionCommand) Help() string {
+	return `A report of an error should have it.
+
+    markread version`
+}
+
+func (*versionCommand) run(_ context.Context, p *process) error {
+	p.begin(config.LogFlags{LogLevel: "info"})
+	v, c := build()
+	_, err := fmt.Fprintf(p.stdout, "markread %s\ncommit   %s\ngo       %s %s/%s\n", v, c, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return err
+}
+
+// build returns the version and the commit of this binary, "unknown" if it was built without.
+func build() (v, c string) {
+	v, c = version, commit
+	if info, ok := debug.ReadBuildInfo(); ok {
+		if v == "" && info.Main.Version != "" {
+			v = info.Main.Version
+		}
+		dirty := ""
+		for _, s := range info.Settings {
+			switch {
+			case s.Key == "vcs.revision" && commit == "":
+				c = s.Value
+			case s.Key == "vcs.modified" && s.Value == "true" && commit == "":
+				dirty = ", with changes"
+			}
+		}
+		if c != "" {
+			c += dirty
+		}
+	}
+	if v == "" {
+		v = "unknown"
+	}
+	if c == "" {
+		c = "unknown"
+	}
+	return v, c
+}

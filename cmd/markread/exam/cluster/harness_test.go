@@ -1,0 +1,161 @@
+//go:build exam && unix
+
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"markread/cmd/markread/exam/kit"
+)
+
+// clusterDir is the variable that names the folder of a cluster of three nodes, made by deploy/kafka/kafka, that the exam may disturb.
+const clusterDir = "MARKREAD_TEST_KAFKA"
+
+const nodes = 3
+
+// cluster is that cluster, with topics of the row's own. All its nodes run again when the row has ended.
+type cluster struct {
+	*kit.Kafka
+	dir string
+}
+
+func disturb(t *testing.T) *cluster {
+	t.Helper()
+	dir := os.Getenv(clusterDir)
+	if dir == "" {
+		t.Skipf("skipped: it needs a cluster of three nodes that it may disturb, made by deploy/kafka/kafka; %s names its folder", clusterDir)
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cluster{dir: dir}
+	c.script(t, "start")
+	brokers := regexp.MustCompile(`(?m)^PLAINTEXT=(\S+)$`).FindStringSubmatch(c.script(t, "env"))
+	if brokers == nil {
+		t.Fatalf("%s does not say where the brokers are", c.script(t, "env"))
+	}
+	c.Kafka = kit.OwnNames(t, brokers[1])
+	t.Cleanup(func() {
+		for n := 1; n <= nodes; n++ {
+			_ = c.command(context.Background(), "thaw", strconv.Itoa(n)).Run() // it fails for one that does not run
+		}
+		c.script(t, "start")
+	})
+	c.CreateTopics(t, c.Topics()...)
+	c.inSync(t)
+	return c
+}
+
+func (c *cluster) command(ctx context.Context, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, "../../../../deploy/kafka/kafka", append([]string{"--dir", c.dir}, args...)...)
+}
+
+// script runs a command of deploy/kafka/kafka and returns what it prints.
+func (c *cluster) script(t *testing.T, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	cmd := c.command(ctx, args...)
+	cmd.WaitDelay = time.Second // a node that it starts keeps nothing of ours open, but who knows
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("kafka %v: %v\n%s", args, err, out)
+	}
+	return string(out)
+}
+
+func (c *cluster) node(t *testing.T, command string, n int32) {
+	t.Helper()
+	c.script(t, command, strconv.Itoa(int(n)))
+}
+
+// inSync waits until all replicas of all partitions of the cluster are in sync, and returns how long that took.
+func (c *cluster) inSync(t *testing.T) time.Duration {
+	t.Helper()
+	began := time.Now()
+	behind := "no answer"
+	defer func() {
+		if t.Failed() {
+			t.Logf("not in sync: %s", behind)
+		}
+	}()
+	kit.Wait(t, "all replicas are in sync", time.Minute, func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		all := kmsg.NewPtrMetadataRequest()
+		all.Topics = nil
+		found, err := all.RequestWith(ctx, c.Client)
+		if err != nil {
+			behind = err.Error()
+			return false
+		}
+		behind = ""
+		for _, topic := range found.Topics {
+			for _, p := range topic.Partitions {
+				if len(p.ISR) < len(p.Replicas) || p.Leader < 0 {
+					behind = fmt.Sprintf("%s %d: leader %d, replicas %v, in sync %v", *topic.Topic, p.Partition, p.Leader, p.Replicas, p.ISR)
+				}
+			}
+		}
+		return len(found.Brokers) == nodes && behind == ""
+	})
+	return time.Since(began)
+}
+
+// leaders returns the node that leads each of the topic's partitions.
+func (c *cluster) leaders(t *testing.T, topic string) map[int32]int32 {
+	t.Helper()
+	found, err := c.Layout(kit.Context(t), topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[int32]int32{}
+	for _, p := range found[0].Partitions {
+		out[p.Partition] = p.Leader
+	}
+	return out
+}
+
+// coordinator returns the node that coordinates the row's group.
+func (c *cluster) coordinator(t *testing.T) int32 {
+	t.Helper()
+	req := kmsg.NewPtrFindCoordinatorRequest()
+	req.CoordinatorKey = c.Group
+	req.CoordinatorKeys = []string{c.Group}
+	answer, err := req.RequestWith(kit.Context(t), c.Client)
+	if err != nil {
+		t.Fatalf("find coordinator: %v", err)
+	}
+	if len(answer.Coordinators) == 1 {
+		if err := kerr.ErrorForCode(answer.Coordinators[0].ErrorCode); err != nil {
+			t.Fatalf("find coordinator: %v", err)
+		}
+		return answer.Coordinators[0].NodeID
+	}
+	return answer.NodeID
+}
+
+// another returns a node that is none of these and leads partitions of the live topic.
+func (c *cluster) another(t *testing.T, not ...int32) int32 {
+	t.Helper()
+	for _, leader := range c.leaders(t, c.Live) {
+		if !slices.Contains(not, leader) {
+			return leader
+		}
+	}
+	t.Fatalf("no node but %v leads partitions of %s", not, c.Live)
+	return 0
+}

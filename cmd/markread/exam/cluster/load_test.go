@@ -1,0 +1,159 @@
+//go:build exam && unix
+
+package cluster
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"markread/cmd/markread/exam/kit"
+)
+
+// load is two workers under more load than they may call, whatever happens to the cluster. A producer keeps so many events before them
+// that there is something to call even while it can't write: a node that is gone holds up all writes until the cluster has noticed.
+type load struct {
+	c       *cluster
+	im      *kit.IM
+	workers []*kit.Worker
+	backlog []kit.Event
+	flow    *kit.Flow
+	commits *commits
+	began   time.Time
+	phases  []phase
+}
+
+// phase is a part of a row, for which the figures are told.
+type phase struct {
+	what     string
+	from, to time.Time
+}
+
+func startLoad(t *testing.T, c *cluster, before int) *load {
+	t.Helper()
+	l := &load{c: c, im: kit.StartRecorder(t, "-rate", "200", "-latency", "5ms"), backlog: kit.OneEach(kit.Conversations("backlog", before))}
+	kit.ProduceEvents(t, c.Kafka, c.Live, l.backlog)
+	l.workers = []*kit.Worker{kit.StartWorker(t, c.Kafka, l.im.URL), kit.StartWorker(t, c.Kafka, l.im.URL)}
+	kit.Wait(t, "both workers have partitions", time.Minute, func() bool {
+		return len(committed(l.workers[0])) > 0 && len(committed(l.workers[1])) > 0
+	})
+	kit.Wait(t, "calls", 30*time.Second, func() bool { return l.im.Count(t) >= 100 })
+	l.flow = kit.StartFlowBehind(t, c.Kafka, c.Live, "flow", 220, l.im) // at 5 ms of latency 199 are called
+	l.commits = watchCommits(t, l.workers)
+	l.began = time.Now()
+	return l
+}
+
+// phase runs a part of the row.
+func (l *load) phase(what string, do func()) {
+	p := phase{what: what, from: time.Now()}
+	do()
+	p.to = time.Now()
+	l.phases = append(l.phases, p)
+}
+
+// end stops the load, waits until all of it is settled, and judges. more are events that the row has written itself.
+func (l *load) end(t *testing.T, name string, limit time.Duration, more ...kit.Event) {
+	t.Helper()
+	ended := time.Now()
+	calls := l.im.Count(t)
+	pauses := l.commits.end()
+	events := append(append(l.flow.End(), l.backlog...), more...)
+	left := len(events) - calls
+	l.c.Settled(t, 2*time.Minute, l.c.Live, l.c.Backfill)
+	settled := time.Since(ended)
+	for _, w := range l.workers {
+		w.Stop(t, syscall.SIGTERM, kit.StopLimit)
+	}
+
+	arrivals := l.im.Arrivals(t)
+	var told []string
+	longest := time.Duration(0)
+	for _, p := range l.phases {
+		stood, at := kit.StandStill(arrivals, p.from, p.to)
+		pause := pauses.Longest(p.from, p.to)
+		told = append(told, fmt.Sprintf("%s (%.1f s): no call for %.2f s, %.1f s after its beginning; no commit for %.1f s",
+			p.what, p.to.Sub(p.from).Seconds(), stood.Seconds(), at.Sub(p.from).Seconds(), pause.Seconds()))
+		longest = max(longest, stood)
+	}
+	inTime := 0
+	for _, a := range arrivals {
+		if now := time.Unix(0, a.Wall); now.After(l.began) && now.Before(ended) {
+			inTime++
+		}
+	}
+	repeated := kit.Repeated(arrivals)
+	goodput := float64(inTime-repeated) / ended.Sub(l.began).Seconds()
+	kit.Figure(t, name, "longest stand-still %.2f s; %d events, %d calls, %d answered calls repeated, %.1f/s of goodput over %.0f s, the rest of %d settled %.1f s later, at most %d in any 1.000 s; %s",
+		longest.Seconds(), len(events), len(arrivals), repeated, goodput, ended.Sub(l.began).Seconds(), left, settled.Seconds(), kit.Measure(arrivals).MostIn1s, strings.Join(told, "; "))
+	kit.Check(t, left > 0, "the backlog ran dry: the row says nothing")
+	kit.Check(t, longest <= limit, "nobody called for %v, at most %v allowed", longest, limit)
+	kit.Check(t, kit.Measure(arrivals).MostIn1s <= 200, "more than 200 arrivals in one second")
+	l.c.NoLetters(t, "a cluster in trouble")
+	kit.CheckCommits(t, l.c.Kafka)
+	kit.ComparePointers(t, kit.Largest(events), kit.Pointers(arrivals))
+}
+
+// committed returns what the worker shows as committed, of each partition that it has; nil if it does not answer.
+func committed(w *kit.Worker) map[kit.Partition]int64 {
+	state := w.State()
+	if state == nil {
+		return nil
+	}
+	out := map[kit.Partition]int64{}
+	for _, p := range state.Partitions {
+		at := int64(-1)
+		if p.Committed != nil {
+			at = *p.Committed
+		}
+		out[kit.Partition{Topic: p.Topic, Partition: p.Partition}] = at
+	}
+	return out
+}
+
+// commits watches by the workers' own account when they commit: the cluster may not be able to tell.
+type commits struct {
+	stop, done chan struct{}
+	once       sync.Once
+	at         kit.Times // whenever an offset had advanced; only after done
+}
+
+func watchCommits(t *testing.T, workers []*kit.Worker) *commits {
+	c := &commits{stop: make(chan struct{}), done: make(chan struct{})}
+	go func() {
+		defer close(c.done)
+		known := map[kit.Partition]int64{}
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-c.stop:
+				return
+			case <-tick.C:
+			}
+			advanced := false
+			for _, w := range workers {
+				for p, offset := range committed(w) {
+					if offset > known[p] {
+						known[p] = offset
+						advanced = true
+					}
+				}
+			}
+			if advanced {
+				c.at = append(c.at, time.Now())
+			}
+		}
+	}()
+	t.Cleanup(func() { c.end() })
+	return c
+}
+
+func (c *commits) end() kit.Times {
+	c.once.Do(func() { close(c.stop) })
+	<-c.done
+	return c.at
+}

@@ -1,0 +1,86 @@
+//go:build exam && unix
+
+package cluster
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// What a stand-still may be: of a restart that was announced to the cluster, and of a node that says nothing any more.
+const (
+	planned   = 10 * time.Second
+	unplanned = 20 * time.Second
+)
+
+// TestExamClusterRollingRestart: the three nodes are restarted one after the other, as in an upgrade, each when all replicas are in sync
+// again; twice around. In a short run only the group's coordinator.
+func TestExamClusterRollingRestart(t *testing.T) {
+	c := disturb(t)
+	l := startLoad(t, c, 1000)
+	nodes := []int32{1, 2, 3, 1, 2, 3}
+	if testing.Short() {
+		nodes = []int32{c.coordinator(t)}
+	}
+	for _, n := range nodes {
+		l.phase(fmt.Sprintf("restart of node %d, coordinator %d", n, c.coordinator(t)), func() {
+			c.node(t, "stop", n)
+			c.script(t, "start")
+			c.inSync(t)
+		})
+	}
+	l.end(t, "cluster-rolling-restart", planned)
+}
+
+// TestExamClusterFrozenBroker: a node is frozen for 30 s: it neither answers nor hangs up. First one that leads partitions, then the
+// group's coordinator; only that, and for 20 s, in a short run.
+func TestExamClusterFrozenBroker(t *testing.T) {
+	frozen := 30 * time.Second
+	if testing.Short() {
+		frozen = 20 * time.Second
+	}
+	c := disturb(t)
+	l := startLoad(t, c, 2600)
+	freeze := func(what string, n int32) {
+		l.phase(fmt.Sprintf("node %d, %s, frozen", n, what), func() {
+			began := time.Now()
+			c.node(t, "freeze", n)
+			<-time.After(time.Until(began.Add(frozen)))
+			c.node(t, "thaw", n)
+			<-time.After(3 * time.Second) // it has been fenced, and learns that only now
+			c.inSync(t)
+		})
+	}
+	if !testing.Short() {
+		freeze("a leader", c.another(t, c.coordinator(t)))
+	}
+	freeze("the coordinator", c.coordinator(t))
+	l.end(t, "cluster-frozen-broker", unplanned)
+}
+
+// TestExamClusterKilledLeader: the node that coordinates the group and leads partitions is killed, and is back after 20 s, in a short run
+// 14 s: the others give it up after 9 s.
+func TestExamClusterKilledLeader(t *testing.T) {
+	away := 20 * time.Second
+	if testing.Short() {
+		away = 14 * time.Second
+	}
+	c := disturb(t)
+	l := startLoad(t, c, 2600)
+	n := c.coordinator(t)
+	leads := 0
+	for _, leader := range c.leaders(t, c.Live) {
+		if leader == n {
+			leads++
+		}
+	}
+	l.phase(fmt.Sprintf("node %d, the coordinator and leader of %d live partitions, killed", n, leads), func() {
+		began := time.Now()
+		c.node(t, "kill", n)
+		<-time.After(time.Until(began.Add(away)))
+		c.script(t, "start")
+		c.inSync(t)
+	})
+	l.end(t, "cluster-killed-leader", unplanned)
+}

@@ -1,0 +1,223 @@
+//go:build exam && unix
+
+package cluster
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"markread/cmd/markread/exam/kit"
+)
+
+// certIssuer signs certificates.
+type certIssuer struct {
+	pem  string
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func newIssuer(t *testing.T, name string) *certIssuer {
+	t.Helper()
+	a := &certIssuer{}
+	a.pem, a.cert, a.key = certificate(t, &x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true}, nil)
+	return a
+}
+
+// issue returns a certificate for this machine and its key, in PEM.
+func (a *certIssuer) issue(t *testing.T, name string) (cert, key string) {
+	t.Helper()
+	cert, _, private := certificate(t, &x509.Certificate{
+		Subject: pkix.Name{CommonName: name}, DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}, a)
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+}
+
+func certificate(t *testing.T, template *x509.Certificate, issuer *certIssuer) (string, *x509.Certificate, *ecdsa.PrivateKey) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template.SerialNumber = big.NewInt(time.Now().UnixNano())
+	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	if issuer == nil {
+		issuer = &certIssuer{cert: template, key: key}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, issuer.cert, key.Public(), issuer.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), cert, key
+}
+
+// TestExamClusterRotations: under load, the user's password, the brokers' certificate and the authority that has signed it change twenty
+// times, eight in a short run. The brokers have the new ones before the worker's files do, so that it is refused meanwhile.
+func TestExamClusterRotations(t *testing.T) {
+	const late = 300 * time.Millisecond
+	rotations := 20
+	if testing.Short() {
+		rotations = 8
+	}
+	c := disturb(t)
+	lifetime := c.lifetime(t)
+	if lifetime == 0 || lifetime > 5*time.Second {
+		t.Skip("skipped: connections.max.reauth.ms of the cluster must be set, to at most 5000: else connections last, and the row says nothing")
+	}
+	v := c.variables(t)
+	user := c.newUser(t, "rotate")
+	c.grant(t, user.name)
+	dir := t.TempDir()
+	passwordFile, caFile := filepath.Join(dir, "password"), filepath.Join(dir, "ca.crt")
+	authority := newIssuer(t, "authority 0")
+	listeners := strings.Split(v["SASL_SSL"], ",")
+	c.useCertificate(t, dir, 0, authority, listeners)
+	t.Cleanup(func() { c.alterListener(t, "") })
+	file(t, passwordFile, user.password+"\n")
+	file(t, caFile, authority.pem)
+
+	im := kit.StartRecorder(t, "-rate", "200", "-latency", "5ms")
+	k := *c.Kafka
+	k.Addr = v["SASL_SSL"]
+	p := kit.Start(t, "worker", "product", []string{"MARKREAD_IM_KEY=" + kit.Key, "MARKREAD_SASL_PASSWORD_FILE=" + passwordFile},
+		slices.Concat(k.Run(im.URL), user.flags(), []string{"--tls", "--tls-ca", caFile})...)
+	w := &kit.Worker{Proc: p, Admin: "http://" + p.Line(t, kit.AdminLine, 10*time.Second)[1]}
+	w.Ready(t)
+	flow := kit.StartFlow(t, c.Kafka, c.Live, "rotate", 150)
+	began := time.Now()
+	var wrong []kit.Span // when the worker's files were not right
+	for i := 1; i <= rotations; i++ {
+		changed := time.Now()
+		user.password = "exam-password-" + strconv.Itoa(i)
+		authority = newIssuer(t, "authority "+strconv.Itoa(i))
+		c.setPassword(t, user.name, user.password)
+		c.useCertificate(t, dir, i, authority, listeners)
+		<-time.After(late)
+		file(t, passwordFile, user.password+"\n")
+		file(t, caFile, authority.pem)
+		wrong = append(wrong, kit.Span{From: changed, To: time.Now()})
+		<-time.After(lifetime - late) // every connection is made anew
+	}
+	ended := time.Now()
+	events := flow.End()
+	c.Settled(t, time.Minute, c.Live, c.Backfill)
+	metrics := kit.Scrape(t, w.Admin)
+	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
+
+	arrivals := im.Arrivals(t)
+	stood, _ := kit.StandStill(arrivals, began, ended)
+	// The same by a clock that stands while the files are wrong.
+	clock := func(t time.Time) time.Time {
+		off := time.Duration(0)
+		for _, w := range wrong {
+			off += w.Within(began, t)
+		}
+		return t.Add(-off)
+	}
+	byClock := slices.Clone(arrivals)
+	for i := range byClock {
+		byClock[i].Wall = clock(time.Unix(0, byClock[i].Wall)).UnixNano()
+	}
+	right, _ := kit.StandStill(byClock, began, clock(ended))
+	kit.Figure(t, "rotations", "%d of password, certificate and authority in %.0f s; %d events, %d calls, %d answered calls repeated, longest stand-still %.2f s, %.2f s with the right files, %v generations",
+		rotations, ended.Sub(began).Seconds(), len(events), len(arrivals), kit.Repeated(arrivals), stood.Seconds(), right.Seconds(), metrics.Sum("markread_generations_total"))
+	kit.Check(t, right < 5*time.Second, "nobody called for %v with the right files", right)
+	kit.Check(t, metrics.Sum("markread_generations_total") == 1, "the worker has lost its place in the group")
+	kit.ComparePointers(t, kit.Largest(events), kit.Pointers(arrivals))
+	c.NoLetters(t, "rotations")
+	out := p.Stdout.String() + p.Stderr.String()
+	kit.Check(t, !strings.Contains(out, "exam-password"), "the password is shown")
+	kit.Check(t, strings.Contains(out, "--tls-ca") || strings.Contains(out, "--sasl-user"), "the worker was never refused: the row says little")
+}
+
+// lifetime is how long the cluster lets a connection authenticated with SASL live.
+func (c *cluster) lifetime(t *testing.T) time.Duration {
+	t.Helper()
+	req := kmsg.NewPtrDescribeConfigsRequest()
+	resource := kmsg.NewDescribeConfigsRequestResource()
+	resource.ResourceType, resource.ResourceName, resource.ConfigNames = kmsg.ConfigResourceTypeBroker, "1", []string{"connections.max.reauth.ms"}
+	req.Resources = append(req.Resources, resource)
+	answer, err := req.RequestWith(kit.Context(t), c.Client)
+	if err != nil || len(answer.Resources) != 1 || len(answer.Resources[0].Configs) != 1 || answer.Resources[0].Configs[0].Value == nil {
+		t.Fatalf("connections.max.reauth.ms: %v, %+v", err, answer)
+	}
+	ms, err := strconv.Atoi(*answer.Resources[0].Configs[0].Value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(ms) * time.Millisecond
+}
+
+// useCertificate has the brokers' listeners SASL_SSL show a new certificate, and waits until they do.
+func (c *cluster) useCertificate(t *testing.T, dir string, i int, authority *certIssuer, listeners []string) {
+	t.Helper()
+	path := filepath.Join(dir, fmt.Sprintf("node-%d.pem", i))
+	cert, key := authority.issue(t, "node")
+	file(t, path, key+cert)
+	c.alterListener(t, path)
+	trusted := x509.NewCertPool()
+	trusted.AddCert(authority.cert)
+	for _, addr := range listeners {
+		kit.Wait(t, addr+" shows the new certificate", 20*time.Second, func() bool {
+			conn, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: trusted})
+			if err != nil {
+				return false
+			}
+			return conn.Close() == nil
+		})
+	}
+}
+
+// alterListener sets the key store of all nodes' listener SASL_SSL; "": the one that they were made with.
+func (c *cluster) alterListener(t *testing.T, keyStore string) {
+	t.Helper()
+	const name = "listener.name.sasl_ssl.ssl.keystore.location"
+	for node := 1; node <= nodes; node++ {
+		req := kmsg.NewPtrIncrementalAlterConfigsRequest()
+		resource := kmsg.NewIncrementalAlterConfigsRequestResource()
+		resource.ResourceType, resource.ResourceName = kmsg.ConfigResourceTypeBroker, strconv.Itoa(node)
+		for key, value := range map[string]string{name: keyStore, "listener.name.sasl_ssl.ssl.keystore.type": "PEM"} {
+			config := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
+			config.Name, config.Value = key, kmsg.StringPtr(value)
+			if keyStore == "" {
+				config.Op, config.Value = kmsg.IncrementalAlterConfigOpDelete, nil
+			}
+			resource.Configs = append(resource.Configs, config)
+		}
+		req.Resources = append(req.Resources, resource)
+		answer, err := req.RequestWith(kit.Context(t), c.Client)
+		if err == nil && len(answer.Resources) == 1 {
+			if err = kerr.ErrorForCode(answer.Resources[0].ErrorCode); err != nil && answer.Resources[0].ErrorMessage != nil {
+				err = fmt.Errorf("%w: %s", err, *answer.Resources[0].ErrorMessage)
+			}
+		}
+		if err != nil {
+			t.Fatalf("the certificate of node %d: %v", node, err)
+		}
+	}
+}

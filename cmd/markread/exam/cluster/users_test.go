@@ -1,0 +1,127 @@
+//go:build exam && unix
+
+package cluster
+
+import (
+	"crypto/pbkdf2"
+	"crypto/rand"
+	"crypto/sha512"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"markread/cmd/markread/exam/kit"
+)
+
+// variables are what deploy/kafka/kafka says of the cluster: addresses, certificates, users.
+func (c *cluster) variables(t *testing.T) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	for _, line := range regexp.MustCompile(`(?m)^([A-Z_]+)=(.*)$`).FindAllStringSubmatch(c.script(t, "env"), -1) {
+		out[line[1]] = line[2]
+	}
+	return out
+}
+
+// setPassword makes a SCRAM-SHA-512 user, or gives it another password.
+func (c *cluster) setPassword(t *testing.T, user, password string) {
+	t.Helper()
+	const iterations = 4096
+	salt := make([]byte, 16)
+	_, _ = rand.Read(salt)
+	salted, err := pbkdf2.Key(sha512.New, password, salt, iterations, sha512.Size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := kmsg.NewPtrAlterUserSCRAMCredentialsRequest()
+	upsert := kmsg.NewAlterUserSCRAMCredentialsRequestUpsertion()
+	upsert.Name, upsert.Mechanism, upsert.Iterations, upsert.Salt, upsert.SaltedPassword = user, 2, iterations, salt, salted
+	req.Upsertions = append(req.Upsertions, upsert)
+	answer, err := req.RequestWith(kit.Context(t), c.Client)
+	if err == nil && len(answer.Results) == 1 {
+		err = kerr.ErrorForCode(answer.Results[0].ErrorCode)
+	}
+	if err != nil {
+		t.Fatalf("set a password: %v", err)
+	}
+}
+
+// allow gives a user a permission on a topic or a group.
+func (c *cluster) allow(t *testing.T, user string, kind kmsg.ACLResourceType, name string, operation kmsg.ACLOperation) {
+	t.Helper()
+	req := kmsg.NewPtrCreateACLsRequest()
+	acl := kmsg.NewCreateACLsRequestCreation()
+	acl.ResourceType, acl.ResourceName, acl.ResourcePatternType = kind, name, kmsg.ACLResourcePatternTypeLiteral
+	acl.Principal, acl.Host, acl.Operation, acl.PermissionType = "User:"+user, "*", operation, kmsg.ACLPermissionTypeAllow
+	req.Creations = append(req.Creations, acl)
+	answer, err := req.RequestWith(kit.Context(t), c.Client)
+	if err == nil && len(answer.Results) == 1 {
+		err = kerr.ErrorForCode(answer.Results[0].ErrorCode)
+	}
+	if err != nil {
+		t.Fatalf("allow %v on %s: %v", operation, name, err)
+	}
+}
+
+// permission is one of those that a worker needs, by what of a worker it is about.
+type permission struct {
+	of        func(n kit.Names) string
+	operation kmsg.ACLOperation
+}
+
+// permissions are the README's: what a worker needs, and no more.
+var permissions = map[string]permission{
+	"read live":        {func(n kit.Names) string { return n.Live }, kmsg.ACLOperationRead},
+	"read backfill":    {func(n kit.Names) string { return n.Backfill }, kmsg.ACLOperationRead},
+	"write letters":    {func(n kit.Names) string { return n.Letters }, kmsg.ACLOperationWrite},
+	"settings letters": {func(n kit.Names) string { return n.Letters }, kmsg.ACLOperationDescribeConfigs},
+	"read group":       {func(n kit.Names) string { return n.Group }, kmsg.ACLOperationRead},
+}
+
+// grant gives a user what a worker needs, but for what is left out.
+func (c *cluster) grant(t *testing.T, user string, leftOut ...string) {
+	t.Helper()
+	for name, p := range permissions {
+		if slices.Contains(leftOut, name) {
+			continue
+		}
+		kind := kmsg.ACLResourceTypeTopic
+		if strings.HasSuffix(name, "group") {
+			kind = kmsg.ACLResourceTypeGroup
+		}
+		c.allow(t, user, kind, p.of(c.Names), p.operation)
+	}
+}
+
+// user is a user of a row's own with its password, as a worker is given it.
+type user struct{ name, password string }
+
+// newUser makes a user that may do nothing yet.
+func (c *cluster) newUser(t *testing.T, prefix string) user {
+	t.Helper()
+	u := user{prefix + strings.TrimPrefix(c.Group, "markread"), "exam-password"}
+	c.setPassword(t, u.name, u.password)
+	return u
+}
+
+func (u user) flags() []string {
+	return []string{"--sasl", "scram-sha-512", "--sasl-user", u.name}
+}
+
+// file writes a file in one step, so that nobody reads half of it.
+func file(t *testing.T, path, text string) {
+	t.Helper()
+	next := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".next")
+	if err := os.WriteFile(next, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(next, path); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,144 @@
+//go:build exam && unix
+
+package exam
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"markread/cmd/markread/exam/kit"
+)
+
+// squatters hold connections to an admin server open that they don't use.
+type squatters struct {
+	addr  string
+	again atomic.Bool // connect anew when the server closes one
+	stop  chan struct{}
+	done  sync.WaitGroup
+
+	opened atomic.Int64
+}
+
+// squat begins with n of them, of three kinds: silent, with half a header,
+// idle after a request.
+func squat(t *testing.T, addr string, n int) *squatters {
+	t.Helper()
+	s := &squatters{addr: strings.TrimPrefix(addr, "http://"), stop: make(chan struct{})}
+	const half = "GET /healthz HTTP/1.1\r\nHost: x"
+	texts := []string{"", half, half + "\r\n\r\n"}
+	for i := range n {
+		s.done.Go(func() {
+			for {
+				s.hold(texts[i%len(texts)])
+				select {
+				case <-s.stop:
+					return
+				case <-time.After(10 * time.Millisecond):
+				}
+				for !s.again.Load() {
+					select {
+					case <-s.stop:
+						return
+					case <-time.After(10 * time.Millisecond):
+					}
+				}
+			}
+		})
+	}
+	t.Cleanup(func() { close(s.stop); s.done.Wait() })
+	return s
+}
+
+// hold opens a connection and keeps it until the server closes it.
+func (s *squatters) hold(text string) {
+	conn, err := net.DialTimeout("tcp", s.addr, 5*time.Second)
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	s.opened.Add(1)
+	_, _ = io.WriteString(conn, text)
+	ended := make(chan struct{})
+	go func() { defer close(ended); _, _ = io.Copy(io.Discard, conn) }()
+	select {
+	case <-ended:
+	case <-s.stop:
+		conn.Close()
+		<-ended
+	}
+}
+
+// TestExamConnections: at 512 descriptors, 600 connections to the admin server
+// are opened and not used, and then opened again as fast as the server closes
+// them. Health probes are answered within a second, and events are applied as
+// before.
+func TestExamConnections(t *testing.T) {
+	const squatters, descriptors = 600, 512
+	k := kit.StartBroker(t)
+	sandbox := kit.StartSandbox(t)
+	limited := inShell(fmt.Sprintf(`ulimit -n %d; exec "$@"`, descriptors))
+	w := startWorkerPrepared(t, k, sandbox.URL, limited)
+	w.Ready(t)
+	flow := kit.StartFlow(t, k, k.Live, "squat", 100)
+	kit.Wait(t, "calls", 30*time.Second, func() bool { return sandbox.Stats(t).Applied >= 200 })
+	w.KeepsUp(t)
+
+	probe := &http.Client{Timeout: time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true, Proxy: func(*http.Request) (*url.URL, error) { return nil, nil },
+	}}
+	open := func() int { // descriptors of the worker; where there is no /proc, 0
+		entries, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", w.Cmd.Process.Pid))
+		return len(entries)
+	}
+	watch := func(lasts time.Duration) (probes, failed, most int, slowest time.Duration) {
+		for end := time.Now().Add(lasts); time.Now().Before(end); probes++ {
+			began := time.Now()
+			res, err := probe.Get(w.Admin + "/healthz")
+			if err == nil {
+				res.Body.Close()
+			}
+			if err != nil || res.StatusCode != http.StatusOK {
+				failed++
+				t.Logf("probe %d: %v after %v", probes, err, time.Since(began))
+			}
+			slowest, most = max(slowest, time.Since(began)), max(most, open())
+			<-time.After(50 * time.Millisecond)
+		}
+		return probes, failed, most, slowest
+	}
+	report := func(how string, probes, failed, most int, slowest time.Duration) {
+		kit.Figure(t, "connections", "%s: %d probes, %d failed, slowest %v; at most %d descriptors",
+			how, probes, failed, slowest.Round(time.Millisecond), most)
+		kit.Check(t, failed == 0, "%d of %d probes failed", failed, probes)
+		kit.Check(t, most < descriptors-200, "%d of %d descriptors are used", most, descriptors)
+	}
+	began := time.Now()
+	s := squat(t, w.Admin, squatters)
+	probes, failed, most, slowest := watch(4 * time.Second)
+	report("held open", probes, failed, most, slowest)
+	s.again.Store(true)
+	probes, failed, most, slowest = watch(4 * time.Second)
+	report(fmt.Sprintf("opened again, %d in all", s.opened.Load()), probes, failed, most, slowest)
+	s.again.Store(false)
+
+	events := flow.End()
+	k.Settled(t, 20*time.Second, k.Live)
+	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
+	delays := flow.Delays(sandbox.Served(t).Between(began, time.Now()))
+	slices.Sort(delays)
+	kit.Figure(t, "connections-flow", "%d events at 100/s, delay p50 %v, most %v", len(events),
+		delays[len(delays)/2].Round(time.Millisecond), delays[len(delays)-1].Round(time.Millisecond))
+	kit.Check(t, delays[len(delays)-1] < 2*time.Second, "an event took %v", delays[len(delays)-1])
+	kit.ComparePointers(t, kit.Largest(events), sandbox.Pointers(t))
+}

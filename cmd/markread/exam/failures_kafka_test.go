@@ -1,0 +1,244 @@
+//go:build exam && unix
+
+package exam
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"markread/cmd/markread/exam/kit"
+)
+
+// TestExamDeadLetterTopic: the dead-letter topic refuses every write for 10 s. Nothing is lost and nothing is committed past what could
+// not be written; after 5 s calls are held, so that not even more has to wait for it.
+func TestExamDeadLetterTopic(t *testing.T) {
+	t.Parallel()
+	const refused = 10 * time.Second
+	k := kit.StartEmbedded(t, "the broker refuses what is written to a topic")
+	sandbox := kit.StartSandbox(t)
+	// Every tenth is rejected by the server, and every tenth is no event at all.
+	var records []*kgo.Record
+	var events []kit.Event
+	for i, e := range kit.OneEach(kit.Conversations("x", 4000)) {
+		switch i % 10 {
+		case 3:
+			e.Report = fmt.Sprintf("nobody-%d", i)
+		case 7:
+			records = append(records, &kgo.Record{Topic: k.Live, Key: e.Key(), Value: fmt.Appendf(nil, "not an event, number %d", i)})
+			continue
+		default:
+			events = append(events, e)
+		}
+		records = append(records, kit.RecordOf(k.Live, e))
+	}
+	bad := func(r *kgo.Record) bool {
+		return strings.HasPrefix(string(r.Value), "not an event") || strings.HasPrefix(string(r.Key), "nobody")
+	}
+	k.Produce(t, records...)
+	w := kit.StartWorker(t, k, sandbox.URL)
+	kit.Wait(t, "calls", 30*time.Second, func() bool { return sandbox.Stats(t).Applied >= 200 })
+
+	k.Refuse(t, k.Letters, "NOT_ENOUGH_REPLICAS")
+	began := time.Now()
+	before := len(k.ReadAll(t, k.Letters))
+	held := w.Held(t, "dead-letter", 8*time.Second)
+	quiet := time.Now().Add(300 * time.Millisecond) // calls that were out have arrived by then
+	for time.Since(began) < refused-time.Second {
+		nothingPastLetters(k, t, records, bad)
+		<-time.After(time.Second)
+	}
+	<-time.After(time.Until(began.Add(refused)))
+	w.Shows(t, "dead-letter")
+	tries := k.Tries(t, k.Letters)
+	during := len(k.ReadAll(t, k.Letters))
+	k.Accept(t, k.Letters)
+	ended := time.Now()
+	released := w.Released(t, "dead-letter", 10*time.Second)
+	k.Settled(t, time.Minute, k.Live)
+	metrics := kit.Scrape(t, w.Admin)
+	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
+
+	// The first batch goes out side by side, and what fails of it is tried again one letter at a time.
+	firstTry := slices.IndexFunc(tries, func(at time.Time) bool { return at.After(began) })
+	later, most := 0, 0
+	for _, at := range tries[firstTry:] {
+		if at.After(tries[firstTry].Add(500 * time.Millisecond)) {
+			later++
+		}
+	}
+	for i := range tries[firstTry:] {
+		in := 0
+		for _, at := range tries[firstTry+i:] {
+			if at.Sub(tries[firstTry+i]) < time.Second {
+				in++
+			}
+		}
+		most = max(most, in)
+	}
+	complaints := 0
+	for _, line := range w.Stderr.Lines() {
+		if strings.Contains(line, "refuses the letter") {
+			complaints++
+		}
+	}
+	served := sandbox.Served(t)
+	letters := k.ReadAll(t, k.Letters)
+	wrong := map[string]int{}
+	for _, r := range records {
+		if bad(r) {
+			wrong[string(r.Key)]++
+		}
+	}
+	unexpected := 0
+	for _, letter := range letters {
+		if _, ok := wrong[string(letter.Key)]; !ok {
+			unexpected++
+		}
+		delete(wrong, string(letter.Key))
+	}
+	kit.Figure(t, "dead-letter-topic", "refusing for 10 s: held %v after the first refused write, %d calls before and %d in the hold; %d write tries (%d in the first half second, at most %d in 1 s), gone on %v after its end; %d letters for 800 failing records; %d lines about refused letters, %s; %s",
+		held.Since.Sub(tries[firstTry]).Round(time.Millisecond), len(served.Between(began, held.Since)), len(served.Between(quiet, ended)),
+		len(tries)-firstTry, len(tries)-firstTry-later, most, released.Sub(ended).Round(time.Millisecond), len(letters), complaints, w.LoggedOnce(t, "dead-letter", 1), metrics.Balance(t))
+	kit.Check(t, complaints >= 1 && complaints <= 3, "%d lines about refused letters: repeats are not thinned", complaints)
+	kit.Check(t, during == before, "%d letters were written while the topic refused", during-before)
+	kit.Check(t, len(served.Between(quiet, ended)) == 0, "%d calls in the hold", len(served.Between(quiet, ended)))
+	kit.Check(t, later <= int(refused/time.Second)+1, "%d write tries after the first batch, at most one a second allowed", later)
+	kit.Check(t, len(letters) == 800 && len(wrong) == 0 && unexpected == 0, "%d letters for 800 failing records, %d without one, %d unexpected", len(letters), len(wrong), unexpected)
+	kit.Check(t, mostServed(served) <= 200, "more than 200 arrivals in one second")
+	kit.ComparePointers(t, kit.Largest(events), sandbox.Pointers(t))
+}
+
+// nothingPastLetters requires that no offset is committed past a failing record that has no letter.
+func nothingPastLetters(k *kit.Kafka, t *testing.T, records []*kgo.Record, bad func(*kgo.Record) bool) {
+	t.Helper()
+	committed := k.Committed(t) // before the letters are read: those that come between would only help
+	written := map[string]bool{}
+	for _, letter := range k.ReadAll(t, k.Letters) {
+		written[string(letter.Key)] = true
+	}
+	for _, r := range records {
+		if at := committed[kit.Partition{Topic: r.Topic, Partition: r.Partition}]; bad(r) && !written[string(r.Key)] && r.Offset < at {
+			t.Errorf("%s %d is committed to %d, past the failing record at %d that has no letter", r.Topic, r.Partition, at, r.Offset)
+		}
+	}
+}
+
+// TestExamDeadLetterTopicGone: the dead-letter topic is deleted, and made again after a while. What can't be written waits, is not committed
+// past, and is written at last.
+func TestExamDeadLetterTopicGone(t *testing.T) {
+	t.Parallel()
+	const gone = 12 * time.Second
+	k := kit.StartBroker(t)
+	sandbox := kit.StartSandbox(t)
+	events := kit.OneEach(kit.Conversations("gone", 1500))
+	bad := noEvents(k.Live, "bad", 45) // far from a hold for rejections
+	produce := func(from, to int) {
+		t.Helper()
+		for i := from; i < to; i += 100 {
+			kit.ProduceEvents(t, k, k.Live, events[i:i+100])
+			k.Produce(t, bad[i*3/100:i*3/100+3]...)
+		}
+	}
+	produce(0, 500)
+	w := kit.StartWorker(t, k, sandbox.URL)
+	k.Settled(t, 30*time.Second, k.Live)
+	before := k.ReadAll(t, k.Letters)
+
+	k.DeleteTopics(t, kit.Context(t), k.Letters)
+	began := time.Now()
+	produce(500, 1500)
+	held := w.Held(t, "dead-letter", gone)
+	<-time.After(time.Until(began.Add(gone)))
+	w.Shows(t, "dead-letter")
+	committed := k.Committed(t)
+	past := 0
+	for _, r := range bad[15:] {
+		if committed[kit.Partition{Topic: r.Topic, Partition: r.Partition}] > r.Offset {
+			past++
+		}
+	}
+	k.CreateTopics(t, k.Letters)
+	ended := time.Now()
+	released := w.Released(t, "dead-letter", 20*time.Second)
+	k.Settled(t, time.Minute, k.Live)
+	metrics := kit.Scrape(t, w.Admin)
+	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
+	after := lettered(k.ReadAll(t, k.Letters))
+	missing := 0
+	for _, r := range bad[15:] {
+		if after[string(r.Key)] == 0 {
+			missing++
+		}
+	}
+	kit.Figure(t, "dead-letter-topic-gone", "deleted: held after %v, %d of 30 failing records committed past; gone on %v after it was made again; %d letters before, %d after; %s; %s",
+		held.Since.Sub(began).Round(time.Millisecond), past, released.Sub(ended).Round(time.Millisecond), len(before), len(after), w.LoggedOnce(t, "dead-letter", 1), metrics.Balance(t))
+	kit.Check(t, len(before) == 15, "%d letters before, want 15", len(before))
+	kit.Check(t, past == 0, "%d failing records without a letter are committed", past)
+	kit.Check(t, missing == 0 && len(after) == 30, "%d letters, %d missing, want 30", len(after), missing)
+	kit.ComparePointers(t, kit.Largest(events), sandbox.Pointers(t))
+}
+
+// TestExamBrokerKilled: the broker is killed in full flow and is back after 5 s, with what it had on disk.
+func TestExamBrokerKilled(t *testing.T) {
+	t.Parallel()
+	const away = 5 * time.Second
+	dir := t.TempDir()
+	k := kit.StartEmbedded(t, "it kills the broker, and starts it again", "-data-dir", dir)
+	sandbox := kit.StartSandbox(t)
+	backlog := kit.OneEach(kit.Conversations("disk", 3000))
+	kit.ProduceEvents(t, k, k.Live, backlog)
+	w := kit.StartWorker(t, k, sandbox.URL)
+	flow := kit.StartFlow(t, k, k.Live, "flow", 20)
+	kit.Wait(t, "calls", 30*time.Second, func() bool { return sandbox.Stats(t).Applied >= 600 })
+
+	k.Signal(t, syscall.SIGKILL)
+	k.Exit(t, 5*time.Second)
+	killed := time.Now()
+	<-time.After(away)
+	again := kit.Start(t, "broker again", "broker", nil, "-data-dir", dir, "-addr", k.Addr)
+	again.Line(t, `listening on (\S+)`, 20*time.Second)
+	back := time.Now()
+	ends := k.Ends(t, k.Live) // of what must be settled at least, with nothing new
+	committed := k.Committed(t)
+	var first time.Duration
+	kit.Wait(t, "a commit after the broker's return", time.Minute, func() bool {
+		for p, offset := range k.Committed(t) {
+			if offset > committed[p] {
+				first = time.Since(back)
+			}
+		}
+		return first > 0
+	})
+	events := append(flow.End(), backlog...)
+	k.Settled(t, time.Minute, k.Live)
+	settled := time.Since(back)
+	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
+
+	records := int64(0)
+	for _, end := range ends {
+		records += end
+	}
+	served := sandbox.Served(t)
+	calls := map[kit.Conversation]int{}
+	repeated := 0
+	for _, a := range served {
+		c := kit.Conversation{Report: a.Report, Peer: a.Peer}
+		if calls[c]++; calls[c] > 1 {
+			repeated++
+		}
+	}
+	kit.Figure(t, "broker-killed", "away for %v: %d calls meanwhile, first commit %v after it was ready, first call %v, all %d settled after %v; %d calls repeated",
+		back.Sub(killed).Round(time.Millisecond), len(served.Between(killed, back)), first.Round(time.Millisecond), served.After(t, back).Round(time.Millisecond),
+		len(events), settled.Round(time.Millisecond), repeated)
+	kit.Check(t, records >= 3000, "the broker came back with %d records", records)
+	kit.Check(t, first <= 30*time.Second, "went on after %v, at most 30 s allowed", first)
+	kit.Check(t, mostServed(served) <= 200, "more than 200 arrivals in one second")
+	k.NoLetters(t, "a broker that was away")
+	kit.ComparePointers(t, kit.Largest(events), sandbox.Pointers(t))
+}

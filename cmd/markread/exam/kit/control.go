@@ -1,0 +1,127 @@
+//go:build exam && unix
+
+package kit
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// Tries is every produce request that a broker has seen, by topic.
+type Tries struct {
+	mu sync.Mutex
+	at map[string][]time.Time
+}
+
+// ControlBroker lets the exam watch and disturb a broker of another process, over HTTP at the address that it returns:
+//
+//	PUT /refuse?topic=T&error=E   producing to T is answered with Kafka's error of that name, until
+//	PUT /accept?topic=T           this
+//	GET /tries?topic=T            when each produce request for T came, as a JSON list
+func ControlBroker(cluster *kfake.Cluster) (string, error) {
+	tries := &Tries{at: map[string][]time.Time{}}
+	cluster.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		tries.note(r.(*kmsg.ProduceRequest))
+		return nil, nil, false
+	})
+	refused := map[string]*kfake.FaultHandle{}
+	var mu sync.Mutex
+	mux := http.NewServeMux()
+	mux.HandleFunc("PUT /refuse", func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		topic, name := r.FormValue("topic"), r.FormValue("error")
+		var reason *kerr.Error
+		for code := range int16(200) {
+			if e, ok := kerr.ErrorForCode(code).(*kerr.Error); ok && e.Message == name {
+				reason = e
+			}
+		}
+		if reason == nil || refused[topic] != nil {
+			http.Error(w, "no such error, or refused already", http.StatusBadRequest)
+			return
+		}
+		refused[topic] = cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: reason, Count: -1})
+	})
+	mux.HandleFunc("PUT /accept", func(_ http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		if topic := r.FormValue("topic"); refused[topic] != nil {
+			refused[topic].Remove()
+			delete(refused, topic)
+		}
+	})
+	mux.HandleFunc("GET /tries", func(w http.ResponseWriter, r *http.Request) {
+		_ = json.NewEncoder(w).Encode(tries.of(r.FormValue("topic")))
+	})
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	go func() { fmt.Fprintln(os.Stderr, http.Serve(listener, mux)) }()
+	return listener.Addr().String(), nil
+}
+
+func (e *Tries) note(r *kmsg.ProduceRequest) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, topic := range r.Topics {
+		e.at[topic.Topic] = append(e.at[topic.Topic], time.Now())
+	}
+}
+
+func (e *Tries) of(topic string) []time.Time {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.at[topic])
+}
+
+// Refuse makes the broker answer every write to the topic with the error; accept ends that.
+func (k *Kafka) Refuse(t *testing.T, topic, reason string) {
+	t.Helper()
+	k.put(t, "/refuse?"+url.Values{"topic": {topic}, "error": {reason}}.Encode())
+}
+
+func (k *Kafka) Accept(t *testing.T, topic string) {
+	t.Helper()
+	k.put(t, "/accept?"+url.Values{"topic": {topic}}.Encode())
+}
+
+func (k *Kafka) put(t *testing.T, path string) {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodPut, k.control+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := HTTP.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		t.Fatalf("PUT %s: %s", path, res.Status)
+	}
+}
+
+// Tries returns when the broker got each produce request for the topic.
+func (k *Kafka) Tries(t *testing.T, topic string) []time.Time {
+	t.Helper()
+	var out []time.Time
+	if err := json.Unmarshal([]byte(Get(t, k.control+"/tries?"+url.Values{"topic": {topic}}.Encode())), &out); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}

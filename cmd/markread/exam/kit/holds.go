@@ -1,0 +1,290 @@
+//go:build exam && unix
+
+package kit
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Faults switches the sandbox's faults; {} takes them back.
+func (s *Sandbox) Faults(t *testing.T, form string) {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodPut, s.URL+"/sandbox/faults", strings.NewReader(form))
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := HTTP.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusNoContent {
+		t.Fatalf("PUT /sandbox/faults: %s", res.Status)
+	}
+}
+
+// Served is one call as the sandbox saw it.
+type Served struct {
+	At       time.Time `json:"at"`
+	Report   string    `json:"report"`
+	Peer     string    `json:"peer"`
+	ReadTime int64     `json:"read_time"`
+	Applied  bool      `json:"applied"`
+	Code     int       `json:"code"`   // -1: no ErrorCode
+	Status   int       `json:"status"` // 0: no answer
+}
+
+type ServedList []Served
+
+func (s *Sandbox) Served(t *testing.T) ServedList {
+	t.Helper()
+	var out ServedList
+	dec := json.NewDecoder(strings.NewReader(Get(t, s.URL+"/sandbox/arrivals")))
+	for dec.More() {
+		var a Served
+		if err := dec.Decode(&a); err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, a)
+	}
+	return out
+}
+
+// Between returns the calls that arrived in [from, to).
+func (l ServedList) Between(from, to time.Time) ServedList {
+	var out ServedList
+	for _, a := range l {
+		if !a.At.Before(from) && a.At.Before(to) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+func (l ServedList) Count(which func(Served) bool) int {
+	n := 0
+	for _, a := range l {
+		if which(a) {
+			n++
+		}
+	}
+	return n
+}
+
+func (l ServedList) Applied() int { return l.Count(func(a Served) bool { return a.Applied }) }
+
+// After is how long after a moment the first call was carried out.
+func (l ServedList) After(t *testing.T, moment time.Time) time.Duration {
+	t.Helper()
+	for _, a := range l {
+		if a.Applied && a.At.After(moment) {
+			return a.At.Sub(moment)
+		}
+	}
+	t.Fatalf("no call was carried out after %v", moment)
+	return 0
+}
+
+// Hold is a hold as /readyz and /api/state show it.
+type Hold struct {
+	Reason string     `json:"reason"`
+	Since  time.Time  `json:"since"`
+	Detail string     `json:"detail"`
+	Next   *time.Time `json:"next_probe_at"`
+}
+
+// holds reads what is held from a page of the admin server, which must answer 200: a hold does not make a worker unready.
+func (w *Worker) holds(t *testing.T, path string) map[string]Hold {
+	t.Helper()
+	var body struct {
+		Ready bool   `json:"ready"`
+		Held  []Hold `json:"held"`
+	}
+	text := Get(t, w.Admin+path)
+	if err := json.Unmarshal([]byte(text), &body); err != nil {
+		t.Fatalf("%s: %v: %s", path, err, text)
+	}
+	Check(t, body.Ready, "%s: not ready in a hold: %s", path, text)
+	out := map[string]Hold{}
+	for _, h := range body.Held {
+		out[h.Reason] = h
+	}
+	return out
+}
+
+// Held waits for a hold, checks that the worker shows it where the contract says, and returns it.
+func (w *Worker) Held(t *testing.T, reason string, within time.Duration) Hold {
+	t.Helper()
+	Wait(t, "hold "+reason, within, func() bool { return w.IsHeld(t, reason) })
+	return w.Shows(t, reason)
+}
+
+// Shows checks that a hold is shown now.
+func (w *Worker) Shows(t *testing.T, reason string) Hold {
+	t.Helper()
+	Check(t, w.IsHeld(t, reason), "markread_held does not show %s", reason)
+	ready, state := w.holds(t, "/readyz")[reason], w.holds(t, "/api/state")[reason]
+	Check(t, ready.Reason != "" && state.Reason != "" && state.Detail != "", "hold %s: /readyz shows %+v, /api/state %+v", reason, ready, state)
+	Check(t, ready.Since.Equal(state.Since) && time.Since(state.Since) < 5*time.Minute, "hold %s since %v and %v", reason, ready.Since, state.Since)
+	Get(t, w.Admin+"/healthz") // 200: a worker that waits does not stand still
+	return state
+}
+
+func (w *Worker) IsHeld(t *testing.T, reason string) bool {
+	t.Helper()
+	return Scrape(t, w.Admin).Sum("markread_held", `reason="`+reason+`"`) == 1
+}
+
+// Released waits for the end of a hold and returns when it was first seen to be over.
+func (w *Worker) Released(t *testing.T, reason string, within time.Duration) time.Time {
+	t.Helper()
+	Wait(t, "end of hold "+reason, within, func() bool { return !w.IsHeld(t, reason) })
+	return time.Now()
+}
+
+// Logged counts the lines about a hold: one at its beginning and one at its end are the contract's, between them one for each new cause.
+func (w *Worker) Logged(t *testing.T, reason string) (begun, between, ended int) {
+	t.Helper()
+	for _, line := range w.Stderr.Lines() {
+		var entry struct {
+			Reason, Detail, Do, Message string
+			Held                        *float64 `json:"held_ms"`
+		}
+		if json.Unmarshal([]byte(line), &entry) != nil || entry.Reason != reason {
+			continue
+		}
+		switch {
+		case entry.Held != nil:
+			ended++
+		case strings.HasPrefix(entry.Message, "calls are still held"):
+			between++
+		default:
+			begun++
+			Check(t, entry.Detail != "" && entry.Do != "", "the line of the beginning does not say what is wrong and what to do: %s", line)
+		}
+	}
+	return begun, between, ended
+}
+
+// LoggedOnce requires that a hold began and ended n times by the log, each told once.
+func (w *Worker) LoggedOnce(t *testing.T, reason string, n int) string {
+	t.Helper()
+	begun, between, ended := w.Logged(t, reason)
+	Check(t, begun == n && ended == n, "hold %s: %d lines of its beginning and %d of its end, want %d of each", reason, begun, ended, n)
+	return fmt.Sprintf("%d+%d+%d log lines of the hold", begun, between, ended)
+}
+
+// NoLetters requires that the dead-letter topic is empty.
+func (k *Kafka) NoLetters(t *testing.T, why string) {
+	t.Helper()
+	if letters := k.ReadAll(t, k.Letters); len(letters) > 0 {
+		t.Errorf("%d dead letters because of %s; the first: %v", len(letters), why, letters[0].Headers)
+	}
+}
+
+// Flow is live traffic: events at a steady pace, each in a conversation of its own, so that a delay can be told.
+type Flow struct {
+	t    *testing.T
+	stop chan struct{}
+	done chan struct{}
+
+	mu     sync.Mutex
+	Events []Event
+	At     map[Conversation]time.Time
+}
+
+// StartFlow begins to produce perSecond events a second, until end.
+func StartFlow(t *testing.T, k *Kafka, topic, prefix string, perSecond int) *Flow {
+	t.Helper()
+	return StartFlowWhile(t, k, topic, prefix, perSecond, func(int) bool { return true })
+}
+
+// StartFlowWhile writes an event only when due says so; due is told how many were written.
+func StartFlowWhile(t *testing.T, k *Kafka, topic, prefix string, perSecond int, due func(written int) bool) *Flow {
+	t.Helper()
+	f := &Flow{t: t, stop: make(chan struct{}), done: make(chan struct{}), At: map[Conversation]time.Time{}}
+	go func() {
+		defer close(f.done)
+		var sent sync.WaitGroup
+		defer sent.Wait()
+		tick := time.NewTicker(time.Second / time.Duration(perSecond))
+		defer tick.Stop()
+		for i := 0; ; i++ {
+			select {
+			case <-f.stop:
+				return
+			case <-tick.C:
+			}
+			if !due(i) {
+				i--
+				continue
+			}
+			now := time.Now()
+			e := Event{Conversation{prefix + "-" + strconv.Itoa(i), "p"}, now.Unix()}
+			f.mu.Lock()
+			f.Events = append(f.Events, e)
+			f.At[e.Conversation] = now
+			f.mu.Unlock()
+			sent.Add(1)
+			k.Client.Produce(t.Context(), RecordOf(topic, e), func(_ *kgo.Record, err error) {
+				defer sent.Done()
+				if err != nil {
+					t.Errorf("produce: %v", err)
+				}
+			})
+		}
+	}()
+	t.Cleanup(func() { f.End() }) // before the broker and the client go
+	return f
+}
+
+// StartFlowBehind writes an event for each call that the server gets: as many wait all the time as did before.
+func StartFlowBehind(t *testing.T, k *Kafka, topic, prefix string, perSecond int, im *IM) *Flow {
+	t.Helper()
+	called, asked := 0, time.Time{}
+	return StartFlowWhile(t, k, topic, prefix, perSecond, func(written int) bool {
+		if now := time.Now(); now.Sub(asked) > 100*time.Millisecond {
+			asked = now
+			if _, body, err := TryGet(im.URL + "/count"); err == nil {
+				called, _ = strconv.Atoi(body)
+			}
+		}
+		return written < called
+	})
+}
+
+// End stops the traffic, waits until all of it is acknowledged, and returns it.
+func (f *Flow) End() []Event {
+	f.mu.Lock()
+	select {
+	case <-f.stop:
+	default:
+		close(f.stop)
+	}
+	f.mu.Unlock()
+	<-f.done
+	return f.Events
+}
+
+// Delays returns how long after it was produced each event was first carried out, in the order of the calls.
+func (f *Flow) Delays(served ServedList) []time.Duration {
+	var out []time.Duration
+	seen := map[Conversation]bool{}
+	for _, a := range served {
+		c := Conversation{a.Report, a.Peer}
+		if at, ours := f.At[c]; ours && a.Applied && !seen[c] {
+			seen[c] = true
+			out = append(out, a.At.Sub(at))
+		}
+	}
+	return out
+}

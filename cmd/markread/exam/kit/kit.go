@@ -1,0 +1,281 @@
+//go:build exam && unix
+
+// Package kit is what the rows of the exam share: processes, a broker, an IM server that records, workers,
+// flows of events, and the checks of what came of them. The exam runs the product as an operator would:
+// real processes on loopback, ports chosen by the kernel. The test binary plays every role by executing
+// itself again, so the exam needs nothing but Go, and nothing outlives it, even if it is killed. What it
+// reads and writes in Kafka goes through franz-go and what it expects is computed from the input by naive
+// models, so that it shares no code with what it judges, but for the command line itself.
+//
+// Run it with: go test -tags exam ./cmd/markread/exam -count=1 -v -timeout 30m; -short makes the longest
+// rows shorter.
+//
+// Two variables let it run on a real Kafka, which deploy/kafka/kafka can make: MARKREAD_TEST_BROKERS
+// (host:port,host:port) for the rows that need nothing special of it, and MARKREAD_TEST_KAFKA (the folder
+// of a cluster of three nodes) for those in package cluster, which disturb it. Rows that can't run are
+// skipped with the reason.
+package kit
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"markread/cmd/markread/cli"
+)
+
+// Role is the variable that tells the test binary which part to play; without it the binary is the exam itself.
+const Role = "EXAM_ROLE"
+
+// Main runs the tests of a package of the exam, or plays a role.
+func Main(m *testing.M) {
+	role := os.Getenv(Role)
+	if role == "" {
+		SideBySide()
+		os.Exit(m.Run())
+	}
+	os.Unsetenv(Role)
+	go EndWithParent()
+	switch role {
+	case "product":
+		ctx, stop := cli.UntilSignal(context.Background())
+		status := cli.Run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
+		stop()
+		os.Exit(status)
+	case "broker":
+		os.Exit(BrokerRole(os.Args[1:], os.Stdout))
+	case "recorder":
+		os.Exit(RecorderRole(os.Args[1:], os.Stdout))
+	}
+	fmt.Fprintln(os.Stderr, "exam: no such role:", role)
+	os.Exit(2)
+}
+
+// SideBySide lets more rows run at a time than there are cores, unless the command line says how many: those that call t.Parallel mostly wait.
+// Those that measure a rate to the per cent don't call it, and have the machine to themselves.
+func SideBySide() {
+	flag.Parse()
+	chosen := false
+	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
+	if !chosen {
+		_ = flag.Set("test.parallel", "6") // the flag exists, and 6 is a number
+	}
+}
+
+// EndWithParent ends this process when the exam is gone: descriptor 3 is a pipe whose other end only the exam holds. So nothing
+// outlives an exam that was killed.
+func EndWithParent() {
+	pipe := os.NewFile(3, "parent")
+	if pipe == nil {
+		return
+	}
+	_, _ = io.Copy(io.Discard, pipe)
+	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+}
+
+// Proc is one process of the exam. It is ended when its test ends, and its output is printed if the test failed.
+type Proc struct {
+	name     string
+	Cmd      *exec.Cmd
+	Stdout   Log
+	Stderr   Log
+	Exited   chan struct{}
+	parent   *os.File // our end of descriptor 3: while it is open, the process may live
+	Started  time.Time
+	Duration time.Duration
+}
+
+// Start starts the test binary in a role. env is added to a bare environment, so that nothing of the caller's leaks in.
+func Start(t *testing.T, name, role string, env []string, args ...string) *Proc {
+	t.Helper()
+	return StartWithInput(t, name, role, env, "", args...)
+}
+
+func StartWithInput(t *testing.T, name, role string, env []string, stdin string, args ...string) *Proc {
+	t.Helper()
+	withInput := func(cmd *exec.Cmd) { cmd.Stdin = strings.NewReader(stdin) }
+	return StartPrepared(t, name, role, env, withInput, args...)
+}
+
+// StartPrepared starts the test binary in a role; prepare may change the command before.
+func StartPrepared(
+	t *testing.T, name, role string, env []string, prepare func(*exec.Cmd), args ...string,
+) *Proc {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Proc{name: name, Cmd: exec.Command(self, args...), Exited: make(chan struct{}), parent: write, Started: time.Now()}
+	p.Cmd.Env = append([]string{
+		Role + "=" + role, "PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TMPDIR=" + os.TempDir(), "GOTRACEBACK=all",
+	}, env...)
+	p.Cmd.Stdout, p.Cmd.Stderr = &p.Stdout, &p.Stderr
+	p.Cmd.ExtraFiles = []*os.File{read}
+	prepare(p.Cmd)
+	err = p.Cmd.Start()
+	read.Close()
+	if err != nil {
+		write.Close()
+		t.Fatal(err)
+	}
+	go func() {
+		_ = p.Cmd.Wait() // the status is in ProcessState
+		p.Duration = time.Since(p.Started)
+		close(p.Exited)
+	}()
+	t.Cleanup(func() {
+		_ = p.Cmd.Process.Kill() // this very process; an error means that it has ended by itself
+		<-p.Exited
+		p.parent.Close()
+		if secret := Secret.FindString(p.Stdout.String() + p.Stderr.String()); secret != "" {
+			t.Errorf("%s prints a secret: %s", p.name, secret)
+		}
+		if t.Failed() {
+			t.Logf("%s (pid %d, %v)\n--- stdout\n%s--- stderr\n%s", p.name, p.Cmd.Process.Pid, p.Cmd.ProcessState, p.Stdout.Tail(40), p.Stderr.Tail(80))
+		}
+	})
+	return p
+}
+
+// Signal sends a signal to the process.
+func (p *Proc) Signal(t *testing.T, s syscall.Signal) {
+	t.Helper()
+	if err := p.Cmd.Process.Signal(s); err != nil {
+		t.Fatalf("%s: %v: %v", p.name, s, err)
+	}
+}
+
+// Exit waits for the end of the process and returns its exit status: -1 if a signal ended it.
+func (p *Proc) Exit(t *testing.T, within time.Duration) int {
+	t.Helper()
+	select {
+	case <-p.Exited:
+		return p.Cmd.ProcessState.ExitCode()
+	case <-time.After(within):
+		_ = p.Cmd.Process.Signal(syscall.SIGQUIT) // the goroutines' stacks, for the log
+		select {
+		case <-p.Exited:
+		case <-time.After(5 * time.Second):
+		}
+		t.Fatalf("%s did not end within %v", p.name, within)
+		return -1
+	}
+}
+
+// Stop sends the signal and requires exit status 0 within the limit of a stop. It returns how long the stop took.
+func (p *Proc) Stop(t *testing.T, s syscall.Signal, within time.Duration) time.Duration {
+	t.Helper()
+	began := time.Now()
+	p.Signal(t, s)
+	if code := p.Exit(t, within); code != 0 {
+		t.Fatalf("%s ended with %d after %v", p.name, code, s)
+	}
+	return time.Since(began)
+}
+
+// Line waits for a line of standard output or standard error that matches, and returns its submatches.
+func (p *Proc) Line(t *testing.T, pattern string, within time.Duration) []string {
+	t.Helper()
+	re := regexp.MustCompile("(?m)" + pattern)
+	var found []string
+	Wait(t, p.name+" prints "+pattern, within, func() bool {
+		if found = re.FindStringSubmatch(p.Stdout.String()); found == nil {
+			found = re.FindStringSubmatch(p.Stderr.String())
+		}
+		if found == nil {
+			select {
+			case <-p.Exited:
+				t.Fatalf("%s ended (%v) and never printed %s", p.name, p.Cmd.ProcessState, pattern)
+			default:
+			}
+		}
+		return found != nil
+	})
+	return found
+}
+
+// Secret is what no process may print: the app's key, or a signature in a URL.
+var Secret = regexp.MustCompile(regexp.QuoteMeta(Key) + `|usersig=[A-Za-z0-9*_-]{20,}`)
+
+// Log collects what a process prints.
+type Log struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *Log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *Log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+// Lines returns the non-empty lines printed so far.
+func (l *Log) Lines() []string {
+	var out []string
+	for line := range strings.Lines(l.String()) {
+		if line = strings.TrimRight(line, "\r\n"); line != "" {
+			out = append(out, line)
+		}
+	}
+	return out
+}
+
+func (l *Log) Tail(n int) string {
+	lines := l.Lines()
+	if len(lines) > n {
+		lines = append([]string{fmt.Sprintf("… %d lines before", len(lines)-n)}, lines[len(lines)-n:]...)
+	}
+	if len(lines) == 0 {
+		return ""
+	}
+	return strings.Join(lines, "\n") + "\n"
+}
+
+// Wait polls until ok, and fails the test when that takes too long.
+func Wait(t *testing.T, what string, within time.Duration, ok func() bool) {
+	t.Helper()
+	limit := time.Now().Add(within)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		if time.Now().After(limit) {
+			t.Fatalf("not within %v: %s", within, what)
+		}
+		<-tick.C
+	}
+}
+
+// Figure reports a measured figure: one line that a reader can search for.
+func Figure(t *testing.T, name, format string, args ...any) {
+	t.Helper()
+	t.Logf("FIGURE %s: %s", name, fmt.Sprintf(format, args...))
+}
+
+// Check is an assertion that lets the test go on, so that one run shows all that is wrong.
+func Check(t *testing.T, ok bool, format string, args ...any) {
+	t.Helper()
+	if !ok {
+		t.Errorf(format, args...)
+	}
+}

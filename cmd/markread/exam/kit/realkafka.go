@@ -1,0 +1,149 @@
+//go:build exam && unix
+
+package kit
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// Brokers is the variable that lets the exam run on a real Kafka instead of the embedded broker: host:port,host:port of listeners without
+// TLS and authentication, where everything is allowed. deploy/kafka/kafka makes one.
+const Brokers = "MARKREAD_TEST_BROKERS"
+
+// Partitions is how many partitions a topic of the exam has.
+const Partitions = 12
+
+// OwnTopics makes topics that are the row's alone, with the cluster's replication, and deletes them when it ends.
+func OwnTopics(t *testing.T, brokers string, partitions int) *Kafka {
+	t.Helper()
+	k := OwnNames(t, brokers)
+	k.createTopicsOf(t, partitions, k.Topics()...)
+	return k
+}
+
+// OwnNames invents a row's names; topics and a group of these names are deleted when it ends.
+func OwnNames(t *testing.T, brokers string) *Kafka {
+	t.Helper()
+	var id [4]byte
+	_, _ = rand.Read(id[:])
+	name := "-exam-" + hex.EncodeToString(id[:])
+	k := Connect(t, brokers, Names{"mark-read" + name, "mark-read" + name + "-backfill", "mark-read" + name + "-dead-letters", "markread" + name})
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		k.DeleteTopics(t, ctx, k.Topics()...)
+		group := kmsg.NewPtrDeleteGroupsRequest()
+		group.Groups = []string{k.Group}
+		_, _ = group.RequestWith(ctx, k.Client) // a worker that was killed may still be a member: then Kafka forgets the offsets in its own time
+	})
+	return k
+}
+
+// StartBrokerWithoutTopics is for rows that make the topics.
+func StartBrokerWithoutTopics(t *testing.T) *Kafka {
+	t.Helper()
+	if brokers := os.Getenv(Brokers); brokers != "" {
+		return OwnNames(t, brokers)
+	}
+	return StartEmbedded(t, "", "-topics", "other")
+}
+
+// CreateTopics returns when every broker knows the topics, and a leader of each partition.
+func (k *Kafka) CreateTopics(t *testing.T, topics ...string) {
+	t.Helper()
+	k.createTopicsOf(t, Partitions, topics...)
+}
+
+func (k *Kafka) createTopicsOf(t *testing.T, partitions int, topics ...string) {
+	t.Helper()
+	ctx := Context(t)
+	req := kmsg.NewPtrCreateTopicsRequest()
+	req.TimeoutMillis = 30_000
+	for _, name := range topics {
+		topic := kmsg.NewCreateTopicsRequestTopic()
+		topic.Topic, topic.NumPartitions, topic.ReplicationFactor = name, int32(partitions), -1
+		req.Topics = append(req.Topics, topic)
+	}
+	answer, err := req.RequestWith(ctx, k.Client)
+	if err != nil {
+		t.Fatalf("create topics: %v", err)
+	}
+	for _, topic := range answer.Topics {
+		if err := kerr.ErrorForCode(topic.ErrorCode); err != nil {
+			t.Fatalf("create topic %s: %v", topic.Topic, err)
+		}
+	}
+	k.known(t, partitions, topics...)
+}
+
+// known waits until every broker knows so many partitions of each of the topics, and their leaders.
+func (k *Kafka) known(t *testing.T, partitions int, topics ...string) {
+	t.Helper()
+	ctx := Context(t)
+	Wait(t, "all brokers know the topics", 30*time.Second, func() bool {
+		for _, seed := range k.Client.SeedBrokers() {
+			found, err := Layout(ctx, seed, topics...)
+			if err != nil {
+				return false
+			}
+			for _, topic := range found {
+				if len(topic.Partitions) != partitions || slices.ContainsFunc(topic.Partitions, func(p kmsg.MetadataResponseTopicPartition) bool {
+					return p.ErrorCode != 0 || p.Leader < 0
+				}) {
+					return false
+				}
+			}
+		}
+		return true
+	})
+}
+
+// Grow gives the topic more partitions, and returns when they have leaders.
+func (k *Kafka) Grow(t *testing.T, name string, count int32) {
+	t.Helper()
+	req := kmsg.NewPtrCreatePartitionsRequest()
+	req.TimeoutMillis = 30_000
+	topic := kmsg.NewCreatePartitionsRequestTopic()
+	topic.Topic, topic.Count = name, count
+	req.Topics = append(req.Topics, topic)
+	answer, err := req.RequestWith(Context(t), k.Client)
+	if err != nil {
+		t.Fatalf("create partitions: %v", err)
+	}
+	if err := kerr.ErrorForCode(answer.Topics[0].ErrorCode); err != nil {
+		t.Fatalf("create partitions: %v", err)
+	}
+	k.known(t, int(count), name)
+}
+
+// DeleteTopics deletes those of the topics that exist.
+func (k *Kafka) DeleteTopics(t *testing.T, ctx context.Context, topics ...string) {
+	t.Helper()
+	req := kmsg.NewPtrDeleteTopicsRequest()
+	req.TimeoutMillis = 30_000
+	req.TopicNames = topics
+	for _, name := range topics {
+		topic := kmsg.NewDeleteTopicsRequestTopic()
+		topic.Topic = kmsg.StringPtr(name)
+		req.Topics = append(req.Topics, topic)
+	}
+	answer, err := req.RequestWith(ctx, k.Client)
+	if err != nil {
+		t.Errorf("delete topics: %v", err)
+		return
+	}
+	for _, topic := range answer.Topics {
+		if err := kerr.ErrorForCode(topic.ErrorCode); err != nil && err != kerr.UnknownTopicOrPartition {
+			t.Errorf("delete topic %s: %v", *topic.Topic, err)
+		}
+	}
+}

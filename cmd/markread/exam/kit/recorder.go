@@ -1,0 +1,300 @@
+//go:build exam && unix
+
+package kit
+
+import (
+	"bufio"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Arrival is one call as the recorder saw it.
+type Arrival struct {
+	At       int64  `json:"at"`    // nanoseconds since the recorder began, monotonic: for windows
+	Wall     int64  `json:"wall"`  // nanoseconds since 1970: to compare with what another process saw
+	Admin    string `json:"admin"` // the account that signed: it tells which worker called
+	Report   string `json:"report"`
+	Peer     string `json:"peer"`
+	ReadTime int64  `json:"read_time"`
+	Code     int    `json:"code"`
+	Answered bool   `json:"answered"`
+	Cut      bool   `json:"cut"` // the connection ended before the call was whole: it has no accounts, and was not carried out
+}
+
+// Recorder is a very lean IM server: it notes when each call arrived, limits by an exact sliding window, and answers after a fixed
+// latency. An account named reject-CODE-… is refused with that code. It shares no code with the product's own sandbox.
+type Recorder struct {
+	began   time.Time
+	rate    int // 60007 for a call with at least this many arrivals in the second before it; 0: no limit
+	latency time.Duration
+
+	mu       sync.Mutex
+	arrivals []Arrival
+	by       map[string]int // how many of them each account signed
+	wrong    []string       // calls that are not as documented
+}
+
+func RecorderRole(args []string, stdout io.Writer) int {
+	flags := flag.NewFlagSet("recorder", flag.ExitOnError)
+	r := &Recorder{began: time.Now(), by: map[string]int{}}
+	flags.IntVar(&r.rate, "rate", 0, "")
+	flags.DurationVar(&r.latency, "latency", 0, "")
+	_ = flags.Parse(args)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/v4/openim/admin_set_msg_read", r.call)
+	mux.HandleFunc("GET /arrivals", r.report)
+	mux.HandleFunc("GET /count", func(w http.ResponseWriter, _ *http.Request) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		fmt.Fprint(w, len(r.arrivals))
+	})
+	mux.HandleFunc("GET /count/{admin}", func(w http.ResponseWriter, req *http.Request) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		fmt.Fprint(w, r.by[req.PathValue("admin")])
+	})
+	mux.HandleFunc("GET /wrong", func(w http.ResponseWriter, _ *http.Request) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		fmt.Fprint(w, strings.Join(r.wrong, "\n"))
+	})
+	fmt.Fprintln(stdout, "listening on", listener.Addr())
+	fmt.Fprintln(os.Stderr, http.Serve(listener, mux))
+	return 1
+}
+
+// arrive stamps the arrival under the lock, so that the log is in the order of its stamps and the window is exact.
+func (r *Recorder) arrive(admin string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	a := Arrival{At: int64(now.Sub(r.began)), Wall: now.UnixNano(), Admin: admin}
+	if n := len(r.arrivals); r.rate > 0 && n >= r.rate && a.At-r.arrivals[n-r.rate].At < int64(time.Second) {
+		a.Code = 60007
+	}
+	r.arrivals = append(r.arrivals, a)
+	r.by[admin]++
+	return len(r.arrivals) - 1
+}
+
+func (r *Recorder) call(w http.ResponseWriter, req *http.Request) {
+	i := r.arrive(req.URL.Query().Get("identifier"))
+	var body struct {
+		Report  string          `json:"Report_Account"`
+		Peer    string          `json:"Peer_Account"`
+		ReadRaw json.RawMessage `json:"MsgReadTime"`
+	}
+	raw, err := io.ReadAll(io.LimitReader(req.Body, 1<<16))
+	if err != nil { // it has arrived, but who sent it was killed, or has given it up
+		r.mu.Lock()
+		r.arrivals[i].Cut = true
+		r.mu.Unlock()
+		return
+	}
+	err = json.Unmarshal(raw, &body)
+	readTime, why := JudgeCall(req, body.ReadRaw)
+	if err != nil {
+		why = err.Error()
+	}
+	r.mu.Lock()
+	a := &r.arrivals[i]
+	a.Report, a.Peer, a.ReadTime = body.Report, body.Peer, readTime
+	if why != "" && len(r.wrong) < 20 {
+		r.wrong = append(r.wrong, why)
+	}
+	if rest, ok := strings.CutPrefix(body.Report, "reject-"); ok && a.Code == 0 {
+		code, _, _ := strings.Cut(rest, "-")
+		a.Code, _ = strconv.Atoi(code)
+	}
+	code := a.Code
+	r.mu.Unlock()
+
+	time.Sleep(r.latency)
+	status := "OK"
+	if code != 0 {
+		status = "FAIL"
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, err = fmt.Fprintf(w, `{"ActionStatus":%q,"ErrorInfo":"","ErrorCode":%d}`, status, code)
+	r.mu.Lock()
+	r.arrivals[i].Answered = err == nil
+	r.mu.Unlock()
+}
+
+// JudgeCall says what in a call is not as the vendor documents it.
+func JudgeCall(req *http.Request, readTime json.RawMessage) (int64, string) {
+	query := req.URL.Query()
+	for _, name := range []string{"sdkappid", "identifier", "usersig", "random", "contenttype"} {
+		if query.Get(name) == "" {
+			return 0, "no " + name + " in the query"
+		}
+	}
+	if _, err := strconv.ParseUint(query.Get("random"), 10, 32); err != nil {
+		return 0, "random is no 32-bit number: " + query.Get("random")
+	}
+	if req.Method != http.MethodPost || query.Get("contenttype") != "json" || req.ProtoMajor != 1 {
+		return 0, "not a POST of JSON over HTTP/1.1"
+	}
+	var text string
+	if err := json.Unmarshal(readTime, &text); err != nil {
+		return 0, "MsgReadTime is no string: " + string(readTime)
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return 0, "MsgReadTime is no decimal string: " + text
+	}
+	return n, ""
+}
+
+func (r *Recorder) report(w http.ResponseWriter, _ *http.Request) {
+	r.mu.Lock()
+	copied := append([]Arrival(nil), r.arrivals...)
+	r.mu.Unlock()
+	out := bufio.NewWriter(w)
+	defer out.Flush()
+	enc := json.NewEncoder(out)
+	for _, a := range copied {
+		_ = enc.Encode(a)
+	}
+}
+
+// IM is a recorder process.
+type IM struct {
+	*Proc
+	URL string
+}
+
+func StartRecorder(t *testing.T, args ...string) *IM {
+	t.Helper()
+	p := Start(t, "recorder", "recorder", nil, args...)
+	im := &IM{p, "http://" + p.Line(t, `listening on (\S+)`, 10*time.Second)[1]}
+	t.Cleanup(func() {
+		if wrong := Get(t, im.URL+"/wrong"); wrong != "" {
+			t.Errorf("calls that are not as documented:\n%s", wrong)
+		}
+	})
+	return im
+}
+
+func (im *IM) Count(t *testing.T) int { return im.CountOf(t, "") }
+
+// CountOf returns how many calls an account has signed; "": all.
+func (im *IM) CountOf(t *testing.T, admin string) int {
+	t.Helper()
+	n, err := strconv.Atoi(Get(t, strings.TrimSuffix(im.URL+"/count/"+admin, "/")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// Called waits until each of the events was answered, or one of its conversation with a larger T.
+func (im *IM) Called(t *testing.T, events []Event, within time.Duration) {
+	t.Helper()
+	want := Largest(events)
+	limit := time.Now().Add(within)
+	for {
+		got := Pointers(im.Arrivals(t))
+		missing := 0
+		for conversation, readTime := range want {
+			if got[conversation] < readTime {
+				missing++
+			}
+		}
+		if missing == 0 {
+			return
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("%d of %d events were not called within %v", missing, len(want), within)
+		}
+		<-time.After(200 * time.Millisecond)
+	}
+}
+
+func (im *IM) Arrivals(t *testing.T) []Arrival {
+	t.Helper()
+	var out []Arrival
+	dec := json.NewDecoder(strings.NewReader(Get(t, im.URL+"/arrivals")))
+	for dec.More() {
+		var a Arrival
+		if err := dec.Decode(&a); err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, a)
+	}
+	return out
+}
+
+// Get reads a page of a process of the exam; a proxy from the environment has no part in that.
+func Get(t *testing.T, at string) string {
+	t.Helper()
+	status, body, err := TryGet(at)
+	if err != nil || status != http.StatusOK {
+		t.Fatalf("GET %s: %d %v", at, status, err)
+	}
+	return body
+}
+
+var HTTP = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{Proxy: func(*http.Request) (*url.URL, error) { return nil, nil }}}
+
+func TryGet(at string) (int, string, error) {
+	res, err := HTTP.Get(at)
+	if err != nil {
+		return 0, "", err
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	return res.StatusCode, string(body), err
+}
+
+// Traffic is what the arrivals show about the speed.
+type Traffic struct {
+	Calls     int
+	Throttled int
+	MostIn1s  int           // arrivals in the fullest window of 1.000 s, wherever it begins
+	Span      time.Duration // from the first arrival to the last
+	PerSecond float64       // calls after the first over the span
+}
+
+func Measure(arrivals []Arrival) Traffic {
+	out := Traffic{Calls: len(arrivals)}
+	for first, last := 0, 0; last < len(arrivals); last++ {
+		for arrivals[last].At-arrivals[first].At >= int64(time.Second) {
+			first++
+		}
+		out.MostIn1s = max(out.MostIn1s, last-first+1)
+		if arrivals[last].Code == 60007 {
+			out.Throttled++
+		}
+	}
+	if n := len(arrivals); n > 1 {
+		out.Span = time.Duration(arrivals[n-1].At - arrivals[0].At)
+		out.PerSecond = float64(n-1) / out.Span.Seconds()
+	}
+	return out
+}
+
+func (m Traffic) String() string {
+	return fmt.Sprintf("%d calls in %.3f s, %.1f/s, at most %d in any 1.000 s, %d times 60007", m.Calls, m.Span.Seconds(), m.PerSecond, m.MostIn1s, m.Throttled)
+}
+
+// Conversation names a conversation in the exam's models.
+type Conversation struct{ Report, Peer string }
+
+func (c Conversation) Key() []byte { return []byte(c.Report + "|" + c.Peer) }

@@ -1,0 +1,58 @@
+//go:build exam && unix
+
+package kit
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Sandbox is a `markread sandbox` process, seen over HTTP.
+type Sandbox struct {
+	*Proc
+	URL string
+}
+
+func StartSandbox(t *testing.T, extra ...string) *Sandbox {
+	t.Helper()
+	args := append([]string{"sandbox", "--addr", "127.0.0.1:0", "--app-id", AppID}, extra...)
+	p := Start(t, "sandbox", "product", []string{"MARKREAD_IM_KEY=" + Key}, args...)
+	return &Sandbox{p, "http://" + p.Line(t, SandboxLine, 10*time.Second)[1]}
+}
+
+func (s *Sandbox) Pointers(t *testing.T) map[Conversation]int64 {
+	t.Helper()
+	out := map[Conversation]int64{}
+	dec := json.NewDecoder(strings.NewReader(Get(t, s.URL+"/sandbox/read-times")))
+	for dec.More() {
+		var row struct {
+			Report   string `json:"report"`
+			Peer     string `json:"peer"`
+			ReadTime int64  `json:"read_time"`
+		}
+		if err := dec.Decode(&row); err != nil {
+			t.Fatal(err)
+		}
+		out[Conversation{row.Report, row.Peer}] = row.ReadTime
+	}
+	return out
+}
+
+type SandboxStats struct {
+	Calls        int            `json:"calls"`
+	Applied      int            `json:"applied"`
+	MaxPerSecond int            `json:"max_per_second"`
+	Codes        map[string]int `json:"codes"`
+	Encodings    map[string]int `json:"encodings"`
+}
+
+func (s *Sandbox) Stats(t *testing.T) SandboxStats {
+	t.Helper()
+	var out SandboxStats
+	if err := json.Unmarshal([]byte(Get(t, s.URL+"/sandbox/stats")), &out); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}

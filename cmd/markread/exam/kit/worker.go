@@ -1,0 +1,182 @@
+//go:build exam && unix
+
+package kit
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Facts of the exam's app. The key is no secret: it signs for the sandbox only.
+const (
+	AppID = "1400000001"
+	Key   = "exam-key-5bd2850fff3ecb11d7c805251c51ee463a25727b"
+)
+
+// StopLimit is the contract's hard limit of a stop: the drain timeout's default and 5 s.
+const StopLimit = 15 * time.Second
+
+// Worker is a `markread run` process.
+type Worker struct {
+	*Proc
+	Admin string // URL of its admin server
+}
+
+// StartWorker starts `markread run` and returns at once.
+func StartWorker(t *testing.T, k *Kafka, imURL string, extra ...string) *Worker {
+	t.Helper()
+	p := Start(t, "worker", "product", []string{"MARKREAD_IM_KEY=" + Key}, k.Run(imURL, extra...)...)
+	return &Worker{p, "http://" + p.Line(t, AdminLine, 10*time.Second)[1]}
+}
+
+// Ready waits until the worker is a member of its group.
+func (w *Worker) Ready(t *testing.T) {
+	t.Helper()
+	Wait(t, "the worker is ready", 30*time.Second, func() bool {
+		status, _, err := TryGet(w.Admin + "/readyz")
+		return err == nil && status == http.StatusOK
+	})
+}
+
+// State is what the exam reads of /api/state.
+type State struct {
+	Group struct {
+		Generation *int32 `json:"generation"`
+		Assigned   int    `json:"assigned"`
+		Partitions int    `json:"partitions"`
+	} `json:"group"`
+	Quota struct {
+		Rate  int `json:"rate"`
+		Share int `json:"share"`
+	} `json:"quota"`
+	Partitions []struct {
+		Topic     string `json:"topic"`
+		Partition int32  `json:"partition"`
+		Committed *int64 `json:"committed"`
+		Oldest    *struct {
+			Offset   int64 `json:"offset"`
+			Attempts int   `json:"attempts"`
+		} `json:"oldest_unfinished"`
+	} `json:"partitions"`
+}
+
+// State returns what the worker shows of itself, nil if it does not answer.
+func (w *Worker) State() *State {
+	status, body, err := TryGet(w.Admin + "/api/state")
+	state := &State{}
+	if err != nil || status != http.StatusOK || json.Unmarshal([]byte(body), state) != nil {
+		return nil
+	}
+	return state
+}
+
+// KeepsUp waits until hardly anything waits: what came before the first call has been worked off.
+func (w *Worker) KeepsUp(t *testing.T) {
+	t.Helper()
+	Wait(t, "the worker keeps up", 30*time.Second, func() bool { return Scrape(t, w.Admin).Sum("markread_backlog_events") < 5 })
+}
+
+// Event is one valid event as the models see it.
+type Event struct {
+	Conversation
+	ReadTime int64
+}
+
+// RecordOf is the plainest record of an event: MsgReadTime as the documented string, the recommended key.
+func RecordOf(topic string, e Event) *kgo.Record {
+	return &kgo.Record{Topic: topic, Key: e.Key(), Value: fmt.Appendf(nil,
+		`{"Report_Account":%q,"Peer_Account":%q,"MsgReadTime":"%d"}`, e.Report, e.Peer, e.ReadTime)}
+}
+
+// Conversations returns n different conversations.
+func Conversations(prefix string, n int) []Conversation {
+	out := make([]Conversation, n)
+	for i := range out {
+		out[i] = Conversation{prefix + "-r" + strconv.Itoa(i), prefix + "-p" + strconv.Itoa(i%97)}
+	}
+	return out
+}
+
+// OneEach returns one event for each conversation.
+func OneEach(conversations []Conversation) []Event {
+	now := time.Now().Unix()
+	out := make([]Event, len(conversations))
+	for i, c := range conversations {
+		out[i] = Event{c, now - int64(len(conversations)-i)%3600}
+	}
+	return out
+}
+
+// Many returns n events over the conversations, every conversation at least once, in an order that the seed decides.
+func Many(seed uint64, conversations []Conversation, n int) []Event {
+	random := rand.New(rand.NewPCG(seed, 1))
+	now := time.Now().Unix()
+	out := make([]Event, n)
+	for i := range out {
+		c := conversations[i%len(conversations)]
+		if i >= len(conversations) {
+			c = conversations[random.IntN(len(conversations))]
+		}
+		out[i] = Event{c, now - random.Int64N(86_400)}
+	}
+	random.Shuffle(n, func(i, j int) { out[i], out[j] = out[j], out[i] })
+	return out
+}
+
+// Largest is the naive model of the main job: the largest T of each conversation.
+func Largest(events []Event) map[Conversation]int64 {
+	out := map[Conversation]int64{}
+	for _, e := range events {
+		out[e.Conversation] = max(out[e.Conversation], e.ReadTime)
+	}
+	return out
+}
+
+// ComparePointers compares the pointers that a server came to with the expected ones.
+func ComparePointers(t *testing.T, want, got map[Conversation]int64) {
+	t.Helper()
+	wrong := 0
+	for c, readTime := range want {
+		if got[c] != readTime {
+			if wrong++; wrong <= 5 {
+				t.Errorf("pointer of %v is %d, want %d", c, got[c], readTime)
+			}
+		}
+	}
+	for c := range got {
+		if _, ok := want[c]; !ok {
+			if wrong++; wrong <= 5 {
+				t.Errorf("pointer of %v was never asked for", c)
+			}
+		}
+	}
+	Check(t, wrong == 0, "%d of %d pointers are wrong", wrong, len(want))
+}
+
+// Pointers is what a server that keeps the maximum has after these calls.
+func Pointers(arrivals []Arrival) map[Conversation]int64 {
+	out := map[Conversation]int64{}
+	for _, a := range arrivals {
+		if a.Code == 0 && !a.Cut {
+			c := Conversation{a.Report, a.Peer}
+			out[c] = max(out[c], a.ReadTime)
+		}
+	}
+	return out
+}
+
+func ProduceEvents(t *testing.T, k *Kafka, topic string, events []Event) {
+	t.Helper()
+	records := make([]*kgo.Record, len(events))
+	for i, e := range events {
+		records[i] = RecordOf(topic, e)
+	}
+	k.Produce(t, records...)
+}

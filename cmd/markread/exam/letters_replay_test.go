@@ -1,0 +1,390 @@
+//go:build exam && linux
+
+package exam
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"markread/cmd/markread/exam/kit"
+	"markread/worker/format"
+)
+
+// header is the last header of that name.
+func header(r *kgo.Record, name string) (value string, ok bool) {
+	for _, h := range r.Headers {
+		if h.Key == name {
+			value, ok = string(h.Value), true
+		}
+	}
+	return value, ok
+}
+
+// writtenLetters counts the letters and the resolutions on the dead-letter topic, by the naive reading of the contract.
+func writtenLetters(k *kit.Kafka, t *testing.T) (letters, resolutions int) {
+	t.Helper()
+	for _, r := range k.ReadAll(t, k.Letters) {
+		if _, is := header(r, "markread.class"); is {
+			letters++
+		} else if _, is := header(r, "markread.resolves"); is && r.Value == nil {
+			resolutions++
+		}
+	}
+	return letters, resolutions
+}
+
+// listed returns what ls prints as JSON.
+func listed(k *kit.Kafka, t *testing.T, args ...string) (all []map[string]any) {
+	t.Helper()
+	for _, line := range deadLetters(k, t, 0, append([]string{"ls", "--json"}, args...)...).Stdout.Lines() {
+		var l map[string]any
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		all = append(all, l)
+	}
+	return all
+}
+
+// TestExamLettersReplay: letters of all classes. Accounts that did not exist are made, a failure ends, and replays apply the events up to when the users
+// read, days ago; what fails again comes back with one replay more, and is parked after three; a newer read time is not lowered.
+func TestExamLettersReplay(t *testing.T) {
+	t.Parallel()
+	const (
+		conversations = 40 // of each kind
+		slow          = 8  // few enough, among healthy traffic, not to look like an outage
+		daysAgo       = 3
+	)
+	k := kit.StartBroker(t)
+	sandbox := kit.StartSandbox(t)
+	sandbox.Faults(t, `{"rules":[{"kind":"code","code":90994,"report":"slow"}]}`)
+	w := kit.StartWorker(t, k, sandbox.URL, "--attempts", "2", "--backoff-initial", "20ms", "--backoff-max", "50ms", "--max-rejected", "100")
+	w.Ready(t)
+	healthy := kit.StartFlow(t, k, k.Live, "healthy", 50)
+	kit.Wait(t, "healthy traffic", 30*time.Second, func() bool { return len(sandbox.Pointers(t)) > 20 })
+
+	// The time when the user read is in the header: the events have none of their own, as those of most backends.
+	read := time.Now().Add(-daysAgo * 24 * time.Hour).Unix()
+	want := map[kit.Conversation]int64{}
+	event := func(report string, i int, at int64) *kgo.Record {
+		c := kit.Conversation{Report: report, Peer: "p" + strconv.Itoa(i)}
+		want[c] = max(want[c], at)
+		return &kgo.Record{
+			Topic: k.Live, Key: c.Key(), Value: fmt.Appendf(nil, `{"Report_Account":%q,"Peer_Account":%q}`, c.Report, c.Peer),
+			Headers: []kgo.RecordHeader{{Key: "markread.event-time", Value: strconv.AppendInt(nil, at*1000+999, 10)}, {Key: "trace", Value: []byte(report)}},
+		}
+	}
+	var records []*kgo.Record
+	for i := range conversations {
+		records = append(records, event("nobody-late", i, read+int64(i)), event("nobody-late", i, read-100))
+		if i < slow {
+			records = append(records, event("slow", i, read+int64(i)), event("slow", i, read-100))
+		}
+		records = append(records, &kgo.Record{Topic: k.Live, Key: []byte("x"), Value: []byte("no event " + strconv.Itoa(i))})
+	}
+	records = append(records, event("nobody-ever", 0, read))
+	delete(want, kit.Conversation{Report: "nobody-ever", Peer: "p0"})
+	k.Produce(t, records...)
+	count := func(class string) (letters, parked int) {
+		for _, l := range listed(k, t, "--class", class, "--parked") {
+			letters++
+			if l["state"] == "parked" {
+				parked++
+			}
+		}
+		return letters, parked
+	}
+	kit.Wait(t, "all letters", time.Minute, func() bool {
+		represented := 0.0
+		for _, l := range listed(k, t) {
+			represented += l["collapsed"].(float64)
+		}
+		return int(represented) == len(records)
+	})
+	exhausted, _ := count("exhausted")
+	rejected, _ := count("rejected")
+	invalid, _ := count("invalid")
+	kit.Check(t, exhausted >= slow && rejected > conversations && invalid == conversations, "%d exhausted, %d rejected, %d invalid letters", exhausted, rejected, invalid)
+
+	// Nothing is mended: what is replayed comes back, counted.
+	out := deadLetters(k, t, 0, "replay", "--class", "exhausted", "--yes").Stdout.String()
+	if !strings.HasPrefix(out, fmt.Sprintf("replayed %d letters of %d conversations", exhausted, slow)) {
+		t.Errorf("replay says %q", out)
+	}
+	k.Settled(t, time.Minute, k.Backfill)
+	for _, e := range healthy.End() {
+		want[e.Conversation] = e.ReadTime
+	}
+	for _, l := range listed(k, t, "--class", "exhausted") {
+		kit.Check(t, l["replays"] == 1.0 && l["event_time"] != nil && l["lane"] == "backfill", "a letter that came back: %v", l)
+	}
+
+	// Mended: the accounts exist, the server works. A user has read further meanwhile.
+	sandbox.Faults(t, `{}`)
+	asAdmin(sandbox, t, "/v4/im_open_login_svc/account_import", `{"UserID":"nobody-late"}`)
+	newer := kit.Conversation{Report: "nobody-late", Peer: "p7"}
+	want[newer] = time.Now().Unix()
+	kit.ProduceEvents(t, k, k.Live, []kit.Event{{Conversation: newer, ReadTime: want[newer]}})
+	k.Settled(t, time.Minute, k.Live)
+	deadLetters(k, t, 0, "replay", "--class", "rejected", "--yes")
+	deadLetters(k, t, 0, "replay", "--class", "exhausted", "--yes")
+	k.Settled(t, time.Minute, k.Live, k.Backfill)
+	kit.ComparePointers(t, want, sandbox.Pointers(t))
+	again := deadLetters(k, t, 0, "replay", "--class", "exhausted", "--yes").Stdout.String()
+	kit.Check(t, strings.HasPrefix(again, "nothing to replay"), "a second replay says %q", again)
+	deadLetters(k, t, 3, "replay", "--class", "invalid", "--yes") // they are no events yet
+
+	// One fails for ever. It has been replayed once.
+	letters, resolutions := writtenLetters(k, t)
+	for range 4 {
+		deadLetters(k, t, 0, "replay", "--class", "rejected", "--yes")
+		k.Settled(t, time.Minute, k.Backfill)
+	}
+	moreLetters, moreResolutions := writtenLetters(k, t)
+	_, parked := count("rejected")
+	kit.Check(t, parked == 1 && moreLetters-letters == 2 && moreResolutions-resolutions == 2,
+		"%d parked, %d letters and %d resolutions more; want 1, 2 and 2 after the first replay", parked, moreLetters-letters, moreResolutions-resolutions)
+	deadLetters(k, t, 0, "discard", "--all", "--parked", "--yes")
+	left := len(listed(k, t, "--state", "open", "--parked"))
+	kit.Check(t, left == 0, "%d letters are left", left)
+	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
+	kit.Figure(t, "letters-replay", "%d rejected, %d exhausted, %d invalid letters; after the mending all of %d conversations have the T of %d days ago; "+
+		"one that fails for ever is parked after 3 replays: the topic has %d letters and %d resolutions", rejected, exhausted, invalid, len(want), daysAgo,
+		moreLetters, moreResolutions)
+}
+
+// TestExamLettersKilled: replays are killed at any moment, many times; then two run at once. Each letter's event is published, no letter is resolved
+// before that, and in the end all are.
+func TestExamLettersKilled(t *testing.T) {
+	t.Parallel()
+	letters, kills := 100_000, 20
+	if testing.Short() {
+		letters, kills = 20_000, 4 // as many for each as in the long form, else they are replayed before they are killed
+	}
+	k := kit.StartBroker(t)
+	now := time.Now()
+	want := map[kit.Conversation]int64{}
+	kit.WriteLetters(t, k, letters, func(i int) kit.Letter {
+		c := kit.Conversation{Report: "u" + strconv.Itoa(i*7%(letters*4/5)), Peer: "p"}
+		l := kit.Letter{Event: kit.Event{Conversation: c, ReadTime: now.Unix() - 86_400 + int64(i*31%5000)}, Class: "rejected", Code: "90048"}
+		l.FailedAt = now.Add(time.Duration(i-letters) * time.Millisecond)
+		l.NoReadTime = i%2 == 0
+		want[c] = max(want[c], l.ReadTime)
+		return l
+	})
+	random := rand.New(rand.NewPCG(4, 2))
+	size := func() (n int64) {
+		for _, end := range k.Ends(t, k.Backfill) {
+			n += end
+		}
+		return n
+	}
+	killed, inTheMiddle := 0, 0
+	for killed < kills {
+		before := size()
+		p := startDeadLetters(k, t, "replay", "--yes", "--limit", strconv.Itoa(letters/kills)) // so that something is left for the next
+		// Half of them are killed as soon as something is published: before it is resolved, or while it is.
+		if killed%2 == 0 {
+			kit.Wait(t, "something is published", time.Minute, func() bool {
+				select {
+				case <-p.Exited:
+					return true
+				default:
+					return size() > before
+				}
+			})
+		} else {
+			<-time.After(time.Duration(50+random.IntN(400)) * time.Millisecond)
+		}
+		_ = p.Cmd.Process.Kill()
+		if p.Exit(t, 10*time.Second) == -1 {
+			inTheMiddle++
+		}
+		killed++
+		checkResolved(k, t, want)
+	}
+	first, second := startDeadLetters(k, t, "replay", "--yes"), startDeadLetters(k, t, "replay", "--yes")
+	kit.Check(t, first.Exit(t, 2*time.Minute) == 0 && second.Exit(t, 2*time.Minute) == 0, "two at once: %s %s", first.Stderr.Tail(3), second.Stderr.Tail(3))
+	checkResolved(k, t, want)
+	open := len(listed(k, t))
+	published := published(t, k)
+	written, resolutions := writtenLetters(k, t)
+	kit.Figure(t, "letters-killed", "%d letters of %d conversations, %d kills, %d of them in the middle, then two replays at once: "+
+		"%d records published, %d resolutions; two at once took %.1f and %.1f s",
+		letters, len(want), killed, inTheMiddle, published.records, resolutions, first.Duration.Seconds(), second.Duration.Seconds())
+	kit.Check(t, open == 0 && written == letters, "%d letters are open of %d, %d were written", open, written, letters)
+	kit.Check(t, inTheMiddle*2 >= kills, "%d of %d kills came in time: the row says little", inTheMiddle, kills)
+	wrong := 0
+	for c, readTime := range want {
+		if published.largest[c] != readTime {
+			wrong++
+		}
+	}
+	kit.Check(t, wrong == 0, "the largest T of %d conversations was not published", wrong)
+	kit.Check(t, resolutions >= letters && resolutions <= 2*letters, "%d resolutions of %d letters", resolutions, letters)
+}
+
+// publication is what was replayed: how many records, and the largest T of each conversation.
+type publication struct {
+	records int
+	largest map[kit.Conversation]int64
+}
+
+func published(t *testing.T, k *kit.Kafka) publication {
+	t.Helper()
+	out := publication{largest: map[kit.Conversation]int64{}}
+	for _, r := range k.ReadAll(t, k.Backfill) {
+		c, readTime := replayed(t, r)
+		out.records++
+		out.largest[c] = max(out.largest[c], readTime)
+	}
+	return out
+}
+
+// replayed reads a replayed record as a worker should: its T is that of the value, else that of the header.
+func replayed(t *testing.T, r *kgo.Record) (kit.Conversation, int64) {
+	t.Helper()
+	var e struct {
+		Report string `json:"Report_Account"`
+		Peer   string `json:"Peer_Account"`
+		T      int64  `json:"MsgReadTime"`
+	}
+	if err := json.Unmarshal(r.Value, &e); err != nil {
+		t.Fatalf("%v: %s", err, r.Value)
+	}
+	at, _ := header(r, "markread.event-time")
+	ms, err := strconv.ParseInt(at, 10, 64)
+	if replays, _ := header(r, "markread.replays"); err != nil || replays != "1" || slices.ContainsFunc(r.Headers, func(h kgo.RecordHeader) bool {
+		return strings.HasPrefix(h.Key, "__dlq.") || h.Key == "markread.class"
+	}) {
+		t.Fatalf("headers of a replayed record: %v", r.Headers)
+	}
+	if e.T == 0 {
+		e.T = ms / 1000
+	}
+	return kit.Conversation{Report: e.Report, Peer: e.Peer}, e.T
+}
+
+// checkResolved requires that what is resolved was published, with a T at least as large.
+func checkResolved(k *kit.Kafka, t *testing.T, want map[kit.Conversation]int64) {
+	t.Helper()
+	records := k.ReadAll(t, k.Letters) // before what was published: that may only grow
+	largest := published(t, k).largest
+	byID := map[string]*kgo.Record{}
+	for _, r := range records {
+		byID[fmt.Sprintf("%d:%d", r.Partition, r.Offset)] = r
+	}
+	lost := 0
+	for _, r := range records {
+		id, is := header(r, "markread.resolves")
+		if !is {
+			continue
+		}
+		letter := byID[id]
+		if letter == nil {
+			t.Fatalf("a resolution of %s, which is no letter", id)
+		}
+		at, _ := header(letter, "markread.event-time") // the exam's letters have their T there, too
+		ms, _ := strconv.ParseInt(at, 10, 64)
+		report, peer, _ := strings.Cut(string(letter.Key), "|")
+		if largest[kit.Conversation{Report: report, Peer: peer}] < ms/1000 {
+			lost++
+		}
+	}
+	kit.Check(t, lost == 0, "%d letters are resolved whose events were not published", lost)
+}
+
+// TestExamLettersLive: users don't feel a replay of 100,000 letters. The server answers in 100 ms; what is measured is from reading to the answer.
+func TestExamLettersLive(t *testing.T) {
+	letters, seconds := 100_000, 30
+	if testing.Short() {
+		letters, seconds = 20_000, 5
+	}
+	const (
+		perSecond = 20
+		latency   = 100 * time.Millisecond
+	)
+	k := kit.StartBroker(t)
+	im := kit.StartRecorder(t, "-rate", "200", "-latency", latency.String())
+	now := time.Now()
+	kit.WriteLetters(t, k, letters, func(i int) kit.Letter {
+		return kit.Letter{Event: kit.Event{Conversation: kit.Conversation{Report: "u" + strconv.Itoa(i), Peer: "p"}, ReadTime: now.Unix() - 86_400}, Class: "rejected", Code: "90048", FailedAt: now}
+	})
+	w := kit.StartWorker(t, k, im.URL)
+	w.Ready(t)
+	warm := kit.OneEach(kit.Conversations("warm", 1))
+	kit.ProduceEvents(t, k, k.Live, warm)
+	im.Called(t, warm, 30*time.Second) // the permits have cooled since the start
+	measure := func(name string) []time.Duration {
+		flow := kit.StartFlow(t, k, k.Live, name, perSecond)
+		<-time.After(time.Duration(seconds) * time.Second)
+		flow.End()
+		k.Settled(t, 30*time.Second, k.Live)
+		var delays []time.Duration
+		for _, a := range im.Arrivals(t) {
+			if at, ours := flow.At[kit.Conversation{Report: a.Report, Peer: a.Peer}]; ours {
+				delays = append(delays, time.Unix(0, a.Wall).Sub(at)+latency)
+			}
+		}
+		slices.Sort(delays)
+		kit.Check(t, len(delays) == len(flow.Events), "%s: %d calls for %d events", name, len(delays), len(flow.Events))
+		return delays
+	}
+	alone := measure("alone")
+	kit.ProduceEvents(t, k, k.Backfill, kit.OneEach(kit.Conversations("bulk", 200*(seconds+5))))
+	kit.Wait(t, "the backfill is worked off", 30*time.Second, func() bool { return im.Count(t) > 200*3/2+perSecond*seconds })
+	before := measure("busy")
+	kit.Check(t, k.Unsettled(t, k.Backfill) > 0, "the backfill ran dry: the row says nothing")
+	p := startDeadLetters(k, t, "replay", "--yes")
+	kit.Wait(t, "the replay publishes", 30*time.Second, func() bool { return k.Unsettled(t, k.Backfill) > 0 })
+	during := measure("during")
+	kit.Check(t, p.Exit(t, time.Minute) == 0, "the replay failed")
+	left := k.Unsettled(t, k.Backfill)
+	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
+	at := func(d []time.Duration, percent int) time.Duration {
+		return d[len(d)*percent/100].Round(100 * time.Microsecond)
+	}
+	ratio := float64(at(during, 99)) / float64(at(alone, 99))
+	kit.Figure(t, "letters-live", "replay of %d letters took %.1f s; "+
+		"live alone p50 %v, p99 %v; beside a backfill p50 %v, p99 %v; beside the replay p50 %v, p99 %v (%.2f times), most %v; "+
+		"%d events of the replay left; %v", letters,
+		p.Duration.Seconds(), at(alone, 50), at(alone, 99), at(before, 50), at(before, 99), at(during, 50), at(during, 99), ratio,
+		during[len(during)-1].Round(time.Millisecond), left, kit.Measure(im.Arrivals(t)))
+	kit.Check(t, left > 0, "the replay's events ran out: the row says nothing")
+	if !testing.Short() { // too few for a p99
+		kit.Check(t, ratio <= 1.2, "live p99 is %.2f times what it was", ratio)
+	}
+	kit.Check(t, kit.Measure(im.Arrivals(t)).MostIn1s <= 200, "more than 200 arrivals in one second")
+}
+
+// TestExamLettersFewConversations: what a replay takes grows with the letters, however few conversations they are of: 300,000 of 3,000 conversations, in no
+// order of time.
+func TestExamLettersFewConversations(t *testing.T) {
+	letters, conversations := 300_000, 3_000
+	if testing.Short() {
+		letters = 60_000
+	}
+	k := kit.StartBroker(t)
+	now := time.Now()
+	kit.WriteLetters(t, k, letters, func(i int) kit.Letter {
+		l := kit.Letter{Event: kit.Event{Conversation: kit.Conversation{Report: "u" + strconv.Itoa(i%conversations), Peer: "p"}, ReadTime: now.Unix() - int64(i*7919%letters)}, Class: "rejected", Code: "90048"}
+		l.FailedAt = now.Add(-time.Duration(i*104_729%letters) * time.Millisecond)
+		return l
+	})
+	p := startDeadLetters(k, t, "replay", "--yes")
+	most := most(p, 2*time.Minute)
+	code := p.Exit(t, 2*time.Minute)
+	out := strings.TrimSpace(p.Stdout.String())
+	kit.Figure(t, "letters-few-conversations", "%s: %.2f s, %d MiB of RSS at most", out, p.Duration.Seconds(), most>>20)
+	kit.Check(t, code == 0 && out == fmt.Sprintf("replayed %s letters of 3,000 conversations to %s", format.Thousands(int64(letters)), k.Backfill), "%d: %s", code, out)
+	kit.Check(t, p.Duration < 20*time.Second && most < 200<<20, "it took %v, and %d bytes", p.Duration, most)
+}

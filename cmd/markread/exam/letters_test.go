@@ -1,0 +1,178 @@
+//go:build exam && linux
+
+package exam
+
+import (
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"markread/cmd/markread/exam/kit"
+)
+
+// deadLetters runs a command about the row's dead letters to its end, which must have the exit status.
+func deadLetters(k *kit.Kafka, t *testing.T, status int, args ...string) *kit.Proc {
+	t.Helper()
+	p := startDeadLetters(k, t, args...)
+	if code := p.Exit(t, time.Minute); code != status {
+		t.Fatalf("dead-letters %s ended with %d, want %d: %s", strings.Join(args, " "), code, status, p.Stderr.Tail(5))
+	}
+	return p
+}
+
+func startDeadLetters(k *kit.Kafka, t *testing.T, args ...string) *kit.Proc {
+	t.Helper()
+	names := []string{"--brokers", k.Addr, "--dead-letter-topic", k.Letters}
+	if args[0] == "replay" {
+		names = append(names, "--topic", k.Live, "--backfill-topic", k.Backfill)
+	}
+	return kit.Start(t, "dead-letters "+args[0], "product", nil, slices.Concat([]string{"dead-letters"}, args, names)...)
+}
+
+// TestExamLettersList: 200,000 letters are counted, and listed, within 5 s and 200 MiB.
+func TestExamLettersList(t *testing.T) {
+	letters := 200_000
+	if testing.Short() {
+		letters = 40_000
+	}
+	k := kit.StartBroker(t)
+	began := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
+	codes := []string{"90048", "90008", "timeout", "http_502"}
+	kit.WriteLetters(t, k, letters, func(i int) kit.Letter {
+		l := kit.Letter{Event: kit.Event{Conversation: kit.Conversation{Report: "u" + strconv.Itoa(i/2), Peer: "p" + strconv.Itoa(i%97)}, ReadTime: began.Unix() - 60}, Class: "rejected"}
+		l.Code = codes[i%len(codes)]
+		if i%len(codes) > 1 {
+			l.Class = "exhausted"
+		}
+		l.FailedAt = began.Add(time.Duration(i) * time.Millisecond)
+		return l
+	})
+	for _, c := range []struct {
+		name  string
+		args  []string
+		lines int // of JSON; -1: text
+	}{
+		{"ls", nil, -1},
+		{"ls, filtered", []string{"--class", "exhausted", "--report", "u1"}, -1},
+		{"ls --json", []string{"--json"}, letters},
+		{"ls --json, filtered", []string{"--json", "--code", "90048", "--since", "2h"}, letters / 4},
+		{"ls --json, one reader", []string{"--json", "--report", "u1"}, 2},
+	} {
+		p := startDeadLetters(k, t, append([]string{"ls"}, c.args...)...)
+		most := most(p, time.Minute)
+		if code := p.Exit(t, time.Minute); code != 0 {
+			t.Fatalf("%s ended with %d", c.name, code)
+		}
+		kit.Figure(t, "letters-"+c.name, "%d letters: %.2f s, %d MiB of RSS at most", letters, p.Duration.Seconds(), most>>20)
+		kit.Check(t, p.Duration <= 5*time.Second, "%s took %v", c.name, p.Duration)
+		kit.Check(t, most <= 200<<20, "%s took %d bytes of RSS", c.name, most)
+		if c.lines < 0 {
+			continue
+		}
+		lines := p.Stdout.Lines()
+		kit.Check(t, len(lines) == c.lines, "%s printed %d lines, want %d", c.name, len(lines), c.lines)
+		last := ""
+		for _, line := range lines {
+			var l struct {
+				ID       string `json:"id"`
+				FailedAt string `json:"failed_at"`
+			}
+			if err := json.Unmarshal([]byte(line), &l); err != nil || l.FailedAt == "" {
+				t.Fatalf("%s printed %s: %v", c.name, line, err)
+			}
+			if at, _ := time.Parse(time.RFC3339Nano, l.FailedAt); at.UTC().Format("2006-01-02T15:04:05.000") < last {
+				t.Fatalf("%s is not in order at %s", c.name, line)
+			} else {
+				last = at.UTC().Format("2006-01-02T15:04:05.000")
+			}
+		}
+	}
+}
+
+// TestExamLettersLarge: letters that somebody else wrote, with headers as large as a record may be and failed in any order, are listed within 200 MiB.
+func TestExamLettersLarge(t *testing.T) {
+	const letters = 250
+	k := kit.StartBroker(t)
+	lane := strings.Repeat("x", 850_000)
+	for i := range letters {
+		l := kit.Letter{Event: kit.Event{Conversation: kit.Conversation{Report: "u" + strconv.Itoa(i), Peer: "p"}, ReadTime: 1_700_000_000}, Class: "rejected", Code: "90048"}
+		l.FailedAt = time.Now().Add(-time.Duration(i*7919%letters) * time.Minute)
+		r := l.Record(k.Letters)
+		r.Headers = append(r.Headers, kgo.RecordHeader{Key: "markread.lane", Value: []byte(lane)})
+		k.Produce(t, r)
+	}
+	p := startDeadLetters(k, t, "ls", "--json")
+	most := most(p, time.Minute)
+	if code := p.Exit(t, time.Minute); code != 0 {
+		t.Fatalf("ls ended with %d", code)
+	}
+	kit.Figure(t, "letters-large", "%d letters of 850 KB: %.2f s, %d MiB of RSS at most", letters, p.Duration.Seconds(), most>>20)
+	kit.Check(t, most <= 200<<20, "ls took %d bytes of RSS", most)
+	kit.Check(t, len(p.Stdout.Lines()) == letters, "ls printed %d lines", len(p.Stdout.Lines()))
+}
+
+// TestExamLettersTransactions: letters that somebody wrote in a transaction are there when it is committed, and not before; those of an aborted one never
+// are; and the markers that transactions leave are no records to wait for.
+func TestExamLettersTransactions(t *testing.T) {
+	t.Parallel()
+	k := kit.StartBroker(t)
+	x := startTransactor(t, k, "letters", kgo.RequiredAcks(kgo.AllISRAcks()))
+	now := time.Now()
+	letter := func(report string) *kgo.Record {
+		return kit.Letter{Event: kit.Event{Conversation: kit.Conversation{Report: report, Peer: "p"}, ReadTime: now.Unix() - 100}, Class: "rejected", Code: "90048", FailedAt: now}.Record(k.Letters)
+	}
+	transaction := func(report string, end kgo.TransactionEndTry) {
+		t.Helper()
+		if err := x.cl.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		if err := x.cl.ProduceSync(kit.Context(t), letter(report), letter(report)).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		if err := x.cl.EndTransaction(kit.Context(t), end); err != nil {
+			t.Fatal(err)
+		}
+	}
+	readers := func() (all []string) {
+		for _, l := range listed(k, t) {
+			all = append(all, l["report"].(string))
+		}
+		slices.Sort(all)
+		return all
+	}
+	transaction("good", kgo.TryCommit)
+	transaction("bad", kgo.TryAbort)
+	k.Produce(t, letter("plain"))
+	if got := readers(); !slices.Equal(got, []string{"good", "good", "plain"}) {
+		t.Errorf("letters of %v", got)
+	}
+	began := time.Now()
+	if err := x.cl.BeginTransaction(); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.cl.ProduceSync(kit.Context(t), letter("open")).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	if got := readers(); slices.Contains(got, "open") {
+		t.Errorf("letters of %v, one of them in an open transaction", got)
+	}
+	took := time.Since(began)
+	kit.Check(t, took < 10*time.Second, "ls waits %v for a transaction", took)
+	out := deadLetters(k, t, 0, "replay", "--yes", "--report", "good").Stdout.String()
+	kit.Check(t, strings.HasPrefix(out, "replayed 2 letters of 1 conversation"), "replay says %q", out)
+	if err := x.cl.EndTransaction(kit.Context(t), kgo.TryCommit); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	kit.Wait(t, "the open letter is there", 20*time.Second, func() bool {
+		got = readers()
+		return slices.Equal(got, []string{"open", "plain"})
+	})
+	kit.Figure(t, "letters-transactions", "committed, aborted and open ones: open letters of %v in the end; ls beside an open transaction took %v",
+		got, took.Round(time.Millisecond))
+}

@@ -1,0 +1,291 @@
+//go:build exam && unix
+
+package exam
+
+import (
+	"bytes"
+	"encoding/json"
+	"net"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"markread/cmd/markread/cli"
+	"markread/cmd/markread/exam/kit"
+	"markread/consumer/broker"
+)
+
+const (
+	unreadableWithin    = 15 * time.Second // after the break, and after the repair
+	unreadablePartition = 2                // of 4
+	unreadableEach      = 10               // events for each partition, before the break and during it
+)
+
+// TestExamUnreadable: one of four partitions can't be read. That is shown in all places within 15 s,
+// and no longer than 15 s after the repair; the other partitions go on, and nothing is lost that Kafka
+// still has.
+func TestExamUnreadable(t *testing.T) {
+	for name, breaks := range map[string]func(t *testing.T, b *damagingBroker) (repair func() (lost int)){
+		"no permission": unreadableFault(kerr.TopicAuthorizationFailed, kmsg.Fetch),
+		"no leader":     unreadableFault(kerr.NotLeaderForPartition, kmsg.Fetch, kmsg.ListOffsets),
+		"frozen leader": unreadableFrozen,
+		"wrong CRC":     unreadableDamaged,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			unreadableCase(t, name, breaks)
+		})
+	}
+}
+
+func unreadableCase(t *testing.T, name string, breaks func(*testing.T, *damagingBroker) func() int) {
+	events := kit.OneEach(kit.Conversations("u", 8*unreadableEach))
+	before, during := events[:4*unreadableEach], events[4*unreadableEach:]
+	first := during[unreadablePartition]
+	b := startDamagingBroker(t, `"`+first.Report+`"`)
+	k := kit.Connect(t, b.Broker.Addr(), kit.Defaults)
+	sandbox := kit.StartSandbox(t)
+	w := kit.StartWorker(t, k, sandbox.URL)
+	w.Ready(t)
+	k.ProduceTo(t, k.Live, before, func(i int) int32 { return int32(i % 4) })
+	k.Settled(t, 30*time.Second, k.Live)
+	kit.Check(t, unreadable(w, t) == "", "before the break: %s", unreadable(w, t))
+
+	repair := breaks(t, b)
+	began := time.Now()
+	status := statusOf(k, t)
+	plain := kit.RecordOf(k.Live, first) // a batch of its own, without compression
+	plain.Partition = unreadablePartition
+	producePlain(k, t, plain)
+	k.ProduceTo(t, k.Live, slices.DeleteFunc(slices.Clone(during), func(e kit.Event) bool { return e == first }), func(i int) int32 {
+		if i >= unreadablePartition {
+			i++
+		}
+		return int32(i % 4)
+	})
+	kit.Wait(t, "the worker shows it in four places", unreadableWithin, func() bool { return unreadable(w, t) == "state console gauge log" })
+	shown := time.Since(began)
+	code := status.Exit(t, 20*time.Second)
+	kit.Check(t, code == cli.ExitFailed && strings.Contains(status.Stdout.String(), "UNREADABLE mark-read/2") && status.Duration < unreadableWithin,
+		"status ended with %d after %v: %s", code, status.Duration, status.Stdout.Tail(20))
+	kit.Check(t, strings.Contains(status.Stderr.String(), "partition 2 can't be read"), "status: %s", status.Stderr.Tail(3))
+
+	// The others go on.
+	others, of2 := before, []kit.Event{}
+	for i, e := range during {
+		if i%4 == unreadablePartition {
+			of2 = append(of2, e)
+		} else {
+			others = append(others, e)
+		}
+	}
+	kit.Wait(t, "the other partitions' events are applied", unreadableWithin, func() bool { return len(sandbox.Pointers(t)) >= len(others) })
+	kit.ComparePointers(t, kit.Largest(others), sandbox.Pointers(t))
+	scrape := kit.Scrape(t, w.Admin)
+	lag, known := scrape[`markread_partition_lag{partition="2",topic="mark-read"}`]
+	oldest := scrape[`markread_partition_oldest_unfinished_seconds{partition="2",topic="mark-read"}`]
+	kit.Check(t, !known || lag > 0, "the lag of what was not read is %v", lag)
+	kit.Check(t, oldest > 4, "the oldest event waits for %v s", oldest)
+
+	lost := repair()
+	repaired := time.Now()
+	kit.Wait(t, "the worker shows the repair", unreadableWithin, func() bool { return unreadable(w, t) == "" })
+	cleared := time.Since(repaired)
+	k.Settled(t, unreadableWithin, k.Live)
+	status = statusOf(k, t)
+	code = status.Exit(t, 20*time.Second)
+	kit.Check(t, code == cli.ExitOK && time.Since(repaired) < unreadableWithin, "status ended with %d, %v after the repair: %s",
+		code, time.Since(repaired), status.Stdout.Tail(20))
+	kit.ComparePointers(t, kit.Largest(append(others, of2[lost:]...)), sandbox.Pointers(t))
+	counted := kit.Scrape(t, w.Admin).Sum("markread_events_lost_total")
+	kit.Check(t, counted == float64(lost), "%v events counted as lost, want %d", counted, lost)
+	bad, good := loggedUnreadable(w)
+	kit.Check(t, bad == 1 && good == 1, "%d lines at the break and %d at the repair, want 1 of each", bad, good)
+	kit.Figure(t, "unreadable, "+name, "shown after %v, gone %v after the repair; %s", shown.Round(10*time.Millisecond),
+		cleared.Round(10*time.Millisecond), kit.Scrape(t, w.Admin).Balance(t))
+	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
+}
+
+// unreadable names the places where the worker shows that the partition can't be read. That another
+// one can't be is a failure.
+func unreadable(w *kit.Worker, t *testing.T) string {
+	t.Helper()
+	var places []string
+	var state struct {
+		Partitions []struct {
+			Topic      string
+			Partition  int
+			Unreadable *struct {
+				Since  time.Time
+				Offset *int64
+				Reason string
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(kit.Get(t, w.Admin+"/api/state")), &state); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range state.Partitions {
+		if u := p.Unreadable; u != nil {
+			kit.Check(t, p.Topic == "mark-read" && p.Partition == unreadablePartition, "%s/%d is unreadable: %+v", p.Topic, p.Partition, u)
+			kit.Check(t, time.Since(u.Since) < time.Minute && *u.Offset == unreadableEach && u.Reason != "", "/api/state shows %+v", u)
+			places = append(places, "state")
+		}
+	}
+	if page := kit.Get(t, w.Admin+"/"); strings.Contains(page, "Unreadable: 1 partition") && strings.Contains(page, "mark-read, partition 2") {
+		places = append(places, "console")
+	}
+	scrape := kit.Scrape(t, w.Admin)
+	if scrape[`markread_partition_unreadable{partition="2",topic="mark-read"}`] == 1 {
+		places = append(places, "gauge")
+	}
+	kit.Check(t, scrape.Sum("markread_partition_unreadable") <= 1, "the gauge is 1 for several partitions")
+	if bad, good := loggedUnreadable(w); bad > good {
+		places = append(places, "log")
+	}
+	return strings.Join(places, " ")
+}
+
+// loggedUnreadable counts the lines at the break and at the repair of the partition.
+func loggedUnreadable(w *kit.Worker) (bad, good int) {
+	for _, line := range w.Stderr.Lines() {
+		var entry struct {
+			Level, Topic, Reason, Do, Message string
+			Partition                         int
+		}
+		if json.Unmarshal([]byte(line), &entry) != nil || entry.Topic != "mark-read" || entry.Partition != unreadablePartition {
+			continue
+		}
+		switch {
+		case entry.Level == "error" && entry.Reason != "" && entry.Do != "" && strings.HasPrefix(entry.Message, "partition can't be read"):
+			bad++
+		case entry.Message == "partition can be read again":
+			good++
+		}
+	}
+	return bad, good
+}
+
+// statusOf starts `markread status`.
+func statusOf(k *kit.Kafka, t *testing.T) *kit.Proc {
+	t.Helper()
+	return kit.Start(t, "status", "product", nil, "status", "--brokers", k.Addr)
+}
+
+// producePlain writes a record without compression, in a batch of its own.
+func producePlain(k *kit.Kafka, t *testing.T, r *kgo.Record) {
+	t.Helper()
+	cl, err := kgo.NewClient(k.Seeds(), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(kgo.NoCompression()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	if err := cl.ProduceSync(kit.Context(t), r).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func unreadableFault(reason *kerr.Error, keys ...kmsg.Key) func(*testing.T, *damagingBroker) func() int {
+	return func(_ *testing.T, b *damagingBroker) func() int {
+		fault := b.Cluster().Fault(kfake.Fault{Keys: keys, Topic: kit.Defaults.Live, Partitions: []int32{unreadablePartition}, Err: reason, Count: -1})
+		return func() int { fault.Remove(); return 0 }
+	}
+}
+
+// unreadableFrozen has the leader answer nothing about the partition. The others have another one, as it were.
+func unreadableFrozen(t *testing.T, b *damagingBroker) func() int {
+	c := b.Cluster()
+	thawed := make(chan struct{})
+	repair := func() int { close(thawed); return 0 }
+	t.Cleanup(func() {
+		select {
+		case <-thawed:
+		default:
+			repair()
+		}
+	})
+	for _, key := range []kmsg.Key{kmsg.Fetch, kmsg.ListOffsets} {
+		c.ControlKey(int16(key), func(r kmsg.Request) (kmsg.Response, error, bool) {
+			c.KeepControl()
+			asked := false
+			switch r := r.(type) {
+			case *kmsg.FetchRequest:
+				asked = r.Topics[0].Topic == kit.Defaults.Live && r.Topics[0].Partitions[0].Partition == unreadablePartition
+			case *kmsg.ListOffsetsRequest:
+				asked = r.Topics[0].Topic == kit.Defaults.Live && r.Topics[0].Partitions[0].Partition == unreadablePartition
+			}
+			if asked {
+				c.SleepControl(func() { <-thawed })
+			}
+			return nil, nil, false
+		})
+	}
+	return repair
+}
+
+// unreadableDamaged damages the first event of the break wherever the broker sends it, as its disk might
+// have; what is before and behind it stays whole. The repair deletes it.
+func unreadableDamaged(t *testing.T, b *damagingBroker) func() int {
+	b.damages.Store(true)
+	return func() int {
+		if err := b.Cluster().DeleteRecords(kit.Defaults.Live, unreadablePartition, unreadableEach+1); err != nil {
+			t.Error(err)
+		}
+		return 1
+	}
+}
+
+// damagingBroker is an embedded broker that damages what it sends of an event, if told to. (What has a
+// wrong checksum can't be produced.)
+type damagingBroker struct {
+	*broker.Broker
+	net.Listener
+	damages atomic.Bool
+	marker  []byte // in the event's value, and nowhere else
+}
+
+func startDamagingBroker(t *testing.T, marker string) *damagingBroker {
+	t.Helper()
+	d := &damagingBroker{marker: []byte(marker)}
+	var err error
+	d.Broker, err = broker.Start(broker.Options{Partitions: 4, Topics: kit.Defaults.Topics(), Listen: func(network, addr string) (net.Listener, error) {
+		var err error
+		d.Listener, err = net.Listen(network, addr)
+		return d, err
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.Broker.Close)
+	return d
+}
+
+func (d *damagingBroker) Addr() net.Addr { return d.Listener.Addr() }
+func (d *damagingBroker) Close() error   { return d.Listener.Close() }
+
+func (d *damagingBroker) Accept() (net.Conn, error) {
+	conn, err := d.Listener.Accept()
+	return &damagingConn{conn, d}, err
+}
+
+type damagingConn struct {
+	net.Conn
+	of *damagingBroker
+}
+
+// Write gets a whole response of the broker.
+func (c *damagingConn) Write(b []byte) (int, error) {
+	if i := bytes.Index(b, c.of.marker); i >= 0 && c.of.damages.Load() {
+		b = bytes.Clone(b)
+		b[i] ^= 1
+	}
+	return c.Conn.Write(b)
+}

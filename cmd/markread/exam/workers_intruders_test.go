@@ -1,0 +1,213 @@
+//go:build exam && unix
+
+package exam
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
+
+	"markread/cmd/markread/exam/kit"
+)
+
+// intruder is a member of the group that is not a worker. As the leader it gives all partitions
+// to everybody.
+type intruder struct {
+	k        *kit.Kafka
+	cl       *kgo.Client
+	metadata []byte
+	member   atomic.Bool
+	leads    atomic.Bool
+	stop     context.CancelFunc
+	done     chan struct{}
+}
+
+func startIntruder(t *testing.T, k *kit.Kafka, metadata []byte) *intruder {
+	t.Helper()
+	cl, err := kgo.NewClient(k.Seeds(), kgo.ClientID("intruder"), kgo.MaxVersions(kversion.V3_5_0()), kgo.RequestTimeoutOverhead(90*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	i := &intruder{k: k, cl: cl, metadata: metadata, stop: stop, done: make(chan struct{})}
+	go func() {
+		defer close(i.done)
+		defer cl.Close()
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		for id := ""; ctx.Err() == nil; {
+			id = i.turn(ctx, tick.C, id)
+			<-tick.C
+		}
+	}()
+	t.Cleanup(i.leave)
+	return i
+}
+
+func (i *intruder) leave() {
+	i.stop()
+	<-i.done
+}
+
+// turn is one generation, or one try to join. It returns the member's id.
+func (i *intruder) turn(ctx context.Context, tick <-chan time.Time, id string) string {
+	kind, name := "consumer", "markread"
+	join := kmsg.NewPtrJoinGroupRequest()
+	join.Group, join.MemberID, join.ProtocolType, join.SessionTimeoutMillis, join.RebalanceTimeoutMillis = i.k.Group, id, kind, 15000, 60000
+	p := kmsg.NewJoinGroupRequestProtocol()
+	p.Name, p.Metadata = name, i.metadata
+	join.Protocols = append(join.Protocols, p)
+	joined, err := join.RequestWith(ctx, i.cl)
+	switch {
+	case err != nil:
+		return id
+	case joined.ErrorCode == kerr.MemberIDRequired.Code:
+		return joined.MemberID
+	case joined.ErrorCode != 0:
+		return ""
+	}
+	id = joined.MemberID
+	sync := kmsg.NewPtrSyncGroupRequest()
+	sync.Group, sync.Generation, sync.MemberID, sync.ProtocolType, sync.Protocol = i.k.Group, joined.Generation, id, &kind, &name
+	leads := joined.LeaderID == id
+	for _, m := range joined.Members { // the leader's only
+		a := kmsg.NewSyncGroupRequestGroupAssignment()
+		a.MemberID, a.MemberAssignment = m.MemberID, allPartitions(i.k)
+		sync.GroupAssignment = append(sync.GroupAssignment, a)
+	}
+	if synced, err := sync.RequestWith(ctx, i.cl); err != nil || synced.ErrorCode != 0 {
+		return id
+	}
+	i.member.Store(true)
+	i.leads.Store(leads)
+	for ctx.Err() == nil {
+		<-tick
+		beat := kmsg.NewPtrHeartbeatRequest()
+		beat.Group, beat.Generation, beat.MemberID = i.k.Group, joined.Generation, id
+		if answer, err := beat.RequestWith(ctx, i.cl); ctx.Err() == nil && (err != nil || answer.ErrorCode != 0) {
+			return id
+		}
+	}
+	leave := kmsg.NewPtrLeaveGroupRequest()
+	leave.Group, leave.MemberID = i.k.Group, id
+	gone := kmsg.NewLeaveGroupRequestMember()
+	gone.MemberID = id
+	leave.Members = append(leave.Members, gone)
+	_, _ = leave.RequestWith(context.WithoutCancel(ctx), i.cl)
+	return id
+}
+
+// outlook is what a worker of 200 calls a second and so many partitions of each topic
+// publishes.
+func outlook(k *kit.Kafka, partitions int) string {
+	return fmt.Sprintf(`{"rate":200,"partitions":{%q:%d,%q:%d}`, k.Live, partitions, k.Backfill, partitions)
+}
+
+// allPartitions is what a leader sends to a member that gets everything.
+func allPartitions(k *kit.Kafka) []byte {
+	a := kmsg.NewConsumerMemberAssignment()
+	a.Version, a.UserData = 1, []byte(outlook(k, kit.Partitions)+"}")
+	for _, topic := range []string{k.Live, k.Backfill} {
+		t := kmsg.NewConsumerMemberAssignmentTopic()
+		t.Topic = topic
+		for p := range int32(kit.Partitions) {
+			t.Partitions = append(t.Partitions, p)
+		}
+		a.Topics = append(a.Topics, t)
+	}
+	return a.AppendTo(nil)
+}
+
+// intruders are ten kinds of metadata that no worker writes.
+func intruders(k *kit.Kafka) [][]byte {
+	around := func(userData string) []byte {
+		s := kmsg.NewConsumerMemberMetadata()
+		s.Version, s.Topics, s.UserData = 1, []string{k.Live}, []byte(userData)
+		return s.AppendTo(nil)
+	}
+	ours := outlook(k, kit.Partitions)
+	return [][]byte{
+		nil,
+		[]byte("\x00\x01\x00\x00\x00\x02\xff\xfd garbage \x80\x1b[31m"),
+		around(ours + "}")[:40],
+		{0, 1, 0x7f, 0xff, 0xff, 0xff, 0, 1, 'a', 0x7f, 0xff, 0xff, 0xff},
+		around(ours + `,"owned":[0` + strings.Repeat(",0", 50_000) + `]}`), // with three of 300 KB Kafka can't store the group
+		around(`{"rate":"200","partitions":["mark-read",4]}`),
+		around(`{"version":2,"quota":{"rate":200}}`),
+		around("\x00\x00\x00\x01\x00\x09mark-read\x00\x00\x00\x01\x00\x00\x00\x00"),
+		around(`{"rate":2000000000,"partitions":{"mark-read":-4},"owned":[-1],"generation":2147483647}`),
+		around(outlook(k, kit.Partitions-1) + "}"),
+	}
+}
+
+// TestExamWorkersIntruders: thirty members of ten kinds that are no workers join the group of two
+// workers under load. Both call again soon, and never more than the rate. Then one of them leads
+// the group and gives everything to everybody: nobody calls until it has left.
+func TestExamWorkersIntruders(t *testing.T) {
+	t.Parallel()
+	quiet := 30 * time.Second
+	if testing.Short() {
+		quiet = 5 * time.Second
+	}
+	k := kit.StartBroker(t)
+	im := kit.StartRecorder(t, "-rate", "200", "-latency", "20ms")
+	c := kit.StartCrew(t, k, im, 200, 1200)
+	a, b := c.Start(t, "a"), c.Start(t, "b")
+	c.Shared(t, 30*time.Second)
+
+	var all []*intruder
+	for range 3 {
+		for _, metadata := range intruders(k) {
+			all = append(all, startIntruder(t, k, metadata))
+		}
+	}
+	kit.Wait(t, "all intruders are members", 30*time.Second, func() bool {
+		for _, i := range all {
+			if !i.member.Load() {
+				return false
+			}
+		}
+		return true
+	})
+	again := c.Shared(t, 30*time.Second)
+	joins := len(a.Joins()) + len(b.Joins())
+	<-time.After(quiet)
+	kit.Check(t, len(a.Joins())+len(b.Joins()) == joins, "%d more rebalances in %v", len(a.Joins())+len(b.Joins())-joins, quiet)
+	named := strings.Count(strings.Join(append(a.Stderr.Lines(), b.Stderr.Lines()...), "\n"), "a member of the group is ignored")
+	kit.Check(t, named >= 30 && named <= 60, "%d lines in the logs name 30 intruders", named)
+	var leaving sync.WaitGroup
+	for _, i := range all {
+		leaving.Go(i.leave)
+	}
+	leaving.Wait()
+	c.Shared(t, 30*time.Second)
+
+	a.Stop(t, syscall.SIGTERM, kit.StopLimit)
+	b.Stop(t, syscall.SIGTERM, kit.StopLimit)
+	leader := startIntruder(t, k, nil)
+	kit.Wait(t, "an intruder leads", 30*time.Second, leader.leads.Load)
+	a, b = c.Start(t, "a"), c.Start(t, "b")
+	hold := a.Held(t, "quota", 30*time.Second)
+	b.Held(t, "quota", 30*time.Second)
+	<-time.After(10 * time.Second)
+	calls := im.CountOf(t, a.Account) + im.CountOf(t, b.Account)
+	leader.leave()
+	back := c.Shared(t, 30*time.Second)
+
+	c.EndLoad(t)
+	arrivals, repeated := c.End(t)
+	kit.Figure(t, "workers-intruders", "30 intruders: both workers call again after %v; a leader that gives everything to everybody: %d calls (%q), both call %v after it has left; %d answered calls repeated; %v",
+		again, calls, hold.Detail, back, repeated, kit.Measure(arrivals))
+	kit.Check(t, calls == 0, "%d calls while an intruder led the group", calls)
+	kit.Check(t, repeated == 0, "%d answered calls were repeated although nobody was killed", repeated)
+}

@@ -1,6 +1,0 @@
-//go:build !unix
-
-package main
-
-// openFilesLimit is not known: this system has no such limit, or tells it in another way.
-func openFilesLimit() (limit uint64, known bool) { return 0, false }

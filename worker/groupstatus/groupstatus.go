@@ -1,0 +1,193 @@
+// Package groupstatus finds out how a whole group is, from Kafka and perhaps from the admin server of one
+// of its workers: members and their share of the rate, lag, partitions that can't be read, dead letters.
+// What it finds is values ([Report]); how they are shown is the caller's business.
+//
+// It works when no worker answers, joins no group and changes nothing. Each part fails for itself: what
+// could not be found out is nil, never 0, and has a text in Report.Errors.
+package groupstatus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"markread/consumer"
+	"markread/consumer/admin"
+	"markread/consumer/deadletter"
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
+	"markread/worker/console"
+	"markread/worker/format"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Options is the group, and who is asked.
+type Options struct {
+	Kafka      *kafkaclient.Client
+	Worker     *console.Client // nil: no worker is asked
+	Group      string
+	Topics     event.Topics
+	MaxReplays int
+	// Reading, if non-nil, is the dead-letter store's.
+	Reading func(kafkaclient.TopicOffsets) (func(event.Record), func())
+}
+
+// Run finds everything out at once. Each part fails for itself.
+func Run(ctx context.Context, o Options) *Report {
+	return (&look{Options: o}).report(ctx)
+}
+
+// look is what a report is made from.
+type look struct {
+	Options
+
+	mu     sync.Mutex
+	failed []string
+}
+
+// fail notes what could not be found out.
+func (l *look) fail(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var away *kafkaclient.UnreachableError // all that needs that broker fails for it
+	if errors.As(err, &away) {
+		err = away
+	}
+	if text := format.Line(err.Error()); !slices.Contains(l.failed, text) {
+		l.failed = append(l.failed, text)
+	}
+}
+
+func (l *look) report(ctx context.Context) *Report {
+	r := &Report{At: time.Now().UTC().Truncate(time.Millisecond)}
+	var parts sync.WaitGroup
+	if l.Worker != nil {
+		parts.Go(func() {
+			state, err := l.Worker.State(ctx)
+			if err != nil {
+				l.fail(err)
+				return
+			}
+			r.Worker = WorkerOf(l.Worker.URL(), state, l.Group)
+			if n := len(r.Worker.Unreadable); n > 0 {
+				first := r.Worker.Unreadable[0]
+				l.fail(fmt.Errorf("the worker at %s can't read %s, the first is %s/%d: %s", l.Worker.URL(),
+					format.Count(n, "partition"), first.Topic, first.Partition, first.Reason))
+			}
+		})
+	}
+	parts.Go(func() { l.fromKafka(ctx, r) })
+	parts.Wait()
+	slices.Sort(l.failed)
+	r.Errors = append([]string{}, l.failed...)
+	return r
+}
+
+// fromKafka fills in what the brokers know.
+func (l *look) fromKafka(ctx context.Context, r *Report) {
+	if err := l.Kafka.Ping(ctx); err != nil {
+		l.fail(err)
+		return
+	}
+	missing, err := admin.MissingTopics(ctx, l.Kafka, l.Topics)
+	if err != nil {
+		l.fail(err)
+		return
+	}
+	flags := map[string]string{l.Topics.Live: "--topic", l.Topics.Backfill: "--backfill-topic", l.Topics.DeadLetter: "--dead-letter-topic"}
+	for _, topic := range missing {
+		l.fail(fmt.Errorf("topic %q (%s) does not exist; `markread run --create-topics` makes it", topic, flags[topic]))
+	}
+	var group *consumer.DescribedGroup
+	var lags [][]admin.PartitionLag
+	var parts sync.WaitGroup
+	parts.Go(func() {
+		view, err := consumer.DescribeGroup(ctx, l.Kafka, l.Group)
+		if err != nil {
+			l.fail(err)
+			return
+		}
+		group = &view
+	})
+	parts.Go(func() { lags = l.lags(ctx, missing) })
+	if !slices.Contains(missing, l.Topics.DeadLetter) {
+		parts.Go(func() { r.Letters = l.letters(ctx) })
+	}
+	parts.Wait()
+	if group != nil {
+		r.Group = GroupOf(l.Group, group)
+		r.Group.Unassigned(lags)
+	}
+	r.Lag = LagOf(lags, l.Topics.Backfill, r.Group, r.At)
+	if r.Lag == nil {
+		return
+	}
+	for _, topic := range r.Lag.Topics {
+		for _, err := range topic.Unreadable() {
+			l.fail(err)
+		}
+	}
+}
+
+// lags returns the lag of the event topics that are there, the live one first; of those alone that could be found out.
+func (l *look) lags(ctx context.Context, missing []string) (lags [][]admin.PartitionLag) {
+	found := make([][]admin.PartitionLag, 2)
+	var parts sync.WaitGroup
+	for i, topic := range []string{l.Topics.Live, l.Topics.Backfill} {
+		if topic == "" || slices.Contains(missing, topic) {
+			continue
+		}
+		parts.Go(func() {
+			var err error
+			if found[i], err = admin.Lag(ctx, l.Kafka, l.Group, topic); err != nil {
+				l.fail(err)
+			}
+		})
+	}
+	parts.Wait()
+	for _, lag := range found {
+		if len(lag) > 0 {
+			lags = append(lags, lag)
+		}
+	}
+	return lags
+}
+
+// letters reads the dead-letter topic; nil if nothing of it could be read.
+func (l *look) letters(ctx context.Context) *Letters {
+	fold := deadletter.NewIndex(l.MaxReplays, deadletter.Filter{})
+	o := deadletter.Store{Topic: l.Kafka, Name: l.Topics.DeadLetter, Reading: l.Reading}
+	if err := o.Find(ctx, fold); err != nil {
+		l.fail(fmt.Errorf("dead letters can't be counted: %w", err))
+		return nil
+	}
+	unread, more := o.Unread()
+	for _, u := range unread {
+		what := "dead letters can't be counted"
+		if u.Damaged {
+			what = "among the dead letters"
+		}
+		l.fail(fmt.Errorf("%s: %s: %w; %s", what, placeOf(u), u.Err, RemedyOf(u)))
+	}
+	if more > 0 {
+		l.fail(fmt.Errorf("among the dead letters: %d more parts of topic %q can't be decoded", more, l.Topics.DeadLetter))
+	}
+	return LettersOf(l.Topics.DeadLetter, fold)
+}
+
+// placeOf is where something can't be read.
+func placeOf(u deadletter.Unread) string {
+	if u.From < 0 {
+		return fmt.Sprintf("topic %q, partition %d", u.Topic, u.Partition)
+	}
+	return fmt.Sprintf("topic %q, partition %d, offsets %d to %d", u.Topic, u.Partition, u.From, u.To-1)
+}
+
+// RemedyOf is what to do about it.
+func RemedyOf(u deadletter.Unread) string {
+	if u.Damaged {
+		return "find out what wrote it; markread did not, so no letter is lost"
+	}
+	return u.Do()
+}

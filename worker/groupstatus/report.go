@@ -1,0 +1,357 @@
+package groupstatus
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"markread/consumer"
+	"markread/consumer/admin"
+	"markread/consumer/deadletter"
+	"markread/consumer/event"
+	"markread/worker"
+	"markread/worker/console"
+	"markread/worker/format"
+)
+
+// Report is what `markread status --json` prints; README.md documents its names. A nil part could not be found out, or was not asked for.
+type Report struct {
+	At      time.Time `json:"at"`
+	Group   *Group    `json:"group"`
+	Lag     *Lag      `json:"lag"`
+	Letters *Letters  `json:"letters"`
+	Worker  *Worker   `json:"worker"`
+	Errors  []string  `json:"errors"`
+}
+
+// Group is the consumer group.
+type Group struct {
+	Name  string `json:"name"`
+	State string `json:"state"`
+	Rate  *int   `json:"rate"` // that the leader goes by; 0: no limit
+	// Assigned of the group's Partitions, over all topics, have a member.
+	Assigned   int      `json:"assigned"`
+	Partitions *int     `json:"partitions"`
+	Members    []Member `json:"members"`
+	Notes      []string `json:"notes"`
+}
+
+// Member is one worker of the group. Without a rate there is no share.
+type Member struct {
+	ID       string     `json:"id"`
+	ClientID string     `json:"client_id"`
+	Host     string     `json:"host"`
+	Rate     *int       `json:"rate"`
+	Share    *int       `json:"share"`
+	Assigned []Assigned `json:"assigned"`
+	Note     string     `json:"note"`
+}
+
+type Assigned struct {
+	Topic      string `json:"topic"`
+	Partitions []int  `json:"partitions"`
+}
+
+// GroupOf draws the conclusions that a person would have to draw.
+func GroupOf(name string, g *consumer.DescribedGroup) *Group {
+	r := &Group{Name: name, State: string(g.State), Members: []Member{}, Notes: []string{}}
+	if g.LeaderTerms != nil {
+		r.Rate, r.Partitions = &g.LeaderTerms.Rate, new(len(g.LeaderTerms.All))
+	}
+	switch {
+	case g.State == consumer.GroupAbsent:
+		r.note("there is no such group: no worker has run lately, or --group is another one's")
+	case g.Foreign != nil:
+		r.note("%s: %s", g.Foreign.Found(), g.Foreign.Do())
+	case g.State == consumer.GroupRebalancing:
+		r.note("who has which partitions shows when the members have joined anew: ask again in a few seconds; a member that died is waited for up to 15 s, one that drains up to a minute")
+	case len(g.Members) == 0:
+		r.note("no worker runs: events wait in Kafka")
+	case !g.Ours():
+		r.note("its members are no workers of markread (protocol %q): --group is another program's", format.Line(g.Protocol))
+	}
+	for _, m := range g.Members {
+		r.Members = append(r.Members, memberReportOf(g, m))
+		r.Assigned += len(m.Assigned)
+	}
+	return r
+}
+
+func (r *Group) note(format string, args ...any) {
+	r.Notes = append(r.Notes, fmt.Sprintf(format, args...))
+}
+
+func memberReportOf(g *consumer.DescribedGroup, m consumer.DescribedMember) Member {
+	r := Member{ID: format.Line(m.ID), ClientID: format.Line(m.Client), Host: format.Line(m.Host), Assigned: []Assigned{}, Note: m.Mismatch}
+	for _, p := range m.Assigned {
+		if n := len(r.Assigned); n == 0 || r.Assigned[n-1].Topic != p.Topic {
+			r.Assigned = append(r.Assigned, Assigned{Topic: p.Topic})
+		}
+		last := &r.Assigned[len(r.Assigned)-1]
+		last.Partitions = append(last.Partitions, p.Partition)
+	}
+	if m.Terms != nil {
+		r.Rate = &m.Terms.Rate
+		if m.Terms.Rate > 0 {
+			r.Share = new(worker.Share(m.Terms.Rate, m.Terms.All, m.Assigned))
+		}
+	}
+	switch {
+	case g.State != consumer.GroupStable || !g.Ours() || r.Note != "":
+	case m.Terms == nil:
+		r.Note = "what it goes by can't be read: another version?"
+	case len(m.Assigned) == 0:
+		r.Note = "it is a spare: there are more members than partitions, or than calls a second"
+	case r.Share != nil && *r.Share == 0:
+		r.Note = "its share of the rate is 0, so it makes no calls: run fewer workers, or raise --rate for all"
+	}
+	return r
+}
+
+// owner returns the number of the member that has a partition, from 1; 0: none has, or it is not known.
+func (r *Group) owner(p event.TopicPartition) int {
+	if r == nil {
+		return 0
+	}
+	for i, m := range r.Members {
+		for _, a := range m.Assigned {
+			if a.Topic == p.Topic && slices.Contains(a.Partitions, p.Partition) {
+				return i + 1
+			}
+		}
+	}
+	return 0
+}
+
+// Unassigned notes what belongs to nobody although there are members.
+func (r *Group) Unassigned(lags [][]admin.PartitionLag) {
+	if r.State != string(consumer.GroupStable) || r.Rate == nil {
+		return
+	}
+	for _, topic := range lags {
+		free := []int{}
+		for _, p := range topic {
+			if r.owner(p.TopicPartition) == 0 {
+				free = append(free, p.Partition)
+			}
+		}
+		if len(free) > 0 {
+			r.note("partitions of topic %s that no member has: %s; new ones are noticed within half a minute, and a worker with another --topic or --backfill-topic does not take them",
+				topic[0].Topic, format.Ranges(free))
+		}
+	}
+}
+
+// Lag is how far the group is behind. Sums are over what is known; a lag of nil is not known. A
+// lag is never 0 where records may be unread.
+type Lag struct {
+	Lag      *int64     `json:"lag"`
+	Finished int64      `json:"finished"`
+	Topics   []TopicLag `json:"topics"`
+}
+
+type TopicLag struct {
+	Topic      string         `json:"topic"`
+	Lane       string         `json:"lane"`
+	Lag        *int64         `json:"lag"`
+	Finished   int64          `json:"finished"`
+	Lost       int64          `json:"lost"`
+	Oldest     *float64       `json:"oldest_seconds"`
+	Partitions []PartitionLag `json:"partitions"`
+}
+
+type PartitionLag struct {
+	Partition int      `json:"partition"`
+	Member    *string  `json:"member"`
+	First     *int64   `json:"first"`
+	Committed *int64   `json:"committed"`
+	End       *int64   `json:"end"`
+	Lag       *int64   `json:"lag"`
+	Finished  int64    `json:"finished"`
+	Lost      int64    `json:"lost"`
+	Beyond    int64    `json:"beyond"`
+	Oldest    *float64 `json:"oldest_seconds"`
+
+	Unreadable *Unreadable `json:"unreadable"`
+
+	MemberNumber int `json:"-"` // from 1; 0: no member has it, or it is not known
+}
+
+// Unreadable says why a partition could not be read at an offset; nil: nobody knows at which.
+type Unreadable struct {
+	Offset *int64 `json:"offset"`
+	Reason string `json:"reason"`
+	Do     string `json:"do"`
+}
+
+// LagOf sums up what is known; nil: nothing is.
+func LagOf(lags [][]admin.PartitionLag, backfill string, group *Group, now time.Time) *Lag {
+	if len(lags) == 0 {
+		return nil
+	}
+	r := &Lag{}
+	for _, topic := range lags {
+		t := TopicLag{Topic: topic[0].Topic, Lane: event.Live.String()}
+		if t.Topic == backfill {
+			t.Lane = event.Backfill.String()
+		}
+		for _, p := range topic {
+			t.add(p, group, now)
+		}
+		t.Lag = sumOf(t.Partitions, func(p PartitionLag) *int64 { return p.Lag })
+		r.Finished += t.Finished
+		r.Topics = append(r.Topics, t)
+	}
+	r.Lag = sumOf(r.Topics, func(t TopicLag) *int64 { return t.Lag })
+	return r
+}
+
+// sumOf adds up the lags that are known; nil: none is, or they are 0 and some are not known.
+func sumOf[T any](all []T, lag func(T) *int64) *int64 {
+	sum, unknown := int64(0), false
+	for _, one := range all {
+		if n := lag(one); n != nil {
+			sum += *n
+		} else {
+			unknown = true
+		}
+	}
+	if sum == 0 && unknown {
+		return nil
+	}
+	return &sum
+}
+
+func (t *TopicLag) add(p admin.PartitionLag, group *Group, now time.Time) {
+	l := PartitionLag{Partition: p.Partition, Finished: p.Finished, Lost: p.Lost, Beyond: p.Beyond, MemberNumber: group.owner(p.TopicPartition)}
+	if l.MemberNumber > 0 {
+		l.Member = &group.Members[l.MemberNumber-1].ID
+	}
+	if p.Committed >= 0 {
+		l.Committed = &p.Committed
+	}
+	if p.Err == nil {
+		l.First, l.End = &p.First, &p.End
+		if p.Lag > 0 || p.Unreadable == nil {
+			l.Lag = &p.Lag
+		}
+		t.Finished += p.Finished
+		t.Lost += p.Lost
+	}
+	if !p.Oldest.IsZero() {
+		l.Oldest = new(math.Round(1000*max(0, now.Sub(p.Oldest).Seconds())) / 1000)
+		if t.Oldest == nil || *t.Oldest < *l.Oldest {
+			t.Oldest = l.Oldest
+		}
+	}
+	if u := p.Unreadable; u != nil {
+		l.Unreadable = &Unreadable{Reason: format.Plain([]byte(u.Reason)), Do: u.Do}
+		if u.Offset >= 0 {
+			l.Unreadable.Offset = &u.Offset
+		}
+	}
+	t.Partitions = append(t.Partitions, l)
+}
+
+// Unreadable returns one error for each reason why partitions of the topic can't be read, up to a bound.
+func (t *TopicLag) Unreadable() (errs []error) {
+	var whys []Unreadable
+	partitions := map[Unreadable][]int{}
+	for _, p := range t.Partitions {
+		if p.Unreadable == nil {
+			continue
+		}
+		why := Unreadable{Reason: p.Unreadable.Reason, Do: p.Unreadable.Do}
+		if partitions[why] == nil {
+			whys = append(whys, why)
+		}
+		partitions[why] = append(partitions[why], p.Partition)
+	}
+	for i, why := range whys {
+		if i == maxUnreadableReasons {
+			more := len(whys) - i
+			return append(errs, fmt.Errorf("topic %q: partitions can't be read for %d other reasons", t.Topic, more))
+		}
+		what := "partitions " + format.Ranges(partitions[why])
+		if len(partitions[why]) == 1 {
+			what = "partition " + format.Ranges(partitions[why])
+		}
+		errs = append(errs, fmt.Errorf("topic %q, %s can't be read: %s; %s", t.Topic, what, why.Reason, why.Do))
+	}
+	return errs
+}
+
+const maxUnreadableReasons = 10
+
+// Letters is what became of the dead letters.
+type Letters struct {
+	Topic string `json:"topic"`
+	StateCounts
+	Foreign int64  `json:"foreign"`
+	Kinds   []Kind `json:"kinds"`
+}
+
+type StateCounts struct {
+	Open      int64 `json:"open"`
+	Parked    int64 `json:"parked"`
+	Replayed  int64 `json:"replayed"`
+	Discarded int64 `json:"discarded"`
+}
+
+type Kind struct {
+	Class string `json:"class"`
+	Code  string `json:"code"`
+	StateCounts
+}
+
+func LettersOf(topic string, fold *deadletter.Index) *Letters {
+	r := &Letters{Topic: topic, Foreign: fold.Foreign(), Kinds: []Kind{}}
+	for _, c := range fold.Counts() {
+		n := StateCounts{c.Letters[deadletter.Open], c.Letters[deadletter.Parked], c.Letters[deadletter.Replayed], c.Letters[deadletter.Discarded]}
+		r.Open += n.Open
+		r.Parked += n.Parked
+		r.Replayed += n.Replayed
+		r.Discarded += n.Discarded
+		r.Kinds = append(r.Kinds, Kind{format.Line(c.Class), format.Line(c.Code), n})
+	}
+	return r
+}
+
+// Worker is one worker, as its admin server tells.
+type Worker struct {
+	URL    string         `json:"url"`
+	Ready  bool           `json:"ready"`
+	Group  string         `json:"group"`
+	Member *string        `json:"member"`
+	Held   []console.Hold `json:"held"`
+	Quota  console.Quota  `json:"quota"`
+	Lanes  console.Lanes  `json:"lanes"`
+	Note   string         `json:"note"`
+
+	// Unreadable are the partitions that this worker can't read, which may be others than status finds:
+	// it reads ahead of the group's offset, perhaps as another user.
+	Unreadable []WorkerUnreadable `json:"unreadable"`
+}
+
+type WorkerUnreadable struct {
+	Topic     string `json:"topic"`
+	Partition int    `json:"partition"`
+	console.Unreadable
+}
+
+func WorkerOf(url string, s console.State, group string) *Worker {
+	r := &Worker{
+		URL: url, Ready: s.Ready, Group: s.Group.Name, Member: s.Group.Member,
+		Held: s.Held, Quota: s.Quota, Lanes: s.Lanes, Unreadable: []WorkerUnreadable{},
+	}
+	for _, p := range s.Partitions {
+		if p.Unreadable != nil {
+			r.Unreadable = append(r.Unreadable, WorkerUnreadable{p.Topic, p.Partition, *p.Unreadable})
+		}
+	}
+	if s.Group.Name != group {
+		r.Note = fmt.Sprintf("this worker is of the group %q, not of %q (--group): what is above is not about it", s.Group.Name, group)
+	}
+	return r
+}

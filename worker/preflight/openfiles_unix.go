@@ -1,0 +1,14 @@
+//go:build unix
+
+package preflight
+
+import "syscall"
+
+// openFilesLimit is how many files and connections a process of this user may have open. Go raises the soft limit to the hard one at the start.
+func openFilesLimit() (limit uint64, known bool) {
+	var r syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r) != nil {
+		return 0, false
+	}
+	return uint64(r.Max), true
+}

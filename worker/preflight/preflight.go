@@ -1,0 +1,189 @@
+// Package preflight finds out, before a deployment, whether a worker with a certain configuration would
+// work: brokers, topics, permissions, the group, its lag, the IM server and its clock, and this machine.
+// What it finds is values ([Report]); how they are shown is the caller's business.
+//
+// It changes nothing: it writes no record, commits no offset, makes no topic, joins no group, and asks the
+// IM server only how many messages an account has not read. It ends within half a minute, whatever does not
+// answer. What can't be asked because of something that is wrong is not wrong, too, but not checked.
+package preflight
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"markread/consumer"
+	"markread/consumer/admin"
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
+	"markread/imclient"
+	"slices"
+	"sync"
+	"time"
+)
+
+// checkLimit bounds a whole check. What has not answered by then does not.
+const checkLimit = 20 * time.Second
+
+// Options is the configuration of the worker that is to be.
+type Options struct {
+	Kafka        *kafkaclient.Client
+	Brokers      []string // HOST:PORT
+	SASL         string   // how to authenticate; "": not
+	TLS          bool
+	Connection   string // how brokers are talked to, in a few words
+	Topics       event.Topics
+	CreateTopics bool
+	Group        string
+	Rate         int // calls a second; 0: no limit
+	Calls        int // at the same time
+
+	IM      *imclient.Client
+	IMURL   string
+	IMAdmin string
+
+	AdminAddr         string
+	Secrets           Findings          // what is odd about secrets
+	SecretFiles       map[string]string // paths, by what names them
+	ClientCertificate *x509.Certificate // nil: none
+}
+
+// Run asks everything at once, as far as one thing does not need another. When ctx ends, the report has what was known before.
+func Run(ctx context.Context, o Options) *Report {
+	return (&examination{Options: o}).report(ctx)
+}
+
+// examination is what a report is made from.
+type examination struct {
+	Options
+	mu    sync.Mutex
+	parts [aspects]Findings
+}
+
+// aspects are what is asked about at the same time, in the order in which a report has them.
+const (
+	aboutBrokers = iota
+	aboutTopics
+	aboutGroup
+	aboutLag
+	aboutIM
+	aboutHere
+	aspects
+)
+
+func (e *examination) report(ctx context.Context) *Report {
+	limited, cancel := context.WithTimeoutCause(ctx, checkLimit, fmt.Errorf("no answer within %s", checkLimit))
+	defer cancel()
+	tell := func(aspect int, found Findings) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if ctx.Err() == nil { // else it is about the interruption
+			e.parts[aspect] = found
+		}
+	}
+	var all sync.WaitGroup
+	all.Go(func() { e.askKafka(limited, tell) })
+	all.Go(func() { tell(aboutIM, e.askIM(limited)) })
+	all.Go(func() { tell(aboutHere, e.lookHere(limited)) })
+	all.Wait()
+	return ReportOf(time.Now(), e.parts[:]...)
+}
+
+// askKafka goes from the brokers to what they keep. What can't be asked because of something that is found to be wrong is not wrong, too.
+func (e *examination) askKafka(ctx context.Context, tell func(aspect int, found Findings)) {
+	brokers := admin.DescribeBrokers(ctx, e.Kafka)
+	tell(aboutBrokers, judgeBrokers(brokers, e.Connection))
+	if !slices.ContainsFunc(brokers, usable) {
+		e.unasked("no broker can be asked", tell, aboutTopics, aboutGroup, aboutLag)
+		return
+	}
+	members := slices.DeleteFunc(brokers, func(b admin.DescribedBroker) bool { return !b.Listed() })
+	missing := slices.ContainsFunc(members, func(b admin.DescribedBroker) bool { return !usable(b) })
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	leaders := slices.ContainsFunc(members, usable)
+	if !leaders {
+		e.unasked("no broker can be asked at the address that the cluster has for it", tell, aboutGroup, aboutLag)
+	}
+	parts.Go(func() {
+		views, err := admin.DescribeTopics(ctx, e.Kafka, e.Topics, e.CreateTopics)
+		if err != nil {
+			tell(aboutTopics, ofEach(Wrong, "topic", e.Topics,
+				"it can't be described: "+whyNot(err),
+				"look at the brokers, and at the network between them and here; then check again"))
+			e.unasked("the topics can't be described", tell, aboutLag)
+			return
+		}
+		tell(aboutTopics, judgeTopics(e.Topics, views, e.CreateTopics))
+		if leaders {
+			tell(aboutLag, e.askLag(ctx, views))
+		}
+	})
+	if leaders {
+		parts.Go(func() {
+			view, err := consumer.DescribeGroup(ctx, e.Kafka, e.Group)
+			if err != nil && missing && !kafkaclient.Denied(err) {
+				e.unasked("a broker is missing, which may be the one that coordinates it", tell, aboutGroup)
+				return
+			}
+			tell(aboutGroup, judgeGroup(e.Options, view, err))
+		})
+	}
+}
+
+// unasked tells why some of Kafka's part was not looked at.
+func (e *examination) unasked(why string, tell func(aspect int, found Findings), aspects ...int) {
+	for _, aspect := range aspects {
+		var all Findings
+		switch topics := e.Topics; aspect {
+		case aboutTopics:
+			all = ofEach(NotChecked, "topic", topics, why, "")
+		case aboutGroup:
+			all.Add(NotChecked("group", e.Group, why, ""))
+		case aboutLag:
+			topics.DeadLetter = ""
+			all = ofEach(NotChecked, "lag", topics, why, "")
+		}
+		tell(aspect, all)
+	}
+}
+
+// ofEach is the same finding of each topic.
+func ofEach(make func(check, subject, found, do string) Finding, check string, topics event.Topics, found, do string) (all Findings) {
+	for _, name := range []string{topics.Live, topics.Backfill, topics.DeadLetter} {
+		if name != "" {
+			all.Add(make(check, name, found, do))
+		}
+	}
+	return all
+}
+
+// askLag asks how far the group is behind in the event topics, as far as it is known that they are there and may be asked.
+func (e *examination) askLag(ctx context.Context, views []admin.DescribedTopic) Findings {
+	lags := make([]Findings, len(views))
+	var parts sync.WaitGroup
+	for i, v := range views {
+		if v.Err == nil && !v.Missing && v.Name != e.Topics.DeadLetter {
+			parts.Go(func() {
+				lag, err := admin.Lag(ctx, e.Kafka, e.Group, v.Name)
+				lags[i] = judgeLag(v, lag, err, time.Now())
+			})
+		}
+	}
+	parts.Wait()
+	return slices.Concat(lags...)
+}
+
+// askIM makes a call that changes nothing, and once more if the first may have failed for an old signature, as a worker does.
+func (e *examination) askIM(ctx context.Context) Findings {
+	call := Call{URL: e.IMURL, proxy: e.IM.Proxy(), admin: e.IMAdmin}
+	for {
+		call.Sent = time.Now()
+		call.Answer, call.Err = e.IM.Post(ctx, imclient.CommandUnread, imclient.Unread{Account: e.IMAdmin})
+		call.Came = time.Now()
+		var failure *imclient.Error
+		if !errors.As(call.Err, &failure) || !failure.Resigned {
+			return JudgeCall(call)
+		}
+	}
+}

@@ -104,7 +104,7 @@ func accepted(t *testing.T, where string, env []string) *runCommand {
 	if _, err := c.IMFlags.Client(p.env, 1); err != nil {
 		t.Errorf("%s: %v", where, err)
 	}
-	if unknown := p.env.SettingsErr(); len(unknown) > 0 {
+	if unknown := p.env.Unknown(); len(unknown) > 0 {
 		t.Errorf("%s: nothing reads %v", where, unknown)
 	}
 	return c

@@ -26,7 +26,7 @@ var mayImport = map[string][]string{
 	"cmd/markread/app":        {"worker", "worker/console", "consumer/admin", "consumer/broker", "consumer/event", "consumer/kafkaclient", "consumer/printable", "imclient", "imclient/sandbox", "worker/format"},
 	"cmd/markread/cli":        {"cmd/markread/app", "cmd/markread/cli/config", "worker", "worker/console", "worker/format", "worker/groupstatus", "worker/preflight", "consumer/admin", "consumer/backfill", "consumer/deadletter", "consumer/event", "consumer/kafkaclient", "consumer/printable", "imclient", "imclient/sandbox"},
 	"cmd/markread/cli/config": {"worker", "consumer/event", "consumer/kafkaclient", "imclient"}, // whose options it makes
-	"cmd/markread/exam/kit":   {"cmd/markread/cli", "worker/preflight"},                         // the program, and the names of a check's document
+	"cmd/markread/exam/kit":   {"cmd/markread/cli", "consumer/broker", "worker/preflight"},      // the program, and the names of a check's document
 	"cmd/rows":                {},                                                               // makes what backfill reads
 	// The engine and its parts. The parts don't know the engine; backlog and quota know nothing of ours, so that they can be simulated.
 	"worker":         {"worker/backlog", "worker/quota", "worker/hold", "worker/console", "consumer", "consumer/deadletter", "consumer/event", "consumer/kafkaclient", "consumer/logthrottle", "imclient"},

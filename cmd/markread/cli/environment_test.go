@@ -60,7 +60,7 @@ func TestUnknownVariables(t *testing.T) {
 		"export MARKREAD_RATE": "MARKREAD_RATE", "\ufeffMARKREAD_RATE": "MARKREAD_RATE",
 		"MARKREAD_RATE…": "MARKREAD_RATE", "MARKREAD_IM_KEY…": "MARKREAD_IM_KEY", "MARKREAD_X…": "",
 	}
-	got := p.env.SettingsErr()
+	got := p.env.Unknown()
 	for name, right := range want {
 		do, ok := got[name]
 		if !ok || (right == "") != (do == "") || !strings.Contains(do, right) {

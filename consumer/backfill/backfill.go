@@ -250,7 +250,7 @@ func (r *run) readRows(sending context.Context, number int, s *source) error {
 		if err != nil {
 			return err
 		}
-		r.Progress.count(r.at, r.sent+int64(r.window.count))
+		r.Progress.count(r.at, r.sent+int64(r.window.count()))
 	}
 }
 
@@ -334,7 +334,7 @@ func (r *run) noteUntimed(in *Input, row row) {
 
 // shipOldest publishes the chunk that was filled first.
 func (r *run) shipOldest(sending context.Context) error {
-	b := batch{now: time.Now(), messages: make([]consumer.Message, 0, r.window.chunks[0].entries)}
+	b := batch{now: time.Now(), messages: make([]consumer.Message, 0, 8<<10)}
 	upTo, ok := r.window.oldest(b.add)
 	if !ok {
 		upTo = r.at
@@ -346,7 +346,8 @@ func (r *run) shipOldest(sending context.Context) error {
 // empty publishes what is in the window.
 func (r *run) empty(ctx, sending context.Context) error {
 	r.Progress.Ending.Store(true)
-	for r.window.count > 0 {
+	r.window.index = nil // nothing is added any more
+	for r.window.used > 0 {
 		if ctx.Err() != nil && r.StateFile != "" {
 			return ErrInterrupted
 		}

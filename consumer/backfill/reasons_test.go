@@ -192,7 +192,7 @@ func TestReasonsAreDocumented(t *testing.T) {
 	}
 	patterns := []string{regexp.QuoteMeta(errUntimed.Error()), regexp.QuoteMeta(errTooLong.Error())}
 	for _, name := range []string{
-		"../decode.go", "../explain.go", "../readtime.go", "csv.go", "split.go",
+		"../decode.go", "../explain.go", "../readtime.go", "csv.go",
 		"../batch/decoder.go", "../batch/codec.go", "../batch/legacy.go",
 	} {
 		patterns = append(patterns, reasonsIn(t, name)...)

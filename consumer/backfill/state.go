@@ -3,10 +3,14 @@ package backfill
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"math"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 )
@@ -114,4 +118,184 @@ func hashOf(ctx context.Context, name string, length int64) (string, error) {
 		return "", &InputError{name, plain(err)}
 	}
 	return read.sum(), nil
+}
+
+// Mark is a place between two rows of the inputs, and what was counted up to there.
+type Mark struct {
+	Input        int   `json:"input"`         // number of the file, from 0
+	Offset       int64 `json:"offset"`        // in its decompressed content
+	Line         int64 `json:"line"`          // that begins there, from 1
+	Rows         int64 `json:"rows"`          // of all inputs, headers and blank lines left out
+	Rejected     int64 `json:"rejected"`      // of them
+	Untimed      int64 `json:"untimed"`       // of the others, those without a read time
+	RejectsBytes int64 `json:"rejects_bytes"` // length of the file of rejects
+	// Read is how many bytes of the file, as it is on the disk, were read when the mark was made: at
+	// least those that the rows before the mark come from. SHA256 is their hash.
+	Read   int64  `json:"read"`
+	SHA256 string `json:"sha256"`
+}
+
+// maxCount bounds every number of a state: the sum of some of them is still a number.
+const maxCount = math.MaxInt64 / 4
+
+// valid reports whether a run can have made the mark.
+func (m Mark) valid() bool {
+	for _, n := range []int64{
+		int64(m.Input), m.Offset, m.Line, m.Rows, m.Rejected, m.Untimed, m.RejectsBytes, m.Read,
+	} {
+		if n < 0 || n > maxCount {
+			return false
+		}
+	}
+	return m.Rejected+m.Untimed <= m.Rows && (m.Offset == 0 || m.Line > 0 && m.Read > 0)
+}
+
+// Times is a range of read times, in seconds since 1970; zero: none.
+type Times struct {
+	From int64 `json:"from"`
+	To   int64 `json:"to"`
+}
+
+// with is the range with those of another in it, too.
+func (t Times) with(other Times) Times {
+	switch {
+	case t == Times{}:
+		return other
+	case other == Times{}:
+		return t
+	}
+	return Times{min(t.From, other.From), max(t.To, other.To)}
+}
+
+// String is the range as people write it; "": it is none.
+func (t Times) String() string {
+	switch {
+	case t == Times{}:
+		return ""
+	case t.From == t.To:
+		return "read time " + clockTime(t.From)
+	}
+	return fmt.Sprintf("read times from %s to %s", time.Unix(t.From, 0).UTC().Format(time.DateTime),
+		clockTime(t.To))
+}
+
+// clockTime is a second since 1970 as people write it.
+func clockTime(second int64) string {
+	return time.Unix(second, 0).UTC().Format("2006-01-02 15:04:05 MST")
+}
+
+const (
+	stateSuffix = ".markread-resume"
+	maxState    = 4 << 20 // bytes of a file; a state has 400, and 230 for each input
+)
+
+// StateFile is the name of the file in which a run's state is kept; "": it is not kept.
+type StateFile string
+
+// StateFileOf is where the state of a run over these inputs is: beside the first. Standard input can't be read again, so there is none.
+func StateFileOf(inputs []Input) StateFile {
+	for _, in := range inputs {
+		if in.stdin != nil {
+			return ""
+		}
+	}
+	return StateFile(inputs[0].Name + stateSuffix)
+}
+
+// Load reads the state; nil if there is none.
+func (file StateFile) Load() (*State, error) {
+	info, err := os.Lstat(string(file))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", file, plain(err))
+	case !info.Mode().IsRegular(): // a pipe would keep the run waiting, a link leads anywhere
+		return nil, fmt.Errorf("%s: it is not a regular file; to begin anew, delete it", file)
+	}
+	f, err := os.Open(string(file))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, plain(err))
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxState+1))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, plain(err))
+	}
+	s, err := parseState(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w; to begin anew, delete it", file, err)
+	}
+	return s, nil
+}
+
+// parseState reads the text of a file and checks it.
+func parseState(text []byte) (*State, error) {
+	if len(text) > maxState {
+		return nil, fmt.Errorf("it is not the state of a run: it is longer than %d bytes", maxState)
+	}
+	s := new(State)
+	if err := json.Unmarshal(text, s); err != nil {
+		return nil, fmt.Errorf("it is not the state of a run, or is damaged (%w)", err)
+	}
+	if s.Version != stateVersion {
+		return nil, fmt.Errorf("it was written by another version of markread, which can go on with it "+
+			"(its format is %d, this version reads %d)", s.Version, stateVersion)
+	}
+	if err := s.check(); err != nil {
+		return nil, fmt.Errorf("it is damaged: %w", err)
+	}
+	return s, nil
+}
+
+// save writes the state so that after a crash or a power failure there is either this one or the one before. The folder may belong to others: what is
+// written first has a name that nobody can guess, and does not follow a link.
+func (file StateFile) save(s State) error {
+	if file == "" {
+		return nil
+	}
+	text, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	if len(text) >= maxState {
+		return fmt.Errorf("there are too many files (%d) for one run", len(s.Inputs))
+	}
+	f, err := os.CreateTemp(filepath.Dir(string(file)), "."+filepath.Base(string(file))+"-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(text, '\n'))
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), string(file))
+	}
+	if err != nil {
+		_ = os.Remove(f.Name()) // it is of no use to anybody
+		return err
+	}
+	return file.syncFolder()
+}
+
+// Remove deletes the state of a run that is done, or has done nothing.
+func (file StateFile) Remove() error {
+	if file == "" {
+		return nil
+	}
+	if err := os.Remove(string(file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return file.syncFolder()
+}
+
+// syncFolder makes it last that the file has come or gone.
+func (file StateFile) syncFolder() error {
+	folder, err := os.Open(filepath.Dir(string(file)))
+	if err != nil {
+		return err
+	}
+	_ = folder.Sync() // some file systems have no such thing
+	return folder.Close()
 }

@@ -5,15 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"regexp"
 	"strings"
 )
 
-// lookAhead is how much of an input is looked at to see what it is.
+// lookAhead is how much of an input is read to recognize its format.
 const lookAhead = 64 << 10
 
-// recognize finds out what a source holds from how it begins. Of a table it reads the header; see
+// recognize finds the format of a source from its beginning, and reads a table's header; see
 // columnsOf. The name counts only if nothing else helps.
 func (s *source) recognize(name string, timeless bool) error {
 	s.lines.skipByteOrderMarks()
@@ -36,16 +35,17 @@ func (s *source) recognize(name string, timeless bool) error {
 	if len(text) == 0 || text[0] == '{' || bytes.HasPrefix(text, []byte(`"{`)) {
 		return nil
 	}
-	s.table = &table{lines: s.lines}
-	if isHeader(text) || !someObject(text) && !saysNDJSON(name) {
-		return s.table.header(timeless)
+	if !isHeader(text) && (bytes.Contains(text, []byte("\n{")) || saysNDJSON.MatchString(name)) {
+		return nil // NDJSON whose first row is a bad one
 	}
-	s.table = nil // the first row is a bad one
-	return nil
+	s.table = &table{lines: s.lines}
+	return s.table.header(timeless)
 }
 
-// trimLeft leaves out what may come before the first row.
+// trimLeft cuts off what may come before the first row.
 func trimLeft(text []byte) []byte { return bytes.TrimLeft(text, " \t\r\n"+byteOrderMark) }
+
+var saysNDJSON = regexp.MustCompile(`(?i)\.(ndjson|jsonl)(\.zst)?(\.gz)?$`)
 
 // saysSeparator matches a line that tells a spreadsheet what separates the fields; another program
 // that has read it as a row may have put commas behind it.
@@ -57,88 +57,62 @@ func isHeader(text []byte) bool {
 	return bytes.Contains(line, []byte(reportColumn)) || bytes.Contains(line, []byte(peerColumn))
 }
 
-// someObject reports whether a line begins as a JSON object does.
-func someObject(text []byte) bool { return bytes.Contains(text, []byte("\n{")) }
+const (
+	pipe      = " FILE | markread backfill -"
+	exportCSV = ": export it as CSV or as one JSON object a line"
+)
 
-func saysNDJSON(name string) bool {
-	name = strings.ToLower(name)
-	for _, compression := range []string{".gz", ".zst"} {
-		name = strings.TrimSuffix(name, compression)
-	}
-	ext := filepath.Ext(name)
-	return ext == ".ndjson" || ext == ".jsonl"
-}
-
-// What a file may be by mistake, by the bytes at a place near its beginning.
-var otherBytes = []struct {
-	at          int
-	bytes, says string
-}{
-	{0, "PK\x03\x04", "it is a ZIP archive, or a spreadsheet: unpack it, or export it as CSV"},
-	{0, "\xd0\xcf\x11\xe0", "it is a spreadsheet (.xls) or another document of Office: " +
-		"export it as CSV"},
-	{0, "BZh", "it is compressed with bzip2: bzip2 -dc FILE | markread backfill -"},
-	{0, "\xfd7zXZ", "it is compressed with xz: xz -dc FILE | markread backfill -"},
-	{0, "\x04\x22\x4d\x18", "it is compressed with lz4: lz4 -dc FILE | markread backfill -"},
-	{0, "7z\xbc\xaf", "it is a 7z archive: 7z x -so FILE | markread backfill -"},
-	{0, "Rar!\x1a", "it is a RAR archive: unpack it"},
-	{257, "ustar", "it is a tar archive: tar -xOf FILE | markread backfill -"},
-	{0, "\x1f\x8b", "it is compressed twice: gzip -dc FILE | markread backfill -"},
-	{0, "\x28\xb5\x2f\xfd", "it is compressed twice: decompress it once"},
-	{0, "\xff\xfe\x00\x00", "it is UTF-32: iconv -f UTF-32 -t UTF-8 FILE | markread backfill -"},
-	{0, "\x00\x00\xfe\xff", "it is UTF-32: iconv -f UTF-32 -t UTF-8 FILE | markread backfill -"},
-	{0, "\xff\xfe", "it is UTF-16: iconv -f UTF-16 -t UTF-8 FILE | markread backfill -"},
-	{0, "\xfe\xff", "it is UTF-16: iconv -f UTF-16 -t UTF-8 FILE | markread backfill -"},
-	{0, "PAR1", "it is a Parquet file: export it as CSV or as one JSON object a line"},
-	{0, "Obj\x01", "it is an Avro file: export it as CSV or as one JSON object a line"},
-	{0, "SQLite format 3\x00", "it is a SQLite database: sqlite3 -csv -header FILE 'SELECT …' | " +
-		"markread backfill -"},
-	{0, "%PDF-", "it is a PDF: export the table that it was made from as CSV"},
-}
-
-// What a file may be by mistake, by how its text begins, white space left out.
-var otherTexts = []struct {
-	begins *regexp.Regexp
-	says   string
-}{
-	{regexp.MustCompile(`^(?is:(<[!?][^<]*)*<(!doctype )?(html|head|body|script|style|title|meta|table|h1|p)\b)`),
+// otherFormats is what a file may be by mistake: how it begins, behind white space, a character of the
+// pattern for each byte.
+var otherFormats = []struct{ magic, says string }{
+	{`PK\x03\x04`, "it is a ZIP archive, or a spreadsheet: unpack it, or export it as CSV"},
+	{`\xd0\xcf\x11\xe0`,
+		"it is a spreadsheet (.xls) or another document of Office: export it as CSV"},
+	{`BZh`, "it is compressed with bzip2: bzip2 -dc" + pipe},
+	{`\xfd7zXZ`, "it is compressed with xz: xz -dc" + pipe},
+	{`\x04\x22\x4d\x18`, "it is compressed with lz4: lz4 -dc" + pipe},
+	{`7z\xbc\xaf`, "it is a 7z archive: 7z x -so" + pipe},
+	{`Rar!\x1a`, "it is a RAR archive: unpack it"},
+	{`.{257}ustar`, "it is a tar archive: tar -xOf" + pipe},
+	{`\x1f\x8b`, "it is compressed twice: gzip -dc" + pipe},
+	{`\x28\xb5\x2f\xfd`, "it is compressed twice: decompress it once"},
+	{`\xff\xfe\x00\x00|\x00\x00\xfe\xff`, "it is UTF-32: iconv -f UTF-32 -t UTF-8" + pipe},
+	{`\xff\xfe|\xfe\xff`, "it is UTF-16: iconv -f UTF-16 -t UTF-8" + pipe},
+	{`([\x01-\x7f]\x00){2}`, "it is UTF-16: iconv -f UTF-16LE -t UTF-8" + pipe},
+	{`(\x00[\x01-\x7f]){2}`, "it is UTF-16: iconv -f UTF-16BE -t UTF-8" + pipe},
+	{`PAR1`, "it is a Parquet file" + exportCSV},
+	{`Obj\x01`, "it is an Avro file" + exportCSV},
+	{`ORC[^\w ,;|\t]`, "it is an ORC file" + exportCSV},
+	{`SQLite format 3\x00`, "it is a SQLite database: sqlite3 -csv -header FILE 'SELECT …'" +
+		strings.TrimPrefix(pipe, " FILE")},
+	{`%PDF-`, "it is a PDF: export the table that it was made from as CSV"},
+	{`(?i:(<[!?][^<]*)*<(!doctype )?(html|head|body|script|style|title|meta|table|h1|p)\b)`,
 		"it is an HTML page, perhaps of an error or a login: see how the file was downloaded"},
-	{regexp.MustCompile(`^<[!?/\pL]`),
-		"it is XML, perhaps what a server says of an error: see how the file was downloaded"},
-	{regexp.MustCompile(`^(?s:[\x01-\x7f]\x00){2}`),
-		"it is UTF-16: iconv -f UTF-16LE -t UTF-8 FILE | markread backfill -"},
-	{regexp.MustCompile(`^(?s:\x00[\x01-\x7f]){2}`),
-		"it is UTF-16: iconv -f UTF-16BE -t UTF-8 FILE | markread backfill -"},
-	{regexp.MustCompile(`^version https://git-lfs`),
-		"it is a Git LFS pointer, not the file: git lfs pull"},
-	{regexp.MustCompile(`^-----BEGIN `), "it is encrypted, or a key: decrypt it, gpg -d FILE | " +
-		"markread backfill -"},
-	{regexp.MustCompile(`^(?i:--\s|/\*|(insert into|create table|drop table|copy \S+ \())`),
+	{`<[!?/\pL]`, "it is XML, perhaps what a server says of an error: see how the file was downloaded"},
+	{`version https://git-lfs`, "it is a Git LFS pointer, not the file: git lfs pull"},
+	{`-----BEGIN `, "it is encrypted, or a key: decrypt it, gpg -d" + pipe},
+	{`(?i:--\s|/\*|insert into|create table|drop table|copy \S+ \()`,
 		"it is SQL, such as a database's dump: export the table as CSV"},
-	{regexp.MustCompile(`^\+-[-+]*\+[\r\n]`),
-		"it is a table as a database shell draws it: export it as CSV"},
-	{regexp.MustCompile(`^ORC[^\w ,;|\t]`),
-		"it is an ORC file: export it as CSV or as one JSON object a line"},
-	{regexp.MustCompile(`^\[`), "it is a JSON array: jq -c '.[]' FILE | markread backfill -"},
-	{regexp.MustCompile(`^\{[ \t\r]*\n\s*"`),
-		"its JSON objects have several lines each: jq -c . FILE | markread backfill -"},
+	{`\+-[-+]*\+[\r\n]`, "it is a table as a database shell draws it: export it as CSV"},
+	{`\[`, "it is a JSON array: jq -c '.[]'" + pipe},
+	{`\{[ \t\r]*\n\s*"`, "its JSON objects have several lines each: jq -c ." + pipe},
 }
 
 // otherFormat says what a file is that is neither CSV nor NDJSON; "": it may be one of them.
 func otherFormat(head []byte) string {
-	for _, other := range otherBytes {
-		if len(head) >= other.at && bytes.HasPrefix(head[other.at:], []byte(other.bytes)) {
-			return other.says
-		}
+	characters := make([]rune, len(head))
+	for i, b := range head {
+		characters[i] = rune(b)
 	}
-	text := trimLeft(head)
-	for _, other := range otherTexts {
-		if other.begins.Match(text) {
+	text := string(characters)
+	for _, other := range otherFormats {
+		begins := regexp.MustCompile(`(?s)^([ \t\r\n]|\xef\xbb\xbf)*(` + other.magic + ")")
+		if begins.MatchString(text) {
 			return other.says
 		}
 	}
 	zero := bytes.IndexByte(head[:min(len(head), 4096)], 0)
-	switch line, _, _ := bytes.Cut(text, []byte("\n")); {
+	switch line, _, _ := bytes.Cut(trimLeft(head), []byte("\n")); {
 	case zero >= 0:
 		return fmt.Sprintf("it is no text, its byte %d is 0: CSV with a header, or one JSON object a "+
 			"line, is what can be read", zero+1)
@@ -158,12 +132,8 @@ func endsWithCR(line []byte) bool {
 	if len(line) > 0 && line[0] == '{' {
 		return nextObject.Match(line)
 	}
-	open := false
-	for _, b := range line {
-		switch {
-		case b == '"':
-			open = !open
-		case b == '\r' && !open:
+	for i, part := range bytes.Split(line, []byte{'"'}) { // each other is in quotes
+		if i%2 == 0 && bytes.IndexByte(part, '\r') >= 0 {
 			return true
 		}
 	}

@@ -44,7 +44,7 @@ func (t *table) next() (row, [][]byte, error) {
 			if found {
 				breaks++
 			}
-			quotes += bytes.Count(l.ahead(length)[counted:], []byte{'"'})
+			quotes += bytes.Count(l.ahead()[counted:length], []byte{'"'})
 			if counted = length; quotes%2 == 0 || !found || length > MaxLine {
 				break
 			}
@@ -53,7 +53,7 @@ func (t *table) next() (row, [][]byte, error) {
 		if !found && length <= MaxLine && l.err != io.EOF { // the rest of the row did not come
 			return row{}, nil, l.err
 		}
-		r := row{line: l.number, text: rowText(l.ahead(length))}
+		r := row{line: l.number, text: rowText(l.ahead()[:length])}
 		if blank(r.text) {
 			l.skip(length, breaks)
 			continue
@@ -61,7 +61,7 @@ func (t *table) next() (row, [][]byte, error) {
 		fields, err := t.split(r.text)
 		if length > first && (err != nil || length > MaxLine || !t.mayBeLong(fields)) {
 			length, breaks = first, 1
-			r.text = rowText(l.ahead(first))
+			r.text = rowText(l.ahead()[:first])
 			fields, err = t.split(r.text) // an error, for a quote is open
 		}
 		l.skip(length, breaks)

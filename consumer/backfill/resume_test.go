@@ -172,7 +172,7 @@ func TestRunOfRowsWithoutTimeResumes(t *testing.T) {
 		fmt.Fprintf(&text, "{\"Report_Account\":\"reader%d\",\"Peer_Account\":\"peer\"}\n", i)
 	}
 	inputs := inFolder(t, map[string]string{"f": text.String()}, "f")
-	left := 25_000
+	left := 20_000
 	to := &topic{fails: func(int) error {
 		if left -= 5_000; left < 0 {
 			return &consumer.RefusedError{Err: errors.New("gone")}

@@ -20,34 +20,34 @@ var (
 	zstdMagic = []byte("\x28\xb5\x2f\xfd")
 )
 
-// decompress looks at the first bytes, whatever the name. after is nil if nothing is compressed.
-func decompress(raw io.Reader) (content io.Reader, behind *after, done func(), err error) {
-	in := bufio.NewReaderSize(raw, 256<<10)
+// decompress looks at the first bytes, whatever the name. It sets after if something is compressed.
+func (s *source) decompress() (content io.Reader, done func(), err error) {
+	in := bufio.NewReaderSize(s.raw, 256<<10)
 	head, err := in.Peek(4)
 	if err != nil && err != io.EOF {
-		return nil, nil, nil, plain(err)
+		return nil, nil, plain(err)
 	}
 	switch {
 	case bytes.HasPrefix(head, gzipMagic):
 		z, err := gzip.NewReader(in)
 		if err != nil {
-			return nil, nil, nil, damaged("gzip", err)
+			return nil, nil, damaged("gzip", err)
 		}
 		z.Multistream(false)
-		behind = &after{last: "gzip member"}
-		return &compressed{&members{in, z, behind}, "gzip"}, behind, func() {}, nil
+		s.after = &after{last: "gzip member"}
+		return &compressed{&members{in, z, s.after}, "gzip"}, func() {}, nil
 	case bytes.Equal(head, zstdMagic),
 		len(head) == 4 && head[0]&0xf0 == 0x50 && string(head[1:]) == "\x2a\x4d\x18": // pzstd's
 		read := &tail{in: in}
 		z, err := zstd.NewReader(read, zstd.WithDecoderConcurrency(1),
 			zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxZstdWindow))
 		if err != nil {
-			return nil, nil, nil, damaged("zstd", err)
+			return nil, nil, damaged("zstd", err)
 		}
-		behind = &after{last: "zstd frame"}
-		return &compressed{&frames{read, z, behind}, "zstd"}, behind, z.Close, nil
+		s.after = &after{last: "zstd frame"}
+		return &compressed{&frames{read, z, s.after}, "zstd"}, z.Close, nil
 	}
-	return in, nil, func() {}, nil
+	return in, func() {}, nil
 }
 
 // after is what follows the last member of a compressed input without being another.
@@ -82,9 +82,9 @@ func (a *after) row() (text []byte, err error) {
 // members are those of a gzip file, one behind the other, and the zeros that tapes and some programs
 // leave behind the last.
 type members struct {
-	in     *bufio.Reader
-	z      *gzip.Reader
-	behind *after
+	in    *bufio.Reader
+	z     *gzip.Reader
+	after *after
 }
 
 func (m *members) Read(b []byte) (int, error) {
@@ -92,19 +92,15 @@ func (m *members) Read(b []byte) (int, error) {
 	if err != io.EOF {
 		return n, err
 	}
-	next, err := m.in.ReadByte()
-	for ; err == nil && next == 0; next, err = m.in.ReadByte() {
+	head, err := m.in.Peek(len(gzipMagic))
+	for ; len(head) > 0 && head[0] == 0; head, err = m.in.Peek(len(gzipMagic)) {
+		_, _ = m.in.Discard(1) // it lies ahead
 	}
-	if err == nil {
-		err = m.in.UnreadByte()
-	}
-	if err != nil {
+	switch {
+	case len(head) == 0 || err != nil && err != io.EOF:
 		return n, err
-	}
-	if head, err := m.in.Peek(len(gzipMagic)); err != nil && err != io.EOF {
-		return n, err
-	} else if !bytes.Equal(head, gzipMagic) {
-		m.behind.in = m.in
+	case !bytes.Equal(head, gzipMagic):
+		m.after.in = m.in
 		return n, io.EOF
 	}
 	err = m.z.Reset(m.in)
@@ -114,9 +110,9 @@ func (m *members) Read(b []byte) (int, error) {
 
 // frames are those of a zstd file.
 type frames struct {
-	in     *tail
-	z      *zstd.Decoder
-	behind *after
+	in    *tail
+	z     *zstd.Decoder
+	after *after
 }
 
 // Read ends where no frame follows. The decoder reads no further than the four bytes that tell.
@@ -125,7 +121,7 @@ func (f *frames) Read(b []byte) (int, error) {
 	switch {
 	case errors.Is(err, zstd.ErrMagicMismatch):
 		if left := f.in.last[:len(zstdMagic)-f.in.zeros]; len(left) > 0 {
-			f.behind.in = io.MultiReader(bytes.NewReader(left), f.in.in)
+			f.after.in = io.MultiReader(bytes.NewReader(left), f.in.in)
 		}
 		err = io.EOF
 	case err != nil && f.in.zeros > 0: // they were taken for a part of a frame
@@ -155,7 +151,7 @@ func (t *tail) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// compressed says of which compression an error is.
+// compressed names the compression that an error is of.
 type compressed struct {
 	io.Reader
 	name string
@@ -172,10 +168,11 @@ func (c *compressed) Read(b []byte) (int, error) {
 func damaged(compression string, err error) error {
 	switch {
 	case errors.Is(err, zstd.ErrWindowSizeExceeded):
-		return fmt.Errorf("it needs more memory to decompress (--long, or --ultra) than there is for it: "+
-			"zstd -dc --long=31 FILE | markread backfill - (%w)", err)
+		return fmt.Errorf("it needs more memory to decompress (--long, or --ultra) than there is for "+
+			"it: zstd -dc --long=31 FILE | markread backfill - (%w)", err)
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("%s: the file ends in the middle; is it copied in full? (%w)", compression, err)
+		return fmt.Errorf("%s: the file ends in the middle; is it copied in full? (%w)",
+			compression, err)
 	}
 	return fmt.Errorf("%s: the file is damaged: %w", compression, err)
 }

@@ -24,26 +24,50 @@ type State struct {
 	ReadTime  int64      `json:"read_time"` // of rows that have none; 0: none was given
 	Rejects   string     `json:"rejects"`   // absolute path; "": none
 	Inputs    []Identity `json:"inputs"`
-	Hashes    []string   `json:"hashes"`              // of the inputs before that of At, which were read to their ends
-	TopicEnd  int64      `json:"topic_end"`           // how many records were ever written to the topic when the run began
+	Hashes    []string   `json:"hashes"`              // of those before At's, which were read to their ends
+	TopicEnd  int64      `json:"topic_end"`           // records ever written to the topic, at the beginning
 	Published int64      `json:"published"`           // records that are acknowledged since
 	Times     Times      `json:"read_times,omitzero"` // of the published records
-	At        Mark       `json:"at"`                  // every row before it was rejected, or its conversation is acknowledged with at least its T
+	// At: every row before it was rejected, or its conversation is acknowledged with at least its T.
+	At Mark `json:"at"`
 }
 
 // stateVersion is of the format of the file. Version 1 had no hash of what was read; the readers of
 // version 2 would publish a read time of 0 where there is none.
 const stateVersion = 3
 
+// Mark is a place between two rows of the inputs, and what was counted up to there.
+type Mark struct {
+	Input        int   `json:"input"`         // number of the file, from 0
+	Offset       int64 `json:"offset"`        // in its decompressed content
+	Line         int64 `json:"line"`          // that begins there, from 1
+	Rows         int64 `json:"rows"`          // of all inputs, headers and blank lines left out
+	Rejected     int64 `json:"rejected"`      // of them
+	Untimed      int64 `json:"untimed"`       // of the others, those without a read time
+	RejectsBytes int64 `json:"rejects_bytes"` // length of the file of rejects
+	// Read is how many bytes of the file, as it is on the disk, were read when the mark was made: at
+	// least those that the rows before the mark come from. SHA256 is their hash.
+	Read   int64  `json:"read"`
+	SHA256 string `json:"sha256"`
+}
+
 // check reports what no run can have written.
 func (s *State) check() error {
+	at := s.At
+	for _, n := range []int64{
+		int64(at.Input), at.Offset, at.Line, at.Rows, at.Rejected, at.Untimed, at.RejectsBytes, at.Read,
+		s.TopicEnd, s.Published, s.ReadTime, s.Times.From, s.Times.To - s.Times.From,
+	} {
+		if n < 0 || n > math.MaxInt64/4 { // the sum of some of them is still a number
+			return errors.New("a number in it is out of range")
+		}
+	}
 	switch {
-	case !s.At.valid(), s.At.Input > len(s.Inputs), len(s.Hashes) != s.At.Input,
-		s.TopicEnd < 0, s.TopicEnd > maxCount, s.Published < 0, s.Published > maxCount,
-		s.ReadTime < 0, s.Times.From < 0, s.Times.To < s.Times.From:
+	case at.Rejected+at.Untimed > at.Rows, at.Offset > 0 && (at.Line == 0 || at.Read == 0),
+		at.Input > len(s.Inputs), len(s.Hashes) != at.Input:
 		return errors.New("a number in it is out of range")
-	case s.At.Input == len(s.Inputs) && (s.At.Offset > 0 || s.At.Read > 0),
-		s.At.Input < len(s.Inputs) && s.At.Read > s.Inputs[s.At.Input].Size:
+	case at.Input == len(s.Inputs) && (at.Offset > 0 || at.Read > 0),
+		at.Input < len(s.Inputs) && at.Read > s.Inputs[at.Input].Size:
 		return errors.New("its position is beyond the end of the files")
 	}
 	return nil
@@ -55,22 +79,19 @@ func (s *State) ReadUpTo() string { return clockTime(s.ReadTime) }
 // Same reports whether the inputs are those of the state; the error says which is not, and why.
 func (s *State) Same(inputs []Input) error {
 	if len(inputs) != len(s.Inputs) {
-		return fmt.Errorf("there were %d files, and now there are %d: give the same, in the same order", len(s.Inputs), len(inputs))
+		return fmt.Errorf("there were %d files, and now there are %d: give the same, in the same order",
+			len(s.Inputs), len(inputs))
 	}
 	for i, in := range inputs {
-		was, is := s.Inputs[i], in.Identity
-		what := ""
-		switch {
+		switch was, is := s.Inputs[i], in.Identity; {
 		case was.Size != is.Size:
-			what = fmt.Sprintf("it had %d bytes, and has %d", was.Size, is.Size)
+			return notTheFile(in, fmt.Sprintf("it had %d bytes, and has %d", was.Size, is.Size))
 		case was.SHA256 != is.SHA256:
-			what = "its content is another"
+			return notTheFile(in, "its content is another")
 		case !was.Modified.Equal(is.Modified):
-			what = fmt.Sprintf("it was last written at %s, and now at %s", was.Modified.Format(time.DateTime), is.Modified.Format(time.DateTime))
-		default:
-			continue
+			return notTheFile(in, fmt.Sprintf("it was last written at %s, and now at %s",
+				was.Modified.Format(time.DateTime), is.Modified.Format(time.DateTime)))
 		}
-		return notTheFile(in, what)
 	}
 	return nil
 }
@@ -95,8 +116,10 @@ func (s *State) Verify(ctx context.Context, inputs []Input) error {
 			length, want = in.Identity.Size, s.Hashes[i]
 		}
 		switch sum, err := hashOf(ctx, in.Name, length); {
-		case err != nil:
+		case errors.Is(err, ErrInterrupted):
 			return err
+		case err != nil:
+			return &InputError{in.Name, plain(err)}
 		case length > 0 && sum != want:
 			return notTheFile(in, fmt.Sprintf("its first %d bytes, which were read, have changed", length))
 		}
@@ -108,46 +131,12 @@ func (s *State) Verify(ctx context.Context, inputs []Input) error {
 func hashOf(ctx context.Context, name string, length int64) (string, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return "", &InputError{name, plain(err)}
+		return "", err
 	}
 	defer f.Close()
 	read := counting{ctx: ctx, in: f, n: new(atomic.Int64), hash: sha256.New()}
-	if _, err := io.CopyN(io.Discard, &read, length); errors.Is(err, ErrInterrupted) {
-		return "", err
-	} else if err != nil {
-		return "", &InputError{name, plain(err)}
-	}
-	return read.sum(), nil
-}
-
-// Mark is a place between two rows of the inputs, and what was counted up to there.
-type Mark struct {
-	Input        int   `json:"input"`         // number of the file, from 0
-	Offset       int64 `json:"offset"`        // in its decompressed content
-	Line         int64 `json:"line"`          // that begins there, from 1
-	Rows         int64 `json:"rows"`          // of all inputs, headers and blank lines left out
-	Rejected     int64 `json:"rejected"`      // of them
-	Untimed      int64 `json:"untimed"`       // of the others, those without a read time
-	RejectsBytes int64 `json:"rejects_bytes"` // length of the file of rejects
-	// Read is how many bytes of the file, as it is on the disk, were read when the mark was made: at
-	// least those that the rows before the mark come from. SHA256 is their hash.
-	Read   int64  `json:"read"`
-	SHA256 string `json:"sha256"`
-}
-
-// maxCount bounds every number of a state: the sum of some of them is still a number.
-const maxCount = math.MaxInt64 / 4
-
-// valid reports whether a run can have made the mark.
-func (m Mark) valid() bool {
-	for _, n := range []int64{
-		int64(m.Input), m.Offset, m.Line, m.Rows, m.Rejected, m.Untimed, m.RejectsBytes, m.Read,
-	} {
-		if n < 0 || n > maxCount {
-			return false
-		}
-	}
-	return m.Rejected+m.Untimed <= m.Rows && (m.Offset == 0 || m.Line > 0 && m.Read > 0)
+	_, err = io.CopyN(io.Discard, &read, length)
+	return read.sum(), err
 }
 
 // Times is a range of read times, in seconds since 1970; zero: none.
@@ -192,7 +181,8 @@ const (
 // StateFile is the name of the file in which a run's state is kept; "": it is not kept.
 type StateFile string
 
-// StateFileOf is where the state of a run over these inputs is: beside the first. Standard input can't be read again, so there is none.
+// StateFileOf is where the state of a run over these inputs is: beside the first. Standard input can't
+// be read again, so there is none.
 func StateFileOf(inputs []Input) StateFile {
 	for _, in := range inputs {
 		if in.stdin != nil {
@@ -204,32 +194,40 @@ func StateFileOf(inputs []Input) StateFile {
 
 // Load reads the state; nil if there is none.
 func (file StateFile) Load() (*State, error) {
-	info, err := os.Lstat(string(file))
+	s, err := file.load()
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", file, plain(err))
-	case !info.Mode().IsRegular(): // a pipe would keep the run waiting, a link leads anywhere
-		return nil, fmt.Errorf("%s: it is not a regular file; to begin anew, delete it", file)
-	}
-	f, err := os.Open(string(file))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, plain(err))
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxState+1))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, plain(err))
-	}
-	s, err := parseState(text)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w; to begin anew, delete it", file, err)
 	}
 	return s, nil
 }
 
-// parseState reads the text of a file and checks it.
+func (file StateFile) load() (*State, error) {
+	info, err := os.Lstat(string(file))
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular(): // a pipe would keep the run waiting, a link leads anywhere
+		return nil, errors.New("it is not a regular file; to begin anew, delete it")
+	}
+	f, err := os.Open(string(file))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxState+1))
+	if err != nil {
+		return nil, err
+	}
+	s, err := parseState(text)
+	if err != nil {
+		return nil, fmt.Errorf("%w; to begin anew, delete it", err)
+	}
+	return s, nil
+}
+
 func parseState(text []byte) (*State, error) {
 	if len(text) > maxState {
 		return nil, fmt.Errorf("it is not the state of a run: it is longer than %d bytes", maxState)
@@ -248,8 +246,9 @@ func parseState(text []byte) (*State, error) {
 	return s, nil
 }
 
-// save writes the state so that after a crash or a power failure there is either this one or the one before. The folder may belong to others: what is
-// written first has a name that nobody can guess, and does not follow a link.
+// save writes the state so that after a crash or a power failure there is either this one or the one
+// before. The folder may belong to others: what is written first has a name that nobody can guess, and
+// does not follow a link.
 func (file StateFile) save(s State) error {
 	if file == "" {
 		return nil
@@ -265,8 +264,7 @@ func (file StateFile) save(s State) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(append(text, '\n'))
-	if err == nil {
+	if _, err = f.Write(append(text, '\n')); err == nil {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err == nil {
@@ -290,7 +288,7 @@ func (file StateFile) Remove() error {
 	return file.syncFolder()
 }
 
-// syncFolder makes it last that the file has come or gone.
+// syncFolder makes it durable that the file has come or gone.
 func (file StateFile) syncFolder() error {
 	folder, err := os.Open(filepath.Dir(string(file)))
 	if err != nil {

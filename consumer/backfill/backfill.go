@@ -323,7 +323,7 @@ var rounded = regexp.MustCompile(`^[0-9](([.,][0-9]+)?[Ee][+]|[.,][0-9]+[Ee])[0-
 
 // shipOldest publishes the chunk that was filled first.
 func (r *run) shipOldest(sending context.Context) error {
-	b := batch{now: time.Now(), messages: make([]consumer.Message, 0, 8<<10)}
+	b := &batch{now: time.Now(), messages: make([]consumer.Message, 0, 8<<10)}
 	var left bool
 	if b.upTo, left = r.window.oldest(b.add); !left {
 		b.upTo = r.at

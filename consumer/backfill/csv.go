@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"markread/consumer"
@@ -78,7 +77,7 @@ func (t *table) mayBeLong(fields [][]byte) bool {
 	if len(fields) != c.count {
 		return false
 	}
-	for _, place := range []int{c.report, c.peer, c.readTime} {
+	for _, place := range c.at {
 		if place >= 0 && bytes.IndexByte(fields[place], '\n') >= 0 {
 			return false
 		}
@@ -97,42 +96,33 @@ func fieldsOf(n int) string {
 // perhaps to a last line without a line break. One with other spellings is none of this table: its
 // columns may have other places.
 func isHeaderRow(fields [][]byte) bool {
-	report, peer := false, false
+	names := [len(columnNames)]bool{}
 	for _, field := range fields {
 		if !bytes.Contains(field, []byte("ccount")) && !bytes.Contains(field, []byte("CCOUNT")) {
-			continue // looking closer takes time
+			continue // the rest takes time
 		}
 		field = bytes.TrimSpace(field)
-		name := meant(field)
-		report = report || name == reportColumn || bytes.HasSuffix(field, []byte(reportColumn))
-		peer = peer || name == peerColumn || bytes.HasSuffix(field, []byte(peerColumn))
+		for n, name := range columnNames {
+			names[n] = names[n] || meant(field) == name || bytes.HasSuffix(field, []byte(name))
+		}
 	}
-	return report && peer
+	return names[0] && names[1]
 }
-
-// sameHeader reports whether a header has the fields where this table has them.
-func (t *table) sameHeader(fields [][]byte) bool {
-	c, err := columnsOf(fields, true)
-	return err == nil && c == t.columns
-}
-
-// nulls are what databases export for a value that there is not.
-var nulls = []string{"null", "NULL", `\N`}
 
 // event judges a row as the worker would judge it as an event.
-func (t *table) event(r row, fields [][]byte, latest time.Time) (event, error) {
+func (t *table) event(r row, fields [][]byte, latest time.Time) (e event, err error) {
 	if len(fields) != t.columns.count {
-		return event{}, t.wrongCount(r.text, len(fields))
+		return e, t.wrongCount(r.text, len(fields))
 	}
-	e := event{report: fields[t.columns.report], peer: fields[t.columns.peer]}
-	var readTime []byte
-	if t.columns.readTime >= 0 {
-		readTime = bytes.TrimSpace(fields[t.columns.readTime])
-		if slices.Contains(nulls, string(readTime)) {
+	report, peer, readTime := t.columns.at[0], t.columns.at[1], []byte(nil)
+	if at := t.columns.at[2]; at >= 0 {
+		readTime = bytes.TrimSpace(fields[at])
+		switch string(readTime) {
+		case "null", "NULL", `\N`: // what databases export for a value that there is not
 			readTime = nil
 		}
 	}
-	var err error
+	e = event{report: fields[report], peer: fields[peer]}
 	e.readTime, err = consumer.CheckFields(e.report, e.peer, readTime, latest)
 	return e, err
 }
@@ -152,22 +142,15 @@ func (t *table) wrongCount(text []byte, n int) error {
 // split returns a row's fields, which are valid until the next call.
 func (t *table) split(text []byte) ([][]byte, error) {
 	t.fields = t.fields[:0]
-	if bytes.IndexByte(text, '"') < 0 {
-		for {
-			i := bytes.IndexByte(text, ',')
-			if i < 0 {
-				t.fields = append(t.fields, text)
-				return t.fields, nil
-			}
-			t.fields = append(t.fields, text[:i])
-			text = text[i+1:]
-		}
-	}
+	quoted := bytes.IndexByte(text, '"') >= 0
 	for more := true; more; {
 		var field []byte
 		var err error
-		if field, text, more, err = cutField(text); err != nil {
-			return nil, errQuote(fmt.Errorf("field %d %w", len(t.fields)+1, err))
+		if !quoted {
+			field, text, more = bytes.Cut(text, []byte{','})
+		} else if field, text, more, err = cutField(text); err != nil {
+			return nil, &badRow{fmt.Errorf("not a row of CSV: a quote is missing, or one too many: "+
+				"field %d %w", len(t.fields)+1, err)}
 		}
 		t.fields = append(t.fields, field)
 	}
@@ -207,8 +190,4 @@ func cutField(text []byte) (field, rest []byte, more bool, err error) {
 		return nil, nil, false, errors.New("goes on behind its closing quote")
 	}
 	return field, rest[1:], true, nil
-}
-
-func errQuote(err error) error {
-	return &badRow{fmt.Errorf("not a row of CSV: a quote is missing, or one too many: %w", err)}
 }

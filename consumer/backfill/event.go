@@ -42,7 +42,8 @@ func (s *source) nextOfTable(now func() time.Time) (row, event, error) {
 			e, err := s.table.event(r, fields, now())
 			return r, e, err
 		}
-		if !s.table.sameHeader(fields) {
+		// An appended file's header is skipped if it has the fields in the places of the first.
+		if c, err := columnsOf(fields, true); err != nil || c != s.table.columns {
 			s.lines.number = r.line
 			return row{}, event{}, errors.New("there is a header again, and another: " +
 				"give the files that were joined one by one")

@@ -35,24 +35,20 @@ type shipping struct {
 	fail     context.CancelCauseFunc // called with each error
 	log      zerolog.Logger
 	stopped  <-chan struct{} // closed when the run is to end
-	queue    chan batch
+	queue    chan *batch
 	senders  sync.WaitGroup
+	warn     sync.Once // of brokers that take nothing
 
-	mu    sync.Mutex
-	acked map[int64]Mark // beyond next
-	next  int64          // the first that is not acknowledged
-	at    Mark
-	times Times // of what is acknowledged
-	saved time.Time
-	count int64 // batches given to send
-
-	warn sync.Once // of brokers that take nothing
+	mu       sync.Mutex
+	inFlight []*batch // the oldest is not acknowledged
+	at       Mark     // up to which all are acknowledged
+	times    Times    // of what is acknowledged
+	saved    time.Time
 }
 
 // start begins where the state says.
 func (s *shipping) start(ctx context.Context, from *State) {
-	s.queue, s.acked, s.saved = make(chan batch), map[int64]Mark{}, time.Now()
-	s.at, s.times = from.At, from.Times
+	s.queue, s.at, s.times, s.saved = make(chan *batch), from.At, from.Times, time.Now()
 	for range senders {
 		s.senders.Go(func() {
 			for b := range s.queue {
@@ -65,9 +61,10 @@ func (s *shipping) start(ctx context.Context, from *State) {
 }
 
 // send gives a batch to a sender, and waits until one is free, or ctx ends.
-func (s *shipping) send(ctx context.Context, b batch) error {
-	b.number = s.count
-	s.count++
+func (s *shipping) send(ctx context.Context, b *batch) error {
+	s.mu.Lock()
+	s.inFlight = append(s.inFlight, b)
+	s.mu.Unlock()
 	select {
 	case s.queue <- b:
 		return nil
@@ -84,7 +81,7 @@ func (s *shipping) wait() (Mark, Times) {
 	return s.at, s.times
 }
 
-func (s *shipping) publish(ctx context.Context, b batch) error {
+func (s *shipping) publish(ctx context.Context, b *batch) error {
 	if s.to != nil {
 		if err := s.persist(ctx, b.messages); err != nil {
 			return err
@@ -93,11 +90,10 @@ func (s *shipping) publish(ctx context.Context, b batch) error {
 	s.progress.Published.Add(int64(len(b.messages)))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.times = s.times.with(b.times)
-	s.acked[b.number] = b.upTo
-	for upTo, ok := s.acked[s.next]; ok; upTo, ok = s.acked[s.next] {
-		delete(s.acked, s.next)
-		s.next, s.at = s.next+1, upTo
+	s.times, b.acked = s.times.with(b.times), true
+	b.messages, b.text = nil, nil // it may have to wait for those before it
+	for len(s.inFlight) > 0 && s.inFlight[0].acked {
+		s.at, s.inFlight = s.inFlight[0].upTo, s.inFlight[1:]
 	}
 	if time.Since(s.saved) < saveEvery {
 		return nil
@@ -144,12 +140,12 @@ func (s *shipping) persist(ctx context.Context, messages []consumer.Message) err
 
 // batch is the records of a chunk's conversations.
 type batch struct {
-	number   int64
 	now      time.Time
 	messages []consumer.Message
 	times    Times
-	upTo     Mark   // when this and all before it are acknowledged, no row before it is needed any more
-	text     []byte // what is left for keys and values
+	text     []byte // for keys and values
+	acked    bool
+	upTo     Mark // when this and all before it are acknowledged, no row before it is needed any more
 }
 
 // add adds the event of a conversation. Its record has the present time: with an old one the topic's

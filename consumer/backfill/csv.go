@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
+	"slices"
 	"time"
 
 	"markread/consumer"
@@ -23,73 +23,30 @@ type table struct {
 // next returns the next row that is not blank, and its fields. With a *badRow there is a row without
 // fields; with another error there is none.
 //
-// A row goes on behind a line break as long as a quote is open, that is as long as the number of
-// quotes is odd. If what comes out then is not what a row of this table must be, a quote is missing
-// or one too many, and only the first line is taken for the bad row: else one quote could swallow
-// thousands of rows.
+// A row continues behind a line break as long as a quote is open, that is as long as the number of
+// quotes is odd. If the result is not what a row of this table must be, a quote is missing or one too
+// many, and only the first line is taken for the bad row: else one quote could swallow thousands of
+// rows.
 func (t *table) next() (row, [][]byte, error) {
-	for {
-		l := t.lines
-		first, found := l.newline(0)
-		if first > MaxLine || !found && (l.err != io.EOF || first == 0) { // too long, or the end
-			r, err := l.next()
-			if err == nil {
-				err = errTooLong
-			}
-			return r, nil, err
-		}
-		length, breaks := first, 0
-		for quotes, counted := 0, 0; ; {
-			if found {
-				breaks++
-			}
-			quotes += bytes.Count(l.ahead()[counted:length], []byte{'"'})
-			if counted = length; quotes%2 == 0 || !found || length > MaxLine {
-				break
-			}
-			length, found = l.newline(length)
-		}
-		if !found && length <= MaxLine && l.err != io.EOF { // the rest of the row did not come
-			return row{}, nil, l.err
-		}
-		r := row{line: l.number, text: rowText(l.ahead()[:length])}
-		if blank(r.text) {
-			l.skip(length, breaks)
-			continue
-		}
-		fields, err := t.split(r.text)
-		if length > first && (err != nil || length > MaxLine || !t.mayBeLong(fields)) {
-			length, breaks = first, 1
-			r.text = rowText(l.ahead()[:first])
-			fields, err = t.split(r.text) // an error, for a quote is open
-		}
-		l.skip(length, breaks)
-		return r, fields, err
+	r, err := t.lines.next(func(text []byte) bool {
+		fields, err := t.split(text)
+		return err == nil && t.mayBeLong(fields)
+	})
+	if err != nil {
+		return r, nil, err
 	}
+	fields, err := t.split(r.text)
+	return r, fields, err
 }
 
 // mayBeLong reports whether these can be the fields of a row of several lines.
 func (t *table) mayBeLong(fields [][]byte) bool {
-	c := t.columns
-	if c.count == 0 { // the header
+	if t.columns.count == 0 { // the header
 		return true
 	}
-	if len(fields) != c.count {
-		return false
-	}
-	for _, place := range c.at {
-		if place >= 0 && bytes.IndexByte(fields[place], '\n') >= 0 {
-			return false
-		}
-	}
-	return true
-}
-
-func fieldsOf(n int) string {
-	if n == 1 {
-		return "1 field"
-	}
-	return fmt.Sprintf("%d fields", n)
+	return len(fields) == t.columns.count && !slices.ContainsFunc(t.columns.at[:], func(place int) bool {
+		return place >= 0 && bytes.IndexByte(fields[place], '\n') >= 0
+	})
 }
 
 // isHeaderRow reports whether a row that is not the first is a header, of a file that was appended:
@@ -129,14 +86,17 @@ func (t *table) event(r row, fields [][]byte, latest time.Time) (e event, err er
 
 // wrongCount is the error of a row with another number of fields than the header.
 func (t *table) wrongCount(text []byte, n int) error {
-	hint := ""
+	fields, hint := "fields", ""
+	if n == 1 {
+		fields = "field"
+	}
 	switch {
 	case bytes.IndexByte(text, '\r') >= 0:
 		hint = "; it has a CR that ends no line: tr '\\r' '\\n' makes lines of it"
 	case n > t.columns.count:
 		hint = "; a field with a comma needs quotes"
 	}
-	return fmt.Errorf("it has %s, the header has %d%s", fieldsOf(n), t.columns.count, hint)
+	return fmt.Errorf("it has %d %s, the header has %d%s", n, fields, t.columns.count, hint)
 }
 
 // split returns a row's fields, which are valid until the next call.

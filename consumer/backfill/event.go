@@ -25,7 +25,7 @@ func (s *source) next(now func() time.Time) (r row, e event, err error) {
 	switch {
 	case r.text == nil && err == io.EOF:
 		r.line = s.lines.number
-		r.text, err = s.after.row()
+		r.text, err = s.compressed.row()
 	case errors.Is(err, consumer.ErrNoTime):
 		err = nil
 	}
@@ -52,12 +52,9 @@ func (s *source) nextOfTable(now func() time.Time) (row, event, error) {
 }
 
 func (s *source) nextObject(now func() time.Time) (row, event, error) {
-	r, err := s.lines.next()
-	switch {
-	case err != nil:
+	r, err := s.lines.next(nil)
+	if err != nil {
 		return r, event{}, err
-	case r.tooLong:
-		return r, event{}, errTooLong
 	}
 	decoded := consumer.Decode(consumer.Record{Value: r.text}, now())
 	return r, event{[]byte(decoded.Report), []byte(decoded.Peer), decoded.ReadTime}, decoded.Invalid

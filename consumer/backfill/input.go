@@ -121,12 +121,12 @@ func plain(err error) error {
 
 // source is an opened input, from which rows are read.
 type source struct {
-	file  *os.File // nil: standard input
-	raw   *counting
-	lines *lines
-	table *table // nil: NDJSON, or nothing at all
-	after *after // what follows the compressed part; nil: nothing can
-	close func()
+	file       *os.File // nil: standard input
+	raw        *counting
+	compressed *compressed // nil: it is not
+	lines      *lines
+	table      *table // nil: NDJSON, or nothing at all
+	close      func()
 }
 
 // open opens the input and reads up to its first row. Reading fails with ErrInterrupted when ctx has
@@ -143,10 +143,8 @@ func (in *Input) open(ctx context.Context, read *atomic.Int64) (*source, error) 
 		s.file, s.close = f, func() { _ = f.Close() } // it was only read
 		s.raw = &counting{ctx: ctx, in: f, n: read, hash: sha256.New()}
 	}
-	content, done, err := s.decompress()
+	content, err := s.decompress()
 	if err == nil {
-		file := s.close
-		s.close = func() { done(); file() }
 		s.lines = newLines(content)
 		err = s.recognize(in.Name, in.timeless)
 	}

@@ -31,13 +31,13 @@ type lines struct {
 func EachLine(in io.Reader, each func(number int64, text []byte, tooLong bool) bool) error {
 	l := newLines(in)
 	for {
-		r, err := l.next()
-		switch {
+		r, err := l.next(nil)
+		switch tooLong := err == errTooLong; {
 		case err == io.EOF:
 			return nil
-		case err != nil:
+		case err != nil && !tooLong:
 			return fmt.Errorf("line %d: %w", l.number, err)
-		case !each(r.line, r.text, r.tooLong):
+		case !each(r.line, r.text, tooLong):
 			return nil
 		}
 	}
@@ -84,37 +84,11 @@ func (l *lines) peek(n int, enough func(head []byte) bool) []byte {
 	return l.ahead()[:min(n, len(l.ahead()))]
 }
 
-// byteOrderMark is what some editors put before UTF-8 text; where files were joined, it is before a
-// row. Neither JSON nor a table begins with it.
-const byteOrderMark = "\uFEFF"
-
-// skipByteOrderMarks consumes those that lie ahead.
-func (l *lines) skipByteOrderMarks() {
-	other := func(head []byte) bool { return !bytes.HasPrefix([]byte(byteOrderMark), head) }
-	for string(l.peek(len(byteOrderMark), other)) == byteOrderMark {
-		l.skip(len(byteOrderMark), 0)
-	}
-}
-
-// skip consumes n bytes with so many line breaks.
-func (l *lines) skip(n, breaks int) {
-	_, _ = l.in.Discard(n) // they lie ahead
+// skip consumes n bytes that lie ahead.
+func (l *lines) skip(n int) {
+	l.number += int64(bytes.Count(l.ahead()[:n], []byte{'\n'}))
 	l.offset += int64(n)
-	l.number += int64(breaks)
-}
-
-// skipLine consumes the rest of a line, however long.
-func (l *lines) skipLine() {
-	for {
-		length, found := l.newline(0)
-		if found {
-			l.skip(length, 1)
-			return
-		}
-		if l.skip(length, 0); l.err != nil {
-			return
-		}
-	}
+	_, _ = l.in.Discard(n)
 }
 
 // errNoRow is the error of skipTo if no line begins at the offset.
@@ -133,7 +107,7 @@ func (l *lines) skipTo(offset, line int64) error {
 		}
 		n := int(min(int64(l.in.Buffered()), offset-l.offset))
 		before = l.ahead()[n-1]
-		l.skip(n, 0)
+		l.skip(n)
 	}
 	if l.offset > offset || before != '\n' {
 		return errNoRow
@@ -144,9 +118,8 @@ func (l *lines) skipTo(offset, line int64) error {
 
 // row is a part of the input that should be one event.
 type row struct {
-	line    int64  // its first
-	text    []byte // without its line break
-	tooLong bool   // text is its beginning only
+	line int64  // its first
+	text []byte // without its line break
 }
 
 // badRow is a row that can't be taken apart. The file continues behind it.
@@ -157,31 +130,66 @@ func (e *badRow) Unwrap() error { return e.error }
 var errTooLong = &badRow{fmt.Errorf("it is longer than %d bytes; only its first %d are kept here",
 	MaxLine, keptOfRow)}
 
-// next returns the next line that is not blank; at the end of the input io.EOF, or what reading it
-// failed with.
-func (l *lines) next() (row, error) {
+// next returns the next row that is not blank: a line, or several if a quote is open at the end of the
+// first and isLong accepts them; nil: never. With errTooLong the row is the beginning of one. With
+// another error there is none: io.EOF, or what reading failed with.
+func (l *lines) next(isLong func(text []byte) bool) (row, error) {
 	for {
 		length, found := l.newline(0)
 		r := row{line: l.number, text: l.ahead()[:length]}
 		switch {
 		case length > MaxLine:
-			r.tooLong, r.text = true, bytes.Clone(r.text[:keptOfRow])
-			l.skipLine()
-			return r, nil
-		case found:
-			l.skip(length, 1)
-		case l.err != io.EOF || length == 0:
+			r.text = bytes.Clone(r.text[:keptOfRow])
+			for l.skip(length); !found && l.err == nil; l.skip(length) {
+				length, found = l.newline(0)
+			}
+			return r, errTooLong
+		case !found && (l.err != io.EOF || length == 0):
 			return row{}, l.err
-		default:
-			l.skip(length, 0)
 		}
-		if r.text = rowText(r.text); !blank(r.text) {
+		if isLong != nil && bytes.Count(r.text, quoteMark)%2 == 1 {
+			long, err := l.closed(length)
+			if err != nil {
+				return row{}, err
+			}
+			if long > 0 && isLong(rowText(l.ahead()[:long])) {
+				length = long
+			}
+		}
+		r.text = rowText(l.ahead()[:length])
+		l.skip(length)
+		if !blank(r.text) {
 			return r, nil
 		}
 	}
 }
 
+var quoteMark = []byte{'"'}
+
+// closed returns the length of the lines from here on that have an even number of quotes together. The
+// first has another, and ends there. 0: they are none, or longer than a row may be.
+func (l *lines) closed(first int) (length int, err error) {
+	for length = first; ; {
+		more, found := l.newline(length)
+		even := bytes.Count(l.ahead()[length:more], quoteMark)%2 == 1
+		switch length = more; {
+		case length > MaxLine:
+			return 0, nil
+		case !found && l.err != io.EOF: // the rest of the row did not come
+			return 0, l.err
+		case even:
+			return length, nil
+		case !found:
+			return 0, nil
+		}
+	}
+}
+
 func blank(text []byte) bool { return len(bytes.Trim(text, " \t\r\n")) == 0 }
+
+// byteOrderMark is what some editors put before UTF-8 text; where files were joined, it is before a
+// row. Neither JSON nor a table begins with it.
+const byteOrderMark = "\uFEFF"
 
 // rowText cuts off the line break behind a row, as programs write it (LF, CR LF, CR CR LF), and byte
 // order marks before it.

@@ -15,7 +15,6 @@ const lookAhead = 64 << 10
 // recognize finds the format of a source from its beginning, and reads a table's header; see
 // columnsOf. The name counts only if nothing else helps.
 func (s *source) recognize(name string, timeless bool) error {
-	s.lines.skipByteOrderMarks()
 	// As much as is needed: standard input may be slow.
 	head := s.lines.peek(lookAhead, func(head []byte) bool {
 		line, _, whole := bytes.Cut(trimLeft(head), []byte("\n"))
@@ -25,7 +24,7 @@ func (s *source) recognize(name string, timeless bool) error {
 		return s.lines.err
 	}
 	if line, _, _ := bytes.Cut(head, []byte("\n")); saysSeparator.Match(line) {
-		s.lines.skipLine()
+		s.lines.skip(min(len(line)+1, len(head)))
 		head = s.lines.peek(lookAhead, func(head []byte) bool { return bytes.IndexByte(head, '\n') >= 0 })
 	}
 	if other := otherFormat(head); other != "" {
@@ -49,7 +48,7 @@ var saysNDJSON = regexp.MustCompile(`(?i)\.(ndjson|jsonl)(\.zst)?(\.gz)?$`)
 
 // saysSeparator matches a line that tells a spreadsheet what separates the fields; another program
 // that has read it as a row may have put commas behind it.
-var saysSeparator = regexp.MustCompile(`^"?(?i:sep)=[^"\r]{0,2}"?,*[ \t\r]*$`)
+var saysSeparator = regexp.MustCompile(`^\x{FEFF}*"?(?i:sep)=[^"\r]{0,2}"?,*[ \t\r]*$`)
 
 // isHeader reports whether the first line looks like the header of a table.
 func isHeader(text []byte) bool {

@@ -195,11 +195,13 @@ func StateFileOf(inputs []Input) StateFile {
 // Load reads the state; nil if there is none.
 func (file StateFile) Load() (*State, error) {
 	s, err := file.load()
-	switch {
+	switch cause := plain(err); {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
+	case cause != err: // it can't be read
+		return nil, fmt.Errorf("%s: %w", file, cause)
 	case err != nil:
-		return nil, fmt.Errorf("%s: %w", file, plain(err))
+		return nil, fmt.Errorf("%s: %w; to begin anew, delete it", file, err)
 	}
 	return s, nil
 }
@@ -210,27 +212,13 @@ func (file StateFile) load() (*State, error) {
 	case err != nil:
 		return nil, err
 	case !info.Mode().IsRegular(): // a pipe would keep the run waiting, a link leads anywhere
-		return nil, errors.New("it is not a regular file; to begin anew, delete it")
-	}
-	f, err := os.Open(string(file))
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxState+1))
-	if err != nil {
-		return nil, err
-	}
-	s, err := parseState(text)
-	if err != nil {
-		return nil, fmt.Errorf("%w; to begin anew, delete it", err)
-	}
-	return s, nil
-}
-
-func parseState(text []byte) (*State, error) {
-	if len(text) > maxState {
+		return nil, errors.New("it is not a regular file")
+	case info.Size() > maxState:
 		return nil, fmt.Errorf("it is not the state of a run: it is longer than %d bytes", maxState)
+	}
+	text, err := os.ReadFile(string(file))
+	if err != nil {
+		return nil, err
 	}
 	s := new(State)
 	if err := json.Unmarshal(text, s); err != nil {

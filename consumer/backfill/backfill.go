@@ -20,8 +20,8 @@ const (
 	loggedRejects = 5    // without a file of rejects
 	allRejected   = 1000 // rows, after which it is logged that every one was rejected
 
-	// stopLimit is how long a stopped run over files waits for what is in flight: a resumed run sends
-	// that again.
+	// stopLimit is how long a stopped run over files waits for what is in flight: a resumed run
+	// sends that again.
 	stopLimit = 10 * time.Second
 )
 
@@ -35,7 +35,8 @@ type PositionError struct {
 }
 
 func (e *PositionError) Error() string {
-	return fmt.Sprintf("%s: no row begins at byte %d, where the run is to continue", e.Name, e.Offset)
+	return fmt.Sprintf("%s: no row begins at byte %d, where the run is to continue",
+		e.Name, e.Offset)
 }
 
 // Options says what to run.
@@ -53,7 +54,7 @@ type Options struct {
 // Summary is what a run did.
 type Summary struct {
 	Rows, Rejected int64 // of the interrupted runs before it, too
-	Untimed        int64 // of the rows that were not rejected, those that had no time, and got the state's
+	Untimed        int64 // of the other rows, those that had no time and got the state's
 	Records        int64 // published, one for each conversation as long as the window held them all
 	Overflowed     bool  // the window was full: a conversation may have got several records
 	Times          Times // of the records, those of the interrupted runs included
@@ -71,13 +72,13 @@ type run struct {
 	first  string   // reason of the first reject
 	spaced bool     // it was logged that an account has spaces around it
 	rounds bool     // it was logged that an account is a rounded number
-	hashes []string // of inputs that were read to their ends; each is there before the first mark behind it
+	hashes []string // of inputs that were read to their ends, before there is a mark behind them
 }
 
-// Run reads the inputs from the state's mark on, and publishes one record for each conversation in the
-// window, when it is full or everything is read. It returns when each is acknowledged; then the state
-// is gone. Otherwise the state has what is done, and the error is ErrInterrupted, an *InputError, or
-// what publishing failed with.
+// Run reads the inputs from the state's mark on, and publishes one record for each conversation in
+// the window, when it is full or everything is read. It returns when each is acknowledged; then the
+// state is gone. Otherwise the state has what is done, and the error is ErrInterrupted, an
+// *InputError, or what publishing failed with.
 //
 // When ctx ends, Run waits for what is in flight; if there is a state, not for long. Of inputs that
 // can't be read again the rest of the window is published then, too.
@@ -94,8 +95,8 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	}
 	var watch sync.WaitGroup
 	defer watch.Wait()
-	// What is in flight is finished after the end of ctx; the publisher has limits of its own. Reading
-	// ends with either.
+	// What is in flight is finished after the end of ctx; the publisher has limits of its own.
+	// Reading ends with either.
 	sending, fail := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer fail(nil)
 	reading, stop := context.WithCancel(ctx)
@@ -122,12 +123,12 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	} else if err = r.Rejects.sync(); err == nil {
 		err = r.StateFile.Remove()
 	}
-	return Summary{r.at.Rows, r.at.Rejected, r.at.Untimed, r.Progress.Published.Load(), r.over, times,
-		done}, err
+	return Summary{r.at.Rows, r.at.Rejected, r.at.Untimed, r.Progress.Published.Load(), r.over,
+		times, done}, err
 }
 
-// watch logs that ctx has ended, and abandons what is in flight if that takes too long and can be sent
-// again.
+// watch logs that ctx has ended, and abandons what is in flight if that takes too long and can be
+// sent again.
 func (r *run) watch(ctx, sending context.Context, fail context.CancelCauseFunc) {
 	select {
 	case <-sending.Done():
@@ -161,8 +162,8 @@ func (o *Options) Begin() error {
 	return nil
 }
 
-// save notes in the state that everything before a mark is done, and the times of what is published.
-// Rejects before it must outlast whatever happens now, like the state.
+// save notes in the state that everything before a mark is done, and the times of what is
+// published. Rejects before it must outlast whatever happens now, like the state.
 func (r *run) save(at Mark, times Times) error {
 	if err := r.Rejects.sync(); err != nil {
 		return err
@@ -256,11 +257,12 @@ func (r *run) keep(sending context.Context, in *Input, row row, event event) err
 	before := r.at // the row is counted in none of its numbers, or in all of them
 	if event.readTime == 0 {
 		event.readTime = r.State.ReadTime
-		// The first is logged at once, while nothing is published: a misspelled field is one in every row.
+		// The first is logged at once, while nothing is published: a misspelled field is one in
+		// every row.
 		if r.at.Untimed++; r.at.Untimed == 1 {
-			r.warn(in, row).Msgf("the row has no MsgReadTime: it, and every other that has none, is "+
-				"marked as read up to %s (--read-time); if there should be one, stop with Ctrl-C",
-				r.State.ReadUpTo())
+			r.warn(in, row).Msgf("the row has no MsgReadTime: it, and every other that has none, "+
+				"is marked as read up to %s (--read-time); if there should be one, stop with "+
+				"Ctrl-C", r.State.ReadUpTo())
 		}
 	}
 	r.window.add(event.report, event.peer, event.readTime, before)
@@ -293,7 +295,8 @@ func (r *run) reject(in *Input, row row, reason error) error {
 	case r.at.Rejected <= loggedRejects:
 		r.warn(in, row).Str("reason", reason.Error()).Msg("rejected")
 	case r.at.Rejected == loggedRejects+1:
-		r.Log.Warn().Msg("further rejects are counted and not shown; --rejects FILE keeps all of them")
+		r.Log.Warn().
+			Msg("further rejects are counted and not shown; --rejects FILE keeps all of them")
 	}
 	return nil
 }
@@ -307,8 +310,8 @@ func (r *run) warnOfAccount(in *Input, row row, account []byte) {
 	switch first, last := account[0], account[len(account)-1]; {
 	case !r.spaced && (first == ' ' || last == ' '):
 		r.spaced = true
-		r.warn(in, row).Msg("an account begins or ends with a blank, which is taken for a part of it: " +
-			"the server may know no such account")
+		r.warn(in, row).Msg("an account begins or ends with a blank, " +
+			"which is taken for a part of it: the server may know no such account")
 	case !r.rounds && len(account) > 1 && strings.IndexByte(".,eE", account[1]) >= 0 &&
 		rounded.Match(account):
 		r.rounds = true

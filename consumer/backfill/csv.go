@@ -20,13 +20,13 @@ type table struct {
 	fields  [][]byte // of the current row
 }
 
-// next returns the next row that is not blank, and its fields. With a *badRow there is a row without
-// fields; with another error there is none.
+// next returns the next row that is not blank, and its fields. With a *badRow there is a row
+// without fields; with another error there is none.
 //
 // A row continues behind a line break as long as a quote is open, that is as long as the number of
-// quotes is odd. If the result is not what a row of this table must be, a quote is missing or one too
-// many, and only the first line is taken for the bad row: else one quote could swallow thousands of
-// rows.
+// quotes is odd. If the result is not what a row of this table must be, a quote is missing or one
+// too many, and only the first line is taken for the bad row: else one quote could swallow
+// thousands of rows.
 func (t *table) next() (row, [][]byte, error) {
 	r, err := t.lines.next(func(text []byte) bool {
 		fields, err := t.split(text)
@@ -44,9 +44,8 @@ func (t *table) mayBeLong(fields [][]byte) bool {
 	if t.columns.count == 0 { // the header
 		return true
 	}
-	return len(fields) == t.columns.count && !slices.ContainsFunc(t.columns.at[:], func(place int) bool {
-		return place >= 0 && bytes.IndexByte(fields[place], '\n') >= 0
-	})
+	broken := func(at int) bool { return at >= 0 && bytes.IndexByte(fields[at], '\n') >= 0 }
+	return len(fields) == t.columns.count && !slices.ContainsFunc(t.columns.at[:], broken)
 }
 
 // isHeaderRow reports whether a row that is not the first is a header, of a file that was appended:
@@ -109,8 +108,8 @@ func (t *table) split(text []byte) ([][]byte, error) {
 		if !quoted {
 			field, text, more = bytes.Cut(text, []byte{','})
 		} else if field, text, more, err = cutField(text); err != nil {
-			return nil, &badRow{fmt.Errorf("not a row of CSV: a quote is missing, or one too many: "+
-				"field %d %w", len(t.fields)+1, err)}
+			return nil, &badRow{fmt.Errorf("not a row of CSV: a quote is missing, or one too "+
+				"many: field %d %w", len(t.fields)+1, err)}
 		}
 		t.fields = append(t.fields, field)
 	}

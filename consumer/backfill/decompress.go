@@ -69,8 +69,9 @@ func (c *compressed) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// row reads the rest to its end and returns its beginning, and as the error what it is. Without any, or
-// if it was returned before, the text is nil and the error io.EOF; else it is what reading failed with.
+// row reads the rest to its end and returns its beginning, and as the error what it is. Without
+// any, or if it was returned before, the text is nil and the error io.EOF; else it is what reading
+// failed with.
 func (c *compressed) row() (text []byte, err error) {
 	if c == nil || c.rest == nil {
 		return nil, io.EOF
@@ -92,8 +93,8 @@ func (c *compressed) row() (text []byte, err error) {
 		"was something appended to the file, or a part of it overwritten?", bytes, c.name, c.unit)}
 }
 
-// members are those of a gzip file, one behind the other, and the zeros that tapes and some programs
-// leave behind the last.
+// members are those of a gzip file, one behind the other, and the zeros that tapes and some
+// programs leave behind the last.
 type members struct {
 	in *bufio.Reader
 	z  *gzip.Reader
@@ -143,9 +144,9 @@ func (f *frames) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// tail remembers the last bytes that were read, as many as a frame's magic has. Behind the end there
-// are as many zeros: to the decoder fewer bytes than those of a magic are a frame that is cut off,
-// and so it looks at them, as at more.
+// tail remembers the last bytes that were read, as many as a frame's magic has. Behind the end
+// there are as many zeros: to the decoder fewer bytes than those of a magic are a frame that is cut
+// off, and so it looks at them, as at more.
 type tail struct {
 	in    io.Reader
 	last  []byte
@@ -167,8 +168,8 @@ func (t *tail) Read(b []byte) (int, error) {
 func damaged(compression string, err error) error {
 	switch {
 	case errors.Is(err, zstd.ErrWindowSizeExceeded):
-		return fmt.Errorf("it needs more memory to decompress (--long, or --ultra) than there is for "+
-			"it: zstd -dc --long=31 FILE | markread backfill - (%w)", err)
+		return fmt.Errorf("it needs more memory to decompress (--long, or --ultra) than there is "+
+			"for it: zstd -dc --long=31 FILE | markread backfill - (%w)", err)
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("%s: the file ends in the middle; is it copied in full? (%w)",
 			compression, err)

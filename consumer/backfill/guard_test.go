@@ -19,7 +19,8 @@ import (
 	"markread/consumer/broker/brokertest"
 )
 
-// The state is saved now and then, and whenever it is, the rejects that it counts are in their file.
+// The state is saved now and then, and whenever it is, the rejects that it counts are in their
+// file.
 func TestRejectsAreNotBehindTheState(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		text, _, _ := tableOf(rand.New(rand.NewPCG(4, 4)), 200_000, 200_000)

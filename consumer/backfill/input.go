@@ -19,8 +19,8 @@ import (
 // Stdin is the name of the input that is standard input.
 const Stdin = "-"
 
-// InputError says that an input is not what it must be, or can't be read to its end. Of one that could
-// be read some way, records may be published.
+// InputError says that an input is not what it must be, or can't be read to its end. Of one that
+// could be read some way, records may be published.
 type InputError struct {
 	Name string
 	Err  error
@@ -39,8 +39,8 @@ type Input struct {
 	timeless bool      // it is known that its rows have no time
 }
 
-// Identity tells whether a file is still the same: its length, when it was changed, and a hash of its
-// first and last 64 KiB.
+// Identity tells whether a file is still the same: its length, when it was changed, and a hash of
+// its first and last 64 KiB.
 type Identity struct {
 	Size     int64     `json:"size"`
 	Modified time.Time `json:"modified"`
@@ -48,8 +48,8 @@ type Identity struct {
 }
 
 // Look opens each of the files and closes it again, to see whether it can be read and what it is. A
-// table that may have read times under another name is refused unless timeless is set. An error is an
-// *InputError.
+// table that may have read times under another name is refused unless timeless is set. An error is
+// an *InputError.
 func Look(names []string, stdin io.Reader, timeless bool) ([]Input, error) {
 	var inputs []Input
 	for i, name := range names {
@@ -71,7 +71,8 @@ func Look(names []string, stdin io.Reader, timeless bool) ([]Input, error) {
 
 func (in *Input) look() (err error) {
 	if strings.HasSuffix(in.Name, stateSuffix) {
-		return &InputError{in.Name, errors.New("it is the state of an interrupted run, not its input")}
+		err = errors.New("it is the state of an interrupted run, not its input")
+		return &InputError{in.Name, err}
 	}
 	if in.Identity, err = identify(in.Name); err != nil {
 		return &InputError{in.Name, plain(err)}
@@ -129,8 +130,8 @@ type source struct {
 	close      func()
 }
 
-// open opens the input and reads up to its first row. Reading fails with ErrInterrupted when ctx has
-// ended. read counts the bytes of the file that were read. An error is an *InputError.
+// open opens the input and reads up to its first row. Reading fails with ErrInterrupted when ctx
+// has ended. read counts the bytes of the file that were read. An error is an *InputError.
 func (in *Input) open(ctx context.Context, read *atomic.Int64) (*source, error) {
 	s := &source{close: func() {}}
 	if in.stdin != nil {
@@ -155,8 +156,8 @@ func (in *Input) open(ctx context.Context, read *atomic.Int64) (*source, error) 
 	return s, nil
 }
 
-// unchanged reports, as an error, that the file is not the one that was looked at, or was written to
-// since.
+// unchanged reports, as an error, that the file is not the one that was looked at, or was written
+// to since.
 func (s *source) unchanged(in *Input) error {
 	if s.file == nil {
 		return nil

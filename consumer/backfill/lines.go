@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// MaxLine is the longest line, or row, its line break included. Most brokers would refuse a record
-	// of more than a megabyte, so a worker never sees a longer event.
+	// MaxLine is the longest line, or row, its line break included. Most brokers would refuse a
+	// record of more than a megabyte, so a worker never sees a longer event.
 	MaxLine   = 1 << 20
 	keptOfRow = 1 << 10 // of a longer one
 )
@@ -130,9 +130,9 @@ func (e *badRow) Unwrap() error { return e.error }
 var errTooLong = &badRow{fmt.Errorf("it is longer than %d bytes; only its first %d are kept here",
 	MaxLine, keptOfRow)}
 
-// next returns the next row that is not blank: a line, or several if a quote is open at the end of the
-// first and isLong accepts them; nil: never. With errTooLong the row is the beginning of one. With
-// another error there is none: io.EOF, or what reading failed with.
+// next returns the next row that is not blank: a line, or several if a quote is open at the end of
+// the first and isLong accepts them; nil: never. With errTooLong the row is the beginning of one.
+// With another error there is none: io.EOF, or what reading failed with.
 func (l *lines) next(isLong func(text []byte) bool) (row, error) {
 	for {
 		length, found := l.newline(0)
@@ -166,8 +166,8 @@ func (l *lines) next(isLong func(text []byte) bool) (row, error) {
 
 var quoteMark = []byte{'"'}
 
-// closed returns the length of the lines from here on that have an even number of quotes together. The
-// first has another, and ends there. 0: they are none, or longer than a row may be.
+// closed returns the length of the lines from here on that have an even number of quotes together.
+// The first has another, and ends there. 0: they are none, or longer than a row may be.
 func (l *lines) closed(first int) (length int, err error) {
 	for length = first; ; {
 		more, found := l.newline(length)
@@ -191,8 +191,8 @@ func blank(text []byte) bool { return len(bytes.Trim(text, " \t\r\n")) == 0 }
 // row. Neither JSON nor a table begins with it.
 const byteOrderMark = "\uFEFF"
 
-// rowText cuts off the line break behind a row, as programs write it (LF, CR LF, CR CR LF), and byte
-// order marks before it.
+// rowText cuts off the line break behind a row, as programs write it (LF, CR LF, CR CR LF), and
+// byte order marks before it.
 func rowText(text []byte) []byte {
 	text = bytes.TrimSuffix(text, []byte("\n"))
 	return consumer.TrimByteOrderMark(bytes.TrimRight(text, "\r"))

@@ -2,8 +2,8 @@ package backfill
 
 import "sync/atomic"
 
-// Progress is how far a run is; it may be read while it runs. Rows, Rejected and Untimed include those
-// of the runs that this one resumes.
+// Progress is how far a run is; it may be read while it runs. Rows, Rejected and Untimed include
+// those of the runs that this one resumes.
 type Progress struct {
 	Size, Read              atomic.Int64 // bytes of the files; Size is 0 if not all are files
 	Rows, Rejected, Untimed atomic.Int64

@@ -25,7 +25,8 @@ func (s *source) recognize(name string, timeless bool) error {
 	}
 	if line, _, _ := bytes.Cut(head, []byte("\n")); saysSeparator.Match(line) {
 		s.lines.skip(min(len(line)+1, len(head)))
-		head = s.lines.peek(lookAhead, func(head []byte) bool { return bytes.IndexByte(head, '\n') >= 0 })
+		whole := func(head []byte) bool { return bytes.IndexByte(head, '\n') >= 0 }
+		head = s.lines.peek(lookAhead, whole)
 	}
 	if other := otherFormat(head); other != "" {
 		return errors.New(other)
@@ -61,8 +62,8 @@ const (
 	exportCSV = ": export it as CSV or as one JSON object a line"
 )
 
-// otherFormats is what a file may be by mistake: how it begins, behind white space, a character of the
-// pattern for each byte.
+// otherFormats is what a file may be by mistake: how it begins, behind white space, a character of
+// the pattern for each byte.
 var otherFormats = []struct{ magic, says string }{
 	{`PK\x03\x04`, "it is a ZIP archive, or a spreadsheet: unpack it, or export it as CSV"},
 	{`\xd0\xcf\x11\xe0`,
@@ -87,7 +88,8 @@ var otherFormats = []struct{ magic, says string }{
 	{`%PDF-`, "it is a PDF: export the table that it was made from as CSV"},
 	{`(?i:(<[!?][^<]*)*<(!doctype )?(html|head|body|script|style|title|meta|table|h1|p)\b)`,
 		"it is an HTML page, perhaps of an error or a login: see how the file was downloaded"},
-	{`<[!?/\pL]`, "it is XML, perhaps what a server says of an error: see how the file was downloaded"},
+	{`<[!?/\pL]`,
+		"it is XML, perhaps what a server says of an error: see how the file was downloaded"},
 	{`version https://git-lfs`, "it is a Git LFS pointer, not the file: git lfs pull"},
 	{`-----BEGIN `, "it is encrypted, or a key: decrypt it, gpg -d" + pipe},
 	{`(?i:--\s|/\*|insert into|create table|drop table|copy \S+ \()`,
@@ -113,10 +115,10 @@ func otherFormat(head []byte) string {
 	zero := bytes.IndexByte(head[:min(len(head), 4096)], 0)
 	switch line, _, _ := bytes.Cut(trimLeft(head), []byte("\n")); {
 	case zero >= 0:
-		return fmt.Sprintf("it is no text, its byte %d is 0: CSV with a header, or one JSON object a "+
-			"line, is what can be read", zero+1)
+		return fmt.Sprintf("it is no text, its byte %d is 0: CSV with a header, or one JSON "+
+			"object a line, is what can be read", zero+1)
 	case endsWithCR(line):
-		return "its lines end with CR, as those of old Macs: tr '\\r' '\\n' < FILE | markread backfill -"
+		return "its lines end with CR, as those of old Macs: tr '\\r' '\\n' <" + pipe
 	}
 	return ""
 }

@@ -23,7 +23,7 @@ type Reject struct {
 	Line   int64  `json:"line"` // the first of the row; a table's header is line 1
 	Reason string `json:"reason"`
 	Row    string `json:"row"`                  // as it is in the file
-	Base64 string `json:"row_base64,omitempty"` // if it is not UTF-8: in Row, what is not is replaced
+	Base64 string `json:"row_base64,omitempty"` // if it is not UTF-8, what Row shows replaced
 }
 
 // Rejects is the file of rejects; nil is none. It is safe for concurrent use.
@@ -37,12 +37,12 @@ type Rejects struct {
 }
 
 // OpenRejects opens a file of rejects: a new or an empty one; with resume one of which at least so
-// many bytes were written. A run cuts off what is beyond them: it was written for rows that are read
-// again. Nothing else is ever overwritten.
+// many bytes were written. A run cuts off what is beyond them: it was written for rows that are
+// read again. Nothing else is ever overwritten.
 //
 // A symbolic link is followed to a device or a pipe only, such as /dev/stderr. Whoever may write to
-// the folder could have put it there, and rejects hold what others may not choose a place for: so no
-// file is made, or written to, through a link.
+// the folder could have put it there, and rejects hold what others may not choose a place for: so
+// no file is made, or written to, through a link.
 func OpenRejects(name string, length int64, resume bool) (*Rejects, error) {
 	if strings.HasSuffix(name, stateSuffix) {
 		return nil, errors.New("a file of that name has the state of a run: name another")
@@ -54,7 +54,8 @@ func OpenRejects(name string, length int64, resume bool) (*Rejects, error) {
 	}
 	if err != nil {
 		if info, e := os.Lstat(name); e == nil && info.Mode()&os.ModeSymlink != 0 {
-			err = errors.New("it is a symbolic link to a file that can't be opened: name another file")
+			return nil, errors.New("it is a symbolic link to a file that can't be opened: " +
+				"name another file")
 		}
 		return nil, plain(err)
 	}
@@ -160,8 +161,8 @@ func (r *Rejects) sync() error {
 // Keep has Close leave the file where it is: another run uses it.
 func (r *Rejects) Keep() { r.unused = false }
 
-// Close closes the file, to which a run has synced what it has added. A file that was made for a run
-// that did not begin is removed.
+// Close closes the file, to which a run has synced what it has added. A file that was made for a
+// run that did not begin is removed.
 func (r *Rejects) Close() error {
 	err := r.file.Close()
 	if r.unused {

@@ -32,8 +32,9 @@ func readRejects(t *testing.T, name string) (out []string) {
 	return out
 }
 
-// A run that fails again and again, and is killed (what it keeps in memory is lost, the state is what it last saved) ends with each conversation at its
-// largest T and each reject once; and does not begin with the first row each time.
+// A run that fails again and again, and is killed (what it keeps in memory is lost, the state is
+// what it last saved) ends with each conversation at its largest T and each reject once; and does
+// not begin with the first row each time.
 func TestRunResumes(t *testing.T) {
 	seeds := uint64(4)
 	if testing.Short() { // with the race detector each takes 15 s
@@ -196,7 +197,8 @@ func TestRunOfRowsWithoutTimeResumes(t *testing.T) {
 	}
 }
 
-// The state must never be ahead of what is acknowledged: whatever it says when a run dies, what lies before it is in the topic.
+// The state must never be ahead of what is acknowledged: whatever it says when a run dies, what
+// lies before it is in the topic.
 func TestStateIsNeverAhead(t *testing.T) {
 	random := rand.New(rand.NewPCG(9, 9))
 	text, _, _ := tableOf(random, 200_000, 200_000)

@@ -249,8 +249,9 @@ func TestLook(t *testing.T) {
 	}
 }
 
-// FuzzRows: whatever the bytes are, nothing panics, no line is lost, and from any row on reading again gives the same. Where encoding/csv reads a
-// table to its end without an error, the rows are its rows.
+// FuzzRows: whatever the bytes are, nothing panics, no line is lost, and from any row on reading
+// again gives the same. Where encoding/csv reads a table to its end without an error, the rows are
+// its rows.
 func FuzzRows(f *testing.F) {
 	for _, text := range []string{
 		header + "a,b,7\n\"c\"\"\n\",d,8\r\n\n\"e,f,9\ng,h\"i,1\n", "\uFEFF" + header, `{"Report_Account":"a","Peer_Account":"b"}` + "\n{}\n",

@@ -22,7 +22,8 @@ import (
 	"markread/consumer/broker/brokertest"
 )
 
-// topic is a publisher that judges what it is given as the worker would, and keeps the largest T of each conversation.
+// topic is a publisher that judges what it is given as the worker would, and keeps the largest T of
+// each conversation.
 type topic struct {
 	mu      sync.Mutex
 	records int
@@ -122,7 +123,8 @@ func TestNoRows(t *testing.T) {
 	}
 }
 
-// table makes rows of few conversations, some of them bad, and what must come out: the largest T of each, and the rejects.
+// table makes rows of few conversations, some of them bad, and what must come out: the largest T of
+// each, and the rejects.
 func tableOf(random *rand.Rand, rows, conversations int) (text string, largest map[string]int64, rejects []string) {
 	var b strings.Builder
 	b.WriteString(header)
@@ -162,7 +164,8 @@ func TestRunIsInterrupted(t *testing.T) {
 	}
 }
 
-// Standard input can't be read again: what was read of it is published, and a read that never returns keeps nobody waiting.
+// Standard input can't be read again: what was read of it is published, and a read that never
+// returns keeps nobody waiting.
 func TestRunOfStandardInputIsInterrupted(t *testing.T) {
 	for _, rest := range []string{"half a r", "e,\"half\nx,y,1600000009\na row"} { // of more lines than one, one of which would be a row itself
 		brokertest.Bubble(t, func(t *testing.T) {

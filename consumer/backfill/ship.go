@@ -20,10 +20,10 @@ type Publisher interface {
 }
 
 const (
-	senders   = 3 // batches in flight: with one, its slowest partition would keep all others waiting
+	senders   = 3 // batches in flight: with one, the slowest partition would delay all others
 	saveEvery = time.Second
-	// patience is how long a batch is retried, unless the run is stopped: a broker that has crashed may
-	// be away for a minute.
+	// patience is how long a batch is retried, unless the run is stopped: a broker that has crashed
+	// may be away for a minute.
 	patience = 3 * time.Minute
 )
 
@@ -102,8 +102,8 @@ func (s *shipping) publish(ctx context.Context, b *batch) error {
 	return s.save(s.at, s.times)
 }
 
-// persist publishes messages, and retries while that may help. Each attempt takes the publisher some
-// ten seconds.
+// persist publishes messages, and retries while that may help. Each attempt takes the publisher
+// some ten seconds.
 func (s *shipping) persist(ctx context.Context, messages []consumer.Message) error {
 	for began := time.Now(); ; {
 		if ctx.Err() != nil {
@@ -111,7 +111,7 @@ func (s *shipping) persist(ctx context.Context, messages []consumer.Message) err
 		}
 		err := s.to.Publish(ctx, messages...)
 		switch {
-		case err != nil && ctx.Err() != nil: // another batch has failed, or the time to stop is over
+		case err != nil && ctx.Err() != nil: // another has failed, or time is up
 			return context.Cause(ctx)
 		case err == nil, time.Since(began) > patience, !consumer.MayPass(err):
 			return err
@@ -145,17 +145,18 @@ type batch struct {
 	times    Times
 	text     []byte // for keys and values
 	acked    bool
-	upTo     Mark // when this and all before it are acknowledged, no row before it is needed any more
+	upTo     Mark // no row before it is needed when this and all before are acknowledged
 }
 
-// add adds the event of a conversation. Its record has the present time: with an old one the topic's
-// retention could delete it before it is applied. It has no header with an event time either: when
-// the user read is not known, only up to when, and the age of a backfilled event is how long it waits.
+// add adds the event of a conversation. Its record has the present time: with an old one the
+// topic's retention could delete it before it is applied. It has no header with an event time
+// either: when the user read is not known, only up to when, and the age of a backfilled event is
+// how long it waits.
 func (b *batch) add(report, peer []byte, readTime int64) {
 	b.times = b.times.with(Times{readTime, readTime})
 	const most = 65 + 2*2*32 + 80 // the key, accounts of escapes only, and the rest of the value
 	if cap(b.text)-len(b.text) < most {
-		b.text = make([]byte, 0, 64<<10) // for many: an allocation each would cost more than all the rest
+		b.text = make([]byte, 0, 64<<10) // for many: each of its own would be slow
 	}
 	begin := len(b.text)
 	text := consumer.AppendKey(b.text, report, peer)

@@ -24,11 +24,12 @@ type State struct {
 	ReadTime  int64      `json:"read_time"` // of rows that have none; 0: none was given
 	Rejects   string     `json:"rejects"`   // absolute path; "": none
 	Inputs    []Identity `json:"inputs"`
-	Hashes    []string   `json:"hashes"`              // of those before At's, which were read to their ends
-	TopicEnd  int64      `json:"topic_end"`           // records ever written to the topic, at the beginning
+	Hashes    []string   `json:"hashes"`              // of those before At's, to their ends
+	TopicEnd  int64      `json:"topic_end"`           // records ever written to it, at first
 	Published int64      `json:"published"`           // records that are acknowledged since
 	Times     Times      `json:"read_times,omitzero"` // of the published records
-	// At: every row before it was rejected, or its conversation is acknowledged with at least its T.
+	// At: every row before it was rejected, or its conversation is acknowledged with at least its
+	// T.
 	At Mark `json:"at"`
 }
 
@@ -45,8 +46,8 @@ type Mark struct {
 	Rejected     int64 `json:"rejected"`      // of them
 	Untimed      int64 `json:"untimed"`       // of the others, those without a read time
 	RejectsBytes int64 `json:"rejects_bytes"` // length of the file of rejects
-	// Read is how many bytes of the file, as it is on the disk, were read when the mark was made: at
-	// least those that the rows before the mark come from. SHA256 is their hash.
+	// Read is how many bytes of the file, as it is on the disk, were read when the mark was made:
+	// at least those that the rows before the mark come from. SHA256 is their hash.
 	Read   int64  `json:"read"`
 	SHA256 string `json:"sha256"`
 }
@@ -55,8 +56,8 @@ type Mark struct {
 func (s *State) check() error {
 	at := s.At
 	for _, n := range []int64{
-		int64(at.Input), at.Offset, at.Line, at.Rows, at.Rejected, at.Untimed, at.RejectsBytes, at.Read,
-		s.TopicEnd, s.Published, s.ReadTime, s.Times.From, s.Times.To - s.Times.From,
+		int64(at.Input), at.Offset, at.Line, at.Rows, at.Rejected, at.Untimed, at.RejectsBytes,
+		at.Read, s.TopicEnd, s.Published, s.ReadTime, s.Times.From, s.Times.To - s.Times.From,
 	} {
 		if n < 0 || n > math.MaxInt64/4 { // the sum of some of them is still a number
 			return errors.New("a number in it is out of range")
@@ -79,8 +80,8 @@ func (s *State) ReadUpTo() string { return clockTime(s.ReadTime) }
 // Same reports whether the inputs are those of the state; the error says which is not, and why.
 func (s *State) Same(inputs []Input) error {
 	if len(inputs) != len(s.Inputs) {
-		return fmt.Errorf("there were %d files, and now there are %d: give the same, in the same order",
-			len(s.Inputs), len(inputs))
+		return fmt.Errorf("there were %d files, and now there are %d: give the same, "+
+			"in the same order", len(s.Inputs), len(inputs))
 	}
 	for i, in := range inputs {
 		switch was, is := s.Inputs[i], in.Identity; {
@@ -100,12 +101,12 @@ func notTheFile(in Input, what string) error {
 	return &InputError{in.Name, fmt.Errorf("it is not the file of the interrupted run: %s", what)}
 }
 
-// Verify makes sure that the inputs are those of the state, and that nothing has changed of what the
-// run had read of them. It reads that again; its error is an *InputError, or ErrInterrupted soon
-// after ctx has ended.
+// Verify makes sure that the inputs are those of the state, and that nothing has changed of what
+// the run had read of them. It reads that again; its error is an *InputError, or ErrInterrupted
+// soon after ctx has ended.
 //
-// The hashes are of the files as they are on the disk. A hash of the decompressed content would miss
-// nothing else, but it would have to decompress everything before the run can begin.
+// The hashes are of the files as they are on the disk. A hash of the decompressed content would
+// miss nothing else, but it would have to decompress everything before the run can begin.
 func (s *State) Verify(ctx context.Context, inputs []Input) error {
 	if err := s.Same(inputs); err != nil {
 		return err
@@ -121,7 +122,8 @@ func (s *State) Verify(ctx context.Context, inputs []Input) error {
 		case err != nil:
 			return &InputError{in.Name, plain(err)}
 		case length > 0 && sum != want:
-			return notTheFile(in, fmt.Sprintf("its first %d bytes, which were read, have changed", length))
+			return notTheFile(in,
+				fmt.Sprintf("its first %d bytes, which were read, have changed", length))
 		}
 	}
 	return nil
@@ -181,8 +183,8 @@ const (
 // StateFile is the name of the file in which a run's state is kept; "": it is not kept.
 type StateFile string
 
-// StateFileOf is where the state of a run over these inputs is: beside the first. Standard input can't
-// be read again, so there is none.
+// StateFileOf is where the state of a run over these inputs is: beside the first. Standard input
+// can't be read again, so there is none.
 func StateFileOf(inputs []Input) StateFile {
 	for _, in := range inputs {
 		if in.stdin != nil {
@@ -225,8 +227,8 @@ func (file StateFile) load() (*State, error) {
 		return nil, fmt.Errorf("it is not the state of a run, or is damaged (%w)", err)
 	}
 	if s.Version != stateVersion {
-		return nil, fmt.Errorf("it was written by another version of markread, which can go on with it "+
-			"(its format is %d, this version reads %d)", s.Version, stateVersion)
+		return nil, fmt.Errorf("it was written by another version of markread, which can go on "+
+			"with it (its format is %d, this version reads %d)", s.Version, stateVersion)
 	}
 	if err := s.check(); err != nil {
 		return nil, fmt.Errorf("it is damaged: %w", err)
@@ -234,9 +236,9 @@ func (file StateFile) load() (*State, error) {
 	return s, nil
 }
 
-// save writes the state so that after a crash or a power failure there is either this one or the one
-// before. The folder may belong to others: what is written first has a name that nobody can guess, and
-// does not follow a link.
+// save writes the state so that after a crash or a power failure there is either this one or the
+// one before. The folder may belong to others: what is written first has a name that nobody can
+// guess, and does not follow a link.
 func (file StateFile) save(s State) error {
 	if file == "" {
 		return nil

@@ -93,7 +93,8 @@ func TestResumeRefusesFilesThatChanged(t *testing.T) {
 	}
 }
 
-// A position is that of a row, in plain files and in compressed ones; nothing is published otherwise.
+// A position is that of a row, in plain files and in compressed ones; nothing is published
+// otherwise.
 func TestResumeRefusesOtherPositions(t *testing.T) {
 	table := header + "a,b,1600000007\nc,d,1600000008\n"
 	for name, text := range map[string]string{"plain": table, "gzip": string(gzipped(table)), "zstd": string(zstded(table))} {
@@ -220,7 +221,8 @@ func TestStateThatIsALink(t *testing.T) {
 	}
 }
 
-// Rejects are not written through a link, whether it leads to a file or to none; to a device it may.
+// Rejects are not written through a link, whether it leads to a file or to none; to a device it
+// may.
 func TestRejectsThatAreALink(t *testing.T) {
 	folder := t.TempDir()
 	name := func(file string) string { return filepath.Join(folder, file) }
@@ -262,7 +264,8 @@ func TestRejectsThatAreALink(t *testing.T) {
 	}
 }
 
-// Rows are shown by people's programs, so what could steer a terminal is escaped; the value stays the same.
+// Rows are shown by people's programs, so what could steer a terminal is escaped; the value stays
+// the same.
 func TestRejectsEscapeWhatSteersATerminal(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "rejects")
 	r, err := OpenRejects(name, 0, false)

@@ -77,7 +77,8 @@ func (p stuck) Publish(ctx context.Context, _ ...consumer.Message) error {
 	return context.Cause(ctx)
 }
 
-// Who stops a run while brokers do not answer is told what it waits for, and does not wait for long.
+// Who stops a run while brokers do not answer is told what it waits for, and does not wait for
+// long.
 func TestRunIsInterruptedWhileBrokersAreSilent(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -144,7 +145,8 @@ func TestRunIsInterruptedBetweenRows(t *testing.T) {
 	}
 }
 
-// A file that grows or shrinks while it is read, or is another than was looked at, does not pass for one that was read.
+// A file that grows or shrinks while it is read, or is another than was looked at, does not pass
+// for one that was read.
 func TestFileThatChanges(t *testing.T) {
 	for name, change := range map[string]func(file string) error{
 		"grows": func(file string) error {

@@ -6,9 +6,9 @@ import (
 	"hash/maphash"
 )
 
-// Sizes of the window. A conversation takes 6 bytes, its two accounts, and some 15 of the index: five
-// million of 28 bytes, such as "user0001234567" and "user0007654321", fit; two and a half million of
-// the longest accounts that there are.
+// Sizes of the window. A conversation takes 6 bytes, its two accounts, and some 15 of the index:
+// five million of 28 bytes, such as "user0001234567" and "user0007654321", fit; two and a half
+// million of the longest accounts that there are.
 const (
 	chunkBits = 18 // a chunk is what is published, and let go, at a time: some 7,000 conversations
 	chunkSize = 1 << chunkBits
@@ -20,8 +20,8 @@ const (
 	timeBytes  = 4 // T, behind the key: enough until 2106
 )
 
-// window holds the conversations that were read and not yet published, each with its largest T. When
-// it is full, the oldest must go: those of the chunk that was filled first. It is pure.
+// window holds the conversations that were read and not yet published, each with its largest T.
+// When it is full, the oldest must go: those of the chunk that was filled first. It is pure.
 //
 // A map of strings would take five times the memory, and the collector would have to look at each.
 // Here a few large blocks hold the entries one behind the other, and the map has where each is.
@@ -86,7 +86,8 @@ func (w *window) add(report, peer []byte, t int64, at Mark) {
 	c.bytes = binary.LittleEndian.AppendUint32(append(c.bytes, w.key...), uint32(t))
 }
 
-// find returns the number that a conversation has in the index, and its entry; nil: it has none yet.
+// find returns the number that a conversation has in the index, and its entry; nil: it has none
+// yet.
 func (w *window) find(key []byte) (number uint32, e []byte) {
 	for number = w.hash(key); ; number++ {
 		place, found := w.index[number]
@@ -108,8 +109,8 @@ func (w *window) entry(place uint32) []byte {
 func keyOf(e []byte) []byte { return e[:keyHeader+int(e[0])+int(e[1])] }
 
 // oldest takes the oldest chunk out, and gives each of its conversations with its T to each, in the
-// order in which they came. The accounts are valid within the call. rest is the Mark before which no
-// row is in the window any more; ok is false when nothing is. The window must not be empty.
+// order in which they came. The accounts are valid within the call. rest is the Mark before which
+// no row is in the window any more; ok is false when nothing is. The window must not be empty.
 func (w *window) oldest(each func(report, peer []byte, t int64)) (rest Mark, ok bool) {
 	for e := w.chunks[w.first].bytes; len(e) > 0; {
 		key := keyOf(e)

@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// The window against a naive model: conversations in the order in which they came, each with the largest T since then, the oldest chunk leaving first.
+// The window against a naive model: conversations in the order in which they came, each with the
+// largest T since then, the oldest chunk leaving first.
 func TestWindowAgainstAModel(t *testing.T) {
 	for seed := range uint64(20) {
 		random := rand.New(rand.NewPCG(seed, 1))

@@ -141,8 +141,8 @@ func TestColumnsOf(t *testing.T) {
 	for names, want := range map[string][2]string{ // without --read-time, and with it
 		"Report_Account,Peer_Account,ts": {
 			`its columns are "Report_Account", "Peer_Account", "ts": ` +
-			`rename "ts" if that is it, or say with --read-time T|now up to when everything ` +
-			`was read`},
+				`rename "ts" if that is it, or say with --read-time T|now up to when everything ` +
+				`was read`},
 		"Report_Account,Peer_Account":                       {`add it, or say with`},
 		"Report_Account,note,Peer_Account,utc":              {`rename the one that is it, or`},
 		"Report_Account,note,Read_At,Peer_Account":          {`rename "Read_At" if that is it`},

@@ -74,7 +74,8 @@ func TestRows(t *testing.T) {
 		"quotes and commas in quotes": {header + `"a""x","b,y",~7` + "\n",
 			`2 a"x b,y ~7`},
 		"line breaks in quotes": {
-			"note,Report_Account,Peer_Account\n\"one\ntwo\r\n\nthree\",a,b\nx,c,d\n", "2 a b 0|6 c d 0"},
+			"note,Report_Account,Peer_Account\n\"one\ntwo\r\n\nthree\",a,b\nx,c,d\n",
+			"2 a b 0|6 c d 0"},
 		"headers of joined files": {header + "a,b,~7\n\uFEFF" + header +
 			"c,d,~8\n\"Report_Account\",Peer_Account,MsgReadTime\n", "2 a b ~7|4 c d ~8"},
 		"spaces in a header again": {"Report_Account , Peer_Account " +

@@ -106,13 +106,19 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 		watch.Go(func() { r.watch(ctx, sending, fail) })
 	}
 	r.ship = shipping{to: o.To, progress: r.Progress, save: r.save, fail: fail, log: r.Log,
-		stopped: ctx.Done()}
-	r.ship.start(sending, &r.State)
+		stopped: ctx.Done(), queue: make(chan *batch),
+		at: r.at, times: r.State.Times, saved: time.Now()}
+	var shipping sync.WaitGroup
+	for range senders {
+		shipping.Go(func() { r.ship.run(sending) })
+	}
 	err := r.readAll(reading, sending)
 	if err == nil || errors.Is(err, ErrInterrupted) && r.StateFile == "" {
 		err = cmp.Or(r.empty(ctx, sending), err)
 	}
-	done, times := r.ship.wait()
+	close(r.ship.queue)
+	shipping.Wait()
+	done, times := r.ship.at, r.ship.times // of what is acknowledged
 	if cause := context.Cause(sending); cause != nil {
 		err = cause
 	}

@@ -96,23 +96,18 @@ var errNoRow = errors.New("no row begins there")
 
 // skipTo consumes what is before an offset; line is the number of the line that begins there.
 func (l *lines) skipTo(offset, line int64) error {
+	n, err := io.CopyN(io.Discard, l.in, max(0, offset-l.offset-1))
 	before := byte('\n')
-	for l.offset < offset {
-		switch {
-		case l.in.Buffered() > 0 || l.more():
-		case l.err == io.EOF:
-			return errNoRow
-		default:
-			return fmt.Errorf("at byte %d, before byte %d: %w", l.offset, offset, l.err)
-		}
-		n := int(min(int64(l.in.Buffered()), offset-l.offset))
-		before = l.ahead()[n-1]
-		l.skip(n)
+	if err == nil && l.offset < offset {
+		before, err = l.in.ReadByte()
 	}
-	if l.offset > offset || before != '\n' {
+	switch {
+	case err != nil && err != io.EOF:
+		return fmt.Errorf("at byte %d, before byte %d: %w", l.offset+n, offset, err)
+	case err != nil || l.offset > offset || before != '\n':
 		return errNoRow
 	}
-	l.number = line
+	l.offset, l.number = offset, line
 	return nil
 }
 

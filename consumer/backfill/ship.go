@@ -36,7 +36,6 @@ type shipping struct {
 	log      zerolog.Logger
 	stopped  <-chan struct{} // closed when the run is to end
 	queue    chan *batch
-	senders  sync.WaitGroup
 	warn     sync.Once // of brokers that take nothing
 
 	mu       sync.Mutex
@@ -44,20 +43,6 @@ type shipping struct {
 	at       Mark     // up to which all are acknowledged
 	times    Times    // of what is acknowledged
 	saved    time.Time
-}
-
-// start begins where the state says.
-func (s *shipping) start(ctx context.Context, from *State) {
-	s.queue, s.at, s.times, s.saved = make(chan *batch), from.At, from.Times, time.Now()
-	for range senders {
-		s.senders.Go(func() {
-			for b := range s.queue {
-				if err := s.publish(ctx, b); err != nil {
-					s.fail(err)
-				}
-			}
-		})
-	}
 }
 
 // send gives a batch to a sender, and waits until one is free, or ctx ends.
@@ -73,12 +58,13 @@ func (s *shipping) send(ctx context.Context, b *batch) error {
 	}
 }
 
-// wait returns when nothing is in flight any more, with the mark up to which everything is
-// acknowledged, and the times of what is.
-func (s *shipping) wait() (Mark, Times) {
-	close(s.queue)
-	s.senders.Wait()
-	return s.at, s.times
+// run publishes batches of the queue until it is closed.
+func (s *shipping) run(ctx context.Context) {
+	for b := range s.queue {
+		if err := s.publish(ctx, b); err != nil {
+			s.fail(err)
+		}
+	}
 }
 
 func (s *shipping) publish(ctx context.Context, b *batch) error {

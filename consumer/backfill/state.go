@@ -11,6 +11,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -186,10 +187,8 @@ type StateFile string
 // StateFileOf is where the state of a run over these inputs is: beside the first. Standard input
 // can't be read again, so there is none.
 func StateFileOf(inputs []Input) StateFile {
-	for _, in := range inputs {
-		if in.stdin != nil {
-			return ""
-		}
+	if slices.ContainsFunc(inputs, func(in Input) bool { return in.stdin != nil }) {
+		return ""
 	}
 	return StateFile(inputs[0].Name + stateSuffix)
 }

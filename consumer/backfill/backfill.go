@@ -18,9 +18,10 @@ import (
 
 const (
 	loggedRejects = 5    // without a file of rejects
-	allRejected   = 1000 // rows, after which it is said that every one was rejected
+	allRejected   = 1000 // rows, after which it is logged that every one was rejected
 
-	// stopLimit is how long a run over files waits, when it is stopped, for what is on its way: a resumed run sends that again.
+	// stopLimit is how long a stopped run over files waits for what is in flight: a resumed run
+	// sends that again.
 	stopLimit = 10 * time.Second
 )
 
@@ -34,7 +35,8 @@ type PositionError struct {
 }
 
 func (e *PositionError) Error() string {
-	return fmt.Sprintf("%s: no row begins at byte %d, where the run is to continue", e.Name, e.Offset)
+	return fmt.Sprintf("%s: no row begins at byte %d, where the run is to continue",
+		e.Name, e.Offset)
 }
 
 // Options says what to run.
@@ -42,9 +44,9 @@ type Options struct {
 	Inputs    []Input
 	To        Publisher // nil: nothing is published, and no state is kept
 	Rejects   *Rejects  // nil: the first are logged
-	State     State     // where to begin, and what the file of the state is to say besides
+	State     State     // where to begin, and what else the file of the state is to have
 	StateFile StateFile
-	Window    int // chunks of 256 KiB; 0: the 184 MiB that are also the most
+	Window    int // chunks of 256 KiB; 0: the 168 MiB that are also the most
 	Progress  *Progress
 	Log       zerolog.Logger
 }
@@ -52,8 +54,8 @@ type Options struct {
 // Summary is what a run did.
 type Summary struct {
 	Rows, Rejected int64 // of the interrupted runs before it, too
-	Untimed        int64 // of the rows that were not rejected, those that had no time, and got that of the state
-	Records        int64 // published, each an own conversation as long as the window held them all
+	Untimed        int64 // of the other rows, those that had no time and got the state's
+	Records        int64 // published, one for each conversation as long as the window held them all
 	Overflowed     bool  // the window was full: a conversation may have got several records
 	Times          Times // of the records, those of the interrupted runs included
 	At             Mark  // before which everything is done
@@ -70,15 +72,16 @@ type run struct {
 	first  string   // reason of the first reject
 	spaced bool     // it was logged that an account has spaces around it
 	rounds bool     // it was logged that an account is a rounded number
-	hashes []string // of inputs that were read to their ends; each is there before the first mark behind it
+	hashes []string // of inputs that were read to their ends, before there is a mark behind them
 }
 
-// Run reads the inputs from the state's mark on, and publishes one record for each conversation that is in the window, when it is full or
-// everything is read. It returns when each is acknowledged; then the state is gone. Otherwise the state has what is done, and the error is
-// ErrInterrupted, an *InputError, or what publishing failed with.
+// Run reads the inputs from the state's mark on, and publishes one record for each conversation in
+// the window, when it is full or everything is read. It returns when each is acknowledged; then the
+// state is gone. Otherwise the state has what is done, and the error is ErrInterrupted, an
+// *InputError, or what publishing failed with.
 //
-// When ctx ends, what is on its way is waited for, if there is a state not for long. Of inputs that can't be read again the rest of the window is
-// published then, too.
+// When ctx ends, Run waits for what is in flight; if there is a state, not for long. Of inputs that
+// can't be read again the rest of the window is published then, too.
 func Run(ctx context.Context, o Options) (Summary, error) {
 	r := &run{Options: o, window: newWindow(cmp.Or(o.Window, maxChunks)), at: o.State.At}
 	r.hashes = make([]string, len(o.Inputs))
@@ -88,62 +91,67 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	}
 	r.Progress.begin(o.Inputs, r.at)
 	if err := o.Rejects.cut(r.at.RejectsBytes); err != nil {
-		return Summary{}, fmt.Errorf("--rejects: %w", err)
+		return Summary{}, err
 	}
-	// What is on its way is finished after the end of ctx; the publisher has limits of its own. Reading ends with either.
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	// What is in flight is finished after the end of ctx; the publisher has limits of its own.
+	// Reading ends with either.
 	sending, fail := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer fail(nil)
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
 	defer context.AfterFunc(sending, stop)()
-	defer r.watch(ctx, fail)()
-	r.ship = shipping{to: o.To, progress: r.Progress, save: r.save, fail: fail, log: r.Log, stopped: ctx.Done()}
-	r.ship.start(sending, &r.State)
+	if r.To != nil {
+		watch.Go(func() { r.watch(ctx, sending, fail) })
+	}
+	r.ship = shipping{to: o.To, progress: r.Progress, save: r.save, fail: fail, log: r.Log,
+		stopped: ctx.Done(), queue: make(chan *batch),
+		at: r.at, times: r.State.Times, saved: time.Now()}
+	var shipping sync.WaitGroup
+	for range senders {
+		shipping.Go(func() { r.ship.run(sending) })
+	}
 	err := r.readAll(reading, sending)
 	if err == nil || errors.Is(err, ErrInterrupted) && r.StateFile == "" {
-		if e := r.empty(ctx, sending); e != nil {
-			err = e
-		}
+		err = cmp.Or(r.empty(ctx, sending), err)
 	}
-	done, times := r.ship.wait()
+	close(r.ship.queue)
+	shipping.Wait()
+	done, times := r.ship.at, r.ship.times // of what is acknowledged
 	if cause := context.Cause(sending); cause != nil {
 		err = cause
 	}
-	if err == nil {
-		err = r.finish()
-	} else if e := r.save(done, times); e != nil {
-		err = fmt.Errorf("%w; and the state could not be saved: %w", err, e)
+	if err != nil {
+		if e := r.save(done, times); e != nil {
+			err = fmt.Errorf("%w; and the state could not be saved: %w", err, e)
+		}
+	} else if err = r.Rejects.sync(); err == nil {
+		err = r.StateFile.Remove()
 	}
-	return Summary{r.at.Rows, r.at.Rejected, r.at.Untimed, r.Progress.Published.Load(), r.over, times,
-		done}, err
+	return Summary{r.at.Rows, r.at.Rejected, r.at.Untimed, r.Progress.Published.Load(), r.over,
+		times, done}, err
 }
 
-// watch says what happens when ctx ends, and gives up what is on its way if that takes too long and can be sent again, until the function that it
-// returns is called.
-func (r *run) watch(ctx context.Context, fail context.CancelCauseFunc) (end func()) {
-	if r.To == nil {
-		return func() {}
+// watch logs that ctx has ended, and abandons what is in flight if that takes too long and can be
+// sent again.
+func (r *run) watch(ctx, sending context.Context, fail context.CancelCauseFunc) {
+	select {
+	case <-sending.Done():
+		return
+	case <-ctx.Done():
 	}
-	ended := make(chan struct{})
-	var watch sync.WaitGroup
-	watch.Go(func() {
-		select {
-		case <-ended:
-			return
-		case <-ctx.Done():
-		}
-		if r.StateFile == "" {
-			r.Log.Warn().Msg("stopping: what was read is published; a second Ctrl-C stops at once")
-			return
-		}
-		r.Log.Warn().Msgf("stopping: what is on its way is waited for, %s at most; a second Ctrl-C stops at once", stopLimit)
-		select {
-		case <-ended:
-		case <-time.After(stopLimit):
-			fail(ErrInterrupted)
-		}
-	})
-	return func() { close(ended); watch.Wait() }
+	if r.StateFile == "" {
+		r.Log.Warn().Msg("stopping: what was read is published; a second Ctrl-C stops at once")
+		return
+	}
+	r.Log.Warn().Msgf("stopping: what is on its way is waited for, %s at most; "+
+		"a second Ctrl-C stops at once", stopLimit)
+	select {
+	case <-sending.Done():
+	case <-time.After(stopLimit):
+		fail(ErrInterrupted)
+	}
 }
 
 // Begin writes the first state of a run, before anything else is done.
@@ -154,17 +162,17 @@ func (o *Options) Begin() error {
 	}
 	if err := o.StateFile.save(o.State); err != nil {
 		return fmt.Errorf("the run could not be resumed, because %s can't be written: %w; "+
-			"copy the file into a folder that you may write to, or give it on standard input: markread backfill - < %s",
-			o.StateFile, plain(err), o.Inputs[0].Name)
+			"copy the file into a folder that you may write to, or give it on standard input: "+
+			"markread backfill - < %s", o.StateFile, plain(err), o.Inputs[0].Name)
 	}
 	return nil
 }
 
-// save notes in the state that everything before a mark is done, and the times of what is published.
-// Rejects before it must outlast whatever happens now, like the state.
+// save notes in the state that everything before a mark is done, and the times of what is
+// published. Rejects before it must outlast whatever happens now, like the state.
 func (r *run) save(at Mark, times Times) error {
 	if err := r.Rejects.sync(); err != nil {
-		return fmt.Errorf("--rejects: %w", err)
+		return err
 	}
 	state := r.State
 	state.Hashes, state.Times = r.hashes[:at.Input], times
@@ -175,19 +183,12 @@ func (r *run) save(at Mark, times Times) error {
 	return nil
 }
 
-// finish makes the rejects last and removes the state.
-func (r *run) finish() error {
-	if err := r.Rejects.sync(); err != nil {
-		return fmt.Errorf("--rejects: %w", err)
-	}
-	return r.StateFile.Remove()
-}
-
-// readAll reads the inputs, and publishes what the window has no room for. It ends with ErrInterrupted soon after ctx does.
+// readAll reads the inputs, and publishes what the window has no capacity for. It ends with
+// ErrInterrupted soon after ctx does.
 func (r *run) readAll(ctx, sending context.Context) error {
 	for i := r.at.Input; i < len(r.Inputs); i++ {
 		if err := r.readInput(ctx, sending, i); errors.Is(err, ErrInterrupted) {
-			return ErrInterrupted // whatever it was taken for on its way through decompression
+			return ErrInterrupted // whatever decompression took it for
 		} else if err != nil {
 			return err
 		}
@@ -196,7 +197,6 @@ func (r *run) readAll(ctx, sending context.Context) error {
 	return nil
 }
 
-// readInput reads one input.
 func (r *run) readInput(ctx, sending context.Context, number int) error {
 	in := &r.Inputs[number]
 	s, err := in.open(ctx, &r.Progress.Read)
@@ -219,19 +219,15 @@ func (r *run) readInput(ctx, sending context.Context, number int) error {
 	if r.at.Rows == before && !resumed {
 		r.Log.Warn().Str("file", in.Name).Msg("there are no rows in it")
 	}
-	if err := s.unchanged(in); err != nil {
-		return err
-	}
 	r.hashes[number] = s.raw.sum()
-	return nil
+	return s.unchanged(in)
 }
 
-// readRows reads the rows of one input.
 func (r *run) readRows(sending context.Context, number int, s *source) error {
 	in := &r.Inputs[number]
 	for {
 		r.at.Input, r.at.Offset, r.at.Line = number, s.lines.offset, s.lines.number
-		if r.at.Read != s.raw.read { // every 256 KiB
+		if r.at.Read != s.raw.read { // not for each row
 			r.at.Read, r.at.SHA256 = s.raw.read, s.raw.sum()
 		}
 		row, event, err := s.next(time.Now) // after the row has come: standard input may be slow
@@ -250,7 +246,7 @@ func (r *run) readRows(sending context.Context, number int, s *source) error {
 		if err != nil {
 			return err
 		}
-		r.Progress.count(r.at, r.sent+int64(r.window.count))
+		r.Progress.count(r.at, r.sent+int64(r.window.count()))
 	}
 }
 
@@ -267,14 +263,24 @@ func (r *run) keep(sending context.Context, in *Input, row row, event readState)
 	before := r.at // the row is counted in none of its numbers, or in all of them
 	if event.readTime == 0 {
 		event.readTime = r.State.ReadTime
-		r.noteUntimed(in, row)
+		// The first is logged at once, while nothing is published: a misspelled field is one in
+		// every row.
+		if r.at.Untimed++; r.at.Untimed == 1 {
+			r.warn(in, row).Msgf("the row has no MsgReadTime: it, and every other that has none, "+
+				"is marked as read up to %s (--read-time); if there should be one, stop with "+
+				"Ctrl-C", r.State.ReadUpTo())
+		}
 	}
 	r.window.add(event.report, event.peer, event.readTime, before)
 	r.at.Rows++
 	return nil
 }
 
-// reject notes a bad row.
+func (r *run) warn(in *Input, row row) *zerolog.Event {
+	return r.Log.Warn().Str("file", in.Name).Int64("line", row.line)
+}
+
+// reject counts a bad row, and keeps or logs it.
 func (r *run) reject(in *Input, row row, reason error) error {
 	r.at.Rows++
 	r.at.Rejected++
@@ -283,39 +289,39 @@ func (r *run) reject(in *Input, row row, reason error) error {
 	}
 	if r.at.Rejected == allRejected && r.at.Rows == allRejected {
 		r.Log.Warn().Str("file", in.Name).Str("first_reason", r.first).
-			Msgf("all of the first %d rows are rejected: is it the right file? Ctrl-C stops; nothing is published yet", allRejected)
+			Msgf("all of the first %d rows are rejected: is it the right file? Ctrl-C stops; "+
+				"nothing is published yet", allRejected)
 	}
-	if r.Rejects != nil {
-		length, err := r.Rejects.add(Reject{File: in.Name, Line: row.line, Reason: reason.Error()}, row.text)
-		if err != nil {
-			return fmt.Errorf("--rejects: %w", err)
-		}
+	switch {
+	case r.Rejects != nil:
+		rejected := Reject{File: in.Name, Line: row.line, Reason: reason.Error()}
+		length, err := r.Rejects.add(rejected, row.text)
 		r.at.RejectsBytes = length
-		return nil
-	}
-	if r.at.Rejected <= loggedRejects {
-		r.Log.Warn().Str("file", in.Name).Int64("line", row.line).Str("reason", reason.Error()).Msg("rejected")
-	}
-	if r.at.Rejected == loggedRejects+1 {
-		r.Log.Warn().Msg("further rejects are counted and not shown; --rejects FILE keeps all of them")
+		return err
+	case r.at.Rejected <= loggedRejects:
+		r.warn(in, row).Str("reason", reason.Error()).Msg("rejected")
+	case r.at.Rejected == loggedRejects+1:
+		r.Log.Warn().
+			Msg("further rejects are counted and not shown; --rejects FILE keeps all of them")
 	}
 	return nil
 }
 
 // errUntimed is why a row without a time is no event where the run has none for it.
-var errUntimed = errors.New("it has no MsgReadTime; --read-time T|now sets it for rows that have none")
+var errUntimed = errors.New("it has no MsgReadTime; " +
+	"--read-time T|now sets it for rows that have none")
 
 // warnOfAccount logs the first valid account of each kind that hardly anybody has.
 func (r *run) warnOfAccount(in *Input, row row, account []byte) {
 	switch first, last := account[0], account[len(account)-1]; {
 	case !r.spaced && (first == ' ' || last == ' '):
 		r.spaced = true
-		r.Log.Warn().Str("file", in.Name).Int64("line", row.line).
-			Msg("an account begins or ends with a blank, which is taken for a part of it: the server may know no such account")
+		r.warn(in, row).Msg("an account begins or ends with a blank, " +
+			"which is taken for a part of it: the server may know no such account")
 	case !r.rounds && len(account) > 1 && strings.IndexByte(".,eE", account[1]) >= 0 &&
 		rounded.Match(account):
 		r.rounds = true
-		r.Log.Warn().Str("file", in.Name).Int64("line", row.line).Str("account", string(account)).
+		r.warn(in, row).Str("account", string(account)).
 			Msg("an account looks like a long number that a spreadsheet has rounded: " +
 				"export the column as text; the server may know no such account")
 	}
@@ -324,29 +330,22 @@ func (r *run) warnOfAccount(in *Input, row row, account []byte) {
 // rounded matches how spreadsheets, and programs that keep them as floats, write long numbers.
 var rounded = regexp.MustCompile(`^[0-9](([.,][0-9]+)?[Ee][+]|[.,][0-9]+[Ee])[0-9]+$`)
 
-// noteUntimed counts a row without a time. The first is told at once, while nothing is published: a misspelled field would be one in every row.
-func (r *run) noteUntimed(in *Input, row row) {
-	if r.at.Untimed++; r.at.Untimed == 1 {
-		r.Log.Warn().Str("file", in.Name).Int64("line", row.line).Msgf("the row has no MsgReadTime: it, and every other that has none, "+
-			"is marked as read up to %s (--read-time); if there should be one, stop with Ctrl-C", r.State.ReadUpTo())
-	}
-}
-
 // shipOldest publishes the chunk that was filled first.
 func (r *run) shipOldest(sending context.Context) error {
-	b := batch{now: time.Now(), messages: make([]event.Message, 0, r.window.chunks[0].entries)}
-	upTo, ok := r.window.oldest(b.add)
-	if !ok {
-		upTo = r.at
+	b := &batch{now: time.Now(), messages: make([]event.Message, 0, 8<<10)}
+	var left bool
+	if b.upTo, left = r.window.oldest(b.add); !left {
+		b.upTo = r.at
 	}
 	r.sent += int64(len(b.messages))
-	return r.ship.send(sending, b, upTo)
+	return r.ship.send(sending, b)
 }
 
 // empty publishes what is in the window.
 func (r *run) empty(ctx, sending context.Context) error {
 	r.Progress.Ending.Store(true)
-	for r.window.count > 0 {
+	r.window.index = nil // nothing is added any more
+	for r.window.used > 0 {
 		if ctx.Err() != nil && r.StateFile != "" {
 			return ErrInterrupted
 		}

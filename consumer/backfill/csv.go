@@ -2,8 +2,8 @@ package backfill
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
@@ -20,130 +20,133 @@ type table struct {
 	fields  [][]byte // of the current row
 }
 
-// next returns the next row that is not blank, and its fields. With a *badRow there is a row without
-// fields; with another error there is none.
+// next returns the next row that is not blank, and its fields. With a *badRow there is a row
+// without fields; with another error there is none.
 //
-// A row goes on behind a line break as long as a quote is open, that is as long as the number of
-// quotes is odd. If what comes out then is not what a row of this table must be, a quote is missing
-// or one too many, and only the first line is taken for the bad row: else one quote could swallow
+// A row continues behind a line break as long as a quote is open, that is as long as the number of
+// quotes is odd. If the result is not what a row of this table must be, a quote is missing or one
+// too many, and only the first line is taken for the bad row: else one quote could swallow
 // thousands of rows.
 func (t *table) next() (row, [][]byte, error) {
-	for {
-		l := t.lines
-		first, found := l.newline(0)
-		if first > MaxLine || !found && (l.err != io.EOF || first == 0) { // too long, or the end
-			r, err := l.next()
-			if err == nil {
-				err = errTooLong
-			}
-			return r, nil, err
-		}
-		length, breaks := first, 0
-		for quotes, counted := 0, 0; ; {
-			if found {
-				breaks++
-			}
-			quotes += bytes.Count(l.ahead(length)[counted:], []byte{'"'})
-			if counted = length; quotes%2 == 0 || !found || length > MaxLine {
-				break
-			}
-			length, found = l.newline(length)
-		}
-		if !found && length <= MaxLine && l.err != io.EOF { // the rest of the row did not come
-			return row{}, nil, l.err
-		}
-		r := row{line: l.number, text: rowText(l.ahead(length))}
-		if blank(r.text) {
-			l.skip(length, breaks)
-			continue
-		}
-		fields, err := t.split(r.text)
-		if length > first && (err != nil || length > MaxLine || !t.mayBeLong(fields)) {
-			length, breaks = first, 1
-			r.text = rowText(l.ahead(first))
-			fields, err = t.split(r.text) // an error, for a quote is open
-		}
-		l.skip(length, breaks)
-		return r, fields, err
+	r, err := t.lines.next(func(text []byte) bool {
+		fields, err := t.split(text)
+		return err == nil && t.mayBeLong(fields)
+	})
+	if err != nil {
+		return r, nil, err
 	}
+	fields, err := t.split(r.text)
+	return r, fields, err
 }
 
 // mayBeLong reports whether these can be the fields of a row of several lines.
 func (t *table) mayBeLong(fields [][]byte) bool {
-	c := t.columns
-	if c.count == 0 { // the header
+	if t.columns.count == 0 { // the header
 		return true
 	}
-	if len(fields) != c.count {
-		return false
-	}
-	for _, place := range []int{c.report, c.peer, c.readTime} {
-		if place >= 0 && bytes.IndexByte(fields[place], '\n') >= 0 {
-			return false
-		}
-	}
-	return true
-}
-
-func fieldsOf(n int) string {
-	if n == 1 {
-		return "1 field"
-	}
-	return fmt.Sprintf("%d fields", n)
+	broken := func(at int) bool { return at >= 0 && bytes.IndexByte(fields[at], '\n') >= 0 }
+	return len(fields) == t.columns.count && !slices.ContainsFunc(t.columns.at[:], broken)
 }
 
 // isHeaderRow reports whether a row that is not the first is a header, of a file that was appended:
 // perhaps to a last line without a line break. One with other spellings is none of this table: its
 // columns may have other places.
 func isHeaderRow(fields [][]byte) bool {
-	report, peer := false, false
+	names := [len(columnNames)]bool{}
 	for _, field := range fields {
 		if !bytes.Contains(field, []byte("ccount")) && !bytes.Contains(field, []byte("CCOUNT")) {
-			continue // looking closer takes time
+			continue // the rest takes time
 		}
 		field = bytes.TrimSpace(field)
-		name := meant(field)
-		report = report || name == reportColumn || bytes.HasSuffix(field, []byte(reportColumn))
-		peer = peer || name == peerColumn || bytes.HasSuffix(field, []byte(peerColumn))
+		for n, name := range columnNames {
+			names[n] = names[n] || meant(field) == name || bytes.HasSuffix(field, []byte(name))
+		}
 	}
-	return report && peer
+	return names[0] && names[1]
 }
-
-// sameHeader reports whether a header has the fields where this table has them.
-func (t *table) sameHeader(fields [][]byte) bool {
-	c, err := columnsOf(fields, true)
-	return err == nil && c == t.columns
-}
-
-// nulls are what databases export for a value that there is not.
-var nulls = []string{"null", "NULL", `\N`}
 
 // event judges a row as the worker would judge it as an event.
-func (t *table) event(r row, fields [][]byte, latest time.Time) (readState, error) {
+func (t *table) event(r row, fields [][]byte, latest time.Time) (e readState, err error) {
 	if len(fields) != t.columns.count {
-		return readState{}, t.wrongCount(r.text, len(fields))
+		return e, t.wrongCount(r.text, len(fields))
 	}
-	e := readState{report: fields[t.columns.report], peer: fields[t.columns.peer]}
-	var readTime []byte
-	if t.columns.readTime >= 0 {
-		readTime = bytes.TrimSpace(fields[t.columns.readTime])
-		if slices.Contains(nulls, string(readTime)) {
+	report, peer, readTime := t.columns.at[0], t.columns.at[1], []byte(nil)
+	if at := t.columns.at[2]; at >= 0 {
+		readTime = bytes.TrimSpace(fields[at])
+		switch string(readTime) {
+		case "null", "NULL", `\N`: // what databases export for a value that there is not
 			readTime = nil
 		}
 	}
-	var err error
+	e = readState{report: fields[report], peer: fields[peer]}
 	e.readTime, err = event.CheckFields(e.report, e.peer, readTime, latest)
 	return e, err
 }
 
 // wrongCount is the error of a row with another number of fields than the header.
 func (t *table) wrongCount(text []byte, n int) error {
-	hint := ""
+	fields, hint := "fields", ""
+	if n == 1 {
+		fields = "field"
+	}
 	switch {
 	case bytes.IndexByte(text, '\r') >= 0:
 		hint = "; it has a CR that ends no line: tr '\\r' '\\n' makes lines of it"
 	case n > t.columns.count:
 		hint = "; a field with a comma needs quotes"
 	}
-	return fmt.Errorf("it has %s, the header has %d%s", fieldsOf(n), t.columns.count, hint)
+	return fmt.Errorf("it has %d %s, the header has %d%s", n, fields, t.columns.count, hint)
+}
+
+// split returns a row's fields, which are valid until the next call.
+func (t *table) split(text []byte) ([][]byte, error) {
+	t.fields = t.fields[:0]
+	quoted := bytes.IndexByte(text, '"') >= 0
+	for more := true; more; {
+		var field []byte
+		var err error
+		if !quoted {
+			field, text, more = bytes.Cut(text, []byte{','})
+		} else if field, text, more, err = cutField(text); err != nil {
+			return nil, &badRow{fmt.Errorf("not a row of CSV: a quote is missing, or one too "+
+				"many: field %d %w", len(t.fields)+1, err)}
+		}
+		t.fields = append(t.fields, field)
+	}
+	return t.fields, nil
+}
+
+// cutField cuts the first field off a row; more: a comma follows. Spaces and tabs around the quotes
+// of a field are not part of it: people and programs write them behind commas. encoding/csv refuses
+// them, or takes those off that belong to a field without quotes.
+func cutField(text []byte) (field, rest []byte, more bool, err error) {
+	quoted := bytes.TrimLeft(text, " \t")
+	if len(quoted) == 0 || quoted[0] != '"' {
+		field, rest, more = bytes.Cut(text, []byte{','})
+		if bytes.IndexByte(field, '"') >= 0 {
+			err = errors.New("has a quote, but does not begin with one")
+		}
+		return field, rest, more, err
+	}
+	end := 1 // behind the closing quote, in the end
+	for {
+		i := bytes.IndexByte(quoted[end:], '"')
+		if i < 0 {
+			return nil, nil, false, errors.New("has no closing quote")
+		}
+		if end += i + 1; end == len(quoted) || quoted[end] != '"' {
+			break
+		}
+		end++ // two are one of the field
+	}
+	if field = quoted[1 : end-1]; bytes.IndexByte(field, '"') >= 0 {
+		field = bytes.ReplaceAll(field, []byte(`""`), []byte(`"`))
+	}
+	if rest = bytes.TrimLeft(quoted[end:], " \t"); len(rest) == 0 {
+		return field, nil, false, nil
+	}
+	if rest[0] != ',' {
+		return nil, nil, false, errors.New("goes on behind its closing quote")
+	}
+	return field, rest[1:], true, nil
 }

@@ -20,71 +20,85 @@ var (
 	zstdMagic = []byte("\x28\xb5\x2f\xfd")
 )
 
-// decompress looks at the first bytes, whatever the name. after is nil if nothing is compressed.
-func decompress(raw io.Reader) (content io.Reader, behind *after, done func(), err error) {
-	in := bufio.NewReaderSize(raw, 256<<10)
+// decompress looks at the first bytes, whatever the name, and returns the content.
+func (s *source) decompress() (io.Reader, error) {
+	in := bufio.NewReaderSize(s.raw, 256<<10)
 	head, err := in.Peek(4)
 	if err != nil && err != io.EOF {
-		return nil, nil, nil, plain(err)
+		return nil, plain(err)
 	}
 	switch {
 	case bytes.HasPrefix(head, gzipMagic):
 		z, err := gzip.NewReader(in)
 		if err != nil {
-			return nil, nil, nil, damaged("gzip", err)
+			return nil, damaged("gzip", err)
 		}
 		z.Multistream(false)
-		behind = &after{last: "gzip member"}
-		return &compressed{&members{in, z, behind}, "gzip"}, behind, func() {}, nil
+		s.compressed = &compressed{name: "gzip", unit: "member"}
+		s.compressed.content = &members{in, z, s.compressed}
 	case bytes.Equal(head, zstdMagic),
 		len(head) == 4 && head[0]&0xf0 == 0x50 && string(head[1:]) == "\x2a\x4d\x18": // pzstd's
 		read := &tail{in: in}
 		z, err := zstd.NewReader(read, zstd.WithDecoderConcurrency(1),
 			zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxZstdWindow))
 		if err != nil {
-			return nil, nil, nil, damaged("zstd", err)
+			return nil, damaged("zstd", err)
 		}
-		behind = &after{last: "zstd frame"}
-		return &compressed{&frames{read, z, behind}, "zstd"}, behind, z.Close, nil
+		file := s.close
+		s.close = func() { z.Close(); file() }
+		s.compressed = &compressed{name: "zstd", unit: "frame"}
+		s.compressed.content = &frames{read, z, s.compressed}
+	default:
+		return in, nil
 	}
-	return in, nil, func() {}, nil
+	return s.compressed, nil
 }
 
-// after is what follows the last member of a compressed input without being another.
-type after struct {
-	last string    // what it follows
-	in   io.Reader // from its first byte on; nil: nothing follows
+// compressed reads the content of a compressed input.
+type compressed struct {
+	name, unit string
+	content    io.Reader
+	rest       io.Reader // what follows the last unit without being another; nil: nothing
 }
 
-// row reads it to its end and returns its beginning, and as the error what it is. Without any, or if
-// it was returned before, the text is nil and the error io.EOF; else it is what reading failed with.
-func (a *after) row() (text []byte, err error) {
-	if a == nil || a.in == nil {
+func (c *compressed) Read(b []byte) (int, error) {
+	n, err := c.content.Read(b)
+	if err != nil && err != io.EOF {
+		err = damaged(c.name, err)
+	}
+	return n, err
+}
+
+// row reads the rest to its end and returns its beginning, and as the error what it is. Without
+// any, or if it was returned before, the text is nil and the error io.EOF; else it is what reading
+// failed with.
+func (c *compressed) row() (text []byte, err error) {
+	if c == nil || c.rest == nil {
 		return nil, io.EOF
 	}
-	text, err = io.ReadAll(io.LimitReader(a.in, keptOfRow))
+	text, err = io.ReadAll(io.LimitReader(c.rest, keptOfRow))
+	more := int64(0)
+	if err == nil {
+		more, err = io.Copy(io.Discard, c.rest)
+	}
 	if err != nil {
 		return nil, plain(err)
 	}
-	more, err := io.Copy(io.Discard, a.in)
-	if err != nil {
-		return nil, plain(err)
-	}
-	a.in = nil
+	c.rest = nil
 	bytes := "1 byte follows"
 	if n := int64(len(text)) + more; n > 1 {
 		bytes = fmt.Sprintf("%d bytes follow", n)
 	}
-	return text, &badRow{fmt.Errorf("%s the last %s and can't be decompressed: "+
-		"was something appended to the file, or a part of it overwritten?", bytes, a.last)}
+	return text, &badRow{fmt.Errorf("%s the last %s %s and can't be decompressed: "+
+		"was something appended to the file, or a part of it overwritten?", bytes, c.name, c.unit)}
 }
 
-// members are those of a gzip file, one behind the other, and the zeros that tapes and some programs
-// leave behind the last.
+// members are those of a gzip file, one behind the other, and the zeros that tapes and some
+// programs leave behind the last.
 type members struct {
-	in     *bufio.Reader
-	z      *gzip.Reader
-	behind *after
+	in *bufio.Reader
+	z  *gzip.Reader
+	of *compressed
 }
 
 func (m *members) Read(b []byte) (int, error) {
@@ -92,19 +106,15 @@ func (m *members) Read(b []byte) (int, error) {
 	if err != io.EOF {
 		return n, err
 	}
-	next, err := m.in.ReadByte()
-	for ; err == nil && next == 0; next, err = m.in.ReadByte() {
+	head, err := m.in.Peek(len(gzipMagic))
+	for ; len(head) > 0 && head[0] == 0; head, err = m.in.Peek(len(gzipMagic)) {
+		_, _ = m.in.Discard(1) // it lies ahead
 	}
-	if err == nil {
-		err = m.in.UnreadByte()
-	}
-	if err != nil {
+	switch {
+	case len(head) == 0 || err != nil && err != io.EOF:
 		return n, err
-	}
-	if head, err := m.in.Peek(len(gzipMagic)); err != nil && err != io.EOF {
-		return n, err
-	} else if !bytes.Equal(head, gzipMagic) {
-		m.behind.in = m.in
+	case !bytes.Equal(head, gzipMagic):
+		m.of.rest = m.in
 		return n, io.EOF
 	}
 	err = m.z.Reset(m.in)
@@ -114,9 +124,9 @@ func (m *members) Read(b []byte) (int, error) {
 
 // frames are those of a zstd file.
 type frames struct {
-	in     *tail
-	z      *zstd.Decoder
-	behind *after
+	in *tail
+	z  *zstd.Decoder
+	of *compressed
 }
 
 // Read ends where no frame follows. The decoder reads no further than the four bytes that tell.
@@ -125,7 +135,7 @@ func (f *frames) Read(b []byte) (int, error) {
 	switch {
 	case errors.Is(err, zstd.ErrMagicMismatch):
 		if left := f.in.last[:len(zstdMagic)-f.in.zeros]; len(left) > 0 {
-			f.behind.in = io.MultiReader(bytes.NewReader(left), f.in.in)
+			f.of.rest = io.MultiReader(bytes.NewReader(left), f.in.in)
 		}
 		err = io.EOF
 	case err != nil && f.in.zeros > 0: // they were taken for a part of a frame
@@ -134,9 +144,9 @@ func (f *frames) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// tail remembers the last bytes that were read, as many as a frame's magic has. Behind the end there
-// are as many zeros: to the decoder fewer bytes than those of a magic are a frame that is cut off,
-// and so it looks at them, as at more.
+// tail remembers the last bytes that were read, as many as a frame's magic has. Behind the end
+// there are as many zeros: to the decoder fewer bytes than those of a magic are a frame that is cut
+// off, and so it looks at them, as at more.
 type tail struct {
 	in    io.Reader
 	last  []byte
@@ -155,27 +165,14 @@ func (t *tail) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// compressed says of which compression an error is.
-type compressed struct {
-	io.Reader
-	name string
-}
-
-func (c *compressed) Read(b []byte) (int, error) {
-	n, err := c.Reader.Read(b)
-	if err != nil && err != io.EOF {
-		err = damaged(c.name, err)
-	}
-	return n, err
-}
-
 func damaged(compression string, err error) error {
 	switch {
 	case errors.Is(err, zstd.ErrWindowSizeExceeded):
-		return fmt.Errorf("it needs more memory to decompress (--long, or --ultra) than there is for it: "+
-			"zstd -dc --long=31 FILE | markread backfill - (%w)", err)
+		return fmt.Errorf("it needs more memory to decompress (--long, or --ultra) than there is "+
+			"for it: zstd -dc --long=31 FILE | markread backfill - (%w)", err)
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("%s: the file ends in the middle; is it copied in full? (%w)", compression, err)
+		return fmt.Errorf("%s: the file ends in the middle; is it copied in full? (%w)",
+			compression, err)
 	}
 	return fmt.Errorf("%s: the file is damaged: %w", compression, err)
 }

@@ -25,7 +25,7 @@ func (s *source) next(now func() time.Time) (r row, e readState, err error) {
 	switch {
 	case r.text == nil && err == io.EOF:
 		r.line = s.lines.number
-		r.text, err = s.after.row()
+		r.text, err = s.compressed.row()
 	case errors.Is(err, event.ErrNoTime):
 		err = nil
 	}
@@ -42,7 +42,8 @@ func (s *source) nextOfTable(now func() time.Time) (row, readState, error) {
 			e, err := s.table.event(r, fields, now())
 			return r, e, err
 		}
-		if !s.table.sameHeader(fields) {
+		// An appended file's header is skipped if it has the fields in the places of the first.
+		if c, err := columnsOf(fields, true); err != nil || c != s.table.columns {
 			s.lines.number = r.line
 			return row{}, readState{}, errors.New("there is a header again, and another: " +
 				"give the files that were joined one by one")
@@ -51,12 +52,9 @@ func (s *source) nextOfTable(now func() time.Time) (row, readState, error) {
 }
 
 func (s *source) nextObject(now func() time.Time) (row, readState, error) {
-	r, err := s.lines.next()
-	switch {
-	case err != nil:
+	r, err := s.lines.next(nil)
+	if err != nil {
 		return r, readState{}, err
-	case r.tooLong:
-		return r, readState{}, errTooLong
 	}
 	decoded := event.Decode(event.Record{Value: r.text}, now())
 	return r, readState{[]byte(decoded.Report), []byte(decoded.Peer), decoded.ReadTime}, decoded.Invalid

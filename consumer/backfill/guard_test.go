@@ -19,7 +19,8 @@ import (
 	"markread/consumer/event"
 )
 
-// The state is saved now and then, and whenever it is, the rejects that it counts are in their file.
+// The state is saved now and then, and whenever it is, the rejects that it counts are in their
+// file.
 func TestRejectsAreNotBehindTheState(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		text, _, _ := tableOf(rand.New(rand.NewPCG(4, 4)), 200_000, 200_000)
@@ -32,22 +33,26 @@ func TestRejectsAreNotBehindTheState(t *testing.T) {
 		defer rejects.Close()
 		began, saved := time.Now(), map[Mark]bool{}
 		var mu sync.Mutex
-		_, err = Run(t.Context(), Options{Inputs: inputs, StateFile: file, Rejects: rejects, Window: 2, Log: zerolog.Nop(), State: stateFor(inputs),
-			To: publishes(func([]event.Message) error {
-				defer time.Sleep(saveEvery * 11 / 10)
-				s, err := file.Load()
-				mu.Lock()
-				defer mu.Unlock()
-				if err != nil || s == nil {
-					return err
-				}
-				saved[s.At] = true
-				if info, err := os.Stat(name); err != nil || info.Size() < s.At.RejectsBytes {
-					t.Errorf("%d bytes of rejects, %d in the state; %v", info.Size(), s.At.RejectsBytes, err)
-				}
-				return nil
-			})})
-		if most := int(time.Since(began)/saveEvery) + 1; err != nil || len(saved) < 2 || len(saved) > most {
+		_, err = Run(t.Context(),
+			Options{Inputs: inputs, StateFile: file, Rejects: rejects, Window: 2,
+				Log: zerolog.Nop(), State: stateFor(inputs),
+				To: publishes(func([]event.Message) error {
+					defer time.Sleep(saveEvery * 11 / 10)
+					s, err := file.Load()
+					mu.Lock()
+					defer mu.Unlock()
+					if err != nil || s == nil {
+						return err
+					}
+					saved[s.At] = true
+					if info, err := os.Stat(name); err != nil || info.Size() < s.At.RejectsBytes {
+						t.Errorf("%d bytes of rejects, %d in the state; %v", info.Size(),
+							s.At.RejectsBytes, err)
+					}
+					return nil
+				})})
+		if most := int(time.Since(began)/saveEvery) + 1; err != nil || len(saved) < 2 ||
+			len(saved) > most {
 			t.Errorf("%v; saved %d times, at most %d were wanted", err, len(saved), most)
 		}
 	})
@@ -55,10 +60,12 @@ func TestRejectsAreNotBehindTheState(t *testing.T) {
 
 // A resumed run has read the files before the one that it goes on with.
 func TestProgressOfAResumedRun(t *testing.T) {
-	inputs := inFolder(t, map[string]string{"a": header + "a,b,1600000007\n", "b": header}, "a", "b")
+	inputs := inFolder(t, map[string]string{"a": header + "a,b,1600000007\n", "b": header}, "a",
+		"b")
 	var p Progress
 	p.begin(inputs, Mark{Input: 1, Rows: 5, Rejected: 3, Untimed: 2})
-	if p.Read.Load() != 55 || p.Size.Load() != 95 || p.Rows.Load() != 5 || p.Rejected.Load() != 3 || p.Untimed.Load() != 2 {
+	if p.Read.Load() != 55 || p.Size.Load() != 95 || p.Rows.Load() != 5 || p.Rejected.Load() != 3 ||
+		p.Untimed.Load() != 2 {
 		t.Errorf("%+v", &p)
 	}
 }
@@ -99,7 +106,8 @@ func TestLongWindow(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := readRows(&b, "f"); err == nil || !strings.Contains(err.Error(), "zstd -dc --long=31 FILE") {
+	if got, err := readRows(&b, "f"); err == nil ||
+		!strings.Contains(err.Error(), "zstd -dc --long=31 FILE") {
 		t.Errorf("%d rows, %v", len(got), err)
 	}
 }
@@ -110,7 +118,8 @@ type silent struct{}
 func (silent) Read([]byte) (int, error) { return 0, nil }
 
 func TestReaderThatGivesNothing(t *testing.T) {
-	if _, err := readRows(io.MultiReader(strings.NewReader(header), silent{}), "f"); !errors.Is(err, io.ErrNoProgress) {
+	if _, err := readRows(io.MultiReader(strings.NewReader(header), silent{}), "f"); !errors.Is(err,
+		io.ErrNoProgress) {
 		t.Error(err)
 	}
 }

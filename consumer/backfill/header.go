@@ -15,71 +15,66 @@ import (
 
 const reportColumn, peerColumn, readTimeColumn = "Report_Account", "Peer_Account", "MsgReadTime"
 
+var columnNames = [...]string{reportColumn, peerColumn, readTimeColumn}
+
 // columns are the places of the fields in a row.
 type columns struct {
-	count                  int
-	report, peer, readTime int // readTime is -1 where there is no such column
+	count int
+	at    [len(columnNames)]int // -1: there is no such column
 }
 
 // header reads the first row.
 func (t *table) header(timeless bool) error {
 	first, fields, err := t.next()
 	var bad *badRow
-	switch {
+	switch separator := otherSeparator(first.text, fields); {
 	case err == io.EOF:
 		return errors.New("it has no header")
 	case err != nil && !errors.As(err, &bad):
 		return err
-	}
-	if separator := otherSeparator(first.text, fields); separator != "" {
+	case separator != "":
 		return fmt.Errorf("its header has no %s: columns must be separated by commas, not by %q",
 			reportColumn, separator)
-	}
-	if err != nil {
-		return fmt.Errorf("its first row should be a header with the names of the fields: %w",
-			err)
+	case err != nil:
+		return fmt.Errorf("its first row should be a header with the names of the fields: %w", err)
 	}
 	t.columns, err = columnsOf(fields, timeless)
 	return err
 }
 
-// columnsOf finds the columns. Rows without a time need one from the operator, timeless:
-// the present instead would mark as read what nobody may have read, and there is no way back.
+// columnsOf finds the columns. Rows without a time need one from the operator, timeless: the
+// present instead would mark as read what nobody may have read, and there is no way back.
 func columnsOf(header [][]byte, timeless bool) (columns, error) {
-	c := columns{len(header), -1, -1, -1}
-	places := []struct {
-		name string
-		at   *int
-	}{{reportColumn, &c.report}, {peerColumn, &c.peer}, {readTimeColumn, &c.readTime}}
-	for _, place := range places {
-		for i, field := range header {
-			if string(bytes.TrimSpace(field)) != place.name {
-				continue
-			}
-			if *place.at >= 0 {
-				return c, fmt.Errorf("its header has %s twice", place.name)
-			}
-			*place.at = i
+	c := columns{len(header), [...]int{-1, -1, -1}}
+	for i, field := range header {
+		n := slices.Index(columnNames[:], string(bytes.TrimSpace(field)))
+		switch {
+		case n < 0:
+			continue
+		case c.at[n] >= 0:
+			return c, fmt.Errorf("its header has %s twice", columnNames[n])
 		}
+		c.at[n] = i
 	}
-	for _, place := range places {
+	for n, name := range columnNames {
 		for _, field := range header {
-			if *place.at < 0 && meant(field) == place.name {
+			if c.at[n] < 0 && meant(field) == name {
 				return c, fmt.Errorf("its header has no %s: did you mean %[1]s? rename %s",
-					place.name, quote(field))
+					name, quote(field))
 			}
 		}
 	}
-	for _, place := range places[:2] {
-		if *place.at < 0 {
+	for n, name := range columnNames[:2] {
+		if c.at[n] < 0 {
 			return c, fmt.Errorf("its header has no %s: the first row must have the names "+
-				"%s, %s and %s, but is %s", place.name, reportColumn, peerColumn, readTimeColumn,
+				"%s, %s and %s, but is %s", name, reportColumn, peerColumn, readTimeColumn,
 				quote(bytes.Join(header, []byte{','})))
 		}
 	}
-	if c.readTime < 0 && !timeless {
+	if c.at[2] < 0 && !timeless {
 		return c, fmt.Errorf("its header has no %s; its columns are %s: %s, or say with "+
-			"--read-time T|now up to when everything was read", readTimeColumn, listed(header), rename(header))
+			"--read-time T|now up to when everything was read",
+			readTimeColumn, listed(header), rename(header))
 	}
 	return c, nil
 }
@@ -90,8 +85,8 @@ func meant(field []byte) string { return event.MeantField(bytes.TrimSpace(field)
 // otherSeparator is what separates the names of a header that has none between commas; "": nothing.
 func otherSeparator(text []byte, fields [][]byte) string {
 	isName := func(field []byte) bool {
-		name := string(bytes.Trim(field, " \t\"'"))
-		return name == reportColumn || name == peerColumn || meant([]byte(name)) != ""
+		name := bytes.Trim(field, " \t\"'")
+		return slices.Contains(columnNames[:2], string(name)) || meant(name) != ""
 	}
 	if slices.ContainsFunc(fields, isName) {
 		return ""
@@ -105,22 +100,17 @@ func otherSeparator(text []byte, fields [][]byte) string {
 	return ""
 }
 
-// likelyTime matches, without punctuation, a name that may be meant for the read time.
-var likelyTime = regexp.MustCompile(`(?i)time|^(msg|last)?read(ed)?(at|date|ts|until|upto)?$`)
+// likelyTime matches a name that may be meant for the read time.
+var likelyTime = regexp.MustCompile(
+	`(?i)time|^\W*((msg|last)[-_ ]?)?read(ed)?[-_ ]?(at|date|ts|until|up[-_ ]?to)?\W*$`)
 
 // rename is what to do with a header without MsgReadTime.
 func rename(header [][]byte) string {
-	var others [][]byte
-	for _, field := range header {
-		name := string(bytes.TrimSpace(field))
-		if name == reportColumn || name == peerColumn {
-			continue
-		}
-		others = append(others, field)
-		if likelyTime.MatchString(strings.NewReplacer("_", "", "-", "", " ", "").Replace(name)) {
-			others = [][]byte{field}
-			break
-		}
+	others := slices.DeleteFunc(slices.Clone(header), func(field []byte) bool {
+		return slices.Contains(columnNames[:2], string(bytes.TrimSpace(field)))
+	})
+	if likely := slices.IndexFunc(others, likelyTime.Match); likely >= 0 {
+		others = others[likely:][:1]
 	}
 	switch len(others) {
 	case 0:

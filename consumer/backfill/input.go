@@ -1,6 +1,7 @@
 package backfill
 
 import (
+	"bufio"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -18,7 +19,8 @@ import (
 // Stdin is the name of the input that is standard input.
 const Stdin = "-"
 
-// InputError says that an input is not what it must be, or can't be read to its end. Of one that could be read some way, records may be published.
+// InputError says that an input is not what it must be, or can't be read to its end. Of one that
+// could be read some way, records may be published.
 type InputError struct {
 	Name string
 	Err  error
@@ -34,18 +36,20 @@ type Input struct {
 	Name     string // as it was given
 	Identity Identity
 	stdin    io.Reader // nil: a file
-	timeless bool      // that its rows have no time is known
+	timeless bool      // it is known that its rows have no time
 }
 
-// Identity tells whether a file is still the same: its length, when it was changed, and a hash of its first and last 64 KiB.
+// Identity tells whether a file is still the same: its length, when it was changed, and a hash of
+// its first and last 64 KiB.
 type Identity struct {
 	Size     int64     `json:"size"`
 	Modified time.Time `json:"modified"`
 	SHA256   string    `json:"sha256"`
 }
 
-// Look opens each of the files and closes it again, to see whether it can be read and what it is. A table that may have read
-// times under another name is refused unless timeless is set. An error is an *InputError.
+// Look opens each of the files and closes it again, to see whether it can be read and what it is. A
+// table that may have read times under another name is refused unless timeless is set. An error is
+// an *InputError.
 func Look(names []string, stdin io.Reader, timeless bool) ([]Input, error) {
 	var inputs []Input
 	for i, name := range names {
@@ -65,49 +69,49 @@ func Look(names []string, stdin io.Reader, timeless bool) ([]Input, error) {
 	return inputs, nil
 }
 
-// look finds out what the file is.
 func (in *Input) look() (err error) {
 	if strings.HasSuffix(in.Name, stateSuffix) {
-		return &InputError{in.Name, errors.New("it is the state of an interrupted run, not its input")}
-	}
-	if in.Identity, err = identify(in.Name); err != nil {
+		err = errors.New("it is the state of an interrupted run, not its input")
 		return &InputError{in.Name, err}
 	}
-	s, err := in.open(context.Background(), new(atomic.Int64))
-	if err != nil {
-		return err
+	if in.Identity, err = identify(in.Name); err != nil {
+		return &InputError{in.Name, plain(err)}
 	}
-	s.close()
-	return nil
+	s, err := in.open(context.Background(), new(atomic.Int64))
+	if err == nil {
+		s.close()
+	}
+	return err
 }
 
-// identify finds out a file's identity.
 func identify(name string) (Identity, error) {
 	info, err := os.Stat(name)
 	switch {
 	case err != nil:
-		return Identity{}, plain(err)
+		return Identity{}, err
 	case info.IsDir():
-		return Identity{}, fmt.Errorf("it is a directory: name the files in it, as %s", filepath.Join(name, "*"))
+		return Identity{}, fmt.Errorf("it is a directory: name the files in it, as %s",
+			filepath.Join(name, "*"))
 	case !info.Mode().IsRegular():
-		return Identity{}, errors.New("it is no regular file, which can't be read again after an interruption: give it on standard input, as -")
+		return Identity{}, errors.New("it is no regular file, which can't be read again after an " +
+			"interruption: give it on standard input, as -")
 	}
 	f, err := os.Open(name)
 	if err != nil {
-		return Identity{}, plain(err)
+		return Identity{}, err
 	}
 	defer f.Close()
 	const part = 64 << 10
 	sum := sha256.New()
 	for _, from := range []int64{0, max(0, info.Size()-part)} {
 		if _, err := io.Copy(sum, io.NewSectionReader(f, from, part)); err != nil {
-			return Identity{}, plain(err)
+			return Identity{}, err
 		}
 	}
 	return Identity{info.Size(), info.ModTime().UTC(), hex.EncodeToString(sum.Sum(nil))}, nil
 }
 
-// plain leaves out what the operating system was asked to do: the file's name stands before it.
+// plain cuts off the operation and the path: the file's name stands before the error.
 func plain(err error) error {
 	var path *os.PathError
 	if errors.As(err, &path) {
@@ -118,36 +122,30 @@ func plain(err error) error {
 
 // source is an opened input, from which rows are read.
 type source struct {
-	file  *os.File // nil: standard input
-	raw   *counting
-	lines *lines
-	table *table // nil: NDJSON, or nothing at all
-	after *after // what follows the compressed part; nil: nothing can
-	close func()
+	file       *os.File // nil: standard input
+	raw        *counting
+	compressed *compressed // nil: it is not
+	lines      *lines
+	table      *table // nil: NDJSON, or nothing at all
+	close      func()
 }
 
-// open opens the input and reads up to its first row. Reading fails with ErrInterrupted when ctx has ended. read counts the bytes of the file that were
-// read. An error is an *InputError.
+// open opens the input and reads up to its first row. Reading fails with ErrInterrupted when ctx
+// has ended. read counts the bytes of the file that were read. An error is an *InputError.
 func (in *Input) open(ctx context.Context, read *atomic.Int64) (*source, error) {
 	s := &source{close: func() {}}
-	var raw io.Reader
 	if in.stdin != nil {
-		raw = interruptible(ctx, in.stdin)
+		s.raw = &counting{ctx: ctx, in: interruptible(ctx, in.stdin), n: read}
 	} else {
 		f, err := os.Open(in.Name)
 		if err != nil {
 			return nil, &InputError{in.Name, plain(err)}
 		}
-		raw, s.file, s.close = f, f, func() { _ = f.Close() } // it was only read
+		s.file, s.close = f, func() { _ = f.Close() } // it was only read
+		s.raw = &counting{ctx: ctx, in: f, n: read, hash: sha256.New()}
 	}
-	s.raw = &counting{ctx: ctx, in: raw, n: read}
-	if in.stdin == nil {
-		s.raw.hash = sha256.New()
-	}
-	content, behind, done, err := decompress(s.raw)
-	if s.after = behind; err == nil {
-		file := s.close
-		s.close = func() { done(); file() }
+	content, err := s.decompress()
+	if err == nil {
 		s.lines = newLines(content)
 		err = s.recognize(in.Name, in.timeless)
 	}
@@ -158,7 +156,8 @@ func (in *Input) open(ctx context.Context, read *atomic.Int64) (*source, error) 
 	return s, nil
 }
 
-// unchanged makes sure that the file is the one that was looked at, and was not written to since.
+// unchanged reports, as an error, that the file is not the one that was looked at, or was written
+// to since.
 func (s *source) unchanged(in *Input) error {
 	if s.file == nil {
 		return nil
@@ -168,7 +167,8 @@ func (s *source) unchanged(in *Input) error {
 	case err != nil:
 		return &InputError{in.Name, plain(err)}
 	case info.Size() != in.Identity.Size || !info.ModTime().Equal(in.Identity.Modified):
-		return &InputError{in.Name, errors.New("it was written to while it was read: rows may be missing")}
+		return &InputError{in.Name,
+			errors.New("it was written to while it was read: rows may be missing")}
 	}
 	return nil
 }
@@ -201,4 +201,17 @@ func (c *counting) sum() string {
 		return ""
 	}
 	return hex.EncodeToString(c.hash.Sum(nil))
+}
+
+// interruptible reads in until ctx ends; then, although a read may never return, it fails with
+// ErrInterrupted. The goroutine that reads is left to that read, which only the process can end.
+func interruptible(ctx context.Context, in io.Reader) io.Reader {
+	r, w := io.Pipe()
+	context.AfterFunc(ctx, func() { w.CloseWithError(ErrInterrupted) })
+	go func() {
+		// The struct has no other method: the buffered reader reports a source that gives nothing.
+		_, err := io.Copy(w, bufio.NewReaderSize(struct{ io.Reader }{in}, 64<<10))
+		w.CloseWithError(err)
+	}()
+	return r
 }

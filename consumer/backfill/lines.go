@@ -1,6 +1,7 @@
 package backfill
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -10,124 +11,84 @@ import (
 )
 
 const (
-	// MaxLine is the longest line, or row, its line break included. A record of more than a megabyte would be refused by most brokers, so a worker never
-	// sees a longer event.
+	// MaxLine is the longest line, or row, its line break included. Most brokers would refuse a
+	// record of more than a megabyte, so a worker never sees a longer event.
 	MaxLine   = 1 << 20
 	keptOfRow = 1 << 10 // of a longer one
-	minRead   = 64 << 10
 )
 
 // lines reads lines with a bounded look ahead. What it returns is valid until the next call.
 type lines struct {
-	in       io.Reader
-	buf      []byte
-	from, to int   // what is read and not yet consumed
-	offset   int64 // in the input, of from
-	number   int64 // of the line at from
-	err      error // that the input ended with
+	in     *bufio.Reader
+	offset int64 // in the input
+	number int64 // of the line that begins there
+	err    error // that the input ended with
 }
 
-// EachLine gives each line that is not blank to each, until that returns false or the input has ended. Byte order marks before it are left out. The
-// text is valid within the call; of a line that is too long it is the beginning. Lines that have come are given before more are waited for.
+// EachLine calls each for each line that is not blank, until that returns false or the input has
+// ended. Byte order marks before it are left out. The text is valid within the call; of a line that
+// is too long it is the beginning. Lines that have come are given before more are waited for.
 func EachLine(in io.Reader, each func(number int64, text []byte, tooLong bool) bool) error {
 	l := newLines(in)
 	for {
-		r, err := l.next()
-		switch {
+		r, err := l.next(nil)
+		switch tooLong := err == errTooLong; {
 		case err == io.EOF:
 			return nil
-		case err != nil:
+		case err != nil && !tooLong:
 			return fmt.Errorf("line %d: %w", l.number, err)
-		case !each(r.line, r.text, r.tooLong):
+		case !each(r.line, r.text, tooLong):
 			return nil
 		}
 	}
 }
 
 func newLines(in io.Reader) *lines {
-	return &lines{in: in, buf: make([]byte, 256<<10), number: 1}
+	return &lines{in: bufio.NewReaderSize(in, MaxLine+256<<10), number: 1}
 }
 
 // more reads on; false: the input has ended, or a whole row and more lies ahead.
 func (l *lines) more() bool {
-	if l.err != nil || l.to-l.from > MaxLine {
-		return false
+	if n := l.in.Buffered(); l.err == nil && n <= MaxLine {
+		_, l.err = l.in.Peek(n + 1)
+		return l.err == nil
 	}
-	if len(l.buf)-l.to < minRead {
-		buf := l.buf
-		if need := l.to - l.from + minRead; need > len(buf)/4*3 {
-			buf = make([]byte, 2*len(buf))
-		}
-		l.to = copy(buf, l.buf[l.from:l.to])
-		l.buf, l.from = buf, 0
-	}
-	for empty := 0; ; empty++ {
-		n, err := l.in.Read(l.buf[l.to:])
-		l.to += n
-		if l.err = err; err == nil && n == 0 && empty == 100 {
-			l.err = io.ErrNoProgress
-		}
-		if n > 0 || l.err != nil {
-			return n > 0
-		}
-	}
+	return false
 }
 
-// newline returns how many bytes from here on end with the first line break at or behind after; false: there is none.
+// ahead returns what was read and not consumed.
+func (l *lines) ahead() []byte {
+	b, _ := l.in.Peek(l.in.Buffered()) // never fails
+	return b
+}
+
+// newline returns how many bytes from here on end with the first line break at or behind after;
+// false: there is none.
 func (l *lines) newline(after int) (length int, found bool) {
 	for {
-		if i := bytes.IndexByte(l.buf[l.from+after:l.to], '\n'); i >= 0 {
+		b := l.ahead()
+		if i := bytes.IndexByte(b[after:], '\n'); i >= 0 {
 			return after + i + 1, true
 		}
-		after = l.to - l.from
-		if !l.more() {
+		if after = len(b); !l.more() {
 			return after, false
 		}
 	}
 }
 
-// peek returns up to n bytes that lie ahead, fewer only when they are enough, or at the end of the input.
+// peek returns up to n bytes that lie ahead, fewer only when they are enough, or at the end of the
+// input.
 func (l *lines) peek(n int, enough func(head []byte) bool) []byte {
-	for l.to-l.from < n && !enough(l.buf[l.from:l.to]) && l.more() {
+	for len(l.ahead()) < n && !enough(l.ahead()) && l.more() {
 	}
-	return l.buf[l.from:min(l.to, l.from+n)]
+	return l.ahead()[:min(n, len(l.ahead()))]
 }
 
-// byteOrderMark is what some editors put before UTF-8 text; where files were joined, it is before a
-// row. Neither JSON nor a table begins with it.
-const byteOrderMark = "\uFEFF"
-
-// skipByteOrderMarks consumes those that lie ahead.
-func (l *lines) skipByteOrderMarks() {
-	const n = len(byteOrderMark)
-	other := func(head []byte) bool { return !bytes.HasPrefix([]byte(byteOrderMark), head) }
-	for string(l.peek(n, other)) == byteOrderMark {
-		l.skip(n, 0)
-	}
-}
-
-// ahead returns the next n bytes.
-func (l *lines) ahead(n int) []byte { return l.buf[l.from : l.from+n] }
-
-// skip consumes n bytes with so many line breaks.
-func (l *lines) skip(n, breaks int) {
-	l.from += n
+// skip consumes n bytes that lie ahead.
+func (l *lines) skip(n int) {
+	l.number += int64(bytes.Count(l.ahead()[:n], []byte{'\n'}))
 	l.offset += int64(n)
-	l.number += int64(breaks)
-}
-
-// skipLine consumes the rest of a line, however long.
-func (l *lines) skipLine() {
-	for {
-		length, found := l.newline(0)
-		if found {
-			l.skip(length, 1)
-			return
-		}
-		if l.skip(length, 0); l.err != nil {
-			return
-		}
-	}
+	_, _ = l.in.Discard(n)
 }
 
 // errNoRow is the error of skipTo if no line begins at the offset.
@@ -135,72 +96,99 @@ var errNoRow = errors.New("no row begins there")
 
 // skipTo consumes what is before an offset; line is the number of the line that begins there.
 func (l *lines) skipTo(offset, line int64) error {
+	n, err := io.CopyN(io.Discard, l.in, max(0, offset-l.offset-1))
 	before := byte('\n')
-	for l.offset < offset {
-		switch {
-		case l.from < l.to || l.more():
-		case l.err == io.EOF:
-			return errNoRow
-		default:
-			return fmt.Errorf("at byte %d, before byte %d: %w", l.offset, offset, l.err)
-		}
-		n := int(min(int64(l.to-l.from), offset-l.offset))
-		before = l.buf[l.from+n-1]
-		l.skip(n, 0)
+	if err == nil && l.offset < offset {
+		before, err = l.in.ReadByte()
 	}
-	if l.offset > offset || before != '\n' {
+	switch {
+	case err != nil && err != io.EOF:
+		return fmt.Errorf("at byte %d, before byte %d: %w", l.offset+n, offset, err)
+	case err != nil || l.offset > offset || before != '\n':
 		return errNoRow
 	}
-	l.number = line
+	l.offset, l.number = offset, line
 	return nil
 }
 
 // row is a part of the input that should be one event.
 type row struct {
-	line    int64  // its first
-	text    []byte // without its line break
-	tooLong bool   // text is its beginning only
+	line int64  // its first
+	text []byte // without its line break
 }
 
-// badRow is a row that can't be taken apart. The file goes on behind it.
-type badRow struct{ err error }
+// badRow is a row that can't be taken apart. The file continues behind it.
+type badRow struct{ error }
 
-func (e *badRow) Error() string { return e.err.Error() }
-func (e *badRow) Unwrap() error { return e.err }
+func (e *badRow) Unwrap() error { return e.error }
 
-var errTooLong = &badRow{fmt.Errorf("it is longer than %d bytes; only its first %d are kept here", MaxLine, keptOfRow)}
+var errTooLong = &badRow{fmt.Errorf("it is longer than %d bytes; only its first %d are kept here",
+	MaxLine, keptOfRow)}
 
-// next returns the next line that is not blank. At the end of the input it returns io.EOF, or what reading it failed with.
-func (l *lines) next() (row, error) {
+// next returns the next row that is not blank: a line, or several if a quote is open at the end of
+// the first and isLong accepts them; nil: never. With errTooLong the row is the beginning of one.
+// With another error there is none: io.EOF, or what reading failed with.
+func (l *lines) next(isLong func(text []byte) bool) (row, error) {
 	for {
 		length, found := l.newline(0)
-		r := row{line: l.number, text: l.ahead(length)}
+		r := row{line: l.number, text: l.ahead()[:length]}
 		switch {
 		case length > MaxLine:
-			r.tooLong, r.text = true, bytes.Clone(r.text[:keptOfRow])
-			l.skipLine()
-			return r, nil
-		case found:
-			l.skip(length, 1)
-		case l.err != io.EOF || length == 0:
+			r.text = bytes.Clone(r.text[:keptOfRow])
+			for l.skip(length); !found && l.err == nil; l.skip(length) {
+				length, found = l.newline(0)
+			}
+			return r, errTooLong
+		case !found && (l.err != io.EOF || length == 0):
 			return row{}, l.err
-		default:
-			l.skip(length, 0)
 		}
-		if r.text = rowText(r.text); !blank(r.text) {
+		if isLong != nil && bytes.Count(r.text, quoteMark)%2 == 1 {
+			long, err := l.closed(length)
+			if err != nil {
+				return row{}, err
+			}
+			if long > 0 && isLong(rowText(l.ahead()[:long])) {
+				length = long
+			}
+		}
+		r.text = rowText(l.ahead()[:length])
+		l.skip(length)
+		if !blank(r.text) {
 			return r, nil
+		}
+	}
+}
+
+var quoteMark = []byte{'"'}
+
+// closed returns the length of the lines from here on that have an even number of quotes together.
+// The first has another, and ends there. 0: they are none, or longer than a row may be.
+func (l *lines) closed(first int) (length int, err error) {
+	for length = first; ; {
+		more, found := l.newline(length)
+		even := bytes.Count(l.ahead()[length:more], quoteMark)%2 == 1
+		switch length = more; {
+		case length > MaxLine:
+			return 0, nil
+		case !found && l.err != io.EOF: // the rest of the row did not come
+			return 0, l.err
+		case even:
+			return length, nil
+		case !found:
+			return 0, nil
 		}
 	}
 }
 
 func blank(text []byte) bool { return len(bytes.Trim(text, " \t\r\n")) == 0 }
 
-// rowText leaves out the line break behind a row, as programs write it (LF, CR LF, CR CR LF), and
+// byteOrderMark is what some editors put before UTF-8 text; where files were joined, it is before a
+// row. Neither JSON nor a table begins with it.
+const byteOrderMark = "\uFEFF"
+
+// rowText cuts off the line break behind a row, as programs write it (LF, CR LF, CR CR LF), and
 // byte order marks before it.
 func rowText(text []byte) []byte {
 	text = bytes.TrimSuffix(text, []byte("\n"))
-	for len(text) > 0 && text[len(text)-1] == '\r' {
-		text = text[:len(text)-1]
-	}
-	return event.TrimByteOrderMark(text)
+	return event.TrimByteOrderMark(bytes.TrimRight(text, "\r"))
 }

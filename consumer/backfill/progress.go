@@ -2,11 +2,12 @@ package backfill
 
 import "sync/atomic"
 
-// Progress is how far a run is; it may be read while it runs. Rows, Rejected and Untimed include those of the runs that this one resumes.
+// Progress is how far a run is; it may be read while it runs. Rows, Rejected and Untimed include
+// those of the runs that this one resumes.
 type Progress struct {
-	Size, Read              atomic.Int64 // bytes of the files as they are; Size is 0 if not all are files
+	Size, Read              atomic.Int64 // bytes of the files; Size is 0 if not all are files
 	Rows, Rejected, Untimed atomic.Int64
-	Records                 atomic.Int64 // that the rows which this run has read come to: published, on their way, or in the window
+	Records                 atomic.Int64 // of the rows read: published, in flight, or in the window
 	Published               atomic.Int64 // of them; those that would be, if nothing is
 	Ending                  atomic.Bool  // everything is read, the window is being published
 }

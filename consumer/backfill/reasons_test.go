@@ -50,10 +50,11 @@ func documentedReasons(t *testing.T, heading string) (rows []documented) {
 		}
 		row := documented{reason: cells[1], example: cells[2]}
 		for _, span := range codeSpan.FindAllStringSubmatch(cells[2], -1) {
-			row.spans = append(row.spans, hexByte.ReplaceAllStringFunc(span[1], func(hex string) string {
-				b, _ := strconv.ParseUint(hex[2:], 16, 8) // two digits
-				return string([]byte{byte(b)})
-			}))
+			row.spans = append(row.spans,
+				hexByte.ReplaceAllStringFunc(span[1], func(hex string) string {
+					b, _ := strconv.ParseUint(hex[2:], 16, 8) // two digits
+					return string([]byte{byte(b)})
+				}))
 		}
 		rows = append(rows, row)
 	}
@@ -67,9 +68,12 @@ func documentedReasons(t *testing.T, heading string) (rows []documented) {
 var errWrongLength = errors.New("a record has no valid length")
 
 var damagedRecords = map[string]*event.Damage{
-	"a record whose producer wrote its length wrongly":      {Last: 7, Count: 1, Err: errWrongLength},
-	"several of them in a batch, which can't be told apart": {Last: 9, Count: 3, Err: errWrongLength},
-	"one among other records, and which one is not known":   {Last: 9, Count: 1, Err: errWrongLength},
+	"a record whose producer wrote its length wrongly": {Last: 7, Count: 1,
+		Err: errWrongLength},
+	"several of them in a batch, which can't be told apart": {Last: 9, Count: 3,
+		Err: errWrongLength},
+	"one among other records, and which one is not known": {Last: 9, Count: 1,
+		Err: errWrongLength},
 }
 
 // recordOf returns the record of an example: its value, then a header or the timestamp.
@@ -100,7 +104,8 @@ func recordOf(t *testing.T, d documented) event.Record {
 // Each example of a record is refused for the reason beside it.
 func TestReasonsOfRecords(t *testing.T) {
 	for _, d := range documentedReasons(t, "Of a record") {
-		if err := event.Decode(recordOf(t, d), now).Invalid; err == nil || err.Error() != d.reason {
+		if err := event.Decode(recordOf(t, d), now).Invalid; err == nil ||
+			err.Error() != d.reason {
 			t.Errorf("%s\n got %v\nwant %s", d.example, err, d.reason)
 		}
 	}
@@ -185,21 +190,23 @@ func patternOf(e ast.Expr) string {
 // What the code can say has a row in a table.
 func TestReasonsAreDocumented(t *testing.T) {
 	var all []string
-	for _, heading := range []string{"Of a record", "Of a record that can't be decoded", "Of a row"} {
+	for _, heading := range []string{"Of a record", "Of a record that can't be decoded",
+		"Of a row"} {
 		for _, d := range documentedReasons(t, heading) {
 			all = append(all, d.reason)
 		}
 	}
 	patterns := []string{regexp.QuoteMeta(errUntimed.Error()), regexp.QuoteMeta(errTooLong.Error())}
 	for _, name := range []string{
-		"../event/decode.go", "../event/explain.go", "../event/readtime.go", "csv.go", "split.go",
+		"../event/decode.go", "../event/explain.go", "../event/readtime.go", "csv.go",
 		"../batch/decoder.go", "../batch/codec.go", "../batch/legacy.go",
 	} {
 		patterns = append(patterns, reasonsIn(t, name)...)
 	}
 	const unwanted = "the record has no valid offset" // of records that nobody gets to see
 	for _, pattern := range patterns {
-		if pattern != unwanted && !slices.ContainsFunc(all, regexp.MustCompile(pattern).MatchString) {
+		if pattern != unwanted &&
+			!slices.ContainsFunc(all, regexp.MustCompile(pattern).MatchString) {
 			t.Errorf("no row of README.md has: %s", pattern)
 		}
 	}

@@ -23,7 +23,7 @@ type Reject struct {
 	Line   int64  `json:"line"` // the first of the row; a table's header is line 1
 	Reason string `json:"reason"`
 	Row    string `json:"row"`                  // as it is in the file
-	Base64 string `json:"row_base64,omitempty"` // the same, if it is not UTF-8: in Row, what is not is replaced then
+	Base64 string `json:"row_base64,omitempty"` // if it is not UTF-8, what Row shows replaced
 }
 
 // Rejects is the file of rejects; nil is none. It is safe for concurrent use.
@@ -36,11 +36,13 @@ type Rejects struct {
 	unused  bool // it was made for a run that has not begun
 }
 
-// OpenRejects opens a file of rejects: a new or an empty one; with resume one of which at least so many bytes were written. A run cuts off what is
-// beyond them: it was written for rows that are read again. Nothing else is ever overwritten.
+// OpenRejects opens a file of rejects: a new or an empty one; with resume one of which at least so
+// many bytes were written. A run cuts off what is beyond them: it was written for rows that are
+// read again. Nothing else is ever overwritten.
 //
-// A symbolic link is followed to a device or a pipe only, such as /dev/stderr. Whoever may write to the folder could have put it there, and rejects hold
-// what others may not choose a place for: so no file is made, or written to, through a link.
+// A symbolic link is followed to a device or a pipe only, such as /dev/stderr. Whoever may write to
+// the folder could have put it there, and rejects hold what others may not choose a place for: so
+// no file is made, or written to, through a link.
 func OpenRejects(name string, length int64, resume bool) (*Rejects, error) {
 	if strings.HasSuffix(name, stateSuffix) {
 		return nil, errors.New("a file of that name has the state of a run: name another")
@@ -50,15 +52,16 @@ func OpenRejects(name string, length int64, resume bool) (*Rejects, error) {
 	if errors.Is(err, fs.ErrExist) {
 		f, err = os.OpenFile(name, os.O_RDWR, 0) // which makes nothing
 	}
-	if info, e := os.Lstat(name); err != nil && e == nil && isLink(info) {
-		return nil, errors.New("it is a symbolic link to a file that can't be opened: name another file")
-	}
 	if err != nil {
+		if info, e := os.Lstat(name); e == nil && info.Mode()&os.ModeSymlink != 0 {
+			return nil, errors.New("it is a symbolic link to a file that can't be opened: " +
+				"name another file")
+		}
 		return nil, plain(err)
 	}
 	r := &Rejects{file: f, out: bufio.NewWriterSize(f, 64<<10), length: length, unused: made}
 	if err := r.check(resume); err != nil {
-		return nil, errors.Join(err, r.Close())
+		return nil, errors.Join(plain(err), r.Close())
 	}
 	return r, nil
 }
@@ -66,23 +69,26 @@ func OpenRejects(name string, length int64, resume bool) (*Rejects, error) {
 func (r *Rejects) check(resume bool) error {
 	info, err := r.file.Stat()
 	if err != nil {
-		return plain(err)
+		return err
 	}
 	if r.regular = info.Mode().IsRegular(); !r.regular {
 		return nil
 	}
+	head := make([]byte, len(`{"file":"`))
+	_, _ = r.file.ReadAt(head, 0) // a shorter file has no reject
 	named, err := os.Lstat(r.file.Name())
 	switch {
 	case err != nil:
-		return plain(err)
+		return err
 	case !os.SameFile(named, info):
 		return errors.New("it is a symbolic link: name the file that it leads to, or another")
-	case info.Size() > 0 && !isRejects(r.file):
+	case info.Size() > 0 && string(head) != `{"file":"`:
 		return errors.New("it exists and holds something else than rejects: name another file")
 	case info.Size() > 0 && !resume:
 		return errors.New("it holds the rejects of another run: move it away, or name another file")
 	case info.Size() < r.length:
-		return fmt.Errorf("it has %d bytes, the interrupted run had written %d: it is another file, or was changed", info.Size(), r.length)
+		return fmt.Errorf("it has %d bytes, the interrupted run had written %d: "+
+			"it is another file, or was changed", info.Size(), r.length)
 	}
 	return nil
 }
@@ -96,14 +102,20 @@ func (r *Rejects) cut(length int64) error {
 	if r.length = length; !r.regular {
 		return nil
 	}
-	if err := r.file.Truncate(length); err != nil {
-		return plain(err)
+	err := r.file.Truncate(length)
+	if err == nil {
+		_, err = r.file.Seek(length, io.SeekStart)
 	}
-	_, err := r.file.Seek(length, io.SeekStart)
-	return err
+	return rejectsError(plain(err))
 }
 
-func isLink(info os.FileInfo) bool { return info.Mode()&os.ModeSymlink != 0 }
+// rejectsError names the flag whose file an error is of.
+func rejectsError(err error) error {
+	if err != nil {
+		err = fmt.Errorf("--rejects: %w", err)
+	}
+	return err
+}
 
 // Regular reports whether this is a file, and no pipe or device.
 func (r *Rejects) Regular() bool { return r.regular }
@@ -112,13 +124,6 @@ func (r *Rejects) Regular() bool { return r.regular }
 func (r *Rejects) Same(other os.FileInfo) bool {
 	mine, err := r.file.Stat()
 	return err == nil && r.regular && os.SameFile(mine, other)
-}
-
-// isRejects reports whether a file begins with a reject.
-func isRejects(f io.ReaderAt) bool {
-	head := make([]byte, 16)
-	n, _ := f.ReadAt(head, 0) // a shorter one is none
-	return bytes.HasPrefix(head[:n], []byte(`{"file":"`))
 }
 
 // add writes a reject, and returns the length of the file with it.
@@ -130,32 +135,34 @@ func (r *Rejects) add(reject Reject, text []byte) (int64, error) {
 	encoder := json.NewEncoder(&printable.Writer{Out: &line}) // writes U+FFFD for what is not UTF-8
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(reject); err != nil {
-		return 0, err
+		return 0, rejectsError(err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n, err := r.out.Write(line.Bytes())
 	r.length += int64(n)
-	return r.length, err
+	return r.length, rejectsError(err)
 }
 
-// sync brings everything that was added onto the disk.
+// sync writes and syncs everything that was added.
 func (r *Rejects) sync() error {
 	if r == nil {
 		return nil
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err := r.out.Flush(); err != nil || !r.regular {
-		return err
+	err := r.out.Flush()
+	if err == nil && r.regular {
+		err = r.file.Sync()
 	}
-	return r.file.Sync()
+	return rejectsError(err)
 }
 
 // Keep has Close leave the file where it is: another run uses it.
 func (r *Rejects) Keep() { r.unused = false }
 
-// Close closes the file. What a run has added to it is there already. A file that was made for a run that did not begin is removed.
+// Close closes the file, to which a run has synced what it has added. A file that was made for a
+// run that did not begin is removed.
 func (r *Rejects) Close() error {
 	err := r.file.Close()
 	if r.unused {

@@ -32,8 +32,9 @@ func readRejects(t *testing.T, name string) (out []string) {
 	return out
 }
 
-// A run that fails again and again, and is killed (what it keeps in memory is lost, the state is what it last saved) ends with each conversation at its
-// largest T and each reject once; and does not begin with the first row each time.
+// A run that fails again and again, and is killed (what it keeps in memory is lost, the state is
+// what it last saved) ends with each conversation at its largest T and each reject once; and does
+// not begin with the first row each time.
 func TestRunResumes(t *testing.T) {
 	seeds := uint64(4)
 	if testing.Short() { // with the race detector each takes 15 s
@@ -46,10 +47,12 @@ func TestRunResumes(t *testing.T) {
 		for key, at := range more {
 			largest[key] = max(largest[key], at)
 		}
-		inputs := inFolder(t, map[string]string{"one": one, "two": string(gzipped(two))}, "one", "two")
+		inputs := inFolder(t, map[string]string{"one": one, "two": string(gzipped(two))}, "one",
+			"two")
 		rejectsFile := filepath.Join(t.TempDir(), "rejects")
 		file, to := StateFileOf(inputs), &topic{}
-		o := Options{Inputs: inputs, To: to, StateFile: file, Window: 3, Log: zerolog.Nop(), State: stateFor(inputs)}
+		o := Options{Inputs: inputs, To: to, StateFile: file, Window: 3, Log: zerolog.Nop(),
+			State: stateFor(inputs)}
 		if err := o.Begin(); err != nil {
 			t.Fatal(err)
 		}
@@ -71,7 +74,8 @@ func TestRunResumes(t *testing.T) {
 			}
 			o.State = *old
 			var openErr error
-			if o.Rejects, openErr = OpenRejects(rejectsFile, old.At.RejectsBytes, true); openErr != nil {
+			if o.Rejects, openErr = OpenRejects(rejectsFile, old.At.RejectsBytes,
+				true); openErr != nil {
 				t.Fatal(openErr)
 			}
 			before, quota := to.records, 20_000+random.IntN(60_000)
@@ -100,11 +104,13 @@ func TestRunResumes(t *testing.T) {
 		if fmt.Sprint(to.largest) != fmt.Sprint(largest) {
 			t.Errorf("seed %d: the conversations are not at their largest T", seed)
 		}
-		if got, want := readRejects(t, rejectsFile), append(rejects, alsoRejected...); fmt.Sprint(got) != fmt.Sprint(want) {
+		if got, want := readRejects(t, rejectsFile),
+			append(rejects, alsoRejected...); fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("seed %d: %d rejects, want %d", seed, len(got), len(want))
 		}
 		if runs < 3 || advanced < runs-2 {
-			t.Errorf("seed %d: of %d runs only %d began behind the one before", seed, runs, advanced)
+			t.Errorf("seed %d: of %d runs only %d began behind the one before", seed, runs,
+				advanced)
 		}
 	}
 }
@@ -116,7 +122,8 @@ func TestRunResumesBeforeBytesBehindGzip(t *testing.T) {
 	text, largest, rejects := tableOf(random, 60_000, 60_000)
 	text = strings.TrimSuffix(text, "\n") // the last row ends where the garbage begins
 	garbage := strings.Repeat("garbage\x00", 1000)
-	inputs := inFolder(t, map[string]string{"f": string(gzipped(text)) + garbage, "g": header}, "f", "g")
+	inputs := inFolder(t, map[string]string{"f": string(gzipped(text)) + garbage, "g": header}, "f",
+		"g")
 	name := filepath.Join(t.TempDir(), "rejects")
 	file, to := StateFileOf(inputs), &topic{}
 	gone := &kafkaclient.RefusedError{Err: errors.New("gone")}
@@ -134,8 +141,9 @@ func TestRunResumesBeforeBytesBehindGzip(t *testing.T) {
 			}
 			return nil
 		}
-		done, err = Run(t.Context(), Options{Inputs: inputs, To: to, StateFile: file, Rejects: rejected,
-			Window: 2, Log: zerolog.Nop(), State: state})
+		done, err = Run(t.Context(),
+			Options{Inputs: inputs, To: to, StateFile: file, Rejects: rejected,
+				Window: 2, Log: zerolog.Nop(), State: state})
 		if err != nil && !errors.Is(err, gone) || runs > 20 {
 			t.Fatal(err)
 		}
@@ -159,7 +167,8 @@ func TestRunResumesBeforeBytesBehindGzip(t *testing.T) {
 	if runs < 2 || fmt.Sprint(to.largest) != fmt.Sprint(largest) || len(got) != len(rejects)+1 ||
 		got[len(got)-1] != want || done.Rejected != int64(len(got)) || done.Times.To != times.To ||
 		done.Times.From > times.From {
-		t.Errorf("%d runs, %d rejects, the last %.30q, %+v, not %v", runs, len(got), got[len(got)-1], done, times)
+		t.Errorf("%d runs, %d rejects, the last %.30q, %+v, not %v", runs, len(got),
+			got[len(got)-1], done, times)
 	}
 }
 
@@ -172,7 +181,7 @@ func TestRunOfRowsWithoutTimeResumes(t *testing.T) {
 		fmt.Fprintf(&text, "{\"Report_Account\":\"reader%d\",\"Peer_Account\":\"peer\"}\n", i)
 	}
 	inputs := inFolder(t, map[string]string{"f": text.String()}, "f")
-	left := 25_000
+	left := 20_000
 	to := &topic{fails: func(int) error {
 		if left -= 5_000; left < 0 {
 			return &kafkaclient.RefusedError{Err: errors.New("gone")}
@@ -196,7 +205,8 @@ func TestRunOfRowsWithoutTimeResumes(t *testing.T) {
 	}
 }
 
-// The state must never be ahead of what is acknowledged: whatever it says when a run dies, what lies before it is in the topic.
+// The state must never be ahead of what is acknowledged: whatever it says when a run dies, what
+// lies before it is in the topic.
 func TestStateIsNeverAhead(t *testing.T) {
 	random := rand.New(rand.NewPCG(9, 9))
 	text, _, _ := tableOf(random, 200_000, 200_000)
@@ -205,7 +215,7 @@ func TestStateIsNeverAhead(t *testing.T) {
 	stuck := make(chan struct{})
 	calls := 0
 	to.fails = func(int) error {
-		if calls++; calls == 4 { // out of order: the fourth is not acknowledged, those behind it are
+		if calls++; calls == 4 { // is not acknowledged, those behind it are
 			to.mu.Unlock()
 			<-stuck
 			to.mu.Lock()
@@ -216,7 +226,8 @@ func TestStateIsNeverAhead(t *testing.T) {
 		}
 		return nil
 	}
-	o := Options{Inputs: inputs, To: to, StateFile: StateFileOf(inputs), Window: 2, Log: zerolog.Nop(), State: stateFor(inputs)}
+	o := Options{Inputs: inputs, To: to, StateFile: StateFileOf(inputs), Window: 2,
+		Log: zerolog.Nop(), State: stateFor(inputs)}
 	if _, err := Run(t.Context(), o); err == nil {
 		t.Fatal("it did not fail")
 	}
@@ -247,7 +258,8 @@ func TestRejects(t *testing.T) {
 	}
 	rows := []string{"plain", "a \"quote\"\nand <a> line break", "bytes \xff\xfe"}
 	for i, row := range rows {
-		if _, err := r.add(Reject{File: "f", Line: int64(i + 1), Reason: "why"}, []byte(row)); err != nil {
+		if _, err := r.add(Reject{File: "f", Line: int64(i + 1), Reason: "why"},
+			[]byte(row)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -266,23 +278,27 @@ func TestRejects(t *testing.T) {
 	if err := os.WriteFile(other, []byte(header), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenRejects(other, 0, true); err == nil || !strings.Contains(err.Error(), "something else than rejects") {
+	if _, err := OpenRejects(other, 0, true); err == nil ||
+		!strings.Contains(err.Error(), "something else than rejects") {
 		t.Errorf("a table is overwritten: %v", err)
 	}
-	if _, err := OpenRejects(name, 0, false); err == nil || !strings.Contains(err.Error(), "it holds the rejects of another run") {
+	if _, err := OpenRejects(name, 0, false); err == nil ||
+		!strings.Contains(err.Error(), "it holds the rejects of another run") {
 		t.Errorf("rejects are overwritten: %v", err)
 	}
 	if again, _ := os.ReadFile(name); string(again) != want {
 		t.Errorf("they were: %s", again)
 	}
-	if _, err := OpenRejects(name, int64(len(text))+1, true); err == nil || !strings.Contains(err.Error(), "it is another file") {
+	if _, err := OpenRejects(name, int64(len(text))+1, true); err == nil ||
+		!strings.Contains(err.Error(), "it is another file") {
 		t.Errorf("a shorter file is gone on with: %v", err)
 	}
 }
 
 // A state belongs to files that are as they were.
 func TestStateKnowsItsFiles(t *testing.T) {
-	inputs := inFolder(t, map[string]string{"a": header + "a,b,1600000007\n", "b": header}, "a", "b")
+	inputs := inFolder(t, map[string]string{"a": header + "a,b,1600000007\n", "b": header}, "a",
+		"b")
 	s := &State{}
 	for _, in := range inputs {
 		s.Inputs = append(s.Inputs, in.Identity)
@@ -290,14 +306,17 @@ func TestStateKnowsItsFiles(t *testing.T) {
 	if err := s.Same(inputs); err != nil {
 		t.Error(err)
 	}
-	if err := s.Same(inputs[:1]); err == nil || !strings.Contains(err.Error(), "there were 2 files, and now there are 1") {
+	if err := s.Same(inputs[:1]); err == nil ||
+		!strings.Contains(err.Error(), "there were 2 files, and now there are 1") {
 		t.Error(err)
 	}
-	if err := s.Same([]Input{inputs[1], inputs[0]}); err == nil || !strings.Contains(err.Error(), "it had 55 bytes, and has 40") {
+	if err := s.Same([]Input{inputs[1], inputs[0]}); err == nil ||
+		!strings.Contains(err.Error(), "it had 55 bytes, and has 40") {
 		t.Error(err)
 	}
 	rewrite := func(text string, at time.Time) []Input {
-		if err := errors.Join(os.WriteFile(inputs[0].Name, []byte(text), 0o600), os.Chtimes(inputs[0].Name, at, at)); err != nil {
+		if err := errors.Join(os.WriteFile(inputs[0].Name, []byte(text), 0o600),
+			os.Chtimes(inputs[0].Name, at, at)); err != nil {
 			t.Fatal(err)
 		}
 		again, err := Look([]string{inputs[0].Name, inputs[1].Name}, nil, false)
@@ -307,10 +326,12 @@ func TestStateKnowsItsFiles(t *testing.T) {
 		return again
 	}
 	same := inputs[0].Identity.Modified
-	if err := s.Same(rewrite(header+"a,b,1600000008\n", same)); err == nil || !strings.Contains(err.Error(), "its content is another") {
+	if err := s.Same(rewrite(header+"a,b,1600000008\n", same)); err == nil ||
+		!strings.Contains(err.Error(), "its content is another") {
 		t.Error(err)
 	}
-	if err := s.Same(rewrite(header+"a,b,1600000007\n", same.Add(time.Second))); err == nil || !strings.Contains(err.Error(), "it was last written at") {
+	if err := s.Same(rewrite(header+"a,b,1600000007\n", same.Add(time.Second))); err == nil ||
+		!strings.Contains(err.Error(), "it was last written at") {
 		t.Error(err)
 	}
 	if err := s.Same(rewrite(header+"a,b,1600000007\n", same)); err != nil {
@@ -320,8 +341,11 @@ func TestStateKnowsItsFiles(t *testing.T) {
 
 // A run that could not be resumed is not begun.
 func TestStateThatCannotBeWritten(t *testing.T) {
-	o := Options{Inputs: []Input{{Name: "states.csv"}}, StateFile: StateFile(filepath.Join(t.TempDir(), "none", "states.csv"+stateSuffix))}
-	if err := o.Begin(); err == nil || !strings.Contains(err.Error(), "can't be written: no such file or directory; copy the file") ||
+	o := Options{Inputs: []Input{{Name: "states.csv"}},
+		StateFile: StateFile(filepath.Join(t.TempDir(), "none", "states.csv"+stateSuffix))}
+	if err := o.Begin(); err == nil ||
+		!strings.Contains(err.Error(),
+			"can't be written: no such file or directory; copy the file") ||
 		!strings.HasSuffix(err.Error(), "markread backfill - < states.csv") {
 		t.Error(err)
 	}

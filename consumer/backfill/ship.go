@@ -21,96 +21,66 @@ type Publisher interface {
 }
 
 const (
-	// senders is how many shipments are out at the same time: with one, its slowest partition would keep all others waiting.
-	senders   = 3
+	senders   = 3 // batches in flight: with one, the slowest partition would delay all others
 	saveEvery = time.Second
-	// patience is how long a shipment is tried again when the brokers don't take it, as long as nobody stops the run: a broker that has crashed may be away
-	// for a minute.
+	// patience is how long a batch is retried, unless the run is stopped: a broker that has crashed
+	// may be away for a minute.
 	patience = 3 * time.Minute
 )
 
-// shipment is a chunk on its way to the topic.
-type shipment struct {
-	number   int64
-	messages []event.Message
-	times    Times
-	upTo     Mark // when this one and all before it are acknowledged, no row before it is needed any more
-}
-
-// shipping publishes shipments, some at a time, and knows up to where all of them are acknowledged.
+// shipping publishes batches, some at a time, and knows up to where all of them are acknowledged.
 type shipping struct {
 	to       Publisher // nil: nothing is published
 	progress *Progress
 	save     func(Mark, Times) error // called with the new mark, not more than once in saveEvery
-	fail     context.CancelCauseFunc
+	fail     context.CancelCauseFunc // called with each error
 	log      zerolog.Logger
 	stopped  <-chan struct{} // closed when the run is to end
-	queue    chan shipment
-	senders  sync.WaitGroup
+	queue    chan *batch
+	warn     sync.Once // of brokers that take nothing
 
-	mu    sync.Mutex
-	acked map[int64]Mark // beyond next
-	next  int64          // the first that is not acknowledged
-	at    Mark
-	times Times // of what is acknowledged
-	saved time.Time
-	count int64 // shipments given to send
-
-	warn sync.Once // of brokers that take nothing
-}
-
-// start begins where the state says. fail is told what goes wrong first.
-func (s *shipping) start(ctx context.Context, from *State) {
-	s.queue, s.acked, s.saved = make(chan shipment), map[int64]Mark{}, time.Now()
-	s.at, s.times = from.At, from.Times
-	for range senders {
-		s.senders.Go(func() {
-			for shipment := range s.queue {
-				if err := s.publish(ctx, shipment); err != nil {
-					s.fail(err)
-				}
-			}
-		})
-	}
+	mu       sync.Mutex
+	inFlight []*batch // the oldest is not acknowledged
+	at       Mark     // up to which all are acknowledged
+	times    Times    // of what is acknowledged
+	saved    time.Time
 }
 
 // send gives a batch to a sender, and waits until one is free, or ctx ends.
-func (s *shipping) send(ctx context.Context, b batch, upTo Mark) error {
-	s.count++
+func (s *shipping) send(ctx context.Context, b *batch) error {
+	s.mu.Lock()
+	s.inFlight = append(s.inFlight, b)
+	s.mu.Unlock()
 	select {
-	case s.queue <- shipment{s.count - 1, b.messages, b.times, upTo}:
+	case s.queue <- b:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 }
 
-// wait returns when nothing is out any more, with the mark up to which everything is acknowledged,
-// and the times of what is.
-func (s *shipping) wait() (Mark, Times) {
-	close(s.queue)
-	s.senders.Wait()
-	return s.at, s.times
+// run publishes batches of the queue until it is closed.
+func (s *shipping) run(ctx context.Context) {
+	for b := range s.queue {
+		if err := s.publish(ctx, b); err != nil {
+			s.fail(err)
+		}
+	}
 }
 
-func (s *shipping) publish(ctx context.Context, shipment shipment) error {
+func (s *shipping) publish(ctx context.Context, b *batch) error {
 	if s.to != nil {
-		if err := s.persist(ctx, shipment.messages); err != nil {
+		if err := s.persist(ctx, b.messages); err != nil {
 			return err
 		}
 	}
-	s.progress.Published.Add(int64(len(shipment.messages)))
+	s.progress.Published.Add(int64(len(b.messages)))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.acked[shipment.number] = shipment.upTo
-	s.times = s.times.with(shipment.times)
-	for {
-		upTo, ok := s.acked[s.next]
-		if !ok {
-			break
-		}
-		delete(s.acked, s.next)
-		s.next, s.at = s.next+1, upTo
+	s.times, b.acked = s.times.with(b.times), true
+	b.messages, b.text = nil, nil // it may have to wait for those before it
+	for len(s.inFlight) > 0 && s.inFlight[0].acked {
+		s.at, s.inFlight = s.inFlight[0].upTo, s.inFlight[1:]
 	}
 	if time.Since(s.saved) < saveEvery {
 		return nil
@@ -119,17 +89,18 @@ func (s *shipping) publish(ctx context.Context, shipment shipment) error {
 	return s.save(s.at, s.times)
 }
 
-// persist publishes messages, again and again while that may help. Each try takes the publisher some ten seconds.
+// persist publishes messages, and retries while that may help. Each attempt takes the publisher
+// some ten seconds.
 func (s *shipping) persist(ctx context.Context, messages []event.Message) error {
 	for began := time.Now(); ; {
-		if err := context.Cause(ctx); err != nil {
-			return err
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
 		err := s.to.Publish(ctx, messages...)
-		if cause := context.Cause(ctx); err != nil && cause != nil {
-			return cause // another shipment has failed, or the time to stop is over
-		}
-		if err == nil || time.Since(began) > patience || !kafkaclient.MayPass(err) {
+		switch {
+		case err != nil && ctx.Err() != nil: // another has failed, or time is up
+			return context.Cause(ctx)
+		case err == nil, time.Since(began) > patience, !kafkaclient.MayPass(err):
 			return err
 		}
 		select {
@@ -138,11 +109,12 @@ func (s *shipping) persist(ctx context.Context, messages []event.Message) error 
 		case <-time.After(time.Second):
 		}
 		s.warn.Do(func() {
-			s.log.Warn().Err(err).Msgf("the brokers don't take records; trying again for %s: they may come back, and Ctrl-C stops", patience)
+			s.log.Warn().Err(err).Msgf("the brokers don't take records; trying again for %s: "+
+				"they may come back, and Ctrl-C stops", patience)
 		})
 		var some kafkaclient.PublishErrors
 		if errors.As(err, &some) {
-			left := make([]event.Message, 0, len(some))
+			var left []event.Message
 			for i, m := range messages {
 				if some[i] != nil {
 					left = append(left, m)
@@ -153,22 +125,25 @@ func (s *shipping) persist(ctx context.Context, messages []event.Message) error 
 	}
 }
 
-// batch makes records of conversations.
+// batch is the records of a chunk's conversations.
 type batch struct {
 	now      time.Time
 	messages []event.Message
 	times    Times
-	text     []byte // what is left for keys and values
+	text     []byte // for keys and values
+	acked    bool
+	upTo     Mark // no row before it is needed when this and all before are acknowledged
 }
 
-// add adds the event of a conversation. Its time is the record's, that is now: an old one would have the topic's retention delete the record
-// before it is applied. There is no header with an event time either: when the user read is not known, only up to when, and the age of a
-// backfilled event is how long it waits.
+// add adds the event of a conversation. Its record has the present time: with an old one the
+// topic's retention could delete it before it is applied. It has no header with an event time
+// either: when the user read is not known, only up to when, and the age of a backfilled event is
+// how long it waits.
 func (b *batch) add(report, peer []byte, readTime int64) {
 	b.times = b.times.with(Times{readTime, readTime})
 	const most = 65 + 2*2*32 + 80 // the key, accounts of escapes only, and the rest of the value
 	if cap(b.text)-len(b.text) < most {
-		b.text = make([]byte, 0, 64<<10) // one for many: each of its own would cost more than all the rest
+		b.text = make([]byte, 0, 64<<10) // for many: each of its own would be slow
 	}
 	begin := len(b.text)
 	text := event.AppendKey(b.text, report, peer)
@@ -177,11 +152,12 @@ func (b *batch) add(report, peer []byte, readTime int64) {
 	text = appendString(append(text, `,"Peer_Account":`...), peer)
 	text = append(strconv.AppendInt(append(text, `,"MsgReadTime":`...), readTime, 10), '}')
 	b.text = text
-	b.messages = append(b.messages, event.Message{Key: text[begin:value:value], Value: text[value:len(text):len(text)], Time: b.now})
+	b.messages = append(b.messages, event.Message{
+		Key: text[begin:value:value], Value: text[value:len(text):len(text)], Time: b.now})
 }
 
 // appendString appends an account as JSON. Valid ones are printable ASCII, of which only quotes and
-// backslashes need an escape, the one that Go has, too.
+// backslashes need an escape, the same as Go's.
 func appendString(b, account []byte) []byte {
 	if bytes.IndexByte(account, '"') >= 0 || bytes.IndexByte(account, '\\') >= 0 {
 		return strconv.AppendQuote(b, string(account))

@@ -3,10 +3,15 @@ package backfill
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"math"
 	"os"
+	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -20,26 +25,51 @@ type State struct {
 	ReadTime  int64      `json:"read_time"` // of rows that have none; 0: none was given
 	Rejects   string     `json:"rejects"`   // absolute path; "": none
 	Inputs    []Identity `json:"inputs"`
-	Hashes    []string   `json:"hashes"`              // of the inputs before that of At, which were read to their ends
-	TopicEnd  int64      `json:"topic_end"`           // how many records were ever written to the topic when the run began
+	Hashes    []string   `json:"hashes"`              // of those before At's, to their ends
+	TopicEnd  int64      `json:"topic_end"`           // records ever written to it, at first
 	Published int64      `json:"published"`           // records that are acknowledged since
 	Times     Times      `json:"read_times,omitzero"` // of the published records
-	At        Mark       `json:"at"`                  // every row before it was rejected, or its conversation is acknowledged with at least its T
+	// At: every row before it was rejected, or its conversation is acknowledged with at least its
+	// T.
+	At Mark `json:"at"`
 }
 
 // stateVersion is of the format of the file. Version 1 had no hash of what was read; the readers of
 // version 2 would publish a read time of 0 where there is none.
 const stateVersion = 3
 
+// Mark is a place between two rows of the inputs, and what was counted up to there.
+type Mark struct {
+	Input        int   `json:"input"`         // number of the file, from 0
+	Offset       int64 `json:"offset"`        // in its decompressed content
+	Line         int64 `json:"line"`          // that begins there, from 1
+	Rows         int64 `json:"rows"`          // of all inputs, headers and blank lines left out
+	Rejected     int64 `json:"rejected"`      // of them
+	Untimed      int64 `json:"untimed"`       // of the others, those without a read time
+	RejectsBytes int64 `json:"rejects_bytes"` // length of the file of rejects
+	// Read is how many bytes of the file, as it is on the disk, were read when the mark was made:
+	// at least those that the rows before the mark come from. SHA256 is their hash.
+	Read   int64  `json:"read"`
+	SHA256 string `json:"sha256"`
+}
+
 // check reports what no run can have written.
 func (s *State) check() error {
+	at := s.At
+	for _, n := range []int64{
+		int64(at.Input), at.Offset, at.Line, at.Rows, at.Rejected, at.Untimed, at.RejectsBytes,
+		at.Read, s.TopicEnd, s.Published, s.ReadTime, s.Times.From, s.Times.To - s.Times.From,
+	} {
+		if n < 0 || n > math.MaxInt64/4 { // the sum of some of them is still a number
+			return errors.New("a number in it is out of range")
+		}
+	}
 	switch {
-	case !s.At.valid(), s.At.Input > len(s.Inputs), len(s.Hashes) != s.At.Input,
-		s.TopicEnd < 0, s.TopicEnd > maxCount, s.Published < 0, s.Published > maxCount,
-		s.ReadTime < 0, s.Times.From < 0, s.Times.To < s.Times.From:
+	case at.Rejected+at.Untimed > at.Rows, at.Offset > 0 && (at.Line == 0 || at.Read == 0),
+		at.Input > len(s.Inputs), len(s.Hashes) != at.Input:
 		return errors.New("a number in it is out of range")
-	case s.At.Input == len(s.Inputs) && (s.At.Offset > 0 || s.At.Read > 0),
-		s.At.Input < len(s.Inputs) && s.At.Read > s.Inputs[s.At.Input].Size:
+	case at.Input == len(s.Inputs) && (at.Offset > 0 || at.Read > 0),
+		at.Input < len(s.Inputs) && at.Read > s.Inputs[at.Input].Size:
 		return errors.New("its position is beyond the end of the files")
 	}
 	return nil
@@ -51,22 +81,19 @@ func (s *State) ReadUpTo() string { return clockTime(s.ReadTime) }
 // Same reports whether the inputs are those of the state; the error says which is not, and why.
 func (s *State) Same(inputs []Input) error {
 	if len(inputs) != len(s.Inputs) {
-		return fmt.Errorf("there were %d files, and now there are %d: give the same, in the same order", len(s.Inputs), len(inputs))
+		return fmt.Errorf("there were %d files, and now there are %d: give the same, "+
+			"in the same order", len(s.Inputs), len(inputs))
 	}
 	for i, in := range inputs {
-		was, is := s.Inputs[i], in.Identity
-		what := ""
-		switch {
+		switch was, is := s.Inputs[i], in.Identity; {
 		case was.Size != is.Size:
-			what = fmt.Sprintf("it had %d bytes, and has %d", was.Size, is.Size)
+			return notTheFile(in, fmt.Sprintf("it had %d bytes, and has %d", was.Size, is.Size))
 		case was.SHA256 != is.SHA256:
-			what = "its content is another"
+			return notTheFile(in, "its content is another")
 		case !was.Modified.Equal(is.Modified):
-			what = fmt.Sprintf("it was last written at %s, and now at %s", was.Modified.Format(time.DateTime), is.Modified.Format(time.DateTime))
-		default:
-			continue
+			return notTheFile(in, fmt.Sprintf("it was last written at %s, and now at %s",
+				was.Modified.Format(time.DateTime), is.Modified.Format(time.DateTime)))
 		}
-		return notTheFile(in, what)
 	}
 	return nil
 }
@@ -75,12 +102,12 @@ func notTheFile(in Input, what string) error {
 	return &InputError{in.Name, fmt.Errorf("it is not the file of the interrupted run: %s", what)}
 }
 
-// Verify makes sure that the inputs are those of the state, and that nothing has changed of what the
-// run had read of them. It reads that again; its error is an *InputError, or ErrInterrupted soon
-// after ctx has ended.
+// Verify makes sure that the inputs are those of the state, and that nothing has changed of what
+// the run had read of them. It reads that again; its error is an *InputError, or ErrInterrupted
+// soon after ctx has ended.
 //
-// The hashes are of the files as they are on the disk. A hash of the decompressed content would miss
-// nothing else, but it would have to decompress everything before the run can begin.
+// The hashes are of the files as they are on the disk. A hash of the decompressed content would
+// miss nothing else, but it would have to decompress everything before the run can begin.
 func (s *State) Verify(ctx context.Context, inputs []Input) error {
 	if err := s.Same(inputs); err != nil {
 		return err
@@ -91,10 +118,13 @@ func (s *State) Verify(ctx context.Context, inputs []Input) error {
 			length, want = in.Identity.Size, s.Hashes[i]
 		}
 		switch sum, err := hashOf(ctx, in.Name, length); {
-		case err != nil:
+		case errors.Is(err, ErrInterrupted):
 			return err
+		case err != nil:
+			return &InputError{in.Name, plain(err)}
 		case length > 0 && sum != want:
-			return notTheFile(in, fmt.Sprintf("its first %d bytes, which were read, have changed", length))
+			return notTheFile(in,
+				fmt.Sprintf("its first %d bytes, which were read, have changed", length))
 		}
 	}
 	return nil
@@ -104,14 +134,155 @@ func (s *State) Verify(ctx context.Context, inputs []Input) error {
 func hashOf(ctx context.Context, name string, length int64) (string, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return "", &InputError{name, plain(err)}
+		return "", err
 	}
 	defer f.Close()
 	read := counting{ctx: ctx, in: f, n: new(atomic.Int64), hash: sha256.New()}
-	if _, err := io.CopyN(io.Discard, &read, length); errors.Is(err, ErrInterrupted) {
-		return "", err
-	} else if err != nil {
-		return "", &InputError{name, plain(err)}
+	_, err = io.CopyN(io.Discard, &read, length)
+	return read.sum(), err
+}
+
+// Times is a range of read times, in seconds since 1970; zero: none.
+type Times struct {
+	From int64 `json:"from"`
+	To   int64 `json:"to"`
+}
+
+// with is the range with those of another in it, too.
+func (t Times) with(other Times) Times {
+	switch {
+	case t == Times{}:
+		return other
+	case other == Times{}:
+		return t
 	}
-	return read.sum(), nil
+	return Times{min(t.From, other.From), max(t.To, other.To)}
+}
+
+// String is the range as people write it; "": it is none.
+func (t Times) String() string {
+	switch {
+	case t == Times{}:
+		return ""
+	case t.From == t.To:
+		return "read time " + clockTime(t.From)
+	}
+	return fmt.Sprintf("read times from %s to %s", time.Unix(t.From, 0).UTC().Format(time.DateTime),
+		clockTime(t.To))
+}
+
+// clockTime is a second since 1970 as people write it.
+func clockTime(second int64) string {
+	return time.Unix(second, 0).UTC().Format("2006-01-02 15:04:05 MST")
+}
+
+const (
+	stateSuffix = ".markread-resume"
+	maxState    = 4 << 20 // bytes of a file; a state has 400, and 230 for each input
+)
+
+// StateFile is the name of the file in which a run's state is kept; "": it is not kept.
+type StateFile string
+
+// StateFileOf is where the state of a run over these inputs is: beside the first. Standard input
+// can't be read again, so there is none.
+func StateFileOf(inputs []Input) StateFile {
+	if slices.ContainsFunc(inputs, func(in Input) bool { return in.stdin != nil }) {
+		return ""
+	}
+	return StateFile(inputs[0].Name + stateSuffix)
+}
+
+// Load reads the state; nil if there is none.
+func (file StateFile) Load() (*State, error) {
+	s, err := file.load()
+	switch cause := plain(err); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case cause != err: // it can't be read
+		return nil, fmt.Errorf("%s: %w", file, cause)
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w; to begin anew, delete it", file, err)
+	}
+	return s, nil
+}
+
+func (file StateFile) load() (*State, error) {
+	info, err := os.Lstat(string(file))
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular(): // a pipe would keep the run waiting, a link leads anywhere
+		return nil, errors.New("it is not a regular file")
+	case info.Size() > maxState:
+		return nil, fmt.Errorf("it is not the state of a run: it is longer than %d bytes", maxState)
+	}
+	text, err := os.ReadFile(string(file))
+	if err != nil {
+		return nil, err
+	}
+	s := new(State)
+	if err := json.Unmarshal(text, s); err != nil {
+		return nil, fmt.Errorf("it is not the state of a run, or is damaged (%w)", err)
+	}
+	if s.Version != stateVersion {
+		return nil, fmt.Errorf("it was written by another version of markread, which can go on "+
+			"with it (its format is %d, this version reads %d)", s.Version, stateVersion)
+	}
+	if err := s.check(); err != nil {
+		return nil, fmt.Errorf("it is damaged: %w", err)
+	}
+	return s, nil
+}
+
+// save writes the state so that after a crash or a power failure there is either this one or the
+// one before. The folder may belong to others: what is written first has a name that nobody can
+// guess, and does not follow a link.
+func (file StateFile) save(s State) error {
+	if file == "" {
+		return nil
+	}
+	text, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	if len(text) >= maxState {
+		return fmt.Errorf("there are too many files (%d) for one run", len(s.Inputs))
+	}
+	f, err := os.CreateTemp(filepath.Dir(string(file)), "."+filepath.Base(string(file))+"-*")
+	if err != nil {
+		return err
+	}
+	if _, err = f.Write(append(text, '\n')); err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), string(file))
+	}
+	if err != nil {
+		_ = os.Remove(f.Name()) // it is of no use to anybody
+		return err
+	}
+	return file.syncFolder()
+}
+
+// Remove deletes the state of a run that is done, or has done nothing.
+func (file StateFile) Remove() error {
+	if file == "" {
+		return nil
+	}
+	if err := os.Remove(string(file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return file.syncFolder()
+}
+
+// syncFolder makes it durable that the file has come or gone.
+func (file StateFile) syncFolder() error {
+	folder, err := os.Open(filepath.Dir(string(file)))
+	if err != nil {
+		return err
+	}
+	_ = folder.Sync() // some file systems have no such thing
+	return folder.Close()
 }

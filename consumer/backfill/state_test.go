@@ -76,12 +76,14 @@ func TestResumeRefusesFilesThatChanged(t *testing.T) {
 			if err := s.Same(again); err != nil {
 				t.Fatalf("the hash is not needed: %v", err)
 			}
-			want := fmt.Sprintf("%s: it is not the file of the interrupted run: its first %d bytes, which were read, have changed", in.Name, read)
+			want := fmt.Sprintf("%s: it is not the file of the interrupted run: its first %d "+
+				"bytes, which were read, have changed", in.Name, read)
 			if err := s.Verify(t.Context(), again); err == nil || err.Error() != want {
 				t.Errorf("byte %d: %v, want %s", place, err, want)
 			}
 		}
-		err = errors.Join(os.WriteFile(in.Name, text, 0o600), os.Chtimes(in.Name, in.Identity.Modified, in.Identity.Modified))
+		err = errors.Join(os.WriteFile(in.Name, text, 0o600),
+			os.Chtimes(in.Name, in.Identity.Modified, in.Identity.Modified))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -93,16 +95,20 @@ func TestResumeRefusesFilesThatChanged(t *testing.T) {
 	}
 }
 
-// A position is that of a row, in plain files and in compressed ones; nothing is published otherwise.
+// A position is that of a row, in plain files and in compressed ones; nothing is published
+// otherwise.
 func TestResumeRefusesOtherPositions(t *testing.T) {
 	table := header + "a,b,1600000007\nc,d,1600000008\n"
-	for name, text := range map[string]string{"plain": table, "gzip": string(gzipped(table)), "zstd": string(zstded(table))} {
+	for name, text := range map[string]string{"plain": table, "gzip": string(gzipped(table)),
+		"zstd": string(zstded(table))} {
 		for offset, want := range map[int64]bool{
-			1: false, int64(len(header)): true, int64(len(header)) + 1: false, int64(len(header)) + 15: true,
-			int64(len(table)): true, int64(len(table)) + 1: false, 1 << 40: false,
+			1: false, int64(len(header)): true, int64(len(header)) + 1: false,
+			int64(len(header)) + 15: true,
+			int64(len(table)):       true, int64(len(table)) + 1: false, 1 << 40: false,
 		} {
 			inputs, to := inFolder(t, map[string]string{name: text}, name), &topic{}
-			o := Options{Inputs: inputs, To: to, StateFile: StateFileOf(inputs), Log: zerolog.Nop(), State: stateFor(inputs)}
+			o := Options{Inputs: inputs, To: to, StateFile: StateFileOf(inputs), Log: zerolog.Nop(),
+				State: stateFor(inputs)}
 			o.State.At = Mark{Offset: offset, Line: 2, Rows: 1, Read: inputs[0].Identity.Size}
 			_, err := Run(t.Context(), o)
 			var position *PositionError
@@ -116,9 +122,11 @@ func TestResumeRefusesOtherPositions(t *testing.T) {
 // What no run has written is not gone on with, and the error says what to do.
 func TestStateThatIsNotValid(t *testing.T) {
 	o := Options{StateFile: StateFile(filepath.Join(t.TempDir(), "f"+stateSuffix)), State: State{
-		Version: stateVersion, ReadTime: 1_700_000_000, Hashes: []string{"first"}, TopicEnd: 7, Published: 8,
-		Inputs: []Identity{{Size: 1000}, {Size: 2000}},
-		At:     Mark{Input: 1, Offset: 900, Line: 30, Rows: 50, Rejected: 3, Untimed: 2, RejectsBytes: 400, Read: 1500, SHA256: "second"},
+		Version: stateVersion, ReadTime: 1_700_000_000, Hashes: []string{"first"}, TopicEnd: 7,
+		Published: 8,
+		Inputs:    []Identity{{Size: 1000}, {Size: 2000}},
+		At: Mark{Input: 1, Offset: 900, Line: 30, Rows: 50, Rejected: 3, Untimed: 2,
+			RejectsBytes: 400, Read: 1500, SHA256: "second"},
 	}}
 	if err := o.StateFile.save(o.State); err != nil {
 		t.Fatal(err)
@@ -134,18 +142,22 @@ func TestStateThatIsNotValid(t *testing.T) {
 		t.Helper()
 		s, err := o.StateFile.Load()
 		if s != nil || err == nil || !strings.HasPrefix(err.Error(), string(o.StateFile)+": it ") ||
-			!strings.HasSuffix(err.Error(), "; to begin anew, delete it") || !strings.Contains(err.Error(), want) {
+			!strings.HasSuffix(err.Error(), "; to begin anew, delete it") ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("%+v, %v, want %q", s, err, want)
 		}
 	}
 	for name, c := range map[string]struct{ text, want string }{
-		"nothing":       {"", "is damaged"},
-		"half":          {string(text[:len(text)/2]), "is damaged"},
-		"two":           {string(text) + string(text), "is damaged"},
-		"garbage":       {"\x00\xff\x1b[31m", "is damaged"},
-		"another type":  {`{"version":3,"at":{"offset":"7"}}`, "is damaged"},
-		"too large":     {strings.Repeat(" ", maxState) + string(text), "it is longer than 4194304 bytes"},
-		"old version":   {strings.Replace(string(text), `"version":3`, `"version":2`, 1), "another version of markread, which can go on with it (its format is 2, this version reads 3)"},
+		"nothing":      {"", "is damaged"},
+		"half":         {string(text[:len(text)/2]), "is damaged"},
+		"two":          {string(text) + string(text), "is damaged"},
+		"garbage":      {"\x00\xff\x1b[31m", "is damaged"},
+		"another type": {`{"version":3,"at":{"offset":"7"}}`, "is damaged"},
+		"too large": {strings.Repeat(" ", maxState) + string(text),
+			"it is longer than 4194304 bytes"},
+		"old version": {strings.Replace(string(text), `"version":3`, `"version":2`, 1),
+			"another version of markread, which can go on with it (its format is 2, this " +
+				"version reads 3)"},
 		"no version":    {"{}", "another version"},
 		"newer version": {`{"version":99}`, "its format is 99"},
 	} {
@@ -160,25 +172,28 @@ func TestStateThatIsNotValid(t *testing.T) {
 		change func(*State)
 		want   string
 	}{
-		"negative offset":        {func(s *State) { s.At.Offset = -1 }, "out of range"},
-		"negative line":          {func(s *State) { s.At.Line = -1 }, "out of range"},
-		"negative input":         {func(s *State) { s.At.Input = -1 }, "out of range"},
-		"negative rows":          {func(s *State) { s.At.Rows = -1 }, "out of range"},
-		"negative read":          {func(s *State) { s.At.Read = -1 }, "out of range"},
-		"negative rejects":       {func(s *State) { s.At.RejectsBytes = -1 }, "out of range"},
-		"negative topic end":     {func(s *State) { s.TopicEnd = -1 }, "out of range"},
-		"negative published":     {func(s *State) { s.Published = -1 }, "out of range"},
-		"negative read time":     {func(s *State) { s.ReadTime = -1 }, "out of range"},
-		"times before 1970":      {func(s *State) { s.Times = Times{-1, 5} }, "out of range"},
-		"times the wrong way":    {func(s *State) { s.Times = Times{6, 5} }, "out of range"},
-		"sum that overflows":     {func(s *State) { s.Published = 1<<63 - 1 }, "out of range"},
-		"more rejects than rows": {func(s *State) { s.At.Rejected = s.At.Rows + 1 }, "out of range"},
-		"no line":                {func(s *State) { s.At.Line = 0 }, "out of range"},
-		"an input too many":      {func(s *State) { s.At.Input = 3 }, "out of range"},
-		"another count":          {func(s *State) { s.Inputs = s.Inputs[:1] }, "beyond the end"},
-		"no hash of a file":      {func(s *State) { s.Hashes = nil }, "out of range"},
-		"beyond the end":         {func(s *State) { s.At.Read = s.Inputs[1].Size + 1 }, "beyond the end"},
-		"behind all":             {func(s *State) { s.At.Input, s.Hashes = 2, []string{"", ""} }, "beyond the end"},
+		"negative offset":     {func(s *State) { s.At.Offset = -1 }, "out of range"},
+		"negative line":       {func(s *State) { s.At.Line = -1 }, "out of range"},
+		"negative input":      {func(s *State) { s.At.Input = -1 }, "out of range"},
+		"negative rows":       {func(s *State) { s.At.Rows = -1 }, "out of range"},
+		"negative read":       {func(s *State) { s.At.Read = -1 }, "out of range"},
+		"negative rejects":    {func(s *State) { s.At.RejectsBytes = -1 }, "out of range"},
+		"negative topic end":  {func(s *State) { s.TopicEnd = -1 }, "out of range"},
+		"negative published":  {func(s *State) { s.Published = -1 }, "out of range"},
+		"negative read time":  {func(s *State) { s.ReadTime = -1 }, "out of range"},
+		"times before 1970":   {func(s *State) { s.Times = Times{-1, 5} }, "out of range"},
+		"times the wrong way": {func(s *State) { s.Times = Times{6, 5} }, "out of range"},
+		"sum that overflows":  {func(s *State) { s.Published = 1<<63 - 1 }, "out of range"},
+		"more rejects than rows": {func(s *State) { s.At.Rejected = s.At.Rows + 1 },
+			"out of range"},
+		"no line":           {func(s *State) { s.At.Line = 0 }, "out of range"},
+		"an input too many": {func(s *State) { s.At.Input = 3 }, "out of range"},
+		"another count":     {func(s *State) { s.Inputs = s.Inputs[:1] }, "beyond the end"},
+		"no hash of a file": {func(s *State) { s.Hashes = nil }, "out of range"},
+		"beyond the end": {func(s *State) { s.At.Read = s.Inputs[1].Size + 1 },
+			"beyond the end"},
+		"behind all": {func(s *State) { s.At.Input, s.Hashes = 2, []string{"", ""} },
+			"beyond the end"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var s State
@@ -187,7 +202,8 @@ func TestStateThatIsNotValid(t *testing.T) {
 			}
 			c.change(&s)
 			changed, err := json.Marshal(s)
-			if err = errors.Join(err, os.WriteFile(string(o.StateFile), changed, 0o600)); err != nil {
+			if err = errors.Join(err,
+				os.WriteFile(string(o.StateFile), changed, 0o600)); err != nil {
 				t.Fatal(err)
 			}
 			refused(t, c.want)
@@ -198,11 +214,13 @@ func TestStateThatIsNotValid(t *testing.T) {
 // Nothing is read or written through a link that somebody has put in the place of a state.
 func TestStateThatIsALink(t *testing.T) {
 	folder := t.TempDir()
-	file, victim := StateFile(filepath.Join(folder, "f"+stateSuffix)), filepath.Join(folder, "victim")
+	file, victim := StateFile(filepath.Join(folder, "f"+stateSuffix)),
+		filepath.Join(folder, "victim")
 	if err := os.Symlink(victim, string(file)); err != nil {
 		t.Skip(err)
 	}
-	if _, err := file.Load(); err == nil || !strings.HasSuffix(err.Error(), "it is not a regular file; to begin anew, delete it") {
+	if _, err := file.Load(); err == nil ||
+		!strings.HasSuffix(err.Error(), "it is not a regular file; to begin anew, delete it") {
 		t.Errorf("a link that leads nowhere: %v", err)
 	}
 	if err := file.save(State{}); err != nil {
@@ -220,14 +238,16 @@ func TestStateThatIsALink(t *testing.T) {
 	}
 }
 
-// Rejects are not written through a link, whether it leads to a file or to none; to a device it may.
+// Rejects are not written through a link, whether it leads to a file or to none; to a device it
+// may.
 func TestRejectsThatAreALink(t *testing.T) {
 	folder := t.TempDir()
 	name := func(file string) string { return filepath.Join(folder, file) }
 	if err := os.WriteFile(name("empty"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for link, to := range map[string]string{"nowhere": name("victim"), "file": name("empty"), "relative": "empty", "device": os.DevNull, "chain": name("file")} {
+	for link, to := range map[string]string{"nowhere": name("victim"), "file": name("empty"),
+		"relative": "empty", "device": os.DevNull, "chain": name("file")} {
 		if err := os.Symlink(to, name(link)); err != nil {
 			t.Skip(err)
 		}
@@ -239,7 +259,8 @@ func TestRejectsThatAreALink(t *testing.T) {
 		"chain":    "it is a symbolic link: name the file that it leads to, or another",
 	} {
 		for _, resume := range []bool{false, true} {
-			if r, err := OpenRejects(name(link), 0, resume); r != nil || err == nil || err.Error() != want {
+			if r, err := OpenRejects(name(link), 0, resume); r != nil || err == nil ||
+				err.Error() != want {
 				t.Errorf("%s: %v, want %s", link, err, want)
 			}
 		}
@@ -262,7 +283,8 @@ func TestRejectsThatAreALink(t *testing.T) {
 	}
 }
 
-// Rows are shown by people's programs, so what could steer a terminal is escaped; the value stays the same.
+// Rows are shown by people's programs, so what could steer a terminal is escaped; the value stays
+// the same.
 func TestRejectsEscapeWhatSteersATerminal(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "rejects")
 	r, err := OpenRejects(name, 0, false)
@@ -277,7 +299,8 @@ func TestRejectsEscapeWhatSteersATerminal(t *testing.T) {
 	}
 	text, _ := os.ReadFile(name)
 	const escaped = `a\u001b[2J\u009b31m\u202eb\u2066\ufeff\u007f\udb40\udc41`
-	if want := fmt.Sprintf(`{"file":"%s","line":1,"reason":"%[1]s","row":"%[1]s"}`+"\n", escaped); string(text) != want {
+	if want := fmt.Sprintf(`{"file":"%s","line":1,"reason":"%[1]s","row":"%[1]s"}`+"\n",
+		escaped); string(text) != want {
 		t.Errorf("got  %swant %s", text, want)
 	}
 	var got Reject

@@ -24,25 +24,29 @@ func TestBrokersComeBack(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		began := time.Now()
 		var log bytes.Buffer
-		inputs := inFolder(t, map[string]string{"f": header + "a,b,1600000007\nc,d,1600000008\n"}, "f")
+		inputs := inFolder(t, map[string]string{"f": header + "a,b,1600000007\nc,d,1600000008\n"},
+			"f")
 		var tries []int
-		done, err := Run(t.Context(), Options{Inputs: inputs, Log: zerolog.New(&log), To: publishes(func(m []event.Message) error {
-			if tries = append(tries, len(m)); time.Since(began) > 2*time.Minute {
-				return nil
-			}
-			time.Sleep(10 * time.Second)
-			if len(m) == 1 {
-				return kafkaclient.PublishErrors{0: errors.New("away")}
-			}
-			return kafkaclient.PublishErrors{1: errors.New("away")}
-		})})
+		done, err := Run(t.Context(),
+			Options{Inputs: inputs, Log: zerolog.New(&log),
+				To: publishes(func(m []event.Message) error {
+					if tries = append(tries, len(m)); time.Since(began) > 2*time.Minute {
+						return nil
+					}
+					time.Sleep(10 * time.Second)
+					if len(m) == 1 {
+						return kafkaclient.PublishErrors{0: errors.New("away")}
+					}
+					return kafkaclient.PublishErrors{1: errors.New("away")}
+				})})
 		if err != nil || done.Records != 2 {
 			t.Errorf("%v, %+v", err, done)
 		}
 		if len(tries) < 5 || len(tries) > 15 || tries[0] != 2 || tries[1] != 1 || tries[2] != 1 {
 			t.Errorf("tries of %d records", tries)
 		}
-		if said := log.String(); strings.Count(said, "the brokers don't take records; trying again for 3m0s") != 1 {
+		if said := log.String(); strings.Count(said,
+			"the brokers don't take records; trying again for 3m0s") != 1 {
 			t.Error(said)
 		}
 	})
@@ -57,12 +61,16 @@ func TestBrokersStayAway(t *testing.T) {
 	} {
 		brokertest.Bubble(t, func(t *testing.T) {
 			began := time.Now()
-			inputs := inFolder(t, map[string]string{"f": header + "a,b,1600000007\nc,d,1600000008\n"}, "f")
-			_, got := Run(t.Context(), Options{Inputs: inputs, Log: zerolog.Nop(), To: publishes(func([]event.Message) error {
-				time.Sleep(10 * time.Second)
-				return kafkaclient.PublishErrors{0: err}
-			})})
-			if took := time.Since(began); !errors.Is(got, err) || took < within[0] || took > within[1] {
+			inputs := inFolder(t,
+				map[string]string{"f": header + "a,b,1600000007\nc,d,1600000008\n"}, "f")
+			_, got := Run(t.Context(),
+				Options{Inputs: inputs, Log: zerolog.Nop(),
+					To: publishes(func([]event.Message) error {
+						time.Sleep(10 * time.Second)
+						return kafkaclient.PublishErrors{0: err}
+					})})
+			if took := time.Since(began); !errors.Is(got, err) || took < within[0] ||
+				took > within[1] {
 				t.Errorf("%v: %v after %s", err, got, took)
 			}
 		})
@@ -78,7 +86,8 @@ func (p stuck) Publish(ctx context.Context, _ ...event.Message) error {
 	return context.Cause(ctx)
 }
 
-// Who stops a run while brokers do not answer is told what it waits for, and does not wait for long.
+// Who stops a run while brokers do not answer is told what it waits for, and does not wait for
+// long.
 func TestRunIsInterruptedWhileBrokersAreSilent(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -93,11 +102,15 @@ func TestRunIsInterruptedWhileBrokersAreSilent(t *testing.T) {
 			cancel()
 		}()
 		file := StateFileOf(inputs)
-		_, err := Run(ctx, Options{Inputs: inputs, To: to, StateFile: file, State: State{Version: stateVersion}, Log: zerolog.New(&log)})
+		_, err := Run(ctx,
+			Options{Inputs: inputs, To: to, StateFile: file, State: State{Version: stateVersion},
+				Log: zerolog.New(&log)})
 		if took := time.Since(stopped); err != ErrInterrupted || took != stopLimit {
 			t.Errorf("%v after %s", err, took)
 		}
-		if said := log.String(); !strings.Contains(said, "stopping: what is on its way is waited for, 10s at most; a second Ctrl-C stops at once") {
+		if said := log.String(); !strings.Contains(said,
+			"stopping: what is on its way is waited for, 10s at most; a second Ctrl-C stops at "+
+				"once") {
 			t.Error(said)
 		}
 		if s, err := file.Load(); err != nil || s == nil || s.At.Rows != 0 {
@@ -128,7 +141,8 @@ func TestRunIsInterruptedBetweenRows(t *testing.T) {
 	for _, text := range []string{"\n", "x"} {
 		ctx, cancel := context.WithCancel(t.Context())
 		in := &counting{ctx: ctx, n: new(atomic.Int64),
-			in: io.MultiReader(strings.NewReader(header), &endless{text: []byte(text), stop: cancel})}
+			in: io.MultiReader(strings.NewReader(header),
+				&endless{text: []byte(text), stop: cancel})}
 		s := &source{lines: newLines(in)}
 		if err := s.recognize("f", false); err != nil {
 			t.Fatal(err)
@@ -145,7 +159,8 @@ func TestRunIsInterruptedBetweenRows(t *testing.T) {
 	}
 }
 
-// A file that grows or shrinks while it is read, or is another than was looked at, does not pass for one that was read.
+// A file that grows or shrinks while it is read, or is another than was looked at, does not pass
+// for one that was read.
 func TestFileThatChanges(t *testing.T) {
 	for name, change := range map[string]func(file string) error{
 		"grows": func(file string) error {
@@ -170,9 +185,12 @@ func TestFileThatChanges(t *testing.T) {
 		if err := change(inputs[0].Name); err != nil {
 			t.Fatal(err)
 		}
-		_, err = Run(t.Context(), Options{Inputs: inputs, To: &topic{}, StateFile: file, Rejects: rejects, State: State{Version: stateVersion}, Log: zerolog.Nop()})
+		_, err = Run(t.Context(),
+			Options{Inputs: inputs, To: &topic{}, StateFile: file, Rejects: rejects,
+				State: State{Version: stateVersion}, Log: zerolog.Nop()})
 		var wrong *InputError
-		if !errors.As(err, &wrong) || !strings.Contains(err.Error(), "it was written to while it was read") {
+		if !errors.As(err, &wrong) ||
+			!strings.Contains(err.Error(), "it was written to while it was read") {
 			t.Errorf("%s: %v", name, err)
 		}
 		if s, err := file.Load(); err != nil || s == nil {
@@ -187,7 +205,8 @@ func TestFileThatChanges(t *testing.T) {
 	}
 	defer s.close()
 	other := inputs[0].Name + ".new"
-	if err := errors.Join(os.WriteFile(other, []byte(header), 0o600), os.Rename(other, inputs[0].Name)); err != nil {
+	if err := errors.Join(os.WriteFile(other, []byte(header), 0o600),
+		os.Rename(other, inputs[0].Name)); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.unchanged(&inputs[0]); err != nil {

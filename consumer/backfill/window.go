@@ -2,191 +2,142 @@ package backfill
 
 import (
 	"bytes"
+	"encoding/binary"
 	"hash/maphash"
 )
 
-// Sizes of the window. A conversation takes 7 bytes, its two accounts, and its share of the table: five million of 28 bytes, such as
-// "user0001234567" and "user0007654321", fit; two and a half million of the longest accounts that there are.
+// Sizes of the window. A conversation takes 6 bytes, its two accounts, and some 15 of the index:
+// five million of 28 bytes, such as "user0001234567" and "user0007654321", fit; two and a half
+// million of the longest accounts that there are.
 const (
 	chunkBits = 18 // a chunk is what is published, and let go, at a time: some 7,000 conversations
 	chunkSize = 1 << chunkBits
-	maxChunks = 736 // 184 MiB
-	maxSlots  = 1 << 23
-	minSlots  = 1 << 12
+	maxChunks = 672     // 176 MiB
+	maxHeld   = 6 << 20 // conversations; with some more the index would double from 72 MiB
 
-	offsetBits = 28 // of a slot: the place of an entry; the other four are of its hash
-	offsetMask = 1<<offsetBits - 1
-)
-
-// Parts of an entry: T, five bytes, which is enough until the year 36812; the lengths of both accounts; both accounts.
-const (
-	timeBytes  = 5
-	keyHeader  = 2
+	keyHeader  = 2 // the lengths of both accounts, which follow
 	longestKey = keyHeader + 2*255
+	timeBytes  = 4 // T, behind the key: enough until 2106
 )
 
-// window holds the conversations that were read and not yet published, each with its largest T. When it is full, the
-// oldest must go: those of the chunk that was filled first. It is pure.
+// window holds the conversations that were read and not yet published, each with its largest T.
+// When it is full, the oldest must go: those of the chunk that was filled first. It is pure.
 //
-// It is not a map of strings because of the memory: that would take five times as much, and the collector would have to look at each. Here a
-// few large blocks hold the entries one behind the other, and a table with linear probing has the place of each in four bytes.
+// A map of strings would take five times the memory, and the collector would have to look at each.
+// Here a few large blocks hold the entries one behind the other, and the map has where each is.
 type window struct {
-	seed   maphash.Seed
-	slots  []uint32 // 0: empty
-	count  int      // conversations
-	chunks []*chunk // the oldest first
-	places [maxChunks]*chunk
-	free   []int // places without a chunk
-	limit  int   // of chunks
-	most   int   // of conversations, because of the table
-	key    [longestKey]byte
+	hash   func(key []byte) uint32
+	index  map[uint32]uint32 // by hash, or the next free number: chunk and offset of each entry
+	chunks [maxChunks]chunk  // a ring
+	limit  int               // of chunks
+	first  int               // the oldest chunk
+	used   int               // chunks from there on
+	key    []byte            // of the row that is added
 }
 
 // chunk is a block of entries.
 type chunk struct {
-	place   int // in window.places
-	bytes   []byte
-	entries int
-	begins  Mark // before the row that its first entry came from: rows before it have no entry here
+	bytes  []byte
+	begins Mark // before the row that its first entry came from: rows before it have no entry here
 }
 
-// newWindow makes a window of at most so many chunks, at least two.
 func newWindow(limit int) *window {
-	limit = max(2, min(limit, maxChunks))
-	w := &window{seed: maphash.MakeSeed(), slots: make([]uint32, minSlots), limit: limit, most: maxSlots / 4 * 3}
-	for place := limit - 1; place >= 0; place-- {
-		w.free = append(w.free, place)
+	seed := maphash.MakeSeed()
+	return &window{
+		hash:  func(key []byte) uint32 { return uint32(maphash.Bytes(seed, key)) },
+		index: map[uint32]uint32{},
+		limit: max(2, min(limit, maxChunks)),
 	}
-	return w
 }
+
+// count is the number of conversations.
+func (w *window) count() int { return len(w.index) }
 
 // full reports whether the next conversation that is new needs the oldest chunk's place.
-func (w *window) full() bool { return w.count >= w.most || len(w.free) == 0 && !w.room() }
-
-func (w *window) room() bool {
-	return len(w.chunks) > 0 && len(w.chunks[len(w.chunks)-1].bytes)+timeBytes+longestKey <= chunkSize
+func (w *window) full() bool {
+	return w.count() >= maxHeld || w.used == w.limit && w.newest().full()
 }
+
+func (w *window) newest() *chunk { return &w.chunks[(w.first+w.used-1)%w.limit] }
+
+func (c *chunk) full() bool { return len(c.bytes)+longestKey+timeBytes > chunkSize }
 
 // add notes a row: its conversation, its T, and where it was read. The window must not be full.
 func (w *window) add(report, peer []byte, t int64, at Mark) {
-	key := append(w.key[:0], byte(len(report)), byte(len(peer)))
-	key = append(append(key, report...), peer...)
-	hash := maphash.Bytes(w.seed, key)
-	mask := uint64(len(w.slots) - 1)
-	i := hash & mask
-	for ; w.slots[i] != 0; i = (i + 1) & mask {
-		if w.slots[i]&^offsetMask != tag(hash) {
-			continue
+	w.key = append(w.key[:0], byte(len(report)), byte(len(peer)))
+	w.key = append(append(w.key, report...), peer...)
+	number, e := w.find(w.key)
+	if e != nil {
+		if e = e[len(w.key):]; t > int64(binary.LittleEndian.Uint32(e)) {
+			binary.LittleEndian.PutUint32(e, uint32(t))
 		}
-		if e := w.entry(w.slots[i]); bytes.Equal(e[timeBytes:], key) {
-			if t > timeOf(e) {
-				putTime(e, t)
-			}
+		return
+	}
+	if w.used == 0 || w.newest().full() {
+		w.used++
+		c := w.newest()
+		if c.begins = at; c.bytes == nil {
+			c.bytes = make([]byte, 0, chunkSize)
+		}
+		c.bytes = c.bytes[:0]
+	}
+	c := w.newest()
+	w.index[number] = uint32((w.first+w.used-1)%w.limit<<chunkBits | len(c.bytes))
+	c.bytes = binary.LittleEndian.AppendUint32(append(c.bytes, w.key...), uint32(t))
+}
+
+// find returns the number that a conversation has in the index, and its entry; nil: it has none
+// yet.
+func (w *window) find(key []byte) (number uint32, e []byte) {
+	for number = w.hash(key); ; number++ {
+		place, found := w.index[number]
+		if !found {
+			return number, nil
+		}
+		if e = w.entry(place); bytes.HasPrefix(e, key) {
+			return number, e
+		}
+	}
+}
+
+// entry returns the entry at a place and all that follow it.
+func (w *window) entry(place uint32) []byte {
+	return w.chunks[place>>chunkBits].bytes[place&(chunkSize-1):]
+}
+
+// keyOf returns the key that an entry begins with.
+func keyOf(e []byte) []byte { return e[:keyHeader+int(e[0])+int(e[1])] }
+
+// oldest takes the oldest chunk out, and gives each of its conversations with its T to each, in the
+// order in which they came. The accounts are valid within the call. rest is the Mark before which
+// no row is in the window any more; ok is false when nothing is. The window must not be empty.
+func (w *window) oldest(each func(report, peer []byte, t int64)) (rest Mark, ok bool) {
+	for e := w.chunks[w.first].bytes; len(e) > 0; {
+		key := keyOf(e)
+		report, peer := key[keyHeader:][:key[0]], key[keyHeader+key[0]:]
+		each(report, peer, int64(binary.LittleEndian.Uint32(e[len(key):])))
+		if w.index != nil {
+			w.remove(key)
+		}
+		e = e[len(key)+timeBytes:]
+	}
+	w.first = (w.first + 1) % w.limit
+	w.used--
+	return w.chunks[w.first].begins, w.used > 0
+}
+
+// remove takes a conversation out of the index. Those that have the numbers behind it are added
+// again: they may have them only because its own was taken.
+func (w *window) remove(key []byte) {
+	number, _ := w.find(key)
+	delete(w.index, number)
+	for number++; ; number++ {
+		place, found := w.index[number]
+		if !found {
 			return
 		}
+		delete(w.index, number)
+		free, _ := w.find(keyOf(w.entry(place)))
+		w.index[free] = place
 	}
-	if !w.room() {
-		w.open(at)
-	}
-	c := w.chunks[len(w.chunks)-1]
-	w.slots[i] = tag(hash) | uint32(c.place<<chunkBits|len(c.bytes))
-	c.bytes = append(append(c.bytes, 0, 0, 0, 0, 0), key...)
-	putTime(c.bytes[len(c.bytes)-len(key)-timeBytes:], t)
-	c.entries++
-	if w.count++; w.count > len(w.slots)/4*3 && len(w.slots) < maxSlots {
-		w.grow()
-	}
-}
-
-// open begins a chunk.
-func (w *window) open(at Mark) {
-	place := w.free[len(w.free)-1]
-	w.free = w.free[:len(w.free)-1]
-	c := w.places[place]
-	if c == nil {
-		c = &chunk{place: place, bytes: make([]byte, 0, chunkSize)}
-		w.places[place] = c
-	}
-	c.bytes = append(c.bytes[:0], 0) // so that no entry's place is 0
-	c.entries, c.begins = 0, at
-	w.chunks = append(w.chunks, c)
-}
-
-// oldest takes the oldest chunk out, and gives each of its conversations with its T to each, in the order in which they came. The accounts are
-// valid within the call. rest is the Mark before which no row is in the window any more; ok is false when nothing is. The window must not be empty.
-func (w *window) oldest(each func(report, peer []byte, t int64)) (rest Mark, ok bool) {
-	c := w.chunks[0]
-	last := len(w.chunks) == 1
-	for at := 1; at < len(c.bytes); {
-		e := entryAt(c.bytes, at)
-		report := e[timeBytes+keyHeader:][:e[timeBytes]]
-		each(report, e[timeBytes+keyHeader+len(report):], timeOf(e))
-		if !last {
-			w.remove(e, uint32(c.place<<chunkBits|at))
-		}
-		at += len(e)
-	}
-	w.count -= c.entries
-	w.chunks = w.chunks[1:]
-	w.free = append(w.free, c.place)
-	if last {
-		clear(w.slots)
-		return Mark{}, false
-	}
-	return w.chunks[0].begins, true
-}
-
-// remove takes an entry out of the table, and moves those behind it up, so that each is still found from where its hash points.
-func (w *window) remove(e []byte, place uint32) {
-	mask := uint64(len(w.slots) - 1)
-	hole := maphash.Bytes(w.seed, e[timeBytes:]) & mask
-	for w.slots[hole]&offsetMask != place {
-		hole = (hole + 1) & mask
-	}
-	for next := (hole + 1) & mask; w.slots[next] != 0; next = (next + 1) & mask {
-		home := maphash.Bytes(w.seed, w.entry(w.slots[next])[timeBytes:]) & mask
-		if (next-home)&mask >= (next-hole)&mask { // its home is not behind the hole
-			w.slots[hole] = w.slots[next]
-			hole = next
-		}
-	}
-	w.slots[hole] = 0
-}
-
-// grow doubles the table.
-func (w *window) grow() {
-	old := w.slots
-	w.slots = make([]uint32, 2*len(old))
-	mask := uint64(len(w.slots) - 1)
-	for _, slot := range old {
-		if slot == 0 {
-			continue
-		}
-		i := maphash.Bytes(w.seed, w.entry(slot)[timeBytes:]) & mask
-		for w.slots[i] != 0 {
-			i = (i + 1) & mask
-		}
-		w.slots[i] = slot
-	}
-}
-
-// tag is the part of a hash that a slot keeps, so that most entries of another conversation need not be looked at.
-func tag(hash uint64) uint32 { return uint32(hash>>60) << offsetBits }
-
-func (w *window) entry(slot uint32) []byte {
-	place := int(slot & offsetMask)
-	return entryAt(w.places[place>>chunkBits].bytes, place&(chunkSize-1))
-}
-
-func entryAt(b []byte, at int) []byte {
-	b = b[at:]
-	return b[:timeBytes+keyHeader+int(b[timeBytes])+int(b[timeBytes+1])]
-}
-
-func timeOf(e []byte) int64 {
-	return int64(e[0]) | int64(e[1])<<8 | int64(e[2])<<16 | int64(e[3])<<24 | int64(e[4])<<32
-}
-
-func putTime(e []byte, t int64) {
-	e[0], e[1], e[2], e[3], e[4] = byte(t), byte(t>>8), byte(t>>16), byte(t>>24), byte(t>>32)
 }

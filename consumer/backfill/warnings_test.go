@@ -1,0 +1,52 @@
+package backfill
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/rs/zerolog"
+)
+
+// What is odd is told once; that more rejects are not shown only if there are more.
+func TestWhatIsToldOnce(t *testing.T) {
+	inputs := inFolder(t,
+		map[string]string{"f": header + " a,b,1600000007\na,b ,1600000007\n" +
+			strings.Repeat("x\n", loggedRejects)}, "f")
+	var log bytes.Buffer
+	if _, err := Run(t.Context(), Options{Inputs: inputs, Log: zerolog.New(&log)}); err != nil {
+		t.Fatal(err)
+	}
+	if said := log.String(); strings.Count(said, "begins or ends with a blank") != 1 ||
+		strings.Contains(said, "further rejects") {
+		t.Error(said)
+	}
+}
+
+// So is an account that a spreadsheet has rounded, whatever the row or the file.
+func TestRoundedAccountIsToldOnce(t *testing.T) {
+	inputs := inFolder(t, map[string]string{
+		"f": header + "C++,1E7,1600000007\n12345678,1.76543E+17,1600000007\n2E+10,b,1600000007\n",
+		"g": header + "a,2E+10,1600000007\n",
+	}, "f", "g")
+	var log bytes.Buffer
+	done, err := Run(t.Context(), Options{Inputs: inputs, Log: zerolog.New(&log)})
+	if said := log.String(); err != nil || done.Records != 4 || strings.Count(said, "\n") != 1 ||
+		!strings.Contains(said,
+			`"line":3,"account":"1.76543E+17","message":"an account looks like a long number`) {
+		t.Errorf("%+v, %v\n%s", done, err, said)
+	}
+}
+
+func TestRoundedAccounts(t *testing.T) {
+	for account, want := range map[string]bool{
+		"1.76543E+17": true, "1.76543e+17": true, "1E+17": true, "1,76543E+17": true,
+		"1.76543E17": true, "9E+017": true,
+		"1E17": false, "7e12": false, "17": false, "1.7": false, "a.5E+7": false, "10.5E+7": false,
+		"1.7E+": false, "1.E+7": false, "1.7E+7x": false, "E+7": false,
+	} {
+		if rounded.MatchString(account) != want {
+			t.Errorf("%s: rounded is %t", account, !want)
+		}
+	}
+}

@@ -6,86 +6,116 @@ import (
 	"github.com/rs/zerolog"
 
 	"markread/consumer/event"
+	"markread/imclient"
 	"markread/worker/hold"
 )
 
-// announcer writes the log's lines about holds: one when a hold begins, one when it ends, and one for each
-// new cause that it has meanwhile. A server that asks for a short pause again and again would make many: of
-// those one in a minute is told, which says how many were left out.
-type announcer struct {
-	log     zerolog.Logger
-	told    time.Time // when a short pause was told last
-	skipped int       // short pauses since then
-	silent  bool      // the pause that is on was not told
+// observer counts and logs what the engine does. The log has one line when a hold begins, one when it ends, and
+// one for each new cause meanwhile. A server that asks for a short pause again and again would cause many: of
+// these one a minute is logged, with the number of those left out.
+type observer struct {
+	*metrics
+	log        zerolog.Logger
+	maxReplays int // replays after which a letter is parked; 0: none is
 
-	slowed bool      // it was told that the limit is below the share
-	full   time.Time // since when it is not any more; zero: it is
+	logged  time.Time // when a short pause was logged last
+	skipped int       // short pauses since then
+	silent  bool      // the active pause was not logged
+
+	slowed bool      // it was logged that the limit is below the share
+	full   time.Time // since when it no longer is; zero: it is
 }
 
 const (
 	shortPause = time.Minute
-	fullFor    = time.Minute // how long the whole share must have been free until that is told
+	fullFor    = time.Minute // how long the whole share must have been free until that is logged
 )
 
-// limit tells when the server slows us down, and when that has been over for a while.
-func (a *announcer) limit(now time.Time, limit, share int) {
-	switch {
-	case limit >= share && !a.slowed, share == 0:
-		return
-	case limit < share:
-		a.full = time.Time{}
-		if !a.slowed {
-			a.slowed = true
-			a.log.Warn().Int("limit", limit).Int("share", share).Str("do", hold.Throttled.Do()).
-				Msg("the server answers that there are too many calls: slowed down; the limit grows back when it takes more")
-		}
-	case a.full.IsZero():
-		a.full = now
-	case now.Sub(a.full) >= fullFor:
-		a.slowed = false
-		a.log.Info().Int("share", share).Msg("the server takes as many calls as before")
+// CallRetried logs a failed attempt at debug level: failures of the service show in the holds and the metrics.
+func (o *observer) CallRetried(c *call, failure *imclient.Error, attempts, failures int32) {
+	if line := o.log.Debug(); line.Enabled() {
+		ofRecord(line, c.Record()).Str("code", failure.Label).Int32("attempts", attempts).Int32("failures", failures).
+			Msg("a call failed; it is retried")
 	}
 }
 
-func (a *announcer) begun(now time.Time, h hold.Hold) {
-	line := a.about(a.log.Warn(), h).Str("detail", h.Detail).Str("do", h.Do)
+// LetterWritten counts and logs a dead letter.
+func (o *observer) LetterWritten(l *letter) {
+	o.letters.WithLabelValues(l.Class, codeLabel(l.Code)).Inc()
+	line := o.log.Warn()
+	if o.maxReplays > 0 && l.Event.Replays >= o.maxReplays {
+		line.Bool("parked", true)
+	}
+	ofRecord(line, l.Event.Record).Str("class", l.Class).Str("code", l.Code).Int("attempts", l.Attempts).
+		Int("collapsed", l.Collapsed).Str("reason", l.Message).Msg("dead-lettered")
+}
+
+// ofRecord adds a record's place to a log line.
+func ofRecord(line *zerolog.Event, r event.Record) *zerolog.Event {
+	return line.Str("topic", r.Topic).Int("partition", r.Partition).Int64("offset", r.Offset)
+}
+
+// Limit logs when the server slows us down, and when that has been over for a while.
+func (o *observer) Limit(now time.Time, limit, share int) {
+	switch {
+	case limit >= share && !o.slowed, share == 0:
+		return
+	case limit < share:
+		o.full = time.Time{}
+		if !o.slowed {
+			o.slowed = true
+			o.log.Warn().Int("limit", limit).Int("share", share).Str("do", hold.Throttled.Do()).
+				Msg("the server answers that there are too many calls: slowed down; the limit grows back when it takes more")
+		}
+	case o.full.IsZero():
+		o.full = now
+	case now.Sub(o.full) >= fullFor:
+		o.slowed = false
+		o.log.Info().Int("share", share).Msg("the server takes as many calls as before")
+	}
+}
+
+// HoldBegun logs a hold, unless it is one of many short pauses.
+func (o *observer) HoldBegun(now time.Time, h hold.Hold) {
+	line := o.about(o.log.Warn(), h).Str("detail", h.Detail).Str("do", h.Do)
 	if h.Reason == hold.Throttled {
-		a.silent = h.NextProbe.Sub(now) < shortPause && !a.told.IsZero() && now.Sub(a.told) < shortPause
-		if a.silent {
-			a.skipped++
+		o.silent = h.NextProbe.Sub(now) < shortPause && !o.logged.IsZero() && now.Sub(o.logged) < shortPause
+		if o.silent {
+			o.skipped++
 			return
 		}
-		if a.skipped > 0 {
-			line.Int("repeated", a.skipped)
+		if o.skipped > 0 {
+			line.Int("repeated", o.skipped)
 		}
-		a.told, a.skipped = now, 0
+		o.logged, o.skipped = now, 0
 	}
 	line.Msgf("calls are held: %s; events wait, nothing is dead-lettered because of it", h.Reason)
 }
 
-func (a *announcer) shifted(h hold.Hold) {
-	a.about(a.log.Warn(), h).Str("detail", h.Detail).Str("do", h.Do).Msg("calls are still held, now for another cause")
+// HoldChanged logs the new cause of a hold.
+func (o *observer) HoldChanged(h hold.Hold) {
+	o.about(o.log.Warn(), h).Str("detail", h.Detail).Str("do", h.Do).Msg("calls are still held, now for another cause")
 }
 
-// ended tells that a hold is over; still are those that go on.
-func (a *announcer) ended(now time.Time, h hold.Hold, still []hold.Hold) {
-	if h.Reason == hold.Throttled && a.silent {
+// HoldEnded logs the end of a hold, and one that is still active.
+func (o *observer) HoldEnded(now time.Time, h hold.Hold, still []hold.Hold) {
+	if h.Reason == hold.Throttled && o.silent {
 		return
 	}
-	line, message := a.about(a.log.Info(), h).Int64("held_ms", now.Sub(h.Since).Milliseconds()), "no longer held: calls go on"
+	line, message := o.about(o.log.Info(), h).Int64("held_ms", now.Sub(h.Since).Milliseconds()), "no longer held: calls go on"
 	if len(still) > 0 {
 		line, message = line.Str("still", string(still[0].Reason)), "no longer held for this reason, but still for another one"
 	}
 	line.Msg(message)
 }
 
-// givenUp tells that a hold ends because what would have ended it is gone.
-func (a *announcer) givenUp(now time.Time, h hold.Hold) {
-	a.about(a.log.Info(), h).Int64("held_ms", now.Sub(h.Since).Milliseconds()).Msg("a hold is given up with the partitions: their next owner finds out anew")
+// HoldDropped logs that a hold ends because what would have ended it is gone.
+func (o *observer) HoldDropped(now time.Time, h hold.Hold) {
+	o.about(o.log.Info(), h).Int64("held_ms", now.Sub(h.Since).Milliseconds()).Msg("a hold is given up with the partitions: their next owner finds out anew")
 }
 
-// about says which hold a line is about.
-func (*announcer) about(line *zerolog.Event, h hold.Hold) *zerolog.Event {
+// about adds a hold to a log line.
+func (*observer) about(line *zerolog.Event, h hold.Hold) *zerolog.Event {
 	line.Str("reason", string(h.Reason))
 	if h.Lane != hold.All {
 		line.Stringer("lane", event.Lane(h.Lane))

@@ -17,7 +17,7 @@ import (
 func TestTheLogOfHolds(t *testing.T) {
 	r := newRig(t)
 	var lines strings.Builder
-	r.announce.log = zerolog.New(&lines)
+	r.observer = &observer{metrics: newMetrics("", ""), log: zerolog.New(&lines).Level(zerolog.InfoLevel)}
 	now := start
 	for i := range 100 {
 		now = start.Add(time.Duration(i) * 2 * time.Second)
@@ -55,7 +55,7 @@ func TestTheLogOfHolds(t *testing.T) {
 func TestTheLogOfASlowdown(t *testing.T) {
 	r := newRig(t)
 	var lines strings.Builder
-	r.announce.log = zerolog.New(&lines)
+	r.observer = &observer{metrics: newMetrics("", ""), log: zerolog.New(&lines).Level(zerolog.InfoLevel)}
 	r.quota = quota.New()
 	r.quota.Reset(200, at(-10))
 	r.receiveOne("a", 1)

@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -31,14 +30,10 @@ func TestAttempts(t *testing.T) {
 			r.receiveOne("a", 1)
 			c := r.mustCall(start, "a")
 			r.receiveOne("b", 1)
-			var other error
-			if row.others != nil {
-				other = row.others
-			}
-			r.answer(start, r.mustCall(start, "b"), other)
+			r.answer(start, r.mustCall(start, "b"), row.others)
 			r.answer(start, c, row.failure)
-			if int(c.of.Attempts) != row.want {
-				t.Fatalf("%d attempts, want %d", c.of.Attempts, row.want)
+			if int(c.conversation.Attempts) != row.want {
+				t.Fatalf("%d attempts, want %d", c.conversation.Attempts, row.want)
 			}
 		})
 	}
@@ -65,8 +60,8 @@ func TestSilenceCountsOncePerAnswerOfOthers(t *testing.T) {
 		now := at(float64(10 * (i + 1)))
 		r.answer(now, r.mustCall(now, "a"), timeout)
 	}
-	if c.of.Attempts != 1 {
-		t.Fatalf("%d attempts, want 1: nobody got an answer since", c.of.Attempts)
+	if c.conversation.Attempts != 1 {
+		t.Fatalf("%d attempts, want 1: nobody got an answer since", c.conversation.Attempts)
 	}
 }
 
@@ -105,8 +100,8 @@ func TestAMixedOutageExhaustsNobody(t *testing.T) {
 // While calls are held nothing is held against a conversation, and the end of the hold wakes what waits.
 func TestAHoldCountsNothingAndItsEndHastens(t *testing.T) {
 	r := newRig(t)
-	r.backoff = imclient.NewBackoff(time.Hour, time.Hour)
-	r.jitter = func(_ string, failures int) float64 { return min(0.5, float64(failures)) }
+	r.options.Backoff = imclient.NewBackoff(time.Hour, time.Hour)
+	r.options.Jitter = func(_ string, failures int) float64 { return min(0.5, float64(failures)) }
 	for i := range 30 {
 		r.receiveOne(fmt.Sprint(i), 1)
 	}
@@ -116,13 +111,13 @@ func TestAHoldCountsNothingAndItsEndHastens(t *testing.T) {
 	}
 	for i, c := range out {
 		r.answer(start, c, internal)
-		if want := 1 - i/19; int(c.of.Attempts) != max(0, want) { // the 20th begins the outage
-			t.Fatalf("call %d: %d attempts", i, c.of.Attempts)
+		if want := 1 - i/19; int(c.conversation.Attempts) != max(0, want) { // the 20th begins the outage
+			t.Fatalf("call %d: %d attempts", i, c.conversation.Attempts)
 		}
 	}
 	probe, _ := r.next(at(1))
 	r.answer(at(1), probe, internal)
-	if probe.of.Attempts > 1 {
+	if probe.conversation.Attempts > 1 {
 		t.Fatal("a probe was counted")
 	}
 	probe, _ = r.next(at(3))
@@ -158,7 +153,7 @@ func TestExhausted(t *testing.T) {
 
 func TestRetriesBackOff(t *testing.T) {
 	r := newRig(t)
-	r.attempts = 100
+	r.options.Attempts = 100
 	r.receiveOne("a", 1)
 	now := start
 	for _, wait := range []float64{.1, .2, .4, .8, 1, 1} {
@@ -189,7 +184,7 @@ func TestASignatureIsRenewedOncePerConversation(t *testing.T) {
 	r.receiveOne("a", 1)
 	now := start
 	for calls := 1; r.letters.len() == 0; calls++ {
-		if calls > 2*r.attempts {
+		if calls > 2*r.options.Attempts {
 			t.Fatalf("%d calls and no letter", calls)
 		}
 		r.answer(now, r.mustCall(now, "a"), ambiguous)
@@ -197,7 +192,7 @@ func TestASignatureIsRenewedOncePerConversation(t *testing.T) {
 		r.answer(now, r.mustCall(now, fmt.Sprint("other", calls)), nil)
 		now = now.Add(5 * time.Second)
 	}
-	if l := r.nextLetters(1)[0]; l.Class != "exhausted" || l.Attempts != r.attempts {
+	if l := r.nextLetters(1)[0]; l.Class != "exhausted" || l.Attempts != r.options.Attempts {
 		t.Fatalf("letter %+v", l.DeadLetter)
 	}
 }
@@ -223,9 +218,9 @@ func TestStoppingIsNotFailing(t *testing.T) {
 	r := newRig(t)
 	r.receiveOne("a", 1)
 	c := r.mustCall(start, "a")
-	r.answer(start, c, fmt.Errorf("stopping: %w", context.Canceled))
-	if c.of.Attempts != 0 || c.of.Failures != 0 || r.calls != 0 || r.holds.On(0) || r.quota.InFlight() != 0 {
-		t.Fatalf("%+v", c.of)
+	r.cutOff(start, c)
+	if c.conversation.Attempts != 0 || c.conversation.Failures != 0 || r.calls != 0 || r.holds.On(0) || r.quota.InFlight() != 0 {
+		t.Fatalf("%+v", c.conversation)
 	}
 	r.mustCall(start, "a")
 }
@@ -233,7 +228,7 @@ func TestStoppingIsNotFailing(t *testing.T) {
 // An outage holds, nothing is dead-lettered, probes take turns, and its end lets everything go on.
 func TestOutage(t *testing.T) {
 	r := newRig(t)
-	r.attempts = 1
+	r.options.Attempts = 1
 	for i := range 50 {
 		r.receiveOne(fmt.Sprint(i), 1)
 	}

@@ -10,7 +10,7 @@ import (
 // What taking in one event costs, most of which collapse: a backlog's speed.
 func BenchmarkReceive(b *testing.B) {
 	r := newRig(nil)
-	r.maxEvents = 1 << 62
+	r.options.MaxEvents = 1 << 62
 	batch := make([]event.Event, 512)
 	readers := make([]string, 10_000)
 	for i := range readers {

@@ -1,11 +1,7 @@
 package worker
 
 import (
-	"context"
-	"errors"
 	"time"
-
-	"github.com/rs/zerolog"
 
 	"markread/consumer/event"
 	"markread/imclient"
@@ -14,83 +10,102 @@ import (
 	"markread/worker/quota"
 )
 
-// While the dead-letter topic refuses, one letter is tried so often; after so long that is a hold.
-const (
-	letterRetry    = time.Second
-	letterPatience = 5 * time.Second
-)
+// engineOptions configure an Engine. All must be set except where noted.
+type engineOptions struct {
+	Topics      event.Topics // that events come from
+	Attempts    int          // counted failures after which a conversation becomes a dead letter
+	MaxInFlight int          // calls at the same time when there is no rate; 0: there is one, see SetShare
+	MaxPending  int          // conversations in memory at which fetching pauses
+	MaxEvents   int          // unsettled events at which it does; 0: 8,000,000
+	MaxRejected int          // per cent of a lane's last 500 outcomes that may be rejected or invalid
+	Backoff     imclient.Backoff
+	Jitter      func(id string, failures int) float64 // in [0, 1)
+	Observer    Observer                              // nil: none
+}
 
-// hastenWithin is how soon after a hold's end everything that waited for it is tried again.
-const hastenWithin = 2 * time.Second
-
-// core is the engine without hands: it decides what is called and what becomes of an event, and does
-// nothing itself. Time, events and answers come in; calls and letters go out. It has no goroutine and no
-// clock and is not safe for concurrent use: Worker holds the lock, a simulation needs none.
+// core is the pure decision logic: time, events and responses come in; calls and letters go out. It is not
+// safe for concurrent use.
 type core struct {
-	attempts   int // counted failures that make a dead letter
-	maxReplays int // replays after which a letter is parked; 0: none is
-	maxPending int // conversations in memory at which fetching pauses
-	maxEvents  int // unsettled events at which it does
-	backoff    imclient.Backoff
-	jitter     func(id string, failures int) float64 // in [0, 1)
-	topics     event.Topics
-	log        zerolog.Logger
-	seen       observer
-	announce   announcer
+	options  engineOptions
+	observer Observer
+	quota    *quota.Quota
+	holds    *hold.Holds
+	memory   *backlog.Memory
 
-	quota  *quota.Quota
-	holds  *hold.Holds
-	memory *backlog.Memory
-
-	// These belong to one generation; see begin and end.
+	// These belong to one generation; see Begin and End.
 	tracker tracker
 	backlog *backlog.Backlog
 	letters letterQueue
 
-	accepted bool      // the server took the last signature that it said anything about
+	accepted bool      // the server accepted the last signature that it said anything about
 	lastCall time.Time // when the last call was sent
-	calls    uint64    // answered or failed
+	calls    uint64    // sent, and answered or failed
 	answered uint64    // those of them with an ErrorCode
 	counts   counts
+
+	partitions int // of the group, in this generation
 }
 
 // tracker knows the events of a generation by their Ref.
 type tracker interface {
-	// Finish says that an event has reached its end, and returns what it was.
+	// Finish reports that an event is finished, and returns what it was.
 	Finish(ref event.Ref) (lane event.Lane, eventTime time.Time)
-	// Attempted says how many counted attempts an event has had: its next owner goes on counting.
+	// Attempted reports how many counted attempts an event has had: its next owner continues counting.
 	Attempted(ref event.Ref, attempts int)
 }
 
-// observer is told what happened. It can't change what happens.
-type observer interface {
-	eventEnded(lane event.Lane, age time.Duration)
-	callEnded(err *imclient.Error, took time.Duration)
-	letterWritten(class, code string)
-}
-
-// call is one request to be made, and what must be reported with its answer.
+// call is one request to be made; its result must be reported with Answer or CutOff.
 type call struct {
 	read  imclient.Read
 	lane  int
 	probe bool
-	sent  time.Time
-	of    *backlog.Conversation
+
+	sent         time.Time
+	conversation *backlog.Conversation
+	topics       *event.Topics
 }
 
-// begin starts a generation with an empty backlog.
-func (c *core) begin(now time.Time, t tracker) {
-	c.tracker = t
+// Record returns the record of the event that the call is made for. It unpacks it: for log lines only.
+func (c *call) Record() event.Record { return unpack(c.conversation.Record(), *c.topics).Record }
+
+// newEngine returns an Engine without a generation, and with a rate without permits.
+func newEngine(options engineOptions) *core {
+	c := &core{
+		options:  options,
+		observer: options.Observer,
+		quota:    quota.New(),
+		holds:    hold.New(options.MaxRejected),
+		memory:   backlog.NewMemory(),
+	}
+	if c.observer == nil {
+		c.observer = nobody{}
+	}
+	if options.MaxInFlight > 0 {
+		c.quota = quota.Uncapped(options.MaxInFlight)
+	}
+	if options.MaxEvents == 0 {
+		c.options.MaxEvents = defaultMaxEvents
+	}
+	return c
+}
+
+// begin starts a generation with an empty backlog, for a worker that was assigned some of all partitions of the
+// group. The intervals between probes grow by the same ratio, so that a group probes as often as one worker.
+// Without any partition there is nothing to probe with: the holds that only a probe ends are dropped.
+func (c *core) begin(now time.Time, t tracker, assigned, partitions int) {
+	c.tracker, c.partitions = t, partitions
 	c.backlog = backlog.New(c.memory, now)
 	c.letters = letterQueue{}
+	if assigned == 0 {
+		c.dropped(now, c.holds.Forget())
+	}
+	c.holds.Spread(now, float64(partitions)/float64(max(1, assigned)))
 }
 
-// end gives up what has not reached its end; the partition's next owner will get it.
+// end drops everything unfinished; the next owners of the partitions will get it.
 func (c *core) end(now time.Time) {
-	// No letter is left to find out with whether the topic takes them again.
-	for _, h := range c.holds.Clear(hold.DeadLetter).Ended {
-		c.announce.givenUp(now, h)
-	}
+	// No letter is left that could show that the topic accepts letters again.
+	c.dropped(now, c.holds.Clear(hold.DeadLetter))
 	for lane := range c.counts {
 		c.counts[lane].returned += c.counts[lane].unsettled()
 	}
@@ -119,7 +134,7 @@ func (c *core) receive(now time.Time, events []event.Event) {
 		})
 		if !kept {
 			c.settle(now, uint64(e.Ref), superseded)
-			// An earlier success stands for it. After a rebalance the good events of a backlog end like this and
+			// An earlier success covers it. After a rebalance the good events of a backlog finish like this and
 			// only the bad ones are called again, which must not look as if there were no good ones.
 			c.changed(now, c.holds.Ended(now, int(e.Lane), hold.Called, ""))
 		} else if c.backlog.Len() > known {
@@ -129,11 +144,11 @@ func (c *core) receive(now time.Time, events []event.Event) {
 }
 
 // next returns the call to make now. The permit and the token come first, then the best waiting
-// conversation is chosen: so priority is exact, and the collapse is as late as possible. When there is
-// none it says when to ask again; a zero time means not before something comes in.
+// conversation is chosen: so priority is exact, and events collapse as late as possible. Without a call it
+// returns when to ask again; a zero time means not before something comes in.
 func (c *core) next(now time.Time) (todo *call, again time.Time) {
 	c.changed(now, c.holds.Expire(now))
-	c.announce.limit(now, c.quota.Limit(now), c.quota.Share())
+	c.observer.Limit(now, c.quota.Limit(now), c.quota.Share())
 	var open, probed backlog.LaneSet
 	for lane := range open {
 		ok, probe, at := c.holds.May(now, lane)
@@ -155,40 +170,41 @@ func (c *core) next(now time.Time) (todo *call, again time.Time) {
 	if ok, at := c.quota.Take(now); !ok {
 		return nil, earlier(again, at)
 	}
-	var of *backlog.Conversation
+	var chosen *backlog.Conversation
 	if probe {
-		of = c.backlog.TakeProbe(probed)
-		c.holds.Probing(of.Lane())
-		c.noteFilled(now, of.Lane())
+		chosen = c.backlog.TakeProbe(probed)
+		c.holds.Probing(chosen.Lane())
+		c.noteFilled(now, chosen.Lane())
 	} else {
-		of = c.backlog.Take(now, open, max(1, c.quota.Limit(now)/retryPart))
+		chosen = c.backlog.Take(now, open, max(1, c.quota.Limit(now)/retryPart))
 	}
-	if of.Failures == 0 {
-		of.Baseline = c.answered
+	if chosen.Failures == 0 {
+		chosen.Baseline = c.answered
 	}
 	c.lastCall = now
-	report, peer := accounts(of.ID())
+	report, peer := accounts(chosen.ID())
 	return &call{
-		read:  imclient.Read{Report: report, Peer: peer, Time: of.ReadTime()},
-		lane:  of.Lane(),
-		probe: probe,
-		sent:  now,
-		of:    of,
+		read:         imclient.Read{Report: report, Peer: peer, Time: chosen.ReadTime()},
+		lane:         chosen.Lane(),
+		probe:        probe,
+		sent:         now,
+		conversation: chosen,
+		topics:       &c.options.Topics,
 	}, time.Time{}
 }
 
-// So many calls may be out before the server has taken the signature, and one more now and then: while a
-// server is slow to refuse a wrong one it must not get hundreds, for after too many it refuses right ones, too
-// (70050); but calls that hang must not stop the others.
+// Until the server has accepted the signature, so many calls may be in flight, and one more now and then:
+// while a server is slow to refuse a wrong signature it must not get hundreds, because after too many it
+// refuses correct ones, too (70050); but calls that hang must not stop the others.
 const (
 	unacceptedCalls = 4
 	unacceptedPace  = 250 * time.Millisecond
 )
 
-// retryPart is which part of the permits retries may hold while first tries wait.
+// retryPart: retries may hold a tenth of the permits while first attempts wait.
 const retryPart = 10
 
-// earlier returns the earlier of two times of which zero means never.
+// earlier returns the earlier of two times; zero means never.
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
@@ -196,25 +212,22 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// answer takes in what a call brought, and decides what becomes of its conversation.
-func (c *core) answer(now time.Time, done *call, err error) {
+// cutOff takes in that a call was interrupted by a stop, or was not sent because the membership was not
+// proven. Stopping is not failing: it says nothing about the conversation.
+func (c *core) cutOff(now time.Time, done *call) {
 	c.quota.Return(now)
-	var failure *imclient.Error
-	if err != nil && !errors.As(err, &failure) {
-		// Stopping is not failing: this call was cut off, and says nothing about the conversation.
-		if !errors.Is(err, context.Canceled) && !errors.Is(err, errNoProof) {
-			r := unpack(done.of.Record(), c.topics).Record
-			c.log.Error().Err(err).Str("topic", r.Topic).Int("partition", r.Partition).Int64("offset", r.Offset).Msg("a call ended without an answer or a reason")
-		}
-		if done.probe {
-			c.holds.Abandoned(done.lane)
-		}
-		c.backlog.Retry(done.of, now)
-		return
+	if done.probe {
+		c.holds.Abandoned(done.lane)
 	}
+	c.backlog.Retry(done.conversation, now)
+}
+
+// answer takes in the response to a call, nil for a success, and decides what becomes of its conversation.
+func (c *core) answer(now time.Time, done *call, failure *imclient.Error) {
+	c.quota.Return(now)
 	if failure == nil || failure.Sent() {
 		c.calls++
-		c.seen.callEnded(failure, now.Sub(done.sent))
+		c.observer.CallEnded(failure, now.Sub(done.sent))
 	}
 	if failure == nil || failure.ErrorCode != 0 {
 		c.answered++
@@ -225,93 +238,48 @@ func (c *core) answer(now time.Time, done *call, err error) {
 	if failure != nil && failure.Class == imclient.Throttled {
 		c.quota.Shrink(now, done.sent)
 	}
+	of := done.conversation
 	refused := failure != nil && failure.Resigned
-	if refused && done.of.Resigned {
-		// It had its second try, with a new signature: now its class is believed, whatever that signature
+	if refused && of.Resigned {
+		// It had its second attempt, with a new signature: now its class is believed, whatever that signature
 		// did for others.
 		believed := *failure
 		believed.Resigned = false
 		failure = &believed
 	}
-	done.of.Resigned = refused && !done.of.Resigned
+	of.Resigned = refused && !of.Resigned
 	held := c.holds.On(done.lane)
-	c.changed(now, c.holds.Answer(now, done.of.ID(), done.lane, failure, done.probe))
+	c.changed(now, c.holds.Answer(now, of.ID(), done.lane, failure, done.probe))
 	c.settleCall(now, done, failure, held || c.holds.On(done.lane))
 }
 
-// changed makes known which holds began and ended, and lets what waited for one that ended go on.
+// changed reports which holds began and ended, and lets what waited for one that ended continue.
 func (c *core) changed(now time.Time, change hold.Change) {
 	for _, h := range change.Begun {
-		c.announce.begun(now, h)
+		c.observer.HoldBegun(now, h)
 	}
 	for _, h := range change.Shifted {
-		c.announce.shifted(h)
+		c.observer.HoldChanged(h)
 	}
 	for _, h := range change.Ended {
-		c.announce.ended(now, h, c.holds.Active())
+		c.observer.HoldEnded(now, h, c.holds.Active())
 		if h.Reason == hold.Rejections {
-			for _, l := range c.letters.release(h.Lane) { // the count begins anew, with them
+			for _, l := range c.letters.release(h.Lane) { // the count restarts, with them
 				c.admit(now, l)
 			}
 		}
 	}
 	if len(change.Ended) > 0 && c.backlog != nil {
-		c.backlog.Hasten(now, now.Add(hastenWithin), func(id string) float64 { return c.jitter(id, 0) })
+		c.backlog.Hasten(now, now.Add(hastenWithin), func(id string) float64 { return c.options.Jitter(id, 0) })
 	}
 }
 
-// probeless ends the holds that only a probe would end, for a worker that owns no partition to probe with.
-func (c *core) probeless(now time.Time) {
-	for _, h := range c.holds.Forget().Ended {
-		c.announce.givenUp(now, h)
+// hastenWithin is how soon after the end of a hold everything that waited for it is retried.
+const hastenWithin = 2 * time.Second
+
+// dropped reports holds that were dropped.
+func (c *core) dropped(now time.Time, change hold.Change) {
+	for _, h := range change.Ended {
+		c.observer.HoldDropped(now, h)
 	}
-}
-
-// lease holds all calls while lost says why none may be sent.
-func (c *core) lease(now time.Time, lost error) {
-	if lost == nil {
-		c.changed(now, c.holds.Clear(hold.Membership))
-	} else {
-		c.changed(now, c.holds.Set(now, hold.Membership, lost.Error(), hold.Membership.Do(), time.Time{}))
-	}
-}
-
-// pause holds all calls until resume.
-func (c *core) pause(now time.Time) {
-	c.changed(now, c.holds.Set(now, hold.Paused, "paused by an operator", hold.Paused.Do(), time.Time{}))
-}
-
-// resume ends a pause; with acceptRejections also the holds for rejections: the next 10,000 events of their
-// lanes that are rejected or invalid go to the dead letters.
-func (c *core) resume(now time.Time, acceptRejections bool) {
-	c.changed(now, c.holds.Clear(hold.Paused))
-	if acceptRejections {
-		c.changed(now, c.holds.AcceptRejections())
-	}
-}
-
-// share sets how many permits of the rate are this worker's.
-// partitions is how many the group's topics have.
-func (c *core) share(now time.Time, permits, partitions int) {
-	c.quota.Reset(permits, now)
-	switch {
-	case permits > 0:
-		c.changed(now, c.holds.Clear(hold.Quota))
-	case partitions == 0:
-		c.changed(now, c.holds.Set(now, hold.Quota, "this worker's share of the rate is 0, because the topics have no partitions",
-			"check that --topic and --backfill-topic exist on these --brokers; markread run --create-topics makes them", time.Time{}))
-	default:
-		c.changed(now, c.holds.Set(now, hold.Quota, "this worker's share of the rate is 0", hold.Quota.Do(), time.Time{}))
-	}
-}
-
-// apart takes in why the group's leader gives this worker neither partitions nor a share: another outlook would add up to more than the rate.
-func (c *core) apart(now time.Time, why, do string) {
-	c.quota.Reset(0, now)
-	c.changed(now, c.holds.Set(now, hold.Quota, "this worker's share of the rate is 0: "+why, do, time.Time{}))
-}
-
-// idle says that nothing is out: no call, and no letter that could be written now.
-func (c *core) idle() bool {
-	return c.quota.InFlight() == 0 && c.letters.writing == 0 && (len(c.letters.waiting) == 0 || c.letters.refusing())
 }

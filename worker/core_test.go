@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -10,11 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
-
 	"markread/consumer/event"
 	"markread/imclient"
-	"markread/worker/backlog"
 	"markread/worker/hold"
 	"markread/worker/quota"
 )
@@ -39,15 +35,6 @@ func (f *fakeTracker) Finish(ref event.Ref) (event.Lane, time.Time) {
 
 func (f *fakeTracker) Attempted(ref event.Ref, attempts int) { f.attempts[ref] = attempts }
 
-// nobody watches.
-type nobody struct{}
-
-func (nobody) eventEnded(event.Lane, time.Duration) {}
-
-func (nobody) callEnded(*imclient.Error, time.Duration) {}
-
-func (nobody) letterWritten(string, string) {}
-
 // rig is a core with a generation of fake events.
 type rig struct {
 	t *testing.T
@@ -56,16 +43,15 @@ type rig struct {
 }
 
 func newRig(t *testing.T) *rig {
-	c := &core{
-		attempts: 3, maxPending: 1000, maxEvents: defaultMaxEvents,
-		backoff: imclient.NewBackoff(100*time.Millisecond, time.Second),
-		jitter:  func(string, int) float64 { return 1 },
-		topics:  event.Topics{Live: "mark-read", Backfill: "mark-read-backfill"},
-		log:     zerolog.Nop(), seen: nobody{},
-		quota: quota.Uncapped(100), holds: hold.New(95), memory: backlog.NewMemory(), accepted: true,
-	}
+	c := newEngine(engineOptions{
+		Attempts: 3, MaxInFlight: 100, MaxPending: 1000, MaxRejected: 95,
+		Backoff: imclient.NewBackoff(100*time.Millisecond, time.Second),
+		Jitter:  func(string, int) float64 { return 1 },
+		Topics:  event.Topics{Live: "mark-read", Backfill: "mark-read-backfill"},
+	})
+	c.accepted = true
 	tracker := &fakeTracker{map[event.Ref]event.Event{}, map[event.Ref]int{}, map[event.Ref]int{}}
-	c.begin(start, tracker)
+	c.begin(start, tracker, 12, 12)
 	return &rig{t, c, tracker}
 }
 
@@ -221,7 +207,7 @@ func TestInvalidEventsNeedNoCall(t *testing.T) {
 
 func TestRoom(t *testing.T) {
 	r := newRig(t)
-	r.maxPending = 10
+	r.options.MaxPending = 10
 	fill := func(n int) {
 		for i := range n {
 			r.receiveOne(fmt.Sprint(len(r.tracker.events), i), 1)
@@ -252,7 +238,7 @@ func TestRoom(t *testing.T) {
 
 func TestRoomForEvents(t *testing.T) {
 	r := newRig(t)
-	r.maxEvents = 4
+	r.options.MaxEvents = 4
 	r.receiveOne("a", 1)
 	r.receiveOne("a", 1)
 	if !r.room(event.Live) || r.room(event.Backfill) {
@@ -297,7 +283,8 @@ func TestEveryEventEndsOnce(t *testing.T) {
 		r := newRig(t)
 		r.quota = quota.New()
 		r.quota.Reset(50, start)
-		answers := []error{nil, nil, nil, nil, timeout, internal, unknown, tooMany, expired, refused, context.Canceled}
+		stopped := &imclient.Error{}
+		answers := []*imclient.Error{nil, nil, nil, nil, timeout, internal, unknown, tooMany, expired, refused, stopped}
 		appliedTo := map[string]int64{}
 		var out []*call
 		now := start
@@ -330,11 +317,15 @@ func TestEveryEventEndsOnce(t *testing.T) {
 				i := random.IntN(len(out))
 				c := out[i]
 				out = slices.Delete(out, i, i+1)
-				err := answers[random.IntN(len(answers))]
-				if err == nil {
+				switch failure := answers[random.IntN(len(answers))]; failure {
+				case stopped:
+					r.cutOff(now, c)
+				case nil:
 					appliedTo[c.read.Report] = max(appliedTo[c.read.Report], c.read.Time)
+					fallthrough
+				default:
+					r.answer(now, c, failure)
 				}
-				r.answer(now, c, err)
 			}
 			letters := r.nextLetters(random.IntN(3))
 			failures := make([]error, len(letters))
@@ -369,14 +360,14 @@ func TestAWorkerWithAnotherRateSaysWhyItWaits(t *testing.T) {
 	r := newRig(t)
 	r.receiveOne("a", 10)
 	const why = "the group's leader goes by a rate of 200, this worker by 100"
-	r.apart(start, why, "give all workers the same --rate")
+	r.setMismatch(start, why, "give all workers the same --rate")
 	if active := r.holds.Active(); len(active) != 1 || active[0].Reason != hold.Quota || !strings.Contains(active[0].Detail, why) || !strings.Contains(active[0].Do, "--rate") {
 		t.Fatalf("held: %+v", active)
 	}
 	if todo, _ := r.next(at(2)); todo != nil {
 		t.Error("it calls without a share")
 	}
-	r.share(at(3), 50, 24)
+	r.setShare(at(3), 50)
 	if active := r.holds.Active(); len(active) != 0 {
 		t.Errorf("with a share still held: %+v", active)
 	}

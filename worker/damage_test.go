@@ -67,7 +67,7 @@ func TestDamagedRecordsCountOneByOneAndTakeMemoryOnce(t *testing.T) {
 	if n := r.sums(event.Live); n.returned != 3 || n.unsettled() != 0 {
 		t.Fatalf("revoked: %+v", n)
 	}
-	r.begin(start, r.tracker)
+	r.begin(start, r.tracker, 12, 12)
 	if r.load(event.Live) != (load{}) {
 		t.Fatalf("a new generation begins with %+v", r.load(event.Live))
 	}

@@ -11,6 +11,7 @@ import (
 	"markread/consumer"
 	"markread/consumer/deadletter"
 	"markread/consumer/event"
+	"markread/imclient"
 	"markread/worker/hold"
 )
 
@@ -29,7 +30,7 @@ func (w *Worker) dispatch(ctx, work context.Context, g *consumer.Generation, cal
 	for ctx.Err() == nil {
 		w.mu.Lock()
 		now := time.Now()
-		w.core.lease(now, w.lease(g))
+		w.core.setMembership(now, w.lease(g))
 		todo, again := w.core.next(now)
 		w.mu.Unlock()
 		w.turn()
@@ -52,9 +53,17 @@ func (w *Worker) dispatch(ctx, work context.Context, g *consumer.Generation, cal
 
 func (w *Worker) call(ctx context.Context, c *call) {
 	err := w.options.IM.MarkRead(ctx, c.read)
+	var failure *imclient.Error
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.core.answer(time.Now(), c, err)
+	if now := time.Now(); err == nil || errors.As(err, &failure) {
+		w.core.answer(now, c, failure)
+	} else {
+		if !errors.Is(err, context.Canceled) && !errors.Is(err, errNoProof) {
+			ofRecord(w.options.Log.Error().Err(err), c.Record()).Msg("a call ended without an answer or a reason")
+		}
+		w.core.cutOff(now, c)
+	}
 	w.changed()
 }
 
@@ -67,7 +76,7 @@ func (w *Worker) changed() {
 		}
 	}
 	poke(w.wake)
-	if len(w.core.letters.waiting) > 0 {
+	if w.core.hasLetters() {
 		poke(w.letters)
 	}
 }
@@ -154,11 +163,15 @@ func (w *Worker) writeBatch(ctx context.Context, topic *deadletter.Writer, batch
 
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	for i, err := range failures {
+		if errors.Is(err, context.Canceled) {
+			failures[i] = errCutOff
+		}
+	}
 	refuses = w.core.wrote(time.Now(), batch, failures)
 	w.changed()
 	if first := slices.IndexFunc(failures, func(err error) bool { return err != nil }); refuses && ctx.Err() == nil {
-		r := batch[first].Event.Record
-		w.thin.Pass("letter", w.options.Log.Error()).Err(failures[first]).Str("topic", r.Topic).Int("partition", r.Partition).Int64("offset", r.Offset).
+		ofRecord(w.thin.Pass("letter", w.options.Log.Error()).Err(failures[first]), batch[first].Event.Record).
 			Msg("the dead-letter topic refuses the letter of this record; it is tried again, and nothing behind it is committed")
 	}
 	return refuses
@@ -169,13 +182,13 @@ func (w *Worker) writeBatch(ctx context.Context, topic *deadletter.Writer, batch
 func (w *Worker) watchKey(ctx context.Context) {
 	every(ctx, keyInterval, func() {
 		w.mu.Lock()
-		held := w.core.holds.Held(hold.Credentials, hold.All)
+		held := slices.ContainsFunc(w.core.active(), func(h hold.Hold) bool { return h.Reason == hold.Credentials })
 		w.mu.Unlock()
 		if !held || !w.options.IM.KeyChanged() { // it may read a file: not under the lock
 			return
 		}
 		w.mu.Lock()
-		w.core.holds.KeyChanged(time.Now())
+		w.core.keyChanged(time.Now())
 		w.mu.Unlock()
 		poke(w.wake)
 	})

@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -64,7 +63,7 @@ func TestRejectedCallsWaitWhileTheirLaneIsHeld(t *testing.T) {
 	}
 	probe := r.mustCall(at(5), "a502")
 	r.answer(at(5), probe, unknown)
-	if r.letters.len() != 0 || probe.of.Attempts != 0 {
+	if r.letters.len() != 0 || probe.conversation.Attempts != 0 {
 		t.Fatal("a rejected probe became a letter, or counts")
 	}
 	r.answer(at(10), r.mustCall(at(10), "a503"), nil)
@@ -87,7 +86,7 @@ func TestRejectedCallsWaitWhileTheirLaneIsHeld(t *testing.T) {
 
 func TestInvalidRecordsWaitWhileTheirLaneIsHeld(t *testing.T) {
 	r := newRig(t)
-	r.maxPending = 2000
+	r.options.MaxPending = 2000
 	r.invalidEvents(1200, event.Live)
 	if n := r.writeAll(start); n != 500 {
 		t.Fatalf("%d letters, want 500", n)
@@ -188,7 +187,7 @@ func TestARefusingDeadLetterTopicHoldsTheCalls(t *testing.T) {
 		t.Fatal("a stop waits for letters that the topic refuses")
 	}
 	batch := r.nextLetters(64)
-	r.wrote(at(6), batch, []error{context.Canceled}) // a stop says nothing about the topic
+	r.wrote(at(6), batch, []error{errCutOff}) // a stop says nothing about the topic
 	if !r.holds.On(0) {
 		t.Fatal("a write that was cut off ended the hold")
 	}
@@ -206,7 +205,7 @@ func TestARefusingDeadLetterTopicIsForgottenWithTheGeneration(t *testing.T) {
 		r.refuse(at(float64(i)), r.nextLetters(64))
 	}
 	r.end(at(7))
-	r.begin(at(8), r.tracker)
+	r.begin(at(8), r.tracker, 12, 12)
 	r.receiveOne("a", 1)
 	r.mustCall(at(8), "a")
 }
@@ -235,7 +234,7 @@ func TestRetryAfter(t *testing.T) {
 	if todo, again := r.next(at(6.9)); todo != nil || !again.Equal(at(7)) {
 		t.Fatalf("call %v, again at %v", todo, again)
 	}
-	if a.of.Attempts != 0 || b.of.Attempts != 0 {
+	if a.conversation.Attempts != 0 || b.conversation.Attempts != 0 {
 		t.Fatal("counted in a hold")
 	}
 	r.mustCall(at(7), "c")
@@ -254,7 +253,7 @@ func TestThrottlingShrinksTheLimit(t *testing.T) {
 	if n := r.quota.Limit(start); n != 170 {
 		t.Fatalf("the limit is %d", n)
 	}
-	if c.of.Attempts != 0 || r.holds.On(0) {
+	if c.conversation.Attempts != 0 || r.holds.On(0) {
 		t.Fatal("counted, or held")
 	}
 }
@@ -326,7 +325,7 @@ func TestLettersAreBoundedByTheirSizeToo(t *testing.T) {
 // One invalid record in ten is no reason for a hold, also not among what waited in one.
 func TestAMendedLaneIsNotHeldAgain(t *testing.T) {
 	r := newRig(t)
-	r.maxPending = 20_000
+	r.options.MaxPending = 20_000
 	for i := range 600 {
 		r.receiveOne(fmt.Sprint("early", i), 1)
 	}
@@ -352,8 +351,7 @@ func TestWithoutPartitionsNothingIsProbed(t *testing.T) {
 	r.answer(start, r.mustCall(start, "a"), refused)
 	r.pause(start)
 	r.end(start)
-	r.begin(start, r.tracker)
-	if r.probeless(start); r.holds.Held(hold.Credentials, hold.All) || !r.holds.Held(hold.Paused, hold.All) {
+	if r.begin(start, r.tracker, 0, 12); r.holds.Held(hold.Credentials, hold.All) || !r.holds.Held(hold.Paused, hold.All) {
 		t.Fatalf("held: %v", r.holds.Active())
 	}
 }

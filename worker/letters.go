@@ -1,9 +1,7 @@
 package worker
 
 import (
-	"context"
 	"errors"
-	"strconv"
 	"strings"
 	"time"
 
@@ -13,11 +11,16 @@ import (
 	"markread/worker/hold"
 )
 
+// While the dead-letter topic refuses, one letter is tried so often; after so long that is a hold.
+const (
+	letterRetry    = time.Second
+	letterPatience = 5 * time.Second
+)
+
 // letter is a dead letter on its way: its events finish when it is written.
 type letter struct {
 	event.DeadLetter
 	refs   []uint64
-	metric string // the code as metrics show it
 	packed string // the record's key, value and headers, which the record has only while the letter is written
 }
 
@@ -130,9 +133,12 @@ func (c *core) nextLetters(n int) []*letter {
 	return batch
 }
 
-// wrote takes in what became of a batch of letters: failures[i] is nil when the topic has batch[i]. Those
-// that it does not have go back to the front of the queue. It says whether the topic refuses: then the next
-// try should wait for letterRetry.
+// errCutOff is the failure of a letter whose write was interrupted by a stop: the topic did not refuse it.
+var errCutOff = errors.New("the write was cut off")
+
+// wrote takes in what became of a batch of letters: failures[i] is nil when the topic has batch[i]. The others
+// go back to the front of the queue. It reports whether the topic refuses letters: then the next attempt should
+// wait for letterRetry.
 func (c *core) wrote(now time.Time, batch []*letter, failures []error) (refuses bool) {
 	q := &c.letters
 	q.writing -= len(batch)
@@ -145,7 +151,7 @@ func (c *core) wrote(now time.Time, batch []*letter, failures []error) (refuses 
 		}
 		stripParts(&l.Event.Record)
 		refused = append(refused, l)
-		if !errors.Is(failures[i], context.Canceled) { // a stop, not a refusal
+		if failures[i] != errCutOff {
 			failure = failures[i]
 		}
 	}
@@ -176,15 +182,7 @@ func (c *core) written(now time.Time, l *letter) {
 		c.settle(now, ref, deadLettered)
 	}
 	c.counts[l.Event.Lane].ended[deadLettered] += l.unread()
-	c.seen.letterWritten(l.Class, l.metric)
-	r := l.Event.Record
-	line := c.log.Warn()
-	if c.maxReplays > 0 && l.Event.Replays >= c.maxReplays {
-		line.Bool("parked", true)
-	}
-	line.Str("topic", r.Topic).Int("partition", r.Partition).Int64("offset", r.Offset).
-		Str("class", l.Class).Str("code", l.Code).Int("attempts", l.Attempts).Int("collapsed", l.Collapsed).
-		Str("reason", l.Message).Msg("dead-lettered")
+	c.observer.LetterWritten(l)
 }
 
 // invalidLetter makes the letter of an invalid record, whose bytes it copies; of damaged records one letter for all.
@@ -207,28 +205,21 @@ func standsFor(e *event.Event) int {
 // failedLetter takes the conversation out of the backlog.
 func (c *core) failedLetter(now time.Time, class string, of *backlog.Conversation, failure *imclient.Error) *letter {
 	d := c.backlog.Drop(of)
-	e := unpack(d.Record, c.topics)
+	e := unpack(d.Record, c.options.Topics)
 	e.ReadTime = d.ReadTime
 	e.Report, e.Peer = strings.Clone(e.Report), strings.Clone(e.Peer) // else they keep d.Record alive
 	packed := packParts(&e.Record)
 	stripParts(&e.Record)
-	return &letter{refs: d.Refs, packed: packed, metric: codeLabel(failure), DeadLetter: event.DeadLetter{
+	return &letter{refs: d.Refs, packed: packed, DeadLetter: event.DeadLetter{
 		Event: e, Class: class, Code: failure.Label, Message: failure.Error(),
 		Attempts: int(of.Attempts), Collapsed: len(d.Refs), FailedAt: now,
 	}}
 }
 
-// codeLabel is a failure's code as metrics show it: the letter's, but one word for all codes that the
-// table doesn't know, so that a server can't make up label values.
-func codeLabel(failure *imclient.Error) string {
-	if failure == nil {
-		return "0"
-	}
-	if _, known := imclient.LookUp(failure.ErrorCode); failure.ErrorCode != 0 && !known {
-		return "other"
-	}
-	if failure.ErrorCode != 0 {
-		return strconv.Itoa(failure.ErrorCode)
-	}
-	return failure.Label
+// idle reports that nothing is in flight: no call, and no letter that could be written now.
+func (c *core) idle() bool {
+	return c.quota.InFlight() == 0 && c.letters.writing == 0 && (len(c.letters.waiting) == 0 || c.letters.refusing())
 }
+
+// hasLetters reports whether letters wait to be written.
+func (c *core) hasLetters() bool { return len(c.letters.waiting) > 0 }

@@ -76,20 +76,31 @@ func (m *metrics) fromZero() {
 	m.commitFailures.WithLabelValues("network")
 }
 
-func (m *metrics) eventEnded(lane event.Lane, age time.Duration) {
+// EventFinished is part of Observer.
+func (m *metrics) EventFinished(lane event.Lane, age time.Duration) {
 	m.eventAge.WithLabelValues(lane.String()).Observe(max(0, age.Seconds()))
 }
 
-func (m *metrics) callEnded(err *imclient.Error, took time.Duration) {
-	result := "ok"
-	if err != nil {
-		result = err.Class.String()
+// CallEnded is part of Observer.
+func (m *metrics) CallEnded(failure *imclient.Error, took time.Duration) {
+	result, code := "ok", "0"
+	if failure != nil {
+		result, code = failure.Class.String(), codeLabel(failure.Label)
 	}
-	m.calls.WithLabelValues(result, codeLabel(err)).Inc()
+	m.calls.WithLabelValues(result, code).Inc()
 	m.callSeconds.Observe(took.Seconds())
 }
 
-func (m *metrics) letterWritten(class, code string) { m.letters.WithLabelValues(class, code).Inc() }
+// codeLabel returns a failure's label as metrics show it: one word for all ErrorCodes that the table doesn't
+// know, so that a server can't make up label values.
+func codeLabel(label string) string {
+	if code, err := strconv.Atoi(label); err == nil {
+		if _, known := imclient.LookUp(code); !known {
+			return "other"
+		}
+	}
+	return label
+}
 
 func (m *metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{m.calls, m.callSeconds, m.eventAge, m.letters, m.generations, m.commitFailures, m.build}
@@ -139,7 +150,7 @@ func (w *Worker) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	for i, n := range s.counts {
+	for i, n := range s.Counts {
 		lane := event.Lane(i).String()
 		count(descReceived, n.received, lane)
 		count(descReturned, n.returned, lane)
@@ -147,14 +158,14 @@ func (w *Worker) Collect(ch chan<- prometheus.Metric) {
 			count(descEnded, ended, lane, outcome(o).String())
 		}
 		gauge(descBacklogEvents, float64(n.unsettled()), lane)
-		gauge(descBacklog, float64(s.conversations[i]), lane)
+		gauge(descBacklog, float64(s.Conversations[i]), lane)
 	}
 	for topic, n := range s.lost {
 		count(descLost, uint64(n), topic)
 	}
-	gauge(descInFlight, float64(s.inFlight))
+	gauge(descInFlight, float64(s.InFlight))
 	if w.options.Rate > 0 {
-		gauge(descLimit, float64(s.limit))
+		gauge(descLimit, float64(s.Limit))
 	}
 	ready := 0.0
 	if w.Ready() {

@@ -11,7 +11,7 @@ import (
 // is rejected is no reason for a hold, as it was none the first time.
 func TestABacklogThatComesAgainIsNoReasonToHold(t *testing.T) {
 	r := newRig(t)
-	r.maxPending = 20_000
+	r.options.MaxPending = 20_000
 	generation := func() {
 		for i := range 10_000 {
 			name := fmt.Sprint("good", i)
@@ -37,7 +37,7 @@ func TestABacklogThatComesAgainIsNoReasonToHold(t *testing.T) {
 		r.writeAll(start)
 	}
 	generation()
-	r.core.end(start)
-	r.begin(start, r.tracker)
+	r.end(start)
+	r.begin(start, r.tracker, 12, 12)
 	generation()
 }

@@ -54,7 +54,8 @@ func (c *core) room(lane event.Lane) bool {
 	if c.backlog == nil {
 		return false
 	}
-	full := load{c.maxPending, c.maxEvents, max(minRecordBytes, c.maxPending*bytesPerConversation)}
+	o := &c.options
+	full := load{o.MaxPending, o.MaxEvents, max(minRecordBytes, o.MaxPending*bytesPerConversation)}
 	live, backfill := c.load(event.Live), c.load(event.Backfill)
 	switch {
 	case c.holds.Held(hold.Rejections, int(event.Live)), c.holds.Held(hold.Rejections, int(event.Backfill)):

@@ -46,7 +46,7 @@ func (l laneCounts) unsettled() uint64 {
 // settleCall is the one place where an answer decides what becomes of a conversation; failure is nil for
 // a success, and held says that its lane is held, or that a hold began or ended with this answer.
 func (c *core) settleCall(now time.Time, done *call, failure *imclient.Error, held bool) {
-	of := done.of
+	of := done.conversation
 	if failure == nil {
 		c.settleSuccess(now, c.backlog.Succeeded(now, of))
 		c.changed(now, c.holds.Ended(now, done.lane, hold.Called, ""))
@@ -69,30 +69,20 @@ func (c *core) settleCall(now time.Time, done *call, failure *imclient.Error, he
 	case failure.Class == imclient.Rejected && !c.holds.Held(hold.Rejections, done.lane):
 		c.letters.add(c.failedLetter(now, "rejected", of, failure))
 		c.changed(now, c.holds.Ended(now, done.lane, hold.Rejected, failure.Seen()))
-	case counted && int(of.Attempts) >= c.attempts:
+	case counted && int(of.Attempts) >= c.options.Attempts:
 		c.letters.add(c.failedLetter(now, "exhausted", of, failure))
 		c.changed(now, c.holds.Ended(now, done.lane, hold.Called, ""))
 	case done.probe && c.holds.On(done.lane):
 		c.backlog.Defer(of, now.Add(c.delay(of)))
 	default:
 		c.backlog.Retry(of, now.Add(c.delay(of)))
-		c.retried(of, failure)
+		c.observer.CallRetried(done, failure, of.Attempts, of.Failures)
 	}
 }
 
 // delay is how long a conversation waits after its failure.
 func (c *core) delay(of *backlog.Conversation) time.Duration {
-	return c.backoff.Delay(int(of.Failures), c.jitter(of.ID(), int(of.Failures)))
-}
-
-// retried says for who looks closely that a call failed: what is wrong with the service shows in the holds
-// and the metrics.
-func (c *core) retried(of *backlog.Conversation, failure *imclient.Error) {
-	if line := c.log.Debug(); line.Enabled() {
-		r := unpack(of.Record(), c.topics).Record
-		line.Str("topic", r.Topic).Int("partition", r.Partition).Int64("offset", r.Offset).Str("code", failure.Label).
-			Int32("attempts", of.Attempts).Int32("failures", of.Failures).Msg("a call failed; it is retried")
-	}
+	return c.options.Backoff.Delay(int(of.Failures), c.options.Jitter(of.ID(), int(of.Failures)))
 }
 
 // attemptCounts says whether a failure is held against the conversation: not while calls are held, for then
@@ -124,7 +114,7 @@ func (c *core) settle(now time.Time, ref uint64, as outcome) {
 	lane, eventTime := c.tracker.Finish(event.Ref(ref))
 	c.counts[lane].ended[as]++
 	if !eventTime.IsZero() {
-		c.seen.eventEnded(lane, now.Sub(eventTime))
+		c.observer.EventFinished(lane, now.Sub(eventTime))
 	}
 }
 

@@ -1,30 +1,24 @@
 package worker
 
 import (
-	"context"
 	"errors"
-
-	"github.com/rs/zerolog"
+	"slices"
 
 	"markread/consumer/event"
 	"markread/imclient"
-	"markread/worker/backlog"
 	"markread/worker/hold"
-	"markread/worker/quota"
 )
 
 // newCore returns a real core.
 func (h *hands) newCore() *core {
-	return &core{
-		attempts: h.attempts, maxPending: h.maxPending, maxEvents: h.maxEvents,
-		backoff: imclient.NewBackoff(h.backoffInitial, h.backoffMost),
-		jitter: func(id string, failures int) float64 {
+	return newEngine(engineOptions{
+		Attempts: h.attempts, MaxPending: h.maxPending, MaxEvents: h.maxEvents, MaxRejected: h.maxRejected,
+		Backoff: imclient.NewBackoff(h.backoffInitial, h.backoffMost),
+		Jitter: func(id string, failures int) float64 {
 			return h.part(dieJitter, uint64(talkOf(id)), uint64(failures))
 		},
-		topics: event.Topics{Live: "mark-read", Backfill: "mark-read-backfill"},
-		log:    zerolog.Nop(), seen: nobody{},
-		quota: quota.New(), holds: hold.New(h.maxRejected), memory: backlog.NewMemory(),
-	}
+		Topics: event.Topics{Live: "mark-read", Backfill: "mark-read-backfill"},
+	})
 }
 
 func (h *hands) pause() {
@@ -53,13 +47,26 @@ func (h *hands) resume(accept bool) {
 
 func (h *hands) shareGiven(share int) {
 	h.shadow.holds.share = share
-	h.core.share(h.time(), share, 1)
+	h.core.setShare(h.time(), share)
 	h.watchHolds()
+}
+
+// held says whether the core says that the reason holds the lane.
+func (h *hands) held(reason hold.Reason, lane int) bool {
+	return slices.ContainsFunc(h.core.active(), func(a hold.Hold) bool { return a.Reason == reason && a.Lane == lane })
+}
+
+// inMemory is how many conversations the core has in memory.
+func (h *hands) inMemory() (n int) {
+	for _, k := range h.core.numbers(h.time()).Conversations {
+		n += k
+	}
+	return n
 }
 
 // lookAtKey is what Worker.watchKey does each second.
 func (h *hands) lookAtKey() {
-	if h.gen == nil || h.frozenUntil > h.now || !h.core.holds.Held(hold.Credentials, hold.All) || !h.signer.mended(h.world) {
+	if h.gen == nil || h.frozenUntil > h.now || !h.held(hold.Credentials, hold.All) || !h.signer.mended(h.world) {
 		return
 	}
 	h.signer.current, h.signer.anew = nil, true
@@ -69,7 +76,7 @@ func (h *hands) lookAtKey() {
 		}
 	}
 	h.tally.keysChanged++
-	h.core.holds.KeyChanged(h.time())
+	h.core.keyChanged(h.time())
 	h.after(operatorActs)
 }
 
@@ -83,7 +90,7 @@ func (h *hands) wrote(batch []*letter, acked []bool, cut bool) bool {
 		case acked[i]:
 			h.shadow.writtenRefs += uint64(len(batch[i].refs))
 		case cut:
-			failures[i] = context.Canceled
+			failures[i] = errCutOff
 		default:
 			failures[i] = errRefused
 		}

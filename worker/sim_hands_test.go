@@ -188,13 +188,13 @@ func (h *hands) dispatch() {
 	for {
 		now := h.time()
 		lost := h.lost()
-		if lost != nil && h.core.backlog.Len() > 0 {
+		if lost != nil && h.shadow.inMemory > 0 {
 			h.tally.withheld++
 			if h.now-h.proof <= proofLimit {
 				h.tally.stepped++
 			}
 		}
-		h.core.lease(now, lost)
+		h.core.setMembership(now, lost)
 		h.watchHolds()
 		todo, again := h.core.next(now)
 		if todo != nil {
@@ -269,11 +269,7 @@ func (h *hands) tell(r *request, failure *imclient.Error) {
 	h.note("answer", h.id, int64(r.talk), r.read.Time, code)
 	h.lastAnswer = h.now
 	expect := h.beforeAnswer(r, failure)
-	if failure == nil {
-		h.core.answer(h.time(), r.call, nil)
-	} else {
-		h.core.answer(h.time(), r.call, failure)
-	}
+	h.core.answer(h.time(), r.call, failure)
 	h.afterAnswer(r, failure, expect)
 }
 

@@ -68,10 +68,10 @@ func (v *holdView) held(reason hold.Reason, lane int) bool {
 // watchHolds compares what is in force with what was, and judges what has ended.
 func (h *hands) watchHolds() {
 	v := &h.shadow.holds
-	if h.core == nil || len(v.active) == 0 && !h.core.holds.On(0) && !h.core.holds.On(1) {
+	if h.core == nil {
 		return
 	}
-	now := h.core.holds.Active()
+	now := h.core.active()
 	kept := v.active[:0]
 	for _, a := range v.active {
 		if find(now, a) {
@@ -201,6 +201,9 @@ func (h *hands) judgeEnd(a seenHold) {
 	case hold.Quota:
 		ok = v.share > 0
 	}
+	if v.cause == "nothing to probe with" {
+		ok = a.interval > 0
+	}
 	if !ok {
 		h.fail("letters", "worker %d: the hold for %s ends with: %q", h.id, a.reason, v.cause)
 	}
@@ -208,14 +211,15 @@ func (h *hands) judgeEnd(a seenHold) {
 
 // judgeHastened says whether what waited for a hold is tried soon after its end.
 func (h *hands) judgeHastened(a seenHold) {
-	if h.core.backlog == nil {
+	v := &h.shadow.holds
+	if h.gen == nil || v.cause == "generation ends" {
 		return
 	}
 	waits := false
 	for i := range h.shadow.talks {
 		waits = waits || h.shadow.talks[i].state == retrying && h.shadow.taken != int32(i)+1
 	}
-	if soon, due := h.core.backlog.Ready(h.time().Add(hastenWithin), backlog.LaneSet{true, true}); waits && !soon {
+	if soon, due := h.core.ready(h.time().Add(hastenWithin)); waits && !soon {
 		h.fail("liveness", "worker %d: the hold for %s has ended, and the first retry is due only at %v, now is %v", h.id, a.reason, due, h.time())
 	}
 }

@@ -1,8 +1,6 @@
 package worker
 
 import (
-	"context"
-	"fmt"
 	"time"
 
 	"markread/consumer/offsets"
@@ -114,7 +112,7 @@ func (h *hands) abandon() {
 		r.cut = true
 		h.tally.cutCalls++
 		h.shadow.cutOff(r)
-		h.core.answer(h.time(), r.call, fmt.Errorf("stopping: %w", context.Canceled))
+		h.core.cutOff(h.time(), r.call)
 	}
 	if len(h.writing) > 0 {
 		clear(h.acked) // nobody hears of it
@@ -186,9 +184,13 @@ func (h *hands) beginGeneration(number int) {
 	h.shadow.begin(h.conversations)
 	h.shadow.holds.probed = -1
 	now := h.time()
-	h.core.begin(now, g)
 	all := h.outlook.all()
-	h.core.holds.Spread(now, float64(all)/float64(max(1, len(h.assigned))))
+	if len(h.assigned) == 0 {
+		h.shadow.holds.cause = "nothing to probe with"
+	}
+	h.core.begin(now, g, len(h.assigned), all)
+	h.watchHolds()
+	h.shadow.holds.cause = ""
 	for i := range h.shadow.holds.active { // with more partitions than before it need not wait as long
 		if a := &h.shadow.holds.active[i]; a.interval > 0 {
 			wait := time.Duration(float64(a.interval) * h.spread())
@@ -196,7 +198,7 @@ func (h *hands) beginGeneration(number int) {
 		}
 	}
 	h.shareGiven(quota.Share(h.ownRate, all, owned))
-	h.note("generation", h.id, int64(number), int64(len(h.assigned)), int64(h.core.quota.Limit(now)))
+	h.note("generation", h.id, int64(number), int64(len(h.assigned)), int64(h.core.numbers(now).Limit))
 	for i := range g.parts {
 		h.fetchLater(i)
 	}

@@ -31,9 +31,10 @@ func (w *world) check() {
 
 // checkSums holds the contract's sum: received = outcomes + backlog + returned.
 func (h *hands) checkSums() {
-	inMemory := uint64(0)
-	ended := uint64(0)
-	for lane, n := range h.core.counts {
+	inMemory, ended, own := uint64(0), uint64(0), uint64(0)
+	says := h.core.numbers(h.time())
+	for lane, n := range says.Counts {
+		own += n.ended[applied]
 		inMemory += n.unsettled()
 		sum := n.returned + n.unsettled()
 		for o, k := range n.ended {
@@ -46,21 +47,17 @@ func (h *hands) checkSums() {
 			h.fail("sums", "worker %d, lane %d: %+v", h.id, lane, n)
 		}
 	}
-	if own := h.gen.received - h.gen.finished; inMemory != own {
-		h.fail("sums", "worker %d: %d events in memory, it says %d", h.id, own, inMemory)
+	if left := h.gen.received - h.gen.finished; inMemory != left {
+		h.fail("sums", "worker %d: %d events in memory, it says %d", h.id, left, inMemory)
 	}
 	if ended != h.shadow.writtenRefs {
 		h.fail("sums", "worker %d: %d events dead-lettered, it says %d", h.id, h.shadow.writtenRefs, ended)
 	}
-	if h.core.backlog.Len() != h.shadow.inMemory {
-		h.fail("sums", "worker %d: %d conversations in memory, it says %d", h.id, h.shadow.inMemory, h.core.backlog.Len())
+	if n := h.inMemory(); n != h.shadow.inMemory {
+		h.fail("sums", "worker %d: %d conversations in memory, it says %d", h.id, h.shadow.inMemory, n)
 	}
-	if h.core.quota.InFlight() != len(h.calls) {
-		h.fail("leak", "worker %d: %d calls are out, %d permits", h.id, len(h.calls), h.core.quota.InFlight())
-	}
-	own := uint64(0)
-	for _, n := range h.core.counts {
-		own += n.ended[applied]
+	if says.InFlight != len(h.calls) {
+		h.fail("leak", "worker %d: %d calls are out, %d permits", h.id, len(h.calls), says.InFlight)
 	}
 	if own != h.succeeded {
 		h.fail("sums", "worker %d: %d calls succeeded, it says %d events were applied", h.id, h.succeeded, own)
@@ -69,13 +66,14 @@ func (h *hands) checkSums() {
 
 // checkEnded holds that nothing is left of a generation.
 func (h *hands) checkEnded() {
-	for lane, n := range h.core.counts {
+	says := h.core.numbers(h.time())
+	for lane, n := range says.Counts {
 		if n.unsettled() != 0 {
 			h.fail("leak", "worker %d, lane %d: %d events are left of a generation", h.id, lane, n.unsettled())
 		}
 	}
-	if h.core.quota.InFlight() != 0 {
-		h.fail("leak", "worker %d: %d permits are out between generations", h.id, h.core.quota.InFlight())
+	if says.InFlight != 0 {
+		h.fail("leak", "worker %d: %d permits are out between generations", h.id, says.InFlight)
 	}
 }
 
@@ -84,10 +82,11 @@ func (h *hands) checkEnded() {
 func (h *hands) checkRoom(lane event.Lane, delivered int) {
 	half := [2]int{(h.maxPending + 1) / 2, h.maxEvents / 2}
 	var used [2][2]int // of each lane: conversations and letters, events
+	says := h.core.numbers(h.time())
 	for l := range used {
-		used[l] = [2]int{h.core.backlog.Conversations(l) + h.core.letters.held[l].letters, int(h.core.counts[l].unsettled())}
+		used[l] = [2]int{says.Conversations[l] + says.Letters[l], int(says.Counts[l].unsettled())}
 	}
-	apart := h.core.holds.Held(hold.Rejections, int(event.Live)) || h.core.holds.Held(hold.Rejections, int(event.Backfill))
+	apart := h.held(hold.Rejections, int(event.Live)) || h.held(hold.Rejections, int(event.Backfill))
 	for i, most := range [2]int{h.maxPending, h.maxEvents} {
 		live, backfill := used[event.Live][i], used[event.Backfill][i]
 		ok := live+min(backfill, half[i]) < most+delivered
@@ -148,7 +147,7 @@ func (w *world) setUntil() {
 		perCall = max(perCall, (latency+0.1)/float64(min(room, w.fetchMost)))
 		own += float64(events) * perCall
 		own += max(0, time.Duration(h.shadow.holds.pausedTo-w.now).Seconds())
-		if now := h.time(); h.core.quota.Limit(now) < h.core.quota.Share() {
+		if says := h.core.numbers(h.time()); says.Limit < says.Share {
 			own += 80
 		}
 		bound = max(bound, time.Duration(own*float64(time.Second)))
@@ -208,10 +207,11 @@ func (l *log) who() any {
 	}
 	h := l.owner.hands
 	held := []any{h.id}
-	for _, a := range h.core.holds.Active() {
+	for _, a := range h.core.active() {
 		held = append(held, string(a.Reason))
 	}
-	return append(held, h.core.backlog.Len(), h.core.letters.len())
+	says := h.core.numbers(h.time())
+	return append(held, says.Conversations, says.Letters)
 }
 
 func (w *world) done() bool { return w.over > 0 && w.now > w.over+int64(2*time.Second) }
@@ -244,12 +244,12 @@ func (w *world) finalChecks() {
 			continue
 		}
 		h.checkSums()
-		now := h.time()
-		if n := h.core.quota.Cooling(now); n != 0 && w.now-h.gen.started > int64(1100*time.Millisecond) {
+		says := h.core.numbers(h.time())
+		if n := says.Cooling; n != 0 && w.now-h.gen.started > int64(1100*time.Millisecond) {
 			w.fail("leak", "worker %d: %d permits still cool", h.id, n)
 		}
-		if h.core.backlog.Len() != 0 || h.core.letters.len() != 0 || h.core.quota.InFlight() != 0 || len(h.calls) != 0 {
-			w.fail("leak", "worker %d: %d conversations, %d letters, %d calls are left", h.id, h.core.backlog.Len(), h.core.letters.len(), len(h.calls))
+		if says.Conversations != [2]int{} || says.Letters != [2]int{} || says.InFlight != 0 || len(h.calls) != 0 {
+			w.fail("leak", "worker %d: %d conversations, %d letters, %d calls are left", h.id, says.Conversations, says.Letters, len(h.calls))
 		}
 		for i := range h.gen.parts {
 			p := &h.gen.parts[i]

@@ -186,7 +186,7 @@ func (h *hands) judgeTurn(t *shadowTalk) {
 				out++
 			}
 		}
-		if most := max(1, h.core.quota.Limit(h.time())/10); out >= most {
+		if most := max(1, h.core.numbers(h.time()).Limit/10); out >= most {
 			h.fail("retries", "worker %d: a retry while first tries wait and %d retries are out, of at most %d", h.id, out, most)
 		}
 	}
@@ -210,7 +210,7 @@ func (h *hands) beforeAnswer(r *request, failure *imclient.Error) verdict {
 		failure:      failure,
 		heldBefore:   h.shadow.holds.on(r.lane),
 		rejectedHeld: h.shadow.holds.held("rejections", r.lane),
-		conversation: h.core.backlog.Len(),
+		conversation: h.inMemory(),
 	}
 	refused := failure != nil && failure.Resigned
 	if refused && t.resigned {
@@ -243,7 +243,7 @@ func (h *hands) afterAnswer(r *request, failure *imclient.Error, v verdict) {
 	if failure.Class == imclient.Throttled || failure.Class == imclient.Held || failure.Resigned {
 		h.tally.uncounted++
 	}
-	dropped := h.core.backlog.Len() < v.conversation
+	dropped := h.inMemory() < v.conversation
 	class := ""
 	if !failure.Resigned {
 		counts := h.counts(t, failure, v.heldBefore || s.holds.on(r.lane))

@@ -8,7 +8,6 @@ import (
 
 	"markread/consumer"
 	"markread/consumer/event"
-	"markread/worker/console"
 )
 
 const (
@@ -64,26 +63,27 @@ func (w *Worker) watchWatermarks(ctx context.Context, g *consumer.Generation) {
 func (w *Worker) tellStuck(stuck []consumer.PartitionState) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	now := time.Now()
-	for i, u := range w.core.explain(now, w.withLanes(stuck)) {
-		p := stuck[i]
+	partitions := w.withLanes(stuck)
+	waits, now := w.core.explain(unfinished(partitions)), time.Now()
+	for _, p := range partitions {
+		x := waits[p.Oldest.Ref]
 		w.options.Log.Warn().Str("topic", p.Topic).Int("partition", p.Partition).Int64("offset", p.Oldest.Offset).Int64("lag", p.Lag).
-			Float64("age_seconds", u.AgeSeconds).Int("attempts", u.Attempts).Str("waits_for", u.WaitsFor).Str("reason", w.core.reason(u)).
+			Float64("age_seconds", p.age(now).Seconds()).Int("attempts", x.Attempts).Str("waits_for", x.WaitsFor).Str("reason", w.reason(x)).
 			Msgf("the partition's offset has not moved for %v: this event has not ended. What is finished behind it is committed beside the offset", stuckAfter)
 	}
 }
 
-// reason says why an event has not ended.
-func (c *core) reason(u *console.Unfinished) string {
-	switch u.WaitsFor {
+// reason returns why an event is not finished.
+func (w *Worker) reason(x explanation) string {
+	switch x.WaitsFor {
 	case "hold":
 		var reasons []string
-		for _, h := range c.holds.Active() {
+		for _, h := range w.core.active() {
 			reasons = append(reasons, string(h.Reason))
 		}
 		return "calls are held: " + strings.Join(reasons, ", ")
 	case "retry":
-		return fmt.Sprintf("its calls fail; %d attempts count so far, at --attempts %d it becomes a dead letter", u.Attempts, c.attempts)
+		return fmt.Sprintf("its calls fail; %d attempts count so far, at --attempts %d it becomes a dead letter", x.Attempts, w.options.Attempts)
 	case "dead-letter":
 		return "it waits for its letter to be written to the dead-letter topic"
 	case "call":

@@ -68,7 +68,7 @@ func TestUnreadableIsShown(t *testing.T) {
 		if v, ok := gauges[descUnreadable]; !ok || v != want {
 			t.Errorf("%s: markread_partition_unreadable %v, %t; want %v", name, v, ok, want)
 		}
-		shown := p.shown(nil)
+		shown := p.shown(at, nil)
 		if u := shown.Unreadable; u != nil && u.Do != c.state.Unreadable.Do {
 			t.Errorf("%s: the remedy is %q", name, u.Do)
 		}

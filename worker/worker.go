@@ -39,8 +39,6 @@ import (
 	"markread/consumer/logthrottle"
 	"markread/imclient"
 	"markread/worker/backlog"
-	"markread/worker/hold"
-	"markread/worker/quota"
 )
 
 // Caller makes one API call. *imclient.Client is one.
@@ -131,30 +129,26 @@ func New(options Options) (*Worker, error) {
 		letters: make(chan struct{}, 1),
 	}
 	seed := maphash.MakeSeed()
-	w.core = &core{
-		attempts:   options.Attempts,
-		maxReplays: options.MaxReplays,
-		maxPending: options.MaxPending,
-		maxEvents:  defaultMaxEvents,
-		backoff:    options.Backoff,
-		jitter: func(id string, failures int) float64 {
+	engine := engineOptions{
+		Topics:      options.Topics,
+		Attempts:    options.Attempts,
+		MaxPending:  options.MaxPending,
+		MaxRejected: options.MaxRejected,
+		Backoff:     options.Backoff,
+		Jitter: func(id string, failures int) float64 {
 			return float64(maphash.Comparable(seed, struct {
 				id string
 				n  int
 			}{id, failures})>>11) / (1 << 53)
 		},
-		topics: options.Topics,
-		log:    options.Log, announce: announcer{log: options.Log},
-		seen:   w.metrics,
-		quota:  quota.New(),
-		holds:  hold.New(options.MaxRejected),
-		memory: backlog.NewMemory(),
-	}
-	if options.Topics.Backfill != "" {
-		w.lost[options.Topics.Backfill] = 0
+		Observer: &observer{metrics: w.metrics, log: options.Log, maxReplays: options.MaxReplays},
 	}
 	if options.Rate == 0 {
-		w.core.quota = quota.Uncapped(options.MaxInFlight)
+		engine.MaxInFlight = options.MaxInFlight
+	}
+	w.core = newEngine(engine)
+	if options.Topics.Backfill != "" {
+		w.lost[options.Topics.Backfill] = 0
 	}
 	return w, nil
 }
@@ -221,18 +215,14 @@ func (w *Worker) begin(g *consumer.Generation) {
 	now := time.Now()
 	w.generation = g
 	w.member.Store(true)
-	w.core.begin(now, g)
-	if len(assigned) == 0 {
-		w.core.probeless(now)
-	}
-	w.core.holds.Spread(now, float64(len(all))/float64(max(1, len(assigned))))
+	w.core.begin(now, g, len(assigned), len(all))
 	if w.options.Rate > 0 {
 		if why, do := g.Mismatch(); why != "" {
-			w.core.apart(now, why, do)
+			w.core.setMismatch(now, why, do)
 		} else {
-			w.core.share(now, Share(w.options.Rate, all, assigned), len(all))
+			w.core.setShare(now, Share(w.options.Rate, all, assigned))
 		}
-		w.options.Log.Info().Int("rate", w.options.Rate).Int("share", w.core.quota.Share()).Int("assigned", len(assigned)).
+		w.options.Log.Info().Int("rate", w.options.Rate).Int("share", w.core.numbers(now).Share).Int("assigned", len(assigned)).
 			Int("partitions", len(all)).Msg("this worker's share of the rate")
 	}
 }

@@ -66,7 +66,7 @@ type call struct {
 }
 
 // Record returns the record of the event that the call is made for. It unpacks it: for log lines only.
-func (c *call) Record() event.Record { return unpack(c.conversation.Record(), *c.topics).Record }
+func (c *call) Record() event.Record { return unpack(c.conversation.Payload(), *c.topics).Record }
 
 // newEngine returns an Engine without a generation, and with a rate without permits.
 func newEngine(options engineOptions) *core {
@@ -123,14 +123,14 @@ func (c *core) receive(now time.Time, events []event.Event) {
 			continue
 		}
 		known := c.backlog.Len()
-		packed, named := pack(e)
+		packed, idLen := pack(e)
 		kept := c.backlog.Add(now, backlog.Event{
 			Lane:     int(e.Lane),
 			ReadTime: e.ReadTime,
 			Ref:      uint64(e.Ref),
 			Attempts: e.Attempts,
-			Record:   packed,
-			Named:    named,
+			Payload:  packed,
+			IDLen:    idLen,
 		})
 		if !kept {
 			c.settle(now, uint64(e.Ref), superseded)

@@ -205,9 +205,9 @@ func standsFor(e *event.Event) int {
 // failedLetter takes the conversation out of the backlog.
 func (c *core) failedLetter(now time.Time, class string, of *backlog.Conversation, failure *imclient.Error) *letter {
 	d := c.backlog.Drop(of)
-	e := unpack(d.Record, c.options.Topics)
+	e := unpack(d.Payload, c.options.Topics)
 	e.ReadTime = d.ReadTime
-	e.Report, e.Peer = strings.Clone(e.Report), strings.Clone(e.Peer) // else they keep d.Record alive
+	e.Report, e.Peer = strings.Clone(e.Report), strings.Clone(e.Peer) // else they keep d.Payload alive
 	packed := packParts(&e.Record)
 	stripParts(&e.Record)
 	return &letter{refs: d.Refs, packed: packed, DeadLetter: event.DeadLetter{

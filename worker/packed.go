@@ -27,12 +27,12 @@ const (
 // has reports whether there is a part.
 func (p packing) has(part packing) bool { return p&part != 0 }
 
-// pack returns a valid event in few bytes, of which the first named are the ID of its conversation: 65 at most. The read time, the attempts and
+// pack returns a valid event in few bytes, of which the first idLen are the ID of its conversation: 65 at most. The read time, the attempts and
 // the Ref are not among them: the backlog has these.
-func pack(e *event.Event) (packed string, named uint8) {
+func pack(e *event.Event) (packed string, idLen uint8) {
 	r := &e.Record
 	b := append(make([]byte, 0, 256), conversationID(e.Report, e.Peer)...)
-	named = uint8(len(b))
+	idLen = uint8(len(b))
 	b = append(b, accountSeparator+"\x00"...)
 	b = binary.AppendUvarint(b, uint64(r.Partition))
 	b = binary.AppendUvarint(b, uint64(r.Offset))
@@ -64,8 +64,8 @@ func pack(e *event.Event) (packed string, named uint8) {
 		}
 	}
 	b = shorten(b, r.Value, usualWords(e.Report, e.Peer))
-	b[int(named)+len(accountSeparator)] = byte(p)
-	return string(b), named
+	b[int(idLen)+len(accountSeparator)] = byte(p)
+	return string(b), idLen
 }
 
 // unpack returns the event that was packed. topics are those that it may have come from.

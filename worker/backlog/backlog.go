@@ -47,12 +47,12 @@ type Event struct {
 	ReadTime int64  // T, seconds since 1970
 	Ref      uint64 // names the event in what is settled
 	Attempts int    // that were counted before it came here
-	Record   string // what a dead letter will need. It begins with the conversation's ID, so that both share their bytes; the rest is only carried
-	Named    uint8  // how many bytes of it are the ID
+	Payload  string // the owner's. It begins with the conversation's ID, so that both share their bytes; the rest is only carried
+	IDLen    uint8  // how many bytes of Payload are the ID
 }
 
 // ID names the conversation.
-func (e Event) ID() string { return e.Record[:e.Named] }
+func (e Event) ID() string { return e.Payload[:e.IDLen] }
 
 // Backlog is all waiting conversations.
 type Backlog struct {
@@ -70,7 +70,7 @@ type lane struct {
 	fresh         queue // first tries, by arrival
 	retries       queue // by the time they are due
 	conversations int   // waiting or out
-	bytes         int   // of their records
+	bytes         int   // of their payloads
 	sinceRetry    int   // first tries taken since the last retry
 	overtaken     int   // calls that better lanes took since this one's last, while it waited
 }
@@ -118,14 +118,14 @@ func appendRef(refs []uint64, ref uint64) []uint64 {
 	return append(refs, ref)
 }
 
-// keepLargest makes e the event that the conversation is called for, if none has a larger T. The map must not hold on to the old record.
+// keepLargest makes e the event that the conversation is called for, if none has a larger T. The map must not keep the old payload.
 func (b *Backlog) keepLargest(c *Conversation, e Event) {
 	if e.ReadTime < c.readTime {
 		return
 	}
-	b.lanes[c.lane].bytes += len(e.Record) - len(c.record)
+	b.lanes[c.lane].bytes += len(e.Payload) - len(c.payload)
 	delete(b.conversations, e.ID())
-	c.record, c.named, c.readTime, c.best = e.Record, e.Named, e.ReadTime, e.Ref
+	c.payload, c.idLen, c.readTime, c.best = e.Payload, e.IDLen, e.ReadTime, e.Ref
 	b.conversations[c.ID()] = c
 }
 
@@ -144,17 +144,17 @@ func (b *Backlog) move(c *Conversation, to int) {
 // relocate counts a conversation for another lane.
 func (b *Backlog) relocate(c *Conversation, to int8) {
 	b.lanes[c.lane].conversations--
-	b.lanes[c.lane].bytes -= len(c.record)
+	b.lanes[c.lane].bytes -= len(c.payload)
 	c.lane = to
 	b.lanes[to].conversations++
-	b.lanes[to].bytes += len(c.record)
+	b.lanes[to].bytes += len(c.payload)
 }
 
 // forget lets go of a conversation.
 func (b *Backlog) forget(c *Conversation) {
 	delete(b.conversations, c.ID())
 	b.lanes[c.lane].conversations--
-	b.lanes[c.lane].bytes -= len(c.record)
+	b.lanes[c.lane].bytes -= len(c.payload)
 }
 
 // Ready says whether a conversation of the open lanes may be called now, and else when their next retry is
@@ -313,7 +313,7 @@ func (b *Backlog) retry(c *Conversation, key int64) {
 func (b *Backlog) Drop(c *Conversation) Dropped {
 	b.land(c)
 	b.forget(c)
-	return Dropped{Refs: c.refs, Record: c.record, ReadTime: c.readTime}
+	return Dropped{Refs: c.refs, Payload: c.payload, ReadTime: c.readTime}
 }
 
 // land puts together what was sent and what arrived since.
@@ -340,7 +340,7 @@ func (b *Backlog) Hasten(now, latest time.Time, spread func(id string) float64) 
 // Conversations is how many conversations of a lane wait or are out.
 func (b *Backlog) Conversations(lane int) int { return b.lanes[lane].conversations }
 
-// Bytes is how large the records of a lane's conversations are.
+// Bytes is how large the payloads of a lane's conversations are.
 func (b *Backlog) Bytes(lane int) int { return b.lanes[lane].bytes }
 
 // Len is how many conversations wait or are out, over all lanes.

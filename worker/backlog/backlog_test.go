@@ -29,7 +29,7 @@ func newBench(t *testing.T) *bench {
 func (b *bench) add(id string, lane int, readTime int64) (ref uint64) {
 	b.t.Helper()
 	b.next++
-	if !b.Add(start, Event{Record: fmt.Sprint(id, b.next), Named: uint8(len(id)), Lane: lane, ReadTime: readTime, Ref: b.next}) {
+	if !b.Add(start, Event{Payload: fmt.Sprint(id, b.next), IDLen: uint8(len(id)), Lane: lane, ReadTime: readTime, Ref: b.next}) {
 		b.t.Fatalf("%s at %d: not kept", id, readTime)
 	}
 	return b.next
@@ -74,8 +74,8 @@ func TestOfEqualTimesTheLaterStandsForAll(t *testing.T) {
 	b.add("a", 0, 10)
 	later := b.add("a", 0, 10)
 	c := b.take(start, "a", 10)
-	if d := b.Drop(c); d.Record != fmt.Sprint(c.ID(), later) || len(d.Refs) != 2 {
-		t.Fatalf("dropped %+v, want the record of event %d", d, later)
+	if d := b.Drop(c); d.Payload != fmt.Sprint(c.ID(), later) || len(d.Refs) != 2 {
+		t.Fatalf("dropped %+v, want the payload of event %d", d, later)
 	}
 }
 
@@ -152,11 +152,11 @@ func TestCoveredEventsNeedNoCall(t *testing.T) {
 		{9, at(599), false},
 		{11, at(1), true},
 	} {
-		if got := b.Add(row.now, Event{Record: "a", Named: 1, ReadTime: row.readTime}); got != row.kept {
+		if got := b.Add(row.now, Event{Payload: "a", IDLen: 1, ReadTime: row.readTime}); got != row.kept {
 			t.Errorf("T %d after %v: kept %v", row.readTime, row.now.Sub(start), got)
 		}
 	}
-	if !b.Add(at(601), Event{Record: "a", Named: 1, ReadTime: 5}) {
+	if !b.Add(at(601), Event{Payload: "a", IDLen: 1, ReadTime: 5}) {
 		t.Error("a repair after more than ten minutes was swallowed")
 	}
 }

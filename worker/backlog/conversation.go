@@ -10,10 +10,10 @@ type Conversation struct {
 
 	lane     int8
 	retrying bool
-	named    uint8  // how long the ID is
+	idLen    uint8
 	index    int32  // in its queue
 	key      int64  // in its queue: the arrival of the oldest event, or the due time of a retry
-	record   string // of the event with the largest T, of equal T the later; it begins with the ID
+	payload  string // of the event with the largest T, of equal T the later
 	best     uint64
 	readTime int64
 	refs     []uint64
@@ -40,15 +40,15 @@ type Settled struct {
 	Applied uint64
 }
 
-// Dropped is what leaves without success: the record and the T are those of the event with the largest T.
+// Dropped is what leaves without success: the payload and the T are those of the event with the largest T.
 type Dropped struct {
 	Refs     []uint64
-	Record   string
+	Payload  string
 	ReadTime int64
 }
 
 // ID names the conversation.
-func (c *Conversation) ID() string { return c.record[:c.named] }
+func (c *Conversation) ID() string { return c.payload[:c.idLen] }
 
 // ReadTime is the T to send, or while a call is out the one that was sent.
 func (c *Conversation) ReadTime() int64 {
@@ -67,8 +67,8 @@ func (c *Conversation) Retrying() bool { return c.retrying }
 // Lane is the lane that the conversation waits in, or was called in.
 func (c *Conversation) Lane() int { return int(c.lane) }
 
-// Record is that of the event with the largest T.
-func (c *Conversation) Record() string { return c.record }
+// Payload is that of the event with the largest T.
+func (c *Conversation) Payload() string { return c.payload }
 
 // Oldest is the event that came first.
 func (c *Conversation) Oldest() (ref uint64) { return c.refs[0] }

@@ -36,7 +36,7 @@ func NewMemory() *Memory { return &Memory{applied: map[string]success{}, most: r
 // Remember notes that readTime was applied for the conversation.
 func (m *Memory) Remember(now time.Time, id string, readTime int64) {
 	m.forget(now)
-	id = strings.Clone(id) // a part of the record, which must go
+	id = strings.Clone(id) // a part of the payload, which must go
 	m.applied[id] = success{readTime, now}
 	m.order = append(m.order, remembered{id, now})
 }

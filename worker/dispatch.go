@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -86,38 +85,6 @@ func poke(c chan<- struct{}) {
 	case c <- struct{}{}:
 	default:
 	}
-}
-
-// sink takes in what is fetched.
-type sink struct{ *Worker }
-
-// Room blocks while the lane's share of memory is full.
-func (s sink) Room(ctx context.Context, lane event.Lane) error {
-	for {
-		s.mu.Lock()
-		if s.core.room(lane) {
-			s.mu.Unlock()
-			return ctx.Err()
-		}
-		if s.roomy[lane] == nil {
-			s.roomy[lane] = make(chan struct{})
-		}
-		roomy := s.roomy[lane]
-		s.mu.Unlock()
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-roomy:
-		}
-	}
-}
-
-// Deliver puts a batch into the backlog.
-func (s sink) Deliver(events []event.Event) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.core.receive(time.Now(), events)
-	s.Worker.changed()
 }
 
 // writeLetters writes dead letters until ctx ends. While the topic refuses it tries one a second, and the
@@ -206,40 +173,4 @@ func every(ctx context.Context, interval time.Duration, f func()) {
 			f()
 		}
 	}
-}
-
-// drain waits until nothing is out, at most as long as a stop may take; its error says that it took longer.
-func (w *Worker) drain() error {
-	deadline := time.NewTimer(w.options.DrainTimeout)
-	defer deadline.Stop()
-	for {
-		w.mu.Lock()
-		idle := w.core.idle()
-		w.mu.Unlock()
-		if idle {
-			return nil
-		}
-		select {
-		case <-w.wake:
-		case <-deadline.C:
-			w.options.Log.Warn().Dur("drain_timeout_ms", w.options.DrainTimeout).
-				Msg("the drain timeout is over; what is still out will be repeated by the next owner")
-			return fmt.Errorf("calls or dead letters were still out after the drain timeout of %v", w.options.DrainTimeout)
-		}
-	}
-}
-
-func (w *Worker) commit(ctx context.Context, g *consumer.Generation) error {
-	err := g.Commit(ctx)
-	if err == nil || errors.Is(err, context.Canceled) {
-		return nil
-	}
-	code := "network"
-	var failed *consumer.CommitError
-	if errors.As(err, &failed) {
-		code = failed.Code
-	}
-	w.metrics.commitFailures.WithLabelValues(code).Inc()
-	w.thin.Pass("commit "+code, w.options.Log.Warn()).Err(err).Str("code", code).Msg("a commit failed; the next one commits the same and more")
-	return err
 }

@@ -3,11 +3,23 @@ package worker
 import (
 	"errors"
 	"slices"
+	"time"
 
 	"markread/consumer/event"
 	"markread/imclient"
 	"markread/worker/hold"
 )
+
+// epoch is when a simulation begins.
+var epoch = time.Unix(1_700_000_000, 0)
+
+const (
+	recheckEvery  = time.Second     // the dispatcher rechecks at least so often
+	lettersAtOnce = 64              // that are written at the same time
+	retriedWithin = 2 * time.Second // of the end of a hold: all that waited for it
+)
+
+var errUnproven = errors.New("the membership is not proven")
 
 // newCore returns a real core.
 func (h *hands) newCore() *core {

@@ -103,12 +103,12 @@ func (h *hands) later(wait int64, kind kind, a int) {
 
 // time is the worker's own.
 func (h *hands) time() time.Time {
-	return start.Add(time.Duration(h.offset + h.now + h.now/1e6*h.drift))
+	return epoch.Add(time.Duration(h.offset + h.now + h.now/1e6*h.drift))
 }
 
 // moment is the simulation's time of a time of the worker's, or a little later.
 func (h *hands) moment(t time.Time) int64 {
-	own := int64(t.Sub(start)) - h.offset
+	own := int64(t.Sub(epoch)) - h.offset
 	at := own - own/1e6*h.drift
 	for at+at/1e6*h.drift < own {
 		at += 1 + (own-at-at/1e6*h.drift)/2
@@ -202,7 +202,7 @@ func (h *hands) dispatch() {
 			h.send(todo)
 			continue
 		}
-		at := h.now + int64(lookAgain)
+		at := h.now + int64(recheckEvery)
 		if !again.IsZero() {
 			at = min(at, h.moment(again))
 		}

@@ -219,7 +219,7 @@ func (h *hands) judgeHastened(a seenHold) {
 	for i := range h.shadow.talks {
 		waits = waits || h.shadow.talks[i].state == retrying && h.shadow.taken != int32(i)+1
 	}
-	if soon, due := h.core.ready(h.time().Add(hastenWithin)); waits && !soon {
+	if soon, due := h.core.ready(h.time().Add(retriedWithin)); waits && !soon {
 		h.fail("liveness", "worker %d: the hold for %s has ended, and the first retry is due only at %v, now is %v", h.id, a.reason, due, h.time())
 	}
 }

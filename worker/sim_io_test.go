@@ -53,7 +53,7 @@ func (h *hands) fetch(a int) {
 	h.events = h.events[:0]
 	for j := p.next; j < p.next+n; j++ {
 		r := &p.records[j]
-		arrival, attempts, finished := p.tracker.Add(r.offset, start.Add(time.Duration(r.at)))
+		arrival, attempts, finished := p.tracker.Add(r.offset, epoch.Add(time.Duration(r.at)))
 		h.judgeInherited(p, r, attempts, finished)
 		if finished {
 			continue
@@ -61,7 +61,7 @@ func (h *hands) fetch(a int) {
 		r.deliveries++
 		r.receivedAt = h.now
 		e := event.Event{
-			Lane: p.lane, Report: h.kafka.names[r.talk], Peer: peer, ReadTime: r.readTime, EventTime: start.Add(time.Duration(r.at)),
+			Lane: p.lane, Report: h.kafka.names[r.talk], Peer: peer, ReadTime: r.readTime, EventTime: epoch.Add(time.Duration(r.at)),
 			Record: event.Record{Topic: p.topic, Partition: p.number, Offset: r.offset},
 			Ref:    event.Ref(uint64(i)<<arrivalBits | arrival), Attempts: attempts,
 		}
@@ -257,7 +257,7 @@ func (h *hands) writeLetters() {
 	if h.writing != nil || h.waits || h.drained {
 		return
 	}
-	batch := h.core.nextLetters(letterBatch)
+	batch := h.core.nextLetters(lettersAtOnce)
 	if len(batch) == 0 {
 		return
 	}

@@ -29,7 +29,7 @@ func (h *hands) toldOf(generation int) {
 }
 
 // proofLimit is how old a proof of membership may be: the rest of the session is for a call, and a second.
-const proofLimit = int64(session - 5*time.Second - proofMargin)
+const proofLimit = int64(session - 5*time.Second - time.Second)
 
 // proofAge is the age of the proof, by the clock that says more.
 func (h *hands) proofAge() int64 { return max(h.now-h.proof, h.now+h.wall-h.proofWall) }
@@ -37,7 +37,7 @@ func (h *hands) proofAge() int64 { return max(h.now-h.proof, h.now+h.wall-h.proo
 // lost says why no call may be sent.
 func (h *hands) lost() error {
 	if h.proofAge() > proofLimit {
-		return errNoProof
+		return errUnproven
 	}
 	return nil
 }

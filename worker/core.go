@@ -41,7 +41,7 @@ type core struct {
 	lastCall time.Time // when the last call was sent
 	calls    uint64    // sent, and answered or failed
 	answered uint64    // those of them with an ErrorCode
-	counts   counts
+	counts   [backlog.Lanes]laneCounts
 
 	partitions int // of the group, in this generation
 }

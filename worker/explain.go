@@ -10,7 +10,7 @@ import (
 
 // numbers are the engine's state of one moment.
 type numbers struct {
-	Counts        counts
+	Counts        [backlog.Lanes]laneCounts
 	Calls         uint64             // sent, and answered or failed
 	Conversations [backlog.Lanes]int // waiting or in flight
 	Letters       [backlog.Lanes]int // not acknowledged yet

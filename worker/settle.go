@@ -25,9 +25,7 @@ func (o outcome) String() string {
 	return [...]string{"applied", "collapsed", "superseded", "dead_lettered"}[o]
 }
 
-// counts is how many events of each lane came in, and how they ended.
-type counts [backlog.Lanes]laneCounts
-
+// laneCounts is how many events of a lane were received, and their outcomes.
 type laneCounts struct {
 	received, returned uint64 // returned: given up at a revoke
 	ended              [outcomes]uint64

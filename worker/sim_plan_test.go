@@ -177,7 +177,7 @@ func newPlan(seed uint64, minutes float64) *plan {
 	if often(5, 0.15) {
 		p.maxPending = int(knob(7, 2, 40))
 	}
-	p.maxEvents = defaultMaxEvents
+	p.maxEvents = 8_000_000
 	if often(6, 0.2) {
 		p.maxEvents = int(knob(8, 10, 1000))
 	}

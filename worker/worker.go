@@ -129,7 +129,7 @@ func New(options Options) (*Worker, error) {
 		letters: make(chan struct{}, 1),
 	}
 	seed := maphash.MakeSeed()
-	engine := engineOptions{
+	decides := engineOptions{
 		Topics:      options.Topics,
 		Attempts:    options.Attempts,
 		MaxPending:  options.MaxPending,
@@ -144,9 +144,9 @@ func New(options Options) (*Worker, error) {
 		Observer: &observer{metrics: w.metrics, log: options.Log, maxReplays: options.MaxReplays},
 	}
 	if options.Rate == 0 {
-		engine.MaxInFlight = options.MaxInFlight
+		decides.MaxInFlight = options.MaxInFlight
 	}
-	w.core = newEngine(engine)
+	w.core = newEngine(decides)
 	if options.Topics.Backfill != "" {
 		w.lost[options.Topics.Backfill] = 0
 	}

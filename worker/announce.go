@@ -7,6 +7,7 @@ import (
 
 	"markread/consumer/event"
 	"markread/imclient"
+	"markread/worker/engine"
 	"markread/worker/hold"
 )
 
@@ -32,7 +33,7 @@ const (
 )
 
 // CallRetried logs a failed attempt at debug level: failures of the service show in the holds and the metrics.
-func (o *observer) CallRetried(c *call, failure *imclient.Error, attempts, failures int32) {
+func (o *observer) CallRetried(c *engine.Call, failure *imclient.Error, attempts, failures int32) {
 	if line := o.log.Debug(); line.Enabled() {
 		ofRecord(line, c.Record()).Str("code", failure.Label).Int32("attempts", attempts).Int32("failures", failures).
 			Msg("a call failed; it is retried")
@@ -40,7 +41,7 @@ func (o *observer) CallRetried(c *call, failure *imclient.Error, attempts, failu
 }
 
 // LetterWritten counts and logs a dead letter.
-func (o *observer) LetterWritten(l *letter) {
+func (o *observer) LetterWritten(l *engine.Letter) {
 	o.letters.WithLabelValues(l.Class, codeLabel(l.Code)).Inc()
 	line := o.log.Warn()
 	if o.maxReplays > 0 && l.Event.Replays >= o.maxReplays {

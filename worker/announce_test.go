@@ -10,6 +10,7 @@ import (
 
 	"markread/consumer/event"
 	"markread/imclient"
+	"markread/worker/engine"
 )
 
 // anyTracker knows no events.
@@ -20,23 +21,23 @@ func (anyTracker) Attempted(event.Ref, int)                 {}
 
 // logged is an engine whose observer's log is read.
 type logged struct {
-	*core
+	*engine.Engine
 	lines strings.Builder
 }
 
 func newLogged(maxInFlight int) *logged {
 	l := &logged{}
-	l.core = newEngine(engineOptions{
+	l.Engine = engine.New(engine.Options{
 		Attempts: 3, MaxInFlight: maxInFlight, MaxPending: 1000, MaxRejected: 95,
 		Backoff: imclient.NewBackoff(100*time.Millisecond, time.Second), Jitter: func(string, int) float64 { return 1 },
 		Observer: &observer{metrics: newMetrics("", ""), log: zerolog.New(&l.lines).Level(zerolog.InfoLevel)},
 	})
-	l.begin(time.Unix(1_700_000_000, 0), anyTracker{}, 12, 12)
+	l.Begin(time.Unix(1_700_000_000, 0), anyTracker{}, 12, 12)
 	return l
 }
 
 func (l *logged) receiveOne(now time.Time, report string) {
-	l.receive(now, []event.Event{{Report: report, Peer: "peer", ReadTime: 1}})
+	l.Receive(now, []event.Event{{Report: report, Peer: "peer", ReadTime: 1}})
 }
 
 // The log has one line when a hold begins, one for each new cause, one when it ends. Of a server that asks for
@@ -48,10 +49,10 @@ func TestTheLogOfHolds(t *testing.T) {
 	for i := range 100 {
 		now = start.Add(time.Duration(i) * 2 * time.Second)
 		l.receiveOne(now, fmt.Sprint(i))
-		todo, _ := l.next(now)
-		l.answer(now, todo, &imclient.Error{Class: imclient.Throttled, Label: "http_429", Status: 429, RetryAfter: time.Second})
+		todo, _ := l.Next(now)
+		l.Answer(now, todo, &imclient.Error{Class: imclient.Throttled, Label: "http_429", Status: 429, RetryAfter: time.Second})
 	}
-	l.next(now.Add(time.Second))
+	l.Next(now.Add(time.Second))
 	if n := strings.Count(l.lines.String(), "\n"); n != 8 || strings.Count(l.lines.String(), `"repeated":29`) != 3 {
 		t.Fatalf("%d lines:\n%s", n, &l.lines)
 	}
@@ -61,17 +62,17 @@ func TestTheLogOfHolds(t *testing.T) {
 	internal := &imclient.Error{Class: imclient.Transient, Label: "91000", ErrorCode: 91000}
 	reset := &imclient.Error{Class: imclient.Transient, Label: "reset"}
 	for i := range 200 {
-		if todo, again := l.next(now); todo == nil {
+		if todo, again := l.Next(now); todo == nil {
 			now = again
 		} else {
-			l.answer(now, todo, []*imclient.Error{timeout, reset, internal}[i%3])
+			l.Answer(now, todo, []*imclient.Error{timeout, reset, internal}[i%3])
 		}
 	}
-	for len(l.active()) > 0 {
-		if todo, again := l.next(now); todo == nil {
+	for len(l.Holds()) > 0 {
+		if todo, again := l.Next(now); todo == nil {
 			now = again
 		} else {
-			l.answer(now, todo, nil)
+			l.Answer(now, todo, nil)
 		}
 	}
 	if n := strings.Count(l.lines.String(), "\n"); n != 4 || strings.Count(l.lines.String(), `"do":`) != 3 || strings.Count(l.lines.String(), `"held_ms"`) != 1 {
@@ -85,15 +86,15 @@ func TestTheLogOfASlowdown(t *testing.T) {
 	at := func(seconds int) time.Time {
 		return time.Unix(1_700_000_000, 0).Add(time.Duration(seconds) * time.Second)
 	}
-	l.setShare(at(-10), 200)
+	l.SetShare(at(-10), 200)
 	l.receiveOne(at(0), "a")
 	for i := range 3 {
 		now := at(60 * i)
-		todo, _ := l.next(now)
-		l.answer(now, todo, &imclient.Error{Class: imclient.Throttled, Label: "60007", ErrorCode: 60007})
+		todo, _ := l.Next(now)
+		l.Answer(now, todo, &imclient.Error{Class: imclient.Throttled, Label: "60007", ErrorCode: 60007})
 	}
 	for i := range 40 {
-		l.next(at(125 + 10*i))
+		l.Next(at(125 + 10*i))
 		if i == 2 && strings.Count(l.lines.String(), "\n") != 1 {
 			t.Fatalf("while the limit grows back:\n%s", &l.lines)
 		}

@@ -9,8 +9,8 @@ import (
 
 	"markread/consumer"
 	"markread/consumer/deadletter"
-	"markread/consumer/event"
 	"markread/imclient"
+	"markread/worker/engine"
 	"markread/worker/hold"
 )
 
@@ -29,8 +29,8 @@ func (w *Worker) dispatch(ctx, work context.Context, g *consumer.Generation, cal
 	for ctx.Err() == nil {
 		w.mu.Lock()
 		now := time.Now()
-		w.core.setMembership(now, w.lease(g))
-		todo, again := w.core.next(now)
+		w.engine.SetMembership(now, w.lease(g))
+		todo, again := w.engine.Next(now)
 		w.mu.Unlock()
 		w.turn()
 		if todo != nil {
@@ -50,18 +50,18 @@ func (w *Worker) dispatch(ctx, work context.Context, g *consumer.Generation, cal
 	}
 }
 
-func (w *Worker) call(ctx context.Context, c *call) {
-	err := w.options.IM.MarkRead(ctx, c.read)
+func (w *Worker) call(ctx context.Context, c *engine.Call) {
+	err := w.options.IM.MarkRead(ctx, c.Read)
 	var failure *imclient.Error
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if now := time.Now(); err == nil || errors.As(err, &failure) {
-		w.core.answer(now, c, failure)
+		w.engine.Answer(now, c, failure)
 	} else {
 		if !errors.Is(err, context.Canceled) && !errors.Is(err, errNoProof) {
 			ofRecord(w.options.Log.Error().Err(err), c.Record()).Msg("a call ended without an answer or a reason")
 		}
-		w.core.cutOff(now, c)
+		w.engine.CutOff(now, c)
 	}
 	w.changed()
 }
@@ -69,13 +69,13 @@ func (w *Worker) call(ctx context.Context, c *call) {
 // changed lets those look again who wait for room, work or the end of it. The caller holds the lock.
 func (w *Worker) changed() {
 	for lane, roomy := range w.roomy {
-		if roomy != nil && w.core.room(event.Lane(lane)) {
+		if w.engine.HasCapacity(lane) {
 			close(roomy)
-			w.roomy[lane] = nil
+			delete(w.roomy, lane)
 		}
 	}
 	poke(w.wake)
-	if w.core.hasLetters() {
+	if w.engine.HasLetters() {
 		poke(w.letters)
 	}
 }
@@ -92,7 +92,7 @@ func poke(c chan<- struct{}) {
 func (w *Worker) writeLetters(ctx context.Context, topic *deadletter.Writer) {
 	for {
 		w.mu.Lock()
-		batch := w.core.nextLetters(letterBatch)
+		batch := w.engine.NextLetters(letterBatch)
 		w.mu.Unlock()
 		if len(batch) == 0 {
 			select {
@@ -110,14 +110,14 @@ func (w *Worker) writeLetters(ctx context.Context, topic *deadletter.Writer) {
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(letterRetry):
+			case <-time.After(engine.LetterRetry):
 			}
 		}
 	}
 }
 
 // writeBatch writes letters side by side, and says whether the topic refuses them.
-func (w *Worker) writeBatch(ctx context.Context, topic *deadletter.Writer, batch []*letter) (refuses bool) {
+func (w *Worker) writeBatch(ctx context.Context, topic *deadletter.Writer, batch []*engine.Letter) (refuses bool) {
 	failures := make([]error, len(batch))
 	var writes sync.WaitGroup
 	for i, l := range batch {
@@ -132,10 +132,10 @@ func (w *Worker) writeBatch(ctx context.Context, topic *deadletter.Writer, batch
 	defer w.mu.Unlock()
 	for i, err := range failures {
 		if errors.Is(err, context.Canceled) {
-			failures[i] = errCutOff
+			failures[i] = engine.ErrCutOff
 		}
 	}
-	refuses = w.core.wrote(time.Now(), batch, failures)
+	refuses = w.engine.LettersWritten(time.Now(), batch, failures)
 	w.changed()
 	if first := slices.IndexFunc(failures, func(err error) bool { return err != nil }); refuses && ctx.Err() == nil {
 		ofRecord(w.thin.Pass("letter", w.options.Log.Error()).Err(failures[first]), batch[first].Event.Record).
@@ -149,13 +149,13 @@ func (w *Worker) writeBatch(ctx context.Context, topic *deadletter.Writer, batch
 func (w *Worker) watchKey(ctx context.Context) {
 	every(ctx, keyInterval, func() {
 		w.mu.Lock()
-		held := slices.ContainsFunc(w.core.active(), func(h hold.Hold) bool { return h.Reason == hold.Credentials })
+		held := slices.ContainsFunc(w.engine.Holds(), func(h hold.Hold) bool { return h.Reason == hold.Credentials })
 		w.mu.Unlock()
 		if !held || !w.options.IM.KeyChanged() { // it may read a file: not under the lock
 			return
 		}
 		w.mu.Lock()
-		w.core.keyChanged(time.Now())
+		w.engine.KeyChanged(time.Now())
 		w.mu.Unlock()
 		poke(w.wake)
 	})

@@ -15,7 +15,7 @@ func (w *Worker) drain() error {
 	defer deadline.Stop()
 	for {
 		w.mu.Lock()
-		idle := w.core.idle()
+		idle := w.engine.Idle()
 		w.mu.Unlock()
 		if idle {
 			return nil

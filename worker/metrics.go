@@ -9,6 +9,7 @@ import (
 
 	"markread/consumer/event"
 	"markread/imclient"
+	"markread/worker/engine"
 	"markread/worker/hold"
 )
 
@@ -152,12 +153,12 @@ func (w *Worker) Collect(ch chan<- prometheus.Metric) {
 	}
 	for i, n := range s.Counts {
 		lane := event.Lane(i).String()
-		count(descReceived, n.received, lane)
-		count(descReturned, n.returned, lane)
-		for o, ended := range n.ended {
-			count(descEnded, ended, lane, outcome(o).String())
+		count(descReceived, n.Received, lane)
+		count(descReturned, n.Returned, lane)
+		for o, ended := range n.Finished {
+			count(descEnded, ended, lane, engine.Outcome(o).String())
 		}
-		gauge(descBacklogEvents, float64(n.unsettled()), lane)
+		gauge(descBacklogEvents, float64(n.Unsettled()), lane)
 		gauge(descBacklog, float64(s.Conversations[i]), lane)
 	}
 	for topic, n := range s.lost {

@@ -14,7 +14,7 @@ type sink struct{ *Worker }
 func (s sink) Room(ctx context.Context, lane event.Lane) error {
 	for {
 		s.mu.Lock()
-		if s.core.room(lane) {
+		if s.engine.HasCapacity(lane) {
 			s.mu.Unlock()
 			return ctx.Err()
 		}
@@ -35,6 +35,6 @@ func (s sink) Room(ctx context.Context, lane event.Lane) error {
 func (s sink) Deliver(events []event.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.core.receive(time.Now(), events)
+	s.engine.Receive(time.Now(), events)
 	s.Worker.changed()
 }

@@ -8,12 +8,13 @@ import (
 	"markread/consumer"
 	"markread/consumer/event"
 	"markread/worker/console"
+	"markread/worker/engine"
 	"markread/worker/hold"
 )
 
 // snapshot is the engine's state of one moment.
 type snapshot struct {
-	numbers
+	engine.State
 	at         time.Time
 	holds      []hold.Hold
 	lost       map[string]int64
@@ -58,11 +59,11 @@ func (p partition) lag() (lag int64, known bool) {
 // snapshot reads everything at one moment. The caller holds the lock.
 func (w *Worker) snapshot() snapshot {
 	now := time.Now() // under the lock: time must not go back for the quota
-	w.core.expire(now)
+	w.engine.Expire(now)
 	s := snapshot{
-		numbers:    w.core.numbers(now),
+		State:      w.engine.State(now),
 		at:         now,
-		holds:      w.core.active(),
+		holds:      w.engine.Holds(),
 		lost:       maps.Clone(w.lost),
 		generation: w.generation,
 	}
@@ -91,7 +92,7 @@ func (w *Worker) withLanes(states []consumer.PartitionState) []partition {
 func (w *Worker) State() console.State {
 	w.mu.Lock()
 	s := w.snapshot()
-	waits := w.core.explain(unfinished(s.partitions))
+	waits := w.engine.Explain(unfinished(s.partitions))
 	w.mu.Unlock()
 
 	state := console.State{
@@ -126,8 +127,8 @@ func (w *Worker) Held() []console.Hold {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
-	w.core.expire(now)
-	return shownHolds(now, w.core.active())
+	w.engine.Expire(now)
+	return shownHolds(now, w.engine.Holds())
 }
 
 // overdue is how long after its time a probe is still out, or about to be: a call takes 11 s at most.
@@ -165,7 +166,7 @@ func unfinished(partitions []partition) map[event.Ref]event.Lane {
 }
 
 // shown is the partition as the console shows it; waits has what its oldest unfinished event waits for.
-func (p partition) shown(now time.Time, waits map[event.Ref]explanation) console.Partition {
+func (p partition) shown(now time.Time, waits map[event.Ref]engine.Explanation) console.Partition {
 	shown := console.Partition{Topic: p.Topic, Partition: p.Partition}
 	if p.Oldest != nil {
 		x := waits[p.Oldest.Ref]
@@ -190,7 +191,7 @@ func (p partition) shown(now time.Time, waits map[event.Ref]explanation) console
 }
 
 func (s snapshot) shownLane(lane event.Lane) console.Lane {
-	l := console.Lane{Conversations: s.Conversations[lane], Events: int(s.Counts[lane].unsettled())}
+	l := console.Lane{Conversations: s.Conversations[lane], Events: int(s.Counts[lane].Unsettled())}
 	for _, p := range s.partitions {
 		if p.lane == lane {
 			l.OldestSeconds = max(l.OldestSeconds, p.waited(s.at).Seconds())
@@ -202,12 +203,12 @@ func (s snapshot) shownLane(lane event.Lane) console.Lane {
 func (s snapshot) totals() console.Totals {
 	t := console.Totals{Calls: int64(s.Calls)}
 	for _, n := range s.Counts {
-		t.Received += int64(n.received)
-		t.Returned += int64(n.returned)
-		t.Applied += int64(n.ended[applied])
-		t.Collapsed += int64(n.ended[collapsed])
-		t.Superseded += int64(n.ended[superseded])
-		t.DeadLettered += int64(n.ended[deadLettered])
+		t.Received += int64(n.Received)
+		t.Returned += int64(n.Returned)
+		t.Applied += int64(n.Finished[engine.Applied])
+		t.Collapsed += int64(n.Finished[engine.Collapsed])
+		t.Superseded += int64(n.Finished[engine.Superseded])
+		t.DeadLettered += int64(n.Finished[engine.DeadLettered])
 	}
 	return t
 }

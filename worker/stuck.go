@@ -8,6 +8,7 @@ import (
 
 	"markread/consumer"
 	"markread/consumer/event"
+	"markread/worker/engine"
 )
 
 const (
@@ -64,7 +65,7 @@ func (w *Worker) tellStuck(stuck []consumer.PartitionState) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	partitions := w.withLanes(stuck)
-	waits, now := w.core.explain(unfinished(partitions)), time.Now()
+	waits, now := w.engine.Explain(unfinished(partitions)), time.Now()
 	for _, p := range partitions {
 		x := waits[p.Oldest.Ref]
 		w.options.Log.Warn().Str("topic", p.Topic).Int("partition", p.Partition).Int64("offset", p.Oldest.Offset).Int64("lag", p.Lag).
@@ -74,11 +75,11 @@ func (w *Worker) tellStuck(stuck []consumer.PartitionState) {
 }
 
 // reason returns why an event is not finished.
-func (w *Worker) reason(x explanation) string {
+func (w *Worker) reason(x engine.Explanation) string {
 	switch x.WaitsFor {
 	case "hold":
 		var reasons []string
-		for _, h := range w.core.active() {
+		for _, h := range w.engine.Holds() {
 			reasons = append(reasons, string(h.Reason))
 		}
 		return "calls are held: " + strings.Join(reasons, ", ")

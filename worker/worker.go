@@ -1,9 +1,8 @@
 // Package worker turns mark-read events into API calls: it fetches them, collapses what is superseded,
 // calls no faster than the quota allows, retries what is worth it, and parks the rest as dead letters.
 //
-// The decisions are in parts that have no clock, no goroutine and no I/O, so that they can be tested and
-// simulated: backlog (what is called next), quota (when), hold (whether at all), and core, which puts
-// them together and decides how an event ends. Worker is their hands: it holds the lock, makes the calls,
+// The decisions are made in package engine, which has no clock, no goroutine and no I/O, so that they can be
+// tested and simulated. Worker carries them out: it holds the lock, makes the calls,
 // writes the letters and commits. console shows what it does.
 //
 // What the package does not do: it knows no Kafka protocol (package consumer) and no HTTP (imclient).
@@ -38,7 +37,7 @@ import (
 	"markread/consumer/kafkaclient"
 	"markread/consumer/logthrottle"
 	"markread/imclient"
-	"markread/worker/backlog"
+	"markread/worker/engine"
 )
 
 // Caller makes one API call. *imclient.Client is one.
@@ -87,10 +86,10 @@ type Worker struct {
 	started time.Time
 
 	mu         sync.Mutex
-	core       *core
+	engine     *engine.Engine
 	generation *consumer.Generation         // nil between generations
 	lost       map[string]int64             // of the generations before
-	roomy      [backlog.Lanes]chan struct{} // closed when a full lane has room again; nil: nobody waits
+	roomy      map[event.Lane]chan struct{} // of full lanes that somebody waits for: closed when they have capacity
 
 	unclean error // what the last generation left undone at its end; Run and serve's own
 
@@ -123,13 +122,14 @@ func New(options Options) (*Worker, error) {
 	w := &Worker{
 		options: options,
 		metrics: newMetrics(options.Version, options.Commit),
+		roomy:   map[event.Lane]chan struct{}{},
 		started: time.Now(),
 		lost:    map[string]int64{options.Topics.Live: 0},
 		wake:    make(chan struct{}, 1),
 		letters: make(chan struct{}, 1),
 	}
 	seed := maphash.MakeSeed()
-	decides := engineOptions{
+	decides := engine.Options{
 		Topics:      options.Topics,
 		Attempts:    options.Attempts,
 		MaxPending:  options.MaxPending,
@@ -146,7 +146,7 @@ func New(options Options) (*Worker, error) {
 	if options.Rate == 0 {
 		decides.MaxInFlight = options.MaxInFlight
 	}
-	w.core = newEngine(decides)
+	w.engine = engine.New(decides)
 	if options.Topics.Backfill != "" {
 		w.lost[options.Topics.Backfill] = 0
 	}
@@ -164,7 +164,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		Turned: w.turn,
 	}
 	if w.options.Rate > 0 {
-		options.Share = func(all, owned []event.TopicPartition) int { return Share(w.options.Rate, all, owned) }
+		options.Share = func(all, owned []event.TopicPartition) int { return engine.Share(w.options.Rate, all, owned) }
 	}
 	err := consumer.Consume(ctx, w.options.Kafka, options, w.serve)
 	if err != nil {
@@ -215,14 +215,14 @@ func (w *Worker) begin(g *consumer.Generation) {
 	now := time.Now()
 	w.generation = g
 	w.member.Store(true)
-	w.core.begin(now, g, len(assigned), len(all))
+	w.engine.Begin(now, g, len(assigned), len(all))
 	if w.options.Rate > 0 {
 		if why, do := g.Mismatch(); why != "" {
-			w.core.setMismatch(now, why, do)
+			w.engine.SetMismatch(now, why, do)
 		} else {
-			w.core.setShare(now, Share(w.options.Rate, all, assigned))
+			w.engine.SetShare(now, engine.Share(w.options.Rate, all, assigned))
 		}
-		w.options.Log.Info().Int("rate", w.options.Rate).Int("share", w.core.numbers(now).Share).Int("assigned", len(assigned)).
+		w.options.Log.Info().Int("rate", w.options.Rate).Int("share", w.engine.State(now).Share).Int("assigned", len(assigned)).
 			Int("partitions", len(all)).Msg("this worker's share of the rate")
 	}
 }
@@ -232,7 +232,7 @@ func (w *Worker) end(g *consumer.Generation) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
-	w.core.end(now)
+	w.engine.End(now)
 	for topic, n := range g.Lost() {
 		w.lost[topic] += n
 	}
@@ -259,7 +259,7 @@ func (w *Worker) lease(g *consumer.Generation) error {
 func (w *Worker) Pause() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.core.pause(time.Now())
+	w.engine.Pause(time.Now())
 }
 
 // Resume ends a pause. With acceptRejections it also ends the holds for rejections: of their lanes the next
@@ -267,7 +267,7 @@ func (w *Worker) Pause() {
 func (w *Worker) Resume(acceptRejections bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.core.resume(time.Now(), acceptRejections)
+	w.engine.Resume(time.Now(), acceptRejections)
 	w.changed()
 }
 

@@ -22,14 +22,18 @@ const root = "../.."
 // line, and a reason.
 var mayImport = map[string][]string{
 	// The command wires everything.
-	"cmd/markread": {"worker", "worker/console", "consumer", "consumer/admin", "consumer/backfill", "consumer/broker", "consumer/deadletter", "consumer/event", "consumer/kafkaclient", "consumer/printable", "imclient", "imclient/sandbox"},
+	"cmd/markread": {"worker", "worker/console", "worker/engine", "consumer", "consumer/admin", "consumer/backfill", "consumer/broker", "consumer/deadletter", "consumer/event", "consumer/kafkaclient", "consumer/printable", "imclient", "imclient/sandbox"},
 	"cmd/rows":     {}, // makes what backfill reads
-	// The engine and its parts. The parts don't know the engine; backlog and quota know nothing of ours, so that they can be simulated.
-	"worker":         {"worker/backlog", "worker/quota", "worker/hold", "worker/console", "consumer", "consumer/deadletter", "consumer/event", "consumer/kafkaclient", "consumer/logthrottle", "imclient"},
-	"worker/backlog": {},
-	"worker/quota":   {},
-	"worker/hold":    {"imclient"}, // for the classes of failures
-	"worker/console": {"consumer/printable"},
+	// The engine decides, its parts decide for it without knowing it, and worker carries decisions out. The engine knows no page, no Kafka
+	// client and no context; backlog and quota know nothing of ours. So all of them can be simulated.
+	"worker":            {"worker/engine", "worker/hold", "worker/console", "consumer", "consumer/deadletter", "consumer/event", "consumer/kafkaclient", "consumer/logthrottle", "imclient"},
+	"worker/engine":     {"worker/backlog", "worker/quota", "worker/hold", "consumer/event", "imclient"},
+	"worker/engine/sim": {}, // tests only
+	"worker/backlog":    {},
+	"worker/quota":      {},
+	"worker/hold":       {"imclient"}, // for the classes of failures
+	"worker/console":    {"consumer/printable"},
+	"worker/stacksim":   {}, // tests only
 	// Kafka and the API know neither each other nor the engine.
 	"consumer":             {"consumer/batch", "consumer/event", "consumer/kafkaclient", "consumer/offsets"},
 	"consumer/admin":       {"consumer/event", "consumer/kafkaclient", "consumer/offsets"},
@@ -64,7 +68,7 @@ var onlyIn = map[string][]string{
 }
 
 // pure are the state machines: time comes in as an argument, and nothing runs or waits in them.
-var pure = []string{"worker/backlog", "worker/quota", "worker/hold", "consumer/offsets"}
+var pure = []string{"worker/engine", "worker/backlog", "worker/quota", "worker/hold", "consumer/offsets"}
 
 // The top level is fixed. What begins with a dot is not looked at.
 var topLevel = []string{"CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md", "cmd", "consumer", "deploy", "go.mod", "go.sum", "imclient", "worker"}

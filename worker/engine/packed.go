@@ -1,0 +1,201 @@
+package engine
+
+import (
+	"bytes"
+	"encoding/binary"
+	"strings"
+	"time"
+
+	"markread/consumer/event"
+)
+
+// A waiting conversation keeps the record of its best event, because a letter would need it, and in a large backlog the records are most of
+// the memory. So each is packed into one string, which begins with the conversation's ID, has no pointers inside, and says nothing twice.
+
+// packing says what of a record is packed. All have the ID, the partition, the offset, and at the end the value.
+type packing byte
+
+const (
+	packsBackfill  packing = 1 << iota // the lane is backfill
+	packsTime                          // the record's timestamp
+	packsEventTime                     // the event time, when it is not the timestamp
+	packsReplays
+	packsKey // when it is not the recommended one
+	packsHeaders
+)
+
+// has reports whether there is a part.
+func (p packing) has(part packing) bool { return p&part != 0 }
+
+// pack returns a valid event in few bytes, of which the first idLen are the ID of its conversation: 65 at most. The read time, the attempts and
+// the Ref are not among them: the backlog has these.
+func pack(e *event.Event) (packed string, idLen uint8) {
+	r := &e.Record
+	b := append(make([]byte, 0, 256), conversationID(e.Report, e.Peer)...)
+	idLen = uint8(len(b))
+	b = append(b, accountSeparator+"\x00"...)
+	b = binary.AppendUvarint(b, uint64(r.Partition))
+	b = binary.AppendUvarint(b, uint64(r.Offset))
+	var p packing
+	if e.Lane == event.Backfill {
+		p |= packsBackfill
+	}
+	if !r.Time.IsZero() {
+		p |= packsTime
+		b = binary.AppendVarint(b, r.Time.UnixMilli())
+	}
+	if !e.EventTime.Equal(r.Time) {
+		p |= packsEventTime
+		b = binary.AppendVarint(b, e.EventTime.UnixMilli())
+	}
+	if e.Replays > 0 {
+		p |= packsReplays
+		b = binary.AppendUvarint(b, uint64(e.Replays))
+	}
+	if !bytes.Equal(r.Key, event.Key(e.Report, e.Peer)) {
+		p |= packsKey
+		b = packBytes(b, r.Key)
+	}
+	if len(r.Headers) > 0 {
+		p |= packsHeaders
+		b = binary.AppendUvarint(b, uint64(len(r.Headers)))
+		for _, h := range r.Headers {
+			b = packBytes(packBytes(b, []byte(h.Key)), h.Value)
+		}
+	}
+	b = shorten(b, r.Value, usualWords(e.Report, e.Peer))
+	b[int(idLen)+len(accountSeparator)] = byte(p)
+	return string(b), idLen
+}
+
+// unpack returns the event that was packed. topics are those that it may have come from.
+func unpack(packed string, topics event.Topics) event.Event {
+	report, rest, _ := strings.Cut(packed, accountSeparator)
+	peer, rest, _ := strings.Cut(rest, accountSeparator)
+	u := unpacker{[]byte(rest[1:])}
+	p := packing(rest[0])
+	e := event.Event{Report: report, Peer: peer}
+	r := &e.Record
+	r.Topic = topics.Live
+	if p.has(packsBackfill) {
+		e.Lane, r.Topic = event.Backfill, topics.Backfill
+	}
+	r.Partition, r.Offset = int(u.uvarint()), int64(u.uvarint())
+	if p.has(packsTime) {
+		r.Time = time.UnixMilli(u.varint())
+	}
+	if e.EventTime = r.Time; p.has(packsEventTime) {
+		if e.EventTime = time.UnixMilli(u.varint()); e.EventTime.IsZero() {
+			e.EventTime = time.Time{} // the timestamp is too early for one
+		}
+	}
+	if p.has(packsReplays) {
+		e.Replays = int(u.uvarint())
+	}
+	if r.Key = event.Key(report, peer); p.has(packsKey) {
+		r.Key = u.bytes()
+	}
+	if p.has(packsHeaders) {
+		r.Headers = make([]event.Header, u.uvarint())
+		for i := range r.Headers {
+			r.Headers[i] = event.Header{Key: string(u.bytes()), Value: u.bytes()}
+		}
+	}
+	r.Value = expand(u.rest, usualWords(report, peer))
+	return e
+}
+
+// packBytes appends bytes with their length. nil is not the same as none.
+func packBytes(b, part []byte) []byte {
+	if part == nil {
+		return append(b, 0)
+	}
+	return append(binary.AppendUvarint(b, uint64(len(part))+1), part...)
+}
+
+// packParts returns the key, the value and the headers of any record in one string: apart, headers take 40 bytes
+// each and more than that of their own.
+func packParts(r *event.Record) string {
+	size := 20 + len(r.Key) + len(r.Value)
+	for _, h := range r.Headers {
+		size += 4 + len(h.Key) + len(h.Value)
+	}
+	b := packBytes(packBytes(make([]byte, 0, size), r.Key), r.Value)
+	for _, h := range r.Headers {
+		b = packBytes(append(binary.AppendUvarint(b, uint64(len(h.Key))+1), h.Key...), h.Value)
+	}
+	return string(b)
+}
+
+// unpackParts gives the record what packParts has packed.
+func unpackParts(packed string, r *event.Record) {
+	u := unpacker{[]byte(packed)}
+	r.Key, r.Value, r.Headers = u.bytes(), u.bytes(), nil
+	for len(u.rest) > 0 {
+		r.Headers = append(r.Headers, event.Header{Key: string(u.bytes()), Value: u.bytes()})
+	}
+}
+
+// stripParts takes from the record what packParts packs.
+func stripParts(r *event.Record) { r.Key, r.Value, r.Headers = nil, nil, nil }
+
+// unpacker reads what pack has written, from the front of rest.
+type unpacker struct{ rest []byte }
+
+func (u *unpacker) uvarint() uint64 {
+	v, n := binary.Uvarint(u.rest)
+	u.rest = u.rest[n:]
+	return v
+}
+
+func (u *unpacker) varint() int64 {
+	v, n := binary.Varint(u.rest)
+	u.rest = u.rest[n:]
+	return v
+}
+
+func (u *unpacker) bytes() []byte {
+	n := u.uvarint()
+	if n == 0 {
+		return nil
+	}
+	part := bytes.Clone(u.rest[:n-1])
+	u.rest = u.rest[n-1:]
+	return part
+}
+
+// usualWords is what nearly every value has. For word i stands the byte i+1: JSON has no control characters but white space.
+func usualWords(report, peer string) [5]string {
+	return [5]string{`"Report_Account":`, `"Peer_Account":`, `"MsgReadTime":`, `"` + report + `"`, `"` + peer + `"`}
+}
+
+// shorten appends a JSON text with its usual words cut short.
+func shorten(b, value []byte, words [5]string) []byte {
+next:
+	for i := 0; i < len(value); {
+		if value[i] == '"' {
+			for n, word := range words {
+				if len(value)-i >= len(word) && string(value[i:i+len(word)]) == word {
+					b, i = append(b, byte(n+1)), i+len(word)
+					continue next
+				}
+			}
+		}
+		b = append(b, value[i])
+		i++
+	}
+	return b
+}
+
+// expand undoes shorten.
+func expand(short []byte, words [5]string) []byte {
+	var value []byte
+	for _, c := range short {
+		if c >= 1 && int(c) <= len(words) {
+			value = append(value, words[c-1]...)
+		} else {
+			value = append(value, c)
+		}
+	}
+	return value
+}

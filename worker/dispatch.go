@@ -15,10 +15,10 @@ import (
 )
 
 const (
-	lookAgain   = time.Second     // the dispatcher looks at least so often: the proof of membership comes and goes
-	letterBatch = 64              // letters that are written at the same time
-	lastCommit  = 5 * time.Second // Kafka's request timeout
-	keyInterval = time.Second     // between looks at the key while it is refused
+	recheckEvery = time.Second     // the dispatcher looks at least so often: the proof of membership comes and goes
+	letterBatch  = 64              // letters that are written at the same time
+	lastCommit   = 5 * time.Second // Kafka's request timeout
+	keyInterval  = time.Second     // between looks at the key while it is refused
 )
 
 // dispatch makes the calls that are due until ctx ends; each runs in a goroutine of its own, under the
@@ -37,7 +37,7 @@ func (w *Worker) dispatch(ctx, work context.Context, g *consumer.Generation, cal
 			calls.Go(func() { w.call(work, todo) })
 			continue
 		}
-		wait := lookAgain
+		wait := recheckEvery
 		if !again.IsZero() {
 			wait = min(wait, again.Sub(now))
 		}
@@ -63,11 +63,11 @@ func (w *Worker) call(ctx context.Context, c *engine.Call) {
 		}
 		w.engine.CutOff(now, c)
 	}
-	w.changed()
+	w.wakeWaiting()
 }
 
-// changed lets those look again who wait for room, work or the end of it. The caller holds the lock.
-func (w *Worker) changed() {
+// wakeWaiting lets those look again who wait for room, work or the end of it. The caller holds the lock.
+func (w *Worker) wakeWaiting() {
 	for lane, roomy := range w.roomy {
 		if w.engine.HasCapacity(lane) {
 			close(roomy)
@@ -136,7 +136,7 @@ func (w *Worker) writeBatch(ctx context.Context, topic *deadletter.Writer, batch
 		}
 	}
 	refuses = w.engine.LettersWritten(time.Now(), batch, failures)
-	w.changed()
+	w.wakeWaiting()
 	if first := slices.IndexFunc(failures, func(err error) bool { return err != nil }); refuses && ctx.Err() == nil {
 		ofRecord(w.thin.Pass("letter", w.options.Log.Error()).Err(failures[first]), batch[first].Event.Record).
 			Msg("the dead-letter topic refuses the letter of this record; it is tried again, and nothing behind it is committed")

@@ -36,5 +36,5 @@ func (s sink) Deliver(events []event.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.engine.Receive(time.Now(), events)
-	s.Worker.changed()
+	s.Worker.wakeWaiting()
 }

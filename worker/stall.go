@@ -12,25 +12,25 @@ import (
 )
 
 const (
-	stuckAfter    = 5 * time.Minute // so long the same event has kept a partition's offset from being committed: that is worth a line
-	stuckInterval = 10 * time.Second
+	stalledAfter  = 5 * time.Minute // so long the same event has kept a partition's offset from being committed: that is worth a line
+	stallInterval = 10 * time.Second
 )
 
-// watermarks notices that a partition's offset has not moved on for stuckAfter, because one event does not end.
-type watermarks map[event.TopicPartition]*watermark
+// stallDetector notices that a partition's offset has not moved on for stuckAfter, because one event does not end.
+type stallDetector map[event.TopicPartition]*stall
 
-type watermark struct {
+type stall struct {
 	offset int64 // of the oldest event that has not ended
 	since  time.Time
 	told   bool
 }
 
-// look takes in where the partitions are. stuck are those to be told of now, moved those that were told and have gone on.
-func (m watermarks) look(now time.Time, partitions []consumer.PartitionState) (stuck, moved []consumer.PartitionState) {
+// check takes in where the partitions are. stuck are those to be told of now, moved those that were told and have gone on.
+func (m stallDetector) check(now time.Time, partitions []consumer.PartitionState) (stuck, moved []consumer.PartitionState) {
 	for _, p := range partitions {
 		w := m[p.TopicPartition]
 		if w != nil && p.Oldest != nil && w.offset == p.Oldest.Offset {
-			if !w.told && now.Sub(w.since) >= stuckAfter {
+			if !w.told && now.Sub(w.since) >= stalledAfter {
 				w.told = true
 				stuck = append(stuck, p)
 			}
@@ -41,27 +41,27 @@ func (m watermarks) look(now time.Time, partitions []consumer.PartitionState) (s
 		}
 		delete(m, p.TopicPartition)
 		if p.Oldest != nil {
-			m[p.TopicPartition] = &watermark{offset: p.Oldest.Offset, since: now}
+			m[p.TopicPartition] = &stall{offset: p.Oldest.Offset, since: now}
 		}
 	}
 	return stuck, moved
 }
 
-// watchWatermarks writes one line about each event that keeps a partition's offset from moving on, and one when it does, until ctx ends.
-func (w *Worker) watchWatermarks(ctx context.Context, g *consumer.Generation) {
-	seen := watermarks{}
-	every(ctx, stuckInterval, func() {
-		stuck, moved := seen.look(time.Now(), g.Partitions())
+// watchStalls writes one line about each event that keeps a partition's offset from moving on, and one when it does, until ctx ends.
+func (w *Worker) watchStalls(ctx context.Context, g *consumer.Generation) {
+	seen := stallDetector{}
+	every(ctx, stallInterval, func() {
+		stuck, moved := seen.check(time.Now(), g.Partitions())
 		for _, p := range moved {
 			w.options.Log.Info().Str("topic", p.Topic).Int("partition", p.Partition).Int64("committed", p.Committed).Msg("the partition's offset moves on again")
 		}
 		if len(stuck) > 0 {
-			w.tellStuck(stuck)
+			w.logStalled(stuck)
 		}
 	})
 }
 
-func (w *Worker) tellStuck(stuck []consumer.PartitionState) {
+func (w *Worker) logStalled(stuck []consumer.PartitionState) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	partitions := w.withLanes(stuck)
@@ -70,7 +70,7 @@ func (w *Worker) tellStuck(stuck []consumer.PartitionState) {
 		x := waits[p.Oldest.Ref]
 		w.options.Log.Warn().Str("topic", p.Topic).Int("partition", p.Partition).Int64("offset", p.Oldest.Offset).Int64("lag", p.Lag).
 			Float64("age_seconds", p.age(now).Seconds()).Int("attempts", x.Attempts).Str("waits_for", x.WaitsFor).Str("reason", w.reason(x)).
-			Msgf("the partition's offset has not moved for %v: this event has not ended. What is finished behind it is committed beside the offset", stuckAfter)
+			Msgf("the partition's offset has not moved for %v: this event has not ended. What is finished behind it is committed beside the offset", stalledAfter)
 	}
 }
 

@@ -190,7 +190,7 @@ func (w *Worker) serve(ctx context.Context, g *consumer.Generation) {
 	writing.Go(func() { w.writeLetters(work, deadletter.NewWriter(w.options.Kafka, w.options.Topics.DeadLetter)) })
 	writing.Go(func() { every(work, w.options.CommitEvery, func() { _ = w.commit(work, g) }) }) // its error is logged
 	writing.Go(func() { w.watchKey(work) })
-	writing.Go(func() { w.watchWatermarks(work, g) })
+	writing.Go(func() { w.watchStalls(work, g) })
 
 	g.Fetch(ctx, sink{w})
 	taking.Wait()
@@ -268,7 +268,7 @@ func (w *Worker) Resume(acceptRejections bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.engine.Resume(time.Now(), acceptRejections)
-	w.changed()
+	w.wakeWaiting()
 }
 
 // Ready says whether the worker is a member of the group, or was one a moment ago.

@@ -39,7 +39,7 @@ func (l load) below(bound load) bool {
 
 // load is what a lane takes.
 func (c *Engine) load(lane event.Lane) load {
-	letters := c.letters.held[lane]
+	letters := c.letters.reserved[lane]
 	return load{
 		conversations: c.backlog.Conversations(int(lane)) + letters.letters,
 		events:        int(c.counts[lane].Unsettled() - letters.unread),

@@ -90,8 +90,8 @@ func TestDamagedRecordsAreEvidenceOnce(t *testing.T) {
 	}
 	r.Resume(start, true)
 	r.writeAll(start)
-	if n := r.sums(event.Live); n.Finished[DeadLettered] != 509_000 || r.letters.held != [2]held{} {
-		t.Fatalf("%+v, %+v", n, r.letters.held)
+	if n := r.sums(event.Live); n.Finished[DeadLettered] != 509_000 || r.letters.reserved != [2]reserved{} {
+		t.Fatalf("%+v, %+v", n, r.letters.reserved)
 	}
 }
 

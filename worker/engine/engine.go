@@ -106,7 +106,7 @@ func (c *Engine) Begin(now time.Time, t Tracker, assigned, partitions int) {
 	c.backlog = backlog.New(c.memory, now)
 	c.letters = letterQueue{}
 	if assigned == 0 {
-		c.dropped(now, c.holds.Forget())
+		c.dropped(now, c.holds.DropProbed())
 	}
 	c.holds.Spread(now, float64(partitions)/float64(max(1, assigned)))
 }
@@ -183,7 +183,7 @@ func (c *Engine) Next(now time.Time) (todo *Call, again time.Time) {
 	if probe {
 		chosen = c.backlog.TakeProbe(probed)
 		c.holds.Probing(chosen.Lane())
-		c.noteFilled(now, chosen.Lane())
+		c.noteMemoryFull(now, chosen.Lane())
 	} else {
 		chosen = c.backlog.Take(now, open, max(1, c.quota.Limit(now)/retryPart))
 	}
@@ -267,7 +267,7 @@ func (c *Engine) changed(now time.Time, change hold.Change) {
 	for _, h := range change.Begun {
 		c.observer.HoldBegun(now, h)
 	}
-	for _, h := range change.Shifted {
+	for _, h := range change.CauseChanged {
 		c.observer.HoldChanged(h)
 	}
 	for _, h := range change.Ended {

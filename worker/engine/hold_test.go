@@ -314,11 +314,11 @@ func TestLettersAreBoundedByTheirSizeToo(t *testing.T) {
 		e := r.event("", 0, lane)
 		e.Invalid, e.Record.Value = errors.New("no JSON"), make([]byte, 2<<20)
 		if r.Receive(start, []event.Event{e}); r.HasCapacity(lane) {
-			t.Fatalf("%v: room beside letters of %d bytes", lane, r.letters.held[lane].bytes)
+			t.Fatalf("%v: room beside letters of %d bytes", lane, r.letters.reserved[lane].bytes)
 		}
 	}
-	if r.writeAll(start); !r.HasCapacity(event.Live) || !r.HasCapacity(event.Backfill) || r.letters.held != [2]held{} {
-		t.Fatalf("after all are written: %+v", r.letters.held)
+	if r.writeAll(start); !r.HasCapacity(event.Live) || !r.HasCapacity(event.Backfill) || r.letters.reserved != [2]reserved{} {
+		t.Fatalf("after all are written: %+v", r.letters.reserved)
 	}
 }
 

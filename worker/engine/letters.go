@@ -30,29 +30,29 @@ type letterQueue struct {
 	waiting      []*Letter
 	parked       [backlog.Lanes][]*Letter // of invalid records, while their lane is held for rejections
 	writing      int
-	held         [backlog.Lanes]held
+	reserved     [backlog.Lanes]reserved
 	refusedSince time.Time // since when the topic takes none; zero: it took the last
 }
 
-// held is what a lane's letters take in memory. unread is how many events they stand for that were never in
+// reserved is what a lane's letters take in memory. unread is how many events they stand for that were never in
 // memory: those of damaged records beyond one for each letter.
-type held struct {
+type reserved struct {
 	letters, bytes int
 	unread         uint64
 }
 
 func (q *letterQueue) add(l *Letter) {
-	q.hold(l, 1)
+	q.reserve(l, 1)
 	q.waiting = append(q.waiting, l)
 }
 
 func (q *letterQueue) park(l *Letter) {
-	q.hold(l, 1)
+	q.reserve(l, 1)
 	q.parked[l.Event.Lane] = append(q.parked[l.Event.Lane], l)
 }
 
-func (q *letterQueue) hold(l *Letter, n int) {
-	h := &q.held[l.Event.Lane]
+func (q *letterQueue) reserve(l *Letter, n int) {
+	h := &q.reserved[l.Event.Lane]
 	h.letters += n
 	h.bytes += n * len(l.packed)
 	h.unread += uint64(n) * l.unread() // modulo 2^64: n may be -1
@@ -67,7 +67,7 @@ func (l *Letter) unread() uint64 {
 }
 
 func (q *letterQueue) len() (n int) {
-	for _, h := range q.held {
+	for _, h := range q.reserved {
 		n += h.letters
 	}
 	return n
@@ -81,7 +81,7 @@ func (q *letterQueue) release(lane int) []*Letter {
 	parked := q.parked[lane]
 	q.parked[lane] = nil
 	for _, l := range parked {
-		q.hold(l, -1)
+		q.reserve(l, -1)
 	}
 	return parked
 }
@@ -92,7 +92,7 @@ func (c *Engine) admit(now time.Time, l *Letter) {
 	lane := int(l.Event.Lane)
 	if c.holds.Held(hold.Rejections, lane) {
 		c.letters.park(l)
-		c.noteFilled(now, lane)
+		c.noteMemoryFull(now, lane)
 		return
 	}
 	c.letters.add(l)
@@ -100,10 +100,10 @@ func (c *Engine) admit(now time.Time, l *Letter) {
 		"invalid: "+event.WithoutValue(l.Event.Invalid)))
 }
 
-// noteFilled notes when a lane that is held for rejections can't read on: no good event will be found by itself.
-func (c *Engine) noteFilled(now time.Time, lane int) {
+// noteMemoryFull notes when a lane that is held for rejections can't read on: no good event will be found by itself.
+func (c *Engine) noteMemoryFull(now time.Time, lane int) {
 	if c.holds.Held(hold.Rejections, lane) && !c.HasCapacity(event.Lane(lane)) {
-		c.changed(now, c.holds.Filled(lane))
+		c.changed(now, c.holds.MemoryFull(lane))
 	}
 }
 
@@ -177,7 +177,7 @@ func (c *Engine) LettersWritten(now time.Time, batch []*Letter, failures []error
 
 // written ends the events that an acknowledged letter stands for.
 func (c *Engine) written(now time.Time, l *Letter) {
-	c.letters.hold(l, -1)
+	c.letters.reserve(l, -1)
 	for _, ref := range l.Refs {
 		c.settle(now, ref, DeadLettered)
 	}

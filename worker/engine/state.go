@@ -30,7 +30,7 @@ func (c *Engine) State(now time.Time) State {
 		Cooling:  c.quota.Cooling(now),
 	}
 	for lane := range n.Conversations {
-		if n.Letters[lane] = c.letters.held[lane].letters; c.backlog != nil {
+		if n.Letters[lane] = c.letters.reserved[lane].letters; c.backlog != nil {
 			n.Conversations[lane] = c.backlog.Conversations(lane)
 		}
 	}

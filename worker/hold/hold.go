@@ -67,7 +67,7 @@ type Hold struct {
 	until    time.Time     // it ends by itself then; zero: it doesn't
 	interval time.Duration // between calls that probe; 0: there are none
 	cause    string        // the label of the failure that Detail is about
-	told     []string      // the causes that it has had so far
+	causes   []string      // the causes that it has had so far
 }
 
 func (a Hold) holds(lane int) bool { return a.Lane == All || a.Lane == lane }
@@ -76,12 +76,12 @@ func (a Hold) holds(lane int) bool { return a.Lane == All || a.Lane == lane }
 func (a Hold) endless() bool { return a.interval == 0 && a.until.IsZero() }
 
 // Change is what happened to the holds: which began, which ended, and which go on for a cause that is new.
-type Change struct{ Begun, Ended, Shifted []Hold }
+type Change struct{ Begun, Ended, CauseChanged []Hold }
 
 func (c *Change) add(more Change) {
 	c.Begun = append(c.Begun, more.Begun...)
 	c.Ended = append(c.Ended, more.Ended...)
-	c.Shifted = append(c.Shifted, more.Shifted...)
+	c.CauseChanged = append(c.CauseChanged, more.CauseChanged...)
 }
 
 // Holds is all that is in force, and the evidence for what may come.
@@ -244,9 +244,9 @@ func (h *Holds) Answer(now time.Time, id string, lane int, err *imclient.Error, 
 	}
 	if err.Class == imclient.Held && !h.Held(Credentials, lane) {
 		change.add(h.begin(now, Hold{Reason: Credentials, Lane: All, Detail: err.Seen(), Do: err.Remedy(),
-			interval: refusedInterval(err), cause: err.Label, told: []string{err.Label}}))
+			interval: refusedInterval(err), cause: err.Label, causes: []string{err.Label}}))
 	} else if why := h.calls.outage(now, err); why != "" && err.Class == imclient.Transient && !h.On(lane) {
-		change.add(h.begin(now, Hold{Reason: Outage, Lane: All, Detail: why, Do: err.Remedy(), interval: outageFirst, cause: err.Label, told: []string{err.Label}}))
+		change.add(h.begin(now, Hold{Reason: Outage, Lane: All, Detail: why, Do: err.Remedy(), interval: outageFirst, cause: err.Label, causes: []string{err.Label}}))
 		h.lastProbe, h.newcomer = now, false
 	}
 	if err.RetryAfter > 0 {
@@ -278,9 +278,9 @@ func (h *Holds) probed(now time.Time, lane int, err *imclient.Error) (change Cha
 			continue
 		}
 		a.cause, a.Detail, a.Do = err.Label, fmt.Sprintf("the last probe: %s", err.Seen()), err.Remedy()
-		if !slices.Contains(a.told, a.cause) && len(a.told) < maxCauses {
-			a.told = append(a.told, a.cause)
-			change.Shifted = append(change.Shifted, *a)
+		if !slices.Contains(a.causes, a.cause) && len(a.causes) < maxCauses {
+			a.causes = append(a.causes, a.cause)
+			change.CauseChanged = append(change.CauseChanged, *a)
 		}
 	}
 	if h.newcomer {
@@ -317,8 +317,8 @@ func (h *Holds) pause(now time.Time, err *imclient.Error) Change {
 	return h.begin(now, Hold{Reason: Throttled, Lane: All, Detail: err.Seen(), Do: err.Remedy(), NextProbe: until, until: until})
 }
 
-// Forget ends the holds that only a probe would end: there is nothing left to probe with.
-func (h *Holds) Forget() (change Change) {
+// DropProbed ends the holds that only a probe would end: there is nothing left to probe with.
+func (h *Holds) DropProbed() (change Change) {
 	for _, a := range h.Active() {
 		if a.interval > 0 {
 			change.add(h.end(a.Reason, a.Lane))

@@ -229,7 +229,7 @@ func TestTheDetailFollowsTheCause(t *testing.T) {
 	}{{refused, false}, {locked, true}, {silence, true}, {silence, false}} {
 		h.Probing(0)
 		change := h.Answer(at(15), "a", 0, row.err, true)
-		if shifted := len(change.Shifted) == 1; shifted != row.shifted {
+		if shifted := len(change.CauseChanged) == 1; shifted != row.shifted {
 			t.Fatalf("after %s: %+v", row.err.Label, change)
 		}
 		if detail := h.Active()[0].Detail; !strings.Contains(detail, row.err.Meaning()) {

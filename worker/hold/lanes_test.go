@@ -96,7 +96,7 @@ func TestRejectionsHoldOneLane(t *testing.T) {
 		mustMay(t, h, now, live, true, false)
 		h.Answer(now, "a", live, nil, false) // a success of the other lane proves nothing
 		h.Answer(now, "b", backfill, nil, false)
-		if change := h.Answer(now, fmt.Sprint(i), backfill, rejected, true); len(change.Begun)+len(change.Ended)+len(change.Shifted) > 0 {
+		if change := h.Answer(now, fmt.Sprint(i), backfill, rejected, true); len(change.Begun)+len(change.Ended)+len(change.CauseChanged) > 0 {
 			t.Fatalf("a rejected probe changed %+v", change)
 		}
 	}

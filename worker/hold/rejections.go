@@ -40,15 +40,15 @@ func (h *Holds) AcceptRejections() (change Change) {
 	return change
 }
 
-// Filled notes that a lane's memory is full of what its hold for rejections makes wait: nothing newer is read,
+// MemoryFull notes that a lane's memory is full of what its hold for rejections makes wait: nothing newer is read,
 // so a probe can't find that things are well again.
-func (h *Holds) Filled(lane int) (change Change) {
+func (h *Holds) MemoryFull(lane int) (change Change) {
 	i := h.find(Rejections, lane)
 	if i < 0 || h.active[i].Do == fullDo {
 		return change
 	}
 	h.active[i].Do = fullDo
-	return Change{Shifted: []Hold{h.active[i]}}
+	return Change{CauseChanged: []Hold{h.active[i]}}
 }
 
 const fullDo = "memory is full of such events, and newer ones are not read: mend the configuration or the producer, then " +

@@ -22,37 +22,29 @@ type metrics struct {
 	letters        *prometheus.CounterVec
 	generations    prometheus.Counter
 	commitFailures *prometheus.CounterVec
-	build          prometheus.Gauge
 }
 
-func newMetrics(version, commit string) *metrics {
-	build := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "markread_build_info", Help: "What is running; the value is always 1.",
-		ConstLabels: prometheus.Labels{"version": version, "commit": commit, "go": runtime.Version()},
-	})
-	build.Set(1)
+func newMetrics() *metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "markread_" + name, Help: help}, labels)
+	}
 	m := &metrics{
-		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "markread_calls_total", Help: "API calls by result and code.",
-		}, []string{"result", "code"}),
+		calls: counter("calls_total", "API calls by result and code.", "result", "code"),
 		callSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "markread_call_duration_seconds", Help: "Time from sending a call to its answer.",
 			Buckets: []float64{.002, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}),
 		eventAge: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "markread_event_age_seconds", Help: "Time from an event to its end: what users feel.",
-			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 6 * 3600, 86400},
+			Buckets: []float64{
+				.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 6 * 3600, 86400,
+			},
 		}, []string{"lane"}),
-		letters: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "markread_dead_letters_total", Help: "Dead letters written.",
-		}, []string{"class", "code"}),
-		generations: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "markread_generations_total", Help: "Generations of the consumer group that this worker was in.",
-		}),
-		commitFailures: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "markread_commit_failures_total", Help: "Offset commits that failed; they are tried again.",
-		}, []string{"code"}),
-		build: build,
+		letters: counter("dead_letters_total", "Dead letters written.", "class", "code"),
+		generations: counter("generations_total",
+			"Generations of the consumer group that this worker was in.").WithLabelValues(),
+		commitFailures: counter("commit_failures_total",
+			"Offset commits that failed; they are tried again.", "code"),
 	}
 	m.fromZero()
 	return m
@@ -70,8 +62,8 @@ func (m *metrics) fromZero() {
 			m.letters.WithLabelValues("exhausted", strconv.Itoa(code.Code))
 		}
 	}
-	for _, label := range []string{"http_500", "http_502", "http_503", "http_504", imclient.LabelTimeout, imclient.LabelConnect,
-		imclient.LabelReset, imclient.LabelTLS, imclient.LabelAnswer} {
+	for _, label := range []string{"http_500", "http_502", "http_503", "http_504", imclient.LabelTimeout,
+		imclient.LabelConnect, imclient.LabelReset, imclient.LabelTLS, imclient.LabelAnswer} {
 		m.letters.WithLabelValues("exhausted", label)
 	}
 	m.commitFailures.WithLabelValues("network")
@@ -104,17 +96,23 @@ func codeLabel(label string) string {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.calls, m.callSeconds, m.eventAge, m.letters, m.generations, m.commitFailures, m.build}
+	return []prometheus.Collector{m.calls, m.callSeconds, m.eventAge, m.letters, m.generations, m.commitFailures}
 }
 
+var descs []*prometheus.Desc // all that follow
+
 func desc(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc("markread_"+name, help, labels, nil)
+	d := prometheus.NewDesc("markread_"+name, help, labels, nil)
+	descs = append(descs, d)
+	return d
 }
 
 var (
-	descReceived      = desc("events_received_total", "Events fetched.", "lane")
-	descEnded         = desc("events_total", "Events that reached their end.", "lane", "outcome")
-	descReturned      = desc("events_returned_total", "Events given up at a revoke; their partition's next owner gets them.", "lane")
+	descBuild    = desc("build_info", "What is running; the value is always 1.", "version", "commit", "go")
+	descReceived = desc("events_received_total", "Events fetched.", "lane")
+	descFinished = desc("events_total", "Events that reached their end.", "lane", "outcome")
+	descReturned = desc("events_returned_total",
+		"Events given up at a revoke; their partition's next owner gets them.", "lane")
 	descLost          = desc("events_lost_total", "Records that retention deleted before they were read.", "topic")
 	descBacklogEvents = desc("backlog_events", "Events in memory that have not reached their end.", "lane")
 	descBacklog       = desc("backlog_conversations", "Conversations that wait for a call or its answer.", "lane")
@@ -124,9 +122,10 @@ var (
 	descHeld          = desc("held", "1 while calls are held for this reason.", "reason")
 	descLag           = desc("partition_lag", "Records behind the committed offset.", "topic", "partition")
 	descOldest        = desc("partition_oldest_unfinished_seconds",
-		"Age of the oldest event that has not reached its end; of an unreadable partition at least the time since its last good fetch.",
-		"topic", "partition")
-	descUnreadable = desc("partition_unreadable", "1 while the partition can't be read, else 0.", "topic", "partition")
+		"Age of the oldest event that has not reached its end; of an unreadable partition at least the time "+
+			"since its last good fetch.", "topic", "partition")
+	descUnreadable = desc("partition_unreadable",
+		"1 while the partition can't be read, else 0.", "topic", "partition")
 )
 
 // Describe implements prometheus.Collector.
@@ -134,8 +133,7 @@ func (w *Worker) Describe(ch chan<- *prometheus.Desc) {
 	for _, c := range w.metrics.collectors() {
 		c.Describe(ch)
 	}
-	for _, d := range []*prometheus.Desc{descReceived, descEnded, descReturned, descLost, descBacklogEvents, descBacklog,
-		descInFlight, descLimit, descReady, descHeld, descLag, descOldest, descUnreadable} {
+	for _, d := range descs {
 		ch <- d
 	}
 }
@@ -151,12 +149,13 @@ func (w *Worker) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
+	gauge(descBuild, 1, w.options.Version, w.options.Commit, runtime.Version())
 	for i, n := range s.Counts {
 		lane := event.Lane(i).String()
 		count(descReceived, n.Received, lane)
 		count(descReturned, n.Returned, lane)
-		for o, ended := range n.Finished {
-			count(descEnded, ended, lane, engine.Outcome(o).String())
+		for outcome, finished := range n.Finished {
+			count(descFinished, finished, lane, engine.Outcome(outcome).String())
 		}
 		gauge(descBacklogEvents, float64(n.Unsettled()), lane)
 		gauge(descBacklog, float64(s.Conversations[i]), lane)
@@ -168,11 +167,7 @@ func (w *Worker) Collect(ch chan<- prometheus.Metric) {
 	if w.options.Rate > 0 {
 		gauge(descLimit, float64(s.Limit))
 	}
-	ready := 0.0
-	if w.Ready() {
-		ready = 1
-	}
-	gauge(descReady, ready)
+	gauge(descReady, oneIf(w.Ready()))
 	held := map[hold.Reason]float64{}
 	for _, h := range s.holds {
 		held[h.Reason] = 1
@@ -186,6 +181,13 @@ func (w *Worker) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
+func oneIf(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
+}
+
 // collectPartitions gives the gauges of each assigned partition to gauge.
 func (s snapshot) collectPartitions(gauge func(d *prometheus.Desc, v float64, labels ...string)) {
 	for _, p := range s.partitions {
@@ -193,10 +195,6 @@ func (s snapshot) collectPartitions(gauge func(d *prometheus.Desc, v float64, la
 			gauge(descLag, float64(lag), p.Topic, p.number())
 		}
 		gauge(descOldest, p.waited(s.at).Seconds(), p.Topic, p.number())
-		unreadable := 0.0
-		if p.Unreadable != nil {
-			unreadable = 1
-		}
-		gauge(descUnreadable, unreadable, p.Topic, p.number())
+		gauge(descUnreadable, oneIf(p.Unreadable != nil), p.Topic, p.number())
 	}
 }

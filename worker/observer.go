@@ -76,12 +76,39 @@ func (o *observer) Limit(now time.Time, limit, share int) {
 	}
 }
 
-// HoldBegun logs a hold, unless it is one of many short pauses.
-func (o *observer) HoldBegun(now time.Time, h hold.Hold) {
-	line := o.about(o.log.Warn(), h).Str("detail", h.Detail).Str("do", h.Do)
+// HoldsChanged logs what changed.
+func (o *observer) HoldsChanged(now time.Time, change hold.Change, active []hold.Hold) {
+	for _, h := range change.Begun {
+		o.begun(now, h)
+	}
+	for _, h := range change.CauseChanged {
+		about(o.log.Warn(), h).Str("detail", h.Detail).Str("do", h.Do).
+			Msg("calls are still held, now for another cause")
+	}
+	for _, h := range change.Ended {
+		if h.Reason == hold.Throttled && o.silent {
+			continue
+		}
+		line := about(o.log.Info(), h).Int64("held_ms", now.Sub(h.Since).Milliseconds())
+		if len(active) == 0 {
+			line.Msg("no longer held: calls go on")
+			continue
+		}
+		line.Str("still", string(active[0].Reason)).
+			Msg("no longer held for this reason, but still for another one")
+	}
+	for _, h := range change.Dropped {
+		about(o.log.Info(), h).Int64("held_ms", now.Sub(h.Since).Milliseconds()).
+			Msg("a hold is given up with the partitions: their next owner finds out anew")
+	}
+}
+
+// begun logs a hold, unless it is one of many short pauses.
+func (o *observer) begun(now time.Time, h hold.Hold) {
+	line := about(o.log.Warn(), h).Str("detail", h.Detail).Str("do", h.Do)
 	if h.Reason == hold.Throttled {
-		o.silent = h.NextProbe.Sub(now) < shortPause && !o.logged.IsZero() && now.Sub(o.logged) < shortPause
-		if o.silent {
+		short := h.NextProbe.Sub(now) < shortPause
+		if o.silent = short && !o.logged.IsZero() && now.Sub(o.logged) < shortPause; o.silent {
 			o.skipped++
 			return
 		}
@@ -93,30 +120,8 @@ func (o *observer) HoldBegun(now time.Time, h hold.Hold) {
 	line.Msgf("calls are held: %s; events wait, nothing is dead-lettered because of it", h.Reason)
 }
 
-// HoldChanged logs the new cause of a hold.
-func (o *observer) HoldChanged(h hold.Hold) {
-	o.about(o.log.Warn(), h).Str("detail", h.Detail).Str("do", h.Do).Msg("calls are still held, now for another cause")
-}
-
-// HoldEnded logs the end of a hold, and one that is still active.
-func (o *observer) HoldEnded(now time.Time, h hold.Hold, still []hold.Hold) {
-	if h.Reason == hold.Throttled && o.silent {
-		return
-	}
-	line, message := o.about(o.log.Info(), h).Int64("held_ms", now.Sub(h.Since).Milliseconds()), "no longer held: calls go on"
-	if len(still) > 0 {
-		line, message = line.Str("still", string(still[0].Reason)), "no longer held for this reason, but still for another one"
-	}
-	line.Msg(message)
-}
-
-// HoldDropped logs that a hold ends because what would have ended it is gone.
-func (o *observer) HoldDropped(now time.Time, h hold.Hold) {
-	o.about(o.log.Info(), h).Int64("held_ms", now.Sub(h.Since).Milliseconds()).Msg("a hold is given up with the partitions: their next owner finds out anew")
-}
-
 // about adds a hold to a log line.
-func (*observer) about(line *zerolog.Event, h hold.Hold) *zerolog.Event {
+func about(line *zerolog.Event, h hold.Hold) *zerolog.Event {
 	line.Str("reason", string(h.Reason))
 	if h.Lane != hold.All {
 		line.Stringer("lane", event.Lane(h.Lane))

@@ -30,7 +30,7 @@ func newLogged(maxInFlight int) *logged {
 	l.Engine = engine.New(engine.Options{
 		Attempts: 3, MaxInFlight: maxInFlight, MaxPending: 1000, MaxRejected: 95,
 		Backoff: imclient.NewBackoff(100*time.Millisecond, time.Second), Jitter: func(string, int) float64 { return 1 },
-		Observer: &observer{metrics: newMetrics("", ""), log: zerolog.New(&l.lines).Level(zerolog.InfoLevel)},
+		Observer: &observer{metrics: newMetrics(), log: zerolog.New(&l.lines).Level(zerolog.InfoLevel)},
 	})
 	l.Begin(time.Unix(1_700_000_000, 0), anyTracker{}, 12, 12)
 	return l

@@ -121,7 +121,7 @@ func New(options Options) (*Worker, error) {
 	}
 	w := &Worker{
 		options: options,
-		metrics: newMetrics(options.Version, options.Commit),
+		metrics: newMetrics(),
 		roomy:   map[event.Lane]chan struct{}{},
 		started: time.Now(),
 		lost:    map[string]int64{options.Topics.Live: 0},

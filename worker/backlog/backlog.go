@@ -27,6 +27,7 @@
 package backlog
 
 import (
+	"slices"
 	"time"
 )
 
@@ -346,33 +347,32 @@ func (b *Backlog) Bytes(lane int) int { return b.lanes[lane].bytes }
 // Len is how many conversations wait or are out, over all lanes.
 func (b *Backlog) Len() int { return len(b.conversations) }
 
-// findAtMost bounds how many events Find looks at beyond the oldest of each conversation.
+// findAtMost bounds how many events Find checks beyond the oldest of each conversation.
 const findAtMost = 1_000_000
 
-// Find returns the conversations that hold the given events. It walks the whole backlog, over the oldest
-// event of each conversation; when those were not enough (events without a key) over others too, but not
-// over more than findAtMost: some may not be found.
-func (b *Backlog) Find(refs []uint64) map[uint64]*Conversation {
-	wanted := make(map[uint64]bool, len(refs))
-	for _, ref := range refs {
-		wanted[ref] = true
-	}
-	found := make(map[uint64]*Conversation, len(refs))
-	looked := 0
-	for _, deep := range [2]bool{false, true} {
+// Find returns the conversations that hold the wanted events. It walks the whole backlog, over the
+// oldest event of each conversation; when that was not enough (events without a key), over the others
+// too, but not over more than findAtMost: some may not be found.
+func (b *Backlog) Find(wanted map[uint64]bool) map[uint64]*Conversation {
+	found := make(map[uint64]*Conversation, len(wanted))
+	checked := 0
+	for _, all := range [2]bool{false, true} {
 		for _, c := range b.conversations {
-			if len(found) == len(wanted) || looked > findAtMost {
+			if len(found) == len(wanted) || checked > findAtMost {
 				return found
 			}
-			c.holds(func(ref uint64) bool {
+			refs := c.refs[:1]
+			if all {
+				if refs = c.refs; c.flight != nil {
+					refs = slices.Concat(refs, c.flight.newer)
+				}
+				checked += len(refs)
+			}
+			for _, ref := range refs {
 				if wanted[ref] {
 					found[ref] = c
 				}
-				if deep {
-					looked++
-				}
-				return deep
-			})
+			}
 		}
 	}
 	return found

@@ -50,7 +50,9 @@ func (b *bench) take(now time.Time, wantID string, wantTime int64) *Conversation
 // events is how many events wait or are out.
 func events(b *Backlog) (n int) {
 	for _, c := range b.conversations {
-		c.holds(func(uint64) bool { n++; return true })
+		if n += len(c.refs); c.flight != nil {
+			n += len(c.flight.newer)
+		}
 	}
 	return n
 }
@@ -310,13 +312,13 @@ func TestFind(t *testing.T) {
 	other := b.add("b", 0, 2)
 	c := b.take(start, "a", 2)
 	newer := b.add("a", 0, 3)
-	found := b.Find([]uint64{1, second, other, newer, 99})
+	found := b.Find(map[uint64]bool{1: true, second: true, other: true, newer: true, 99: true})
 	for ref, id := range map[uint64]string{1: "a", second: "a", other: "b", newer: "a"} {
 		if found[ref] == nil || found[ref].ID() != id {
 			t.Errorf("event %d: found %v, want %s", ref, found[ref], id)
 		}
 	}
-	if found[99] != nil || !found[1].Out() || found[other].Out() {
+	if found[99] != nil || !found[1].InFlight() || found[other].InFlight() {
 		t.Error("wrong state")
 	}
 	b.Succeeded(start, c)

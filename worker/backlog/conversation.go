@@ -58,8 +58,8 @@ func (c *Conversation) ReadTime() int64 {
 	return c.readTime
 }
 
-// Out says whether a call is out.
-func (c *Conversation) Out() bool { return c.flight != nil }
+// InFlight reports whether a call is in flight.
+func (c *Conversation) InFlight() bool { return c.flight != nil }
 
 // Retrying says whether the last call failed.
 func (c *Conversation) Retrying() bool { return c.retrying }
@@ -85,20 +85,4 @@ func (f *flight) arrive(c *Conversation, e Event, arrival int64) {
 	}
 	f.newer = appendRef(f.newer, e.Ref)
 	f.newerLane = min(f.newerLane, int8(e.Lane))
-}
-
-// holds calls yield for the events of the conversation until it returns false.
-func (c *Conversation) holds(yield func(ref uint64) bool) {
-	for _, ref := range c.refs {
-		if !yield(ref) {
-			return
-		}
-	}
-	if c.flight != nil {
-		for _, ref := range c.flight.newer {
-			if !yield(ref) {
-				return
-			}
-		}
-	}
 }

@@ -35,6 +35,18 @@ func (f *fakeTracker) Finish(ref event.Ref) (event.Lane, time.Time) {
 
 func (f *fakeTracker) Attempted(ref event.Ref, attempts int) { f.attempts[ref] = attempts }
 
+// nobody observes nothing.
+type nobody struct{}
+
+func (nobody) EventFinished(event.Lane, time.Duration)          {}
+func (nobody) CallEnded(*imclient.Error, time.Duration)         {}
+func (nobody) CallRetried(*Call, *imclient.Error, int32, int32) {}
+func (nobody) LetterWritten(*Letter)                            {}
+func (nobody) Limit(time.Time, int, int)                        {}
+func (nobody) HoldsChanged(time.Time, hold.Change, []hold.Hold) {}
+
+func (q *letterQueue) len() int { return q.reserved[0].letters + q.reserved[1].letters }
+
 // rig is a core with a generation of fake events.
 type rig struct {
 	t *testing.T
@@ -45,9 +57,10 @@ type rig struct {
 func newRig(t *testing.T) *rig {
 	c := New(Options{
 		Attempts: 3, MaxInFlight: 100, MaxPending: 1000, MaxRejected: 95,
-		Backoff: imclient.NewBackoff(100*time.Millisecond, time.Second),
-		Jitter:  func(string, int) float64 { return 1 },
-		Topics:  event.Topics{Live: "mark-read", Backfill: "mark-read-backfill"},
+		Backoff:  imclient.NewBackoff(100*time.Millisecond, time.Second),
+		Jitter:   func(string, int) float64 { return 1 },
+		Topics:   event.Topics{Live: "mark-read", Backfill: "mark-read-backfill"},
+		Observer: nobody{},
 	})
 	c.accepted = true
 	tracker := &fakeTracker{map[event.Ref]event.Event{}, map[event.Ref]int{}, map[event.Ref]int{}}

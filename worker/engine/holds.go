@@ -6,58 +6,83 @@ import (
 	"markread/worker/hold"
 )
 
-// Expire ends the holds whose time is over.
-func (c *Engine) Expire(now time.Time) { c.changed(now, c.holds.Expire(now)) }
+// hastenWithin is how soon after the end of a hold everything that waited for it is retried.
+const hastenWithin = 2 * time.Second
 
-// KeyChanged makes a probe due: the key that was refused is another one now.
-func (c *Engine) KeyChanged(now time.Time) { c.holds.KeyChanged(now) }
-
-// SetMembership holds all calls while lost says why none may be sent.
-func (c *Engine) SetMembership(now time.Time, lost error) {
-	if lost == nil {
-		c.changed(now, c.holds.Clear(hold.Membership))
-	} else {
-		c.set(now, hold.Membership, lost.Error(), hold.Membership.Do())
+// changed reports changes of the holds, and lets what waited for one that ended continue.
+func (e *Engine) changed(now time.Time, change hold.Change) {
+	if change.None() {
+		return
+	}
+	e.observer.HoldsChanged(now, change, e.holds.Active())
+	for _, h := range change.Ended {
+		if h.Reason == hold.Rejections {
+			for _, l := range e.letters.release(h.Lane) { // the count restarts, with them
+				e.admit(now, l)
+			}
+		}
+	}
+	if len(change.Ended) > 0 && e.backlog != nil {
+		e.backlog.Hasten(now, now.Add(hastenWithin), func(id string) float64 { return e.options.Jitter(id, 0) })
 	}
 }
 
-func (c *Engine) set(now time.Time, reason hold.Reason, detail, do string) {
-	c.changed(now, c.holds.Set(now, reason, detail, do, time.Time{}))
+// Holds returns the active holds, in the order of their beginning.
+func (e *Engine) Holds() []hold.Hold { return e.holds.Active() }
+
+// Expire ends the holds whose time is over.
+func (e *Engine) Expire(now time.Time) { e.changed(now, e.holds.Expire(now)) }
+
+// KeyChanged makes a probe due: the key that was refused is another one now.
+func (e *Engine) KeyChanged(now time.Time) { e.holds.KeyChanged(now) }
+
+func (e *Engine) hold(now time.Time, reason hold.Reason, detail, do string) {
+	e.changed(now, e.holds.Set(now, reason, detail, do, time.Time{}))
 }
 
-// Pause holds all calls until resume.
-func (c *Engine) Pause(now time.Time) {
-	c.set(now, hold.Paused, "paused by an operator", hold.Paused.Do())
+// SetMembership holds all calls while lost says why none may be sent.
+func (e *Engine) SetMembership(now time.Time, lost error) {
+	if lost == nil {
+		e.changed(now, e.holds.Clear(hold.Membership))
+	} else {
+		e.hold(now, hold.Membership, lost.Error(), hold.Membership.Do())
+	}
 }
 
-// Resume ends a pause; with acceptRejections also the holds for rejections: the next 10,000 events of their
-// lanes that are rejected or invalid become dead letters.
-func (c *Engine) Resume(now time.Time, acceptRejections bool) {
-	c.changed(now, c.holds.Clear(hold.Paused))
+// Pause holds all calls until Resume.
+func (e *Engine) Pause(now time.Time) {
+	e.hold(now, hold.Paused, "paused by an operator", hold.Paused.Do())
+}
+
+// Resume ends a pause; with acceptRejections also the holds for rejections: the next 10,000 events of
+// their lanes that are rejected or invalid become dead letters.
+func (e *Engine) Resume(now time.Time, acceptRejections bool) {
+	e.changed(now, e.holds.Clear(hold.Paused))
 	if acceptRejections {
-		c.changed(now, c.holds.AcceptRejections())
+		e.changed(now, e.holds.AcceptRejections())
 	}
 }
 
 const noShare = "this worker's share of the rate is 0"
 
 // SetShare sets how many permits of the rate belong to this worker.
-func (c *Engine) SetShare(now time.Time, permits int) {
-	c.quota.Reset(permits, now)
+func (e *Engine) SetShare(now time.Time, permits int) {
+	e.quota.Reset(permits, now)
 	switch {
 	case permits > 0:
-		c.changed(now, c.holds.Clear(hold.Quota))
-	case c.partitions == 0:
-		c.set(now, hold.Quota, noShare+", because the topics have no partitions",
-			"check that --topic and --backfill-topic exist on these --brokers; markread run --create-topics makes them")
+		e.changed(now, e.holds.Clear(hold.Quota))
+	case e.partitions == 0:
+		e.hold(now, hold.Quota, noShare+", because the topics have no partitions",
+			"check that --topic and --backfill-topic exist on these --brokers; "+
+				"markread run --create-topics makes them")
 	default:
-		c.set(now, hold.Quota, noShare, hold.Quota.Do())
+		e.hold(now, hold.Quota, noShare, hold.Quota.Do())
 	}
 }
 
-// SetMismatch takes in why the group's leader gives this worker neither partitions nor a share: with other
-// quota terms the shares would add up to more than the rate.
-func (c *Engine) SetMismatch(now time.Time, why, do string) {
-	c.quota.Reset(0, now)
-	c.set(now, hold.Quota, noShare+": "+why, do)
+// SetMismatch gives this worker no share, because its quota terms are not those of the group's leader:
+// together the shares would be more than the rate.
+func (e *Engine) SetMismatch(now time.Time, why, do string) {
+	e.quota.Reset(0, now)
+	e.hold(now, hold.Quota, noShare+": "+why, do)
 }

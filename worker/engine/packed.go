@@ -9,10 +9,21 @@ import (
 	"markread/consumer/event"
 )
 
-// A waiting conversation keeps the record of its best event, because a letter would need it, and in a large backlog the records are most of
-// the memory. So each is packed into one string, which begins with the conversation's ID, has no pointers inside, and says nothing twice.
+// A waiting conversation keeps the record of its best event, because a letter would need it, and in a
+// large backlog the records are most of the memory. So each is packed into one string, which begins
+// with the conversation's ID, has no pointers inside, and says nothing twice.
 
-// packing says what of a record is packed. All have the ID, the partition, the offset, and at the end the value.
+// accountSeparator separates the two accounts in an ID. They are printable ASCII, so it is in neither.
+const accountSeparator = "\n"
+
+func conversationID(report, peer string) string { return report + accountSeparator + peer }
+
+func accounts(id string) (report, peer string) {
+	report, peer, _ = strings.Cut(id, accountSeparator)
+	return report, peer
+}
+
+// packing says what is packed beside the ID, the partition, the offset, the headers and the value.
 type packing byte
 
 const (
@@ -21,14 +32,12 @@ const (
 	packsEventTime                     // the event time, when it is not the timestamp
 	packsReplays
 	packsKey // when it is not the recommended one
-	packsHeaders
 )
 
-// has reports whether there is a part.
 func (p packing) has(part packing) bool { return p&part != 0 }
 
-// pack returns a valid event in few bytes, of which the first idLen are the ID of its conversation: 65 at most. The read time, the attempts and
-// the Ref are not among them: the backlog has these.
+// pack returns a valid event in few bytes, of which the first idLen are the ID of its conversation: 65
+// at most. The read time, the attempts and the Ref are not among them: the backlog has these.
 func pack(e *event.Event) (packed string, idLen uint8) {
 	r := &e.Record
 	b := append(make([]byte, 0, 256), conversationID(e.Report, e.Peer)...)
@@ -56,13 +65,7 @@ func pack(e *event.Event) (packed string, idLen uint8) {
 		p |= packsKey
 		b = packBytes(b, r.Key)
 	}
-	if len(r.Headers) > 0 {
-		p |= packsHeaders
-		b = binary.AppendUvarint(b, uint64(len(r.Headers)))
-		for _, h := range r.Headers {
-			b = packBytes(packBytes(b, []byte(h.Key)), h.Value)
-		}
-	}
+	b = packHeaders(b, r.Headers)
 	b = shorten(b, r.Value, usualWords(e.Report, e.Peer))
 	b[int(idLen)+len(accountSeparator)] = byte(p)
 	return string(b), idLen
@@ -95,14 +98,32 @@ func unpack(packed string, topics event.Topics) event.Event {
 	if r.Key = event.Key(report, peer); p.has(packsKey) {
 		r.Key = u.bytes()
 	}
-	if p.has(packsHeaders) {
-		r.Headers = make([]event.Header, u.uvarint())
-		for i := range r.Headers {
-			r.Headers[i] = event.Header{Key: string(u.bytes()), Value: u.bytes()}
-		}
-	}
+	r.Headers = u.headers()
 	r.Value = expand(u.rest, usualWords(report, peer))
 	return e
+}
+
+// packParts returns the key, the value and the headers of any record in one string: apart, headers take
+// 40 bytes each and more than that of their own.
+func packParts(r *event.Record) string {
+	return string(packHeaders(packBytes(packBytes(nil, r.Key), r.Value), r.Headers))
+}
+
+// unpackParts gives the record what packParts has packed.
+func unpackParts(packed string, r *event.Record) {
+	u := unpacker{[]byte(packed)}
+	r.Key, r.Value, r.Headers = u.bytes(), u.bytes(), u.headers()
+}
+
+// stripParts takes from the record what packParts packs.
+func stripParts(r *event.Record) { r.Key, r.Value, r.Headers = nil, nil, nil }
+
+func packHeaders(b []byte, headers []event.Header) []byte {
+	b = binary.AppendUvarint(b, uint64(len(headers)))
+	for _, h := range headers {
+		b = packBytes(packBytes(b, []byte(h.Key)), h.Value)
+	}
+	return b
 }
 
 // packBytes appends bytes with their length. nil is not the same as none.
@@ -112,32 +133,6 @@ func packBytes(b, part []byte) []byte {
 	}
 	return append(binary.AppendUvarint(b, uint64(len(part))+1), part...)
 }
-
-// packParts returns the key, the value and the headers of any record in one string: apart, headers take 40 bytes
-// each and more than that of their own.
-func packParts(r *event.Record) string {
-	size := 20 + len(r.Key) + len(r.Value)
-	for _, h := range r.Headers {
-		size += 4 + len(h.Key) + len(h.Value)
-	}
-	b := packBytes(packBytes(make([]byte, 0, size), r.Key), r.Value)
-	for _, h := range r.Headers {
-		b = packBytes(append(binary.AppendUvarint(b, uint64(len(h.Key))+1), h.Key...), h.Value)
-	}
-	return string(b)
-}
-
-// unpackParts gives the record what packParts has packed.
-func unpackParts(packed string, r *event.Record) {
-	u := unpacker{[]byte(packed)}
-	r.Key, r.Value, r.Headers = u.bytes(), u.bytes(), nil
-	for len(u.rest) > 0 {
-		r.Headers = append(r.Headers, event.Header{Key: string(u.bytes()), Value: u.bytes()})
-	}
-}
-
-// stripParts takes from the record what packParts packs.
-func stripParts(r *event.Record) { r.Key, r.Value, r.Headers = nil, nil, nil }
 
 // unpacker reads what pack has written, from the front of rest.
 type unpacker struct{ rest []byte }
@@ -164,12 +159,27 @@ func (u *unpacker) bytes() []byte {
 	return part
 }
 
-// usualWords is what nearly every value has. For word i stands the byte i+1: JSON has no control characters but white space.
-func usualWords(report, peer string) [5]string {
-	return [5]string{`"Report_Account":`, `"Peer_Account":`, `"MsgReadTime":`, `"` + report + `"`, `"` + peer + `"`}
+func (u *unpacker) headers() []event.Header {
+	n := u.uvarint()
+	if n == 0 {
+		return nil
+	}
+	headers := make([]event.Header, n)
+	for i := range headers {
+		headers[i] = event.Header{Key: string(u.bytes()), Value: u.bytes()}
+	}
+	return headers
 }
 
-// shorten appends a JSON text with its usual words cut short.
+// usualWords is what nearly every value has. The byte i+1 stands for word i: JSON has no control
+// characters but white space.
+func usualWords(report, peer string) [5]string {
+	return [5]string{
+		`"Report_Account":`, `"Peer_Account":`, `"MsgReadTime":`, `"` + report + `"`, `"` + peer + `"`,
+	}
+}
+
+// shorten appends a JSON text with its usual words shortened.
 func shorten(b, value []byte, words [5]string) []byte {
 next:
 	for i := 0; i < len(value); {

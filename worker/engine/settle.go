@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"strings"
 	"time"
 
 	"markread/consumer/event"
@@ -10,9 +9,10 @@ import (
 	"markread/worker/hold"
 )
 
-// Outcome is how an event ended. The texts are the contract's.
+// Outcome is how an event finished. The texts are the contract's.
 type Outcome int
 
+// The outcomes.
 const (
 	Applied      Outcome = iota // its own T was sent, and succeeded
 	Collapsed                   // it waited with an event of a larger or equal T whose call succeeded
@@ -25,103 +25,87 @@ func (o Outcome) String() string {
 	return [...]string{"applied", "collapsed", "superseded", "dead_lettered"}[o]
 }
 
-// Counts is how many events of a lane were received, and their outcomes.
+// Counts is how many events of a lane were received, and how they finished.
 type Counts struct {
-	Received, Returned uint64 // returned: given up at a revoke
+	Received, Returned uint64 // returned: dropped unfinished at a revoke
 	Finished           [outcomes]uint64
 }
 
-// Unsettled is how many events have not ended. Those of damaged records are among them, though only one of a
-// range is in memory.
-func (l Counts) Unsettled() uint64 {
-	n := l.Received - l.Returned
-	for _, ended := range l.Finished {
-		n -= ended
+// Unsettled is how many events are not finished. Those of damaged records are among them, though only
+// one of a range is in memory.
+func (c Counts) Unsettled() uint64 {
+	n := c.Received - c.Returned
+	for _, finished := range c.Finished {
+		n -= finished
 	}
 	return n
 }
 
-// settleCall is the one place where an answer decides what becomes of a conversation; failure is nil for
-// a success, and held says that its lane is held, or that a hold began or ended with this answer.
-func (c *Engine) settleCall(now time.Time, done *Call, failure *imclient.Error, held bool) {
+// settleCall is the one place where a response decides what becomes of a conversation; failure is nil
+// for a success, and held says that its lane is held, or that a hold began or ended with this response.
+func (e *Engine) settleCall(now time.Time, done *Call, failure *imclient.Error, held bool) {
 	of := done.conversation
 	if failure == nil {
-		c.settleSuccess(now, c.backlog.Succeeded(now, of))
-		c.changed(now, c.holds.Ended(now, done.Lane, hold.Called, ""))
+		e.settleSuccess(now, e.backlog.Succeeded(now, of))
+		e.changed(now, e.holds.Ended(now, done.Lane, hold.Called, ""))
 		return
 	}
+	counted := attemptCounts(of, failure, held, e.answered)
+	of.Baseline = e.answered
 	if failure.Resigned {
 		// The signature was refused and dropped: the next call has a new one. Not the event's fault.
-		of.Baseline = c.answered
-		c.backlog.Retry(of, now)
+		e.backlog.Retry(of, now)
 		return
 	}
-	counted := c.attemptCounts(of, failure, held)
-	of.Baseline = c.answered
 	of.Failures++
 	if counted {
 		of.Attempts++
-		c.tracker.Attempted(event.Ref(of.Oldest()), int(of.Attempts))
+		e.tracker.Attempted(event.Ref(of.Oldest()), int(of.Attempts))
 	}
+	due := now.Add(e.options.Backoff.Delay(int(of.Failures), e.options.Jitter(of.ID(), int(of.Failures))))
 	switch {
-	case failure.Class == imclient.Rejected && !c.holds.Held(hold.Rejections, done.Lane):
-		c.letters.add(c.failedLetter(now, "rejected", of, failure))
-		c.changed(now, c.holds.Ended(now, done.Lane, hold.Rejected, failure.Seen()))
-	case counted && int(of.Attempts) >= c.options.Attempts:
-		c.letters.add(c.failedLetter(now, "exhausted", of, failure))
-		c.changed(now, c.holds.Ended(now, done.Lane, hold.Called, ""))
-	case done.Probe && c.holds.On(done.Lane):
-		c.backlog.Defer(of, now.Add(c.delay(of)))
+	case failure.Class == imclient.Rejected && !e.holds.Held(hold.Rejections, done.Lane):
+		e.letters.add(e.failedLetter(now, "rejected", of, failure))
+		e.changed(now, e.holds.Ended(now, done.Lane, hold.Rejected, failure.Seen()))
+	case counted && int(of.Attempts) >= e.options.Attempts:
+		e.letters.add(e.failedLetter(now, "exhausted", of, failure))
+		e.changed(now, e.holds.Ended(now, done.Lane, hold.Called, ""))
+	case done.Probe && e.holds.On(done.Lane):
+		e.backlog.Defer(of, due)
 	default:
-		c.backlog.Retry(of, now.Add(c.delay(of)))
-		c.observer.CallRetried(done, failure, of.Attempts, of.Failures)
+		e.backlog.Retry(of, due)
+		e.observer.CallRetried(done, failure, of.Attempts, of.Failures)
 	}
 }
 
-// delay is how long a conversation waits after its failure.
-func (c *Engine) delay(of *backlog.Conversation) time.Duration {
-	return c.options.Backoff.Delay(int(of.Failures), c.options.Jitter(of.ID(), int(of.Failures)))
-}
-
-// attemptCounts says whether a failure is held against the conversation: not while calls are held, for then
-// it is the service. With an ErrorCode the server spoke about this call. Without one it may have been the
-// network: it counts only when another conversation got through meanwhile.
-func (c *Engine) attemptCounts(of *backlog.Conversation, failure *imclient.Error, held bool) bool {
-	switch {
-	case held, failure.Class == imclient.Throttled, failure.Class == imclient.Held:
+// attemptCounts reports whether a failure counts as an attempt: not while calls are held, because then
+// the service is to blame. With an ErrorCode the server judged this call. Without one it may have been
+// the network: it counts only when another conversation got an ErrorCode since its previous attempt.
+func attemptCounts(of *backlog.Conversation, failure *imclient.Error, held bool, answered uint64) bool {
+	if held || failure.Class == imclient.Throttled || failure.Class == imclient.Held {
 		return false
 	}
-	return failure.ErrorCode != 0 || c.answered > of.Baseline
+	return failure.ErrorCode != 0 || answered > of.Baseline
 }
 
-func (c *Engine) settleSuccess(now time.Time, s backlog.Settled) {
+func (e *Engine) settleSuccess(now time.Time, s backlog.Settled) {
 	for i, ref := range s.Refs {
 		switch {
 		case ref == s.Applied:
-			c.settle(now, ref, Applied)
+			e.settle(now, ref, Applied)
 		case i < s.Sent:
-			c.settle(now, ref, Collapsed)
+			e.settle(now, ref, Collapsed)
 		default:
-			c.settle(now, ref, Superseded)
+			e.settle(now, ref, Superseded)
 		}
 	}
 }
 
-// settle ends one event: from here on its offset counts as finished.
-func (c *Engine) settle(now time.Time, ref uint64, as Outcome) {
-	lane, eventTime := c.tracker.Finish(event.Ref(ref))
-	c.counts[lane].Finished[as]++
+// settle finishes one event: from here on its offset counts as finished.
+func (e *Engine) settle(now time.Time, ref uint64, as Outcome) {
+	lane, eventTime := e.tracker.Finish(event.Ref(ref))
+	e.counts[lane].Finished[as]++
 	if !eventTime.IsZero() {
-		c.observer.EventFinished(lane, now.Sub(eventTime))
+		e.observer.EventFinished(lane, now.Sub(eventTime))
 	}
-}
-
-// A conversation's ID is its two accounts. They are printable ASCII, so the separator is in neither.
-const accountSeparator = "\n"
-
-func conversationID(report, peer string) string { return report + accountSeparator + peer }
-
-func accounts(id string) (report, peer string) {
-	report, peer, _ = strings.Cut(id, accountSeparator)
-	return report, peer
 }

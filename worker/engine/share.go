@@ -5,16 +5,16 @@ import (
 	"markread/worker/quota"
 )
 
-// Share returns how many of rate calls a second belong to a worker that owns some of all the group's partitions, which are sorted by topic and
-// number. What is not among them counts for nothing.
+// Share returns how many of rate calls a second belong to a worker that owns some of all the group's
+// partitions, which are sorted by topic and number.
 func Share(rate int, all, owned []event.TopicPartition) int {
-	index := make(map[event.TopicPartition]int, len(all))
-	for i, p := range all {
-		index[p] = i
-	}
-	indexes := make([]int, 0, len(owned))
+	mine := make(map[event.TopicPartition]bool, len(owned))
 	for _, p := range owned {
-		if i, ok := index[p]; ok {
+		mine[p] = true
+	}
+	var indexes []int
+	for i, p := range all {
+		if mine[p] {
 			indexes = append(indexes, i)
 		}
 	}

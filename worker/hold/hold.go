@@ -75,8 +75,12 @@ func (a Hold) holds(lane int) bool { return a.Lane == All || a.Lane == lane }
 // endless says whether only its owner ends it: no time, and no call.
 func (a Hold) endless() bool { return a.interval == 0 && a.until.IsZero() }
 
-// Change is what happened to the holds: which began, which ended, and which go on for a cause that is new.
-type Change struct{ Begun, Ended, CauseChanged []Hold }
+// Change is what happened to the holds: which began, which ended, which continue for a new cause, and
+// which were dropped because what would have ended them is gone.
+type Change struct{ Begun, Ended, CauseChanged, Dropped []Hold }
+
+// None reports that nothing changed.
+func (c Change) None() bool { return len(c.Begun)+len(c.Ended)+len(c.CauseChanged)+len(c.Dropped) == 0 }
 
 func (c *Change) add(more Change) {
 	c.Begun = append(c.Begun, more.Begun...)
@@ -317,11 +321,11 @@ func (h *Holds) pause(now time.Time, err *imclient.Error) Change {
 	return h.begin(now, Hold{Reason: Throttled, Lane: All, Detail: err.Seen(), Do: err.Remedy(), NextProbe: until, until: until})
 }
 
-// DropProbed ends the holds that only a probe would end: there is nothing left to probe with.
+// DropProbed drops the holds that only a probe would end: there is nothing left to probe with.
 func (h *Holds) DropProbed() (change Change) {
 	for _, a := range h.Active() {
 		if a.interval > 0 {
-			change.add(h.end(a.Reason, a.Lane))
+			change.Dropped = append(change.Dropped, h.end(a.Reason, a.Lane).Ended...)
 		}
 	}
 	return change

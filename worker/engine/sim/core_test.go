@@ -22,15 +22,26 @@ const (
 
 var errUnproven = errors.New("the membership is not proven")
 
-// newCore returns a real core.
-func (h *hands) newCore() *engine.Engine {
+// nobody observes nothing.
+type nobody struct{}
+
+func (nobody) EventFinished(event.Lane, time.Duration)                 {}
+func (nobody) CallEnded(*imclient.Error, time.Duration)                {}
+func (nobody) CallRetried(*engine.Call, *imclient.Error, int32, int32) {}
+func (nobody) LetterWritten(*engine.Letter)                            {}
+func (nobody) Limit(time.Time, int, int)                               {}
+func (nobody) HoldsChanged(time.Time, hold.Change, []hold.Hold)        {}
+
+// newEngine returns a real engine.
+func (h *hands) newEngine() *engine.Engine {
 	return engine.New(engine.Options{
 		Attempts: h.attempts, MaxPending: h.maxPending, MaxEvents: h.maxEvents, MaxRejected: h.maxRejected,
 		Backoff: imclient.NewBackoff(h.backoffInitial, h.backoffMost),
 		Jitter: func(id string, failures int) float64 {
 			return h.part(dieJitter, uint64(talkOf(id)), uint64(failures))
 		},
-		Topics: event.Topics{Live: "mark-read", Backfill: "mark-read-backfill"},
+		Topics:   event.Topics{Live: "mark-read", Backfill: "mark-read-backfill"},
+		Observer: nobody{},
 	})
 }
 

@@ -90,7 +90,7 @@ func (h *hands) start() {
 		h.offset = int64((h.part(dieClock, id, 1) - 0.5) * float64(4*time.Hour))
 	}
 	h.drift = int64((h.part(dieClock, id, 2) - 0.5) * 2000)
-	h.engine = h.newCore()
+	h.engine = h.newEngine()
 	h.signer, h.shadow = signer{}, shadow{}
 	h.taking, h.drained, h.leaving, h.returns, h.waits = false, false, false, false, false
 	h.gen, h.calls, h.writing, h.committing = nil, nil, nil, nil

@@ -8,21 +8,18 @@ import (
 	"time"
 
 	"markread/consumer"
-	"markread/consumer/deadletter"
 	"markread/imclient"
 	"markread/worker/engine"
 	"markread/worker/hold"
 )
 
 const (
-	recheckEvery = time.Second     // the dispatcher looks at least so often: the proof of membership comes and goes
-	letterBatch  = 64              // letters that are written at the same time
-	lastCommit   = 5 * time.Second // Kafka's request timeout
-	keyInterval  = time.Second     // between looks at the key while it is refused
+	recheckEvery = time.Second // at least: the proof of membership comes and goes
+	keyInterval  = time.Second // between checks of the key while it is refused
 )
 
-// dispatch makes the calls that are due until ctx ends; each runs in a goroutine of its own, under the
-// context work. How many there are at a time is bounded by the permits.
+// dispatch makes the calls that are due until ctx ends, each in a goroutine of its own and under
+// the context work. The permits bound how many there are at a time.
 func (w *Worker) dispatch(ctx, work context.Context, g *consumer.Generation, calls *sync.WaitGroup) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -59,19 +56,21 @@ func (w *Worker) call(ctx context.Context, c *engine.Call) {
 		w.engine.Answer(now, c, failure)
 	} else {
 		if !errors.Is(err, context.Canceled) && !errors.Is(err, errNoProof) {
-			ofRecord(w.options.Log.Error().Err(err), c.Record()).Msg("a call ended without an answer or a reason")
+			ofRecord(w.options.Log.Error().Err(err), c.Record()).
+				Msg("a call ended without an answer or a reason")
 		}
 		w.engine.CutOff(now, c)
 	}
 	w.wakeWaiting()
 }
 
-// wakeWaiting lets those look again who wait for room, work or the end of it. The caller holds the lock.
+// wakeWaiting wakes goroutines that wait for capacity, work or the end of the drain. The caller
+// holds the lock.
 func (w *Worker) wakeWaiting() {
-	for lane, roomy := range w.roomy {
+	for lane, capacity := range w.full {
 		if w.engine.HasCapacity(lane) {
-			close(roomy)
-			delete(w.roomy, lane)
+			close(capacity)
+			delete(w.full, lane)
 		}
 	}
 	poke(w.wake)
@@ -87,69 +86,13 @@ func poke(c chan<- struct{}) {
 	}
 }
 
-// writeLetters writes dead letters until ctx ends. While the topic refuses it tries one a second, and the
-// others wait: nothing that they stand for is committed.
-func (w *Worker) writeLetters(ctx context.Context, topic *deadletter.Writer) {
-	for {
-		w.mu.Lock()
-		batch := w.engine.NextLetters(letterBatch)
-		w.mu.Unlock()
-		if len(batch) == 0 {
-			select {
-			case <-ctx.Done():
-				return
-			case <-w.letters:
-			}
-			continue
-		}
-		refuses := w.writeBatch(ctx, topic, batch)
-		if ctx.Err() != nil {
-			return
-		}
-		if refuses {
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(engine.LetterRetry):
-			}
-		}
-	}
-}
-
-// writeBatch writes letters side by side, and says whether the topic refuses them.
-func (w *Worker) writeBatch(ctx context.Context, topic *deadletter.Writer, batch []*engine.Letter) (refuses bool) {
-	failures := make([]error, len(batch))
-	var writes sync.WaitGroup
-	for i, l := range batch {
-		writes.Go(func() {
-			l.Group = w.options.Group
-			failures[i] = topic.Write(ctx, l.DeadLetter)
-		})
-	}
-	writes.Wait()
-
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for i, err := range failures {
-		if errors.Is(err, context.Canceled) {
-			failures[i] = engine.ErrCutOff
-		}
-	}
-	refuses = w.engine.LettersWritten(time.Now(), batch, failures)
-	w.wakeWaiting()
-	if first := slices.IndexFunc(failures, func(err error) bool { return err != nil }); refuses && ctx.Err() == nil {
-		ofRecord(w.thin.Pass("letter", w.options.Log.Error()).Err(failures[first]), batch[first].Event.Record).
-			Msg("the dead-letter topic refuses the letter of this record; it is tried again, and nothing behind it is committed")
-	}
-	return refuses
-}
-
-// watchKey looks, as long as calls are held for the credentials, whether the key is another one by now: then
-// it is tried at once.
+// watchKey checks, while calls are held for the credentials, whether the key is another one by now:
+// then it is tried at once.
 func (w *Worker) watchKey(ctx context.Context) {
+	refused := func(h hold.Hold) bool { return h.Reason == hold.Credentials }
 	every(ctx, keyInterval, func() {
 		w.mu.Lock()
-		held := slices.ContainsFunc(w.engine.Holds(), func(h hold.Hold) bool { return h.Reason == hold.Credentials })
+		held := slices.ContainsFunc(w.engine.Holds(), refused)
 		w.mu.Unlock()
 		if !held || !w.options.IM.KeyChanged() { // it may read a file: not under the lock
 			return

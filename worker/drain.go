@@ -9,7 +9,10 @@ import (
 	"markread/consumer"
 )
 
-// drain waits until nothing is out, at most as long as a stop may take; its error says that it took longer.
+const lastCommit = 5 * time.Second // Kafka's request timeout
+
+// drain waits until nothing is in flight. It returns an error when that takes longer than
+// DrainTimeout.
 func (w *Worker) drain() error {
 	deadline := time.NewTimer(w.options.DrainTimeout)
 	defer deadline.Stop()
@@ -25,11 +28,13 @@ func (w *Worker) drain() error {
 		case <-deadline.C:
 			w.options.Log.Warn().Dur("drain_timeout_ms", w.options.DrainTimeout).
 				Msg("the drain timeout is over; what is still out will be repeated by the next owner")
-			return fmt.Errorf("calls or dead letters were still out after the drain timeout of %v", w.options.DrainTimeout)
+			return fmt.Errorf("calls or dead letters were still out after the drain timeout of %v",
+				w.options.DrainTimeout)
 		}
 	}
 }
 
+// commit counts and logs its failure, too.
 func (w *Worker) commit(ctx context.Context, g *consumer.Generation) error {
 	err := g.Commit(ctx)
 	if err == nil || errors.Is(err, context.Canceled) {
@@ -41,6 +46,7 @@ func (w *Worker) commit(ctx context.Context, g *consumer.Generation) error {
 		code = failed.Code
 	}
 	w.metrics.commitFailures.WithLabelValues(code).Inc()
-	w.thin.Pass("commit "+code, w.options.Log.Warn()).Err(err).Str("code", code).Msg("a commit failed; the next one commits the same and more")
+	w.throttled.Pass("commit "+code, w.options.Log.Warn()).Err(err).Str("code", code).
+		Msg("a commit failed; the next one commits the same and more")
 	return err
 }

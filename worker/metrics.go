@@ -13,8 +13,9 @@ import (
 	"markread/worker/hold"
 )
 
-// metrics are the counters that grow as things happen. What can be read off the engine's state is not
-// counted a second time but collected from a snapshot, so that the contract's sums hold at every scrape.
+// metrics are the counters that grow as things happen. What can be read off the engine's state is
+// not counted a second time but collected from a snapshot, so that the contract's sums hold at
+// every scrape.
 type metrics struct {
 	calls          *prometheus.CounterVec
 	callSeconds    prometheus.Histogram
@@ -50,8 +51,8 @@ func newMetrics() *metrics {
 	return m
 }
 
-// fromZero makes the counters that alerts watch exist before their first event: growth from nothing to 1
-// is no growth to Prometheus.
+// fromZero makes the counters that alerts watch exist before their first event: growth from nothing
+// to 1 is no growth to Prometheus.
 func (m *metrics) fromZero() {
 	m.letters.WithLabelValues("invalid", "")
 	for _, code := range imclient.Codes() {
@@ -84,8 +85,8 @@ func (m *metrics) CallEnded(failure *imclient.Error, took time.Duration) {
 	m.callSeconds.Observe(took.Seconds())
 }
 
-// codeLabel returns a failure's label as metrics show it: one word for all ErrorCodes that the table doesn't
-// know, so that a server can't make up label values.
+// codeLabel returns a failure's label as metrics show it: one word for all ErrorCodes that the
+// table doesn't know, so that a server can't make up label values.
 func codeLabel(label string) string {
 	if code, err := strconv.Atoi(label); err == nil {
 		if _, known := imclient.LookUp(code); !known {

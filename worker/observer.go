@@ -11,9 +11,9 @@ import (
 	"markread/worker/hold"
 )
 
-// observer counts and logs what the engine does. The log has one line when a hold begins, one when it ends, and
-// one for each new cause meanwhile. A server that asks for a short pause again and again would cause many: of
-// these one a minute is logged, with the number of those left out.
+// observer counts and logs what the engine does. The log has one line when a hold begins, one when
+// it ends, and one for each new cause meanwhile. A server that asks for a short pause again and
+// again would cause many: of these one a minute is logged, with the number of those left out.
 type observer struct {
 	*metrics
 	log        zerolog.Logger
@@ -32,11 +32,12 @@ const (
 	fullFor    = time.Minute // how long the whole share must have been free until that is logged
 )
 
-// CallRetried logs a failed attempt at debug level: failures of the service show in the holds and the metrics.
+// CallRetried logs a failed attempt at debug level: failures of the service show in the holds and
+// the metrics.
 func (o *observer) CallRetried(c *engine.Call, failure *imclient.Error, attempts, failures int32) {
 	if line := o.log.Debug(); line.Enabled() {
-		ofRecord(line, c.Record()).Str("code", failure.Label).Int32("attempts", attempts).Int32("failures", failures).
-			Msg("a call failed; it is retried")
+		ofRecord(line, c.Record()).Str("code", failure.Label).Int32("attempts", attempts).
+			Int32("failures", failures).Msg("a call failed; it is retried")
 	}
 }
 
@@ -47,8 +48,9 @@ func (o *observer) LetterWritten(l *engine.Letter) {
 	if o.maxReplays > 0 && l.Event.Replays >= o.maxReplays {
 		line.Bool("parked", true)
 	}
-	ofRecord(line, l.Event.Record).Str("class", l.Class).Str("code", l.Code).Int("attempts", l.Attempts).
-		Int("collapsed", l.Collapsed).Str("reason", l.Message).Msg("dead-lettered")
+	ofRecord(line, l.Event.Record).Str("class", l.Class).Str("code", l.Code).
+		Int("attempts", l.Attempts).Int("collapsed", l.Collapsed).Str("reason", l.Message).
+		Msg("dead-lettered")
 }
 
 // ofRecord adds a record's place to a log line.
@@ -66,7 +68,8 @@ func (o *observer) Limit(now time.Time, limit, share int) {
 		if !o.slowed {
 			o.slowed = true
 			o.log.Warn().Int("limit", limit).Int("share", share).Str("do", hold.Throttled.Do()).
-				Msg("the server answers that there are too many calls: slowed down; the limit grows back when it takes more")
+				Msg("the server answers that there are too many calls: slowed down; " +
+					"the limit grows back when it takes more")
 		}
 	case o.full.IsZero():
 		o.full = now

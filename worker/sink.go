@@ -7,10 +7,10 @@ import (
 	"markread/consumer/event"
 )
 
-// sink takes in what is fetched.
+// sink receives what is fetched.
 type sink struct{ *Worker }
 
-// Room blocks while the lane's share of memory is full.
+// Room blocks while the lane has no capacity.
 func (s sink) Room(ctx context.Context, lane event.Lane) error {
 	for {
 		s.mu.Lock()
@@ -18,23 +18,23 @@ func (s sink) Room(ctx context.Context, lane event.Lane) error {
 			s.mu.Unlock()
 			return ctx.Err()
 		}
-		if s.roomy[lane] == nil {
-			s.roomy[lane] = make(chan struct{})
+		if s.full[lane] == nil {
+			s.full[lane] = make(chan struct{})
 		}
-		roomy := s.roomy[lane]
+		capacity := s.full[lane]
 		s.mu.Unlock()
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-roomy:
+		case <-capacity:
 		}
 	}
 }
 
-// Deliver puts a batch into the backlog.
+// Deliver adds a batch to the backlog.
 func (s sink) Deliver(events []event.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.engine.Receive(time.Now(), events)
-	s.Worker.wakeWaiting()
+	s.wakeWaiting()
 }

@@ -29,7 +29,7 @@ type partition struct {
 
 func (p partition) number() string { return strconv.Itoa(p.Partition) }
 
-// age is that of the oldest event that has not reached its end; 0: there is none.
+// age is that of the oldest unfinished event; 0: there is none.
 func (p partition) age(now time.Time) time.Duration {
 	if p.Oldest == nil {
 		return 0
@@ -37,8 +37,8 @@ func (p partition) age(now time.Time) time.Duration {
 	return max(0, now.Sub(p.Oldest.Time))
 }
 
-// waited is how long the partition has waited: the age of its oldest unfinished event or, while it is
-// unreadable, the time since the last good fetch, whichever is longer. What can't be read has no
+// waited is how long the partition has waited: the age of its oldest unfinished event or, while it
+// is unreadable, the time since the last good fetch, whichever is longer. What can't be read has no
 // age of its own, and whether something is there is not known.
 func (p partition) waited(now time.Time) time.Duration {
 	age := p.age(now)
@@ -102,7 +102,7 @@ func (w *Worker) State() console.State {
 		Ready:     w.Ready(),
 		Group:     console.Group{Name: w.options.Group},
 		Quota:     console.Quota{Rate: w.options.Rate, InFlight: s.InFlight},
-		Lanes:     console.Lanes{Live: s.shownLane(event.Live), Backfill: s.shownLane(event.Backfill)},
+		Lanes:     console.Lanes{Live: s.lane(event.Live), Backfill: s.lane(event.Backfill)},
 		Totals:    s.totals(),
 		Held:      shownHolds(s.at, s.holds),
 	}
@@ -131,7 +131,8 @@ func (w *Worker) Held() []console.Hold {
 	return shownHolds(now, w.engine.Holds())
 }
 
-// overdue is how long after its time a probe is still out, or about to be: a call takes 11 s at most.
+// overdue is how long after its time a probe is still in flight, or about to be: a call takes 11 s
+// at most.
 const overdue = time.Minute
 
 func shownHolds(now time.Time, holds []hold.Hold) []console.Hold {
@@ -145,7 +146,8 @@ func shownHolds(now time.Time, holds []hold.Hold) []console.Hold {
 			shown.Lane = event.Lane(h.Lane).String()
 			shown.Detail = "lane " + shown.Lane + ": " + shown.Detail
 		}
-		if !h.NextProbe.IsZero() && now.Sub(h.NextProbe) < overdue { // else nothing waits to probe with
+		// When it is overdue, nothing waits to probe with.
+		if !h.NextProbe.IsZero() && now.Sub(h.NextProbe) < overdue {
 			shown.NextProbeAt = &h.NextProbe
 		}
 		list = append(list, shown)
@@ -153,8 +155,9 @@ func shownHolds(now time.Time, holds []hold.Hold) []console.Hold {
 	return list
 }
 
-// unfinished returns the oldest unfinished event of each partition, with its lane. A number of committed records
-// says little when calls finish out of order; these are the events that the commits wait for.
+// unfinished returns the oldest unfinished event of each partition, with its lane. A number of
+// committed records says little when calls finish out of order; these are the events that the
+// commits wait for.
 func unfinished(partitions []partition) map[event.Ref]event.Lane {
 	lanes := map[event.Ref]event.Lane{}
 	for _, p := range partitions {
@@ -165,32 +168,38 @@ func unfinished(partitions []partition) map[event.Ref]event.Lane {
 	return lanes
 }
 
-// shown is the partition as the console shows it; waits has what its oldest unfinished event waits for.
+// shown is the partition as the console shows it; waits has what its oldest unfinished event waits
+// for.
 func (p partition) shown(now time.Time, waits map[event.Ref]engine.Explanation) console.Partition {
-	shown := console.Partition{Topic: p.Topic, Partition: p.Partition}
-	if p.Oldest != nil {
-		x := waits[p.Oldest.Ref]
-		shown.OldestUnfinished = &console.Unfinished{Offset: p.Oldest.Offset, AgeSeconds: p.age(now).Seconds(), Attempts: x.Attempts, WaitsFor: x.WaitsFor}
+	shown := console.Partition{
+		Topic:         p.Topic,
+		Partition:     p.Partition,
+		Committed:     ifKnown(p.Committed, p.Committed >= 0),
+		HighWatermark: ifKnown(p.HighWatermark, p.HighWatermark >= 0),
+		Lag:           ifKnown(p.lag()),
 	}
-	if p.Committed >= 0 {
-		shown.Committed = &p.Committed
-	}
-	if p.HighWatermark >= 0 {
-		shown.HighWatermark = &p.HighWatermark
-	}
-	if lag, known := p.lag(); known {
-		shown.Lag = &lag
+	if o := p.Oldest; o != nil {
+		x := waits[o.Ref]
+		shown.OldestUnfinished = &console.Unfinished{
+			Offset: o.Offset, AgeSeconds: p.age(now).Seconds(), Attempts: x.Attempts, WaitsFor: x.WaitsFor,
+		}
 	}
 	if u := p.Unreadable; u != nil {
-		shown.Unreadable = &console.Unreadable{Since: u.Since, Reason: u.Reason, Do: u.Do}
-		if u.Offset >= 0 {
-			shown.Unreadable.Offset = &u.Offset
+		shown.Unreadable = &console.Unreadable{
+			Since: u.Since, Offset: ifKnown(u.Offset, u.Offset >= 0), Reason: u.Reason, Do: u.Do,
 		}
 	}
 	return shown
 }
 
-func (s snapshot) shownLane(lane event.Lane) console.Lane {
+func ifKnown(n int64, known bool) *int64 {
+	if !known {
+		return nil
+	}
+	return &n
+}
+
+func (s snapshot) lane(lane event.Lane) console.Lane {
 	l := console.Lane{Conversations: s.Conversations[lane], Events: int(s.Counts[lane].Unsettled())}
 	for _, p := range s.partitions {
 		if p.lane == lane {

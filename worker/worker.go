@@ -1,23 +1,23 @@
-// Package worker turns mark-read events into API calls: it fetches them, collapses what is superseded,
-// calls no faster than the quota allows, retries what is worth it, and parks the rest as dead letters.
+// Package worker turns mark-read events into API calls: it fetches them, collapses what is
+// superseded, calls no faster than the quota allows, retries what is worth it, and writes dead
+// letters of the rest.
 //
-// The decisions are made in package engine, which has no clock, no goroutine and no I/O, so that they can be
-// tested and simulated. Worker carries them out: it holds the lock, makes the calls,
-// writes the letters and commits. console shows what it does.
+// Package engine makes the decisions; it has no clock, no goroutine and no I/O, so that it can be
+// tested and simulated. Worker carries them out: it holds the lock, makes the calls, writes the
+// letters and commits. console shows what it does. It knows no Kafka protocol (package consumer)
+// and no HTTP (imclient).
 //
-// What the package does not do: it knows no Kafka protocol (package consumer) and no HTTP (imclient).
-//
-// Goroutines. Run waits for everything that it starts. For each generation serve owns: the fetchers, one
-// dispatcher, one goroutine a call, one that writes letters, one that commits, one that watches the key, one that watches the
-// offsets. At a revoke or a stop the
-// fetchers and the dispatcher end first; what is out has DrainTimeout to end; then the last commit.
+// Goroutines. Run waits for everything that it starts. For each generation serve owns the fetchers,
+// one dispatcher, one goroutine for each call, and one each that writes letters, commits, watches
+// the key and watches the offsets. At a revoke or a stop the fetchers and the dispatcher end first;
+// what is in flight has DrainTimeout to end; then the last commit.
 //
 // Non-obvious:
-//   - Everything about events belongs to a generation object and goes with it. What is about the server
-//     (permits, holds, the memory of what was applied) belongs to the process and stays.
+//   - Everything about events belongs to a generation object and goes with it. What is about the
+//     server (permits, holds, the memory of what was applied) belongs to the process and stays.
 //   - A call that was cut off by a stop is no failure and no attempt.
-//   - The permit of a call is returned by the same step that settles it, under the same lock: a state in
-//     between can't be seen.
+//   - The permit of a call is returned by the same step that settles it, under the same lock: a
+//     state in between can't be seen.
 package worker
 
 import (
@@ -42,16 +42,16 @@ import (
 
 // Caller makes one API call. *imclient.Client is one.
 type Caller interface {
-	// MarkRead makes at most one request. It returns nil, an *imclient.Error, the cause of ctx's end, or what the lease of ctx returned
-	// (imclient.WithLease).
+	// MarkRead makes at most one request. It returns nil, an *imclient.Error, the cause of ctx's
+	// end, or what the lease of ctx returned (imclient.WithLease).
 	MarkRead(ctx context.Context, read imclient.Read) error
 	// Now is the later of our clock and the server's.
 	Now() time.Time
-	// KeyChanged says whether the key is another one than that of the last signature. It may read a file.
+	// KeyChanged reports whether the key is not that of the last signature. It may read a file.
 	KeyChanged() bool
 }
 
-// Options say how a worker works. All must be set but where noted.
+// Options configure a worker. All must be set except where noted.
 type Options struct {
 	Kafka  *kafkaclient.Client
 	IM     Caller
@@ -61,15 +61,15 @@ type Options struct {
 	Rate        int // calls a second of the whole group; 0: no quota
 	MaxInFlight int // calls at the same time; with Rate 0 only
 	MaxPending  int // conversations in memory at which fetching pauses
-	MaxRejected int // per cent of the last 500 ends of a lane that may be rejected or invalid
+	MaxRejected int // per cent of a lane's last 500 outcomes that may be rejected or invalid
 	Attempts    int // counted failures that make a dead letter
 	Backoff     imclient.Backoff
 
 	MaxReplays int // replays after which a letter is parked, which its log line says; 0: none is
 
-	CallTimeout  time.Duration // of one call: longer than that none is out
+	CallTimeout  time.Duration // of one call: none is in flight for longer
 	CommitEvery  time.Duration
-	DrainTimeout time.Duration // how long a revoke or a stop waits for what is out
+	DrainTimeout time.Duration // how long a revoke or a stop waits for what is in flight
 
 	Log             zerolog.Logger
 	Version, Commit string // shown in the state; may be empty
@@ -88,17 +88,17 @@ type Worker struct {
 	mu         sync.Mutex
 	engine     *engine.Engine
 	generation *consumer.Generation         // nil between generations
-	lost       map[string]int64             // of the generations before
-	roomy      map[event.Lane]chan struct{} // of full lanes that somebody waits for: closed when they have capacity
+	lost       map[string]int64             // of the generations before, by topic
+	full       map[event.Lane]chan struct{} // closed when a lane that fetchers wait for has capacity
 
 	unclean error // what the last generation left undone at its end; Run and serve's own
 
-	member  atomic.Bool     // within a generation
-	thin    logthrottle.Log // of failures that repeat
-	wake    chan struct{}   // something came in: the dispatcher or the drain looks again
-	letters chan struct{}   // letters wait to be written
-	turned  atomic.Int64    // when the dispatcher or the group's loop last looked, Unix nanoseconds; 0: not yet
-	left    atomic.Int64    // when the last generation ended, Unix nanoseconds; 0: there was none
+	member    atomic.Bool     // within a generation
+	throttled logthrottle.Log // of failures that repeat
+	wake      chan struct{}   // something came in: the dispatcher or the drain rechecks
+	letters   chan struct{}   // letters wait to be written
+	turned    atomic.Int64    // when the dispatcher or the group's loop last iterated, Unix ns; 0: not yet
+	left      atomic.Int64    // when the last generation ended, Unix ns; 0: there was none
 }
 
 // New returns a worker that does nothing until Run.
@@ -115,46 +115,49 @@ func New(options Options) (*Worker, error) {
 	case options.MaxRejected < 1 || options.MaxRejected > 100:
 		return nil, fmt.Errorf("worker: MaxRejected is %d; it is per cent, 1 to 100", options.MaxRejected)
 	case options.CallTimeout <= 0 || options.CallTimeout+proofMargin >= kafkaclient.SessionTimeout:
-		return nil, fmt.Errorf("worker: CallTimeout is %v; with %v it must end within a session of %v", options.CallTimeout, proofMargin, kafkaclient.SessionTimeout)
+		return nil, fmt.Errorf("worker: CallTimeout is %v; with %v it must end within a session of %v",
+			options.CallTimeout, proofMargin, kafkaclient.SessionTimeout)
 	case options.CommitEvery <= 0 || options.DrainTimeout <= 0:
 		return nil, errors.New("worker: CommitEvery and DrainTimeout must be positive")
 	}
 	w := &Worker{
 		options: options,
 		metrics: newMetrics(),
-		roomy:   map[event.Lane]chan struct{}{},
 		started: time.Now(),
+		full:    map[event.Lane]chan struct{}{},
 		lost:    map[string]int64{options.Topics.Live: 0},
 		wake:    make(chan struct{}, 1),
 		letters: make(chan struct{}, 1),
 	}
+	if options.Topics.Backfill != "" {
+		w.lost[options.Topics.Backfill] = 0
+	}
+	if options.Rate > 0 {
+		options.MaxInFlight = 0
+	}
+	type key struct {
+		id string
+		n  int
+	}
 	seed := maphash.MakeSeed()
-	decides := engine.Options{
+	w.engine = engine.New(engine.Options{
 		Topics:      options.Topics,
 		Attempts:    options.Attempts,
+		MaxInFlight: options.MaxInFlight,
 		MaxPending:  options.MaxPending,
 		MaxRejected: options.MaxRejected,
 		Backoff:     options.Backoff,
 		Jitter: func(id string, failures int) float64 {
-			return float64(maphash.Comparable(seed, struct {
-				id string
-				n  int
-			}{id, failures})>>11) / (1 << 53)
+			return float64(maphash.Comparable(seed, key{id, failures})>>11) / (1 << 53)
 		},
 		Observer: &observer{metrics: w.metrics, log: options.Log, maxReplays: options.MaxReplays},
-	}
-	if options.Rate == 0 {
-		decides.MaxInFlight = options.MaxInFlight
-	}
-	w.engine = engine.New(decides)
-	if options.Topics.Backfill != "" {
-		w.lost[options.Topics.Backfill] = 0
-	}
+	})
 	return w, nil
 }
 
-// Run works until ctx ends, then drains, commits and leaves the group. It returns nil when all of that went
-// through, and an error when it did not, or when it can't work at all (consumer.Client.Consume says when).
+// Run works until ctx ends, then drains, commits and leaves the group. It returns nil when all of
+// that succeeded, and an error when it did not, or when it can't work at all (consumer.Consume says
+// when).
 func (w *Worker) Run(ctx context.Context) error {
 	options := consumer.GroupOptions{
 		Group:  w.options.Group,
@@ -164,14 +167,16 @@ func (w *Worker) Run(ctx context.Context) error {
 		Turned: w.turn,
 	}
 	if w.options.Rate > 0 {
-		options.Share = func(all, owned []event.TopicPartition) int { return engine.Share(w.options.Rate, all, owned) }
+		options.Share = func(all, owned []event.TopicPartition) int {
+			return engine.Share(w.options.Rate, all, owned)
+		}
 	}
-	err := consumer.Consume(ctx, w.options.Kafka, options, w.serve)
-	if err != nil {
+	if err := consumer.Consume(ctx, w.options.Kafka, options, w.serve); err != nil {
 		return err
 	}
 	if w.unclean != nil {
-		return fmt.Errorf("stopped, but not cleanly: %w; nothing is lost, but some calls will be made again", w.unclean)
+		return fmt.Errorf("stopped, but not cleanly: %w; nothing is lost, but some calls will be made again",
+			w.unclean)
 	}
 	return nil
 }
@@ -181,14 +186,16 @@ func (w *Worker) serve(ctx context.Context, g *consumer.Generation) {
 	w.begin(g)
 	defer w.end(g)
 
-	// What is out when the generation ends is finished, so it has a context of its own.
-	work, abandon := context.WithCancel(imclient.WithLease(context.Background(), func() error { return w.lease(g) }))
+	// What is in flight when the generation ends is finished, so it has a context of its own.
+	work, abandon := context.WithCancel(
+		imclient.WithLease(context.Background(), func() error { return w.lease(g) }))
 	defer abandon()
 
 	var calls, taking, writing sync.WaitGroup
+	topic := deadletter.NewWriter(w.options.Kafka, w.options.Topics.DeadLetter)
 	taking.Go(func() { w.dispatch(ctx, work, g, &calls) })
-	writing.Go(func() { w.writeLetters(work, deadletter.NewWriter(w.options.Kafka, w.options.Topics.DeadLetter)) })
-	writing.Go(func() { every(work, w.options.CommitEvery, func() { _ = w.commit(work, g) }) }) // its error is logged
+	writing.Go(func() { w.writeLetters(work, topic) })
+	writing.Go(func() { every(work, w.options.CommitEvery, func() { _ = w.commit(work, g) }) })
 	writing.Go(func() { w.watchKey(work) })
 	writing.Go(func() { w.watchStalls(work, g) })
 
@@ -197,7 +204,7 @@ func (w *Worker) serve(ctx context.Context, g *consumer.Generation) {
 	w.turn()
 	drained := w.drain()
 	w.turn()
-	last, cancel := context.WithTimeout(context.Background(), lastCommit) // with what is left of the commit before it
+	last, cancel := context.WithTimeout(context.Background(), lastCommit) // with the rest of the one before
 	defer cancel()
 	abandon()
 	calls.Wait()
@@ -216,18 +223,19 @@ func (w *Worker) begin(g *consumer.Generation) {
 	w.generation = g
 	w.member.Store(true)
 	w.engine.Begin(now, g, len(assigned), len(all))
-	if w.options.Rate > 0 {
-		if why, do := g.Mismatch(); why != "" {
-			w.engine.SetMismatch(now, why, do)
-		} else {
-			w.engine.SetShare(now, engine.Share(w.options.Rate, all, assigned))
-		}
-		w.options.Log.Info().Int("rate", w.options.Rate).Int("share", w.engine.State(now).Share).Int("assigned", len(assigned)).
-			Int("partitions", len(all)).Msg("this worker's share of the rate")
+	if w.options.Rate == 0 {
+		return
 	}
+	if why, do := g.Mismatch(); why != "" {
+		w.engine.SetMismatch(now, why, do)
+	} else {
+		w.engine.SetShare(now, engine.Share(w.options.Rate, all, assigned))
+	}
+	w.options.Log.Info().Int("rate", w.options.Rate).Int("share", w.engine.State(now).Share).
+		Int("assigned", len(assigned)).Int("partitions", len(all)).Msg("this worker's share of the rate")
 }
 
-// end gives g and all that is in memory of it up.
+// end drops g and its in-memory state.
 func (w *Worker) end(g *consumer.Generation) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -241,13 +249,15 @@ func (w *Worker) end(g *consumer.Generation) {
 	w.left.Store(now.UnixNano())
 }
 
-// proofMargin is what a call may take beside its own timeout: until it is sent, and until its connection is closed.
+// proofMargin is what a call may take beside its own timeout: until it is sent, and until its
+// connection is closed.
 const proofMargin = time.Second
 
-// errNoProof says that a call was not sent.
+// errNoProof is why a call was not sent.
 var errNoProof = errors.New("this worker may have been given up by its group")
 
-// lease says whether a call that is sent now ends before another worker can have our partitions: before our session ends.
+// lease returns an error unless a call that is sent now ends before another worker can have our
+// partitions: before our session ends.
 func (w *Worker) lease(g *consumer.Generation) error {
 	if g.ProofAge() > kafkaclient.SessionTimeout-w.options.CallTimeout-proofMargin {
 		return errNoProof
@@ -262,8 +272,8 @@ func (w *Worker) Pause() {
 	w.engine.Pause(time.Now())
 }
 
-// Resume ends a pause. With acceptRejections it also ends the holds for rejections: of their lanes the next
-// 10,000 events that are rejected or invalid go to the dead letters.
+// Resume ends a pause. With acceptRejections it also ends the holds for rejections: the next 10,000
+// events of their lanes that are rejected or invalid become dead letters.
 func (w *Worker) Resume(acceptRejections bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -271,15 +281,15 @@ func (w *Worker) Resume(acceptRejections bool) {
 	w.wakeWaiting()
 }
 
-// Ready says whether the worker is a member of the group, or was one a moment ago.
+// Ready reports whether the worker is a member of the group, or was one a moment ago.
 func (w *Worker) Ready() bool {
 	left := w.left.Load()
 	return w.member.Load() || left != 0 && time.Since(time.Unix(0, left)) < groupSilence
 }
 
-// Healthy says what stands still, if anything does: within a generation the dispatcher or the drain, else
-// the group's loop, which tries to join again and again. It takes no lock: one that nobody gives back is
-// among what it must notice.
+// Healthy returns an error that names what stands still, if anything does: within a generation the
+// dispatcher or the drain, else the group's loop, which retries to join. It takes no lock: one that
+// is never released is among what it must notice.
 func (w *Worker) Healthy() error {
 	turned := w.turned.Load()
 	if turned == 0 {

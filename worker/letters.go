@@ -1,0 +1,63 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"markread/consumer/deadletter"
+	"markread/worker/engine"
+)
+
+const letterBatch = 64 // letters that are written at the same time
+
+// writeLetters writes dead letters until ctx ends. While the topic refuses, it tries one a second, and
+// the others wait: nothing that they stand for is committed.
+func (w *Worker) writeLetters(ctx context.Context, topic *deadletter.Writer) {
+	for ctx.Err() == nil {
+		w.mu.Lock()
+		batch := w.engine.NextLetters(letterBatch)
+		w.mu.Unlock()
+		waiting, retry := w.letters, (<-chan time.Time)(nil)
+		if len(batch) > 0 {
+			if !w.writeBatch(ctx, topic, batch) {
+				continue
+			}
+			waiting, retry = nil, time.After(engine.LetterRetry)
+		}
+		select {
+		case <-ctx.Done():
+		case <-waiting:
+		case <-retry:
+		}
+	}
+}
+
+// writeBatch writes letters side by side, and returns whether the topic refuses them.
+func (w *Worker) writeBatch(ctx context.Context, topic *deadletter.Writer, batch []*engine.Letter) (refuses bool) {
+	failures := make([]error, len(batch))
+	var writes sync.WaitGroup
+	for i, l := range batch {
+		writes.Go(func() {
+			l.Group = w.options.Group
+			if failures[i] = topic.Write(ctx, l.DeadLetter); errors.Is(failures[i], context.Canceled) {
+				failures[i] = engine.ErrCutOff
+			}
+		})
+	}
+	writes.Wait()
+
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	refuses = w.engine.LettersWritten(time.Now(), batch, failures)
+	w.wakeWaiting()
+	if refuses && ctx.Err() == nil {
+		first := slices.IndexFunc(failures, func(err error) bool { return err != nil })
+		line := w.throttled.Pass("letter", w.options.Log.Error()).Err(failures[first])
+		ofRecord(line, batch[first].Event.Record).Msg("the dead-letter topic refuses the letter of this " +
+			"record; it is tried again, and nothing behind it is committed")
+	}
+	return refuses
+}

@@ -1,9 +1,9 @@
-// Package backlog holds what waits for a call: conversations, each with all its events collapsed into
-// the one with the largest read time.
+// Package backlog holds what waits for a call: conversations, each with all its events collapsed
+// into the one with the largest read time.
 //
-// It decides what an event waits behind and which conversation is called next; it doesn't decide when
-// (package quota, package hold), makes no calls, and doesn't know what a failure means. It is a pure
-// state machine: no goroutine, no clock, no I/O. It is not safe for concurrent use.
+// It decides what an event waits behind and which conversation is called next; it doesn't decide
+// when (package quota, package hold), makes no calls, and doesn't know what a failure means. It is
+// a pure state machine: no goroutine, no clock, no I/O. It is not safe for concurrent use.
 //
 // What it promises:
 //   - One call at a time for a conversation. Events that arrive meanwhile wait for its end; if it
@@ -12,16 +12,19 @@
 //     success covers is superseded at once, as long as the success is remembered (see memory).
 //   - Lane 0 goes strictly before lane 1, but lane 1 gets every 19th call (5.3 %), so that it can't
 //     starve. A conversation with events of both lanes is in the better one.
-//   - Within a lane the oldest goes first, by arrival. While first tries of the lane wait, its retries
-//     get at most every 10th call. While first tries of any lane wait, few retries are out: one that hangs
-//     holds its permit for many times as long as a call that is answered.
-//   - Probes take turns over conversations: one that was probed goes behind all that wait for a retry.
+//   - Within a lane the oldest goes first, by arrival. While first tries of the lane wait, its
+//     retries get at most every 10th call. While first tries of any lane wait, few retries are out:
+//     one that hangs holds its permit for many times as long as a call that is answered.
+//   - Probes take turns over conversations: one that was probed goes behind all that wait for a
+//     retry.
 //
 // Non-obvious:
-//   - A retrying conversation goes on collapsing: it is in the map like any other, and its next call
-//     carries the largest T of that moment. That is why retries are scheduled here, not in the client.
-//   - What a success settles is decided when the call is taken, and by T for what arrives while it is
-//     out, never by when the answer comes: an event with a larger T than the one sent is not covered.
+//   - A retrying conversation goes on collapsing: it is in the map like any other, and its next
+//     call carries the largest T of that moment. That is why retries are scheduled here, not in the
+//     client.
+//   - What a success settles is decided when the call is taken, and by T for what arrives while it
+//     is out, never by when the answer comes: an event with a larger T than the one sent is not
+//     covered.
 //   - A dropped conversation (dead-lettered) leaves the map at once: events that arrive while its
 //     letter is being written begin a new life, with no attempts.
 package backlog
@@ -76,14 +79,14 @@ type lane struct {
 	overtaken     int   // calls that better lanes took since this one's last, while it waited
 }
 
-// New returns an empty backlog. What memory remembers outlives it: it is about the server, not about
-// what waits. Times of later calls must not be before start.
+// New returns an empty backlog. What memory remembers outlives it: it is about the server, not
+// about what waits. Times of later calls must not be before start.
 func New(memory *Memory, start time.Time) *Backlog {
 	return &Backlog{conversations: map[string]*Conversation{}, memory: memory, start: start}
 }
 
-// Add takes an event in. It reports false when an earlier success covers the event: it needs no call
-// and is not kept.
+// Add takes an event in. It reports false when an earlier success covers the event: it needs no
+// call and is not kept.
 func (b *Backlog) Add(now time.Time, e Event) (kept bool) {
 	if b.memory.Covers(now, e.ID(), e.ReadTime) {
 		return false
@@ -119,7 +122,8 @@ func appendRef(refs []uint64, ref uint64) []uint64 {
 	return append(refs, ref)
 }
 
-// keepLargest makes e the event that the conversation is called for, if none has a larger T. The map must not keep the old payload.
+// keepLargest makes e the event that the conversation is called for, if none has a larger T. The
+// map must not keep the old payload.
 func (b *Backlog) keepLargest(c *Conversation, e Event) {
 	if e.ReadTime < c.readTime {
 		return
@@ -158,8 +162,8 @@ func (b *Backlog) forget(c *Conversation) {
 	b.lanes[c.lane].bytes -= len(c.payload)
 }
 
-// Ready says whether a conversation of the open lanes may be called now, and else when their next retry is
-// due (zero: not before something is added or answered).
+// Ready says whether a conversation of the open lanes may be called now, and else when their next
+// retry is due (zero: not before something is added or answered).
 func (b *Backlog) Ready(now time.Time, open LaneSet) (ok bool, due time.Time) {
 	first := int64(-1)
 	for i := range b.lanes {
@@ -181,9 +185,9 @@ func (b *Backlog) Ready(now time.Time, open LaneSet) (ok bool, due time.Time) {
 	return !due.After(now), due
 }
 
-// Take chooses the conversation of the open lanes to call now and marks it as out: the answer must be
-// reported with Succeeded, Retry, Defer or Drop. While first tries wait it takes no retry beyond maxRetries
-// that are out. It returns nil when nothing may be called (see Ready).
+// Take chooses the conversation of the open lanes to call now and marks it as out: the answer must
+// be reported with Succeeded, Retry, Defer or Drop. While first tries wait it takes no retry beyond
+// maxRetries that are out. It returns nil when nothing may be called (see Ready).
 func (b *Backlog) Take(now time.Time, open LaneSet, maxRetries int) *Conversation {
 	at := int64(now.Sub(b.start))
 	firstTries := false
@@ -222,9 +226,9 @@ func (b *Backlog) Take(now time.Time, open LaneSet, maxRetries int) *Conversatio
 	return b.out(l.fresh.pop())
 }
 
-// TakeProbe chooses a conversation of the open lanes to find out whether a trouble is over. It doesn't wait
-// for due times: one that was never called goes first, then the retry that is due first. It returns nil when
-// nothing waits.
+// TakeProbe chooses a conversation of the open lanes to find out whether a trouble is over. It
+// doesn't wait for due times: one that was never called goes first, then the retry that is due
+// first. It returns nil when nothing waits.
 func (b *Backlog) TakeProbe(open LaneSet) *Conversation {
 	var first *queue
 	for i := range b.lanes {
@@ -297,8 +301,8 @@ func (b *Backlog) Retry(c *Conversation, due time.Time) {
 	b.retry(c, int64(due.Sub(b.start)))
 }
 
-// Defer is Retry for a probe that brought nothing: c may be called again at due, but not before all others
-// that wait for a retry.
+// Defer is Retry for a probe that brought nothing: c may be called again at due, but not before all
+// others that wait for a retry.
 func (b *Backlog) Defer(c *Conversation, due time.Time) {
 	b.land(c)
 	b.retry(c, max(int64(due.Sub(b.start)), b.latest+1))
@@ -310,7 +314,8 @@ func (b *Backlog) retry(c *Conversation, key int64) {
 	b.latest = max(b.latest, key)
 }
 
-// Drop ends the call of c and forgets it, with all its events, those that arrived meanwhile included.
+// Drop ends the call of c and forgets it, with all its events, those that arrived meanwhile
+// included.
 func (b *Backlog) Drop(c *Conversation) Dropped {
 	b.land(c)
 	b.forget(c)
@@ -324,8 +329,8 @@ func (b *Backlog) land(c *Conversation) {
 	b.relocate(c, f.lane)
 }
 
-// Hasten lets every waiting retry fall due before latest: what they waited for is over. spread gives a
-// fraction in [0, 1) of the time until then.
+// Hasten lets every waiting retry fall due before latest: what they waited for is over. spread
+// gives a fraction in [0, 1) of the time until then.
 func (b *Backlog) Hasten(now, latest time.Time, spread func(id string) float64) {
 	from, span := int64(now.Sub(b.start)), float64(latest.Sub(now))
 	b.latest = 0
@@ -351,8 +356,8 @@ func (b *Backlog) Len() int { return len(b.conversations) }
 const findAtMost = 1_000_000
 
 // Find returns the conversations that hold the wanted events. It walks the whole backlog, over the
-// oldest event of each conversation; when that was not enough (events without a key), over the others
-// too, but not over more than findAtMost: some may not be found.
+// oldest event of each conversation; when that was not enough (events without a key), over the
+// others too, but not over more than findAtMost: some may not be found.
 func (b *Backlog) Find(wanted map[uint64]bool) map[uint64]*Conversation {
 	found := make(map[uint64]*Conversation, len(wanted))
 	checked := 0

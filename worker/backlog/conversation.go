@@ -1,7 +1,7 @@
 package backlog
 
-// Conversation is one reader and one peer, with the events that wait for a call. Its exported fields
-// are its owner's to keep; it must not be used after Succeeded or Drop.
+// Conversation is one reader and one peer, with the events that wait for a call. Its exported
+// fields are its owner's to keep; it must not be used after Succeeded or Drop.
 type Conversation struct {
 	Baseline uint64 // the owner's mark of the last attempt
 	Failures int32  // calls in a row that did not succeed: what the backoff grows with
@@ -32,15 +32,16 @@ type flight struct {
 	newerLane  int8
 }
 
-// Settled is what a successful call settles: Refs[:Sent] waited for it, Applied among them with the T
-// that was sent; the others came while it was out and are covered by it.
+// Settled is what a successful call settles: Refs[:Sent] waited for it, Applied among them with the
+// T that was sent; the others came while it was out and are covered by it.
 type Settled struct {
 	Refs    []uint64
 	Sent    int
 	Applied uint64
 }
 
-// Dropped is what leaves without success: the payload and the T are those of the event with the largest T.
+// Dropped is what leaves without success: the payload and the T are those of the event with the
+// largest T.
 type Dropped struct {
 	Refs     []uint64
 	Payload  string

@@ -11,8 +11,8 @@ const (
 )
 
 // Memory knows what was last applied, so that an event that is covered already costs no call. It is
-// bounded, and it forgets: a deliberate repair, which needs the call, must not be swallowed for long.
-// The zero value is not ready; use NewMemory.
+// bounded, and it forgets: a deliberate repair, which needs the call, must not be swallowed for
+// long. The zero value is not ready; use NewMemory.
 type Memory struct {
 	applied map[string]success
 	order   []remembered // oldest first; entries that a later success replaced are skipped

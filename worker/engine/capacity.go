@@ -5,8 +5,8 @@ import (
 	"markread/worker/hold"
 )
 
-// Bounds of memory, beside --max-pending: unsettled events, at 24 bytes each; and the records that a
-// letter needs or may need, which may be of any size. An event of two accounts, a time and the
+// Bounds of memory, beside --max-pending: unsettled events, at 24 bytes each; and the records that
+// a letter needs or may need, which may be of any size. An event of two accounts, a time and the
 // recommended key takes about 60 bytes of its 512.
 const (
 	defaultMaxEvents     = 8_000_000
@@ -45,10 +45,10 @@ func (e *Engine) load(lane event.Lane) load {
 	}
 }
 
-// HasCapacity reports whether a lane may fetch more. Backfill stops at half of each bound, and never
-// counts for more than that against live (what is fetched at once may be more than was free), so that
-// live events never wait behind a full backfill. While a lane is held for rejections, what waits in it
-// must not stop the other one: then each has half of the bounds for itself.
+// HasCapacity reports whether a lane may fetch more. Backfill stops at half of each bound, and
+// never counts for more than that against live (what is fetched at once may be more than was free),
+// so that live events never wait behind a full backfill. While a lane is held for rejections, what
+// waits in it must not stop the other one: then each has half of the bounds for itself.
 func (e *Engine) HasCapacity(lane event.Lane) bool {
 	if e.backlog == nil {
 		return false

@@ -1,14 +1,14 @@
 // Package engine decides which calls are made, what becomes of each event and when fetching pauses,
-// and explains what an event waits for. It puts together backlog (what is called next), quota (when)
-// and hold (whether at all).
+// and explains what an event waits for. It puts together backlog (what is called next), quota
+// (when) and hold (whether at all).
 //
-// It is pure: no goroutine, no clock, no I/O, no context, no log. Time is an argument, and must not go
-// back between two calls. It is not safe for concurrent use: package worker holds the lock, a
+// It is pure: no goroutine, no clock, no I/O, no context, no log. Time is an argument, and must not
+// go back between two calls. It is not safe for concurrent use: package worker holds the lock, a
 // simulation needs none.
 //
-// Its user promises: Begin starts a generation, End drops it. In between, each Call of Next is reported
-// once, with Answer or CutOff, and each batch of NextLetters once, with LettersWritten. An event is
-// finished when the Tracker's Finish is called, and not before.
+// Its user promises: Begin starts a generation, End drops it. In between, each Call of Next is
+// reported once, with Answer or CutOff, and each batch of NextLetters once, with LettersWritten. An
+// event is finished when the Tracker's Finish is called, and not before.
 package engine
 
 import (
@@ -96,9 +96,9 @@ func New(options Options) *Engine {
 }
 
 // Begin starts a generation with an empty backlog, for a worker that was assigned some of all
-// partitions of the group. The intervals between probes grow by the same ratio, so that a group probes
-// as often as one worker. Without any partition there is nothing to probe with: the holds that only a
-// probe ends are dropped.
+// partitions of the group. The intervals between probes grow by the same ratio, so that a group
+// probes as often as one worker. Without any partition there is nothing to probe with: the holds
+// that only a probe ends are dropped.
 func (e *Engine) Begin(now time.Time, t Tracker, assigned, partitions int) {
 	e.tracker, e.partitions = t, partitions
 	e.backlog, e.letters = backlog.New(e.memory, now), letterQueue{}
@@ -140,8 +140,9 @@ func (e *Engine) Receive(now time.Time, events []event.Event) {
 		})
 		if !kept {
 			e.settle(now, uint64(ev.Ref), Superseded)
-			// An earlier success covers it. After a rebalance the good events of a backlog finish like
-			// this and only the bad ones are called again, which must not look as if all were bad.
+			// An earlier success covers it. After a rebalance the good events of a backlog finish
+			// like this and only the bad ones are called again, which must not look as if all were
+			// bad.
 			e.changed(now, e.holds.Ended(now, int(ev.Lane), hold.Called, ""))
 		} else if e.backlog.Len() > known {
 			e.holds.Arrived(now)
@@ -149,9 +150,10 @@ func (e *Engine) Receive(now time.Time, events []event.Event) {
 	}
 }
 
-// Until the server has accepted the signature, only so many calls may be in flight, and one more now
-// and then: while a server is slow to refuse a wrong signature it must not get hundreds, because after
-// too many it refuses correct ones, too (70050); but calls that hang must not stop the others.
+// Until the server has accepted the signature, only so many calls may be in flight, and one more
+// now and then: while a server is slow to refuse a wrong signature it must not get hundreds,
+// because after too many it refuses correct ones, too (70050); but calls that hang must not stop
+// the others.
 const (
 	unacceptedCalls = 4
 	unacceptedPace  = 250 * time.Millisecond
@@ -161,8 +163,8 @@ const (
 const retryPart = 10
 
 // Next returns the call to make now. The permit and the token come first, then the best waiting
-// conversation is chosen: so priority is exact, and events collapse as late as possible. Without a call
-// it returns when to ask again; a zero time means not before something comes in.
+// conversation is chosen: so priority is exact, and events collapse as late as possible. Without a
+// call it returns when to ask again; a zero time means not before something comes in.
 func (e *Engine) Next(now time.Time) (todo *Call, again time.Time) {
 	e.Expire(now)
 	e.observer.Limit(now, e.quota.Limit(now), e.quota.Share())
@@ -218,8 +220,8 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// CutOff reports that a call was interrupted by a stop, or was not sent because the membership was not
-// proven. Stopping is not failing: it says nothing about the conversation.
+// CutOff reports that a call was interrupted by a stop, or was not sent because the membership was
+// not proven. Stopping is not failing: it says nothing about the conversation.
 func (e *Engine) CutOff(now time.Time, done *Call) {
 	e.quota.Return(now)
 	if done.Probe {
@@ -228,7 +230,8 @@ func (e *Engine) CutOff(now time.Time, done *Call) {
 	e.backlog.Retry(done.conversation, now)
 }
 
-// Answer reports the result of a call, nil for a success, and decides what becomes of its conversation.
+// Answer reports the result of a call, nil for a success, and decides what becomes of its
+// conversation.
 func (e *Engine) Answer(now time.Time, done *Call, failure *imclient.Error) {
 	e.quota.Return(now)
 	if failure == nil || failure.Sent() {

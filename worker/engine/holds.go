@@ -54,8 +54,8 @@ func (e *Engine) Pause(now time.Time) {
 	e.hold(now, hold.Paused, "paused by an operator", hold.Paused.Do())
 }
 
-// Resume ends a pause; with acceptRejections also the holds for rejections: the next 10,000 events of
-// their lanes that are rejected or invalid become dead letters.
+// Resume ends a pause; with acceptRejections also the holds for rejections: the next 10,000 events
+// of their lanes that are rejected or invalid become dead letters.
 func (e *Engine) Resume(now time.Time, acceptRejections bool) {
 	e.changed(now, e.holds.Clear(hold.Paused))
 	if acceptRejections {
@@ -80,8 +80,8 @@ func (e *Engine) SetShare(now time.Time, permits int) {
 	}
 }
 
-// SetMismatch gives this worker no share, because its quota terms are not those of the group's leader:
-// together the shares would be more than the rate.
+// SetMismatch gives this worker no share, because its quota terms are not those of the group's
+// leader: together the shares would be more than the rate.
 func (e *Engine) SetMismatch(now time.Time, why, do string) {
 	e.quota.Reset(0, now)
 	e.hold(now, hold.Quota, noShare+": "+why, do)

@@ -11,18 +11,19 @@ import (
 	"markread/worker/hold"
 )
 
-// While the dead-letter topic refuses, one letter is tried per LetterRetry; after letterPatience that
-// is a hold.
+// While the dead-letter topic refuses, one letter is tried per LetterRetry; after letterPatience
+// that is a hold.
 const (
 	LetterRetry    = time.Second
 	letterPatience = 5 * time.Second
 )
 
-// letterBytes bounds the packed records of the letters that are written at the same time, unless one is
-// larger: unpacked, a record of very many headers takes twenty times as much.
+// letterBytes bounds the packed records of the letters that are written at the same time, unless
+// one is larger: unpacked, a record of very many headers takes twenty times as much.
 const letterBytes = 1 << 20
 
-// ErrCutOff is the failure of a letter whose write was interrupted by a stop: the topic did not refuse it.
+// ErrCutOff is the failure of a letter whose write was interrupted by a stop: the topic did not
+// refuse it.
 var ErrCutOff = errors.New("the write was cut off")
 
 // Letter is a dead letter to be written: its events finish when it is acknowledged.
@@ -32,8 +33,8 @@ type Letter struct {
 	packed string // the record's key, value and headers; the record has them only during the write
 }
 
-// unread is how many events the letter stands for that were never in memory: those of damaged records
-// beyond one.
+// unread is how many events the letter stands for that were never in memory: those of damaged
+// records beyond one.
 func (l *Letter) unread() uint64 {
 	if l.Event.Record.Damage == nil {
 		return 0
@@ -86,8 +87,8 @@ func (q *letterQueue) release(lane int) []*Letter {
 	return parked
 }
 
-// admit queues the letter of an invalid record. Like a rejected call it is evidence for a hold, during
-// which it waits.
+// admit queues the letter of an invalid record. Like a rejected call it is evidence for a hold,
+// during which it waits.
 func (e *Engine) admit(now time.Time, l *Letter) {
 	lane := int(l.Event.Lane)
 	if e.holds.Held(hold.Rejections, lane) {
@@ -100,8 +101,8 @@ func (e *Engine) admit(now time.Time, l *Letter) {
 	e.changed(now, e.holds.Ended(now, lane, hold.Invalid, why))
 }
 
-// noteMemoryFull notes that a lane that is held for rejections can't read more: no good event will be
-// found then.
+// noteMemoryFull notes that a lane that is held for rejections can't read more: no good event will
+// be found then.
 func (e *Engine) noteMemoryFull(now time.Time, lane int) {
 	if e.holds.Held(hold.Rejections, lane) && !e.HasCapacity(event.Lane(lane)) {
 		e.changed(now, e.holds.MemoryFull(lane))
@@ -116,8 +117,8 @@ func (e *Engine) Idle() bool {
 // HasLetters reports whether letters wait to be written.
 func (e *Engine) HasLetters() bool { return len(e.letters.waiting) > 0 }
 
-// NextLetters returns letters to be written, at most n, and one while the topic refuses; the results
-// must be reported with LettersWritten.
+// NextLetters returns letters to be written, at most n, and one while the topic refuses; the
+// results must be reported with LettersWritten.
 func (e *Engine) NextLetters(n int) []*Letter {
 	q := &e.letters
 	if q.refusing() {
@@ -139,8 +140,8 @@ func (e *Engine) NextLetters(n int) []*Letter {
 }
 
 // LettersWritten reports the results of a batch: failures[i] is nil when the topic has acknowledged
-// batch[i]. The others go back to the front of the queue. It returns whether the topic refuses letters:
-// then the next attempt should wait for LetterRetry.
+// batch[i]. The others go back to the front of the queue. It returns whether the topic refuses
+// letters: then the next attempt should wait for LetterRetry.
 func (e *Engine) LettersWritten(now time.Time, batch []*Letter, failures []error) (refuses bool) {
 	q := &e.letters
 	q.writing -= len(batch)

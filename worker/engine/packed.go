@@ -9,11 +9,12 @@ import (
 	"markread/consumer/event"
 )
 
-// A waiting conversation keeps the record of its best event, because a letter would need it, and in a
-// large backlog the records are most of the memory. So each is packed into one string, which begins
-// with the conversation's ID, has no pointers inside, and says nothing twice.
+// A waiting conversation keeps the record of its best event, because a letter would need it, and in
+// a large backlog the records are most of the memory. So each is packed into one string, which
+// begins with the conversation's ID, has no pointers inside, and says nothing twice.
 
-// accountSeparator separates the two accounts in an ID. They are printable ASCII, so it is in neither.
+// accountSeparator separates the two accounts in an ID. They are printable ASCII, so it is in
+// neither.
 const accountSeparator = "\n"
 
 func conversationID(report, peer string) string { return report + accountSeparator + peer }
@@ -36,8 +37,8 @@ const (
 
 func (p packing) has(part packing) bool { return p&part != 0 }
 
-// pack returns a valid event in few bytes, of which the first idLen are the ID of its conversation: 65
-// at most. The read time, the attempts and the Ref are not among them: the backlog has these.
+// pack returns a valid event in few bytes, of which the first idLen are the ID of its conversation:
+// 65 at most. The read time, the attempts and the Ref are not among them: the backlog has these.
 func pack(e *event.Event) (packed string, idLen uint8) {
 	r := &e.Record
 	b := append(make([]byte, 0, 256), conversationID(e.Report, e.Peer)...)
@@ -103,8 +104,8 @@ func unpack(packed string, topics event.Topics) event.Event {
 	return e
 }
 
-// packParts returns the key, the value and the headers of any record in one string: apart, headers take
-// 40 bytes each and more than that of their own.
+// packParts returns the key, the value and the headers of any record in one string: apart, headers
+// take 40 bytes each and more than that of their own.
 func packParts(r *event.Record) string {
 	return string(packHeaders(packBytes(packBytes(nil, r.Key), r.Value), r.Headers))
 }

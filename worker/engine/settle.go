@@ -31,8 +31,8 @@ type Counts struct {
 	Finished           [outcomes]uint64
 }
 
-// Unsettled is how many events are not finished. Those of damaged records are among them, though only
-// one of a range is in memory.
+// Unsettled is how many events are not finished. Those of damaged records are among them, though
+// only one of a range is in memory.
 func (c Counts) Unsettled() uint64 {
 	n := c.Received - c.Returned
 	for _, finished := range c.Finished {
@@ -41,8 +41,9 @@ func (c Counts) Unsettled() uint64 {
 	return n
 }
 
-// settleCall is the one place where a response decides what becomes of a conversation; failure is nil
-// for a success, and held says that its lane is held, or that a hold began or ended with this response.
+// settleCall is the one place where a response decides what becomes of a conversation; failure is
+// nil for a success, and held says that its lane is held, or that a hold began or ended with this
+// response.
 func (e *Engine) settleCall(now time.Time, done *Call, failure *imclient.Error, held bool) {
 	of := done.conversation
 	if failure == nil {
@@ -53,7 +54,8 @@ func (e *Engine) settleCall(now time.Time, done *Call, failure *imclient.Error, 
 	counted := attemptCounts(of, failure, held, e.answered)
 	of.Baseline = e.answered
 	if failure.Resigned {
-		// The signature was refused and dropped: the next call has a new one. Not the event's fault.
+		// The signature was refused and dropped: the next call has a new one. Not the event's
+		// fault.
 		e.backlog.Retry(of, now)
 		return
 	}
@@ -78,9 +80,10 @@ func (e *Engine) settleCall(now time.Time, done *Call, failure *imclient.Error, 
 	}
 }
 
-// attemptCounts reports whether a failure counts as an attempt: not while calls are held, because then
-// the service is to blame. With an ErrorCode the server judged this call. Without one it may have been
-// the network: it counts only when another conversation got an ErrorCode since its previous attempt.
+// attemptCounts reports whether a failure counts as an attempt: not while calls are held, because
+// then the service is to blame. With an ErrorCode the server judged this call. Without one it may
+// have been the network: it counts only when another conversation got an ErrorCode since its
+// previous attempt.
 func attemptCounts(of *backlog.Conversation, failure *imclient.Error, held bool, answered uint64) bool {
 	if held || failure.Class == imclient.Throttled || failure.Class == imclient.Held {
 		return false

@@ -1,22 +1,23 @@
 // Package hold decides why no calls are made now, and when to look again.
 //
-// The most expensive mistake of a queue worker is to spend attempts, and then dead letters, on a service
-// that is down or a key that has expired. So when the answers say "it's the service", calls stop but for
-// a probe now and then, and nothing is counted against an event.
+// The most expensive mistake of a queue worker is to spend attempts, and then dead letters, on a
+// service that is down or a key that has expired. So when the answers say "it's the service", calls
+// stop but for a probe now and then, and nothing is counted against an event.
 //
-// It is a pure state machine: answers and time come in. It makes no calls, schedules nothing and writes
-// no log; its owner does that with the Change it gets. It is not safe for concurrent use.
+// It is a pure state machine: answers and time come in. It makes no calls, schedules nothing and
+// writes no log; its owner does that with the Change it gets. It is not safe for concurrent use.
 //
 // What it promises:
-//   - A lane is called freely when nothing holds it. Else it is probed, by one call at a time, when all that
-//     holds it is due; a hold that only its owner ends, or a pause that the server asked for, lets no probe out.
+//   - A lane is called freely when nothing holds it. Else it is probed, by one call at a time, when
+//     all that holds it is due; a hold that only its owner ends, or a pause that the server asked
+//     for, lets no probe out.
 //   - Every other hold ends by a probe or by its time.
 //
 // Non-obvious:
-//   - Only a probe's answer ends what is probed. Calls that went out before a hold began may still succeed,
-//     and would end it again and again while most calls fail.
-//   - While a hold is on, answers of its lane are no evidence for an outage: the few probes of another hold
-//     would be taken for five failures in a row.
+//   - Only a probe's answer ends what is probed. Calls that went out before a hold began may still
+//     succeed, and would end it again and again while most calls fail.
+//   - While a hold is on, answers of its lane are no evidence for an outage: the few probes of
+//     another hold would be taken for five failures in a row.
 //   - A refused signature that is worth a second try with a new one (imclient.Error.Resigned) is no
 //     evidence for anything.
 package hold
@@ -45,9 +46,9 @@ const (
 	rejectedProbe = 5 * time.Second
 	codeLocked    = 70050 // too many failed verifications: the server asks for a minute's pause
 
-	// A conversation that arrives in an outage is probed this soon, so that a lonely event doesn't wait for a
-	// probe that is far away. New ones that arrive all the time must not become a probe a second for hours:
-	// newcomers may hasten so many probes, and one more each minute.
+	// A conversation that arrives in an outage is probed this soon, so that a lonely event doesn't
+	// wait for a probe that is far away. New ones that arrive all the time must not become a probe
+	// a second for hours: newcomers may hasten so many probes, and one more each minute.
 	newcomerWait  = time.Second
 	newcomerBurst = 20
 	newcomerEvery = time.Minute
@@ -75,8 +76,8 @@ func (a Hold) holds(lane int) bool { return a.Lane == All || a.Lane == lane }
 // endless says whether only its owner ends it: no time, and no call.
 func (a Hold) endless() bool { return a.interval == 0 && a.until.IsZero() }
 
-// Change is what happened to the holds: which began, which ended, which continue for a new cause, and
-// which were dropped because what would have ended them is gone.
+// Change is what happened to the holds: which began, which ended, which continue for a new cause,
+// and which were dropped because what would have ended them is gone.
 type Change struct{ Begun, Ended, CauseChanged, Dropped []Hold }
 
 // None reports that nothing changed.
@@ -103,14 +104,14 @@ type Holds struct {
 	lastProbe time.Time     // when its answer came, or when the outage began
 }
 
-// New returns Holds with nothing in force. maxRejected is the part of the ends of a lane, in per cent, that
-// may be rejected or invalid.
+// New returns Holds with nothing in force. maxRejected is the part of the ends of a lane, in per
+// cent, that may be rejected or invalid.
 func New(maxRejected int) *Holds {
 	return &Holds{spread: 1, maxRejected: maxRejected, newcomers: rate.NewLimiter(rate.Every(newcomerEvery), newcomerBurst)}
 }
 
-// Spread multiplies the interval of probes: all partitions by those assigned, so that all the workers of
-// a group together probe as often as one.
+// Spread multiplies the interval of probes: all partitions by those assigned, so that all the
+// workers of a group together probe as often as one.
 func (h *Holds) Spread(now time.Time, factor float64) {
 	h.spread = max(1, factor)
 	for i := range h.active { // who owns more partitions now must not wait as long as with fewer
@@ -151,8 +152,8 @@ func (h *Holds) Held(reason Reason, lane int) bool {
 	return slices.ContainsFunc(h.active, func(a Hold) bool { return a.Reason == reason && a.holds(lane) })
 }
 
-// May says whether a conversation of the lane may be called now, and whether that is a probe. If not, it
-// says when to ask again; a zero time means not before something changes.
+// May says whether a conversation of the lane may be called now, and whether that is a probe. If
+// not, it says when to ask again; a zero time means not before something changes.
 func (h *Holds) May(now time.Time, lane int) (ok, probe bool, again time.Time) {
 	ok = true
 	for i := range h.active {
@@ -179,13 +180,15 @@ func (h *Holds) out(lane int) bool {
 	return h.probing[lane]
 }
 
-// Probing notes that a probe of the lane went out. Its answer must be given to Answer, or Abandoned called.
+// Probing notes that a probe of the lane went out. Its answer must be given to Answer, or Abandoned
+// called.
 func (h *Holds) Probing(lane int) { h.probing[lane] = true }
 
 // Abandoned notes that the probe will get no answer: this process gave it up.
 func (h *Holds) Abandoned(lane int) { h.probing[lane] = false }
 
-// Arrived notes that a conversation arrived that was never called. In an outage it hastens the next probe.
+// Arrived notes that a conversation arrived that was never called. In an outage it hastens the next
+// probe.
 func (h *Holds) Arrived(now time.Time) {
 	i := h.find(Outage, All)
 	if i < 0 {
@@ -205,8 +208,8 @@ func (h *Holds) KeyChanged(now time.Time) {
 	}
 }
 
-// Set puts a hold of all lanes in force whose owner ends it with Clear, or says anew why it is; next is when
-// the owner tries again, zero if it does not.
+// Set puts a hold of all lanes in force whose owner ends it with Clear, or says anew why it is;
+// next is when the owner tries again, zero if it does not.
 func (h *Holds) Set(now time.Time, reason Reason, detail, do string, next time.Time) Change {
 	if i := h.find(reason, All); i >= 0 {
 		h.active[i].Detail, h.active[i].Do, h.active[i].NextProbe = detail, do, next
@@ -229,8 +232,8 @@ func (h *Holds) Expire(now time.Time) (change Change) {
 	}
 }
 
-// Answer takes in what a call brought; err is nil for a success. id is its conversation, and lane the one
-// that it was called in.
+// Answer takes in what a call brought; err is nil for a success. id is its conversation, and lane
+// the one that it was called in.
 func (h *Holds) Answer(now time.Time, id string, lane int, err *imclient.Error, probe bool) (change Change) {
 	if probe {
 		h.probing[lane], h.lastProbe = false, now
@@ -259,7 +262,8 @@ func (h *Holds) Answer(now time.Time, id string, lane int, err *imclient.Error, 
 	return change
 }
 
-// probed ends the holds that the answer to a probe disproves, and sets when the others are probed next.
+// probed ends the holds that the answer to a probe disproves, and sets when the others are probed
+// next.
 func (h *Holds) probed(now time.Time, lane int, err *imclient.Error) (change Change) {
 	for _, a := range h.Active() {
 		if a.holds(lane) && a.endedBy(err) {
@@ -293,8 +297,9 @@ func (h *Holds) probed(now time.Time, lane int, err *imclient.Error) (change Cha
 	return change
 }
 
-// endedBy says whether the answer to a probe disproves the hold. For an outage it must have an ErrorCode
-// that is not passing, for the credentials also not "not you"; and only a success ends the rejections.
+// endedBy says whether the answer to a probe disproves the hold. For an outage it must have an
+// ErrorCode that is not passing, for the credentials also not "not you"; and only a success ends
+// the rejections.
 func (a Hold) endedBy(err *imclient.Error) bool {
 	spoke := err == nil || err.ErrorCode != 0 && err.Class != imclient.Transient
 	switch a.Reason {

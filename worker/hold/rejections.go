@@ -14,7 +14,8 @@ const (
 // Read notes that a record of the lane was read.
 func (h *Holds) Read(lane int, invalid bool) { h.rejections[lane].read(invalid) }
 
-// Ended takes in how an event of the lane ended. why is what was seen if it was rejected or invalid.
+// Ended takes in how an event of the lane ended. why is what was seen if it was rejected or
+// invalid.
 func (h *Holds) Ended(now time.Time, lane int, as End, why string) Change {
 	e := &h.rejections[lane]
 	if !e.ended(as, h.maxRejected) || h.Held(Rejections, lane) {
@@ -26,8 +27,8 @@ func (h *Holds) Ended(now time.Time, lane int, as End, why string) Change {
 	})
 }
 
-// AcceptRejections ends the holds for rejections; in their lanes the next 10,000 that are rejected or invalid
-// bring no new one.
+// AcceptRejections ends the holds for rejections; in their lanes the next 10,000 that are rejected
+// or invalid bring no new one.
 func (h *Holds) AcceptRejections() (change Change) {
 	for lane := range h.rejections {
 		if h.Held(Rejections, lane) {
@@ -40,8 +41,8 @@ func (h *Holds) AcceptRejections() (change Change) {
 	return change
 }
 
-// MemoryFull notes that a lane's memory is full of what its hold for rejections makes wait: nothing newer is read,
-// so a probe can't find that things are well again.
+// MemoryFull notes that a lane's memory is full of what its hold for rejections makes wait: nothing
+// newer is read, so a probe can't find that things are well again.
 func (h *Holds) MemoryFull(lane int) (change Change) {
 	i := h.find(Rejections, lane)
 	if i < 0 || h.active[i].Do == fullDo {
@@ -65,11 +66,11 @@ const (
 	ends
 )
 
-// rejectionEvidence is what the last ends of a lane say about its events. Calls end slower than records are
-// read: after a start with a backlog of which one in a hundred is invalid, hundreds of invalid records end
-// before the first call does. So it is not enough that almost all ends were bad. Either almost all records
-// that were read must be invalid, or there must be enough calls among the ends, and almost all of them
-// rejected.
+// rejectionEvidence is what the last ends of a lane say about its events. Calls end slower than
+// records are read: after a start with a backlog of which one in a hundred is invalid, hundreds of
+// invalid records end before the first call does. So it is not enough that almost all ends were
+// bad. Either almost all records that were read must be invalid, or there must be enough calls
+// among the ends, and almost all of them rejected.
 type rejectionEvidence struct {
 	last     ring      // ends
 	count    [ends]int // of them
@@ -107,7 +108,8 @@ func (e *rejectionEvidence) read(invalid bool) {
 
 func (e *rejectionEvidence) bad() int { return e.count[Rejected] + e.count[Invalid] }
 
-// ended takes in an end, and says whether the last 500 make a hold when so many per cent of them are too many.
+// ended takes in an end, and says whether the last 500 make a hold when so many per cent of them
+// are too many.
 func (e *rejectionEvidence) ended(as End, percent int) bool {
 	e.count[as]++
 	if old, full := e.last.put(uint8(as)); full {

@@ -10,8 +10,8 @@ type permits struct {
 	cooling []time.Time // answered: when each permit comes back, earliest first
 }
 
-// free says whether a permit is there to be taken; if not, when the next one comes back. A zero time
-// means that this depends on an answer.
+// free says whether a permit is there to be taken; if not, when the next one comes back. A zero
+// time means that this depends on an answer.
 func (p *permits) free(now time.Time) (ok bool, again time.Time) {
 	p.thaw(now)
 	over := p.out + len(p.cooling) - p.n
@@ -40,8 +40,8 @@ func (p *permits) giveBack(now time.Time) {
 	}
 }
 
-// reset sets how many permits may be used. all are as many as there may come to be while what others used
-// still cools: those that the limit grows by in the next second are among them.
+// reset sets how many permits may be used. all are as many as there may come to be while what
+// others used still cools: those that the limit grows by in the next second are among them.
 func (p *permits) reset(n, all int, now time.Time) {
 	p.n = n
 	// What cools already belongs to calls that this process answered; it must not be forgotten when

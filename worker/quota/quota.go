@@ -1,35 +1,40 @@
 // Package quota keeps the promise that everything else is built around: in no window of one second,
 // wherever it starts, do more than N calls reach the server.
 //
-// A limiter that looks at send times can't promise that: between sending and arriving the network may
-// hold one call back and let the next one through, so that calls sent far apart arrive together.
-// Permits look at the answer instead. There are N of them. A call takes one before it is sent and gives
-// it back one Window after it was answered, or after its connection was closed on a timeout.
+// A limiter that looks at send times can't promise that: between sending and arriving the network
+// may hold one call back and let the next one through, so that calls sent far apart arrive
+// together. Permits look at the answer instead. There are N of them. A call takes one before it is
+// sent and gives it back one Window after it was answered, or after its connection was closed on a
+// timeout.
 //
-// Proof. A request arrives at some a, sent <= a <= answered. Take any window [t, t+1s). Each request
-// that arrives in it was sent before t+1s and answered at or after t, so just before t+1s it still holds
-// its permit. There are N permits, so at most N requests arrived. Nothing in it speaks of the network's
-// jitter or of pauses of this process, and it needs no common clock, only clocks that tick alike
-// (Window allows for 0.5 %).
+// Proof. A request arrives at some a, sent <= a <= answered. Take any window [t, t+1s). Each
+// request that arrives in it was sent before t+1s and answered at or after t, so just before t+1s
+// it still holds its permit. There are N permits, so at most N requests arrived. Nothing in it
+// speaks of the network's jitter or of pauses of this process, and it needs no common clock, only
+// clocks that tick alike (Window allows for 0.5 %).
 //
 // The price is throughput: N/(Window + latency) calls a second, 194/s of 200 at 25 ms.
 //
-// Permits alone would let calls go in volleys: N at once, then nothing for a second. A rate.Limiter spreads
-// them; the promise doesn't rest on it. Its pace is what the next Window has permits for: those that are free
-// and those that come back, which are all that are not out. A pace of N would use them up before the first
-// comes back, and a live event would have to wait out that gap, as long as the latency, in every second: with a
-// full backfill at a latency of 100 ms 119 ms for one in a hundred, 17 ms at this pace, for the same throughput.
+// Permits alone would let calls go in volleys: N at once, then nothing for a second. A rate.Limiter
+// spreads them; the promise doesn't rest on it. Its pace is what the next Window has permits for:
+// those that are free and those that come back, which are all that are not out. A pace of N would
+// use them up before the first comes back, and a live event would have to wait out that gap, as
+// long as the latency, in every second: with a full backfill at a latency of 100 ms 119 ms for one
+// in a hundred, 17 ms at this pace, for the same throughput.
 //
-// Several workers share the N permits by the partitions that they own (Share). Who takes a partition
-// over can't know when its former owner last called, so Reset lets all permits cool for a Window first.
+// Several workers share the N permits by the partitions that they own (Share). Who takes a
+// partition over can't know when its former owner last called, so Reset lets all permits cool for a
+// Window first.
 //
-// The server may allow less than we believe: other programs use the same app's quota. When it refuses a
-// call as one too many, the permits shrink to a part of the share (Shrink), then grow back, so that after
-// each refusal we run a little below what it allows. Shrinking keeps the proof: a call that is sent later
-// was sent with fewer permits held than there are then, and so does growing, up to the share.
+// The server may allow less than we believe: other programs use the same app's quota. When it
+// refuses a call as one too many, the permits shrink to a part of the share (Shrink), then grow
+// back, so that after each refusal we run a little below what it allows. Shrinking keeps the proof:
+// a call that is sent later was sent with fewer permits held than there are then, and so does
+// growing, up to the share.
 //
-// The package does not know why calls are made, and it has no clock and no goroutine: time comes in, and
-// must not go back between two calls. It is not safe for concurrent use; its owner holds the lock.
+// The package does not know why calls are made, and it has no clock and no goroutine: time comes
+// in, and must not go back between two calls. It is not safe for concurrent use; its owner holds
+// the lock.
 package quota
 
 import (
@@ -46,8 +51,9 @@ const Window = 1005 * time.Millisecond
 const burstPart = 40
 
 const (
-	// shrinkTo is what is left of the permits after a refusal. From it, growth needs some seconds to meet the
-	// server's limit again: at a limit of 120 the calls are 92 % of it in the mean, and 0.3 % of them refused.
+	// shrinkTo is what is left of the permits after a refusal. From it, growth needs some seconds
+	// to meet the server's limit again: at a limit of 120 the calls are 92 % of it in the mean, and
+	// 0.3 % of them refused.
 	shrinkTo = 0.85
 	// growAll is how long the permits would need to grow from none to the whole share.
 	growAll = 80 * time.Second
@@ -74,8 +80,8 @@ func Uncapped(maxInFlight int) *Quota {
 	return &Quota{permits: permits{n: maxInFlight}, share: maxInFlight, pace: rate.NewLimiter(rate.Inf, 1)}
 }
 
-// Take takes a permit for one call that is sent now. When it can't, it says when to ask again; a zero
-// time means not before the next Return or Reset.
+// Take takes a permit for one call that is sent now. When it can't, it says when to ask again; a
+// zero time means not before the next Return or Reset.
 func (q *Quota) Take(now time.Time) (ok bool, again time.Time) {
 	q.grow(now)
 	free, again := q.permits.free(now)
@@ -103,16 +109,17 @@ func (q *Quota) setPace(now time.Time) {
 func (q *Quota) Return(now time.Time) { q.permits.giveBack(now) }
 
 // Reset sets how many permits there are, all of them cooling: another worker, or this one before a
-// restart, may have used them a moment ago. Permits of calls that are still out stay with them. What the
-// server allows is not forgotten: the part that may be used stays.
+// restart, may have used them a moment ago. Permits of calls that are still out stay with them.
+// What the server allows is not forgotten: the part that may be used stays.
 func (q *Quota) Reset(share int, now time.Time) {
 	q.share = share
 	q.permits.reset(q.usable(now), share, now)
 	q.pace = rate.NewLimiter(rate.Limit(q.permits.n), burst(q.permits.n))
 }
 
-// Shrink takes in that the server refused a call, sent at sent, as one too many. A burst of refusals counts
-// once: when a call that was sent after the last shrinking is refused, there are still too many permits.
+// Shrink takes in that the server refused a call, sent at sent, as one too many. A burst of
+// refusals counts once: when a call that was sent after the last shrinking is refused, there are
+// still too many permits.
 func (q *Quota) Shrink(now, sent time.Time) {
 	if q.permits.window == 0 || q.share == 0 || !sent.After(q.shrunk) {
 		return

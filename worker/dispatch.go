@@ -20,7 +20,9 @@ const (
 
 // dispatch makes the calls that are due until ctx ends, each in a goroutine of its own and under
 // the context work. The permits bound how many there are at a time.
-func (w *Worker) dispatch(ctx, work context.Context, g *consumer.Generation, calls *sync.WaitGroup) {
+func (w *Worker) dispatch(
+	ctx, work context.Context, g *consumer.Generation, calls *sync.WaitGroup,
+) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {

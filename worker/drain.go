@@ -27,7 +27,8 @@ func (w *Worker) drain() error {
 		case <-w.wake:
 		case <-deadline.C:
 			w.options.Log.Warn().Dur("drain_timeout_ms", w.options.DrainTimeout).
-				Msg("the drain timeout is over; what is still out will be repeated by the next owner")
+				Msg("the drain timeout is over; " +
+					"what is still out will be repeated by the next owner")
 			return fmt.Errorf("calls or dead letters were still out after the drain timeout of %v",
 				w.options.DrainTimeout)
 		}

@@ -13,8 +13,8 @@ import (
 
 const letterBatch = 64 // letters that are written at the same time
 
-// writeLetters writes dead letters until ctx ends. While the topic refuses, it tries one a second, and
-// the others wait: nothing that they stand for is committed.
+// writeLetters writes dead letters until ctx ends. While the topic refuses, it tries one a second,
+// and the others wait: nothing that they stand for is committed.
 func (w *Worker) writeLetters(ctx context.Context, topic *deadletter.Writer) {
 	for ctx.Err() == nil {
 		w.mu.Lock()

@@ -27,7 +27,8 @@ type metrics struct {
 
 func newMetrics() *metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "markread_" + name, Help: help}, labels)
+		options := prometheus.CounterOpts{Name: "markread_" + name, Help: help}
+		return prometheus.NewCounterVec(options, labels)
 	}
 	m := &metrics{
 		calls: counter("calls_total", "API calls by result and code.", "result", "code"),
@@ -36,10 +37,10 @@ func newMetrics() *metrics {
 			Buckets: []float64{.002, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}),
 		eventAge: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "markread_event_age_seconds", Help: "Time from an event to its end: what users feel.",
-			Buckets: []float64{
-				.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 6 * 3600, 86400,
-			},
+			Name: "markread_event_age_seconds",
+			Help: "Time from an event to its end: what users feel.",
+			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600,
+				6 * 3600, 86400},
 		}, []string{"lane"}),
 		letters: counter("dead_letters_total", "Dead letters written.", "class", "code"),
 		generations: counter("generations_total",
@@ -63,8 +64,10 @@ func (m *metrics) fromZero() {
 			m.letters.WithLabelValues("exhausted", strconv.Itoa(code.Code))
 		}
 	}
-	for _, label := range []string{"http_500", "http_502", "http_503", "http_504", imclient.LabelTimeout,
-		imclient.LabelConnect, imclient.LabelReset, imclient.LabelTLS, imclient.LabelAnswer} {
+	for _, label := range []string{
+		"http_500", "http_502", "http_503", "http_504", imclient.LabelTimeout, imclient.LabelConnect,
+		imclient.LabelReset, imclient.LabelTLS, imclient.LabelAnswer,
+	} {
 		m.letters.WithLabelValues("exhausted", label)
 	}
 	m.commitFailures.WithLabelValues("network")
@@ -97,7 +100,9 @@ func codeLabel(label string) string {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.calls, m.callSeconds, m.eventAge, m.letters, m.generations, m.commitFailures}
+	return []prometheus.Collector{
+		m.calls, m.callSeconds, m.eventAge, m.letters, m.generations, m.commitFailures,
+	}
 }
 
 var descs []*prometheus.Desc // all that follow
@@ -109,22 +114,27 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	descBuild    = desc("build_info", "What is running; the value is always 1.", "version", "commit", "go")
+	descBuild = desc("build_info", "What is running; the value is always 1.",
+		"version", "commit", "go")
 	descReceived = desc("events_received_total", "Events fetched.", "lane")
 	descFinished = desc("events_total", "Events that reached their end.", "lane", "outcome")
 	descReturned = desc("events_returned_total",
 		"Events given up at a revoke; their partition's next owner gets them.", "lane")
-	descLost          = desc("events_lost_total", "Records that retention deleted before they were read.", "topic")
-	descBacklogEvents = desc("backlog_events", "Events in memory that have not reached their end.", "lane")
-	descBacklog       = desc("backlog_conversations", "Conversations that wait for a call or its answer.", "lane")
-	descInFlight      = desc("calls_in_flight", "Calls sent and not answered.")
-	descLimit         = desc("quota_limit", "Calls a second that this worker may make now.")
-	descReady         = desc("ready", "1 while this worker is a member of its group, as /readyz says.")
-	descHeld          = desc("held", "1 while calls are held for this reason.", "reason")
-	descLag           = desc("partition_lag", "Records behind the committed offset.", "topic", "partition")
-	descOldest        = desc("partition_oldest_unfinished_seconds",
-		"Age of the oldest event that has not reached its end; of an unreadable partition at least the time "+
-			"since its last good fetch.", "topic", "partition")
+	descLost = desc("events_lost_total",
+		"Records that retention deleted before they were read.", "topic")
+	descBacklogEvents = desc("backlog_events",
+		"Events in memory that have not reached their end.", "lane")
+	descBacklog = desc("backlog_conversations",
+		"Conversations that wait for a call or its answer.", "lane")
+	descInFlight = desc("calls_in_flight", "Calls sent and not answered.")
+	descLimit    = desc("quota_limit", "Calls a second that this worker may make now.")
+	descReady    = desc("ready", "1 while this worker is a member of its group, as /readyz says.")
+	descHeld     = desc("held", "1 while calls are held for this reason.", "reason")
+	descLag      = desc("partition_lag",
+		"Records behind the committed offset.", "topic", "partition")
+	descOldest = desc("partition_oldest_unfinished_seconds",
+		"Age of the oldest event that has not reached its end; of an unreadable partition at least "+
+			"the time since its last good fetch.", "topic", "partition")
 	descUnreadable = desc("partition_unreadable",
 		"1 while the partition can't be read, else 0.", "topic", "partition")
 )

@@ -59,19 +59,20 @@ func (w *Worker) watchStalls(ctx context.Context, g *consumer.Generation) {
 		now := time.Now()
 		stalled, moved := detector.check(now, w.withLanes(g.Partitions()))
 		for _, p := range moved {
-			w.options.Log.Info().Str("topic", p.Topic).Int("partition", p.Partition).Int64("committed", p.Committed).
-				Msg("the partition's offset moves on again")
+			w.options.Log.Info().Str("topic", p.Topic).Int("partition", p.Partition).
+				Int64("committed", p.Committed).Msg("the partition's offset moves on again")
 		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		waits := w.engine.Explain(unfinished(stalled))
 		for _, p := range stalled {
 			x := waits[p.Oldest.Ref]
-			w.options.Log.Warn().Str("topic", p.Topic).Int("partition", p.Partition).Int64("offset", p.Oldest.Offset).
-				Int64("lag", p.Lag).Float64("age_seconds", p.age(now).Seconds()).Int("attempts", x.Attempts).
+			w.options.Log.Warn().Str("topic", p.Topic).Int("partition", p.Partition).
+				Int64("offset", p.Oldest.Offset).Int64("lag", p.Lag).
+				Float64("age_seconds", p.age(now).Seconds()).Int("attempts", x.Attempts).
 				Str("waits_for", x.WaitsFor).Str("reason", w.reason(x)).
-				Msgf("the partition's offset has not moved for %v: this event has not ended. What is finished "+
-					"behind it is committed beside the offset", stalledAfter)
+				Msgf("the partition's offset has not moved for %v: this event has not ended. "+
+					"What is finished behind it is committed beside the offset", stalledAfter)
 		}
 	})
 }
@@ -86,8 +87,8 @@ func (w *Worker) reason(x engine.Explanation) string {
 		}
 		return "calls are held: " + strings.Join(reasons, ", ")
 	case "retry":
-		return fmt.Sprintf("its calls fail; %d attempts count so far, at --attempts %d it becomes a dead letter",
-			x.Attempts, w.options.Attempts)
+		return fmt.Sprintf("its calls fail; %d attempts count so far, "+
+			"at --attempts %d it becomes a dead letter", x.Attempts, w.options.Attempts)
 	case "dead-letter":
 		return "it waits for its letter to be written to the dead-letter topic"
 	case "call":

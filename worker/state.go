@@ -181,7 +181,8 @@ func (p partition) shown(now time.Time, waits map[event.Ref]engine.Explanation) 
 	if o := p.Oldest; o != nil {
 		x := waits[o.Ref]
 		shown.OldestUnfinished = &console.Unfinished{
-			Offset: o.Offset, AgeSeconds: p.age(now).Seconds(), Attempts: x.Attempts, WaitsFor: x.WaitsFor,
+			Offset: o.Offset, AgeSeconds: p.age(now).Seconds(),
+			Attempts: x.Attempts, WaitsFor: x.WaitsFor,
 		}
 	}
 	if u := p.Unreadable; u != nil {

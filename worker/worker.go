@@ -89,7 +89,7 @@ type Worker struct {
 	engine     *engine.Engine
 	generation *consumer.Generation         // nil between generations
 	lost       map[string]int64             // of the generations before, by topic
-	full       map[event.Lane]chan struct{} // closed when a lane that fetchers wait for has capacity
+	full       map[event.Lane]chan struct{} // closed when the lane has capacity
 
 	unclean error // what the last generation left undone at its end; Run and serve's own
 
@@ -97,7 +97,7 @@ type Worker struct {
 	throttled logthrottle.Log // of failures that repeat
 	wake      chan struct{}   // something came in: the dispatcher or the drain rechecks
 	letters   chan struct{}   // letters wait to be written
-	turned    atomic.Int64    // when the dispatcher or the group's loop last iterated, Unix ns; 0: not yet
+	turned    atomic.Int64    // when dispatch or the group's loop last iterated, Unix ns; 0: not yet
 	left      atomic.Int64    // when the last generation ended, Unix ns; 0: there was none
 }
 
@@ -107,16 +107,18 @@ func New(options Options) (*Worker, error) {
 	case options.Kafka == nil || options.IM == nil:
 		return nil, errors.New("worker: Kafka and IM must be set")
 	case options.Rate < 0:
-		return nil, fmt.Errorf("worker: Rate is %d; it is calls a second, or 0 for no quota", options.Rate)
+		return nil, fmt.Errorf("worker: Rate is %d; it is calls a second, or 0 for no quota",
+			options.Rate)
 	case options.Rate == 0 && options.MaxInFlight < 1:
 		return nil, errors.New("worker: without a rate, MaxInFlight must be at least 1")
 	case options.MaxPending < 1 || options.Attempts < 1:
 		return nil, errors.New("worker: MaxPending and Attempts must be at least 1")
 	case options.MaxRejected < 1 || options.MaxRejected > 100:
-		return nil, fmt.Errorf("worker: MaxRejected is %d; it is per cent, 1 to 100", options.MaxRejected)
+		return nil, fmt.Errorf("worker: MaxRejected is %d; it is per cent, 1 to 100",
+			options.MaxRejected)
 	case options.CallTimeout <= 0 || options.CallTimeout+proofMargin >= kafkaclient.SessionTimeout:
-		return nil, fmt.Errorf("worker: CallTimeout is %v; with %v it must end within a session of %v",
-			options.CallTimeout, proofMargin, kafkaclient.SessionTimeout)
+		return nil, fmt.Errorf("worker: CallTimeout is %v; with %v it must end within a session "+
+			"of %v", options.CallTimeout, proofMargin, kafkaclient.SessionTimeout)
 	case options.CommitEvery <= 0 || options.DrainTimeout <= 0:
 		return nil, errors.New("worker: CommitEvery and DrainTimeout must be positive")
 	}
@@ -175,8 +177,8 @@ func (w *Worker) Run(ctx context.Context) error {
 		return err
 	}
 	if w.unclean != nil {
-		return fmt.Errorf("stopped, but not cleanly: %w; nothing is lost, but some calls will be made again",
-			w.unclean)
+		return fmt.Errorf("stopped, but not cleanly: %w; nothing is lost, "+
+			"but some calls will be made again", w.unclean)
 	}
 	return nil
 }
@@ -204,7 +206,8 @@ func (w *Worker) serve(ctx context.Context, g *consumer.Generation) {
 	w.turn()
 	drained := w.drain()
 	w.turn()
-	last, cancel := context.WithTimeout(context.Background(), lastCommit) // with the rest of the one before
+	// The last commit, and what is left of the one before it.
+	last, cancel := context.WithTimeout(context.Background(), lastCommit)
 	defer cancel()
 	abandon()
 	calls.Wait()
@@ -232,7 +235,8 @@ func (w *Worker) begin(g *consumer.Generation) {
 		w.engine.SetShare(now, engine.Share(w.options.Rate, all, assigned))
 	}
 	w.options.Log.Info().Int("rate", w.options.Rate).Int("share", w.engine.State(now).Share).
-		Int("assigned", len(assigned)).Int("partitions", len(all)).Msg("this worker's share of the rate")
+		Int("assigned", len(assigned)).Int("partitions", len(all)).
+		Msg("this worker's share of the rate")
 }
 
 // end drops g and its in-memory state.

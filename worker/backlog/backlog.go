@@ -38,7 +38,7 @@ import (
 const Lanes = 2
 
 const (
-	backfillEvery = 19 // of so many calls at least one is for the last lane when it waits: 5 % however one counts
+	backfillEvery = 19 // of so many calls at least one is for the last lane when it waits: 5 %
 	retryEvery    = 10 // of so many calls at most one is a retry while first tries wait: 10 %
 )
 
@@ -51,7 +51,7 @@ type Event struct {
 	ReadTime int64  // T, seconds since 1970
 	Ref      uint64 // names the event in what is settled
 	Attempts int    // that were counted before it came here
-	Payload  string // the owner's. It begins with the conversation's ID, so that both share their bytes; the rest is only carried
+	Payload  string // the owner's; it begins with the conversation's ID, so that they share bytes
 	IDLen    uint8  // how many bytes of Payload are the ID
 }
 
@@ -238,7 +238,8 @@ func (b *Backlog) TakeProbe(open LaneSet) *Conversation {
 		if fresh := &b.lanes[i].fresh; fresh.len() > 0 {
 			return b.out(fresh.pop())
 		}
-		if r := &b.lanes[i].retries; r.len() > 0 && (first == nil || r.top().key < first.top().key) {
+		r := &b.lanes[i].retries
+		if r.len() > 0 && (first == nil || r.top().key < first.top().key) {
 			first = r
 		}
 	}

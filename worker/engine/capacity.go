@@ -26,7 +26,9 @@ func (l load) plus(m load) load {
 }
 
 func (l load) atMost(m load) load {
-	return load{min(l.conversations, m.conversations), min(l.events, m.events), min(l.bytes, m.bytes)}
+	l.conversations = min(l.conversations, m.conversations)
+	l.events, l.bytes = min(l.events, m.events), min(l.bytes, m.bytes)
+	return l
 }
 
 // half is at least one conversation.
@@ -57,7 +59,8 @@ func (e *Engine) HasCapacity(lane event.Lane) bool {
 	full := load{pending, e.options.MaxEvents, max(minRecordBytes, pending*bytesPerConversation)}
 	live, backfill := e.load(event.Live), e.load(event.Backfill)
 	switch {
-	case e.holds.Held(hold.Rejections, int(event.Live)), e.holds.Held(hold.Rejections, int(event.Backfill)):
+	case e.holds.Held(hold.Rejections, int(event.Live)),
+		e.holds.Held(hold.Rejections, int(event.Backfill)):
 		return e.load(lane).below(full.half())
 	case lane == event.Backfill:
 		return live.plus(backfill).below(full.half())

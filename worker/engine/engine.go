@@ -28,7 +28,7 @@ type Options struct {
 	MaxInFlight int          // calls at the same time without a rate; 0: see SetShare
 	MaxPending  int          // conversations in memory at which fetching pauses
 	MaxEvents   int          // unsettled events at which fetching pauses; 0: 8,000,000
-	MaxRejected int          // per cent of a lane's last 500 outcomes that may be rejected or invalid
+	MaxRejected int          // per cent of a lane's last 500 outcomes: rejected or invalid
 	Backoff     imclient.Backoff
 	Jitter      func(id string, failures int) float64 // in [0, 1)
 	Observer    Observer

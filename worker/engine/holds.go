@@ -23,7 +23,8 @@ func (e *Engine) changed(now time.Time, change hold.Change) {
 		}
 	}
 	if len(change.Ended) > 0 && e.backlog != nil {
-		e.backlog.Hasten(now, now.Add(hastenWithin), func(id string) float64 { return e.options.Jitter(id, 0) })
+		spread := func(id string) float64 { return e.options.Jitter(id, 0) }
+		e.backlog.Hasten(now, now.Add(hastenWithin), spread)
 	}
 }
 
@@ -36,8 +37,8 @@ func (e *Engine) Expire(now time.Time) { e.changed(now, e.holds.Expire(now)) }
 // KeyChanged makes a probe due: the key that was refused is another one now.
 func (e *Engine) KeyChanged(now time.Time) { e.holds.KeyChanged(now) }
 
-func (e *Engine) hold(now time.Time, reason hold.Reason, detail, do string) {
-	e.changed(now, e.holds.Set(now, reason, detail, do, time.Time{}))
+func (e *Engine) hold(now time.Time, reason hold.Reason, detail, do string, next time.Time) {
+	e.changed(now, e.holds.Set(now, reason, detail, do, next))
 }
 
 // SetMembership holds all calls while lost says why none may be sent.
@@ -45,13 +46,13 @@ func (e *Engine) SetMembership(now time.Time, lost error) {
 	if lost == nil {
 		e.changed(now, e.holds.Clear(hold.Membership))
 	} else {
-		e.hold(now, hold.Membership, lost.Error(), hold.Membership.Do())
+		e.hold(now, hold.Membership, lost.Error(), hold.Membership.Do(), time.Time{})
 	}
 }
 
 // Pause holds all calls until Resume.
 func (e *Engine) Pause(now time.Time) {
-	e.hold(now, hold.Paused, "paused by an operator", hold.Paused.Do())
+	e.hold(now, hold.Paused, "paused by an operator", hold.Paused.Do(), time.Time{})
 }
 
 // Resume ends a pause; with acceptRejections also the holds for rejections: the next 10,000 events
@@ -74,9 +75,9 @@ func (e *Engine) SetShare(now time.Time, permits int) {
 	case e.partitions == 0:
 		e.hold(now, hold.Quota, noShare+", because the topics have no partitions",
 			"check that --topic and --backfill-topic exist on these --brokers; "+
-				"markread run --create-topics makes them")
+				"markread run --create-topics makes them", time.Time{})
 	default:
-		e.hold(now, hold.Quota, noShare, hold.Quota.Do())
+		e.hold(now, hold.Quota, noShare, hold.Quota.Do(), time.Time{})
 	}
 }
 
@@ -84,5 +85,5 @@ func (e *Engine) SetShare(now time.Time, permits int) {
 // leader: together the shares would be more than the rate.
 func (e *Engine) SetMismatch(now time.Time, why, do string) {
 	e.quota.Reset(0, now)
-	e.hold(now, hold.Quota, noShare+": "+why, do)
+	e.hold(now, hold.Quota, noShare+": "+why, do, time.Time{})
 }

@@ -45,7 +45,7 @@ func (l *Letter) unread() uint64 {
 // letterQueue has the letters that are not acknowledged yet, in their order.
 type letterQueue struct {
 	waiting      []*Letter
-	parked       [backlog.Lanes][]*Letter // of invalid records, while their lane is held for rejections
+	parked       [backlog.Lanes][]*Letter // of invalid records, during a hold for rejections
 	writing      int
 	reserved     [backlog.Lanes]reserved
 	refusedSince time.Time // since when the topic refuses all; zero: it accepted the last
@@ -111,7 +111,7 @@ func (e *Engine) noteMemoryFull(now time.Time, lane int) {
 
 // Idle reports that nothing is in flight: no call, and no letter that could be written now.
 func (e *Engine) Idle() bool {
-	return e.quota.InFlight() == 0 && e.letters.writing == 0 && (!e.HasLetters() || e.letters.refusing())
+	return e.quota.InFlight()+e.letters.writing == 0 && (!e.HasLetters() || e.letters.refusing())
 }
 
 // HasLetters reports whether letters wait to be written.
@@ -167,8 +167,8 @@ func (e *Engine) LettersWritten(now time.Time, batch []*Letter, failures []error
 			q.refusedSince = now
 		}
 		if now.Sub(q.refusedSince) >= letterPatience || e.holds.Held(hold.DeadLetter, hold.All) {
-			detail := "the dead-letter topic refuses letters: " + refusal.Error()
-			e.changed(now, e.holds.Set(now, hold.DeadLetter, detail, hold.DeadLetter.Do(), now.Add(LetterRetry)))
+			e.hold(now, hold.DeadLetter, "the dead-letter topic refuses letters: "+refusal.Error(),
+				hold.DeadLetter.Do(), now.Add(LetterRetry))
 		}
 	case len(left) == 0 && len(batch) > 0:
 		q.refusedSince = time.Time{}
@@ -197,7 +197,8 @@ func newLetter(refs []uint64, d event.DeadLetter) *Letter {
 // invalidLetter makes the letter of an invalid record; of damaged records one letter for all.
 func invalidLetter(now time.Time, ev event.Event) *Letter {
 	return newLetter([]uint64{uint64(ev.Ref)}, event.DeadLetter{
-		Event: ev, Class: "invalid", Message: ev.Invalid.Error(), Collapsed: standsFor(&ev), FailedAt: now,
+		Event: ev, Class: "invalid", Message: ev.Invalid.Error(),
+		Collapsed: standsFor(&ev), FailedAt: now,
 	})
 }
 
@@ -216,7 +217,8 @@ func (e *Engine) failedLetter(
 	d := e.backlog.Drop(of)
 	ev := unpack(d.Payload, e.options.Topics)
 	ev.ReadTime = d.ReadTime
-	ev.Report, ev.Peer = strings.Clone(ev.Report), strings.Clone(ev.Peer) // else they keep d.Payload alive
+	// Else they keep d.Payload alive.
+	ev.Report, ev.Peer = strings.Clone(ev.Report), strings.Clone(ev.Peer)
 	return newLetter(d.Refs, event.DeadLetter{
 		Event: ev, Class: class, Code: failure.Label, Message: failure.Error(),
 		Attempts: int(of.Attempts), Collapsed: len(d.Refs), FailedAt: now,

@@ -28,14 +28,10 @@ func accounts(id string) (report, peer string) {
 type packing byte
 
 const (
-	packsBackfill  packing = 1 << iota // the lane is backfill
-	packsTime                          // the record's timestamp
-	packsEventTime                     // the event time, when it is not the timestamp
-	packsReplays
-	packsKey // when it is not the recommended one
+	packsBackfill packing = 1 << iota // the lane is backfill
+	packsTime                         // the record's timestamp
+	packsKey                          // when it is not the recommended one
 )
-
-func (p packing) has(part packing) bool { return p&part != 0 }
 
 // pack returns a valid event in few bytes, of which the first idLen are the ID of its conversation:
 // 65 at most. The read time, the attempts and the Ref are not among them: the backlog has these.
@@ -53,14 +49,6 @@ func pack(e *event.Event) (packed string, idLen uint8) {
 	if !r.Time.IsZero() {
 		p |= packsTime
 		b = binary.AppendVarint(b, r.Time.UnixMilli())
-	}
-	if !e.EventTime.Equal(r.Time) {
-		p |= packsEventTime
-		b = binary.AppendVarint(b, e.EventTime.UnixMilli())
-	}
-	if e.Replays > 0 {
-		p |= packsReplays
-		b = binary.AppendUvarint(b, uint64(e.Replays))
 	}
 	if !bytes.Equal(r.Key, event.Key(e.Report, e.Peer)) {
 		p |= packsKey
@@ -81,26 +69,20 @@ func unpack(packed string, topics event.Topics) event.Event {
 	e := event.Event{Report: report, Peer: peer}
 	r := &e.Record
 	r.Topic = topics.Live
-	if p.has(packsBackfill) {
+	if p&packsBackfill != 0 {
 		e.Lane, r.Topic = event.Backfill, topics.Backfill
 	}
 	r.Partition, r.Offset = int(u.uvarint()), int64(u.uvarint())
-	if p.has(packsTime) {
+	if p&packsTime != 0 {
 		r.Time = time.UnixMilli(u.varint())
 	}
-	if e.EventTime = r.Time; p.has(packsEventTime) {
-		if e.EventTime = time.UnixMilli(u.varint()); e.EventTime.IsZero() {
-			e.EventTime = time.Time{} // the timestamp is too early for one
-		}
-	}
-	if p.has(packsReplays) {
-		e.Replays = int(u.uvarint())
-	}
-	if r.Key = event.Key(report, peer); p.has(packsKey) {
+	if r.Key = event.Key(report, peer); p&packsKey != 0 {
 		r.Key = u.bytes()
 	}
 	r.Headers = u.headers()
 	r.Value = expand(u.rest, usualWords(report, peer))
+	e.EventTime, _ = event.EventTime(*r) // there was no error, or the event would not be valid
+	e.Replays = r.Replays()
 	return e
 }
 
@@ -176,7 +158,8 @@ func (u *unpacker) headers() []event.Header {
 // characters but white space.
 func usualWords(report, peer string) [5]string {
 	return [5]string{
-		`"Report_Account":`, `"Peer_Account":`, `"MsgReadTime":`, `"` + report + `"`, `"` + peer + `"`,
+		`"Report_Account":`, `"Peer_Account":`, `"MsgReadTime":`,
+		`"` + report + `"`, `"` + peer + `"`,
 	}
 }
 

@@ -15,7 +15,7 @@ type Outcome int
 // The outcomes.
 const (
 	Applied      Outcome = iota // its own T was sent, and succeeded
-	Collapsed                   // it waited with an event of a larger or equal T whose call succeeded
+	Collapsed                   // it waited with one of a larger or equal T whose call succeeded
 	Superseded                  // an earlier success covers it: no call of its own
 	DeadLettered                // a letter that stands for it is on the dead-letter topic
 	outcomes
@@ -51,7 +51,7 @@ func (e *Engine) settleCall(now time.Time, done *Call, failure *imclient.Error, 
 		e.changed(now, e.holds.Ended(now, done.Lane, hold.Called, ""))
 		return
 	}
-	counted := attemptCounts(of, failure, held, e.answered)
+	counted := e.attemptCounts(of, failure, held)
 	of.Baseline = e.answered
 	if failure.Resigned {
 		// The signature was refused and dropped: the next call has a new one. Not the event's
@@ -64,7 +64,8 @@ func (e *Engine) settleCall(now time.Time, done *Call, failure *imclient.Error, 
 		of.Attempts++
 		e.tracker.Attempted(event.Ref(of.Oldest()), int(of.Attempts))
 	}
-	due := now.Add(e.options.Backoff.Delay(int(of.Failures), e.options.Jitter(of.ID(), int(of.Failures))))
+	failures := int(of.Failures)
+	due := now.Add(e.options.Backoff.Delay(failures, e.options.Jitter(of.ID(), failures)))
 	switch {
 	case failure.Class == imclient.Rejected && !e.holds.Held(hold.Rejections, done.Lane):
 		e.letters.add(e.failedLetter(now, "rejected", of, failure))
@@ -84,11 +85,11 @@ func (e *Engine) settleCall(now time.Time, done *Call, failure *imclient.Error, 
 // then the service is to blame. With an ErrorCode the server judged this call. Without one it may
 // have been the network: it counts only when another conversation got an ErrorCode since its
 // previous attempt.
-func attemptCounts(of *backlog.Conversation, failure *imclient.Error, held bool, answered uint64) bool {
+func (e *Engine) attemptCounts(of *backlog.Conversation, failure *imclient.Error, held bool) bool {
 	if held || failure.Class == imclient.Throttled || failure.Class == imclient.Held {
 		return false
 	}
-	return failure.ErrorCode != 0 || answered > of.Baseline
+	return failure.ErrorCode != 0 || e.answered > of.Baseline
 }
 
 func (e *Engine) settleSuccess(now time.Time, s backlog.Settled) {

@@ -1,29 +1,28 @@
-// Package hold decides why no calls are made now, and when to look again.
+// Package hold decides why no calls are made now, and when the service is probed.
 //
 // The most expensive mistake of a queue worker is to spend attempts, and then dead letters, on a
-// service that is down or a key that has expired. So when the answers say "it's the service", calls
-// stop but for a probe now and then, and nothing is counted against an event.
+// service that is down or a key that has expired. So when the responses say "it's the service",
+// calls stop except for a probe now and then, and nothing is counted against an event.
 //
-// It is a pure state machine: answers and time come in. It makes no calls, schedules nothing and
+// It is a pure state machine: responses and time come in. It makes no calls, schedules nothing and
 // writes no log; its owner does that with the Change it gets. It is not safe for concurrent use.
 //
 // What it promises:
 //   - A lane is called freely when nothing holds it. Else it is probed, by one call at a time, when
 //     all that holds it is due; a hold that only its owner ends, or a pause that the server asked
-//     for, lets no probe out.
+//     for, allows no probe.
 //   - Every other hold ends by a probe or by its time.
 //
 // Non-obvious:
-//   - Only a probe's answer ends what is probed. Calls that went out before a hold began may still
-//     succeed, and would end it again and again while most calls fail.
-//   - While a hold is on, answers of its lane are no evidence for an outage: the few probes of
-//     another hold would be taken for five failures in a row.
-//   - A refused signature that is worth a second try with a new one (imclient.Error.Resigned) is no
-//     evidence for anything.
+//   - Only a probe's response ends what is probed. Calls that were sent before a hold began may
+//     still succeed, and would end it again and again while most calls fail.
+//   - While a hold is active, responses of its lane are no evidence for an outage: the few probes
+//     of another hold would be taken for five failures in a row.
+//   - A refused signature that is worth a second attempt with a new one (imclient.Error.Resigned)
+//     is no evidence for anything.
 package hold
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
@@ -56,7 +55,7 @@ const (
 	maxCauses = 8 // causes of one hold that are told apart
 )
 
-// Hold is one reason that is in force.
+// Hold is one reason that is active.
 type Hold struct {
 	Reason    Reason
 	Lane      int // All, or the lane that it holds
@@ -68,20 +67,22 @@ type Hold struct {
 	until    time.Time     // it ends by itself then; zero: it doesn't
 	interval time.Duration // between calls that probe; 0: there are none
 	cause    string        // the label of the failure that Detail is about
-	causes   []string      // the causes that it has had so far
+	causes   []string      // that were reported
 }
 
 func (a Hold) holds(lane int) bool { return a.Lane == All || a.Lane == lane }
 
-// endless says whether only its owner ends it: no time, and no call.
+// endless reports whether only its owner ends it: no time, and no call.
 func (a Hold) endless() bool { return a.interval == 0 && a.until.IsZero() }
 
 // Change is what happened to the holds: which began, which ended, which continue for a new cause,
 // and which were dropped because what would have ended them is gone.
 type Change struct{ Begun, Ended, CauseChanged, Dropped []Hold }
 
-// None reports that nothing changed.
-func (c Change) None() bool { return len(c.Begun)+len(c.Ended)+len(c.CauseChanged)+len(c.Dropped) == 0 }
+// None reports whether nothing changed.
+func (c Change) None() bool {
+	return len(c.Begun)+len(c.Ended)+len(c.CauseChanged)+len(c.Dropped) == 0
+}
 
 func (c *Change) add(more Change) {
 	c.Begun = append(c.Begun, more.Begun...)
@@ -107,16 +108,18 @@ type Holds struct {
 // New returns Holds with nothing in force. maxRejected is the part of the ends of a lane, in per
 // cent, that may be rejected or invalid.
 func New(maxRejected int) *Holds {
-	return &Holds{spread: 1, maxRejected: maxRejected, newcomers: rate.NewLimiter(rate.Every(newcomerEvery), newcomerBurst)}
+	newcomers := rate.NewLimiter(rate.Every(newcomerEvery), newcomerBurst)
+	return &Holds{spread: 1, maxRejected: maxRejected, newcomers: newcomers}
 }
 
 // Spread multiplies the interval of probes: all partitions by those assigned, so that all the
 // workers of a group together probe as often as one.
 func (h *Holds) Spread(now time.Time, factor float64) {
 	h.spread = max(1, factor)
-	for i := range h.active { // who owns more partitions now must not wait as long as with fewer
-		if a := &h.active[i]; a.interval > 0 {
-			a.NextProbe = earlier(a.NextProbe, now.Add(h.spreadOver(a.interval)))
+	for i := range h.active { // with more partitions than before, the wait is shorter
+		a := &h.active[i]
+		if next := now.Add(h.spreadOver(a.interval)); a.interval > 0 && next.Before(a.NextProbe) {
+			a.NextProbe = next
 		}
 	}
 	h.newcomers.SetLimitAt(now, rate.Every(h.spreadOver(newcomerEvery)))
@@ -149,7 +152,8 @@ func (h *Holds) On(lane int) bool {
 
 // Held says whether the reason holds the lane.
 func (h *Holds) Held(reason Reason, lane int) bool {
-	return slices.ContainsFunc(h.active, func(a Hold) bool { return a.Reason == reason && a.holds(lane) })
+	is := func(a Hold) bool { return a.Reason == reason && a.holds(lane) }
+	return slices.ContainsFunc(h.active, is)
 }
 
 // May says whether a conversation of the lane may be called now, and whether that is a probe. If
@@ -223,18 +227,19 @@ func (h *Holds) Clear(reason Reason) Change { return h.end(reason, All) }
 
 // Expire ends the holds whose time is over.
 func (h *Holds) Expire(now time.Time) (change Change) {
-	for {
-		i := slices.IndexFunc(h.active, func(a Hold) bool { return !a.until.IsZero() && !a.until.After(now) })
-		if i < 0 {
-			return change
+	for _, a := range slices.Clone(h.active) {
+		if !a.until.IsZero() && !a.until.After(now) {
+			change.add(h.end(a.Reason, a.Lane))
 		}
-		change.add(h.end(h.active[i].Reason, h.active[i].Lane))
 	}
+	return change
 }
 
 // Answer takes in what a call brought; err is nil for a success. id is its conversation, and lane
 // the one that it was called in.
-func (h *Holds) Answer(now time.Time, id string, lane int, err *imclient.Error, probe bool) (change Change) {
+func (h *Holds) Answer(
+	now time.Time, id string, lane int, err *imclient.Error, probe bool,
+) (change Change) {
 	if probe {
 		h.probing[lane], h.lastProbe = false, now
 	}
@@ -249,11 +254,18 @@ func (h *Holds) Answer(now time.Time, id string, lane int, err *imclient.Error, 
 	if err == nil {
 		return change
 	}
-	if err.Class == imclient.Held && !h.Held(Credentials, lane) {
-		change.add(h.begin(now, Hold{Reason: Credentials, Lane: All, Detail: err.Seen(), Do: err.Remedy(),
-			interval: refusedInterval(err), cause: err.Label, causes: []string{err.Label}}))
-	} else if why := h.calls.outage(now, err); why != "" && err.Class == imclient.Transient && !h.On(lane) {
-		change.add(h.begin(now, Hold{Reason: Outage, Lane: All, Detail: why, Do: err.Remedy(), interval: outageFirst, cause: err.Label, causes: []string{err.Label}}))
+	begin := func(reason Reason, detail string, interval time.Duration) {
+		change.add(h.begin(now, Hold{
+			Reason: reason, Lane: All, Detail: detail, Do: err.Remedy(),
+			interval: interval, cause: err.Label, causes: []string{err.Label},
+		}))
+	}
+	why := h.calls.outage(now, err)
+	switch {
+	case err.Class == imclient.Held && !h.Held(Credentials, lane):
+		begin(Credentials, err.Seen(), refusedInterval(err))
+	case err.Class == imclient.Transient && why != "" && !h.On(lane):
+		begin(Outage, why, outageFirst)
 		h.lastProbe, h.newcomer = now, false
 	}
 	if err.RetryAfter > 0 {
@@ -285,7 +297,7 @@ func (h *Holds) probed(now time.Time, lane int, err *imclient.Error) (change Cha
 		if a.Reason == Rejections || err == nil || err.Label == a.cause {
 			continue
 		}
-		a.cause, a.Detail, a.Do = err.Label, fmt.Sprintf("the last probe: %s", err.Seen()), err.Remedy()
+		a.cause, a.Detail, a.Do = err.Label, "the last probe: "+err.Seen(), err.Remedy()
 		if !slices.Contains(a.causes, a.cause) && len(a.causes) < maxCauses {
 			a.causes = append(a.causes, a.cause)
 			change.CauseChanged = append(change.CauseChanged, *a)
@@ -323,7 +335,9 @@ func (h *Holds) pause(now time.Time, err *imclient.Error) Change {
 		a.NextProbe = a.until
 		return Change{}
 	}
-	return h.begin(now, Hold{Reason: Throttled, Lane: All, Detail: err.Seen(), Do: err.Remedy(), NextProbe: until, until: until})
+	return h.begin(now, Hold{
+		Reason: Throttled, Lane: All, Detail: err.Seen(), Do: err.Remedy(), NextProbe: until, until: until,
+	})
 }
 
 // DropProbed drops the holds that only a probe would end: there is nothing left to probe with.
@@ -361,7 +375,8 @@ func (h *Holds) end(reason Reason, lane int) Change {
 }
 
 func (h *Holds) find(reason Reason, lane int) int {
-	return slices.IndexFunc(h.active, func(a Hold) bool { return a.Reason == reason && a.Lane == lane })
+	is := func(a Hold) bool { return a.Reason == reason && a.Lane == lane }
+	return slices.IndexFunc(h.active, is)
 }
 
 func (h *Holds) spreadOver(interval time.Duration) time.Duration {
@@ -377,13 +392,6 @@ func refusedInterval(err *imclient.Error) time.Duration {
 
 func later(a, b time.Time) time.Time {
 	if a.After(b) {
-		return a
-	}
-	return b
-}
-
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
 		return a
 	}
 	return b

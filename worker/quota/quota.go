@@ -77,18 +77,21 @@ func New() *Quota {
 // Uncapped returns a quota that only bounds how many calls are out at the same time: no pacing, no
 // shrinking, and a permit is free as soon as its call was answered.
 func Uncapped(maxInFlight int) *Quota {
-	return &Quota{permits: permits{n: maxInFlight}, share: maxInFlight, pace: rate.NewLimiter(rate.Inf, 1)}
+	pace := rate.NewLimiter(rate.Inf, 1)
+	return &Quota{permits: permits{n: maxInFlight}, share: maxInFlight, pace: pace}
 }
 
 // Take takes a permit for one call that is sent now. When it can't, it says when to ask again; a
 // zero time means not before the next Return or Reset.
 func (q *Quota) Take(now time.Time) (ok bool, again time.Time) {
 	q.grow(now)
-	free, again := q.permits.free(now)
-	if !free {
+	if ok, again = q.permits.free(now); !ok {
 		return false, again
 	}
-	q.setPace(now)
+	if q.permits.window > 0 { // the pace follows the calls that are in flight
+		free := float64(q.permits.n - q.permits.out)
+		q.pace.SetLimitAt(now, rate.Limit(free/q.permits.window.Seconds()))
+	}
 	if !q.pace.AllowN(now, 1) {
 		missing := 1 - q.pace.TokensAt(now)
 		wait := time.Duration(math.Ceil(missing / float64(q.pace.Limit()) * float64(time.Second)))
@@ -96,13 +99,6 @@ func (q *Quota) Take(now time.Time) (ok bool, again time.Time) {
 	}
 	q.permits.out++
 	return true, time.Time{}
-}
-
-// setPace lets the pace follow the calls that are out. It matters when one could be sent only.
-func (q *Quota) setPace(now time.Time) {
-	if q.permits.window > 0 {
-		q.pace.SetLimitAt(now, rate.Limit(float64(q.permits.n-q.permits.out)/q.permits.window.Seconds()))
-	}
 }
 
 // Return gives back the permit of a call that was answered, or that is certainly dead.
@@ -130,12 +126,10 @@ func (q *Quota) Shrink(now, sent time.Time) {
 
 // grow lets the permits and the pace follow what may be used now.
 func (q *Quota) grow(now time.Time) {
-	n := q.usable(now)
-	if n == q.permits.n {
-		return
+	if n := q.usable(now); n != q.permits.n {
+		q.permits.n = n
+		q.pace.SetBurstAt(now, burst(n))
 	}
-	q.permits.n = n
-	q.pace.SetBurstAt(now, burst(n))
 }
 
 // usable is how many permits may be used: the whole share, or less after the server refused calls.
@@ -162,7 +156,7 @@ func (q *Quota) Limit(now time.Time) int {
 	return q.permits.n
 }
 
-// InFlight is how many calls are out.
+// InFlight is how many calls are in flight.
 func (q *Quota) InFlight() int { return q.permits.out }
 
 // Cooling is how many permits wait for their Window to pass.

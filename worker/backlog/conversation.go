@@ -17,10 +17,10 @@ type Conversation struct {
 	best     uint64
 	readTime int64
 	refs     []uint64
-	flight   *flight // not nil: a call is out
+	flight   *flight // nil: no call is in flight
 }
 
-// flight is what is known of a call that is out.
+// flight is what is known of a call in flight.
 type flight struct {
 	ref      uint64 // the event whose T was sent
 	readTime int64  // T
@@ -33,15 +33,14 @@ type flight struct {
 }
 
 // Settled is what a successful call settles: Refs[:Sent] waited for it, Applied among them with the
-// T that was sent; the others came while it was out and are covered by it.
+// T that was sent; the others arrived while it was in flight and are covered by it.
 type Settled struct {
 	Refs    []uint64
 	Sent    int
 	Applied uint64
 }
 
-// Dropped is what leaves without success: the payload and the T are those of the event with the
-// largest T.
+// Dropped is what leaves without success: the payload and T of the event with the largest T.
 type Dropped struct {
 	Refs     []uint64
 	Payload  string
@@ -51,7 +50,7 @@ type Dropped struct {
 // ID names the conversation.
 func (c *Conversation) ID() string { return c.payload[:c.idLen] }
 
-// ReadTime is the T to send, or while a call is out the one that was sent.
+// ReadTime is the T to send, or the one that was sent while a call is in flight.
 func (c *Conversation) ReadTime() int64 {
 	if c.flight != nil {
 		return c.flight.readTime
@@ -59,10 +58,10 @@ func (c *Conversation) ReadTime() int64 {
 	return c.readTime
 }
 
-// InFlight reports whether a call is in flight.
+// InFlight reports whether a call is.
 func (c *Conversation) InFlight() bool { return c.flight != nil }
 
-// Retrying says whether the last call failed.
+// Retrying reports whether the last call failed.
 func (c *Conversation) Retrying() bool { return c.retrying }
 
 // Lane is the lane that the conversation waits in, or was called in.
@@ -74,7 +73,7 @@ func (c *Conversation) Payload() string { return c.payload }
 // Oldest is the event that came first.
 func (c *Conversation) Oldest() (ref uint64) { return c.refs[0] }
 
-// arrive takes in an event while a call is out.
+// arrive adds an event while a call is in flight.
 func (f *flight) arrive(c *Conversation, e Event, arrival int64) {
 	f.lane = min(f.lane, int8(e.Lane))
 	if e.ReadTime <= f.readTime {

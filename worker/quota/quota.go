@@ -89,7 +89,7 @@ func (q *Quota) Take(now time.Time) (ok bool, again time.Time) {
 		return false, again
 	}
 	if q.permits.window > 0 { // the pace follows the calls that are in flight
-		free := float64(q.permits.n - q.permits.out)
+		free := float64(q.permits.n - q.permits.inFlight)
 		q.pace.SetLimitAt(now, rate.Limit(free/q.permits.window.Seconds()))
 	}
 	if !q.pace.AllowN(now, 1) {
@@ -97,7 +97,7 @@ func (q *Quota) Take(now time.Time) (ok bool, again time.Time) {
 		wait := time.Duration(math.Ceil(missing / float64(q.pace.Limit()) * float64(time.Second)))
 		return false, now.Add(max(wait, time.Microsecond))
 	}
-	q.permits.out++
+	q.permits.inFlight++
 	return true, time.Time{}
 }
 
@@ -157,7 +157,7 @@ func (q *Quota) Limit(now time.Time) int {
 }
 
 // InFlight is how many calls are in flight.
-func (q *Quota) InFlight() int { return q.permits.out }
+func (q *Quota) InFlight() int { return q.permits.inFlight }
 
 // Cooling is how many permits wait for their Window to pass.
 func (q *Quota) Cooling(now time.Time) int {

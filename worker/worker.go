@@ -103,24 +103,13 @@ type Worker struct {
 
 // New returns a worker that does nothing until Run.
 func New(options Options) (*Worker, error) {
-	switch {
-	case options.Kafka == nil || options.IM == nil:
-		return nil, errors.New("worker: Kafka and IM must be set")
-	case options.Rate < 0:
-		return nil, fmt.Errorf("worker: Rate is %d; it is calls a second, or 0 for no quota",
-			options.Rate)
-	case options.Rate == 0 && options.MaxInFlight < 1:
-		return nil, errors.New("worker: without a rate, MaxInFlight must be at least 1")
-	case options.MaxPending < 1 || options.Attempts < 1:
-		return nil, errors.New("worker: MaxPending and Attempts must be at least 1")
-	case options.MaxRejected < 1 || options.MaxRejected > 100:
-		return nil, fmt.Errorf("worker: MaxRejected is %d; it is per cent, 1 to 100",
-			options.MaxRejected)
-	case options.CallTimeout <= 0 || options.CallTimeout+proofMargin >= kafkaclient.SessionTimeout:
+	switch o := options; { // the command line names the flag before
+	case o.Kafka == nil, o.IM == nil, o.Rate < 0, o.Rate == 0 && o.MaxInFlight < 1, o.MaxPending < 1,
+		o.MaxRejected < 1, o.MaxRejected > 100, o.Attempts < 1, o.CommitEvery <= 0, o.DrainTimeout <= 0:
+		return nil, errors.New("worker: an option is not set, or out of its range")
+	case o.CallTimeout <= 0, o.CallTimeout+proofMargin >= kafkaclient.SessionTimeout:
 		return nil, fmt.Errorf("worker: CallTimeout is %v; with %v it must end within a session "+
-			"of %v", options.CallTimeout, proofMargin, kafkaclient.SessionTimeout)
-	case options.CommitEvery <= 0 || options.DrainTimeout <= 0:
-		return nil, errors.New("worker: CommitEvery and DrainTimeout must be positive")
+			"of %v", o.CallTimeout, proofMargin, kafkaclient.SessionTimeout)
 	}
 	w := &Worker{
 		options: options,
@@ -137,7 +126,7 @@ func New(options Options) (*Worker, error) {
 	if options.Rate > 0 {
 		options.MaxInFlight = 0
 	}
-	type key struct {
+	type attempt struct {
 		id string
 		n  int
 	}
@@ -150,7 +139,7 @@ func New(options Options) (*Worker, error) {
 		MaxRejected: options.MaxRejected,
 		Backoff:     options.Backoff,
 		Jitter: func(id string, failures int) float64 {
-			return float64(maphash.Comparable(seed, key{id, failures})>>11) / (1 << 53)
+			return float64(maphash.Comparable(seed, attempt{id, failures})>>11) / (1 << 53)
 		},
 		Observer: &observer{metrics: w.metrics, log: options.Log, maxReplays: options.MaxReplays},
 	})

@@ -66,8 +66,8 @@ func (w *Worker) call(ctx context.Context, c *engine.Call) {
 	w.wakeWaiting()
 }
 
-// wakeWaiting wakes goroutines that wait for capacity, work or the end of the drain. The caller
-// holds the lock.
+// wakeWaiting wakes goroutines that wait for capacity, work or the drain. The caller holds the
+// lock.
 func (w *Worker) wakeWaiting() {
 	for lane, capacity := range w.full {
 		if w.engine.HasCapacity(lane) {
@@ -88,8 +88,7 @@ func poke(c chan<- struct{}) {
 	}
 }
 
-// watchKey checks, while calls are held for the credentials, whether the key is another one by now:
-// then it is tried at once.
+// watchKey checks, while calls are held for the credentials, whether there is a new key to try.
 func (w *Worker) watchKey(ctx context.Context) {
 	refused := func(h hold.Hold) bool { return h.Reason == hold.Credentials }
 	every(ctx, keyInterval, func() {

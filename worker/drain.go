@@ -11,8 +11,7 @@ import (
 
 const lastCommit = 5 * time.Second // Kafka's request timeout
 
-// drain waits until nothing is in flight. It returns an error when that takes longer than
-// DrainTimeout.
+// drain waits until nothing is in flight. Its error says that it took longer than DrainTimeout.
 func (w *Worker) drain() error {
 	deadline := time.NewTimer(w.options.DrainTimeout)
 	defer deadline.Stop()

@@ -13,9 +13,8 @@ import (
 	"markread/worker/hold"
 )
 
-// metrics are the counters that grow as things happen. What can be read off the engine's state is
-// not counted a second time but collected from a snapshot, so that the contract's sums hold at
-// every scrape.
+// metrics are the counters that grow as things happen. What is in the engine's state is not counted
+// again but collected from a snapshot, so that the contract's sums hold.
 type metrics struct {
 	calls          *prometheus.CounterVec
 	callSeconds    prometheus.Histogram
@@ -52,8 +51,7 @@ func newMetrics() *metrics {
 	return m
 }
 
-// fromZero makes the counters that alerts watch exist before their first event: growth from nothing
-// to 1 is no growth to Prometheus.
+// fromZero creates the counters that alerts watch: to Prometheus, from nothing to 1 is no growth.
 func (m *metrics) fromZero() {
 	m.letters.WithLabelValues("invalid", "")
 	for _, code := range imclient.Codes() {

@@ -32,8 +32,7 @@ const (
 	fullFor    = time.Minute // how long the whole share must have been free until that is logged
 )
 
-// CallRetried logs a failed attempt at debug level: failures of the service show in the holds and
-// the metrics.
+// CallRetried logs at debug level: failures of the service show in the holds and the metrics.
 func (o *observer) CallRetried(c *engine.Call, failure *imclient.Error, attempts, failures int32) {
 	if line := o.log.Debug(); line.Enabled() {
 		ofRecord(line, c.Record()).Str("code", failure.Label).Int32("attempts", attempts).

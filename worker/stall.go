@@ -12,14 +12,12 @@ import (
 )
 
 const (
-	// stalledAfter is how long one event must have kept a partition's offset from moving to be
-	// logged.
+	// stalledAfter is how long one event must keep a partition's offset from moving to be logged.
 	stalledAfter  = 5 * time.Minute
 	stallInterval = 10 * time.Second
 )
 
-// stallDetector notices that a partition's offset has not moved for stalledAfter, because one event
-// does not finish.
+// stallDetector notices when one event keeps a partition's offset from moving for stalledAfter.
 type stallDetector map[event.TopicPartition]*stall
 
 type stall struct {
@@ -28,8 +26,7 @@ type stall struct {
 	logged bool
 }
 
-// check returns which of the partitions have stalled now, and which of those returned before have
-// moved.
+// check returns the partitions that have stalled now, and those stalled before that have moved.
 func (d stallDetector) check(now time.Time, partitions []partition) (stalled, moved []partition) {
 	for _, p := range partitions {
 		s := d[p.TopicPartition]
@@ -51,8 +48,7 @@ func (d stallDetector) check(now time.Time, partitions []partition) (stalled, mo
 	return stalled, moved
 }
 
-// watchStalls logs each event that keeps a partition's offset from moving, and when it moves again,
-// until ctx ends.
+// watchStalls logs which event stalls a partition, and when it moves again, until ctx ends.
 func (w *Worker) watchStalls(ctx context.Context, g *consumer.Generation) {
 	detector := stallDetector{}
 	every(ctx, stallInterval, func() {

@@ -131,8 +131,7 @@ func (w *Worker) Held() []console.Hold {
 	return shownHolds(now, w.engine.Holds())
 }
 
-// overdue is how long after its time a probe is still in flight, or about to be: a call takes 11 s
-// at most.
+// overdue is how long after its time a probe may be in flight: a call takes 11 s at most.
 const overdue = time.Minute
 
 func shownHolds(now time.Time, holds []hold.Hold) []console.Hold {
@@ -155,9 +154,8 @@ func shownHolds(now time.Time, holds []hold.Hold) []console.Hold {
 	return list
 }
 
-// unfinished returns the oldest unfinished event of each partition, with its lane. A number of
-// committed records says little when calls finish out of order; these are the events that the
-// commits wait for.
+// unfinished returns the oldest unfinished event of each partition, with its lane. As calls finish
+// out of order, these events say more than the offsets that wait for them.
 func unfinished(partitions []partition) map[event.Ref]event.Lane {
 	lanes := map[event.Ref]event.Lane{}
 	for _, p := range partitions {
@@ -168,8 +166,7 @@ func unfinished(partitions []partition) map[event.Ref]event.Lane {
 	return lanes
 }
 
-// shown is the partition as the console shows it; waits has what its oldest unfinished event waits
-// for.
+// shown is the partition as the console shows it; waits explains its oldest unfinished event.
 func (p partition) shown(now time.Time, waits map[event.Ref]engine.Explanation) console.Partition {
 	shown := console.Partition{
 		Topic:         p.Topic,

@@ -1,11 +1,10 @@
-// Package worker turns mark-read events into API calls: it fetches them, collapses what is
-// superseded, calls no faster than the quota allows, retries what is worth it, and writes dead
-// letters of the rest.
+// Package worker turns mark-read events into API calls: it fetches and collapses them, calls no
+// faster than the quota allows, retries what is worth it, and writes dead letters of the rest.
 //
 // Package engine makes the decisions; it has no clock, no goroutine and no I/O, so that it can be
 // tested and simulated. Worker carries them out: it holds the lock, makes the calls, writes the
-// letters and commits. console shows what it does. It knows no Kafka protocol (package consumer)
-// and no HTTP (imclient).
+// letters and commits. console shows it. It knows no Kafka protocol (package consumer) and no HTTP
+// (imclient).
 //
 // Goroutines. Run waits for everything that it starts. For each generation serve owns the fetchers,
 // one dispatcher, one goroutine for each call, and one each that writes letters, commits, watches
@@ -16,8 +15,8 @@
 //   - Everything about events belongs to a generation object and goes with it. What is about the
 //     server (permits, holds, the memory of what was applied) belongs to the process and stays.
 //   - A call that was cut off by a stop is no failure and no attempt.
-//   - The permit of a call is returned by the same step that settles it, under the same lock: a
-//     state in between can't be seen.
+//   - The permit of a call is returned by the step that settles it, under the same lock: nobody
+//     sees a state in between.
 package worker
 
 import (
@@ -146,9 +145,8 @@ func New(options Options) (*Worker, error) {
 	return w, nil
 }
 
-// Run works until ctx ends, then drains, commits and leaves the group. It returns nil when all of
-// that succeeded, and an error when it did not, or when it can't work at all (consumer.Consume says
-// when).
+// Run works until ctx ends, then drains, commits and leaves the group. It returns an error when any
+// of that failed, or when it can't work at all (see consumer.Consume).
 func (w *Worker) Run(ctx context.Context) error {
 	options := consumer.GroupOptions{
 		Group:  w.options.Group,
@@ -204,7 +202,7 @@ func (w *Worker) serve(ctx context.Context, g *consumer.Generation) {
 	w.unclean = errors.Join(drained, w.commit(last, g))
 }
 
-// begin makes g the generation that is worked on.
+// begin starts working on g.
 func (w *Worker) begin(g *consumer.Generation) {
 	all, assigned := g.All(), g.Assigned()
 	w.metrics.generations.Inc()
@@ -242,8 +240,8 @@ func (w *Worker) end(g *consumer.Generation) {
 	w.left.Store(now.UnixNano())
 }
 
-// proofMargin is what a call may take beside its own timeout: until it is sent, and until its
-// connection is closed.
+// proofMargin is what a call may take beside its timeout, until it is sent and its connection
+// closed.
 const proofMargin = time.Second
 
 // errNoProof is why a call was not sent.

@@ -21,8 +21,7 @@
 //   - A retrying conversation continues collapsing: its next call carries the largest T of that
 //     moment. That is why retries are scheduled here, not in the client.
 //   - What a success settles is decided when the call is taken, and by T for what arrives while it
-//     is in flight, never by when the response comes: an event with a larger T than the one sent is
-//     not covered.
+//     is in flight, never by when the response comes: a larger T than the one sent is not covered.
 //   - A dropped conversation (dead-lettered) leaves the map at once: events that arrive while its
 //     letter is being written begin a new life, with no attempts.
 package backlog
@@ -83,8 +82,7 @@ func New(memory *Memory, start time.Time) *Backlog {
 	return &Backlog{conversations: map[string]*Conversation{}, memory: memory, start: start}
 }
 
-// Add adds an event. It returns false when an earlier success covers it: it needs no call and is
-// not kept.
+// Add adds an event. It returns false when an earlier success covers it: it is not kept.
 func (b *Backlog) Add(now time.Time, e Event) (kept bool) {
 	if b.memory.Covers(now, e.ID(), e.ReadTime) {
 		return false
@@ -111,8 +109,8 @@ func (b *Backlog) Add(now time.Time, e Event) (kept bool) {
 	return true
 }
 
-// appendRef appends a ref. append would double the slice, but in a large backlog the refs are half
-// of the memory.
+// appendRef appends a ref. append would double it, but in a large backlog the refs are half of the
+// memory.
 func appendRef(refs []uint64, ref uint64) []uint64 {
 	if n := len(refs); n == cap(refs) && n >= 8 {
 		refs = append(make([]uint64, 0, n+n/4), refs...)
@@ -278,8 +276,8 @@ func (b *Backlog) Retry(c *Conversation, due time.Time) {
 	b.retry(c, int64(due.Sub(b.start)))
 }
 
-// Defer is Retry for a probe that failed: c may be called again at due, but not before all others
-// that wait for a retry.
+// Defer is Retry for a probe that failed: c may be called again at due, but behind all other
+// retries.
 func (b *Backlog) Defer(c *Conversation, due time.Time) {
 	b.land(c)
 	b.retry(c, max(int64(due.Sub(b.start)), b.latest+1))

@@ -3,8 +3,7 @@
 // (when) and hold (whether at all).
 //
 // It is pure: no goroutine, no clock, no I/O, no context, no log. Time is an argument, and must not
-// go back between two calls. It is not safe for concurrent use: package worker holds the lock, a
-// simulation needs none.
+// go back between two calls. It is not safe for concurrent use: its owner holds the lock.
 //
 // Its user promises: Begin starts a generation, End drops it. In between, each Call of Next is
 // reported once, with Answer or CutOff, and each batch of NextLetters once, with LettersWritten. An
@@ -141,8 +140,7 @@ func (e *Engine) Receive(now time.Time, events []event.Event) {
 		if !kept {
 			e.settle(now, uint64(ev.Ref), Superseded)
 			// An earlier success covers it. After a rebalance the good events of a backlog finish
-			// like this and only the bad ones are called again, which must not look as if all were
-			// bad.
+			// like this and only the bad ones are called: not all are bad.
 			e.changed(now, e.holds.Ended(now, int(ev.Lane), hold.Called, ""))
 		} else if e.backlog.Len() > known {
 			e.holds.Arrived(now)
@@ -151,9 +149,8 @@ func (e *Engine) Receive(now time.Time, events []event.Event) {
 }
 
 // Until the server has accepted the signature, only so many calls may be in flight, and one more
-// now and then: while a server is slow to refuse a wrong signature it must not get hundreds,
-// because after too many it refuses correct ones, too (70050); but calls that hang must not stop
-// the others.
+// now and then: a server that is slow to refuse a wrong signature must not get hundreds, because
+// after too many it refuses correct ones, too (70050); but calls that hang must not stop all.
 const (
 	unacceptedCalls = 4
 	unacceptedPace  = 250 * time.Millisecond
@@ -230,8 +227,7 @@ func (e *Engine) CutOff(now time.Time, done *Call) {
 	e.backlog.Retry(done.conversation, now)
 }
 
-// Answer reports the result of a call, nil for a success, and decides what becomes of its
-// conversation.
+// Answer reports the result of a call, nil for a success, and settles or retries its conversation.
 func (e *Engine) Answer(now time.Time, done *Call, failure *imclient.Error) {
 	e.quota.Return(now)
 	if failure == nil || failure.Sent() {
@@ -251,8 +247,7 @@ func (e *Engine) Answer(now time.Time, done *Call, failure *imclient.Error) {
 	}
 	of := done.conversation
 	if refused && of.Resigned {
-		// It had its second attempt, with a new signature: now its class is believed, whatever that
-		// signature did for others.
+		// The second attempt had a new signature: now the class is believed, whatever others got.
 		believed := *failure
 		believed.Resigned = false
 		failure = &believed

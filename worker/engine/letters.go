@@ -11,8 +11,7 @@ import (
 	"markread/worker/hold"
 )
 
-// While the dead-letter topic refuses, one letter is tried per LetterRetry; after letterPatience
-// that is a hold.
+// While the topic refuses, one letter is tried per LetterRetry; after letterPatience it is a hold.
 const (
 	LetterRetry    = time.Second
 	letterPatience = 5 * time.Second
@@ -22,8 +21,7 @@ const (
 // one is larger: unpacked, a record of very many headers takes twenty times as much.
 const letterBytes = 1 << 20
 
-// ErrCutOff is the failure of a letter whose write was interrupted by a stop: the topic did not
-// refuse it.
+// ErrCutOff is the failure of a letter whose write was interrupted by a stop, not refused.
 var ErrCutOff = errors.New("the write was cut off")
 
 // Letter is a dead letter to be written: its events finish when it is acknowledged.
@@ -33,8 +31,7 @@ type Letter struct {
 	packed string // the record's key, value and headers; the record has them only during the write
 }
 
-// unread is how many events the letter stands for that were never in memory: those of damaged
-// records beyond one.
+// unread is how many events of the letter were never in memory: damaged records beyond one.
 func (l *Letter) unread() uint64 {
 	if l.Event.Record.Damage == nil {
 		return 0
@@ -87,8 +84,7 @@ func (q *letterQueue) release(lane int) []*Letter {
 	return parked
 }
 
-// admit queues the letter of an invalid record. Like a rejected call it is evidence for a hold,
-// during which it waits.
+// admit queues the letter of an invalid record. It is evidence for a hold, during which it waits.
 func (e *Engine) admit(now time.Time, l *Letter) {
 	lane := int(l.Event.Lane)
 	if e.holds.Held(hold.Rejections, lane) {
@@ -101,8 +97,7 @@ func (e *Engine) admit(now time.Time, l *Letter) {
 	e.changed(now, e.holds.Ended(now, lane, hold.Invalid, why))
 }
 
-// noteMemoryFull notes that a lane that is held for rejections can't read more: no good event will
-// be found then.
+// noteMemoryFull notes that a lane held for rejections can't read more: it finds no good event.
 func (e *Engine) noteMemoryFull(now time.Time, lane int) {
 	if e.holds.Held(hold.Rejections, lane) && !e.HasCapacity(event.Lane(lane)) {
 		e.changed(now, e.holds.MemoryFull(lane))

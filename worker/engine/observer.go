@@ -8,13 +8,12 @@ import (
 	"markread/worker/hold"
 )
 
-// Observer learns what happens, for logs and metrics. It can't change what happens, and must not
-// call the Engine.
+// Observer learns what happens, for logs and metrics. It can't change it, and must not call the
+// Engine.
 type Observer interface {
 	// EventFinished is called for each event that has an event time; age is the time since then.
 	EventFinished(lane event.Lane, age time.Duration)
-	// CallEnded is called for each call that was sent and not cut off; failure is nil for a
-	// success.
+	// CallEnded is called for each call that was sent and not cut off; nil: it succeeded.
 	CallEnded(failure *imclient.Error, took time.Duration)
 	// CallRetried follows when the call will be repeated after a backoff.
 	CallRetried(c *Call, failure *imclient.Error, attempts, failures int32)

@@ -13,8 +13,7 @@ import (
 // a large backlog the records are most of the memory. So each is packed into one string, which
 // begins with the conversation's ID, has no pointers inside, and says nothing twice.
 
-// accountSeparator separates the two accounts in an ID. They are printable ASCII, so it is in
-// neither.
+// accountSeparator separates the accounts in an ID. They are printable ASCII: it is in neither.
 const accountSeparator = "\n"
 
 func conversationID(report, peer string) string { return report + accountSeparator + peer }
@@ -154,8 +153,8 @@ func (u *unpacker) headers() []event.Header {
 	return headers
 }
 
-// usualWords is what nearly every value has. The byte i+1 stands for word i: JSON has no control
-// characters but white space.
+// usualWords is what nearly every value has. The byte i+1, which JSON doesn't use, stands for word
+// i.
 func usualWords(report, peer string) [5]string {
 	return [5]string{
 		`"Report_Account":`, `"Peer_Account":`, `"MsgReadTime":`,

@@ -42,8 +42,7 @@ func (c Counts) Unsettled() uint64 {
 }
 
 // settleCall is the one place where a response decides what becomes of a conversation; failure is
-// nil for a success, and held says that its lane is held, or that a hold began or ended with this
-// response.
+// nil for a success, and held says that its lane was held before it, or is now.
 func (e *Engine) settleCall(now time.Time, done *Call, failure *imclient.Error, held bool) {
 	of := done.conversation
 	if failure == nil {
@@ -54,8 +53,7 @@ func (e *Engine) settleCall(now time.Time, done *Call, failure *imclient.Error, 
 	counted := e.attemptCounts(of, failure, held)
 	of.Baseline = e.answered
 	if failure.Resigned {
-		// The signature was refused and dropped: the next call has a new one. Not the event's
-		// fault.
+		// Not the event's fault: the signature was refused; the next call has a new one.
 		e.backlog.Retry(of, now)
 		return
 	}
@@ -83,8 +81,7 @@ func (e *Engine) settleCall(now time.Time, done *Call, failure *imclient.Error, 
 
 // attemptCounts reports whether a failure counts as an attempt: not while calls are held, because
 // then the service is to blame. With an ErrorCode the server judged this call. Without one it may
-// have been the network: it counts only when another conversation got an ErrorCode since its
-// previous attempt.
+// have been the network: it counts only when another conversation got an ErrorCode since.
 func (e *Engine) attemptCounts(of *backlog.Conversation, failure *imclient.Error, held bool) bool {
 	if held || failure.Class == imclient.Throttled || failure.Class == imclient.Held {
 		return false

@@ -36,8 +36,8 @@ func (e *Engine) State(now time.Time) State {
 	return s
 }
 
-// Ready reports whether, if nothing held it, a conversation may be called at that time, and else
-// when the next retry is due.
+// Ready is for simulations: whether a conversation may be called then if nothing held it, and else
+// when its retry is due.
 func (e *Engine) Ready(at time.Time) (ok bool, due time.Time) {
 	return e.backlog.Ready(at, backlog.LaneSet{true, true})
 }

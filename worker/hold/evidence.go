@@ -43,8 +43,7 @@ func (e *callEvidence) note(now time.Time, id string, err *imclient.Error) {
 	e.silent++
 }
 
-// outage says why the last calls look like an outage, or nothing. last is the failure that was
-// noted last.
+// outage returns why the last calls look like an outage, if they do. last was noted last.
 func (e *callEvidence) outage(now time.Time, last *imclient.Error) string {
 	if e.silent >= silentCalls && now.Sub(e.since) >= silentFor {
 		return fmt.Sprintf("%d calls in a row got no ErrorCode, the last: %s",

@@ -9,8 +9,7 @@
 //
 // What it promises:
 //   - A lane is called freely when nothing holds it. Else it is probed, by one call at a time, when
-//     all that holds it is due; a hold that only its owner ends, or a pause that the server asked
-//     for, allows no probe.
+//     all that holds it is due; a hold that only its owner ends, or a Retry-After, allows no probe.
 //   - Every other hold ends by a probe or by its time.
 //
 // Non-obvious:
@@ -18,8 +17,7 @@
 //     still succeed, and would end it again and again while most calls fail.
 //   - While a hold is active, responses of its lane are no evidence for an outage: the few probes
 //     of another hold would be taken for five failures in a row.
-//   - A refused signature that is worth a second attempt with a new one (imclient.Error.Resigned)
-//     is no evidence for anything.
+//   - A refused signature that is worth a second attempt (imclient.Error.Resigned) is no evidence.
 package hold
 
 import (
@@ -90,7 +88,7 @@ func (c *Change) add(more Change) {
 	c.CauseChanged = append(c.CauseChanged, more.CauseChanged...)
 }
 
-// Holds is all that is in force, and the evidence for what may come.
+// Holds is the active holds, and the evidence for more.
 type Holds struct {
 	active  []Hold
 	probing [Lanes]bool // a probe of that lane is out
@@ -105,15 +103,14 @@ type Holds struct {
 	lastProbe time.Time     // when its answer came, or when the outage began
 }
 
-// New returns Holds with nothing in force. maxRejected is the part of the ends of a lane, in per
-// cent, that may be rejected or invalid.
+// New returns Holds without any. maxRejected per cent of a lane's outcomes may be rejected or
+// invalid.
 func New(maxRejected int) *Holds {
 	newcomers := rate.NewLimiter(rate.Every(newcomerEvery), newcomerBurst)
 	return &Holds{spread: 1, maxRejected: maxRejected, newcomers: newcomers}
 }
 
-// Spread multiplies the interval of probes: all partitions by those assigned, so that all the
-// workers of a group together probe as often as one.
+// Spread multiplies the interval of probes, so that a group probes as often as one worker.
 func (h *Holds) Spread(now time.Time, factor float64) {
 	h.spread = max(1, factor)
 	for i := range h.active { // with more partitions than before, the wait is shorter
@@ -125,7 +122,7 @@ func (h *Holds) Spread(now time.Time, factor float64) {
 	h.newcomers.SetLimitAt(now, rate.Every(h.spreadOver(newcomerEvery)))
 }
 
-// Active is what is in force, in the order of its beginning.
+// Active returns the active holds, in the order of their beginning.
 func (h *Holds) Active() []Hold {
 	active := slices.Clone(h.active)
 	stopped := slices.ContainsFunc(active, Hold.endless)
@@ -145,19 +142,19 @@ func (h *Holds) Active() []Hold {
 	return active
 }
 
-// On says whether anything holds the lane.
+// On reports whether anything holds the lane.
 func (h *Holds) On(lane int) bool {
 	return slices.ContainsFunc(h.active, func(a Hold) bool { return a.holds(lane) })
 }
 
-// Held says whether the reason holds the lane.
+// Held reports whether the reason holds the lane.
 func (h *Holds) Held(reason Reason, lane int) bool {
 	is := func(a Hold) bool { return a.Reason == reason && a.holds(lane) }
 	return slices.ContainsFunc(h.active, is)
 }
 
-// May says whether a conversation of the lane may be called now, and whether that is a probe. If
-// not, it says when to ask again; a zero time means not before something changes.
+// May reports whether a conversation of the lane may be called now, and whether that is a probe;
+// else when to ask again (zero: not before something changes).
 func (h *Holds) May(now time.Time, lane int) (ok, probe bool, again time.Time) {
 	ok = true
 	for i := range h.active {
@@ -176,7 +173,7 @@ func (h *Holds) May(now time.Time, lane int) (ok, probe bool, again time.Time) {
 	return ok && !again.After(now), probe, again
 }
 
-// out says whether a probe of the lane is out.
+// out reports whether a probe of the lane is in flight.
 func (h *Holds) out(lane int) bool {
 	if lane == All {
 		return slices.Contains(h.probing[:], true)
@@ -184,15 +181,13 @@ func (h *Holds) out(lane int) bool {
 	return h.probing[lane]
 }
 
-// Probing notes that a probe of the lane went out. Its answer must be given to Answer, or Abandoned
-// called.
+// Probing notes that a probe of the lane is sent. Answer or Abandoned must follow.
 func (h *Holds) Probing(lane int) { h.probing[lane] = true }
 
-// Abandoned notes that the probe will get no answer: this process gave it up.
+// Abandoned notes that the probe was cut off.
 func (h *Holds) Abandoned(lane int) { h.probing[lane] = false }
 
-// Arrived notes that a conversation arrived that was never called. In an outage it hastens the next
-// probe.
+// Arrived notes that a new conversation arrived: in an outage it hastens the next probe.
 func (h *Holds) Arrived(now time.Time) {
 	i := h.find(Outage, All)
 	if i < 0 {
@@ -212,8 +207,8 @@ func (h *Holds) KeyChanged(now time.Time) {
 	}
 }
 
-// Set puts a hold of all lanes in force whose owner ends it with Clear, or says anew why it is;
-// next is when the owner tries again, zero if it does not.
+// Set begins or updates a hold of all lanes that its owner ends with Clear. next is when the owner
+// tries again; zero: never.
 func (h *Holds) Set(now time.Time, reason Reason, detail, do string, next time.Time) Change {
 	if i := h.find(reason, All); i >= 0 {
 		h.active[i].Detail, h.active[i].Do, h.active[i].NextProbe = detail, do, next
@@ -222,7 +217,7 @@ func (h *Holds) Set(now time.Time, reason Reason, detail, do string, next time.T
 	return h.begin(now, Hold{Reason: reason, Lane: All, Detail: detail, Do: do, NextProbe: next})
 }
 
-// Clear ends a hold that Set put in force.
+// Clear ends a hold that Set began.
 func (h *Holds) Clear(reason Reason) Change { return h.end(reason, All) }
 
 // Expire ends the holds whose time is over.
@@ -235,8 +230,7 @@ func (h *Holds) Expire(now time.Time) (change Change) {
 	return change
 }
 
-// Answer takes in what a call brought; err is nil for a success. id is its conversation, and lane
-// the one that it was called in.
+// Answer notes the result of a call, nil for a success, of the conversation id in its lane.
 func (h *Holds) Answer(
 	now time.Time, id string, lane int, err *imclient.Error, probe bool,
 ) (change Change) {
@@ -274,8 +268,7 @@ func (h *Holds) Answer(
 	return change
 }
 
-// probed ends the holds that the answer to a probe disproves, and sets when the others are probed
-// next.
+// probed ends the holds that a probe's response disproves, and sets the others' next probe.
 func (h *Holds) probed(now time.Time, lane int, err *imclient.Error) (change Change) {
 	for _, a := range h.Active() {
 		if a.holds(lane) && a.endedBy(err) {
@@ -309,9 +302,8 @@ func (h *Holds) probed(now time.Time, lane int, err *imclient.Error) (change Cha
 	return change
 }
 
-// endedBy says whether the answer to a probe disproves the hold. For an outage it must have an
-// ErrorCode that is not passing, for the credentials also not "not you"; and only a success ends
-// the rejections.
+// endedBy reports whether a probe's response disproves the hold: for an outage an ErrorCode that is
+// not transient, for the credentials also not held, for rejections only a success.
 func (a Hold) endedBy(err *imclient.Error) bool {
 	spoke := err == nil || err.ErrorCode != 0 && err.Class != imclient.Transient
 	switch a.Reason {
@@ -326,7 +318,7 @@ func (a Hold) endedBy(err *imclient.Error) bool {
 	}
 }
 
-// pause keeps a Retry-After: no call for anybody until then.
+// pause holds all calls for a Retry-After.
 func (h *Holds) pause(now time.Time, err *imclient.Error) Change {
 	until := now.Add(err.RetryAfter)
 	if i := h.find(Throttled, All); i >= 0 {

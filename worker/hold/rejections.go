@@ -14,8 +14,7 @@ const (
 // Read notes that a record of the lane was read.
 func (h *Holds) Read(lane int, invalid bool) { h.rejections[lane].read(invalid) }
 
-// Ended notes the outcome of an event of the lane. why is what was seen if it was rejected or
-// invalid.
+// Ended notes the outcome of an event of the lane, and why it was rejected or invalid.
 func (h *Holds) Ended(now time.Time, lane int, as End, why string) Change {
 	e := &h.rejections[lane]
 	if !e.ended(as, h.maxRejected) || h.Held(Rejections, lane) {
@@ -106,8 +105,7 @@ func (e *rejectionEvidence) read(invalid bool) {
 
 func (e *rejectionEvidence) bad() int { return e.count[Rejected] + e.count[Invalid] }
 
-// ended notes an end, and reports whether the last 500 begin a hold, which so many per cent of bad
-// ones do.
+// ended notes an end, and reports whether so many per cent of the last 500 are bad: a hold.
 func (e *rejectionEvidence) ended(as End, percent int) bool {
 	e.count[as]++
 	if old, full := e.last.put(uint8(as)); full {

@@ -10,8 +10,8 @@ type permits struct {
 	cooling  []time.Time // answered: when each permit comes back, earliest first
 }
 
-// free reports whether a permit is free, and else when the next one comes back; a zero time means
-// that this depends on a response.
+// free reports whether a permit is free, and else when the next one comes back; zero: that depends
+// on a response.
 func (p *permits) free(now time.Time) (ok bool, again time.Time) {
 	p.thaw(now)
 	over := p.inFlight + len(p.cooling) - p.n

@@ -4,8 +4,7 @@
 // A limiter that looks at send times can't promise that: between sending and arriving the network
 // may hold one call back and let the next one through, so that calls sent far apart arrive
 // together. Permits look at the answer instead. There are N of them. A call takes one before it is
-// sent and gives it back one Window after it was answered, or after its connection was closed on a
-// timeout.
+// sent and gives it back one Window after its response, or after a timeout closed its connection.
 //
 // Proof. A request arrives at some a, sent <= a <= answered. Take any window [t, t+1s). Each
 // request that arrives in it was sent before t+1s and answered at or after t, so just before t+1s
@@ -22,19 +21,16 @@
 // long as the latency, in every second: with a full backfill at a latency of 100 ms 119 ms for one
 // in a hundred, 17 ms at this pace, for the same throughput.
 //
-// Several workers share the N permits by the partitions that they own (Share). Who takes a
-// partition over can't know when its former owner last called, so Reset lets all permits cool for a
-// Window first.
+// Several workers share the N permits by the partitions that they own (Share). A partition's next
+// owner can't know when the last one called: Reset lets all permits cool for a Window.
 //
 // The server may allow less than we believe: other programs use the same app's quota. When it
 // refuses a call as one too many, the permits shrink to a part of the share (Shrink), then grow
 // back, so that after each refusal we run a little below what it allows. Shrinking keeps the proof:
-// a call that is sent later was sent with fewer permits held than there are then, and so does
-// growing, up to the share.
+// a call that is sent later was sent with fewer permits held than there are then. So does growing.
 //
-// The package does not know why calls are made, and it has no clock and no goroutine: time comes
-// in, and must not go back between two calls. It is not safe for concurrent use; its owner holds
-// the lock.
+// It has no clock and no goroutine: time comes in, and must not go back between two calls. It is
+// not safe for concurrent use; its owner holds the lock.
 package quota
 
 import (
@@ -51,9 +47,9 @@ const Window = 1005 * time.Millisecond
 const burstPart = 40
 
 const (
-	// shrinkTo is what is left of the permits after a refusal. From it, growth needs some seconds
-	// to meet the server's limit again: at a limit of 120 the calls are 92 % of it in the mean, and
-	// 0.3 % of them refused.
+	// shrinkTo is what is left of the permits after a refusal. Growth then needs some seconds to
+	// meet the server's limit again: at a limit of 120 the calls are 92 % of it in the mean, 0.3 %
+	// of them refused.
 	shrinkTo = 0.85
 	// growAll is how long the permits would need to grow from none to the whole share.
 	growAll = 80 * time.Second
@@ -114,8 +110,8 @@ func (q *Quota) Reset(share int, now time.Time) {
 }
 
 // Shrink takes in that the server refused a call, sent at sent, as one too many. A burst of
-// refusals counts once: when a call that was sent after the last shrinking is refused, there are
-// still too many permits.
+// refusals counts once: only a call that was sent after the last Shrink shows that there are still
+// too many permits.
 func (q *Quota) Shrink(now, sent time.Time) {
 	if q.permits.window == 0 || q.share == 0 || !sent.After(q.shrunk) {
 		return

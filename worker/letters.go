@@ -36,13 +36,16 @@ func (w *Worker) writeLetters(ctx context.Context, topic *deadletter.Writer) {
 }
 
 // writeBatch writes letters side by side, and returns whether the topic refuses them.
-func (w *Worker) writeBatch(ctx context.Context, topic *deadletter.Writer, batch []*engine.Letter) (refuses bool) {
+func (w *Worker) writeBatch(
+	ctx context.Context, topic *deadletter.Writer, batch []*engine.Letter,
+) (refuses bool) {
 	failures := make([]error, len(batch))
 	var writes sync.WaitGroup
 	for i, l := range batch {
 		writes.Go(func() {
 			l.Group = w.options.Group
-			if failures[i] = topic.Write(ctx, l.DeadLetter); errors.Is(failures[i], context.Canceled) {
+			failures[i] = topic.Write(ctx, l.DeadLetter)
+			if errors.Is(failures[i], context.Canceled) {
 				failures[i] = engine.ErrCutOff
 			}
 		})
@@ -56,8 +59,8 @@ func (w *Worker) writeBatch(ctx context.Context, topic *deadletter.Writer, batch
 	if refuses && ctx.Err() == nil {
 		first := slices.IndexFunc(failures, func(err error) bool { return err != nil })
 		line := w.throttled.Pass("letter", w.options.Log.Error()).Err(failures[first])
-		ofRecord(line, batch[first].Event.Record).Msg("the dead-letter topic refuses the letter of this " +
-			"record; it is tried again, and nothing behind it is committed")
+		ofRecord(line, batch[first].Event.Record).Msg("the dead-letter topic refuses the letter " +
+			"of this record; it is tried again, and nothing behind it is committed")
 	}
 	return refuses
 }

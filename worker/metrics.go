@@ -63,8 +63,8 @@ func (m *metrics) fromZero() {
 		}
 	}
 	for _, label := range []string{
-		"http_500", "http_502", "http_503", "http_504", imclient.LabelTimeout, imclient.LabelConnect,
-		imclient.LabelReset, imclient.LabelTLS, imclient.LabelAnswer,
+		"http_500", "http_502", "http_503", "http_504", imclient.LabelTimeout,
+		imclient.LabelConnect, imclient.LabelReset, imclient.LabelTLS, imclient.LabelAnswer,
 	} {
 		m.letters.WithLabelValues("exhausted", label)
 	}
@@ -131,8 +131,8 @@ var (
 	descLag      = desc("partition_lag",
 		"Records behind the committed offset.", "topic", "partition")
 	descOldest = desc("partition_oldest_unfinished_seconds",
-		"Age of the oldest event that has not reached its end; of an unreadable partition at least "+
-			"the time since its last good fetch.", "topic", "partition")
+		"Age of the oldest event that has not reached its end; of an unreadable partition at "+
+			"least the time since its last good fetch.", "topic", "partition")
 	descUnreadable = desc("partition_unreadable",
 		"1 while the partition can't be read, else 0.", "topic", "partition")
 )

@@ -96,15 +96,16 @@ type Worker struct {
 	throttled logthrottle.Log // of failures that repeat
 	wake      chan struct{}   // something came in: the dispatcher or the drain rechecks
 	letters   chan struct{}   // letters wait to be written
-	turned    atomic.Int64    // when dispatch or the group's loop last iterated, Unix ns; 0: not yet
-	left      atomic.Int64    // when the last generation ended, Unix ns; 0: there was none
+	turned    atomic.Int64    // when dispatch or the group's loop iterated last, Unix ns; 0: never
+	left      atomic.Int64    // when the last generation ended, Unix ns; 0: none did
 }
 
 // New returns a worker that does nothing until Run.
 func New(options Options) (*Worker, error) {
 	switch o := options; { // the command line names the flag before
-	case o.Kafka == nil, o.IM == nil, o.Rate < 0, o.Rate == 0 && o.MaxInFlight < 1, o.MaxPending < 1,
-		o.MaxRejected < 1, o.MaxRejected > 100, o.Attempts < 1, o.CommitEvery <= 0, o.DrainTimeout <= 0:
+	case o.Kafka == nil, o.IM == nil, o.Rate < 0, o.Rate == 0 && o.MaxInFlight < 1,
+		o.MaxPending < 1, o.MaxRejected < 1, o.MaxRejected > 100, o.Attempts < 1,
+		o.CommitEvery <= 0, o.DrainTimeout <= 0:
 		return nil, errors.New("worker: an option is not set, or out of its range")
 	case o.CallTimeout <= 0, o.CallTimeout+proofMargin >= kafkaclient.SessionTimeout:
 		return nil, fmt.Errorf("worker: CallTimeout is %v; with %v it must end within a session "+

@@ -204,7 +204,8 @@ func (b *Backlog) TakeProbe(open LaneSet) *Conversation {
 func (b *Backlog) Take(now time.Time, open LaneSet, maxRetries int) *Conversation {
 	at := int64(now.Sub(b.start))
 	first := b.soonest(open)
-	full := first != nil && !first.top().retrying && b.retriesInFlight >= maxRetries // of whichever lane
+	firstAttempts := first != nil && !first.top().retrying
+	full := firstAttempts && b.retriesInFlight >= maxRetries // of whichever lane
 	chosen := -1
 	for i := range b.lanes {
 		if !open[i] || !b.lanes[i].waits(at, full) {

@@ -14,36 +14,21 @@ const (
 	bytesPerConversation = 512
 )
 
-// load is what takes memory.
-type load struct {
-	conversations int // in the backlog, and letters
-	events        int // unsettled; damaged records that can't be told apart are one
-	bytes         int // of records
-}
+// load is what a lane takes of memory.
+type load [3]int
 
-func (l load) plus(m load) load {
-	return load{l.conversations + m.conversations, l.events + m.events, l.bytes + m.bytes}
-}
-
-func (l load) atMost(m load) load {
-	l.conversations = min(l.conversations, m.conversations)
-	l.events, l.bytes = min(l.events, m.events), min(l.bytes, m.bytes)
-	return l
-}
-
-// half is at least one conversation.
-func (l load) half() load { return load{(l.conversations + 1) / 2, l.events / 2, l.bytes / 2} }
-
-func (l load) below(m load) bool {
-	return l.conversations < m.conversations && l.events < m.events && l.bytes < m.bytes
-}
+const (
+	conversations = iota // in the backlog, and letters
+	unsettled            // events; damaged records that can't be told apart are one
+	recordBytes
+)
 
 func (e *Engine) load(lane event.Lane) load {
 	letters := e.letters.reserved[lane]
 	return load{
 		conversations: e.backlog.Conversations(int(lane)) + letters.letters,
-		events:        int(e.counts[lane].Unsettled() - letters.unread),
-		bytes:         e.backlog.Bytes(int(lane)) + letters.bytes,
+		unsettled:     int(e.counts[lane].Unsettled() - letters.unread),
+		recordBytes:   e.backlog.Bytes(int(lane)) + letters.bytes,
 	}
 }
 
@@ -55,16 +40,23 @@ func (e *Engine) HasCapacity(lane event.Lane) bool {
 	if e.backlog == nil {
 		return false
 	}
-	pending := e.options.MaxPending
-	full := load{pending, e.options.MaxEvents, max(minRecordBytes, pending*bytesPerConversation)}
+	pending, events := e.options.MaxPending, e.options.MaxEvents
+	bytes := max(minRecordBytes, pending*bytesPerConversation)
+	full, half := load{pending, events, bytes}, load{(pending + 1) / 2, events / 2, bytes / 2}
 	live, backfill := e.load(event.Live), e.load(event.Backfill)
-	switch {
-	case e.holds.Held(hold.Rejections, int(event.Live)),
-		e.holds.Held(hold.Rejections, int(event.Backfill)):
-		return e.load(lane).below(full.half())
-	case lane == event.Backfill:
-		return live.plus(backfill).below(full.half())
-	default:
-		return live.plus(backfill.atMost(full.half())).below(full)
+	apart := e.holds.Held(hold.Rejections, int(event.Live)) ||
+		e.holds.Held(hold.Rejections, int(event.Backfill))
+	for i := range full {
+		used, most := live[i]+min(backfill[i], half[i]), full[i]
+		switch {
+		case apart:
+			used, most = e.load(lane)[i], half[i]
+		case lane == event.Backfill:
+			used, most = live[i]+backfill[i], half[i]
+		}
+		if used >= most {
+			return false
+		}
 	}
+	return true
 }

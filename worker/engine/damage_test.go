@@ -46,7 +46,7 @@ func TestDamagedRecordsCountOneByOneAndTakeMemoryOnce(t *testing.T) {
 		t.Fatalf("received %d, unsettled %d", n.Received, n.Unsettled())
 	}
 	for _, lane := range []event.Lane{event.Live, event.Backfill} {
-		if l := r.load(lane); l.events != 1 || l.conversations != 1 || !r.HasCapacity(lane) {
+		if l := r.load(lane); l[unsettled] != 1 || l[conversations] != 1 || !r.HasCapacity(lane) {
 			t.Fatalf("%v: %+v, room %v", lane, l, r.HasCapacity(lane))
 		}
 	}
@@ -56,7 +56,7 @@ func TestDamagedRecordsCountOneByOneAndTakeMemoryOnce(t *testing.T) {
 		t.Fatalf("%d letters, %+v", len(batch), l.DeadLetter)
 	}
 	r.refuse(start, batch)
-	if n := r.sums(event.Backfill); n.Unsettled() != forged || r.load(event.Backfill).events != 1 {
+	if n := r.sums(event.Backfill); n.Unsettled() != forged || r.load(event.Backfill)[unsettled] != 1 {
 		t.Fatalf("after a refusal %+v, %+v", n, r.load(event.Backfill))
 	}
 	r.LettersWritten(start, r.NextLetters(1), make([]error, 1))
@@ -85,7 +85,7 @@ func TestDamagedRecordsAreEvidenceOnce(t *testing.T) {
 	for range 10 {
 		r.Receive(start, []event.Event{r.damaged(event.Live, 1000)})
 	}
-	if !r.holds.On(int(event.Live)) || len(r.letters.parked[0]) == 0 || r.load(event.Live).events != 509 {
+	if !r.holds.On(int(event.Live)) || len(r.letters.parked[0]) == 0 || r.load(event.Live)[unsettled] != 509 {
 		t.Fatalf("%d parked, %+v", len(r.letters.parked[0]), r.load(event.Live))
 	}
 	r.Resume(start, true)
@@ -137,7 +137,7 @@ func TestLettersOfManyHeadersAreBounded(t *testing.T) {
 		e.Invalid, e.Record.Headers = errors.New("no event"), many
 		r.Receive(start, []event.Event{e})
 	}
-	if l := r.load(event.Live); l.bytes < 100*200_000 || l.bytes > 100*210_000 {
+	if l := r.load(event.Live); l[recordBytes] < 100*200_000 || l[recordBytes] > 100*210_000 {
 		t.Errorf("%+v", l)
 	}
 	if n := len(r.NextLetters(64)); n != 5 {
@@ -150,6 +150,6 @@ func TestLettersOfManyHeadersAreBounded(t *testing.T) {
 		r.Receive(start, []event.Event{e})
 	}
 	if r.HasCapacity(event.Live) {
-		t.Errorf("room beside %d bytes of headers", r.load(event.Live).bytes)
+		t.Errorf("room beside %d bytes of headers", r.load(event.Live)[recordBytes])
 	}
 }

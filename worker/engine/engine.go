@@ -35,11 +35,10 @@ type Options struct {
 
 // Engine is the pure decision logic: time, events and responses come in; calls and letters go out.
 type Engine struct {
-	options  Options
-	observer Observer
-	quota    *quota.Quota
-	holds    *hold.Holds
-	memory   *backlog.Memory
+	options Options
+	quota   *quota.Quota
+	holds   *hold.Holds
+	memory  *backlog.Memory
 
 	// These belong to one generation; see Begin and End.
 	tracker    Tracker
@@ -82,11 +81,10 @@ func New(options Options) *Engine {
 		options.MaxEvents = defaultMaxEvents
 	}
 	e := &Engine{
-		options:  options,
-		observer: options.Observer,
-		quota:    quota.New(),
-		holds:    hold.New(options.MaxRejected),
-		memory:   backlog.NewMemory(),
+		options: options,
+		quota:   quota.New(),
+		holds:   hold.New(options.MaxRejected),
+		memory:  backlog.NewMemory(),
 	}
 	if options.MaxInFlight > 0 {
 		e.quota = quota.Uncapped(options.MaxInFlight)
@@ -164,7 +162,7 @@ const retryPart = 10
 // call it returns when to ask again; a zero time means not before something comes in.
 func (e *Engine) Next(now time.Time) (todo *Call, again time.Time) {
 	e.Expire(now)
-	e.observer.Limit(now, e.quota.Limit(now), e.quota.Share())
+	e.options.Observer.Limit(now, e.quota.Limit(now), e.quota.Share())
 	var open, probed backlog.LaneSet
 	for lane := range open {
 		ok, probe, at := e.holds.May(now, lane)
@@ -232,7 +230,7 @@ func (e *Engine) Answer(now time.Time, done *Call, failure *imclient.Error) {
 	e.quota.Return(now)
 	if failure == nil || failure.Sent() {
 		e.calls++
-		e.observer.CallEnded(failure, now.Sub(done.sent))
+		e.options.Observer.CallEnded(failure, now.Sub(done.sent))
 	}
 	throttled := failure != nil && failure.Class == imclient.Throttled
 	refused := failure != nil && failure.Resigned

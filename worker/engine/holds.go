@@ -14,7 +14,7 @@ func (e *Engine) changed(now time.Time, change hold.Change) {
 	if change.None() {
 		return
 	}
-	e.observer.HoldsChanged(now, change, e.holds.Active())
+	e.options.Observer.HoldsChanged(now, change, e.holds.Active())
 	for _, h := range change.Ended {
 		if h.Reason == hold.Rejections {
 			for _, l := range e.letters.release(h.Lane) { // the count restarts, with them

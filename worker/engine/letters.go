@@ -179,7 +179,7 @@ func (e *Engine) written(now time.Time, l *Letter) {
 		e.settle(now, ref, DeadLettered)
 	}
 	e.counts[l.Event.Lane].Finished[DeadLettered] += l.unread()
-	e.observer.LetterWritten(l)
+	e.options.Observer.LetterWritten(l)
 }
 
 // newLetter copies the record's bytes.

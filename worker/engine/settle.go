@@ -75,7 +75,7 @@ func (e *Engine) settleCall(now time.Time, done *Call, failure *imclient.Error, 
 		e.backlog.Defer(of, due)
 	default:
 		e.backlog.Retry(of, due)
-		e.observer.CallRetried(done, failure, of.Attempts, of.Failures)
+		e.options.Observer.CallRetried(done, failure, of.Attempts, of.Failures)
 	}
 }
 
@@ -107,6 +107,6 @@ func (e *Engine) settle(now time.Time, ref uint64, as Outcome) {
 	lane, eventTime := e.tracker.Finish(event.Ref(ref))
 	e.counts[lane].Finished[as]++
 	if !eventTime.IsZero() {
-		e.observer.EventFinished(lane, now.Sub(eventTime))
+		e.options.Observer.EventFinished(lane, now.Sub(eventTime))
 	}
 }

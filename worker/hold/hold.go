@@ -328,7 +328,8 @@ func (h *Holds) pause(now time.Time, err *imclient.Error) Change {
 		return Change{}
 	}
 	return h.begin(now, Hold{
-		Reason: Throttled, Lane: All, Detail: err.Seen(), Do: err.Remedy(), NextProbe: until, until: until,
+		Reason: Throttled, Lane: All, Detail: err.Seen(), Do: err.Remedy(),
+		NextProbe: until, until: until,
 	})
 }
 

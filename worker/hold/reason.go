@@ -8,7 +8,7 @@ const (
 	Outage      Reason = "outage"      // the service doesn't answer, or not sensibly
 	Credentials Reason = "credentials" // any call would be refused: key, admin, app, host, billing
 	Throttled   Reason = "throttled"   // the service asked for a pause
-	Rejections  Reason = "rejections"  // almost all of a lane is refused: wrong app, topic or schema
+	Rejections  Reason = "rejections"  // almost all of a lane is refused: wrong app or schema
 	DeadLetter  Reason = "dead-letter" // the dead-letter topic takes no records
 	Membership  Reason = "membership"  // this worker may have been removed from its group
 	Quota       Reason = "quota"       // this worker's share of the rate is 0
@@ -33,13 +33,13 @@ type advice struct{ meaning, do string }
 func (r Reason) advice() advice {
 	switch r {
 	case Outage:
-		return advice{"The IM server does not answer, or answers almost every call with a passing failure. " +
-			"Nothing is dead-lettered because of it.",
+		return advice{"The IM server does not answer, or answers almost every call with a " +
+			"passing failure. Nothing is dead-lettered because of it.",
 			"check that the server can be reached from here, and Tencent's status page; " +
 				"calls go on by themselves when a probe succeeds"}
 	case Credentials:
-		return advice{"The IM server refuses this app's signature, its admin account or the app itself; " +
-			"any other call would fail the same way.",
+		return advice{"The IM server refuses this app's signature, its admin account or the app " +
+			"itself; any other call would fail the same way.",
 			"check --im-app-id, --im-admin, --im-url (the app's data centre) and the key; " +
 				"a new key in its file is tried within a second or two"}
 	case Throttled:
@@ -49,18 +49,19 @@ func (r Reason) advice() advice {
 	case Rejections:
 		return advice{"Almost every recent event of this lane was rejected or invalid. " +
 			"That is more likely a wrong app, topic or schema than wrong events.",
-			"look at a few of the newest dead letters, and mend the configuration or the producer; " +
-				"calls go on when a probe succeeds. If the events really are wrong: markread resume " +
-				"--accept-rejections sends the next 10,000 of them to the dead letters"}
+			"look at a few of the newest dead letters, and mend the configuration or the " +
+				"producer; calls go on when a probe succeeds. If the events really are wrong: markread " +
+				"resume --accept-rejections sends the next 10,000 of them to the dead letters"}
 	case DeadLetter:
-		return advice{"The dead-letter topic does not take records, so events that must go there can't end.",
-			"check that the topic exists, that this user may write to it, and the brokers' disks; " +
-				"a write is tried every second, and calls go on when one succeeds"}
+		return advice{"The dead-letter topic does not take records, so events that must go there " +
+			"can't end.",
+			"check that the topic exists, that this user may write to it, and the brokers' " +
+				"disks; a write is tried every second, and calls go on when one succeeds"}
 	case Membership:
 		return advice{"This worker can't prove that it is still a member of its group; " +
 			"another one may have its partitions, and its share of the rate, by now.",
-			"check that the brokers can be reached from here, and that this machine does not stand " +
-				"still; calls go on with the first heartbeat that is answered"}
+			"check that the brokers can be reached from here, and that this machine does not " +
+				"stand still; calls go on with the first heartbeat that is answered"}
 	case Quota:
 		return advice{"This worker's share of the rate is 0: it owns no partition, " +
 			"because there are more workers than partitions, or than calls a second.",

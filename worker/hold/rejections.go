@@ -7,7 +7,7 @@ import (
 
 const (
 	rejectionWindow    = 500    // so many outcomes of a lane are judged together,
-	rejectionCalls     = 25     // of which so many must be calls, unless the records themselves are bad
+	rejectionCalls     = 25     // of which so many must be calls, unless the records are bad
 	acceptedRejections = 10_000 // what an operator accepts at a time
 )
 
@@ -22,8 +22,8 @@ func (h *Holds) Ended(now time.Time, lane int, as End, why string) Change {
 	}
 	return h.begin(now, Hold{
 		Reason: Rejections, Lane: lane, interval: rejectedProbe, Do: Rejections.Do(),
-		Detail: fmt.Sprintf("%d of the last %d events of this lane were rejected or invalid, the last: %s",
-			e.bad(), rejectionWindow, why),
+		Detail: fmt.Sprintf("%d of the last %d events of this lane were rejected or invalid, "+
+			"the last: %s", e.bad(), rejectionWindow, why),
 	})
 }
 

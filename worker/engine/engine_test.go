@@ -47,7 +47,7 @@ func (nobody) HoldsChanged(time.Time, hold.Change, []hold.Hold) {}
 
 func (q *letterQueue) len() int { return q.reserved[0].letters + q.reserved[1].letters }
 
-// rig is a core with a generation of fake events.
+// rig is an engine with a generation of fake events.
 type rig struct {
 	t *testing.T
 	*Engine

@@ -21,14 +21,14 @@ func (v *holdView) evidence(r *request, failure *imclient.Error) {
 	case !failed || failure.ErrorCode != 0:
 		v.silent = 0
 	case v.silent == 0:
-		v.silent, v.silentSince = 1, r.hands.now
+		v.silent, v.silentSince = 1, r.process.now
 	default:
 		v.silent++
 	}
 }
 
 // judgeProbes sets when the holds may be probed next, and says when there must be one.
-func (h *hands) judgeProbes(r *request, failure *imclient.Error) {
+func (h *process) judgeProbes(r *request, failure *imclient.Error) {
 	v := &h.shadow.holds
 	if why := v.outage(h.now - v.silentSince - holdSlack(time.Second)); why != "" && !v.on(r.Lane) && failure != nil && failure.Class == imclient.Transient && !failure.Resigned {
 		h.fail("letters", "worker %d goes on calling in an outage: %s", h.id, why)
@@ -82,7 +82,7 @@ func (v *holdView) outage(within int64) string {
 }
 
 // ends notes how an event of a lane ended, and says when the lane must be held for it.
-func (h *hands) ends(lane int, as uint8) {
+func (h *process) ends(lane int, as uint8) {
 	v := &h.shadow.holds
 	ring := &v.ends[lane]
 	if len(*ring) < 500 {

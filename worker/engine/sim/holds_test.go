@@ -66,7 +66,7 @@ func (v *holdView) held(reason hold.Reason, lane int) bool {
 }
 
 // watchHolds compares what is in force with what was, and judges what has ended.
-func (h *hands) watchHolds() {
+func (h *process) watchHolds() {
 	v := &h.shadow.holds
 	if h.engine == nil {
 		return
@@ -123,18 +123,18 @@ func seen(active []seenHold, is hold.Hold) bool {
 }
 
 // spread is by how much the intervals of this worker's probes are longer.
-func (h *hands) spread() float64 {
+func (h *process) spread() float64 {
 	return float64(h.outlook.all()) / float64(max(1, len(h.assigned)))
 }
 
-func (a *seenHold) next(h *hands, interval time.Duration) {
+func (a *seenHold) next(h *process, interval time.Duration) {
 	a.interval = interval
 	wait := time.Duration(float64(interval) * h.spread())
 	a.notBefore = h.now + int64(wait) - holdSlack(wait)
 }
 
 // judgeBegin says whether a hold may begin now.
-func (h *hands) judgeBegin(a *seenHold) {
+func (h *process) judgeBegin(a *seenHold) {
 	v := &h.shadow.holds
 	switch a.reason {
 	case hold.Outage:
@@ -180,7 +180,7 @@ func refusedWait(cause string) time.Duration {
 }
 
 // judgeEnd says whether a hold may end now.
-func (h *hands) judgeEnd(a seenHold) {
+func (h *process) judgeEnd(a seenHold) {
 	v := &h.shadow.holds
 	ok := true
 	switch a.reason {
@@ -210,7 +210,7 @@ func (h *hands) judgeEnd(a seenHold) {
 }
 
 // judgeHastened says whether what waited for a hold is tried soon after its end.
-func (h *hands) judgeHastened(a seenHold) {
+func (h *process) judgeHastened(a seenHold) {
 	v := &h.shadow.holds
 	if h.gen == nil || v.cause == "generation ends" {
 		return
@@ -225,7 +225,7 @@ func (h *hands) judgeHastened(a seenHold) {
 }
 
 // judgeIdle says whether a worker that could call stands still: a probe is overdue, or first tries wait that nothing holds.
-func (h *hands) judgeIdle() {
+func (h *process) judgeIdle() {
 	v := &h.shadow.holds
 	if !h.taking || len(h.calls) > 0 || h.frozenUntil > h.now || v.share == 0 {
 		return
@@ -256,7 +256,7 @@ func (h *hands) judgeIdle() {
 }
 
 // judgeHeld says whether a call may be made now.
-func (h *hands) judgeHeld(r *request) {
+func (h *process) judgeHeld(r *request) {
 	h.watchHolds()
 	v := &h.shadow.holds
 	v.newcomerDue = 0
@@ -305,9 +305,9 @@ func (h *hands) judgeHeld(r *request) {
 	}
 }
 
-// answering names what an answer is, before the core takes it in.
+// answering names what an answer is, before the engine takes it in.
 func (v *holdView) answering(r *request, failure *imclient.Error) {
-	h := r.hands
+	h := r.process
 	switch {
 	case failure == nil && r.Probe:
 		v.cause = "probe succeeded"

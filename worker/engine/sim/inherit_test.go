@@ -6,7 +6,7 @@ import "markread/consumer/offsets"
 const metadataMost = 4000
 
 // inherit lets a new owner of a partition read what is committed beside its offset, and notes what no commit has told it.
-func (h *hands) inherit(l *log, t *offsets.Tracker) {
+func (h *process) inherit(l *log, t *offsets.Tracker) {
 	if t.Inherit(l.metadata) != nil {
 		h.tally.unread++
 		if l.whole {
@@ -22,7 +22,7 @@ func (h *hands) inherit(l *log, t *offsets.Tracker) {
 
 // judgeInherited judges what is known of a record when it is read: never more than there was to know, and all of it where the last commit of
 // its partition said so, whoever has read it since.
-func (h *hands) judgeInherited(p *part, r *record, attempts int, finished bool) {
+func (h *process) judgeInherited(p *part, r *record, attempts int, finished bool) {
 	if finished && !h.world.ended(r) {
 		h.fail("loss", "offset %d of %s/%d (%s at %d) is skipped as finished, but the server has %d and there is no letter",
 			r.offset, p.topic, p.number, h.kafka.names[r.talk], r.readTime, h.server.talks[r.talk].largest)
@@ -56,7 +56,7 @@ func (h *hands) judgeInherited(p *part, r *record, attempts int, finished bool) 
 }
 
 // toldAll notes that a generation ends in peace: its last commit was accepted, and says all that its owner knew.
-func (h *hands) toldAll() {
+func (h *process) toldAll() {
 	for i := range h.gen.parts {
 		if l := h.gen.parts[i].log; l.owner == h.gen {
 			l.knownAt = h.now + 1

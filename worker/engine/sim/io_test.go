@@ -11,7 +11,7 @@ import (
 var errInvalid = errors.New("Report_Account is missing")
 
 // appended wakes a fetch that waits at the log's end.
-func (h *hands) appended(l *log) {
+func (h *process) appended(l *log) {
 	if h.gen == nil || !h.taking {
 		return
 	}
@@ -23,14 +23,14 @@ func (h *hands) appended(l *log) {
 	}
 }
 
-func (h *hands) fetchLater(i int) {
+func (h *process) fetchLater(i int) {
 	p := &h.gen.parts[i]
 	wait := h.span(time.Millisecond, 80*time.Millisecond, dieFetch, uint64(h.gen.unique)<<16|uint64(i), uint64(p.next))
 	h.later(wait, fetched, int(h.gen.unique)<<16|i)
 }
 
 // fetch is the answer to a fetch. The room was asked for before it was sent, as far as it matters.
-func (h *hands) fetch(a int) {
+func (h *process) fetch(a int) {
 	if h.gen == nil || int(h.gen.unique) != a>>16 || !h.taking {
 		return
 	}
@@ -88,7 +88,7 @@ func (h *hands) fetch(a int) {
 }
 
 // fetchOn lets go on what waited for room.
-func (h *hands) fetchOn() {
+func (h *process) fetchOn() {
 	if !h.taking {
 		return
 	}
@@ -100,9 +100,9 @@ func (h *hands) fetchOn() {
 	}
 }
 
-// Finish is the tracker's: the core says that an event has reached its end. Whether it has is judged by the server and the dead-letter topic.
+// Finish is the tracker's: the engine says that an event has reached its end. Whether it has is judged by the server and the dead-letter topic.
 func (g *generation) Finish(ref event.Ref) (event.Lane, time.Time) {
-	h := g.hands
+	h := g.process
 	p := &g.parts[ref>>arrivalBits]
 	arrival := uint64(ref) & (1<<arrivalBits - 1)
 	r := &p.records[p.first+int(arrival)]
@@ -127,9 +127,9 @@ func (g *generation) Finish(ref event.Ref) (event.Lane, time.Time) {
 // Attempted is the tracker's.
 func (g *generation) Attempted(ref event.Ref, attempts int) {
 	if r := g.record(uint64(ref)); g.parts[ref>>arrivalBits].owner == g {
-		r.attempts, r.changedAt = attempts, g.hands.now
+		r.attempts, r.changedAt = attempts, g.process.now
 	}
-	g.hands.shadow.told = attempts
+	g.process.shadow.told = attempts
 	g.parts[ref>>arrivalBits].tracker.Attempted(uint64(ref)&(1<<arrivalBits-1), attempts)
 }
 
@@ -140,7 +140,7 @@ func (g *generation) record(ref uint64) *record {
 }
 
 // commitDue is the turn of the ticker, or another try of the last commit.
-func (h *hands) commitDue(generation int) {
+func (h *process) commitDue(generation int) {
 	if h.gen == nil || h.gen.number != generation {
 		return
 	}
@@ -156,7 +156,7 @@ func (h *hands) commitDue(generation int) {
 }
 
 // commit sends what has advanced. It reports false when nothing has.
-func (h *hands) commit() bool {
+func (h *process) commit() bool {
 	for i := range h.gen.parts {
 		p := &h.gen.parts[i]
 		if c, news := p.tracker.Commit(metadataMost); news {
@@ -172,7 +172,7 @@ func (h *hands) commit() bool {
 	return true
 }
 
-func (h *hands) commitEnded(refusal int) {
+func (h *process) commitEnded(refusal int) {
 	if h.gen == nil {
 		return
 	}
@@ -216,7 +216,7 @@ func classOf(l *engine.Letter) int {
 }
 
 // write stores a letter or doesn't, and says whether the writer hears of it, and after how long.
-func (t *letterTopic) write(h *hands, l *engine.Letter) (acked bool, took int64) {
+func (t *letterTopic) write(h *process, l *engine.Letter) (acked bool, took int64) {
 	r := h.gen.record(l.Refs[len(l.Refs)-1])
 	id := uint64(r.offset)<<20 | uint64(r.talk)
 	n := uint64(h.writes)
@@ -233,7 +233,7 @@ func (t *letterTopic) write(h *hands, l *engine.Letter) (acked bool, took int64)
 	return !lost, took
 }
 
-func (t *letterTopic) store(h *hands, l *engine.Letter, lost bool) {
+func (t *letterTopic) store(h *process, l *engine.Letter, lost bool) {
 	h.judgeLetter(l)
 	for _, ref := range l.Refs {
 		r := h.gen.record(ref)
@@ -254,7 +254,7 @@ func (t *letterTopic) store(h *hands, l *engine.Letter, lost bool) {
 }
 
 // writeLetters begins to write what waits, as Worker.writeLetters does.
-func (h *hands) writeLetters() {
+func (h *process) writeLetters() {
 	if h.writing != nil || h.waits || h.drained {
 		return
 	}
@@ -274,7 +274,7 @@ func (h *hands) writeLetters() {
 }
 
 // lettersEnded reports what became of a batch.
-func (h *hands) lettersEnded(n int, cut bool) {
+func (h *process) lettersEnded(n int, cut bool) {
 	if h.gen == nil || h.writing == nil || n != h.writes {
 		return
 	}

@@ -19,7 +19,7 @@ type record struct {
 	lost       uint16 // those whose acknowledgement was lost
 	deliveries uint16
 	finishedIn int32 // the generation, by its unique number, in which it was said to have finished last
-	attempts   int   // as the core has said last
+	attempts   int   // as the engine has said last
 	done       bool  // that it has finished, too
 	changedAt  int64 // when it said so; -1: no commit has told the owner after it
 }
@@ -79,7 +79,7 @@ func (k *kafka) append(w *world, l *log, r record) {
 	l.records = append(l.records, r)
 	w.tally.records++
 	if g := l.owner; g != nil {
-		g.hands.appended(l)
+		g.process.appended(l)
 	}
 }
 
@@ -159,7 +159,7 @@ type member struct {
 const session = 15 * time.Second
 
 // join takes a member into the generation to be made.
-func (g *group) join(w *world, h *hands) {
+func (g *group) join(w *world, h *process) {
 	found := false
 	for i := range g.members {
 		m := &g.members[i]
@@ -285,7 +285,7 @@ func (g *group) has(id int, life int32, generation int) bool {
 }
 
 // commit is a commit that reaches the coordinator: it is judged here, by what the server and the dead-letter topic have.
-func (k *kafka) commit(h *hands, e entry) {
+func (k *kafka) commit(h *process, e entry) {
 	w := h.world
 	if e.life != h.life {
 		return // it died with its process
@@ -315,7 +315,7 @@ func (k *kafka) commit(h *hands, e entry) {
 	w.queue.push(answer)
 }
 
-func (k *kafka) accept(h *hands, c commitment) {
+func (k *kafka) accept(h *process, c commitment) {
 	w, l := h.world, c.log
 	if l.owner != h.gen {
 		w.fail("commit", "worker %d commits %s/%d, which it doesn't own", h.id, l.topic, l.number)

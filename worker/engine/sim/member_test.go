@@ -8,7 +8,7 @@ import (
 )
 
 // revoke begins the end of the generation: nothing new, and what is out has its time.
-func (h *hands) revoke() {
+func (h *process) revoke() {
 	h.taking = false
 	h.wakes++
 	h.note("revoked", h.id, int64(h.gen.number), 0, 0)
@@ -18,7 +18,7 @@ func (h *hands) revoke() {
 	}
 }
 
-func (h *hands) toldOf(generation int) {
+func (h *process) toldOf(generation int) {
 	switch {
 	case generation != h.kafka.group.made:
 	case h.gen != nil && h.gen.number == generation && h.taking:
@@ -32,10 +32,10 @@ func (h *hands) toldOf(generation int) {
 const proofLimit = int64(session - 5*time.Second - time.Second)
 
 // proofAge is the age of the proof, by the clock that says more.
-func (h *hands) proofAge() int64 { return max(h.now-h.proof, h.now+h.wall-h.proofWall) }
+func (h *process) proofAge() int64 { return max(h.now-h.proof, h.now+h.wall-h.proofWall) }
 
 // lost says why no call may be sent.
-func (h *hands) lost() error {
+func (h *process) lost() error {
 	if h.proofAge() > proofLimit {
 		return errUnproven
 	}
@@ -43,7 +43,7 @@ func (h *hands) lost() error {
 }
 
 // beat sends a heartbeat, and the next one in a second.
-func (h *hands) beat(generation int) {
+func (h *process) beat(generation int) {
 	if h.gen == nil || h.gen.number != generation {
 		return
 	}
@@ -65,21 +65,21 @@ func (h *hands) beat(generation int) {
 }
 
 // proven is the answer to a heartbeat: the proof is as old as the question.
-func (h *hands) proven(e entry) {
+func (h *process) proven(e entry) {
 	if h.gen != nil && h.gen.number == e.a && e.seen[0] > h.proof {
 		h.proof, h.proofWall = e.seen[0], e.seen[1]
 	}
 }
 
 // leave stops the process; comeBack starts it again.
-func (h *hands) leave() {
+func (h *process) leave() {
 	if h.gen != nil && h.taking {
 		h.leaving = true
 		h.revoke()
 	}
 }
 
-func (h *hands) comeBack() {
+func (h *process) comeBack() {
 	switch {
 	case h.leaving:
 		h.returns = true
@@ -89,7 +89,7 @@ func (h *hands) comeBack() {
 }
 
 // kill ends the process. What it sent goes on.
-func (h *hands) kill() {
+func (h *process) kill() {
 	if !h.running() {
 		return
 	}
@@ -98,13 +98,13 @@ func (h *hands) kill() {
 	h.gone()
 }
 
-func (h *hands) gone() {
+func (h *process) gone() {
 	h.engine, h.gen, h.taking, h.leaving = nil, nil, false, false
 	h.frozenUntil = 0
 }
 
 // abandon cuts off what is still out.
-func (h *hands) abandon() {
+func (h *process) abandon() {
 	h.note("cut off", h.id, int64(len(h.calls)), int64(len(h.writing)), 0)
 	for len(h.calls) > 0 {
 		r := h.calls[0]
@@ -122,7 +122,7 @@ func (h *hands) abandon() {
 	h.endDrain()
 }
 
-func (h *hands) endDrain() {
+func (h *process) endDrain() {
 	h.drained = true
 	h.lastCommitUntil = h.now + int64(5*time.Second)
 	if len(h.committing) == 0 && !h.commit() {
@@ -131,7 +131,7 @@ func (h *hands) endDrain() {
 	}
 }
 
-func (h *hands) endGeneration() {
+func (h *process) endGeneration() {
 	h.checkSums()
 	h.shadow.holds.cause = "generation ends"
 	h.engine.End(h.time())
@@ -161,13 +161,13 @@ func (h *hands) endGeneration() {
 }
 
 // beginGeneration is what Worker.begin does.
-func (h *hands) beginGeneration(number int) {
+func (h *process) beginGeneration(number int) {
 	if number != h.kafka.group.made {
 		h.kafka.group.join(h.world, h) // the next one is being made already
 		return
 	}
 	h.tally.unique++
-	g := &generation{hands: h, number: number, unique: h.tally.unique, started: h.now}
+	g := &generation{process: h, number: number, unique: h.tally.unique, started: h.now}
 	var owned []int
 	for _, l := range h.assigned {
 		owned = append(owned, h.outlook.index(l))

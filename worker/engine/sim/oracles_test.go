@@ -31,7 +31,7 @@ func (w *world) check() {
 }
 
 // checkSums holds the contract's sum: received = outcomes + backlog + returned.
-func (h *hands) checkSums() {
+func (h *process) checkSums() {
 	inMemory, ended, own := uint64(0), uint64(0), uint64(0)
 	says := h.engine.State(h.time())
 	for lane, n := range says.Counts {
@@ -66,7 +66,7 @@ func (h *hands) checkSums() {
 }
 
 // checkEnded holds that nothing is left of a generation.
-func (h *hands) checkEnded() {
+func (h *process) checkEnded() {
 	says := h.engine.State(h.time())
 	for lane, n := range says.Counts {
 		if n.Unsettled() != 0 {
@@ -80,7 +80,7 @@ func (h *hands) checkEnded() {
 
 // checkRoom holds the bounds of memory: fetching went on only below them. While a lane is held for rejections each has half of them for itself;
 // when that began with this delivery, the bounds were still those of both.
-func (h *hands) checkRoom(lane event.Lane, delivered int) {
+func (h *process) checkRoom(lane event.Lane, delivered int) {
 	half := [2]int{(h.maxPending + 1) / 2, h.maxEvents / 2}
 	var used [2][2]int // of each lane: conversations and letters, events
 	says := h.engine.State(h.time())
@@ -206,7 +206,7 @@ func (l *log) who() any {
 	if l.owner == nil {
 		return "nobody"
 	}
-	h := l.owner.hands
+	h := l.owner.process
 	held := []any{h.id}
 	for _, a := range h.engine.Holds() {
 		held = append(held, string(a.Reason))

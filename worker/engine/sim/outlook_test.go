@@ -31,7 +31,7 @@ func (o outlook) index(l *log) int {
 const noticed = int64(3 * time.Second)
 
 // look is what a member finds when it joins.
-func (h *hands) look() outlook {
+func (h *process) look() outlook {
 	k := &h.kafka
 	o := outlook{h.ownRate, k.partitions}
 	if k.grownAt > 0 && h.now < k.grownAt+noticed && h.chance(0.5, dieGroup, 9<<32|uint64(h.id), uint64(h.now)) {
@@ -77,7 +77,7 @@ func (w *world) rollOut(p phase) {
 }
 
 // roll restarts this worker, unless it has been already.
-func (h *hands) roll() {
+func (h *process) roll() {
 	switch {
 	case h.ownRate == h.rateNow || h.leaving || h.stops:
 	case h.gen == nil || !h.taking:

@@ -85,7 +85,7 @@ func (s *server) open(w *world) {
 // request is a call on its way.
 type request struct {
 	*engine.Call
-	hands    *hands
+	process  *process
 	life     int32
 	talk     int32
 	n        uint64 // which call of the conversation it is
@@ -135,7 +135,7 @@ func (s *server) send(r *request) {
 	if up < callTimeout {
 		s.queue.push(entry{at: s.now + up, kind: requestArrives, call: r})
 	}
-	s.queue.push(entry{at: s.now + callTimeout, kind: callEnds, call: r, w: int16(r.hands.id), life: r.life})
+	s.queue.push(entry{at: s.now + callTimeout, kind: callEnds, call: r, w: int16(r.process.id), life: r.life})
 }
 
 func (s *server) delay(n, way uint64) int64 {
@@ -165,7 +165,7 @@ func (s *server) arrive(r *request) {
 	default:
 		r.failure = failure
 		r.answered = true
-		s.queue.push(entry{at: s.now + r.down, kind: callEnds, call: r, w: int16(r.hands.id), life: r.life, a: 1})
+		s.queue.push(entry{at: s.now + r.down, kind: callEnds, call: r, w: int16(r.process.id), life: r.life, a: 1})
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 	"markread/worker/hold"
 )
 
-// shadow is what a worker's core should know, kept a second time and simply: of each conversation in memory whether it waits, how often it
+// shadow is what a worker's engine should know, kept a second time and simply: of each conversation in memory whether it waits, how often it
 // failed, and what its next call must carry. It judges calls, retries and letters.
 type shadow struct {
 	talks       []shadowTalk
@@ -22,7 +22,7 @@ type shadow struct {
 	holds       holdView
 	writtenRefs uint64 // events that acknowledged letters stand for
 	writing     bool   // what ends just now ends with a letter
-	told        int    // the attempts that the core has said of an event; -1: none since the last answer
+	told        int    // the attempts that the engine has said of an event; -1: none since the last answer
 	taken       int32  // 1 more than the conversation whose call is being judged
 }
 
@@ -73,7 +73,7 @@ func (s *shadow) begin(conversations int) {
 }
 
 // afterReceive notes the events that were just delivered; those that ended at once have ended already.
-func (h *hands) afterReceive(p *part) {
+func (h *process) afterReceive(p *part) {
 	s := &h.shadow
 	lane := int8(p.lane)
 	for i := range h.events {
@@ -122,7 +122,7 @@ func (h *hands) afterReceive(p *part) {
 }
 
 // judgeCall judges a call at the moment that it is made.
-func (h *hands) judgeCall(r *request) {
+func (h *process) judgeCall(r *request) {
 	s := &h.shadow
 	t := &s.talks[r.talk]
 	name := r.Read.Report
@@ -156,7 +156,7 @@ func (h *hands) judgeCall(r *request) {
 }
 
 // judgeTurn holds retries to a tenth of their lane's calls while first tries wait, and the backfill lane to its twentieth.
-func (h *hands) judgeTurn(t *shadowTalk) {
+func (h *process) judgeTurn(t *shadowTalk) {
 	s := &h.shadow
 	live, backfill := &s.turns[0], &s.turns[1]
 	if s.fresh[0] == 0 || s.fresh[1] == 0 || s.holds.on(0) || s.holds.on(1) {
@@ -204,7 +204,7 @@ type verdict struct {
 	conversation int // in memory before
 }
 
-func (h *hands) beforeAnswer(r *request, failure *imclient.Error) verdict {
+func (h *process) beforeAnswer(r *request, failure *imclient.Error) verdict {
 	t := &h.shadow.talks[r.talk]
 	h.shadow.told = -1
 	v := verdict{
@@ -226,7 +226,7 @@ func (h *hands) beforeAnswer(r *request, failure *imclient.Error) verdict {
 }
 
 // afterAnswer judges what an answer brought about.
-func (h *hands) afterAnswer(r *request, failure *imclient.Error, v verdict) {
+func (h *process) afterAnswer(r *request, failure *imclient.Error, v verdict) {
 	s := &h.shadow
 	t := &s.talks[r.talk]
 	if failure == nil || failure.ErrorCode != 0 {
@@ -290,7 +290,7 @@ func (h *hands) afterAnswer(r *request, failure *imclient.Error, v verdict) {
 }
 
 // counts says whether a failure is an attempt.
-func (h *hands) counts(t *shadowTalk, failure *imclient.Error, held bool) bool {
+func (h *process) counts(t *shadowTalk, failure *imclient.Error, held bool) bool {
 	switch {
 	case held || failure.Class == imclient.Throttled || failure.Class == imclient.Held:
 		return false
@@ -301,7 +301,7 @@ func (h *hands) counts(t *shadowTalk, failure *imclient.Error, held bool) bool {
 }
 
 // landed ends a call: what it covered is gone, what it didn't waits.
-func (h *hands) landed(t *shadowTalk, succeeded bool) {
+func (h *process) landed(t *shadowTalk, succeeded bool) {
 	s := &h.shadow
 	switch {
 	case !succeeded:
@@ -328,7 +328,7 @@ func (s *shadow) cutOff(r *request) {
 }
 
 // judgeLetter judges a letter that reaches the dead-letter topic. One that is tried again was judged before.
-func (h *hands) judgeLetter(l *engine.Letter) {
+func (h *process) judgeLetter(l *engine.Letter) {
 	s := &h.shadow
 	if s.seen[l] {
 		return

@@ -16,7 +16,7 @@ var (
 	simTrace   = flag.Bool("sim.trace", false, "print all that happens")
 )
 
-// TestSimulation runs one to four workers (real cores, trackers, quotas, holds) through all the trouble that a seed chooses, in virtual time,
+// TestSimulation runs one to four workers (real engines, trackers, quotas, holds) through all the trouble that a seed chooses, in virtual time,
 // against models of Kafka, the IM server and the dead-letter topic, and then lets them drain. What must hold, by the word that a failure
 // begins with:
 //
@@ -44,7 +44,7 @@ var (
 func TestSimulation(t *testing.T) {
 	first, n, minutes := uint64(1), 40, 10.0
 	if testing.Short() {
-		n = 1 // the core has no goroutines: the race detector finds nothing here
+		n = 1 // the engine has no goroutines: the race detector finds nothing here
 	}
 	if *simSeed > 0 {
 		first, n = *simSeed, 1
@@ -79,7 +79,7 @@ var regressions = []struct {
 
 func TestSimulationRegressions(t *testing.T) {
 	if testing.Short() {
-		t.Skip("skipped: the core has no goroutines, a short run is for those")
+		t.Skip("skipped: the engine has no goroutines, a short run is for those")
 	}
 	for _, r := range regressions {
 		t.Run(r.found, func(t *testing.T) { runSeeds(t, []uint64{r.seed}, r.minutes) })

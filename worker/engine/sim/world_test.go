@@ -26,7 +26,7 @@ type world struct {
 	kafka   kafka
 	server  server
 	letters letterTopic
-	workers []*hands
+	workers []*process
 
 	trace trace
 	tally *tally
@@ -142,7 +142,7 @@ func newWorld(p *plan, t *tally) *world {
 	w.server.open(w)
 	w.letters.world = w
 	for i := range p.workers {
-		h := &hands{world: w, id: i}
+		h := &process{world: w, id: i}
 		w.workers = append(w.workers, h)
 		h.start()
 	}

@@ -33,7 +33,7 @@ func (nobody) Limit(time.Time, int, int)                               {}
 func (nobody) HoldsChanged(time.Time, hold.Change, []hold.Hold)        {}
 
 // newEngine returns a real engine.
-func (h *hands) newEngine() *engine.Engine {
+func (h *process) newEngine() *engine.Engine {
 	return engine.New(engine.Options{
 		Attempts: h.attempts, MaxPending: h.maxPending, MaxEvents: h.maxEvents, MaxRejected: h.maxRejected,
 		Backoff: imclient.NewBackoff(h.backoffInitial, h.backoffMost),
@@ -45,7 +45,7 @@ func (h *hands) newEngine() *engine.Engine {
 	})
 }
 
-func (h *hands) pause() {
+func (h *process) pause() {
 	if h.engine == nil {
 		return
 	}
@@ -54,7 +54,7 @@ func (h *hands) pause() {
 	h.watchHolds()
 }
 
-func (h *hands) resume(accept bool) {
+func (h *process) resume(accept bool) {
 	if h.engine == nil {
 		return
 	}
@@ -69,19 +69,19 @@ func (h *hands) resume(accept bool) {
 	h.after(operatorActs)
 }
 
-func (h *hands) shareGiven(share int) {
+func (h *process) shareGiven(share int) {
 	h.shadow.holds.share = share
 	h.engine.SetShare(h.time(), share)
 	h.watchHolds()
 }
 
-// held says whether the core says that the reason holds the lane.
-func (h *hands) held(reason hold.Reason, lane int) bool {
+// held says whether the engine says that the reason holds the lane.
+func (h *process) held(reason hold.Reason, lane int) bool {
 	return slices.ContainsFunc(h.engine.Holds(), func(a hold.Hold) bool { return a.Reason == reason && a.Lane == lane })
 }
 
-// inMemory is how many conversations the core has in memory.
-func (h *hands) inMemory() (n int) {
+// inMemory is how many conversations the engine has in memory.
+func (h *process) inMemory() (n int) {
 	for _, k := range h.engine.State(h.time()).Conversations {
 		n += k
 	}
@@ -89,7 +89,7 @@ func (h *hands) inMemory() (n int) {
 }
 
 // lookAtKey is what Worker.watchKey does each second.
-func (h *hands) lookAtKey() {
+func (h *process) lookAtKey() {
 	if h.gen == nil || h.frozenUntil > h.now || !h.held(hold.Credentials, hold.All) || !h.signer.mended(h.world) {
 		return
 	}
@@ -106,8 +106,8 @@ func (h *hands) lookAtKey() {
 
 var errRefused = errors.New("the topic refuses")
 
-// wrote tells the core what became of letters, and says whether the next try must wait.
-func (h *hands) wrote(batch []*engine.Letter, acked []bool, cut bool) bool {
+// wrote tells the engine what became of letters, and says whether the next try must wait.
+func (h *process) wrote(batch []*engine.Letter, acked []bool, cut bool) bool {
 	failures := make([]error, len(batch))
 	for i := range batch {
 		switch {

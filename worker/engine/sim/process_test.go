@@ -10,8 +10,8 @@ import (
 	"markread/worker/engine"
 )
 
-// hands are one worker process: they do for the core what Worker does, in simulated time.
-type hands struct {
+// process is one worker process: it does for the engine what Worker does, in simulated time.
+type process struct {
 	*world
 	id   int
 	life int32 // how often the process was started; odd: it runs
@@ -51,7 +51,7 @@ type hands struct {
 
 // generation is what a worker owns between two rebalances: a consumer.Generation with real trackers.
 type generation struct {
-	hands    *hands
+	process  *process
 	number   int
 	unique   int32
 	parts    []part
@@ -79,10 +79,10 @@ type commitment struct {
 
 const arrivalBits = 48
 
-func (h *hands) running() bool { return h.life%2 == 1 }
+func (h *process) running() bool { return h.life%2 == 1 }
 
 // start starts the process, which joins the group.
-func (h *hands) start() {
+func (h *process) start() {
 	h.life++
 	h.ownRate = h.rateNow
 	id := uint64(h.id)<<32 | uint64(h.life)
@@ -98,17 +98,17 @@ func (h *hands) start() {
 	h.later(h.span(10*time.Millisecond, 2*time.Second, dieGroup, 4<<32, id), joins, 0)
 }
 
-func (h *hands) later(wait int64, kind kind, a int) {
+func (h *process) later(wait int64, kind kind, a int) {
 	h.queue.push(entry{at: h.now + wait, kind: kind, w: int16(h.id), life: h.life, a: a})
 }
 
 // time is the worker's own.
-func (h *hands) time() time.Time {
+func (h *process) time() time.Time {
 	return epoch.Add(time.Duration(h.offset + h.now + h.now/1e6*h.drift))
 }
 
 // moment is the simulation's time of a time of the worker's, or a little later.
-func (h *hands) moment(t time.Time) int64 {
+func (h *process) moment(t time.Time) int64 {
 	own := int64(t.Sub(epoch)) - h.offset
 	at := own - own/1e6*h.drift
 	for at+at/1e6*h.drift < own {
@@ -117,7 +117,7 @@ func (h *hands) moment(t time.Time) int64 {
 	return at
 }
 
-func (h *hands) happen(e entry) {
+func (h *process) happen(e entry) {
 	switch e.kind {
 	case callEnds:
 		h.ended(e.call, e.a == 1)
@@ -167,7 +167,7 @@ func (h *hands) happen(e entry) {
 }
 
 // after does what may be possible now: fetch, write, call, end. The dispatcher sleeps on unless something woke it: what wakes it in Worker.
-func (h *hands) after(k kind) {
+func (h *process) after(k kind) {
 	if h.gen == nil {
 		return
 	}
@@ -185,7 +185,7 @@ func (h *hands) after(k kind) {
 }
 
 // dispatch makes the calls that are due.
-func (h *hands) dispatch() {
+func (h *process) dispatch() {
 	for {
 		now := h.time()
 		lost := h.lost()
@@ -223,8 +223,8 @@ func (h *hands) dispatch() {
 	}
 }
 
-func (h *hands) send(todo *engine.Call) {
-	r := &request{Call: todo, hands: h, life: h.life, talk: talkOf(todo.Read.Report), sent: h.now, sig: h.signer.get(h.world), rate: h.ownRate}
+func (h *process) send(todo *engine.Call) {
+	r := &request{Call: todo, process: h, life: h.life, talk: talkOf(todo.Read.Report), sent: h.now, sig: h.signer.get(h.world), rate: h.ownRate}
 	h.judgeCall(r)
 	h.called++
 	h.tally.calls++
@@ -242,7 +242,7 @@ func (h *hands) send(todo *engine.Call) {
 }
 
 // ended is a call's end: its answer, or its time is over.
-func (h *hands) ended(r *request, answered bool) {
+func (h *process) ended(r *request, answered bool) {
 	if !h.forget(r) {
 		return
 	}
@@ -257,7 +257,7 @@ func (h *hands) ended(r *request, answered bool) {
 	h.tell(r, failure)
 }
 
-func (h *hands) tell(r *request, failure *imclient.Error) {
+func (h *process) tell(r *request, failure *imclient.Error) {
 	code := int64(0)
 	if failure != nil {
 		code = int64(failure.ErrorCode)
@@ -274,7 +274,7 @@ func (h *hands) tell(r *request, failure *imclient.Error) {
 	h.afterAnswer(r, failure, expect)
 }
 
-func (h *hands) forget(r *request) bool {
+func (h *process) forget(r *request) bool {
 	for i, c := range h.calls {
 		if c == r {
 			last := len(h.calls) - 1

@@ -40,8 +40,8 @@ func (l *logged) receiveOne(now time.Time, report string) {
 	l.Receive(now, []event.Event{{Report: report, Peer: "peer", ReadTime: 1}})
 }
 
-// The log has one line when a hold begins, one for each new cause, one when it ends. Of a server that asks for
-// a pause every second it has one pair a minute.
+// The log has one line when a hold begins, one for each new cause, one when it ends. Of a server
+// that asks for a pause every second it has one pair a minute.
 func TestTheLogOfHolds(t *testing.T) {
 	l := newLogged(100)
 	start := time.Unix(1_700_000_000, 0)
@@ -50,7 +50,8 @@ func TestTheLogOfHolds(t *testing.T) {
 		now = start.Add(time.Duration(i) * 2 * time.Second)
 		l.receiveOne(now, fmt.Sprint(i))
 		todo, _ := l.Next(now)
-		l.Answer(now, todo, &imclient.Error{Class: imclient.Throttled, Label: "http_429", Status: 429, RetryAfter: time.Second})
+		l.Answer(now, todo, &imclient.Error{Class: imclient.Throttled, Label: "http_429", Status: 429,
+			RetryAfter: time.Second})
 	}
 	l.Next(now.Add(time.Second))
 	if n := strings.Count(l.lines.String(), "\n"); n != 8 || strings.Count(l.lines.String(), `"repeated":29`) != 3 {
@@ -75,7 +76,8 @@ func TestTheLogOfHolds(t *testing.T) {
 			l.Answer(now, todo, nil)
 		}
 	}
-	if n := strings.Count(l.lines.String(), "\n"); n != 4 || strings.Count(l.lines.String(), `"do":`) != 3 || strings.Count(l.lines.String(), `"held_ms"`) != 1 {
+	if n := strings.Count(l.lines.String(), "\n"); n != 4 || strings.Count(l.lines.String(), `"do":`) != 3 ||
+		strings.Count(l.lines.String(), `"held_ms"`) != 1 {
 		t.Fatalf("%d lines:\n%s", n, &l.lines)
 	}
 }

@@ -44,7 +44,8 @@ func (l *lockedLog) about(t *testing.T, message string) (found []map[string]any)
 	return found
 }
 
-// An event that does not end keeps its partition's offset where it is. That is told once, with its place and the reason, and once when it is over.
+// An event that does not end keeps its partition's offset where it is. That is told once, with its
+// place and the reason, and once when it is over.
 func TestStuckPartitionIsTold(t *testing.T) {
 	tooLongForARace(t)
 	inBubble(t, func(s *stack) {
@@ -69,8 +70,10 @@ func TestStuckPartitionIsTold(t *testing.T) {
 			}
 		}
 		told := log.about(t, "has not moved")
-		if len(told) != 1 || told[0]["topic"] != topic || told[0]["partition"] != partition || told[0]["offset"] != offset ||
-			told[0]["waits_for"] != "retry" || !strings.Contains(told[0]["reason"].(string), "its calls fail") || told[0]["level"] != "warn" {
+		if len(told) != 1 || told[0]["topic"] != topic || told[0]["partition"] != partition ||
+			told[0]["offset"] != offset ||
+			told[0]["waits_for"] != "retry" || !strings.Contains(told[0]["reason"].(string), "its calls fail") ||
+			told[0]["level"] != "warn" {
 			t.Errorf("told %v; stuck is %s/%v at %v", told, topic, partition, offset)
 		}
 		s.fault(sandbox.Faults{})

@@ -47,7 +47,8 @@ func TestAgainstTheModel(t *testing.T) {
 			now = now.Add(time.Duration(r.IntN(100)) * time.Millisecond)
 			switch action := r.IntN(10); {
 			case action < 5:
-				e := Event{Payload: fmt.Sprint(r.IntN(conversations), "#", 1<<r.IntN(60), "#", step), Lane: r.IntN(2), ReadTime: 1 + r.Int64N(50), Ref: step + 1}
+				e := Event{Payload: fmt.Sprint(r.IntN(conversations), "#", 1<<r.IntN(60), "#", step), Lane: r.IntN(2),
+					ReadTime: 1 + r.Int64N(50), Ref: step + 1}
 				e.IDLen = uint8(strings.IndexByte(e.Payload, '#'))
 				kept := b.Add(now, e)
 				if covered := m.applied[e.ID()] >= e.ReadTime; kept == covered {
@@ -93,7 +94,8 @@ func TestAgainstTheModel(t *testing.T) {
 					d := b.Drop(c)
 					n, largest := m.of(id)
 					if len(d.Refs) != n || d.Payload != largest.Payload || d.ReadTime != largest.ReadTime {
-						fail("dropped %d events with payload %v of %d, want %d with %v", len(d.Refs), d.Payload, d.ReadTime, n, largest)
+						fail("dropped %d events with payload %v of %d, want %d with %v", len(d.Refs), d.Payload,
+							d.ReadTime, n, largest)
 					}
 					for _, ref := range d.Refs {
 						if m.events[ref].ID() != id {
@@ -140,7 +142,8 @@ func TestAgainstTheModel(t *testing.T) {
 				fail("%d and %d bytes of payloads, the model has %d", b.Bytes(0), b.Bytes(1), bytes)
 			}
 			if b.Len() != len(ids) || b.Conversations(0)+b.Conversations(1) != len(ids) {
-				fail("%d conversations (%d, %d), the model has %d", b.Len(), b.Conversations(0), b.Conversations(1), len(ids))
+				fail("%d conversations (%d, %d), the model has %d", b.Len(), b.Conversations(0), b.Conversations(1),
+					len(ids))
 			}
 		}
 	}

@@ -48,7 +48,8 @@ func TestACallThatWasNotSentIsNone(t *testing.T) {
 	}
 }
 
-// Without an ErrorCode it takes another conversation's answer between two attempts for each to count.
+// Without an ErrorCode it takes another conversation's answer between two attempts for each to
+// count.
 func TestSilenceCountsOncePerAnswerOfOthers(t *testing.T) {
 	r := newRig(t)
 	r.receiveOne("a", 1)
@@ -65,7 +66,8 @@ func TestSilenceCountsOncePerAnswerOfOthers(t *testing.T) {
 	}
 }
 
-// In an outage in which some calls get no answer and others a passing ErrorCode, probes that get none are no attempts, however many others get one.
+// In an outage in which some calls get no answer and others a passing ErrorCode, probes that get
+// none are no attempts, however many others get one.
 func TestAMixedOutageExhaustsNobody(t *testing.T) {
 	r := newRig(t)
 	for i := range 6 {
@@ -97,7 +99,8 @@ func TestAMixedOutageExhaustsNobody(t *testing.T) {
 	}
 }
 
-// While calls are held nothing is held against a conversation, and the end of the hold wakes what waits.
+// While calls are held nothing is held against a conversation, and the end of the hold wakes what
+// waits.
 func TestAHoldCountsNothingAndItsEndHastens(t *testing.T) {
 	r := newRig(t)
 	r.options.Backoff = imclient.NewBackoff(time.Hour, time.Hour)
@@ -176,8 +179,8 @@ func TestAnExpiredSignatureIsRenewedAndNobodyNotices(t *testing.T) {
 	}
 }
 
-// A conversation that is refused for the signature again and again, while others succeed with it, is
-// believed after one new signature: it uses up its attempts like any other.
+// A conversation that is refused for the signature again and again, while others succeed with it,
+// is believed after one new signature: it uses up its attempts like any other.
 func TestASignatureIsRenewedOncePerConversation(t *testing.T) {
 	r := newRig(t)
 	ambiguous := &imclient.Error{Class: imclient.Transient, Label: "60004", ErrorCode: 60004, Resigned: true}
@@ -219,7 +222,8 @@ func TestStoppingIsNotFailing(t *testing.T) {
 	r.receiveOne("a", 1)
 	c := r.mustCall(start, "a")
 	r.CutOff(start, c)
-	if c.conversation.Attempts != 0 || c.conversation.Failures != 0 || r.calls != 0 || r.holds.On(0) || r.quota.InFlight() != 0 {
+	if c.conversation.Attempts != 0 || c.conversation.Failures != 0 || r.calls != 0 || r.holds.On(0) ||
+		r.quota.InFlight() != 0 {
 		t.Fatalf("%+v", c.conversation)
 	}
 	r.mustCall(start, "a")

@@ -21,7 +21,8 @@ func BenchmarkReceive(b *testing.B) {
 	for b.Loop() {
 		for i := range batch {
 			n++
-			batch[i] = event.Event{Ref: event.Ref(n), Report: readers[n%len(readers)], Peer: "peer", ReadTime: int64(n / 20_000), EventTime: start}
+			batch[i] = event.Event{Ref: event.Ref(n), Report: readers[n%len(readers)], Peer: "peer",
+				ReadTime: int64(n / 20_000), EventTime: start}
 		}
 		r.Receive(start, batch)
 	}

@@ -12,7 +12,8 @@ import (
 // damaged is an event of so many records that can't be told apart.
 func (r *rig) damaged(lane event.Lane, count int) event.Event {
 	e := r.event("", 0, lane)
-	e.Record.Damage = &event.Damage{Last: e.Record.Offset + int64(count) - 1, Count: count, Size: 90, Err: errors.New("bad length")}
+	e.Record.Damage = &event.Damage{Last: e.Record.Offset + int64(count) - 1, Count: count, Size: 90,
+		Err: errors.New("bad length")}
 	e = withRef(event.Decode(e.Record, start), e)
 	r.tracker.events[e.Ref] = e
 	return e
@@ -37,7 +38,8 @@ func (r *rig) sums(lane event.Lane) Counts {
 	return n
 }
 
-// Records that can't be told apart have one letter and count one by one; but one forged count must not stop fetching.
+// Records that can't be told apart have one letter and count one by one; but one forged count must
+// not stop fetching.
 func TestDamagedRecordsCountOneByOneAndTakeMemoryOnce(t *testing.T) {
 	const forged = 1 << 31
 	r := newRig(t)
@@ -52,7 +54,8 @@ func TestDamagedRecordsCountOneByOneAndTakeMemoryOnce(t *testing.T) {
 	}
 	batch := r.NextLetters(10)
 	l := batch[0]
-	if len(batch) != 2 || l.Class != "invalid" || l.Code != "" || l.Attempts != 0 || l.Collapsed != forged || !strings.Contains(l.Message, "2147483648 records") {
+	if len(batch) != 2 || l.Class != "invalid" || l.Code != "" || l.Attempts != 0 || l.Collapsed != forged ||
+		!strings.Contains(l.Message, "2147483648 records") {
 		t.Fatalf("%d letters, %+v", len(batch), l.DeadLetter)
 	}
 	r.refuse(start, batch)
@@ -60,7 +63,8 @@ func TestDamagedRecordsCountOneByOneAndTakeMemoryOnce(t *testing.T) {
 		t.Fatalf("after a refusal %+v, %+v", n, r.load(event.Backfill))
 	}
 	r.LettersWritten(start, r.NextLetters(1), make([]error, 1))
-	if n := r.sums(event.Backfill); n.Finished[DeadLettered] != forged || r.load(event.Backfill) != (load{}) || r.tracker.finished[l.Event.Ref] != 1 {
+	if n := r.sums(event.Backfill); n.Finished[DeadLettered] != forged || r.load(event.Backfill) != (load{}) ||
+		r.tracker.finished[l.Event.Ref] != 1 {
 		t.Fatalf("written: %+v, %+v, finished %d times", n, r.load(event.Backfill), r.tracker.finished[l.Event.Ref])
 	}
 	r.End(start)
@@ -73,7 +77,8 @@ func TestDamagedRecordsCountOneByOneAndTakeMemoryOnce(t *testing.T) {
 	}
 }
 
-// A letter of damaged records is one piece of evidence, and waits like others while its lane is held for rejections.
+// A letter of damaged records is one piece of evidence, and waits like others while its lane is
+// held for rejections.
 func TestDamagedRecordsAreEvidenceOnce(t *testing.T) {
 	r := newRig(t)
 	for range 499 {
@@ -95,12 +100,15 @@ func TestDamagedRecordsAreEvidenceOnce(t *testing.T) {
 	}
 }
 
-// A record's bytes are the fetcher's again when receive has returned; and the letter is as it was, null, empty or not.
+// A record's bytes are the fetcher's again when receive has returned; and the letter is as it was,
+// null, empty or not.
 func TestLettersKeepTheirOwnBytes(t *testing.T) {
 	records := []event.Record{
 		{},
 		{Key: []byte{}, Value: []byte{}, Headers: []event.Header{{}, {Key: "", Value: []byte{}}}},
-		{Key: []byte("key"), Value: []byte("\x01\x02no event\x05"), Headers: []event.Header{{Key: "name", Value: []byte("value")}, {Key: "null"}, {Key: "\xff", Value: []byte{0xff}}}},
+		{Key: []byte("key"), Value: []byte("\x01\x02no event\x05"),
+			Headers: []event.Header{{Key: "name", Value: []byte("value")}, {Key: "null"},
+				{Key: "\xff", Value: []byte{0xff}}}},
 	}
 	r := newRig(t)
 	for i, record := range records {

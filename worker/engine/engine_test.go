@@ -168,7 +168,8 @@ func TestALetterIsWrittenBeforeItsEventsFinish(t *testing.T) {
 	r.refuse(start, batch)
 	batch = r.NextLetters(10)
 	l := batch[0]
-	if l.Class != "rejected" || l.Code != "90012" || l.Attempts != 1 || l.Collapsed != 2 || l.Event.Record.Offset != r.tracker.events[best].Record.Offset || l.Event.ReadTime != 20 {
+	if l.Class != "rejected" || l.Code != "90012" || l.Attempts != 1 || l.Collapsed != 2 ||
+		l.Event.Record.Offset != r.tracker.events[best].Record.Offset || l.Event.ReadTime != 20 {
 		t.Fatalf("letter %+v", l.DeadLetter)
 	}
 	r.LettersWritten(start, batch, make([]error, 1))
@@ -209,7 +210,8 @@ func TestInvalidEventsNeedNoCall(t *testing.T) {
 	}
 	batch := r.NextLetters(1)
 	l := batch[0]
-	if l.Class != "invalid" || l.Code != "" || l.Attempts != 0 || l.Collapsed != 1 || l.Message != "Report_Account is missing" {
+	if l.Class != "invalid" || l.Code != "" || l.Attempts != 0 || l.Collapsed != 1 ||
+		l.Message != "Report_Account is missing" {
 		t.Fatalf("letter %+v", l.DeadLetter)
 	}
 	r.LettersWritten(start, batch, make([]error, 1))
@@ -288,8 +290,8 @@ func TestARevokeReturnsWhatIsLeft(t *testing.T) {
 	}
 }
 
-// Whatever the server does: each event ends exactly once, the T that was applied covers it, and no two
-// calls of one conversation are out.
+// Whatever the server does: each event ends exactly once, the T that was applied covers it, and no
+// two calls of one conversation are out.
 func TestEveryEventEndsOnce(t *testing.T) {
 	for seed := range uint64(200) {
 		random := rand.New(rand.NewPCG(seed, 3))
@@ -368,13 +370,15 @@ func TestEveryEventEndsOnce(t *testing.T) {
 	}
 }
 
-// A worker that the group's leader gives nothing, because they go by different rates, says so: "run fewer workers" would be the wrong advice.
+// A worker that the group's leader gives nothing, because they go by different rates, says so: "run
+// fewer workers" would be the wrong advice.
 func TestAWorkerWithAnotherRateSaysWhyItWaits(t *testing.T) {
 	r := newRig(t)
 	r.receiveOne("a", 10)
 	const why = "the group's leader goes by a rate of 200, this worker by 100"
 	r.SetMismatch(start, why, "give all workers the same --rate")
-	if active := r.holds.Active(); len(active) != 1 || active[0].Reason != hold.Quota || !strings.Contains(active[0].Detail, why) || !strings.Contains(active[0].Do, "--rate") {
+	if active := r.holds.Active(); len(active) != 1 || active[0].Reason != hold.Quota ||
+		!strings.Contains(active[0].Detail, why) || !strings.Contains(active[0].Do, "--rate") {
 		t.Fatalf("held: %+v", active)
 	}
 	if todo, _ := r.Next(at(2)); todo != nil {

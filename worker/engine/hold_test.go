@@ -35,7 +35,8 @@ func (r *rig) writeAll(now time.Time) (n int) {
 	}
 }
 
-// Everything is rejected: 500 letters, then the lane waits, and what was on its way goes back to waiting.
+// Everything is rejected: 500 letters, then the lane waits, and what was on its way goes back to
+// waiting.
 func TestRejectedCallsWaitWhileTheirLaneIsHeld(t *testing.T) {
 	r := newRig(t)
 	for i := range 600 {
@@ -96,7 +97,8 @@ func TestInvalidRecordsWaitWhileTheirLaneIsHeld(t *testing.T) {
 	}
 	r.receiveOne("good", 1)
 	r.Answer(at(5), r.mustCall(at(5), "good"), nil)
-	// The count begins anew, with what waited: one good event among all the bad ones doesn't let them all go.
+	// The count begins anew, with what waited: one good event among all the bad ones doesn't let
+	// them all go.
 	if n := r.writeAll(start); n != 500 || !r.holds.On(0) {
 		t.Fatalf("%d letters after it is over, want 500", n)
 	}
@@ -107,7 +109,8 @@ func TestInvalidRecordsWaitWhileTheirLaneIsHeld(t *testing.T) {
 	}
 }
 
-// As long as the server has not taken the signature, few calls are out: it may be about to refuse them all.
+// As long as the server has not taken the signature, few calls are out: it may be about to refuse
+// them all.
 func TestFewCallsBeforeTheSignatureIsTaken(t *testing.T) {
 	r := newRig(t)
 	r.accepted = false
@@ -229,7 +232,8 @@ func TestRetryAfter(t *testing.T) {
 	r.receiveOne("b", 1)
 	a, b := r.mustCall(start, "a"), r.mustCall(start, "b")
 	r.receiveOne("c", 1)
-	r.Answer(start, a, &imclient.Error{Class: imclient.Throttled, Label: "http_429", Status: 429, RetryAfter: 7 * time.Second})
+	r.Answer(start, a, &imclient.Error{Class: imclient.Throttled, Label: "http_429", Status: 429,
+		RetryAfter: 7 * time.Second})
 	r.Answer(at(1), b, internal)
 	if todo, again := r.Next(at(6.9)); todo != nil || !again.Equal(at(7)) {
 		t.Fatalf("call %v, again at %v", todo, again)
@@ -258,7 +262,8 @@ func TestThrottlingShrinksTheLimit(t *testing.T) {
 	}
 }
 
-// A hold of one lane is none of the other's: there attempts count, or a poison would be called for ever.
+// A hold of one lane is none of the other's: there attempts count, or a poison would be called for
+// ever.
 func TestAttemptsCountInTheLaneThatIsNotHeld(t *testing.T) {
 	r := newRig(t)
 	r.invalidEvents(600, event.Live)
@@ -272,8 +277,8 @@ func TestAttemptsCountInTheLaneThatIsNotHeld(t *testing.T) {
 	}
 }
 
-// A lane that is held, and full of what waits, neither stops the other one nor takes all memory; and it says
-// what only an operator can do then.
+// A lane that is held, and full of what waits, neither stops the other one nor takes all memory;
+// and it says what only an operator can do then.
 func TestAHeldLaneThatIsFull(t *testing.T) {
 	r := newRig(t) // of 1,000
 	r.invalidEvents(1100, event.Backfill)
@@ -317,7 +322,8 @@ func TestLettersAreBoundedByTheirSizeToo(t *testing.T) {
 			t.Fatalf("%v: room beside letters of %d bytes", lane, r.letters.reserved[lane].bytes)
 		}
 	}
-	if r.writeAll(start); !r.HasCapacity(event.Live) || !r.HasCapacity(event.Backfill) || r.letters.reserved != [2]reserved{} {
+	if r.writeAll(start); !r.HasCapacity(event.Live) || !r.HasCapacity(event.Backfill) ||
+		r.letters.reserved != [2]reserved{} {
 		t.Fatalf("after all are written: %+v", r.letters.reserved)
 	}
 }
@@ -344,14 +350,16 @@ func TestAMendedLaneIsNotHeldAgain(t *testing.T) {
 	}
 }
 
-// A hold that only a probe would end is not shown for ever by a worker that has nothing to probe with.
+// A hold that only a probe would end is not shown for ever by a worker that has nothing to probe
+// with.
 func TestWithoutPartitionsNothingIsProbed(t *testing.T) {
 	r := newRig(t)
 	r.receiveOne("a", 1)
 	r.Answer(start, r.mustCall(start, "a"), refused)
 	r.Pause(start)
 	r.End(start)
-	if r.Begin(start, r.tracker, 0, 12); r.holds.Held(hold.Credentials, hold.All) || !r.holds.Held(hold.Paused, hold.All) {
+	if r.Begin(start, r.tracker, 0, 12); r.holds.Held(hold.Credentials, hold.All) ||
+		!r.holds.Held(hold.Paused, hold.All) {
 		t.Fatalf("held: %v", r.holds.Active())
 	}
 }

@@ -100,12 +100,14 @@ func TestAnOutageBeginsWithAFailureOfItsKind(t *testing.T) {
 	if h.Answer(start, "x", 0, rejected, false); h.On(0) {
 		t.Fatalf("held: %+v", h.Active())
 	}
-	if h.Answer(start, "y", 0, internal, false); reasons(h) != "outage " || !strings.Contains(h.Active()[0].Detail, "91000") {
+	if h.Answer(start, "y", 0, internal, false); reasons(h) != "outage " ||
+		!strings.Contains(h.Active()[0].Detail, "91000") {
 		t.Fatalf("held: %+v", h.Active())
 	}
 }
 
-// Of two hundred calls a second of which three in ten fail, five in a row fail by chance, again and again.
+// Of two hundred calls a second of which three in ten fail, five in a row fail by chance, again and
+// again.
 func TestFiveInARowMustTakeASecond(t *testing.T) {
 	h := New(95)
 	for i := range 12 {

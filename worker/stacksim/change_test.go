@@ -15,20 +15,24 @@ import (
 var changes = []kind{
 	{name: "stalled", progress: true, shortest: time.Second, longest: 40 * time.Second, begin: standStill},
 	{name: "rolled-out", calm: true, progress: true, shortest: time.Second, longest: 20 * time.Second, begin: rollOut},
-	{name: "partitions-added", calm: true, progress: true, shortest: 30 * time.Second, longest: time.Minute, begin: addPartitions},
-	{name: "metadata-refused", progress: true, shortest: time.Second, longest: 30 * time.Second, begin: func(s *simulation, n int, _ time.Duration) func() {
-		f := s.broker.Cluster().Fault(kfake.Fault{
-			Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.OffsetMetadataTooLarge, Count: -1, When: func(r kmsg.Request) bool { return withMetadata(r, nil) },
-		})
-		return func() {
-			f.Remove()
-			s.note("commits refused for their metadata", f.Hits())
-		}
-	}},
-	{name: "metadata-cut", progress: true, shortest: time.Second, longest: 30 * time.Second, begin: func(s *simulation, _ int, _ time.Duration) func() {
-		s.cutting.Store(true)
-		return func() { s.cutting.Store(false) }
-	}},
+	{name: "partitions-added", calm: true, progress: true, shortest: 30 * time.Second, longest: time.Minute,
+		begin: addPartitions},
+	{name: "metadata-refused", progress: true, shortest: time.Second, longest: 30 * time.Second,
+		begin: func(s *simulation, n int, _ time.Duration) func() {
+			f := s.broker.Cluster().Fault(kfake.Fault{
+				Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.OffsetMetadataTooLarge, Count: -1,
+				When: func(r kmsg.Request) bool { return withMetadata(r, nil) },
+			})
+			return func() {
+				f.Remove()
+				s.note("commits refused for their metadata", f.Hits())
+			}
+		}},
+	{name: "metadata-cut", progress: true, shortest: time.Second, longest: 30 * time.Second,
+		begin: func(s *simulation, _ int, _ time.Duration) func() {
+			s.cutting.Store(true)
+			return func() { s.cutting.Store(false) }
+		}},
 }
 
 func init() { kinds = append(kinds, changes...) }
@@ -53,7 +57,8 @@ func withMetadata(r kmsg.Request, change func(string) string) (found bool) {
 	return found
 }
 
-// cutMetadata has the broker store only a part of what is committed beside an offset, or something else, while it is told to.
+// cutMetadata has the broker store only a part of what is committed beside an offset, or something
+// else, while it is told to.
 func (s *simulation) cutMetadata() {
 	n := 0
 	s.broker.Cluster().ControlKey(int16(kmsg.OffsetCommit), func(r kmsg.Request) (kmsg.Response, error, bool) {
@@ -70,8 +75,9 @@ func (s *simulation) cutMetadata() {
 	})
 }
 
-// stall makes a process stand still, as far as it can be seen from outside: no connection of it to Kafka moves, and its calls wait right
-// before they are written; not even their timeouts come. When it goes on, they go on, late as they are.
+// stall makes a process stand still, as far as it can be seen from outside: no connection of it to
+// Kafka moves, and its calls wait right before they are written; not even their timeouts come. When
+// it goes on, they go on, late as they are.
 type stall struct {
 	mu   sync.Mutex
 	ends chan struct{} // nil: it moves

@@ -51,15 +51,18 @@ func (s *simulation) hire(place int) {
 		s.t.Fatal(err)
 	}
 	kafka, err := kafkaclient.New(kafkaclient.Options{
-		Brokers: []string{s.broker.Addr()}, ClientID: name, Dial: s.network.dialer(name, serviceKafka, kafkaAddr), Log: log,
+		Brokers: []string{s.broker.Addr()}, ClientID: name, Dial: s.network.dialer(name, serviceKafka, kafkaAddr),
+		Log: log,
 	})
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	w, err := worker.New(worker.Options{
 		Kafka: kafka, IM: im, Topics: topics, Group: "markread",
-		Rate: rate, MaxPending: s.plan.pending, MaxRejected: 95, Attempts: attempts, Backoff: imclient.NewBackoff(200*time.Millisecond, 30*time.Second),
-		CallTimeout: 5 * time.Second, CommitEvery: time.Second, DrainTimeout: 10 * time.Second, Log: log, Version: "simulated",
+		Rate: rate, MaxPending: s.plan.pending, MaxRejected: 95, Attempts: attempts,
+		Backoff:     imclient.NewBackoff(200*time.Millisecond, 30*time.Second),
+		CallTimeout: 5 * time.Second, CommitEvery: time.Second, DrainTimeout: 10 * time.Second, Log: log,
+		Version: "simulated",
 	})
 	if err != nil {
 		s.t.Fatal(err)
@@ -84,7 +87,8 @@ func (s *simulation) hire(place int) {
 	s.everyone = append(s.everyone, h)
 }
 
-// longestStop is the drain timeout, one commit and one try to leave the group; the process has a limit of its own.
+// longestStop is the drain timeout, one commit and one try to leave the group; the process has a
+// limit of its own.
 const longestStop = 10*time.Second + 5*time.Second + 3*time.Second
 
 // employ notes that a worker runs, until over is called.
@@ -158,7 +162,8 @@ func (s *simulation) key() (imclient.Secret, error) {
 	return imclient.NewSecret(rightKey), nil
 }
 
-// callWatch sees each call before it is sent. Within one worker there must be one at a time for a conversation.
+// callWatch sees each call before it is sent. Within one worker there must be one at a time for a
+// conversation.
 type callWatch struct {
 	pool   *http.Transport
 	ledger *ledger
@@ -218,7 +223,8 @@ func (w *callWatch) hear(c success, answer *http.Response) {
 	}
 	answer.Body = io.NopCloser(rest)
 	var verdict struct{ ErrorCode *int }
-	if err == nil && answer.StatusCode == http.StatusOK && json.Unmarshal(text, &verdict) == nil && verdict.ErrorCode != nil && *verdict.ErrorCode == 0 {
+	if err == nil && answer.StatusCode == http.StatusOK && json.Unmarshal(text, &verdict) == nil &&
+		verdict.ErrorCode != nil && *verdict.ErrorCode == 0 {
 		w.ledger.succeeded(c)
 	}
 }

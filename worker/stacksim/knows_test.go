@@ -15,7 +15,8 @@ import (
 	"markread/imclient/sandbox"
 )
 
-// knowledge is what a commit says of the events beyond its offset. It is read here by the format's description, not by the product's code.
+// knowledge is what a commit says of the events beyond its offset. It is read here by the format's
+// description, not by the product's code.
 type knowledge struct {
 	finished map[int64]bool
 	attempts map[int64]int
@@ -59,8 +60,9 @@ func readMetadata(text string, offset int64) (knowledge, error) {
 	return k, err
 }
 
-// judgeMetadata holds what a commit says beside its offset against what is so, and against what the commit before it said: an owner may not
-// forget what another one knew. stale: it may have been overtaken. The lock is held.
+// judgeMetadata holds what a commit says beside its offset against what is so, and against what the
+// commit before it said: an owner may not forget what another one knew. stale: it may have been
+// overtaken. The lock is held.
 func (g *ledger) judgeMetadata(p topicPartition, offset int64, text string, stale bool) {
 	now, err := readMetadata(text, offset)
 	if err != nil {
@@ -73,13 +75,15 @@ func (g *ledger) judgeMetadata(p topicPartition, offset int64, text string, stal
 	log := g.log[p]
 	for n := range now.finished {
 		if n < 0 || n >= int64(len(log)) || !g.ended(origin{p, n}, log[n]) {
-			g.problem("metadata: %s/%d: offset %d has finished, says the commit of %d; that is not so", p.topic, p.partition, n, offset)
+			g.problem("metadata: %s/%d: offset %d has finished, says the commit of %d; that is not so", p.topic,
+				p.partition, n, offset)
 			return
 		}
 	}
 	for n, attempts := range now.attempts {
 		if n < 0 || n >= int64(len(log)) || attempts > g.tries[log[n].conversation] {
-			g.problem("metadata: %s/%d: offset %d has had %d attempts, says the commit of %d; there were %d", p.topic, p.partition, n, attempts, offset,
+			g.problem("metadata: %s/%d: offset %d has had %d attempts, says the commit of %d; there were %d", p.topic,
+				p.partition, n, attempts, offset,
 				g.tries[log[n].conversation])
 			return
 		}
@@ -93,13 +97,15 @@ func (g *ledger) judgeMetadata(p topicPartition, offset int64, text string, stal
 	}
 	for n := range before.finished {
 		if n >= offset && !now.finished[n] {
-			g.problem("metadata: %s/%d: offset %d had finished, the commit of %d does not say so any more", p.topic, p.partition, n, offset)
+			g.problem("metadata: %s/%d: offset %d had finished, the commit of %d does not say so any more", p.topic,
+				p.partition, n, offset)
 			return
 		}
 	}
 	for n, attempts := range before.attempts {
 		if n >= offset && !now.finished[n] && now.attempts[n] < attempts {
-			g.problem("metadata: %s/%d: offset %d has had %d attempts, the commit of %d says %d", p.topic, p.partition, n, attempts, offset, now.attempts[n])
+			g.problem("metadata: %s/%d: offset %d has had %d attempts, the commit of %d says %d", p.topic, p.partition,
+				n, attempts, offset, now.attempts[n])
 			return
 		}
 	}
@@ -137,8 +143,8 @@ func (g *ledger) succeeded(s success) {
 	g.heard[s]++
 }
 
-// judgeRepeats holds that a call whose success the worker heard of is made again only for another event of the same T, unless something went
-// wrong that explains it. The lock is held.
+// judgeRepeats holds that a call whose success the worker heard of is made again only for another
+// event of the same T, unless something went wrong that explains it. The lock is held.
 func (g *ledger) judgeRepeats() {
 	if g.troubles > 0 || g.full {
 		return
@@ -153,7 +159,8 @@ func (g *ledger) judgeRepeats() {
 	}
 	for s, n := range g.heard {
 		if n > events[s] {
-			g.problem("repeats: %d calls of %s at %d succeeded, there are %d events, and nothing went wrong that explains it", n, s.report, s.readTime, events[s])
+			g.problem("repeats: %d calls of %s at %d succeeded, there are %d events, and nothing went wrong that "+
+				"explains it", n, s.report, s.readTime, events[s])
 		}
 	}
 }
@@ -164,7 +171,8 @@ type tenure struct {
 	rate     int
 }
 
-// judgeRates holds that in no second more calls arrived than the largest rate by which a worker went at the time. The lock is held.
+// judgeRates holds that in no second more calls arrived than the largest rate by which a worker
+// went at the time. The lock is held.
 func (g *ledger) judgeRates() {
 	if len(g.tenures) == 0 {
 		return
@@ -183,7 +191,8 @@ func (g *ledger) judgeRates() {
 			}
 		}
 		if i-first+1 > most {
-			g.problem("cap: %d calls arrived within a second up to %v, the largest rate was %d", i-first+1, a.At.Sub(g.began).Round(time.Millisecond), most)
+			g.problem("cap: %d calls arrived within a second up to %v, the largest rate was %d", i-first+1,
+				a.At.Sub(g.began).Round(time.Millisecond), most)
 			return
 		}
 	}
@@ -191,8 +200,10 @@ func (g *ledger) judgeRates() {
 
 // unlike returns a member that has partitions in the same generation and goes by something else.
 func (g *ledger) unlike(m membership) string {
-	for _, other := range slices.SortedFunc(maps.Keys(g.owned), func(a, b membership) int { return cmp.Compare(a.member, b.member) }) {
-		if other.generation == m.generation && len(g.owned[other]) > 0 && len(g.owned[m]) > 0 && g.went[other] != g.went[m] {
+	for _, other := range slices.SortedFunc(maps.Keys(g.owned),
+		func(a, b membership) int { return cmp.Compare(a.member, b.member) }) {
+		if other.generation == m.generation && len(g.owned[other]) > 0 && len(g.owned[m]) > 0 &&
+			g.went[other] != g.went[m] {
 			return other.member
 		}
 	}

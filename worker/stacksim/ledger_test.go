@@ -13,8 +13,9 @@ import (
 	"markread/imclient/sandbox"
 )
 
-// ledger knows what was published and what became of it, and judges. It sees only what can be seen from outside: what arrived at
-// the IM server, and what arrived at the broker and was accepted there.
+// ledger knows what was published and what became of it, and judges. It sees only what can be seen
+// from outside: what arrived at the IM server, and what arrived at the broker and was accepted
+// there.
 type ledger struct {
 	server *sandbox.Server
 	began  time.Time
@@ -75,7 +76,8 @@ type origin struct {
 
 // sighting is all copies of one letter.
 type sighting struct {
-	copies, collapsed int // collapsed: events that it stands for, of all copies together: they need not be the same events
+	// collapsed: events that it stands for, of all copies together: they need not be the same events
+	copies, collapsed int
 	class, code       string
 	value             string
 }
@@ -83,9 +85,12 @@ type sighting struct {
 func newLedger(server *sandbox.Server) *ledger {
 	return &ledger{
 		server: server, began: time.Now(), log: map[topicPartition][]published{}, proven: map[topicPartition]int64{},
-		commits: map[topicPartition]committed{}, unsure: map[topicPartition][]committed{}, owned: map[membership]map[topicPartition]bool{}, letters: map[origin]*sighting{},
-		largest: map[conversation]int64{}, tries: map[conversation]int{}, signatures: map[string]bool{}, answered: map[int16]int{}, lost: map[int16]int{},
-		knows: map[topicPartition]knowledge{}, heard: map[success]int{}, outlooks: map[string]string{}, went: map[membership]string{},
+		commits: map[topicPartition]committed{}, unsure: map[topicPartition][]committed{},
+		owned: map[membership]map[topicPartition]bool{}, letters: map[origin]*sighting{},
+		largest: map[conversation]int64{}, tries: map[conversation]int{}, signatures: map[string]bool{},
+		answered: map[int16]int{}, lost: map[int16]int{},
+		knows: map[topicPartition]knowledge{}, heard: map[success]int{}, outlooks: map[string]string{},
+		went: map[membership]string{},
 	}
 }
 
@@ -136,13 +141,15 @@ func (g *ledger) ended(at origin, e published) bool {
 	return ok && t >= e.readTime
 }
 
-func (g *ledger) commitAsked(member string, generation int32, topic string, partition int32, offset int64, sent time.Time) {
+func (g *ledger) commitAsked(member string, generation int32, topic string, partition int32, offset int64,
+	sent time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	p := topicPartition{topic, partition}
 	g.unsure[p] = append(g.unsure[p], committed{offset, sent})
 	if !g.owned[membership{member, generation}][p] {
-		g.problem("commit: %s commits %s/%d in generation %d, which does not belong to it", member, topic, partition, generation)
+		g.problem("commit: %s commits %s/%d in generation %d, which does not belong to it", member, topic, partition,
+			generation)
 	}
 	log := g.log[p]
 	if offset > int64(len(log)) {
@@ -152,7 +159,8 @@ func (g *ledger) commitAsked(member string, generation int32, topic string, part
 	for n := g.proven[p]; n < offset; n++ {
 		if e := log[n]; !g.ended(origin{p, n}, e) {
 			got, _ := g.server.ReadTime(e.report, e.peer)
-			g.problem("commit: %s/%d: commit of %d, but offset %d (%s, T %d, invalid %v) has not ended: the server has T %d", topic, partition, offset, n,
+			g.problem("commit: %s/%d: commit of %d, but offset %d (%s, T %d, invalid %v) has not ended: the server "+
+				"has T %d", topic, partition, offset, n,
 				e.report, e.readTime, e.invalid, got)
 			return
 		}
@@ -166,9 +174,11 @@ func (g *ledger) commitDone(topic string, partition int32, offset int64, metadat
 	g.commitsOK++
 	p := topicPartition{topic, partition}
 	last := g.commits[p]
-	// One that was on its way for long, and sent before the last, sets the offset back: that is the network's doing. Its own
-	// answer may be lost, so that only the commit of the next owner shows it.
-	late := sent.Before(last.at) || slices.ContainsFunc(g.unsure[p], func(c committed) bool { return c.offset <= offset && c.at.Before(last.at) })
+	// One that was on its way for long, and sent before the last, sets the offset back: that is the
+	// network's doing. Its own answer may be lost, so that only the commit of the next owner shows
+	// it.
+	late := sent.Before(last.at) || slices.ContainsFunc(g.unsure[p],
+		func(c committed) bool { return c.offset <= offset && c.at.Before(last.at) })
 	g.judgeMetadata(p, offset, metadata, late)
 	g.unsure[p] = slices.DeleteFunc(g.unsure[p], func(c committed) bool { return c.offset == offset })
 	switch {
@@ -196,7 +206,8 @@ func (g *ledger) assigned(member string, generation int32, partitions []topicPar
 	m := membership{member, generation}
 	g.owned[m], g.went[m] = set, g.outlooks[member]
 	if other := g.unlike(m); other != "" {
-		g.problem("cap: in generation %d %s has partitions and goes by %s, and so has %s, by %s", generation, member, g.went[m], other, g.went[membership{other, generation}])
+		g.problem("cap: in generation %d %s has partitions and goes by %s, and so has %s, by %s", generation, member,
+			g.went[m], other, g.went[membership{other, generation}])
 	}
 }
 
@@ -215,7 +226,8 @@ func (g *ledger) lettered(r kmsg.Record) {
 	g.leaks("a letter", string(r.Key)+string(r.Value)+fmt.Sprint(headers))
 	log := g.log[at.topicPartition]
 	if err != nil || offset < 0 || offset >= int64(len(log)) {
-		g.problem("letters: a letter of %q, partition %q, offset %q", headers["__dlq.errors.topic"], headers["__dlq.errors.partition"], headers["__dlq.errors.offset"])
+		g.problem("letters: a letter of %q, partition %q, offset %q", headers["__dlq.errors.topic"],
+			headers["__dlq.errors.partition"], headers["__dlq.errors.offset"])
 		return
 	}
 	s := g.letters[at]

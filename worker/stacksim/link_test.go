@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// link is one connection of the simulated network. Unlike a pipe it has buffers, as a real one has: what was written may still be
-// on its way when an end dies, and it can be frozen or cut behind any byte.
+// link is one connection of the simulated network. Unlike a pipe it has buffers, as a real one has:
+// what was written may still be on its way when an end dies, and it can be frozen or cut behind any
+// byte.
 type link struct {
 	owner, service string // who dialled, and what
 	number         int    // of this owner's connections to that service
@@ -264,7 +265,8 @@ func (e *end) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// Close ends the own direction behind what was written, and what comes the other way meets a closed end.
+// Close ends the own direction behind what was written, and what comes the other way meets a closed
+// end.
 func (e *end) Close() error {
 	e.once.Do(func() {
 		e.l.mu.Lock()

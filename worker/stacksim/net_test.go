@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// network connects the parts of a simulation. Everything about a connection is decided when it is dialled, by fates; besides, the
-// way from an owner to a service can be closed, blocked or cut at any moment.
+// network connects the parts of a simulation. Everything about a connection is decided when it is
+// dialled, by fates; besides, the way from an owner to a service can be closed, blocked or cut at
+// any moment.
 type network struct {
 	fates func(l *link) // sets what a new link will meet
 
@@ -32,7 +33,8 @@ type gate struct {
 
 func newNetwork() *network {
 	return &network{
-		listeners: map[string]*acceptor{}, links: map[*link]struct{}{}, dialled: map[way]int{}, gates: map[way]*gate{}, killed: map[string]bool{},
+		listeners: map[string]*acceptor{}, links: map[*link]struct{}{}, dialled: map[way]int{}, gates: map[way]*gate{},
+		killed: map[string]bool{},
 	}
 }
 
@@ -70,7 +72,8 @@ func (a *acceptor) Addr() net.Addr { return addrOf(a.addr) }
 
 type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// dialer returns the dial function of an owner to a service: whatever is dialled, it is that service's only address.
+// dialer returns the dial function of an owner to a service: whatever is dialled, it is that
+// service's only address.
 func (n *network) dialer(owner, service, addr string) dialFunc {
 	return func(ctx context.Context, _, _ string) (net.Conn, error) {
 		for {
@@ -186,7 +189,8 @@ func (n *network) open(w way) {
 	}
 }
 
-// kill is what the death of a process is to the network. What it sent may still arrive, but for what was written to an abrupt link.
+// kill is what the death of a process is to the network. What it sent may still arrive, but for
+// what was written to an abrupt link.
 func (n *network) kill(owner string) {
 	n.mu.Lock()
 	n.killed[owner] = true

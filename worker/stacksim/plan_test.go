@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// seed is where all choices of a simulation come from. Each is keyed by what it is about, never by the order in which choices
-// are made: so a seed means the same load and the same faults whatever the scheduler does.
+// seed is where all choices of a simulation come from. Each is keyed by what it is about, never by
+// the order in which choices are made: so a seed means the same load and the same faults whatever
+// the scheduler does.
 type seed uint64
 
 // unit returns a number in [0, 1) for a purpose and what else names the choice.
@@ -39,7 +40,8 @@ func (s seed) below(n int, purpose string, keys ...int) int {
 	return int(s.unit(purpose, keys...) * float64(n))
 }
 
-// between returns a duration whose logarithm is evenly distributed: short ones are as likely as long ones.
+// between returns a duration whose logarithm is evenly distributed: short ones are as likely as
+// long ones.
 func (s seed) between(from, to time.Duration, purpose string, keys ...int) time.Duration {
 	return time.Duration(float64(from) * math.Pow(float64(to)/float64(from), s.unit(purpose, keys...)))
 }
@@ -82,7 +84,8 @@ func newPlan(s seed, minutes int) plan {
 	}
 	p.perSecond = float64(p.rate) * pick(s, []float64{0.05, 0.2, 0.5, 0.9}, "load")
 	for i, k := range kinds {
-		// Swarm testing: each kind is in about half of the seeds, so that faults don't always hide each other.
+		// Swarm testing: each kind is in about half of the seeds, so that faults don't always hide
+		// each other.
 		on := s.unit("kind", i) < 0.4
 		if p.calm = s.unit("calm") < 0.25; p.calm {
 			on = k.calm && on || k.name == "stopped"
@@ -99,7 +102,8 @@ func (p plan) String() string {
 	for _, k := range p.kinds {
 		names += " " + k.name
 	}
-	return fmt.Sprintf("%d workers, %d partitions, rate %d, %.0f events/s of %d conversations, %d in memory, backfill %.0f %% and %d at once, faults:%s",
+	return fmt.Sprintf("%d workers, %d partitions, rate %d, %.0f events/s of %d conversations, %d in memory, "+
+		"backfill %.0f %% and %d at once, faults:%s",
 		p.workers, p.partitions, p.rate, p.perSecond, p.conversations, p.pending, 100*p.backfill, p.burst, names)
 }
 
@@ -120,7 +124,8 @@ func (p plan) event(n int, now time.Time) (e published, lane string, keyed bool)
 	switch {
 	case p.unit("invalid", n) < p.invalid:
 		e.invalid = true
-		e.value = pick(p.seed, []string{"", "{", `{"Report_Account":"a"}`, `{"Report_Account":"a","Peer_Account":7}`, "\xff", `[]`}, "wrong", n)
+		e.value = pick(p.seed, []string{"", "{", `{"Report_Account":"a"}`, `{"Report_Account":"a","Peer_Account":7}`,
+			"\xff", `[]`}, "wrong", n)
 	case p.unit("timeless", n) < 0.2:
 		e.readTime = now.Unix()
 		e.value = fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":%q}`, e.report, e.peer)

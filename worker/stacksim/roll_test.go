@@ -13,11 +13,13 @@ import (
 
 const (
 	session = 15 * time.Second
-	// lease is how old a proof of membership may be when a call is made: the session less the IM timeout less a second.
+	// lease is how old a proof of membership may be when a call is made: the session less the IM
+	// timeout less a second.
 	lease = session - imTimeout - time.Second
 )
 
-// roll knows when the coordinator last heard of each member, and when each worker last had a proof of its membership.
+// roll knows when the coordinator last heard of each member, and when each worker last had a proof
+// of its membership.
 type roll struct {
 	mu      sync.Mutex
 	heard   map[string]time.Time // by member
@@ -96,7 +98,8 @@ func (r *roll) tell(member string) string {
 	return text
 }
 
-// stuck returns the connections of all members when each has been waiting for the answer to its join for some seconds.
+// stuck returns the connections of all members when each has been waiting for the answer to its
+// join for some seconds.
 func (r *roll) stuck(members []kfake.GroupMember) (links []*link) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -112,10 +115,11 @@ func (r *roll) stuck(members []kfake.GroupMember) (links []*link) {
 
 // reap does what the embedded broker leaves undone and Kafka does.
 //
-// A member whose answer to a join was lost with its connection has a session, too: without it such a ghost is waited for until the
-// rebalance's time is over, and kfake gives that time anew whenever another member joins. And a member that joins again while its
-// former request, a sync, still waits is not counted by kfake: then all have joined and are waited for nevertheless. That is
-// mended by what a coordinator's failure would do: it forgets the members and cuts their connections.
+// A member whose answer to a join was lost with its connection has a session, too: without it such
+// a ghost is waited for until the rebalance's time is over, and kfake gives that time anew whenever
+// another member joins. And a member that joins again while its former request, a sync, still waits
+// is not counted by kfake: then all have joined and are waited for nevertheless. That is mended by
+// what a coordinator's failure would do: it forgets the members and cuts their connections.
 func (s *simulation) reap(ctx context.Context, client *kgo.Client) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()

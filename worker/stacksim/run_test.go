@@ -77,7 +77,8 @@ type tally struct {
 }
 
 func newTally() *tally {
-	return &tally{fired: map[string]int{}, during: map[string]int64{}, details: map[string]int{}, letters: map[string]int{}}
+	return &tally{fired: map[string]int{}, during: map[string]int64{}, details: map[string]int{},
+		letters: map[string]int{}}
 }
 
 func (s *simulation) fire(name string) {
@@ -95,25 +96,32 @@ func (s *simulation) note(detail string, n int) {
 // simulate runs one seed in the bubble it is called in, and returns what was wrong.
 func simulate(t *testing.T, p plan, all *tally) *simulation {
 	s := &simulation{
-		t: t, plan: p, began: time.Now(), network: newNetwork(), logs: &logbook{began: time.Now()}, tally: all, roll: newRoll(),
+		t: t, plan: p, began: time.Now(), network: newNetwork(), logs: &logbook{began: time.Now()}, tally: all,
+		roll: newRoll(),
 		crew: make([]*hand, p.workers), hires: make([]int, p.workers), rules: map[string]sandbox.Rule{},
 		losing: map[kmsg.Key]*atomic.Bool{kmsg.OffsetCommit: {}, kmsg.Produce: {}},
 		counts: map[string]int{topics.Live: p.partitions, topics.Backfill: p.partitions},
 	}
 	s.rate.Store(int64(p.rate))
-	s.sandbox = sandbox.New(sandbox.Options{AppID: appID, Admin: "administrator", Key: imclient.NewSecret(rightKey), Rate: p.rate, OpenAccounts: true})
+	s.sandbox = sandbox.New(sandbox.Options{AppID: appID, Admin: "administrator", Key: imclient.NewSecret(rightKey),
+		Rate: p.rate, OpenAccounts: true})
 	s.ledger = newLedger(s.sandbox)
 	s.ledger.lose = func(l *link, key int16, n int) bool {
 		return l.owner != "load" && s.losing[kmsg.Key(key)].Load() && p.unit("lose", int(key), n) < 0.5
 	}
 	s.ledger.spends = slices.ContainsFunc(p.kinds, func(k kind) bool {
-		// An outage that answers with an ErrorCode is only told from an event's own fault by five conversations.
+		// An outage that answers with an ErrorCode is only told from an event's own fault by five
+		// conversations.
 		return k.spends || k.name == "im-outage" && p.conversations < 5*10*p.workers
 	})
-	s.ledger.cuts = slices.ContainsFunc(p.kinds, func(k kind) bool { return k.name == "metadata-refused" || k.name == "metadata-cut" })
+	s.ledger.cuts = slices.ContainsFunc(p.kinds, func(k kind) bool {
+		return k.name == "metadata-refused" ||
+			k.name == "metadata-cut"
+	})
 	s.network.fates = s.fates
 	b, err := broker.Start(broker.Options{
-		Addr: kafkaAddr, Partitions: p.partitions, Topics: []string{topics.Live, topics.Backfill, topics.DeadLetter}, Listen: s.network.Listen,
+		Addr: kafkaAddr, Partitions: p.partitions, Topics: []string{topics.Live, topics.Backfill, topics.DeadLetter},
+		Listen: s.network.Listen,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -314,7 +322,8 @@ func (l *load) publish(n int, topic string) {
 	}
 	for i, r := range records {
 		if r.Offset != want[i] {
-			l.s.ledger.Problem("harness: an event has offset %d of %s/%d, want %d", r.Offset, r.Topic, r.Partition, want[i])
+			l.s.ledger.Problem("harness: an event has offset %d of %s/%d, want %d", r.Offset, r.Topic, r.Partition,
+				want[i])
 			return
 		}
 	}

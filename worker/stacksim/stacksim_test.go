@@ -20,14 +20,16 @@ var (
 	stackMinutes = flag.Int("stack.minutes", 3, "how many virtual minutes of faults each has")
 )
 
-// TestStackSimulation runs the whole product by seeds: kafka-go, an embedded broker, one to four workers and an IM sandbox, in a
-// bubble of virtual time and over a network whose every byte is ours. For some minutes everything goes wrong that the seed
-// chooses; then nothing does, and all must drain. Oracles that see only the outside judge all the time, and at the end; a failure
-// begins with one of the words that TestSimulation explains, or with "secret": something of the key is in a log, the state, the
-// metrics or a letter.
+// TestStackSimulation runs the whole product by seeds: kafka-go, an embedded broker, one to four
+// workers and an IM sandbox, in a bubble of virtual time and over a network whose every byte is
+// ours. For some minutes everything goes wrong that the seed chooses; then nothing does, and all
+// must drain. Oracles that see only the outside judge all the time, and at the end; a failure
+// begins with one of the words that TestSimulation explains, or with "secret": something of the key
+// is in a log, the state, the metrics or a letter.
 //
-// A seed fixes the load and the faults, when they come and whom they meet. It does not fix the order in which goroutines run, nor
-// the jitter within the libraries: a failing seed fails again most of the time, not always. Run it several times.
+// A seed fixes the load and the faults, when they come and whom they meet. It does not fix the
+// order in which goroutines run, nor the jitter within the libraries: a failing seed fails again
+// most of the time, not always. Run it several times.
 //
 //	go test ./worker/stacksim -run '^TestStackSimulation$' -stack.seeds 100
 //	go test ./worker/stacksim -run '^TestStackSimulation$' -stack.seed 17 -stack.seeds 1 -v
@@ -50,7 +52,8 @@ func TestStackSimulation(t *testing.T) {
 		}
 	}
 	took := time.Since(began)
-	t.Logf("%d seeds, %v of virtual time in %v: %.0f times real time on %d cores", seeds, virtual.Round(time.Second), took.Round(time.Millisecond),
+	t.Logf("%d seeds, %v of virtual time in %v: %.0f times real time on %d cores", seeds, virtual.Round(time.Second),
+		took.Round(time.Millisecond),
 		virtual.Seconds()/took.Seconds(), runtime.GOMAXPROCS(0))
 	all.report(t, seeds)
 }
@@ -64,7 +67,8 @@ func runSeed(t *testing.T, n seed, all *tally) (virtual time.Duration) {
 		s := simulate(t, p, all)
 		virtual = time.Since(inside)
 		if problems := s.ledger.problems; len(problems) > 0 {
-			t.Errorf("%v\n%s\nthe end of the logs:\n%s\nagain: go test ./worker/stacksim -run '^TestStackSimulation$' -stack.seed %d -stack.seeds 1 -stack.minutes %d",
+			t.Errorf("%v\n%s\nthe end of the logs:\n%s\nagain: go test ./worker/stacksim -run "+
+				"'^TestStackSimulation$' -stack.seed %d -stack.seeds 1 -stack.minutes %d",
 				s, strings.Join(problems, "\n"), s.logs.tail(40), n, p.minutes)
 		}
 	})
@@ -74,7 +78,8 @@ func runSeed(t *testing.T, n seed, all *tally) (virtual time.Duration) {
 	return virtual
 }
 
-// settle is the liveness phase: nothing goes wrong any more, and within the promised time all has reached its end.
+// settle is the liveness phase: nothing goes wrong any more, and within the promised time all has
+// reached its end.
 func (s *simulation) settle() {
 	s.calm.Store(true)
 	s.network.calm()
@@ -87,7 +92,8 @@ func (s *simulation) settle() {
 	s.mu.Unlock()
 	began := time.Now()
 	left, most := s.ledger.waiting()
-	// A partition's calls are made by who owns it, with the permits that go with it: they don't divide evenly.
+	// A partition's calls are made by who owns it, with the permits that go with it: they don't
+	// divide evenly.
 	limit := time.Duration(float64(most*s.numbers())/(0.75*float64(s.rate.Load()))*float64(time.Second)) + s.slack()
 	for !s.drained() {
 		time.Sleep(500 * time.Millisecond)
@@ -103,7 +109,8 @@ func (s *simulation) settle() {
 					states += fmt.Sprintf("\n%s, %s", m.MemberID, s.roll.tell(m.MemberID))
 				}
 			}
-			s.ledger.Problem("liveness: not drained %v after the last fault, with %d conversations left then; the workers:%s", limit.Round(time.Second), left, states)
+			s.ledger.Problem("liveness: not drained %v after the last fault, with %d conversations left then; the "+
+				"workers:%s", limit.Round(time.Second), left, states)
 			return
 		}
 	}
@@ -112,8 +119,9 @@ func (s *simulation) settle() {
 	s.tally.mu.Unlock()
 }
 
-// slack is what may pass beside the calls themselves: 75 s for sessions that end, backoff and probes. The probes of a hold
-// are rarer the more workers there are, and each worker has to find out by itself.
+// slack is what may pass beside the calls themselves: 75 s for sessions that end, backoff and
+// probes. The probes of a hold are rarer the more workers there are, and each worker has to find
+// out by itself.
 func (s *simulation) slack() time.Duration {
 	probe := 15 * time.Second
 	if slices.ContainsFunc(s.plan.kinds, func(k kind) bool { return k.name == "locked" }) {
@@ -131,7 +139,8 @@ func (s *simulation) numbers() int {
 	return max(s.partitions(topics.Live), s.partitions(topics.Backfill))
 }
 
-// waiting is how many conversations have events without an end, and how many of them the partitions of one number have at most.
+// waiting is how many conversations have events without an end, and how many of them the partitions
+// of one number have at most.
 func (g *ledger) waiting() (all, most int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -159,7 +168,8 @@ func (s *simulation) drained() bool {
 	for _, topic := range []string{topics.Live, topics.Backfill} {
 		for n := range s.partitions(topic) {
 			p := topicPartition{topic, int32(n)}
-			if length := s.ledger.length(p); length > 0 && (group == nil || group.Commits[topic][p.partition].Offset != length) {
+			if length := s.ledger.length(p); length > 0 &&
+				(group == nil || group.Commits[topic][p.partition].Offset != length) {
 				return false
 			}
 		}
@@ -173,7 +183,8 @@ func (s *simulation) close() {
 	for _, h := range s.crew {
 		state := h.State()
 		n := state.Totals
-		if sum := n.Applied + n.Collapsed + n.Superseded + n.DeadLettered + n.Returned; sum != n.Received || state.Quota.InFlight != 0 || *state.Quota.Cooling != 0 {
+		if sum := n.Applied + n.Collapsed + n.Superseded + n.DeadLettered + n.Returned; sum != n.Received ||
+			state.Quota.InFlight != 0 || *state.Quota.Cooling != 0 {
 			text, _ := json.Marshal(state)
 			s.ledger.Problem("leak: %s at rest: %s", h.name, text)
 		}
@@ -191,7 +202,8 @@ func (s *simulation) close() {
 	for _, h := range s.everyone {
 		<-h.done
 	}
-	time.Sleep(75 * time.Second) // a join that is given up keeps its connection until its deadline, 65 s after it was sent
+	// a join that is given up keeps its connection until its deadline, 65 s after it was sent
+	time.Sleep(75 * time.Second)
 	for _, l := range s.network.between(way{}) {
 		if l.owner != "load" {
 			s.ledger.Problem("leak: connection %d of %s to %s is still open", l.number, l.owner, l.service)
@@ -246,8 +258,11 @@ func (a *tally) report(t *testing.T, seeds int) {
 		fmt.Fprintf(&text, " %s %d (%d)", k.name, a.fired[k.name], a.during[k.name])
 	}
 	t.Logf("faults, and calls carried out during them:%s", text.String())
-	t.Logf("calls carried out %d, letters %v, answers lost %d, late commits %d, events that metadata told of %d, generations in which nothing may be done twice %d, calls without a fresh proof of membership %d; drained at most %v after the calls' own time; stopped within %v",
-		a.applied, a.letters, a.lost, a.late, a.told, a.strict, a.stale, a.worst.Round(time.Second), a.stop.Round(time.Millisecond))
+	t.Logf("calls carried out %d, letters %v, answers lost %d, late commits %d, events that metadata told of %d, "+
+		"generations in which nothing may be done twice %d, calls without a fresh proof of membership %d; drained "+
+		"at most %v after the calls' own time; stopped within %v",
+		a.applied, a.letters, a.lost, a.late, a.told, a.strict, a.stale, a.worst.Round(time.Second),
+		a.stop.Round(time.Millisecond))
 	if testing.Verbose() {
 		for _, d := range slices.Sorted(maps.Keys(a.details)) {
 			t.Logf("%s: %d", d, a.details[d])

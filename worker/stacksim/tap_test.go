@@ -8,8 +8,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// tap listens at the broker's end of one connection: there a request has arrived for good, and an answer is what the broker
-// really did, whatever becomes of it on its way.
+// tap listens at the broker's end of one connection: there a request has arrived for good, and an
+// answer is what the broker really did, whatever becomes of it on its way.
 type tap struct {
 	l     *link
 	hears hearer
@@ -76,7 +76,8 @@ func (t *tap) asked(b []byte) {
 
 // frame is one whole request.
 func (t *tap) frame(b []byte) {
-	key, version, number := int16(binary.BigEndian.Uint16(b)), int16(binary.BigEndian.Uint16(b[2:])), int32(binary.BigEndian.Uint32(b[4:]))
+	key, version, number := int16(binary.BigEndian.Uint16(b)), int16(binary.BigEndian.Uint16(b[2:])),
+		int32(binary.BigEndian.Uint32(b[4:]))
 	if !watched(key) {
 		return
 	}
@@ -112,7 +113,8 @@ func (t *tap) frame(b []byte) {
 	}
 }
 
-// answered takes an answer that the broker writes, always a whole one; false: the client does not get it.
+// answered takes an answer that the broker writes, always a whole one; false: the client does not
+// get it.
 func (t *tap) answered(b []byte) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

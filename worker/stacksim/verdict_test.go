@@ -67,7 +67,8 @@ func (g *ledger) judge(rate, generations, stale int) {
 			stands[e.conversation] += s.collapsed
 		}
 	}
-	for _, c := range slices.SortedFunc(maps.Keys(newest), func(a, b conversation) int { return cmp.Compare(a.report, b.report) }) {
+	for _, c := range slices.SortedFunc(maps.Keys(newest),
+		func(a, b conversation) int { return cmp.Compare(a.report, b.report) }) {
 		got, _ := g.server.ReadTime(c.report, c.peer)
 		t, lettered := g.largest[c]
 		switch {
@@ -79,7 +80,8 @@ func (g *ledger) judge(rate, generations, stale int) {
 		case got == 0 && stands[c] < count[c]:
 			g.problem("letters: the letters of %s stand for %d events of %d", c.report, stands[c], count[c])
 		case got == 0 && stands[c] > count[c] && g.troubles == 0:
-			g.problem("letters: the letters of %s stand for %d events of %d, and nothing went wrong that explains it", c.report, stands[c], count[c])
+			g.problem("letters: the letters of %s stand for %d events of %d, and nothing went wrong that explains it",
+				c.report, stands[c], count[c])
 		}
 	}
 }
@@ -107,9 +109,11 @@ func (g *ledger) judgeLetter(at origin, s *sighting, seen map[conversation]*evid
 	}
 	switch {
 	case e.invalid != (s.class == "invalid"):
-		g.problem("letters: a letter %q of %s/%d offset %d, invalid is %v", s.class, at.topic, at.partition, at.offset, e.invalid)
+		g.problem("letters: a letter %q of %s/%d offset %d, invalid is %v", s.class, at.topic, at.partition, at.offset,
+			e.invalid)
 	case s.class == "rejected" && calls.rejected == 0:
-		g.problem("letters: a letter %q (%s) of %s, which the server never rejected: %+v", s.class, s.code, e.report, calls)
+		g.problem("letters: a letter %q (%s) of %s, which the server never rejected: %+v", s.class, s.code, e.report,
+			calls)
 	case s.class == "exhausted" && g.tries[e.conversation] < attempts:
 		g.problem("letters: a letter %q (%s) of %s after %d calls", s.class, s.code, e.report, g.tries[e.conversation])
 	case s.class == "exhausted" && (!g.spends || !transient(s.code)):
@@ -123,7 +127,8 @@ func (g *ledger) judgeLetter(at origin, s *sighting, seen map[conversation]*evid
 	}
 	most += g.troubles + g.lost[0] // which letters' answers were lost is not known
 	if s.copies > most {
-		g.problem("letters: %d copies of the letter of %s/%d offset %d, at most %d can be explained", s.copies, at.topic, at.partition, at.offset, most)
+		g.problem("letters: %d copies of the letter of %s/%d offset %d, at most %d can be explained", s.copies,
+			at.topic, at.partition, at.offset, most)
 	}
 }
 

@@ -30,7 +30,8 @@ func (v *holdView) evidence(r *request, failure *imclient.Error) {
 // judgeProbes sets when the holds may be probed next, and says when there must be one.
 func (h *process) judgeProbes(r *request, failure *imclient.Error) {
 	v := &h.shadow.holds
-	if why := v.outage(h.now - v.silentSince - holdSlack(time.Second)); why != "" && !v.on(r.Lane) && failure != nil && failure.Class == imclient.Transient && !failure.Resigned {
+	if why := v.outage(h.now - v.silentSince - holdSlack(time.Second)); why != "" && !v.on(r.Lane) && failure != nil &&
+		failure.Class == imclient.Transient && !failure.Resigned {
 		h.fail("letters", "worker %d goes on calling in an outage: %s", h.id, why)
 	}
 	if !r.Probe {
@@ -55,8 +56,8 @@ func (h *process) judgeProbes(r *request, failure *imclient.Error) {
 	}
 }
 
-// outage says why the last answers are an outage, or nothing. within is how long those that got no ErrorCode have come by now, give or take
-// what clocks may disagree on.
+// outage says why the last answers are an outage, or nothing. within is how long those that got no
+// ErrorCode have come by now, give or take what clocks may disagree on.
 func (v *holdView) outage(within int64) string {
 	if v.silent >= 5 && within >= int64(time.Second) {
 		return "five calls in a row got no ErrorCode"
@@ -98,7 +99,9 @@ func (h *process) ends(lane int, as uint8) {
 	for _, end := range *ring {
 		count[end]++
 	}
-	if calls := 500 - count[endInvalid]; calls >= 100 && (500-count[endCalled]) >= 5*h.maxRejected && count[endRejected]*100 >= calls*h.maxRejected {
-		h.fail("rejections", "worker %d: lane %d goes on after 500 ends of which %d were rejected and %d invalid", h.id, lane, count[endRejected], count[endInvalid])
+	if calls := 500 - count[endInvalid]; calls >= 100 && (500-count[endCalled]) >= 5*h.maxRejected &&
+		count[endRejected]*100 >= calls*h.maxRejected {
+		h.fail("rejections", "worker %d: lane %d goes on after 500 ends of which %d were rejected and %d invalid", h.id,
+			lane, count[endRejected], count[endInvalid])
 	}
 }

@@ -8,7 +8,8 @@ import (
 	"markread/worker/hold"
 )
 
-// holdView is what is seen of a worker's holds, and an own opinion of what should be: which evidence there is, and when the next probe may be.
+// holdView is what is seen of a worker's holds, and an own opinion of what should be: which
+// evidence there is, and when the next probe may be.
 type holdView struct {
 	active []seenHold
 	cause  string // what is happening just now that may end a hold
@@ -102,8 +103,8 @@ func (h *process) watchHolds() {
 	}
 }
 
-// find says whether a hold that was seen is still on. One of the same reason that began since is another one: what was parked may bring a hold
-// for rejections back as soon as it ends.
+// find says whether a hold that was seen is still on. One of the same reason that began since is
+// another one: what was parked may bring a hold for rejections back as soon as it ends.
 func find(active []hold.Hold, was seenHold) bool {
 	for _, a := range active {
 		if a.Reason == was.reason && a.Lane == was.lane && a.Since.Equal(was.began) {
@@ -139,7 +140,8 @@ func (h *process) judgeBegin(a *seenHold) {
 	switch a.reason {
 	case hold.Outage:
 		if v.outage(h.now-v.silentSince+holdSlack(time.Second)) == "" {
-			h.fail("letters", "worker %d: an outage begins with %d answers without a code, and %v", h.id, v.silent, v.recent)
+			h.fail("letters", "worker %d: an outage begins with %d answers without a code, and %v", h.id, v.silent,
+				v.recent)
 		}
 		a.next(h, time.Second)
 	case hold.Credentials:
@@ -156,12 +158,14 @@ func (h *process) judgeBegin(a *seenHold) {
 		}
 		// The end that began it is not yet among them, or all that came with it are.
 		if !v.again500[a.lane] && (len(v.ends[a.lane]) < 499 || bad+1+v.batch < h.maxRejected*5) {
-			h.fail("letters", "worker %d: lane %d is held with %d bad of the last %d ends", h.id, a.lane, bad, len(v.ends[a.lane]))
+			h.fail("letters", "worker %d: lane %d is held with %d bad of the last %d ends", h.id, a.lane, bad,
+				len(v.ends[a.lane]))
 		}
 		a.next(h, 5*time.Second)
 	case hold.Membership:
 		if h.proofAge() <= proofLimit {
-			h.fail("liveness", "worker %d is held for its membership, with a proof that is %v old", h.id, time.Duration(h.proofAge()))
+			h.fail("liveness", "worker %d is held for its membership, with a proof that is %v old", h.id,
+				time.Duration(h.proofAge()))
 		}
 	case hold.Throttled:
 		if v.pausedTo <= h.now {
@@ -185,7 +189,8 @@ func (h *process) judgeEnd(a seenHold) {
 	ok := true
 	switch a.reason {
 	case hold.Outage:
-		ok = v.cause == "probe succeeded" || v.cause == "probe failed otherwise" || v.cause == "held" || v.cause == "locked"
+		ok = v.cause == "probe succeeded" || v.cause == "probe failed otherwise" || v.cause == "held" ||
+			v.cause == "locked"
 	case hold.Credentials:
 		ok = v.cause == "probe succeeded" || v.cause == "probe failed otherwise"
 	case hold.Rejections:
@@ -220,17 +225,20 @@ func (h *process) judgeHastened(a seenHold) {
 		waits = waits || h.shadow.talks[i].state == retrying && h.shadow.taken != int32(i)+1
 	}
 	if soon, due := h.engine.Ready(h.time().Add(retriedWithin)); waits && !soon {
-		h.fail("liveness", "worker %d: the hold for %s has ended, and the first retry is due only at %v, now is %v", h.id, a.reason, due, h.time())
+		h.fail("liveness", "worker %d: the hold for %s has ended, and the first retry is due only at %v, now is %v",
+			h.id, a.reason, due, h.time())
 	}
 }
 
-// judgeIdle says whether a worker that could call stands still: a probe is overdue, or first tries wait that nothing holds.
+// judgeIdle says whether a worker that could call stands still: a probe is overdue, or first tries
+// wait that nothing holds.
 func (h *process) judgeIdle() {
 	v := &h.shadow.holds
 	if !h.taking || len(h.calls) > 0 || h.frozenUntil > h.now || v.share == 0 {
 		return
 	}
-	const patience = int64(3500 * time.Millisecond) // permits cool for a second after a take-over, and the slowest pace is one a second
+	// permits cool for a second after a take-over, and the slowest pace is one a second
+	const patience = int64(3500 * time.Millisecond)
 	since := max(h.gen.started, h.frozenUntil, h.lastAnswer, v.endedAt)
 	for lane := range h.shadow.fresh {
 		due, waits := since, h.shadow.fresh[lane] > 0
@@ -250,7 +258,8 @@ func (h *process) judgeIdle() {
 			due = max(since, v.newcomerDue)
 		}
 		if waits && h.now > due+patience {
-			h.fail("starvation", "worker %d stands still for %v: lane %d waits, held %v", h.id, time.Duration(h.now-due), lane, v.active)
+			h.fail("starvation", "worker %d stands still for %v: lane %d waits, held %v", h.id,
+				time.Duration(h.now-due), lane, v.active)
 		}
 	}
 }
@@ -267,7 +276,8 @@ func (h *process) judgeHeld(r *request) {
 		h.fail("cap", "worker %d calls without a share", h.id)
 	}
 	if h.now < v.pausedTo {
-		h.fail("letters", "worker %d calls %v before the pause is over that the server asked for", h.id, time.Duration(v.pausedTo-h.now))
+		h.fail("letters", "worker %d calls %v before the pause is over that the server asked for", h.id,
+			time.Duration(v.pausedTo-h.now))
 	}
 	if on := v.on(r.Lane); on != r.Probe {
 		h.fail("letters", "worker %d: lane %d is held: %v, but the call is a probe: %v", h.id, r.Lane, on, r.Probe)
@@ -292,12 +302,14 @@ func (h *process) judgeHeld(r *request) {
 			if h.now < a.notBefore {
 				v.hastened++
 				if v.newcomers < v.hastened || v.hastened > 21+int(h.now/int64(time.Minute)) {
-					h.fail("probes", "worker %d probes %v too early in an outage", h.id, time.Duration(a.notBefore-h.now))
+					h.fail("probes", "worker %d probes %v too early in an outage", h.id,
+						time.Duration(a.notBefore-h.now))
 				}
 			}
 		case hold.Credentials, hold.Rejections:
 			if h.now < a.notBefore {
-				h.fail("probes", "worker %d probes %v too early while held for %s", h.id, time.Duration(a.notBefore-h.now), a.reason)
+				h.fail("probes", "worker %d probes %v too early while held for %s", h.id,
+					time.Duration(a.notBefore-h.now), a.reason)
 			}
 		default:
 			h.fail("letters", "worker %d calls while held for %s", h.id, a.reason)

@@ -62,9 +62,10 @@ func (h *process) fetch(a int) {
 		r.deliveries++
 		r.receivedAt = h.now
 		e := event.Event{
-			Lane: p.lane, Report: h.kafka.names[r.talk], Peer: peer, ReadTime: r.readTime, EventTime: epoch.Add(time.Duration(r.at)),
-			Record: event.Record{Topic: p.topic, Partition: p.number, Offset: r.offset},
-			Ref:    event.Ref(uint64(i)<<arrivalBits | arrival), Attempts: attempts,
+			Lane: p.lane, Report: h.kafka.names[r.talk], Peer: peer, ReadTime: r.readTime,
+			EventTime: epoch.Add(time.Duration(r.at)),
+			Record:    event.Record{Topic: p.topic, Partition: p.number, Offset: r.offset},
+			Ref:       event.Ref(uint64(i)<<arrivalBits | arrival), Attempts: attempts,
 		}
 		if r.invalid {
 			e.Invalid, e.Report, e.Peer = errInvalid, "", ""
@@ -100,7 +101,8 @@ func (h *process) fetchOn() {
 	}
 }
 
-// Finish is the tracker's: the engine says that an event has reached its end. Whether it has is judged by the server and the dead-letter topic.
+// Finish is the tracker's: the engine says that an event has reached its end. Whether it has is
+// judged by the server and the dead-letter topic.
 func (g *generation) Finish(ref event.Ref) (event.Lane, time.Time) {
 	h := g.process
 	p := &g.parts[ref>>arrivalBits]
@@ -242,7 +244,8 @@ func (t *letterTopic) store(h *process, l *engine.Letter, lost bool) {
 			r.lost++
 		}
 		if r.dead > r.deliveries+r.lost {
-			t.fail("letters", "offset %d of %s has %d letters; it was delivered %d times, and %d acknowledgements were lost",
+			t.fail("letters",
+				"offset %d of %s has %d letters; it was delivered %d times, and %d acknowledgements were lost",
 				r.offset, t.kafka.names[r.talk], r.dead, r.deliveries, r.lost)
 		}
 	}

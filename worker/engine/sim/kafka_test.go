@@ -56,7 +56,8 @@ func (k *kafka) open(w *world) {
 	k.grow(w, event.Backfill, w.backfill)
 	k.grownAt, w.tally.grown = 0, 0
 	for i := range w.conversations {
-		k.names = append(k.names, "reader"+string([]byte{'a' + byte(i%26), 'a' + byte(i/26%26), 'a' + byte(i/676%26), 'a' + byte(i/17576)}))
+		k.names = append(k.names, "reader"+string([]byte{'a' + byte(i%26), 'a' + byte(i/26%26), 'a' + byte(i/676%26),
+			'a' + byte(i/17576)}))
 	}
 }
 
@@ -130,7 +131,8 @@ func (w *world) emit(lane event.Lane, id uint64) {
 	case kind < w.repeated+w.older:
 		r.readTime -= int64(w.between(1, 3000, dieRecord, id, 3))
 	}
-	r.invalid = w.chance(w.invalid, dieRecord, id, 4) || w.active[onlyInvalid] > 0 && int(lane) == w.current[onlyInvalid].lane
+	r.invalid = w.chance(w.invalid, dieRecord, id, 4) ||
+		w.active[onlyInvalid] > 0 && int(lane) == w.current[onlyInvalid].lane
 	of := w.kafka.of(lane)
 	key := mix(uint64(talk))
 	if !w.keyed {
@@ -238,7 +240,8 @@ func (g *group) maybe(w *world) {
 		}
 	}
 	g.next++
-	w.queue.push(entry{at: w.now + w.span(2*time.Millisecond, 500*time.Millisecond, dieGroup, 1<<32, uint64(g.next)), kind: generationMade, a: g.next})
+	w.queue.push(entry{at: w.now + w.span(2*time.Millisecond, 500*time.Millisecond, dieGroup, 1<<32, uint64(g.next)),
+		kind: generationMade, a: g.next})
 }
 
 // complete makes the generation and tells the members their partitions.
@@ -284,7 +287,8 @@ func (g *group) has(id int, life int32, generation int) bool {
 	return false
 }
 
-// commit is a commit that reaches the coordinator: it is judged here, by what the server and the dead-letter topic have.
+// commit is a commit that reaches the coordinator: it is judged here, by what the server and the
+// dead-letter topic have.
 func (k *kafka) commit(h *process, e entry) {
 	w := h.world
 	if e.life != h.life {
@@ -292,7 +296,8 @@ func (k *kafka) commit(h *process, e entry) {
 	}
 	g := h.gen
 	id := uint64(h.id)<<40 | uint64(e.a)
-	answer := entry{at: w.now + w.span(time.Millisecond, 200*time.Millisecond, dieCommit, id, 0), kind: commitEnds, w: int16(h.id), life: h.life}
+	answer := entry{at: w.now + w.span(time.Millisecond, 200*time.Millisecond, dieCommit, id, 0), kind: commitEnds,
+		w: int16(h.id), life: h.life}
 	switch {
 	case w.active[commitFails] > 0:
 		w.tally.commitsFailed++
@@ -349,7 +354,8 @@ func (k *kafka) accept(h *process, c commitment) {
 	w.tally.commits++
 }
 
-// ended says whether a record has reached one of its two ends, by what the server and the dead-letter topic have.
+// ended says whether a record has reached one of its two ends, by what the server and the
+// dead-letter topic have.
 func (w *world) ended(r *record) bool {
 	if r.dead > 0 {
 		return true

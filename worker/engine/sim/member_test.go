@@ -14,7 +14,8 @@ func (h *process) revoke() {
 	h.note("revoked", h.id, int64(h.gen.number), 0, 0)
 	h.later(h.drainTimeout, drainEnds, h.gen.number)
 	if h.on[freeze] && h.chance(0.7, dieGroup, 7<<32|uint64(h.id), uint64(h.gen.unique)) {
-		h.later(h.drainTimeout-int64(2*time.Second), freezes, h.gen.number) // over the end of the drain, where calls and timers race
+		// over the end of the drain, where calls and timers race
+		h.later(h.drainTimeout-int64(2*time.Second), freezes, h.gen.number)
 	}
 }
 
@@ -28,7 +29,8 @@ func (h *process) toldOf(generation int) {
 	}
 }
 
-// proofLimit is how old a proof of membership may be: the rest of the session is for a call, and a second.
+// proofLimit is how old a proof of membership may be: the rest of the session is for a call, and a
+// second.
 const proofLimit = int64(session - 5*time.Second - time.Second)
 
 // proofAge is the age of the proof, by the clock that says more.
@@ -56,7 +58,8 @@ func (h *process) beat(generation int) {
 	if lost {
 		return
 	}
-	answer := entry{at: h.now + h.span(time.Millisecond, 800*time.Millisecond, dieGroup, 8<<32|uint64(h.id), uint64(h.beatsSent)),
+	answer := entry{at: h.now + h.span(time.Millisecond, 800*time.Millisecond, dieGroup, 8<<32|uint64(h.id),
+		uint64(h.beatsSent)),
 		kind: proven, w: int16(h.id), life: h.life, a: generation, seen: [2]int64{h.now, h.now + h.wall}}
 	if h.gen.expired {
 		answer.kind = expelled
@@ -147,7 +150,8 @@ func (h *process) endGeneration() {
 		}
 	}
 	if !h.leaving {
-		h.later(h.span(time.Millisecond, 100*time.Millisecond, dieGroup, 6<<32|uint64(h.id), uint64(g.unique)), joins, 0)
+		h.later(h.span(time.Millisecond, 100*time.Millisecond, dieGroup, 6<<32|uint64(h.id), uint64(g.unique)), joins,
+			0)
 		return
 	}
 	life, returns := h.life, h.returns

@@ -78,8 +78,9 @@ func (h *process) checkEnded() {
 	}
 }
 
-// checkRoom holds the bounds of memory: fetching went on only below them. While a lane is held for rejections each has half of them for itself;
-// when that began with this delivery, the bounds were still those of both.
+// checkRoom holds the bounds of memory: fetching went on only below them. While a lane is held for
+// rejections each has half of them for itself; when that began with this delivery, the bounds were
+// still those of both.
 func (h *process) checkRoom(lane event.Lane, delivered int) {
 	half := [2]int{(h.maxPending + 1) / 2, h.maxEvents / 2}
 	var used [2][2]int // of each lane: conversations and letters, events
@@ -95,7 +96,9 @@ func (h *process) checkRoom(lane event.Lane, delivered int) {
 			ok = live+backfill < half[i]+delivered
 		}
 		if !ok && !(apart && used[lane][i] < half[i]+delivered) {
-			h.fail("memory", "worker %d: of %d conversations, or events, %d are live and %d backfill; the lane %v went on", h.id, most, live, backfill, lane)
+			h.fail("memory",
+				"worker %d: of %d conversations, or events, %d are live and %d backfill; the lane %v went on", h.id,
+				most, live, backfill, lane)
 		}
 	}
 }
@@ -117,11 +120,13 @@ func (w *world) beQuiet() {
 	w.setUntil()
 }
 
-// setUntil sets by when all must have drained: 75 seconds for sessions that end, backoff and probes, and the time that the calls take at
-// nine tenths of the permits, which is 190 calls a second of 200. What else takes time: members share the probes of their group, so each
-// waits longer for its own, and twice when the first probe is refused for a signature that is still of the time before; a pause that the
-// server asked for is kept; and a limit that was lowered needs 80 seconds to grow back. It is asked again with each generation: when the
-// faults end nobody may be a member.
+// setUntil sets by when all must have drained: 75 seconds for sessions that end, backoff and
+// probes, and the time that the calls take at nine tenths of the permits, which is 190 calls a
+// second of 200. What else takes time: members share the probes of their group, so each waits
+// longer for its own, and twice when the first probe is refused for a signature that is still of
+// the time before; a pause that the server asked for is kept; and a limit that was lowered needs 80
+// seconds to grow back. It is asked again with each generation: when the faults end nobody may be a
+// member.
 func (w *world) setUntil() {
 	bound := 75 * time.Second
 	for _, h := range w.workers {
@@ -189,7 +194,8 @@ func (w *world) checkDrained() {
 					l.topic, l.number, l.committed, l.end, time.Duration(w.now-w.length), l.who())
 			}
 		}
-		w.fail("liveness", "letters or commits are still out %v after the faults were over", time.Duration(w.now-w.length))
+		w.fail("liveness", "letters or commits are still out %v after the faults were over",
+			time.Duration(w.now-w.length))
 	}
 }
 
@@ -250,12 +256,14 @@ func (w *world) finalChecks() {
 			w.fail("leak", "worker %d: %d permits still cool", h.id, n)
 		}
 		if says.Conversations != [2]int{} || says.Letters != [2]int{} || says.InFlight != 0 || len(h.calls) != 0 {
-			w.fail("leak", "worker %d: %d conversations, %d letters, %d calls are left", h.id, says.Conversations, says.Letters, len(h.calls))
+			w.fail("leak", "worker %d: %d conversations, %d letters, %d calls are left", h.id, says.Conversations,
+				says.Letters, len(h.calls))
 		}
 		for i := range h.gen.parts {
 			p := &h.gen.parts[i]
 			if p.tracker.Committable() != p.end {
-				w.fail("leak", "worker %d: %s/%d could be committed up to %d of %d", h.id, p.topic, p.number, p.tracker.Committable(), p.end)
+				w.fail("leak", "worker %d: %s/%d could be committed up to %d of %d", h.id, p.topic, p.number,
+					p.tracker.Committable(), p.end)
 			}
 		}
 	}

@@ -7,14 +7,15 @@ import (
 	"markread/consumer/event"
 )
 
-// outlook is what a member goes by, as consumer's members do: it publishes it when it joins, and the leader gives partitions to those only
-// that go by the same.
+// outlook is what a member goes by, as consumer's members do: it publishes it when it joins, and
+// the leader gives partitions to those only that go by the same.
 type outlook struct {
 	rate       int
 	partitions [2]int // by lane
 }
 
-// stale says whether the two differ only in how many partitions there are: one of both has not noticed new ones yet.
+// stale says whether the two differ only in how many partitions there are: one of both has not
+// noticed new ones yet.
 func (o outlook) stale(other outlook) bool { return o != other && o.rate == other.rate }
 
 func (o outlook) all() int { return o.partitions[event.Live] + o.partitions[event.Backfill] }
@@ -72,7 +73,8 @@ func (w *world) rollOut(p phase) {
 		w.rateNow = w.rate
 	}
 	for i, h := range w.workers {
-		w.queue.push(entry{at: w.now + (p.to-p.from)*int64(i)/int64(len(w.workers)), kind: rolls, w: int16(i), life: h.life})
+		w.queue.push(entry{at: w.now + (p.to-p.from)*int64(i)/int64(len(w.workers)), kind: rolls, w: int16(i),
+			life: h.life})
 	}
 }
 
@@ -89,8 +91,8 @@ func (h *process) roll() {
 	}
 }
 
-// deal gives the partitions to the members that go by the same as the leader, which is the first one; and has it rebalance again soon where
-// a number of partitions is not known yet.
+// deal gives the partitions to the members that go by the same as the leader, which is the first
+// one; and has it rebalance again soon where a number of partitions is not known yet.
 func (g *group) deal(w *world) {
 	leader := g.members[0].outlook
 	var agreed []member

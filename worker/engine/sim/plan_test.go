@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// dice are the randomness of a seed. Every throw names what it is about, so that it doesn't depend on what was thrown before: a seed is a
-// trace, and a change somewhere doesn't reshuffle everything else.
+// dice are the randomness of a seed. Every throw names what it is about, so that it doesn't depend
+// on what was thrown before: a seed is a trace, and a change somewhere doesn't reshuffle everything
+// else.
 type dice uint64
 
 // What is thrown for. The values are part of a seed's trace: add at the end.
@@ -50,7 +51,8 @@ func (d dice) span(low, high time.Duration, die, a, b uint64) int64 {
 	return int64(d.between(float64(low), float64(high), die, a, b))
 }
 
-// fault is a kind of trouble. Each is a phase with a beginning and an end, or happens at its beginning.
+// fault is a kind of trouble. Each is a phase with a beginning and an end, or happens at its
+// beginning.
 type fault int
 
 const (
@@ -94,8 +96,10 @@ const (
 )
 
 var faultNames = [faults]string{
-	"bad gateway", "reset", "hang", "refused", "failing", "brown-out", "slow", "key revoked", "not admin", "locked", "signature ends",
-	"key unreadable", "strict", "retry-after", "rejects all", "fetch", "commit", "commit lost", "rebalance", "leave", "kill", "freeze",
+	"bad gateway", "reset", "hang", "refused", "failing", "brown-out", "slow", "key revoked", "not admin", "locked",
+	"signature ends",
+	"key unreadable", "strict", "retry-after", "rejects all", "fetch", "commit", "commit lost", "rebalance", "leave",
+	"kill", "freeze",
 	"pause", "letters refused", "letters slow", "letters lost", "burst", "only invalid", "accept",
 	"long freeze", "heartbeats lost", "metadata cut", "metadata foreign", "clock steps", "roll-out", "more partitions",
 }
@@ -104,18 +108,28 @@ func (f fault) String() string { return faultNames[f] }
 
 // lengths are how short and how long a phase may be.
 var lengths = [faults][2]time.Duration{
-	serverBadGateway: {time.Second, 90 * time.Second}, serverReset: {time.Second, 60 * time.Second}, serverHangs: {time.Second, 90 * time.Second},
-	serverRefuses: {time.Second, 60 * time.Second}, serverFails: {time.Second, 90 * time.Second}, brownout: {5 * time.Second, 200 * time.Second},
-	slowNetwork: {time.Second, 60 * time.Second}, keyRevoked: {time.Second, 80 * time.Second}, notAdmin: {time.Second, 60 * time.Second},
-	locked: {time.Second, 90 * time.Second}, keyUnreadable: {time.Second, 60 * time.Second}, strictServer: {10 * time.Second, 200 * time.Second},
-	retryAfter: {100 * time.Millisecond, 5 * time.Second}, rejectsAll: {5 * time.Second, 200 * time.Second},
-	fetchFails: {time.Second, 30 * time.Second}, commitFails: {time.Second, 30 * time.Second}, commitLost: {time.Second, 60 * time.Second},
-	leave: {time.Second, 60 * time.Second}, kill: {500 * time.Millisecond, 30 * time.Second}, freeze: {100 * time.Millisecond, 3 * time.Second},
-	pause: {time.Second, 60 * time.Second}, lettersRefused: {time.Second, 40 * time.Second}, lettersSlow: {time.Second, 60 * time.Second},
-	lettersLost: {5 * time.Second, 100 * time.Second}, burst: {time.Second, 20 * time.Second}, onlyInvalid: {5 * time.Second, 60 * time.Second},
-	acceptsRejected: {time.Second, time.Second}, longFreeze: {15500 * time.Millisecond, 45 * time.Second}, beatsLost: {3 * time.Second, 40 * time.Second},
-	metadataCut: {time.Second, 60 * time.Second}, metadataForeign: {time.Second, 60 * time.Second}, clockSteps: {time.Second, time.Second},
-	rollout: {time.Second, 60 * time.Second}, grows: {time.Second, time.Second},
+	serverBadGateway: {time.Second, 90 * time.Second}, serverReset: {time.Second, 60 * time.Second},
+	serverHangs:   {time.Second, 90 * time.Second},
+	serverRefuses: {time.Second, 60 * time.Second}, serverFails: {time.Second, 90 * time.Second},
+	brownout:    {5 * time.Second, 200 * time.Second},
+	slowNetwork: {time.Second, 60 * time.Second}, keyRevoked: {time.Second, 80 * time.Second},
+	notAdmin: {time.Second, 60 * time.Second},
+	locked:   {time.Second, 90 * time.Second}, keyUnreadable: {time.Second, 60 * time.Second},
+	strictServer: {10 * time.Second, 200 * time.Second},
+	retryAfter:   {100 * time.Millisecond, 5 * time.Second}, rejectsAll: {5 * time.Second, 200 * time.Second},
+	fetchFails: {time.Second, 30 * time.Second}, commitFails: {time.Second, 30 * time.Second},
+	commitLost: {time.Second, 60 * time.Second},
+	leave:      {time.Second, 60 * time.Second}, kill: {500 * time.Millisecond, 30 * time.Second},
+	freeze: {100 * time.Millisecond, 3 * time.Second},
+	pause:  {time.Second, 60 * time.Second}, lettersRefused: {time.Second, 40 * time.Second},
+	lettersSlow: {time.Second, 60 * time.Second},
+	lettersLost: {5 * time.Second, 100 * time.Second}, burst: {time.Second, 20 * time.Second},
+	onlyInvalid:     {5 * time.Second, 60 * time.Second},
+	acceptsRejected: {time.Second, time.Second}, longFreeze: {15500 * time.Millisecond, 45 * time.Second},
+	beatsLost:   {3 * time.Second, 40 * time.Second},
+	metadataCut: {time.Second, 60 * time.Second}, metadataForeign: {time.Second, 60 * time.Second},
+	clockSteps: {time.Second, time.Second},
+	rollout:    {time.Second, 60 * time.Second}, grows: {time.Second, time.Second},
 }
 
 // phase is one trouble of a run.
@@ -245,8 +259,9 @@ func (p *plan) choosePhases(minutes float64) {
 	}
 }
 
-// lastWriteWins says whether a server that keeps the T that came last must keep the largest, too, within a generation: one conversation is in
-// one worker, and no call has an effect that the worker doesn't hear of.
+// lastWriteWins says whether a server that keeps the T that came last must keep the largest, too,
+// within a generation: one conversation is in one worker, and no call has an effect that the worker
+// doesn't hear of.
 func (p *plan) lastWriteWins() bool {
 	for _, f := range []fault{serverHangs, serverReset, brownout, freeze, longFreeze, beatsLost, slowNetwork, grows} {
 		if p.on[f] {

@@ -49,7 +49,8 @@ type process struct {
 	lastAnswer        int64
 }
 
-// generation is what a worker owns between two rebalances: a consumer.Generation with real trackers.
+// generation is what a worker owns between two rebalances: a consumer.Generation with real
+// trackers.
 type generation struct {
 	process  *process
 	number   int
@@ -166,7 +167,8 @@ func (h *process) happen(e entry) {
 	}
 }
 
-// after does what may be possible now: fetch, write, call, end. The dispatcher sleeps on unless something woke it: what wakes it in Worker.
+// after does what may be possible now: fetch, write, call, end. The dispatcher sleeps on unless
+// something woke it: what wakes it in Worker.
 func (h *process) after(k kind) {
 	if h.gen == nil {
 		return
@@ -210,7 +212,8 @@ func (h *process) dispatch() {
 		if at <= h.now {
 			h.spins++
 			if h.spins > 100 {
-				h.fail("busy loop", "worker %d looks again and again: %v at %v", h.id, again.Sub(now), time.Duration(h.now))
+				h.fail("busy loop", "worker %d looks again and again: %v at %v", h.id, again.Sub(now),
+					time.Duration(h.now))
 			}
 			at = h.now + int64(time.Microsecond)
 		}
@@ -224,7 +227,8 @@ func (h *process) dispatch() {
 }
 
 func (h *process) send(todo *engine.Call) {
-	r := &request{Call: todo, process: h, life: h.life, talk: talkOf(todo.Read.Report), sent: h.now, sig: h.signer.get(h.world), rate: h.ownRate}
+	r := &request{Call: todo, process: h, life: h.life, talk: talkOf(todo.Read.Report), sent: h.now,
+		sig: h.signer.get(h.world), rate: h.ownRate}
 	h.judgeCall(r)
 	h.called++
 	h.tally.calls++

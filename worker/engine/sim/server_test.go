@@ -32,8 +32,8 @@ type talk struct {
 
 type application struct{ readTime, at int64 }
 
-// rememberedAtMost is how long before an event was delivered the success may have been that covers it: ten minutes by the worker's clock, and
-// the way of an answer.
+// rememberedAtMost is how long before an event was delivered the success may have been that covers
+// it: ten minutes by the worker's clock, and the way of an answer.
 const rememberedAtMost = int64(10*time.Minute + 10*time.Second)
 
 // covers says whether readTime or more was applied at that time or later.
@@ -140,7 +140,8 @@ func (s *server) send(r *request) {
 
 func (s *server) delay(n, way uint64) int64 {
 	d := float64(s.latency) / 2 * (0.5 + s.part(dieLatency, n, way))
-	d += float64(s.jitter) * s.part(dieLatency, n, way+1) * s.part(dieLatency, n, way+10) * s.part(dieLatency, n, way+20)
+	d += float64(s.jitter) * s.part(dieLatency, n, way+1) * s.part(dieLatency, n, way+10) * s.part(dieLatency, n,
+		way+20)
 	if s.active[slowNetwork] > 0 {
 		d *= 2 + 10*s.current[slowNetwork].strength
 	}
@@ -239,15 +240,18 @@ func (s *server) allowed() int {
 	return max(1, int(float64(s.rate)*(0.3+0.6*s.current[strictServer].strength)))
 }
 
-// judgeLimit holds the workers to what a stricter server allows: after 20 seconds at most a tenth is refused, and a second's
-// calls for those who find out later. It is for limits that are not so small that one permit more or less is a large part.
+// judgeLimit holds the workers to what a stricter server allows: after 20 seconds at most a tenth
+// is refused, and a second's calls for those who find out later. It is for limits that are not so
+// small that one permit more or less is a large part.
 func (s *server) judgeLimit() {
 	if s.allowed() >= 10*s.plan.workers && s.tooMany > s.plan.rate+(s.taken+s.tooMany)/10 {
-		s.fail("throttling", "%d of %d calls are refused at a limit of %d instead of %d", s.tooMany, s.taken+s.tooMany, s.allowed(), s.rate)
+		s.fail("throttling", "%d of %d calls are refused at a limit of %d instead of %d", s.tooMany, s.taken+s.tooMany,
+			s.allowed(), s.rate)
 	}
 }
 
-// rejectedNow says whether a phase that rejects is about this conversation: about all, or the odd ones.
+// rejectedNow says whether a phase that rejects is about this conversation: about all, or the odd
+// ones.
 func (s *server) rejectedNow(talk int32) bool {
 	return s.current[rejectsAll].lane == 0 || talk%2 == 1
 }
@@ -283,7 +287,8 @@ func (s *server) judgeCall(r *request) *imclient.Error {
 // apply notes that the call had its effect. It returns true.
 func (s *server) apply(r *request) bool {
 	t := &s.talks[r.talk]
-	if s.keepsLast && r.Read.Time < t.last && t.lastAt > max(s.kafka.group.madeAt, s.now-int64(10*time.Minute-10*time.Second)) {
+	if s.keepsLast && r.Read.Time < t.last && t.lastAt > max(s.kafka.group.madeAt,
+		s.now-int64(10*time.Minute-10*time.Second)) {
 		s.fail("order", "%s goes back from %d to %d", s.kafka.names[r.talk], t.last, r.Read.Time)
 	}
 	t.apply(r.Read.Time, s.now)
@@ -303,7 +308,8 @@ type signature struct {
 	suspect bool
 }
 
-// signer is a model of imclient's: it keeps a signature until one is refused, and says once that the next may fare better.
+// signer is a model of imclient's: it keeps a signature until one is refused, and says once that
+// the next may fare better.
 type signer struct {
 	current *signature
 	refused bool
@@ -371,7 +377,8 @@ var (
 	failLocked     = failWith(70050)
 	failRetryAfter = func() (list []*imclient.Error) {
 		for _, wait := range []time.Duration{0, time.Second, 3 * time.Second, 10 * time.Second, 30 * time.Second} {
-			list = append(list, &imclient.Error{Class: imclient.Throttled, Label: "http_429", Status: 429, RetryAfter: wait})
+			list = append(list, &imclient.Error{Class: imclient.Throttled, Label: "http_429", Status: 429,
+				RetryAfter: wait})
 		}
 		return list
 	}()

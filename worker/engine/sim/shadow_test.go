@@ -9,8 +9,9 @@ import (
 	"markread/worker/hold"
 )
 
-// shadow is what a worker's engine should know, kept a second time and simply: of each conversation in memory whether it waits, how often it
-// failed, and what its next call must carry. It judges calls, retries and letters.
+// shadow is what a worker's engine should know, kept a second time and simply: of each conversation
+// in memory whether it waits, how often it failed, and what its next call must carry. It judges
+// calls, retries and letters.
 type shadow struct {
 	talks       []shadowTalk
 	inMemory    int
@@ -58,8 +59,9 @@ type expectedLetter struct {
 	readTime int64
 }
 
-// turns counts whose turn it was: of the calls of a lane while its first tries waited how many were retries, and how many calls of the other
-// lane there were since this one's last, while both had first tries waiting.
+// turns counts whose turn it was: of the calls of a lane while its first tries waited how many were
+// retries, and how many calls of the other lane there were since this one's last, while both had
+// first tries waiting.
 type turns struct{ all, retries, overtaken int }
 
 func (s *shadow) begin(conversations int) {
@@ -72,7 +74,8 @@ func (s *shadow) begin(conversations int) {
 	s.turns = [backlog.Lanes]turns{}
 }
 
-// afterReceive notes the events that were just delivered; those that ended at once have ended already.
+// afterReceive notes the events that were just delivered; those that ended at once have ended
+// already.
 func (h *process) afterReceive(p *part) {
 	s := &h.shadow
 	lane := int8(p.lane)
@@ -132,7 +135,8 @@ func (h *process) judgeCall(r *request) {
 	case t.state == absent:
 		h.fail("order", "worker %d: a call of %s, of which nothing waits", h.id, name)
 	case r.Read.Time != t.readTime:
-		h.fail("order", "worker %d: the call of %s carries %d, the largest T that waits is %d", h.id, name, r.Read.Time, t.readTime)
+		h.fail("order", "worker %d: the call of %s carries %d, the largest T that waits is %d", h.id, name, r.Read.Time,
+			t.readTime)
 	case r.Lane != int(t.lane):
 		h.fail("order", "worker %d: the call of %s is in lane %d, it waits in lane %d", h.id, name, r.Lane, t.lane)
 	}
@@ -155,7 +159,8 @@ func (h *process) judgeCall(r *request) {
 	t.state, t.sent, t.newer, t.landLane = calling, t.readTime, 0, t.lane
 }
 
-// judgeTurn holds retries to a tenth of their lane's calls while first tries wait, and the backfill lane to its twentieth.
+// judgeTurn holds retries to a tenth of their lane's calls while first tries wait, and the backfill
+// lane to its twentieth.
 func (h *process) judgeTurn(t *shadowTalk) {
 	s := &h.shadow
 	live, backfill := &s.turns[0], &s.turns[1]
@@ -167,7 +172,8 @@ func (h *process) judgeTurn(t *shadowTalk) {
 		}
 	} else {
 		if backfill.overtaken < 17 {
-			h.fail("starvation", "worker %d: a backfill call after %d live ones, while both lanes waited", h.id, backfill.overtaken)
+			h.fail("starvation", "worker %d: a backfill call after %d live ones, while both lanes waited", h.id,
+				backfill.overtaken)
 		}
 		backfill.overtaken = 0
 		h.tally.backfillAmongLive++
@@ -188,11 +194,13 @@ func (h *process) judgeTurn(t *shadowTalk) {
 			}
 		}
 		if most := max(1, h.engine.State(h.time()).Limit/10); out >= most {
-			h.fail("retries", "worker %d: a retry while first tries wait and %d retries are out, of at most %d", h.id, out, most)
+			h.fail("retries", "worker %d: a retry while first tries wait and %d retries are out, of at most %d", h.id,
+				out, most)
 		}
 	}
 	if turns.retries > turns.all/10+1 {
-		h.fail("retries", "worker %d: of %d calls of lane %d %d were retries, while first tries waited", h.id, turns.all, t.lane, turns.retries)
+		h.fail("retries", "worker %d: of %d calls of lane %d %d were retries, while first tries waited", h.id,
+			turns.all, t.lane, turns.retries)
 	}
 }
 
@@ -257,7 +265,8 @@ func (h *process) afterAnswer(r *request, failure *imclient.Error, v verdict) {
 		// The answer that begins a hold for rejections may or may not count.
 		slack := failure.Class == imclient.Rejected && !counts && s.told == int(t.attempts)+1
 		if s.told != told && !slack {
-			h.fail("metadata", "worker %d: %s has had %d attempts, the next owner would be told of %d", h.id, r.Read.Report, told, s.told)
+			h.fail("metadata", "worker %d: %s has had %d attempts, the next owner would be told of %d", h.id,
+				r.Read.Report, told, s.told)
 		}
 		switch {
 		case failure.Class == imclient.Rejected && !v.rejectedHeld:
@@ -269,11 +278,14 @@ func (h *process) afterAnswer(r *request, failure *imclient.Error, v verdict) {
 	t.baseline = s.answered
 	switch {
 	case dropped && class == "":
-		h.fail("letters", "worker %d gives up %s after %v: attempt %d of %d, held %v", h.id, r.Read.Report, failure.Label, t.attempts, h.attempts, v.heldBefore)
+		h.fail("letters", "worker %d gives up %s after %v: attempt %d of %d, held %v", h.id, r.Read.Report,
+			failure.Label, t.attempts, h.attempts, v.heldBefore)
 	case !dropped && class != "":
-		h.fail("letters", "worker %d does not give up %s after %v: attempt %d of %d, held %v", h.id, r.Read.Report, failure.Label, t.attempts, h.attempts, v.heldBefore)
+		h.fail("letters", "worker %d does not give up %s after %v: attempt %d of %d, held %v", h.id, r.Read.Report,
+			failure.Label, t.attempts, h.attempts, v.heldBefore)
 	case dropped && class == "exhausted" && v.heldBefore:
-		h.fail("letters", "worker %d gives up %s after %v, attempt %d, though calls are held", h.id, r.Read.Report, failure.Label, t.attempts)
+		h.fail("letters", "worker %d gives up %s after %v, attempt %d, though calls are held", h.id, r.Read.Report,
+			failure.Label, t.attempts)
 	case dropped:
 		s.expected[r.talk] = append(s.expected[r.talk], expectedLetter{class, int(t.attempts), t.events, t.readTime})
 		*t = shadowTalk{}
@@ -308,7 +320,8 @@ func (h *process) landed(t *shadowTalk, succeeded bool) {
 		t.state, t.lane = retrying, t.landLane
 	case t.newer > 0:
 		if t.events != t.newer {
-			h.fail("loss", "worker %d: %d events wait after a success, which left %d uncovered", h.id, t.events, t.newer)
+			h.fail("loss", "worker %d: %d events wait after a success, which left %d uncovered", h.id, t.events,
+				t.newer)
 		}
 		*t = shadowTalk{state: fresh, lane: t.newerLane, readTime: t.readTime, events: t.newer}
 		s.fresh[t.lane]++
@@ -327,7 +340,8 @@ func (s *shadow) cutOff(r *request) {
 	t.state, t.lane = retrying, t.landLane
 }
 
-// judgeLetter judges a letter that reaches the dead-letter topic. One that is tried again was judged before.
+// judgeLetter judges a letter that reaches the dead-letter topic. One that is tried again was
+// judged before.
 func (h *process) judgeLetter(l *engine.Letter) {
 	s := &h.shadow
 	if s.seen[l] {
@@ -345,19 +359,22 @@ func (h *process) judgeLetter(l *engine.Letter) {
 	for _, ref := range l.Refs {
 		r := h.gen.record(ref)
 		if r.talk != first.talk || r.invalid || r.finishedIn == h.gen.unique {
-			h.fail("letters", "a letter of %s stands for offset %d of %s", l.Event.Report, r.offset, h.kafka.names[r.talk])
+			h.fail("letters", "a letter of %s stands for offset %d of %s", l.Event.Report, r.offset,
+				h.kafka.names[r.talk])
 		}
 		largest = max(largest, r.readTime)
 	}
 	queue := s.expected[first.talk]
 	if len(queue) == 0 {
-		h.fail("letters", "worker %d writes a letter of %s (%s), which is not to have one", h.id, l.Event.Report, l.Class)
+		h.fail("letters", "worker %d writes a letter of %s (%s), which is not to have one", h.id, l.Event.Report,
+			l.Class)
 	}
 	want := queue[0]
 	s.expected[first.talk] = queue[1:]
 	// The answer that begins a hold for rejections may or may not count.
 	slack := l.Class == "rejected" && l.Attempts == want.attempts+1
-	if l.Class != want.class || l.Attempts != want.attempts && !slack || l.Collapsed != len(l.Refs) || int32(len(l.Refs)) != want.events ||
+	if l.Class != want.class || l.Attempts != want.attempts && !slack || l.Collapsed != len(l.Refs) ||
+		int32(len(l.Refs)) != want.events ||
 		l.Event.ReadTime != want.readTime || largest != want.readTime {
 		h.fail("letters", "letter of %s: %s, %d attempts, %d events (%d) up to %d (%d); want %+v",
 			l.Event.Report, l.Class, l.Attempts, l.Collapsed, len(l.Refs), l.Event.ReadTime, largest, want)

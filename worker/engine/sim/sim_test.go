@@ -16,29 +16,38 @@ var (
 	simTrace   = flag.Bool("sim.trace", false, "print all that happens")
 )
 
-// TestSimulation runs one to four workers (real engines, trackers, quotas, holds) through all the trouble that a seed chooses, in virtual time,
-// against models of Kafka, the IM server and the dead-letter topic, and then lets them drain. What must hold, by the word that a failure
-// begins with:
+// TestSimulation runs one to four workers (real engines, trackers, quotas, holds) through all the
+// trouble that a seed chooses, in virtual time, against models of Kafka, the IM server and the
+// dead-letter topic, and then lets them drain. What must hold, by the word that a failure begins
+// with:
 //
-//   - loss: what is committed was applied, or is on the dead-letter topic; at the end everything is.
+//   - loss: what is committed was applied, or is on the dead-letter topic; at the end everything
+//     is.
 //
-//   - order: a worker has one call of a conversation out at a time, and the server ends with the largest T.
+//   - order: a worker has one call of a conversation out at a time, and the server ends with the
+//     largest T.
 //
 //   - cap: no second, wherever it begins, sees more calls than the rate, over all workers.
 //
 //   - commit: none past what has not ended, none backwards, none of a partition that is another's.
 //
-//   - metadata: what a commit says beside its offset, each later owner knows of every event; and never more than there was to know.
+//   - metadata: what a commit says beside its offset, each later owner knows of every event; and
+//     never more than there was to know.
 //
-//   - letters: the events that must become letters do, no others, and twice only for a reason; none because of a hold.
+//   - letters: the events that must become letters do, no others, and twice only for a reason; none
+//     because of a hold.
 //
-//   - probes, retries, throttling, rejections, starvation: how often is called in a hold, who goes first, what a stricter server sees.
+//   - probes, retries, throttling, rejections, starvation: how often is called in a hold, who goes
+//     first, what a stricter server sees.
 //
-//   - sums, memory, leak: the metrics add up, the bounds hold, and at the end no permit, call or letter is out.
+//   - sums, memory, leak: the metrics add up, the bounds hold, and at the end no permit, call or
+//     letter is out.
 //
-//   - liveness, busy loop: when the faults are over all drains in time; nobody stands still, or turns for nothing.
+//   - liveness, busy loop: when the faults are over all drains in time; nobody stands still, or
+//     turns for nothing.
 //
-//   - vacuous: over many seeds each fault fired, each hold began and ended, and calls succeeded meanwhile.
+//   - vacuous: over many seeds each fault fired, each hold began and ended, and calls succeeded
+//     meanwhile.
 //
 //     go test ./worker/engine/sim -run '^TestSimulation$' -sim.seeds 300 -sim.minutes 10
 func TestSimulation(t *testing.T) {
@@ -72,9 +81,11 @@ var regressions = []struct {
 	minutes float64
 	found   string
 }{
-	{1, 2, "a probe without an answer was an attempt in an outage, when another conversation had got a passing ErrorCode"},
+	{1, 2, "a probe without an answer was an attempt in an outage, when another conversation had got a passing " +
+		"ErrorCode"},
 	{5323, 10, "what an operator accepted was forgotten at once where --max-rejected is below half"},
-	{2, 2, "a call that an outage cut off was an attempt, for an answer from before it, and with --attempts 1 a dead letter"},
+	{2, 2, "a call that an outage cut off was an attempt, for an answer from before it, and with --attempts 1 a " +
+		"dead letter"},
 }
 
 func TestSimulationRegressions(t *testing.T) {
@@ -125,7 +136,8 @@ func runSeeds(t *testing.T, seeds []uint64, minutes float64) *tally {
 				sum.add(own)
 				if err != nil {
 					failed.Add(1)
-					t.Errorf("seed %d: %v\nagain: go test ./worker/engine/sim -run '^TestSimulation$' -sim.seed %d -sim.minutes %g", seeds[i], err, seeds[i], minutes)
+					t.Errorf("seed %d: %v\nagain: go test ./worker/engine/sim -run '^TestSimulation$' -sim.seed %d "+
+						"-sim.minutes %g", seeds[i], err, seeds[i], minutes)
 				}
 				mu.Unlock()
 			}

@@ -9,7 +9,8 @@ import (
 	"markread/consumer/event"
 )
 
-// world is one run: everything that exists in it, and what happens next. Times are nanoseconds since its beginning.
+// world is one run: everything that exists in it, and what happens next. Times are nanoseconds
+// since its beginning.
 type world struct {
 	*plan
 	now   int64
@@ -328,7 +329,8 @@ type traceLine struct {
 
 func (w *world) note(what string, worker int, a, b, c int64) {
 	t := &w.trace
-	t.hash = mix(t.hash ^ uint64(w.now)*31 ^ uint64(worker+1)<<48 ^ uint64(a)*0x9e37 ^ uint64(b)*0x79b97f ^ uint64(c)<<7 ^ uint64(len(what))<<40)
+	h := t.hash ^ uint64(w.now)*31 ^ uint64(worker+1)<<48 ^ uint64(a)*0x9e37 ^ uint64(b)*0x79b97f
+	t.hash = mix(h ^ uint64(c)<<7 ^ uint64(len(what))<<40)
 	line := traceLine{w.now, what, worker, a, b, c}
 	t.lines[t.n%len(t.lines)] = line
 	t.n++

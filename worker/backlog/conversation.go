@@ -3,10 +3,10 @@ package backlog
 // Conversation is one reader and one peer, with the events that wait for a call. Its exported
 // fields are its owner's to keep; it must not be used after Succeeded or Drop.
 type Conversation struct {
-	Baseline uint64 // the owner's mark of the last attempt
-	Failures int32  // calls in a row that did not succeed: what the backoff grows with
-	Attempts int32  // those of them that count
-	Resigned bool   // its last call was refused for the signature, and is repeated with a new one
+	Baseline     uint64 // the owner's mark of the last attempt
+	Failures     int32  // calls in a row that did not succeed: what the backoff grows with
+	Attempts     int32  // those of them that count
+	NewSignature bool   // its last call was refused for the signature, and is repeated
 
 	lane     int8
 	retrying bool

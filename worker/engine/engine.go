@@ -244,13 +244,13 @@ func (e *Engine) Answer(now time.Time, done *Call, failure *imclient.Error) {
 		e.quota.Shrink(now, done.sent)
 	}
 	of := done.conversation
-	if refused && of.Resigned {
+	if refused && of.NewSignature {
 		// The second attempt had a new signature: now the class is believed, whatever others got.
 		believed := *failure
 		believed.Resigned = false
 		failure = &believed
 	}
-	of.Resigned = refused && !of.Resigned
+	of.NewSignature = refused && !of.NewSignature
 	held := e.holds.On(done.Lane)
 	e.changed(now, e.holds.Answer(now, of.ID(), done.Lane, failure, done.Probe))
 	e.settleCall(now, done, failure, held || e.holds.On(done.Lane))

@@ -324,7 +324,7 @@ func (v *holdView) answering(r *request, failure *imclient.Error) {
 	case failure == nil && r.Probe:
 		v.cause = "probe succeeded"
 	case failure != nil && failure.Resigned:
-		v.cause = "resigned"
+		v.cause = "new signature"
 	case failure != nil && failure.Class == imclient.Held && failure.ErrorCode == failLocked.ErrorCode:
 		v.cause = "locked"
 	case failure != nil && failure.Class == imclient.Held && failure.ErrorCode != 0:

@@ -46,7 +46,7 @@ type shadowTalk struct {
 	attempts  int32
 	state     shadowState
 	wasFresh  bool // before the call that is out
-	resigned  bool
+	renewed  bool
 	lane      int8
 	newerLane int8
 	landLane  int8
@@ -222,12 +222,12 @@ func (h *process) beforeAnswer(r *request, failure *imclient.Error) verdict {
 		conversation: h.inMemory(),
 	}
 	refused := failure != nil && failure.Resigned
-	if refused && t.resigned {
+	if refused && t.renewed {
 		believed := *failure
 		believed.Resigned = false
 		v.failure = &believed
 	}
-	t.resigned = refused && !t.resigned
+	t.renewed = refused && !t.renewed
 	h.shadow.holds.answering(r, v.failure)
 	h.shadow.holds.evidence(r, v.failure)
 	return v

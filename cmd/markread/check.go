@@ -225,7 +225,7 @@ func (e *examination) askIM(ctx context.Context) findings {
 		call.answer, call.err = e.im.Post(ctx, imclient.CommandUnread, imclient.Unread{Account: e.flags.IMAdmin})
 		call.came = time.Now()
 		var failure *imclient.Error
-		if !errors.As(call.err, &failure) || !failure.Resigned {
+		if !errors.As(call.err, &failure) || !failure.RetryWithNewSignature {
 			return judgeCall(call)
 		}
 	}

@@ -183,7 +183,8 @@ func TestAnExpiredSignatureIsRenewedAndNobodyNotices(t *testing.T) {
 // is believed after one new signature: it uses up its attempts like any other.
 func TestASignatureIsRenewedOncePerConversation(t *testing.T) {
 	r := newRig(t)
-	ambiguous := &imclient.Error{Class: imclient.Transient, Label: "60004", ErrorCode: 60004, Resigned: true}
+	ambiguous := &imclient.Error{Class: imclient.Transient, Label: "60004", ErrorCode: 60004,
+		RetryWithNewSignature: true}
 	r.receiveOne("a", 1)
 	now := start
 	for calls := 1; r.letters.len() == 0; calls++ {

@@ -233,7 +233,7 @@ func (e *Engine) Answer(now time.Time, done *Call, failure *imclient.Error) {
 		e.options.Observer.CallEnded(failure, now.Sub(done.sent))
 	}
 	throttled := failure != nil && failure.Class == imclient.Throttled
-	refused := failure != nil && failure.Resigned
+	refused := failure != nil && failure.RetryWithNewSignature
 	if failure == nil || failure.ErrorCode != 0 {
 		e.answered++
 		if !throttled { // that says nothing about the signature
@@ -247,7 +247,7 @@ func (e *Engine) Answer(now time.Time, done *Call, failure *imclient.Error) {
 	if refused && of.NewSignature {
 		// The second attempt had a new signature: now the class is believed, whatever others got.
 		believed := *failure
-		believed.Resigned = false
+		believed.RetryWithNewSignature = false
 		failure = &believed
 	}
 	of.NewSignature = refused && !of.NewSignature

@@ -124,7 +124,7 @@ var (
 	unknown  = &imclient.Error{Class: imclient.Rejected, Label: "90012", ErrorCode: 90012, Message: "no such account"}
 	tooMany  = &imclient.Error{Class: imclient.Throttled, Label: "60007", ErrorCode: 60007}
 	refused  = &imclient.Error{Class: imclient.Held, Label: "70009", ErrorCode: 70009}
-	expired  = &imclient.Error{Class: imclient.Held, Label: "70001", ErrorCode: 70001, Resigned: true}
+	expired  = &imclient.Error{Class: imclient.Held, Label: "70001", ErrorCode: 70001, RetryWithNewSignature: true}
 )
 
 func TestOutcomes(t *testing.T) {

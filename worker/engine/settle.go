@@ -52,7 +52,7 @@ func (e *Engine) settleCall(now time.Time, done *Call, failure *imclient.Error, 
 	}
 	counted := e.attemptCounts(of, failure, held)
 	of.Baseline = e.answered
-	if failure.Resigned {
+	if failure.RetryWithNewSignature {
 		// Not the event's fault: the signature was refused; the next call has a new one.
 		e.backlog.Retry(of, now)
 		return

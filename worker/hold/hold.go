@@ -17,7 +17,7 @@
 //     still succeed, and would end it again and again while most calls fail.
 //   - While a hold is active, responses of its lane are no evidence for an outage: the few probes
 //     of another hold would be taken for five failures in a row.
-//   - A refused signature that is worth a second attempt (imclient.Error.Resigned) is no evidence.
+//   - A refused signature that is worth a second attempt (RetryWithNewSignature) is no evidence.
 package hold
 
 import (
@@ -237,7 +237,7 @@ func (h *Holds) Answer(
 	if probe {
 		h.probing[lane], h.lastProbe = false, now
 	}
-	if err != nil && err.Resigned { // a probe may be repeated at once
+	if err != nil && err.RetryWithNewSignature { // a probe may be repeated at once
 		return change
 	}
 	if probe {

@@ -20,7 +20,7 @@ var (
 	internal = &imclient.Error{Class: imclient.Transient, Label: "91000", ErrorCode: 91000}
 	refused  = &imclient.Error{Class: imclient.Held, Label: "70009", ErrorCode: 70009}
 	locked   = &imclient.Error{Class: imclient.Held, Label: "70050", ErrorCode: 70050}
-	renewed = &imclient.Error{Class: imclient.Held, Label: "70001", ErrorCode: 70001, Resigned: true}
+	renewed  = &imclient.Error{Class: imclient.Held, Label: "70001", ErrorCode: 70001, RetryWithNewSignature: true}
 	rejected = &imclient.Error{Class: imclient.Rejected, Label: "90012", ErrorCode: 90012}
 	tooMany  = &imclient.Error{Class: imclient.Throttled, Label: "60007", ErrorCode: 60007}
 	success  *imclient.Error

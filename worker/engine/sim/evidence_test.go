@@ -9,7 +9,7 @@ import (
 
 // evidence keeps what the answers say about the service while no hold is on.
 func (v *holdView) evidence(r *request, failure *imclient.Error) {
-	if r.Probe || v.on(r.Lane) || failure != nil && failure.Resigned {
+	if r.Probe || v.on(r.Lane) || failure != nil && failure.RetryWithNewSignature {
 		return
 	}
 	failed := failure != nil && failure.Class == imclient.Transient
@@ -31,7 +31,7 @@ func (v *holdView) evidence(r *request, failure *imclient.Error) {
 func (h *process) judgeProbes(r *request, failure *imclient.Error) {
 	v := &h.shadow.holds
 	if why := v.outage(h.now - v.silentSince - holdSlack(time.Second)); why != "" && !v.on(r.Lane) && failure != nil &&
-		failure.Class == imclient.Transient && !failure.Resigned {
+		failure.Class == imclient.Transient && !failure.RetryWithNewSignature {
 		h.fail("letters", "worker %d goes on calling in an outage: %s", h.id, why)
 	}
 	if !r.Probe {
@@ -41,7 +41,7 @@ func (h *process) judgeProbes(r *request, failure *imclient.Error) {
 		a := &v.active[i]
 		switch {
 		case a.lane != hold.All && a.lane != r.Lane || a.since == h.now:
-		case failure != nil && failure.Resigned: // again at once, if nothing began meanwhile
+		case failure != nil && failure.RetryWithNewSignature: // again at once, if nothing began meanwhile
 			if a.since <= r.sent {
 				a.notBefore = 0
 			}

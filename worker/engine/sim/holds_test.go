@@ -323,7 +323,7 @@ func (v *holdView) answering(r *request, failure *imclient.Error) {
 	switch {
 	case failure == nil && r.Probe:
 		v.cause = "probe succeeded"
-	case failure != nil && failure.Resigned:
+	case failure != nil && failure.RetryWithNewSignature:
 		v.cause = "new signature"
 	case failure != nil && failure.Class == imclient.Held && failure.ErrorCode == failLocked.ErrorCode:
 		v.cause = "locked"

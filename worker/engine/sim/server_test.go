@@ -350,7 +350,7 @@ func (g *signer) heard(sig *signature, failure *imclient.Error) *imclient.Error 
 	}
 	if (!sig.suspect || g.current != nil || g.anew) && failure.ErrorCode != failLocked.ErrorCode {
 		anew := *failure
-		anew.Resigned = true
+		anew.RetryWithNewSignature = true
 		return &anew
 	}
 	return failure

@@ -46,7 +46,7 @@ type shadowTalk struct {
 	attempts  int32
 	state     shadowState
 	wasFresh  bool // before the call that is out
-	renewed  bool
+	renewed   bool
 	lane      int8
 	newerLane int8
 	landLane  int8
@@ -221,10 +221,10 @@ func (h *process) beforeAnswer(r *request, failure *imclient.Error) verdict {
 		rejectedHeld: h.shadow.holds.held("rejections", r.Lane),
 		conversation: h.inMemory(),
 	}
-	refused := failure != nil && failure.Resigned
+	refused := failure != nil && failure.RetryWithNewSignature
 	if refused && t.renewed {
 		believed := *failure
-		believed.Resigned = false
+		believed.RetryWithNewSignature = false
 		v.failure = &believed
 	}
 	t.renewed = refused && !t.renewed
@@ -249,12 +249,12 @@ func (h *process) afterAnswer(r *request, failure *imclient.Error, v verdict) {
 		h.ends(r.Lane, endCalled)
 		return
 	}
-	if failure.Class == imclient.Throttled || failure.Class == imclient.Held || failure.Resigned {
+	if failure.Class == imclient.Throttled || failure.Class == imclient.Held || failure.RetryWithNewSignature {
 		h.tally.uncounted++
 	}
 	dropped := h.inMemory() < v.conversation
 	class := ""
-	if !failure.Resigned {
+	if !failure.RetryWithNewSignature {
 		counts := h.counts(t, failure, v.heldBefore || s.holds.on(r.Lane))
 		t.failures++
 		told := -1

@@ -243,7 +243,7 @@ func (c *Client) judge(
 		failure.Class, failure.Label = row.Class, strconv.Itoa(verdict.code)
 		failure.ErrorCode, failure.Message, failure.Err = verdict.code, answer.ErrorInfo, nil
 		if row.SignAnew {
-			failure.Resigned = c.signer.refuse(sig, row.Code != revoked) &&
+			failure.RetryWithNewSignature = c.signer.refuse(sig, row.Code != revoked) &&
 				row.Code != tooManyForgeries
 		}
 	case got.err != nil && ctx.Err() != nil:

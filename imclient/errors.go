@@ -34,10 +34,10 @@ type Error struct {
 	// RetryAfter is how long the server asked to wait, at most 5 minutes. 0 unless the class is
 	// Throttled.
 	RetryAfter time.Duration
-	// Resigned: the signature was refused and has been dropped, and it was not one that had been
-	// made because of a refusal just before. The same call will be signed anew (the key read
-	// again), so make it once more before believing Class.
-	Resigned bool
+	// RetryWithNewSignature: the signature was refused and has been dropped, and it was not one
+	// that had been made because of a refusal just before. The same call will be signed anew (the
+	// key read again), so make it once more before believing Class.
+	RetryWithNewSignature bool
 	// Err is the cause, nil if the server answered. It contains no secret.
 	Err error
 

@@ -74,7 +74,7 @@ func call(t *testing.T, c *imclient.Client) string {
 	if !errors.As(err, &e) {
 		t.Fatal(err)
 	}
-	if e.Resigned {
+	if e.RetryWithNewSignature {
 		return e.Label + "+"
 	}
 	return e.Label

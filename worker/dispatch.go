@@ -3,41 +3,40 @@ package worker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	"markread/consumer"
-	"markread/consumer/deadletter"
-	"markread/consumer/event"
+	"markread/imclient"
+	"markread/worker/engine"
 	"markread/worker/hold"
 )
 
 const (
-	lookAgain   = time.Second     // the dispatcher looks at least so often: the proof of membership comes and goes
-	letterBatch = 64              // letters that are written at the same time
-	lastCommit  = 5 * time.Second // Kafka's request timeout
-	keyInterval = time.Second     // between looks at the key while it is refused
+	recheckEvery = time.Second // at least: the proof of membership comes and goes
+	keyInterval  = time.Second // between checks of the key while it is refused
 )
 
-// dispatch makes the calls that are due until ctx ends; each runs in a goroutine of its own, under the
-// context work. How many there are at a time is bounded by the permits.
-func (w *Worker) dispatch(ctx, work context.Context, g *consumer.Generation, calls *sync.WaitGroup) {
+// dispatch makes the calls that are due until ctx ends, each in a goroutine of its own and under
+// the context work. The permits bound how many there are at a time.
+func (w *Worker) dispatch(
+	ctx, work context.Context, g *consumer.Generation, calls *sync.WaitGroup,
+) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
 		w.mu.Lock()
 		now := time.Now()
-		w.core.lease(now, w.lease(g))
-		todo, again := w.core.next(now)
+		w.engine.SetMembership(now, w.lease(g))
+		todo, again := w.engine.Next(now)
 		w.mu.Unlock()
 		w.turn()
 		if todo != nil {
 			calls.Go(func() { w.call(work, todo) })
 			continue
 		}
-		wait := lookAgain
+		wait := recheckEvery
 		if !again.IsZero() {
 			wait = min(wait, again.Sub(now))
 		}
@@ -50,24 +49,34 @@ func (w *Worker) dispatch(ctx, work context.Context, g *consumer.Generation, cal
 	}
 }
 
-func (w *Worker) call(ctx context.Context, c *call) {
-	err := w.options.IM.MarkRead(ctx, c.read)
+func (w *Worker) call(ctx context.Context, c *engine.Call) {
+	err := w.options.IM.MarkRead(ctx, c.Read)
+	var failure *imclient.Error
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.core.answer(time.Now(), c, err)
-	w.changed()
+	if now := time.Now(); err == nil || errors.As(err, &failure) {
+		w.engine.Answer(now, c, failure)
+	} else {
+		if !errors.Is(err, context.Canceled) && !errors.Is(err, errNoProof) {
+			ofRecord(w.options.Log.Error().Err(err), c.Record()).
+				Msg("a call ended without an answer or a reason")
+		}
+		w.engine.CutOff(now, c)
+	}
+	w.wakeWaiting()
 }
 
-// changed lets those look again who wait for room, work or the end of it. The caller holds the lock.
-func (w *Worker) changed() {
-	for lane, roomy := range w.roomy {
-		if roomy != nil && w.core.room(event.Lane(lane)) {
-			close(roomy)
-			w.roomy[lane] = nil
+// wakeWaiting wakes goroutines that wait for capacity, work or the drain. The caller holds the
+// lock.
+func (w *Worker) wakeWaiting() {
+	for lane, capacity := range w.full {
+		if w.engine.HasCapacity(lane) {
+			close(capacity)
+			delete(w.full, lane)
 		}
 	}
 	poke(w.wake)
-	if len(w.core.letters.waiting) > 0 {
+	if w.engine.HasLetters() {
 		poke(w.letters)
 	}
 }
@@ -79,103 +88,18 @@ func poke(c chan<- struct{}) {
 	}
 }
 
-// sink takes in what is fetched.
-type sink struct{ *Worker }
-
-// Room blocks while the lane's share of memory is full.
-func (s sink) Room(ctx context.Context, lane event.Lane) error {
-	for {
-		s.mu.Lock()
-		if s.core.room(lane) {
-			s.mu.Unlock()
-			return ctx.Err()
-		}
-		if s.roomy[lane] == nil {
-			s.roomy[lane] = make(chan struct{})
-		}
-		roomy := s.roomy[lane]
-		s.mu.Unlock()
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-roomy:
-		}
-	}
-}
-
-// Deliver puts a batch into the backlog.
-func (s sink) Deliver(events []event.Event) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.core.receive(time.Now(), events)
-	s.Worker.changed()
-}
-
-// writeLetters writes dead letters until ctx ends. While the topic refuses it tries one a second, and the
-// others wait: nothing that they stand for is committed.
-func (w *Worker) writeLetters(ctx context.Context, topic *deadletter.Writer) {
-	for {
-		w.mu.Lock()
-		batch := w.core.nextLetters(letterBatch)
-		w.mu.Unlock()
-		if len(batch) == 0 {
-			select {
-			case <-ctx.Done():
-				return
-			case <-w.letters:
-			}
-			continue
-		}
-		refuses := w.writeBatch(ctx, topic, batch)
-		if ctx.Err() != nil {
-			return
-		}
-		if refuses {
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(letterRetry):
-			}
-		}
-	}
-}
-
-// writeBatch writes letters side by side, and says whether the topic refuses them.
-func (w *Worker) writeBatch(ctx context.Context, topic *deadletter.Writer, batch []*letter) (refuses bool) {
-	failures := make([]error, len(batch))
-	var writes sync.WaitGroup
-	for i, l := range batch {
-		writes.Go(func() {
-			l.Group = w.options.Group
-			failures[i] = topic.Write(ctx, l.DeadLetter)
-		})
-	}
-	writes.Wait()
-
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	refuses = w.core.wrote(time.Now(), batch, failures)
-	w.changed()
-	if first := slices.IndexFunc(failures, func(err error) bool { return err != nil }); refuses && ctx.Err() == nil {
-		r := batch[first].Event.Record
-		w.thin.Pass("letter", w.options.Log.Error()).Err(failures[first]).Str("topic", r.Topic).Int("partition", r.Partition).Int64("offset", r.Offset).
-			Msg("the dead-letter topic refuses the letter of this record; it is tried again, and nothing behind it is committed")
-	}
-	return refuses
-}
-
-// watchKey looks, as long as calls are held for the credentials, whether the key is another one by now: then
-// it is tried at once.
+// watchKey checks, while calls are held for the credentials, whether there is a new key to try.
 func (w *Worker) watchKey(ctx context.Context) {
+	refused := func(h hold.Hold) bool { return h.Reason == hold.Credentials }
 	every(ctx, keyInterval, func() {
 		w.mu.Lock()
-		held := w.core.holds.Held(hold.Credentials, hold.All)
+		held := slices.ContainsFunc(w.engine.Holds(), refused)
 		w.mu.Unlock()
 		if !held || !w.options.IM.KeyChanged() { // it may read a file: not under the lock
 			return
 		}
 		w.mu.Lock()
-		w.core.holds.KeyChanged(time.Now())
+		w.engine.KeyChanged(time.Now())
 		w.mu.Unlock()
 		poke(w.wake)
 	})
@@ -193,40 +117,4 @@ func every(ctx context.Context, interval time.Duration, f func()) {
 			f()
 		}
 	}
-}
-
-// drain waits until nothing is out, at most as long as a stop may take; its error says that it took longer.
-func (w *Worker) drain() error {
-	deadline := time.NewTimer(w.options.DrainTimeout)
-	defer deadline.Stop()
-	for {
-		w.mu.Lock()
-		idle := w.core.idle()
-		w.mu.Unlock()
-		if idle {
-			return nil
-		}
-		select {
-		case <-w.wake:
-		case <-deadline.C:
-			w.options.Log.Warn().Dur("drain_timeout_ms", w.options.DrainTimeout).
-				Msg("the drain timeout is over; what is still out will be repeated by the next owner")
-			return fmt.Errorf("calls or dead letters were still out after the drain timeout of %v", w.options.DrainTimeout)
-		}
-	}
-}
-
-func (w *Worker) commit(ctx context.Context, g *consumer.Generation) error {
-	err := g.Commit(ctx)
-	if err == nil || errors.Is(err, context.Canceled) {
-		return nil
-	}
-	code := "network"
-	var failed *consumer.CommitError
-	if errors.As(err, &failed) {
-		code = failed.Code
-	}
-	w.metrics.commitFailures.WithLabelValues(code).Inc()
-	w.thin.Pass("commit "+code, w.options.Log.Warn()).Err(err).Str("code", code).Msg("a commit failed; the next one commits the same and more")
-	return err
 }

@@ -3,232 +3,64 @@ package worker
 import (
 	"context"
 	"errors"
-	"strconv"
-	"strings"
+	"slices"
+	"sync"
 	"time"
 
-	"markread/consumer/event"
-	"markread/imclient"
-	"markread/worker/backlog"
-	"markread/worker/hold"
+	"markread/consumer/deadletter"
+	"markread/worker/engine"
 )
 
-// letter is a dead letter on its way: its events finish when it is written.
-type letter struct {
-	event.DeadLetter
-	refs   []uint64
-	metric string // the code as metrics show it
-	packed string // the record's key, value and headers, which the record has only while the letter is written
-}
+const letterBatch = 64 // letters that are written at the same time
 
-// letterQueue is the letters that are not yet acknowledged, in their order. How many and how large they are
-// counts against the bounds of what is in memory (core.room).
-type letterQueue struct {
-	waiting      []*letter
-	parked       [backlog.Lanes][]*letter // of invalid records, while their lane is held for rejections
-	writing      int
-	held         [backlog.Lanes]held
-	refusedSince time.Time // since when the topic takes none; zero: it took the last
-}
-
-// held is what a lane's letters take in memory. unread is how many events they stand for that were never in
-// memory: those of damaged records beyond one for each letter.
-type held struct {
-	letters, bytes int
-	unread         uint64
-}
-
-func (q *letterQueue) add(l *letter) {
-	q.hold(l, 1)
-	q.waiting = append(q.waiting, l)
-}
-
-func (q *letterQueue) park(l *letter) {
-	q.hold(l, 1)
-	q.parked[l.Event.Lane] = append(q.parked[l.Event.Lane], l)
-}
-
-func (q *letterQueue) hold(l *letter, n int) {
-	h := &q.held[l.Event.Lane]
-	h.letters += n
-	h.bytes += n * len(l.packed)
-	h.unread += uint64(n) * l.unread() // modulo 2^64: n may be -1
-}
-
-// unread is how many events the letter stands for that were never in memory.
-func (l *letter) unread() uint64 {
-	if l.Event.Record.Damage == nil {
-		return 0
-	}
-	return uint64(l.Collapsed - 1)
-}
-
-func (q *letterQueue) len() (n int) {
-	for _, h := range q.held {
-		n += h.letters
-	}
-	return n
-}
-
-// refusing says whether the topic refused the last letters.
-func (q *letterQueue) refusing() bool { return !q.refusedSince.IsZero() }
-
-// release takes out the letters of a lane that were parked.
-func (q *letterQueue) release(lane int) []*letter {
-	parked := q.parked[lane]
-	q.parked[lane] = nil
-	for _, l := range parked {
-		q.hold(l, -1)
-	}
-	return parked
-}
-
-// admit queues the letter of an invalid record. Like a rejected call it is evidence for a hold, and while
-// that is on it waits.
-func (c *core) admit(now time.Time, l *letter) {
-	lane := int(l.Event.Lane)
-	if c.holds.Held(hold.Rejections, lane) {
-		c.letters.park(l)
-		c.noteFilled(now, lane)
-		return
-	}
-	c.letters.add(l)
-	c.changed(now, c.holds.Ended(now, lane, hold.Invalid,
-		"invalid: "+event.WithoutValue(l.Event.Invalid)))
-}
-
-// noteFilled notes when a lane that is held for rejections can't read on: no good event will be found by itself.
-func (c *core) noteFilled(now time.Time, lane int) {
-	if c.holds.Held(hold.Rejections, lane) && !c.room(event.Lane(lane)) {
-		c.changed(now, c.holds.Filled(lane))
-	}
-}
-
-// letterBytes bounds the packed records of the letters that are written at the same time, unless one is larger:
-// unpacked, a record of very many headers takes twenty times as much.
-const letterBytes = 1 << 20
-
-// nextLetters hands out letters to be written, at most n, and one while the topic refuses; what became of
-// them must be reported with wrote.
-func (c *core) nextLetters(n int) []*letter {
-	q := &c.letters
-	if q.refusing() {
-		n = 1
-	}
-	n = min(n, len(q.waiting))
-	bytes := 0
-	for i, l := range q.waiting[:n] {
-		if bytes += len(l.packed); i > 0 && bytes > letterBytes {
-			n = i
-			break
+// writeLetters writes dead letters until ctx ends. While the topic refuses, it tries one a second,
+// and the others wait: nothing that they stand for is committed.
+func (w *Worker) writeLetters(ctx context.Context, topic *deadletter.Writer) {
+	for ctx.Err() == nil {
+		w.mu.Lock()
+		batch := w.engine.NextLetters(letterBatch)
+		w.mu.Unlock()
+		waiting, retry := w.letters, (<-chan time.Time)(nil)
+		if len(batch) > 0 {
+			if !w.writeBatch(ctx, topic, batch) {
+				continue
+			}
+			waiting, retry = nil, time.After(engine.LetterRetry)
 		}
-		unpackParts(l.packed, &l.Event.Record)
+		select {
+		case <-ctx.Done():
+		case <-waiting:
+		case <-retry:
+		}
 	}
-	batch := q.waiting[:n:n]
-	q.waiting = q.waiting[n:]
-	q.writing += n
-	return batch
 }
 
-// wrote takes in what became of a batch of letters: failures[i] is nil when the topic has batch[i]. Those
-// that it does not have go back to the front of the queue. It says whether the topic refuses: then the next
-// try should wait for letterRetry.
-func (c *core) wrote(now time.Time, batch []*letter, failures []error) (refuses bool) {
-	q := &c.letters
-	q.writing -= len(batch)
-	var refused []*letter
-	var failure error
+// writeBatch writes letters side by side, and returns whether the topic refuses them.
+func (w *Worker) writeBatch(
+	ctx context.Context, topic *deadletter.Writer, batch []*engine.Letter,
+) (refuses bool) {
+	failures := make([]error, len(batch))
+	var writes sync.WaitGroup
 	for i, l := range batch {
-		if failures[i] == nil {
-			c.written(now, l)
-			continue
-		}
-		stripParts(&l.Event.Record)
-		refused = append(refused, l)
-		if !errors.Is(failures[i], context.Canceled) { // a stop, not a refusal
-			failure = failures[i]
-		}
+		writes.Go(func() {
+			l.Group = w.options.Group
+			failures[i] = topic.Write(ctx, l.DeadLetter)
+			if errors.Is(failures[i], context.Canceled) {
+				failures[i] = engine.ErrCutOff
+			}
+		})
 	}
-	if len(refused) > 0 {
-		q.waiting = append(refused, q.waiting...)
-	}
-	switch {
-	case failure != nil:
-		if !q.refusing() {
-			q.refusedSince = now
-		}
-		if failing := now.Sub(q.refusedSince); failing >= letterPatience || c.holds.Held(hold.DeadLetter, hold.All) {
-			c.changed(now, c.holds.Set(now, hold.DeadLetter, "the dead-letter topic refuses letters: "+failure.Error(),
-				hold.DeadLetter.Do(), now.Add(letterRetry)))
-		}
-		return true
-	case len(refused) == 0 && len(batch) > 0:
-		q.refusedSince = time.Time{}
-		c.changed(now, c.holds.Clear(hold.DeadLetter))
-	}
-	return false
-}
+	writes.Wait()
 
-// written ends the events that an acknowledged letter stands for.
-func (c *core) written(now time.Time, l *letter) {
-	c.letters.hold(l, -1)
-	for _, ref := range l.refs {
-		c.settle(now, ref, deadLettered)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	refuses = w.engine.LettersWritten(time.Now(), batch, failures)
+	w.wakeWaiting()
+	if refuses && ctx.Err() == nil {
+		first := slices.IndexFunc(failures, func(err error) bool { return err != nil })
+		line := w.throttled.Pass("letter", w.options.Log.Error()).Err(failures[first])
+		ofRecord(line, batch[first].Event.Record).Msg("the dead-letter topic refuses the letter " +
+			"of this record; it is tried again, and nothing behind it is committed")
 	}
-	c.counts[l.Event.Lane].ended[deadLettered] += l.unread()
-	c.seen.letterWritten(l.Class, l.metric)
-	r := l.Event.Record
-	line := c.log.Warn()
-	if c.maxReplays > 0 && l.Event.Replays >= c.maxReplays {
-		line.Bool("parked", true)
-	}
-	line.Str("topic", r.Topic).Int("partition", r.Partition).Int64("offset", r.Offset).
-		Str("class", l.Class).Str("code", l.Code).Int("attempts", l.Attempts).Int("collapsed", l.Collapsed).
-		Str("reason", l.Message).Msg("dead-lettered")
-}
-
-// invalidLetter makes the letter of an invalid record, whose bytes it copies; of damaged records one letter for all.
-func invalidLetter(now time.Time, e event.Event) *letter {
-	l := &letter{refs: []uint64{uint64(e.Ref)}, packed: packParts(&e.Record), DeadLetter: event.DeadLetter{
-		Event: e, Class: "invalid", Message: e.Invalid.Error(), Collapsed: standsFor(&e), FailedAt: now,
-	}}
-	stripParts(&l.Event.Record)
-	return l
-}
-
-// standsFor returns how many events an event stands for: one, unless its record is damaged.
-func standsFor(e *event.Event) int {
-	if e.Record.Damage == nil {
-		return 1
-	}
-	return max(1, e.Record.Damage.Count)
-}
-
-// failedLetter takes the conversation out of the backlog.
-func (c *core) failedLetter(now time.Time, class string, of *backlog.Conversation, failure *imclient.Error) *letter {
-	d := c.backlog.Drop(of)
-	e := unpack(d.Record, c.topics)
-	e.ReadTime = d.ReadTime
-	e.Report, e.Peer = strings.Clone(e.Report), strings.Clone(e.Peer) // else they keep d.Record alive
-	packed := packParts(&e.Record)
-	stripParts(&e.Record)
-	return &letter{refs: d.Refs, packed: packed, metric: codeLabel(failure), DeadLetter: event.DeadLetter{
-		Event: e, Class: class, Code: failure.Label, Message: failure.Error(),
-		Attempts: int(of.Attempts), Collapsed: len(d.Refs), FailedAt: now,
-	}}
-}
-
-// codeLabel is a failure's code as metrics show it: the letter's, but one word for all codes that the
-// table doesn't know, so that a server can't make up label values.
-func codeLabel(failure *imclient.Error) string {
-	if failure == nil {
-		return "0"
-	}
-	if _, known := imclient.LookUp(failure.ErrorCode); failure.ErrorCode != 0 && !known {
-		return "other"
-	}
-	if failure.ErrorCode != 0 {
-		return strconv.Itoa(failure.ErrorCode)
-	}
-	return failure.Label
+	return refuses
 }

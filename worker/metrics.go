@@ -9,11 +9,12 @@ import (
 
 	"markread/consumer/event"
 	"markread/imclient"
+	"markread/worker/engine"
 	"markread/worker/hold"
 )
 
-// metrics are the counters that grow as things happen. What can be read off the engine's state is not
-// counted a second time but collected from a snapshot, so that the contract's sums hold at every scrape.
+// metrics are the counters that grow as things happen. What is in the engine's state is not counted
+// again but collected from a snapshot, so that the contract's sums hold.
 type metrics struct {
 	calls          *prometheus.CounterVec
 	callSeconds    prometheus.Histogram
@@ -21,44 +22,36 @@ type metrics struct {
 	letters        *prometheus.CounterVec
 	generations    prometheus.Counter
 	commitFailures *prometheus.CounterVec
-	build          prometheus.Gauge
 }
 
-func newMetrics(version, commit string) *metrics {
-	build := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "markread_build_info", Help: "What is running; the value is always 1.",
-		ConstLabels: prometheus.Labels{"version": version, "commit": commit, "go": runtime.Version()},
-	})
-	build.Set(1)
+func newMetrics() *metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		options := prometheus.CounterOpts{Name: "markread_" + name, Help: help}
+		return prometheus.NewCounterVec(options, labels)
+	}
 	m := &metrics{
-		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "markread_calls_total", Help: "API calls by result and code.",
-		}, []string{"result", "code"}),
+		calls: counter("calls_total", "API calls by result and code.", "result", "code"),
 		callSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "markread_call_duration_seconds", Help: "Time from sending a call to its answer.",
 			Buckets: []float64{.002, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}),
 		eventAge: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "markread_event_age_seconds", Help: "Time from an event to its end: what users feel.",
-			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 6 * 3600, 86400},
+			Name: "markread_event_age_seconds",
+			Help: "Time from an event to its end: what users feel.",
+			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600,
+				6 * 3600, 86400},
 		}, []string{"lane"}),
-		letters: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "markread_dead_letters_total", Help: "Dead letters written.",
-		}, []string{"class", "code"}),
-		generations: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "markread_generations_total", Help: "Generations of the consumer group that this worker was in.",
-		}),
-		commitFailures: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "markread_commit_failures_total", Help: "Offset commits that failed; they are tried again.",
-		}, []string{"code"}),
-		build: build,
+		letters: counter("dead_letters_total", "Dead letters written.", "class", "code"),
+		generations: counter("generations_total",
+			"Generations of the consumer group that this worker was in.").WithLabelValues(),
+		commitFailures: counter("commit_failures_total",
+			"Offset commits that failed; they are tried again.", "code"),
 	}
 	m.fromZero()
 	return m
 }
 
-// fromZero makes the counters that alerts watch exist before their first event: growth from nothing to 1
-// is no growth to Prometheus.
+// fromZero creates the counters that alerts watch: to Prometheus, from nothing to 1 is no growth.
 func (m *metrics) fromZero() {
 	m.letters.WithLabelValues("invalid", "")
 	for _, code := range imclient.Codes() {
@@ -69,52 +62,79 @@ func (m *metrics) fromZero() {
 			m.letters.WithLabelValues("exhausted", strconv.Itoa(code.Code))
 		}
 	}
-	for _, label := range []string{"http_500", "http_502", "http_503", "http_504", imclient.LabelTimeout, imclient.LabelConnect,
-		imclient.LabelReset, imclient.LabelTLS, imclient.LabelAnswer} {
+	for _, label := range []string{
+		"http_500", "http_502", "http_503", "http_504", imclient.LabelTimeout,
+		imclient.LabelConnect, imclient.LabelReset, imclient.LabelTLS, imclient.LabelAnswer,
+	} {
 		m.letters.WithLabelValues("exhausted", label)
 	}
 	m.commitFailures.WithLabelValues("network")
 }
 
-func (m *metrics) eventEnded(lane event.Lane, age time.Duration) {
+// EventFinished is part of Observer.
+func (m *metrics) EventFinished(lane event.Lane, age time.Duration) {
 	m.eventAge.WithLabelValues(lane.String()).Observe(max(0, age.Seconds()))
 }
 
-func (m *metrics) callEnded(err *imclient.Error, took time.Duration) {
-	result := "ok"
-	if err != nil {
-		result = err.Class.String()
+// CallEnded is part of Observer.
+func (m *metrics) CallEnded(failure *imclient.Error, took time.Duration) {
+	result, code := "ok", "0"
+	if failure != nil {
+		result, code = failure.Class.String(), codeLabel(failure.Label)
 	}
-	m.calls.WithLabelValues(result, codeLabel(err)).Inc()
+	m.calls.WithLabelValues(result, code).Inc()
 	m.callSeconds.Observe(took.Seconds())
 }
 
-func (m *metrics) letterWritten(class, code string) { m.letters.WithLabelValues(class, code).Inc() }
-
-func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.calls, m.callSeconds, m.eventAge, m.letters, m.generations, m.commitFailures, m.build}
+// codeLabel returns a failure's label as metrics show it: one word for all ErrorCodes that the
+// table doesn't know, so that a server can't make up label values.
+func codeLabel(label string) string {
+	if code, err := strconv.Atoi(label); err == nil {
+		if _, known := imclient.LookUp(code); !known {
+			return "other"
+		}
+	}
+	return label
 }
 
+func (m *metrics) collectors() []prometheus.Collector {
+	return []prometheus.Collector{
+		m.calls, m.callSeconds, m.eventAge, m.letters, m.generations, m.commitFailures,
+	}
+}
+
+var descs []*prometheus.Desc // all that follow
+
 func desc(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc("markread_"+name, help, labels, nil)
+	d := prometheus.NewDesc("markread_"+name, help, labels, nil)
+	descs = append(descs, d)
+	return d
 }
 
 var (
-	descReceived      = desc("events_received_total", "Events fetched.", "lane")
-	descEnded         = desc("events_total", "Events that reached their end.", "lane", "outcome")
-	descReturned      = desc("events_returned_total", "Events given up at a revoke; their partition's next owner gets them.", "lane")
-	descLost          = desc("events_lost_total", "Records that retention deleted before they were read.", "topic")
-	descBacklogEvents = desc("backlog_events", "Events in memory that have not reached their end.", "lane")
-	descBacklog       = desc("backlog_conversations", "Conversations that wait for a call or its answer.", "lane")
-	descInFlight      = desc("calls_in_flight", "Calls sent and not answered.")
-	descLimit         = desc("quota_limit", "Calls a second that this worker may make now.")
-	descReady         = desc("ready", "1 while this worker is a member of its group, as /readyz says.")
-	descHeld          = desc("held", "1 while calls are held for this reason.", "reason")
-	descLag           = desc("partition_lag", "Records behind the committed offset.", "topic", "partition")
-	descOldest        = desc("partition_oldest_unfinished_seconds",
-		"Age of the oldest event that has not reached its end; of an unreadable partition at least the time since its last good fetch.",
-		"topic", "partition")
-	descUnreadable = desc("partition_unreadable", "1 while the partition can't be read, else 0.", "topic", "partition")
+	descBuild = desc("build_info", "What is running; the value is always 1.",
+		"version", "commit", "go")
+	descReceived = desc("events_received_total", "Events fetched.", "lane")
+	descFinished = desc("events_total", "Events that reached their end.", "lane", "outcome")
+	descReturned = desc("events_returned_total",
+		"Events given up at a revoke; their partition's next owner gets them.", "lane")
+	descLost = desc("events_lost_total",
+		"Records that retention deleted before they were read.", "topic")
+	descBacklogEvents = desc("backlog_events",
+		"Events in memory that have not reached their end.", "lane")
+	descBacklog = desc("backlog_conversations",
+		"Conversations that wait for a call or its answer.", "lane")
+	descInFlight = desc("calls_in_flight", "Calls sent and not answered.")
+	descLimit    = desc("quota_limit", "Calls a second that this worker may make now.")
+	descReady    = desc("ready", "1 while this worker is a member of its group, as /readyz says.")
+	descHeld     = desc("held", "1 while calls are held for this reason.", "reason")
+	descLag      = desc("partition_lag",
+		"Records behind the committed offset.", "topic", "partition")
+	descOldest = desc("partition_oldest_unfinished_seconds",
+		"Age of the oldest event that has not reached its end; of an unreadable partition at "+
+			"least the time since its last good fetch.", "topic", "partition")
+	descUnreadable = desc("partition_unreadable",
+		"1 while the partition can't be read, else 0.", "topic", "partition")
 )
 
 // Describe implements prometheus.Collector.
@@ -122,8 +142,7 @@ func (w *Worker) Describe(ch chan<- *prometheus.Desc) {
 	for _, c := range w.metrics.collectors() {
 		c.Describe(ch)
 	}
-	for _, d := range []*prometheus.Desc{descReceived, descEnded, descReturned, descLost, descBacklogEvents, descBacklog,
-		descInFlight, descLimit, descReady, descHeld, descLag, descOldest, descUnreadable} {
+	for _, d := range descs {
 		ch <- d
 	}
 }
@@ -139,28 +158,25 @@ func (w *Worker) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	for i, n := range s.counts {
+	gauge(descBuild, 1, w.options.Version, w.options.Commit, runtime.Version())
+	for i, n := range s.Counts {
 		lane := event.Lane(i).String()
-		count(descReceived, n.received, lane)
-		count(descReturned, n.returned, lane)
-		for o, ended := range n.ended {
-			count(descEnded, ended, lane, outcome(o).String())
+		count(descReceived, n.Received, lane)
+		count(descReturned, n.Returned, lane)
+		for outcome, finished := range n.Finished {
+			count(descFinished, finished, lane, engine.Outcome(outcome).String())
 		}
-		gauge(descBacklogEvents, float64(n.unsettled()), lane)
-		gauge(descBacklog, float64(s.conversations[i]), lane)
+		gauge(descBacklogEvents, float64(n.Unsettled()), lane)
+		gauge(descBacklog, float64(s.Conversations[i]), lane)
 	}
 	for topic, n := range s.lost {
 		count(descLost, uint64(n), topic)
 	}
-	gauge(descInFlight, float64(s.inFlight))
+	gauge(descInFlight, float64(s.InFlight))
 	if w.options.Rate > 0 {
-		gauge(descLimit, float64(s.limit))
+		gauge(descLimit, float64(s.Limit))
 	}
-	ready := 0.0
-	if w.Ready() {
-		ready = 1
-	}
-	gauge(descReady, ready)
+	gauge(descReady, oneIf(w.Ready()))
 	held := map[hold.Reason]float64{}
 	for _, h := range s.holds {
 		held[h.Reason] = 1
@@ -174,6 +190,13 @@ func (w *Worker) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
+func oneIf(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
+}
+
 // collectPartitions gives the gauges of each assigned partition to gauge.
 func (s snapshot) collectPartitions(gauge func(d *prometheus.Desc, v float64, labels ...string)) {
 	for _, p := range s.partitions {
@@ -181,10 +204,6 @@ func (s snapshot) collectPartitions(gauge func(d *prometheus.Desc, v float64, la
 			gauge(descLag, float64(lag), p.Topic, p.number())
 		}
 		gauge(descOldest, p.waited(s.at).Seconds(), p.Topic, p.number())
-		unreadable := 0.0
-		if p.Unreadable != nil {
-			unreadable = 1
-		}
-		gauge(descUnreadable, unreadable, p.Topic, p.number())
+		gauge(descUnreadable, oneIf(p.Unreadable != nil), p.Topic, p.number())
 	}
 }

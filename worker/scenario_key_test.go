@@ -38,7 +38,8 @@ func (s *stack) client(key imclient.KeySource) *imclient.Client {
 	pool := imclient.NewTransport(5*time.Second, 200)
 	pool.Proxy = nil
 	pool.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return s.dial(ctx, "tcp", imAddr) }
-	im, err := imclient.New(imclient.Options{BaseURL: "http://" + imAddr, AppID: appID, Admin: "administrator", Key: key, Transport: pool})
+	im, err := imclient.New(imclient.Options{BaseURL: "http://" + imAddr, AppID: appID, Admin: "administrator",
+		Key: key, Transport: pool})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -46,8 +47,9 @@ func (s *stack) client(key imclient.KeySource) *imclient.Client {
 	return im
 }
 
-// kick revokes the signatures of the administrator that are in use. It is signed for another time than the workers sign for: of two
-// UserSigs that are made in the same second for the same time, the text is the same, and with the one the other is revoked.
+// kick revokes the signatures of the administrator that are in use. It is signed for another time
+// than the workers sign for: of two UserSigs that are made in the same second for the same time,
+// the text is the same, and with the one the other is revoked.
 func kick(t *testing.T, server *sandbox.Server, key imclient.Secret) {
 	t.Helper()
 	signature, err := imclient.Sign(appID, "administrator", key, time.Now(), time.Hour)
@@ -56,8 +58,10 @@ func kick(t *testing.T, server *sandbox.Server, key imclient.Secret) {
 	}
 	query := fmt.Sprintf("?sdkappid=%d&identifier=administrator&usersig=%s&random=1&contenttype=json", appID, signature)
 	answer := httptest.NewRecorder()
-	server.ServeHTTP(answer, httptest.NewRequest(http.MethodPost, "/v4/im_open_login_svc/kick"+query, strings.NewReader(`{"UserID":"administrator"}`)))
-	if text := answer.Body.String(); !strings.Contains(text, `"ErrorCode":0`) && !strings.Contains(text, "70052") { // the latter: kicked in this very second
+	server.ServeHTTP(answer, httptest.NewRequest(http.MethodPost, "/v4/im_open_login_svc/kick"+query,
+		strings.NewReader(`{"UserID":"administrator"}`)))
+	// the latter: kicked in this very second
+	if text := answer.Body.String(); !strings.Contains(text, `"ErrorCode":0`) && !strings.Contains(text, "70052") {
 		t.Errorf("kick: %s", answer.Body)
 	}
 }
@@ -78,7 +82,8 @@ func (s *stack) apart(since time.Time) (shortest time.Duration, n int) {
 	return shortest, n
 }
 
-// A key that has become wrong holds everything: no letter, no commit past what was called, hardly a call. The right one is found by itself.
+// A key that has become wrong holds everything: no letter, no commit past what was called, hardly a
+// call. The right one is found by itself.
 func TestWrongKeyForTenMinutes(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		keys := newKeyring(key)
@@ -106,12 +111,13 @@ func TestWrongKeyForTenMinutes(t *testing.T) {
 			t.Errorf("%d letters", n)
 		}
 		s.mustStop(w)
-		t.Logf("%d calls until it was held; %d probes in 10 minutes, at least %v apart; on %v after the right key", calls-100, probes, shortest, took)
+		t.Logf("%d calls until it was held; %d probes in 10 minutes, at least %v apart; on %v after the right key",
+			calls-100, probes, shortest, took)
 	})
 }
 
-// The same for who is not an administrator any more, for an app that is locked for a minute, and for one that is not paid for: what mends it
-// is out of our sight.
+// The same for who is not an administrator any more, for an app that is locked for a minute, and
+// for one that is not paid for: what mends it is out of our sight.
 func TestRefusedForTenMinutes(t *testing.T) {
 	tooLongForARace(t)
 	for _, c := range []struct {
@@ -137,9 +143,11 @@ func TestRefusedForTenMinutes(t *testing.T) {
 				time.Sleep(10 * time.Minute)
 				shortest, probes := s.apart(from)
 				if !s.heldFor(w, "credentials") || s.letterCount() > 0 || s.committed() != frozen {
-					t.Errorf("held %+v, %d letters, committed %d, %d before", w.Held(), s.letterCount(), s.committed(), frozen)
+					t.Errorf("held %+v, %d letters, committed %d, %d before", w.Held(), s.letterCount(), s.committed(),
+						frozen)
 				}
-				// A refused signature that is worth it is tried again at once with a new one: two calls a probe.
+				// A refused signature that is worth it is tried again at once with a new one: two
+				// calls a probe.
 				if probes > 2*int(10*time.Minute/c.every+1) {
 					t.Errorf("%d calls in 10 minutes", probes)
 				}
@@ -156,7 +164,8 @@ func TestRefusedForTenMinutes(t *testing.T) {
 	}
 }
 
-// A signature that is revoked, or expires by the server's clock, is renewed without anybody noticing.
+// A signature that is revoked, or expires by the server's clock, is renewed without anybody
+// noticing.
 func TestSignatureIsRenewedUnnoticed(t *testing.T) {
 	tooLongForARace(t)
 	inBubble(t, func(s *stack) {
@@ -178,7 +187,8 @@ func TestSignatureIsRenewedUnnoticed(t *testing.T) {
 			after := s.sandbox.Stats()
 			extra := after.Calls - before.Calls - 4000
 			if after.Applied-before.Applied != 4000 || extra > 20 {
-				t.Errorf("%s: %d applied of 4000, %d more calls than that; codes %v", what, after.Applied-before.Applied, extra, after.Codes)
+				t.Errorf("%s: %d applied of 4000, %d more calls than that; codes %v", what,
+					after.Applied-before.Applied, extra, after.Codes)
 			}
 			t.Logf("%s: %d calls more", what, extra)
 		}

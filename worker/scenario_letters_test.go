@@ -13,8 +13,8 @@ import (
 	"markread/imclient/sandbox"
 )
 
-// Everything of a lane is rejected: far more likely a wrong app than wrong events. It waits after 500, the other lane goes on, and when the
-// accounts exist it goes on by itself.
+// Everything of a lane is rejected: far more likely a wrong app than wrong events. It waits after
+// 500, the other lane goes on, and when the accounts exist it goes on by itself.
 func TestEverythingIsRejected(t *testing.T) {
 	tooLongForARace(t) // TestAcceptRejections begins in the same way
 	inBubble(t, func(s *stack) {
@@ -27,7 +27,8 @@ func TestEverythingIsRejected(t *testing.T) {
 			t.Errorf("%d letters, want 500", letters)
 		}
 		s.crowd(topics.Backfill, "reader", 0, 1000)
-		other := s.until("the other lane is done", 10*time.Second, func() bool { return s.sandbox.Stats().Applied == 1000 })
+		other := s.until("the other lane is done", 10*time.Second,
+			func() bool { return s.sandbox.Stats().Applied == 1000 })
 		calls := s.sandbox.Stats().Calls
 		time.Sleep(5 * time.Minute)
 		probes := s.sandbox.Stats().Calls - calls
@@ -45,11 +46,13 @@ func TestEverythingIsRejected(t *testing.T) {
 			t.Errorf("%d letters, %d applied", s.letterCount(), s.sandbox.Stats().Applied)
 		}
 		s.mustStop(w)
-		t.Logf("%d letters; the other lane took %v; %d probes in 5 minutes; on %v after it was mended", letters, other, probes, took)
+		t.Logf("%d letters; the other lane took %v; %d probes in 5 minutes; on %v after it was mended", letters, other,
+			probes, took)
 	})
 }
 
-// Every record is invalid. Those beyond 500 wait in memory; each event that is applied lets the next 500 of them go.
+// Every record is invalid. Those beyond 500 wait in memory; each event that is applied lets the
+// next 500 of them go.
 func TestEverythingIsInvalid(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		values := make([]string, 3000)
@@ -102,7 +105,8 @@ func TestAcceptRejections(t *testing.T) {
 	})
 }
 
-// A dead-letter topic that refuses for 10 s holds the calls, is tried once a second, and gets each letter once.
+// A dead-letter topic that refuses for 10 s holds the calls, is tried once a second, and gets each
+// letter once.
 func TestDeadLetterTopicRefusesForTenSeconds(t *testing.T) {
 	for _, code := range []*kerr.Error{kerr.NotEnoughReplicas, kerr.TopicAuthorizationFailed, kerr.KafkaStorageError} {
 		t.Run(code.Message, func(t *testing.T) {
@@ -110,7 +114,8 @@ func TestDeadLetterTopicRefusesForTenSeconds(t *testing.T) {
 			inBubble(t, func(s *stack) {
 				w := s.start(nil)
 				time.Sleep(3 * time.Second)
-				refuses := s.broker.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topics.DeadLetter, Err: code, Count: -1})
+				refuses := s.broker.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce},
+					Topic: topics.DeadLetter, Err: code, Count: -1})
 				began := time.Now()
 				s.crowd(topics.Live, "nobody", 0, 50)
 				s.crowd(topics.Live, "reader", 0, 4000)
@@ -155,14 +160,16 @@ func TestPause(t *testing.T) {
 	})
 }
 
-// An outage while the dead-letter topic refuses, and letters that wait while calls are held: both end.
+// An outage while the dead-letter topic refuses, and letters that wait while calls are held: both
+// end.
 func TestOutageAndRefusedLettersTogether(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		w := s.start(nil)
 		s.crowd(topics.Live, "before", 0, 500)
 		w.settled(t, 500)
 		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 503}}})
-		refuses := s.broker.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topics.DeadLetter, Err: kerr.NotEnoughReplicas, Count: -1})
+		refuses := s.broker.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topics.DeadLetter,
+			Err: kerr.NotEnoughReplicas, Count: -1})
 		values := make([]string, 20)
 		for i := range values {
 			values[i] = "no event"

@@ -21,7 +21,8 @@ func (s *stack) refused(from, to time.Time) (refused, all int) {
 	return refused, all
 }
 
-// The server allows less than we believe: other programs use the same app's quota. The limit follows it down, and up again.
+// The server allows less than we believe: other programs use the same app's quota. The limit
+// follows it down, and up again.
 func TestServerAllowsLess(t *testing.T) {
 	tooLongForARace(t)
 	for _, allowed := range []int{120, 60} {
@@ -71,7 +72,8 @@ func TestRetryAfterIsKept(t *testing.T) {
 		s.crowd(topics.Backfill, "other", 0, 1000)
 		w := s.start(nil)
 		time.Sleep(8 * time.Second)
-		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 429, RetryAfter: "7", Share: 0.5, For: 100 * time.Millisecond}}})
+		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 429, RetryAfter: "7",
+			Share: 0.5, For: 100 * time.Millisecond}}})
 		asked := time.Now()
 		time.Sleep(500 * time.Millisecond)
 		if !s.heldFor(w, "throttled") {
@@ -98,8 +100,8 @@ func TestRetryAfterIsKept(t *testing.T) {
 	})
 }
 
-// A brown-out: a third of the calls fail, or answers are slow, or the server is away half of the time. What it would carry out is carried out,
-// nearly.
+// A brown-out: a third of the calls fail, or answers are slow, or the server is away half of the
+// time. What it would carry out is carried out, nearly.
 func TestBrownOut(t *testing.T) {
 	const probes = "after 5 s of outage the next probe is 2 s away: 60 of 100"
 	slow := sandbox.Latency{P50: 100 * time.Millisecond, P99: 10 * time.Second, Max: 20 * time.Second}
@@ -109,12 +111,16 @@ func TestBrownOut(t *testing.T) {
 		accepts float64 // calls a second
 		short   string  // why it falls short of 85 %
 	}{
-		{"30 % code 91000", sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindCode, Code: 91000, Share: 0.3}}}, 140, ""},
-		{"30 % status 503", sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 503, Share: 0.3}}}, 140, ""},
+		{"30 % code 91000", sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindCode, Code: 91000, Share: 0.3}}},
+			140, ""},
+		{"30 % status 503", sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 503, Share: 0.3}}},
+			140, ""},
 		{"30 % reset", sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindReset, Share: 0.3}}}, 140, ""},
 		{"slow", sandbox.Faults{Latency: slow}, 200 / 1.4, ""},
-		{"flapping", sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 502, For: 5 * time.Second, Every: 10 * time.Second}}}, 100, probes},
-		{"flapping code", sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindCode, Code: 91000, For: 5 * time.Second, Every: 10 * time.Second}}}, 100, probes},
+		{"flapping", sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 502, For: 5 * time.Second,
+			Every: 10 * time.Second}}}, 100, probes},
+		{"flapping code", sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindCode, Code: 91000,
+			For: 5 * time.Second, Every: 10 * time.Second}}}, 100, probes},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			oneIsEnough(t, false)
@@ -140,7 +146,8 @@ func TestBrownOut(t *testing.T) {
 					t.Errorf("%d dead letters: of 15,000 conversations one fails eight times", n.DeadLettered)
 				}
 				s.mustStop(w)
-				t.Logf("%.0f calls a second carried out, of %.0f that the server accepts; %d dead letters", rate, c.accepts, n.DeadLettered)
+				t.Logf("%.0f calls a second carried out, of %.0f that the server accepts; %d dead letters", rate,
+					c.accepts, n.DeadLettered)
 			})
 		})
 	}

@@ -63,8 +63,8 @@ func (s *stack) crowd(topic, name string, first, n int) {
 	s.publish(topic, values...)
 }
 
-// arriveSteadily publishes n events a second, each of another conversation, numbered from a first one, for so long, and returns how many
-// there were.
+// arriveSteadily publishes n events a second, each of another conversation, numbered from a first
+// one, for so long, and returns how many there were.
 func (s *stack) arriveSteadily(first, n int, long time.Duration) (published int) {
 	kafka := s.kafka()
 	defer kafka.Close()
@@ -73,7 +73,8 @@ func (s *stack) arriveSteadily(first, n int, long time.Duration) (published int)
 		var messages []event.Message
 		for range n {
 			report := fmt.Sprint("reader", first+published)
-			messages = append(messages, event.Message{Key: event.Key(report, "peer"), Value: []byte(eventJSON(report, "peer", time.Now().Unix()))})
+			messages = append(messages, event.Message{Key: event.Key(report, "peer"),
+				Value: []byte(eventJSON(report, "peer", time.Now().Unix()))})
 			published++
 		}
 		if err := publisher.Publish(context.Background(), messages...); err != nil {
@@ -100,7 +101,8 @@ func oneIsEnough(t *testing.T, this bool) {
 	}
 }
 
-// tooLongForARace skips what takes long with the race detector, and has no goroutine that others don't have.
+// tooLongForARace skips what takes long with the race detector, and has no goroutine that others
+// don't have.
 func tooLongForARace(t *testing.T) {
 	t.Helper()
 	if testing.Short() {
@@ -122,7 +124,8 @@ func (s *stack) until(what string, atMost time.Duration, is func() bool) time.Du
 	return time.Since(began)
 }
 
-// In an outage of half an hour hardly a call is made and nothing is dead-lettered; after it the worker is at full speed at once.
+// In an outage of half an hour hardly a call is made and nothing is dead-lettered; after it the
+// worker is at full speed at once.
 func TestTotalOutage(t *testing.T) {
 	tooLongForARace(t) // TestOutageHolds has the same goroutines
 	for _, kind := range []sandbox.Rule{
@@ -159,7 +162,8 @@ func TestTotalOutage(t *testing.T) {
 					t.Errorf("%.3f attempts an event, %d letters", attempts, s.letterCount())
 				}
 				s.mustStop(w)
-				t.Logf("%d events; %d calls during the outage; %.0f calls a second from 15 s after it; %.3f attempts an event", published, during, rate, attempts)
+				t.Logf("%d events; %d calls during the outage; %.0f calls a second from 15 s after it; %.3f "+
+					"attempts an event", published, during, rate, attempts)
 			})
 		})
 	}
@@ -167,7 +171,8 @@ func TestTotalOutage(t *testing.T) {
 
 // An event that comes alone during an outage has nobody to fail with. It waits, and is applied.
 func TestLonelyEventInAnOutage(t *testing.T) {
-	for _, rule := range []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 502}, {Kind: sandbox.KindHang}, {Kind: sandbox.KindReset}} {
+	for _, rule := range []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 502}, {Kind: sandbox.KindHang},
+		{Kind: sandbox.KindReset}} {
 		t.Run(string(rule.Kind), func(t *testing.T) {
 			oneIsEnough(t, rule.Kind == sandbox.KindStatus)
 			inBubble(t, func(s *stack) {
@@ -181,7 +186,8 @@ func TestLonelyEventInAnOutage(t *testing.T) {
 					t.Errorf("%d calls, %d letters", calls, s.letterCount())
 				}
 				s.fault(sandbox.Faults{})
-				took := s.until("applied", 32*time.Second, func() bool { _, ok := s.sandbox.ReadTime("lonely0", "peer"); return ok })
+				took := s.until("applied", 32*time.Second,
+					func() bool { _, ok := s.sandbox.ReadTime("lonely0", "peer"); return ok })
 				w.settled(t, 1)
 				s.mustStop(w)
 				t.Logf("%d calls in 20 minutes; applied %v after the outage", calls, took)
@@ -190,7 +196,8 @@ func TestLonelyEventInAnOutage(t *testing.T) {
 	}
 }
 
-// What the group has committed survives brokers that are away for less than a session: no rebalance, no repeats, no loss.
+// What the group has committed survives brokers that are away for less than a session: no
+// rebalance, no repeats, no loss.
 func TestBrokerDownForFiveSeconds(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		s.crowd(topics.Live, "reader", 0, 6000)

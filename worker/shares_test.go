@@ -10,8 +10,8 @@ import (
 	"markread/worker/console"
 )
 
-// However many workers come and go, their shares add up to the rate, and who has none says so. Nobody has partitions and no share: their
-// events would wait for ever.
+// However many workers come and go, their shares add up to the rate, and who has none says so.
+// Nobody has partitions and no share: their events would wait for ever.
 func TestSharesAddUp(t *testing.T) {
 	rates := []int{1, 2, 7, 200}
 	if testing.Short() {
@@ -49,7 +49,8 @@ func (s *stack) mustAddUp(members []*member, rate, partitions int) {
 		sum += share
 		says := slices.ContainsFunc(state.Held, func(h console.Hold) bool { return h.Reason == "quota" })
 		if says != (share == 0) || (share == 0) != (len(state.Partitions) == 0) {
-			s.t.Errorf("worker %d of %d has %d partitions and a share of %d, and says that it has none: %v", i, len(members), len(state.Partitions), share, says)
+			s.t.Errorf("worker %d of %d has %d partitions and a share of %d, and says that it has none: %v", i,
+				len(members), len(state.Partitions), share, says)
 		}
 		numbers := map[int]int{}
 		for _, p := range state.Partitions {

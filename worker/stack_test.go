@@ -32,8 +32,8 @@ var (
 	topics = event.Topics{Live: "mark-read", Backfill: "mark-read-backfill", DeadLetter: "mark-read-dead-letters"}
 )
 
-// stack is the whole product in one bubble of virtual time: embedded broker, IM sandbox and what the
-// workers need, over an in-memory network.
+// stack is the whole product in one bubble of virtual time: embedded broker, IM sandbox and what
+// the workers need, over an in-memory network.
 type stack struct {
 	t       *testing.T
 	network kfake.VirtualNetwork
@@ -50,14 +50,16 @@ func inBubbleOf(t *testing.T, partitions int, test func(s *stack)) {
 		s := &stack{t: t}
 		var err error
 		s.broker, err = broker.Start(broker.Options{
-			Addr: "localhost:9092", Partitions: partitions, Topics: []string{topics.Live, topics.Backfill, topics.DeadLetter},
+			Addr: "localhost:9092", Partitions: partitions,
+			Topics: []string{topics.Live, topics.Backfill, topics.DeadLetter},
 			Listen: s.network.Listen,
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(s.broker.Close)
-		s.sandbox = sandbox.New(sandbox.Options{AppID: appID, Admin: "administrator", Key: key, Rate: 200, OpenAccounts: true})
+		s.sandbox = sandbox.New(sandbox.Options{AppID: appID, Admin: "administrator", Key: key, Rate: 200,
+			OpenAccounts: true})
 		listener, err := s.network.Listen("tcp", imAddr)
 		if err != nil {
 			t.Fatal(err)
@@ -75,7 +77,8 @@ func (s *stack) dial(ctx context.Context, network, addr string) (net.Conn, error
 
 func (s *stack) kafka() *kafkaclient.Client {
 	s.t.Helper()
-	c, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{s.broker.Addr()}, ClientID: "test", Dial: s.dial, Log: zerolog.Nop()})
+	c, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{s.broker.Addr()}, ClientID: "test", Dial: s.dial,
+		Log: zerolog.Nop()})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -92,11 +95,15 @@ type member struct {
 func (s *stack) start(change func(*worker.Options)) *member {
 	s.t.Helper()
 	pool := &http.Transport{
-		DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return s.dial(ctx, "tcp", imAddr) },
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn,
+			error) {
+			return s.dial(ctx, "tcp", imAddr)
+		},
 		MaxIdleConnsPerHost: 200,
 	}
 	im, err := imclient.New(imclient.Options{
-		BaseURL: "http://" + imAddr, AppID: appID, Admin: "administrator", Key: imclient.Key(key), Timeout: 5 * time.Second, Transport: pool,
+		BaseURL: "http://" + imAddr, AppID: appID, Admin: "administrator", Key: imclient.Key(key),
+		Timeout: 5 * time.Second, Transport: pool,
 	})
 	if err != nil {
 		s.t.Fatal(err)
@@ -104,7 +111,8 @@ func (s *stack) start(change func(*worker.Options)) *member {
 	kafka := s.kafka()
 	options := worker.Options{
 		Kafka: kafka, IM: im, Topics: topics, Group: "markread",
-		Rate: 200, MaxPending: 100_000, MaxRejected: 95, Attempts: 8, Backoff: imclient.NewBackoff(200*time.Millisecond, 30*time.Second),
+		Rate: 200, MaxPending: 100_000, MaxRejected: 95, Attempts: 8,
+		Backoff:     imclient.NewBackoff(200*time.Millisecond, 30*time.Second),
 		CallTimeout: 5 * time.Second, CommitEvery: time.Second, DrainTimeout: 10 * time.Second, Log: zerolog.Nop(),
 	}
 	if change != nil {
@@ -143,7 +151,8 @@ func (s *stack) publish(topic string, values ...string) {
 	for _, value := range values {
 		var fields struct{ Report_Account, Peer_Account string }
 		_ = json.Unmarshal([]byte(value), &fields)
-		messages = append(messages, event.Message{Key: event.Key(fields.Report_Account, fields.Peer_Account), Value: []byte(value)})
+		messages = append(messages, event.Message{Key: event.Key(fields.Report_Account, fields.Peer_Account),
+			Value: []byte(value)})
 	}
 	if err := kafka.Publisher(topic).Publish(context.Background(), messages...); err != nil {
 		s.t.Fatal(err)
@@ -168,7 +177,8 @@ func (m *member) settled(t *testing.T, received int64) {
 			}
 			lag += *p.Lag
 		}
-		if len(state.Partitions) > 0 && n.Received >= received && n.Applied+n.Collapsed+n.Superseded+n.DeadLettered+n.Returned == n.Received && lag == 0 {
+		if len(state.Partitions) > 0 && n.Received >= received &&
+			n.Applied+n.Collapsed+n.Superseded+n.DeadLettered+n.Returned == n.Received && lag == 0 {
 			return
 		}
 		time.Sleep(time.Second)

@@ -7,24 +7,19 @@ import (
 
 	"markread/consumer"
 	"markread/consumer/event"
-	"markread/worker/backlog"
 	"markread/worker/console"
+	"markread/worker/engine"
 	"markread/worker/hold"
 )
 
 // snapshot is the engine's state of one moment.
 type snapshot struct {
-	at            time.Time
-	counts        counts
-	calls         uint64
-	conversations [backlog.Lanes]int
-	holds         []hold.Hold
-	share, limit  int
-	inFlight      int
-	cooling       int
-	lost          map[string]int64
-	generation    *consumer.Generation // nil between generations
-	partitions    []partition
+	engine.State
+	at         time.Time
+	holds      []hold.Hold
+	lost       map[string]int64
+	generation *consumer.Generation // nil between generations
+	partitions []partition
 }
 
 type partition struct {
@@ -34,7 +29,7 @@ type partition struct {
 
 func (p partition) number() string { return strconv.Itoa(p.Partition) }
 
-// age is that of the oldest event that has not reached its end; 0: there is none.
+// age is that of the oldest unfinished event; 0: there is none.
 func (p partition) age(now time.Time) time.Duration {
 	if p.Oldest == nil {
 		return 0
@@ -42,8 +37,8 @@ func (p partition) age(now time.Time) time.Duration {
 	return max(0, now.Sub(p.Oldest.Time))
 }
 
-// waited is how long the partition has waited: the age of its oldest unfinished event or, while it is
-// unreadable, the time since the last good fetch, whichever is longer. What can't be read has no
+// waited is how long the partition has waited: the age of its oldest unfinished event or, while it
+// is unreadable, the time since the last good fetch, whichever is longer. What can't be read has no
 // age of its own, and whether something is there is not known.
 func (p partition) waited(now time.Time) time.Duration {
 	age := p.age(now)
@@ -63,17 +58,12 @@ func (p partition) lag() (lag int64, known bool) {
 
 // snapshot reads everything at one moment. The caller holds the lock.
 func (w *Worker) snapshot() snapshot {
-	c, now := w.core, time.Now() // under the lock: time must not go back for the quota
-	c.changed(now, c.holds.Expire(now))
+	now := time.Now() // under the lock: time must not go back for the quota
+	w.engine.Expire(now)
 	s := snapshot{
+		State:      w.engine.State(now),
 		at:         now,
-		counts:     c.counts,
-		calls:      c.calls,
-		holds:      c.holds.Active(),
-		share:      c.quota.Share(),
-		limit:      c.quota.Limit(now),
-		inFlight:   c.quota.InFlight(),
-		cooling:    c.quota.Cooling(now),
+		holds:      w.engine.Holds(),
 		lost:       maps.Clone(w.lost),
 		generation: w.generation,
 	}
@@ -82,9 +72,6 @@ func (w *Worker) snapshot() snapshot {
 	}
 	for topic, n := range w.generation.Lost() {
 		s.lost[topic] += n
-	}
-	for lane := range s.conversations {
-		s.conversations[lane] = c.backlog.Conversations(lane)
 	}
 	s.partitions = w.withLanes(w.generation.Partitions())
 	return s
@@ -105,7 +92,7 @@ func (w *Worker) withLanes(states []consumer.PartitionState) []partition {
 func (w *Worker) State() console.State {
 	w.mu.Lock()
 	s := w.snapshot()
-	unfinished := w.core.explain(s.at, s.partitions)
+	waits := w.engine.Explain(unfinished(s.partitions))
 	w.mu.Unlock()
 
 	state := console.State{
@@ -114,13 +101,13 @@ func (w *Worker) State() console.State {
 		StartedAt: w.started,
 		Ready:     w.Ready(),
 		Group:     console.Group{Name: w.options.Group},
-		Quota:     console.Quota{Rate: w.options.Rate, InFlight: s.inFlight},
-		Lanes:     console.Lanes{Live: s.shownLane(event.Live), Backfill: s.shownLane(event.Backfill)},
+		Quota:     console.Quota{Rate: w.options.Rate, InFlight: s.InFlight},
+		Lanes:     console.Lanes{Live: s.lane(event.Live), Backfill: s.lane(event.Backfill)},
 		Totals:    s.totals(),
 		Held:      shownHolds(s.at, s.holds),
 	}
 	if w.options.Rate > 0 {
-		state.Quota.Share, state.Quota.Limit, state.Quota.Cooling = &s.share, &s.limit, &s.cooling
+		state.Quota.Share, state.Quota.Limit, state.Quota.Cooling = &s.Share, &s.Limit, &s.Cooling
 	}
 	if g := s.generation; g != nil {
 		state.Group.Member, state.Group.Generation = new(g.Member()), new(g.ID())
@@ -129,8 +116,8 @@ func (w *Worker) State() console.State {
 	if left := w.left.Load(); s.generation == nil && left != 0 {
 		state.Group.Outside = time.Unix(0, left)
 	}
-	for i, p := range s.partitions {
-		state.Partitions = append(state.Partitions, p.shown(unfinished[i]))
+	for _, p := range s.partitions {
+		state.Partitions = append(state.Partitions, p.shown(s.at, waits))
 	}
 	return state
 }
@@ -140,11 +127,11 @@ func (w *Worker) Held() []console.Hold {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
-	w.core.changed(now, w.core.holds.Expire(now))
-	return shownHolds(now, w.core.holds.Active())
+	w.engine.Expire(now)
+	return shownHolds(now, w.engine.Holds())
 }
 
-// overdue is how long after its time a probe is still out, or about to be: a call takes 11 s at most.
+// overdue is how long after its time a probe may be in flight: a call takes 11 s at most.
 const overdue = time.Minute
 
 func shownHolds(now time.Time, holds []hold.Hold) []console.Hold {
@@ -158,7 +145,8 @@ func shownHolds(now time.Time, holds []hold.Hold) []console.Hold {
 			shown.Lane = event.Lane(h.Lane).String()
 			shown.Detail = "lane " + shown.Lane + ": " + shown.Detail
 		}
-		if !h.NextProbe.IsZero() && now.Sub(h.NextProbe) < overdue { // else nothing waits to probe with
+		// When it is overdue, nothing waits to probe with.
+		if !h.NextProbe.IsZero() && now.Sub(h.NextProbe) < overdue {
 			shown.NextProbeAt = &h.NextProbe
 		}
 		list = append(list, shown)
@@ -166,77 +154,51 @@ func shownHolds(now time.Time, holds []hold.Hold) []console.Hold {
 	return list
 }
 
-// explain says for the oldest unfinished event of each partition what it waits for; nil where there is none. A number of committed
-// records says little when calls finish out of order; this names the one that the commit waits for.
-func (c *core) explain(now time.Time, partitions []partition) []*console.Unfinished {
-	unfinished := make([]*console.Unfinished, len(partitions))
-	var refs []uint64
+// unfinished returns the oldest unfinished event of each partition, with its lane. As calls finish
+// out of order, these events say more than the offsets that wait for them.
+func unfinished(partitions []partition) map[event.Ref]event.Lane {
+	lanes := map[event.Ref]event.Lane{}
 	for _, p := range partitions {
 		if p.Oldest != nil {
-			refs = append(refs, uint64(p.Oldest.Ref))
+			lanes[p.Oldest.Ref] = p.lane
 		}
 	}
-	if len(refs) == 0 {
-		return unfinished
-	}
-	found := c.backlog.Find(refs)
-	for i, p := range partitions {
-		if p.Oldest == nil {
-			continue
-		}
-		u := &console.Unfinished{Offset: p.Oldest.Offset, AgeSeconds: p.age(now).Seconds()}
-		of := found[uint64(p.Oldest.Ref)]
-		u.WaitsFor = c.waitsFor(of, int(p.lane))
-		if of != nil {
-			u.Attempts = int(of.Attempts)
-		}
-		unfinished[i] = u
-	}
-	return unfinished
+	return lanes
 }
 
-// waitsFor says what the events of a conversation of the lane wait for. nil: it was not found, mostly because
-// it has become a letter.
-func (c *core) waitsFor(of *backlog.Conversation, lane int) string {
-	if of != nil {
-		lane = of.Lane() // a live event may have lifted it
+// shown is the partition as the console shows it; waits explains its oldest unfinished event.
+func (p partition) shown(now time.Time, waits map[event.Ref]engine.Explanation) console.Partition {
+	shown := console.Partition{
+		Topic:         p.Topic,
+		Partition:     p.Partition,
+		Committed:     ifKnown(p.Committed, p.Committed >= 0),
+		HighWatermark: ifKnown(p.HighWatermark, p.HighWatermark >= 0),
+		Lag:           ifKnown(p.lag()),
 	}
-	switch {
-	case of != nil && of.Out():
-		return "call"
-	case of == nil && len(c.letters.waiting)+c.letters.writing > 0:
-		return "dead-letter"
-	case c.holds.On(lane):
-		return "hold"
-	case of != nil && of.Retrying():
-		return "retry"
-	default:
-		return "quota"
-	}
-}
-
-func (p partition) shown(unfinished *console.Unfinished) console.Partition {
-	shown := console.Partition{Topic: p.Topic, Partition: p.Partition, OldestUnfinished: unfinished}
-	if p.Committed >= 0 {
-		shown.Committed = &p.Committed
-	}
-	if p.HighWatermark >= 0 {
-		shown.HighWatermark = &p.HighWatermark
-	}
-	if lag, known := p.lag(); known {
-		shown.Lag = &lag
+	if o := p.Oldest; o != nil {
+		x := waits[o.Ref]
+		shown.OldestUnfinished = &console.Unfinished{
+			Offset: o.Offset, AgeSeconds: p.age(now).Seconds(),
+			Attempts: x.Attempts, WaitsFor: x.WaitsFor,
+		}
 	}
 	if u := p.Unreadable; u != nil {
-		shown.Unreadable = &console.Unreadable{Since: u.Since, Reason: u.Reason, Do: u.Do}
-		if u.Offset >= 0 {
-			shown.Unreadable.Offset = &u.Offset
+		shown.Unreadable = &console.Unreadable{
+			Since: u.Since, Offset: ifKnown(u.Offset, u.Offset >= 0), Reason: u.Reason, Do: u.Do,
 		}
 	}
 	return shown
 }
 
-func (s snapshot) shownLane(lane event.Lane) console.Lane {
-	l := console.Lane{Conversations: s.conversations[lane], Events: int(s.counts[lane].unsettled())}
+func ifKnown(n int64, known bool) *int64 {
+	if !known {
+		return nil
+	}
+	return &n
+}
+
+func (s snapshot) lane(lane event.Lane) console.Lane {
+	l := console.Lane{Conversations: s.Conversations[lane], Events: int(s.Counts[lane].Unsettled())}
 	for _, p := range s.partitions {
 		if p.lane == lane {
 			l.OldestSeconds = max(l.OldestSeconds, p.waited(s.at).Seconds())
@@ -246,14 +208,14 @@ func (s snapshot) shownLane(lane event.Lane) console.Lane {
 }
 
 func (s snapshot) totals() console.Totals {
-	t := console.Totals{Calls: int64(s.calls)}
-	for _, n := range s.counts {
-		t.Received += int64(n.received)
-		t.Returned += int64(n.returned)
-		t.Applied += int64(n.ended[applied])
-		t.Collapsed += int64(n.ended[collapsed])
-		t.Superseded += int64(n.ended[superseded])
-		t.DeadLettered += int64(n.ended[deadLettered])
+	t := console.Totals{Calls: int64(s.Calls)}
+	for _, n := range s.Counts {
+		t.Received += int64(n.Received)
+		t.Returned += int64(n.Returned)
+		t.Applied += int64(n.Finished[engine.Applied])
+		t.Collapsed += int64(n.Finished[engine.Collapsed])
+		t.Superseded += int64(n.Finished[engine.Superseded])
+		t.DeadLettered += int64(n.Finished[engine.DeadLettered])
 	}
 	return t
 }

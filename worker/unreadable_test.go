@@ -13,8 +13,9 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// What is shown of a partition that can't be read, and of one whose lag is not known. A lag that reads
-// 0 says that everything was read, and the oldest event that waits may be one that nobody has read.
+// What is shown of a partition that can't be read, and of one whose lag is not known. A lag that
+// reads 0 says that everything was read, and the oldest event that waits may be one that nobody has
+// read.
 func TestUnreadableIsShown(t *testing.T) {
 	at := time.Unix(1_800_000_000, 0).UTC()
 	since := at.Add(-90 * time.Second)
@@ -27,22 +28,34 @@ func TestUnreadableIsShown(t *testing.T) {
 		lag, oldest float64
 		json        string // what follows "lag":
 	}{
-		"it can be read": {consumer.PartitionState{Committed: 10, HighWatermark: 12, Lag: 2}, 2, 0, `2,"oldest_unfinished":null,"unreadable":null}`},
-		"all is read":    {consumer.PartitionState{Committed: 10, HighWatermark: 10}, 0, 0, `0,"oldest_unfinished":null,"unreadable":null}`},
+		"it can be read": {consumer.PartitionState{Committed: 10, HighWatermark: 12, Lag: 2}, 2, 0,
+			`2,"oldest_unfinished":null,"unreadable":null}`},
+		"all is read": {consumer.PartitionState{Committed: 10, HighWatermark: 10}, 0, 0,
+			`0,"oldest_unfinished":null,"unreadable":null}`},
 		"not fetched yet": {consumer.PartitionState{Committed: 10, HighWatermark: -1}, none, 0,
 			`null,"oldest_unfinished":null,"unreadable":null}`},
-		"beyond the end": {consumer.PartitionState{Committed: 10, HighWatermark: 7}, none, 0, `null,"oldest_unfinished":null,"unreadable":null}`},
-		"unreadable, more is there": {consumer.PartitionState{Committed: 10, HighWatermark: 12, Lag: 2, Unreadable: at10}, 2, 90,
-			`2,"oldest_unfinished":null,"unreadable":{"since":"` + since.Format(time.RFC3339) + `","offset":10,"reason":"no leader"}}`},
-		"unreadable, the end is not known": {consumer.PartitionState{Committed: 10, HighWatermark: -1, Unreadable: at10}, none, 90, `null,`},
-		"unreadable, nothing more was there": {consumer.PartitionState{Committed: 10, HighWatermark: 10, Unreadable: at10}, none, 90,
+		"beyond the end": {consumer.PartitionState{Committed: 10, HighWatermark: 7}, none, 0,
+			`null,"oldest_unfinished":null,"unreadable":null}`},
+		"unreadable, more is there": {consumer.PartitionState{Committed: 10, HighWatermark: 12, Lag: 2,
+			Unreadable: at10}, 2, 90,
+			`2,"oldest_unfinished":null,"unreadable":{"since":"` + since.Format(time.RFC3339) +
+				`","offset":10,"reason":"no leader"}}`},
+		"unreadable, the end is not known": {consumer.PartitionState{Committed: 10, HighWatermark: -1,
+			Unreadable: at10}, none, 90, `null,`},
+		"unreadable, nothing more was there": {consumer.PartitionState{Committed: 10, HighWatermark: 10,
+			Unreadable: at10}, none, 90,
 			`null,"oldest_unfinished":null,"unreadable":{"since"`},
-		"unreadable beyond the end": {consumer.PartitionState{Committed: 10, HighWatermark: 7, Unreadable: at10}, none, 90, `null,`},
-		"unreadable from the beginning": {consumer.PartitionState{Committed: -1, HighWatermark: -1, Unreadable: nowhere}, none, 90,
+		"unreadable beyond the end": {consumer.PartitionState{Committed: 10, HighWatermark: 7, Unreadable: at10}, none,
+			90, `null,`},
+		"unreadable from the beginning": {consumer.PartitionState{Committed: -1, HighWatermark: -1,
+			Unreadable: nowhere}, none, 90,
 			`null,"oldest_unfinished":null,"unreadable":{"since":"` + since.Format(time.RFC3339) + `","offset":null,`},
-		"an older event waits":  {consumer.PartitionState{Committed: 3, HighWatermark: 12, Lag: 9, Unreadable: at10, Oldest: aged(time.Hour)}, 9, 3600, `9,`},
-		"a newer event waits":   {consumer.PartitionState{Committed: 3, HighWatermark: 12, Lag: 9, Unreadable: at10, Oldest: aged(time.Minute)}, 9, 90, `9,`},
-		"an event of our clock": {consumer.PartitionState{Committed: 3, HighWatermark: 4, Lag: 1, Oldest: aged(-time.Minute)}, 1, 0, `1,`},
+		"an older event waits": {consumer.PartitionState{Committed: 3, HighWatermark: 12, Lag: 9, Unreadable: at10,
+			Oldest: aged(time.Hour)}, 9, 3600, `9,`},
+		"a newer event waits": {consumer.PartitionState{Committed: 3, HighWatermark: 12, Lag: 9, Unreadable: at10,
+			Oldest: aged(time.Minute)}, 9, 90, `9,`},
+		"an event of our clock": {consumer.PartitionState{Committed: 3, HighWatermark: 4, Lag: 1,
+			Oldest: aged(-time.Minute)}, 1, 0, `1,`},
 	} {
 		c.state.TopicPartition = event.TopicPartition{Topic: "mark-read", Partition: 3}
 		p := partition{PartitionState: c.state}
@@ -58,8 +71,9 @@ func TestUnreadableIsShown(t *testing.T) {
 		if known != (c.lag != none) || known && lag != c.lag {
 			t.Errorf("%s: markread_partition_lag %v, %t; want %v", name, lag, known, c.lag)
 		}
-		if gauges[descOldest] != c.oldest || s.shownLane(event.Live).OldestSeconds != c.oldest {
-			t.Errorf("%s: oldest %v and %v, want %v", name, gauges[descOldest], s.shownLane(event.Live).OldestSeconds, c.oldest)
+		if gauges[descOldest] != c.oldest || s.lane(event.Live).OldestSeconds != c.oldest {
+			t.Errorf("%s: oldest %v and %v, want %v", name, gauges[descOldest], s.lane(event.Live).OldestSeconds,
+				c.oldest)
 		}
 		want := 0.0
 		if c.state.Unreadable != nil {
@@ -68,7 +82,7 @@ func TestUnreadableIsShown(t *testing.T) {
 		if v, ok := gauges[descUnreadable]; !ok || v != want {
 			t.Errorf("%s: markread_partition_unreadable %v, %t; want %v", name, v, ok, want)
 		}
-		shown := p.shown(nil)
+		shown := p.shown(at, nil)
 		if u := shown.Unreadable; u != nil && u.Do != c.state.Unreadable.Do {
 			t.Errorf("%s: the remedy is %q", name, u.Do)
 		}

@@ -1,24 +1,22 @@
-// Package worker turns mark-read events into API calls: it fetches them, collapses what is superseded,
-// calls no faster than the quota allows, retries what is worth it, and parks the rest as dead letters.
+// Package worker turns mark-read events into API calls: it fetches and collapses them, calls no
+// faster than the quota allows, retries what is worth it, and writes dead letters of the rest.
 //
-// The decisions are in parts that have no clock, no goroutine and no I/O, so that they can be tested and
-// simulated: backlog (what is called next), quota (when), hold (whether at all), and core, which puts
-// them together and decides how an event ends. Worker is their hands: it holds the lock, makes the calls,
-// writes the letters and commits. console shows what it does.
+// Package engine makes the decisions; it has no clock, no goroutine and no I/O, so that it can be
+// tested and simulated. Worker carries them out: it holds the lock, makes the calls, writes the
+// letters and commits. console shows it. It knows no Kafka protocol (package consumer) and no HTTP
+// (imclient).
 //
-// What the package does not do: it knows no Kafka protocol (package consumer) and no HTTP (imclient).
-//
-// Goroutines. Run waits for everything that it starts. For each generation serve owns: the fetchers, one
-// dispatcher, one goroutine a call, one that writes letters, one that commits, one that watches the key, one that watches the
-// offsets. At a revoke or a stop the
-// fetchers and the dispatcher end first; what is out has DrainTimeout to end; then the last commit.
+// Goroutines. Run waits for everything that it starts. For each generation serve owns the fetchers,
+// one dispatcher, one goroutine for each call, and one each that writes letters, commits, watches
+// the key and watches the offsets. At a revoke or a stop the fetchers and the dispatcher end first;
+// what is in flight has DrainTimeout to end; then the last commit.
 //
 // Non-obvious:
-//   - Everything about events belongs to a generation object and goes with it. What is about the server
-//     (permits, holds, the memory of what was applied) belongs to the process and stays.
+//   - Everything about events belongs to a generation object and goes with it. What is about the
+//     server (permits, holds, the memory of what was applied) belongs to the process and stays.
 //   - A call that was cut off by a stop is no failure and no attempt.
-//   - The permit of a call is returned by the same step that settles it, under the same lock: a state in
-//     between can't be seen.
+//   - The permit of a call is returned by the step that settles it, under the same lock: nobody
+//     sees a state in between.
 package worker
 
 import (
@@ -38,23 +36,21 @@ import (
 	"markread/consumer/kafkaclient"
 	"markread/consumer/logthrottle"
 	"markread/imclient"
-	"markread/worker/backlog"
-	"markread/worker/hold"
-	"markread/worker/quota"
+	"markread/worker/engine"
 )
 
 // Caller makes one API call. *imclient.Client is one.
 type Caller interface {
-	// MarkRead makes at most one request. It returns nil, an *imclient.Error, the cause of ctx's end, or what the lease of ctx returned
-	// (imclient.WithLease).
+	// MarkRead makes at most one request. It returns nil, an *imclient.Error, the cause of ctx's
+	// end, or what the lease of ctx returned (imclient.WithLease).
 	MarkRead(ctx context.Context, read imclient.Read) error
 	// Now is the later of our clock and the server's.
 	Now() time.Time
-	// KeyChanged says whether the key is another one than that of the last signature. It may read a file.
+	// KeyChanged reports whether the key is not that of the last signature. It may read a file.
 	KeyChanged() bool
 }
 
-// Options say how a worker works. All must be set but where noted.
+// Options configure a worker. All must be set except where noted.
 type Options struct {
 	Kafka  *kafkaclient.Client
 	IM     Caller
@@ -64,15 +60,15 @@ type Options struct {
 	Rate        int // calls a second of the whole group; 0: no quota
 	MaxInFlight int // calls at the same time; with Rate 0 only
 	MaxPending  int // conversations in memory at which fetching pauses
-	MaxRejected int // per cent of the last 500 ends of a lane that may be rejected or invalid
+	MaxRejected int // per cent of a lane's last 500 outcomes that may be rejected or invalid
 	Attempts    int // counted failures that make a dead letter
 	Backoff     imclient.Backoff
 
 	MaxReplays int // replays after which a letter is parked, which its log line says; 0: none is
 
-	CallTimeout  time.Duration // of one call: longer than that none is out
+	CallTimeout  time.Duration // of one call: none is in flight for longer
 	CommitEvery  time.Duration
-	DrainTimeout time.Duration // how long a revoke or a stop waits for what is out
+	DrainTimeout time.Duration // how long a revoke or a stop waits for what is in flight
 
 	Log             zerolog.Logger
 	Version, Commit string // shown in the state; may be empty
@@ -89,78 +85,69 @@ type Worker struct {
 	started time.Time
 
 	mu         sync.Mutex
-	core       *core
+	engine     *engine.Engine
 	generation *consumer.Generation         // nil between generations
-	lost       map[string]int64             // of the generations before
-	roomy      [backlog.Lanes]chan struct{} // closed when a full lane has room again; nil: nobody waits
+	lost       map[string]int64             // of the generations before, by topic
+	full       map[event.Lane]chan struct{} // closed when the lane has capacity
 
 	unclean error // what the last generation left undone at its end; Run and serve's own
 
-	member  atomic.Bool     // within a generation
-	thin    logthrottle.Log // of failures that repeat
-	wake    chan struct{}   // something came in: the dispatcher or the drain looks again
-	letters chan struct{}   // letters wait to be written
-	turned  atomic.Int64    // when the dispatcher or the group's loop last looked, Unix nanoseconds; 0: not yet
-	left    atomic.Int64    // when the last generation ended, Unix nanoseconds; 0: there was none
+	member    atomic.Bool     // within a generation
+	throttled logthrottle.Log // of failures that repeat
+	wake      chan struct{}   // something came in: the dispatcher or the drain rechecks
+	letters   chan struct{}   // letters wait to be written
+	turned    atomic.Int64    // when dispatch or the group's loop iterated last, Unix ns; 0: never
+	left      atomic.Int64    // when the last generation ended, Unix ns; 0: none did
 }
 
 // New returns a worker that does nothing until Run.
 func New(options Options) (*Worker, error) {
-	switch {
-	case options.Kafka == nil || options.IM == nil:
-		return nil, errors.New("worker: Kafka and IM must be set")
-	case options.Rate < 0:
-		return nil, fmt.Errorf("worker: Rate is %d; it is calls a second, or 0 for no quota", options.Rate)
-	case options.Rate == 0 && options.MaxInFlight < 1:
-		return nil, errors.New("worker: without a rate, MaxInFlight must be at least 1")
-	case options.MaxPending < 1 || options.Attempts < 1:
-		return nil, errors.New("worker: MaxPending and Attempts must be at least 1")
-	case options.MaxRejected < 1 || options.MaxRejected > 100:
-		return nil, fmt.Errorf("worker: MaxRejected is %d; it is per cent, 1 to 100", options.MaxRejected)
-	case options.CallTimeout <= 0 || options.CallTimeout+proofMargin >= kafkaclient.SessionTimeout:
-		return nil, fmt.Errorf("worker: CallTimeout is %v; with %v it must end within a session of %v", options.CallTimeout, proofMargin, kafkaclient.SessionTimeout)
-	case options.CommitEvery <= 0 || options.DrainTimeout <= 0:
-		return nil, errors.New("worker: CommitEvery and DrainTimeout must be positive")
+	switch o := options; { // the command line names the flag before
+	case o.Kafka == nil, o.IM == nil, o.Rate < 0, o.Rate == 0 && o.MaxInFlight < 1,
+		o.MaxPending < 1, o.MaxRejected < 1, o.MaxRejected > 100, o.Attempts < 1,
+		o.CommitEvery <= 0, o.DrainTimeout <= 0:
+		return nil, errors.New("worker: an option is not set, or out of its range")
+	case o.CallTimeout <= 0, o.CallTimeout+proofMargin >= kafkaclient.SessionTimeout:
+		return nil, fmt.Errorf("worker: CallTimeout is %v; with %v it must end within a session "+
+			"of %v", o.CallTimeout, proofMargin, kafkaclient.SessionTimeout)
 	}
 	w := &Worker{
 		options: options,
-		metrics: newMetrics(options.Version, options.Commit),
+		metrics: newMetrics(),
 		started: time.Now(),
+		full:    map[event.Lane]chan struct{}{},
 		lost:    map[string]int64{options.Topics.Live: 0},
 		wake:    make(chan struct{}, 1),
 		letters: make(chan struct{}, 1),
 	}
-	seed := maphash.MakeSeed()
-	w.core = &core{
-		attempts:   options.Attempts,
-		maxReplays: options.MaxReplays,
-		maxPending: options.MaxPending,
-		maxEvents:  defaultMaxEvents,
-		backoff:    options.Backoff,
-		jitter: func(id string, failures int) float64 {
-			return float64(maphash.Comparable(seed, struct {
-				id string
-				n  int
-			}{id, failures})>>11) / (1 << 53)
-		},
-		topics: options.Topics,
-		log:    options.Log, announce: announcer{log: options.Log},
-		seen:   w.metrics,
-		quota:  quota.New(),
-		holds:  hold.New(options.MaxRejected),
-		memory: backlog.NewMemory(),
-	}
 	if options.Topics.Backfill != "" {
 		w.lost[options.Topics.Backfill] = 0
 	}
-	if options.Rate == 0 {
-		w.core.quota = quota.Uncapped(options.MaxInFlight)
+	if options.Rate > 0 {
+		options.MaxInFlight = 0
 	}
+	type attempt struct {
+		id string
+		n  int
+	}
+	seed := maphash.MakeSeed()
+	w.engine = engine.New(engine.Options{
+		Topics:      options.Topics,
+		Attempts:    options.Attempts,
+		MaxInFlight: options.MaxInFlight,
+		MaxPending:  options.MaxPending,
+		MaxRejected: options.MaxRejected,
+		Backoff:     options.Backoff,
+		Jitter: func(id string, failures int) float64 {
+			return float64(maphash.Comparable(seed, attempt{id, failures})>>11) / (1 << 53)
+		},
+		Observer: &observer{metrics: w.metrics, log: options.Log, maxReplays: options.MaxReplays},
+	})
 	return w, nil
 }
 
-// Run works until ctx ends, then drains, commits and leaves the group. It returns nil when all of that went
-// through, and an error when it did not, or when it can't work at all (consumer.Client.Consume says when).
+// Run works until ctx ends, then drains, commits and leaves the group. It returns an error when any
+// of that failed, or when it can't work at all (see consumer.Consume).
 func (w *Worker) Run(ctx context.Context) error {
 	options := consumer.GroupOptions{
 		Group:  w.options.Group,
@@ -170,14 +157,16 @@ func (w *Worker) Run(ctx context.Context) error {
 		Turned: w.turn,
 	}
 	if w.options.Rate > 0 {
-		options.Share = func(all, owned []event.TopicPartition) int { return Share(w.options.Rate, all, owned) }
+		options.Share = func(all, owned []event.TopicPartition) int {
+			return engine.Share(w.options.Rate, all, owned)
+		}
 	}
-	err := consumer.Consume(ctx, w.options.Kafka, options, w.serve)
-	if err != nil {
+	if err := consumer.Consume(ctx, w.options.Kafka, options, w.serve); err != nil {
 		return err
 	}
 	if w.unclean != nil {
-		return fmt.Errorf("stopped, but not cleanly: %w; nothing is lost, but some calls will be made again", w.unclean)
+		return fmt.Errorf("stopped, but not cleanly: %w; nothing is lost, "+
+			"but some calls will be made again", w.unclean)
 	}
 	return nil
 }
@@ -187,23 +176,26 @@ func (w *Worker) serve(ctx context.Context, g *consumer.Generation) {
 	w.begin(g)
 	defer w.end(g)
 
-	// What is out when the generation ends is finished, so it has a context of its own.
-	work, abandon := context.WithCancel(imclient.WithLease(context.Background(), func() error { return w.lease(g) }))
+	// What is in flight when the generation ends is finished, so it has a context of its own.
+	work, abandon := context.WithCancel(
+		imclient.WithLease(context.Background(), func() error { return w.lease(g) }))
 	defer abandon()
 
 	var calls, taking, writing sync.WaitGroup
+	topic := deadletter.NewWriter(w.options.Kafka, w.options.Topics.DeadLetter)
 	taking.Go(func() { w.dispatch(ctx, work, g, &calls) })
-	writing.Go(func() { w.writeLetters(work, deadletter.NewWriter(w.options.Kafka, w.options.Topics.DeadLetter)) })
-	writing.Go(func() { every(work, w.options.CommitEvery, func() { _ = w.commit(work, g) }) }) // its error is logged
+	writing.Go(func() { w.writeLetters(work, topic) })
+	writing.Go(func() { every(work, w.options.CommitEvery, func() { _ = w.commit(work, g) }) })
 	writing.Go(func() { w.watchKey(work) })
-	writing.Go(func() { w.watchWatermarks(work, g) })
+	writing.Go(func() { w.watchStalls(work, g) })
 
 	g.Fetch(ctx, sink{w})
 	taking.Wait()
 	w.turn()
 	drained := w.drain()
 	w.turn()
-	last, cancel := context.WithTimeout(context.Background(), lastCommit) // with what is left of the commit before it
+	// The last commit, and what is left of the one before it.
+	last, cancel := context.WithTimeout(context.Background(), lastCommit)
 	defer cancel()
 	abandon()
 	calls.Wait()
@@ -211,7 +203,7 @@ func (w *Worker) serve(ctx context.Context, g *consumer.Generation) {
 	w.unclean = errors.Join(drained, w.commit(last, g))
 }
 
-// begin makes g the generation that is worked on.
+// begin starts working on g.
 func (w *Worker) begin(g *consumer.Generation) {
 	all, assigned := g.All(), g.Assigned()
 	w.metrics.generations.Inc()
@@ -221,28 +213,26 @@ func (w *Worker) begin(g *consumer.Generation) {
 	now := time.Now()
 	w.generation = g
 	w.member.Store(true)
-	w.core.begin(now, g)
-	if len(assigned) == 0 {
-		w.core.probeless(now)
+	w.engine.Begin(now, g, len(assigned), len(all))
+	if w.options.Rate == 0 {
+		return
 	}
-	w.core.holds.Spread(now, float64(len(all))/float64(max(1, len(assigned))))
-	if w.options.Rate > 0 {
-		if why, do := g.Mismatch(); why != "" {
-			w.core.apart(now, why, do)
-		} else {
-			w.core.share(now, Share(w.options.Rate, all, assigned), len(all))
-		}
-		w.options.Log.Info().Int("rate", w.options.Rate).Int("share", w.core.quota.Share()).Int("assigned", len(assigned)).
-			Int("partitions", len(all)).Msg("this worker's share of the rate")
+	if why, do := g.Mismatch(); why != "" {
+		w.engine.SetMismatch(now, why, do)
+	} else {
+		w.engine.SetShare(now, engine.Share(w.options.Rate, all, assigned))
 	}
+	w.options.Log.Info().Int("rate", w.options.Rate).Int("share", w.engine.State(now).Share).
+		Int("assigned", len(assigned)).Int("partitions", len(all)).
+		Msg("this worker's share of the rate")
 }
 
-// end gives g and all that is in memory of it up.
+// end drops g and its in-memory state.
 func (w *Worker) end(g *consumer.Generation) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
-	w.core.end(now)
+	w.engine.End(now)
 	for topic, n := range g.Lost() {
 		w.lost[topic] += n
 	}
@@ -251,13 +241,15 @@ func (w *Worker) end(g *consumer.Generation) {
 	w.left.Store(now.UnixNano())
 }
 
-// proofMargin is what a call may take beside its own timeout: until it is sent, and until its connection is closed.
+// proofMargin is what a call may take beside its timeout, until it is sent and its connection
+// closed.
 const proofMargin = time.Second
 
-// errNoProof says that a call was not sent.
+// errNoProof is why a call was not sent.
 var errNoProof = errors.New("this worker may have been given up by its group")
 
-// lease says whether a call that is sent now ends before another worker can have our partitions: before our session ends.
+// lease returns an error unless a call that is sent now ends before another worker can have our
+// partitions: before our session ends.
 func (w *Worker) lease(g *consumer.Generation) error {
 	if g.ProofAge() > kafkaclient.SessionTimeout-w.options.CallTimeout-proofMargin {
 		return errNoProof
@@ -269,27 +261,27 @@ func (w *Worker) lease(g *consumer.Generation) error {
 func (w *Worker) Pause() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.core.pause(time.Now())
+	w.engine.Pause(time.Now())
 }
 
-// Resume ends a pause. With acceptRejections it also ends the holds for rejections: of their lanes the next
-// 10,000 events that are rejected or invalid go to the dead letters.
+// Resume ends a pause. With acceptRejections it also ends the holds for rejections: the next 10,000
+// events of their lanes that are rejected or invalid become dead letters.
 func (w *Worker) Resume(acceptRejections bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.core.resume(time.Now(), acceptRejections)
-	w.changed()
+	w.engine.Resume(time.Now(), acceptRejections)
+	w.wakeWaiting()
 }
 
-// Ready says whether the worker is a member of the group, or was one a moment ago.
+// Ready reports whether the worker is a member of the group, or was one a moment ago.
 func (w *Worker) Ready() bool {
 	left := w.left.Load()
 	return w.member.Load() || left != 0 && time.Since(time.Unix(0, left)) < groupSilence
 }
 
-// Healthy says what stands still, if anything does: within a generation the dispatcher or the drain, else
-// the group's loop, which tries to join again and again. It takes no lock: one that nobody gives back is
-// among what it must notice.
+// Healthy returns an error that names what stands still, if anything does: within a generation the
+// dispatcher or the drain, else the group's loop, which retries to join. It takes no lock: one that
+// is never released is among what it must notice.
 func (w *Worker) Healthy() error {
 	turned := w.turned.Load()
 	if turned == 0 {

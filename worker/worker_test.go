@@ -111,7 +111,8 @@ func TestStopWithoutKafka(t *testing.T) {
 	})
 }
 
-// A stop with a server that hangs ends within the drain timeout: the calls have their own, shorter one.
+// A stop with a server that hangs ends within the drain timeout: the calls have their own, shorter
+// one.
 func TestStopWhileCallsHang(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		if err := s.sandbox.SetFaults(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindHang}}}); err != nil {
@@ -131,7 +132,8 @@ func TestStopWhileCallsHang(t *testing.T) {
 	})
 }
 
-// Unreachable brokers make a worker unready after a minute, but a restart would not help: it stays healthy.
+// Unreachable brokers make a worker unready after a minute, but a restart would not help: it stays
+// healthy.
 func TestReadyAndHealthy(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		w := s.start(nil)
@@ -153,11 +155,12 @@ func TestReadyAndHealthy(t *testing.T) {
 	})
 }
 
-// While the dead-letter topic refuses, nothing is lost, nothing is committed past a letter, and the topic
-// is not stormed; afterwards it gets all letters.
+// While the dead-letter topic refuses, nothing is lost, nothing is committed past a letter, and the
+// topic is not stormed; afterwards it gets all letters.
 func TestDeadLetterTopicRefuses(t *testing.T) {
 	inBubble(t, func(s *stack) {
-		refuses := s.broker.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topics.DeadLetter, Err: kerr.NotEnoughReplicas, Count: -1})
+		refuses := s.broker.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topics.DeadLetter,
+			Err: kerr.NotEnoughReplicas, Count: -1})
 		w := s.start(nil)
 		time.Sleep(3 * time.Second)
 		values := make([]string, 300)
@@ -187,7 +190,8 @@ func TestDeadLetterTopicRefuses(t *testing.T) {
 	})
 }
 
-// A backfill that fills its half of the memory pauses and goes on, and live events don't wait for it.
+// A backfill that fills its half of the memory pauses and goes on, and live events don't wait for
+// it.
 func TestFetchingPausesAndGoesOn(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		now := time.Now().Unix()
@@ -214,7 +218,8 @@ func TestFetchingPausesAndGoesOn(t *testing.T) {
 	})
 }
 
-// Conversations whose calls fail again and again fill a lane's memory. The other lane's events pass, and what ends makes room.
+// Conversations whose calls fail again and again fill a lane's memory. The other lane's events
+// pass, and what ends makes room.
 func TestABacklogFullOfRetries(t *testing.T) {
 	tooLongForARace(t)
 	inBubble(t, func(s *stack) {
@@ -223,8 +228,10 @@ func TestABacklogFullOfRetries(t *testing.T) {
 		s.crowd(topics.Backfill, "bulk", 0, 6000)
 		time.Sleep(5 * time.Minute)
 		before := w.State()
-		if n := before.Lanes.Backfill.Conversations; n < 10 || before.Totals.Applied == 0 || before.Totals.Received == 6000 {
-			t.Errorf("%d backfill conversations wait, %d events received, %d applied: the memory is not full of retries", n, before.Totals.Received, before.Totals.Applied)
+		if n := before.Lanes.Backfill.Conversations; n < 10 || before.Totals.Applied == 0 ||
+			before.Totals.Received == 6000 {
+			t.Errorf("%d backfill conversations wait, %d events received, %d applied: the memory is not full of "+
+				"retries", n, before.Totals.Received, before.Totals.Applied)
 		}
 		published := 0
 		for i := 0; published < 20; i++ {
@@ -291,7 +298,8 @@ func TestOutageHolds(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		w := s.start(nil)
 		time.Sleep(5 * time.Second)
-		if err := s.sandbox.SetFaults(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 502}}}); err != nil {
+		if err := s.sandbox.SetFaults(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindStatus,
+			Status: 502}}}); err != nil {
 			t.Fatal(err)
 		}
 		now := time.Now().Unix()
@@ -325,7 +333,8 @@ func TestMetricsAddUp(t *testing.T) {
 		now := time.Now().Unix()
 		var values []string
 		for i := range 3000 {
-			values = append(values, eventJSON(fmt.Sprint("reader", i%700), "peer", now-int64(i%9)), fmt.Sprintf(`{"Report_Account":"reader%d"}`, i))
+			values = append(values, eventJSON(fmt.Sprint("reader", i%700), "peer", now-int64(i%9)),
+				fmt.Sprintf(`{"Report_Account":"reader%d"}`, i))
 		}
 		s.publish(topics.Live, values...)
 		w := s.start(nil)
@@ -343,7 +352,8 @@ func TestMetricsAddUp(t *testing.T) {
 					sum[f.GetName()] += m.GetCounter().GetValue() + m.GetGauge().GetValue()
 				}
 			}
-			if got := sum["markread_events_total"] + sum["markread_backlog_events"] + sum["markread_events_returned_total"]; got != sum["markread_events_received_total"] {
+			if got := sum["markread_events_total"] + sum["markread_backlog_events"] +
+				sum["markread_events_returned_total"]; got != sum["markread_events_received_total"] {
 				t.Fatalf("%v events received, %v accounted for", sum["markread_events_received_total"], got)
 			}
 		}
@@ -353,8 +363,10 @@ func TestMetricsAddUp(t *testing.T) {
 		for _, f := range families {
 			names = append(names, f.GetName())
 		}
-		for _, name := range []string{"markread_calls_total", "markread_held", "markread_quota_limit", "markread_build_info", "markread_event_age_seconds",
-			"markread_ready", "markread_events_lost_total", "markread_dead_letters_total", "markread_commit_failures_total"} {
+		for _, name := range []string{"markread_calls_total", "markread_held", "markread_quota_limit",
+			"markread_build_info", "markread_event_age_seconds",
+			"markread_ready", "markread_events_lost_total", "markread_dead_letters_total",
+			"markread_commit_failures_total"} {
 			if !slices.Contains(names, name) {
 				t.Errorf("%s is missing", name)
 			}

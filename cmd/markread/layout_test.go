@@ -28,15 +28,19 @@ var mayImport = map[string][]string{
 	"cmd/markread/cli/config": {"worker", "consumer/event", "consumer/kafkaclient", "imclient"}, // whose options it makes
 	"cmd/markread/exam/kit":   {"cmd/markread/cli", "consumer/broker", "worker/preflight"},      // the program, and the names of a check's document
 	"cmd/rows":                {},                                                               // makes what backfill reads
-	// The engine and its parts. The parts don't know the engine; backlog and quota know nothing of ours, so that they can be simulated.
-	"worker":         {"worker/backlog", "worker/quota", "worker/hold", "worker/console", "consumer", "consumer/deadletter", "consumer/event", "consumer/kafkaclient", "consumer/logthrottle", "imclient"},
-	"worker/backlog": {},
-	"worker/quota":   {},
-	"worker/hold":    {"imclient"},                                        // for the classes of failures
-	"worker/console": {"consumer/printable", "worker/format", "imclient"}, // for what is this machine; for the client's token
+	// The engine decides, its parts decide for it without knowing it, and worker carries decisions out. The engine knows no page, no Kafka
+	// client and no context; backlog and quota know nothing of ours. So all of them can be simulated.
+	"worker":            {"worker/engine", "worker/hold", "worker/console", "consumer", "consumer/deadletter", "consumer/event", "consumer/kafkaclient", "consumer/logthrottle", "imclient"},
+	"worker/engine":     {"worker/backlog", "worker/quota", "worker/hold", "consumer/event", "imclient"},
+	"worker/engine/sim": {}, // tests only
+	"worker/backlog":    {},
+	"worker/quota":      {},
+	"worker/hold":       {"imclient"},                                        // for the classes of failures
+	"worker/console":    {"consumer/printable", "worker/format", "imclient"}, // for what is this machine; for the client's token
+	"worker/stacksim":   {},                                                  // tests only
 	// What is found out about a deployment and about a group. They don't know the worker's inside.
 	"worker/format":      {"consumer/printable"},
-	"worker/groupstatus": {"worker", "worker/console", "worker/format", "consumer", "consumer/admin", "consumer/deadletter", "consumer/event", "consumer/kafkaclient"}, // worker: for the share of a rate
+	"worker/groupstatus": {"worker/engine", "worker/console", "worker/format", "consumer", "consumer/admin", "consumer/deadletter", "consumer/event", "consumer/kafkaclient"}, // worker: for the share of a rate
 	"worker/preflight":   {"worker/console", "worker/format", "consumer", "consumer/admin", "consumer/event", "consumer/kafkaclient", "imclient"},
 	// Kafka and the API know neither each other nor the engine.
 	"consumer":             {"consumer/batch", "consumer/event", "consumer/kafkaclient", "consumer/offsets"},
@@ -72,7 +76,7 @@ var onlyIn = map[string][]string{
 }
 
 // pure are the state machines: time comes in as an argument, and nothing runs or waits in them.
-var pure = []string{"worker/backlog", "worker/quota", "worker/hold", "consumer/offsets"}
+var pure = []string{"worker/engine", "worker/backlog", "worker/quota", "worker/hold", "consumer/offsets"}
 
 // The top level is fixed. What begins with a dot is not looked at.
 var topLevel = []string{"CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md", "cmd", "consumer", "deploy", "go.mod", "go.sum", "imclient", "worker"}

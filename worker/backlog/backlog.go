@@ -1,32 +1,33 @@
-// Package backlog holds what waits for a call: conversations, each with all its events collapsed into
-// the one with the largest read time.
+// Package backlog holds what waits for a call: conversations, each with all its events collapsed
+// into the one with the largest read time.
 //
-// It decides what an event waits behind and which conversation is called next; it doesn't decide when
-// (package quota, package hold), makes no calls, and doesn't know what a failure means. It is a pure
-// state machine: no goroutine, no clock, no I/O. It is not safe for concurrent use.
+// It decides which conversation is called next; it doesn't decide when (packages quota and hold),
+// makes no calls, and doesn't know what a failure means. It is a pure state machine: no goroutine,
+// no clock, no I/O. It is not safe for concurrent use.
 //
 // What it promises:
-//   - One call at a time for a conversation. Events that arrive meanwhile wait for its end; if it
+//   - One call of a conversation at a time. Events that arrive meanwhile wait for its end; if it
 //     succeeded and covered them, they are settled without a call of their own.
 //   - Reads are a lattice: only the largest T of a conversation matters. An event that an earlier
-//     success covers is superseded at once, as long as the success is remembered (see memory).
+//     success covers is superseded at once, as long as the success is remembered (see Memory).
 //   - Lane 0 goes strictly before lane 1, but lane 1 gets every 19th call (5.3 %), so that it can't
 //     starve. A conversation with events of both lanes is in the better one.
-//   - Within a lane the oldest goes first, by arrival. While first tries of the lane wait, its retries
-//     get at most every 10th call. While first tries of any lane wait, few retries are out: one that hangs
-//     holds its permit for many times as long as a call that is answered.
-//   - Probes take turns over conversations: one that was probed goes behind all that wait for a retry.
+//   - Within a lane the oldest goes first, by arrival. While first attempts of the lane wait, its
+//     retries get at most every 10th call. While first attempts of any lane wait, few retries are
+//     in flight: one that hangs holds its permit many times as long as a call that is answered.
+//   - Probes rotate over conversations: one that was probed goes behind all that wait for a retry.
 //
 // Non-obvious:
-//   - A retrying conversation goes on collapsing: it is in the map like any other, and its next call
-//     carries the largest T of that moment. That is why retries are scheduled here, not in the client.
-//   - What a success settles is decided when the call is taken, and by T for what arrives while it is
-//     out, never by when the answer comes: an event with a larger T than the one sent is not covered.
+//   - A retrying conversation continues collapsing: its next call carries the largest T of that
+//     moment. That is why retries are scheduled here, not in the client.
+//   - What a success settles is decided when the call is taken, and by T for what arrives while it
+//     is in flight, never by when the response comes: a larger T than the one sent is not covered.
 //   - A dropped conversation (dead-lettered) leaves the map at once: events that arrive while its
 //     letter is being written begin a new life, with no attempts.
 package backlog
 
 import (
+	"slices"
 	"time"
 )
 
@@ -34,8 +35,8 @@ import (
 const Lanes = 2
 
 const (
-	backfillEvery = 19 // of so many calls at least one is for the last lane when it waits: 5 % however one counts
-	retryEvery    = 10 // of so many calls at most one is a retry while first tries wait: 10 %
+	backfillEvery = 19 // of so many calls at least one is for the last lane when it waits: 5 %
+	retryEvery    = 10 // of so many calls at most one is a retry while first attempts wait: 10 %
 )
 
 // LaneSet is some of the lanes.
@@ -47,42 +48,41 @@ type Event struct {
 	ReadTime int64  // T, seconds since 1970
 	Ref      uint64 // names the event in what is settled
 	Attempts int    // that were counted before it came here
-	Record   string // what a dead letter will need. It begins with the conversation's ID, so that both share their bytes; the rest is only carried
-	Named    uint8  // how many bytes of it are the ID
+	Payload  string // the owner's; it begins with the conversation's ID, so that they share bytes
+	IDLen    uint8  // how many bytes of Payload are the ID
 }
 
 // ID names the conversation.
-func (e Event) ID() string { return e.Record[:e.Named] }
+func (e Event) ID() string { return e.Payload[:e.IDLen] }
 
 // Backlog is all waiting conversations.
 type Backlog struct {
-	conversations map[string]*Conversation
-	lanes         [Lanes]lane
-	memory        *Memory
-	start         time.Time
-	arrivals      int64
-	retriesOut    int   // calls that are out and not first tries
-	latest        int64 // no retry is due later
+	conversations   map[string]*Conversation
+	lanes           [Lanes]lane
+	memory          *Memory
+	start           time.Time
+	arrivals        int64
+	retriesInFlight int
+	latest          int64 // no retry is due later
 }
 
 // lane is the order of one lane, and what its fairness remembers.
 type lane struct {
-	fresh         queue // first tries, by arrival
+	fresh         queue // first attempts, by arrival
 	retries       queue // by the time they are due
-	conversations int   // waiting or out
-	bytes         int   // of their records
-	sinceRetry    int   // first tries taken since the last retry
+	conversations int   // waiting or in flight
+	bytes         int   // of their payloads
+	sinceRetry    int   // first attempts taken since the last retry
 	overtaken     int   // calls that better lanes took since this one's last, while it waited
 }
 
-// New returns an empty backlog. What memory remembers outlives it: it is about the server, not about
-// what waits. Times of later calls must not be before start.
+// New returns an empty backlog. What memory remembers outlives it: it is about the server, not
+// about what waits. Times of later calls must not be before start.
 func New(memory *Memory, start time.Time) *Backlog {
 	return &Backlog{conversations: map[string]*Conversation{}, memory: memory, start: start}
 }
 
-// Add takes an event in. It reports false when an earlier success covers the event: it needs no call
-// and is not kept.
+// Add adds an event. It returns false when an earlier success covers it: it is not kept.
 func (b *Backlog) Add(now time.Time, e Event) (kept bool) {
 	if b.memory.Covers(now, e.ID(), e.ReadTime) {
 		return false
@@ -109,8 +109,8 @@ func (b *Backlog) Add(now time.Time, e Event) (kept bool) {
 	return true
 }
 
-// appendRef appends a ref. append would double the slice, but in a large backlog the refs are half
-// of the memory.
+// appendRef appends a ref. append would double it, but in a large backlog the refs are half of the
+// memory.
 func appendRef(refs []uint64, ref uint64) []uint64 {
 	if n := len(refs); n == cap(refs) && n >= 8 {
 		refs = append(make([]uint64, 0, n+n/4), refs...)
@@ -118,14 +118,15 @@ func appendRef(refs []uint64, ref uint64) []uint64 {
 	return append(refs, ref)
 }
 
-// keepLargest makes e the event that the conversation is called for, if none has a larger T. The map must not hold on to the old record.
+// keepLargest makes e the event that the conversation is called for, if none has a larger T. The
+// map must not keep the old payload.
 func (b *Backlog) keepLargest(c *Conversation, e Event) {
 	if e.ReadTime < c.readTime {
 		return
 	}
-	b.lanes[c.lane].bytes += len(e.Record) - len(c.record)
+	b.lanes[c.lane].bytes += len(e.Payload) - len(c.payload)
 	delete(b.conversations, e.ID())
-	c.record, c.named, c.readTime, c.best = e.Record, e.Named, e.ReadTime, e.Ref
+	c.payload, c.idLen, c.readTime, c.best = e.Payload, e.IDLen, e.ReadTime, e.Ref
 	b.conversations[c.ID()] = c
 }
 
@@ -141,55 +142,70 @@ func (b *Backlog) move(c *Conversation, to int) {
 	b.relocate(c, int8(to))
 }
 
-// relocate counts a conversation for another lane.
 func (b *Backlog) relocate(c *Conversation, to int8) {
-	b.lanes[c.lane].conversations--
-	b.lanes[c.lane].bytes -= len(c.record)
+	b.count(c, -1)
 	c.lane = to
-	b.lanes[to].conversations++
-	b.lanes[to].bytes += len(c.record)
+	b.count(c, 1)
 }
 
-// forget lets go of a conversation.
 func (b *Backlog) forget(c *Conversation) {
 	delete(b.conversations, c.ID())
-	b.lanes[c.lane].conversations--
-	b.lanes[c.lane].bytes -= len(c.record)
+	b.count(c, -1)
 }
 
-// Ready says whether a conversation of the open lanes may be called now, and else when their next retry is
-// due (zero: not before something is added or answered).
-func (b *Backlog) Ready(now time.Time, open LaneSet) (ok bool, due time.Time) {
-	first := int64(-1)
+// count counts c n times more in its lane.
+func (b *Backlog) count(c *Conversation, n int) {
+	b.lanes[c.lane].conversations += n
+	b.lanes[c.lane].bytes += n * len(c.payload)
+}
+
+// soonest returns the queue of the open lanes with the conversation that may be called soonest: a
+// first attempt, else the retry that is due first; nil: nothing waits.
+func (b *Backlog) soonest(open LaneSet) (first *queue) {
 	for i := range b.lanes {
 		l := &b.lanes[i]
-		if !open[i] {
-			continue
-		}
-		if l.fresh.len() > 0 {
-			return true, time.Time{}
-		}
-		if l.retries.len() > 0 && (first < 0 || l.retries.top().key < first) {
-			first = l.retries.top().key
+		switch {
+		case !open[i]:
+		case l.fresh.len() > 0:
+			return &l.fresh
+		case l.retries.len() > 0 && (first == nil || l.retries.top().key < first.top().key):
+			first = &l.retries
 		}
 	}
-	if first < 0 {
-		return false, time.Time{}
+	return first
+}
+
+// Waiting reports whether any conversation of the open lanes waits, due or not.
+func (b *Backlog) Waiting(open LaneSet) bool { return b.soonest(open) != nil }
+
+// Ready reports whether a conversation of the open lanes may be called now, and else when their
+// next retry is due (zero: not before something is added or answered).
+func (b *Backlog) Ready(now time.Time, open LaneSet) (ok bool, due time.Time) {
+	first := b.soonest(open)
+	if first == nil || !first.top().retrying {
+		return first != nil, time.Time{}
 	}
-	due = b.start.Add(time.Duration(first))
+	due = b.start.Add(time.Duration(first.top().key))
 	return !due.After(now), due
 }
 
-// Take chooses the conversation of the open lanes to call now and marks it as out: the answer must be
-// reported with Succeeded, Retry, Defer or Drop. While first tries wait it takes no retry beyond maxRetries
-// that are out. It returns nil when nothing may be called (see Ready).
+// TakeProbe is Take for a probe: it doesn't wait for due times.
+func (b *Backlog) TakeProbe(open LaneSet) *Conversation {
+	first := b.soonest(open)
+	if first == nil {
+		return nil
+	}
+	return b.send(first.pop())
+}
+
+// Take chooses the conversation of the open lanes to call now and marks it as in flight: the result
+// must be reported with Succeeded, Retry, Defer or Drop. While first attempts wait it takes no
+// retry when maxRetries are in flight. It returns nil when nothing may be called (see Ready).
 func (b *Backlog) Take(now time.Time, open LaneSet, maxRetries int) *Conversation {
 	at := int64(now.Sub(b.start))
-	firstTries := false
-	for i := range b.lanes {
-		firstTries = firstTries || open[i] && b.lanes[i].fresh.len() > 0
-	}
-	full := firstTries && b.retriesOut >= maxRetries // no more retries, of whichever lane
+	first := b.soonest(open)
+	firstAttempts := first != nil && !first.top().retrying
+	full := firstAttempts && b.retriesInFlight >= maxRetries // of whichever lane
 	chosen := -1
 	for i := range b.lanes {
 		if !open[i] || !b.lanes[i].waits(at, full) {
@@ -210,74 +226,39 @@ func (b *Backlog) Take(now time.Time, open LaneSet, maxRetries int) *Conversatio
 	l := &b.lanes[chosen]
 	l.overtaken = 0
 	retry := l.retries.len() > 0 && l.retries.top().key <= at
-	if retry && l.fresh.len() > 0 && (l.sinceRetry < retryEvery-1 || full) {
-		retry = false
-	}
-	if retry {
+	if retry && (l.fresh.len() == 0 || l.sinceRetry >= retryEvery-1 && !full) {
 		l.sinceRetry = 0
-		return b.out(l.retries.pop())
+		return b.send(l.retries.pop())
 	}
 	l.sinceRetry++
-	return b.out(l.fresh.pop())
-}
-
-// TakeProbe chooses a conversation of the open lanes to find out whether a trouble is over. It doesn't wait
-// for due times: one that was never called goes first, then the retry that is due first. It returns nil when
-// nothing waits.
-func (b *Backlog) TakeProbe(open LaneSet) *Conversation {
-	var first *queue
-	for i := range b.lanes {
-		if !open[i] {
-			continue
-		}
-		if fresh := &b.lanes[i].fresh; fresh.len() > 0 {
-			return b.out(fresh.pop())
-		}
-		if r := &b.lanes[i].retries; r.len() > 0 && (first == nil || r.top().key < first.top().key) {
-			first = r
-		}
-	}
-	if first == nil {
-		return nil
-	}
-	return b.out(first.pop())
-}
-
-// Waiting says whether any conversation of the open lanes waits, due or not.
-func (b *Backlog) Waiting(open LaneSet) bool {
-	for i := range b.lanes {
-		if open[i] && b.lanes[i].fresh.len()+b.lanes[i].retries.len() > 0 {
-			return true
-		}
-	}
-	return false
+	return b.send(l.fresh.pop())
 }
 
 func (l *lane) waits(at int64, full bool) bool {
 	return l.fresh.len() > 0 || !full && l.retries.len() > 0 && l.retries.top().key <= at
 }
 
-func (b *Backlog) out(c *Conversation) *Conversation {
+func (b *Backlog) send(c *Conversation) *Conversation {
 	c.flight = &flight{sent: len(c.refs), ref: c.best, readTime: c.readTime, lane: c.lane}
 	if c.retrying {
-		b.retriesOut++
+		b.retriesInFlight++
 	}
 	return c
 }
 
-// back takes the call of c off what is out, and returns what was known of it.
-func (b *Backlog) back(c *Conversation) *flight {
+// end marks c as not in flight, and returns what was known of its call.
+func (b *Backlog) end(c *Conversation) *flight {
 	f := c.flight
 	c.flight = nil
 	if c.retrying {
-		b.retriesOut--
+		b.retriesInFlight--
 	}
 	return f
 }
 
 // Succeeded ends the call of c: it covers every event up to the T that was sent.
 func (b *Backlog) Succeeded(now time.Time, c *Conversation) Settled {
-	f := b.back(c)
+	f := b.end(c)
 	s := Settled{Refs: c.refs, Sent: f.sent, Applied: f.ref}
 	b.memory.Remember(now, c.ID(), f.readTime)
 	if len(f.newer) == 0 {
@@ -296,8 +277,8 @@ func (b *Backlog) Retry(c *Conversation, due time.Time) {
 	b.retry(c, int64(due.Sub(b.start)))
 }
 
-// Defer is Retry for a probe that brought nothing: c may be called again at due, but not before all others
-// that wait for a retry.
+// Defer is Retry for a probe that failed: c may be called again at due, but behind all other
+// retries.
 func (b *Backlog) Defer(c *Conversation, due time.Time) {
 	b.land(c)
 	b.retry(c, max(int64(due.Sub(b.start)), b.latest+1))
@@ -309,22 +290,21 @@ func (b *Backlog) retry(c *Conversation, key int64) {
 	b.latest = max(b.latest, key)
 }
 
-// Drop ends the call of c and forgets it, with all its events, those that arrived meanwhile included.
+// Drop ends the call of c and forgets it, with all its events and those that arrived meanwhile.
 func (b *Backlog) Drop(c *Conversation) Dropped {
 	b.land(c)
 	b.forget(c)
-	return Dropped{Refs: c.refs, Record: c.record, ReadTime: c.readTime}
+	return Dropped{Refs: c.refs, Payload: c.payload, ReadTime: c.readTime}
 }
 
-// land puts together what was sent and what arrived since.
 func (b *Backlog) land(c *Conversation) {
-	f := b.back(c)
+	f := b.end(c)
 	c.refs = append(c.refs, f.newer...)
 	b.relocate(c, f.lane)
 }
 
-// Hasten lets every waiting retry fall due before latest: what they waited for is over. spread gives a
-// fraction in [0, 1) of the time until then.
+// Hasten lets every waiting retry fall due before latest: what they waited for is over. spread
+// gives a fraction in [0, 1) of the time until then.
 func (b *Backlog) Hasten(now, latest time.Time, spread func(id string) float64) {
 	from, span := int64(now.Sub(b.start)), float64(latest.Sub(now))
 	b.latest = 0
@@ -337,42 +317,41 @@ func (b *Backlog) Hasten(now, latest time.Time, spread func(id string) float64) 
 	}
 }
 
-// Conversations is how many conversations of a lane wait or are out.
+// Conversations is how many conversations of a lane wait or are in flight.
 func (b *Backlog) Conversations(lane int) int { return b.lanes[lane].conversations }
 
-// Bytes is how large the records of a lane's conversations are.
+// Bytes is how large the payloads of a lane's conversations are.
 func (b *Backlog) Bytes(lane int) int { return b.lanes[lane].bytes }
 
-// Len is how many conversations wait or are out, over all lanes.
+// Len is how many conversations wait or are in flight, over all lanes.
 func (b *Backlog) Len() int { return len(b.conversations) }
 
-// findAtMost bounds how many events Find looks at beyond the oldest of each conversation.
+// findAtMost bounds how many events Find checks beyond the oldest of each conversation.
 const findAtMost = 1_000_000
 
-// Find returns the conversations that hold the given events. It walks the whole backlog, over the oldest
-// event of each conversation; when those were not enough (events without a key) over others too, but not
-// over more than findAtMost: some may not be found.
-func (b *Backlog) Find(refs []uint64) map[uint64]*Conversation {
-	wanted := make(map[uint64]bool, len(refs))
-	for _, ref := range refs {
-		wanted[ref] = true
-	}
-	found := make(map[uint64]*Conversation, len(refs))
-	looked := 0
-	for _, deep := range [2]bool{false, true} {
+// Find returns the conversations that hold the wanted events. It walks the whole backlog, over the
+// oldest event of each conversation; when that was not enough (events without a key), over the
+// others too, but not over more than findAtMost: some may not be found.
+func (b *Backlog) Find(wanted map[uint64]bool) map[uint64]*Conversation {
+	found := make(map[uint64]*Conversation, len(wanted))
+	checked := 0
+	for _, all := range [2]bool{false, true} {
 		for _, c := range b.conversations {
-			if len(found) == len(wanted) || looked > findAtMost {
+			if len(found) == len(wanted) || checked > findAtMost {
 				return found
 			}
-			c.holds(func(ref uint64) bool {
+			refs := c.refs[:1]
+			if all {
+				if refs = c.refs; c.flight != nil {
+					refs = slices.Concat(refs, c.flight.newer)
+				}
+				checked += len(refs)
+			}
+			for _, ref := range refs {
 				if wanted[ref] {
 					found[ref] = c
 				}
-				if deep {
-					looked++
-				}
-				return deep
-			})
+			}
 		}
 	}
 	return found

@@ -29,7 +29,8 @@ func newBench(t *testing.T) *bench {
 func (b *bench) add(id string, lane int, readTime int64) (ref uint64) {
 	b.t.Helper()
 	b.next++
-	if !b.Add(start, Event{Record: fmt.Sprint(id, b.next), Named: uint8(len(id)), Lane: lane, ReadTime: readTime, Ref: b.next}) {
+	if !b.Add(start, Event{Payload: fmt.Sprint(id, b.next), IDLen: uint8(len(id)), Lane: lane, ReadTime: readTime,
+		Ref: b.next}) {
 		b.t.Fatalf("%s at %d: not kept", id, readTime)
 	}
 	return b.next
@@ -50,7 +51,9 @@ func (b *bench) take(now time.Time, wantID string, wantTime int64) *Conversation
 // events is how many events wait or are out.
 func events(b *Backlog) (n int) {
 	for _, c := range b.conversations {
-		c.holds(func(uint64) bool { n++; return true })
+		if n += len(c.refs); c.flight != nil {
+			n += len(c.flight.newer)
+		}
 	}
 	return n
 }
@@ -74,8 +77,8 @@ func TestOfEqualTimesTheLaterStandsForAll(t *testing.T) {
 	b.add("a", 0, 10)
 	later := b.add("a", 0, 10)
 	c := b.take(start, "a", 10)
-	if d := b.Drop(c); d.Record != fmt.Sprint(c.ID(), later) || len(d.Refs) != 2 {
-		t.Fatalf("dropped %+v, want the record of event %d", d, later)
+	if d := b.Drop(c); d.Payload != fmt.Sprint(c.ID(), later) || len(d.Refs) != 2 {
+		t.Fatalf("dropped %+v, want the payload of event %d", d, later)
 	}
 }
 
@@ -152,11 +155,11 @@ func TestCoveredEventsNeedNoCall(t *testing.T) {
 		{9, at(599), false},
 		{11, at(1), true},
 	} {
-		if got := b.Add(row.now, Event{Record: "a", Named: 1, ReadTime: row.readTime}); got != row.kept {
+		if got := b.Add(row.now, Event{Payload: "a", IDLen: 1, ReadTime: row.readTime}); got != row.kept {
 			t.Errorf("T %d after %v: kept %v", row.readTime, row.now.Sub(start), got)
 		}
 	}
-	if !b.Add(at(601), Event{Record: "a", Named: 1, ReadTime: 5}) {
+	if !b.Add(at(601), Event{Payload: "a", IDLen: 1, ReadTime: 5}) {
 		t.Error("a repair after more than ten minutes was swallowed")
 	}
 }
@@ -310,13 +313,13 @@ func TestFind(t *testing.T) {
 	other := b.add("b", 0, 2)
 	c := b.take(start, "a", 2)
 	newer := b.add("a", 0, 3)
-	found := b.Find([]uint64{1, second, other, newer, 99})
+	found := b.Find(map[uint64]bool{1: true, second: true, other: true, newer: true, 99: true})
 	for ref, id := range map[uint64]string{1: "a", second: "a", other: "b", newer: "a"} {
 		if found[ref] == nil || found[ref].ID() != id {
 			t.Errorf("event %d: found %v, want %s", ref, found[ref], id)
 		}
 	}
-	if found[99] != nil || !found[1].Out() || found[other].Out() {
+	if found[99] != nil || !found[1].InFlight() || found[other].InFlight() {
 		t.Error("wrong state")
 	}
 	b.Succeeded(start, c)

@@ -1,26 +1,26 @@
 package backlog
 
-// Conversation is one reader and one peer, with the events that wait for a call. Its exported fields
-// are its owner's to keep; it must not be used after Succeeded or Drop.
+// Conversation is one reader and one peer, with the events that wait for a call. Its exported
+// fields are its owner's to keep; it must not be used after Succeeded or Drop.
 type Conversation struct {
-	Baseline uint64 // the owner's mark of the last attempt
-	Failures int32  // calls in a row that did not succeed: what the backoff grows with
-	Attempts int32  // those of them that count
-	Resigned bool   // its last call was refused for the signature, and is repeated with a new one
+	Baseline     uint64 // the owner's mark of the last attempt
+	Failures     int32  // calls in a row that did not succeed: what the backoff grows with
+	Attempts     int32  // those of them that count
+	NewSignature bool   // its last call was refused for the signature, and is repeated
 
 	lane     int8
 	retrying bool
-	named    uint8  // how long the ID is
+	idLen    uint8
 	index    int32  // in its queue
 	key      int64  // in its queue: the arrival of the oldest event, or the due time of a retry
-	record   string // of the event with the largest T, of equal T the later; it begins with the ID
+	payload  string // of the event with the largest T, of equal T the later
 	best     uint64
 	readTime int64
 	refs     []uint64
-	flight   *flight // not nil: a call is out
+	flight   *flight // nil: no call is in flight
 }
 
-// flight is what is known of a call that is out.
+// flight is what is known of a call in flight.
 type flight struct {
 	ref      uint64 // the event whose T was sent
 	readTime int64  // T
@@ -32,25 +32,25 @@ type flight struct {
 	newerLane  int8
 }
 
-// Settled is what a successful call settles: Refs[:Sent] waited for it, Applied among them with the T
-// that was sent; the others came while it was out and are covered by it.
+// Settled is what a successful call settles: Refs[:Sent] waited for it, Applied among them with the
+// T that was sent; the others arrived while it was in flight and are covered by it.
 type Settled struct {
 	Refs    []uint64
 	Sent    int
 	Applied uint64
 }
 
-// Dropped is what leaves without success: the record and the T are those of the event with the largest T.
+// Dropped is what leaves without success: the payload and T of the event with the largest T.
 type Dropped struct {
 	Refs     []uint64
-	Record   string
+	Payload  string
 	ReadTime int64
 }
 
 // ID names the conversation.
-func (c *Conversation) ID() string { return c.record[:c.named] }
+func (c *Conversation) ID() string { return c.payload[:c.idLen] }
 
-// ReadTime is the T to send, or while a call is out the one that was sent.
+// ReadTime is the T to send, or the one that was sent while a call is in flight.
 func (c *Conversation) ReadTime() int64 {
 	if c.flight != nil {
 		return c.flight.readTime
@@ -58,22 +58,22 @@ func (c *Conversation) ReadTime() int64 {
 	return c.readTime
 }
 
-// Out says whether a call is out.
-func (c *Conversation) Out() bool { return c.flight != nil }
+// InFlight reports whether a call is.
+func (c *Conversation) InFlight() bool { return c.flight != nil }
 
-// Retrying says whether the last call failed.
+// Retrying reports whether the last call failed.
 func (c *Conversation) Retrying() bool { return c.retrying }
 
 // Lane is the lane that the conversation waits in, or was called in.
 func (c *Conversation) Lane() int { return int(c.lane) }
 
-// Record is that of the event with the largest T.
-func (c *Conversation) Record() string { return c.record }
+// Payload is that of the event with the largest T.
+func (c *Conversation) Payload() string { return c.payload }
 
 // Oldest is the event that came first.
 func (c *Conversation) Oldest() (ref uint64) { return c.refs[0] }
 
-// arrive takes in an event while a call is out.
+// arrive adds an event while a call is in flight.
 func (f *flight) arrive(c *Conversation, e Event, arrival int64) {
 	f.lane = min(f.lane, int8(e.Lane))
 	if e.ReadTime <= f.readTime {
@@ -85,20 +85,4 @@ func (f *flight) arrive(c *Conversation, e Event, arrival int64) {
 	}
 	f.newer = appendRef(f.newer, e.Ref)
 	f.newerLane = min(f.newerLane, int8(e.Lane))
-}
-
-// holds calls yield for the events of the conversation until it returns false.
-func (c *Conversation) holds(yield func(ref uint64) bool) {
-	for _, ref := range c.refs {
-		if !yield(ref) {
-			return
-		}
-	}
-	if c.flight != nil {
-		for _, ref := range c.flight.newer {
-			if !yield(ref) {
-				return
-			}
-		}
-	}
 }

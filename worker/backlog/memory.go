@@ -11,8 +11,8 @@ const (
 )
 
 // Memory knows what was last applied, so that an event that is covered already costs no call. It is
-// bounded, and it forgets: a deliberate repair, which needs the call, must not be swallowed for long.
-// The zero value is not ready; use NewMemory.
+// bounded, and it forgets: a deliberate repair, which needs the call, must not be swallowed for
+// long. The zero value is not ready; use NewMemory.
 type Memory struct {
 	applied map[string]success
 	order   []remembered // oldest first; entries that a later success replaced are skipped
@@ -36,7 +36,7 @@ func NewMemory() *Memory { return &Memory{applied: map[string]success{}, most: r
 // Remember notes that readTime was applied for the conversation.
 func (m *Memory) Remember(now time.Time, id string, readTime int64) {
 	m.forget(now)
-	id = strings.Clone(id) // a part of the record, which must go
+	id = strings.Clone(id) // a part of the payload, which must go
 	m.applied[id] = success{readTime, now}
 	m.order = append(m.order, remembered{id, now})
 }

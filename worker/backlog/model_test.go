@@ -47,8 +47,9 @@ func TestAgainstTheModel(t *testing.T) {
 			now = now.Add(time.Duration(r.IntN(100)) * time.Millisecond)
 			switch action := r.IntN(10); {
 			case action < 5:
-				e := Event{Record: fmt.Sprint(r.IntN(conversations), "#", 1<<r.IntN(60), "#", step), Lane: r.IntN(2), ReadTime: 1 + r.Int64N(50), Ref: step + 1}
-				e.Named = uint8(strings.IndexByte(e.Record, '#'))
+				e := Event{Payload: fmt.Sprint(r.IntN(conversations), "#", 1<<r.IntN(60), "#", step), Lane: r.IntN(2),
+					ReadTime: 1 + r.Int64N(50), Ref: step + 1}
+				e.IDLen = uint8(strings.IndexByte(e.Payload, '#'))
 				kept := b.Add(now, e)
 				if covered := m.applied[e.ID()] >= e.ReadTime; kept == covered {
 					fail("event at %d kept: %v; %d was applied", e.ReadTime, kept, m.applied[e.ID()])
@@ -92,8 +93,9 @@ func TestAgainstTheModel(t *testing.T) {
 				case 1:
 					d := b.Drop(c)
 					n, largest := m.of(id)
-					if len(d.Refs) != n || d.Record != largest.Record || d.ReadTime != largest.ReadTime {
-						fail("dropped %d events with record %v of %d, want %d with %v", len(d.Refs), d.Record, d.ReadTime, n, largest)
+					if len(d.Refs) != n || d.Payload != largest.Payload || d.ReadTime != largest.ReadTime {
+						fail("dropped %d events with payload %v of %d, want %d with %v", len(d.Refs), d.Payload,
+							d.ReadTime, n, largest)
 					}
 					for _, ref := range d.Refs {
 						if m.events[ref].ID() != id {
@@ -134,13 +136,14 @@ func TestAgainstTheModel(t *testing.T) {
 			bytes := 0
 			for id := range ids {
 				_, largest := m.of(id)
-				bytes += len(largest.Record)
+				bytes += len(largest.Payload)
 			}
 			if b.Bytes(0)+b.Bytes(1) != bytes || b.Bytes(0) < 0 || b.Bytes(1) < 0 {
-				fail("%d and %d bytes of records, the model has %d", b.Bytes(0), b.Bytes(1), bytes)
+				fail("%d and %d bytes of payloads, the model has %d", b.Bytes(0), b.Bytes(1), bytes)
 			}
 			if b.Len() != len(ids) || b.Conversations(0)+b.Conversations(1) != len(ids) {
-				fail("%d conversations (%d, %d), the model has %d", b.Len(), b.Conversations(0), b.Conversations(1), len(ids))
+				fail("%d conversations (%d, %d), the model has %d", b.Len(), b.Conversations(0), b.Conversations(1),
+					len(ids))
 			}
 		}
 	}

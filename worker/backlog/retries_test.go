@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// A retry that hangs keeps its permit for long: a few of them must not keep first tries from theirs.
+// A retry that hangs keeps its permit for long: a few of them must not keep first tries from
+// theirs.
 func TestFewRetriesAreOutWhileFirstTriesWait(t *testing.T) {
 	b := newBench(t)
 	for i := range 100 {

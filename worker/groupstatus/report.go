@@ -10,9 +10,9 @@ import (
 	"markread/consumer/admin"
 	"markread/consumer/deadletter"
 	"markread/consumer/event"
-	"markread/worker"
 	"markread/worker/console"
 	"markread/worker/format"
+	"markread/worker/engine"
 )
 
 // Report is what `markread status --json` prints; README.md documents its names. A nil part could not be found out, or was not asked for.
@@ -94,7 +94,7 @@ func memberReportOf(g *consumer.DescribedGroup, m consumer.DescribedMember) Memb
 	if m.Terms != nil {
 		r.Rate = &m.Terms.Rate
 		if m.Terms.Rate > 0 {
-			r.Share = new(worker.Share(m.Terms.Rate, m.Terms.All, m.Assigned))
+			r.Share = new(engine.Share(m.Terms.Rate, m.Terms.All, m.Assigned))
 		}
 	}
 	switch {

@@ -43,10 +43,11 @@ func (e *callEvidence) note(now time.Time, id string, err *imclient.Error) {
 	e.silent++
 }
 
-// outage says why the last calls look like an outage, or nothing. last is the failure that was noted last.
+// outage returns why the last calls look like an outage, if they do. last was noted last.
 func (e *callEvidence) outage(now time.Time, last *imclient.Error) string {
 	if e.silent >= silentCalls && now.Sub(e.since) >= silentFor {
-		return fmt.Sprintf("%d calls in a row got no ErrorCode, the last: %s", e.silent, last.Seen())
+		return fmt.Sprintf("%d calls in a row got no ErrorCode, the last: %s",
+			e.silent, last.Seen())
 	}
 	if len(e.recent) < recentCalls {
 		return ""
@@ -61,5 +62,6 @@ func (e *callEvidence) outage(now time.Time, last *imclient.Error) string {
 	if failed < recentFailed || len(owners) < recentOwners {
 		return ""
 	}
-	return fmt.Sprintf("%d of the last %d calls failed, the last: %s", failed, recentCalls, last.Seen())
+	return fmt.Sprintf("%d of the last %d calls failed, the last: %s",
+		failed, recentCalls, last.Seen())
 }

@@ -1,28 +1,26 @@
-// Package hold decides why no calls are made now, and when to look again.
+// Package hold decides why no calls are made now, and when the service is probed.
 //
-// The most expensive mistake of a queue worker is to spend attempts, and then dead letters, on a service
-// that is down or a key that has expired. So when the answers say "it's the service", calls stop but for
-// a probe now and then, and nothing is counted against an event.
+// The most expensive mistake of a queue worker is to spend attempts, and then dead letters, on a
+// service that is down or a key that has expired. So when the responses say "it's the service",
+// calls stop except for a probe now and then, and nothing is counted against an event.
 //
-// It is a pure state machine: answers and time come in. It makes no calls, schedules nothing and writes
-// no log; its owner does that with the Change it gets. It is not safe for concurrent use.
+// It is a pure state machine: responses and time come in. It makes no calls, schedules nothing and
+// writes no log; its owner does that with the Change it gets. It is not safe for concurrent use.
 //
 // What it promises:
-//   - A lane is called freely when nothing holds it. Else it is probed, by one call at a time, when all that
-//     holds it is due; a hold that only its owner ends, or a pause that the server asked for, lets no probe out.
+//   - A lane is called freely when nothing holds it. Else it is probed, by one call at a time, when
+//     all that holds it is due; a hold that only its owner ends, or a Retry-After, allows no probe.
 //   - Every other hold ends by a probe or by its time.
 //
 // Non-obvious:
-//   - Only a probe's answer ends what is probed. Calls that went out before a hold began may still succeed,
-//     and would end it again and again while most calls fail.
-//   - While a hold is on, answers of its lane are no evidence for an outage: the few probes of another hold
-//     would be taken for five failures in a row.
-//   - A refused signature that is worth a second try with a new one (imclient.Error.Resigned) is no
-//     evidence for anything.
+//   - Only a probe's response ends what is probed. Calls that were sent before a hold began may
+//     still succeed, and would end it again and again while most calls fail.
+//   - While a hold is active, responses of its lane are no evidence for an outage: the few probes
+//     of another hold would be taken for five failures in a row.
+//   - A refused signature that is worth a second attempt (RetryWithNewSignature) is no evidence.
 package hold
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
@@ -45,9 +43,9 @@ const (
 	rejectedProbe = 5 * time.Second
 	codeLocked    = 70050 // too many failed verifications: the server asks for a minute's pause
 
-	// A conversation that arrives in an outage is probed this soon, so that a lonely event doesn't wait for a
-	// probe that is far away. New ones that arrive all the time must not become a probe a second for hours:
-	// newcomers may hasten so many probes, and one more each minute.
+	// A conversation that arrives in an outage is probed this soon, so that a lonely event doesn't
+	// wait for a probe that is far away. New ones that arrive all the time must not become a probe
+	// a second for hours: newcomers may hasten so many probes, and one more each minute.
 	newcomerWait  = time.Second
 	newcomerBurst = 20
 	newcomerEvery = time.Minute
@@ -55,7 +53,7 @@ const (
 	maxCauses = 8 // causes of one hold that are told apart
 )
 
-// Hold is one reason that is in force.
+// Hold is one reason that is active.
 type Hold struct {
 	Reason    Reason
 	Lane      int // All, or the lane that it holds
@@ -67,24 +65,30 @@ type Hold struct {
 	until    time.Time     // it ends by itself then; zero: it doesn't
 	interval time.Duration // between calls that probe; 0: there are none
 	cause    string        // the label of the failure that Detail is about
-	told     []string      // the causes that it has had so far
+	causes   []string      // that were reported
 }
 
 func (a Hold) holds(lane int) bool { return a.Lane == All || a.Lane == lane }
 
-// endless says whether only its owner ends it: no time, and no call.
+// endless reports whether only its owner ends it: no time, and no call.
 func (a Hold) endless() bool { return a.interval == 0 && a.until.IsZero() }
 
-// Change is what happened to the holds: which began, which ended, and which go on for a cause that is new.
-type Change struct{ Begun, Ended, Shifted []Hold }
+// Change is what happened to the holds: which began, which ended, which continue for a new cause,
+// and which were dropped because what would have ended them is gone.
+type Change struct{ Begun, Ended, CauseChanged, Dropped []Hold }
+
+// None reports whether nothing changed.
+func (c Change) None() bool {
+	return len(c.Begun)+len(c.Ended)+len(c.CauseChanged)+len(c.Dropped) == 0
+}
 
 func (c *Change) add(more Change) {
 	c.Begun = append(c.Begun, more.Begun...)
 	c.Ended = append(c.Ended, more.Ended...)
-	c.Shifted = append(c.Shifted, more.Shifted...)
+	c.CauseChanged = append(c.CauseChanged, more.CauseChanged...)
 }
 
-// Holds is all that is in force, and the evidence for what may come.
+// Holds is the active holds, and the evidence for more.
 type Holds struct {
 	active  []Hold
 	probing [Lanes]bool // a probe of that lane is out
@@ -99,25 +103,26 @@ type Holds struct {
 	lastProbe time.Time     // when its answer came, or when the outage began
 }
 
-// New returns Holds with nothing in force. maxRejected is the part of the ends of a lane, in per cent, that
-// may be rejected or invalid.
+// New returns Holds without any. maxRejected per cent of a lane's outcomes may be rejected or
+// invalid.
 func New(maxRejected int) *Holds {
-	return &Holds{spread: 1, maxRejected: maxRejected, newcomers: rate.NewLimiter(rate.Every(newcomerEvery), newcomerBurst)}
+	newcomers := rate.NewLimiter(rate.Every(newcomerEvery), newcomerBurst)
+	return &Holds{spread: 1, maxRejected: maxRejected, newcomers: newcomers}
 }
 
-// Spread multiplies the interval of probes: all partitions by those assigned, so that all the workers of
-// a group together probe as often as one.
+// Spread multiplies the interval of probes, so that a group probes as often as one worker.
 func (h *Holds) Spread(now time.Time, factor float64) {
 	h.spread = max(1, factor)
-	for i := range h.active { // who owns more partitions now must not wait as long as with fewer
-		if a := &h.active[i]; a.interval > 0 {
-			a.NextProbe = earlier(a.NextProbe, now.Add(h.spreadOver(a.interval)))
+	for i := range h.active { // with more partitions than before, the wait is shorter
+		a := &h.active[i]
+		if next := now.Add(h.spreadOver(a.interval)); a.interval > 0 && next.Before(a.NextProbe) {
+			a.NextProbe = next
 		}
 	}
 	h.newcomers.SetLimitAt(now, rate.Every(h.spreadOver(newcomerEvery)))
 }
 
-// Active is what is in force, in the order of its beginning.
+// Active returns the active holds, in the order of their beginning.
 func (h *Holds) Active() []Hold {
 	active := slices.Clone(h.active)
 	stopped := slices.ContainsFunc(active, Hold.endless)
@@ -137,18 +142,19 @@ func (h *Holds) Active() []Hold {
 	return active
 }
 
-// On says whether anything holds the lane.
+// On reports whether anything holds the lane.
 func (h *Holds) On(lane int) bool {
 	return slices.ContainsFunc(h.active, func(a Hold) bool { return a.holds(lane) })
 }
 
-// Held says whether the reason holds the lane.
+// Held reports whether the reason holds the lane.
 func (h *Holds) Held(reason Reason, lane int) bool {
-	return slices.ContainsFunc(h.active, func(a Hold) bool { return a.Reason == reason && a.holds(lane) })
+	is := func(a Hold) bool { return a.Reason == reason && a.holds(lane) }
+	return slices.ContainsFunc(h.active, is)
 }
 
-// May says whether a conversation of the lane may be called now, and whether that is a probe. If not, it
-// says when to ask again; a zero time means not before something changes.
+// May reports whether a conversation of the lane may be called now, and whether that is a probe;
+// else when to ask again (zero: not before something changes).
 func (h *Holds) May(now time.Time, lane int) (ok, probe bool, again time.Time) {
 	ok = true
 	for i := range h.active {
@@ -167,7 +173,7 @@ func (h *Holds) May(now time.Time, lane int) (ok, probe bool, again time.Time) {
 	return ok && !again.After(now), probe, again
 }
 
-// out says whether a probe of the lane is out.
+// out reports whether a probe of the lane is in flight.
 func (h *Holds) out(lane int) bool {
 	if lane == All {
 		return slices.Contains(h.probing[:], true)
@@ -175,13 +181,13 @@ func (h *Holds) out(lane int) bool {
 	return h.probing[lane]
 }
 
-// Probing notes that a probe of the lane went out. Its answer must be given to Answer, or Abandoned called.
+// Probing notes that a probe of the lane is sent. Answer or Abandoned must follow.
 func (h *Holds) Probing(lane int) { h.probing[lane] = true }
 
-// Abandoned notes that the probe will get no answer: this process gave it up.
+// Abandoned notes that the probe was cut off.
 func (h *Holds) Abandoned(lane int) { h.probing[lane] = false }
 
-// Arrived notes that a conversation arrived that was never called. In an outage it hastens the next probe.
+// Arrived notes that a new conversation arrived: in an outage it hastens the next probe.
 func (h *Holds) Arrived(now time.Time) {
 	i := h.find(Outage, All)
 	if i < 0 {
@@ -201,8 +207,8 @@ func (h *Holds) KeyChanged(now time.Time) {
 	}
 }
 
-// Set puts a hold of all lanes in force whose owner ends it with Clear, or says anew why it is; next is when
-// the owner tries again, zero if it does not.
+// Set begins or updates a hold of all lanes that its owner ends with Clear. next is when the owner
+// tries again; zero: never.
 func (h *Holds) Set(now time.Time, reason Reason, detail, do string, next time.Time) Change {
 	if i := h.find(reason, All); i >= 0 {
 		h.active[i].Detail, h.active[i].Do, h.active[i].NextProbe = detail, do, next
@@ -211,27 +217,27 @@ func (h *Holds) Set(now time.Time, reason Reason, detail, do string, next time.T
 	return h.begin(now, Hold{Reason: reason, Lane: All, Detail: detail, Do: do, NextProbe: next})
 }
 
-// Clear ends a hold that Set put in force.
+// Clear ends a hold that Set began.
 func (h *Holds) Clear(reason Reason) Change { return h.end(reason, All) }
 
 // Expire ends the holds whose time is over.
 func (h *Holds) Expire(now time.Time) (change Change) {
-	for {
-		i := slices.IndexFunc(h.active, func(a Hold) bool { return !a.until.IsZero() && !a.until.After(now) })
-		if i < 0 {
-			return change
+	for _, a := range slices.Clone(h.active) {
+		if !a.until.IsZero() && !a.until.After(now) {
+			change.add(h.end(a.Reason, a.Lane))
 		}
-		change.add(h.end(h.active[i].Reason, h.active[i].Lane))
 	}
+	return change
 }
 
-// Answer takes in what a call brought; err is nil for a success. id is its conversation, and lane the one
-// that it was called in.
-func (h *Holds) Answer(now time.Time, id string, lane int, err *imclient.Error, probe bool) (change Change) {
+// Answer notes the result of a call, nil for a success, of the conversation id in its lane.
+func (h *Holds) Answer(
+	now time.Time, id string, lane int, err *imclient.Error, probe bool,
+) (change Change) {
 	if probe {
 		h.probing[lane], h.lastProbe = false, now
 	}
-	if err != nil && err.Resigned { // a probe may be repeated at once
+	if err != nil && err.RetryWithNewSignature { // a probe may be repeated at once
 		return change
 	}
 	if probe {
@@ -242,11 +248,18 @@ func (h *Holds) Answer(now time.Time, id string, lane int, err *imclient.Error, 
 	if err == nil {
 		return change
 	}
-	if err.Class == imclient.Held && !h.Held(Credentials, lane) {
-		change.add(h.begin(now, Hold{Reason: Credentials, Lane: All, Detail: err.Seen(), Do: err.Remedy(),
-			interval: refusedInterval(err), cause: err.Label, told: []string{err.Label}}))
-	} else if why := h.calls.outage(now, err); why != "" && err.Class == imclient.Transient && !h.On(lane) {
-		change.add(h.begin(now, Hold{Reason: Outage, Lane: All, Detail: why, Do: err.Remedy(), interval: outageFirst, cause: err.Label, told: []string{err.Label}}))
+	begin := func(reason Reason, detail string, interval time.Duration) {
+		change.add(h.begin(now, Hold{
+			Reason: reason, Lane: All, Detail: detail, Do: err.Remedy(),
+			interval: interval, cause: err.Label, causes: []string{err.Label},
+		}))
+	}
+	why := h.calls.outage(now, err)
+	switch {
+	case err.Class == imclient.Held && !h.Held(Credentials, lane):
+		begin(Credentials, err.Seen(), refusedInterval(err))
+	case err.Class == imclient.Transient && why != "" && !h.On(lane):
+		begin(Outage, why, outageFirst)
 		h.lastProbe, h.newcomer = now, false
 	}
 	if err.RetryAfter > 0 {
@@ -255,7 +268,7 @@ func (h *Holds) Answer(now time.Time, id string, lane int, err *imclient.Error, 
 	return change
 }
 
-// probed ends the holds that the answer to a probe disproves, and sets when the others are probed next.
+// probed ends the holds that a probe's response disproves, and sets the others' next probe.
 func (h *Holds) probed(now time.Time, lane int, err *imclient.Error) (change Change) {
 	for _, a := range h.Active() {
 		if a.holds(lane) && a.endedBy(err) {
@@ -277,10 +290,10 @@ func (h *Holds) probed(now time.Time, lane int, err *imclient.Error) (change Cha
 		if a.Reason == Rejections || err == nil || err.Label == a.cause {
 			continue
 		}
-		a.cause, a.Detail, a.Do = err.Label, fmt.Sprintf("the last probe: %s", err.Seen()), err.Remedy()
-		if !slices.Contains(a.told, a.cause) && len(a.told) < maxCauses {
-			a.told = append(a.told, a.cause)
-			change.Shifted = append(change.Shifted, *a)
+		a.cause, a.Detail, a.Do = err.Label, "the last probe: "+err.Seen(), err.Remedy()
+		if !slices.Contains(a.causes, a.cause) && len(a.causes) < maxCauses {
+			a.causes = append(a.causes, a.cause)
+			change.CauseChanged = append(change.CauseChanged, *a)
 		}
 	}
 	if h.newcomer {
@@ -289,8 +302,8 @@ func (h *Holds) probed(now time.Time, lane int, err *imclient.Error) (change Cha
 	return change
 }
 
-// endedBy says whether the answer to a probe disproves the hold. For an outage it must have an ErrorCode
-// that is not passing, for the credentials also not "not you"; and only a success ends the rejections.
+// endedBy reports whether a probe's response disproves the hold: for an outage an ErrorCode that is
+// not transient, for the credentials also not held, for rejections only a success.
 func (a Hold) endedBy(err *imclient.Error) bool {
 	spoke := err == nil || err.ErrorCode != 0 && err.Class != imclient.Transient
 	switch a.Reason {
@@ -305,7 +318,7 @@ func (a Hold) endedBy(err *imclient.Error) bool {
 	}
 }
 
-// pause keeps a Retry-After: no call for anybody until then.
+// pause holds all calls for a Retry-After.
 func (h *Holds) pause(now time.Time, err *imclient.Error) Change {
 	until := now.Add(err.RetryAfter)
 	if i := h.find(Throttled, All); i >= 0 {
@@ -314,14 +327,17 @@ func (h *Holds) pause(now time.Time, err *imclient.Error) Change {
 		a.NextProbe = a.until
 		return Change{}
 	}
-	return h.begin(now, Hold{Reason: Throttled, Lane: All, Detail: err.Seen(), Do: err.Remedy(), NextProbe: until, until: until})
+	return h.begin(now, Hold{
+		Reason: Throttled, Lane: All, Detail: err.Seen(), Do: err.Remedy(),
+		NextProbe: until, until: until,
+	})
 }
 
-// Forget ends the holds that only a probe would end: there is nothing left to probe with.
-func (h *Holds) Forget() (change Change) {
+// DropProbed drops the holds that only a probe would end: there is nothing left to probe with.
+func (h *Holds) DropProbed() (change Change) {
 	for _, a := range h.Active() {
 		if a.interval > 0 {
-			change.add(h.end(a.Reason, a.Lane))
+			change.Dropped = append(change.Dropped, h.end(a.Reason, a.Lane).Ended...)
 		}
 	}
 	return change
@@ -352,7 +368,8 @@ func (h *Holds) end(reason Reason, lane int) Change {
 }
 
 func (h *Holds) find(reason Reason, lane int) int {
-	return slices.IndexFunc(h.active, func(a Hold) bool { return a.Reason == reason && a.Lane == lane })
+	is := func(a Hold) bool { return a.Reason == reason && a.Lane == lane }
+	return slices.IndexFunc(h.active, is)
 }
 
 func (h *Holds) spreadOver(interval time.Duration) time.Duration {
@@ -368,13 +385,6 @@ func refusedInterval(err *imclient.Error) time.Duration {
 
 func later(a, b time.Time) time.Time {
 	if a.After(b) {
-		return a
-	}
-	return b
-}
-
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
 		return a
 	}
 	return b

@@ -20,7 +20,7 @@ var (
 	internal = &imclient.Error{Class: imclient.Transient, Label: "91000", ErrorCode: 91000}
 	refused  = &imclient.Error{Class: imclient.Held, Label: "70009", ErrorCode: 70009}
 	locked   = &imclient.Error{Class: imclient.Held, Label: "70050", ErrorCode: 70050}
-	resigned = &imclient.Error{Class: imclient.Held, Label: "70001", ErrorCode: 70001, Resigned: true}
+	renewed  = &imclient.Error{Class: imclient.Held, Label: "70001", ErrorCode: 70001, RetryWithNewSignature: true}
 	rejected = &imclient.Error{Class: imclient.Rejected, Label: "90012", ErrorCode: 90012}
 	tooMany  = &imclient.Error{Class: imclient.Throttled, Label: "60007", ErrorCode: 60007}
 	success  *imclient.Error
@@ -58,7 +58,7 @@ func TestWhatBeginsAnOutage(t *testing.T) {
 		"20 of 20 failed, 5 conversations":     {20, 5, internal, "outage "},
 		"20 of 20 rejected":                    {20, 20, rejected, ""},
 		"20 of 20 throttled":                   {20, 20, tooMany, ""},
-		"20 of 20 signatures renewed":          {20, 20, resigned, ""},
+		"20 of 20 signatures renewed":          {20, 20, renewed, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := New(95)
@@ -100,12 +100,14 @@ func TestAnOutageBeginsWithAFailureOfItsKind(t *testing.T) {
 	if h.Answer(start, "x", 0, rejected, false); h.On(0) {
 		t.Fatalf("held: %+v", h.Active())
 	}
-	if h.Answer(start, "y", 0, internal, false); reasons(h) != "outage " || !strings.Contains(h.Active()[0].Detail, "91000") {
+	if h.Answer(start, "y", 0, internal, false); reasons(h) != "outage " ||
+		!strings.Contains(h.Active()[0].Detail, "91000") {
 		t.Fatalf("held: %+v", h.Active())
 	}
 }
 
-// Of two hundred calls a second of which three in ten fail, five in a row fail by chance, again and again.
+// Of two hundred calls a second of which three in ten fail, five in a row fail by chance, again and
+// again.
 func TestFiveInARowMustTakeASecond(t *testing.T) {
 	h := New(95)
 	for i := range 12 {
@@ -191,7 +193,7 @@ func TestAnOutageMustBeProvenAnew(t *testing.T) {
 
 func TestCredentials(t *testing.T) {
 	h := New(95)
-	h.Answer(start, "a", 0, resigned, false)
+	h.Answer(start, "a", 0, renewed, false)
 	if h.On(0) {
 		t.Fatal("held before a new signature was tried")
 	}
@@ -229,7 +231,7 @@ func TestTheDetailFollowsTheCause(t *testing.T) {
 	}{{refused, false}, {locked, true}, {silence, true}, {silence, false}} {
 		h.Probing(0)
 		change := h.Answer(at(15), "a", 0, row.err, true)
-		if shifted := len(change.Shifted) == 1; shifted != row.shifted {
+		if shifted := len(change.CauseChanged) == 1; shifted != row.shifted {
 			t.Fatalf("after %s: %+v", row.err.Label, change)
 		}
 		if detail := h.Active()[0].Detail; !strings.Contains(detail, row.err.Meaning()) {
@@ -242,7 +244,7 @@ func TestARenewedSignatureIsProbedAtOnce(t *testing.T) {
 	h := New(95)
 	h.Answer(start, "a", 0, refused, false)
 	h.Probing(0)
-	h.Answer(at(15), "a", 0, resigned, true)
+	h.Answer(at(15), "a", 0, renewed, true)
 	if ok, probe, _ := h.May(at(15), 0); !ok || !probe {
 		t.Fatal("the new signature is not tried")
 	}

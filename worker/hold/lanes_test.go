@@ -15,12 +15,13 @@ const live, backfill = 0, 1
 func mustMay(t *testing.T, h *Holds, now time.Time, lane int, wantOK, wantProbe bool) {
 	t.Helper()
 	if ok, probe, again := h.May(now, lane); ok != wantOK || ok && probe != wantProbe {
-		t.Fatalf("lane %d may be called: %v (probe: %v, again in %v), want %v (%v); held: %s", lane, ok, probe, again.Sub(now), wantOK, wantProbe, reasons(h))
+		t.Fatalf("lane %d may be called: %v (probe: %v, again in %v), want %v (%v); held: %s", lane, ok, probe,
+			again.Sub(now), wantOK, wantProbe, reasons(h))
 	}
 }
 
-// feed tells of records that were read and calls that ended, in turns, until a hold begins or n are done.
-// kinds: v a valid record, i an invalid one, r a rejected call, s one that succeeded.
+// feed tells of records that were read and calls that ended, in turns, until a hold begins or n are
+// done. kinds: v a valid record, i an invalid one, r a rejected call, s one that succeeded.
 func feed(h *Holds, lane, n int, kinds string) (invalid, rejected int) {
 	for i := range n {
 		var change Change
@@ -96,7 +97,8 @@ func TestRejectionsHoldOneLane(t *testing.T) {
 		mustMay(t, h, now, live, true, false)
 		h.Answer(now, "a", live, nil, false) // a success of the other lane proves nothing
 		h.Answer(now, "b", backfill, nil, false)
-		if change := h.Answer(now, fmt.Sprint(i), backfill, rejected, true); len(change.Begun)+len(change.Ended)+len(change.Shifted) > 0 {
+		if change := h.Answer(now, fmt.Sprint(i), backfill, rejected,
+			true); len(change.Begun)+len(change.Ended)+len(change.CauseChanged) > 0 {
 			t.Fatalf("a rejected probe changed %+v", change)
 		}
 	}
@@ -159,7 +161,8 @@ func TestAcceptRejections(t *testing.T) {
 func TestRetryAfterPausesEverybody(t *testing.T) {
 	h := New(95)
 	wait := func(now time.Time, seconds int) Change {
-		return h.Answer(now, "a", live, &imclient.Error{Class: imclient.Throttled, Label: "http_429", Status: 429, RetryAfter: time.Duration(seconds) * time.Second}, false)
+		return h.Answer(now, "a", live, &imclient.Error{Class: imclient.Throttled, Label: "http_429", Status: 429,
+			RetryAfter: time.Duration(seconds) * time.Second}, false)
 	}
 	if change := wait(start, 7); len(change.Begun) != 1 || reasons(h) != "throttled " {
 		t.Fatalf("%+v", change)

@@ -6,15 +6,15 @@ import (
 )
 
 const (
-	rejectionWindow    = 500    // so many ends of a lane are judged together,
-	rejectionCalls     = 25     // of which so many must be calls, unless the records themselves are bad
+	rejectionWindow    = 500    // so many outcomes of a lane are judged together,
+	rejectionCalls     = 25     // of which so many must be calls, unless the records are bad
 	acceptedRejections = 10_000 // what an operator accepts at a time
 )
 
 // Read notes that a record of the lane was read.
 func (h *Holds) Read(lane int, invalid bool) { h.rejections[lane].read(invalid) }
 
-// Ended takes in how an event of the lane ended. why is what was seen if it was rejected or invalid.
+// Ended notes the outcome of an event of the lane, and why it was rejected or invalid.
 func (h *Holds) Ended(now time.Time, lane int, as End, why string) Change {
 	e := &h.rejections[lane]
 	if !e.ended(as, h.maxRejected) || h.Held(Rejections, lane) {
@@ -22,16 +22,17 @@ func (h *Holds) Ended(now time.Time, lane int, as End, why string) Change {
 	}
 	return h.begin(now, Hold{
 		Reason: Rejections, Lane: lane, interval: rejectedProbe, Do: Rejections.Do(),
-		Detail: fmt.Sprintf("%d of the last %d events of this lane were rejected or invalid, the last: %s", e.bad(), rejectionWindow, why),
+		Detail: fmt.Sprintf("%d of the last %d events of this lane were rejected or invalid, "+
+			"the last: %s", e.bad(), rejectionWindow, why),
 	})
 }
 
-// AcceptRejections ends the holds for rejections; in their lanes the next 10,000 that are rejected or invalid
-// bring no new one.
+// AcceptRejections ends the holds for rejections; the next 10,000 events of their lanes that are
+// rejected or invalid begin no new one.
 func (h *Holds) AcceptRejections() (change Change) {
 	for lane := range h.rejections {
 		if h.Held(Rejections, lane) {
-			evidence := h.rejections[lane] // goes on: it is still so, until the ends say something else
+			evidence := h.rejections[lane] // stays: the lane is as bad as before
 			evidence.accepted = acceptedRejections
 			change.add(h.end(Rejections, lane))
 			h.rejections[lane] = evidence
@@ -40,21 +41,21 @@ func (h *Holds) AcceptRejections() (change Change) {
 	return change
 }
 
-// Filled notes that a lane's memory is full of what its hold for rejections makes wait: nothing newer is read,
-// so a probe can't find that things are well again.
-func (h *Holds) Filled(lane int) (change Change) {
-	i := h.find(Rejections, lane)
-	if i < 0 || h.active[i].Do == fullDo {
-		return change
+// MemoryFull notes that a lane's memory is full of what its hold for rejections makes wait: nothing
+// newer is read, so a probe can't find that things are well again.
+func (h *Holds) MemoryFull(lane int) (change Change) {
+	if i := h.find(Rejections, lane); i >= 0 && h.active[i].Do != fullDo {
+		h.active[i].Do = fullDo
+		change.CauseChanged = []Hold{h.active[i]}
 	}
-	h.active[i].Do = fullDo
-	return Change{Shifted: []Hold{h.active[i]}}
+	return change
 }
 
-const fullDo = "memory is full of such events, and newer ones are not read: mend the configuration or the producer, then " +
-	"markread resume --accept-rejections, which sends the next 10,000 of them to the dead letters, until good ones come"
+const fullDo = "memory is full of such events, and newer ones are not read: " +
+	"mend the configuration or the producer, then markread resume --accept-rejections, " +
+	"which sends the next 10,000 of them to the dead letters, until good ones come"
 
-// End is how an event of a lane ended, as evidence.
+// End is how an event of a lane finished, as evidence.
 type End uint8
 
 // The ends.
@@ -65,17 +66,17 @@ const (
 	ends
 )
 
-// rejectionEvidence is what the last ends of a lane say about its events. Calls end slower than records are
-// read: after a start with a backlog of which one in a hundred is invalid, hundreds of invalid records end
-// before the first call does. So it is not enough that almost all ends were bad. Either almost all records
-// that were read must be invalid, or there must be enough calls among the ends, and almost all of them
-// rejected.
+// rejectionEvidence is what a lane's last outcomes say about its events. Calls end slower than
+// records are read: after a start with a backlog of which one in a hundred is invalid, hundreds of
+// invalid records end before the first call does. So it is not enough that almost all ends were
+// bad. Either almost all records that were read must be invalid, or there must be enough calls
+// among the ends, and almost all of them rejected.
 type rejectionEvidence struct {
 	last     ring      // ends
 	count    [ends]int // of them
 	records  ring      // 1: invalid
 	invalid  int       // of them
-	accepted int       // so many bad ends more bring no hold
+	accepted int       // so many more bad ends begin no hold
 }
 
 // ring keeps the last rejectionWindow values.
@@ -93,21 +94,18 @@ func (r *ring) put(value uint8) (old uint8, full bool) {
 	return old, full
 }
 
-// read takes in a record that was read.
 func (e *rejectionEvidence) read(invalid bool) {
 	value := uint8(0)
 	if invalid {
 		value = 1
 	}
-	e.invalid += int(value)
-	if old, full := e.records.put(value); full {
-		e.invalid -= int(old)
-	}
+	old, _ := e.records.put(value) // 0 until the ring is full
+	e.invalid += int(value) - int(old)
 }
 
 func (e *rejectionEvidence) bad() int { return e.count[Rejected] + e.count[Invalid] }
 
-// ended takes in an end, and says whether the last 500 make a hold when so many per cent of them are too many.
+// ended notes an end, and reports whether so many per cent of the last 500 are bad: a hold.
 func (e *rejectionEvidence) ended(as End, percent int) bool {
 	e.count[as]++
 	if old, full := e.last.put(uint8(as)); full {
@@ -118,7 +116,7 @@ func (e *rejectionEvidence) ended(as End, percent int) bool {
 	}
 	tooMany := func(bad, all int) bool { return bad*100 >= percent*all }
 	if !tooMany(2*e.bad(), rejectionWindow) {
-		e.accepted = 0 // they were for this story, which is over
+		e.accepted = 0 // they were for a trouble that is over
 	}
 	if !tooMany(e.bad(), rejectionWindow) {
 		return false

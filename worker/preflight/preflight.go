@@ -182,7 +182,7 @@ func (e *examination) askIM(ctx context.Context) Findings {
 		call.Answer, call.Err = e.IM.Post(ctx, imclient.CommandUnread, imclient.Unread{Account: e.IMAdmin})
 		call.Came = time.Now()
 		var failure *imclient.Error
-		if !errors.As(call.Err, &failure) || !failure.Resigned {
+		if !errors.As(call.Err, &failure) || !failure.RetryWithNewSignature {
 			return JudgeCall(call)
 		}
 	}

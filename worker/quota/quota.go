@@ -1,35 +1,36 @@
 // Package quota keeps the promise that everything else is built around: in no window of one second,
 // wherever it starts, do more than N calls reach the server.
 //
-// A limiter that looks at send times can't promise that: between sending and arriving the network may
-// hold one call back and let the next one through, so that calls sent far apart arrive together.
-// Permits look at the answer instead. There are N of them. A call takes one before it is sent and gives
-// it back one Window after it was answered, or after its connection was closed on a timeout.
+// A limiter that looks at send times can't promise that: between sending and arriving the network
+// may hold one call back and let the next one through, so that calls sent far apart arrive
+// together. Permits look at the answer instead. There are N of them. A call takes one before it is
+// sent and gives it back one Window after its response, or after a timeout closed its connection.
 //
-// Proof. A request arrives at some a, sent <= a <= answered. Take any window [t, t+1s). Each request
-// that arrives in it was sent before t+1s and answered at or after t, so just before t+1s it still holds
-// its permit. There are N permits, so at most N requests arrived. Nothing in it speaks of the network's
-// jitter or of pauses of this process, and it needs no common clock, only clocks that tick alike
-// (Window allows for 0.5 %).
+// Proof. A request arrives at some a, sent <= a <= answered. Take any window [t, t+1s). Each
+// request that arrives in it was sent before t+1s and answered at or after t, so just before t+1s
+// it still holds its permit. There are N permits, so at most N requests arrived. Nothing in it
+// speaks of the network's jitter or of pauses of this process, and it needs no common clock, only
+// clocks that tick alike (Window allows for 0.5 %).
 //
 // The price is throughput: N/(Window + latency) calls a second, 194/s of 200 at 25 ms.
 //
-// Permits alone would let calls go in volleys: N at once, then nothing for a second. A rate.Limiter spreads
-// them; the promise doesn't rest on it. Its pace is what the next Window has permits for: those that are free
-// and those that come back, which are all that are not out. A pace of N would use them up before the first
-// comes back, and a live event would have to wait out that gap, as long as the latency, in every second: with a
-// full backfill at a latency of 100 ms 119 ms for one in a hundred, 17 ms at this pace, for the same throughput.
+// Permits alone would let calls go in volleys: N at once, then nothing for a second. A rate.Limiter
+// spreads them; the promise doesn't rest on it. Its pace is what the next Window has permits for:
+// those that are free and those that come back, which are all that are not out. A pace of N would
+// use them up before the first comes back, and a live event would have to wait out that gap, as
+// long as the latency, in every second: with a full backfill at a latency of 100 ms 119 ms for one
+// in a hundred, 17 ms at this pace, for the same throughput.
 //
-// Several workers share the N permits by the partitions that they own (Share). Who takes a partition
-// over can't know when its former owner last called, so Reset lets all permits cool for a Window first.
+// Several workers share the N permits by the partitions that they own (Share). A partition's next
+// owner can't know when the last one called: Reset lets all permits cool for a Window.
 //
-// The server may allow less than we believe: other programs use the same app's quota. When it refuses a
-// call as one too many, the permits shrink to a part of the share (Shrink), then grow back, so that after
-// each refusal we run a little below what it allows. Shrinking keeps the proof: a call that is sent later
-// was sent with fewer permits held than there are then, and so does growing, up to the share.
+// The server may allow less than we believe: other programs use the same app's quota. When it
+// refuses a call as one too many, the permits shrink to a part of the share (Shrink), then grow
+// back, so that after each refusal we run a little below what it allows. Shrinking keeps the proof:
+// a call that is sent later was sent with fewer permits held than there are then. So does growing.
 //
-// The package does not know why calls are made, and it has no clock and no goroutine: time comes in, and
-// must not go back between two calls. It is not safe for concurrent use; its owner holds the lock.
+// It has no clock and no goroutine: time comes in, and must not go back between two calls. It is
+// not safe for concurrent use; its owner holds the lock.
 package quota
 
 import (
@@ -46,8 +47,9 @@ const Window = 1005 * time.Millisecond
 const burstPart = 40
 
 const (
-	// shrinkTo is what is left of the permits after a refusal. From it, growth needs some seconds to meet the
-	// server's limit again: at a limit of 120 the calls are 92 % of it in the mean, and 0.3 % of them refused.
+	// shrinkTo is what is left of the permits after a refusal. Growth then needs some seconds to
+	// meet the server's limit again: at a limit of 120 the calls are 92 % of it in the mean, 0.3 %
+	// of them refused.
 	shrinkTo = 0.85
 	// growAll is how long the permits would need to grow from none to the whole share.
 	growAll = 80 * time.Second
@@ -71,48 +73,45 @@ func New() *Quota {
 // Uncapped returns a quota that only bounds how many calls are out at the same time: no pacing, no
 // shrinking, and a permit is free as soon as its call was answered.
 func Uncapped(maxInFlight int) *Quota {
-	return &Quota{permits: permits{n: maxInFlight}, share: maxInFlight, pace: rate.NewLimiter(rate.Inf, 1)}
+	pace := rate.NewLimiter(rate.Inf, 1)
+	return &Quota{permits: permits{n: maxInFlight}, share: maxInFlight, pace: pace}
 }
 
-// Take takes a permit for one call that is sent now. When it can't, it says when to ask again; a zero
-// time means not before the next Return or Reset.
+// Take takes a permit for one call that is sent now. When it can't, it says when to ask again; a
+// zero time means not before the next Return or Reset.
 func (q *Quota) Take(now time.Time) (ok bool, again time.Time) {
 	q.grow(now)
-	free, again := q.permits.free(now)
-	if !free {
+	if ok, again = q.permits.free(now); !ok {
 		return false, again
 	}
-	q.setPace(now)
+	if q.permits.window > 0 { // the pace follows the calls that are in flight
+		free := float64(q.permits.n - q.permits.inFlight)
+		q.pace.SetLimitAt(now, rate.Limit(free/q.permits.window.Seconds()))
+	}
 	if !q.pace.AllowN(now, 1) {
 		missing := 1 - q.pace.TokensAt(now)
 		wait := time.Duration(math.Ceil(missing / float64(q.pace.Limit()) * float64(time.Second)))
 		return false, now.Add(max(wait, time.Microsecond))
 	}
-	q.permits.out++
+	q.permits.inFlight++
 	return true, time.Time{}
-}
-
-// setPace lets the pace follow the calls that are out. It matters when one could be sent only.
-func (q *Quota) setPace(now time.Time) {
-	if q.permits.window > 0 {
-		q.pace.SetLimitAt(now, rate.Limit(float64(q.permits.n-q.permits.out)/q.permits.window.Seconds()))
-	}
 }
 
 // Return gives back the permit of a call that was answered, or that is certainly dead.
 func (q *Quota) Return(now time.Time) { q.permits.giveBack(now) }
 
 // Reset sets how many permits there are, all of them cooling: another worker, or this one before a
-// restart, may have used them a moment ago. Permits of calls that are still out stay with them. What the
-// server allows is not forgotten: the part that may be used stays.
+// restart, may have used them a moment ago. Permits of calls that are still out stay with them.
+// What the server allows is not forgotten: the part that may be used stays.
 func (q *Quota) Reset(share int, now time.Time) {
 	q.share = share
 	q.permits.reset(q.usable(now), share, now)
 	q.pace = rate.NewLimiter(rate.Limit(q.permits.n), burst(q.permits.n))
 }
 
-// Shrink takes in that the server refused a call, sent at sent, as one too many. A burst of refusals counts
-// once: when a call that was sent after the last shrinking is refused, there are still too many permits.
+// Shrink takes in that the server refused a call, sent at sent, as one too many. A burst of
+// refusals counts once: only a call that was sent after the last Shrink shows that there are still
+// too many permits.
 func (q *Quota) Shrink(now, sent time.Time) {
 	if q.permits.window == 0 || q.share == 0 || !sent.After(q.shrunk) {
 		return
@@ -123,12 +122,10 @@ func (q *Quota) Shrink(now, sent time.Time) {
 
 // grow lets the permits and the pace follow what may be used now.
 func (q *Quota) grow(now time.Time) {
-	n := q.usable(now)
-	if n == q.permits.n {
-		return
+	if n := q.usable(now); n != q.permits.n {
+		q.permits.n = n
+		q.pace.SetBurstAt(now, burst(n))
 	}
-	q.permits.n = n
-	q.pace.SetBurstAt(now, burst(n))
 }
 
 // usable is how many permits may be used: the whole share, or less after the server refused calls.
@@ -155,8 +152,8 @@ func (q *Quota) Limit(now time.Time) int {
 	return q.permits.n
 }
 
-// InFlight is how many calls are out.
-func (q *Quota) InFlight() int { return q.permits.out }
+// InFlight is how many calls are in flight.
+func (q *Quota) InFlight() int { return q.permits.inFlight }
 
 // Cooling is how many permits wait for their Window to pass.
 func (q *Quota) Cooling(now time.Time) int {

@@ -98,7 +98,8 @@ func TestCallsAreSpread(t *testing.T) {
 	}
 }
 
-// With a full backfill there is no gap that a live event has to wait out: the next call is never far, and throughput is that of the permits.
+// With a full backfill there is no gap that a live event has to wait out: the next call is never
+// far, and throughput is that of the permits.
 func TestNoGapInWhichNobodyMayCall(t *testing.T) {
 	const n = 200
 	for _, latency := range []time.Duration{25 * time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond} {
@@ -180,7 +181,8 @@ func TestTakeOverCoolsWhatGrows(t *testing.T) {
 	limit := q.Limit(now)
 	for soon := now; soon.Before(now.Add(Window)); soon = soon.Add(10 * time.Millisecond) {
 		if ok, _ := q.Take(soon); ok {
-			t.Fatalf("a call %v after a take-over, when the limit had grown from %d to %d", soon.Sub(now), limit, q.Limit(soon))
+			t.Fatalf("a call %v after a take-over, when the limit had grown from %d to %d", soon.Sub(now), limit,
+				q.Limit(soon))
 		}
 	}
 }

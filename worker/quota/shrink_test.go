@@ -7,7 +7,8 @@ import (
 
 var start = time.Unix(1_700_000_000, 0)
 
-// server allows so many calls in any second, and refuses the others; it counts only those that it took.
+// server allows so many calls in any second, and refuses the others; it counts only those that it
+// took.
 type server struct {
 	allowed int
 	taken   []time.Time
@@ -60,12 +61,14 @@ func (s *server) call(from, end time.Time, latency time.Duration, quotas ...*Quo
 	return n
 }
 
-// A server that allows 120 calls a second, or 150, while we believe in 200; then it allows 200 again.
+// A server that allows 120 calls a second, or 150, while we believe in 200; then it allows 200
+// again.
 func TestShrinkingFindsWhatTheServerAllows(t *testing.T) {
 	for _, row := range []struct {
 		allowed, callers int
 		latency          time.Duration
-	}{{120, 1, 5 * time.Millisecond}, {120, 1, 100 * time.Millisecond}, {150, 1, 20 * time.Millisecond}, {120, 4, 20 * time.Millisecond}} {
+	}{{120, 1, 5 * time.Millisecond}, {120, 1, 100 * time.Millisecond}, {150, 1, 20 * time.Millisecond},
+		{120, 4, 20 * time.Millisecond}} {
 		s := &server{allowed: row.allowed}
 		quotas := make([]*Quota, row.callers)
 		for i := range quotas {
@@ -78,7 +81,8 @@ func TestShrinkingFindsWhatTheServerAllows(t *testing.T) {
 		share := float64(n.refused) / float64(n.taken+n.refused)
 		t.Logf("%d a second for %d, %v: %.1f %% of it taken, %.2f %% refused", row.allowed, row.callers, row.latency,
 			100*float64(n.taken)/60/float64(row.allowed), 100*share)
-		if float64(n.taken) < 60*0.88*float64(row.allowed)/(1+row.latency.Seconds()) || share > 0.02 { // a permit is out as long as its call
+		// a permit is out as long as its call
+		if float64(n.taken) < 60*0.88*float64(row.allowed)/(1+row.latency.Seconds()) || share > 0.02 {
 			t.Errorf("%+v in a minute: %.1f a second, %.2f %% refused", n, float64(n.taken)/60, 100*share)
 		}
 		s.allowed = 200
@@ -139,7 +143,8 @@ func TestAnotherShareOfWhatTheServerAllows(t *testing.T) {
 	}
 }
 
-// A refusal that comes when there is no share any more is no reason to begin the next one with nothing.
+// A refusal that comes when there is no share any more is no reason to begin the next one with
+// nothing.
 func TestARefusalWithoutAShare(t *testing.T) {
 	q := New()
 	q.Reset(0, start)

@@ -1,0 +1,30 @@
+package engine
+
+import (
+	"fmt"
+	"testing"
+
+	"markread/consumer/event"
+)
+
+// What taking in one event costs, most of which collapse: a backlog's speed.
+func BenchmarkReceive(b *testing.B) {
+	r := newRig(nil)
+	r.options.MaxEvents = 1 << 62
+	batch := make([]event.Event, 512)
+	readers := make([]string, 10_000)
+	for i := range readers {
+		readers[i] = fmt.Sprint("reader", i)
+	}
+	n := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		for i := range batch {
+			n++
+			batch[i] = event.Event{Ref: event.Ref(n), Report: readers[n%len(readers)], Peer: "peer",
+				ReadTime: int64(n / 20_000), EventTime: start}
+		}
+		r.Receive(start, batch)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/event")
+}

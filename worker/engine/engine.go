@@ -1,0 +1,257 @@
+// Package engine decides which calls are made, what becomes of each event and when fetching pauses,
+// and explains what an event waits for. It puts together backlog (what is called next), quota
+// (when) and hold (whether at all).
+//
+// It is pure: no goroutine, no clock, no I/O, no context, no log. Time is an argument, and must not
+// go back between two calls. It is not safe for concurrent use: its owner holds the lock.
+//
+// Its user promises: Begin starts a generation, End drops it. In between, each Call of Next is
+// reported once, with Answer or CutOff, and each batch of NextLetters once, with LettersWritten. An
+// event is finished when the Tracker's Finish is called, and not before.
+package engine
+
+import (
+	"time"
+
+	"markread/consumer/event"
+	"markread/imclient"
+	"markread/worker/backlog"
+	"markread/worker/hold"
+	"markread/worker/quota"
+)
+
+// Options configure an Engine. All must be set except where noted.
+type Options struct {
+	Topics      event.Topics // that events come from
+	Attempts    int          // counted failures after which a conversation becomes a dead letter
+	MaxInFlight int          // calls at the same time without a rate; 0: see SetShare
+	MaxPending  int          // conversations in memory at which fetching pauses
+	MaxEvents   int          // unsettled events at which fetching pauses; 0: 8,000,000
+	MaxRejected int          // per cent of a lane's last 500 outcomes: rejected or invalid
+	Backoff     imclient.Backoff
+	Jitter      func(id string, failures int) float64 // in [0, 1)
+	Observer    Observer
+}
+
+// Engine is the pure decision logic: time, events and responses come in; calls and letters go out.
+type Engine struct {
+	options Options
+	quota   *quota.Quota
+	holds   *hold.Holds
+	memory  *backlog.Memory
+
+	// These belong to one generation; see Begin and End.
+	tracker    Tracker
+	partitions int // of the group
+	backlog    *backlog.Backlog
+	letters    letterQueue
+
+	accepted bool      // the server accepted the last signature that it said anything about
+	lastCall time.Time // when the last call was sent
+	calls    uint64    // sent, and answered or failed
+	answered uint64    // those of them with an ErrorCode
+	counts   [backlog.Lanes]Counts
+}
+
+// Tracker knows the events of a generation by their Ref.
+type Tracker interface {
+	// Finish reports that an event is finished, and returns what it was.
+	Finish(ref event.Ref) (lane event.Lane, eventTime time.Time)
+	// Attempted reports an event's counted attempts: its next owner continues counting.
+	Attempted(ref event.Ref, attempts int)
+}
+
+// Call is one request to be made; its result must be reported with Answer or CutOff.
+type Call struct {
+	Read  imclient.Read
+	Lane  int
+	Probe bool
+
+	sent         time.Time
+	conversation *backlog.Conversation
+	topics       *event.Topics
+}
+
+// Record unpacks the record of the event that the call is made for: for log lines only.
+func (c *Call) Record() event.Record { return unpack(c.conversation.Payload(), *c.topics).Record }
+
+// New returns an Engine without a generation, and with a rate without permits.
+func New(options Options) *Engine {
+	if options.MaxEvents == 0 {
+		options.MaxEvents = defaultMaxEvents
+	}
+	e := &Engine{
+		options: options,
+		quota:   quota.New(),
+		holds:   hold.New(options.MaxRejected),
+		memory:  backlog.NewMemory(),
+	}
+	if options.MaxInFlight > 0 {
+		e.quota = quota.Uncapped(options.MaxInFlight)
+	}
+	return e
+}
+
+// Begin starts a generation with an empty backlog, for a worker that was assigned some of all
+// partitions of the group. The intervals between probes grow by the same ratio, so that a group
+// probes as often as one worker. Without any partition there is nothing to probe with: the holds
+// that only a probe ends are dropped.
+func (e *Engine) Begin(now time.Time, t Tracker, assigned, partitions int) {
+	e.tracker, e.partitions = t, partitions
+	e.backlog, e.letters = backlog.New(e.memory, now), letterQueue{}
+	if assigned == 0 {
+		e.changed(now, e.holds.DropProbed())
+	}
+	e.holds.Spread(now, float64(partitions)/float64(max(1, assigned)))
+}
+
+// End drops everything unfinished; the next owners of the partitions will get it.
+func (e *Engine) End(now time.Time) {
+	for lane := range e.counts {
+		e.counts[lane].Returned += e.counts[lane].Unsettled()
+	}
+	e.tracker, e.backlog, e.letters = nil, nil, letterQueue{}
+	// No letter is left that could show that the topic accepts letters again.
+	e.changed(now, hold.Change{Dropped: e.holds.Clear(hold.DeadLetter).Ended})
+}
+
+// Receive adds one batch of events.
+func (e *Engine) Receive(now time.Time, events []event.Event) {
+	for i := range events {
+		ev := &events[i]
+		e.counts[ev.Lane].Received += uint64(standsFor(ev))
+		e.holds.Read(int(ev.Lane), ev.Invalid != nil)
+		if ev.Invalid != nil {
+			e.admit(now, invalidLetter(now, *ev))
+			continue
+		}
+		known := e.backlog.Len()
+		packed, idLen := pack(ev)
+		kept := e.backlog.Add(now, backlog.Event{
+			Lane:     int(ev.Lane),
+			ReadTime: ev.ReadTime,
+			Ref:      uint64(ev.Ref),
+			Attempts: ev.Attempts,
+			Payload:  packed,
+			IDLen:    idLen,
+		})
+		if !kept {
+			e.settle(now, uint64(ev.Ref), Superseded)
+			// An earlier success covers it. After a rebalance the good events of a backlog finish
+			// like this and only the bad ones are called: not all are bad.
+			e.changed(now, e.holds.Ended(now, int(ev.Lane), hold.Called, ""))
+		} else if e.backlog.Len() > known {
+			e.holds.Arrived(now)
+		}
+	}
+}
+
+// Until the server has accepted the signature, only so many calls may be in flight, and one more
+// now and then: a server that is slow to refuse a wrong signature must not get hundreds, because
+// after too many it refuses correct ones, too (70050); but calls that hang must not stop all.
+const (
+	unacceptedCalls = 4
+	unacceptedPace  = 250 * time.Millisecond
+)
+
+// retryPart: retries may hold a tenth of the permits while first attempts wait.
+const retryPart = 10
+
+// Next returns the call to make now. The permit and the token come first, then the best waiting
+// conversation is chosen: so priority is exact, and events collapse as late as possible. Without a
+// call it returns when to ask again; a zero time means not before something comes in.
+func (e *Engine) Next(now time.Time) (todo *Call, again time.Time) {
+	e.Expire(now)
+	e.options.Observer.Limit(now, e.quota.Limit(now), e.quota.Share())
+	var open, probed backlog.LaneSet
+	for lane := range open {
+		ok, probe, at := e.holds.May(now, lane)
+		open[lane], probed[lane] = ok && !probe, ok && probe
+		if !ok {
+			again = earlier(again, at)
+		}
+	}
+	probe := e.backlog.Waiting(probed)
+	if !probe {
+		if ok, due := e.backlog.Ready(now, open); !ok {
+			return nil, earlier(again, due)
+		}
+	}
+	trickle := e.lastCall.Add(unacceptedPace)
+	if !e.accepted && e.quota.InFlight() >= unacceptedCalls && now.Before(trickle) {
+		return nil, earlier(again, trickle)
+	}
+	if ok, at := e.quota.Take(now); !ok {
+		return nil, earlier(again, at)
+	}
+	var chosen *backlog.Conversation
+	if probe {
+		chosen = e.backlog.TakeProbe(probed)
+		e.holds.Probing(chosen.Lane())
+		e.noteMemoryFull(now, chosen.Lane())
+	} else {
+		chosen = e.backlog.Take(now, open, max(1, e.quota.Limit(now)/retryPart))
+	}
+	if chosen.Failures == 0 {
+		chosen.Baseline = e.answered
+	}
+	e.lastCall = now
+	report, peer := accounts(chosen.ID())
+	return &Call{
+		Read:         imclient.Read{Report: report, Peer: peer, Time: chosen.ReadTime()},
+		Lane:         chosen.Lane(),
+		Probe:        probe,
+		sent:         now,
+		conversation: chosen,
+		topics:       &e.options.Topics,
+	}, time.Time{}
+}
+
+// earlier returns the earlier of two times; zero means never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// CutOff reports that a call was interrupted by a stop, or was not sent because the membership was
+// not proven. Stopping is not failing: it says nothing about the conversation.
+func (e *Engine) CutOff(now time.Time, done *Call) {
+	e.quota.Return(now)
+	if done.Probe {
+		e.holds.Abandoned(done.Lane)
+	}
+	e.backlog.Retry(done.conversation, now)
+}
+
+// Answer reports the result of a call, nil for a success, and settles or retries its conversation.
+func (e *Engine) Answer(now time.Time, done *Call, failure *imclient.Error) {
+	e.quota.Return(now)
+	if failure == nil || failure.Sent() {
+		e.calls++
+		e.options.Observer.CallEnded(failure, now.Sub(done.sent))
+	}
+	throttled := failure != nil && failure.Class == imclient.Throttled
+	refused := failure != nil && failure.RetryWithNewSignature
+	if failure == nil || failure.ErrorCode != 0 {
+		e.answered++
+		if !throttled { // that says nothing about the signature
+			e.accepted = !refused && (failure == nil || failure.Class != imclient.Held)
+		}
+	}
+	if throttled {
+		e.quota.Shrink(now, done.sent)
+	}
+	of := done.conversation
+	if refused && of.NewSignature {
+		// The second attempt had a new signature: now the class is believed, whatever others got.
+		believed := *failure
+		believed.RetryWithNewSignature = false
+		failure = &believed
+	}
+	of.NewSignature = refused && !of.NewSignature
+	held := e.holds.On(done.Lane)
+	e.changed(now, e.holds.Answer(now, of.ID(), done.Lane, failure, done.Probe))
+	e.settleCall(now, done, failure, held || e.holds.On(done.Lane))
+}

@@ -1,0 +1,221 @@
+package engine
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"markread/consumer/event"
+	"markread/imclient"
+	"markread/worker/backlog"
+	"markread/worker/hold"
+)
+
+// While the topic refuses, one letter is tried per LetterRetry; after letterPatience it is a hold.
+const (
+	LetterRetry    = time.Second
+	letterPatience = 5 * time.Second
+)
+
+// letterBytes bounds the packed records of the letters that are written at the same time, unless
+// one is larger: unpacked, a record of very many headers takes twenty times as much.
+const letterBytes = 1 << 20
+
+// ErrCutOff is the failure of a letter whose write was interrupted by a stop, not refused.
+var ErrCutOff = errors.New("the write was cut off")
+
+// Letter is a dead letter to be written: its events finish when it is acknowledged.
+type Letter struct {
+	event.DeadLetter
+	Refs   []uint64
+	packed string // the record's key, value and headers; the record has them only during the write
+}
+
+// unread is how many events of the letter were never in memory: damaged records beyond one.
+func (l *Letter) unread() uint64 {
+	if l.Event.Record.Damage == nil {
+		return 0
+	}
+	return uint64(l.Collapsed - 1)
+}
+
+// letterQueue has the letters that are not acknowledged yet, in their order.
+type letterQueue struct {
+	waiting      []*Letter
+	parked       [backlog.Lanes][]*Letter // of invalid records, during a hold for rejections
+	writing      int
+	reserved     [backlog.Lanes]reserved
+	refusedSince time.Time // since when the topic refuses all; zero: it accepted the last
+}
+
+// reserved is what a lane's letters take of the bounds of memory; see HasCapacity.
+type reserved struct {
+	letters, bytes int
+	unread         uint64
+}
+
+func (q *letterQueue) add(l *Letter) {
+	q.reserve(l, 1)
+	q.waiting = append(q.waiting, l)
+}
+
+func (q *letterQueue) park(l *Letter) {
+	q.reserve(l, 1)
+	q.parked[l.Event.Lane] = append(q.parked[l.Event.Lane], l)
+}
+
+func (q *letterQueue) reserve(l *Letter, n int) {
+	r := &q.reserved[l.Event.Lane]
+	r.letters += n
+	r.bytes += n * len(l.packed)
+	r.unread += uint64(n) * l.unread() // modulo 2^64: n may be -1
+}
+
+// refusing reports whether the topic refused the last letters.
+func (q *letterQueue) refusing() bool { return !q.refusedSince.IsZero() }
+
+// release removes the parked letters of a lane, and returns them.
+func (q *letterQueue) release(lane int) []*Letter {
+	parked := q.parked[lane]
+	q.parked[lane] = nil
+	for _, l := range parked {
+		q.reserve(l, -1)
+	}
+	return parked
+}
+
+// admit queues the letter of an invalid record. It is evidence for a hold, during which it waits.
+func (e *Engine) admit(now time.Time, l *Letter) {
+	lane := int(l.Event.Lane)
+	if e.holds.Held(hold.Rejections, lane) {
+		e.letters.park(l)
+		e.noteMemoryFull(now, lane)
+		return
+	}
+	e.letters.add(l)
+	why := "invalid: " + event.WithoutValue(l.Event.Invalid)
+	e.changed(now, e.holds.Ended(now, lane, hold.Invalid, why))
+}
+
+// noteMemoryFull notes that a lane held for rejections can't read more: it finds no good event.
+func (e *Engine) noteMemoryFull(now time.Time, lane int) {
+	if e.holds.Held(hold.Rejections, lane) && !e.HasCapacity(event.Lane(lane)) {
+		e.changed(now, e.holds.MemoryFull(lane))
+	}
+}
+
+// Idle reports that nothing is in flight: no call, and no letter that could be written now.
+func (e *Engine) Idle() bool {
+	return e.quota.InFlight()+e.letters.writing == 0 && (!e.HasLetters() || e.letters.refusing())
+}
+
+// HasLetters reports whether letters wait to be written.
+func (e *Engine) HasLetters() bool { return len(e.letters.waiting) > 0 }
+
+// NextLetters returns letters to be written, at most n, and one while the topic refuses; the
+// results must be reported with LettersWritten.
+func (e *Engine) NextLetters(n int) []*Letter {
+	q := &e.letters
+	if q.refusing() {
+		n = 1
+	}
+	n = min(n, len(q.waiting))
+	bytes := 0
+	for i, l := range q.waiting[:n] {
+		if bytes += len(l.packed); i > 0 && bytes > letterBytes {
+			n = i
+			break
+		}
+		unpackParts(l.packed, &l.Event.Record)
+	}
+	batch := q.waiting[:n:n]
+	q.waiting = q.waiting[n:]
+	q.writing += n
+	return batch
+}
+
+// LettersWritten reports the results of a batch: failures[i] is nil when the topic has acknowledged
+// batch[i]. The others go back to the front of the queue. It returns whether the topic refuses
+// letters: then the next attempt should wait for LetterRetry.
+func (e *Engine) LettersWritten(now time.Time, batch []*Letter, failures []error) (refuses bool) {
+	q := &e.letters
+	q.writing -= len(batch)
+	var left []*Letter
+	var refusal error
+	for i, l := range batch {
+		if failures[i] == nil {
+			e.written(now, l)
+			continue
+		}
+		stripParts(&l.Event.Record)
+		left = append(left, l)
+		if failures[i] != ErrCutOff {
+			refusal = failures[i]
+		}
+	}
+	if len(left) > 0 {
+		q.waiting = append(left, q.waiting...)
+	}
+	switch {
+	case refusal != nil:
+		if !q.refusing() {
+			q.refusedSince = now
+		}
+		if now.Sub(q.refusedSince) >= letterPatience || e.holds.Held(hold.DeadLetter, hold.All) {
+			e.hold(now, hold.DeadLetter, "the dead-letter topic refuses letters: "+refusal.Error(),
+				hold.DeadLetter.Do(), now.Add(LetterRetry))
+		}
+	case len(left) == 0 && len(batch) > 0:
+		q.refusedSince = time.Time{}
+		e.changed(now, e.holds.Clear(hold.DeadLetter))
+	}
+	return refusal != nil
+}
+
+// written finishes the events that an acknowledged letter stands for.
+func (e *Engine) written(now time.Time, l *Letter) {
+	e.letters.reserve(l, -1)
+	for _, ref := range l.Refs {
+		e.settle(now, ref, DeadLettered)
+	}
+	e.counts[l.Event.Lane].Finished[DeadLettered] += l.unread()
+	e.options.Observer.LetterWritten(l)
+}
+
+// newLetter copies the record's bytes.
+func newLetter(refs []uint64, d event.DeadLetter) *Letter {
+	l := &Letter{DeadLetter: d, Refs: refs, packed: packParts(&d.Event.Record)}
+	stripParts(&l.Event.Record)
+	return l
+}
+
+// invalidLetter makes the letter of an invalid record; of damaged records one letter for all.
+func invalidLetter(now time.Time, ev event.Event) *Letter {
+	return newLetter([]uint64{uint64(ev.Ref)}, event.DeadLetter{
+		Event: ev, Class: "invalid", Message: ev.Invalid.Error(),
+		Collapsed: standsFor(&ev), FailedAt: now,
+	})
+}
+
+// standsFor returns how many events an event stands for: one, unless its record is damaged.
+func standsFor(ev *event.Event) int {
+	if ev.Record.Damage == nil {
+		return 1
+	}
+	return max(1, ev.Record.Damage.Count)
+}
+
+// failedLetter removes the conversation from the backlog, and makes its letter.
+func (e *Engine) failedLetter(
+	now time.Time, class string, of *backlog.Conversation, failure *imclient.Error,
+) *Letter {
+	d := e.backlog.Drop(of)
+	ev := unpack(d.Payload, e.options.Topics)
+	ev.ReadTime = d.ReadTime
+	// Else they keep d.Payload alive.
+	ev.Report, ev.Peer = strings.Clone(ev.Report), strings.Clone(ev.Peer)
+	return newLetter(d.Refs, event.DeadLetter{
+		Event: ev, Class: class, Code: failure.Label, Message: failure.Error(),
+		Attempts: int(of.Attempts), Collapsed: len(d.Refs), FailedAt: now,
+	})
+}

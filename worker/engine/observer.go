@@ -1,0 +1,26 @@
+package engine
+
+import (
+	"time"
+
+	"markread/consumer/event"
+	"markread/imclient"
+	"markread/worker/hold"
+)
+
+// Observer learns what happens, for logs and metrics. It can't change it, and must not call the
+// Engine.
+type Observer interface {
+	// EventFinished is called for each event that has an event time; age is the time since then.
+	EventFinished(lane event.Lane, age time.Duration)
+	// CallEnded is called for each call that was sent and not cut off; nil: it succeeded.
+	CallEnded(failure *imclient.Error, took time.Duration)
+	// CallRetried follows when the call will be repeated after a backoff.
+	CallRetried(c *Call, failure *imclient.Error, attempts, failures int32)
+	// LetterWritten is called when the dead-letter topic has acknowledged l.
+	LetterWritten(l *Letter)
+	// Limit is called at each Next with the permits that may be used, and this worker's share.
+	Limit(now time.Time, limit, share int)
+	// HoldsChanged is called with what changed, and with the holds that are active now.
+	HoldsChanged(now time.Time, change hold.Change, active []hold.Hold)
+}

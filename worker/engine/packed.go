@@ -1,0 +1,194 @@
+package engine
+
+import (
+	"bytes"
+	"encoding/binary"
+	"strings"
+	"time"
+
+	"markread/consumer/event"
+)
+
+// A waiting conversation keeps the record of its best event, because a letter would need it, and in
+// a large backlog the records are most of the memory. So each is packed into one string, which
+// begins with the conversation's ID, has no pointers inside, and says nothing twice.
+
+// accountSeparator separates the accounts in an ID. They are printable ASCII: it is in neither.
+const accountSeparator = "\n"
+
+func conversationID(report, peer string) string { return report + accountSeparator + peer }
+
+func accounts(id string) (report, peer string) {
+	report, peer, _ = strings.Cut(id, accountSeparator)
+	return report, peer
+}
+
+// packing says what is packed beside the ID, the partition, the offset, the headers and the value.
+type packing byte
+
+const (
+	packsBackfill packing = 1 << iota // the lane is backfill
+	packsTime                         // the record's timestamp
+	packsKey                          // when it is not the recommended one
+)
+
+// pack returns a valid event in few bytes, of which the first idLen are the ID of its conversation:
+// 65 at most. The read time, the attempts and the Ref are not among them: the backlog has these.
+func pack(e *event.Event) (packed string, idLen uint8) {
+	r := &e.Record
+	b := append(make([]byte, 0, 256), conversationID(e.Report, e.Peer)...)
+	idLen = uint8(len(b))
+	b = append(b, accountSeparator+"\x00"...)
+	b = binary.AppendUvarint(b, uint64(r.Partition))
+	b = binary.AppendUvarint(b, uint64(r.Offset))
+	var p packing
+	if e.Lane == event.Backfill {
+		p |= packsBackfill
+	}
+	if !r.Time.IsZero() {
+		p |= packsTime
+		b = binary.AppendVarint(b, r.Time.UnixMilli())
+	}
+	if !bytes.Equal(r.Key, event.Key(e.Report, e.Peer)) {
+		p |= packsKey
+		b = packBytes(b, r.Key)
+	}
+	b = packHeaders(b, r.Headers)
+	b = shorten(b, r.Value, usualWords(e.Report, e.Peer))
+	b[int(idLen)+len(accountSeparator)] = byte(p)
+	return string(b), idLen
+}
+
+// unpack returns the event that was packed. topics are those that it may have come from.
+func unpack(packed string, topics event.Topics) event.Event {
+	report, rest, _ := strings.Cut(packed, accountSeparator)
+	peer, rest, _ := strings.Cut(rest, accountSeparator)
+	u := unpacker{[]byte(rest[1:])}
+	p := packing(rest[0])
+	e := event.Event{Report: report, Peer: peer}
+	r := &e.Record
+	r.Topic = topics.Live
+	if p&packsBackfill != 0 {
+		e.Lane, r.Topic = event.Backfill, topics.Backfill
+	}
+	r.Partition, r.Offset = int(u.uvarint()), int64(u.uvarint())
+	if p&packsTime != 0 {
+		r.Time = time.UnixMilli(u.varint())
+	}
+	if r.Key = event.Key(report, peer); p&packsKey != 0 {
+		r.Key = u.bytes()
+	}
+	r.Headers = u.headers()
+	r.Value = expand(u.rest, usualWords(report, peer))
+	e.EventTime, _ = event.EventTime(*r) // there was no error, or the event would not be valid
+	e.Replays = r.Replays()
+	return e
+}
+
+// packParts returns the key, the value and the headers of any record in one string: apart, headers
+// take 40 bytes each and more than that of their own.
+func packParts(r *event.Record) string {
+	return string(packHeaders(packBytes(packBytes(nil, r.Key), r.Value), r.Headers))
+}
+
+// unpackParts gives the record what packParts has packed.
+func unpackParts(packed string, r *event.Record) {
+	u := unpacker{[]byte(packed)}
+	r.Key, r.Value, r.Headers = u.bytes(), u.bytes(), u.headers()
+}
+
+// stripParts takes from the record what packParts packs.
+func stripParts(r *event.Record) { r.Key, r.Value, r.Headers = nil, nil, nil }
+
+func packHeaders(b []byte, headers []event.Header) []byte {
+	b = binary.AppendUvarint(b, uint64(len(headers)))
+	for _, h := range headers {
+		b = packBytes(packBytes(b, []byte(h.Key)), h.Value)
+	}
+	return b
+}
+
+// packBytes appends bytes with their length. nil is not the same as none.
+func packBytes(b, part []byte) []byte {
+	if part == nil {
+		return append(b, 0)
+	}
+	return append(binary.AppendUvarint(b, uint64(len(part))+1), part...)
+}
+
+// unpacker reads what pack has written, from the front of rest.
+type unpacker struct{ rest []byte }
+
+func (u *unpacker) uvarint() uint64 {
+	v, n := binary.Uvarint(u.rest)
+	u.rest = u.rest[n:]
+	return v
+}
+
+func (u *unpacker) varint() int64 {
+	v, n := binary.Varint(u.rest)
+	u.rest = u.rest[n:]
+	return v
+}
+
+func (u *unpacker) bytes() []byte {
+	n := u.uvarint()
+	if n == 0 {
+		return nil
+	}
+	part := bytes.Clone(u.rest[:n-1])
+	u.rest = u.rest[n-1:]
+	return part
+}
+
+func (u *unpacker) headers() []event.Header {
+	n := u.uvarint()
+	if n == 0 {
+		return nil
+	}
+	headers := make([]event.Header, n)
+	for i := range headers {
+		headers[i] = event.Header{Key: string(u.bytes()), Value: u.bytes()}
+	}
+	return headers
+}
+
+// usualWords is what nearly every value has. The byte i+1, which JSON doesn't use, stands for word
+// i.
+func usualWords(report, peer string) [5]string {
+	return [5]string{
+		`"Report_Account":`, `"Peer_Account":`, `"MsgReadTime":`,
+		`"` + report + `"`, `"` + peer + `"`,
+	}
+}
+
+// shorten appends a JSON text with its usual words shortened.
+func shorten(b, value []byte, words [5]string) []byte {
+next:
+	for i := 0; i < len(value); {
+		if value[i] == '"' {
+			for n, word := range words {
+				if len(value)-i >= len(word) && string(value[i:i+len(word)]) == word {
+					b, i = append(b, byte(n+1)), i+len(word)
+					continue next
+				}
+			}
+		}
+		b = append(b, value[i])
+		i++
+	}
+	return b
+}
+
+// expand undoes shorten.
+func expand(short []byte, words [5]string) []byte {
+	var value []byte
+	for _, c := range short {
+		if c >= 1 && int(c) <= len(words) {
+			value = append(value, words[c-1]...)
+		} else {
+			value = append(value, c)
+		}
+	}
+	return value
+}

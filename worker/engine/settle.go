@@ -1,0 +1,112 @@
+package engine
+
+import (
+	"time"
+
+	"markread/consumer/event"
+	"markread/imclient"
+	"markread/worker/backlog"
+	"markread/worker/hold"
+)
+
+// Outcome is how an event finished. The texts are the contract's.
+type Outcome int
+
+// The outcomes.
+const (
+	Applied      Outcome = iota // its own T was sent, and succeeded
+	Collapsed                   // it waited with one of a larger or equal T whose call succeeded
+	Superseded                  // an earlier success covers it: no call of its own
+	DeadLettered                // a letter that stands for it is on the dead-letter topic
+	outcomes
+)
+
+func (o Outcome) String() string {
+	return [...]string{"applied", "collapsed", "superseded", "dead_lettered"}[o]
+}
+
+// Counts is how many events of a lane were received, and how they finished.
+type Counts struct {
+	Received, Returned uint64 // returned: dropped unfinished at a revoke
+	Finished           [outcomes]uint64
+}
+
+// Unsettled is how many events are not finished. Those of damaged records are among them, though
+// only one of a range is in memory.
+func (c Counts) Unsettled() uint64 {
+	n := c.Received - c.Returned
+	for _, finished := range c.Finished {
+		n -= finished
+	}
+	return n
+}
+
+// settleCall is the one place where a response decides what becomes of a conversation; failure is
+// nil for a success, and held says that its lane was held before it, or is now.
+func (e *Engine) settleCall(now time.Time, done *Call, failure *imclient.Error, held bool) {
+	of := done.conversation
+	if failure == nil {
+		e.settleSuccess(now, e.backlog.Succeeded(now, of))
+		e.changed(now, e.holds.Ended(now, done.Lane, hold.Called, ""))
+		return
+	}
+	counted := e.attemptCounts(of, failure, held)
+	of.Baseline = e.answered
+	if failure.RetryWithNewSignature {
+		// Not the event's fault: the signature was refused; the next call has a new one.
+		e.backlog.Retry(of, now)
+		return
+	}
+	of.Failures++
+	if counted {
+		of.Attempts++
+		e.tracker.Attempted(event.Ref(of.Oldest()), int(of.Attempts))
+	}
+	failures := int(of.Failures)
+	due := now.Add(e.options.Backoff.Delay(failures, e.options.Jitter(of.ID(), failures)))
+	switch {
+	case failure.Class == imclient.Rejected && !e.holds.Held(hold.Rejections, done.Lane):
+		e.letters.add(e.failedLetter(now, "rejected", of, failure))
+		e.changed(now, e.holds.Ended(now, done.Lane, hold.Rejected, failure.Seen()))
+	case counted && int(of.Attempts) >= e.options.Attempts:
+		e.letters.add(e.failedLetter(now, "exhausted", of, failure))
+		e.changed(now, e.holds.Ended(now, done.Lane, hold.Called, ""))
+	case done.Probe && e.holds.On(done.Lane):
+		e.backlog.Defer(of, due)
+	default:
+		e.backlog.Retry(of, due)
+		e.options.Observer.CallRetried(done, failure, of.Attempts, of.Failures)
+	}
+}
+
+// attemptCounts reports whether a failure counts as an attempt: not while calls are held, because
+// then the service is to blame. With an ErrorCode the server judged this call. Without one it may
+// have been the network: it counts only when another conversation got an ErrorCode since.
+func (e *Engine) attemptCounts(of *backlog.Conversation, failure *imclient.Error, held bool) bool {
+	if held || failure.Class == imclient.Throttled || failure.Class == imclient.Held {
+		return false
+	}
+	return failure.ErrorCode != 0 || e.answered > of.Baseline
+}
+
+func (e *Engine) settleSuccess(now time.Time, s backlog.Settled) {
+	for i, ref := range s.Refs {
+		switch {
+		case ref == s.Applied:
+			e.settle(now, ref, Applied)
+		case i < s.Sent:
+			e.settle(now, ref, Collapsed)
+		default:
+			e.settle(now, ref, Superseded)
+		}
+	}
+}
+
+// settle finishes one event: from here on its offset counts as finished.
+func (e *Engine) settle(now time.Time, ref uint64, as Outcome) {
+	lane, eventTime := e.tracker.Finish(event.Ref(ref))
+	e.counts[lane].Finished[as]++
+	if !eventTime.IsZero() {
+		e.options.Observer.EventFinished(lane, now.Sub(eventTime))
+	}
+}

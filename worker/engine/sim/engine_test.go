@@ -1,0 +1,128 @@
+package sim
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"markread/consumer/event"
+	"markread/imclient"
+	"markread/worker/engine"
+	"markread/worker/hold"
+)
+
+// epoch is when a simulation begins.
+var epoch = time.Unix(1_700_000_000, 0)
+
+const (
+	recheckEvery  = time.Second     // the dispatcher rechecks at least so often
+	lettersAtOnce = 64              // that are written at the same time
+	retriedWithin = 2 * time.Second // of the end of a hold: all that waited for it
+)
+
+var errUnproven = errors.New("the membership is not proven")
+
+// nobody observes nothing.
+type nobody struct{}
+
+func (nobody) EventFinished(event.Lane, time.Duration)                 {}
+func (nobody) CallEnded(*imclient.Error, time.Duration)                {}
+func (nobody) CallRetried(*engine.Call, *imclient.Error, int32, int32) {}
+func (nobody) LetterWritten(*engine.Letter)                            {}
+func (nobody) Limit(time.Time, int, int)                               {}
+func (nobody) HoldsChanged(time.Time, hold.Change, []hold.Hold)        {}
+
+// newEngine returns a real engine.
+func (h *process) newEngine() *engine.Engine {
+	return engine.New(engine.Options{
+		Attempts: h.attempts, MaxPending: h.maxPending, MaxEvents: h.maxEvents, MaxRejected: h.maxRejected,
+		Backoff: imclient.NewBackoff(h.backoffInitial, h.backoffMost),
+		Jitter: func(id string, failures int) float64 {
+			return h.part(dieJitter, uint64(talkOf(id)), uint64(failures))
+		},
+		Topics:   event.Topics{Live: "mark-read", Backfill: "mark-read-backfill"},
+		Observer: nobody{},
+	})
+}
+
+func (h *process) pause() {
+	if h.engine == nil {
+		return
+	}
+	h.shadow.holds.operator = true
+	h.engine.Pause(h.time())
+	h.watchHolds()
+}
+
+func (h *process) resume(accept bool) {
+	if h.engine == nil {
+		return
+	}
+	v := &h.shadow.holds
+	v.operator = false
+	if accept {
+		v.cause, v.accepted = "accepts", true
+	}
+	h.engine.Resume(h.time(), accept)
+	h.watchHolds()
+	v.cause = ""
+	h.after(operatorActs)
+}
+
+func (h *process) shareGiven(share int) {
+	h.shadow.holds.share = share
+	h.engine.SetShare(h.time(), share)
+	h.watchHolds()
+}
+
+// held says whether the engine says that the reason holds the lane.
+func (h *process) held(reason hold.Reason, lane int) bool {
+	return slices.ContainsFunc(h.engine.Holds(), func(a hold.Hold) bool { return a.Reason == reason && a.Lane == lane })
+}
+
+// inMemory is how many conversations the engine has in memory.
+func (h *process) inMemory() (n int) {
+	for _, k := range h.engine.State(h.time()).Conversations {
+		n += k
+	}
+	return n
+}
+
+// lookAtKey is what Worker.watchKey does each second.
+func (h *process) lookAtKey() {
+	if h.gen == nil || h.frozenUntil > h.now || !h.held(hold.Credentials, hold.All) || !h.signer.mended(h.world) {
+		return
+	}
+	h.signer.current, h.signer.anew = nil, true
+	for i := range h.shadow.holds.active {
+		if a := &h.shadow.holds.active[i]; a.reason == hold.Credentials {
+			a.notBefore = 0
+		}
+	}
+	h.tally.keysChanged++
+	h.engine.KeyChanged(h.time())
+	h.after(operatorActs)
+}
+
+var errRefused = errors.New("the topic refuses")
+
+// wrote tells the engine what became of letters, and says whether the next try must wait.
+func (h *process) wrote(batch []*engine.Letter, acked []bool, cut bool) bool {
+	failures := make([]error, len(batch))
+	for i := range batch {
+		switch {
+		case acked[i]:
+			h.shadow.writtenRefs += uint64(len(batch[i].Refs))
+		case cut:
+			failures[i] = engine.ErrCutOff
+		default:
+			failures[i] = errRefused
+		}
+	}
+	v := &h.shadow.holds
+	v.cause, h.shadow.writing = "letter written", true
+	refuses := h.engine.LettersWritten(h.time(), batch, failures)
+	h.watchHolds()
+	v.cause, h.shadow.writing = "", false
+	return refuses
+}

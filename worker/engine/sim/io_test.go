@@ -1,0 +1,290 @@
+package sim
+
+import (
+	"errors"
+	"time"
+
+	"markread/consumer/event"
+	"markread/worker/engine"
+)
+
+var errInvalid = errors.New("Report_Account is missing")
+
+// appended wakes a fetch that waits at the log's end.
+func (h *process) appended(l *log) {
+	if h.gen == nil || !h.taking {
+		return
+	}
+	for i := range h.gen.parts {
+		if p := &h.gen.parts[i]; p.log == l && p.idle {
+			p.idle = false
+			h.fetchLater(i)
+		}
+	}
+}
+
+func (h *process) fetchLater(i int) {
+	p := &h.gen.parts[i]
+	wait := h.span(time.Millisecond, 80*time.Millisecond, dieFetch, uint64(h.gen.unique)<<16|uint64(i), uint64(p.next))
+	h.later(wait, fetched, int(h.gen.unique)<<16|i)
+}
+
+// fetch is the answer to a fetch. The room was asked for before it was sent, as far as it matters.
+func (h *process) fetch(a int) {
+	if h.gen == nil || int(h.gen.unique) != a>>16 || !h.taking {
+		return
+	}
+	i := a & (1<<16 - 1)
+	p := &h.gen.parts[i]
+	if h.active[fetchFails] > 0 {
+		h.later(int64(500*time.Millisecond), fetched, a)
+		return
+	}
+	if !h.engine.HasCapacity(p.lane) {
+		p.blocked = true
+		h.tally.blocked[p.lane]++
+		return
+	}
+	n := min(h.fetchMost, len(p.records)-p.next)
+	if n == 0 {
+		p.tracker.Skip(p.end)
+		p.idle = true
+		return
+	}
+	h.events = h.events[:0]
+	for j := p.next; j < p.next+n; j++ {
+		r := &p.records[j]
+		arrival, attempts, finished := p.tracker.Add(r.offset, epoch.Add(time.Duration(r.at)))
+		h.judgeInherited(p, r, attempts, finished)
+		if finished {
+			continue
+		}
+		r.deliveries++
+		r.receivedAt = h.now
+		e := event.Event{
+			Lane: p.lane, Report: h.kafka.names[r.talk], Peer: peer, ReadTime: r.readTime,
+			EventTime: epoch.Add(time.Duration(r.at)),
+			Record:    event.Record{Topic: p.topic, Partition: p.number, Offset: r.offset},
+			Ref:       event.Ref(uint64(i)<<arrivalBits | arrival), Attempts: attempts,
+		}
+		if r.invalid {
+			e.Invalid, e.Report, e.Peer = errInvalid, "", ""
+		}
+		h.events = append(h.events, e)
+	}
+	h.note("deliver", h.id, int64(i), int64(p.next), int64(n))
+	p.next += n
+	n = len(h.events)
+	h.gen.received += uint64(n)
+	h.engine.Receive(h.time(), h.events)
+	h.afterReceive(p)
+	h.shadow.holds.batch = n
+	h.watchHolds()
+	h.shadow.holds.batch = 0
+	if p.next == len(p.records) {
+		p.tracker.Skip(p.end)
+	}
+	h.checkRoom(p.lane, n)
+	h.fetchLater(i)
+}
+
+// fetchOn lets go on what waited for room.
+func (h *process) fetchOn() {
+	if !h.taking {
+		return
+	}
+	for i := range h.gen.parts {
+		if p := &h.gen.parts[i]; p.blocked && h.engine.HasCapacity(p.lane) {
+			p.blocked = false
+			h.fetchLater(i)
+		}
+	}
+}
+
+// Finish is the tracker's: the engine says that an event has reached its end. Whether it has is
+// judged by the server and the dead-letter topic.
+func (g *generation) Finish(ref event.Ref) (event.Lane, time.Time) {
+	h := g.process
+	p := &g.parts[ref>>arrivalBits]
+	arrival := uint64(ref) & (1<<arrivalBits - 1)
+	r := &p.records[p.first+int(arrival)]
+	if r.finishedIn == g.unique {
+		h.fail("loss", "offset %d of %s/%d is finished twice", r.offset, p.topic, p.number)
+	}
+	r.finishedIn = g.unique
+	if p.owner == g {
+		r.done, r.changedAt = true, h.now
+	}
+	if !h.world.ended(r) {
+		h.fail("loss", "offset %d of %s/%d (%s at %d) is finished, but the server has %d and there is no letter",
+			r.offset, p.topic, p.number, h.kafka.names[r.talk], r.readTime, h.server.talks[r.talk].largest)
+	}
+	g.finished++
+	if !h.shadow.writing {
+		h.shadow.talks[r.talk].events--
+	}
+	return p.lane, p.tracker.Finish(arrival)
+}
+
+// Attempted is the tracker's.
+func (g *generation) Attempted(ref event.Ref, attempts int) {
+	if r := g.record(uint64(ref)); g.parts[ref>>arrivalBits].owner == g {
+		r.attempts, r.changedAt = attempts, g.process.now
+	}
+	g.process.shadow.told = attempts
+	g.parts[ref>>arrivalBits].tracker.Attempted(uint64(ref)&(1<<arrivalBits-1), attempts)
+}
+
+// record is the one that a Ref names.
+func (g *generation) record(ref uint64) *record {
+	p := &g.parts[ref>>arrivalBits]
+	return &p.records[p.first+int(ref&(1<<arrivalBits-1))]
+}
+
+// commitDue is the turn of the ticker, or another try of the last commit.
+func (h *process) commitDue(generation int) {
+	if h.gen == nil || h.gen.number != generation {
+		return
+	}
+	h.checkSums()
+	if len(h.committing) == 0 && !h.commit() && h.drained {
+		h.toldAll()
+		h.endGeneration()
+		return
+	}
+	if !h.drained {
+		h.later(h.commitEvery, commitDue, generation)
+	}
+}
+
+// commit sends what has advanced. It reports false when nothing has.
+func (h *process) commit() bool {
+	for i := range h.gen.parts {
+		p := &h.gen.parts[i]
+		if c, news := p.tracker.Commit(metadataMost); news {
+			h.committing = append(h.committing, commitment{p.log, i, c, h.now})
+		}
+	}
+	if len(h.committing) == 0 {
+		return false
+	}
+	h.commits++
+	id := uint64(h.id)<<40 | uint64(h.commits)
+	h.later(h.span(time.Millisecond, 100*time.Millisecond, dieCommit, id, 2), commitArrives, h.commits)
+	return true
+}
+
+func (h *process) commitEnded(refusal int) {
+	if h.gen == nil {
+		return
+	}
+	ok, fenced := refusal == 0, refusal == 2
+	if ok {
+		for _, c := range h.committing {
+			h.gen.parts[c.part].tracker.Accept(c.Commit)
+		}
+	}
+	h.committing = h.committing[:0]
+	switch {
+	case !h.drained:
+	case ok:
+		h.commitDue(h.gen.number)
+	case fenced, h.now > h.lastCommitUntil:
+		h.endGeneration()
+	default:
+		h.later(int64(300*time.Millisecond), commitDue, h.gen.number)
+	}
+}
+
+// letterTopic is a model of the dead-letter topic. What it holds is noted in the records.
+type letterTopic struct {
+	*world
+}
+
+const (
+	invalidClass = iota
+	rejectedClass
+	exhaustedClass
+)
+
+func classOf(l *engine.Letter) int {
+	switch l.Class {
+	case "invalid":
+		return invalidClass
+	case "rejected":
+		return rejectedClass
+	}
+	return exhaustedClass
+}
+
+// write stores a letter or doesn't, and says whether the writer hears of it, and after how long.
+func (t *letterTopic) write(h *process, l *engine.Letter) (acked bool, took int64) {
+	r := h.gen.record(l.Refs[len(l.Refs)-1])
+	id := uint64(r.offset)<<20 | uint64(r.talk)
+	n := uint64(h.writes)
+	took = t.span(time.Millisecond, 50*time.Millisecond, dieLetter, id, n)
+	if t.active[lettersSlow] > 0 {
+		took += int64(t.part(dieLetter, id, n+1<<40) * 4 * float64(time.Second))
+	}
+	if t.active[lettersRefused] > 0 {
+		t.tally.lettersRefused++
+		return false, took
+	}
+	lost := t.active[lettersLost] > 0 && t.chance(0.3, dieLetter, id, n+2<<40)
+	t.store(h, l, lost)
+	return !lost, took
+}
+
+func (t *letterTopic) store(h *process, l *engine.Letter, lost bool) {
+	h.judgeLetter(l)
+	for _, ref := range l.Refs {
+		r := h.gen.record(ref)
+		r.dead++
+		if lost {
+			r.lost++
+		}
+		if r.dead > r.deliveries+r.lost {
+			t.fail("letters",
+				"offset %d of %s has %d letters; it was delivered %d times, and %d acknowledgements were lost",
+				r.offset, t.kafka.names[r.talk], r.dead, r.deliveries, r.lost)
+		}
+	}
+	if lost {
+		t.tally.lettersLost++
+	}
+	t.tally.letters[classOf(l)]++
+	t.note("letter", h.id, l.Event.Record.Offset, int64(classOf(l)), int64(len(l.Refs)))
+}
+
+// writeLetters begins to write what waits, as Worker.writeLetters does.
+func (h *process) writeLetters() {
+	if h.writing != nil || h.waits || h.drained {
+		return
+	}
+	batch := h.engine.NextLetters(lettersAtOnce)
+	if len(batch) == 0 {
+		return
+	}
+	h.writes++
+	h.writing, h.acked = batch, make([]bool, len(batch))
+	longest := int64(0)
+	for i, l := range batch {
+		acked, took := h.letters.write(h, l)
+		h.acked[i] = acked
+		longest = max(longest, took)
+	}
+	h.later(longest, lettersEnd, h.writes)
+}
+
+// lettersEnded reports what became of a batch.
+func (h *process) lettersEnded(n int, cut bool) {
+	if h.gen == nil || h.writing == nil || n != h.writes {
+		return
+	}
+	batch := h.writing
+	h.writing = nil
+	if h.wrote(batch, h.acked, cut) && !cut {
+		h.waits = true
+		h.later(int64(engine.LetterRetry), lettersDue, 0)
+	}
+}

@@ -1,0 +1,364 @@
+package sim
+
+import (
+	"math"
+	"time"
+
+	"markread/consumer/event"
+)
+
+// record is one record of a partition, and what is known of its fate.
+type record struct {
+	offset     int64
+	readTime   int64
+	at         int64 // when it was appended
+	receivedAt int64 // when it was delivered last
+	talk       int32 // the conversation
+	invalid    bool
+	dead       uint16 // letters on the topic that stand for it
+	lost       uint16 // those whose acknowledgement was lost
+	deliveries uint16
+	finishedIn int32 // the generation, by its unique number, in which it was said to have finished last
+	attempts   int   // as the engine has said last
+	done       bool  // that it has finished, too
+	changedAt  int64 // when it said so; -1: no commit has told the owner after it
+}
+
+// log is a partition: it only grows, and it has holes.
+type log struct {
+	topic     string
+	number    int
+	lane      event.Lane
+	records   []record
+	end       int64 // the next offset
+	committed int64 // -1: nothing
+	metadata  string
+	settled   int // records before this one are below the committed offset
+	owner     *generation
+	knownAt   int64 // what was known by then, the last commit says
+	whole     bool  // its metadata had room for all of it, and is stored as it was sent
+}
+
+// kafka is the two topics, and the group.
+type kafka struct {
+	logs       []*log // sorted by topic and number
+	partitions [2]int // by lane
+	before     [2]int // they were grown
+	grownAt    int64  // 0: never
+	group      group
+	names      []string // of the readers
+}
+
+const peer = "peer"
+
+func (k *kafka) open(w *world) {
+	k.grow(w, event.Live, w.partitions)
+	k.grow(w, event.Backfill, w.backfill)
+	k.grownAt, w.tally.grown = 0, 0
+	for i := range w.conversations {
+		k.names = append(k.names, "reader"+string([]byte{'a' + byte(i%26), 'a' + byte(i/26%26), 'a' + byte(i/676%26),
+			'a' + byte(i/17576)}))
+	}
+}
+
+// talkOf is the conversation that a reader's name stands for.
+func talkOf(name string) int32 {
+	n := name[len("reader"):]
+	return int32(n[0]-'a') + 26*int32(n[1]-'a') + 676*int32(n[2]-'a') + 17576*int32(n[3]-'a')
+}
+
+func (k *kafka) append(w *world, l *log, r record) {
+	id := uint64(len(l.records))<<8 | uint64(l.number)<<1 | uint64(l.lane)
+	r.offset, r.at = l.end, w.now
+	if w.chance(0.02, dieRecord, id, 9) { // compacted, aborted, or a marker
+		r.offset += 1 + int64(w.roll(dieRecord, id, 10)%5)
+	}
+	l.end = r.offset + 1
+	if w.chance(0.01, dieRecord, id, 11) {
+		l.end++ // and one at the end, where no record follows
+	}
+	l.records = append(l.records, r)
+	w.tally.records++
+	if g := l.owner; g != nil {
+		g.process.appended(l)
+	}
+}
+
+// produce appends the events of a moment to the live topic.
+func (w *world) produce() {
+	if w.quiet {
+		return
+	}
+	const step = 250 * time.Millisecond
+	tick := uint64(w.now / int64(step))
+	load := w.live
+	if w.active[burst] > 0 {
+		load *= 3 + 10*w.current[burst].strength
+	}
+	mean := load * step.Seconds() * 2 * w.part(dieLoad, tick, 0)
+	n := int(mean)
+	if w.chance(mean-math.Floor(mean), dieLoad, tick, 1) {
+		n++
+	}
+	for i := range n {
+		w.emit(event.Live, tick<<16|uint64(i))
+	}
+	w.queue.push(entry{at: w.now + int64(step), kind: loadDue})
+}
+
+// produceBulk appends many events to the backfill topic at once.
+func (w *world) produceBulk() {
+	if w.quiet {
+		return
+	}
+	bulk := uint64(w.now / w.bulkEvery)
+	for i := range int(w.bulk * 2 * w.part(dieLoad, bulk, 2)) {
+		w.emit(event.Backfill, 1<<60|bulk<<24|uint64(i))
+	}
+	w.queue.push(entry{at: w.now + w.bulkEvery, kind: bulkDue})
+}
+
+// emit appends one event.
+func (w *world) emit(lane event.Lane, id uint64) {
+	talk := int32(w.roll(dieRecord, id, 0) % uint64(w.conversations))
+	if w.chance(w.hot, dieRecord, id, 1) {
+		talk = int32(w.roll(dieRecord, 0, 1) % uint64(w.conversations))
+	}
+	r := record{talk: talk, readTime: 1_700_000_000 + w.now/int64(time.Second)}
+	switch kind := w.part(dieRecord, id, 2); {
+	case kind < w.repeated:
+		r.readTime -= r.readTime % 30
+	case kind < w.repeated+w.older:
+		r.readTime -= int64(w.between(1, 3000, dieRecord, id, 3))
+	}
+	r.invalid = w.chance(w.invalid, dieRecord, id, 4) ||
+		w.active[onlyInvalid] > 0 && int(lane) == w.current[onlyInvalid].lane
+	of := w.kafka.of(lane)
+	key := mix(uint64(talk))
+	if !w.keyed {
+		key = w.roll(dieRecord, id, 5)
+	}
+	w.kafka.append(w, of[key%uint64(len(of))], r)
+}
+
+// group is the coordinator's side of the consumer group.
+type group struct {
+	members   []member
+	made      int // generations
+	madeAt    int64
+	preparing bool
+	next      int // numbers the entries of the agenda that make a generation
+}
+
+type member struct {
+	id     int
+	life   int32
+	joined bool  // in the generation to be made
+	heard  int64 // when its last heartbeat came
+	outlook
+}
+
+const session = 15 * time.Second
+
+// join takes a member into the generation to be made.
+func (g *group) join(w *world, h *process) {
+	found := false
+	for i := range g.members {
+		m := &g.members[i]
+		if m.id == h.id && m.life == h.life {
+			m.joined, m.outlook, found = true, h.look(), true
+		}
+	}
+	if !found {
+		g.members = append(g.members, member{id: h.id, life: h.life, joined: true, outlook: h.look()})
+	}
+	g.rebalance(w)
+	g.maybe(w)
+}
+
+// rebalance tells all members that a new generation is to be made.
+func (g *group) rebalance(w *world) {
+	if g.preparing {
+		return
+	}
+	g.preparing = true
+	for i := range g.members {
+		m := &g.members[i]
+		if !m.joined {
+			beat := int64(w.part(dieGroup, uint64(g.made), uint64(m.id)) * float64(time.Second))
+			w.queue.push(entry{at: w.now + beat, kind: told, w: int16(m.id), life: m.life, a: g.made})
+		}
+	}
+	g.maybe(w)
+}
+
+// remove takes out a member that left or whose session is over.
+func (g *group) remove(w *world, id int, life int32) {
+	for i, m := range g.members {
+		if m.id == id && m.life == life {
+			g.members = append(g.members[:i:i], g.members[i+1:]...)
+			w.note("member removed", id, int64(life), 0, 0)
+			g.rebalance(w)
+			g.maybe(w)
+			return
+		}
+	}
+}
+
+// expire takes out a member of which no heartbeat has come for a session.
+func (g *group) expire(w *world, id int, life int32) {
+	for _, m := range g.members {
+		if m.id == id && m.life == life && !m.joined && w.now-m.heard >= int64(session) {
+			if h := w.workers[id]; h.life == life && h.gen != nil {
+				h.gen.expired = true
+				w.tally.expired++
+			}
+			g.remove(w, id, life)
+			return
+		}
+	}
+}
+
+// beat is a heartbeat that comes.
+func (g *group) beat(w *world, id int, life int32) {
+	for i := range g.members {
+		if m := &g.members[i]; m.id == id && m.life == life {
+			m.heard = w.now
+			w.queue.push(entry{at: w.now + int64(session), kind: sessionEnds, w: int16(id), life: life})
+		}
+	}
+}
+
+// maybe makes the generation when all have joined.
+func (g *group) maybe(w *world) {
+	if !g.preparing || len(g.members) == 0 {
+		return
+	}
+	for _, m := range g.members {
+		if !m.joined {
+			return
+		}
+	}
+	g.next++
+	w.queue.push(entry{at: w.now + w.span(2*time.Millisecond, 500*time.Millisecond, dieGroup, 1<<32, uint64(g.next)),
+		kind: generationMade, a: g.next})
+}
+
+// complete makes the generation and tells the members their partitions.
+func (g *group) complete(w *world, n int) {
+	if n != g.next || !g.preparing {
+		return // another member came or went meanwhile
+	}
+	for _, m := range g.members {
+		if !m.joined {
+			return
+		}
+	}
+	g.preparing = false
+	g.made++
+	g.madeAt = w.now
+	w.tally.generations++
+	for _, l := range w.kafka.logs {
+		l.owner = nil
+	}
+	g.deal(w)
+	for i := range g.members {
+		m := &g.members[i]
+		m.joined = false
+		g.beat(w, m.id, m.life)
+		late := w.span(time.Millisecond, 300*time.Millisecond, dieGroup, uint64(3+m.id)<<32, uint64(g.made))
+		w.queue.push(entry{at: w.now + late, kind: generationBegins, w: int16(m.id), life: m.life, a: g.made})
+	}
+	if w.quiet {
+		w.setUntil()
+	}
+}
+
+// has says whether a member belongs to the generation of that number.
+func (g *group) has(id int, life int32, generation int) bool {
+	if generation != g.made {
+		return false
+	}
+	for _, m := range g.members {
+		if m.id == id && m.life == life {
+			return true
+		}
+	}
+	return false
+}
+
+// commit is a commit that reaches the coordinator: it is judged here, by what the server and the
+// dead-letter topic have.
+func (k *kafka) commit(h *process, e entry) {
+	w := h.world
+	if e.life != h.life {
+		return // it died with its process
+	}
+	g := h.gen
+	id := uint64(h.id)<<40 | uint64(e.a)
+	answer := entry{at: w.now + w.span(time.Millisecond, 200*time.Millisecond, dieCommit, id, 0), kind: commitEnds,
+		w: int16(h.id), life: h.life}
+	switch {
+	case w.active[commitFails] > 0:
+		w.tally.commitsFailed++
+		answer.a = 1
+	case g != nil && g.expired:
+		w.tally.stale++
+		answer.a = 2
+	case g == nil || !k.group.has(h.id, h.life, g.number):
+		w.fail("commit", "worker %d commits for generation %v, the group is at %d", h.id, g, k.group.made)
+	default:
+		for _, c := range h.committing {
+			k.accept(h, c)
+		}
+		if w.active[commitLost] > 0 && w.chance(0.3, dieCommit, id, 1) {
+			w.tally.commitsLost++
+			answer.a = 1
+			answer.at += int64(2 * time.Second)
+		}
+	}
+	w.queue.push(answer)
+}
+
+func (k *kafka) accept(h *process, c commitment) {
+	w, l := h.world, c.log
+	if l.owner != h.gen {
+		w.fail("commit", "worker %d commits %s/%d, which it doesn't own", h.id, l.topic, l.number)
+	}
+	if c.Offset < l.committed {
+		w.fail("commit", "%s/%d goes back from %d to %d", l.topic, l.number, l.committed, c.Offset)
+	}
+	if c.Offset > l.end {
+		w.fail("commit", "%s/%d: %d is committed, the log ends at %d", l.topic, l.number, c.Offset, l.end)
+	}
+	l.committed = c.Offset
+	for l.settled < len(l.records) && l.records[l.settled].offset < c.Offset {
+		r := &l.records[l.settled]
+		if !w.ended(r) {
+			w.fail("loss", "%s/%d: %d is committed, but offset %d of %s at %d has not ended; the server has %d",
+				l.topic, l.number, c.Offset, r.offset, k.names[r.talk], r.readTime, w.server.talks[r.talk].largest)
+		}
+		l.settled++
+	}
+	if l.metadata = c.Metadata; l.metadata != "" {
+		w.tally.metadata++
+	}
+	switch id := uint64(l.lane)<<32 | uint64(l.number); {
+	case w.active[metadataCut] > 0:
+		l.metadata = l.metadata[:w.roll(dieCommit, id, uint64(w.now))%uint64(len(l.metadata)+1)]
+	case w.active[metadataForeign] > 0:
+		l.metadata = "by an operator"
+	}
+	l.knownAt, l.whole = c.built, l.metadata == c.Metadata && len(c.Metadata) < metadataMost-100
+	w.note("committed", h.id, int64(l.lane)<<32|int64(l.number), c.Offset, 0)
+	w.tally.commits++
+}
+
+// ended says whether a record has reached one of its two ends, by what the server and the
+// dead-letter topic have.
+func (w *world) ended(r *record) bool {
+	if r.dead > 0 {
+		return true
+	}
+	return !r.invalid && w.server.talks[r.talk].covers(r.readTime, r.receivedAt-rememberedAtMost)
+}

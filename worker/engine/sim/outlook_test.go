@@ -1,0 +1,128 @@
+package sim
+
+import (
+	"slices"
+	"time"
+
+	"markread/consumer/event"
+)
+
+// outlook is what a member goes by, as consumer's members do: it publishes it when it joins, and
+// the leader gives partitions to those only that go by the same.
+type outlook struct {
+	rate       int
+	partitions [2]int // by lane
+}
+
+// stale says whether the two differ only in how many partitions there are: one of both has not
+// noticed new ones yet.
+func (o outlook) stale(other outlook) bool { return o != other && o.rate == other.rate }
+
+func (o outlook) all() int { return o.partitions[event.Live] + o.partitions[event.Backfill] }
+
+// index is which one of all partitions a log is.
+func (o outlook) index(l *log) int {
+	if l.lane == event.Live {
+		return l.number
+	}
+	return o.partitions[event.Live] + l.number
+}
+
+// noticed is how long a member may go by an old number of partitions.
+const noticed = int64(3 * time.Second)
+
+// look is what a member finds when it joins.
+func (h *process) look() outlook {
+	k := &h.kafka
+	o := outlook{h.ownRate, k.partitions}
+	if k.grownAt > 0 && h.now < k.grownAt+noticed && h.chance(0.5, dieGroup, 9<<32|uint64(h.id), uint64(h.now)) {
+		o.partitions = k.before
+	}
+	return o
+}
+
+// grow gives a topic more partitions.
+func (k *kafka) grow(w *world, lane event.Lane, more int) {
+	k.before, k.grownAt = k.partitions, w.now
+	for range more {
+		l := &log{topic: "mark-read", number: k.partitions[lane], lane: lane, committed: -1}
+		at := k.partitions[event.Live] // behind the live ones, or at the end
+		if lane == event.Backfill {
+			l.topic, at = "mark-read-backfill", len(k.logs)
+		}
+		k.logs = slices.Insert(k.logs, at, l)
+		k.partitions[lane]++
+	}
+	w.tally.grown += more
+	w.note("partitions", -1, int64(lane), int64(k.partitions[lane]), 0)
+}
+
+// of returns the logs of a lane.
+func (k *kafka) of(lane event.Lane) []*log {
+	if n := k.partitions[event.Live]; lane == event.Backfill {
+		return k.logs[n:]
+	} else {
+		return k.logs[:n]
+	}
+}
+
+// rollOut restarts the workers one after the other, with another rate.
+func (w *world) rollOut(p phase) {
+	w.rateNow = max(1, int(float64(w.rate)*(0.4+0.6*p.strength)))
+	if p.lane == 0 {
+		w.rateNow = w.rate
+	}
+	for i, h := range w.workers {
+		w.queue.push(entry{at: w.now + (p.to-p.from)*int64(i)/int64(len(w.workers)), kind: rolls, w: int16(i),
+			life: h.life})
+	}
+}
+
+// roll restarts this worker, unless it has been already.
+func (h *process) roll() {
+	switch {
+	case h.ownRate == h.rateNow || h.leaving || h.stops:
+	case h.gen == nil || !h.taking:
+		h.later(int64(time.Second), rolls, 0) // it joins, or drains
+	default:
+		h.tally.rolled++
+		h.leave()
+		h.returns = true
+	}
+}
+
+// deal gives the partitions to the members that go by the same as the leader, which is the first
+// one; and has it rebalance again soon where a number of partitions is not known yet.
+func (g *group) deal(w *world) {
+	leader := g.members[0].outlook
+	var agreed []member
+	behind := leader.partitions != w.kafka.partitions
+	for _, m := range g.members {
+		if m.outlook == leader {
+			agreed = append(agreed, m)
+			continue
+		}
+		behind = behind || leader.stale(m.outlook)
+		w.tally.apart++
+	}
+	if behind {
+		w.queue.push(entry{at: w.now + int64(10*time.Second), kind: shaken})
+	}
+	shift := int(w.roll(dieGroup, 2<<32, uint64(g.made)) % uint64(len(agreed)))
+	for _, m := range g.members {
+		h := w.workers[m.id]
+		if h.life != m.life {
+			continue
+		}
+		h.assigned, h.outlook = []*log{}, m.outlook
+		i := slices.IndexFunc(agreed, func(a member) bool { return a.id == m.id && a.life == m.life })
+		if i < 0 {
+			continue
+		}
+		for _, l := range w.kafka.logs {
+			if l.number < leader.partitions[l.lane] && (l.number+shift)%len(agreed) == i {
+				h.assigned = append(h.assigned, l)
+			}
+		}
+	}
+}

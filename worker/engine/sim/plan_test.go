@@ -1,0 +1,272 @@
+package sim
+
+import (
+	"math"
+	"time"
+)
+
+// dice are the randomness of a seed. Every throw names what it is about, so that it doesn't depend
+// on what was thrown before: a seed is a trace, and a change somewhere doesn't reshuffle everything
+// else.
+type dice uint64
+
+// What is thrown for. The values are part of a seed's trace: add at the end.
+const (
+	dieSwarm uint64 = iota + 1
+	dieKnob
+	diePhase
+	dieConversation
+	dieLoad
+	dieRecord
+	dieLatency
+	dieFate
+	dieFetch
+	dieCommit
+	dieLetter
+	dieGroup
+	dieJitter
+	dieClock
+)
+
+func mix(x uint64) uint64 {
+	x += 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+func (d dice) roll(die, a, b uint64) uint64 { return mix(mix(mix(uint64(d)^die<<56)^a) ^ b) }
+
+// part is in [0, 1).
+func (d dice) part(die, a, b uint64) float64 { return float64(d.roll(die, a, b)>>11) / (1 << 53) }
+
+func (d dice) chance(p float64, die, a, b uint64) bool { return d.part(die, a, b) < p }
+
+// between is in [low, high], every order of magnitude as likely as the others.
+func (d dice) between(low, high float64, die, a, b uint64) float64 {
+	return low * math.Pow(high/low, d.part(die, a, b))
+}
+
+func (d dice) span(low, high time.Duration, die, a, b uint64) int64 {
+	return int64(d.between(float64(low), float64(high), die, a, b))
+}
+
+// fault is a kind of trouble. Each is a phase with a beginning and an end, or happens at its
+// beginning.
+type fault int
+
+const (
+	serverBadGateway fault = iota
+	serverReset
+	serverHangs
+	serverRefuses
+	serverFails     // every call gets a transient ErrorCode
+	brownout        // a part of the calls fails, in all ways, answers that get lost among them
+	slowNetwork     // ten times the latency
+	keyRevoked      // the server's key changes; the worker's key file at the end
+	notAdmin        // a refusal that no signature helps against
+	locked          // 70050
+	signatureEnds   // what was signed before is refused once
+	keyUnreadable   // the key file
+	strictServer    // the server allows less than we believe
+	retryAfter      // 429 with Retry-After
+	rejectsAll      // all conversations, or those that only the backfill lane has
+	fetchFails      // no fetch is answered
+	commitFails     // commits are refused
+	commitLost      // commits succeed, and the answer is lost
+	rebalance       // the group rebalances for no reason
+	leave           // a member leaves and comes back
+	kill            // a member dies and comes back
+	freeze          // a process stands still
+	pause           // an operator pauses a worker, and resumes it
+	lettersRefused  // by the dead-letter topic
+	lettersSlow     //
+	lettersLost     // written, and the acknowledgement is lost
+	burst           // much more load
+	onlyInvalid     // all new records of a lane are invalid
+	acceptsRejected // an operator resumes with --accept-rejections
+	longFreeze      // a process stands still for longer than its session
+	beatsLost       // heartbeats don't reach the coordinator, or their answers don't come
+	metadataCut     // what is committed beside an offset is cut off
+	metadataForeign // or another tool's
+	clockSteps      // the wall clock is set
+	rollout         // the workers are restarted one after the other, with another rate
+	grows           // a topic gets more partitions
+	faults
+)
+
+var faultNames = [faults]string{
+	"bad gateway", "reset", "hang", "refused", "failing", "brown-out", "slow", "key revoked", "not admin", "locked",
+	"signature ends",
+	"key unreadable", "strict", "retry-after", "rejects all", "fetch", "commit", "commit lost", "rebalance", "leave",
+	"kill", "freeze",
+	"pause", "letters refused", "letters slow", "letters lost", "burst", "only invalid", "accept",
+	"long freeze", "heartbeats lost", "metadata cut", "metadata foreign", "clock steps", "roll-out", "more partitions",
+}
+
+func (f fault) String() string { return faultNames[f] }
+
+// lengths are how short and how long a phase may be.
+var lengths = [faults][2]time.Duration{
+	serverBadGateway: {time.Second, 90 * time.Second}, serverReset: {time.Second, 60 * time.Second},
+	serverHangs:   {time.Second, 90 * time.Second},
+	serverRefuses: {time.Second, 60 * time.Second}, serverFails: {time.Second, 90 * time.Second},
+	brownout:    {5 * time.Second, 200 * time.Second},
+	slowNetwork: {time.Second, 60 * time.Second}, keyRevoked: {time.Second, 80 * time.Second},
+	notAdmin: {time.Second, 60 * time.Second},
+	locked:   {time.Second, 90 * time.Second}, keyUnreadable: {time.Second, 60 * time.Second},
+	strictServer: {10 * time.Second, 200 * time.Second},
+	retryAfter:   {100 * time.Millisecond, 5 * time.Second}, rejectsAll: {5 * time.Second, 200 * time.Second},
+	fetchFails: {time.Second, 30 * time.Second}, commitFails: {time.Second, 30 * time.Second},
+	commitLost: {time.Second, 60 * time.Second},
+	leave:      {time.Second, 60 * time.Second}, kill: {500 * time.Millisecond, 30 * time.Second},
+	freeze: {100 * time.Millisecond, 3 * time.Second},
+	pause:  {time.Second, 60 * time.Second}, lettersRefused: {time.Second, 40 * time.Second},
+	lettersSlow: {time.Second, 60 * time.Second},
+	lettersLost: {5 * time.Second, 100 * time.Second}, burst: {time.Second, 20 * time.Second},
+	onlyInvalid:     {5 * time.Second, 60 * time.Second},
+	acceptsRejected: {time.Second, time.Second}, longFreeze: {15500 * time.Millisecond, 45 * time.Second},
+	beatsLost:   {3 * time.Second, 40 * time.Second},
+	metadataCut: {time.Second, 60 * time.Second}, metadataForeign: {time.Second, 60 * time.Second},
+	clockSteps: {time.Second, time.Second},
+	rollout:    {time.Second, 60 * time.Second}, grows: {time.Second, time.Second},
+}
+
+// phase is one trouble of a run.
+type phase struct {
+	fault    fault
+	from, to int64
+	worker   int     // whom it is about
+	strength float64 // in [0, 1): how bad
+	lane     int     // which lane it is about
+}
+
+// plan is all that a seed chooses beforehand.
+type plan struct {
+	dice
+	length int64 // of the first phase, ns
+
+	workers, partitions, backfill int // backfill: partitions of that topic
+	keyed                         bool
+	rate, attempts, maxPending    int
+	maxEvents, maxRejected        int
+	fetchMost                     int
+	backoffInitial, backoffMost   time.Duration
+	commitEvery, drainTimeout     int64
+
+	conversations           int
+	live, bulk              float64 // events a second; events of one bulk of the backfill
+	bulkEvery               int64
+	hot                     float64 // part of the events that is of one conversation
+	repeated, older         float64
+	invalid                 float64
+	poison, stubborn, stuck float64 // parts of the conversations: rejected, always failing, always hanging
+	latency, jitter         time.Duration
+
+	on     [faults]bool
+	phases []phase
+}
+
+func newPlan(seed uint64, minutes float64) *plan {
+	d := dice(mix(seed))
+	p := &plan{dice: d, length: int64(minutes * float64(time.Minute))}
+	knob := func(n uint64, low, high float64) float64 { return d.between(low, high, dieKnob, n, 0) }
+	often := func(n uint64, p float64) bool { return d.chance(p, dieSwarm, n, 0) }
+	p.workers = 1 + int(d.roll(dieKnob, 1, 0)%4)
+	p.partitions = int(knob(2, 1, 13))
+	p.backfill = p.partitions
+	switch {
+	case often(1, 0.2):
+		p.backfill = 0
+	case often(2, 0.2):
+		p.backfill = int(knob(3, 1, 13))
+	}
+	p.keyed = often(3, 0.7)
+	p.rate = int(knob(4, 6, 200))
+	if often(4, 0.03) {
+		p.rate = 200
+	}
+	p.attempts = int(knob(5, 1, 10))
+	p.maxPending = int(knob(6, 40, 20000))
+	if often(5, 0.15) {
+		p.maxPending = int(knob(7, 2, 40))
+	}
+	p.maxEvents = 8_000_000
+	if often(6, 0.2) {
+		p.maxEvents = int(knob(8, 10, 1000))
+	}
+	p.maxRejected = 95
+	if often(7, 0.3) {
+		p.maxRejected = 20 + int(d.roll(dieKnob, 9, 0)%81)
+	}
+	p.fetchMost = int(knob(10, 1, 500))
+	p.backoffInitial = time.Duration(knob(11, float64(20*time.Millisecond), float64(2*time.Second)))
+	p.backoffMost = time.Duration(knob(12, float64(2*time.Second), float64(30*time.Second)))
+	p.commitEvery = int64(knob(13, float64(200*time.Millisecond), float64(5*time.Second)))
+	p.drainTimeout = int64(knob(14, float64(6*time.Second), float64(9*time.Second)))
+	p.conversations = 1 + int(knob(15, 1, 3000))
+	p.live = float64(p.rate) * knob(16, 0.2, 2)
+	p.bulk = float64(p.rate) * knob(17, 1, 60)
+	p.bulkEvery = int64(knob(18, float64(5*time.Second), float64(4*time.Minute)))
+	// A run takes as long as there are fetches. Many events one by one say no more than few.
+	const fetches = 50_000
+	events := p.live*minutes*60 + p.bulk*float64(p.length)/float64(p.bulkEvery)
+	p.fetchMost = max(p.fetchMost, int(events/fetches))
+	if often(8, 0.3) {
+		p.hot = d.part(dieKnob, 19, 0)
+	}
+	p.repeated, p.older = d.part(dieKnob, 20, 0)*0.3, d.part(dieKnob, 21, 0)*0.3
+	if often(9, 0.5) {
+		p.invalid = knob(22, 0.001, 0.2)
+	}
+	if often(10, 0.5) {
+		p.poison = knob(23, 0.005, 0.3)
+	}
+	if often(11, 0.4) {
+		p.stubborn = knob(24, 0.005, 0.2)
+	}
+	if often(12, 0.4) {
+		p.stuck = knob(25, 0.005, 0.1)
+	}
+	p.latency = time.Duration(knob(26, float64(2*time.Millisecond), float64(200*time.Millisecond)))
+	p.jitter = time.Duration(knob(27, float64(time.Millisecond), float64(500*time.Millisecond)))
+	p.choosePhases(minutes)
+	return p
+}
+
+func (p *plan) choosePhases(minutes float64) {
+	share := p.between(0.05, 1, dieSwarm, 100, 0) // how many kinds are on
+	for f := range faults {
+		p.on[f] = p.chance(share, dieSwarm, 200, uint64(f))
+	}
+	p.on[acceptsRejected] = p.on[acceptsRejected] && (p.on[rejectsAll] || p.on[onlyInvalid])
+	for f := range faults {
+		if !p.on[f] {
+			continue
+		}
+		for i := range 1 + int(p.part(diePhase, uint64(f), 0)*minutes/2) {
+			k := uint64(f)<<20 | uint64(i)<<4
+			from := int64(p.part(diePhase, k, 1) * float64(p.length))
+			to := from
+			if l := lengths[f]; l[0] > 0 {
+				to += p.span(l[0], l[1], diePhase, k, 2)
+			}
+			p.phases = append(p.phases, phase{
+				fault: f, from: from, to: min(to, p.length), strength: p.part(diePhase, k, 3),
+				worker: int(p.roll(diePhase, k, 4) % uint64(p.workers)), lane: int(p.roll(diePhase, k, 5) % 2),
+			})
+		}
+	}
+}
+
+// lastWriteWins says whether a server that keeps the T that came last must keep the largest, too,
+// within a generation: one conversation is in one worker, and no call has an effect that the worker
+// doesn't hear of.
+func (p *plan) lastWriteWins() bool {
+	for _, f := range []fault{serverHangs, serverReset, brownout, freeze, longFreeze, beatsLost, slowNetwork, grows} {
+		if p.on[f] {
+			return false
+		}
+	}
+	return p.stuck == 0 && (p.workers == 1 || p.keyed && (p.backfill == 0 || p.backfill == p.partitions))
+}

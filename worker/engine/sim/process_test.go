@@ -1,0 +1,292 @@
+package sim
+
+import (
+	"fmt"
+	"time"
+
+	"markread/consumer/event"
+	"markread/consumer/offsets"
+	"markread/imclient"
+	"markread/worker/engine"
+)
+
+// process is one worker process: it does for the engine what Worker does, in simulated time.
+type process struct {
+	*world
+	id   int
+	life int32 // how often the process was started; odd: it runs
+
+	engine *engine.Engine
+	signer signer
+	shadow shadow
+	gen    *generation // nil between generations
+
+	ownRate           int     // that it was started with
+	assigned          []*log  // what the group gives it in the generation that comes
+	outlook           outlook // that it joined it with
+	taking            bool    // it fetches and calls
+	drained           bool    // nothing is out any more: the last commit is under way
+	leaving           bool
+	returns           bool // it comes back as soon as it has left
+	stops             bool // it leaves for good
+	frozenUntil       int64
+	offset, drift     int64 // of its clock: ns, and parts of a million
+	wall              int64 // by how much its wall clock was set, ns
+	proof, proofWall  int64 // when the last heartbeat was sent that was answered, and the wall clock's then
+	beatsSent         int
+	wakeAt            int64 // when it looks again; 0: not before something comes in
+	wakes, spins      int
+	calls             []*request
+	writing           []*engine.Letter // on their way to the dead-letter topic
+	acked             []bool
+	writes            int
+	waits             bool // before the next try to write
+	committing        []commitment
+	commits           int
+	lastCommitUntil   int64
+	events            []event.Event
+	called, succeeded uint64
+	lastAnswer        int64
+}
+
+// generation is what a worker owns between two rebalances: a consumer.Generation with real
+// trackers.
+type generation struct {
+	process  *process
+	number   int
+	unique   int32
+	parts    []part
+	started  int64
+	received uint64
+	finished uint64
+	expired  bool // the coordinator has given this member up
+}
+
+type part struct {
+	*log
+	tracker offsets.Tracker
+	first   int // index of the record that arrived first
+	next    int // index of the record to fetch next
+	blocked bool
+	idle    bool
+}
+
+type commitment struct {
+	log  *log
+	part int
+	offsets.Commit
+	built int64
+}
+
+const arrivalBits = 48
+
+func (h *process) running() bool { return h.life%2 == 1 }
+
+// start starts the process, which joins the group.
+func (h *process) start() {
+	h.life++
+	h.ownRate = h.rateNow
+	id := uint64(h.id)<<32 | uint64(h.life)
+	if h.chance(0.5, dieClock, id, 0) {
+		h.offset = int64((h.part(dieClock, id, 1) - 0.5) * float64(4*time.Hour))
+	}
+	h.drift = int64((h.part(dieClock, id, 2) - 0.5) * 2000)
+	h.engine = h.newEngine()
+	h.signer, h.shadow = signer{}, shadow{}
+	h.taking, h.drained, h.leaving, h.returns, h.waits = false, false, false, false, false
+	h.gen, h.calls, h.writing, h.committing = nil, nil, nil, nil
+	h.wakeAt, h.called, h.succeeded, h.lastCommitUntil = 0, 0, 0, 0
+	h.later(h.span(10*time.Millisecond, 2*time.Second, dieGroup, 4<<32, id), joins, 0)
+}
+
+func (h *process) later(wait int64, kind kind, a int) {
+	h.queue.push(entry{at: h.now + wait, kind: kind, w: int16(h.id), life: h.life, a: a})
+}
+
+// time is the worker's own.
+func (h *process) time() time.Time {
+	return epoch.Add(time.Duration(h.offset + h.now + h.now/1e6*h.drift))
+}
+
+// moment is the simulation's time of a time of the worker's, or a little later.
+func (h *process) moment(t time.Time) int64 {
+	own := int64(t.Sub(epoch)) - h.offset
+	at := own - own/1e6*h.drift
+	for at+at/1e6*h.drift < own {
+		at += 1 + (own-at-at/1e6*h.drift)/2
+	}
+	return at
+}
+
+func (h *process) happen(e entry) {
+	switch e.kind {
+	case callEnds:
+		h.ended(e.call, e.a == 1)
+	case wake:
+		if e.a == h.wakes {
+			h.wakeAt = 0
+		}
+	case fetched:
+		h.fetch(e.a)
+	case commitDue:
+		h.commitDue(e.a)
+	case commitEnds:
+		h.commitEnded(e.a)
+	case lettersEnd:
+		h.lettersEnded(e.a, false)
+	case lettersDue:
+		h.waits = false
+	case told:
+		h.toldOf(e.a)
+	case drainEnds:
+		if h.gen != nil && h.gen.number == e.a && !h.taking && !h.drained {
+			h.abandon()
+		}
+	case freezes:
+		if h.gen != nil && h.gen.number == e.a {
+			h.frozenUntil = max(h.frozenUntil, h.now+int64(3*time.Second))
+		}
+	case joins:
+		h.kafka.group.join(h.world, h)
+	case generationBegins:
+		h.beginGeneration(e.a)
+	case beats:
+		h.beat(e.a)
+	case proven:
+		h.proven(e)
+	case expelled:
+		if h.gen != nil && h.gen.number == e.a && h.gen.expired && h.taking {
+			h.revoke()
+		}
+	case restarts:
+		h.start()
+	case rolls:
+		h.roll()
+	default:
+		panic(fmt.Sprint("unknown entry ", e.kind))
+	}
+}
+
+// after does what may be possible now: fetch, write, call, end. The dispatcher sleeps on unless
+// something woke it: what wakes it in Worker.
+func (h *process) after(k kind) {
+	if h.gen == nil {
+		return
+	}
+	h.fetchOn()
+	h.writeLetters()
+	switch {
+	case h.taking:
+		if k == wake || k == callEnds || k == fetched || k == lettersEnd || k == generationBegins || k == operatorActs {
+			h.dispatch()
+		}
+	case !h.drained && h.engine.Idle():
+		h.endDrain()
+	}
+	h.watchHolds()
+}
+
+// dispatch makes the calls that are due.
+func (h *process) dispatch() {
+	for {
+		now := h.time()
+		lost := h.lost()
+		if lost != nil && h.shadow.inMemory > 0 {
+			h.tally.withheld++
+			if h.now-h.proof <= proofLimit {
+				h.tally.stepped++
+			}
+		}
+		h.engine.SetMembership(now, lost)
+		h.watchHolds()
+		todo, again := h.engine.Next(now)
+		if todo != nil {
+			h.spins = 0
+			h.send(todo)
+			continue
+		}
+		at := h.now + int64(recheckEvery)
+		if !again.IsZero() {
+			at = min(at, h.moment(again))
+		}
+		if at <= h.now {
+			h.spins++
+			if h.spins > 100 {
+				h.fail("busy loop", "worker %d looks again and again: %v at %v", h.id, again.Sub(now),
+					time.Duration(h.now))
+			}
+			at = h.now + int64(time.Microsecond)
+		}
+		if at != h.wakeAt {
+			h.wakeAt = at
+			h.wakes++
+			h.queue.push(entry{at: at, kind: wake, w: int16(h.id), life: h.life, a: h.wakes})
+		}
+		return
+	}
+}
+
+func (h *process) send(todo *engine.Call) {
+	r := &request{Call: todo, process: h, life: h.life, talk: talkOf(todo.Read.Report), sent: h.now,
+		sig: h.signer.get(h.world), rate: h.ownRate}
+	h.judgeCall(r)
+	h.called++
+	h.tally.calls++
+	if h.ownRate != h.rate {
+		h.tally.otherRate++
+	}
+	h.note("call", h.id, int64(r.talk), r.Read.Time, int64(h.server.talks[r.talk].calls))
+	h.calls = append(h.calls, r)
+	if r.sig == nil {
+		r.failure = failKey
+		h.queue.push(entry{at: h.now, kind: callEnds, call: r, w: int16(h.id), life: h.life, a: 1})
+		return
+	}
+	h.server.send(r)
+}
+
+// ended is a call's end: its answer, or its time is over.
+func (h *process) ended(r *request, answered bool) {
+	if !h.forget(r) {
+		return
+	}
+	failure := failTimeout
+	if answered {
+		failure = r.failure
+		if r.sig != nil {
+			failure = h.signer.heard(r.sig, failure)
+		}
+	}
+	r.cut = true
+	h.tell(r, failure)
+}
+
+func (h *process) tell(r *request, failure *imclient.Error) {
+	code := int64(0)
+	if failure != nil {
+		code = int64(failure.ErrorCode)
+		if code == 0 {
+			code = -1
+		}
+	} else {
+		h.succeeded++
+	}
+	h.note("answer", h.id, int64(r.talk), r.Read.Time, code)
+	h.lastAnswer = h.now
+	expect := h.beforeAnswer(r, failure)
+	h.engine.Answer(h.time(), r.Call, failure)
+	h.afterAnswer(r, failure, expect)
+}
+
+func (h *process) forget(r *request) bool {
+	for i, c := range h.calls {
+		if c == r {
+			last := len(h.calls) - 1
+			h.calls[i] = h.calls[last]
+			h.calls[last] = nil
+			h.calls = h.calls[:last]
+			return true
+		}
+	}
+	return false
+}

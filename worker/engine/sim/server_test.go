@@ -1,0 +1,385 @@
+package sim
+
+import (
+	"strconv"
+	"time"
+
+	"markread/imclient"
+	"markread/worker/engine"
+)
+
+// server is a model of the IM server, and of the network before it.
+type server struct {
+	*world
+	talks       []talk
+	arrivals    window // of the last second: what the promise is about
+	accepted    window // those that the server's own limit counts
+	key         int    // the right key
+	signedAfter int64  // older signatures have ended
+	keepsLast   bool   // the last write must be the largest
+
+	taken, tooMany int // since the limit became stricter, and the workers had time to find out
+}
+
+// talk is a conversation at the server.
+type talk struct {
+	largest int64 // the largest T applied
+	last    int64 // the T that was applied last
+	lastAt  int64
+	calls   int
+	done    []application // the latest of each T that no later one covers: T falls, the time grows
+}
+
+type application struct{ readTime, at int64 }
+
+// rememberedAtMost is how long before an event was delivered the success may have been that covers
+// it: ten minutes by the worker's clock, and the way of an answer.
+const rememberedAtMost = int64(10*time.Minute + 10*time.Second)
+
+// covers says whether readTime or more was applied at that time or later.
+func (t *talk) covers(readTime, since int64) bool {
+	for i := len(t.done) - 1; i >= 0; i-- {
+		if t.done[i].readTime >= readTime {
+			return t.done[i].at >= since
+		}
+	}
+	return false
+}
+
+func (t *talk) apply(readTime, now int64) {
+	t.largest, t.last, t.lastAt = max(t.largest, readTime), readTime, now
+	for len(t.done) > 0 && t.done[len(t.done)-1].readTime <= readTime {
+		t.done = t.done[:len(t.done)-1]
+	}
+	t.done = append(t.done, application{readTime, now})
+}
+
+// window holds the times of the last n moments.
+type window struct {
+	at   []int64
+	next int
+}
+
+// crowded says whether one more now makes more than n in a second.
+func (x *window) crowded(now int64, n int) bool {
+	if len(x.at) < n {
+		return false
+	}
+	return now-x.at[(x.next-n+len(x.at))%len(x.at)] < int64(time.Second)
+}
+
+func (x *window) add(now int64, most int) {
+	if len(x.at) < most {
+		x.at = append(x.at, now)
+		return
+	}
+	x.at[x.next] = now
+	x.next = (x.next + 1) % len(x.at)
+}
+
+func (s *server) open(w *world) {
+	s.world, s.keepsLast = w, w.lastWriteWins()
+	s.talks = make([]talk, w.conversations)
+}
+
+// request is a call on its way.
+type request struct {
+	*engine.Call
+	process  *process
+	life     int32
+	talk     int32
+	n        uint64 // which call of the conversation it is
+	sent     int64
+	down     int64 // how long its answer takes
+	cut      bool  // its connection was closed
+	sig      *signature
+	rate     int // that its worker went by
+	failure  *imclient.Error
+	answered bool // by the server, whatever became of the answer
+}
+
+const callTimeout = int64(5 * time.Second)
+
+// nature is what a conversation is like.
+type nature int
+
+const (
+	healthy  nature = iota
+	poison          // always rejected
+	stubborn        // always fails with a transient code
+	stuck           // never answered
+)
+
+func (s *server) nature(talk int32) nature {
+	p := s.part(dieConversation, uint64(talk), 0)
+	switch {
+	case p < s.poison:
+		return poison
+	case s.quiet: // a trouble, and over
+		return healthy
+	case p < s.poison+s.stubborn:
+		return stubborn
+	case p < s.poison+s.stubborn+s.stuck:
+		return stuck
+	}
+	return healthy
+}
+
+// send puts a request onto the network.
+func (s *server) send(r *request) {
+	t := &s.talks[r.talk]
+	t.calls++
+	r.n = uint64(r.talk)<<24 | uint64(t.calls)
+	up := s.delay(r.n, 0)
+	r.down = s.delay(r.n, 2)
+	if up < callTimeout {
+		s.queue.push(entry{at: s.now + up, kind: requestArrives, call: r})
+	}
+	s.queue.push(entry{at: s.now + callTimeout, kind: callEnds, call: r, w: int16(r.process.id), life: r.life})
+}
+
+func (s *server) delay(n, way uint64) int64 {
+	d := float64(s.latency) / 2 * (0.5 + s.part(dieLatency, n, way))
+	d += float64(s.jitter) * s.part(dieLatency, n, way+1) * s.part(dieLatency, n, way+10) * s.part(dieLatency, n,
+		way+20)
+	if s.active[slowNetwork] > 0 {
+		d *= 2 + 10*s.current[slowNetwork].strength
+	}
+	return int64(d)
+}
+
+// arrive is the moment that the promise is about. What the server answers is decided here.
+func (s *server) arrive(r *request) {
+	if r.cut {
+		return
+	}
+	// Also where the rate has just changed: what was sent under the old one has had its second.
+	if s.arrivals.crowded(s.now, r.rate) {
+		s.fail("cap", "more than %d calls reached the server in a second", r.rate)
+	}
+	s.arrivals.add(s.now, s.rate)
+	failure, lost := s.judge(r)
+	switch {
+	case lost && failure == nil:
+		s.tally.lostAnswers++
+	case lost:
+	default:
+		r.failure = failure
+		r.answered = true
+		s.queue.push(entry{at: s.now + r.down, kind: callEnds, call: r, w: int16(r.process.id), life: r.life, a: 1})
+	}
+}
+
+// judge says how the call fails, and whether the answer never comes.
+func (s *server) judge(r *request) (failure *imclient.Error, lost bool) {
+	if s.quiet {
+		return s.judgeCall(r), false
+	}
+	kind := s.nature(r.talk)
+	switch {
+	case s.active[serverHangs] > 0:
+		return nil, !s.chance(0.5, dieFate, r.n, 0) || s.apply(r)
+	case s.active[serverReset] > 0:
+		if s.chance(0.3, dieFate, r.n, 0) {
+			s.apply(r)
+		}
+		return failReset, false
+	case s.active[serverRefuses] > 0:
+		return failConnect, false
+	case s.active[serverBadGateway] > 0:
+		return failGateway, false
+	case kind == stuck:
+		return nil, true
+	}
+	if failure := s.refusal(r); failure != nil {
+		return failure, false
+	}
+	if s.active[retryAfter] > 0 && s.chance(0.5, dieFate, r.n, 1) {
+		return failRetryAfter[int(s.current[retryAfter].strength*float64(len(failRetryAfter)))], false
+	}
+	if s.accepted.crowded(s.now, s.allowed()) {
+		s.tally.throttled++
+		s.tooMany++
+		return failTooMany, false
+	}
+	s.taken++
+	s.accepted.add(s.now, s.rate)
+	switch {
+	case s.active[serverFails] > 0 || kind == stubborn:
+		return failInternal, false
+	case s.active[rejectsAll] > 0 && s.rejectedNow(r.talk):
+		return failUnknown, false
+	case s.active[brownout] > 0 && s.chance(0.1+0.5*s.current[brownout].strength, dieFate, r.n, 2):
+		switch s.roll(dieFate, r.n, 3) % 7 {
+		case 0:
+			return failGateway, false
+		case 1:
+			return failReset, false
+		case 2:
+			return nil, true
+		case 3:
+			s.apply(r)
+			return failReset, false
+		case 4:
+			s.apply(r)
+			return nil, true
+		case 5:
+			return failAmbiguous, false
+		default:
+			return failInternal, false
+		}
+	}
+	return s.judgeCall(r), false
+}
+
+// allowed is how many calls the server allows a second.
+func (s *server) allowed() int {
+	if s.active[strictServer] == 0 {
+		return s.rate
+	}
+	return max(1, int(float64(s.rate)*(0.3+0.6*s.current[strictServer].strength)))
+}
+
+// judgeLimit holds the workers to what a stricter server allows: after 20 seconds at most a tenth
+// is refused, and a second's calls for those who find out later. It is for limits that are not so
+// small that one permit more or less is a large part.
+func (s *server) judgeLimit() {
+	if s.allowed() >= 10*s.plan.workers && s.tooMany > s.plan.rate+(s.taken+s.tooMany)/10 {
+		s.fail("throttling", "%d of %d calls are refused at a limit of %d instead of %d", s.tooMany, s.taken+s.tooMany,
+			s.allowed(), s.rate)
+	}
+}
+
+// rejectedNow says whether a phase that rejects is about this conversation: about all, or the odd
+// ones.
+func (s *server) rejectedNow(talk int32) bool {
+	return s.current[rejectsAll].lane == 0 || talk%2 == 1
+}
+
+// refusal is what the server says of the signature and the caller.
+func (s *server) refusal(r *request) *imclient.Error {
+	switch {
+	case s.active[locked] > 0:
+		return failLocked
+	case s.active[notAdmin] > 0:
+		return failNotAdmin
+	case r.sig.key != s.key:
+		return failWrongKey
+	case r.sig.issued < s.signedAfter:
+		return failExpired
+	}
+	return nil
+}
+
+func (s *server) judgeCall(r *request) *imclient.Error {
+	if s.quiet {
+		if failure := s.refusal(r); failure != nil {
+			return failure
+		}
+	}
+	if s.nature(r.talk) == poison {
+		return failUnknown
+	}
+	s.apply(r)
+	return nil
+}
+
+// apply notes that the call had its effect. It returns true.
+func (s *server) apply(r *request) bool {
+	t := &s.talks[r.talk]
+	if s.keepsLast && r.Read.Time < t.last && t.lastAt > max(s.kafka.group.madeAt,
+		s.now-int64(10*time.Minute-10*time.Second)) {
+		s.fail("order", "%s goes back from %d to %d", s.kafka.names[r.talk], t.last, r.Read.Time)
+	}
+	t.apply(r.Read.Time, s.now)
+	s.tally.applied++
+	for f, n := range s.active {
+		if n > 0 {
+			s.tally.succeeded[f]++
+		}
+	}
+	return true
+}
+
+// signature is what a call is signed with.
+type signature struct {
+	key     int
+	issued  int64
+	suspect bool
+}
+
+// signer is a model of imclient's: it keeps a signature until one is refused, and says once that
+// the next may fare better.
+type signer struct {
+	current *signature
+	refused bool
+	used    int  // the key of the last signature
+	unread  bool // the key could not be read for the last one
+	anew    bool // the key has changed since
+}
+
+func (g *signer) get(w *world) *signature {
+	if g.current != nil {
+		return g.current
+	}
+	g.anew = false
+	if g.unread = w.active[keyUnreadable] > 0; g.unread {
+		return nil
+	}
+	g.current = &signature{key: w.keyFile, issued: w.now, suspect: g.refused}
+	g.used, g.refused = w.keyFile, false
+	return g.current
+}
+
+// mended says whether the key is another one than was used, or can be read again.
+func (g *signer) mended(w *world) bool {
+	return w.active[keyUnreadable] == 0 && (g.unread || g.used != w.keyFile) && !g.anew
+}
+
+// heard turns what the server said into what the client makes of it.
+func (g *signer) heard(sig *signature, failure *imclient.Error) *imclient.Error {
+	if failure == nil {
+		sig.suspect = false
+		return nil
+	}
+	if row, _ := imclient.LookUp(failure.ErrorCode); !row.SignAnew {
+		return failure
+	}
+	if g.current == sig {
+		g.current, g.refused = nil, true
+	}
+	if (!sig.suspect || g.current != nil || g.anew) && failure.ErrorCode != failLocked.ErrorCode {
+		anew := *failure
+		anew.RetryWithNewSignature = true
+		return &anew
+	}
+	return failure
+}
+
+func failWith(code int) *imclient.Error {
+	row, _ := imclient.LookUp(code)
+	return &imclient.Error{Class: row.Class, Label: strconv.Itoa(code), ErrorCode: code, Status: 200}
+}
+
+var (
+	failReset      = &imclient.Error{Class: imclient.Transient, Label: imclient.LabelReset}
+	failConnect    = &imclient.Error{Class: imclient.Transient, Label: imclient.LabelConnect}
+	failTimeout    = &imclient.Error{Class: imclient.Transient, Label: imclient.LabelTimeout}
+	failGateway    = &imclient.Error{Class: imclient.Transient, Label: "http_502", Status: 502}
+	failKey        = &imclient.Error{Class: imclient.Held, Label: imclient.LabelKey}
+	failInternal   = failWith(91000)
+	failUnknown    = failWith(90012)
+	failTooMany    = failWith(60007)
+	failAmbiguous  = failWith(60004)
+	failWrongKey   = failWith(70009)
+	failExpired    = failWith(70001)
+	failNotAdmin   = failWith(60010)
+	failLocked     = failWith(70050)
+	failRetryAfter = func() (list []*imclient.Error) {
+		for _, wait := range []time.Duration{0, time.Second, 3 * time.Second, 10 * time.Second, 30 * time.Second} {
+			list = append(list, &imclient.Error{Class: imclient.Throttled, Label: "http_429", Status: 429,
+				RetryAfter: wait})
+		}
+		return list
+	}()
+)

@@ -1,0 +1,171 @@
+package sim
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"markread/worker/hold"
+)
+
+// tally is what happened in a run, or in many: proof that the faults fired and that the load was
+// one.
+type tally struct {
+	entries, calls, applied, records, repeated, commits, generations, kills, left int
+	commitsFailed, commitsLost                                                    int
+	lostAnswers, throttled, uncounted, keysChanged, retriesAmongFirst, cutCalls   int
+	cutLetters, lettersRefused, lettersLost, backfillAmongLive                    int
+	// events of which a commit had to say what is known
+	known, withheld, stepped, otherRate int
+	// partitions added; restarts with another rate; members that went by something else than their leader
+	grown, rolled, apart int
+	// commits with metadata; events that it spared, or whose attempts it had; refused
+	metadata, unread, skipped, inherited, expired, stale int
+	blocked                                              [2]int // fetches that waited for room
+	letters                                              [3]int // by class
+	fired, succeeded                                     [faults]int
+	begun, ended, probes                                 map[hold.Reason]int
+	drained, simulated, took                             time.Duration
+
+	tightest float64 // the largest part of the time to drain that was needed
+	unique   int32   // numbers the generations of a run's workers
+	loads    []int   // calls of each run
+	crews    [5]int  // runs with so many workers
+}
+
+func newTally() *tally {
+	return &tally{begun: map[hold.Reason]int{}, ended: map[hold.Reason]int{}, probes: map[hold.Reason]int{}}
+}
+
+func (t *tally) numbers() []*int {
+	list := []*int{
+		&t.entries, &t.calls, &t.applied, &t.records, &t.repeated, &t.commits, &t.generations, &t.kills, &t.left,
+		&t.commitsFailed, &t.commitsLost,
+		&t.lostAnswers, &t.throttled, &t.uncounted, &t.keysChanged, &t.retriesAmongFirst, &t.cutCalls,
+		&t.cutLetters, &t.lettersRefused, &t.lettersLost, &t.backfillAmongLive,
+		&t.known, &t.withheld, &t.stepped, &t.otherRate, &t.grown, &t.rolled, &t.apart,
+		&t.metadata, &t.unread, &t.skipped, &t.inherited, &t.expired, &t.stale, &t.blocked[0], &t.blocked[1],
+		&t.letters[0], &t.letters[1], &t.letters[2],
+	}
+	for f := range faults {
+		list = append(list, &t.fired[f], &t.succeeded[f])
+	}
+	return list
+}
+
+// add adds the tally of one more run.
+func (t *tally) add(run *tally) {
+	more := run.numbers()
+	for i, n := range t.numbers() {
+		*n += *more[i]
+	}
+	for _, reason := range hold.Reasons() {
+		t.begun[reason] += run.begun[reason]
+		t.ended[reason] += run.ended[reason]
+		t.probes[reason] += run.probes[reason]
+	}
+	t.drained += run.drained
+	t.simulated += run.simulated
+	t.tightest = max(t.tightest, run.tightest)
+	t.loads = append(t.loads, run.calls)
+	for n, runs := range run.crews {
+		t.crews[n] += runs
+	}
+}
+
+// notVacuous: each fault fired, each hold began and ended, letters of each class were written, and
+// calls succeeded while the faults were on that let any succeed.
+func (t *tally) notVacuous(test *testing.T) {
+	test.Helper()
+	for f := range faults {
+		if t.fired[f] == 0 {
+			test.Errorf("vacuous: no %v", f)
+		}
+		if !f.stopsAll() && t.succeeded[f] < 100 {
+			test.Errorf("vacuous: %d calls succeeded during: %v", t.succeeded[f], f)
+		}
+	}
+	for _, reason := range hold.Reasons() {
+		if t.begun[reason] == 0 || t.ended[reason] == 0 {
+			test.Errorf("vacuous: the hold for %s began %d times and ended %d times", reason, t.begun[reason],
+				t.ended[reason])
+		}
+	}
+	for i, n := range t.numbers() {
+		if *n == 0 && i < 39 { // the others are about faults, see above
+			test.Errorf("vacuous: count %d is 0", i)
+		}
+	}
+	runs := len(t.loads)
+	for n, few := range t.crews {
+		if n > 0 && few < runs/10 {
+			test.Errorf("vacuous: %d of %d runs have %d workers", few, runs, n)
+		}
+	}
+	for what, n := range map[string]int{ // each at least as often as there are runs, or in so many of them
+		"members that were given up": 5 * t.expired, "commits of theirs": 5 * t.stale,
+		"calls that were held back for want of a proof": t.withheld,
+		"of those for the wall clock":                   5 * t.stepped, "events that were skipped": t.skipped / 100,
+		"events with attempts":         t.inherited,
+		"events of which all is known": t.known / 100, "commits whose metadata could not be read": t.unread,
+		"restarts with another rate": t.rolled, "calls with another rate": t.otherRate,
+		"members that go by something else": 2 * t.apart, "new partitions": t.grown,
+	} {
+		if n < runs {
+			test.Errorf("vacuous: %d in %d runs: %s", n, runs, what)
+		}
+	}
+	if slices.Sort(t.loads); t.loads[len(t.loads)/2] < 1000 {
+		test.Errorf("vacuous: the median run has %d calls", t.loads[len(t.loads)/2])
+	}
+}
+
+// stopsAll says whether no call succeeds while the fault is on, or that it is over as soon as it
+// began.
+func (f fault) stopsAll() bool {
+	switch f {
+	case serverBadGateway, serverRefuses, serverFails, notAdmin, locked, signatureEnds, rebalance, acceptsRejected:
+		return true
+	}
+	return false
+}
+
+func (t *tally) String() string {
+	slices.Sort(t.loads)
+	var s strings.Builder
+	fmt.Fprintf(&s,
+		"%d runs, %v simulated, %.0f simulated hours an hour and core; calls: %d (median run %d), applied %d; "+
+			"events %d, delivered again %d; "+
+			"commits %d (failed %d, answer lost %d); generations %d, kills %d, leaves %d",
+		len(t.loads), t.simulated.Round(time.Second), float64(t.simulated)/float64(max(1, t.took)), t.calls,
+		t.loads[len(t.loads)/2], t.applied, t.records, t.repeated,
+		t.commits, t.commitsFailed, t.commitsLost, t.generations, t.kills, t.left)
+	fmt.Fprintf(&s,
+		"; letters: invalid %d, rejected %d, exhausted %d (refused %d, acknowledgement lost %d, cut off %d)",
+		t.letters[0], t.letters[1], t.letters[2], t.lettersRefused, t.lettersLost, t.cutLetters)
+	fmt.Fprintf(&s,
+		"; answers lost %d, 60007 %d, not counted %d, cut off %d, keys changed %d, no room %v, retries among first "+
+			"tries %d, backfill among live %d, drained after %v in the mean, at most %.0f %% of the bound",
+		t.lostAnswers, t.throttled, t.uncounted, t.cutCalls, t.keysChanged, t.blocked, t.retriesAmongFirst,
+		t.backfillAmongLive, (t.drained / time.Duration(max(1, len(t.loads)))).Round(time.Second), 100*t.tightest)
+	fmt.Fprintf(&s,
+		"; runs by workers %v, calls held back for want of a proof %d, of those for the wall clock %d; restarts "+
+			"with another rate %d, calls with it %d, members apart from their leader %d, partitions added %d",
+		t.crews[1:], t.withheld, t.stepped, t.rolled, t.otherRate, t.apart, t.grown)
+	fmt.Fprintf(&s,
+		"; commits with metadata %d, not readable %d; events skipped by it %d, with attempts %d, known by a commit "+
+			"%d; members expired %d, their commits refused %d",
+		t.metadata, t.unread, t.skipped, t.inherited, t.known, t.expired, t.stale)
+	s.WriteString("; faults (calls that succeeded meanwhile):")
+	for f := range faults {
+		fmt.Fprintf(&s, " %v %d (%d)", f, t.fired[f], t.succeeded[f])
+	}
+	s.WriteString("; holds (probes):")
+	for _, reason := range slices.Sorted(maps.Keys(t.begun)) {
+		fmt.Fprintf(&s, " %s %d (%d)", reason, t.begun[reason], t.probes[reason])
+	}
+	return s.String()
+}

@@ -1,0 +1,82 @@
+package engine
+
+import (
+	"time"
+
+	"markread/consumer/event"
+	"markread/worker/backlog"
+)
+
+// State is the engine's state of one moment, in numbers.
+type State struct {
+	Counts        [backlog.Lanes]Counts
+	Calls         uint64             // sent, and answered or failed
+	Conversations [backlog.Lanes]int // waiting or in flight
+	Letters       [backlog.Lanes]int // not acknowledged yet
+	Share, Limit  int                // permits of this worker, and how many of them may be used
+	InFlight      int                // calls
+	Cooling       int                // permits
+}
+
+// State returns the state at now.
+func (e *Engine) State(now time.Time) State {
+	s := State{
+		Counts:   e.counts,
+		Calls:    e.calls,
+		Share:    e.quota.Share(),
+		Limit:    e.quota.Limit(now),
+		InFlight: e.quota.InFlight(),
+		Cooling:  e.quota.Cooling(now),
+	}
+	for lane := range s.Conversations {
+		if s.Letters[lane] = e.letters.reserved[lane].letters; e.backlog != nil {
+			s.Conversations[lane] = e.backlog.Conversations(lane)
+		}
+	}
+	return s
+}
+
+// Ready is for simulations: whether a conversation may be called then if nothing held it, and else
+// when its retry is due.
+func (e *Engine) Ready(at time.Time) (ok bool, due time.Time) {
+	return e.backlog.Ready(at, backlog.LaneSet{true, true})
+}
+
+// Explanation is what an unfinished event waits for.
+type Explanation struct {
+	Attempts int
+	WaitsFor string // one of the contract's: quota call retry hold dead-letter
+}
+
+// Explain returns what unfinished events wait for; lanes has the lanes that they came in.
+func (e *Engine) Explain(lanes map[event.Ref]event.Lane) map[event.Ref]Explanation {
+	explained := make(map[event.Ref]Explanation, len(lanes))
+	if len(lanes) == 0 {
+		return explained // perhaps between two generations
+	}
+	wanted := make(map[uint64]bool, len(lanes))
+	for ref := range lanes {
+		wanted[uint64(ref)] = true
+	}
+	found := e.backlog.Find(wanted)
+	for ref, lane := range lanes {
+		of, lane := found[uint64(ref)], int(lane)
+		x := Explanation{WaitsFor: "quota"}
+		if of != nil {
+			lane = of.Lane() // a live event may have lifted it
+			x.Attempts = int(of.Attempts)
+		}
+		switch {
+		case of != nil && of.InFlight():
+			x.WaitsFor = "call"
+		case of == nil && len(e.letters.waiting)+e.letters.writing > 0:
+			x.WaitsFor = "dead-letter" // mostly: it has left the backlog
+		case e.holds.On(lane):
+			x.WaitsFor = "hold"
+		case of != nil && of.Retrying():
+			x.WaitsFor = "retry"
+		}
+		explained[ref] = x
+	}
+	return explained
+}

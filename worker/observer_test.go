@@ -1,0 +1,107 @@
+package worker
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"markread/consumer/event"
+	"markread/imclient"
+	"markread/worker/engine"
+)
+
+// anyTracker knows no events.
+type anyTracker struct{}
+
+func (anyTracker) Finish(event.Ref) (event.Lane, time.Time) { return event.Live, time.Time{} }
+func (anyTracker) Attempted(event.Ref, int)                 {}
+
+// logged is an engine whose observer's log is read.
+type logged struct {
+	*engine.Engine
+	lines strings.Builder
+}
+
+func newLogged(maxInFlight int) *logged {
+	l := &logged{}
+	l.Engine = engine.New(engine.Options{
+		Attempts: 3, MaxInFlight: maxInFlight, MaxPending: 1000, MaxRejected: 95,
+		Backoff: imclient.NewBackoff(100*time.Millisecond, time.Second), Jitter: func(string, int) float64 { return 1 },
+		Observer: &observer{metrics: newMetrics(), log: zerolog.New(&l.lines).Level(zerolog.InfoLevel)},
+	})
+	l.Begin(time.Unix(1_700_000_000, 0), anyTracker{}, 12, 12)
+	return l
+}
+
+func (l *logged) receiveOne(now time.Time, report string) {
+	l.Receive(now, []event.Event{{Report: report, Peer: "peer", ReadTime: 1}})
+}
+
+// The log has one line when a hold begins, one for each new cause, one when it ends. Of a server
+// that asks for a pause every second it has one pair a minute.
+func TestTheLogOfHolds(t *testing.T) {
+	l := newLogged(100)
+	start := time.Unix(1_700_000_000, 0)
+	now := start
+	for i := range 100 {
+		now = start.Add(time.Duration(i) * 2 * time.Second)
+		l.receiveOne(now, fmt.Sprint(i))
+		todo, _ := l.Next(now)
+		l.Answer(now, todo, &imclient.Error{Class: imclient.Throttled, Label: "http_429", Status: 429,
+			RetryAfter: time.Second})
+	}
+	l.Next(now.Add(time.Second))
+	if n := strings.Count(l.lines.String(), "\n"); n != 8 || strings.Count(l.lines.String(), `"repeated":29`) != 3 {
+		t.Fatalf("%d lines:\n%s", n, &l.lines)
+	}
+
+	l.lines.Reset()
+	timeout := &imclient.Error{Class: imclient.Transient, Label: "timeout"}
+	internal := &imclient.Error{Class: imclient.Transient, Label: "91000", ErrorCode: 91000}
+	reset := &imclient.Error{Class: imclient.Transient, Label: "reset"}
+	for i := range 200 {
+		if todo, again := l.Next(now); todo == nil {
+			now = again
+		} else {
+			l.Answer(now, todo, []*imclient.Error{timeout, reset, internal}[i%3])
+		}
+	}
+	for len(l.Holds()) > 0 {
+		if todo, again := l.Next(now); todo == nil {
+			now = again
+		} else {
+			l.Answer(now, todo, nil)
+		}
+	}
+	if n := strings.Count(l.lines.String(), "\n"); n != 4 || strings.Count(l.lines.String(), `"do":`) != 3 ||
+		strings.Count(l.lines.String(), `"held_ms"`) != 1 {
+		t.Fatalf("%d lines:\n%s", n, &l.lines)
+	}
+}
+
+// That the server takes less than we may call is told once, and once when it is over.
+func TestTheLogOfASlowdown(t *testing.T) {
+	l := newLogged(0)
+	at := func(seconds int) time.Time {
+		return time.Unix(1_700_000_000, 0).Add(time.Duration(seconds) * time.Second)
+	}
+	l.SetShare(at(-10), 200)
+	l.receiveOne(at(0), "a")
+	for i := range 3 {
+		now := at(60 * i)
+		todo, _ := l.Next(now)
+		l.Answer(now, todo, &imclient.Error{Class: imclient.Throttled, Label: "60007", ErrorCode: 60007})
+	}
+	for i := range 40 {
+		l.Next(at(125 + 10*i))
+		if i == 2 && strings.Count(l.lines.String(), "\n") != 1 {
+			t.Fatalf("while the limit grows back:\n%s", &l.lines)
+		}
+	}
+	if n := strings.Count(l.lines.String(), "\n"); n != 2 || strings.Count(l.lines.String(), `"level":"warn"`) != 1 {
+		t.Fatalf("%d lines:\n%s", n, &l.lines)
+	}
+}

@@ -1,0 +1,40 @@
+package worker
+
+import (
+	"context"
+	"time"
+
+	"markread/consumer/event"
+)
+
+// sink receives what is fetched.
+type sink struct{ *Worker }
+
+// Room blocks while the lane has no capacity.
+func (s sink) Room(ctx context.Context, lane event.Lane) error {
+	for {
+		s.mu.Lock()
+		if s.engine.HasCapacity(lane) {
+			s.mu.Unlock()
+			return ctx.Err()
+		}
+		if s.full[lane] == nil {
+			s.full[lane] = make(chan struct{})
+		}
+		capacity := s.full[lane]
+		s.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-capacity:
+		}
+	}
+}
+
+// Deliver adds a batch to the backlog.
+func (s sink) Deliver(events []event.Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.engine.Receive(time.Now(), events)
+	s.wakeWaiting()
+}

@@ -1,0 +1,303 @@
+package stacksim
+
+import (
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// link is one connection of the simulated network. Unlike a pipe it has buffers, as a real one has:
+// what was written may still be on its way when an end dies, and it can be frozen or cut behind any
+// byte.
+type link struct {
+	owner, service string // who dialled, and what
+	number         int    // of this owner's connections to that service
+	abrupt         bool   // who closes it discards what is on its way, as SO_LINGER 0 does
+	latency        time.Duration
+	fate           fate
+	struck         func(kind fateKind) // told when it is met
+	tap            *tap                // nil: nobody listens
+	called         func()              // told of what the client writes; nil: nobody is
+
+	mu       sync.Mutex
+	up, down flow // client to server, server to client
+	passed   int  // bytes written, both ways
+	frozen   bool
+	dead     bool
+}
+
+// fate is what happens to a connection when so many bytes have been written on it.
+type fate struct {
+	kind  fateKind
+	after int           // bytes, of both directions together
+	long  time.Duration // of a freeze
+	then  bool          // after a freeze: it goes on; else it dies
+}
+
+type fateKind int
+
+const (
+	lives fateKind = iota
+	cuts
+	freezes
+)
+
+// flow is one direction. The link's lock guards it.
+type flow struct {
+	chunks   []chunk
+	written  int // bytes, ever
+	read     int
+	limit    int   // of what may be read while frozen: a position
+	end      error // what the reader gets behind the last byte
+	poke     chan struct{}
+	deadline time.Time // of the reader
+	last     time.Time // when the last byte that was read had been written
+}
+
+type chunk struct {
+	data         []byte
+	written, due time.Time
+}
+
+func newLink(owner, service string, number int) *link {
+	l := &link{owner: owner, service: service, number: number}
+	l.up.poke, l.down.poke = make(chan struct{}, 1), make(chan struct{}, 1)
+	return l
+}
+
+func poke(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+func (l *link) pokeBoth() { poke(l.up.poke); poke(l.down.poke) }
+
+// write puts b on its way, and lets the link meet its fate. It never blocks.
+func (l *link) write(f *flow, b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.dead || f.end != nil {
+		return 0, broken("write")
+	}
+	l.passed += len(b)
+	keep := len(b)
+	struck := l.fate.kind != lives && l.passed > l.fate.after
+	if struck {
+		keep = max(0, len(b)-(l.passed-l.fate.after))
+	}
+	if struck {
+		l.struck(l.fate.kind)
+	}
+	now := time.Now()
+	if struck && l.fate.kind == cuts {
+		f.put(b[:keep], now, now.Add(l.latency))
+		l.cut(false)
+		return keep, broken("write")
+	}
+	from := f.written
+	f.put(b, now, now.Add(l.latency))
+	if struck {
+		then := l.fate.then
+		l.freeze()
+		if f.limit < 0 || f.limit > from+keep {
+			f.limit = max(f.read, from+keep)
+		}
+		time.AfterFunc(l.fate.long, func() { l.thaw(then) })
+		l.fate = fate{}
+	}
+	poke(f.poke)
+	return len(b), nil
+}
+
+func (f *flow) put(b []byte, written, due time.Time) {
+	if len(b) == 0 {
+		return
+	}
+	f.chunks = append(f.chunks, chunk{append([]byte(nil), b...), written, due})
+	f.written += len(b)
+}
+
+// take reads what has come. Nothing and no error: wait until then, zero: until poked.
+func (l *link) take(f *flow, b []byte) (n int, again time.Time, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if !f.deadline.IsZero() && !f.deadline.After(now) {
+		return 0, again, os.ErrDeadlineExceeded
+	}
+	again = f.deadline
+	if l.frozen && f.read >= f.limit {
+		return 0, again, nil
+	}
+	if len(f.chunks) == 0 {
+		return 0, again, f.end
+	}
+	c := &f.chunks[0]
+	if c.due.After(now) {
+		if again.IsZero() || c.due.Before(again) {
+			again = c.due
+		}
+		return 0, again, nil
+	}
+	n = min(len(b), len(c.data))
+	if l.frozen {
+		n = min(n, f.limit-f.read)
+	}
+	copy(b, c.data[:n])
+	f.read += n
+	f.last = c.written
+	if c.data = c.data[n:]; len(c.data) == 0 {
+		f.chunks[0] = chunk{}
+		f.chunks = f.chunks[1:]
+	}
+	return n, time.Time{}, nil
+}
+
+// freeze stops everything that has not been read. The lock is held.
+func (l *link) freeze() {
+	l.frozen = true
+	l.up.limit, l.down.limit = l.up.read, l.down.read
+}
+
+// thaw ends a freeze: the link goes on, or dies.
+func (l *link) thaw(goOn bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.frozen {
+		return
+	}
+	l.frozen = false
+	if !goOn {
+		l.cut(true)
+	}
+	l.pokeBoth()
+}
+
+// cut ends both directions; what is on its way is lost or still arrives. The lock is held.
+func (l *link) cut(lost bool) {
+	l.dead = true
+	for _, f := range []*flow{&l.up, &l.down} {
+		if lost {
+			f.chunks = nil
+		}
+		if f.end == nil {
+			f.end = broken("read")
+		}
+	}
+	l.frozen = false
+	l.pokeBoth()
+}
+
+// sever is cut for who does not hold the lock.
+func (l *link) sever(lost bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cut(lost)
+}
+
+// hold freezes the link for a while.
+func (l *link) hold(long time.Duration, then bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.dead || l.frozen {
+		return
+	}
+	l.freeze()
+	time.AfterFunc(long, func() { l.thaw(then) })
+}
+
+// lastWritten is when the last byte that the server has read was written.
+func (l *link) lastWritten() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.up.last
+}
+
+func broken(op string) error {
+	return &net.OpError{Op: op, Net: "tcp", Err: syscall.ECONNRESET}
+}
+
+// end is one end of a link, a net.Conn.
+type end struct {
+	l       *link
+	in, out *flow
+	server  bool
+	gone    func() // told of the close
+	once    sync.Once
+}
+
+func (e *end) Read(b []byte) (int, error) {
+	for {
+		n, again, err := e.l.take(e.in, b)
+		if n > 0 && e.server && e.l.tap != nil {
+			e.l.tap.asked(b[:n])
+		}
+		if n > 0 || err != nil || len(b) == 0 {
+			return n, err
+		}
+		if again.IsZero() {
+			<-e.in.poke
+			continue
+		}
+		timer := time.NewTimer(time.Until(again))
+		select {
+		case <-e.in.poke:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+func (e *end) Write(b []byte) (int, error) {
+	if e.server && e.l.tap != nil && !e.l.tap.answered(b) {
+		e.l.sever(true) // done, but nobody is told
+		return 0, broken("write")
+	}
+	n, err := e.l.write(e.out, b)
+	if n > 0 && !e.server && e.l.called != nil {
+		e.l.called()
+	}
+	return n, err
+}
+
+// Close ends the own direction behind what was written, and what comes the other way meets a closed
+// end.
+func (e *end) Close() error {
+	e.once.Do(func() {
+		e.l.mu.Lock()
+		if e.l.abrupt && !e.server {
+			e.l.cut(true)
+		}
+		if e.out.end == nil {
+			e.out.end = io.EOF
+		}
+		e.in.chunks, e.in.end = nil, net.ErrClosed
+		e.l.pokeBoth()
+		e.l.mu.Unlock()
+		e.gone()
+	})
+	return nil
+}
+
+func (e *end) SetReadDeadline(t time.Time) error {
+	e.l.mu.Lock()
+	defer e.l.mu.Unlock()
+	e.in.deadline = t
+	poke(e.in.poke)
+	return nil
+}
+
+func (e *end) SetDeadline(t time.Time) error  { return e.SetReadDeadline(t) }
+func (*end) SetWriteDeadline(time.Time) error { return nil } // a write never blocks
+func (e *end) LocalAddr() net.Addr            { return addrOf(e.l.owner) }
+func (e *end) RemoteAddr() net.Addr           { return addrOf("localhost:1") }
+
+type addrOf string
+
+func (addrOf) Network() string  { return "tcp" }
+func (a addrOf) String() string { return string(a) }

@@ -1,0 +1,217 @@
+package stacksim
+
+import (
+	"context"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// network connects the parts of a simulation. Everything about a connection is decided when it is
+// dialled, by fates; besides, the way from an owner to a service can be closed, blocked or cut at
+// any moment.
+type network struct {
+	fates func(l *link) // sets what a new link will meet
+
+	mu        sync.Mutex
+	listeners map[string]*acceptor
+	links     map[*link]struct{}
+	dialled   map[way]int
+	gates     map[way]*gate
+	killed    map[string]bool
+}
+
+// way is from whom to what; an empty field means all.
+type way struct{ owner, service string }
+
+// gate says how dials fare.
+type gate struct {
+	refuse bool          // else they hang
+	opened chan struct{} // closed when it opens again
+}
+
+func newNetwork() *network {
+	return &network{
+		listeners: map[string]*acceptor{}, links: map[*link]struct{}{}, dialled: map[way]int{}, gates: map[way]*gate{},
+		killed: map[string]bool{},
+	}
+}
+
+// acceptor is a listener.
+type acceptor struct {
+	addr   string
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (n *network) Listen(_, addr string) (net.Listener, error) {
+	a := &acceptor{addr: addr, conns: make(chan net.Conn, 1024), closed: make(chan struct{})}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.listeners[addr] = a
+	return a, nil
+}
+
+func (a *acceptor) Accept() (net.Conn, error) {
+	select {
+	case c := <-a.conns:
+		return c, nil
+	case <-a.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (a *acceptor) Close() error {
+	a.once.Do(func() { close(a.closed) })
+	return nil
+}
+
+func (a *acceptor) Addr() net.Addr { return addrOf(a.addr) }
+
+type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// dialer returns the dial function of an owner to a service: whatever is dialled, it is that
+// service's only address.
+func (n *network) dialer(owner, service, addr string) dialFunc {
+	return func(ctx context.Context, _, _ string) (net.Conn, error) {
+		for {
+			g, conn, err := n.dial(owner, service, addr)
+			if g == nil {
+				return conn, err
+			}
+			select {
+			case <-g.opened:
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+	}
+}
+
+// dial connects, or returns the gate to wait for.
+func (n *network) dial(owner, service, addr string) (*gate, net.Conn, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	refused := &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+	if n.killed[owner] {
+		return nil, nil, refused
+	}
+	for _, w := range []way{{owner, service}, {"", service}} {
+		if g := n.gates[w]; g != nil && g.refuse {
+			return nil, nil, refused
+		} else if g != nil {
+			return g, nil, nil
+		}
+	}
+	a := n.listeners[addr]
+	if a == nil {
+		return nil, nil, refused
+	}
+	w := way{owner, service}
+	n.dialled[w]++
+	l := newLink(owner, service, n.dialled[w])
+	if n.fates != nil {
+		n.fates(l)
+	}
+	n.links[l] = struct{}{}
+	left := 2
+	gone := func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if left--; left == 0 {
+			delete(n.links, l)
+		}
+	}
+	select {
+	case <-a.closed:
+		delete(n.links, l)
+		return nil, nil, refused
+	case a.conns <- &end{l: l, in: &l.up, out: &l.down, server: true, gone: gone}:
+	default:
+		delete(n.links, l)
+		return nil, nil, refused
+	}
+	return nil, &end{l: l, in: &l.down, out: &l.up, gone: gone}, nil
+}
+
+// between returns the links of a way.
+func (n *network) between(w way) []*link {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var links []*link
+	for l := range n.links {
+		if (w.owner == "" || l.owner == w.owner) && (w.service == "" || l.service == w.service) {
+			links = append(links, l)
+		}
+	}
+	return links
+}
+
+// cutAll cuts the connections of a way; new ones may be made.
+func (n *network) cutAll(w way, lost bool) {
+	for _, l := range n.between(w) {
+		l.sever(lost)
+	}
+}
+
+// block makes the dials of a way hang, and freezes its connections. The caller opens it again.
+func (n *network) block(w way, long time.Duration, then bool) {
+	n.shut(w, &gate{opened: make(chan struct{})})
+	for _, l := range n.between(w) {
+		l.hold(long, then)
+	}
+}
+
+// refuse makes the dials of a way fail, and cuts its connections.
+func (n *network) refuse(w way) {
+	n.shut(w, &gate{refuse: true, opened: make(chan struct{})})
+	n.cutAll(w, true)
+}
+
+func (n *network) shut(w way, g *gate) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if old := n.gates[w]; old != nil {
+		close(old.opened)
+	}
+	n.gates[w] = g
+}
+
+// open ends block and refuse.
+func (n *network) open(w way) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if g := n.gates[w]; g != nil {
+		close(g.opened)
+		delete(n.gates, w)
+	}
+}
+
+// kill is what the death of a process is to the network. What it sent may still arrive, but for
+// what was written to an abrupt link.
+func (n *network) kill(owner string) {
+	n.mu.Lock()
+	n.killed[owner] = true
+	n.mu.Unlock()
+	for _, l := range n.between(way{owner: owner}) {
+		l.sever(l.abrupt || l.number%2 == 0)
+	}
+}
+
+// calm ends all that is wrong with the network; that nothing new goes wrong is for who sets fates.
+func (n *network) calm() {
+	n.mu.Lock()
+	for w, g := range n.gates {
+		close(g.opened)
+		delete(n.gates, w)
+	}
+	n.mu.Unlock()
+	for _, l := range n.between(way{}) {
+		l.mu.Lock()
+		l.fate = fate{}
+		l.mu.Unlock()
+		l.thaw(l.number%2 == 0)
+	}
+}

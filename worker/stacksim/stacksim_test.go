@@ -1,0 +1,285 @@
+package stacksim
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"maps"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"markread/consumer/broker/brokertest"
+)
+
+var (
+	stackSeeds   = flag.Int("stack.seeds", 0, "how many seeds TestStackSimulation runs; 0: a few")
+	stackSeed    = flag.Uint64("stack.seed", 1, "the first of them")
+	stackMinutes = flag.Int("stack.minutes", 3, "how many virtual minutes of faults each has")
+)
+
+// TestStackSimulation runs the whole product by seeds: kafka-go, an embedded broker, one to four
+// workers and an IM sandbox, in a bubble of virtual time and over a network whose every byte is
+// ours. For some minutes everything goes wrong that the seed chooses; then nothing does, and all
+// must drain. Oracles that see only the outside judge all the time, and at the end; a failure
+// begins with one of the words that TestSimulation explains, or with "secret": something of the key
+// is in a log, the state, the metrics or a letter.
+//
+// A seed fixes the load and the faults, when they come and whom they meet. It does not fix the
+// order in which goroutines run, nor the jitter within the libraries: a failing seed fails again
+// most of the time, not always. Run it several times.
+//
+//	go test ./worker/stacksim -run '^TestStackSimulation$' -stack.seeds 100
+//	go test ./worker/stacksim -run '^TestStackSimulation$' -stack.seed 17 -stack.seeds 1 -v
+func TestStackSimulation(t *testing.T) {
+	seeds := *stackSeeds
+	if seeds == 0 {
+		seeds = 10
+		if testing.Short() {
+			seeds = 3
+		}
+	}
+	all := newTally()
+	virtual, began := time.Duration(0), time.Now()
+	for i := range seeds {
+		n := seed(*stackSeed) + seed(i)
+		virtual += runSeed(t, n, all)
+		if t.Failed() {
+			t.Logf("%d of %d seeds were run", i+1, seeds)
+			break
+		}
+	}
+	took := time.Since(began)
+	t.Logf("%d seeds, %v of virtual time in %v: %.0f times real time on %d cores", seeds, virtual.Round(time.Second),
+		took.Round(time.Millisecond),
+		virtual.Seconds()/took.Seconds(), runtime.GOMAXPROCS(0))
+	all.report(t, seeds)
+}
+
+// runSeed runs one seed and returns how long it took in virtual time.
+func runSeed(t *testing.T, n seed, all *tally) (virtual time.Duration) {
+	p := newPlan(n, *stackMinutes)
+	began := time.Now()
+	brokertest.Bubble(t, func(t *testing.T) {
+		inside := time.Now()
+		s := simulate(t, p, all)
+		virtual = time.Since(inside)
+		if problems := s.ledger.problems; len(problems) > 0 {
+			t.Errorf("%v\n%s\nthe end of the logs:\n%s\nagain: go test ./worker/stacksim -run "+
+				"'^TestStackSimulation$' -stack.seed %d -stack.seeds 1 -stack.minutes %d",
+				s, strings.Join(problems, "\n"), s.logs.tail(40), n, p.minutes)
+		}
+	})
+	if testing.Verbose() {
+		t.Logf("seed %d: %v in %v; %v", n, virtual.Round(time.Second), time.Since(began).Round(time.Millisecond), p)
+	}
+	return virtual
+}
+
+// settle is the liveness phase: nothing goes wrong any more, and within the promised time all has
+// reached its end.
+func (s *simulation) settle() {
+	s.calm.Store(true)
+	s.network.calm()
+	s.mu.Lock()
+	for place, h := range s.crew {
+		if h == nil {
+			s.hire(place)
+		}
+	}
+	s.mu.Unlock()
+	began := time.Now()
+	left, most := s.ledger.waiting()
+	// A partition's calls are made by who owns it, with the permits that go with it: they don't
+	// divide evenly.
+	limit := time.Duration(float64(most*s.numbers())/(0.75*float64(s.rate.Load()))*float64(time.Second)) + s.slack()
+	for !s.drained() {
+		time.Sleep(500 * time.Millisecond)
+		if time.Since(began) > limit {
+			states := ""
+			for _, h := range s.crew {
+				state, _ := json.Marshal(h.State())
+				states += "\n" + string(state)
+			}
+			if group := s.broker.Cluster().GroupInfo("markread"); group != nil {
+				states += "\nthe group: " + group.State
+				for _, m := range group.Members {
+					states += fmt.Sprintf("\n%s, %s", m.MemberID, s.roll.tell(m.MemberID))
+				}
+			}
+			s.ledger.Problem("liveness: not drained %v after the last fault, with %d conversations left then; the "+
+				"workers:%s", limit.Round(time.Second), left, states)
+			return
+		}
+	}
+	s.tally.mu.Lock()
+	s.tally.worst = max(s.tally.worst, time.Since(began)-limit+s.slack())
+	s.tally.mu.Unlock()
+}
+
+// slack is what may pass beside the calls themselves: 75 s for sessions that end, backoff and
+// probes. The probes of a hold are rarer the more workers there are, and each worker has to find
+// out by itself.
+func (s *simulation) slack() time.Duration {
+	probe := 15 * time.Second
+	if slices.ContainsFunc(s.plan.kinds, func(k kind) bool { return k.name == "locked" }) {
+		probe = time.Minute
+	}
+	spread := s.numbers()
+	if s.plan.workers <= spread {
+		spread /= spread / s.plan.workers
+	}
+	return 60*time.Second + probe*time.Duration(spread)
+}
+
+// numbers is how many partition numbers there are.
+func (s *simulation) numbers() int {
+	return max(s.partitions(topics.Live), s.partitions(topics.Backfill))
+}
+
+// waiting is how many conversations have events without an end, and how many of them the partitions
+// of one number have at most.
+func (g *ledger) waiting() (all, most int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	waiting := map[conversation]bool{}
+	parts := map[int32]map[conversation]bool{}
+	for p, log := range g.log {
+		if parts[p.partition] == nil {
+			parts[p.partition] = map[conversation]bool{}
+		}
+		for n := g.proven[p]; n < int64(len(log)); n++ {
+			if !g.ended(origin{p, n}, log[n]) {
+				waiting[log[n].conversation], parts[p.partition][log[n].conversation] = true, true
+			}
+		}
+	}
+	for _, part := range parts {
+		most = max(most, len(part))
+	}
+	return len(waiting), most
+}
+
+// drained says whether the broker has a commit at the end of every log.
+func (s *simulation) drained() bool {
+	group := s.broker.Cluster().GroupInfo("markread")
+	for _, topic := range []string{topics.Live, topics.Backfill} {
+		for n := range s.partitions(topic) {
+			p := topicPartition{topic, int32(n)}
+			if length := s.ledger.length(p); length > 0 &&
+				(group == nil || group.Commits[topic][p.partition].Offset != length) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// close stops everybody, and judges.
+func (s *simulation) close() {
+	time.Sleep(3 * time.Second) // permits cool, states are at rest
+	for _, h := range s.crew {
+		state := h.State()
+		n := state.Totals
+		if sum := n.Applied + n.Collapsed + n.Superseded + n.DeadLettered + n.Returned; sum != n.Received ||
+			state.Quota.InFlight != 0 || *state.Quota.Cooling != 0 {
+			text, _ := json.Marshal(state)
+			s.ledger.Problem("leak: %s at rest: %s", h.name, text)
+		}
+	}
+	generations := 0
+	if group := s.broker.Cluster().GroupInfo("markread"); group != nil {
+		generations = int(group.Epoch)
+	}
+	for place := range s.crew {
+		h := s.dismiss(place)
+		if <-h.done; h.err != nil {
+			s.ledger.Problem("%s: a stop without any fault: %v", h.name, h.err)
+		}
+	}
+	for _, h := range s.everyone {
+		<-h.done
+	}
+	// a join that is given up keeps its connection until its deadline, 65 s after it was sent
+	time.Sleep(75 * time.Second)
+	for _, l := range s.network.between(way{}) {
+		if l.owner != "load" {
+			s.ledger.Problem("leak: connection %d of %s to %s is still open", l.number, l.owner, l.service)
+		}
+	}
+	if group := s.broker.Cluster().GroupInfo("markread"); group != nil && len(group.Members) > 0 {
+		s.ledger.Problem("%d members have not left the group", len(group.Members))
+	}
+	s.ledger.judge(s.plan.rate, generations, s.roll.stale)
+	s.judgeSecrets()
+	s.count(generations)
+}
+
+// judgeSecrets looks for the keys and all signatures in the logs.
+func (s *simulation) judgeSecrets() {
+	text := s.logs.String()
+	s.ledger.mu.Lock()
+	defer s.ledger.mu.Unlock()
+	s.ledger.leaks("the logs", text)
+	for signature := range s.ledger.signatures {
+		// A part of it, because texts from the server are cut.
+		if len(signature) > 40 && strings.Contains(text, signature[:40]) {
+			s.ledger.problem("secret: a signature in the logs")
+		}
+	}
+}
+
+// count adds what happened to the tally.
+func (s *simulation) count(generations int) {
+	s.tally.mu.Lock()
+	defer s.tally.mu.Unlock()
+	s.tally.applied += s.sandbox.Stats().Applied
+	s.tally.stale += s.roll.stale
+	s.tally.told += s.ledger.toldOf
+	if s.ledger.troubles == 0 && !s.ledger.full {
+		s.tally.strict += generations
+	}
+	s.tally.late += s.ledger.lateness
+	for _, n := range s.ledger.lost {
+		s.tally.lost += n
+	}
+	for _, letter := range s.ledger.letters {
+		s.tally.letters[letter.class] += letter.copies
+		s.tally.letters["repeated"] += letter.copies - 1
+	}
+}
+
+// report says what happened, and with many seeds demands that everything did.
+func (a *tally) report(t *testing.T, seeds int) {
+	var text strings.Builder
+	for _, k := range kinds {
+		fmt.Fprintf(&text, " %s %d (%d)", k.name, a.fired[k.name], a.during[k.name])
+	}
+	t.Logf("faults, and calls carried out during them:%s", text.String())
+	t.Logf("calls carried out %d, letters %v, answers lost %d, late commits %d, events that metadata told of %d, "+
+		"generations in which nothing may be done twice %d, calls without a fresh proof of membership %d; drained "+
+		"at most %v after the calls' own time; stopped within %v",
+		a.applied, a.letters, a.lost, a.late, a.told, a.strict, a.stale, a.worst.Round(time.Second),
+		a.stop.Round(time.Millisecond))
+	if testing.Verbose() {
+		for _, d := range slices.Sorted(maps.Keys(a.details)) {
+			t.Logf("%s: %d", d, a.details[d])
+		}
+	}
+	if seeds < 50 {
+		return
+	}
+	if a.told < 100*seeds || a.strict < seeds {
+		t.Errorf("vacuous: metadata told of %d events; in %d generations nothing might be done twice", a.told, a.strict)
+	}
+	for _, k := range kinds {
+		if a.fired[k.name] == 0 {
+			t.Errorf("vacuous: %s never happened", k.name)
+		}
+		if k.progress && k.fate == nil && k.longest > time.Second && a.during[k.name] < 100 {
+			t.Errorf("vacuous: %d calls were carried out during %s", a.during[k.name], k.name)
+		}
+	}
+}

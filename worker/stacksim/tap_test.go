@@ -1,0 +1,228 @@
+package stacksim
+
+import (
+	"encoding/binary"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// tap listens at the broker's end of one connection: there a request has arrived for good, and an
+// answer is what the broker really did, whatever becomes of it on its way.
+type tap struct {
+	l     *link
+	hears hearer
+	roll  *roll
+
+	mu   sync.Mutex
+	rest []byte // of a request that has not arrived whole
+	asks map[int32]ask
+}
+
+// hearer is told what a tap heard.
+type hearer interface {
+	// commitAsked is before the broker has seen the commit; sent is when the client had written it.
+	commitAsked(member string, generation int32, topic string, partition int32, offset int64, sent time.Time)
+	// commitDone is when it was accepted.
+	commitDone(topic string, partition int32, offset int64, metadata string, sent time.Time)
+	// joins is a request to join, with what the member goes by.
+	joins(member string, r *kmsg.JoinGroupRequest)
+	// assigned is a member's part of a generation.
+	assigned(member string, generation int32, partitions []topicPartition)
+	// lettered is when a record is in the dead-letter topic.
+	lettered(r kmsg.Record)
+	// answers says whether an answer is delivered; key is 0 (produce) or 8 (commit).
+	answers(l *link, key int16) bool
+}
+
+type topicPartition struct {
+	topic     string
+	partition int32
+}
+
+// ask is a request whose answer is waited for.
+type ask struct {
+	request kmsg.Request
+	sent    time.Time
+}
+
+// watched are the requests that are looked into.
+func watched(key int16) bool {
+	switch kmsg.Key(key) {
+	case kmsg.Produce, kmsg.OffsetCommit, kmsg.JoinGroup, kmsg.SyncGroup, kmsg.Heartbeat:
+		return true
+	}
+	return false
+}
+
+// asked takes bytes that the broker has read.
+func (t *tap) asked(b []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.rest = append(t.rest, b...)
+	for len(t.rest) >= 4 {
+		size := int(binary.BigEndian.Uint32(t.rest))
+		if len(t.rest) < 4+size {
+			return
+		}
+		t.frame(t.rest[4 : 4+size])
+		t.rest = t.rest[4+size:]
+		if len(t.rest) == 0 {
+			t.rest = nil
+		}
+	}
+}
+
+// frame is one whole request.
+func (t *tap) frame(b []byte) {
+	key, version, number := int16(binary.BigEndian.Uint16(b)), int16(binary.BigEndian.Uint16(b[2:])),
+		int32(binary.BigEndian.Uint32(b[4:]))
+	if !watched(key) {
+		return
+	}
+	request := kmsg.RequestForKey(key)
+	request.SetVersion(version)
+	b = b[8:]
+	if id := int16(binary.BigEndian.Uint16(b)); id > 0 {
+		b = b[id:]
+	}
+	b = b[2:]
+	if request.IsFlexible() {
+		b = b[1:] // no tags: our clients send none
+	}
+	if request.ReadFrom(append([]byte(nil), b...)) != nil {
+		panic("a request that can't be read")
+	}
+	t.asks[number] = ask{request, t.l.lastWritten()}
+	switch r := request.(type) {
+	case *kmsg.OffsetCommitRequest:
+		t.roll.sign(r.MemberID, t.l, false)
+		for _, topic := range r.Topics {
+			for _, p := range topic.Partitions {
+				t.hears.commitAsked(r.MemberID, r.Generation, topic.Topic, p.Partition, p.Offset, t.l.lastWritten())
+			}
+		}
+	case *kmsg.JoinGroupRequest:
+		t.roll.sign(r.MemberID, t.l, true)
+		t.hears.joins(r.MemberID, r)
+	case *kmsg.SyncGroupRequest:
+		t.roll.sign(r.MemberID, t.l, false)
+	case *kmsg.HeartbeatRequest:
+		t.roll.sign(r.MemberID, t.l, false)
+	}
+}
+
+// answered takes an answer that the broker writes, always a whole one; false: the client does not
+// get it.
+func (t *tap) answered(b []byte) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	number := int32(binary.BigEndian.Uint32(b[4:]))
+	a, ok := t.asks[number]
+	if !ok {
+		return true
+	}
+	delete(t.asks, number)
+	b = b[8:]
+	response := a.request.ResponseKind()
+	if response.IsFlexible() {
+		b = b[1:]
+	}
+	if response.ReadFrom(append([]byte(nil), b...)) != nil {
+		panic("an answer that can't be read")
+	}
+	done := false
+	switch response := response.(type) {
+	case *kmsg.OffsetCommitResponse:
+		done = t.committed(a, response)
+	case *kmsg.ProduceResponse:
+		done = t.produced(a.request.(*kmsg.ProduceRequest), response)
+	case *kmsg.SyncGroupResponse:
+		request := a.request.(*kmsg.SyncGroupRequest)
+		t.synced(request, response)
+		t.roll.answered(request.MemberID, t.l, false, response.ErrorCode, a.sent)
+	case *kmsg.JoinGroupResponse:
+		t.roll.answered(a.request.(*kmsg.JoinGroupRequest).MemberID, t.l, true, response.ErrorCode, a.sent)
+	case *kmsg.HeartbeatResponse:
+		t.roll.answered(a.request.(*kmsg.HeartbeatRequest).MemberID, t.l, false, response.ErrorCode, a.sent)
+	}
+	return !done || t.hears.answers(t.l, a.request.Key())
+}
+
+func (t *tap) committed(a ask, response *kmsg.OffsetCommitResponse) (done bool) {
+	codes := map[topicPartition]int16{}
+	for _, topic := range response.Topics {
+		for _, p := range topic.Partitions {
+			codes[topicPartition{topic.Topic, p.Partition}] = p.ErrorCode
+		}
+	}
+	for _, topic := range a.request.(*kmsg.OffsetCommitRequest).Topics {
+		for _, p := range topic.Partitions {
+			// With 7, REQUEST_TIMED_OUT, kfake does the work all the same.
+			if code := codes[topicPartition{topic.Topic, p.Partition}]; code == 0 || code == 7 {
+				metadata := ""
+				if p.Metadata != nil {
+					metadata = *p.Metadata
+				}
+				t.hears.commitDone(topic.Topic, p.Partition, p.Offset, metadata, a.sent)
+				done = true
+			}
+		}
+	}
+	return done
+}
+
+func (t *tap) produced(request *kmsg.ProduceRequest, response *kmsg.ProduceResponse) (done bool) {
+	for i, topic := range request.Topics {
+		if topic.Topic != topics.DeadLetter {
+			continue
+		}
+		for k, p := range topic.Partitions {
+			// 7 and 20, NOT_ENOUGH_REPLICAS_AFTER_APPEND: it is in the log nevertheless.
+			if code := response.Topics[i].Partitions[k].ErrorCode; code != 0 && code != 7 && code != 20 {
+				continue
+			}
+			done = true
+			for _, r := range recordsOf(p.Records) {
+				t.hears.lettered(r)
+			}
+		}
+	}
+	return done
+}
+
+// recordsOf reads a batch that is not compressed.
+func recordsOf(b []byte) (records []kmsg.Record) {
+	var batch kmsg.RecordBatch
+	if batch.ReadFrom(b) != nil {
+		panic("a batch that can't be read")
+	}
+	for rest := batch.Records; len(rest) > 0; {
+		length, n := binary.Varint(rest)
+		var r kmsg.Record
+		if r.ReadFrom(rest[:n+int(length)]) != nil {
+			panic("a record that can't be read")
+		}
+		records = append(records, r)
+		rest = rest[n+int(length):]
+	}
+	return records
+}
+
+func (t *tap) synced(request *kmsg.SyncGroupRequest, response *kmsg.SyncGroupResponse) {
+	if response.ErrorCode != 0 {
+		return
+	}
+	var assignment kmsg.ConsumerMemberAssignment
+	if len(response.MemberAssignment) > 0 && assignment.ReadFrom(response.MemberAssignment) != nil {
+		panic("an assignment that can't be read")
+	}
+	var list []topicPartition
+	for _, topic := range assignment.Topics {
+		for _, p := range topic.Partitions {
+			list = append(list, topicPartition{topic.Topic, p})
+		}
+	}
+	t.hears.assigned(request.MemberID, request.Generation, list)
+}

@@ -1,0 +1,95 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"markread/consumer"
+	"markread/consumer/event"
+	"markread/worker/engine"
+)
+
+const (
+	// stalledAfter is how long one event must keep a partition's offset from moving to be logged.
+	stalledAfter  = 5 * time.Minute
+	stallInterval = 10 * time.Second
+)
+
+// stallDetector notices when one event keeps a partition's offset from moving for stalledAfter.
+type stallDetector map[event.TopicPartition]*stall
+
+type stall struct {
+	offset int64 // of the oldest unfinished event
+	since  time.Time
+	logged bool
+}
+
+// check returns the partitions that have stalled now, and those stalled before that have moved.
+func (d stallDetector) check(now time.Time, partitions []partition) (stalled, moved []partition) {
+	for _, p := range partitions {
+		s := d[p.TopicPartition]
+		if s != nil && p.Oldest != nil && s.offset == p.Oldest.Offset {
+			if !s.logged && now.Sub(s.since) >= stalledAfter {
+				s.logged = true
+				stalled = append(stalled, p)
+			}
+			continue
+		}
+		if s != nil && s.logged {
+			moved = append(moved, p)
+		}
+		delete(d, p.TopicPartition)
+		if p.Oldest != nil {
+			d[p.TopicPartition] = &stall{offset: p.Oldest.Offset, since: now}
+		}
+	}
+	return stalled, moved
+}
+
+// watchStalls logs which event stalls a partition, and when it moves again, until ctx ends.
+func (w *Worker) watchStalls(ctx context.Context, g *consumer.Generation) {
+	detector := stallDetector{}
+	every(ctx, stallInterval, func() {
+		now := time.Now()
+		stalled, moved := detector.check(now, w.withLanes(g.Partitions()))
+		for _, p := range moved {
+			w.options.Log.Info().Str("topic", p.Topic).Int("partition", p.Partition).
+				Int64("committed", p.Committed).Msg("the partition's offset moves on again")
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		waits := w.engine.Explain(unfinished(stalled))
+		for _, p := range stalled {
+			x := waits[p.Oldest.Ref]
+			w.options.Log.Warn().Str("topic", p.Topic).Int("partition", p.Partition).
+				Int64("offset", p.Oldest.Offset).Int64("lag", p.Lag).
+				Float64("age_seconds", p.age(now).Seconds()).Int("attempts", x.Attempts).
+				Str("waits_for", x.WaitsFor).Str("reason", w.reason(x)).
+				Msgf("the partition's offset has not moved for %v: this event has not ended. "+
+					"What is finished behind it is committed beside the offset", stalledAfter)
+		}
+	})
+}
+
+// reason returns why an event is not finished. The caller holds the lock.
+func (w *Worker) reason(x engine.Explanation) string {
+	switch x.WaitsFor {
+	case "hold":
+		var reasons []string
+		for _, h := range w.engine.Holds() {
+			reasons = append(reasons, string(h.Reason))
+		}
+		return "calls are held: " + strings.Join(reasons, ", ")
+	case "retry":
+		return fmt.Sprintf("its calls fail; %d attempts count so far, "+
+			"at --attempts %d it becomes a dead letter", x.Attempts, w.options.Attempts)
+	case "dead-letter":
+		return "it waits for its letter to be written to the dead-letter topic"
+	case "call":
+		return "a call for it is out"
+	default:
+		return "more conversations wait than the quota has let through since it came"
+	}
+}

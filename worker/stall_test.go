@@ -1,0 +1,86 @@
+package worker_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"markread/imclient/sandbox"
+	"markread/worker"
+)
+
+// lockedLog is a log that is read while it is written.
+type lockedLog struct {
+	mu    sync.Mutex
+	lines bytes.Buffer
+}
+
+func (l *lockedLog) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lines.Write(b)
+}
+
+// about returns the lines with such a message.
+func (l *lockedLog) about(t *testing.T, message string) (found []map[string]any) {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.lines.String()) {
+		var fields map[string]any
+		if err := json.Unmarshal([]byte(line), &fields); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(fields["message"].(string), message) {
+			found = append(found, fields)
+		}
+	}
+	return found
+}
+
+// An event that does not end keeps its partition's offset where it is. That is told once, with its
+// place and the reason, and once when it is over.
+func TestStuckPartitionIsTold(t *testing.T) {
+	tooLongForARace(t)
+	inBubble(t, func(s *stack) {
+		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindCode, Code: 60008, Report: "stuck"}}})
+		log := &lockedLog{}
+		w := s.start(func(o *worker.Options) { o.Log, o.Attempts = zerolog.New(log), 1000 })
+		s.publish(topics.Live, eventJSON("stuck", "peer", time.Now().Unix()))
+		for i := range 20 * 60 { // others come and go
+			if i == 4*60 {
+				if told := log.about(t, "has not moved"); len(told) != 0 {
+					t.Errorf("told after %d s: %v", i, told)
+				}
+			}
+			s.publish(topics.Live, eventJSON(fmt.Sprint("reader", i), "peer", time.Now().Unix()))
+			time.Sleep(time.Second)
+		}
+		var topic string
+		var partition, offset float64
+		for _, p := range w.State().Partitions {
+			if u := p.OldestUnfinished; u != nil {
+				topic, partition, offset = p.Topic, float64(p.Partition), float64(u.Offset)
+			}
+		}
+		told := log.about(t, "has not moved")
+		if len(told) != 1 || told[0]["topic"] != topic || told[0]["partition"] != partition ||
+			told[0]["offset"] != offset ||
+			told[0]["waits_for"] != "retry" || !strings.Contains(told[0]["reason"].(string), "its calls fail") ||
+			told[0]["level"] != "warn" {
+			t.Errorf("told %v; stuck is %s/%v at %v", told, topic, partition, offset)
+		}
+		s.fault(sandbox.Faults{})
+		time.Sleep(2 * time.Minute)
+		if moved := log.about(t, "moves on again"); len(moved) != 1 || moved[0]["partition"] != partition {
+			t.Errorf("told of the end: %v", moved)
+		}
+		s.mustStop(w)
+	})
+}

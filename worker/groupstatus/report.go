@@ -11,8 +11,8 @@ import (
 	"markread/consumer/deadletter"
 	"markread/consumer/event"
 	"markread/worker/console"
-	"markread/worker/format"
 	"markread/worker/engine"
+	"markread/worker/format"
 )
 
 // Report is what `markread status --json` prints; README.md documents its names. A nil part could not be found out, or was not asked for.

@@ -10,36 +10,11 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
-	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"markread/consumer/deadletter"
 	"markread/consumer/event"
 )
-
-// letterRecords writes n letters of different conversations to the topic.
-func letterRecords(t *testing.T, brokers string, n int) {
-	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(brokers), kgo.DefaultProduceTopic("mark-read-dead-letters"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	var records []*kgo.Record
-	for i := range n {
-		account := fmt.Sprint("r", i)
-		r := &kgo.Record{Key: []byte(account + "|p"), Value: fmt.Appendf(nil, `{"Report_Account":%q,"Peer_Account":"p","MsgReadTime":1700000000}`, account)}
-		for _, h := range [][2]string{
-			{"markread.class", "rejected"}, {"markread.code", "90048"}, {"markread.event-time", "1700000000000"}, {"markread.failed-at", "2026-03-01T02:48:00Z"},
-		} {
-			r.Headers = append(r.Headers, kgo.RecordHeader{Key: h[0], Value: []byte(h[1])})
-		}
-		records = append(records, r)
-	}
-	if err := client.ProduceSync(t.Context(), records...).FirstErr(); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // Compaction would take letters away as soon as they are resolved, and more: nothing is written to such a topic.
 func TestCompactedLettersAreLeftAlone(t *testing.T) {

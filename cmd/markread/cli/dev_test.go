@@ -1,132 +1,21 @@
 package cli
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
-	"io"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
-	"go.uber.org/goleak"
 
 	"markread/cmd/markread/app"
 	"markread/worker/console"
 )
-
-// patience is how long a test waits for something that takes milliseconds. It is never waited for in full unless the test fails.
-const patience = 30 * time.Second
-
-// buffer may be written by a command while the test reads it.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
-// running is a command that runs in this process.
-type running struct {
-	stdout, stderr buffer
-	stop           context.CancelFunc
-	done           chan struct{}
-	status         int
-}
-
-// begin runs a command line until the test or stop ends it.
-func begin(t *testing.T, env []string, args ...string) *running {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	r := &running{stop: cancel, done: make(chan struct{})}
-	go func() {
-		defer close(r.done)
-		r.status = Run(ctx, args, env, strings.NewReader(""), &r.stdout, &r.stderr)
-	}()
-	t.Cleanup(func() {
-		cancel()
-		<-r.done
-		if t.Failed() {
-			t.Logf("%v: status %d\n%s%s", args, r.status, &r.stdout, &r.stderr)
-		}
-	})
-	return r
-}
-
-// stopped stops the command and returns its status.
-func (r *running) stopped() int {
-	r.stop()
-	<-r.done
-	return r.status
-}
-
-// until waits for a condition that another goroutine or process brings about.
-func until(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	limit := time.After(patience)
-	for !holds() {
-		select {
-		case <-limit:
-			t.Fatalf("waited %s for %s", patience, what)
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
-}
-
-// found waits for a match in the command's outputs and returns its first group.
-func (r *running) found(t *testing.T, pattern string) string {
-	t.Helper()
-	re := regexp.MustCompile(pattern)
-	var match []string
-	until(t, pattern, func() bool {
-		match = re.FindStringSubmatch(r.stdout.String() + r.stderr.String())
-		return match != nil
-	})
-	return match[1]
-}
-
-// noLeaks holds that the goroutines that the rest of the test starts have ended when it has.
-func noLeaks(t *testing.T) {
-	t.Helper()
-	before := goleak.IgnoreCurrent()
-	t.Cleanup(func() { goleak.VerifyNone(t, before) })
-}
-
-// fetch returns the body of a page.
-func fetch(t *testing.T, url string) string {
-	t.Helper()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	answer, err := client.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	body, err := io.ReadAll(answer.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(body)
-}
 
 // Everything on one machine: what the newcomer sees, and that what the summary tells to try does what it says.
 func TestDev(t *testing.T) {

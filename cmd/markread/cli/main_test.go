@@ -3,37 +3,13 @@ package cli
 import (
 	"context"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 )
-
-const testKey = "canary-5bd2850fff3ecb11"
-
-// result is what a command line left behind.
-type result struct {
-	status         int
-	stdout, stderr string
-}
-
-// try runs a command line in this process.
-func try(t *testing.T, env []string, stdin string, args ...string) result {
-	t.Helper()
-	var stdout, stderr buffer // the standard logger, which the command takes, outlives it
-	status := Run(t.Context(), args, env, strings.NewReader(stdin), &stdout, &stderr)
-	return result{status, stdout.String(), stderr.String()}
-}
-
-// file writes a file with the content and returns its path.
-func file(t *testing.T, content string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
 
 // Wrong usage ends with 2 and exactly one line that names what is wrong, and nothing was begun.
 func TestWrongUsage(t *testing.T) {
@@ -313,5 +289,38 @@ func TestStopBeforeStart(t *testing.T) {
 	status := Run(ctx, []string{"sandbox", "--addr", "127.0.0.1:0"}, nil, strings.NewReader(""), &stdout, &stderr)
 	if status != ExitOK {
 		t.Errorf("status %d: %s", status, &stderr)
+	}
+}
+
+func TestSignals(t *testing.T) {
+	for name, c := range map[string]struct {
+		at      []time.Duration // of the signals
+		stopped bool            // the context has ended
+		exited  bool            // the process was to end at once
+	}{
+		"none":                               {},
+		"one":                                {at: []time.Duration{time.Second}, stopped: true},
+		"one that comes twice":               {at: []time.Duration{0, 50 * time.Millisecond}, stopped: true},
+		"two":                                {at: []time.Duration{0, 100 * time.Millisecond}, stopped: true, exited: true},
+		"one that comes twice, and a second": {at: []time.Duration{0, 0, time.Hour}, stopped: true, exited: true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			signals := make(chan os.Signal, 4)
+			exited := false
+			ctx, stop := watch(t.Context(), signals, func() { exited = true })
+			begin := time.Now()
+			for _, at := range c.at {
+				time.Sleep(at - time.Since(begin))
+				signals <- syscall.SIGTERM
+				synctest.Wait()
+			}
+			if (ctx.Err() != nil) != c.stopped || exited != c.exited {
+				t.Errorf("%s: stopped %v, exited %v", name, ctx.Err() != nil, exited)
+			}
+			stop()
+			if ctx.Err() == nil {
+				t.Errorf("%s: stop does not end the context", name)
+			}
+		})
 	}
 }

@@ -1,41 +1,9 @@
 package cli
 
 import (
-	"encoding/json"
 	"strings"
 	"testing"
-
-	"markread/consumer/broker"
 )
-
-// beginWorker begins `markread run` against a broker and an IM server and returns it with the address of its admin server.
-func beginWorker(t *testing.T, brokers, im string, extra ...string) (*running, string) {
-	t.Helper()
-	r := begin(t, []string{"MARKREAD_IM_KEY=" + testKey},
-		append([]string{"run", "--brokers", brokers, "--im-url", im, "--im-app-id", "1400000000", "--admin-addr", "127.0.0.1:0"}, extra...)...)
-	return r, r.found(t, `"addr":"(127\.0\.0\.1:\d+)"`)
-}
-
-func embedded(t *testing.T, topics ...string) *broker.Broker {
-	t.Helper()
-	b, err := broker.Start(broker.Options{Topics: topics, Partitions: 2})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(b.Close)
-	return b
-}
-
-// lastLine is the last line of a log, which must be an error.
-func lastLine(t *testing.T, log string) string {
-	t.Helper()
-	lines := strings.Split(strings.TrimSpace(log), "\n")
-	var last struct{ Level, Message string }
-	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &last); err != nil || last.Level != "error" || strings.Count(log, `"level":"error"`) != 1 {
-		t.Errorf("the log does not end with its one error: %s", log)
-	}
-	return last.Message
-}
 
 // Brokers that can't be reached are waited for: the admin server is up, the worker is alive and not ready, and it stops cleanly.
 func TestRunWaitsForBrokers(t *testing.T) {

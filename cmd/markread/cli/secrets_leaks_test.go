@@ -251,7 +251,7 @@ func TestSecretsOfCommands(t *testing.T) {
 		"emit, password not used": {s.secrets(), []string{"--brokers", s.broker}},
 		"emit, unknown variable":  {append(s.secrets(), "MARKREAD_IM_KEYS="+canaryKey), []string{"--brokers", closed.Addr().String()}},
 	} {
-		tries[name] = begin(t, c.env, append([]string{"emit", "--log-level", "debug", "--report", "a", "--peer", "b"}, c.args...)...)
+		tries[name] = commands(Run).Begin(t, c.env, append([]string{"emit", "--log-level", "debug", "--report", "a", "--peer", "b"}, c.args...)...)
 	}
 	for name, r := range tries {
 		r.found(t, `(not published)`) // and it would try on
@@ -275,7 +275,7 @@ func TestSecretsOfCommands(t *testing.T) {
 // servers are the commands that serve: the sandbox with a real key, and everything on one machine.
 func (s *scene) servers() {
 	s.Helper()
-	box := begin(s.T, s.secrets(), "sandbox", "--addr", "127.0.0.1:0", "--rate", "0")
+	box := commands(Run).Begin(s.T, s.secrets(), "sandbox", "--addr", "127.0.0.1:0", "--rate", "0")
 	url := "http://" + box.found(s.T, `http://(127[^/ ]+) `)
 	for _, faults := range []string{`{}`, `{"rules":[{"kind":"echo-url"}]}`, `{"rules":[{"kind":"echo-url","code":70009}]}`, canaryKey} {
 		request, err := http.NewRequestWithContext(s.Context(), http.MethodPut, url+"/sandbox/faults", strings.NewReader(faults))
@@ -293,7 +293,7 @@ func (s *scene) servers() {
 	}
 	s.stop("sandbox", box)
 
-	dev := begin(s.T, s.secrets(), "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--log-level", "debug")
+	dev := commands(Run).Begin(s.T, s.secrets(), "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--log-level", "debug")
 	s.visit("dev", "http://"+dev.found(s.T, `console +http://(127[^/ ]+)/`), authorizations...)
 	s.stop("dev", dev)
 }

@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
-	"fmt"
 	"net"
 	"net/http"
 	"strings"
@@ -53,11 +51,6 @@ func page(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Content-Type", "text/html")
 	w.WriteHeader(status)
 	_, _ = w.Write([]byte(text))
-}
-
-func verdict(w http.ResponseWriter, code int, info string) {
-	text, _ := json.Marshal(map[string]any{"ActionStatus": info, "ErrorCode": code, "ErrorInfo": info}) // can't fail
-	_, _ = w.Write(text)
 }
 
 // raw answers with bytes that need not be HTTP, and closes the connection.
@@ -163,9 +156,4 @@ func troubles() map[string]trouble {
 			},
 		},
 	}
-}
-
-// conversation of the event with the number i of an account.
-func eventOf(account string, i int) string {
-	return fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":"peer","MsgReadTime":%d}`, account, 1_700_000_000+i)
 }

@@ -196,7 +196,7 @@ func (s *scene) secrets() []string {
 // run runs a command line to its end and keeps what it put out.
 func (s *scene) run(name string, env []string, stdin string, args ...string) result {
 	s.Helper()
-	r := try(s.T, env, stdin, args...)
+	r := commands(Run).Try(s.T, env, stdin, args...)
 	s.keep(name+", standard output", r.stdout)
 	s.keep(name+", standard error", r.stderr)
 	return r
@@ -205,7 +205,7 @@ func (s *scene) run(name string, env []string, stdin string, args ...string) res
 // worker begins a worker in a group of its own; what it puts out is kept when it has stopped.
 func (s *scene) worker(name, url string, env []string, extra ...string) (r *running, admin string) {
 	s.Helper()
-	r = begin(s.T, env, append([]string{"run", "--brokers", s.broker, "--sasl", "plain", "--sasl-user", saslUser, "--group", name,
+	r = commands(Run).Begin(s.T, env, append([]string{"run", "--brokers", s.broker, "--sasl", "plain", "--sasl-user", saslUser, "--group", name,
 		"--im-url", url, "--im-app-id", strconv.Itoa(app.LocalAppID), "--im-timeout", "3001ms", "--drain-timeout", "4001ms", "--rate", "0", "--max-in-flight", "16",
 		"--attempts", "1", "--commit-every", "50ms", "--admin-addr", "127.0.0.1:0", "--log-level", "debug"}, extra...)...)
 	return r, "http://" + r.found(s.T, `"addr":"(127\.0\.0\.1:\d+)"`)

@@ -63,7 +63,7 @@ func TestSecretsInTheWrongPlace(t *testing.T) {
 	} {
 		h := newHunt()
 		h.add("the secret", secret)
-		r := try(t, c.env, "", c.args...)
+		r := commands(Run).Try(t, c.env, "", c.args...)
 		if r.status != exitUsage || strings.Count(r.stderr, "\n") != 1 || !strings.Contains(r.stderr, c.want) {
 			t.Errorf("%s: %d %q, which should name %s", name, r.status, r.stderr, c.want)
 		}
@@ -75,7 +75,7 @@ func TestSecretsInTheWrongPlace(t *testing.T) {
 func TestPathsThatAreNotThereAreShown(t *testing.T) {
 	dir := t.TempDir()
 	for _, path := range []string{"/no/such/file", dir + "/key", "./key", "../key", "/kJ8s/Qz0aXw", "/key", "/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa/b"} {
-		r := try(t, []string{"MARKREAD_IM_KEY_FILE=" + path}, "", "call", "--im-app-id", "1", "--report", "a", "--peer", "b")
+		r := commands(Run).Try(t, []string{"MARKREAD_IM_KEY_FILE=" + path}, "", "call", "--im-app-id", "1", "--report", "a", "--peer", "b")
 		if shown := strings.Contains(r.stderr, path); shown != (path[0] == '.' || strings.HasSuffix(path, "/key") && path != "/key" || path == "/no/such/file") || r.status != exitUsage {
 			t.Errorf("%s: %q", path, r.stderr)
 		}

@@ -12,7 +12,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -70,20 +69,6 @@ func TestTranscripts(t *testing.T) {
 		},
 		UpdateScripts: *updateTranscripts, RequireUniqueNames: true, RequireExplicitExec: true,
 	})
-}
-
-// sideBySide lets more tests run at a time than there are cores, unless the command line says how
-// many: those that call t.Parallel mostly wait.
-func sideBySide() {
-	if !strings.Contains(filepath.Base(os.Args[0]), ".test") {
-		return // this process is a program of a transcript
-	}
-	flag.Parse()
-	chosen := false
-	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
-	if !chosen {
-		_ = flag.Set("test.parallel", "6") // the flag exists, and 6 is a number
-	}
 }
 
 func scriptExits(ts *testscript.TestScript, neg bool, args []string) {

@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +15,136 @@ import (
 	"markread/imclient/sandbox"
 	"markread/worker/preflight"
 )
+
+// A worker runs here already, or another program has the port; files with secrets that everybody may read.
+func TestCheckOfThisMachine(t *testing.T) {
+	noLeaks(t)
+	g := newGround(t, nil)
+	taken := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(taken.Close)
+	worker, admin := beginWorkerAs(t, g)
+	open := file(t, testKey)
+	if err := os.Chmod(open, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	group := file(t, testKey)
+	if err := os.Chmod(group, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		env, args []string
+		want      preflight.Finding
+	}{
+		"a worker":      {g.env, []string{"--admin-addr", admin}, preflight.Warning("admin server", "", "a worker runs here already", "--admin-addr")},
+		"another":       {g.env, []string{"--admin-addr", strings.TrimPrefix(taken.URL, "http://")}, preflight.Wrong("admin server", "", "taken by another program", "--admin-addr")},
+		"hangs":         {g.env, []string{"--admin-addr", mute(t)}, preflight.Wrong("admin server", "", "does not answer (a worker that hangs?)", "--admin-addr")},
+		"no address":    {g.env, []string{"--admin-addr", "192.0.2.1:8780"}, preflight.Wrong("admin server", "", "can't listen on 192.0.2.1:8780", "--admin-addr")},
+		"open key":      {[]string{g.env[1], "MARKREAD_IM_KEY_FILE=" + open}, nil, preflight.Warning("secret file", "MARKREAD_IM_KEY_FILE", "mode 0644", "chmod o= "+open)},
+		"a group's key": {[]string{g.env[1], "MARKREAD_IM_KEY_FILE=" + group}, nil, preflight.Good("secret file", "MARKREAD_IM_KEY_FILE", "not open")},
+		"closed key":    {[]string{g.env[1], "MARKREAD_IM_KEY_FILE=" + file(t, testKey)}, nil, preflight.Good("secret file", "MARKREAD_IM_KEY_FILE", "not open")},
+		"another rate":  {g.env, []string{"--rate", "100"}, preflight.Warning("group", "markread", "go by 200 calls a second, this configuration by 100", "--rate")},
+		"other topics":  {g.env, []string{"--backfill-topic="}, preflight.Warning("group", "markread", "mark-read-backfill", "--topic and --backfill-topic")},
+		"it does agree": {g.env, nil, preflight.Good("group", "markread", "1 worker runs, 200 calls a second for all")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := checked(t, c.env, append(slices.Clip(g.args), c.args...)...)
+			if !slices.ContainsFunc(r.Checks, func(f preflight.Finding) bool {
+				return f.Result == c.want.Result && f.Check == c.want.Check && f.Subject == c.want.Subject && strings.Contains(f.Found, c.want.Found) && strings.Contains(f.Do, c.want.Do)
+			}) {
+				t.Errorf("%+v, want %+v", r.Checks, c.want)
+			}
+			if bad := len(found(r, preflight.IsWrong)) + len(found(r, preflight.IsWarning)); bad > 1 || bad == 1 && c.want.Result == preflight.IsOK {
+				t.Errorf("%+v", r.Checks)
+			}
+		})
+	}
+	if status := worker.stopped(); status != ExitOK {
+		t.Errorf("the worker: exit status %d", status)
+	}
+}
+
+// beginWorkerAs begins a worker with the same configuration, and waits until it has its partitions.
+func beginWorkerAs(t *testing.T, g *ground) (*running, string) {
+	t.Helper()
+	r := begin(t, g.env, append([]string{"run"}, g.args[1:]...)...)
+	admin := r.found(t, `"addr":"(127\.0\.0\.1:\d+)"`)
+	until(t, "the worker has partitions", func() bool { return strings.Contains(fetch(t, "http://"+admin+"/readyz"), `"ready":true`) })
+	until(t, "the group is stable", func() bool {
+		info := g.cluster.GroupInfo("markread")
+		return info != nil && info.State == "Stable"
+	})
+	return r, admin
+}
+
+// mute is the address of something that takes connections and says nothing.
+func mute(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	return listener.Addr().String()
+}
+
+// Brokers that are not there, or refuse, or are no brokers: one line each, or one for all that fail alike, and what needs them is not asked.
+func TestCheckOfBrokers(t *testing.T) {
+	noLeaks(t)
+	g := newGround(t, nil)
+	all := strings.Join(g.cluster.ListenAddrs(), " ")
+	web := strings.TrimPrefix(g.im, "http://")
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	secure := httptest.NewTLSServer(http.NotFoundHandler())
+	t.Cleanup(secure.Close)
+	tlsAddr := strings.TrimPrefix(secure.URL, "https://")
+	tlsPort := tlsAddr[strings.LastIndexByte(tlsAddr, ':'):]
+	trusted := file(t, pemOf(secure.Certificate()))
+	rest := g.args[3:]
+	with := func(brokers string, extra ...string) []string {
+		return slices.Concat([]string{"check", "--brokers", brokers}, rest, extra)
+	}
+	for name, c := range map[string]struct {
+		args []string
+		env  []string
+		want preflight.Finding
+	}{
+		"no broker":         {with(closed.Addr().String()), nil, preflight.Wrong("broker", closed.Addr().String(), "nothing listens there", "--brokers")},
+		"no name":           {with("kafka.invalid:9092"), nil, preflight.Wrong("broker", "kafka.invalid:9092", "can't be resolved", "--brokers")},
+		"wrong password":    {g.args, []string{"MARKREAD_SASL_PASSWORD=canary-wrong"}, preflight.Wrong("broker", all, "SASL Authentication Failed", "--sasl-user and MARKREAD_SASL_PASSWORD")},
+		"wrong user":        {append(slices.Clip(g.args), "--sasl-user", "nobody"), nil, preflight.Wrong("broker", all, "SASL Authentication Failed", "--sasl-user")},
+		"wrong mechanism":   {append(slices.Clip(g.args), "--sasl", "scram-sha-512"), nil, preflight.Wrong("broker", all, "SASL", "--sasl")},
+		"a web server":      {with(web), nil, preflight.Wrong("broker", web, "it is an HTTP server", "look at the port in --brokers")},
+		"TLS wanted":        {with(tlsAddr), nil, preflight.Wrong("broker", tlsAddr, "", "add --tls")},
+		"TLS not wanted":    {append(slices.Clip(g.args), "--tls"), nil, preflight.Wrong("broker", all, "says nothing", "leave out --tls")},
+		"unknown authority": {with(tlsAddr, "--tls"), nil, preflight.Wrong("broker", tlsAddr, "certificate", "--tls-ca")},
+		"wrong name":        {with("localhost"+tlsPort, "--tls", "--tls-ca", trusted), nil, preflight.Wrong("broker", "localhost"+tlsPort, "not localhost", "name the broker in --brokers")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // some take seconds
+			r := checked(t, append(c.env, g.env...), c.args...)
+			r.Checks = slices.DeleteFunc(r.Checks, func(f preflight.Finding) bool { return f.Check == "password" }) // of those that are not on this machine
+			some, unasked := found(r, preflight.IsWrong), found(r, preflight.IsNotChecked)
+			if len(some) != len(strings.Fields(c.want.Subject)) || len(unasked) != 6 || len(found(r, preflight.IsWarning)) != 0 {
+				t.Fatalf("%+v", r.Checks)
+			}
+			for i, addr := range strings.Fields(c.want.Subject) {
+				if f := some[i]; f.Check != c.want.Check || f.Subject != addr || !strings.Contains(f.Found, c.want.Found) || !strings.Contains(f.Do, c.want.Do) {
+					t.Errorf("%+v, want %+v", f, c.want)
+				}
+			}
+		})
+	}
+
+	// One that is down among others that are not costs nothing.
+	r := g.check("--brokers", closed.Addr().String()+","+g.cluster.ListenAddrs()[0])
+	if some := found(r, preflight.IsWarning); !r.OK || len(some) != 1 || some[0].Subject != closed.Addr().String() || !strings.Contains(some[0].Do, "--brokers") || r.NotChecked != 0 {
+		t.Errorf("%+v", r.Checks)
+	}
+}
 
 // imUnlike is an IM server with something wrong.
 func imUnlike(t *testing.T, handler func(im http.Handler) http.Handler) string {

@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"markread/cmd/markread/cli/clitest"
 	"markread/imclient"
 	"markread/worker/preflight"
 )
@@ -75,7 +76,7 @@ func newGround(t *testing.T, change func(topics map[string]map[string]string, ma
 		}
 	}
 	_, im := server(t)
-	return &ground{T: t, cluster: cluster, im: im, env: []string{"MARKREAD_IM_KEY=" + testKey, "MARKREAD_SASL_PASSWORD=canary-password"}, args: []string{
+	return &ground{T: t, cluster: cluster, im: im, env: []string{"MARKREAD_IM_KEY=" + clitest.TestKey, "MARKREAD_SASL_PASSWORD=canary-password"}, args: []string{
 		"check", "--brokers", strings.Join(cluster.ListenAddrs(), ","), "--sasl", "plain", "--sasl-user", "worker",
 		"--im-url", im, "--im-app-id", "1400000000", "--admin-addr", "127.0.0.1:0",
 	}}
@@ -91,16 +92,16 @@ func (g *ground) check(extra ...string) preflight.Report {
 func checked(t *testing.T, env []string, args ...string) (r preflight.Report) {
 	t.Helper()
 	got := try(t, env, "", append(args, "--json")...)
-	if err := json.Unmarshal([]byte(got.stdout), &r); err != nil {
+	if err := json.Unmarshal([]byte(got.Stdout), &r); err != nil {
 		t.Fatalf("%v: %+v", err, got)
 	}
-	if r.OK != (got.status == ExitOK) || r.OK != (got.stderr == "") || r.OK != (r.Wrong == 0) || strings.Contains(got.stdout+got.stderr, "canary") {
+	if r.OK != (got.Status == ExitOK) || r.OK != (got.Stderr == "") || r.OK != (r.Wrong == 0) || strings.Contains(got.Stdout+got.Stderr, "canary") {
 		t.Errorf("%+v", got)
 	}
 	if !r.OK {
 		for _, f := range r.Checks {
-			if f.Result == preflight.IsWrong && !strings.Contains(lastLine(t, got.stderr), f.Subject) {
-				t.Errorf("the last line does not name %s: %s", f.Name(), got.stderr)
+			if f.Result == preflight.IsWrong && !strings.Contains(clitest.LastLine(t, got.Stderr), f.Subject) {
+				t.Errorf("the last line does not name %s: %s", f.Name(), got.Stderr)
 			}
 		}
 	}
@@ -122,7 +123,7 @@ func found(r preflight.Report, g preflight.Grade) preflight.Findings {
 
 // On a ground where everything is right nothing else is said, with the permissions of the README's table and no more; and nothing is changed.
 func TestCheckOfWhatIsRight(t *testing.T) {
-	noLeaks(t)
+	clitest.NoLeaks(t)
 	g := newGround(t, nil)
 	var mu sync.Mutex
 	asked := map[kmsg.Key]int{}
@@ -166,12 +167,12 @@ func TestCheckOfWhatIsRight(t *testing.T) {
 
 	// For people it is a line each, with what to do below it, and a summary.
 	text := try(t, g.env, "", g.args...)
-	lines := strings.Split(strings.TrimSuffix(text.stdout, "\n"), "\n")
+	lines := strings.Split(strings.TrimSuffix(text.Stdout, "\n"), "\n")
 	last := lines[len(lines)-1]
-	if text.status != ExitOK || text.stderr != "" || last != "0 wrong, 0 warnings, 0 not checked, 11 ok" || len(lines) != 13 ||
+	if text.Status != ExitOK || text.Stderr != "" || last != "0 wrong, 0 warnings, 0 not checked, 11 ok" || len(lines) != 13 ||
 		!strings.HasPrefix(lines[0], "ok           broker (3)  ") || !strings.HasSuffix(lines[0], ", user worker by plain") ||
 		lines[1] != "ok           topic mark-read, mark-read-backfill  4 partitions, 3 copies, kept for 7d00h" {
-		t.Errorf("%d %s%s", text.status, text.stderr, text.stdout)
+		t.Errorf("%d %s%s", text.Status, text.Stderr, text.Stdout)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"markread/cmd/markread/app"
+	"markread/cmd/markread/cli/clitest"
 	"markread/imclient"
 	"markread/imclient/sandbox"
 	"markread/worker/preflight"
@@ -18,16 +19,16 @@ import (
 
 // A worker runs here already, or another program has the port; files with secrets that everybody may read.
 func TestCheckOfThisMachine(t *testing.T) {
-	noLeaks(t)
+	clitest.NoLeaks(t)
 	g := newGround(t, nil)
 	taken := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(taken.Close)
 	worker, admin := beginWorkerAs(t, g)
-	open := file(t, testKey)
+	open := clitest.File(t, clitest.TestKey)
 	if err := os.Chmod(open, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	group := file(t, testKey)
+	group := clitest.File(t, clitest.TestKey)
 	if err := os.Chmod(group, 0o640); err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +42,7 @@ func TestCheckOfThisMachine(t *testing.T) {
 		"no address":    {g.env, []string{"--admin-addr", "192.0.2.1:8780"}, preflight.Wrong("admin server", "", "can't listen on 192.0.2.1:8780", "--admin-addr")},
 		"open key":      {[]string{g.env[1], "MARKREAD_IM_KEY_FILE=" + open}, nil, preflight.Warning("secret file", "MARKREAD_IM_KEY_FILE", "mode 0644", "chmod o= "+open)},
 		"a group's key": {[]string{g.env[1], "MARKREAD_IM_KEY_FILE=" + group}, nil, preflight.Good("secret file", "MARKREAD_IM_KEY_FILE", "not open")},
-		"closed key":    {[]string{g.env[1], "MARKREAD_IM_KEY_FILE=" + file(t, testKey)}, nil, preflight.Good("secret file", "MARKREAD_IM_KEY_FILE", "not open")},
+		"closed key":    {[]string{g.env[1], "MARKREAD_IM_KEY_FILE=" + clitest.File(t, clitest.TestKey)}, nil, preflight.Good("secret file", "MARKREAD_IM_KEY_FILE", "not open")},
 		"another rate":  {g.env, []string{"--rate", "100"}, preflight.Warning("group", "markread", "go by 200 calls a second, this configuration by 100", "--rate")},
 		"other topics":  {g.env, []string{"--backfill-topic="}, preflight.Warning("group", "markread", "mark-read-backfill", "--topic and --backfill-topic")},
 		"it does agree": {g.env, nil, preflight.Good("group", "markread", "1 worker runs, 200 calls a second for all")},
@@ -58,18 +59,18 @@ func TestCheckOfThisMachine(t *testing.T) {
 			}
 		})
 	}
-	if status := worker.stopped(); status != ExitOK {
+	if status := worker.Stopped(); status != ExitOK {
 		t.Errorf("the worker: exit status %d", status)
 	}
 }
 
 // beginWorkerAs begins a worker with the same configuration, and waits until it has its partitions.
-func beginWorkerAs(t *testing.T, g *ground) (*running, string) {
+func beginWorkerAs(t *testing.T, g *ground) (*clitest.Running, string) {
 	t.Helper()
 	r := begin(t, g.env, append([]string{"run"}, g.args[1:]...)...)
-	admin := r.found(t, `"addr":"(127\.0\.0\.1:\d+)"`)
-	until(t, "the worker has partitions", func() bool { return strings.Contains(fetch(t, "http://"+admin+"/readyz"), `"ready":true`) })
-	until(t, "the group is stable", func() bool {
+	admin := r.Found(t, `"addr":"(127\.0\.0\.1:\d+)"`)
+	clitest.Until(t, "the worker has partitions", func() bool { return strings.Contains(clitest.Fetch(t, "http://"+admin+"/readyz"), `"ready":true`) })
+	clitest.Until(t, "the group is stable", func() bool {
 		info := g.cluster.GroupInfo("markread")
 		return info != nil && info.State == "Stable"
 	})
@@ -89,7 +90,7 @@ func mute(t *testing.T) string {
 
 // Brokers that are not there, or refuse, or are no brokers: one line each, or one for all that fail alike, and what needs them is not asked.
 func TestCheckOfBrokers(t *testing.T) {
-	noLeaks(t)
+	clitest.NoLeaks(t)
 	g := newGround(t, nil)
 	all := strings.Join(g.cluster.ListenAddrs(), " ")
 	web := strings.TrimPrefix(g.im, "http://")
@@ -102,7 +103,7 @@ func TestCheckOfBrokers(t *testing.T) {
 	t.Cleanup(secure.Close)
 	tlsAddr := strings.TrimPrefix(secure.URL, "https://")
 	tlsPort := tlsAddr[strings.LastIndexByte(tlsAddr, ':'):]
-	trusted := file(t, pemOf(secure.Certificate()))
+	trusted := clitest.File(t, pemOf(secure.Certificate()))
 	rest := g.args[3:]
 	with := func(brokers string, extra ...string) []string {
 		return slices.Concat([]string{"check", "--brokers", brokers}, rest, extra)
@@ -149,7 +150,7 @@ func TestCheckOfBrokers(t *testing.T) {
 // imUnlike is an IM server with something wrong.
 func imUnlike(t *testing.T, handler func(im http.Handler) http.Handler) string {
 	t.Helper()
-	im := sandbox.New(sandbox.Options{AppID: app.LocalAppID, Admin: app.LocalAdmin, Key: imclient.NewSecret(testKey), OpenAccounts: true})
+	im := sandbox.New(sandbox.Options{AppID: app.LocalAppID, Admin: app.LocalAdmin, Key: imclient.NewSecret(clitest.TestKey), OpenAccounts: true})
 	s := httptest.NewServer(handler(im))
 	t.Cleanup(s.Close)
 	return s.URL
@@ -157,11 +158,11 @@ func imUnlike(t *testing.T, handler func(im http.Handler) http.Handler) string {
 
 // What is wrong with the IM server, or the way to it, is found, with what to do, and the rest is found as before.
 func TestCheckOfTheIMServer(t *testing.T) {
-	noLeaks(t)
+	clitest.NoLeaks(t)
 	g := newGround(t, nil)
 	answers := func(code int) func(http.Handler) http.Handler {
 		return func(http.Handler) http.Handler {
-			return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { verdict(w, code, "no") })
+			return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { clitest.Verdict(w, code, "no") })
 		}
 	}
 	status := func(status int) func(http.Handler) http.Handler {
@@ -179,7 +180,7 @@ func TestCheckOfTheIMServer(t *testing.T) {
 	}
 	untrusted := httptest.NewTLSServer(http.NotFoundHandler())
 	t.Cleanup(untrusted.Close)
-	trusted := file(t, pemOf(untrusted.Certificate()))
+	trusted := clitest.File(t, pemOf(untrusted.Certificate()))
 	nameless := strings.Replace(untrusted.URL, "127.0.0.1", "localhost", 1)
 	for name, c := range map[string]struct {
 		args    []string
@@ -235,7 +236,7 @@ func TestCheckOfTheIMServer(t *testing.T) {
 	url := imUnlike(t, func(im http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if calls++; calls == 1 {
-				verdict(w, 70001, "expired")
+				clitest.Verdict(w, 70001, "expired")
 				return
 			}
 			im.ServeHTTP(w, r)

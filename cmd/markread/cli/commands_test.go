@@ -2,17 +2,21 @@ package cli
 
 import "testing"
 
-func try(t *testing.T, env []string, stdin string, args ...string) result {
+import (
+	"markread/cmd/markread/cli/clitest"
+)
+
+func try(t *testing.T, env []string, stdin string, args ...string) clitest.Result {
 	t.Helper()
-	return commands(Run).Try(t, env, stdin, args...)
+	return clitest.Commands(Run).Try(t, env, stdin, args...)
 }
 
-func begin(t *testing.T, env []string, args ...string) *running {
+func begin(t *testing.T, env []string, args ...string) *clitest.Running {
 	t.Helper()
-	return commands(Run).Begin(t, env, args...)
+	return clitest.Commands(Run).Begin(t, env, args...)
 }
 
-func beginWorker(t *testing.T, brokers, im string, extra ...string) (*running, string) {
+func beginWorker(t *testing.T, brokers, im string, extra ...string) (*clitest.Running, string) {
 	t.Helper()
-	return commands(Run).BeginWorker(t, brokers, im, extra...)
+	return clitest.Commands(Run).BeginWorker(t, brokers, im, extra...)
 }

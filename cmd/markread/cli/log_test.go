@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"markread/cmd/markread/cli/clitest"
 	"markread/cmd/markread/cli/config"
 	"markread/worker/format"
 )
@@ -36,7 +37,7 @@ func TestLogFormats(t *testing.T) {
 
 // What libraries print goes to our log, on one line, without secrets.
 func TestStandardLog(t *testing.T) {
-	var out buffer
+	var out clitest.Buffer
 	p := &process{env: config.NewEnvironment(nil), stderr: &out}
 	p.log = p.newLogger(config.LogFlags{LogLevel: "info"})
 	defer func(to io.Writer, flags int) { log.SetOutput(to); log.SetFlags(flags) }(log.Writer(), log.Flags())
@@ -57,13 +58,13 @@ func TestOneLine(t *testing.T) {
 
 // pager is a standard error that is read only as far as the test allows.
 type pager struct {
-	buffer
+	clitest.Buffer
 	more chan struct{} // each value lets one write through; closed: all
 }
 
 func (p *pager) Write(b []byte) (int, error) {
 	<-p.more
-	return p.buffer.Write(b)
+	return p.Buffer.Write(b)
 }
 
 // queuedLine is what a test reads of a line in JSON.
@@ -133,7 +134,7 @@ func TestLogLinesNeverWaitForTheirReader(t *testing.T) {
 func TestQueuedLogLinesAreWrittenAtTheEnd(t *testing.T) {
 	for format, want := range map[string]string{"json": `"number":%d`, "console": "number=%d"} {
 		synctest.Test(t, func(t *testing.T) {
-			var to buffer
+			var to clitest.Buffer
 			p := &process{env: config.NewEnvironment([]string{"MARKREAD_TYPO=1"}), stderr: &to}
 			p.beginService(config.LogFlags{LogLevel: "info", LogFormat: format})
 			for i := range queuedLines / 2 {
@@ -188,7 +189,7 @@ func TestWhatEndsWithItsReader(t *testing.T) {
 		"dead-letters replay --brokers k:1": false, "dead-letters discard --brokers k:1": false,
 		"pause": false, "resume": false,
 	} {
-		p := &process{env: config.NewEnvironment(nil), stdout: &buffer{}, stderr: &buffer{}}
+		p := &process{env: config.NewEnvironment(nil), stdout: &clitest.Buffer{}, stderr: &clitest.Buffer{}}
 		selected, err := p.parse(strings.Fields(line))
 		if err != nil || endsWithItsReader(selected) != want {
 			t.Errorf("%s: %v, want %v", line, err, want)

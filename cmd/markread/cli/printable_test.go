@@ -17,6 +17,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"markread/cmd/markread/cli/clitest"
 	"markread/cmd/markread/cli/config"
 	"markread/consumer/printable"
 )
@@ -84,7 +85,7 @@ func steers(text string) string {
 // Whatever arguments, variables, file names, cells and lines hold, what commands write is harmless.
 func TestHostileTextInCommands(t *testing.T) {
 	folder := t.TempDir()
-	key := "MARKREAD_IM_KEY=" + testKey
+	key := "MARKREAD_IM_KEY=" + clitest.TestKey
 	for i, text := range hostile() {
 		quoted, _ := json.Marshal(text) // a string can't fail
 		cell := `"` + strings.ReplaceAll(text, `"`, `""`) + `"`
@@ -94,8 +95,8 @@ func TestHostileTextInCommands(t *testing.T) {
 		if err := os.WriteFile(name, []byte(table), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		wrongHeader := file(t, cell+",Report_Account,Peer_Accounts\n")
-		badTime := file(t, "Report_Account,Peer_Account,read time"+strings.NewReplacer("\n", "", "\r", "", ",", "", `"`, "").Replace(text)+"\na,b,7\n")
+		wrongHeader := clitest.File(t, cell+",Report_Account,Peer_Accounts\n")
+		badTime := clitest.File(t, "Report_Account,Peer_Account,read time"+strings.NewReplacer("\n", "", "\r", "", ",", "", `"`, "").Replace(text)+"\na,b,7\n")
 		rejects := filepath.Join(folder, fmt.Sprint("rejects", i))
 		for j, run := range []struct {
 			env   []string
@@ -128,11 +129,11 @@ func TestHostileTextInCommands(t *testing.T) {
 				continue
 			}
 			got := try(t, run.env, run.stdin, run.args...)
-			if c := steers(got.stdout + got.stderr); c != "" {
-				t.Fatalf("%q: %q shows %s:\n%q\n%q", text, run.args, c, got.stdout, got.stderr)
+			if c := steers(got.Stdout + got.Stderr); c != "" {
+				t.Fatalf("%q: %q shows %s:\n%q\n%q", text, run.args, c, got.Stdout, got.Stderr)
 			}
-			if lines := strings.Count(got.stderr, "\n"); got.status == exitUsage && lines != 1 {
-				t.Fatalf("%q: %q ends with %d lines:\n%s", text, run.args, lines, got.stderr)
+			if lines := strings.Count(got.Stderr, "\n"); got.Status == ExitUsage && lines != 1 {
+				t.Fatalf("%q: %q ends with %d lines:\n%s", text, run.args, lines, got.Stderr)
 			}
 		}
 		if kept, err := os.ReadFile(rejects); err == nil && steers(string(kept)) != "" {
@@ -144,7 +145,7 @@ func TestHostileTextInCommands(t *testing.T) {
 
 // Dead letters may hold anything that somebody wrote to an event topic, or to their own.
 func TestHostileTextInDeadLetters(t *testing.T) {
-	b := embedded(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
+	b := clitest.Embedded(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
 	client, err := kgo.NewClient(kgo.SeedBrokers(b.Addr()), kgo.DefaultProduceTopic("mark-read-dead-letters"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
 		t.Fatal(err)
@@ -166,19 +167,19 @@ func TestHostileTextInDeadLetters(t *testing.T) {
 	if err := client.ProduceSync(t.Context(), records...).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
-	show := func(args ...string) result {
+	show := func(args ...string) clitest.Result {
 		t.Helper()
 		r := try(t, nil, "", append(args, "--brokers", b.Addr())...)
-		if c := steers(r.stdout + r.stderr); c != "" {
-			t.Fatalf("%q shows %s:\n%q\n%q", args, c, r.stdout, r.stderr)
+		if c := steers(r.Stdout + r.Stderr); c != "" {
+			t.Fatalf("%q shows %s:\n%q\n%q", args, c, r.Stdout, r.Stderr)
 		}
 		return r
 	}
-	if r := show("dead-letters", "ls"); !strings.Contains(r.stdout, ": 200 open") {
+	if r := show("dead-letters", "ls"); !strings.Contains(r.Stdout, ": 200 open") {
 		t.Errorf("%+v", r)
 	}
 	values := map[string]bool{}
-	for line := range strings.Lines(show("dead-letters", "ls", "--json").stdout) {
+	for line := range strings.Lines(show("dead-letters", "ls", "--json").Stdout) {
 		var l struct{ Message, Value string }
 		if err := json.Unmarshal([]byte(line), &l); err != nil {
 			t.Fatalf("%v: %s", err, line)
@@ -221,16 +222,16 @@ func TestHostileTextOfServers(t *testing.T) {
 			for _, args := range [][]string{
 				{"call", "--im-url", s.URL, "--im-app-id", "1", "--report", "a", "--peer", "b"}, {"pause", "--admin-url", s.URL},
 			} {
-				r := try(t, []string{"MARKREAD_IM_KEY=" + testKey}, "", args...)
-				if c := steers(r.stdout + r.stderr); c != "" {
-					t.Fatalf("%q, answered with %q, shows %s:\n%q\n%q", args, answer, c, r.stdout, r.stderr)
+				r := try(t, []string{"MARKREAD_IM_KEY=" + clitest.TestKey}, "", args...)
+				if c := steers(r.Stdout + r.Stderr); c != "" {
+					t.Fatalf("%q, answered with %q, shows %s:\n%q\n%q", args, answer, c, r.Stdout, r.Stderr)
 				}
 			}
 		}
 	}
 	answer = "\x1b[31mno broker\u202e"
-	if r := try(t, nil, "", "dead-letters", "ls", "--brokers", at); steers(r.stdout+r.stderr) != "" {
-		t.Errorf("%q", r.stderr)
+	if r := try(t, nil, "", "dead-letters", "ls", "--brokers", at); steers(r.Stdout+r.Stderr) != "" {
+		t.Errorf("%q", r.Stderr)
 	}
 }
 

@@ -30,8 +30,8 @@ import (
 const (
 	ExitOK       = 0
 	ExitFailed   = 1
-	exitUsage    = 2
-	exitRejected = 3
+	ExitUsage    = 2
+	ExitRejected = 3
 )
 
 // forcedStop says what the second signal leaves behind, if that can be written within a moment.
@@ -67,10 +67,10 @@ func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 		return ExitOK
 	case errors.As(err, &usage):
 		fmt.Fprintf(p.stderr, "markread: %s\n", format.Line(p.env.Explain(usage.Error())))
-		return exitUsage
+		return ExitUsage
 	case errors.As(err, &rejected):
 		p.log.Warn().Msg(format.Line(err.Error()))
-		return exitRejected
+		return ExitRejected
 	default:
 		p.log.Error().Msg(format.Line(err.Error()))
 		return ExitFailed

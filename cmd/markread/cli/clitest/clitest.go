@@ -1,4 +1,8 @@
-package cli
+// Package clitest is for tests of commands: it runs a command line in the test's own process, until it
+// ends or the test stops it, and has what such tests share (an output that may be read meanwhile, an
+// embedded broker, secrets that can be searched for). It knows no command: how a command line is run is
+// an argument, so that tests inside package cli and outside it can use it. Only tests import it.
+package clitest
 
 import (
 	"bytes"
@@ -21,111 +25,111 @@ import (
 	"go.uber.org/goleak"
 )
 
-// buffer may be written by a command while the test reads it.
-type buffer struct {
+// Buffer may be written by a command while the test reads it.
+type Buffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
 }
 
-func (b *buffer) Write(p []byte) (int, error) {
+func (b *Buffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.b.Write(p)
 }
 
-func (b *buffer) String() string {
+func (b *Buffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.b.String()
 }
 
-// running is a command that runs in this process.
-type running struct {
-	stdout, stderr buffer
+// Running is a command that runs in this process.
+type Running struct {
+	Stdout, Stderr Buffer
 	stop           context.CancelFunc
-	done           chan struct{}
-	status         int
+	Done           chan struct{}
+	Status         int
 }
 
-// commands runs command lines: it is cli.Run.
-type commands func(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) int
+// Commands runs command lines: it is cli.Run.
+type Commands func(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) int
 
 // Begin runs a command line until the test or stop ends it.
-func (run commands) Begin(t *testing.T, env []string, args ...string) *running {
+func (run Commands) Begin(t *testing.T, env []string, args ...string) *Running {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &running{stop: cancel, done: make(chan struct{})}
+	r := &Running{stop: cancel, Done: make(chan struct{})}
 	go func() {
-		defer close(r.done)
-		r.status = run(ctx, args, env, strings.NewReader(""), &r.stdout, &r.stderr)
+		defer close(r.Done)
+		r.Status = run(ctx, args, env, strings.NewReader(""), &r.Stdout, &r.Stderr)
 	}()
 	t.Cleanup(func() {
 		cancel()
-		<-r.done
+		<-r.Done
 		if t.Failed() {
-			t.Logf("%v: status %d\n%s%s", args, r.status, &r.stdout, &r.stderr)
+			t.Logf("%v: status %d\n%s%s", args, r.Status, &r.Stdout, &r.Stderr)
 		}
 	})
 	return r
 }
 
-// stopped stops the command and returns its status.
-func (r *running) stopped() int {
+// Stopped stops the command and returns its status.
+func (r *Running) Stopped() int {
 	r.stop()
-	<-r.done
-	return r.status
+	<-r.Done
+	return r.Status
 }
 
-// until waits for a condition that another goroutine or process brings about.
-func until(t *testing.T, what string, holds func() bool) {
+// Until waits for a condition that another goroutine or process brings about.
+func Until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	limit := time.After(patience)
+	limit := time.After(Patience)
 	for !holds() {
 		select {
 		case <-limit:
-			t.Fatalf("waited %s for %s", patience, what)
+			t.Fatalf("waited %s for %s", Patience, what)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
 }
 
-// found waits for a match in the command's outputs and returns its first group.
-func (r *running) found(t *testing.T, pattern string) string {
+// Found waits for a match in the command's outputs and returns its first group.
+func (r *Running) Found(t *testing.T, pattern string) string {
 	t.Helper()
 	re := regexp.MustCompile(pattern)
 	var match []string
-	until(t, pattern, func() bool {
-		match = re.FindStringSubmatch(r.stdout.String() + r.stderr.String())
+	Until(t, pattern, func() bool {
+		match = re.FindStringSubmatch(r.Stdout.String() + r.Stderr.String())
 		return match != nil
 	})
 	return match[1]
 }
 
-// noLeaks holds that the goroutines that the rest of the test starts have ended when it has.
-func noLeaks(t *testing.T) {
+// NoLeaks holds that the goroutines that the rest of the test starts have ended when it has.
+func NoLeaks(t *testing.T) {
 	t.Helper()
 	before := goleak.IgnoreCurrent()
 	t.Cleanup(func() { goleak.VerifyNone(t, before) })
 }
 
-const testKey = "canary-5bd2850fff3ecb11"
+const TestKey = "canary-5bd2850fff3ecb11"
 
-// result is what a command line left behind.
-type result struct {
-	status         int
-	stdout, stderr string
+// Result is what a command line left behind.
+type Result struct {
+	Status         int
+	Stdout, Stderr string
 }
 
 // Try runs a command line in this process.
-func (run commands) Try(t *testing.T, env []string, stdin string, args ...string) result {
+func (run Commands) Try(t *testing.T, env []string, stdin string, args ...string) Result {
 	t.Helper()
-	var stdout, stderr buffer // the standard logger, which the command takes, outlives it
+	var stdout, stderr Buffer // the standard logger, which the command takes, outlives it
 	status := run(t.Context(), args, env, strings.NewReader(stdin), &stdout, &stderr)
-	return result{status, stdout.String(), stderr.String()}
+	return Result{status, stdout.String(), stderr.String()}
 }
 
-// file writes a file with the content and returns its path.
-func file(t *testing.T, content string) string {
+// File writes a file with the content and returns its path.
+func File(t *testing.T, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
@@ -135,14 +139,14 @@ func file(t *testing.T, content string) string {
 }
 
 // BeginWorker begins `markread run` against a broker and an IM server and returns it with the address of its admin server.
-func (run commands) BeginWorker(t *testing.T, brokers, im string, extra ...string) (*running, string) {
+func (run Commands) BeginWorker(t *testing.T, brokers, im string, extra ...string) (*Running, string) {
 	t.Helper()
-	r := run.Begin(t, []string{"MARKREAD_IM_KEY=" + testKey},
+	r := run.Begin(t, []string{"MARKREAD_IM_KEY=" + TestKey},
 		append([]string{"run", "--brokers", brokers, "--im-url", im, "--im-app-id", "1400000000", "--admin-addr", "127.0.0.1:0"}, extra...)...)
-	return r, r.found(t, `"addr":"(127\.0\.0\.1:\d+)"`)
+	return r, r.Found(t, `"addr":"(127\.0\.0\.1:\d+)"`)
 }
 
-func embedded(t *testing.T, topics ...string) *broker.Broker {
+func Embedded(t *testing.T, topics ...string) *broker.Broker {
 	t.Helper()
 	b, err := broker.Start(broker.Options{Topics: topics, Partitions: 2})
 	if err != nil {
@@ -152,8 +156,8 @@ func embedded(t *testing.T, topics ...string) *broker.Broker {
 	return b
 }
 
-// lastLine is the last line of a log, which must be an error.
-func lastLine(t *testing.T, log string) string {
+// LastLine is the last line of a log, which must be an error.
+func LastLine(t *testing.T, log string) string {
 	t.Helper()
 	lines := strings.Split(strings.TrimSpace(log), "\n")
 	var last struct{ Level, Message string }
@@ -163,8 +167,8 @@ func lastLine(t *testing.T, log string) string {
 	return last.Message
 }
 
-// letterRecords writes n letters of different conversations to the topic.
-func letterRecords(t *testing.T, brokers string, n int) {
+// LetterRecords writes n letters of different conversations to the topic.
+func LetterRecords(t *testing.T, brokers string, n int) {
 	t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers), kgo.DefaultProduceTopic("mark-read-dead-letters"))
 	if err != nil {
@@ -187,11 +191,11 @@ func letterRecords(t *testing.T, brokers string, n int) {
 	}
 }
 
-// patience is how long a test waits for something that takes milliseconds. It is never waited for in full unless the test fails.
-const patience = 30 * time.Second
+// Patience is how long a test waits for something that takes milliseconds. It is never waited for in full unless the test fails.
+const Patience = 30 * time.Second
 
-// fetch returns the body of a page.
-func fetch(t *testing.T, url string) string {
+// Fetch returns the body of a page.
+func Fetch(t *testing.T, url string) string {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	answer, err := client.Get(url)
@@ -206,19 +210,19 @@ func fetch(t *testing.T, url string) string {
 	return string(body)
 }
 
-func verdict(w http.ResponseWriter, code int, info string) {
+func Verdict(w http.ResponseWriter, code int, info string) {
 	text, _ := json.Marshal(map[string]any{"ActionStatus": info, "ErrorCode": code, "ErrorInfo": info}) // can't fail
 	_, _ = w.Write(text)
 }
 
 // conversation of the event with the number i of an account.
-func eventOf(account string, i int) string {
+func EventOf(account string, i int) string {
 	return fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":"peer","MsgReadTime":%d}`, account, 1_700_000_000+i)
 }
 
-// sideBySide lets more tests run at a time than there are cores, unless the command line says how
+// SideBySide lets more tests run at a time than there are cores, unless the command line says how
 // many: those that call t.Parallel mostly wait.
-func sideBySide() {
+func SideBySide() {
 	if !strings.Contains(filepath.Base(os.Args[0]), ".test") {
 		return // this process is a program of a transcript
 	}

@@ -1,9 +1,8 @@
 package cli
 
-import "testing"
-
 import (
 	"markread/cmd/markread/cli/clitest"
+	"testing"
 )
 
 func try(t *testing.T, env []string, stdin string, args ...string) clitest.Result {

@@ -18,6 +18,8 @@ import (
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 	"markread/worker/format"
+
+	"github.com/rs/zerolog"
 )
 
 // emitCommand publishes events.
@@ -114,7 +116,7 @@ func (c *emitCommand) validate(env config.Environment) (*event.Message, error) {
 type emission struct {
 	to                  app.Publisher
 	topic               string
-	log                 logger
+	log                 zerolog.Logger
 	published, rejected int
 }
 

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"os/signal"
 	"syscall"
@@ -24,6 +25,8 @@ import (
 	"markread/cmd/markread/cli/config"
 	"markread/consumer/printable"
 	"markread/worker/format"
+
+	"github.com/rs/zerolog"
 )
 
 // Exit statuses.
@@ -97,7 +100,7 @@ type process struct {
 	env            config.Environment
 	stdin          io.Reader
 	stdout, stderr io.Writer
-	log            logger
+	log            zerolog.Logger
 	endLog         func() error // writes what is queued of the log; nil: nothing is
 }
 
@@ -156,4 +159,50 @@ func watch(parent context.Context, signals <-chan os.Signal, exit func()) (conte
 		}
 	}()
 	return ctx, func() { cancel(); close(done) }
+}
+
+// begin sets up the log as configured and warns of variables. Commands call it when their configuration is known to be
+// right, so that wrong usage stays one line.
+func (p *process) begin(f config.LogFlags) {
+	p.log = p.newLogger(f)
+	p.env.WarnOfVariables(p.log)
+}
+
+// newLogger writes to standard error.
+func (p *process) newLogger(f config.LogFlags) zerolog.Logger {
+	return loggerTo(zerolog.SyncWriter(p.logOutput(f)), f.LogLevel)
+}
+
+// logOutput is standard error: text on a terminal or when asked for, else JSON.
+func (p *process) logOutput(f config.LogFlags) io.Writer {
+	if f.LogFormat == "console" || (f.LogFormat == "" && isTerminal(p.stderr)) {
+		_, noColor := p.env.Values["NO_COLOR"]
+		return logAsText(p.stderr, noColor)
+	}
+	return p.stderr
+}
+
+// takeStandardLog sends what libraries write to the standard logger to the program's log, without secrets: net/http prints there what a
+// server sends on an idle connection. mask may be nil.
+func (p *process) takeStandardLog(mask func(string) string) {
+	log.SetFlags(0)
+	log.SetOutput(app.StandardLog{Log: p.log, Mask: mask})
+}
+
+// beginService is [process.begin] for a command that runs until it is stopped. Its log lines are
+// queued, so that calls and heartbeats never wait for whoever reads standard error: a pager that
+// was left open, a full disk behind a pipe. Other commands write their lines themselves: they are
+// few, and the last one, why the command failed, must not be lost.
+func (p *process) beginService(f config.LogFlags) {
+	p.log, p.endLog = queuedLog(p.logOutput(f), f.LogLevel)
+	p.env.WarnOfVariables(p.log)
+}
+
+// flushLog writes the queued lines, if there is a queue, within [flushLimit]. What is logged after
+// it is lost.
+func (p *process) flushLog() {
+	if p.endLog == nil {
+		return
+	}
+	within(flushLimit, func() { _ = p.endLog() }) // it has no error
 }

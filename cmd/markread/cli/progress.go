@@ -61,9 +61,6 @@ func (p *progress) reading(extent kafkaclient.TopicOffsets) (add func(event.Reco
 	return p.add, stop
 }
 
-// wipe begins a terminal's line anew.
-const wipe = "\r\x1b[K"
-
 // String is the line.
 func (p *progress) String() string {
 	return fmt.Sprintf("%s: %d %%, %s records", p.what, 100*p.done.Load()/max(1, p.extent.Size()), format.Thousands(p.records.Load()))

@@ -404,22 +404,3 @@ func TestStatusInterrupted(t *testing.T) {
 		t.Errorf("%d: %s%s", status, &r.Stdout, &r.Stderr)
 	}
 }
-
-// The line of progress counts offsets, and never more than all.
-func TestProgress(t *testing.T) {
-	p := newProgress(nil, "reading")
-	p.start(kafkaclient.TopicOffsets{Partitions: []kafkaclient.OffsetRange{{First: 100, End: 300}, {First: 0, End: 1800}}})()
-	if got := p.String(); got != "reading: 0 %, 0 records" {
-		t.Error(got)
-	}
-	p.add(event.Record{Partition: 0, Offset: 199})
-	p.add(event.Record{Partition: 1, Offset: 899})
-	if got := p.String(); got != "reading: 50 %, 2 records" {
-		t.Error(got)
-	}
-	p.add(event.Record{Partition: 0, Offset: 299})
-	p.add(event.Record{Partition: 1, Offset: 1799})
-	if got := p.String(); got != "reading: 100 %, 4 records" {
-		t.Error(got)
-	}
-}

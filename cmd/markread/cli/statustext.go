@@ -8,10 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
-	"markread/consumer/printable"
 	"markread/worker/console"
 	"markread/worker/format"
 	"markread/worker/groupstatus"
@@ -40,36 +38,6 @@ func printStatus(w io.Writer, r *groupstatus.Report) error {
 	printLetters(t, r.Letters)
 	return t.end()
 }
-
-// table is aligned text.
-type table struct {
-	*tabwriter.Writer
-	err error
-}
-
-func newTable(w io.Writer) *table { return &table{tabwriter.NewWriter(w, 0, 0, 3, ' ', 0), nil} }
-
-// end writes what is left and returns what went wrong.
-func (t *table) end() error {
-	if err := t.Flush(); t.err == nil {
-		t.err = err
-	}
-	return t.err
-}
-
-// line writes one line of cells. Lines of one number of cells that follow each other are aligned.
-// Whatever a cell holds, it stays in its place.
-func (t *table) line(cells ...string) {
-	for i, cell := range cells {
-		cells[i] = printable.Line(cell)
-	}
-	if _, err := fmt.Fprintln(t, strings.Join(cells, "\t")); t.err == nil {
-		t.err = err
-	}
-}
-
-// head writes a line that is not aligned with others.
-func (t *table) head(format string, args ...any) { t.line(fmt.Sprintf(format, args...)) }
 
 func printGroup(t *table, r *groupstatus.Group) {
 	if r == nil {

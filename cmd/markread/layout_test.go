@@ -22,13 +22,14 @@ const root = "../.."
 // line, and a reason.
 var mayImport = map[string][]string{
 	// The program: signals and the exit status; the commands, which translate; what they start.
-	"cmd/markread":             {"cmd/markread/cli"},
-	"cmd/markread/app":         {"worker", "worker/console", "consumer/admin", "consumer/broker", "consumer/event", "consumer/kafkaclient", "consumer/printable", "imclient", "imclient/sandbox", "worker/format"},
-	"cmd/markread/cli":         {"cmd/markread/app", "cmd/markread/cli/config", "worker", "worker/console", "worker/format", "worker/groupstatus", "worker/preflight", "consumer/admin", "consumer/backfill", "consumer/deadletter", "consumer/event", "consumer/kafkaclient", "consumer/printable", "imclient", "imclient/sandbox"},
-	"cmd/markread/cli/config":  {"worker", "consumer/event", "consumer/kafkaclient", "imclient"}, // whose options it makes
-	"cmd/markread/cli/clitest": {"consumer/broker"},                                              // tests of commands need one
-	"cmd/markread/exam/kit":    {"cmd/markread/cli", "consumer/broker", "worker/preflight"},      // the program, and the names of a check's document
-	"cmd/rows":                 {},                                                               // makes what backfill reads
+	"cmd/markread":              {"cmd/markread/cli"},
+	"cmd/markread/app":          {"worker", "worker/console", "consumer/admin", "consumer/broker", "consumer/event", "consumer/kafkaclient", "consumer/printable", "imclient", "imclient/sandbox", "worker/format"},
+	"cmd/markread/cli":          {"cmd/markread/app", "cmd/markread/cli/config", "cmd/markread/cli/terminal", "worker", "worker/console", "worker/format", "worker/groupstatus", "worker/preflight", "consumer/admin", "consumer/backfill", "consumer/deadletter", "consumer/event", "consumer/kafkaclient", "consumer/printable", "imclient", "imclient/sandbox"},
+	"cmd/markread/cli/config":   {"worker", "consumer/event", "consumer/kafkaclient", "imclient"},                                         // whose options it makes
+	"cmd/markread/cli/terminal": {"worker/format", "consumer/deadletter", "consumer/event", "consumer/kafkaclient", "consumer/printable"}, // for progress
+	"cmd/markread/cli/clitest":  {"consumer/broker"},                                                                                      // tests of commands need one
+	"cmd/markread/exam/kit":     {"cmd/markread/cli", "consumer/broker", "worker/preflight"},                                              // the program, and the names of a check's document
+	"cmd/rows":                  {},                                                                                                       // makes what backfill reads
 	// The engine and its parts. The parts don't know the engine; backlog and quota know nothing of ours, so that they can be simulated.
 	"worker":         {"worker/backlog", "worker/quota", "worker/hold", "worker/console", "consumer", "consumer/deadletter", "consumer/event", "consumer/kafkaclient", "consumer/logthrottle", "imclient"},
 	"worker/backlog": {},
@@ -66,7 +67,7 @@ var onlyIn = map[string][]string{
 	"github.com/cenkalti/backoff":           {"imclient"},
 	"golang.org/x/time/rate":                {"worker/quota", "worker/hold"}, // the pace of calls; how often newcomers may hasten a probe
 	"github.com/prometheus":                 {"worker", "worker/console", "cmd/markread/app"},
-	"github.com/mattn/go-isatty":            {"cmd/markread/cli"},
+	"github.com/mattn/go-isatty":            {"cmd/markread/cli/terminal"},
 	"github.com/cheggaaa/pb":                {"cmd/markread/cli"},
 	"github.com/klauspost/compress":         {"consumer/backfill", "consumer/batch"},
 	"github.com/pierrec/lz4":                {"consumer/batch"},

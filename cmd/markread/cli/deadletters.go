@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"markread/cmd/markread/cli/config"
+	"markread/cmd/markread/cli/terminal"
 	"markread/consumer/deadletter"
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
@@ -65,7 +66,7 @@ func (f *officeFlags) open(ctx context.Context, p *process, topic string) (*dead
 		kafka.Close()
 		return nil, plainly(ctx, err)
 	}
-	o := &deadletter.Store{Topic: kafka, Name: topic, Reading: newProgress(p.stderr, "reading the dead letters").reading}
+	o := &deadletter.Store{Topic: kafka, Name: topic, Reading: terminal.NewProgress(p.stderr, "reading the dead letters").Reading}
 	return &deadLetters{o, kafka, p, map[string]bool{}}, nil
 }
 
@@ -293,7 +294,7 @@ type confirmFlags struct {
 }
 
 func (f *confirmFlags) validate(p *process) error {
-	if !f.Yes && !f.DryRun && !(isTerminal(p.stdin) && isTerminal(p.stderr)) {
+	if !f.Yes && !f.DryRun && !(terminal.Is(p.stdin) && terminal.Is(p.stderr)) {
 		return config.Usagef("--yes is needed where there is no terminal to ask on (--dry-run says what would be done)")
 	}
 	return nil

@@ -14,6 +14,7 @@ import (
 
 	"markread/cmd/markread/app"
 	"markread/cmd/markread/cli/config"
+	"markread/cmd/markread/cli/terminal"
 	"markread/consumer/backfill"
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
@@ -68,7 +69,7 @@ func (c *emitCommand) run(ctx context.Context, p *process) error {
 		_, err := fmt.Fprintf(p.stdout, "published 1 event to %s\n", c.Topic.Topic)
 		return err
 	}
-	if isTerminal(p.stdin) {
+	if terminal.Is(p.stdin) {
 		p.log.Info().Msg("reading events from the terminal, one JSON object a line; Ctrl-D ends")
 	}
 	e := emission{to: to, topic: c.Topic.Topic, log: p.log}

@@ -14,6 +14,7 @@ import (
 
 	"markread/cmd/markread/cli/clitest"
 	"markread/cmd/markread/cli/config"
+	"markread/cmd/markread/cli/terminal"
 	"markread/worker/format"
 )
 
@@ -97,18 +98,18 @@ func TestLogLinesNeverWaitForTheirReader(t *testing.T) {
 			p := &process{env: config.NewEnvironment(nil), stderr: to}
 			p.beginService(config.LogFlags{LogLevel: level})
 			began := time.Now()
-			const lines = 3*queuedLines + queuedLines/2
+			const lines = 3*terminal.QueuedLines + terminal.QueuedLines/2
 			for i := range lines {
 				p.log.Error().Int("number", i).Msg("line")
 				if i == 0 {
-					time.Sleep(2 * queuePoll) // it hangs in the first one
+					time.Sleep(2 * terminal.QueuePoll) // it hangs in the first one
 				}
 			}
-			if took := time.Since(began); took != 2*queuePoll {
+			if took := time.Since(began); took != 2*terminal.QueuePoll {
 				t.Errorf("logging took %v", took)
 			}
 			close(to.more)
-			time.Sleep(2 * queuePoll)
+			time.Sleep(2 * terminal.QueuePoll)
 			p.flushLog()
 
 			got := parsedLines(t, to.String())
@@ -137,17 +138,17 @@ func TestQueuedLogLinesAreWrittenAtTheEnd(t *testing.T) {
 			var to clitest.Buffer
 			p := &process{env: config.NewEnvironment([]string{"MARKREAD_TYPO=1"}), stderr: &to}
 			p.beginService(config.LogFlags{LogLevel: "info", LogFormat: format})
-			for i := range queuedLines / 2 {
+			for i := range terminal.QueuedLines / 2 {
 				p.log.Info().Int("number", i).Msg("line")
 			}
 			began := time.Now()
 			p.flushLog()
-			if took := time.Since(began); took > 2*queuePoll {
+			if took := time.Since(began); took > 2*terminal.QueuePoll {
 				t.Errorf("%s: flushing took %v", format, took)
 			}
 			text := to.String()
-			if n := strings.Count(text, "\n"); n != queuedLines/2+1 || !strings.Contains(text, "MARKREAD_TYPO") ||
-				!strings.Contains(text, fmt.Sprintf(want, queuedLines/2-1)) {
+			if n := strings.Count(text, "\n"); n != terminal.QueuedLines/2+1 || !strings.Contains(text, "MARKREAD_TYPO") ||
+				!strings.Contains(text, fmt.Sprintf(want, terminal.QueuedLines/2-1)) {
 				t.Errorf("%s: %d lines: %.200s", format, n, text)
 			}
 		})
@@ -159,7 +160,7 @@ func TestQueuedLogLinesAreWrittenAtTheEnd(t *testing.T) {
 		p.log.Info().Msg("line")
 		began := time.Now()
 		p.flushLog()
-		if took := time.Since(began); took != flushLimit {
+		if took := time.Since(began); took != terminal.FlushLimit {
 			t.Errorf("flushing to nobody took %v", took)
 		}
 		close(to.more)

@@ -19,6 +19,7 @@ import (
 
 	"markread/cmd/markread/cli/clitest"
 	"markread/cmd/markread/cli/config"
+	"markread/cmd/markread/cli/terminal"
 	"markread/consumer/printable"
 )
 
@@ -44,7 +45,7 @@ func hostile() []string {
 		add("a" + string(r) + "b")
 	}
 	add("\x1b[2J\x1b[H", "\x1b[31mred\x1b[0m", "\x1b]0;title\x07", "\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "\x1b]52;c;cm0=\x07", "\x1bP$q\x1b\\",
-		"\x9b2J", "\u009b2J", "\u009d0;t\u009c", "\x1b[?1049h", "\x1bc", wipe, wipe+"markread: all is well", "a\r\nINF forged", "a\nmarkread: forged",
+		"\x9b2J", "\u009b2J", "\u009d0;t\u009c", "\x1b[?1049h", "\x1bc", terminal.Wipe, terminal.Wipe+"markread: all is well", "a\r\nINF forged", "a\nmarkread: forged",
 		"\xff\xfe", "\xc0\xaf", "\xed\xa0\x80", "half \xe6\xbc", strings.Repeat("\x1b[1m", 500), strings.Repeat("\u202e", 500), strings.Repeat("x", 5000))
 	random := rand.New(rand.NewPCG(1, 2))
 	for len(all) < 200 {
@@ -266,7 +267,7 @@ func TestHostileTextInTheLog(t *testing.T) {
 func TestOwnControlSequences(t *testing.T) {
 	var out bytes.Buffer
 	stream := &printable.Writer{Out: &out}
-	if screen(stream) != &out || screen(&out) != &out {
+	if terminal.Screen(stream) != &out || terminal.Screen(&out) != &out {
 		t.Error("not the stream itself")
 	}
 	tty, err := os.Open("/dev/ptmx")
@@ -274,7 +275,7 @@ func TestOwnControlSequences(t *testing.T) {
 		t.Skip(err)
 	}
 	defer tty.Close()
-	if !isTerminal(tty) || !isTerminal(&printable.Writer{Out: tty}) || isTerminal(stream) {
+	if !terminal.Is(tty) || !terminal.Is(&printable.Writer{Out: tty}) || terminal.Is(stream) {
 		t.Error("a terminal is one, filtered or not")
 	}
 }
@@ -294,10 +295,10 @@ func TestHostileTextInAQuestion(t *testing.T) {
 func TestHostileTextInATable(t *testing.T) {
 	for _, text := range hostile() {
 		var out bytes.Buffer
-		table := newTable(&printable.Writer{Out: &out})
-		table.line("a", text, "z")
-		table.head("%s", text)
-		if err := table.end(); err != nil || steers(out.String()) != "" || strings.Count(out.String(), "\n") != 2 {
+		table := terminal.NewTable(&printable.Writer{Out: &out})
+		table.Line("a", text, "z")
+		table.Head("%s", text)
+		if err := table.End(); err != nil || steers(out.String()) != "" || strings.Count(out.String(), "\n") != 2 {
 			t.Errorf("%q: %q, %v", text, out.String(), err)
 		}
 	}

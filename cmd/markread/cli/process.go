@@ -23,6 +23,7 @@ import (
 
 	"markread/cmd/markread/app"
 	"markread/cmd/markread/cli/config"
+	"markread/cmd/markread/cli/terminal"
 	"markread/consumer/printable"
 	"markread/worker/format"
 
@@ -39,7 +40,7 @@ const (
 
 // forcedStop says what the second signal leaves behind, if that can be written within a moment.
 func forcedStop(stderr io.Writer) {
-	within(flushLimit, func() {
+	terminal.Within(terminal.FlushLimit, func() {
 		fmt.Fprintln(stderr, "markread: stopped at once: what was under way may be done or not, and was not waited for")
 	})
 }
@@ -170,14 +171,14 @@ func (p *process) begin(f config.LogFlags) {
 
 // newLogger writes to standard error.
 func (p *process) newLogger(f config.LogFlags) zerolog.Logger {
-	return loggerTo(zerolog.SyncWriter(p.logOutput(f)), f.LogLevel)
+	return terminal.NewLog(zerolog.SyncWriter(p.logOutput(f)), f.LogLevel)
 }
 
 // logOutput is standard error: text on a terminal or when asked for, else JSON.
 func (p *process) logOutput(f config.LogFlags) io.Writer {
-	if f.LogFormat == "console" || (f.LogFormat == "" && isTerminal(p.stderr)) {
+	if f.LogFormat == "console" || (f.LogFormat == "" && terminal.Is(p.stderr)) {
 		_, noColor := p.env.Values["NO_COLOR"]
-		return logAsText(p.stderr, noColor)
+		return terminal.LogAsText(p.stderr, noColor)
 	}
 	return p.stderr
 }
@@ -194,7 +195,7 @@ func (p *process) takeStandardLog(mask func(string) string) {
 // was left open, a full disk behind a pipe. Other commands write their lines themselves: they are
 // few, and the last one, why the command failed, must not be lost.
 func (p *process) beginService(f config.LogFlags) {
-	p.log, p.endLog = queuedLog(p.logOutput(f), f.LogLevel)
+	p.log, p.endLog = terminal.QueuedLog(p.logOutput(f), f.LogLevel)
 	p.env.WarnOfVariables(p.log)
 }
 
@@ -204,5 +205,5 @@ func (p *process) flushLog() {
 	if p.endLog == nil {
 		return
 	}
-	within(flushLimit, func() { _ = p.endLog() }) // it has no error
+	terminal.Within(terminal.FlushLimit, func() { _ = p.endLog() }) // it has no error
 }

@@ -4,7 +4,7 @@
 //
 // It promises that a cell of a table stays in its place whatever it holds, and that nothing but its own
 // control sequences reaches the terminal.
-package cli
+package terminal
 
 import (
 	"fmt"
@@ -25,8 +25,8 @@ import (
 // Times in logs have milliseconds: calls take some.
 func init() { zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00" }
 
-// loggerTo writes lines with a time, from the level on.
-func loggerTo(out io.Writer, level string) zerolog.Logger {
+// NewLog writes lines with a time, from the level on.
+func NewLog(out io.Writer, level string) zerolog.Logger {
 	from, err := zerolog.ParseLevel(level)
 	if err != nil {
 		from = zerolog.InfoLevel
@@ -34,9 +34,9 @@ func loggerTo(out io.Writer, level string) zerolog.Logger {
 	return zerolog.New(out).Level(from).With().Timestamp().Logger()
 }
 
-// logAsText writes the log as text for people.
-func logAsText(stderr io.Writer, noColor bool) io.Writer {
-	terminal, to := isTerminal(stderr), screen(stderr) // for the colors
+// LogAsText writes the log as text for people.
+func LogAsText(stderr io.Writer, noColor bool) io.Writer {
+	terminal, to := Is(stderr), Screen(stderr) // for the colors
 	if terminal {
 		to = wiping{to}
 	}
@@ -46,23 +46,23 @@ func logAsText(stderr io.Writer, noColor bool) io.Writer {
 	}
 }
 
-// queuedLog writes lines to a queue, which a goroutine writes to out until end is called.
-func queuedLog(out io.Writer, level string) (log zerolog.Logger, end func() error) {
-	own := loggerTo(out, "trace") // told at any --log-level
+// QueuedLog writes lines to a queue, which a goroutine writes to out until end is called.
+func QueuedLog(out io.Writer, level string) (log zerolog.Logger, end func() error) {
+	own := NewLog(out, "trace") // told at any --log-level
 	dropped := func(lines int) {
 		own.Warn().Int("dropped", lines).Str("do", "read standard error faster, or raise --log-level").
 			Msg("log lines dropped: standard error was not read in time")
 	}
 	// Without its Close: standard error stays open.
-	queue := diode.NewWriter(struct{ io.Writer }{out}, queuedLines, queuePoll, dropped)
-	return loggerTo(queue, level), queue.Close
+	queue := diode.NewWriter(struct{ io.Writer }{out}, QueuedLines, QueuePoll, dropped)
+	return NewLog(queue, level), queue.Close
 }
 
 // wiping writes each line in place of what a progress bar has left on the terminal's last one.
 type wiping struct{ out io.Writer }
 
 func (w wiping) Write(line []byte) (int, error) {
-	if _, err := io.WriteString(w.out, wipe); err != nil {
+	if _, err := io.WriteString(w.out, Wipe); err != nil {
 		return 0, err
 	}
 	return w.out.Write(line)
@@ -80,17 +80,17 @@ func printableMessage(entry map[string]any) error {
 // strings that need it, but not what is in lists and objects.
 func printableValue(value any) string { return printable.Line(fmt.Sprintf("%s", value)) }
 
-// screen is a stream of a process without the filter that makes text printable. Only control
+// Screen is a stream of a process without the filter that makes text printable. Only control
 // sequences of our own, and text that has been made printable, may be written to it.
-func screen(stream io.Writer) io.Writer {
+func Screen(stream io.Writer) io.Writer {
 	if w, ok := stream.(*printable.Writer); ok {
 		return w.Out
 	}
 	return stream
 }
 
-// isTerminal reports whether a stream of a process is a terminal.
-func isTerminal(stream any) bool {
+// Is reports whether a stream of a process is a terminal.
+func Is(stream any) bool {
 	if w, ok := stream.(*printable.Writer); ok {
 		stream = w.Out
 	}
@@ -98,28 +98,28 @@ func isTerminal(stream any) bool {
 	return ok && (isatty.IsTerminal(f.Fd()) || isatty.IsCygwinTerminal(f.Fd()))
 }
 
-// wipe begins a terminal's line anew.
-const wipe = "\r\x1b[K"
+// Wipe begins a terminal's line anew.
+const Wipe = "\r\x1b[K"
 
-// table is aligned text.
-type table struct {
+// Table is aligned text.
+type Table struct {
 	*tabwriter.Writer
 	err error
 }
 
-func newTable(w io.Writer) *table { return &table{tabwriter.NewWriter(w, 0, 0, 3, ' ', 0), nil} }
+func NewTable(w io.Writer) *Table { return &Table{tabwriter.NewWriter(w, 0, 0, 3, ' ', 0), nil} }
 
-// end writes what is left and returns what went wrong.
-func (t *table) end() error {
+// End writes what is left and returns what went wrong.
+func (t *Table) End() error {
 	if err := t.Flush(); t.err == nil {
 		t.err = err
 	}
 	return t.err
 }
 
-// line writes one line of cells. Lines of one number of cells that follow each other are aligned.
+// Line writes one line of cells. Lines of one number of cells that follow each other are aligned.
 // Whatever a cell holds, it stays in its place.
-func (t *table) line(cells ...string) {
+func (t *Table) Line(cells ...string) {
 	for i, cell := range cells {
 		cells[i] = printable.Line(cell)
 	}
@@ -128,26 +128,26 @@ func (t *table) line(cells ...string) {
 	}
 }
 
-// head writes a line that is not aligned with others.
-func (t *table) head(format string, args ...any) { t.line(fmt.Sprintf(format, args...)) }
+// Head writes a line that is not aligned with others.
+func (t *Table) Head(format string, args ...any) { t.Line(fmt.Sprintf(format, args...)) }
 
 const (
-	// queuedLines is how many log lines wait for a standard error that is not read in time: some
+	// QueuedLines is how many log lines wait for a standard error that is not read in time: some
 	// 1.5 MB. When there are more, the oldest are dropped, all of them at once. It is more than
 	// what is logged at one moment when each of 2,000 partitions has something to report.
-	queuedLines = 4096
-	// queuePoll is how often the queue is looked at while it is empty; that takes 0.2 % of a core.
+	QueuedLines = 4096
+	// QueuePoll is how often the queue is looked at while it is empty; that takes 0.2 % of a core.
 	// (The other way that diode offers, a condition variable, can miss the last line before a
 	// silence.)
-	queuePoll = 50 * time.Millisecond
-	// flushLimit is how long the end of the process waits for the queued lines to be written. What
+	QueuePoll = 50 * time.Millisecond
+	// FlushLimit is how long the end of the process waits for the queued lines to be written. What
 	// reads them may not read any more.
-	flushLimit = time.Second
+	FlushLimit = time.Second
 )
 
-// within calls f and waits until it is done, but no longer than limit: f may hang in a write that
+// Within calls f and waits until it is done, but no longer than limit: f may hang in a write that
 // nobody can end but who reads.
-func within(limit time.Duration, f func()) {
+func Within(limit time.Duration, f func()) {
 	done := make(chan struct{})
 	go func() { defer close(done); f() }()
 	select {

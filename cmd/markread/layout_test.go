@@ -22,12 +22,14 @@ const root = "../.."
 // line, and a reason.
 var mayImport = map[string][]string{
 	// The program: signals and the exit status; the commands, which translate; what they start.
-	"cmd/markread":            {"cmd/markread/cli"},
-	"cmd/markread/app":        {"worker", "worker/console", "consumer/admin", "consumer/broker", "consumer/event", "consumer/kafkaclient", "consumer/printable", "imclient", "imclient/sandbox", "worker/format"},
-	"cmd/markread/cli":        {"cmd/markread/app", "cmd/markread/cli/config", "worker", "worker/console", "worker/format", "worker/groupstatus", "worker/preflight", "consumer/admin", "consumer/backfill", "consumer/deadletter", "consumer/event", "consumer/kafkaclient", "consumer/printable", "imclient", "imclient/sandbox"},
-	"cmd/markread/cli/config": {"worker", "consumer/event", "consumer/kafkaclient", "imclient"}, // whose options it makes
-	"cmd/markread/exam/kit":   {"cmd/markread/cli", "consumer/broker", "worker/preflight"},      // the program, and the names of a check's document
-	"cmd/rows":                {},                                                               // makes what backfill reads
+	"cmd/markread":              {"cmd/markread/cli"},
+	"cmd/markread/app":          {"worker", "worker/console", "consumer/admin", "consumer/broker", "consumer/event", "consumer/kafkaclient", "consumer/printable", "imclient", "imclient/sandbox", "worker/format"},
+	"cmd/markread/cli":          {"cmd/markread/app", "cmd/markread/cli/config", "cmd/markread/cli/terminal", "worker", "worker/console", "worker/format", "worker/groupstatus", "worker/preflight", "consumer/admin", "consumer/backfill", "consumer/deadletter", "consumer/event", "consumer/kafkaclient", "consumer/printable", "imclient", "imclient/sandbox"},
+	"cmd/markread/cli/config":   {"worker", "consumer/event", "consumer/kafkaclient", "imclient"},                                         // whose options it makes
+	"cmd/markread/cli/terminal": {"worker/format", "consumer/deadletter", "consumer/event", "consumer/kafkaclient", "consumer/printable"}, // for progress
+	"cmd/markread/cli/clitest":  {"consumer/broker"},                                                                                      // tests of commands need one
+	"cmd/markread/exam/kit":     {"cmd/markread/cli", "consumer/broker", "worker/preflight"},                                              // the program, and the names of a check's document
+	"cmd/rows":                  {},                                                                                                       // makes what backfill reads
 	// The engine decides, its parts decide for it without knowing it, and worker carries decisions out. The engine knows no page, no Kafka
 	// client and no context; backlog and quota know nothing of ours. So all of them can be simulated.
 	"worker":            {"worker/engine", "worker/hold", "worker/console", "consumer", "consumer/deadletter", "consumer/event", "consumer/kafkaclient", "consumer/logthrottle", "imclient"},
@@ -63,13 +65,13 @@ var mayImport = map[string][]string{
 // onlyIn says which packages may use a library. One vendor's library behind one package can be replaced, and its traps have one home.
 var onlyIn = map[string][]string{
 	"github.com/segmentio/kafka-go":         {"consumer/kafkaclient"},
-	"github.com/twmb/franz-go":              {"consumer/broker", "consumer/broker/brokertest", "cmd/markread/exam/kit"},
+	"github.com/twmb/franz-go":              {"consumer/broker", "consumer/broker/brokertest", "cmd/markread/cli/clitest", "cmd/markread/exam/kit"},
 	"github.com/twmb/franz-go/pkg/kversion": {"consumer/kafkaclient", "cmd/markread/exam/kit"}, // a table: which release of Kafka understands what
 	"github.com/alecthomas/kong":            {"cmd/markread/cli", "cmd/markread/cli/config"},
 	"github.com/cenkalti/backoff":           {"imclient"},
 	"golang.org/x/time/rate":                {"worker/quota", "worker/hold"}, // the pace of calls; how often newcomers may hasten a probe
 	"github.com/prometheus":                 {"worker", "worker/console", "cmd/markread/app"},
-	"github.com/mattn/go-isatty":            {"cmd/markread/cli"},
+	"github.com/mattn/go-isatty":            {"cmd/markread/cli/terminal"},
 	"github.com/cheggaaa/pb":                {"cmd/markread/cli"},
 	"github.com/klauspost/compress":         {"consumer/backfill", "consumer/batch"},
 	"github.com/pierrec/lz4":                {"consumer/batch"},

@@ -12,6 +12,7 @@ import (
 
 	"markread/cmd/markread/app"
 	"markread/cmd/markread/cli/config"
+	"markread/cmd/markread/cli/terminal"
 	"markread/consumer/admin"
 	"markread/consumer/backfill"
 	"markread/consumer/event"
@@ -141,7 +142,7 @@ func (c *backfillCommand) run(ctx context.Context, p *process) error {
 		}
 		job.To = view.client.Publisher(c.BackfillTopic)
 	}
-	if isTerminal(p.stdin) && slices.Contains(c.Files, backfill.Stdin) {
+	if terminal.Is(p.stdin) && slices.Contains(c.Files, backfill.Stdin) {
 		p.log.Info().Msg("reading rows from the terminal; Ctrl-D ends")
 	}
 	stop := view.show(ctx, p)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cheggaaa/pb/v3"
 
+	"markread/cmd/markread/cli/terminal"
 	"markread/consumer/admin"
 	"markread/consumer/backfill"
 	"markread/consumer/event"
@@ -95,7 +96,7 @@ func (v *backfillView) show(ctx context.Context, p *process) (stop func()) {
 	end := make(chan struct{})
 	var shown sync.WaitGroup
 	shown.Go(func() {
-		if isTerminal(p.stderr) {
+		if terminal.Is(p.stderr) {
 			v.bar(p, end)
 			return
 		}
@@ -115,7 +116,7 @@ func (v *backfillView) show(ctx context.Context, p *process) (stop func()) {
 
 // bar shows a bar: of what is read, then of what is published.
 func (v *backfillView) bar(p *process, end <-chan struct{}) {
-	out := screen(p.stderr)
+	out := terminal.Screen(p.stderr)
 	bar := newBackfillBar(out)
 	ticker := time.NewTicker(time.Second / 5)
 	defer ticker.Stop()
@@ -123,7 +124,7 @@ func (v *backfillView) bar(p *process, end <-chan struct{}) {
 		select {
 		case <-end:
 			bar.Finish().Write()
-			fmt.Fprint(out, wipe)
+			fmt.Fprint(out, terminal.Wipe)
 			return
 		case <-ticker.C:
 			setBackfillBar(bar, v.sample())

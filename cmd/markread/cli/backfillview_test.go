@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"markread/cmd/markread/app"
+	"markread/cmd/markread/cli/clitest"
 	"markread/consumer/backfill"
 )
 
@@ -112,28 +113,28 @@ func TestBackfillSaysHowToGoOn(t *testing.T) {
 
 // Two runs over one file would publish everything twice, and write over each other's rejects.
 func TestBackfillOfAFileThatIsBeingRead(t *testing.T) {
-	states := file(t, "Report_Account,Peer_Account,MsgReadTime\na,b,1700000000\n")
+	states := clitest.File(t, "Report_Account,Peer_Account,MsgReadTime\na,b,1700000000\n")
 	unlock, err := app.Lock(states)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer unlock()
 	got := try(t, nil, "", "backfill", "--brokers", "127.0.0.1:1", states)
-	if got.status != ExitFailed || !strings.Contains(got.stderr, "another markread backfill uses it") {
+	if got.Status != ExitFailed || !strings.Contains(got.Stderr, "another markread backfill uses it") {
 		t.Errorf("%+v", got)
 	}
 }
 
 // So would two runs with one file of rejects.
 func TestBackfillOfRejectsThatAreBeingWritten(t *testing.T) {
-	rejects := file(t, "")
+	rejects := clitest.File(t, "")
 	unlock, err := app.Lock(rejects)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer unlock()
-	got := try(t, nil, "", "backfill", "--dry-run", "--rejects", rejects, file(t, "Report_Account,Peer_Account,MsgReadTime\na,b,1700000000\n"))
-	if got.status != ExitFailed || !strings.Contains(got.stderr, rejects+": another markread backfill uses it") {
+	got := try(t, nil, "", "backfill", "--dry-run", "--rejects", rejects, clitest.File(t, "Report_Account,Peer_Account,MsgReadTime\na,b,1700000000\n"))
+	if got.Status != ExitFailed || !strings.Contains(got.Stderr, rejects+": another markread backfill uses it") {
 		t.Errorf("%+v", got)
 	}
 }
@@ -163,7 +164,7 @@ func TestBackfillThatLosesItsRejects(t *testing.T) {
 
 // Standard input may be the file of rejects, too.
 func TestBackfillOfItsRejects(t *testing.T) {
-	rejects := file(t, "")
+	rejects := clitest.File(t, "")
 	in, err := os.Open(rejects)
 	if err != nil {
 		t.Fatal(err)
@@ -221,6 +222,36 @@ func TestBackfillBar(t *testing.T) {
 		_, end, _ := strings.Cut(want, "]")
 		if !strings.HasPrefix(got, begin+"[") || !strings.HasSuffix(got, "]"+end) {
 			t.Errorf("%d columns: %q, not like %q", width, got, want)
+		}
+	}
+}
+
+// A state that can't be used is wrong usage: one line that names it and says what to do, before any
+// broker is asked, with --resume and without.
+func TestBackfillOfAStateThatIsNotValid(t *testing.T) {
+	states := clitest.File(t, "Report_Account,Peer_Account,MsgReadTime\na,b,1700000000\n")
+	state := states + ".markread-resume"
+	const version1 = `{"version":1,"began":"2026-03-01T00:00:00Z","topic":"mark-read-backfill","brokers":["127.0.0.1:1"],"read_time":1700000000,` +
+		`"rejects":"","inputs":[{"size":58,"modified":"2026-03-01T00:00:00Z","sha256":""}],"topic_end":0,"published":0,"at":{"input":0,"offset":40,"line":2,"rows":1}}`
+	for text, want := range map[string]string{
+		"":                                 "it is not the state of a run, or is damaged",
+		"\x1b[31mred":                      "it is not the state of a run, or is damaged",
+		version1:                           "it was written by another version of markread, which can go on with it",
+		`{"version":3,"at":{"offset":-1}}`: "it is damaged: a number in it is out of range",
+		`{"version":"\n"}`:                 "it is not the state of a run, or is damaged",
+	} {
+		for _, args := range [][]string{{"--resume"}, nil} {
+			if err := os.WriteFile(state, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			r := try(t, nil, "", append([]string{"backfill", "--brokers", "127.0.0.1:1", states}, args...)...)
+			if r.Status != ExitUsage || r.Stdout != "" || strings.Count(r.Stderr, "\n") != 1 || steers(r.Stderr) != "" ||
+				!strings.HasPrefix(r.Stderr, "markread: "+state+": "+want) || !strings.HasSuffix(r.Stderr, "; to begin anew, delete it\n") {
+				t.Errorf("%q %v: %+v", text, args, r)
+			}
+			if kept, err := os.ReadFile(state); err != nil || string(kept) != text {
+				t.Errorf("the state is %q now, %v", kept, err)
+			}
 		}
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 
 	"markread/cmd/markread/app"
+	"markread/cmd/markread/cli/clitest"
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 	"markread/imclient"
@@ -62,7 +63,7 @@ func inTime(t *testing.T, change func(*slow), test func(t *testing.T, r *preflig
 			t.Fatal(err)
 		}
 		defer cluster.Close()
-		im := sandbox.New(sandbox.Options{AppID: app.LocalAppID, Admin: app.LocalAdmin, Key: imclient.NewSecret(testKey), OpenAccounts: true})
+		im := sandbox.New(sandbox.Options{AppID: app.LocalAppID, Admin: app.LocalAdmin, Key: imclient.NewSecret(clitest.TestKey), OpenAccounts: true})
 		s := &slow{cluster: cluster, brokers: cluster.ListenAddrs(), dial: network.DialContext, call: func(r *http.Request) (*http.Response, error) {
 			w := httptest.NewRecorder()
 			w.Header().Set("Date", time.Now().UTC().Format(http.TimeFormat))
@@ -76,7 +77,7 @@ func inTime(t *testing.T, change func(*slow), test func(t *testing.T, r *preflig
 		}
 		defer kafka.Close()
 		client, err := imclient.New(imclient.Options{
-			BaseURL: "https://im.test", AppID: app.LocalAppID, Admin: app.LocalAdmin, Key: imclient.Key(imclient.NewSecret(testKey)), Timeout: 9 * time.Second, Transport: s.call,
+			BaseURL: "https://im.test", AppID: app.LocalAppID, Admin: app.LocalAdmin, Key: imclient.Key(imclient.NewSecret(clitest.TestKey)), Timeout: 9 * time.Second, Transport: s.call,
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"markread/cmd/markread/cli/config"
+	"markread/cmd/markread/cli/terminal"
 )
 
 // commandLine is the grammar: one field a command.
@@ -42,7 +43,7 @@ func newParser(options ...kong.Option) (*kong.Kong, error) {
 // parse returns the command that the arguments select, with its flags filled in; nil if help was asked for and given.
 func (p *process) parse(args []string) (command, error) {
 	parser, err := newParser(
-		kong.Writers(screen(p.stdout), io.Discard),
+		kong.Writers(terminal.Screen(p.stdout), io.Discard),
 		kong.Resolvers(p.env),
 		// Help exits; the panic brings it back here, with nothing half done.
 		kong.Exit(func(int) { panic(helpGiven{}) }),

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"markread/cmd/markread/app"
+	"markread/cmd/markread/cli/clitest"
 	"markread/cmd/markread/cli/config"
 	"markread/imclient"
 )
@@ -108,7 +109,7 @@ func TestValidConfigurations(t *testing.T) {
 		t.Errorf("region: %s, %v", c.IMURL, err)
 	}
 	c = parsed(t, nil, "--brokers", "k:1", "--im-app-id", "7", "--sasl", "scram-sha-512", "--sasl-user", "u", "--tls")
-	env := config.NewEnvironment([]string{"MARKREAD_SASL_PASSWORD_FILE=" + file(t, "secret\r\n")})
+	env := config.NewEnvironment([]string{"MARKREAD_SASL_PASSWORD_FILE=" + clitest.File(t, "secret\r\n")})
 	if err := c.validate(env); err != nil {
 		t.Errorf("SASL: %v", err)
 	}
@@ -124,10 +125,10 @@ func TestSecrets(t *testing.T) {
 	}{
 		"from the environment":        {"MARKREAD_IM_KEY=abc", "abc"},
 		"newline in the environment":  {"MARKREAD_IM_KEY=abc\n", "abc"},
-		"from a file":                 {"MARKREAD_IM_KEY_FILE=" + file(t, "abc"), "abc"},
-		"file with a newline":         {"MARKREAD_IM_KEY_FILE=" + file(t, "abc\n"), "abc"},
-		"file from Windows":           {"MARKREAD_IM_KEY_FILE=" + file(t, "abc\r\n"), "abc"},
-		"blanks belong to the secret": {"MARKREAD_IM_KEY_FILE=" + file(t, " abc \n"), " abc "},
+		"from a file":                 {"MARKREAD_IM_KEY_FILE=" + clitest.File(t, "abc"), "abc"},
+		"file with a newline":         {"MARKREAD_IM_KEY_FILE=" + clitest.File(t, "abc\n"), "abc"},
+		"file from Windows":           {"MARKREAD_IM_KEY_FILE=" + clitest.File(t, "abc\r\n"), "abc"},
+		"blanks belong to the secret": {"MARKREAD_IM_KEY_FILE=" + clitest.File(t, " abc \n"), " abc "},
 		"equals signs too":            {"MARKREAD_IM_KEY=a=b==", "a=b=="},
 		"none":                        {"OTHER=1", ""},
 	} {
@@ -140,7 +141,7 @@ func TestSecrets(t *testing.T) {
 
 // A rotated key needs no restart.
 func TestKeyFileIsReadAgain(t *testing.T) {
-	path := file(t, "first\n")
+	path := clitest.File(t, "first\n")
 	key, err := config.NewEnvironment([]string{"MARKREAD_IM_KEY_FILE=" + path}).Key()
 	if err != nil {
 		t.Fatal(err)
@@ -161,8 +162,8 @@ func TestSecretFilesThatAreNone(t *testing.T) {
 	for name, c := range map[string]struct{ path, want string }{
 		"a device":    {os.DevNull, "no regular file"},
 		"a directory": {t.TempDir(), "no regular file"},
-		"too long":    {file(t, strings.Repeat("k", config.MaxSecretFile+1)), "4096 bytes"},
-		"empty":       {file(t, "\n"), "is empty"},
+		"too long":    {clitest.File(t, strings.Repeat("k", config.MaxSecretFile+1)), "4096 bytes"},
+		"empty":       {clitest.File(t, "\n"), "is empty"},
 	} {
 		for _, variable := range []string{config.IMKey, config.SASLPassword, config.AdminToken} {
 			_, err := config.NewEnvironment([]string{variable + "_FILE=" + c.path}).Secret(variable)
@@ -172,7 +173,7 @@ func TestSecretFilesThatAreNone(t *testing.T) {
 			}
 		}
 	}
-	if secret, err := config.NewEnvironment([]string{config.IMKey + "_FILE=" + file(t, strings.Repeat("k", config.MaxSecretFile))}).Secret(config.IMKey); err != nil || len(secret.Reveal()) != config.MaxSecretFile {
+	if secret, err := config.NewEnvironment([]string{config.IMKey + "_FILE=" + clitest.File(t, strings.Repeat("k", config.MaxSecretFile))}).Secret(config.IMKey); err != nil || len(secret.Reveal()) != config.MaxSecretFile {
 		t.Errorf("as long as may be: %v", err)
 	}
 }

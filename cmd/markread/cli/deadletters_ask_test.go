@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"markread/cmd/markread/cli/clitest"
 )
 
 // newTerminal returns a terminal and the end at which a person sits.
@@ -41,10 +43,10 @@ func TestResolvedWhileAsked(t *testing.T) {
 		"discard": `{"dry_run":false,"letters":2,"parked":0,"gone":1}`,
 	} {
 		t.Run(command, func(t *testing.T) {
-			b := embedded(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
-			letterRecords(t, b.Addr(), 3)
+			b := clitest.Embedded(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
+			clitest.LetterRecords(t, b.Addr(), 3)
 			terminal, person := newTerminal(t)
-			var stdout buffer
+			var stdout clitest.Buffer
 			ended := make(chan int)
 			go func() { // ended by the answer; waited for below
 				ended <- Run(t.Context(), []string{"dead-letters", command, "--brokers", b.Addr(), "--class", "rejected", "--json"}, nil, terminal, &stdout, terminal)
@@ -57,7 +59,7 @@ func TestResolvedWhileAsked(t *testing.T) {
 				}
 				shown += string(some[:n])
 			}
-			if r := try(t, nil, "", "dead-letters", "discard", "--brokers", b.Addr(), "--yes", "--report", "r1"); r.stdout != "discarded 1 letter\n" {
+			if r := try(t, nil, "", "dead-letters", "discard", "--brokers", b.Addr(), "--yes", "--report", "r1"); r.Stdout != "discarded 1 letter\n" {
 				t.Fatalf("%+v", r)
 			}
 			if _, err := person.WriteString("y\n"); err != nil {

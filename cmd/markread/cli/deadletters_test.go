@@ -10,61 +10,37 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
-	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"markread/cmd/markread/cli/clitest"
 	"markread/consumer/deadletter"
 	"markread/consumer/event"
 )
 
-// letterRecords writes n letters of different conversations to the topic.
-func letterRecords(t *testing.T, brokers string, n int) {
-	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(brokers), kgo.DefaultProduceTopic("mark-read-dead-letters"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	var records []*kgo.Record
-	for i := range n {
-		account := fmt.Sprint("r", i)
-		r := &kgo.Record{Key: []byte(account + "|p"), Value: fmt.Appendf(nil, `{"Report_Account":%q,"Peer_Account":"p","MsgReadTime":1700000000}`, account)}
-		for _, h := range [][2]string{
-			{"markread.class", "rejected"}, {"markread.code", "90048"}, {"markread.event-time", "1700000000000"}, {"markread.failed-at", "2026-03-01T02:48:00Z"},
-		} {
-			r.Headers = append(r.Headers, kgo.RecordHeader{Key: h[0], Value: []byte(h[1])})
-		}
-		records = append(records, r)
-	}
-	if err := client.ProduceSync(t.Context(), records...).FirstErr(); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // Compaction would take letters away as soon as they are resolved, and more: nothing is written to such a topic.
 func TestCompactedLettersAreLeftAlone(t *testing.T) {
-	b := embedded(t, "mark-read-backfill")
+	b := clitest.Embedded(t, "mark-read-backfill")
 	if err := b.Cluster().CreateTopic("mark-read-dead-letters", 2, map[string]string{"cleanup.policy": "compact"}); err != nil {
 		t.Fatal(err)
 	}
-	letterRecords(t, b.Addr(), 1)
+	clitest.LetterRecords(t, b.Addr(), 1)
 	for _, args := range [][]string{{"replay"}, {"discard", "--all"}} {
 		r := try(t, nil, "", append(append([]string{"dead-letters"}, args...), "--brokers", b.Addr(), "--yes")...)
-		if r.status != ExitFailed || r.stdout != "" || !strings.Contains(r.stderr, "cleanup.policy=compact") || strings.Count(r.stderr, "\n") != 1 {
+		if r.Status != ExitFailed || r.Stdout != "" || !strings.Contains(r.Stderr, "cleanup.policy=compact") || strings.Count(r.Stderr, "\n") != 1 {
 			t.Errorf("%v: %+v", args, r)
 		}
 	}
-	if r := try(t, nil, "", "dead-letters", "ls", "--brokers", b.Addr()); r.status != ExitOK || !strings.Contains(r.stdout, "1 open") {
+	if r := try(t, nil, "", "dead-letters", "ls", "--brokers", b.Addr()); r.Status != ExitOK || !strings.Contains(r.Stdout, "1 open") {
 		t.Errorf("%+v", r)
 	}
 }
 
 // Ctrl-C in the middle of a replay: what was published is resolved, what was done is said, and the rest is left for the next replay.
 func TestInterruptedReplay(t *testing.T) {
-	noLeaks(t)
-	b := embedded(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
+	clitest.NoLeaks(t)
+	b := clitest.Embedded(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
 	const all, part = 12_000, 5_000
-	letterRecords(t, b.Addr(), all)
+	clitest.LetterRecords(t, b.Addr(), all)
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
 	// When the first events of the first part come.
@@ -72,13 +48,13 @@ func TestInterruptedReplay(t *testing.T) {
 		interrupt()
 		return true
 	}})
-	var stdout, stderr buffer
+	var stdout, stderr clitest.Buffer
 	status := Run(ctx, []string{"dead-letters", "replay", "--brokers", b.Addr(), "--yes", "--json"}, nil, strings.NewReader(""), &stdout, &stderr)
 	var report struct{ Letters, Conversations int }
 	if err := json.Unmarshal([]byte(stdout.String()), &report); err != nil || report.Letters != part || report.Conversations != part {
 		t.Errorf("%s: %v", stdout.String(), err)
 	}
-	if line := lastLine(t, stderr.String()); status != ExitFailed || line != "interrupted after 5,000 of 12,000 letters; the rest is as it was" {
+	if line := clitest.LastLine(t, stderr.String()); status != ExitFailed || line != "interrupted after 5,000 of 12,000 letters; the rest is as it was" {
 		t.Errorf("%d: %s", status, line)
 	}
 	published := func() (n int64) {
@@ -91,19 +67,19 @@ func TestInterruptedReplay(t *testing.T) {
 		t.Errorf("%d events are published", n)
 	}
 	r := try(t, nil, "", "dead-letters", "replay", "--brokers", b.Addr(), "--yes")
-	if n := published(); r.status != ExitOK || n != all || !strings.HasPrefix(r.stdout, "replayed 7,000 letters of 7,000 conversations to mark-read-backfill") {
+	if n := published(); r.Status != ExitOK || n != all || !strings.HasPrefix(r.Stdout, "replayed 7,000 letters of 7,000 conversations to mark-read-backfill") {
 		t.Errorf("%+v, %d published", r, n)
 	}
 }
 
 // A brokers' refusal of the resolutions, which nothing foretold, ends the replay at once: it must not publish what it can't resolve.
 func TestRefusedResolutions(t *testing.T) {
-	b := embedded(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
-	letterRecords(t, b.Addr(), 12_000)
+	b := clitest.Embedded(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
+	clitest.LetterRecords(t, b.Addr(), 12_000)
 	b.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "mark-read-dead-letters", Err: kerr.PolicyViolation, Count: -1})
 	r := try(t, nil, "", "dead-letters", "replay", "--brokers", b.Addr(), "--yes")
-	line := lastLine(t, r.stderr)
-	if r.status != ExitFailed || !strings.HasPrefix(r.stdout, "replayed 0 letters of 5,000 conversations") || strings.Count(r.stderr, "\n") != 1 ||
+	line := clitest.LastLine(t, r.Stderr)
+	if r.Status != ExitFailed || !strings.HasPrefix(r.Stdout, "replayed 0 letters of 5,000 conversations") || strings.Count(r.Stderr, "\n") != 1 ||
 		!strings.Contains(line, "5,000 letters may have been published and would be replayed once more") ||
 		!strings.Contains(line, "resolutions of letters are not written") {
 		t.Errorf("%+v", r)

@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
 
+	"markread/cmd/markread/cli/clitest"
 	"markread/worker/format"
 	"markread/worker/groupstatus"
 )
@@ -102,7 +103,7 @@ func TestDeadLettersThatCannotBeRead(t *testing.T) {
 		"both, in two partitions": {damaged: true, cut: true, notes: []string{"0:1-3 " + damaged, "1:1-1 " + cannot}, open: 3, left: 1, parts: "2 parts"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := embedded(t, "mark-read", "mark-read-backfill", lettersTopic)
+			b := clitest.Embedded(t, "mark-read", "mark-read-backfill", lettersTopic)
 			deadIn(t, b.Addr(), 0, "a")
 			if c.damaged {
 				damagedIn(t, b.Addr(), 0)
@@ -118,23 +119,23 @@ func TestDeadLettersThatCannotBeRead(t *testing.T) {
 					},
 				})
 			}
-			does := func(what string, args ...string) result {
+			does := func(what string, args ...string) clitest.Result {
 				t.Helper()
 				r := try(t, nil, "", append(args, "--brokers", b.Addr())...)
-				if line := lastLine(t, r.stderr); r.status != ExitFailed || !strings.HasPrefix(line, c.parts+` of topic "mark-read-dead-letters" can't be read`) {
-					t.Errorf("%v: %d: %s", args, r.status, line)
+				if line := clitest.LastLine(t, r.Stderr); r.Status != ExitFailed || !strings.HasPrefix(line, c.parts+` of topic "mark-read-dead-letters" can't be read`) {
+					t.Errorf("%v: %d: %s", args, r.Status, line)
 				}
-				if got := notes(r.stderr); !slices.Equal(got, c.notes) {
+				if got := notes(r.Stderr); !slices.Equal(got, c.notes) {
 					t.Errorf("%v: %q, want %q", args, got, c.notes)
 				}
-				if !strings.Contains(r.stdout, what) {
-					t.Errorf("%v: %s, want %s", args, r.stdout, what)
+				if !strings.Contains(r.Stdout, what) {
+					t.Errorf("%v: %s, want %s", args, r.Stdout, what)
 				}
 				return r
 			}
 			does(fmt.Sprintf("%d open", c.open), "dead-letters", "ls")
 			lines := 0
-			for line := range strings.Lines(does(`"report":"c"`, "dead-letters", "ls", "--json").stdout) {
+			for line := range strings.Lines(does(`"report":"c"`, "dead-letters", "ls", "--json").Stdout) {
 				if lines++; !json.Valid([]byte(line)) {
 					t.Errorf("no JSON: %s", line)
 				}
@@ -153,7 +154,7 @@ func TestDeadLettersThatCannotBeRead(t *testing.T) {
 
 			r := try(t, nil, "", "status", "--json", "--brokers", b.Addr())
 			var report groupstatus.Report
-			if err := json.Unmarshal([]byte(r.stdout), &report); err != nil || r.status != ExitFailed || report.Letters == nil {
+			if err := json.Unmarshal([]byte(r.Stdout), &report); err != nil || r.Status != ExitFailed || report.Letters == nil {
 				t.Fatalf("%+v, %v", r, err)
 			}
 			if report.Letters.Open != int64(c.left) || report.Letters.Discarded != 1 || report.Letters.Replayed != int64(n-1) || len(report.Errors) != len(c.notes) {
@@ -161,16 +162,16 @@ func TestDeadLettersThatCannotBeRead(t *testing.T) {
 			}
 			if c.cut {
 				r := does("replayed 1 letter of 1 conversation", "dead-letters", "replay", "1:0", "--yes")
-				if !strings.Contains(r.stderr, "taken, but it may be resolved already") {
-					t.Error(r.stderr)
+				if !strings.Contains(r.Stderr, "taken, but it may be resolved already") {
+					t.Error(r.Stderr)
 				}
-				if r := try(t, nil, "", "dead-letters", "show", "1:0", "--brokers", b.Addr()); r.status != ExitFailed || !strings.Contains(r.stdout, "letter 1:0: ") || len(notes(r.stderr)) != 1 {
+				if r := try(t, nil, "", "dead-letters", "show", "1:0", "--brokers", b.Addr()); r.Status != ExitFailed || !strings.Contains(r.Stdout, "letter 1:0: ") || len(notes(r.Stderr)) != 1 {
 					t.Errorf("%+v", r)
 				}
-				if r := try(t, nil, "", "dead-letters", "show", "1:1", "--brokers", b.Addr()); r.status != ExitFailed || !strings.Contains(lastLine(t, r.stderr), "partition 1, offset 1: ") {
+				if r := try(t, nil, "", "dead-letters", "show", "1:1", "--brokers", b.Addr()); r.Status != ExitFailed || !strings.Contains(clitest.LastLine(t, r.Stderr), "partition 1, offset 1: ") {
 					t.Errorf("%+v", r)
 				}
-				if r := try(t, nil, "", "dead-letters", "replay", "1:1", "--yes", "--brokers", b.Addr()); !strings.Contains(r.stderr, "not taken: it can't be read") {
+				if r := try(t, nil, "", "dead-letters", "replay", "1:1", "--yes", "--brokers", b.Addr()); !strings.Contains(r.Stderr, "not taken: it can't be read") {
 					t.Errorf("%+v", r)
 				}
 			}
@@ -180,12 +181,12 @@ func TestDeadLettersThatCannotBeRead(t *testing.T) {
 
 // A letter of a damaged record says what is known of it, and that it can't be replayed.
 func TestLettersOfDamagedRecordsAreShown(t *testing.T) {
-	b := embedded(t, "mark-read", "mark-read-backfill", lettersTopic)
+	b := clitest.Embedded(t, "mark-read", "mark-read-backfill", lettersTopic)
 	dead(t, b.Addr(), append(deadLetter("invalid", "", "0"), "markread.collapsed", "2147483648", "markread.value-omitted", "93"))
-	if r := try(t, nil, "", "dead-letters", "ls", "--json", "--brokers", b.Addr()); r.status != ExitOK || !strings.Contains(r.stdout, `"collapsed":2147483648`) {
+	if r := try(t, nil, "", "dead-letters", "ls", "--json", "--brokers", b.Addr()); r.Status != ExitOK || !strings.Contains(r.Stdout, `"collapsed":2147483648`) {
 		t.Errorf("%+v", r)
 	}
-	if r := try(t, nil, "", "dead-letters", "replay", "--yes", "--brokers", b.Addr()); r.status != exitRejected || !strings.Contains(r.stdout, "left out as too large or damaged") {
+	if r := try(t, nil, "", "dead-letters", "replay", "--yes", "--brokers", b.Addr()); r.Status != ExitRejected || !strings.Contains(r.Stdout, "left out as too large or damaged") {
 		t.Errorf("%+v", r)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"markread/cmd/markread/cli/config"
+	"markread/cmd/markread/cli/terminal"
 	"markread/consumer/deadletter"
 	"markread/worker/format"
 )
@@ -105,9 +106,9 @@ func (c *lettersDiscardCommand) run(ctx context.Context, p *process) error {
 			return plainly(ctx, err)
 		}
 	}
-	progress := newWorkProgress(p.stderr, "discarded", len(found))
-	done, err := d.Discard(ctx, found, d.kafka.Publisher(c.DeadLetterTopic), progress.show)
-	progress.end()
+	progress := terminal.NewWorkProgress(p.stderr, "discarded", len(found))
+	done, err := d.Discard(ctx, found, d.kafka.Publisher(c.DeadLetterTopic), progress.Show)
+	progress.End()
 	r.begun, r.Letters, r.Gone = true, done.Letters, done.Gone+all-len(found)
 	r.Unread += done.Unread
 	if printed := r.print(p.stdout, c.JSON); err == nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"markread/cmd/markread/cli/config"
+	"markread/cmd/markread/cli/terminal"
 	"markread/consumer/deadletter"
 	"markread/worker/format"
 )
@@ -92,7 +93,7 @@ type letterCounts struct {
 const maxListedKinds = 50
 
 func (r *letterCounts) print(w io.Writer) error {
-	t := newTable(w)
+	t := terminal.NewTable(w)
 	var total [4]int64
 	var kinds []deadletter.Count
 	for _, c := range r.counts {
@@ -109,10 +110,10 @@ func (r *letterCounts) print(w io.Writer) error {
 	} else if r.filtered {
 		which = ", those that match"
 	}
-	t.head("dead letters in %s%s: %s open, %s parked, %s replayed, %s discarded", r.topic, which,
+	t.Head("dead letters in %s%s: %s open, %s parked, %s replayed, %s discarded", r.topic, which,
 		format.Thousands(total[deadletter.Open]), format.Thousands(total[deadletter.Parked]), format.Thousands(total[deadletter.Replayed]), format.Thousands(total[deadletter.Discarded]))
 	if r.foreign > 0 {
-		t.head("  ! %s there that markread has not written", format.CountOf(r.foreign, "record"))
+		t.Head("  ! %s there that markread has not written", format.CountOf(r.foreign, "record"))
 	}
 	if len(kinds) == 0 {
 		var names []string
@@ -120,38 +121,38 @@ func (r *letterCounts) print(w io.Writer) error {
 			names = append(names, s.String())
 		}
 		if len(names) < len(deadletter.AllStates()) {
-			t.head("none is %s; --state all shows those in other states", strings.Join(names, " or "))
+			t.Head("none is %s; --state all shows those in other states", strings.Join(names, " or "))
 		}
-		return t.end()
+		return t.End()
 	}
 	slices.SortStableFunc(kinds, func(a, b deadletter.Count) int {
 		na, _, _ := a.Of(r.states...)
 		nb, _, _ := b.Of(r.states...)
 		return cmp.Compare(nb, na)
 	})
-	t.line("  CLASS", "CODE", "OPEN", "PARKED", "REPLAYED", "DISCARDED", "OLDEST", "NEWEST")
+	t.Line("  CLASS", "CODE", "OPEN", "PARKED", "REPLAYED", "DISCARDED", "OLDEST", "NEWEST")
 	more := max(0, len(kinds)-maxListedKinds)
 	kinds = kinds[:len(kinds)-more]
 	for _, c := range kinds {
 		_, oldest, newest := c.Of(r.states...)
-		t.line("  "+shown(cmp.Or(c.Class, "?")), shown(cmp.Or(c.Code, "-")), format.Thousands(c.Letters[deadletter.Open]), format.Thousands(c.Letters[deadletter.Parked]),
+		t.Line("  "+shown(cmp.Or(c.Class, "?")), shown(cmp.Or(c.Code, "-")), format.Thousands(c.Letters[deadletter.Open]), format.Thousands(c.Letters[deadletter.Parked]),
 			format.Thousands(c.Letters[deadletter.Replayed]), format.Thousands(c.Letters[deadletter.Discarded]), format.Time(oldest), format.Time(newest))
 	}
 	if more > 0 {
-		t.head("  … and %d more kinds", more)
+		t.Head("  … and %d more kinds", more)
 	}
 	for _, c := range kinds {
 		text := explainKind(c.Class, c.Code)
 		if text.meaning == "" {
 			continue
 		}
-		t.head("")
-		t.head("%s: %s", shown(strings.TrimSpace(c.Class+" "+c.Code)), text.meaning)
-		t.head("  do: %s", text.remedy)
+		t.Head("")
+		t.Head("%s: %s", shown(strings.TrimSpace(c.Class+" "+c.Code)), text.meaning)
+		t.Head("  do: %s", text.remedy)
 	}
 	if slices.Contains(r.states, deadletter.Open) {
-		t.head("")
-		t.head("When the cause is mended: markread dead-letters replay --dry-run, with the same filters, says what would be replayed")
+		t.Head("")
+		t.Head("When the cause is mended: markread dead-letters replay --dry-run, with the same filters, says what would be replayed")
 	}
-	return t.end()
+	return t.End()
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"markread/cmd/markread/cli/config"
+	"markread/cmd/markread/cli/terminal"
 	"markread/consumer/admin"
 	"markread/consumer/deadletter"
 	"markread/worker/format"
@@ -161,9 +162,9 @@ func (c *lettersReplayCommand) run(ctx context.Context, p *process) error {
 		}
 		plan = deadletter.PlanOf(still, 0)
 	}
-	progress := newWorkProgress(p.stderr, "replayed", plan.Letters())
-	done, err := d.Replay(ctx, plan, time.Now, d.kafka.Publisher(c.target()), d.kafka.Publisher(c.DeadLetterTopic), progress.show)
-	progress.end()
+	progress := terminal.NewWorkProgress(p.stderr, "replayed", plan.Letters())
+	done, err := d.Replay(ctx, plan, time.Now, d.kafka.Publisher(c.target()), d.kafka.Publisher(c.DeadLetterTopic), progress.Show)
+	progress.End()
 	done.Gone += all - plan.Letters()
 	r.did(done)
 	return d.end(r.end(p, c.JSON, endedEarly(ctx, err, done.Letters, all, done.Unresolved,

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"markread/cmd/markread/cli/config"
+	"markread/cmd/markread/cli/terminal"
 	"markread/consumer/deadletter"
 	"markread/worker/format"
 )
@@ -101,60 +102,60 @@ const (
 
 // printLetter writes a letter for people.
 func printLetter(w io.Writer, v *deadletter.View, now time.Time) error {
-	t := newTable(w)
+	t := terminal.NewTable(w)
 	state := v.State.String()
 	if v.Resolution != nil {
 		state = fmt.Sprintf("%s %s, by %s", state, format.Time(v.Resolution.Time), v.Resolution.ID)
 	}
-	t.head("letter %s: %s", v.ID, state)
+	t.Head("letter %s: %s", v.ID, state)
 	text := explainKind(v.Class, v.Code)
-	t.line("  class", shownText(cmp.Or(v.Class, "?")))
+	t.Line("  class", shownText(cmp.Or(v.Class, "?")))
 	if v.Code != "" {
-		t.line("  code", shownText(v.Code))
+		t.Line("  code", shownText(v.Code))
 	}
 	for _, l := range []struct{ name, text string }{{"  meaning", text.meaning}, {"  do", text.remedy}, {"  message", shownText(v.Message)}} {
 		if l.text != "" {
-			t.line(l.name, l.text)
+			t.Line(l.name, l.text)
 		}
 	}
-	t.line("  failed", format.TimeAgo(v.FailedAt, now)+", after "+format.Count(v.Attempts, "counted attempt"))
-	t.line("  reader", account(v.Report))
-	t.line("  peer", account(v.Peer))
+	t.Line("  failed", format.TimeAgo(v.FailedAt, now)+", after "+format.Count(v.Attempts, "counted attempt"))
+	t.Line("  reader", account(v.Report))
+	t.Line("  peer", account(v.Peer))
 	if v.ReadTime != nil {
-		t.line("  read up to", fmt.Sprintf("%d (%s)", *v.ReadTime, format.Time(time.Unix(*v.ReadTime, 0))))
+		t.Line("  read up to", fmt.Sprintf("%d (%s)", *v.ReadTime, format.Time(time.Unix(*v.ReadTime, 0))))
 	}
 	if v.EventTime != nil {
-		t.line("  event time", format.TimeAgo(*v.EventTime, now))
+		t.Line("  event time", format.TimeAgo(*v.EventTime, now))
 	} else {
-		t.line("  event time", "none that is valid")
+		t.Line("  event time", "none that is valid")
 	}
-	t.line("  origin", originOf(v))
-	t.line("  stands for", format.Count(v.Collapsed, "event"))
-	t.line("  replayed", format.Count(v.Replays, "time"))
-	t.line("  key", shownBytes(v.Record.Key, maxShownText))
+	t.Line("  origin", originOf(v))
+	t.Line("  stands for", format.Count(v.Collapsed, "event"))
+	t.Line("  replayed", format.Count(v.Replays, "time"))
+	t.Line("  key", shownBytes(v.Record.Key, maxShownText))
 	if v.Omitted != "" {
-		t.line("  value", fmt.Sprintf("left out: its %s bytes were too large or damaged, so it can't be replayed", shownText(v.Omitted)))
+		t.Line("  value", fmt.Sprintf("left out: its %s bytes were too large or damaged, so it can't be replayed", shownText(v.Omitted)))
 	} else {
-		t.line("  value", shownBytes(v.Record.Value, maxShownValue))
+		t.Line("  value", shownBytes(v.Record.Value, maxShownValue))
 	}
 	headers := v.Record.OwnHeaders()
 	for _, h := range headers[:min(len(headers), maxShownHeaders)] {
-		t.line("  header", shownBytes([]byte(h.Key), maxShownText)+" = "+shownBytes(h.Value, maxShownText))
+		t.Line("  header", shownBytes([]byte(h.Key), maxShownText)+" = "+shownBytes(h.Value, maxShownText))
 	}
 	if more := len(headers) - maxShownHeaders; more > 0 {
-		t.line("  header", fmt.Sprintf("… and %d more, which --json shows", more))
+		t.Line("  header", fmt.Sprintf("… and %d more, which --json shows", more))
 	}
 	if len(v.Others) > 0 {
-		t.head("")
-		t.head("%s with the same key", format.Count(len(v.Others)+v.More, "other letter"))
+		t.Head("")
+		t.Head("%s with the same key", format.Count(len(v.Others)+v.More, "other letter"))
 		if v.More > 0 {
-			t.head("  … %d older ones", v.More)
+			t.Head("  … %d older ones", v.More)
 		}
 	}
 	for _, o := range v.Others {
-		t.line("  "+o.ID.String(), o.State.String(), shownText(o.Kind.Class), shownText(cmp.Or(o.Kind.Code, "-")), format.Time(o.FailedAt))
+		t.Line("  "+o.ID.String(), o.State.String(), shownText(o.Kind.Class), shownText(cmp.Or(o.Kind.Code, "-")), format.Time(o.FailedAt))
 	}
-	return t.end()
+	return t.End()
 }
 
 // shownText is shown for a text of a letter, which may be as long as a record.

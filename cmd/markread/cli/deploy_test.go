@@ -23,6 +23,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"markread/cmd/markread/app"
+	"markread/cmd/markread/cli/clitest"
 	"markread/cmd/markread/cli/config"
 	"markread/worker/console"
 )
@@ -89,7 +90,7 @@ func accepted(t *testing.T, where string, env []string) *runCommand {
 	env = slices.Clone(env)
 	for i, pair := range env {
 		if name, _, _ := strings.Cut(pair, "="); strings.HasSuffix(name, "_FILE") {
-			env[i] = name + "=" + file(t, "secret")
+			env[i] = name + "=" + clitest.File(t, "secret")
 		}
 	}
 	p := &process{env: config.NewEnvironment(env)}
@@ -324,8 +325,8 @@ func TestDeployStopTimes(t *testing.T) {
 			t.Errorf("%s waits %q for a stop, which may take %s", where, wait, least)
 		}
 	}
-	if got := unit(t)["RestartPreventExitStatus"]; !slices.Equal(got, []string{strconv.Itoa(exitUsage)}) {
-		t.Errorf("%s does not restart after exit status %s; wrong usage is %d", unitFile, got, exitUsage)
+	if got := unit(t)["RestartPreventExitStatus"]; !slices.Equal(got, []string{strconv.Itoa(ExitUsage)}) {
+		t.Errorf("%s does not restart after exit status %s; wrong usage is %d", unitFile, got, ExitUsage)
 	}
 }
 

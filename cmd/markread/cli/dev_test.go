@@ -1,216 +1,97 @@
 package cli
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
-	"io"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
-	"go.uber.org/goleak"
 
 	"markread/cmd/markread/app"
+	"markread/cmd/markread/cli/clitest"
 	"markread/worker/console"
 )
 
-// patience is how long a test waits for something that takes milliseconds. It is never waited for in full unless the test fails.
-const patience = 30 * time.Second
-
-// buffer may be written by a command while the test reads it.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
-// running is a command that runs in this process.
-type running struct {
-	stdout, stderr buffer
-	stop           context.CancelFunc
-	done           chan struct{}
-	status         int
-}
-
-// begin runs a command line until the test or stop ends it.
-func begin(t *testing.T, env []string, args ...string) *running {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	r := &running{stop: cancel, done: make(chan struct{})}
-	go func() {
-		defer close(r.done)
-		r.status = Run(ctx, args, env, strings.NewReader(""), &r.stdout, &r.stderr)
-	}()
-	t.Cleanup(func() {
-		cancel()
-		<-r.done
-		if t.Failed() {
-			t.Logf("%v: status %d\n%s%s", args, r.status, &r.stdout, &r.stderr)
-		}
-	})
-	return r
-}
-
-// stopped stops the command and returns its status.
-func (r *running) stopped() int {
-	r.stop()
-	<-r.done
-	return r.status
-}
-
-// until waits for a condition that another goroutine or process brings about.
-func until(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	limit := time.After(patience)
-	for !holds() {
-		select {
-		case <-limit:
-			t.Fatalf("waited %s for %s", patience, what)
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
-}
-
-// found waits for a match in the command's outputs and returns its first group.
-func (r *running) found(t *testing.T, pattern string) string {
-	t.Helper()
-	re := regexp.MustCompile(pattern)
-	var match []string
-	until(t, pattern, func() bool {
-		match = re.FindStringSubmatch(r.stdout.String() + r.stderr.String())
-		return match != nil
-	})
-	return match[1]
-}
-
-// noLeaks holds that the goroutines that the rest of the test starts have ended when it has.
-func noLeaks(t *testing.T) {
-	t.Helper()
-	before := goleak.IgnoreCurrent()
-	t.Cleanup(func() {
-		for limit := time.Now().Add(patience); ; { // Find looks for half a second, too short on a busy machine
-			if err := goleak.Find(before); err == nil || time.Now().After(limit) {
-				if err != nil {
-					t.Error(err)
-				}
-				return
-			}
-		}
-	})
-}
-
-// fetch returns the body of a page.
-func fetch(t *testing.T, url string) string {
-	t.Helper()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	answer, err := client.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	body, err := io.ReadAll(answer.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(body)
-}
-
 // Everything on one machine: what the newcomer sees, and that what the summary tells to try does what it says.
 func TestDev(t *testing.T) {
-	noLeaks(t)
+	clitest.NoLeaks(t)
 	dir := t.TempDir()
-	start := func(traffic string) (*running, string, string, string) {
+	start := func(traffic string) (*clitest.Running, string, string, string) {
 		r := begin(t, nil, "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--data-dir", dir, "--traffic", traffic)
-		return r, r.found(t, `Kafka +(127\S+)`), r.found(t, `IM server +http://(127[^/ ]+)/`), r.found(t, `console +http://(127[^/ ]+)/`)
+		return r, r.Found(t, `Kafka +(127\S+)`), r.Found(t, `IM server +http://(127[^/ ]+)/`), r.Found(t, `console +http://(127[^/ ]+)/`)
 	}
 	r, kafka, im, admin := start("50")
 
-	look := r.found(t, `curl -s '(http[^']+read-time[^']+)'`)
-	if got := fetch(t, look); !strings.Contains(got, `"unread":3`) {
+	look := r.Found(t, `curl -s '(http[^']+read-time[^']+)'`)
+	if got := clitest.Fetch(t, look); !strings.Contains(got, `"unread":3`) {
 		t.Errorf("unread at first: %s", got)
 	}
 	e := try(t, nil, "", "emit", "--brokers", kafka, "--report", "alice", "--peer", "bob")
-	if e.status != ExitOK || e.stdout != "published 1 event to mark-read\n" {
+	if e.Status != ExitOK || e.Stdout != "published 1 event to mark-read\n" {
 		t.Fatalf("emit: %+v", e)
 	}
-	until(t, "the unread count to become 0", func() bool { return strings.Contains(fetch(t, look), `"unread":0`) })
+	clitest.Until(t, "the unread count to become 0", func() bool { return strings.Contains(clitest.Fetch(t, look), `"unread":0`) })
 
-	bulk := r.found(t, `printf .* (backfill --brokers .*)\n`)
+	bulk := r.Found(t, `printf .* (backfill --brokers .*)\n`)
 	b := try(t, nil, "Report_Account,Peer_Account\nalice,bob\n", strings.Fields(bulk)...)
-	if b.status != ExitOK || !strings.Contains(b.stdout, "published 1 record to ") {
+	if b.Status != ExitOK || !strings.Contains(b.Stdout, "published 1 record to ") {
 		t.Errorf("%s: %+v", bulk, b)
 	}
 
 	e = try(t, nil, "{\"Report_Account\":\"carol\",\"Peer_Account\":\"bob\",\"MsgReadTime\":1700000000}\nnonsense\n", "emit", "--brokers", kafka)
-	if e.status != exitRejected || e.stdout != "published 1 event to mark-read, rejected 1 line\n" {
+	if e.Status != ExitRejected || e.Stdout != "published 1 event to mark-read, rejected 1 line\n" {
 		t.Errorf("emit of lines: %+v", e)
 	}
 	carol := "http://" + im + "/sandbox/read-time?report=carol&peer=bob"
-	until(t, "the line's event to be applied", func() bool { return strings.Contains(fetch(t, carol), `"read_time":1700000000`) })
+	clitest.Until(t, "the line's event to be applied", func() bool { return strings.Contains(clitest.Fetch(t, carol), `"read_time":1700000000`) })
 
 	call := try(t, []string{"MARKREAD_IM_KEY=" + app.LocalKey}, "", "call", "--im-url", "http://"+im, "--im-app-id", "1400000000", "--report", "dave", "--peer", "bob")
-	if call.status != ExitOK {
+	if call.Status != ExitOK {
 		t.Errorf("call: %+v", call)
 	}
 
 	// The suggested call works as it is, also where another app's key is exported.
-	line := r.found(t, `one call +(env .*)`)
+	line := r.Found(t, `one call +(env .*)`)
 	if words := strings.Fields(line); !strings.HasPrefix(line, "env -u MARKREAD_IM_KEY_FILE MARKREAD_IM_KEY="+app.LocalKey+" ") || !slices.Contains(words, "call") {
 		t.Errorf("the suggested call: %s", line)
-	} else if call := try(t, words[3:4], "", words[slices.Index(words, "call"):]...); call.status != ExitOK {
+	} else if call := try(t, words[3:4], "", words[slices.Index(words, "call"):]...); call.Status != ExitOK {
 		t.Errorf("the suggested call: %+v", call)
 	}
 
 	// The sample traffic flows and its messages get read.
 	state := func() (s console.State) {
-		if err := json.Unmarshal([]byte(fetch(t, "http://"+admin+"/api/state")), &s); err != nil {
+		if err := json.Unmarshal([]byte(clitest.Fetch(t, "http://"+admin+"/api/state")), &s); err != nil {
 			t.Fatal(err)
 		}
 		return s
 	}
-	until(t, "traffic", func() bool { return state().Totals.Applied > 50 })
+	clitest.Until(t, "traffic", func() bool { return state().Totals.Applied > 50 })
 	if s := state(); !s.Ready || s.Quota.Rate != 200 || len(s.Held) != 0 || len(s.Partitions) != 24 {
 		t.Errorf("state: %+v", s)
 	}
 	for path, want := range map[string]string{"/": "<h1>markread</h1>", "/healthz": "ok", "/readyz": `{"ready":true,"held":[]}`} {
-		if got := fetch(t, "http://"+admin+path); !strings.Contains(got, want) {
+		if got := clitest.Fetch(t, "http://"+admin+path); !strings.Contains(got, want) {
 			t.Errorf("%s: %s", path, got)
 		}
 	}
-	checkMetrics(t, fetch(t, "http://"+admin+"/metrics"))
+	checkMetrics(t, clitest.Fetch(t, "http://"+admin+"/metrics"))
 
-	if status := r.stopped(); status != ExitOK || !strings.Contains(r.stderr.String(), "stopped cleanly") {
+	if status := r.Stopped(); status != ExitOK || !strings.Contains(r.Stderr.String(), "stopped cleanly") {
 		t.Errorf("stop: %d", status)
 	}
-	if strings.Contains(r.stderr.String(), `"level":"warn"`) || strings.Contains(r.stderr.String(), `"level":"error"`) {
-		t.Errorf("it complains: %s", &r.stderr)
+	if strings.Contains(r.Stderr.String(), `"level":"warn"`) || strings.Contains(r.Stderr.String(), `"level":"error"`) {
+		t.Errorf("it complains: %s", &r.Stderr)
 	}
 
 	// What was committed is known after a restart from the data directory.
 	r, _, _, admin = start("0")
-	until(t, "committed offsets of the first run", func() bool {
+	clitest.Until(t, "committed offsets of the first run", func() bool {
 		sum := int64(0)
 		for _, p := range state().Partitions {
 			if p.Committed != nil {
@@ -219,38 +100,38 @@ func TestDev(t *testing.T) {
 		}
 		return sum > 50
 	})
-	if status := r.stopped(); status != ExitOK {
+	if status := r.Stopped(); status != ExitOK {
 		t.Errorf("stop: %d", status)
 	}
 }
 
 // The commands that hold the worker and let it go on work as the summary tells them, also when the admin server has a token.
 func TestDevIsHeld(t *testing.T) {
-	noLeaks(t)
+	clitest.NoLeaks(t)
 	env := []string{"MARKREAD_ADMIN_TOKEN=" + testToken}
 	r := begin(t, env, "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--traffic", "0")
-	kafka, look := r.found(t, `Kafka +(127\S+)`), r.found(t, `curl -s '(http[^']+read-time[^']+)'`)
-	pause, resume := strings.Fields(r.found(t, `hold it +.*?(pause .*)`)), strings.Fields(r.found(t, `go on +.*?(resume .*)`))
-	readyz := r.found(t, `console +(http://127[^/ ]+/)`) + "readyz"
+	kafka, look := r.Found(t, `Kafka +(127\S+)`), r.Found(t, `curl -s '(http[^']+read-time[^']+)'`)
+	pause, resume := strings.Fields(r.Found(t, `hold it +.*?(pause .*)`)), strings.Fields(r.Found(t, `go on +.*?(resume .*)`))
+	readyz := r.Found(t, `console +(http://127[^/ ]+/)`) + "readyz"
 
-	if p := try(t, nil, "", pause...); p.status != ExitFailed || strings.Contains(fetch(t, readyz), "paused") {
+	if p := try(t, nil, "", pause...); p.Status != ExitFailed || strings.Contains(clitest.Fetch(t, readyz), "paused") {
 		t.Errorf("without the token: %+v", p)
 	}
-	if p := try(t, env, "", pause...); p.status != ExitOK || !strings.HasPrefix(p.stdout, "paused since ") || !strings.Contains(fetch(t, readyz), `"reason":"paused"`) {
+	if p := try(t, env, "", pause...); p.Status != ExitOK || !strings.HasPrefix(p.Stdout, "paused since ") || !strings.Contains(clitest.Fetch(t, readyz), `"reason":"paused"`) {
 		t.Fatalf("pause: %+v", p)
 	}
-	if e := try(t, nil, "", "emit", "--brokers", kafka, "--report", "alice", "--peer", "bob"); e.status != ExitOK {
+	if e := try(t, nil, "", "emit", "--brokers", kafka, "--report", "alice", "--peer", "bob"); e.Status != ExitOK {
 		t.Fatalf("emit: %+v", e)
 	}
-	if got := fetch(t, look); !strings.Contains(got, `"unread":3`) {
+	if got := clitest.Fetch(t, look); !strings.Contains(got, `"unread":3`) {
 		t.Errorf("unread while it is paused: %s", got)
 	}
-	if p := try(t, env, "", resume...); p.status != ExitOK || !strings.HasPrefix(p.stdout, "no longer paused") || !strings.HasSuffix(p.stdout, "; calls go on\n") {
+	if p := try(t, env, "", resume...); p.Status != ExitOK || !strings.HasPrefix(p.Stdout, "no longer paused") || !strings.HasSuffix(p.Stdout, "; calls go on\n") {
 		t.Fatalf("resume: %+v", p)
 	}
-	until(t, "the unread count to become 0", func() bool { return strings.Contains(fetch(t, look), `"unread":0`) })
-	if status := r.stopped(); status != ExitOK || strings.Contains(r.stderr.String(), testToken) {
-		t.Errorf("stop: %d\n%s", status, &r.stderr)
+	clitest.Until(t, "the unread count to become 0", func() bool { return strings.Contains(clitest.Fetch(t, look), `"unread":0`) })
+	if status := r.Stopped(); status != ExitOK || strings.Contains(r.Stderr.String(), testToken) {
+		t.Errorf("stop: %d\n%s", status, &r.Stderr)
 	}
 }
 
@@ -285,7 +166,7 @@ func checkMetrics(t *testing.T, text string) {
 
 // A port that is taken is a clear message that names the flag to choose another one.
 func TestDevWithTakenPorts(t *testing.T) {
-	noLeaks(t)
+	clitest.NoLeaks(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -301,7 +182,7 @@ func TestDevWithTakenPorts(t *testing.T) {
 			args = append(args, f, addr)
 		}
 		r := try(t, nil, "", args...)
-		if r.status != ExitFailed || r.stdout != "" || strings.Count(r.stderr, "\n") != 1 || !strings.Contains(r.stderr, flag+" "+l.Addr().String()) || !strings.Contains(r.stderr, "taken") {
+		if r.Status != ExitFailed || r.Stdout != "" || strings.Count(r.Stderr, "\n") != 1 || !strings.Contains(r.Stderr, flag+" "+l.Addr().String()) || !strings.Contains(r.Stderr, "taken") {
 			t.Errorf("%s: %+v", flag, r)
 		}
 	}
@@ -310,12 +191,12 @@ func TestDevWithTakenPorts(t *testing.T) {
 // A data directory that can't be used is one line that names the flag, not that of the broker's address.
 func TestDevWithADataDirThatCantBeUsed(t *testing.T) {
 	for name, dir := range map[string]string{
-		"below a file": file(t, "") + "/data",
-		"a file":       file(t, ""),
+		"below a file": clitest.File(t, "") + "/data",
+		"a file":       clitest.File(t, ""),
 	} {
 		r := try(t, nil, "", "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--data-dir", dir)
-		if r.status != ExitFailed || strings.Count(r.stderr, "\n") != 1 || !strings.Contains(r.stderr, "--data-dir "+dir+": ") || strings.Contains(r.stderr, "--kafka-addr") ||
-			r.stdout != "" {
+		if r.Status != ExitFailed || strings.Count(r.Stderr, "\n") != 1 || !strings.Contains(r.Stderr, "--data-dir "+dir+": ") || strings.Contains(r.Stderr, "--kafka-addr") ||
+			r.Stdout != "" {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}
@@ -329,7 +210,7 @@ func TestDataDirIsLocked(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := try(t, nil, "", "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--data-dir", dir)
-	if runtime.GOOS == "linux" && (r.status != ExitFailed || strings.Count(r.stderr, "\n") != 1 || !strings.Contains(r.stderr, "--data-dir "+dir) || !strings.Contains(r.stderr, "another")) {
+	if runtime.GOOS == "linux" && (r.Status != ExitFailed || strings.Count(r.Stderr, "\n") != 1 || !strings.Contains(r.Stderr, "--data-dir "+dir) || !strings.Contains(r.Stderr, "another")) {
 		t.Errorf("%+v", r)
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
@@ -355,36 +236,36 @@ func TestReachable(t *testing.T) {
 
 func TestSandboxCommand(t *testing.T) {
 	r := begin(t, nil, "sandbox", "--addr", "127.0.0.1:0", "--app-id", "77", "--rate", "1")
-	url := "http://" + r.found(t, `http://(127[^/ ]+) `)
-	call := func(key string) result {
+	url := "http://" + r.Found(t, `http://(127[^/ ]+) `)
+	call := func(key string) clitest.Result {
 		return try(t, []string{"MARKREAD_IM_KEY=" + key}, "", "call", "--im-url", url, "--im-app-id", "77", "--report", "a", "--peer", "b")
 	}
-	if key := r.found(t, `(?m)^key +(.+)$`); key != app.LocalKey {
+	if key := r.Found(t, `(?m)^key +(.+)$`); key != app.LocalKey {
 		t.Errorf("the key that it plays is shown as %q", key)
 	}
-	if c := call(app.LocalKey); c.status != ExitOK {
+	if c := call(app.LocalKey); c.Status != ExitOK {
 		t.Errorf("%+v", c)
 	}
-	if c := call("another"); c.status != ExitFailed || !strings.Contains(c.stdout, "70009") {
+	if c := call("another"); c.Status != ExitFailed || !strings.Contains(c.Stdout, "70009") {
 		t.Errorf("another key: %+v", c)
 	}
-	if status := r.stopped(); status != ExitOK {
+	if status := r.Stopped(); status != ExitOK {
 		t.Errorf("stop: %d", status)
 	}
 
-	r = begin(t, []string{"MARKREAD_IM_KEY=" + testKey}, "sandbox", "--addr", "127.0.0.1:0", "--app-id", "77", "--rate", "0")
-	url = "http://" + r.found(t, `http://(127[^/ ]+) `)
-	if key := r.found(t, `(?m)^key +(.+)$`); key != "from MARKREAD_IM_KEY" {
+	r = begin(t, []string{"MARKREAD_IM_KEY=" + clitest.TestKey}, "sandbox", "--addr", "127.0.0.1:0", "--app-id", "77", "--rate", "0")
+	url = "http://" + r.Found(t, `http://(127[^/ ]+) `)
+	if key := r.Found(t, `(?m)^key +(.+)$`); key != "from MARKREAD_IM_KEY" {
 		t.Errorf("where the key comes from is shown as %q", key)
 	}
-	if c := call(testKey); c.status != ExitOK {
+	if c := call(clitest.TestKey); c.Status != ExitOK {
 		t.Errorf("%+v", c)
 	}
-	if strings.Contains(r.stdout.String()+r.stderr.String(), testKey) {
+	if strings.Contains(r.Stdout.String()+r.Stderr.String(), clitest.TestKey) {
 		t.Error("the key is shown")
 	}
 	taken := try(t, nil, "", "sandbox", "--addr", strings.TrimPrefix(url, "http://"))
-	if taken.status != ExitFailed || strings.Count(taken.stderr, "\n") != 1 || !strings.Contains(taken.stderr, "--addr") {
+	if taken.Status != ExitFailed || strings.Count(taken.Stderr, "\n") != 1 || !strings.Contains(taken.Stderr, "--addr") {
 		t.Errorf("taken port: %+v", taken)
 	}
 }

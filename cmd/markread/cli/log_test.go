@@ -4,12 +4,17 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"markread/cmd/markread/cli/clitest"
 	"markread/cmd/markread/cli/config"
+	"markread/cmd/markread/cli/terminal"
 	"markread/worker/format"
 )
 
@@ -33,7 +38,7 @@ func TestLogFormats(t *testing.T) {
 
 // What libraries print goes to our log, on one line, without secrets.
 func TestStandardLog(t *testing.T) {
-	var out buffer
+	var out clitest.Buffer
 	p := &process{env: config.NewEnvironment(nil), stderr: &out}
 	p.log = p.newLogger(config.LogFlags{LogLevel: "info"})
 	defer func(to io.Writer, flags int) { log.SetOutput(to); log.SetFlags(flags) }(log.Writer(), log.Flags())
@@ -48,6 +53,147 @@ func TestOneLine(t *testing.T) {
 	for in, want := range map[string]string{"a": "a", " a\nb\r\nc\td ": "a b  c d", "\x1b[31mred\x7f": "?[31mred?", "é漢": "é漢"} {
 		if got := format.Line(in); got != want {
 			t.Errorf("%q becomes %q", in, got)
+		}
+	}
+}
+
+// pager is a standard error that is read only as far as the test allows.
+type pager struct {
+	clitest.Buffer
+	more chan struct{} // each value lets one write through; closed: all
+}
+
+func (p *pager) Write(b []byte) (int, error) {
+	<-p.more
+	return p.Buffer.Write(b)
+}
+
+// queuedLine is what a test reads of a line in JSON.
+type queuedLine struct {
+	Level   string `json:"level"`
+	Message string `json:"message"`
+	Dropped int    `json:"dropped"`
+	Number  int    `json:"number"`
+	Do      string `json:"do"`
+}
+
+func parsedLines(t *testing.T, text string) (lines []queuedLine) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		var l queuedLine
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		lines = append(lines, l)
+	}
+	return lines
+}
+
+// Nobody reads standard error: no line waits for that. When it is read again, one line tells how
+// many were dropped, and none is missing otherwise.
+func TestLogLinesNeverWaitForTheirReader(t *testing.T) {
+	for _, level := range []string{"debug", "error"} {
+		synctest.Test(t, func(t *testing.T) {
+			to := &pager{more: make(chan struct{})}
+			p := &process{env: config.NewEnvironment(nil), stderr: to}
+			p.beginService(config.LogFlags{LogLevel: level})
+			began := time.Now()
+			const lines = 3*terminal.QueuedLines + terminal.QueuedLines/2
+			for i := range lines {
+				p.log.Error().Int("number", i).Msg("line")
+				if i == 0 {
+					time.Sleep(2 * terminal.QueuePoll) // it hangs in the first one
+				}
+			}
+			if took := time.Since(began); took != 2*terminal.QueuePoll {
+				t.Errorf("logging took %v", took)
+			}
+			close(to.more)
+			time.Sleep(2 * terminal.QueuePoll)
+			p.flushLog()
+
+			got := parsedLines(t, to.String())
+			if len(got) < 3 || got[1].Dropped == 0 || got[1].Level != "warn" || got[1].Do == "" {
+				t.Fatalf("--log-level %s: the second line does not tell what was dropped: %.300s", level, to)
+			}
+			next := 1 + got[1].Dropped
+			for _, l := range got[2:] {
+				if l.Message != "line" || l.Number != next {
+					t.Fatalf("--log-level %s: line %d is %+v", level, next, l)
+				}
+				next++
+			}
+			if next != lines {
+				t.Errorf("--log-level %s: the last line is %d", level, next-1)
+			}
+		})
+	}
+}
+
+// The last lines are written before the process ends, in both formats, and the end waits at most a
+// second for a reader who is gone.
+func TestQueuedLogLinesAreWrittenAtTheEnd(t *testing.T) {
+	for format, want := range map[string]string{"json": `"number":%d`, "console": "number=%d"} {
+		synctest.Test(t, func(t *testing.T) {
+			var to clitest.Buffer
+			p := &process{env: config.NewEnvironment([]string{"MARKREAD_TYPO=1"}), stderr: &to}
+			p.beginService(config.LogFlags{LogLevel: "info", LogFormat: format})
+			for i := range terminal.QueuedLines / 2 {
+				p.log.Info().Int("number", i).Msg("line")
+			}
+			began := time.Now()
+			p.flushLog()
+			if took := time.Since(began); took > 2*terminal.QueuePoll {
+				t.Errorf("%s: flushing took %v", format, took)
+			}
+			text := to.String()
+			if n := strings.Count(text, "\n"); n != terminal.QueuedLines/2+1 || !strings.Contains(text, "MARKREAD_TYPO") ||
+				!strings.Contains(text, fmt.Sprintf(want, terminal.QueuedLines/2-1)) {
+				t.Errorf("%s: %d lines: %.200s", format, n, text)
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		to := &pager{more: make(chan struct{})}
+		p := &process{env: config.NewEnvironment(nil), stderr: to}
+		p.beginService(config.LogFlags{LogLevel: "info"})
+		p.log.Info().Msg("line")
+		began := time.Now()
+		p.flushLog()
+		if took := time.Since(began); took != terminal.FlushLimit {
+			t.Errorf("flushing to nobody took %v", took)
+		}
+		close(to.more)
+		time.Sleep(time.Second) // what was given up ends
+	})
+}
+
+// A command that is not a service writes its lines itself: there is nothing to flush.
+func TestOtherCommandsWriteTheirLinesThemselves(t *testing.T) {
+	var to bytes.Buffer
+	p := &process{env: config.NewEnvironment(nil), stderr: &to}
+	p.begin(config.LogFlags{LogLevel: "info"})
+	p.log.Info().Msg("line")
+	if to.Len() == 0 {
+		t.Error("the line is not there")
+	}
+	p.flushLog()
+}
+
+// Only what does nothing but print ends with its reader.
+func TestWhatEndsWithItsReader(t *testing.T) {
+	for line, want := range map[string]bool{
+		"dead-letters ls --brokers k:1": true, "dead-letters show --brokers k:1 0:1": true,
+		"status --brokers k:1": true, "version": true,
+		"run --brokers k:1 --im-app-id 1": false, "dev": false, "sandbox": false,
+		"emit --brokers k:1": false, "backfill --brokers k:1 x": false,
+		"dead-letters replay --brokers k:1": false, "dead-letters discard --brokers k:1": false,
+		"pause": false, "resume": false,
+	} {
+		p := &process{env: config.NewEnvironment(nil), stdout: &clitest.Buffer{}, stderr: &clitest.Buffer{}}
+		selected, err := p.parse(strings.Fields(line))
+		if err != nil || endsWithItsReader(selected) != want {
+			t.Errorf("%s: %v, want %v", line, err, want)
 		}
 	}
 }

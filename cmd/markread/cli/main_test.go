@@ -3,41 +3,19 @@ package cli
 import (
 	"context"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"markread/cmd/markread/cli/clitest"
 )
-
-const testKey = "canary-5bd2850fff3ecb11"
-
-// result is what a command line left behind.
-type result struct {
-	status         int
-	stdout, stderr string
-}
-
-// try runs a command line in this process.
-func try(t *testing.T, env []string, stdin string, args ...string) result {
-	t.Helper()
-	var stdout, stderr buffer // the standard logger, which the command takes, outlives it
-	status := Run(t.Context(), args, env, strings.NewReader(stdin), &stdout, &stderr)
-	return result{status, stdout.String(), stderr.String()}
-}
-
-// file writes a file with the content and returns its path.
-func file(t *testing.T, content string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
 
 // Wrong usage ends with 2 and exactly one line that names what is wrong, and nothing was begun.
 func TestWrongUsage(t *testing.T) {
-	key := "MARKREAD_IM_KEY=" + testKey
+	key := "MARKREAD_IM_KEY=" + clitest.TestKey
 	runs := func(extra ...string) []string {
 		return append([]string{"run", "--brokers", "localhost:9092", "--im-app-id", "1400000000"}, extra...)
 	}
@@ -61,11 +39,11 @@ func TestWrongUsage(t *testing.T) {
 		{"app 0", []string{key}, runs("--im-app-id", "0"), "--im-app-id"},
 		{"no key", nil, runs(), "MARKREAD_IM_KEY"},
 		{"empty key", []string{"MARKREAD_IM_KEY="}, runs(), "MARKREAD_IM_KEY"},
-		{"key and key file", []string{key, "MARKREAD_IM_KEY_FILE=" + file(t, testKey)}, runs(), "MARKREAD_IM_KEY_FILE"},
+		{"key and key file", []string{key, "MARKREAD_IM_KEY_FILE=" + clitest.File(t, clitest.TestKey)}, runs(), "MARKREAD_IM_KEY_FILE"},
 		{"key file that is not there", []string{"MARKREAD_IM_KEY_FILE=/no/such/file"}, runs(), "MARKREAD_IM_KEY_FILE"},
-		{"empty key file", []string{"MARKREAD_IM_KEY_FILE=" + file(t, "\n")}, runs(), "MARKREAD_IM_KEY_FILE"},
-		{"key as a flag", nil, runs("--im-key", testKey), "--im-key"},
-		{"key as a flag, in one word", nil, runs("--im-key=" + testKey), "--im-key"},
+		{"empty key file", []string{"MARKREAD_IM_KEY_FILE=" + clitest.File(t, "\n")}, runs(), "MARKREAD_IM_KEY_FILE"},
+		{"key as a flag", nil, runs("--im-key", clitest.TestKey), "--im-key"},
+		{"key as a flag, in one word", nil, runs("--im-key=" + clitest.TestKey), "--im-key"},
 		{"no number", []string{key}, runs("--rate", "many"), "--rate"},
 		{"no number, from the environment", []string{key, "MARKREAD_RATE=many"}, runs(), "--rate"},
 		{"no duration", []string{key}, runs("--im-timeout", "5"), "--im-timeout"},
@@ -91,17 +69,17 @@ func TestWrongUsage(t *testing.T) {
 		{"empty group", []string{key}, runs("--group", ""), "--group"},
 		{"no TLS to another machine", []string{key}, runs("--im-url", "http://im.example"), "--im-insecure"},
 		{"unknown region", []string{key}, runs("--im-url", "atlantis"), "--im-url"},
-		{"password in the URL", []string{key}, runs("--im-url", "https://u:"+testKey+"@im.example"), "--im-url"},
+		{"password in the URL", []string{key}, runs("--im-url", "https://u:"+clitest.TestKey+"@im.example"), "--im-url"},
 		{"unknown mechanism", []string{key}, runs("--sasl", "gssapi"), "--sasl"},
 		{"mechanism without a user", []string{key, "MARKREAD_SASL_PASSWORD=x"}, runs("--sasl", "plain"), "--sasl-user"},
 		{"mechanism without a password", []string{key}, runs("--sasl", "plain", "--sasl-user", "u"), "MARKREAD_SASL_PASSWORD"},
 		{"user without a mechanism", []string{key}, runs("--sasl-user", "u"), "--sasl-user"},
-		{"password twice", []string{key, "MARKREAD_SASL_PASSWORD=x", "MARKREAD_SASL_PASSWORD_FILE=" + file(t, "y")}, runs(), "MARKREAD_SASL_PASSWORD_FILE"},
+		{"password twice", []string{key, "MARKREAD_SASL_PASSWORD=x", "MARKREAD_SASL_PASSWORD_FILE=" + clitest.File(t, "y")}, runs(), "MARKREAD_SASL_PASSWORD_FILE"},
 		{"authority without TLS", []string{key}, runs("--tls-ca", "ca.pem"), "--tls-ca"},
 		{"authority that is not there", []string{key}, runs("--tls", "--tls-ca", "/no/such/ca.pem"), "--tls-ca"},
-		{"authority that is none", []string{key}, runs("--tls", "--tls-ca", file(t, "x")), "--tls-ca"},
+		{"authority that is none", []string{key}, runs("--tls", "--tls-ca", clitest.File(t, "x")), "--tls-ca"},
 		{"certificate without its key", []string{key}, runs("--tls", "--tls-cert", "c.pem"), "--tls-key"},
-		{"certificate that is none", []string{key}, runs("--tls", "--tls-cert", file(t, "x"), "--tls-key", file(t, "x")), "--tls-cert"},
+		{"certificate that is none", []string{key}, runs("--tls", "--tls-cert", clitest.File(t, "x"), "--tls-key", clitest.File(t, "x")), "--tls-cert"},
 		{"no attempts", []string{key}, runs("--attempts", "0"), "--attempts"},
 		{"no memory", []string{key}, runs("--max-pending", "0"), "--max-pending"},
 		{"no rejections allowed", []string{key}, runs("--max-rejected", "0"), "--max-rejected"},
@@ -112,8 +90,8 @@ func TestWrongUsage(t *testing.T) {
 		{"no commits", []string{key}, runs("--commit-every", "0s"), "--commit-every"},
 		{"admin port", []string{key}, runs("--admin-addr", "127.0.0.1"), "--admin-addr"},
 		{"admin port too large", []string{key}, runs("--admin-addr", "127.0.0.1:65536"), "--admin-addr"},
-		{"admin token with a space", []string{key, "MARKREAD_ADMIN_TOKEN=" + testKey + " "}, runs(), "MARKREAD_ADMIN_TOKEN"},
-		{"admin token twice", []string{key, "MARKREAD_ADMIN_TOKEN=x", "MARKREAD_ADMIN_TOKEN_FILE=" + file(t, "y")}, runs(), "MARKREAD_ADMIN_TOKEN_FILE"},
+		{"admin token with a space", []string{key, "MARKREAD_ADMIN_TOKEN=" + clitest.TestKey + " "}, runs(), "MARKREAD_ADMIN_TOKEN"},
+		{"admin token twice", []string{key, "MARKREAD_ADMIN_TOKEN=x", "MARKREAD_ADMIN_TOKEN_FILE=" + clitest.File(t, "y")}, runs(), "MARKREAD_ADMIN_TOKEN_FILE"},
 		{"log level", []string{key}, runs("--log-level", "loud"), "--log-level"},
 		{"log format", []string{key}, runs("--log-format", "xml"), "--log-format"},
 		{"value with line breaks", []string{key}, runs("--topic", "a\nb\rc\x1b[31m"), "--topic"},
@@ -148,7 +126,7 @@ func TestWrongUsage(t *testing.T) {
 		{"call: a flag of Kafka", []string{key}, []string{"call", "--im-app-id", "1", "--report", "a", "--peer", "b", "--topic", "t"}, "--topic"},
 		{"check: no key", nil, []string{"check", "--brokers", "k:1", "--im-app-id", "1"}, "MARKREAD_IM_KEY"},
 		{"check: a rule of the worker", []string{key, "MARKREAD_DRAIN_TIMEOUT=46s"}, []string{"check", "--brokers", "k:1", "--im-app-id", "1"}, "--drain-timeout (MARKREAD_DRAIN_TIMEOUT)"},
-		{"check: authority that is none", []string{key}, []string{"check", "--brokers", "k:1", "--im-app-id", "1", "--tls", "--tls-ca", file(t, "x")}, "--tls-ca"},
+		{"check: authority that is none", []string{key}, []string{"check", "--brokers", "k:1", "--im-app-id", "1", "--tls", "--tls-ca", clitest.File(t, "x")}, "--tls-ca"},
 		{"pause: no scheme", nil, []string{"pause", "--admin-url", "localhost:8780"}, "--admin-url"},
 		{"pause: address alone", nil, []string{"pause", "--admin-url", "127.0.0.1:8780"}, "such as http://127.0.0.1:8780"},
 		{"pause: port alone", nil, []string{"pause", "--admin-url", ":8780"}, "--admin-url"},
@@ -156,11 +134,11 @@ func TestWrongUsage(t *testing.T) {
 		{"pause: another scheme", nil, []string{"pause", "--admin-url", "ftp://localhost"}, "--admin-url"},
 		{"pause: no host", nil, []string{"pause", "--admin-url", "http://:8780"}, "--admin-url"},
 		{"pause: a query", nil, []string{"pause", "--admin-url", "http://localhost:8780?x=1"}, "--admin-url"},
-		{"pause: password in the URL", nil, []string{"pause", "--admin-url", "http://u:" + testKey + "@localhost:8780"}, "--admin-url"},
-		{"pause: password in no URL", nil, []string{"pause", "--admin-url", "u:" + testKey + "@[localhost"}, "--admin-url"},
-		{"pause: token in clear", []string{"MARKREAD_ADMIN_TOKEN=" + testKey}, []string{"pause", "--admin-url", "http://10.0.0.7:8780"}, "https"},
-		{"pause: token twice", []string{"MARKREAD_ADMIN_TOKEN=x", "MARKREAD_ADMIN_TOKEN_FILE=" + file(t, "y")}, []string{"pause"}, "MARKREAD_ADMIN_TOKEN_FILE"},
-		{"pause: token of two lines", []string{"MARKREAD_ADMIN_TOKEN=" + testKey + "\n" + testKey}, []string{"pause"}, "MARKREAD_ADMIN_TOKEN"},
+		{"pause: password in the URL", nil, []string{"pause", "--admin-url", "http://u:" + clitest.TestKey + "@localhost:8780"}, "--admin-url"},
+		{"pause: password in no URL", nil, []string{"pause", "--admin-url", "u:" + clitest.TestKey + "@[localhost"}, "--admin-url"},
+		{"pause: token in clear", []string{"MARKREAD_ADMIN_TOKEN=" + clitest.TestKey}, []string{"pause", "--admin-url", "http://10.0.0.7:8780"}, "https"},
+		{"pause: token twice", []string{"MARKREAD_ADMIN_TOKEN=x", "MARKREAD_ADMIN_TOKEN_FILE=" + clitest.File(t, "y")}, []string{"pause"}, "MARKREAD_ADMIN_TOKEN_FILE"},
+		{"pause: token of two lines", []string{"MARKREAD_ADMIN_TOKEN=" + clitest.TestKey + "\n" + clitest.TestKey}, []string{"pause"}, "MARKREAD_ADMIN_TOKEN"},
 		{"pause: a flag of resume", nil, []string{"pause", "--accept-rejections"}, "--accept-rejections"},
 		{"pause: a worker as an argument", nil, []string{"pause", "http://localhost:8780"}, "unexpected argument"},
 		{"resume: misspelt", nil, []string{"resume", "--accept-rejection"}, "--accept-rejections"},
@@ -175,9 +153,9 @@ func TestWrongUsage(t *testing.T) {
 		{"status: a flag of the worker", nil, []string{"status", "--brokers", "k:1", "--rate", "200"}, "--rate"},
 		{"status: it creates nothing", nil, []string{"status", "--brokers", "k:1", "--create-topics"}, "--create-topics"},
 		{"status: user without a mechanism", nil, []string{"status", "--brokers", "k:1", "--sasl-user", "u"}, "--sasl-user"},
-		{"status: authority that is none", nil, []string{"status", "--brokers", "k:1", "--tls", "--tls-ca", file(t, "x")}, "--tls-ca"},
+		{"status: authority that is none", nil, []string{"status", "--brokers", "k:1", "--tls", "--tls-ca", clitest.File(t, "x")}, "--tls-ca"},
 		{"status: address alone", nil, []string{"status", "--brokers", "k:1", "--admin-url", "127.0.0.1:8780"}, "--admin-url"},
-		{"status: token in clear", []string{"MARKREAD_ADMIN_TOKEN=" + testKey}, []string{"status", "--brokers", "k:1", "--admin-url", "http://10.0.0.7:8780"}, "--admin-url"},
+		{"status: token in clear", []string{"MARKREAD_ADMIN_TOKEN=" + clitest.TestKey}, []string{"status", "--brokers", "k:1", "--admin-url", "http://10.0.0.7:8780"}, "--admin-url"},
 		{"status: a group as an argument", nil, []string{"status", "--brokers", "k:1", "markread"}, "unexpected argument"},
 		{"status: misspelt", nil, []string{"status", "--brokers", "k:1", "--jason"}, "--jason"},
 		{"dev: traffic", nil, []string{"dev", "--traffic=-1"}, "--traffic"},
@@ -193,30 +171,30 @@ func TestWrongUsage(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			// A misspelt variable is there too: its warning must not become a second line.
 			r := try(t, append([]string{"MARKREAD_RATES=1"}, c.env...), "", c.args...)
-			if r.status != exitUsage {
-				t.Fatalf("exit status %d, stderr: %s", r.status, r.stderr)
+			if r.Status != ExitUsage {
+				t.Fatalf("exit status %d, stderr: %s", r.Status, r.Stderr)
 			}
-			if strings.Count(r.stderr, "\n") != 1 || !strings.HasSuffix(r.stderr, "\n") || !strings.HasPrefix(r.stderr, "markread: ") {
-				t.Errorf("not one line: %q", r.stderr)
+			if strings.Count(r.Stderr, "\n") != 1 || !strings.HasSuffix(r.Stderr, "\n") || !strings.HasPrefix(r.Stderr, "markread: ") {
+				t.Errorf("not one line: %q", r.Stderr)
 			}
-			if !strings.Contains(r.stderr, c.want) {
-				t.Errorf("%q does not name %s", r.stderr, c.want)
+			if !strings.Contains(r.Stderr, c.want) {
+				t.Errorf("%q does not name %s", r.Stderr, c.want)
 			}
 			// An event's flag that is wrong is named alone.
-			if own := regexp.MustCompile(`--(report|peer|read-time|event-time)`).FindAllString(r.stderr, -1); len(own) > 1 && !strings.Contains(r.stderr, "needs") && !strings.Contains(r.stderr, " is for ") {
-				t.Errorf("more than one flag is blamed: %q", r.stderr)
+			if own := regexp.MustCompile(`--(report|peer|read-time|event-time)`).FindAllString(r.Stderr, -1); len(own) > 1 && !strings.Contains(r.Stderr, "needs") && !strings.Contains(r.Stderr, " is for ") {
+				t.Errorf("more than one flag is blamed: %q", r.Stderr)
 			}
-			if strings.Contains(r.stderr, "header") {
-				t.Errorf("a flag is called a header: %q", r.stderr)
+			if strings.Contains(r.Stderr, "header") {
+				t.Errorf("a flag is called a header: %q", r.Stderr)
 			}
-			if r.stdout != "" {
-				t.Errorf("stdout: %q", r.stdout)
+			if r.Stdout != "" {
+				t.Errorf("stdout: %q", r.Stdout)
 			}
-			if strings.Contains(r.stderr, testKey) {
-				t.Errorf("the key is shown: %q", r.stderr)
+			if strings.Contains(r.Stderr, clitest.TestKey) {
+				t.Errorf("the key is shown: %q", r.Stderr)
 			}
-			if strings.ContainsAny(r.stderr, "\r\x1b") {
-				t.Errorf("raw control characters: %q", r.stderr)
+			if strings.ContainsAny(r.Stderr, "\r\x1b") {
+				t.Errorf("raw control characters: %q", r.Stderr)
 			}
 		})
 	}
@@ -241,9 +219,9 @@ func TestWordsOfWrongUsage(t *testing.T) {
 		{"MARKREAD_IM_TIMEOUT=10s", nil, "--drain-timeout 10s: must be at least --im-timeout (MARKREAD_IM_TIMEOUT) (10s) + 1s, so that calls that are out can end"},
 		{"MARKREAD_IM_URL=", nil, "--im-url (MARKREAD_IM_URL): "},
 	} {
-		r := try(t, []string{"MARKREAD_IM_KEY=" + testKey, c.env}, "", append([]string{"run", "--brokers", "k:1", "--im-app-id", "7"}, c.args...)...)
-		if r.status != exitUsage || !strings.HasPrefix(r.stderr, "markread: "+c.want) || (!strings.HasSuffix(c.want, " ") && r.stderr != "markread: "+c.want+"\n") {
-			t.Errorf("%s %v: %d %q, want %q", c.env, c.args, r.status, r.stderr, c.want)
+		r := try(t, []string{"MARKREAD_IM_KEY=" + clitest.TestKey, c.env}, "", append([]string{"run", "--brokers", "k:1", "--im-app-id", "7"}, c.args...)...)
+		if r.Status != ExitUsage || !strings.HasPrefix(r.Stderr, "markread: "+c.want) || (!strings.HasSuffix(c.want, " ") && r.Stderr != "markread: "+c.want+"\n") {
+			t.Errorf("%s %v: %d %q, want %q", c.env, c.args, r.Status, r.Stderr, c.want)
 		}
 	}
 }
@@ -260,47 +238,47 @@ func TestHelp(t *testing.T) {
 	}
 	for _, args := range lines {
 		r := try(t, nil, "", args...)
-		if r.status != ExitOK || r.stderr != "" || !strings.HasPrefix(r.stdout, "Usage: markread") {
-			t.Errorf("%v: status %d, stderr %q, stdout %q", args, r.status, r.stderr, r.stdout)
+		if r.Status != ExitOK || r.Stderr != "" || !strings.HasPrefix(r.Stdout, "Usage: markread") {
+			t.Errorf("%v: status %d, stderr %q, stdout %q", args, r.Status, r.Stderr, r.Stdout)
 		}
-		if lines := strings.Count(r.stdout, "\n"); lines > 95 { // check has all flags of run
+		if lines := strings.Count(r.Stdout, "\n"); lines > 95 { // check has all flags of run
 			t.Errorf("%v: %d lines are no short help", args, lines)
 		}
 		name, _, _ := strings.Cut(strings.Join(args, " "), " -")
-		if !strings.HasPrefix(name, "-") && !strings.Contains(r.stdout, "    markread "+name) {
-			t.Errorf("%v: no example in %s", args, r.stdout)
+		if !strings.HasPrefix(name, "-") && !strings.Contains(r.Stdout, "    markread "+name) {
+			t.Errorf("%v: no example in %s", args, r.Stdout)
 		}
 	}
 	r := try(t, nil, "", "run", "--help")
 	for _, want := range []string{"MARKREAD_IM_URL", "--rate=200", "mark-read-dead-letters"} {
-		if !strings.Contains(r.stdout, want) {
+		if !strings.Contains(r.Stdout, want) {
 			t.Errorf("run --help does not show %s", want)
 		}
 	}
-	if r := try(t, nil, "", "emit", "--help"); strings.Contains(r.stdout, "MARKREAD_REPORT") {
+	if r := try(t, nil, "", "emit", "--help"); strings.Contains(r.Stdout, "MARKREAD_REPORT") {
 		t.Error("a command's own flag claims to have a variable")
 	}
 }
 
 func TestVersion(t *testing.T) {
 	r := try(t, nil, "", "version")
-	if r.status != ExitOK || r.stderr != "" || !strings.HasPrefix(r.stdout, "markread ") || !strings.Contains(r.stdout, "commit ") || !strings.Contains(r.stdout, "go1.") {
+	if r.Status != ExitOK || r.Stderr != "" || !strings.HasPrefix(r.Stdout, "markread ") || !strings.Contains(r.Stdout, "commit ") || !strings.Contains(r.Stdout, "go1.") {
 		t.Errorf("%+v", r)
 	}
 }
 
 func TestUnknownVariablesAreOneWarningEach(t *testing.T) {
-	r := try(t, []string{"MARKREAD_RATES=1", "MARKREAD_TOPICS=2", "MARKREAD_REPORT=x", "MARKREAD_RATE=200", "MARKREAD_TOPIC=t", "MARKREAD_IM_KEY=" + testKey,
+	r := try(t, []string{"MARKREAD_RATES=1", "MARKREAD_TOPICS=2", "MARKREAD_REPORT=x", "MARKREAD_RATE=200", "MARKREAD_TOPIC=t", "MARKREAD_IM_KEY=" + clitest.TestKey,
 		"MARKREAD_IM_KEY_FILE=", "MARKREAD_ADMIN_TOKEN_FILE=", "OTHER_RATES=1"}, "", "version")
-	if r.status != ExitOK || strings.Count(r.stderr, "\n") != 3 {
-		t.Fatalf("%d\n%s", r.status, r.stderr)
+	if r.Status != ExitOK || strings.Count(r.Stderr, "\n") != 3 {
+		t.Fatalf("%d\n%s", r.Status, r.Stderr)
 	}
 	for _, want := range []string{"MARKREAD_RATES", "MARKREAD_TOPICS", "MARKREAD_REPORT"} {
-		if strings.Count(r.stderr, `"`+want+`"`) != 1 {
-			t.Errorf("no warning of %s: %s", want, r.stderr)
+		if strings.Count(r.Stderr, `"`+want+`"`) != 1 {
+			t.Errorf("no warning of %s: %s", want, r.Stderr)
 		}
 	}
-	if strings.Contains(r.stderr, testKey) {
+	if strings.Contains(r.Stderr, clitest.TestKey) {
 		t.Error("the key is shown")
 	}
 }
@@ -309,9 +287,42 @@ func TestUnknownVariablesAreOneWarningEach(t *testing.T) {
 func TestStopBeforeStart(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	var stdout, stderr buffer
+	var stdout, stderr clitest.Buffer
 	status := Run(ctx, []string{"sandbox", "--addr", "127.0.0.1:0"}, nil, strings.NewReader(""), &stdout, &stderr)
 	if status != ExitOK {
 		t.Errorf("status %d: %s", status, &stderr)
+	}
+}
+
+func TestSignals(t *testing.T) {
+	for name, c := range map[string]struct {
+		at      []time.Duration // of the signals
+		stopped bool            // the context has ended
+		exited  bool            // the process was to end at once
+	}{
+		"none":                               {},
+		"one":                                {at: []time.Duration{time.Second}, stopped: true},
+		"one that comes twice":               {at: []time.Duration{0, 50 * time.Millisecond}, stopped: true},
+		"two":                                {at: []time.Duration{0, 100 * time.Millisecond}, stopped: true, exited: true},
+		"one that comes twice, and a second": {at: []time.Duration{0, 0, time.Hour}, stopped: true, exited: true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			signals := make(chan os.Signal, 4)
+			exited := false
+			ctx, stop := watch(t.Context(), signals, func() { exited = true })
+			begin := time.Now()
+			for _, at := range c.at {
+				time.Sleep(at - time.Since(begin))
+				signals <- syscall.SIGTERM
+				synctest.Wait()
+			}
+			if (ctx.Err() != nil) != c.stopped || exited != c.exited {
+				t.Errorf("%s: stopped %v, exited %v", name, ctx.Err() != nil, exited)
+			}
+			stop()
+			if ctx.Err() == nil {
+				t.Errorf("%s: stop does not end the context", name)
+			}
+		})
 	}
 }

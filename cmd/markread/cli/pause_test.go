@@ -19,6 +19,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"markread/cmd/markread/app"
+	"markread/cmd/markread/cli/clitest"
 	"markread/cmd/markread/cli/config"
 	"markread/imclient"
 	"markread/worker/console"
@@ -112,7 +113,7 @@ func TestPauseAndResume(t *testing.T) {
 		for _, token := range []string{"", testToken} {
 			worker := &held{holds: slices.Clone(c.worker.holds), unready: c.worker.unready}
 			r := try(t, []string{"MARKREAD_ADMIN_TOKEN=" + token}, "", append(c.args, "--admin-url", adminOf(t, worker, token))...)
-			if r.status != ExitOK || r.stderr != "" || r.stdout != c.want || worker.accepted != c.accepted || worker.is("paused") != (c.args[0] == "pause") {
+			if r.Status != ExitOK || r.Stderr != "" || r.Stdout != c.want || worker.accepted != c.accepted || worker.is("paused") != (c.args[0] == "pause") {
 				t.Errorf("%s, token %q: %+v\nheld: %v, accepted: %v", name, token, r, worker.Held(), worker.accepted)
 			}
 		}
@@ -123,11 +124,11 @@ func TestPauseAndResume(t *testing.T) {
 func TestPauseOrResumeInVain(t *testing.T) {
 	worker := &held{stubborn: true}
 	at := adminOf(t, worker, "")
-	if r := try(t, nil, "", "pause", "--admin-url", at); r.status != ExitFailed || r.stdout != "" || !strings.Contains(r.stderr, "not paused") {
+	if r := try(t, nil, "", "pause", "--admin-url", at); r.Status != ExitFailed || r.Stdout != "" || !strings.Contains(r.Stderr, "not paused") {
 		t.Errorf("%+v", r)
 	}
 	worker.holds = []console.Hold{{Reason: "paused", Since: heldSince}}
-	if r := try(t, nil, "", "resume", "--admin-url", at); r.status != ExitFailed || r.stdout != "" || !strings.Contains(r.stderr, "not resumed") {
+	if r := try(t, nil, "", "resume", "--admin-url", at); r.Status != ExitFailed || r.Stdout != "" || !strings.Contains(r.Stderr, "not resumed") {
 		t.Errorf("%+v", r)
 	}
 }
@@ -135,8 +136,8 @@ func TestPauseOrResumeInVain(t *testing.T) {
 // The token is in the file; the URL may end with a slash.
 func TestPauseWithTokenFile(t *testing.T) {
 	worker := &held{}
-	r := try(t, []string{"MARKREAD_ADMIN_TOKEN_FILE=" + file(t, testToken+"\n")}, "", "pause", "--admin-url", adminOf(t, worker, testToken)+"/")
-	if r.status != ExitOK || !worker.is("paused") {
+	r := try(t, []string{"MARKREAD_ADMIN_TOKEN_FILE=" + clitest.File(t, testToken+"\n")}, "", "pause", "--admin-url", adminOf(t, worker, testToken)+"/")
+	if r.Status != ExitOK || !worker.is("paused") {
 		t.Errorf("%+v", r)
 	}
 }
@@ -195,11 +196,11 @@ func TestCommandsThatDoNotArrive(t *testing.T) {
 		"a redirect":           {token, answers(307, "Location: "+elsewhere.URL, ""), "sends elsewhere"},
 	} {
 		r := try(t, []string{c.env}, "", "pause", "--admin-url", c.url)
-		if r.status != ExitFailed || r.stdout != "" || strings.Count(r.stderr, "\n") != 1 || !strings.Contains(strings.ReplaceAll(r.stderr, `\"`, `"`), c.want) {
+		if r.Status != ExitFailed || r.Stdout != "" || strings.Count(r.Stderr, "\n") != 1 || !strings.Contains(strings.ReplaceAll(r.Stderr, `\"`, `"`), c.want) {
 			t.Errorf("%s: %+v, want %s", name, r, c.want)
 		}
-		if strings.Contains(r.stderr, testToken) || strings.Contains(r.stderr, "\x1b") {
-			t.Errorf("%s: the token or an escape is shown: %s", name, r.stderr)
+		if strings.Contains(r.Stderr, testToken) || strings.Contains(r.Stderr, "\x1b") {
+			t.Errorf("%s: the token or an escape is shown: %s", name, r.Stderr)
 		}
 	}
 	if followed.Load() != 0 {

@@ -17,7 +17,9 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"markread/cmd/markread/cli/clitest"
 	"markread/cmd/markread/cli/config"
+	"markread/cmd/markread/cli/terminal"
 	"markread/consumer/printable"
 )
 
@@ -43,7 +45,7 @@ func hostile() []string {
 		add("a" + string(r) + "b")
 	}
 	add("\x1b[2J\x1b[H", "\x1b[31mred\x1b[0m", "\x1b]0;title\x07", "\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "\x1b]52;c;cm0=\x07", "\x1bP$q\x1b\\",
-		"\x9b2J", "\u009b2J", "\u009d0;t\u009c", "\x1b[?1049h", "\x1bc", wipe, wipe+"markread: all is well", "a\r\nINF forged", "a\nmarkread: forged",
+		"\x9b2J", "\u009b2J", "\u009d0;t\u009c", "\x1b[?1049h", "\x1bc", terminal.Wipe, terminal.Wipe+"markread: all is well", "a\r\nINF forged", "a\nmarkread: forged",
 		"\xff\xfe", "\xc0\xaf", "\xed\xa0\x80", "half \xe6\xbc", strings.Repeat("\x1b[1m", 500), strings.Repeat("\u202e", 500), strings.Repeat("x", 5000))
 	random := rand.New(rand.NewPCG(1, 2))
 	for len(all) < 200 {
@@ -84,7 +86,7 @@ func steers(text string) string {
 // Whatever arguments, variables, file names, cells and lines hold, what commands write is harmless.
 func TestHostileTextInCommands(t *testing.T) {
 	folder := t.TempDir()
-	key := "MARKREAD_IM_KEY=" + testKey
+	key := "MARKREAD_IM_KEY=" + clitest.TestKey
 	for i, text := range hostile() {
 		quoted, _ := json.Marshal(text) // a string can't fail
 		cell := `"` + strings.ReplaceAll(text, `"`, `""`) + `"`
@@ -94,8 +96,8 @@ func TestHostileTextInCommands(t *testing.T) {
 		if err := os.WriteFile(name, []byte(table), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		wrongHeader := file(t, cell+",Report_Account,Peer_Accounts\n")
-		badTime := file(t, "Report_Account,Peer_Account,read time"+strings.NewReplacer("\n", "", "\r", "", ",", "", `"`, "").Replace(text)+"\na,b,7\n")
+		wrongHeader := clitest.File(t, cell+",Report_Account,Peer_Accounts\n")
+		badTime := clitest.File(t, "Report_Account,Peer_Account,read time"+strings.NewReplacer("\n", "", "\r", "", ",", "", `"`, "").Replace(text)+"\na,b,7\n")
 		rejects := filepath.Join(folder, fmt.Sprint("rejects", i))
 		for j, run := range []struct {
 			env   []string
@@ -128,11 +130,11 @@ func TestHostileTextInCommands(t *testing.T) {
 				continue
 			}
 			got := try(t, run.env, run.stdin, run.args...)
-			if c := steers(got.stdout + got.stderr); c != "" {
-				t.Fatalf("%q: %q shows %s:\n%q\n%q", text, run.args, c, got.stdout, got.stderr)
+			if c := steers(got.Stdout + got.Stderr); c != "" {
+				t.Fatalf("%q: %q shows %s:\n%q\n%q", text, run.args, c, got.Stdout, got.Stderr)
 			}
-			if lines := strings.Count(got.stderr, "\n"); got.status == exitUsage && lines != 1 {
-				t.Fatalf("%q: %q ends with %d lines:\n%s", text, run.args, lines, got.stderr)
+			if lines := strings.Count(got.Stderr, "\n"); got.Status == ExitUsage && lines != 1 {
+				t.Fatalf("%q: %q ends with %d lines:\n%s", text, run.args, lines, got.Stderr)
 			}
 		}
 		if kept, err := os.ReadFile(rejects); err == nil && steers(string(kept)) != "" {
@@ -144,7 +146,7 @@ func TestHostileTextInCommands(t *testing.T) {
 
 // Dead letters may hold anything that somebody wrote to an event topic, or to their own.
 func TestHostileTextInDeadLetters(t *testing.T) {
-	b := embedded(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
+	b := clitest.Embedded(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
 	client, err := kgo.NewClient(kgo.SeedBrokers(b.Addr()), kgo.DefaultProduceTopic("mark-read-dead-letters"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
 		t.Fatal(err)
@@ -166,19 +168,19 @@ func TestHostileTextInDeadLetters(t *testing.T) {
 	if err := client.ProduceSync(t.Context(), records...).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
-	show := func(args ...string) result {
+	show := func(args ...string) clitest.Result {
 		t.Helper()
 		r := try(t, nil, "", append(args, "--brokers", b.Addr())...)
-		if c := steers(r.stdout + r.stderr); c != "" {
-			t.Fatalf("%q shows %s:\n%q\n%q", args, c, r.stdout, r.stderr)
+		if c := steers(r.Stdout + r.Stderr); c != "" {
+			t.Fatalf("%q shows %s:\n%q\n%q", args, c, r.Stdout, r.Stderr)
 		}
 		return r
 	}
-	if r := show("dead-letters", "ls"); !strings.Contains(r.stdout, ": 200 open") {
+	if r := show("dead-letters", "ls"); !strings.Contains(r.Stdout, ": 200 open") {
 		t.Errorf("%+v", r)
 	}
 	values := map[string]bool{}
-	for line := range strings.Lines(show("dead-letters", "ls", "--json").stdout) {
+	for line := range strings.Lines(show("dead-letters", "ls", "--json").Stdout) {
 		var l struct{ Message, Value string }
 		if err := json.Unmarshal([]byte(line), &l); err != nil {
 			t.Fatalf("%v: %s", err, line)
@@ -221,16 +223,16 @@ func TestHostileTextOfServers(t *testing.T) {
 			for _, args := range [][]string{
 				{"call", "--im-url", s.URL, "--im-app-id", "1", "--report", "a", "--peer", "b"}, {"pause", "--admin-url", s.URL},
 			} {
-				r := try(t, []string{"MARKREAD_IM_KEY=" + testKey}, "", args...)
-				if c := steers(r.stdout + r.stderr); c != "" {
-					t.Fatalf("%q, answered with %q, shows %s:\n%q\n%q", args, answer, c, r.stdout, r.stderr)
+				r := try(t, []string{"MARKREAD_IM_KEY=" + clitest.TestKey}, "", args...)
+				if c := steers(r.Stdout + r.Stderr); c != "" {
+					t.Fatalf("%q, answered with %q, shows %s:\n%q\n%q", args, answer, c, r.Stdout, r.Stderr)
 				}
 			}
 		}
 	}
 	answer = "\x1b[31mno broker\u202e"
-	if r := try(t, nil, "", "dead-letters", "ls", "--brokers", at); steers(r.stdout+r.stderr) != "" {
-		t.Errorf("%q", r.stderr)
+	if r := try(t, nil, "", "dead-letters", "ls", "--brokers", at); steers(r.Stdout+r.Stderr) != "" {
+		t.Errorf("%q", r.Stderr)
 	}
 }
 
@@ -265,7 +267,7 @@ func TestHostileTextInTheLog(t *testing.T) {
 func TestOwnControlSequences(t *testing.T) {
 	var out bytes.Buffer
 	stream := &printable.Writer{Out: &out}
-	if screen(stream) != &out || screen(&out) != &out {
+	if terminal.Screen(stream) != &out || terminal.Screen(&out) != &out {
 		t.Error("not the stream itself")
 	}
 	tty, err := os.Open("/dev/ptmx")
@@ -273,7 +275,7 @@ func TestOwnControlSequences(t *testing.T) {
 		t.Skip(err)
 	}
 	defer tty.Close()
-	if !isTerminal(tty) || !isTerminal(&printable.Writer{Out: tty}) || isTerminal(stream) {
+	if !terminal.Is(tty) || !terminal.Is(&printable.Writer{Out: tty}) || terminal.Is(stream) {
 		t.Error("a terminal is one, filtered or not")
 	}
 }
@@ -293,10 +295,10 @@ func TestHostileTextInAQuestion(t *testing.T) {
 func TestHostileTextInATable(t *testing.T) {
 	for _, text := range hostile() {
 		var out bytes.Buffer
-		table := newTable(&printable.Writer{Out: &out})
-		table.line("a", text, "z")
-		table.head("%s", text)
-		if err := table.end(); err != nil || steers(out.String()) != "" || strings.Count(out.String(), "\n") != 2 {
+		table := terminal.NewTable(&printable.Writer{Out: &out})
+		table.Line("a", text, "z")
+		table.Head("%s", text)
+		if err := table.End(); err != nil || steers(out.String()) != "" || strings.Count(out.String(), "\n") != 2 {
 			t.Errorf("%q: %q, %v", text, out.String(), err)
 		}
 	}

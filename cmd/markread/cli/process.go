@@ -15,26 +15,32 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
+	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"markread/cmd/markread/app"
 	"markread/cmd/markread/cli/config"
+	"markread/cmd/markread/cli/terminal"
 	"markread/consumer/printable"
 	"markread/worker/format"
+
+	"github.com/rs/zerolog"
 )
 
 // Exit statuses.
 const (
 	ExitOK       = 0
 	ExitFailed   = 1
-	exitUsage    = 2
-	exitRejected = 3
+	ExitUsage    = 2
+	ExitRejected = 3
 )
 
 // forcedStop says what the second signal leaves behind, if that can be written within a moment.
 func forcedStop(stderr io.Writer) {
-	within(flushLimit, func() {
+	terminal.Within(terminal.FlushLimit, func() {
 		fmt.Fprintln(stderr, "markread: stopped at once: what was under way may be done or not, and was not waited for")
 	})
 }
@@ -65,10 +71,10 @@ func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 		return ExitOK
 	case errors.As(err, &usage):
 		fmt.Fprintf(p.stderr, "markread: %s\n", format.Line(p.env.Explain(usage.Error())))
-		return exitUsage
+		return ExitUsage
 	case errors.As(err, &rejected):
 		p.log.Warn().Msg(format.Line(err.Error()))
-		return exitRejected
+		return ExitRejected
 	default:
 		p.log.Error().Msg(format.Line(err.Error()))
 		return ExitFailed
@@ -95,7 +101,7 @@ type process struct {
 	env            config.Environment
 	stdin          io.Reader
 	stdout, stderr io.Writer
-	log            logger
+	log            zerolog.Logger
 	endLog         func() error // writes what is queued of the log; nil: nothing is
 }
 
@@ -110,3 +116,94 @@ type command interface {
 type rejectedError struct{ text string }
 
 func (e *rejectedError) Error() string { return e.text }
+
+// UntilSignal returns a context that ends at the first SIGINT or SIGTERM, and at SIGHUP unless that is ignored, as nohup(1) has it. A second signal
+// ends the process. The function that it returns ends the context and the watch.
+func UntilSignal(parent context.Context) (context.Context, func()) {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(signals, syscall.SIGHUP)
+	}
+	return watch(parent, signals, func() {
+		forcedStop(os.Stderr)
+		os.Exit(ExitFailed)
+	})
+}
+
+// sameSignal is how long after the first signal another one counts as the same: some supervisors, timeout(1) among them, signal a process
+// and then its group.
+const sameSignal = 100 * time.Millisecond
+
+// watch returns a context that ends at the first signal. The second one calls exit: a person who asks twice does not want to wait for
+// calls that are still out. The function that it returns ends the context and the watch.
+func watch(parent context.Context, signals <-chan os.Signal, exit func()) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(parent)
+	done := make(chan struct{})
+	go func() {
+		select {
+		case <-signals:
+		case <-done:
+			return
+		}
+		cancel()
+		for first := time.Now(); ; {
+			select {
+			case <-signals:
+			case <-done:
+				return
+			}
+			if time.Since(first) >= sameSignal {
+				exit()
+				return
+			}
+		}
+	}()
+	return ctx, func() { cancel(); close(done) }
+}
+
+// begin sets up the log as configured and warns of variables. Commands call it when their configuration is known to be
+// right, so that wrong usage stays one line.
+func (p *process) begin(f config.LogFlags) {
+	p.log = p.newLogger(f)
+	p.env.WarnOfVariables(p.log)
+}
+
+// newLogger writes to standard error.
+func (p *process) newLogger(f config.LogFlags) zerolog.Logger {
+	return terminal.NewLog(zerolog.SyncWriter(p.logOutput(f)), f.LogLevel)
+}
+
+// logOutput is standard error: text on a terminal or when asked for, else JSON.
+func (p *process) logOutput(f config.LogFlags) io.Writer {
+	if f.LogFormat == "console" || (f.LogFormat == "" && terminal.Is(p.stderr)) {
+		_, noColor := p.env.Values["NO_COLOR"]
+		return terminal.LogAsText(p.stderr, noColor)
+	}
+	return p.stderr
+}
+
+// takeStandardLog sends what libraries write to the standard logger to the program's log, without secrets: net/http prints there what a
+// server sends on an idle connection. mask may be nil.
+func (p *process) takeStandardLog(mask func(string) string) {
+	log.SetFlags(0)
+	log.SetOutput(app.StandardLog{Log: p.log, Mask: mask})
+}
+
+// beginService is [process.begin] for a command that runs until it is stopped. Its log lines are
+// queued, so that calls and heartbeats never wait for whoever reads standard error: a pager that
+// was left open, a full disk behind a pipe. Other commands write their lines themselves: they are
+// few, and the last one, why the command failed, must not be lost.
+func (p *process) beginService(f config.LogFlags) {
+	p.log, p.endLog = terminal.QueuedLog(p.logOutput(f), f.LogLevel)
+	p.env.WarnOfVariables(p.log)
+}
+
+// flushLog writes the queued lines, if there is a queue, within [flushLimit]. What is logged after
+// it is lost.
+func (p *process) flushLog() {
+	if p.endLog == nil {
+		return
+	}
+	terminal.Within(terminal.FlushLimit, func() { _ = p.endLog() }) // it has no error
+}

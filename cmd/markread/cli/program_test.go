@@ -1,13 +1,13 @@
 package cli
 
 import (
+	"os"
 	"testing"
 
-	"github.com/rogpeppe/go-internal/testscript"
+	"markread/cmd/markread/cli/clitest"
 )
 
-// TestMain lets this binary also be the program, for the transcripts.
 func TestMain(m *testing.M) {
-	sideBySide()
-	testscript.Main(m, programs)
+	clitest.SideBySide()
+	os.Exit(m.Run())
 }

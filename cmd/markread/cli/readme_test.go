@@ -22,6 +22,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/segmentio/kafka-go"
 
+	"markread/cmd/markread/cli/clitest"
 	"markread/cmd/markread/cli/config"
 )
 
@@ -233,14 +234,14 @@ func TestReadmeGoExample(t *testing.T) {
 		}
 	}
 
-	b := embedded(t, "mark-read")
+	b := clitest.Embedded(t, "mark-read")
 	w := newWriter(b.Addr())
 	defer w.Close()
 	at := time.Now().Add(-time.Minute).Truncate(time.Millisecond)
 	if err := markRead(t.Context(), w, "alice", "bob", at); err != nil {
 		t.Fatal(err)
 	}
-	if r := try(t, nil, "", "emit", "--brokers", b.Addr(), "--report", "alice", "--peer", "bob"); r.status != ExitOK {
+	if r := try(t, nil, "", "emit", "--brokers", b.Addr(), "--report", "alice", "--peer", "bob"); r.Status != ExitOK {
 		t.Fatalf("%+v", r)
 	}
 	for p := range 2 {

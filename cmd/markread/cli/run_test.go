@@ -1,74 +1,44 @@
 package cli
 
 import (
-	"encoding/json"
 	"strings"
 	"testing"
 
-	"markread/consumer/broker"
+	"markread/cmd/markread/cli/clitest"
 )
-
-// beginWorker begins `markread run` against a broker and an IM server and returns it with the address of its admin server.
-func beginWorker(t *testing.T, brokers, im string, extra ...string) (*running, string) {
-	t.Helper()
-	r := begin(t, []string{"MARKREAD_IM_KEY=" + testKey},
-		append([]string{"run", "--brokers", brokers, "--im-url", im, "--im-app-id", "1400000000", "--admin-addr", "127.0.0.1:0"}, extra...)...)
-	return r, r.found(t, `"addr":"(127\.0\.0\.1:\d+)"`)
-}
-
-func embedded(t *testing.T, topics ...string) *broker.Broker {
-	t.Helper()
-	b, err := broker.Start(broker.Options{Topics: topics, Partitions: 2})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(b.Close)
-	return b
-}
-
-// lastLine is the last line of a log, which must be an error.
-func lastLine(t *testing.T, log string) string {
-	t.Helper()
-	lines := strings.Split(strings.TrimSpace(log), "\n")
-	var last struct{ Level, Message string }
-	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &last); err != nil || last.Level != "error" || strings.Count(log, `"level":"error"`) != 1 {
-		t.Errorf("the log does not end with its one error: %s", log)
-	}
-	return last.Message
-}
 
 // Brokers that can't be reached are waited for: the admin server is up, the worker is alive and not ready, and it stops cleanly.
 func TestRunWaitsForBrokers(t *testing.T) {
-	noLeaks(t)
+	clitest.NoLeaks(t)
 	_, im := server(t)
 	r, admin := beginWorker(t, "127.0.0.1:1", im)
-	if got := fetch(t, "http://"+admin+"/readyz"); !strings.Contains(got, `"ready":false`) {
+	if got := clitest.Fetch(t, "http://"+admin+"/readyz"); !strings.Contains(got, `"ready":false`) {
 		t.Errorf("/readyz: %s", got)
 	}
-	if got := fetch(t, "http://"+admin+"/healthz"); got != "ok\n" {
+	if got := clitest.Fetch(t, "http://"+admin+"/healthz"); got != "ok\n" {
 		t.Errorf("/healthz: %s", got)
 	}
-	r.found(t, `(no Kafka broker of --brokers can be reached)`)
-	if status := r.stopped(); status != ExitOK {
+	r.Found(t, `(no Kafka broker of --brokers can be reached)`)
+	if status := r.Stopped(); status != ExitOK {
 		t.Errorf("stop: %d", status)
 	}
 }
 
 func TestRunNeedsItsTopics(t *testing.T) {
 	_, im := server(t)
-	b := embedded(t, "mark-read", "mark-read-backfill")
+	b := clitest.Embedded(t, "mark-read", "mark-read-backfill")
 	r, _ := beginWorker(t, b.Addr(), im)
-	<-r.done
-	if last := lastLine(t, r.stderr.String()); r.status != ExitFailed || !strings.Contains(last, "mark-read-dead-letters") || !strings.Contains(last, "--create-topics") {
-		t.Errorf("%d: %s", r.status, last)
+	<-r.Done
+	if last := clitest.LastLine(t, r.Stderr.String()); r.Status != ExitFailed || !strings.Contains(last, "mark-read-dead-letters") || !strings.Contains(last, "--create-topics") {
+		t.Errorf("%d: %s", r.Status, last)
 	}
 
 	r, admin := beginWorker(t, b.Addr(), im, "--create-topics")
-	until(t, "readiness", func() bool { return strings.Contains(fetch(t, "http://"+admin+"/readyz"), `"ready":true`) })
-	if status := r.stopped(); status != ExitOK {
+	clitest.Until(t, "readiness", func() bool { return strings.Contains(clitest.Fetch(t, "http://"+admin+"/readyz"), `"ready":true`) })
+	if status := r.Stopped(); status != ExitOK {
 		t.Errorf("stop: %d", status)
 	}
-	if strings.Contains(r.stdout.String()+r.stderr.String(), testKey) {
+	if strings.Contains(r.Stdout.String()+r.Stderr.String(), clitest.TestKey) {
 		t.Error("the key is shown")
 	}
 }
@@ -76,24 +46,24 @@ func TestRunNeedsItsTopics(t *testing.T) {
 // A refused authentication does not mend itself: 1 at once, with a line that says what.
 func TestRunWithRefusedAuthentication(t *testing.T) {
 	_, im := server(t)
-	b := embedded(t) // which knows no users
-	r := begin(t, []string{"MARKREAD_IM_KEY=" + testKey, "MARKREAD_SASL_PASSWORD=canary-password"}, "run", "--brokers", b.Addr(), "--im-url", im,
+	b := clitest.Embedded(t) // which knows no users
+	r := begin(t, []string{"MARKREAD_IM_KEY=" + clitest.TestKey, "MARKREAD_SASL_PASSWORD=canary-password"}, "run", "--brokers", b.Addr(), "--im-url", im,
 		"--im-app-id", "1400000000", "--admin-addr", "127.0.0.1:0", "--sasl", "plain", "--sasl-user", "mallory")
-	<-r.done
-	if last := lastLine(t, r.stderr.String()); r.status != ExitFailed || !strings.Contains(last, "--sasl-user") {
-		t.Errorf("%d: %s", r.status, last)
+	<-r.Done
+	if last := clitest.LastLine(t, r.Stderr.String()); r.Status != ExitFailed || !strings.Contains(last, "--sasl-user") {
+		t.Errorf("%d: %s", r.Status, last)
 	}
-	if strings.Contains(r.stderr.String(), "canary-password") {
+	if strings.Contains(r.Stderr.String(), "canary-password") {
 		t.Error("the password is shown")
 	}
 }
 
 // A password that nothing uses is probably meant to be used.
 func TestPasswordWithoutMechanism(t *testing.T) {
-	b := embedded(t, "mark-read")
+	b := clitest.Embedded(t, "mark-read")
 	r := try(t, []string{"MARKREAD_SASL_PASSWORD=canary-password"}, "", "emit", "--brokers", b.Addr(), "--report", "a", "--peer", "b")
-	if r.status != ExitOK || strings.Count(r.stderr, "\n") != 1 || !strings.Contains(r.stderr, "MARKREAD_SASL_PASSWORD") || !strings.Contains(r.stderr, "--sasl") ||
-		strings.Contains(r.stderr, "canary") {
+	if r.Status != ExitOK || strings.Count(r.Stderr, "\n") != 1 || !strings.Contains(r.Stderr, "MARKREAD_SASL_PASSWORD") || !strings.Contains(r.Stderr, "--sasl") ||
+		strings.Contains(r.Stderr, "canary") {
 		t.Errorf("%+v", r)
 	}
 }
@@ -101,13 +71,13 @@ func TestPasswordWithoutMechanism(t *testing.T) {
 // The admin token guards the console of run.
 func TestRunWithAdminToken(t *testing.T) {
 	_, im := server(t)
-	r := begin(t, []string{"MARKREAD_IM_KEY=" + testKey, "MARKREAD_ADMIN_TOKEN_FILE=" + file(t, "canary-token\n")}, "run", "--brokers", "127.0.0.1:1",
+	r := begin(t, []string{"MARKREAD_IM_KEY=" + clitest.TestKey, "MARKREAD_ADMIN_TOKEN_FILE=" + clitest.File(t, "canary-token\n")}, "run", "--brokers", "127.0.0.1:1",
 		"--im-url", im, "--im-app-id", "1400000000", "--admin-addr", "127.0.0.1:0", "--log-format", "console")
-	admin := r.found(t, `addr=(127\.0\.0\.1:\d+)`)
-	if got := fetch(t, "http://"+admin+"/api/state"); !strings.Contains(got, "401") {
+	admin := r.Found(t, `addr=(127\.0\.0\.1:\d+)`)
+	if got := clitest.Fetch(t, "http://"+admin+"/api/state"); !strings.Contains(got, "401") {
 		t.Errorf("without the token: %s", got)
 	}
-	if status := r.stopped(); status != ExitOK {
+	if status := r.Stopped(); status != ExitOK {
 		t.Errorf("stop: %d", status)
 	}
 }

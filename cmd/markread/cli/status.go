@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"markread/cmd/markread/cli/config"
+	"markread/cmd/markread/cli/terminal"
 	"markread/consumer/kafkaclient"
 	"markread/worker/console"
 	"markread/worker/groupstatus"
@@ -67,7 +68,7 @@ func (c *statusCommand) run(ctx context.Context, p *process) error {
 	defer kafka.Close()
 	report := groupstatus.Run(ctx, groupstatus.Options{
 		Kafka: kafka, Worker: worker, Group: c.Group, Topics: c.Topics(), MaxReplays: c.MaxReplays,
-		Reading: newProgress(p.stderr, "reading the dead letters").reading,
+		Reading: terminal.NewProgress(p.stderr, "reading the dead letters").Reading,
 	})
 	if ctx.Err() != nil {
 		return errors.New("interrupted")

@@ -20,6 +20,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
 
+	"markread/cmd/markread/cli/clitest"
 	"markread/consumer/broker"
 	"markread/consumer/deadletter"
 	"markread/consumer/event"
@@ -31,11 +32,11 @@ import (
 func statusOf(t *testing.T, args ...string) (r groupstatus.Report) {
 	t.Helper()
 	got := try(t, nil, "", append([]string{"status", "--json"}, args...)...)
-	if got.status != ExitOK || got.stderr != "" {
+	if got.Status != ExitOK || got.Stderr != "" {
 		t.Fatalf("%+v", got)
 	}
-	if err := json.Unmarshal([]byte(got.stdout), &r); err != nil {
-		t.Fatalf("%v: %s", err, got.stdout)
+	if err := json.Unmarshal([]byte(got.Stdout), &r); err != nil {
+		t.Fatalf("%v: %s", err, got.Stdout)
 	}
 	return r
 }
@@ -72,8 +73,8 @@ func resolution(id, how string) []string {
 
 // An offset beyond the end of the log is an error: the group is not at the end, nobody has read the events.
 func TestStatusBeyondTheEnd(t *testing.T) {
-	noLeaks(t)
-	b := embedded(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
+	clitest.NoLeaks(t)
+	b := clitest.Embedded(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
 	request := kmsg.NewPtrOffsetCommitRequest()
 	topic, partition := kmsg.NewOffsetCommitRequestTopic(), kmsg.NewOffsetCommitRequestTopicPartition()
 	request.Group, request.Generation, topic.Topic, partition.Offset = "markread", -1, "mark-read", 500
@@ -92,13 +93,13 @@ func TestStatusBeyondTheEnd(t *testing.T) {
 	}
 	got := try(t, nil, "", "status", "--brokers", b.Addr())
 	const found = "offset 500 is beyond the log's end, 1"
-	if got.status != ExitFailed || !strings.Contains(got.stderr, found) || !strings.Contains(got.stderr, "recreated") ||
-		!strings.Contains(got.stdout, found) {
+	if got.Status != ExitFailed || !strings.Contains(got.Stderr, found) || !strings.Contains(got.Stderr, "recreated") ||
+		!strings.Contains(got.Stdout, found) {
 		t.Errorf("%+v", got)
 	}
 	got = try(t, nil, "", "status", "--json", "--brokers", b.Addr())
 	var r groupstatus.Report
-	if err := json.Unmarshal([]byte(got.stdout), &r); err != nil || got.status != ExitFailed || len(r.Errors) != 1 ||
+	if err := json.Unmarshal([]byte(got.Stdout), &r); err != nil || got.Status != ExitFailed || len(r.Errors) != 1 ||
 		r.Lag.Lag == nil || *r.Lag.Lag != 1 || r.Lag.Topics[0].Partitions[0].Beyond != 499 {
 		t.Errorf("%+v %v", got, err)
 	}
@@ -106,16 +107,16 @@ func TestStatusBeyondTheEnd(t *testing.T) {
 
 // Two workers, of which one is held and so behind, and letters of several kinds of which some are resolved: status tells all of it.
 func TestStatusOfAGroup(t *testing.T) {
-	noLeaks(t)
+	clitest.NoLeaks(t)
 	_, im := server(t)
-	b := embedded(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
+	b := clitest.Embedded(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
 	dead(t, b.Addr(), deadLetter("rejected", "90048", "0"), deadLetter("rejected", "90048", "2"), deadLetter("rejected", "90048", "2"), deadLetter("exhausted", "timeout", "0"),
 		resolution("0:0", "discarded"), resolution("0:2", "replayed"), []string{"foreign", "x"})
 
 	first, adminOfFirst := beginWorker(t, b.Addr(), im)
 	_, _ = beginWorker(t, b.Addr(), im)
 	var r groupstatus.Report
-	until(t, "two members", func() bool {
+	clitest.Until(t, "two members", func() bool {
 		r = statusOf(t, "--brokers", b.Addr())
 		return r.Group.State == "stable" && len(r.Group.Members) == 2 && r.Group.Rate != nil
 	})
@@ -137,7 +138,7 @@ func TestStatusOfAGroup(t *testing.T) {
 	}
 
 	// One is paused; what comes for its partition waits.
-	if r := try(t, nil, "", "pause", "--admin-url", "http://"+adminOfFirst); r.status != ExitOK {
+	if r := try(t, nil, "", "pause", "--admin-url", "http://"+adminOfFirst); r.Status != ExitOK {
 		t.Fatalf("%+v", r)
 	}
 	r = statusOf(t, "--brokers", b.Addr(), "--admin-url", "http://"+adminOfFirst)
@@ -153,13 +154,13 @@ func TestStatusOfAGroup(t *testing.T) {
 	defer client.Close()
 	for p := range int32(2) {
 		for _, account := range []string{"a", "b", "c"} {
-			record := &kgo.Record{Topic: "mark-read", Partition: p, Value: []byte(eventOf(account, int(p))), Timestamp: time.Now().Add(-time.Minute)}
+			record := &kgo.Record{Topic: "mark-read", Partition: p, Value: []byte(clitest.EventOf(account, int(p))), Timestamp: time.Now().Add(-time.Minute)}
 			if err := client.ProduceSync(t.Context(), record).FirstErr(); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	until(t, "the other worker's commit, and a backlog", func() bool {
+	clitest.Until(t, "the other worker's commit, and a backlog", func() bool {
 		r = statusOf(t, "--brokers", b.Addr(), "--admin-url", "http://"+adminOfFirst)
 		return *r.Lag.Lag == 3 && r.Worker.Lanes.Live.Events == 3
 	})
@@ -175,7 +176,7 @@ func TestStatusOfAGroup(t *testing.T) {
 	}
 	text := try(t, nil, "", "status", "--brokers", b.Addr(), "--admin-url", "http://"+adminOfFirst)
 	for _, want := range []string{"group markread: STABLE, 2 members, 4 of 4 partitions assigned", "lag: 3 events", "HELD: paused for", "2 open, 0 parked, 1 replayed, 1 discarded"} {
-		if text.status != ExitOK || text.stderr != "" || !strings.Contains(text.stdout, want) {
+		if text.Status != ExitOK || text.Stderr != "" || !strings.Contains(text.Stdout, want) {
 			t.Errorf("no %q in %+v", want, text)
 		}
 	}
@@ -185,14 +186,14 @@ func TestStatusOfAGroup(t *testing.T) {
 	if r.Group.State != "absent" || len(r.Group.Members) != 0 || *r.Lag.Lag != 6 || len(r.Lag.Topics) != 1 || !strings.Contains(r.Worker.Note, `"markread", not of "another"`) {
 		t.Errorf("%+v %+v %+v", r.Group, r.Lag, r.Worker)
 	}
-	if status := first.stopped(); status != ExitOK {
+	if status := first.Stopped(); status != ExitOK {
 		t.Errorf("stop: %d", status)
 	}
 }
 
 // What can't be found out is said in one line, the rest is shown, and that is a failure.
 func TestStatusOfAPart(t *testing.T) {
-	b := embedded(t, "mark-read", "mark-read-dead-letters")
+	b := clitest.Embedded(t, "mark-read", "mark-read-dead-letters")
 	dead(t, b.Addr(), deadLetter("invalid", "", "0"))
 	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"held":[]}`)) }))
 	t.Cleanup(page.Close)
@@ -212,8 +213,8 @@ func TestStatusOfAPart(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // each waits a second for topics that may only be new
 			r := try(t, nil, "", append([]string{"status", "--brokers", b.Addr()}, c.args...)...)
-			line := strings.ReplaceAll(lastLine(t, r.stderr), `\"`, `"`)
-			if r.status != ExitFailed || strings.Count(r.stderr, "\n") != 1 {
+			line := strings.ReplaceAll(clitest.LastLine(t, r.Stderr), `\"`, `"`)
+			if r.Status != ExitFailed || strings.Count(r.Stderr, "\n") != 1 {
 				t.Errorf("%+v", r)
 			}
 			for _, want := range c.want {
@@ -222,18 +223,18 @@ func TestStatusOfAPart(t *testing.T) {
 				}
 			}
 			for _, want := range c.shown {
-				if !strings.Contains(r.stdout, want) {
-					t.Errorf("no %s in %s", want, r.stdout)
+				if !strings.Contains(r.Stdout, want) {
+					t.Errorf("no %s in %s", want, r.Stdout)
 				}
 			}
 			for _, not := range c.not {
-				if strings.Contains(r.stdout, not) {
-					t.Errorf("%s in %s", not, r.stdout)
+				if strings.Contains(r.Stdout, not) {
+					t.Errorf("%s in %s", not, r.Stdout)
 				}
 			}
 			asJSON := try(t, nil, "", append([]string{"status", "--json", "--brokers", b.Addr()}, c.args...)...)
 			var document groupstatus.Report
-			if err := json.Unmarshal([]byte(asJSON.stdout), &document); err != nil || asJSON.status != ExitFailed || strings.Join(document.Errors, "; ") != line {
+			if err := json.Unmarshal([]byte(asJSON.Stdout), &document); err != nil || asJSON.Status != ExitFailed || strings.Join(document.Errors, "; ") != line {
 				t.Errorf("%v: %+v, want the error %s", err, asJSON, line)
 			}
 		})
@@ -243,32 +244,32 @@ func TestStatusOfAPart(t *testing.T) {
 // A partition that can't be read is found by status itself, named with the reason and the remedy, and a
 // failure until it can be read again; the others are shown as ever.
 func TestStatusOfAnUnreadablePartition(t *testing.T) {
-	b := embedded(t, "mark-read", "mark-read-dead-letters")
+	b := clitest.Embedded(t, "mark-read", "mark-read-dead-letters")
 	args := []string{"status", "--brokers", b.Addr(), "--backfill-topic="}
 	fault := b.Cluster().Fault(kfake.Fault{
 		Keys: []kmsg.Key{kmsg.Fetch}, Topic: "mark-read", Partitions: []int32{1}, Err: kerr.TopicAuthorizationFailed, Count: -1,
 	})
 	r := try(t, nil, "", args...)
-	if r.status != ExitFailed || strings.Count(r.stderr, "\n") != 1 ||
-		!strings.Contains(r.stderr, `topic \"mark-read\", partition 1 can't be read: [29]`) || !strings.Contains(r.stderr, "grant this worker's user Read") {
+	if r.Status != ExitFailed || strings.Count(r.Stderr, "\n") != 1 ||
+		!strings.Contains(r.Stderr, `topic \"mark-read\", partition 1 can't be read: [29]`) || !strings.Contains(r.Stderr, "grant this worker's user Read") {
 		t.Errorf("%+v", r)
 	}
 	for _, want := range []string{"lag: not known; 1 partition CAN'T BE READ\n", "  ! UNREADABLE mark-read/1 at offset 0: [29]", "2 without a commit"} {
-		if !strings.Contains(r.stdout, want) {
-			t.Errorf("no %q in\n%s", want, r.stdout)
+		if !strings.Contains(r.Stdout, want) {
+			t.Errorf("no %q in\n%s", want, r.Stdout)
 		}
 	}
 	var document groupstatus.Report
 	asJSON := try(t, nil, "", append(args, "--json")...)
-	if err := json.Unmarshal([]byte(asJSON.stdout), &document); err != nil || asJSON.status != ExitFailed || len(document.Errors) != 1 {
+	if err := json.Unmarshal([]byte(asJSON.Stdout), &document); err != nil || asJSON.Status != ExitFailed || len(document.Errors) != 1 {
 		t.Fatalf("%v: %+v", err, asJSON)
 	}
 	partitions := document.Lag.Topics[0].Partitions
 	if p := partitions[1]; p.Unreadable == nil || *p.Unreadable.Offset != 0 || p.Lag != nil || document.Lag.Lag != nil {
-		t.Errorf("%s", asJSON.stdout)
+		t.Errorf("%s", asJSON.Stdout)
 	}
 	if p := partitions[0]; p.Unreadable != nil || p.Lag == nil || *p.Lag != 0 {
-		t.Errorf("%s", asJSON.stdout)
+		t.Errorf("%s", asJSON.Stdout)
 	}
 	fault.Remove()
 	if r := statusOf(t, args[1:]...); *r.Lag.Lag != 0 || r.Lag.Topics[0].Partitions[1].Unreadable != nil {
@@ -278,19 +279,19 @@ func TestStatusOfAnUnreadablePartition(t *testing.T) {
 
 // What a worker can't read is a failure also where status can.
 func TestStatusOfAWorkerThatCannotRead(t *testing.T) {
-	b := embedded(t, "mark-read", "mark-read-dead-letters")
+	b := clitest.Embedded(t, "mark-read", "mark-read-dead-letters")
 	admin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte(`{"held":[],"group":{"name":"markread"},"partitions":[{"topic":"mark-read","partition":1,
 			"unreadable":{"since":"2026-03-01T00:00:00Z","offset":10,"reason":"no\u001b[31m leader\u202e"}}]}`))
 	}))
 	t.Cleanup(admin.Close)
 	r := try(t, nil, "", "status", "--brokers", b.Addr(), "--backfill-topic=", "--admin-url", admin.URL)
-	if r.status != ExitFailed || !strings.Contains(r.stderr, "the worker at "+admin.URL+" can't read 1 partition, the first is mark-read/1: no?[31m leader?") {
+	if r.Status != ExitFailed || !strings.Contains(r.Stderr, "the worker at "+admin.URL+" can't read 1 partition, the first is mark-read/1: no?[31m leader?") {
 		t.Errorf("%+v", r)
 	}
 	for _, want := range []string{"lag: 0 events\n", "  UNREADABLE: mark-read/1 at offset 10 for ", ", since 2026-03-01 00:00:00 UTC: no?[31m leader?\n"} {
-		if !strings.Contains(r.stdout, want) {
-			t.Errorf("no %q in\n%s", want, r.stdout)
+		if !strings.Contains(r.Stdout, want) {
+			t.Errorf("no %q in\n%s", want, r.Stdout)
 		}
 	}
 }
@@ -334,9 +335,9 @@ func TestStatusOfFrozenLeaders(t *testing.T) {
 
 // A refused authentication is named at once; nothing is shown, for nothing is known.
 func TestStatusRefused(t *testing.T) {
-	b := embedded(t) // which knows no users
+	b := clitest.Embedded(t) // which knows no users
 	r := try(t, []string{"MARKREAD_SASL_PASSWORD=canary-password"}, "", "status", "--brokers", b.Addr(), "--sasl", "plain", "--sasl-user", "mallory")
-	if r.status != ExitFailed || r.stdout != "" || !strings.Contains(lastLine(t, r.stderr), "--sasl-user") || strings.Contains(r.stderr, "canary") {
+	if r.Status != ExitFailed || r.Stdout != "" || !strings.Contains(clitest.LastLine(t, r.Stderr), "--sasl-user") || strings.Contains(r.Stderr, "canary") {
 		t.Errorf("%+v", r)
 	}
 }
@@ -398,27 +399,8 @@ func TestStatusIsPatientWithinBounds(t *testing.T) {
 // An interrupted look is no report.
 func TestStatusInterrupted(t *testing.T) {
 	r := begin(t, nil, "status", "--brokers", "127.0.0.1:1")
-	r.found(t, `(trying on)`)
-	if status := r.stopped(); status != ExitFailed || r.stdout.String() != "" || !strings.HasSuffix(strings.TrimSpace(r.stderr.String()), `"message":"interrupted"}`) {
-		t.Errorf("%d: %s%s", status, &r.stdout, &r.stderr)
-	}
-}
-
-// The line of progress counts offsets, and never more than all.
-func TestProgress(t *testing.T) {
-	p := newProgress(nil, "reading")
-	p.start(kafkaclient.TopicOffsets{Partitions: []kafkaclient.OffsetRange{{First: 100, End: 300}, {First: 0, End: 1800}}})()
-	if got := p.String(); got != "reading: 0 %, 0 records" {
-		t.Error(got)
-	}
-	p.add(event.Record{Partition: 0, Offset: 199})
-	p.add(event.Record{Partition: 1, Offset: 899})
-	if got := p.String(); got != "reading: 50 %, 2 records" {
-		t.Error(got)
-	}
-	p.add(event.Record{Partition: 0, Offset: 299})
-	p.add(event.Record{Partition: 1, Offset: 1799})
-	if got := p.String(); got != "reading: 100 %, 4 records" {
-		t.Error(got)
+	r.Found(t, `(trying on)`)
+	if status := r.Stopped(); status != ExitFailed || r.Stdout.String() != "" || !strings.HasSuffix(strings.TrimSpace(r.Stderr.String()), `"message":"interrupted"}`) {
+		t.Errorf("%d: %s%s", status, &r.Stdout, &r.Stderr)
 	}
 }

@@ -8,10 +8,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
-	"markread/consumer/printable"
+	"markread/cmd/markread/cli/terminal"
 	"markread/worker/console"
 	"markread/worker/format"
 	"markread/worker/groupstatus"
@@ -33,47 +32,17 @@ func printStatus(w io.Writer, r *groupstatus.Report) error {
 	if r.Group == nil && r.Lag == nil && r.Letters == nil && r.Worker == nil {
 		return nil // the errors say it
 	}
-	t := newTable(w)
+	t := terminal.NewTable(w)
 	printGroup(t, r.Group)
 	printLag(t, r.Lag)
 	printWorker(t, r.Worker, r.At)
 	printLetters(t, r.Letters)
-	return t.end()
+	return t.End()
 }
 
-// table is aligned text.
-type table struct {
-	*tabwriter.Writer
-	err error
-}
-
-func newTable(w io.Writer) *table { return &table{tabwriter.NewWriter(w, 0, 0, 3, ' ', 0), nil} }
-
-// end writes what is left and returns what went wrong.
-func (t *table) end() error {
-	if err := t.Flush(); t.err == nil {
-		t.err = err
-	}
-	return t.err
-}
-
-// line writes one line of cells. Lines of one number of cells that follow each other are aligned.
-// Whatever a cell holds, it stays in its place.
-func (t *table) line(cells ...string) {
-	for i, cell := range cells {
-		cells[i] = printable.Line(cell)
-	}
-	if _, err := fmt.Fprintln(t, strings.Join(cells, "\t")); t.err == nil {
-		t.err = err
-	}
-}
-
-// head writes a line that is not aligned with others.
-func (t *table) head(format string, args ...any) { t.line(fmt.Sprintf(format, args...)) }
-
-func printGroup(t *table, r *groupstatus.Group) {
+func printGroup(t *terminal.Table, r *groupstatus.Group) {
 	if r == nil {
-		t.head("group: not known")
+		t.Head("group: not known")
 		return
 	}
 	text := fmt.Sprintf("group %s: %s", r.Name, strings.ToUpper(r.State))
@@ -83,24 +52,24 @@ func printGroup(t *table, r *groupstatus.Group) {
 			text += fmt.Sprintf(", %d of %s assigned, %s", r.Assigned, format.Count(*r.Partitions, "partition"), format.Rate(*r.Rate))
 		}
 	}
-	t.head("%s", text)
+	t.Head("%s", text)
 	for _, note := range r.Notes {
-		t.head("  ! %s", note)
+		t.Head("  ! %s", note)
 	}
 	if len(r.Members) == 0 {
 		return
 	}
-	t.line("  #", "MEMBER", "HOST", "SHARE", "PARTITIONS")
+	t.Line("  #", "MEMBER", "HOST", "SHARE", "PARTITIONS")
 	for i, m := range r.Members {
 		if i == maxShownMembers {
-			t.head("  … and %d more (--json has all)", len(r.Members)-i)
+			t.Head("  … and %d more (--json has all)", len(r.Members)-i)
 			break
 		}
-		t.line("  "+strconv.Itoa(i+1), m.ID, m.Host, shareOf(m), partitionsOf(m))
+		t.Line("  "+strconv.Itoa(i+1), m.ID, m.Host, shareOf(m), partitionsOf(m))
 	}
 	for i, m := range r.Members {
 		if m.Note != "" {
-			t.head("  ! member %d: %s", i+1, m.Note)
+			t.Head("  ! member %d: %s", i+1, m.Note)
 		}
 	}
 }
@@ -124,14 +93,14 @@ func partitionsOf(m groupstatus.Member) string {
 	return cmp.Or(strings.Join(texts, ", "), "none")
 }
 
-func printLag(t *table, r *groupstatus.Lag) {
-	t.head("")
+func printLag(t *terminal.Table, r *groupstatus.Lag) {
+	t.Head("")
 	if r == nil {
-		t.head("lag: not known")
+		t.Head("lag: not known")
 		return
 	}
-	t.head("lag: %s", lagSummary(r))
-	t.line("  TOPIC", "LANE", "LAG", "OLDEST", "PARTITIONS")
+	t.Head("lag: %s", lagSummary(r))
+	t.Line("  TOPIC", "LANE", "LAG", "OLDEST", "PARTITIONS")
 	type row struct {
 		topic string
 		groupstatus.PartitionLag
@@ -167,20 +136,20 @@ func printLag(t *table, r *groupstatus.Lag) {
 		if topic.Lag != nil {
 			lag = format.Thousands(*topic.Lag)
 		}
-		t.line("  "+topic.Topic, topic.Lane, lag, format.AgeOf(topic.Oldest), text)
+		t.Line("  "+topic.Topic, topic.Lane, lag, format.AgeOf(topic.Oldest), text)
 	}
 	for _, topic := range r.Topics {
 		if topic.Lost > 0 {
-			t.head("  ! %s: retention has deleted %s before anybody read them", topic.Topic, format.CountOf(topic.Lost, "event"))
+			t.Head("  ! %s: retention has deleted %s before anybody read them", topic.Topic, format.CountOf(topic.Lost, "event"))
 		}
 	}
 	for i, p := range unreadable {
 		if i == maxShownUnreadable {
-			t.head("  … and %d more that can't be read (--json has all)", len(unreadable)-i)
+			t.Head("  … and %d more that can't be read (--json has all)", len(unreadable)-i)
 			break
 		}
 		u := p.Unreadable
-		t.head("  ! UNREADABLE %s/%d%s: %s; %s", p.topic, p.Partition, place(u.Offset), u.Reason, u.Do)
+		t.Head("  ! UNREADABLE %s/%d%s: %s; %s", p.topic, p.Partition, place(u.Offset), u.Reason, u.Do)
 	}
 	if len(behind) == 0 {
 		return
@@ -188,11 +157,11 @@ func printLag(t *table, r *groupstatus.Lag) {
 	slices.SortStableFunc(behind, func(a, b row) int {
 		return cmp.Or(cmp.Compare(oldestOf(b.PartitionLag), oldestOf(a.PartitionLag)), cmp.Compare(*b.Lag, *a.Lag))
 	})
-	t.head("")
-	t.line("  PARTITION", "MEMBER", "LAG", "OLDEST", "FINISHED", "COMMITTED", "END")
+	t.Head("")
+	t.Line("  PARTITION", "MEMBER", "LAG", "OLDEST", "FINISHED", "COMMITTED", "END")
 	for i, p := range behind {
 		if i == maxShownPartitions {
-			t.head("  … and %d more, not so far behind (--json has all)", len(behind)-i)
+			t.Head("  … and %d more, not so far behind (--json has all)", len(behind)-i)
 			break
 		}
 		member, committed := "none", "none"
@@ -202,7 +171,7 @@ func printLag(t *table, r *groupstatus.Lag) {
 		if p.Committed != nil {
 			committed = strconv.FormatInt(*p.Committed, 10)
 		}
-		t.line(fmt.Sprintf("  %s/%d", p.topic, p.Partition), member, format.Thousands(*p.Lag), format.AgeOf(p.Oldest), format.Thousands(p.Finished), committed, strconv.FormatInt(*p.End, 10))
+		t.Line(fmt.Sprintf("  %s/%d", p.topic, p.Partition), member, format.Thousands(*p.Lag), format.AgeOf(p.Oldest), format.Thousands(p.Finished), committed, strconv.FormatInt(*p.End, 10))
 	}
 }
 
@@ -241,11 +210,11 @@ func oldestOf(p groupstatus.PartitionLag) float64 {
 	return *p.Oldest
 }
 
-func printWorker(t *table, r *groupstatus.Worker, now time.Time) {
+func printWorker(t *terminal.Table, r *groupstatus.Worker, now time.Time) {
 	if r == nil {
 		return
 	}
-	t.head("")
+	t.Head("")
 	ready := "ready"
 	if !r.Ready {
 		ready = "NOT READY: no member of its group"
@@ -253,27 +222,27 @@ func printWorker(t *table, r *groupstatus.Worker, now time.Time) {
 	if r.Member != nil {
 		ready += ", member " + *r.Member
 	}
-	t.head("worker %s: %s", r.URL, ready)
+	t.Head("worker %s: %s", r.URL, ready)
 	if r.Note != "" {
-		t.head("  ! %s", r.Note)
+		t.Head("  ! %s", r.Note)
 	}
 	for _, h := range r.Held {
-		t.head("  HELD: %s for %s, since %s%s", h.Reason, format.Age(now.Sub(h.Since)), h.Since.UTC().Format("2006-01-02 15:04:05 UTC"), nextProbe(h, now))
-		t.head("    seen: %s", h.Detail)
+		t.Head("  HELD: %s for %s, since %s%s", h.Reason, format.Age(now.Sub(h.Since)), h.Since.UTC().Format("2006-01-02 15:04:05 UTC"), nextProbe(h, now))
+		t.Head("    seen: %s", h.Detail)
 		if h.Do != "" {
-			t.head("    do: %s", h.Do)
+			t.Head("    do: %s", h.Do)
 		}
 	}
 	for i, p := range r.Unreadable {
 		if i == maxShownUnreadable {
-			t.head("  … and %d more that it can't read (--json has all)", len(r.Unreadable)-i)
+			t.Head("  … and %d more that it can't read (--json has all)", len(r.Unreadable)-i)
 			break
 		}
-		t.head("  UNREADABLE: %s/%d%s for %s, since %s: %s", p.Topic, p.Partition, place(p.Offset),
+		t.Head("  UNREADABLE: %s/%d%s for %s, since %s: %s", p.Topic, p.Partition, place(p.Offset),
 			format.Age(now.Sub(p.Since)), p.Since.UTC().Format("2006-01-02 15:04:05 UTC"), p.Reason)
 	}
 	if len(r.Held) == 0 {
-		t.head("  held: nothing")
+		t.Head("  held: nothing")
 	}
 	for _, lane := range []struct {
 		name string
@@ -286,13 +255,13 @@ func printWorker(t *table, r *groupstatus.Worker, now time.Time) {
 		if lane.Events > 0 || lane.Conversations > 0 {
 			text = format.Count(lane.Conversations, "conversation") + ", " + format.Count(lane.Events, "event") + ", the oldest " + format.Age(time.Duration(lane.OldestSeconds*float64(time.Second)))
 		}
-		t.head("  waiting, %s: %s", lane.name, text)
+		t.Head("  waiting, %s: %s", lane.name, text)
 	}
 	quota := "calls: no limit"
 	if r.Quota.Share != nil && r.Quota.Limit != nil {
 		quota = fmt.Sprintf("calls: a share of %d of %s, limit now %d", *r.Quota.Share, format.Rate(r.Quota.Rate), *r.Quota.Limit)
 	}
-	t.head("  %s, %d in flight", quota, r.Quota.InFlight)
+	t.Head("  %s, %d in flight", quota, r.Quota.InFlight)
 }
 
 func nextProbe(h console.Hold, now time.Time) string {
@@ -302,27 +271,27 @@ func nextProbe(h console.Hold, now time.Time) string {
 	return "; next probe in " + format.Age(h.NextProbeAt.Sub(now))
 }
 
-func printLetters(t *table, r *groupstatus.Letters) {
-	t.head("")
+func printLetters(t *terminal.Table, r *groupstatus.Letters) {
+	t.Head("")
 	if r == nil {
-		t.head("dead letters: not known")
+		t.Head("dead letters: not known")
 		return
 	}
-	t.head("dead letters in %s: %s open, %s parked, %s replayed, %s discarded", r.Topic, format.Thousands(r.Open), format.Thousands(r.Parked), format.Thousands(r.Replayed), format.Thousands(r.Discarded))
+	t.Head("dead letters in %s: %s open, %s parked, %s replayed, %s discarded", r.Topic, format.Thousands(r.Open), format.Thousands(r.Parked), format.Thousands(r.Replayed), format.Thousands(r.Discarded))
 	if r.Foreign > 0 {
-		t.head("  ! %s there that markread has not written", format.CountOf(r.Foreign, "record"))
+		t.Head("  ! %s there that markread has not written", format.CountOf(r.Foreign, "record"))
 	}
 	unresolved := slices.DeleteFunc(slices.Clone(r.Kinds), func(k groupstatus.Kind) bool { return k.Open+k.Parked == 0 })
 	if len(unresolved) == 0 {
 		return
 	}
-	t.line("  CLASS", "CODE", "OPEN", "PARKED", "MEANING")
+	t.Line("  CLASS", "CODE", "OPEN", "PARKED", "MEANING")
 	for i, k := range unresolved {
 		if i == maxShownKinds {
-			t.head("  … and %d more kinds (--json has all)", len(unresolved)-i)
+			t.Head("  … and %d more kinds (--json has all)", len(unresolved)-i)
 			break
 		}
-		t.line("  "+cmp.Or(k.Class, "?"), cmp.Or(k.Code, "-"), format.Thousands(k.Open), format.Thousands(k.Parked), explainKind(k.Class, k.Code).meaning)
+		t.Line("  "+cmp.Or(k.Class, "?"), cmp.Or(k.Code, "-"), format.Thousands(k.Open), format.Thousands(k.Parked), explainKind(k.Class, k.Code).meaning)
 	}
 }
 

@@ -1,4 +1,4 @@
-package cli
+package secrets
 
 import (
 	"context"
@@ -20,6 +20,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"markread/cmd/markread/app"
+	"markread/cmd/markread/cli"
+	"markread/cmd/markread/cli/clitest"
 	"markread/consumer/kafkaclient"
 	"markread/imclient"
 )
@@ -34,7 +36,7 @@ func TestSecretsBehindAProxy(t *testing.T) {
 		if err := json.Unmarshal([]byte(line), &args); err != nil {
 			t.Fatal(err)
 		}
-		os.Exit(Run(context.Background(), args, os.Environ(), os.Stdin, os.Stdout, os.Stderr))
+		os.Exit(cli.Run(context.Background(), args, os.Environ(), os.Stdin, os.Stdout, os.Stderr))
 	}
 	s := newScene(t)
 	s.hunt.add("the proxy's password", canaryProxyPassword)
@@ -141,7 +143,7 @@ func TestOnlyConfiguredHostsAreDialled(t *testing.T) {
 		raw(w, fmt.Sprintf("HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: h2c\r\nAlt-Svc: h2=%q\r\nLocation: %s%s\r\n\r\n", host, other.URL, path))
 	}, func(w http.ResponseWriter, path string) {
 		w.Header().Set("Location", other.URL+path)
-		verdict(w, 90001, "see "+other.URL+path)
+		clitest.Verdict(w, 90001, "see "+other.URL+path)
 	})
 	im := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var read struct {
@@ -152,10 +154,10 @@ func TestOnlyConfiguredHostsAreDialled(t *testing.T) {
 			answers[i](w, r.RequestURI)
 			return
 		}
-		verdict(w, 0, "")
+		clitest.Verdict(w, 0, "")
 	}))
 	defer im.Close()
-	b := embedded(t, app.DevTopics.Live, app.DevTopics.Backfill, app.DevTopics.DeadLetter)
+	b := clitest.Embedded(t, app.DevTopics.Live, app.DevTopics.Backfill, app.DevTopics.DeadLetter)
 
 	var d = dials{seen: map[string]int{}}
 	transport := imclient.NewTransport(4*time.Second, 1)
@@ -166,7 +168,7 @@ func TestOnlyConfiguredHostsAreDialled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out buffer
+	var out clitest.Buffer
 	log := zerolog.New(zerolog.SyncWriter(&out)).With().Timestamp().Logger()
 	kafka, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{b.Addr()}, Dial: d.dial, Log: log})
 	if err != nil {
@@ -176,9 +178,9 @@ func TestOnlyConfiguredHostsAreDialled(t *testing.T) {
 	events := []*kgo.Record{}
 	for i := range answers {
 		for k := range 6 {
-			events = append(events, &kgo.Record{Topic: app.DevTopics.Live, Value: []byte(eventOf(fmt.Sprintf("good-%d-%d", i, k), i))})
+			events = append(events, &kgo.Record{Topic: app.DevTopics.Live, Value: []byte(clitest.EventOf(fmt.Sprintf("good-%d-%d", i, k), i))})
 		}
-		events = append(events, &kgo.Record{Topic: app.DevTopics.Live, Value: []byte(eventOf(strconv.Itoa(i), i))})
+		events = append(events, &kgo.Record{Topic: app.DevTopics.Live, Value: []byte(clitest.EventOf(strconv.Itoa(i), i))})
 	}
 	producer, err := kgo.NewClient(kgo.SeedBrokers(b.Addr()))
 	if err != nil {
@@ -193,7 +195,7 @@ func TestOnlyConfiguredHostsAreDialled(t *testing.T) {
 	go func() {
 		done <- app.Run(ctx, app.Options{Worker: hastyWorker(kafka, client, "dials", 1, log), AdminAddr: "127.0.0.1:0"})
 	}()
-	until(t, "all letters", func() bool { return strings.Count(out.String(), "dead-lettered") == len(answers) })
+	clitest.Until(t, "all letters", func() bool { return strings.Count(out.String(), "dead-lettered") == len(answers) })
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)

@@ -1,15 +1,18 @@
-package cli
+package secrets
 
 import (
 	"strings"
 	"testing"
+
+	"markread/cmd/markread/cli"
+	"markread/cmd/markread/cli/clitest"
 )
 
 // A secret in the wrong place is an everyday mistake: its value for the name of its file, the app's key for the app's id, the variable after
 // the command, a URL with a password. The line that says what is wrong does not show it.
 func TestSecretsInTheWrongPlace(t *testing.T) {
 	const secret = "CAN4RY+5bd2850fff/3ecb11d7c805251c51ee463a25727b=="
-	key := "MARKREAD_IM_KEY=" + testKey
+	key := "MARKREAD_IM_KEY=" + clitest.TestKey
 	runs := func(extra ...string) []string {
 		return append([]string{"run", "--brokers", "localhost:9092", "--im-app-id", "1400000000"}, extra...)
 	}
@@ -55,19 +58,19 @@ func TestSecretsInTheWrongPlace(t *testing.T) {
 		"for the key's file, a slash":     {[]string{"MARKREAD_IM_KEY_FILE=/" + secret}, runs(), "MARKREAD_IM_KEY_FILE"},
 		"for the password's file":         {[]string{key, "MARKREAD_SASL_PASSWORD_FILE=" + secret}, runs(), "MARKREAD_SASL_PASSWORD_FILE"},
 		"for the token's file":            {[]string{key, "MARKREAD_ADMIN_TOKEN_FILE=" + secret}, runs(), "MARKREAD_ADMIN_TOKEN_FILE"},
-		"for the certificate's key":       {[]string{key, "MARKREAD_TLS_KEY=" + pem}, runs("--tls", "--tls-cert", file(t, "x")), "MARKREAD_TLS_KEY"},
-		"for the certificate's key, flag": {[]string{key}, runs("--tls", "--tls-cert", file(t, "x"), "--tls-key="+pem), "--tls-key"},
-		"in the certificate's file":       {[]string{key}, runs("--tls", "--tls-cert", file(t, pem), "--tls-key", file(t, pem)), "--tls-cert"},
-		"in the authorities' file":        {[]string{key}, runs("--tls", "--tls-ca", file(t, secret)), "--tls-ca"},
+		"for the certificate's key":       {[]string{key, "MARKREAD_TLS_KEY=" + pem}, runs("--tls", "--tls-cert", clitest.File(t, "x")), "MARKREAD_TLS_KEY"},
+		"for the certificate's key, flag": {[]string{key}, runs("--tls", "--tls-cert", clitest.File(t, "x"), "--tls-key="+pem), "--tls-key"},
+		"in the certificate's file":       {[]string{key}, runs("--tls", "--tls-cert", clitest.File(t, pem), "--tls-key", clitest.File(t, pem)), "--tls-cert"},
+		"in the authorities' file":        {[]string{key}, runs("--tls", "--tls-ca", clitest.File(t, secret)), "--tls-ca"},
 		"a password that SCRAM refuses":   {[]string{key, "MARKREAD_SASL_PASSWORD=" + secret + "\t"}, runs("--sasl", "scram-sha-512", "--sasl-user", "u"), "--sasl"},
 	} {
 		h := newHunt()
 		h.add("the secret", secret)
-		r := try(t, c.env, "", c.args...)
-		if r.status != exitUsage || strings.Count(r.stderr, "\n") != 1 || !strings.Contains(r.stderr, c.want) {
-			t.Errorf("%s: %d %q, which should name %s", name, r.status, r.stderr, c.want)
+		r := clitest.Commands(cli.Run).Try(t, c.env, "", c.args...)
+		if r.Status != cli.ExitUsage || strings.Count(r.Stderr, "\n") != 1 || !strings.Contains(r.Stderr, c.want) {
+			t.Errorf("%s: %d %q, which should name %s", name, r.Status, r.Stderr, c.want)
 		}
-		h.check(t, name, r.stdout+r.stderr)
+		h.check(t, name, r.Stdout+r.Stderr)
 	}
 }
 
@@ -75,9 +78,9 @@ func TestSecretsInTheWrongPlace(t *testing.T) {
 func TestPathsThatAreNotThereAreShown(t *testing.T) {
 	dir := t.TempDir()
 	for _, path := range []string{"/no/such/file", dir + "/key", "./key", "../key", "/kJ8s/Qz0aXw", "/key", "/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa/b"} {
-		r := try(t, []string{"MARKREAD_IM_KEY_FILE=" + path}, "", "call", "--im-app-id", "1", "--report", "a", "--peer", "b")
-		if shown := strings.Contains(r.stderr, path); shown != (path[0] == '.' || strings.HasSuffix(path, "/key") && path != "/key" || path == "/no/such/file") || r.status != exitUsage {
-			t.Errorf("%s: %q", path, r.stderr)
+		r := clitest.Commands(cli.Run).Try(t, []string{"MARKREAD_IM_KEY_FILE=" + path}, "", "call", "--im-app-id", "1", "--report", "a", "--peer", "b")
+		if shown := strings.Contains(r.Stderr, path); shown != (path[0] == '.' || strings.HasSuffix(path, "/key") && path != "/key" || path == "/no/such/file") || r.Status != cli.ExitUsage {
+			t.Errorf("%s: %q", path, r.Stderr)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package cli
+package secrets
 
 import (
 	"context"
@@ -16,6 +16,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"markread/cmd/markread/app"
+	"markread/cmd/markread/cli"
+	"markread/cmd/markread/cli/clitest"
 )
 
 // tooLongForARace skips what takes half a minute with the race detector, and starts no goroutine that other tests don't.
@@ -36,9 +38,9 @@ func TestSecretsOfTheWorker(t *testing.T) {
 	var events []*kgo.Record
 	for i, account := range bad {
 		for k := range 10 {
-			events = append(events, &kgo.Record{Topic: "mark-read", Value: []byte(eventOf("good-"+strconv.Itoa(i)+"-"+strconv.Itoa(k), i))})
+			events = append(events, &kgo.Record{Topic: "mark-read", Value: []byte(clitest.EventOf("good-"+strconv.Itoa(i)+"-"+strconv.Itoa(k), i))})
 		}
-		events = append(events, &kgo.Record{Topic: "mark-read", Value: []byte(eventOf(account, i))})
+		events = append(events, &kgo.Record{Topic: "mark-read", Value: []byte(clitest.EventOf(account, i))})
 	}
 	const invalid = 3
 	for _, value := range []string{"", "nonsense", `{"Report_Account":"", "Peer_Account":7}`} {
@@ -50,8 +52,8 @@ func TestSecretsOfTheWorker(t *testing.T) {
 	}
 
 	mixed, admin := s.worker("mixed", s.url, s.secrets(), "--max-in-flight", "4")
-	rotated := file(t, wrongKey)
-	workers, admins := map[string]*running{}, map[string]string{}
+	rotated := clitest.File(t, wrongKey)
+	workers, admins := map[string]*clitest.Running{}, map[string]string{}
 	for name, trouble := range troubles() {
 		env := append(trouble.env, s.secrets()...)
 		switch name {
@@ -68,7 +70,7 @@ func TestSecretsOfTheWorker(t *testing.T) {
 			if err := os.WriteFile(rotated, []byte(canaryKey), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			until(t, "the end of the hold", func() bool { return strings.Contains(fetch(t, admins[name]+"/readyz"), `"held":[]`) })
+			clitest.Until(t, "the end of the hold", func() bool { return strings.Contains(clitest.Fetch(t, admins[name]+"/readyz"), `"held":[]`) })
 		}
 		s.visit(name, admins[name], "", "Bearer "+canaryToken)
 		s.stop(name, workers[name])
@@ -84,7 +86,7 @@ func TestSecretsOfTheWorker(t *testing.T) {
 		ticker := time.NewTicker(50 * time.Millisecond)
 		defer ticker.Stop()
 		for i := 0; feeding.Err() == nil; i++ {
-			_ = producer.ProduceSync(feeding, &kgo.Record{Topic: "mark-read", Value: []byte(eventOf("good-more-"+strconv.Itoa(i), i))})
+			_ = producer.ProduceSync(feeding, &kgo.Record{Topic: "mark-read", Value: []byte(clitest.EventOf("good-more-"+strconv.Itoa(i), i))})
 			<-ticker.C
 		}
 	})
@@ -94,7 +96,7 @@ func TestSecretsOfTheWorker(t *testing.T) {
 	for name, token := range map[string]string{"the token": canaryToken, "a wrong token": canaryToken + "-wrong", "no token": ""} {
 		for _, command := range []string{"pause", "resume"} {
 			r := s.run(command+" with "+name, []string{"MARKREAD_ADMIN_TOKEN=" + token}, "", command, "--admin-url", admin)
-			if (r.status == ExitOK) != (token == canaryToken) {
+			if (r.Status == cli.ExitOK) != (token == canaryToken) {
 				t.Errorf("%s with %s: %+v", command, name, r)
 			}
 		}
@@ -103,7 +105,7 @@ func TestSecretsOfTheWorker(t *testing.T) {
 		for _, form := range []string{"--json=false", "--json"} {
 			r := s.run("status with "+name, []string{"MARKREAD_ADMIN_TOKEN=" + token, "MARKREAD_SASL_PASSWORD=" + canaryPassword}, "", "status", form, "--brokers", s.broker,
 				"--sasl", "plain", "--sasl-user", saslUser, "--group", "mixed", "--admin-url", admin, "--log-level", "debug")
-			if (r.status == ExitOK) != (token == canaryToken) || !strings.Contains(r.stdout, "rejected") {
+			if (r.Status == cli.ExitOK) != (token == canaryToken) || !strings.Contains(r.Stdout, "rejected") {
 				t.Errorf("status with %s: %+v", name, r)
 			}
 		}
@@ -145,7 +147,7 @@ func TestSecretsOfCommands(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	app := [...]string{"--im-app-id", strconv.Itoa(app.LocalAppID), "--im-timeout", "3001ms"}
-	call := func(name, account, url string, env []string, extra ...string) result {
+	call := func(name, account, url string, env []string, extra ...string) clitest.Result {
 		t.Helper()
 		return s.run("call: "+name, env, "", append(append([]string{"call", "--im-url", url, "--report", account, "--peer", "peer"}, app[:]...), extra...)...)
 	}
@@ -156,8 +158,8 @@ func TestSecretsOfCommands(t *testing.T) {
 		calls.Go(func() {
 			few <- struct{}{}
 			defer func() { <-few }()
-			if r := call(account, account, s.url, s.secrets()); r.status != ExitFailed || s.calls(account) != 1 {
-				t.Errorf("call: %s: status %d, %d calls", account, r.status, s.calls(account))
+			if r := call(account, account, s.url, s.secrets()); r.Status != cli.ExitFailed || s.calls(account) != 1 {
+				t.Errorf("call: %s: status %d, %d calls", account, r.Status, s.calls(account))
 			}
 		})
 	}
@@ -195,7 +197,7 @@ func TestSecretsOfCommands(t *testing.T) {
 		"key twice":          {s.url, append(keyIn(s.keyFile), s.secrets()...), "both set"},
 	} {
 		calls.Go(func() {
-			if r := call(name, "alice", c.url, c.env); !strings.Contains(r.stdout+r.stderr, c.want) {
+			if r := call(name, "alice", c.url, c.env); !strings.Contains(r.Stdout+r.Stderr, c.want) {
 				t.Errorf("%s: %+v", name, r)
 			}
 		})
@@ -205,40 +207,40 @@ func TestSecretsOfCommands(t *testing.T) {
 		return append([]string{"MARKREAD_SASL_PASSWORD=" + password}, s.secrets()...)
 	}
 	user := slices.Clip([]string{"--sasl", "plain", "--sasl-user", saslUser})
-	event := eventOf("alice", 1) + "\nnonsense " + canaryPassword[:4] + "\n"
+	event := clitest.EventOf("alice", 1) + "\nnonsense " + canaryPassword[:4] + "\n"
 	for name, c := range map[string]struct {
 		env    []string
 		args   []string
 		status int
 	}{
-		"emit":                  {s.secrets(), append(user, "--brokers", s.broker), exitRejected},
-		"emit, wrong password":  {kafka(wrongPassword), append(user, "--brokers", s.broker), ExitFailed},
-		"emit, wrong mechanism": {s.secrets(), []string{"--brokers", s.broker, "--sasl", "scram-sha-512", "--sasl-user", saslUser}, ExitFailed},
-		"emit, impossible":      {kafka(canaryPassword + "\n\n"), []string{"--brokers", s.broker, "--sasl", "scram-sha-256", "--sasl-user", saslUser}, exitUsage},
+		"emit":                  {s.secrets(), append(user, "--brokers", s.broker), cli.ExitRejected},
+		"emit, wrong password":  {kafka(wrongPassword), append(user, "--brokers", s.broker), cli.ExitFailed},
+		"emit, wrong mechanism": {s.secrets(), []string{"--brokers", s.broker, "--sasl", "scram-sha-512", "--sasl-user", saslUser}, cli.ExitFailed},
+		"emit, impossible":      {kafka(canaryPassword + "\n\n"), []string{"--brokers", s.broker, "--sasl", "scram-sha-256", "--sasl-user", saslUser}, cli.ExitUsage},
 	} {
 		calls.Go(func() {
-			if r := s.run(name, c.env, event, append([]string{"emit", "--log-level", "debug"}, c.args...)...); r.status != c.status {
+			if r := s.run(name, c.env, event, append([]string{"emit", "--log-level", "debug"}, c.args...)...); r.Status != c.status {
 				t.Errorf("%s: %+v", name, r)
 			}
 		})
 		calls.Go(func() {
 			status := c.status
-			if status == exitRejected { // emit's own
-				status = ExitOK
+			if status == cli.ExitRejected { // emit's own
+				status = cli.ExitOK
 			}
 			for _, command := range []string{"status", "dead-letters ls", "dead-letters replay --yes", "dead-letters show 0:0"} {
 				status := status
-				if status == ExitOK && strings.Contains(command, "show") {
-					status = ExitFailed // there is no such letter
+				if status == cli.ExitOK && strings.Contains(command, "show") {
+					status = cli.ExitFailed // there is no such letter
 				}
 				name := strings.Replace(name, "emit", command, 1)
-				if r := s.run(name, c.env, "", slices.Concat(strings.Fields(command), []string{"--log-level", "debug"}, c.args)...); r.status != status {
+				if r := s.run(name, c.env, "", slices.Concat(strings.Fields(command), []string{"--log-level", "debug"}, c.args)...); r.Status != status {
 					t.Errorf("%s: %+v", name, r)
 				}
 			}
 		})
 	}
-	tries := map[string]*running{}
+	tries := map[string]*clitest.Running{}
 	for name, c := range map[string]struct {
 		env  []string
 		args []string
@@ -251,16 +253,16 @@ func TestSecretsOfCommands(t *testing.T) {
 		"emit, password not used": {s.secrets(), []string{"--brokers", s.broker}},
 		"emit, unknown variable":  {append(s.secrets(), "MARKREAD_IM_KEYS="+canaryKey), []string{"--brokers", closed.Addr().String()}},
 	} {
-		tries[name] = begin(t, c.env, append([]string{"emit", "--log-level", "debug", "--report", "a", "--peer", "b"}, c.args...)...)
+		tries[name] = clitest.Commands(cli.Run).Begin(t, c.env, append([]string{"emit", "--log-level", "debug", "--report", "a", "--peer", "b"}, c.args...)...)
 	}
 	for name, r := range tries {
-		r.found(t, `(not published)`) // and it would try on
-		r.stopped()
-		s.keep(name, r.stdout.String()+r.stderr.String())
+		r.Found(t, `(not published)`) // and it would try on
+		r.Stopped()
+		s.keep(name, r.Stdout.String()+r.Stderr.String())
 	}
 	r := s.run("run, wrong password", kafka(wrongPassword), "", append([]string{"run", "--brokers", s.broker, "--sasl", "plain", "--sasl-user", saslUser,
 		"--im-url", s.url, "--admin-addr", "127.0.0.1:0", "--log-level", "debug"}, app[:]...)...)
-	if r.status != ExitFailed {
+	if r.Status != cli.ExitFailed {
 		t.Errorf("%+v", r)
 	}
 	for _, args := range [][]string{{"version"}, {"--help"}, {"run", "--help"}, {"call", "--help"}, {"check", "--help"}, {"sandbox", "--help"}, {"dev", "--help"}, {"emit", "--help"}, {"status", "--help"}} {
@@ -275,8 +277,8 @@ func TestSecretsOfCommands(t *testing.T) {
 // servers are the commands that serve: the sandbox with a real key, and everything on one machine.
 func (s *scene) servers() {
 	s.Helper()
-	box := begin(s.T, s.secrets(), "sandbox", "--addr", "127.0.0.1:0", "--rate", "0")
-	url := "http://" + box.found(s.T, `http://(127[^/ ]+) `)
+	box := clitest.Commands(cli.Run).Begin(s.T, s.secrets(), "sandbox", "--addr", "127.0.0.1:0", "--rate", "0")
+	url := "http://" + box.Found(s.T, `http://(127[^/ ]+) `)
 	for _, faults := range []string{`{}`, `{"rules":[{"kind":"echo-url"}]}`, `{"rules":[{"kind":"echo-url","code":70009}]}`, canaryKey} {
 		request, err := http.NewRequestWithContext(s.Context(), http.MethodPut, url+"/sandbox/faults", strings.NewReader(faults))
 		if err != nil {
@@ -289,12 +291,12 @@ func (s *scene) servers() {
 		s.run("call of the sandbox", s.secrets(), "", "call", "--im-url", url, "--im-app-id", strconv.Itoa(app.LocalAppID), "--report", "a", "--peer", "b")
 	}
 	for _, path := range []string{"/sandbox", "/sandbox/stats", "/sandbox/arrivals", "/sandbox/faults", "/sandbox/read-times"} {
-		s.keep("sandbox", fetch(s.T, url+path))
+		s.keep("sandbox", clitest.Fetch(s.T, url+path))
 	}
 	s.stop("sandbox", box)
 
-	dev := begin(s.T, s.secrets(), "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--log-level", "debug")
-	s.visit("dev", "http://"+dev.found(s.T, `console +http://(127[^/ ]+)/`), authorizations...)
+	dev := clitest.Commands(cli.Run).Begin(s.T, s.secrets(), "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--log-level", "debug")
+	s.visit("dev", "http://"+dev.Found(s.T, `console +http://(127[^/ ]+)/`), authorizations...)
 	s.stop("dev", dev)
 }
 
@@ -314,12 +316,12 @@ func (s *scene) gateways() {
 		} {
 			gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { answer(w, form(r.Header.Get("Authorization"))) }))
 			r := s.run("pause, "+place+", "+name, s.secrets(), "", "pause", "--admin-url", gateway.URL)
-			if r.status != ExitFailed {
+			if r.Status != cli.ExitFailed {
 				s.Errorf("%s, %s: %+v", place, name, r)
 			}
 			for _, form := range []string{"--json=false", "--json"} {
 				r := s.run("status, "+place+", "+name, s.secrets(), "", "status", form, "--brokers", s.broker, "--sasl", "plain", "--sasl-user", saslUser, "--admin-url", gateway.URL)
-				if r.status != ExitFailed && !(place == "state" && r.status == ExitOK) {
+				if r.Status != cli.ExitFailed && !(place == "state" && r.Status == cli.ExitOK) {
 					s.Errorf("status: %s, %s: %+v", place, name, r)
 				}
 			}

@@ -1,4 +1,4 @@
-package cli
+package terminal
 
 import (
 	"fmt"
@@ -23,10 +23,10 @@ type progress struct {
 	records atomic.Int64
 }
 
-func newProgress(out io.Writer, what string) *progress {
+func NewProgress(out io.Writer, what string) *progress {
 	p := &progress{what: what}
-	if isTerminal(out) {
-		p.out = screen(out)
+	if Is(out) {
+		p.out = Screen(out)
 	}
 	return p
 }
@@ -42,27 +42,24 @@ func (p *progress) start(extent kafkaclient.TopicOffsets) (stop func()) {
 	shown.Go(func() {
 		ticker := time.NewTicker(time.Second)
 		defer ticker.Stop()
-		defer fmt.Fprint(p.out, wipe)
+		defer fmt.Fprint(p.out, Wipe)
 		for {
 			select {
 			case <-end:
 				return
 			case <-ticker.C:
-				fmt.Fprint(p.out, wipe+p.String())
+				fmt.Fprint(p.out, Wipe+p.String())
 			}
 		}
 	})
 	return func() { close(end); shown.Wait() }
 }
 
-// reading shows how far a dead-letter store is, as its field of that name.
-func (p *progress) reading(extent kafkaclient.TopicOffsets) (add func(event.Record), stop func()) {
+// Reading shows how far a dead-letter store is, as its field of that name.
+func (p *progress) Reading(extent kafkaclient.TopicOffsets) (add func(event.Record), stop func()) {
 	stop = p.start(extent)
 	return p.add, stop
 }
-
-// wipe begins a terminal's line anew.
-const wipe = "\r\x1b[K"
 
 // String is the line.
 func (p *progress) String() string {
@@ -84,22 +81,22 @@ type workProgress struct {
 	of   int
 }
 
-func newWorkProgress(out io.Writer, done string, of int) *workProgress {
+func NewWorkProgress(out io.Writer, done string, of int) *workProgress {
 	p := &workProgress{done: done, of: of}
-	if isTerminal(out) {
-		p.out = screen(out)
+	if Is(out) {
+		p.out = Screen(out)
 	}
 	return p
 }
 
-func (p *workProgress) show(d deadletter.Done) {
+func (p *workProgress) Show(d deadletter.Done) {
 	if p.out != nil {
-		fmt.Fprintf(p.out, wipe+"%s %s of %s", p.done, format.Thousands(int64(d.Letters)), format.CountOf(int64(p.of), "letter"))
+		fmt.Fprintf(p.out, Wipe+"%s %s of %s", p.done, format.Thousands(int64(d.Letters)), format.CountOf(int64(p.of), "letter"))
 	}
 }
 
-func (p *workProgress) end() {
+func (p *workProgress) End() {
 	if p.out != nil {
-		fmt.Fprint(p.out, wipe)
+		fmt.Fprint(p.out, Wipe)
 	}
 }

@@ -1,4 +1,4 @@
-package cli
+package transcripts
 
 import (
 	"bytes"
@@ -12,7 +12,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -26,6 +25,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"markread/cmd/markread/app"
+	"markread/cmd/markread/cli"
+	"markread/cmd/markread/cli/clitest"
 	"markread/imclient"
 	"markread/imclient/sandbox"
 )
@@ -52,7 +53,7 @@ var updateTranscripts = flag.Bool("update-transcripts", false, "rewrite what the
 //	bytes FILE PART…         writes the parts into a file: text with Go's escapes (\r, \ufeff, \x00), or gzip:TEXT or zstd:TEXT, compressed.
 //	im                       starts a local IM server for the commands that follow.
 //
-// To see what a script's commands really say: go test ./cmd/markread/cli -run TestTranscripts/NAME -v. -update-transcripts rewrites the files that
+// To see what a script's commands really say: go test ./cmd/markread/cli/transcripts -run TestTranscripts/NAME -v. -update-transcripts rewrites the files that
 // cmp compares.
 func TestTranscripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -70,20 +71,6 @@ func TestTranscripts(t *testing.T) {
 		},
 		UpdateScripts: *updateTranscripts, RequireUniqueNames: true, RequireExplicitExec: true,
 	})
-}
-
-// sideBySide lets more tests run at a time than there are cores, unless the command line says how
-// many: those that call t.Parallel mostly wait.
-func sideBySide() {
-	if !strings.Contains(filepath.Base(os.Args[0]), ".test") {
-		return // this process is a program of a transcript
-	}
-	flag.Parse()
-	chosen := false
-	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
-	if !chosen {
-		_ = flag.Set("test.parallel", "6") // the flag exists, and 6 is a number
-	}
 }
 
 func scriptExits(ts *testscript.TestScript, neg bool, args []string) {
@@ -116,7 +103,7 @@ func scriptEnds(ts *testscript.TestScript, want, program string, args ...string)
 	said := ts.ReadFile("stderr")
 	lines := linesOf(said)
 	for _, line := range lines {
-		if strings.HasPrefix(line, "panic:") || strings.HasPrefix(line, "goroutine ") || strings.Contains(line, testKey) {
+		if strings.HasPrefix(line, "panic:") || strings.HasPrefix(line, "goroutine ") || strings.Contains(line, clitest.TestKey) {
 			ts.Fatalf("a panic, or a secret: %s", line)
 		}
 	}
@@ -125,9 +112,9 @@ func scriptEnds(ts *testscript.TestScript, want, program string, args ...string)
 		last, level = logged(lines[len(lines)-1])
 	}
 	switch {
-	case status == exitUsage && (len(lines) != 1 || !strings.HasPrefix(last, "markread: ") || ts.ReadFile("stdout") != ""):
+	case status == cli.ExitUsage && (len(lines) != 1 || !strings.HasPrefix(last, "markread: ") || ts.ReadFile("stdout") != ""):
 		ts.Fatalf("wrong usage is one line on standard error, and nothing on standard output")
-	case status == ExitFailed && level != "error", status == exitRejected && level != "warn":
+	case status == cli.ExitFailed && level != "error", status == cli.ExitRejected && level != "warn":
 		ts.Fatalf("the last line does not say what failed, or was rejected")
 	}
 }
@@ -348,12 +335,14 @@ func (c frailConn) Read(b []byte) (int, error) {
 }
 
 // programs are what the test binary is if it is called by that name.
-var programs = map[string]func(){"markread": func() { os.Exit(Run(context.Background(), os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)) }, "markread-interrupted": mainInterrupted}
+var programs = map[string]func(){"markread": func() {
+	os.Exit(cli.Run(context.Background(), os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr))
+}, "markread-interrupted": mainInterrupted}
 
 // mainInterrupted is main, interrupted when standard error says what the first argument is.
 func mainInterrupted() {
 	ctx, stop := context.WithCancel(context.Background())
-	os.Exit(Run(ctx, os.Args[2:], os.Environ(), os.Stdin, os.Stdout, stopsAt{os.Args[1], stop}))
+	os.Exit(cli.Run(ctx, os.Args[2:], os.Environ(), os.Stdin, os.Stdout, stopsAt{os.Args[1], stop}))
 }
 
 // stopsAt is standard error; it calls stop when it is told the text, within one write.

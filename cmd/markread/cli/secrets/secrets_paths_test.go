@@ -1,13 +1,12 @@
-package cli
+package secrets
 
 import (
-	"encoding/json"
-	"fmt"
 	"net"
 	"net/http"
 	"strings"
 	"time"
 
+	"markread/cmd/markread/cli/clitest"
 	"markread/imclient"
 	"markread/imclient/sandbox"
 )
@@ -24,8 +23,8 @@ func ways() map[string]func(w http.ResponseWriter, url string) {
 			page(w, http.StatusBadGateway, "<html>can't reach "+text+"</html>")
 		})
 		add("refused", func(w http.ResponseWriter, text string) { page(w, http.StatusForbidden, text) })
-		add("rejected", func(w http.ResponseWriter, text string) { verdict(w, 90001, text) })
-		add("failed", func(w http.ResponseWriter, text string) { verdict(w, 91000, text) })
+		add("rejected", func(w http.ResponseWriter, text string) { clitest.Verdict(w, 90001, text) })
+		add("failed", func(w http.ResponseWriter, text string) { clitest.Verdict(w, 91000, text) })
 		add("garbage", func(w http.ResponseWriter, text string) { page(w, http.StatusOK, text) })
 		add("cut", func(w http.ResponseWriter, text string) {
 			raw(w, "HTTP/1.1 502 Bad\r\nContent-Length: 99999\r\n\r\n"+text)
@@ -38,7 +37,7 @@ func ways() map[string]func(w http.ResponseWriter, url string) {
 		})
 	}
 	all["unpacked"] = func(w http.ResponseWriter, url string) {
-		verdict(w, 90001, "TLS.sig is "+macOf(sigIn(url)))
+		clitest.Verdict(w, 90001, "TLS.sig is "+macOf(sigIn(url)))
 	}
 	return all
 }
@@ -53,11 +52,6 @@ func page(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Content-Type", "text/html")
 	w.WriteHeader(status)
 	_, _ = w.Write([]byte(text))
-}
-
-func verdict(w http.ResponseWriter, code int, info string) {
-	text, _ := json.Marshal(map[string]any{"ActionStatus": info, "ErrorCode": code, "ErrorInfo": info}) // can't fail
-	_, _ = w.Write(text)
 }
 
 // raw answers with bytes that need not be HTTP, and closes the connection.
@@ -136,36 +130,31 @@ func troubles() map[string]trouble {
 			w.Header().Set("Retry-After", "30")
 			page(w, http.StatusTooManyRequests, url)
 		}},
-		"rejections":  {reason: "rejections", answer: func(w http.ResponseWriter, _ *scene, url string) { verdict(w, 90001, url) }},
-		"dead-letter": {reason: "dead-letter", answer: func(w http.ResponseWriter, _ *scene, url string) { verdict(w, 90001, url) }, args: []string{"--dead-letter-topic", refusing}},
-		"credentials": {reason: "credentials", answer: func(w http.ResponseWriter, _ *scene, url string) { verdict(w, 70009, url) }},
+		"rejections":  {reason: "rejections", answer: func(w http.ResponseWriter, _ *scene, url string) { clitest.Verdict(w, 90001, url) }},
+		"dead-letter": {reason: "dead-letter", answer: func(w http.ResponseWriter, _ *scene, url string) { clitest.Verdict(w, 90001, url) }, args: []string{"--dead-letter-topic", refusing}},
+		"credentials": {reason: "credentials", answer: func(w http.ResponseWriter, _ *scene, url string) { clitest.Verdict(w, 70009, url) }},
 		"rotated": {
 			reason: "credentials", env: []string{"MARKREAD_IM_KEY="}, // its file has the wrong key, until the test mends it
 			answer: func(w http.ResponseWriter, _ *scene, url string) {
 				if _, err := imclient.Verify(sigIn(url), imclient.NewSecret(canaryKey), time.Now()); err != nil {
-					verdict(w, 70009, url)
+					clitest.Verdict(w, 70009, url)
 					return
 				}
-				verdict(w, 0, url)
+				clitest.Verdict(w, 0, url)
 			},
 		},
 		"wrong-key": {
 			reason: "credentials", env: []string{"MARKREAD_IM_KEY=" + wrongKey},
 			answer: func(w http.ResponseWriter, _ *scene, url string) {
-				verdict(w, 70009, "not of this app: "+forms["json"](url))
+				clitest.Verdict(w, 70009, "not of this app: "+forms["json"](url))
 			},
 		},
 		"key-gone": {
 			reason: "credentials", env: []string{"MARKREAD_IM_KEY="}, // its file is made, and removed, by the scene
 			answer: func(w http.ResponseWriter, s *scene, url string) {
 				s.spoilKeyFile()
-				verdict(w, 70001, url)
+				clitest.Verdict(w, 70001, url)
 			},
 		},
 	}
-}
-
-// conversation of the event with the number i of an account.
-func eventOf(account string, i int) string {
-	return fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":"peer","MsgReadTime":%d}`, account, 1_700_000_000+i)
 }

@@ -1,4 +1,4 @@
-package cli
+package secrets
 
 import (
 	"slices"
@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"markread/cmd/markread/app"
+	"markread/cmd/markread/cli"
+	"markread/cmd/markread/cli/clitest"
 )
 
 // A check, with the servers that show whoever calls them what they were sent, with brokers that refuse it, and with gateways in the place of its
@@ -17,7 +19,7 @@ func TestSecretsOfCheck(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	user := []string{"--sasl", "plain", "--sasl-user", saslUser}
-	check := func(name string, env []string, args ...string) result {
+	check := func(name string, env []string, args ...string) clitest.Result {
 		return s.run("check, "+name, env, "", slices.Concat([]string{"check", "--im-app-id", strconv.Itoa(app.LocalAppID), "--im-timeout", "3001ms",
 			"--admin-addr", "127.0.0.1:0", "--log-level", "debug"}, args)...)
 	}
@@ -34,7 +36,7 @@ func TestSecretsOfCheck(t *testing.T) {
 	for i, account := range accounts() {
 		each(func() {
 			r := check(account, s.secrets(), append(slices.Clip(user), "--brokers", s.broker, "--im-url", s.url, "--im-admin", account, "--json="+strconv.FormatBool(i%2 == 0))...)
-			if s.calls(account) == 0 || !strings.Contains(r.stdout, "IM ") {
+			if s.calls(account) == 0 || !strings.Contains(r.Stdout, "IM ") {
 				t.Errorf("%s: %d calls: %+v", account, s.calls(account), r)
 			}
 		})
@@ -53,17 +55,17 @@ func TestSecretsOfCheck(t *testing.T) {
 		args   []string
 		status int
 	}{
-		"right":           {s.secrets(), append(slices.Clip(user), "--brokers", s.broker), ExitOK},
-		"wrong key":       {with("MARKREAD_IM_KEY=" + wrongKey), append(slices.Clip(user), "--brokers", s.broker), ExitFailed},
-		"wrong password":  {with("MARKREAD_SASL_PASSWORD=" + wrongPassword), append(slices.Clip(user), "--brokers", s.broker), ExitFailed},
-		"wrong mechanism": {s.secrets(), []string{"--sasl", "scram-sha-512", "--sasl-user", saslUser, "--brokers", s.broker}, ExitFailed},
-		"no mechanism":    {s.secrets(), []string{"--brokers", s.broker}, ExitFailed},
-		"an echo":         {s.secrets(), append(slices.Clip(user), "--brokers", echo(t)), ExitFailed},
-		"TLS to the IM":   {s.secrets(), append(slices.Clip(user), "--brokers", strings.TrimPrefix(s.url, "http://"), "--tls"), ExitFailed},
-		"misspelt":        {with("MARKREAD_IM_KEYS=" + canaryKey), append(slices.Clip(user), "--brokers", s.broker), ExitOK},
+		"right":           {s.secrets(), append(slices.Clip(user), "--brokers", s.broker), cli.ExitOK},
+		"wrong key":       {with("MARKREAD_IM_KEY=" + wrongKey), append(slices.Clip(user), "--brokers", s.broker), cli.ExitFailed},
+		"wrong password":  {with("MARKREAD_SASL_PASSWORD=" + wrongPassword), append(slices.Clip(user), "--brokers", s.broker), cli.ExitFailed},
+		"wrong mechanism": {s.secrets(), []string{"--sasl", "scram-sha-512", "--sasl-user", saslUser, "--brokers", s.broker}, cli.ExitFailed},
+		"no mechanism":    {s.secrets(), []string{"--brokers", s.broker}, cli.ExitFailed},
+		"an echo":         {s.secrets(), append(slices.Clip(user), "--brokers", echo(t)), cli.ExitFailed},
+		"TLS to the IM":   {s.secrets(), append(slices.Clip(user), "--brokers", strings.TrimPrefix(s.url, "http://"), "--tls"), cli.ExitFailed},
+		"misspelt":        {with("MARKREAD_IM_KEYS=" + canaryKey), append(slices.Clip(user), "--brokers", s.broker), cli.ExitOK},
 	} {
 		each(func() {
-			if r := check(name, c.env, append(c.args, "--im-url", s.url)...); r.status != c.status {
+			if r := check(name, c.env, append(c.args, "--im-url", s.url)...); r.Status != c.status {
 				t.Errorf("%s: %+v", name, r)
 			}
 		})

@@ -1,4 +1,4 @@
-package cli
+package secrets
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"markread/cmd/markread/app"
+	"markread/cmd/markread/cli/clitest"
 	"markread/consumer/kafkaclient"
 	"markread/imclient"
 	"markread/worker"
@@ -51,7 +52,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // leaking begins a worker that leaks, at a path of the server, and returns how it is stopped.
-func (s *scene) leaking(path string, attempts int, out *buffer) (address string, stop func()) {
+func (s *scene) leaking(path string, attempts int, out *clitest.Buffer) (address string, stop func()) {
 	s.Helper()
 	var url atomic.Pointer[string]
 	transport := imclient.NewTransport(4*time.Second, 1)
@@ -113,16 +114,16 @@ func TestLeaksAreCaught(t *testing.T) {
 	s := newScene(t)
 	var events []*kgo.Record
 	for name := range forms {
-		events = append(events, &kgo.Record{Topic: "mark-read", Value: []byte(eventOf("leak-"+name, 1))})
+		events = append(events, &kgo.Record{Topic: "mark-read", Value: []byte(clitest.EventOf("leak-"+name, 1))})
 	}
 	for i := range 20 {
-		events = append(events, &kgo.Record{Topic: "mark-read", Value: []byte(eventOf("good-"+strconv.Itoa(i), 1))})
+		events = append(events, &kgo.Record{Topic: "mark-read", Value: []byte(clitest.EventOf("good-"+strconv.Itoa(i), 1))})
 	}
 	if err := s.kafka().ProduceSync(t.Context(), events...).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
 
-	var out buffer
+	var out clitest.Buffer
 	_, stop := s.leaking("", 1, &out)
 	letters := s.letters("leaking", len(forms))
 	stop()
@@ -149,7 +150,7 @@ func TestLeaksAreCaught(t *testing.T) {
 	}
 
 	// In a hold the failure is in the state, on the page, in the log and, here, in a metric.
-	var held buffer
+	var held clitest.Buffer
 	admin, stop := s.leaking("/outage", 8, &held)
 	s.await(admin, "outage")
 	s.visit("leaking", admin, "Bearer "+canaryToken)

@@ -1,4 +1,4 @@
-package cli
+package secrets
 
 import (
 	"bytes"
@@ -25,6 +25,8 @@ import (
 	plainsasl "github.com/twmb/franz-go/pkg/sasl/plain"
 
 	"markread/cmd/markread/app"
+	"markread/cmd/markread/cli"
+	"markread/cmd/markread/cli/clitest"
 	"markread/imclient"
 	"markread/imclient/sandbox"
 )
@@ -124,7 +126,7 @@ func (s *scene) handler() http.Handler {
 		case way != nil:
 			way(w, address)
 		case strings.HasPrefix(read.Report, "leak-"):
-			verdict(w, 90001, "no")
+			clitest.Verdict(w, 90001, "no")
 		default:
 			s.im.ServeHTTP(w, r)
 		}
@@ -194,31 +196,31 @@ func (s *scene) secrets() []string {
 }
 
 // run runs a command line to its end and keeps what it put out.
-func (s *scene) run(name string, env []string, stdin string, args ...string) result {
+func (s *scene) run(name string, env []string, stdin string, args ...string) clitest.Result {
 	s.Helper()
-	r := try(s.T, env, stdin, args...)
-	s.keep(name+", standard output", r.stdout)
-	s.keep(name+", standard error", r.stderr)
+	r := clitest.Commands(cli.Run).Try(s.T, env, stdin, args...)
+	s.keep(name+", standard output", r.Stdout)
+	s.keep(name+", standard error", r.Stderr)
 	return r
 }
 
 // worker begins a worker in a group of its own; what it puts out is kept when it has stopped.
-func (s *scene) worker(name, url string, env []string, extra ...string) (r *running, admin string) {
+func (s *scene) worker(name, url string, env []string, extra ...string) (r *clitest.Running, admin string) {
 	s.Helper()
-	r = begin(s.T, env, append([]string{"run", "--brokers", s.broker, "--sasl", "plain", "--sasl-user", saslUser, "--group", name,
+	r = clitest.Commands(cli.Run).Begin(s.T, env, append([]string{"run", "--brokers", s.broker, "--sasl", "plain", "--sasl-user", saslUser, "--group", name,
 		"--im-url", url, "--im-app-id", strconv.Itoa(app.LocalAppID), "--im-timeout", "3001ms", "--drain-timeout", "4001ms", "--rate", "0", "--max-in-flight", "16",
 		"--attempts", "1", "--commit-every", "50ms", "--admin-addr", "127.0.0.1:0", "--log-level", "debug"}, extra...)...)
-	return r, "http://" + r.found(s.T, `"addr":"(127\.0\.0\.1:\d+)"`)
+	return r, "http://" + r.Found(s.T, `"addr":"(127\.0\.0\.1:\d+)"`)
 }
 
 // stop stops a worker and keeps what it put out.
-func (s *scene) stop(name string, r *running) {
+func (s *scene) stop(name string, r *clitest.Running) {
 	s.Helper()
-	if status := r.stopped(); status != ExitOK {
+	if status := r.Stopped(); status != cli.ExitOK {
 		s.Errorf("%s: exit status %d", name, status)
 	}
-	s.keep(name+", standard output", r.stdout.String())
-	s.keep(name+", standard error", r.stderr.String())
+	s.keep(name+", standard output", r.Stdout.String())
+	s.keep(name+", standard error", r.Stderr.String())
 }
 
 // authorizations are how an admin server may be asked: without the token, with it, and with what is nearly it.
@@ -275,7 +277,7 @@ func (s *scene) kafka(options ...kgo.Opt) *kgo.Client {
 func (s *scene) letters(group string, n int) (found []*kgo.Record) {
 	s.Helper()
 	client := s.kafka(kgo.ConsumeTopics("mark-read-dead-letters"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	ctx, cancel := context.WithTimeout(s.Context(), patience)
+	ctx, cancel := context.WithTimeout(s.Context(), clitest.Patience)
 	defer cancel()
 	for len(found) < n {
 		fetches := client.PollFetches(ctx)
@@ -337,5 +339,5 @@ func (s *scene) search() {
 // await waits for a trouble's hold to be shown.
 func (s *scene) await(admin, reason string) {
 	s.Helper()
-	until(s.T, "the hold "+reason, func() bool { return strings.Contains(fetch(s.T, admin+"/readyz"), `"reason":"`+reason+`"`) })
+	clitest.Until(s.T, "the hold "+reason, func() bool { return strings.Contains(clitest.Fetch(s.T, admin+"/readyz"), `"reason":"`+reason+`"`) })
 }

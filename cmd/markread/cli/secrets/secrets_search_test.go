@@ -1,4 +1,4 @@
-package cli
+package secrets
 
 import (
 	"encoding/base64"

@@ -1,0 +1,244 @@
+// Package clitest is for tests of commands: it runs a command line in the test's own process, until it
+// ends or the test stops it, and has what such tests share (an output that may be read meanwhile, an
+// embedded broker, secrets that can be searched for). It knows no command: how a command line is run is
+// an argument, so that tests inside package cli and outside it can use it. Only tests import it.
+package clitest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"markread/consumer/broker"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/goleak"
+)
+
+// Buffer may be written by a command while the test reads it.
+type Buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *Buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *Buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// Running is a command that runs in this process.
+type Running struct {
+	Stdout, Stderr Buffer
+	stop           context.CancelFunc
+	Done           chan struct{}
+	Status         int
+}
+
+// Commands runs command lines: it is cli.Run.
+type Commands func(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) int
+
+// Begin runs a command line until the test or stop ends it.
+func (run Commands) Begin(t *testing.T, env []string, args ...string) *Running {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &Running{stop: cancel, Done: make(chan struct{})}
+	go func() {
+		defer close(r.Done)
+		r.Status = run(ctx, args, env, strings.NewReader(""), &r.Stdout, &r.Stderr)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-r.Done
+		if t.Failed() {
+			t.Logf("%v: status %d\n%s%s", args, r.Status, &r.Stdout, &r.Stderr)
+		}
+	})
+	return r
+}
+
+// Stopped stops the command and returns its status.
+func (r *Running) Stopped() int {
+	r.stop()
+	<-r.Done
+	return r.Status
+}
+
+// Until waits for a condition that another goroutine or process brings about.
+func Until(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	limit := time.After(Patience)
+	for !holds() {
+		select {
+		case <-limit:
+			t.Fatalf("waited %s for %s", Patience, what)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// Found waits for a match in the command's outputs and returns its first group.
+func (r *Running) Found(t *testing.T, pattern string) string {
+	t.Helper()
+	re := regexp.MustCompile(pattern)
+	var match []string
+	Until(t, pattern, func() bool {
+		match = re.FindStringSubmatch(r.Stdout.String() + r.Stderr.String())
+		return match != nil
+	})
+	return match[1]
+}
+
+// NoLeaks holds that the goroutines that the rest of the test starts have ended when it has.
+func NoLeaks(t *testing.T) {
+	t.Helper()
+	before := goleak.IgnoreCurrent()
+	t.Cleanup(func() {
+		for limit := time.Now().Add(Patience); ; { // Find looks for half a second, too short on a busy machine
+			if err := goleak.Find(before); err == nil || time.Now().After(limit) {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+		}
+	})
+}
+
+const TestKey = "canary-5bd2850fff3ecb11"
+
+// Result is what a command line left behind.
+type Result struct {
+	Status         int
+	Stdout, Stderr string
+}
+
+// Try runs a command line in this process.
+func (run Commands) Try(t *testing.T, env []string, stdin string, args ...string) Result {
+	t.Helper()
+	var stdout, stderr Buffer // the standard logger, which the command takes, outlives it
+	status := run(t.Context(), args, env, strings.NewReader(stdin), &stdout, &stderr)
+	return Result{status, stdout.String(), stderr.String()}
+}
+
+// File writes a file with the content and returns its path.
+func File(t *testing.T, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// BeginWorker begins `markread run` against a broker and an IM server and returns it with the address of its admin server.
+func (run Commands) BeginWorker(t *testing.T, brokers, im string, extra ...string) (*Running, string) {
+	t.Helper()
+	r := run.Begin(t, []string{"MARKREAD_IM_KEY=" + TestKey},
+		append([]string{"run", "--brokers", brokers, "--im-url", im, "--im-app-id", "1400000000", "--admin-addr", "127.0.0.1:0"}, extra...)...)
+	return r, r.Found(t, `"addr":"(127\.0\.0\.1:\d+)"`)
+}
+
+func Embedded(t *testing.T, topics ...string) *broker.Broker {
+	t.Helper()
+	b, err := broker.Start(broker.Options{Topics: topics, Partitions: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	return b
+}
+
+// LastLine is the last line of a log, which must be an error.
+func LastLine(t *testing.T, log string) string {
+	t.Helper()
+	lines := strings.Split(strings.TrimSpace(log), "\n")
+	var last struct{ Level, Message string }
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &last); err != nil || last.Level != "error" || strings.Count(log, `"level":"error"`) != 1 {
+		t.Errorf("the log does not end with its one error: %s", log)
+	}
+	return last.Message
+}
+
+// LetterRecords writes n letters of different conversations to the topic.
+func LetterRecords(t *testing.T, brokers string, n int) {
+	t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(brokers), kgo.DefaultProduceTopic("mark-read-dead-letters"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	var records []*kgo.Record
+	for i := range n {
+		account := fmt.Sprint("r", i)
+		r := &kgo.Record{Key: []byte(account + "|p"), Value: fmt.Appendf(nil, `{"Report_Account":%q,"Peer_Account":"p","MsgReadTime":1700000000}`, account)}
+		for _, h := range [][2]string{
+			{"markread.class", "rejected"}, {"markread.code", "90048"}, {"markread.event-time", "1700000000000"}, {"markread.failed-at", "2026-03-01T02:48:00Z"},
+		} {
+			r.Headers = append(r.Headers, kgo.RecordHeader{Key: h[0], Value: []byte(h[1])})
+		}
+		records = append(records, r)
+	}
+	if err := client.ProduceSync(t.Context(), records...).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Patience is how long a test waits for something that takes milliseconds. It is never waited for in full unless the test fails.
+const Patience = 30 * time.Second
+
+// Fetch returns the body of a page.
+func Fetch(t *testing.T, url string) string {
+	t.Helper()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	answer, err := client.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+func Verdict(w http.ResponseWriter, code int, info string) {
+	text, _ := json.Marshal(map[string]any{"ActionStatus": info, "ErrorCode": code, "ErrorInfo": info}) // can't fail
+	_, _ = w.Write(text)
+}
+
+// conversation of the event with the number i of an account.
+func EventOf(account string, i int) string {
+	return fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":"peer","MsgReadTime":%d}`, account, 1_700_000_000+i)
+}
+
+// SideBySide lets more tests run at a time than there are cores, unless the command line says how
+// many: those that call t.Parallel mostly wait.
+func SideBySide() {
+	if !strings.Contains(filepath.Base(os.Args[0]), ".test") {
+		return // this process is a program of a transcript
+	}
+	flag.Parse()
+	chosen := false
+	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
+	if !chosen {
+		_ = flag.Set("test.parallel", "6") // the flag exists, and 6 is a number
+	}
+}

@@ -1,0 +1,15 @@
+package transcripts
+
+import (
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"markread/cmd/markread/cli/clitest"
+)
+
+// TestMain lets this binary also be the program, for the transcripts.
+func TestMain(m *testing.M) {
+	clitest.SideBySide()
+	testscript.Main(m, programs)
+}

@@ -2,99 +2,10 @@ package consumer
 
 import (
 	"cmp"
-	"context"
-	"encoding/json"
-	"maps"
 	"slices"
 
 	"markread/consumer/event"
-	"markread/consumer/kafkaclient"
 )
-
-// quotaTerms is what a member goes by when it reckons its share of the quota. The shares of a group
-// add up to the rate only when all its members go by the same, so each publishes its quota terms
-// when it joins, and the leader gives partitions to those only that share its own.
-type quotaTerms struct {
-	Rate int `json:"rate"` // calls a second, of the whole group
-	// how many each topic has that it consumes; 0: the topic is not there
-	Partitions map[string]int `json:"partitions"`
-}
-
-// currentTerms returns what a member with these options goes by at the moment.
-func currentTerms(ctx context.Context, c *kafkaclient.Client, options GroupOptions) (quotaTerms,
-	error) {
-	topics := options.Topics.Consumed()
-	counts, err := c.PartitionCounts(ctx, topics...)
-	if err != nil {
-		return quotaTerms{}, err
-	}
-	for _, topic := range topics {
-		counts[topic] += 0 // it is named, also when it is not there
-	}
-	return quotaTerms{options.Rate, counts}, nil
-}
-
-func (o quotaTerms) equal(other quotaTerms) bool {
-	return o.Rate == other.Rate && maps.Equal(o.Partitions, other.Partitions)
-}
-
-// changedSince reports whether a topic that is there has another number of partitions than before.
-func (o quotaTerms) changedSince(before quotaTerms) bool {
-	for topic, n := range o.Partitions {
-		if n > 0 && n != before.Partitions[topic] {
-			return true
-		}
-	}
-	return false
-}
-
-// misses reports whether a topic is not there.
-func (o quotaTerms) misses() bool {
-	for _, n := range o.Partitions {
-		if n == 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// all returns the partitions, sorted by topic and number.
-func (o quotaTerms) all() []event.TopicPartition {
-	var all []event.TopicPartition
-	for _, topic := range slices.Sorted(maps.Keys(o.Partitions)) {
-		for p := range o.Partitions[topic] {
-			all = append(all, event.TopicPartition{Topic: topic, Partition: p})
-		}
-	}
-	return all
-}
-
-// memberData is what a member publishes to the leader when it joins: its quota terms, and what it
-// had before.
-type memberData struct {
-	quotaTerms
-	Owned      []int `json:"owned,omitempty"`      // partition numbers
-	Generation int32 `json:"generation,omitempty"` // in which it owned them
-}
-
-// published returns what a member publishes. It leaves out what the member had before where that
-// would be too long for the leader: then the member may keep less of it.
-func (d memberData) published() []byte {
-	b := encode(d)
-	if len(b) > maxUserData {
-		d.Owned = nil
-		b = encode(d)
-	}
-	return b
-}
-
-func encode(data any) []byte {
-	b, err := json.Marshal(data)
-	if err != nil {
-		panic(err) // numbers and names can be written
-	}
-	return b
-}
 
 // candidate is a member that may be given partitions.
 type candidate struct {

@@ -38,7 +38,8 @@
 // # Files
 //
 //	group.go member.go assign.go          joining, assigning, leaving
-//	memberdata.go agreement.go            what members write for each other, and whether to trust it
+//	memberdata.go quotaterms.go           what members write for each other
+//	agreement.go                          whether to trust it
 //	generation.go membership.go           what is owned between two rebalances, and heartbeats
 //	commit.go                             offsets, with what has finished beyond them
 //	partition.go fingerprint.go           reading a partition; is it still the same log?

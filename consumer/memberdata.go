@@ -91,31 +91,6 @@ func readUserData[T any](r *groupBytes, size int) (data T, err error) {
 	return data, nil
 }
 
-// check returns why no worker can have this quota terms.
-func (o quotaTerms) check() error {
-	if len(o.Partitions) == 0 || len(o.Partitions) > maxTopics {
-		return errNotOurs
-	}
-	total := 0
-	for topic, n := range o.Partitions {
-		if topic == "" || len(topic) > maxTopicName ||
-			strings.ContainsFunc(topic, notInTopicNames) {
-			return errors.New("it names a topic that can't exist")
-		}
-		if n < 0 || n > maxViewed {
-			return fmt.Errorf("it counts %d partitions of a topic", n)
-		}
-		total += n
-	}
-	if total > maxViewed {
-		return fmt.Errorf("it counts %d partitions", total)
-	}
-	if o.Rate < 0 || o.Rate > maxViewed {
-		return fmt.Errorf("it uses a rate of %d", o.Rate)
-	}
-	return nil
-}
-
 func notInTopicNames(r rune) bool {
 	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') &&
 		!strings.ContainsRune("._-", r)
@@ -168,4 +143,31 @@ func (r *groupBytes) count(least int) int {
 		return 0
 	}
 	return n
+}
+
+// memberData is what a member publishes to the leader when it joins: its quota terms, and what it
+// had before.
+type memberData struct {
+	quotaTerms
+	Owned      []int `json:"owned,omitempty"`      // partition numbers
+	Generation int32 `json:"generation,omitempty"` // in which it owned them
+}
+
+// published returns what a member publishes. It leaves out what the member had before where that
+// would be too long for the leader: then the member may keep less of it.
+func (d memberData) published() []byte {
+	b := encode(d)
+	if len(b) > maxUserData {
+		d.Owned = nil
+		b = encode(d)
+	}
+	return b
+}
+
+func encode(data any) []byte {
+	b, err := json.Marshal(data)
+	if err != nil {
+		panic(err) // numbers and names can be written
+	}
+	return b
 }

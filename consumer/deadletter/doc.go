@@ -1,6 +1,6 @@
 // Package deadletter writes dead letters to their topic, finds them there, and replays or discards
-// them. Commands and console share it. It asks nobody for confirmation and shows nothing; what is
-// in a dead letter is package event's to know.
+// them. Commands and console share it. It asks nobody for confirmation and shows nothing. The format
+// of a dead letter, headers and all, is in package event (deadletter.go there).
 //
 // It promises:
 //   - A letter is written once for each Write that succeeds; nothing of the record is lost but what

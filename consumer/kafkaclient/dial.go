@@ -7,18 +7,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/protocol/apiversions"
-	"github.com/segmentio/kafka-go/protocol/saslauthenticate"
-	"github.com/segmentio/kafka-go/protocol/saslhandshake"
 )
 
 // anyBroker is the address of whichever broker of the options answers first.
@@ -188,43 +184,6 @@ func (c *Client) secure(raw net.Conn, addr string) (net.Conn, error) {
 	}
 	conn := tls.Client(raw, config)
 	return conn, conn.Handshake()
-}
-
-// authenticate authenticates with SASL. It returns how long the broker accepts that, 0: as long as
-// the connection lasts.
-func (c *Client) authenticate(ctx context.Context, talk *talk) (lifetime time.Duration, err error) {
-	mechanism := c.Options.SASL
-	answer, err := talk.exchange(1, &saslhandshake.Request{Mechanism: mechanism.Name()})
-	if err != nil {
-		return 0, err
-	}
-	if r := answer.(*saslhandshake.Response); r.ErrorCode != 0 {
-		return 0, &saslError{code: kafka.Error(r.ErrorCode), offered: r.Mechanisms}
-	}
-	state, message, err := mechanism.Start(ctx)
-	if err != nil {
-		return 0, err
-	}
-	for done := false; !done; {
-		answer, err := talk.exchange(1, &saslauthenticate.Request{AuthBytes: message})
-		if errors.Is(err, io.EOF) { // some brokers refuse without a word
-			err = &saslError{code: kafka.SASLAuthenticationFailed}
-		}
-		if err != nil {
-			return 0, err
-		}
-		r := answer.(*saslauthenticate.Response)
-		// its text is left out: with the mechanism "plain" the broker has been sent the password,
-		// and may say that
-		if r.ErrorCode != 0 {
-			return 0, &saslError{code: kafka.Error(r.ErrorCode)}
-		}
-		if done, message, err = state.Next(ctx, r.AuthBytes); err != nil {
-			return 0, &saslError{code: kafka.SASLAuthenticationFailed}
-		}
-		lifetime = time.Duration(r.SessionLifetimeMs) * time.Millisecond
-	}
-	return lifetime, nil
 }
 
 // talk exchanges requests on a connection that is no kafka-go's yet.

@@ -4,8 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
+	"time"
 
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol/saslauthenticate"
+	"github.com/segmentio/kafka-go/protocol/saslhandshake"
 	"github.com/segmentio/kafka-go/sasl"
 	"github.com/segmentio/kafka-go/sasl/plain"
 	"github.com/segmentio/kafka-go/sasl/scram"
@@ -68,4 +73,41 @@ func (m mechanism) Start(ctx context.Context) (sasl.StateMachine, []byte, error)
 		return nil, nil, err
 	}
 	return inner.Start(ctx)
+}
+
+// authenticate authenticates with SASL. It returns how long the broker accepts that, 0: as long as
+// the connection lasts.
+func (c *Client) authenticate(ctx context.Context, talk *talk) (lifetime time.Duration, err error) {
+	mechanism := c.Options.SASL
+	answer, err := talk.exchange(1, &saslhandshake.Request{Mechanism: mechanism.Name()})
+	if err != nil {
+		return 0, err
+	}
+	if r := answer.(*saslhandshake.Response); r.ErrorCode != 0 {
+		return 0, &saslError{code: kafka.Error(r.ErrorCode), offered: r.Mechanisms}
+	}
+	state, message, err := mechanism.Start(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for done := false; !done; {
+		answer, err := talk.exchange(1, &saslauthenticate.Request{AuthBytes: message})
+		if errors.Is(err, io.EOF) { // some brokers refuse without a word
+			err = &saslError{code: kafka.SASLAuthenticationFailed}
+		}
+		if err != nil {
+			return 0, err
+		}
+		r := answer.(*saslauthenticate.Response)
+		// its text is left out: with the mechanism "plain" the broker has been sent the password,
+		// and may say that
+		if r.ErrorCode != 0 {
+			return 0, &saslError{code: kafka.Error(r.ErrorCode)}
+		}
+		if done, message, err = state.Next(ctx, r.AuthBytes); err != nil {
+			return 0, &saslError{code: kafka.SASLAuthenticationFailed}
+		}
+		lifetime = time.Duration(r.SessionLifetimeMs) * time.Millisecond
+	}
+	return lifetime, nil
 }

@@ -25,7 +25,7 @@ func uvarints(numbers ...uint64) (b []byte) {
 	return b
 }
 
-// The checksum is no secret. What says more than that events up to the witness have finished is
+// The checksum is no secret. What says more than that events up to the fingerprint have finished is
 // ignored: else events that were not even written yet would be skipped, and nobody would count
 // them.
 func TestForgedMetadata(t *testing.T) {
@@ -35,15 +35,15 @@ func TestForgedMetadata(t *testing.T) {
 		text   string
 		ok     bool
 	}{
-		"the witness and those before": {offset, seal(offset, uvarints(9, at, 0, 10)), true},
-		"attempts at the witness": {offset,
+		"the fingerprint and those before": {offset, seal(offset, uvarints(9, at, 0, 10)), true},
+		"attempts at the fingerprint": {offset,
 			seal(offset, uvarints(9, at, 9<<1|1, maxAttempts)), true},
-		"one more than the witness": {offset, seal(offset, uvarints(9, at, 0, 11)), false},
-		"behind the witness": {offset, seal(offset, uvarints(9, at, 10<<1, 1)),
+		"one more than the fingerprint": {offset, seal(offset, uvarints(9, at, 0, 11)), false},
+		"behind the fingerprint": {offset, seal(offset, uvarints(9, at, 10<<1, 1)),
 			false},
-		"attempts behind the witness": {offset, seal(offset, uvarints(9, at, 10<<1|1, 1)),
+		"attempts behind the fingerprint": {offset, seal(offset, uvarints(9, at, 10<<1|1, 1)),
 			false},
-		"a second run behind the witness": {offset, seal(offset, uvarints(9, at, 0, 5, 2, 5)),
+		"a second run behind the fingerprint": {offset, seal(offset, uvarints(9, at, 0, 5, 2, 5)),
 			false},
 		"a huge run": {offset, seal(offset, uvarints(0, at, 0, 1<<46)),
 			false},
@@ -53,7 +53,7 @@ func TestForgedMetadata(t *testing.T) {
 			seal(offset, uvarints(9, at, 0, math.MaxUint64)), false},
 		"a gap that wraps around": {offset,
 			seal(offset, uvarints(9, at, math.MaxUint64-1, 1)), false},
-		"a witness that wraps around": {offset, seal(offset, uvarints(1<<63, at, 0, 1)),
+		"a fingerprint that wraps around": {offset, seal(offset, uvarints(1<<63, at, 0, 1)),
 			false},
 		"many gaps that wrap around": {offset,
 			seal(offset, uvarints(1<<62, at, 1<<63-2, 1<<62, 1<<63-2, 1<<62)), false},
@@ -64,7 +64,7 @@ func TestForgedMetadata(t *testing.T) {
 		"a time that can't be": {offset,
 			seal(offset, uvarints(0, math.MaxUint64, 0, 1)), false},
 		"cut":        {offset, seal(offset, uvarints(0, at, 0)), false},
-		"no witness": {offset, seal(offset, nil), false},
+		"no fingerprint": {offset, seal(offset, nil), false},
 		"longer than Kafka takes": {offset,
 			seal(offset, slices.Repeat(uvarints(2, 1), 2000)), false},
 		"before the first offset": {-1, seal(-1, uvarints(9, at, 2, 5)), false},
@@ -95,7 +95,7 @@ func TestForgedMetadata(t *testing.T) {
 }
 
 // Whatever is committed beside an offset: what is believed of it lies between the offset and its
-// witness, in order; it counts no more than there is; and the next owner hands it on as it is.
+// fingerprint, in order; it counts no more than there is; and the next owner hands it on as it is.
 func FuzzCommitMetadata(f *testing.F) {
 	one := New(100, 100)
 	for n := range uint64(20) {
@@ -122,7 +122,7 @@ func FuzzCommitMetadata(f *testing.F) {
 		for _, s := range spans {
 			if s.from < last || s.to <= s.from || s.to-1 > seen.offset || s.attempts < 0 ||
 				s.attempts > maxAttempts || s.attempts > 0 && s.to-s.from != 1 {
-				t.Fatalf("%+v after %d, the witness is %d", s, last, seen.offset)
+				t.Fatalf("%+v after %d, the fingerprint is %d", s, last, seen.offset)
 			}
 			last = s.to
 		}
@@ -140,7 +140,7 @@ func FuzzCommitMetadata(f *testing.F) {
 		again, _ := next.Commit(4000)
 		seenAgain, spansAgain, ok := decode(again.Metadata, again.Offset)
 		if !ok || again.Offset != offset || seenAgain != seen {
-			t.Fatalf("handed on as %+v, the witness %+v as %+v", again, seen, seenAgain)
+			t.Fatalf("handed on as %+v, the fingerprint %+v as %+v", again, seen, seenAgain)
 		}
 		want := joinRuns(spans)
 		if len(text) < 3900 && len(spansAgain) != len(want) ||

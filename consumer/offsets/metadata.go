@@ -13,15 +13,15 @@ import (
 // what it would otherwise do again: which events beyond the offset have finished, and how many
 // attempts those had that have not. It is base64, because Kafka treats it as text, of
 //
-//	version (1 byte)  CRC-32 of the offset and the rest (4 bytes, big endian)  witness (2 uvarints)  spans
+//	version (1 byte)  CRC-32 of the offset and the rest (4 bytes, big endian)  fingerprint (2 uvarints)  spans
 //
-// The witness is the last event that this is about: how far its offset is from the committed one,
-// and its time in milliseconds. In another log of the same name, or one that was cut and written
-// anew, there is another event, and nothing of this may be believed. A span is two uvarints, gap<<1
-// and length, for a run of finished events, and gap<<1|1 and attempts, for an event that has not
-// finished. The gap is counted in offsets, from the span before or the committed offset. Spans that
-// would not fit are left out, from the highest offset down: those events count as unfinished, and
-// are done again.
+// The fingerprint is the last event that this is about: how far its offset is from the committed
+// one, and its time in milliseconds. In another log of the same name, or one that was cut and
+// written anew, there is another event, and nothing of this may be believed. A span is two
+// uvarints, gap<<1 and length, for a run of finished events, and gap<<1|1 and attempts, for an
+// event that has not finished. The gap is counted in offsets, from the span before or the committed
+// offset. Spans that would not fit are left out, from the highest offset down: those events count
+// as unfinished, and are done again.
 const (
 	metadataVersion = 1
 	headerLength    = 1 + 4
@@ -34,14 +34,14 @@ type span struct {
 	attempts int   // 0: finished
 }
 
-// witness is an event by which a log is known again.
-type witness struct{ offset, at int64 } // milliseconds since 1970
+// fingerprint is an event by which a log is known again.
+type fingerprint struct{ offset, at int64 } // milliseconds since 1970
 
 // ErrMetadata says that a committed text is none of ours, or damaged, or says what can't be.
 var ErrMetadata = errors.New("the committed metadata can't be read")
 
 // Inherit takes in the text that was committed beside the offset at which t begins. Nothing may
-// have been added yet, nor before Witness was looked at. When it can't be read, what it says is
+// have been added yet, nor before Fingerprint was looked at. When it can't be read, what it says is
 // ignored, and the error is ErrMetadata: more is done again, nothing is lost.
 func (t *Tracker) Inherit(text string) error {
 	if text == "" {
@@ -51,14 +51,14 @@ func (t *Tracker) Inherit(text string) error {
 	if !ok {
 		return ErrMetadata
 	}
-	t.witness, t.inherited = seen, spans
+	t.fingerprint, t.inherited = seen, spans
 	return nil
 }
 
 // Fingerprint returns an event of the log that what t has inherited is about. If there is another
 // one, or none, it must be disowned.
 func (t *Tracker) Fingerprint() (offset int64, at time.Time, ok bool) {
-	return t.witness.offset, time.UnixMilli(t.witness.at), len(t.inherited) > 0
+	return t.fingerprint.offset, time.UnixMilli(t.fingerprint.at), len(t.inherited) > 0
 }
 
 // Disown forgets what was inherited: it is about another log.
@@ -77,9 +77,9 @@ func (t *Tracker) inherit(offset int64) (attempts int, finished bool) {
 }
 
 // latest returns the last event of which metadata says anything.
-func (t *Tracker) latest() witness {
+func (t *Tracker) latest() fingerprint {
 	if n := len(t.inherited); n > 0 && t.inherited[n-1].to > t.position {
-		return t.witness
+		return t.fingerprint
 	}
 	for n := t.end; n > t.first; {
 		c := t.chunk(n - 1)
@@ -87,14 +87,14 @@ func (t *Tracker) latest() witness {
 		for ; n > from && c.finished+c.tried > 0; n-- {
 			switch s := &c.slots[(n-1)&chunkMask]; {
 			case s.offset < 0:
-				return witness{^s.offset, int64(s.state & maxTime)}
+				return fingerprint{^s.offset, int64(s.state & maxTime)}
 			case s.attempts() > 0:
-				return witness{s.offset, int64(s.state & maxTime)}
+				return fingerprint{s.offset, int64(s.state & maxTime)}
 			}
 		}
 		n = from
 	}
-	return witness{}
+	return fingerprint{}
 }
 
 // metadata writes what is known of the events beyond the committable offset, in at most limit
@@ -206,17 +206,17 @@ func (e *encoder) write(s span) {
 // decode reads a text that was committed with an offset.
 //
 // The checksum is no secret: whoever may commit for the group can write any text. So decode accepts
-// only what a tracker can have written: nothing in it lies beyond the witness. The witness is an
-// event of the log, or nothing is believed (Witness). So no event that was written later is taken
-// for finished.
-func decode(text string, offset int64) (seen witness, spans []span, ok bool) {
+// only what a tracker can have written: nothing in it lies beyond the fingerprint. The fingerprint
+// is an event of the log, or nothing is believed (Fingerprint). So no event that was written later
+// is taken for finished.
+func decode(text string, offset int64) (seen fingerprint, spans []span, ok bool) {
 	if offset < 0 || len(text) > maxText {
-		return witness{}, nil, false
+		return fingerprint{}, nil, false
 	}
 	b, err := base64.RawStdEncoding.Strict().DecodeString(text)
 	if err != nil || len(b) < headerLength || b[0] != metadataVersion ||
 		binary.BigEndian.Uint32(b[1:]) != checksum(offset, b[headerLength:]) {
-		return witness{}, nil, false
+		return fingerprint{}, nil, false
 	}
 	b = b[headerLength:]
 	next := func() uint64 {
@@ -231,7 +231,7 @@ func decode(text string, offset int64) (seen witness, spans []span, ok bool) {
 	ok = true
 	far, at := next(), next()
 	if !ok || at > maxTime || far >= math.MaxInt64-uint64(offset) {
-		return witness{}, nil, false
+		return fingerprint{}, nil, false
 	}
 	limit := uint64(offset) + far + 1
 	for end := uint64(offset); ok && len(b) > 0; {
@@ -250,7 +250,7 @@ func decode(text string, offset int64) (seen witness, spans []span, ok bool) {
 		}
 	}
 	if !ok {
-		return witness{}, nil, false
+		return fingerprint{}, nil, false
 	}
-	return witness{offset + int64(far), int64(at)}, spans, true
+	return fingerprint{offset + int64(far), int64(at)}, spans, true
 }

@@ -177,7 +177,7 @@ func TestForeignMetadata(t *testing.T) {
 	}
 	if offset, when, ok := other.Fingerprint(); !ok || offset != 148 ||
 		!when.Equal(at.Add(48*time.Millisecond)) {
-		t.Errorf("the witness is %d at %v, %v", offset, when, ok)
+		t.Errorf("the fingerprint is %d at %v, %v", offset, when, ok)
 	}
 	other.Disown()
 	other.Add(100, at)
@@ -189,8 +189,8 @@ func TestForeignMetadata(t *testing.T) {
 	}
 }
 
-// The witness is the last event that the text is about, also when an owner has not read that far,
-// or has no room for all.
+// The fingerprint is the last event that the text is about, also when an owner has not read that
+// far, or has no room for all.
 func TestWitness(t *testing.T) {
 	at := func(offset int64) time.Time { return time.UnixMilli(1_700_000_000_000 + offset) }
 	add := func(tr *Tracker, n int64) {
@@ -226,7 +226,8 @@ func TestWitness(t *testing.T) {
 			_ = third.Inherit(c.Metadata)
 			if offset, when, ok := third.Fingerprint(); !ok || offset != step.want &&
 				step.want > 1000 || !when.Equal(at(offset)) {
-				t.Errorf("%+v, limit %d: the witness is %d at %v, %v", step, limit, offset, when,
+				t.Errorf("%+v, limit %d: the fingerprint is %d at %v, %v", step, limit, offset,
+					when,
 					ok)
 			}
 		}

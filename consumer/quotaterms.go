@@ -1,0 +1,96 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"markread/consumer/event"
+	"markread/consumer/kafkaclient"
+)
+
+// quotaTerms is what a member goes by when it reckons its share of the quota. The shares of a group
+// add up to the rate only when all its members go by the same, so each publishes its quota terms
+// when it joins, and the leader gives partitions to those only that share its own.
+type quotaTerms struct {
+	Rate int `json:"rate"` // calls a second, of the whole group
+	// how many each topic has that it consumes; 0: the topic is not there
+	Partitions map[string]int `json:"partitions"`
+}
+
+// currentTerms returns what a member with these options goes by at the moment.
+func currentTerms(ctx context.Context, c *kafkaclient.Client, options GroupOptions) (quotaTerms,
+	error) {
+	topics := options.Topics.Consumed()
+	counts, err := c.PartitionCounts(ctx, topics...)
+	if err != nil {
+		return quotaTerms{}, err
+	}
+	for _, topic := range topics {
+		counts[topic] += 0 // it is named, also when it is not there
+	}
+	return quotaTerms{options.Rate, counts}, nil
+}
+
+func (o quotaTerms) equal(other quotaTerms) bool {
+	return o.Rate == other.Rate && maps.Equal(o.Partitions, other.Partitions)
+}
+
+// changedSince reports whether a topic that is there has another number of partitions than before.
+func (o quotaTerms) changedSince(before quotaTerms) bool {
+	for topic, n := range o.Partitions {
+		if n > 0 && n != before.Partitions[topic] {
+			return true
+		}
+	}
+	return false
+}
+
+// misses reports whether a topic is not there.
+func (o quotaTerms) misses() bool {
+	for _, n := range o.Partitions {
+		if n == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// all returns the partitions, sorted by topic and number.
+func (o quotaTerms) all() []event.TopicPartition {
+	var all []event.TopicPartition
+	for _, topic := range slices.Sorted(maps.Keys(o.Partitions)) {
+		for p := range o.Partitions[topic] {
+			all = append(all, event.TopicPartition{Topic: topic, Partition: p})
+		}
+	}
+	return all
+}
+
+// check returns why no worker can have this quota terms.
+func (o quotaTerms) check() error {
+	if len(o.Partitions) == 0 || len(o.Partitions) > maxTopics {
+		return errNotOurs
+	}
+	total := 0
+	for topic, n := range o.Partitions {
+		if topic == "" || len(topic) > maxTopicName ||
+			strings.ContainsFunc(topic, notInTopicNames) {
+			return errors.New("it names a topic that can't exist")
+		}
+		if n < 0 || n > maxViewed {
+			return fmt.Errorf("it counts %d partitions of a topic", n)
+		}
+		total += n
+	}
+	if total > maxViewed {
+		return fmt.Errorf("it counts %d partitions", total)
+	}
+	if o.Rate < 0 || o.Rate > maxViewed {
+		return fmt.Errorf("it uses a rate of %d", o.Rate)
+	}
+	return nil
+}

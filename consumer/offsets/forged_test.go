@@ -63,7 +63,7 @@ func TestForgedMetadata(t *testing.T) {
 		"an empty run": {offset, seal(offset, uvarints(9, at, 0, 0)), false},
 		"a time that can't be": {offset,
 			seal(offset, uvarints(0, math.MaxUint64, 0, 1)), false},
-		"cut":        {offset, seal(offset, uvarints(0, at, 0)), false},
+		"cut":            {offset, seal(offset, uvarints(0, at, 0)), false},
 		"no fingerprint": {offset, seal(offset, nil), false},
 		"longer than Kafka takes": {offset,
 			seal(offset, slices.Repeat(uvarints(2, 1), 2000)), false},

@@ -24,11 +24,11 @@ type Tracker struct {
 	position  int64
 	committed int64 // what the group has committed; -1: nothing
 
-	inherited []span  // what the owner before us knew of events that we have not read yet, in order
-	fingerprint   fingerprint // by which the log of what is inherited is known again
-	version   uint64  // grows with what a commit would say of single events
-	accepted  uint64  // the version that is committed
-	born      uint64  // the version at which this log began
+	inherited   []span      // what the owner before us knew of events that we have not read yet, in order
+	fingerprint fingerprint // by which the log of what is inherited is known again
+	version     uint64      // grows with what a commit would say of single events
+	accepted    uint64      // the version that is committed
+	born        uint64      // the version at which this log began
 }
 
 const (

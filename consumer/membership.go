@@ -72,7 +72,8 @@ func (g *Generation) prove(sent time.Time) {
 //
 //   - on the leader, when a topic has another number of partitions than it has assigned;
 //   - on another member, when it counts the leader's partitions by now, and did not when it joined.
-//     For this it has patience: everybody stops for it, and brokers may keep contradicting each other.
+//     For this it has patience: everybody stops for it, and brokers may keep contradicting each
+//     other.
 //
 // What another member says that it counts makes nobody rebalance: it may say anything.
 func (g *Generation) watch(ctx context.Context, j joined, options GroupOptions,

@@ -11,8 +11,8 @@ import (
 
 // Fetched is what one fetch found: batches, which are decoded a chunk at a time.
 //
-// The broker sends whole batches, so that the first may begin before the offset that was asked
-// for, and the last may be cut off; and it leaves the filtering to us:
+// The broker sends whole batches, so that the first may begin before the offset that was asked for,
+// and the last may be cut off; and it leaves the filtering to us:
 //
 //   - Records of aborted transactions are in the response. It lists, for each, the producer and the
 //     offset where it begins; it ends at that producer's next marker.

@@ -3,14 +3,11 @@
 //
 // It promises:
 //   - Every request has a deadline of its own, and no failure passes without a retry that is
-//     bounded
-//     by it or by the caller's context.
+//     bounded by it or by the caller's context.
 //   - Bytes that others wrote (records, lengths) are decoded with bounds; what a fetch keeps is
-//     bounded
-//     by a Memory.
+//     bounded by a Memory.
 //   - An error names what failed and where, and, if it is a person's to repair, what to do. It
-//     contains
-//     no password.
+//     contains no password.
 //   - A message is acknowledged by all in-sync replicas, or its error says that it may not be
 //     there.
 //
@@ -31,12 +28,11 @@
 // # Non-obvious
 //
 //   - kafka-go's ConsumerGroup, Reader and Writer are not used. The reasons stand beside fetch and
-//     produce here, and beside member in package consumer; those for its Heartbeat and LeaveGroup in
-//     groupapi.go, for its decoding of records in fetchapi.go.
+//     produce here, and beside member in package consumer; those for its Heartbeat and LeaveGroup
+//     in groupapi.go, for its decoding of records in fetchapi.go.
 //   - kafka-go answers metadata from a cache that is up to 2 s old, and hides that it could not
-//     renew
-//     it. RefreshMetadata drops it. What must be new (a topic that was just created) has to be asked
-//     for again and again.
+//     renew it. RefreshMetadata drops it. What must be new (a topic that was just created) has to
+//     be asked for again and again.
 //   - TLS and SASL are done in the dial function (dial.go), so that both are set up anew for each
 //     connection: certificates and passwords may be renewed while a worker runs.
 //   - kafka-go's default is no deadline, and an abandoned request keeps its connection until the

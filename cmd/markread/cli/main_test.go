@@ -208,6 +208,13 @@ func TestWordsOfWrongUsage(t *testing.T) {
 		want string
 	}{
 		{"", []string{"--im-timeout"}, "--im-timeout needs a value"},
+		{"", []string{"--im-timeout", "5"}, "--im-timeout: 5 has no unit: 5s"},
+		{"MARKREAD_IM_TIMEOUT=5", nil, "--im-timeout (MARKREAD_IM_TIMEOUT): 5 has no unit: 5s"},
+		{"", []string{"--topic", "--" + strings.Repeat("x", 21)}, "--topic needs a value; what follows looks like another flag (a value that begins with a hyphen goes after an equals sign)"},
+		{"", []string{"--log-level", strings.Repeat("x", 21)}, `--log-level must be one of "debug","info","warn","error" but got more than 20 characters`},
+		{"", []string{strings.Repeat("x", 21)}, "unexpected argument, of more than 20 characters"},
+		{"", []string{"MARKREAD_RATE=5"}, "unexpected argument MARKREAD_RATE=…: variables go before the command"},
+		{"", []string{"--im-key" + strings.Repeat("X", 21)}, "unknown flag, of more than 20 characters"},
 		{"", []string{"--rate", "-1"}, `--rate needs a value; "-1" looks like another flag (a value that begins with a hyphen goes after an equals sign)`},
 		{"", []string{"--topic", "--group", "g"}, `--topic needs a value; "--group" looks like another flag (a value that begins with a hyphen goes after an equals sign)`},
 		{"", []string{"--log-format", "xml"}, `--log-format must be one of "json","console" but got "xml"`},

@@ -16,7 +16,6 @@ import (
 	"markread/consumer/admin"
 	"markread/consumer/backfill"
 	"markread/consumer/event"
-	"markread/consumer/kafkaclient"
 	"markread/worker/format"
 )
 
@@ -110,12 +109,6 @@ func (c *backfillCommand) run(ctx context.Context, p *process) error {
 	if err := c.validate(p.env); err != nil {
 		return err
 	}
-	options, err := kafkaclient.Options{}, error(nil)
-	if !c.DryRun {
-		if options, err = c.Kafka.ClientOptions(p.env); err != nil {
-			return err
-		}
-	}
 	job, err := c.prepare(ctx, p, began)
 	if err != nil {
 		return err
@@ -126,15 +119,12 @@ func (c *backfillCommand) run(ctx context.Context, p *process) error {
 	if job.otherBrokers != nil {
 		p.log.Warn().Strs("before", job.otherBrokers).Msg("the interrupted run had other --brokers: what it has published must be in this cluster, too")
 	}
-	p.takeStandardLog(nil)
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(min(backfillMemory, debug.SetMemoryLimit(-1))))
 
 	view := &backfillView{job: job, rate: c.Rate, group: c.Group, topic: c.BackfillTopic, began: began}
 	if !c.DryRun {
-		c.Kafka.Warn(p.env, p.log)
-		options.Log = p.log
-		if view.client, err = kafkaclient.New(options); err != nil {
-			return config.Usagef("--brokers: %v", err)
+		if view.client, err = c.Kafka.Open(p.env, p.log); err != nil {
+			return err
 		}
 		defer view.client.Close()
 		if err := c.begin(ctx, job, view); err != nil {

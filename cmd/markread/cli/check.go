@@ -54,20 +54,17 @@ func (c *checkCommand) run(ctx context.Context, p *process) error {
 		return err
 	}
 	defer im.Close()
-	options, err := c.KafkaFlags.ClientOptions(p.env)
-	if err != nil {
-		return err
-	}
 	p.log = p.newLogger(c.Log)
 	p.env.WarnOfUnknown(p.log)
-	c.Warn(p.env, p.log)
 	p.takeStandardLog(im.Mask)
-	if options.Log = zerolog.Nop(); c.Log.LogLevel == "debug" { // what fails is in the report, once
-		options.Log = p.log
+	quiet := p.log // what fails is in the report, once
+	if c.Log.LogLevel != "debug" {
+		c.Warn(p.env, p.log)
+		quiet = zerolog.Nop()
 	}
-	kafka, err := kafkaclient.New(options)
+	kafka, err := c.KafkaFlags.Open(p.env, quiet)
 	if err != nil {
-		return config.Usagef("--brokers: %v", err)
+		return err
 	}
 	defer kafka.Close()
 	report := preflight.Run(ctx, c.examined(p.env, kafka, im))

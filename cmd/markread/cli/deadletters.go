@@ -50,17 +50,10 @@ type deadLetters struct {
 
 // open begins: what is configured is right. It waits for a broker at most 8 s. The caller closes the client.
 func (f *officeFlags) open(ctx context.Context, p *process, topic string) (*deadLetters, error) {
-	options, err := f.Kafka.ClientOptions(p.env)
+	p.begin(f.Log)
+	kafka, err := f.Kafka.Open(p.env, p.log)
 	if err != nil {
 		return nil, err
-	}
-	p.begin(f.Log)
-	f.Kafka.Warn(p.env, p.log)
-	p.takeStandardLog(nil)
-	options.Log = p.log
-	kafka, err := kafkaclient.New(options)
-	if err != nil {
-		return nil, config.Usagef("--brokers: %v", err)
 	}
 	if err := kafka.Ping(ctx); err != nil {
 		kafka.Close()
@@ -142,11 +135,7 @@ func explainKind(class, code string) kindText {
 		failure.ErrorCode = n
 	}
 	// The event of a letter is not retried any more.
-	remedy := failure.Remedy()
-	if _, lasting, ok := strings.Cut(remedy, "If it goes on, "); ok {
-		remedy = lasting
-	}
-	return kindText{failure.Meaning(), remedy}
+	return kindText{failure.Meaning(), failure.Lasting()}
 }
 
 // shown makes text of anybody's harmless on a terminal; of what is not plain it is a quotation.

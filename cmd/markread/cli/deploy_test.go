@@ -84,13 +84,18 @@ func settings(t *testing.T, name string) (set, commented []string) {
 	return set, commented
 }
 
-// accepted checks that run starts with an environment, but for the secrets' files, which are not here.
+// accepted checks that run starts with an environment, but for the files of secrets and authorities, which are not here.
 func accepted(t *testing.T, where string, env []string) *runCommand {
 	t.Helper()
 	env = slices.Clone(env)
 	for i, pair := range env {
-		if name, _, _ := strings.Cut(pair, "="); strings.HasSuffix(name, "_FILE") {
+		switch name, _, _ := strings.Cut(pair, "="); {
+		case strings.HasSuffix(name, "_FILE"):
 			env[i] = name + "=" + clitest.File(t, "secret")
+		case name == "MARKREAD_TLS_CA":
+			server := httptest.NewTLSServer(nil)
+			server.Close()
+			env[i] = name + "=" + clitest.File(t, pemOf(server.Certificate()))
 		}
 	}
 	p := &process{env: config.NewEnvironment(env)}

@@ -59,7 +59,6 @@ func (c *devCommand) run(ctx context.Context, p *process) error {
 		return err
 	}
 	p.beginService(c.Log)
-	p.takeStandardLog(nil) // the local key opens nothing
 	worker := c.Options(app.DevIMTimeout, p.log)
 	worker.Version, worker.Commit = build()
 	return app.Dev(ctx, app.DevOptions{

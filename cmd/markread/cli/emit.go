@@ -48,17 +48,10 @@ func (c *emitCommand) run(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	options, err := c.Kafka.ClientOptions(p.env)
+	p.begin(c.Log)
+	kafka, err := c.Kafka.Open(p.env, p.log)
 	if err != nil {
 		return err
-	}
-	p.begin(c.Log)
-	c.Kafka.Warn(p.env, p.log)
-	p.takeStandardLog(nil)
-	options.Log = p.log
-	kafka, err := kafkaclient.New(options)
-	if err != nil {
-		return config.Usagef("--brokers: %v", err)
 	}
 	defer kafka.Close()
 	to := kafka.Publisher(c.Topic.Topic)

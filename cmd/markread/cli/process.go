@@ -166,6 +166,7 @@ func watch(parent context.Context, signals <-chan os.Signal, exit func()) (conte
 // right, so that wrong usage stays one line.
 func (p *process) begin(f config.LogFlags) {
 	p.log = p.newLogger(f)
+	p.takeStandardLog(nil)
 	p.env.WarnOfVariables(p.log)
 }
 
@@ -196,6 +197,7 @@ func (p *process) takeStandardLog(mask func(string) string) {
 // few, and the last one, why the command failed, must not be lost.
 func (p *process) beginService(f config.LogFlags) {
 	p.log, p.endLog = terminal.QueuedLog(p.logOutput(f), f.LogLevel)
+	p.takeStandardLog(nil)
 	p.env.WarnOfVariables(p.log)
 }
 

@@ -5,7 +5,6 @@ import (
 
 	"markread/cmd/markread/app"
 	"markread/cmd/markread/cli/config"
-	"markread/consumer/kafkaclient"
 )
 
 // workerFlags is all that configures a worker.
@@ -62,17 +61,11 @@ func (c *runCommand) run(ctx context.Context, p *process) error {
 		return err
 	}
 	defer im.Close()
-	options, err := c.KafkaFlags.ClientOptions(p.env)
+	p.beginService(c.Log)
+	p.takeStandardLog(im.Mask)
+	kafka, err := c.KafkaFlags.Open(p.env, p.log)
 	if err != nil {
 		return err
-	}
-	p.beginService(c.Log)
-	c.Warn(p.env, p.log)
-	p.takeStandardLog(im.Mask)
-	options.Log = p.log
-	kafka, err := kafkaclient.New(options)
-	if err != nil {
-		return config.Usagef("--brokers: %v", err)
 	}
 	defer kafka.Close()
 	o := app.Options{Worker: c.Options(c.IMTimeout, p.log), AdminAddr: c.Admin.AdminAddr, AdminToken: token, CreateTopics: c.CreateTopics}

@@ -8,7 +8,6 @@ import (
 
 	"markread/cmd/markread/cli/config"
 	"markread/cmd/markread/cli/terminal"
-	"markread/consumer/kafkaclient"
 	"markread/worker/console"
 	"markread/worker/groupstatus"
 )
@@ -53,17 +52,10 @@ func (c *statusCommand) run(ctx context.Context, p *process) error {
 			return err
 		}
 	}
-	options, err := c.KafkaFlags.ClientOptions(p.env)
+	p.begin(c.Log)
+	kafka, err := c.KafkaFlags.Open(p.env, p.log)
 	if err != nil {
 		return err
-	}
-	p.begin(c.Log)
-	c.Warn(p.env, p.log)
-	p.takeStandardLog(nil)
-	options.Log = p.log
-	kafka, err := kafkaclient.New(options)
-	if err != nil {
-		return config.Usagef("--brokers: %v", err)
 	}
 	defer kafka.Close()
 	report := groupstatus.Run(ctx, groupstatus.Options{

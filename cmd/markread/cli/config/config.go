@@ -82,7 +82,8 @@ func (f *KafkaFlags) Check(env Environment) error {
 	case f.SASL != "" && password.IsZero():
 		return Usagef("--sasl %s needs %s or %s_FILE", f.SASL, SASLPassword, SASLPassword)
 	}
-	return nil
+	_, err = f.ClientOptions(env)
+	return err
 }
 
 // Warn says what is set without effect. A password is no wrong usage: a deployment may give the same secrets to everything.

@@ -6,6 +6,8 @@ import (
 	"os"
 
 	"markread/consumer/kafkaclient"
+
+	"github.com/rs/zerolog"
 )
 
 // ClientOptions turns the flags into a client's options; the log is the caller's to add. Certificates and the password are read here, so that a wrong
@@ -31,6 +33,21 @@ func (f *KafkaFlags) ClientOptions(env Environment) (kafkaclient.Options, error)
 	}
 	o.SASL = mechanism
 	return o, nil
+}
+
+// Open makes a client, which connects when it is used, and warns of what is set without effect.
+func (f *KafkaFlags) Open(env Environment, log zerolog.Logger) (*kafkaclient.Client, error) {
+	f.Warn(env, log)
+	options, err := f.ClientOptions(env)
+	if err != nil {
+		return nil, err
+	}
+	options.Log = log
+	client, err := kafkaclient.New(options)
+	if err != nil {
+		return nil, Usagef("--brokers: %v", err)
+	}
+	return client, nil
 }
 
 // tls reads the files.

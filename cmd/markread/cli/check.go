@@ -3,7 +3,6 @@ package cli
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -72,9 +71,7 @@ func (c *checkCommand) run(ctx context.Context, p *process) error {
 	switch {
 	case c.JSON && interrupted: // half a document says less than none
 	case c.JSON:
-		out := json.NewEncoder(p.stdout)
-		out.SetIndent("", "  ")
-		err = out.Encode(report)
+		err = printDocument(p.stdout, report)
 	default:
 		err = printCheck(p.stdout, report)
 	}

@@ -2,10 +2,8 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
-	"time"
 
 	"markread/cmd/markread/cli/config"
 	"markread/cmd/markread/cli/terminal"
@@ -36,17 +34,8 @@ func (*lettersDiscardCommand) Help() string {
 
 // validate returns the filter that the flags describe.
 func (c *lettersDiscardCommand) validate(p *process) (deadletter.Filter, error) {
-	filter, err := c.filter(time.Now())
-	if err == nil {
-		filter.IDs, err = idsOf(c.IDs)
-	}
+	filter, err := c.chosen(c.IDs, c.State, func() error { return c.officeFlags.validate(p.env) }, c.DeadLetterFlag.Check)
 	if err != nil {
-		return filter, err
-	}
-	if err := config.FirstError(func() error { return c.officeFlags.validate(p.env) }, c.DeadLetterFlag.Check); err != nil {
-		return filter, err
-	}
-	if err := c.takes(c.State); err != nil {
 		return filter, err
 	}
 	narrows := c.narrows() || len(c.IDs) > 0 || c.State == deadletter.Parked.String()
@@ -75,11 +64,10 @@ func (c *lettersDiscardCommand) run(ctx context.Context, p *process) error {
 		}
 	}
 	fold := deadletter.NewIndex(c.MaxReplays, filter)
-	if err := d.Find(ctx, fold); err != nil {
-		return plainly(ctx, err)
+	found, unknown, err := d.choose(ctx, fold, filter, unresolvedStates(c.State, c.Parked))
+	if err != nil {
+		return err
 	}
-	d.warn()
-	found, unknown := d.Known(fold.Find(unresolvedStates(c.State, c.Parked)...), filter.IDs)
 	found = deadletter.Oldest(found, c.limit())
 	r := discardReport{DryRun: c.DryRun, Letters: len(found), Unread: unknown}
 	if !c.Parked {
@@ -154,5 +142,3 @@ func (r *discardReport) print(w io.Writer, asJSON bool) error {
 	_, err := fmt.Fprintln(w, text+r.note())
 	return err
 }
-
-func printJSON(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) }

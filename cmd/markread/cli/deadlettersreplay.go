@@ -53,17 +53,8 @@ func (c *lettersReplayCommand) target() string {
 
 // validate returns the filter that the flags describe.
 func (c *lettersReplayCommand) validate(p *process) (deadletter.Filter, error) {
-	filter, err := c.filter(time.Now())
-	if err == nil {
-		filter.IDs, err = idsOf(c.IDs)
-	}
+	filter, err := c.chosen(c.IDs, c.State, func() error { return c.officeFlags.validate(p.env) }, c.TopicsFlags.Check)
 	if err != nil {
-		return filter, err
-	}
-	if err := config.FirstError(func() error { return c.officeFlags.validate(p.env) }, c.TopicsFlags.Check); err != nil {
-		return filter, err
-	}
-	if err := c.takes(c.State); err != nil {
 		return filter, err
 	}
 	if c.target() == "" {
@@ -88,12 +79,32 @@ func idsOf(texts []string) (map[deadletter.ID]bool, error) {
 	return ids, nil
 }
 
-// takes reports whether letters of that state may be taken: parked ones, which came back from every replay, only by --parked.
-func (f *filterFlags) takes(state string) error {
-	if state == deadletter.Parked.String() && !f.Parked {
-		return config.Usagef("--state parked needs --parked: these letters came back from every replay")
+// chosen is the filter that replay and discard have, if all checks pass. Parked letters, which came back
+// from every replay, are only taken by --parked.
+func (f *filterFlags) chosen(ids []string, state string, checks ...func() error) (deadletter.Filter, error) {
+	filter, err := f.filter(time.Now())
+	if err == nil {
+		filter.IDs, err = idsOf(ids)
 	}
-	return nil
+	if err == nil {
+		err = config.FirstError(checks...)
+	}
+	if err == nil && state == deadletter.Parked.String() && !f.Parked {
+		err = config.Usagef("--state parked needs --parked: these letters came back from every replay")
+	}
+	return filter, err
+}
+
+// choose reads the topic and returns the letters to take, and how many may be resolved unseen.
+func (d *deadLetters) choose(
+	ctx context.Context, fold *deadletter.Index, filter deadletter.Filter, states []deadletter.State,
+) (found []deadletter.Entry, unknown int, err error) {
+	if err := d.Find(ctx, fold); err != nil {
+		return nil, 0, plainly(ctx, err)
+	}
+	d.warn()
+	found, unknown = d.Known(fold.Find(states...), filter.IDs)
+	return found, unknown, nil
 }
 
 // unresolvedStates are those of the letters that replay and discard take: state is open, parked or all.
@@ -124,11 +135,10 @@ func (c *lettersReplayCommand) run(ctx context.Context, p *process) error {
 	}
 	fold := deadletter.NewIndex(c.MaxReplays, filter)
 	fold.Judge(time.Now())
-	if err := d.Find(ctx, fold); err != nil {
-		return plainly(ctx, err)
+	found, unknown, err := d.choose(ctx, fold, filter, unresolvedStates(c.State, c.Parked))
+	if err != nil {
+		return err
 	}
-	d.warn()
-	found, unknown := d.Known(fold.Find(unresolvedStates(c.State, c.Parked)...), filter.IDs)
 	plan := deadletter.PlanOf(found, c.limit())
 	r := replayReport{
 		To: c.target(), DryRun: c.DryRun, Letters: plan.Letters(), Conversations: len(plan.Events),

@@ -12,6 +12,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -208,4 +209,14 @@ func (p *process) flushLog() {
 		return
 	}
 	terminal.Within(terminal.FlushLimit, func() { _ = p.endLog() }) // it has no error
+}
+
+// printJSON prints one line.
+func printJSON(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) }
+
+// printDocument prints JSON that people can read, too.
+func printDocument(w io.Writer, v any) error {
+	out := json.NewEncoder(w)
+	out.SetIndent("", "  ")
+	return out.Encode(v)
 }

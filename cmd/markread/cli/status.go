@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"strings"
 
@@ -66,9 +65,7 @@ func (c *statusCommand) run(ctx context.Context, p *process) error {
 		return errors.New("interrupted")
 	}
 	if c.JSON {
-		out := json.NewEncoder(p.stdout)
-		out.SetIndent("", "  ")
-		err = out.Encode(report)
+		err = printDocument(p.stdout, report)
 	} else {
 		err = printStatus(p.stdout, report)
 	}

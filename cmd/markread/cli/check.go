@@ -84,10 +84,13 @@ func (c *checkCommand) run(ctx context.Context, p *process) error {
 var errInterrupted = errors.New("interrupted: the rest was not looked at")
 
 // examined is what is checked: the configuration, as values, and what reading it has found.
-func (c *checkCommand) examined(env config.Environment, kafka *kafkaclient.Client, im *imclient.Client) preflight.Options {
+func (c *checkCommand) examined(env config.Environment, kafka *kafkaclient.Client,
+	im *imclient.Client) preflight.Options {
 	o := preflight.Options{
-		Kafka: kafka, Brokers: c.Brokers, SASL: c.SASL, TLS: c.TLS, Connection: c.Connection(), Topics: c.Topics(), CreateTopics: c.CreateTopics,
-		Group: c.Group, Rate: c.Rate, Calls: c.InFlight(), IM: im, IMURL: c.IMURL, IMAdmin: c.IMAdmin, AdminAddr: c.Admin.AdminAddr,
+		Kafka: kafka, Brokers: c.Brokers, SASL: c.SASL, TLS: c.TLS, Connection: c.Connection(),
+		Topics: c.Topics(), CreateTopics: c.CreateTopics,
+		Group: c.Group, Rate: c.Rate, Calls: c.InFlight(), IM: im, IMURL: c.IMURL,
+		IMAdmin: c.IMAdmin, AdminAddr: c.Admin.AdminAddr,
 		SecretFiles: map[string]string{},
 	}
 	for _, name := range slices.Sorted(maps.Keys(env.Odd)) {
@@ -110,7 +113,8 @@ func (c *checkCommand) examined(env config.Environment, kafka *kafkaclient.Clien
 // longestName bounds the column of names: a longer one moves the rest of its line only.
 const longestName = 34
 
-// lineName is the check with what it is about. Where there is nothing to mend, and nothing else is said of others, how many there are is enough.
+// lineName is the check with what it is about. Where there is nothing to mend, and nothing else is
+// said of others, how many there are is enough.
 func lineName(l preflight.Line) string {
 	name := l.Name()
 	if l.Do == "" && l.Alone && len(l.Subjects) > 1 && utf8.RuneCountInString(name) > longestName {
@@ -134,7 +138,9 @@ func printCheck(w io.Writer, r *preflight.Report) error {
 			fmt.Fprintf(&b, "%-11s  do: %s\n", "", l.Do)
 		}
 	}
-	fmt.Fprintf(&b, "\n%d wrong, %s, %d not checked, %d ok\n", count[preflight.IsWrong], format.Count(count[preflight.IsWarning], "warning"), count[preflight.IsNotChecked], count[preflight.IsOK])
+	fmt.Fprintf(&b, "\n%d wrong, %s, %d not checked, %d ok\n", count[preflight.IsWrong],
+		format.Count(count[preflight.IsWarning], "warning"), count[preflight.IsNotChecked],
+		count[preflight.IsOK])
 	_, err := io.WriteString(w, b.String())
 	return err
 }

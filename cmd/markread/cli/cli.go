@@ -30,19 +30,23 @@ type commandLine struct {
 	Version     versionCommand     `cmd:"" help:"Print version, commit and Go version."`
 }
 
-const description = `Marks conversations as read at Tencent IM, from a Kafka topic, never faster than the app's quota.`
+const description = `Marks conversations as read at Tencent IM, from a Kafka topic, never faster ` +
+	`than the app's quota.`
 
-// newParser builds the parser of a new command line. Variables and outputs are bound by [process.parse].
+// newParser builds the parser of a new command line. Variables and outputs are bound by
+// [process.parse].
 func newParser(options ...kong.Option) (*kong.Kong, error) {
 	options = append([]kong.Option{
 		kong.Name("markread"),
 		kong.Description(description),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 120}),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true,
+			WrapUpperBound: 120}),
 	}, append(config.Decoders(), options...)...)
 	return kong.New(&commandLine{}, options...)
 }
 
-// parse returns the command that the arguments select, with its flags filled in; nil if help was asked for and given.
+// parse returns the command that the arguments select, with its flags filled in; nil if help was
+// asked for and given.
 func (p *process) parse(args []string) (command, error) {
 	parser, err := newParser(
 		kong.Writers(terminal.Screen(p.stdout), io.Discard),
@@ -67,7 +71,8 @@ func (p *process) parse(args []string) (command, error) {
 		case err != nil:
 			return &config.UsageError{Text: plain(err.Error())}
 		}
-		for _, f := range parsed.Flags() { // those of Kubernetes' args: have the same flaws as variables
+		// those of Kubernetes' args: have the same flaws as variables
+		for _, f := range parsed.Flags() {
 			if config.IsConfiguration(f) && f.Target.Kind() == reflect.String {
 				if what, do := config.Flaw(f.Target.String()); what != "" {
 					return config.Usagef("--%s %s: %s", f.Name, what, do)
@@ -80,8 +85,9 @@ func (p *process) parse(args []string) (command, error) {
 	return selected, err
 }
 
-// longestShown is the longest word of a command line or variable that an error shows, in bytes. A longer
-// one was meant for something else: it may be a secret, such as one with its variable's name before it.
+// longestShown is the longest word of a command line or variable that an error shows, in bytes. A
+// longer one was meant for something else: it may be a secret, such as one with its variable's name
+// before it.
 const longestShown = 20
 
 // plain rewrites the errors of the parser that users can't read, or that show too much.
@@ -92,7 +98,8 @@ func plain(text string) string {
 	if arg, ok := strings.CutPrefix(text, "unexpected argument "); ok {
 		name, _, assigned := strings.Cut(arg, "=")
 		switch {
-		case assigned && strings.Trim(strings.ToUpper(name), "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == "":
+		case assigned &&
+			strings.Trim(strings.ToUpper(name), "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == "":
 			return "unexpected argument " + name + "=…: variables go before the command"
 		case len(firstWord(arg)) > longestShown:
 			return "unexpected argument, of more than 20 characters"
@@ -116,7 +123,8 @@ func plain(text string) string {
 	}
 	for _, kind := range []string{" (long flag)", " (short flag)"} {
 		if next, _, ok := strings.Cut(got, kind); ok {
-			return fmt.Sprintf("%s needs a value; %s looks like another flag (a value that begins with a hyphen goes after an equals sign)",
+			return fmt.Sprintf("%s needs a value; %s looks like another flag (a value that "+
+				"begins with a hyphen goes after an equals sign)",
 				flag, shownWord(next, "what follows"))
 		}
 	}
@@ -155,7 +163,8 @@ func untilHelp(f func() error) (err error) {
 	return f()
 }
 
-// variablesHelp belongs to the help of every command that has configuration flags. To show each flag's variable would double the help.
+// variablesHelp belongs to the help of every command that has configuration flags. To show each
+// flag's variable would double the help.
 const variablesHelp = `
 
 The flags in groups can also be set in the environment, --im-url as MARKREAD_IM_URL; a flag on the command line wins.`

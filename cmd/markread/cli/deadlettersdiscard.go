@@ -34,14 +34,16 @@ func (*lettersDiscardCommand) Help() string {
 
 // validate returns the filter that the flags describe.
 func (c *lettersDiscardCommand) validate(p *process) (deadletter.Filter, error) {
-	filter, err := c.chosen(c.IDs, c.State, func() error { return c.officeFlags.validate(p.env) }, c.DeadLetterFlag.Check)
+	filter, err := c.chosen(c.IDs, c.State, func() error { return c.officeFlags.validate(p.env) },
+		c.DeadLetterFlag.Check)
 	if err != nil {
 		return filter, err
 	}
 	narrows := c.narrows() || len(c.IDs) > 0 || c.State == deadletter.Parked.String()
 	switch {
 	case !narrows && !c.All:
-		return filter, config.Usagef("discard needs a filter such as --class or --until, the letters' IDs, or --all")
+		return filter, config.Usagef("discard needs a filter such as --class or --until, the " +
+			"letters' IDs, or --all")
 	case narrows && c.All:
 		return filter, config.Usagef("--all is for all letters: leave it out, or the filters")
 	}
@@ -77,7 +79,8 @@ func (c *lettersDiscardCommand) run(ctx context.Context, p *process) error {
 	if len(found) == 0 || c.DryRun {
 		return d.end(r.print(p.stdout, c.JSON))
 	}
-	yes, err := c.confirmed(ctx, p, "discard "+format.CountOf(int64(len(found)), "letter")+r.note()+"?")
+	yes, err := c.confirmed(ctx, p,
+		"discard "+format.CountOf(int64(len(found)), "letter")+r.note()+"?")
 	if err != nil {
 		return err
 	}
@@ -90,7 +93,8 @@ func (c *lettersDiscardCommand) run(ctx context.Context, p *process) error {
 	}
 	all := len(found)
 	if !c.Yes {
-		if found, err = d.still(ctx, deadletter.NewIndex(c.MaxReplays, filter), found, filter.IDs); err != nil {
+		if found, err = d.still(ctx, deadletter.NewIndex(c.MaxReplays, filter), found,
+			filter.IDs); err != nil {
 			return plainly(ctx, err)
 		}
 	}

@@ -40,7 +40,8 @@ func (f *workerFlags) validate(env config.Environment) error {
 		func() error { return f.EngineFlags.Check(f.IMTimeout) },
 		func() error {
 			if f.Rate == 0 && !f.Local() && !f.Uncapped {
-				return config.Usagef("--rate 0 calls %s without any limit; if you mean it, add --uncapped", f.IMURL)
+				return config.Usagef("--rate 0 calls %s without any limit; if you mean it, add "+
+					"--uncapped", f.IMURL)
 			}
 			return nil
 		},
@@ -68,7 +69,8 @@ func (c *runCommand) run(ctx context.Context, p *process) error {
 		return err
 	}
 	defer kafka.Close()
-	o := app.Options{Worker: c.Options(c.IMTimeout, p.log), AdminAddr: c.Admin.AdminAddr, AdminToken: token, CreateTopics: c.CreateTopics}
+	o := app.Options{Worker: c.Options(c.IMTimeout, p.log), AdminAddr: c.Admin.AdminAddr,
+		AdminToken: token, CreateTopics: c.CreateTopics}
 	o.Worker.Version, o.Worker.Commit = build()
 	o.Worker.Kafka, o.Worker.IM, o.Worker.Topics, o.Worker.Group = kafka, im, c.Topics(), c.Group
 	return app.Run(ctx, o)

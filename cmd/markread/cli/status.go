@@ -37,7 +37,8 @@ README.md has all of its names.` + adminHelp + variablesHelp
 }
 
 func (c *statusCommand) validate(env config.Environment) error {
-	return config.FirstError(func() error { return c.KafkaFlags.Check(env) }, c.GroupFlags.Check, c.ReplaysFlag.Check)
+	return config.FirstError(func() error { return c.KafkaFlags.Check(env) }, c.GroupFlags.Check,
+		c.ReplaysFlag.Check)
 }
 
 func (c *statusCommand) run(ctx context.Context, p *process) error {

@@ -10,8 +10,9 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// ClientOptions turns the flags into a client's options; the log is the caller's to add. Certificates and the password are read here, so that a wrong
-// file is wrong usage, and again for every connection, so that they may be renewed without a restart.
+// ClientOptions turns the flags into a client's options; the log is the caller's to add.
+// Certificates and the password are read here, so that a wrong file is wrong usage, and again for
+// every connection, so that they may be renewed without a restart.
 func (f *KafkaFlags) ClientOptions(env Environment) (kafkaclient.Options, error) {
 	o := kafkaclient.Options{Brokers: f.Brokers}
 	if f.TLS {
@@ -68,8 +69,12 @@ func (f *KafkaFlags) tls() (*tls.Config, error) {
 		return nil, err
 	}
 	if pair != nil {
-		// Not Certificates: one that the broker does not want would not be sent, and it could not say so.
-		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair, nil }
+		// Not Certificates: one that the broker does not want would not be sent, and it could not
+		// say so.
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate,
+			error) {
+			return pair, nil
+		}
 	}
 	return config, nil
 }

@@ -18,39 +18,58 @@ import (
 // root is the repository, seen from this package.
 const root = "../.."
 
-// mayImport says, for each of our packages, which others of ours it may import. What is not listed here is not a package: a new one needs a
-// line, and a reason.
+// mayImport says, for each of our packages, which others of ours it may import. What is not listed here is not a
+// package: a new one needs a line, and a reason.
 var mayImport = map[string][]string{
 	// The program: signals and the exit status; the commands, which translate; what they start.
-	"cmd/markread":              {"cmd/markread/cli"},
-	"cmd/markread/app":          {"worker", "worker/console", "consumer/admin", "consumer/broker", "consumer/event", "consumer/kafkaclient", "consumer/printable", "imclient", "imclient/sandbox", "worker/format"},
-	"cmd/markread/cli":          {"cmd/markread/app", "cmd/markread/cli/config", "cmd/markread/cli/terminal", "worker", "worker/console", "worker/format", "worker/groupstatus", "worker/preflight", "consumer/admin", "consumer/backfill", "consumer/deadletter", "consumer/event", "consumer/kafkaclient", "consumer/printable", "imclient", "imclient/sandbox"},
-	"cmd/markread/cli/config":   {"worker", "consumer/event", "consumer/kafkaclient", "imclient"},                                         // whose options it makes
-	"cmd/markread/cli/terminal": {"worker/format", "consumer/deadletter", "consumer/event", "consumer/kafkaclient", "consumer/printable"}, // for progress
-	"cmd/markread/cli/clitest":  {"consumer/broker"},                                                                                      // tests of commands need one
-	"cmd/markread/exam/kit":     {"cmd/markread/cli", "consumer/broker", "worker/preflight"},                                              // the program, and the names of a check's document
-	"cmd/rows":                  {},                                                                                                       // makes what backfill reads
-	// The engine decides, its parts decide for it without knowing it, and worker carries decisions out. The engine knows no page, no Kafka
-	// client and no context; backlog and quota know nothing of ours. So all of them can be simulated.
-	"worker":            {"worker/engine", "worker/hold", "worker/console", "consumer", "consumer/deadletter", "consumer/event", "consumer/kafkaclient", "consumer/logthrottle", "imclient"},
+	"cmd/markread": {"cmd/markread/cli"},
+	"cmd/markread/app": {"worker", "worker/console", "consumer/admin", "consumer/broker", "consumer/event",
+		"consumer/kafkaclient", "consumer/printable", "imclient", "imclient/sandbox", "worker/format"},
+	"cmd/markread/cli": {"cmd/markread/app", "cmd/markread/cli/config", "cmd/markread/cli/terminal", "worker",
+		"worker/console", "worker/format", "worker/groupstatus", "worker/preflight", "consumer/admin",
+		"consumer/backfill", "consumer/deadletter", "consumer/event", "consumer/kafkaclient", "consumer/printable",
+		"imclient", "imclient/sandbox"},
+	// whose options it makes
+	"cmd/markread/cli/config": {"worker", "consumer/event", "consumer/kafkaclient", "imclient"},
+	// for progress
+	"cmd/markread/cli/terminal": {"worker/format", "consumer/deadletter", "consumer/event", "consumer/kafkaclient",
+		"consumer/printable"},
+	// tests of commands need one
+	"cmd/markread/cli/clitest": {"consumer/broker"},
+	// the program, and the names of a check's document
+	"cmd/markread/exam/kit": {"cmd/markread/cli", "consumer/broker", "worker/preflight"},
+	// makes what backfill reads
+	"cmd/rows": {},
+	// The engine decides, its parts decide for it without knowing it, and worker carries decisions out. The engine
+	// knows no page, no Kafka client and no context; backlog and quota know nothing of ours. So all of them can be
+	// simulated.
+	"worker": {"worker/engine", "worker/hold", "worker/console", "consumer", "consumer/deadletter",
+		"consumer/event", "consumer/kafkaclient", "consumer/logthrottle", "imclient"},
 	"worker/engine":     {"worker/backlog", "worker/quota", "worker/hold", "consumer/event", "imclient"},
 	"worker/engine/sim": {}, // tests only
 	"worker/backlog":    {},
 	"worker/quota":      {},
-	"worker/hold":       {"imclient"},                                        // for the classes of failures
-	"worker/console":    {"consumer/printable", "worker/format", "imclient"}, // for what is this machine; for the client's token
-	"worker/stacksim":   {},                                                  // tests only
+	"worker/hold":       {"imclient"}, // for the classes of failures
+	"worker/stacksim":   {},           // tests only
+	// for what is this machine; for the client's token
+	"worker/console": {"consumer/printable", "worker/format", "imclient"},
 	// What is found out about a deployment and about a group. They don't know the worker's inside.
-	"worker/format":      {"consumer/printable"},
-	"worker/groupstatus": {"worker/engine", "worker/console", "worker/format", "consumer", "consumer/admin", "consumer/deadletter", "consumer/event", "consumer/kafkaclient"}, // worker: for the share of a rate
-	"worker/preflight":   {"worker/console", "worker/format", "consumer", "consumer/admin", "consumer/event", "consumer/kafkaclient", "imclient"},
+	"worker/format": {"consumer/printable"},
+	// worker/engine: for the share of a rate
+	"worker/groupstatus": {"worker/engine", "worker/console", "worker/format", "consumer", "consumer/admin",
+		"consumer/deadletter", "consumer/event", "consumer/kafkaclient"},
+	"worker/preflight": {"worker/console", "worker/format", "consumer", "consumer/admin", "consumer/event",
+		"consumer/kafkaclient", "imclient"},
 	// Kafka and the API know neither each other nor the engine.
-	"consumer":             {"consumer/batch", "consumer/event", "consumer/kafkaclient", "consumer/offsets"},
-	"consumer/admin":       {"consumer/event", "consumer/kafkaclient", "consumer/offsets"},
-	"consumer/backfill":    {"consumer/event", "consumer/kafkaclient", "consumer/printable"}, // for what an event is; for rejects
-	"consumer/batch":       {},                                                               // bytes that anyone may have written
-	"consumer/broker":      {},
-	"consumer/deadletter":  {"consumer/batch", "consumer/event", "consumer/kafkaclient", "consumer/printable"}, // commands and console share it
+	"consumer":       {"consumer/batch", "consumer/event", "consumer/kafkaclient", "consumer/offsets"},
+	"consumer/admin": {"consumer/event", "consumer/kafkaclient", "consumer/offsets"},
+	// for what an event is; for rejects
+	"consumer/backfill": {"consumer/event", "consumer/kafkaclient", "consumer/printable"},
+	// bytes that anyone may have written
+	"consumer/batch":  {},
+	"consumer/broker": {},
+	// commands and console share it
+	"consumer/deadletter":  {"consumer/batch", "consumer/event", "consumer/kafkaclient", "consumer/printable"},
 	"consumer/event":       {"consumer/batch", "consumer/printable"},
 	"consumer/kafkaclient": {"consumer/batch", "consumer/event", "consumer/logthrottle", "consumer/offsets"},
 	"consumer/logthrottle": {}, // a package of its own so that the worker throttles its repeats in the same way
@@ -62,26 +81,31 @@ var mayImport = map[string][]string{
 	"imclient/sandbox":           {"imclient"},
 }
 
-// onlyIn says which packages may use a library. One vendor's library behind one package can be replaced, and its traps have one home.
+// onlyIn says which packages may use a library. One vendor's library behind one package can be replaced, and its traps
+// have one home.
 var onlyIn = map[string][]string{
-	"github.com/segmentio/kafka-go":         {"consumer/kafkaclient"},
-	"github.com/twmb/franz-go":              {"consumer/broker", "consumer/broker/brokertest", "cmd/markread/cli/clitest", "cmd/markread/exam/kit"},
-	"github.com/twmb/franz-go/pkg/kversion": {"consumer/kafkaclient", "cmd/markread/exam/kit"}, // a table: which release of Kafka understands what
+	"github.com/segmentio/kafka-go": {"consumer/kafkaclient"},
+	"github.com/twmb/franz-go": {"consumer/broker", "consumer/broker/brokertest",
+		"cmd/markread/cli/clitest", "cmd/markread/exam/kit"},
+	// a table: which release of Kafka understands what
+	"github.com/twmb/franz-go/pkg/kversion": {"consumer/kafkaclient", "cmd/markread/exam/kit"},
 	"github.com/alecthomas/kong":            {"cmd/markread/cli", "cmd/markread/cli/config"},
 	"github.com/cenkalti/backoff":           {"imclient"},
-	"golang.org/x/time/rate":                {"worker/quota", "worker/hold"}, // the pace of calls; how often newcomers may hasten a probe
-	"github.com/prometheus":                 {"worker", "worker/console", "cmd/markread/app"},
-	"github.com/mattn/go-isatty":            {"cmd/markread/cli/terminal"},
-	"github.com/cheggaaa/pb":                {"cmd/markread/cli"},
-	"github.com/klauspost/compress":         {"consumer/backfill", "consumer/batch"},
-	"github.com/pierrec/lz4":                {"consumer/batch"},
+	// the pace of calls; how often newcomers may hasten a probe
+	"golang.org/x/time/rate":        {"worker/quota", "worker/hold"},
+	"github.com/prometheus":         {"worker", "worker/console", "cmd/markread/app"},
+	"github.com/mattn/go-isatty":    {"cmd/markread/cli/terminal"},
+	"github.com/cheggaaa/pb":        {"cmd/markread/cli"},
+	"github.com/klauspost/compress": {"consumer/backfill", "consumer/batch"},
+	"github.com/pierrec/lz4":        {"consumer/batch"},
 }
 
 // pure are the state machines: time comes in as an argument, and nothing runs or waits in them.
 var pure = []string{"worker/engine", "worker/backlog", "worker/quota", "worker/hold", "consumer/offsets"}
 
 // The top level is fixed. What begins with a dot is not looked at.
-var topLevel = []string{"CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md", "cmd", "consumer", "deploy", "go.mod", "go.sum", "imclient", "worker"}
+var topLevel = []string{"CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md", "cmd", "consumer", "deploy", "go.mod",
+	"go.sum", "imclient", "worker"}
 
 // source is one package's files without its tests.
 type source struct {
@@ -169,7 +193,8 @@ func owner(importPath string) (longest string) {
 	return longest
 }
 
-// A state machine that asked for the time itself, or ran something, could be neither simulated nor checked against a model.
+// A state machine that asked for the time itself, or ran something, could be neither simulated nor checked against a
+// model.
 func TestPurePackages(t *testing.T) {
 	clock := []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTicker", "NewTimer"}
 	limiter := []string{"Allow", "Reserve", "Wait", "WaitN", "Tokens"} // those that ask for the time
@@ -194,7 +219,8 @@ func TestPurePackages(t *testing.T) {
 						t.Errorf("%s: time.%s", s.fset.Position(n.Pos()), n.Sel.Name)
 					}
 				case *ast.CallExpr:
-					if sel, ok := n.Fun.(*ast.SelectorExpr); ok && s.folder == "worker/quota" && len(n.Args) == 0 && slices.Contains(limiter, sel.Sel.Name) {
+					if sel, ok := n.Fun.(*ast.SelectorExpr); ok && s.folder == "worker/quota" && len(n.Args) == 0 &&
+						slices.Contains(limiter, sel.Sel.Name) {
 						t.Errorf("%s: %s asks the limiter for the time", s.fset.Position(n.Pos()), sel.Sel.Name)
 					}
 				}
@@ -221,7 +247,8 @@ func TestPackageDocs(t *testing.T) {
 				begin = "Command " + path.Base(s.folder) + " "
 			}
 			if text := f.Doc.Text(); !strings.HasPrefix(text, begin) || len(text) < 200 {
-				t.Errorf("%s: the package's doc must begin with %q and say what the package does, what it does not, and what it promises", path.Join(s.folder, name), begin)
+				t.Errorf("%s: the package's doc must begin with %q and say what the package does, what it does not, "+
+					"and what it promises", path.Join(s.folder, name), begin)
 			}
 		}
 		if len(docs) != 1 {

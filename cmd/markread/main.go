@@ -1,6 +1,6 @@
-// Command markread applies mark-read events from Kafka at the Tencent IM server. README.md says what it is
-// and what it promises; how a promise is kept is in the docs of the packages. Here are only signals and the
-// exit status: package cli has the commands, package app wires the product.
+// Command markread applies mark-read events from Kafka at the Tencent IM server. README.md says
+// what it is and what it promises; how a promise is kept is in the docs of the packages. Here are
+// only signals and the exit status: package cli has the commands, package app wires the product.
 package main
 
 import (

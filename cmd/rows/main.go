@@ -1,5 +1,7 @@
-// Command rows makes input for `markread backfill`: as many rows as wanted, of which a share repeats a conversation that came before and a share is
-// bad, in CSV or as JSON lines. The same flags make the same rows, byte for byte, so that a run can be measured and its result be reckoned.
+// Command rows makes input for `markread backfill`: as many rows as wanted, of which a share
+// repeats a conversation that came before and a share is bad, in CSV or as JSON lines. The same
+// flags make the same rows, byte for byte, so that a run can be measured and its result be
+// reckoned.
 //
 //	go run ./cmd/rows -rows 10000000 -duplicates 0.5 | gzip > states.csv.gz
 //	go run ./cmd/rows -rows 1000 -bad 0.01 -format ndjson -seed 7 > states.ndjson
@@ -20,7 +22,8 @@ import (
 func main() {
 	var o options
 	flag.Int64Var(&o.rows, "rows", 1000, "how many `rows`")
-	flag.Float64Var(&o.duplicates, "duplicates", 0.5, "`share` of the rows that repeat a conversation, with another read time")
+	flag.Float64Var(&o.duplicates, "duplicates", 0.5,
+		"`share` of the rows that repeat a conversation, with another read time")
 	flag.Float64Var(&o.bad, "bad", 0, "`share` of the rows that are no events, of several kinds")
 	flag.StringVar(&o.format, "format", "csv", "csv or ndjson")
 	flag.Uint64Var(&o.seed, "seed", 1, "other rows of the same kind")
@@ -43,7 +46,8 @@ type options struct {
 	seed            uint64
 }
 
-// newest is the largest read time: in November 2023, which is the past of every clock that is right.
+// newest is the largest read time: in November 2023, which is the past of every clock that is
+// right.
 const newest = 1_700_000_000
 
 // write writes the rows.

@@ -31,33 +31,42 @@ const (
 type Client struct {
 	Base  string
 	Token imclient.Secret
-	mask  func(string) string // for what came from outside: it may quote the token, or a proxy's password
-	HTTP  *http.Client
+	// for what came from outside: it may quote the token, or a proxy's password
+	mask func(string) string
+	HTTP *http.Client
 }
 
-// NewClient makes a client for the worker whose admin server has the URL. Its errors are about the configuration; the URL is not quoted
-// where there may be a password in it.
+// NewClient makes a client for the worker whose admin server has the URL. Its errors are about the
+// configuration; the URL is not quoted where there may be a password in it.
 func NewClient(given string, token imclient.Secret) (*Client, error) {
 	u, err := url.Parse(given)
 	switch {
 	case strings.Contains(given, "@"):
-		return nil, errors.New("--admin-url must not contain a user or a password; the token is " + tokenVariable)
+		return nil, errors.New("--admin-url must not contain a user or a password; the token is " +
+			tokenVariable)
 	case !strings.Contains(given, "://"):
-		return nil, errors.New("--admin-url must be a URL such as http://127.0.0.1:8780") // not quoted: it may be the token
+		// not quoted: it may be the token
+		return nil, errors.New("--admin-url must be a URL such as http://127.0.0.1:8780")
 	case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "":
 		return nil, fmt.Errorf("--admin-url %q is not a URL such as http://127.0.0.1:8780", given)
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return nil, errors.New("--admin-url must end with the host and the port; the token is " + tokenVariable)
+		return nil, errors.New("--admin-url must end with the host and the port; the token is " +
+			tokenVariable)
 	}
 	base := strings.TrimRight(u.String(), "/")
 	if !token.IsZero() && u.Scheme == "http" && !imclient.IsLoopback(u.Hostname()) {
-		return nil, fmt.Errorf("--admin-url %s: without TLS everybody on the way can read the token (%s); use https, or a tunnel from this machine "+
+		return nil, fmt.Errorf("--admin-url %s: without TLS everybody on the way can read the "+
+			"token (%s); use https, or a tunnel from this machine "+
 			"(kubectl port-forward, ssh -L)", base, tokenVariable)
 	}
 	return &Client{Base: base, Token: token, mask: imclient.NewMask(token), HTTP: &http.Client{
-		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, DisableKeepAlives: true},
+		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment,
+			TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, DisableKeepAlives: true},
 		// What answers with a redirect is not the worker, and the token is for nobody else.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		CheckRedirect: func(*http.Request,
+			[]*http.Request) error {
+			return http.ErrUseLastResponse
+		},
 	}}, nil
 }
 
@@ -80,7 +89,8 @@ type HeldFor struct {
 }
 
 func (h HeldFor) String() string {
-	return fmt.Sprintf("%.50s since %s", format.Line(h.Reason), h.Since.UTC().Format("2006-01-02 15:04:05 UTC"))
+	return fmt.Sprintf("%.50s since %s", format.Line(h.Reason), h.Since.UTC().
+		Format("2006-01-02 15:04:05 UTC"))
 }
 
 // Command sends one. Its errors say what is wrong with the way to the worker.
@@ -94,7 +104,8 @@ func (c *Client) Held(ctx context.Context) (HeldNow, error) {
 }
 
 func (c *Client) ask(ctx context.Context, method, path string) (HeldNow, error) {
-	body, err := c.body(ctx, method, path, method == http.MethodGet) // /readyz of a worker that is not ready
+	// /readyz of a worker that is not ready
+	body, err := c.body(ctx, method, path, method == http.MethodGet)
 	if err != nil {
 		return HeldNow{}, err
 	}
@@ -133,7 +144,8 @@ func (c *Client) body(ctx context.Context, method, path string, unavailable bool
 	if err != nil {
 		return nil, c.unreached(ctx, limited, method, err)
 	}
-	if answer.StatusCode != http.StatusOK && !(unavailable && answer.StatusCode == http.StatusServiceUnavailable) {
+	if answer.StatusCode != http.StatusOK &&
+		!(unavailable && answer.StatusCode == http.StatusServiceUnavailable) {
 		return nil, c.refused(answer, path, string(body))
 	}
 	return body, nil
@@ -152,40 +164,52 @@ func (c *Client) unreached(ctx, limited context.Context, method string, err erro
 	case ctx.Err() != nil:
 		return errors.New("interrupted")
 	case limited.Err() != nil && post:
-		return fmt.Errorf("no answer from %s within %s; is --admin-url right? The command may have been done; to give it again does no harm", c.Base, AdminTimeout)
+		return fmt.Errorf("no answer from %s within %s; is --admin-url right? The command may "+
+			"have been done; to give it again does no harm", c.Base, AdminTimeout)
 	case limited.Err() != nil:
-		return fmt.Errorf("no answer from %s within %s; is --admin-url right?", c.Base, AdminTimeout)
+		return fmt.Errorf("no answer from %s within %s; is --admin-url right?", c.Base,
+			AdminTimeout)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("no worker listens at %s; is --admin-url right?", c.Base)
 	default:
-		return fmt.Errorf("%s can't be asked: %s; is --admin-url right?", c.Base, c.mask(err.Error()))
+		return fmt.Errorf("%s can't be asked: %s; is --admin-url right?", c.Base,
+			c.mask(err.Error()))
 	}
 }
 
-// refused explains an answer that is no success. Only what our own admin server says of itself is taken for its word; there may be a gateway
-// before it.
+// refused explains an answer that is no success. Only what our own admin server says of itself is
+// taken for its word; there may be a gateway before it.
 func (c *Client) refused(answer *http.Response, path, body string) error {
 	ours := strings.HasPrefix(body, fmt.Sprintf("%d: ", answer.StatusCode))
 	switch {
 	case ours && answer.StatusCode == http.StatusUnauthorized && c.Token.IsZero():
-		return fmt.Errorf("the worker at %s wants its token: set %s or %s_FILE", c.Base, tokenVariable, tokenVariable)
+		return fmt.Errorf("the worker at %s wants its token: set %s or %s_FILE", c.Base,
+			tokenVariable, tokenVariable)
 	case ours && answer.StatusCode == http.StatusUnauthorized:
-		return fmt.Errorf("the worker at %s refuses the token in %s; is it this worker's?", c.Base, tokenVariable)
+		return fmt.Errorf("the worker at %s refuses the token in %s; is it this worker's?", c.Base,
+			tokenVariable)
 	case ours && answer.StatusCode == http.StatusForbidden:
-		return fmt.Errorf("the worker at %s has no %s, so it takes commands from its own machine only: give them there (kubectl exec), "+
+		return fmt.Errorf("the worker at %s has no %s, so it takes commands from its own machine "+
+			"only: give them there (kubectl exec), "+
 			"or through a tunnel (kubectl port-forward, ssh -L)", c.Base, tokenVariable)
 	case ours && answer.StatusCode == http.StatusBadRequest:
-		return fmt.Errorf("the worker at %s does not understand the command: %.200s", c.Base, c.mask(strings.TrimPrefix(body, "400: ")))
-	case answer.StatusCode == http.StatusNotFound || answer.StatusCode == http.StatusMethodNotAllowed:
-		return fmt.Errorf("%s has no %s: it is another program, or an older markread; is --admin-url right? It must be the address alone, without a path", c.Base, path)
+		return fmt.Errorf("the worker at %s does not understand the command: %.200s", c.Base,
+			c.mask(strings.TrimPrefix(body, "400: ")))
+	case answer.StatusCode == http.StatusNotFound ||
+		answer.StatusCode == http.StatusMethodNotAllowed:
+		return fmt.Errorf("%s has no %s: it is another program, or an older markread; is "+
+			"--admin-url right? It must be the address alone, without a path", c.Base, path)
 	case answer.StatusCode/100 == 3:
-		return fmt.Errorf("%s sends elsewhere (HTTP %d); use the address that it sends to as --admin-url", c.Base, answer.StatusCode)
+		return fmt.Errorf("%s sends elsewhere (HTTP %d); use the address that it sends to as "+
+			"--admin-url", c.Base, answer.StatusCode)
 	default:
-		return fmt.Errorf("%s answers with HTTP %d, as no worker does; is --admin-url right?", c.Base, answer.StatusCode)
+		return fmt.Errorf("%s answers with HTTP %d, as no worker does; is --admin-url right?",
+			c.Base, answer.StatusCode)
 	}
 }
 
-// State asks a worker for all that it shows. What it says is cleaned: there may be anything at the URL.
+// State asks a worker for all that it shows. What it says is cleaned: there may be anything at the
+// URL.
 func (c *Client) State(ctx context.Context) (s State, err error) {
 	body, err := c.body(ctx, http.MethodGet, "/api/state", false)
 	if err != nil {
@@ -212,7 +236,8 @@ func (c *Client) State(ctx context.Context) (s State, err error) {
 	return s, nil
 }
 
-// Reachable is how this machine reaches an address that is listened on: 0.0.0.0 and :: are all addresses, and none to call.
+// Reachable is how this machine reaches an address that is listened on: 0.0.0.0 and :: are all
+// addresses, and none to call.
 func Reachable(addr string) string {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -226,7 +251,8 @@ func Reachable(addr string) string {
 
 // Rejections says whether a lane is held for them.
 func (h HeldNow) Rejections() bool {
-	return slices.ContainsFunc(*h.Held, func(held HeldFor) bool { return held.Reason == "rejections" })
+	return slices.ContainsFunc(*h.Held,
+		func(held HeldFor) bool { return held.Reason == "rejections" })
 }
 
 // Paused returns the operator's hold, nil if there is none, and the others.

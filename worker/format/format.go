@@ -1,6 +1,6 @@
-// Package format writes numbers, times, ages and text of others as people read them in a report: one way
-// for each, so that the same thing looks the same in every command, log line and check. It has no state,
-// and what it returns is one line that a terminal can show.
+// Package format writes numbers, times, ages and text of others as people read them in a report:
+// one way for each, so that the same thing looks the same in every command, log line and check. It
+// has no state, and what it returns is one line that a terminal can show.
 package format
 
 import (

@@ -1,9 +1,9 @@
-// Package groupstatus finds out how a whole group is, from Kafka and perhaps from the admin server of one
-// of its workers: members and their share of the rate, lag, partitions that can't be read, dead letters.
-// What it finds is values ([Report]); how they are shown is the caller's business.
+// Package groupstatus finds out how a whole group is, from Kafka and perhaps from the admin server
+// of one of its workers: members and their share of the rate, lag, partitions that can't be read,
+// dead letters. What it finds is values ([Report]); how they are shown is the caller's business.
 //
-// It works when no worker answers, joins no group and changes nothing. Each part fails for itself: what
-// could not be found out is nil, never 0, and has a text in Report.Errors.
+// It works when no worker answers, joins no group and changes nothing. Each part fails for itself:
+// what could not be found out is nil, never 0, and has a text in Report.Errors.
 package groupstatus
 
 import (
@@ -72,7 +72,8 @@ func (l *look) report(ctx context.Context) *Report {
 			r.Worker = WorkerOf(l.Worker.URL(), state, l.Group)
 			if n := len(r.Worker.Unreadable); n > 0 {
 				first := r.Worker.Unreadable[0]
-				l.fail(fmt.Errorf("the worker at %s can't read %s, the first is %s/%d: %s", l.Worker.URL(),
+				l.fail(fmt.Errorf("the worker at %s can't read %s, the first is %s/%d: %s",
+					l.Worker.URL(),
 					format.Count(n, "partition"), first.Topic, first.Partition, first.Reason))
 			}
 		})
@@ -95,9 +96,11 @@ func (l *look) fromKafka(ctx context.Context, r *Report) {
 		l.fail(err)
 		return
 	}
-	flags := map[string]string{l.Topics.Live: "--topic", l.Topics.Backfill: "--backfill-topic", l.Topics.DeadLetter: "--dead-letter-topic"}
+	flags := map[string]string{l.Topics.Live: "--topic", l.Topics.Backfill: "--backfill-topic",
+		l.Topics.DeadLetter: "--dead-letter-topic"}
 	for _, topic := range missing {
-		l.fail(fmt.Errorf("topic %q (%s) does not exist; `markread run --create-topics` makes it", topic, flags[topic]))
+		l.fail(fmt.Errorf("topic %q (%s) does not exist; `markread run --create-topics` makes it",
+			topic, flags[topic]))
 	}
 	var group *consumer.DescribedGroup
 	var lags [][]admin.PartitionLag
@@ -130,7 +133,8 @@ func (l *look) fromKafka(ctx context.Context, r *Report) {
 	}
 }
 
-// lags returns the lag of the event topics that are there, the live one first; of those alone that could be found out.
+// lags returns the lag of the event topics that are there, the live one first; of those alone that
+// could be found out.
 func (l *look) lags(ctx context.Context, missing []string) (lags [][]admin.PartitionLag) {
 	found := make([][]admin.PartitionLag, 2)
 	var parts sync.WaitGroup
@@ -171,7 +175,8 @@ func (l *look) letters(ctx context.Context) *Letters {
 		l.fail(fmt.Errorf("%s: %s: %w; %s", what, placeOf(u), u.Err, RemedyOf(u)))
 	}
 	if more > 0 {
-		l.fail(fmt.Errorf("among the dead letters: %d more parts of topic %q can't be decoded", more, l.Topics.DeadLetter))
+		l.fail(fmt.Errorf("among the dead letters: %d more parts of topic %q can't be decoded",
+			more, l.Topics.DeadLetter))
 	}
 	return LettersOf(l.Topics.DeadLetter, fold)
 }
@@ -181,7 +186,8 @@ func placeOf(u deadletter.Unread) string {
 	if u.From < 0 {
 		return fmt.Sprintf("topic %q, partition %d", u.Topic, u.Partition)
 	}
-	return fmt.Sprintf("topic %q, partition %d, offsets %d to %d", u.Topic, u.Partition, u.From, u.To-1)
+	return fmt.Sprintf("topic %q, partition %d, offsets %d to %d", u.Topic, u.Partition, u.From,
+		u.To-1)
 }
 
 // RemedyOf is what to do about it.

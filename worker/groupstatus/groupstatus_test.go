@@ -17,7 +17,8 @@ func TestStatusNamesABrokerOnce(t *testing.T) {
 		l.fail(fmt.Errorf("%s: %w", what, away))
 	}
 	l.fail(errors.New("another failure"))
-	if want := []string{"kafka broker kafka:9092: no such host; start it", "another failure"}; !slices.Equal(l.failed, want) {
+	if want := []string{"kafka broker kafka:9092: no such host; start it", "another failure"}; !slices.Equal(l.failed,
+		want) {
 		t.Errorf("%q", l.failed)
 	}
 }

@@ -15,7 +15,8 @@ import (
 	"markread/worker/format"
 )
 
-// Report is what `markread status --json` prints; README.md documents its names. A nil part could not be found out, or was not asked for.
+// Report is what `markread status --json` prints; README.md documents its names. A nil part could
+// not be found out, or was not asked for.
 type Report struct {
 	At      time.Time `json:"at"`
 	Group   *Group    `json:"group"`
@@ -65,11 +66,14 @@ func GroupOf(name string, g *consumer.DescribedGroup) *Group {
 	case g.Foreign != nil:
 		r.note("%s: %s", g.Foreign.Found(), g.Foreign.Do())
 	case g.State == consumer.GroupRebalancing:
-		r.note("who has which partitions shows when the members have joined anew: ask again in a few seconds; a member that died is waited for up to 15 s, one that drains up to a minute")
+		r.note("who has which partitions shows when the members have joined anew: ask again in a " +
+			"few seconds; a member that died is waited for up to 15 s, one that drains up to a " +
+			"minute")
 	case len(g.Members) == 0:
 		r.note("no worker runs: events wait in Kafka")
 	case !g.Ours():
-		r.note("its members are no workers of markread (protocol %q): --group is another program's", format.Line(g.Protocol))
+		r.note("its members are no workers of markread (protocol %q): --group is another program's",
+			format.Line(g.Protocol))
 	}
 	for _, m := range g.Members {
 		r.Members = append(r.Members, memberReportOf(g, m))
@@ -83,7 +87,8 @@ func (r *Group) note(format string, args ...any) {
 }
 
 func memberReportOf(g *consumer.DescribedGroup, m consumer.DescribedMember) Member {
-	r := Member{ID: format.Line(m.ID), ClientID: format.Line(m.Client), Host: format.Line(m.Host), Assigned: []Assigned{}, Note: m.Mismatch}
+	r := Member{ID: format.Line(m.ID), ClientID: format.Line(m.Client), Host: format.Line(m.Host),
+		Assigned: []Assigned{}, Note: m.Mismatch}
 	for _, p := range m.Assigned {
 		if n := len(r.Assigned); n == 0 || r.Assigned[n-1].Topic != p.Topic {
 			r.Assigned = append(r.Assigned, Assigned{Topic: p.Topic})
@@ -104,12 +109,14 @@ func memberReportOf(g *consumer.DescribedGroup, m consumer.DescribedMember) Memb
 	case len(m.Assigned) == 0:
 		r.Note = "it is a spare: there are more members than partitions, or than calls a second"
 	case r.Share != nil && *r.Share == 0:
-		r.Note = "its share of the rate is 0, so it makes no calls: run fewer workers, or raise --rate for all"
+		r.Note = "its share of the rate is 0, so it makes no calls: run fewer workers, or raise " +
+			"--rate for all"
 	}
 	return r
 }
 
-// owner returns the number of the member that has a partition, from 1; 0: none has, or it is not known.
+// owner returns the number of the member that has a partition, from 1; 0: none has, or it is not
+// known.
 func (r *Group) owner(p event.TopicPartition) int {
 	if r == nil {
 		return 0
@@ -137,7 +144,9 @@ func (r *Group) Unassigned(lags [][]admin.PartitionLag) {
 			}
 		}
 		if len(free) > 0 {
-			r.note("partitions of topic %s that no member has: %s; new ones are noticed within half a minute, and a worker with another --topic or --backfill-topic does not take them",
+			r.note("partitions of topic %s that no member has: %s; new ones are noticed within "+
+				"half a minute, and a worker with another --topic or --backfill-topic does not "+
+				"take them",
 				topic[0].Topic, format.Ranges(free))
 		}
 	}
@@ -224,7 +233,8 @@ func sumOf[T any](all []T, lag func(T) *int64) *int64 {
 }
 
 func (t *TopicLag) add(p admin.PartitionLag, group *Group, now time.Time) {
-	l := PartitionLag{Partition: p.Partition, Finished: p.Finished, Lost: p.Lost, Beyond: p.Beyond, MemberNumber: group.owner(p.TopicPartition)}
+	l := PartitionLag{Partition: p.Partition, Finished: p.Finished, Lost: p.Lost, Beyond: p.Beyond,
+		MemberNumber: group.owner(p.TopicPartition)}
 	if l.MemberNumber > 0 {
 		l.Member = &group.Members[l.MemberNumber-1].ID
 	}
@@ -254,7 +264,8 @@ func (t *TopicLag) add(p admin.PartitionLag, group *Group, now time.Time) {
 	t.Partitions = append(t.Partitions, l)
 }
 
-// Unreadable returns one error for each reason why partitions of the topic can't be read, up to a bound.
+// Unreadable returns one error for each reason why partitions of the topic can't be read, up to a
+// bound.
 func (t *TopicLag) Unreadable() (errs []error) {
 	var whys []Unreadable
 	partitions := map[Unreadable][]int{}
@@ -271,13 +282,16 @@ func (t *TopicLag) Unreadable() (errs []error) {
 	for i, why := range whys {
 		if i == maxUnreadableReasons {
 			more := len(whys) - i
-			return append(errs, fmt.Errorf("topic %q: partitions can't be read for %d other reasons", t.Topic, more))
+			return append(errs,
+				fmt.Errorf("topic %q: partitions can't be read for %d other reasons", t.Topic,
+					more))
 		}
 		what := "partitions " + format.Ranges(partitions[why])
 		if len(partitions[why]) == 1 {
 			what = "partition " + format.Ranges(partitions[why])
 		}
-		errs = append(errs, fmt.Errorf("topic %q, %s can't be read: %s; %s", t.Topic, what, why.Reason, why.Do))
+		errs = append(errs,
+			fmt.Errorf("topic %q, %s can't be read: %s; %s", t.Topic, what, why.Reason, why.Do))
 	}
 	return errs
 }
@@ -308,7 +322,8 @@ type Kind struct {
 func LettersOf(topic string, fold *deadletter.Index) *Letters {
 	r := &Letters{Topic: topic, Foreign: fold.Foreign(), Kinds: []Kind{}}
 	for _, c := range fold.Counts() {
-		n := StateCounts{c.Letters[deadletter.Open], c.Letters[deadletter.Parked], c.Letters[deadletter.Replayed], c.Letters[deadletter.Discarded]}
+		n := StateCounts{c.Letters[deadletter.Open], c.Letters[deadletter.Parked],
+			c.Letters[deadletter.Replayed], c.Letters[deadletter.Discarded]}
 		r.Open += n.Open
 		r.Parked += n.Parked
 		r.Replayed += n.Replayed
@@ -329,8 +344,8 @@ type Worker struct {
 	Lanes  console.Lanes  `json:"lanes"`
 	Note   string         `json:"note"`
 
-	// Unreadable are the partitions that this worker can't read, which may be others than status finds:
-	// it reads ahead of the group's offset, perhaps as another user.
+	// Unreadable are the partitions that this worker can't read, which may be others than status
+	// finds: it reads ahead of the group's offset, perhaps as another user.
 	Unreadable []WorkerUnreadable `json:"unreadable"`
 }
 
@@ -347,11 +362,13 @@ func WorkerOf(url string, s console.State, group string) *Worker {
 	}
 	for _, p := range s.Partitions {
 		if p.Unreadable != nil {
-			r.Unreadable = append(r.Unreadable, WorkerUnreadable{p.Topic, p.Partition, *p.Unreadable})
+			r.Unreadable = append(r.Unreadable,
+				WorkerUnreadable{p.Topic, p.Partition, *p.Unreadable})
 		}
 	}
 	if s.Group.Name != group {
-		r.Note = fmt.Sprintf("this worker is of the group %q, not of %q (--group): what is above is not about it", s.Group.Name, group)
+		r.Note = fmt.Sprintf("this worker is of the group %q, not of %q (--group): what is above "+
+			"is not about it", s.Group.Name, group)
 	}
 	return r
 }

@@ -33,16 +33,23 @@ func judgeBrokers(brokers []admin.DescribedBroker, connection string) (all Findi
 			if !b.Listed() { // so that who counts brokers does not count it
 				found = "it leads to the cluster"
 			}
-			all.Add(Good("broker", b.Addr, fmt.Sprintf("%s, Kafka %s, %s", found, release, cmp.Or(connection, "without TLS and authentication"))))
+			all.Add(Good("broker", b.Addr, fmt.Sprintf("%s, Kafka %s, %s", found, release,
+				cmp.Or(connection, "without TLS and authentication"))))
 		case b.Err == nil:
-			all.Add(Wrong("broker", b.Addr, fmt.Sprintf("it does not understand what markread says in %s (Kafka %s)", strings.Join(b.Lacks, ", "), release),
-				"use Kafka 0.11 or later (--brokers); if it is a newer one than markread, update markread"))
+			all.Add(Wrong("broker", b.Addr,
+				fmt.Sprintf("it does not understand what markread says in %s (Kafka %s)",
+					strings.Join(b.Lacks, ", "), release),
+				"use Kafka 0.11 or later (--brokers); if it is a newer one than markread, update "+
+					"markread"))
 		case b.Listed():
-			all.Add(Wrong("broker", b.Addr, found+"; the cluster sends its clients there (advertised.listeners)",
-				"partitions that it leads can't be read: correct its advertised.listeners if that is "+
+			all.Add(Wrong("broker", b.Addr,
+				found+"; the cluster sends its clients there (advertised.listeners)",
+				"partitions that it leads can't be read: correct its advertised.listeners if "+
+					"that is "+
 					"no address for here (in Docker often kafka:9092 or localhost:9092), else "+do))
 		case some:
-			all.Add(Warning("broker", b.Addr, found, "the others are used meanwhile: "+withFlag(do)))
+			all.Add(Warning("broker", b.Addr, found,
+				"the others are used meanwhile: "+withFlag(do)))
 		default:
 			all.Add(Wrong("broker", b.Addr, found, withFlag(do)))
 		}
@@ -68,7 +75,8 @@ func whyNot(err error) string {
 	return found
 }
 
-// unreachable says why a broker can't be talked to, without its address, so that several that fail alike are one line, and what to do.
+// unreachable says why a broker can't be talked to, without its address, so that several that fail
+// alike are one line, and what to do.
 func unreachable(err error) (found, do string) {
 	var refused *kafkaclient.RefusedError
 	var located *kafkaclient.UnreachableError
@@ -81,17 +89,21 @@ func unreachable(err error) (found, do string) {
 	case errors.As(err, &located):
 		return unreachable(located.Err)
 	case errors.As(err, &unnamed):
-		return "its name can't be resolved here", "correct the name, or this machine's name resolution (DNS)"
+		return "its name can't be resolved here",
+			"correct the name, or this machine's name resolution (DNS)"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "nothing listens there (connection refused)", "look whether it runs, and at the port"
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
 		return "there is no route to it", "look at the network between here and there"
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
-		return "it hangs up without an answer", "look at its log, and whether this port wants TLS (--tls) or authentication (--sasl)"
+		return "it hangs up without an answer",
+			"look at its log, and whether this port wants TLS (--tls) or authentication (--sasl)"
 	case errors.As(err, &dialled) && dialled.Op == "dial" && dialled.Timeout():
-		return "no connection in time", "look at firewalls between here and there, and whether that machine runs"
+		return "no connection in time",
+			"look at firewalls between here and there, and whether that machine runs"
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
-		return "it accepts connections and says nothing", "look whether it is frozen or overloaded, and at proxies in between"
+		return "it accepts connections and says nothing",
+			"look whether it is frozen or overloaded, and at proxies in between"
 	default:
 		return err.Error(), "look whether it runs, and at the network between here and there"
 	}

@@ -16,12 +16,14 @@ import (
 func judgeGroup(o Options, g consumer.DescribedGroup, err error) (all Findings) {
 	switch {
 	case kafkaclient.Denied(err):
-		return Findings{Wrong("permission", "group "+o.Group, "the user may not see the group", "give the user Read on the group (--group)")}
+		return Findings{Wrong("permission", "group "+o.Group, "the user may not see the group",
+			"give the user Read on the group (--group)")}
 	case err != nil:
 		return Findings{Wrong("group", o.Group, "it can't be described: "+whyNot(err),
 			"look at the brokers: the group's coordinator does not answer (--group)")}
 	}
-	all.Add(judgePermission("group "+o.Group, g.May, kafkaclient.MayRead, "Read", "on the group (--group): without, it may neither join nor commit"))
+	all.Add(judgePermission("group "+o.Group, g.May, kafkaclient.MayRead, "Read",
+		"on the group (--group): without, it may neither join nor commit"))
 	text := "no worker runs"
 	switch {
 	case g.Foreign != nil:
@@ -29,7 +31,9 @@ func judgeGroup(o Options, g consumer.DescribedGroup, err error) (all Findings) 
 	case g.State == consumer.GroupRebalancing:
 		text = format.Count(len(g.Members), "member") + ", in a rebalance"
 	case len(g.Members) > 0 && !g.Ours():
-		return append(all, Wrong("group", o.Group, fmt.Sprintf("its %s no workers of markread (protocol %q)", areMembers(len(g.Members)), g.Protocol),
+		return append(all, Wrong("group", o.Group,
+			fmt.Sprintf("its %s no workers of markread (protocol %q)", areMembers(len(g.Members)),
+				g.Protocol),
 			"it is another program's: choose another --group"))
 	case len(g.Members) > 0:
 		text = format.Count(len(g.Members), "worker") + " run"
@@ -51,11 +55,14 @@ func areMembers(n int) string {
 	return fmt.Sprintf("%d members are", n)
 }
 
-// judgeAgreement is about workers that run already: the leader gives partitions only to members that go by the same as itself.
+// judgeAgreement is about workers that run already: the leader gives partitions only to members
+// that go by the same as itself.
 func judgeAgreement(o Options, leaders *consumer.Terms) (all Findings) {
-	const together = "until all agree, some workers get no partitions: give all workers of the group the same "
+	const together = "until all agree, some workers get no partitions: give all workers of the " +
+		"group the same "
 	if leaders.Rate != o.Rate {
-		found := fmt.Sprintf("the workers that run go by %s, this configuration by %s", format.Rate(leaders.Rate), format.Rate(o.Rate))
+		found := fmt.Sprintf("the workers that run go by %s, this configuration by %s",
+			format.Rate(leaders.Rate), format.Rate(o.Rate))
 		all.Add(Warning("group", o.Group, found, together+"--rate"))
 	}
 	consumed := []string{o.Topics.Live}
@@ -70,17 +77,20 @@ func judgeAgreement(o Options, leaders *consumer.Terms) (all Findings) {
 		}
 	}
 	if !slices.Equal(consumed, theirs) { // both are sorted
-		found := fmt.Sprintf("the workers that run read %q, this configuration %q", theirs, consumed)
+		found := fmt.Sprintf("the workers that run read %q, this configuration %q", theirs,
+			consumed)
 		all.Add(Warning("group", o.Group, found, together+"--topic and --backfill-topic"))
 	}
 	return all
 }
 
 // judgeLag says how far the group is behind in one topic.
-func judgeLag(v admin.DescribedTopic, lags []admin.PartitionLag, err error, now time.Time) (all Findings) {
+func judgeLag(v admin.DescribedTopic, lags []admin.PartitionLag, err error,
+	now time.Time) (all Findings) {
 	switch {
 	case kafkaclient.Denied(err):
-		return Findings{NotChecked("lag", v.Name, "the user may not see what the group has committed", "")}
+		return Findings{NotChecked("lag", v.Name,
+			"the user may not see what the group has committed", "")}
 	case err != nil:
 		return Findings{NotChecked("lag", v.Name, whyNot(err), "")}
 	}
@@ -99,7 +109,8 @@ func judgeLag(v admin.DescribedTopic, lags []admin.PartitionLag, err error, now 
 		if l.Committed < 0 {
 			uncommitted++
 		}
-		if !l.Written.IsZero() && (oldest.IsZero() || l.Written.Before(oldest)) { // when the event happened is nothing to retention
+		// when the event happened is nothing to retention
+		if !l.Written.IsZero() && (oldest.IsZero() || l.Written.Before(oldest)) {
 			oldest = l.Written
 		}
 	}
@@ -112,12 +123,15 @@ func judgeLag(v admin.DescribedTopic, lags []admin.PartitionLag, err error, now 
 		all.Add(Wrong("lag", v.Name, found, do))
 	}
 	if lost > 0 {
-		all.Add(Warning("lag", v.Name, "retention has deleted "+format.CountOf(lost, "event")+" before anybody read them",
+		all.Add(Warning("lag", v.Name,
+			"retention has deleted "+format.CountOf(lost, "event")+" before anybody read them",
 			"raise retention.ms of the topic, and run workers"))
 	}
 	waited := now.Sub(oldest)
 	if kept, limited := retention(v); limited && !oldest.IsZero() && waited > kept/2 {
-		all.Add(Warning("lag", v.Name, fmt.Sprintf("the oldest record has waited for %s, and the topic keeps %s", format.Age(waited), format.Age(kept)),
+		all.Add(Warning("lag", v.Name,
+			fmt.Sprintf("the oldest record has waited for %s, and the topic keeps %s",
+				format.Age(waited), format.Age(kept)),
 			"run workers before retention deletes it, or raise retention.ms of the topic"))
 	}
 	text := format.CountOf(waiting, "event") + " to do"
@@ -133,14 +147,15 @@ func judgeLag(v admin.DescribedTopic, lags []admin.PartitionLag, err error, now 
 	return all
 }
 
-// offsetsBeyond names the partitions whose committed offset is beyond the end of the log, and what to
-// do; "": there is none.
+// offsetsBeyond names the partitions whose committed offset is beyond the end of the log, and what
+// to do; "": there is none.
 func offsetsBeyond(lags []admin.PartitionLag) (found, do string) {
 	var beyond []int
 	for _, l := range lags {
 		if l.Beyond > 0 {
 			beyond = append(beyond, l.Partition)
-			found = cmp.Or(found, fmt.Sprintf("partition %d: %d, end %d", l.Partition, l.Committed, l.End))
+			found = cmp.Or(found,
+				fmt.Sprintf("partition %d: %d, end %d", l.Partition, l.Committed, l.End))
 		}
 	}
 	if beyond == nil {
@@ -148,7 +163,8 @@ func offsetsBeyond(lags []admin.PartitionLag) (found, do string) {
 	}
 	found = fmt.Sprintf("the committed offset is beyond the end of the log in partitions %s (%s)",
 		format.Ranges(beyond), found)
-	return found, "the topic was recreated or truncated, or the offset was set wrongly: workers read such " +
+	return found, "the topic was recreated or truncated, or the offset was set wrongly: workers " +
+		"read such " +
 		"a partition from its oldest record; for another offset stop them and use Kafka's " +
 		"kafka-consumer-groups --reset-offsets"
 }

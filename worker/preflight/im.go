@@ -26,7 +26,8 @@ type Call struct {
 	Err        error
 }
 
-// JudgeCall says what a worker would make of the IM server: the way to it, whether it takes the key, and the clocks.
+// JudgeCall says what a worker would make of the IM server: the way to it, whether it takes the
+// key, and the clocks.
 func JudgeCall(c Call) Findings {
 	server := c.URL
 	if c.proxy != "" {
@@ -37,7 +38,8 @@ func JudgeCall(c Call) Findings {
 	switch {
 	case c.Err != nil && !errors.As(c.Err, &failure):
 		return Findings{
-			Wrong("IM server", "", server+": "+c.Err.Error(), "check --im-url, and the way to the server"),
+			Wrong("IM server", "", server+": "+c.Err.Error(),
+				"check --im-url, and the way to the server"),
 			NotChecked("IM account", "", "the IM server does not answer", ""),
 			NotChecked("clock", "", "the IM server does not answer", ""),
 		}
@@ -55,19 +57,22 @@ func JudgeCall(c Call) Findings {
 			NotChecked("clock", "", "the IM server does not answer", ""),
 		}
 	}
-	all.Add(Good("IM server", "", fmt.Sprintf("%s answers within %d ms", server, c.Came.Sub(c.Sent).Milliseconds())))
+	all.Add(Good("IM server", "",
+		fmt.Sprintf("%s answers within %d ms", server, c.Came.Sub(c.Sent).Milliseconds())))
 	all.Add(judgeCode(c, failure))
 	return append(all, judgeClocks(c)...)
 }
 
-// ofAccount are the codes that say something of the account whose messages are counted, which is that of --im-admin.
+// ofAccount are the codes that say something of the account whose messages are counted, which is
+// that of --im-admin.
 var ofAccount = []int{20003, 70107, 90003, 90012, 90048}
 
 // judgeCode is about an answer of the API. failure is nil if its ErrorCode is 0.
 func judgeCode(c Call, failure *imclient.Error) Finding {
 	const check = "IM account"
 	if failure == nil {
-		return Good(check, "", "the key and --im-admin "+c.admin+" are right (a call itself is not tried)")
+		return Good(check, "", "the key and --im-admin "+c.admin+" are right (a call itself is "+
+			"not tried)")
 	}
 	row, _ := imclient.LookUp(failure.ErrorCode)
 	said := failure.Meaning()
@@ -83,9 +88,11 @@ func judgeCode(c Call, failure *imclient.Error) Finding {
 	case row.SignAnew || failure.Class == imclient.Held:
 		return Wrong(check, "", said, do)
 	case slices.Contains(ofAccount, failure.ErrorCode): // so the key was taken
-		return Warning(check, "", said, "check that --im-admin is an account of this app; the key is right")
+		return Warning(check, "", said,
+			"check that --im-admin is an account of this app; the key is right")
 	case failure.Class == imclient.Rejected:
-		return Wrong(check, "", said, "the request was changed on its way: look at proxies and gateways in between, and at --im-url")
+		return Wrong(check, "", said, "the request was changed on its way: look at proxies and "+
+			"gateways in between, and at --im-url")
 	default:
 		return Warning(check, "", said, again(do))
 	}
@@ -106,22 +113,31 @@ func noAnswer(c Call, failure *imclient.Error) (found, do string) {
 		found += fmt.Sprintf("; it says %q", failure.Message)
 	}
 	switch err := failure.Err; {
-	case c.proxy != "" && (failure.Status == http.StatusProxyAuthRequired || err != nil && strings.Contains(err.Error(), http.StatusText(http.StatusProxyAuthRequired))):
-		return found, "give the proxy its user and password in the variable that names it (HTTPS_PROXY=http://USER:PASSWORD@" + c.proxy + "), and look whether it lets calls to --im-url through"
+	case c.proxy != "" && (failure.Status == http.StatusProxyAuthRequired || err != nil &&
+		strings.Contains(err.Error(), http.StatusText(http.StatusProxyAuthRequired))):
+		return found, "give the proxy its user and password in the variable that names it " +
+			"(HTTPS_PROXY=http://USER:PASSWORD@" + c.proxy +
+			"), and look whether it lets calls to --im-url through"
 	case errors.As(err, &unnamed) && c.proxy != "":
 		return fmt.Sprintf("the name %s can't be resolved here", unnamed.Name),
-			"check the proxy that the environment names (HTTPS_PROXY, HTTP_PROXY), and this machine's name resolution (DNS)"
+			"check the proxy that the environment names (HTTPS_PROXY, HTTP_PROXY), and this " +
+				"machine's name resolution (DNS)"
 	case errors.As(err, &unnamed):
-		return fmt.Sprintf("the name %s can't be resolved here", unnamed.Name), "check --im-url, and this machine's name resolution (DNS)"
+		return fmt.Sprintf("the name %s can't be resolved here", unnamed.Name),
+			"check --im-url, and this machine's name resolution (DNS)"
 	case errors.As(err, &name):
-		return found, "check that --im-url names the host as its certificate does, and that nothing in between answers in its place"
+		return found, "check that --im-url names the host as its certificate does, and that " +
+			"nothing in between answers in its place"
 	case errors.As(err, &authority):
-		return found, "update this machine's root certificates (a container may have none; SSL_CERT_FILE names another file), and look whether " +
+		return found, "update this machine's root certificates (a container may have none; " +
+			"SSL_CERT_FILE names another file), and look whether " +
 			"something in between opens TLS (--im-url)"
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return found, "look at this machine's clock; if it is right, the certificate of the server of --im-url has to be renewed"
+		return found, "look at this machine's clock; if it is right, the certificate of the " +
+			"server of --im-url has to be renewed"
 	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
-		return "this port does not speak TLS", "check the port and the https:// in --im-url, and the proxy if there is one"
+		return "this port does not speak TLS",
+			"check the port and the https:// in --im-url, and the proxy if there is one"
 	}
 	do = failure.Lasting()
 	if !strings.Contains(do, "--im-url") {
@@ -149,10 +165,12 @@ func hostOf(base string) string {
 }
 
 const (
-	// Between two clocks that somebody keeps right are fractions of a second. More is a clock that nobody keeps.
+	// Between two clocks that somebody keeps right are fractions of a second. More is a clock that
+	// nobody keeps.
 	smallSkew = 30 * time.Second
-	// An event's time may be 5 minutes ahead of the later of both clocks: a clock that is further ahead lets times through that nobody can have
-	// read at, and one that is further behind is wrong in every log, letter and certificate check.
+	// An event's time may be 5 minutes ahead of the later of both clocks: a clock that is further
+	// ahead lets times through that nobody can have read at, and one that is further behind is
+	// wrong in every log, letter and certificate check.
 	largeSkew = 5 * time.Minute
 	// Vendors renew certificates a month or so before they expire.
 	soonExpired = 14 * 24 * time.Hour
@@ -160,7 +178,8 @@ const (
 
 // judgeClocks compares this machine's clock with the server's, and with the end of its certificate.
 func judgeClocks(c Call) (all Findings) {
-	const do = "set the clock of this machine, and keep it right (NTP): times of events are judged by it, and signatures are dated by it " +
+	const do = "set the clock of this machine, and keep it right (NTP): times of events are " +
+		"judged by it, and signatures are dated by it " +
 		"until the server's is known"
 	skew, text := skewOf(c), "the IM server's and this machine's agree"
 	switch {
@@ -186,8 +205,8 @@ func judgeClocks(c Call) (all Findings) {
 	return all
 }
 
-// skewOf is how far this machine's clock is ahead, as far as the answer can tell: the server's time has whole seconds, and was read somewhere between
-// the call and the answer.
+// skewOf is how far this machine's clock is ahead, as far as the answer can tell: the server's time
+// has whole seconds, and was read somewhere between the call and the answer.
 func skewOf(c Call) time.Duration {
 	earliest, latest := c.Answer.Date, c.Answer.Date.Add(time.Second)
 	switch {

@@ -17,7 +17,8 @@ import (
 	"time"
 )
 
-// lookHere looks at what this machine has for a worker: the port of its admin server, its files, its limits.
+// lookHere looks at what this machine has for a worker: the port of its admin server, its files,
+// its limits.
 func (e *examination) lookHere(ctx context.Context) (all Findings) {
 	all.Add(e.tryAdminAddr(ctx))
 	all.Add(e.Secrets...)
@@ -48,12 +49,15 @@ func (e *examination) tryAdminAddr(ctx context.Context) Finding {
 	defer cancel()
 	switch worker := e.isWorker(limited); {
 	case worker:
-		return Warning("admin server", "", "a worker runs here already, and has "+addr, "stop it first, or give this one another --admin-addr")
+		return Warning("admin server", "", "a worker runs here already, and has "+addr,
+			"stop it first, or give this one another --admin-addr")
 	case limited.Err() != nil:
-		return Wrong("admin server", "", addr+" is taken by something that does not answer (a worker that hangs?)",
+		return Wrong("admin server", "",
+			addr+" is taken by something that does not answer (a worker that hangs?)",
 			"look what has it (ss -ltnp), and stop that, or give another --admin-addr")
 	}
-	return Wrong("admin server", "", addr+" is taken by another program", "stop that, or give another --admin-addr")
+	return Wrong("admin server", "", addr+" is taken by another program",
+		"stop that, or give another --admin-addr")
 }
 
 // workerTimeout is long for a worker, which answers in milliseconds.
@@ -61,7 +65,8 @@ const workerTimeout = 2 * time.Second
 
 // isWorker reports whether the admin server of a worker answers where ours is to be.
 func (e *examination) isWorker(ctx context.Context) bool {
-	client, err := console.NewClient("http://"+console.Reachable(e.AdminAddr), imclient.Secret{}) // /readyz is open to everybody
+	// /readyz is open to everybody
+	client, err := console.NewClient("http://"+console.Reachable(e.AdminAddr), imclient.Secret{})
 	if err != nil {
 		return false
 	}
@@ -81,8 +86,10 @@ func judgeFiles(files map[string]string) (all Findings) {
 			continue // it was read before
 		}
 		if mode := info.Mode().Perm(); mode&0o007 != 0 {
-			all.Add(Warning("secret file", name, fmt.Sprintf("everybody on this machine may use it (mode %04o)", mode),
-				"chmod o= "+path+"; where it is mounted from a secret, set the secret's defaultMode to 0440"))
+			all.Add(Warning("secret file", name,
+				fmt.Sprintf("everybody on this machine may use it (mode %04o)", mode),
+				"chmod o= "+path+"; where it is mounted from a secret, set the secret's "+
+					"defaultMode to 0440"))
 		} else {
 			all.Add(Good("secret file", name, "not open to everybody"))
 		}
@@ -95,11 +102,14 @@ func judgeClientCertificate(leaf *x509.Certificate, now time.Time) Findings {
 	const check = "client certificate"
 	switch left := leaf.NotAfter.Sub(now); {
 	case left <= 0:
-		return Findings{Wrong(check, "", "it has expired on "+leaf.NotAfter.UTC().Format(time.DateOnly), "put a new one in the file of --tls-cert")}
+		return Findings{Wrong(check, "", "it has expired on "+leaf.NotAfter.UTC().
+			Format(time.DateOnly), "put a new one in the file of --tls-cert")}
 	case leaf.NotBefore.After(now):
-		return Findings{Wrong(check, "", "it is not valid before "+leaf.NotBefore.UTC().Format(time.RFC3339), "look at this machine's clock, and at --tls-cert")}
+		return Findings{Wrong(check, "", "it is not valid before "+leaf.NotBefore.UTC().
+			Format(time.RFC3339), "look at this machine's clock, and at --tls-cert")}
 	case left < soonExpired:
-		return Findings{Warning(check, "", "it expires in "+format.Age(left), "put a new one in the file of --tls-cert; run reads it for every connection")}
+		return Findings{Warning(check, "", "it expires in "+format.Age(left),
+			"put a new one in the file of --tls-cert; run reads it for every connection")}
 	default:
 		return Findings{Good(check, "", "it is valid for "+format.Age(left))}
 	}
@@ -114,17 +124,21 @@ func judgePassword(o Options) Findings {
 	if o.SASL != "plain" || o.TLS || !away {
 		return nil
 	}
-	return Findings{Warning("password", "", "with --sasl plain and without --tls everybody on the way to the brokers can read it", "add --tls, or use --sasl scram-sha-512")}
+	return Findings{Warning("password", "",
+		"with --sasl plain and without --tls everybody on the way to the brokers can read it",
+		"add --tls, or use --sasl scram-sha-512")}
 }
 
-// spareFiles is what a worker opens beside its calls and its connections to brokers: logs, files, listeners, visitors of the admin server.
+// spareFiles is what a worker opens beside its calls and its connections to brokers: logs, files,
+// listeners, visitors of the admin server.
 const spareFiles = 160
 
-// judgeOpenFiles compares the process's limit of open files with what a worker may need: a connection for each call at a time, and for each broker
-// some 20.
+// judgeOpenFiles compares the process's limit of open files with what a worker may need: a
+// connection for each call at a time, and for each broker some 20.
 func judgeOpenFiles(limit uint64, calls, brokers int) Findings {
 	if need := uint64(calls + 20*max(brokers, 3) + spareFiles); limit < need {
-		return Findings{Warning("open files", "", fmt.Sprintf("this process may open %d, a worker needs up to %d", limit, need),
+		return Findings{Warning("open files", "",
+			fmt.Sprintf("this process may open %d, a worker needs up to %d", limit, need),
 			"raise the limit (ulimit -n, LimitNOFILE=), or lower --rate or --max-in-flight")}
 	}
 	return nil

@@ -4,7 +4,8 @@ package preflight
 
 import "syscall"
 
-// openFilesLimit is how many files and connections a process of this user may have open. Go raises the soft limit to the hard one at the start.
+// openFilesLimit is how many files and connections a process of this user may have open. Go raises
+// the soft limit to the hard one at the start.
 func openFilesLimit() (limit uint64, known bool) {
 	var r syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r) != nil {

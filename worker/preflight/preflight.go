@@ -1,10 +1,11 @@
-// Package preflight finds out, before a deployment, whether a worker with a certain configuration would
-// work: brokers, topics, permissions, the group, its lag, the IM server and its clock, and this machine.
-// What it finds is values ([Report]); how they are shown is the caller's business.
+// Package preflight finds out, before a deployment, whether a worker with a certain configuration
+// would work: brokers, topics, permissions, the group, its lag, the IM server and its clock, and
+// this machine. What it finds is values ([Report]); how they are shown is the caller's business.
 //
-// It changes nothing: it writes no record, commits no offset, makes no topic, joins no group, and asks the
-// IM server only how many messages an account has not read. It ends within half a minute, whatever does not
-// answer. What can't be asked because of something that is wrong is not wrong, too, but not checked.
+// It changes nothing: it writes no record, commits no offset, makes no topic, joins no group, and
+// asks the IM server only how many messages an account has not read. It ends within half a minute,
+// whatever does not answer. What can't be asked because of something that is wrong is not wrong,
+// too, but not checked.
 package preflight
 
 import (
@@ -48,7 +49,8 @@ type Options struct {
 	ClientCertificate *x509.Certificate // nil: none
 }
 
-// Run asks everything at once, as far as one thing does not need another. When ctx ends, the report has what was known before.
+// Run asks everything at once, as far as one thing does not need another. When ctx ends, the report
+// has what was known before.
 func Run(ctx context.Context, o Options) *Report {
 	return (&examination{Options: o}).report(ctx)
 }
@@ -72,7 +74,8 @@ const (
 )
 
 func (e *examination) report(ctx context.Context) *Report {
-	limited, cancel := context.WithTimeoutCause(ctx, checkLimit, fmt.Errorf("no answer within %s", checkLimit))
+	limited, cancel := context.WithTimeoutCause(ctx, checkLimit,
+		fmt.Errorf("no answer within %s", checkLimit))
 	defer cancel()
 	tell := func(aspect int, found Findings) {
 		e.mu.Lock()
@@ -89,7 +92,8 @@ func (e *examination) report(ctx context.Context) *Report {
 	return ReportOf(time.Now(), e.parts[:]...)
 }
 
-// askKafka goes from the brokers to what they keep. What can't be asked because of something that is found to be wrong is not wrong, too.
+// askKafka goes from the brokers to what they keep. What can't be asked because of something that
+// is found to be wrong is not wrong, too.
 func (e *examination) askKafka(ctx context.Context, tell func(aspect int, found Findings)) {
 	brokers := admin.DescribeBrokers(ctx, e.Kafka)
 	tell(aboutBrokers, judgeBrokers(brokers, e.Connection))
@@ -98,12 +102,14 @@ func (e *examination) askKafka(ctx context.Context, tell func(aspect int, found 
 		return
 	}
 	members := slices.DeleteFunc(brokers, func(b admin.DescribedBroker) bool { return !b.Listed() })
-	missing := slices.ContainsFunc(members, func(b admin.DescribedBroker) bool { return !usable(b) })
+	missing := slices.ContainsFunc(members,
+		func(b admin.DescribedBroker) bool { return !usable(b) })
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	leaders := slices.ContainsFunc(members, usable)
 	if !leaders {
-		e.unasked("no broker can be asked at the address that the cluster has for it", tell, aboutGroup, aboutLag)
+		e.unasked("no broker can be asked at the address that the cluster has for it", tell,
+			aboutGroup, aboutLag)
 	}
 	parts.Go(func() {
 		views, err := admin.DescribeTopics(ctx, e.Kafka, e.Topics, e.CreateTopics)
@@ -123,7 +129,8 @@ func (e *examination) askKafka(ctx context.Context, tell func(aspect int, found 
 		parts.Go(func() {
 			view, err := consumer.DescribeGroup(ctx, e.Kafka, e.Group)
 			if err != nil && missing && !kafkaclient.Denied(err) {
-				e.unasked("a broker is missing, which may be the one that coordinates it", tell, aboutGroup)
+				e.unasked("a broker is missing, which may be the one that coordinates it", tell,
+					aboutGroup)
 				return
 			}
 			tell(aboutGroup, judgeGroup(e.Options, view, err))
@@ -149,7 +156,8 @@ func (e *examination) unasked(why string, tell func(aspect int, found Findings),
 }
 
 // ofEach is the same finding of each topic.
-func ofEach(make func(check, subject, found, do string) Finding, check string, topics event.Topics, found, do string) (all Findings) {
+func ofEach(make func(check, subject, found, do string) Finding, check string, topics event.Topics,
+	found, do string) (all Findings) {
 	for _, name := range []string{topics.Live, topics.Backfill, topics.DeadLetter} {
 		if name != "" {
 			all.Add(make(check, name, found, do))
@@ -158,7 +166,8 @@ func ofEach(make func(check, subject, found, do string) Finding, check string, t
 	return all
 }
 
-// askLag asks how far the group is behind in the event topics, as far as it is known that they are there and may be asked.
+// askLag asks how far the group is behind in the event topics, as far as it is known that they are
+// there and may be asked.
 func (e *examination) askLag(ctx context.Context, views []admin.DescribedTopic) Findings {
 	lags := make([]Findings, len(views))
 	var parts sync.WaitGroup
@@ -174,12 +183,14 @@ func (e *examination) askLag(ctx context.Context, views []admin.DescribedTopic) 
 	return slices.Concat(lags...)
 }
 
-// askIM makes a call that changes nothing, and once more if the first may have failed for an old signature, as a worker does.
+// askIM makes a call that changes nothing, and once more if the first may have failed for an old
+// signature, as a worker does.
 func (e *examination) askIM(ctx context.Context) Findings {
 	call := Call{URL: e.IMURL, proxy: e.IM.Proxy(), admin: e.IMAdmin}
 	for {
 		call.Sent = time.Now()
-		call.Answer, call.Err = e.IM.Post(ctx, imclient.CommandUnread, imclient.Unread{Account: e.IMAdmin})
+		call.Answer, call.Err = e.IM.Post(ctx, imclient.CommandUnread,
+			imclient.Unread{Account: e.IMAdmin})
 		call.Came = time.Now()
 		var failure *imclient.Error
 		if !errors.As(call.Err, &failure) || !failure.RetryWithNewSignature {

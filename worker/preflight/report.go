@@ -109,7 +109,8 @@ func (r *Report) Lines() (lines []Line) {
 	}
 	for i, l := range lines {
 		others := func(m Line) bool { return m.Check == l.Check }
-		lines[i].Alone = !slices.ContainsFunc(lines[:i], others) && !slices.ContainsFunc(lines[i+1:], others)
+		lines[i].Alone = !slices.ContainsFunc(lines[:i], others) &&
+			!slices.ContainsFunc(lines[i+1:], others)
 	}
 	return lines
 }

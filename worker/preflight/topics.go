@@ -12,10 +12,12 @@ import (
 	"markread/worker/format"
 )
 
-// shortRetention is less than the outages that happen: a weekend, or a night in which nobody wakes up.
+// shortRetention is less than the outages that happen: a weekend, or a night in which nobody wakes
+// up.
 const shortRetention = 24 * time.Hour
 
-// judgeTopics says what a worker would make of the topics. views are those of the topics, in their order.
+// judgeTopics says what a worker would make of the topics. views are those of the topics, in their
+// order.
 func judgeTopics(topics event.Topics, views []admin.DescribedTopic, create bool) (all Findings) {
 	largest, counts := admin.LargestEvent(topics, views), map[string]int{}
 	for _, v := range views {
@@ -35,28 +37,35 @@ func judgeTopics(topics event.Topics, views []admin.DescribedTopic, create bool)
 		all.Add(judgeReplicas(v, letters)...)
 		all.Add(judgeSettings(v, letters, flag, largest)...)
 		all.Add(Good("topic", v.Name, describe(v)))
-		all.Add(judgePermission(v.Name, v.May, needed, operation, fmt.Sprintf("on the topic (%s)", flag)))
+		all.Add(judgePermission(v.Name, v.May, needed, operation,
+			fmt.Sprintf("on the topic (%s)", flag)))
 	}
-	if live, backfill := counts[topics.Live], counts[topics.Backfill]; live > 0 && backfill > 0 && live != backfill {
+	if live, backfill := counts[topics.Live], counts[topics.Backfill]; live > 0 && backfill > 0 &&
+		live != backfill {
 		fewer, n := topics.Live, backfill
 		if backfill < live {
 			fewer, n = topics.Backfill, live
 		}
-		found := fmt.Sprintf("%s has %d partitions, %s has %d: one conversation may be in two workers, which costs calls",
+		found := fmt.Sprintf("%s has %d partitions, %s has %d: one conversation may be in two "+
+			"workers, which costs calls",
 			topics.Live, live, topics.Backfill, backfill)
 		all.Add(Warning("partition counts", "", found,
-			fmt.Sprintf("give %s %d partitions: kafka-topics --alter --topic %s --partitions %d (--topic, --backfill-topic)", fewer, n, fewer, n)))
+			fmt.Sprintf("give %s %d partitions: kafka-topics --alter --topic %s --partitions %d "+
+				"(--topic, --backfill-topic)", fewer, n, fewer, n)))
 	}
 	return all
 }
 
 // judgePermission is about one operation that a worker needs.
-func judgePermission(subject string, may, needed kafkaclient.Operations, operation, where string) Finding {
+func judgePermission(subject string, may, needed kafkaclient.Operations, operation,
+	where string) Finding {
 	switch {
 	case !may.Known():
-		return NotChecked("permission", subject, "this broker does not tell what the user may do", "")
+		return NotChecked("permission", subject, "this broker does not tell what the user may do",
+			"")
 	case !may.Has(needed):
-		return Wrong("permission", subject, "the user may not "+strings.ToLower(operation), fmt.Sprintf("give the user %s %s", operation, where))
+		return Wrong("permission", subject, "the user may not "+strings.ToLower(operation),
+			fmt.Sprintf("give the user %s %s", operation, where))
 	default:
 		return Good("permission", subject, "the user may "+strings.ToLower(operation))
 	}
@@ -67,16 +76,21 @@ func judgeAbsent(v admin.DescribedTopic, flag, operation string, create bool) Fi
 	switch {
 	case kafkaclient.Denied(v.Err):
 		return Wrong("permission", v.Name, "the user may not see the topic, if there is one",
-			fmt.Sprintf("give the user %s on the topic (%s); README.md lists the permissions that a worker needs", operation, flag))
+			fmt.Sprintf("give the user %s on the topic (%s); README.md lists the permissions "+
+				"that a worker needs", operation, flag))
 	case v.Err != nil:
-		return Wrong("topic", v.Name, v.Err.Error(), "look at the brokers, and check again ("+flag+")")
+		return Wrong("topic", v.Name, v.Err.Error(),
+			"look at the brokers, and check again ("+flag+")")
 	case !create:
-		return Wrong("topic", v.Name, "it does not exist", "create it, correct "+flag+", or use --create-topics")
+		return Wrong("topic", v.Name, "it does not exist",
+			"create it, correct "+flag+", or use --create-topics")
 	case kafkaclient.Denied(v.Refused):
 		return Wrong("permission", v.Name, "it does not exist, and the user may not create it",
-			"give the user Create on the topic, or create it yourself and leave out --create-topics ("+flag+")")
+			"give the user Create on the topic, or create it yourself and leave out "+
+				"--create-topics ("+flag+")")
 	case v.Refused != nil:
-		return Wrong("topic", v.Name, "it does not exist, and --create-topics would fail: "+v.Refused.Error(),
+		return Wrong("topic", v.Name,
+			"it does not exist, and --create-topics would fail: "+v.Refused.Error(),
 			"mend that, or create it yourself ("+flag+")")
 	default:
 		return Good("topic", v.Name, "it does not exist; run creates it (--create-topics)")
@@ -140,41 +154,55 @@ func judgeReplicas(v admin.DescribedTopic, letters bool) (all Findings) {
 		}
 		single = single || p.Replicas == 1
 	}
-	of := func(n int) string { return fmt.Sprintf("%d of %s", n, format.Count(len(v.Partitions), "partition")) }
+	of := func(n int) string {
+		return fmt.Sprintf("%d of %s", n,
+			format.Count(len(v.Partitions), "partition"))
+	}
 	if leaderless > 0 {
-		all.Add(Wrong("replicas", v.Name, of(leaderless)+" have no leader: they can be neither read nor written",
-			"bring the brokers back that keep them (kafka-topics --describe --unavailable-partitions)"))
+		all.Add(Wrong("replicas", v.Name,
+			of(leaderless)+" have no leader: they can be neither read nor written",
+			"bring the brokers back that keep them (kafka-topics --describe "+
+				"--unavailable-partitions)"))
 	}
 	if unwritable > 0 {
-		found := fmt.Sprintf("%s take no writes: fewer replicas are in sync than min.insync.replicas=%d", of(unwritable), least)
+		found := fmt.Sprintf("%s take no writes: fewer replicas are in sync than "+
+			"min.insync.replicas=%d", of(unwritable), least)
 		const do = "bring the missing brokers back"
 		if letters {
-			all.Add(Wrong("replicas", v.Name, found+", so calls would be held at the first dead letter", do))
+			all.Add(Wrong("replicas", v.Name,
+				found+", so calls would be held at the first dead letter", do))
 		} else {
 			all.Add(Warning("replicas", v.Name, found+", so producers can't write", do))
 		}
 	}
 	if few {
-		all.Add(Warning("replicas", v.Name, fmt.Sprintf("min.insync.replicas=%d is more than there are replicas: an older Kafka takes no writes then", least),
+		all.Add(Warning("replicas", v.Name,
+			fmt.Sprintf("min.insync.replicas=%d is more than there are replicas: an older Kafka "+
+				"takes no writes then", least),
 			"add replicas, or lower min.insync.replicas"))
 	}
 	if behind > 0 {
-		all.Add(Warning("replicas", v.Name, of(behind)+" are not fully in sync", "look whether a broker is down, or behind"))
+		all.Add(Warning("replicas", v.Name, of(behind)+" are not fully in sync",
+			"look whether a broker is down, or behind"))
 	}
 	if single {
-		all.Add(Warning("replicas", v.Name, "there is one copy only: what a broker loses is lost", "raise the replication factor to 3"))
+		all.Add(Warning("replicas", v.Name, "there is one copy only: what a broker loses is lost",
+			"raise the replication factor to 3"))
 	}
 	return all
 }
 
-// judgeSettings is about how records are kept. largest is the most that an event topic takes in a batch, in bytes; 0: not known.
+// judgeSettings is about how records are kept. largest is the most that an event topic takes in a
+// batch, in bytes; 0: not known.
 func judgeSettings(v admin.DescribedTopic, letters bool, flag string, largest int) (all Findings) {
 	if v.Settings == nil {
-		found, do := "the user may not read the topic's settings", "give the user DescribeConfigs on the topic"
+		found, do := "the user may not read the topic's settings",
+			"give the user DescribeConfigs on the topic"
 		if v.SettingsErr != nil && !kafkaclient.Denied(v.SettingsErr) {
 			found, do = "the topic's settings can't be read: "+whyNot(v.SettingsErr), "check again"
 		}
-		return append(all, NotChecked("settings", v.Name, found, do+", or look yourself at cleanup.policy, retention.ms and max.message.bytes"))
+		return append(all, NotChecked("settings", v.Name, found,
+			do+", or look yourself at cleanup.policy, retention.ms and max.message.bytes"))
 	}
 	compacted := strings.Contains(v.Settings[kafkaclient.CleanupPolicy], "compact")
 	kept, limited := retention(v)
@@ -182,36 +210,45 @@ func judgeSettings(v admin.DescribedTopic, letters bool, flag string, largest in
 	if !letters {
 		if compacted {
 			all.Add(Warning("cleanup.policy", v.Name,
-				"compaction keeps the last event of a key only, which need not be the one with the largest MsgReadTime",
+				"compaction keeps the last event of a key only, which need not be the one with "+
+					"the largest MsgReadTime",
 				"set cleanup.policy=delete on the topic"))
 		}
 		if limited && kept < shortRetention {
-			all.Add(Warning("retention", v.Name, "events that have waited for "+format.Age(kept)+" are deleted, read or not",
+			all.Add(Warning("retention", v.Name,
+				"events that have waited for "+format.Age(kept)+" are deleted, read or not",
 				"raise retention.ms of the topic above the longest outage that you want to survive"))
 		}
 		if v.Settings[kafkaclient.TimestampType] == "LogAppendTime" {
 			all.Add(Warning("timestamps", v.Name,
-				"with LogAppendTime, an event without MsgReadTime counts as read when Kafka got it, not when the user read",
-				"set message.timestamp.type=CreateTime on the topic, or have producers set MsgReadTime or the header markread.event-time"))
+				"with LogAppendTime, an event without MsgReadTime counts as read when Kafka got "+
+					"it, not when the user read",
+				"set message.timestamp.type=CreateTime on the topic, or have producers set "+
+					"MsgReadTime or the header markread.event-time"))
 		}
 		return all
 	}
 	if compacted {
-		all.Add(Wrong("cleanup.policy", v.Name, "compaction keeps one record of a key, so it loses dead letters: run does not start",
+		all.Add(Wrong("cleanup.policy", v.Name,
+			"compaction keeps one record of a key, so it loses dead letters: run does not start",
 			"set cleanup.policy=delete on the topic ("+flag+")"))
 	}
 	if limited || bytes > 0 {
 		found := "dead letters are deleted after " + format.Age(kept)
 		if !limited {
-			found = "dead letters are deleted when a partition has more than " + format.Thousands(bytes) + " bytes"
+			found = "dead letters are deleted when a partition has more than " +
+				format.Thousands(bytes) + " bytes"
 		}
-		all.Add(Warning("retention", v.Name, found+", mended or not", "set retention.ms=-1 and retention.bytes=-1 on the topic"))
+		all.Add(Warning("retention", v.Name, found+", mended or not",
+			"set retention.ms=-1 and retention.bytes=-1 on the topic"))
 	}
 	takes, err := strconv.Atoi(v.Settings[kafkaclient.MaxMessageBytes])
 	if want := largest + event.LetterOverhead; err == nil && largest > 0 && takes < want {
-		found := fmt.Sprintf("it takes %s bytes, the events' topics %s: of a large event the dead letter lacks the value",
+		found := fmt.Sprintf("it takes %s bytes, the events' topics %s: of a large event the "+
+			"dead letter lacks the value",
 			format.Thousands(int64(takes)), format.Thousands(int64(largest)))
-		all.Add(Warning("record size", v.Name, found, fmt.Sprintf("set max.message.bytes=%d on the topic", want)))
+		all.Add(Warning("record size", v.Name, found,
+			fmt.Sprintf("set max.message.bytes=%d on the topic", want)))
 	}
 	return all
 }

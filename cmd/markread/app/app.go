@@ -1,11 +1,11 @@
-// Package app is the composition root: it wires a worker, its admin server and, for `markread dev`, an
-// embedded broker, a local IM server and sample traffic, from options as values; and it stops them in the
-// right order. It reads no flag and no variable, and makes no decision about events. Any test can start
-// the whole product in its own process and stop it.
+// Package app is the composition root: it wires a worker, its admin server and, for `markread dev`,
+// an embedded broker, a local IM server and sample traffic, from options as values; and it stops
+// them in the right order. It reads no flag and no variable, and makes no decision about events.
+// Any test can start the whole product in its own process and stop it.
 //
-// It promises that a stop ends within the drain timeout and [StopGrace], that nil means a clean one (calls
-// ended, offsets committed, the group left), and that the admin server answers from the first moment to
-// the last. Errors name the flag that would help.
+// It promises that a stop ends within the drain timeout and [StopGrace], that nil means a clean one
+// (calls ended, offsets committed, the group left), and that the admin server answers from the
+// first moment to the last. Errors name the flag that would help.
 package app
 
 import (
@@ -35,7 +35,8 @@ type Options struct {
 	Started      func(adminAddr string) // if non-nil, is called once the admin server listens
 }
 
-// Run runs a worker and its admin server until ctx ends. It returns nil after a clean stop; see [supervise].
+// Run runs a worker and its admin server until ctx ends. It returns nil after a clean stop; see
+// [supervise].
 func Run(ctx context.Context, o Options) error {
 	s, err := open(o)
 	if err != nil {
@@ -63,8 +64,8 @@ type service struct {
 	admin  *console.Server
 }
 
-// garbagePercent is how much garbage, in per cent of what is in use, waits for the collector: a full backlog is hundreds of megabytes, of which
-// Go's 100 would make twice as many.
+// garbagePercent is how much garbage, in per cent of what is in use, waits for the collector: a
+// full backlog is hundreds of megabytes, of which Go's 100 would make twice as many.
 const garbagePercent = 15
 
 // open makes the worker and takes the admin server's port. After it, run must be called.
@@ -77,9 +78,11 @@ func open(o Options) (*service, error) {
 		return nil, &OptionsError{err}
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(w, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(w, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	server, err := console.New(console.Options{
-		Addr: o.AdminAddr, Token: o.AdminToken.Reveal(), Source: w, Controls: w, Gatherer: registry, Log: o.Worker.Log,
+		Addr: o.AdminAddr, Token: o.AdminToken.Reveal(), Source: w, Controls: w, Gatherer: registry,
+		Log: o.Worker.Log,
 	})
 	if err != nil {
 		return nil, err
@@ -87,7 +90,8 @@ func open(o Options) (*service, error) {
 	return &service{drain: o.Worker.DrainTimeout, log: o.Worker.Log, worker: w, admin: server}, nil
 }
 
-// run answers on the admin server at once, makes the topics ready, then works until ctx ends: see [supervise].
+// run answers on the admin server at once, makes the topics ready, then works until ctx ends: see
+// [supervise].
 func (s *service) run(ctx context.Context, prepare func(context.Context) error) error {
 	s.log.Info().Str("addr", s.admin.Addr()).Msg("admin server listens")
 	return supervise(ctx, s.log, s.drain, s.admin.Run, func(ctx context.Context) error {
@@ -104,10 +108,13 @@ func (s *service) run(ctx context.Context, prepare func(context.Context) error) 
 // StopGrace is how much longer than its drain timeout a worker may take to stop.
 const StopGrace = 5 * time.Second
 
-// supervise runs work until it returns or ctx ends, and show beside it, which ends last: what a stopping worker does can be seen. It returns
-// nil after a clean stop: calls ended, offsets committed, the group left. A stop that takes longer than drain and [stopGrace] is given up with an
-// error; what the work still does is left to the end of the process. A show that fails stops the work.
-func supervise(ctx context.Context, log zerolog.Logger, drain time.Duration, show, work func(context.Context) error) error {
+// supervise runs work until it returns or ctx ends, and show beside it, which ends last: what a
+// stopping worker does can be seen. It returns nil after a clean stop: calls ended, offsets
+// committed, the group left. A stop that takes longer than drain and [stopGrace] is given up with
+// an error; what the work still does is left to the end of the process. A show that fails stops the
+// work.
+func supervise(ctx context.Context, log zerolog.Logger, drain time.Duration, show,
+	work func(context.Context) error) error {
 	showing, stopShow := context.WithCancel(context.WithoutCancel(ctx))
 	shown := make(chan error, 1)
 	go func() { defer close(shown); shown <- show(showing) }()
@@ -128,7 +135,8 @@ func supervise(ctx context.Context, log zerolog.Logger, drain time.Duration, sho
 		failure = fmt.Errorf("stopped, because the admin server failed: %w", err)
 		stopWork()
 	case <-ctx.Done():
-		log.Info().Msgf("stopping: waiting up to %s for calls that are out; a second signal stops at once", drain)
+		log.Info().Msgf("stopping: waiting up to %s for calls that are out; a second signal "+
+			"stops at once", drain)
 	}
 	limit := drain + StopGrace
 	giveUp := time.NewTimer(limit)
@@ -143,6 +151,7 @@ func supervise(ctx context.Context, log zerolog.Logger, drain time.Duration, sho
 		log.Info().Msg("stopped cleanly")
 		return nil
 	case <-giveUp.C:
-		return errors.Join(failure, fmt.Errorf("the stop took longer than %s (--drain-timeout and %s); given up", limit, StopGrace))
+		return errors.Join(failure, fmt.Errorf("the stop took longer than %s (--drain-timeout "+
+			"and %s); given up", limit, StopGrace))
 	}
 }

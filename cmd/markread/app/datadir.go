@@ -6,8 +6,9 @@ import (
 	"os"
 )
 
-// OpenDataDir makes the directory if it is missing, and sees that it can be written to and that no other process uses it: two brokers on one
-// directory would overwrite each other's records. The function that it returns lets the directory go. Errors name --data-dir.
+// OpenDataDir makes the directory if it is missing, and sees that it can be written to and that no
+// other process uses it: two brokers on one directory would overwrite each other's records. The
+// function that it returns lets the directory go. Errors name --data-dir.
 func OpenDataDir(dir string) (release func(), err error) {
 	fail := func(err error) error {
 		var path *fs.PathError // its text repeats the path, or names a file that nobody asked for

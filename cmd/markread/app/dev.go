@@ -26,7 +26,8 @@ const (
 	DevReader, DevSender, DevMessages = "alice", "bob", 3
 )
 
-var DevTopics = event.Topics{Live: "mark-read", Backfill: "mark-read-backfill", DeadLetter: "mark-read-dead-letters"}
+var DevTopics = event.Topics{Live: "mark-read", Backfill: "mark-read-backfill",
+	DeadLetter: "mark-read-dead-letters"}
 
 // DevOptions is everything on one machine. Port 0 is any that is free.
 type DevOptions struct {
@@ -39,8 +40,8 @@ type DevOptions struct {
 	Started func(kafkaAddr, imAddr, adminAddr string)
 }
 
-// Dev runs an embedded broker, a local IM server, a worker, its admin server and sample traffic until ctx ends. It returns nil after a clean
-// stop. Its errors name the flags of `markread dev`.
+// Dev runs an embedded broker, a local IM server, a worker, its admin server and sample traffic
+// until ctx ends. It returns nil after a clean stop. Its errors name the flags of `markread dev`.
 func Dev(ctx context.Context, c DevOptions) error {
 	log := c.Worker.Log
 	if c.DataDir != "" {
@@ -50,7 +51,8 @@ func Dev(ctx context.Context, c DevOptions) error {
 		}
 		defer release()
 	}
-	kafkaServer, err := broker.Start(broker.Options{Addr: c.KafkaAddr, DataDir: c.DataDir, Topics: []string{DevTopics.Live, DevTopics.Backfill}})
+	kafkaServer, err := broker.Start(broker.Options{Addr: c.KafkaAddr, DataDir: c.DataDir,
+		Topics: []string{DevTopics.Live, DevTopics.Backfill}})
 	if err != nil {
 		return brokerFailed(c, err)
 	}
@@ -58,7 +60,8 @@ func Dev(ctx context.Context, c DevOptions) error {
 
 	key := imclient.NewSecret(LocalKey)
 	imServer, err := ServeSandbox("--im-addr", c.IMAddr,
-		sandbox.New(sandbox.Options{AppID: LocalAppID, Admin: LocalAdmin, Key: key, Rate: VendorRate, OpenAccounts: true}), log)
+		sandbox.New(sandbox.Options{AppID: LocalAppID, Admin: LocalAdmin, Key: key,
+			Rate: VendorRate, OpenAccounts: true}), log)
 	if err != nil {
 		return err
 	}
@@ -71,7 +74,8 @@ func Dev(ctx context.Context, c DevOptions) error {
 
 	newIM := func(conns int) (*imclient.Client, error) {
 		return imclient.New(imclient.Options{
-			BaseURL: "http://" + console.Reachable(imServer.Addr), AppID: LocalAppID, Admin: LocalAdmin, Key: imclient.Key(key), Timeout: DevIMTimeout, MaxConns: conns,
+			BaseURL: "http://" + console.Reachable(imServer.Addr), AppID: LocalAppID,
+			Admin: LocalAdmin, Key: imclient.Key(key), Timeout: DevIMTimeout, MaxConns: conns,
 		})
 	}
 	im, err := newIM(c.Worker.MaxInFlight)
@@ -84,7 +88,8 @@ func Dev(ctx context.Context, c DevOptions) error {
 		return err
 	}
 	defer chat.Close()
-	kafka, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{kafkaServer.Addr()}, Log: log})
+	kafka, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{kafkaServer.Addr()},
+		Log: log})
 	if err != nil {
 		return err
 	}
@@ -100,21 +105,24 @@ func Dev(ctx context.Context, c DevOptions) error {
 		if err := admin.CheckTopics(ctx, kafka, DevTopics, true); err != nil {
 			return err
 		}
-		t := &traffic{chat: chat, events: kafka.Publisher(DevTopics.Live), perSecond: c.Traffic, log: log}
+		t := &traffic{chat: chat, events: kafka.Publisher(DevTopics.Live), perSecond: c.Traffic,
+			log: log}
 		for range DevMessages {
 			if err := t.send(ctx, message{from: DevSender, to: DevReader}); err != nil {
 				return err
 			}
 		}
 		if c.Started != nil {
-			c.Started(kafkaServer.Addr(), console.Reachable(imServer.Addr), console.Reachable(s.admin.Addr()))
+			c.Started(kafkaServer.Addr(), console.Reachable(imServer.Addr),
+				console.Reachable(s.admin.Addr()))
 		}
 		others.Go(func() { t.run(ctx) })
 		return nil
 	})
 }
 
-// brokerFailed names the flag that an embedded broker's failure to start is about: what is not about the address is about the data.
+// brokerFailed names the flag that an embedded broker's failure to start is about: what is not
+// about the address is about the data.
 func brokerFailed(c DevOptions, err error) error {
 	var network *net.OpError
 	if c.DataDir == "" || errors.As(err, &network) || errors.Is(err, syscall.EADDRINUSE) {

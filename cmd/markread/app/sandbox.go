@@ -12,7 +12,8 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// The sandbox's app, where nothing else is asked for. The key is no secret: it opens nothing but a sandbox.
+// The sandbox's app, where nothing else is asked for. The key is no secret: it opens nothing but a
+// sandbox.
 const (
 	LocalAppID = 1400000000
 	LocalKey   = "markread-local-key"
@@ -33,11 +34,13 @@ func ServeSandbox(flag, addr string, im http.Handler, log zerolog.Logger) (*sand
 	}
 	return &sandboxServer{
 		Addr: listener.Addr().String(), listener: listener,
-		http: &http.Server{Handler: im, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: NewStandardLog(log, nil)},
+		http: &http.Server{Handler: im, ReadHeaderTimeout: 10 * time.Second,
+			IdleTimeout: 2 * time.Minute, ErrorLog: NewStandardLog(log, nil)},
 	}, nil
 }
 
-// Run serves until ctx ends. Requests under way are cut off: whoever runs a sandbox does not want to wait for its hanging faults.
+// Run serves until ctx ends. Requests under way are cut off: whoever runs a sandbox does not want
+// to wait for its hanging faults.
 func (s *sandboxServer) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { _ = s.http.Close() })()
 	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
@@ -46,10 +49,12 @@ func (s *sandboxServer) Run(ctx context.Context) error {
 	return nil
 }
 
-// takenPort explains why an address can't be listened on and names the flag that chooses another one.
+// takenPort explains why an address can't be listened on and names the flag that chooses another
+// one.
 func takenPort(flag, addr string, err error) error {
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("%s %s: the port is taken by another program; choose another one with %s, or 0 for any", flag, addr, flag)
+		return fmt.Errorf("%s %s: the port is taken by another program; choose another one with "+
+			"%s, or 0 for any", flag, addr, flag)
 	}
 	return fmt.Errorf("%s %s: %w", flag, addr, err)
 }

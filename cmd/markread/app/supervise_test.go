@@ -30,13 +30,17 @@ func TestSupervise(t *testing.T) {
 		text       string        // in the result
 		takes      time.Duration
 	}{
-		"stopped":                        {untilEnd, untilEnd, time.Hour, nil, "", time.Hour},
-		"stopped at the last moment":     {untilEnd, slow(limit-1, nil), time.Hour, nil, "", time.Hour + limit - 1},
-		"the stop hangs":                 {untilEnd, slow(limit+time.Minute, nil), time.Hour, nil, "--drain-timeout", time.Hour + limit},
-		"the stop fails":                 {untilEnd, slow(time.Second, broken), time.Hour, broken, "", time.Hour + time.Second},
-		"the work fails":                 {untilEnd, fails, time.Hour, broken, "", 0},
-		"the show fails":                 {fails, slow(time.Second, nil), time.Hour, broken, "admin server", time.Second},
-		"the show fails, the stop hangs": {fails, slow(time.Hour, nil), 2 * time.Hour, broken, "--drain-timeout", limit},
+		"stopped":                    {untilEnd, untilEnd, time.Hour, nil, "", time.Hour},
+		"stopped at the last moment": {untilEnd, slow(limit-1, nil), time.Hour, nil, "", time.Hour + limit - 1},
+		"the stop hangs": {untilEnd, slow(limit+time.Minute, nil), time.Hour, nil, "--drain-timeout",
+			time.Hour + limit},
+		"the stop fails": {untilEnd, slow(time.Second, broken), time.Hour, broken, "",
+			time.Hour + time.Second},
+		"the work fails": {untilEnd, fails, time.Hour, broken, "", 0},
+		"the show fails": {fails, slow(time.Second, nil), time.Hour, broken, "admin server",
+			time.Second},
+		"the show fails, the stop hangs": {fails, slow(time.Hour, nil), 2 * time.Hour, broken, "--drain-timeout",
+			limit},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), c.stop)
@@ -47,10 +51,12 @@ func TestSupervise(t *testing.T) {
 			if took := time.Since(begin); took != c.takes {
 				t.Errorf("%s: took %s, want %s", name, took, c.takes)
 			}
-			if (c.want != nil && !errors.Is(err, c.want)) || (err == nil) != (c.want == nil && c.text == "") || (c.text != "" && !strings.Contains(err.Error(), c.text)) {
+			if (c.want != nil && !errors.Is(err, c.want)) || (err == nil) != (c.want == nil && c.text == "") ||
+				(c.text != "" && !strings.Contains(err.Error(), c.text)) {
 				t.Errorf("%s: %v", name, err)
 			}
-			if said := strings.Contains(log.String(), "stopping: waiting up to 10s for calls that are out; a second signal stops at once"); said != (ctx.Err() != nil) {
+			if said := strings.Contains(log.String(),
+				"stopping: waiting up to 10s for calls that are out; a second signal stops at once"); said != (ctx.Err() != nil) {
 				t.Errorf("%s: the log says %s", name, &log)
 			}
 			time.Sleep(2 * time.Hour) // what was given up ends

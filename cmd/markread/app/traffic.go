@@ -20,12 +20,13 @@ const (
 	TrafficUsers = 300
 	// readAfter is how long a message stays unread.
 	readAfter = 1500 * time.Millisecond
-	// trafficPause is the wait after a failure: whoever breaks the local servers should not be flooded with warnings.
+	// trafficPause is the wait after a failure: whoever breaks the local servers should not be
+	// flooded with warnings.
 	trafficPause = 2 * time.Second
 )
 
-// traffic is a chat product in small: users send each other messages through the API and read them a moment later, which their backend
-// publishes as events.
+// traffic is a chat product in small: users send each other messages through the API and read them
+// a moment later, which their backend publishes as events.
 type traffic struct {
 	chat      poster
 	events    Publisher
@@ -59,7 +60,8 @@ func (t *traffic) run(ctx context.Context) {
 	both.Wait()
 }
 
-// sendAll sends perSecond messages a second and closes reads at the end. A few people are in most conversations, as everywhere.
+// sendAll sends perSecond messages a second and closes reads at the end. A few people are in most
+// conversations, as everywhere.
 func (t *traffic) sendAll(ctx context.Context, reads chan<- read) {
 	defer close(reads)
 	random := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
@@ -89,7 +91,8 @@ func (t *traffic) sendAll(ctx context.Context, reads chan<- read) {
 	}
 }
 
-// readAll publishes an event for each message when its time has come. All wait equally long, so they come in order.
+// readAll publishes an event for each message when its time has come. All wait equally long, so
+// they come in order.
 func (t *traffic) readAll(ctx context.Context, reads <-chan read) {
 	for r := range reads {
 		select {
@@ -103,19 +106,22 @@ func (t *traffic) readAll(ctx context.Context, reads <-chan read) {
 			r = <-reads
 			batch = append(batch, readEvent(r))
 		}
-		if err := t.events.Publish(ctx, batch...); err != nil && !t.failed(ctx, err, "sample events not published") {
+		if err := t.events.Publish(ctx, batch...); err != nil &&
+			!t.failed(ctx, err, "sample events not published") {
 			return
 		}
 	}
 }
 
-// readEvent is how a backend says it: the event time in a header, and with every other reader also in the value.
+// readEvent is how a backend says it: the event time in a header, and with every other reader also
+// in the value.
 func readEvent(r read) event.Message {
 	var readTime *int64
 	if r.to[len(r.to)-1]%2 == 0 {
 		readTime = new(r.at.Unix())
 	}
-	return WithEventTime(NewEvent(r.to, r.from, readTime, r.at), strconv.FormatInt(r.at.UnixMilli(), 10))
+	return WithEventTime(NewEvent(r.to, r.from, readTime, r.at),
+		strconv.FormatInt(r.at.UnixMilli(), 10))
 }
 
 // send makes a real sendmsg call.
@@ -134,7 +140,8 @@ func (t *traffic) send(ctx context.Context, m message) error {
 	return err
 }
 
-// failed reports a failure, unless it is the stop's, and pauses. It returns false when ctx has ended.
+// failed reports a failure, unless it is the stop's, and pauses. It returns false when ctx has
+// ended.
 func (t *traffic) failed(ctx context.Context, err error, what string) bool {
 	if ctx.Err() != nil {
 		return false
@@ -161,7 +168,8 @@ const MaxBatch = 1000
 // EventTimeHeader carries the event time in milliseconds since 1970.
 const EventTimeHeader = "markread.event-time"
 
-// NewEvent makes an event as a backend should: keyed by its conversation, so that one conversation stays in one partition.
+// NewEvent makes an event as a backend should: keyed by its conversation, so that one conversation
+// stays in one partition.
 func NewEvent(report, peer string, readTime *int64, now time.Time) event.Message {
 	value, _ := json.Marshal(struct {
 		Report   string `json:"Report_Account"`

@@ -16,7 +16,6 @@ import (
 	"markread/consumer/admin"
 	"markread/consumer/backfill"
 	"markread/consumer/event"
-	"markread/consumer/kafkaclient"
 	"markread/worker/format"
 )
 
@@ -61,24 +60,28 @@ time need --read-time. Rows of one conversation become one record, with the larg
 How far it got is kept beside the first file, in FILE.markread-resume, until all is published.` + variablesHelp
 }
 
-// backfillMemory is what the run's memory is held to: its window is 216 MiB when it is full, and hardly any of it is what the collector has to
-// look at.
+// backfillMemory is what the run's memory is held to: its window is 216 MiB when it is full, and
+// hardly any of it is what the collector has to look at.
 const backfillMemory = 256 << 20
 
 func (c *backfillCommand) validate(env config.Environment) error {
 	switch {
 	case len(c.Files) == 0:
-		return config.Usagef("no FILE given: name files of CSV or JSON lines, or - for standard input")
+		return config.Usagef("no FILE given: name files of CSV or JSON lines, or - for standard " +
+			"input")
 	case bool(c.DryRun) && c.Resume:
-		return config.Usagef("--dry-run has no effect on what --resume goes on with: leave one of them out")
+		return config.Usagef("--dry-run has no effect on what --resume goes on with: leave one " +
+			"of them out")
 	case c.BackfillTopic == "":
 		return config.Usagef("--backfill-topic must not be empty: the rows are published there")
 	case c.BackfillTopic == app.DevTopics.Live, c.BackfillTopic == app.DevTopics.DeadLetter:
-		return config.Usagef("--backfill-topic %s: that is where live events or dead letters are; it must be the --backfill-topic of the workers", c.BackfillTopic)
+		return config.Usagef("--backfill-topic %s: that is where live events or dead letters "+
+			"are; it must be the --backfill-topic of the workers", c.BackfillTopic)
 	case c.Rejects != nil && *c.Rejects == "":
 		return config.Usagef("--rejects must not be empty")
 	case c.Rejects != nil && *c.Rejects == "-":
-		return config.Usagef("--rejects -: rejects are written to a file: name one (/dev/stderr shows them)")
+		return config.Usagef("--rejects -: rejects are written to a file: name one (/dev/stderr " +
+			"shows them)")
 	}
 	if _, err := c.readUpTo(time.Now()); err != nil {
 		return err
@@ -110,12 +113,6 @@ func (c *backfillCommand) run(ctx context.Context, p *process) error {
 	if err := c.validate(p.env); err != nil {
 		return err
 	}
-	options, err := kafkaclient.Options{}, error(nil)
-	if !c.DryRun {
-		if options, err = c.Kafka.ClientOptions(p.env); err != nil {
-			return err
-		}
-	}
 	job, err := c.prepare(ctx, p, began)
 	if err != nil {
 		return err
@@ -124,17 +121,17 @@ func (c *backfillCommand) run(ctx context.Context, p *process) error {
 	p.begin(c.Log)
 	job.Log = p.log
 	if job.otherBrokers != nil {
-		p.log.Warn().Strs("before", job.otherBrokers).Msg("the interrupted run had other --brokers: what it has published must be in this cluster, too")
+		p.log.Warn().Strs("before", job.otherBrokers).
+			Msg("the interrupted run had other --brokers: what it has published must be in this " +
+				"cluster, too")
 	}
-	p.takeStandardLog(nil)
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(min(backfillMemory, debug.SetMemoryLimit(-1))))
 
-	view := &backfillView{job: job, rate: c.Rate, group: c.Group, topic: c.BackfillTopic, began: began}
+	view := &backfillView{job: job, rate: c.Rate, group: c.Group, topic: c.BackfillTopic,
+		began: began}
 	if !c.DryRun {
-		c.Kafka.Warn(p.env, p.log)
-		options.Log = p.log
-		if view.client, err = kafkaclient.New(options); err != nil {
-			return config.Usagef("--brokers: %v", err)
+		if view.client, err = c.Kafka.Open(p.env, p.log); err != nil {
+			return err
 		}
 		defer view.client.Close()
 		if err := c.begin(ctx, job, view); err != nil {
@@ -156,13 +153,16 @@ func (c *backfillCommand) run(ctx context.Context, p *process) error {
 	}
 	view.warn(p)
 	if done.Rejected > 0 {
-		return &rejectedError{"rejected " + format.CountOf(done.Rejected, "row") + job.whereRejected()}
+		return &rejectedError{"rejected " + format.CountOf(done.Rejected,
+			"row") + job.whereRejected()}
 	}
 	return nil
 }
 
-// begin makes sure that there are brokers and the topic before anything is read, and leaves no state behind if there are not.
-func (c *backfillCommand) begin(ctx context.Context, job *backfillJob, view *backfillView) (err error) {
+// begin makes sure that there are brokers and the topic before anything is read, and leaves no
+// state behind if there are not.
+func (c *backfillCommand) begin(ctx context.Context, job *backfillJob,
+	view *backfillView) (err error) {
 	if err := job.Begin(); err != nil {
 		return err
 	}
@@ -179,7 +179,8 @@ func (c *backfillCommand) begin(ctx context.Context, job *backfillJob, view *bac
 	case err != nil:
 		return stopped(ctx, err)
 	case len(missing) > 0:
-		return fmt.Errorf("topic %q (--backfill-topic) does not exist; `markread run --create-topics` makes it", c.BackfillTopic)
+		return fmt.Errorf("topic %q (--backfill-topic) does not exist; `markread run "+
+			"--create-topics` makes it", c.BackfillTopic)
 	}
 	if err := view.lookAtTopic(ctx); err != nil {
 		return err

@@ -39,7 +39,8 @@ func (j *backfillJob) lock(name string) error {
 	unlock, err := app.Lock(name)
 	switch {
 	case errors.Is(err, app.ErrInUse):
-		return fmt.Errorf("%s: another markread backfill uses it: wait for its end, or stop it", name)
+		return fmt.Errorf("%s: another markread backfill uses it: wait for its end, or stop it",
+			name)
 	case err != nil:
 		return config.Usagef("%v", err)
 	}
@@ -47,8 +48,10 @@ func (j *backfillJob) lock(name string) error {
 	return nil
 }
 
-// prepare looks at the files, and at what an interrupted run has left. Nearly all of its errors are wrong usage.
-func (c *backfillCommand) prepare(ctx context.Context, p *process, now time.Time) (_ *backfillJob, err error) {
+// prepare looks at the files, and at what an interrupted run has left. Nearly all of its errors are
+// wrong usage.
+func (c *backfillCommand) prepare(ctx context.Context, p *process, now time.Time) (_ *backfillJob,
+	err error) {
 	inputs, err := backfill.Look(c.Files, p.stdin, c.ReadTime != nil || c.Resume)
 	if err != nil {
 		return nil, config.Usagef("%v", err)
@@ -77,12 +80,14 @@ func (c *backfillCommand) prepare(ctx context.Context, p *process, now time.Time
 	return job, c.openRejects(job, p)
 }
 
-// openRejects opens the file of rejects, of which no other run makes use and which is none of those to read.
+// openRejects opens the file of rejects, of which no other run makes use and which is none of those
+// to read.
 func (c *backfillCommand) openRejects(job *backfillJob, p *process) (err error) {
 	if job.rejects == "" {
 		return nil
 	}
-	if job.Rejects, err = backfill.OpenRejects(job.rejects, job.State.At.RejectsBytes, c.Resume); err != nil {
+	if job.Rejects, err = backfill.OpenRejects(job.rejects, job.State.At.RejectsBytes,
+		c.Resume); err != nil {
 		return config.Usagef("--rejects %s: %v", job.rejects, err)
 	}
 	for _, name := range c.Files {
@@ -101,7 +106,8 @@ func (c *backfillCommand) openRejects(job *backfillJob, p *process) (err error) 
 	return job.lockRejects()
 }
 
-// lockRejects keeps other runs away from the file of rejects. If another was faster, it is that one's, even if this one has made it.
+// lockRejects keeps other runs away from the file of rejects. If another was faster, it is that
+// one's, even if this one has made it.
 func (j *backfillJob) lockRejects() error {
 	if !j.Rejects.Regular() {
 		return nil
@@ -114,11 +120,13 @@ func (j *backfillJob) lockRejects() error {
 }
 
 // stateOf returns what the run begins with.
-func (c *backfillCommand) stateOf(ctx context.Context, job *backfillJob, fresh backfill.State) (backfill.State, error) {
+func (c *backfillCommand) stateOf(ctx context.Context, job *backfillJob,
+	fresh backfill.State) (backfill.State, error) {
 	file := backfill.StateFileOf(job.Inputs)
 	if file == "" {
 		if c.Resume {
-			return fresh, config.Usagef("--resume: standard input can't be read again: name a file, or begin anew without --resume")
+			return fresh, config.Usagef("--resume: standard input can't be read again: name a " +
+				"file, or begin anew without --resume")
 		}
 		return fresh, nil
 	}
@@ -134,19 +142,22 @@ func (c *backfillCommand) stateOf(ctx context.Context, job *backfillJob, fresh b
 	case err != nil:
 		return fresh, config.Usagef("%v", err)
 	case old == nil && c.Resume:
-		return fresh, config.Usagef("--resume: there is no %s: a run over these files has finished, or never began; leave --resume out to begin with the first row", file)
+		return fresh, config.Usagef("--resume: there is no %s: a run over these files has "+
+			"finished, or never began; leave --resume out to begin with the first row", file)
 	case old == nil:
 		return fresh, nil
 	case !c.Resume && old.At == (backfill.Mark{}):
 		return fresh, nil // nothing was done
 	case !c.Resume:
-		return fresh, config.Usagef("an interrupted run has published the first %s of these files: go on with --resume, or delete %s to begin anew",
+		return fresh, config.Usagef("an interrupted run has published the first %s of these "+
+			"files: go on with --resume, or delete %s to begin anew",
 			format.CountOf(old.At.Rows, "row"), file)
 	}
 	if err := old.Verify(ctx, job.Inputs); errors.Is(err, backfill.ErrInterrupted) {
 		return fresh, err
 	} else if err != nil {
-		return fresh, config.Usagef("--resume: %v; to begin anew delete %s and leave --resume out", err, file)
+		return fresh, config.Usagef("--resume: %v; to begin anew delete %s and leave --resume out",
+			err, file)
 	}
 	readTime, err := c.readUpTo(old.Began) // now is when the interrupted run began
 	if err != nil {
@@ -154,25 +165,30 @@ func (c *backfillCommand) stateOf(ctx context.Context, job *backfillJob, fresh b
 	}
 	switch {
 	case old.Topic != fresh.Topic:
-		return fresh, config.Usagef("--resume: the interrupted run published to --backfill-topic %s, not %s", old.Topic, fresh.Topic)
+		return fresh, config.Usagef("--resume: the interrupted run published to --backfill-topic "+
+			"%s, not %s", old.Topic, fresh.Topic)
 	case c.ReadTime != nil && old.ReadTime == 0:
-		return fresh, config.Usagef("--resume: the interrupted run had no --read-time: leave it out")
+		return fresh, config.Usagef(
+			"--resume: the interrupted run had no --read-time: leave it out")
 	case c.ReadTime != nil && old.ReadTime != readTime:
-		return fresh, config.Usagef("--resume: the interrupted run had --read-time %d: leave it out, or give the same", old.ReadTime)
+		return fresh, config.Usagef("--resume: the interrupted run had --read-time %d: leave it "+
+			"out, or give the same", old.ReadTime)
 	case old.Rejects != fresh.Rejects && old.Rejects == "":
 		return fresh, config.Usagef("--resume: the interrupted run had no --rejects: leave it out")
 	case old.Rejects != fresh.Rejects:
-		return fresh, config.Usagef("--resume: the interrupted run had --rejects %s: give the same", old.Rejects)
+		return fresh, config.Usagef("--resume: the interrupted run had --rejects %s: give the same",
+			old.Rejects)
 	}
-	if !slices.ContainsFunc(fresh.Brokers, func(b string) bool { return slices.Contains(old.Brokers, b) }) {
+	if !slices.ContainsFunc(fresh.Brokers,
+		func(b string) bool { return slices.Contains(old.Brokers, b) }) {
 		job.otherBrokers = old.Brokers
 	}
 	old.Brokers = fresh.Brokers
 	return *old, nil
 }
 
-// checkTopic makes sure that the topic still has what an interrupted run has published. A cluster that has lost its data, or another one, may have a
-// topic of the same name.
+// checkTopic makes sure that the topic still has what an interrupted run has published. A cluster
+// that has lost its data, or another one, may have a topic of the same name.
 func (j *backfillJob) checkTopic(ctx context.Context, client *kafkaclient.Client) error {
 	extent, err := client.TopicOffsets(ctx, j.State.Topic)
 	if err != nil {
@@ -186,8 +202,10 @@ func (j *backfillJob) checkTopic(ctx context.Context, client *kafkaclient.Client
 	case j.State.Published == 0:
 		j.State.TopicEnd = end
 	case known && end < least:
-		return fmt.Errorf("--resume: topic %q has had %s so far, but had %s when the run was interrupted: it was made again, or --brokers name "+
-			"another cluster; to begin anew delete %s", j.State.Topic, format.CountOf(end, "record"), format.Thousands(least), j.oldFiles())
+		return fmt.Errorf("--resume: topic %q has had %s so far, but had %s when the run was "+
+			"interrupted: it was made again, or --brokers name "+
+			"another cluster; to begin anew delete %s", j.State.Topic,
+			format.CountOf(end, "record"), format.Thousands(least), j.oldFiles())
 	}
 	return nil
 }
@@ -215,7 +233,8 @@ func (j *backfillJob) failed(done backfill.Summary, err error) error {
 	var position *backfill.PositionError
 	switch {
 	case errors.As(err, &position):
-		return config.Usagef("--resume: %v: %s is damaged; to begin anew delete %s and leave --resume out",
+		return config.Usagef("--resume: %v: %s is damaged; to begin anew delete %s and leave "+
+			"--resume out",
 			err, j.StateFile, j.oldFiles())
 	case errors.As(err, &input) && j.StateFile == "" && done.Rows == 0:
 		return config.Usagef("%v", err)
@@ -226,13 +245,17 @@ func (j *backfillJob) failed(done backfill.Summary, err error) error {
 	case j.To == nil:
 		return err
 	case j.StateFile == "" && errors.Is(err, backfill.ErrInterrupted):
-		return fmt.Errorf("%w: the first %s of standard input are published, and the rest was not read", err, format.CountOf(done.Rows, "row"))
+		return fmt.Errorf("%w: the first %s of standard input are published, and the rest was "+
+			"not read", err, format.CountOf(done.Rows, "row"))
 	case j.StateFile != "" && input != nil:
-		return fmt.Errorf("%w; if it can be read after all go on with the same command and --resume; else copy it again, delete %s, and begin anew: "+
+		return fmt.Errorf("%w; if it can be read after all go on with the same command and "+
+			"--resume; else copy it again, delete %s, and begin anew: "+
 			"what is published twice only costs calls", err, j.oldFiles())
 	case j.StateFile == "":
-		return fmt.Errorf("%w; %s are published; standard input can't be resumed, so begin anew: what is published twice only costs calls", err,
+		return fmt.Errorf("%w; %s are published; standard input can't be resumed, so begin anew: "+
+			"what is published twice only costs calls", err,
 			format.CountOf(done.Records, "record"))
 	}
-	return fmt.Errorf("%w; the first %s are done: go on with the same command and --resume", err, format.CountOf(done.At.Rows, "row"))
+	return fmt.Errorf("%w; the first %s are done: go on with the same command and --resume", err,
+		format.CountOf(done.At.Rows, "row"))
 }

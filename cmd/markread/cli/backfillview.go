@@ -35,21 +35,25 @@ type backfillView struct {
 	failed  error         // why not
 	keeps   time.Duration // the topic's retention; 0: for ever, or not known
 
-	ending   time.Time // when everything was read; zero: not yet. It and what follows belong to the goroutine that shows
-	endingAt int64     // records that were published then
+	// when everything was read; zero: not yet. It and what follows belong to the goroutine that shows
+	ending   time.Time
+	endingAt int64 // records that were published then
 	lately   []rowsAt
 }
 
-// lookAtTopic finds out how long the topic keeps records. It fails if this user may not write to it: better now than when the files are read.
+// lookAtTopic finds out how long the topic keeps records. It fails if this user may not write to
+// it: better now than when the files are read.
 func (v *backfillView) lookAtTopic(ctx context.Context) error {
 	topics, err := admin.DescribeTopics(ctx, v.client, event.Topics{Backfill: v.topic}, false)
 	if err != nil || len(topics) != 1 || topics[0].Err != nil {
 		return nil // then publishing will say what is wrong
 	}
 	if may := topics[0].May; may.Known() && !may.Has(kafkaclient.MayWrite) {
-		return fmt.Errorf("this user may not write to topic %q (--backfill-topic): it needs the permission Write of the topic", v.topic)
+		return fmt.Errorf("this user may not write to topic %q (--backfill-topic): it needs the "+
+			"permission Write of the topic", v.topic)
 	}
-	if ms, err := strconv.ParseInt(topics[0].Settings[kafkaclient.RetentionMs], 10, 64); err == nil && ms > 0 && ms < int64(math.MaxInt64/time.Millisecond) {
+	if ms, err := strconv.ParseInt(topics[0].Settings[kafkaclient.RetentionMs], 10,
+		64); err == nil && ms > 0 && ms < int64(math.MaxInt64/time.Millisecond) {
 		v.keeps = time.Duration(ms) * time.Millisecond
 	}
 	return nil
@@ -60,8 +64,10 @@ func (v *backfillView) warn(p *process) {
 	left := v.untilApplied()
 	// Calls take their time, and there are others, so it takes longer than reckoned.
 	if v.keeps > 0 && left+left/4 > v.keeps {
-		p.log.Warn().Str("topic", v.topic).Str("keeps", format.Age(v.keeps)).Str("applied_after", format.Age(left)).
-			Msg("the topic may delete records before all are applied: raise its retention.ms now (kafka-configs.sh), and lower it again when all are")
+		p.log.Warn().Str("topic", v.topic).Str("keeps", format.Age(v.keeps)).
+			Str("applied_after", format.Age(left)).
+			Msg("the topic may delete records before all are applied: raise its retention.ms now " +
+				"(kafka-configs.sh), and lower it again when all are")
 	}
 }
 
@@ -88,10 +94,13 @@ func (v *backfillView) look(ctx context.Context) {
 	}
 }
 
-// show shows the progress until the function that it returns is called: a bar on a terminal, else lines in the log.
+// show shows the progress until the function that it returns is called: a bar on a terminal, else
+// lines in the log.
 func (v *backfillView) show(ctx context.Context, p *process) (stop func()) {
 	if v.client != nil && v.failed != nil && ctx.Err() == nil {
-		p.log.Warn().Err(v.failed).Str("group", v.group).Msg("how many events wait is not known, so neither is when all will be applied (--group)")
+		p.log.Warn().Err(v.failed).Str("group", v.group).
+			Msg("how many events wait is not known, so neither is when all will be applied " +
+				"(--group)")
 	}
 	end := make(chan struct{})
 	var shown sync.WaitGroup
@@ -134,11 +143,14 @@ func (v *backfillView) bar(p *process, end <-chan struct{}) {
 }
 
 func newBackfillBar(out io.Writer) *pb.ProgressBar {
-	bar := pb.New64(1).SetWriter(out).SetTemplateString(`{{string . "what"}} {{bar . "[" "=" ">" " " "]"}} {{percent .}} {{string . "counts"}}`)
+	bar := pb.New64(1).SetWriter(out).
+		SetTemplateString(`{{string . "what"}} {{bar . "[" "=" ">" " " "]"}} {{percent .}} ` +
+			`{{string . "counts"}}`)
 	return bar.Set(pb.CleanOnFinish, true).Set(pb.Static, true).Start()
 }
 
-// setBackfillBar shows a sample, of which only the first parts find room on a narrow terminal: the bar itself should have some, too.
+// setBackfillBar shows a sample, of which only the first parts find room on a narrow terminal: the
+// bar itself should have some, too.
 func setBackfillBar(bar *pb.ProgressBar, s sample) {
 	const other = 10 + 1 + 12 + 1 + 7 + 1 // what, bar and percent
 	bar.SetTotal(s.whole).SetCurrent(s.part)
@@ -164,7 +176,8 @@ func (v *backfillView) sample() sample {
 	elapsed := time.Since(v.began)
 	s := sample{
 		what: "reading", part: p.Read.Load(), whole: p.Size.Load(),
-		rows: p.Rows.Load(), rejected: p.Rejected.Load(), untimed: p.Untimed.Load(), records: p.Records.Load(), published: p.Published.Load(),
+		rows: p.Rows.Load(), rejected: p.Rejected.Load(), untimed: p.Untimed.Load(),
+		records: p.Records.Load(), published: p.Published.Load(),
 	}
 	since, done := elapsed, s.part // the time left is reckoned from these
 	if p.Ending.Load() {
@@ -216,7 +229,8 @@ func (s sample) text(room int) string {
 	if s.applied > 0 {
 		parts = append(parts, "applied in "+format.Age(s.applied))
 	}
-	parts = append(parts, format.Thousands(s.rows)+" rows", format.Thousands(s.rejected)+" rejected")
+	parts = append(parts, format.Thousands(s.rows)+" rows",
+		format.Thousands(s.rejected)+" rejected")
 	if s.each > 0 {
 		parts = append(parts, format.Thousands(int64(s.each))+" rows/s")
 	}
@@ -234,7 +248,8 @@ func (s sample) text(room int) string {
 // log writes a line for people and programs.
 func (v *backfillView) log(p *process) {
 	s := v.sample()
-	line := p.log.Info().Int64("rows", s.rows).Int64("rejected", s.rejected).Int64("conversations", s.records).
+	line := p.log.Info().Int64("rows", s.rows).Int64("rejected", s.rejected).
+		Int64("conversations", s.records).
 		Int64("published", s.published).Int64("rows_per_second", int64(s.each))
 	if s.untimed > 0 {
 		line.Int64("without_read_time", s.untimed)
@@ -263,13 +278,15 @@ func (v *backfillView) summary(ctx context.Context, done backfill.Summary) strin
 	case 1:
 		return text + "; 1 row has no MsgReadTime: marked as read up to " + v.job.State.ReadUpTo()
 	}
-	return text + fmt.Sprintf("; %s have no MsgReadTime: marked as read up to %s", format.CountOf(done.Untimed, "row"), v.job.State.ReadUpTo())
+	return text + fmt.Sprintf("; %s have no MsgReadTime: marked as read up to %s",
+		format.CountOf(done.Untimed, "row"), v.job.State.ReadUpTo())
 }
 
 func (v *backfillView) outcome(ctx context.Context, done backfill.Summary) string {
 	took := time.Since(v.began)
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s, %s rejected", format.CountOf(done.Rows, "row"), format.Thousands(done.Rejected))
+	fmt.Fprintf(&b, "%s, %s rejected", format.CountOf(done.Rows, "row"),
+		format.Thousands(done.Rejected))
 	if at := v.job.State.At.Rows; at > 0 {
 		fmt.Fprintf(&b, " (the first %s by the interrupted run)", format.Thousands(at))
 	}
@@ -281,18 +298,22 @@ func (v *backfillView) outcome(ctx context.Context, done backfill.Summary) strin
 	if v.client == nil {
 		fmt.Fprintf(&b, ", in %s; nothing published (--dry-run)", format.Age(took))
 		if v.rate > 0 {
-			fmt.Fprintf(&b, "; %s of calls at %d a second", format.Age(time.Duration(done.Records)*time.Second/time.Duration(v.rate)), v.rate)
+			fmt.Fprintf(&b, "; %s of calls at %d a second",
+				format.Age(time.Duration(done.Records)*time.Second/time.Duration(v.rate)), v.rate)
 		}
 		return b.String()
 	}
-	fmt.Fprintf(&b, "; published %s to %s in %s", format.CountOf(done.Records, "record"), v.topic, format.Age(took))
+	fmt.Fprintf(&b, "; published %s to %s in %s", format.CountOf(done.Records, "record"), v.topic,
+		format.Age(took))
 	if v.rate > 0 {
 		v.look(context.WithoutCancel(ctx))
 	}
 	if v.waiting >= 0 && v.rate > 0 {
 		left := v.untilApplied()
-		fmt.Fprintf(&b, "; all applied in about %s, at %s, if the group has %s to itself: %s waiting", format.Age(left),
-			time.Now().Add(left).UTC().Format("2006-01-02 15:04 MST"), format.Rate(v.rate), format.CountOf(v.waiting, "event"))
+		fmt.Fprintf(&b, "; all applied in about %s, at %s, if the group has %s to itself: %s "+
+			"waiting", format.Age(left),
+			time.Now().Add(left).UTC().Format("2006-01-02 15:04 MST"), format.Rate(v.rate),
+			format.CountOf(v.waiting, "event"))
 	}
 	return b.String()
 }

@@ -18,7 +18,8 @@ import (
 	"markread/consumer/backfill"
 )
 
-// The time left is reckoned from the bytes while files are read, and from the records while the rest is published; when all is applied, from the rate.
+// The time left is reckoned from the bytes while files are read, and from the records while the rest is published; when
+// all is applied, from the rate.
 func TestBackfillReckonsItsTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := new(backfill.Progress)
@@ -35,7 +36,8 @@ func TestBackfillReckonsItsTime(t *testing.T) {
 		if s.what != "reading" || s.each != 1000 || s.left != 6*time.Second || s.applied != 10*time.Second {
 			t.Errorf("reading: %+v", s)
 		}
-		if text := s.text(1000); text != "6.0s left, applied in 10s, 3,000 rows, 0 rejected, 1,000 rows/s, 1,600 conversations" {
+		if text := s.text(1000); text != "6.0s left, applied in 10s, 3,000 rows, 0 rejected, 1,000 rows/s, 1,600 "+
+			"conversations" {
 			t.Errorf("reading: %s", text)
 		}
 		p.Size.Store(0) // standard input
@@ -63,7 +65,9 @@ func TestBackfillSummary(t *testing.T) {
 		time.Sleep(65 * time.Second)
 		got := v.summary(t.Context(), backfill.Summary{Rows: 10_000, Rejected: 1, Records: 4000, Overflowed: true,
 			Times: backfill.Times{From: 1760000000, To: 1760086400}})
-		want := "10,000 rows, 1 rejected (the first 7 by the interrupted run), at most 4,000 conversations, in 1m05s; nothing published (--dry-run); 20s of calls at 200 a second; read times from 2025-10-09 08:53:20 to 2025-10-10 08:53:20 UTC"
+		want := "10,000 rows, 1 rejected (the first 7 by the interrupted run), at most 4,000 conversations, in " +
+			"1m05s; nothing published (--dry-run); 20s of calls at 200 a second; read times from 2025-10-09 08:53:20 " +
+			"to 2025-10-10 08:53:20 UTC"
 		if got != want {
 			t.Errorf("%s", got)
 		}
@@ -97,12 +101,19 @@ func TestBackfillSaysHowToGoOn(t *testing.T) {
 		err  error
 		want string
 	}{
-		{file, backfill.ErrInterrupted, "interrupted; the first 5 rows are done: go on with the same command and --resume"},
-		{file, &backfill.InputError{Name: "f", Err: errTest}, "f: failed; if it can be read after all go on with the same command and --resume; else copy it again, delete f.markread-resume, and begin anew: what is published twice only costs calls"},
-		{file, &backfill.PositionError{Name: "f", Offset: 9}, "--resume: f: no row begins at byte 9, where the run is to continue: f.markread-resume is damaged; to begin anew delete f.markread-resume and leave --resume out"},
+		{file, backfill.ErrInterrupted,
+			"interrupted; the first 5 rows are done: go on with the same command and --resume"},
+		{file, &backfill.InputError{Name: "f", Err: errTest},
+			"f: failed; if it can be read after all go on with the same command and --resume; else copy it again, " +
+				"delete f.markread-resume, and begin anew: what is published twice only costs calls"},
+		{file, &backfill.PositionError{Name: "f", Offset: 9},
+			"--resume: f: no row begins at byte 9, where the run is to continue: f.markread-resume is damaged; to " +
+				"begin anew delete f.markread-resume and leave --resume out"},
 		{file, errTest, "failed; the first 5 rows are done: go on with the same command and --resume"},
-		{stdin, backfill.ErrInterrupted, "interrupted: the first 9 rows of standard input are published, and the rest was not read"},
-		{stdin, errTest, "failed; 3 records are published; standard input can't be resumed, so begin anew: what is published twice only costs calls"},
+		{stdin, backfill.ErrInterrupted,
+			"interrupted: the first 9 rows of standard input are published, and the rest was not read"},
+		{stdin, errTest, "failed; 3 records are published; standard input can't be resumed, so begin anew: what is " +
+			"published twice only costs calls"},
 	} {
 		got := c.job.failed(backfill.Summary{Rows: 9, Records: 3, At: backfill.Mark{Rows: 5}}, c.err).Error()
 		if got != c.want {
@@ -133,7 +144,8 @@ func TestBackfillOfRejectsThatAreBeingWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unlock()
-	got := try(t, nil, "", "backfill", "--dry-run", "--rejects", rejects, clitest.File(t, "Report_Account,Peer_Account,MsgReadTime\na,b,1700000000\n"))
+	got := try(t, nil, "", "backfill", "--dry-run", "--rejects", rejects,
+		clitest.File(t, "Report_Account,Peer_Account,MsgReadTime\na,b,1700000000\n"))
 	if got.Status != ExitFailed || !strings.Contains(got.Stderr, rejects+": another markread backfill uses it") {
 		t.Errorf("%+v", got)
 	}
@@ -173,7 +185,8 @@ func TestBackfillOfItsRejects(t *testing.T) {
 	job := &backfillJob{rejects: rejects}
 	defer job.release()
 	c := &backfillCommand{Files: []string{backfill.Stdin}}
-	if err := c.openRejects(job, &process{stdin: in}); err == nil || !strings.Contains(err.Error(), "is one of the files to read") {
+	if err := c.openRejects(job, &process{stdin: in}); err == nil ||
+		!strings.Contains(err.Error(), "is one of the files to read") {
 		t.Error(err)
 	}
 }
@@ -206,11 +219,13 @@ func TestBackfillSpeed(t *testing.T) {
 
 // What matters most is there on a terminal of 80 columns, and a bar.
 func TestBackfillBar(t *testing.T) {
-	s := sample{what: "publishing", part: 600_000, whole: 1_000_000, rows: 12_345_678, rejected: 12, records: 1_000_000, left: 5 * time.Minute, applied: 3 * time.Hour}
+	s := sample{what: "publishing", part: 600_000, whole: 1_000_000, rows: 12_345_678, rejected: 12, records: 1_000_000,
+		left: 5 * time.Minute, applied: 3 * time.Hour}
 	for width, want := range map[int]string{
-		80:  "publishing [=====>----] 60.00% 5m00s left, applied in 3h00m, 12,345,678 rows",
-		50:  "publishing [=====>----] 60.00% 5m00s left",
-		140: "publishing [=====>----] 60.00% 5m00s left, applied in 3h00m, 12,345,678 rows, 12 rejected, 1,000,000 conversations",
+		80: "publishing [=====>----] 60.00% 5m00s left, applied in 3h00m, 12,345,678 rows",
+		50: "publishing [=====>----] 60.00% 5m00s left",
+		140: "publishing [=====>----] 60.00% 5m00s left, applied in 3h00m, 12,345,678 rows, 12 rejected, 1,000,000 " +
+			"conversations",
 	} {
 		bar := newBackfillBar(io.Discard).SetWidth(width)
 		setBackfillBar(bar, s)
@@ -231,8 +246,10 @@ func TestBackfillBar(t *testing.T) {
 func TestBackfillOfAStateThatIsNotValid(t *testing.T) {
 	states := clitest.File(t, "Report_Account,Peer_Account,MsgReadTime\na,b,1700000000\n")
 	state := states + ".markread-resume"
-	const version1 = `{"version":1,"began":"2026-03-01T00:00:00Z","topic":"mark-read-backfill","brokers":["127.0.0.1:1"],"read_time":1700000000,` +
-		`"rejects":"","inputs":[{"size":58,"modified":"2026-03-01T00:00:00Z","sha256":""}],"topic_end":0,"published":0,"at":{"input":0,"offset":40,"line":2,"rows":1}}`
+	const version1 = `{"version":1,"began":"2026-03-01T00:00:00Z","topic":"mark-read-backfill",` +
+		`"brokers":["127.0.0.1:1"],"read_time":1700000000,` +
+		`"rejects":"","inputs":[{"size":58,"modified":"2026-03-01T00:00:00Z","sha256":""}],"topic_end":0,` +
+		`"published":0,"at":{"input":0,"offset":40,"line":2,"rows":1}}`
 	for text, want := range map[string]string{
 		"":                                 "it is not the state of a run, or is damaged",
 		"\x1b[31mred":                      "it is not the state of a run, or is damaged",
@@ -245,8 +262,10 @@ func TestBackfillOfAStateThatIsNotValid(t *testing.T) {
 				t.Fatal(err)
 			}
 			r := try(t, nil, "", append([]string{"backfill", "--brokers", "127.0.0.1:1", states}, args...)...)
-			if r.Status != ExitUsage || r.Stdout != "" || strings.Count(r.Stderr, "\n") != 1 || steers(r.Stderr) != "" ||
-				!strings.HasPrefix(r.Stderr, "markread: "+state+": "+want) || !strings.HasSuffix(r.Stderr, "; to begin anew, delete it\n") {
+			if r.Status != ExitUsage || r.Stdout != "" || strings.Count(r.Stderr, "\n") != 1 ||
+				steers(r.Stderr) != "" ||
+				!strings.HasPrefix(r.Stderr, "markread: "+state+": "+want) ||
+				!strings.HasSuffix(r.Stderr, "; to begin anew, delete it\n") {
 				t.Errorf("%q %v: %+v", text, args, r)
 			}
 			if kept, err := os.ReadFile(state); err != nil || string(kept) != text {

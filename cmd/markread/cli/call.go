@@ -52,17 +52,21 @@ func (c *callCommand) run(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(p.stdout, "POST %s/v4/%s?sdkappid=%d&identifier=%s&usersig=[secret]&random=[random]&contenttype=json\n%s\n\n",
+	fmt.Fprintf(p.stdout, "POST "+
+		"%s/v4/%s?sdkappid=%d&identifier=%s&usersig=[secret]&random=[random]&contenttype=json\n%s\n\n",
 		c.IM.IMURL, imclient.CommandMarkRead, c.IM.IMAppID, c.IM.IMAdmin, body)
 	start := time.Now()
 	answer, err := im.Post(ctx, imclient.CommandMarkRead, request)
 	return c.show(p.stdout, answer, err, time.Since(start))
 }
 
-// show prints the answer and its meaning. It returns an error, for the exit status, unless the ErrorCode is 0.
-func (c *callCommand) show(w io.Writer, answer imclient.Answer, err error, took time.Duration) error {
+// show prints the answer and its meaning. It returns an error, for the exit status, unless the
+// ErrorCode is 0.
+func (c *callCommand) show(w io.Writer, answer imclient.Answer, err error,
+	took time.Duration) error {
 	if answer.Status != 0 {
-		fmt.Fprintf(w, "HTTP %d after %d ms\n%s\n\n", answer.Status, took.Milliseconds(), answer.Body)
+		fmt.Fprintf(w, "HTTP %d after %d ms\n%s\n\n", answer.Status, took.Milliseconds(),
+			answer.Body)
 	}
 	if err == nil {
 		fmt.Fprintln(w, "ErrorCode 0: the conversation is read up to that time.")
@@ -103,6 +107,7 @@ func inTheWorker(class imclient.Class) string {
 	case imclient.Rejected:
 		return "would write a dead letter at once (rejected)"
 	default:
-		return "would try again with growing waits; a dead letter only after --attempts failures while other conversations get answers (transient)"
+		return "would try again with growing waits; a dead letter only after --attempts failures " +
+			"while other conversations get answers (transient)"
 	}
 }

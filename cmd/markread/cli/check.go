@@ -3,7 +3,6 @@ package cli
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -54,20 +53,17 @@ func (c *checkCommand) run(ctx context.Context, p *process) error {
 		return err
 	}
 	defer im.Close()
-	options, err := c.KafkaFlags.ClientOptions(p.env)
-	if err != nil {
-		return err
-	}
 	p.log = p.newLogger(c.Log)
 	p.env.WarnOfUnknown(p.log)
-	c.Warn(p.env, p.log)
 	p.takeStandardLog(im.Mask)
-	if options.Log = zerolog.Nop(); c.Log.LogLevel == "debug" { // what fails is in the report, once
-		options.Log = p.log
+	quiet := p.log // what fails is in the report, once
+	if c.Log.LogLevel != "debug" {
+		c.Warn(p.env, p.log)
+		quiet = zerolog.Nop()
 	}
-	kafka, err := kafkaclient.New(options)
+	kafka, err := c.KafkaFlags.Open(p.env, quiet)
 	if err != nil {
-		return config.Usagef("--brokers: %v", err)
+		return err
 	}
 	defer kafka.Close()
 	report := preflight.Run(ctx, c.examined(p.env, kafka, im))
@@ -75,9 +71,7 @@ func (c *checkCommand) run(ctx context.Context, p *process) error {
 	switch {
 	case c.JSON && interrupted: // half a document says less than none
 	case c.JSON:
-		out := json.NewEncoder(p.stdout)
-		out.SetIndent("", "  ")
-		err = out.Encode(report)
+		err = printDocument(p.stdout, report)
 	default:
 		err = printCheck(p.stdout, report)
 	}
@@ -90,10 +84,13 @@ func (c *checkCommand) run(ctx context.Context, p *process) error {
 var errInterrupted = errors.New("interrupted: the rest was not looked at")
 
 // examined is what is checked: the configuration, as values, and what reading it has found.
-func (c *checkCommand) examined(env config.Environment, kafka *kafkaclient.Client, im *imclient.Client) preflight.Options {
+func (c *checkCommand) examined(env config.Environment, kafka *kafkaclient.Client,
+	im *imclient.Client) preflight.Options {
 	o := preflight.Options{
-		Kafka: kafka, Brokers: c.Brokers, SASL: c.SASL, TLS: c.TLS, Connection: c.Connection(), Topics: c.Topics(), CreateTopics: c.CreateTopics,
-		Group: c.Group, Rate: c.Rate, Calls: c.InFlight(), IM: im, IMURL: c.IMURL, IMAdmin: c.IMAdmin, AdminAddr: c.Admin.AdminAddr,
+		Kafka: kafka, Brokers: c.Brokers, SASL: c.SASL, TLS: c.TLS, Connection: c.Connection(),
+		Topics: c.Topics(), CreateTopics: c.CreateTopics,
+		Group: c.Group, Rate: c.Rate, Calls: c.InFlight(), IM: im, IMURL: c.IMURL,
+		IMAdmin: c.IMAdmin, AdminAddr: c.Admin.AdminAddr,
 		SecretFiles: map[string]string{},
 	}
 	for _, name := range slices.Sorted(maps.Keys(env.Odd)) {
@@ -116,7 +113,8 @@ func (c *checkCommand) examined(env config.Environment, kafka *kafkaclient.Clien
 // longestName bounds the column of names: a longer one moves the rest of its line only.
 const longestName = 34
 
-// lineName is the check with what it is about. Where there is nothing to mend, and nothing else is said of others, how many there are is enough.
+// lineName is the check with what it is about. Where there is nothing to mend, and nothing else is
+// said of others, how many there are is enough.
 func lineName(l preflight.Line) string {
 	name := l.Name()
 	if l.Do == "" && l.Alone && len(l.Subjects) > 1 && utf8.RuneCountInString(name) > longestName {
@@ -140,7 +138,9 @@ func printCheck(w io.Writer, r *preflight.Report) error {
 			fmt.Fprintf(&b, "%-11s  do: %s\n", "", l.Do)
 		}
 	}
-	fmt.Fprintf(&b, "\n%d wrong, %s, %d not checked, %d ok\n", count[preflight.IsWrong], format.Count(count[preflight.IsWarning], "warning"), count[preflight.IsNotChecked], count[preflight.IsOK])
+	fmt.Fprintf(&b, "\n%d wrong, %s, %d not checked, %d ok\n", count[preflight.IsWrong],
+		format.Count(count[preflight.IsWarning], "warning"), count[preflight.IsNotChecked],
+		count[preflight.IsOK])
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"markread/cmd/markread/cli/clitest"
-	"markread/imclient"
 	"markread/worker/preflight"
 )
 
@@ -30,7 +29,8 @@ type ground struct {
 func needs() []kfake.ACL {
 	topic, group := kmsg.ACLResourceTypeTopic, kmsg.ACLResourceTypeGroup
 	acl := func(kind kmsg.ACLResourceType, name string, operation kmsg.ACLOperation) kfake.ACL {
-		return kfake.ACL{Resource: kind, Name: name, Pattern: kmsg.ACLResourcePatternTypeLiteral, Operation: operation, Allow: true}
+		return kfake.ACL{Resource: kind, Name: name, Pattern: kmsg.ACLResourcePatternTypeLiteral, Operation: operation,
+			Allow: true}
 	}
 	all := []kfake.ACL{
 		acl(topic, "mark-read-dead-letters", kmsg.ACLOperationWrite),
@@ -50,16 +50,18 @@ func letterTopic() map[string]string {
 	return map[string]string{"retention.ms": "-1", "max.message.bytes": "1114124", "cleanup.policy": "delete"}
 }
 
-// newGround makes the ground on which everything is right, but for what change does: it gets the topics with their settings, the permissions, and
-// the broker's options.
+// newGround makes the ground on which everything is right, but for what change does: it gets the topics with their
+// settings, the permissions, and the broker's options.
 func newGround(t *testing.T, change func(topics map[string]map[string]string, may *[]kfake.ACL)) *ground {
 	t.Helper()
-	topics := map[string]map[string]string{"mark-read": {}, "mark-read-backfill": {}, "mark-read-dead-letters": letterTopic()}
+	topics := map[string]map[string]string{"mark-read": {}, "mark-read-backfill": {},
+		"mark-read-dead-letters": letterTopic()}
 	may := needs()
 	if change != nil {
 		change(topics, &may)
 	}
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(3), kfake.EnableSASL(), kfake.EnableACLs(), kfake.Superuser("PLAIN", "admin", "admin"),
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(3), kfake.EnableSASL(), kfake.EnableACLs(),
+		kfake.Superuser("PLAIN", "admin", "admin"),
 		kfake.User("PLAIN", "worker", "canary-password", may...))
 	if err != nil {
 		t.Fatal(err)
@@ -76,10 +78,11 @@ func newGround(t *testing.T, change func(topics map[string]map[string]string, ma
 		}
 	}
 	_, im := server(t)
-	return &ground{T: t, cluster: cluster, im: im, env: []string{"MARKREAD_IM_KEY=" + clitest.TestKey, "MARKREAD_SASL_PASSWORD=canary-password"}, args: []string{
-		"check", "--brokers", strings.Join(cluster.ListenAddrs(), ","), "--sasl", "plain", "--sasl-user", "worker",
-		"--im-url", im, "--im-app-id", "1400000000", "--admin-addr", "127.0.0.1:0",
-	}}
+	return &ground{T: t, cluster: cluster, im: im,
+		env: []string{"MARKREAD_IM_KEY=" + clitest.TestKey, "MARKREAD_SASL_PASSWORD=canary-password"}, args: []string{
+			"check", "--brokers", strings.Join(cluster.ListenAddrs(), ","), "--sasl", "plain", "--sasl-user", "worker",
+			"--im-url", im, "--im-app-id", "1400000000", "--admin-addr", "127.0.0.1:0",
+		}}
 }
 
 // check runs the command, with --json, and returns what it found.
@@ -95,7 +98,8 @@ func checked(t *testing.T, env []string, args ...string) (r preflight.Report) {
 	if err := json.Unmarshal([]byte(got.Stdout), &r); err != nil {
 		t.Fatalf("%v: %+v", err, got)
 	}
-	if r.OK != (got.Status == ExitOK) || r.OK != (got.Stderr == "") || r.OK != (r.Wrong == 0) || strings.Contains(got.Stdout+got.Stderr, "canary") {
+	if r.OK != (got.Status == ExitOK) || r.OK != (got.Stderr == "") || r.OK != (r.Wrong == 0) ||
+		strings.Contains(got.Stdout+got.Stderr, "canary") {
 		t.Errorf("%+v", got)
 	}
 	if !r.OK {
@@ -121,7 +125,8 @@ func found(r preflight.Report, g preflight.Grade) preflight.Findings {
 	return slices.DeleteFunc(slices.Clone(r.Checks), func(f preflight.Finding) bool { return f.Result != g })
 }
 
-// On a ground where everything is right nothing else is said, with the permissions of the README's table and no more; and nothing is changed.
+// On a ground where everything is right nothing else is said, with the permissions of the README's table and no more;
+// and nothing is changed.
 func TestCheckOfWhatIsRight(t *testing.T) {
 	clitest.NoLeaks(t)
 	g := newGround(t, nil)
@@ -145,13 +150,16 @@ func TestCheckOfWhatIsRight(t *testing.T) {
 	for _, addr := range g.cluster.ListenAddrs() {
 		want = append(want, "broker "+addr)
 	}
-	want = append(want, "topic mark-read", "permission mark-read", "topic mark-read-backfill", "permission mark-read-backfill", "topic mark-read-dead-letters",
-		"permission mark-read-dead-letters", "permission group markread", "group markread", "lag mark-read", "lag mark-read-backfill", "IM server", "IM account", "clock", "admin server")
+	want = append(want, "topic mark-read", "permission mark-read", "topic mark-read-backfill",
+		"permission mark-read-backfill", "topic mark-read-dead-letters",
+		"permission mark-read-dead-letters", "permission group markread", "group markread", "lag mark-read",
+		"lag mark-read-backfill", "IM server", "IM account", "clock", "admin server")
 	if !slices.Equal(names, want) {
 		t.Errorf("%q", names)
 	}
 	for _, key := range []kmsg.Key{
-		kmsg.Produce, kmsg.OffsetCommit, kmsg.JoinGroup, kmsg.SyncGroup, kmsg.CreateTopics, kmsg.CreatePartitions, kmsg.AlterConfigs, kmsg.IncrementalAlterConfigs,
+		kmsg.Produce, kmsg.OffsetCommit, kmsg.JoinGroup, kmsg.SyncGroup, kmsg.CreateTopics, kmsg.CreatePartitions,
+		kmsg.AlterConfigs, kmsg.IncrementalAlterConfigs,
 		kmsg.DeleteTopics, kmsg.DeleteRecords, kmsg.InitProducerID, kmsg.OffsetDelete, kmsg.DeleteGroups,
 	} {
 		if asked[key] > 0 {
@@ -169,8 +177,10 @@ func TestCheckOfWhatIsRight(t *testing.T) {
 	text := try(t, g.env, "", g.args...)
 	lines := strings.Split(strings.TrimSuffix(text.Stdout, "\n"), "\n")
 	last := lines[len(lines)-1]
-	if text.Status != ExitOK || text.Stderr != "" || last != "0 wrong, 0 warnings, 0 not checked, 11 ok" || len(lines) != 13 ||
-		!strings.HasPrefix(lines[0], "ok           broker (3)  ") || !strings.HasSuffix(lines[0], ", user worker by plain") ||
+	if text.Status != ExitOK || text.Stderr != "" || last != "0 wrong, 0 warnings, 0 not checked, 11 ok" ||
+		len(lines) != 13 ||
+		!strings.HasPrefix(lines[0], "ok           broker (3)  ") ||
+		!strings.HasSuffix(lines[0], ", user worker by plain") ||
 		lines[1] != "ok           topic mark-read, mark-read-backfill  4 partitions, 3 copies, kept for 7d00h" {
 		t.Errorf("%d %s%s", text.Status, text.Stderr, text.Stdout)
 	}
@@ -193,8 +203,10 @@ func TestCheckOfTopics(t *testing.T) {
 		args   []string
 		want   preflight.Finding // Found and Do have this in them
 	}{
-		"missing topic": {missing, nil, preflight.Wrong("topic", "mark-read-dead-letters", "does not exist", "--create-topics")},
-		"missing topic, not to be created": {func(topics settings, may *[]kfake.ACL) { missing(topics, may) }, []string{"--create-topics"},
+		"missing topic": {missing, nil,
+			preflight.Wrong("topic", "mark-read-dead-letters", "does not exist", "--create-topics")},
+		"missing topic, not to be created": {func(topics settings, may *[]kfake.ACL) { missing(topics, may) },
+			[]string{"--create-topics"},
 			preflight.Wrong("permission", "mark-read-dead-letters", "may not create", "Create")},
 		"no write permission": {func(s settings, may *[]kfake.ACL) {
 			for i := range *may {
@@ -202,31 +214,52 @@ func TestCheckOfTopics(t *testing.T) {
 					(*may)[i].Operation = kmsg.ACLOperationDescribe
 				}
 			}
-		}, nil, preflight.Wrong("permission", "mark-read-dead-letters", "may not write", "give the user Write on the topic (--dead-letter-topic)")},
-		"no permission at all":        {without(kmsg.ACLOperationWrite, "mark-read-dead-letters"), nil, preflight.Wrong("permission", "mark-read-dead-letters", "may not see", "Write on the topic (--dead-letter-topic)")},
-		"no read permission":          {without(kmsg.ACLOperationRead, "mark-read"), nil, preflight.Wrong("permission", "mark-read", "may not see", "Read on the topic (--topic)")},
-		"no permission for the group": {without(kmsg.ACLOperationRead, "markread"), nil, preflight.Wrong("permission", "group markread", "may not see", "Read on the group (--group)")},
-		"settings may not be read":    {without(kmsg.ACLOperationDescribeConfigs, "mark-read-dead-letters"), nil, preflight.NotChecked("settings", "mark-read-dead-letters", "may not read", "DescribeConfigs")},
-		"compacted dead letters":      {set("mark-read-dead-letters", "cleanup.policy", "compact"), nil, preflight.Wrong("cleanup.policy", "mark-read-dead-letters", "loses dead letters", "cleanup.policy=delete on the topic (--dead-letter-topic)")},
-		"both":                        {set("mark-read-dead-letters", "cleanup.policy", "compact,delete"), nil, preflight.Wrong("cleanup.policy", "mark-read-dead-letters", "loses dead letters", "cleanup.policy=delete")},
-		"compacted events":            {set("mark-read", "cleanup.policy", "compact"), nil, preflight.Warning("cleanup.policy", "mark-read", "largest MsgReadTime", "cleanup.policy=delete")},
-		"dead letters are deleted":    {set("mark-read-dead-letters", "retention.ms", "604800000"), nil, preflight.Warning("retention", "mark-read-dead-letters", "after 7d00h", "retention.ms=-1")},
-		"events are soon deleted":     {set("mark-read-backfill", "retention.ms", "3600000"), nil, preflight.Warning("retention", "mark-read-backfill", "1h00m", "retention.ms")},
-		"dead letters are cut":        {set("mark-read-dead-letters", "max.message.bytes", "1048588"), nil, preflight.Warning("record size", "mark-read-dead-letters", "1,048,588", "max.message.bytes=1114124")},
-		"the broker's time":           {set("mark-read", "message.timestamp.type", "LogAppendTime"), nil, preflight.Warning("timestamps", "mark-read", "LogAppendTime", "message.timestamp.type=CreateTime")},
-		"unequal partitions":          {set("mark-read-backfill", "partitions", "6"), nil, preflight.Warning("partition counts", "", "mark-read has 4 partitions, mark-read-backfill has 6", "--alter --topic mark-read --partitions 6")},
-		"fewer for the backfill":      {set("mark-read", "partitions", "6"), nil, preflight.Warning("partition counts", "", "mark-read has 6 partitions", "--alter --topic mark-read-backfill --partitions 6")},
-		"another program's group":     {nil, []string{"--group", "other"}, preflight.Wrong("permission", "group other", "may not see", "--group")},
+		}, nil, preflight.Wrong("permission", "mark-read-dead-letters", "may not write",
+			"give the user Write on the topic (--dead-letter-topic)")},
+		"no permission at all": {without(kmsg.ACLOperationWrite, "mark-read-dead-letters"), nil,
+			preflight.Wrong("permission", "mark-read-dead-letters", "may not see",
+				"Write on the topic (--dead-letter-topic)")},
+		"no read permission": {without(kmsg.ACLOperationRead, "mark-read"), nil,
+			preflight.Wrong("permission", "mark-read", "may not see", "Read on the topic (--topic)")},
+		"no permission for the group": {without(kmsg.ACLOperationRead, "markread"), nil,
+			preflight.Wrong("permission", "group markread", "may not see", "Read on the group (--group)")},
+		"settings may not be read": {without(kmsg.ACLOperationDescribeConfigs, "mark-read-dead-letters"), nil,
+			preflight.NotChecked("settings", "mark-read-dead-letters", "may not read", "DescribeConfigs")},
+		"compacted dead letters": {set("mark-read-dead-letters", "cleanup.policy", "compact"), nil,
+			preflight.Wrong("cleanup.policy", "mark-read-dead-letters", "loses dead letters",
+				"cleanup.policy=delete on the topic (--dead-letter-topic)")},
+		"both": {set("mark-read-dead-letters", "cleanup.policy", "compact,delete"), nil,
+			preflight.Wrong("cleanup.policy", "mark-read-dead-letters", "loses dead letters", "cleanup.policy=delete")},
+		"compacted events": {set("mark-read", "cleanup.policy", "compact"), nil,
+			preflight.Warning("cleanup.policy", "mark-read", "largest MsgReadTime", "cleanup.policy=delete")},
+		"dead letters are deleted": {set("mark-read-dead-letters", "retention.ms", "604800000"), nil,
+			preflight.Warning("retention", "mark-read-dead-letters", "after 7d00h", "retention.ms=-1")},
+		"events are soon deleted": {set("mark-read-backfill", "retention.ms", "3600000"), nil,
+			preflight.Warning("retention", "mark-read-backfill", "1h00m", "retention.ms")},
+		"dead letters are cut": {set("mark-read-dead-letters", "max.message.bytes", "1048588"), nil,
+			preflight.Warning("record size", "mark-read-dead-letters", "1,048,588", "max.message.bytes=1114124")},
+		"the broker's time": {set("mark-read", "message.timestamp.type", "LogAppendTime"), nil,
+			preflight.Warning("timestamps", "mark-read", "LogAppendTime", "message.timestamp.type=CreateTime")},
+		"unequal partitions": {set("mark-read-backfill", "partitions", "6"), nil,
+			preflight.Warning("partition counts", "", "mark-read has 4 partitions, mark-read-backfill has 6",
+				"--alter --topic mark-read --partitions 6")},
+		"fewer for the backfill": {set("mark-read", "partitions", "6"), nil, preflight.Warning("partition counts",
+			"", "mark-read has 6 partitions", "--alter --topic mark-read-backfill --partitions 6")},
+		"another program's group": {nil, []string{"--group", "other"},
+			preflight.Wrong("permission", "group other", "may not see", "--group")},
 		"a name that does not exist": {func(_ settings, may *[]kfake.ACL) {
 			(*may)[0].Name, (*may)[0].Pattern = "mark", kmsg.ACLResourcePatternTypePrefixed
-		}, []string{"--dead-letter-topic", "mark-red"}, preflight.Wrong("topic", "mark-red", "does not exist", "--dead-letter-topic")},
-		"not the topic of this worker": {nil, []string{"--topic", "events"}, preflight.Wrong("permission", "events", "may not see", "--topic")},
+		}, []string{"--dead-letter-topic", "mark-red"},
+			preflight.Wrong("topic", "mark-red", "does not exist", "--dead-letter-topic")},
+		"not the topic of this worker": {nil, []string{"--topic", "events"},
+			preflight.Wrong("permission", "events", "may not see", "--topic")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newGround(t, c.change).check(c.args...)
 			if strings.HasPrefix(c.want.Subject, "group ") { // then the lag is not checked
-				r.Checks = slices.DeleteFunc(r.Checks, func(f preflight.Finding) bool { return f.Check == "lag" && f.Result == preflight.IsNotChecked })
+				r.Checks = slices.DeleteFunc(r.Checks,
+					func(f preflight.Finding) bool { return f.Check == "lag" && f.Result == preflight.IsNotChecked })
 			}
 			for _, g := range []preflight.Grade{preflight.IsWrong, preflight.IsWarning, preflight.IsNotChecked} {
 				some := found(r, g)
@@ -235,7 +268,8 @@ func TestCheckOfTopics(t *testing.T) {
 					t.Errorf("%s: %+v", g, some)
 				case g == c.want.Result:
 					f := some[0]
-					if f.Check != c.want.Check || f.Subject != c.want.Subject || !strings.Contains(f.Found, c.want.Found) || !strings.Contains(f.Do, c.want.Do) {
+					if f.Check != c.want.Check || f.Subject != c.want.Subject ||
+						!strings.Contains(f.Found, c.want.Found) || !strings.Contains(f.Do, c.want.Do) {
 						t.Errorf("%+v, want %+v", f, c.want)
 					}
 				}
@@ -250,12 +284,15 @@ func TestCheckOfTopicsToBeCreated(t *testing.T) {
 		delete(topics, "mark-read-dead-letters")
 		delete(topics, "mark-read")
 		for _, name := range []string{"mark-read", "mark-read-dead-letters"} {
-			*may = append(*may, kfake.ACL{Resource: kmsg.ACLResourceTypeTopic, Name: name, Pattern: kmsg.ACLResourcePatternTypeLiteral, Operation: kmsg.ACLOperationCreate, Allow: true})
+			*may = append(*may, kfake.ACL{Resource: kmsg.ACLResourceTypeTopic, Name: name,
+				Pattern: kmsg.ACLResourcePatternTypeLiteral, Operation: kmsg.ACLOperationCreate, Allow: true})
 		}
 	})
 	r := g.check("--create-topics")
-	made := slices.DeleteFunc(found(r, preflight.IsOK), func(f preflight.Finding) bool { return !strings.Contains(f.Found, "run creates it (--create-topics)") })
-	if !r.OK || len(made) != 2 || made[0].Name() != "topic mark-read" || made[1].Name() != "topic mark-read-dead-letters" {
+	made := slices.DeleteFunc(found(r, preflight.IsOK),
+		func(f preflight.Finding) bool { return !strings.Contains(f.Found, "run creates it (--create-topics)") })
+	if !r.OK || len(made) != 2 || made[0].Name() != "topic mark-read" ||
+		made[1].Name() != "topic mark-read-dead-letters" {
 		t.Errorf("%+v", r.Checks)
 	}
 	if g.cluster.TopicInfo("mark-read") != nil || g.cluster.TopicInfo("mark-read-dead-letters") != nil {
@@ -266,8 +303,11 @@ func TestCheckOfTopicsToBeCreated(t *testing.T) {
 // What fails alike is one line, what is wrong comes first, and text from outside can't paint the terminal.
 func TestCheckReport(t *testing.T) {
 	now := time.Date(2026, 3, 1, 3, 0, 0, 0, time.UTC)
-	r := preflight.ReportOf(now, preflight.Findings{preflight.Good("broker", "kafka-1.example:9092", "it answers"), preflight.Good("broker", "kafka-2.example:9092", "it answers"), preflight.Warning("replicas", "a", "one copy", "add"), preflight.Good("topic", "a", "12 partitions")},
-		preflight.Findings{preflight.Warning("replicas", "b", "one copy", "add"), preflight.Wrong("IM account", "", "no\x1b[31m\nkey", "set it"), preflight.NotChecked("clock", "", "no Date", "")})
+	r := preflight.ReportOf(now, preflight.Findings{preflight.Good("broker", "kafka-1.example:9092", "it answers"),
+		preflight.Good("broker", "kafka-2.example:9092", "it answers"),
+		preflight.Warning("replicas", "a", "one copy", "add"), preflight.Good("topic", "a", "12 partitions")},
+		preflight.Findings{preflight.Warning("replicas", "b", "one copy", "add"), preflight.Wrong("IM account", "",
+			"no\x1b[31m\nkey", "set it"), preflight.NotChecked("clock", "", "no Date", "")})
 	var b bytes.Buffer
 	if err := printCheck(&b, r); err != nil {
 		t.Fatal(err)
@@ -288,64 +328,8 @@ ok           topic a        12 partitions
 	if err := checkFailure(r); err == nil || err.Error() != "check: wrong: IM account" || r.OK || r.Warnings != 2 {
 		t.Errorf("%+v, %v", r, err)
 	}
-	if r := preflight.ReportOf(now, preflight.Findings{preflight.Warning("replicas", "a", "one copy", "add")}); !r.OK || checkFailure(r) != nil {
+	if r := preflight.ReportOf(now, preflight.Findings{preflight.Warning("replicas", "a", "one copy", "add")}); !r.OK ||
+		checkFailure(r) != nil {
 		t.Errorf("a warning fails: %+v", r)
-	}
-}
-
-// checkNames are the names of all checks; README.md lists them.
-var checkNames = []string{
-	"broker", "topic", "permission", "replicas", "settings", "cleanup.policy", "retention", "record size", "timestamps", "partition counts", "group", "lag",
-	"IM server", "IM account", "clock", "certificate", "admin server", "secret", "secret file", "client certificate", "password", "open files",
-}
-
-// sampleCheck is what an operator may see before a first deployment.
-func sampleCheck() *preflight.Report {
-	found := preflight.Findings{}
-	for _, addr := range []string{"kafka-1:9093", "kafka-2:9093", "kafka-3:9093"} {
-		found.Add(preflight.Good("broker", addr, "it answers, Kafka 4.4, user markread by scram-sha-512 over TLS"))
-	}
-	for _, name := range []string{"mark-read", "mark-read-backfill", "mark-read-dead-letters"} {
-		found.Add(preflight.Good("topic", name, "12 partitions, 3 copies, kept for 7d00h"))
-	}
-	found.Add(
-		preflight.Warning("retention", "mark-read-dead-letters", "dead letters are deleted after 7d00h, mended or not", "set retention.ms=-1 and retention.bytes=-1 on the topic"),
-		preflight.Good("permission", "mark-read", "the user may read"), preflight.Good("permission", "mark-read-backfill", "the user may read"),
-		preflight.Wrong("permission", "mark-read-dead-letters", "the user may not write", "give the user Write on the topic (--dead-letter-topic)"),
-		preflight.Good("permission", "group markread", "the user may read"), preflight.Good("group", "markread", "no worker runs"),
-	)
-	for _, name := range []string{"mark-read", "mark-read-backfill"} {
-		found.Add(preflight.Good("lag", name, "0 events to do; the group has no offsets: run begins with the oldest record"))
-	}
-	found.Add(preflight.JudgeCall(preflight.Call{URL: "https://adminapisgp.im.qcloud.com", Sent: statusAt, Came: statusAt.Add(38 * time.Millisecond),
-		Err: &imclient.Error{Class: imclient.Held, Label: "60026", ErrorCode: 60026}, Answer: imclient.Answer{Date: statusAt}})...)
-	found.Add(preflight.Good("admin server", "", "127.0.0.1:8780 is free"))
-	found.Add(preflight.Good("secret file", "MARKREAD_IM_KEY_FILE", "not open to everybody"), preflight.Good("secret file", "MARKREAD_SASL_PASSWORD_FILE", "not open to everybody"))
-	return preflight.ReportOf(statusAt, found)
-}
-
-// README.md shows what is printed, and knows every name of the JSON document and of a check.
-func TestReadmeCheck(t *testing.T) {
-	text, r := readme(t), sampleCheck()
-	var shown strings.Builder
-	if err := printCheck(&shown, r); err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(text, shown.String()) {
-		t.Errorf("README.md does not show this:\n%s", &shown)
-	}
-	for _, name := range checkNames {
-		if !strings.Contains(text, "`"+name+"`") {
-			t.Errorf("README.md does not list the check %s", name)
-		}
-	}
-	r = preflight.ReportOf(statusAt, r.Checks[:1])
-	document, err := json.MarshalIndent(r, "", " ")
-	if err != nil {
-		t.Fatal(err)
-	}
-	squeeze := func(s string) string { return strings.Join(strings.Fields(s), "") }
-	if !strings.Contains(squeeze(text), squeeze(string(document))) {
-		t.Errorf("README.md does not show this:\n%s", document)
 	}
 }

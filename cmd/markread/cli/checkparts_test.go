@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -36,25 +37,36 @@ func TestCheckOfThisMachine(t *testing.T) {
 		env, args []string
 		want      preflight.Finding
 	}{
-		"a worker":      {g.env, []string{"--admin-addr", admin}, preflight.Warning("admin server", "", "a worker runs here already", "--admin-addr")},
-		"another":       {g.env, []string{"--admin-addr", strings.TrimPrefix(taken.URL, "http://")}, preflight.Wrong("admin server", "", "taken by another program", "--admin-addr")},
-		"hangs":         {g.env, []string{"--admin-addr", mute(t)}, preflight.Wrong("admin server", "", "does not answer (a worker that hangs?)", "--admin-addr")},
-		"no address":    {g.env, []string{"--admin-addr", "192.0.2.1:8780"}, preflight.Wrong("admin server", "", "can't listen on 192.0.2.1:8780", "--admin-addr")},
-		"open key":      {[]string{g.env[1], "MARKREAD_IM_KEY_FILE=" + open}, nil, preflight.Warning("secret file", "MARKREAD_IM_KEY_FILE", "mode 0644", "chmod o= "+open)},
-		"a group's key": {[]string{g.env[1], "MARKREAD_IM_KEY_FILE=" + group}, nil, preflight.Good("secret file", "MARKREAD_IM_KEY_FILE", "not open")},
-		"closed key":    {[]string{g.env[1], "MARKREAD_IM_KEY_FILE=" + clitest.File(t, clitest.TestKey)}, nil, preflight.Good("secret file", "MARKREAD_IM_KEY_FILE", "not open")},
-		"another rate":  {g.env, []string{"--rate", "100"}, preflight.Warning("group", "markread", "go by 200 calls a second, this configuration by 100", "--rate")},
-		"other topics":  {g.env, []string{"--backfill-topic="}, preflight.Warning("group", "markread", "mark-read-backfill", "--topic and --backfill-topic")},
+		"a worker": {g.env, []string{"--admin-addr", admin},
+			preflight.Warning("admin server", "", "a worker runs here already", "--admin-addr")},
+		"another": {g.env, []string{"--admin-addr", strings.TrimPrefix(taken.URL, "http://")},
+			preflight.Wrong("admin server", "", "taken by another program", "--admin-addr")},
+		"hangs": {g.env, []string{"--admin-addr", mute(t)},
+			preflight.Wrong("admin server", "", "does not answer (a worker that hangs?)", "--admin-addr")},
+		"no address": {g.env, []string{"--admin-addr", "192.0.2.1:8780"},
+			preflight.Wrong("admin server", "", "can't listen on 192.0.2.1:8780", "--admin-addr")},
+		"open key": {[]string{g.env[1], "MARKREAD_IM_KEY_FILE=" + open}, nil,
+			preflight.Warning("secret file", "MARKREAD_IM_KEY_FILE", "mode 0644", "chmod o= "+open)},
+		"a group's key": {[]string{g.env[1], "MARKREAD_IM_KEY_FILE=" + group}, nil,
+			preflight.Good("secret file", "MARKREAD_IM_KEY_FILE", "not open")},
+		"closed key": {[]string{g.env[1], "MARKREAD_IM_KEY_FILE=" + clitest.File(t, clitest.TestKey)}, nil,
+			preflight.Good("secret file", "MARKREAD_IM_KEY_FILE", "not open")},
+		"another rate": {g.env, []string{"--rate", "100"},
+			preflight.Warning("group", "markread", "go by 200 calls a second, this configuration by 100", "--rate")},
+		"other topics": {g.env, []string{"--backfill-topic="},
+			preflight.Warning("group", "markread", "mark-read-backfill", "--topic and --backfill-topic")},
 		"it does agree": {g.env, nil, preflight.Good("group", "markread", "1 worker runs, 200 calls a second for all")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := checked(t, c.env, append(slices.Clip(g.args), c.args...)...)
 			if !slices.ContainsFunc(r.Checks, func(f preflight.Finding) bool {
-				return f.Result == c.want.Result && f.Check == c.want.Check && f.Subject == c.want.Subject && strings.Contains(f.Found, c.want.Found) && strings.Contains(f.Do, c.want.Do)
+				return f.Result == c.want.Result && f.Check == c.want.Check && f.Subject == c.want.Subject &&
+					strings.Contains(f.Found, c.want.Found) && strings.Contains(f.Do, c.want.Do)
 			}) {
 				t.Errorf("%+v, want %+v", r.Checks, c.want)
 			}
-			if bad := len(found(r, preflight.IsWrong)) + len(found(r, preflight.IsWarning)); bad > 1 || bad == 1 && c.want.Result == preflight.IsOK {
+			if bad := len(found(r, preflight.IsWrong)) + len(found(r, preflight.IsWarning)); bad > 1 || bad == 1 &&
+				c.want.Result == preflight.IsOK {
 				t.Errorf("%+v", r.Checks)
 			}
 		})
@@ -69,7 +81,8 @@ func beginWorkerAs(t *testing.T, g *ground) (*clitest.Running, string) {
 	t.Helper()
 	r := begin(t, g.env, append([]string{"run"}, g.args[1:]...)...)
 	admin := r.Found(t, `"addr":"(127\.0\.0\.1:\d+)"`)
-	clitest.Until(t, "the worker has partitions", func() bool { return strings.Contains(clitest.Fetch(t, "http://"+admin+"/readyz"), `"ready":true`) })
+	clitest.Until(t, "the worker has partitions",
+		func() bool { return strings.Contains(clitest.Fetch(t, "http://"+admin+"/readyz"), `"ready":true`) })
 	clitest.Until(t, "the group is stable", func() bool {
 		info := g.cluster.GroupInfo("markread")
 		return info != nil && info.State == "Stable"
@@ -88,7 +101,8 @@ func mute(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// Brokers that are not there, or refuse, or are no brokers: one line each, or one for all that fail alike, and what needs them is not asked.
+// Brokers that are not there, or refuse, or are no brokers: one line each, or one for all that fail alike, and what
+// needs them is not asked.
 func TestCheckOfBrokers(t *testing.T) {
 	clitest.NoLeaks(t)
 	g := newGround(t, nil)
@@ -113,27 +127,39 @@ func TestCheckOfBrokers(t *testing.T) {
 		env  []string
 		want preflight.Finding
 	}{
-		"no broker":         {with(closed.Addr().String()), nil, preflight.Wrong("broker", closed.Addr().String(), "nothing listens there", "--brokers")},
-		"no name":           {with("kafka.invalid:9092"), nil, preflight.Wrong("broker", "kafka.invalid:9092", "can't be resolved", "--brokers")},
-		"wrong password":    {g.args, []string{"MARKREAD_SASL_PASSWORD=canary-wrong"}, preflight.Wrong("broker", all, "SASL Authentication Failed", "--sasl-user and MARKREAD_SASL_PASSWORD")},
-		"wrong user":        {append(slices.Clip(g.args), "--sasl-user", "nobody"), nil, preflight.Wrong("broker", all, "SASL Authentication Failed", "--sasl-user")},
-		"wrong mechanism":   {append(slices.Clip(g.args), "--sasl", "scram-sha-512"), nil, preflight.Wrong("broker", all, "SASL", "--sasl")},
-		"a web server":      {with(web), nil, preflight.Wrong("broker", web, "it is an HTTP server", "look at the port in --brokers")},
-		"TLS wanted":        {with(tlsAddr), nil, preflight.Wrong("broker", tlsAddr, "", "add --tls")},
-		"TLS not wanted":    {append(slices.Clip(g.args), "--tls"), nil, preflight.Wrong("broker", all, "says nothing", "leave out --tls")},
-		"unknown authority": {with(tlsAddr, "--tls"), nil, preflight.Wrong("broker", tlsAddr, "certificate", "--tls-ca")},
-		"wrong name":        {with("localhost"+tlsPort, "--tls", "--tls-ca", trusted), nil, preflight.Wrong("broker", "localhost"+tlsPort, "not localhost", "name the broker in --brokers")},
+		"no broker": {with(closed.Addr().String()), nil,
+			preflight.Wrong("broker", closed.Addr().String(), "nothing listens there", "--brokers")},
+		"no name": {with("kafka.invalid:9092"), nil,
+			preflight.Wrong("broker", "kafka.invalid:9092", "can't be resolved", "--brokers")},
+		"wrong password": {g.args, []string{"MARKREAD_SASL_PASSWORD=canary-wrong"},
+			preflight.Wrong("broker", all, "SASL Authentication Failed", "--sasl-user and MARKREAD_SASL_PASSWORD")},
+		"wrong user": {append(slices.Clip(g.args), "--sasl-user", "nobody"), nil,
+			preflight.Wrong("broker", all, "SASL Authentication Failed", "--sasl-user")},
+		"wrong mechanism": {append(slices.Clip(g.args), "--sasl", "scram-sha-512"), nil,
+			preflight.Wrong("broker", all, "SASL", "--sasl")},
+		"a web server": {with(web), nil,
+			preflight.Wrong("broker", web, "it is an HTTP server", "look at the port in --brokers")},
+		"TLS wanted": {with(tlsAddr), nil, preflight.Wrong("broker", tlsAddr, "", "add --tls")},
+		"TLS not wanted": {append(slices.Clip(g.args), "--tls"), nil,
+			preflight.Wrong("broker", all, "says nothing", "leave out --tls")},
+		"unknown authority": {with(tlsAddr, "--tls"), nil,
+			preflight.Wrong("broker", tlsAddr, "certificate", "--tls-ca")},
+		"wrong name": {with("localhost"+tlsPort, "--tls", "--tls-ca", trusted), nil,
+			preflight.Wrong("broker", "localhost"+tlsPort, "not localhost", "name the broker in --brokers")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // some take seconds
 			r := checked(t, append(c.env, g.env...), c.args...)
-			r.Checks = slices.DeleteFunc(r.Checks, func(f preflight.Finding) bool { return f.Check == "password" }) // of those that are not on this machine
+			// of those that are not on this machine
+			r.Checks = slices.DeleteFunc(r.Checks, func(f preflight.Finding) bool { return f.Check == "password" })
 			some, unasked := found(r, preflight.IsWrong), found(r, preflight.IsNotChecked)
-			if len(some) != len(strings.Fields(c.want.Subject)) || len(unasked) != 6 || len(found(r, preflight.IsWarning)) != 0 {
+			if len(some) != len(strings.Fields(c.want.Subject)) || len(unasked) != 6 ||
+				len(found(r, preflight.IsWarning)) != 0 {
 				t.Fatalf("%+v", r.Checks)
 			}
 			for i, addr := range strings.Fields(c.want.Subject) {
-				if f := some[i]; f.Check != c.want.Check || f.Subject != addr || !strings.Contains(f.Found, c.want.Found) || !strings.Contains(f.Do, c.want.Do) {
+				if f := some[i]; f.Check != c.want.Check || f.Subject != addr ||
+					!strings.Contains(f.Found, c.want.Found) || !strings.Contains(f.Do, c.want.Do) {
 					t.Errorf("%+v, want %+v", f, c.want)
 				}
 			}
@@ -142,7 +168,8 @@ func TestCheckOfBrokers(t *testing.T) {
 
 	// One that is down among others that are not costs nothing.
 	r := g.check("--brokers", closed.Addr().String()+","+g.cluster.ListenAddrs()[0])
-	if some := found(r, preflight.IsWarning); !r.OK || len(some) != 1 || some[0].Subject != closed.Addr().String() || !strings.Contains(some[0].Do, "--brokers") || r.NotChecked != 0 {
+	if some := found(r, preflight.IsWarning); !r.OK || len(some) != 1 || some[0].Subject != closed.Addr().String() ||
+		!strings.Contains(some[0].Do, "--brokers") || r.NotChecked != 0 {
 		t.Errorf("%+v", r.Checks)
 	}
 }
@@ -150,7 +177,8 @@ func TestCheckOfBrokers(t *testing.T) {
 // imUnlike is an IM server with something wrong.
 func imUnlike(t *testing.T, handler func(im http.Handler) http.Handler) string {
 	t.Helper()
-	im := sandbox.New(sandbox.Options{AppID: app.LocalAppID, Admin: app.LocalAdmin, Key: imclient.NewSecret(clitest.TestKey), OpenAccounts: true})
+	im := sandbox.New(sandbox.Options{AppID: app.LocalAppID, Admin: app.LocalAdmin,
+		Key: imclient.NewSecret(clitest.TestKey), OpenAccounts: true})
 	s := httptest.NewServer(handler(im))
 	t.Cleanup(s.Close)
 	return s.URL
@@ -188,29 +216,55 @@ func TestCheckOfTheIMServer(t *testing.T) {
 		want    preflight.Finding
 		unasked int // of the rest
 	}{
-		"wrong key":            {nil, []string{"MARKREAD_IM_KEY=canary-other"}, preflight.Wrong("IM account", "", "ErrorCode 70009", "MARKREAD_IM_KEY"), 0},
-		"another app":          {[]string{"--im-app-id", "1400000001"}, nil, preflight.Wrong("IM account", "", "ErrorCode", "--im-app-id"), 0},
-		"no administrator":     {[]string{"--im-admin", "alice"}, nil, preflight.Wrong("IM account", "", "not an App administrator", "--im-admin"), 0},
-		"another region":       {[]string{"--im-url", imUnlike(t, answers(60026))}, nil, preflight.Wrong("IM account", "", "ErrorCode 60026", "check --im-url: it must be the host of the data centre that the app of --im-app-id lives in: china, singapore"), 0},
-		"unpaid":               {[]string{"--im-url", imUnlike(t, answers(60020))}, nil, preflight.Wrong("IM account", "", "ErrorCode 60020", "plan is paid"), 0},
-		"ambiguous":            {[]string{"--im-url", imUnlike(t, answers(60004))}, nil, preflight.Wrong("IM account", "", "ErrorCode 60004", "MARKREAD_IM_KEY"), 0},
-		"changed on its way":   {[]string{"--im-url", imUnlike(t, answers(60003))}, nil, preflight.Wrong("IM account", "", "ErrorCode 60003", "changed on its way: look at proxies"), 0},
-		"revoked":              {[]string{"--im-url", imUnlike(t, answers(70052))}, nil, preflight.Wrong("IM account", "", "ErrorCode 70052", "find out who kicks"), 0},
-		"unknown":              {[]string{"--im-url", imUnlike(t, answers(123456))}, nil, preflight.Warning("IM account", "", "ErrorCode 123456", "check again in a minute; if it stays, look it up"), 0},
-		"busy before it":       {[]string{"--im-url", imUnlike(t, status(http.StatusTooManyRequests))}, nil, preflight.Warning("IM account", "", "HTTP status 429", "check again in a minute; if it stays, find what else calls"), 1},
-		"down behind it":       {[]string{"--im-url", imUnlike(t, status(http.StatusBadGateway))}, nil, preflight.Wrong("IM server", "", "HTTP status 502", "check again in a minute; if it stays, look for the gateway"), 2},
-		"busy":                 {[]string{"--im-url", imUnlike(t, answers(60007))}, nil, preflight.Warning("IM account", "", "ErrorCode 60007", "again"), 0},
-		"no such account":      {[]string{"--im-url", imUnlike(t, answers(90003))}, nil, preflight.Warning("IM account", "", "ErrorCode 90003", "--im-admin"), 0},
-		"clock an hour behind": {[]string{"--im-url", imUnlike(t, dated(time.Hour))}, nil, preflight.Wrong("clock", "", "behind the IM server's", "NTP"), 0},
-		"clock an hour ahead":  {[]string{"--im-url", imUnlike(t, dated(-time.Hour))}, nil, preflight.Wrong("clock", "", "ahead of the IM server's", "NTP"), 0},
-		"clock a minute ahead": {[]string{"--im-url", imUnlike(t, dated(-time.Minute))}, nil, preflight.Warning("clock", "", "ahead of the IM server's", "NTP"), 0},
+		"wrong key": {nil, []string{"MARKREAD_IM_KEY=canary-other"},
+			preflight.Wrong("IM account", "", "ErrorCode 70009", "MARKREAD_IM_KEY"), 0},
+		"another app": {[]string{"--im-app-id", "1400000001"}, nil,
+			preflight.Wrong("IM account", "", "ErrorCode", "--im-app-id"), 0},
+		"no administrator": {[]string{"--im-admin", "alice"}, nil,
+			preflight.Wrong("IM account", "", "not an App administrator", "--im-admin"), 0},
+		"another region": {[]string{"--im-url", imUnlike(t, answers(60026))}, nil, preflight.Wrong("IM account",
+			"", "ErrorCode 60026", "check --im-url: it must be the host of the data centre that the app of "+
+				"--im-app-id lives in: china, singapore"), 0},
+		"unpaid": {[]string{"--im-url", imUnlike(t, answers(60020))}, nil,
+			preflight.Wrong("IM account", "", "ErrorCode 60020", "plan is paid"), 0},
+		"ambiguous": {[]string{"--im-url", imUnlike(t, answers(60004))}, nil,
+			preflight.Wrong("IM account", "", "ErrorCode 60004", "MARKREAD_IM_KEY"), 0},
+		"changed on its way": {[]string{"--im-url", imUnlike(t, answers(60003))}, nil,
+			preflight.Wrong("IM account", "", "ErrorCode 60003", "changed on its way: look at proxies"), 0},
+		"revoked": {[]string{"--im-url", imUnlike(t, answers(70052))}, nil,
+			preflight.Wrong("IM account", "", "ErrorCode 70052", "find out who kicks"), 0},
+		"unknown": {[]string{"--im-url", imUnlike(t, answers(123456))}, nil,
+			preflight.Warning("IM account", "", "ErrorCode 123456", "check again in a minute; if it stays, look it up"),
+			0},
+		"busy before it": {[]string{"--im-url", imUnlike(t, status(http.StatusTooManyRequests))}, nil,
+			preflight.Warning("IM account", "", "HTTP status 429",
+				"check again in a minute; if it stays, find what else calls"), 1},
+		"down behind it": {[]string{"--im-url", imUnlike(t, status(http.StatusBadGateway))}, nil,
+			preflight.Wrong("IM server", "", "HTTP status 502",
+				"check again in a minute; if it stays, look for the gateway"), 2},
+		"busy": {[]string{"--im-url", imUnlike(t, answers(60007))}, nil,
+			preflight.Warning("IM account", "", "ErrorCode 60007", "again"), 0},
+		"no such account": {[]string{"--im-url", imUnlike(t, answers(90003))}, nil,
+			preflight.Warning("IM account", "", "ErrorCode 90003", "--im-admin"), 0},
+		"clock an hour behind": {[]string{"--im-url", imUnlike(t, dated(time.Hour))}, nil,
+			preflight.Wrong("clock", "", "behind the IM server's", "NTP"), 0},
+		"clock an hour ahead": {[]string{"--im-url", imUnlike(t, dated(-time.Hour))}, nil,
+			preflight.Wrong("clock", "", "ahead of the IM server's", "NTP"), 0},
+		"clock a minute ahead": {[]string{"--im-url", imUnlike(t, dated(-time.Minute))}, nil,
+			preflight.Warning("clock", "", "ahead of the IM server's", "NTP"), 0},
 		"clock a second ahead": {[]string{"--im-url", imUnlike(t, dated(-time.Second))}, nil, preflight.Finding{}, 0},
-		"nobody listens":       {[]string{"--im-url", "http://127.0.0.1:1"}, nil, preflight.Wrong("IM server", "", "refused", "--im-url"), 2},
-		"no name":              {[]string{"--im-url", "https://im.invalid"}, nil, preflight.Wrong("IM server", "", "the name im.invalid can't be resolved here", "--im-url"), 2},
-		"unknown authority":    {[]string{"--im-url", untrusted.URL}, nil, preflight.Wrong("IM server", "", "unknown authority", "root certificates"), 2},
-		"no TLS":               {[]string{"--im-url", strings.Replace(g.im, "http:", "https:", 1)}, nil, preflight.Wrong("IM server", "", "does not speak TLS", "--im-url"), 2},
-		"TLS, not expected":    {[]string{"--im-url", strings.Replace(untrusted.URL, "https:", "http:", 1)}, nil, preflight.Wrong("IM server", "", "HTTP status 400", "--im-url"), 2},
-		"a page": {[]string{"--im-url", imUnlike(t, func(http.Handler) http.Handler { return http.NotFoundHandler() })}, nil,
+		"nobody listens": {[]string{"--im-url", "http://127.0.0.1:1"}, nil,
+			preflight.Wrong("IM server", "", "refused", "--im-url"), 2},
+		"no name": {[]string{"--im-url", "https://im.invalid"}, nil,
+			preflight.Wrong("IM server", "", "the name im.invalid can't be resolved here", "--im-url"), 2},
+		"unknown authority": {[]string{"--im-url", untrusted.URL}, nil,
+			preflight.Wrong("IM server", "", "unknown authority", "root certificates"), 2},
+		"no TLS": {[]string{"--im-url", strings.Replace(g.im, "http:", "https:", 1)}, nil,
+			preflight.Wrong("IM server", "", "does not speak TLS", "--im-url"), 2},
+		"TLS, not expected": {[]string{"--im-url", strings.Replace(untrusted.URL, "https:", "http:", 1)}, nil,
+			preflight.Wrong("IM server", "", "HTTP status 400", "--im-url"), 2},
+		"a page": {[]string{"--im-url", imUnlike(t, func(http.Handler) http.Handler { return http.NotFoundHandler() })},
+			nil,
 			preflight.Wrong("IM server", "", "HTTP status 404", "--im-url"), 2},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -225,7 +279,8 @@ func TestCheckOfTheIMServer(t *testing.T) {
 			if len(some) != 1 || r.NotChecked != c.unasked || strings.Contains(some[0].Do, "nothing at first") {
 				t.Fatalf("%+v", r.Checks)
 			}
-			if f := some[0]; f.Result != c.want.Result || f.Check != c.want.Check || !strings.Contains(f.Found, c.want.Found) || !strings.Contains(f.Do, c.want.Do) {
+			if f := some[0]; f.Result != c.want.Result || f.Check != c.want.Check ||
+				!strings.Contains(f.Found, c.want.Found) || !strings.Contains(f.Do, c.want.Do) {
 				t.Errorf("%+v, want %+v", f, c.want)
 			}
 		})
@@ -248,9 +303,79 @@ func TestCheckOfTheIMServer(t *testing.T) {
 
 	// Whether a certificate is of the right name shows only when it is trusted: a process of its own trusts it.
 	t.Run("wrong name", func(t *testing.T) {
-		r := childCheck(t, append(g.env, "SSL_CERT_FILE="+trusted), append(slices.Clip(g.args), "--im-url", nameless)...)
-		if some := found(r, preflight.IsWrong); len(some) != 1 || some[0].Check != "IM server" || !strings.Contains(some[0].Found, "localhost") || !strings.Contains(some[0].Do, "names the host as its certificate does") {
+		r := childCheck(t, append(g.env, "SSL_CERT_FILE="+trusted),
+			append(slices.Clip(g.args), "--im-url", nameless)...)
+		if some := found(r, preflight.IsWrong); len(some) != 1 || some[0].Check != "IM server" ||
+			!strings.Contains(some[0].Found, "localhost") ||
+			!strings.Contains(some[0].Do, "names the host as its certificate does") {
 			t.Errorf("%+v", r.Checks)
 		}
 	})
+}
+
+// checkNames are the names of all checks; README.md lists them.
+var checkNames = []string{
+	"broker", "topic", "permission", "replicas", "settings", "cleanup.policy", "retention", "record size", "timestamps",
+	"partition counts", "group", "lag",
+	"IM server", "IM account", "clock", "certificate", "admin server", "secret", "secret file", "client certificate",
+	"password", "open files",
+}
+
+// sampleCheck is what an operator may see before a first deployment.
+func sampleCheck() *preflight.Report {
+	found := preflight.Findings{}
+	for _, addr := range []string{"kafka-1:9093", "kafka-2:9093", "kafka-3:9093"} {
+		found.Add(preflight.Good("broker", addr, "it answers, Kafka 4.4, user markread by scram-sha-512 over TLS"))
+	}
+	for _, name := range []string{"mark-read", "mark-read-backfill", "mark-read-dead-letters"} {
+		found.Add(preflight.Good("topic", name, "12 partitions, 3 copies, kept for 7d00h"))
+	}
+	found.Add(
+		preflight.Warning("retention", "mark-read-dead-letters", "dead letters are deleted after 7d00h, mended or not",
+			"set retention.ms=-1 and retention.bytes=-1 on the topic"),
+		preflight.Good("permission", "mark-read", "the user may read"),
+		preflight.Good("permission", "mark-read-backfill", "the user may read"),
+		preflight.Wrong("permission", "mark-read-dead-letters", "the user may not write",
+			"give the user Write on the topic (--dead-letter-topic)"),
+		preflight.Good("permission", "group markread", "the user may read"),
+		preflight.Good("group", "markread", "no worker runs"),
+	)
+	for _, name := range []string{"mark-read", "mark-read-backfill"} {
+		found.Add(preflight.Good("lag", name,
+			"0 events to do; the group has no offsets: run begins with the oldest record"))
+	}
+	found.Add(preflight.JudgeCall(preflight.Call{URL: "https://adminapisgp.im.qcloud.com", Sent: statusAt,
+		Came:   statusAt.Add(38 * time.Millisecond),
+		Err:    &imclient.Error{Class: imclient.Held, Label: "60026", ErrorCode: 60026},
+		Answer: imclient.Answer{Date: statusAt}})...)
+	found.Add(preflight.Good("admin server", "", "127.0.0.1:8780 is free"))
+	found.Add(preflight.Good("secret file", "MARKREAD_IM_KEY_FILE", "not open to everybody"),
+		preflight.Good("secret file", "MARKREAD_SASL_PASSWORD_FILE", "not open to everybody"))
+	return preflight.ReportOf(statusAt, found)
+}
+
+// README.md shows what is printed, and knows every name of the JSON document and of a check.
+func TestReadmeCheck(t *testing.T) {
+	text, r := readme(t), sampleCheck()
+	var shown strings.Builder
+	if err := printCheck(&shown, r); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(text, shown.String()) {
+		t.Errorf("README.md does not show this:\n%s", &shown)
+	}
+	for _, name := range checkNames {
+		if !strings.Contains(text, "`"+name+"`") {
+			t.Errorf("README.md does not list the check %s", name)
+		}
+	}
+	r = preflight.ReportOf(statusAt, r.Checks[:1])
+	document, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	squeeze := func(s string) string { return strings.Join(strings.Fields(s), "") }
+	if !strings.Contains(squeeze(text), squeeze(string(document))) {
+		t.Errorf("README.md does not show this:\n%s", document)
+	}
 }

@@ -2,9 +2,11 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"reflect"
-	"regexp"
+	"strings"
+	"unicode"
 
 	"github.com/alecthomas/kong"
 
@@ -28,19 +30,23 @@ type commandLine struct {
 	Version     versionCommand     `cmd:"" help:"Print version, commit and Go version."`
 }
 
-const description = `Marks conversations as read at Tencent IM, from a Kafka topic, never faster than the app's quota.`
+const description = `Marks conversations as read at Tencent IM, from a Kafka topic, never faster ` +
+	`than the app's quota.`
 
-// newParser builds the parser of a new command line. Variables and outputs are bound by [process.parse].
+// newParser builds the parser of a new command line. Variables and outputs are bound by
+// [process.parse].
 func newParser(options ...kong.Option) (*kong.Kong, error) {
 	options = append([]kong.Option{
 		kong.Name("markread"),
 		kong.Description(description),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 120}),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true,
+			WrapUpperBound: 120}),
 	}, append(config.Decoders(), options...)...)
 	return kong.New(&commandLine{}, options...)
 }
 
-// parse returns the command that the arguments select, with its flags filled in; nil if help was asked for and given.
+// parse returns the command that the arguments select, with its flags filled in; nil if help was
+// asked for and given.
 func (p *process) parse(args []string) (command, error) {
 	parser, err := newParser(
 		kong.Writers(terminal.Screen(p.stdout), io.Discard),
@@ -65,7 +71,8 @@ func (p *process) parse(args []string) (command, error) {
 		case err != nil:
 			return &config.UsageError{Text: plain(err.Error())}
 		}
-		for _, f := range parsed.Flags() { // those of Kubernetes' args: have the same flaws as variables
+		// those of Kubernetes' args: have the same flaws as variables
+		for _, f := range parsed.Flags() {
 			if config.IsConfiguration(f) && f.Target.Kind() == reflect.String {
 				if what, do := config.Flaw(f.Target.String()); what != "" {
 					return config.Usagef("--%s %s: %s", f.Name, what, do)
@@ -78,35 +85,70 @@ func (p *process) parse(args []string) (command, error) {
 	return selected, err
 }
 
-// These are the parser's texts that are mended: about a flag without a value, and about one of a few words.
-var (
-	noValue   = regexp.MustCompile(`^(--[a-z-]+)\S*: expected \S+ value but got "EOL" \(<EOL>\)$`)
-	looksFlag = regexp.MustCompile(`(?s)^(--[a-z-]+)\S*: expected \S+ value but got (".*") \((?:short|long) flag\).*$`)
-	noCommand = regexp.MustCompile(`^expected one of ((?:"[a-z-]+",? ?)+)$`)
-	emptyWord = regexp.MustCompile(`^(--[a-z-]+) must be one of "",`)
-)
+// longestShown is the longest word of a command line or variable that an error shows, in bytes. A
+// longer one was meant for something else: it may be a secret, such as one with its variable's name
+// before it.
+const longestShown = 20
 
-// These are what the parser quotes of a command line or a variable. A long value is none that was meant for its flag; it may be a secret in the
-// wrong place, such as one with the name of its variable before it, so it is not shown.
-var (
-	assigned  = regexp.MustCompile(`(?s)^(unexpected argument [A-Za-z_][A-Za-z0-9_]*)=.*$`)
-	longWord  = regexp.MustCompile(`(?s)^unexpected argument \S{21,}.*$`)
-	longFlag  = regexp.MustCompile(`(?s)^unknown flag --[a-z-]*[^a-z, -]\S{20,}.*$`)
-	longValue = regexp.MustCompile(`(?s)( but got )".{21,}"`)
-	longNext  = regexp.MustCompile(`(?s)(; )".{21,}"( looks like another flag)`)
-)
-
-// plain says in the words of a user what the parser says in its own.
+// plain rewrites the errors of the parser that users can't read, or that show too much.
 func plain(text string) string {
-	text = noValue.ReplaceAllString(text, "$1 needs a value")
-	text = looksFlag.ReplaceAllString(text, "$1 needs a value; $2 looks like another flag (a value that begins with a hyphen goes after an equals sign)")
-	text = noCommand.ReplaceAllString(text, "the command needs a second word, one of $1")
-	text = emptyWord.ReplaceAllString(text, "$1 must be one of ")
-	text = assigned.ReplaceAllString(text, "$1=…: variables go before the command")
-	text = longWord.ReplaceAllString(text, "unexpected argument, of more than 20 characters")
-	text = longFlag.ReplaceAllString(text, "unknown flag, of more than 20 characters")
-	text = longValue.ReplaceAllString(text, "${1}more than 20 characters")
-	return longNext.ReplaceAllString(text, "${1}what follows$2")
+	if words, ok := strings.CutPrefix(text, "expected one of "); ok {
+		return "the command needs a second word, one of " + words
+	}
+	if arg, ok := strings.CutPrefix(text, "unexpected argument "); ok {
+		name, _, assigned := strings.Cut(arg, "=")
+		switch {
+		case assigned &&
+			strings.Trim(strings.ToUpper(name), "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == "":
+			return "unexpected argument " + name + "=…: variables go before the command"
+		case len(firstWord(arg)) > longestShown:
+			return "unexpected argument, of more than 20 characters"
+		}
+		return text
+	}
+	if flag, ok := strings.CutPrefix(text, "unknown flag "); ok {
+		if len(afterFlag(firstWord(flag))) > longestShown {
+			return "unknown flag, of more than 20 characters"
+		}
+		return text
+	}
+	text = strings.Replace(text, ` must be one of "",`, " must be one of ", 1)
+	before, got, ok := strings.Cut(text, " but got ")
+	if !ok {
+		return text
+	}
+	flag := strings.TrimSuffix(before, afterFlag(before))
+	if strings.HasPrefix(got, `"EOL"`) {
+		return flag + " needs a value"
+	}
+	for _, kind := range []string{" (long flag)", " (short flag)"} {
+		if next, _, ok := strings.Cut(got, kind); ok {
+			return fmt.Sprintf("%s needs a value; %s looks like another flag (a value that "+
+				"begins with a hyphen goes after an equals sign)",
+				flag, shownWord(next, "what follows"))
+		}
+	}
+	return before + " but got " + shownWord(got, "more than 20 characters")
+}
+
+// shownWord is what the parser has quoted, or the other text if that is too long.
+func shownWord(quoted, other string) string {
+	if len(quoted) > longestShown+len(`""`) {
+		return other
+	}
+	return quoted
+}
+
+func firstWord(text string) string {
+	if end := strings.IndexFunc(text, unicode.IsSpace); end >= 0 {
+		return text[:end]
+	}
+	return text
+}
+
+// afterFlag is what follows the name of a flag at the beginning of a text.
+func afterFlag(text string) string {
+	return strings.TrimLeft(text, "-abcdefghijklmnopqrstuvwxyz")
 }
 
 type helpGiven struct{}
@@ -121,7 +163,8 @@ func untilHelp(f func() error) (err error) {
 	return f()
 }
 
-// variablesHelp belongs to the help of every command that has configuration flags. To show each flag's variable would double the help.
+// variablesHelp belongs to the help of every command that has configuration flags. To show each
+// flag's variable would double the help.
 const variablesHelp = `
 
 The flags in groups can also be set in the environment, --im-url as MARKREAD_IM_URL; a flag on the command line wins.`

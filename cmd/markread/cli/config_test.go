@@ -31,10 +31,16 @@ func TestDefaults(t *testing.T) {
 	want := runCommand{workerFlags{
 		KafkaFlags: config.KafkaFlags{Brokers: []string{"k:1"}},
 		GroupFlags: config.GroupFlags{
-			TopicsFlags: config.TopicsFlags{TopicFlag: config.TopicFlag{Topic: "mark-read"}, BackfillFlag: config.BackfillFlag{BackfillTopic: "mark-read-backfill"}, DeadLetterFlag: config.DeadLetterFlag{DeadLetterTopic: "mark-read-dead-letters"}}, GroupFlag: config.GroupFlag{Group: "markread"},
+			TopicsFlags: config.TopicsFlags{TopicFlag: config.TopicFlag{Topic: "mark-read"},
+				BackfillFlag:   config.BackfillFlag{BackfillTopic: "mark-read-backfill"},
+				DeadLetterFlag: config.DeadLetterFlag{DeadLetterTopic: "mark-read-dead-letters"}},
+			GroupFlag: config.GroupFlag{Group: "markread"},
 		},
-		IMFlags: config.IMFlags{IMURL: "https://console.tim.qq.com", IMAppID: 7, IMAdmin: "administrator", IMTimeout: 5 * time.Second},
-		EngineFlags: config.EngineFlags{RateFlag: config.RateFlag{Rate: 200}, MaxPending: 500_000, MaxRejected: 95, Attempts: 8, BackoffInitial: 200 * time.Millisecond, BackoffMax: 30 * time.Second, ReplaysFlag: config.ReplaysFlag{MaxReplays: 3},
+		IMFlags: config.IMFlags{IMURL: "https://console.tim.qq.com", IMAppID: 7, IMAdmin: "administrator",
+			IMTimeout: 5 * time.Second},
+		EngineFlags: config.EngineFlags{RateFlag: config.RateFlag{Rate: 200}, MaxPending: 500_000, MaxRejected: 95,
+			Attempts: 8, BackoffInitial: 200 * time.Millisecond, BackoffMax: 30 * time.Second,
+			ReplaysFlag: config.ReplaysFlag{MaxReplays: 3},
 			CommitEvery: time.Second, DrainTimeout: 10 * time.Second},
 		Admin: config.AdminFlags{AdminAddr: "127.0.0.1:8780"},
 		Log:   config.LogFlags{LogLevel: "info"},
@@ -51,11 +57,14 @@ func TestDefaults(t *testing.T) {
 }
 
 func TestFlagOverEnvironmentOverDefault(t *testing.T) {
-	env := []string{"MARKREAD_BROKERS=a:1,b:2", "MARKREAD_IM_APP_ID=7", "MARKREAD_TOPIC=from-env", "MARKREAD_GROUP=from-env", "MARKREAD_BACKFILL_TOPIC=",
+	env := []string{"MARKREAD_BROKERS=a:1,b:2", "MARKREAD_IM_APP_ID=7", "MARKREAD_TOPIC=from-env",
+		"MARKREAD_GROUP=from-env", "MARKREAD_BACKFILL_TOPIC=",
 		"MARKREAD_CREATE_TOPICS=true", "MARKREAD_IM_TIMEOUT=7s", "MARKREAD_MAX_IN_FLIGHT=9", "MARKREAD_REPORT=x"}
 	c := parsed(t, env, "--group", "from-flag", "--rate", "0")
-	if !reflect.DeepEqual(c.Brokers, []string{"a:1", "b:2"}) || c.IMAppID != 7 || c.Topic != "from-env" || c.Group != "from-flag" || c.BackfillTopic != "" ||
-		!c.CreateTopics || c.IMTimeout != 7*time.Second || c.DeadLetterTopic != "mark-read-dead-letters" || c.InFlight() != 9 {
+	if !reflect.DeepEqual(c.Brokers, []string{"a:1", "b:2"}) || c.IMAppID != 7 || c.Topic != "from-env" ||
+		c.Group != "from-flag" || c.BackfillTopic != "" ||
+		!c.CreateTopics || c.IMTimeout != 7*time.Second || c.DeadLetterTopic != "mark-read-dead-letters" ||
+		c.InFlight() != 9 {
 		t.Errorf("%+v", *c)
 	}
 	c = parsed(t, append(env, "MARKREAD_TLS=true"), "--brokers", "c:3", "--tls=false", "--rate", "0")
@@ -66,7 +75,8 @@ func TestFlagOverEnvironmentOverDefault(t *testing.T) {
 
 // A command's own flags can't be set from the environment.
 func TestOwnFlagsHaveNoVariable(t *testing.T) {
-	p := &process{env: config.NewEnvironment([]string{"MARKREAD_REPORT=a", "MARKREAD_PEER=b", "MARKREAD_TRAFFIC=9", "MARKREAD_APP_ID=9", "MARKREAD_RATE=9"})}
+	p := &process{env: config.NewEnvironment([]string{"MARKREAD_REPORT=a", "MARKREAD_PEER=b", "MARKREAD_TRAFFIC=9",
+		"MARKREAD_APP_ID=9", "MARKREAD_RATE=9"})}
 	selected, err := p.parse([]string{"emit", "--brokers", "k:1"})
 	if err != nil || selected.(*emitCommand).Report != nil {
 		t.Errorf("emit: %+v, %v", selected, err)
@@ -168,12 +178,15 @@ func TestSecretFilesThatAreNone(t *testing.T) {
 		for _, variable := range []string{config.IMKey, config.SASLPassword, config.AdminToken} {
 			_, err := config.NewEnvironment([]string{variable + "_FILE=" + c.path}).Secret(variable)
 			var usage *config.UsageError
-			if !errors.As(err, &usage) || !strings.HasPrefix(err.Error(), variable+"_FILE: ") || !strings.Contains(err.Error(), c.want) {
+			if !errors.As(err, &usage) || !strings.HasPrefix(err.Error(), variable+"_FILE: ") ||
+				!strings.Contains(err.Error(), c.want) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
 	}
-	if secret, err := config.NewEnvironment([]string{config.IMKey + "_FILE=" + clitest.File(t, strings.Repeat("k", config.MaxSecretFile))}).Secret(config.IMKey); err != nil || len(secret.Reveal()) != config.MaxSecretFile {
+	if secret, err := config.NewEnvironment([]string{config.IMKey + "_FILE=" + clitest.File(t,
+		strings.Repeat("k", config.MaxSecretFile))}).Secret(config.IMKey); err != nil ||
+		len(secret.Reveal()) != config.MaxSecretFile {
 		t.Errorf("as long as may be: %v", err)
 	}
 }
@@ -181,10 +194,12 @@ func TestSecretFilesThatAreNone(t *testing.T) {
 // Templates of deployments leave empty variables behind. Only free text can be meant to be empty.
 func TestEmptyVariables(t *testing.T) {
 	var env []string
-	for _, flag := range []string{"TLS", "CREATE_TOPICS", "IM_TIMEOUT", "RATE", "MAX_IN_FLIGHT", "LOG_LEVEL", "BROKERS", "IM_APP_ID"} {
+	for _, flag := range []string{"TLS", "CREATE_TOPICS", "IM_TIMEOUT", "RATE", "MAX_IN_FLIGHT", "LOG_LEVEL", "BROKERS",
+		"IM_APP_ID"} {
 		env = append(env, "MARKREAD_"+flag+"=")
 	}
-	if got, want := parsed(t, env, "--brokers", "k:1", "--im-app-id", "7"), parsed(t, nil, "--brokers", "k:1", "--im-app-id", "7"); !reflect.DeepEqual(got, want) {
+	if got, want := parsed(t, env, "--brokers", "k:1", "--im-app-id", "7"),
+		parsed(t, nil, "--brokers", "k:1", "--im-app-id", "7"); !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", *got, *want)
 	}
 }

@@ -48,25 +48,20 @@ type deadLetters struct {
 	warned map[string]bool // of parts that can't be read
 }
 
-// open begins: what is configured is right. It waits for a broker at most 8 s. The caller closes the client.
+// open begins: what is configured is right. It waits for a broker at most 8 s. The caller closes
+// the client.
 func (f *officeFlags) open(ctx context.Context, p *process, topic string) (*deadLetters, error) {
-	options, err := f.Kafka.ClientOptions(p.env)
+	p.begin(f.Log)
+	kafka, err := f.Kafka.Open(p.env, p.log)
 	if err != nil {
 		return nil, err
-	}
-	p.begin(f.Log)
-	f.Kafka.Warn(p.env, p.log)
-	p.takeStandardLog(nil)
-	options.Log = p.log
-	kafka, err := kafkaclient.New(options)
-	if err != nil {
-		return nil, config.Usagef("--brokers: %v", err)
 	}
 	if err := kafka.Ping(ctx); err != nil {
 		kafka.Close()
 		return nil, plainly(ctx, err)
 	}
-	o := &deadletter.Store{Topic: kafka, Name: topic, Reading: terminal.NewProgress(p.stderr, "reading the dead letters").Reading}
+	o := &deadletter.Store{Topic: kafka, Name: topic,
+		Reading: terminal.NewProgress(p.stderr, "reading the dead letters").Reading}
 	return &deadLetters{o, kafka, p, map[string]bool{}}, nil
 }
 
@@ -80,7 +75,8 @@ func (d *deadLetters) warn() {
 			if u.From >= 0 {
 				line.Int64("offset", u.From).Int64("last_offset", u.To-1)
 			}
-			line.Str("reason", format.Line(u.Err.Error())).Str("do", groupstatus.RemedyOf(u)).Msg(unreadText(u))
+			line.Str("reason", format.Line(u.Err.Error())).Str("do", groupstatus.RemedyOf(u)).
+				Msg(unreadText(u))
 		}
 	}
 	if more > 0 && !d.warned["more"] {
@@ -93,10 +89,12 @@ func unreadText(u deadletter.Unread) string {
 	if u.Damaged {
 		return "records can't be decoded"
 	}
-	return "a part of the topic can't be read; letters there are missing here, and those before it in its partition may be resolved"
+	return "a part of the topic can't be read; letters there are missing here, and those before " +
+		"it in its partition may be resolved"
 }
 
-// end returns what went wrong with a command: its own failure, and that not all of the topic could be read.
+// end returns what went wrong with a command: its own failure, and that not all of the topic could
+// be read.
 func (d *deadLetters) end(failed error) error {
 	d.warn()
 	unread, more := d.Unread()
@@ -105,9 +103,11 @@ func (d *deadLetters) end(failed error) error {
 	case n == 0:
 		return failed
 	case failed == nil:
-		return fmt.Errorf("%s of topic %q can't be read; the warnings name them", format.Count(n, "part"), d.Name)
+		return fmt.Errorf("%s of topic %q can't be read; the warnings name them",
+			format.Count(n, "part"), d.Name)
 	case errors.As(failed, &rejected): // status 1 rather than 3
-		return fmt.Errorf("%s of topic %q can't be read; %s", format.Count(n, "part"), d.Name, rejected.text)
+		return fmt.Errorf("%s of topic %q can't be read; %s", format.Count(n, "part"), d.Name,
+			rejected.text)
 	}
 	return failed
 }
@@ -133,7 +133,9 @@ type kindText struct{ meaning, remedy string }
 func explainKind(class, code string) kindText {
 	switch {
 	case code == "" && class == event.ClassInvalid:
-		return kindText{"the record is no event", "mend what wrote it; `markread dead-letters show ID --event` prints an event to be mended and emitted"}
+		return kindText{"the record is no event",
+			"mend what wrote it; `markread dead-letters show ID --event` prints an event to be " +
+				"mended and emitted"}
 	case !codePattern.MatchString(code):
 		return kindText{}
 	}
@@ -142,16 +144,13 @@ func explainKind(class, code string) kindText {
 		failure.ErrorCode = n
 	}
 	// The event of a letter is not retried any more.
-	remedy := failure.Remedy()
-	if _, lasting, ok := strings.Cut(remedy, "If it goes on, "); ok {
-		remedy = lasting
-	}
-	return kindText{failure.Meaning(), remedy}
+	return kindText{failure.Meaning(), failure.Lasting()}
 }
 
 // shown makes text of anybody's harmless on a terminal; of what is not plain it is a quotation.
 func shown(text string) string {
-	if strings.ContainsFunc(text, func(r rune) bool { return r == '\uFFFD' || !strconv.IsPrint(r) }) {
+	if strings.ContainsFunc(text,
+		func(r rune) bool { return r == '\uFFFD' || !strconv.IsPrint(r) }) {
 		return strconv.Quote(text)
 	}
 	return text
@@ -163,12 +162,14 @@ func shownBytes(b []byte, most int) string {
 		return "null"
 	}
 	if len(b) > most {
-		return fmt.Sprintf("%s … and %s more", shown(strings.ToValidUTF8(string(b[:most]), "")), format.Count(len(b)-most, "byte"))
+		return fmt.Sprintf("%s … and %s more", shown(strings.ToValidUTF8(string(b[:most]), "")),
+			format.Count(len(b)-most, "byte"))
 	}
 	return shown(string(b))
 }
 
-// filterFlags say which letters. They are pointers so that one that is set to nothing, by a script's empty variable, is no filter that is left out.
+// filterFlags say which letters. They are pointers so that one that is set to nothing, by a
+// script's empty variable, is no filter that is left out.
 type filterFlags struct {
 	Class  *string `placeholder:"CLASS" help:"Only letters of this class: invalid, rejected or exhausted."`
 	Code   *string `placeholder:"CODE" help:"Only letters with this code: an ErrorCode such as 90048, or timeout, connect, reset, tls, answer, http_502 …"`
@@ -181,7 +182,8 @@ type filterFlags struct {
 }
 
 // known codes without digits; all others are an ErrorCode or an HTTP status.
-var codePattern = regexp.MustCompile(`^(-?[0-9]{1,10}|http_[0-9]{3}|timeout|connect|reset|tls|answer|key|request)$`)
+var codePattern = regexp.MustCompile(
+	`^(-?[0-9]{1,10}|http_[0-9]{3}|timeout|connect|reset|tls|answer|key|request)$`)
 
 // filter reads the flags.
 func (f *filterFlags) filter(now time.Time) (deadletter.Filter, error) {
@@ -189,9 +191,11 @@ func (f *filterFlags) filter(now time.Time) (deadletter.Filter, error) {
 	classes := []string{event.ClassInvalid, event.ClassRejected, event.ClassExhausted}
 	switch {
 	case f.Class != nil && !slices.Contains(classes, *f.Class):
-		return filter, config.Usagef("--class must be one of invalid, rejected, exhausted, not %q", *f.Class)
+		return filter, config.Usagef("--class must be one of invalid, rejected, exhausted, not %q",
+			*f.Class)
 	case f.Code != nil && !codePattern.MatchString(*f.Code):
-		return filter, config.Usagef("--code %q is neither an ErrorCode (90048) nor one of timeout, connect, reset, tls, answer, http_502 and the like", *f.Code)
+		return filter, config.Usagef("--code %q is neither an ErrorCode (90048) nor one of "+
+			"timeout, connect, reset, tls, answer, http_502 and the like", *f.Code)
 	case f.Report != nil && *f.Report == "":
 		return filter, config.Usagef("--report must not be empty")
 	case f.Peer != nil && *f.Peer == "":
@@ -202,7 +206,8 @@ func (f *filterFlags) filter(now time.Time) (deadletter.Filter, error) {
 	for _, s := range []struct {
 		flag *string
 		to   *string
-	}{{f.Class, &filter.Class}, {f.Code, &filter.Code}, {f.Report, &filter.Report}, {f.Peer, &filter.Peer}} {
+	}{{f.Class, &filter.Class}, {f.Code, &filter.Code}, {f.Report, &filter.Report},
+		{f.Peer, &filter.Peer}} {
 		if s.flag != nil {
 			*s.to = *s.flag
 		}
@@ -217,22 +222,26 @@ func (f *filterFlags) filter(now time.Time) (deadletter.Filter, error) {
 		}
 		at, ok := momentOf(*t.flag, now)
 		if !ok {
-			return filter, config.Usagef("%s %q is neither a time in RFC 3339 (2026-03-01T02:48:00Z) nor an age (24h, 7d)", t.name, *t.flag)
+			return filter, config.Usagef("%s %q is neither a time in RFC 3339 "+
+				"(2026-03-01T02:48:00Z) nor an age (24h, 7d)", t.name, *t.flag)
 		}
 		*t.to = at
 	}
 	if f.Until != nil && wholeSecond.MatchString(*f.Until) {
-		filter.Until = filter.Until.Add(time.Second - 1) // what ls shows has whole seconds: all of that one
+		// what ls shows has whole seconds: all of that one
+		filter.Until = filter.Until.Add(time.Second - 1)
 	}
 	if !filter.Since.IsZero() && !filter.Until.IsZero() && filter.Since.After(filter.Until) {
-		return filter, config.Usagef("--since %s is later than --until %s: no letter is in between", *f.Since, *f.Until)
+		return filter, config.Usagef("--since %s is later than --until %s: no letter is in between",
+			*f.Since, *f.Until)
 	}
 	return filter, nil
 }
 
 // narrows reports whether any of the flags leaves letters out.
 func (f *filterFlags) narrows() bool {
-	return f.Class != nil || f.Code != nil || f.Report != nil || f.Peer != nil || f.Since != nil || f.Until != nil || f.Limit != nil
+	return f.Class != nil || f.Code != nil || f.Report != nil || f.Peer != nil || f.Since != nil ||
+		f.Until != nil || f.Limit != nil
 }
 
 // limit is 0 without the flag.
@@ -295,7 +304,8 @@ type confirmFlags struct {
 
 func (f *confirmFlags) validate(p *process) error {
 	if !f.Yes && !f.DryRun && !(terminal.Is(p.stdin) && terminal.Is(p.stderr)) {
-		return config.Usagef("--yes is needed where there is no terminal to ask on (--dry-run says what would be done)")
+		return config.Usagef("--yes is needed where there is no terminal to ask on (--dry-run " +
+			"says what would be done)")
 	}
 	return nil
 }

@@ -22,17 +22,20 @@ import (
 
 const lettersTopic = "mark-read-dead-letters"
 
-// deadIn writes letters of these accounts to one partition of the dead-letter topic, each in a batch that fills an answer to a fetch.
+// deadIn writes letters of these accounts to one partition of the dead-letter topic, each in a batch that fills an
+// answer to a fetch.
 func deadIn(t *testing.T, brokers string, partition int32, accounts ...string) {
 	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(brokers), kgo.DefaultProduceTopic(lettersTopic), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+	client, err := kgo.NewClient(kgo.SeedBrokers(brokers), kgo.DefaultProduceTopic(lettersTopic),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerBatchCompression(kgo.NoCompression()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer client.Close()
 	for _, account := range accounts {
-		r := &kgo.Record{Partition: partition, Key: []byte(account + "|p"), Value: fmt.Appendf(nil, `{"Report_Account":%q,"Peer_Account":"p"}`, account)}
+		r := &kgo.Record{Partition: partition, Key: []byte(account + "|p"),
+			Value: fmt.Appendf(nil, `{"Report_Account":%q,"Peer_Account":"p"}`, account)}
 		for _, h := range [][2]string{
 			{"markread.class", "rejected"}, {"markread.code", "90048"}, {"markread.event-time", "1700000000000"},
 			{"markread.failed-at", "2026-03-01T02:48:00Z"}, {"own", strings.Repeat("x", 300_000)},
@@ -53,7 +56,8 @@ func damagedIn(t *testing.T, brokers string, partition int32) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	batch := kmsg.RecordBatch{Magic: 2, ProducerID: -1, ProducerEpoch: -1, FirstSequence: -1, NumRecords: 3, LastOffsetDelta: 2, Records: []byte{0xff, 0xff, 0xff}}
+	batch := kmsg.RecordBatch{Magic: 2, ProducerID: -1, ProducerEpoch: -1, FirstSequence: -1, NumRecords: 3,
+		LastOffsetDelta: 2, Records: []byte{0xff, 0xff, 0xff}}
 	raw := batch.AppendTo(nil)
 	binary.BigEndian.PutUint32(raw[8:], uint32(len(raw)-12))
 	binary.BigEndian.PutUint32(raw[17:], crc32.Checksum(raw[21:], crc32.MakeTable(crc32.Castagnoli)))
@@ -98,9 +102,10 @@ func TestDeadLettersThatCannotBeRead(t *testing.T) {
 		left         int // that are left alone, for their partition is cut short
 		parts        string
 	}{
-		"damaged records":         {damaged: true, notes: []string{"0:1-3 " + damaged}, open: 4, parts: "1 part"},
-		"a partition":             {cut: true, notes: []string{"1:1-1 " + cannot}, open: 3, left: 1, parts: "1 part"},
-		"both, in two partitions": {damaged: true, cut: true, notes: []string{"0:1-3 " + damaged, "1:1-1 " + cannot}, open: 3, left: 1, parts: "2 parts"},
+		"damaged records": {damaged: true, notes: []string{"0:1-3 " + damaged}, open: 4, parts: "1 part"},
+		"a partition":     {cut: true, notes: []string{"1:1-1 " + cannot}, open: 3, left: 1, parts: "1 part"},
+		"both, in two partitions": {damaged: true, cut: true, notes: []string{"0:1-3 " + damaged, "1:1-1 " + cannot},
+			open: 3, left: 1, parts: "2 parts"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := clitest.Embedded(t, "mark-read", "mark-read-backfill", lettersTopic)
@@ -112,7 +117,8 @@ func TestDeadLettersThatCannotBeRead(t *testing.T) {
 			deadIn(t, b.Addr(), 1, "c", "d")
 			if c.cut {
 				b.Cluster().Fault(kfake.Fault{
-					Keys: []kmsg.Key{kmsg.Fetch}, Topic: lettersTopic, Partitions: []int32{1}, Err: kerr.TopicAuthorizationFailed, Count: -1,
+					Keys: []kmsg.Key{kmsg.Fetch}, Topic: lettersTopic, Partitions: []int32{1},
+					Err: kerr.TopicAuthorizationFailed, Count: -1,
 					When: func(r kmsg.Request) bool {
 						p := r.(*kmsg.FetchRequest).Topics[0].Partitions[0]
 						return p.Partition == 1 && p.FetchOffset > 0
@@ -122,7 +128,8 @@ func TestDeadLettersThatCannotBeRead(t *testing.T) {
 			does := func(what string, args ...string) clitest.Result {
 				t.Helper()
 				r := try(t, nil, "", append(args, "--brokers", b.Addr())...)
-				if line := clitest.LastLine(t, r.Stderr); r.Status != ExitFailed || !strings.HasPrefix(line, c.parts+` of topic "mark-read-dead-letters" can't be read`) {
+				if line := clitest.LastLine(t, r.Stderr); r.Status != ExitFailed ||
+					!strings.HasPrefix(line, c.parts+` of topic "mark-read-dead-letters" can't be read`) {
 					t.Errorf("%v: %d: %s", args, r.Status, line)
 				}
 				if got := notes(r.Stderr); !slices.Equal(got, c.notes) {
@@ -148,16 +155,20 @@ func TestDeadLettersThatCannotBeRead(t *testing.T) {
 				left = "; 1 left alone: their partition can't be read to its end"
 			}
 			n := c.open - c.left
-			does(fmt.Sprintf("would replay %d letters of %d conversations to mark-read-backfill%s", n, n, left), "dead-letters", "replay", "--dry-run")
+			does(fmt.Sprintf("would replay %d letters of %d conversations to mark-read-backfill%s", n, n, left),
+				"dead-letters", "replay", "--dry-run")
 			does("discarded 1 letter\n", "dead-letters", "discard", "--report", "a", "--yes")
-			does(fmt.Sprintf("replayed %s of %s to mark-read-backfill%s", format.Count(n-1, "letter"), format.Count(n-1, "conversation"), left), "dead-letters", "replay", "--yes")
+			does(fmt.Sprintf("replayed %s of %s to mark-read-backfill%s", format.Count(n-1, "letter"),
+				format.Count(n-1, "conversation"), left), "dead-letters", "replay", "--yes")
 
 			r := try(t, nil, "", "status", "--json", "--brokers", b.Addr())
 			var report groupstatus.Report
-			if err := json.Unmarshal([]byte(r.Stdout), &report); err != nil || r.Status != ExitFailed || report.Letters == nil {
+			if err := json.Unmarshal([]byte(r.Stdout), &report); err != nil || r.Status != ExitFailed ||
+				report.Letters == nil {
 				t.Fatalf("%+v, %v", r, err)
 			}
-			if report.Letters.Open != int64(c.left) || report.Letters.Discarded != 1 || report.Letters.Replayed != int64(n-1) || len(report.Errors) != len(c.notes) {
+			if report.Letters.Open != int64(c.left) || report.Letters.Discarded != 1 ||
+				report.Letters.Replayed != int64(n-1) || len(report.Errors) != len(c.notes) {
 				t.Errorf("%+v %+v %q", report.Letters.StateCounts, report.Letters, report.Errors)
 			}
 			if c.cut {
@@ -165,13 +176,16 @@ func TestDeadLettersThatCannotBeRead(t *testing.T) {
 				if !strings.Contains(r.Stderr, "taken, but it may be resolved already") {
 					t.Error(r.Stderr)
 				}
-				if r := try(t, nil, "", "dead-letters", "show", "1:0", "--brokers", b.Addr()); r.Status != ExitFailed || !strings.Contains(r.Stdout, "letter 1:0: ") || len(notes(r.Stderr)) != 1 {
+				if r := try(t, nil, "", "dead-letters", "show", "1:0", "--brokers", b.Addr()); r.Status != ExitFailed ||
+					!strings.Contains(r.Stdout, "letter 1:0: ") || len(notes(r.Stderr)) != 1 {
 					t.Errorf("%+v", r)
 				}
-				if r := try(t, nil, "", "dead-letters", "show", "1:1", "--brokers", b.Addr()); r.Status != ExitFailed || !strings.Contains(clitest.LastLine(t, r.Stderr), "partition 1, offset 1: ") {
+				if r := try(t, nil, "", "dead-letters", "show", "1:1", "--brokers", b.Addr()); r.Status != ExitFailed ||
+					!strings.Contains(clitest.LastLine(t, r.Stderr), "partition 1, offset 1: ") {
 					t.Errorf("%+v", r)
 				}
-				if r := try(t, nil, "", "dead-letters", "replay", "1:1", "--yes", "--brokers", b.Addr()); !strings.Contains(r.Stderr, "not taken: it can't be read") {
+				if r := try(t, nil, "", "dead-letters", "replay", "1:1", "--yes", "--brokers",
+					b.Addr()); !strings.Contains(r.Stderr, "not taken: it can't be read") {
 					t.Errorf("%+v", r)
 				}
 			}
@@ -182,11 +196,14 @@ func TestDeadLettersThatCannotBeRead(t *testing.T) {
 // A letter of a damaged record says what is known of it, and that it can't be replayed.
 func TestLettersOfDamagedRecordsAreShown(t *testing.T) {
 	b := clitest.Embedded(t, "mark-read", "mark-read-backfill", lettersTopic)
-	dead(t, b.Addr(), append(deadLetter("invalid", "", "0"), "markread.collapsed", "2147483648", "markread.value-omitted", "93"))
-	if r := try(t, nil, "", "dead-letters", "ls", "--json", "--brokers", b.Addr()); r.Status != ExitOK || !strings.Contains(r.Stdout, `"collapsed":2147483648`) {
+	dead(t, b.Addr(),
+		append(deadLetter("invalid", "", "0"), "markread.collapsed", "2147483648", "markread.value-omitted", "93"))
+	if r := try(t, nil, "", "dead-letters", "ls", "--json", "--brokers", b.Addr()); r.Status != ExitOK ||
+		!strings.Contains(r.Stdout, `"collapsed":2147483648`) {
 		t.Errorf("%+v", r)
 	}
-	if r := try(t, nil, "", "dead-letters", "replay", "--yes", "--brokers", b.Addr()); r.Status != ExitRejected || !strings.Contains(r.Stdout, "left out as too large or damaged") {
+	if r := try(t, nil, "", "dead-letters", "replay", "--yes", "--brokers", b.Addr()); r.Status != ExitRejected ||
+		!strings.Contains(r.Stdout, "left out as too large or damaged") {
 		t.Errorf("%+v", r)
 	}
 }

@@ -2,10 +2,8 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
-	"time"
 
 	"markread/cmd/markread/cli/config"
 	"markread/cmd/markread/cli/terminal"
@@ -36,23 +34,16 @@ func (*lettersDiscardCommand) Help() string {
 
 // validate returns the filter that the flags describe.
 func (c *lettersDiscardCommand) validate(p *process) (deadletter.Filter, error) {
-	filter, err := c.filter(time.Now())
-	if err == nil {
-		filter.IDs, err = idsOf(c.IDs)
-	}
+	filter, err := c.chosen(c.IDs, c.State, func() error { return c.officeFlags.validate(p.env) },
+		c.DeadLetterFlag.Check)
 	if err != nil {
-		return filter, err
-	}
-	if err := config.FirstError(func() error { return c.officeFlags.validate(p.env) }, c.DeadLetterFlag.Check); err != nil {
-		return filter, err
-	}
-	if err := c.takes(c.State); err != nil {
 		return filter, err
 	}
 	narrows := c.narrows() || len(c.IDs) > 0 || c.State == deadletter.Parked.String()
 	switch {
 	case !narrows && !c.All:
-		return filter, config.Usagef("discard needs a filter such as --class or --until, the letters' IDs, or --all")
+		return filter, config.Usagef("discard needs a filter such as --class or --until, the " +
+			"letters' IDs, or --all")
 	case narrows && c.All:
 		return filter, config.Usagef("--all is for all letters: leave it out, or the filters")
 	}
@@ -75,11 +66,10 @@ func (c *lettersDiscardCommand) run(ctx context.Context, p *process) error {
 		}
 	}
 	fold := deadletter.NewIndex(c.MaxReplays, filter)
-	if err := d.Find(ctx, fold); err != nil {
-		return plainly(ctx, err)
+	found, unknown, err := d.choose(ctx, fold, filter, unresolvedStates(c.State, c.Parked))
+	if err != nil {
+		return err
 	}
-	d.warn()
-	found, unknown := d.Known(fold.Find(unresolvedStates(c.State, c.Parked)...), filter.IDs)
 	found = deadletter.Oldest(found, c.limit())
 	r := discardReport{DryRun: c.DryRun, Letters: len(found), Unread: unknown}
 	if !c.Parked {
@@ -89,7 +79,8 @@ func (c *lettersDiscardCommand) run(ctx context.Context, p *process) error {
 	if len(found) == 0 || c.DryRun {
 		return d.end(r.print(p.stdout, c.JSON))
 	}
-	yes, err := c.confirmed(ctx, p, "discard "+format.CountOf(int64(len(found)), "letter")+r.note()+"?")
+	yes, err := c.confirmed(ctx, p,
+		"discard "+format.CountOf(int64(len(found)), "letter")+r.note()+"?")
 	if err != nil {
 		return err
 	}
@@ -102,7 +93,8 @@ func (c *lettersDiscardCommand) run(ctx context.Context, p *process) error {
 	}
 	all := len(found)
 	if !c.Yes {
-		if found, err = d.still(ctx, deadletter.NewIndex(c.MaxReplays, filter), found, filter.IDs); err != nil {
+		if found, err = d.still(ctx, deadletter.NewIndex(c.MaxReplays, filter), found,
+			filter.IDs); err != nil {
 			return plainly(ctx, err)
 		}
 	}
@@ -154,5 +146,3 @@ func (r *discardReport) print(w io.Writer, asJSON bool) error {
 	_, err := fmt.Fprintln(w, text+r.note())
 	return err
 }
-
-func printJSON(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) }

@@ -38,7 +38,8 @@ func (c *lettersLsCommand) run(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	if err := config.FirstError(func() error { return c.officeFlags.validate(p.env) }, c.DeadLetterFlag.Check); err != nil {
+	if err := config.FirstError(func() error { return c.officeFlags.validate(p.env) },
+		c.DeadLetterFlag.Check); err != nil {
 		return err
 	}
 	d, err := c.open(ctx, p, c.DeadLetterTopic)
@@ -55,7 +56,8 @@ func (c *lettersLsCommand) run(ctx context.Context, p *process) error {
 	if c.JSON {
 		return d.end(plainly(ctx, d.list(ctx, deadletter.Oldest(fold.Find(states...), c.limit()))))
 	}
-	list := letterCounts{topic: c.DeadLetterTopic, counts: fold.Counts(), states: states, filtered: c.narrows(), foreign: fold.Foreign()}
+	list := letterCounts{topic: c.DeadLetterTopic, counts: fold.Counts(), states: states,
+		filtered: c.narrows(), foreign: fold.Foreign()}
 	if limit := c.limit(); limit > 0 {
 		found := deadletter.Oldest(fold.Find(states...), limit)
 		list.counts, list.limited = fold.CountsOf(found), true
@@ -111,7 +113,8 @@ func (r *letterCounts) print(w io.Writer) error {
 		which = ", those that match"
 	}
 	t.Head("dead letters in %s%s: %s open, %s parked, %s replayed, %s discarded", r.topic, which,
-		format.Thousands(total[deadletter.Open]), format.Thousands(total[deadletter.Parked]), format.Thousands(total[deadletter.Replayed]), format.Thousands(total[deadletter.Discarded]))
+		format.Thousands(total[deadletter.Open]), format.Thousands(total[deadletter.Parked]),
+		format.Thousands(total[deadletter.Replayed]), format.Thousands(total[deadletter.Discarded]))
 	if r.foreign > 0 {
 		t.Head("  ! %s there that markread has not written", format.CountOf(r.foreign, "record"))
 	}
@@ -121,7 +124,8 @@ func (r *letterCounts) print(w io.Writer) error {
 			names = append(names, s.String())
 		}
 		if len(names) < len(deadletter.AllStates()) {
-			t.Head("none is %s; --state all shows those in other states", strings.Join(names, " or "))
+			t.Head("none is %s; --state all shows those in other states",
+				strings.Join(names, " or "))
 		}
 		return t.End()
 	}
@@ -135,8 +139,12 @@ func (r *letterCounts) print(w io.Writer) error {
 	kinds = kinds[:len(kinds)-more]
 	for _, c := range kinds {
 		_, oldest, newest := c.Of(r.states...)
-		t.Line("  "+shown(cmp.Or(c.Class, "?")), shown(cmp.Or(c.Code, "-")), format.Thousands(c.Letters[deadletter.Open]), format.Thousands(c.Letters[deadletter.Parked]),
-			format.Thousands(c.Letters[deadletter.Replayed]), format.Thousands(c.Letters[deadletter.Discarded]), format.Time(oldest), format.Time(newest))
+		t.Line("  "+shown(cmp.Or(c.Class, "?")), shown(cmp.Or(c.Code, "-")),
+			format.Thousands(c.Letters[deadletter.Open]),
+			format.Thousands(c.Letters[deadletter.Parked]),
+			format.Thousands(c.Letters[deadletter.Replayed]),
+			format.Thousands(c.Letters[deadletter.Discarded]), format.Time(oldest),
+			format.Time(newest))
 	}
 	if more > 0 {
 		t.Head("  … and %d more kinds", more)
@@ -152,7 +160,8 @@ func (r *letterCounts) print(w io.Writer) error {
 	}
 	if slices.Contains(r.states, deadletter.Open) {
 		t.Head("")
-		t.Head("When the cause is mended: markread dead-letters replay --dry-run, with the same filters, says what would be replayed")
+		t.Head("When the cause is mended: markread dead-letters replay --dry-run, with the same " +
+			"filters, says what would be replayed")
 	}
 	return t.End()
 }

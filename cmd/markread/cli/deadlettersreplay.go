@@ -53,21 +53,14 @@ func (c *lettersReplayCommand) target() string {
 
 // validate returns the filter that the flags describe.
 func (c *lettersReplayCommand) validate(p *process) (deadletter.Filter, error) {
-	filter, err := c.filter(time.Now())
-	if err == nil {
-		filter.IDs, err = idsOf(c.IDs)
-	}
+	filter, err := c.chosen(c.IDs, c.State, func() error { return c.officeFlags.validate(p.env) },
+		c.TopicsFlags.Check)
 	if err != nil {
 		return filter, err
 	}
-	if err := config.FirstError(func() error { return c.officeFlags.validate(p.env) }, c.TopicsFlags.Check); err != nil {
-		return filter, err
-	}
-	if err := c.takes(c.State); err != nil {
-		return filter, err
-	}
 	if c.target() == "" {
-		return filter, config.Usagef("--backfill-topic is empty: there is nothing to replay to but --lane live")
+		return filter, config.Usagef("--backfill-topic is empty: there is nothing to replay to " +
+			"but --lane live")
 	}
 	return filter, c.confirmFlags.validate(p)
 }
@@ -88,15 +81,39 @@ func idsOf(texts []string) (map[deadletter.ID]bool, error) {
 	return ids, nil
 }
 
-// takes reports whether letters of that state may be taken: parked ones, which came back from every replay, only by --parked.
-func (f *filterFlags) takes(state string) error {
-	if state == deadletter.Parked.String() && !f.Parked {
-		return config.Usagef("--state parked needs --parked: these letters came back from every replay")
+// chosen is the filter that replay and discard have, if all checks pass. Parked letters, which came
+// back from every replay, are only taken by --parked.
+func (f *filterFlags) chosen(ids []string, state string, checks ...func() error) (deadletter.Filter,
+	error) {
+	filter, err := f.filter(time.Now())
+	if err == nil {
+		filter.IDs, err = idsOf(ids)
 	}
-	return nil
+	if err == nil {
+		err = config.FirstError(checks...)
+	}
+	if err == nil && state == deadletter.Parked.String() && !f.Parked {
+		err = config.Usagef("--state parked needs --parked: these letters came back from every " +
+			"replay")
+	}
+	return filter, err
 }
 
-// unresolvedStates are those of the letters that replay and discard take: state is open, parked or all.
+// choose reads the topic and returns the letters to take, and how many may be resolved unseen.
+func (d *deadLetters) choose(
+	ctx context.Context, fold *deadletter.Index, filter deadletter.Filter,
+	states []deadletter.State,
+) (found []deadletter.Entry, unknown int, err error) {
+	if err := d.Find(ctx, fold); err != nil {
+		return nil, 0, plainly(ctx, err)
+	}
+	d.warn()
+	found, unknown = d.Known(fold.Find(states...), filter.IDs)
+	return found, unknown, nil
+}
+
+// unresolvedStates are those of the letters that replay and discard take: state is open, parked or
+// all.
 func unresolvedStates(state string, parked bool) (states []deadletter.State) {
 	if state != deadletter.Parked.String() {
 		states = append(states, deadletter.Open)
@@ -124,16 +141,16 @@ func (c *lettersReplayCommand) run(ctx context.Context, p *process) error {
 	}
 	fold := deadletter.NewIndex(c.MaxReplays, filter)
 	fold.Judge(time.Now())
-	if err := d.Find(ctx, fold); err != nil {
-		return plainly(ctx, err)
+	found, unknown, err := d.choose(ctx, fold, filter, unresolvedStates(c.State, c.Parked))
+	if err != nil {
+		return err
 	}
-	d.warn()
-	found, unknown := d.Known(fold.Find(unresolvedStates(c.State, c.Parked)...), filter.IDs)
 	plan := deadletter.PlanOf(found, c.limit())
 	r := replayReport{
 		To: c.target(), DryRun: c.DryRun, Letters: plan.Letters(), Conversations: len(plan.Events),
-		StillOpen: stillOpen{Invalid: plan.Obstacles[deadletter.Invalid], ValueOmitted: plan.Obstacles[deadletter.Omitted]},
-		Unread:    unknown,
+		StillOpen: stillOpen{Invalid: plan.Obstacles[deadletter.Invalid],
+			ValueOmitted: plan.Obstacles[deadletter.Omitted]},
+		Unread: unknown,
 	}
 	if !c.Parked {
 		r.Parked = len(fold.Find(deadletter.Parked))
@@ -156,14 +173,16 @@ func (c *lettersReplayCommand) run(ctx context.Context, p *process) error {
 	}
 	all := plan.Letters()
 	if !c.Yes {
-		still, err := d.still(ctx, deadletter.NewIndex(c.MaxReplays, filter), plan.All(), filter.IDs)
+		still, err := d.still(ctx, deadletter.NewIndex(c.MaxReplays, filter), plan.All(),
+			filter.IDs)
 		if err != nil {
 			return plainly(ctx, err)
 		}
 		plan = deadletter.PlanOf(still, 0)
 	}
 	progress := terminal.NewWorkProgress(p.stderr, "replayed", plan.Letters())
-	done, err := d.Replay(ctx, plan, time.Now, d.kafka.Publisher(c.target()), d.kafka.Publisher(c.DeadLetterTopic), progress.Show)
+	done, err := d.Replay(ctx, plan, time.Now, d.kafka.Publisher(c.target()),
+		d.kafka.Publisher(c.DeadLetterTopic), progress.Show)
 	progress.End()
 	done.Gone += all - plan.Letters()
 	r.did(done)
@@ -171,8 +190,10 @@ func (c *lettersReplayCommand) run(ctx context.Context, p *process) error {
 		"may have been published and would be replayed once more, which is harmless")))
 }
 
-// still returns those of the letters that are as they were found: somebody may have thought over the question for long, and others have worked on.
-func (d *deadLetters) still(ctx context.Context, fold *deadletter.Index, found []deadletter.Entry, named map[deadletter.ID]bool) ([]deadletter.Entry, error) {
+// still returns those of the letters that are as they were found: somebody may have thought over
+// the question for long, and others have worked on.
+func (d *deadLetters) still(ctx context.Context, fold *deadletter.Index, found []deadletter.Entry,
+	named map[deadletter.ID]bool) ([]deadletter.Entry, error) {
 	if err := d.Find(ctx, fold); err != nil {
 		return nil, err
 	}
@@ -180,7 +201,8 @@ func (d *deadLetters) still(ctx context.Context, fold *deadletter.Index, found [
 	return still, nil
 }
 
-// mayChange makes sure, before anything is done, that letters can be resolved, and that nothing will be lost by it.
+// mayChange makes sure, before anything is done, that letters can be resolved, and that nothing
+// will be lost by it.
 func (d *deadLetters) mayChange(ctx context.Context, topics ...string) error {
 	if err := admin.CheckWrite(ctx, d.kafka, topics...); err != nil {
 		return plainly(ctx, err)
@@ -189,7 +211,8 @@ func (d *deadLetters) mayChange(ctx context.Context, topics ...string) error {
 }
 
 // explainIDs says of letters that were named why they are not taken.
-func (d *deadLetters) explainIDs(fold *deadletter.Index, filter deadletter.Filter, found []deadletter.Entry) {
+func (d *deadLetters) explainIDs(fold *deadletter.Index, filter deadletter.Filter,
+	found []deadletter.Entry) {
 	taken := map[deadletter.ID]bool{}
 	for _, l := range found {
 		taken[l.ID] = true
@@ -199,7 +222,9 @@ func (d *deadLetters) explainIDs(fold *deadletter.Index, filter deadletter.Filte
 	}) {
 		if taken[id] {
 			if d.CutShort(id) {
-				d.p.log.Warn().Str("letter", id.String()).Msg("taken, but it may be resolved already: its partition can't be read to its end")
+				d.p.log.Warn().Str("letter", id.String()).
+					Msg("taken, but it may be resolved already: its partition can't be read to " +
+						"its end")
 			}
 			continue
 		}
@@ -220,12 +245,14 @@ func (d *deadLetters) explainIDs(fold *deadletter.Index, filter deadletter.Filte
 	}
 }
 
-// endedEarly says how far a command came that did not come to its end, and what may be true of letters of which nobody knows; nil if it did.
+// endedEarly says how far a command came that did not come to its end, and what may be true of
+// letters of which nobody knows; nil if it did.
 func endedEarly(ctx context.Context, err error, done, of, unknown int, perhaps string) error {
 	if err == nil {
 		return nil
 	}
-	what := fmt.Sprintf("after %s of %s; the rest is as it was", format.Thousands(int64(done)), format.CountOf(int64(of), "letter"))
+	what := fmt.Sprintf("after %s of %s; the rest is as it was", format.Thousands(int64(done)),
+		format.CountOf(int64(of), "letter"))
 	if unknown > 0 {
 		what += fmt.Sprintf(", but %s %s", format.CountOf(int64(unknown), "letter"), perhaps)
 	}
@@ -271,7 +298,8 @@ func (r *replayReport) did(done deadletter.Done) {
 
 // what is the letters and where they go.
 func (r *replayReport) what() string {
-	return fmt.Sprintf("%s of %s to %s", format.CountOf(int64(r.Letters), "letter"), format.CountOf(int64(r.Conversations), "conversation"), r.To)
+	return fmt.Sprintf("%s of %s to %s", format.CountOf(int64(r.Letters), "letter"),
+		format.CountOf(int64(r.Conversations), "conversation"), r.To)
 }
 
 func (r *replayReport) question() string {
@@ -302,11 +330,14 @@ func parkedNote(n int) string {
 }
 
 func goneNote(n int) string {
-	return format.Thousands(int64(n)) + " left alone: resolved by another command meanwhile, or deleted"
+	return format.Thousands(int64(n)) +
+		" left alone: resolved by another command meanwhile, or deleted"
 }
 
 func unreadNote(n int) string {
-	return format.Thousands(int64(n)) + " left alone: their partition can't be read to its end, so they may be resolved; their IDs take them"
+	return format.Thousands(int64(n)) +
+		" left alone: their partition can't be read to its end, so they may be resolved; their " +
+		"IDs take them"
 }
 
 func (s stillOpen) reasons() (reasons []string) {
@@ -317,7 +348,8 @@ func (s stillOpen) reasons() (reasons []string) {
 		{s.Invalid, "can't: the record is no event"},
 		{s.ValueOmitted, "can't: the value was left out as too large or damaged"},
 		{s.TooLarge, "can't: the topic refuses the record as too large"},
-		{s.Refused, "can't: the topic refuses the record, because it is compacted and the record has no key, or for its time"},
+		{s.Refused, "can't: the topic refuses the record, because it is compacted and the record " +
+			"has no key, or for its time"},
 	} {
 		if r.n > 0 {
 			reasons = append(reasons, format.Thousands(int64(r.n))+" "+r.why)
@@ -339,7 +371,8 @@ func (r *replayReport) end(p *process, asJSON bool, failed error) error {
 		if n == 1 {
 			verb = " stays open: "
 		}
-		return &rejectedError{format.Count(n, "letter") + verb + strings.Join(r.StillOpen.reasons(), "; ")}
+		return &rejectedError{format.Count(n, "letter") + verb + strings.Join(r.StillOpen.reasons(),
+			"; ")}
 	}
 	return nil
 }

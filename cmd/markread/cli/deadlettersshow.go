@@ -44,7 +44,8 @@ func (c *lettersShowCommand) run(ctx context.Context, p *process) error {
 	case c.Event && c.JSON:
 		return config.Usagef("--event and --json exclude each other")
 	}
-	if err := config.FirstError(func() error { return c.officeFlags.validate(p.env) }, c.DeadLetterFlag.Check); err != nil {
+	if err := config.FirstError(func() error { return c.officeFlags.validate(p.env) },
+		c.DeadLetterFlag.Check); err != nil {
 		return err
 	}
 	d, err := c.open(ctx, p, c.DeadLetterTopic)
@@ -69,25 +70,30 @@ func (c *lettersShowCommand) run(ctx context.Context, p *process) error {
 // printEvent prints a letter's event to be mended.
 func (p *process) printEvent(view *deadletter.View) error {
 	if view.Omitted != "" {
-		return fmt.Errorf("letter %s has no event: its value of %s bytes was left out, because it was too large or damaged; its origin is %s",
+		return fmt.Errorf("letter %s has no event: its value of %s bytes was left out, because "+
+			"it was too large or damaged; its origin is %s",
 			view.ID, shownText(view.Omitted), originOf(view))
 	}
 	if view.Record.Value == nil {
-		return fmt.Errorf("letter %s has no event: its value is null; its origin is %s", view.ID, originOf(view))
+		return fmt.Errorf("letter %s has no event: its value is null; its origin is %s", view.ID,
+			originOf(view))
 	}
 	line, form := view.Editable()
 	if form == deadletter.Raw {
 		line = bytes.TrimSpace([]byte(format.Plain(line)))
 		if len(line) == 0 { // emit would find no line at all, and that nothing was wrong
-			return fmt.Errorf("letter %s has no event: its value is empty; its origin is %s", view.ID, originOf(view))
+			return fmt.Errorf("letter %s has no event: its value is empty; its origin is %s",
+				view.ID, originOf(view))
 		}
-		p.log.Warn().Str("letter", view.ID.String()).Msg("the value is no JSON object; this is what is there, on one line")
+		p.log.Warn().Str("letter", view.ID.String()).
+			Msg("the value is no JSON object; this is what is there, on one line")
 	}
 	if _, err := p.stdout.Write(append(line, '\n')); err != nil {
 		return err
 	}
 	if form == deadletter.Timeless {
-		return &rejectedError{fmt.Sprintf("letter %s does not say when the user read: put a MsgReadTime (seconds since 1970) in place of \"unknown\", or emit refuses it",
+		return &rejectedError{fmt.Sprintf("letter %s does not say when the user read: put a "+
+			"MsgReadTime (seconds since 1970) in place of \"unknown\", or emit refuses it",
 			view.ID)}
 	}
 	return nil
@@ -113,16 +119,19 @@ func printLetter(w io.Writer, v *deadletter.View, now time.Time) error {
 	if v.Code != "" {
 		t.Line("  code", shownText(v.Code))
 	}
-	for _, l := range []struct{ name, text string }{{"  meaning", text.meaning}, {"  do", text.remedy}, {"  message", shownText(v.Message)}} {
+	for _, l := range []struct{ name, text string }{{"  meaning", text.meaning},
+		{"  do", text.remedy}, {"  message", shownText(v.Message)}} {
 		if l.text != "" {
 			t.Line(l.name, l.text)
 		}
 	}
-	t.Line("  failed", format.TimeAgo(v.FailedAt, now)+", after "+format.Count(v.Attempts, "counted attempt"))
+	t.Line("  failed",
+		format.TimeAgo(v.FailedAt, now)+", after "+format.Count(v.Attempts, "counted attempt"))
 	t.Line("  reader", account(v.Report))
 	t.Line("  peer", account(v.Peer))
 	if v.ReadTime != nil {
-		t.Line("  read up to", fmt.Sprintf("%d (%s)", *v.ReadTime, format.Time(time.Unix(*v.ReadTime, 0))))
+		t.Line("  read up to",
+			fmt.Sprintf("%d (%s)", *v.ReadTime, format.Time(time.Unix(*v.ReadTime, 0))))
 	}
 	if v.EventTime != nil {
 		t.Line("  event time", format.TimeAgo(*v.EventTime, now))
@@ -134,13 +143,15 @@ func printLetter(w io.Writer, v *deadletter.View, now time.Time) error {
 	t.Line("  replayed", format.Count(v.Replays, "time"))
 	t.Line("  key", shownBytes(v.Record.Key, maxShownText))
 	if v.Omitted != "" {
-		t.Line("  value", fmt.Sprintf("left out: its %s bytes were too large or damaged, so it can't be replayed", shownText(v.Omitted)))
+		t.Line("  value", fmt.Sprintf("left out: its %s bytes were too large or damaged, so it "+
+			"can't be replayed", shownText(v.Omitted)))
 	} else {
 		t.Line("  value", shownBytes(v.Record.Value, maxShownValue))
 	}
 	headers := v.Record.OwnHeaders()
 	for _, h := range headers[:min(len(headers), maxShownHeaders)] {
-		t.Line("  header", shownBytes([]byte(h.Key), maxShownText)+" = "+shownBytes(h.Value, maxShownText))
+		t.Line("  header",
+			shownBytes([]byte(h.Key), maxShownText)+" = "+shownBytes(h.Value, maxShownText))
 	}
 	if more := len(headers) - maxShownHeaders; more > 0 {
 		t.Line("  header", fmt.Sprintf("… and %d more, which --json shows", more))
@@ -153,7 +164,8 @@ func printLetter(w io.Writer, v *deadletter.View, now time.Time) error {
 		}
 	}
 	for _, o := range v.Others {
-		t.Line("  "+o.ID.String(), o.State.String(), shownText(o.Kind.Class), shownText(cmp.Or(o.Kind.Code, "-")), format.Time(o.FailedAt))
+		t.Line("  "+o.ID.String(), o.State.String(), shownText(o.Kind.Class),
+			shownText(cmp.Or(o.Kind.Code, "-")), format.Time(o.FailedAt))
 	}
 	return t.End()
 }
@@ -176,6 +188,7 @@ func originOf(v *deadletter.View) string {
 		}
 		return strconv.FormatInt(*n, 10)
 	}
-	return fmt.Sprintf("%s/%s at offset %s, by group %s, lane %s", shownText(cmp.Or(v.Origin.Topic, "?")), n(v.Origin.Partition), n(v.Origin.Offset),
+	return fmt.Sprintf("%s/%s at offset %s, by group %s, lane %s",
+		shownText(cmp.Or(v.Origin.Topic, "?")), n(v.Origin.Partition), n(v.Origin.Offset),
 		shownText(cmp.Or(v.Origin.Group, "?")), shownText(cmp.Or(v.Lane, "?")))
 }

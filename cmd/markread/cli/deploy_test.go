@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"io/fs"
 	"net"
@@ -20,7 +19,6 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
-	"go.yaml.in/yaml/v3"
 
 	"markread/cmd/markread/app"
 	"markread/cmd/markread/cli/clitest"
@@ -28,8 +26,8 @@ import (
 	"markread/worker/console"
 )
 
-// The files below deploy are held against the program here: what they set exists and is accepted, and what they know of its times, ports and
-// paths is so. deploy/check asks the tools that will read them.
+// The files below deploy are held against the program here: what they set exists and is accepted, and what they know of
+// its times, ports and paths is so. deploy/check asks the tools that will read them.
 
 const (
 	envFile   = "markread.env"
@@ -40,57 +38,19 @@ const (
 	imageFile = "Dockerfile"
 )
 
-// deployed is a file below deploy.
-func deployed(t *testing.T, name string) string {
-	t.Helper()
-	b, err := os.ReadFile(filepath.Join(repository, "deploy", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
-}
-
-// decoded is a YAML file below deploy. It goes through JSON, whose fields are found in any case.
-func decoded[T any](t *testing.T, name string) (v T) {
-	t.Helper()
-	var tree any
-	err := yaml.Unmarshal([]byte(deployed(t, name)), &tree)
-	if err == nil {
-		var text []byte
-		if text, err = json.Marshal(tree); err == nil {
-			err = json.Unmarshal(text, &v)
-		}
-	}
-	if err != nil {
-		t.Fatalf("%s: %v", name, err)
-	}
-	return v
-}
-
-// settings are the lines of an environment file: those that are set, and those that are commented out, a name and a value each.
-func settings(t *testing.T, name string) (set, commented []string) {
-	t.Helper()
-	for i, line := range strings.Split(deployed(t, name), "\n") {
-		switch {
-		case line == "" || strings.HasPrefix(line, "# "):
-		case !regexp.MustCompile(`^#?MARKREAD_[A-Z_]+=[^"' ]*$`).MatchString(line): // each of its readers takes quotes and blanks another way
-			t.Errorf("%s:%d: %q is neither a comment nor a plain setting", name, i+1, line)
-		case line[0] == '#':
-			commented = append(commented, line[1:])
-		default:
-			set = append(set, line)
-		}
-	}
-	return set, commented
-}
-
-// accepted checks that run starts with an environment, but for the secrets' files, which are not here.
+// accepted checks that run starts with an environment, but for the files of secrets and authorities, which are not
+// here.
 func accepted(t *testing.T, where string, env []string) *runCommand {
 	t.Helper()
 	env = slices.Clone(env)
 	for i, pair := range env {
-		if name, _, _ := strings.Cut(pair, "="); strings.HasSuffix(name, "_FILE") {
+		switch name, _, _ := strings.Cut(pair, "="); {
+		case strings.HasSuffix(name, "_FILE"):
 			env[i] = name + "=" + clitest.File(t, "secret")
+		case name == "MARKREAD_TLS_CA":
+			server := httptest.NewTLSServer(nil)
+			server.Close()
+			env[i] = name + "=" + clitest.File(t, pemOf(server.Certificate()))
 		}
 	}
 	p := &process{env: config.NewEnvironment(env)}
@@ -176,17 +136,18 @@ func TestDeployVariables(t *testing.T) {
 		t.Fatal(err)
 	}
 	known := config.Variables(parser.Model)
-	err = fs.WalkDir(os.DirFS(filepath.Join(repository, "deploy")), ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		for _, m := range regexp.MustCompile(`MARKREAD_[A-Z_]*[A-Z]`).FindAllString(deployed(t, name), -1) {
-			if !known[m] {
-				t.Errorf("deploy/%s mentions %s, which nothing reads", name, m)
+	err = fs.WalkDir(os.DirFS(filepath.Join(repository, "deploy")), ".",
+		func(name string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
 			}
-		}
-		return nil
-	})
+			for _, m := range regexp.MustCompile(`MARKREAD_[A-Z_]*[A-Z]`).FindAllString(deployed(t, name), -1) {
+				if !known[m] {
+					t.Errorf("deploy/%s mentions %s, which nothing reads", name, m)
+				}
+			}
+			return nil
+		})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,18 +192,6 @@ type probe struct {
 	HTTPGet struct{ Path string }
 }
 
-// unit are the settings of the systemd unit, in the order of the file.
-func unit(t *testing.T) map[string][]string {
-	t.Helper()
-	all := map[string][]string{}
-	for line := range strings.Lines(deployed(t, unitFile)) {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok && name[0] != '#' {
-			all[name] = append(all[name], value)
-		}
-	}
-	return all
-}
-
 // defaults are those of run.
 func defaults(t *testing.T) *runCommand {
 	t.Helper()
@@ -263,16 +212,19 @@ func TestDeployConfigurations(t *testing.T) {
 			env = append(env, k+"="+v)
 		}
 		c := accepted(t, composing+", "+name, env)
-		if c.IMAppID != app.LocalAppID || s.Environment[config.IMKey] != app.LocalKey || !strings.Contains(deployed(t, composing), "Bearer "+s.Environment[config.AdminToken]+"'") {
+		if c.IMAppID != app.LocalAppID || s.Environment[config.IMKey] != app.LocalKey ||
+			!strings.Contains(deployed(t, composing), "Bearer "+s.Environment[config.AdminToken]+"'") {
 			t.Errorf("%s, %s: app, key or token is not that of the sandbox, or of the example", composing, name)
 		}
 	}
 	if workers != 2 {
 		t.Errorf("%s has %d workers", composing, workers)
 	}
-	if kafka := regexp.MustCompile(`<kafka.version>(.*)</kafka.version>`).FindStringSubmatch(deployed(t, "kafka/pom.xml")); kafka == nil {
+	if kafka := regexp.MustCompile(`<kafka.version>(.*)</kafka.version>`).
+		FindStringSubmatch(deployed(t, "kafka/pom.xml")); kafka == nil {
 		t.Error("kafka/pom.xml has no version")
-	} else if image := "apache/kafka:" + kafka[1]; compose.Services["kafka"].Image != image || compose.Services["traffic"].Image != image {
+	} else if image := "apache/kafka:" + kafka[1]; compose.Services["kafka"].Image != image ||
+		compose.Services["traffic"].Image != image {
 		t.Errorf("%s: Kafka's image is not %s, that of kafka/pom.xml", composing, image)
 	}
 
@@ -296,7 +248,8 @@ func TestDeployConfigurations(t *testing.T) {
 		t.Error("a file that is mounted by subPath does not follow a rotated secret")
 	}
 	if pod.Volumes[0].Secret.SecretName != secret.Metadata.Name {
-		t.Errorf("%s mounts the secret %s; the example is %s", podsFile, pod.Volumes[0].Secret.SecretName, secret.Metadata.Name)
+		t.Errorf("%s mounts the secret %s; the example is %s", podsFile, pod.Volumes[0].Secret.SecretName,
+			secret.Metadata.Name)
 	}
 	for _, pair := range slices.Concat(set, commented) {
 		if name, value, _ := strings.Cut(pair, "="); strings.HasSuffix(name, "_FILE") {
@@ -305,7 +258,8 @@ func TestDeployConfigurations(t *testing.T) {
 			}
 		}
 	}
-	if g := kustomization.ConfigMapGenerator[0]; g.Name != container.EnvFrom[0].ConfigMapRef.Name || "kubernetes/"+g.Envs[0] != podsEnv {
+	if g := kustomization.ConfigMapGenerator[0]; g.Name != container.EnvFrom[0].ConfigMapRef.Name ||
+		"kubernetes/"+g.Envs[0] != podsEnv {
 		t.Errorf("kustomization.yaml makes %+v, which is not what the pods use", g)
 	}
 }
@@ -334,14 +288,16 @@ func TestDeployStopTimes(t *testing.T) {
 func TestDeployAdminServer(t *testing.T) {
 	pods := decoded[podFile](t, podsFile).Spec.Template
 	container := pods.Spec.Containers[0]
-	server, err := console.New(console.Options{Addr: "127.0.0.1:0", Source: &held{unready: true}, Gatherer: prometheus.NewRegistry(), Log: zerolog.Nop()})
+	server, err := console.New(console.Options{Addr: "127.0.0.1:0", Source: &held{unready: true},
+		Gatherer: prometheus.NewRegistry(), Log: zerolog.Nop()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range []struct {
 		path   string
 		status int // of a worker that turns, but is no member
-	}{{container.StartupProbe.HTTPGet.Path, 200}, {container.LivenessProbe.HTTPGet.Path, 200}, {container.ReadinessProbe.HTTPGet.Path, 503}} {
+	}{{container.StartupProbe.HTTPGet.Path, 200}, {container.LivenessProbe.HTTPGet.Path, 200},
+		{container.ReadinessProbe.HTTPGet.Path, 503}} {
 		answer := httptest.NewRecorder()
 		server.Handler().ServeHTTP(answer, httptest.NewRequest("GET", "http://10.0.0.7:8780"+p.path, nil))
 		if answer.Code != p.status {
@@ -359,7 +315,8 @@ func TestDeployAdminServer(t *testing.T) {
 		imageFile:              regexp.MustCompile(`(?m)^EXPOSE (.*)$`).FindStringSubmatch(deployed(t, imageFile))[1],
 	}
 	for _, name := range []string{"kubernetes/service.yaml", "kubernetes/networkpolicy.yaml"} {
-		got[name] = regexp.MustCompile(`\bport: (\d+)`).FindStringSubmatch(deployed(t, name))[1] // the first: what comes in
+		// the first: what comes in
+		got[name] = regexp.MustCompile(`\bport: (\d+)`).FindStringSubmatch(deployed(t, name))[1]
 	}
 	set, _ := settings(t, podsEnv)
 	_, got[podsEnv], _ = net.SplitHostPort(accepted(t, podsEnv, set).Admin.AdminAddr)
@@ -376,14 +333,17 @@ func TestDeployAdminServer(t *testing.T) {
 	}
 }
 
-// The image's user is the pods'; the memory that Go may use is below the limit; the image is built with a Go that go.mod allows.
+// The image's user is the pods'; the memory that Go may use is below the limit; the image is built with a Go that
+// go.mod allows.
 func TestDeployNumbers(t *testing.T) {
 	pods := decoded[podFile](t, podsFile).Spec.Template.Spec
 	image := deployed(t, imageFile)
-	if user := fmt.Sprintf("\nUSER %d:%d\n", pods.SecurityContext.RunAsUser, pods.SecurityContext.FSGroup); !strings.Contains(image, user) {
+	if user := fmt.Sprintf("\nUSER %d:%d\n", pods.SecurityContext.RunAsUser,
+		pods.SecurityContext.FSGroup); !strings.Contains(image, user) {
 		t.Errorf("%s has no %q", imageFile, user)
 	}
-	memory := map[string][2]string{podsFile: {"", pods.Containers[0].Resources.Limits.Memory}, unitFile: {"", unit(t)["MemoryMax"][0]}}
+	memory := map[string][2]string{podsFile: {"", pods.Containers[0].Resources.Limits.Memory},
+		unitFile: {"", unit(t)["MemoryMax"][0]}}
 	for _, e := range pods.Containers[0].Env {
 		if e.Name == "GOMEMLIMIT" {
 			memory[podsFile] = [2]string{e.Value, memory[podsFile][1]}

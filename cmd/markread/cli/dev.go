@@ -36,7 +36,8 @@ who send each other messages and read them.
 const maxTraffic = 10_000
 
 func (c *devCommand) validate(env config.Environment) error {
-	for _, a := range []struct{ flag, addr string }{{"--kafka-addr", c.KafkaAddr}, {"--im-addr", c.IMAddr}} {
+	for _, a := range []struct{ flag, addr string }{{"--kafka-addr", c.KafkaAddr},
+		{"--im-addr", c.IMAddr}} {
 		if _, _, err := config.SplitAddr(a.addr); err != nil {
 			return config.Usagef("%s: %v", a.flag, err)
 		}
@@ -59,13 +60,16 @@ func (c *devCommand) run(ctx context.Context, p *process) error {
 		return err
 	}
 	p.beginService(c.Log)
-	p.takeStandardLog(nil) // the local key opens nothing
 	worker := c.Options(app.DevIMTimeout, p.log)
 	worker.Version, worker.Commit = build()
 	return app.Dev(ctx, app.DevOptions{
-		KafkaAddr: c.KafkaAddr, IMAddr: c.IMAddr, AdminAddr: c.Admin.AdminAddr, AdminToken: token, DataDir: c.DataDir, Traffic: c.Traffic,
-		Worker:  worker,
-		Started: func(kafkaAddr, imAddr, adminAddr string) { c.summary(p, kafkaAddr, imAddr, adminAddr) },
+		KafkaAddr: c.KafkaAddr, IMAddr: c.IMAddr, AdminAddr: c.Admin.AdminAddr, AdminToken: token,
+		DataDir: c.DataDir, Traffic: c.Traffic,
+		Worker: worker,
+		Started: func(kafkaAddr, imAddr,
+			adminAddr string) {
+			c.summary(p, kafkaAddr, imAddr, adminAddr)
+		},
 	})
 }
 
@@ -79,26 +83,36 @@ func (c *devCommand) summary(p *process, kafkaAddr, imAddr, adminAddr string) {
 	if c.Traffic > 0 {
 		sample = fmt.Sprintf("%d events a second by %d users", c.Traffic, app.TrafficUsers)
 	}
-	look := fmt.Sprintf("http://%s/sandbox/read-time?report=%s&peer=%s", imAddr, app.DevReader, app.DevSender)
+	look := fmt.Sprintf("http://%s/sandbox/read-time?report=%s&peer=%s", imAddr, app.DevReader,
+		app.DevSender)
 	program := programName()
 	t := tabwriter.NewWriter(p.stdout, 0, 0, 3, ' ', 0)
 	fmt.Fprintf(t, "\nmarkread dev: all of it runs on this machine. Ctrl-C stops it.\n\n")
-	fmt.Fprintf(t, "  console\thttp://%s/\tstate of the worker; also /metrics, /api/state\n", adminAddr)
-	fmt.Fprintf(t, "  IM server\thttp://%s/sandbox\tlocal, app %d, %s\n", imAddr, app.LocalAppID, format.Rate(app.VendorRate))
+	fmt.Fprintf(t, "  console\thttp://%s/\tstate of the worker; also /metrics, /api/state\n",
+		adminAddr)
+	fmt.Fprintf(t, "  IM server\thttp://%s/sandbox\tlocal, app %d, %s\n", imAddr, app.LocalAppID,
+		format.Rate(app.VendorRate))
 	fmt.Fprintf(t, "  Kafka\t%s\tembedded, %s\n", kafkaAddr, data)
 	fmt.Fprintf(t, "  traffic\t%s\n", sample)
 	_ = t.Flush()
-	fmt.Fprintf(p.stdout, "\nTry, in another terminal (%s has sent %s %d messages):\n\n", app.DevSender, app.DevReader, app.DevMessages)
+	fmt.Fprintf(p.stdout, "\nTry, in another terminal (%s has sent %s %d messages):\n\n",
+		app.DevSender, app.DevReader, app.DevMessages)
 	t = tabwriter.NewWriter(p.stdout, 0, 0, 3, ' ', 0)
 	fmt.Fprintf(t, "  unread?\tcurl -s '%s'\n", look)
-	fmt.Fprintf(t, "  read them\t%s emit --brokers %s --report %s --peer %s\n", program, kafkaAddr, app.DevReader, app.DevSender)
+	fmt.Fprintf(t, "  read them\t%s emit --brokers %s --report %s --peer %s\n", program, kafkaAddr,
+		app.DevReader, app.DevSender)
 	fmt.Fprintf(t, "  unread now?\tthe first line again\n")
-	fmt.Fprintf(t, "  in bulk\tprintf 'Report_Account,Peer_Account\\n%s,%s\\n' | %s backfill --brokers %s --read-time now -\n", app.DevReader, app.DevSender, program, kafkaAddr)
-	fmt.Fprintf(t, "  one call\tenv -u MARKREAD_IM_KEY_FILE MARKREAD_IM_KEY=%s %s call --im-url http://%s --im-app-id %d --report %s --peer %s\n",
+	fmt.Fprintf(t, "  in bulk\tprintf 'Report_Account,Peer_Account\\n%s,%s\\n' | %s backfill "+
+		"--brokers %s --read-time now -\n", app.DevReader, app.DevSender, program, kafkaAddr)
+	fmt.Fprintf(t, "  one call\tenv -u MARKREAD_IM_KEY_FILE MARKREAD_IM_KEY=%s %s call --im-url "+
+		"http://%s --im-app-id %d --report %s --peer %s\n",
 		app.LocalKey, program, imAddr, app.LocalAppID, app.DevReader, app.DevSender)
-	fmt.Fprintf(t, "  an outage\tcurl -s -X PUT http://%s/sandbox/faults -d '{\"rules\":[{\"kind\":\"status\",\"status\":502,\"for\":\"1m\"}]}'\n", imAddr)
-	fmt.Fprintf(t, "  a failure\t%s emit --brokers %s --report nobody --peer %s, and then %s dead-letters ls --brokers %s\n", program, kafkaAddr, app.DevSender, program, kafkaAddr)
-	fmt.Fprintf(t, "  how is it?\t%s status --brokers %s --admin-url http://%s\n", program, kafkaAddr, adminAddr)
+	fmt.Fprintf(t, "  an outage\tcurl -s -X PUT http://%s/sandbox/faults -d "+
+		"'{\"rules\":[{\"kind\":\"status\",\"status\":502,\"for\":\"1m\"}]}'\n", imAddr)
+	fmt.Fprintf(t, "  a failure\t%s emit --brokers %s --report nobody --peer %s, and then %s "+
+		"dead-letters ls --brokers %s\n", program, kafkaAddr, app.DevSender, program, kafkaAddr)
+	fmt.Fprintf(t, "  how is it?\t%s status --brokers %s --admin-url http://%s\n", program,
+		kafkaAddr, adminAddr)
 	flag := adminURL(adminAddr)
 	fmt.Fprintf(t, "  hold it\t%s pause%s\n", program, flag)
 	fmt.Fprintf(t, "  go on\t%s resume%s\n\n", program, flag)

@@ -23,8 +23,10 @@ func TestDev(t *testing.T) {
 	clitest.NoLeaks(t)
 	dir := t.TempDir()
 	start := func(traffic string) (*clitest.Running, string, string, string) {
-		r := begin(t, nil, "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--data-dir", dir, "--traffic", traffic)
-		return r, r.Found(t, `Kafka +(127\S+)`), r.Found(t, `IM server +http://(127[^/ ]+)/`), r.Found(t, `console +http://(127[^/ ]+)/`)
+		r := begin(t, nil, "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0", "--admin-addr",
+			"127.0.0.1:0", "--data-dir", dir, "--traffic", traffic)
+		return r, r.Found(t, `Kafka +(127\S+)`), r.Found(t, `IM server +http://(127[^/ ]+)/`),
+			r.Found(t, `console +http://(127[^/ ]+)/`)
 	}
 	r, kafka, im, admin := start("50")
 
@@ -36,7 +38,8 @@ func TestDev(t *testing.T) {
 	if e.Status != ExitOK || e.Stdout != "published 1 event to mark-read\n" {
 		t.Fatalf("emit: %+v", e)
 	}
-	clitest.Until(t, "the unread count to become 0", func() bool { return strings.Contains(clitest.Fetch(t, look), `"unread":0`) })
+	clitest.Until(t, "the unread count to become 0",
+		func() bool { return strings.Contains(clitest.Fetch(t, look), `"unread":0`) })
 
 	bulk := r.Found(t, `printf .* (backfill --brokers .*)\n`)
 	b := try(t, nil, "Report_Account,Peer_Account\nalice,bob\n", strings.Fields(bulk)...)
@@ -44,21 +47,25 @@ func TestDev(t *testing.T) {
 		t.Errorf("%s: %+v", bulk, b)
 	}
 
-	e = try(t, nil, "{\"Report_Account\":\"carol\",\"Peer_Account\":\"bob\",\"MsgReadTime\":1700000000}\nnonsense\n", "emit", "--brokers", kafka)
+	e = try(t, nil, "{\"Report_Account\":\"carol\",\"Peer_Account\":\"bob\",\"MsgReadTime\":1700000000}\nnonsense\n",
+		"emit", "--brokers", kafka)
 	if e.Status != ExitRejected || e.Stdout != "published 1 event to mark-read, rejected 1 line\n" {
 		t.Errorf("emit of lines: %+v", e)
 	}
 	carol := "http://" + im + "/sandbox/read-time?report=carol&peer=bob"
-	clitest.Until(t, "the line's event to be applied", func() bool { return strings.Contains(clitest.Fetch(t, carol), `"read_time":1700000000`) })
+	clitest.Until(t, "the line's event to be applied",
+		func() bool { return strings.Contains(clitest.Fetch(t, carol), `"read_time":1700000000`) })
 
-	call := try(t, []string{"MARKREAD_IM_KEY=" + app.LocalKey}, "", "call", "--im-url", "http://"+im, "--im-app-id", "1400000000", "--report", "dave", "--peer", "bob")
+	call := try(t, []string{"MARKREAD_IM_KEY=" + app.LocalKey}, "", "call", "--im-url", "http://"+im, "--im-app-id",
+		"1400000000", "--report", "dave", "--peer", "bob")
 	if call.Status != ExitOK {
 		t.Errorf("call: %+v", call)
 	}
 
 	// The suggested call works as it is, also where another app's key is exported.
 	line := r.Found(t, `one call +(env .*)`)
-	if words := strings.Fields(line); !strings.HasPrefix(line, "env -u MARKREAD_IM_KEY_FILE MARKREAD_IM_KEY="+app.LocalKey+" ") || !slices.Contains(words, "call") {
+	if words := strings.Fields(line); !strings.HasPrefix(line,
+		"env -u MARKREAD_IM_KEY_FILE MARKREAD_IM_KEY="+app.LocalKey+" ") || !slices.Contains(words, "call") {
 		t.Errorf("the suggested call: %s", line)
 	} else if call := try(t, words[3:4], "", words[slices.Index(words, "call"):]...); call.Status != ExitOK {
 		t.Errorf("the suggested call: %+v", call)
@@ -75,7 +82,8 @@ func TestDev(t *testing.T) {
 	if s := state(); !s.Ready || s.Quota.Rate != 200 || len(s.Held) != 0 || len(s.Partitions) != 24 {
 		t.Errorf("state: %+v", s)
 	}
-	for path, want := range map[string]string{"/": "<h1>markread</h1>", "/healthz": "ok", "/readyz": `{"ready":true,"held":[]}`} {
+	for path, want := range map[string]string{"/": "<h1>markread</h1>", "/healthz": "ok",
+		"/readyz": `{"ready":true,"held":[]}`} {
 		if got := clitest.Fetch(t, "http://"+admin+path); !strings.Contains(got, want) {
 			t.Errorf("%s: %s", path, got)
 		}
@@ -105,19 +113,23 @@ func TestDev(t *testing.T) {
 	}
 }
 
-// The commands that hold the worker and let it go on work as the summary tells them, also when the admin server has a token.
+// The commands that hold the worker and let it go on work as the summary tells them, also when the admin server has a
+// token.
 func TestDevIsHeld(t *testing.T) {
 	clitest.NoLeaks(t)
 	env := []string{"MARKREAD_ADMIN_TOKEN=" + testToken}
-	r := begin(t, env, "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--traffic", "0")
+	r := begin(t, env, "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0",
+		"--traffic", "0")
 	kafka, look := r.Found(t, `Kafka +(127\S+)`), r.Found(t, `curl -s '(http[^']+read-time[^']+)'`)
-	pause, resume := strings.Fields(r.Found(t, `hold it +.*?(pause .*)`)), strings.Fields(r.Found(t, `go on +.*?(resume .*)`))
+	pause, resume := strings.Fields(r.Found(t, `hold it +.*?(pause .*)`)),
+		strings.Fields(r.Found(t, `go on +.*?(resume .*)`))
 	readyz := r.Found(t, `console +(http://127[^/ ]+/)`) + "readyz"
 
 	if p := try(t, nil, "", pause...); p.Status != ExitFailed || strings.Contains(clitest.Fetch(t, readyz), "paused") {
 		t.Errorf("without the token: %+v", p)
 	}
-	if p := try(t, env, "", pause...); p.Status != ExitOK || !strings.HasPrefix(p.Stdout, "paused since ") || !strings.Contains(clitest.Fetch(t, readyz), `"reason":"paused"`) {
+	if p := try(t, env, "", pause...); p.Status != ExitOK || !strings.HasPrefix(p.Stdout, "paused since ") ||
+		!strings.Contains(clitest.Fetch(t, readyz), `"reason":"paused"`) {
 		t.Fatalf("pause: %+v", p)
 	}
 	if e := try(t, nil, "", "emit", "--brokers", kafka, "--report", "alice", "--peer", "bob"); e.Status != ExitOK {
@@ -126,10 +138,12 @@ func TestDevIsHeld(t *testing.T) {
 	if got := clitest.Fetch(t, look); !strings.Contains(got, `"unread":3`) {
 		t.Errorf("unread while it is paused: %s", got)
 	}
-	if p := try(t, env, "", resume...); p.Status != ExitOK || !strings.HasPrefix(p.Stdout, "no longer paused") || !strings.HasSuffix(p.Stdout, "; calls go on\n") {
+	if p := try(t, env, "", resume...); p.Status != ExitOK || !strings.HasPrefix(p.Stdout, "no longer paused") ||
+		!strings.HasSuffix(p.Stdout, "; calls go on\n") {
 		t.Fatalf("resume: %+v", p)
 	}
-	clitest.Until(t, "the unread count to become 0", func() bool { return strings.Contains(clitest.Fetch(t, look), `"unread":0`) })
+	clitest.Until(t, "the unread count to become 0",
+		func() bool { return strings.Contains(clitest.Fetch(t, look), `"unread":0`) })
 	if status := r.Stopped(); status != ExitOK || strings.Contains(r.Stderr.String(), testToken) {
 		t.Errorf("stop: %d\n%s", status, &r.Stderr)
 	}
@@ -149,13 +163,16 @@ func checkMetrics(t *testing.T, text string) {
 		}
 		return total
 	}
-	received, ends := sum("markread_events_received_total"), sum("markread_events_total")+sum("markread_backlog_events")+sum("markread_events_returned_total")
+	received, ends := sum("markread_events_received_total"),
+		sum("markread_events_total")+sum("markread_backlog_events")+sum("markread_events_returned_total")
 	if received == 0 || received != ends {
 		t.Errorf("received %v, outcomes and what waits %v", received, ends)
 	}
 	for _, name := range []string{
-		"markread_events_received_total", "markread_events_total", "markread_events_returned_total", "markread_backlog_events", "markread_backlog_conversations",
-		"markread_calls_total", "markread_call_duration_seconds", "markread_calls_in_flight", "markread_event_age_seconds", "markread_quota_limit",
+		"markread_events_received_total", "markread_events_total", "markread_events_returned_total",
+		"markread_backlog_events", "markread_backlog_conversations",
+		"markread_calls_total", "markread_call_duration_seconds", "markread_calls_in_flight",
+		"markread_event_age_seconds", "markread_quota_limit",
 		"markread_partition_lag", "markread_generations_total", "markread_build_info", "go_goroutines",
 	} {
 		if families[name] == nil {
@@ -182,7 +199,8 @@ func TestDevWithTakenPorts(t *testing.T) {
 			args = append(args, f, addr)
 		}
 		r := try(t, nil, "", args...)
-		if r.Status != ExitFailed || r.Stdout != "" || strings.Count(r.Stderr, "\n") != 1 || !strings.Contains(r.Stderr, flag+" "+l.Addr().String()) || !strings.Contains(r.Stderr, "taken") {
+		if r.Status != ExitFailed || r.Stdout != "" || strings.Count(r.Stderr, "\n") != 1 ||
+			!strings.Contains(r.Stderr, flag+" "+l.Addr().String()) || !strings.Contains(r.Stderr, "taken") {
 			t.Errorf("%s: %+v", flag, r)
 		}
 	}
@@ -194,23 +212,28 @@ func TestDevWithADataDirThatCantBeUsed(t *testing.T) {
 		"below a file": clitest.File(t, "") + "/data",
 		"a file":       clitest.File(t, ""),
 	} {
-		r := try(t, nil, "", "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--data-dir", dir)
-		if r.Status != ExitFailed || strings.Count(r.Stderr, "\n") != 1 || !strings.Contains(r.Stderr, "--data-dir "+dir+": ") || strings.Contains(r.Stderr, "--kafka-addr") ||
+		r := try(t, nil, "", "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0", "--admin-addr",
+			"127.0.0.1:0", "--data-dir", dir)
+		if r.Status != ExitFailed || strings.Count(r.Stderr, "\n") != 1 ||
+			!strings.Contains(r.Stderr, "--data-dir "+dir+": ") || strings.Contains(r.Stderr, "--kafka-addr") ||
 			r.Stdout != "" {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}
 }
 
-// One directory is one process's. It is free again when that process has ended, however it ended: no file says otherwise.
+// One directory is one process's. It is free again when that process has ended, however it ended: no file says
+// otherwise.
 func TestDataDirIsLocked(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new", "data")
 	release, err := app.OpenDataDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := try(t, nil, "", "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--data-dir", dir)
-	if runtime.GOOS == "linux" && (r.Status != ExitFailed || strings.Count(r.Stderr, "\n") != 1 || !strings.Contains(r.Stderr, "--data-dir "+dir) || !strings.Contains(r.Stderr, "another")) {
+	r := try(t, nil, "", "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0", "--admin-addr",
+		"127.0.0.1:0", "--data-dir", dir)
+	if runtime.GOOS == "linux" && (r.Status != ExitFailed || strings.Count(r.Stderr, "\n") != 1 ||
+		!strings.Contains(r.Stderr, "--data-dir "+dir) || !strings.Contains(r.Stderr, "another")) {
 		t.Errorf("%+v", r)
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
@@ -226,7 +249,8 @@ func TestDataDirIsLocked(t *testing.T) {
 
 func TestReachable(t *testing.T) {
 	for addr, want := range map[string]string{
-		"0.0.0.0:1": "127.0.0.1:1", "[::]:1": "127.0.0.1:1", "127.0.0.1:1": "127.0.0.1:1", "[::1]:1": "[::1]:1", "192.0.2.1:1": "192.0.2.1:1", "nonsense": "nonsense",
+		"0.0.0.0:1": "127.0.0.1:1", "[::]:1": "127.0.0.1:1", "127.0.0.1:1": "127.0.0.1:1", "[::1]:1": "[::1]:1",
+		"192.0.2.1:1": "192.0.2.1:1", "nonsense": "nonsense",
 	} {
 		if got := console.Reachable(addr); got != want {
 			t.Errorf("%s: %s", addr, got)
@@ -238,7 +262,8 @@ func TestSandboxCommand(t *testing.T) {
 	r := begin(t, nil, "sandbox", "--addr", "127.0.0.1:0", "--app-id", "77", "--rate", "1")
 	url := "http://" + r.Found(t, `http://(127[^/ ]+) `)
 	call := func(key string) clitest.Result {
-		return try(t, []string{"MARKREAD_IM_KEY=" + key}, "", "call", "--im-url", url, "--im-app-id", "77", "--report", "a", "--peer", "b")
+		return try(t, []string{"MARKREAD_IM_KEY=" + key}, "", "call", "--im-url", url, "--im-app-id", "77", "--report",
+			"a", "--peer", "b")
 	}
 	if key := r.Found(t, `(?m)^key +(.+)$`); key != app.LocalKey {
 		t.Errorf("the key that it plays is shown as %q", key)
@@ -253,7 +278,8 @@ func TestSandboxCommand(t *testing.T) {
 		t.Errorf("stop: %d", status)
 	}
 
-	r = begin(t, []string{"MARKREAD_IM_KEY=" + clitest.TestKey}, "sandbox", "--addr", "127.0.0.1:0", "--app-id", "77", "--rate", "0")
+	r = begin(t, []string{"MARKREAD_IM_KEY=" + clitest.TestKey}, "sandbox", "--addr", "127.0.0.1:0", "--app-id", "77",
+		"--rate", "0")
 	url = "http://" + r.Found(t, `http://(127[^/ ]+) `)
 	if key := r.Found(t, `(?m)^key +(.+)$`); key != "from MARKREAD_IM_KEY" {
 		t.Errorf("where the key comes from is shown as %q", key)
@@ -265,7 +291,8 @@ func TestSandboxCommand(t *testing.T) {
 		t.Error("the key is shown")
 	}
 	taken := try(t, nil, "", "sandbox", "--addr", strings.TrimPrefix(url, "http://"))
-	if taken.Status != ExitFailed || strings.Count(taken.Stderr, "\n") != 1 || !strings.Contains(taken.Stderr, "--addr") {
+	if taken.Status != ExitFailed || strings.Count(taken.Stderr, "\n") != 1 ||
+		!strings.Contains(taken.Stderr, "--addr") {
 		t.Errorf("taken port: %+v", taken)
 	}
 }

@@ -25,7 +25,8 @@ import (
 
 // emitCommand publishes events.
 type emitCommand struct {
-	Files     []string          `arg:"" optional:"" hidden:""` // not taken: who names one learns what to do
+	// not taken: who names one learns what to do
+	Files     []string          `arg:"" optional:"" hidden:""`
 	Report    *string           `placeholder:"ACCOUNT" help:"Who has read. Without it events are read from standard input, one JSON object a line."`
 	Peer      *string           `placeholder:"ACCOUNT" help:"Whose messages were read."`
 	ReadTime  *string           `placeholder:"SECONDS" help:"Everything up to this second since 1970 has been read; without it up to the event time."`
@@ -48,17 +49,10 @@ func (c *emitCommand) run(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	options, err := c.Kafka.ClientOptions(p.env)
+	p.begin(c.Log)
+	kafka, err := c.Kafka.Open(p.env, p.log)
 	if err != nil {
 		return err
-	}
-	p.begin(c.Log)
-	c.Kafka.Warn(p.env, p.log)
-	p.takeStandardLog(nil)
-	options.Log = p.log
-	kafka, err := kafkaclient.New(options)
-	if err != nil {
-		return config.Usagef("--brokers: %v", err)
 	}
 	defer kafka.Close()
 	to := kafka.Publisher(c.Topic.Topic)
@@ -74,7 +68,8 @@ func (c *emitCommand) run(ctx context.Context, p *process) error {
 	}
 	e := emission{to: to, topic: c.Topic.Topic, log: p.log}
 	err = e.copy(ctx, p.stdin)
-	if _, werr := fmt.Fprintf(p.stdout, "published %s to %s, rejected %s\n", format.Count(e.published, "event"), e.topic, format.Count(e.rejected, "line")); err == nil {
+	if _, werr := fmt.Fprintf(p.stdout, "published %s to %s, rejected %s\n",
+		format.Count(e.published, "event"), e.topic, format.Count(e.rejected, "line")); err == nil {
 		err = werr
 	}
 	if err == nil && e.rejected > 0 {
@@ -85,12 +80,14 @@ func (c *emitCommand) run(ctx context.Context, p *process) error {
 
 // validate returns the event that the flags describe, nil if events come from standard input.
 func (c *emitCommand) validate(env config.Environment) (*event.Message, error) {
-	if err := config.FirstError(func() error { return c.Kafka.Check(env) }, c.Topic.Check); err != nil {
+	if err := config.FirstError(func() error { return c.Kafka.Check(env) },
+		c.Topic.Check); err != nil {
 		return nil, err
 	}
 	switch {
 	case len(c.Files) > 0:
-		return nil, config.Usagef("unexpected argument %s: emit reads standard input (markread emit < FILE); for large files, and for CSV, there is markread backfill", c.Files[0])
+		return nil, config.Usagef("unexpected argument %s: emit reads standard input (markread "+
+			"emit < FILE); for large files, and for CSV, there is markread backfill", c.Files[0])
 	case c.Report == nil && c.Peer != nil:
 		return nil, config.Usagef("--peer needs --report")
 	case c.Report != nil && c.Peer == nil:
@@ -126,7 +123,8 @@ func (e *emission) hint() string {
 	if e.published > 0 {
 		return ""
 	}
-	return ", all of them: each must be one JSON object, such as " + `{"Report_Account":"alice","Peer_Account":"bob"}` + "; `markread backfill` reads CSV, too"
+	return ", all of them: each must be one JSON object, such as " +
+		`{"Report_Account":"alice","Peer_Account":"bob"}` + "; `markread backfill` reads CSV, too"
 }
 
 // line is one line of input with its number, from 1.
@@ -136,7 +134,8 @@ type line struct {
 	tooLong bool
 }
 
-// copy publishes what it reads until the input or ctx ends. Lines that are there already go together; nobody waits for more.
+// copy publishes what it reads until the input or ctx ends. Lines that are there already go
+// together; nobody waits for more.
 func (e *emission) copy(ctx context.Context, input io.Reader) error {
 	lines := make(chan line, app.MaxBatch)
 	failed := make(chan error, 1)
@@ -196,7 +195,8 @@ func (e *emission) publish(ctx context.Context, batch []event.Message) error {
 			failed = len(some)
 		}
 		e.published -= failed
-		return fmt.Errorf("%s not published to %s: %w", format.Count(failed, "event"), e.topic, cause(err))
+		return fmt.Errorf("%s not published to %s: %w", format.Count(failed, "event"), e.topic,
+			cause(err))
 	}
 	return nil
 }
@@ -209,13 +209,14 @@ func cause(err error) error {
 	}
 	var missing *kafkaclient.MissingTopicError
 	if errors.As(err, &missing) {
-		return fmt.Errorf("topic %q does not exist; `markread run --create-topics` makes it", missing.Topics[0])
+		return fmt.Errorf("topic %q does not exist; `markread run --create-topics` makes it",
+			missing.Topics[0])
 	}
 	return err
 }
 
-// readLines sends the input's lines that are not blank until it ends or done is closed, then closes lines. Of a line that is too long only its number is
-// kept.
+// readLines sends the input's lines that are not blank until it ends or done is closed, then closes
+// lines. Of a line that is too long only its number is kept.
 func readLines(input io.Reader, lines chan<- line, done <-chan struct{}) error {
 	defer close(lines)
 	err := backfill.EachLine(input, func(number int64, text []byte, tooLong bool) bool {
@@ -238,7 +239,8 @@ func readLines(input io.Reader, lines chan<- line, done <-chan struct{}) error {
 
 // decode judges a message as the worker will.
 func decode(m event.Message) event.Event {
-	return event.Decode(event.Record{Key: m.Key, Value: m.Value, Headers: m.Headers, Time: m.Time}, time.Now())
+	return event.Decode(event.Record{Key: m.Key, Value: m.Value, Headers: m.Headers, Time: m.Time},
+		time.Now())
 }
 
 // checkRead returns the read time of --report, --peer and --read-time (nil: not given), or a usage
@@ -286,7 +288,8 @@ func checkLength(flag, text string) error {
 	return nil
 }
 
-// usageOf is a reason why an event is invalid, with the flag instead of the field that it begins with.
+// usageOf is a reason why an event is invalid, with the flag instead of the field that it begins
+// with.
 func usageOf(reason error) error {
 	text := reason.Error()
 	for _, part := range []struct{ begins, flag string }{

@@ -67,7 +67,8 @@ func TestEmitLines(t *testing.T) {
 			t.Errorf("message %d: key %s, value %s, time %s", i, m.Key, m.Value, m.Time)
 		}
 	}
-	for _, want := range []string{`"line":4,`, `"line":5,`, `"line":6,"reason":"`, "looks like milliseconds", `"line":7,"reason":"longer than`} {
+	for _, want := range []string{`"line":4,`, `"line":5,`, `"line":6,"reason":"`, "looks like milliseconds",
+		`"line":7,"reason":"longer than`} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the log lacks %s:\n%s", want, log)
 		}
@@ -82,7 +83,8 @@ func TestEmitSkipsByteOrderMarks(t *testing.T) {
 	line := "\uFEFF" + `{"Report_Account":"a","Peer_Account":"b"}` + "\n"
 	to := &topic{}
 	e, _, err := emitted(t, to, strings.NewReader(line+line))
-	if err != nil || e.published != 2 || string(to.messages[1].Value) != strings.TrimPrefix(strings.TrimSpace(line), "\uFEFF") {
+	if err != nil || e.published != 2 ||
+		string(to.messages[1].Value) != strings.TrimPrefix(strings.TrimSpace(line), "\uFEFF") {
 		t.Errorf("published %d, rejected %d, %v", e.published, e.rejected, err)
 	}
 }
@@ -142,7 +144,8 @@ func TestEmitFailures(t *testing.T) {
 	}
 	// A batch of which one was refused: the rest counts as published.
 	e = &emission{to: &topic{fail: kafkaclient.PublishErrors{1: broken}}, topic: "t", log: zerolog.Nop()}
-	if err := e.publish(t.Context(), make([]event.Message, 5)); err == nil || e.published != 4 || !strings.Contains(err.Error(), "1 event not published to t") {
+	if err := e.publish(t.Context(), make([]event.Message, 5)); err == nil || e.published != 4 ||
+		!strings.Contains(err.Error(), "1 event not published to t") {
 		t.Errorf("partly refused: published %d, %v", e.published, err)
 	}
 	e, _, err = emitted(t, &topic{}, io.MultiReader(strings.NewReader(line), brokenReader{broken}))
@@ -153,7 +156,8 @@ func TestEmitFailures(t *testing.T) {
 	cancel()
 	stuck, writer := io.Pipe()
 	defer writer.Close()
-	if err := (&emission{to: &topic{}, topic: "t", log: zerolog.Nop()}).copy(ctx, stuck); err == nil || !strings.Contains(err.Error(), "interrupted") {
+	if err := (&emission{to: &topic{}, topic: "t", log: zerolog.Nop()}).copy(ctx, stuck); err == nil ||
+		!strings.Contains(err.Error(), "interrupted") {
 		t.Errorf("stopped while it waits for input: %v", err)
 	}
 }

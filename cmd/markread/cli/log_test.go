@@ -25,7 +25,8 @@ func TestLogFormats(t *testing.T) {
 	l.Info().Msg("not shown")
 	l.Warn().Err(errors.New("why")).Msg("shown")
 	var line map[string]string
-	if err := json.Unmarshal(out.Bytes(), &line); err != nil || line["level"] != "warn" || line["message"] != "shown" || line["error"] != "why" || line["time"] == "" {
+	if err := json.Unmarshal(out.Bytes(), &line); err != nil || line["level"] != "warn" || line["message"] != "shown" ||
+		line["error"] != "why" || line["time"] == "" {
 		t.Errorf("no terminal, JSON: %s", &out)
 	}
 	out.Reset()
@@ -44,13 +45,15 @@ func TestStandardLog(t *testing.T) {
 	defer func(to io.Writer, flags int) { log.SetOutput(to); log.SetFlags(flags) }(log.Writer(), log.Flags())
 	p.takeStandardLog(func(s string) string { return strings.ReplaceAll(s, "canary", "[secret]") })
 	log.Print("Unsolicited response: canary\x1b[31m\nmore")
-	if got := out.String(); strings.Count(got, "\n") != 1 || strings.Contains(got, "canary") || !strings.Contains(got, "[secret]") || strings.Contains(got, `\u001b`) {
+	if got := out.String(); strings.Count(got, "\n") != 1 || strings.Contains(got, "canary") ||
+		!strings.Contains(got, "[secret]") || strings.Contains(got, `\u001b`) {
 		t.Errorf("%q", got)
 	}
 }
 
 func TestOneLine(t *testing.T) {
-	for in, want := range map[string]string{"a": "a", " a\nb\r\nc\td ": "a b  c d", "\x1b[31mred\x7f": "?[31mred?", "é漢": "é漢"} {
+	for in, want := range map[string]string{"a": "a", " a\nb\r\nc\td ": "a b  c d", "\x1b[31mred\x7f": "?[31mred?",
+		"é漢": "é漢"} {
 		if got := format.Line(in); got != want {
 			t.Errorf("%q becomes %q", in, got)
 		}
@@ -147,7 +150,8 @@ func TestQueuedLogLinesAreWrittenAtTheEnd(t *testing.T) {
 				t.Errorf("%s: flushing took %v", format, took)
 			}
 			text := to.String()
-			if n := strings.Count(text, "\n"); n != terminal.QueuedLines/2+1 || !strings.Contains(text, "MARKREAD_TYPO") ||
+			if n := strings.Count(text, "\n"); n != terminal.QueuedLines/2+1 ||
+				!strings.Contains(text, "MARKREAD_TYPO") ||
 				!strings.Contains(text, fmt.Sprintf(want, terminal.QueuedLines/2-1)) {
 				t.Errorf("%s: %d lines: %.200s", format, n, text)
 			}

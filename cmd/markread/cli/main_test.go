@@ -2,13 +2,9 @@ package cli
 
 import (
 	"context"
-	"os"
 	"regexp"
 	"strings"
-	"syscall"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"markread/cmd/markread/cli/clitest"
 )
@@ -34,12 +30,14 @@ func TestWrongUsage(t *testing.T) {
 		{"flag without its value", []string{key}, runs("--topic"), "--topic"},
 		{"no brokers", []string{key}, []string{"run", "--im-app-id", "1"}, "--brokers"},
 		{"empty brokers", []string{key, "MARKREAD_BROKERS="}, []string{"run", "--im-app-id", "1"}, "--brokers"},
-		{"broker without a port", []string{key}, []string{"run", "--brokers", "a:9092,b", "--im-app-id", "1"}, "--brokers"},
+		{"broker without a port", []string{key}, []string{"run", "--brokers", "a:9092,b", "--im-app-id", "1"},
+			"--brokers"},
 		{"no app", []string{key}, []string{"run", "--brokers", "localhost:9092"}, "--im-app-id"},
 		{"app 0", []string{key}, runs("--im-app-id", "0"), "--im-app-id"},
 		{"no key", nil, runs(), "MARKREAD_IM_KEY"},
 		{"empty key", []string{"MARKREAD_IM_KEY="}, runs(), "MARKREAD_IM_KEY"},
-		{"key and key file", []string{key, "MARKREAD_IM_KEY_FILE=" + clitest.File(t, clitest.TestKey)}, runs(), "MARKREAD_IM_KEY_FILE"},
+		{"key and key file", []string{key, "MARKREAD_IM_KEY_FILE=" + clitest.File(t, clitest.TestKey)}, runs(),
+			"MARKREAD_IM_KEY_FILE"},
 		{"key file that is not there", []string{"MARKREAD_IM_KEY_FILE=/no/such/file"}, runs(), "MARKREAD_IM_KEY_FILE"},
 		{"empty key file", []string{"MARKREAD_IM_KEY_FILE=" + clitest.File(t, "\n")}, runs(), "MARKREAD_IM_KEY_FILE"},
 		{"key as a flag", nil, runs("--im-key", clitest.TestKey), "--im-key"},
@@ -55,31 +53,39 @@ func TestWrongUsage(t *testing.T) {
 		{"broker with port 0", []string{key}, runs("--brokers", "a:0"), "is not HOST:PORT"},
 		{"no rate, another machine", []string{key}, runs("--rate", "0"), "--uncapped"},
 		{"calls at a time with a rate", []string{key}, runs("--max-in-flight", "5"), "--max-in-flight"},
-		{"no calls at a time", []string{key}, runs("--rate", "0", "--uncapped", "--max-in-flight", "0"), "--max-in-flight"},
+		{"no calls at a time", []string{key}, runs("--rate", "0", "--uncapped", "--max-in-flight", "0"),
+			"--max-in-flight"},
 		{"timeout as short as the server's", []string{key}, runs("--im-timeout", "3s"), "--im-timeout"},
-		{"timeout longer than the session allows", []string{key}, runs("--im-timeout", "11.1s", "--drain-timeout", "20s"), "--im-timeout"},
+		{"timeout longer than the session allows", []string{key},
+			runs("--im-timeout", "11.1s", "--drain-timeout", "20s"), "--im-timeout"},
 		{"drain shorter than a call", []string{key}, runs("--drain-timeout", "5.9s"), "--drain-timeout"},
 		{"drain longer than a rebalance", []string{key}, runs("--drain-timeout", "46s"), "--drain-timeout"},
-		{"drain shorter than a call, from the environment", []string{key, "MARKREAD_IM_TIMEOUT=10s"}, runs(), "--drain-timeout"},
+		{"drain shorter than a call, from the environment", []string{key, "MARKREAD_IM_TIMEOUT=10s"}, runs(),
+			"--drain-timeout"},
 		{"one topic for both lanes", []string{key}, runs("--backfill-topic", "mark-read"), "--backfill-topic"},
 		{"letters into the topic", []string{key}, runs("--dead-letter-topic", "mark-read"), "--dead-letter-topic"},
-		{"letters into the backfill topic", []string{key}, runs("--dead-letter-topic", "mark-read-backfill"), "--dead-letter-topic"},
+		{"letters into the backfill topic", []string{key}, runs("--dead-letter-topic", "mark-read-backfill"),
+			"--dead-letter-topic"},
 		{"empty topic", []string{key}, runs("--topic", ""), "--topic"},
 		{"impossible topic", []string{key}, runs("--topic", "a b"), "--topic"},
 		{"empty group", []string{key}, runs("--group", ""), "--group"},
 		{"no TLS to another machine", []string{key}, runs("--im-url", "http://im.example"), "--im-insecure"},
 		{"unknown region", []string{key}, runs("--im-url", "atlantis"), "--im-url"},
-		{"password in the URL", []string{key}, runs("--im-url", "https://u:"+clitest.TestKey+"@im.example"), "--im-url"},
+		{"password in the URL", []string{key}, runs("--im-url", "https://u:"+clitest.TestKey+"@im.example"),
+			"--im-url"},
 		{"unknown mechanism", []string{key}, runs("--sasl", "gssapi"), "--sasl"},
 		{"mechanism without a user", []string{key, "MARKREAD_SASL_PASSWORD=x"}, runs("--sasl", "plain"), "--sasl-user"},
-		{"mechanism without a password", []string{key}, runs("--sasl", "plain", "--sasl-user", "u"), "MARKREAD_SASL_PASSWORD"},
+		{"mechanism without a password", []string{key}, runs("--sasl", "plain", "--sasl-user", "u"),
+			"MARKREAD_SASL_PASSWORD"},
 		{"user without a mechanism", []string{key}, runs("--sasl-user", "u"), "--sasl-user"},
-		{"password twice", []string{key, "MARKREAD_SASL_PASSWORD=x", "MARKREAD_SASL_PASSWORD_FILE=" + clitest.File(t, "y")}, runs(), "MARKREAD_SASL_PASSWORD_FILE"},
+		{"password twice", []string{key, "MARKREAD_SASL_PASSWORD=x",
+			"MARKREAD_SASL_PASSWORD_FILE=" + clitest.File(t, "y")}, runs(), "MARKREAD_SASL_PASSWORD_FILE"},
 		{"authority without TLS", []string{key}, runs("--tls-ca", "ca.pem"), "--tls-ca"},
 		{"authority that is not there", []string{key}, runs("--tls", "--tls-ca", "/no/such/ca.pem"), "--tls-ca"},
 		{"authority that is none", []string{key}, runs("--tls", "--tls-ca", clitest.File(t, "x")), "--tls-ca"},
 		{"certificate without its key", []string{key}, runs("--tls", "--tls-cert", "c.pem"), "--tls-key"},
-		{"certificate that is none", []string{key}, runs("--tls", "--tls-cert", clitest.File(t, "x"), "--tls-key", clitest.File(t, "x")), "--tls-cert"},
+		{"certificate that is none", []string{key},
+			runs("--tls", "--tls-cert", clitest.File(t, "x"), "--tls-key", clitest.File(t, "x")), "--tls-cert"},
 		{"no attempts", []string{key}, runs("--attempts", "0"), "--attempts"},
 		{"no memory", []string{key}, runs("--max-pending", "0"), "--max-pending"},
 		{"no rejections allowed", []string{key}, runs("--max-rejected", "0"), "--max-rejected"},
@@ -90,8 +96,10 @@ func TestWrongUsage(t *testing.T) {
 		{"no commits", []string{key}, runs("--commit-every", "0s"), "--commit-every"},
 		{"admin port", []string{key}, runs("--admin-addr", "127.0.0.1"), "--admin-addr"},
 		{"admin port too large", []string{key}, runs("--admin-addr", "127.0.0.1:65536"), "--admin-addr"},
-		{"admin token with a space", []string{key, "MARKREAD_ADMIN_TOKEN=" + clitest.TestKey + " "}, runs(), "MARKREAD_ADMIN_TOKEN"},
-		{"admin token twice", []string{key, "MARKREAD_ADMIN_TOKEN=x", "MARKREAD_ADMIN_TOKEN_FILE=" + clitest.File(t, "y")}, runs(), "MARKREAD_ADMIN_TOKEN_FILE"},
+		{"admin token with a space", []string{key, "MARKREAD_ADMIN_TOKEN=" + clitest.TestKey + " "}, runs(),
+			"MARKREAD_ADMIN_TOKEN"},
+		{"admin token twice", []string{key, "MARKREAD_ADMIN_TOKEN=x",
+			"MARKREAD_ADMIN_TOKEN_FILE=" + clitest.File(t, "y")}, runs(), "MARKREAD_ADMIN_TOKEN_FILE"},
 		{"log level", []string{key}, runs("--log-level", "loud"), "--log-level"},
 		{"log format", []string{key}, runs("--log-format", "xml"), "--log-format"},
 		{"value with line breaks", []string{key}, runs("--topic", "a\nb\rc\x1b[31m"), "--topic"},
@@ -100,63 +108,105 @@ func TestWrongUsage(t *testing.T) {
 		{"emit: a flag of the worker", nil, []string{"emit", "--brokers", "localhost:9092", "--rate", "5"}, "--rate"},
 		{"emit: reader without peer", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a"}, "--peer"},
 		{"emit: peer without reader", nil, []string{"emit", "--brokers", "localhost:9092", "--peer", "a"}, "--report"},
-		{"emit: time without reader", nil, []string{"emit", "--brokers", "localhost:9092", "--read-time", "1"}, "--read-time"},
-		{"emit: event time without reader", nil, []string{"emit", "--brokers", "localhost:9092", "--event-time", "1"}, "--event-time"},
-		{"emit: empty accounts", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "", "--peer", ""}, "--report"},
-		{"emit: account too long", nil, []string{"emit", "--brokers", "localhost:9092", "--report", strings.Repeat("a", 33), "--peer", "b"}, "--report"},
-		{"emit: milliseconds", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer", "b", "--read-time", "1700000000000"}, "--read-time"},
-		{"emit: peer not in ASCII", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer", "b\u00f6b"}, "--peer"},
-		{"emit: read time in the future", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer", "b", "--read-time", "9999999999"}, "--read-time"},
-		{"emit: event time in the future", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer", "b", "--event-time", "9999999999999"}, "--event-time"},
-		{"emit: event time negative", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer", "b", "--event-time=-1"}, "--event-time"},
-		{"emit: event time in seconds", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer", "b", "--event-time", "1700000000"}, "looks like seconds"},
-		{"emit: event time in microseconds", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer", "b", "--event-time", "1700000000000000"}, "looks like microseconds"},
-		{"emit: a date for the event time", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer", "b", "--event-time", "2025-10-09"}, "--event-time: \"2025-10-09\" is not milliseconds since 1970 (13 to 15 digits): it looks like a date"},
-		{"emit: empty read time", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer", "b", "--read-time", ""}, "--read-time must not be empty"},
-		{"emit: a spreadsheet's day", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer", "b", "--read-time", "45939"}, "--read-time 45939 is before September 2001"},
-		{"call: a date", []string{key}, []string{"call", "--im-app-id", "1", "--report", "a", "--peer", "b", "--read-time", "20251009"}, "looks like a date"},
-		{"call: a date with hyphens", []string{key}, []string{"call", "--im-app-id", "1", "--report", "a", "--peer", "b", "--read-time", "2025-10-09"}, "looks like a date"},
-		{"call: reader too long", []string{key}, []string{"call", "--im-app-id", "1", "--report", strings.Repeat("a", 33), "--peer", "b"}, "--report"},
-		{"call: peer with a control character", []string{key}, []string{"call", "--im-app-id", "1", "--report", "a", "--peer", "b\x7f"}, "--peer"},
-		{"call: milliseconds", []string{key}, []string{"call", "--im-app-id", "1", "--report", "a", "--peer", "b", "--read-time", "1700000000000"}, "looks like milliseconds"},
-		{"call: time in the future", []string{key}, []string{"call", "--im-app-id", "1", "--report", "a", "--peer", "b", "--read-time", "9999999999"}, "--read-time"},
+		{"emit: time without reader", nil, []string{"emit", "--brokers", "localhost:9092", "--read-time", "1"},
+			"--read-time"},
+		{"emit: event time without reader", nil, []string{"emit", "--brokers", "localhost:9092", "--event-time", "1"},
+			"--event-time"},
+		{"emit: empty accounts", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "", "--peer", ""},
+			"--report"},
+		{"emit: account too long", nil, []string{"emit", "--brokers", "localhost:9092", "--report",
+			strings.Repeat("a", 33), "--peer", "b"}, "--report"},
+		{"emit: milliseconds", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer", "b",
+			"--read-time", "1700000000000"}, "--read-time"},
+		{"emit: peer not in ASCII", nil,
+			[]string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer", "b\u00f6b"}, "--peer"},
+		{"emit: read time in the future", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a",
+			"--peer", "b", "--read-time", "9999999999"}, "--read-time"},
+		{"emit: event time in the future", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a",
+			"--peer", "b", "--event-time", "9999999999999"}, "--event-time"},
+		{"emit: event time negative", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer",
+			"b", "--event-time=-1"}, "--event-time"},
+		{"emit: event time in seconds", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer",
+			"b", "--event-time", "1700000000"}, "looks like seconds"},
+		{"emit: event time in microseconds", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a",
+			"--peer", "b", "--event-time", "1700000000000000"}, "looks like microseconds"},
+		{"emit: a date for the event time", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a",
+			"--peer", "b", "--event-time", "2025-10-09"},
+			"--event-time: \"2025-10-09\" is not milliseconds since 1970 (13 to 15 digits): it looks like a date"},
+		{"emit: empty read time", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer", "b",
+			"--read-time", ""}, "--read-time must not be empty"},
+		{"emit: a spreadsheet's day", nil, []string{"emit", "--brokers", "localhost:9092", "--report", "a", "--peer",
+			"b", "--read-time", "45939"}, "--read-time 45939 is before September 2001"},
+		{"call: a date", []string{key}, []string{"call", "--im-app-id", "1", "--report", "a", "--peer", "b",
+			"--read-time", "20251009"}, "looks like a date"},
+		{"call: a date with hyphens", []string{key}, []string{"call", "--im-app-id", "1", "--report", "a", "--peer",
+			"b", "--read-time", "2025-10-09"}, "looks like a date"},
+		{"call: reader too long", []string{key},
+			[]string{"call", "--im-app-id", "1", "--report", strings.Repeat("a", 33), "--peer", "b"}, "--report"},
+		{"call: peer with a control character", []string{key},
+			[]string{"call", "--im-app-id", "1", "--report", "a", "--peer", "b\x7f"}, "--peer"},
+		{"call: milliseconds", []string{key}, []string{"call", "--im-app-id", "1", "--report", "a", "--peer", "b",
+			"--read-time", "1700000000000"}, "looks like milliseconds"},
+		{"call: time in the future", []string{key}, []string{"call", "--im-app-id", "1", "--report", "a", "--peer", "b",
+			"--read-time", "9999999999"}, "--read-time"},
 		{"call: no reader", []string{key}, []string{"call", "--im-app-id", "1", "--peer", "b"}, "--report"},
-		{"call: empty peer", []string{key}, []string{"call", "--im-app-id", "1", "--report", "a", "--peer", ""}, "--peer"},
-		{"call: time 0", []string{key}, []string{"call", "--im-app-id", "1", "--report", "a", "--peer", "b", "--read-time", "0"}, "--read-time"},
-		{"call: a flag of Kafka", []string{key}, []string{"call", "--im-app-id", "1", "--report", "a", "--peer", "b", "--topic", "t"}, "--topic"},
+		{"call: empty peer", []string{key}, []string{"call", "--im-app-id", "1", "--report", "a", "--peer", ""},
+			"--peer"},
+		{"call: time 0", []string{key},
+			[]string{"call", "--im-app-id", "1", "--report", "a", "--peer", "b", "--read-time", "0"}, "--read-time"},
+		{"call: a flag of Kafka", []string{key},
+			[]string{"call", "--im-app-id", "1", "--report", "a", "--peer", "b", "--topic", "t"}, "--topic"},
 		{"check: no key", nil, []string{"check", "--brokers", "k:1", "--im-app-id", "1"}, "MARKREAD_IM_KEY"},
-		{"check: a rule of the worker", []string{key, "MARKREAD_DRAIN_TIMEOUT=46s"}, []string{"check", "--brokers", "k:1", "--im-app-id", "1"}, "--drain-timeout (MARKREAD_DRAIN_TIMEOUT)"},
-		{"check: authority that is none", []string{key}, []string{"check", "--brokers", "k:1", "--im-app-id", "1", "--tls", "--tls-ca", clitest.File(t, "x")}, "--tls-ca"},
+		{"check: a rule of the worker", []string{key, "MARKREAD_DRAIN_TIMEOUT=46s"},
+			[]string{"check", "--brokers", "k:1", "--im-app-id", "1"}, "--drain-timeout (MARKREAD_DRAIN_TIMEOUT)"},
+		{"check: authority that is none", []string{key}, []string{"check", "--brokers", "k:1", "--im-app-id", "1",
+			"--tls", "--tls-ca", clitest.File(t, "x")}, "--tls-ca"},
 		{"pause: no scheme", nil, []string{"pause", "--admin-url", "localhost:8780"}, "--admin-url"},
-		{"pause: address alone", nil, []string{"pause", "--admin-url", "127.0.0.1:8780"}, "such as http://127.0.0.1:8780"},
+		{"pause: address alone", nil, []string{"pause", "--admin-url", "127.0.0.1:8780"},
+			"such as http://127.0.0.1:8780"},
 		{"pause: port alone", nil, []string{"pause", "--admin-url", ":8780"}, "--admin-url"},
 		{"pause: empty", nil, []string{"pause", "--admin-url", ""}, "--admin-url"},
 		{"pause: another scheme", nil, []string{"pause", "--admin-url", "ftp://localhost"}, "--admin-url"},
 		{"pause: no host", nil, []string{"pause", "--admin-url", "http://:8780"}, "--admin-url"},
 		{"pause: a query", nil, []string{"pause", "--admin-url", "http://localhost:8780?x=1"}, "--admin-url"},
-		{"pause: password in the URL", nil, []string{"pause", "--admin-url", "http://u:" + clitest.TestKey + "@localhost:8780"}, "--admin-url"},
-		{"pause: password in no URL", nil, []string{"pause", "--admin-url", "u:" + clitest.TestKey + "@[localhost"}, "--admin-url"},
-		{"pause: token in clear", []string{"MARKREAD_ADMIN_TOKEN=" + clitest.TestKey}, []string{"pause", "--admin-url", "http://10.0.0.7:8780"}, "https"},
-		{"pause: token twice", []string{"MARKREAD_ADMIN_TOKEN=x", "MARKREAD_ADMIN_TOKEN_FILE=" + clitest.File(t, "y")}, []string{"pause"}, "MARKREAD_ADMIN_TOKEN_FILE"},
-		{"pause: token of two lines", []string{"MARKREAD_ADMIN_TOKEN=" + clitest.TestKey + "\n" + clitest.TestKey}, []string{"pause"}, "MARKREAD_ADMIN_TOKEN"},
+		{"pause: password in the URL", nil,
+			[]string{"pause", "--admin-url", "http://u:" + clitest.TestKey + "@localhost:8780"}, "--admin-url"},
+		{"pause: password in no URL", nil, []string{"pause", "--admin-url", "u:" + clitest.TestKey + "@[localhost"},
+			"--admin-url"},
+		{"pause: token in clear", []string{"MARKREAD_ADMIN_TOKEN=" + clitest.TestKey},
+			[]string{"pause", "--admin-url", "http://10.0.0.7:8780"}, "https"},
+		{"pause: token twice", []string{"MARKREAD_ADMIN_TOKEN=x", "MARKREAD_ADMIN_TOKEN_FILE=" + clitest.File(t, "y")},
+			[]string{"pause"}, "MARKREAD_ADMIN_TOKEN_FILE"},
+		{"pause: token of two lines", []string{"MARKREAD_ADMIN_TOKEN=" + clitest.TestKey + "\n" + clitest.TestKey},
+			[]string{"pause"}, "MARKREAD_ADMIN_TOKEN"},
 		{"pause: a flag of resume", nil, []string{"pause", "--accept-rejections"}, "--accept-rejections"},
 		{"pause: a worker as an argument", nil, []string{"pause", "http://localhost:8780"}, "unexpected argument"},
 		{"resume: misspelt", nil, []string{"resume", "--accept-rejection"}, "--accept-rejections"},
 		{"status: no brokers", nil, []string{"status"}, "--brokers"},
-		{"status: broker with a scheme", nil, []string{"status", "--brokers", "PLAINTEXT://kafka:9092"}, "leave out PLAINTEXT://"},
+		{"status: broker with a scheme", nil, []string{"status", "--brokers", "PLAINTEXT://kafka:9092"},
+			"leave out PLAINTEXT://"},
 		{"status: broker without a port", nil, []string{"status", "--brokers", "kafka"}, "--brokers"},
-		{"status: one topic for both lanes", nil, []string{"status", "--brokers", "k:1", "--backfill-topic", "mark-read"}, "--backfill-topic"},
-		{"status: letters among the events", nil, []string{"status", "--brokers", "k:1", "--dead-letter-topic", "mark-read"}, "--dead-letter-topic"},
+		{"status: one topic for both lanes", nil,
+			[]string{"status", "--brokers", "k:1", "--backfill-topic", "mark-read"}, "--backfill-topic"},
+		{"status: letters among the events", nil,
+			[]string{"status", "--brokers", "k:1", "--dead-letter-topic", "mark-read"}, "--dead-letter-topic"},
 		{"status: empty group", nil, []string{"status", "--brokers", "k:1", "--group", ""}, "--group"},
 		{"status: no replays", nil, []string{"status", "--brokers", "k:1", "--max-replays", "0"}, "--max-replays"},
-		{"status: too many replays, from the environment", []string{"MARKREAD_MAX_REPLAYS=1001"}, []string{"status", "--brokers", "k:1"}, "--max-replays (MARKREAD_MAX_REPLAYS)"},
+		{"status: too many replays, from the environment", []string{"MARKREAD_MAX_REPLAYS=1001"},
+			[]string{"status", "--brokers", "k:1"}, "--max-replays (MARKREAD_MAX_REPLAYS)"},
 		{"status: a flag of the worker", nil, []string{"status", "--brokers", "k:1", "--rate", "200"}, "--rate"},
-		{"status: it creates nothing", nil, []string{"status", "--brokers", "k:1", "--create-topics"}, "--create-topics"},
-		{"status: user without a mechanism", nil, []string{"status", "--brokers", "k:1", "--sasl-user", "u"}, "--sasl-user"},
-		{"status: authority that is none", nil, []string{"status", "--brokers", "k:1", "--tls", "--tls-ca", clitest.File(t, "x")}, "--tls-ca"},
-		{"status: address alone", nil, []string{"status", "--brokers", "k:1", "--admin-url", "127.0.0.1:8780"}, "--admin-url"},
-		{"status: token in clear", []string{"MARKREAD_ADMIN_TOKEN=" + clitest.TestKey}, []string{"status", "--brokers", "k:1", "--admin-url", "http://10.0.0.7:8780"}, "--admin-url"},
-		{"status: a group as an argument", nil, []string{"status", "--brokers", "k:1", "markread"}, "unexpected argument"},
+		{"status: it creates nothing", nil, []string{"status", "--brokers", "k:1", "--create-topics"},
+			"--create-topics"},
+		{"status: user without a mechanism", nil, []string{"status", "--brokers", "k:1", "--sasl-user", "u"},
+			"--sasl-user"},
+		{"status: authority that is none", nil,
+			[]string{"status", "--brokers", "k:1", "--tls", "--tls-ca", clitest.File(t, "x")}, "--tls-ca"},
+		{"status: address alone", nil, []string{"status", "--brokers", "k:1", "--admin-url", "127.0.0.1:8780"},
+			"--admin-url"},
+		{"status: token in clear", []string{"MARKREAD_ADMIN_TOKEN=" + clitest.TestKey},
+			[]string{"status", "--brokers", "k:1", "--admin-url", "http://10.0.0.7:8780"}, "--admin-url"},
+		{"status: a group as an argument", nil, []string{"status", "--brokers", "k:1", "markread"},
+			"unexpected argument"},
 		{"status: misspelt", nil, []string{"status", "--brokers", "k:1", "--jason"}, "--jason"},
 		{"dev: traffic", nil, []string{"dev", "--traffic=-1"}, "--traffic"},
 		{"dev: address", nil, []string{"dev", "--kafka-addr", "9092"}, "--kafka-addr"},
@@ -174,14 +224,16 @@ func TestWrongUsage(t *testing.T) {
 			if r.Status != ExitUsage {
 				t.Fatalf("exit status %d, stderr: %s", r.Status, r.Stderr)
 			}
-			if strings.Count(r.Stderr, "\n") != 1 || !strings.HasSuffix(r.Stderr, "\n") || !strings.HasPrefix(r.Stderr, "markread: ") {
+			if strings.Count(r.Stderr, "\n") != 1 || !strings.HasSuffix(r.Stderr, "\n") ||
+				!strings.HasPrefix(r.Stderr, "markread: ") {
 				t.Errorf("not one line: %q", r.Stderr)
 			}
 			if !strings.Contains(r.Stderr, c.want) {
 				t.Errorf("%q does not name %s", r.Stderr, c.want)
 			}
 			// An event's flag that is wrong is named alone.
-			if own := regexp.MustCompile(`--(report|peer|read-time|event-time)`).FindAllString(r.Stderr, -1); len(own) > 1 && !strings.Contains(r.Stderr, "needs") && !strings.Contains(r.Stderr, " is for ") {
+			if own := regexp.MustCompile(`--(report|peer|read-time|event-time)`).FindAllString(r.Stderr,
+				-1); len(own) > 1 && !strings.Contains(r.Stderr, "needs") && !strings.Contains(r.Stderr, " is for ") {
 				t.Errorf("more than one flag is blamed: %q", r.Stderr)
 			}
 			if strings.Contains(r.Stderr, "header") {
@@ -208,19 +260,38 @@ func TestWordsOfWrongUsage(t *testing.T) {
 		want string
 	}{
 		{"", []string{"--im-timeout"}, "--im-timeout needs a value"},
-		{"", []string{"--rate", "-1"}, `--rate needs a value; "-1" looks like another flag (a value that begins with a hyphen goes after an equals sign)`},
-		{"", []string{"--topic", "--group", "g"}, `--topic needs a value; "--group" looks like another flag (a value that begins with a hyphen goes after an equals sign)`},
+		{"", []string{"--im-timeout", "5"}, "--im-timeout: 5 has no unit: 5s"},
+		{"MARKREAD_IM_TIMEOUT=5", nil, "--im-timeout (MARKREAD_IM_TIMEOUT): 5 has no unit: 5s"},
+		{"", []string{"--topic", "--" + strings.Repeat("x", 21)},
+			"--topic needs a value; what follows looks like another flag (a value that begins with a hyphen goes " +
+				"after an equals sign)"},
+		{"", []string{"--log-level", strings.Repeat("x", 21)},
+			`--log-level must be one of "debug","info","warn","error" but got more than 20 characters`},
+		{"", []string{strings.Repeat("x", 21)}, "unexpected argument, of more than 20 characters"},
+		{"", []string{"MARKREAD_RATE=5"}, "unexpected argument MARKREAD_RATE=…: variables go before the command"},
+		{"", []string{"--im-key" + strings.Repeat("X", 21)}, "unknown flag, of more than 20 characters"},
+		{"", []string{"--rate", "-1"},
+			`--rate needs a value; "-1" looks like another flag (a value that begins with a hyphen goes after an ` +
+				`equals sign)`},
+		{"", []string{"--topic", "--group", "g"},
+			`--topic needs a value; "--group" looks like another flag (a value that begins with a hyphen goes after ` +
+				`an equals sign)`},
 		{"", []string{"--log-format", "xml"}, `--log-format must be one of "json","console" but got "xml"`},
 		{"", []string{"--rate=-1"}, "--rate must not be negative"},
 		{"MARKREAD_RATE=-1", nil, "--rate (MARKREAD_RATE) must not be negative"},
 		{"MARKREAD_RATE=abc", nil, `--rate (MARKREAD_RATE): "abc" is not a whole number written in digits`},
 		{"MARKREAD_RATE=-1", []string{"--rate=-2"}, "--rate must not be negative"},
-		{"MARKREAD_LOG_FORMAT=xml", nil, `--log-format (MARKREAD_LOG_FORMAT) must be one of "json","console" but got "xml"`},
-		{"MARKREAD_IM_TIMEOUT=10s", nil, "--drain-timeout 10s: must be at least --im-timeout (MARKREAD_IM_TIMEOUT) (10s) + 1s, so that calls that are out can end"},
+		{"MARKREAD_LOG_FORMAT=xml", nil,
+			`--log-format (MARKREAD_LOG_FORMAT) must be one of "json","console" but got "xml"`},
+		{"MARKREAD_IM_TIMEOUT=10s", nil,
+			"--drain-timeout 10s: must be at least --im-timeout (MARKREAD_IM_TIMEOUT) (10s) + 1s, so that calls that " +
+				"are out can end"},
 		{"MARKREAD_IM_URL=", nil, "--im-url (MARKREAD_IM_URL): "},
 	} {
-		r := try(t, []string{"MARKREAD_IM_KEY=" + clitest.TestKey, c.env}, "", append([]string{"run", "--brokers", "k:1", "--im-app-id", "7"}, c.args...)...)
-		if r.Status != ExitUsage || !strings.HasPrefix(r.Stderr, "markread: "+c.want) || (!strings.HasSuffix(c.want, " ") && r.Stderr != "markread: "+c.want+"\n") {
+		r := try(t, []string{"MARKREAD_IM_KEY=" + clitest.TestKey, c.env}, "",
+			append([]string{"run", "--brokers", "k:1", "--im-app-id", "7"}, c.args...)...)
+		if r.Status != ExitUsage || !strings.HasPrefix(r.Stderr, "markread: "+c.want) ||
+			(!strings.HasSuffix(c.want, " ") && r.Stderr != "markread: "+c.want+"\n") {
 			t.Errorf("%s %v: %d %q, want %q", c.env, c.args, r.Status, r.Stderr, c.want)
 		}
 	}
@@ -262,13 +333,15 @@ func TestHelp(t *testing.T) {
 
 func TestVersion(t *testing.T) {
 	r := try(t, nil, "", "version")
-	if r.Status != ExitOK || r.Stderr != "" || !strings.HasPrefix(r.Stdout, "markread ") || !strings.Contains(r.Stdout, "commit ") || !strings.Contains(r.Stdout, "go1.") {
+	if r.Status != ExitOK || r.Stderr != "" || !strings.HasPrefix(r.Stdout, "markread ") ||
+		!strings.Contains(r.Stdout, "commit ") || !strings.Contains(r.Stdout, "go1.") {
 		t.Errorf("%+v", r)
 	}
 }
 
 func TestUnknownVariablesAreOneWarningEach(t *testing.T) {
-	r := try(t, []string{"MARKREAD_RATES=1", "MARKREAD_TOPICS=2", "MARKREAD_REPORT=x", "MARKREAD_RATE=200", "MARKREAD_TOPIC=t", "MARKREAD_IM_KEY=" + clitest.TestKey,
+	r := try(t, []string{"MARKREAD_RATES=1", "MARKREAD_TOPICS=2", "MARKREAD_REPORT=x", "MARKREAD_RATE=200",
+		"MARKREAD_TOPIC=t", "MARKREAD_IM_KEY=" + clitest.TestKey,
 		"MARKREAD_IM_KEY_FILE=", "MARKREAD_ADMIN_TOKEN_FILE=", "OTHER_RATES=1"}, "", "version")
 	if r.Status != ExitOK || strings.Count(r.Stderr, "\n") != 3 {
 		t.Fatalf("%d\n%s", r.Status, r.Stderr)
@@ -291,38 +364,5 @@ func TestStopBeforeStart(t *testing.T) {
 	status := Run(ctx, []string{"sandbox", "--addr", "127.0.0.1:0"}, nil, strings.NewReader(""), &stdout, &stderr)
 	if status != ExitOK {
 		t.Errorf("status %d: %s", status, &stderr)
-	}
-}
-
-func TestSignals(t *testing.T) {
-	for name, c := range map[string]struct {
-		at      []time.Duration // of the signals
-		stopped bool            // the context has ended
-		exited  bool            // the process was to end at once
-	}{
-		"none":                               {},
-		"one":                                {at: []time.Duration{time.Second}, stopped: true},
-		"one that comes twice":               {at: []time.Duration{0, 50 * time.Millisecond}, stopped: true},
-		"two":                                {at: []time.Duration{0, 100 * time.Millisecond}, stopped: true, exited: true},
-		"one that comes twice, and a second": {at: []time.Duration{0, 0, time.Hour}, stopped: true, exited: true},
-	} {
-		synctest.Test(t, func(t *testing.T) {
-			signals := make(chan os.Signal, 4)
-			exited := false
-			ctx, stop := watch(t.Context(), signals, func() { exited = true })
-			begin := time.Now()
-			for _, at := range c.at {
-				time.Sleep(at - time.Since(begin))
-				signals <- syscall.SIGTERM
-				synctest.Wait()
-			}
-			if (ctx.Err() != nil) != c.stopped || exited != c.exited {
-				t.Errorf("%s: stopped %v, exited %v", name, ctx.Err() != nil, exited)
-			}
-			stop()
-			if ctx.Err() == nil {
-				t.Errorf("%s: stop does not end the context", name)
-			}
-		})
 	}
 }

@@ -37,13 +37,15 @@ func (c *pauseCommand) run(ctx context.Context, p *process) error {
 	}
 	mine, others := now.Paused()
 	if mine == nil {
-		return fmt.Errorf("not paused: somebody has resumed it meanwhile%s", list("; held: ", others))
+		return fmt.Errorf("not paused: somebody has resumed it meanwhile%s",
+			list("; held: ", others))
 	}
 	was := ""
 	if earlier, _ := before.Paused(); earlier != nil {
 		was = "it was already "
 	}
-	_, err = fmt.Fprintf(p.stdout, "%s%s, until markread resume%s\n", was, mine, list("; also held: ", others))
+	_, err = fmt.Fprintf(p.stdout, "%s%s, until markread resume%s\n", was, mine,
+		list("; also held: ", others))
 	return err
 }
 
@@ -74,11 +76,13 @@ func (c *resumeCommand) run(ctx context.Context, p *process) error {
 	}
 	mine, others := now.Paused()
 	if mine != nil {
-		return fmt.Errorf("not resumed: somebody has paused it again%s", list("; also held: ", others))
+		return fmt.Errorf("not resumed: somebody has paused it again%s",
+			list("; also held: ", others))
 	}
 	var text strings.Builder
 	if was, _ := before.Paused(); was != nil {
-		fmt.Fprintf(&text, "no longer paused (it was since %s); ", was.Since.UTC().Format("2006-01-02 15:04:05 UTC"))
+		fmt.Fprintf(&text, "no longer paused (it was since %s); ", was.Since.UTC().
+			Format("2006-01-02 15:04:05 UTC"))
 	} else {
 		text.WriteString("it was not paused; ")
 	}
@@ -94,9 +98,11 @@ func (c *resumeCommand) run(ctx context.Context, p *process) error {
 	case c.AcceptRejections && !accepted:
 		text.WriteString("no lane was held for rejections, so nothing was accepted\n")
 	case c.AcceptRejections && still:
-		text.WriteString("10,000 were accepted and become dead letters; the lane is held again, for more are rejected or invalid\n")
+		text.WriteString("10,000 were accepted and become dead letters; the lane is held again, " +
+			"for more are rejected or invalid\n")
 	case c.AcceptRejections:
-		text.WriteString("accepted: up to 10,000 rejected or invalid events of the lane that was held become dead letters\n")
+		text.WriteString("accepted: up to 10,000 rejected or invalid events of the lane that was " +
+			"held become dead letters\n")
 	case still:
 		text.WriteString("if the rejections are right: markread resume --accept-rejections\n")
 	}
@@ -104,8 +110,10 @@ func (c *resumeCommand) run(ctx context.Context, p *process) error {
 	return err
 }
 
-// command gives a command to the worker that the flag names, and returns what held it before and what holds it then.
-func (f *adminURLFlag) command(ctx context.Context, p *process, path string) (before, now console.HeldNow, err error) {
+// command gives a command to the worker that the flag names, and returns what held it before and
+// what holds it then.
+func (f *adminURLFlag) command(ctx context.Context, p *process, path string) (before,
+	now console.HeldNow, err error) {
 	client, err := f.client(p.env)
 	if err != nil {
 		return before, now, err
@@ -129,8 +137,8 @@ func list(introduction string, holds []console.HeldFor) string {
 	return introduction + strings.Join(texts, ", ")
 }
 
-// adminURLFlag is the worker that a command is about, named by its admin server. It is a command's own flag, without a variable: what pauses
-// which worker stands on the command line.
+// adminURLFlag is the worker that a command is about, named by its admin server. It is a command's
+// own flag, without a variable: what pauses which worker stands on the command line.
 type adminURLFlag struct {
 	AdminURL *string `name:"admin-url" placeholder:"URL" help:"Admin server of the worker; without it the one of this machine: http://127.0.0.1 and the port of MARKREAD_ADMIN_ADDR, else 8780."`
 }

@@ -73,7 +73,8 @@ func (h *held) Resume(acceptRejections bool) {
 // adminOf serves a worker's admin server and returns its URL.
 func adminOf(t *testing.T, h *held, token string) string {
 	t.Helper()
-	s, err := console.New(console.Options{Addr: "127.0.0.1:0", Token: token, Source: h, Controls: h, Gatherer: prometheus.NewRegistry(), Log: zerolog.Nop()})
+	s, err := console.New(console.Options{Addr: "127.0.0.1:0", Token: token, Source: h, Controls: h,
+		Gatherer: prometheus.NewRegistry(), Log: zerolog.Nop()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,26 +95,39 @@ func TestPauseAndResume(t *testing.T) {
 		want     string
 		accepted bool
 	}{
-		"pause":           {&held{}, []string{"pause"}, "paused since 2026-03-01 04:00:00 UTC, until markread resume\n", false},
-		"pause again":     {&held{holds: []console.Hold{paused}}, []string{"pause"}, "it was already paused since 2026-03-01 04:00:00 UTC, until markread resume\n", false},
-		"pause, no group": {&held{unready: true}, []string{"pause"}, "paused since 2026-03-01 04:00:00 UTC, until markread resume\n", false},
+		"pause": {&held{}, []string{"pause"}, "paused since 2026-03-01 04:00:00 UTC, until markread resume\n",
+			false},
+		"pause again": {&held{holds: []console.Hold{paused}}, []string{"pause"},
+			"it was already paused since 2026-03-01 04:00:00 UTC, until markread resume\n", false},
+		"pause, no group": {&held{unready: true}, []string{"pause"},
+			"paused since 2026-03-01 04:00:00 UTC, until markread resume\n", false},
 		"pause, others hold": {&held{holds: []console.Hold{outage, rejections}}, []string{"pause"},
-			"paused since 2026-03-01 04:00:00 UTC, until markread resume; also held: outage since 2026-03-01 03:00:00 UTC, rejections since 2026-03-01 04:01:00 UTC\n", false},
-		"resume":           {&held{holds: []console.Hold{paused}}, []string{"resume"}, "no longer paused (it was since 2026-03-01 04:00:00 UTC); calls go on\n", false},
-		"resume, no group": {&held{holds: []console.Hold{paused}, unready: true}, []string{"resume"}, "no longer paused (it was since 2026-03-01 04:00:00 UTC); no calls yet: the worker is no member of its group at the moment\n", false},
+			"paused since 2026-03-01 04:00:00 UTC, until markread resume; also held: outage since 2026-03-01 " +
+				"03:00:00 UTC, rejections since 2026-03-01 04:01:00 UTC\n", false},
+		"resume": {&held{holds: []console.Hold{paused}}, []string{"resume"},
+			"no longer paused (it was since 2026-03-01 04:00:00 UTC); calls go on\n", false},
+		"resume, no group": {&held{holds: []console.Hold{paused}, unready: true}, []string{"resume"},
+			"no longer paused (it was since 2026-03-01 04:00:00 UTC); no calls yet: the worker is no member of its " +
+				"group at the moment\n", false},
 		"resume, others hold": {&held{holds: []console.Hold{paused, outage}}, []string{"resume"},
-			"no longer paused (it was since 2026-03-01 04:00:00 UTC); still held: outage since 2026-03-01 03:00:00 UTC\n", false},
+			"no longer paused (it was since 2026-03-01 04:00:00 UTC); still held: outage since 2026-03-01 03:00:00 " +
+				"UTC\n", false},
 		"resume, rejections hold": {&held{holds: []console.Hold{rejections}}, []string{"resume"},
-			"it was not paused; still held: rejections since 2026-03-01 04:01:00 UTC\nif the rejections are right: markread resume --accept-rejections\n", false},
-		"resume, rejections accepted": {&held{holds: []console.Hold{rejections, paused}}, []string{"resume", "--accept-rejections"},
-			"no longer paused (it was since 2026-03-01 04:00:00 UTC); calls go on\naccepted: up to 10,000 rejected or invalid events of the lane that was held become dead letters\n", true},
+			"it was not paused; still held: rejections since 2026-03-01 04:01:00 UTC\nif the rejections are right: " +
+				"markread resume --accept-rejections\n", false},
+		"resume, rejections accepted": {&held{holds: []console.Hold{rejections, paused}},
+			[]string{"resume", "--accept-rejections"},
+			"no longer paused (it was since 2026-03-01 04:00:00 UTC); calls go on\naccepted: up to 10,000 rejected " +
+				"or invalid events of the lane that was held become dead letters\n", true},
 		"resume, nothing to accept": {&held{}, []string{"resume", "--accept-rejections"},
 			"it was not paused; calls go on\nno lane was held for rejections, so nothing was accepted\n", true},
 	} {
 		for _, token := range []string{"", testToken} {
 			worker := &held{holds: slices.Clone(c.worker.holds), unready: c.worker.unready}
-			r := try(t, []string{"MARKREAD_ADMIN_TOKEN=" + token}, "", append(c.args, "--admin-url", adminOf(t, worker, token))...)
-			if r.Status != ExitOK || r.Stderr != "" || r.Stdout != c.want || worker.accepted != c.accepted || worker.is("paused") != (c.args[0] == "pause") {
+			r := try(t, []string{"MARKREAD_ADMIN_TOKEN=" + token}, "",
+				append(c.args, "--admin-url", adminOf(t, worker, token))...)
+			if r.Status != ExitOK || r.Stderr != "" || r.Stdout != c.want || worker.accepted != c.accepted ||
+				worker.is("paused") != (c.args[0] == "pause") {
 				t.Errorf("%s, token %q: %+v\nheld: %v, accepted: %v", name, token, r, worker.Held(), worker.accepted)
 			}
 		}
@@ -124,11 +138,13 @@ func TestPauseAndResume(t *testing.T) {
 func TestPauseOrResumeInVain(t *testing.T) {
 	worker := &held{stubborn: true}
 	at := adminOf(t, worker, "")
-	if r := try(t, nil, "", "pause", "--admin-url", at); r.Status != ExitFailed || r.Stdout != "" || !strings.Contains(r.Stderr, "not paused") {
+	if r := try(t, nil, "", "pause", "--admin-url", at); r.Status != ExitFailed || r.Stdout != "" ||
+		!strings.Contains(r.Stderr, "not paused") {
 		t.Errorf("%+v", r)
 	}
 	worker.holds = []console.Hold{{Reason: "paused", Since: heldSince}}
-	if r := try(t, nil, "", "resume", "--admin-url", at); r.Status != ExitFailed || r.Stdout != "" || !strings.Contains(r.Stderr, "not resumed") {
+	if r := try(t, nil, "", "resume", "--admin-url", at); r.Status != ExitFailed || r.Stdout != "" ||
+		!strings.Contains(r.Stderr, "not resumed") {
 		t.Errorf("%+v", r)
 	}
 }
@@ -136,7 +152,8 @@ func TestPauseOrResumeInVain(t *testing.T) {
 // The token is in the file; the URL may end with a slash.
 func TestPauseWithTokenFile(t *testing.T) {
 	worker := &held{}
-	r := try(t, []string{"MARKREAD_ADMIN_TOKEN_FILE=" + clitest.File(t, testToken+"\n")}, "", "pause", "--admin-url", adminOf(t, worker, testToken)+"/")
+	r := try(t, []string{"MARKREAD_ADMIN_TOKEN_FILE=" + clitest.File(t, testToken+"\n")}, "", "pause", "--admin-url",
+		adminOf(t, worker, testToken)+"/")
 	if r.Status != ExitOK || !worker.is("paused") {
 		t.Errorf("%+v", r)
 	}
@@ -177,26 +194,33 @@ func TestCommandsThatDoNotArrive(t *testing.T) {
 		env, url string
 		want     string
 	}{
-		"nobody listens":       {token, "http://127.0.0.1:1", "no worker listens at http://127.0.0.1:1; is --admin-url right?"},
-		"hangs up":             {token, "http://" + silent.Addr().String(), "can't be asked"},
-		"authority unknown":    {token, tls.URL, "certificate"},
-		"TLS to a plain port":  {token, strings.Replace(answers(200, "", ""), "http:", "https:", 1), "HTTP response to HTTPS client"},
-		"no token":             {"", adminOf(t, &held{}, testToken), "wants its token: set MARKREAD_ADMIN_TOKEN or MARKREAD_ADMIN_TOKEN_FILE"},
-		"wrong token":          {token, adminOf(t, &held{}, "another"), "refuses the token in MARKREAD_ADMIN_TOKEN"},
-		"from another machine": {"", answers(403, "", "403: without MARKREAD_ADMIN_TOKEN only this machine"), "kubectl port-forward"},
-		"a gateway's 403":      {"", answers(403, "", "<html>"), "HTTP 403"},
-		"a gateway's 401":      {"", answers(401, "", "401 Unauthorized TOKEN"), "HTTP 401"},
-		"not understood":       {token, answers(400, "", "400: unknown option \"x\" \x1b[31m"), `unknown option "x" ?[31m`},
-		"an older one":         {token, answers(404, "", "404 page not found"), "it is another program, or an older markread"},
-		"nothing of ours":      {token, answers(405, "", ""), "it is another program, or an older markread"},
-		"a page":               {token, answers(200, "", "<html>TOKEN</html>"), "is no worker"},
-		"other JSON":           {token, answers(200, "", `{"status":"ok"}`), "is no worker"},
-		"JSON without holds":   {token, answers(200, "", `{"ready":true,"held":null}`), "is no worker"},
-		"a gateway":            {token, answers(502, "", "TOKEN"), "HTTP 502"},
-		"a redirect":           {token, answers(307, "Location: "+elsewhere.URL, ""), "sends elsewhere"},
+		"nobody listens": {token, "http://127.0.0.1:1",
+			"no worker listens at http://127.0.0.1:1; is --admin-url right?"},
+		"hangs up":          {token, "http://" + silent.Addr().String(), "can't be asked"},
+		"authority unknown": {token, tls.URL, "certificate"},
+		"TLS to a plain port": {token, strings.Replace(answers(200, "", ""), "http:", "https:", 1),
+			"HTTP response to HTTPS client"},
+		"no token": {"", adminOf(t, &held{}, testToken),
+			"wants its token: set MARKREAD_ADMIN_TOKEN or MARKREAD_ADMIN_TOKEN_FILE"},
+		"wrong token": {token, adminOf(t, &held{}, "another"), "refuses the token in MARKREAD_ADMIN_TOKEN"},
+		"from another machine": {"", answers(403, "", "403: without MARKREAD_ADMIN_TOKEN only this machine"),
+			"kubectl port-forward"},
+		"a gateway's 403": {"", answers(403, "", "<html>"), "HTTP 403"},
+		"a gateway's 401": {"", answers(401, "", "401 Unauthorized TOKEN"), "HTTP 401"},
+		"not understood": {token, answers(400, "", "400: unknown option \"x\" \x1b[31m"),
+			`unknown option "x" ?[31m`},
+		"an older one": {token, answers(404, "", "404 page not found"),
+			"it is another program, or an older markread"},
+		"nothing of ours":    {token, answers(405, "", ""), "it is another program, or an older markread"},
+		"a page":             {token, answers(200, "", "<html>TOKEN</html>"), "is no worker"},
+		"other JSON":         {token, answers(200, "", `{"status":"ok"}`), "is no worker"},
+		"JSON without holds": {token, answers(200, "", `{"ready":true,"held":null}`), "is no worker"},
+		"a gateway":          {token, answers(502, "", "TOKEN"), "HTTP 502"},
+		"a redirect":         {token, answers(307, "Location: "+elsewhere.URL, ""), "sends elsewhere"},
 	} {
 		r := try(t, []string{c.env}, "", "pause", "--admin-url", c.url)
-		if r.Status != ExitFailed || r.Stdout != "" || strings.Count(r.Stderr, "\n") != 1 || !strings.Contains(strings.ReplaceAll(r.Stderr, `\"`, `"`), c.want) {
+		if r.Status != ExitFailed || r.Stdout != "" || strings.Count(r.Stderr, "\n") != 1 ||
+			!strings.Contains(strings.ReplaceAll(r.Stderr, `\"`, `"`), c.want) {
 			t.Errorf("%s: %+v, want %s", name, r, c.want)
 		}
 		if strings.Contains(r.Stderr, testToken) || strings.Contains(r.Stderr, "\x1b") {
@@ -211,15 +235,19 @@ func TestCommandsThatDoNotArrive(t *testing.T) {
 // Where the worker's own variables are set, its admin server is found.
 func TestTheWorkerOfThisMachine(t *testing.T) {
 	for addr, want := range map[string]string{
-		"": "http://127.0.0.1:8780", ":9000": "http://127.0.0.1:9000", "0.0.0.0:9000": "http://127.0.0.1:9000", "[::]:9000": "http://127.0.0.1:9000",
-		"10.0.0.7:9000": "http://10.0.0.7:9000", "[::1]:9000": "http://[::1]:9000", "127.0.0.1:0": "http://127.0.0.1:8780", "nonsense": "http://127.0.0.1:8780",
+		"": "http://127.0.0.1:8780", ":9000": "http://127.0.0.1:9000", "0.0.0.0:9000": "http://127.0.0.1:9000",
+		"[::]:9000":     "http://127.0.0.1:9000",
+		"10.0.0.7:9000": "http://10.0.0.7:9000", "[::1]:9000": "http://[::1]:9000",
+		"127.0.0.1:0": "http://127.0.0.1:8780", "nonsense": "http://127.0.0.1:8780",
 	} {
-		if got, err := (&adminURLFlag{}).or(config.NewEnvironment([]string{"MARKREAD_ADMIN_ADDR=" + addr})); got != want || err != nil {
+		if got, err := (&adminURLFlag{}).
+			or(config.NewEnvironment([]string{"MARKREAD_ADMIN_ADDR=" + addr})); got != want || err != nil {
 			t.Errorf("%q: %s, %v, want %s", addr, got, err, want)
 		}
 	}
 	given := "https://worker.example"
-	if got, err := (&adminURLFlag{AdminURL: &given}).or(config.NewEnvironment([]string{"MARKREAD_ADMIN_ADDR=:9000"})); got != given || err != nil {
+	if got, err := (&adminURLFlag{AdminURL: &given}).
+		or(config.NewEnvironment([]string{"MARKREAD_ADMIN_ADDR=:9000"})); got != given || err != nil {
 		t.Errorf("%s, %v instead of the flag's", got, err)
 	}
 }
@@ -228,12 +256,16 @@ func TestTheWorkerOfThisMachine(t *testing.T) {
 func TestWhereTheTokenGoes(t *testing.T) {
 	env := config.NewEnvironment([]string{"MARKREAD_ADMIN_TOKEN=" + testToken})
 	for url, ok := range map[string]bool{
-		"https://worker.example": true, "https://10.0.0.7:8780": true, "http://127.0.0.1:8780": true, "http://localhost": true, "http://[::1]:8780": true,
-		"http://10.0.0.7:8780": false, "http://worker.example": false, "HTTP://worker.example": false, "http://localhost.example": false, "http://0.0.0.0:8780": false,
+		"https://worker.example": true, "https://10.0.0.7:8780": true, "http://127.0.0.1:8780": true,
+		"http://localhost": true, "http://[::1]:8780": true,
+		"http://10.0.0.7:8780": false, "http://worker.example": false, "HTTP://worker.example": false,
+		"http://localhost.example": false, "http://0.0.0.0:8780": false,
 	} {
 		_, err := (&adminURLFlag{AdminURL: &url}).client(env)
 		var usage *config.UsageError
-		if (err == nil) != ok || (err != nil && (!errors.As(err, &usage) || !strings.Contains(err.Error(), "without TLS") || strings.Contains(err.Error(), testToken))) {
+		if (err == nil) != ok ||
+			(err != nil && (!errors.As(err, &usage) || !strings.Contains(err.Error(), "without TLS") ||
+				strings.Contains(err.Error(), testToken))) {
 			t.Errorf("%s: %v", url, err)
 		}
 		if _, err := (&adminURLFlag{AdminURL: &url}).client(config.NewEnvironment(nil)); err != nil {
@@ -244,18 +276,21 @@ func TestWhereTheTokenGoes(t *testing.T) {
 
 func TestCommandOverTLS(t *testing.T) {
 	worker := &held{}
-	s, err := console.New(console.Options{Addr: "127.0.0.1:0", Token: testToken, Source: worker, Controls: worker, Gatherer: prometheus.NewRegistry(), Log: zerolog.Nop()})
+	s, err := console.New(console.Options{Addr: "127.0.0.1:0", Token: testToken, Source: worker, Controls: worker,
+		Gatherer: prometheus.NewRegistry(), Log: zerolog.Nop()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	server := httptest.NewTLSServer(s.Handler())
 	defer server.Close()
-	client, err := (&adminURLFlag{AdminURL: new(server.URL + "/")}).client(config.NewEnvironment([]string{"MARKREAD_ADMIN_TOKEN=" + testToken}))
+	client, err := (&adminURLFlag{AdminURL: new(server.URL + "/")}).
+		client(config.NewEnvironment([]string{"MARKREAD_ADMIN_TOKEN=" + testToken}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	client.HTTP.Transport = server.Client().Transport
-	if now, err := client.Command(t.Context(), "/api/pause"); err != nil || !worker.is("paused") || len(*now.Held) != 1 {
+	if now, err := client.Command(t.Context(), "/api/pause"); err != nil || !worker.is("paused") ||
+		len(*now.Held) != 1 {
 		t.Errorf("%+v %v", now, err)
 	}
 }
@@ -267,16 +302,18 @@ func TestCommandTimesOut(t *testing.T) {
 		takes       time.Duration
 		want        string
 	}{
-		"silence":     {time.Hour, console.AdminTimeout, "no answer from http://127.0.0.1:8780 within 10s; is --admin-url right? The command may have been done"},
+		"silence": {time.Hour, console.AdminTimeout,
+			"no answer from http://127.0.0.1:8780 within 10s; is --admin-url right? The command may have been done"},
 		"interrupted": {time.Second, time.Second, "interrupted; the command may have been done"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			near, far := net.Pipe()
 			defer far.Close()
 			go func() { _, _ = io.Copy(io.Discard, far) }()
-			client := &console.Client{Base: "http://127.0.0.1:8780", Token: imclient.NewSecret(testToken), HTTP: &http.Client{Transport: &http.Transport{
-				DialContext: func(context.Context, string, string) (net.Conn, error) { return near, nil },
-			}}}
+			client := &console.Client{Base: "http://127.0.0.1:8780", Token: imclient.NewSecret(testToken),
+				HTTP: &http.Client{Transport: &http.Transport{
+					DialContext: func(context.Context, string, string) (net.Conn, error) { return near, nil },
+				}}}
 			ctx, cancel := context.WithTimeout(t.Context(), c.interrupted)
 			defer cancel()
 			begin := time.Now()

@@ -1,17 +1,21 @@
-// Package cli is the command line: it translates flags and environment into the options of the packages
-// below, what they find into text or JSON, and errors into one line and an exit status. One file is one
-// command. It decides nothing about events, Kafka or the API, and starts nothing that outlives a command.
+// Package cli is the command line: it translates flags and environment into the options of the
+// packages below, what they find into text or JSON, and errors into one line and an exit status.
+// One file is one command. It decides nothing about events, Kafka or the API, and starts nothing
+// that outlives a command.
 //
 // Non-obvious:
-//   - Everything goes through [Run], which takes its arguments, environment and streams as parameters:
+//   - Everything goes through [Run], which takes its arguments, environment and streams as
+//     parameters:
 //     tests run commands in their own process.
-//   - Only configuration flags (those in a group) have a MARKREAD_ variable. A command's own flags have
+//   - Only configuration flags (those in a group) have a MARKREAD_ variable. A command's own flags
+//     have
 //     none, so that no variable that was set once steers what a command does to which events.
 //   - Secrets have no flag: arguments are visible to every user of the machine.
 package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -41,12 +45,14 @@ const (
 // forcedStop says what the second signal leaves behind, if that can be written within a moment.
 func forcedStop(stderr io.Writer) {
 	terminal.Within(terminal.FlushLimit, func() {
-		fmt.Fprintln(stderr, "markread: stopped at once: what was under way may be done or not, and was not waited for")
+		fmt.Fprintln(stderr, "markread: stopped at once: what was under way may be done or not, "+
+			"and was not waited for")
 	})
 }
 
-// Run executes one command line and returns its exit status. args are without the program's name; env is like os.Environ. It returns when ctx
-// has ended and the command has stopped cleanly, or when the command is done.
+// Run executes one command line and returns its exit status. args are without the program's name;
+// env is like os.Environ. It returns when ctx has ended and the command has stopped cleanly, or
+// when the command is done.
 func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	p := &process{
 		env: config.NewEnvironment(env), stdin: stdin,
@@ -107,8 +113,9 @@ type process struct {
 
 // command is a parsed command line.
 type command interface {
-	// run does it. Before it does anything that can be seen it checks its configuration and calls [process.begin]. It returns nil (exit
-	// status 0), a *usageError (2), a *rejectedError (3) or another error (1).
+	// run does it. Before it does anything that can be seen it checks its configuration and calls
+	// [process.begin]. It returns nil (exit status 0), a *usageError (2), a *rejectedError (3) or
+	// another error (1).
 	run(ctx context.Context, p *process) error
 }
 
@@ -117,8 +124,9 @@ type rejectedError struct{ text string }
 
 func (e *rejectedError) Error() string { return e.text }
 
-// UntilSignal returns a context that ends at the first SIGINT or SIGTERM, and at SIGHUP unless that is ignored, as nohup(1) has it. A second signal
-// ends the process. The function that it returns ends the context and the watch.
+// UntilSignal returns a context that ends at the first SIGINT or SIGTERM, and at SIGHUP unless that
+// is ignored, as nohup(1) has it. A second signal ends the process. The function that it returns
+// ends the context and the watch.
 func UntilSignal(parent context.Context) (context.Context, func()) {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
@@ -131,13 +139,15 @@ func UntilSignal(parent context.Context) (context.Context, func()) {
 	})
 }
 
-// sameSignal is how long after the first signal another one counts as the same: some supervisors, timeout(1) among them, signal a process
-// and then its group.
+// sameSignal is how long after the first signal another one counts as the same: some supervisors,
+// timeout(1) among them, signal a process and then its group.
 const sameSignal = 100 * time.Millisecond
 
-// watch returns a context that ends at the first signal. The second one calls exit: a person who asks twice does not want to wait for
-// calls that are still out. The function that it returns ends the context and the watch.
-func watch(parent context.Context, signals <-chan os.Signal, exit func()) (context.Context, func()) {
+// watch returns a context that ends at the first signal. The second one calls exit: a person who
+// asks twice does not want to wait for calls that are still out. The function that it returns ends
+// the context and the watch.
+func watch(parent context.Context, signals <-chan os.Signal, exit func()) (context.Context,
+	func()) {
 	ctx, cancel := context.WithCancel(parent)
 	done := make(chan struct{})
 	go func() {
@@ -162,10 +172,11 @@ func watch(parent context.Context, signals <-chan os.Signal, exit func()) (conte
 	return ctx, func() { cancel(); close(done) }
 }
 
-// begin sets up the log as configured and warns of variables. Commands call it when their configuration is known to be
-// right, so that wrong usage stays one line.
+// begin sets up the log as configured and warns of variables. Commands call it when their
+// configuration is known to be right, so that wrong usage stays one line.
 func (p *process) begin(f config.LogFlags) {
 	p.log = p.newLogger(f)
+	p.takeStandardLog(nil)
 	p.env.WarnOfVariables(p.log)
 }
 
@@ -183,8 +194,8 @@ func (p *process) logOutput(f config.LogFlags) io.Writer {
 	return p.stderr
 }
 
-// takeStandardLog sends what libraries write to the standard logger to the program's log, without secrets: net/http prints there what a
-// server sends on an idle connection. mask may be nil.
+// takeStandardLog sends what libraries write to the standard logger to the program's log, without
+// secrets: net/http prints there what a server sends on an idle connection. mask may be nil.
 func (p *process) takeStandardLog(mask func(string) string) {
 	log.SetFlags(0)
 	log.SetOutput(app.StandardLog{Log: p.log, Mask: mask})
@@ -196,6 +207,7 @@ func (p *process) takeStandardLog(mask func(string) string) {
 // few, and the last one, why the command failed, must not be lost.
 func (p *process) beginService(f config.LogFlags) {
 	p.log, p.endLog = terminal.QueuedLog(p.logOutput(f), f.LogLevel)
+	p.takeStandardLog(nil)
 	p.env.WarnOfVariables(p.log)
 }
 
@@ -206,4 +218,14 @@ func (p *process) flushLog() {
 		return
 	}
 	terminal.Within(terminal.FlushLimit, func() { _ = p.endLog() }) // it has no error
+}
+
+// printJSON prints one line.
+func printJSON(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) }
+
+// printDocument prints JSON that people can read, too.
+func printDocument(w io.Writer, v any) error {
+	out := json.NewEncoder(w)
+	out.SetIndent("", "  ")
+	return out.Encode(v)
 }

@@ -2,7 +2,10 @@ package cli
 
 import (
 	"os"
+	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"markread/cmd/markread/cli/clitest"
 )
@@ -10,4 +13,38 @@ import (
 func TestMain(m *testing.M) {
 	clitest.SideBySide()
 	os.Exit(m.Run())
+}
+
+func TestSignals(t *testing.T) {
+	for name, c := range map[string]struct {
+		at      []time.Duration // of the signals
+		stopped bool            // the context has ended
+		exited  bool            // the process was to end at once
+	}{
+		"none":                 {},
+		"one":                  {at: []time.Duration{time.Second}, stopped: true},
+		"one that comes twice": {at: []time.Duration{0, 50 * time.Millisecond}, stopped: true},
+		"two": {at: []time.Duration{0, 100 * time.Millisecond}, stopped: true,
+			exited: true},
+		"one that comes twice, and a second": {at: []time.Duration{0, 0, time.Hour}, stopped: true, exited: true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			signals := make(chan os.Signal, 4)
+			exited := false
+			ctx, stop := watch(t.Context(), signals, func() { exited = true })
+			begin := time.Now()
+			for _, at := range c.at {
+				time.Sleep(at - time.Since(begin))
+				signals <- syscall.SIGTERM
+				synctest.Wait()
+			}
+			if (ctx.Err() != nil) != c.stopped || exited != c.exited {
+				t.Errorf("%s: stopped %v, exited %v", name, ctx.Err() != nil, exited)
+			}
+			stop()
+			if ctx.Err() == nil {
+				t.Errorf("%s: stop does not end the context", name)
+			}
+		})
+	}
 }

@@ -31,7 +31,8 @@ const repository = "../../.."
 
 var update = flag.Bool("update", false, "write the configuration table into README.md")
 
-const tableBegin, tableEnd = "<!-- configuration: begin; go test ./cmd/markread/cli -run Readme -update -->\n", "<!-- configuration: end -->\n"
+const tableBegin, tableEnd = "<!-- configuration: begin; go test ./cmd/markread/cli -run Readme -update -->\n",
+	"<!-- configuration: end -->\n"
 
 func readme(t *testing.T) string {
 	t.Helper()
@@ -56,7 +57,8 @@ func configuration(t *testing.T) string {
 	var groups []string
 	rows, byName := map[string][]*row{}, map[string]*row{}
 	for _, command := range parser.Model.Leaves(false) {
-		name, _, _ := strings.Cut(strings.TrimPrefix(command.FullPath(), "markread "), " ") // of commands about dead letters one word says enough
+		// of commands about dead letters one word says enough
+		name, _, _ := strings.Cut(strings.TrimPrefix(command.FullPath(), "markread "), " ")
 		for _, f := range command.Flags {
 			if !config.IsConfiguration(f) {
 				continue
@@ -94,7 +96,8 @@ func configuration(t *testing.T) string {
 			case value != "":
 				value = "`" + value + "`"
 			}
-			fmt.Fprintf(&b, "| `--%s` | `%s` | %s | %s | %s |\n", r.flag.Name, config.Variable(r.flag.Name), value, r.flag.Help, strings.Join(r.commands, " "))
+			fmt.Fprintf(&b, "| `--%s` | `%s` | %s | %s | %s |\n", r.flag.Name, config.Variable(r.flag.Name), value,
+				r.flag.Help, strings.Join(r.commands, " "))
 		}
 	}
 	return b.String()
@@ -112,9 +115,11 @@ func TestReadmeConfiguration(t *testing.T) {
 		return
 	}
 	if !*update {
-		t.Fatal("README.md's configuration table is not that of the flags; go test ./cmd/markread/cli -run Readme -update")
+		t.Fatal("README.md's configuration table is not that of the flags; go test ./cmd/markread/cli -run Readme " +
+			"-update")
 	}
-	if err := os.WriteFile(filepath.Join(repository, "README.md"), []byte(text[:begin+len(tableBegin)]+want+text[end:]), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(repository, "README.md"), []byte(text[:begin+len(tableBegin)]+want+text[end:]),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -128,7 +133,8 @@ func TestReadmeNames(t *testing.T) {
 	}
 	flags := map[string]bool{"help": true}
 	for _, f := range []string{ // of Kafka's own tools
-		"bootstrap-server", "property", "from-beginning", "describe", "unavailable-partitions", "list", "files", "deep-iteration",
+		"bootstrap-server", "property", "from-beginning", "describe", "unavailable-partitions", "list", "files",
+		"deep-iteration",
 		"offset-json-file", "reset-offsets", "to-offset", "to-earliest", "execute",
 		"env-file", // docker's
 	} {

@@ -5,7 +5,6 @@ import (
 
 	"markread/cmd/markread/app"
 	"markread/cmd/markread/cli/config"
-	"markread/consumer/kafkaclient"
 )
 
 // workerFlags is all that configures a worker.
@@ -41,7 +40,8 @@ func (f *workerFlags) validate(env config.Environment) error {
 		func() error { return f.EngineFlags.Check(f.IMTimeout) },
 		func() error {
 			if f.Rate == 0 && !f.Local() && !f.Uncapped {
-				return config.Usagef("--rate 0 calls %s without any limit; if you mean it, add --uncapped", f.IMURL)
+				return config.Usagef("--rate 0 calls %s without any limit; if you mean it, add "+
+					"--uncapped", f.IMURL)
 			}
 			return nil
 		},
@@ -62,20 +62,15 @@ func (c *runCommand) run(ctx context.Context, p *process) error {
 		return err
 	}
 	defer im.Close()
-	options, err := c.KafkaFlags.ClientOptions(p.env)
+	p.beginService(c.Log)
+	p.takeStandardLog(im.Mask)
+	kafka, err := c.KafkaFlags.Open(p.env, p.log)
 	if err != nil {
 		return err
 	}
-	p.beginService(c.Log)
-	c.Warn(p.env, p.log)
-	p.takeStandardLog(im.Mask)
-	options.Log = p.log
-	kafka, err := kafkaclient.New(options)
-	if err != nil {
-		return config.Usagef("--brokers: %v", err)
-	}
 	defer kafka.Close()
-	o := app.Options{Worker: c.Options(c.IMTimeout, p.log), AdminAddr: c.Admin.AdminAddr, AdminToken: token, CreateTopics: c.CreateTopics}
+	o := app.Options{Worker: c.Options(c.IMTimeout, p.log), AdminAddr: c.Admin.AdminAddr,
+		AdminToken: token, CreateTopics: c.CreateTopics}
 	o.Worker.Version, o.Worker.Commit = build()
 	o.Worker.Kafka, o.Worker.IM, o.Worker.Topics, o.Worker.Group = kafka, im, c.Topics(), c.Group
 	return app.Run(ctx, o)

@@ -60,13 +60,15 @@ func (c *sandboxCommand) run(ctx context.Context, p *process) error {
 		keyText += "_FILE"
 	}
 	p.beginService(config.LogFlags{LogLevel: "info"})
-	im := sandbox.New(sandbox.Options{AppID: c.AppID, Admin: app.LocalAdmin, Key: key, Rate: c.Rate, OpenAccounts: true})
+	im := sandbox.New(sandbox.Options{AppID: c.AppID, Admin: app.LocalAdmin, Key: key, Rate: c.Rate,
+		OpenAccounts: true})
 	server, err := app.ServeSandbox("--addr", c.Addr, im, p.log)
 	if err != nil {
 		return err
 	}
 	addr := console.Reachable(server.Addr)
-	fmt.Fprintf(p.stdout, "IM sandbox  http://%s  app %d, admin %s, %s\nkey         %s\nlook        http://%s/sandbox\n",
+	fmt.Fprintf(p.stdout, "IM sandbox  http://%s  app %d, admin %s, %s\nkey         %s\nlook     "+
+		"   http://%s/sandbox\n",
 		addr, c.AppID, app.LocalAdmin, format.Rate(c.Rate), keyText, addr)
 	return server.Run(ctx)
 }

@@ -2,13 +2,11 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"strings"
 
 	"markread/cmd/markread/cli/config"
 	"markread/cmd/markread/cli/terminal"
-	"markread/consumer/kafkaclient"
 	"markread/worker/console"
 	"markread/worker/groupstatus"
 )
@@ -39,7 +37,8 @@ README.md has all of its names.` + adminHelp + variablesHelp
 }
 
 func (c *statusCommand) validate(env config.Environment) error {
-	return config.FirstError(func() error { return c.KafkaFlags.Check(env) }, c.GroupFlags.Check, c.ReplaysFlag.Check)
+	return config.FirstError(func() error { return c.KafkaFlags.Check(env) }, c.GroupFlags.Check,
+		c.ReplaysFlag.Check)
 }
 
 func (c *statusCommand) run(ctx context.Context, p *process) error {
@@ -53,17 +52,10 @@ func (c *statusCommand) run(ctx context.Context, p *process) error {
 			return err
 		}
 	}
-	options, err := c.KafkaFlags.ClientOptions(p.env)
+	p.begin(c.Log)
+	kafka, err := c.KafkaFlags.Open(p.env, p.log)
 	if err != nil {
 		return err
-	}
-	p.begin(c.Log)
-	c.Warn(p.env, p.log)
-	p.takeStandardLog(nil)
-	options.Log = p.log
-	kafka, err := kafkaclient.New(options)
-	if err != nil {
-		return config.Usagef("--brokers: %v", err)
 	}
 	defer kafka.Close()
 	report := groupstatus.Run(ctx, groupstatus.Options{
@@ -74,9 +66,7 @@ func (c *statusCommand) run(ctx context.Context, p *process) error {
 		return errors.New("interrupted")
 	}
 	if c.JSON {
-		out := json.NewEncoder(p.stdout)
-		out.SetIndent("", "  ")
-		err = out.Encode(report)
+		err = printDocument(p.stdout, report)
 	} else {
 		err = printStatus(p.stdout, report)
 	}

@@ -22,7 +22,6 @@ import (
 
 	"markread/cmd/markread/cli/clitest"
 	"markread/consumer/broker"
-	"markread/consumer/deadletter"
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 	"markread/worker/groupstatus"
@@ -44,7 +43,8 @@ func statusOf(t *testing.T, args ...string) (r groupstatus.Report) {
 // dead writes records to the dead-letter topic, all to partition 0. Headers are pairs of name and value.
 func dead(t *testing.T, brokers string, records ...[]string) {
 	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(brokers), kgo.DefaultProduceTopic("mark-read-dead-letters"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	client, err := kgo.NewClient(kgo.SeedBrokers(brokers), kgo.DefaultProduceTopic("mark-read-dead-letters"),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,15 +80,18 @@ func TestStatusBeyondTheEnd(t *testing.T) {
 	request.Group, request.Generation, topic.Topic, partition.Offset = "markread", -1, "mark-read", 500
 	topic.Partitions = append(topic.Partitions, partition)
 	request.Topics = append(request.Topics, topic)
-	client, err := kgo.NewClient(kgo.SeedBrokers(b.Addr()), kgo.MaxVersions(kversion.V3_5_0()), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	client, err := kgo.NewClient(kgo.SeedBrokers(b.Addr()), kgo.MaxVersions(kversion.V3_5_0()),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	if err := client.ProduceSync(t.Context(), &kgo.Record{Topic: "mark-read", Partition: 0, Value: []byte("{}")}).FirstErr(); err != nil {
+	if err := client.ProduceSync(t.Context(), &kgo.Record{Topic: "mark-read", Partition: 0, Value: []byte("{}")}).
+		FirstErr(); err != nil {
 		t.Fatal(err)
 	}
-	if answer, err := request.RequestWith(t.Context(), client); err != nil || answer.Topics[0].Partitions[0].ErrorCode != 0 {
+	if answer, err := request.RequestWith(t.Context(), client); err != nil ||
+		answer.Topics[0].Partitions[0].ErrorCode != 0 {
 		t.Fatal(answer, err)
 	}
 	got := try(t, nil, "", "status", "--brokers", b.Addr())
@@ -105,12 +108,14 @@ func TestStatusBeyondTheEnd(t *testing.T) {
 	}
 }
 
-// Two workers, of which one is held and so behind, and letters of several kinds of which some are resolved: status tells all of it.
+// Two workers, of which one is held and so behind, and letters of several kinds of which some are resolved: status
+// tells all of it.
 func TestStatusOfAGroup(t *testing.T) {
 	clitest.NoLeaks(t)
 	_, im := server(t)
 	b := clitest.Embedded(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
-	dead(t, b.Addr(), deadLetter("rejected", "90048", "0"), deadLetter("rejected", "90048", "2"), deadLetter("rejected", "90048", "2"), deadLetter("exhausted", "timeout", "0"),
+	dead(t, b.Addr(), deadLetter("rejected", "90048", "0"), deadLetter("rejected", "90048", "2"),
+		deadLetter("rejected", "90048", "2"), deadLetter("exhausted", "timeout", "0"),
 		resolution("0:0", "discarded"), resolution("0:2", "replayed"), []string{"foreign", "x"})
 
 	first, adminOfFirst := beginWorker(t, b.Addr(), im)
@@ -120,17 +125,23 @@ func TestStatusOfAGroup(t *testing.T) {
 		r = statusOf(t, "--brokers", b.Addr())
 		return r.Group.State == "stable" && len(r.Group.Members) == 2 && r.Group.Rate != nil
 	})
-	if r.Worker != nil || *r.Group.Rate != 200 || r.Group.Assigned != 4 || *r.Group.Partitions != 4 || len(r.Group.Notes) != 0 {
+	if r.Worker != nil || *r.Group.Rate != 200 || r.Group.Assigned != 4 || *r.Group.Partitions != 4 ||
+		len(r.Group.Notes) != 0 {
 		t.Errorf("%+v", r.Group)
 	}
 	for _, m := range r.Group.Members {
-		if *m.Share != 100 || *m.Rate != 200 || m.Note != "" || m.ClientID != "markread" || !strings.HasPrefix(m.Host, "127.0.0.1") || len(m.Assigned) != 2 {
+		if *m.Share != 100 || *m.Rate != 200 || m.Note != "" || m.ClientID != "markread" ||
+			!strings.HasPrefix(m.Host, "127.0.0.1") || len(m.Assigned) != 2 {
 			t.Errorf("%+v", m)
 		}
 	}
-	if want := (groupstatus.Letters{Topic: "mark-read-dead-letters", StateCounts: groupstatus.StateCounts{Open: 2, Parked: 0, Replayed: 1, Discarded: 1}, Foreign: 1, Kinds: []groupstatus.Kind{
-		{Class: "rejected", Code: "90048", StateCounts: groupstatus.StateCounts{Open: 1, Parked: 0, Replayed: 1, Discarded: 1}}, {Class: "exhausted", Code: "timeout", StateCounts: groupstatus.StateCounts{Open: 1, Parked: 0, Replayed: 0, Discarded: 0}},
-	}}); !slices.Equal(r.Letters.Kinds, want.Kinds) || r.Letters.StateCounts != want.StateCounts || r.Letters.Foreign != 1 || r.Letters.Topic != want.Topic {
+	if want := (groupstatus.Letters{Topic: "mark-read-dead-letters", StateCounts: groupstatus.StateCounts{Open: 2,
+		Parked: 0, Replayed: 1, Discarded: 1}, Foreign: 1, Kinds: []groupstatus.Kind{
+		{Class: "rejected", Code: "90048", StateCounts: groupstatus.StateCounts{Open: 1, Parked: 0, Replayed: 1,
+			Discarded: 1}}, {Class: "exhausted", Code: "timeout",
+			StateCounts: groupstatus.StateCounts{Open: 1, Parked: 0, Replayed: 0, Discarded: 0}},
+	}}); !slices.Equal(r.Letters.Kinds, want.Kinds) || r.Letters.StateCounts != want.StateCounts ||
+		r.Letters.Foreign != 1 || r.Letters.Topic != want.Topic {
 		t.Errorf("%+v, want %+v", r.Letters, want)
 	}
 	if r := statusOf(t, "--brokers", b.Addr(), "--max-replays", "2"); r.Letters.Open != 1 || r.Letters.Parked != 1 {
@@ -142,7 +153,8 @@ func TestStatusOfAGroup(t *testing.T) {
 		t.Fatalf("%+v", r)
 	}
 	r = statusOf(t, "--brokers", b.Addr(), "--admin-url", "http://"+adminOfFirst)
-	if r.Worker == nil || r.Worker.Member == nil || len(r.Worker.Held) != 1 || r.Worker.Held[0].Reason != "paused" || !r.Worker.Ready || r.Worker.Note != "" {
+	if r.Worker == nil || r.Worker.Member == nil || len(r.Worker.Held) != 1 || r.Worker.Held[0].Reason != "paused" ||
+		!r.Worker.Ready || r.Worker.Note != "" {
 		t.Fatalf("%+v", r.Worker)
 	}
 	mine := slices.IndexFunc(r.Group.Members, func(m groupstatus.Member) bool { return m.ID == *r.Worker.Member })
@@ -154,7 +166,8 @@ func TestStatusOfAGroup(t *testing.T) {
 	defer client.Close()
 	for p := range int32(2) {
 		for _, account := range []string{"a", "b", "c"} {
-			record := &kgo.Record{Topic: "mark-read", Partition: p, Value: []byte(clitest.EventOf(account, int(p))), Timestamp: time.Now().Add(-time.Minute)}
+			record := &kgo.Record{Topic: "mark-read", Partition: p, Value: []byte(clitest.EventOf(account, int(p))),
+				Timestamp: time.Now().Add(-time.Minute)}
 			if err := client.ProduceSync(t.Context(), record).FirstErr(); err != nil {
 				t.Fatal(err)
 			}
@@ -165,25 +178,31 @@ func TestStatusOfAGroup(t *testing.T) {
 		return *r.Lag.Lag == 3 && r.Worker.Lanes.Live.Events == 3
 	})
 	behind := r.Lag.Topics[0].Partitions[partition]
-	if *behind.Lag != 3 || *behind.Member != *r.Worker.Member || behind.Oldest == nil || *behind.Oldest < 59 || *behind.Oldest > 120 || behind.Committed != nil && *behind.Committed != 0 || *behind.End != 3 {
+	if *behind.Lag != 3 || *behind.Member != *r.Worker.Member || behind.Oldest == nil || *behind.Oldest < 59 ||
+		*behind.Oldest > 120 || behind.Committed != nil && *behind.Committed != 0 || *behind.End != 3 {
 		t.Errorf("%+v", behind)
 	}
-	if other := r.Lag.Topics[0].Partitions[1-partition]; *other.Lag != 0 || *other.Member == *r.Worker.Member || *other.Committed != 3 {
+	if other := r.Lag.Topics[0].Partitions[1-partition]; *other.Lag != 0 || *other.Member == *r.Worker.Member ||
+		*other.Committed != 3 {
 		t.Errorf("%+v", other)
 	}
-	if l := r.Lag.Topics; len(l) != 2 || l[0].Lane != "live" || l[1].Lane != "backfill" || l[1].Topic != "mark-read-backfill" || *l[1].Lag != 0 {
+	if l := r.Lag.Topics; len(l) != 2 || l[0].Lane != "live" || l[1].Lane != "backfill" ||
+		l[1].Topic != "mark-read-backfill" || *l[1].Lag != 0 {
 		t.Errorf("%+v", l)
 	}
 	text := try(t, nil, "", "status", "--brokers", b.Addr(), "--admin-url", "http://"+adminOfFirst)
-	for _, want := range []string{"group markread: STABLE, 2 members, 4 of 4 partitions assigned", "lag: 3 events", "HELD: paused for", "2 open, 0 parked, 1 replayed, 1 discarded"} {
+	for _, want := range []string{"group markread: STABLE, 2 members, 4 of 4 partitions assigned", "lag: 3 events",
+		"HELD: paused for", "2 open, 0 parked, 1 replayed, 1 discarded"} {
 		if text.Status != ExitOK || text.Stderr != "" || !strings.Contains(text.Stdout, want) {
 			t.Errorf("no %q in %+v", want, text)
 		}
 	}
 
 	// A worker of another group is not taken for one of this.
-	r = statusOf(t, "--brokers", b.Addr(), "--group", "another", "--backfill-topic=", "--admin-url", "http://"+adminOfFirst)
-	if r.Group.State != "absent" || len(r.Group.Members) != 0 || *r.Lag.Lag != 6 || len(r.Lag.Topics) != 1 || !strings.Contains(r.Worker.Note, `"markread", not of "another"`) {
+	r = statusOf(t, "--brokers", b.Addr(), "--group", "another", "--backfill-topic=", "--admin-url",
+		"http://"+adminOfFirst)
+	if r.Group.State != "absent" || len(r.Group.Members) != 0 || *r.Lag.Lag != 6 || len(r.Lag.Topics) != 1 ||
+		!strings.Contains(r.Worker.Note, `"markread", not of "another"`) {
 		t.Errorf("%+v %+v %+v", r.Group, r.Lag, r.Worker)
 	}
 	if status := first.Stopped(); status != ExitOK {
@@ -195,7 +214,10 @@ func TestStatusOfAGroup(t *testing.T) {
 func TestStatusOfAPart(t *testing.T) {
 	b := clitest.Embedded(t, "mark-read", "mark-read-dead-letters")
 	dead(t, b.Addr(), deadLetter("invalid", "", "0"))
-	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"held":[]}`)) }))
+	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_,
+			_ = w.Write([]byte(`{"held":[]}`))
+	}))
 	t.Cleanup(page.Close)
 	for name, c := range map[string]struct {
 		args  []string
@@ -203,12 +225,18 @@ func TestStatusOfAPart(t *testing.T) {
 		shown []string
 		not   []string
 	}{
-		"no backfill topic":   {nil, []string{`"mark-read-backfill" (--backfill-topic)`, "run --create-topics"}, []string{"group markread: ABSENT", "lag: 0", "1 open"}, []string{"backfill "}},
-		"no live topic":       {[]string{"--backfill-topic=", "--topic", "none"}, []string{`"none" (--topic)`}, []string{"lag: not known", "1 open"}, nil},
-		"no dead-letter":      {[]string{"--backfill-topic=", "--dead-letter-topic", "none"}, []string{`"none" (--dead-letter-topic)`}, []string{"lag: 0", "dead letters: not known"}, nil},
-		"no worker":           {[]string{"--backfill-topic=", "--admin-url", "http://127.0.0.1:1"}, []string{"no worker listens", "--admin-url"}, []string{"lag: 0", "1 open"}, []string{"worker http"}},
-		"another's URL":       {[]string{"--backfill-topic=", "--admin-url", page.URL}, []string{"is no worker", "--admin-url"}, []string{"lag: 0", "1 open"}, []string{"worker http"}},
-		"several are missing": {[]string{"--topic", "none", "--admin-url", "http://127.0.0.1:1"}, []string{`"none"`, `"mark-read-backfill"`, "--admin-url"}, []string{"lag: not known", "1 open"}, nil},
+		"no backfill topic": {nil, []string{`"mark-read-backfill" (--backfill-topic)`, "run --create-topics"},
+			[]string{"group markread: ABSENT", "lag: 0", "1 open"}, []string{"backfill "}},
+		"no live topic": {[]string{"--backfill-topic=", "--topic", "none"}, []string{`"none" (--topic)`},
+			[]string{"lag: not known", "1 open"}, nil},
+		"no dead-letter": {[]string{"--backfill-topic=", "--dead-letter-topic", "none"},
+			[]string{`"none" (--dead-letter-topic)`}, []string{"lag: 0", "dead letters: not known"}, nil},
+		"no worker": {[]string{"--backfill-topic=", "--admin-url", "http://127.0.0.1:1"},
+			[]string{"no worker listens", "--admin-url"}, []string{"lag: 0", "1 open"}, []string{"worker http"}},
+		"another's URL": {[]string{"--backfill-topic=", "--admin-url", page.URL},
+			[]string{"is no worker", "--admin-url"}, []string{"lag: 0", "1 open"}, []string{"worker http"}},
+		"several are missing": {[]string{"--topic", "none", "--admin-url", "http://127.0.0.1:1"},
+			[]string{`"none"`, `"mark-read-backfill"`, "--admin-url"}, []string{"lag: not known", "1 open"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // each waits a second for topics that may only be new
@@ -234,7 +262,8 @@ func TestStatusOfAPart(t *testing.T) {
 			}
 			asJSON := try(t, nil, "", append([]string{"status", "--json", "--brokers", b.Addr()}, c.args...)...)
 			var document groupstatus.Report
-			if err := json.Unmarshal([]byte(asJSON.Stdout), &document); err != nil || asJSON.Status != ExitFailed || strings.Join(document.Errors, "; ") != line {
+			if err := json.Unmarshal([]byte(asJSON.Stdout), &document); err != nil || asJSON.Status != ExitFailed ||
+				strings.Join(document.Errors, "; ") != line {
 				t.Errorf("%v: %+v, want the error %s", err, asJSON, line)
 			}
 		})
@@ -247,21 +276,25 @@ func TestStatusOfAnUnreadablePartition(t *testing.T) {
 	b := clitest.Embedded(t, "mark-read", "mark-read-dead-letters")
 	args := []string{"status", "--brokers", b.Addr(), "--backfill-topic="}
 	fault := b.Cluster().Fault(kfake.Fault{
-		Keys: []kmsg.Key{kmsg.Fetch}, Topic: "mark-read", Partitions: []int32{1}, Err: kerr.TopicAuthorizationFailed, Count: -1,
+		Keys: []kmsg.Key{kmsg.Fetch}, Topic: "mark-read", Partitions: []int32{1}, Err: kerr.TopicAuthorizationFailed,
+		Count: -1,
 	})
 	r := try(t, nil, "", args...)
 	if r.Status != ExitFailed || strings.Count(r.Stderr, "\n") != 1 ||
-		!strings.Contains(r.Stderr, `topic \"mark-read\", partition 1 can't be read: [29]`) || !strings.Contains(r.Stderr, "grant this worker's user Read") {
+		!strings.Contains(r.Stderr, `topic \"mark-read\", partition 1 can't be read: [29]`) ||
+		!strings.Contains(r.Stderr, "grant this worker's user Read") {
 		t.Errorf("%+v", r)
 	}
-	for _, want := range []string{"lag: not known; 1 partition CAN'T BE READ\n", "  ! UNREADABLE mark-read/1 at offset 0: [29]", "2 without a commit"} {
+	for _, want := range []string{"lag: not known; 1 partition CAN'T BE READ\n",
+		"  ! UNREADABLE mark-read/1 at offset 0: [29]", "2 without a commit"} {
 		if !strings.Contains(r.Stdout, want) {
 			t.Errorf("no %q in\n%s", want, r.Stdout)
 		}
 	}
 	var document groupstatus.Report
 	asJSON := try(t, nil, "", append(args, "--json")...)
-	if err := json.Unmarshal([]byte(asJSON.Stdout), &document); err != nil || asJSON.Status != ExitFailed || len(document.Errors) != 1 {
+	if err := json.Unmarshal([]byte(asJSON.Stdout), &document); err != nil || asJSON.Status != ExitFailed ||
+		len(document.Errors) != 1 {
 		t.Fatalf("%v: %+v", err, asJSON)
 	}
 	partitions := document.Lag.Topics[0].Partitions
@@ -286,58 +319,25 @@ func TestStatusOfAWorkerThatCannotRead(t *testing.T) {
 	}))
 	t.Cleanup(admin.Close)
 	r := try(t, nil, "", "status", "--brokers", b.Addr(), "--backfill-topic=", "--admin-url", admin.URL)
-	if r.Status != ExitFailed || !strings.Contains(r.Stderr, "the worker at "+admin.URL+" can't read 1 partition, the first is mark-read/1: no?[31m leader?") {
+	if r.Status != ExitFailed || !strings.Contains(r.Stderr,
+		"the worker at "+admin.URL+" can't read 1 partition, the first is mark-read/1: no?[31m leader?") {
 		t.Errorf("%+v", r)
 	}
-	for _, want := range []string{"lag: 0 events\n", "  UNREADABLE: mark-read/1 at offset 10 for ", ", since 2026-03-01 00:00:00 UTC: no?[31m leader?\n"} {
+	for _, want := range []string{"lag: 0 events\n", "  UNREADABLE: mark-read/1 at offset 10 for ",
+		", since 2026-03-01 00:00:00 UTC: no?[31m leader?\n"} {
 		if !strings.Contains(r.Stdout, want) {
 			t.Errorf("no %q in\n%s", want, r.Stdout)
 		}
 	}
 }
 
-// Leaders that are frozen, of both topics, are found within 15 s.
-func TestStatusOfFrozenLeaders(t *testing.T) {
-	for _, key := range []kmsg.Key{kmsg.Fetch, kmsg.ListOffsets} {
-		virtual(t, false, func(t *testing.T, cluster *kfake.Cluster, l *groupstatus.Options) {
-			if err := cluster.CreateTopic("backfill", 2, nil); err != nil {
-				t.Fatal(err)
-			}
-			l.Topics.Backfill = "backfill"
-			cluster.ControlKey(int16(key), func(r kmsg.Request) (kmsg.Response, error, bool) {
-				cluster.KeepControl()
-				frozen := false
-				switch r := r.(type) {
-				case *kmsg.FetchRequest:
-					frozen = r.Topics[0].Topic != "letters" && r.Topics[0].Partitions[0].Partition == 1
-				case *kmsg.ListOffsetsRequest:
-					frozen = r.Topics[0].Topic != "letters" && r.Topics[0].Partitions[0].Partition == 1
-				}
-				if frozen {
-					cluster.SleepControl(func() { time.Sleep(time.Minute) })
-				}
-				return nil, nil, false
-			})
-			start := time.Now()
-			r := groupstatus.Run(t.Context(), *l)
-			if took := time.Since(start); took > 15*time.Second || len(r.Errors) != 2 {
-				t.Errorf("%v: after %s: %v", key, took, r.Errors)
-			}
-			for i, topic := range []string{"backfill", "live"} {
-				if i < len(r.Errors) && !strings.HasPrefix(r.Errors[i], `topic "`+topic+`", partition 1 can't be read: `) {
-					t.Errorf("%v: %s", key, r.Errors[i])
-				}
-			}
-			time.Sleep(2 * time.Minute) // the broker's own
-		})
-	}
-}
-
 // A refused authentication is named at once; nothing is shown, for nothing is known.
 func TestStatusRefused(t *testing.T) {
 	b := clitest.Embedded(t) // which knows no users
-	r := try(t, []string{"MARKREAD_SASL_PASSWORD=canary-password"}, "", "status", "--brokers", b.Addr(), "--sasl", "plain", "--sasl-user", "mallory")
-	if r.Status != ExitFailed || r.Stdout != "" || !strings.Contains(clitest.LastLine(t, r.Stderr), "--sasl-user") || strings.Contains(r.Stderr, "canary") {
+	r := try(t, []string{"MARKREAD_SASL_PASSWORD=canary-password"}, "", "status", "--brokers", b.Addr(), "--sasl",
+		"plain", "--sasl-user", "mallory")
+	if r.Status != ExitFailed || r.Stdout != "" || !strings.Contains(clitest.LastLine(t, r.Stderr), "--sasl-user") ||
+		strings.Contains(r.Stderr, "canary") {
 		t.Errorf("%+v", r)
 	}
 }
@@ -348,14 +348,18 @@ func virtual(t *testing.T, dead bool, test func(t *testing.T, cluster *kfake.Clu
 	synctest.Test(t, func(t *testing.T) {
 		var network kfake.VirtualNetwork
 		topics := event.Topics{Live: "live", DeadLetter: "letters"}
-		b, err := broker.Start(broker.Options{Addr: "127.0.0.1:9092", Partitions: 2, Listen: network.Listen, Topics: []string{"live", "letters"}})
+		b, err := broker.Start(broker.Options{Addr: "127.0.0.1:9092", Partitions: 2, Listen: network.Listen,
+			Topics: []string{"live", "letters"}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer b.Close()
 		dial := network.DialContext
 		if dead {
-			dial = func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("connection refused") }
+			dial = func(context.Context, string, string) (net.Conn, error) {
+				return nil,
+					errors.New("connection refused")
+			}
 		}
 		kafka, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{b.Addr()}, Dial: dial, Log: zerolog.Nop()})
 		if err != nil {
@@ -364,43 +368,4 @@ func virtual(t *testing.T, dead bool, test func(t *testing.T, cluster *kfake.Clu
 		defer kafka.Close()
 		test(t, b.Cluster(), &groupstatus.Options{Kafka: kafka, Group: "g", Topics: topics, MaxReplays: 3})
 	})
-}
-
-// Nobody is kept waiting for brokers that are not there, whatever it is that does not answer.
-func TestStatusIsPatientWithinBounds(t *testing.T) {
-	virtual(t, true, func(t *testing.T, _ *kfake.Cluster, l *groupstatus.Options) {
-		start := time.Now()
-		r := groupstatus.Run(t.Context(), *l)
-		if took := time.Since(start); took > 10*time.Second || len(r.Errors) != 1 || !strings.Contains(r.Errors[0], "--brokers") || !strings.Contains(r.Errors[0], "connection refused") {
-			t.Errorf("after %s: %v", took, r.Errors)
-		}
-		if r.Group != nil || r.Lag != nil || r.Letters != nil || printed(t, r) != "" {
-			t.Errorf("something is known of nothing: %+v", r)
-		}
-	})
-	for key, want := range map[kmsg.Key]string{kmsg.DescribeGroups: `group "g"`, kmsg.OffsetFetch: "has committed", kmsg.ListOffsets: "partition 0", kmsg.Fetch: "dead letters can't be counted"} {
-		virtual(t, false, func(t *testing.T, cluster *kfake.Cluster, l *groupstatus.Options) {
-			if err := deadletter.NewWriter(l.Kafka, "letters").Write(t.Context(), event.DeadLetter{Event: event.Event{Record: event.Record{Key: []byte("k"), Value: []byte("v")}}, Class: "invalid"}); err != nil {
-				t.Fatal(err)
-			}
-			cluster.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: kerr.UnknownServerError, Count: -1})
-			start := time.Now()
-			r := groupstatus.Run(t.Context(), *l)
-			if took := time.Since(start); took > 30*time.Second || len(r.Errors) == 0 || !strings.Contains(strings.Join(r.Errors, "; "), want) {
-				t.Errorf("%v: after %s: %v", key, took, r.Errors)
-			}
-			if (r.Group == nil) != (key == kmsg.DescribeGroups) || (r.Lag == nil) != (key == kmsg.OffsetFetch) || (r.Letters == nil) != (key == kmsg.ListOffsets || key == kmsg.Fetch) {
-				t.Errorf("%v hides what it is not about: %+v", key, r)
-			}
-		})
-	}
-}
-
-// An interrupted look is no report.
-func TestStatusInterrupted(t *testing.T) {
-	r := begin(t, nil, "status", "--brokers", "127.0.0.1:1")
-	r.Found(t, `(trying on)`)
-	if status := r.Stopped(); status != ExitFailed || r.Stdout.String() != "" || !strings.HasSuffix(strings.TrimSpace(r.Stderr.String()), `"message":"interrupted"}`) {
-		t.Errorf("%d: %s%s", status, &r.Stdout, &r.Stderr)
-	}
 }

@@ -24,7 +24,8 @@ const (
 	maxShownUnreadable = 20
 )
 
-// behindAfter is the age, in seconds, from which an event makes its partition worth a line: all younger ones may only wait for the next commit.
+// behindAfter is the age, in seconds, from which an event makes its partition worth a line: all
+// younger ones may only wait for the next commit.
 const behindAfter = 5
 
 // printStatus writes a report for people: first whether the group works.
@@ -49,7 +50,8 @@ func printGroup(t *terminal.Table, r *groupstatus.Group) {
 	if len(r.Members) > 0 {
 		text += ", " + format.Count(len(r.Members), "member")
 		if r.Rate != nil {
-			text += fmt.Sprintf(", %d of %s assigned, %s", r.Assigned, format.Count(*r.Partitions, "partition"), format.Rate(*r.Rate))
+			text += fmt.Sprintf(", %d of %s assigned, %s", r.Assigned,
+				format.Count(*r.Partitions, "partition"), format.Rate(*r.Rate))
 		}
 	}
 	t.Head("%s", text)
@@ -140,7 +142,8 @@ func printLag(t *terminal.Table, r *groupstatus.Lag) {
 	}
 	for _, topic := range r.Topics {
 		if topic.Lost > 0 {
-			t.Head("  ! %s: retention has deleted %s before anybody read them", topic.Topic, format.CountOf(topic.Lost, "event"))
+			t.Head("  ! %s: retention has deleted %s before anybody read them", topic.Topic,
+				format.CountOf(topic.Lost, "event"))
 		}
 	}
 	for i, p := range unreadable {
@@ -149,13 +152,15 @@ func printLag(t *terminal.Table, r *groupstatus.Lag) {
 			break
 		}
 		u := p.Unreadable
-		t.Head("  ! UNREADABLE %s/%d%s: %s; %s", p.topic, p.Partition, place(u.Offset), u.Reason, u.Do)
+		t.Head("  ! UNREADABLE %s/%d%s: %s; %s", p.topic, p.Partition, place(u.Offset), u.Reason,
+			u.Do)
 	}
 	if len(behind) == 0 {
 		return
 	}
 	slices.SortStableFunc(behind, func(a, b row) int {
-		return cmp.Or(cmp.Compare(oldestOf(b.PartitionLag), oldestOf(a.PartitionLag)), cmp.Compare(*b.Lag, *a.Lag))
+		return cmp.Or(cmp.Compare(oldestOf(b.PartitionLag), oldestOf(a.PartitionLag)),
+			cmp.Compare(*b.Lag, *a.Lag))
 	})
 	t.Head("")
 	t.Line("  PARTITION", "MEMBER", "LAG", "OLDEST", "FINISHED", "COMMITTED", "END")
@@ -171,7 +176,9 @@ func printLag(t *terminal.Table, r *groupstatus.Lag) {
 		if p.Committed != nil {
 			committed = strconv.FormatInt(*p.Committed, 10)
 		}
-		t.Line(fmt.Sprintf("  %s/%d", p.topic, p.Partition), member, format.Thousands(*p.Lag), format.AgeOf(p.Oldest), format.Thousands(p.Finished), committed, strconv.FormatInt(*p.End, 10))
+		t.Line(fmt.Sprintf("  %s/%d", p.topic, p.Partition), member, format.Thousands(*p.Lag),
+			format.AgeOf(p.Oldest), format.Thousands(p.Finished), committed,
+			strconv.FormatInt(*p.End, 10))
 	}
 }
 
@@ -227,7 +234,8 @@ func printWorker(t *terminal.Table, r *groupstatus.Worker, now time.Time) {
 		t.Head("  ! %s", r.Note)
 	}
 	for _, h := range r.Held {
-		t.Head("  HELD: %s for %s, since %s%s", h.Reason, format.Age(now.Sub(h.Since)), h.Since.UTC().Format("2006-01-02 15:04:05 UTC"), nextProbe(h, now))
+		t.Head("  HELD: %s for %s, since %s%s", h.Reason, format.Age(now.Sub(h.Since)),
+			h.Since.UTC().Format("2006-01-02 15:04:05 UTC"), nextProbe(h, now))
 		t.Head("    seen: %s", h.Detail)
 		if h.Do != "" {
 			t.Head("    do: %s", h.Do)
@@ -253,13 +261,16 @@ func printWorker(t *terminal.Table, r *groupstatus.Worker, now time.Time) {
 			text = "nothing in memory, the oldest " + format.AgeOf(&lane.OldestSeconds)
 		}
 		if lane.Events > 0 || lane.Conversations > 0 {
-			text = format.Count(lane.Conversations, "conversation") + ", " + format.Count(lane.Events, "event") + ", the oldest " + format.Age(time.Duration(lane.OldestSeconds*float64(time.Second)))
+			text = format.Count(lane.Conversations, "conversation") + ", " +
+				format.Count(lane.Events, "event") + ", the oldest " +
+				format.Age(time.Duration(lane.OldestSeconds*float64(time.Second)))
 		}
 		t.Head("  waiting, %s: %s", lane.name, text)
 	}
 	quota := "calls: no limit"
 	if r.Quota.Share != nil && r.Quota.Limit != nil {
-		quota = fmt.Sprintf("calls: a share of %d of %s, limit now %d", *r.Quota.Share, format.Rate(r.Quota.Rate), *r.Quota.Limit)
+		quota = fmt.Sprintf("calls: a share of %d of %s, limit now %d", *r.Quota.Share,
+			format.Rate(r.Quota.Rate), *r.Quota.Limit)
 	}
 	t.Head("  %s, %d in flight", quota, r.Quota.InFlight)
 }
@@ -277,11 +288,14 @@ func printLetters(t *terminal.Table, r *groupstatus.Letters) {
 		t.Head("dead letters: not known")
 		return
 	}
-	t.Head("dead letters in %s: %s open, %s parked, %s replayed, %s discarded", r.Topic, format.Thousands(r.Open), format.Thousands(r.Parked), format.Thousands(r.Replayed), format.Thousands(r.Discarded))
+	t.Head("dead letters in %s: %s open, %s parked, %s replayed, %s discarded", r.Topic,
+		format.Thousands(r.Open), format.Thousands(r.Parked), format.Thousands(r.Replayed),
+		format.Thousands(r.Discarded))
 	if r.Foreign > 0 {
 		t.Head("  ! %s there that markread has not written", format.CountOf(r.Foreign, "record"))
 	}
-	unresolved := slices.DeleteFunc(slices.Clone(r.Kinds), func(k groupstatus.Kind) bool { return k.Open+k.Parked == 0 })
+	unresolved := slices.DeleteFunc(slices.Clone(r.Kinds),
+		func(k groupstatus.Kind) bool { return k.Open+k.Parked == 0 })
 	if len(unresolved) == 0 {
 		return
 	}
@@ -291,7 +305,8 @@ func printLetters(t *terminal.Table, r *groupstatus.Letters) {
 			t.Head("  … and %d more kinds (--json has all)", len(unresolved)-i)
 			break
 		}
-		t.Line("  "+cmp.Or(k.Class, "?"), cmp.Or(k.Code, "-"), format.Thousands(k.Open), format.Thousands(k.Parked), explainKind(k.Class, k.Code).meaning)
+		t.Line("  "+cmp.Or(k.Class, "?"), cmp.Or(k.Code, "-"), format.Thousands(k.Open),
+			format.Thousands(k.Parked), explainKind(k.Class, k.Code).meaning)
 	}
 }
 

@@ -35,28 +35,35 @@ func sampleView() *consumer.DescribedGroup {
 		return append(partitionsFrom("mark-read", first, 6), partitionsFrom("mark-read-backfill", first, 6)...)
 	}
 	leaders := &consumer.Terms{Rate: 200, All: all}
-	return &consumer.DescribedGroup{State: consumer.GroupStable, Protocol: "markread", LeaderTerms: leaders, Members: []consumer.DescribedMember{
-		{ID: "markread-5d0c", Client: "markread", Host: "10.0.3.17", Assigned: own(0), Terms: leaders},
-		{ID: "markread-9a41", Client: "markread", Host: "10.0.3.18", Assigned: own(6), Terms: leaders},
-		{ID: "markread-c7e2", Client: "markread", Host: "10.0.3.19", Terms: &consumer.Terms{Rate: 100, All: all}, Mismatch: "it goes by a rate of 100, the group's leader by 200"},
-	}}
+	return &consumer.DescribedGroup{State: consumer.GroupStable, Protocol: "markread", LeaderTerms: leaders,
+		Members: []consumer.DescribedMember{
+			{ID: "markread-5d0c", Client: "markread", Host: "10.0.3.17", Assigned: own(0), Terms: leaders},
+			{ID: "markread-9a41", Client: "markread", Host: "10.0.3.18", Assigned: own(6), Terms: leaders},
+			{ID: "markread-c7e2", Client: "markread", Host: "10.0.3.19", Terms: &consumer.Terms{Rate: 100, All: all},
+				Mismatch: "it goes by a rate of 100, the group's leader by 200"},
+		}}
 }
 
 // sampleReport is what an operator may see at night.
 func sampleReport() *groupstatus.Report {
 	lags := [][]admin.PartitionLag{nil, nil}
 	for p := range 12 {
-		live := admin.PartitionLag{TopicPartition: event.TopicPartition{Topic: "mark-read", Partition: p}, Committed: 4711, OffsetRange: kafkaclient.OffsetRange{End: 4711}}
+		live := admin.PartitionLag{TopicPartition: event.TopicPartition{Topic: "mark-read", Partition: p},
+			Committed: 4711, OffsetRange: kafkaclient.OffsetRange{End: 4711}}
 		if p == 7 {
-			live.End, live.Lag, live.Finished, live.Oldest = 6028, 1317, 1290, statusAt.Add(-12*time.Minute-4*time.Second)
+			live.End, live.Lag, live.Finished, live.Oldest = 6028, 1317, 1290,
+				statusAt.Add(-12*time.Minute-4*time.Second)
 		} else if p == 3 {
 			live.End, live.Lag, live.Oldest = 4713, 2, statusAt.Add(-400*time.Millisecond)
 		} else if p == 11 {
 			live.Err, live.End = errors.New("no leader"), 0
-			live.Unreadable = &kafkaclient.Unreadable{Offset: 4711, Reason: "no broker leads it", Do: "start the brokers that have its replicas"}
+			live.Unreadable = &kafkaclient.Unreadable{Offset: 4711, Reason: "no broker leads it",
+				Do: "start the brokers that have its replicas"}
 		}
 		lags[0] = append(lags[0], live)
-		lags[1] = append(lags[1], admin.PartitionLag{TopicPartition: event.TopicPartition{Topic: "mark-read-backfill", Partition: p}, Committed: -1})
+		lags[1] = append(lags[1],
+			admin.PartitionLag{TopicPartition: event.TopicPartition{Topic: "mark-read-backfill", Partition: p},
+				Committed: -1})
 	}
 	fold := deadletter.NewIndex(3, deadletter.Filter{})
 	offset := int64(0)
@@ -77,7 +84,8 @@ func sampleReport() *groupstatus.Report {
 	add(1, nil, "markread.resolves", "0:0", "markread.resolution", "discarded")
 	add(1, nil, "markread.resolves", "0:1", "markread.resolution", "replayed")
 	add(1, []byte("hello"))
-	r := &groupstatus.Report{At: statusAt, Group: groupstatus.GroupOf("markread", sampleView()), Letters: groupstatus.LettersOf("mark-read-dead-letters", fold), Errors: []string{}}
+	r := &groupstatus.Report{At: statusAt, Group: groupstatus.GroupOf("markread", sampleView()),
+		Letters: groupstatus.LettersOf("mark-read-dead-letters", fold), Errors: []string{}}
 	r.Lag = groupstatus.LagOf(lags, "mark-read-backfill", r.Group, statusAt)
 	member, probe := "markread-9a41", statusAt.Add(8*time.Second)
 	share, limit := 100, 100
@@ -142,33 +150,50 @@ func TestReadmeStatus(t *testing.T) {
 func TestStatusNotes(t *testing.T) {
 	live := [][]admin.PartitionLag{{}, {}}
 	for p := range 12 {
-		live[0] = append(live[0], admin.PartitionLag{TopicPartition: event.TopicPartition{Topic: "mark-read", Partition: p}})
-		live[1] = append(live[1], admin.PartitionLag{TopicPartition: event.TopicPartition{Topic: "mark-read-backfill", Partition: p}})
+		live[0] = append(live[0],
+			admin.PartitionLag{TopicPartition: event.TopicPartition{Topic: "mark-read", Partition: p}})
+		live[1] = append(live[1],
+			admin.PartitionLag{TopicPartition: event.TopicPartition{Topic: "mark-read-backfill", Partition: p}})
 	}
 	for name, c := range map[string]struct {
 		change func(g *consumer.DescribedGroup)
 		want   []string
 		not    []string
 	}{
-		"as it should be": {func(g *consumer.DescribedGroup) { g.Members = g.Members[:2] }, []string{"STABLE, 2 members, 24 of 24 partitions assigned, 200 calls a second"}, []string{"!"}},
-		"absent":          {func(g *consumer.DescribedGroup) { *g = consumer.DescribedGroup{State: consumer.GroupAbsent} }, []string{"ABSENT", "no such group", "--group"}, []string{"MEMBER "}},
-		"empty":           {func(g *consumer.DescribedGroup) { *g = consumer.DescribedGroup{State: consumer.GroupEmpty} }, []string{"EMPTY", "no worker runs"}, []string{"MEMBER "}},
+		"as it should be": {func(g *consumer.DescribedGroup) { g.Members = g.Members[:2] },
+			[]string{"STABLE, 2 members, 24 of 24 partitions assigned, 200 calls a second"}, []string{"!"}},
+		"absent": {func(g *consumer.DescribedGroup) {
+			*g = consumer.DescribedGroup{State: consumer.GroupAbsent}
+		}, []string{"ABSENT", "no such group", "--group"}, []string{"MEMBER "}},
+		"empty": {func(g *consumer.DescribedGroup) {
+			*g = consumer.DescribedGroup{State: consumer.GroupEmpty}
+		}, []string{"EMPTY", "no worker runs"}, []string{"MEMBER "}},
 		"rebalancing": {func(g *consumer.DescribedGroup) {
-			*g = consumer.DescribedGroup{State: consumer.GroupRebalancing, Members: []consumer.DescribedMember{{ID: "x"}}}
-		}, []string{"REBALANCING, 1 member\n", "ask again"}, []string{"version", "no partitions", "that no member has"}},
+			*g = consumer.DescribedGroup{State: consumer.GroupRebalancing,
+				Members: []consumer.DescribedMember{{ID: "x"}}}
+		}, []string{"REBALANCING, 1 member\n", "ask again"},
+			[]string{"version", "no partitions", "that no member has"}},
 		"another's": {func(g *consumer.DescribedGroup) {
-			*g = consumer.DescribedGroup{State: consumer.GroupStable, Protocol: "range\x1b", Members: []consumer.DescribedMember{{ID: "x\x1b[31m"}}}
+			*g = consumer.DescribedGroup{State: consumer.GroupStable, Protocol: "range\x1b",
+				Members: []consumer.DescribedMember{{ID: "x\x1b[31m"}}}
 		}, []string{`no workers of markread (protocol "range?")`, "x?[31m"}, []string{"\x1b", "that no member has"}},
-		"other rate":    {func(*consumer.DescribedGroup) {}, []string{"! member 3: it goes by a rate of 100, the group's leader by 200", "24 of 24"}, nil},
-		"other version": {func(g *consumer.DescribedGroup) { g.Members[2].Terms, g.Members[2].Mismatch = nil, "" }, []string{"! member 3: what it goes by can't be read"}, nil},
-		"too many members": {func(g *consumer.DescribedGroup) { g.Members[2].Terms, g.Members[2].Mismatch = g.LeaderTerms, "" },
+		"other rate": {func(*consumer.DescribedGroup) {},
+			[]string{"! member 3: it goes by a rate of 100, the group's leader by 200", "24 of 24"}, nil},
+		"other version": {func(g *consumer.DescribedGroup) { g.Members[2].Terms, g.Members[2].Mismatch = nil, "" },
+			[]string{"! member 3: what it goes by can't be read"}, nil},
+		"too many members": {func(g *consumer.DescribedGroup) {
+			g.Members[2].Terms,
+				g.Members[2].Mismatch = g.LeaderTerms, ""
+		},
 			[]string{"! member 3: it is a spare: there are more members than partitions, or than calls a second"}, nil},
 		"no share": {func(g *consumer.DescribedGroup) {
 			g.LeaderTerms.Rate = 1 // the one permit belongs to the first partition
 		}, []string{"1 calls a second", "! member 2: its share of the rate is 0"}, []string{"! member 1"}},
-		"no limit": {func(g *consumer.DescribedGroup) { g.LeaderTerms.Rate = 0 }, []string{"no limit"}, []string{"its share"}},
+		"no limit": {func(g *consumer.DescribedGroup) { g.LeaderTerms.Rate = 0 }, []string{"no limit"},
+			[]string{"its share"}},
 		"not dealt": {func(g *consumer.DescribedGroup) { g.Members[0].Assigned = g.Members[0].Assigned[2:] },
-			[]string{"22 of 24 partitions assigned", "partitions of topic mark-read that no member has: 0-1;"}, []string{"mark-read-backfill that"}},
+			[]string{"22 of 24 partitions assigned", "partitions of topic mark-read that no member has: 0-1;"},
+			[]string{"mark-read-backfill that"}},
 	} {
 		g := sampleView()
 		c.change(g)
@@ -203,15 +228,19 @@ func TestStatusIsOneScreen(t *testing.T) {
 	for p := range 500 {
 		g.Members = append(g.Members, consumer.DescribedMember{ID: "m"})
 		lag = append(lag, admin.PartitionLag{
-			TopicPartition: event.TopicPartition{Topic: "mark-read", Partition: p}, Committed: -1, Lag: 10, Lost: 2, Oldest: statusAt.Add(-time.Duration(p) * time.Second),
+			TopicPartition: event.TopicPartition{Topic: "mark-read", Partition: p}, Committed: -1, Lag: 10, Lost: 2,
+			Oldest: statusAt.Add(-time.Duration(p) * time.Second),
 		})
 	}
 	lag[7].Err, lag[7].Lag, lag[7].Oldest = errors.New("no leader"), 0, time.Time{}
 	fold := deadletter.NewIndex(3, deadletter.Filter{})
 	for i := range 300 {
-		fold.Add(event.Record{Offset: int64(i), Headers: []event.Header{{Key: "markread.class", Value: []byte{'c', byte('a' + i%26), byte('a' + i/26)}}}})
+		fold.Add(event.Record{Offset: int64(i),
+			Headers: []event.Header{{Key: "markread.class", Value: []byte{'c', byte('a' + i%26), byte('a' + i/26)}}}})
 	}
-	r := &groupstatus.Report{At: statusAt, Group: groupstatus.GroupOf("g", g), Lag: groupstatus.LagOf([][]admin.PartitionLag{lag}, "", nil, statusAt), Letters: groupstatus.LettersOf("d", fold)}
+	r := &groupstatus.Report{At: statusAt, Group: groupstatus.GroupOf("g", g),
+		Lag:     groupstatus.LagOf([][]admin.PartitionLag{lag}, "", nil, statusAt),
+		Letters: groupstatus.LettersOf("d", fold)}
 	for i := range g.Members {
 		r.Group.Members[i].Note = ""
 	}
@@ -220,7 +249,8 @@ func TestStatusIsOneScreen(t *testing.T) {
 		t.Errorf("%d lines", lines)
 	}
 	for _, want := range []string{
-		"… and 480 more", "… and 484 more, not so far behind", "… and 285 more kinds", "500, 500 without a commit (lag from the oldest record), 1 NOT KNOWN", "mark-read   live   4,990   8m19s",
+		"… and 480 more", "… and 484 more, not so far behind", "… and 285 more kinds",
+		"500, 500 without a commit (lag from the oldest record), 1 NOT KNOWN", "mark-read   live   4,990   8m19s",
 		"retention has deleted 998 events before anybody read them", "mark-read/499",
 	} {
 		if !strings.Contains(text, want) {
@@ -237,7 +267,8 @@ func TestStatusOfUnreadablePartitions(t *testing.T) {
 	reportOf := func(partitions int, change func(l *admin.PartitionLag)) *groupstatus.Report {
 		var lag []admin.PartitionLag
 		for p := range partitions {
-			l := admin.PartitionLag{TopicPartition: event.TopicPartition{Topic: "mark-read", Partition: p}, Committed: 7}
+			l := admin.PartitionLag{TopicPartition: event.TopicPartition{Topic: "mark-read", Partition: p},
+				Committed: 7}
 			l.End = 7
 			change(&l)
 			lag = append(lag, l)
@@ -255,8 +286,10 @@ func TestStatusOfUnreadablePartitions(t *testing.T) {
 	r := reportOf(30, func(l *admin.PartitionLag) { l.Unreadable = denied })
 	text := printed(t, r)
 	for _, want := range []string{
-		"lag: not known; 30 partitions CAN'T BE READ\n", "  mark-read   live   ?     -        30, 30 NOT KNOWN, 30 UNREADABLE\n",
-		"  ! UNREADABLE mark-read/19 at offset 7: not?[31m allowed?; allow it\n", "… and 10 more that can't be read (--json has all)",
+		"lag: not known; 30 partitions CAN'T BE READ\n",
+		"  mark-read   live   ?     -        30, 30 NOT KNOWN, 30 UNREADABLE\n",
+		"  ! UNREADABLE mark-read/19 at offset 7: not?[31m allowed?; allow it\n",
+		"… and 10 more that can't be read (--json has all)",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
@@ -265,7 +298,8 @@ func TestStatusOfUnreadablePartitions(t *testing.T) {
 	if r.Lag.Lag != nil || r.Lag.Topics[0].Lag != nil || r.Lag.Topics[0].Partitions[0].Lag != nil {
 		t.Error("the lag of what can't be read is given")
 	}
-	if got := errorsOf(r); len(got) != 1 || got[0] != `topic "mark-read", partitions 0-29 can't be read: not?[31m allowed?; allow it` {
+	if got := errorsOf(r); len(got) != 1 ||
+		got[0] != `topic "mark-read", partitions 0-29 can't be read: not?[31m allowed?; allow it` {
 		t.Errorf("%q", got)
 	}
 
@@ -277,12 +311,14 @@ func TestStatusOfUnreadablePartitions(t *testing.T) {
 		}
 	})
 	text = printed(t, r)
-	for _, want := range []string{"lag: 30 events; 15 partitions CAN'T BE READ\n", "  ! UNREADABLE mark-read/1: reason 1; do\n", "30, 15 UNREADABLE\n"} {
+	for _, want := range []string{"lag: 30 events; 15 partitions CAN'T BE READ\n",
+		"  ! UNREADABLE mark-read/1: reason 1; do\n", "30, 15 UNREADABLE\n"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
 	}
-	if got := errorsOf(r); len(got) != 11 || got[0] != `topic "mark-read", partition 1 can't be read: reason 1; do` || !strings.HasSuffix(got[10], "5 other reasons") {
+	if got := errorsOf(r); len(got) != 11 || got[0] != `topic "mark-read", partition 1 can't be read: reason 1; do` ||
+		!strings.HasSuffix(got[10], "5 other reasons") {
 		t.Errorf("%q", got)
 	}
 	r = reportOf(3, func(l *admin.PartitionLag) {
@@ -300,13 +336,16 @@ func TestStatusOfUnreadablePartitions(t *testing.T) {
 	}
 
 	// A worker's own.
-	worker := groupstatus.WorkerOf("http://x", console.State{Lanes: console.Lanes{Live: console.Lane{OldestSeconds: 60}}}, "")
+	worker := groupstatus.WorkerOf("http://x",
+		console.State{Lanes: console.Lanes{Live: console.Lane{OldestSeconds: 60}}}, "")
 	for p := range 25 {
-		worker.Unreadable = append(worker.Unreadable, groupstatus.WorkerUnreadable{Topic: "mark-read", Partition: p, Unreadable: console.Unreadable{Since: statusAt.Add(-time.Minute), Reason: "because"}})
+		worker.Unreadable = append(worker.Unreadable, groupstatus.WorkerUnreadable{Topic: "mark-read", Partition: p,
+			Unreadable: console.Unreadable{Since: statusAt.Add(-time.Minute), Reason: "because"}})
 	}
 	text = printed(t, &groupstatus.Report{At: statusAt, Worker: worker})
 	for _, want := range []string{
-		"  UNREADABLE: mark-read/19 for 1m00s, since 2026-03-01 02:59:00 UTC: because\n", "… and 5 more that it can't read", "waiting, live: nothing in memory, the oldest 1m00s",
+		"  UNREADABLE: mark-read/19 for 1m00s, since 2026-03-01 02:59:00 UTC: because\n",
+		"… and 5 more that it can't read", "waiting, live: nothing in memory, the oldest 1m00s",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
@@ -315,13 +354,15 @@ func TestStatusOfUnreadablePartitions(t *testing.T) {
 }
 
 func TestNumbersAndAges(t *testing.T) {
-	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 123456: "123,456", 1234567: "1,234,567", -123: "-123", -1234: "-1,234"} {
+	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 123456: "123,456", 1234567: "1,234,567",
+		-123: "-123", -1234: "-1,234"} {
 		if got := format.Thousands(n); got != want {
 			t.Errorf("%d is %s", n, got)
 		}
 	}
 	for d, want := range map[time.Duration]string{
-		-time.Second: "0.0s", 1234 * time.Millisecond: "1.2s", 59 * time.Second: "59s", 61 * time.Second: "1m01s", 2*time.Hour + 3*time.Minute: "2h03m", 50 * time.Hour: "2d02h",
+		-time.Second: "0.0s", 1234 * time.Millisecond: "1.2s", 59 * time.Second: "59s", 61 * time.Second: "1m01s",
+		2*time.Hour + 3*time.Minute: "2h03m", 50 * time.Hour: "2d02h",
 	} {
 		if got := format.Age(d); got != want {
 			t.Errorf("%s is %s", d, got)

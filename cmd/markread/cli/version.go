@@ -9,8 +9,9 @@ import (
 	"markread/cmd/markread/cli/config"
 )
 
-// These are set by the linker of a release (-ldflags "-X markread/cmd/markread/cli.version=v1.2.3"); otherwise what the Go toolchain noted in the
-// binary is used.
+// These are set by the linker of a release (-ldflags "-X
+// markread/cmd/markread/cli.version=v1.2.3"); otherwise what the Go toolchain noted in the binary
+// is used.
 var version, commit string
 
 type versionCommand struct{}
@@ -25,7 +26,8 @@ func (*versionCommand) Help() string {
 func (*versionCommand) run(_ context.Context, p *process) error {
 	p.begin(config.LogFlags{LogLevel: "info"})
 	v, c := build()
-	_, err := fmt.Fprintf(p.stdout, "markread %s\ncommit   %s\ngo       %s %s/%s\n", v, c, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	_, err := fmt.Fprintf(p.stdout, "markread %s\ncommit   %s\ngo       %s %s/%s\n", v, c,
+		runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	return err
 }
 

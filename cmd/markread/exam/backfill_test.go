@@ -24,7 +24,8 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// rowsFile has the generator make a file of rows, and returns the largest T of each conversation, reckoned from the file, and how many rows are bad.
+// rowsFile has the generator make a file of rows, and returns the largest T of each conversation, reckoned from the
+// file, and how many rows are bad.
 func rowsFile(t *testing.T, rows int, flags ...string) (file string, want map[kit.Conversation]int64, bad int) {
 	t.Helper()
 	folder := t.TempDir()
@@ -142,8 +143,8 @@ func fold(k *kit.Kafka, t *testing.T, topic string) map[kit.Conversation]int64 {
 	return out
 }
 
-// TestExamBackfill: ten million rows, half of them of a conversation that came before, at 150,000 a second or more, within 300 MiB, and hardly a record
-// more than there are conversations.
+// TestExamBackfill: ten million rows, half of them of a conversation that came before, at 150,000 a second or more,
+// within 300 MiB, and hardly a record more than there are conversations.
 func TestExamBackfill(t *testing.T) {
 	rows := 10_000_000
 	if testing.Short() {
@@ -158,7 +159,8 @@ func TestExamBackfill(t *testing.T) {
 	}
 	records := records(k, t, k.Backfill)
 	each, ratio := float64(rows)/p.Duration.Seconds(), float64(records)/float64(len(want))
-	kit.Figure(t, "backfill", "%d rows of %d conversations in %.1f s: %.0f rows/s, %d MiB of RSS at most, %d records: %.4f for each conversation",
+	kit.Figure(t, "backfill", "%d rows of %d conversations in %.1f s: %.0f rows/s, %d MiB of RSS at most, %d "+
+		"records: %.4f for each conversation",
 		rows, len(want), p.Duration.Seconds(), each, most>>20, records, ratio)
 	kit.Check(t, each >= 150_000, "%.0f rows a second", each)
 	kit.Check(t, most > 0 && most <= 300<<20, "%d bytes of RSS", most)
@@ -166,8 +168,8 @@ func TestExamBackfill(t *testing.T) {
 	kit.ComparePointers(t, want, fold(k, t, k.Backfill))
 }
 
-// TestExamBackfillKilled: SIGKILL while it reads and twice while it publishes, at random points, and --resume each time. Every conversation gets to its
-// largest T, and every bad row is rejected once.
+// TestExamBackfillKilled: SIGKILL while it reads and twice while it publishes, at random points, and --resume each
+// time. Every conversation gets to its largest T, and every bad row is rejected once.
 func TestExamBackfillKilled(t *testing.T) {
 	rows := 10_000_000
 	if testing.Short() {
@@ -181,7 +183,8 @@ func TestExamBackfillKilled(t *testing.T) {
 	for kill := range 3 {
 		p := backfillOf(k, t, file, append(resume, "--rejects", rejects)...)
 		resume = []string{"--resume"}
-		kit.Wait(t, "a state", 30*time.Second, func() bool { _, err := os.Stat(file + ".markread-resume"); return err == nil })
+		kit.Wait(t, "a state", 30*time.Second,
+			func() bool { _, err := os.Stat(file + ".markread-resume"); return err == nil })
 		before := records(k, t, k.Backfill)
 		after := int64(0) // records: in the first run none, so that it dies while it reads
 		if kill > 0 {
@@ -205,7 +208,9 @@ func TestExamBackfillKilled(t *testing.T) {
 		t.Fatalf("exit %d, want 3", code)
 	}
 	records := records(k, t, k.Backfill)
-	kit.Figure(t, "backfill-killed", "%d rows of %d conversations, killed three times after %s records; %d records in all, %.2f for each conversation", rows,
+	kit.Figure(t, "backfill-killed",
+		"%d rows of %d conversations, killed three times after %s records; %d records in all, %.2f for each "+
+			"conversation", rows,
 		len(want), strings.Join(killed, ", "), records, float64(records)/float64(len(want)))
 	kit.ComparePointers(t, want, fold(k, t, k.Backfill))
 	text, err := os.ReadFile(rejects)
@@ -220,12 +225,14 @@ func TestExamBackfillKilled(t *testing.T) {
 		}
 		numbers = append(numbers, r.Line)
 	}
-	kit.Check(t, len(numbers) == bad && slices.IsSorted(numbers) && len(slices.Compact(numbers)) == bad, "%d rejects of %d bad rows", len(numbers), bad)
+	kit.Check(t, len(numbers) == bad && slices.IsSorted(numbers) && len(slices.Compact(numbers)) == bad,
+		"%d rejects of %d bad rows", len(numbers), bad)
 	_, err = os.Stat(file + ".markread-resume")
 	kit.Check(t, os.IsNotExist(err), "the state is still there: %v", err)
 }
 
-// TestExamBackfillApplied: from the file to the server: every conversation is marked as read up to its largest T, by one call.
+// TestExamBackfillApplied: from the file to the server: every conversation is marked as read up to its largest T, by
+// one call.
 func TestExamBackfillApplied(t *testing.T) {
 	t.Parallel()
 	file, want, _ := rowsFile(t, 20_000, "-format", "csv", "-seed", "3")
@@ -243,8 +250,8 @@ func TestExamBackfillApplied(t *testing.T) {
 	kit.ComparePointers(t, want, kit.Pointers(arrivals))
 }
 
-// TestExamBackfillInterrupted: Ctrl-C; Ctrl-C while the brokers are dead; brokers that die and come back. It ends soon, with 1 and with what to do, which
-// does it; and it needs nobody when the brokers come back by themselves.
+// TestExamBackfillInterrupted: Ctrl-C; Ctrl-C while the brokers are dead; brokers that die and come back. It ends soon,
+// with 1 and with what to do, which does it; and it needs nobody when the brokers come back by themselves.
 func TestExamBackfillInterrupted(t *testing.T) {
 	t.Parallel()
 	file, want, _ := rowsFile(t, 3_000_000, "-seed", "5")
@@ -266,7 +273,8 @@ func TestExamBackfillInterrupted(t *testing.T) {
 			t.Fatalf("exit %d, want %d", code, status)
 		}
 		lines := p.Stderr.Lines()
-		kit.Check(t, strings.Contains(lines[len(lines)-1], want), "the last line does not say %q: %s", want, lines[len(lines)-1])
+		kit.Check(t, strings.Contains(lines[len(lines)-1], want), "the last line does not say %q: %s", want,
+			lines[len(lines)-1])
 	}
 	p := backfillOf(k, t, file)
 	published(p, 1)

@@ -14,7 +14,8 @@ import (
 	"markread/worker/preflight"
 )
 
-// TestExamCheck: beside a worker that works a check finds nothing wrong and disturbs nothing; when nothing is there any more, or hangs, it says so in time.
+// TestExamCheck: beside a worker that works a check finds nothing wrong and disturbs nothing; when nothing is there any
+// more, or hangs, it says so in time.
 func TestExamCheck(t *testing.T) {
 	k := kit.StartBroker(t)
 	im := kit.StartSandbox(t)
@@ -35,7 +36,8 @@ func TestExamCheck(t *testing.T) {
 	key.Is(t, preflight.Wrong("IM account", "", "70009", "MARKREAD_IM_KEY"))
 	after := kit.Scrape(t, w.Admin).Sum("markread_generations_total")
 	kit.Check(t, after == generations, "%v generations, %v before: a check joined", after, generations)
-	kit.Check(t, maps.Equal(ends, k.Ends(t, k.Topics()...)) && maps.Equal(committed, k.Committed(t)), "a record was written, or an offset committed")
+	kit.Check(t, maps.Equal(ends, k.Ends(t, k.Topics()...)) && maps.Equal(committed, k.Committed(t)),
+		"a record was written, or an offset committed")
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 	nothing := *k
 	nothing.Addr = "127.0.0.1:1," + kit.SilentListener(t)
@@ -43,11 +45,12 @@ func TestExamCheck(t *testing.T) {
 	none := kit.RunCheck(t, &nothing, im.URL, nil)
 	im.Signal(t, syscall.SIGCONT)
 	kit.Check(t, none.Wrong == 3 && none.NotChecked == 8, "%+v", none.Checks)
-	kit.Figure(t, "check", "right %.2f s, with brokers and an IM server that don't answer %.2f s", right.Took.Seconds(), none.Took.Seconds())
+	kit.Figure(t, "check", "right %.2f s, with brokers and an IM server that don't answer %.2f s", right.Took.Seconds(),
+		none.Took.Seconds())
 }
 
-// TestExamCodes: each code of the contract's class `rejected` is a letter after one call; a transient one is a letter after --attempts
-// calls; the rest of the traffic is applied.
+// TestExamCodes: each code of the contract's class `rejected` is a letter after one call; a transient one is a letter
+// after --attempts calls; the rest of the traffic is applied.
 func TestExamCodes(t *testing.T) {
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-latency", "2ms")
@@ -106,6 +109,7 @@ func TestExamCodes(t *testing.T) {
 	}
 	balance := metrics.Balance(t)
 	got := metrics.Sum("markread_calls_total", `code="4711"`)
-	kit.Check(t, got == 0 && metrics.Sum("markread_calls_total", `result="transient"`, `code="other"`) == 3, "an unknown code must count as other")
+	kit.Check(t, got == 0 && metrics.Sum("markread_calls_total", `result="transient"`, `code="other"`) == 3,
+		"an unknown code must count as other")
 	kit.Figure(t, "codes", "%d letters of %d codes; %s", len(letters), len(want), balance)
 }

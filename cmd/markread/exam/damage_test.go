@@ -20,8 +20,9 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// TestExamDamage: 10,000 events on 12 partitions, and 200 batches among them that a hostile or broken producer wrote. Each good event is applied, each
-// damaged record or range is one dead letter that says how many it stands for, all offsets are committed, and memory stays bounded.
+// TestExamDamage: 10,000 events on 12 partitions, and 200 batches among them that a hostile or broken producer wrote.
+// Each good event is applied, each damaged record or range is one dead letter that says how many it stands for, all
+// offsets are committed, and memory stays bounded.
 func TestExamDamage(t *testing.T) {
 	t.Parallel()
 	events, damages := 10_000, 200
@@ -43,7 +44,8 @@ func TestExamDamage(t *testing.T) {
 		from, to := i*events/damages, (i+1)*events/damages
 		k.ProduceTo(t, k.Live, good[from:to], func(n int) int32 { return int32(n % kit.Partitions) })
 		kind := kinds[i%len(kinds)]
-		inside := kit.Event{Conversation: kit.Conversation{Report: "inside" + strconv.Itoa(i), Peer: "p"}, ReadTime: time.Now().Unix()}
+		inside := kit.Event{Conversation: kit.Conversation{Report: "inside" + strconv.Itoa(i), Peer: "p"},
+			ReadTime: time.Now().Unix()}
 		batch := kind.batch(kit.RecordOf(k.Live, inside).Value)
 		if produceRaw(t, raw, k.Live, int32(i*7%kit.Partitions), batch) != 0 {
 			continue // a real Kafka refuses some of them
@@ -66,12 +68,15 @@ func TestExamDamage(t *testing.T) {
 		ours := ourHeaders(letter)
 		got[ours["markread.collapsed"]]++
 		sum++
-		kit.Check(t, ours["markread.class"] == "invalid" && ours["markread.code"] == "" && len(letter.Value) == 0 && ours["markread.value-omitted"] != "",
-			"class %q, code %q, a value of %d bytes, omitted %q", ours["markread.class"], ours["markread.code"], len(letter.Value), ours["markread.value-omitted"])
+		kit.Check(t, ours["markread.class"] == "invalid" && ours["markread.code"] == "" && len(letter.Value) == 0 &&
+			ours["markread.value-omitted"] != "",
+			"class %q, code %q, a value of %d bytes, omitted %q", ours["markread.class"], ours["markread.code"],
+			len(letter.Value), ours["markread.value-omitted"])
 	}
 	kit.Check(t, fmt.Sprint(got) == fmt.Sprint(want), "letters by what they stand for: %v, want %v", got, want)
 	kit.Check(t, peak <= 300<<20, "%d bytes of RSS", peak)
-	kit.Figure(t, "damage", "%d events applied, %d dead letters of %v; %d MiB of RSS at most", len(good), sum, accepted, peak>>20)
+	kit.Figure(t, "damage", "%d events applied, %d dead letters of %v; %d MiB of RSS at most", len(good), sum, accepted,
+		peak>>20)
 }
 
 // damaged is a kind of damaged batch.
@@ -102,13 +107,15 @@ func allDamages(t *testing.T) []damaged {
 		if codec == 4 {
 			all = encoder.EncodeAll(all, nil)
 		}
-		return sealBatch(kmsg.RecordBatch{Attributes: codec, NumRecords: count, LastOffsetDelta: count - 1, FirstTimestamp: now, MaxTimestamp: now, Records: all})
+		return sealBatch(kmsg.RecordBatch{Attributes: codec, NumRecords: count, LastOffsetDelta: count - 1,
+			FirstTimestamp: now, MaxTimestamp: now, Records: all})
 	}
 	one := func(name string, of func(event []byte, n int64) []byte) []damaged {
 		var kinds []damaged
 		for _, codec := range []int16{0, 4} {
 			kinds = append(kinds,
-				damaged{fmt.Sprintf("%s/%d", name, codec), func(e []byte) []byte { return batch(codec, 1, of(e, 0)) }, []string{"1"}, 0},
+				damaged{fmt.Sprintf("%s/%d", name, codec), func(e []byte) []byte { return batch(codec, 1, of(e, 0)) },
+					[]string{"1"}, 0},
 				damaged{fmt.Sprintf("%s within/%d", name, codec), func(e []byte) []byte {
 					n := int64(len(e))
 					return batch(codec, 3, record(e, 0, n, 0), of(e, 1), record(e, 2, n, 0))
@@ -122,7 +129,8 @@ func allDamages(t *testing.T) []damaged {
 	add(one("offset 100", func(e []byte, _ int64) []byte { return record(e, 100, int64(len(e)), 0) })...)
 	add(one("offset 2^30", func(e []byte, _ int64) []byte { return record(e, 1<<30, int64(len(e)), 0) })...)
 	add(one("offset -5", func(e []byte, _ int64) []byte { return record(e, -5, int64(len(e)), 0) })...)
-	add(one("a value of 2^31 more", func(e []byte, at int64) []byte { return record(e, at, int64(len(e))+1<<31, 0) })...)
+	add(one("a value of 2^31 more",
+		func(e []byte, at int64) []byte { return record(e, at, int64(len(e))+1<<31, 0) })...)
 	large := bytes.Repeat([]byte(" "), 5<<20)
 	add(damaged{"5 MB", func(e []byte) []byte {
 		n := int64(len(e))
@@ -130,12 +138,16 @@ func allDamages(t *testing.T) []damaged {
 	}, []string{"1"}, 2})
 	garbage := func(codec int16, count int32, b []byte) []byte {
 		now := time.Now().UnixMilli()
-		return sealBatch(kmsg.RecordBatch{Attributes: codec, NumRecords: count, LastOffsetDelta: count - 1, FirstTimestamp: now, MaxTimestamp: now, Records: b})
+		return sealBatch(kmsg.RecordBatch{Attributes: codec, NumRecords: count, LastOffsetDelta: count - 1,
+			FirstTimestamp: now, MaxTimestamp: now, Records: b})
 	}
 	for codec := int16(1); codec <= 7; codec++ {
-		add(damaged{fmt.Sprintf("garbage/%d", codec), func([]byte) []byte { return garbage(codec, 7, []byte("\xff\xff\xff\xff\xff\xff\xff\xff garbage")) }, []string{"7"}, 0})
+		add(damaged{fmt.Sprintf("garbage/%d", codec),
+			func([]byte) []byte { return garbage(codec, 7, []byte("\xff\xff\xff\xff\xff\xff\xff\xff garbage")) },
+			[]string{"7"}, 0})
 	}
-	add(damaged{"more than there are", func(e []byte) []byte { return batch(0, 5, record(e, 0, int64(len(e)), 0)) }, []string{"4"}, 1})
+	add(damaged{"more than there are", func(e []byte) []byte { return batch(0, 5, record(e, 0, int64(len(e)), 0)) },
+		[]string{"4"}, 1})
 	return kinds
 }
 
@@ -152,7 +164,8 @@ func produceRaw(t *testing.T, cl *kgo.Client, topic string, partition int32, raw
 	t.Helper()
 	r := kmsg.NewPtrProduceRequest()
 	r.Acks, r.TimeoutMillis = -1, 5000
-	r.Topics = []kmsg.ProduceRequestTopic{{Topic: topic, Partitions: []kmsg.ProduceRequestTopicPartition{{Partition: partition, Records: raw}}}}
+	r.Topics = []kmsg.ProduceRequestTopic{{Topic: topic,
+		Partitions: []kmsg.ProduceRequestTopicPartition{{Partition: partition, Records: raw}}}}
 	response, err := r.RequestWith(kit.Context(t), cl)
 	if err != nil {
 		t.Fatalf("produce a raw batch: %v", err)

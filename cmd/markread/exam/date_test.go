@@ -77,7 +77,8 @@ func TestExamDate(t *testing.T) {
 		c := kit.Conversations("future-"+name, 3)
 		soon := kit.Event{Conversation: c[0], ReadTime: now + 4*60}
 		late := now + int64((year - time.Hour).Seconds())
-		kit.ProduceEvents(t, k, k.Live, []kit.Event{soon, {Conversation: c[1], ReadTime: now + 10*60}, {Conversation: c[2], ReadTime: late}})
+		kit.ProduceEvents(t, k, k.Live,
+			[]kit.Event{soon, {Conversation: c[1], ReadTime: now + 10*60}, {Conversation: c[2], ReadTime: late}})
 		good, bad = append(good, soon), bad+2
 		applied(60)
 	}

@@ -15,8 +15,8 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// TestExamDeadLetterTopic: the dead-letter topic refuses every write for 10 s. Nothing is lost and nothing is committed past what could
-// not be written; after 5 s calls are held, so that not even more has to wait for it.
+// TestExamDeadLetterTopic: the dead-letter topic refuses every write for 10 s. Nothing is lost and nothing is committed
+// past what could not be written; after 5 s calls are held, so that not even more has to wait for it.
 func TestExamDeadLetterTopic(t *testing.T) {
 	t.Parallel()
 	const refused = 10 * time.Second
@@ -30,7 +30,8 @@ func TestExamDeadLetterTopic(t *testing.T) {
 		case 3:
 			e.Report = fmt.Sprintf("nobody-%d", i)
 		case 7:
-			records = append(records, &kgo.Record{Topic: k.Live, Key: e.Key(), Value: fmt.Appendf(nil, "not an event, number %d", i)})
+			records = append(records,
+				&kgo.Record{Topic: k.Live, Key: e.Key(), Value: fmt.Appendf(nil, "not an event, number %d", i)})
 			continue
 		default:
 			events = append(events, e)
@@ -102,14 +103,22 @@ func TestExamDeadLetterTopic(t *testing.T) {
 		}
 		delete(wrong, string(letter.Key))
 	}
-	kit.Figure(t, "dead-letter-topic", "refusing for 10 s: held %v after the first refused write, %d calls before and %d in the hold; %d write tries (%d in the first half second, at most %d in 1 s), gone on %v after its end; %d letters for 800 failing records; %d lines about refused letters, %s; %s",
-		held.Since.Sub(tries[firstTry]).Round(time.Millisecond), len(served.Between(began, held.Since)), len(served.Between(quiet, ended)),
-		len(tries)-firstTry, len(tries)-firstTry-later, most, released.Sub(ended).Round(time.Millisecond), len(letters), complaints, w.LoggedOnce(t, "dead-letter", 1), metrics.Balance(t))
-	kit.Check(t, complaints >= 1 && complaints <= 3, "%d lines about refused letters: repeats are not thinned", complaints)
+	kit.Figure(t, "dead-letter-topic",
+		"refusing for 10 s: held %v after the first refused write, %d calls before and %d in the hold; %d write "+
+			"tries (%d in the first half second, at most %d in 1 s), gone on %v after its end; %d letters for 800 "+
+			"failing records; %d lines about refused letters, %s; %s",
+		held.Since.Sub(tries[firstTry]).Round(time.Millisecond), len(served.Between(began, held.Since)),
+		len(served.Between(quiet, ended)),
+		len(tries)-firstTry, len(tries)-firstTry-later, most, released.Sub(ended).Round(time.Millisecond), len(letters),
+		complaints, w.LoggedOnce(t, "dead-letter", 1), metrics.Balance(t))
+	kit.Check(t, complaints >= 1 && complaints <= 3, "%d lines about refused letters: repeats are not thinned",
+		complaints)
 	kit.Check(t, during == before, "%d letters were written while the topic refused", during-before)
 	kit.Check(t, len(served.Between(quiet, ended)) == 0, "%d calls in the hold", len(served.Between(quiet, ended)))
-	kit.Check(t, later <= int(refused/time.Second)+1, "%d write tries after the first batch, at most one a second allowed", later)
-	kit.Check(t, len(letters) == 800 && len(wrong) == 0 && unexpected == 0, "%d letters for 800 failing records, %d without one, %d unexpected", len(letters), len(wrong), unexpected)
+	kit.Check(t, later <= int(refused/time.Second)+1,
+		"%d write tries after the first batch, at most one a second allowed", later)
+	kit.Check(t, len(letters) == 800 && len(wrong) == 0 && unexpected == 0,
+		"%d letters for 800 failing records, %d without one, %d unexpected", len(letters), len(wrong), unexpected)
 	kit.Check(t, mostServed(served) <= 200, "more than 200 arrivals in one second")
 	kit.ComparePointers(t, kit.Largest(events), sandbox.Pointers(t))
 }
@@ -123,14 +132,16 @@ func nothingPastLetters(k *kit.Kafka, t *testing.T, records []*kgo.Record, bad f
 		written[string(letter.Key)] = true
 	}
 	for _, r := range records {
-		if at := committed[kit.Partition{Topic: r.Topic, Partition: r.Partition}]; bad(r) && !written[string(r.Key)] && r.Offset < at {
-			t.Errorf("%s %d is committed to %d, past the failing record at %d that has no letter", r.Topic, r.Partition, at, r.Offset)
+		if at := committed[kit.Partition{Topic: r.Topic, Partition: r.Partition}]; bad(r) && !written[string(r.Key)] &&
+			r.Offset < at {
+			t.Errorf("%s %d is committed to %d, past the failing record at %d that has no letter", r.Topic, r.Partition,
+				at, r.Offset)
 		}
 	}
 }
 
-// TestExamDeadLetterTopicGone: the dead-letter topic is deleted, and made again after a while. What can't be written waits, is not committed
-// past, and is written at last.
+// TestExamDeadLetterTopicGone: the dead-letter topic is deleted, and made again after a while. What can't be written
+// waits, is not committed past, and is written at last.
 func TestExamDeadLetterTopicGone(t *testing.T) {
 	t.Parallel()
 	const gone = 12 * time.Second
@@ -176,8 +187,11 @@ func TestExamDeadLetterTopicGone(t *testing.T) {
 			missing++
 		}
 	}
-	kit.Figure(t, "dead-letter-topic-gone", "deleted: held after %v, %d of 30 failing records committed past; gone on %v after it was made again; %d letters before, %d after; %s; %s",
-		held.Since.Sub(began).Round(time.Millisecond), past, released.Sub(ended).Round(time.Millisecond), len(before), len(after), w.LoggedOnce(t, "dead-letter", 1), metrics.Balance(t))
+	kit.Figure(t, "dead-letter-topic-gone",
+		"deleted: held after %v, %d of 30 failing records committed past; gone on %v after it was made again; %d "+
+			"letters before, %d after; %s; %s",
+		held.Since.Sub(began).Round(time.Millisecond), past, released.Sub(ended).Round(time.Millisecond), len(before),
+		len(after), w.LoggedOnce(t, "dead-letter", 1), metrics.Balance(t))
 	kit.Check(t, len(before) == 15, "%d letters before, want 15", len(before))
 	kit.Check(t, past == 0, "%d failing records without a letter are committed", past)
 	kit.Check(t, missing == 0 && len(after) == 30, "%d letters, %d missing, want 30", len(after), missing)
@@ -233,8 +247,11 @@ func TestExamBrokerKilled(t *testing.T) {
 			repeated++
 		}
 	}
-	kit.Figure(t, "broker-killed", "away for %v: %d calls meanwhile, first commit %v after it was ready, first call %v, all %d settled after %v; %d calls repeated",
-		back.Sub(killed).Round(time.Millisecond), len(served.Between(killed, back)), first.Round(time.Millisecond), served.After(t, back).Round(time.Millisecond),
+	kit.Figure(t, "broker-killed",
+		"away for %v: %d calls meanwhile, first commit %v after it was ready, first call %v, all %d settled after "+
+			"%v; %d calls repeated",
+		back.Sub(killed).Round(time.Millisecond), len(served.Between(killed, back)), first.Round(time.Millisecond),
+		served.After(t, back).Round(time.Millisecond),
 		len(events), settled.Round(time.Millisecond), repeated)
 	kit.Check(t, records >= 3000, "the broker came back with %d records", records)
 	kit.Check(t, first <= 30*time.Second, "went on after %v, at most 30 s allowed", first)

@@ -22,12 +22,13 @@ const (
 	acceptedMost    = 10_000
 )
 
-// fullSpeed is what counts as full speed, calls a second, in a row that shares the machine with others. TestExamQuota has it alone and
-// wants more.
+// fullSpeed is what counts as full speed, calls a second, in a row that shares the machine with others. TestExamQuota
+// has it alone and wants more.
 const fullSpeed = 180
 
-// TestExamRejections: the server rejects every call of the live lane: a wrong app, not 2,000 wrong events. After 500 of them the lane is
-// held and the backfill has the quota to itself. When the server is mended, the lane goes on by itself.
+// TestExamRejections: the server rejects every call of the live lane: a wrong app, not 2,000 wrong events. After 500 of
+// them the lane is held and the backfill has the quota to itself. When the server is mended, the lane goes on by
+// itself.
 func TestExamRejections(t *testing.T) {
 	t.Parallel()
 	const measured = 10 * time.Second
@@ -36,14 +37,16 @@ func TestExamRejections(t *testing.T) {
 	sandbox.Faults(t, `{"rules":[{"kind":"code","code":90008,"report":"wrong"}]}`)
 	live := make([]kit.Event, 2000)
 	for i := range live {
-		live[i] = kit.Event{Conversation: kit.Conversation{Report: "wrong", Peer: "p" + strconv.Itoa(i)}, ReadTime: time.Now().Unix() - 60}
+		live[i] = kit.Event{Conversation: kit.Conversation{Report: "wrong", Peer: "p" + strconv.Itoa(i)},
+			ReadTime: time.Now().Unix() - 60}
 	}
 	backfill := kit.OneEach(kit.Conversations("bulk", 4000))
 	kit.ProduceEvents(t, k, k.Backfill, backfill)
 	kit.ProduceEvents(t, k, k.Live, live)
 	w := kit.StartWorker(t, k, sandbox.URL)
 	began := w.Held(t, "rejections", 30*time.Second).Since
-	kit.Wait(t, "the letters of what brought the hold", 10*time.Second, func() bool { return len(k.ReadAll(t, k.Letters)) >= rejectionWindow })
+	kit.Wait(t, "the letters of what brought the hold", 10*time.Second,
+		func() bool { return len(k.ReadAll(t, k.Letters)) >= rejectionWindow })
 	<-time.After(time.Until(began.Add(time.Second)))
 	atHold := len(k.ReadAll(t, k.Letters))
 	<-time.After(time.Until(began.Add(time.Second + measured)))
@@ -70,14 +73,21 @@ func TestExamRejections(t *testing.T) {
 	})
 	final := k.ReadAll(t, k.Letters)
 	rejected := lettered(final)
-	applied := slices.DeleteFunc(append(slices.Clone(live), backfill...), func(e kit.Event) bool { return rejected[string(e.Key())] > 0 })
-	kit.Figure(t, "rejections", "every call of the live lane rejected: %d letters, then held for %v, %d more letters and %d probes of %d conversations in 10 s; the backfill got %.1f/s; gone on %v after it was mended; %d letters in all; %s; %s",
-		atHold, released.Sub(began).Round(time.Millisecond), letters-atHold, probes, len(probed), perSecond, released.Sub(mended).Round(time.Millisecond), len(final),
+	applied := slices.DeleteFunc(append(slices.Clone(live), backfill...),
+		func(e kit.Event) bool { return rejected[string(e.Key())] > 0 })
+	kit.Figure(t, "rejections", "every call of the live lane rejected: %d letters, then held for %v, %d more letters "+
+		"and %d probes of %d conversations in 10 s; the backfill got %.1f/s; gone on %v after it was mended; %d "+
+		"letters in all; %s; %s",
+		atHold, released.Sub(began).Round(time.Millisecond), letters-atHold, probes, len(probed), perSecond,
+		released.Sub(mended).Round(time.Millisecond), len(final),
 		w.LoggedOnce(t, "rejections", 1), metrics.Balance(t))
 	kit.Check(t, left > 0, "the backfill ran dry: the row says nothing of its speed")
-	kit.Check(t, atHold >= rejectionWindow && atHold <= rejectionWindow+20, "%d letters until the hold, 500 and what was in flight allowed", atHold)
-	kit.Check(t, letters == atHold && len(final) == atHold, "%d letters when the hold began, %d at its end, %d at last", atHold, letters, len(final))
-	kit.Check(t, probes >= 1 && probes <= 3 && len(probed) == probes, "%d probes of %d conversations in 10 s, one in 5 s is due, each of another", probes, len(probed))
+	kit.Check(t, atHold >= rejectionWindow && atHold <= rejectionWindow+20,
+		"%d letters until the hold, 500 and what was in flight allowed", atHold)
+	kit.Check(t, letters == atHold && len(final) == atHold, "%d letters when the hold began, %d at its end, %d at last",
+		atHold, letters, len(final))
+	kit.Check(t, probes >= 1 && probes <= 3 && len(probed) == probes,
+		"%d probes of %d conversations in 10 s, one in 5 s is due, each of another", probes, len(probed))
 	kit.Check(t, perSecond >= fullSpeed, "the backfill got %.1f/s beside the hold, at least 180 required", perSecond)
 	kit.Check(t, released.Sub(mended) <= 6*time.Second, "gone on %v after it was mended", released.Sub(mended))
 	kit.ComparePointers(t, kit.Largest(applied), sandbox.Pointers(t))
@@ -96,13 +106,14 @@ func lettered(letters []*kgo.Record) map[string]int {
 func noEvents(topic, prefix string, n int) []*kgo.Record {
 	out := make([]*kgo.Record, n)
 	for i := range out {
-		out[i] = &kgo.Record{Topic: topic, Key: fmt.Appendf(nil, "%s-%d", prefix, i), Value: []byte("<event>another schema</event>")}
+		out[i] = &kgo.Record{Topic: topic, Key: fmt.Appendf(nil, "%s-%d", prefix, i),
+			Value: []byte("<event>another schema</event>")}
 	}
 	return out
 }
 
-// TestExamRejectionsInvalid: the backfill lane brings only records that are no events. After 500 letters it is held and the live lane
-// goes on at full speed; when good records come, the lane goes on by itself.
+// TestExamRejectionsInvalid: the backfill lane brings only records that are no events. After 500 letters it is held and
+// the live lane goes on at full speed; when good records come, the lane goes on by itself.
 func TestExamRejectionsInvalid(t *testing.T) {
 	t.Parallel()
 	const measured = 8 * time.Second
@@ -113,7 +124,8 @@ func TestExamRejectionsInvalid(t *testing.T) {
 	k.Produce(t, noEvents(k.Backfill, "bad", 900)...)
 	w := kit.StartWorker(t, k, sandbox.URL)
 	began := w.Held(t, "rejections", 30*time.Second).Since
-	kit.Wait(t, "the letters of what brought the hold", 10*time.Second, func() bool { return len(k.ReadAll(t, k.Letters)) >= rejectionWindow })
+	kit.Wait(t, "the letters of what brought the hold", 10*time.Second,
+		func() bool { return len(k.ReadAll(t, k.Letters)) >= rejectionWindow })
 	<-time.After(time.Until(began.Add(time.Second)))
 	atHold := len(k.ReadAll(t, k.Letters))
 	<-time.After(time.Until(began.Add(2*time.Second + measured))) // the first second has no calls
@@ -132,19 +144,24 @@ func TestExamRejectionsInvalid(t *testing.T) {
 	served := sandbox.Served(t)
 	perSecond := float64(served.Between(served[0].At, served[0].At.Add(measured)).Applied()) / measured.Seconds()
 	final := k.ReadAll(t, k.Letters)
-	kit.Figure(t, "rejections-invalid", "every record of the backfill invalid: %d letters, then held, %d more in %v; live got %.1f/s; gone on %v after good records came; %d letters in all; %s; %s",
-		atHold, letters-atHold, measured, perSecond, released.Sub(mended).Round(time.Millisecond), len(final), w.LoggedOnce(t, "rejections", 1), metrics.Balance(t))
+	kit.Figure(t, "rejections-invalid",
+		"every record of the backfill invalid: %d letters, then held, %d more in %v; live got %.1f/s; gone on %v "+
+			"after good records came; %d letters in all; %s; %s",
+		atHold, letters-atHold, measured, perSecond, released.Sub(mended).Round(time.Millisecond), len(final),
+		w.LoggedOnce(t, "rejections", 1), metrics.Balance(t))
 	kit.Check(t, left > 0, "the live lane ran dry: the row says nothing of its speed")
 	kit.Check(t, atHold == rejectionWindow, "%d letters until the hold, want 500", atHold)
 	kit.Check(t, letters == atHold, "%d letters more in the hold", letters-atHold)
 	kit.Check(t, perSecond >= fullSpeed, "live got %.1f/s beside the hold, at least 180 required", perSecond)
 	kit.Check(t, released.Sub(mended) <= 6*time.Second, "gone on %v after good records came", released.Sub(mended))
-	kit.Check(t, len(final) == 900 && len(lettered(final)) == 900, "%d letters of %d records, want one for each of 900", len(final), len(lettered(final)))
+	kit.Check(t, len(final) == 900 && len(lettered(final)) == 900, "%d letters of %d records, want one for each of 900",
+		len(final), len(lettered(final)))
 	kit.ComparePointers(t, kit.Largest(append(good, live...)), sandbox.Pointers(t))
 }
 
-// TestExamRejectionsAccepted: an operator who knows that the events are wrong lets the next 10,000 go to the dead letters, and no more.
-// One good event among so many bad ones ends the hold by itself, and is no reason to let all of them go either.
+// TestExamRejectionsAccepted: an operator who knows that the events are wrong lets the next 10,000 go to the dead
+// letters, and no more. One good event among so many bad ones ends the hold by itself, and is no reason to let all of
+// them go either.
 func TestExamRejectionsAccepted(t *testing.T) {
 	t.Parallel()
 	const all = 12_000
@@ -162,12 +179,14 @@ func TestExamRejectionsAccepted(t *testing.T) {
 	// rest waits until the worker has read everything and holds, and no letter is under way any more.
 	rest := func(atLeast int) int {
 		t.Helper()
-		kit.Wait(t, fmt.Sprintf("%d letters, and a hold", atLeast), 30*time.Second, func() bool { return letters() >= atLeast && w.IsHeld(t, "rejections") })
+		kit.Wait(t, fmt.Sprintf("%d letters, and a hold", atLeast), 30*time.Second,
+			func() bool { return letters() >= atLeast && w.IsHeld(t, "rejections") })
 		<-time.After(time.Second)
 		return letters()
 	}
 	first := rest(rejectionWindow)
-	kit.Wait(t, "all records are read", 10*time.Second, func() bool { return kit.Scrape(t, w.Admin).Sum("markread_events_received_total") == all })
+	kit.Wait(t, "all records are read", 10*time.Second,
+		func() bool { return kit.Scrape(t, w.Admin).Sum("markread_events_received_total") == all })
 
 	said := command(w, t, "resume", "--accept-rejections")
 	accepted := time.Now()
@@ -185,8 +204,11 @@ func TestExamRejectionsAccepted(t *testing.T) {
 
 	final := lettered(k.ReadAll(t, k.Letters))
 	begun, _, ended := w.Logged(t, "rejections")
-	kit.Figure(t, "rejections-accepted", "12000 invalid records: %d letters, then held; accepted: %d more in %v, then held; after one good event %d more, then held; accepted: all %d; the command says %q; %d holds begun, %d ended; %s",
-		first, second-first, took.Round(10*time.Millisecond), third-second, len(final), said, begun, ended, metrics.Balance(t))
+	kit.Figure(t, "rejections-accepted",
+		"12000 invalid records: %d letters, then held; accepted: %d more in %v, then held; after one good event %d "+
+			"more, then held; accepted: all %d; the command says %q; %d holds begun, %d ended; %s",
+		first, second-first, took.Round(10*time.Millisecond), third-second, len(final), said, begun, ended,
+		metrics.Balance(t))
 	kit.Check(t, first == rejectionWindow, "%d letters until the first hold, want 500", first)
 	kit.Check(t, second-first == acceptedMost, "%d letters accepted, want 10,000", second-first)
 	kit.Check(t, third-second == rejectionWindow, "%d letters because of one good event, want 500", third-second)

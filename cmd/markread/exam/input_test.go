@@ -46,7 +46,8 @@ func (g *generator) valid(topic string, c kit.Conversation, form int) input {
 	millis := readTime*1000 + g.random.Int64N(1000) // rounded down, it is T
 	other := (g.now.Unix() - g.random.Int64N(86_400)) * 1000
 	accounts := fmt.Sprintf(`"Report_Account":%s,"Peer_Account":%s`, text(c.Report), text(c.Peer))
-	in := input{Event: kit.Event{Conversation: c, ReadTime: readTime}, record: &kgo.Record{Topic: topic, Key: c.Key(), Timestamp: time.UnixMilli(other)}, replays: "0"}
+	in := input{Event: kit.Event{Conversation: c, ReadTime: readTime},
+		record: &kgo.Record{Topic: topic, Key: c.Key(), Timestamp: time.UnixMilli(other)}, replays: "0"}
 	eventTime := other
 	var value string
 	switch form % 10 {
@@ -69,12 +70,15 @@ func (g *generator) valid(topic string, c kit.Conversation, form int) input {
 		eventTime = other - 12_345
 		in.record.Headers = g.eventTimeHeader(eventTime)
 	case 7:
-		in.kind, value = "names repeated", fmt.Sprintf("{\"MsgReadTime\":7,\"Report_Account\":\"x\",%s,\"MsgReadTime\":\"%d\"}\r\n", accounts, readTime)
+		in.kind, value = "names repeated",
+			fmt.Sprintf("{\"MsgReadTime\":7,\"Report_Account\":\"x\",%s,\"MsgReadTime\":\"%d\"}\r\n", accounts,
+				readTime)
 	case 8:
 		in.kind, value = "unknown and look-alike fields", fmt.Sprintf(
 			"\t{\"a\":[{\"MsgReadTime\":1}],%s,\"report_account\":\"no\",\"PEER_ACCOUNT\":\"no\",\"MsgReadTime\":%d,\"msgreadtime\":1,\"z\":1e400}\n", accounts, readTime)
 	case 9:
-		in.kind, value = "repeated, last is null", fmt.Sprintf(`{"MsgReadTime":"9","\u004dsgReadTime":null,%s}`, accounts)
+		in.kind, value = "repeated, last is null",
+			fmt.Sprintf(`{"MsgReadTime":"9","\u004dsgReadTime":null,%s}`, accounts)
 		eventTime = millis
 	}
 	if eventTime == millis && in.record.Headers == nil {
@@ -96,14 +100,20 @@ func (g *generator) eventTimeHeader(millis int64) []kgo.RecordHeader {
 // forge adds headers of the producer's own, which a letter keeps, and forged ones of ours, which it must not believe.
 func (g *generator) forge(in *input) {
 	own := []kgo.RecordHeader{
-		{Key: "trace", Value: []byte("00-4bf9\x00\xff")}, {Key: "trace", Value: []byte("second of its name")}, {Key: "empty", Value: []byte{}}, {Key: "", Value: []byte("no name")},
-		{Key: "Markread.class", Value: []byte("another case")}, {Key: "markread", Value: []byte("no dot")}, {Key: "__dlq", Value: []byte("no dot")}, {Key: "x-markread.class", Value: []byte("not at its beginning")},
+		{Key: "trace", Value: []byte("00-4bf9\x00\xff")}, {Key: "trace", Value: []byte("second of its name")},
+		{Key: "empty", Value: []byte{}}, {Key: "", Value: []byte("no name")},
+		{Key: "Markread.class", Value: []byte("another case")}, {Key: "markread", Value: []byte("no dot")},
+		{Key: "__dlq", Value: []byte("no dot")}, {Key: "x-markread.class", Value: []byte("not at its beginning")},
 	}
 	forged := []kgo.RecordHeader{
-		{Key: "markread.class", Value: []byte("invalid")}, {Key: "markread.code", Value: []byte("0")}, {Key: "markread.resolves", Value: []byte("0:0")},
-		{Key: "markread.resolution", Value: []byte("discarded")}, {Key: "markread.collapsed", Value: []byte("99")}, {Key: "markread.lane", Value: []byte("other")},
-		{Key: "markread.failed-at", Value: []byte("yesterday")}, {Key: "markread.value-omitted", Value: []byte("1")}, {Key: "markread.", Value: nil},
-		{Key: "__dlq.errors.topic", Value: []byte("elsewhere")}, {Key: "__dlq.errors.offset", Value: []byte("-1")}, {Key: "__dlq.errors.delivery.count", Value: []byte("77")}, {Key: "__dlq.x", Value: []byte("x")},
+		{Key: "markread.class", Value: []byte("invalid")}, {Key: "markread.code", Value: []byte("0")},
+		{Key: "markread.resolves", Value: []byte("0:0")},
+		{Key: "markread.resolution", Value: []byte("discarded")}, {Key: "markread.collapsed", Value: []byte("99")},
+		{Key: "markread.lane", Value: []byte("other")},
+		{Key: "markread.failed-at", Value: []byte("yesterday")}, {Key: "markread.value-omitted", Value: []byte("1")},
+		{Key: "markread.", Value: nil},
+		{Key: "__dlq.errors.topic", Value: []byte("elsewhere")}, {Key: "__dlq.errors.offset", Value: []byte("-1")},
+		{Key: "__dlq.errors.delivery.count", Value: []byte("77")}, {Key: "__dlq.x", Value: []byte("x")},
 	}
 	for range g.random.IntN(4) {
 		in.record.Headers = append(in.record.Headers, own[g.random.IntN(len(own))])
@@ -112,9 +122,11 @@ func (g *generator) forge(in *input) {
 		in.record.Headers = append(in.record.Headers, forged[g.random.IntN(len(forged))])
 	}
 	if g.random.IntN(3) == 0 {
-		replays := [][2]string{{"2", "2"}, {"1000", "1000"}, {"1001", "0"}, {"-1", "0"}, {"3 ", "0"}, {"many", "0"}, {"", "0"}}[g.random.IntN(7)]
+		replays := [][2]string{{"2", "2"}, {"1000", "1000"}, {"1001", "0"}, {"-1", "0"}, {"3 ", "0"}, {"many", "0"},
+			{"", "0"}}[g.random.IntN(7)]
 		in.replays = replays[1]
-		in.record.Headers = append(in.record.Headers, kgo.RecordHeader{Key: "markread.replays", Value: []byte(replays[0])})
+		in.record.Headers = append(in.record.Headers,
+			kgo.RecordHeader{Key: "markread.replays", Value: []byte(replays[0])})
 	}
 	g.random.Shuffle(len(in.record.Headers), func(i, j int) {
 		in.record.Headers[i], in.record.Headers[j] = in.record.Headers[j], in.record.Headers[i]
@@ -141,15 +153,18 @@ func (g *generator) invalid(n int) []input {
 		{"account a number", `{"Report_Account":"r","Peer_Account":12}`, "Peer_Account", "-"},
 		{"account null", `{"Report_Account":null,"Peer_Account":"p"}`, "Report_Account", "-"},
 		{"account empty", `{"Report_Account":"","Peer_Account":"p"}`, "Report_Account", "-"},
-		{"account of 33 bytes", `{"Report_Account":"r","Peer_Account":"` + strings.Repeat("p", 33) + `"}`, "Peer_Account", "-"},
+		{"account of 33 bytes", `{"Report_Account":"r","Peer_Account":"` + strings.Repeat("p", 33) + `"}`,
+			"Peer_Account", "-"},
 		{"account not ASCII", `{"Report_Account":"rä","Peer_Account":"p"}`, "Report_Account", "-"},
 		{"account with a control character", `{"Report_Account":"r","Peer_Account":"p\u0007"}`, "Peer_Account", "-"},
 		{"MsgReadTime 0", `{` + good + `,"MsgReadTime":0}`, "MsgReadTime", "-"},
 		{"MsgReadTime before 2001", `{` + good + `,"MsgReadTime":999999999}`, "before September 2001", "-"},
 		{"MsgReadTime a date", `{` + good + `,"MsgReadTime":20251009}`, "looks like a date", "-"},
-		{"MsgReadTime a spreadsheet's day", `{` + good + `,"MsgReadTime":45939}`, "looks like a spreadsheet's day", "-"},
+		{"MsgReadTime a spreadsheet's day", `{` + good + `,"MsgReadTime":45939}`, "looks like a spreadsheet's day",
+			"-"},
 		{"MsgReadTime an ISO date", `{` + good + `,"MsgReadTime":"2025-10-09T08:53:20Z"}`, "looks like a date", "-"},
-		{"MsgReadTime in microseconds", `{` + good + `,"MsgReadTime":1760000000123456}`, "looks like microseconds", "-"},
+		{"MsgReadTime in microseconds", `{` + good + `,"MsgReadTime":1760000000123456}`, "looks like microseconds",
+			"-"},
 		{"another name for MsgReadTime", `{` + good + `,"msgReadTime":1700000000}`, "did you mean MsgReadTime", "-"},
 		{"MsgReadedTime", `{` + good + `,"MsgReadedTime":1700000000}`, "did you mean MsgReadTime", "-"},
 		{"encoded twice", `"{\"Report_Account\":\"r\",\"Peer_Account\":\"p\"}"`, "encoded twice", "-"},
@@ -161,7 +176,8 @@ func (g *generator) invalid(n int) []input {
 		{"MsgReadTime with a leading zero", `{` + good + `,"MsgReadTime":"01700000000"}`, "MsgReadTime", "-"},
 		{"MsgReadTime a boolean", `{` + good + `,"MsgReadTime":true}`, "MsgReadTime", "-"},
 		{"MsgReadTime empty", `{` + good + `,"MsgReadTime":""}`, "MsgReadTime", "-"},
-		{"MsgReadTime in milliseconds", fmt.Sprintf(`{%s,"MsgReadTime":%d}`, good, now*1000), "looks like milliseconds", "-"},
+		{"MsgReadTime in milliseconds", fmt.Sprintf(`{%s,"MsgReadTime":%d}`, good, now*1000), "looks like milliseconds",
+			"-"},
 		{"MsgReadTime beyond int64", `{` + good + `,"MsgReadTime":"9999999999999999999"}`, "MsgReadTime", "-"},
 		{"MsgReadTime ahead", fmt.Sprintf(`{%s,"MsgReadTime":"%d"}`, good, now+900), "ahead", "-"},
 		{"event time malformed", `{` + good + `,"MsgReadTime":"1700000000"}`, "event-time", "17000x"},
@@ -176,8 +192,10 @@ func (g *generator) invalid(n int) []input {
 	for i := range out {
 		k := kinds[i%len(kinds)]
 		at := time.UnixMilli(now*1000 - g.random.Int64N(86_400_000))
-		in := input{class: "invalid", kind: k.kind, says: k.says, replays: "0", eventTime: strconv.FormatInt(at.UnixMilli(), 10),
-			record: &kgo.Record{Topic: g.live, Key: [][]byte{nil, {}, []byte("r|p"), {0, 255, 1}}[i%4], Value: []byte(k.value), Timestamp: at}}
+		in := input{class: "invalid", kind: k.kind, says: k.says, replays: "0",
+			eventTime: strconv.FormatInt(at.UnixMilli(), 10),
+			record: &kgo.Record{Topic: g.live, Key: [][]byte{nil, {}, []byte("r|p"), {0, 255, 1}}[i%4],
+				Value: []byte(k.value), Timestamp: at}}
 		if i%3 == 2 {
 			in.record.Topic = g.backfill
 		}
@@ -202,7 +220,8 @@ func (g *generator) invalid(n int) []input {
 	return out
 }
 
-// rejected returns ten events of six conversations that the server doesn't know: four alone, two of equal T, four of rising and falling T.
+// rejected returns ten events of six conversations that the server doesn't know: four alone, two of equal T, four of
+// rising and falling T.
 func (g *generator) rejected() []input {
 	var out []input
 	add := func(c kit.Conversation, after ...int64) {
@@ -211,7 +230,8 @@ func (g *generator) rejected() []input {
 			in := g.valid(g.live, c, 1)
 			in.class, in.ReadTime = "rejected", at+seconds
 			in.record.Key = c.Key()
-			in.record.Value = fmt.Appendf(nil, `{"Report_Account":%s,"Peer_Account":%s,"MsgReadTime":"%d"}`, text(c.Report), text(c.Peer), in.ReadTime)
+			in.record.Value = fmt.Appendf(nil, `{"Report_Account":%s,"Peer_Account":%s,"MsgReadTime":"%d"}`,
+				text(c.Report), text(c.Peer), in.ReadTime)
 			out = append(out, in)
 		}
 	}
@@ -224,8 +244,10 @@ func (g *generator) rejected() []input {
 	return out
 }
 
-// mainJob returns the input in two parts: what waits when the worker starts (with all that is rejected), and what comes later.
-func mainJob(k *kit.Kafka, seed uint64, now time.Time, conversations []kit.Conversation, events int) (waiting, later []input) {
+// mainJob returns the input in two parts: what waits when the worker starts (with all that is rejected), and what comes
+// later.
+func mainJob(k *kit.Kafka, seed uint64, now time.Time, conversations []kit.Conversation, events int) (waiting,
+	later []input) {
 	g := &generator{rand.New(rand.NewPCG(seed, 7)), now, k.Live, k.Backfill}
 	var all []input
 	for i := range events {

@@ -13,15 +13,16 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// uncommitted is how many answered calls may be repeated because a worker died or was given up: what it had finished since its last
-// commit, a second ago, and what finished while that was under way. On a busy machine the next one may take another second.
+// uncommitted is how many answered calls may be repeated because a worker died or was given up: what it had finished
+// since its last commit, a second ago, and what finished while that was under way. On a busy machine the next one may
+// take another second.
 const (
 	uncommitted   = 260
 	killedRepeats = 2 * uncommitted
 )
 
-// TestExamKill: SIGKILL in full flow, and a successor at once, twice; once in a short run. Nothing is lost, only what was not yet committed is
-// called again, and nobody calls until the group has given the dead one up.
+// TestExamKill: SIGKILL in full flow, and a successor at once, twice; once in a short run. Nothing is lost, only what
+// was not yet committed is called again, and nobody calls until the group has given the dead one up.
 func TestExamKill(t *testing.T) {
 	t.Parallel()
 	kills := 2
@@ -53,10 +54,12 @@ func TestExamKill(t *testing.T) {
 
 	arrivals := im.Arrivals(t)
 	repeated := kit.Repeated(arrivals)
-	kit.Figure(t, "kill", "%d SIGKILLs in full flow: %d events, %d calls, %d answered calls repeated; the next worker's first call after %s; %v",
+	kit.Figure(t, "kill", "%d SIGKILLs in full flow: %d events, %d calls, %d answered calls repeated; the next "+
+		"worker's first call after %s; %v",
 		kills, len(events), len(arrivals), repeated, strings.Join(paused, " and "), kit.Measure(arrivals))
 	kit.Check(t, middle > 0, "nothing was left after the last kill: the row says nothing")
-	kit.Check(t, repeated <= kills*killedRepeats, "%d answered calls were repeated, at most %d allowed", repeated, kills*killedRepeats)
+	kit.Check(t, repeated <= kills*killedRepeats, "%d answered calls were repeated, at most %d allowed", repeated,
+		kills*killedRepeats)
 	kit.Check(t, kit.Measure(arrivals).MostIn1s <= 200, "more than 200 arrivals in one second over the kills")
 	k.NoLetters(t, "a killed worker")
 	kit.ComparePointers(t, kit.Largest(events), kit.Pointers(arrivals))
@@ -70,8 +73,9 @@ type step struct {
 	polite bool
 }
 
-// TestExamRebalance: three workers come and go while there is more to do than they may: some say good-bye, some are killed. Together they
-// never call faster than one, and nothing is lost; who says good-bye repeats no call. One is killed in a short run, else two.
+// TestExamRebalance: three workers come and go while there is more to do than they may: some say good-bye, some are
+// killed. Together they never call faster than one, and nothing is lost; who says good-bye repeats no call. One is
+// killed in a short run, else two.
 func TestExamRebalance(t *testing.T) {
 	t.Parallel()
 	k := kit.StartBroker(t)
@@ -131,10 +135,12 @@ func TestExamRebalance(t *testing.T) {
 		}
 	}
 	repeated := kit.Repeated(arrivals)
-	kit.Figure(t, "rebalance", "%d events, %d calls, %d answered calls repeated; longest time without a call: %s; %v", len(events), len(arrivals), repeated,
+	kit.Figure(t, "rebalance", "%d events, %d calls, %d answered calls repeated; longest time without a call: %s; %v",
+		len(events), len(arrivals), repeated,
 		strings.Join(stands, ", "), kit.Measure(arrivals))
 	kit.Check(t, left > 0, "the backlog ran dry: the row says nothing")
-	kit.Check(t, repeated <= killed*killedRepeats, "%d answered calls were repeated, at most %d allowed", repeated, killed*killedRepeats)
+	kit.Check(t, repeated <= killed*killedRepeats, "%d answered calls were repeated, at most %d allowed", repeated,
+		killed*killedRepeats)
 	kit.Check(t, kit.Measure(arrivals).MostIn1s <= 200, "more than 200 arrivals in one second over all workers")
 	kit.Check(t, worst <= 10*time.Second, "nobody called for %v although nobody was killed", worst)
 	kit.CheckCommits(t, k)
@@ -142,9 +148,10 @@ func TestExamRebalance(t *testing.T) {
 	kit.ComparePointers(t, kit.Largest(events), kit.Pointers(arrivals))
 }
 
-// TestExamStop: SIGTERM in full flow, four times. Each stop ends with 0 within its limit; over all of them every event gets its call, and
-// no call that was answered is made again: what a worker knows to be done, it has committed before it goes. Each successor starts at once,
-// and begins with a second without calls: it can't know when its predecessor made its last.
+// TestExamStop: SIGTERM in full flow, four times. Each stop ends with 0 within its limit; over all of them every event
+// gets its call, and no call that was answered is made again: what a worker knows to be done, it has committed before
+// it goes. Each successor starts at once, and begins with a second without calls: it can't know when its predecessor
+// made its last.
 func TestExamStop(t *testing.T) {
 	t.Parallel()
 	const stops = 4
@@ -174,7 +181,8 @@ func TestExamStop(t *testing.T) {
 		pause = min(pause, time.Duration(arrivals[n].At-arrivals[n-1].At))
 	}
 	repeated := kit.Repeated(arrivals)
-	kit.Figure(t, "stop", "%d SIGTERMs in full flow took %v; %d events, %d calls, %d answered calls repeated; shortest pause between two workers %v; %v",
+	kit.Figure(t, "stop", "%d SIGTERMs in full flow took %v; %d events, %d calls, %d answered calls repeated; "+
+		"shortest pause between two workers %v; %v",
 		stops, took[:stops], len(events), len(arrivals), repeated, pause.Round(time.Millisecond), kit.Measure(arrivals))
 	kit.Check(t, middle > 0, "nothing was left after the last stop in flow: the row says nothing")
 	kit.Check(t, pause >= time.Second, "a restarted worker called %v after its predecessor's last call", pause)
@@ -207,7 +215,8 @@ func TestExamStopNow(t *testing.T) {
 	kit.Check(t, strings.Contains(w.Stderr.String(), "stopped at once"), "standard error does not say so")
 }
 
-// TestExamStopWithoutKafka: a stop whose final commit does not get through is no clean stop: it ends with 1, within its limit.
+// TestExamStopWithoutKafka: a stop whose final commit does not get through is no clean stop: it ends with 1, within its
+// limit.
 func TestExamStopWithoutKafka(t *testing.T) {
 	t.Parallel()
 	k := kit.StartEmbedded(t, "it kills the broker")

@@ -16,7 +16,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"markread/cmd/markread/exam/kit"
-	"markread/worker/format"
 )
 
 // header is the last header of that name.
@@ -55,8 +54,9 @@ func listed(k *kit.Kafka, t *testing.T, args ...string) (all []map[string]any) {
 	return all
 }
 
-// TestExamLettersReplay: letters of all classes. Accounts that did not exist are made, a failure ends, and replays apply the events up to when the users
-// read, days ago; what fails again comes back with one replay more, and is parked after three; a newer read time is not lowered.
+// TestExamLettersReplay: letters of all classes. Accounts that did not exist are made, a failure ends, and replays
+// apply the events up to when the users read, days ago; what fails again comes back with one replay more, and is parked
+// after three; a newer read time is not lowered.
 func TestExamLettersReplay(t *testing.T) {
 	t.Parallel()
 	const (
@@ -67,7 +67,8 @@ func TestExamLettersReplay(t *testing.T) {
 	k := kit.StartBroker(t)
 	sandbox := kit.StartSandbox(t)
 	sandbox.Faults(t, `{"rules":[{"kind":"code","code":90994,"report":"slow"}]}`)
-	w := kit.StartWorker(t, k, sandbox.URL, "--attempts", "2", "--backoff-initial", "20ms", "--backoff-max", "50ms", "--max-rejected", "100")
+	w := kit.StartWorker(t, k, sandbox.URL, "--attempts", "2", "--backoff-initial", "20ms", "--backoff-max", "50ms",
+		"--max-rejected", "100")
 	w.Ready(t)
 	healthy := kit.StartFlow(t, k, k.Live, "healthy", 50)
 	kit.Wait(t, "healthy traffic", 30*time.Second, func() bool { return len(sandbox.Pointers(t)) > 20 })
@@ -79,8 +80,10 @@ func TestExamLettersReplay(t *testing.T) {
 		c := kit.Conversation{Report: report, Peer: "p" + strconv.Itoa(i)}
 		want[c] = max(want[c], at)
 		return &kgo.Record{
-			Topic: k.Live, Key: c.Key(), Value: fmt.Appendf(nil, `{"Report_Account":%q,"Peer_Account":%q}`, c.Report, c.Peer),
-			Headers: []kgo.RecordHeader{{Key: "markread.event-time", Value: strconv.AppendInt(nil, at*1000+999, 10)}, {Key: "trace", Value: []byte(report)}},
+			Topic: k.Live, Key: c.Key(),
+			Value: fmt.Appendf(nil, `{"Report_Account":%q,"Peer_Account":%q}`, c.Report, c.Peer),
+			Headers: []kgo.RecordHeader{{Key: "markread.event-time", Value: strconv.AppendInt(nil, at*1000+999, 10)},
+				{Key: "trace", Value: []byte(report)}},
 		}
 	}
 	var records []*kgo.Record
@@ -89,7 +92,8 @@ func TestExamLettersReplay(t *testing.T) {
 		if i < slow {
 			records = append(records, event("slow", i, read+int64(i)), event("slow", i, read-100))
 		}
-		records = append(records, &kgo.Record{Topic: k.Live, Key: []byte("x"), Value: []byte("no event " + strconv.Itoa(i))})
+		records = append(records,
+			&kgo.Record{Topic: k.Live, Key: []byte("x"), Value: []byte("no event " + strconv.Itoa(i))})
 	}
 	records = append(records, event("nobody-ever", 0, read))
 	delete(want, kit.Conversation{Report: "nobody-ever", Peer: "p0"})
@@ -113,7 +117,8 @@ func TestExamLettersReplay(t *testing.T) {
 	exhausted, _ := count("exhausted")
 	rejected, _ := count("rejected")
 	invalid, _ := count("invalid")
-	kit.Check(t, exhausted >= slow && rejected > conversations && invalid == conversations, "%d exhausted, %d rejected, %d invalid letters", exhausted, rejected, invalid)
+	kit.Check(t, exhausted >= slow && rejected > conversations && invalid == conversations,
+		"%d exhausted, %d rejected, %d invalid letters", exhausted, rejected, invalid)
 
 	// Nothing is mended: what is replayed comes back, counted.
 	out := deadLetters(k, t, 0, "replay", "--class", "exhausted", "--yes").Stdout.String()
@@ -125,7 +130,8 @@ func TestExamLettersReplay(t *testing.T) {
 		want[e.Conversation] = e.ReadTime
 	}
 	for _, l := range listed(k, t, "--class", "exhausted") {
-		kit.Check(t, l["replays"] == 1.0 && l["event_time"] != nil && l["lane"] == "backfill", "a letter that came back: %v", l)
+		kit.Check(t, l["replays"] == 1.0 && l["event_time"] != nil && l["lane"] == "backfill",
+			"a letter that came back: %v", l)
 	}
 
 	// Mended: the accounts exist, the server works. A user has read further meanwhile.
@@ -152,30 +158,36 @@ func TestExamLettersReplay(t *testing.T) {
 	moreLetters, moreResolutions := writtenLetters(k, t)
 	_, parked := count("rejected")
 	kit.Check(t, parked == 1 && moreLetters-letters == 2 && moreResolutions-resolutions == 2,
-		"%d parked, %d letters and %d resolutions more; want 1, 2 and 2 after the first replay", parked, moreLetters-letters, moreResolutions-resolutions)
+		"%d parked, %d letters and %d resolutions more; want 1, 2 and 2 after the first replay", parked,
+		moreLetters-letters, moreResolutions-resolutions)
 	deadLetters(k, t, 0, "discard", "--all", "--parked", "--yes")
 	left := len(listed(k, t, "--state", "open", "--parked"))
 	kit.Check(t, left == 0, "%d letters are left", left)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
-	kit.Figure(t, "letters-replay", "%d rejected, %d exhausted, %d invalid letters; after the mending all of %d conversations have the T of %d days ago; "+
-		"one that fails for ever is parked after 3 replays: the topic has %d letters and %d resolutions", rejected, exhausted, invalid, len(want), daysAgo,
+	kit.Figure(t, "letters-replay",
+		"%d rejected, %d exhausted, %d invalid letters; after the mending all of %d conversations have the T of %d "+
+			"days ago; "+
+			"one that fails for ever is parked after 3 replays: the topic has %d letters and %d resolutions", rejected,
+		exhausted, invalid, len(want), daysAgo,
 		moreLetters, moreResolutions)
 }
 
-// TestExamLettersKilled: replays are killed at any moment, many times; then two run at once. Each letter's event is published, no letter is resolved
-// before that, and in the end all are.
+// TestExamLettersKilled: replays are killed at any moment, many times; then two run at once. Each letter's event is
+// published, no letter is resolved before that, and in the end all are.
 func TestExamLettersKilled(t *testing.T) {
 	t.Parallel()
 	letters, kills := 100_000, 20
 	if testing.Short() {
-		letters, kills = 20_000, 4 // as many for each as in the long form, else they are replayed before they are killed
+		// as many for each as in the long form, else they are replayed before they are killed
+		letters, kills = 20_000, 4
 	}
 	k := kit.StartBroker(t)
 	now := time.Now()
 	want := map[kit.Conversation]int64{}
 	kit.WriteLetters(t, k, letters, func(i int) kit.Letter {
 		c := kit.Conversation{Report: "u" + strconv.Itoa(i*7%(letters*4/5)), Peer: "p"}
-		l := kit.Letter{Event: kit.Event{Conversation: c, ReadTime: now.Unix() - 86_400 + int64(i*31%5000)}, Class: "rejected", Code: "90048"}
+		l := kit.Letter{Event: kit.Event{Conversation: c, ReadTime: now.Unix() - 86_400 + int64(i*31%5000)},
+			Class: "rejected", Code: "90048"}
 		l.FailedAt = now.Add(time.Duration(i-letters) * time.Millisecond)
 		l.NoReadTime = i%2 == 0
 		want[c] = max(want[c], l.ReadTime)
@@ -191,7 +203,8 @@ func TestExamLettersKilled(t *testing.T) {
 	killed, inTheMiddle := 0, 0
 	for killed < kills {
 		before := size()
-		p := startDeadLetters(k, t, "replay", "--yes", "--limit", strconv.Itoa(letters/kills)) // so that something is left for the next
+		// so that something is left for the next
+		p := startDeadLetters(k, t, "replay", "--yes", "--limit", strconv.Itoa(letters/kills))
 		// Half of them are killed as soon as something is published: before it is resolved, or while it is.
 		if killed%2 == 0 {
 			kit.Wait(t, "something is published", time.Minute, func() bool {
@@ -213,14 +226,17 @@ func TestExamLettersKilled(t *testing.T) {
 		checkResolved(k, t, want)
 	}
 	first, second := startDeadLetters(k, t, "replay", "--yes"), startDeadLetters(k, t, "replay", "--yes")
-	kit.Check(t, first.Exit(t, 2*time.Minute) == 0 && second.Exit(t, 2*time.Minute) == 0, "two at once: %s %s", first.Stderr.Tail(3), second.Stderr.Tail(3))
+	kit.Check(t, first.Exit(t, 2*time.Minute) == 0 && second.Exit(t, 2*time.Minute) == 0, "two at once: %s %s",
+		first.Stderr.Tail(3), second.Stderr.Tail(3))
 	checkResolved(k, t, want)
 	open := len(listed(k, t))
 	published := published(t, k)
 	written, resolutions := writtenLetters(k, t)
-	kit.Figure(t, "letters-killed", "%d letters of %d conversations, %d kills, %d of them in the middle, then two replays at once: "+
-		"%d records published, %d resolutions; two at once took %.1f and %.1f s",
-		letters, len(want), killed, inTheMiddle, published.records, resolutions, first.Duration.Seconds(), second.Duration.Seconds())
+	kit.Figure(t, "letters-killed",
+		"%d letters of %d conversations, %d kills, %d of them in the middle, then two replays at once: "+
+			"%d records published, %d resolutions; two at once took %.1f and %.1f s",
+		letters, len(want), killed, inTheMiddle, published.records, resolutions, first.Duration.Seconds(),
+		second.Duration.Seconds())
 	kit.Check(t, open == 0 && written == letters, "%d letters are open of %d, %d were written", open, written, letters)
 	kit.Check(t, inTheMiddle*2 >= kills, "%d of %d kills came in time: the row says little", inTheMiddle, kills)
 	wrong := 0
@@ -230,7 +246,8 @@ func TestExamLettersKilled(t *testing.T) {
 		}
 	}
 	kit.Check(t, wrong == 0, "the largest T of %d conversations was not published", wrong)
-	kit.Check(t, resolutions >= letters && resolutions <= 2*letters, "%d resolutions of %d letters", resolutions, letters)
+	kit.Check(t, resolutions >= letters && resolutions <= 2*letters, "%d resolutions of %d letters", resolutions,
+		letters)
 }
 
 // publication is what was replayed: how many records, and the largest T of each conversation.
@@ -263,9 +280,10 @@ func replayed(t *testing.T, r *kgo.Record) (kit.Conversation, int64) {
 	}
 	at, _ := header(r, "markread.event-time")
 	ms, err := strconv.ParseInt(at, 10, 64)
-	if replays, _ := header(r, "markread.replays"); err != nil || replays != "1" || slices.ContainsFunc(r.Headers, func(h kgo.RecordHeader) bool {
-		return strings.HasPrefix(h.Key, "__dlq.") || h.Key == "markread.class"
-	}) {
+	if replays, _ := header(r, "markread.replays"); err != nil || replays != "1" ||
+		slices.ContainsFunc(r.Headers, func(h kgo.RecordHeader) bool {
+			return strings.HasPrefix(h.Key, "__dlq.") || h.Key == "markread.class"
+		}) {
 		t.Fatalf("headers of a replayed record: %v", r.Headers)
 	}
 	if e.T == 0 {
@@ -303,7 +321,8 @@ func checkResolved(k *kit.Kafka, t *testing.T, want map[kit.Conversation]int64) 
 	kit.Check(t, lost == 0, "%d letters are resolved whose events were not published", lost)
 }
 
-// TestExamLettersLive: users don't feel a replay of 100,000 letters. The server answers in 100 ms; what is measured is from reading to the answer.
+// TestExamLettersLive: users don't feel a replay of 100,000 letters. The server answers in 100 ms; what is measured is
+// from reading to the answer.
 func TestExamLettersLive(t *testing.T) {
 	letters, seconds := 100_000, 30
 	if testing.Short() {
@@ -317,7 +336,8 @@ func TestExamLettersLive(t *testing.T) {
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", latency.String())
 	now := time.Now()
 	kit.WriteLetters(t, k, letters, func(i int) kit.Letter {
-		return kit.Letter{Event: kit.Event{Conversation: kit.Conversation{Report: "u" + strconv.Itoa(i), Peer: "p"}, ReadTime: now.Unix() - 86_400}, Class: "rejected", Code: "90048", FailedAt: now}
+		return kit.Letter{Event: kit.Event{Conversation: kit.Conversation{Report: "u" + strconv.Itoa(i), Peer: "p"},
+			ReadTime: now.Unix() - 86_400}, Class: "rejected", Code: "90048", FailedAt: now}
 	})
 	w := kit.StartWorker(t, k, im.URL)
 	w.Ready(t)
@@ -341,7 +361,8 @@ func TestExamLettersLive(t *testing.T) {
 	}
 	alone := measure("alone")
 	kit.ProduceEvents(t, k, k.Backfill, kit.OneEach(kit.Conversations("bulk", 200*(seconds+5))))
-	kit.Wait(t, "the backfill is worked off", 30*time.Second, func() bool { return im.Count(t) > 200*3/2+perSecond*seconds })
+	kit.Wait(t, "the backfill is worked off", 30*time.Second,
+		func() bool { return im.Count(t) > 200*3/2+perSecond*seconds })
 	before := measure("busy")
 	kit.Check(t, k.Unsettled(t, k.Backfill) > 0, "the backfill ran dry: the row says nothing")
 	p := startDeadLetters(k, t, "replay", "--yes")
@@ -355,36 +376,15 @@ func TestExamLettersLive(t *testing.T) {
 	}
 	ratio := float64(at(during, 99)) / float64(at(alone, 99))
 	kit.Figure(t, "letters-live", "replay of %d letters took %.1f s; "+
-		"live alone p50 %v, p99 %v; beside a backfill p50 %v, p99 %v; beside the replay p50 %v, p99 %v (%.2f times), most %v; "+
+		"live alone p50 %v, p99 %v; beside a backfill p50 %v, p99 %v; beside the replay p50 %v, p99 %v (%.2f times), "+
+		"most %v; "+
 		"%d events of the replay left; %v", letters,
-		p.Duration.Seconds(), at(alone, 50), at(alone, 99), at(before, 50), at(before, 99), at(during, 50), at(during, 99), ratio,
+		p.Duration.Seconds(), at(alone, 50), at(alone, 99), at(before, 50), at(before, 99), at(during, 50),
+		at(during, 99), ratio,
 		during[len(during)-1].Round(time.Millisecond), left, kit.Measure(im.Arrivals(t)))
 	kit.Check(t, left > 0, "the replay's events ran out: the row says nothing")
 	if !testing.Short() { // too few for a p99
 		kit.Check(t, ratio <= 1.2, "live p99 is %.2f times what it was", ratio)
 	}
 	kit.Check(t, kit.Measure(im.Arrivals(t)).MostIn1s <= 200, "more than 200 arrivals in one second")
-}
-
-// TestExamLettersFewConversations: what a replay takes grows with the letters, however few conversations they are of: 300,000 of 3,000 conversations, in no
-// order of time.
-func TestExamLettersFewConversations(t *testing.T) {
-	letters, conversations := 300_000, 3_000
-	if testing.Short() {
-		letters = 60_000
-	}
-	k := kit.StartBroker(t)
-	now := time.Now()
-	kit.WriteLetters(t, k, letters, func(i int) kit.Letter {
-		l := kit.Letter{Event: kit.Event{Conversation: kit.Conversation{Report: "u" + strconv.Itoa(i%conversations), Peer: "p"}, ReadTime: now.Unix() - int64(i*7919%letters)}, Class: "rejected", Code: "90048"}
-		l.FailedAt = now.Add(-time.Duration(i*104_729%letters) * time.Millisecond)
-		return l
-	})
-	p := startDeadLetters(k, t, "replay", "--yes")
-	most := most(p, 2*time.Minute)
-	code := p.Exit(t, 2*time.Minute)
-	out := strings.TrimSpace(p.Stdout.String())
-	kit.Figure(t, "letters-few-conversations", "%s: %.2f s, %d MiB of RSS at most", out, p.Duration.Seconds(), most>>20)
-	kit.Check(t, code == 0 && out == fmt.Sprintf("replayed %s letters of 3,000 conversations to %s", format.Thousands(int64(letters)), k.Backfill), "%d: %s", code, out)
-	kit.Check(t, p.Duration < 20*time.Second && most < 200<<20, "it took %v, and %d bytes", p.Duration, most)
 }

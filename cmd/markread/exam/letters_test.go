@@ -4,6 +4,7 @@ package exam
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"markread/cmd/markread/exam/kit"
+	"markread/worker/format"
 )
 
 // deadLetters runs a command about the row's dead letters to its end, which must have the exit status.
@@ -31,7 +33,8 @@ func startDeadLetters(k *kit.Kafka, t *testing.T, args ...string) *kit.Proc {
 	if args[0] == "replay" {
 		names = append(names, "--topic", k.Live, "--backfill-topic", k.Backfill)
 	}
-	return kit.Start(t, "dead-letters "+args[0], "product", nil, slices.Concat([]string{"dead-letters"}, args, names)...)
+	return kit.Start(t, "dead-letters "+args[0], "product", nil,
+		slices.Concat([]string{"dead-letters"}, args, names)...)
 }
 
 // TestExamLettersList: 200,000 letters are counted, and listed, within 5 s and 200 MiB.
@@ -44,7 +47,8 @@ func TestExamLettersList(t *testing.T) {
 	began := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
 	codes := []string{"90048", "90008", "timeout", "http_502"}
 	kit.WriteLetters(t, k, letters, func(i int) kit.Letter {
-		l := kit.Letter{Event: kit.Event{Conversation: kit.Conversation{Report: "u" + strconv.Itoa(i/2), Peer: "p" + strconv.Itoa(i%97)}, ReadTime: began.Unix() - 60}, Class: "rejected"}
+		l := kit.Letter{Event: kit.Event{Conversation: kit.Conversation{Report: "u" + strconv.Itoa(i/2),
+			Peer: "p" + strconv.Itoa(i%97)}, ReadTime: began.Unix() - 60}, Class: "rejected"}
 		l.Code = codes[i%len(codes)]
 		if i%len(codes) > 1 {
 			l.Class = "exhausted"
@@ -68,7 +72,8 @@ func TestExamLettersList(t *testing.T) {
 		if code := p.Exit(t, time.Minute); code != 0 {
 			t.Fatalf("%s ended with %d", c.name, code)
 		}
-		kit.Figure(t, "letters-"+c.name, "%d letters: %.2f s, %d MiB of RSS at most", letters, p.Duration.Seconds(), most>>20)
+		kit.Figure(t, "letters-"+c.name, "%d letters: %.2f s, %d MiB of RSS at most", letters, p.Duration.Seconds(),
+			most>>20)
 		kit.Check(t, p.Duration <= 5*time.Second, "%s took %v", c.name, p.Duration)
 		kit.Check(t, most <= 200<<20, "%s took %d bytes of RSS", c.name, most)
 		if c.lines < 0 {
@@ -94,13 +99,15 @@ func TestExamLettersList(t *testing.T) {
 	}
 }
 
-// TestExamLettersLarge: letters that somebody else wrote, with headers as large as a record may be and failed in any order, are listed within 200 MiB.
+// TestExamLettersLarge: letters that somebody else wrote, with headers as large as a record may be and failed in any
+// order, are listed within 200 MiB.
 func TestExamLettersLarge(t *testing.T) {
 	const letters = 250
 	k := kit.StartBroker(t)
 	lane := strings.Repeat("x", 850_000)
 	for i := range letters {
-		l := kit.Letter{Event: kit.Event{Conversation: kit.Conversation{Report: "u" + strconv.Itoa(i), Peer: "p"}, ReadTime: 1_700_000_000}, Class: "rejected", Code: "90048"}
+		l := kit.Letter{Event: kit.Event{Conversation: kit.Conversation{Report: "u" + strconv.Itoa(i), Peer: "p"},
+			ReadTime: 1_700_000_000}, Class: "rejected", Code: "90048"}
 		l.FailedAt = time.Now().Add(-time.Duration(i*7919%letters) * time.Minute)
 		r := l.Record(k.Letters)
 		r.Headers = append(r.Headers, kgo.RecordHeader{Key: "markread.lane", Value: []byte(lane)})
@@ -111,20 +118,22 @@ func TestExamLettersLarge(t *testing.T) {
 	if code := p.Exit(t, time.Minute); code != 0 {
 		t.Fatalf("ls ended with %d", code)
 	}
-	kit.Figure(t, "letters-large", "%d letters of 850 KB: %.2f s, %d MiB of RSS at most", letters, p.Duration.Seconds(), most>>20)
+	kit.Figure(t, "letters-large", "%d letters of 850 KB: %.2f s, %d MiB of RSS at most", letters, p.Duration.Seconds(),
+		most>>20)
 	kit.Check(t, most <= 200<<20, "ls took %d bytes of RSS", most)
 	kit.Check(t, len(p.Stdout.Lines()) == letters, "ls printed %d lines", len(p.Stdout.Lines()))
 }
 
-// TestExamLettersTransactions: letters that somebody wrote in a transaction are there when it is committed, and not before; those of an aborted one never
-// are; and the markers that transactions leave are no records to wait for.
+// TestExamLettersTransactions: letters that somebody wrote in a transaction are there when it is committed, and not
+// before; those of an aborted one never are; and the markers that transactions leave are no records to wait for.
 func TestExamLettersTransactions(t *testing.T) {
 	t.Parallel()
 	k := kit.StartBroker(t)
 	x := startTransactor(t, k, "letters", kgo.RequiredAcks(kgo.AllISRAcks()))
 	now := time.Now()
 	letter := func(report string) *kgo.Record {
-		return kit.Letter{Event: kit.Event{Conversation: kit.Conversation{Report: report, Peer: "p"}, ReadTime: now.Unix() - 100}, Class: "rejected", Code: "90048", FailedAt: now}.Record(k.Letters)
+		return kit.Letter{Event: kit.Event{Conversation: kit.Conversation{Report: report, Peer: "p"},
+			ReadTime: now.Unix() - 100}, Class: "rejected", Code: "90048", FailedAt: now}.Record(k.Letters)
 	}
 	transaction := func(report string, end kgo.TransactionEndTry) {
 		t.Helper()
@@ -173,6 +182,32 @@ func TestExamLettersTransactions(t *testing.T) {
 		got = readers()
 		return slices.Equal(got, []string{"open", "plain"})
 	})
-	kit.Figure(t, "letters-transactions", "committed, aborted and open ones: open letters of %v in the end; ls beside an open transaction took %v",
+	kit.Figure(t, "letters-transactions",
+		"committed, aborted and open ones: open letters of %v in the end; ls beside an open transaction took %v",
 		got, took.Round(time.Millisecond))
+}
+
+// TestExamLettersFewConversations: what a replay takes grows with the letters, however few conversations they are of:
+// 300,000 of 3,000 conversations, in no order of time.
+func TestExamLettersFewConversations(t *testing.T) {
+	letters, conversations := 300_000, 3_000
+	if testing.Short() {
+		letters = 60_000
+	}
+	k := kit.StartBroker(t)
+	now := time.Now()
+	kit.WriteLetters(t, k, letters, func(i int) kit.Letter {
+		l := kit.Letter{Event: kit.Event{Conversation: kit.Conversation{Report: "u" + strconv.Itoa(i%conversations),
+			Peer: "p"}, ReadTime: now.Unix() - int64(i*7919%letters)}, Class: "rejected", Code: "90048"}
+		l.FailedAt = now.Add(-time.Duration(i*104_729%letters) * time.Millisecond)
+		return l
+	})
+	p := startDeadLetters(k, t, "replay", "--yes")
+	most := most(p, 2*time.Minute)
+	code := p.Exit(t, 2*time.Minute)
+	out := strings.TrimSpace(p.Stdout.String())
+	kit.Figure(t, "letters-few-conversations", "%s: %.2f s, %d MiB of RSS at most", out, p.Duration.Seconds(), most>>20)
+	kit.Check(t, code == 0 && out == fmt.Sprintf("replayed %s letters of 3,000 conversations to %s",
+		format.Thousands(int64(letters)), k.Backfill), "%d: %s", code, out)
+	kit.Check(t, p.Duration < 20*time.Second && most < 200<<20, "it took %v, and %d bytes", p.Duration, most)
 }

@@ -54,8 +54,8 @@ func (x *transactor) write(t *testing.T, events []kit.Event, end kgo.Transaction
 	return x.cl.EndTransaction(kit.Context(t), end)
 }
 
-// TestExamTransactions: what a producer's transaction aborted is never applied, what it committed is, and the markers that transactions
-// leave in the log are no records to wait for: the committed offsets come to the end of the log.
+// TestExamTransactions: what a producer's transaction aborted is never applied, what it committed is, and the markers
+// that transactions leave in the log are no records to wait for: the committed offsets come to the end of the log.
 func TestExamTransactions(t *testing.T) {
 	t.Parallel()
 	k := kit.StartBroker(t)
@@ -65,7 +65,8 @@ func TestExamTransactions(t *testing.T) {
 	good := kit.Many(5, conversations, 400)
 	var bad []kit.Event // later T, so that each of them would show
 	for _, e := range good {
-		bad = append(bad, kit.Event{Conversation: e.Conversation, ReadTime: e.ReadTime + 200_000 - 100_000*int64(len(bad)%2)})
+		bad = append(bad,
+			kit.Event{Conversation: e.Conversation, ReadTime: e.ReadTime + 200_000 - 100_000*int64(len(bad)%2)})
 	}
 	transaction := func(events []kit.Event, end kgo.TransactionEndTry) {
 		t.Helper()
@@ -90,8 +91,9 @@ func TestExamTransactions(t *testing.T) {
 	kit.Figure(t, "transactions", "400 records committed, 800 aborted: %s", metrics.Balance(t))
 }
 
-// TestExamTransactionsMixed: three producers commit and abort transactions at the same time, and a fourth writes without any, all to the
-// same conversations, while the worker reads: their records lie between each other in every partition.
+// TestExamTransactionsMixed: three producers commit and abort transactions at the same time, and a fourth writes
+// without any, all to the same conversations, while the worker reads: their records lie between each other in every
+// partition.
 func TestExamTransactionsMixed(t *testing.T) {
 	t.Parallel()
 	const (
@@ -121,7 +123,8 @@ func TestExamTransactionsMixed(t *testing.T) {
 				abort := i%2 == n%2
 				events := make([]kit.Event, size)
 				for j := range events {
-					events[j] = kit.Event{Conversation: conversations[random.IntN(len(conversations))], ReadTime: long + random.Int64N(100_000)}
+					events[j] = kit.Event{Conversation: conversations[random.IntN(len(conversations))],
+						ReadTime: long + random.Int64N(100_000)}
 					if abort {
 						events[j].ReadTime += 200_000 // would show
 					}
@@ -162,14 +165,15 @@ func TestExamTransactionsMixed(t *testing.T) {
 	metrics := kit.Scrape(t, w.Admin)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 	received := metrics.Sum("markread_events_received_total")
-	kit.Figure(t, "transactions-mixed", "%d records committed, %d aborted, by %d producers at a time: %s", len(good), aborted, producers+1, metrics.Balance(t))
+	kit.Figure(t, "transactions-mixed", "%d records committed, %d aborted, by %d producers at a time: %s", len(good),
+		aborted, producers+1, metrics.Balance(t))
 	kit.Check(t, received == float64(len(good)), "%v events received, %d were committed", received, len(good))
 	k.NoLetters(t, "transactions")
 	kit.ComparePointers(t, kit.Largest(good), kit.Pointers(im.Arrivals(t)))
 }
 
-// TestExamTransactionsOpen: an open transaction holds up what comes after it in its partitions, and nothing of that is lost: neither when
-// it is committed after a while, nor when its producer has gone and the broker aborts it.
+// TestExamTransactionsOpen: an open transaction holds up what comes after it in its partitions, and nothing of that is
+// lost: neither when it is committed after a while, nor when its producer has gone and the broker aborts it.
 func TestExamTransactionsOpen(t *testing.T) {
 	t.Parallel()
 	const (
@@ -235,7 +239,9 @@ func TestExamTransactionsOpen(t *testing.T) {
 	aborted := time.Since(began)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
-	kit.Figure(t, "transactions-open", "a transaction of 100 open for %v: %d calls meanwhile, 200 settled %v after its commit; another, whose producer is gone: aborted and 100 behind it settled after %v",
+	kit.Figure(t, "transactions-open",
+		"a transaction of 100 open for %v: %d calls meanwhile, 200 settled %v after its commit; another, whose "+
+			"producer is gone: aborted and 100 behind it settled after %v",
 		open, during, committed.Round(time.Millisecond), aborted.Round(time.Millisecond))
 	kit.Check(t, during == 0, "%d calls for records that are undecided, or behind such", during)
 	all := slices.Concat(early, held, late, last)

@@ -18,7 +18,8 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// TestExamMainJob: every form of input goes where the contract says, with broker, sandbox and worker as processes of their own.
+// TestExamMainJob: every form of input goes where the contract says, with broker, sandbox and worker as processes of
+// their own.
 func TestExamMainJob(t *testing.T) {
 	const events = 3000
 	began := time.Now()
@@ -26,8 +27,11 @@ func TestExamMainJob(t *testing.T) {
 	sandbox := kit.StartSandbox(t, "--rate", "200")
 	conversations := kit.Conversations("job", 494)
 	conversations = append(conversations, // ids at the edges of what is allowed
-		kit.Conversation{Report: "r", Peer: "p"}, kit.Conversation{Report: strings.Repeat("R", 32), Peer: strings.Repeat("P", 32)}, kit.Conversation{Report: "@TGS#1", Peer: " "},
-		kit.Conversation{Report: `quote"back\slash`, Peer: `</script>`}, kit.Conversation{Report: "a|b", Peer: "c"}, kit.Conversation{Report: "a", Peer: "b|c"}) // the last two share their key
+		kit.Conversation{Report: "r", Peer: "p"}, kit.Conversation{Report: strings.Repeat("R", 32),
+			Peer: strings.Repeat("P", 32)}, kit.Conversation{Report: "@TGS#1", Peer: " "},
+		// the last two share their key
+		kit.Conversation{Report: `quote"back\slash`, Peer: `</script>`}, kit.Conversation{Report: "a|b", Peer: "c"},
+		kit.Conversation{Report: "a", Peer: "b|c"})
 	waiting, later := mainJob(k, 1, began, conversations, events)
 	all := slices.Concat(waiting, later)
 
@@ -74,20 +78,26 @@ func TestExamMainJob(t *testing.T) {
 	}
 	balance := metrics.Balance(t)
 	for _, outcome := range []string{"applied", "collapsed", "superseded"} {
-		kit.Check(t, metrics.Sum("markread_events_total", `outcome="`+outcome+`"`) >= 100, "hardly any event was %s: the row says little", outcome)
+		kit.Check(t, metrics.Sum("markread_events_total", `outcome="`+outcome+`"`) >= 100,
+			"hardly any event was %s: the row says little", outcome)
 	}
-	calls, applied := metrics.Sum("markread_calls_total", `result="ok"`), metrics.Sum("markread_events_total", `outcome="applied"`)
+	calls, applied := metrics.Sum("markread_calls_total", `result="ok"`),
+		metrics.Sum("markread_events_total", `outcome="applied"`)
 	kit.Check(t, calls == applied, "%v calls succeeded, but %v events were applied", calls, applied)
 	got := metrics.Sum("markread_dead_letters_total", `class="invalid"`)
 	kit.Check(t, got == 30, "%v invalid letters by the metrics, want 30", got)
 	got = metrics.Sum("markread_dead_letters_total")
 	kit.Check(t, got == float64(letters), "%v letters by the metrics, want %d", got, letters)
 	stats := sandbox.Stats(t)
-	kit.Check(t, stats.Applied == int(applied), "the sandbox carried out %d calls, the worker counts %v", stats.Applied, applied)
-	kit.Check(t, stats.Codes["60007"] == 0 && stats.MaxPerSecond <= 200, "quota: codes %v, at most %d a second", stats.Codes, stats.MaxPerSecond)
+	kit.Check(t, stats.Applied == int(applied), "the sandbox carried out %d calls, the worker counts %v", stats.Applied,
+		applied)
+	kit.Check(t, stats.Codes["60007"] == 0 && stats.MaxPerSecond <= 200, "quota: codes %v, at most %d a second",
+		stats.Codes, stats.MaxPerSecond)
 	kit.Check(t, stats.Encodings["string"] == stats.Calls, "MsgReadTime came as %v", stats.Encodings)
-	kit.Figure(t, "main-job", "%d records (%d valid over %d conversations, %d failing), %d letters; %s; %d calls, most in 1.000 s %d; stop took %v", len(all),
-		len(valid), len(conversations), len(all)-len(valid), letters, balance, stats.Calls, stats.MaxPerSecond, took.Round(time.Millisecond))
+	kit.Figure(t, "main-job", "%d records (%d valid over %d conversations, %d failing), %d letters; %s; %d calls, "+
+		"most in 1.000 s %d; stop took %v", len(all),
+		len(valid), len(conversations), len(all)-len(valid), letters, balance, stats.Calls, stats.MaxPerSecond,
+		took.Round(time.Millisecond))
 }
 
 // checkLetters compares the dead-letter topic with the input, and returns how many letters there are.
@@ -104,7 +114,8 @@ func checkLetters(t *testing.T, k *kit.Kafka, began time.Time, all []input) int 
 		if in.class == "" {
 			continue
 		}
-		inputs[origin{in.record.Topic, strconv.Itoa(int(in.record.Partition)), strconv.FormatInt(in.record.Offset, 10)}] = in
+		inputs[origin{in.record.Topic, strconv.Itoa(int(in.record.Partition)),
+			strconv.FormatInt(in.record.Offset, 10)}] = in
 		if in.class == "rejected" {
 			events[in.Conversation] = append(events[in.Conversation], in)
 		} else {
@@ -129,13 +140,15 @@ func checkLetters(t *testing.T, k *kit.Kafka, began time.Time, all []input) int 
 			kit.Check(t, stands == 1, "%s: markread.collapsed %d", in.kind, stands)
 		} else {
 			collapsed[in.Conversation] += stands
-			newest[in.Conversation] = newest[in.Conversation] || in.record == newestLetters(events[in.Conversation]).record
+			newest[in.Conversation] = newest[in.Conversation] || in.record == newestLetters(events[in.Conversation]).
+				record
 		}
 		checkLetter(t, k, in, letter, ours, began)
 	}
 	kit.Check(t, wantInvalid == 0, "%d invalid records have no letter", wantInvalid)
 	for c, group := range events {
-		kit.Check(t, collapsed[c] == len(group), "the letters of %v stand for %d events, want %d", c, collapsed[c], len(group))
+		kit.Check(t, collapsed[c] == len(group), "the letters of %v stand for %d events, want %d", c, collapsed[c],
+			len(group))
 		kit.Check(t, newest[c], "no letter of %v has the event with the largest T, of equal ones the later", c)
 	}
 	return len(letters)
@@ -171,8 +184,10 @@ func ourHeaders(letter *kgo.Record) map[string]string {
 func checkLetter(t *testing.T, k *kit.Kafka, in input, letter *kgo.Record, ours map[string]string, began time.Time) {
 	t.Helper()
 	same := func(a, b []byte) bool { return bytes.Equal(a, b) && (a == nil) == (b == nil) }
-	kit.Check(t, same(letter.Key, in.record.Key), "%s: key %q (nil: %v), was %q (nil: %v)", in.kind, letter.Key, letter.Key == nil, in.record.Key, in.record.Key == nil)
-	kit.Check(t, same(letter.Value, in.record.Value), "%s: value %q (nil: %v), was %q (nil: %v)", in.kind, letter.Value, letter.Value == nil, in.record.Value, in.record.Value == nil)
+	kit.Check(t, same(letter.Key, in.record.Key), "%s: key %q (nil: %v), was %q (nil: %v)", in.kind, letter.Key,
+		letter.Key == nil, in.record.Key, in.record.Key == nil)
+	kit.Check(t, same(letter.Value, in.record.Value), "%s: value %q (nil: %v), was %q (nil: %v)", in.kind, letter.Value,
+		letter.Value == nil, in.record.Value, in.record.Value == nil)
 	kept := func(headers []kgo.RecordHeader) (out []string) {
 		for _, h := range headers {
 			if !isOurs(h.Key) {
@@ -181,7 +196,8 @@ func checkLetter(t *testing.T, k *kit.Kafka, in input, letter *kgo.Record, ours 
 		}
 		return out
 	}
-	kit.Check(t, slices.Equal(kept(letter.Headers), kept(in.record.Headers)), "%s: headers %v, were %v", in.kind, kept(letter.Headers), kept(in.record.Headers))
+	kit.Check(t, slices.Equal(kept(letter.Headers), kept(in.record.Headers)), "%s: headers %v, were %v", in.kind,
+		kept(letter.Headers), kept(in.record.Headers))
 
 	want := map[string]string{
 		"__dlq.errors.topic": in.record.Topic, "__dlq.errors.partition": strconv.Itoa(int(in.record.Partition)),
@@ -198,19 +214,24 @@ func checkLetter(t *testing.T, k *kit.Kafka, in input, letter *kgo.Record, ours 
 	for name, value := range want {
 		kit.Check(t, ours[name] == value, "%s: header %s is %q, want %q", in.kind, name, ours[name], value)
 	}
-	names := append([]string{"__dlq.errors.message", "markread.failed-at", "markread.collapsed"}, slices.Collect(maps.Keys(want))...)
+	names := append([]string{"__dlq.errors.message", "markread.failed-at", "markread.collapsed"},
+		slices.Collect(maps.Keys(want))...)
 	count := 0
 	for _, h := range letter.Headers {
 		if isOurs(h.Key) {
 			count++
-			kit.Check(t, slices.Contains(names, h.Key), "%s: forged or unknown header %s=%q in the letter", in.kind, h.Key, h.Value)
+			kit.Check(t, slices.Contains(names, h.Key), "%s: forged or unknown header %s=%q in the letter", in.kind,
+				h.Key, h.Value)
 		}
 	}
-	kit.Check(t, count == len(names) && len(ours) == len(names), "%s: %d headers of ours, %d names, want %d: %v", in.kind, count, len(ours), len(names), ours)
+	kit.Check(t, count == len(names) && len(ours) == len(names), "%s: %d headers of ours, %d names, want %d: %v",
+		in.kind, count, len(ours), len(names), ours)
 	message := ours["__dlq.errors.message"]
-	kit.Check(t, message != "" && strings.Contains(message, in.says), "%s: the message %q does not say %q", in.kind, message, in.says)
+	kit.Check(t, message != "" && strings.Contains(message, in.says), "%s: the message %q does not say %q", in.kind,
+		message, in.says)
 	at, err := time.Parse(time.RFC3339, ours["markread.failed-at"])
-	kit.Check(t, err == nil && at.After(began.Add(-time.Second)) && at.Before(time.Now().Add(time.Second)), "%s: failed-at %q", in.kind, ours["markread.failed-at"])
+	kit.Check(t, err == nil && at.After(began.Add(-time.Second)) && at.Before(time.Now().Add(time.Second)),
+		"%s: failed-at %q", in.kind, ours["markread.failed-at"])
 }
 
 // unknownAccountCode is what the sandbox documents for an unknown Report_Account and Peer_Account.

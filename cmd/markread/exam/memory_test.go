@@ -36,14 +36,16 @@ func TestExamMemoryHeld(t *testing.T) {
 	w.Ready(t)
 	before := memory(w.Proc, t, "VmRSS")
 	bulk(t, k, k.Live, conversations, func(i int) kit.Event {
-		return kit.Event{Conversation: kit.Conversation{Report: fmt.Sprintf("user%010d", i), Peer: fmt.Sprintf("user%010d", i*7%conversations)}, ReadTime: time.Now().Unix()}
+		return kit.Event{Conversation: kit.Conversation{Report: fmt.Sprintf("user%010d", i),
+			Peer: fmt.Sprintf("user%010d", i*7%conversations)}, ReadTime: time.Now().Unix()}
 	})
 	kit.Wait(t, "all are in memory", 2*time.Minute, func() bool {
 		return kit.Scrape(t, w.Admin).Sum("markread_backlog_conversations") == float64(conversations)
 	})
 	after, most := memory(w.Proc, t, "VmRSS"), memory(w.Proc, t, "VmHWM")
 	each := float64(after) / float64(conversations)
-	kit.Figure(t, "memory-held", "%d conversations held: %.0f bytes of RSS each (%d MiB; %d MiB before, %d MiB at most)",
+	kit.Figure(t, "memory-held",
+		"%d conversations held: %.0f bytes of RSS each (%d MiB; %d MiB before, %d MiB at most)",
 		conversations, each, after>>20, before>>20, most>>20)
 	limit := 400 * conversations
 	if testing.Short() {
@@ -53,7 +55,8 @@ func TestExamMemoryHeld(t *testing.T) {
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 }
 
-// TestExamMemoryEvents: a backfill of many events a conversation takes at most 300 MiB, and live events pass it at once.
+// TestExamMemoryEvents: a backfill of many events a conversation takes at most 300 MiB, and live events pass it at
+// once.
 func TestExamMemoryEvents(t *testing.T) {
 	if testing.Short() {
 		t.Skip("skipped: it takes three minutes")
@@ -69,7 +72,8 @@ func TestExamMemoryEvents(t *testing.T) {
 	now := time.Now().Unix()
 	bulk(t, k, k.Backfill, events, func(i int) kit.Event {
 		c := i * 7919 % conversations
-		return kit.Event{Conversation: kit.Conversation{Report: fmt.Sprintf("user%010d", c), Peer: "peer" + strconv.Itoa(c%97)}, ReadTime: now - int64(events-i)/1000}
+		return kit.Event{Conversation: kit.Conversation{Report: fmt.Sprintf("user%010d", c),
+			Peer: "peer" + strconv.Itoa(c%97)}, ReadTime: now - int64(events-i)/1000}
 	})
 	w := kit.StartWorker(t, k, im.URL)
 	var most int
@@ -83,7 +87,8 @@ func TestExamMemoryEvents(t *testing.T) {
 			continue
 		}
 		produced = append(produced, time.Now())
-		e := kit.Event{Conversation: kit.Conversation{Report: "live-" + strconv.Itoa(len(produced)-1), Peer: "p"}, ReadTime: time.Now().Unix()}
+		e := kit.Event{Conversation: kit.Conversation{Report: "live-" + strconv.Itoa(len(produced)-1), Peer: "p"},
+			ReadTime: time.Now().Unix()}
 		k.Client.Produce(kit.Context(t), kit.RecordOf(k.Live, e), func(_ *kgo.Record, err error) {
 			if err != nil {
 				t.Errorf("produce: %v", err)
@@ -108,9 +113,12 @@ func TestExamMemoryEvents(t *testing.T) {
 	}
 	slices.Sort(delay)
 	p99, traffic := delay[len(delay)*99/100], kit.Measure(arrivals)
-	kit.Figure(t, "memory-events", "%d events over %d conversations: %d MiB of RSS at most; after %d s %.0f events in memory, %d not settled; "+
-		"%d live events beside: produce to arrival p50 %v, p99 %v, most %v; %v", events, conversations, most>>20, seconds, pending, left, len(delay),
-		delay[len(delay)/2].Round(time.Microsecond), p99.Round(time.Microsecond), delay[len(delay)-1].Round(time.Microsecond), traffic)
+	kit.Figure(t, "memory-events",
+		"%d events over %d conversations: %d MiB of RSS at most; after %d s %.0f events in memory, %d not settled; "+
+			"%d live events beside: produce to arrival p50 %v, p99 %v, most %v; %v", events, conversations, most>>20,
+		seconds, pending, left, len(delay),
+		delay[len(delay)/2].Round(time.Microsecond), p99.Round(time.Microsecond),
+		delay[len(delay)-1].Round(time.Microsecond), traffic)
 	kit.Check(t, most <= limit, "%d bytes of RSS", most)
 	kit.Check(t, left > events/2, "the backfill ran dry: the row says nothing")
 	kit.Check(t, p99 <= 300*time.Millisecond, "live p99 %v, at most 300 ms allowed", p99)
@@ -145,7 +153,8 @@ func memory(p *kit.Proc, t *testing.T, name string) int {
 	return kilobytes << 10
 }
 
-// TestExamMemoryBatches: batches of 9 MB on each of 24 partitions, and records that decompress to 400 MB, take at most 300 MiB of resident memory.
+// TestExamMemoryBatches: batches of 9 MB on each of 24 partitions, and records that decompress to 400 MB, take at most
+// 300 MiB of resident memory.
 func TestExamMemoryBatches(t *testing.T) {
 	t.Parallel()
 	const limit = 300 << 20
@@ -157,13 +166,16 @@ func TestExamMemoryBatches(t *testing.T) {
 	im := kit.StartRecorder(t, "-rate", "200")
 	k.Live += "-large"
 	largeTopic(t, k.Client, k.Live, int32(partitions), 20<<20)
-	codecs := []kgo.CompressionCodec{kgo.NoCompression(), kgo.GzipCompression(), kgo.SnappyCompression(), kgo.Lz4Compression(), kgo.ZstdCompression()}
+	codecs := []kgo.CompressionCodec{kgo.NoCompression(), kgo.GzipCompression(), kgo.SnappyCompression(),
+		kgo.Lz4Compression(), kgo.ZstdCompression()}
 	events, bombs := 0, 0
 	for partition := range int32(partitions) {
 		cl := largeProducer(t, k, codecs[int(partition)%len(codecs)])
 		var records []*kgo.Record
 		for size := 0; size < 9<<20; events++ {
-			r := kit.RecordOf(k.Live, kit.Event{Conversation: kit.Conversation{Report: "r" + strconv.Itoa(events%1000), Peer: "p" + strconv.Itoa(int(partition))}, ReadTime: time.Now().Unix()})
+			r := kit.RecordOf(k.Live,
+				kit.Event{Conversation: kit.Conversation{Report: "r" + strconv.Itoa(events%1000),
+					Peer: "p" + strconv.Itoa(int(partition))}, ReadTime: time.Now().Unix()})
 			r.Partition = partition
 			records = append(records, r)
 			size += len(r.Value) + len(r.Key) + 10
@@ -182,15 +194,18 @@ func TestExamMemoryBatches(t *testing.T) {
 	kit.Wait(t, "all is taken in", 2*time.Minute, func() bool {
 		return kit.Scrape(t, w.Admin).Sum("markread_events_received_total") == float64(events+bombs)
 	})
-	kit.Wait(t, "the large records are dead letters", time.Minute, func() bool { return len(k.ReadAll(t, k.Letters)) == bombs })
+	kit.Wait(t, "the large records are dead letters", time.Minute,
+		func() bool { return len(k.ReadAll(t, k.Letters)) == bombs })
 	peak := memory(w.Proc, t, "VmHWM")
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 	for _, letter := range k.ReadAll(t, k.Letters) {
 		ours := ourHeaders(letter)
-		kit.Check(t, ours["markread.class"] == "invalid" && ours["markread.collapsed"] == "1" && len(letter.Value) == 0 && len(ours["markread.value-omitted"]) == 9,
+		kit.Check(t, ours["markread.class"] == "invalid" && ours["markread.collapsed"] == "1" &&
+			len(letter.Value) == 0 && len(ours["markread.value-omitted"]) == 9,
 			"letter %v with a value of %d bytes", ours, len(letter.Value))
 	}
-	kit.Figure(t, "memory-batches", "%d events in %d batches of 9 MB, %d records of 400 MB: %d MiB of RSS at most", events, partitions, bombs, peak>>20)
+	kit.Figure(t, "memory-batches", "%d events in %d batches of 9 MB, %d records of 400 MB: %d MiB of RSS at most",
+		events, partitions, bombs, peak>>20)
 	kit.Check(t, peak <= limit, "%d bytes of RSS", peak)
 }
 
@@ -212,7 +227,9 @@ func TestExamMemoryPartitions(t *testing.T) {
 	for partition := range int32(partitions) {
 		records := make([]*kgo.Record, each)
 		for i := range records {
-			records[i] = kit.RecordOf(k.Live, kit.Event{Conversation: kit.Conversation{Report: "r" + strconv.Itoa(i%1000), Peer: "p"}, ReadTime: time.Now().Unix()})
+			records[i] = kit.RecordOf(k.Live,
+				kit.Event{Conversation: kit.Conversation{Report: "r" + strconv.Itoa(i%1000), Peer: "p"},
+					ReadTime: time.Now().Unix()})
 			records[i].Key, records[i].Partition = nil, partition
 			records[i].Value = append(records[i].Value, bytes.Repeat([]byte(" "), 30)...)
 		}
@@ -227,7 +244,8 @@ func TestExamMemoryPartitions(t *testing.T) {
 	})
 	peak := memory(w.Proc, t, "VmHWM")
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
-	kit.Figure(t, "memory-partitions", "%d partitions, %d events: %d MiB of RSS at most", partitions, partitions*each, peak>>20)
+	kit.Figure(t, "memory-partitions", "%d partitions, %d events: %d MiB of RSS at most", partitions, partitions*each,
+		peak>>20)
 	kit.Check(t, peak <= limit, "%d bytes of RSS", peak)
 }
 
@@ -236,7 +254,8 @@ func largeTopic(t *testing.T, cl *kgo.Client, name string, partitions int32, byt
 	t.Helper()
 	topic := kmsg.NewCreateTopicsRequestTopic()
 	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = name, partitions, 1
-	topic.Configs = []kmsg.CreateTopicsRequestTopicConfig{{Name: "max.message.bytes", Value: kmsg.StringPtr(fmt.Sprint(bytes))}}
+	topic.Configs = []kmsg.CreateTopicsRequestTopicConfig{{Name: "max.message.bytes",
+		Value: kmsg.StringPtr(fmt.Sprint(bytes))}}
 	req := kmsg.NewPtrCreateTopicsRequest()
 	req.TimeoutMillis, req.Topics = 30_000, []kmsg.CreateTopicsRequestTopic{topic}
 	answer, err := req.RequestWith(kit.Context(t), cl)
@@ -251,8 +270,10 @@ func largeTopic(t *testing.T, cl *kgo.Client, name string, partitions int32, byt
 // largeProducer produces what it is given for one partition as one batch.
 func largeProducer(t *testing.T, k *kit.Kafka, codec kgo.CompressionCodec) *kgo.Client {
 	t.Helper()
-	cl, err := kgo.NewClient(k.Seeds(), kgo.ProducerBatchCompression(codec), kgo.ProducerBatchMaxBytes(900<<20), kgo.BrokerMaxWriteBytes(1<<30),
-		kgo.MaxBufferedBytes(1<<31), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(100*time.Millisecond), kgo.MaxBufferedRecords(1_000_000))
+	cl, err := kgo.NewClient(k.Seeds(), kgo.ProducerBatchCompression(codec), kgo.ProducerBatchMaxBytes(900<<20),
+		kgo.BrokerMaxWriteBytes(1<<30),
+		kgo.MaxBufferedBytes(1<<31), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerLinger(100*time.Millisecond), kgo.MaxBufferedRecords(1_000_000))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,7 +38,8 @@ func TestExamCollapse(t *testing.T) {
 	kit.Figure(t, "collapse", "200000 events over 1000 conversations: %v", traffic)
 	kit.ComparePointers(t, kit.Largest(events), kit.Pointers(arrivals))
 	kit.Check(t, traffic.Calls <= 1050, "%d calls, at most 1050 allowed", traffic.Calls)
-	kit.Check(t, traffic.Span <= 5500*time.Millisecond, "%v from the first arrival to the last, at most 5.5 s allowed", traffic.Span)
+	kit.Check(t, traffic.Span <= 5500*time.Millisecond, "%v from the first arrival to the last, at most 5.5 s allowed",
+		traffic.Span)
 	kit.Check(t, traffic.MostIn1s <= 200, "%d arrivals in one second", traffic.MostIn1s)
 }
 
@@ -67,7 +68,8 @@ func TestExamQuota(t *testing.T) {
 	kit.Check(t, traffic.Calls == len(events), "%d calls for %d conversations", traffic.Calls, len(events))
 }
 
-// TestExamQuotaFrozen: the same with the worker stopped for 1.5 s every 4 s. What it held back must not come as a burst.
+// TestExamQuotaFrozen: the same with the worker stopped for 1.5 s every 4 s. What it held back must not come as a
+// burst.
 func TestExamQuotaFrozen(t *testing.T) {
 	t.Parallel()
 	k := kit.StartBroker(t)
@@ -94,7 +96,8 @@ func TestExamQuotaFrozen(t *testing.T) {
 	kit.Check(t, traffic.Calls >= 2500, "only %d calls: the row says little", traffic.Calls)
 }
 
-// TestExamQuotaControl shows that the quota rows can fail: a plain limiter of 200/s with a burst of 200 is caught by the same server.
+// TestExamQuotaControl shows that the quota rows can fail: a plain limiter of 200/s with a burst of 200 is caught by
+// the same server.
 func TestExamQuotaControl(t *testing.T) {
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", "2ms")
 	limiter := rate.NewLimiter(200, 200)
@@ -124,7 +127,8 @@ func TestExamQuotaControl(t *testing.T) {
 	kit.Check(t, traffic.MostIn1s > 200 && traffic.Throttled > 0, "the plain limiter was not caught: %v", traffic)
 }
 
-// TestExamPriority: live events pass a backfill that alone would take two and a half minutes, and the backfill goes on beside them.
+// TestExamPriority: live events pass a backfill that alone would take two and a half minutes, and the backfill goes on
+// beside them.
 func TestExamPriority(t *testing.T) {
 	const perSecond = 20
 	seconds := 30
@@ -145,7 +149,8 @@ func TestExamPriority(t *testing.T) {
 	for i := range produced {
 		<-tick.C
 		produced[i] = time.Now()
-		e := kit.Event{Conversation: kit.Conversation{Report: "live-" + strconv.Itoa(i), Peer: "p"}, ReadTime: produced[i].Unix()}
+		e := kit.Event{Conversation: kit.Conversation{Report: "live-" + strconv.Itoa(i), Peer: "p"},
+			ReadTime: produced[i].Unix()}
 		k.Client.Produce(kit.Context(t), kit.RecordOf(k.Live, e), func(_ *kgo.Record, err error) {
 			if err != nil {
 				t.Errorf("produce: %v", err)
@@ -175,8 +180,10 @@ func TestExamPriority(t *testing.T) {
 	slices.Sort(delay)
 	share := float64(backfill) / float64(backfill+live)
 	p99 := delay[len(delay)*99/100]
-	kit.Figure(t, "priority", "%d live events at %d/s over 30000 backfill conversations: produce to arrival p50 %v, p99 %v, most %v; backfill %.1f %% of the calls; %v",
-		live, perSecond, delay[len(delay)/2].Round(time.Microsecond), p99.Round(time.Microsecond), delay[len(delay)-1].Round(time.Microsecond), 100*share, traffic)
+	kit.Figure(t, "priority", "%d live events at %d/s over 30000 backfill conversations: produce to arrival p50 %v, "+
+		"p99 %v, most %v; backfill %.1f %% of the calls; %v",
+		live, perSecond, delay[len(delay)/2].Round(time.Microsecond), p99.Round(time.Microsecond),
+		delay[len(delay)-1].Round(time.Microsecond), 100*share, traffic)
 	kit.Check(t, left > 0, "the backfill ran dry: the row says nothing")
 	kit.Check(t, p99 <= 300*time.Millisecond, "live p99 %v, at most 300 ms allowed", p99)
 	kit.Check(t, share >= 0.05, "backfill got %.1f %% of the calls, at least 5 %% required", 100*share)
@@ -203,8 +210,11 @@ func TestExamPriorityFloor(t *testing.T) {
 		}
 	}
 	share := float64(backfill) / float64(backfill+live)
-	kit.Figure(t, "priority-floor", "beside 1500 live conversations that wait, backfill got %.1f %% of the calls", 100*share)
+	kit.Figure(t, "priority-floor", "beside 1500 live conversations that wait, backfill got %.1f %% of the calls",
+		100*share)
 	kit.Check(t, left > 0, "the backfill ran dry: the row says nothing")
-	kit.Check(t, backfill >= (backfill+live)/20-1, "backfill got %d of %d calls, one in 20 required", backfill, backfill+live) // one may arrive late
+	// one may arrive late
+	kit.Check(t, backfill >= (backfill+live)/20-1, "backfill got %d of %d calls, one in 20 required", backfill,
+		backfill+live)
 	kit.Check(t, share <= 0.07, "backfill got %.1f %% of the calls: live does not go first", 100*share)
 }

@@ -65,18 +65,22 @@ func unreadableCase(t *testing.T, name string, breaks func(*testing.T, *damaging
 	plain := kit.RecordOf(k.Live, first) // a batch of its own, without compression
 	plain.Partition = unreadablePartition
 	producePlain(k, t, plain)
-	k.ProduceTo(t, k.Live, slices.DeleteFunc(slices.Clone(during), func(e kit.Event) bool { return e == first }), func(i int) int32 {
-		if i >= unreadablePartition {
-			i++
-		}
-		return int32(i % 4)
-	})
-	kit.Wait(t, "the worker shows it in four places", unreadableWithin, func() bool { return unreadable(w, t) == "state console gauge log" })
+	k.ProduceTo(t, k.Live, slices.DeleteFunc(slices.Clone(during), func(e kit.Event) bool { return e == first }),
+		func(i int) int32 {
+			if i >= unreadablePartition {
+				i++
+			}
+			return int32(i % 4)
+		})
+	kit.Wait(t, "the worker shows it in four places", unreadableWithin,
+		func() bool { return unreadable(w, t) == "state console gauge log" })
 	shown := time.Since(began)
 	code := status.Exit(t, 20*time.Second)
-	kit.Check(t, code == cli.ExitFailed && strings.Contains(status.Stdout.String(), "UNREADABLE mark-read/2") && status.Duration < unreadableWithin,
+	kit.Check(t, code == cli.ExitFailed && strings.Contains(status.Stdout.String(), "UNREADABLE mark-read/2") &&
+		status.Duration < unreadableWithin,
 		"status ended with %d after %v: %s", code, status.Duration, status.Stdout.Tail(20))
-	kit.Check(t, strings.Contains(status.Stderr.String(), "partition 2 can't be read"), "status: %s", status.Stderr.Tail(3))
+	kit.Check(t, strings.Contains(status.Stderr.String(), "partition 2 can't be read"), "status: %s",
+		status.Stderr.Tail(3))
 
 	// The others go on.
 	others, of2 := before, []kit.Event{}
@@ -87,7 +91,8 @@ func unreadableCase(t *testing.T, name string, breaks func(*testing.T, *damaging
 			others = append(others, e)
 		}
 	}
-	kit.Wait(t, "the other partitions' events are applied", unreadableWithin, func() bool { return len(sandbox.Pointers(t)) >= len(others) })
+	kit.Wait(t, "the other partitions' events are applied", unreadableWithin,
+		func() bool { return len(sandbox.Pointers(t)) >= len(others) })
 	kit.ComparePointers(t, kit.Largest(others), sandbox.Pointers(t))
 	scrape := kit.Scrape(t, w.Admin)
 	lag, known := scrape[`markread_partition_lag{partition="2",topic="mark-read"}`]
@@ -102,7 +107,8 @@ func unreadableCase(t *testing.T, name string, breaks func(*testing.T, *damaging
 	k.Settled(t, unreadableWithin, k.Live)
 	status = statusOf(k, t)
 	code = status.Exit(t, 20*time.Second)
-	kit.Check(t, code == cli.ExitOK && time.Since(repaired) < unreadableWithin, "status ended with %d, %v after the repair: %s",
+	kit.Check(t, code == cli.ExitOK && time.Since(repaired) < unreadableWithin,
+		"status ended with %d, %v after the repair: %s",
 		code, time.Since(repaired), status.Stdout.Tail(20))
 	kit.ComparePointers(t, kit.Largest(append(others, of2[lost:]...)), sandbox.Pointers(t))
 	counted := kit.Scrape(t, w.Admin).Sum("markread_events_lost_total")
@@ -135,12 +141,15 @@ func unreadable(w *kit.Worker, t *testing.T) string {
 	}
 	for _, p := range state.Partitions {
 		if u := p.Unreadable; u != nil {
-			kit.Check(t, p.Topic == "mark-read" && p.Partition == unreadablePartition, "%s/%d is unreadable: %+v", p.Topic, p.Partition, u)
-			kit.Check(t, time.Since(u.Since) < time.Minute && *u.Offset == unreadableEach && u.Reason != "", "/api/state shows %+v", u)
+			kit.Check(t, p.Topic == "mark-read" && p.Partition == unreadablePartition, "%s/%d is unreadable: %+v",
+				p.Topic, p.Partition, u)
+			kit.Check(t, time.Since(u.Since) < time.Minute && *u.Offset == unreadableEach && u.Reason != "",
+				"/api/state shows %+v", u)
 			places = append(places, "state")
 		}
 	}
-	if page := kit.Get(t, w.Admin+"/"); strings.Contains(page, "Unreadable: 1 partition") && strings.Contains(page, "mark-read, partition 2") {
+	if page := kit.Get(t, w.Admin+"/"); strings.Contains(page, "Unreadable: 1 partition") &&
+		strings.Contains(page, "mark-read, partition 2") {
 		places = append(places, "console")
 	}
 	scrape := kit.Scrape(t, w.Admin)
@@ -161,11 +170,13 @@ func loggedUnreadable(w *kit.Worker) (bad, good int) {
 			Level, Topic, Reason, Do, Message string
 			Partition                         int
 		}
-		if json.Unmarshal([]byte(line), &entry) != nil || entry.Topic != "mark-read" || entry.Partition != unreadablePartition {
+		if json.Unmarshal([]byte(line), &entry) != nil || entry.Topic != "mark-read" ||
+			entry.Partition != unreadablePartition {
 			continue
 		}
 		switch {
-		case entry.Level == "error" && entry.Reason != "" && entry.Do != "" && strings.HasPrefix(entry.Message, "partition can't be read"):
+		case entry.Level == "error" && entry.Reason != "" && entry.Do != "" &&
+			strings.HasPrefix(entry.Message, "partition can't be read"):
 			bad++
 		case entry.Message == "partition can be read again":
 			good++
@@ -183,7 +194,8 @@ func statusOf(k *kit.Kafka, t *testing.T) *kit.Proc {
 // producePlain writes a record without compression, in a batch of its own.
 func producePlain(k *kit.Kafka, t *testing.T, r *kgo.Record) {
 	t.Helper()
-	cl, err := kgo.NewClient(k.Seeds(), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(kgo.NoCompression()))
+	cl, err := kgo.NewClient(k.Seeds(), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerBatchCompression(kgo.NoCompression()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +207,8 @@ func producePlain(k *kit.Kafka, t *testing.T, r *kgo.Record) {
 
 func unreadableFault(reason *kerr.Error, keys ...kmsg.Key) func(*testing.T, *damagingBroker) func() int {
 	return func(_ *testing.T, b *damagingBroker) func() int {
-		fault := b.Cluster().Fault(kfake.Fault{Keys: keys, Topic: kit.Defaults.Live, Partitions: []int32{unreadablePartition}, Err: reason, Count: -1})
+		fault := b.Cluster().Fault(kfake.Fault{Keys: keys, Topic: kit.Defaults.Live,
+			Partitions: []int32{unreadablePartition}, Err: reason, Count: -1})
 		return func() int { fault.Remove(); return 0 }
 	}
 }
@@ -218,9 +231,11 @@ func unreadableFrozen(t *testing.T, b *damagingBroker) func() int {
 			asked := false
 			switch r := r.(type) {
 			case *kmsg.FetchRequest:
-				asked = r.Topics[0].Topic == kit.Defaults.Live && r.Topics[0].Partitions[0].Partition == unreadablePartition
+				asked = r.Topics[0].Topic == kit.Defaults.Live &&
+					r.Topics[0].Partitions[0].Partition == unreadablePartition
 			case *kmsg.ListOffsetsRequest:
-				asked = r.Topics[0].Topic == kit.Defaults.Live && r.Topics[0].Partitions[0].Partition == unreadablePartition
+				asked = r.Topics[0].Topic == kit.Defaults.Live &&
+					r.Topics[0].Partitions[0].Partition == unreadablePartition
 			}
 			if asked {
 				c.SleepControl(func() { <-thawed })
@@ -256,11 +271,12 @@ func startDamagingBroker(t *testing.T, marker string) *damagingBroker {
 	t.Helper()
 	d := &damagingBroker{marker: []byte(marker)}
 	var err error
-	d.Broker, err = broker.Start(broker.Options{Partitions: 4, Topics: kit.Defaults.Topics(), Listen: func(network, addr string) (net.Listener, error) {
-		var err error
-		d.Listener, err = net.Listen(network, addr)
-		return d, err
-	}})
+	d.Broker, err = broker.Start(broker.Options{Partitions: 4, Topics: kit.Defaults.Topics(),
+		Listen: func(network, addr string) (net.Listener, error) {
+			var err error
+			d.Listener, err = net.Listen(network, addr)
+			return d, err
+		}})
 	if err != nil {
 		t.Fatal(err)
 	}

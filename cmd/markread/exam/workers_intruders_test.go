@@ -34,7 +34,8 @@ type intruder struct {
 
 func startIntruder(t *testing.T, k *kit.Kafka, metadata []byte) *intruder {
 	t.Helper()
-	cl, err := kgo.NewClient(k.Seeds(), kgo.ClientID("intruder"), kgo.MaxVersions(kversion.V3_5_0()), kgo.RequestTimeoutOverhead(90*time.Second))
+	cl, err := kgo.NewClient(k.Seeds(), kgo.ClientID("intruder"), kgo.MaxVersions(kversion.V3_5_0()),
+		kgo.RequestTimeoutOverhead(90*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +64,8 @@ func (i *intruder) leave() {
 func (i *intruder) turn(ctx context.Context, tick <-chan time.Time, id string) string {
 	kind, name := "consumer", "markread"
 	join := kmsg.NewPtrJoinGroupRequest()
-	join.Group, join.MemberID, join.ProtocolType, join.SessionTimeoutMillis, join.RebalanceTimeoutMillis = i.k.Group, id, kind, 15000, 60000
+	join.Group, join.MemberID, join.ProtocolType, join.SessionTimeoutMillis, join.RebalanceTimeoutMillis = i.k.Group,
+		id, kind, 15000, 60000
 	p := kmsg.NewJoinGroupRequestProtocol()
 	p.Name, p.Metadata = name, i.metadata
 	join.Protocols = append(join.Protocols, p)
@@ -78,7 +80,8 @@ func (i *intruder) turn(ctx context.Context, tick <-chan time.Time, id string) s
 	}
 	id = joined.MemberID
 	sync := kmsg.NewPtrSyncGroupRequest()
-	sync.Group, sync.Generation, sync.MemberID, sync.ProtocolType, sync.Protocol = i.k.Group, joined.Generation, id, &kind, &name
+	sync.Group, sync.Generation, sync.MemberID, sync.ProtocolType, sync.Protocol = i.k.Group, joined.Generation, id,
+		&kind, &name
 	leads := joined.LeaderID == id
 	for _, m := range joined.Members { // the leader's only
 		a := kmsg.NewSyncGroupRequestGroupAssignment()
@@ -141,7 +144,8 @@ func intruders(k *kit.Kafka) [][]byte {
 		[]byte("\x00\x01\x00\x00\x00\x02\xff\xfd garbage \x80\x1b[31m"),
 		around(ours + "}")[:40],
 		{0, 1, 0x7f, 0xff, 0xff, 0xff, 0, 1, 'a', 0x7f, 0xff, 0xff, 0xff},
-		around(ours + `,"owned":[0` + strings.Repeat(",0", 50_000) + `]}`), // with three of 300 KB Kafka can't store the group
+		// with three of 300 KB Kafka can't store the group
+		around(ours + `,"owned":[0` + strings.Repeat(",0", 50_000) + `]}`),
 		around(`{"rate":"200","partitions":["mark-read",4]}`),
 		around(`{"version":2,"quota":{"rate":200}}`),
 		around("\x00\x00\x00\x01\x00\x09mark-read\x00\x00\x00\x01\x00\x00\x00\x00"),
@@ -182,8 +186,10 @@ func TestExamWorkersIntruders(t *testing.T) {
 	again := c.Shared(t, 30*time.Second)
 	joins := len(a.Joins()) + len(b.Joins())
 	<-time.After(quiet)
-	kit.Check(t, len(a.Joins())+len(b.Joins()) == joins, "%d more rebalances in %v", len(a.Joins())+len(b.Joins())-joins, quiet)
-	named := strings.Count(strings.Join(append(a.Stderr.Lines(), b.Stderr.Lines()...), "\n"), "a member of the group is ignored")
+	kit.Check(t, len(a.Joins())+len(b.Joins()) == joins, "%d more rebalances in %v",
+		len(a.Joins())+len(b.Joins())-joins, quiet)
+	named := strings.Count(strings.Join(append(a.Stderr.Lines(), b.Stderr.Lines()...), "\n"),
+		"a member of the group is ignored")
 	kit.Check(t, named >= 30 && named <= 60, "%d lines in the logs name 30 intruders", named)
 	var leaving sync.WaitGroup
 	for _, i := range all {
@@ -206,7 +212,9 @@ func TestExamWorkersIntruders(t *testing.T) {
 
 	c.EndLoad(t)
 	arrivals, repeated := c.End(t)
-	kit.Figure(t, "workers-intruders", "30 intruders: both workers call again after %v; a leader that gives everything to everybody: %d calls (%q), both call %v after it has left; %d answered calls repeated; %v",
+	kit.Figure(t, "workers-intruders",
+		"30 intruders: both workers call again after %v; a leader that gives everything to everybody: %d calls (%q), "+
+			"both call %v after it has left; %d answered calls repeated; %v",
 		again, calls, hold.Detail, back, repeated, kit.Measure(arrivals))
 	kit.Check(t, calls == 0, "%d calls while an intruder led the group", calls)
 	kit.Check(t, repeated == 0, "%d answered calls were repeated although nobody was killed", repeated)

@@ -1,7 +1,8 @@
-// Package clitest is for tests of commands: it runs a command line in the test's own process, until it
-// ends or the test stops it, and has what such tests share (an output that may be read meanwhile, an
-// embedded broker, secrets that can be searched for). It knows no command: how a command line is run is
-// an argument, so that tests inside package cli and outside it can use it. Only tests import it.
+// Package clitest is for tests of commands: it runs a command line in the test's own process, until
+// it ends or the test stops it, and has what such tests share (an output that may be read
+// meanwhile, an embedded broker, secrets that can be searched for). It knows no command: how a
+// command line is run is an argument, so that tests inside package cli and outside it can use it.
+// Only tests import it.
 package clitest
 
 import (
@@ -52,7 +53,8 @@ type Running struct {
 }
 
 // Commands runs command lines: it is cli.Run.
-type Commands func(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) int
+type Commands func(ctx context.Context, args, env []string, stdin io.Reader, stdout,
+	stderr io.Writer) int
 
 // Begin runs a command line until the test or stop ends it.
 func (run Commands) Begin(t *testing.T, env []string, args ...string) *Running {
@@ -110,14 +112,10 @@ func NoLeaks(t *testing.T) {
 	t.Helper()
 	before := goleak.IgnoreCurrent()
 	t.Cleanup(func() {
-		for limit := time.Now().Add(Patience); ; { // Find looks for half a second, too short on a busy machine
-			if err := goleak.Find(before); err == nil || time.Now().After(limit) {
-				if err != nil {
-					t.Error(err)
-				}
-				return
-			}
+		for limit := time.Now().Add(Patience); goleak.Find(before) != nil && time.Now().Before(limit); {
+			time.Sleep(10 * time.Millisecond) // a server's goroutines need a core to end
 		}
+		goleak.VerifyNone(t, before)
 	})
 }
 
@@ -147,11 +145,14 @@ func File(t *testing.T, content string) string {
 	return path
 }
 
-// BeginWorker begins `markread run` against a broker and an IM server and returns it with the address of its admin server.
-func (run Commands) BeginWorker(t *testing.T, brokers, im string, extra ...string) (*Running, string) {
+// BeginWorker begins `markread run` against a broker and an IM server and returns it with the
+// address of its admin server.
+func (run Commands) BeginWorker(t *testing.T, brokers, im string, extra ...string) (*Running,
+	string) {
 	t.Helper()
 	r := run.Begin(t, []string{"MARKREAD_IM_KEY=" + TestKey},
-		append([]string{"run", "--brokers", brokers, "--im-url", im, "--im-app-id", "1400000000", "--admin-addr", "127.0.0.1:0"}, extra...)...)
+		append([]string{"run", "--brokers", brokers, "--im-url", im, "--im-app-id", "1400000000",
+			"--admin-addr", "127.0.0.1:0"}, extra...)...)
 	return r, r.Found(t, `"addr":"(127\.0\.0\.1:\d+)"`)
 }
 
@@ -170,7 +171,8 @@ func LastLine(t *testing.T, log string) string {
 	t.Helper()
 	lines := strings.Split(strings.TrimSpace(log), "\n")
 	var last struct{ Level, Message string }
-	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &last); err != nil || last.Level != "error" || strings.Count(log, `"level":"error"`) != 1 {
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &last); err != nil ||
+		last.Level != "error" || strings.Count(log, `"level":"error"`) != 1 {
 		t.Errorf("the log does not end with its one error: %s", log)
 	}
 	return last.Message
@@ -179,7 +181,8 @@ func LastLine(t *testing.T, log string) string {
 // LetterRecords writes n letters of different conversations to the topic.
 func LetterRecords(t *testing.T, brokers string, n int) {
 	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(brokers), kgo.DefaultProduceTopic("mark-read-dead-letters"))
+	client, err := kgo.NewClient(kgo.SeedBrokers(brokers),
+		kgo.DefaultProduceTopic("mark-read-dead-letters"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,9 +190,11 @@ func LetterRecords(t *testing.T, brokers string, n int) {
 	var records []*kgo.Record
 	for i := range n {
 		account := fmt.Sprint("r", i)
-		r := &kgo.Record{Key: []byte(account + "|p"), Value: fmt.Appendf(nil, `{"Report_Account":%q,"Peer_Account":"p","MsgReadTime":1700000000}`, account)}
+		r := &kgo.Record{Key: []byte(account + "|p"), Value: fmt.Appendf(nil,
+			`{"Report_Account":%q,"Peer_Account":"p","MsgReadTime":1700000000}`, account)}
 		for _, h := range [][2]string{
-			{"markread.class", "rejected"}, {"markread.code", "90048"}, {"markread.event-time", "1700000000000"}, {"markread.failed-at", "2026-03-01T02:48:00Z"},
+			{"markread.class", "rejected"}, {"markread.code", "90048"}, {"markread.event-time",
+				"1700000000000"}, {"markread.failed-at", "2026-03-01T02:48:00Z"},
 		} {
 			r.Headers = append(r.Headers, kgo.RecordHeader{Key: h[0], Value: []byte(h[1])})
 		}
@@ -200,7 +205,8 @@ func LetterRecords(t *testing.T, brokers string, n int) {
 	}
 }
 
-// Patience is how long a test waits for something that takes milliseconds. It is never waited for in full unless the test fails.
+// Patience is how long a test waits for something that takes milliseconds. It is never waited for
+// in full unless the test fails.
 const Patience = 30 * time.Second
 
 // Fetch returns the body of a page.
@@ -220,13 +226,16 @@ func Fetch(t *testing.T, url string) string {
 }
 
 func Verdict(w http.ResponseWriter, code int, info string) {
-	text, _ := json.Marshal(map[string]any{"ActionStatus": info, "ErrorCode": code, "ErrorInfo": info}) // can't fail
+	// can't fail
+	text, _ := json.Marshal(map[string]any{"ActionStatus": info, "ErrorCode": code,
+		"ErrorInfo": info})
 	_, _ = w.Write(text)
 }
 
 // conversation of the event with the number i of an account.
 func EventOf(account string, i int) string {
-	return fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":"peer","MsgReadTime":%d}`, account, 1_700_000_000+i)
+	return fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":"peer","MsgReadTime":%d}`, account,
+		1_700_000_000+i)
 }
 
 // SideBySide lets more tests run at a time than there are cores, unless the command line says how

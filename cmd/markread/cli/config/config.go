@@ -1,17 +1,16 @@
-// Package config is the configuration that commands share: flags with their rules, the environment, and
-// secrets. It turns them into the options of clients and workers, or into a [UsageError] that names the
-// flag. It does not know the commands, and opens no connection.
+// Package config is the configuration that commands share: flags with their rules, the environment,
+// and secrets. It turns them into the options of clients and workers, or into a [UsageError] that
+// names the flag. It does not know the commands, and opens no connection.
 //
-// It promises that no secret is shown in an error, and that a value that an env file, a template or YAML
-// has damaged is refused or warned of. A default stands here only, and so does a rule: the packages below
-// check again only what would make them misbehave.
+// It promises that no secret is shown in an error, and that a value that an env file, a template or
+// YAML has damaged is refused or warned of. A default stands here only, and so does a rule: the
+// packages below check again only what would make them misbehave.
 package config
 
 import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -24,9 +23,10 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// The flags that commands share. Each struct belongs to one part of the product and has a validate method with that part's rules; a command
-// embeds what it needs and accepts nothing else. A default stands here only, and so does a rule: the packages below check again only what
-// would make them misbehave.
+// The flags that commands share. Each struct belongs to one part of the product and has a validate
+// method with that part's rules; a command embeds what it needs and accepts nothing else. A default
+// stands here only, and so does a rule: the packages below check again only what would make them
+// misbehave.
 
 // KafkaFlags is how to reach the brokers.
 type KafkaFlags struct {
@@ -63,7 +63,8 @@ func (f *KafkaFlags) Check(env Environment) error {
 			return Usagef("--brokers: %q is not HOST:PORT with a port from 1 to 65535", b)
 		}
 	}
-	for _, file := range []struct{ flag, path string }{{"--tls-ca", f.TLSCA}, {"--tls-cert", f.TLSCert}, {"--tls-key", f.TLSKey}} {
+	for _, file := range []struct{ flag, path string }{{"--tls-ca", f.TLSCA},
+		{"--tls-cert", f.TLSCert}, {"--tls-key", f.TLSKey}} {
 		if file.path != "" && !f.TLS {
 			return Usagef("%s has no effect without --tls", file.flag)
 		}
@@ -82,10 +83,12 @@ func (f *KafkaFlags) Check(env Environment) error {
 	case f.SASL != "" && password.IsZero():
 		return Usagef("--sasl %s needs %s or %s_FILE", f.SASL, SASLPassword, SASLPassword)
 	}
-	return nil
+	_, err = f.ClientOptions(env)
+	return err
 }
 
-// Warn says what is set without effect. A password is no wrong usage: a deployment may give the same secrets to everything.
+// Warn says what is set without effect. A password is no wrong usage: a deployment may give the
+// same secrets to everything.
 func (f *KafkaFlags) Warn(env Environment, log zerolog.Logger) {
 	if password, err := env.Secret(SASLPassword); err == nil && !password.IsZero() && f.SASL == "" {
 		log.Warn().Str("variable", SASLPassword).Msg("the password has no effect without --sasl")
@@ -128,7 +131,8 @@ type TopicsFlags struct {
 }
 
 func (f *TopicsFlags) Check() error {
-	if err := FirstError(f.TopicFlag.Check, f.BackfillFlag.Check, f.DeadLetterFlag.Check); err != nil {
+	if err := FirstError(f.TopicFlag.Check, f.BackfillFlag.Check,
+		f.DeadLetterFlag.Check); err != nil {
 		return err
 	}
 	switch {
@@ -137,7 +141,8 @@ func (f *TopicsFlags) Check() error {
 	case f.DeadLetterTopic == f.Topic:
 		return Usagef("--dead-letter-topic and --topic are both %q: letters would be read as events", f.Topic)
 	case f.DeadLetterTopic == f.BackfillTopic:
-		return Usagef("--dead-letter-topic and --backfill-topic are both %q: letters would be read as events", f.DeadLetterTopic)
+		return Usagef("--dead-letter-topic and --backfill-topic are both %q: letters would be "+
+			"read as events", f.DeadLetterTopic)
 	}
 	return nil
 }
@@ -162,69 +167,6 @@ func (f *GroupFlag) Check() error {
 		return Usagef("--group must not be empty")
 	}
 	return nil
-}
-
-// IMFlags is how to call the API.
-type IMFlags struct {
-	IMURL      string        `name:"im-url" default:"https://console.tim.qq.com" help:"IM server, or a region: china singapore seoul tokyo frankfurt silicon-valley jakarta."`
-	IMInsecure bool          `name:"im-insecure" help:"Allow --im-url without TLS to another machine."`
-	IMAppID    int64         `name:"im-app-id" required:"" placeholder:"ID" help:"SDKAppID; its key is MARKREAD_IM_KEY."`
-	IMAdmin    string        `name:"im-admin" default:"administrator" help:"Account of an app administrator."`
-	IMTimeout  time.Duration `name:"im-timeout" default:"5s" help:"Limit of one call, more than the server's own 3 s."`
-}
-
-// Check also brings --im-url into its full form.
-func (f *IMFlags) Check() error {
-	full, err := imclient.RegionURL(f.IMURL)
-	if err != nil {
-		return Usagef("--im-url: %v", err)
-	}
-	f.IMURL = full
-	switch {
-	case f.namesVersion():
-		return Usagef("--im-url %s: leave /v4 out, it is added to every call", full)
-	case strings.HasPrefix(full, "http:") && !f.Local() && !f.IMInsecure:
-		return Usagef("--im-url %s: without TLS everybody on the way can read the signature; use https, or --im-insecure if you mean it", full)
-	case f.IMAppID <= 0:
-		return Usagef("--im-app-id must be positive, not %d", f.IMAppID)
-	case f.IMAdmin == "":
-		return Usagef("--im-admin must not be empty")
-	case f.IMTimeout <= 3*time.Second:
-		return Usagef("--im-timeout %s: must be more than 3s, the server's own limit", f.IMTimeout)
-	case f.IMTimeout > 11*time.Second:
-		return Usagef("--im-timeout %s: must be at most 11s, so that a call ends within the group's session", f.IMTimeout)
-	}
-	return nil
-}
-
-// namesVersion reports whether --im-url has the API's version in it already, as the vendor's examples have.
-func (f *IMFlags) namesVersion() bool {
-	u, err := url.Parse(f.IMURL)
-	return err == nil && (u.Path == "/v4" || strings.HasPrefix(u.Path, "/v4/"))
-}
-
-// Local reports whether the calls stay on this machine.
-func (f *IMFlags) Local() bool {
-	u, err := url.Parse(f.IMURL)
-	return err == nil && imclient.IsLoopback(u.Hostname())
-}
-
-// Client makes a client of the API. conns is how many idle connections it keeps.
-func (f *IMFlags) Client(env Environment, conns int) (*imclient.Client, error) {
-	key, err := env.Key()
-	if err != nil {
-		return nil, err
-	}
-	if key == nil {
-		return nil, Usagef("the key of --im-app-id %d is missing: set %s or %s_FILE", f.IMAppID, IMKey, IMKey)
-	}
-	client, err := imclient.New(imclient.Options{
-		BaseURL: f.IMURL, AppID: f.IMAppID, Admin: f.IMAdmin, Key: key, Timeout: f.IMTimeout, MaxConns: conns,
-	})
-	if err != nil {
-		return nil, &UsageError{err.Error()} // it names the flag
-	}
-	return client, nil
 }
 
 // RateFlag is the quota of the group.
@@ -259,8 +201,8 @@ type EngineFlags struct {
 // defaultMaxInFlight is the limit of calls at the same time without a rate.
 const defaultMaxInFlight = 256
 
-// maxRate is far above any quota that the vendor has, and below what would take noticeable memory: each call a second is a permit and an idle
-// connection that may be kept.
+// maxRate is far above any quota that the vendor has, and below what would take noticeable memory:
+// each call a second is a permit and an idle connection that may be kept.
 const maxRate = 100_000
 
 func (f *EngineFlags) Check(imTimeout time.Duration) error {
@@ -269,7 +211,8 @@ func (f *EngineFlags) Check(imTimeout time.Duration) error {
 	}
 	switch {
 	case f.MaxInFlight != nil && f.Rate != 0:
-		return Usagef("--max-in-flight has no effect with --rate %d: the rate's permits limit the calls; it is for --rate 0", f.Rate)
+		return Usagef("--max-in-flight has no effect with --rate %d: the rate's permits limit "+
+			"the calls; it is for --rate 0", f.Rate)
 	case f.MaxInFlight != nil && *f.MaxInFlight < 1:
 		return Usagef("--max-in-flight must be at least 1")
 	case f.MaxPending < 1:
@@ -281,22 +224,28 @@ func (f *EngineFlags) Check(imTimeout time.Duration) error {
 	case f.BackoffInitial <= 0:
 		return Usagef("--backoff-initial must be positive")
 	case f.BackoffMax < f.BackoffInitial:
-		return Usagef("--backoff-max %s is less than --backoff-initial %s", f.BackoffMax, f.BackoffInitial)
+		return Usagef("--backoff-max %s is less than --backoff-initial %s", f.BackoffMax,
+			f.BackoffInitial)
 	case f.CommitEvery <= 0:
 		return Usagef("--commit-every must be positive")
 	case f.DrainTimeout < imTimeout+time.Second:
-		return Usagef("--drain-timeout %s: must be at least --im-timeout (%s) + 1s, so that calls that are out can end", f.DrainTimeout, imTimeout)
+		return Usagef("--drain-timeout %s: must be at least --im-timeout (%s) + 1s, so that "+
+			"calls that are out can end", f.DrainTimeout, imTimeout)
 	case f.DrainTimeout > 45*time.Second:
-		return Usagef("--drain-timeout %s: must be at most 45s, so that a rebalance ends in time", f.DrainTimeout)
+		return Usagef("--drain-timeout %s: must be at most 45s, so that a rebalance ends in time",
+			f.DrainTimeout)
 	}
 	return f.ReplaysFlag.Check()
 }
 
-// Options turns the flags into a worker's options, of which the clients, the topics, the group and the version are missing.
+// Options turns the flags into a worker's options, of which the clients, the topics, the group and
+// the version are missing.
 func (f *EngineFlags) Options(imTimeout time.Duration, log zerolog.Logger) worker.Options {
 	return worker.Options{
-		Rate: f.Rate, MaxInFlight: f.InFlight(), MaxPending: f.MaxPending, MaxRejected: f.MaxRejected, Attempts: f.Attempts,
-		Backoff: imclient.NewBackoff(f.BackoffInitial, f.BackoffMax), MaxReplays: f.MaxReplays, CallTimeout: imTimeout,
+		Rate: f.Rate, MaxInFlight: f.InFlight(), MaxPending: f.MaxPending,
+		MaxRejected: f.MaxRejected, Attempts: f.Attempts,
+		Backoff: imclient.NewBackoff(f.BackoffInitial, f.BackoffMax), MaxReplays: f.MaxReplays,
+		CallTimeout: imTimeout,
 		CommitEvery: f.CommitEvery, DrainTimeout: f.DrainTimeout, Log: log,
 	}
 }
@@ -348,15 +297,19 @@ var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
 
 func validTopic(flag, name string) error {
 	if !topicName.MatchString(name) || name == "." || name == ".." {
-		return Usagef("%s %q: a topic's name has 1 to 249 letters, digits, dots, underscores and hyphens", flag, name)
+		return Usagef("%s %q: a topic's name has 1 to 249 letters, digits, dots, underscores and "+
+			"hyphens", flag, name)
 	}
 	return nil
 }
 
-// SplitAddr checks HOST:PORT and returns both. No host and port 0, a free one, make sense for listening only.
+// SplitAddr checks HOST:PORT and returns both. No host and port 0, a free one, make sense for
+// listening only.
 func SplitAddr(addr string) (host string, port int, err error) {
 	if strings.Contains(addr, "@") {
-		return "", 0, errors.New("there is an @ in it: it must be HOST:PORT, without a user and a password") // not quoted
+		// not quoted
+		return "", 0, errors.New("there is an @ in it: it must be HOST:PORT, without a user and " +
+			"a password")
 	}
 	if scheme, _, ok := strings.Cut(addr, "://"); ok {
 		return "", 0, fmt.Errorf("%q is not HOST:PORT: leave out %s://", addr, scheme)

@@ -26,7 +26,8 @@ const (
 	AdminToken   = "MARKREAD_ADMIN_TOKEN"
 )
 
-// Environment is the process's environment. It resolves configuration flags that are not on the command line.
+// Environment is the process's environment. It resolves configuration flags that are not on the
+// command line.
 type Environment struct {
 	Values map[string]string
 	Known  map[string]bool      // the variables that some command reads
@@ -37,7 +38,8 @@ type Environment struct {
 // oddSecret is a secret with something around it or in it that may not belong to it.
 type oddSecret struct{ Found, Do string }
 
-// NewEnvironment takes the form of os.Environ; of a repeated name the first counts, as for os.Getenv.
+// NewEnvironment takes the form of os.Environ; of a repeated name the first counts, as for
+// os.Getenv.
 func NewEnvironment(env []string) Environment {
 	e := Environment{
 		Values: map[string]string{}, used: map[string]bool{}, Odd: map[string]oddSecret{},
@@ -51,8 +53,9 @@ func NewEnvironment(env []string) Environment {
 	return e
 }
 
-// Resolve gives kong the value of a flag's variable; kong asks for flags only that are not on the command line. An empty variable is a value
-// for a flag that is free text: an empty backfill topic switches the lane off. For any other flag it counts as not set, as for secrets.
+// Resolve gives kong the value of a flag's variable; kong asks for flags only that are not on the
+// command line. An empty variable is a value for a flag that is free text: an empty backfill topic
+// switches the lane off. For any other flag it counts as not set, as for secrets.
 func (e Environment) Resolve(_ *kong.Context, _ *kong.Path, f *kong.Flag) (any, error) {
 	if !IsConfiguration(f) {
 		return nil, nil
@@ -70,8 +73,9 @@ func (e Environment) Resolve(_ *kong.Context, _ *kong.Path, f *kong.Flag) (any, 
 
 var flagName = regexp.MustCompile(`--[a-z][a-z-]*`)
 
-// Explain adds the variable to each flag that a text names, at its first mention, if the flag's value came from there: whoever set a variable
-// looks for its name. What is missing may be in a variable that is misspelt.
+// Explain adds the variable to each flag that a text names, at its first mention, if the flag's
+// value came from there: whoever set a variable looks for its name. What is missing may be in a
+// variable that is misspelt.
 func (e Environment) Explain(text string) string {
 	done := map[string]bool{}
 	text = flagName.ReplaceAllStringFunc(text, func(flag string) string {
@@ -172,7 +176,8 @@ func (e Environment) readSecret(name string) (imclient.Secret, error) {
 	value, path := e.Values[name], e.Values[name+"_FILE"]
 	switch {
 	case value != "" && path != "":
-		return imclient.Secret{}, Usagef("%s and %s_FILE are both set; which one counts?", name, name)
+		return imclient.Secret{},
+			Usagef("%s and %s_FILE are both set; which one counts?", name, name)
 	case path != "":
 		if what, do := Flaw(path); what != "" {
 			return imclient.Secret{}, Usagef("%s_FILE %s: %s", name, what, do)
@@ -185,24 +190,30 @@ func (e Environment) readSecret(name string) (imclient.Secret, error) {
 	return imclient.NewSecret(trimNewline(value)), nil
 }
 
-// AdminToken is the token of the admin server; zero if none is set. One that no header can carry would lock everybody out.
+// AdminToken is the token of the admin server; zero if none is set. One that no header can carry
+// would lock everybody out.
 func (e Environment) AdminToken() (imclient.Secret, error) {
 	token, err := e.Secret(AdminToken)
-	if text := token.Reveal(); text != strings.TrimSpace(text) || strings.ContainsFunc(text, unicode.IsControl) {
-		return imclient.Secret{}, Usagef("%s has white space around it, or control characters: no request could carry it", AdminToken)
+	if text := token.Reveal(); text != strings.TrimSpace(text) ||
+		strings.ContainsFunc(text, unicode.IsControl) {
+		return imclient.Secret{}, Usagef("%s has white space around it, or control characters: "+
+			"no request could carry it", AdminToken)
 	}
 	return token, err
 }
 
-// MaxSecretFile bounds what is read of a secret's file, in bytes. A wrong path may lead to anything.
+// MaxSecretFile bounds what is read of a secret's file, in bytes. A wrong path may lead to
+// anything.
 const MaxSecretFile = 4 << 10
 
-// secretFile reads a secret from a file. It must be a regular one: a pipe gives its text once only and may block, a device may never end.
+// secretFile reads a secret from a file. It must be a regular one: a pipe gives its text once only
+// and may block, a device may never end.
 func secretFile(path string) (string, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		if !looksLikePath(path) {
-			return "", errors.New("no such file (the value is not shown, in case it is the secret itself: the variable wants the path of a file)")
+			return "", errors.New("no such file (the value is not shown, in case it is the " +
+				"secret itself: the variable wants the path of a file)")
 		}
 		return "", err
 	}
@@ -229,8 +240,9 @@ func secretFile(path string) (string, error) {
 // ordinaryPath is an absolute path of at least two names as people give them to files and folders.
 var ordinaryPath = regexp.MustCompile(`^(/[a-z0-9._-]{1,24}){2,}$`)
 
-// looksLikePath reports whether the path of a file that is not there may be shown. It may not when somebody could have given the secret itself
-// in its place: secrets have slashes too, but they are no ordinary path, nor do they begin with the name of a folder that is there.
+// looksLikePath reports whether the path of a file that is not there may be shown. It may not when
+// somebody could have given the secret itself in its place: secrets have slashes too, but they are
+// no ordinary path, nor do they begin with the name of a folder that is there.
 func looksLikePath(path string) bool {
 	path = filepath.ToSlash(path)
 	if ordinaryPath.MatchString(path) {
@@ -240,12 +252,14 @@ func looksLikePath(path string) bool {
 	if first < 0 {
 		return false
 	}
-	info, err := os.Stat(filepath.FromSlash(path[:len(path)-len(strings.TrimPrefix(path, "/"))+first]))
+	info, err := os.Stat(
+		filepath.FromSlash(path[:len(path)-len(strings.TrimPrefix(path, "/"))+first]))
 	return err == nil && info.IsDir()
 }
 
-// Key is the source of the IM key; nil if none is set. A file is read again when a signature is made, so that a rotated key needs no restart;
-// here it is read once so that a wrong path shows at the start.
+// Key is the source of the IM key; nil if none is set. A file is read again when a signature is
+// made, so that a rotated key needs no restart; here it is read once so that a wrong path shows at
+// the start.
 func (e Environment) Key() (imclient.KeySource, error) {
 	secret, err := e.Secret(IMKey)
 	if err != nil || secret.IsZero() {
@@ -260,7 +274,8 @@ func (e Environment) Key() (imclient.KeySource, error) {
 // trimNewline cuts the newline that editors and `echo` leave at the end.
 func trimNewline(s string) string { return strings.TrimSuffix(strings.TrimSuffix(s, "\n"), "\r") }
 
-// IsConfiguration reports whether a flag is configuration, and so has a variable: those in a group are.
+// IsConfiguration reports whether a flag is configuration, and so has a variable: those in a group
+// are.
 func IsConfiguration(f *kong.Flag) bool { return f.Group != nil }
 
 // Variable is the environment variable of a configuration flag.

@@ -6,10 +6,13 @@ import (
 	"os"
 
 	"markread/consumer/kafkaclient"
+
+	"github.com/rs/zerolog"
 )
 
-// ClientOptions turns the flags into a client's options; the log is the caller's to add. Certificates and the password are read here, so that a wrong
-// file is wrong usage, and again for every connection, so that they may be renewed without a restart.
+// ClientOptions turns the flags into a client's options; the log is the caller's to add.
+// Certificates and the password are read here, so that a wrong file is wrong usage, and again for
+// every connection, so that they may be renewed without a restart.
 func (f *KafkaFlags) ClientOptions(env Environment) (kafkaclient.Options, error) {
 	o := kafkaclient.Options{Brokers: f.Brokers}
 	if f.TLS {
@@ -33,6 +36,21 @@ func (f *KafkaFlags) ClientOptions(env Environment) (kafkaclient.Options, error)
 	return o, nil
 }
 
+// Open makes a client, which connects when it is used, and warns of what is set without effect.
+func (f *KafkaFlags) Open(env Environment, log zerolog.Logger) (*kafkaclient.Client, error) {
+	f.Warn(env, log)
+	options, err := f.ClientOptions(env)
+	if err != nil {
+		return nil, err
+	}
+	options.Log = log
+	client, err := kafkaclient.New(options)
+	if err != nil {
+		return nil, Usagef("--brokers: %v", err)
+	}
+	return client, nil
+}
+
 // tls reads the files.
 func (f *KafkaFlags) tls() (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
@@ -51,8 +69,12 @@ func (f *KafkaFlags) tls() (*tls.Config, error) {
 		return nil, err
 	}
 	if pair != nil {
-		// Not Certificates: one that the broker does not want would not be sent, and it could not say so.
-		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair, nil }
+		// Not Certificates: one that the broker does not want would not be sent, and it could not
+		// say so.
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate,
+			error) {
+			return pair, nil
+		}
 	}
 	return config, nil
 }

@@ -12,16 +12,17 @@ import (
 	"markread/cmd/markread/cli/clitest"
 )
 
-// A check, with the servers that show whoever calls them what they were sent, with brokers that refuse it, and with gateways in the place of its
-// admin server.
+// A check, with the servers that show whoever calls them what they were sent, with brokers that refuse it, and with
+// gateways in the place of its admin server.
 func TestSecretsOfCheck(t *testing.T) {
 	tooLongForARace(t)
 	t.Parallel()
 	s := newScene(t)
 	user := []string{"--sasl", "plain", "--sasl-user", saslUser}
 	check := func(name string, env []string, args ...string) clitest.Result {
-		return s.run("check, "+name, env, "", slices.Concat([]string{"check", "--im-app-id", strconv.Itoa(app.LocalAppID), "--im-timeout", "3001ms",
-			"--admin-addr", "127.0.0.1:0", "--log-level", "debug"}, args)...)
+		return s.run("check, "+name, env, "",
+			slices.Concat([]string{"check", "--im-app-id", strconv.Itoa(app.LocalAppID), "--im-timeout", "3001ms",
+				"--admin-addr", "127.0.0.1:0", "--log-level", "debug"}, args)...)
 	}
 	few := make(chan struct{}, 8) // at a time: some have three seconds
 	var checks sync.WaitGroup
@@ -35,7 +36,8 @@ func TestSecretsOfCheck(t *testing.T) {
 	// The administrator's account is what the server goes by.
 	for i, account := range accounts() {
 		each(func() {
-			r := check(account, s.secrets(), append(slices.Clip(user), "--brokers", s.broker, "--im-url", s.url, "--im-admin", account, "--json="+strconv.FormatBool(i%2 == 0))...)
+			r := check(account, s.secrets(), append(slices.Clip(user), "--brokers", s.broker, "--im-url", s.url,
+				"--im-admin", account, "--json="+strconv.FormatBool(i%2 == 0))...)
 			if s.calls(account) == 0 || !strings.Contains(r.Stdout, "IM ") {
 				t.Errorf("%s: %d calls: %+v", account, s.calls(account), r)
 			}
@@ -46,7 +48,8 @@ func TestSecretsOfCheck(t *testing.T) {
 			continue // below: it spoils the key's file
 		}
 		each(func() {
-			check("at "+name, s.secrets(), append(slices.Clip(user), "--brokers", s.broker, "--im-url", s.url+"/"+name)...)
+			check("at "+name, s.secrets(),
+				append(slices.Clip(user), "--brokers", s.broker, "--im-url", s.url+"/"+name)...)
 		})
 	}
 	with := func(changed ...string) []string { return append(changed, s.secrets()...) }
@@ -55,14 +58,19 @@ func TestSecretsOfCheck(t *testing.T) {
 		args   []string
 		status int
 	}{
-		"right":           {s.secrets(), append(slices.Clip(user), "--brokers", s.broker), cli.ExitOK},
-		"wrong key":       {with("MARKREAD_IM_KEY=" + wrongKey), append(slices.Clip(user), "--brokers", s.broker), cli.ExitFailed},
-		"wrong password":  {with("MARKREAD_SASL_PASSWORD=" + wrongPassword), append(slices.Clip(user), "--brokers", s.broker), cli.ExitFailed},
-		"wrong mechanism": {s.secrets(), []string{"--sasl", "scram-sha-512", "--sasl-user", saslUser, "--brokers", s.broker}, cli.ExitFailed},
-		"no mechanism":    {s.secrets(), []string{"--brokers", s.broker}, cli.ExitFailed},
-		"an echo":         {s.secrets(), append(slices.Clip(user), "--brokers", echo(t)), cli.ExitFailed},
-		"TLS to the IM":   {s.secrets(), append(slices.Clip(user), "--brokers", strings.TrimPrefix(s.url, "http://"), "--tls"), cli.ExitFailed},
-		"misspelt":        {with("MARKREAD_IM_KEYS=" + canaryKey), append(slices.Clip(user), "--brokers", s.broker), cli.ExitOK},
+		"right": {s.secrets(), append(slices.Clip(user), "--brokers", s.broker), cli.ExitOK},
+		"wrong key": {with("MARKREAD_IM_KEY=" + wrongKey), append(slices.Clip(user), "--brokers", s.broker),
+			cli.ExitFailed},
+		"wrong password": {with("MARKREAD_SASL_PASSWORD=" + wrongPassword),
+			append(slices.Clip(user), "--brokers", s.broker), cli.ExitFailed},
+		"wrong mechanism": {s.secrets(),
+			[]string{"--sasl", "scram-sha-512", "--sasl-user", saslUser, "--brokers", s.broker}, cli.ExitFailed},
+		"no mechanism": {s.secrets(), []string{"--brokers", s.broker}, cli.ExitFailed},
+		"an echo":      {s.secrets(), append(slices.Clip(user), "--brokers", echo(t)), cli.ExitFailed},
+		"TLS to the IM": {s.secrets(),
+			append(slices.Clip(user), "--brokers", strings.TrimPrefix(s.url, "http://"), "--tls"), cli.ExitFailed},
+		"misspelt": {with("MARKREAD_IM_KEYS=" + canaryKey), append(slices.Clip(user), "--brokers", s.broker),
+			cli.ExitOK},
 	} {
 		each(func() {
 			if r := check(name, c.env, append(c.args, "--im-url", s.url)...); r.Status != c.status {
@@ -71,6 +79,7 @@ func TestSecretsOfCheck(t *testing.T) {
 		})
 	}
 	checks.Wait()
-	check("key gone", []string{s.secrets()[1], "MARKREAD_IM_KEY_FILE=" + s.keyFile}, append(slices.Clip(user), "--brokers", s.broker, "--im-url", s.url+"/key-gone")...)
+	check("key gone", []string{s.secrets()[1], "MARKREAD_IM_KEY_FILE=" + s.keyFile},
+		append(slices.Clip(user), "--brokers", s.broker, "--im-url", s.url+"/key-gone")...)
 	s.search()
 }

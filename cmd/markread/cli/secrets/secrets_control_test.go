@@ -20,8 +20,8 @@ import (
 	"markread/worker"
 )
 
-// leak is a worker's caller that leaks on purpose: it adds to each failure the URL of the call, in the form that the reader's account names,
-// after the client has masked it.
+// leak is a worker's caller that leaks on purpose: it adds to each failure the URL of the call, in the form that the
+// reader's account names, after the client has masked it.
 type leak struct {
 	*imclient.Client
 	url *atomic.Pointer[string] // of the last call
@@ -57,7 +57,8 @@ func (s *scene) leaking(path string, attempts int, out *clitest.Buffer) (address
 	var url atomic.Pointer[string]
 	transport := imclient.NewTransport(4*time.Second, 1)
 	im, err := imclient.New(imclient.Options{
-		BaseURL: s.url + path, AppID: app.LocalAppID, Admin: app.LocalAdmin, Key: imclient.Key(imclient.NewSecret(canaryKey)), Timeout: 4 * time.Second,
+		BaseURL: s.url + path, AppID: app.LocalAppID, Admin: app.LocalAdmin,
+		Key: imclient.Key(imclient.NewSecret(canaryKey)), Timeout: 4 * time.Second,
 		Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 			text := r.URL.String()
 			url.Store(&text)
@@ -81,7 +82,8 @@ func (s *scene) leaking(path string, attempts int, out *clitest.Buffer) (address
 	go func() {
 		done <- app.Run(ctx, app.Options{
 			Worker:    hastyWorker(kafka, leak{im, &url}, "leaking"+strings.ReplaceAll(path, "/", "-"), attempts, log),
-			AdminAddr: "127.0.0.1:0", AdminToken: imclient.NewSecret(canaryToken), Started: func(addr string) { started <- addr },
+			AdminAddr: "127.0.0.1:0", AdminToken: imclient.NewSecret(canaryToken),
+			Started: func(addr string) { started <- addr },
 		})
 	}()
 	select {
@@ -100,16 +102,20 @@ func (s *scene) leaking(path string, attempts int, out *clitest.Buffer) (address
 	return "http://" + address, stop
 }
 
-// hastyWorker is a worker that makes one call at a time, so that the one that fails is known, and hardly waits before a retry.
-func hastyWorker(kafka *kafkaclient.Client, im worker.Caller, group string, attempts int, log zerolog.Logger) worker.Options {
+// hastyWorker is a worker that makes one call at a time, so that the one that fails is known, and hardly waits before a
+// retry.
+func hastyWorker(kafka *kafkaclient.Client, im worker.Caller, group string, attempts int,
+	log zerolog.Logger) worker.Options {
 	return worker.Options{
-		Kafka: kafka, IM: im, Topics: app.DevTopics, Group: group, MaxInFlight: 1, MaxPending: 1000, MaxRejected: 95, Attempts: attempts,
-		Backoff: imclient.NewBackoff(time.Millisecond, time.Millisecond), MaxReplays: 3, CallTimeout: 5 * time.Second,
+		Kafka: kafka, IM: im, Topics: app.DevTopics, Group: group, MaxInFlight: 1, MaxPending: 1000, MaxRejected: 95,
+		Attempts: attempts,
+		Backoff:  imclient.NewBackoff(time.Millisecond, time.Millisecond), MaxReplays: 3, CallTimeout: 5 * time.Second,
 		CommitEvery: 50 * time.Millisecond, DrainTimeout: 5 * time.Second, Log: log,
 	}
 }
 
-// A worker that leaks is caught, in every form of the leak and in every place where it can be: else the tests above would prove nothing.
+// A worker that leaks is caught, in every form of the leak and in every place where it can be: else the tests above
+// would prove nothing.
 func TestLeaksAreCaught(t *testing.T) {
 	s := newScene(t)
 	var events []*kgo.Record
@@ -117,7 +123,8 @@ func TestLeaksAreCaught(t *testing.T) {
 		events = append(events, &kgo.Record{Topic: "mark-read", Value: []byte(clitest.EventOf("leak-"+name, 1))})
 	}
 	for i := range 20 {
-		events = append(events, &kgo.Record{Topic: "mark-read", Value: []byte(clitest.EventOf("good-"+strconv.Itoa(i), 1))})
+		events = append(events,
+			&kgo.Record{Topic: "mark-read", Value: []byte(clitest.EventOf("good-"+strconv.Itoa(i), 1))})
 	}
 	if err := s.kafka().ProduceSync(t.Context(), events...).FirstErr(); err != nil {
 		t.Fatal(err)

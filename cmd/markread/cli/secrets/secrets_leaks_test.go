@@ -20,7 +20,8 @@ import (
 	"markread/cmd/markread/cli/clitest"
 )
 
-// tooLongForARace skips what takes half a minute with the race detector, and starts no goroutine that other tests don't.
+// tooLongForARace skips what takes half a minute with the race detector, and starts no goroutine that other tests
+// don't.
 func tooLongForARace(t *testing.T) {
 	t.Helper()
 	if testing.Short() {
@@ -28,17 +29,20 @@ func tooLongForARace(t *testing.T) {
 	}
 }
 
-// Every way in which a call or a worker can fail, at servers that show what they were sent: no secret is in anything that comes out.
+// Every way in which a call or a worker can fail, at servers that show what they were sent: no secret is in anything
+// that comes out.
 func TestSecretsOfTheWorker(t *testing.T) {
 	tooLongForARace(t)
 	t.Parallel()
 	s := newScene(t)
-	// A failure among successes is a dead letter; without them it would hold the worker. Hence one partition, too: the order stays.
+	// A failure among successes is a dead letter; without them it would hold the worker. Hence one partition, too: the
+	// order stays.
 	bad := accounts()
 	var events []*kgo.Record
 	for i, account := range bad {
 		for k := range 10 {
-			events = append(events, &kgo.Record{Topic: "mark-read", Value: []byte(clitest.EventOf("good-"+strconv.Itoa(i)+"-"+strconv.Itoa(k), i))})
+			events = append(events, &kgo.Record{Topic: "mark-read",
+				Value: []byte(clitest.EventOf("good-"+strconv.Itoa(i)+"-"+strconv.Itoa(k), i))})
 		}
 		events = append(events, &kgo.Record{Topic: "mark-read", Value: []byte(clitest.EventOf(account, i))})
 	}
@@ -70,7 +74,8 @@ func TestSecretsOfTheWorker(t *testing.T) {
 			if err := os.WriteFile(rotated, []byte(canaryKey), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			clitest.Until(t, "the end of the hold", func() bool { return strings.Contains(clitest.Fetch(t, admins[name]+"/readyz"), `"held":[]`) })
+			clitest.Until(t, "the end of the hold",
+				func() bool { return strings.Contains(clitest.Fetch(t, admins[name]+"/readyz"), `"held":[]`) })
 		}
 		s.visit(name, admins[name], "", "Bearer "+canaryToken)
 		s.stop(name, workers[name])
@@ -86,25 +91,31 @@ func TestSecretsOfTheWorker(t *testing.T) {
 		ticker := time.NewTicker(50 * time.Millisecond)
 		defer ticker.Stop()
 		for i := 0; feeding.Err() == nil; i++ {
-			_ = producer.ProduceSync(feeding, &kgo.Record{Topic: "mark-read", Value: []byte(clitest.EventOf("good-more-"+strconv.Itoa(i), i))})
+			_ = producer.ProduceSync(feeding,
+				&kgo.Record{Topic: "mark-read", Value: []byte(clitest.EventOf("good-more-"+strconv.Itoa(i), i))})
 			<-ticker.C
 		}
 	})
 	letters := s.letters("mixed", len(bad)+invalid)
 	fed()
 	feeder.Wait()
-	for name, token := range map[string]string{"the token": canaryToken, "a wrong token": canaryToken + "-wrong", "no token": ""} {
+	for name, token := range map[string]string{"the token": canaryToken, "a wrong token": canaryToken + "-wrong",
+		"no token": ""} {
 		for _, command := range []string{"pause", "resume"} {
-			r := s.run(command+" with "+name, []string{"MARKREAD_ADMIN_TOKEN=" + token}, "", command, "--admin-url", admin)
+			r := s.run(command+" with "+name, []string{"MARKREAD_ADMIN_TOKEN=" + token}, "", command, "--admin-url",
+				admin)
 			if (r.Status == cli.ExitOK) != (token == canaryToken) {
 				t.Errorf("%s with %s: %+v", command, name, r)
 			}
 		}
 	}
-	for name, token := range map[string]string{"the token": canaryToken, "a wrong token": canaryToken + "-wrong", "no token": ""} {
+	for name, token := range map[string]string{"the token": canaryToken, "a wrong token": canaryToken + "-wrong",
+		"no token": ""} {
 		for _, form := range []string{"--json=false", "--json"} {
-			r := s.run("status with "+name, []string{"MARKREAD_ADMIN_TOKEN=" + token, "MARKREAD_SASL_PASSWORD=" + canaryPassword}, "", "status", form, "--brokers", s.broker,
-				"--sasl", "plain", "--sasl-user", saslUser, "--group", "mixed", "--admin-url", admin, "--log-level", "debug")
+			r := s.run("status with "+name, []string{"MARKREAD_ADMIN_TOKEN=" + token,
+				"MARKREAD_SASL_PASSWORD=" + canaryPassword}, "", "status", form, "--brokers", s.broker,
+				"--sasl", "plain", "--sasl-user", saslUser, "--group", "mixed", "--admin-url", admin, "--log-level",
+				"debug")
 			if (r.Status == cli.ExitOK) != (token == canaryToken) || !strings.Contains(r.Stdout, "rejected") {
 				t.Errorf("status with %s: %+v", name, r)
 			}
@@ -149,7 +160,9 @@ func TestSecretsOfCommands(t *testing.T) {
 	app := [...]string{"--im-app-id", strconv.Itoa(app.LocalAppID), "--im-timeout", "3001ms"}
 	call := func(name, account, url string, env []string, extra ...string) clitest.Result {
 		t.Helper()
-		return s.run("call: "+name, env, "", append(append([]string{"call", "--im-url", url, "--report", account, "--peer", "peer"}, app[:]...), extra...)...)
+		return s.run("call: "+name, env, "",
+			append(append([]string{"call", "--im-url", url, "--report", account, "--peer", "peer"}, app[:]...),
+				extra...)...)
 	}
 	var calls sync.WaitGroup
 	defer calls.Wait()
@@ -213,13 +226,16 @@ func TestSecretsOfCommands(t *testing.T) {
 		args   []string
 		status int
 	}{
-		"emit":                  {s.secrets(), append(user, "--brokers", s.broker), cli.ExitRejected},
-		"emit, wrong password":  {kafka(wrongPassword), append(user, "--brokers", s.broker), cli.ExitFailed},
-		"emit, wrong mechanism": {s.secrets(), []string{"--brokers", s.broker, "--sasl", "scram-sha-512", "--sasl-user", saslUser}, cli.ExitFailed},
-		"emit, impossible":      {kafka(canaryPassword + "\n\n"), []string{"--brokers", s.broker, "--sasl", "scram-sha-256", "--sasl-user", saslUser}, cli.ExitUsage},
+		"emit":                 {s.secrets(), append(user, "--brokers", s.broker), cli.ExitRejected},
+		"emit, wrong password": {kafka(wrongPassword), append(user, "--brokers", s.broker), cli.ExitFailed},
+		"emit, wrong mechanism": {s.secrets(),
+			[]string{"--brokers", s.broker, "--sasl", "scram-sha-512", "--sasl-user", saslUser}, cli.ExitFailed},
+		"emit, impossible": {kafka(canaryPassword + "\n\n"),
+			[]string{"--brokers", s.broker, "--sasl", "scram-sha-256", "--sasl-user", saslUser}, cli.ExitUsage},
 	} {
 		calls.Go(func() {
-			if r := s.run(name, c.env, event, append([]string{"emit", "--log-level", "debug"}, c.args...)...); r.Status != c.status {
+			if r := s.run(name, c.env, event,
+				append([]string{"emit", "--log-level", "debug"}, c.args...)...); r.Status != c.status {
 				t.Errorf("%s: %+v", name, r)
 			}
 		})
@@ -228,13 +244,15 @@ func TestSecretsOfCommands(t *testing.T) {
 			if status == cli.ExitRejected { // emit's own
 				status = cli.ExitOK
 			}
-			for _, command := range []string{"status", "dead-letters ls", "dead-letters replay --yes", "dead-letters show 0:0"} {
+			for _, command := range []string{"status", "dead-letters ls", "dead-letters replay --yes",
+				"dead-letters show 0:0"} {
 				status := status
 				if status == cli.ExitOK && strings.Contains(command, "show") {
 					status = cli.ExitFailed // there is no such letter
 				}
 				name := strings.Replace(name, "emit", command, 1)
-				if r := s.run(name, c.env, "", slices.Concat(strings.Fields(command), []string{"--log-level", "debug"}, c.args)...); r.Status != status {
+				if r := s.run(name, c.env, "", slices.Concat(strings.Fields(command), []string{"--log-level", "debug"},
+					c.args)...); r.Status != status {
 					t.Errorf("%s: %+v", name, r)
 				}
 			}
@@ -246,26 +264,32 @@ func TestSecretsOfCommands(t *testing.T) {
 		args []string
 	}{
 		"emit, broker is an echo": {s.secrets(), append(user, "--brokers", echo(t))},
-		"emit, broker is not TLS": {s.secrets(), append(user, "--brokers", strings.TrimPrefix(s.url, "http://"), "--tls")},
+		"emit, broker is not TLS": {s.secrets(),
+			append(user, "--brokers", strings.TrimPrefix(s.url, "http://"), "--tls")},
 		"emit, nobody listens":    {s.secrets(), append(user, "--brokers", closed.Addr().String())},
 		"emit, no name":           {s.secrets(), append(user, "--brokers", "kafka.invalid:9092")},
 		"emit, unknown topic":     {s.secrets(), append(user, "--brokers", s.broker, "--topic", "none")},
 		"emit, password not used": {s.secrets(), []string{"--brokers", s.broker}},
-		"emit, unknown variable":  {append(s.secrets(), "MARKREAD_IM_KEYS="+canaryKey), []string{"--brokers", closed.Addr().String()}},
+		"emit, unknown variable": {append(s.secrets(), "MARKREAD_IM_KEYS="+canaryKey),
+			[]string{"--brokers", closed.Addr().String()}},
 	} {
-		tries[name] = clitest.Commands(cli.Run).Begin(t, c.env, append([]string{"emit", "--log-level", "debug", "--report", "a", "--peer", "b"}, c.args...)...)
+		tries[name] = clitest.Commands(cli.Run).
+			Begin(t, c.env, append([]string{"emit", "--log-level", "debug", "--report", "a", "--peer", "b"},
+				c.args...)...)
 	}
 	for name, r := range tries {
 		r.Found(t, `(not published)`) // and it would try on
 		r.Stopped()
 		s.keep(name, r.Stdout.String()+r.Stderr.String())
 	}
-	r := s.run("run, wrong password", kafka(wrongPassword), "", append([]string{"run", "--brokers", s.broker, "--sasl", "plain", "--sasl-user", saslUser,
-		"--im-url", s.url, "--admin-addr", "127.0.0.1:0", "--log-level", "debug"}, app[:]...)...)
+	r := s.run("run, wrong password", kafka(wrongPassword), "",
+		append([]string{"run", "--brokers", s.broker, "--sasl", "plain", "--sasl-user", saslUser,
+			"--im-url", s.url, "--admin-addr", "127.0.0.1:0", "--log-level", "debug"}, app[:]...)...)
 	if r.Status != cli.ExitFailed {
 		t.Errorf("%+v", r)
 	}
-	for _, args := range [][]string{{"version"}, {"--help"}, {"run", "--help"}, {"call", "--help"}, {"check", "--help"}, {"sandbox", "--help"}, {"dev", "--help"}, {"emit", "--help"}, {"status", "--help"}} {
+	for _, args := range [][]string{{"version"}, {"--help"}, {"run", "--help"}, {"call", "--help"}, {"check", "--help"},
+		{"sandbox", "--help"}, {"dev", "--help"}, {"emit", "--help"}, {"status", "--help"}} {
 		s.run(strings.Join(args, " "), s.secrets(), "", args...)
 	}
 	s.servers()
@@ -279,8 +303,10 @@ func (s *scene) servers() {
 	s.Helper()
 	box := clitest.Commands(cli.Run).Begin(s.T, s.secrets(), "sandbox", "--addr", "127.0.0.1:0", "--rate", "0")
 	url := "http://" + box.Found(s.T, `http://(127[^/ ]+) `)
-	for _, faults := range []string{`{}`, `{"rules":[{"kind":"echo-url"}]}`, `{"rules":[{"kind":"echo-url","code":70009}]}`, canaryKey} {
-		request, err := http.NewRequestWithContext(s.Context(), http.MethodPut, url+"/sandbox/faults", strings.NewReader(faults))
+	for _, faults := range []string{`{}`, `{"rules":[{"kind":"echo-url"}]}`,
+		`{"rules":[{"kind":"echo-url","code":70009}]}`, canaryKey} {
+		request, err := http.NewRequestWithContext(s.Context(), http.MethodPut, url+"/sandbox/faults",
+			strings.NewReader(faults))
 		if err != nil {
 			s.Fatal(err)
 		}
@@ -288,14 +314,17 @@ func (s *scene) servers() {
 		if faults != canaryKey { // who sends the server a secret may have it back
 			s.keep("sandbox, faults", answer)
 		}
-		s.run("call of the sandbox", s.secrets(), "", "call", "--im-url", url, "--im-app-id", strconv.Itoa(app.LocalAppID), "--report", "a", "--peer", "b")
+		s.run("call of the sandbox", s.secrets(), "", "call", "--im-url", url, "--im-app-id",
+			strconv.Itoa(app.LocalAppID), "--report", "a", "--peer", "b")
 	}
-	for _, path := range []string{"/sandbox", "/sandbox/stats", "/sandbox/arrivals", "/sandbox/faults", "/sandbox/read-times"} {
+	for _, path := range []string{"/sandbox", "/sandbox/stats", "/sandbox/arrivals", "/sandbox/faults",
+		"/sandbox/read-times"} {
 		s.keep("sandbox", clitest.Fetch(s.T, url+path))
 	}
 	s.stop("sandbox", box)
 
-	dev := clitest.Commands(cli.Run).Begin(s.T, s.secrets(), "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--log-level", "debug")
+	dev := clitest.Commands(cli.Run).Begin(s.T, s.secrets(), "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr",
+		"127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--log-level", "debug")
 	s.visit("dev", "http://"+dev.Found(s.T, `console +http://(127[^/ ]+)/`), authorizations...)
 	s.stop("dev", dev)
 }
@@ -308,19 +337,24 @@ func (s *scene) gateways() {
 			"as the worker": func(w http.ResponseWriter, text string) { page(w, http.StatusBadRequest, "400: "+text) },
 			"page":          func(w http.ResponseWriter, text string) { page(w, http.StatusBadGateway, text) },
 			"state": func(w http.ResponseWriter, text string) {
-				page(w, http.StatusOK, `{"ready":true,"held":[{"reason":`+strconv.Quote(text)+`,"detail":`+strconv.Quote(text)+`}],"partitions":[],"group":{"name":`+strconv.Quote(text)+`,"member":`+
+				page(w, http.StatusOK, `{"ready":true,"held":[{"reason":`+strconv.Quote(text)+`,"detail":`+
+					strconv.Quote(text)+`}],"partitions":[],"group":{"name":`+strconv.Quote(text)+`,"member":`+
 					strconv.Quote(text)+`}}`)
 			},
 			"garbage": func(w http.ResponseWriter, text string) { raw(w, text+"\r\n\r\n") },
 			"header":  func(w http.ResponseWriter, text string) { raw(w, "HTTP/1.1 200 OK\r\n"+text+"\r\n\r\n") },
 		} {
-			gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { answer(w, form(r.Header.Get("Authorization"))) }))
+			gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter,
+				r *http.Request) {
+				answer(w, form(r.Header.Get("Authorization")))
+			}))
 			r := s.run("pause, "+place+", "+name, s.secrets(), "", "pause", "--admin-url", gateway.URL)
 			if r.Status != cli.ExitFailed {
 				s.Errorf("%s, %s: %+v", place, name, r)
 			}
 			for _, form := range []string{"--json=false", "--json"} {
-				r := s.run("status, "+place+", "+name, s.secrets(), "", "status", form, "--brokers", s.broker, "--sasl", "plain", "--sasl-user", saslUser, "--admin-url", gateway.URL)
+				r := s.run("status, "+place+", "+name, s.secrets(), "", "status", form, "--brokers", s.broker, "--sasl",
+					"plain", "--sasl-user", saslUser, "--admin-url", gateway.URL)
 				if r.Status != cli.ExitFailed && !(place == "state" && r.Status == cli.ExitOK) {
 					s.Errorf("status: %s, %s: %+v", place, name, r)
 				}

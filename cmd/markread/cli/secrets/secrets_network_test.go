@@ -28,8 +28,8 @@ import (
 
 const canaryProxyPassword = "pr0xy-CANARY-77d1e09a"
 
-// A proxy of the environment that shows what it was sent, its own password included. net/http reads the environment once, so each command
-// line has a process of its own.
+// A proxy of the environment that shows what it was sent, its own password included. net/http reads the environment
+// once, so each command line has a process of its own.
 func TestSecretsBehindAProxy(t *testing.T) {
 	if line := os.Getenv("MARKREAD_TEST_COMMAND_LINE"); line != "" {
 		var args []string
@@ -61,11 +61,14 @@ func TestSecretsBehindAProxy(t *testing.T) {
 	good := "http://" + user + strings.TrimPrefix(proxy.URL, "http://")
 	var all sync.WaitGroup
 	call := func(url string) []string {
-		return []string{"call", "--im-url", url, "--im-insecure", "--im-app-id", strconv.Itoa(app.LocalAppID), "--report", "a", "--peer", "b"}
+		return []string{"call", "--im-url", url, "--im-insecure", "--im-app-id", strconv.Itoa(app.LocalAppID),
+			"--report", "a", "--peer", "b"}
 	}
-	status := []string{"status", "--brokers", s.broker, "--sasl", "plain", "--sasl-user", saslUser, "--admin-url", "https://admin.test"}
+	status := []string{"status", "--brokers", s.broker, "--sasl", "plain", "--sasl-user", saslUser, "--admin-url",
+		"https://admin.test"}
 	check := func(url string) []string {
-		return []string{"check", "--brokers", s.broker, "--sasl", "plain", "--sasl-user", saslUser, "--im-url", url, "--im-insecure", "--im-app-id", strconv.Itoa(app.LocalAppID),
+		return []string{"check", "--brokers", s.broker, "--sasl", "plain", "--sasl-user", saslUser, "--im-url", url,
+			"--im-insecure", "--im-app-id", strconv.Itoa(app.LocalAppID),
 			"--admin-addr", "127.0.0.1:0", "--log-level", "debug"}
 	}
 	odd := "http://user: " + canaryProxyPassword + "@ho st"
@@ -74,26 +77,29 @@ func TestSecretsBehindAProxy(t *testing.T) {
 		line  []string
 		want  string
 	}{
-		"http":                {good, call("http://im.test"), "http_502"},
-		"https":               {good, call("https://im.test"), "connect"},
-		"odd address":         {odd, call("http://im.test"), "connect"},
-		"odd port":            {"http://" + user + "proxy.test:port", call("https://im.test"), "connect"},
-		"refused":             {"http://" + user + "127.0.0.1:1", call("http://im.test"), "connect"},
-		"not a proxy":         {"https://" + user + strings.TrimPrefix(proxy.URL, "http://"), call("https://im.test"), "failure"},
+		"http":        {good, call("http://im.test"), "http_502"},
+		"https":       {good, call("https://im.test"), "connect"},
+		"odd address": {odd, call("http://im.test"), "connect"},
+		"odd port":    {"http://" + user + "proxy.test:port", call("https://im.test"), "connect"},
+		"refused":     {"http://" + user + "127.0.0.1:1", call("http://im.test"), "connect"},
+		"not a proxy": {"https://" + user + strings.TrimPrefix(proxy.URL, "http://"), call("https://im.test"),
+			"failure"},
 		"other network":       {"socks5://" + user + "127.0.0.1:1", call("https://im.test"), "failure"},
 		"status, https":       {good, status, "can't be asked"},
 		"status, odd address": {odd, status, "can't be asked"},
 		"check, http":         {good, check("http://im.test"), "through the proxy 127.0.0.1:"},
 		"check, https":        {good, check("https://im.test"), "through the proxy 127.0.0.1:"},
 		"check, odd address":  {odd, check("https://im.test"), "check the proxy"},
-		"check, odd network":  {"socks5://" + user + "127.0.0.1:1", check("https://im.test"), "through the proxy 127.0.0.1:1"},
-		"pause, https":        {good, []string{"pause", "--admin-url", "https://admin.test"}, "can't be asked"},
-		"pause, odd address":  {odd, []string{"pause", "--admin-url", "https://admin.test"}, "can't be asked"},
+		"check, odd network": {"socks5://" + user + "127.0.0.1:1", check("https://im.test"),
+			"through the proxy 127.0.0.1:1"},
+		"pause, https":       {good, []string{"pause", "--admin-url", "https://admin.test"}, "can't be asked"},
+		"pause, odd address": {odd, []string{"pause", "--admin-url", "https://admin.test"}, "can't be asked"},
 	} {
 		all.Go(func() {
 			line, _ := json.Marshal(c.line)
 			child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestSecretsBehindAProxy$")
-			child.Env = append(s.secrets(), "MARKREAD_TEST_COMMAND_LINE="+string(line), "HTTP_PROXY="+c.proxy, "HTTPS_PROXY="+c.proxy, "PATH="+os.Getenv("PATH"))
+			child.Env = append(s.secrets(), "MARKREAD_TEST_COMMAND_LINE="+string(line), "HTTP_PROXY="+c.proxy,
+				"HTTPS_PROXY="+c.proxy, "PATH="+os.Getenv("PATH"))
 			out, err := child.CombinedOutput()
 			if err == nil || !strings.Contains(string(out), c.want) {
 				t.Errorf("%s: %v: %s", name, err, out)
@@ -124,15 +130,20 @@ func (d *dials) dial(ctx context.Context, network, addr string) (net.Conn, error
 // Only the brokers and the IM server are ever dialled, wherever an answer points.
 func TestOnlyConfiguredHostsAreDialled(t *testing.T) {
 	var elsewhere sync.Map
-	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { elsewhere.Store(r.RequestURI, true) }))
+	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter,
+		r *http.Request) {
+		elsewhere.Store(r.RequestURI, true)
+	}))
 	defer other.Close()
 	host := strings.TrimPrefix(other.URL, "http://")
 	answers := []func(w http.ResponseWriter, path string){}
 	for _, status := range []int{300, 301, 302, 303, 304, 305, 307, 308, 401, 407, 421, 426} {
 		answers = append(answers, func(w http.ResponseWriter, path string) {
 			for name, value := range map[string]string{
-				"Location": other.URL + path, "Content-Location": other.URL + path, "Refresh": "0; url=" + other.URL + path, "Alt-Svc": `h2="` + host + `"; ma=9`,
-				"Proxy-Authenticate": "Basic", "WWW-Authenticate": "Basic", "Upgrade": "h2c", "Link": "<" + other.URL + path + ">; rel=preconnect",
+				"Location": other.URL + path, "Content-Location": other.URL + path,
+				"Refresh": "0; url=" + other.URL + path, "Alt-Svc": `h2="` + host + `"; ma=9`,
+				"Proxy-Authenticate": "Basic", "WWW-Authenticate": "Basic", "Upgrade": "h2c",
+				"Link": "<" + other.URL + path + ">; rel=preconnect",
 			} {
 				w.Header().Set(name, value)
 			}
@@ -140,7 +151,8 @@ func TestOnlyConfiguredHostsAreDialled(t *testing.T) {
 		})
 	}
 	answers = append(answers, func(w http.ResponseWriter, path string) {
-		raw(w, fmt.Sprintf("HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: h2c\r\nAlt-Svc: h2=%q\r\nLocation: %s%s\r\n\r\n", host, other.URL, path))
+		raw(w, fmt.Sprintf("HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: h2c\r\nAlt-Svc: h2=%q\r\nLocation: "+
+			"%s%s\r\n\r\n", host, other.URL, path))
 	}, func(w http.ResponseWriter, path string) {
 		w.Header().Set("Location", other.URL+path)
 		clitest.Verdict(w, 90001, "see "+other.URL+path)
@@ -163,7 +175,8 @@ func TestOnlyConfiguredHostsAreDialled(t *testing.T) {
 	transport := imclient.NewTransport(4*time.Second, 1)
 	transport.DialContext = d.dial
 	client, err := imclient.New(imclient.Options{
-		BaseURL: im.URL, AppID: app.LocalAppID, Admin: app.LocalAdmin, Key: imclient.Key(imclient.NewSecret(canaryKey)), Timeout: 4 * time.Second, Transport: transport,
+		BaseURL: im.URL, AppID: app.LocalAppID, Admin: app.LocalAdmin, Key: imclient.Key(imclient.NewSecret(canaryKey)),
+		Timeout: 4 * time.Second, Transport: transport,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -178,9 +191,11 @@ func TestOnlyConfiguredHostsAreDialled(t *testing.T) {
 	events := []*kgo.Record{}
 	for i := range answers {
 		for k := range 6 {
-			events = append(events, &kgo.Record{Topic: app.DevTopics.Live, Value: []byte(clitest.EventOf(fmt.Sprintf("good-%d-%d", i, k), i))})
+			events = append(events, &kgo.Record{Topic: app.DevTopics.Live,
+				Value: []byte(clitest.EventOf(fmt.Sprintf("good-%d-%d", i, k), i))})
 		}
-		events = append(events, &kgo.Record{Topic: app.DevTopics.Live, Value: []byte(clitest.EventOf(strconv.Itoa(i), i))})
+		events = append(events,
+			&kgo.Record{Topic: app.DevTopics.Live, Value: []byte(clitest.EventOf(strconv.Itoa(i), i))})
 	}
 	producer, err := kgo.NewClient(kgo.SeedBrokers(b.Addr()))
 	if err != nil {

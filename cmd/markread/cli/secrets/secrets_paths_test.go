@@ -11,8 +11,8 @@ import (
 	"markread/imclient/sandbox"
 )
 
-// ways are how a hostile server, or a gateway before it, answers a call: url is what it was asked, whole. The name of a way is also the account
-// whose calls are answered so.
+// ways are how a hostile server, or a gateway before it, answers a call: url is what it was asked, whole. The name of a
+// way is also the account whose calls are answered so.
 func ways() map[string]func(w http.ResponseWriter, url string) {
 	all := map[string]func(http.ResponseWriter, string){}
 	for name, form := range forms {
@@ -29,7 +29,10 @@ func ways() map[string]func(w http.ResponseWriter, url string) {
 		add("cut", func(w http.ResponseWriter, text string) {
 			raw(w, "HTTP/1.1 502 Bad\r\nContent-Length: 99999\r\n\r\n"+text)
 		})
-		add("reason", func(w http.ResponseWriter, text string) { raw(w, "HTTP/1.1 502 "+text+"\r\nContent-Length: 0\r\n\r\n") })
+		add("reason", func(w http.ResponseWriter,
+			text string) {
+			raw(w, "HTTP/1.1 502 "+text+"\r\nContent-Length: 0\r\n\r\n")
+		})
 		add("header", func(w http.ResponseWriter, text string) { raw(w, "HTTP/1.1 200 OK\r\n"+text+"\r\n\r\n") })
 		add("no-http", func(w http.ResponseWriter, text string) { raw(w, text+"\r\n\r\n") })
 		add("redirect", func(w http.ResponseWriter, text string) {
@@ -116,8 +119,8 @@ type trouble struct {
 	env    []string
 }
 
-// troubles are the states in which a worker is looked at. Their names are the first part of the path that their worker calls, by which the
-// server knows it.
+// troubles are the states in which a worker is looked at. Their names are the first part of the path that their worker
+// calls, by which the server knows it.
 func troubles() map[string]trouble {
 	return map[string]trouble{
 		"outage": {reason: "outage", answer: func(w http.ResponseWriter, _ *scene, url string) {
@@ -130,11 +133,17 @@ func troubles() map[string]trouble {
 			w.Header().Set("Retry-After", "30")
 			page(w, http.StatusTooManyRequests, url)
 		}},
-		"rejections":  {reason: "rejections", answer: func(w http.ResponseWriter, _ *scene, url string) { clitest.Verdict(w, 90001, url) }},
-		"dead-letter": {reason: "dead-letter", answer: func(w http.ResponseWriter, _ *scene, url string) { clitest.Verdict(w, 90001, url) }, args: []string{"--dead-letter-topic", refusing}},
-		"credentials": {reason: "credentials", answer: func(w http.ResponseWriter, _ *scene, url string) { clitest.Verdict(w, 70009, url) }},
+		"rejections": {reason: "rejections",
+			answer: func(w http.ResponseWriter, _ *scene, url string) { clitest.Verdict(w, 90001, url) }},
+		"dead-letter": {reason: "dead-letter", answer: func(w http.ResponseWriter, _ *scene,
+			url string) {
+			clitest.Verdict(w, 90001, url)
+		}, args: []string{"--dead-letter-topic", refusing}},
+		"credentials": {reason: "credentials",
+			answer: func(w http.ResponseWriter, _ *scene, url string) { clitest.Verdict(w, 70009, url) }},
 		"rotated": {
-			reason: "credentials", env: []string{"MARKREAD_IM_KEY="}, // its file has the wrong key, until the test mends it
+			// its file has the wrong key, until the test mends it
+			reason: "credentials", env: []string{"MARKREAD_IM_KEY="},
 			answer: func(w http.ResponseWriter, _ *scene, url string) {
 				if _, err := imclient.Verify(sigIn(url), imclient.NewSecret(canaryKey), time.Now()); err != nil {
 					clitest.Verdict(w, 70009, url)

@@ -13,11 +13,12 @@ import (
 	"testing"
 )
 
-// stretch is the length of the pieces by which a hunt recognises a secret. Text of this length that is equal by chance does not happen.
+// stretch is the length of the pieces by which a hunt recognises a secret. Text of this length that is equal by chance
+// does not happen.
 const stretch = 12
 
-// hunt looks for secrets and parts of them, in the forms that servers, proxies and libraries may give them. It shares no code with what masks
-// them.
+// hunt looks for secrets and parts of them, in the forms that servers, proxies and libraries may give them. It shares
+// no code with what masks them.
 type hunt struct {
 	mu     sync.Mutex
 	known  map[string]bool
@@ -64,7 +65,8 @@ func (h *hunt) found(text string) []string {
 						continue
 					}
 					if name, ok := h.pieces[form[i:i+length]]; ok {
-						return append(names, fmt.Sprintf("%s: …%q…", name, form[max(0, i-40):min(len(form), i+length+40)]))
+						return append(names,
+							fmt.Sprintf("%s: …%q…", name, form[max(0, i-40):min(len(form), i+length+40)]))
 					}
 				}
 			}
@@ -88,7 +90,8 @@ func (h *hunt) check(t *testing.T, where, text string) {
 
 var (
 	manyHex = regexp.MustCompile(`[0-9A-F]{24,}`)
-	escape  = regexp.MustCompile(`%[0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\x[0-9a-fA-F]{2}|\\[^a-zA-Z0-9]|&#?[a-zA-Z0-9]{1,8};`)
+	escape  = regexp.MustCompile(
+		`%[0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\x[0-9a-fA-F]{2}|\\[^a-zA-Z0-9]|&#?[a-zA-Z0-9]{1,8};`)
 )
 
 func lowerHex(text string) string { return manyHex.ReplaceAllStringFunc(text, strings.ToLower) }

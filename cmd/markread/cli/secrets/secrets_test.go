@@ -41,7 +41,8 @@ const (
 	saslUser       = "worker"
 )
 
-// scene is a broker that wants a password, an IM server that shows whoever calls it the URL that it called, and all that was ever put out.
+// scene is a broker that wants a password, an IM server that shows whoever calls it the URL that it called, and all
+// that was ever put out.
 type scene struct {
 	*testing.T
 	hunt    *hunt
@@ -59,11 +60,13 @@ type scene struct {
 func newScene(t *testing.T) *scene {
 	s := &scene{T: t, hunt: newHunt(), artefacts: map[string]string{}, sigs: map[string]bool{}, met: map[string]int{}}
 	for name, secret := range map[string]string{
-		"the key": canaryKey, "the wrong key": wrongKey, "the password": canaryPassword, "the wrong password": wrongPassword, "the token": canaryToken,
+		"the key": canaryKey, "the wrong key": wrongKey, "the password": canaryPassword,
+		"the wrong password": wrongPassword, "the token": canaryToken,
 	} {
 		s.hunt.add(name, secret)
 	}
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.EnableSASL(), kfake.Superuser("PLAIN", saslUser, canaryPassword),
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.EnableSASL(),
+		kfake.Superuser("PLAIN", saslUser, canaryPassword),
 		kfake.SeedTopics(2, "mark-read", "mark-read-backfill", "mark-read-dead-letters", refusing))
 	if err != nil {
 		t.Fatal(err)
@@ -79,7 +82,8 @@ func newScene(t *testing.T) *scene {
 		return nil, errors.New("the disk is full"), true
 	})
 
-	s.im = sandbox.New(sandbox.Options{AppID: app.LocalAppID, Admin: app.LocalAdmin, Key: imclient.NewSecret(canaryKey), OpenAccounts: true})
+	s.im = sandbox.New(sandbox.Options{AppID: app.LocalAppID, Admin: app.LocalAdmin, Key: imclient.NewSecret(canaryKey),
+		OpenAccounts: true})
 	if err := s.im.SetFaults(sandboxRules()); err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +196,8 @@ func (s *scene) keep(where, text string) {
 
 // secrets are the variables of a command line that has them all.
 func (s *scene) secrets() []string {
-	return []string{"MARKREAD_IM_KEY=" + canaryKey, "MARKREAD_SASL_PASSWORD=" + canaryPassword, "MARKREAD_ADMIN_TOKEN=" + canaryToken}
+	return []string{"MARKREAD_IM_KEY=" + canaryKey, "MARKREAD_SASL_PASSWORD=" + canaryPassword,
+		"MARKREAD_ADMIN_TOKEN=" + canaryToken}
 }
 
 // run runs a command line to its end and keeps what it put out.
@@ -207,9 +212,13 @@ func (s *scene) run(name string, env []string, stdin string, args ...string) cli
 // worker begins a worker in a group of its own; what it puts out is kept when it has stopped.
 func (s *scene) worker(name, url string, env []string, extra ...string) (r *clitest.Running, admin string) {
 	s.Helper()
-	r = clitest.Commands(cli.Run).Begin(s.T, env, append([]string{"run", "--brokers", s.broker, "--sasl", "plain", "--sasl-user", saslUser, "--group", name,
-		"--im-url", url, "--im-app-id", strconv.Itoa(app.LocalAppID), "--im-timeout", "3001ms", "--drain-timeout", "4001ms", "--rate", "0", "--max-in-flight", "16",
-		"--attempts", "1", "--commit-every", "50ms", "--admin-addr", "127.0.0.1:0", "--log-level", "debug"}, extra...)...)
+	r = clitest.Commands(cli.Run).
+		Begin(s.T, env, append([]string{"run", "--brokers", s.broker, "--sasl", "plain", "--sasl-user", saslUser,
+			"--group", name,
+			"--im-url", url, "--im-app-id", strconv.Itoa(app.LocalAppID), "--im-timeout", "3001ms", "--drain-timeout",
+			"4001ms", "--rate", "0", "--max-in-flight", "16",
+			"--attempts", "1", "--commit-every", "50ms", "--admin-addr", "127.0.0.1:0", "--log-level", "debug"},
+			extra...)...)
 	return r, "http://" + r.Found(s.T, `"addr":"(127\.0\.0\.1:\d+)"`)
 }
 
@@ -225,7 +234,8 @@ func (s *scene) stop(name string, r *clitest.Running) {
 
 // authorizations are how an admin server may be asked: without the token, with it, and with what is nearly it.
 var authorizations = []string{
-	"", "Bearer " + canaryToken, "Bearer " + canaryToken + "x", "Bearer " + strings.ToUpper(canaryToken), "Basic " + canaryToken, canaryToken,
+	"", "Bearer " + canaryToken, "Bearer " + canaryToken + "x", "Bearer " + strings.ToUpper(canaryToken),
+	"Basic " + canaryToken, canaryToken,
 	"Basic " + base64.StdEncoding.EncodeToString([]byte("admin:"+canaryToken)),
 }
 
@@ -234,7 +244,8 @@ func (s *scene) visit(name, admin string, authorizations ...string) {
 	s.Helper()
 	for _, authorization := range authorizations {
 		for _, path := range []string{
-			"/healthz", "/readyz", "/metrics", "/api/state", "/", "/assets/console.js", "/assets/console.css", "/assets/none", "/debug/pprof/goroutine?debug=2",
+			"/healthz", "/readyz", "/metrics", "/api/state", "/", "/assets/console.js", "/assets/console.css",
+			"/assets/none", "/debug/pprof/goroutine?debug=2",
 			"/api/state?token=" + canaryToken, "/" + canaryToken, "/api/pause", "/api/resume",
 		} {
 			request, err := http.NewRequestWithContext(s.Context(), http.MethodGet, admin+path, nil)
@@ -265,7 +276,8 @@ func (s *scene) ask(request *http.Request) string {
 
 func (s *scene) kafka(options ...kgo.Opt) *kgo.Client {
 	s.Helper()
-	client, err := kgo.NewClient(append(options, kgo.SeedBrokers(s.broker), kgo.SASL(plainsasl.Auth{User: saslUser, Pass: canaryPassword}.AsMechanism()))...)
+	client, err := kgo.NewClient(append(options, kgo.SeedBrokers(s.broker),
+		kgo.SASL(plainsasl.Auth{User: saslUser, Pass: canaryPassword}.AsMechanism()))...)
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -339,5 +351,6 @@ func (s *scene) search() {
 // await waits for a trouble's hold to be shown.
 func (s *scene) await(admin, reason string) {
 	s.Helper()
-	clitest.Until(s.T, "the hold "+reason, func() bool { return strings.Contains(clitest.Fetch(s.T, admin+"/readyz"), `"reason":"`+reason+`"`) })
+	clitest.Until(s.T, "the hold "+reason,
+		func() bool { return strings.Contains(clitest.Fetch(s.T, admin+"/readyz"), `"reason":"`+reason+`"`) })
 }

@@ -13,7 +13,8 @@ import (
 	"markread/worker/format"
 )
 
-// progress is one line on a terminal that says how far a topic was read, if that takes longer than a moment. Elsewhere it says nothing.
+// progress is one line on a terminal that says how far a topic was read, if that takes longer than
+// a moment. Elsewhere it says nothing.
 type progress struct {
 	out     io.Writer // nil: no terminal
 	what    string
@@ -63,7 +64,8 @@ func (p *progress) Reading(extent kafkaclient.TopicOffsets) (add func(event.Reco
 
 // String is the line.
 func (p *progress) String() string {
-	return fmt.Sprintf("%s: %d %%, %s records", p.what, 100*p.done.Load()/max(1, p.extent.Size()), format.Thousands(p.records.Load()))
+	return fmt.Sprintf("%s: %d %%, %s records", p.what, 100*p.done.Load()/max(1, p.extent.Size()),
+		format.Thousands(p.records.Load()))
 }
 
 // add notes that a record was read; one call at a time.
@@ -74,7 +76,8 @@ func (p *progress) add(r event.Record) {
 	p.records.Add(1)
 }
 
-// workProgress is one line on a terminal that says how many letters are done. Elsewhere it says nothing.
+// workProgress is one line on a terminal that says how many letters are done. Elsewhere it says
+// nothing.
 type workProgress struct {
 	out  io.Writer // nil: no terminal
 	done string
@@ -91,7 +94,8 @@ func NewWorkProgress(out io.Writer, done string, of int) *workProgress {
 
 func (p *workProgress) Show(d deadletter.Done) {
 	if p.out != nil {
-		fmt.Fprintf(p.out, Wipe+"%s %s of %s", p.done, format.Thousands(int64(d.Letters)), format.CountOf(int64(p.of), "letter"))
+		fmt.Fprintf(p.out, Wipe+"%s %s of %s", p.done, format.Thousands(int64(d.Letters)),
+			format.CountOf(int64(p.of), "letter"))
 	}
 }
 

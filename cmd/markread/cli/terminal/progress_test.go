@@ -10,7 +10,8 @@ import (
 // The line of progress counts offsets, and never more than all.
 func TestProgress(t *testing.T) {
 	p := NewProgress(nil, "reading")
-	p.start(kafkaclient.TopicOffsets{Partitions: []kafkaclient.OffsetRange{{First: 100, End: 300}, {First: 0, End: 1800}}})()
+	p.start(kafkaclient.TopicOffsets{Partitions: []kafkaclient.OffsetRange{{First: 100, End: 300},
+		{First: 0, End: 1800}}})()
 	if got := p.String(); got != "reading: 0 %, 0 records" {
 		t.Error(got)
 	}

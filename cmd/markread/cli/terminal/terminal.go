@@ -1,9 +1,9 @@
-// Package terminal writes to the streams of a process: the log, as JSON or as text, queued where nobody may
-// wait for its reader; tables; and on a terminal a line of progress, which the next log line replaces. It
-// does not decide what is written, reads no flag, and owns no stream.
+// Package terminal writes to the streams of a process: the log, as JSON or as text, queued where
+// nobody may wait for its reader; tables; and on a terminal a line of progress, which the next log
+// line replaces. It does not decide what is written, reads no flag, and owns no stream.
 //
-// It promises that a cell of a table stays in its place whatever it holds, and that nothing but its own
-// control sequences reaches the terminal.
+// It promises that a cell of a table stays in its place whatever it holds, and that nothing but its
+// own control sequences reaches the terminal.
 package terminal
 
 import (
@@ -50,7 +50,8 @@ func LogAsText(stderr io.Writer, noColor bool) io.Writer {
 func QueuedLog(out io.Writer, level string) (log zerolog.Logger, end func() error) {
 	own := NewLog(out, "trace") // told at any --log-level
 	dropped := func(lines int) {
-		own.Warn().Int("dropped", lines).Str("do", "read standard error faster, or raise --log-level").
+		own.Warn().Int("dropped", lines).
+			Str("do", "read standard error faster, or raise --log-level").
 			Msg("log lines dropped: standard error was not read in time")
 	}
 	// Without its Close: standard error stays open.

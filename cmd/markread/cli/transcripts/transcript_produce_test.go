@@ -30,7 +30,8 @@ func scriptProduce(ts *testscript.TestScript, neg bool, args []string) {
 		name, value, _ := strings.Cut(h, "=")
 		record.Headers = append(record.Headers, kgo.RecordHeader{Key: name, Value: bytes(value)})
 	}
-	options := []kgo.Opt{kgo.SeedBrokers(strings.Split(ts.Getenv("MARKREAD_BROKERS"), ",")...), kgo.RecordPartitioner(kgo.ManualPartitioner())}
+	options := []kgo.Opt{kgo.SeedBrokers(strings.Split(ts.Getenv("MARKREAD_BROKERS"), ",")...),
+		kgo.RecordPartitioner(kgo.ManualPartitioner())}
 	if ts.Getenv("MARKREAD_SASL") != "" {
 		options = append(options, kgo.SASL(saslplain.Auth{User: "admin", Pass: "admin"}.AsMechanism()))
 	}
@@ -48,9 +49,11 @@ func scriptLetter(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: letter PARTITION KEY VALUE NAME=VALUE…")
 	}
 	headers := []string{
-		"__dlq.errors.topic=mark-read", "__dlq.errors.partition=3", "__dlq.errors.offset=4711", "__dlq.errors.group=markread",
+		"__dlq.errors.topic=mark-read", "__dlq.errors.partition=3", "__dlq.errors.offset=4711",
+		"__dlq.errors.group=markread",
 		"__dlq.errors.delivery.count=1", "__dlq.errors.message=ErrorCode 90048, the account does not exist",
-		"markread.class=rejected", "markread.code=90048", "markread.event-time=1772333280123", "markread.failed-at=2026-03-01T02:48:01.5Z",
+		"markread.class=rejected", "markread.code=90048", "markread.event-time=1772333280123",
+		"markread.failed-at=2026-03-01T02:48:01.5Z",
 		"markread.collapsed=1", "markread.replays=0", "markread.lane=live",
 	}
 	for _, h := range args[3:] {

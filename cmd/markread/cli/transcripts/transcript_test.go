@@ -33,8 +33,9 @@ import (
 
 var updateTranscripts = flag.Bool("update-transcripts", false, "rewrite what the transcripts compare with cmp")
 
-// TestTranscripts runs testdata/script/*.txtar: commands as an operator types them, each in a process of its own, with what they say and their
-// exit status. Besides the commands of package testscript (cmp, stdout, stderr, stdin, ttyin, exec …) a script has these:
+// TestTranscripts runs testdata/script/*.txtar: commands as an operator types them, each in a process of its own, with
+// what they say and their exit status. Besides the commands of package testscript (cmp, stdout, stderr, stdin, ttyin,
+// exec …) a script has these:
 //
 //	exits STATUS ARGUMENTS…  runs markread. Status 2 must come with one line on standard error and nothing else; 1 and 3 with a last line that is an error,
 //	                         or a warning.
@@ -53,8 +54,8 @@ var updateTranscripts = flag.Bool("update-transcripts", false, "rewrite what the
 //	bytes FILE PART…         writes the parts into a file: text with Go's escapes (\r, \ufeff, \x00), or gzip:TEXT or zstd:TEXT, compressed.
 //	im                       starts a local IM server for the commands that follow.
 //
-// To see what a script's commands really say: go test ./cmd/markread/cli/transcripts -run TestTranscripts/NAME -v. -update-transcripts rewrites the files that
-// cmp compares.
+// To see what a script's commands really say: go test ./cmd/markread/cli/transcripts -run TestTranscripts/NAME -v.
+// -update-transcripts rewrites the files that cmp compares.
 func TestTranscripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -103,7 +104,8 @@ func scriptEnds(ts *testscript.TestScript, want, program string, args ...string)
 	said := ts.ReadFile("stderr")
 	lines := linesOf(said)
 	for _, line := range lines {
-		if strings.HasPrefix(line, "panic:") || strings.HasPrefix(line, "goroutine ") || strings.Contains(line, clitest.TestKey) {
+		if strings.HasPrefix(line, "panic:") || strings.HasPrefix(line, "goroutine ") ||
+			strings.Contains(line, clitest.TestKey) {
 			ts.Fatalf("a panic, or a secret: %s", line)
 		}
 	}
@@ -112,7 +114,8 @@ func scriptEnds(ts *testscript.TestScript, want, program string, args ...string)
 		last, level = logged(lines[len(lines)-1])
 	}
 	switch {
-	case status == cli.ExitUsage && (len(lines) != 1 || !strings.HasPrefix(last, "markread: ") || ts.ReadFile("stdout") != ""):
+	case status == cli.ExitUsage &&
+		(len(lines) != 1 || !strings.HasPrefix(last, "markread: ") || ts.ReadFile("stdout") != ""):
 		ts.Fatalf("wrong usage is one line on standard error, and nothing on standard output")
 	case status == cli.ExitFailed && level != "error", status == cli.ExitRejected && level != "warn":
 		ts.Fatalf("the last line does not say what failed, or was rejected")
@@ -157,7 +160,8 @@ func scriptWarns(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 1 {
 		ts.Fatalf("usage: warns TEXT")
 	}
-	if slices.ContainsFunc(linesOf(ts.ReadFile("stderr")), func(line string) bool { return says(line, args[0]) }) == neg {
+	if slices.ContainsFunc(linesOf(ts.ReadFile("stderr")),
+		func(line string) bool { return says(line, args[0]) }) == neg {
 		ts.Fatalf("standard error, a line that says %q: wanted %t", args[0], !neg)
 	}
 }
@@ -210,7 +214,8 @@ func scriptACL(ts *testscript.TestScript, text string) kfake.ACL {
 	ts.Check(err)
 	kind, err := kmsg.ParseACLResourceType(parts[1])
 	ts.Check(err)
-	return kfake.ACL{Resource: kind, Name: parts[2], Pattern: kmsg.ACLResourcePatternTypeLiteral, Operation: operation, Allow: true}
+	return kfake.ACL{Resource: kind, Name: parts[2], Pattern: kmsg.ACLResourcePatternTypeLiteral, Operation: operation,
+		Allow: true}
 }
 
 func scriptBrokerDies(ts *testscript.TestScript, neg bool, args []string) {
@@ -253,7 +258,8 @@ func nopCloser(w io.Writer) io.WriteCloser {
 }
 
 func scriptIM(ts *testscript.TestScript, _ bool, _ []string) {
-	server := httptest.NewServer(sandbox.New(sandbox.Options{AppID: app.LocalAppID, Key: imclient.NewSecret(app.LocalKey), Admin: app.LocalAdmin, OpenAccounts: true}))
+	server := httptest.NewServer(sandbox.New(sandbox.Options{AppID: app.LocalAppID,
+		Key: imclient.NewSecret(app.LocalKey), Admin: app.LocalAdmin, OpenAccounts: true}))
 	ts.Defer(server.Close)
 	ts.Setenv("MARKREAD_IM_URL", server.URL)
 	ts.Setenv("MARKREAD_IM_APP_ID", strconv.Itoa(app.LocalAppID))

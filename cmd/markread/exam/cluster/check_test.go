@@ -22,7 +22,8 @@ func (c *cluster) set(t *testing.T, topic, name, value string) {
 	resource := kmsg.NewIncrementalAlterConfigsRequestResource()
 	config := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
 	config.Name, config.Value = name, &value
-	resource.ResourceType, resource.ResourceName, resource.Configs = kmsg.ConfigResourceTypeTopic, topic, append(resource.Configs, config)
+	resource.ResourceType, resource.ResourceName, resource.Configs = kmsg.ConfigResourceTypeTopic, topic,
+		append(resource.Configs, config)
 	req.Resources = append(req.Resources, resource)
 	answer, err := req.RequestWith(kit.Context(t), c.Client)
 	if err == nil {
@@ -33,7 +34,8 @@ func (c *cluster) set(t *testing.T, topic, name, value string) {
 	}
 }
 
-// TestExamClusterCheck: what a check finds on a real Kafka of three nodes, with ACLs: each thing that is wrong once, with the flag, and nothing else.
+// TestExamClusterCheck: what a check finds on a real Kafka of three nodes, with ACLs: each thing that is wrong once,
+// with the flag, and nothing else.
 func TestExamClusterCheck(t *testing.T) {
 	c := disturb(t)
 	v := c.variables(t)
@@ -46,7 +48,8 @@ func TestExamClusterCheck(t *testing.T) {
 	ca := []string{"--tls", "--tls-ca", v["CA"]}
 	check := func(t *testing.T, user user, extra ...string) kit.Checked {
 		t.Helper()
-		return kit.RunCheck(t, &secure, im.URL, []string{"MARKREAD_SASL_PASSWORD=" + user.password}, slices.Concat(ca, user.flags(), extra)...)
+		return kit.RunCheck(t, &secure, im.URL, []string{"MARKREAD_SASL_PASSWORD=" + user.password},
+			slices.Concat(ca, user.flags(), extra)...)
 	}
 	full := c.newUser(t, "check")
 	c.grant(t, full.name)
@@ -58,32 +61,44 @@ func TestExamClusterCheck(t *testing.T) {
 		flags   []string
 		want    preflight.Finding
 	}{
-		"right":            {"", nil, nil, preflight.Good("broker", "", "it answers, Kafka 4.4, user ")},
-		"read live":        {"read live", nil, nil, preflight.Wrong("permission", c.Live, "may not see", "Read on the topic (--topic)")},
-		"read backfill":    {"read backfill", nil, nil, preflight.Wrong("permission", c.Backfill, "may not see", "--backfill-topic")},
-		"read group":       {"read group", nil, nil, preflight.Wrong("permission", "group "+c.Group, "may not see", "--group")},
-		"settings letters": {"settings letters", nil, nil, preflight.NotChecked("settings", c.Letters, "may not read", "DescribeConfigs")},
+		"right": {"", nil, nil, preflight.Good("broker", "", "it answers, Kafka 4.4, user ")},
+		"read live": {"read live", nil, nil,
+			preflight.Wrong("permission", c.Live, "may not see", "Read on the topic (--topic)")},
+		"read backfill": {"read backfill", nil, nil,
+			preflight.Wrong("permission", c.Backfill, "may not see", "--backfill-topic")},
+		"read group": {"read group", nil, nil,
+			preflight.Wrong("permission", "group "+c.Group, "may not see", "--group")},
+		"settings letters": {"settings letters", nil, nil,
+			preflight.NotChecked("settings", c.Letters, "may not read", "DescribeConfigs")},
 		"write letters": {"write letters", func(u user) {
 			c.allow(t, u.name, kmsg.ACLResourceTypeTopic, c.Letters, kmsg.ACLOperationDescribe)
 		}, nil, preflight.Wrong("permission", c.Letters, "may not write", "Write on the topic (--dead-letter-topic)")},
 		"missing topic": {"", func(u user) {
 			c.allow(t, u.name, kmsg.ACLResourceTypeTopic, missing, kmsg.ACLOperationWrite)
-		}, []string{"--dead-letter-topic", missing}, preflight.Wrong("topic", missing, "does not exist", "--create-topics")},
+		}, []string{"--dead-letter-topic", missing},
+			preflight.Wrong("topic", missing, "does not exist", "--create-topics")},
 		"may not create": {"", func(u user) {
 			c.allow(t, u.name, kmsg.ACLResourceTypeTopic, missing, kmsg.ACLOperationWrite)
-		}, []string{"--dead-letter-topic", missing, "--create-topics"}, preflight.Wrong("permission", missing, "may not create", "Create on the topic")},
+		}, []string{"--dead-letter-topic", missing, "--create-topics"},
+			preflight.Wrong("permission", missing, "may not create", "Create on the topic")},
 		"may create": {"", func(u user) {
 			c.allow(t, u.name, kmsg.ACLResourceTypeTopic, missing, kmsg.ACLOperationWrite)
 			c.allow(t, u.name, kmsg.ACLResourceTypeTopic, missing, kmsg.ACLOperationCreate)
-		}, []string{"--dead-letter-topic", missing, "--create-topics"}, preflight.Good("topic", missing, "run creates it")},
+		}, []string{"--dead-letter-topic", missing, "--create-topics"},
+			preflight.Good("topic", missing, "run creates it")},
 		"may create in the cluster": {"", func(u user) {
 			c.allow(t, u.name, kmsg.ACLResourceTypeTopic, missing, kmsg.ACLOperationWrite)
 			c.allow(t, u.name, kmsg.ACLResourceTypeCluster, "kafka-cluster", kmsg.ACLOperationCreate)
-		}, []string{"--dead-letter-topic", missing, "--create-topics"}, preflight.Good("topic", missing, "run creates it")},
-		"unknown authority": {"", nil, []string{"--tls-ca", otherCA}, preflight.Wrong("broker", "", "certificate", "--tls-ca")},
-		"another mechanism": {"", nil, []string{"--sasl", "scram-sha-256"}, preflight.Wrong("broker", "", "SASL Authentication Failed", "--sasl-user")},
-		"one is down":       {"", nil, []string{"--brokers", "127.0.0.1:1," + v["SASL_SSL"]}, preflight.Warning("broker", "127.0.0.1:1", "nothing listens", "--brokers")},
-		"no such name":      {"", nil, []string{"--brokers", "kafka.invalid:9092," + v["SASL_SSL"]}, preflight.Warning("broker", "kafka.invalid:9092", "can't be resolved", "--brokers")},
+		}, []string{"--dead-letter-topic", missing, "--create-topics"},
+			preflight.Good("topic", missing, "run creates it")},
+		"unknown authority": {"", nil, []string{"--tls-ca", otherCA},
+			preflight.Wrong("broker", "", "certificate", "--tls-ca")},
+		"another mechanism": {"", nil, []string{"--sasl", "scram-sha-256"},
+			preflight.Wrong("broker", "", "SASL Authentication Failed", "--sasl-user")},
+		"one is down": {"", nil, []string{"--brokers", "127.0.0.1:1," + v["SASL_SSL"]},
+			preflight.Warning("broker", "127.0.0.1:1", "nothing listens", "--brokers")},
+		"no such name": {"", nil, []string{"--brokers", "kafka.invalid:9092," + v["SASL_SSL"]},
+			preflight.Warning("broker", "kafka.invalid:9092", "can't be resolved", "--brokers")},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
 			user := full
@@ -97,7 +112,8 @@ func TestExamClusterCheck(t *testing.T) {
 			check(t, user, row.flags...).Is(t, row.want)
 		})
 	}
-	check(t, user{full.name, "wrong-password"}).Is(t, preflight.Wrong("broker", "", "SASL Authentication Failed", "MARKREAD_SASL_PASSWORD"))
+	check(t, user{full.name, "wrong-password"}).
+		Is(t, preflight.Wrong("broker", "", "SASL Authentication Failed", "MARKREAD_SASL_PASSWORD"))
 
 	admin := func(t *testing.T, extra ...string) kit.Checked {
 		t.Helper()
@@ -107,19 +123,26 @@ func TestExamClusterCheck(t *testing.T) {
 		topic, setting, value string
 		want                  preflight.Finding
 	}{
-		"compacted letters": {c.Letters, "cleanup.policy", "compact", preflight.Wrong("cleanup.policy", c.Letters, "loses dead letters", "cleanup.policy=delete on the topic (--dead-letter-topic)")},
-		"size of letters":   {c.Live, "max.message.bytes", "2000000", preflight.Warning("record size", c.Letters, "2,000,000", "max.message.bytes=2065536")},
-		"soon deleted":      {c.Live, "retention.ms", "3600000", preflight.Warning("retention", c.Live, "1h00m", "retention.ms")},
-		"time of append":    {c.Backfill, "message.timestamp.type", "LogAppendTime", preflight.Warning("timestamps", c.Backfill, "LogAppendTime", "CreateTime")},
-		"four in sync":      {c.Letters, "min.insync.replicas", "4", preflight.Warning("replicas", c.Letters, "min.insync.replicas=4", "min.insync.replicas")},
+		"compacted letters": {c.Letters, "cleanup.policy", "compact", preflight.Wrong("cleanup.policy", c.Letters,
+			"loses dead letters", "cleanup.policy=delete on the topic (--dead-letter-topic)")},
+		"size of letters": {c.Live, "max.message.bytes", "2000000",
+			preflight.Warning("record size", c.Letters, "2,000,000", "max.message.bytes=2065536")},
+		"soon deleted": {c.Live, "retention.ms", "3600000",
+			preflight.Warning("retention", c.Live, "1h00m", "retention.ms")},
+		"time of append": {c.Backfill, "message.timestamp.type", "LogAppendTime",
+			preflight.Warning("timestamps", c.Backfill, "LogAppendTime", "CreateTime")},
+		"four in sync": {c.Letters, "min.insync.replicas", "4",
+			preflight.Warning("replicas", c.Letters, "min.insync.replicas=4", "min.insync.replicas")},
 	} {
 		c.set(t, row.topic, row.setting, row.value)
 		kit.Wait(t, name, connectLimit, func() bool { // each broker learns of it for itself
-			return slices.ContainsFunc(admin(t).Checks, func(f preflight.Finding) bool { return f.Check == row.want.Check && f.Result == row.want.Result })
+			return slices.ContainsFunc(admin(t).Checks,
+				func(f preflight.Finding) bool { return f.Check == row.want.Check && f.Result == row.want.Result })
 		})
 		admin(t).Is(t, row.want)
 		c.set(t, row.topic, row.setting, map[string]string{
-			"cleanup.policy": "delete", "max.message.bytes": "1048588", "retention.ms": "604800000", "message.timestamp.type": "CreateTime", "min.insync.replicas": "2",
+			"cleanup.policy": "delete", "max.message.bytes": "1048588", "retention.ms": "604800000",
+			"message.timestamp.type": "CreateTime", "min.insync.replicas": "2",
 		}[row.setting])
 	}
 	c.Grow(t, c.Backfill, kit.Partitions+3)
@@ -133,7 +156,8 @@ func TestExamClusterCheck(t *testing.T) {
 	r := admin(t)
 	c.node(t, "thaw", frozen)
 	found := slices.ContainsFunc(r.Checks, func(f preflight.Finding) bool {
-		return f.Check == "broker" && f.Result == preflight.IsWrong && strings.Contains(f.Found, "accepts connections and says nothing")
+		return f.Check == "broker" && f.Result == preflight.IsWrong &&
+			strings.Contains(f.Found, "accepts connections and says nothing")
 	})
 	kit.Check(t, found, "the frozen broker is not found: %+v", r.Checks)
 	kit.Figure(t, "check", "one of three brokers frozen %.2f s", r.Took.Seconds())

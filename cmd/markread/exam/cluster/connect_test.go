@@ -18,8 +18,9 @@ import (
 // connectLimit is how long a mistake about the connection may take to be told.
 const connectLimit = 10 * time.Second
 
-// TestExamClusterConnect: mistakes about the connection, against the listeners of a real Kafka. What only an operator can mend ends `run`
-// and `emit` with 1; the last line names the flag. What may mend itself is waited out by `run`, which says so at once.
+// TestExamClusterConnect: mistakes about the connection, against the listeners of a real Kafka. What only an operator
+// can mend ends `run` and `emit` with 1; the last line names the flag. What may mend itself is waited out by `run`,
+// which says so at once.
 func TestExamClusterConnect(t *testing.T) {
 	c := disturb(t)
 	v := c.variables(t)
@@ -27,7 +28,8 @@ func TestExamClusterConnect(t *testing.T) {
 	c.grant(t, user.name)
 	other := newIssuer(t, "somebody else")
 	dir := t.TempDir()
-	otherCA, otherCert, otherKey := filepath.Join(dir, "other.crt"), filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	otherCA, otherCert, otherKey := filepath.Join(dir, "other.crt"), filepath.Join(dir, "cert.pem"),
+		filepath.Join(dir, "key.pem")
 	cert, key := other.issue(t, "markread")
 	file(t, otherCA, other.pem)
 	file(t, otherCert, cert)
@@ -49,19 +51,28 @@ func TestExamClusterConnect(t *testing.T) {
 		{"plaintext to a TLS port", v["SSL"], nil, "", 1, "--tls"},
 		{"plaintext to a TLS port with SASL", v["SASL_SSL"], user.flags(), password, 1, "--tls"},
 		{"TLS to a plaintext port", v["PLAINTEXT"], ca, "", 1, "leave out --tls"},
-		{"TLS to a plaintext port with SASL", v["SASL_PLAINTEXT"], slices.Concat(ca, user.flags()), password, 1, "leave out --tls"},
-		{"unknown authority, the system's", v["SASL_SSL"], slices.Concat([]string{"--tls"}, user.flags()), password, 1, "--tls-ca"},
-		{"unknown authority, a file's", v["SASL_SSL"], slices.Concat([]string{"--tls", "--tls-ca", otherCA}, user.flags()), password, 1, "--tls-ca"},
+		{"TLS to a plaintext port with SASL", v["SASL_PLAINTEXT"], slices.Concat(ca, user.flags()), password, 1,
+			"leave out --tls"},
+		{"unknown authority, the system's", v["SASL_SSL"], slices.Concat([]string{"--tls"}, user.flags()), password, 1,
+			"--tls-ca"},
+		{"unknown authority, a file's", v["SASL_SSL"],
+			slices.Concat([]string{"--tls", "--tls-ca", otherCA}, user.flags()), password, 1, "--tls-ca"},
 		{"no client certificate", v["SSL"], ca, "", 1, "--tls-cert"},
-		{"client certificate of another authority", v["SSL"], slices.Concat(ca, []string{"--tls-cert", otherCert, "--tls-key", otherKey}), "", 1, "--tls-cert"},
+		{"client certificate of another authority", v["SSL"],
+			slices.Concat(ca, []string{"--tls-cert", otherCert, "--tls-key", otherKey}), "", 1, "--tls-cert"},
 		{"no SASL where it is wanted", v["SASL_PLAINTEXT"], nil, "", 1, "--sasl with one of"},
 		{"no SASL where it is wanted, with TLS", v["SASL_SSL"], ca, "", 1, "--sasl with one of"},
 		{"SASL where there is none", v["PLAINTEXT"], user.flags(), password, 1, "leave out --sasl"},
-		{"SASL where there is none, with TLS", v["SSL"], slices.Concat(ours, user.flags()), password, 1, "leave out --sasl"},
-		{"wrong password, SCRAM", v["SASL_SSL"], slices.Concat(ca, user.flags()), "MARKREAD_SASL_PASSWORD=wrong-password", 1, "MARKREAD_SASL_PASSWORD"},
-		{"wrong password, PLAIN", v["SASL_PLAINTEXT"], []string{"--sasl", "plain", "--sasl-user", "markread"}, "MARKREAD_SASL_PASSWORD=wrong-password", 1, "MARKREAD_SASL_PASSWORD"},
-		{"unknown user", v["SASL_PLAINTEXT"], []string{"--sasl", "scram-sha-256", "--sasl-user", "nobody"}, password, 1, "--sasl-user"},
-		{"user without a password for this mechanism", v["SASL_PLAINTEXT"], []string{"--sasl", "scram-sha-256", "--sasl-user", user.name}, password, 1, "--sasl-user"},
+		{"SASL where there is none, with TLS", v["SSL"], slices.Concat(ours, user.flags()), password, 1,
+			"leave out --sasl"},
+		{"wrong password, SCRAM", v["SASL_SSL"], slices.Concat(ca, user.flags()),
+			"MARKREAD_SASL_PASSWORD=wrong-password", 1, "MARKREAD_SASL_PASSWORD"},
+		{"wrong password, PLAIN", v["SASL_PLAINTEXT"], []string{"--sasl", "plain", "--sasl-user", "markread"},
+			"MARKREAD_SASL_PASSWORD=wrong-password", 1, "MARKREAD_SASL_PASSWORD"},
+		{"unknown user", v["SASL_PLAINTEXT"], []string{"--sasl", "scram-sha-256", "--sasl-user", "nobody"}, password, 1,
+			"--sasl-user"},
+		{"user without a password for this mechanism", v["SASL_PLAINTEXT"],
+			[]string{"--sasl", "scram-sha-256", "--sasl-user", user.name}, password, 1, "--sasl-user"},
 		{"nobody listens", "127.0.0.1:1", nil, "", waits, "--brokers"},
 		{"nobody answers", silent, nil, "", waits, "--brokers"},
 		{"nobody answers, with TLS and SASL", silent, slices.Concat(ca, user.flags()), password, waits, "--brokers"},
@@ -103,19 +114,22 @@ func TestExamClusterConnect(t *testing.T) {
 				return // emit would need a permission that a worker does not
 			}
 			began = time.Now()
-			emit := kit.Start(t, "emit", "product", env, slices.Concat([]string{"emit", "--brokers", row.brokers, "--topic", k.Live, "--report", "r", "--peer", "p"}, row.flags)...)
+			emit := kit.Start(t, "emit", "product", env,
+				slices.Concat([]string{"emit", "--brokers", row.brokers, "--topic", k.Live, "--report", "r", "--peer",
+					"p"}, row.flags)...)
 			code := emit.Exit(t, connectLimit)
 			kit.Check(t, code == 1, "emit: exit %d, want 1", code)
 			if row.status == 1 {
 				kit.OneFailure(t, emit, row.says)
 			}
-			kit.Figure(t, "connect", "%s: run %.2f s, emit %.2f s", row.name, took.Seconds(), time.Since(began).Seconds())
+			kit.Figure(t, "connect", "%s: run %.2f s, emit %.2f s", row.name, took.Seconds(), time.Since(began).
+				Seconds())
 		})
 	}
 }
 
-// TestExamClusterPermissions: a permission that is missing ends `run` with a line that names the flag; without the one to write letters
-// nothing is committed past the first, until it is given.
+// TestExamClusterPermissions: a permission that is missing ends `run` with a line that names the flag; without the one
+// to write letters nothing is committed past the first, until it is given.
 func TestExamClusterPermissions(t *testing.T) {
 	c := disturb(t)
 	v := c.variables(t)
@@ -123,10 +137,12 @@ func TestExamClusterPermissions(t *testing.T) {
 	start := func(t *testing.T, user user, extra ...string) *kit.Proc {
 		k := *c.Kafka
 		k.Addr = v["SASL_PLAINTEXT"]
-		return kit.Start(t, "run", "product", []string{"MARKREAD_IM_KEY=" + kit.Key, "MARKREAD_SASL_PASSWORD=" + user.password},
+		return kit.Start(t, "run", "product",
+			[]string{"MARKREAD_IM_KEY=" + kit.Key, "MARKREAD_SASL_PASSWORD=" + user.password},
 			slices.Concat(k.Run(im.URL), user.flags(), extra)...)
 	}
-	for missing, flag := range map[string]string{"read live": "--topic", "read backfill": "--backfill-topic", "read group": "--group"} {
+	for missing, flag := range map[string]string{"read live": "--topic", "read backfill": "--backfill-topic",
+		"read group": "--group"} {
 		t.Run(strings.ReplaceAll(missing, " ", "-"), func(t *testing.T) {
 			user := c.newUser(t, strings.ReplaceAll(missing, " ", "-"))
 			c.grant(t, user.name, missing)
@@ -147,8 +163,10 @@ func TestExamClusterPermissions(t *testing.T) {
 	t.Run("write-letters", func(t *testing.T) {
 		user := c.newUser(t, "letters")
 		c.grant(t, user.name, "write letters")
-		c.allow(t, user.name, kmsg.ACLResourceTypeTopic, c.Letters, kmsg.ACLOperationDescribe) // describe, so that only the write fails
-		events := kit.OneEach(append(kit.Conversations("allowed", 20), kit.Conversation{Report: "reject-90048-r", Peer: "p"}))
+		// describe, so that only the write fails
+		c.allow(t, user.name, kmsg.ACLResourceTypeTopic, c.Letters, kmsg.ACLOperationDescribe)
+		events := kit.OneEach(append(kit.Conversations("allowed", 20),
+			kit.Conversation{Report: "reject-90048-r", Peer: "p"}))
 		kit.ProduceEvents(t, c.Kafka, c.Live, events)
 		p := start(t, user)
 		admin := "http://" + p.Line(t, kit.AdminLine, connectLimit)[1]

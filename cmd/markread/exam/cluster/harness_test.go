@@ -20,7 +20,8 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// clusterDir is the variable that names the folder of a cluster of three nodes, made by deploy/kafka/kafka, that the exam may disturb.
+// clusterDir is the variable that names the folder of a cluster of three nodes, made by deploy/kafka/kafka, that the
+// exam may disturb.
 const clusterDir = "MARKREAD_TEST_KAFKA"
 
 const nodes = 3
@@ -35,7 +36,8 @@ func disturb(t *testing.T) *cluster {
 	t.Helper()
 	dir := os.Getenv(clusterDir)
 	if dir == "" {
-		t.Skipf("skipped: it needs a cluster of three nodes that it may disturb, made by deploy/kafka/kafka; %s names its folder", clusterDir)
+		t.Skipf("skipped: it needs a cluster of three nodes that it may disturb, made by deploy/kafka/kafka; %s "+
+			"names its folder", clusterDir)
 	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -106,7 +108,8 @@ func (c *cluster) inSync(t *testing.T) time.Duration {
 		for _, topic := range found.Topics {
 			for _, p := range topic.Partitions {
 				if len(p.ISR) < len(p.Replicas) || p.Leader < 0 {
-					behind = fmt.Sprintf("%s %d: leader %d, replicas %v, in sync %v", *topic.Topic, p.Partition, p.Leader, p.Replicas, p.ISR)
+					behind = fmt.Sprintf("%s %d: leader %d, replicas %v, in sync %v", *topic.Topic, p.Partition,
+						p.Leader, p.Replicas, p.ISR)
 				}
 			}
 		}

@@ -13,15 +13,18 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// TestExamClusterLetters: what a user may not do is said in one line, before anything is published. Kafka itself judges.
+// TestExamClusterLetters: what a user may not do is said in one line, before anything is published. Kafka itself
+// judges.
 func TestExamClusterLetters(t *testing.T) {
 	c := disturb(t)
 	v := c.variables(t)
 	now := time.Now()
-	c.Produce(t, kit.Letter{Event: kit.Event{Conversation: kit.Conversation{Report: "a", Peer: "b"}, ReadTime: now.Unix() - 100}, Class: "rejected", Code: "90048", FailedAt: now}.Record(c.Letters))
+	c.Produce(t, kit.Letter{Event: kit.Event{Conversation: kit.Conversation{Report: "a", Peer: "b"},
+		ReadTime: now.Unix() - 100}, Class: "rejected", Code: "90048", FailedAt: now}.Record(c.Letters))
 	try := func(u user, status int, says string, args ...string) {
 		t.Helper()
-		args = slices.Concat([]string{"dead-letters"}, args, []string{"--brokers", v["SASL_PLAINTEXT"], "--dead-letter-topic", c.Letters}, u.flags())
+		args = slices.Concat([]string{"dead-letters"}, args,
+			[]string{"--brokers", v["SASL_PLAINTEXT"], "--dead-letter-topic", c.Letters}, u.flags())
 		if args[1] == "replay" {
 			args = append(args, "--topic", c.Live, "--backfill-topic", c.Backfill)
 		}

@@ -13,8 +13,9 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// load is two workers under more load than they may call, whatever happens to the cluster. A producer keeps so many events before them
-// that there is something to call even while it can't write: a node that is gone holds up all writes until the cluster has noticed.
+// load is two workers under more load than they may call, whatever happens to the cluster. A producer keeps so many
+// events before them that there is something to call even while it can't write: a node that is gone holds up all writes
+// until the cluster has noticed.
 type load struct {
 	c       *cluster
 	im      *kit.IM
@@ -34,7 +35,8 @@ type phase struct {
 
 func startLoad(t *testing.T, c *cluster, before int) *load {
 	t.Helper()
-	l := &load{c: c, im: kit.StartRecorder(t, "-rate", "200", "-latency", "5ms"), backlog: kit.OneEach(kit.Conversations("backlog", before))}
+	l := &load{c: c, im: kit.StartRecorder(t, "-rate", "200", "-latency", "5ms"),
+		backlog: kit.OneEach(kit.Conversations("backlog", before))}
 	kit.ProduceEvents(t, c.Kafka, c.Live, l.backlog)
 	l.workers = []*kit.Worker{kit.StartWorker(t, c.Kafka, l.im.URL), kit.StartWorker(t, c.Kafka, l.im.URL)}
 	kit.Wait(t, "both workers have partitions", time.Minute, func() bool {
@@ -75,7 +77,8 @@ func (l *load) end(t *testing.T, name string, limit time.Duration, more ...kit.E
 	for _, p := range l.phases {
 		stood, at := kit.StandStill(arrivals, p.from, p.to)
 		pause := pauses.Longest(p.from, p.to)
-		told = append(told, fmt.Sprintf("%s (%.1f s): no call for %.2f s, %.1f s after its beginning; no commit for %.1f s",
+		told = append(told, fmt.Sprintf("%s (%.1f s): no call for %.2f s, %.1f s after its beginning; no commit for "+
+			"%.1f s",
 			p.what, p.to.Sub(p.from).Seconds(), stood.Seconds(), at.Sub(p.from).Seconds(), pause.Seconds()))
 		longest = max(longest, stood)
 	}
@@ -87,8 +90,10 @@ func (l *load) end(t *testing.T, name string, limit time.Duration, more ...kit.E
 	}
 	repeated := kit.Repeated(arrivals)
 	goodput := float64(inTime-repeated) / ended.Sub(l.began).Seconds()
-	kit.Figure(t, name, "longest stand-still %.2f s; %d events, %d calls, %d answered calls repeated, %.1f/s of goodput over %.0f s, the rest of %d settled %.1f s later, at most %d in any 1.000 s; %s",
-		longest.Seconds(), len(events), len(arrivals), repeated, goodput, ended.Sub(l.began).Seconds(), left, settled.Seconds(), kit.Measure(arrivals).MostIn1s, strings.Join(told, "; "))
+	kit.Figure(t, name, "longest stand-still %.2f s; %d events, %d calls, %d answered calls repeated, %.1f/s of "+
+		"goodput over %.0f s, the rest of %d settled %.1f s later, at most %d in any 1.000 s; %s",
+		longest.Seconds(), len(events), len(arrivals), repeated, goodput, ended.Sub(l.began).Seconds(), left,
+		settled.Seconds(), kit.Measure(arrivals).MostIn1s, strings.Join(told, "; "))
 	kit.Check(t, left > 0, "the backlog ran dry: the row says nothing")
 	kit.Check(t, longest <= limit, "nobody called for %v, at most %v allowed", longest, limit)
 	kit.Check(t, kit.Measure(arrivals).MostIn1s <= 200, "more than 200 arrivals in one second")

@@ -37,7 +37,8 @@ type certIssuer struct {
 func newIssuer(t *testing.T, name string) *certIssuer {
 	t.Helper()
 	a := &certIssuer{}
-	a.pem, a.cert, a.key = certificate(t, &x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true}, nil)
+	a.pem, a.cert, a.key = certificate(t,
+		&x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true}, nil)
 	return a
 }
 
@@ -45,7 +46,8 @@ func newIssuer(t *testing.T, name string) *certIssuer {
 func (a *certIssuer) issue(t *testing.T, name string) (cert, key string) {
 	t.Helper()
 	cert, _, private := certificate(t, &x509.Certificate{
-		Subject: pkix.Name{CommonName: name}, DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		Subject: pkix.Name{CommonName: name}, DNSNames: []string{"localhost"},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 	}, a)
 	der, err := x509.MarshalPKCS8PrivateKey(private)
 	if err != nil {
@@ -54,7 +56,8 @@ func (a *certIssuer) issue(t *testing.T, name string) (cert, key string) {
 	return cert, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 }
 
-func certificate(t *testing.T, template *x509.Certificate, issuer *certIssuer) (string, *x509.Certificate, *ecdsa.PrivateKey) {
+func certificate(t *testing.T, template *x509.Certificate, issuer *certIssuer) (string, *x509.Certificate,
+	*ecdsa.PrivateKey) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -76,8 +79,9 @@ func certificate(t *testing.T, template *x509.Certificate, issuer *certIssuer) (
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), cert, key
 }
 
-// TestExamClusterRotations: under load, the user's password, the brokers' certificate and the authority that has signed it change twenty
-// times, eight in a short run. The brokers have the new ones before the worker's files do, so that it is refused meanwhile.
+// TestExamClusterRotations: under load, the user's password, the brokers' certificate and the authority that has signed
+// it change twenty times, eight in a short run. The brokers have the new ones before the worker's files do, so that it
+// is refused meanwhile.
 func TestExamClusterRotations(t *testing.T) {
 	const late = 300 * time.Millisecond
 	rotations := 20
@@ -87,7 +91,8 @@ func TestExamClusterRotations(t *testing.T) {
 	c := disturb(t)
 	lifetime := c.lifetime(t)
 	if lifetime == 0 || lifetime > 5*time.Second {
-		t.Skip("skipped: connections.max.reauth.ms of the cluster must be set, to at most 5000: else connections last, and the row says nothing")
+		t.Skip("skipped: connections.max.reauth.ms of the cluster must be set, to at most 5000: else connections " +
+			"last, and the row says nothing")
 	}
 	v := c.variables(t)
 	user := c.newUser(t, "rotate")
@@ -104,7 +109,8 @@ func TestExamClusterRotations(t *testing.T) {
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", "5ms")
 	k := *c.Kafka
 	k.Addr = v["SASL_SSL"]
-	p := kit.Start(t, "worker", "product", []string{"MARKREAD_IM_KEY=" + kit.Key, "MARKREAD_SASL_PASSWORD_FILE=" + passwordFile},
+	p := kit.Start(t, "worker", "product",
+		[]string{"MARKREAD_IM_KEY=" + kit.Key, "MARKREAD_SASL_PASSWORD_FILE=" + passwordFile},
 		slices.Concat(k.Run(im.URL), user.flags(), []string{"--tls", "--tls-ca", caFile})...)
 	w := &kit.Worker{Proc: p, Admin: "http://" + p.Line(t, kit.AdminLine, 10*time.Second)[1]}
 	w.Ready(t)
@@ -144,15 +150,18 @@ func TestExamClusterRotations(t *testing.T) {
 		byClock[i].Wall = clock(time.Unix(0, byClock[i].Wall)).UnixNano()
 	}
 	right, _ := kit.StandStill(byClock, began, clock(ended))
-	kit.Figure(t, "rotations", "%d of password, certificate and authority in %.0f s; %d events, %d calls, %d answered calls repeated, longest stand-still %.2f s, %.2f s with the right files, %v generations",
-		rotations, ended.Sub(began).Seconds(), len(events), len(arrivals), kit.Repeated(arrivals), stood.Seconds(), right.Seconds(), metrics.Sum("markread_generations_total"))
+	kit.Figure(t, "rotations", "%d of password, certificate and authority in %.0f s; %d events, %d calls, %d "+
+		"answered calls repeated, longest stand-still %.2f s, %.2f s with the right files, %v generations",
+		rotations, ended.Sub(began).Seconds(), len(events), len(arrivals), kit.Repeated(arrivals), stood.Seconds(),
+		right.Seconds(), metrics.Sum("markread_generations_total"))
 	kit.Check(t, right < 5*time.Second, "nobody called for %v with the right files", right)
 	kit.Check(t, metrics.Sum("markread_generations_total") == 1, "the worker has lost its place in the group")
 	kit.ComparePointers(t, kit.Largest(events), kit.Pointers(arrivals))
 	c.NoLetters(t, "rotations")
 	out := p.Stdout.String() + p.Stderr.String()
 	kit.Check(t, !strings.Contains(out, "exam-password"), "the password is shown")
-	kit.Check(t, strings.Contains(out, "--tls-ca") || strings.Contains(out, "--sasl-user"), "the worker was never refused: the row says little")
+	kit.Check(t, strings.Contains(out, "--tls-ca") || strings.Contains(out, "--sasl-user"),
+		"the worker was never refused: the row says little")
 }
 
 // lifetime is how long the cluster lets a connection authenticated with SASL live.
@@ -160,10 +169,12 @@ func (c *cluster) lifetime(t *testing.T) time.Duration {
 	t.Helper()
 	req := kmsg.NewPtrDescribeConfigsRequest()
 	resource := kmsg.NewDescribeConfigsRequestResource()
-	resource.ResourceType, resource.ResourceName, resource.ConfigNames = kmsg.ConfigResourceTypeBroker, "1", []string{"connections.max.reauth.ms"}
+	resource.ResourceType, resource.ResourceName, resource.ConfigNames = kmsg.ConfigResourceTypeBroker, "1",
+		[]string{"connections.max.reauth.ms"}
 	req.Resources = append(req.Resources, resource)
 	answer, err := req.RequestWith(kit.Context(t), c.Client)
-	if err != nil || len(answer.Resources) != 1 || len(answer.Resources[0].Configs) != 1 || answer.Resources[0].Configs[0].Value == nil {
+	if err != nil || len(answer.Resources) != 1 || len(answer.Resources[0].Configs) != 1 ||
+		answer.Resources[0].Configs[0].Value == nil {
 		t.Fatalf("connections.max.reauth.ms: %v, %+v", err, answer)
 	}
 	ms, err := strconv.Atoi(*answer.Resources[0].Configs[0].Value)
@@ -212,7 +223,8 @@ func (c *cluster) alterListener(t *testing.T, keyStore string) {
 		req.Resources = append(req.Resources, resource)
 		answer, err := req.RequestWith(kit.Context(t), c.Client)
 		if err == nil && len(answer.Resources) == 1 {
-			if err = kerr.ErrorForCode(answer.Resources[0].ErrorCode); err != nil && answer.Resources[0].ErrorMessage != nil {
+			if err = kerr.ErrorForCode(answer.Resources[0].ErrorCode); err != nil &&
+				answer.Resources[0].ErrorMessage != nil {
 				err = fmt.Errorf("%w: %s", err, *answer.Resources[0].ErrorMessage)
 			}
 		}

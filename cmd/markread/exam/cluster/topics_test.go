@@ -13,15 +13,16 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// TestExamClusterTopicsAndPartitions: under load a topic gets more partitions, another is deleted and made again, and all leaders move.
-// The workers find out by themselves.
+// TestExamClusterTopicsAndPartitions: under load a topic gets more partitions, another is deleted and made again, and
+// all leaders move. The workers find out by themselves.
 func TestExamClusterTopicsAndPartitions(t *testing.T) {
 	const (
 		grown  = 18
 		within = time.Minute
 	)
 	if testing.Short() {
-		t.Skip("skipped in a short run: the tests of package consumer that begin with TestReal have the same without load")
+		t.Skip("skipped in a short run: the tests of package consumer that begin with TestReal have the same without " +
+			"load")
 	}
 	c := disturb(t)
 	old := kit.OneEach(kit.Conversations("old", 240))
@@ -61,7 +62,9 @@ func TestExamClusterTopicsAndPartitions(t *testing.T) {
 		<-time.After(12 * time.Second)
 	})
 	stood, _ := kit.StandStill(l.im.Arrivals(t), l.phases[2].from, l.phases[2].to)
-	kit.Figure(t, "cluster-topics", "added partitions were read %v after they were asked for, the topic made again %v after its first record (%d lines in the logs), %d leaders moved: no call for %v",
+	kit.Figure(t, "cluster-topics",
+		"added partitions were read %v after they were asked for, the topic made again %v after its first record (%d "+
+			"lines in the logs), %d leaders moved: no call for %v",
 		found.Round(time.Millisecond), again.Round(time.Millisecond), said, moved, stood.Round(time.Millisecond))
 	kit.Check(t, said >= kit.Partitions, "%d lines say that a partition was made again, want %d", said, kit.Partitions)
 	kit.Check(t, moved > 0, "no leader moved: the row says nothing")
@@ -69,7 +72,8 @@ func TestExamClusterTopicsAndPartitions(t *testing.T) {
 	l.end(t, "cluster-topics-and-partitions", planned, slices.Concat(old, added, remade)...)
 }
 
-// moveLeaders makes another replica the preferred leader of each of the topic's partitions, has it elected, and returns how many moved.
+// moveLeaders makes another replica the preferred leader of each of the topic's partitions, has it elected, and returns
+// how many moved.
 func (c *cluster) moveLeaders(t *testing.T, name string) int {
 	t.Helper()
 	ctx := kit.Context(t)

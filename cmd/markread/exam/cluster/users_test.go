@@ -41,7 +41,8 @@ func (c *cluster) setPassword(t *testing.T, user, password string) {
 	}
 	req := kmsg.NewPtrAlterUserSCRAMCredentialsRequest()
 	upsert := kmsg.NewAlterUserSCRAMCredentialsRequestUpsertion()
-	upsert.Name, upsert.Mechanism, upsert.Iterations, upsert.Salt, upsert.SaltedPassword = user, 2, iterations, salt, salted
+	upsert.Name, upsert.Mechanism, upsert.Iterations, upsert.Salt, upsert.SaltedPassword = user, 2, iterations, salt,
+		salted
 	req.Upsertions = append(req.Upsertions, upsert)
 	answer, err := req.RequestWith(kit.Context(t), c.Client)
 	if err == nil && len(answer.Results) == 1 {
@@ -53,12 +54,14 @@ func (c *cluster) setPassword(t *testing.T, user, password string) {
 }
 
 // allow gives a user a permission on a topic or a group.
-func (c *cluster) allow(t *testing.T, user string, kind kmsg.ACLResourceType, name string, operation kmsg.ACLOperation) {
+func (c *cluster) allow(t *testing.T, user string, kind kmsg.ACLResourceType, name string,
+	operation kmsg.ACLOperation) {
 	t.Helper()
 	req := kmsg.NewPtrCreateACLsRequest()
 	acl := kmsg.NewCreateACLsRequestCreation()
 	acl.ResourceType, acl.ResourceName, acl.ResourcePatternType = kind, name, kmsg.ACLResourcePatternTypeLiteral
-	acl.Principal, acl.Host, acl.Operation, acl.PermissionType = "User:"+user, "*", operation, kmsg.ACLPermissionTypeAllow
+	acl.Principal, acl.Host, acl.Operation, acl.PermissionType = "User:"+user, "*", operation,
+		kmsg.ACLPermissionTypeAllow
 	req.Creations = append(req.Creations, acl)
 	answer, err := req.RequestWith(kit.Context(t), c.Client)
 	if err == nil && len(answer.Results) == 1 {

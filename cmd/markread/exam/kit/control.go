@@ -25,7 +25,8 @@ type Tries struct {
 	at map[string][]time.Time
 }
 
-// ControlBroker lets the exam watch and disturb a broker of another process, over HTTP at the address that it returns:
+// ControlBroker lets the exam watch and disturb a broker of another process, over HTTP at the
+// address that it returns:
 //
 //	PUT /refuse?topic=T&error=E   producing to T is answered with Kafka's error of that name, until
 //	PUT /accept?topic=T           this
@@ -54,7 +55,8 @@ func ControlBroker(cluster *kfake.Cluster) (string, error) {
 			http.Error(w, "no such error, or refused already", http.StatusBadRequest)
 			return
 		}
-		refused[topic] = cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: reason, Count: -1})
+		refused[topic] = cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic,
+			Err: reason, Count: -1})
 	})
 	mux.HandleFunc("PUT /accept", func(_ http.ResponseWriter, r *http.Request) {
 		mu.Lock()
@@ -120,7 +122,8 @@ func (k *Kafka) put(t *testing.T, path string) {
 func (k *Kafka) Tries(t *testing.T, topic string) []time.Time {
 	t.Helper()
 	var out []time.Time
-	if err := json.Unmarshal([]byte(Get(t, k.control+"/tries?"+url.Values{"topic": {topic}}.Encode())), &out); err != nil {
+	if err := json.Unmarshal([]byte(Get(t,
+		k.control+"/tries?"+url.Values{"topic": {topic}}.Encode())), &out); err != nil {
 		t.Fatal(err)
 	}
 	return out

@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// Crew is the workers of one group under more load than they may call, whatever becomes of them. Each signs with an account of its own,
-// so that the recorder tells them apart.
+// Crew is the workers of one group under more load than they may call, whatever becomes of them.
+// Each signs with an account of its own, so that the recorder tells them apart.
 type Crew struct {
 	k       *Kafka
 	IM      *IM
@@ -76,7 +76,8 @@ func (c *Crew) Running() []*Member {
 	})
 }
 
-// Shared waits until all that run have a share, together the whole rate, and call; it returns how long that took.
+// Shared waits until all that run have a share, together the whole rate, and call; it returns how
+// long that took.
 func (c *Crew) Shared(t *testing.T, within time.Duration) time.Duration {
 	t.Helper()
 	began := time.Now()
@@ -97,13 +98,15 @@ func (c *Crew) Shared(t *testing.T, within time.Duration) time.Duration {
 				continue
 			}
 			sum, ok = sum+state.Quota.Share, ok && state.Quota.Share > 0
-			shown = append(shown, fmt.Sprintf("%s: %d, %d of %d partitions", m.Account, state.Quota.Share, state.Group.Assigned, state.Group.Partitions))
+			shown = append(shown, fmt.Sprintf("%s: %d, %d of %d partitions", m.Account,
+				state.Quota.Share, state.Group.Assigned, state.Group.Partitions))
 		}
 		return ok && sum == c.Rate
 	})
 	for _, m := range running {
 		before := c.IM.CountOf(t, m.Account)
-		Wait(t, m.Account+" calls", 10*time.Second, func() bool { return c.IM.CountOf(t, m.Account) >= before+3 })
+		Wait(t, m.Account+" calls", 10*time.Second,
+			func() bool { return c.IM.CountOf(t, m.Account) >= before+3 })
 	}
 	return time.Since(began).Round(100 * time.Millisecond)
 }
@@ -114,7 +117,8 @@ func (m *Member) OwnsAll(t *testing.T, within time.Duration) time.Duration {
 	began := time.Now()
 	Wait(t, m.Account+" has all partitions", within, func() bool {
 		state := m.State()
-		return state != nil && state.Group.Assigned > 0 && state.Group.Assigned == state.Group.Partitions
+		return state != nil && state.Group.Assigned > 0 &&
+			state.Group.Assigned == state.Group.Partitions
 	})
 	return time.Since(began).Round(100 * time.Millisecond)
 }
@@ -134,7 +138,8 @@ func (m *Member) Joins() []time.Time {
 	return out
 }
 
-// joined returns when the member joined a generation for the first time after a moment; zero: it did not.
+// joined returns when the member joined a generation for the first time after a moment; zero: it
+// did not.
 func (m *Member) joined(after time.Time) time.Time {
 	for _, at := range m.Joins() {
 		if at.After(after) {
@@ -163,8 +168,8 @@ type Freeze struct {
 	thawed        time.Time
 }
 
-// FreezeAll stops the members' processes, each until its other one has taken over and so much time is over, lets them go on, and waits
-// until they are members again.
+// FreezeAll stops the members' processes, each until its other one has taken over and so much time
+// is over, lets them go on, and waits until they are members again.
 func FreezeAll(t *testing.T, lasts time.Duration, freezes ...*Freeze) {
 	t.Helper()
 	for _, f := range freezes {
@@ -182,12 +187,13 @@ func FreezeAll(t *testing.T, lasts time.Duration, freezes ...*Freeze) {
 		f.Member.Signal(t, syscall.SIGCONT)
 	}
 	for _, f := range freezes {
-		Wait(t, f.Member.Account+" is a member again", 30*time.Second, func() bool { return !f.Member.joined(f.thawed).IsZero() })
+		Wait(t, f.Member.Account+" is a member again", 30*time.Second,
+			func() bool { return !f.Member.joined(f.thawed).IsZero() })
 	}
 }
 
-// Late counts the calls that came from the member after it was thawed and before it had joined the group again: another one had its
-// partitions and its permits.
+// Late counts the calls that came from the member after it was thawed and before it had joined the
+// group again: another one had its partitions and its permits.
 func (f *Freeze) Late(arrivals []Arrival) int {
 	return f.Member.calls(arrivals, f.thawed, f.Member.joined(f.thawed))
 }
@@ -197,7 +203,8 @@ func (m *Member) CommitFailures(t *testing.T) map[string]int {
 	t.Helper()
 	out := map[string]int{}
 	for series, n := range Scrape(t, m.Admin) {
-		if code, ok := strings.CutPrefix(series, `markread_commit_failures_total{code="`); ok && n > 0 {
+		if code, ok := strings.CutPrefix(series, `markread_commit_failures_total{code="`); ok &&
+			n > 0 {
 			out[strings.TrimSuffix(code, `"}`)] += int(n)
 		}
 	}
@@ -211,8 +218,9 @@ func (c *Crew) EndLoad(t *testing.T) {
 	c.Flow.End()
 }
 
-// End waits until all of the load is settled, says good-bye to all that run, and judges: nothing is lost, no offset went back, and
-// nobody called too fast, or too soon after it had joined. It returns the calls, and how many were made again although they had been answered.
+// End waits until all of the load is settled, says good-bye to all that run, and judges: nothing is
+// lost, no offset went back, and nobody called too fast, or too soon after it had joined. It
+// returns the calls, and how many were made again although they had been answered.
 func (c *Crew) End(t *testing.T) (arrivals []Arrival, repeated int) {
 	t.Helper()
 	events := append(c.Flow.End(), c.Backlog...)
@@ -223,12 +231,16 @@ func (c *Crew) End(t *testing.T) (arrivals []Arrival, repeated int) {
 	back := c.offsets.End()
 	arrivals = c.IM.Arrivals(t)
 	most := Measure(arrivals).MostIn1s
-	Check(t, c.left > int64(c.most)/4, "only %d events were left when the load ended: the row says nothing", c.left)
-	Check(t, most <= c.most, "%d arrivals in one second over all workers, at most %d allowed", most, c.most)
+	Check(t, c.left > int64(c.most)/4,
+		"only %d events were left when the load ended: the row says nothing", c.left)
+	Check(t, most <= c.most, "%d arrivals in one second over all workers, at most %d allowed", most,
+		c.most)
 	for _, m := range c.All {
 		for _, at := range m.Joins() {
-			early := m.calls(arrivals, at, at.Add(time.Second)) // it can't know when the permits were used last
-			Check(t, early == 0, "%d calls of %s within a second after it joined a generation", early, m.Account)
+			// it can't know when the permits were used last
+			early := m.calls(arrivals, at, at.Add(time.Second))
+			Check(t, early == 0, "%d calls of %s within a second after it joined a generation",
+				early, m.Account)
 		}
 	}
 	Check(t, len(back) == 0, "committed offsets went back: %v", back)
@@ -281,7 +293,8 @@ func WatchOffsets(t *testing.T, k *Kafka) *Offsets {
 			}
 			for p, c := range commits {
 				if c.offset < highest[p] && len(o.back) < 20 {
-					o.back = append(o.back, fmt.Sprintf("%s %d from %d to %d", p.Topic, p.Partition, highest[p], c.offset))
+					o.back = append(o.back, fmt.Sprintf("%s %d from %d to %d", p.Topic, p.Partition,
+						highest[p], c.offset))
 				}
 				highest[p] = max(highest[p], c.offset)
 			}

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Gate stands between a worker and the IM server and passes bytes on, so that a row can have connections refused, or another server
-// answer at the same address, without a word to either side.
+// Gate stands between a worker and the IM server and passes bytes on, so that a row can have
+// connections refused, or another server answer at the same address, without a word to either side.
 type Gate struct {
 	URL string
 
@@ -87,8 +87,8 @@ func (g *Gate) cut() {
 	clear(g.open)
 }
 
-// pass copies both ways until one side ends. An end is passed on as a reset: a server that only says good-bye does so in its answers,
-// and a client that goes away must be missed at once.
+// pass copies both ways until one side ends. An end is passed on as a reset: a server that only
+// says good-bye does so in its answers, and a client that goes away must be missed at once.
 func (g *Gate) pass(client net.Conn) {
 	g.mu.Lock()
 	to, refused := g.to, g.listener == nil

@@ -102,7 +102,8 @@ type Hold struct {
 	Next   *time.Time `json:"next_probe_at"`
 }
 
-// holds reads what is held from a page of the admin server, which must answer 200: a hold does not make a worker unready.
+// holds reads what is held from a page of the admin server, which must answer 200: a hold does not
+// make a worker unready.
 func (w *Worker) holds(t *testing.T, path string) map[string]Hold {
 	t.Helper()
 	var body struct {
@@ -133,8 +134,10 @@ func (w *Worker) Shows(t *testing.T, reason string) Hold {
 	t.Helper()
 	Check(t, w.IsHeld(t, reason), "markread_held does not show %s", reason)
 	ready, state := w.holds(t, "/readyz")[reason], w.holds(t, "/api/state")[reason]
-	Check(t, ready.Reason != "" && state.Reason != "" && state.Detail != "", "hold %s: /readyz shows %+v, /api/state %+v", reason, ready, state)
-	Check(t, ready.Since.Equal(state.Since) && time.Since(state.Since) < 5*time.Minute, "hold %s since %v and %v", reason, ready.Since, state.Since)
+	Check(t, ready.Reason != "" && state.Reason != "" && state.Detail != "",
+		"hold %s: /readyz shows %+v, /api/state %+v", reason, ready, state)
+	Check(t, ready.Since.Equal(state.Since) && time.Since(state.Since) < 5*time.Minute,
+		"hold %s since %v and %v", reason, ready.Since, state.Since)
 	Get(t, w.Admin+"/healthz") // 200: a worker that waits does not stand still
 	return state
 }
@@ -151,7 +154,8 @@ func (w *Worker) Released(t *testing.T, reason string, within time.Duration) tim
 	return time.Now()
 }
 
-// Logged counts the lines about a hold: one at its beginning and one at its end are the contract's, between them one for each new cause.
+// Logged counts the lines about a hold: one at its beginning and one at its end are the contract's,
+// between them one for each new cause.
 func (w *Worker) Logged(t *testing.T, reason string) (begun, between, ended int) {
 	t.Helper()
 	for _, line := range w.Stderr.Lines() {
@@ -169,7 +173,8 @@ func (w *Worker) Logged(t *testing.T, reason string) (begun, between, ended int)
 			between++
 		default:
 			begun++
-			Check(t, entry.Detail != "" && entry.Do != "", "the line of the beginning does not say what is wrong and what to do: %s", line)
+			Check(t, entry.Detail != "" && entry.Do != "",
+				"the line of the beginning does not say what is wrong and what to do: %s", line)
 		}
 	}
 	return begun, between, ended
@@ -179,7 +184,9 @@ func (w *Worker) Logged(t *testing.T, reason string) (begun, between, ended int)
 func (w *Worker) LoggedOnce(t *testing.T, reason string, n int) string {
 	t.Helper()
 	begun, between, ended := w.Logged(t, reason)
-	Check(t, begun == n && ended == n, "hold %s: %d lines of its beginning and %d of its end, want %d of each", reason, begun, ended, n)
+	Check(t, begun == n && ended == n,
+		"hold %s: %d lines of its beginning and %d of its end, want %d of each", reason, begun,
+		ended, n)
 	return fmt.Sprintf("%d+%d+%d log lines of the hold", begun, between, ended)
 }
 
@@ -187,11 +194,13 @@ func (w *Worker) LoggedOnce(t *testing.T, reason string, n int) string {
 func (k *Kafka) NoLetters(t *testing.T, why string) {
 	t.Helper()
 	if letters := k.ReadAll(t, k.Letters); len(letters) > 0 {
-		t.Errorf("%d dead letters because of %s; the first: %v", len(letters), why, letters[0].Headers)
+		t.Errorf("%d dead letters because of %s; the first: %v", len(letters), why,
+			letters[0].Headers)
 	}
 }
 
-// Flow is live traffic: events at a steady pace, each in a conversation of its own, so that a delay can be told.
+// Flow is live traffic: events at a steady pace, each in a conversation of its own, so that a delay
+// can be told.
 type Flow struct {
 	t    *testing.T
 	stop chan struct{}
@@ -209,9 +218,11 @@ func StartFlow(t *testing.T, k *Kafka, topic, prefix string, perSecond int) *Flo
 }
 
 // StartFlowWhile writes an event only when due says so; due is told how many were written.
-func StartFlowWhile(t *testing.T, k *Kafka, topic, prefix string, perSecond int, due func(written int) bool) *Flow {
+func StartFlowWhile(t *testing.T, k *Kafka, topic, prefix string, perSecond int,
+	due func(written int) bool) *Flow {
 	t.Helper()
-	f := &Flow{t: t, stop: make(chan struct{}), done: make(chan struct{}), At: map[Conversation]time.Time{}}
+	f := &Flow{t: t, stop: make(chan struct{}), done: make(chan struct{}),
+		At: map[Conversation]time.Time{}}
 	go func() {
 		defer close(f.done)
 		var sent sync.WaitGroup
@@ -247,7 +258,8 @@ func StartFlowWhile(t *testing.T, k *Kafka, topic, prefix string, perSecond int,
 	return f
 }
 
-// StartFlowBehind writes an event for each call that the server gets: as many wait all the time as did before.
+// StartFlowBehind writes an event for each call that the server gets: as many wait all the time as
+// did before.
 func StartFlowBehind(t *testing.T, k *Kafka, topic, prefix string, perSecond int, im *IM) *Flow {
 	t.Helper()
 	called, asked := 0, time.Time{}
@@ -275,7 +287,8 @@ func (f *Flow) End() []Event {
 	return f.Events
 }
 
-// Delays returns how long after it was produced each event was first carried out, in the order of the calls.
+// Delays returns how long after it was produced each event was first carried out, in the order of
+// the calls.
 func (f *Flow) Delays(served ServedList) []time.Duration {
 	var out []time.Duration
 	seen := map[Conversation]bool{}

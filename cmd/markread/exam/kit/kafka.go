@@ -37,7 +37,8 @@ func (n Names) flags() []string {
 	if n == Defaults {
 		return nil
 	}
-	return []string{"--topic", n.Live, "--backfill-topic", n.Backfill, "--dead-letter-topic", n.Letters, "--group", n.Group}
+	return []string{"--topic", n.Live, "--backfill-topic", n.Backfill, "--dead-letter-topic",
+		n.Letters, "--group", n.Group}
 }
 
 // BrokerRole runs the embedded broker until SIGTERM.
@@ -71,8 +72,8 @@ func BrokerRole(args []string, stdout io.Writer) int {
 	return 0
 }
 
-// Kafka is what a row has of Kafka: its names, and a franz-go client. The process and its control exist only of a broker that the exam
-// started by itself.
+// Kafka is what a row has of Kafka: its names, and a franz-go client. The process and its control
+// exist only of a broker that the exam started by itself.
 type Kafka struct {
 	Names
 	*Proc
@@ -81,7 +82,8 @@ type Kafka struct {
 	Client  *kgo.Client
 }
 
-// StartBroker starts the embedded broker, with the contract's topics. If a real Kafka is given, it makes topics of the row's own there.
+// StartBroker starts the embedded broker, with the contract's topics. If a real Kafka is given, it
+// makes topics of the row's own there.
 func StartBroker(t *testing.T) *Kafka {
 	t.Helper()
 	return StartBrokerOf(t, Partitions)
@@ -96,7 +98,8 @@ func StartBrokerOf(t *testing.T, partitions int) *Kafka {
 	return StartEmbedded(t, "", "-partitions", strconv.Itoa(partitions))
 }
 
-// StartEmbedded starts the embedded broker for a row that a real Kafka can't serve; why says what it needs.
+// StartEmbedded starts the embedded broker for a row that a real Kafka can't serve; why says what
+// it needs.
 func StartEmbedded(t *testing.T, why string, args ...string) *Kafka {
 	t.Helper()
 	if os.Getenv(Brokers) != "" {
@@ -111,8 +114,10 @@ func StartEmbedded(t *testing.T, why string, args ...string) *Kafka {
 func Connect(t *testing.T, addr string, names Names) *Kafka {
 	t.Helper()
 	k := &Kafka{Names: names, Addr: addr}
-	cl, err := kgo.NewClient(k.Seeds(), kgo.ProducerLinger(0), kgo.MaxBufferedRecords(1<<20), kgo.RequiredAcks(kgo.AllISRAcks()),
-		kgo.MaxVersions(kversion.V3_5_0())) // Kafka 4 has all of it; later versions name a group's topics by their ids
+	cl, err := kgo.NewClient(k.Seeds(), kgo.ProducerLinger(0), kgo.MaxBufferedRecords(1<<20),
+		kgo.RequiredAcks(kgo.AllISRAcks()),
+		// Kafka 4 has all of it; later versions name a group's topics by their ids
+		kgo.MaxVersions(kversion.V3_5_0()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +131,8 @@ func (k *Kafka) Seeds() kgo.Opt { return kgo.SeedBrokers(strings.Split(k.Addr, "
 
 // Run are the arguments of a worker.
 func (k *Kafka) Run(imURL string, extra ...string) []string {
-	args := []string{"run", "--brokers", k.Addr, "--im-url", imURL, "--im-app-id", AppID, "--admin-addr", "127.0.0.1:0"}
+	args := []string{"run", "--brokers", k.Addr, "--im-url", imURL, "--im-app-id", AppID,
+		"--admin-addr", "127.0.0.1:0"}
 	return slices.Concat(args, k.flags(), extra)
 }
 
@@ -137,7 +143,8 @@ func Context(t *testing.T) context.Context {
 	return ctx
 }
 
-// Produce publishes the records in order and waits for all acknowledgements; afterwards each record knows its partition and offset.
+// Produce publishes the records in order and waits for all acknowledgements; afterwards each record
+// knows its partition and offset.
 func (k *Kafka) Produce(t *testing.T, records ...*kgo.Record) {
 	t.Helper()
 	if err := k.Client.ProduceSync(Context(t), records...).FirstErr(); err != nil {
@@ -148,7 +155,8 @@ func (k *Kafka) Produce(t *testing.T, records ...*kgo.Record) {
 // ProduceTo writes the events to chosen partitions.
 func (k *Kafka) ProduceTo(t *testing.T, topic string, events []Event, partition func(i int) int32) {
 	t.Helper()
-	cl, err := kgo.NewClient(k.Seeds(), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.RequiredAcks(kgo.AllISRAcks()))
+	cl, err := kgo.NewClient(k.Seeds(), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.RequiredAcks(kgo.AllISRAcks()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,12 +220,14 @@ func (k *Kafka) TryEnds(ctx context.Context, topics ...string) (map[Partition]in
 }
 
 // Layout returns the metadata of the topics.
-func (k *Kafka) Layout(ctx context.Context, topics ...string) ([]kmsg.MetadataResponseTopic, error) {
+func (k *Kafka) Layout(ctx context.Context, topics ...string) ([]kmsg.MetadataResponseTopic,
+	error) {
 	return Layout(ctx, k.Client, topics...)
 }
 
 // Layout asks any broker, or the one that is given.
-func Layout(ctx context.Context, of kmsg.Requestor, topics ...string) ([]kmsg.MetadataResponseTopic, error) {
+func Layout(ctx context.Context, of kmsg.Requestor, topics ...string) ([]kmsg.MetadataResponseTopic,
+	error) {
 	meta := kmsg.NewPtrMetadataRequest()
 	for _, name := range topics {
 		topic := kmsg.NewMetadataRequestTopic()
@@ -334,7 +344,8 @@ func (k *Kafka) ReadAll(t *testing.T, topic string) []*kgo.Record {
 	for _, end := range k.Ends(t, topic) {
 		want += end
 	}
-	cl, err := kgo.NewClient(k.Seeds(), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	cl, err := kgo.NewClient(k.Seeds(), kgo.ConsumeTopics(topic),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
 		t.Fatal(err)
 	}

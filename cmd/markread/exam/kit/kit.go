@@ -1,19 +1,20 @@
 //go:build exam && unix
 
-// Package kit is what the rows of the exam share: processes, a broker, an IM server that records, workers,
-// flows of events, and the checks of what came of them. The exam runs the product as an operator would:
-// real processes on loopback, ports chosen by the kernel. The test binary plays every role by executing
-// itself again, so the exam needs nothing but Go, and nothing outlives it, even if it is killed. What it
-// reads and writes in Kafka goes through franz-go and what it expects is computed from the input by naive
-// models, so that it shares no code with what it judges, but for the command line itself.
+// Package kit is what the rows of the exam share: processes, a broker, an IM server that records,
+// workers, flows of events, and the checks of what came of them. The exam runs the product as an
+// operator would: real processes on loopback, ports chosen by the kernel. The test binary plays
+// every role by executing itself again, so the exam needs nothing but Go, and nothing outlives it,
+// even if it is killed. What it reads and writes in Kafka goes through franz-go and what it expects
+// is computed from the input by naive models, so that it shares no code with what it judges, but
+// for the command line itself.
 //
-// Run it with: go test -tags exam ./cmd/markread/exam -count=1 -v -timeout 30m; -short makes the longest
-// rows shorter.
+// Run it with: go test -tags exam ./cmd/markread/exam -count=1 -v -timeout 30m; -short makes the
+// longest rows shorter.
 //
-// Two variables let it run on a real Kafka, which deploy/kafka/kafka can make: MARKREAD_TEST_BROKERS
-// (host:port,host:port) for the rows that need nothing special of it, and MARKREAD_TEST_KAFKA (the folder
-// of a cluster of three nodes) for those in package cluster, which disturb it. Rows that can't run are
-// skipped with the reason.
+// Two variables let it run on a real Kafka, which deploy/kafka/kafka can make:
+// MARKREAD_TEST_BROKERS (host:port,host:port) for the rows that need nothing special of it, and
+// MARKREAD_TEST_KAFKA (the folder of a cluster of three nodes) for those in package cluster, which
+// disturb it. Rows that can't run are skipped with the reason.
 package kit
 
 import (
@@ -34,7 +35,8 @@ import (
 	"markread/cmd/markread/cli"
 )
 
-// Role is the variable that tells the test binary which part to play; without it the binary is the exam itself.
+// Role is the variable that tells the test binary which part to play; without it the binary is the
+// exam itself.
 const Role = "EXAM_ROLE"
 
 // Main runs the tests of a package of the exam, or plays a role.
@@ -61,8 +63,9 @@ func Main(m *testing.M) {
 	os.Exit(2)
 }
 
-// SideBySide lets more rows run at a time than there are cores, unless the command line says how many: those that call t.Parallel mostly wait.
-// Those that measure a rate to the per cent don't call it, and have the machine to themselves.
+// SideBySide lets more rows run at a time than there are cores, unless the command line says how
+// many: those that call t.Parallel mostly wait. Those that measure a rate to the per cent don't
+// call it, and have the machine to themselves.
 func SideBySide() {
 	flag.Parse()
 	chosen := false
@@ -72,8 +75,8 @@ func SideBySide() {
 	}
 }
 
-// EndWithParent ends this process when the exam is gone: descriptor 3 is a pipe whose other end only the exam holds. So nothing
-// outlives an exam that was killed.
+// EndWithParent ends this process when the exam is gone: descriptor 3 is a pipe whose other end
+// only the exam holds. So nothing outlives an exam that was killed.
 func EndWithParent() {
 	pipe := os.NewFile(3, "parent")
 	if pipe == nil {
@@ -83,7 +86,8 @@ func EndWithParent() {
 	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 }
 
-// Proc is one process of the exam. It is ended when its test ends, and its output is printed if the test failed.
+// Proc is one process of the exam. It is ended when its test ends, and its output is printed if the
+// test failed.
 type Proc struct {
 	name     string
 	Cmd      *exec.Cmd
@@ -95,13 +99,15 @@ type Proc struct {
 	Duration time.Duration
 }
 
-// Start starts the test binary in a role. env is added to a bare environment, so that nothing of the caller's leaks in.
+// Start starts the test binary in a role. env is added to a bare environment, so that nothing of
+// the caller's leaks in.
 func Start(t *testing.T, name, role string, env []string, args ...string) *Proc {
 	t.Helper()
 	return StartWithInput(t, name, role, env, "", args...)
 }
 
-func StartWithInput(t *testing.T, name, role string, env []string, stdin string, args ...string) *Proc {
+func StartWithInput(t *testing.T, name, role string, env []string, stdin string,
+	args ...string) *Proc {
 	t.Helper()
 	withInput := func(cmd *exec.Cmd) { cmd.Stdin = strings.NewReader(stdin) }
 	return StartPrepared(t, name, role, env, withInput, args...)
@@ -120,9 +126,11 @@ func StartPrepared(
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Proc{name: name, Cmd: exec.Command(self, args...), Exited: make(chan struct{}), parent: write, Started: time.Now()}
+	p := &Proc{name: name, Cmd: exec.Command(self, args...), Exited: make(chan struct{}),
+		parent: write, Started: time.Now()}
 	p.Cmd.Env = append([]string{
-		Role + "=" + role, "PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TMPDIR=" + os.TempDir(), "GOTRACEBACK=all",
+		Role + "=" + role, "PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"),
+		"TMPDIR=" + os.TempDir(), "GOTRACEBACK=all",
 	}, env...)
 	p.Cmd.Stdout, p.Cmd.Stderr = &p.Stdout, &p.Stderr
 	p.Cmd.ExtraFiles = []*os.File{read}
@@ -146,7 +154,8 @@ func StartPrepared(
 			t.Errorf("%s prints a secret: %s", p.name, secret)
 		}
 		if t.Failed() {
-			t.Logf("%s (pid %d, %v)\n--- stdout\n%s--- stderr\n%s", p.name, p.Cmd.Process.Pid, p.Cmd.ProcessState, p.Stdout.Tail(40), p.Stderr.Tail(80))
+			t.Logf("%s (pid %d, %v)\n--- stdout\n%s--- stderr\n%s", p.name, p.Cmd.Process.Pid,
+				p.Cmd.ProcessState, p.Stdout.Tail(40), p.Stderr.Tail(80))
 		}
 	})
 	return p
@@ -177,7 +186,8 @@ func (p *Proc) Exit(t *testing.T, within time.Duration) int {
 	}
 }
 
-// Stop sends the signal and requires exit status 0 within the limit of a stop. It returns how long the stop took.
+// Stop sends the signal and requires exit status 0 within the limit of a stop. It returns how long
+// the stop took.
 func (p *Proc) Stop(t *testing.T, s syscall.Signal, within time.Duration) time.Duration {
 	t.Helper()
 	began := time.Now()
@@ -188,7 +198,8 @@ func (p *Proc) Stop(t *testing.T, s syscall.Signal, within time.Duration) time.D
 	return time.Since(began)
 }
 
-// Line waits for a line of standard output or standard error that matches, and returns its submatches.
+// Line waits for a line of standard output or standard error that matches, and returns its
+// submatches.
 func (p *Proc) Line(t *testing.T, pattern string, within time.Duration) []string {
 	t.Helper()
 	re := regexp.MustCompile("(?m)" + pattern)
@@ -244,7 +255,8 @@ func (l *Log) Lines() []string {
 func (l *Log) Tail(n int) string {
 	lines := l.Lines()
 	if len(lines) > n {
-		lines = append([]string{fmt.Sprintf("… %d lines before", len(lines)-n)}, lines[len(lines)-n:]...)
+		lines = append([]string{fmt.Sprintf("… %d lines before", len(lines)-n)},
+			lines[len(lines)-n:]...)
 	}
 	if len(lines) == 0 {
 		return ""

@@ -52,10 +52,16 @@ series:
 // Balance checks that every event received has its outcome, and returns a line that says so.
 func (m Metrics) Balance(t *testing.T) string {
 	t.Helper()
-	received, backlog, returned := m.Sum("markread_events_received_total"), m.Sum("markread_backlog_events"), m.Sum("markread_events_returned_total")
+	received, backlog, returned := m.Sum("markread_events_received_total"),
+		m.Sum("markread_backlog_events"), m.Sum("markread_events_returned_total")
 	outcomes := m.Sum("markread_events_total")
-	Check(t, received == outcomes+backlog+returned, "received %v, but outcomes %v + backlog %v + returned %v", received, outcomes, backlog, returned)
-	return fmt.Sprintf("received %v = applied %v + collapsed %v + superseded %v + dead-lettered %v + backlog %v + returned %v", received,
-		m.Sum("markread_events_total", `outcome="applied"`), m.Sum("markread_events_total", `outcome="collapsed"`),
-		m.Sum("markread_events_total", `outcome="superseded"`), m.Sum("markread_events_total", `outcome="dead_lettered"`), backlog, returned)
+	Check(t, received == outcomes+backlog+returned,
+		"received %v, but outcomes %v + backlog %v + returned %v", received, outcomes, backlog,
+		returned)
+	return fmt.Sprintf("received %v = applied %v + collapsed %v + superseded %v + dead-lettered "+
+		"%v + backlog %v + returned %v", received,
+		m.Sum("markread_events_total", `outcome="applied"`),
+		m.Sum("markread_events_total", `outcome="collapsed"`),
+		m.Sum("markread_events_total", `outcome="superseded"`),
+		m.Sum("markread_events_total", `outcome="dead_lettered"`), backlog, returned)
 }

@@ -15,14 +15,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Brokers is the variable that lets the exam run on a real Kafka instead of the embedded broker: host:port,host:port of listeners without
-// TLS and authentication, where everything is allowed. deploy/kafka/kafka makes one.
+// Brokers is the variable that lets the exam run on a real Kafka instead of the embedded broker:
+// host:port,host:port of listeners without TLS and authentication, where everything is allowed.
+// deploy/kafka/kafka makes one.
 const Brokers = "MARKREAD_TEST_BROKERS"
 
 // Partitions is how many partitions a topic of the exam has.
 const Partitions = 12
 
-// OwnTopics makes topics that are the row's alone, with the cluster's replication, and deletes them when it ends.
+// OwnTopics makes topics that are the row's alone, with the cluster's replication, and deletes them
+// when it ends.
 func OwnTopics(t *testing.T, brokers string, partitions int) *Kafka {
 	t.Helper()
 	k := OwnNames(t, brokers)
@@ -36,14 +38,16 @@ func OwnNames(t *testing.T, brokers string) *Kafka {
 	var id [4]byte
 	_, _ = rand.Read(id[:])
 	name := "-exam-" + hex.EncodeToString(id[:])
-	k := Connect(t, brokers, Names{"mark-read" + name, "mark-read" + name + "-backfill", "mark-read" + name + "-dead-letters", "markread" + name})
+	k := Connect(t, brokers, Names{"mark-read" + name, "mark-read" + name + "-backfill",
+		"mark-read" + name + "-dead-letters", "markread" + name})
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		k.DeleteTopics(t, ctx, k.Topics()...)
 		group := kmsg.NewPtrDeleteGroupsRequest()
 		group.Groups = []string{k.Group}
-		_, _ = group.RequestWith(ctx, k.Client) // a worker that was killed may still be a member: then Kafka forgets the offsets in its own time
+		// a worker that was killed may still be a member: then Kafka forgets the offsets in its own time
+		_, _ = group.RequestWith(ctx, k.Client)
 	})
 	return k
 }
@@ -96,9 +100,10 @@ func (k *Kafka) known(t *testing.T, partitions int, topics ...string) {
 				return false
 			}
 			for _, topic := range found {
-				if len(topic.Partitions) != partitions || slices.ContainsFunc(topic.Partitions, func(p kmsg.MetadataResponseTopicPartition) bool {
-					return p.ErrorCode != 0 || p.Leader < 0
-				}) {
+				if len(topic.Partitions) != partitions || slices.ContainsFunc(topic.Partitions,
+					func(p kmsg.MetadataResponseTopicPartition) bool {
+						return p.ErrorCode != 0 || p.Leader < 0
+					}) {
 					return false
 				}
 			}
@@ -142,7 +147,8 @@ func (k *Kafka) DeleteTopics(t *testing.T, ctx context.Context, topics ...string
 		return
 	}
 	for _, topic := range answer.Topics {
-		if err := kerr.ErrorForCode(topic.ErrorCode); err != nil && err != kerr.UnknownTopicOrPartition {
+		if err := kerr.ErrorForCode(topic.ErrorCode); err != nil &&
+			err != kerr.UnknownTopicOrPartition {
 			t.Errorf("delete topic %s: %v", *topic.Topic, err)
 		}
 	}

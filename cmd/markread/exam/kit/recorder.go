@@ -21,22 +21,26 @@ import (
 
 // Arrival is one call as the recorder saw it.
 type Arrival struct {
-	At       int64  `json:"at"`    // nanoseconds since the recorder began, monotonic: for windows
-	Wall     int64  `json:"wall"`  // nanoseconds since 1970: to compare with what another process saw
+	At int64 `json:"at"` // nanoseconds since the recorder began, monotonic: for windows
+	// nanoseconds since 1970: to compare with what another process saw
+	Wall     int64  `json:"wall"`
 	Admin    string `json:"admin"` // the account that signed: it tells which worker called
 	Report   string `json:"report"`
 	Peer     string `json:"peer"`
 	ReadTime int64  `json:"read_time"`
 	Code     int    `json:"code"`
 	Answered bool   `json:"answered"`
-	Cut      bool   `json:"cut"` // the connection ended before the call was whole: it has no accounts, and was not carried out
+	// the connection ended before the call was whole: it has no accounts, and was not carried out
+	Cut bool `json:"cut"`
 }
 
-// Recorder is a very lean IM server: it notes when each call arrived, limits by an exact sliding window, and answers after a fixed
-// latency. An account named reject-CODE-… is refused with that code. It shares no code with the product's own sandbox.
+// Recorder is a very lean IM server: it notes when each call arrived, limits by an exact sliding
+// window, and answers after a fixed latency. An account named reject-CODE-… is refused with that
+// code. It shares no code with the product's own sandbox.
 type Recorder struct {
-	began   time.Time
-	rate    int // 60007 for a call with at least this many arrivals in the second before it; 0: no limit
+	began time.Time
+	// 60007 for a call with at least this many arrivals in the second before it; 0: no limit
+	rate    int
 	latency time.Duration
 
 	mu       sync.Mutex
@@ -79,13 +83,15 @@ func RecorderRole(args []string, stdout io.Writer) int {
 	return 1
 }
 
-// arrive stamps the arrival under the lock, so that the log is in the order of its stamps and the window is exact.
+// arrive stamps the arrival under the lock, so that the log is in the order of its stamps and the
+// window is exact.
 func (r *Recorder) arrive(admin string) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
 	a := Arrival{At: int64(now.Sub(r.began)), Wall: now.UnixNano(), Admin: admin}
-	if n := len(r.arrivals); r.rate > 0 && n >= r.rate && a.At-r.arrivals[n-r.rate].At < int64(time.Second) {
+	if n := len(r.arrivals); r.rate > 0 && n >= r.rate &&
+		a.At-r.arrivals[n-r.rate].At < int64(time.Second) {
 		a.Code = 60007
 	}
 	r.arrivals = append(r.arrivals, a)
@@ -251,7 +257,8 @@ func Get(t *testing.T, at string) string {
 	return body
 }
 
-var HTTP = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{Proxy: func(*http.Request) (*url.URL, error) { return nil, nil }}}
+var HTTP = &http.Client{Timeout: 10 * time.Second,
+	Transport: &http.Transport{Proxy: func(*http.Request) (*url.URL, error) { return nil, nil }}}
 
 func TryGet(at string) (int, string, error) {
 	res, err := HTTP.Get(at)
@@ -291,7 +298,8 @@ func Measure(arrivals []Arrival) Traffic {
 }
 
 func (m Traffic) String() string {
-	return fmt.Sprintf("%d calls in %.3f s, %.1f/s, at most %d in any 1.000 s, %d times 60007", m.Calls, m.Span.Seconds(), m.PerSecond, m.MostIn1s, m.Throttled)
+	return fmt.Sprintf("%d calls in %.3f s, %.1f/s, at most %d in any 1.000 s, %d times 60007",
+		m.Calls, m.Span.Seconds(), m.PerSecond, m.MostIn1s, m.Throttled)
 }
 
 // Conversation names a conversation in the exam's models.

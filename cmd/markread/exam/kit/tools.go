@@ -17,7 +17,8 @@ func CheckCommits(t *testing.T, k *Kafka) {
 	t.Helper()
 	committed := k.Committed(t)
 	for p, end := range k.Ends(t, k.Live, k.Backfill) {
-		Check(t, committed[p] == end, "%s %d is committed to %d, its end is %d", p.Topic, p.Partition, committed[p], end)
+		Check(t, committed[p] == end, "%s %d is committed to %d, its end is %d", p.Topic,
+			p.Partition, committed[p], end)
 	}
 }
 
@@ -102,7 +103,8 @@ func RunCheck(t *testing.T, k *Kafka, imURL string, env []string, extra ...strin
 		t.Fatalf("%v: %s%s", err, p.Stdout.String(), p.Stderr.String())
 	}
 	Check(t, r.OK == (code == 0) && (r.OK || code == 1), "exit %d, and ok is %v", code, r.OK)
-	Check(t, !strings.Contains(p.Stdout.String()+p.Stderr.String(), Key), "the key is in the output")
+	Check(t, !strings.Contains(p.Stdout.String()+p.Stderr.String(), Key),
+		"the key is in the output")
 	if !r.OK {
 		OneFailure(t, p, "check: wrong: ")
 	}
@@ -114,7 +116,9 @@ func (r Checked) Is(t *testing.T, want preflight.Finding) {
 	t.Helper()
 	found := false
 	for _, f := range r.Checks {
-		if f.Result == want.Result && f.Check == want.Check && strings.Contains(f.Subject, want.Subject) && strings.Contains(f.Found, want.Found) && strings.Contains(f.Do, want.Do) {
+		if f.Result == want.Result && f.Check == want.Check && strings.Contains(f.Subject,
+			want.Subject) && strings.Contains(f.Found, want.Found) &&
+			strings.Contains(f.Do, want.Do) {
 			found = true
 		} else {
 			Check(t, f.Result != preflight.IsWrong, "wrong, too: %+v", f)
@@ -127,9 +131,12 @@ func (r Checked) Is(t *testing.T, want preflight.Finding) {
 func OneFailure(t *testing.T, p *Proc, says string) {
 	t.Helper()
 	lines := p.Stderr.Lines()
-	failures := slices.DeleteFunc(slices.Clone(lines), func(line string) bool { return !strings.Contains(line, `"level":"error"`) })
-	Check(t, len(failures) == 1 && failures[0] == lines[len(lines)-1], "%d lines of a failure:\n%s", len(failures), strings.Join(failures, "\n"))
-	Check(t, len(failures) > 0 && strings.Contains(failures[0], says), "the failure does not say %q: %s", says, strings.Join(failures, "\n"))
+	failures := slices.DeleteFunc(slices.Clone(lines),
+		func(line string) bool { return !strings.Contains(line, `"level":"error"`) })
+	Check(t, len(failures) == 1 && failures[0] == lines[len(lines)-1], "%d lines of a failure:\n%s",
+		len(failures), strings.Join(failures, "\n"))
+	Check(t, len(failures) > 0 && strings.Contains(failures[0], says),
+		"the failure does not say %q: %s", says, strings.Join(failures, "\n"))
 }
 
 // SilentListener accepts connections, and says nothing.
@@ -143,5 +150,6 @@ func SilentListener(t *testing.T) string {
 	return listener.Addr().String() // the kernel accepts
 }
 
-// CheckLimit is how long a check may take, whatever does not answer: half a minute, as the help says.
+// CheckLimit is how long a check may take, whatever does not answer: half a minute, as the help
+// says.
 const CheckLimit = 30 * time.Second

@@ -32,7 +32,8 @@ type Worker struct {
 // StartWorker starts `markread run` and returns at once.
 func StartWorker(t *testing.T, k *Kafka, imURL string, extra ...string) *Worker {
 	t.Helper()
-	p := Start(t, "worker", "product", []string{"MARKREAD_IM_KEY=" + Key}, k.Run(imURL, extra...)...)
+	p := Start(t, "worker", "product", []string{"MARKREAD_IM_KEY=" + Key},
+		k.Run(imURL, extra...)...)
 	return &Worker{p, "http://" + p.Line(t, AdminLine, 10*time.Second)[1]}
 }
 
@@ -80,7 +81,8 @@ func (w *Worker) State() *State {
 // KeepsUp waits until hardly anything waits: what came before the first call has been worked off.
 func (w *Worker) KeepsUp(t *testing.T) {
 	t.Helper()
-	Wait(t, "the worker keeps up", 30*time.Second, func() bool { return Scrape(t, w.Admin).Sum("markread_backlog_events") < 5 })
+	Wait(t, "the worker keeps up", 30*time.Second,
+		func() bool { return Scrape(t, w.Admin).Sum("markread_backlog_events") < 5 })
 }
 
 // Event is one valid event as the models see it.
@@ -89,7 +91,8 @@ type Event struct {
 	ReadTime int64
 }
 
-// RecordOf is the plainest record of an event: MsgReadTime as the documented string, the recommended key.
+// RecordOf is the plainest record of an event: MsgReadTime as the documented string, the
+// recommended key.
 func RecordOf(topic string, e Event) *kgo.Record {
 	return &kgo.Record{Topic: topic, Key: e.Key(), Value: fmt.Appendf(nil,
 		`{"Report_Account":%q,"Peer_Account":%q,"MsgReadTime":"%d"}`, e.Report, e.Peer, e.ReadTime)}
@@ -114,7 +117,8 @@ func OneEach(conversations []Conversation) []Event {
 	return out
 }
 
-// Many returns n events over the conversations, every conversation at least once, in an order that the seed decides.
+// Many returns n events over the conversations, every conversation at least once, in an order that
+// the seed decides.
 func Many(seed uint64, conversations []Conversation, n int) []Event {
 	random := rand.New(rand.NewPCG(seed, 1))
 	now := time.Now().Unix()

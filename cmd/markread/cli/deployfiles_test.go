@@ -1,0 +1,70 @@
+package cli
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// deployed is a file below deploy.
+func deployed(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(repository, "deploy", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// decoded is a YAML file below deploy. It goes through JSON, whose fields are found in any case.
+func decoded[T any](t *testing.T, name string) (v T) {
+	t.Helper()
+	var tree any
+	err := yaml.Unmarshal([]byte(deployed(t, name)), &tree)
+	if err == nil {
+		var text []byte
+		if text, err = json.Marshal(tree); err == nil {
+			err = json.Unmarshal(text, &v)
+		}
+	}
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return v
+}
+
+// settings are the lines of an environment file: those that are set, and those that are commented out, a name and a
+// value each.
+func settings(t *testing.T, name string) (set, commented []string) {
+	t.Helper()
+	for i, line := range strings.Split(deployed(t, name), "\n") {
+		switch {
+		case line == "" || strings.HasPrefix(line, "# "):
+		case !regexp.MustCompile(`^#?MARKREAD_[A-Z_]+=[^"' ]*$`).MatchString(line):
+			// each of its readers takes quotes and blanks another way
+			t.Errorf("%s:%d: %q is neither a comment nor a plain setting", name, i+1, line)
+		case line[0] == '#':
+			commented = append(commented, line[1:])
+		default:
+			set = append(set, line)
+		}
+	}
+	return set, commented
+}
+
+// unit are the settings of the systemd unit, in the order of the file.
+func unit(t *testing.T) map[string][]string {
+	t.Helper()
+	all := map[string][]string{}
+	for line := range strings.Lines(deployed(t, unitFile)) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok && name[0] != '#' {
+			all[name] = append(all[name], value)
+		}
+	}
+	return all
+}

@@ -23,7 +23,7 @@ func accounts(id string) (report, peer string) {
 	return report, peer
 }
 
-// packing says what is packed beside the ID, the partition, the offset, the headers and the value.
+// packing is what is packed beside the ID, the partition, the offset, the headers and the value.
 type packing byte
 
 const (

@@ -91,14 +91,14 @@ func (c *Change) add(more Change) {
 // Holds is the active holds, and the evidence for more.
 type Holds struct {
 	active  []Hold
-	probing [Lanes]bool // a probe of that lane is out
+	probing [Lanes]bool // a probe of that lane is in flight
 	spread  float64
 
 	calls       callEvidence
 	rejections  [Lanes]rejectionEvidence
 	maxRejected int
 
-	newcomer  bool          // one arrived while a probe was out
+	newcomer  bool          // one arrived while a probe was in flight
 	newcomers *rate.Limiter // what they may still hasten
 	lastProbe time.Time     // when its answer came, or when the outage began
 }

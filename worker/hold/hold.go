@@ -149,8 +149,7 @@ func (h *Holds) On(lane int) bool {
 
 // Held reports whether the reason holds the lane.
 func (h *Holds) Held(reason Reason, lane int) bool {
-	is := func(a Hold) bool { return a.Reason == reason && a.holds(lane) }
-	return slices.ContainsFunc(h.active, is)
+	return h.find(reason, All) >= 0 || h.find(reason, lane) >= 0
 }
 
 // May reports whether a conversation of the lane may be called now, and whether that is a probe;

@@ -87,21 +87,21 @@ func (o *observer) HoldsChanged(now time.Time, change hold.Change, active []hold
 		about(o.log.Warn(), h).Str("detail", h.Detail).Str("do", h.Do).
 			Msg("calls are still held, now for another cause")
 	}
+	ended := func(h hold.Hold) *zerolog.Event {
+		return about(o.log.Info(), h).Int64("held_ms", now.Sub(h.Since).Milliseconds())
+	}
 	for _, h := range change.Ended {
-		if h.Reason == hold.Throttled && o.silent {
-			continue
+		switch {
+		case h.Reason == hold.Throttled && o.silent:
+		case len(active) == 0:
+			ended(h).Msg("no longer held: calls go on")
+		default:
+			ended(h).Str("still", string(active[0].Reason)).
+				Msg("no longer held for this reason, but still for another one")
 		}
-		line := about(o.log.Info(), h).Int64("held_ms", now.Sub(h.Since).Milliseconds())
-		if len(active) == 0 {
-			line.Msg("no longer held: calls go on")
-			continue
-		}
-		line.Str("still", string(active[0].Reason)).
-			Msg("no longer held for this reason, but still for another one")
 	}
 	for _, h := range change.Dropped {
-		about(o.log.Info(), h).Int64("held_ms", now.Sub(h.Since).Milliseconds()).
-			Msg("a hold is given up with the partitions: their next owner finds out anew")
+		ended(h).Msg("a hold is given up with the partitions: their next owner finds out anew")
 	}
 }
 

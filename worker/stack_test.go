@@ -122,6 +122,9 @@ func (s *stack) start(change func(*worker.Options)) *member {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	if w.Ready() || w.Healthy() != nil {
+		s.t.Errorf("before joining: ready %v, healthy %v", w.Ready(), w.Healthy())
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()

@@ -11,7 +11,7 @@ const (
 )
 
 // Memory knows what was last applied, so that an event that is covered already costs no call. It is
-// bounded, and it forgets: a deliberate repair, which needs the call, must not be swallowed for
+// bounded, and it forgets: a deliberate repair, which needs the call, must not be suppressed for
 // long. The zero value is not ready; use NewMemory.
 type Memory struct {
 	applied map[string]success
@@ -41,7 +41,7 @@ func (m *Memory) Remember(now time.Time, id string, readTime int64) {
 	m.order = append(m.order, remembered{id, now})
 }
 
-// Covers says whether readTime or a later time was applied for the conversation not long ago.
+// Covers reports whether readTime or a later time was applied for the conversation recently.
 func (m *Memory) Covers(now time.Time, id string, readTime int64) bool {
 	s, ok := m.applied[id]
 	return ok && readTime <= s.readTime && now.Sub(s.at) < rememberFor

@@ -11,6 +11,7 @@
 package engine
 
 import (
+	"strings"
 	"time"
 
 	"markread/consumer/event"
@@ -196,7 +197,7 @@ func (e *Engine) Next(now time.Time) (todo *Call, again time.Time) {
 		chosen.Baseline = e.answered
 	}
 	e.lastCall = now
-	report, peer := accounts(chosen.ID())
+	report, peer, _ := strings.Cut(chosen.ID(), accountSeparator)
 	return &Call{
 		Read:         imclient.Read{Report: report, Peer: peer, Time: chosen.ReadTime()},
 		Lane:         chosen.Lane(),

@@ -18,12 +18,7 @@ const accountSeparator = "\n"
 
 func conversationID(report, peer string) string { return report + accountSeparator + peer }
 
-func accounts(id string) (report, peer string) {
-	report, peer, _ = strings.Cut(id, accountSeparator)
-	return report, peer
-}
-
-// packing says what is packed beside the ID, the partition, the offset, the headers and the value.
+// packing is what is packed beside the ID, the partition, the offset, the headers and the value.
 type packing byte
 
 const (

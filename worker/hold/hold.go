@@ -91,14 +91,14 @@ func (c *Change) add(more Change) {
 // Holds is the active holds, and the evidence for more.
 type Holds struct {
 	active  []Hold
-	probing [Lanes]bool // a probe of that lane is out
+	probing [Lanes]bool // a probe of that lane is in flight
 	spread  float64
 
 	calls       callEvidence
 	rejections  [Lanes]rejectionEvidence
 	maxRejected int
 
-	newcomer  bool          // one arrived while a probe was out
+	newcomer  bool          // one arrived while a probe was in flight
 	newcomers *rate.Limiter // what they may still hasten
 	lastProbe time.Time     // when its answer came, or when the outage began
 }
@@ -149,8 +149,7 @@ func (h *Holds) On(lane int) bool {
 
 // Held reports whether the reason holds the lane.
 func (h *Holds) Held(reason Reason, lane int) bool {
-	is := func(a Hold) bool { return a.Reason == reason && a.holds(lane) }
-	return slices.ContainsFunc(h.active, is)
+	return h.find(reason, All) >= 0 || h.find(reason, lane) >= 0
 }
 
 // May reports whether a conversation of the lane may be called now, and whether that is a probe;

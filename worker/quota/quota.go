@@ -3,8 +3,9 @@
 //
 // A limiter that looks at send times can't promise that: between sending and arriving the network
 // may hold one call back and let the next one through, so that calls sent far apart arrive
-// together. Permits look at the answer instead. There are N of them. A call takes one before it is
-// sent and gives it back one Window after its response, or after a timeout closed its connection.
+// together. Permits look at the response instead. There are N of them. A call takes one before it
+// is sent and gives it back one Window after its response, or after a timeout closed its
+// connection.
 //
 // Proof. A request arrives at some a, sent <= a <= answered. Take any window [t, t+1s). Each
 // request that arrives in it was sent before t+1s and answered at or after t, so just before t+1s
@@ -16,10 +17,10 @@
 //
 // Permits alone would let calls go in volleys: N at once, then nothing for a second. A rate.Limiter
 // spreads them; the promise doesn't rest on it. Its pace is what the next Window has permits for:
-// those that are free and those that come back, which are all that are not out. A pace of N would
-// use them up before the first comes back, and a live event would have to wait out that gap, as
-// long as the latency, in every second: with a full backfill at a latency of 100 ms 119 ms for one
-// in a hundred, 17 ms at this pace, for the same throughput.
+// those that are free and those that come back, which are all that are not in flight. A pace of N
+// would use them up before the first comes back, and a live event would have to wait out that gap,
+// as long as the latency, in every second: with a full backfill at a latency of 100 ms 119 ms for
+// one in a hundred, 17 ms at this pace, for the same throughput.
 //
 // Several workers share the N permits by the partitions that they own (Share). A partition's next
 // owner can't know when the last one called: Reset lets all permits cool for a Window.
@@ -70,14 +71,14 @@ func New() *Quota {
 	return &Quota{permits: permits{window: Window}, pace: rate.NewLimiter(0, 0)}
 }
 
-// Uncapped returns a quota that only bounds how many calls are out at the same time: no pacing, no
-// shrinking, and a permit is free as soon as its call was answered.
+// Uncapped returns a quota that only bounds how many calls are in flight: no pacing, no shrinking,
+// and a permit is free as soon as its call was answered.
 func Uncapped(maxInFlight int) *Quota {
 	pace := rate.NewLimiter(rate.Inf, 1)
 	return &Quota{permits: permits{n: maxInFlight}, share: maxInFlight, pace: pace}
 }
 
-// Take takes a permit for one call that is sent now. When it can't, it says when to ask again; a
+// Take takes a permit for one call that is sent now. When it can't, it returns when to ask again; a
 // zero time means not before the next Return or Reset.
 func (q *Quota) Take(now time.Time) (ok bool, again time.Time) {
 	q.grow(now)
@@ -101,17 +102,17 @@ func (q *Quota) Take(now time.Time) (ok bool, again time.Time) {
 func (q *Quota) Return(now time.Time) { q.permits.giveBack(now) }
 
 // Reset sets how many permits there are, all of them cooling: another worker, or this one before a
-// restart, may have used them a moment ago. Permits of calls that are still out stay with them.
-// What the server allows is not forgotten: the part that may be used stays.
+// restart, may have used them a moment ago. Permits of calls that are still in flight stay with
+// them. What the server allows is not forgotten: the part that may be used stays.
 func (q *Quota) Reset(share int, now time.Time) {
 	q.share = share
 	q.permits.reset(q.usable(now), share, now)
 	q.pace = rate.NewLimiter(rate.Limit(q.permits.n), burst(q.permits.n))
 }
 
-// Shrink takes in that the server refused a call, sent at sent, as one too many. A burst of
-// refusals counts once: only a call that was sent after the last Shrink shows that there are still
-// too many permits.
+// Shrink notes that the server refused a call, sent at sent, as one too many. A burst of refusals
+// counts once: only a call that was sent after the last Shrink shows that there are still too many
+// permits.
 func (q *Quota) Shrink(now, sent time.Time) {
 	if q.permits.window == 0 || q.share == 0 || !sent.After(q.shrunk) {
 		return

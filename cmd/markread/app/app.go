@@ -6,6 +6,17 @@
 // It promises that a stop ends within the drain timeout and [StopGrace], that nil means a clean one
 // (calls ended, offsets committed, the group left), and that the admin server answers from the
 // first moment to the last. Errors name the flag that would help.
+//
+// # A stop, in order
+//
+//  1. cli.UntilSignal ends the context at the first SIGTERM, SIGINT or SIGHUP; a second one ends the
+//     process at once, with status 1.
+//  2. [supervise] logs "stopping" and limits what follows to the drain timeout and [StopGrace].
+//  3. consumer.Consume ends the generation's context: worker.serve (worker/generation.go) stops
+//     fetching and dispatching, and waits for what is in flight, up to the drain timeout.
+//     Heartbeats and commits continue.
+//  4. The last commit, then the member leaves the group, so that its partitions move at once.
+//  5. The admin server ends; "stopped cleanly" is logged; the exit status is 0.
 package app
 
 import (
@@ -56,7 +67,7 @@ type OptionsError struct{ Err error }
 func (e *OptionsError) Error() string { return e.Err.Error() }
 func (e *OptionsError) Unwrap() error { return e.Err }
 
-// service is a worker with its admin server, as [runApp] and [runDev] need it.
+// service is a worker with its admin server, as [Run] and [Dev] need it.
 type service struct {
 	drain  time.Duration
 	log    zerolog.Logger
@@ -110,7 +121,7 @@ const StopGrace = 5 * time.Second
 
 // supervise runs work until it returns or ctx ends, and show beside it, which ends last: what a
 // stopping worker does can be seen. It returns nil after a clean stop: calls ended, offsets
-// committed, the group left. A stop that takes longer than drain and [stopGrace] is given up with
+// committed, the group left. A stop that takes longer than drain and [StopGrace] is given up with
 // an error; what the work still does is left to the end of the process. A show that fails stops the
 // work.
 func supervise(ctx context.Context, log zerolog.Logger, drain time.Duration, show,

@@ -7,7 +7,7 @@ import (
 	"net/url"
 )
 
-// Controls is what an operator may do to a worker. The engine implements it. Doing it twice does no more than doing it once.
+// Controls is what an operator may do to a worker. *worker.Worker implements it. Doing it twice does no more than doing it once.
 type Controls interface {
 	// Pause holds all calls of this process until Resume.
 	Pause()

@@ -6,7 +6,7 @@ import (
 	"unicode"
 )
 
-// Source is what the console shows. The engine implements it.
+// Source is what the console shows. *worker.Worker implements it.
 type Source interface {
 	// State is a snapshot. It must not wait for anything but short locks.
 	State() State

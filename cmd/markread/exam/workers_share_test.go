@@ -62,6 +62,8 @@ func TestExamWorkersTakeOver(t *testing.T) {
 
 	c.EndLoad(t)
 	arrivals, repeated := c.End(t)
+	most := kit.Measure(arrivals).MostIn1s
+	kit.Check(t, most <= 200, "%d arrivals of both workers in one second, at most 200 allowed", most)
 	late := freeze.Late(arrivals)
 	share := kit.Measure(kit.Between(arrivals, from, to)).PerSecond / (200 / (1 + latency))
 	kit.Figure(t, "workers-take-over",

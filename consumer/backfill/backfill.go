@@ -46,7 +46,7 @@ type Options struct {
 	Rejects   *Rejects  // nil: the first are logged
 	State     State     // where to begin, and what else the file of the state is to have
 	StateFile StateFile
-	Window    int // chunks of 256 KiB; 0: the 168 MiB that are also the most
+	Window    int // chunks of 256 KiB; 0: as many as there can be
 	Progress  *Progress
 	Log       zerolog.Logger
 }

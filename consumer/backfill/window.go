@@ -6,14 +6,14 @@ import (
 	"hash/maphash"
 )
 
-// Sizes of the window. A conversation takes 6 bytes, its two accounts, and some 15 of the index:
-// five million of 28 bytes, such as "user0001234567" and "user0007654321", fit; two and a half
-// million of the longest accounts that there are.
+// Sizes of the window: 222 MiB at most. A conversation takes 6 bytes, its two accounts, and some 16
+// of the index. Four and a half million of 28 bytes, such as "user0001234567" and "user0007654321",
+// fit; two and a half million of the longest accounts that there are.
 const (
-	chunkBits = 18 // a chunk is what is published, and let go, at a time: some 7,000 conversations
+	chunkBits = 18 // a chunk is published, and dropped, at a time: some 7,000 conversations
 	chunkSize = 1 << chunkBits
-	maxChunks = 672     // 176 MiB
-	maxHeld   = 6 << 20 // conversations; with some more the index would double from 72 MiB
+	maxChunks = 672       // 168 MiB
+	maxHeld   = 4_500_000 // conversations, for which the index takes 74 MiB
 
 	keyHeader  = 2 // the lengths of both accounts, which follow
 	longestKey = keyHeader + 2*255
@@ -32,6 +32,7 @@ type window struct {
 	limit  int               // of chunks
 	first  int               // the oldest chunk
 	used   int               // chunks from there on
+	spare  []byte            // of the chunk that was taken out last, for the next; nil: none
 	key    []byte            // of the row that is added
 }
 
@@ -76,10 +77,10 @@ func (w *window) add(report, peer []byte, t int64, at Mark) {
 	if w.used == 0 || w.newest().full() {
 		w.used++
 		c := w.newest()
-		if c.begins = at; c.bytes == nil {
+		c.begins, c.bytes, w.spare = at, w.spare, nil
+		if c.bytes == nil {
 			c.bytes = make([]byte, 0, chunkSize)
 		}
-		c.bytes = c.bytes[:0]
 	}
 	c := w.newest()
 	w.index[number] = uint32((w.first+w.used-1)%w.limit<<chunkBits | len(c.bytes))
@@ -121,6 +122,7 @@ func (w *window) oldest(each func(report, peer []byte, t int64)) (rest Mark, ok 
 		}
 		e = e[len(key)+timeBytes:]
 	}
+	w.spare, w.chunks[w.first].bytes = w.chunks[w.first].bytes[:0], nil
 	w.first = (w.first + 1) % w.limit
 	w.used--
 	return w.chunks[w.first].begins, w.used > 0

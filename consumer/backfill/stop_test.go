@@ -127,7 +127,7 @@ type endless struct {
 }
 
 func (e *endless) Read(b []byte) (n int, err error) {
-	if e.reads++; e.reads == 100 {
+	if e.reads++; e.reads == 20 {
 		e.stop()
 	}
 	for n < len(b) {

@@ -112,7 +112,8 @@ func NoLeaks(t *testing.T) {
 	t.Helper()
 	before := goleak.IgnoreCurrent()
 	t.Cleanup(func() {
-		for limit := time.Now().Add(Patience); goleak.Find(before) != nil && time.Now().Before(limit); {
+		for limit := time.Now().Add(Patience); goleak.Find(before) != nil && time.Now().
+			Before(limit); {
 			time.Sleep(10 * time.Millisecond) // a server's goroutines need a core to end
 		}
 		goleak.VerifyNone(t, before)

@@ -60,9 +60,9 @@ time need --read-time. Rows of one conversation become one record, with the larg
 How far it got is kept beside the first file, in FILE.markread-resume, until all is published.` + variablesHelp
 }
 
-// backfillMemory is what the run's memory is held to: its window is 216 MiB when it is full, and
+// backfillMemory is what the run's memory is held to: its window is 222 MiB when it is full, and
 // hardly any of it is what the collector has to look at.
-const backfillMemory = 256 << 20
+const backfillMemory = 264 << 20
 
 func (c *backfillCommand) validate(env config.Environment) error {
 	switch {

@@ -242,33 +242,19 @@ type brokerConn struct {
 	net.Conn
 	expires time.Time // zero: never
 
-	mu          sync.Mutex
-	read, write bool // the library has set a deadline
+	mu      sync.Mutex
+	limited bool // kafka-go has set a deadline, with the only method that it uses for that
 }
 
 func (c *brokerConn) SetDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.read, c.write = !t.IsZero(), !t.IsZero()
+	c.limited = !t.IsZero()
 	return c.Conn.SetDeadline(t)
 }
 
-func (c *brokerConn) SetReadDeadline(t time.Time) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.read = !t.IsZero()
-	return c.Conn.SetReadDeadline(t)
-}
-
-func (c *brokerConn) SetWriteDeadline(t time.Time) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.write = !t.IsZero()
-	return c.Conn.SetWriteDeadline(t)
-}
-
 func (c *brokerConn) Read(b []byte) (int, error) {
-	if err := c.limit(&c.read, c.Conn.SetReadDeadline); err != nil {
+	if err := c.limit(); err != nil {
 		return 0, err
 	}
 	return c.Conn.Read(b)
@@ -278,17 +264,17 @@ func (c *brokerConn) Write(b []byte) (int, error) {
 	if !c.expires.IsZero() && time.Now().After(c.expires) {
 		return 0, errExpired
 	}
-	if err := c.limit(&c.write, c.Conn.SetWriteDeadline); err != nil {
+	if err := c.limit(); err != nil {
 		return 0, err
 	}
 	return c.Conn.Write(b)
 }
 
-func (c *brokerConn) limit(set *bool, deadline func(time.Time) error) error {
+func (c *brokerConn) limit() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if *set {
+	if c.limited {
 		return nil
 	}
-	return deadline(time.Now().Add(silenceTimeout))
+	return c.Conn.SetDeadline(time.Now().Add(silenceTimeout))
 }

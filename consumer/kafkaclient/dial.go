@@ -133,12 +133,11 @@ func (c *Client) connect(ctx context.Context, broker string) (net.Conn, error) {
 // deadline.
 func (c *Client) introduce(ctx context.Context, raw net.Conn, addr string) (net.Conn, error) {
 	deadline, _ := ctx.Deadline()
-	if err := raw.SetDeadline(deadline); err != nil {
+	stop, err := bound(ctx, raw, deadline)
+	defer stop()
+	if err != nil {
 		return nil, err
 	}
-	// ends a read or write under way
-	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
 	conn := &brokerConn{Conn: raw}
 	if c.Options.TLS != nil {
 		secure, err := c.secure(raw, addr)
@@ -163,6 +162,13 @@ func (c *Client) introduce(ctx context.Context, raw net.Conn, addr string) (net.
 		return nil, context.Cause(ctx)
 	}
 	return conn, raw.SetDeadline(time.Time{})
+}
+
+// bound ends reading and writing at the deadline, and when ctx ends, until stop is called. stop
+// returns false when ctx has ended.
+func bound(ctx context.Context, conn net.Conn, deadline time.Time) (stop func() bool, err error) {
+	err = conn.SetDeadline(deadline)
+	return context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }), err
 }
 
 // secure does TLS's handshake. The settings are asked for anew: their files may have been renewed.
@@ -221,6 +227,20 @@ func (t *talk) exchange(version int16, request protocol.Message) (protocol.Messa
 	id, answer, err := protocol.ReadResponse(t.reader, request.ApiKey(), version)
 	if err == nil && id != t.sent {
 		err = fmt.Errorf("the answer belongs to request %d, not to %d", id, t.sent)
+	}
+	return answer, err
+}
+
+// ask is exchange within a time, and until ctx ends: then its error is the cause of that.
+func (t *talk) ask(ctx context.Context, within time.Duration, version int16,
+	request protocol.Message) (answer protocol.Message, err error) {
+	stop, err := bound(ctx, t.conn, time.Now().Add(within))
+	defer stop()
+	if err == nil {
+		answer, err = t.exchange(version, request)
+	}
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
 	}
 	return answer, err
 }

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/protocol/apiversions"
 	"github.com/segmentio/kafka-go/protocol/metadata"
 	"github.com/segmentio/kafka-go/protocol/saslhandshake"
@@ -78,7 +77,8 @@ func NeverConnected(err error) bool {
 
 // askMetadata asks for what only who has authenticated gets an answer to.
 func (c *Client) askMetadata(ctx context.Context, conn net.Conn, within time.Duration) error {
-	return c.ask(ctx, conn, within, 1, &metadata.Request{TopicNames: []string{}})
+	_, err := c.talk(conn).ask(ctx, within, 1, &metadata.Request{TopicNames: []string{}})
+	return err
 }
 
 func (c *Client) diagnosed(broker, remedy string, err error) error {
@@ -103,7 +103,8 @@ func (c *Client) diagnose(ctx context.Context, broker string, err error) error {
 	var all sync.WaitGroup
 	all.Go(func() {
 		plaintext = c.try(ctx, broker, func(ctx context.Context, conn net.Conn) error {
-			return c.ask(ctx, conn, tryTimeout, 0, &apiversions.Request{})
+			_, err := c.talk(conn).exchange(0, &apiversions.Request{})
+			return err
 		})
 	})
 	all.Go(func() {
@@ -127,17 +128,15 @@ func (c *Client) diagnose(ctx context.Context, broker string, err error) error {
 
 // speakHTTP returns nil if the other side does.
 func speakHTTP(_ context.Context, conn net.Conn) error {
-	if _, err := io.WriteString(conn, "GET / HTTP/1.0\r\n\r\n"); err != nil {
-		return err
-	}
 	began := make([]byte, len("HTTP/"))
-	if _, err := io.ReadFull(conn, began); err != nil {
-		return err
+	_, err := io.WriteString(conn, "GET / HTTP/1.0\r\n\r\n")
+	if err == nil {
+		_, err = io.ReadFull(conn, began)
 	}
-	if string(began) != "HTTP/" {
-		return errors.New("no HTTP")
+	if err == nil && string(began) != "HTTP/" {
+		err = errors.New("no HTTP")
 	}
-	return nil
+	return err
 }
 
 // wantsSASL finds out whether a broker hung up because we did not authenticate: it does so again,
@@ -181,22 +180,10 @@ func (c *Client) try(ctx context.Context, broker string,
 	}
 	defer conn.Close()
 	deadline, _ := ctx.Deadline()
-	if err := conn.SetDeadline(deadline); err != nil {
+	stop, err := bound(ctx, conn, deadline)
+	defer stop()
+	if err != nil {
 		return err
 	}
-	// ends a read or write under way
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	return f(ctx, conn)
-}
-
-// ask sends one request and waits for its answer.
-func (c *Client) ask(ctx context.Context, conn net.Conn, within time.Duration, version int16,
-	request protocol.Message) error {
-	if err := conn.SetDeadline(time.Now().Add(within)); err != nil {
-		return err
-	}
-	// ends a read or write under way
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
-	_, err := c.talk(conn).exchange(version, request)
-	return err
 }

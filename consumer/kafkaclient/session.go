@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"regexp"
-	"time"
 
 	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/protocol/apiversions"
@@ -16,35 +15,15 @@ import (
 // Session asks one broker, on a connection of its own. kafka-go's transport answers some of these
 // requests from its memory, and which broker answers others is its choice.
 type Session struct {
-	conn   net.Conn
 	talk   *talk
-	ranges map[protocol.ApiKey]apiversions.ApiKeyResponse
+	ranges map[protocol.ApiKey]apiversions.ApiKeyResponse // the versions that the broker understands
 }
 
 // Close ends the session.
-func (s *Session) Close() { s.conn.Close() }
-
-func (c *Client) newSession(conn net.Conn) *Session {
-	t := c.talk(conn)
-	t.most = largestAnswer
-	return &Session{conn: conn, talk: t}
-}
+func (s *Session) Close() { s.talk.conn.Close() }
 
 // largestAnswer bounds an answer about a few topics, in bytes: each partition takes some 60.
 const largestAnswer = 64 << 20
-
-// Learn asks which versions of each request the broker understands.
-func (s *Session) learn(ctx context.Context) error {
-	answer, err := s.exchange(ctx, 0, &apiversions.Request{})
-	if err != nil {
-		return err
-	}
-	s.ranges = map[protocol.ApiKey]apiversions.ApiKeyResponse{}
-	for _, r := range answer.(*apiversions.Response).ApiKeys {
-		s.ranges[protocol.ApiKey(r.ApiKey)] = r
-	}
-	return nil
-}
 
 // ErrNotUnderstood says that the broker does not understand a request in any version of ours.
 var ErrNotUnderstood = errors.New(
@@ -56,27 +35,9 @@ func (s *Session) ask(ctx context.Context, request protocol.Message) (protocol.M
 	r, ok := s.ranges[key]
 	if version := key.SelectVersion(r.MinVersion, r.MaxVersion); ok && version >= r.MinVersion &&
 		version <= r.MaxVersion {
-		return s.exchange(ctx, version, request)
+		return s.talk.ask(ctx, RequestTimeout, version, request)
 	}
 	return nil, fmt.Errorf("%s: %w", key, ErrNotUnderstood)
-}
-
-func (s *Session) exchange(ctx context.Context, version int16,
-	request protocol.Message) (protocol.Message, error) {
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	if err := s.conn.SetDeadline(time.Now().Add(RequestTimeout)); err != nil {
-		return nil, err
-	}
-	// ends a read or write under way
-	stop := context.AfterFunc(ctx, func() { _ = s.conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	answer, err := s.talk.exchange(version, request)
-	if err != nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
-	}
-	return answer, err
 }
 
 // Release tells which Kafka it is.
@@ -120,10 +81,15 @@ func (c *Client) openSession(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	s := c.newSession(conn)
-	if err := s.learn(ctx); err != nil {
+	s := &Session{c.talk(conn), map[protocol.ApiKey]apiversions.ApiKeyResponse{}}
+	s.talk.most = largestAnswer
+	answer, err := s.talk.ask(ctx, RequestTimeout, 0, &apiversions.Request{})
+	if err != nil {
 		s.Close()
 		return nil, err
+	}
+	for _, r := range answer.(*apiversions.Response).ApiKeys {
+		s.ranges[protocol.ApiKey(r.ApiKey)] = r
 	}
 	return s, nil
 }

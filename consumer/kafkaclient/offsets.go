@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/segmentio/kafka-go"
+	"golang.org/x/sync/errgroup"
 )
 
 // errTimeout says that a look at the cluster has taken as long as somebody waits for it.
@@ -120,14 +119,10 @@ const atOnce = 16
 
 // Parallel calls do for the numbers below n, so many at a time, and returns when all calls have.
 func Parallel(atOnce, n int, do func(i int)) {
-	var next atomic.Int64
-	var all sync.WaitGroup
-	for range min(n, atOnce) {
-		all.Go(func() {
-			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
-				do(i)
-			}
-		})
+	var all errgroup.Group
+	all.SetLimit(atOnce)
+	for i := range n {
+		all.Go(func() error { do(i); return nil })
 	}
-	all.Wait()
+	_ = all.Wait()
 }

@@ -102,15 +102,9 @@ func Consume(ctx context.Context, c *kafkaclient.Client, options GroupOptions,
 
 // fatal reports whether only an operator can mend why a join failed.
 func fatal(err error) bool {
-	for _, code := range []kafkaclient.Error{
-		kafkaclient.GroupAuthorizationFailed, kafkaclient.TopicAuthorizationFailed,
-		kafkaclient.InvalidGroupID, kafkaclient.InvalidSessionTimeout,
-	} {
-		if errors.Is(err, code) {
-			return true
-		}
-	}
-	return kafkaclient.IsRefused(err)
+	return kafkaclient.IsRefused(err) || kafkaclient.Is(err, kafkaclient.GroupAuthorizationFailed,
+		kafkaclient.TopicAuthorizationFailed, kafkaclient.InvalidGroupID,
+		kafkaclient.InvalidSessionTimeout)
 }
 
 // Why the context of serve ends.

@@ -41,9 +41,8 @@ func (g *Generation) heartbeats(ctx context.Context, revoke context.CancelCauseF
 			g.prove(sent)
 			revoke(errRebalance)
 			continue
-		case errors.Is(err, kafkaclient.UnknownMemberID),
-			errors.Is(err, kafkaclient.IllegalGeneration),
-			errors.Is(err, kafkaclient.FencedInstanceID):
+		case kafkaclient.Is(err, kafkaclient.UnknownMemberID, kafkaclient.IllegalGeneration,
+			kafkaclient.FencedInstanceID):
 			g.prove(time.Time{}) // at once: what waits for a connection must not be sent any more
 			revoke(errExpelled)
 			continue

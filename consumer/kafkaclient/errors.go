@@ -3,6 +3,7 @@ package kafkaclient
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/segmentio/kafka-go"
@@ -43,6 +44,12 @@ const (
 	MemberIDRequired             = kafka.MemberIDRequired
 	FencedInstanceID             = kafka.FencedInstanceID
 )
+
+// Is reports whether err is one of the codes.
+func Is(err error, codes ...Error) bool {
+	var k Error
+	return errors.As(err, &k) && slices.Contains(codes, k)
+}
 
 // BrokerError is a broker's error code as an error; 0: nil.
 func BrokerError(code int16) error {

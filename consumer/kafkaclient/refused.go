@@ -200,11 +200,6 @@ func WithPermissionHint(err error, flag string) error {
 // Denied reports whether the brokers refused something because this client's user has no permission
 // for it.
 func Denied(err error) bool {
-	for _, code := range []kafka.Error{kafka.TopicAuthorizationFailed,
-		kafka.GroupAuthorizationFailed, kafka.ClusterAuthorizationFailed} {
-		if errors.Is(err, code) {
-			return true
-		}
-	}
-	return false
+	return Is(err, kafka.TopicAuthorizationFailed, kafka.GroupAuthorizationFailed,
+		kafka.ClusterAuthorizationFailed)
 }

@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net"
 	"slices"
 	"strconv"
 
 	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/protocol/createtopics"
 	"github.com/segmentio/kafka-go/protocol/describeconfigs"
 	"github.com/segmentio/kafka-go/protocol/metadata"
@@ -129,21 +131,11 @@ func (s *Session) Settings(ctx context.Context, topics []string,
 func (c *Client) MessageLimit(ctx context.Context, topic string) int {
 	ctx, cancel := context.WithTimeout(ctx, rangesTimeout)
 	defer cancel()
-	response, err := c.api().DescribeConfigs(ctx, &kafka.DescribeConfigsRequest{
-		Resources: []kafka.DescribeConfigRequestResource{{
-			ResourceType: kafka.ResourceTypeTopic, ResourceName: topic,
-			ConfigNames: []string{MaxMessageBytes},
-		}},
-	})
-	if err != nil {
-		return DefaultMessageBytes
-	}
-	for _, r := range response.Resources {
-		for _, e := range r.ConfigEntries {
-			if n, err := strconv.Atoi(e.ConfigValue); err == nil &&
-				e.ConfigName == MaxMessageBytes {
-				return n
-			}
+	if s, err := c.OpenSession(ctx); err == nil {
+		defer s.Close()
+		settings, _ := s.Settings(ctx, []string{topic}, MaxMessageBytes)
+		if n, err := strconv.Atoi(settings[topic].Values[MaxMessageBytes]); err == nil {
+			return n
 		}
 	}
 	return DefaultMessageBytes
@@ -158,17 +150,37 @@ type NewTopic struct {
 
 // CreateTopic creates a topic.
 func (c *Client) CreateTopic(ctx context.Context, t NewTopic) error {
-	topic := kafka.TopicConfig{Topic: t.Name, NumPartitions: t.Partitions, ReplicationFactor: -1}
-	for name, value := range t.Settings {
-		topic.ConfigEntries = append(topic.ConfigEntries,
-			kafka.ConfigEntry{ConfigName: name, ConfigValue: value})
+	answer, err := request[*createtopics.Response](ctx, c, RequestTimeout, createRequest(t))
+	if err != nil {
+		return plainly(err)
 	}
-	response, err := c.api().
-		CreateTopics(ctx, &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{topic}})
-	if err == nil {
-		err = response.Errors[t.Name]
+	return refusals(answer)[t.Name]
+}
+
+func createRequest(topics ...NewTopic) *createtopics.Request {
+	r := &createtopics.Request{TimeoutMs: int32(RequestTimeout.Milliseconds())}
+	for _, t := range topics {
+		topic := createtopics.RequestTopic{Name: t.Name, NumPartitions: int32(t.Partitions),
+			ReplicationFactor: -1}
+		for name, value := range t.Settings {
+			topic.Configs = append(topic.Configs, createtopics.RequestConfig{Name: name, Value: value})
+		}
+		r.Topics = append(r.Topics, topic)
 	}
-	return plainly(err)
+	return r
+}
+
+// refusals returns what the controller said of each topic that it refuses.
+func refusals(answer protocol.Message) map[string]error {
+	refused := map[string]error{}
+	for _, t := range answer.(*createtopics.Response).Topics {
+		err := BrokerError(t.ErrorCode)
+		if err != nil && t.ErrorMessage != "" && !Denied(err) {
+			err = fmt.Errorf("%w: %.200s", err, t.ErrorMessage)
+		}
+		refused[t.Name] = err
+	}
+	return refused
 }
 
 // CheckCreate asks the controller what it would say to the creation of topics, and creates none. It
@@ -185,35 +197,19 @@ func (c *Client) CheckCreate(ctx context.Context, controller string,
 		return nil, err
 	}
 	defer s.Close()
-	request := &createtopics.Request{TimeoutMs: int32(RequestTimeout.Milliseconds()),
-		ValidateOnly: true}
+	request := createRequest(topics...)
+	request.ValidateOnly = true
 	if s.ranges[request.ApiKey()].MaxVersion < 1 { // version 0 would create them
 		return nil, ErrNotUnderstood
-	}
-	for _, t := range topics {
-		topic := createtopics.RequestTopic{Name: t.Name, NumPartitions: int32(t.Partitions),
-			ReplicationFactor: -1}
-		for name, value := range t.Settings {
-			topic.Configs = append(topic.Configs,
-				createtopics.RequestConfig{Name: name, Value: value})
-		}
-		request.Topics = append(request.Topics, topic)
 	}
 	answer, err := s.ask(ctx, request)
 	if err != nil {
 		return nil, err
 	}
-	refused := map[string]error{}
-	for _, t := range answer.(*createtopics.Response).Topics {
-		err := BrokerError(t.ErrorCode)
-		if err == nil || errors.Is(err, TopicAlreadyExists) { // created meanwhile
-			continue
-		}
-		if t.ErrorMessage != "" && !Denied(err) {
-			err = fmt.Errorf("%w: %.200s", err, t.ErrorMessage)
-		}
-		refused[t.Name] = err
-	}
+	refused := refusals(answer)
+	maps.DeleteFunc(refused, func(_ string, err error) bool {
+		return err == nil || errors.Is(err, TopicAlreadyExists) // created meanwhile
+	})
 	return refused, nil
 }
 

@@ -222,7 +222,7 @@ func (t *talk) exchange(version int16, request protocol.Message) (protocol.Messa
 		return nil, err
 	}
 	if binary.BigEndian.Uint32(size) > t.most {
-		return nil, &notKafkaError{began: [4]byte(size)}
+		return nil, notKafkaError(size)
 	}
 	id, answer, err := protocol.ReadResponse(t.reader, request.ApiKey(), version)
 	if err == nil && id != t.sent {

@@ -96,17 +96,15 @@ type Assignment struct {
 }
 
 func (a Assignment) encode() ([]byte, error) {
+	topics := map[string][]int32{}
+	for _, p := range a.Partitions {
+		topics[p.Topic] = append(topics[p.Topic], int32(p.Partition))
+	}
 	encoded := consumerapi.Assignment{Version: consumerapi.MaxVersionSupported,
 		UserData: a.UserData}
-	for _, p := range a.Partitions {
-		last := len(encoded.AssignedPartitions) - 1
-		if last < 0 || encoded.AssignedPartitions[last].Topic != p.Topic {
-			encoded.AssignedPartitions = append(encoded.AssignedPartitions,
-				consumerapi.TopicPartition{Topic: p.Topic})
-			last++
-		}
-		topic := &encoded.AssignedPartitions[last]
-		topic.Partitions = append(topic.Partitions, int32(p.Partition))
+	for topic, numbers := range topics {
+		encoded.AssignedPartitions = append(encoded.AssignedPartitions,
+			consumerapi.TopicPartition{Topic: topic, Partitions: numbers})
 	}
 	return protocol.Marshal(consumerapi.MaxVersionSupported, encoded)
 }
@@ -214,22 +212,20 @@ type OffsetCommit struct {
 // closed when the generation ends, and Client.OffsetCommit writes a leader epoch of 0.
 func (c *Client) CommitOffsets(ctx context.Context, m Member,
 	commits []OffsetCommit) (map[event.TopicPartition]Error, error) {
-	r := &offsetcommit.Request{GroupID: m.Group, GenerationID: m.Generation, MemberID: m.ID,
-		RetentionTimeMs: -1}
+	topics := map[string][]offsetcommit.RequestPartition{}
 	for _, commit := range commits {
-		i := slices.IndexFunc(r.Topics,
-			func(t offsetcommit.RequestTopic) bool { return t.Name == commit.Topic })
-		if i < 0 {
-			i = len(r.Topics)
-			r.Topics = append(r.Topics, offsetcommit.RequestTopic{Name: commit.Topic})
-		}
-		r.Topics[i].Partitions = append(r.Topics[i].Partitions, offsetcommit.RequestPartition{
+		topics[commit.Topic] = append(topics[commit.Topic], offsetcommit.RequestPartition{
 			PartitionIndex:       int32(commit.Partition),
 			CommittedOffset:      commit.Offset,
 			CommitTimestamp:      -1,
 			CommittedLeaderEpoch: -1,
 			CommittedMetadata:    commit.Metadata,
 		})
+	}
+	r := &offsetcommit.Request{GroupID: m.Group, GenerationID: m.Generation, MemberID: m.ID,
+		RetentionTimeMs: -1}
+	for name, partitions := range topics {
+		r.Topics = append(r.Topics, offsetcommit.RequestTopic{Name: name, Partitions: partitions})
 	}
 	response, err := request[*offsetcommit.Response](ctx, c, RequestTimeout, r)
 	if err != nil {
@@ -238,8 +234,8 @@ func (c *Client) CommitOffsets(ctx context.Context, m Member,
 	codes := map[event.TopicPartition]Error{}
 	for _, t := range response.Topics {
 		for _, p := range t.Partitions {
-			codes[event.TopicPartition{Topic: t.Name,
-				Partition: int(p.PartitionIndex)}] = Error(p.ErrorCode)
+			tp := event.TopicPartition{Topic: t.Name, Partition: int(p.PartitionIndex)}
+			codes[tp] = Error(p.ErrorCode)
 		}
 	}
 	return codes, nil
@@ -272,9 +268,8 @@ func (c *Client) CommittedOffsets(ctx context.Context, group string,
 			if p.Error != nil {
 				return nil, fmt.Errorf("%s/%d: %w", topic, p.Partition, plainly(p.Error))
 			}
-			committed[event.TopicPartition{Topic: topic,
-				Partition: p.Partition}] = offsets.Commit{Offset: p.CommittedOffset,
-				Metadata: p.Metadata}
+			tp := event.TopicPartition{Topic: topic, Partition: p.Partition}
+			committed[tp] = offsets.Commit{Offset: p.CommittedOffset, Metadata: p.Metadata}
 		}
 	}
 	for _, tp := range partitions {

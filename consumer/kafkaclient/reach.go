@@ -121,7 +121,7 @@ func (c *Client) diagnose(ctx context.Context, broker string, err error) error {
 	case !secure && plaintext != nil && (handshake == nil || isAlert(handshake)):
 		return c.diagnosed(broker, addTLS, err)
 	case plaintext != nil && web == nil:
-		return c.diagnosed(broker, otherPort, &notKafkaError{began: [4]byte([]byte("HTTP"))})
+		return c.diagnosed(broker, otherPort, notKafkaError("HTTP"))
 	}
 	return err
 }

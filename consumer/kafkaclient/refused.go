@@ -23,9 +23,7 @@ type RefusedError struct {
 	Err    error
 }
 
-func (e *RefusedError) Error() string {
-	return fmt.Sprintf("kafka broker %s: %v; %s", e.Broker, e.Err, e.Remedy)
-}
+func (e *RefusedError) Error() string { return (*UnreachableError)(e).Error() }
 
 // Unwrap returns the cause.
 func (e *RefusedError) Unwrap() error { return e.Err }
@@ -95,27 +93,27 @@ type saslError struct {
 func (e *saslError) Error() string { return e.code.Title() }
 func (e *saslError) Unwrap() error { return e.code }
 
-// notKafkaError says that something answered that is no Kafka broker.
-type notKafkaError struct{ began [4]byte }
+// notKafkaError says that something answered that is no Kafka broker: how its answer begins.
+type notKafkaError string
 
-func (e *notKafkaError) Error() string {
+func (e notKafkaError) Error() string {
 	switch {
 	case e.isTLS():
 		return "it answers with a TLS alert"
-	case string(e.began[:]) == "HTTP":
+	case e == "HTTP":
 		return "it is an HTTP server, no Kafka broker"
 	}
-	return fmt.Sprintf("it is no Kafka broker: its answer begins with %q", e.began)
+	return fmt.Sprintf("it is no Kafka broker: its answer begins with %q", string(e))
 }
 
 // isTLS reports whether the answer was a TLS alert: what a TLS server says to a client without.
-func (e *notKafkaError) isTLS() bool { return e.began[0] == 0x15 && e.began[1] == 3 }
+func (e notKafkaError) isTLS() bool { return strings.HasPrefix(string(e), "\x15\x03") }
 
 // explain makes a *RefusedError of a failure that an operator has to mend, and says in plain words
 // what others are.
 func (c *Client) explain(broker string, err error) error {
 	remedy := ""
-	var stranger *notKafkaError
+	var stranger notKafkaError
 	var sasl *saslError
 	var record tls.RecordHeaderError
 	var distrust *tls.CertificateVerificationError

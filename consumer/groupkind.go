@@ -61,13 +61,13 @@ func (e *ForeignGroupError) Do() string {
 }
 
 // describeGroup asks once.
-func describeGroup(ctx context.Context, c *kafkaclient.Client, group string) (DescribedGroup,
-	error) {
+func describeGroup(ctx context.Context, c *kafkaclient.Client,
+	group string) (view DescribedGroup, err error) {
 	d, err := c.DescribeGroup(ctx, group)
 	if err != nil {
-		return DescribedGroup{}, err
+		return view, err
 	}
-	view := describedGroup(d)
+	view = describedGroup(d)
 	if view.State == GroupAbsent { // so is a group of another kind, to who asks as for our kind
 		findForeign(ctx, c, group, &view)
 	}

@@ -29,8 +29,8 @@ type member struct {
 	owned []int // partition numbers of the last generation
 	last  int32 // its number
 
-	patience time.Duration      // until it rejoins because it counts the leader's partitions by now
-	ignored  map[string]ignored // on the leader: the members that get no partitions, by id
+	patience time.Duration       // until it rejoins because it counts the leader's partitions by now
+	ignored  map[string]mismatch // on the leader: the members that get no partitions, by id
 }
 
 // joined is what a member knows when it has joined a generation.
@@ -44,9 +44,7 @@ type joined struct {
 	proof       time.Time  // when the request was sent whose answer showed that we belong to it
 }
 
-const (
-	protocolName = "markread"
-)
+const protocolName = "markread"
 
 // join joins the group, once: it waits for the others to join, assigns the partitions if it is the
 // leader, and waits for what the leader has assigned.
@@ -156,14 +154,14 @@ func (m *member) sync(ctx context.Context, assignments map[string]kafkaclient.As
 func (m *member) lead(o quotaTerms,
 	members []kafkaclient.GroupMember) map[string]kafkaclient.Assignment {
 	var agreed []candidate
-	others := map[string]ignored{}
+	others := map[string]mismatch{}
 	for _, other := range members {
 		data, err := decodeMember(other.Metadata)
 		switch {
 		case err != nil:
-			others[other.ID] = ignored{err.Error(), otherProgram}
+			others[other.ID] = mismatch{err.Error(), otherProgram}
 		case !data.equal(o):
-			others[other.ID] = ignored{data.mismatch(o), sameFlags}
+			others[other.ID] = mismatch{data.mismatch(o), sameFlags}
 		default:
 			agreed = append(agreed, candidate{other.ID, data})
 		}

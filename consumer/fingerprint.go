@@ -9,6 +9,8 @@ import (
 	"markread/consumer/batch"
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
+
+	"github.com/rs/zerolog"
 )
 
 // fingerprint is the last record that was delivered of a partition, by which its log is recognized.
@@ -49,29 +51,24 @@ func (l fingerprint) recognize(records []batch.Record, position int64) (rest []b
 }
 
 // recognize disowns what was committed beside the offset if it is about another log than this.
-func (p *partition) recognize(ctx context.Context) bool {
+func (p *partition) recognize(ctx context.Context) error {
 	p.mu.Lock()
 	offset, at, inherited := p.tracker.Fingerprint()
 	p.mu.Unlock()
 	if !inherited {
-		return true
+		return nil
 	}
-	for wait := kafkaclient.NewBackoff(); ; {
-		same, err := p.has(ctx, offset, at)
-		if err == nil {
-			if !same {
-				p.disown(offset)
-			}
-			return true
-		}
-		if ctx.Err() != nil {
-			return false
-		}
-		p.failed(err)
-		if !wait.Sleep(ctx) {
-			return false
-		}
+	same, err := p.has(ctx, offset, at)
+	if err != nil || same {
+		return err
 	}
+	p.mu.Lock()
+	p.tracker.Disown()
+	p.mu.Unlock()
+	p.event(zerolog.WarnLevel, offset).
+		Msg("the log has another event there than when its offset was committed, or none: what " +
+			"is committed beside the offset is ignored, and some calls may be repeated")
+	return nil
 }
 
 // has reports whether the log has, or had until retention deleted it, an event of that time at the
@@ -87,14 +84,4 @@ func (p *partition) has(ctx context.Context, offset int64, at time.Time) (bool, 
 	}
 	now := p.g.now()
 	return tracked(event.Decode(r, now), now).UnixMilli() == at.UnixMilli(), nil
-}
-
-func (p *partition) disown(offset int64) {
-	p.mu.Lock()
-	p.tracker.Disown()
-	p.mu.Unlock()
-	p.g.client.Options.Log.Warn().Str("topic", p.Topic).Int("partition", p.Partition).
-		Int64("offset", offset).
-		Msg("the log has another event there than when its offset was committed, or none: what " +
-			"is committed beside the offset is ignored, and some calls may be repeated")
 }

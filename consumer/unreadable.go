@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"markread/consumer/kafkaclient"
+
+	"github.com/rs/zerolog"
 )
 
 // unreadableAfter is how long nothing could be read of a partition until it counts as unreadable.
@@ -28,9 +30,8 @@ func (p *partition) failed(err error) {
 	if now == nil || before != nil && before.Do == do {
 		return
 	}
-	p.g.client.Options.Log.Error().Str("topic", p.Topic).Int("partition", p.Partition).
-		Int64("offset", now.Offset).Time("since", good).Str("reason", reason).Str("do", do).
-		Msg("partition can't be read; retrying")
+	p.event(zerolog.ErrorLevel, now.Offset).Time("since", good).Str("reason", reason).
+		Str("do", do).Msg("partition can't be read; retrying")
 }
 
 // succeeded notes a good fetch, and logs if it ends a time without one.
@@ -41,8 +42,7 @@ func (p *partition) succeeded() {
 	p.good, p.unreadable = time.Now(), nil
 	p.mu.Unlock()
 	if before != nil {
-		p.g.client.Options.Log.Info().Str("topic", p.Topic).Int("partition", p.Partition).
-			Int64("offset", p.position()).
+		p.event(zerolog.InfoLevel, p.position()).
 			Int64("unreadable_ms", time.Since(before.Since).Milliseconds()).
 			Msg("partition can be read again")
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -25,8 +24,7 @@ const (
 	// maxViewed is more partitions, and more calls a second, than there can be.
 	maxViewed = 200_000
 
-	maxTopics    = 2 // that a worker consumes
-	maxTopicName = 249
+	maxTopics = 2 // that a worker consumes
 )
 
 var (
@@ -85,11 +83,6 @@ func readUserData[T any](b []byte, m interface{ ReadFrom([]byte) error }, user *
 	return data, nil
 }
 
-func notInTopicNames(r rune) bool {
-	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') &&
-		!strings.ContainsRune("._-", r)
-}
-
 // memberData is what a member publishes to the leader when it joins: its quota terms, and what it
 // had before.
 type memberData struct {
@@ -104,15 +97,12 @@ func (d memberData) published() []byte {
 	b := encode(d)
 	if len(b) > maxUserData {
 		d.Owned = nil
-		b = encode(d)
+		return encode(d)
 	}
 	return b
 }
 
 func encode(data any) []byte {
-	b, err := json.Marshal(data)
-	if err != nil {
-		panic(err) // numbers and names can be written
-	}
+	b, _ := json.Marshal(data) // numbers and names can be written
 	return b
 }

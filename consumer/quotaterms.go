@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
-	"strings"
 
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
@@ -51,12 +51,7 @@ func (o quotaTerms) changedSince(before quotaTerms) bool {
 
 // misses reports whether a topic is not there.
 func (o quotaTerms) misses() bool {
-	for _, n := range o.Partitions {
-		if n == 0 {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(slices.Collect(maps.Values(o.Partitions)), 0)
 }
 
 // all returns the partitions, sorted by topic and number.
@@ -70,6 +65,8 @@ func (o quotaTerms) all() []event.TopicPartition {
 	return all
 }
 
+var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
+
 // check returns why no worker can have this quota terms.
 func (o quotaTerms) check() error {
 	if len(o.Partitions) == 0 || len(o.Partitions) > maxTopics {
@@ -77,8 +74,7 @@ func (o quotaTerms) check() error {
 	}
 	total := 0
 	for topic, n := range o.Partitions {
-		if topic == "" || len(topic) > maxTopicName ||
-			strings.ContainsFunc(topic, notInTopicNames) {
+		if !topicName.MatchString(topic) {
 			return errors.New("it names a topic that can't exist")
 		}
 		if n < 0 || n > maxViewed {

@@ -93,27 +93,37 @@ func (m *member) confirm(ctx context.Context, j *joined) error {
 	if j.leader || len(j.assigned) == 0 {
 		return nil
 	}
-	for wait := kafkaclient.NewBackoff(); ; {
+	const failed = "can't compare this worker's assignment with the other members'; trying again"
+	return m.until(ctx, failed, func() error {
 		group, err := m.client.DescribeGroup(ctx, m.options.Group)
-		if err == nil && group.State != "Stable" {
-			// no assignments are there: our generation is over, and the next heartbeat says so
-			err = kafkaclient.RebalanceInProgress
-		}
 		switch {
-		case err == nil:
-			if why := j.conflict(m.id, group.Members); why != "" {
-				j.assigned, j.mismatch = nil, mismatch{why, otherLeader}
-			}
-			return nil
 		case kafkaclient.Denied(err):
 			return nil // Read on a group includes Describe; where it does not, we trust the leader
-		case kafkaclient.StaleMetadata(err):
+		case err != nil:
+			return err
+		case group.State != "Stable": // our generation is over, and the next heartbeat says so
+			return kafkaclient.RebalanceInProgress
+		}
+		if why := j.conflict(m.id, group.Members); why != "" {
+			j.assigned, j.mismatch = nil, mismatch{why, otherLeader}
+		}
+		return nil
+	})
+}
+
+// until tries until it works, or ctx ends: then it returns the cause.
+func (m *member) until(ctx context.Context, failed string, try func() error) error {
+	for wait := kafkaclient.NewBackoff(); ; {
+		err := try()
+		if err == nil {
+			return nil
+		}
+		if kafkaclient.StaleMetadata(err) {
 			m.client.RefreshMetadata()
 		}
 		if ctx.Err() == nil && !errors.Is(err, kafkaclient.RebalanceInProgress) {
-			m.client.WarnRepeated("confirm "+kafkaclient.Code(err)).Err(err).
-				Str("group", m.options.Group).
-				Msg("can't compare this worker's assignment with the other members'; trying again")
+			m.client.WarnRepeated(failed+kafkaclient.Code(err)).Err(err).
+				Str("group", m.options.Group).Msg(failed)
 		}
 		if !wait.Sleep(ctx) {
 			return context.Cause(ctx)

@@ -9,6 +9,7 @@ import (
 
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
+	"markread/consumer/offsets"
 )
 
 // Sink receives what a generation fetches. Its methods are called by several goroutines, those
@@ -61,33 +62,25 @@ func newGeneration(m *member, j joined) *Generation {
 }
 
 // prepare finds out where the assigned partitions begin, trying until ctx ends.
-func (g *Generation) prepare(ctx context.Context, j joined) error {
-	for wait := kafkaclient.NewBackoff(); ; {
-		committed, err := g.client.CommittedOffsets(ctx, g.member.Group, j.assigned)
-		if err == nil {
-			for i, tp := range j.assigned {
-				p := &partition{TopicPartition: tp, g: g, index: i, highWatermark: -1,
-					good: time.Now()}
-				if tp.Topic == g.topics.Backfill {
-					p.lane = event.Backfill
-				}
-				p.memory = g.memory[p.lane]
-				p.begins(committed[tp])
-				g.partitions = append(g.partitions, p)
-			}
-			return nil
-		}
-		if kafkaclient.StaleMetadata(err) {
-			g.client.RefreshMetadata()
-		}
-		if ctx.Err() == nil {
-			g.client.WarnRepeated("prepare "+kafkaclient.Code(err)).Err(err).
-				Str("group", g.member.Group).Msg("can't find out what is committed; trying again")
-		}
-		if !wait.Sleep(ctx) {
-			return context.Cause(ctx)
-		}
+func (m *member) prepare(ctx context.Context, g *Generation, j joined) error {
+	var committed map[event.TopicPartition]offsets.Commit
+	err := m.until(ctx, "can't find out what is committed; trying again", func() (err error) {
+		committed, err = g.client.CommittedOffsets(ctx, g.member.Group, j.assigned)
+		return err
+	})
+	if err != nil {
+		return err
 	}
+	for i, tp := range j.assigned {
+		p := &partition{TopicPartition: tp, g: g, index: i, highWatermark: -1, good: time.Now()}
+		if tp.Topic == g.topics.Backfill {
+			p.lane = event.Backfill
+		}
+		p.memory = g.memory[p.lane]
+		p.begins(committed[tp])
+		g.partitions = append(g.partitions, p)
+	}
+	return nil
 }
 
 // ID returns the group's generation number. Two generations may have the same.

@@ -93,7 +93,7 @@ func Consume(ctx context.Context, c *kafkaclient.Client, options GroupOptions,
 			return kafkaclient.WithPermissionHint(fmt.Errorf("group %q: %w", options.Group, err),
 				"--group")
 		}
-		c.Throttle.Pass("join "+kafkaclient.Code(err), m.log.Warn()).Err(err).
+		c.WarnRepeated("join "+kafkaclient.Code(err)).Err(err).Str("group", options.Group).
 			Msg("can't join the group; trying again")
 		wait.Sleep(ctx)
 	}
@@ -113,10 +113,9 @@ var (
 	errExpelled   = errors.New("the coordinator has given this member up")
 	errSilence    = errors.New("no heartbeat was answered for a whole session")
 	errPartitions = errors.New("the topics have another number of partitions")
-	errBehind     = errors.New(
-		"this member counts the same partitions as the group's leader by now")
-	errServed  = errors.New("serve has returned")
-	errStopped = errors.New("stopping")
+	errBehind     = errors.New("this member counts the same partitions as the group's leader by now")
+	errServed     = errors.New("serve has returned")
+	errStopped    = errors.New("stopping")
 )
 
 // generation serves one generation.
@@ -138,7 +137,7 @@ func (m *member) generation(stop context.Context, j joined,
 		return // revoked before we knew what we may have
 	}
 	g.mismatch = j.mismatch
-	if err := g.prepare(ctx, j); err != nil {
+	if err := m.prepare(ctx, g, j); err != nil {
 		return // revoked before we knew the offsets
 	}
 	m.patience = max(watchInterval, min(2*m.patience, longestPatience))

@@ -90,24 +90,20 @@ const noLeader = "no leader for the partition: the brokers with its replicas are
 // another request, or an option that markread does not have, or don't say what to look at.
 var meanings = map[kafka.Error]string{
 	kafka.NotLeaderForPartition: "this broker does not lead the partition; a leader that has " +
-		"moved is " +
-		"found within seconds",
+		"moved is found within seconds",
 	kafka.RequestTimedOut: "the brokers did not finish the request in time: one of them is " +
 		"overloaded, or frozen",
 	kafka.BrokerNotAvailable: "the broker to ask is not there: the group's coordinator, or the " +
 		"controller, is down or being moved (kafka-topics --describe --unavailable-partitions)",
 	kafka.GroupLoadInProgress: "the group's coordinator is still loading the group",
 	kafka.GroupCoordinatorNotAvailable: "the group has no coordinator: the topic " +
-		"__consumer_offsets " +
-		"is not there yet, or its partition has no leader " +
+		"__consumer_offsets is not there yet, or its partition has no leader " +
 		"(kafka-topics --describe --topic __consumer_offsets)",
 	kafka.NotCoordinatorForGroup: "the group's coordinator has moved to another broker",
 	kafka.NotEnoughReplicas: "fewer replicas are in sync than min.insync.replicas of the topic " +
-		"says: " +
-		"brokers are down, or behind (kafka-topics --describe --under-min-isr-partitions)",
+		"says: brokers are down, or behind (kafka-topics --describe --under-min-isr-partitions)",
 	kafka.NotEnoughReplicasAfterAppend: "written, but not to as many replicas as " +
-		"min.insync.replicas " +
-		"of the topic says: brokers are down, or behind " +
+		"min.insync.replicas of the topic says: brokers are down, or behind " +
 		"(kafka-topics --describe --under-min-isr-partitions)",
 	kafka.InconsistentGroupProtocol: "the group's members are of another kind than workers of " +
 		"markread: it is another program's group (--group)",

@@ -65,9 +65,8 @@ func (c *Client) locate(broker string, err error) error {
 	case c.given(broker):
 		return err // who calls says that it is one of --brokers
 	default:
-		remedy = "the address is " + advertised +
-			": start that broker if it is down, else make the " +
-			"address reachable from here, or change advertised.listeners" + inDocker
+		remedy = "the address is " + advertised + ": start that broker if it is down, else make " +
+			"the address reachable from here, or change advertised.listeners" + inDocker
 	}
 	return &UnreachableError{Broker: broker, Remedy: remedy, Err: err}
 }

@@ -50,11 +50,9 @@ func (m *member) report(others map[string]mismatch) {
 	m.ignored = others
 }
 
-// accept notes the assignment that the leader has made for us. It is all or nothing: a leader that
-// is a worker assigns only partitions of our topics, each once, and only to members with its own
-// quota terms.
-//
-// A wrong assignment is no failure of the join: another try would stop the whole group, and end the
+// accept notes the assignment that the leader has made for us, all or nothing: a leader that is a
+// worker assigns only partitions of our topics, each once, and only to members with its own quota
+// terms. A wrong one is no failure of the join: another try would stop the whole group, and end the
 // same way as long as that member leads.
 func (j *joined) accept(b []byte) {
 	assigned, leaders, err := decodeAssignment(b)
@@ -85,10 +83,9 @@ func (j *joined) accept(b []byte) {
 	j.leaderTerms = leaders
 }
 
-// confirm compares our assignment with what the coordinator has for the other members, trying until
-// ctx ends. A leader that is not a worker could give a partition to several members, or let them
-// reckon with different rates: then their shares would add up to more than the rate. Such a worker
-// gets nothing.
+// confirm compares our assignment with the other members', trying until ctx ends. A leader that is
+// not a worker could give a partition to several, or let them use different rates: their shares
+// would add up to more than the rate. Such a worker gets nothing.
 func (m *member) confirm(ctx context.Context, j *joined) error {
 	if j.leader || len(j.assigned) == 0 {
 		return nil

@@ -14,8 +14,8 @@ type candidate struct {
 	memberData
 }
 
-// assign assigns the partition numbers, to as many of the members as have a share of the rate then.
-// The others are spares: rather those that have none already.
+// assign assigns the partition numbers, to as many of the members as then have a share of the rate.
+// The others are spares: rather those without partitions already.
 func assign(o quotaTerms, members []candidate,
 	share func(all, owned []event.TopicPartition) int) map[string][]int {
 	numbers := slices.Max(append(slices.Collect(maps.Values(o.Partitions)), 0))
@@ -45,10 +45,9 @@ func assign(o quotaTerms, members []candidate,
 }
 
 // assignNumbers gives the partition numbers from 0 to numbers-1 to the members: each gets as many
-// as the others, or one more, and keeps of those that it had what it can. It is the same for the
-// same members, in whichever order they come. A number stands for the partitions of all topics, so
-// that with the recommended key and equally many partitions a conversation is in one worker,
-// whatever the lane.
+// as the others, or one more, and keeps what it can of those that it had. The order of the members
+// means nothing. A number stands for the partitions of all topics: with the recommended key and
+// equally many partitions a conversation is in one worker, whatever the lane.
 func assignNumbers(members []candidate, numbers int) map[string][]int {
 	members = slices.SortedFunc(slices.Values(members),
 		func(a, b candidate) int { return cmp.Compare(a.id, b.id) })
@@ -80,8 +79,8 @@ func assignNumbers(members []candidate, numbers int) map[string][]int {
 	return assigned
 }
 
-// lastOwners returns which member has owned each of the numbers last, -1: none of them has. What a
-// member says that it has owned may be wrong: it decides which numbers it keeps, never how many.
+// lastOwners returns which member has owned each number last, -1: none. What a member says of that
+// may be wrong: it decides which numbers it keeps, never how many.
 func lastOwners(members []candidate, numbers int) []int {
 	last := slices.Repeat([]int{-1}, numbers)
 	for i, m := range members {

@@ -115,8 +115,8 @@ func (g *Generation) advances(all bool) []advance {
 	return advances
 }
 
-// tryCommit sends one request. again: the coordinator has moved or is not ready, or did not answer,
-// or takes no metadata.
+// tryCommit sends one request. again: the coordinator has moved, is not ready, did not answer, or
+// takes no metadata.
 func (g *Generation) tryCommit(ctx context.Context, advances []advance) (err error, again bool) {
 	commits := make([]kafkaclient.OffsetCommit, len(advances))
 	for i, a := range advances {

@@ -15,10 +15,9 @@ import (
 
 // fingerprint is the last record that was delivered of a partition, by which its log is recognized.
 //
-// The protocol that kafka-go speaks has no ids of topics: a fetch names the topic, and is answered
-// from a log that was deleted and made again as soon as that has grown beyond the old position. So
-// a fetch that follows a failure or a pause begins one record earlier, at the fingerprint, and must
-// find it there.
+// The protocol that kafka-go speaks has no topic ids: a fetch names the topic, and is answered from
+// a recreated log as soon as that has grown beyond the old position. So a fetch that follows a
+// failure or a pause begins one record earlier, at the fingerprint, and must find it there.
 type fingerprint struct {
 	known  bool
 	offset int64
@@ -36,9 +35,8 @@ func fingerprintOf(r batch.Record) fingerprint {
 	return fingerprint{known: true, offset: r.Offset, print: h.Sum64()}
 }
 
-// recognize takes what lies before position out of the first records that were fetched, and reports
-// whether it is of the same log: the fingerprint and nothing else. The fingerprint itself may be
-// gone, by compaction.
+// recognize takes what lies before position out of the first records that were fetched. same: that
+// is the fingerprint and nothing else, or it is gone, by compaction.
 func (l fingerprint) recognize(records []batch.Record, position int64) (rest []batch.Record,
 	same bool) {
 	for len(records) > 0 && records[0].Offset < position {
@@ -71,8 +69,7 @@ func (p *partition) recognize(ctx context.Context) error {
 	return nil
 }
 
-// has reports whether the log has, or had until retention deleted it, an event of that time at the
-// offset.
+// has reports whether the log has, or had until retention deleted it, an event of that time there.
 func (p *partition) has(ctx context.Context, offset int64, at time.Time) (bool, error) {
 	r, ok, err := p.g.client.FirstRecord(ctx, p.TopicPartition, offset, kafkaclient.Following)
 	if errors.Is(err, kafkaclient.OffsetOutOfRange) {

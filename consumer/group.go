@@ -34,9 +34,9 @@ type GroupOptions struct {
 	// called before each try to join: the group's loop turns; nil: nobody watches
 	Turned func()
 
-	// Share returns which part of Rate is a member's that owns some of all partitions. The leader
-	// gives partitions to so few members that none of them has some and no share: their events
-	// would wait for ever. nil: each member may have partitions.
+	// Share returns the share of Rate of a member that owns some of all partitions. The leader
+	// assigns to so few members that none has partitions and a share of 0, whose events would wait
+	// for ever. nil: each member may have partitions.
 	Share func(all, owned []event.TopicPartition) int
 }
 
@@ -45,13 +45,13 @@ type GroupOptions struct {
 //
 // The context of serve ends when the generation is revoked or ctx ends; context.Cause says why.
 // serve then stops taking events, drains, commits and returns: the rebalance waits for it, at most
-// 60 s, and so does the return of Consume, without a limit. serve may return earlier, which makes
-// this member rejoin. It is also called for a generation without partitions.
+// 60 s, and so does Consume, without a limit. serve may return earlier, which makes this member
+// rejoin. It is also called for a generation without partitions.
 //
-// Once joined, no failure ends Consume: it logs and tries again. Before, it returns what nobody but
-// an operator can mend: a *RefusedError, a *ForeignGroupError, a missing permission for the group,
-// a group id or session timeout that the brokers refuse. Unreachable brokers are waited for. The
-// topics must exist (CheckTopics).
+// Once joined, no failure ends Consume. Before, it returns what only an operator can fix: a
+// *RefusedError, a *ForeignGroupError, a missing permission for the group, a group id or session
+// timeout that the brokers refuse. Unreachable brokers are waited for. The topics must exist
+// (CheckTopics).
 func Consume(ctx context.Context, c *kafkaclient.Client, options GroupOptions,
 	serve func(ctx context.Context, g *Generation)) error {
 	if options.Now == nil {

@@ -12,12 +12,12 @@ import (
 )
 
 // What the members of a group write for each other passes through the coordinator as it is: anybody
-// who may join the group may write anything. It is decoded here, and nowhere else, with kmsg: that
-// compares lengths with what remains, where kafka-go allocates according to them.
+// who may join may write anything. It is decoded only here, with kmsg: that compares lengths with
+// what remains, where kafka-go allocates according to them.
 const (
-	// maxGroupBytes limits a member's metadata and its assignment. Kafka stores a whole group in
-	// one record of at most 1 MiB: where one member has more (seen with 4.4), every SyncGroup of
-	// the group fails with "unexpected server error" until it has left.
+	// maxGroupBytes limits a member's metadata and its assignment. Kafka stores a group in one
+	// record of at most 1 MiB: above that (seen with 4.4), every SyncGroup of the group fails with
+	// "unexpected server error" until the member has left.
 	maxGroupBytes = 1 << 20
 	// maxUserData limits the JSON in them: room for two topics and 9,000 owned partition numbers.
 	maxUserData = 64 << 10
@@ -45,9 +45,8 @@ func decodeMember(b []byte) (memberData, error) {
 	return data, nil
 }
 
-// decodeAssignment reads what the group's leader has assigned to a member: the partitions, sorted
-// by topic and number, and the leader's quota terms. They may be of other topics, may not exist,
-// and may repeat.
+// decodeAssignment reads what the group's leader has assigned to a member, sorted by topic and
+// number, and the leader's quota terms. The partitions may not exist, and may repeat.
 func decodeAssignment(b []byte) (assigned []event.TopicPartition, leaders quotaTerms, err error) {
 	var m kmsg.ConsumerMemberAssignment
 	leaders, err = readUserData[quotaTerms](b, &m, &m.UserData)
@@ -83,16 +82,15 @@ func readUserData[T any](b []byte, m interface{ ReadFrom([]byte) error }, user *
 	return data, nil
 }
 
-// memberData is what a member publishes to the leader when it joins: its quota terms, and what it
-// had before.
+// memberData is what a member publishes when it joins: its quota terms, and what it had before.
 type memberData struct {
 	quotaTerms
 	Owned      []int `json:"owned,omitempty"`      // partition numbers
 	Generation int32 `json:"generation,omitempty"` // in which it owned them
 }
 
-// published returns what a member publishes. It leaves out what the member had before where that
-// would be too long for the leader: then the member may keep less of it.
+// published leaves out what the member had before where that would be too long for the leader: then
+// the member may keep less of it.
 func (d memberData) published() []byte {
 	b := encode(d)
 	if len(b) > maxUserData {

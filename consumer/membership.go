@@ -15,13 +15,10 @@ const (
 	longestPatience = 5 * time.Minute
 )
 
-// heartbeats sends a heartbeat every second until ctx ends: when serve has returned, so that the
-// session also survives the drain. When it was answered is what proves our membership. revoke is
-// called when the group is rebalancing, or when we don't belong to it any more.
-//
-// The answer "rebalance in progress" is a proof, too: only a member gets it, and it keeps the
-// session alive. A failure is none yet: the next heartbeat may find the coordinator, as long as the
-// session lasts.
+// heartbeats sends a heartbeat every second until ctx ends: after serve has returned, so that the
+// session survives the drain. A response proves our membership, also "rebalance in progress": only
+// a member gets it, and it keeps the session alive. After another failure the next heartbeat may
+// find the coordinator, as long as the session lasts.
 func (g *Generation) heartbeats(ctx context.Context, revoke context.CancelCauseFunc) {
 	ticker := time.NewTicker(heartbeatInterval)
 	defer ticker.Stop()
@@ -66,15 +63,12 @@ func (g *Generation) prove(sent time.Time) {
 	g.proof = sent
 }
 
-// watch runs until ctx ends. It keeps the ends of the logs fresh for partitions that have no room
-// to fetch, and calls revoke, so that this member rejoins and the group rebalances:
-//
-//   - on the leader, when a topic has another number of partitions than it has assigned;
-//   - on another member, when it counts the leader's partitions by now, and did not when it joined.
-//     For this it has patience: everybody stops for it, and brokers may keep contradicting each
-//     other.
-//
-// What another member says that it counts makes nobody rebalance: it may say anything.
+// watch runs until ctx ends. It keeps the ends of the logs fresh for partitions without room to
+// fetch, and calls revoke, so that the group rebalances, on the leader when a topic has another
+// number of partitions than it has assigned, and on another member when it counts the leader's
+// partitions by now, and did not when it joined. For this it has patience: everybody stops for it,
+// and brokers may keep contradicting each other. What another member says that it counts makes
+// nobody rebalance: it may say anything.
 func (g *Generation) watch(ctx context.Context, j joined, options GroupOptions,
 	patience time.Duration, revoke context.CancelCauseFunc) {
 	began := time.Now()

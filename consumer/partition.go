@@ -14,8 +14,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// partition is one assigned partition for as long as its generation lasts: where it reads, and what
-// has finished. Its fetcher is the only one that moves it on.
+// partition is one assigned partition of a generation. Only its fetcher moves it on.
 type partition struct {
 	event.TopicPartition
 	g     *Generation
@@ -71,8 +70,7 @@ func (p *partition) begins(committed offsets.Commit) {
 	}
 }
 
-// run fetches and delivers until ctx ends. No error ends it: it has nobody to go to, and the
-// partition would stand still; it waits and tries again.
+// run fetches and delivers until ctx ends. No error ends it: the partition would stand still.
 func (p *partition) run(ctx context.Context, sink Sink) {
 	p.wait = kafkaclient.NewBackoff()
 	for err := p.begin(ctx); err != nil; err = p.begin(ctx) {
@@ -188,7 +186,7 @@ func (p *partition) position() int64 {
 }
 
 // deliver gives what was fetched to the sink, in chunks, asking for room before each. What it does
-// not give because ctx has ended was never there: the position stays before it.
+// not give because ctx has ended stays behind the position.
 func (p *partition) deliver(ctx context.Context, sink Sink, f *kafkaclient.Fetched,
 	d *kafkaclient.Decoder) error {
 	for first := true; ; first = false {
@@ -244,8 +242,7 @@ func tracked(e event.Event, now time.Time) time.Time {
 	}
 }
 
-// add has the tracker take in what was read next, and returns those events that have not finished
-// yet.
+// add tracks what was read next, and returns the events that have not finished yet.
 func (p *partition) add(events []event.Event, now time.Time) []event.Event {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -264,8 +261,8 @@ func (p *partition) add(events []event.Event, now time.Time) []event.Event {
 	return left
 }
 
-// outOfRange finds out which way a fetch from an offset left the log. Behind its beginning:
-// retention was faster, and what it deleted unread is lost. Beyond its end: it is another log.
+// outOfRange finds out which way a fetch left the log. Before its beginning: retention was faster,
+// and what it deleted unread is lost. Beyond its end: it is another log.
 func (p *partition) outOfRange(ctx context.Context) error {
 	first, end, err := p.g.client.LogRange(ctx, p.Topic, p.Partition)
 	switch {

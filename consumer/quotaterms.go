@@ -12,9 +12,9 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// quotaTerms is what a member goes by when it reckons its share of the quota. The shares of a group
-// add up to the rate only when all its members go by the same, so each publishes its quota terms
-// when it joins, and the leader gives partitions to those only that share its own.
+// quotaTerms is what a member goes by when it reckons its share of the quota. The shares add up to
+// the rate only when all members go by the same: each publishes its terms when it joins, and the
+// leader gives partitions only to those that share its own.
 type quotaTerms struct {
 	Rate int `json:"rate"` // calls a second, of the whole group
 	// how many each topic has that it consumes; 0: the topic is not there

@@ -8,12 +8,11 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// unreadableAfter is how long nothing could be read of a partition until it counts as unreadable.
-// A change of leaders takes less.
+// unreadableAfter is how long nothing could be read of a partition until it counts as unreadable:
+// longer than a change of leaders takes.
 const unreadableAfter = 5 * time.Second
 
-// failed notes that the partition could not be read just now, and logs once when it becomes
-// unreadable.
+// failed notes that the partition could not be read, and logs once when it becomes unreadable.
 func (p *partition) failed(err error) {
 	if kafkaclient.StaleMetadata(err) {
 		p.g.client.RefreshMetadata()
@@ -48,8 +47,8 @@ func (p *partition) succeeded() {
 	}
 }
 
-// paused notes that no fetch was tried for so long: that says nothing about the partition. What was
-// before the pause counts on: while capacity is scarce there is a pause before each fetch.
+// paused notes that no fetch was tried for so long, which says nothing about the partition. The
+// time before the pause counts on: while capacity is scarce there is a pause before each fetch.
 func (p *partition) paused(pause time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -145,12 +145,9 @@ func (c *Client) Heartbeat(ctx context.Context, m Member) error {
 // LeaveGroup takes a member out of its group.
 func (c *Client) LeaveGroup(ctx context.Context, group, member string) error {
 	response, err := request[*leaveResponse](ctx, c, leaveTimeout,
-		&leaveRequest{GroupID: group, Members: []leavingMember{{MemberID: member}}})
+		&leaveRequest{GroupID: group, MemberID: member})
 	if err != nil {
 		return err
-	}
-	if response.ErrorCode == 0 && len(response.Members) > 0 {
-		response.ErrorCode = response.Members[0].ErrorCode
 	}
 	return BrokerError(response.ErrorCode)
 }

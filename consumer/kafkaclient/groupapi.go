@@ -15,13 +15,12 @@ func init() {
 	protocol.Register(&listRequest{}, &listResponse{})
 }
 
+// Later versions of these two have members with fixed ids, which a worker is not. Kafka 4 takes
+// version 2.
 type heartbeatRequest struct {
-	_ struct{} `kafka:"min=v4,max=v4,tag"`
-
-	GroupID         string `kafka:"min=v0,max=v4"`
-	GenerationID    int32  `kafka:"min=v0,max=v4"`
-	MemberID        string `kafka:"min=v0,max=v4"`
-	GroupInstanceID string `kafka:"min=v3,max=v4,nullable"`
+	GroupID      string `kafka:"min=v0,max=v2"`
+	GenerationID int32  `kafka:"min=v0,max=v2"`
+	MemberID     string `kafka:"min=v0,max=v2"`
 }
 
 func (*heartbeatRequest) ApiKey() protocol.ApiKey { return protocol.Heartbeat }
@@ -30,53 +29,23 @@ func (*heartbeatRequest) ApiKey() protocol.ApiKey { return protocol.Heartbeat }
 func (r *heartbeatRequest) Group() string { return r.GroupID }
 
 type heartbeatResponse struct {
-	_ struct{} `kafka:"min=v4,max=v4,tag"`
-
-	ThrottleTimeMs int32 `kafka:"min=v1,max=v4"`
-	ErrorCode      int16 `kafka:"min=v0,max=v4"`
+	ThrottleTimeMs int32 `kafka:"min=v1,max=v2"`
+	ErrorCode      int16 `kafka:"min=v0,max=v2"`
 }
 
 func (*heartbeatResponse) ApiKey() protocol.ApiKey { return protocol.Heartbeat }
 
 type leaveRequest struct {
-	_ struct{} `kafka:"min=v4,max=v4,tag"`
-
-	GroupID  string          `kafka:"min=v0,max=v4"`
-	MemberID string          `kafka:"min=v0,max=v2"`
-	Members  []leavingMember `kafka:"min=v3,max=v4"`
-}
-
-type leavingMember struct {
-	_ struct{} `kafka:"min=v4,max=v4,tag"`
-
-	MemberID        string `kafka:"min=v3,max=v4"`
-	GroupInstanceID string `kafka:"min=v3,max=v4,nullable"`
+	GroupID  string `kafka:"min=v0,max=v2"`
+	MemberID string `kafka:"min=v0,max=v2"`
 }
 
 func (*leaveRequest) ApiKey() protocol.ApiKey { return protocol.LeaveGroup }
 func (r *leaveRequest) Group() string         { return r.GroupID }
 
-// Prepare is called with the version that the broker understands.
-func (r *leaveRequest) Prepare(version int16) {
-	if version < 3 && len(r.Members) > 0 {
-		r.MemberID = r.Members[0].MemberID
-	}
-}
-
 type leaveResponse struct {
-	_ struct{} `kafka:"min=v4,max=v4,tag"`
-
-	ThrottleTimeMs int32        `kafka:"min=v1,max=v4"`
-	ErrorCode      int16        `kafka:"min=v0,max=v4"`
-	Members        []leftMember `kafka:"min=v3,max=v4"`
-}
-
-type leftMember struct {
-	_ struct{} `kafka:"min=v4,max=v4,tag"`
-
-	MemberID        string `kafka:"min=v3,max=v4"`
-	GroupInstanceID string `kafka:"min=v3,max=v4,nullable"`
-	ErrorCode       int16  `kafka:"min=v3,max=v4"`
+	ThrottleTimeMs int32 `kafka:"min=v1,max=v2"`
+	ErrorCode      int16 `kafka:"min=v0,max=v2"`
 }
 
 func (*leaveResponse) ApiKey() protocol.ApiKey { return protocol.LeaveGroup }
@@ -117,9 +86,4 @@ type listedGroup struct {
 
 func (*listResponse) ApiKey() protocol.ApiKey { return protocol.ListGroups }
 
-var (
-	_ protocol.GroupMessage    = (*heartbeatRequest)(nil)
-	_ protocol.GroupMessage    = (*leaveRequest)(nil)
-	_ protocol.GroupMessage    = (*listRequest)(nil)
-	_ protocol.PreparedMessage = (*leaveRequest)(nil)
-)
+var _, _, _ protocol.GroupMessage = &heartbeatRequest{}, &leaveRequest{}, &listRequest{}

@@ -139,8 +139,7 @@ func (g *Generation) tryCommit(ctx context.Context, advances []advance) (err err
 		e := &CommitError{TopicPartition: a.TopicPartition, Code: kafkaclient.Code(refusal),
 			Err: kafkaclient.BrokerError(int16(refusal))}
 		switch refusal {
-		case kafkaclient.IllegalGeneration, kafkaclient.UnknownMemberID,
-			kafkaclient.FencedInstanceID:
+		case kafkaclient.IllegalGeneration, kafkaclient.UnknownMemberID:
 			e.Fenced = true
 		case kafkaclient.NotCoordinatorForGroup, kafkaclient.GroupCoordinatorNotAvailable,
 			kafkaclient.GroupLoadInProgress, kafkaclient.RebalanceInProgress,

@@ -167,12 +167,6 @@ func (g *Generation) Lost() map[string]int64 {
 	return maps.Clone(g.lost)
 }
 
-func (g *Generation) lose(topic string, n int64) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.lost[topic] += n
-}
-
 // ProofAge is how long ago the last heartbeat was sent that the coordinator accepted: the larger of
 // what the monotonic clock (it stops while the machine is suspended) and the wall clock (it can be
 // set) say. It is years once the coordinator has removed this member.
@@ -187,11 +181,4 @@ func (g *Generation) LastProof() time.Time {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.proof
-}
-
-// end makes later commits fail. It waits for one under way.
-func (g *Generation) end() {
-	g.commitMu.Lock()
-	defer g.commitMu.Unlock()
-	g.ended = true
 }

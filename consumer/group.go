@@ -150,7 +150,9 @@ func (m *member) generation(stop context.Context, j joined,
 	log.Info().Bool("leader", j.leader).Int("assigned", len(g.partitions)).
 		Int("partitions", len(g.all)).Msg("joined the group")
 	serve(ctx, g)
-	g.end()
+	g.commitMu.Lock() // waits for a commit in flight
+	g.ended = true
+	g.commitMu.Unlock()
 	revoke(errServed)
 	log.Info().Str("cause", context.Cause(ctx).Error()).Msg("the generation has ended")
 	if errors.Is(context.Cause(ctx), errServed) {

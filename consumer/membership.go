@@ -38,8 +38,7 @@ func (g *Generation) heartbeats(ctx context.Context, revoke context.CancelCauseF
 			g.prove(sent)
 			revoke(errRebalance)
 			continue
-		case kafkaclient.Is(err, kafkaclient.UnknownMemberID, kafkaclient.IllegalGeneration,
-			kafkaclient.FencedInstanceID):
+		case kafkaclient.Is(err, kafkaclient.UnknownMemberID, kafkaclient.IllegalGeneration):
 			g.prove(time.Time{}) // at once: what waits for a connection must not be sent any more
 			revoke(errExpelled)
 			continue
@@ -74,7 +73,15 @@ func (g *Generation) watch(ctx context.Context, j joined, options GroupOptions,
 	began := time.Now()
 	for differs := 0; kafkaclient.Sleep(ctx, watchInterval); {
 		for _, p := range g.partitions {
-			p.refreshMark(ctx)
+			p.mu.Lock()
+			fresh := time.Since(p.marked) < watchInterval
+			p.mu.Unlock()
+			if fresh { // by a fetch
+				continue
+			}
+			if first, end, err := g.client.LogRange(ctx, p.Topic, p.Partition); err == nil {
+				p.mark(end, first)
+			}
 		}
 		if !j.leader && (j.terms.equal(j.leaderTerms) || time.Since(began) < patience) {
 			continue
@@ -95,18 +102,5 @@ func (g *Generation) watch(ctx context.Context, j joined, options GroupOptions,
 				return
 			}
 		}
-	}
-}
-
-// refreshMark asks for the end of the log when no fetch has told it lately.
-func (p *partition) refreshMark(ctx context.Context) {
-	p.mu.Lock()
-	fresh := time.Since(p.marked) < watchInterval
-	p.mu.Unlock()
-	if fresh {
-		return
-	}
-	if first, end, err := p.g.client.LogRange(ctx, p.Topic, p.Partition); err == nil {
-		p.mark(end, first)
 	}
 }

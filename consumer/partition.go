@@ -295,7 +295,9 @@ func (p *partition) skipTo(first int64) {
 	if position >= first || lost == 0 {
 		return
 	}
-	p.g.lose(p.Topic, lost)
+	p.g.mu.Lock()
+	p.g.lost[p.Topic] += lost
+	p.g.mu.Unlock()
 	p.event(zerolog.ErrorLevel, position).Int64("next_offset", first).Int64("lost", lost).
 		Msg("retention deleted events before they were read")
 }

@@ -72,15 +72,15 @@ func DescribeBrokers(ctx context.Context, c *kafkaclient.Client) []DescribedBrok
 	}
 	mu.Unlock()
 	all.Wait()
-	found := make([]DescribedBroker, len(views))
-	given := 0
-	for i, v := range views {
-		if found[i] = *v; v.Given {
-			given++
-		}
+	var found []DescribedBroker
+	for _, v := range views {
+		found = append(found, *v)
 	}
-	slices.SortFunc(found[given:],
-		func(a, b DescribedBroker) int { return cmp.Compare(a.Addr, b.Addr) })
+	first := slices.IndexFunc(found, func(v DescribedBroker) bool { return !v.Given })
+	if first >= 0 {
+		slices.SortFunc(found[first:],
+			func(a, b DescribedBroker) int { return cmp.Compare(a.Addr, b.Addr) })
+	}
 	return found
 }
 

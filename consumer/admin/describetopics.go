@@ -66,15 +66,14 @@ func describeTopics(ctx context.Context, c *kafkaclient.Client, topics event.Top
 		found = append(found, t)
 	}
 	settings, err := s.Settings(ctx, existing, kafkaclient.CleanupPolicy, kafkaclient.RetentionMs,
-		kafkaclient.RetentionBytes,
-		kafkaclient.MaxMessageBytes, kafkaclient.MinInSync, kafkaclient.TimestampType)
+		kafkaclient.RetentionBytes, kafkaclient.MaxMessageBytes, kafkaclient.MinInSync,
+		kafkaclient.TimestampType)
 	for i := range found {
 		t := &found[i]
-		if of, ok := settings[t.Name]; ok {
-			t.Settings, t.SettingsErr = of.Values, of.Err
-		}
-		if of := t.SettingsErr; of != nil {
-			t.Settings = nil
+		if of := settings[t.Name]; of.Err != nil {
+			t.SettingsErr = of.Err
+		} else {
+			t.Settings = of.Values
 		}
 		if err != nil && t.Err == nil && !t.Missing {
 			t.SettingsErr = err

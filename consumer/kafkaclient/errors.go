@@ -42,7 +42,6 @@ const (
 	TopicAlreadyExists           = kafka.TopicAlreadyExists
 	GroupIDNotFound              = kafka.GroupIdNotFound
 	MemberIDRequired             = kafka.MemberIDRequired
-	FencedInstanceID             = kafka.FencedInstanceID
 )
 
 // Is reports whether err is one of the codes.

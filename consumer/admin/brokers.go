@@ -104,7 +104,7 @@ func describeBroker(ctx context.Context, c *kafkaclient.Client,
 
 func askBroker(ctx context.Context, c *kafkaclient.Client,
 	view *DescribedBroker) (listed []kafkaclient.Broker, err error) {
-	s, err := c.OpenSessionWith(ctx, view.Addr)
+	s, err := c.OpenSession(ctx, view.Addr)
 	if err != nil {
 		return nil, err
 	}

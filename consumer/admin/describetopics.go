@@ -47,7 +47,7 @@ func DescribeTopics(ctx context.Context, c *kafkaclient.Client, topics event.Top
 // describeTopics returns what it has found out, and why it could not find out the rest.
 func describeTopics(ctx context.Context, c *kafkaclient.Client, topics event.Topics,
 	create bool) ([]DescribedTopic, error) {
-	s, err := c.OpenSession(ctx)
+	s, err := c.OpenSession(ctx, "")
 	if err != nil {
 		return nil, err
 	}

@@ -190,7 +190,7 @@ func CheckWrite(ctx context.Context, c *kafkaclient.Client, topics ...string) er
 	defer cancel()
 	var cluster kafkaclient.Cluster
 	err := c.Retry(ctx, "asking what this user may do", func() error {
-		s, err := c.OpenSession(ctx)
+		s, err := c.OpenSession(ctx, "")
 		if err == nil {
 			defer s.Close()
 			cluster, err = s.Describe(ctx, topics)

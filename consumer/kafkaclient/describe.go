@@ -131,7 +131,7 @@ func (s *Session) Settings(ctx context.Context, topics []string,
 func (c *Client) MessageLimit(ctx context.Context, topic string) int {
 	ctx, cancel := context.WithTimeout(ctx, rangesTimeout)
 	defer cancel()
-	if s, err := c.OpenSession(ctx); err == nil {
+	if s, err := c.OpenSession(ctx, ""); err == nil {
 		defer s.Close()
 		settings, _ := s.Settings(ctx, []string{topic}, MaxMessageBytes)
 		if n, err := strconv.Atoi(settings[topic].Values[MaxMessageBytes]); err == nil {
@@ -191,8 +191,7 @@ func (c *Client) CheckCreate(ctx context.Context, controller string,
 	if controller == "" {
 		return nil, errors.New("the cluster has no controller at the moment")
 	}
-	s, err := c.openSession(ctx,
-		func(ctx context.Context) (net.Conn, error) { return c.connect(ctx, controller) })
+	s, err := c.OpenSession(ctx, controller)
 	if err != nil {
 		return nil, err
 	}

@@ -197,18 +197,15 @@ type talk struct {
 	conn     net.Conn
 	reader   *bufio.Reader
 	clientID string
-	most     uint32 // bytes of an answer
 	sent     int32
 }
 
 func (c *Client) talk(conn net.Conn) *talk {
-	return &talk{conn: conn, reader: bufio.NewReader(conn), clientID: c.Options.ClientID,
-		most: largestGreeting}
+	return &talk{conn: conn, reader: bufio.NewReader(conn), clientID: c.Options.ClientID}
 }
 
-// largestGreeting is far more than a broker answers to the requests of a connection's beginning, in
-// bytes.
-const largestGreeting = 256 << 10
+// largestAnswer bounds an answer about a few topics, in bytes: each partition takes some 60.
+const largestAnswer = 64 << 20
 
 // exchange sends a request and returns its answer. What is no Kafka broker mostly shows in the size
 // of it.
@@ -221,7 +218,7 @@ func (t *talk) exchange(version int16, request protocol.Message) (protocol.Messa
 	if err != nil {
 		return nil, err
 	}
-	if binary.BigEndian.Uint32(size) > t.most {
+	if binary.BigEndian.Uint32(size) > largestAnswer {
 		return nil, notKafkaError(size)
 	}
 	id, answer, err := protocol.ReadResponse(t.reader, request.ApiKey(), version)

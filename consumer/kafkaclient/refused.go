@@ -23,25 +23,18 @@ type RefusedError struct {
 	Err    error
 }
 
-func (e *RefusedError) Error() string { return (*UnreachableError)(e).Error() }
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("kafka broker %s: %v; %s", e.Broker, e.Err, e.Remedy)
+}
 
-// Unwrap returns the cause.
 func (e *RefusedError) Unwrap() error { return e.Err }
 
 // UnreachableError says that a broker can't be talked to at an address that is probably wrong, or
 // wrong here: its name is not known, or the cluster's configuration has it, and not
 // Options.Brokers.
-type UnreachableError struct {
-	Broker string // host:port
-	Remedy string // what to look at
-	Err    error
-}
+type UnreachableError RefusedError
 
-func (e *UnreachableError) Error() string {
-	return fmt.Sprintf("kafka broker %s: %v; %s", e.Broker, e.Err, e.Remedy)
-}
-
-// Unwrap returns the cause.
+func (e *UnreachableError) Error() string { return (*RefusedError)(e).Error() }
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
 const (

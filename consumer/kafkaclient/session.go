@@ -22,9 +22,6 @@ type Session struct {
 // Close ends the session.
 func (s *Session) Close() { s.talk.conn.Close() }
 
-// largestAnswer bounds an answer about a few topics, in bytes: each partition takes some 60.
-const largestAnswer = 64 << 20
-
 // ErrNotUnderstood says that the broker does not understand a request in any version of ours.
 var ErrNotUnderstood = errors.New(
 	"the broker does not understand this request, or no version of it that markread does")
@@ -63,26 +60,18 @@ func (s *Session) Lacks() (names []string) {
 	return names
 }
 
-// OpenSession returns a session with whichever broker of the options answers first.
-func (c *Client) OpenSession(ctx context.Context) (*Session, error) {
-	return c.openSession(ctx,
-		func(ctx context.Context) (net.Conn, error) { return c.race(ctx, c.connect) })
-}
-
-// OpenSessionWith returns a session with one broker.
-func (c *Client) OpenSessionWith(ctx context.Context, broker string) (*Session, error) {
-	return c.openSession(ctx,
-		func(ctx context.Context) (net.Conn, error) { return c.connectTo(ctx, broker) })
-}
-
-func (c *Client) openSession(ctx context.Context,
-	connect func(context.Context) (net.Conn, error)) (*Session, error) {
-	conn, err := connect(ctx)
+// OpenSession returns a session with a broker; "": with the one of the options that answers first.
+func (c *Client) OpenSession(ctx context.Context, broker string) (s *Session, err error) {
+	var conn net.Conn
+	if broker == "" {
+		conn, err = c.race(ctx, c.connect)
+	} else {
+		conn, err = c.connectTo(ctx, broker)
+	}
 	if err != nil {
 		return nil, err
 	}
-	s := &Session{c.talk(conn), map[protocol.ApiKey]apiversions.ApiKeyResponse{}}
-	s.talk.most = largestAnswer
+	s = &Session{c.talk(conn), map[protocol.ApiKey]apiversions.ApiKeyResponse{}}
 	answer, err := s.talk.ask(ctx, RequestTimeout, 0, &apiversions.Request{})
 	if err != nil {
 		s.Close()

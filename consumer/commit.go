@@ -28,7 +28,6 @@ func (e *CommitError) Error() string {
 	return fmt.Sprintf("commit of %s/%d: %v", e.Topic, e.Partition, e.Err)
 }
 
-// Unwrap returns the cause.
 func (e *CommitError) Unwrap() error { return e.Err }
 
 var errEnded = errors.New("the generation has ended")

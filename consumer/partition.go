@@ -105,15 +105,6 @@ func (p *partition) pauseAfter(ctx context.Context, err error) bool {
 	return p.wait.Sleep(ctx)
 }
 
-// from returns where the next fetch begins.
-func (p *partition) from() int64 {
-	p.asked = p.position()
-	if p.last.known && time.Since(p.sure) > kafkaclient.SameLog {
-		p.asked = p.last.offset
-	}
-	return p.asked
-}
-
 // step does one fetch, and delivers what it finds.
 func (p *partition) step(ctx context.Context, sink Sink) error {
 	a := kafkaclient.Following
@@ -124,7 +115,11 @@ func (p *partition) step(ctx context.Context, sink Sink) error {
 			p.paused(time.Since(began))
 		}
 		began, asked = time.Now(), true
-		return p.from()
+		p.asked = p.position()
+		if p.last.known && time.Since(p.sure) > kafkaclient.SameLog {
+			p.asked = p.last.offset
+		}
+		return p.asked
 	}, a)
 	if err != nil {
 		return err

@@ -29,11 +29,6 @@ type Fetched struct {
 	Opened   bool // current has records that were not decoded yet
 }
 
-func newFetched(r *fetchResponse, l *lease, tp event.TopicPartition, offset int64) *Fetched {
-	return &Fetched{TopicPartition: tp, fetchResponse: r, lease: l, offset: offset, Next: offset,
-		aborting: map[int64]bool{}}
-}
-
 // Close gives the memory back. What chunk returned stays valid.
 func (f *Fetched) Close() {
 	f.Records = nil

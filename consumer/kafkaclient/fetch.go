@@ -61,7 +61,8 @@ func (c *Client) Fetch(ctx context.Context, m *Memory, tp event.TopicPartition, 
 			l.close()
 			return nil, err
 		}
-		return newFetched(r, l, tp, offset), nil
+		return &Fetched{TopicPartition: tp, fetchResponse: r, lease: l, offset: offset,
+			Next: offset, aborting: map[int64]bool{}}, nil
 	}
 }
 

@@ -194,7 +194,4 @@ func (in *input) discard(n int64) {
 	}
 }
 
-var (
-	_ protocol.BrokerMessage = (*exchange)(nil)
-	_ protocol.RawExchanger  = (*exchange)(nil)
-)
+var _, _ = protocol.BrokerMessage(&exchange{}), protocol.RawExchanger(&exchange{})

@@ -54,7 +54,6 @@ func (e PublishErrors) Error() string {
 		e[first])
 }
 
-// Unwrap returns all causes.
 func (e PublishErrors) Unwrap() []error { return slices.Collect(maps.Values(e)) }
 
 // Publish publishes messages and returns when all in-sync replicas have them; those of one key in

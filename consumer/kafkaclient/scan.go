@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -55,36 +56,32 @@ func (c *Client) Scan(ctx context.Context, extent TopicOffsets,
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var one sync.Mutex
-	failed := make([]*UnreadRange, len(extent.Partitions))
 	Parallel(FetchAtOnce, len(extent.Partitions), func(partition int) {
 		tp := event.TopicPartition{Topic: extent.Topic, Partition: partition}
 		b := extent.Partitions[partition]
-		if b.Err != nil {
-			failed[partition] = &UnreadRange{tp, -1, -1, b.Err}
-			return
+		failed := UnreadRange{tp, -1, -1, b.Err}
+		if b.Err == nil {
+			failed.From, failed.Err = c.scan(ctx, tp, b, func(r event.Record) error {
+				one.Lock()
+				defer one.Unlock()
+				if ctx.Err() != nil {
+					return context.Cause(ctx)
+				}
+				err := each(r)
+				if err != nil { // before another partition's turn
+					cancel(fmt.Errorf("topic %q, partition %d: %w", tp.Topic, partition, err))
+				}
+				return err
+			})
+			failed.To = b.End
 		}
-		from, err := c.scan(ctx, tp, b, func(r event.Record) error {
-			one.Lock()
-			defer one.Unlock()
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			err := each(r)
-			if err != nil {
-				// before another partition's turn
-				cancel(fmt.Errorf("topic %q, partition %d: %w", extent.Topic, partition, err))
-			}
-			return err
-		})
-		if err != nil && ctx.Err() == nil {
-			failed[partition] = &UnreadRange{tp, from, b.End, err}
+		one.Lock()
+		defer one.Unlock()
+		if failed.Err != nil && (b.Err != nil || ctx.Err() == nil) {
+			unread = append(unread, failed)
 		}
 	})
-	for _, u := range failed {
-		if u != nil {
-			unread = append(unread, *u)
-		}
-	}
+	slices.SortFunc(unread, func(a, b UnreadRange) int { return cmp.Compare(a.Partition, b.Partition) })
 	return unread, context.Cause(ctx)
 }
 

@@ -33,9 +33,8 @@ const (
 	brokerTries   = 4    // of one broker that fails at once: within some 2 s
 )
 
-// DescribeBrokers talks to each broker of the options, and to each that these name as members of
-// the cluster: a client begins with the ones, and works with the others. One that fails is tried
-// again, for 8 s in all. They come in the order of the options, then by address.
+// DescribeBrokers talks to each broker of the options, and to each that these list as members of
+// the cluster, for 8 s. They come in the order of the options, then by address.
 func DescribeBrokers(ctx context.Context, c *kafkaclient.Client) []DescribedBroker {
 	ctx, cancel := kafkaclient.WithTimeout(ctx)
 	defer cancel()

@@ -24,9 +24,8 @@ type DescribedTopic struct {
 	SettingsErr error                   // why Settings are not known
 }
 
-// DescribeTopics describes the topics, in the order of Topics, without making any. With create it
-// also asks whether those that are missing could be made as CheckTopics makes them. It tries for 8
-// s. What is known by then is there: an error says that nothing is.
+// DescribeTopics describes the topics, in the order of Topics, for 8 s. With create it also asks
+// whether missing ones could be created as CheckTopics does. An error says that nothing is known.
 func DescribeTopics(ctx context.Context, c *kafkaclient.Client, topics event.Topics,
 	create bool) (views []DescribedTopic, err error) {
 	ctx, cancel := kafkaclient.WithTimeout(ctx)

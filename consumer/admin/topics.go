@@ -21,11 +21,11 @@ const (
 )
 
 // CheckTopics makes sure that the topics exist and that the dead-letter topic keeps its letters.
-// With create, missing topics are created: 12 partitions, the broker's replication; the dead-letter
+// With create, it creates missing topics: 12 partitions, the broker's replication; the dead-letter
 // topic keeps its records for ever, and takes any record of the others.
 //
-// Brokers that can't be reached are waited for until ctx ends. Other errors are a
-// *MissingTopicError, a *RefusedError, a dead-letter topic that is compacted, or the brokers'.
+// Unreachable brokers are waited for until ctx ends. Other errors are a *MissingTopicError, a
+// *RefusedError, a dead-letter topic that is compacted, or the brokers'.
 func CheckTopics(ctx context.Context, c *kafkaclient.Client, topics event.Topics,
 	create bool) error {
 	c.UseTopics(topics.All()...)
@@ -75,9 +75,8 @@ func KeepsLetters(ctx context.Context, c *kafkaclient.Client, topic string) erro
 	return checkPolicy(c, topic, found)
 }
 
-// describeExisting describes the topics until nothing fails that may pass, or ctx ends. Brokers
-// learn of a new topic one after the other: with recheck, those that are missing are looked for
-// twice.
+// describeExisting describes the topics until no transient failure is left, or ctx ends. Brokers
+// learn of a new topic one after the other: with recheck, missing ones are looked for twice.
 func describeExisting(ctx context.Context, c *kafkaclient.Client, topics event.Topics,
 	recheck bool) (found []DescribedTopic, err error) {
 	describe := func() error {
@@ -181,10 +180,9 @@ func checkPolicy(c *kafkaclient.Client, topic string, found []DescribedTopic) er
 	return nil
 }
 
-// CheckWrite makes sure that the topics exist and that this user may write to them, so that work
-// that needs it is not begun in vain. It writes nothing. It tries for 8 s; a topic that does not
-// exist is a *MissingTopicError. Brokers that do not tell, because they are too old, are no error:
-// then the first write will.
+// CheckWrite makes sure, for 8 s, that the topics exist and that this user may write to them, so
+// that work that needs it is not begun in vain. A missing topic is a *MissingTopicError. With
+// brokers too old to tell, the first write will.
 func CheckWrite(ctx context.Context, c *kafkaclient.Client, topics ...string) error {
 	ctx, cancel := kafkaclient.WithTimeout(ctx)
 	defer cancel()

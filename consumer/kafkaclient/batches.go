@@ -9,14 +9,13 @@ import (
 	"markread/consumer/event"
 )
 
-// Fetched is what one fetch found: batches, which are decoded a chunk at a time.
+// Fetched is what one fetch found: batches, which are decoded a chunk at a time. The broker sends
+// whole batches: the first may begin before the offset that was asked for, and the last may be cut
+// off. It leaves the filtering to us:
 //
-// The broker sends whole batches, so that the first may begin before the offset that was asked for,
-// and the last may be cut off; and it leaves the filtering to us:
-//
-//   - Records of aborted transactions are in the response. It lists, for each, the producer and the
-//     offset where it begins; it ends at that producer's next marker.
-//   - Markers (control batches) occupy offsets and are no records.
+// Records of aborted transactions are in the response. It lists the producer and first offset of
+// each; it ends at that producer's next marker. Markers (control batches) occupy offsets and are no
+// records.
 type Fetched struct {
 	event.TopicPartition
 	*fetchResponse
@@ -35,11 +34,9 @@ func (f *Fetched) Close() {
 	f.lease.close()
 }
 
-// Chunk decodes the next records that consumers may see, at most one chunk of them. They are valid
-// until the next use of d. None and no error: there are no more.
-//
-// A batch that can't be read is an error only if nothing came before it. Else the next fetch begins
-// there, and fails if the damage lasts.
+// Chunk decodes the next records that consumers may see, valid until the next use of d; none and no
+// error: there are no more. A batch that can't be read is an error only if nothing came before it.
+// Else the next fetch begins there, and fails if the damage lasts.
 func (f *Fetched) Chunk(d *batch.Decoder) ([]batch.Record, error) {
 	for {
 		if f.Opened {

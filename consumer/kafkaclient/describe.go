@@ -58,8 +58,7 @@ type Partition struct {
 	InSync     int
 }
 
-// Describe asks for the cluster's brokers and for topics. What the broker does not mention is
-// absent.
+// Describe asks for brokers and topics. What the broker does not mention is absent.
 func (s *Session) Describe(ctx context.Context, topics []string) (Cluster, error) {
 	answer, err := s.ask(ctx,
 		&metadata.Request{TopicNames: topics, IncludeTopicAuthorizedOperations: true})
@@ -126,8 +125,7 @@ func (s *Session) Settings(ctx context.Context, topics []string,
 	return settings, nil
 }
 
-// MessageLimit returns a topic's max.message.bytes, or Kafka's default: nobody needs a permission
-// to read it.
+// MessageLimit returns a topic's max.message.bytes, or Kafka's default if it may not be read.
 func (c *Client) MessageLimit(ctx context.Context, topic string) int {
 	ctx, cancel := context.WithTimeout(ctx, rangesTimeout)
 	defer cancel()
@@ -183,9 +181,8 @@ func refusals(answer protocol.Message) map[string]error {
 	return refused
 }
 
-// CheckCreate asks the controller what it would say to the creation of topics, and creates none. It
-// returns what it said of each that it refuses. With ZooKeeper no other broker passes that on to
-// it.
+// CheckCreate asks the controller what it would say to the creation of topics: with ZooKeeper no
+// other broker passes that on to it. It returns the refusals, and creates nothing.
 func (c *Client) CheckCreate(ctx context.Context, controller string,
 	topics []NewTopic) (map[string]error, error) {
 	if controller == "" {
@@ -212,8 +209,8 @@ func (c *Client) CheckCreate(ctx context.Context, controller string,
 	return refused, nil
 }
 
-// PartitionCounts returns how many partitions those of the topics have that exist. It may be as old
-// as the transport's picture of the cluster, 2 s: see RefreshMetadata.
+// PartitionCounts returns how many partitions those of the topics have that exist, as of at most 2
+// s ago: see RefreshMetadata.
 func (c *Client) PartitionCounts(ctx context.Context, topics ...string) (map[string]int, error) {
 	response, err := c.api().Metadata(ctx, &kafka.MetadataRequest{Topics: topics})
 	if err != nil {
@@ -249,8 +246,8 @@ func (e *MissingTopicError) Error() string {
 	return fmt.Sprintf("topics %q do not exist: create them, or use --create-topics", e.Topics)
 }
 
-// Operations are what this client's user may do with a topic or a group, as the brokers say: a bit
-// each. Without an authorizer that is everything.
+// Operations are what this client's user may do with a topic or a group, a bit each. Without an
+// authorizer that is everything.
 type Operations int32
 
 // The operations that a worker needs.

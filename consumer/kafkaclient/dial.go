@@ -23,8 +23,8 @@ type anyBroker struct{}
 func (anyBroker) Network() string { return "any" }
 func (anyBroker) String() string  { return "broker" }
 
-// dial is what the transport connects with. A failure is logged here, because the transport keeps
-// most of them to itself, or tells of them as an "unexpected EOF".
+// dial is what the transport connects with. It logs failures: the transport keeps most to itself,
+// or calls them "unexpected EOF".
 func (c *Client) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	connect := func(ctx context.Context, broker string) (net.Conn, error) {
 		conn, err := c.connect(ctx, broker)
@@ -52,12 +52,10 @@ func (c *Client) dial(ctx context.Context, network, addr string) (net.Conn, erro
 // headStart is how long a broker may take to answer until the next one is tried beside it.
 const headStart = 250 * time.Millisecond
 
-// race connects to the brokers of the options, in random order, until one answers: its connection
-// is returned. Each has a head start on the next, so that one that is frozen costs little, and
-// mostly one is asked. If none answers the error is a *RefusedError if there is one, else all of
-// them.
-//
-// kafka-go would ask one after the other, and let the first that hangs use up the time of all.
+// race connects to the brokers of the options, in random order, and returns the first that answers.
+// Each has a head start on the next: a frozen one costs little, and mostly one is asked. Else the
+// error is a *RefusedError if there is one, or all of them. kafka-go would ask one after the other,
+// and let the first that hangs use up the time of all.
 func (c *Client) race(ctx context.Context,
 	connect func(ctx context.Context, broker string) (net.Conn, error)) (net.Conn, error) {
 	type result struct {
@@ -106,11 +104,10 @@ func (c *Client) race(ctx context.Context,
 }
 
 // connect makes a connection that is known to speak Kafka: over TLS and authenticated, if the
-// options say so. When both sides don't accept each other the error is a *RefusedError. One that
-// the address explains is an *UnreachableError.
+// options say so. The error may be a *RefusedError or an *UnreachableError.
 //
-// All of it happens here, and not in kafka-go, which reads certificates and the password only once,
-// waits for answers of SASL without a limit, and does not tell why it was refused.
+// kafka-go is not left to do it: it reads certificates and the password only once, waits for SASL
+// without a limit, and does not say why it was refused.
 func (c *Client) connect(ctx context.Context, broker string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
 	defer cancel()
@@ -129,8 +126,7 @@ func (c *Client) connect(ctx context.Context, broker string) (net.Conn, error) {
 	return nil, c.locate(broker, err)
 }
 
-// introduce makes a fresh connection ready for requests. It is bounded by ctx, which has a
-// deadline.
+// introduce makes a fresh connection ready for requests. ctx has a deadline.
 func (c *Client) introduce(ctx context.Context, raw net.Conn, addr string) (net.Conn, error) {
 	deadline, _ := ctx.Deadline()
 	stop, err := bound(ctx, raw, deadline)
@@ -171,10 +167,9 @@ func bound(ctx context.Context, conn net.Conn, deadline time.Time) (stop func() 
 	return context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }), err
 }
 
-// secure does TLS's handshake. The settings are asked for anew: their files may have been renewed.
-//
-// The deadline of raw bounds it, not a context: that one would tell of the time instead of the
-// certificate which is not trusted, when the broker does not take the alert.
+// secure does TLS's handshake, with settings asked for anew: their files may have been renewed. The
+// deadline of raw bounds it: a context's would hide an untrusted certificate when the broker does
+// not take the alert.
 func (c *Client) secure(raw net.Conn, addr string) (net.Conn, error) {
 	config, err := c.Options.TLS()
 	if err != nil {
@@ -207,8 +202,7 @@ func (c *Client) talk(conn net.Conn) *talk {
 // largestAnswer bounds an answer about a few topics, in bytes: each partition takes some 60.
 const largestAnswer = 64 << 20
 
-// exchange sends a request and returns its answer. What is no Kafka broker mostly shows in the size
-// of it.
+// exchange sends a request and returns its answer. The size of it mostly shows what is no broker.
 func (t *talk) exchange(version int16, request protocol.Message) (protocol.Message, error) {
 	t.sent++
 	if err := protocol.WriteRequest(t.conn, version, t.sent, t.clientID, request); err != nil {
@@ -251,10 +245,9 @@ var errExpired = errors.New("the connection's authentication expires")
 
 // brokerConn is a connection to a broker as the transport has it.
 //
-// Where brokers let an authentication expire (connections.max.reauth.ms), they close the connection
-// at the next request after that. kafka-go can't authenticate again on a connection (KIP-368), so
-// that requests would fail again and again. Here the connection refuses them just before, and the
-// router sends them on another.
+// Brokers that let an authentication expire (connections.max.reauth.ms) close the connection at the
+// next request. kafka-go can't authenticate again on it (KIP-368): requests would fail again and
+// again. So the connection refuses them just before, and the router sends them on another.
 type brokerConn struct {
 	net.Conn
 	expires time.Time // zero: never

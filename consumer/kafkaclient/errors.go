@@ -58,8 +58,8 @@ func BrokerError(code int16) error {
 	return plainly(kafka.Error(code))
 }
 
-// plainly replaces a text of kafka-go's that would mislead a reader, and the names of its methods.
-// It is called with what kafka-go returns, before anything is added to it.
+// plainly replaces texts of kafka-go's that would mislead a reader, and the names of its methods,
+// in what kafka-go returns, before anything is added to it.
 func plainly(err error) error {
 	if err == nil {
 		return nil
@@ -85,8 +85,8 @@ func plainly(err error) error {
 const noLeader = "no leader for the partition: the brokers with its replicas are down, or it is " +
 	"being moved (kafka-topics --describe --unavailable-partitions)"
 
-// meanings are those of kafka-go's descriptions that we don't leave as they are: they describe
-// another request, or an option that markread does not have, or don't say what to look at.
+// meanings replace kafka-go's descriptions that describe another request, or an option that
+// markread does not have, or don't say what to look at.
 var meanings = map[kafka.Error]string{
 	kafka.NotLeaderForPartition: "this broker does not lead the partition; a leader that has " +
 		"moved is found within seconds",
@@ -110,8 +110,8 @@ var meanings = map[kafka.Error]string{
 		"their group.min.session.timeout.ms and group.max.session.timeout.ms", SessionTimeout),
 }
 
-// ofLeader is plainly for what only a partition's leader answers. kafka-go asks a broker that is
-// not there if there is none.
+// ofLeader is plainly for what only a leader answers: without one kafka-go asks a broker that is
+// not there.
 func ofLeader(err error) error {
 	if errors.Is(err, kafka.BrokerNotAvailable) {
 		return &plainError{noLeader, err}

@@ -17,9 +17,9 @@ import (
 	"markread/consumer/batch"
 )
 
-// exchange is a fetch whose response is read here, and not by kafka-go: that decodes records whose
-// lengths anyone may have written, and leaves out of each batch the time when the broker appended
-// it and its last offset. kafka-go finds the leader and the connection, and calls RawExchange.
+// exchange is a fetch whose response is read here: kafka-go decodes records whose lengths anyone
+// may have written, and leaves out of each batch when the broker appended it and its last offset.
+// It finds the leader and the connection, and calls RawExchange.
 type exchange struct {
 	fetch.Request
 	clientID string
@@ -54,8 +54,7 @@ func (*fetchResponse) ApiKey() protocol.ApiKey { return protocol.Fetch }
 // fetchCorrelation is the correlation id of every fetch: a connection has one request at a time.
 const fetchCorrelation = 1
 
-// RawExchange sends the request and reads the response. Its error breaks the connection, unless it
-// is one of Kafka's codes: then the response was read to its end.
+// RawExchange sends the request and reads the response. Its error breaks the connection.
 func (x *exchange) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 	if x.version < 4 { // Kafka 0.11
 		return nil, errors.New("the broker is older than Kafka 0.11: it can't leave out aborted " +

@@ -59,11 +59,9 @@ type GroupMember struct {
 	Metadata, Assignment []byte
 }
 
-// JoinGroup joins a group once. The response comes when all members have drained and joined. Its
-// Member is set also with the error MemberIDRequired.
-//
-// It is not kafka.Client.JoinGroup, which decodes what all members have written, and fails when one
-// of them is malformed.
+// JoinGroup joins a group once. The response comes when all members have drained and joined; its
+// Member is set also with MemberIDRequired. kafka.Client.JoinGroup decodes what all members have
+// written, and fails when one of them is malformed.
 func (c *Client) JoinGroup(ctx context.Context, r JoinRequest) (joined JoinResponse, err error) {
 	metadata, err := protocol.Marshal(consumerapi.MaxVersionSupported, consumerapi.Subscription{
 		Version: consumerapi.MaxVersionSupported, Topics: r.Topics, UserData: r.UserData,
@@ -182,7 +180,7 @@ func (c *Client) DescribeGroup(ctx context.Context, group string) (d GroupDescri
 }
 
 // FindGroup looks for a group among those of all kinds. State and kind are Kafka's words, such as
-// "Empty" and "share"; brokers before Kafka 3.8 name no kind. ok: there is such a group.
+// "Empty" and "share"; brokers before Kafka 3.8 name no kind.
 func (c *Client) FindGroup(ctx context.Context, group string) (state, kind string, ok bool,
 	err error) {
 	response, err := request[*listResponse](ctx, c, RequestTimeout, &listRequest{group: group})
@@ -203,10 +201,9 @@ type OffsetCommit struct {
 }
 
 // CommitOffsets commits, fenced by member and generation. It returns the coordinator's code for
-// each partition, 0 if it was accepted; a partition may be missing.
-//
-// It goes below kafka-go's two ways to commit: Generation.CommitOffsets uses a connection that is
-// closed when the generation ends, and Client.OffsetCommit writes a leader epoch of 0.
+// each partition, 0 if it was accepted; one may be missing. Of kafka-go's two ways,
+// Generation.CommitOffsets uses a connection that is closed when the generation ends, and
+// Client.OffsetCommit writes a leader epoch of 0.
 func (c *Client) CommitOffsets(ctx context.Context, m Member,
 	commits []OffsetCommit) (map[event.TopicPartition]Error, error) {
 	topics := map[string][]offsetcommit.RequestPartition{}
@@ -238,10 +235,8 @@ func (c *Client) CommitOffsets(ctx context.Context, m Member,
 	return codes, nil
 }
 
-// CommittedOffsets returns what a group has committed, an offset of -1 for nothing.
-//
-// The response has errors in two places, and an error looks like "nothing committed" to who does
-// not look.
+// CommittedOffsets returns what a group has committed, an offset of -1 for nothing. The response
+// has errors in two places, and each looks like "nothing committed".
 func (c *Client) CommittedOffsets(ctx context.Context, group string,
 	partitions []event.TopicPartition) (map[event.TopicPartition]offsets.Commit, error) {
 	committed := map[event.TopicPartition]offsets.Commit{}

@@ -18,8 +18,7 @@ func WithTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, DescribeTimeout, errTimeout)
 }
 
-// Ping makes sure that one of the brokers can be talked to. It tries for 8 s; the error says what
-// failed, or is a *RefusedError, at once.
+// Ping makes sure, for 8 s, that a broker can be talked to. A *RefusedError comes at once.
 func (c *Client) Ping(ctx context.Context) error {
 	ctx, cancel := reaching(ctx)
 	defer cancel()
@@ -57,9 +56,8 @@ func (e TopicOffsets) Size() (size int64) {
 	return size
 }
 
-// TopicOffsets finds out what a topic holds now. It tries for 8 s. A topic that does not exist is a
-// *MissingTopicError; a partition whose leader does not answer has its error, and the others are
-// there.
+// TopicOffsets finds out what a topic holds now, for 8 s. A missing topic is a *MissingTopicError;
+// a partition whose leader does not answer has its error.
 func (c *Client) TopicOffsets(ctx context.Context, topic string) (TopicOffsets, error) {
 	ctx, cancel := WithTimeout(ctx)
 	defer cancel()

@@ -41,8 +41,8 @@ func (c *Client) Publisher(topic string) *Publisher {
 	return &Publisher{client: c, topic: topic}
 }
 
-// PublishErrors tells the messages that were not acknowledged by their index. They may have been
-// written nevertheless, unless the error is a refusal of the broker's.
+// PublishErrors has the messages that were not acknowledged by their index. They may have been
+// written nevertheless, unless the broker refused them.
 type PublishErrors map[int]error
 
 func (e PublishErrors) Error() string {
@@ -57,10 +57,8 @@ func (e PublishErrors) Error() string {
 func (e PublishErrors) Unwrap() []error { return slices.Collect(maps.Values(e)) }
 
 // Publish publishes messages and returns when all in-sync replicas have them; those of one key in
-// order. What may pass (a leader moves, a connection breaks) it tries again, ten times, which can
-// repeat messages. It sends at once: for a high rate, publish hundreds at a time.
-//
-// The error is a PublishErrors.
+// order. It retries ten times, which can repeat messages. It sends at once: for a high rate,
+// publish hundreds at a time. The error is a PublishErrors.
 func (p *Publisher) Publish(ctx context.Context, messages ...event.Message) error {
 	if len(messages) == 0 {
 		return nil
@@ -120,15 +118,13 @@ func (p *Publisher) publishAll(ctx context.Context, messages []event.Message, pa
 	return nil
 }
 
-// IsRefusedRecord reports whether a topic refused a single message for what is in it, other than
-// its size: it has no key and the topic is compacted, or its time is out of the topic's bounds. No
-// later try can help, and others may be accepted.
+// IsRefusedRecord reports whether a topic refused a message for good, other than for its size: it
+// has no key and the topic is compacted, or its time is out of the topic's bounds.
 func IsRefusedRecord(err error) bool {
 	return Is(err, kafka.InvalidRecord, kafka.InvalidTimestamp)
 }
 
-// MayPass reports whether what failed may be published later without anybody doing anything about
-// it: brokers come back, leaders move.
+// MayPass reports whether it may be published later without anybody's help: leaders move.
 func MayPass(err error) bool {
 	var some PublishErrors
 	if !errors.As(err, &some) {
@@ -143,8 +139,8 @@ func MayPass(err error) bool {
 	return true
 }
 
-// publishTo publishes messages of one partition one request after the other. When one fails, those
-// behind it are still tried: what was refused may be one message.
+// publishTo publishes messages of one partition one request after the other, also after one fails:
+// what was refused may be one message.
 func (p *Publisher) publishTo(ctx context.Context, partition int, messages []event.Message,
 	indexes []int, fail func([]int, error)) {
 	for len(indexes) > 0 {
@@ -222,12 +218,9 @@ func messageSize(m event.Message) int {
 	return size
 }
 
-// Produce writes records to one partition, in one request, and returns when all in-sync replicas
-// have them. It tries once. After an error other than the broker's refusal they may have been
-// written nevertheless.
-//
-// It is Client.Produce and not kafka-go's Writer, because that has a queue, a timer and retries of
-// its own.
+// Produce writes records to one partition, in one request, once, and returns when all in-sync
+// replicas have them. Unless the broker refused them they may have been written despite an error.
+// kafka-go's Writer has a queue, a timer and retries of its own.
 func (c *Client) Produce(ctx context.Context, topic string, partition int,
 	messages []event.Message) error {
 	response, err := c.api().Produce(ctx, &kafka.ProduceRequest{
@@ -249,12 +242,9 @@ func (c *Client) Produce(ctx context.Context, topic string, partition int,
 	return nil
 }
 
-// recordReader gives the records of a request, and after their end begins anew: where a
-// connection's authentication has expired the router has the same request written again, on another
-// connection.
-//
-// kafka-go's own readers can be read only once, and what it then finds to be a request without
-// records it does not send, and calls it written.
+// recordReader gives the records of a request, and after their end begins anew: the router writes a
+// request again where an authentication has expired. kafka-go's own readers can be read only once;
+// a request without records it does not send, and calls it written.
 type recordReader struct {
 	messages []event.Message
 	next     int

@@ -18,8 +18,8 @@ import (
 
 const tryTimeout = time.Second // for finding out what is wrong
 
-// WaitForBroker waits until a broker can be talked to. It gives up when ctx ends, with the last
-// failure, or with a *RefusedError.
+// WaitForBroker waits until a broker can be talked to; it fails when ctx ends, or with a
+// *RefusedError.
 func (c *Client) WaitForBroker(ctx context.Context) error {
 	for wait := NewBackoff(); ; {
 		err := c.ping(ctx)
@@ -34,8 +34,7 @@ func (c *Client) WaitForBroker(ctx context.Context) error {
 	}
 }
 
-// ping returns nil when one of the brokers answers, a *RefusedError if none does and one refuses,
-// else all failures.
+// ping returns nil when a broker answers; else a *RefusedError if there is one, or all failures.
 func (c *Client) ping(ctx context.Context) error {
 	conn, err := c.race(ctx, func(ctx context.Context, broker string) (net.Conn, error) {
 		conn, err := c.connectTo(ctx, broker)
@@ -95,9 +94,8 @@ func (c *Client) diagnosed(broker, remedy string, err error) error {
 	return &RefusedError{Broker: broker, Remedy: remedy, Err: err}
 }
 
-// diagnose finds out why a broker hung up, or says nothing: because only one side speaks TLS, or
-// because it is an HTTP server. That is all that these say to it. What it finds is a *RefusedError,
-// else it returns err.
+// diagnose finds out why a broker hung up, or says nothing: only one side speaks TLS, or it is an
+// HTTP server. What it finds is a *RefusedError, else it returns err.
 func (c *Client) diagnose(ctx context.Context, broker string, err error) error {
 	var plaintext, handshake, web error
 	var all sync.WaitGroup
@@ -140,7 +138,7 @@ func speakHTTP(_ context.Context, conn net.Conn) error {
 }
 
 // wantsSASL finds out whether a broker hung up because we did not authenticate: it does so again,
-// although it is there and offers to authenticate. "": no.
+// and offers SASL. "": no.
 func (c *Client) wantsSASL(ctx context.Context, broker string) (remedy string) {
 	conn, err := c.connect(ctx, broker)
 	if err != nil {

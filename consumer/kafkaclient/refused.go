@@ -15,8 +15,8 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
-// RefusedError says that this client and a broker don't accept each other. Trying again can't help
-// until somebody changes a setting of one of the two.
+// RefusedError says that this client and a broker don't accept each other until somebody changes a
+// setting of one of the two.
 type RefusedError struct {
 	Broker string // host:port
 	Remedy string // what to look at, with the flag of markread
@@ -29,9 +29,8 @@ func (e *RefusedError) Error() string {
 
 func (e *RefusedError) Unwrap() error { return e.Err }
 
-// UnreachableError says that a broker can't be talked to at an address that is probably wrong, or
-// wrong here: its name is not known, or the cluster's configuration has it, and not
-// Options.Brokers.
+// UnreachableError says that a broker's address is probably wrong, or wrong here: its name is not
+// known, or the cluster's configuration has it, and not Options.Brokers.
 type UnreachableError RefusedError
 
 func (e *UnreachableError) Error() string { return (*RefusedError)(e).Error() }
@@ -101,8 +100,7 @@ func (e notKafkaError) Error() string {
 // isTLS reports whether the answer was a TLS alert: what a TLS server says to a client without.
 func (e notKafkaError) isTLS() bool { return strings.HasPrefix(string(e), "\x15\x03") }
 
-// explain makes a *RefusedError of a failure that an operator has to mend, and says in plain words
-// what others are.
+// explain makes a *RefusedError of a failure that an operator has to fix, and rewords others.
 func (c *Client) explain(broker string, err error) error {
 	remedy := ""
 	var stranger notKafkaError
@@ -178,8 +176,7 @@ func distrusted(err error) string {
 	return "--tls-ca must name a file with the authority that signed the broker's certificate"
 }
 
-// WithPermissionHint adds to a refusal for want of permission which flag named what it is about.
-// Other errors it leaves alone.
+// WithPermissionHint adds to a missing permission which flag named what it is about.
 func WithPermissionHint(err error, flag string) error {
 	if Denied(err) {
 		return fmt.Errorf("%w (%s): README.md lists the permissions that a worker needs", err, flag)
@@ -187,8 +184,7 @@ func WithPermissionHint(err error, flag string) error {
 	return err
 }
 
-// Denied reports whether the brokers refused something because this client's user has no permission
-// for it.
+// Denied reports whether this client's user lacks a permission.
 func Denied(err error) bool {
 	return Is(err, kafka.TopicAuthorizationFailed, kafka.GroupAuthorizationFailed,
 		kafka.ClusterAuthorizationFailed)

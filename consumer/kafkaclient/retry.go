@@ -9,8 +9,7 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
-// Retry tries until it works, the answer is a refusal that will stay, or ctx ends. doing says what,
-// for the log.
+// Retry tries until it works, is refused for good, or ctx ends. doing is for the log.
 func (c *Client) Retry(ctx context.Context, doing string, try func() error) error {
 	for wait := NewBackoff(); ; {
 		err := try()

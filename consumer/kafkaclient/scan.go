@@ -41,15 +41,14 @@ func (u UnreadRange) Do() string {
 	return do
 }
 
-// Scan reads what a topic held when its extent was found out, and gives each record to each: those
-// of one partition in order, one at a time. It ends there, whatever is written meanwhile; records
-// of aborted transactions are left out, and so is what retention deletes meanwhile. The records are
-// each's own. One with a Damage stands for what could not be decoded.
+// Scan reads what a topic held when its extent was found out, and gives each record, its own to
+// keep, to each: those of one partition in order, one at a time. Records of aborted transactions
+// are left out, and so is what retention deletes meanwhile. One with a Damage stands for what could
+// not be decoded.
 //
-// What can't be read it returns in unread, sorted by partition, and reads the rest: a partition
-// without known bounds, and what follows when nothing comes of a partition for 20 s. Its error is
-// one of each, or the cause of ctx's end. It takes as long as the topic is large, and no more
-// memory than a few answers to a fetch.
+// What can't be read it returns in unread, sorted by partition: a partition without known bounds,
+// and what follows when nothing comes of one for 20 s. Its error is one of each, or the cause of
+// ctx's end. It takes no more memory than a few fetches.
 func (c *Client) Scan(ctx context.Context, extent TopicOffsets,
 	each func(event.Record) error) (unread []UnreadRange, err error) {
 	c.UseTopics(extent.Topic)

@@ -12,8 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 )
 
-// Session asks one broker, on a connection of its own. kafka-go's transport answers some of these
-// requests from its memory, and which broker answers others is its choice.
+// Session asks one broker, on its own connection: kafka-go's transport answers some of these
+// requests from memory, and chooses the broker for others.
 type Session struct {
 	talk   *talk
 	ranges map[protocol.ApiKey]apiversions.ApiKeyResponse // the versions that the broker understands
@@ -83,8 +83,8 @@ func (c *Client) OpenSession(ctx context.Context, broker string) (s *Session, er
 	return s, nil
 }
 
-// needed are the requests that a worker makes, and the least version of each in which it can do
-// what it is for. Their largest is what kafka-go, or our own message in its place, has.
+// needed are the requests that a worker makes, and the least version in which each does what it is
+// for. The largest version is what kafka-go, or our own message in its place, has.
 var needed = []struct {
 	key   protocol.ApiKey
 	least int16

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 
 	"markread/consumer/batch"
 	"markread/consumer/event"
@@ -106,21 +108,14 @@ func (f *Fetched) open(b batch.Batch) bool {
 // FirstRecord returns the first record at offset or behind it. false: one fetch finds no record.
 func (c *Client) FirstRecord(ctx context.Context, tp event.TopicPartition, offset int64,
 	a FetchLimits) (r event.Record, ok bool, err error) {
-	f, err := c.Fetch(ctx, c.memory, tp, func() int64 { return offset }, a)
-	if err != nil {
-		return r, false, err
+	_, err = c.scanOnce(ctx, tp, offset, math.MaxInt64, a, func(first event.Record) error {
+		r, ok = first, true
+		return io.EOF
+	})
+	if ok {
+		err = nil
 	}
-	defer f.Close()
-	d, err := c.memory.Decoder(ctx)
-	if err != nil {
-		return r, false, err
-	}
-	defer c.memory.GiveBack(d)
-	records, err := f.Chunk(&d.Decoder)
-	if err != nil || len(records) == 0 {
-		return r, false, err
-	}
-	return event.Record(records[0].Clone()), true, nil
+	return r, ok, err
 }
 
 // Damaged reports whether err says that a batch can't be read as the broker has it.

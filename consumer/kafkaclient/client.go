@@ -127,9 +127,13 @@ func (r router) RoundTrip(ctx context.Context, addr net.Addr,
 	}()
 	for {
 		response, err := transport.RoundTrip(ctx, addr, request)
-		if away := r.lastAway(); away != nil && errors.Is(err, context.DeadlineExceeded) {
+		if errors.Is(err, context.DeadlineExceeded) {
 			// A request may end before the connection that it waits for.
-			err = fmt.Errorf("%w: %w", err, away)
+			r.mu.Lock()
+			if r.away != nil && time.Since(r.awayAt) <= awayAge {
+				err = fmt.Errorf("%w: %w", err, r.away)
+			}
+			r.mu.Unlock()
 		}
 		if !errors.Is(err, errExpired) { // then nothing was sent, and that connection is gone
 			return response, err
@@ -139,15 +143,6 @@ func (r router) RoundTrip(ctx context.Context, addr net.Addr,
 
 // awayAge is how long an address that can't be reached explains requests without an answer.
 const awayAge = 10 * time.Second
-
-func (c *Client) lastAway() *UnreachableError {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if time.Since(c.awayAt) > awayAge {
-		return nil
-	}
-	return c.away
-}
 
 // noteReachable remembers that a broker can't be reached, and why, or forgets it: away is nil.
 func (c *Client) noteReachable(broker string, away *UnreachableError) {

@@ -79,13 +79,10 @@ func (c *Client) TopicOffsets(ctx context.Context, topic string) (TopicOffsets, 
 		e.Partitions[i].Err = errUnknown
 	}
 	// In rounds, so that one whose leader is dead does not keep the others waiting.
-	for wait := NewBackoff(); ; {
-		again := c.askBounds(ctx, e)
-		if !again || !wait.Sleep(ctx) {
-			return e, nil
-		}
+	for wait := NewBackoff(); c.askBounds(ctx, e) && wait.Sleep(ctx); {
 		c.RefreshMetadata()
 	}
+	return e, nil
 }
 
 // errUnknown is what is wrong with bounds that were not asked for.

@@ -89,7 +89,7 @@ func (c *Client) scan(ctx context.Context, tp event.TopicPartition, b OffsetRang
 	give func(event.Record) error) (next int64, err error) {
 	wait, last := NewBackoff(), time.Now()
 	for next = b.First; next < b.End; {
-		reached, err := c.scanOnce(ctx, tp, next, b.End, give)
+		reached, err := c.scanOnce(ctx, tp, next, b.End, Following, give)
 		if errors.Is(err, kafka.OffsetOutOfRange) {
 			// retention was faster
 			if first, _, err := c.LogRange(ctx, tp.Topic, tp.Partition); err == nil &&
@@ -131,8 +131,8 @@ func (c *Client) scan(ctx context.Context, tp event.TopicPartition, b OffsetRang
 
 // scanOnce does one fetch, and returns how far it came.
 func (c *Client) scanOnce(ctx context.Context, tp event.TopicPartition, from, end int64,
-	give func(event.Record) error) (next int64, err error) {
-	f, err := c.Fetch(ctx, c.memory, tp, func() int64 { return from }, Following)
+	a FetchLimits, give func(event.Record) error) (next int64, err error) {
+	f, err := c.Fetch(ctx, c.memory, tp, func() int64 { return from }, a)
 	if err != nil {
 		return from, err
 	}

@@ -35,10 +35,9 @@ func fingerprintOf(r batch.Record) fingerprint {
 	return fingerprint{known: true, offset: r.Offset, print: h.Sum64()}
 }
 
-// recognize takes what lies before position out of the first records that were fetched. same: that
+// recognize takes what lies before position out of the first records that were fetched. true: that
 // is the fingerprint and nothing else, or it is gone, by compaction.
-func (l fingerprint) recognize(records []batch.Record, position int64) (rest []batch.Record,
-	same bool) {
+func (l fingerprint) recognize(records []batch.Record, position int64) ([]batch.Record, bool) {
 	for len(records) > 0 && records[0].Offset < position {
 		if fingerprintOf(records[0]) != l {
 			return nil, false

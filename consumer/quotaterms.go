@@ -22,9 +22,8 @@ type quotaTerms struct {
 }
 
 // currentTerms returns what a member with these options goes by at the moment.
-func currentTerms(ctx context.Context, c *kafkaclient.Client, options GroupOptions) (quotaTerms,
-	error) {
-	topics := options.Topics.Consumed()
+func currentTerms(ctx context.Context, c *kafkaclient.Client, o GroupOptions) (quotaTerms, error) {
+	topics := o.Topics.Consumed()
 	counts, err := c.PartitionCounts(ctx, topics...)
 	if err != nil {
 		return quotaTerms{}, err
@@ -32,7 +31,7 @@ func currentTerms(ctx context.Context, c *kafkaclient.Client, options GroupOptio
 	for _, topic := range topics {
 		counts[topic] += 0 // it is named, also when it is not there
 	}
-	return quotaTerms{options.Rate, counts}, nil
+	return quotaTerms{o.Rate, counts}, nil
 }
 
 func (o quotaTerms) equal(other quotaTerms) bool {

@@ -98,13 +98,12 @@ func (a Assignment) encode() ([]byte, error) {
 	for _, p := range a.Partitions {
 		topics[p.Topic] = append(topics[p.Topic], int32(p.Partition))
 	}
-	encoded := consumerapi.Assignment{Version: consumerapi.MaxVersionSupported,
-		UserData: a.UserData}
+	all := consumerapi.Assignment{Version: consumerapi.MaxVersionSupported, UserData: a.UserData}
 	for topic, numbers := range topics {
-		encoded.AssignedPartitions = append(encoded.AssignedPartitions,
+		all.AssignedPartitions = append(all.AssignedPartitions,
 			consumerapi.TopicPartition{Topic: topic, Partitions: numbers})
 	}
-	return protocol.Marshal(consumerapi.MaxVersionSupported, encoded)
+	return protocol.Marshal(consumerapi.MaxVersionSupported, all)
 }
 
 // SyncGroup gives the coordinator the assignments, by member, if this member is the leader, and
@@ -247,15 +246,14 @@ func (c *Client) CommittedOffsets(ctx context.Context, group string,
 	for _, tp := range partitions {
 		topics[tp.Topic] = append(topics[tp.Topic], tp.Partition)
 	}
-	response, err := c.api().
-		OffsetFetch(ctx, &kafka.OffsetFetchRequest{GroupID: group, Topics: topics})
+	r, err := c.api().OffsetFetch(ctx, &kafka.OffsetFetchRequest{GroupID: group, Topics: topics})
 	if err == nil {
-		err = response.Error
+		err = r.Error
 	}
 	if err != nil {
 		return nil, plainly(err)
 	}
-	for topic, partitions := range response.Topics {
+	for topic, partitions := range r.Topics {
 		for _, p := range partitions {
 			if p.Error != nil {
 				return nil, fmt.Errorf("%s/%d: %w", topic, p.Partition, plainly(p.Error))

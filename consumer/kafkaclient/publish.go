@@ -49,9 +49,8 @@ func (e PublishErrors) Error() string {
 	if len(e) == 0 {
 		return "no message failed"
 	}
-	first := slices.Min(slices.Collect(maps.Keys(e)))
-	return fmt.Sprintf("%d messages not published; the first, number %d: %v", len(e), first,
-		e[first])
+	i := slices.Min(slices.Collect(maps.Keys(e)))
+	return fmt.Sprintf("%d messages not published; the first, number %d: %v", len(e), i, e[i])
 }
 
 func (e PublishErrors) Unwrap() []error { return slices.Collect(maps.Values(e)) }

@@ -39,8 +39,8 @@ type advance struct {
 }
 
 const (
-	// metadataLimit is in bytes. Kafka takes 4,096 beside an offset (offset.metadata.max.bytes), and
-	// stores nothing at all, not even the offset, when there are more.
+	// metadataLimit is in bytes. Kafka takes 4,096 beside an offset (offset.metadata.max.bytes),
+	// and stores nothing at all, not even the offset, when there are more.
 	metadataLimit = 4000
 	// commitPartitions go into one request: the coordinator writes it as one batch, which
 	// offsets.topic's limit of 1 MiB must hold.

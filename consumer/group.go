@@ -113,7 +113,8 @@ var (
 	errExpelled   = errors.New("the coordinator has given this member up")
 	errSilence    = errors.New("no heartbeat was answered for a whole session")
 	errPartitions = errors.New("the topics have another number of partitions")
-	errBehind     = errors.New("this member counts the same partitions as the group's leader by now")
+	errBehind     = errors.New(
+		"this member counts the same partitions as the group's leader by now")
 	errServed     = errors.New("serve has returned")
 	errStopped    = errors.New("stopping")
 )

@@ -29,7 +29,7 @@ type member struct {
 	owned []int // partition numbers of the last generation
 	last  int32 // its number
 
-	patience time.Duration       // until it rejoins because it counts the leader's partitions by now
+	patience time.Duration       // until it rejoins because it counts the leader's partitions
 	ignored  map[string]mismatch // on the leader: the members that get no partitions, by id
 }
 

@@ -13,11 +13,9 @@ import (
 
 // Fetched is what one fetch found: batches, which are decoded a chunk at a time. The broker sends
 // whole batches: the first may begin before the offset that was asked for, and the last may be cut
-// off. It leaves the filtering to us:
-//
-// Records of aborted transactions are in the response. It lists the producer and first offset of
-// each; it ends at that producer's next marker. Markers (control batches) occupy offsets and are no
-// records.
+// off. It leaves the filtering to us: of aborted transactions it lists the producer and the first
+// offset, and each ends at that producer's next marker. Markers (control batches) occupy offsets
+// and are no records.
 type Fetched struct {
 	event.TopicPartition
 	*fetchResponse

@@ -161,7 +161,8 @@ func createRequest(topics ...NewTopic) *createtopics.Request {
 		topic := createtopics.RequestTopic{Name: t.Name, NumPartitions: int32(t.Partitions),
 			ReplicationFactor: -1}
 		for name, value := range t.Settings {
-			topic.Configs = append(topic.Configs, createtopics.RequestConfig{Name: name, Value: value})
+			topic.Configs = append(topic.Configs,
+				createtopics.RequestConfig{Name: name, Value: value})
 		}
 		r.Topics = append(r.Topics, topic)
 	}

@@ -54,7 +54,8 @@ func (*fetchResponse) ApiKey() protocol.ApiKey { return protocol.Fetch }
 // fetchCorrelation is the correlation id of every fetch: a connection has one request at a time.
 const fetchCorrelation = 1
 
-// RawExchange sends the request and reads the response. Its error breaks the connection.
+// RawExchange sends the request and reads the response. Its error breaks the connection; a refusal
+// is in the response, which was then read to its end.
 func (x *exchange) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 	if x.version < 4 { // Kafka 0.11
 		return nil, errors.New("the broker is older than Kafka 0.11: it can't leave out aborted " +

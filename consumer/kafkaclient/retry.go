@@ -78,5 +78,5 @@ func Retriable(err error) bool {
 	}
 	return k.Temporary() || Is(k, kafka.UnknownTopicOrPartition, kafka.NotLeaderForPartition,
 		kafka.KafkaStorageError, kafka.NotEnoughReplicas, kafka.NotEnoughReplicasAfterAppend,
-		kafka.BrokerNotAvailable) // of kafka-go: nobody leads the partition, or coordinates the group
+		kafka.BrokerNotAvailable) // of kafka-go: no leader, or no coordinator of the group
 }

@@ -80,7 +80,8 @@ func (c *Client) Scan(ctx context.Context, extent TopicOffsets,
 			unread = append(unread, failed)
 		}
 	})
-	slices.SortFunc(unread, func(a, b UnreadRange) int { return cmp.Compare(a.Partition, b.Partition) })
+	slices.SortFunc(unread,
+		func(a, b UnreadRange) int { return cmp.Compare(a.Partition, b.Partition) })
 	return unread, context.Cause(ctx)
 }
 

@@ -16,7 +16,7 @@ import (
 // requests from memory, and chooses the broker for others.
 type Session struct {
 	talk   *talk
-	ranges map[protocol.ApiKey]apiversions.ApiKeyResponse // the versions that the broker understands
+	ranges map[protocol.ApiKey]apiversions.ApiKeyResponse // versions that the broker understands
 }
 
 // Close ends the session.

@@ -115,8 +115,8 @@ var (
 	errPartitions = errors.New("the topics have another number of partitions")
 	errBehind     = errors.New(
 		"this member counts the same partitions as the group's leader by now")
-	errServed     = errors.New("serve has returned")
-	errStopped    = errors.New("stopping")
+	errServed  = errors.New("serve has returned")
+	errStopped = errors.New("stopping")
 )
 
 // generation serves one generation.

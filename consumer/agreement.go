@@ -16,24 +16,21 @@ const (
 	sameFlags = "give all workers of the group the same --rate and the same topics; " +
 		"during a rollout this ends when the last of them has restarted"
 	otherProgram = "find the program that joins this group and give it another group (a member's " +
-		"id " +
-		"begins with its client id); an ACL for Read on the group keeps programs out"
+		"id begins with its client id); an ACL for Read on the group keeps programs out"
 	otherLeader = "find the program that leads this group and stop it (`markread status` lists the " +
 		"members, their clients and hosts); this ends when it has left the group"
 )
 
-// ignored is a member that its leader gives no partitions.
-type ignored struct{ why, do string }
+// mismatch says why a member is assigned nothing, and what to do.
+type mismatch struct{ why, do string }
 
-// maxReported limits how many ignored members one rebalance names in the log, and how much of an
-// id.
 const (
-	maxReported   = 100
-	maxReportedID = 200
+	maxReported   = 100 // ignored members that one rebalance names in the log
+	maxReportedID = 200 // bytes of an id
 )
 
 // report logs each member that gets no partitions: once, as long as it stays for the same reason.
-func (m *member) report(others map[string]ignored) {
+func (m *member) report(others map[string]mismatch) {
 	lines := 0
 	for _, id := range slices.Sorted(maps.Keys(others)) {
 		other := others[id]
@@ -53,23 +50,17 @@ func (m *member) report(others map[string]ignored) {
 	m.ignored = others
 }
 
-// mismatch says why a member has been assigned nothing, and what to do.
-type mismatch struct{ why, do string }
-
-// accept notes the assignment that the leader has made for us. It is all or nothing: a leader that
-// is a worker assigns only partitions of our topics, each once, and only to members with its own
-// quota terms.
-//
-// A wrong assignment is no failure of the join: another try would stop the whole group, and end the
+// accept notes the assignment that the leader has made for us, all or nothing: a leader that is a
+// worker assigns only partitions of our topics, each once, and only to members with its own quota
+// terms. A wrong one is no failure of the join: another try would stop the whole group, and end the
 // same way as long as that member leads.
 func (j *joined) accept(b []byte) {
 	assigned, leaders, err := decodeAssignment(b)
-	exists := func(p event.TopicPartition) bool {
-		return p.Partition >= 0 && p.Partition < j.terms.Partitions[p.Topic]
+	missing := func(p event.TopicPartition) bool {
+		return p.Partition < 0 || p.Partition >= j.terms.Partitions[p.Topic]
 	}
 	ignored := func(why string) mismatch {
-		return mismatch{"the leader's assignment is ignored: " +
-			why, otherLeader}
+		return mismatch{"the leader's assignment is ignored: " + why, otherLeader}
 	}
 	switch {
 	case len(b) == 0:
@@ -77,13 +68,12 @@ func (j *joined) accept(b []byte) {
 	case err != nil:
 		j.mismatch = ignored(err.Error())
 	case leaders.Rate != j.terms.Rate:
-		j.mismatch = mismatch{fmt.Sprintf("the group's leader goes by a rate of %d, this worker "+
-			"by %d",
-			leaders.Rate, j.terms.Rate), sameFlags}
+		j.mismatch = mismatch{fmt.Sprintf("the group's leader goes by a rate of %d, "+
+			"this worker by %d", leaders.Rate, j.terms.Rate), sameFlags}
 	case !leaders.equal(j.terms):
 		j.mismatch = mismatch{"the group's leader sees other topics or partitions than this worker",
 			sameFlags}
-	case slices.ContainsFunc(assigned, func(p event.TopicPartition) bool { return !exists(p) }):
+	case slices.ContainsFunc(assigned, missing):
 		j.mismatch = ignored("it has partitions that this worker's topics don't have")
 	case len(slices.Compact(slices.Clone(assigned))) < len(assigned):
 		j.mismatch = ignored("it has a partition twice")
@@ -93,47 +83,49 @@ func (j *joined) accept(b []byte) {
 	j.leaderTerms = leaders
 }
 
-// confirm compares our assignment with what the coordinator has for the other members, trying until
-// ctx ends. A leader that is not a worker could give a partition to several members, or let them
-// reckon with different rates: then their shares would add up to more than the rate. Such a worker
-// gets nothing.
+// confirm compares our assignment with the other members', trying until ctx ends. A leader that is
+// not a worker could give a partition to several, or let them use different rates: their shares
+// would add up to more than the rate. Such a worker gets nothing.
 func (m *member) confirm(ctx context.Context, j *joined) error {
 	if j.leader || len(j.assigned) == 0 {
 		return nil
 	}
-	for wait := kafkaclient.NewBackoff(); ; {
-		members, err := m.members(ctx)
+	const failed = "can't compare this worker's assignment with the other members'; trying again"
+	return m.until(ctx, failed, func() error {
+		group, err := m.client.DescribeGroup(ctx, m.options.Group)
 		switch {
-		case err == nil:
-			if why := j.conflict(m.id, members); why != "" {
-				j.assigned, j.mismatch = nil, mismatch{why, otherLeader}
-			}
-			return nil
 		case kafkaclient.Denied(err):
-			// Read on a group includes Describe; where it does not, we trust the leader
+			return nil // Read on a group includes Describe; where it does not, we trust the leader
+		case err != nil:
+			return err
+		case group.State != "Stable": // our generation is over, and the next heartbeat says so
+			return kafkaclient.RebalanceInProgress
+		}
+		if why := j.conflict(m.id, group.Members); why != "" {
+			j.assigned, j.mismatch = nil, mismatch{why, otherLeader}
+		}
+		return nil
+	})
+}
+
+// until tries until it works, or ctx ends: then it returns the cause.
+func (m *member) until(ctx context.Context, failed string, try func() error) error {
+	for wait := kafkaclient.NewBackoff(); ; {
+		err := try()
+		if err == nil {
 			return nil
-		case kafkaclient.StaleMetadata(err):
+		}
+		if kafkaclient.StaleMetadata(err) {
 			m.client.RefreshMetadata()
 		}
 		if ctx.Err() == nil && !errors.Is(err, kafkaclient.RebalanceInProgress) {
-			m.client.WarnRepeated("confirm "+kafkaclient.Code(err)).Err(err).
-				Str("group", m.options.Group).
-				Msg("can't compare this worker's assignment with the other members'; trying again")
+			m.client.WarnRepeated(failed+kafkaclient.Code(err)).Err(err).
+				Str("group", m.options.Group).Msg(failed)
 		}
 		if !wait.Sleep(ctx) {
 			return context.Cause(ctx)
 		}
 	}
-}
-
-// members returns the group's members with their assignments. While the group rebalances there are
-// none: our generation is over then, and the next heartbeat says so.
-func (m *member) members(ctx context.Context) ([]kafkaclient.GroupMember, error) {
-	group, err := m.client.DescribeGroup(ctx, m.options.Group)
-	if err == nil && group.State != "Stable" {
-		err = kafkaclient.RebalanceInProgress
-	}
-	return group.Members, err
 }
 
 // conflict says how the members together could exceed the rate; "": they can't. What a worker would
@@ -148,8 +140,7 @@ func (j *joined) conflict(us string, members []kafkaclient.GroupMember) string {
 			return "the group's leader has told other members another rate or other partitions"
 		}
 		for _, p := range theirs {
-			if _, both := slices.BinarySearchFunc(j.assigned, p,
-				event.TopicPartition.Compare); both {
+			if slices.Contains(j.assigned, p) {
 				return fmt.Sprintf("the group's leader has assigned %s/%d to two members", p.Topic,
 					p.Partition)
 			}

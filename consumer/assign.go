@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	"markread/consumer/event"
@@ -13,14 +14,11 @@ type candidate struct {
 	memberData
 }
 
-// assign assigns the partition numbers, to as many of the members as have a share of the rate then.
-// The others are spares: rather those that have none already.
+// assign assigns the partition numbers, to as many of the members as then have a share of the rate.
+// The others are spares: rather those without partitions already.
 func assign(o quotaTerms, members []candidate,
 	share func(all, owned []event.TopicPartition) int) map[string][]int {
-	numbers := 0
-	for _, n := range o.Partitions {
-		numbers = max(numbers, n)
-	}
+	numbers := slices.Max(append(slices.Collect(maps.Values(o.Partitions)), 0))
 	all := o.all()
 	idle := func(owned []int) bool { // owned is sorted
 		foreign := func(p event.TopicPartition) bool {
@@ -34,76 +32,55 @@ func assign(o quotaTerms, members []candidate,
 			cmp.Compare(b.id, a.id))
 	})
 	var spares []string
-	for {
-		dealt := assignNumbers(members, numbers)
-		if share == nil || len(members) == 1 ||
-			!slices.ContainsFunc(members, func(m candidate) bool { return idle(dealt[m.id]) }) {
-			for _, id := range spares {
-				dealt[id] = nil
-			}
-			return dealt
-		}
+	dealt := assignNumbers(members, numbers)
+	for share != nil && len(members) > 1 &&
+		slices.ContainsFunc(members, func(m candidate) bool { return idle(dealt[m.id]) }) {
 		spares, members = append(spares, members[0].id), members[1:]
+		dealt = assignNumbers(members, numbers)
 	}
+	for _, id := range spares {
+		dealt[id] = nil
+	}
+	return dealt
 }
 
 // assignNumbers gives the partition numbers from 0 to numbers-1 to the members: each gets as many
-// as the others, or one more, and keeps of those that it had what it can. It is the same for the
-// same members, in whichever order they come. A number stands for the partitions of all topics, so
-// that with the recommended key and equally many partitions a conversation is in one worker,
-// whatever the lane.
+// as the others, or one more, and keeps what it can of those that it had. The order of the members
+// means nothing. A number stands for the partitions of all topics: with the recommended key and
+// equally many partitions a conversation is in one worker, whatever the lane.
 func assignNumbers(members []candidate, numbers int) map[string][]int {
 	members = slices.SortedFunc(slices.Values(members),
 		func(a, b candidate) int { return cmp.Compare(a.id, b.id) })
-	if len(members) == 0 {
-		return map[string][]int{}
-	}
-	kept := make([][]int, len(members))
+	assigned := map[string][]int{}
 	var free []int
 	for n, i := range lastOwners(members, numbers) {
 		if i >= 0 {
-			kept[i] = append(kept[i], n)
+			assigned[members[i].id] = append(assigned[members[i].id], n)
 		} else {
 			free = append(free, n)
 		}
 	}
 	// Who has more than the others anyway gets what is over.
-	order := make([]int, len(members))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortStableFunc(order,
-		func(a, b int) int { return cmp.Compare(len(kept[b]), len(kept[a])) })
-	most := make([]int, len(members))
-	for place, i := range order {
-		most[i] = numbers / len(members)
-		if place < numbers%len(members) {
-			most[i]++
-		}
-		if over := len(kept[i]) - most[i]; over > 0 {
-			free = append(free, kept[i][most[i]:]...)
-			kept[i] = kept[i][:most[i]]
-		}
+	slices.SortStableFunc(members, func(a, b candidate) int {
+		return cmp.Compare(len(assigned[b.id]), len(assigned[a.id]))
+	})
+	most := func(place int) int { return (numbers + len(members) - 1 - place) / len(members) }
+	for place, m := range members {
+		kept := assigned[m.id]
+		n := min(len(kept), most(place))
+		assigned[m.id], free = kept[:n:n], append(free, kept[n:]...)
 	}
 	slices.Sort(free)
-	for len(free) > 0 {
-		for i := range members {
-			if len(free) > 0 && len(kept[i]) < most[i] {
-				kept[i] = append(kept[i], free[0])
-				free = free[1:]
-			}
-		}
-	}
-	assigned := map[string][]int{}
-	for i, m := range members {
-		slices.Sort(kept[i])
-		assigned[m.id] = kept[i]
+	for place, m := range members {
+		n := most(place) - len(assigned[m.id])
+		assigned[m.id], free = append(assigned[m.id], free[:n]...), free[n:]
+		slices.Sort(assigned[m.id])
 	}
 	return assigned
 }
 
-// lastOwners returns which member has owned each of the numbers last, -1: none of them has. What a
-// member says that it has owned may be wrong: it decides which numbers it keeps, never how many.
+// lastOwners returns which member has owned each number last, -1: none. What a member says of that
+// may be wrong: it decides which numbers it keeps, never how many.
 func lastOwners(members []candidate, numbers int) []int {
 	last := slices.Repeat([]int{-1}, numbers)
 	for i, m := range members {

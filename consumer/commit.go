@@ -23,12 +23,11 @@ type CommitError struct {
 
 func (e *CommitError) Error() string {
 	if e.Topic == "" {
-		return fmt.Sprintf("commit: %v", e.Err)
+		return "commit: " + e.Err.Error()
 	}
 	return fmt.Sprintf("commit of %s/%d: %v", e.Topic, e.Partition, e.Err)
 }
 
-// Unwrap returns the cause.
 func (e *CommitError) Unwrap() error { return e.Err }
 
 var errEnded = errors.New("the generation has ended")
@@ -39,32 +38,29 @@ type advance struct {
 	offsets.Commit
 }
 
-// metadataLimit is how many bytes of metadata are committed beside an offset. Kafka takes 4,096
-// (offset.metadata.max.bytes), and stores nothing at all, not even the offset, when there are more.
-const metadataLimit = 4000
-
-// commitPartitions is how many partitions go into one request: the coordinator writes it as one
-// batch, which offsets.topic's limit of 1 MiB must hold.
-const commitPartitions = 200
-
-// recommitInterval is how often all offsets are committed again, also those that have not advanced:
-// a commit that was stuck in a frozen connection may be carried out after a later one and set the
-// offset back, and nobody tells us.
-const recommitInterval = 30 * time.Second
-
-// answerPatience is how long a commit that was cancelled waits for the answer to what is out.
-const answerPatience = 2 * time.Second
+const (
+	// metadataLimit is in bytes. Kafka takes 4,096 beside an offset (offset.metadata.max.bytes),
+	// and stores nothing at all, not even the offset, when there are more.
+	metadataLimit = 4000
+	// commitPartitions go into one request: the coordinator writes it as one batch, which
+	// offsets.topic's limit of 1 MiB must hold.
+	commitPartitions = 200
+	// recommitInterval is how often all offsets are committed again, also those that have not
+	// advanced: a commit that was stuck in a frozen connection may be carried out after a later one
+	// and set the offset back, and nobody tells us.
+	recommitInterval = 30 * time.Second
+	// answerPatience is how long a cancelled commit waits for the response to a request in flight:
+	// else that could be carried out after the next commit, and set the offset back.
+	answerPatience = 2 * time.Second
+)
 
 // Commit commits what has changed since the last commit: the offsets, forward only, and beside them
-// what is known of the events beyond. It is fenced by generation and member, so that the
-// coordinator refuses it once another member may own the partitions. It tries for at most 5 s, and
-// not beyond ctx's deadline. When ctx is cancelled, the answer to what is out is waited for, for 2
-// s at most: else it could be carried out after the next commit, and set the offset back. Every 30
-// s it commits the rest again, too.
+// what is known of the events beyond; every 30 s the rest again, too. It is fenced by generation
+// and member: the coordinator refuses it once another member may own the partitions. It tries for
+// at most 5 s, not beyond ctx's deadline, and not longer than 2 s once ctx is cancelled.
 //
-// Its error is a *CommitError, or several joined, one for each partition that was refused;
-// errors.As finds the first. What was refused is tried again by the next Commit. After serve has
-// returned it always fails.
+// Its error is a *CommitError, or several joined, one for each partition that was refused. What was
+// refused is tried again by the next Commit. After serve has returned it always fails.
 func (g *Generation) Commit(ctx context.Context) error {
 	g.commitMu.Lock()
 	defer g.commitMu.Unlock()
@@ -102,12 +98,12 @@ func (g *Generation) Commit(ctx context.Context) error {
 // has not changed, too.
 func (g *Generation) advances(all bool) []advance {
 	var advances []advance
+	limit := metadataLimit
+	if g.plain {
+		limit = 0
+	}
 	for _, p := range g.partitions {
 		p.mu.Lock()
-		limit := metadataLimit
-		if g.plain {
-			limit = 0
-		}
 		c, news := p.tracker.Commit(limit)
 		if committed := p.tracker.Committed(); c.Offset >= 0 &&
 			(news || all && c.Offset == committed) {
@@ -118,8 +114,8 @@ func (g *Generation) advances(all bool) []advance {
 	return advances
 }
 
-// tryCommit sends one request. again: the coordinator has moved or is not ready, or did not answer,
-// or takes no metadata.
+// tryCommit sends one request. again: the coordinator has moved, is not ready, did not answer, or
+// takes no metadata.
 func (g *Generation) tryCommit(ctx context.Context, advances []advance) (err error, again bool) {
 	commits := make([]kafkaclient.OffsetCommit, len(advances))
 	for i, a := range advances {
@@ -142,16 +138,20 @@ func (g *Generation) tryCommit(ctx context.Context, advances []advance) (err err
 		e := &CommitError{TopicPartition: a.TopicPartition, Code: kafkaclient.Code(refusal),
 			Err: kafkaclient.BrokerError(int16(refusal))}
 		switch refusal {
-		case kafkaclient.IllegalGeneration, kafkaclient.UnknownMemberID,
-			kafkaclient.FencedInstanceID:
+		case kafkaclient.IllegalGeneration, kafkaclient.UnknownMemberID:
 			e.Fenced = true
 		case kafkaclient.NotCoordinatorForGroup, kafkaclient.GroupCoordinatorNotAvailable,
-			kafkaclient.GroupLoadInProgress,
-			kafkaclient.RebalanceInProgress, kafkaclient.RequestTimedOut:
+			kafkaclient.GroupLoadInProgress, kafkaclient.RebalanceInProgress,
+			kafkaclient.RequestTimedOut:
 			again = true
 		case kafkaclient.OffsetMetadataTooLarge:
 			again = again || !plain
-			g.withoutMetadata(a)
+			g.plain = true
+			g.client.WarnRepeated("metadata").Str("topic", a.Topic).
+				Int("partition", a.Partition).Int("bytes", len(a.Metadata)).
+				Msgf("the brokers refuse the metadata beside an offset: after a crash or a "+
+					"rebalance more calls are repeated; set offset.metadata.max.bytes to %d or "+
+					"more", metadataLimit)
 		}
 		if !ok {
 			e.Code, e.Err = "network", errors.New("the answer does not mention it")
@@ -159,13 +159,4 @@ func (g *Generation) tryCommit(ctx context.Context, advances []advance) (err err
 		errs = append(errs, e)
 	}
 	return errors.Join(errs...), again
-}
-
-// withoutMetadata goes on with plain offsets, as far as this generation goes.
-func (g *Generation) withoutMetadata(a advance) {
-	g.plain = true
-	g.client.Throttle.Pass("metadata", g.client.Options.Log.Warn()).Str("topic", a.Topic).
-		Int("partition", a.Partition).Int("bytes", len(a.Metadata)).
-		Msgf("the brokers refuse the metadata beside an offset: after a crash or a rebalance "+
-			"more calls are repeated; set offset.metadata.max.bytes to %d or more", metadataLimit)
 }

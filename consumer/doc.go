@@ -11,15 +11,13 @@
 //     offset on, in order within its partition. Aborted transactions are filtered. What retention
 //     deleted before it was read is counted and logged; a recreated topic is read from its
 //     beginning, and logged.
-//   - No failure of a broker or a connection ends it. It waits, at most 2 s between two tries, and
-//     logs that, not more than once in 10 s for each kind.
+//   - No failure of a broker or a connection ends it. It retries at least every 2 s, and logs that
+//     at most once in 10 s for each kind.
 //   - Memory is bounded by the sink's Room, whatever producers write and however many partitions
-//     there are: 32 MiB of fetched bytes that were not delivered, unless one batch is larger; one
-//     chunk of records for each of four decoders; and 16 bytes for each event that has not
-//     finished.
-//   - What a producer wrote wrong is delivered as a Damage, and the rest of its partition
-//     continues. What can't be fetched, or was damaged after its producer wrote it, is retried, and
-//     never skipped: the partition is Unreadable, in its state and in the log.
+//     there are: 32 MiB of fetched and undelivered bytes, unless one batch is larger; one chunk of
+//     records for each of four decoders; and 16 bytes for each event that has not finished.
+//   - What a producer wrote wrong is delivered as a Damage, and its partition continues. What can't
+//     be fetched, or was damaged later, is retried, and never skipped: the partition is Unreadable.
 //
 // # Packages
 //
@@ -48,11 +46,10 @@
 // # Non-obvious
 //
 //   - Arrival order is tracked, not offsets: logs have holes.
-//   - The heartbeat continues during the drain, until serve has returned. Without it the session
-//     ends during a long drain, and the last commit is refused.
+//   - The heartbeat continues until serve has returned. Without it the session ends during a long
+//     drain, and the last commit is refused.
 //   - Whoever may join the group may write anything to its other members, and may lead it. The
-//     shares of the workers add up to the rate all the same: see accept and confirm in
-//     agreement.go.
+//     shares of the workers add up to the rate all the same: see agreement.go.
 //   - A generation's number does not identify it; the *Generation does. See Generation.
 //   - Kafka 4 lets a worker join a group of the newer protocol (KIP-848), and then assigns its
 //     partitions. Nobody leads such a group: see join in member.go.

@@ -9,14 +9,15 @@ import (
 	"markread/consumer/batch"
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
+
+	"github.com/rs/zerolog"
 )
 
 // fingerprint is the last record that was delivered of a partition, by which its log is recognized.
 //
-// The protocol that kafka-go speaks has no ids of topics: a fetch names the topic, and is answered
-// from a log that was deleted and made again as soon as that has grown beyond the old position. So
-// a fetch that follows a failure or a pause begins one record earlier, at the fingerprint, and must
-// find it there.
+// The protocol that kafka-go speaks has no topic ids: a fetch names the topic, and is answered from
+// a recreated log as soon as that has grown beyond the old position. So a fetch that follows a
+// failure or a pause begins one record earlier, at the fingerprint, and must find it there.
 type fingerprint struct {
 	known  bool
 	offset int64
@@ -34,11 +35,9 @@ func fingerprintOf(r batch.Record) fingerprint {
 	return fingerprint{known: true, offset: r.Offset, print: h.Sum64()}
 }
 
-// recognize takes what lies before position out of the first records that were fetched, and reports
-// whether it is of the same log: the fingerprint and nothing else. The fingerprint itself may be
-// gone, by compaction.
-func (l fingerprint) recognize(records []batch.Record, position int64) (rest []batch.Record,
-	same bool) {
+// recognize takes what lies before position out of the first records that were fetched. true: that
+// is the fingerprint and nothing else, or it is gone, by compaction.
+func (l fingerprint) recognize(records []batch.Record, position int64) ([]batch.Record, bool) {
 	for len(records) > 0 && records[0].Offset < position {
 		if fingerprintOf(records[0]) != l {
 			return nil, false
@@ -49,33 +48,27 @@ func (l fingerprint) recognize(records []batch.Record, position int64) (rest []b
 }
 
 // recognize disowns what was committed beside the offset if it is about another log than this.
-func (p *partition) recognize(ctx context.Context) bool {
+func (p *partition) recognize(ctx context.Context) error {
 	p.mu.Lock()
 	offset, at, inherited := p.tracker.Fingerprint()
 	p.mu.Unlock()
 	if !inherited {
-		return true
+		return nil
 	}
-	for wait := kafkaclient.NewBackoff(); ; {
-		same, err := p.has(ctx, offset, at)
-		if err == nil {
-			if !same {
-				p.disown(offset)
-			}
-			return true
-		}
-		if ctx.Err() != nil {
-			return false
-		}
-		p.failed(err)
-		if !wait.Sleep(ctx) {
-			return false
-		}
+	same, err := p.has(ctx, offset, at)
+	if err != nil || same {
+		return err
 	}
+	p.mu.Lock()
+	p.tracker.Disown()
+	p.mu.Unlock()
+	p.event(zerolog.WarnLevel, offset).
+		Msg("the log has another event there than when its offset was committed, or none: what " +
+			"is committed beside the offset is ignored, and some calls may be repeated")
+	return nil
 }
 
-// has reports whether the log has, or had until retention deleted it, an event of that time at the
-// offset.
+// has reports whether the log has, or had until retention deleted it, an event of that time there.
 func (p *partition) has(ctx context.Context, offset int64, at time.Time) (bool, error) {
 	r, ok, err := p.g.client.FirstRecord(ctx, p.TopicPartition, offset, kafkaclient.Following)
 	if errors.Is(err, kafkaclient.OffsetOutOfRange) {
@@ -87,14 +80,4 @@ func (p *partition) has(ctx context.Context, offset int64, at time.Time) (bool, 
 	}
 	now := p.g.now()
 	return tracked(event.Decode(r, now), now).UnixMilli() == at.UnixMilli(), nil
-}
-
-func (p *partition) disown(offset int64) {
-	p.mu.Lock()
-	p.tracker.Disown()
-	p.mu.Unlock()
-	p.g.client.Options.Log.Warn().Str("topic", p.Topic).Int("partition", p.Partition).
-		Int64("offset", offset).
-		Msg("the log has another event there than when its offset was committed, or none: what " +
-			"is committed beside the offset is ignored, and some calls may be repeated")
 }

@@ -9,21 +9,21 @@ import (
 
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
+	"markread/consumer/offsets"
 )
 
-// Sink receives what a generation fetches. Its methods are called by several goroutines, those
-// about one partition by one.
+// Sink receives what a generation fetches, from several goroutines; each partition from one.
 type Sink interface {
-	// Room blocks while lane may not fetch. It returns an error when ctx ends.
+	// Room blocks while lane may not fetch; an error: ctx has ended.
 	Room(ctx context.Context, lane event.Lane) error
-	// Deliver takes some events of one partition, in order. It must not block for long: it holds up
-	// the partition. The slice and the bytes of the records are valid until it returns.
+	// Deliver takes events of one partition, in order. Blocking holds up the partition. The slice
+	// and the bytes of the records are valid until it returns.
 	Deliver(events []event.Event)
 }
 
-// Generation is what this member owns between two rebalances. All its state goes with it: nothing
-// of it may be used for a later generation, not even one of the same number (a member that rejoins
-// an unchanged group gets the same). It is safe for concurrent use.
+// Generation is what this member owns between two rebalances. Nothing of it may be used for a later
+// one, not even of the same number: a member that rejoins an unchanged group gets the same. It is
+// safe for concurrent use.
 type Generation struct {
 	client *kafkaclient.Client
 	member kafkaclient.Member
@@ -61,33 +61,25 @@ func newGeneration(m *member, j joined) *Generation {
 }
 
 // prepare finds out where the assigned partitions begin, trying until ctx ends.
-func (g *Generation) prepare(ctx context.Context, j joined) error {
-	for wait := kafkaclient.NewBackoff(); ; {
-		committed, err := g.client.CommittedOffsets(ctx, g.member.Group, j.assigned)
-		if err == nil {
-			for i, tp := range j.assigned {
-				p := &partition{TopicPartition: tp, g: g, index: i, highWatermark: -1,
-					good: time.Now()}
-				if tp.Topic == g.topics.Backfill {
-					p.lane = event.Backfill
-				}
-				p.memory = g.memory[p.lane]
-				p.begins(committed[tp])
-				g.partitions = append(g.partitions, p)
-			}
-			return nil
-		}
-		if kafkaclient.StaleMetadata(err) {
-			g.client.RefreshMetadata()
-		}
-		if ctx.Err() == nil {
-			g.client.WarnRepeated("prepare "+kafkaclient.Code(err)).Err(err).
-				Str("group", g.member.Group).Msg("can't find out what is committed; trying again")
-		}
-		if !wait.Sleep(ctx) {
-			return context.Cause(ctx)
-		}
+func (m *member) prepare(ctx context.Context, g *Generation, j joined) error {
+	var committed map[event.TopicPartition]offsets.Commit
+	err := m.until(ctx, "can't find out what is committed; trying again", func() (err error) {
+		committed, err = g.client.CommittedOffsets(ctx, g.member.Group, j.assigned)
+		return err
+	})
+	if err != nil {
+		return err
 	}
+	for i, tp := range j.assigned {
+		p := &partition{TopicPartition: tp, g: g, index: i, highWatermark: -1, good: time.Now()}
+		if tp.Topic == g.topics.Backfill {
+			p.lane = event.Backfill
+		}
+		p.memory = g.memory[p.lane]
+		p.begins(committed[tp])
+		g.partitions = append(g.partitions, p)
+	}
+	return nil
 }
 
 // ID returns the group's generation number. Two generations may have the same.
@@ -105,16 +97,15 @@ func (g *Generation) Assigned() []event.TopicPartition {
 	return assigned
 }
 
-// All returns the partitions of all the group's topics, sorted by topic and number. All members
-// that have partitions have the same.
+// All returns the partitions of all the group's topics, sorted by topic and number: the same for
+// all members that have partitions.
 func (g *Generation) All() []event.TopicPartition { return slices.Clone(g.all) }
 
-// Mismatch says why this member gets no partitions from the group's leader, and what to do: they go
-// by different rates or partitions, or the leader is no worker. "": they agree.
+// Mismatch says why this member gets no partitions, and what to do; "": it may have some.
 func (g *Generation) Mismatch() (why, do string) { return g.mismatch.why, g.mismatch.do }
 
-// Fetch delivers the records of the assigned partitions to sink until ctx ends, and returns when
-// nothing will be delivered any more. Call it once.
+// Fetch delivers the records of the assigned partitions to sink, once, until ctx ends and nothing
+// will be delivered any more.
 func (g *Generation) Fetch(ctx context.Context, sink Sink) {
 	var fetchers sync.WaitGroup
 	for _, p := range g.partitions {
@@ -124,8 +115,8 @@ func (g *Generation) Fetch(ctx context.Context, sink Sink) {
 	<-ctx.Done() // a member without partitions
 }
 
-// Finish says that the event has reached its end, and returns its lane and when it was: its event
-// time; if it has none, its record's, or when it was delivered. Once for each Ref.
+// Finish notes that the event has finished, once for each Ref. It returns its lane and its event
+// time; if it has none, its record's, or when it was delivered.
 func (g *Generation) Finish(ref event.Ref) (event.Lane, time.Time) {
 	p := g.partitions[ref>>arrivalBits]
 	p.mu.Lock()
@@ -168,41 +159,26 @@ func (g *Generation) Partitions() []PartitionState {
 	return states
 }
 
-// Lost returns, for each topic, how many offsets retention deleted before this generation read
-// them: as many records, unless compaction or transactions had left holes. It grows as long as the
-// generation lasts.
+// Lost returns, by topic, how many offsets retention deleted before this generation read them: as
+// many records, unless compaction or transactions had left holes.
 func (g *Generation) Lost() map[string]int64 {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return maps.Clone(g.lost)
 }
 
-func (g *Generation) lose(topic string, n int64) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.lost[topic] += n
-}
-
-// ProofAge is how long ago the last heartbeat was sent that the coordinator accepted from this
-// member: the larger of what the monotonic clock and the wall clock say, because one stands still
-// while the machine is suspended, and the other one can be set. It is years when the coordinator
-// has given this member up.
+// ProofAge is how long ago the last heartbeat was sent that the coordinator accepted: the larger of
+// what the monotonic clock (it stops while the machine is suspended) and the wall clock (it can be
+// set) say. It is years once the coordinator has removed this member.
 func (g *Generation) ProofAge() time.Duration {
 	now, proof := time.Now(), g.LastProof()
 	return max(now.Sub(proof), now.Round(0).Sub(proof.Round(0)))
 }
 
-// LastProof returns when the last heartbeat was sent that the coordinator accepted from this
-// member; zero: it has given this member up. Else it has a monotonic reading.
+// LastProof returns when the last heartbeat was sent that the coordinator accepted, with a
+// monotonic reading; zero: it has removed this member.
 func (g *Generation) LastProof() time.Time {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.proof
-}
-
-// end makes later commits fail. It waits for one under way.
-func (g *Generation) end() {
-	g.commitMu.Lock()
-	defer g.commitMu.Unlock()
-	g.ended = true
 }

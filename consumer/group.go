@@ -34,9 +34,9 @@ type GroupOptions struct {
 	// called before each try to join: the group's loop turns; nil: nobody watches
 	Turned func()
 
-	// Share returns which part of Rate is a member's that owns some of all partitions. The leader
-	// gives partitions to so few members that none of them has some and no share: their events
-	// would wait for ever. nil: each member may have partitions.
+	// Share returns the share of Rate of a member that owns some of all partitions. The leader
+	// assigns to so few members that none has partitions and a share of 0, whose events would wait
+	// for ever. nil: each member may have partitions.
 	Share func(all, owned []event.TopicPartition) int
 }
 
@@ -45,13 +45,13 @@ type GroupOptions struct {
 //
 // The context of serve ends when the generation is revoked or ctx ends; context.Cause says why.
 // serve then stops taking events, drains, commits and returns: the rebalance waits for it, at most
-// 60 s, and so does the return of Consume, without a limit. serve may return earlier, which makes
-// this member rejoin. It is also called for a generation without partitions.
+// 60 s, and so does Consume, without a limit. serve may return earlier, which makes this member
+// rejoin. It is also called for a generation without partitions.
 //
-// Once joined, no failure ends Consume: it logs and tries again. Before, it returns what nobody but
-// an operator can mend: a *RefusedError, a *ForeignGroupError, a missing permission for the group,
-// a group id or session timeout that the brokers refuse. Unreachable brokers are waited for. The
-// topics must exist (CheckTopics).
+// Once joined, no failure ends Consume. Before, it returns what only an operator can fix: a
+// *RefusedError, a *ForeignGroupError, a missing permission for the group, a group id or session
+// timeout that the brokers refuse. Unreachable brokers are waited for. The topics must exist
+// (CheckTopics).
 func Consume(ctx context.Context, c *kafkaclient.Client, options GroupOptions,
 	serve func(ctx context.Context, g *Generation)) error {
 	if options.Now == nil {
@@ -93,7 +93,7 @@ func Consume(ctx context.Context, c *kafkaclient.Client, options GroupOptions,
 			return kafkaclient.WithPermissionHint(fmt.Errorf("group %q: %w", options.Group, err),
 				"--group")
 		}
-		c.Throttle.Pass("join "+kafkaclient.Code(err), m.log.Warn()).Err(err).
+		c.WarnRepeated("join "+kafkaclient.Code(err)).Err(err).Str("group", options.Group).
 			Msg("can't join the group; trying again")
 		wait.Sleep(ctx)
 	}
@@ -102,15 +102,9 @@ func Consume(ctx context.Context, c *kafkaclient.Client, options GroupOptions,
 
 // fatal reports whether only an operator can mend why a join failed.
 func fatal(err error) bool {
-	for _, code := range []kafkaclient.Error{
-		kafkaclient.GroupAuthorizationFailed, kafkaclient.TopicAuthorizationFailed,
-		kafkaclient.InvalidGroupID, kafkaclient.InvalidSessionTimeout,
-	} {
-		if errors.Is(err, code) {
-			return true
-		}
-	}
-	return kafkaclient.IsRefused(err)
+	return kafkaclient.IsRefused(err) || kafkaclient.Is(err, kafkaclient.GroupAuthorizationFailed,
+		kafkaclient.TopicAuthorizationFailed, kafkaclient.InvalidGroupID,
+		kafkaclient.InvalidSessionTimeout)
 }
 
 // Why the context of serve ends.
@@ -144,7 +138,7 @@ func (m *member) generation(stop context.Context, j joined,
 		return // revoked before we knew what we may have
 	}
 	g.mismatch = j.mismatch
-	if err := g.prepare(ctx, j); err != nil {
+	if err := m.prepare(ctx, g, j); err != nil {
 		return // revoked before we knew the offsets
 	}
 	m.patience = max(watchInterval, min(2*m.patience, longestPatience))
@@ -157,7 +151,9 @@ func (m *member) generation(stop context.Context, j joined,
 	log.Info().Bool("leader", j.leader).Int("assigned", len(g.partitions)).
 		Int("partitions", len(g.all)).Msg("joined the group")
 	serve(ctx, g)
-	g.end()
+	g.commitMu.Lock() // waits for a commit in flight
+	g.ended = true
+	g.commitMu.Unlock()
 	revoke(errServed)
 	log.Info().Str("cause", context.Cause(ctx).Error()).Msg("the generation has ended")
 	if errors.Is(context.Cause(ctx), errServed) {

@@ -7,11 +7,11 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// ForeignGroupError says that a group is one that workers can't use: the brokers assign its
-// partitions, or its members don't own any. Nobody but an operator can change that.
+// ForeignGroupError says that workers can't use a group: the brokers assign its partitions, or its
+// members don't own any. Only an operator can change that.
 //
 // Kafka lets a worker join a group of the kind "consumer" (KIP-848's migration), and then the
-// brokers assign: what each worker has of the rate would be anybody's guess.
+// brokers assign: each worker's share of the rate would be a guess.
 type ForeignGroupError struct {
 	Group string
 	Kind  string // as Kafka calls it, such as "share"; "": brokers before Kafka 3.8 don't say
@@ -61,22 +61,21 @@ func (e *ForeignGroupError) Do() string {
 }
 
 // describeGroup asks once.
-func describeGroup(ctx context.Context, c *kafkaclient.Client, group string) (DescribedGroup,
-	error) {
+func describeGroup(ctx context.Context, c *kafkaclient.Client,
+	group string) (view DescribedGroup, err error) {
 	d, err := c.DescribeGroup(ctx, group)
 	if err != nil {
-		return DescribedGroup{}, err
+		return view, err
 	}
-	view := describedGroup(d)
+	view = describedGroup(d)
 	if view.State == GroupAbsent { // so is a group of another kind, to who asks as for our kind
 		findForeign(ctx, c, group, &view)
 	}
 	return view, nil
 }
 
-// findForeign looks for the group among those of all kinds. One of the kinds "consumer" and
-// "streams" that has no members any more becomes an ordinary one when a worker joins; Kafka keeps
-// its offsets.
+// findForeign looks for the group among those of all kinds. An empty one of the kinds "consumer"
+// and "streams" becomes an ordinary one when a worker joins; Kafka keeps its offsets.
 func findForeign(ctx context.Context, c *kafkaclient.Client, group string, view *DescribedGroup) {
 	state, kind, ok, err := c.FindGroup(ctx, group)
 	switch {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
@@ -53,38 +54,28 @@ type DescribedMember struct {
 }
 
 // DescribeGroup looks at a group. It tries for 8 s.
-func DescribeGroup(ctx context.Context, c *kafkaclient.Client, group string) (DescribedGroup,
-	error) {
+func DescribeGroup(ctx context.Context, c *kafkaclient.Client,
+	group string) (view DescribedGroup, err error) {
 	ctx, cancel := kafkaclient.WithTimeout(ctx)
 	defer cancel()
-	var view DescribedGroup
-	err := c.Retry(ctx, "describing the group", func() error {
-		v, err := describeGroup(ctx, c, group)
-		if err == nil {
-			view = v
-		}
+	err = c.Retry(ctx, "describing the group", func() error {
+		view, err = describeGroup(ctx, c, group)
 		return err
 	})
 	if err != nil {
-		return view, kafkaclient.WithPermissionHint(fmt.Errorf("group %q: %w", group, err),
-			"--group")
+		err = kafkaclient.WithPermissionHint(fmt.Errorf("group %q: %w", group, err), "--group")
 	}
-	return view, nil
+	return view, err
 }
 
 // describedGroup reads what a coordinator answers.
 func describedGroup(g kafkaclient.GroupDescription) DescribedGroup {
-	view := DescribedGroup{State: GroupRebalancing, Protocol: g.Protocol, May: g.May}
-	switch g.State {
-	case "Stable":
-		view.State = GroupStable
-	case "Empty":
-		view.State = GroupEmpty
-	case "Dead":
-		view.State = GroupAbsent
-	}
+	states := map[string]GroupState{"Stable": GroupStable, "Empty": GroupEmpty, "Dead": GroupAbsent}
+	view := DescribedGroup{State: cmp.Or(states[g.State], GroupRebalancing), Protocol: g.Protocol,
+		May: g.May}
 	for _, m := range g.Members {
-		member := DescribedMember{ID: m.ID, Client: m.Client, Host: hostOf(m.Host)}
+		// Kafka puts a slash before an address for which it looked up no name
+		member := DescribedMember{ID: m.ID, Client: m.Client, Host: strings.TrimPrefix(m.Host, "/")}
 		if view.Ours() { // what others publish has another form
 			own, whyNot := decodeMember(m.Metadata)
 			if whyNot == nil {
@@ -103,14 +94,6 @@ func describedGroup(g kafkaclient.GroupDescription) DescribedGroup {
 	}
 	slices.SortFunc(view.Members, func(a, b DescribedMember) int { return cmp.Compare(a.ID, b.ID) })
 	return view
-}
-
-// hostOf leaves out the slash that Kafka puts before an address for which it looked up no name.
-func hostOf(host string) string {
-	if len(host) > 1 && host[0] == '/' {
-		return host[1:]
-	}
-	return host
 }
 
 func (o quotaTerms) exported() *Terms { return &Terms{o.Rate, o.all()} }

@@ -16,10 +16,10 @@ import (
 
 // member is this process in the group.
 //
-// It speaks the group protocol itself, over kafka-go's requests, because kafka.ConsumerGroup gives
-// up its place too easily: a single failed heartbeat ends a generation, and a connection that
-// breaks within a join loses the member's id, so that the group waits a session for the ghost. With
-// connections that break every second it never gets anywhere.
+// It speaks the group protocol itself, over kafka-go's requests, because kafka.ConsumerGroup ends a
+// generation after a single failed heartbeat, and loses the member's id when a connection breaks
+// within a join, so that the group waits a session for the ghost. With connections that break every
+// second it never gets anywhere.
 type member struct {
 	client  *kafkaclient.Client
 	options GroupOptions
@@ -29,8 +29,8 @@ type member struct {
 	owned []int // partition numbers of the last generation
 	last  int32 // its number
 
-	patience time.Duration      // until it rejoins because it counts the leader's partitions by now
-	ignored  map[string]ignored // on the leader: the members that get no partitions, by id
+	patience time.Duration       // until it rejoins because it counts the leader's partitions
+	ignored  map[string]mismatch // on the leader: the members that get no partitions, by id
 }
 
 // joined is what a member knows when it has joined a generation.
@@ -44,12 +44,10 @@ type joined struct {
 	proof       time.Time  // when the request was sent whose answer showed that we belong to it
 }
 
-const (
-	protocolName = "markread"
-)
+const protocolName = "markread"
 
-// join joins the group, once: it waits for the others to join, assigns the partitions if it is the
-// leader, and waits for what the leader has assigned.
+// join joins the group, once: it waits for the others, assigns the partitions if it is the leader,
+// and waits for the leader's assignment.
 func (m *member) join(ctx context.Context) (joined, error) {
 	o, err := m.terms(ctx)
 	if err != nil {
@@ -83,7 +81,7 @@ func (m *member) join(ctx context.Context) (joined, error) {
 	return j, nil
 }
 
-// topicGone is how long a topic must be missing until it counts as deleted: then the others go on
+// topicGone is how long a topic must be missing until it counts as deleted, and the others go on
 // without it. A broker may answer so for a moment.
 const topicGone = 5 * time.Second
 
@@ -102,8 +100,7 @@ func (m *member) terms(ctx context.Context) (quotaTerms, error) {
 	}
 }
 
-// joinGroup sends one join, and keeps the id that the response gives, or forgets one that is not
-// known.
+// joinGroup sends one join, and keeps the id that the response gives.
 func (m *member) joinGroup(ctx context.Context, o quotaTerms) (kafkaclient.JoinResponse, error) {
 	response, err := m.client.JoinGroup(ctx, kafkaclient.JoinRequest{
 		Group: m.options.Group, Member: m.id, Protocol: protocolName,
@@ -130,9 +127,8 @@ func (m *member) notice(err error) {
 	}
 }
 
-// sync tells the coordinator the assignment, on the leader, and notes our part of it in j. It is
-// sent again when the connection breaks: a generation that has begun meanwhile answers with what it
-// was told.
+// sync gives the coordinator the assignments, on the leader, and notes our own in j. It is sent
+// again when the connection breaks: a generation that has begun meanwhile gives the same response.
 func (m *member) sync(ctx context.Context, assignments map[string]kafkaclient.Assignment,
 	j *joined) error {
 	ctx, cancel := context.WithTimeout(ctx, kafkaclient.SessionTimeout)
@@ -156,14 +152,14 @@ func (m *member) sync(ctx context.Context, assignments map[string]kafkaclient.As
 func (m *member) lead(o quotaTerms,
 	members []kafkaclient.GroupMember) map[string]kafkaclient.Assignment {
 	var agreed []candidate
-	others := map[string]ignored{}
+	others := map[string]mismatch{}
 	for _, other := range members {
 		data, err := decodeMember(other.Metadata)
 		switch {
 		case err != nil:
-			others[other.ID] = ignored{err.Error(), otherProgram}
+			others[other.ID] = mismatch{err.Error(), otherProgram}
 		case !data.equal(o):
-			others[other.ID] = ignored{data.mismatch(o), sameFlags}
+			others[other.ID] = mismatch{data.mismatch(o), sameFlags}
 		default:
 			agreed = append(agreed, candidate{other.ID, data})
 		}
@@ -187,7 +183,7 @@ func (m *member) lead(o quotaTerms,
 }
 
 // leave takes this member out of the group, so that the others need not wait for its session to
-// end. It also ends a join that the coordinator has not answered yet.
+// end. It also ends a join in flight.
 func (m *member) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), leaveWithin)
 	defer cancel()

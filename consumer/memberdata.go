@@ -6,26 +6,24 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"markread/consumer/event"
 )
 
 // What the members of a group write for each other passes through the coordinator as it is: anybody
-// who may join the group may write anything. It is decoded here, and nowhere else: kafka-go
-// allocates according to the lengths that it reads.
+// who may join may write anything. It is decoded only here: kafka-go allocates according to the
+// lengths that it reads.
 const (
-	// maxGroupBytes limits a member's metadata and its assignment. Kafka stores a whole group in
-	// one record of at most 1 MiB: where one member has more (seen with 4.4), every SyncGroup of
-	// the group fails with "unexpected server error" until it has left.
+	// maxGroupBytes limits a member's metadata and its assignment. Kafka stores a group in one
+	// record of at most 1 MiB: above that (seen with 4.4), every SyncGroup of the group fails with
+	// "unexpected server error" until the member has left.
 	maxGroupBytes = 1 << 20
 	// maxUserData limits the JSON in them: room for two topics and 9,000 owned partition numbers.
 	maxUserData = 64 << 10
 	// maxViewed is more partitions, and more calls a second, than there can be.
 	maxViewed = 200_000
 
-	maxTopics    = 2 // that a worker consumes
-	maxTopicName = 249
+	maxTopics = 2 // that a worker consumes
 )
 
 var (
@@ -79,8 +77,7 @@ func readUserData[T any](r *groupBytes, size int) (data T, err error) {
 	switch {
 	case size > maxGroupBytes:
 		return data, fmt.Errorf("it has %d bytes, more than %d: the coordinator may be unable to "+
-			"store the group",
-			size, maxGroupBytes)
+			"store the group", size, maxGroupBytes)
 	case r.bad:
 		return data, errTruncated
 	case len(user) > maxUserData:
@@ -89,11 +86,6 @@ func readUserData[T any](r *groupBytes, size int) (data T, err error) {
 		return *new(T), errNotOurs
 	}
 	return data, nil
-}
-
-func notInTopicNames(r rune) bool {
-	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') &&
-		!strings.ContainsRune("._-", r)
 }
 
 // groupBytes reads the encoding of what members of a group write. Every length is checked against
@@ -145,29 +137,25 @@ func (r *groupBytes) count(least int) int {
 	return n
 }
 
-// memberData is what a member publishes to the leader when it joins: its quota terms, and what it
-// had before.
+// memberData is what a member publishes when it joins: its quota terms, and what it had before.
 type memberData struct {
 	quotaTerms
 	Owned      []int `json:"owned,omitempty"`      // partition numbers
 	Generation int32 `json:"generation,omitempty"` // in which it owned them
 }
 
-// published returns what a member publishes. It leaves out what the member had before where that
-// would be too long for the leader: then the member may keep less of it.
+// published leaves out what the member had before where that would be too long for the leader: then
+// the member may keep less of it.
 func (d memberData) published() []byte {
 	b := encode(d)
 	if len(b) > maxUserData {
 		d.Owned = nil
-		b = encode(d)
+		return encode(d)
 	}
 	return b
 }
 
 func encode(data any) []byte {
-	b, err := json.Marshal(data)
-	if err != nil {
-		panic(err) // numbers and names can be written
-	}
+	b, _ := json.Marshal(data) // numbers and names can be written
 	return b
 }

@@ -15,13 +15,10 @@ const (
 	longestPatience = 5 * time.Minute
 )
 
-// heartbeats sends a heartbeat every second until ctx ends: when serve has returned, so that the
-// session also survives the drain. When it was answered is what proves our membership. revoke is
-// called when the group is rebalancing, or when we don't belong to it any more.
-//
-// The answer "rebalance in progress" is a proof, too: only a member gets it, and it keeps the
-// session alive. A failure is none yet: the next heartbeat may find the coordinator, as long as the
-// session lasts.
+// heartbeats sends a heartbeat every second until ctx ends: after serve has returned, so that the
+// session survives the drain. A response proves our membership, also "rebalance in progress": only
+// a member gets it, and it keeps the session alive. After another failure the next heartbeat may
+// find the coordinator, as long as the session lasts.
 func (g *Generation) heartbeats(ctx context.Context, revoke context.CancelCauseFunc) {
 	ticker := time.NewTicker(heartbeatInterval)
 	defer ticker.Stop()
@@ -41,9 +38,7 @@ func (g *Generation) heartbeats(ctx context.Context, revoke context.CancelCauseF
 			g.prove(sent)
 			revoke(errRebalance)
 			continue
-		case errors.Is(err, kafkaclient.UnknownMemberID),
-			errors.Is(err, kafkaclient.IllegalGeneration),
-			errors.Is(err, kafkaclient.FencedInstanceID):
+		case kafkaclient.Is(err, kafkaclient.UnknownMemberID, kafkaclient.IllegalGeneration):
 			g.prove(time.Time{}) // at once: what waits for a connection must not be sent any more
 			revoke(errExpelled)
 			continue
@@ -67,21 +62,26 @@ func (g *Generation) prove(sent time.Time) {
 	g.proof = sent
 }
 
-// watch runs until ctx ends. It keeps the ends of the logs fresh for partitions that have no room
-// to fetch, and calls revoke, so that this member rejoins and the group rebalances:
-//
-//   - on the leader, when a topic has another number of partitions than it has assigned;
-//   - on another member, when it counts the leader's partitions by now, and did not when it joined.
-//     For this it has patience: everybody stops for it, and brokers may keep contradicting each
-//     other.
-//
-// What another member says that it counts makes nobody rebalance: it may say anything.
+// watch runs until ctx ends. It keeps the ends of the logs fresh for partitions without room to
+// fetch, and calls revoke, so that the group rebalances, on the leader when a topic has another
+// number of partitions than it has assigned, and on another member when it counts the leader's
+// partitions by now, and did not when it joined. For this it has patience: everybody stops for it,
+// and brokers may keep contradicting each other. What another member says that it counts makes
+// nobody rebalance: it may say anything.
 func (g *Generation) watch(ctx context.Context, j joined, options GroupOptions,
 	patience time.Duration, revoke context.CancelCauseFunc) {
 	began := time.Now()
 	for differs := 0; kafkaclient.Sleep(ctx, watchInterval); {
 		for _, p := range g.partitions {
-			p.refreshMark(ctx)
+			p.mu.Lock()
+			fresh := time.Since(p.marked) < watchInterval
+			p.mu.Unlock()
+			if fresh { // by a fetch
+				continue
+			}
+			if first, end, err := g.client.LogRange(ctx, p.Topic, p.Partition); err == nil {
+				p.mark(end, first)
+			}
 		}
 		if !j.leader && (j.terms.equal(j.leaderTerms) || time.Since(began) < patience) {
 			continue
@@ -102,18 +102,5 @@ func (g *Generation) watch(ctx context.Context, j joined, options GroupOptions,
 				return
 			}
 		}
-	}
-}
-
-// refreshMark asks for the end of the log when no fetch has told it lately.
-func (p *partition) refreshMark(ctx context.Context) {
-	p.mu.Lock()
-	fresh := time.Since(p.marked) < watchInterval
-	p.mu.Unlock()
-	if fresh {
-		return
-	}
-	if first, end, err := p.g.client.LogRange(ctx, p.Topic, p.Partition); err == nil {
-		p.mark(end, first)
 	}
 }

@@ -10,10 +10,11 @@ import (
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 	"markread/consumer/offsets"
+
+	"github.com/rs/zerolog"
 )
 
-// partition is one assigned partition for as long as its generation lasts: where it reads, and what
-// has finished. Its fetcher is the only one that moves it on.
+// partition is one assigned partition of a generation. Only its fetcher moves it on.
 type partition struct {
 	event.TopicPartition
 	g     *Generation
@@ -29,7 +30,8 @@ type partition struct {
 	sure time.Time
 	wait kafkaclient.Backoff // after a failure; it grows until a fetch is good
 
-	asked int64 // where the last fetch began
+	asked   int64     // where the last fetch began
+	outside time.Time // since when every fetch has been out of range beyond the end
 	// bytes that the next one asks for beside the usual ones, to get beyond the fingerprint's batch
 	more int32
 
@@ -50,12 +52,17 @@ func (p *partition) ref(arrival uint64) event.Ref {
 	return event.Ref(uint64(p.index)<<arrivalBits | arrival)
 }
 
+// event begins a line of the log about the partition at an offset.
+func (p *partition) event(level zerolog.Level, offset int64) *zerolog.Event {
+	return p.g.client.Options.Log.WithLevel(level).Str("topic", p.Topic).
+		Int("partition", p.Partition).Int64("offset", offset)
+}
+
 // begins takes over where the group is.
 func (p *partition) begins(committed offsets.Commit) {
 	p.tracker = offsets.New(committed.Offset, committed.Offset)
 	if err := p.tracker.Inherit(committed.Metadata); err != nil {
-		p.g.client.Options.Log.Warn().Err(err).Str("topic", p.Topic).Int("partition", p.Partition).
-			Int64("offset", committed.Offset).
+		p.event(zerolog.WarnLevel, committed.Offset).Err(err).
 			Str("do", "nothing, if another program has committed for this group; else find who "+
 				"has Read on the group").
 			Msg("what is committed beside the offset is not ours, or damaged, and is ignored: " +
@@ -63,49 +70,39 @@ func (p *partition) begins(committed offsets.Commit) {
 	}
 }
 
-// run fetches and delivers until ctx ends. No error ends it: it has nobody to go to, and the
-// partition would stand still; it waits and tries again.
+// run fetches and delivers until ctx ends. No error ends it: the partition would stand still.
 func (p *partition) run(ctx context.Context, sink Sink) {
-	if !p.begin(ctx) {
-		return
+	p.wait = kafkaclient.NewBackoff()
+	for err := p.begin(ctx); err != nil; err = p.begin(ctx) {
+		if !p.pauseAfter(ctx, err) {
+			return
+		}
 	}
 	p.wait = kafkaclient.NewBackoff()
-	var outside time.Time // since when every fetch has been out of range beyond the end
-	for {
-		if p.room(ctx, sink) != nil {
-			return
-		}
+	for p.room(ctx, sink) == nil {
 		err := p.step(ctx, sink)
 		if errors.Is(err, kafkaclient.OffsetOutOfRange) {
-			if err = p.outOfRange(ctx, p.asked, &outside); err == nil {
-				continue
-			}
+			err = p.outOfRange(ctx)
 		}
-		if ctx.Err() != nil {
-			return
+		if !errors.Is(err, kafkaclient.OffsetOutOfRange) {
+			p.outside = time.Time{}
 		}
 		if err != nil {
-			if !errors.Is(err, kafkaclient.OffsetOutOfRange) {
-				outside = time.Time{} // a break
-			}
 			p.sure = time.Time{}
-			p.failed(err)
-			if !p.wait.Sleep(ctx) {
+			if !p.pauseAfter(ctx, err) {
 				return
 			}
-			continue
 		}
-		outside = time.Time{}
 	}
 }
 
-// from returns where the next fetch begins.
-func (p *partition) from() int64 {
-	p.asked = p.position()
-	if p.last.known && time.Since(p.sure) > kafkaclient.SameLog {
-		p.asked = p.last.offset
+// pauseAfter notes a failure, and waits until the next try. false: ctx has ended.
+func (p *partition) pauseAfter(ctx context.Context, err error) bool {
+	if ctx.Err() != nil {
+		return false
 	}
-	return p.asked
+	p.failed(err)
+	return p.wait.Sleep(ctx)
 }
 
 // step does one fetch, and delivers what it finds.
@@ -118,7 +115,11 @@ func (p *partition) step(ctx context.Context, sink Sink) error {
 			p.paused(time.Since(began))
 		}
 		began, asked = time.Now(), true
-		return p.from()
+		p.asked = p.position()
+		if p.last.known && time.Since(p.sure) > kafkaclient.SameLog {
+			p.asked = p.last.offset
+		}
+		return p.asked
 	}, a)
 	if err != nil {
 		return err
@@ -159,32 +160,18 @@ func (p *partition) room(ctx context.Context, sink Sink) error {
 	return err
 }
 
-// begin finds where to start. false: ctx ended.
-func (p *partition) begin(ctx context.Context) bool {
+// begin finds where to start: at the oldest record, if the group has committed nothing.
+func (p *partition) begin(ctx context.Context) error {
 	if p.position() >= 0 {
 		return p.recognize(ctx)
 	}
-	return p.oldest(ctx)
-}
-
-// oldest begins at the oldest record: the group has committed nothing.
-func (p *partition) oldest(ctx context.Context) bool {
-	for wait := kafkaclient.NewBackoff(); ; {
-		first, _, err := p.g.client.LogRange(ctx, p.Topic, p.Partition)
-		if err == nil {
-			p.mu.Lock()
-			p.tracker = offsets.New(first, -1)
-			p.mu.Unlock()
-			return true
-		}
-		if ctx.Err() != nil {
-			return false
-		}
-		p.failed(err)
-		if !wait.Sleep(ctx) {
-			return false
-		}
+	first, _, err := p.g.client.LogRange(ctx, p.Topic, p.Partition)
+	if err == nil {
+		p.mu.Lock()
+		p.tracker = offsets.New(first, -1)
+		p.mu.Unlock()
 	}
+	return err
 }
 
 func (p *partition) position() int64 {
@@ -194,7 +181,7 @@ func (p *partition) position() int64 {
 }
 
 // deliver gives what was fetched to the sink, in chunks, asking for room before each. What it does
-// not give because ctx has ended was never there: the position stays before it.
+// not give because ctx has ended stays behind the position.
 func (p *partition) deliver(ctx context.Context, sink Sink, f *kafkaclient.Fetched,
 	d *kafkaclient.Decoder) error {
 	for first := true; ; first = false {
@@ -250,8 +237,7 @@ func tracked(e event.Event, now time.Time) time.Time {
 	}
 }
 
-// add has the tracker take in what was read next, and returns those events that have not finished
-// yet.
+// add tracks what was read next, and returns the events that have not finished yet.
 func (p *partition) add(events []event.Event, now time.Time) []event.Event {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -270,32 +256,28 @@ func (p *partition) add(events []event.Event, now time.Time) []event.Event {
 	return left
 }
 
-// outOfRange finds out which way a fetch from an offset left the log. Behind its beginning:
-// retention was faster, and what it deleted unread is lost. Beyond its end: it is another log.
-func (p *partition) outOfRange(ctx context.Context, from int64, outside *time.Time) error {
+// outOfRange finds out which way a fetch left the log. Before its beginning: retention was faster,
+// and what it deleted unread is lost. Beyond its end: it is another log.
+func (p *partition) outOfRange(ctx context.Context) error {
 	first, end, err := p.g.client.LogRange(ctx, p.Topic, p.Partition)
-	if err != nil {
-		return err
-	}
 	switch {
-	case from < first:
+	case err != nil:
+		return err
+	case p.asked < first:
 		p.last = fingerprint{}
 		p.skipTo(first)
 		return nil
-	case from <= end:
-		*outside = time.Time{}
-		return fmt.Errorf("offset %d is within %d and %d, but was answered with: %w", from, first,
-			end, kafkaclient.OffsetOutOfRange)
+	case p.asked <= end:
+		p.outside = time.Time{}
+		return fmt.Errorf("offset %d is within %d and %d, but was answered with: %w", p.asked,
+			first, end, kafkaclient.OffsetOutOfRange)
+	case p.outside.IsZero():
+		p.outside = time.Now()
+	case time.Since(p.outside) >= kafkaclient.AnotherLog:
+		return p.startOver(ctx)
 	}
-	if outside.IsZero() {
-		*outside = time.Now()
-	}
-	if time.Since(*outside) < kafkaclient.AnotherLog {
-		return fmt.Errorf("offset %d is beyond the log's end, %d: %w", from, end,
-			kafkaclient.OffsetOutOfRange)
-	}
-	*outside = time.Time{}
-	return p.startOver(ctx)
+	return fmt.Errorf("offset %d is beyond the log's end, %d: %w", p.asked, end,
+		kafkaclient.OffsetOutOfRange)
 }
 
 // skipTo goes on at the first offset that retention has left.
@@ -308,10 +290,11 @@ func (p *partition) skipTo(first int64) {
 	if position >= first || lost == 0 {
 		return
 	}
-	p.g.lose(p.Topic, lost)
-	p.g.client.Options.Log.Error().Str("topic", p.Topic).Int("partition", p.Partition).
-		Int64("offset", position).Int64("next_offset", first).
-		Int64("lost", lost).Msg("retention deleted events before they were read")
+	p.g.mu.Lock()
+	p.g.lost[p.Topic] += lost
+	p.g.mu.Unlock()
+	p.event(zerolog.ErrorLevel, position).Int64("next_offset", first).Int64("lost", lost).
+		Msg("retention deleted events before they were read")
 }
 
 // startOver reads another log of the same name from its beginning.
@@ -320,10 +303,8 @@ func (p *partition) startOver(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.g.client.Options.Log.Error().Str("topic", p.Topic).Int("partition", p.Partition).
-		Int64("offset", p.position()).Int64("end", end).
-		Int64("next_offset", first).Msg("the topic was made again or cut: reading it from its " +
-		"beginning")
+	p.event(zerolog.ErrorLevel, p.position()).Int64("end", end).Int64("next_offset", first).
+		Msg("the topic was made again or cut: reading it from its beginning")
 	p.last = fingerprint{}
 	p.mu.Lock()
 	p.tracker.Reset(first)

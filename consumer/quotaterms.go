@@ -5,16 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
-	"strings"
 
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 )
 
-// quotaTerms is what a member goes by when it reckons its share of the quota. The shares of a group
-// add up to the rate only when all its members go by the same, so each publishes its quota terms
-// when it joins, and the leader gives partitions to those only that share its own.
+// quotaTerms is what a member goes by when it reckons its share of the quota. The shares add up to
+// the rate only when all members go by the same: each publishes its terms when it joins, and the
+// leader gives partitions only to those that share its own.
 type quotaTerms struct {
 	Rate int `json:"rate"` // calls a second, of the whole group
 	// how many each topic has that it consumes; 0: the topic is not there
@@ -22,9 +22,8 @@ type quotaTerms struct {
 }
 
 // currentTerms returns what a member with these options goes by at the moment.
-func currentTerms(ctx context.Context, c *kafkaclient.Client, options GroupOptions) (quotaTerms,
-	error) {
-	topics := options.Topics.Consumed()
+func currentTerms(ctx context.Context, c *kafkaclient.Client, o GroupOptions) (quotaTerms, error) {
+	topics := o.Topics.Consumed()
 	counts, err := c.PartitionCounts(ctx, topics...)
 	if err != nil {
 		return quotaTerms{}, err
@@ -32,7 +31,7 @@ func currentTerms(ctx context.Context, c *kafkaclient.Client, options GroupOptio
 	for _, topic := range topics {
 		counts[topic] += 0 // it is named, also when it is not there
 	}
-	return quotaTerms{options.Rate, counts}, nil
+	return quotaTerms{o.Rate, counts}, nil
 }
 
 func (o quotaTerms) equal(other quotaTerms) bool {
@@ -51,12 +50,7 @@ func (o quotaTerms) changedSince(before quotaTerms) bool {
 
 // misses reports whether a topic is not there.
 func (o quotaTerms) misses() bool {
-	for _, n := range o.Partitions {
-		if n == 0 {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(slices.Collect(maps.Values(o.Partitions)), 0)
 }
 
 // all returns the partitions, sorted by topic and number.
@@ -70,6 +64,8 @@ func (o quotaTerms) all() []event.TopicPartition {
 	return all
 }
 
+var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
+
 // check returns why no worker can have this quota terms.
 func (o quotaTerms) check() error {
 	if len(o.Partitions) == 0 || len(o.Partitions) > maxTopics {
@@ -77,8 +73,7 @@ func (o quotaTerms) check() error {
 	}
 	total := 0
 	for topic, n := range o.Partitions {
-		if topic == "" || len(topic) > maxTopicName ||
-			strings.ContainsFunc(topic, notInTopicNames) {
+		if !topicName.MatchString(topic) {
 			return errors.New("it names a topic that can't exist")
 		}
 		if n < 0 || n > maxViewed {

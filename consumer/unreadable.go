@@ -4,14 +4,15 @@ import (
 	"time"
 
 	"markread/consumer/kafkaclient"
+
+	"github.com/rs/zerolog"
 )
 
-// unreadableAfter is how long nothing could be read of a partition until it counts as unreadable.
-// A change of leaders takes less.
+// unreadableAfter is how long nothing could be read of a partition until it counts as unreadable:
+// longer than a change of leaders takes.
 const unreadableAfter = 5 * time.Second
 
-// failed notes that the partition could not be read just now, and logs once when it becomes
-// unreadable.
+// failed notes that the partition could not be read, and logs once when it becomes unreadable.
 func (p *partition) failed(err error) {
 	if kafkaclient.StaleMetadata(err) {
 		p.g.client.RefreshMetadata()
@@ -28,9 +29,8 @@ func (p *partition) failed(err error) {
 	if now == nil || before != nil && before.Do == do {
 		return
 	}
-	p.g.client.Options.Log.Error().Str("topic", p.Topic).Int("partition", p.Partition).
-		Int64("offset", now.Offset).Time("since", good).Str("reason", reason).Str("do", do).
-		Msg("partition can't be read; retrying")
+	p.event(zerolog.ErrorLevel, now.Offset).Time("since", good).Str("reason", reason).
+		Str("do", do).Msg("partition can't be read; retrying")
 }
 
 // succeeded notes a good fetch, and logs if it ends a time without one.
@@ -41,15 +41,14 @@ func (p *partition) succeeded() {
 	p.good, p.unreadable = time.Now(), nil
 	p.mu.Unlock()
 	if before != nil {
-		p.g.client.Options.Log.Info().Str("topic", p.Topic).Int("partition", p.Partition).
-			Int64("offset", p.position()).
+		p.event(zerolog.InfoLevel, p.position()).
 			Int64("unreadable_ms", time.Since(before.Since).Milliseconds()).
 			Msg("partition can be read again")
 	}
 }
 
-// paused notes that no fetch was tried for so long: that says nothing about the partition. What was
-// before the pause counts on: while capacity is scarce there is a pause before each fetch.
+// paused notes that no fetch was tried for so long, which says nothing about the partition. The
+// time before the pause counts on: while capacity is scarce there is a pause before each fetch.
 func (p *partition) paused(pause time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -33,9 +33,8 @@ const (
 	brokerTries   = 4    // of one broker that fails at once: within some 2 s
 )
 
-// DescribeBrokers talks to each broker of the options, and to each that these name as members of
-// the cluster: a client begins with the ones, and works with the others. One that fails is tried
-// again, for 8 s in all. They come in the order of the options, then by address.
+// DescribeBrokers talks to each broker of the options, and to each that these list as members of
+// the cluster, for 8 s. They come in the order of the options, then by address.
 func DescribeBrokers(ctx context.Context, c *kafkaclient.Client) []DescribedBroker {
 	ctx, cancel := kafkaclient.WithTimeout(ctx)
 	defer cancel()
@@ -72,15 +71,15 @@ func DescribeBrokers(ctx context.Context, c *kafkaclient.Client) []DescribedBrok
 	}
 	mu.Unlock()
 	all.Wait()
-	found := make([]DescribedBroker, len(views))
-	given := 0
-	for i, v := range views {
-		if found[i] = *v; v.Given {
-			given++
-		}
+	var found []DescribedBroker
+	for _, v := range views {
+		found = append(found, *v)
 	}
-	slices.SortFunc(found[given:],
-		func(a, b DescribedBroker) int { return cmp.Compare(a.Addr, b.Addr) })
+	first := slices.IndexFunc(found, func(v DescribedBroker) bool { return !v.Given })
+	if first >= 0 {
+		slices.SortFunc(found[first:],
+			func(a, b DescribedBroker) int { return cmp.Compare(a.Addr, b.Addr) })
+	}
 	return found
 }
 
@@ -104,7 +103,7 @@ func describeBroker(ctx context.Context, c *kafkaclient.Client,
 
 func askBroker(ctx context.Context, c *kafkaclient.Client,
 	view *DescribedBroker) (listed []kafkaclient.Broker, err error) {
-	s, err := c.OpenSessionWith(ctx, view.Addr)
+	s, err := c.OpenSession(ctx, view.Addr)
 	if err != nil {
 		return nil, err
 	}

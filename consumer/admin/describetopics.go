@@ -24,9 +24,8 @@ type DescribedTopic struct {
 	SettingsErr error                   // why Settings are not known
 }
 
-// DescribeTopics describes the topics, in the order of Topics, without making any. With create it
-// also asks whether those that are missing could be made as CheckTopics makes them. It tries for 8
-// s. What is known by then is there: an error says that nothing is.
+// DescribeTopics describes the topics, in the order of Topics, for 8 s. With create it also asks
+// whether missing ones could be created as CheckTopics does. An error says that nothing is known.
 func DescribeTopics(ctx context.Context, c *kafkaclient.Client, topics event.Topics,
 	create bool) (views []DescribedTopic, err error) {
 	ctx, cancel := kafkaclient.WithTimeout(ctx)
@@ -47,7 +46,7 @@ func DescribeTopics(ctx context.Context, c *kafkaclient.Client, topics event.Top
 // describeTopics returns what it has found out, and why it could not find out the rest.
 func describeTopics(ctx context.Context, c *kafkaclient.Client, topics event.Topics,
 	create bool) ([]DescribedTopic, error) {
-	s, err := c.OpenSession(ctx)
+	s, err := c.OpenSession(ctx, "")
 	if err != nil {
 		return nil, err
 	}
@@ -66,15 +65,14 @@ func describeTopics(ctx context.Context, c *kafkaclient.Client, topics event.Top
 		found = append(found, t)
 	}
 	settings, err := s.Settings(ctx, existing, kafkaclient.CleanupPolicy, kafkaclient.RetentionMs,
-		kafkaclient.RetentionBytes,
-		kafkaclient.MaxMessageBytes, kafkaclient.MinInSync, kafkaclient.TimestampType)
+		kafkaclient.RetentionBytes, kafkaclient.MaxMessageBytes, kafkaclient.MinInSync,
+		kafkaclient.TimestampType)
 	for i := range found {
 		t := &found[i]
-		if of, ok := settings[t.Name]; ok {
-			t.Settings, t.SettingsErr = of.Values, of.Err
-		}
-		if of := t.SettingsErr; of != nil {
-			t.Settings = nil
+		if of := settings[t.Name]; of.Err != nil {
+			t.SettingsErr = of.Err
+		} else {
+			t.Settings = of.Values
 		}
 		if err != nil && t.Err == nil && !t.Missing {
 			t.SettingsErr = err

@@ -5,12 +5,4 @@
 // It promises to change nothing but what CheckTopics is told to create, and to return within 8 s
 // (kafkaclient.DescribeTimeout), whatever does not answer, with what is known by then; only
 // CheckTopics waits for brokers until its context ends.
-//
-// # Files
-//
-//	topics.go           the topics that a worker needs: are they there, and fit; creating them
-//	describetopics.go   topics, their settings, and what this user may do with them
-//	brokers.go          each broker, as it answers from here
-//	lag.go              how far a group is behind
-//	permissions.go      may this user write?
 package admin

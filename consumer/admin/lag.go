@@ -33,10 +33,10 @@ type PartitionLag struct {
 	Unreadable *kafkaclient.Unreadable
 }
 
-// Lag finds out how far a group is behind in a topic, by partition number. It tries for 8 s to find
-// out where the partitions end, and for as long where the group is. A partition whose leader does
-// not answer has its error. Each partition is read at the group's offset, also where nothing waits:
-// that is how one is found that can't be read.
+// Lag finds out how far a group is behind in a topic, by partition number: for 8 s where the
+// partitions end, and for 8 s where the group is. A partition whose leader does not answer has its
+// error. Each is read at the group's offset, also where nothing waits: that finds one that can't be
+// read.
 func Lag(ctx context.Context, c *kafkaclient.Client, group, topic string) ([]PartitionLag, error) {
 	extent, err := c.TopicOffsets(ctx, topic)
 	if err != nil {
@@ -111,8 +111,8 @@ var (
 	errNoRead = fmt.Errorf("no response from the partition's leader within %v", readTimeout)
 )
 
-// readOldest reads each partition at the group's offset. It works in rounds until ctx ends: what a
-// change of leaders answers for a moment does not make a partition unreadable.
+// readOldest reads each partition at the group's offset, in rounds until ctx ends: what a change of
+// leaders answers for a moment does not make it unreadable.
 func readOldest(ctx context.Context, c *kafkaclient.Client, lags []PartitionLag) {
 	left := make([]*PartitionLag, 0, len(lags))
 	for i := range lags {

@@ -20,21 +20,12 @@ const (
 	recheckAfter      = time.Second
 )
 
-// CleanupPolicyError says that the dead-letter topic would lose letters: compaction keeps one
-// record a key.
-type CleanupPolicyError struct{ Topic, Policy string }
-
-func (e *CleanupPolicyError) Error() string {
-	return fmt.Sprintf("dead-letter topic %q has cleanup.policy=%s, which loses letters: set it "+
-		"to delete", e.Topic, e.Policy)
-}
-
 // CheckTopics makes sure that the topics exist and that the dead-letter topic keeps its letters.
-// With create, missing topics are created: 12 partitions, the broker's replication; the dead-letter
+// With create, it creates missing topics: 12 partitions, the broker's replication; the dead-letter
 // topic keeps its records for ever, and takes any record of the others.
 //
-// Brokers that can't be reached are waited for until ctx ends. Other errors are a
-// *MissingTopicError, a *CleanupPolicyError, a *RefusedError, or what the brokers answered.
+// Unreachable brokers are waited for until ctx ends. Other errors are a *MissingTopicError, a
+// *RefusedError, a dead-letter topic that is compacted, or the brokers'.
 func CheckTopics(ctx context.Context, c *kafkaclient.Client, topics event.Topics,
 	create bool) error {
 	c.UseTopics(topics.All()...)
@@ -72,9 +63,8 @@ func MissingTopics(ctx context.Context, c *kafkaclient.Client, topics event.Topi
 	return namesOfMissing(found), err
 }
 
-// KeepsLetters makes sure that a dead-letter topic does not lose letters to compaction: else it is
-// a *CleanupPolicyError. It tries for 8 s. If the settings may not be read, that is one line in the
-// log.
+// KeepsLetters makes sure that a dead-letter topic does not lose letters to compaction, which keeps
+// one record a key. It tries for 8 s. If the settings may not be read, it logs that.
 func KeepsLetters(ctx context.Context, c *kafkaclient.Client, topic string) error {
 	ctx, cancel := kafkaclient.WithTimeout(ctx)
 	defer cancel()
@@ -85,9 +75,8 @@ func KeepsLetters(ctx context.Context, c *kafkaclient.Client, topic string) erro
 	return checkPolicy(c, topic, found)
 }
 
-// describeExisting describes the topics until nothing fails that may pass, or ctx ends. Brokers
-// learn of a new topic one after the other: with recheck, those that are missing are looked for
-// twice.
+// describeExisting describes the topics until no transient failure is left, or ctx ends. Brokers
+// learn of a new topic one after the other: with recheck, missing ones are looked for twice.
 func describeExisting(ctx context.Context, c *kafkaclient.Client, topics event.Topics,
 	recheck bool) (found []DescribedTopic, err error) {
 	describe := func() error {
@@ -171,8 +160,8 @@ func createTopic(ctx context.Context, c *kafkaclient.Client, t kafkaclient.NewTo
 	}
 }
 
-// checkPolicy returns a *CleanupPolicyError if the dead-letter topic is compacted. Settings that we
-// may not see are logged: a worker needs no permission to read them.
+// checkPolicy returns an error if the dead-letter topic is compacted. A worker needs no permission
+// to read its settings.
 func checkPolicy(c *kafkaclient.Client, topic string, found []DescribedTopic) error {
 	for _, t := range found {
 		switch policy := t.Settings[kafkaclient.CleanupPolicy]; {
@@ -184,27 +173,26 @@ func checkPolicy(c *kafkaclient.Client, topic string, found []DescribedTopic) er
 		case t.SettingsErr != nil:
 			return fmt.Errorf("settings of topic %q: %w", topic, t.SettingsErr)
 		case strings.Contains(policy, "compact"):
-			return &CleanupPolicyError{topic, policy}
+			return fmt.Errorf("dead-letter topic %q has cleanup.policy=%s, which loses letters: "+
+				"set it to delete", topic, policy)
 		}
 	}
 	return nil
 }
 
-// CheckWrite makes sure that the topics exist and that this user may write to them, so that work
-// that needs it is not begun in vain. It writes nothing. It tries for 8 s; a topic that does not
-// exist is a *MissingTopicError. Brokers that do not tell, because they are too old, are no error:
-// then the first write will.
+// CheckWrite makes sure, for 8 s, that the topics exist and that this user may write to them, so
+// that work that needs it is not begun in vain. A missing topic is a *MissingTopicError. With
+// brokers too old to tell, the first write will.
 func CheckWrite(ctx context.Context, c *kafkaclient.Client, topics ...string) error {
 	ctx, cancel := kafkaclient.WithTimeout(ctx)
 	defer cancel()
 	var cluster kafkaclient.Cluster
-	err := c.Retry(ctx, "asking what this user may do", func() (err error) {
-		s, err := c.OpenSession(ctx)
-		if err != nil {
-			return err
+	err := c.Retry(ctx, "asking what this user may do", func() error {
+		s, err := c.OpenSession(ctx, "")
+		if err == nil {
+			defer s.Close()
+			cluster, err = s.Describe(ctx, topics)
 		}
-		defer s.Close()
-		cluster, err = s.Describe(ctx, topics)
 		return err
 	})
 	if err != nil {

@@ -153,11 +153,10 @@ func TestDeadLetterTopicMustKeepLetters(t *testing.T) {
 				map[string]string{"cleanup.policy": policy}); err != nil {
 				w.Fatal(err)
 			}
-			var wrong *admin.CleanupPolicyError
 			c := event.Topics{Live: brokertest.Topics.Live,
 				DeadLetter: "dead-" + policy[len(policy)-6:]}
-			if err := admin.CheckTopics(w.Context(), w.Client(), c, true); !errors.As(err,
-				&wrong) || wrong.Policy != policy {
+			if err := admin.CheckTopics(w.Context(), w.Client(), c, true); err == nil ||
+				!strings.Contains(err.Error(), "cleanup.policy="+policy+", which loses letters") {
 				w.Errorf("%s: %v", policy, err)
 			}
 		}

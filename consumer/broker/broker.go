@@ -13,6 +13,7 @@
 package broker
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -40,19 +41,12 @@ type Options struct {
 }
 
 // Broker is a running broker.
-type Broker struct {
-	cluster *kfake.Cluster
-	addr    string
-}
+type Broker struct{ cluster *kfake.Cluster }
 
 // Start starts a broker. A port that is taken is an error that says so.
 func Start(options Options) (*Broker, error) {
-	if options.Addr == "" {
-		options.Addr = "127.0.0.1:0"
-	}
-	if options.Partitions == 0 {
-		options.Partitions = defaultPartitions
-	}
+	options.Addr = cmp.Or(options.Addr, "127.0.0.1:0")
+	options.Partitions = cmp.Or(options.Partitions, defaultPartitions)
 	if options.Listen == nil {
 		options.Listen = net.Listen
 	}
@@ -65,6 +59,7 @@ func Start(options Options) (*Broker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("embedded broker: %q is not a port number", portText)
 	}
+	retention := memoryRetention
 	opts := []kfake.Opt{
 		kfake.Ports(int(port)),
 		kfake.ClusterID("markread"),
@@ -83,6 +78,7 @@ func Start(options Options) (*Broker, error) {
 		}),
 	}
 	if options.DataDir != "" {
+		retention = diskRetention
 		opts = append(opts, kfake.DataDir(options.DataDir))
 	}
 	cluster, err := kfake.NewCluster(opts...)
@@ -92,11 +88,6 @@ func Start(options Options) (*Broker, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("embedded broker: %w", err)
-	}
-	b := &Broker{cluster: cluster, addr: cluster.ListenAddrs()[0]}
-	retention := memoryRetention
-	if options.DataDir != "" {
-		retention = diskRetention
 	}
 	for _, topic := range options.Topics {
 		if cluster.TopicInfo(topic) != nil {
@@ -108,11 +99,11 @@ func Start(options Options) (*Broker, error) {
 			return nil, fmt.Errorf("embedded broker: topic %q: %w", topic, err)
 		}
 	}
-	return b, nil
+	return &Broker{cluster}, nil
 }
 
 // Addr returns the host:port that clients use.
-func (b *Broker) Addr() string { return b.addr }
+func (b *Broker) Addr() string { return b.cluster.ListenAddrs()[0] }
 
 // Cluster returns the broker itself, for tests that make it misbehave.
 func (b *Broker) Cluster() *kfake.Cluster { return b.cluster }
@@ -129,17 +120,13 @@ func advertise(l net.Listener, host string) net.Listener {
 	return local{l}
 }
 
+// local is a listener, and its own address.
 type local struct{ net.Listener }
 
-func (l local) Addr() net.Addr {
-	_, port, err := net.SplitHostPort(l.Listener.Addr().String())
-	if err != nil {
-		return l.Listener.Addr()
-	}
-	return addr(net.JoinHostPort("localhost", port))
+func (l local) Addr() net.Addr  { return l }
+func (l local) Network() string { return "tcp" }
+
+func (l local) String() string {
+	_, port, _ := net.SplitHostPort(l.Listener.Addr().String())
+	return net.JoinHostPort("localhost", port)
 }
-
-type addr string
-
-func (a addr) Network() string { return "tcp" }
-func (a addr) String() string  { return string(a) }

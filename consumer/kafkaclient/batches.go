@@ -4,19 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 
 	"markread/consumer/batch"
 	"markread/consumer/event"
 )
 
-// Fetched is what one fetch found: batches, which are decoded a chunk at a time.
-//
-// The broker sends whole batches, so that the first may begin before the offset that was asked for,
-// and the last may be cut off; and it leaves the filtering to us:
-//
-//   - Records of aborted transactions are in the response. It lists, for each, the producer and the
-//     offset where it begins; it ends at that producer's next marker.
-//   - Markers (control batches) occupy offsets and are no records.
+// Fetched is what one fetch found: batches, which are decoded a chunk at a time. The broker sends
+// whole batches: the first may begin before the offset that was asked for, and the last may be cut
+// off. It leaves the filtering to us: of aborted transactions it lists the producer and the first
+// offset, and each ends at that producer's next marker. Markers (control batches) occupy offsets
+// and are no records.
 type Fetched struct {
 	event.TopicPartition
 	*fetchResponse
@@ -29,22 +28,15 @@ type Fetched struct {
 	Opened   bool // current has records that were not decoded yet
 }
 
-func newFetched(r *fetchResponse, l *lease, tp event.TopicPartition, offset int64) *Fetched {
-	return &Fetched{TopicPartition: tp, fetchResponse: r, lease: l, offset: offset, Next: offset,
-		aborting: map[int64]bool{}}
-}
-
 // Close gives the memory back. What chunk returned stays valid.
 func (f *Fetched) Close() {
 	f.Records = nil
 	f.lease.close()
 }
 
-// Chunk decodes the next records that consumers may see, at most one chunk of them. They are valid
-// until the next use of d. None and no error: there are no more.
-//
-// A batch that can't be read is an error only if nothing came before it. Else the next fetch begins
-// there, and fails if the damage lasts.
+// Chunk decodes the next records that consumers may see, valid until the next use of d; none and no
+// error: there are no more. A batch that can't be read is an error only if nothing came before it.
+// Else the next fetch begins there, and fails if the damage lasts.
 func (f *Fetched) Chunk(d *batch.Decoder) ([]batch.Record, error) {
 	for {
 		if f.Opened {
@@ -114,21 +106,14 @@ func (f *Fetched) open(b batch.Batch) bool {
 // FirstRecord returns the first record at offset or behind it. false: one fetch finds no record.
 func (c *Client) FirstRecord(ctx context.Context, tp event.TopicPartition, offset int64,
 	a FetchLimits) (r event.Record, ok bool, err error) {
-	f, err := c.Fetch(ctx, c.memory, tp, func() int64 { return offset }, a)
-	if err != nil {
-		return r, false, err
+	_, err = c.scanOnce(ctx, tp, offset, math.MaxInt64, a, func(first event.Record) error {
+		r, ok = first, true
+		return io.EOF
+	})
+	if ok {
+		err = nil
 	}
-	defer f.Close()
-	d, err := c.memory.Decoder(ctx)
-	if err != nil {
-		return r, false, err
-	}
-	defer c.memory.GiveBack(d)
-	records, err := f.Chunk(&d.Decoder)
-	if err != nil || len(records) == 0 {
-		return r, false, err
-	}
-	return event.Record(records[0].Clone()), true, nil
+	return r, ok, err
 }
 
 // Damaged reports whether err says that a batch can't be read as the broker has it.

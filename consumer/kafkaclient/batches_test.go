@@ -74,9 +74,10 @@ func fetchOf(t testing.TB, offset int64, aborted []abortedTransaction,
 func fetchOfBytes(offset int64, aborted []abortedTransaction, all []byte) *Fetched {
 	aborted = slices.SortedFunc(slices.Values(aborted),
 		func(a, b abortedTransaction) int { return cmp.Compare(a.firstOffset, b.firstOffset) })
-	r := &fetchResponse{Records: all, aborted: aborted}
-	return newFetched(r, &lease{of: NewMemory(1<<20, 0)},
-		event.TopicPartition{Topic: "topic", Partition: 3}, offset)
+	return &Fetched{TopicPartition: event.TopicPartition{Topic: "topic", Partition: 3},
+		fetchResponse: &fetchResponse{Records: all, aborted: aborted},
+		lease:         &lease{of: NewMemory(1<<20, 0)}, offset: offset, Next: offset,
+		aborting: map[int64]bool{}}
 }
 
 // readAll returns all records of a fetch, and the offset to fetch next.

@@ -72,14 +72,12 @@ func New(options Options) (*Client, error) {
 	return c, nil
 }
 
-// WarnRepeated begins a warning of a failure that may repeat many times a second. The kinds must be
-// few.
+// WarnRepeated begins a throttled warning. The kinds must be few.
 func (c *Client) WarnRepeated(kind string) *zerolog.Event {
 	return c.Throttle.Pass(kind, c.Options.Log.Warn())
 }
 
-// Close closes the connections, those in use as soon as they are not. A call after it works, but
-// connects anew.
+// Close closes the connections, those in use as soon as they are not. A later call connects anew.
 func (c *Client) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -87,11 +85,9 @@ func (c *Client) Close() {
 	c.transport.CloseIdleConnections()
 }
 
-// UseTopics makes sure that requests about these topics can be routed.
-//
-// A kafka.Transport routes only what it keeps the layout of, and without a list of topics it asks
-// every two seconds for all topics of the cluster. So it is made anew when a topic is named for the
-// first time.
+// UseTopics makes sure that requests about these topics can be routed: a kafka.Transport routes
+// only what it keeps the layout of, and without a list asks every two seconds for all topics of the
+// cluster. It is made anew when a topic is named for the first time.
 func (c *Client) UseTopics(topics ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -116,10 +112,9 @@ func (c *Client) UseTopics(topics ...string) {
 	}
 }
 
-// router sends each request with the transport of the moment.
-//
-// A transport that was replaced meanwhile, or closed, has perhaps connected anew for this request,
-// and would keep its connections and its goroutine for ever.
+// router sends each request with the transport of the moment. One that was replaced meanwhile, or
+// closed, may have connected anew for this request, and would keep its connections and its
+// goroutine for ever.
 type router struct{ *Client }
 
 func (r router) RoundTrip(ctx context.Context, addr net.Addr,
@@ -132,9 +127,13 @@ func (r router) RoundTrip(ctx context.Context, addr net.Addr,
 	}()
 	for {
 		response, err := transport.RoundTrip(ctx, addr, request)
-		if away := r.lastAway(); away != nil && errors.Is(err, context.DeadlineExceeded) {
+		if errors.Is(err, context.DeadlineExceeded) {
 			// A request may end before the connection that it waits for.
-			err = fmt.Errorf("%w: %w", err, away)
+			r.mu.Lock()
+			if r.away != nil && time.Since(r.awayAt) <= awayAge {
+				err = fmt.Errorf("%w: %w", err, r.away)
+			}
+			r.mu.Unlock()
 		}
 		if !errors.Is(err, errExpired) { // then nothing was sent, and that connection is gone
 			return response, err
@@ -144,15 +143,6 @@ func (r router) RoundTrip(ctx context.Context, addr net.Addr,
 
 // awayAge is how long an address that can't be reached explains requests without an answer.
 const awayAge = 10 * time.Second
-
-func (c *Client) lastAway() *UnreachableError {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if time.Since(c.awayAt) > awayAge {
-		return nil
-	}
-	return c.away
-}
 
 // noteReachable remembers that a broker can't be reached, and why, or forgets it: away is nil.
 func (c *Client) noteReachable(broker string, away *UnreachableError) {
@@ -187,8 +177,7 @@ func request[R kafka.Response](ctx context.Context, c *Client, timeout time.Dura
 	return answer.(R), nil
 }
 
-// RefreshMetadata has the layout of the cluster read again before the next request; at most once a
-// second.
+// RefreshMetadata drops the layout of the cluster; at most once a second.
 func (c *Client) RefreshMetadata() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

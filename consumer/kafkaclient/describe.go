@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net"
 	"slices"
 	"strconv"
 
 	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/protocol/createtopics"
 	"github.com/segmentio/kafka-go/protocol/describeconfigs"
 	"github.com/segmentio/kafka-go/protocol/metadata"
@@ -56,8 +58,7 @@ type Partition struct {
 	InSync     int
 }
 
-// Describe asks for the cluster's brokers and for topics. What the broker does not mention is
-// absent.
+// Describe asks for brokers and topics. What the broker does not mention is absent.
 func (s *Session) Describe(ctx context.Context, topics []string) (Cluster, error) {
 	answer, err := s.ask(ctx,
 		&metadata.Request{TopicNames: topics, IncludeTopicAuthorizedOperations: true})
@@ -124,26 +125,15 @@ func (s *Session) Settings(ctx context.Context, topics []string,
 	return settings, nil
 }
 
-// MessageLimit returns a topic's max.message.bytes, or Kafka's default: nobody needs a permission
-// to read it.
+// MessageLimit returns a topic's max.message.bytes, or Kafka's default if it may not be read.
 func (c *Client) MessageLimit(ctx context.Context, topic string) int {
 	ctx, cancel := context.WithTimeout(ctx, rangesTimeout)
 	defer cancel()
-	response, err := c.api().DescribeConfigs(ctx, &kafka.DescribeConfigsRequest{
-		Resources: []kafka.DescribeConfigRequestResource{{
-			ResourceType: kafka.ResourceTypeTopic, ResourceName: topic,
-			ConfigNames: []string{MaxMessageBytes},
-		}},
-	})
-	if err != nil {
-		return DefaultMessageBytes
-	}
-	for _, r := range response.Resources {
-		for _, e := range r.ConfigEntries {
-			if n, err := strconv.Atoi(e.ConfigValue); err == nil &&
-				e.ConfigName == MaxMessageBytes {
-				return n
-			}
+	if s, err := c.OpenSession(ctx, ""); err == nil {
+		defer s.Close()
+		settings, _ := s.Settings(ctx, []string{topic}, MaxMessageBytes)
+		if n, err := strconv.Atoi(settings[topic].Values[MaxMessageBytes]); err == nil {
+			return n
 		}
 	}
 	return DefaultMessageBytes
@@ -158,38 +148,15 @@ type NewTopic struct {
 
 // CreateTopic creates a topic.
 func (c *Client) CreateTopic(ctx context.Context, t NewTopic) error {
-	topic := kafka.TopicConfig{Topic: t.Name, NumPartitions: t.Partitions, ReplicationFactor: -1}
-	for name, value := range t.Settings {
-		topic.ConfigEntries = append(topic.ConfigEntries,
-			kafka.ConfigEntry{ConfigName: name, ConfigValue: value})
+	answer, err := request[*createtopics.Response](ctx, c, RequestTimeout, createRequest(t))
+	if err != nil {
+		return plainly(err)
 	}
-	response, err := c.api().
-		CreateTopics(ctx, &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{topic}})
-	if err == nil {
-		err = response.Errors[t.Name]
-	}
-	return plainly(err)
+	return refusals(answer)[t.Name]
 }
 
-// CheckCreate asks the controller what it would say to the creation of topics, and creates none. It
-// returns what it said of each that it refuses. With ZooKeeper no other broker passes that on to
-// it.
-func (c *Client) CheckCreate(ctx context.Context, controller string,
-	topics []NewTopic) (map[string]error, error) {
-	if controller == "" {
-		return nil, errors.New("the cluster has no controller at the moment")
-	}
-	s, err := c.openSession(ctx,
-		func(ctx context.Context) (net.Conn, error) { return c.connect(ctx, controller) })
-	if err != nil {
-		return nil, err
-	}
-	defer s.Close()
-	request := &createtopics.Request{TimeoutMs: int32(RequestTimeout.Milliseconds()),
-		ValidateOnly: true}
-	if s.ranges[request.ApiKey()].MaxVersion < 1 { // version 0 would create them
-		return nil, ErrNotUnderstood
-	}
+func createRequest(topics ...NewTopic) *createtopics.Request {
+	r := &createtopics.Request{TimeoutMs: int32(RequestTimeout.Milliseconds())}
 	for _, t := range topics {
 		topic := createtopics.RequestTopic{Name: t.Name, NumPartitions: int32(t.Partitions),
 			ReplicationFactor: -1}
@@ -197,28 +164,54 @@ func (c *Client) CheckCreate(ctx context.Context, controller string,
 			topic.Configs = append(topic.Configs,
 				createtopics.RequestConfig{Name: name, Value: value})
 		}
-		request.Topics = append(request.Topics, topic)
+		r.Topics = append(r.Topics, topic)
+	}
+	return r
+}
+
+// refusals returns what the controller said of each topic that it refuses.
+func refusals(answer protocol.Message) map[string]error {
+	refused := map[string]error{}
+	for _, t := range answer.(*createtopics.Response).Topics {
+		err := BrokerError(t.ErrorCode)
+		if err != nil && t.ErrorMessage != "" && !Denied(err) {
+			err = fmt.Errorf("%w: %.200s", err, t.ErrorMessage)
+		}
+		refused[t.Name] = err
+	}
+	return refused
+}
+
+// CheckCreate asks the controller what it would say to the creation of topics: with ZooKeeper no
+// other broker passes that on to it. It returns the refusals, and creates nothing.
+func (c *Client) CheckCreate(ctx context.Context, controller string,
+	topics []NewTopic) (map[string]error, error) {
+	if controller == "" {
+		return nil, errors.New("the cluster has no controller at the moment")
+	}
+	s, err := c.OpenSession(ctx, controller)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	request := createRequest(topics...)
+	request.ValidateOnly = true
+	if s.ranges[request.ApiKey()].MaxVersion < 1 { // version 0 would create them
+		return nil, ErrNotUnderstood
 	}
 	answer, err := s.ask(ctx, request)
 	if err != nil {
 		return nil, err
 	}
-	refused := map[string]error{}
-	for _, t := range answer.(*createtopics.Response).Topics {
-		err := BrokerError(t.ErrorCode)
-		if err == nil || errors.Is(err, TopicAlreadyExists) { // created meanwhile
-			continue
-		}
-		if t.ErrorMessage != "" && !Denied(err) {
-			err = fmt.Errorf("%w: %.200s", err, t.ErrorMessage)
-		}
-		refused[t.Name] = err
-	}
+	refused := refusals(answer)
+	maps.DeleteFunc(refused, func(_ string, err error) bool {
+		return err == nil || errors.Is(err, TopicAlreadyExists) // created meanwhile
+	})
 	return refused, nil
 }
 
-// PartitionCounts returns how many partitions those of the topics have that exist. It may be as old
-// as the transport's picture of the cluster, 2 s: see RefreshMetadata.
+// PartitionCounts returns how many partitions those of the topics have that exist, as of at most 2
+// s ago: see RefreshMetadata.
 func (c *Client) PartitionCounts(ctx context.Context, topics ...string) (map[string]int, error) {
 	response, err := c.api().Metadata(ctx, &kafka.MetadataRequest{Topics: topics})
 	if err != nil {
@@ -254,8 +247,8 @@ func (e *MissingTopicError) Error() string {
 	return fmt.Sprintf("topics %q do not exist: create them, or use --create-topics", e.Topics)
 }
 
-// Operations are what this client's user may do with a topic or a group, as the brokers say: a bit
-// each. Without an authorizer that is everything.
+// Operations are what this client's user may do with a topic or a group, a bit each. Without an
+// authorizer that is everything.
 type Operations int32
 
 // The operations that a worker needs.

@@ -23,8 +23,8 @@ type anyBroker struct{}
 func (anyBroker) Network() string { return "any" }
 func (anyBroker) String() string  { return "broker" }
 
-// dial is what the transport connects with. A failure is logged here, because the transport keeps
-// most of them to itself, or tells of them as an "unexpected EOF".
+// dial is what the transport connects with. It logs failures: the transport keeps most to itself,
+// or calls them "unexpected EOF".
 func (c *Client) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	connect := func(ctx context.Context, broker string) (net.Conn, error) {
 		conn, err := c.connect(ctx, broker)
@@ -52,12 +52,10 @@ func (c *Client) dial(ctx context.Context, network, addr string) (net.Conn, erro
 // headStart is how long a broker may take to answer until the next one is tried beside it.
 const headStart = 250 * time.Millisecond
 
-// race connects to the brokers of the options, in random order, until one answers: its connection
-// is returned. Each has a head start on the next, so that one that is frozen costs little, and
-// mostly one is asked. If none answers the error is a *RefusedError if there is one, else all of
-// them.
-//
-// kafka-go would ask one after the other, and let the first that hangs use up the time of all.
+// race connects to the brokers of the options, in random order, and returns the first that answers.
+// Each has a head start on the next: a frozen one costs little, and mostly one is asked. Else the
+// error is a *RefusedError if there is one, or all of them. kafka-go would ask one after the other,
+// and let the first that hangs use up the time of all.
 func (c *Client) race(ctx context.Context,
 	connect func(ctx context.Context, broker string) (net.Conn, error)) (net.Conn, error) {
 	type result struct {
@@ -106,11 +104,10 @@ func (c *Client) race(ctx context.Context,
 }
 
 // connect makes a connection that is known to speak Kafka: over TLS and authenticated, if the
-// options say so. When both sides don't accept each other the error is a *RefusedError. One that
-// the address explains is an *UnreachableError.
+// options say so. The error may be a *RefusedError or an *UnreachableError.
 //
-// All of it happens here, and not in kafka-go, which reads certificates and the password only once,
-// waits for answers of SASL without a limit, and does not tell why it was refused.
+// kafka-go is not left to do it: it reads certificates and the password only once, waits for SASL
+// without a limit, and does not say why it was refused.
 func (c *Client) connect(ctx context.Context, broker string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
 	defer cancel()
@@ -129,16 +126,14 @@ func (c *Client) connect(ctx context.Context, broker string) (net.Conn, error) {
 	return nil, c.locate(broker, err)
 }
 
-// introduce makes a fresh connection ready for requests. It is bounded by ctx, which has a
-// deadline.
+// introduce makes a fresh connection ready for requests. ctx has a deadline.
 func (c *Client) introduce(ctx context.Context, raw net.Conn, addr string) (net.Conn, error) {
 	deadline, _ := ctx.Deadline()
-	if err := raw.SetDeadline(deadline); err != nil {
+	stop, err := bound(ctx, raw, deadline)
+	defer stop()
+	if err != nil {
 		return nil, err
 	}
-	// ends a read or write under way
-	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
 	conn := &brokerConn{Conn: raw}
 	if c.Options.TLS != nil {
 		secure, err := c.secure(raw, addr)
@@ -165,10 +160,16 @@ func (c *Client) introduce(ctx context.Context, raw net.Conn, addr string) (net.
 	return conn, raw.SetDeadline(time.Time{})
 }
 
-// secure does TLS's handshake. The settings are asked for anew: their files may have been renewed.
-//
-// The deadline of raw bounds it, not a context: that one would tell of the time instead of the
-// certificate which is not trusted, when the broker does not take the alert.
+// bound ends reading and writing at the deadline, and when ctx ends, until stop is called. stop
+// returns false when ctx has ended.
+func bound(ctx context.Context, conn net.Conn, deadline time.Time) (stop func() bool, err error) {
+	err = conn.SetDeadline(deadline)
+	return context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }), err
+}
+
+// secure does TLS's handshake, with settings asked for anew: their files may have been renewed. The
+// deadline of raw bounds it: a context's would hide an untrusted certificate when the broker does
+// not take the alert.
 func (c *Client) secure(raw net.Conn, addr string) (net.Conn, error) {
 	config, err := c.Options.TLS()
 	if err != nil {
@@ -191,21 +192,17 @@ type talk struct {
 	conn     net.Conn
 	reader   *bufio.Reader
 	clientID string
-	most     uint32 // bytes of an answer
 	sent     int32
 }
 
 func (c *Client) talk(conn net.Conn) *talk {
-	return &talk{conn: conn, reader: bufio.NewReader(conn), clientID: c.Options.ClientID,
-		most: largestGreeting}
+	return &talk{conn: conn, reader: bufio.NewReader(conn), clientID: c.Options.ClientID}
 }
 
-// largestGreeting is far more than a broker answers to the requests of a connection's beginning, in
-// bytes.
-const largestGreeting = 256 << 10
+// largestAnswer bounds an answer about a few topics, in bytes: each partition takes some 60.
+const largestAnswer = 64 << 20
 
-// exchange sends a request and returns its answer. What is no Kafka broker mostly shows in the size
-// of it.
+// exchange sends a request and returns its answer. The size of it mostly shows what is no broker.
 func (t *talk) exchange(version int16, request protocol.Message) (protocol.Message, error) {
 	t.sent++
 	if err := protocol.WriteRequest(t.conn, version, t.sent, t.clientID, request); err != nil {
@@ -215,12 +212,26 @@ func (t *talk) exchange(version int16, request protocol.Message) (protocol.Messa
 	if err != nil {
 		return nil, err
 	}
-	if binary.BigEndian.Uint32(size) > t.most {
-		return nil, &notKafkaError{began: [4]byte(size)}
+	if binary.BigEndian.Uint32(size) > largestAnswer {
+		return nil, notKafkaError(size)
 	}
 	id, answer, err := protocol.ReadResponse(t.reader, request.ApiKey(), version)
 	if err == nil && id != t.sent {
 		err = fmt.Errorf("the answer belongs to request %d, not to %d", id, t.sent)
+	}
+	return answer, err
+}
+
+// ask is exchange within a time, and until ctx ends: then its error is the cause of that.
+func (t *talk) ask(ctx context.Context, within time.Duration, version int16,
+	request protocol.Message) (answer protocol.Message, err error) {
+	stop, err := bound(ctx, t.conn, time.Now().Add(within))
+	defer stop()
+	if err == nil {
+		answer, err = t.exchange(version, request)
+	}
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
 	}
 	return answer, err
 }
@@ -234,41 +245,26 @@ var errExpired = errors.New("the connection's authentication expires")
 
 // brokerConn is a connection to a broker as the transport has it.
 //
-// Where brokers let an authentication expire (connections.max.reauth.ms), they close the connection
-// at the next request after that. kafka-go can't authenticate again on a connection (KIP-368), so
-// that requests would fail again and again. Here the connection refuses them just before, and the
-// router sends them on another.
+// Brokers that let an authentication expire (connections.max.reauth.ms) close the connection at the
+// next request. kafka-go can't authenticate again on it (KIP-368): requests would fail again and
+// again. So the connection refuses them just before, and the router sends them on another.
 type brokerConn struct {
 	net.Conn
 	expires time.Time // zero: never
 
-	mu          sync.Mutex
-	read, write bool // the library has set a deadline
+	mu      sync.Mutex
+	limited bool // kafka-go has set a deadline, with the only method that it uses for that
 }
 
 func (c *brokerConn) SetDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.read, c.write = !t.IsZero(), !t.IsZero()
+	c.limited = !t.IsZero()
 	return c.Conn.SetDeadline(t)
 }
 
-func (c *brokerConn) SetReadDeadline(t time.Time) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.read = !t.IsZero()
-	return c.Conn.SetReadDeadline(t)
-}
-
-func (c *brokerConn) SetWriteDeadline(t time.Time) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.write = !t.IsZero()
-	return c.Conn.SetWriteDeadline(t)
-}
-
 func (c *brokerConn) Read(b []byte) (int, error) {
-	if err := c.limit(&c.read, c.Conn.SetReadDeadline); err != nil {
+	if err := c.limit(); err != nil {
 		return 0, err
 	}
 	return c.Conn.Read(b)
@@ -278,17 +274,17 @@ func (c *brokerConn) Write(b []byte) (int, error) {
 	if !c.expires.IsZero() && time.Now().After(c.expires) {
 		return 0, errExpired
 	}
-	if err := c.limit(&c.write, c.Conn.SetWriteDeadline); err != nil {
+	if err := c.limit(); err != nil {
 		return 0, err
 	}
 	return c.Conn.Write(b)
 }
 
-func (c *brokerConn) limit(set *bool, deadline func(time.Time) error) error {
+func (c *brokerConn) limit() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if *set {
+	if c.limited {
 		return nil
 	}
-	return deadline(time.Now().Add(silenceTimeout))
+	return c.Conn.SetDeadline(time.Now().Add(silenceTimeout))
 }

@@ -27,14 +27,13 @@
 //
 // # Non-obvious
 //
-//   - kafka-go's ConsumerGroup, Reader and Writer are not used. The reasons stand beside fetch and
-//     produce here, and beside member in package consumer; those for its Heartbeat and LeaveGroup
-//     in groupapi.go, for its decoding of records in fetchapi.go.
+//   - kafka-go's ConsumerGroup, Reader, Writer, Heartbeat and LeaveGroup are not used. The reasons
+//     stand beside what replaces them (ConsumerGroup: member in package consumer).
 //   - kafka-go answers metadata from a cache that is up to 2 s old, and hides that it could not
-//     renew it. RefreshMetadata drops it. What must be new (a topic that was just created) has to
-//     be asked for again and again.
-//   - TLS and SASL are done in the dial function (dial.go), so that both are set up anew for each
-//     connection: certificates and passwords may be renewed while a worker runs.
+//     renew it. RefreshMetadata drops it. A topic that was just created has to be asked for again
+//     and again.
+//   - TLS and SASL are set up anew for each connection (dial.go): certificates and passwords may be
+//     renewed while a worker runs.
 //   - kafka-go's default is no deadline, and an abandoned request keeps its connection until the
 //     response or the deadline comes.
 package kafkaclient

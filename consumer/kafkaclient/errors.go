@@ -3,6 +3,7 @@ package kafkaclient
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/segmentio/kafka-go"
@@ -41,8 +42,13 @@ const (
 	TopicAlreadyExists           = kafka.TopicAlreadyExists
 	GroupIDNotFound              = kafka.GroupIdNotFound
 	MemberIDRequired             = kafka.MemberIDRequired
-	FencedInstanceID             = kafka.FencedInstanceID
 )
+
+// Is reports whether err is one of the codes.
+func Is(err error, codes ...Error) bool {
+	var k Error
+	return errors.As(err, &k) && slices.Contains(codes, k)
+}
 
 // BrokerError is a broker's error code as an error; 0: nil.
 func BrokerError(code int16) error {
@@ -52,8 +58,8 @@ func BrokerError(code int16) error {
 	return plainly(kafka.Error(code))
 }
 
-// plainly replaces a text of kafka-go's that would mislead a reader, and the names of its methods.
-// It is called with what kafka-go returns, before anything is added to it.
+// plainly replaces texts of kafka-go's that would mislead a reader, and the names of its methods,
+// in what kafka-go returns, before anything is added to it.
 func plainly(err error) error {
 	if err == nil {
 		return nil
@@ -79,28 +85,24 @@ func plainly(err error) error {
 const noLeader = "no leader for the partition: the brokers with its replicas are down, or it is " +
 	"being moved (kafka-topics --describe --unavailable-partitions)"
 
-// meanings are those of kafka-go's descriptions that we don't leave as they are: they describe
-// another request, or an option that markread does not have, or don't say what to look at.
+// meanings replace kafka-go's descriptions that describe another request, or an option that
+// markread does not have, or don't say what to look at.
 var meanings = map[kafka.Error]string{
 	kafka.NotLeaderForPartition: "this broker does not lead the partition; a leader that has " +
-		"moved is " +
-		"found within seconds",
+		"moved is found within seconds",
 	kafka.RequestTimedOut: "the brokers did not finish the request in time: one of them is " +
 		"overloaded, or frozen",
 	kafka.BrokerNotAvailable: "the broker to ask is not there: the group's coordinator, or the " +
 		"controller, is down or being moved (kafka-topics --describe --unavailable-partitions)",
 	kafka.GroupLoadInProgress: "the group's coordinator is still loading the group",
 	kafka.GroupCoordinatorNotAvailable: "the group has no coordinator: the topic " +
-		"__consumer_offsets " +
-		"is not there yet, or its partition has no leader " +
+		"__consumer_offsets is not there yet, or its partition has no leader " +
 		"(kafka-topics --describe --topic __consumer_offsets)",
 	kafka.NotCoordinatorForGroup: "the group's coordinator has moved to another broker",
 	kafka.NotEnoughReplicas: "fewer replicas are in sync than min.insync.replicas of the topic " +
-		"says: " +
-		"brokers are down, or behind (kafka-topics --describe --under-min-isr-partitions)",
+		"says: brokers are down, or behind (kafka-topics --describe --under-min-isr-partitions)",
 	kafka.NotEnoughReplicasAfterAppend: "written, but not to as many replicas as " +
-		"min.insync.replicas " +
-		"of the topic says: brokers are down, or behind " +
+		"min.insync.replicas of the topic says: brokers are down, or behind " +
 		"(kafka-topics --describe --under-min-isr-partitions)",
 	kafka.InconsistentGroupProtocol: "the group's members are of another kind than workers of " +
 		"markread: it is another program's group (--group)",
@@ -108,8 +110,8 @@ var meanings = map[kafka.Error]string{
 		"their group.min.session.timeout.ms and group.max.session.timeout.ms", SessionTimeout),
 }
 
-// ofLeader is plainly for what only a partition's leader answers. kafka-go asks a broker that is
-// not there if there is none.
+// ofLeader is plainly for what only a leader answers: without one kafka-go asks a broker that is
+// not there.
 func ofLeader(err error) error {
 	if errors.Is(err, kafka.BrokerNotAvailable) {
 		return &plainError{noLeader, err}

@@ -28,8 +28,8 @@ const (
 	AnotherLog = 5 * time.Second
 )
 
-// FetchLimits is what a fetch asks for: how long the broker may hold it if it finds nothing, and
-// how many bytes it may return. The first batch comes whole, however large it is.
+// FetchLimits is how long the broker may hold a fetch that finds nothing, and how many bytes it may
+// return. The first batch comes whole.
 type FetchLimits struct {
 	wait  time.Duration
 	Bytes int32
@@ -44,8 +44,8 @@ var (
 var errSilent = fmt.Errorf("no response from the partition's leader within %v",
 	fetchWait+RequestTimeout)
 
-// Fetch asks the leader for what follows the offset that from returns. It may find nothing. What it
-// returns must be closed. After a wait for memory, which may be long, it calls from again.
+// Fetch asks the leader for what follows the offset that from returns, and again after a wait for
+// memory, which may be long. It may find nothing. What it returns must be closed.
 func (c *Client) Fetch(ctx context.Context, m *Memory, tp event.TopicPartition, from func() int64,
 	a FetchLimits) (*Fetched, error) {
 	l := &lease{of: m}
@@ -61,15 +61,14 @@ func (c *Client) Fetch(ctx context.Context, m *Memory, tp event.TopicPartition, 
 			l.close()
 			return nil, err
 		}
-		return newFetched(r, l, tp, offset), nil
+		return &Fetched{TopicPartition: tp, fetchResponse: r, lease: l, offset: offset,
+			Next: offset, aborting: map[int64]bool{}}, nil
 	}
 }
 
-// exchange sends one fetch. It goes below kafka-go's Fetch, which hides the aborted transactions
-// and reads the records without bounds.
-//
-// A large batch may take long on a slow connection: not the whole response has a time limit, but
-// each step of it.
+// exchange sends one fetch. kafka-go's Fetch hides the aborted transactions and reads the records
+// without bounds. Each step of the response has a time limit, not the whole: a large batch may take
+// long on a slow connection.
 func (c *Client) exchange(ctx context.Context, l *lease, tp event.TopicPartition, offset int64,
 	a FetchLimits) (*fetchResponse, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -115,8 +114,8 @@ func (c *Client) LogRange(ctx context.Context, topic string, partition int) (fir
 	return c.logRange(ctx, topic, partition, kafka.ReadUncommitted)
 }
 
-// logRange is bounds for an isolation level: who reads only what is decided finds the end before
-// the first transaction that is not.
+// logRange is LogRange for an isolation level: ReadCommitted ends before the first open
+// transaction.
 func (c *Client) logRange(ctx context.Context, topic string, partition int,
 	level kafka.IsolationLevel) (first, end int64, err error) {
 	response, err := c.api().ListOffsets(ctx, &kafka.ListOffsetsRequest{

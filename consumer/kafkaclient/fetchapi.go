@@ -17,9 +17,9 @@ import (
 	"markread/consumer/batch"
 )
 
-// exchange is a fetch whose response is read here, and not by kafka-go: that decodes records whose
-// lengths anyone may have written, and leaves out of each batch the time when the broker appended
-// it and its last offset. kafka-go finds the leader and the connection, and calls RawExchange.
+// exchange is a fetch whose response is read here: kafka-go decodes records whose lengths anyone
+// may have written, and leaves out of each batch when the broker appended it and its last offset.
+// It finds the leader and the connection, and calls RawExchange.
 type exchange struct {
 	fetch.Request
 	clientID string
@@ -54,8 +54,8 @@ func (*fetchResponse) ApiKey() protocol.ApiKey { return protocol.Fetch }
 // fetchCorrelation is the correlation id of every fetch: a connection has one request at a time.
 const fetchCorrelation = 1
 
-// RawExchange sends the request and reads the response. Its error breaks the connection, unless it
-// is one of Kafka's codes: then the response was read to its end.
+// RawExchange sends the request and reads the response. Its error breaks the connection; a refusal
+// is in the response, which was then read to its end.
 func (x *exchange) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 	if x.version < 4 { // Kafka 0.11
 		return nil, errors.New("the broker is older than Kafka 0.11: it can't leave out aborted " +
@@ -74,7 +74,7 @@ func (x *exchange) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 		&x.Request); err != nil {
 		return nil, err
 	}
-	in := input{from: rw, left: 4}
+	in := input{from: rw, left: 4, progress: x.progress}
 	in.left = int64(in.int32())
 	if id := in.int32(); in.err == nil && id != fetchCorrelation {
 		return nil, fmt.Errorf("the response belongs to request %d, not to %d", id,
@@ -82,7 +82,7 @@ func (x *exchange) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 	}
 	x.progress()
 	r, refusal := x.read(&in)
-	in.discard(in.left, x.progress)
+	in.discard(in.left)
 	if in.err != nil {
 		return nil, fmt.Errorf("response to a fetch: %w", in.err)
 	}
@@ -101,7 +101,7 @@ func (x *exchange) read(in *input) (r *fetchResponse, refusal kafka.Error) {
 		in.int32() // session
 	}
 	in.one("topics")
-	in.discard(int64(in.int16()), x.progress) // the topic's name
+	in.discard(int64(in.int16())) // the topic's name
 	in.one("partitions")
 	in.int32() // its number
 	if code := in.int16(); code != 0 {
@@ -124,7 +124,7 @@ func (x *exchange) read(in *input) (r *fetchResponse, refusal kafka.Error) {
 	case size > in.left:
 		in.err = fmt.Errorf("%d bytes of records in the last %d of it", size, in.left)
 	case size > MaxBatch:
-		b, err := batch.Large(io.LimitReader(&progressReader{in, x.progress}, size))
+		b, err := batch.Large(io.LimitReader(in, size))
 		if in.err == nil && err != nil {
 			r.damage = err
 		}
@@ -132,7 +132,7 @@ func (x *exchange) read(in *input) (r *fetchResponse, refusal kafka.Error) {
 	case !x.lease.take(size):
 		r.wants = size
 	default:
-		r.Records = in.bytes(size, x.progress)
+		r.Records = in.bytes(make([]byte, size))
 	}
 	slices.SortFunc(r.aborted,
 		func(a, b abortedTransaction) int { return cmp.Compare(a.firstOffset, b.firstOffset) })
@@ -141,28 +141,44 @@ func (x *exchange) read(in *input) (r *fetchResponse, refusal kafka.Error) {
 
 // input reads a response of left bytes. After the first error it reads nothing but zeros.
 type input struct {
-	from io.Reader
-	left int64
-	err  error
-	buf  [8]byte
+	from     io.Reader
+	left     int64
+	progress func()
+	silent   int64 // bytes since the last progress
+	err      error
+	buf      [8]byte
 }
 
-func (in *input) fixed(n int) []byte {
-	b := in.buf[:n]
-	clear(b)
-	if in.err == nil && int64(n) > in.left {
-		in.err = io.ErrUnexpectedEOF
+// stepBytes is how much is read of a response until that counts as progress.
+const stepBytes = 256 << 10
+
+func (in *input) Read(b []byte) (n int, err error) {
+	if in.err != nil || in.left <= 0 {
+		return 0, cmp.Or(in.err, io.EOF)
 	}
-	if in.err == nil {
-		in.left -= int64(n)
-		_, in.err = io.ReadFull(in.from, b)
+	if n, err = in.from.Read(b[:min(int64(len(b)), in.left)]); n == 0 {
+		in.err = err
+	}
+	in.left -= int64(n)
+	if in.silent += int64(n); in.silent >= stepBytes {
+		in.silent = 0
+		in.progress()
+	}
+	return n, in.err
+}
+
+// bytes fills b.
+func (in *input) bytes(b []byte) []byte {
+	if _, err := io.ReadFull(in, b); err != nil {
+		clear(b)
+		in.err = cmp.Or(in.err, io.ErrUnexpectedEOF)
 	}
 	return b
 }
 
-func (in *input) int16() int16 { return int16(binary.BigEndian.Uint16(in.fixed(2))) }
-func (in *input) int32() int32 { return int32(binary.BigEndian.Uint32(in.fixed(4))) }
-func (in *input) int64() int64 { return int64(binary.BigEndian.Uint64(in.fixed(8))) }
+func (in *input) int16() int16 { return int16(binary.BigEndian.Uint16(in.bytes(in.buf[:2]))) }
+func (in *input) int32() int32 { return int32(binary.BigEndian.Uint32(in.bytes(in.buf[:4]))) }
+func (in *input) int64() int64 { return int64(binary.BigEndian.Uint64(in.bytes(in.buf[:8]))) }
 
 // one reads the length of a list that must have one element.
 func (in *input) one(name string) {
@@ -171,60 +187,11 @@ func (in *input) one(name string) {
 	}
 }
 
-// progressReader reads from a response.
-type progressReader struct {
-	*input
-	progress func()
-}
-
-func (r *progressReader) Read(b []byte) (int, error) {
-	if r.err == nil && r.left == 0 {
-		return 0, io.EOF
-	}
-	if r.err != nil {
-		return 0, r.err
-	}
-	n, err := r.from.Read(b[:min(int64(len(b)), r.left)])
-	r.left, r.err = r.left-int64(n), err
-	r.progress()
-	return n, err
-}
-
-// stepBytes is how much is read of a response until that counts as progress.
-const stepBytes = 256 << 10
-
-// bytes reads n bytes.
-func (in *input) bytes(n int64, progress func()) []byte {
-	b := make([]byte, n)
-	in.steps(n, progress, func(from, to int64) error {
-		_, err := io.ReadFull(in.from, b[from:to])
-		return err
-	})
-	return b
-}
-
 // discard skips n bytes.
-func (in *input) discard(n int64, progress func()) {
-	in.steps(n, progress, func(from, to int64) error {
-		_, err := io.CopyN(io.Discard, in.from, to-from)
-		return err
-	})
-}
-
-// steps reads n bytes in steps.
-func (in *input) steps(n int64, progress func(), read func(from, to int64) error) {
-	if in.err == nil && (n < 0 || n > in.left) {
-		in.err = io.ErrUnexpectedEOF
-	}
-	for at := int64(0); at < n && in.err == nil; {
-		step := min(n-at, stepBytes)
-		in.err = read(at, at+step)
-		at, in.left = at+step, in.left-step
-		progress()
+func (in *input) discard(n int64) {
+	if skipped, _ := io.CopyN(io.Discard, in, n); skipped != n {
+		in.err = cmp.Or(in.err, io.ErrUnexpectedEOF)
 	}
 }
 
-var (
-	_ protocol.BrokerMessage = (*exchange)(nil)
-	_ protocol.RawExchanger  = (*exchange)(nil)
-)
+var _, _ = protocol.BrokerMessage(&exchange{}), protocol.RawExchanger(&exchange{})

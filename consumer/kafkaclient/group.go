@@ -59,11 +59,9 @@ type GroupMember struct {
 	Metadata, Assignment []byte
 }
 
-// JoinGroup joins a group once. The response comes when all members have drained and joined. Its
-// Member is set also with the error MemberIDRequired.
-//
-// It is not kafka.Client.JoinGroup, which decodes what all members have written, and fails when one
-// of them is malformed.
+// JoinGroup joins a group once. The response comes when all members have drained and joined; its
+// Member is set also with MemberIDRequired. kafka.Client.JoinGroup decodes what all members have
+// written, and fails when one of them is malformed.
 func (c *Client) JoinGroup(ctx context.Context, r JoinRequest) (joined JoinResponse, err error) {
 	metadata, err := protocol.Marshal(consumerapi.MaxVersionSupported, consumerapi.Subscription{
 		Version: consumerapi.MaxVersionSupported, Topics: r.Topics, UserData: r.UserData,
@@ -96,19 +94,16 @@ type Assignment struct {
 }
 
 func (a Assignment) encode() ([]byte, error) {
-	encoded := consumerapi.Assignment{Version: consumerapi.MaxVersionSupported,
-		UserData: a.UserData}
+	topics := map[string][]int32{}
 	for _, p := range a.Partitions {
-		last := len(encoded.AssignedPartitions) - 1
-		if last < 0 || encoded.AssignedPartitions[last].Topic != p.Topic {
-			encoded.AssignedPartitions = append(encoded.AssignedPartitions,
-				consumerapi.TopicPartition{Topic: p.Topic})
-			last++
-		}
-		topic := &encoded.AssignedPartitions[last]
-		topic.Partitions = append(topic.Partitions, int32(p.Partition))
+		topics[p.Topic] = append(topics[p.Topic], int32(p.Partition))
 	}
-	return protocol.Marshal(consumerapi.MaxVersionSupported, encoded)
+	all := consumerapi.Assignment{Version: consumerapi.MaxVersionSupported, UserData: a.UserData}
+	for topic, numbers := range topics {
+		all.AssignedPartitions = append(all.AssignedPartitions,
+			consumerapi.TopicPartition{Topic: topic, Partitions: numbers})
+	}
+	return protocol.Marshal(consumerapi.MaxVersionSupported, all)
 }
 
 // SyncGroup gives the coordinator the assignments, by member, if this member is the leader, and
@@ -187,7 +182,7 @@ func (c *Client) DescribeGroup(ctx context.Context, group string) (d GroupDescri
 }
 
 // FindGroup looks for a group among those of all kinds. State and kind are Kafka's words, such as
-// "Empty" and "share"; brokers before Kafka 3.8 name no kind. ok: there is such a group.
+// "Empty" and "share"; brokers before Kafka 3.8 name no kind.
 func (c *Client) FindGroup(ctx context.Context, group string) (state, kind string, ok bool,
 	err error) {
 	response, err := request[*listResponse](ctx, c, RequestTimeout, &listRequest{group: group})
@@ -208,28 +203,25 @@ type OffsetCommit struct {
 }
 
 // CommitOffsets commits, fenced by member and generation. It returns the coordinator's code for
-// each partition, 0 if it was accepted; a partition may be missing.
-//
-// It goes below kafka-go's two ways to commit: Generation.CommitOffsets uses a connection that is
-// closed when the generation ends, and Client.OffsetCommit writes a leader epoch of 0.
+// each partition, 0 if it was accepted; one may be missing. Of kafka-go's two ways,
+// Generation.CommitOffsets uses a connection that is closed when the generation ends, and
+// Client.OffsetCommit writes a leader epoch of 0.
 func (c *Client) CommitOffsets(ctx context.Context, m Member,
 	commits []OffsetCommit) (map[event.TopicPartition]Error, error) {
-	r := &offsetcommit.Request{GroupID: m.Group, GenerationID: m.Generation, MemberID: m.ID,
-		RetentionTimeMs: -1}
+	topics := map[string][]offsetcommit.RequestPartition{}
 	for _, commit := range commits {
-		i := slices.IndexFunc(r.Topics,
-			func(t offsetcommit.RequestTopic) bool { return t.Name == commit.Topic })
-		if i < 0 {
-			i = len(r.Topics)
-			r.Topics = append(r.Topics, offsetcommit.RequestTopic{Name: commit.Topic})
-		}
-		r.Topics[i].Partitions = append(r.Topics[i].Partitions, offsetcommit.RequestPartition{
+		topics[commit.Topic] = append(topics[commit.Topic], offsetcommit.RequestPartition{
 			PartitionIndex:       int32(commit.Partition),
 			CommittedOffset:      commit.Offset,
 			CommitTimestamp:      -1,
 			CommittedLeaderEpoch: -1,
 			CommittedMetadata:    commit.Metadata,
 		})
+	}
+	r := &offsetcommit.Request{GroupID: m.Group, GenerationID: m.Generation, MemberID: m.ID,
+		RetentionTimeMs: -1}
+	for name, partitions := range topics {
+		r.Topics = append(r.Topics, offsetcommit.RequestTopic{Name: name, Partitions: partitions})
 	}
 	response, err := request[*offsetcommit.Response](ctx, c, RequestTimeout, r)
 	if err != nil {
@@ -238,17 +230,15 @@ func (c *Client) CommitOffsets(ctx context.Context, m Member,
 	codes := map[event.TopicPartition]Error{}
 	for _, t := range response.Topics {
 		for _, p := range t.Partitions {
-			codes[event.TopicPartition{Topic: t.Name,
-				Partition: int(p.PartitionIndex)}] = Error(p.ErrorCode)
+			tp := event.TopicPartition{Topic: t.Name, Partition: int(p.PartitionIndex)}
+			codes[tp] = Error(p.ErrorCode)
 		}
 	}
 	return codes, nil
 }
 
-// CommittedOffsets returns what a group has committed, an offset of -1 for nothing.
-//
-// The response has errors in two places, and an error looks like "nothing committed" to who does
-// not look.
+// CommittedOffsets returns what a group has committed, an offset of -1 for nothing. The response
+// has errors in two places, and each looks like "nothing committed".
 func (c *Client) CommittedOffsets(ctx context.Context, group string,
 	partitions []event.TopicPartition) (map[event.TopicPartition]offsets.Commit, error) {
 	committed := map[event.TopicPartition]offsets.Commit{}
@@ -259,22 +249,20 @@ func (c *Client) CommittedOffsets(ctx context.Context, group string,
 	for _, tp := range partitions {
 		topics[tp.Topic] = append(topics[tp.Topic], tp.Partition)
 	}
-	response, err := c.api().
-		OffsetFetch(ctx, &kafka.OffsetFetchRequest{GroupID: group, Topics: topics})
+	r, err := c.api().OffsetFetch(ctx, &kafka.OffsetFetchRequest{GroupID: group, Topics: topics})
 	if err == nil {
-		err = response.Error
+		err = r.Error
 	}
 	if err != nil {
 		return nil, plainly(err)
 	}
-	for topic, partitions := range response.Topics {
+	for topic, partitions := range r.Topics {
 		for _, p := range partitions {
 			if p.Error != nil {
 				return nil, fmt.Errorf("%s/%d: %w", topic, p.Partition, plainly(p.Error))
 			}
-			committed[event.TopicPartition{Topic: topic,
-				Partition: p.Partition}] = offsets.Commit{Offset: p.CommittedOffset,
-				Metadata: p.Metadata}
+			tp := event.TopicPartition{Topic: topic, Partition: p.Partition}
+			committed[tp] = offsets.Commit{Offset: p.CommittedOffset, Metadata: p.Metadata}
 		}
 	}
 	for _, tp := range partitions {

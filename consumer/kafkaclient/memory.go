@@ -10,12 +10,12 @@ import (
 	"markread/consumer/event"
 )
 
-// FetchMemory is the most that the fetched and undelivered bytes of all partitions take together.
-// Each lane has half of it, so that live events never wait for a full backfill.
+// FetchMemory bounds the fetched and undelivered bytes of all partitions together. Each lane has
+// half of it: live events never wait for a full backfill.
 const FetchMemory = 32 << 20
 
-// laneDecoders is how many partitions of a lane decode and deliver at a time. While one waits for
-// capacity it keeps its decoder: the others of its lane would have to wait, too.
+// laneDecoders is how many partitions of a lane decode and deliver at a time, waiting for capacity
+// included.
 const laneDecoders = 2
 
 // Memory bounds what fetches take until their records are delivered.
@@ -59,8 +59,8 @@ func (m *Memory) GiveBack(d *Decoder) {
 	m.decoders <- d
 }
 
-// lease is the part of the memory that one fetch has. kafka-go may still read a response that
-// nobody waits for any more, so that it is safe for concurrent use.
+// lease is one fetch's share of the memory. It is safe for concurrent use: kafka-go may still read
+// a response that nobody waits for any more.
 type lease struct {
 	of *Memory
 

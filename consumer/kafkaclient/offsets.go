@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/segmentio/kafka-go"
+	"golang.org/x/sync/errgroup"
 )
 
 // errTimeout says that a look at the cluster has taken as long as somebody waits for it.
@@ -19,8 +18,7 @@ func WithTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, DescribeTimeout, errTimeout)
 }
 
-// Ping makes sure that one of the brokers can be talked to. It tries for 8 s; the error says what
-// failed, or is a *RefusedError, at once.
+// Ping makes sure, for 8 s, that a broker can be talked to. A *RefusedError comes at once.
 func (c *Client) Ping(ctx context.Context) error {
 	ctx, cancel := reaching(ctx)
 	defer cancel()
@@ -58,9 +56,8 @@ func (e TopicOffsets) Size() (size int64) {
 	return size
 }
 
-// TopicOffsets finds out what a topic holds now. It tries for 8 s. A topic that does not exist is a
-// *MissingTopicError; a partition whose leader does not answer has its error, and the others are
-// there.
+// TopicOffsets finds out what a topic holds now, for 8 s. A missing topic is a *MissingTopicError;
+// a partition whose leader does not answer has its error.
 func (c *Client) TopicOffsets(ctx context.Context, topic string) (TopicOffsets, error) {
 	ctx, cancel := WithTimeout(ctx)
 	defer cancel()
@@ -82,13 +79,10 @@ func (c *Client) TopicOffsets(ctx context.Context, topic string) (TopicOffsets, 
 		e.Partitions[i].Err = errUnknown
 	}
 	// In rounds, so that one whose leader is dead does not keep the others waiting.
-	for wait := NewBackoff(); ; {
-		again := c.askBounds(ctx, e)
-		if !again || !wait.Sleep(ctx) {
-			return e, nil
-		}
+	for wait := NewBackoff(); c.askBounds(ctx, e) && wait.Sleep(ctx); {
 		c.RefreshMetadata()
 	}
+	return e, nil
 }
 
 // errUnknown is what is wrong with bounds that were not asked for.
@@ -120,14 +114,10 @@ const atOnce = 16
 
 // Parallel calls do for the numbers below n, so many at a time, and returns when all calls have.
 func Parallel(atOnce, n int, do func(i int)) {
-	var next atomic.Int64
-	var all sync.WaitGroup
-	for range min(n, atOnce) {
-		all.Go(func() {
-			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
-				do(i)
-			}
-		})
+	var all errgroup.Group
+	all.SetLimit(atOnce)
+	for i := range n {
+		all.Go(func() error { do(i); return nil })
 	}
-	all.Wait()
+	_ = all.Wait()
 }

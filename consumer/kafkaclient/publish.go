@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -40,45 +41,30 @@ func (c *Client) Publisher(topic string) *Publisher {
 	return &Publisher{client: c, topic: topic}
 }
 
-// PublishErrors tells the messages that were not acknowledged by their index. They may have been
-// written nevertheless, unless the error is a refusal of the broker's.
+// PublishErrors has the messages that were not acknowledged by their index. They may have been
+// written nevertheless, unless the broker refused them.
 type PublishErrors map[int]error
 
 func (e PublishErrors) Error() string {
-	first := -1
-	for i := range e {
-		if first < 0 || i < first {
-			first = i
-		}
-	}
-	if first < 0 {
+	if len(e) == 0 {
 		return "no message failed"
 	}
-	return fmt.Sprintf("%d messages not published; the first, number %d: %v", len(e), first,
-		e[first])
+	i := slices.Min(slices.Collect(maps.Keys(e)))
+	return fmt.Sprintf("%d messages not published; the first, number %d: %v", len(e), i, e[i])
 }
 
-// Unwrap returns all causes.
-func (e PublishErrors) Unwrap() []error {
-	var errs []error
-	for _, err := range e {
-		errs = append(errs, err)
-	}
-	return errs
-}
+func (e PublishErrors) Unwrap() []error { return slices.Collect(maps.Values(e)) }
 
 // Publish publishes messages and returns when all in-sync replicas have them; those of one key in
-// order. What may pass (a leader moves, a connection breaks) it tries again, ten times, which can
-// repeat messages. It sends at once: for a high rate, publish hundreds at a time.
-//
-// The error is a PublishErrors.
+// order. It retries ten times, which can repeat messages. It sends at once: for a high rate,
+// publish hundreds at a time. The error is a PublishErrors.
 func (p *Publisher) Publish(ctx context.Context, messages ...event.Message) error {
 	if len(messages) == 0 {
 		return nil
 	}
 	count, err := p.countPartitions(ctx)
-	failed := PublishErrors{}
 	if err != nil {
+		failed := PublishErrors{}
 		for i := range messages {
 			failed[i] = err
 		}
@@ -95,12 +81,25 @@ func (p *Publisher) Publish(ctx context.Context, messages ...event.Message) erro
 		}
 		parts[partition] = append(parts[partition], i)
 	}
+	return p.publishAll(ctx, messages, parts)
+}
+
+// PublishTo publishes messages to one partition, whatever their keys, in order; for the rest it is
+// as Publish.
+func (p *Publisher) PublishTo(ctx context.Context, partition int, messages ...event.Message) error {
+	parts := make([][]int, partition+1)
+	for i := range messages {
+		parts[partition] = append(parts[partition], i)
+	}
+	return p.publishAll(ctx, messages, parts)
+}
+
+// publishAll publishes the messages, of which parts has the indexes for each partition.
+func (p *Publisher) publishAll(ctx context.Context, messages []event.Message, parts [][]int) error {
 	var mu sync.Mutex
+	failed := PublishErrors{}
 	var senders sync.WaitGroup
 	for partition, indexes := range parts {
-		if len(indexes) == 0 {
-			continue
-		}
 		senders.Go(func() {
 			p.publishTo(ctx, partition, messages, indexes, func(indexes []int, err error) {
 				mu.Lock()
@@ -118,34 +117,13 @@ func (p *Publisher) Publish(ctx context.Context, messages ...event.Message) erro
 	return nil
 }
 
-// PublishTo publishes messages to one partition, whatever their keys, in order; for the rest it is
-// as Publish.
-func (p *Publisher) PublishTo(ctx context.Context, partition int, messages ...event.Message) error {
-	indexes := make([]int, len(messages))
-	for i := range indexes {
-		indexes[i] = i
-	}
-	failed := PublishErrors{}
-	p.publishTo(ctx, partition, messages, indexes, func(indexes []int, err error) {
-		for _, i := range indexes {
-			failed[i] = err
-		}
-	})
-	if len(failed) > 0 {
-		return failed
-	}
-	return nil
-}
-
-// IsRefusedRecord reports whether a topic refused a single message for what is in it, other than
-// its size: it has no key and the topic is compacted, or its time is out of the topic's bounds. No
-// later try can help, and others may be accepted.
+// IsRefusedRecord reports whether a topic refused a message for good, other than for its size: it
+// has no key and the topic is compacted, or its time is out of the topic's bounds.
 func IsRefusedRecord(err error) bool {
-	return errors.Is(err, kafka.InvalidRecord) || errors.Is(err, kafka.InvalidTimestamp)
+	return Is(err, kafka.InvalidRecord, kafka.InvalidTimestamp)
 }
 
-// MayPass reports whether what failed may be published later without anybody doing anything about
-// it: brokers come back, leaders move.
+// MayPass reports whether it may be published later without anybody's help: leaders move.
 func MayPass(err error) bool {
 	var some PublishErrors
 	if !errors.As(err, &some) {
@@ -160,15 +138,14 @@ func MayPass(err error) bool {
 	return true
 }
 
-// publishTo publishes messages of one partition one request after the other. When one fails, those
-// behind it are still tried: what was refused may be one message.
+// publishTo publishes messages of one partition one request after the other, also after one fails:
+// what was refused may be one message.
 func (p *Publisher) publishTo(ctx context.Context, partition int, messages []event.Message,
 	indexes []int, fail func([]int, error)) {
 	for len(indexes) > 0 {
-		n, size := 0, 0
+		n, size := 1, messageSize(messages[indexes[0]])
 		for ; n < len(indexes); n++ {
-			size += messageSize(messages[indexes[n]])
-			if n > 0 && size > publishBytes {
+			if size += messageSize(messages[indexes[n]]); size > publishBytes {
 				break
 			}
 		}
@@ -240,12 +217,9 @@ func messageSize(m event.Message) int {
 	return size
 }
 
-// Produce writes records to one partition, in one request, and returns when all in-sync replicas
-// have them. It tries once. After an error other than the broker's refusal they may have been
-// written nevertheless.
-//
-// It is Client.Produce and not kafka-go's Writer, because that has a queue, a timer and retries of
-// its own.
+// Produce writes records to one partition, in one request, once, and returns when all in-sync
+// replicas have them. Unless the broker refused them they may have been written despite an error.
+// kafka-go's Writer has a queue, a timer and retries of its own.
 func (c *Client) Produce(ctx context.Context, topic string, partition int,
 	messages []event.Message) error {
 	response, err := c.api().Produce(ctx, &kafka.ProduceRequest{
@@ -267,12 +241,9 @@ func (c *Client) Produce(ctx context.Context, topic string, partition int,
 	return nil
 }
 
-// recordReader gives the records of a request, and after their end begins anew: where a
-// connection's authentication has expired the router has the same request written again, on another
-// connection.
-//
-// kafka-go's own readers can be read only once, and what it then finds to be a request without
-// records it does not send, and calls it written.
+// recordReader gives the records of a request, and after their end begins anew: the router writes a
+// request again where an authentication has expired. kafka-go's own readers can be read only once;
+// a request without records it does not send, and calls it written.
 type recordReader struct {
 	messages []event.Message
 	next     int
@@ -287,7 +258,6 @@ func (r *recordReader) ReadRecord() (*protocol.Record, error) {
 	r.next++
 	record := &protocol.Record{Time: m.Time, Key: protocol.NewBytes(m.Key),
 		Value: protocol.NewBytes(m.Value)}
-	record.Headers = make([]protocol.Header, 0, len(m.Headers))
 	for _, h := range m.Headers {
 		record.Headers = append(record.Headers, protocol.Header(h))
 	}
@@ -306,5 +276,5 @@ func PartitionOf(key []byte, partitions int) int {
 
 // IsTooLarge reports whether a topic refused a batch as too large: no later try can help.
 func IsTooLarge(err error) bool {
-	return errors.Is(err, kafka.MessageSizeTooLarge) || errors.Is(err, kafka.RecordListTooLarge)
+	return Is(err, kafka.MessageSizeTooLarge, kafka.RecordListTooLarge)
 }

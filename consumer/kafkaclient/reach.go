@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/protocol/apiversions"
 	"github.com/segmentio/kafka-go/protocol/metadata"
 	"github.com/segmentio/kafka-go/protocol/saslhandshake"
@@ -19,8 +18,8 @@ import (
 
 const tryTimeout = time.Second // for finding out what is wrong
 
-// WaitForBroker waits until a broker can be talked to. It gives up when ctx ends, with the last
-// failure, or with a *RefusedError.
+// WaitForBroker waits until a broker can be talked to; it fails when ctx ends, or with a
+// *RefusedError.
 func (c *Client) WaitForBroker(ctx context.Context) error {
 	for wait := NewBackoff(); ; {
 		err := c.ping(ctx)
@@ -35,8 +34,7 @@ func (c *Client) WaitForBroker(ctx context.Context) error {
 	}
 }
 
-// ping returns nil when one of the brokers answers, a *RefusedError if none does and one refuses,
-// else all failures.
+// ping returns nil when a broker answers; else a *RefusedError if there is one, or all failures.
 func (c *Client) ping(ctx context.Context) error {
 	conn, err := c.race(ctx, func(ctx context.Context, broker string) (net.Conn, error) {
 		conn, err := c.connectTo(ctx, broker)
@@ -78,7 +76,8 @@ func NeverConnected(err error) bool {
 
 // askMetadata asks for what only who has authenticated gets an answer to.
 func (c *Client) askMetadata(ctx context.Context, conn net.Conn, within time.Duration) error {
-	return c.ask(ctx, conn, within, 1, &metadata.Request{TopicNames: []string{}})
+	_, err := c.talk(conn).ask(ctx, within, 1, &metadata.Request{TopicNames: []string{}})
+	return err
 }
 
 func (c *Client) diagnosed(broker, remedy string, err error) error {
@@ -95,15 +94,15 @@ func (c *Client) diagnosed(broker, remedy string, err error) error {
 	return &RefusedError{Broker: broker, Remedy: remedy, Err: err}
 }
 
-// diagnose finds out why a broker hung up, or says nothing: because only one side speaks TLS, or
-// because it is an HTTP server. That is all that these say to it. What it finds is a *RefusedError,
-// else it returns err.
+// diagnose finds out why a broker hung up, or says nothing: only one side speaks TLS, or it is an
+// HTTP server. What it finds is a *RefusedError, else it returns err.
 func (c *Client) diagnose(ctx context.Context, broker string, err error) error {
 	var plaintext, handshake, web error
 	var all sync.WaitGroup
 	all.Go(func() {
 		plaintext = c.try(ctx, broker, func(ctx context.Context, conn net.Conn) error {
-			return c.ask(ctx, conn, tryTimeout, 0, &apiversions.Request{})
+			_, err := c.talk(conn).exchange(0, &apiversions.Request{})
+			return err
 		})
 	})
 	all.Go(func() {
@@ -120,28 +119,26 @@ func (c *Client) diagnose(ctx context.Context, broker string, err error) error {
 	case !secure && plaintext != nil && (handshake == nil || isAlert(handshake)):
 		return c.diagnosed(broker, addTLS, err)
 	case plaintext != nil && web == nil:
-		return c.diagnosed(broker, otherPort, &notKafkaError{began: [4]byte([]byte("HTTP"))})
+		return c.diagnosed(broker, otherPort, notKafkaError("HTTP"))
 	}
 	return err
 }
 
 // speakHTTP returns nil if the other side does.
 func speakHTTP(_ context.Context, conn net.Conn) error {
-	if _, err := io.WriteString(conn, "GET / HTTP/1.0\r\n\r\n"); err != nil {
-		return err
-	}
 	began := make([]byte, len("HTTP/"))
-	if _, err := io.ReadFull(conn, began); err != nil {
-		return err
+	_, err := io.WriteString(conn, "GET / HTTP/1.0\r\n\r\n")
+	if err == nil {
+		_, err = io.ReadFull(conn, began)
 	}
-	if string(began) != "HTTP/" {
-		return errors.New("no HTTP")
+	if err == nil && string(began) != "HTTP/" {
+		err = errors.New("no HTTP")
 	}
-	return nil
+	return err
 }
 
 // wantsSASL finds out whether a broker hung up because we did not authenticate: it does so again,
-// although it is there and offers to authenticate. "": no.
+// and offers SASL. "": no.
 func (c *Client) wantsSASL(ctx context.Context, broker string) (remedy string) {
 	conn, err := c.connect(ctx, broker)
 	if err != nil {
@@ -181,22 +178,10 @@ func (c *Client) try(ctx context.Context, broker string,
 	}
 	defer conn.Close()
 	deadline, _ := ctx.Deadline()
-	if err := conn.SetDeadline(deadline); err != nil {
+	stop, err := bound(ctx, conn, deadline)
+	defer stop()
+	if err != nil {
 		return err
 	}
-	// ends a read or write under way
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	return f(ctx, conn)
-}
-
-// ask sends one request and waits for its answer.
-func (c *Client) ask(ctx context.Context, conn net.Conn, within time.Duration, version int16,
-	request protocol.Message) error {
-	if err := conn.SetDeadline(time.Now().Add(within)); err != nil {
-		return err
-	}
-	// ends a read or write under way
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
-	_, err := c.talk(conn).exchange(version, request)
-	return err
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
-// RefusedError says that this client and a broker don't accept each other. Trying again can't help
-// until somebody changes a setting of one of the two.
+// RefusedError says that this client and a broker don't accept each other until somebody changes a
+// setting of one of the two.
 type RefusedError struct {
 	Broker string // host:port
 	Remedy string // what to look at, with the flag of markread
@@ -27,23 +27,13 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("kafka broker %s: %v; %s", e.Broker, e.Err, e.Remedy)
 }
 
-// Unwrap returns the cause.
 func (e *RefusedError) Unwrap() error { return e.Err }
 
-// UnreachableError says that a broker can't be talked to at an address that is probably wrong, or
-// wrong here: its name is not known, or the cluster's configuration has it, and not
-// Options.Brokers.
-type UnreachableError struct {
-	Broker string // host:port
-	Remedy string // what to look at
-	Err    error
-}
+// UnreachableError says that a broker's address is probably wrong, or wrong here: its name is not
+// known, or the cluster's configuration has it, and not Options.Brokers.
+type UnreachableError RefusedError
 
-func (e *UnreachableError) Error() string {
-	return fmt.Sprintf("kafka broker %s: %v; %s", e.Broker, e.Err, e.Remedy)
-}
-
-// Unwrap returns the cause.
+func (e *UnreachableError) Error() string { return (*RefusedError)(e).Error() }
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
 const (
@@ -67,9 +57,8 @@ func (c *Client) locate(broker string, err error) error {
 	case c.given(broker):
 		return err // who calls says that it is one of --brokers
 	default:
-		remedy = "the address is " + advertised +
-			": start that broker if it is down, else make the " +
-			"address reachable from here, or change advertised.listeners" + inDocker
+		remedy = "the address is " + advertised + ": start that broker if it is down, else make " +
+			"the address reachable from here, or change advertised.listeners" + inDocker
 	}
 	return &UnreachableError{Broker: broker, Remedy: remedy, Err: err}
 }
@@ -95,27 +84,26 @@ type saslError struct {
 func (e *saslError) Error() string { return e.code.Title() }
 func (e *saslError) Unwrap() error { return e.code }
 
-// notKafkaError says that something answered that is no Kafka broker.
-type notKafkaError struct{ began [4]byte }
+// notKafkaError says that something answered that is no Kafka broker: how its answer begins.
+type notKafkaError string
 
-func (e *notKafkaError) Error() string {
+func (e notKafkaError) Error() string {
 	switch {
 	case e.isTLS():
 		return "it answers with a TLS alert"
-	case string(e.began[:]) == "HTTP":
+	case e == "HTTP":
 		return "it is an HTTP server, no Kafka broker"
 	}
-	return fmt.Sprintf("it is no Kafka broker: its answer begins with %q", e.began)
+	return fmt.Sprintf("it is no Kafka broker: its answer begins with %q", string(e))
 }
 
 // isTLS reports whether the answer was a TLS alert: what a TLS server says to a client without.
-func (e *notKafkaError) isTLS() bool { return e.began[0] == 0x15 && e.began[1] == 3 }
+func (e notKafkaError) isTLS() bool { return strings.HasPrefix(string(e), "\x15\x03") }
 
-// explain makes a *RefusedError of a failure that an operator has to mend, and says in plain words
-// what others are.
+// explain makes a *RefusedError of a failure that an operator has to fix, and rewords others.
 func (c *Client) explain(broker string, err error) error {
 	remedy := ""
-	var stranger *notKafkaError
+	var stranger notKafkaError
 	var sasl *saslError
 	var record tls.RecordHeaderError
 	var distrust *tls.CertificateVerificationError
@@ -188,8 +176,7 @@ func distrusted(err error) string {
 	return "--tls-ca must name a file with the authority that signed the broker's certificate"
 }
 
-// WithPermissionHint adds to a refusal for want of permission which flag named what it is about.
-// Other errors it leaves alone.
+// WithPermissionHint adds to a missing permission which flag named what it is about.
 func WithPermissionHint(err error, flag string) error {
 	if Denied(err) {
 		return fmt.Errorf("%w (%s): README.md lists the permissions that a worker needs", err, flag)
@@ -197,14 +184,8 @@ func WithPermissionHint(err error, flag string) error {
 	return err
 }
 
-// Denied reports whether the brokers refused something because this client's user has no permission
-// for it.
+// Denied reports whether this client's user lacks a permission.
 func Denied(err error) bool {
-	for _, code := range []kafka.Error{kafka.TopicAuthorizationFailed,
-		kafka.GroupAuthorizationFailed, kafka.ClusterAuthorizationFailed} {
-		if errors.Is(err, code) {
-			return true
-		}
-	}
-	return false
+	return Is(err, kafka.TopicAuthorizationFailed, kafka.GroupAuthorizationFailed,
+		kafka.ClusterAuthorizationFailed)
 }

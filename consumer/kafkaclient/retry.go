@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/segmentio/kafka-go"
 )
 
-// Retry tries until it works, the answer is a refusal that will stay, or ctx ends. doing says what,
-// for the log.
+// Retry tries until it works, is refused for good, or ctx ends. doing is for the log.
 func (c *Client) Retry(ctx context.Context, doing string, try func() error) error {
 	for wait := NewBackoff(); ; {
 		err := try()
@@ -61,20 +59,12 @@ func Code(err error) string {
 
 // StaleMetadata reports whether the error says that our picture of the cluster is old.
 func StaleMetadata(err error) bool {
-	for _, code := range []kafka.Error{
-		kafka.UnknownTopicOrPartition, kafka.LeaderNotAvailable, kafka.NotLeaderForPartition,
-		kafka.ReplicaNotAvailable, kafka.BrokerNotAvailable, kafka.FencedLeaderEpoch,
-		kafka.UnknownLeaderEpoch,
-		kafka.KafkaStorageError,
-	} {
-		if errors.Is(err, code) {
-			return true
-		}
+	if Code(err) == "network" { // no leader was found, or the connection broke: it may be gone
+		return !errors.Is(err, context.Canceled)
 	}
-	var k kafka.Error
-	// Not a code of Kafka's: the transport found no leader, or the connection broke: the leader may
-	// be gone.
-	return !errors.As(err, &k) && !errors.Is(err, context.Canceled)
+	return Is(err, kafka.UnknownTopicOrPartition, kafka.LeaderNotAvailable,
+		kafka.NotLeaderForPartition, kafka.ReplicaNotAvailable, kafka.BrokerNotAvailable,
+		kafka.FencedLeaderEpoch, kafka.UnknownLeaderEpoch, kafka.KafkaStorageError)
 }
 
 // Retriable reports whether the same request may be accepted later.
@@ -86,10 +76,7 @@ func Retriable(err error) bool {
 	if !errors.As(err, &k) {
 		return true // the connection, or no leader known
 	}
-	return k.Temporary() || slices.Contains([]kafka.Error{
-		kafka.UnknownTopicOrPartition, kafka.NotLeaderForPartition, kafka.KafkaStorageError,
-		kafka.NotEnoughReplicas, kafka.NotEnoughReplicasAfterAppend,
-		// of kafka-go: nobody leads the partition, or coordinates the group
-		kafka.BrokerNotAvailable,
-	}, k)
+	return k.Temporary() || Is(k, kafka.UnknownTopicOrPartition, kafka.NotLeaderForPartition,
+		kafka.KafkaStorageError, kafka.NotEnoughReplicas, kafka.NotEnoughReplicasAfterAppend,
+		kafka.BrokerNotAvailable) // of kafka-go: no leader, or no coordinator of the group
 }

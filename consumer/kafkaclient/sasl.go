@@ -19,9 +19,9 @@ import (
 // Mechanism is how a client authenticates.
 type Mechanism = sasl.Mechanism
 
-// SASL returns the mechanism of that name: "plain", "scram-sha-256" or "scram-sha-512". Without TLS
-// the first sends the password as it is. The password is asked for now, to check it, and for each
-// connection, so that it may change. What is returned prints without it.
+// SASL returns the mechanism "plain" (without TLS it sends the password as it is), "scram-sha-256"
+// or "scram-sha-512". The password is asked for now, to check it, and for each connection: it may
+// change. The mechanism prints without it.
 func SASL(name, user string, password func() (string, error)) (sasl.Mechanism, error) {
 	m := mechanism{
 		name: strings.ToUpper(name),
@@ -58,8 +58,7 @@ func newMechanism(name, user, password string) (m sasl.Mechanism, err error) {
 	return m, nil
 }
 
-// mechanism makes the library's mechanism anew for each connection. It has no field that would
-// print.
+// mechanism makes the library's anew for each connection. It has no field that would print.
 type mechanism struct {
 	name  string
 	inner func() (sasl.Mechanism, error)
@@ -75,8 +74,7 @@ func (m mechanism) Start(ctx context.Context) (sasl.StateMachine, []byte, error)
 	return inner.Start(ctx)
 }
 
-// authenticate authenticates with SASL. It returns how long the broker accepts that, 0: as long as
-// the connection lasts.
+// authenticate returns how long the broker accepts it, 0: as long as the connection lasts.
 func (c *Client) authenticate(ctx context.Context, talk *talk) (lifetime time.Duration, err error) {
 	mechanism := c.Options.SASL
 	answer, err := talk.exchange(1, &saslhandshake.Request{Mechanism: mechanism.Name()})

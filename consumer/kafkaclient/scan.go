@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -40,51 +41,47 @@ func (u UnreadRange) Do() string {
 	return do
 }
 
-// Scan reads what a topic held when its extent was found out, and gives each record to each: those
-// of one partition in order, one at a time. It ends there, whatever is written meanwhile; records
-// of aborted transactions are left out, and so is what retention deletes meanwhile. The records are
-// each's own. One with a Damage stands for what could not be decoded.
+// Scan reads what a topic held when its extent was found out, and gives each record, its own to
+// keep, to each: those of one partition in order, one at a time. Records of aborted transactions
+// are left out, and so is what retention deletes meanwhile. One with a Damage stands for what could
+// not be decoded.
 //
-// What can't be read it returns in unread, sorted by partition, and reads the rest: a partition
-// without known bounds, and what follows when nothing comes of a partition for 20 s. Its error is
-// one of each, or the cause of ctx's end. It takes as long as the topic is large, and no more
-// memory than a few answers to a fetch.
+// What can't be read it returns in unread, sorted by partition: a partition without known bounds,
+// and what follows when nothing comes of one for 20 s. Its error is one of each, or the cause of
+// ctx's end. It takes no more memory than a few fetches.
 func (c *Client) Scan(ctx context.Context, extent TopicOffsets,
 	each func(event.Record) error) (unread []UnreadRange, err error) {
 	c.UseTopics(extent.Topic)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var one sync.Mutex
-	failed := make([]*UnreadRange, len(extent.Partitions))
 	Parallel(FetchAtOnce, len(extent.Partitions), func(partition int) {
 		tp := event.TopicPartition{Topic: extent.Topic, Partition: partition}
 		b := extent.Partitions[partition]
-		if b.Err != nil {
-			failed[partition] = &UnreadRange{tp, -1, -1, b.Err}
-			return
+		failed := UnreadRange{tp, -1, -1, b.Err}
+		if b.Err == nil {
+			failed.From, failed.Err = c.scan(ctx, tp, b, func(r event.Record) error {
+				one.Lock()
+				defer one.Unlock()
+				if ctx.Err() != nil {
+					return context.Cause(ctx)
+				}
+				err := each(r)
+				if err != nil { // before another partition's turn
+					cancel(fmt.Errorf("topic %q, partition %d: %w", tp.Topic, partition, err))
+				}
+				return err
+			})
+			failed.To = b.End
 		}
-		from, err := c.scan(ctx, tp, b, func(r event.Record) error {
-			one.Lock()
-			defer one.Unlock()
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			err := each(r)
-			if err != nil {
-				// before another partition's turn
-				cancel(fmt.Errorf("topic %q, partition %d: %w", extent.Topic, partition, err))
-			}
-			return err
-		})
-		if err != nil && ctx.Err() == nil {
-			failed[partition] = &UnreadRange{tp, from, b.End, err}
+		one.Lock()
+		defer one.Unlock()
+		if failed.Err != nil && (b.Err != nil || ctx.Err() == nil) {
+			unread = append(unread, failed)
 		}
 	})
-	for _, u := range failed {
-		if u != nil {
-			unread = append(unread, *u)
-		}
-	}
+	slices.SortFunc(unread,
+		func(a, b UnreadRange) int { return cmp.Compare(a.Partition, b.Partition) })
 	return unread, context.Cause(ctx)
 }
 
@@ -93,7 +90,7 @@ func (c *Client) scan(ctx context.Context, tp event.TopicPartition, b OffsetRang
 	give func(event.Record) error) (next int64, err error) {
 	wait, last := NewBackoff(), time.Now()
 	for next = b.First; next < b.End; {
-		reached, err := c.scanOnce(ctx, tp, next, b.End, give)
+		reached, err := c.scanOnce(ctx, tp, next, b.End, Following, give)
 		if errors.Is(err, kafka.OffsetOutOfRange) {
 			// retention was faster
 			if first, _, err := c.LogRange(ctx, tp.Topic, tp.Partition); err == nil &&
@@ -135,8 +132,8 @@ func (c *Client) scan(ctx context.Context, tp event.TopicPartition, b OffsetRang
 
 // scanOnce does one fetch, and returns how far it came.
 func (c *Client) scanOnce(ctx context.Context, tp event.TopicPartition, from, end int64,
-	give func(event.Record) error) (next int64, err error) {
-	f, err := c.Fetch(ctx, c.memory, tp, func() int64 { return from }, Following)
+	a FetchLimits, give func(event.Record) error) (next int64, err error) {
+	f, err := c.Fetch(ctx, c.memory, tp, func() int64 { return from }, a)
 	if err != nil {
 		return from, err
 	}

@@ -6,45 +6,21 @@ import (
 	"fmt"
 	"net"
 	"regexp"
-	"time"
 
 	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/protocol/apiversions"
 	"github.com/twmb/franz-go/pkg/kversion"
 )
 
-// Session asks one broker, on a connection of its own. kafka-go's transport answers some of these
-// requests from its memory, and which broker answers others is its choice.
+// Session asks one broker, on its own connection: kafka-go's transport answers some of these
+// requests from memory, and chooses the broker for others.
 type Session struct {
-	conn   net.Conn
 	talk   *talk
-	ranges map[protocol.ApiKey]apiversions.ApiKeyResponse
+	ranges map[protocol.ApiKey]apiversions.ApiKeyResponse // versions that the broker understands
 }
 
 // Close ends the session.
-func (s *Session) Close() { s.conn.Close() }
-
-func (c *Client) newSession(conn net.Conn) *Session {
-	t := c.talk(conn)
-	t.most = largestAnswer
-	return &Session{conn: conn, talk: t}
-}
-
-// largestAnswer bounds an answer about a few topics, in bytes: each partition takes some 60.
-const largestAnswer = 64 << 20
-
-// Learn asks which versions of each request the broker understands.
-func (s *Session) learn(ctx context.Context) error {
-	answer, err := s.exchange(ctx, 0, &apiversions.Request{})
-	if err != nil {
-		return err
-	}
-	s.ranges = map[protocol.ApiKey]apiversions.ApiKeyResponse{}
-	for _, r := range answer.(*apiversions.Response).ApiKeys {
-		s.ranges[protocol.ApiKey(r.ApiKey)] = r
-	}
-	return nil
-}
+func (s *Session) Close() { s.talk.conn.Close() }
 
 // ErrNotUnderstood says that the broker does not understand a request in any version of ours.
 var ErrNotUnderstood = errors.New(
@@ -56,27 +32,9 @@ func (s *Session) ask(ctx context.Context, request protocol.Message) (protocol.M
 	r, ok := s.ranges[key]
 	if version := key.SelectVersion(r.MinVersion, r.MaxVersion); ok && version >= r.MinVersion &&
 		version <= r.MaxVersion {
-		return s.exchange(ctx, version, request)
+		return s.talk.ask(ctx, RequestTimeout, version, request)
 	}
 	return nil, fmt.Errorf("%s: %w", key, ErrNotUnderstood)
-}
-
-func (s *Session) exchange(ctx context.Context, version int16,
-	request protocol.Message) (protocol.Message, error) {
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	if err := s.conn.SetDeadline(time.Now().Add(RequestTimeout)); err != nil {
-		return nil, err
-	}
-	// ends a read or write under way
-	stop := context.AfterFunc(ctx, func() { _ = s.conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	answer, err := s.talk.exchange(version, request)
-	if err != nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
-	}
-	return answer, err
 }
 
 // Release tells which Kafka it is.
@@ -102,34 +60,31 @@ func (s *Session) Lacks() (names []string) {
 	return names
 }
 
-// OpenSession returns a session with whichever broker of the options answers first.
-func (c *Client) OpenSession(ctx context.Context) (*Session, error) {
-	return c.openSession(ctx,
-		func(ctx context.Context) (net.Conn, error) { return c.race(ctx, c.connect) })
-}
-
-// OpenSessionWith returns a session with one broker.
-func (c *Client) OpenSessionWith(ctx context.Context, broker string) (*Session, error) {
-	return c.openSession(ctx,
-		func(ctx context.Context) (net.Conn, error) { return c.connectTo(ctx, broker) })
-}
-
-func (c *Client) openSession(ctx context.Context,
-	connect func(context.Context) (net.Conn, error)) (*Session, error) {
-	conn, err := connect(ctx)
+// OpenSession returns a session with a broker; "": with the one of the options that answers first.
+func (c *Client) OpenSession(ctx context.Context, broker string) (s *Session, err error) {
+	var conn net.Conn
+	if broker == "" {
+		conn, err = c.race(ctx, c.connect)
+	} else {
+		conn, err = c.connectTo(ctx, broker)
+	}
 	if err != nil {
 		return nil, err
 	}
-	s := c.newSession(conn)
-	if err := s.learn(ctx); err != nil {
+	s = &Session{c.talk(conn), map[protocol.ApiKey]apiversions.ApiKeyResponse{}}
+	answer, err := s.talk.ask(ctx, RequestTimeout, 0, &apiversions.Request{})
+	if err != nil {
 		s.Close()
 		return nil, err
+	}
+	for _, r := range answer.(*apiversions.Response).ApiKeys {
+		s.ranges[protocol.ApiKey(r.ApiKey)] = r
 	}
 	return s, nil
 }
 
-// needed are the requests that a worker makes, and the least version of each in which it can do
-// what it is for. Their largest is what kafka-go, or our own message in its place, has.
+// needed are the requests that a worker makes, and the least version in which each does what it is
+// for. The largest version is what kafka-go, or our own message in its place, has.
 var needed = []struct {
 	key   protocol.ApiKey
 	least int16

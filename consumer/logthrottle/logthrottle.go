@@ -1,14 +1,10 @@
 // Package logthrottle keeps a failure that repeats from flooding the log: a broker that is away
-// fails two dozen fetches several times a second.
+// fails two dozen fetches several times a second. Of the lines of one kind it lets one pass in each
+// interval; the field "repeated" of the next one says how many were left out since.
 //
-// Of the lines of one kind it lets one pass in each interval, and counts the others: the next one
-// that passes says in the field "repeated" how many were left out since the one before. So a log
-// can be read as if all were there.
-//
-// It does not write lines of its own, and runs nothing: what was left out after the last line of a
-// kind is told by the next failure of that kind, however much later, or never. Who needs to know
-// when something ended logs the end. Memory is bounded: beyond a number of kinds, all new ones are
-// thinned together.
+// It writes no lines of its own: what was left out after the last line of a kind is told by the
+// next failure of that kind, however much later, or never. Who needs to know when something ended
+// logs the end. Memory is bounded: beyond a number of kinds, all new ones are thinned together.
 package logthrottle
 
 import (
@@ -26,7 +22,7 @@ const (
 // Log thins lines by their kind. The zero value is ready. It is safe for concurrent use.
 type Log struct {
 	mu    sync.Mutex
-	kinds map[string]*passed
+	kinds map[string]passed
 }
 
 // passed is what is known of one kind.
@@ -45,36 +41,25 @@ func (l *Log) Pass(kind string, line *zerolog.Event) *zerolog.Event {
 	if !line.Enabled() {
 		return nil // its level is not written, so it is not left out either
 	}
-	repeated, ok := l.pass(kind, time.Now())
-	if !ok {
-		return line.Discard()
-	}
-	if repeated > 0 {
-		line.Int("repeated", repeated)
-	}
-	return line
-}
-
-func (l *Log) pass(kind string, now time.Time) (repeated int, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p := l.kinds[kind]
-	if p == nil && len(l.kinds) >= maxKinds {
+	if l.kinds == nil {
+		l.kinds = map[string]passed{}
+	}
+	p, known := l.kinds[kind]
+	if !known && len(l.kinds) >= maxKinds {
 		kind = ""
 		p = l.kinds[kind]
 	}
-	switch {
-	case p == nil:
-		if l.kinds == nil {
-			l.kinds = map[string]*passed{}
-		}
-		l.kinds[kind] = &passed{last: now}
-		return 0, true
-	case now.Sub(p.last) < interval:
+	now := time.Now()
+	if now.Sub(p.last) < interval {
 		p.repeated++
-		return 0, false
+		l.kinds[kind] = p
+		return line.Discard()
 	}
-	repeated = p.repeated
-	*p = passed{last: now}
-	return repeated, true
+	l.kinds[kind] = passed{last: now}
+	if p.repeated > 0 {
+		line.Int("repeated", p.repeated)
+	}
+	return line
 }

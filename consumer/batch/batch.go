@@ -45,26 +45,24 @@ const (
 )
 
 const (
-	prefixSize    = 8 + 4 // base offset, size of the rest
-	headerSize    = 61    // of format 2
-	checked       = 21    // where in format 2 the bytes begin that the checksum covers
-	messageHeader = 26    // of formats 0 and 1, the smaller of them
+	prefixSize = 8 + 4 // base offset, size of the rest
+	magic      = 16    // where the number of the format is
+	checked    = 21    // where the bytes begin that the checksum covers
+	headerSize = 61
 
 	// maxOffset keeps every sum of an offset and a batch's range from overflowing.
 	maxOffset = math.MaxInt64 - math.MaxInt32 - 1
 )
 
-// Batch is one batch, or a message of the formats before Kafka 0.11. Its bytes are those that
-// Parse was given.
+// Batch is one batch. Its bytes are those that Parse was given.
 type Batch struct {
 	Base, Last int64 // the offsets that it occupies, also those that compaction emptied
 	Producer   int64 // -1: none
 	Attributes Attributes
 
-	legacy    bool
 	large     int64 // bytes of a payload that was not kept; 0: it was
 	checksum  uint32
-	count     int   // of records, as the header says; not with legacy
+	count     int   // of records, as the header says
 	firstTime int64 // milliseconds; the records' times are relative to it
 	// when the broker appended it, in milliseconds; -1: the records have their own times
 	appended int64
@@ -84,7 +82,8 @@ var (
 	// ErrChecksum means that the batch was damaged after its producer wrote it.
 	ErrChecksum = errors.New("the batch's checksum is wrong: it was damaged after its producer " +
 		"wrote it, on the broker's disk or on the way")
-	// ErrFormat means that the batch's checksum can't be found.
+	// ErrFormat means that the batch's checksum can't be found. Formats 0 and 1 are of producers
+	// before Kafka 0.11; brokers have converted their records since Kafka 3.0.
 	ErrFormat = errors.New("the batch has a format that markread does not know")
 )
 
@@ -99,15 +98,10 @@ func Parse(raw []byte) (b Batch, size int, err error) {
 		return b, 0, err
 	case size > len(raw):
 		return b, 0, ErrTruncated
-	}
-	raw = raw[:size]
-	if b.legacy {
-		return b, size, b.parseMessage(raw)
-	}
-	if crc32.Checksum(raw[checked:], castagnoli) != b.checksum {
+	case crc32.Checksum(raw[checked:size], castagnoli) != b.checksum:
 		return b, 0, ErrChecksum
 	}
-	b.payload = raw[headerSize:]
+	b.payload = raw[headerSize:size]
 	return b, size, nil
 }
 
@@ -121,9 +115,6 @@ func Large(r io.Reader) (Batch, error) {
 	b, size, err := parseHeader(header)
 	if err != nil {
 		return b, err
-	}
-	if b.legacy { // brokers have never taken one so large
-		return b, fmt.Errorf("%w: a message of %d bytes", ErrFormat, size)
 	}
 	sum := crc32.New(castagnoli)
 	sum.Write(header[checked:])
@@ -142,27 +133,21 @@ func Large(r io.Reader) (Batch, error) {
 
 // parseHeader returns what the header of a batch says. The payload may be cut off.
 func parseHeader(raw []byte) (b Batch, size int, err error) {
-	if len(raw) < messageHeader {
-		return b, 0, ErrTruncated
-	}
-	size = prefixSize + int(int32(binary.BigEndian.Uint32(raw[8:])))
-	b.Base = int64(binary.BigEndian.Uint64(raw))
-	if size < messageHeader || b.Base < 0 || b.Base > maxOffset {
-		return b, 0, fmt.Errorf("%w: offset %d, size %d", ErrFormat, b.Base, size)
-	}
-	b.Last, b.Producer, b.appended = b.Base, -1, -1
-	switch magic := raw[16]; {
-	case magic < 2:
-		b.legacy = true
-		return b, size, nil
-	case magic > 2:
-		return b, 0, fmt.Errorf("%w: %d", ErrFormat, int8(magic))
-	case size < headerSize:
-		return b, 0, fmt.Errorf("%w: size %d", ErrFormat, size)
-	case len(raw) < headerSize:
+	if len(raw) <= magic {
 		return b, 0, ErrTruncated
 	}
 	at := func(i int) int64 { return int64(binary.BigEndian.Uint64(raw[i:])) }
+	size = prefixSize + int(int32(binary.BigEndian.Uint32(raw[8:])))
+	b.Base = at(0)
+	switch {
+	case raw[magic] != 2:
+		return b, 0, fmt.Errorf("%w: %d", ErrFormat, int8(raw[magic]))
+	case size < headerSize || b.Base < 0 || b.Base > maxOffset:
+		return b, 0, fmt.Errorf("%w: offset %d, size %d", ErrFormat, b.Base, size)
+	case len(raw) < headerSize:
+		return b, 0, ErrTruncated
+	}
+	b.Last, b.appended = b.Base, -1
 	b.checksum = binary.BigEndian.Uint32(raw[17:])
 	b.Attributes = Attributes(binary.BigEndian.Uint16(raw[checked:]))
 	// Brokers refuse a negative delta. If one did not, the batch has at least its base offset.
@@ -174,16 +159,4 @@ func parseHeader(raw []byte) (b Batch, size int, err error) {
 	b.Producer = at(43)
 	b.count = int(int32(binary.BigEndian.Uint32(raw[57:])))
 	return b, size, nil
-}
-
-// parseMessage parses a message of format 0 or 1. A compressed one holds others, and has the
-// offset of the last.
-func (b *Batch) parseMessage(raw []byte) error {
-	if crc32.ChecksumIEEE(raw[16:]) != binary.BigEndian.Uint32(raw[12:]) {
-		return ErrChecksum
-	}
-	// codec and timestamp type; the other bits have no meaning here
-	b.Attributes = Attributes(raw[17] & 0x0f)
-	b.payload = raw
-	return nil
 }

@@ -307,7 +307,7 @@ func TestParseRefuses(t *testing.T) {
 		"ends in the header": {change(8, 0, 0, 0, 40), ErrFormat},
 		"format 3":           {change(16, 3), ErrFormat},
 		"format -1":          {change(16, 0xff), ErrFormat},
-		"format 1":           {change(16, 1), ErrChecksum},
+		"format 1":           {change(16, 1), ErrFormat},
 		"a negative offset":  {change(0, 0xff), ErrFormat},
 		"the largest offset": {change(0, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff),
 			ErrFormat},
@@ -476,7 +476,7 @@ func TestLarge(t *testing.T) {
 	whole[1000]++
 	for want, raw := range map[error][]byte{
 		ErrChecksum: whole, ErrTruncated: whole[:len(whole)-1], io.EOF: nil,
-		io.ErrUnexpectedEOF: whole[:60], ErrFormat: oldMessage(1, 1, 0, 0, make([]byte, 99)),
+		io.ErrUnexpectedEOF: whole[:60], ErrFormat: make([]byte, 99),
 	} {
 		if _, err := Large(bytes.NewReader(raw)); !errors.Is(err, want) {
 			t.Errorf("got %v, want %v", err, want)

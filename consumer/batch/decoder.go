@@ -52,8 +52,6 @@ type Decoder struct {
 
 	window  []byte // buf's memory, of compressed batches
 	records []Record
-	legacy  []byte // messages of an old format
-	shift   int64  // what must be added to their offsets
 
 	src   bytes.Reader // what the decompressor reads
 	codec int          // whose decompressor is kept
@@ -67,11 +65,6 @@ type Decoder struct {
 func (d *Decoder) Reset(b Batch, skip int64) {
 	d.batch, d.skip, d.index, d.next = b, skip, 0, b.Base
 	d.buf, d.at, d.from, d.inflated, d.ended = b.payload, 0, nil, 0, io.EOF
-	d.legacy = nil
-	if b.legacy {
-		d.legacy, d.shift, d.ended = d.messages(&b)
-		return
-	}
 	if b.large > 0 {
 		d.ended = fmt.Errorf("the batch has %d bytes, more than are read of one",
 			b.large+headerSize)
@@ -89,7 +82,7 @@ func (d *Decoder) Reset(b Batch, skip int64) {
 
 // Release forgets the batch and its records, so that d keeps none of their bytes alive.
 func (d *Decoder) Release() {
-	d.batch, d.buf, d.from, d.legacy = Batch{}, nil, nil, nil
+	d.batch, d.buf, d.from = Batch{}, nil, nil
 	clear(d.records[:cap(d.records)])
 	d.records = d.records[:0]
 	d.src.Reset(nil)
@@ -100,10 +93,6 @@ func (d *Decoder) Release() {
 // more. The records and their bytes are valid until the next call of a method.
 func (d *Decoder) Next() []Record {
 	d.records = d.records[:0]
-	if d.batch.legacy {
-		d.nextMessages()
-		return d.records
-	}
 	for size := 0; d.index < d.count() && len(d.records) < chunkRecords && size < chunkBytes; {
 		n, ok := d.one()
 		if !ok {

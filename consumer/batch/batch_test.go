@@ -382,6 +382,11 @@ func TestRawSnappy(t *testing.T) {
 	if got := decode(t, seal(2, n, n-1, append(literal, b...)), 0); len(got) != n {
 		t.Errorf("literal: %d records, %q", len(got), got[len(got)-1])
 	}
+	// What a block claims is not allocated unless its bytes can give as much.
+	expect(t, decode(t, seal(2, 2, 1, binary.AppendUvarint(nil, 1<<30)), 0),
+		"100-101:2 snappy: corrupt input")
+	expect(t, decode(t, seal(2, 2, 1, s2.EncodeSnappy(nil, make([]byte, maxSnappy+1))), 0),
+		"100-101:2 snappy: a block of 33554433 bytes, more than 33554432")
 }
 
 // Windows that are larger than what is in them, as producers at the highest levels ask for.

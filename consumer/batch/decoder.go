@@ -34,7 +34,8 @@ const (
 )
 
 // Decoder decodes the records of one batch after the other. The zero value is ready. It keeps a
-// buffer and the last batch's decompressor, at most some 12 MiB; it is not safe for concurrent use.
+// buffer and the last batch's decompressor, at most some 12 MiB, and of snappy until Release a
+// block of at most 32 MiB; it is not safe for concurrent use.
 type Decoder struct {
 	// Extra is how many bytes beyond MaxRecord a record may have.
 	Extra int
@@ -70,13 +71,11 @@ func (d *Decoder) Reset(b Batch, skip int64) {
 			b.large+headerSize)
 		return
 	}
-	codec := int(b.Attributes & codecMask)
-	if codec == codecNone {
-		return
-	}
-	d.buf = d.window[:0]
-	if d.from, d.ended = d.open(codec, b.payload); d.ended != nil {
-		d.from = nil
+	if codec := int(b.Attributes & codecMask); codec != codecNone {
+		d.buf = d.window[:0]
+		if d.from, d.ended = d.open(codec, b.payload); d.ended != nil {
+			d.from = nil
+		}
 	}
 }
 
@@ -86,7 +85,7 @@ func (d *Decoder) Release() {
 	clear(d.records[:cap(d.records)])
 	d.records = d.records[:0]
 	d.src.Reset(nil)
-	d.sn.src, d.sn.block = nil, nil
+	d.sn = snappyReader{}
 }
 
 // Next returns the next chunk of records, in the order of their offsets; none: the batch has no
@@ -115,8 +114,8 @@ func (d *Decoder) count() int {
 	return int(min(int64(d.batch.count), d.batch.Last-d.batch.Base+1))
 }
 
-// one decodes the next record, and returns what it takes of the chunk. false: no record can be
-// told apart any more, or it is not in the buffer and what the chunk has must be used first.
+// one decodes the next record, and returns what it takes of the chunk. false: no record can be told
+// apart any more, or what the chunk has must be used first.
 func (d *Decoder) one() (size int, ok bool) {
 	length, n, ok := d.length()
 	if !ok {
@@ -131,11 +130,7 @@ func (d *Decoder) one() (size int, ok bool) {
 	body := d.buf[d.at+n : d.at+n+length]
 	d.at += n + length
 	r, headers, err := d.decode(body)
-	if err != nil {
-		d.damaged(r, int64(length), err)
-	} else {
-		d.add(r)
-	}
+	d.add(r, length, err)
 	return length + 40*headers, true
 }
 
@@ -217,7 +212,7 @@ func (d *Decoder) large(length, n int) bool {
 		err = fmt.Errorf("the record has %d bytes, more than the %d that are kept of one", length,
 			MaxRecord+d.Extra)
 	}
-	d.damaged(r, int64(length), err)
+	d.add(r, length, err)
 	return true
 }
 
@@ -227,10 +222,10 @@ func (d *Decoder) begin(body []byte) (r Record, rest []byte, err error) {
 	r = Record{Offset: d.next, Time: milliseconds(d.batch.appended)}
 	in := input{body[min(1, len(body)):]} // the first byte has attributes, which none uses
 	delta, offset := in.varint(), in.varint()
-	if in.b == nil {
+	switch {
+	case in.b == nil:
 		return r, nil, errors.New("the record is cut off")
-	}
-	if d.batch.appended < 0 {
+	case d.batch.appended < 0:
 		r.Time = milliseconds(d.batch.firstTime + delta)
 	}
 	// The records behind it need an offset each, too.
@@ -240,8 +235,7 @@ func (d *Decoder) begin(body []byte) (r Record, rest []byte, err error) {
 			return r, nil, errUnwanted
 		}
 		return r, nil, fmt.Errorf("the record claims offset %d of its batch, which has room for "+
-			"it from %d to %d only",
-			offset, d.next-d.batch.Base, most-d.batch.Base)
+			"it from %d to %d only", offset, d.next-d.batch.Base, most-d.batch.Base)
 	}
 	r.Offset = d.batch.Base + offset
 	return r, in.b, nil
@@ -278,22 +272,18 @@ func (d *Decoder) decode(body []byte) (r Record, headers int, err error) {
 	return r, int(count), nil
 }
 
-// add takes a record into the chunk, if it is wanted.
-func (d *Decoder) add(r Record) {
+// add takes a record into the chunk, if it is wanted. err is why it can't be decoded, or not kept.
+func (d *Decoder) add(r Record, size int, err error) {
 	d.index++
 	d.next = r.Offset + 1
-	if r.Offset >= d.skip {
-		d.records = append(d.records, r)
+	if r.Offset < d.skip {
+		return
 	}
-}
-
-// damaged takes a single record in that can't be decoded, or not be kept.
-func (d *Decoder) damaged(r Record, size int64, err error) {
-	damage := Record{Offset: r.Offset, Time: r.Time}
-	if r.Offset >= d.skip {
-		damage.Damage = &Damage{Last: r.Offset, Count: 1, Size: size, Err: err}
+	if err != nil {
+		r = Record{Offset: r.Offset, Time: r.Time,
+			Damage: &Damage{Last: r.Offset, Count: 1, Size: int64(size), Err: err}}
 	}
-	d.add(damage)
+	d.records = append(d.records, r)
 }
 
 var errCut = errors.New("the batch ends within a record")
@@ -317,18 +307,15 @@ func (d *Decoder) rest() {
 	}
 	first, count := max(d.next, d.skip), d.count()-d.index
 	d.index, d.next = d.count(), d.batch.Last+1
-	if first > d.batch.Last {
+	most := int(d.batch.Last - first + 1)
+	if most <= 0 {
 		return
 	}
-	most := d.batch.Last - first + 1
 	if count <= 0 {
-		count = int(most)
+		count = most
 	}
-	d.records = append(d.records, Record{
-		Offset: first, Time: milliseconds(d.batch.appended),
-		Damage: &Damage{Last: d.batch.Last, Count: int(min(int64(count), most)), Size: size,
-			Err: err},
-	})
+	d.records = append(d.records, Record{Offset: first, Time: milliseconds(d.batch.appended),
+		Damage: &Damage{Last: d.batch.Last, Count: min(count, most), Size: size, Err: err}})
 }
 
 // milliseconds returns a time; zero: the record has none.
@@ -343,11 +330,6 @@ func milliseconds(ms int64) time.Time {
 type input struct{ b []byte }
 
 func (in *input) varint() int64 {
-	if len(in.b) > 0 && in.b[0] < 0x80 {
-		v := int64(in.b[0]>>1) ^ -int64(in.b[0]&1)
-		in.b = in.b[1:]
-		return v
-	}
 	v, n := binary.Varint(in.b)
 	if n <= 0 {
 		in.b = nil

@@ -5,10 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
-	"io"
 	"testing"
 
-	"github.com/klauspost/compress/snappy"
 	"github.com/segmentio/kafka-go/protocol"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -142,29 +140,6 @@ func FuzzParse(f *testing.F) {
 				}
 				least = r.End()
 			}
-		}
-	})
-}
-
-// FuzzSnappy compares the stream with the library's decoder of whole blocks.
-func FuzzSnappy(f *testing.F) {
-	f.Add(snappy.Encode(nil, bytes.Repeat([]byte("abcdefgh"), 1000)))
-	f.Fuzz(func(t *testing.T, block []byte) {
-		size, err := snappy.DecodedLen(block)
-		if err != nil || size > 1<<20 || bytes.HasPrefix(block, xerial) {
-			return
-		}
-		want, wantErr := snappy.Decode(nil, block)
-		var d Decoder
-		s := d.snappy(nil).(*snappyReader)
-		_, n := binary.Uvarint(block)
-		s.block, s.left = block[n:], size // as a large block
-		got, gotErr := io.ReadAll(s)
-		if size == 0 {
-			return // an empty block is never begun
-		}
-		if (wantErr == nil) != (gotErr == nil) || wantErr == nil && !bytes.Equal(got, want) {
-			t.Errorf("got %d bytes, %v; want %d, %v", len(got), gotErr, len(want), wantErr)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package batch
 
 import (
 	"bytes"
+	"slices"
 	"time"
 )
 
@@ -38,11 +39,9 @@ type Damage struct {
 
 // Clone returns a copy of r that shares no bytes with it.
 func (r Record) Clone() Record {
-	r.Key, r.Value = bytes.Clone(r.Key), bytes.Clone(r.Value)
-	headers := r.Headers
-	r.Headers = nil
-	for _, h := range headers {
-		r.Headers = append(r.Headers, Header{h.Key, bytes.Clone(h.Value)})
+	r.Key, r.Value, r.Headers = bytes.Clone(r.Key), bytes.Clone(r.Value), slices.Clone(r.Headers)
+	for i, h := range r.Headers {
+		r.Headers[i].Value = bytes.Clone(h.Value)
 	}
 	return r
 }

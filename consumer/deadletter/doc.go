@@ -13,7 +13,7 @@
 //     letters.
 //   - No record that somebody else has written there makes it fail: what is neither a letter nor a
 //     resolution is counted.
-//   - Memory is bounded: 56 bytes for each letter of the topic, about 170 for each that is
+//   - Memory is bounded: 64 bytes for each letter of the topic, about 170 for each that is
 //     replayed, and one part (see listBytes, workBytes) of the records themselves. Who wants the
 //     records reads the topic twice, and knows what became of each letter the second time.
 //

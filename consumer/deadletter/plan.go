@@ -1,9 +1,6 @@
 package deadletter
 
-import (
-	"cmp"
-	"slices"
-)
+import "slices"
 
 // Plan is what a replay would do: of the letters of a conversation one is published, and then all
 // of them are resolved. Both are in the order of the topic, so that it is read once for each.
@@ -42,9 +39,7 @@ func PlanOf(found []Entry, limit int) (p Plan) {
 		event.highest = highest
 		p.Covered = append(p.Covered, l)
 	}
-	byPlace := func(a, b Entry) int {
-		return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
-	}
+	byPlace := func(a, b Entry) int { return a.ID.Compare(b.ID) }
 	slices.SortFunc(p.Events, byPlace)
 	slices.SortFunc(p.Covered, byPlace)
 	return p
@@ -71,21 +66,10 @@ func (p *Plan) All() []Entry { return slices.Concat(p.Events, p.Covered) }
 // CoveredBy returns those of the covered letters whose conversations have one of the events, which
 // are the plan's.
 func (p *Plan) CoveredBy(events []Entry) []Entry {
-	if len(p.Covered) == 0 {
-		return nil
-	}
 	conversations := make(map[conversation]bool, len(events))
 	for i := range events {
 		conversations[events[i].conversation] = true
 	}
-	var covered []Entry
-	for _, l := range p.Covered {
-		if conversations[l.conversation] {
-			covered = append(covered, l)
-		}
-	}
-	return covered
+	return slices.DeleteFunc(slices.Clone(p.Covered),
+		func(l Entry) bool { return !conversations[l.conversation] })
 }
-
-// Stuck returns how many letters can't be replayed.
-func (p *Plan) Stuck() int { return p.Obstacles[Invalid] + p.Obstacles[Omitted] }

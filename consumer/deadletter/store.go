@@ -5,8 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
@@ -63,8 +68,7 @@ func (o *Store) Find(ctx context.Context, index *Index) error {
 		return nil
 	})
 	if unread, _ := o.Unread(); err == nil && nothing && len(unread) > 0 {
-		// unknown bounds say why best
-		first := slices.MinFunc(unread,
+		first := slices.MinFunc(unread, // unknown bounds say why best
 			func(a, b Unread) int { return cmp.Compare(a.From, b.From) })
 		err = fmt.Errorf("topic %q, partition %d: %w", o.Name, first.Partition, first.Err)
 	}
@@ -97,7 +101,7 @@ const (
 // They are read in the order of the topic, which is another; so they are kept until their turn
 // comes.
 func (o *Store) List(ctx context.Context, found []Entry, each func(*Letter) error) error {
-	for part := range Parts(found, listLetters, listBytes) {
+	for part := range parts(found, listLetters, listBytes) {
 		records, err := o.read(ctx, part)
 		if err != nil {
 			return err
@@ -123,13 +127,46 @@ func (o *Store) read(ctx context.Context, part []Entry) ([]*event.Record, error)
 		index[l.ID] = i
 	}
 	records := make([]*event.Record, len(part))
-	err := o.scan(ctx, Around(part, o.Name, o.partitions), func(r event.Record) error {
+	err := o.scan(ctx, around(part, o.Name, o.partitions), func(r event.Record) error {
 		if i, wanted := index[IDOf(r)]; wanted && part[i].Is(r) {
 			records[i] = &r
 		}
 		return nil
 	})
 	return records, err
+}
+
+// parts cuts letters into parts of at most so many, and so many bytes (but one letter at least), in
+// their order.
+func parts(found []Entry, letters, bytes int) iter.Seq[[]Entry] {
+	return func(yield func([]Entry) bool) {
+		for len(found) > 0 {
+			n, size := 0, 0
+			for ; n < min(len(found), letters); n++ {
+				if size += int(found[n].size); n > 0 && size > bytes {
+					break
+				}
+			}
+			if !yield(found[:n]) {
+				return
+			}
+			found = found[n:]
+		}
+	}
+}
+
+// around returns that part of a topic's extent in which the letters are.
+func around(found []Entry, topic string, partitions int) kafkaclient.TopicOffsets {
+	e := kafkaclient.TopicOffsets{Topic: topic,
+		Partitions: make([]kafkaclient.OffsetRange, partitions)}
+	for _, l := range found {
+		b := &e.Partitions[l.Partition]
+		if b.End == 0 {
+			b.First = l.Offset
+		}
+		b.First, b.End = min(b.First, l.Offset), max(b.End, l.Offset+1)
+	}
+	return e
 }
 
 // Done is what has been done to letters.
@@ -166,15 +203,7 @@ const grace = 5 * time.Second
 // finishing returns a context that ends some time after ctx does.
 func finishing(ctx context.Context) (context.Context, context.CancelFunc) {
 	later, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() {
-		timer := time.NewTimer(grace)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-			cancel()
-		case <-later.Done():
-		}
-	})
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
 	return later, func() { stop(); cancel() }
 }
 
@@ -185,7 +214,7 @@ func (o *Store) work(
 	do func(context.Context, []Entry, []event.Record) (Done, error), progress func(Done),
 ) (Done, error) {
 	var done Done
-	for part := range Parts(found, workLetters, workBytes) {
+	for part := range parts(found, workLetters, workBytes) {
 		if ctx.Err() != nil {
 			return done, context.Cause(ctx)
 		}
@@ -240,11 +269,12 @@ func (o *Store) Replay(ctx context.Context, plan Plan, now func() time.Time, eve
 				}
 				places, messages = append(places, i), append(messages, part[i].Publication(r))
 			}
-			failed, err := failuresOf(events.Publish(ctx, messages...))
+			failed, all := failuresOf(events.Publish(ctx, messages...))
+			err = all
 			var replayed []event.Record
 			for n, i := range places {
 				switch cause := failed[n]; {
-				case cause == nil && err == nil:
+				case cause == nil && all == nil:
 					published, replayed = append(published, part[i]), append(replayed, records[i])
 				case kafkaclient.IsTooLarge(cause):
 					tooLarge = append(tooLarge, part[i])
@@ -254,15 +284,10 @@ func (o *Store) Replay(ctx context.Context, plan Plan, now func() time.Time, eve
 					done.Refused++
 				default:
 					done.Unresolved++
+					err = cmp.Or(err, cause)
 				}
 			}
 			done.Conversations = len(replayed)
-			if err == nil {
-				err = first(failed, func(err error) bool {
-					return !kafkaclient.IsTooLarge(err) &&
-						!kafkaclient.IsRefusedRecord(err)
-				})
-			}
 			resolved, resolveErr := resolve(ctx, replayed, Replayed, resolutions)
 			resolving = resolveErr == nil
 			done.Letters = resolved
@@ -330,30 +355,24 @@ func resolve(ctx context.Context, records []event.Record, how State,
 	for _, r := range records {
 		byPartition[r.Partition] = append(byPartition[r.Partition], Resolve(r, how))
 	}
-	type answer struct {
-		written int
-		err     error
-	}
-	answers := make(chan answer)
+	var written atomic.Int64
+	var partitions errgroup.Group
 	for partition, messages := range byPartition {
-		go func() { // ended by PublishTo, which ctx bounds; waited for below
+		partitions.Go(func() error { // ended by PublishTo, which ctx bounds
 			failed, err := failuresOf(resolutions.PublishTo(ctx, partition, messages...))
-			if err != nil {
-				answers <- answer{0, err}
-				return
+			if err == nil {
+				written.Add(int64(len(messages) - len(failed)))
 			}
-			answers <- answer{len(messages) - len(failed),
-				first(failed, func(error) bool { return true })}
-		}()
+			for _, i := range slices.Sorted(maps.Keys(failed)) {
+				err = cmp.Or(err, failed[i])
+			}
+			return err
+		})
 	}
-	for range byPartition {
-		a := <-answers
-		resolved += a.written
-		if err == nil && a.err != nil {
-			err = fmt.Errorf("resolutions of letters are not written: %w", a.err)
-		}
+	if err = partitions.Wait(); err != nil {
+		err = fmt.Errorf("resolutions of letters are not written: %w", err)
 	}
-	return resolved, err
+	return int(written.Load()), err
 }
 
 // failuresOf takes a publisher's error apart; err: none of the messages was published for this
@@ -363,18 +382,4 @@ func failuresOf(published error) (failed kafkaclient.PublishErrors, err error) {
 		return failed, nil
 	}
 	return nil, published
-}
-
-// first is the first failure that matters; nil: there is none.
-func first(failed kafkaclient.PublishErrors, matters func(error) bool) error {
-	var indexes []int
-	for i, err := range failed {
-		if matters(err) {
-			indexes = append(indexes, i)
-		}
-	}
-	if len(indexes) == 0 {
-		return nil
-	}
-	return failed[slices.Min(indexes)]
 }

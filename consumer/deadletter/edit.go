@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"strconv"
-	"unicode/utf8"
 
 	"markread/consumer/event"
 	"markread/consumer/printable"
@@ -29,77 +28,44 @@ const noReadTime = `"unknown"`
 // MsgReadTime is the T that it has, so that time that has passed since does not move it; other
 // fields are as they were.
 func (l *Letter) Editable() (line []byte, form Form) {
-	value := event.TrimByteOrderMark(l.Record.Value)
-	members, ok := membersOf(value)
-	if !ok {
+	// Of a name that repeats the last one counts. What is in a misspelt one is the time that was
+	// meant, so the event time must not take its place.
+	var readTime []byte
+	misspelt := false
+	if !event.EachMember(l.Record.Value, func(name, value []byte) {
+		switch readTimeField {
+		case string(name):
+			readTime = value
+		case event.MeantField(name):
+			misspelt = true
+		}
+	}) {
 		return l.Record.Value, Raw
 	}
 	line = append(line, '{')
-	add := func(name, value []byte) {
+	add := func(name string, value []byte) {
 		if len(line) > 1 {
 			line = append(line, ',')
 		}
-		line = append(append(append(line, name...), ':'), value...)
+		quoted, _ := json.Marshal(name)
+		line = append(append(append(line, quoted...), ':'), value...)
 	}
-	// Of a name that repeats the last one counts. What is in a misspelt one is the time that was
-	// meant, so the event time must not take its place.
-	last, misspelt := -1, false
-	for i, m := range members {
-		if m.name == readTimeField {
-			last = i
+	null := readTime == nil || string(readTime) == "null"
+	event.EachMember(l.Record.Value, func(name, value []byte) {
+		if string(name) != readTimeField || !null && &value[0] == &readTime[0] {
+			add(string(name), value)
 		}
-		misspelt = misspelt || m.name != readTimeField && event.MeantField(m.name) == readTimeField
-	}
-	for i, m := range members {
-		if m.name == readTimeField && (i != last || string(m.value) == "null") {
-			continue
-		}
-		add(m.rawName, m.value)
-	}
-	if last < 0 || string(members[last].value) == "null" {
-		at := []byte(noReadTime)
+	})
+	switch {
+	case null && l.EventTime != nil && (readTime != nil || !misspelt):
+		add(readTimeField, strconv.AppendInt(nil, l.EventTime.Unix(), 10))
+	case null:
+		add(readTimeField, []byte(noReadTime))
 		form = Timeless
-		if l.EventTime != nil && (last >= 0 || !misspelt) {
-			at, form = strconv.AppendInt(nil, l.EventTime.Unix(), 10), Whole
-		}
-		add([]byte(`"`+readTimeField+`"`), at)
 	}
-	return printable.Append(nil, append(line, '}')), form
+	var compact bytes.Buffer
+	_ = json.Compact(&compact, append(line, '}')) // it is JSON, made of JSON
+	return printable.Append(nil, compact.Bytes()), form
 }
 
 const readTimeField = "MsgReadTime"
-
-// member is one of a JSON object's.
-type member struct {
-	name           string
-	rawName, value []byte // without white space around and within
-}
-
-// membersOf returns the members of a JSON object, in order, those that repeat too.
-func membersOf(object []byte) (members []member, ok bool) {
-	if !utf8.Valid(object) || !json.Valid(object) {
-		return nil, false
-	}
-	d := json.NewDecoder(bytes.NewReader(object))
-	if open, err := d.Token(); err != nil || open != json.Delim('{') {
-		return nil, false
-	}
-	for d.More() {
-		token, err := d.Token()
-		name, isName := token.(string)
-		if err != nil || !isName {
-			return nil, false
-		}
-		var raw json.RawMessage
-		if err := d.Decode(&raw); err != nil {
-			return nil, false
-		}
-		var value bytes.Buffer
-		if err := json.Compact(&value, raw); err != nil {
-			return nil, false
-		}
-		rawName, _ := json.Marshal(name)
-		members = append(members, member{name, rawName, value.Bytes()})
-	}
-	return members, true
-}

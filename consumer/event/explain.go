@@ -106,7 +106,7 @@ func explainAbsent(value []byte, field string, meant []byte) error {
 	}
 	has := map[string]bool{}
 	around := ""
-	eachMember(value, func(name, member []byte) {
+	EachMember(value, func(name, member []byte) {
 		switch string(name) {
 		case "schema", "payload", "before", "after", "op", "specversion", "data", "database",
 			"table":

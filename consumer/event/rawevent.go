@@ -34,16 +34,15 @@ func (f *eventFields) of(name string) *[]byte {
 // because every shortcut below is safe on valid JSON.
 func parseRawEvent(value []byte) (o rawEvent, err error) {
 	value = TrimByteOrderMark(value)
-	if !utf8.Valid(value) || !json.Valid(value) || bytes.TrimLeft(value, jsonSpace)[0] != '{' {
-		return o, notAnObject(value)
-	}
-	eachMember(value, func(name, member []byte) {
+	if !EachMember(value, func(name, member []byte) {
 		if f := o.values.of(string(name)); f != nil {
 			*f = member
 		} else if f := o.meant.of(MeantField(name)); f != nil {
 			*f = name
 		}
-	})
+	}) {
+		return o, notAnObject(value)
+	}
 	return o, nil
 }
 
@@ -56,9 +55,13 @@ func TrimByteOrderMark(value []byte) []byte {
 	return value
 }
 
-// eachMember gives each member of a valid JSON object to each: its name and its raw value.
-func eachMember(value []byte, each func(name, member []byte)) {
+// EachMember gives each member of a JSON object to each, in order, those too that repeat: its name
+// and its raw value. false: the value is none.
+func EachMember(value []byte, each func(name, member []byte)) bool {
 	rest := bytes.TrimLeft(TrimByteOrderMark(value), jsonSpace)
+	if !utf8.Valid(value) || !json.Valid(rest) || rest[0] != '{' {
+		return false
+	}
 	rest = bytes.TrimLeft(rest[1:], jsonSpace)
 	for rest[0] != '}' {
 		var name, member []byte
@@ -72,11 +75,10 @@ func eachMember(value []byte, each func(name, member []byte)) {
 			text, _ := unquote(name)
 			each([]byte(text), member)
 		}
-		rest = bytes.TrimLeft(rest, jsonSpace)
-		if rest[0] == ',' {
-			rest = bytes.TrimLeft(rest[1:], jsonSpace)
-		}
+		rest = bytes.TrimLeft(bytes.TrimPrefix(bytes.TrimLeft(rest, jsonSpace), []byte{','}),
+			jsonSpace)
 	}
+	return true
 }
 
 const jsonSpace = " \t\r\n"

@@ -35,9 +35,9 @@ type sizeBound struct {
 	seen  time.Time // when
 }
 
-// largest returns the size of the largest batch that may be written: as large as the topic takes,
-// and not larger than what Scan can read. What can't be found out within 2 s is taken for Kafka's
-// default: if that is wrong, the topic refuses the letter.
+// largest returns the size of the largest batch that the topic takes and Scan can read. A limit
+// that can't be found out within 2 s is taken for Kafka's default: if that is wrong, the topic
+// refuses the letter.
 func (b *sizeBound) largest(ctx context.Context, c *kafkaclient.Client, topic string) int {
 	b.turn <- struct{}{}
 	defer func() { <-b.turn }()
@@ -74,20 +74,16 @@ type cutOffError struct {
 
 func (e *cutOffError) Error() string {
 	return fmt.Sprintf("the connection broke %d times at a request of %d bytes, while small ones "+
-		"are answered: %v",
-		cutSure, e.size, e.err)
+		"are answered: %v", cutSure, e.size, e.err)
 }
 
 func (e *cutOffError) Unwrap() error { return e.err }
 
-// put produces the record of a letter. If it is large and the connection breaks three times, but
-// each time the partition's leader answers a small request right after it, it is a *cutOffError: a
-// broker closes the connection without an answer when a request is larger than its
-// socket.request.max.bytes, and so do proxies.
-//
-// In an outage the small request fails, too; and a connection that breaks by chance does not break
-// three times in half a second at the same letter only. A letter of less than 64 KiB, which all
-// ordinary ones are, is never cut off.
+// put produces the record of a letter. It fails with a *cutOffError if the record is large and the
+// connection breaks three times, but each time the partition's leader answers a small request right
+// after it: a broker closes the connection without an answer when a request is larger than its
+// socket.request.max.bytes, and so do proxies. In an outage the small request fails, too; and a
+// connection does not break by chance three times in half a second at the same letter only.
 func (w *Writer) put(ctx context.Context, partition int, m event.Message, size int) error {
 	wait := kafkaclient.NewBackoff()
 	for broken := 1; ; broken++ {
@@ -112,18 +108,10 @@ func (w *Writer) put(ctx context.Context, partition int, m event.Message, size i
 func isBroken(err error) bool {
 	var k kafkaclient.Error
 	var timeout net.Error
-	switch {
-	case errors.As(err, &k), kafkaclient.Leaderless(err), kafkaclient.IsRefused(err),
-		kafkaclient.NeverConnected(err), errors.Is(err, context.Canceled):
-		return false
-	case errors.As(err, &timeout) && timeout.Timeout():
-		return false
-	}
-	return true
+	return !(errors.As(err, &k) || kafkaclient.Leaderless(err) || kafkaclient.IsRefused(err) ||
+		kafkaclient.NeverConnected(err) || errors.Is(err, context.Canceled) ||
+		errors.As(err, &timeout) && timeout.Timeout())
 }
-
-// oneRecordBatch is what the batch of one record has beside it, in bytes.
-const oneRecordBatch = 61
 
 // batchSize returns how large the batch of one record is, uncompressed, as max.message.bytes
 // counts.
@@ -139,7 +127,7 @@ func batchSize(m event.Message) int {
 	for _, h := range m.Headers {
 		record += varintSize(len(h.Key)) + len(h.Key) + bytes(h.Value)
 	}
-	return oneRecordBatch + varintSize(record) + record
+	return 61 + varintSize(record) + record // the batch's header has 61 bytes
 }
 
 // varintSize returns the size of a number in zigzag encoding, in bytes.

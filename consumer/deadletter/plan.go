@@ -1,13 +1,18 @@
 package deadletter
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"markread/consumer/event"
+)
 
 // Plan is what a replay would do: of the letters of a conversation one is published, and then all
-// of them are resolved. Both are in the order of the topic, so that it is read once for each.
+// of them are resolved. Both are in the order of the topic, so that it is read once for each. The
+// letter to publish is that with the largest T, of equal ones the later.
 type Plan struct {
-	// of each conversation the letter to publish: with the largest T, of equally large ones the
-	// later
-	Events    []Entry
+	Events    []Entry            // of each conversation the letter to publish
 	Covered   []Entry            // the others
 	Obstacles [obstacleCount]int // letters that stay open, by the reason
 }
@@ -31,12 +36,12 @@ func PlanOf(found []Entry, limit int) (p Plan) {
 			p.Events = append(p.Events, l)
 			continue
 		}
-		event := &p.Events[i]
-		highest := max(event.highest, l.highest)
-		if event.isBefore(&l) {
-			*event, l = l, *event
+		chosen := &p.Events[i]
+		highest := max(chosen.highest, l.highest)
+		if chosen.isBefore(&l) {
+			*chosen, l = l, *chosen
 		}
-		event.highest = highest
+		chosen.highest = highest
 		p.Covered = append(p.Covered, l)
 	}
 	byPlace := func(a, b Entry) int { return a.ID.Compare(b.ID) }
@@ -48,13 +53,11 @@ func PlanOf(found []Entry, limit int) (p Plan) {
 // isBefore reports whether the other letter, of the same conversation, is to be published rather
 // than this one.
 func (l *Entry) isBefore(other *Entry) bool {
-	switch {
-	case l.readTime != other.readTime:
-		return l.readTime < other.readTime
-	case l.Partition == other.Partition:
-		return l.Offset < other.Offset
+	later := cmp.Compare(l.failedAt, other.failedAt)
+	if l.Partition == other.Partition {
+		later = cmp.Compare(l.Offset, other.Offset)
 	}
-	return l.failedAt < other.failedAt
+	return cmp.Or(cmp.Compare(l.readTime, other.readTime), later) < 0
 }
 
 // Letters returns how many letters are replayed.
@@ -72,4 +75,38 @@ func (p *Plan) CoveredBy(events []Entry) []Entry {
 	}
 	return slices.DeleteFunc(slices.Clone(p.Covered),
 		func(l Entry) bool { return !conversations[l.conversation] })
+}
+
+// Obstacle is why a letter can't be replayed.
+type Obstacle uint8
+
+// The obstacles.
+const (
+	Replayable Obstacle = iota // none
+	Invalid                    // its record is no event
+	Omitted                    // its value was too large for the topic, and is not in it
+
+	obstacleCount = 3
+)
+
+// CheckReplay returns a letter's event as a worker would decode it after a replay at this time, and
+// whether it can be replayed. The record has no time of its own: without an event time, T must not
+// become the time of the replay.
+func CheckReplay(r event.Record, now time.Time) (event.Event, Obstacle) {
+	if _, omitted := event.ValueOmitted(r); omitted {
+		return event.Event{}, Omitted
+	}
+	event := event.Decode(event.Record{Key: r.Key, Value: r.Value,
+		Headers: r.ReplayHeaders(r.Replays())}, now)
+	if event.Invalid != nil {
+		return event, Invalid
+	}
+	return event, Replayable
+}
+
+// Publication makes the record that is published for the event of a plan, of its letter's record.
+func (l *Entry) Publication(r event.Record) event.Message {
+	// Beyond the largest count a record would count as never replayed.
+	return event.Message{Key: r.Key, Value: r.Value,
+		Headers: r.ReplayHeaders(min(int(l.highest)+1, event.MaxReplays))}
 }

@@ -85,9 +85,8 @@ func (o *Store) scan(ctx context.Context, extent kafkaclient.TopicOffsets,
 	return err
 }
 
-// Bounds of the records that are in memory at a time: of letters that are listed, and of those that
-// are worked on. Work has smaller parts, so that it can be stopped soon and says often how far it
-// is.
+// Bounds of the records that are in memory at a time. Work has smaller parts, so that it can be
+// stopped soon and reports often how far it is.
 const (
 	listLetters = 250_000
 	listBytes   = 32 << 20
@@ -96,10 +95,8 @@ const (
 )
 
 // List gives letters that Find found to each, in the order in which they are given. What is not
-// there any more as it was found, or can't be read, is left out.
-//
-// They are read in the order of the topic, which is another; so they are kept until their turn
-// comes.
+// there any more as it was found, or can't be read, is left out. They are read in the order of the
+// topic, so each is kept until its turn comes.
 func (o *Store) List(ctx context.Context, found []Entry, each func(*Letter) error) error {
 	for part := range parts(found, listLetters, listBytes) {
 		records, err := o.read(ctx, part)
@@ -107,12 +104,11 @@ func (o *Store) List(ctx context.Context, found []Entry, each func(*Letter) erro
 			return err
 		}
 		for i, r := range records {
-			if r == nil {
-				continue
-			}
-			l := Parse(*r, part[i].State)
-			if err := each(&l); err != nil {
-				return err
+			if r != nil {
+				l := Parse(*r, part[i].State)
+				if err := each(&l); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -157,31 +153,29 @@ func parts(found []Entry, letters, bytes int) iter.Seq[[]Entry] {
 
 // around returns that part of a topic's extent in which the letters are.
 func around(found []Entry, topic string, partitions int) kafkaclient.TopicOffsets {
-	e := kafkaclient.TopicOffsets{Topic: topic,
-		Partitions: make([]kafkaclient.OffsetRange, partitions)}
+	ranges := make([]kafkaclient.OffsetRange, partitions)
 	for _, l := range found {
-		b := &e.Partitions[l.Partition]
+		b := &ranges[l.Partition]
 		if b.End == 0 {
 			b.First = l.Offset
 		}
 		b.First, b.End = min(b.First, l.Offset), max(b.End, l.Offset+1)
 	}
-	return e
+	return kafkaclient.TopicOffsets{Topic: topic, Partitions: ranges}
 }
 
 // Done is what has been done to letters.
 type Done struct {
 	Letters       int // resolved
 	Conversations int // records published for them
-	TooLarge      int // letters that stay open: the topic takes no record of that size
-	Refused       int // letters that stay open: the topic refuses what is in the record
-	Changed       int // letters that stay open: they can't be replayed any more
-	// letters that are not there any more as they were found, or that such a letter covers
-	Gone int
-	// letters that stay open: they can't be read any more, or such a letter covers them
-	Unread int
-	// letters to which something was done, or may have been, and that stay open, as far as is known
-	Unresolved int
+	// Letters that stay open:
+	TooLarge   int // the topic takes no record of that size
+	Refused    int // the topic refuses what is in the record
+	Changed    int // they can't be replayed any more
+	Unread     int // they can't be read any more, or such a letter covers them
+	Unresolved int // something was, or may have been, done to them; open as far as is known
+
+	Gone int // letters that are not there any more as they were found, or that such a letter covers
 }
 
 // add adds what was done to another part.
@@ -200,7 +194,7 @@ func (d *Done) add(more Done) {
 // resolved.
 const grace = 5 * time.Second
 
-// finishing returns a context that ends some time after ctx does.
+// finishing returns a context that ends that long after ctx does.
 func finishing(ctx context.Context) (context.Context, context.CancelFunc) {
 	later, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
@@ -249,10 +243,8 @@ func (o *Store) work(
 }
 
 // Replay publishes the events of a plan, and resolves them as replayed, and then the letters that
-// they cover. now judges them; its result is the time of that moment.
-//
-// What the topic refuses for what it is, or as too large, stays open, and is no error. Any other
-// failure ends it.
+// they cover. What can't be replayed at the time now stays open, like what the topic refuses for
+// what it is, or as too large; that is no error. Any other failure ends it.
 func (o *Store) Replay(ctx context.Context, plan Plan, now func() time.Time, events,
 	resolutions Publisher, progress func(Done)) (Done, error) {
 	var published, tooLarge, refused []Entry
@@ -302,8 +294,7 @@ func (o *Store) Replay(ctx context.Context, plan Plan, now func() time.Time, eve
 		large, unwanted := len(plan.CoveredBy(tooLarge)), len(plan.CoveredBy(refused))
 		done.TooLarge += large
 		done.Refused += unwanted
-		left := len(plan.Covered) - len(covered) - large - unwanted
-		if done.Unread > 0 {
+		if left := len(plan.Covered) - len(covered) - large - unwanted; done.Unread > 0 {
 			done.Unread += left
 		} else {
 			done.Gone += left

@@ -28,9 +28,9 @@ func NewWriter(c *kafkaclient.Client, topic string) *Writer {
 // an error the letter may have been written nevertheless.
 //
 // A letter that would not fit, or that the topic refuses for what is in it, is written without some
-// parts of the record: see omissions. Each form is tried once, for at most 5 s; a large one three
-// times, if the connection breaks each time (see put). An error means that the topic does not take
-// even the smallest form, or nothing at the moment.
+// parts of the record: see event.Omissions. Each form is tried once, for at most 5 s; a large one
+// three times, if the connection breaks each time (see put). An error means that the topic does not
+// take even the smallest form, or nothing at the moment.
 func (w *Writer) Write(ctx context.Context, letter event.DeadLetter) error {
 	partitions, err := w.client.PartitionCount(ctx, w.topic)
 	if err != nil {
@@ -66,8 +66,7 @@ func (w *Writer) Write(ctx context.Context, letter event.DeadLetter) error {
 	return err
 }
 
-// letterPartition keeps the letters of one key together. Without a key they are spread by where
-// they come from.
+// letterPartition keeps the letters of one key together. Without a key their origin spreads them.
 func letterPartition(r event.Record, partitions int) int {
 	key := r.Key
 	if key == nil {

@@ -50,7 +50,7 @@ func (l *Letter) AppendJSON(b []byte, headers bool) []byte {
 		ID: l.ID.String(), State: l.State.String(), Class: l.Class, Code: l.Code,
 		Message: l.Message, Report: l.Report, Peer: l.Peer, ReadTime: l.ReadTime,
 		EventTime: timeJSON(l.EventTime), FailedAt: timeJSON(&l.FailedAt),
-		Origin: originJSON{l.Origin.Topic, l.Origin.Partition, l.Origin.Offset, l.Origin.Group},
+		Origin:        originJSON{l.Origin.Topic, l.Origin.Partition, l.Origin.Offset, l.Origin.Group},
 		DeliveryCount: l.Attempts, Collapsed: l.Collapsed, Replays: l.Replays, Lane: l.Lane,
 	}
 	j.Key, j.KeyBase64 = textOrBase64(l.Record.Key)

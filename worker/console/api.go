@@ -5,60 +5,55 @@ import (
 	"log"
 	"net/http"
 	"strings"
-	"time"
 
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/rs/zerolog"
 
 	"markread/consumer/printable"
 )
 
-// healthz is the liveness probe: restart me if this is not 200.
-func healthz(source Source) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		if err := source.Healthy(); err != nil {
+// handler is all routes with their access rules.
+func handler(o Options) http.Handler {
+	open, guarded := http.NewServeMux(), http.NewServeMux()
+	// The liveness probe: restart me if this is not 200.
+	open.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := o.Source.Healthy(); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write([]byte("ok\n"))
 	})
-}
-
-// readyz is the readiness probe. Its body also says what holds the worker, for people who look there first.
-func readyz(source Source) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		body := readinessOf(source)
-		status := http.StatusOK
-		if !body.Ready {
+	// The readiness probe. Its body also says what holds the worker, for people who look there
+	// first.
+	open.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		body, status := heldNow(o.Source), http.StatusOK
+		if !*body.Ready {
 			status = http.StatusServiceUnavailable
 		}
 		writeJSON(w, status, body)
 	})
-}
-
-// readiness is the body of /readyz, and the answer to an operator's command.
-type readiness struct {
-	Ready bool        `json:"ready"`
-	Held  []briefHold `json:"held"`
-}
-
-type briefHold struct {
-	Reason string    `json:"reason"`
-	Since  time.Time `json:"since"`
-}
-
-func readinessOf(source Source) readiness {
-	body := readiness{Ready: source.Ready(), Held: []briefHold{}}
-	for _, h := range normal(source.Held()) {
-		body.Held = append(body.Held, briefHold{h.Reason, h.Since})
-	}
-	return body
-}
-
-func apiState(source Source) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, source.State().normal())
+	open.Handle("GET /metrics",
+		promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{ErrorLog: newErrorLog(o.Log)}))
+	open.Handle("/", guard(o.Token, guarded))
+	guarded.HandleFunc("GET /api/state", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusOK, o.Source.State().normal())
 	})
+	if o.Controls != nil {
+		guarded.Handle("POST /api/pause", change(o, "", func(bool) { o.Controls.Pause() }))
+		guarded.Handle("POST /api/resume", change(o, "accept-rejections", o.Controls.Resume))
+	}
+	guarded.Handle("GET /{$}", page(o.Source))
+	guarded.Handle("GET /assets/{file}", http.FileServerFS(files))
+	return withHeaders(open)
+}
+
+func heldNow(source Source) HeldNow {
+	now := HeldNow{Ready: new(source.Ready()), Held: []HeldFor{}}
+	for _, h := range normal(source.Held()) {
+		now.Held = append(now.Held, HeldFor{h.Reason, h.Since})
+	}
+	return now
 }
 
 // writeJSON answers with a body that the types of this package can't fail to encode.

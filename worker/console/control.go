@@ -7,30 +7,26 @@ import (
 	"net/url"
 )
 
-// Controls is what an operator may do to a worker. The engine implements it. Doing it twice does no more than doing it once.
+// Controls is what an operator may do to a worker. Doing it twice does no more than doing it once.
 type Controls interface {
 	// Pause holds all calls of this process until Resume.
 	Pause()
-	// Resume ends the operator's hold. With acceptRejections it ends those for rejections too, and lets the next events that are rejected
-	// become dead letters.
+	// Resume ends the operator's hold. With acceptRejections it ends those for rejections too, and
+	// lets the next events that are rejected become dead letters.
 	Resume(acceptRejections bool)
 }
 
-// pause and resume are the two routes that change something.
-func pause(o Options) http.Handler { return change(o, "", func(bool) { o.Controls.Pause() }) }
-func resume(o Options) http.Handler {
-	return change(o, "accept-rejections", func(accept bool) { o.Controls.Resume(accept) })
-}
-
-// change does what an operator asks for, and answers with what holds the worker then, as /readyz does. option is the name of the one option
-// that the request may have, "" for none.
+// change does what an operator asks for, and answers with what holds the worker then, as /readyz
+// does. option is the name of the one option that the request may have, "" for none.
 //
-// A page of another site may make a browser of this machine send requests here, and without a token nothing else would tell them from an
-// operator's. With a token too: a proxy may add it to everything that a browser sends.
+// A page of another site may make a browser of this machine send requests here, and without a token
+// nothing else would tell them from an operator's. With a token too: a proxy may add it to
+// everything that a browser sends.
 func change(o Options, option string, do func(bool)) http.Handler {
 	var sameOrigin http.CrossOriginProtection
 	sameOrigin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		http.Error(w, "403: a page of another site may not change anything here", http.StatusForbidden)
+		http.Error(w, "403: a page of another site may not change anything here",
+			http.StatusForbidden)
 	}))
 	return sameOrigin.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		on, err := understand(r, option)
@@ -39,13 +35,14 @@ func change(o Options, option string, do func(bool)) http.Handler {
 			return
 		}
 		do(on)
-		o.Log.Info().Str("request", r.Method+" "+r.URL.RequestURI()).Str("from", r.RemoteAddr).Msg("an operator's command")
-		writeJSON(w, http.StatusOK, readinessOf(o.Source))
+		o.Log.Info().Str("request", r.Method+" "+r.URL.RequestURI()).Str("from", r.RemoteAddr).
+			Msg("an operator's command")
+		writeJSON(w, http.StatusOK, heldNow(o.Source))
 	}))
 }
 
-// understand returns whether the option is on. It refuses everything else that a request may ask for: what was misspelt and ignored would only
-// be missed when it is too late.
+// understand returns whether the option is on. It refuses everything else that a request may ask
+// for: what was misspelt and ignored would only be missed when it is too late.
 func understand(r *http.Request, option string) (on bool, err error) {
 	if r.ContentLength != 0 {
 		return false, errors.New("the request must have no body; an option goes into the URL")

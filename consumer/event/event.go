@@ -1,6 +1,8 @@
 package event
 
 import (
+	"slices"
+	"strconv"
 	"time"
 
 	"markread/consumer/batch"
@@ -35,6 +37,31 @@ type Record batch.Record
 
 // Clone returns a copy of r that shares no bytes with it.
 func (r Record) Clone() Record { return Record(batch.Record(r).Clone()) }
+
+// Header returns the value of the last header of that name, as Kafka's own lastHeader does; false:
+// there is none.
+func (r Record) Header(name string) (value string, ok bool) {
+	for _, h := range slices.Backward(r.Headers) {
+		if h.Key == name {
+			return string(h.Value), true
+		}
+	}
+	return "", false
+}
+
+// MaxReplays is the largest count of replays that a record may have.
+const MaxReplays = 1000
+
+// Replays returns how often a dead letter of the event was replayed. A producer may have forged what
+// is larger than MaxReplays, or no number: it counts as 0.
+func (r Record) Replays() int {
+	value, _ := r.Header(HeaderReplays)
+	if n, err := strconv.Atoi(value); err == nil && len(value) <= 4 && isDigits(value) &&
+		n <= MaxReplays {
+		return n
+	}
+	return 0
+}
 
 // Ref names one delivered record within its Generation. It is opaque.
 type Ref uint64

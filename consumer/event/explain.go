@@ -41,8 +41,7 @@ func notAnObject(value []byte) error {
 		return errors.New("the value is empty: not one JSON object")
 	case len(value) > 5 && value[0] == 0 && value[1] == 0: // IDs count from 1, or from 100,000
 		return fmt.Errorf("the value is not one JSON object: it begins with a schema registry's "+
-			"magic byte "+
-			"(0) and the schema ID %d: use a serializer that writes plain JSON",
+			"magic byte (0) and the schema ID %d: use a serializer that writes plain JSON",
 			binary.BigEndian.Uint32(value[1:]))
 	}
 	for _, f := range formats {
@@ -65,12 +64,11 @@ func notAnObject(value []byte) error {
 		return errors.New("the value is JSON, but " + kindOf(text))
 	}
 	var syntax *json.SyntaxError
-	var whole json.RawMessage
-	err := json.Unmarshal(value, &whole)
+	err := fmt.Errorf("the value is not one JSON object: %w", json.Unmarshal(value, new(any)))
 	if errors.As(err, &syntax) {
-		return fmt.Errorf("the value is not one JSON object: %w, at byte %d", err, syntax.Offset)
+		err = fmt.Errorf("%w, at byte %d", err, syntax.Offset)
 	}
-	return fmt.Errorf("the value is not one JSON object: %w", err)
+	return err
 }
 
 // kindOf names the kind of a JSON value other than an object.
@@ -107,11 +105,7 @@ func explainAbsent(value []byte, field string, meant []byte) error {
 	has := map[string]bool{}
 	around := ""
 	EachMember(value, func(name, member []byte) {
-		switch string(name) {
-		case "schema", "payload", "before", "after", "op", "specversion", "data", "database",
-			"table":
-			has[string(name)] = true
-		}
+		has[string(name)] = true
 		if around == "" && bytes.Contains(member, []byte(field)) {
 			around = string(name)
 		}

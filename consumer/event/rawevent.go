@@ -3,6 +3,7 @@ package event
 import (
 	"bytes"
 	"encoding/json"
+	"strconv"
 	"unicode/utf8"
 )
 
@@ -28,10 +29,7 @@ func (f *eventFields) of(name string) *[]byte {
 
 // parseRawEvent reads the value of an event. encoding/json into a struct would not do: it takes
 // names in any case, replaces bytes that are not UTF-8, and of a repeated name merges rather than
-// takes the last.
-//
-// Whether the value is JSON is decided by encoding/json; then walking its members is simple,
-// because every shortcut below is safe on valid JSON.
+// takes the last. It decides whether the value is JSON; every shortcut below is safe on that.
 func parseRawEvent(value []byte) (o rawEvent, err error) {
 	value = TrimByteOrderMark(value)
 	if !EachMember(value, func(name, member []byte) {
@@ -117,15 +115,44 @@ func cutValue(b []byte) (value, rest []byte) {
 	return b, nil
 }
 
-// unquote returns the text of a JSON string; false: it is not a string.
+// unquote returns the text of a JSON string; false: it is none.
 func unquote(raw []byte) (string, bool) {
-	if raw[0] != '"' {
+	switch {
+	case len(raw) == 0 || raw[0] != '"':
 		return "", false
-	}
-	if bytes.IndexByte(raw, '\\') < 0 {
+	case bytes.IndexByte(raw, '\\') < 0:
 		return string(raw[1 : len(raw)-1]), true
 	}
 	var s string
 	err := json.Unmarshal(raw, &s)
 	return s, err == nil
+}
+
+// Fields is what can be read of a value that need not be an event. What can't is nil.
+type Fields struct {
+	Report, Peer *string
+	ReadTime     *int64 // MsgReadTime; an event without it is not given another here
+}
+
+// ParseLenient reads what it can of a value, valid or not: for people who look for it.
+func ParseLenient(value []byte) Fields {
+	o, err := parseRawEvent(value)
+	if err != nil {
+		return Fields{}
+	}
+	text := func(raw []byte) *string {
+		if s, ok := unquote(raw); ok {
+			return &s
+		}
+		return nil
+	}
+	f := Fields{Report: text(o.values.report), Peer: text(o.values.peer)}
+	digits := string(o.values.readTime)
+	if s := text(o.values.readTime); s != nil {
+		digits = *s
+	}
+	if t, err := strconv.ParseInt(digits, 10, 64); err == nil && isDigits(digits) && t > 0 {
+		f.ReadTime = &t
+	}
+	return f
 }

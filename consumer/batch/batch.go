@@ -6,8 +6,6 @@
 // damaged the batch: [Parse] fails, and nothing of the batch may be skipped. When it is correct,
 // the producer wrote the batch that way: what can't be decoded becomes a [Record] with a [Damage].
 //
-// The package has no clock and no goroutine, and reads what it is given.
-//
 // Non-obvious:
 //   - The header is the authority for offsets and for the number of records. The broker assigned
 //     them; the records inside only claim theirs.
@@ -17,12 +15,15 @@
 package batch
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
 	"math"
+	"slices"
+	"time"
 )
 
 // Attributes are the bits of a batch's header, as Kafka's documentation numbers them.
@@ -56,7 +57,7 @@ const (
 
 // Batch is one batch. Its bytes are those that Parse was given.
 type Batch struct {
-	Base, Last int64 // the offsets that it occupies, also those that compaction emptied
+	Base, Last int64 // the offsets that it occupies, emptied ones too
 	Producer   int64 // -1: none
 	Attributes Attributes
 
@@ -64,9 +65,8 @@ type Batch struct {
 	checksum  uint32
 	count     int   // of records, as the header says
 	firstTime int64 // milliseconds; the records' times are relative to it
-	// when the broker appended it, in milliseconds; -1: the records have their own times
-	appended int64
-	payload  []byte
+	appended  int64 // by the broker, in milliseconds; -1: the records have their own times
+	payload   []byte
 }
 
 // Control reports whether the batch holds a marker of a transaction and no records.
@@ -77,10 +77,8 @@ func (b *Batch) Transactional() bool { return b.Attributes&transactional != 0 }
 
 // Errors of Parse. They say nothing about the producer: the batch must be fetched again.
 var (
-	// ErrTruncated means that the batch is longer than the bytes at hand.
 	ErrTruncated = errors.New("the batch is cut off")
-	// ErrChecksum means that the batch was damaged after its producer wrote it.
-	ErrChecksum = errors.New("the batch's checksum is wrong: it was damaged after its producer " +
+	ErrChecksum  = errors.New("the batch's checksum is wrong: it was damaged after its producer " +
 		"wrote it, on the broker's disk or on the way")
 	// ErrFormat means that the batch's checksum can't be found. Formats 0 and 1 are of producers
 	// before Kafka 0.11; brokers have converted their records since Kafka 3.0.
@@ -159,4 +157,48 @@ func parseHeader(raw []byte) (b Batch, size int, err error) {
 	b.Producer = at(43)
 	b.count = int(int32(binary.BigEndian.Uint32(raw[57:])))
 	return b, size, nil
+}
+
+// Header is one header of a record. Names may repeat.
+type Header struct {
+	Key   string
+	Value []byte
+}
+
+// Record is a Kafka record as it was read. Key and Value are nil when the record's are null.
+type Record struct {
+	Topic     string
+	Partition int
+	Offset    int64
+	Key       []byte
+	Value     []byte
+	Headers   []Header
+	Time      time.Time // the producer's, or the broker's (LogAppendTime); zero: none
+	Damage    *Damage   // nil: decoded; else there are only Topic, Partition, Offset, perhaps Time
+}
+
+// Damage describes bytes that can't be decoded as records, or a record too large to be kept. The
+// batch's checksum is correct: the producer wrote them that way.
+type Damage struct {
+	Last  int64 // offset of the range that can't be told apart; Record.Offset is the first
+	Count int   // how many records it stands for: from 1 to the number of offsets
+	Size  int64 // bytes that were not kept
+	Err   error // why
+}
+
+// Clone returns a copy of r that shares no bytes with it.
+func (r Record) Clone() Record {
+	r.Key, r.Value, r.Headers = bytes.Clone(r.Key), bytes.Clone(r.Value), slices.Clone(r.Headers)
+	for i, h := range r.Headers {
+		r.Headers[i].Value = bytes.Clone(h.Value)
+	}
+	return r
+}
+
+// End returns the offset behind the record, or behind the range of its damage.
+func (r Record) End() int64 {
+	if r.Damage != nil {
+		return r.Damage.Last + 1
+	}
+	return r.Offset + 1
 }

@@ -22,15 +22,12 @@ const (
 	MaxHeaders = 10_000
 
 	chunkRecords = 512
-	// what a chunk's records take, headers included, unless it is one record
-	chunkBytes  = 1 << 20
-	windowBytes = 64 << 10 // what is decompressed at a time, unless a record is larger
-	// of a batch: more would cost seconds of CPU for a few KB that somebody wrote
-	maxInflated = 1 << 30
-	maxLength   = 5 // bytes of the varint that says how long a record is
+	chunkBytes   = 1 << 20  // what a chunk's records take, headers included, unless it is one
+	windowBytes  = 64 << 10 // what is decompressed at a time, unless a record is larger
+	maxInflated  = 1 << 30  // of a batch: more would cost seconds of CPU for a few KB
+	maxLength    = 5        // bytes of the varint that says how long a record is
 	// attributes, time and offset: what is read of a record too large to be kept
-	minBody = 1 + 1 + 1
-	maxBody = 1 + 10 + 5
+	minBody, maxBody = 1 + 1 + 1, 1 + 10 + 5
 )
 
 // Decoder decodes the records of one batch after the other. The zero value is ready. It keeps a
@@ -88,8 +85,8 @@ func (d *Decoder) Release() {
 	d.sn = snappyReader{}
 }
 
-// Next returns the next chunk of records, in the order of their offsets; none: the batch has no
-// more. The records and their bytes are valid until the next call of a method.
+// Next returns the next records, in the order of their offsets; none: the batch has no more. They
+// and their bytes are valid until the next call of a method.
 func (d *Decoder) Next() []Record {
 	d.records = d.records[:0]
 	for size := 0; d.index < d.count() && len(d.records) < chunkRecords && size < chunkBytes; {

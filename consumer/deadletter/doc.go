@@ -19,7 +19,7 @@
 //
 //	writer.go bound.go    writing a letter, and how large it may be
 //	letters.go json.go    a letter, its ID and state, and the same as a line of JSON
-//	index.go filter.go    all letters of a topic: states, counts, and those that somebody asks for
+//	index.go              all letters of a topic: states, counts, and those that somebody asks for
 //	plan.go               which letters a replay publishes, which they cover, and the records
 //	edit.go               a letter's event, to be edited by hand
 //	store.go show.go      the topic: find, list, show, replay, discard

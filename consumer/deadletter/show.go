@@ -66,8 +66,7 @@ func (o *Store) Show(ctx context.Context, id ID, maxReplays int) (*View, error) 
 	only.Partitions[id.Partition] = kafkaclient.OffsetRange{First: id.Offset, End: id.Offset + 1}
 	var found *event.Record
 	o.unread = unread{}
-	if err := o.scan(ctx, only,
-		func(r event.Record) error { found = &r; return nil }); err != nil {
+	if err := o.scan(ctx, only, func(r event.Record) error { found = &r; return nil }); err != nil {
 		return nil, err
 	}
 	switch r, unread := o.unread.ranges[id.Partition]; {

@@ -1,28 +1,23 @@
 // Package offsets knows which events of a partition have finished, and so up to where its offset
-// may be committed: the end of the finished prefix, never more.
-//
-// It is a pure state machine: no lock, no clock, no Kafka. Package consumer feeds it and commits; a
-// simulation can do the same.
+// may be committed: the end of the finished prefix, never more. It is a pure state machine: no
+// lock, no clock, no Kafka.
 package offsets
 
 import "time"
 
-// Tracker is one partition. It is not safe for concurrent use; New makes one, the zero value has
-// read nothing.
+// Tracker is one partition. It is not safe for concurrent use; New makes one.
 //
 // It tracks the order of arrival, not offsets: a log has holes (compaction, transaction markers,
 // aborted transactions), and waiting for offset+1 would wait for ever. An event's arrival number
-// stands for it.
-//
-// It needs 16 bytes an event, in chunks that are given back when all their events have finished.
+// stands for it. It needs 16 bytes an event, in chunks that are given back when all their events
+// have finished.
 type Tracker struct {
-	chunks []*chunk // chunks[0] holds the arrival numbers from first&^chunkMask on
-	spare  *chunk   // one emptied chunk, so that a steady flow allocates nothing
-	first  uint64   // arrival number of the oldest event that has not finished
-	end    uint64   // arrival number of the next event
-	// next offset to read: everything before it is delivered or will never be there
-	position  int64
-	committed int64 // what the group has committed; -1: nothing
+	chunks    []*chunk // chunks[0] holds the arrival numbers from first&^chunkMask on
+	spare     *chunk   // one emptied chunk, so that a steady flow allocates nothing
+	first     uint64   // arrival number of the oldest event that has not finished
+	end       uint64   // arrival number of the next event
+	position  int64    // next offset to read: all before it is delivered or will never be there
+	committed int64    // what the group has committed; -1: nothing
 
 	inherited   []span      // what the owner before us knew of events that we have not read yet, in order
 	fingerprint fingerprint // by which the log of what is inherited is known again
@@ -159,7 +154,7 @@ type Commit struct {
 // Commit returns what can be committed now, with at most limit bytes of metadata, and whether it
 // says more than what was accepted last.
 func (t *Tracker) Commit(limit int) (c Commit, news bool) {
-	c = Commit{Offset: t.Committable(), Metadata: t.metadata(limit), version: t.version}
+	c = Commit{t.Committable(), t.metadata(limit), t.version}
 	return c, c.Offset > t.committed || c.version != t.accepted
 }
 

@@ -42,8 +42,8 @@ func (t *table) header(timeless bool) error {
 	return err
 }
 
-// columnsOf finds the columns. Rows without a time need one from the operator, timeless: the
-// present instead would mark as read what nobody may have read, and there is no way back.
+// columnsOf finds the columns. Rows without a time need one from the operator, timeless: the present
+// would mark as read what nobody may have read, and there is no way back.
 func columnsOf(header [][]byte, timeless bool) (columns, error) {
 	c := columns{len(header), [...]int{-1, -1, -1}}
 	for i, field := range header {

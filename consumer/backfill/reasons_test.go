@@ -199,7 +199,7 @@ func TestReasonsAreDocumented(t *testing.T) {
 	patterns := []string{regexp.QuoteMeta(errUntimed.Error()), regexp.QuoteMeta(errTooLong.Error())}
 	for _, name := range []string{
 		"../event/decode.go", "../event/explain.go", "../event/readtime.go", "csv.go",
-		"../batch/decoder.go", "../batch/codec.go", "../batch/legacy.go",
+		"../batch/decoder.go", "../batch/codec.go",
 	} {
 		patterns = append(patterns, reasonsIn(t, name)...)
 	}

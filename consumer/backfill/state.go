@@ -29,8 +29,7 @@ type State struct {
 	TopicEnd  int64      `json:"topic_end"`           // records ever written to it, at first
 	Published int64      `json:"published"`           // records that are acknowledged since
 	Times     Times      `json:"read_times,omitzero"` // of the published records
-	// At: every row before it was rejected, or its conversation is acknowledged with at least its
-	// T.
+	// Every row before At was rejected, or its conversation is acknowledged with at least its T.
 	At Mark `json:"at"`
 }
 
@@ -103,11 +102,8 @@ func notTheFile(in Input, what string) error {
 }
 
 // Verify makes sure that the inputs are those of the state, and that nothing has changed of what
-// the run had read of them. It reads that again; its error is an *InputError, or ErrInterrupted
-// soon after ctx has ended.
-//
-// The hashes are of the files as they are on the disk. A hash of the decompressed content would
-// miss nothing else, but it would have to decompress everything before the run can begin.
+// the run had read of them. It reads that again, as it is on the disk, which is faster than
+// decompressing it. Its error is an *InputError, or ErrInterrupted soon after ctx has ended.
 func (s *State) Verify(ctx context.Context, inputs []Input) error {
 	if err := s.Same(inputs); err != nil {
 		return err

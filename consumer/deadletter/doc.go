@@ -17,11 +17,10 @@
 //
 // # Files
 //
-//	writer.go bound.go    writing a letter, and how large it may be
-//	letters.go json.go    a letter, its ID and state, and the same as a line of JSON
+//	writer.go             writing a letter, and how large it may be
+//	letters.go json.go    a letter, its ID and state; the same as JSON; its event, to be edited
 //	index.go              all letters of a topic: states, counts, and those that somebody asks for
 //	plan.go               which letters a replay publishes, which they cover, and the records
-//	edit.go               a letter's event, to be edited by hand
 //	store.go show.go      the topic: find, list, show, replay, discard
 //	unread.go             partitions that end, for us, before their end
 //

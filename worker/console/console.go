@@ -10,7 +10,7 @@
 //     elsewhere. They contain no account and no secret.
 //   - Everything else needs the token. If there is none, it is served to this machine only.
 //   - Nothing changes but by a POST that neither a page of another site made nor asks for something
-//     unknown (see control.go).
+//     unknown (see change).
 //   - A slow or hostile client can't hold the server: all phases of a connection have time limits,
 //     and headers a size limit. However many connections others hold open, a probe is answered, and
 //     the descriptors of the process are left to Kafka and the IM API (see conns.go).

@@ -10,8 +10,8 @@ import (
 	"markread/consumer/event"
 )
 
-// table reads a CSV file. encoding/csv would not do: it reads a row of any length, does not say what
-// text a row has, and takes all that follows a quote which is not closed for one row.
+// table reads a CSV file. encoding/csv would not do: it reads a row of any length, does not say
+// what text a row has, and takes all that follows a quote which is not closed for one row.
 type table struct {
 	lines   *lines
 	columns columns

@@ -21,8 +21,8 @@ import (
 // Stdin is the name of the input that is standard input.
 const Stdin = "-"
 
-// InputError says that an input is not what it must be, or can't be read to its end. Records of what
-// was read may be published.
+// InputError says that an input is not what it must be, or can't be read to its end. Records of
+// what was read may be published.
 type InputError struct {
 	Name string
 	Err  error
@@ -49,8 +49,8 @@ type Identity struct {
 	SHA256   string    `json:"sha256"`
 }
 
-// Look opens and closes each of the files, to see whether it can be read and what it is. A table that
-// may have read times under another name is refused unless timeless is set. An error is an
+// Look opens and closes each of the files, to see whether it can be read and what it is. A table
+// that may have read times under another name is refused unless timeless is set. An error is an
 // *InputError.
 func Look(names []string, stdin io.Reader, timeless bool) ([]Input, error) {
 	var inputs []Input

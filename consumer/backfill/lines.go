@@ -152,7 +152,7 @@ func (l *lines) next(isLong func(text []byte) bool) (row, error) {
 		}
 		r.text = rowText(l.ahead()[:length])
 		l.skip(length)
-		if !blank(r.text) {
+		if len(bytes.Trim(r.text, " \t\r\n")) > 0 {
 			return r, nil
 		}
 	}
@@ -178,8 +178,6 @@ func (l *lines) closed(first int) (length int, err error) {
 		}
 	}
 }
-
-func blank(text []byte) bool { return len(bytes.Trim(text, " \t\r\n")) == 0 }
 
 // byteOrderMark may be before any row: see event.TrimByteOrderMark.
 const byteOrderMark = "\uFEFF"

@@ -174,8 +174,8 @@ func (t *table) header(timeless bool) error {
 	return err
 }
 
-// columnsOf finds the columns. Rows without a time need one from the operator, timeless: the present
-// would mark as read what nobody may have read, and there is no way back.
+// columnsOf finds the columns. Rows without a time need one from the operator, timeless: the
+// present would mark as read what nobody may have read, and there is no way back.
 func columnsOf(header [][]byte, timeless bool) (columns, error) {
 	c := columns{len(header), [...]int{-1, -1, -1}}
 	for i, field := range header {
@@ -255,13 +255,13 @@ func rename(header [][]byte) string {
 
 // listed lists the first names of a header.
 func listed(header [][]byte) string {
-	const most = 10
 	var names []string
-	for _, field := range header[:min(len(header), most)] {
+	for i, field := range header {
+		if i == 10 {
+			names = append(names, fmt.Sprintf("and %d more", len(header)-i))
+			break
+		}
 		names = append(names, quote(field))
-	}
-	if more := len(header) - most; more > 0 {
-		names = append(names, fmt.Sprintf("and %d more", more))
 	}
 	return strings.Join(names, ", ")
 }

@@ -150,8 +150,8 @@ func (d *Decoder) length() (length, n int, ok bool) {
 	}
 }
 
-// need makes sure that the next n bytes are in the buffer. It does not touch what the chunk's
-// records refer to: if that would be necessary, it returns false.
+// need makes sure that the next n bytes are in the buffer; false: they would take the place of what
+// the chunk's records refer to.
 func (d *Decoder) need(n int) bool {
 	if len(d.buf)-d.at >= n {
 		return true

@@ -33,7 +33,7 @@ type Entry struct {
 	size         uint32       // of the whole record, in bytes
 	kind         uint16       // in Index.kinds
 	replays      uint16
-	highest      uint16 // replays of its conversation's letters in a plan: none may go round for ever
+	highest      uint16 // of its conversation in a plan: none may go round for ever
 	State        State
 	obstacle     Obstacle
 	matches      bool
@@ -186,10 +186,7 @@ func (l *Entry) Is(r event.Record) bool {
 
 // Oldest returns the first so many; 0: all.
 func Oldest(found []Entry, limit int) []Entry {
-	if limit > 0 && limit < len(found) {
-		return found[:limit]
-	}
-	return found
+	return found[:min(len(found), cmp.Or(limit, len(found)))]
 }
 
 // Count is how many letters of one kind there are, by state, and when the first and the last of

@@ -37,7 +37,7 @@ type letterJSON struct {
 	HeadersBase64 [][2][]byte `json:"headers_base64,omitempty"`
 }
 
-// originJSON is an event.Origin; the order is the documents'.
+// originJSON is an event.Origin.
 type originJSON struct {
 	Topic     string `json:"topic"`
 	Partition *int64 `json:"partition"`
@@ -53,7 +53,7 @@ func (l *Letter) AppendJSON(b []byte, headers bool) []byte {
 		ID: l.ID.String(), State: l.State.String(), Class: l.Class, Code: l.Code,
 		Message: l.Message, Report: l.Report, Peer: l.Peer, ReadTime: l.ReadTime,
 		EventTime: timeJSON(l.EventTime), FailedAt: timeJSON(&l.FailedAt),
-		Origin:        originJSON{l.Origin.Topic, l.Origin.Partition, l.Origin.Offset, l.Origin.Group},
+		Origin:        originJSON(l.Origin),
 		DeliveryCount: l.Attempts, Collapsed: l.Collapsed, Replays: l.Replays, Lane: l.Lane,
 	}
 	j.Key, j.KeyBase64 = textOrBase64(l.Record.Key)

@@ -38,13 +38,12 @@ func (u *unread) damage(r event.Record) {
 
 // fail notes where reading a partition ended; the first such offset counts.
 func (u *unread) fail(r kafkaclient.UnreadRange) {
-	if before, known := u.ranges[r.Partition]; known && before.From <= r.From {
-		return
-	}
 	if u.ranges == nil {
 		u.ranges = map[int]kafkaclient.UnreadRange{}
 	}
-	u.ranges[r.Partition] = r
+	if before, known := u.ranges[r.Partition]; !known || r.From < before.From {
+		u.ranges[r.Partition] = r
+	}
 }
 
 // has reports whether the letter is in a part that can't be read.

@@ -134,17 +134,9 @@ func (b *sizeBound) cutAt(size int) {
 }
 
 // cutOffError says that a request is cut off for its size.
-type cutOffError struct {
-	size int
-	err  error
-}
+type cutOffError struct{ error }
 
-func (e *cutOffError) Error() string {
-	return fmt.Sprintf("the connection broke %d times at a request of %d bytes, while small ones "+
-		"are answered: %v", cutSure, e.size, e.err)
-}
-
-func (e *cutOffError) Unwrap() error { return e.err }
+func (e *cutOffError) Unwrap() error { return e.error }
 
 // put produces the record of a letter. It fails with a *cutOffError if the record is large and the
 // connection breaks three times, but each time the partition's leader answers a small request right
@@ -162,7 +154,8 @@ func (w *Writer) put(ctx context.Context, partition int, m event.Message, size i
 			return cmp.Or(context.Cause(ctx), err)
 		}
 		if broken == cutSure {
-			return &cutOffError{size, err}
+			return &cutOffError{fmt.Errorf("the connection broke %d times at a request of %d "+
+				"bytes, while small ones are answered: %w", cutSure, size, err)}
 		}
 		if !wait.Sleep(ctx) {
 			return context.Cause(ctx)

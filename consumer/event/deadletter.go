@@ -83,6 +83,10 @@ func (l DeadLetter) Encode(omit Omission) Message {
 	if !omit.headers {
 		m.Headers = own
 	}
+	eventTime := ""
+	if at := l.Event.EventTime; !at.IsZero() {
+		eventTime = strconv.FormatInt(at.UnixMilli(), 10)
+	}
 	add := func(name, value string) {
 		m.Headers = append(m.Headers, Header{Key: name, Value: []byte(value)})
 	}
@@ -94,7 +98,7 @@ func (l DeadLetter) Encode(omit Omission) Message {
 	add(headerMessage, printable.Truncate(l.Message, maxLetterMessage))
 	add(headerClass, l.Class)
 	add(headerCode, l.Code)
-	add(HeaderEventTime, millis(l.Event.EventTime))
+	add(HeaderEventTime, eventTime)
 	add(headerFailedAt, l.FailedAt.UTC().Format(time.RFC3339Nano))
 	add(headerCollapsed, strconv.Itoa(l.Collapsed))
 	add(HeaderReplays, strconv.Itoa(l.Event.Replays))
@@ -137,8 +141,9 @@ type Letter struct {
 
 // Origin is where the record of a letter was read first, and by whom.
 type Origin struct {
-	Topic, Group      string
+	Topic             string
 	Partition, Offset *int64
+	Group             string
 }
 
 // Kind is why a letter was written.
@@ -182,8 +187,8 @@ func ReadLetter(r Record) Letter {
 	}
 	l := Letter{
 		Message: text(headerMessage), FailedAt: FailedAt(r).UTC(),
-		Origin: Origin{text(headerTopic), text(headerGroup), number(headerPartition),
-			number(headerOffset)},
+		Origin: Origin{text(headerTopic), number(headerPartition), number(headerOffset),
+			text(headerGroup)},
 		Attempts: count(headerAttempts), Collapsed: max(1, count(headerCollapsed)),
 		Replays: r.Replays(), Lane: text(headerLane), Omitted: text(headerValueOmitted), Record: r,
 	}
@@ -209,17 +214,10 @@ func (r Record) ReplayHeaders(replays int) []Header {
 		Header{Key: HeaderReplays, Value: strconv.AppendInt(nil, int64(replays), 10)})
 }
 
-// OwnHeaders returns the headers that a producer gave the record: not those of letters, which may be
-// forged, or of an earlier life of the event, and not those that steer how an event is read.
+// OwnHeaders returns the headers that a producer gave the record: not those of letters, which may
+// be forged, or of an earlier life of the event, and not those that steer how an event is read.
 func (r Record) OwnHeaders() []Header {
 	return slices.DeleteFunc(slices.Clone(r.Headers), func(h Header) bool {
 		return strings.HasPrefix(h.Key, "markread.") || strings.HasPrefix(h.Key, "__dlq.")
 	})
-}
-
-func millis(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	return strconv.FormatInt(t.UnixMilli(), 10)
 }

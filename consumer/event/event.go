@@ -53,8 +53,8 @@ func (r Record) Header(name string) (value string, ok bool) {
 // MaxReplays is the largest count of replays that a record may have.
 const MaxReplays = 1000
 
-// Replays returns how often a dead letter of the event was replayed. A producer may have forged what
-// is larger than MaxReplays, or no number: it counts as 0.
+// Replays returns how often a dead letter of the event was replayed. A producer may have forged
+// what is larger than MaxReplays, or no number: it counts as 0.
 func (r Record) Replays() int {
 	value, _ := r.Header(HeaderReplays)
 	if n, err := strconv.Atoi(value); err == nil && len(value) <= 4 && isDigits(value) &&

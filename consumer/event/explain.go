@@ -17,7 +17,8 @@ import (
 
 // formats are what a value may be by mistake, by how it begins.
 var formats = []struct{ begins, says string }{
-	{"\x1f\x8b", "it is compressed with gzip: compress with the producer's compression.type instead"},
+	{"\x1f\x8b", "it is compressed with gzip: compress with the producer's " +
+		"compression.type instead"},
 	{"\x28\xb5\x2f\xfd", "it is compressed with zstd: compress with the producer's " +
 		"compression.type instead"},
 	{"\xac\xed\x00\x05", "it is a serialized Java object: use the StringSerializer with JSON"},
@@ -128,9 +129,8 @@ func explainAbsent(value []byte, field string, meant []byte) error {
 }
 
 // MeantField returns the field of an event that a name is meant for, "" if there is none: the name
-// differs only in case, "_", "-", white space and byte order marks, or is MsgReadedTime. Names are
-// case-sensitive: taking it for the field would hide the mistake from producers whose other
-// consumers don't.
+// differs only in case, "_", "-", white space and byte order marks, or is MsgReadedTime. It is not
+// taken for the field: that would hide the mistake from producers with other consumers.
 func MeantField[text string | []byte](name text) string {
 	switch {
 	case spells(name, "reportaccount"):

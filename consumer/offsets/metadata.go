@@ -13,7 +13,7 @@ import (
 // repeat: which events beyond the offset have finished, and how many attempts the others had. It is
 // base64, because Kafka treats it as text, of
 //
-//	version (1 byte)  CRC-32 of the offset and the rest (4 bytes, big endian)  fingerprint (2 uvarints)  spans
+//	version (1 byte), CRC-32 of offset and rest (4, big endian), fingerprint (2 uvarints), spans
 //
 // The fingerprint is the last event that this is about: how far its offset is from the committed
 // one, and its time in milliseconds. In another log of the same name, or one that was cut and

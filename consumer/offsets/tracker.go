@@ -16,10 +16,10 @@ type Tracker struct {
 	spare     *chunk   // one emptied chunk, so that a steady flow allocates nothing
 	first     uint64   // arrival number of the oldest event that has not finished
 	end       uint64   // arrival number of the next event
-	position  int64    // next offset to read: all before it is delivered or will never be there
+	position  int64    // next to read: all before is delivered or will never be there
 	committed int64    // what the group has committed; -1: nothing
 
-	inherited   []span      // what the owner before us knew of events that we have not read yet, in order
+	inherited   []span      // what the former owner knew of events not read yet, in order
 	fingerprint fingerprint // by which the log of what is inherited is known again
 	version     uint64      // grows with what a commit would say of single events
 	accepted    uint64      // the version that is committed
@@ -62,9 +62,8 @@ func (t *Tracker) chunk(n uint64) *chunk { return t.chunks[(n-t.first&^chunkMask
 
 func (t *Tracker) slot(n uint64) *slot { return &t.chunk(n).slots[n&chunkMask] }
 
-// Add takes the next record and returns its arrival number, and what an earlier owner knew of it:
-// that it has finished, and must not be delivered, or how many counted attempts it has had. Offsets
-// must grow.
+// Add takes the next record, whose offset must be larger, and returns its arrival number, and what
+// an earlier owner knew of it: its counted attempts, or that it has finished: don't deliver it.
 func (t *Tracker) Add(offset int64, at time.Time) (n uint64, attempts int, finished bool) {
 	n = t.end
 	if int((n-t.first&^chunkMask)/chunkSize) == len(t.chunks) {
@@ -75,9 +74,8 @@ func (t *Tracker) Add(offset int64, at time.Time) (n uint64, attempts int, finis
 		c.finished, c.tried = 0, 0
 		t.chunks = append(t.chunks, c)
 	}
-	when := uint64(min(max(at.UnixMilli(), 0), maxTime))
 	attempts, finished = t.inherit(offset)
-	*t.slot(n) = slot{offset: offset, state: when}
+	*t.slot(n) = slot{offset, uint64(min(max(at.UnixMilli(), 0), maxTime))}
 	t.end++
 	t.position = offset + 1
 	if attempts > 0 {
@@ -92,8 +90,8 @@ func (t *Tracker) Add(offset int64, at time.Time) (n uint64, attempts int, finis
 // Skip says that there is nothing to deliver before position.
 func (t *Tracker) Skip(position int64) { t.position = max(t.position, position) }
 
-// Finish says that an event has reached its end, and returns the time that Add was given: zero for
-// events that were forgotten by a reset, which are ignored.
+// Finish says that an event has finished, and returns the time that Add was given; zero: a reset
+// has forgotten the event.
 func (t *Tracker) Finish(n uint64) (at time.Time) {
 	if n < t.first || n >= t.end {
 		return time.Time{}
@@ -158,8 +156,7 @@ func (t *Tracker) Commit(limit int) (c Commit, news bool) {
 	return c, c.Offset > t.committed || c.version != t.accepted
 }
 
-// Accept says that the group has committed c, unless a reset came between: an offset of the old log
-// must not pass for one of the new.
+// Accept says that the group has committed c. Before a reset it was an offset of the old log.
 func (t *Tracker) Accept(c Commit) {
 	if c.version >= t.born {
 		t.committed, t.accepted = c.Offset, c.version

@@ -42,10 +42,11 @@ import (
 const (
 	// The slowest honest request is a scrape of a large registry: milliseconds.
 	headerTimeout = 5 * time.Second
-	// Longer than the page's refresh in a hidden tab (10 s) and usual intervals of probes. A scraper
-	// that comes every 30 s connects anew, which costs it a millisecond.
+	// Longer than the page's refresh in a hidden tab (10 s) and usual intervals of probes. A
+	// scraper that comes every 30 s connects anew, which costs it a millisecond.
 	idleTimeout = 15 * time.Second
-	// Requests in flight are reads, or commands that are done at once: cutting them off costs nothing.
+	// Requests in flight are reads, or commands that are done at once: cutting them off costs
+	// nothing.
 	stopTimeout = time.Second
 )
 

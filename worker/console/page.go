@@ -93,13 +93,9 @@ type row struct {
 func (v view) Rows() []row { return []row{{"live", v.Lanes.Live}, {"backfill", v.Lanes.Backfill}} }
 
 // Unreadable returns the partitions that can't be read.
-func (v view) Unreadable() (list []Partition) {
-	for _, p := range v.Partitions {
-		if p.Unreadable != nil {
-			list = append(list, p)
-		}
-	}
-	return list
+func (v view) Unreadable() []Partition {
+	return slices.DeleteFunc(slices.Clone(v.Partitions),
+		func(p Partition) bool { return p.Unreadable == nil })
 }
 
 // Throttled reports whether answers of the server have made the limit less than the share.

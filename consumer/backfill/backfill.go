@@ -20,9 +20,7 @@ const (
 	loggedRejects = 5    // without a file of rejects
 	allRejected   = 1000 // rows, after which it is logged that every one was rejected
 
-	// stopLimit is how long a stopped run over files waits for what is in flight: a resumed run
-	// sends that again.
-	stopLimit = 10 * time.Second
+	stopLimit = 10 * time.Second // for what is in flight: a resumed run over files sends that again
 )
 
 // ErrInterrupted is what Run ends with when its context does.
@@ -86,9 +84,7 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	r := &run{Options: o, window: newWindow(cmp.Or(o.Window, maxChunks)), at: o.State.At}
 	r.hashes = make([]string, len(o.Inputs))
 	copy(r.hashes, o.State.Hashes)
-	if r.Progress == nil {
-		r.Progress = new(Progress)
-	}
+	r.Progress = cmp.Or(r.Progress, new(Progress))
 	r.Progress.begin(o.Inputs, r.at)
 	if err := o.Rejects.cut(r.at.RejectsBytes); err != nil {
 		return Summary{}, err
@@ -106,8 +102,8 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 		watch.Go(func() { r.watch(ctx, sending, fail) })
 	}
 	r.ship = shipping{to: o.To, progress: r.Progress, save: r.save, fail: fail, log: r.Log,
-		stopped: ctx.Done(), queue: make(chan *batch),
-		at: r.at, times: r.State.Times, saved: time.Now()}
+		stopped: ctx.Done(), queue: make(chan *batch), at: r.at, times: r.State.Times,
+		saved: time.Now()}
 	var shipping sync.WaitGroup
 	for range senders {
 		shipping.Go(func() { r.ship.run(sending) })

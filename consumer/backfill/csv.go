@@ -10,10 +10,8 @@ import (
 	"markread/consumer/event"
 )
 
-// table reads a CSV file.
-//
-// encoding/csv would not do: it reads a row of any length, does not say what text a row has, and
-// takes all that follows a quote which is not closed for one row.
+// table reads a CSV file. encoding/csv would not do: it reads a row of any length, does not say
+// what text a row has, and takes all that follows a quote which is not closed for one row.
 type table struct {
 	lines   *lines
 	columns columns
@@ -49,8 +47,7 @@ func (t *table) mayBeLong(fields [][]byte) bool {
 }
 
 // isHeaderRow reports whether a row that is not the first is a header, of a file that was appended:
-// perhaps to a last line without a line break. One with other spellings is none of this table: its
-// columns may have other places.
+// perhaps to a last line without a line break.
 func isHeaderRow(fields [][]byte) bool {
 	names := [len(columnNames)]bool{}
 	for _, field := range fields {
@@ -74,7 +71,7 @@ func (t *table) event(r row, fields [][]byte, latest time.Time) (e readState, er
 	if at := t.columns.at[2]; at >= 0 {
 		readTime = bytes.TrimSpace(fields[at])
 		switch string(readTime) {
-		case "null", "NULL", `\N`: // what databases export for a value that there is not
+		case "null", "NULL", `\N`: // what databases export for no value
 			readTime = nil
 		}
 	}
@@ -89,10 +86,9 @@ func (t *table) wrongCount(text []byte, n int) error {
 	if n == 1 {
 		fields = "field"
 	}
-	switch {
-	case bytes.IndexByte(text, '\r') >= 0:
+	if bytes.IndexByte(text, '\r') >= 0 {
 		hint = "; it has a CR that ends no line: tr '\\r' '\\n' makes lines of it"
-	case n > t.columns.count:
+	} else if n > t.columns.count {
 		hint = "; a field with a comma needs quotes"
 	}
 	return fmt.Errorf("it has %d %s, the header has %d%s", n, fields, t.columns.count, hint)
@@ -142,11 +138,10 @@ func cutField(text []byte) (field, rest []byte, more bool, err error) {
 	if field = quoted[1 : end-1]; bytes.IndexByte(field, '"') >= 0 {
 		field = bytes.ReplaceAll(field, []byte(`""`), []byte(`"`))
 	}
-	if rest = bytes.TrimLeft(quoted[end:], " \t"); len(rest) == 0 {
-		return field, nil, false, nil
+	rest = bytes.TrimLeft(quoted[end:], " \t")
+	after, more := bytes.CutPrefix(rest, []byte{','})
+	if !more && len(rest) > 0 {
+		err = errors.New("goes on behind its closing quote")
 	}
-	if rest[0] != ',' {
-		return nil, nil, false, errors.New("goes on behind its closing quote")
-	}
-	return field, rest[1:], true, nil
+	return field, after, more, err
 }

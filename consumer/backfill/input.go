@@ -14,13 +14,15 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"markread/consumer/event"
 )
 
 // Stdin is the name of the input that is standard input.
 const Stdin = "-"
 
-// InputError says that an input is not what it must be, or can't be read to its end. Of one that
-// could be read some way, records may be published.
+// InputError says that an input is not what it must be, or can't be read to its end. Records of
+// what was read may be published.
 type InputError struct {
 	Name string
 	Err  error
@@ -47,9 +49,9 @@ type Identity struct {
 	SHA256   string    `json:"sha256"`
 }
 
-// Look opens each of the files and closes it again, to see whether it can be read and what it is. A
-// table that may have read times under another name is refused unless timeless is set. An error is
-// an *InputError.
+// Look opens and closes each of the files, to see whether it can be read and what it is. A table
+// that may have read times under another name is refused unless timeless is set. An error is an
+// *InputError.
 func Look(names []string, stdin io.Reader, timeless bool) ([]Input, error) {
 	var inputs []Input
 	for i, name := range names {
@@ -71,8 +73,8 @@ func Look(names []string, stdin io.Reader, timeless bool) ([]Input, error) {
 
 func (in *Input) look() (err error) {
 	if strings.HasSuffix(in.Name, stateSuffix) {
-		err = errors.New("it is the state of an interrupted run, not its input")
-		return &InputError{in.Name, err}
+		return &InputError{in.Name,
+			errors.New("it is the state of an interrupted run, not its input")}
 	}
 	if in.Identity, err = identify(in.Name); err != nil {
 		return &InputError{in.Name, plain(err)}
@@ -214,4 +216,56 @@ func interruptible(ctx context.Context, in io.Reader) io.Reader {
 		w.CloseWithError(err)
 	}()
 	return r
+}
+
+// readState is a valid row. The accounts are valid until the next row is read.
+type readState struct {
+	report, peer []byte
+	readTime     int64 // 0: the row has none
+}
+
+// next reads a row and judges it as the worker would judge an event. err is why the row is bad; if
+// there is no row, it is what reading ended with, and r.text is nil.
+func (s *source) next(now func() time.Time) (r row, e readState, err error) {
+	if s.table != nil {
+		r, e, err = s.nextOfTable(now)
+	} else {
+		r, e, err = s.nextObject(now)
+	}
+	switch {
+	case r.text == nil && err == io.EOF:
+		r.line = s.lines.number
+		r.text, err = s.compressed.row()
+	case errors.Is(err, event.ErrNoTime):
+		err = nil
+	}
+	return r, e, err
+}
+
+func (s *source) nextOfTable(now func() time.Time) (row, readState, error) {
+	for {
+		r, fields, err := s.table.next()
+		if err != nil {
+			return r, readState{}, err
+		}
+		if !isHeaderRow(fields) {
+			e, err := s.table.event(r, fields, now())
+			return r, e, err
+		}
+		// An appended file's header is skipped if it has the fields in the places of the first.
+		if c, err := columnsOf(fields, true); err != nil || c != s.table.columns {
+			s.lines.number = r.line
+			return row{}, readState{}, errors.New("there is a header again, and another: " +
+				"give the files that were joined one by one")
+		}
+	}
+}
+
+func (s *source) nextObject(now func() time.Time) (row, readState, error) {
+	r, err := s.lines.next(nil)
+	if err != nil {
+		return r, readState{}, err
+	}
+	e := event.Decode(event.Record{Value: r.text}, now())
+	return r, readState{[]byte(e.Report), []byte(e.Peer), e.ReadTime}, e.Invalid
 }

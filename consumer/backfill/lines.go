@@ -11,8 +11,7 @@ import (
 )
 
 const (
-	// MaxLine is the longest line, or row, its line break included. Most brokers would refuse a
-	// record of more than a megabyte, so a worker never sees a longer event.
+	// MaxLine is the longest line, or row, with its line break: most brokers refuse larger records.
 	MaxLine   = 1 << 20
 	keptOfRow = 1 << 10 // of a longer one
 )
@@ -25,9 +24,9 @@ type lines struct {
 	err    error // that the input ended with
 }
 
-// EachLine calls each for each line that is not blank, until that returns false or the input has
-// ended. Byte order marks before it are left out. The text is valid within the call; of a line that
-// is too long it is the beginning. Lines that have come are given before more are waited for.
+// EachLine calls each for each line that is not blank, without byte order marks before it, until
+// that returns false or the input has ended. The text is valid within the call; of a line that is
+// too long it is the beginning. Lines that have come are given before more are waited for.
 func EachLine(in io.Reader, each func(number int64, text []byte, tooLong bool) bool) error {
 	l := newLines(in)
 	for {
@@ -153,7 +152,7 @@ func (l *lines) next(isLong func(text []byte) bool) (row, error) {
 		}
 		r.text = rowText(l.ahead()[:length])
 		l.skip(length)
-		if !blank(r.text) {
+		if len(bytes.Trim(r.text, " \t\r\n")) > 0 {
 			return r, nil
 		}
 	}
@@ -180,10 +179,7 @@ func (l *lines) closed(first int) (length int, err error) {
 	}
 }
 
-func blank(text []byte) bool { return len(bytes.Trim(text, " \t\r\n")) == 0 }
-
-// byteOrderMark is what some editors put before UTF-8 text; where files were joined, it is before a
-// row. Neither JSON nor a table begins with it.
+// byteOrderMark may be before any row: see event.TrimByteOrderMark.
 const byteOrderMark = "\uFEFF"
 
 // rowText cuts off the line break behind a row, as programs write it (LF, CR LF, CR CR LF), and

@@ -40,9 +40,8 @@ type Rejects struct {
 // many bytes were written. A run cuts off what is beyond them: it was written for rows that are
 // read again. Nothing else is ever overwritten.
 //
-// A symbolic link is followed to a device or a pipe only, such as /dev/stderr. Whoever may write to
-// the folder could have put it there, and rejects hold what others may not choose a place for: so
-// no file is made, or written to, through a link.
+// A symbolic link is followed to a device or a pipe only, such as /dev/stderr: whoever may write to
+// the folder could have put it there, and must not choose where rejects go.
 func OpenRejects(name string, length int64, resume bool) (*Rejects, error) {
 	if strings.HasSuffix(name, stateSuffix) {
 		return nil, errors.New("a file of that name has the state of a run: name another")

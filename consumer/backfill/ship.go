@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -16,7 +17,6 @@ import (
 
 // Publisher is what a run needs of a kafkaclient.Publisher.
 type Publisher interface {
-	// Publish returns when all messages are acknowledged, or with what some of them failed with.
 	Publish(ctx context.Context, messages ...event.Message) error
 }
 
@@ -136,9 +136,8 @@ type batch struct {
 }
 
 // add adds the event of a conversation. Its record has the present time: with an old one the
-// topic's retention could delete it before it is applied. It has no header with an event time
-// either: when the user read is not known, only up to when, and the age of a backfilled event is
-// how long it waits.
+// topic's retention could delete it before it is applied. It has no event-time header either: when
+// the user read is not known, and the age of a backfilled event is how long it waits.
 func (b *batch) add(report, peer []byte, readTime int64) {
 	b.times = b.times.with(Times{readTime, readTime})
 	const most = 65 + 2*2*32 + 80 // the key, accounts of escapes only, and the rest of the value
@@ -163,4 +162,38 @@ func appendString(b, account []byte) []byte {
 		return strconv.AppendQuote(b, string(account))
 	}
 	return append(append(append(b, '"'), account...), '"')
+}
+
+// Progress is how far a run is; it may be read while it runs. Rows, Rejected and Untimed include
+// those of the runs that this one resumes.
+type Progress struct {
+	Size, Read              atomic.Int64 // bytes of the files; Size is 0 if not all are files
+	Rows, Rejected, Untimed atomic.Int64
+	Records                 atomic.Int64 // of the rows read: published, in flight, or in the window
+	Published               atomic.Int64 // of them; those that would be, if nothing is
+	Ending                  atomic.Bool  // everything is read, the window is being published
+}
+
+// begin sets what a run begins with.
+func (p *Progress) begin(inputs []Input, at Mark) {
+	size := int64(0)
+	for i, in := range inputs {
+		if in.stdin != nil {
+			size = 0
+			break
+		}
+		if size += in.Identity.Size; i < at.Input {
+			p.Read.Add(in.Identity.Size)
+		}
+	}
+	p.Size.Store(size)
+	p.count(at, 0)
+}
+
+// count notes what was read.
+func (p *Progress) count(at Mark, records int64) {
+	p.Rows.Store(at.Rows)
+	p.Rejected.Store(at.Rejected)
+	p.Untimed.Store(at.Untimed)
+	p.Records.Store(records)
 }

@@ -29,8 +29,7 @@ type State struct {
 	TopicEnd  int64      `json:"topic_end"`           // records ever written to it, at first
 	Published int64      `json:"published"`           // records that are acknowledged since
 	Times     Times      `json:"read_times,omitzero"` // of the published records
-	// At: every row before it was rejected, or its conversation is acknowledged with at least its
-	// T.
+	// Every row before At was rejected, or its conversation is acknowledged with at least its T.
 	At Mark `json:"at"`
 }
 
@@ -47,19 +46,17 @@ type Mark struct {
 	Rejected     int64 `json:"rejected"`      // of them
 	Untimed      int64 `json:"untimed"`       // of the others, those without a read time
 	RejectsBytes int64 `json:"rejects_bytes"` // length of the file of rejects
-	// Read is how many bytes of the file, as it is on the disk, were read when the mark was made:
-	// at least those that the rows before the mark come from. SHA256 is their hash.
+	// Read bytes of the file, as it is on the disk, were read when the mark was made.
 	Read   int64  `json:"read"`
-	SHA256 string `json:"sha256"`
+	SHA256 string `json:"sha256"` // of them
 }
 
 // check reports what no run can have written.
 func (s *State) check() error {
 	at := s.At
-	for _, n := range []int64{
-		int64(at.Input), at.Offset, at.Line, at.Rows, at.Rejected, at.Untimed, at.RejectsBytes,
-		at.Read, s.TopicEnd, s.Published, s.ReadTime, s.Times.From, s.Times.To - s.Times.From,
-	} {
+	for _, n := range []int64{int64(at.Input), at.Offset, at.Line, at.Rows, at.Rejected,
+		at.Untimed, at.RejectsBytes, at.Read, s.TopicEnd, s.Published, s.ReadTime, s.Times.From,
+		s.Times.To - s.Times.From} {
 		if n < 0 || n > math.MaxInt64/4 { // the sum of some of them is still a number
 			return errors.New("a number in it is out of range")
 		}
@@ -103,11 +100,8 @@ func notTheFile(in Input, what string) error {
 }
 
 // Verify makes sure that the inputs are those of the state, and that nothing has changed of what
-// the run had read of them. It reads that again; its error is an *InputError, or ErrInterrupted
-// soon after ctx has ended.
-//
-// The hashes are of the files as they are on the disk. A hash of the decompressed content would
-// miss nothing else, but it would have to decompress everything before the run can begin.
+// the run had read of them. It reads that again, as it is on the disk, which is faster than
+// decompressing it. Its error is an *InputError, or ErrInterrupted soon after ctx has ended.
 func (s *State) Verify(ctx context.Context, inputs []Input) error {
 	if err := s.Same(inputs); err != nil {
 		return err
@@ -224,12 +218,10 @@ func (file StateFile) load() (*State, error) {
 	s := new(State)
 	if err := json.Unmarshal(text, s); err != nil {
 		return nil, fmt.Errorf("it is not the state of a run, or is damaged (%w)", err)
-	}
-	if s.Version != stateVersion {
+	} else if s.Version != stateVersion {
 		return nil, fmt.Errorf("it was written by another version of markread, which can go on "+
 			"with it (its format is %d, this version reads %d)", s.Version, stateVersion)
-	}
-	if err := s.check(); err != nil {
+	} else if err := s.check(); err != nil {
 		return nil, fmt.Errorf("it is damaged: %w", err)
 	}
 	return s, nil

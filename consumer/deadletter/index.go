@@ -3,6 +3,7 @@ package deadletter
 import (
 	"cmp"
 	"hash/maphash"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -15,24 +16,25 @@ import (
 type Index struct {
 	maxReplays int
 	filter     Filter
-	judge      time.Time // zero: whether letters can be replayed is not asked
-	partitions map[int][]entry
+	judge      time.Time       // zero: whether letters can be replayed is not asked
+	partitions map[int][]Entry // in the order of their offsets
 	kinds      []event.Kind
 	index      map[event.Kind]uint16
 	foreign    int64
 	seeds      [2]maphash.Seed
 }
 
-// entry is what is kept of a letter.
-type entry struct {
-	offset       int64
-	failedAt     int64        // nanoseconds since 1970
+// Entry is what an index keeps of a letter.
+type Entry struct {
+	ID
+	failedAt     int64        // microseconds since 1970
 	conversation conversation // like readTime only of those that are judged and can be replayed
 	readTime     int64        // T
 	size         uint32       // of the whole record, in bytes
 	kind         uint16       // in Index.kinds
 	replays      uint16
-	state        State // Open: not resolved
+	highest      uint16 // of its conversation in a plan: none may go round for ever
+	State        State
 	obstacle     Obstacle
 	matches      bool
 }
@@ -41,7 +43,7 @@ type entry struct {
 // indexed; those that the filter is for can be counted and found.
 func NewIndex(maxReplays int, filter Filter) *Index {
 	return &Index{
-		maxReplays: maxReplays, filter: filter, partitions: map[int][]entry{},
+		maxReplays: maxReplays, filter: filter, partitions: map[int][]Entry{},
 		index: map[event.Kind]uint16{},
 		seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
 	}
@@ -55,23 +57,20 @@ func (f *Index) Judge(now time.Time) { f.judge = now }
 func (f *Index) Add(r event.Record) {
 	if kind, ok := event.KindOf(r); ok {
 		f.partitions[r.Partition] = append(f.partitions[r.Partition], f.entryOf(r, kind))
-		return
-	}
-	id, state, ok := ResolutionOf(r)
-	if !ok {
+	} else if id, state, ok := ResolutionOf(r); !ok {
 		f.foreign++
-		return
-	}
-	if l := f.find(id); l != nil && l.state == Open {
-		l.state = state
+	} else if l := f.find(id); l != nil && l.State <= Parked {
+		l.State = state
 	}
 }
 
-func (f *Index) entryOf(r event.Record, kind event.Kind) entry {
+func (f *Index) entryOf(r event.Record, kind event.Kind) Entry {
 	at := event.FailedAt(r)
-	l := entry{offset: r.Offset, failedAt: nanoseconds(at), size: sizeOf(r), kind: f.number(kind),
-		replays: uint16(r.Replays())}
-	l.matches = f.filter.matches(r, kind, at)
+	l := Entry{ID: IDOf(r), failedAt: microseconds(at), size: sizeOf(r), kind: f.number(kind),
+		replays: uint16(r.Replays()), matches: f.filter.matches(r, kind, at)}
+	if int(l.replays) >= f.maxReplays {
+		l.State = Parked
+	}
 	if l.matches && !f.judge.IsZero() {
 		event, obstacle := CheckReplay(r, f.judge)
 		if l.obstacle = obstacle; obstacle == Replayable {
@@ -91,16 +90,8 @@ func (f *Index) conversationOf(e event.Event) conversation {
 	return conversation{maphash.String(f.seeds[0], both), maphash.String(f.seeds[1], both)}
 }
 
-// nanoseconds is a time as it is kept: any time at all, for a header may have any.
-func nanoseconds(t time.Time) int64 {
-	switch {
-	case t.Year() < 1700:
-		return 0
-	case t.Year() > 2200:
-		return time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC).UnixNano()
-	}
-	return t.UnixNano()
-}
+// microseconds is a time as it is kept: a header may have any year up to 9999.
+func microseconds(t time.Time) int64 { return max(0, t.UnixMicro()) }
 
 // sizeOf is about how much memory a record takes.
 func sizeOf(r event.Record) uint32 {
@@ -111,64 +102,92 @@ func sizeOf(r event.Record) uint32 {
 	return uint32(size)
 }
 
-// maxKinds bounds how many kinds are told apart: whoever may write to the topic may invent them.
-// Those beyond have the last number.
-const maxKinds = 1 << 12
-
-// maxName bounds what is kept of a class or a code, in bytes. Ours are shorter.
-const maxName = 60
+const (
+	// maxKinds bounds how many kinds are told apart: whoever may write to the topic may invent
+	// them. The last stands for those beyond.
+	maxKinds = 1 << 12
+	// maxName bounds what is kept of a class or a code, in bytes. Ours are shorter.
+	maxName = 60
+)
 
 // number returns the index of a kind.
 func (f *Index) number(kind event.Kind) uint16 {
 	if n, ok := f.index[kind]; ok { // the usual one, without a copy
 		return n
 	}
-	kind = event.Kind{Class: short(kind.Class), Code: short(kind.Code)}
-	n, ok := f.index[kind]
-	if !ok && len(f.kinds) == maxKinds {
-		return maxKinds - 1
+	// copies, which keep no record alive
+	kind = event.Kind{Class: strings.Clone(printable.Truncate(kind.Class, maxName)),
+		Code: strings.Clone(printable.Truncate(kind.Code, maxName))}
+	if _, ok := f.index[kind]; !ok && len(f.kinds) >= maxKinds-1 {
+		kind = event.Kind{Code: "of other kinds"}
 	}
+	n, ok := f.index[kind]
 	if !ok {
 		n = uint16(len(f.kinds))
-		if n == maxKinds-1 {
-			kind = event.Kind{Class: "", Code: "of other kinds"}
-		}
-		f.kinds = append(f.kinds, kind)
-		f.index[kind] = n
+		f.kinds, f.index[kind] = append(f.kinds, kind), n
 	}
 	return n
 }
 
-// short is a name that keeps no record alive.
-func short(name string) string { return strings.Clone(printable.Truncate(name, maxName)) }
-
-func (f *Index) find(id ID) *entry {
+func (f *Index) find(id ID) *Entry {
 	all := f.partitions[id.Partition]
 	i, ok := slices.BinarySearchFunc(all, id.Offset,
-		func(l entry, offset int64) int { return cmp.Compare(l.offset, offset) })
+		func(l Entry, offset int64) int { return cmp.Compare(l.Offset, offset) })
 	if !ok {
 		return nil
 	}
 	return &all[i]
 }
 
-func (f *Index) stateOf(l *entry) State {
-	if l.state == Open && int(l.replays) >= f.maxReplays {
-		return Parked
-	}
-	return l.state
-}
-
 // State returns what became of a letter; false: there is none of that name.
 func (f *Index) State(id ID) (state State, ok bool) {
 	if l := f.find(id); l != nil {
-		return f.stateOf(l), true
+		return l.State, true
 	}
 	return Open, false
 }
 
 // Foreign returns how many records were neither letters nor resolutions.
 func (f *Index) Foreign() int64 { return f.foreign }
+
+// Find returns the letters that the filter is for and that are in one of the states, oldest first,
+// by the time when they failed.
+func (f *Index) Find(states ...State) (found []Entry) {
+	for _, letters := range f.partitions {
+		for i := range letters {
+			if l := &letters[i]; l.matches && slices.Contains(states, l.State) {
+				found = append(found, *l)
+			}
+		}
+	}
+	slices.SortFunc(found, func(a, b Entry) int {
+		return cmp.Or(cmp.Compare(a.failedAt, b.failedAt), a.ID.Compare(b.ID))
+	})
+	return found
+}
+
+// Still returns those of the letters, which an earlier index found, that this one would find, too:
+// still there, and in the same state. They are kept in their order and in their place.
+func (f *Index) Still(found []Entry) []Entry {
+	return slices.DeleteFunc(found, func(l Entry) bool {
+		now := f.find(l.ID)
+		return now == nil || !now.matches || now.State != l.State || now.size != l.size ||
+			now.failedAt != l.failedAt
+	})
+}
+
+// Is reports whether a record is the letter that was found: in a topic that was recreated another
+// may have its offset.
+func (l *Entry) Is(r event.Record) bool {
+	_, letter := event.KindOf(r)
+	return letter && IDOf(r) == l.ID && sizeOf(r) == l.size &&
+		microseconds(event.FailedAt(r)) == l.failedAt
+}
+
+// Oldest returns the first so many; 0: all.
+func Oldest(found []Entry, limit int) []Entry {
+	return found[:min(len(found), cmp.Or(limit, len(found)))]
+}
 
 // Count is how many letters of one kind there are, by state, and when the first and the last of
 // each state failed.
@@ -179,28 +198,25 @@ type Count struct {
 }
 
 // add counts one letter more.
-func (c *Count) add(state State, at int64) {
-	failed := time.Unix(0, at).UTC()
-	if c.Letters[state] == 0 || failed.Before(c.Oldest[state]) {
-		c.Oldest[state] = failed
+func (c *Count) add(l *Entry) {
+	s, failed := l.State, time.UnixMicro(l.failedAt).UTC()
+	if c.Letters[s] == 0 || failed.Before(c.Oldest[s]) {
+		c.Oldest[s] = failed
 	}
-	if c.Letters[state] == 0 || failed.After(c.Newest[state]) {
-		c.Newest[state] = failed
+	if failed.After(c.Newest[s]) {
+		c.Newest[s] = failed
 	}
-	c.Letters[state]++
+	c.Letters[s]++
 }
 
 // Of returns how many letters there are in any of the states, and when the first and the last of
 // them failed.
 func (c *Count) Of(states ...State) (n int64, oldest, newest time.Time) {
 	for _, s := range states {
-		if c.Letters[s] == 0 {
-			continue
-		}
-		if n == 0 || c.Oldest[s].Before(oldest) {
+		if c.Letters[s] > 0 && (n == 0 || c.Oldest[s].Before(oldest)) {
 			oldest = c.Oldest[s]
 		}
-		if n == 0 || c.Newest[s].After(newest) {
+		if c.Newest[s].After(newest) {
 			newest = c.Newest[s]
 		}
 		n += c.Letters[s]
@@ -211,35 +227,20 @@ func (c *Count) Of(states ...State) (n int64, oldest, newest time.Time) {
 // Counts returns the kinds of which there are letters that the filter is for: those with the most
 // open ones first, then parked ones and so on; of equally many, in the order of their names.
 func (f *Index) Counts() []Count {
-	counts := f.noCounts()
-	for _, letters := range f.partitions {
-		for i := range letters {
-			if l := &letters[i]; l.matches {
-				counts[l.kind].add(f.stateOf(l), l.failedAt)
-			}
-		}
-	}
-	return sorted(counts)
+	return f.CountsOf(slices.Collect(maps.Values(f.partitions))...)
 }
 
 // CountsOf is Counts for some letters of the index.
-func (f *Index) CountsOf(found []Entry) []Count {
-	counts := f.noCounts()
-	for _, x := range found {
-		counts[f.find(x.ID).kind].add(x.State, x.failedAt)
-	}
-	return sorted(counts)
-}
-
-func (f *Index) noCounts() []Count {
+func (f *Index) CountsOf(some ...[]Entry) []Count {
 	counts := make([]Count, len(f.kinds))
-	for i, kind := range f.kinds {
-		counts[i].Kind = kind
+	for _, letters := range some {
+		for i := range letters {
+			if l := &letters[i]; l.matches {
+				counts[l.kind].Kind = f.kinds[l.kind]
+				counts[l.kind].add(l)
+			}
+		}
 	}
-	return counts
-}
-
-func sorted(counts []Count) []Count {
 	counts = slices.DeleteFunc(counts,
 		func(c Count) bool { return c.Letters == [stateCount]int64{} })
 	slices.SortFunc(counts, func(a, b Count) int {
@@ -247,4 +248,32 @@ func sorted(counts []Count) []Count {
 			cmp.Compare(a.Code, b.Code))
 	})
 	return counts
+}
+
+// Filter says which letters somebody asks for. The zero value is for all.
+type Filter struct {
+	Class, Code  string      // "": any
+	Report, Peer string      // as far as they can be read; "": any
+	Since, Until time.Time   // when it failed, both ends included; zero: any
+	IDs          map[ID]bool // nil: any
+}
+
+// matches reports whether the filter is for a letter.
+func (f *Filter) matches(r event.Record, kind event.Kind, failedAt time.Time) bool {
+	switch {
+	case f.IDs != nil && !f.IDs[IDOf(r)],
+		f.Class != "" && f.Class != kind.Class,
+		f.Code != "" && f.Code != kind.Code,
+		!f.Since.IsZero() && failedAt.Before(f.Since),
+		!f.Until.IsZero() && failedAt.After(f.Until):
+		return false
+	case f.Report == "" && f.Peer == "":
+		return true
+	}
+	fields := event.ParseLenient(r.Value)
+	return isAccount(fields.Report, f.Report) && isAccount(fields.Peer, f.Peer)
+}
+
+func isAccount(account *string, want string) bool {
+	return want == "" || account != nil && *account == want
 }

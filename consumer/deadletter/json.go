@@ -3,9 +3,12 @@ package deadletter
 import (
 	"bytes"
 	"encoding/json"
-	"markread/consumer/printable"
+	"strconv"
 	"time"
 	"unicode/utf8"
+
+	"markread/consumer/event"
+	"markread/consumer/printable"
 )
 
 // letterJSON is a letter in `ls --json` and `show --json`.
@@ -34,7 +37,7 @@ type letterJSON struct {
 	HeadersBase64 [][2][]byte `json:"headers_base64,omitempty"`
 }
 
-// originJSON is an event.Origin; the order is the documents'.
+// originJSON is an event.Origin.
 type originJSON struct {
 	Topic     string `json:"topic"`
 	Partition *int64 `json:"partition"`
@@ -48,11 +51,9 @@ type originJSON struct {
 func (l *Letter) AppendJSON(b []byte, headers bool) []byte {
 	j := letterJSON{
 		ID: l.ID.String(), State: l.State.String(), Class: l.Class, Code: l.Code,
-		Message: l.Message,
-		Report:  l.Report, Peer: l.Peer, ReadTime: l.ReadTime,
+		Message: l.Message, Report: l.Report, Peer: l.Peer, ReadTime: l.ReadTime,
 		EventTime: timeJSON(l.EventTime), FailedAt: timeJSON(&l.FailedAt),
-		Origin: originJSON{l.Origin.Topic, l.Origin.Partition, l.Origin.Offset,
-			l.Origin.Group},
+		Origin:        originJSON(l.Origin),
 		DeliveryCount: l.Attempts, Collapsed: l.Collapsed, Replays: l.Replays, Lane: l.Lane,
 	}
 	j.Key, j.KeyBase64 = textOrBase64(l.Record.Key)
@@ -97,3 +98,64 @@ func textOrBase64(b []byte) (text any, base64 []byte) {
 	}
 	return nil, b
 }
+
+// Form is what can be had of a letter's event.
+type Form int
+
+// The forms.
+const (
+	Whole Form = iota // emitted again, it has the T that it had
+	// it has no T: its MsgReadTime is noReadTime, which no worker and no emit takes
+	Timeless
+	Raw // the value is no JSON object, and is as it was
+)
+
+// noReadTime stands for a time that is not known. Left out, emit would take now for it, and
+// messages would be read that the user has not seen.
+const noReadTime = `"unknown"`
+
+// Editable returns a letter's event as one line of JSON, as it would have to be emitted again:
+// MsgReadTime is the T that it has, so that time that has passed since does not move it; other
+// fields are as they were.
+func (l *Letter) Editable() (line []byte, form Form) {
+	// Of a name that repeats the last one counts. What is in a misspelt one is the time that was
+	// meant, so the event time must not take its place.
+	var readTime []byte
+	misspelt := false
+	if !event.EachMember(l.Record.Value, func(name, value []byte) {
+		switch readTimeField {
+		case string(name):
+			readTime = value
+		case event.MeantField(name):
+			misspelt = true
+		}
+	}) {
+		return l.Record.Value, Raw
+	}
+	line = append(line, '{')
+	add := func(name string, value []byte) {
+		if len(line) > 1 {
+			line = append(line, ',')
+		}
+		quoted, _ := json.Marshal(name)
+		line = append(append(append(line, quoted...), ':'), value...)
+	}
+	null := readTime == nil || string(readTime) == "null"
+	event.EachMember(l.Record.Value, func(name, value []byte) {
+		if string(name) != readTimeField || !null && &value[0] == &readTime[0] {
+			add(string(name), value)
+		}
+	})
+	switch {
+	case null && l.EventTime != nil && (readTime != nil || !misspelt):
+		add(readTimeField, strconv.AppendInt(nil, l.EventTime.Unix(), 10))
+	case null:
+		add(readTimeField, []byte(noReadTime))
+		form = Timeless
+	}
+	var compact bytes.Buffer
+	_ = json.Compact(&compact, append(line, '}')) // it is JSON, made of JSON
+	return printable.Append(nil, compact.Bytes()), form
+}
+
+const readTimeField = "MsgReadTime"

@@ -1,11 +1,25 @@
 package deadletter
 
 import (
+	"cmp"
+	"fmt"
 	"strconv"
 	"strings"
 
 	"markread/consumer/event"
 )
+
+// Letter is a letter of the topic, and what became of it.
+type Letter struct {
+	ID
+	State State
+	event.Letter
+}
+
+// Parse reads the record of a letter.
+func Parse(r event.Record, state State) Letter {
+	return Letter{ID: IDOf(r), State: state, Letter: event.ReadLetter(r)}
+}
 
 // ID names a letter within its topic.
 type ID struct {
@@ -17,23 +31,20 @@ type ID struct {
 func IDOf(r event.Record) ID { return ID{r.Partition, r.Offset} }
 
 // String returns the form that ParseID reads: "0:17".
-func (id ID) String() string {
-	return strconv.Itoa(id.Partition) + ":" + strconv.FormatInt(id.Offset, 10)
+func (id ID) String() string { return fmt.Sprintf("%d:%d", id.Partition, id.Offset) }
+
+// Compare orders by partition, then by offset.
+func (id ID) Compare(other ID) int {
+	return cmp.Or(cmp.Compare(id.Partition, other.Partition), cmp.Compare(id.Offset, other.Offset))
 }
 
 // ParseID reads an ID as String writes it.
 func ParseID(text string) (id ID, ok bool) {
 	partition, offset, _ := strings.Cut(text, ":")
 	p, err := strconv.ParseInt(partition, 10, 32)
-	if err != nil {
-		return ID{}, false
-	}
-	o, err := strconv.ParseInt(offset, 10, 64)
-	if err != nil {
-		return ID{}, false
-	}
+	o, err2 := strconv.ParseInt(offset, 10, 64)
 	id = ID{int(p), o}
-	return id, p >= 0 && o >= 0 && id.String() == text
+	return id, err == nil && err2 == nil && p >= 0 && o >= 0 && id.String() == text
 }
 
 // State is what became of a letter.
@@ -61,16 +72,13 @@ func AllStates() []State { return []State{Open, Parked, Replayed, Discarded} }
 func ResolutionOf(r event.Record) (id ID, state State, ok bool) {
 	resolves, _ := r.Header(event.HeaderResolves)
 	resolution, _ := r.Header(event.HeaderResolution)
+	_, isLetter := event.KindOf(r)
 	id, ok = ParseID(resolves)
-	switch resolution {
-	case Replayed.String():
-		state = Replayed
-	case Discarded.String():
+	if state = Replayed; resolution == Discarded.String() {
 		state = Discarded
-	default:
-		return id, state, false
 	}
-	return id, state, ok && r.Value == nil && id.Partition == r.Partition && id.Offset < r.Offset
+	return id, state, ok && !isLetter && r.Value == nil && resolution == state.String() &&
+		id.Partition == r.Partition && id.Offset < r.Offset
 }
 
 // Resolve makes the record that resolves a letter, to be written to the letter's partition: its

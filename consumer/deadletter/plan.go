@@ -3,14 +3,16 @@ package deadletter
 import (
 	"cmp"
 	"slices"
+	"time"
+
+	"markread/consumer/event"
 )
 
 // Plan is what a replay would do: of the letters of a conversation one is published, and then all
-// of them are resolved. Both are in the order of the topic, so that it is read once for each.
+// of them are resolved. Both are in the order of the topic, so that it is read once for each. The
+// letter to publish is that with the largest T, of equal ones the later.
 type Plan struct {
-	// of each conversation the letter to publish: with the largest T, of equally large ones the
-	// later
-	Events    []Entry
+	Events    []Entry            // of each conversation the letter to publish
 	Covered   []Entry            // the others
 	Obstacles [obstacleCount]int // letters that stay open, by the reason
 }
@@ -34,17 +36,15 @@ func PlanOf(found []Entry, limit int) (p Plan) {
 			p.Events = append(p.Events, l)
 			continue
 		}
-		event := &p.Events[i]
-		highest := max(event.highest, l.highest)
-		if event.isBefore(&l) {
-			*event, l = l, *event
+		chosen := &p.Events[i]
+		highest := max(chosen.highest, l.highest)
+		if chosen.isBefore(&l) {
+			*chosen, l = l, *chosen
 		}
-		event.highest = highest
+		chosen.highest = highest
 		p.Covered = append(p.Covered, l)
 	}
-	byPlace := func(a, b Entry) int {
-		return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
-	}
+	byPlace := func(a, b Entry) int { return a.ID.Compare(b.ID) }
 	slices.SortFunc(p.Events, byPlace)
 	slices.SortFunc(p.Covered, byPlace)
 	return p
@@ -53,13 +53,11 @@ func PlanOf(found []Entry, limit int) (p Plan) {
 // isBefore reports whether the other letter, of the same conversation, is to be published rather
 // than this one.
 func (l *Entry) isBefore(other *Entry) bool {
-	switch {
-	case l.readTime != other.readTime:
-		return l.readTime < other.readTime
-	case l.Partition == other.Partition:
-		return l.Offset < other.Offset
+	later := cmp.Compare(l.failedAt, other.failedAt)
+	if l.Partition == other.Partition {
+		later = cmp.Compare(l.Offset, other.Offset)
 	}
-	return l.failedAt < other.failedAt
+	return cmp.Or(cmp.Compare(l.readTime, other.readTime), later) < 0
 }
 
 // Letters returns how many letters are replayed.
@@ -71,21 +69,44 @@ func (p *Plan) All() []Entry { return slices.Concat(p.Events, p.Covered) }
 // CoveredBy returns those of the covered letters whose conversations have one of the events, which
 // are the plan's.
 func (p *Plan) CoveredBy(events []Entry) []Entry {
-	if len(p.Covered) == 0 {
-		return nil
-	}
 	conversations := make(map[conversation]bool, len(events))
 	for i := range events {
 		conversations[events[i].conversation] = true
 	}
-	var covered []Entry
-	for _, l := range p.Covered {
-		if conversations[l.conversation] {
-			covered = append(covered, l)
-		}
-	}
-	return covered
+	return slices.DeleteFunc(slices.Clone(p.Covered),
+		func(l Entry) bool { return !conversations[l.conversation] })
 }
 
-// Stuck returns how many letters can't be replayed.
-func (p *Plan) Stuck() int { return p.Obstacles[Invalid] + p.Obstacles[Omitted] }
+// Obstacle is why a letter can't be replayed.
+type Obstacle uint8
+
+// The obstacles.
+const (
+	Replayable Obstacle = iota // none
+	Invalid                    // its record is no event
+	Omitted                    // its value was too large for the topic, and is not in it
+
+	obstacleCount = 3
+)
+
+// CheckReplay returns a letter's event as a worker would decode it after a replay at this time, and
+// whether it can be replayed. The record has no time of its own: without an event time, T must not
+// become the time of the replay.
+func CheckReplay(r event.Record, now time.Time) (event.Event, Obstacle) {
+	if _, omitted := event.ValueOmitted(r); omitted {
+		return event.Event{}, Omitted
+	}
+	event := event.Decode(event.Record{Key: r.Key, Value: r.Value,
+		Headers: r.ReplayHeaders(r.Replays())}, now)
+	if event.Invalid != nil {
+		return event, Invalid
+	}
+	return event, Replayable
+}
+
+// Publication makes the record that is published for the event of a plan, of its letter's record.
+func (l *Entry) Publication(r event.Record) event.Message {
+	// Beyond the largest count a record would count as never replayed.
+	return event.Message{Key: r.Key, Value: r.Value,
+		Headers: r.ReplayHeaders(min(int(l.highest)+1, event.MaxReplays))}
+}

@@ -227,7 +227,7 @@ func TestPlan(t *testing.T) {
 			len(p.All()) != p.Letters() {
 			t.Errorf("limit %d: %v, want %s", limit, got, want)
 		}
-		if stuck := p.Stuck(); stuck != map[int]int{0: 1, 5: 1, 2: 0, 1: 0}[limit] {
+		if stuck := p.Obstacles[Invalid] + p.Obstacles[Omitted]; stuck != map[int]int{0: 1, 5: 1, 2: 0, 1: 0}[limit] {
 			t.Errorf("limit %d: %d are stuck", limit, stuck)
 		}
 	}
@@ -248,7 +248,7 @@ func TestPlanOfStuckLetters(t *testing.T) {
 	f.Add(letterOf(0, 1, "k", "", "markread.value-omitted", "1048516"))
 	f.Add(letterOf(0, 2, "k", "", "markread.value-omitted", "1048516"))
 	if p := PlanOf(f.Find(Open), 0); p.Obstacles != [obstacleCount]int{Invalid: 1, Omitted: 2} ||
-		p.Stuck() != 3 || p.Letters() != 0 {
+		p.Obstacles[Invalid]+p.Obstacles[Omitted] != 3 || p.Letters() != 0 {
 		t.Errorf("%+v", p)
 	}
 }
@@ -363,13 +363,13 @@ func TestParts(t *testing.T) {
 	}
 	found[4].size = 1000
 	var sizes []int
-	for part := range Parts(found, 3, 35) {
+	for part := range parts(found, 3, 35) {
 		sizes = append(sizes, len(part))
 	}
 	if !slices.Equal(sizes, []int{3, 1, 1, 3, 2}) {
 		t.Errorf("%v", sizes)
 	}
-	e := Around(found[2:6], "topic", 4)
+	e := around(found[2:6], "topic", 4)
 	if want := []kafkaclient.OffsetRange{{First: 3, End: 4}, {First: 4, End: 5}, {First: 2, End: 6},
 		{}}; !slices.Equal(e.Partitions, want) {
 		t.Errorf("%+v", e.Partitions)

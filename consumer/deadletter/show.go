@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"markread/consumer/event"
@@ -14,7 +15,7 @@ import (
 type View struct {
 	Letter
 	Resolution *Resolution // nil: not resolved
-	Others     []Other     // letters with the same key, oldest first; at most maxOthers, the newest
+	Others     []Letter    // with the same key, oldest first; at most maxOthers, the newest
 	More       int         // how many there are besides
 }
 
@@ -22,14 +23,6 @@ type View struct {
 type Resolution struct {
 	ID
 	Time time.Time
-}
-
-// Other is another letter of the conversation.
-type Other struct {
-	ID
-	State    State
-	Kind     event.Kind
-	FailedAt time.Time
 }
 
 const maxOthers = 20
@@ -67,18 +60,13 @@ func (o *Store) Show(ctx context.Context, id ID, maxReplays int) (*View, error) 
 	case id.Offset < b.First || id.Offset >= b.End:
 		return nil, missing("partition %d has the offsets %d to %d", id.Partition, b.First, b.End-1)
 	}
+	only := extent
+	only.Partitions = make([]kafkaclient.OffsetRange, len(extent.Partitions))
 	// First the record, so that the key is known.
-	o.partitions = len(extent.Partitions)
-	only := func(first, end int64) kafkaclient.TopicOffsets {
-		e := kafkaclient.TopicOffsets{Topic: o.Name,
-			Partitions: make([]kafkaclient.OffsetRange, len(extent.Partitions))}
-		e.Partitions[id.Partition] = kafkaclient.OffsetRange{First: first, End: end}
-		return e
-	}
+	only.Partitions[id.Partition] = kafkaclient.OffsetRange{First: id.Offset, End: id.Offset + 1}
 	var found *event.Record
 	o.unread = unread{}
-	if err := o.scan(ctx, only(id.Offset, id.Offset+1),
-		func(r event.Record) error { found = &r; return nil }); err != nil {
+	if err := o.scan(ctx, only, func(r event.Record) error { found = &r; return nil }); err != nil {
 		return nil, err
 	}
 	switch r, unread := o.unread.ranges[id.Partition]; {
@@ -98,26 +86,24 @@ func (o *Store) Show(ctx context.Context, id ID, maxReplays int) (*View, error) 
 	}
 	index := NewIndex(maxReplays, Filter{})
 	v := &View{}
-	err = o.scan(ctx, only(b.First, b.End), func(r event.Record) error {
+	only.Partitions[id.Partition] = b
+	err = o.scan(ctx, only, func(r event.Record) error {
 		if r.Damage != nil {
 			return nil
 		}
 		index.Add(r)
 		if of, _, is := ResolutionOf(r); is && of == id && v.Resolution == nil {
-			if _, isLetter := event.KindOf(r); !isLetter {
-				v.Resolution = &Resolution{IDOf(r), r.Time}
-			}
+			v.Resolution = &Resolution{IDOf(r), r.Time}
 		}
-		kind, is := event.KindOf(r)
+		_, is := event.KindOf(r)
 		if !is || r.Offset == id.Offset || r.Key == nil || !bytes.Equal(r.Key, found.Key) {
 			return nil
 		}
 		if len(v.Others) == maxOthers {
-			v.Others = append(v.Others[:0], v.Others[1:]...)
+			v.Others = slices.Delete(v.Others, 0, 1)
 			v.More++
 		}
-		v.Others = append(v.Others,
-			Other{ID: IDOf(r), Kind: kind, FailedAt: Parse(r, Open).FailedAt})
+		v.Others = append(v.Others, Parse(r, Open))
 		return nil
 	})
 	if err != nil {

@@ -5,8 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
@@ -63,8 +68,7 @@ func (o *Store) Find(ctx context.Context, index *Index) error {
 		return nil
 	})
 	if unread, _ := o.Unread(); err == nil && nothing && len(unread) > 0 {
-		// unknown bounds say why best
-		first := slices.MinFunc(unread,
+		first := slices.MinFunc(unread, // unknown bounds say why best
 			func(a, b Unread) int { return cmp.Compare(a.From, b.From) })
 		err = fmt.Errorf("topic %q, partition %d: %w", o.Name, first.Partition, first.Err)
 	}
@@ -81,9 +85,8 @@ func (o *Store) scan(ctx context.Context, extent kafkaclient.TopicOffsets,
 	return err
 }
 
-// Bounds of the records that are in memory at a time: of letters that are listed, and of those that
-// are worked on. Work has smaller parts, so that it can be stopped soon and says often how far it
-// is.
+// Bounds of the records that are in memory at a time. Work has smaller parts, so that it can be
+// stopped soon and reports often how far it is.
 const (
 	listLetters = 250_000
 	listBytes   = 32 << 20
@@ -92,23 +95,20 @@ const (
 )
 
 // List gives letters that Find found to each, in the order in which they are given. What is not
-// there any more as it was found, or can't be read, is left out.
-//
-// They are read in the order of the topic, which is another; so they are kept until their turn
-// comes.
+// there any more as it was found, or can't be read, is left out. They are read in the order of the
+// topic, so each is kept until its turn comes.
 func (o *Store) List(ctx context.Context, found []Entry, each func(*Letter) error) error {
-	for part := range Parts(found, listLetters, listBytes) {
+	for part := range parts(found, listLetters, listBytes) {
 		records, err := o.read(ctx, part)
 		if err != nil {
 			return err
 		}
 		for i, r := range records {
-			if r == nil {
-				continue
-			}
-			l := Parse(*r, part[i].State)
-			if err := each(&l); err != nil {
-				return err
+			if r != nil {
+				l := Parse(*r, part[i].State)
+				if err := each(&l); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -123,7 +123,7 @@ func (o *Store) read(ctx context.Context, part []Entry) ([]*event.Record, error)
 		index[l.ID] = i
 	}
 	records := make([]*event.Record, len(part))
-	err := o.scan(ctx, Around(part, o.Name, o.partitions), func(r event.Record) error {
+	err := o.scan(ctx, around(part, o.Name, o.partitions), func(r event.Record) error {
 		if i, wanted := index[IDOf(r)]; wanted && part[i].Is(r) {
 			records[i] = &r
 		}
@@ -132,19 +132,50 @@ func (o *Store) read(ctx context.Context, part []Entry) ([]*event.Record, error)
 	return records, err
 }
 
+// parts cuts letters into parts of at most so many, and so many bytes (but one letter at least), in
+// their order.
+func parts(found []Entry, letters, bytes int) iter.Seq[[]Entry] {
+	return func(yield func([]Entry) bool) {
+		for len(found) > 0 {
+			n, size := 0, 0
+			for ; n < min(len(found), letters); n++ {
+				if size += int(found[n].size); n > 0 && size > bytes {
+					break
+				}
+			}
+			if !yield(found[:n]) {
+				return
+			}
+			found = found[n:]
+		}
+	}
+}
+
+// around returns that part of a topic's extent in which the letters are.
+func around(found []Entry, topic string, partitions int) kafkaclient.TopicOffsets {
+	ranges := make([]kafkaclient.OffsetRange, partitions)
+	for _, l := range found {
+		b := &ranges[l.Partition]
+		if b.End == 0 {
+			b.First = l.Offset
+		}
+		b.First, b.End = min(b.First, l.Offset), max(b.End, l.Offset+1)
+	}
+	return kafkaclient.TopicOffsets{Topic: topic, Partitions: ranges}
+}
+
 // Done is what has been done to letters.
 type Done struct {
 	Letters       int // resolved
 	Conversations int // records published for them
-	TooLarge      int // letters that stay open: the topic takes no record of that size
-	Refused       int // letters that stay open: the topic refuses what is in the record
-	Changed       int // letters that stay open: they can't be replayed any more
-	// letters that are not there any more as they were found, or that such a letter covers
-	Gone int
-	// letters that stay open: they can't be read any more, or such a letter covers them
-	Unread int
-	// letters to which something was done, or may have been, and that stay open, as far as is known
-	Unresolved int
+	// Letters that stay open:
+	TooLarge   int // the topic takes no record of that size
+	Refused    int // the topic refuses what is in the record
+	Changed    int // they can't be replayed any more
+	Unread     int // they can't be read any more, or such a letter covers them
+	Unresolved int // something was, or may have been, done to them; open as far as is known
+
+	Gone int // letters that are not there any more as they were found, or that such a letter covers
 }
 
 // add adds what was done to another part.
@@ -163,18 +194,10 @@ func (d *Done) add(more Done) {
 // resolved.
 const grace = 5 * time.Second
 
-// finishing returns a context that ends some time after ctx does.
+// finishing returns a context that ends that long after ctx does.
 func finishing(ctx context.Context) (context.Context, context.CancelFunc) {
 	later, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() {
-		timer := time.NewTimer(grace)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-			cancel()
-		case <-later.Done():
-		}
-	})
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
 	return later, func() { stop(); cancel() }
 }
 
@@ -185,7 +208,7 @@ func (o *Store) work(
 	do func(context.Context, []Entry, []event.Record) (Done, error), progress func(Done),
 ) (Done, error) {
 	var done Done
-	for part := range Parts(found, workLetters, workBytes) {
+	for part := range parts(found, workLetters, workBytes) {
 		if ctx.Err() != nil {
 			return done, context.Cause(ctx)
 		}
@@ -220,10 +243,8 @@ func (o *Store) work(
 }
 
 // Replay publishes the events of a plan, and resolves them as replayed, and then the letters that
-// they cover. now judges them; its result is the time of that moment.
-//
-// What the topic refuses for what it is, or as too large, stays open, and is no error. Any other
-// failure ends it.
+// they cover. What can't be replayed at the time now stays open, like what the topic refuses for
+// what it is, or as too large; that is no error. Any other failure ends it.
 func (o *Store) Replay(ctx context.Context, plan Plan, now func() time.Time, events,
 	resolutions Publisher, progress func(Done)) (Done, error) {
 	var published, tooLarge, refused []Entry
@@ -240,11 +261,12 @@ func (o *Store) Replay(ctx context.Context, plan Plan, now func() time.Time, eve
 				}
 				places, messages = append(places, i), append(messages, part[i].Publication(r))
 			}
-			failed, err := failuresOf(events.Publish(ctx, messages...))
+			failed, all := failuresOf(events.Publish(ctx, messages...))
+			err = all
 			var replayed []event.Record
 			for n, i := range places {
 				switch cause := failed[n]; {
-				case cause == nil && err == nil:
+				case cause == nil && all == nil:
 					published, replayed = append(published, part[i]), append(replayed, records[i])
 				case kafkaclient.IsTooLarge(cause):
 					tooLarge = append(tooLarge, part[i])
@@ -254,15 +276,10 @@ func (o *Store) Replay(ctx context.Context, plan Plan, now func() time.Time, eve
 					done.Refused++
 				default:
 					done.Unresolved++
+					err = cmp.Or(err, cause)
 				}
 			}
 			done.Conversations = len(replayed)
-			if err == nil {
-				err = first(failed, func(err error) bool {
-					return !kafkaclient.IsTooLarge(err) &&
-						!kafkaclient.IsRefusedRecord(err)
-				})
-			}
 			resolved, resolveErr := resolve(ctx, replayed, Replayed, resolutions)
 			resolving = resolveErr == nil
 			done.Letters = resolved
@@ -277,8 +294,7 @@ func (o *Store) Replay(ctx context.Context, plan Plan, now func() time.Time, eve
 		large, unwanted := len(plan.CoveredBy(tooLarge)), len(plan.CoveredBy(refused))
 		done.TooLarge += large
 		done.Refused += unwanted
-		left := len(plan.Covered) - len(covered) - large - unwanted
-		if done.Unread > 0 {
+		if left := len(plan.Covered) - len(covered) - large - unwanted; done.Unread > 0 {
 			done.Unread += left
 		} else {
 			done.Gone += left
@@ -330,30 +346,24 @@ func resolve(ctx context.Context, records []event.Record, how State,
 	for _, r := range records {
 		byPartition[r.Partition] = append(byPartition[r.Partition], Resolve(r, how))
 	}
-	type answer struct {
-		written int
-		err     error
-	}
-	answers := make(chan answer)
+	var written atomic.Int64
+	var partitions errgroup.Group
 	for partition, messages := range byPartition {
-		go func() { // ended by PublishTo, which ctx bounds; waited for below
+		partitions.Go(func() error { // ended by PublishTo, which ctx bounds
 			failed, err := failuresOf(resolutions.PublishTo(ctx, partition, messages...))
-			if err != nil {
-				answers <- answer{0, err}
-				return
+			if err == nil {
+				written.Add(int64(len(messages) - len(failed)))
 			}
-			answers <- answer{len(messages) - len(failed),
-				first(failed, func(error) bool { return true })}
-		}()
+			for _, i := range slices.Sorted(maps.Keys(failed)) {
+				err = cmp.Or(err, failed[i])
+			}
+			return err
+		})
 	}
-	for range byPartition {
-		a := <-answers
-		resolved += a.written
-		if err == nil && a.err != nil {
-			err = fmt.Errorf("resolutions of letters are not written: %w", a.err)
-		}
+	if err = partitions.Wait(); err != nil {
+		err = fmt.Errorf("resolutions of letters are not written: %w", err)
 	}
-	return resolved, err
+	return int(written.Load()), err
 }
 
 // failuresOf takes a publisher's error apart; err: none of the messages was published for this
@@ -363,18 +373,4 @@ func failuresOf(published error) (failed kafkaclient.PublishErrors, err error) {
 		return failed, nil
 	}
 	return nil, published
-}
-
-// first is the first failure that matters; nil: there is none.
-func first(failed kafkaclient.PublishErrors, matters func(error) bool) error {
-	var indexes []int
-	for i, err := range failed {
-		if matters(err) {
-			indexes = append(indexes, i)
-		}
-	}
-	if len(indexes) == 0 {
-		return nil
-	}
-	return failed[slices.Min(indexes)]
 }

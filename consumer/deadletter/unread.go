@@ -9,8 +9,7 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// Unread is a part of the topic that can't be read, or records that somebody else wrote there and
-// that can't be decoded.
+// Unread is a part of the topic that can't be read, or records of others that can't be decoded.
 type Unread struct {
 	kafkaclient.UnreadRange
 	Damaged bool // the records can't be decoded: no letter and no resolution is among them
@@ -23,8 +22,7 @@ type unread struct {
 	more    int // that are left out of damaged
 }
 
-// maxDamaged bounds what is kept of damaged records: whoever may write to the topic may write any
-// number.
+// maxDamaged bounds what is kept of damaged records: others may write any number.
 const maxDamaged = 100
 
 func (u *unread) damage(r event.Record) {
@@ -40,13 +38,12 @@ func (u *unread) damage(r event.Record) {
 
 // fail notes where reading a partition ended; the first such offset counts.
 func (u *unread) fail(r kafkaclient.UnreadRange) {
-	if before, known := u.ranges[r.Partition]; known && before.From <= r.From {
-		return
-	}
 	if u.ranges == nil {
 		u.ranges = map[int]kafkaclient.UnreadRange{}
 	}
-	u.ranges[r.Partition] = r
+	if before, known := u.ranges[r.Partition]; !known || r.From < before.From {
+		u.ranges[r.Partition] = r
+	}
 }
 
 // has reports whether the letter is in a part that can't be read.

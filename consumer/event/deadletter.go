@@ -1,10 +1,12 @@
 package event
 
 import (
-	"markread/consumer/printable"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"markread/consumer/printable"
 )
 
 // The headers of dead letters, and of what resolves them; the first six as in Kafka's KIP-1191.
@@ -81,8 +83,11 @@ func (l DeadLetter) Encode(omit Omission) Message {
 	if !omit.headers {
 		m.Headers = own
 	}
-	add := func(name,
-		value string) {
+	eventTime := ""
+	if at := l.Event.EventTime; !at.IsZero() {
+		eventTime = strconv.FormatInt(at.UnixMilli(), 10)
+	}
+	add := func(name, value string) {
 		m.Headers = append(m.Headers, Header{Key: name, Value: []byte(value)})
 	}
 	add(headerTopic, r.Topic)
@@ -93,7 +98,7 @@ func (l DeadLetter) Encode(omit Omission) Message {
 	add(headerMessage, printable.Truncate(l.Message, maxLetterMessage))
 	add(headerClass, l.Class)
 	add(headerCode, l.Code)
-	add(HeaderEventTime, millis(l.Event.EventTime))
+	add(HeaderEventTime, eventTime)
 	add(headerFailedAt, l.FailedAt.UTC().Format(time.RFC3339Nano))
 	add(headerCollapsed, strconv.Itoa(l.Collapsed))
 	add(HeaderReplays, strconv.Itoa(l.Event.Replays))
@@ -136,8 +141,9 @@ type Letter struct {
 
 // Origin is where the record of a letter was read first, and by whom.
 type Origin struct {
-	Topic, Group      string
+	Topic             string
 	Partition, Offset *int64
+	Group             string
 }
 
 // Kind is why a letter was written.
@@ -173,19 +179,18 @@ func ReadLetter(r Record) Letter {
 		}
 		return &n
 	}
-	count := func(name string, otherwise int) int {
+	count := func(name string) int {
 		if n := number(name); n != nil && *n <= 1<<31 {
 			return int(*n)
 		}
-		return otherwise
+		return 0
 	}
 	l := Letter{
 		Message: text(headerMessage), FailedAt: FailedAt(r).UTC(),
-		Origin: Origin{text(headerTopic), text(headerGroup), number(headerPartition),
-			number(headerOffset)},
-		Attempts: count(headerAttempts, 0), Collapsed: max(1, count(headerCollapsed, 1)),
-		Replays: r.Replays(),
-		Lane:    text(headerLane), Omitted: text(headerValueOmitted), Record: r,
+		Origin: Origin{text(headerTopic), number(headerPartition), number(headerOffset),
+			text(headerGroup)},
+		Attempts: count(headerAttempts), Collapsed: max(1, count(headerCollapsed)),
+		Replays: r.Replays(), Lane: text(headerLane), Omitted: text(headerValueOmitted), Record: r,
 	}
 	l.Kind, _ = KindOf(r)
 	fields := ParseLenient(r.Value)
@@ -209,23 +214,10 @@ func (r Record) ReplayHeaders(replays int) []Header {
 		Header{Key: HeaderReplays, Value: strconv.AppendInt(nil, int64(replays), 10)})
 }
 
-// OwnHeaders returns the headers that a producer gave the record: not those that a letter has,
-// which a producer may have forged, or which are of an earlier life of the event, and not those
-// that steer how an event is read.
+// OwnHeaders returns the headers that a producer gave the record: not those of letters, which may
+// be forged, or of an earlier life of the event, and not those that steer how an event is read.
 func (r Record) OwnHeaders() []Header {
-	headers := r.Headers
-	kept := make([]Header, 0, len(headers)) // there may be half a million
-	for _, h := range headers {
-		if !strings.HasPrefix(h.Key, "markread.") && !strings.HasPrefix(h.Key, "__dlq.") {
-			kept = append(kept, h)
-		}
-	}
-	return kept
-}
-
-func millis(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	return strconv.FormatInt(t.UnixMilli(), 10)
+	return slices.DeleteFunc(slices.Clone(r.Headers), func(h Header) bool {
+		return strings.HasPrefix(h.Key, "markread.") || strings.HasPrefix(h.Key, "__dlq.")
+	})
 }

@@ -2,7 +2,6 @@ package event
 
 import (
 	"fmt"
-	"strconv"
 	"time"
 
 	"markread/consumer/printable"
@@ -29,16 +28,15 @@ func AppendKey(b, report, peer []byte) []byte {
 // the last Date of the IM server: a read time may be at most five minutes ahead of it. Decode is
 // pure.
 func Decode(record Record, latest time.Time) Event {
-	e := Event{Record: record, Replays: replays(record.Headers)}
+	e := Event{Record: record, Replays: record.Replays()}
 	if record.Damage != nil {
 		e.EventTime, _ = EventTime(record) // it has no headers
 		e.Invalid = damageError{record.Offset, record.Damage}
 		return e
 	}
-	if e.EventTime, e.Invalid = EventTime(record); e.Invalid != nil {
-		return e
+	if e.EventTime, e.Invalid = EventTime(record); e.Invalid == nil {
+		e.Invalid = e.decodeValue(latest)
 	}
-	e.Report, e.Peer, e.ReadTime, e.Invalid = decodeValue(record, e.EventTime, latest)
 	return e
 }
 
@@ -62,8 +60,8 @@ func (e damageError) Error() string {
 
 func (e damageError) Unwrap() error { return e.Err }
 
-// CheckFields applies the rules of Decode to the fields of an event that has no JSON form, as a
-// table's row has none. An empty readTime is an absent one: ErrNoTime.
+// CheckFields applies the rules of Decode to the fields of a table's row. An empty readTime is an
+// absent one: ErrNoTime.
 func CheckFields(report, peer, readTime []byte, latest time.Time) (int64, error) {
 	if err := checkAccount(reportField, report); err != nil {
 		return 0, err
@@ -77,31 +75,27 @@ func CheckFields(report, peer, readTime []byte, latest time.Time) (int64, error)
 	return parseReadTime(string(readTime), latest)
 }
 
-func decodeValue(record Record, eventTime, latest time.Time) (
-	report, peer string, readTime int64, err error,
-) {
-	value := record.Value
+func (e *Event) decodeValue(latest time.Time) error {
+	value := e.Record.Value
 	o, err := parseRawEvent(value)
-	if err != nil {
-		return "", "", 0, err
+	switch {
+	case err != nil:
+		return err
+	case o.values.report == nil:
+		return explainAbsent(value, reportField, o.meant.report)
+	case o.values.peer == nil:
+		return explainAbsent(value, peerField, o.meant.peer)
+	case o.values.readTime == nil && o.meant.readTime != nil:
+		return misspelt(readTimeField, o.meant.readTime)
 	}
-	if o.values.report == nil {
-		return "", "", 0, explainAbsent(value, reportField, o.meant.report)
+	if e.Report, err = account(reportField, o.values.report); err != nil {
+		return err
 	}
-	if o.values.peer == nil {
-		return "", "", 0, explainAbsent(value, peerField, o.meant.peer)
+	if e.Peer, err = account(peerField, o.values.peer); err != nil {
+		return err
 	}
-	if o.values.readTime == nil && o.meant.readTime != nil {
-		return "", "", 0, misspelt(readTimeField, o.meant.readTime)
-	}
-	if report, err = account(reportField, o.values.report); err != nil {
-		return "", "", 0, err
-	}
-	if peer, err = account(peerField, o.values.peer); err != nil {
-		return "", "", 0, err
-	}
-	readTime, err = resolveReadTime(o.values.readTime, eventTime, record.Time, latest)
-	return report, peer, readTime, err
+	e.ReadTime, err = resolveReadTime(o.values.readTime, e.EventTime, e.Record.Time, latest)
+	return err
 }
 
 // account checks one of the two accounts; raw is its JSON value.
@@ -138,26 +132,4 @@ func isDigits(s string) bool {
 		}
 	}
 	return s != ""
-}
-
-// replays returns how often the event was replayed. What a producer may have forged counts as 0.
-func replays(headers []Header) int {
-	value, ok := lastHeader(headers, HeaderReplays)
-	if !ok || len(value) > 4 || !isDigits(string(value)) {
-		return 0
-	}
-	if n, err := strconv.Atoi(string(value)); err == nil && n <= MaxReplays {
-		return n
-	}
-	return 0
-}
-
-// lastHeader returns the last header of that name, as Kafka's own lastHeader does.
-func lastHeader(headers []Header, name string) ([]byte, bool) {
-	for i := len(headers) - 1; i >= 0; i-- {
-		if headers[i].Key == name {
-			return headers[i].Value, true
-		}
-	}
-	return nil, false
 }

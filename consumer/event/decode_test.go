@@ -328,8 +328,8 @@ func TestDecodeInvalid(t *testing.T) {
 			wantTime := c.record.Time
 			if strings.Contains(c.why, "malformed") || strings.Contains(c.why, "no time at all") {
 				wantTime = time.Time{}
-			} else if value, ok := lastHeader(c.record.Headers, "markread.event-time"); ok {
-				ms, _ := strconv.ParseInt(string(value), 10, 64)
+			} else if value, ok := c.record.Header("markread.event-time"); ok {
+				ms, _ := strconv.ParseInt(value, 10, 64)
 				wantTime = time.UnixMilli(ms)
 			}
 			if !e.EventTime.Equal(wantTime) {

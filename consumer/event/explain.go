@@ -17,7 +17,8 @@ import (
 
 // formats are what a value may be by mistake, by how it begins.
 var formats = []struct{ begins, says string }{
-	{"\x1f\x8b", "it is compressed with gzip: compress with the producer's compression.type instead"},
+	{"\x1f\x8b", "it is compressed with gzip: compress with the producer's " +
+		"compression.type instead"},
 	{"\x28\xb5\x2f\xfd", "it is compressed with zstd: compress with the producer's " +
 		"compression.type instead"},
 	{"\xac\xed\x00\x05", "it is a serialized Java object: use the StringSerializer with JSON"},
@@ -41,8 +42,7 @@ func notAnObject(value []byte) error {
 		return errors.New("the value is empty: not one JSON object")
 	case len(value) > 5 && value[0] == 0 && value[1] == 0: // IDs count from 1, or from 100,000
 		return fmt.Errorf("the value is not one JSON object: it begins with a schema registry's "+
-			"magic byte "+
-			"(0) and the schema ID %d: use a serializer that writes plain JSON",
+			"magic byte (0) and the schema ID %d: use a serializer that writes plain JSON",
 			binary.BigEndian.Uint32(value[1:]))
 	}
 	for _, f := range formats {
@@ -65,12 +65,11 @@ func notAnObject(value []byte) error {
 		return errors.New("the value is JSON, but " + kindOf(text))
 	}
 	var syntax *json.SyntaxError
-	var whole json.RawMessage
-	err := json.Unmarshal(value, &whole)
+	err := fmt.Errorf("the value is not one JSON object: %w", json.Unmarshal(value, new(any)))
 	if errors.As(err, &syntax) {
-		return fmt.Errorf("the value is not one JSON object: %w, at byte %d", err, syntax.Offset)
+		err = fmt.Errorf("%w, at byte %d", err, syntax.Offset)
 	}
-	return fmt.Errorf("the value is not one JSON object: %w", err)
+	return err
 }
 
 // kindOf names the kind of a JSON value other than an object.
@@ -106,12 +105,8 @@ func explainAbsent(value []byte, field string, meant []byte) error {
 	}
 	has := map[string]bool{}
 	around := ""
-	eachMember(value, func(name, member []byte) {
-		switch string(name) {
-		case "schema", "payload", "before", "after", "op", "specversion", "data", "database",
-			"table":
-			has[string(name)] = true
-		}
+	EachMember(value, func(name, member []byte) {
+		has[string(name)] = true
 		if around == "" && bytes.Contains(member, []byte(field)) {
 			around = string(name)
 		}
@@ -134,9 +129,8 @@ func explainAbsent(value []byte, field string, meant []byte) error {
 }
 
 // MeantField returns the field of an event that a name is meant for, "" if there is none: the name
-// differs only in case, "_", "-", white space and byte order marks, or is MsgReadedTime. Names are
-// case-sensitive: taking it for the field would hide the mistake from producers whose other
-// consumers don't.
+// differs only in case, "_", "-", white space and byte order marks, or is MsgReadedTime. It is not
+// taken for the field: that would hide the mistake from producers with other consumers.
 func MeantField[text string | []byte](name text) string {
 	switch {
 	case spells(name, "reportaccount"):

@@ -3,6 +3,7 @@ package event
 import (
 	"bytes"
 	"encoding/json"
+	"strconv"
 	"unicode/utf8"
 )
 
@@ -28,22 +29,18 @@ func (f *eventFields) of(name string) *[]byte {
 
 // parseRawEvent reads the value of an event. encoding/json into a struct would not do: it takes
 // names in any case, replaces bytes that are not UTF-8, and of a repeated name merges rather than
-// takes the last.
-//
-// Whether the value is JSON is decided by encoding/json; then walking its members is simple,
-// because every shortcut below is safe on valid JSON.
+// takes the last. It decides whether the value is JSON; every shortcut below is safe on that.
 func parseRawEvent(value []byte) (o rawEvent, err error) {
 	value = TrimByteOrderMark(value)
-	if !utf8.Valid(value) || !json.Valid(value) || bytes.TrimLeft(value, jsonSpace)[0] != '{' {
-		return o, notAnObject(value)
-	}
-	eachMember(value, func(name, member []byte) {
+	if !EachMember(value, func(name, member []byte) {
 		if f := o.values.of(string(name)); f != nil {
 			*f = member
 		} else if f := o.meant.of(MeantField(name)); f != nil {
 			*f = name
 		}
-	})
+	}) {
+		return o, notAnObject(value)
+	}
 	return o, nil
 }
 
@@ -56,9 +53,13 @@ func TrimByteOrderMark(value []byte) []byte {
 	return value
 }
 
-// eachMember gives each member of a valid JSON object to each: its name and its raw value.
-func eachMember(value []byte, each func(name, member []byte)) {
+// EachMember gives each member of a JSON object to each, in order, those too that repeat: its name
+// and its raw value. false: the value is none.
+func EachMember(value []byte, each func(name, member []byte)) bool {
 	rest := bytes.TrimLeft(TrimByteOrderMark(value), jsonSpace)
+	if !utf8.Valid(value) || !json.Valid(rest) || rest[0] != '{' {
+		return false
+	}
 	rest = bytes.TrimLeft(rest[1:], jsonSpace)
 	for rest[0] != '}' {
 		var name, member []byte
@@ -72,11 +73,10 @@ func eachMember(value []byte, each func(name, member []byte)) {
 			text, _ := unquote(name)
 			each([]byte(text), member)
 		}
-		rest = bytes.TrimLeft(rest, jsonSpace)
-		if rest[0] == ',' {
-			rest = bytes.TrimLeft(rest[1:], jsonSpace)
-		}
+		rest = bytes.TrimLeft(bytes.TrimPrefix(bytes.TrimLeft(rest, jsonSpace), []byte{','}),
+			jsonSpace)
 	}
+	return true
 }
 
 const jsonSpace = " \t\r\n"
@@ -115,15 +115,44 @@ func cutValue(b []byte) (value, rest []byte) {
 	return b, nil
 }
 
-// unquote returns the text of a JSON string; false: it is not a string.
+// unquote returns the text of a JSON string; false: it is none.
 func unquote(raw []byte) (string, bool) {
-	if raw[0] != '"' {
+	switch {
+	case len(raw) == 0 || raw[0] != '"':
 		return "", false
-	}
-	if bytes.IndexByte(raw, '\\') < 0 {
+	case bytes.IndexByte(raw, '\\') < 0:
 		return string(raw[1 : len(raw)-1]), true
 	}
 	var s string
 	err := json.Unmarshal(raw, &s)
 	return s, err == nil
+}
+
+// Fields is what can be read of a value that need not be an event. What can't is nil.
+type Fields struct {
+	Report, Peer *string
+	ReadTime     *int64 // MsgReadTime; an event without it is not given another here
+}
+
+// ParseLenient reads what it can of a value, valid or not: for people who look for it.
+func ParseLenient(value []byte) Fields {
+	o, err := parseRawEvent(value)
+	if err != nil {
+		return Fields{}
+	}
+	text := func(raw []byte) *string {
+		if s, ok := unquote(raw); ok {
+			return &s
+		}
+		return nil
+	}
+	f := Fields{Report: text(o.values.report), Peer: text(o.values.peer)}
+	digits := string(o.values.readTime)
+	if s := text(o.values.readTime); s != nil {
+		digits = *s
+	}
+	if t, err := strconv.ParseInt(digits, 10, 64); err == nil && isDigits(digits) && t > 0 {
+		f.ReadTime = &t
+	}
+	return f
 }

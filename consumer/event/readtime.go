@@ -27,14 +27,13 @@ var ErrNoTime = errors.New("no time at all: no " + readTimeField + ", no " + Hea
 // EventTime returns when the user read: the header, else the record's timestamp, else zero. It is
 // never before minTime.
 func EventTime(record Record) (time.Time, error) {
-	value, ok := lastHeader(record.Headers, HeaderEventTime)
+	text, ok := record.Header(HeaderEventTime)
 	if !ok {
 		if record.Time.Unix() < minTime {
 			return time.Time{}, nil
 		}
 		return record.Time, nil
 	}
-	text := string(value)
 	ms, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || len(text) > 15 || !isDigits(text) || ms < minTime*1000 {
 		return time.Time{}, showing(text, fmt.Errorf("the header %s is malformed: %s is not "+
@@ -63,8 +62,7 @@ func resolveReadTime(raw []byte, eventTime, timestamp, latest time.Time) (int64,
 	default:
 		ms := strconv.FormatInt(timestamp.UnixMilli(), 10)
 		return 0, fmt.Errorf("no time at all: no %s, no %s header, and the record's timestamp is "+
-			"%s ms%s",
-			readTimeField, HeaderEventTime, ms, looksLike(ms, milliseconds))
+			"%s ms%s", readTimeField, HeaderEventTime, ms, looksLike(ms, milliseconds))
 	}
 }
 
@@ -87,10 +85,10 @@ func parseReadTime(text string, latest time.Time) (int64, error) {
 
 // checkAhead refuses a time, in that unit since 1970, that is too far ahead.
 func checkAhead(source string, t int64, u unit, latest time.Time) error {
-	if t/int64(u) <= latest.Add(maxAhead).Unix() {
-		return nil
+	if t/int64(u) > latest.Add(maxAhead).Unix() {
+		return tooFarAhead(source, strconv.FormatInt(t, 10), u)
 	}
-	return tooFarAhead(source, strconv.FormatInt(t, 10), u)
+	return nil
 }
 
 func tooFarAhead(source, text string, u unit) error {
@@ -107,20 +105,16 @@ const (
 )
 
 func (u unit) String() string {
-	if u == seconds {
-		return "seconds"
-	}
-	return "milliseconds"
+	return map[unit]string{seconds: "seconds", milliseconds: "milliseconds"}[u]
 }
 
 // looksLike says what a time that is wrong in unit u looks like: a clause that follows the error,
 // or nothing if nothing is likely.
 func looksLike(text string, u unit) string {
-	guess := otherTime(text)
-	if guess == "" || guess == u.String() {
-		return ""
+	if guess := otherTime(text); guess != "" && guess != u.String() {
+		return ": it looks like " + guess
 	}
-	return ": it looks like " + guess
+	return ""
 }
 
 const months = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
@@ -143,9 +137,8 @@ func otherTime(text string) string {
 		case trimmed != text && isDigits(trimmed):
 			return "a number with white space around it"
 		case fraction.MatchString(text):
-			if guess := otherTime(text[:strings.IndexByte(text,
-				'.')]); guess == "a spreadsheet's day" {
-				return guess
+			if whole, _, _ := strings.Cut(text, "."); otherTime(whole) == "a spreadsheet's day" {
+				return "a spreadsheet's day"
 			}
 			return "a number with a fraction"
 		case scientific.MatchString(text):
@@ -196,7 +189,7 @@ func show(text string) string {
 	return printable.Quote(text)
 }
 
-// valueError is a reason that shows a value of the record. It may be an account: nobody can tell
+// valueError is a reason that shows a value of the record, which may be an account: nobody can tell
 // what a producer has put in the wrong place.
 type valueError struct {
 	error

@@ -9,19 +9,18 @@ import (
 	"time"
 )
 
-// Beside the offset a commit carries a text, in which a crash or a rebalance leaves the next owner
-// what it would otherwise do again: which events beyond the offset have finished, and how many
-// attempts those had that have not. It is base64, because Kafka treats it as text, of
+// Beside the offset a commit carries a text that spares the next owner what it would otherwise
+// repeat: which events beyond the offset have finished, and how many attempts the others had. It is
+// base64, because Kafka treats it as text, of
 //
-//	version (1 byte)  CRC-32 of the offset and the rest (4 bytes, big endian)  fingerprint (2 uvarints)  spans
+//	version (1 byte), CRC-32 of offset and rest (4, big endian), fingerprint (2 uvarints), spans
 //
 // The fingerprint is the last event that this is about: how far its offset is from the committed
 // one, and its time in milliseconds. In another log of the same name, or one that was cut and
 // written anew, there is another event, and nothing of this may be believed. A span is two
-// uvarints, gap<<1 and length, for a run of finished events, and gap<<1|1 and attempts, for an
-// event that has not finished. The gap is counted in offsets, from the span before or the committed
-// offset. Spans that would not fit are left out, from the highest offset down: those events count
-// as unfinished, and are done again.
+// uvarints: gap<<1 and length for a run of finished events, gap<<1|1 and attempts for an unfinished
+// one. The gap is counted in offsets, from the span before or the committed offset. Spans that
+// would not fit are left out, from the highest offset down: those events are done again.
 const (
 	metadataVersion = 1
 	headerLength    = 1 + 4
@@ -40,9 +39,9 @@ type fingerprint struct{ offset, at int64 } // milliseconds since 1970
 // ErrMetadata says that a committed text is none of ours, or damaged, or says what can't be.
 var ErrMetadata = errors.New("the committed metadata can't be read")
 
-// Inherit takes in the text that was committed beside the offset at which t begins. Nothing may
-// have been added yet, nor before Fingerprint was looked at. When it can't be read, what it says is
-// ignored, and the error is ErrMetadata: more is done again, nothing is lost.
+// Inherit takes in the text that was committed beside the offset at which t begins, before anything
+// is added; the next step is Fingerprint. A text that can't be read is ignored, and the error is
+// ErrMetadata: more is done again, nothing is lost.
 func (t *Tracker) Inherit(text string) error {
 	if text == "" {
 		return nil
@@ -205,10 +204,9 @@ func (e *encoder) write(s span) {
 
 // decode reads a text that was committed with an offset.
 //
-// The checksum is no secret: whoever may commit for the group can write any text. So decode accepts
-// only what a tracker can have written: nothing in it lies beyond the fingerprint. The fingerprint
-// is an event of the log, or nothing is believed (Fingerprint). So no event that was written later
-// is taken for finished.
+// The checksum is no secret: whoever may commit for the group can write any text. So nothing in it
+// may lie beyond the fingerprint, which must be an event of the log (Fingerprint): no event that
+// was written later is taken for finished.
 func decode(text string, offset int64) (seen fingerprint, spans []span, ok bool) {
 	if offset < 0 || len(text) > maxText {
 		return fingerprint{}, nil, false
@@ -234,23 +232,46 @@ func decode(text string, offset int64) (seen fingerprint, spans []span, ok bool)
 		return fingerprint{}, nil, false
 	}
 	limit := uint64(offset) + far + 1
-	for end := uint64(offset); ok && len(b) > 0; {
+	for end := uint64(offset); len(b) > 0; {
 		gap, value := next(), next()
 		length, attempts := value, uint64(0)
 		if gap&1 == 1 {
 			length, attempts = 1, value
 		}
 		// Compared so that nothing wraps around.
-		ok = ok && value > 0 && attempts <= maxAttempts && gap>>1 <= limit-end &&
-			length <= limit-end-gap>>1
-		if ok {
-			s := span{from: int64(end + gap>>1), to: int64(end + gap>>1 + length),
-				attempts: int(attempts)}
-			spans, end = append(spans, s), uint64(s.to)
+		if !ok || value == 0 || attempts > maxAttempts || gap>>1 > limit-end ||
+			length > limit-end-gap>>1 {
+			return fingerprint{}, nil, false
 		}
-	}
-	if !ok {
-		return fingerprint{}, nil, false
+		from := end + gap>>1
+		end = from + length
+		spans = append(spans, span{int64(from), int64(end), int(attempts)})
 	}
 	return fingerprint{offset + int64(far), int64(at)}, spans, true
+}
+
+// Finished returns how many offsets between c's own and end the metadata says have finished. What
+// can't be read says nothing. Holes in the log count as what is around them.
+func (c Commit) Finished(end int64) int64 {
+	if c.Metadata == "" || c.Offset < 0 {
+		return 0
+	}
+	_, spans, _ := decode(c.Metadata, c.Offset)
+	return finished(spans, end)
+}
+
+// KnownFinished returns how many of the offsets from Position up to end, which were not read yet,
+// are known to have finished.
+func (t *Tracker) KnownFinished(end int64) int64 {
+	return finished(t.inherited, end) - finished(t.inherited, t.position)
+}
+
+// finished returns how many offsets before end the spans say have finished.
+func finished(spans []span, end int64) (n int64) {
+	for _, s := range spans {
+		if s.attempts == 0 && s.from < end {
+			n += min(s.to, end) - s.from
+		}
+	}
+	return n
 }

@@ -1,30 +1,25 @@
 // Package offsets knows which events of a partition have finished, and so up to where its offset
-// may be committed: the end of the finished prefix, never more.
-//
-// It is a pure state machine: no lock, no clock, no Kafka. Package consumer feeds it and commits; a
-// simulation can do the same.
+// may be committed: the end of the finished prefix, never more. It is a pure state machine: no
+// lock, no clock, no Kafka.
 package offsets
 
 import "time"
 
-// Tracker is one partition. It is not safe for concurrent use; New makes one, the zero value has
-// read nothing.
+// Tracker is one partition. It is not safe for concurrent use; New makes one.
 //
 // It tracks the order of arrival, not offsets: a log has holes (compaction, transaction markers,
 // aborted transactions), and waiting for offset+1 would wait for ever. An event's arrival number
-// stands for it.
-//
-// It needs 16 bytes an event, in chunks that are given back when all their events have finished.
+// stands for it. It needs 16 bytes an event, in chunks that are given back when all their events
+// have finished.
 type Tracker struct {
-	chunks []*chunk // chunks[0] holds the arrival numbers from first&^chunkMask on
-	spare  *chunk   // one emptied chunk, so that a steady flow allocates nothing
-	first  uint64   // arrival number of the oldest event that has not finished
-	end    uint64   // arrival number of the next event
-	// next offset to read: everything before it is delivered or will never be there
-	position  int64
-	committed int64 // what the group has committed; -1: nothing
+	chunks    []*chunk // chunks[0] holds the arrival numbers from first&^chunkMask on
+	spare     *chunk   // one emptied chunk, so that a steady flow allocates nothing
+	first     uint64   // arrival number of the oldest event that has not finished
+	end       uint64   // arrival number of the next event
+	position  int64    // next to read: all before is delivered or will never be there
+	committed int64    // what the group has committed; -1: nothing
 
-	inherited   []span      // what the owner before us knew of events that we have not read yet, in order
+	inherited   []span      // what the former owner knew of events not read yet, in order
 	fingerprint fingerprint // by which the log of what is inherited is known again
 	version     uint64      // grows with what a commit would say of single events
 	accepted    uint64      // the version that is committed
@@ -67,9 +62,8 @@ func (t *Tracker) chunk(n uint64) *chunk { return t.chunks[(n-t.first&^chunkMask
 
 func (t *Tracker) slot(n uint64) *slot { return &t.chunk(n).slots[n&chunkMask] }
 
-// Add takes the next record and returns its arrival number, and what an earlier owner knew of it:
-// that it has finished, and must not be delivered, or how many counted attempts it has had. Offsets
-// must grow.
+// Add takes the next record, whose offset must be larger, and returns its arrival number, and what
+// an earlier owner knew of it: its counted attempts, or that it has finished: don't deliver it.
 func (t *Tracker) Add(offset int64, at time.Time) (n uint64, attempts int, finished bool) {
 	n = t.end
 	if int((n-t.first&^chunkMask)/chunkSize) == len(t.chunks) {
@@ -80,9 +74,8 @@ func (t *Tracker) Add(offset int64, at time.Time) (n uint64, attempts int, finis
 		c.finished, c.tried = 0, 0
 		t.chunks = append(t.chunks, c)
 	}
-	when := uint64(min(max(at.UnixMilli(), 0), maxTime))
 	attempts, finished = t.inherit(offset)
-	*t.slot(n) = slot{offset: offset, state: when}
+	*t.slot(n) = slot{offset, uint64(min(max(at.UnixMilli(), 0), maxTime))}
 	t.end++
 	t.position = offset + 1
 	if attempts > 0 {
@@ -97,8 +90,8 @@ func (t *Tracker) Add(offset int64, at time.Time) (n uint64, attempts int, finis
 // Skip says that there is nothing to deliver before position.
 func (t *Tracker) Skip(position int64) { t.position = max(t.position, position) }
 
-// Finish says that an event has reached its end, and returns the time that Add was given: zero for
-// events that were forgotten by a reset, which are ignored.
+// Finish says that an event has finished, and returns the time that Add was given; zero: a reset
+// has forgotten the event.
 func (t *Tracker) Finish(n uint64) (at time.Time) {
 	if n < t.first || n >= t.end {
 		return time.Time{}
@@ -159,12 +152,11 @@ type Commit struct {
 // Commit returns what can be committed now, with at most limit bytes of metadata, and whether it
 // says more than what was accepted last.
 func (t *Tracker) Commit(limit int) (c Commit, news bool) {
-	c = Commit{Offset: t.Committable(), Metadata: t.metadata(limit), version: t.version}
+	c = Commit{t.Committable(), t.metadata(limit), t.version}
 	return c, c.Offset > t.committed || c.version != t.accepted
 }
 
-// Accept says that the group has committed c, unless a reset came between: an offset of the old log
-// must not pass for one of the new.
+// Accept says that the group has committed c. Before a reset it was an offset of the old log.
 func (t *Tracker) Accept(c Commit) {
 	if c.version >= t.born {
 		t.committed, t.accepted = c.Offset, c.version

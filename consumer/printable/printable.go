@@ -1,20 +1,14 @@
 // Package printable makes text of unknown origin safe to show on a terminal, in a log and on a
 // page.
 //
-// An account, a broker's error message or a cell of a table may hold control characters, terminal
-// escape sequences, or Unicode characters that hide text or reverse its direction. This package
-// replaces them. It does not mask secrets, and does not shorten text or keep it on one line unless
-// asked ([Quote], [Truncate], [Line]).
-//
 // It promises: what [Writer] and [Line] write is valid UTF-8, of graphic characters as package
 // unicode defines them (letters, marks, numbers, punctuation, symbols, spaces); Writer also writes
 // line feeds and tabs. So these never pass: C0, DEL and C1 controls, bidirectional controls,
 // zero-width characters, byte order marks, tags, line and paragraph separators, and characters that
-// Unicode has not assigned.
+// Unicode has not assigned. It does not mask secrets.
 //
 // Non-obvious: the escape that Writer uses is JSON's, and valid JSON has such characters within
-// strings only. JSON that goes through Writer therefore keeps its value, and one writer serves for
-// text and for JSON.
+// strings only. So JSON keeps its value, and one writer serves for text and for JSON.
 package printable
 
 import (

@@ -2,63 +2,61 @@ package console
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"log"
 	"net/http"
+	"net/url"
 	"strings"
-	"time"
 
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/rs/zerolog"
 
 	"markread/consumer/printable"
 )
 
-// healthz is the liveness probe: restart me if this is not 200.
-func healthz(source Source) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		if err := source.Healthy(); err != nil {
+// handler is all routes with their access rules.
+func handler(o Options) http.Handler {
+	open, guarded := http.NewServeMux(), http.NewServeMux()
+	// The liveness probe: restart me if this is not 200.
+	open.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := o.Source.Healthy(); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write([]byte("ok\n"))
 	})
-}
-
-// readyz is the readiness probe. Its body also says what holds the worker, for people who look there first.
-func readyz(source Source) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		body := readinessOf(source)
-		status := http.StatusOK
-		if !body.Ready {
+	// The readiness probe. Its body also says what holds the worker, for people who look there
+	// first.
+	open.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		body, status := heldNow(o.Source), http.StatusOK
+		if !*body.Ready {
 			status = http.StatusServiceUnavailable
 		}
 		writeJSON(w, status, body)
 	})
-}
-
-// readiness is the body of /readyz, and the answer to an operator's command.
-type readiness struct {
-	Ready bool        `json:"ready"`
-	Held  []briefHold `json:"held"`
-}
-
-type briefHold struct {
-	Reason string    `json:"reason"`
-	Since  time.Time `json:"since"`
-}
-
-func readinessOf(source Source) readiness {
-	body := readiness{Ready: source.Ready(), Held: []briefHold{}}
-	for _, h := range normal(source.Held()) {
-		body.Held = append(body.Held, briefHold{h.Reason, h.Since})
-	}
-	return body
-}
-
-func apiState(source Source) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, source.State().normal())
+	open.Handle("GET /metrics",
+		promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{ErrorLog: newErrorLog(o.Log)}))
+	open.Handle("/", guard(o.Token, guarded))
+	guarded.HandleFunc("GET /api/state", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusOK, o.Source.State().normal())
 	})
+	if o.Controls != nil {
+		guarded.Handle("POST /api/pause", change(o, "", func(bool) { o.Controls.Pause() }))
+		guarded.Handle("POST /api/resume", change(o, "accept-rejections", o.Controls.Resume))
+	}
+	guarded.Handle("GET /{$}", page(o.Source))
+	guarded.Handle("GET /assets/{file}", http.FileServerFS(files))
+	return withHeaders(open)
+}
+
+func heldNow(source Source) HeldNow {
+	now := HeldNow{Ready: new(source.Ready()), Held: []HeldFor{}}
+	for _, h := range normal(source.Held()) {
+		now.Held = append(now.Held, HeldFor{h.Reason, h.Since})
+	}
+	return now
 }
 
 // writeJSON answers with a body that the types of this package can't fail to encode.
@@ -76,4 +74,60 @@ type logWriter struct{ log zerolog.Logger }
 func (w logWriter) Write(p []byte) (int, error) {
 	w.log.Warn().Str("server", "admin").Msg(strings.TrimSpace(string(p)))
 	return len(p), nil
+}
+
+// Controls is what an operator may do to a worker. Doing it twice does no more than doing it once.
+type Controls interface {
+	// Pause holds all calls of this process until Resume.
+	Pause()
+	// Resume ends the operator's hold. With acceptRejections it ends those for rejections too, and
+	// lets the next events that are rejected become dead letters.
+	Resume(acceptRejections bool)
+}
+
+// change does what an operator asks for, and answers with what holds the worker then, as /readyz
+// does. option is the name of the one option that the request may have, "" for none.
+//
+// A page of another site may make a browser of this machine send requests here, and without a token
+// nothing else would tell them from an operator's. With a token too: a proxy may add it to
+// everything that a browser sends.
+func change(o Options, option string, do func(bool)) http.Handler {
+	var sameOrigin http.CrossOriginProtection
+	sameOrigin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "403: a page of another site may not change anything here",
+			http.StatusForbidden)
+	}))
+	return sameOrigin.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		on, err := understand(r, option)
+		if err != nil {
+			http.Error(w, "400: "+err.Error(), http.StatusBadRequest)
+			return
+		}
+		do(on)
+		o.Log.Info().Str("request", r.Method+" "+r.URL.RequestURI()).Str("from", r.RemoteAddr).
+			Msg("an operator's command")
+		writeJSON(w, http.StatusOK, heldNow(o.Source))
+	}))
+}
+
+// understand returns whether the option is on. It refuses everything else that a request may ask
+// for: what was misspelt and ignored would only be missed when it is too late.
+func understand(r *http.Request, option string) (on bool, err error) {
+	if r.ContentLength != 0 {
+		return false, errors.New("the request must have no body; an option goes into the URL")
+	}
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return false, errors.New("the query can't be parsed")
+	}
+	for name, values := range query {
+		switch {
+		case name != option:
+			return false, fmt.Errorf("unknown option %.50q", name)
+		case len(values) != 1 || (values[0] != "true" && values[0] != "false"):
+			return false, fmt.Errorf("%s must be true or false", option)
+		}
+		on = values[0] == "true"
+	}
+	return on, nil
 }

@@ -22,9 +22,8 @@ import (
 
 const (
 	// AdminTimeout is the limit of one command; a worker answers in milliseconds.
-	AdminTimeout = 10 * time.Second
-	// maxAdminAnswer bounds what is read of an answer. A wrong URL may lead to anything.
-	maxAdminAnswer = 4 << 20
+	AdminTimeout   = 10 * time.Second
+	maxAdminAnswer = 4 << 20 // bytes: a wrong URL may lead to anything
 )
 
 // Client sends commands to the admin server of one worker.
@@ -36,8 +35,8 @@ type Client struct {
 	HTTP *http.Client
 }
 
-// NewClient makes a client for the worker whose admin server has the URL. Its errors are about the
-// configuration; the URL is not quoted where there may be a password in it.
+// NewClient makes a client for the worker whose admin server has the URL. Its errors don't quote
+// the URL where there may be a password in it.
 func NewClient(given string, token imclient.Secret) (*Client, error) {
 	u, err := url.Parse(given)
 	switch {
@@ -63,8 +62,7 @@ func NewClient(given string, token imclient.Secret) (*Client, error) {
 		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment,
 			TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, DisableKeepAlives: true},
 		// What answers with a redirect is not the worker, and the token is for nobody else.
-		CheckRedirect: func(*http.Request,
-			[]*http.Request) error {
+		CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse
 		},
 	}}, nil
@@ -73,13 +71,10 @@ func NewClient(given string, token imclient.Secret) (*Client, error) {
 // tokenVariable is where programs of ours have the token from.
 const tokenVariable = "MARKREAD_ADMIN_TOKEN"
 
-// URL is the admin server's, without a path.
-func (c *Client) URL() string { return c.Base }
-
-// HeldNow is what a worker answers to a command.
+// HeldNow is the body of /readyz, and the answer to an operator's command.
 type HeldNow struct {
-	Ready *bool      `json:"ready"`
-	Held  *[]HeldFor `json:"held"`
+	Ready *bool     `json:"ready"`
+	Held  []HeldFor `json:"held"`
 }
 
 // HeldFor is one hold.
@@ -89,8 +84,7 @@ type HeldFor struct {
 }
 
 func (h HeldFor) String() string {
-	return fmt.Sprintf("%.50s since %s", format.Line(h.Reason), h.Since.UTC().
-		Format("2006-01-02 15:04:05 UTC"))
+	return fmt.Sprintf("%.50s since %s", format.Line(h.Reason), format.Time(h.Since))
 }
 
 // Command sends one. Its errors say what is wrong with the way to the worker.
@@ -113,8 +107,8 @@ func (c *Client) ask(ctx context.Context, method, path string) (HeldNow, error) 
 	if json.Unmarshal(body, &now) != nil || now.Ready == nil || now.Held == nil {
 		return HeldNow{}, c.noWorker()
 	}
-	for i, h := range *now.Held {
-		(*now.Held)[i].Reason = c.mask(h.Reason)
+	for i, h := range now.Held {
+		now.Held[i].Reason = c.mask(h.Reason)
 	}
 	return now, nil
 }
@@ -157,18 +151,17 @@ func (c *Client) unreached(ctx, limited context.Context, method string, err erro
 	if errors.As(err, &failure) {
 		err = failure.Err // the URL is in our text
 	}
-	post := method == http.MethodPost
+	perhaps, again := "", ""
+	if method == http.MethodPost {
+		perhaps = "; the command may have been done"
+		again = " The command may have been done; to give it again does no harm"
+	}
 	switch {
-	case ctx.Err() != nil && post:
-		return errors.New("interrupted; the command may have been done")
 	case ctx.Err() != nil:
-		return errors.New("interrupted")
-	case limited.Err() != nil && post:
-		return fmt.Errorf("no answer from %s within %s; is --admin-url right? The command may "+
-			"have been done; to give it again does no harm", c.Base, AdminTimeout)
+		return errors.New("interrupted" + perhaps)
 	case limited.Err() != nil:
-		return fmt.Errorf("no answer from %s within %s; is --admin-url right?", c.Base,
-			AdminTimeout)
+		return fmt.Errorf("no answer from %s within %s; is --admin-url right?%s", c.Base,
+			AdminTimeout, again)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("no worker listens at %s; is --admin-url right?", c.Base)
 	default:
@@ -190,8 +183,8 @@ func (c *Client) refused(answer *http.Response, path, body string) error {
 			tokenVariable)
 	case ours && answer.StatusCode == http.StatusForbidden:
 		return fmt.Errorf("the worker at %s has no %s, so it takes commands from its own machine "+
-			"only: give them there (kubectl exec), "+
-			"or through a tunnel (kubectl port-forward, ssh -L)", c.Base, tokenVariable)
+			"only: give them there (kubectl exec), or through a tunnel (kubectl port-forward, "+
+			"ssh -L)", c.Base, tokenVariable)
 	case ours && answer.StatusCode == http.StatusBadRequest:
 		return fmt.Errorf("the worker at %s does not understand the command: %.200s", c.Base,
 			c.mask(strings.TrimPrefix(body, "400: ")))
@@ -251,18 +244,18 @@ func Reachable(addr string) string {
 
 // Rejections says whether a lane is held for them.
 func (h HeldNow) Rejections() bool {
-	return slices.ContainsFunc(*h.Held,
+	return slices.ContainsFunc(h.Held,
 		func(held HeldFor) bool { return held.Reason == "rejections" })
 }
 
 // Paused returns the operator's hold, nil if there is none, and the others.
 func (h HeldNow) Paused() (mine *HeldFor, others []HeldFor) {
-	for _, held := range *h.Held {
+	for _, held := range h.Held {
 		if held.Reason == "paused" {
 			mine = &held
-			continue
+		} else {
+			others = append(others, held)
 		}
-		others = append(others, held)
 	}
 	return mine, others
 }

@@ -8,22 +8,19 @@ import (
 	"time"
 )
 
-// maxConns is how many connections are open at most. Ten scrapers and browsers
-// need fewer. A worker needs some 300 descriptors for calls and brokers at the
-// default rate, and some systems allow a process no more than 512.
+// maxConns is how many connections are open at most. Ten scrapers and browsers need fewer. A worker
+// needs some 300 descriptors for calls and brokers at the default rate, and some systems allow a
+// process no more than 512.
 const maxConns = 128
 
-// leastStay is how long a connection stays at least after its last change of
-// state, also while others connect as fast as they can: a probe sends its
-// request within that. The newer ones wait to be accepted, 600 of them for half
-// a second.
+// leastStay is how long a connection stays at least after its last change of state, also while
+// others connect as fast as they can: a probe sends its request within that. The newer ones wait to
+// be accepted, 600 of them for half a second.
 const leastStay = 100 * time.Millisecond
 
-// conns closes the connection that has been in its state the longest when
-// there are too many: the newest are those of somebody who waits for a
-// response, and no honest request takes longer than milliseconds. To refuse
-// the newest instead would let anybody who holds maxConns connections open
-// shut out a health probe. The zero value is ready.
+// conns closes the connection that has been in its state the longest when there are too many: no
+// honest request takes longer than milliseconds. To refuse the newest instead would let anybody who
+// holds maxConns connections open shut out a health probe. The zero value is ready.
 type conns struct {
 	mu    sync.Mutex
 	order list.List // of *connState, by since, oldest first
@@ -36,9 +33,8 @@ type connState struct {
 	since time.Time
 }
 
-// changed is for [http.Server.ConnState]. The server calls it for a new
-// connection before it accepts the next one, so there is never more than one
-// too many.
+// changed is for [http.Server.ConnState]. The server calls it for a new connection before it
+// accepts the next one, so there is never more than one too many.
 func (c *conns) changed(conn net.Conn, state http.ConnState) {
 	if oldest := c.note(conn, state); oldest != nil {
 		time.Sleep(leastStay - time.Since(oldest.since))

@@ -1,24 +1,29 @@
-// Package console is the admin server of a worker: /healthz, /readyz, /metrics, /api/state, and at / a page that shows the state; and
-// /api/pause and /api/resume, with which an operator holds the worker.
+// Package console is the admin server of a worker: /healthz, /readyz, /metrics, /api/state, at / a
+// page that shows the state, and /api/pause and /api/resume; and the [Client] of another one.
 //
-// It knows nothing of Kafka, of the IM API or of the engine: what it shows comes as a [State] from its [Source], the metrics from a Prometheus
-// gatherer, and what an operator asks for goes to [Controls]. It keeps no history and draws no graphs; that is what /metrics is for.
+// It knows nothing of Kafka, of the IM API or of the engine: what it shows comes as a [State] from
+// its [Source], and what an operator asks for goes to [Controls]. It keeps no history and draws no
+// graphs; that is what /metrics is for.
 //
 // It promises:
-//   - /healthz, /readyz and /metrics are open to everybody: probes and scrapers come from elsewhere. They contain no account and no secret.
-//   - Everything else needs the token, if there is one. If there is none, it is served to this machine only (see access.go for why three
-//     conditions are needed).
-//   - Nothing changes but by a POST that neither a page of another site made nor asks for something unknown (see control.go).
-//   - A slow or hostile client can't hold the server: all phases of a connection have time limits, and headers a size limit.
-//   - However many connections others hold open, a probe is answered, and the descriptors of the
-//     process are left to Kafka and the IM API (see conns.go).
+//   - /healthz, /readyz and /metrics are open to everybody: probes and scrapers come from
+//     elsewhere. They contain no account and no secret.
+//   - Everything else needs the token. If there is none, it is served to this machine only.
+//   - Nothing changes but by a POST that neither a page of another site made nor asks for something
+//     unknown (see change).
+//   - A slow or hostile client can't hold the server: all phases of a connection have time limits,
+//     and headers a size limit. However many connections others hold open, a probe is answered, and
+//     the descriptors of the process are left to Kafka and the IM API (see conns.go).
 //   - When [New] returns, the address is taken: an orchestrator's first probe finds a server.
 //
 // Non-obvious:
-//   - A hold does not make the worker unready. A rollout waits for readiness, and it must be able to bring the fix for what holds the worker.
-//   - /healthz asks the source for nothing but its heartbeat, never for the whole state: a probe must not depend on how long that takes.
-//   - The page has no inline script and no external asset, and its policy forbids both: ids in events are chosen by end users, and although
-//     the state contains none, a page that is safe by its policy stays safe when somebody adds one.
+//   - A hold does not make the worker unready. A rollout waits for readiness, and it must be able
+//     to bring the fix for what holds the worker.
+//   - /healthz asks the source for nothing but its heartbeat: a probe must not depend on how long
+//     the whole state takes.
+//   - The page has no inline script and no external asset, and its policy forbids both: ids in
+//     events are chosen by end users, and although the state contains none, a page that is safe by
+//     its policy stays safe when somebody adds one.
 package console
 
 import (
@@ -31,41 +36,32 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/rs/zerolog"
 )
 
-// Limits of one connection. A scrape of a large registry is the slowest honest request, and takes milliseconds.
 const (
-	headerTimeout  = 5 * time.Second
-	requestTimeout = 10 * time.Second
-	answerTimeout  = 30 * time.Second
-	// idleTimeout is longer than the page's refresh in a hidden tab (10 s) and
-	// than usual intervals of probes. A scraper that comes every 30 s connects
-	// anew, which costs it a millisecond.
-	idleTimeout    = 15 * time.Second
-	maxHeaderBytes = 16 << 10
-	// stopTimeout is how long a stop waits for requests under way. They are reads, or commands that are done at once: cutting them off costs
+	// The slowest honest request is a scrape of a large registry: milliseconds.
+	headerTimeout = 5 * time.Second
+	// Longer than the page's refresh in a hidden tab (10 s) and usual intervals of probes. A
+	// scraper that comes every 30 s connects anew, which costs it a millisecond.
+	idleTimeout = 15 * time.Second
+	// Requests in flight are reads, or commands that are done at once: cutting them off costs
 	// nothing.
 	stopTimeout = time.Second
 )
 
-// Options says what to serve, where, and to whom.
+// Options says what to serve, where, and to whom. The methods of Source and Controls are called
+// from many goroutines at once.
 type Options struct {
-	// Addr is the host and port to listen on ("127.0.0.1:8780"); port 0 takes a free one.
-	Addr string
-	// Token, if not empty, is what requests for all but the open paths must carry as "Authorization: Bearer". Empty: this machine only.
-	Token string
-	// Source of the state. Its methods are called from many goroutines at once.
-	Source Source
-	// Controls are what an operator may do; nil: nothing, and the routes do not exist. Its methods are called from many goroutines at once.
-	Controls Controls
-	// Gatherer of the metrics.
+	Addr string // host and port to listen on; port 0 takes a free one
+	// that all but the open paths need as "Authorization: Bearer"; "": this machine only
+	Token    string
+	Source   Source
+	Controls Controls // nil: the routes that change something do not exist
 	Gatherer prometheus.Gatherer
-	// Log gets the server's own failures and an operator's commands; other requests are not logged.
-	Log zerolog.Logger
-	// Listen opens the listener; nil: net.Listen.
-	Listen func(network, addr string) (net.Listener, error)
+	// of the server's own failures and an operator's commands
+	Log    zerolog.Logger
+	Listen func(network, addr string) (net.Listener, error) // nil: net.Listen
 }
 
 // Server is an admin server whose address is taken already.
@@ -75,8 +71,8 @@ type Server struct {
 	log      zerolog.Logger
 }
 
-// New takes the address; nothing is answered before [Server.Run]. The error of an address that can't be taken names the flag --admin-addr.
-// A server that is never run keeps its address until the process ends.
+// New takes the address; nothing is answered before [Server.Run]. A server that is never run keeps
+// its address until the process ends.
 func New(o Options) (*Server, error) {
 	listen := o.Listen
 	if listen == nil {
@@ -84,7 +80,8 @@ func New(o Options) (*Server, error) {
 	}
 	l, err := listen("tcp", o.Addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("--admin-addr %s: the port is taken by another program; choose another one", o.Addr)
+		return nil, fmt.Errorf("--admin-addr %s: the port is taken by another program; choose "+
+			"another one", o.Addr)
 	} else if err != nil {
 		return nil, fmt.Errorf("--admin-addr %s: %w", o.Addr, err)
 	}
@@ -94,10 +91,10 @@ func New(o Options) (*Server, error) {
 		http: &http.Server{
 			Handler:           handler(o),
 			ReadHeaderTimeout: headerTimeout,
-			ReadTimeout:       requestTimeout,
-			WriteTimeout:      answerTimeout,
+			ReadTimeout:       2 * headerTimeout,
+			WriteTimeout:      30 * time.Second,
 			IdleTimeout:       idleTimeout,
-			MaxHeaderBytes:    maxHeaderBytes,
+			MaxHeaderBytes:    16 << 10,
 			ErrorLog:          newErrorLog(o.Log),
 			ConnState:         new(conns).changed,
 		},
@@ -110,8 +107,8 @@ func (s *Server) Addr() string { return s.listener.Addr().String() }
 // Handler answers the requests; [Server.Run] serves it.
 func (s *Server) Handler() http.Handler { return s.http.Handler }
 
-// Run serves until ctx ends, then lets requests under way finish for at most a second, and returns nil. It returns an error only if the
-// listener fails. Call it once.
+// Run serves until ctx ends, then lets requests in flight finish for at most a second, and returns
+// nil. It returns an error only if the listener fails. Call it once.
 func (s *Server) Run(ctx context.Context) error {
 	served := make(chan error, 1)
 	go func() { served <- s.http.Serve(s.listener) }()
@@ -128,21 +125,4 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	<-served
 	return nil
-}
-
-// handler is all routes with their access rules.
-func handler(o Options) http.Handler {
-	open, guarded := http.NewServeMux(), http.NewServeMux()
-	open.Handle("GET /healthz", healthz(o.Source))
-	open.Handle("GET /readyz", readyz(o.Source))
-	open.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{ErrorLog: newErrorLog(o.Log)}))
-	open.Handle("/", guard(o.Token, guarded))
-	guarded.Handle("GET /api/state", apiState(o.Source))
-	if o.Controls != nil {
-		guarded.Handle("POST /api/pause", pause(o))
-		guarded.Handle("POST /api/resume", resume(o))
-	}
-	guarded.Handle("GET /{$}", page(o.Source))
-	guarded.Handle("GET /assets/{file}", assets())
-	return withHeaders(open)
 }

@@ -2,16 +2,19 @@ package console
 
 import (
 	"bytes"
+	"cmp"
 	"embed"
 	"fmt"
 	"html/template"
 	"net/http"
+	"reflect"
 	"slices"
 	"strconv"
 	"time"
 
 	"markread/consumer/printable"
 	"markread/imclient"
+	"markread/worker/format"
 )
 
 //go:embed assets
@@ -22,40 +25,47 @@ var pageText string
 
 // pageTemplate escapes everything it is given for the place where it stands.
 var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
-	"count": func(n any) string { return count(n) },
-	"span":  func(seconds float64) string { return span(time.Duration(seconds * float64(time.Second))) },
-	"waits": func(what string) string { return waits(what) },
-	"partitions": func(n int) string {
-		if n == 1 {
-			return "1 partition"
-		}
-		return count(n) + " partitions"
+	"count": count,
+	"span": func(seconds float64) string {
+		return span(time.Duration(seconds * float64(time.Second)))
 	},
+	"waits":      waits,
+	"partitions": func(n int) string { return format.CountOf(int64(n), "partition") },
 }).Parse(pageText))
+
+// waits explains what the oldest unfinished event of a partition waits for.
+func waits(what string) string {
+	return cmp.Or(map[string]string{
+		"quota":       "quota: its turn within the rate",
+		"call":        "call: the answer of the IM server",
+		"retry":       "retry: the end of its backoff",
+		"hold":        "hold: see above",
+		"dead-letter": "dead-letter: the acknowledgement of the dead-letter topic",
+	}[what], what)
+}
 
 // view is what the page's template gets: the state, and what the template would have to compute.
 type view struct {
 	State
-	Now time.Time
-	// AdminURL is the flag with which the page's reader names this worker on the command line; empty if it needs none, or is not known.
-	AdminURL string
+	Now      time.Time
+	AdminURL string // the flag that names this worker on the reader's command line; "": none needed
 }
 
-// page shows the state. The page's script fetches it anew every other second; without scripts the browser reloads it.
+// page shows the state. Its script fetches it anew every other second; without scripts the browser
+// reloads it.
 func page(source Source) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var b bytes.Buffer
-		if err := pageTemplate.Execute(&printable.Writer{Out: &b}, view{source.State().normal(), shown(time.Now()), adminURL(r)}); err != nil {
-			http.Error(w, "the page could not be made: "+err.Error(), http.StatusInternalServerError)
+		if err := pageTemplate.Execute(&printable.Writer{Out: &b},
+			view{source.State().normal(), shown(time.Now()), adminURL(r)}); err != nil {
+			http.Error(w, "the page could not be made: "+err.Error(),
+				http.StatusInternalServerError)
 			return
 		}
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		_, _ = w.Write(b.Bytes())
 	})
 }
-
-// assets are the page's style sheet and script.
-func assets() http.Handler { return http.FileServerFS(files) }
 
 // At is a moment with its distance from now: "2026-01-02 03:04:05 UTC, 12 s ago".
 func (v view) At(t time.Time) string {
@@ -83,13 +93,9 @@ type row struct {
 func (v view) Rows() []row { return []row{{"live", v.Lanes.Live}, {"backfill", v.Lanes.Backfill}} }
 
 // Unreadable returns the partitions that can't be read.
-func (v view) Unreadable() (list []Partition) {
-	for _, p := range v.Partitions {
-		if p.Unreadable != nil {
-			list = append(list, p)
-		}
-	}
-	return list
+func (v view) Unreadable() []Partition {
+	return slices.DeleteFunc(slices.Clone(v.Partitions),
+		func(p Partition) bool { return p.Unreadable == nil })
 }
 
 // Throttled reports whether answers of the server have made the limit less than the share.
@@ -97,7 +103,8 @@ func (v view) Throttled() bool {
 	return v.Quota.Share != nil && v.Quota.Limit != nil && *v.Quota.Limit < *v.Quota.Share
 }
 
-// Drain is how long the lanes need at the present limit if nothing new comes: one call a conversation, however many events wait.
+// Drain is how long the lanes need at the present limit if nothing new comes: one call a
+// conversation, however many events wait.
 func (v view) Drain() string {
 	waiting := v.Lanes.Live.Conversations + v.Lanes.Backfill.Conversations
 	stuck := 0 // waiting in a lane that is held alone
@@ -128,8 +135,9 @@ func (v view) Drain() string {
 	return text
 }
 
-// adminURL names the server that a request reached as `markread pause` wants it. What the name of another machine leads to from the reader's
-// command line is not known here, and neither is what a proxy before us speaks.
+// adminURL names the server that a request reached as `markread pause` wants it. What the name of
+// another machine leads to from the reader's command line is not known here, and neither is what a
+// proxy before us speaks.
 func adminURL(r *http.Request) string {
 	const usual = ":8780"
 	if !imclient.IsLoopback(r.Host) || r.Host == "127.0.0.1"+usual || r.Host == "localhost"+usual {
@@ -140,55 +148,29 @@ func adminURL(r *http.Request) string {
 
 // span prints a duration with two units at most: "3.2 s", "4 m 12 s", "2 h 5 m", "3 d 4 h".
 func span(d time.Duration) string {
-	pair := func(big time.Duration, bigName string, small time.Duration, smallName string) string {
-		if rest := d % big / small; rest > 0 {
-			return fmt.Sprintf("%d %s %d %s", d/big, bigName, rest, smallName)
-		}
-		return fmt.Sprintf("%d %s", d/big, bigName)
-	}
 	const day = 24 * time.Hour
 	d = d.Round(100 * time.Millisecond)
+	big, small, names := day, time.Hour, "dh"
 	switch {
 	case d < time.Minute:
 		return strconv.FormatFloat(d.Seconds(), 'f', -1, 64) + " s"
 	case d < time.Hour:
-		return pair(time.Minute, "m", time.Second, "s")
+		big, small, names = time.Minute, time.Second, "ms"
 	case d < day:
-		return pair(time.Hour, "h", time.Minute, "m")
-	default:
-		return pair(day, "d", time.Hour, "h")
+		big, small, names = time.Hour, time.Minute, "hm"
 	}
+	text := fmt.Sprintf("%d %c", d/big, names[0])
+	if rest := d % big / small; rest > 0 {
+		text += fmt.Sprintf(" %d %c", rest, names[1])
+	}
+	return text
 }
 
-// count prints a whole number with thousands separated, and "–" for one that does not exist.
+// count prints a whole number with thousands separated, and "–" for a pointer to none.
 func count(n any) string {
-	var v int64
-	switch n := n.(type) {
-	case int:
-		v = int64(n)
-	case int64:
-		v = n
-	case *int:
-		if n == nil {
-			return "–"
-		}
-		v = int64(*n)
-	case *int64:
-		if n == nil {
-			return "–"
-		}
-		v = *n
-	case *int32:
-		if n == nil {
-			return "–"
-		}
-		v = int64(*n)
-	default:
-		return fmt.Sprint(n)
+	v := reflect.Indirect(reflect.ValueOf(n))
+	if !v.IsValid() {
+		return "–"
 	}
-	s := strconv.FormatInt(v, 10)
-	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
+	return format.Thousands(v.Int())
 }

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"markread/consumer/printable"
 )
 
 // Source is what the console shows. *worker.Worker implements it.
@@ -12,14 +14,15 @@ type Source interface {
 	State() State
 	// Held is State's part of that name, alone: cheap, for a probe that asks every second.
 	Held() []Hold
-	// Healthy is nil while the dispatch and the group loop turn, else says which has stopped. It must not wait at all.
+	// Healthy is nil while the dispatch and the group loop turn, else says which has stopped. It
+	// must not wait at all.
 	Healthy() error
 	// Ready reports whether the worker is a member of its group. A hold does not make it unready.
 	Ready() bool
 }
 
-// State is a worker's state as /api/state shows it. Field names and their order are part of the contract with its readers; a nil pointer is
-// shown as null: the value does not exist (yet). It contains no account.
+// State is a worker's state as /api/state shows it; fields and their order are part of the
+// contract. A nil pointer is shown as null: the value does not exist (yet). It contains no account.
 type State struct {
 	Version    string      `json:"version"`
 	Commit     string      `json:"commit"`
@@ -33,45 +36,41 @@ type State struct {
 	Partitions []Partition `json:"partitions"`
 }
 
-// Group is the membership. Member and Generation are nil while the worker is not a member.
+// Group is the membership. Member and Generation are nil while the worker is not a member. Assigned
+// of the group's Partitions, over all topics, are this worker's.
 type Group struct {
 	Name       string  `json:"name"`
 	Member     *string `json:"member"`
 	Generation *int32  `json:"generation"`
-	// Assigned of the group's Partitions, over all topics, are this worker's.
-	Assigned   int `json:"assigned"`
-	Partitions int `json:"partitions"`
-	// Outside is since when the worker is in no generation; zero: it is in one, or it is not known. Only the page shows it.
+	Assigned   int     `json:"assigned"`
+	Partitions int     `json:"partitions"`
+	// Outside is since when the worker is in no generation, for the page; zero: it is in one, or it
+	// is not known.
 	Outside time.Time `json:"-"`
 }
 
 // Hold is one reason why no calls are made now.
 type Hold struct {
-	// Reason is one of the contract's: outage credentials throttled rejections dead-letter membership quota paused.
-	Reason string    `json:"reason"`
-	Since  time.Time `json:"since"`
-	// Detail is what was seen, Do what to do about it, in words for people.
-	Detail string `json:"detail"`
-	Do     string `json:"do"`
-	// NextProbeAt is when the service is tried next; nil: this hold has no probes, or none is due.
-	NextProbeAt *time.Time `json:"next_probe_at"`
+	Reason      string     `json:"reason"` // one of the contract's
+	Since       time.Time  `json:"since"`
+	Detail      string     `json:"detail"`        // what was seen, in words for people
+	Do          string     `json:"do"`            // what to do about it
+	NextProbeAt *time.Time `json:"next_probe_at"` // nil: it has no probes, or none is due
 
-	// The page shows Detail in its parts: which lane is held (empty: all), what this hold is, and what
-	// was seen.
-	Lane    string `json:"-"`
+	// The page shows Detail in its parts.
+	Lane    string `json:"-"` // that is held; "": all
 	Meaning string `json:"-"`
 	Seen    string `json:"-"`
 }
 
-// Quota is the state of the call quota. With rate 0 there is none: Share, Limit and Cooling are nil.
+// Quota is the state of the call quota. With rate 0 there is none: Share, Limit and Cooling are
+// nil.
 type Quota struct {
-	// Rate is calls a second for the whole group, Share this worker's part, Limit what of the share is used now.
-	Rate  int  `json:"rate"`
-	Share *int `json:"share"`
-	Limit *int `json:"limit"`
-	// InFlight calls have been sent and not answered; Cooling permits wait for their second to pass.
-	InFlight int  `json:"in_flight"`
-	Cooling  *int `json:"cooling"`
+	Rate     int  `json:"rate"`      // calls a second for the whole group
+	Share    *int `json:"share"`     // of this worker
+	Limit    *int `json:"limit"`     // what of the share is used now
+	InFlight int  `json:"in_flight"` // calls sent and not answered
+	Cooling  *int `json:"cooling"`   // permits that wait for their second to pass
 }
 
 // Lanes are the two ways in.
@@ -84,11 +83,13 @@ type Lanes struct {
 type Lane struct {
 	Conversations int `json:"conversations"`
 	Events        int `json:"events"`
-	// OldestSeconds is the age of the oldest that a commit waits for, since its event time (its arrival if it has none); 0: nothing waits.
+	// OldestSeconds is the age of the oldest event that a commit waits for, since its event time
+	// (its arrival if it has none); 0: nothing waits.
 	OldestSeconds float64 `json:"oldest_seconds"`
 }
 
-// Totals count since the process started, over both lanes: received = the outcomes + what waits + returned.
+// Totals count since the process started, over both lanes: received = outcomes + waiting +
+// returned.
 type Totals struct {
 	Received     int64 `json:"received"`
 	Applied      int64 `json:"applied"`
@@ -99,8 +100,8 @@ type Totals struct {
 	Calls        int64 `json:"calls"`
 }
 
-// Partition is one assigned partition. Committed is nil as long as nothing was ever committed;
-// HighWatermark is nil while the end of the log is not known, and Lag also while it would read 0 although
+// Partition is one assigned partition. Committed is nil as long as nothing was ever committed,
+// HighWatermark while the end of the log is not known, and Lag also while it would read 0 although
 // records may be unread.
 type Partition struct {
 	Topic            string      `json:"topic"`
@@ -112,31 +113,27 @@ type Partition struct {
 	Unreadable       *Unreadable `json:"unreadable"` // nil: the partition can be read
 }
 
-// Unfinished is the oldest event of a partition that has not reached its end: the one that the committed offset waits for.
+// Unfinished is the oldest unfinished event of a partition, which the committed offset waits for.
 type Unfinished struct {
-	Offset int64 `json:"offset"`
-	// AgeSeconds is the time since the event (its event time, or its arrival if it has none).
-	AgeSeconds float64 `json:"age_seconds"`
+	Offset     int64   `json:"offset"`
+	AgeSeconds float64 `json:"age_seconds"` // since its event time, or its arrival if it has none
 	Attempts   int     `json:"attempts"`
-	// WaitsFor is one of the contract's: quota call retry hold dead-letter.
-	WaitsFor string `json:"waits_for"`
+	WaitsFor   string  `json:"waits_for"` // see waits
 }
 
 // Unreadable says since when and why a partition can't be read.
 type Unreadable struct {
-	// Since is the last good fetch, or the beginning of the generation if there was none.
-	Since time.Time `json:"since"`
-	// Offset is the next to be read; nil: not known.
-	Offset *int64 `json:"offset"`
-	Reason string `json:"reason"`
-	// Do is the remedy. Only the page shows it.
-	Do string `json:"-"`
+	Since  time.Time `json:"since"`  // the last good fetch, else when the generation began
+	Offset *int64    `json:"offset"` // the next to be read; nil: not known
+	Reason string    `json:"reason"`
+	Do     string    `json:"-"` // the remedy, for the page
 }
 
 // maxReason is the most bytes of a reason that are shown.
 const maxReason = 500
 
-// normal returns the state as it is shown: empty lists instead of null, times in UTC and whole milliseconds.
+// normal returns the state as it is shown: empty lists instead of null, times in UTC and whole
+// milliseconds.
 func (s State) normal() State {
 	s.StartedAt = shown(s.StartedAt)
 	s.Group.Outside = shown(s.Group.Outside)
@@ -152,12 +149,11 @@ func (s State) normal() State {
 	return s
 }
 
-// plain makes text that may quote a broker harmless: one line of bounded length, without control
-// characters and without characters that change the direction of writing.
+// plain makes text that may quote a broker one line of bounded length, without control characters
+// and without characters that change the direction of writing.
 func plain(text string) string {
-	text = strings.ToValidUTF8(text, "\uFFFD")
-	if len(text) > maxReason {
-		text = strings.ToValidUTF8(text[:maxReason], "") + "…"
+	if short := printable.Truncate(text, maxReason); len(short) < len(text) {
+		text = short + "…"
 	}
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {

@@ -69,11 +69,11 @@ func (l *look) report(ctx context.Context) *Report {
 				l.fail(err)
 				return
 			}
-			r.Worker = WorkerOf(l.Worker.URL(), state, l.Group)
+			r.Worker = WorkerOf(l.Worker.Base, state, l.Group)
 			if n := len(r.Worker.Unreadable); n > 0 {
 				first := r.Worker.Unreadable[0]
 				l.fail(fmt.Errorf("the worker at %s can't read %s, the first is %s/%d: %s",
-					l.Worker.URL(),
+					l.Worker.Base,
 					format.Count(n, "partition"), first.Topic, first.Partition, first.Reason))
 			}
 		})

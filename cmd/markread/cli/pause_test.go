@@ -290,7 +290,7 @@ func TestCommandOverTLS(t *testing.T) {
 	}
 	client.HTTP.Transport = server.Client().Transport
 	if now, err := client.Command(t.Context(), "/api/pause"); err != nil || !worker.is("paused") ||
-		len(*now.Held) != 1 {
+		len(now.Held) != 1 {
 		t.Errorf("%+v %v", now, err)
 	}
 }

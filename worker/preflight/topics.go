@@ -246,7 +246,7 @@ func judgeSettings(v admin.DescribedTopic, letters bool, flag string, largest in
 	if want := largest + event.LetterOverhead; err == nil && largest > 0 && takes < want {
 		found := fmt.Sprintf("it takes %s bytes, the events' topics %s: of a large event the "+
 			"dead letter lacks the value",
-			format.Thousands(int64(takes)), format.Thousands(int64(largest)))
+			format.Thousands(takes), format.Thousands(largest))
 		all.Add(Warning("record size", v.Name, found,
 			fmt.Sprintf("set max.message.bytes=%d on the topic", want)))
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,11 +87,11 @@ func (c *backfillCommand) validate(env config.Environment) error {
 	if _, err := c.readUpTo(time.Now()); err != nil {
 		return err
 	}
-	checks := []func() error{c.BackfillFlag.Check, c.GroupFlag.Check, c.RateFlag.Check}
-	if !c.DryRun {
-		checks = append(checks, func() error { return c.Kafka.Check(env) })
+	err := cmp.Or(c.BackfillFlag.Check(), c.GroupFlag.Check(), c.RateFlag.Check())
+	if err == nil && !bool(c.DryRun) {
+		err = c.Kafka.Check(env)
 	}
-	return config.FirstError(checks...)
+	return err
 }
 
 // readUpTo is the read time of rows that have none in a run that began then; 0: there is none.

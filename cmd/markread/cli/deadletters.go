@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,7 +38,7 @@ type officeFlags struct {
 }
 
 func (f *officeFlags) validate(env config.Environment) error {
-	return config.FirstError(func() error { return f.Kafka.Check(env) }, f.ReplaysFlag.Check)
+	return cmp.Or(f.Kafka.Check(env), f.ReplaysFlag.Check())
 }
 
 // deadLetters is the office of one command, and the client that it uses.

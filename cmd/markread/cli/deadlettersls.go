@@ -38,8 +38,7 @@ func (c *lettersLsCommand) run(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	if err := config.FirstError(func() error { return c.officeFlags.validate(p.env) },
-		c.DeadLetterFlag.Check); err != nil {
+	if err := cmp.Or(c.officeFlags.validate(p.env), c.DeadLetterFlag.Check()); err != nil {
 		return err
 	}
 	d, err := c.open(ctx, p, c.DeadLetterTopic)

@@ -44,8 +44,7 @@ func (c *lettersShowCommand) run(ctx context.Context, p *process) error {
 	case c.Event && c.JSON:
 		return config.Usagef("--event and --json exclude each other")
 	}
-	if err := config.FirstError(func() error { return c.officeFlags.validate(p.env) },
-		c.DeadLetterFlag.Check); err != nil {
+	if err := cmp.Or(c.officeFlags.validate(p.env), c.DeadLetterFlag.Check()); err != nil {
 		return err
 	}
 	d, err := c.open(ctx, p, c.DeadLetterTopic)

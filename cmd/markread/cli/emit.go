@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -80,11 +81,10 @@ func (c *emitCommand) run(ctx context.Context, p *process) error {
 
 // validate returns the event that the flags describe, nil if events come from standard input.
 func (c *emitCommand) validate(env config.Environment) (*event.Message, error) {
-	if err := config.FirstError(func() error { return c.Kafka.Check(env) },
-		c.Topic.Check); err != nil {
-		return nil, err
-	}
+	err := cmp.Or(c.Kafka.Check(env), c.Topic.Check())
 	switch {
+	case err != nil:
+		return nil, err
 	case len(c.Files) > 0:
 		return nil, config.Usagef("unexpected argument %s: emit reads standard input (markread "+
 			"emit < FILE); for large files, and for CSV, there is markread backfill", c.Files[0])

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -37,8 +38,7 @@ README.md has all of its names.` + adminHelp + variablesHelp
 }
 
 func (c *statusCommand) validate(env config.Environment) error {
-	return config.FirstError(func() error { return c.KafkaFlags.Check(env) }, c.GroupFlags.Check,
-		c.ReplaysFlag.Check)
+	return cmp.Or(c.KafkaFlags.Check(env), c.GroupFlags.Check(), c.ReplaysFlag.Check())
 }
 
 func (c *statusCommand) run(ctx context.Context, p *process) error {

@@ -8,6 +8,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -131,11 +132,10 @@ type TopicsFlags struct {
 }
 
 func (f *TopicsFlags) Check() error {
-	if err := FirstError(f.TopicFlag.Check, f.BackfillFlag.Check,
-		f.DeadLetterFlag.Check); err != nil {
-		return err
-	}
+	err := cmp.Or(f.TopicFlag.Check(), f.BackfillFlag.Check(), f.DeadLetterFlag.Check())
 	switch {
+	case err != nil:
+		return err
 	case f.BackfillTopic == f.Topic:
 		return Usagef("--backfill-topic and --topic are both %q: the lanes need topics of their own", f.Topic)
 	case f.DeadLetterTopic == f.Topic:
@@ -153,9 +153,7 @@ type GroupFlags struct {
 	GroupFlag
 }
 
-func (f *GroupFlags) Check() error {
-	return FirstError(f.TopicsFlags.Check, f.GroupFlag.Check)
-}
+func (f *GroupFlags) Check() error { return cmp.Or(f.TopicsFlags.Check(), f.GroupFlag.Check()) }
 
 // GroupFlag is the consumer group.
 type GroupFlag struct {
@@ -327,16 +325,6 @@ func SplitAddr(addr string) (host string, port int, err error) {
 
 func (f *GroupFlags) Topics() event.Topics {
 	return event.Topics{Live: f.Topic, Backfill: f.BackfillTopic, DeadLetter: f.DeadLetterTopic}
-}
-
-// FirstError calls the checks in order until one fails.
-func FirstError(checks ...func() error) error {
-	for _, check := range checks {
-		if err := check(); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Connection says in a few words how brokers are talked to.

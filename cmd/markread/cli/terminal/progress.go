@@ -94,8 +94,8 @@ func NewWorkProgress(out io.Writer, done string, of int) *workProgress {
 
 func (p *workProgress) Show(d deadletter.Done) {
 	if p.out != nil {
-		fmt.Fprintf(p.out, Wipe+"%s %s of %s", p.done, format.Thousands(int64(d.Letters)),
-			format.CountOf(int64(p.of), "letter"))
+		fmt.Fprintf(p.out, Wipe+"%s %s of %s", p.done, format.Thousands(d.Letters),
+			format.CountOf(p.of, "letter"))
 	}
 }
 

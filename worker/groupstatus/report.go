@@ -319,15 +319,24 @@ type Kind struct {
 	StateCounts
 }
 
+// CountsOf is how many letters of a kind are in which state.
+func CountsOf(c deadletter.Count) StateCounts {
+	return StateCounts{c.Letters[deadletter.Open], c.Letters[deadletter.Parked],
+		c.Letters[deadletter.Replayed], c.Letters[deadletter.Discarded]}
+}
+
+func (n *StateCounts) Add(more StateCounts) {
+	n.Open += more.Open
+	n.Parked += more.Parked
+	n.Replayed += more.Replayed
+	n.Discarded += more.Discarded
+}
+
 func LettersOf(topic string, fold *deadletter.Index) *Letters {
 	r := &Letters{Topic: topic, Foreign: fold.Foreign(), Kinds: []Kind{}}
 	for _, c := range fold.Counts() {
-		n := StateCounts{c.Letters[deadletter.Open], c.Letters[deadletter.Parked],
-			c.Letters[deadletter.Replayed], c.Letters[deadletter.Discarded]}
-		r.Open += n.Open
-		r.Parked += n.Parked
-		r.Replayed += n.Replayed
-		r.Discarded += n.Discarded
+		n := CountsOf(c)
+		r.Add(n)
 		r.Kinds = append(r.Kinds, Kind{format.Line(c.Class), format.Line(c.Code), n})
 	}
 	return r

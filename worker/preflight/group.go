@@ -128,7 +128,7 @@ func judgeLag(v admin.DescribedTopic, lags []admin.PartitionLag, err error,
 			"raise retention.ms of the topic, and run workers"))
 	}
 	waited := now.Sub(oldest)
-	if kept, limited := retention(v); limited && !oldest.IsZero() && waited > kept/2 {
+	if kept, limited := Retention(v); limited && !oldest.IsZero() && waited > kept/2 {
 		all.Add(Warning("lag", v.Name,
 			fmt.Sprintf("the oldest record has waited for %s, and the topic keeps %s",
 				format.Age(waited), format.Age(kept)),

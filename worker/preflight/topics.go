@@ -103,7 +103,7 @@ func describe(v admin.DescribedTopic) string {
 	if len(v.Partitions) > 0 {
 		text += ", " + copies(v)
 	}
-	if d, limited := retention(v); limited {
+	if d, limited := Retention(v); limited {
 		text += ", kept for " + format.Age(d)
 	} else if v.Settings != nil {
 		text += ", kept for ever"
@@ -125,8 +125,8 @@ func copies(v admin.DescribedTopic) string {
 	return strconv.Itoa(least) + " copies"
 }
 
-// retention is how long a topic keeps its records; false: for ever, or it is not known.
-func retention(v admin.DescribedTopic) (time.Duration, bool) {
+// Retention is how long a topic keeps its records; false: for ever, or it is not known.
+func Retention(v admin.DescribedTopic) (time.Duration, bool) {
 	ms, err := strconv.ParseInt(v.Settings[kafkaclient.RetentionMs], 10, 64)
 	const most = int64(1<<63-1) / int64(time.Millisecond)
 	if err != nil || ms < 0 || ms > most {
@@ -205,7 +205,7 @@ func judgeSettings(v admin.DescribedTopic, letters bool, flag string, largest in
 			do+", or look yourself at cleanup.policy, retention.ms and max.message.bytes"))
 	}
 	compacted := strings.Contains(v.Settings[kafkaclient.CleanupPolicy], "compact")
-	kept, limited := retention(v)
+	kept, limited := Retention(v)
 	bytes, _ := strconv.ParseInt(v.Settings[kafkaclient.RetentionBytes], 10, 64)
 	if !letters {
 		if compacted {

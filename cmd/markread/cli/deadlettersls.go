@@ -13,6 +13,7 @@ import (
 	"markread/cmd/markread/cli/terminal"
 	"markread/consumer/deadletter"
 	"markread/worker/format"
+	"markread/worker/groupstatus"
 )
 
 // lettersLsCommand counts letters, or lists them.
@@ -95,28 +96,21 @@ const maxListedKinds = 50
 
 func (r *letterCounts) print(w io.Writer) error {
 	t := terminal.NewTable(w)
-	var total [4]int64
+	var total groupstatus.StateCounts
 	var kinds []deadletter.Count
 	for _, c := range r.counts {
-		for _, s := range deadletter.AllStates() {
-			total[s] += c.Letters[s]
-		}
+		total.Add(groupstatus.CountsOf(c))
 		if n, _, _ := c.Of(r.states...); n > 0 {
 			kinds = append(kinds, c)
 		}
 	}
-	which := ""
+	which := r.topic
 	if r.limited {
-		which = ", the oldest"
+		which += ", the oldest"
 	} else if r.filtered {
-		which = ", those that match"
+		which += ", those that match"
 	}
-	t.Head("dead letters in %s%s: %s open, %s parked, %s replayed, %s discarded", r.topic, which,
-		format.Thousands(total[deadletter.Open]), format.Thousands(total[deadletter.Parked]),
-		format.Thousands(total[deadletter.Replayed]), format.Thousands(total[deadletter.Discarded]))
-	if r.foreign > 0 {
-		t.Head("  ! %s there that markread has not written", format.CountOf(r.foreign, "record"))
-	}
+	lettersHead(t, which, total, r.foreign)
 	if len(kinds) == 0 {
 		var names []string
 		for _, s := range r.states {
@@ -134,21 +128,14 @@ func (r *letterCounts) print(w io.Writer) error {
 		return cmp.Compare(nb, na)
 	})
 	t.Line("  CLASS", "CODE", "OPEN", "PARKED", "REPLAYED", "DISCARDED", "OLDEST", "NEWEST")
-	more := max(0, len(kinds)-maxListedKinds)
-	kinds = kinds[:len(kinds)-more]
-	for _, c := range kinds {
+	for _, c := range terminal.First(t, kinds, maxListedKinds, "  … and %d more kinds") {
 		_, oldest, newest := c.Of(r.states...)
+		n := groupstatus.CountsOf(c)
 		t.Line("  "+shown(cmp.Or(c.Class, "?")), shown(cmp.Or(c.Code, "-")),
-			format.Thousands(c.Letters[deadletter.Open]),
-			format.Thousands(c.Letters[deadletter.Parked]),
-			format.Thousands(c.Letters[deadletter.Replayed]),
-			format.Thousands(c.Letters[deadletter.Discarded]), format.Time(oldest),
-			format.Time(newest))
+			format.Thousands(n.Open), format.Thousands(n.Parked), format.Thousands(n.Replayed),
+			format.Thousands(n.Discarded), format.Time(oldest), format.Time(newest))
 	}
-	if more > 0 {
-		t.Head("  … and %d more kinds", more)
-	}
-	for _, c := range kinds {
+	for _, c := range kinds[:min(len(kinds), maxListedKinds)] {
 		text := explainKind(c.Class, c.Code)
 		if text.meaning == "" {
 			continue

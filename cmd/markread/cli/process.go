@@ -5,11 +5,9 @@
 //
 // Non-obvious:
 //   - Everything goes through [Run], which takes its arguments, environment and streams as
-//     parameters:
-//     tests run commands in their own process.
+//     parameters: tests run commands in their own process.
 //   - Only configuration flags (those in a group) have a MARKREAD_ variable. A command's own flags
-//     have
-//     none, so that no variable that was set once steers what a command does to which events.
+//     have none, so that no variable that was set once steers what a command does to which events.
 //   - Secrets have no flag: arguments are visible to every user of the machine.
 package cli
 
@@ -102,7 +100,8 @@ func endsWithItsReader(c command) bool {
 }
 
 // process is what a command may use of the process that it runs in. What is written to its stdout
-// and stderr is made printable; see [screen] for control sequences.
+// and stderr is made printable; see [terminal.Screen] for control
+// sequences.
 type process struct {
 	env            config.Environment
 	stdin          io.Reader
@@ -114,7 +113,7 @@ type process struct {
 // command is a parsed command line.
 type command interface {
 	// run does it. Before it does anything that can be seen it checks its configuration and calls
-	// [process.begin]. It returns nil (exit status 0), a *usageError (2), a *rejectedError (3) or
+	// [process.begin]. It returns nil (exit status 0), a *config.UsageError (2), a *rejectedError (3) or
 	// another error (1).
 	run(ctx context.Context, p *process) error
 }
@@ -211,8 +210,8 @@ func (p *process) beginService(f config.LogFlags) {
 	p.env.WarnOfVariables(p.log)
 }
 
-// flushLog writes the queued lines, if there is a queue, within [flushLimit]. What is logged after
-// it is lost.
+// flushLog writes the queued lines, if there is a queue, within [terminal.FlushLimit]. What is
+// logged after it is lost.
 func (p *process) flushLog() {
 	if p.endLog == nil {
 		return

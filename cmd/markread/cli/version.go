@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
@@ -35,9 +36,7 @@ func (*versionCommand) run(_ context.Context, p *process) error {
 func build() (v, c string) {
 	v, c = version, commit
 	if info, ok := debug.ReadBuildInfo(); ok {
-		if v == "" && info.Main.Version != "" {
-			v = info.Main.Version
-		}
+		v = cmp.Or(v, info.Main.Version)
 		dirty := ""
 		for _, s := range info.Settings {
 			switch {
@@ -51,11 +50,5 @@ func build() (v, c string) {
 			c += dirty
 		}
 	}
-	if v == "" {
-		v = "unknown"
-	}
-	if c == "" {
-		c = "unknown"
-	}
-	return v, c
+	return cmp.Or(v, "unknown"), cmp.Or(c, "unknown")
 }

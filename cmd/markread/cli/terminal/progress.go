@@ -58,8 +58,7 @@ func (p *progress) start(extent kafkaclient.TopicOffsets) (stop func()) {
 
 // Reading shows how far a dead-letter store is, as its field of that name.
 func (p *progress) Reading(extent kafkaclient.TopicOffsets) (add func(event.Record), stop func()) {
-	stop = p.start(extent)
-	return p.add, stop
+	return p.add, p.start(extent)
 }
 
 // String is the line.

@@ -9,6 +9,7 @@ package terminal
 import (
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -63,10 +64,8 @@ func QueuedLog(out io.Writer, level string) (log zerolog.Logger, end func() erro
 type wiping struct{ out io.Writer }
 
 func (w wiping) Write(line []byte) (int, error) {
-	if _, err := io.WriteString(w.out, Wipe); err != nil {
-		return 0, err
-	}
-	return w.out.Write(line)
+	n, err := w.out.Write(append([]byte(Wipe), line...))
+	return max(0, n-len(Wipe)), err
 }
 
 // printableMessage makes the message of an entry safe to show, for the console format.
@@ -131,6 +130,20 @@ func (t *Table) Line(cells ...string) {
 
 // Head writes a line that is not aligned with others.
 func (t *Table) Head(format string, args ...any) { t.Line(fmt.Sprintf(format, args...)) }
+
+// First yields the first elements. If there are more, it writes a line that says how many.
+func First[T any](t *Table, all []T, most int, more string) iter.Seq2[int, T] {
+	return func(yield func(int, T) bool) {
+		for i, one := range all[:min(most, len(all))] {
+			if !yield(i, one) {
+				return
+			}
+		}
+		if len(all) > most {
+			t.Head(more, len(all)-most)
+		}
+	}
+}
 
 const (
 	// QueuedLines is how many log lines wait for a standard error that is not read in time: some

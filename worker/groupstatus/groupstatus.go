@@ -33,11 +33,6 @@ type Options struct {
 	Reading func(kafkaclient.TopicOffsets) (func(event.Record), func())
 }
 
-// Run finds everything out at once. Each part fails for itself.
-func Run(ctx context.Context, o Options) *Report {
-	return (&look{Options: o}).report(ctx)
-}
-
 // look is what a report is made from.
 type look struct {
 	Options
@@ -59,7 +54,9 @@ func (l *look) fail(err error) {
 	}
 }
 
-func (l *look) report(ctx context.Context) *Report {
+// Run finds everything out at once. Each part fails for itself.
+func Run(ctx context.Context, o Options) *Report {
+	l := &look{Options: o}
 	r := &Report{At: time.Now().UTC().Truncate(time.Millisecond)}
 	var parts sync.WaitGroup
 	if l.Worker != nil {
@@ -73,8 +70,8 @@ func (l *look) report(ctx context.Context) *Report {
 			if n := len(r.Worker.Unreadable); n > 0 {
 				first := r.Worker.Unreadable[0]
 				l.fail(fmt.Errorf("the worker at %s can't read %s, the first is %s/%d: %s",
-					l.Worker.URL(),
-					format.Count(n, "partition"), first.Topic, first.Partition, first.Reason))
+					l.Worker.URL(), format.Count(n, "partition"), first.Topic, first.Partition,
+					first.Reason))
 			}
 		})
 	}

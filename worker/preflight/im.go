@@ -37,30 +37,28 @@ func JudgeCall(c Call) Findings {
 	var all Findings
 	switch {
 	case c.Err != nil && !errors.As(c.Err, &failure):
-		return Findings{
-			Wrong("IM server", "", server+": "+c.Err.Error(),
-				"check --im-url, and the way to the server"),
-			NotChecked("IM account", "", "the IM server does not answer", ""),
-			NotChecked("clock", "", "the IM server does not answer", ""),
-		}
+		return append(notChecked("the IM server does not answer", "IM account", "clock"), Wrong(
+			"IM server", "", server+": "+c.Err.Error(), "check --im-url, and the way to the server"))
 	case failure != nil && failure.ErrorCode == 0 && !failure.Sent():
-		return Findings{
-			Wrong("IM account", "", failure.Meaning()+causeOf(failure), failure.Remedy()),
-			NotChecked("IM server", "", "no call can be signed", ""),
-			NotChecked("clock", "", "no call can be signed", ""),
-		}
+		return append(notChecked("no call can be signed", "IM server", "clock"),
+			Wrong("IM account", "", failure.Meaning()+causeOf(failure), failure.Remedy()))
 	case failure != nil && failure.ErrorCode == 0 && failure.Class != imclient.Throttled:
 		found, do := noAnswer(c, failure)
-		return Findings{
-			Wrong("IM server", "", server+": "+found, do),
-			NotChecked("IM account", "", "the IM server does not answer", ""),
-			NotChecked("clock", "", "the IM server does not answer", ""),
-		}
+		return append(notChecked("the IM server does not answer", "IM account", "clock"),
+			Wrong("IM server", "", server+": "+found, do))
 	}
 	all.Add(Good("IM server", "",
 		fmt.Sprintf("%s answers within %d ms", server, c.Came.Sub(c.Sent).Milliseconds())))
 	all.Add(judgeCode(c, failure))
 	return append(all, judgeClocks(c)...)
+}
+
+// notChecked says of each of the checks why.
+func notChecked(why string, checks ...string) (all Findings) {
+	for _, check := range checks {
+		all.Add(NotChecked(check, "", why, ""))
+	}
+	return all
 }
 
 // ofAccount are the codes that say something of the account whose messages are counted, which is

@@ -21,7 +21,6 @@ type callCommand struct {
 	IM       config.IMFlags `embed:"" group:"IM API:"`
 }
 
-// Help is kong's: what follows the summary.
 func (*callCommand) Help() string {
 	return `It shows the request without its signature, the answer, and what the answer means. The exit status is 0 if ErrorCode is 0, else 1.
 

@@ -26,7 +26,6 @@ type checkCommand struct {
 	workerFlags `embed:""`
 }
 
-// Help is kong's: what follows the summary.
 func (*checkCommand) Help() string {
 	return `Before a deployment: it takes the configuration of "markread run", asks Kafka and the IM server, and prints a line for each thing that it has
 looked at: WRONG (mend it before a worker runs), warning, "not checked", ok; with what to do below it. What is wrong comes first. The exit status is 1 if
@@ -133,7 +132,7 @@ func printCheck(w io.Writer, r *preflight.Report) error {
 	}
 	var b strings.Builder
 	for _, l := range lines {
-		fmt.Fprintf(&b, "%-11s  %-*s  %s\n", shownGrade(l.Result), width, lineName(l), l.Found)
+		fmt.Fprintf(&b, "%-11s  %-*s  %s\n", shownGrade[l.Result], width, lineName(l), l.Found)
 		if l.Do != "" {
 			fmt.Fprintf(&b, "%-11s  do: %s\n", "", l.Do)
 		}
@@ -145,17 +144,9 @@ func printCheck(w io.Writer, r *preflight.Report) error {
 	return err
 }
 
-// shownGrade is the result as a person reads it.
-func shownGrade(g preflight.Grade) string {
-	switch g {
-	case preflight.IsWrong:
-		return "WRONG"
-	case preflight.IsNotChecked:
-		return "not checked"
-	default:
-		return string(g)
-	}
-}
+// shownGrade is a result as a person reads it.
+var shownGrade = map[preflight.Grade]string{preflight.IsWrong: "WRONG",
+	preflight.IsWarning: "warning", preflight.IsNotChecked: "not checked", preflight.IsOK: "ok"}
 
 // checkFailure is the error for the exit status: what is wrong, in short.
 func checkFailure(r *preflight.Report) error {

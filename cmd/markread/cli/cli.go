@@ -6,7 +6,6 @@ import (
 	"io"
 	"reflect"
 	"strings"
-	"unicode"
 
 	"github.com/alecthomas/kong"
 
@@ -14,7 +13,8 @@ import (
 	"markread/cmd/markread/cli/terminal"
 )
 
-// commandLine is the grammar: one field a command.
+// commandLine is the grammar: one field a command. The Help methods of commands are kong's: what
+// follows the summary.
 type commandLine struct {
 	Run         runCommand         `cmd:"" help:"Run the worker."`
 	Dev         devCommand         `cmd:"" help:"Run everything on this machine, with sample traffic; nothing to install."`
@@ -47,7 +47,7 @@ func newParser(options ...kong.Option) (*kong.Kong, error) {
 
 // parse returns the command that the arguments select, with its flags filled in; nil if help was
 // asked for and given.
-func (p *process) parse(args []string) (command, error) {
+func (p *process) parse(args []string) (selected command, err error) {
 	parser, err := newParser(
 		kong.Writers(terminal.Screen(p.stdout), io.Discard),
 		kong.Resolvers(p.env),
@@ -61,33 +61,32 @@ func (p *process) parse(args []string) (command, error) {
 	if len(args) == 0 {
 		return nil, config.Usagef("no command given; markread --help lists them")
 	}
-	var selected command
-	err = untilHelp(func() error {
-		parsed, err := parser.Parse(args)
-		var usage *config.UsageError
-		switch {
-		case errors.As(err, &usage):
-			return usage
-		case err != nil:
-			return &config.UsageError{Text: plain(err.Error())}
+	defer func() {
+		if r := recover(); r != nil && r != any(helpGiven{}) {
+			panic(r)
 		}
-		// those of Kubernetes' args: have the same flaws as variables
-		for _, f := range parsed.Flags() {
-			if config.IsConfiguration(f) && f.Target.Kind() == reflect.String {
-				if what, do := config.Flaw(f.Target.String()); what != "" {
-					return config.Usagef("--%s %s: %s", f.Name, what, do)
-				}
+	}()
+	parsed, err := parser.Parse(args)
+	var usage *config.UsageError
+	switch {
+	case errors.As(err, &usage):
+		return nil, usage
+	case err != nil:
+		return nil, &config.UsageError{Text: plain(err.Error())}
+	}
+	// those of Kubernetes' args: have the same flaws as variables
+	for _, f := range parsed.Flags() {
+		if config.IsConfiguration(f) && f.Target.Kind() == reflect.String {
+			if what, do := config.Flaw(f.Target.String()); what != "" {
+				return nil, config.Usagef("--%s %s: %s", f.Name, what, do)
 			}
 		}
-		selected = parsed.Selected().Target.Addr().Interface().(command)
-		return nil
-	})
-	return selected, err
+	}
+	return parsed.Selected().Target.Addr().Interface().(command), nil
 }
 
-// longestShown is the longest word of a command line or variable that an error shows, in bytes. A
-// longer one was meant for something else: it may be a secret, such as one with its variable's name
-// before it.
+// longestShown is the longest word of a command line that an error shows, in bytes. A longer one
+// was meant for something else: it may be a secret, perhaps with its variable's name before it.
 const longestShown = 20
 
 // plain rewrites the errors of the parser that users can't read, or that show too much.
@@ -139,12 +138,7 @@ func shownWord(quoted, other string) string {
 	return quoted
 }
 
-func firstWord(text string) string {
-	if end := strings.IndexFunc(text, unicode.IsSpace); end >= 0 {
-		return text[:end]
-	}
-	return text
-}
+func firstWord(text string) string { return append(strings.Fields(text), "")[0] }
 
 // afterFlag is what follows the name of a flag at the beginning of a text.
 func afterFlag(text string) string {
@@ -152,16 +146,6 @@ func afterFlag(text string) string {
 }
 
 type helpGiven struct{}
-
-// untilHelp calls f and returns nil if it ended by giving help.
-func untilHelp(f func() error) (err error) {
-	defer func() {
-		if r := recover(); r != nil && reflect.TypeOf(r) != reflect.TypeFor[helpGiven]() {
-			panic(r)
-		}
-	}()
-	return f()
-}
 
 // variablesHelp belongs to the help of every command that has configuration flags. To show each
 // flag's variable would double the help.

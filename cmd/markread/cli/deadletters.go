@@ -115,13 +115,10 @@ func (d *deadLetters) end(failed error) error {
 
 // plainly is an error in the words of these commands.
 func plainly(ctx context.Context, err error) error {
-	var missing *kafkaclient.MissingTopicError
-	switch {
-	case err == nil:
-		return nil
-	case ctx.Err() != nil:
+	if err != nil && ctx.Err() != nil {
 		return errors.New("interrupted")
-	case errors.As(err, &missing):
+	}
+	if missing := (*kafkaclient.MissingTopicError)(nil); errors.As(err, &missing) {
 		return cause(err)
 	}
 	return err
@@ -204,15 +201,8 @@ func (f *filterFlags) filter(now time.Time) (deadletter.Filter, error) {
 	case f.Limit != nil && *f.Limit < 1:
 		return filter, config.Usagef("--limit must be at least 1")
 	}
-	for _, s := range []struct {
-		flag *string
-		to   *string
-	}{{f.Class, &filter.Class}, {f.Code, &filter.Code}, {f.Report, &filter.Report},
-		{f.Peer, &filter.Peer}} {
-		if s.flag != nil {
-			*s.to = *s.flag
-		}
-	}
+	filter.Class, filter.Code = value(f.Class), value(f.Code)
+	filter.Report, filter.Peer = value(f.Report), value(f.Peer)
 	for _, t := range []struct {
 		name string
 		flag *string
@@ -246,11 +236,14 @@ func (f *filterFlags) narrows() bool {
 }
 
 // limit is 0 without the flag.
-func (f *filterFlags) limit() int {
-	if f.Limit == nil {
-		return 0
+func (f *filterFlags) limit() int { return value(f.Limit) }
+
+// value is that of a flag, zero without it.
+func value[T any](flag *T) (zero T) {
+	if flag == nil {
+		return zero
 	}
-	return *f.Limit
+	return *flag
 }
 
 // states returns the states that --state and --parked name.
@@ -279,10 +272,7 @@ func momentOf(text string, now time.Time) (time.Time, bool) {
 		if n > 36_500 {
 			return time.Time{}, false
 		}
-		age, text = time.Duration(n)*24*time.Hour, m[2]
-		if text == "" {
-			return now.Add(-age), true
-		}
+		age, text = time.Duration(n)*24*time.Hour, cmp.Or(m[2], "0")
 	}
 	more, err := time.ParseDuration(text)
 	if err != nil || more < 0 || strings.HasPrefix(text, "+") {

@@ -23,7 +23,6 @@ type lettersDiscardCommand struct {
 	officeFlags           `embed:""`
 }
 
-// Help is kong's: what follows the summary.
 func (*lettersDiscardCommand) Help() string {
 	return `Letters that are discarded are neither counted as open nor replayed any more. They stay on the topic, as long as its retention is, and
 "ls --state discarded" and "show" find them. It can't be undone, but for "show --event", whose event can be emitted again.
@@ -86,9 +85,9 @@ func (c *lettersDiscardCommand) run(ctx context.Context, p *process) error {
 			return err
 		}
 	}
-	progress := terminal.NewWorkProgress(p.stderr, "discarded", len(found))
-	done, err := d.Discard(ctx, found, d.kafka.Publisher(c.DeadLetterTopic), progress.Show)
-	progress.End()
+	show, end := terminal.WorkProgress(p.stderr, "discarded", len(found))
+	done, err := d.Discard(ctx, found, d.kafka.Publisher(c.DeadLetterTopic), show)
+	end()
 	r.begun, r.Letters, r.Gone = true, done.Letters, done.Gone+all-len(found)
 	r.Unread += done.Unread
 	if printed := r.print(p.stdout, c.JSON); err == nil {

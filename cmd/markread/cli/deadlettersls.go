@@ -25,7 +25,6 @@ type lettersLsCommand struct {
 	officeFlags           `embed:""`
 }
 
-// Help is kong's: what follows the summary.
 func (*lettersLsCommand) Help() string {
 	return `How many letters there are of each class and code, in which state, and what to do about them. The topic is read to its present end, which takes
 as long as it is large: about two seconds for 200,000 letters.

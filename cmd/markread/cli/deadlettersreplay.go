@@ -23,7 +23,6 @@ type lettersReplayCommand struct {
 	officeFlags        `embed:""`
 }
 
-// Help is kong's: what follows the summary.
 func (*lettersReplayCommand) Help() string {
 	return `Mend the cause first. Without filters all open letters are replayed: published to the backfill topic with the time when the user read, so that
 messages that came since stay unread, and then resolved. Letters of one conversation become one event, with the largest T. Letters that are no events are
@@ -103,10 +102,10 @@ func (c *lettersReplayCommand) run(ctx context.Context, p *process) error {
 		}
 		plan = deadletter.PlanOf(still, 0)
 	}
-	progress := terminal.NewWorkProgress(p.stderr, "replayed", plan.Letters())
+	show, end := terminal.WorkProgress(p.stderr, "replayed", plan.Letters())
 	done, err := d.Replay(ctx, plan, time.Now, d.kafka.Publisher(c.target()),
-		d.kafka.Publisher(c.DeadLetterTopic), progress.Show)
-	progress.End()
+		d.kafka.Publisher(c.DeadLetterTopic), show)
+	end()
 	done.Gone += all - plan.Letters()
 	r.did(done)
 	return d.end(r.end(p, c.JSON, endedEarly(ctx, err, done.Letters, all, done.Unresolved,

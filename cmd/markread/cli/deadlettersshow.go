@@ -24,7 +24,6 @@ type lettersShowCommand struct {
 	officeFlags           `embed:""`
 }
 
-// Help is kong's: what follows the summary.
 func (*lettersShowCommand) Help() string {
 	return `What the letter says, what its code means, what to do, what became of it, and other letters with its key. With --event its event alone:
 MsgReadTime is filled in with the time when the user read, so that it can be mended and emitted at any later time. The letter itself stays open until it

@@ -23,7 +23,6 @@ type devCommand struct {
 	Log                config.LogFlags   `embed:"" group:"Log:"`
 }
 
-// Help is kong's: what follows the summary.
 func (*devCommand) Help() string {
 	return `An embedded Kafka broker, a local IM server that limits calls like the real one, the worker, its admin server, and a few hundred users
 who send each other messages and read them.

@@ -37,7 +37,6 @@ type emitCommand struct {
 	Log       config.LogFlags   `embed:"" group:"Log:"`
 }
 
-// Help is kong's: what follows the summary.
 func (*emitCommand) Help() string {
 	return `Lines that are no events are reported with their number and not published; then the exit status is 3.
 
@@ -186,19 +185,17 @@ func (e *emission) publish(ctx context.Context, batch []event.Message) error {
 	if len(batch) == 0 {
 		return nil
 	}
-	err := e.to.Publish(ctx, batch...)
-	e.published += len(batch)
+	err, failed := e.to.Publish(ctx, batch...), 0
 	if err != nil {
-		var some kafkaclient.PublishErrors
-		failed := len(batch)
-		if errors.As(err, &some) {
+		failed = len(batch)
+		if some := (kafkaclient.PublishErrors)(nil); errors.As(err, &some) {
 			failed = len(some)
 		}
-		e.published -= failed
-		return fmt.Errorf("%s not published to %s: %w", format.Count(failed, "event"), e.topic,
+		err = fmt.Errorf("%s not published to %s: %w", format.Count(failed, "event"), e.topic,
 			cause(err))
 	}
-	return nil
+	e.published += len(batch) - failed
+	return err
 }
 
 // cause is what is wrong with the first message that failed.

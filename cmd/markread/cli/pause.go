@@ -14,7 +14,6 @@ type pauseCommand struct {
 	adminURLFlag
 }
 
-// Help is kong's: what follows the summary.
 func (*pauseCommand) Help() string {
 	return `Events wait, nothing is dead-lettered because of it, and the worker stays in its group. It lasts until markread resume, or until that
 process ends. The other workers of the group go on: pause each of them. What holds the worker then is printed.
@@ -55,7 +54,6 @@ type resumeCommand struct {
 	AcceptRejections bool `help:"Also end holds for rejections: the next 10,000 rejected or invalid events become dead letters, then it holds again if need be."`
 }
 
-// Help is kong's: what follows the summary.
 func (*resumeCommand) Help() string {
 	return `It ends the pause of an operator. Other holds end by themselves when their cause does; only one for rejections can be ended from here, when
 they are right: the events are wrong, and dead letters are where they belong. What holds the worker then is printed.

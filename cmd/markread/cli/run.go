@@ -25,7 +25,6 @@ type runCommand struct {
 	workerFlags `embed:""`
 }
 
-// Help is kong's: what follows the summary.
 func (*runCommand) Help() string {
 	return `SIGTERM, SIGINT or SIGHUP stops it cleanly; a second one at once. Under nohup SIGHUP is ignored.
 

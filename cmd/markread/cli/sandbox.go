@@ -20,7 +20,6 @@ type sandboxCommand struct {
 	Rate  int    `default:"200" help:"Calls in any window of one second above which it answers 60007; 0: no limit."`
 }
 
-// Help is kong's: what follows the summary.
 func (*sandboxCommand) Help() string {
 	var kinds []string
 	for _, kind := range sandbox.Kinds() {

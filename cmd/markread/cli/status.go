@@ -22,7 +22,6 @@ type statusCommand struct {
 	Log                config.LogFlags `embed:"" group:"Log:"`
 }
 
-// Help is kong's: what follows the summary.
 func (*statusCommand) Help() string {
 	return `Members with their partitions and their share of the rate; the lag; partitions that can't be read;
 open dead letters by class and code. All of it is read from Kafka, so it also works when no worker

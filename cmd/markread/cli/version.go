@@ -17,7 +17,6 @@ var version, commit string
 
 type versionCommand struct{}
 
-// Help is kong's: what follows the summary.
 func (*versionCommand) Help() string {
 	return `A report of an error should have it.
 

@@ -130,8 +130,7 @@ func (l *look) fromKafka(ctx context.Context, r *Report) {
 	}
 }
 
-// lags returns the lag of the event topics that are there, the live one first; of those alone that
-// could be found out.
+// lags returns the lag of the event topics, the live one first, as far as it could be found out.
 func (l *look) lags(ctx context.Context, missing []string) (lags [][]admin.PartitionLag) {
 	found := make([][]admin.PartitionLag, 2)
 	var parts sync.WaitGroup

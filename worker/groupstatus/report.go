@@ -115,8 +115,7 @@ func memberReportOf(g *consumer.DescribedGroup, m consumer.DescribedMember) Memb
 	return r
 }
 
-// owner returns the number of the member that has a partition, from 1; 0: none has, or it is not
-// known.
+// owner returns the number of the member that has a partition, from 1; 0: none, or not known.
 func (r *Group) owner(p event.TopicPartition) int {
 	if r == nil {
 		return 0
@@ -264,8 +263,7 @@ func (t *TopicLag) add(p admin.PartitionLag, group *Group, now time.Time) {
 	t.Partitions = append(t.Partitions, l)
 }
 
-// Unreadable returns one error for each reason why partitions of the topic can't be read, up to a
-// bound.
+// Unreadable returns an error for each reason why partitions can't be read, up to a bound.
 func (t *TopicLag) Unreadable() (errs []error) {
 	var whys []Unreadable
 	partitions := map[Unreadable][]int{}

@@ -92,8 +92,7 @@ func (e *examination) tell(aspect int, found Findings) {
 	}
 }
 
-// askKafka goes from the brokers to what they keep. What can't be asked because of something that
-// is found to be wrong is not wrong, too.
+// askKafka goes from the brokers to what they keep.
 func (e *examination) askKafka(ctx context.Context) {
 	brokers := admin.DescribeBrokers(ctx, e.Kafka)
 	e.tell(aboutBrokers, judgeBrokers(brokers, e.Connection))
@@ -166,8 +165,7 @@ func ofEach(make func(check, subject, found, do string) Finding, check string, t
 	return all
 }
 
-// askLag asks how far the group is behind in the event topics, as far as it is known that they are
-// there and may be asked.
+// askLag asks how far the group is behind in the event topics that are there and may be described.
 func (e *examination) askLag(ctx context.Context, views []admin.DescribedTopic) Findings {
 	lags := make([]Findings, len(views))
 	var parts sync.WaitGroup

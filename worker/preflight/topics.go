@@ -12,12 +12,10 @@ import (
 	"markread/worker/format"
 )
 
-// shortRetention is less than the outages that happen: a weekend, or a night in which nobody wakes
-// up.
+// shortRetention is less than the outages that happen: a weekend, or a night.
 const shortRetention = 24 * time.Hour
 
-// judgeTopics says what a worker would make of the topics. views are those of the topics, in their
-// order.
+// judgeTopics says what a worker would make of the topics, of which views are the descriptions.
 func judgeTopics(topics event.Topics, views []admin.DescribedTopic, create bool) (all Findings) {
 	largest, counts := admin.LargestEvent(topics, views), map[string]int{}
 	for _, v := range views {
@@ -114,6 +112,7 @@ func describe(v admin.DescribedTopic) string {
 	return text
 }
 
+// copies is how many replicas each partition has at least.
 func copies(v admin.DescribedTopic) string {
 	least := v.Partitions[0].Replicas
 	for _, p := range v.Partitions {

@@ -48,8 +48,7 @@ func (j *backfillJob) lock(name string) error {
 	return nil
 }
 
-// prepare looks at the files, and at what an interrupted run has left. Nearly all of its errors are
-// wrong usage.
+// prepare looks at the files, and at what an interrupted run has left.
 func (c *backfillCommand) prepare(ctx context.Context, p *process, now time.Time) (_ *backfillJob,
 	err error) {
 	inputs, err := backfill.Look(c.Files, p.stdin, c.ReadTime != nil || c.Resume)
@@ -80,8 +79,7 @@ func (c *backfillCommand) prepare(ctx context.Context, p *process, now time.Time
 	return job, c.openRejects(job, p)
 }
 
-// openRejects opens the file of rejects, of which no other run makes use and which is none of those
-// to read.
+// openRejects opens the file of rejects, which no other run uses and which is not one to read.
 func (c *backfillCommand) openRejects(job *backfillJob, p *process) (err error) {
 	if job.rejects == "" {
 		return nil

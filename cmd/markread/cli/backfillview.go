@@ -98,8 +98,7 @@ func (v *backfillView) look(ctx context.Context) {
 	}
 }
 
-// show shows the progress until the function that it returns is called: a bar on a terminal, else
-// lines in the log.
+// show shows the progress until stop is called: a bar on a terminal, else lines in the log.
 func (v *backfillView) show(ctx context.Context, p *process) (stop func()) {
 	if v.client != nil && v.failed != nil && ctx.Err() == nil {
 		p.log.Warn().Err(v.failed).Str("group", v.group).

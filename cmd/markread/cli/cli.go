@@ -33,8 +33,7 @@ type commandLine struct {
 const description = `Marks conversations as read at Tencent IM, from a Kafka topic, never faster ` +
 	`than the app's quota.`
 
-// newParser builds the parser of a new command line. Variables and outputs are bound by
-// [process.parse].
+// newParser builds the parser of a new command line; [process.parse] binds variables and outputs.
 func newParser(options ...kong.Option) (*kong.Kong, error) {
 	options = append([]kong.Option{
 		kong.Name("markread"),
@@ -45,8 +44,7 @@ func newParser(options ...kong.Option) (*kong.Kong, error) {
 	return kong.New(&commandLine{}, options...)
 }
 
-// parse returns the command that the arguments select, with its flags filled in; nil if help was
-// asked for and given.
+// parse returns the command that the arguments select, with its flags; nil if help was given.
 func (p *process) parse(args []string) (selected command, err error) {
 	parser, err := newParser(
 		kong.Writers(terminal.Screen(p.stdout), io.Discard),

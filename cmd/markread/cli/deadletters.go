@@ -49,8 +49,7 @@ type deadLetters struct {
 	warned map[string]bool // of parts that can't be read
 }
 
-// open begins: what is configured is right. It waits for a broker at most 8 s. The caller closes
-// the client.
+// open begins the log and waits for a broker at most 8 s. The caller closes the client.
 func (f *officeFlags) open(ctx context.Context, p *process, topic string) (*deadLetters, error) {
 	p.begin(f.Log)
 	kafka, err := f.Kafka.Open(p.env, p.log)
@@ -94,8 +93,7 @@ func unreadText(u deadletter.Unread) string {
 		"it in its partition may be resolved"
 }
 
-// end returns what went wrong with a command: its own failure, and that not all of the topic could
-// be read.
+// end returns what went wrong: the command's failure, and that not all of the topic can be read.
 func (d *deadLetters) end(failed error) error {
 	d.warn()
 	unread, more := d.Unread()

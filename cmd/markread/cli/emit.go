@@ -285,13 +285,12 @@ func checkLength(flag, text string) error {
 	return nil
 }
 
-// usageOf is a reason why an event is invalid, with the flag instead of the field that it begins
-// with.
+// usageOf is a reason why an event is invalid, beginning with the flag instead of the field.
 func usageOf(reason error) error {
 	text := reason.Error()
 	for _, part := range []struct{ begins, flag string }{
 		{"Report_Account", "--report"}, {"Peer_Account", "--peer"}, {"MsgReadTime", "--read-time"},
-		{"the header " + app.EventTimeHeader + " is malformed:", "--event-time:"},
+		{"the header " + event.HeaderEventTime + " is malformed:", "--event-time:"},
 		{"the event time (there is no MsgReadTime)", "--event-time"},
 	} {
 		if rest, ok := strings.CutPrefix(text, part.begins); ok {

@@ -108,8 +108,7 @@ func (c *resumeCommand) run(ctx context.Context, p *process) error {
 	return err
 }
 
-// command gives a command to the worker that the flag names, and returns what held it before and
-// what holds it then.
+// command gives a worker a command, and returns what held it before and what holds it then.
 func (f *adminURLFlag) command(ctx context.Context, p *process, path string) (before,
 	now console.HeldNow, err error) {
 	client, err := f.client(p.env)

@@ -10,9 +10,8 @@ import (
 	"markread/cmd/markread/cli/config"
 )
 
-// These are set by the linker of a release (-ldflags "-X
-// markread/cmd/markread/cli.version=v1.2.3"); otherwise what the Go toolchain noted in the binary
-// is used.
+// The linker of a release sets these (-ldflags "-X markread/cmd/markread/cli.version=v1.2.3");
+// otherwise what the Go toolchain noted in the binary is used.
 var version, commit string
 
 type versionCommand struct{}

@@ -2,9 +2,9 @@
 // and secrets. It turns them into the options of clients and workers, or into a [UsageError] that
 // names the flag. It does not know the commands, and opens no connection.
 //
-// Each struct of flags belongs to one part of the product and has a Check method with that part's
-// rules; a command embeds what it needs and accepts nothing else. A default stands here only, and so
-// does a rule: the packages below check again only what would make them misbehave.
+// Each struct of flags belongs to one part of the product and has a Check method with its rules; a
+// command embeds what it needs and accepts nothing else. A default stands here only, and so does a
+// rule: the packages below check again only what would make them misbehave.
 //
 // It promises that no secret is shown in an error, and that a value that an env file, a template or
 // YAML has damaged is refused or warned of.
@@ -75,9 +75,11 @@ func (f *TopicsFlags) Check() error {
 	case err != nil:
 		return err
 	case f.BackfillTopic == f.Topic:
-		return Usagef("--backfill-topic and --topic are both %q: the lanes need topics of their own", f.Topic)
+		return Usagef("--backfill-topic and --topic are both %q: the lanes need topics of their own",
+			f.Topic)
 	case f.DeadLetterTopic == f.Topic:
-		return Usagef("--dead-letter-topic and --topic are both %q: letters would be read as events", f.Topic)
+		return Usagef("--dead-letter-topic and --topic are both %q: letters would be read as events",
+			f.Topic)
 	case f.DeadLetterTopic == f.BackfillTopic:
 		return Usagef("--dead-letter-topic and --backfill-topic are both %q: letters would be "+
 			"read as events", f.DeadLetterTopic)
@@ -134,18 +136,14 @@ type EngineFlags struct {
 	DrainTimeout time.Duration `default:"10s" help:"How long a stop or a rebalance waits for calls that are out."`
 }
 
-// defaultMaxInFlight is the limit of calls at the same time without a rate.
-const defaultMaxInFlight = 256
-
 // maxRate is far above any quota that the vendor has, and below what would take noticeable memory:
 // each call a second is a permit and an idle connection that may be kept.
 const maxRate = 100_000
 
 func (f *EngineFlags) Check(imTimeout time.Duration) error {
-	if err := f.RateFlag.Check(); err != nil {
+	switch err := f.RateFlag.Check(); {
+	case err != nil:
 		return err
-	}
-	switch {
 	case f.MaxInFlight != nil && f.Rate != 0:
 		return Usagef("--max-in-flight has no effect with --rate %d: the rate's permits limit "+
 			"the calls; it is for --rate 0", f.Rate)
@@ -174,8 +172,7 @@ func (f *EngineFlags) Check(imTimeout time.Duration) error {
 	return f.ReplaysFlag.Check()
 }
 
-// Options turns the flags into a worker's options, of which the clients, the topics, the group and
-// the version are missing.
+// Options turns the flags into a worker's options, without clients, topics, group and version.
 func (f *EngineFlags) Options(imTimeout time.Duration, log zerolog.Logger) worker.Options {
 	return worker.Options{
 		Rate: f.Rate, MaxInFlight: f.InFlight(), MaxPending: f.MaxPending,
@@ -205,9 +202,8 @@ func (f *EngineFlags) InFlight() int {
 		return f.Rate
 	case f.MaxInFlight != nil:
 		return *f.MaxInFlight
-	default:
-		return defaultMaxInFlight
 	}
+	return 256 // as the placeholder of --max-in-flight has it
 }
 
 // AdminFlags is the admin server.
@@ -239,8 +235,7 @@ func validTopic(flag, name string) error {
 	return nil
 }
 
-// SplitAddr checks HOST:PORT and returns both. No host and port 0, a free one, make sense for
-// listening only.
+// SplitAddr checks HOST:PORT and returns both. No host, or port 0, make sense for listening only.
 func SplitAddr(addr string) (host string, port int, err error) {
 	if strings.Contains(addr, "@") {
 		// not quoted

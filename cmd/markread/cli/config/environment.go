@@ -26,8 +26,7 @@ const (
 	AdminToken   = "MARKREAD_ADMIN_TOKEN"
 )
 
-// Environment is the process's environment. It resolves configuration flags that are not on the
-// command line.
+// Environment is the process's environment, from which kong resolves configuration flags.
 type Environment struct {
 	Values map[string]string
 	Known  map[string]bool      // the variables that some command reads
@@ -38,8 +37,7 @@ type Environment struct {
 // oddSecret is a secret with something around it or in it that may not belong to it.
 type oddSecret struct{ Found, Do string }
 
-// NewEnvironment takes the form of os.Environ; of a repeated name the first counts, as for
-// os.Getenv.
+// NewEnvironment takes the form of os.Environ; of a repeated name the first counts.
 func NewEnvironment(env []string) Environment {
 	e := Environment{
 		Values: map[string]string{}, used: map[string]bool{}, Odd: map[string]oddSecret{},
@@ -202,8 +200,7 @@ func (e Environment) AdminToken() (imclient.Secret, error) {
 	return token, err
 }
 
-// MaxSecretFile bounds what is read of a secret's file, in bytes. A wrong path may lead to
-// anything.
+// MaxSecretFile bounds what is read of a secret's file: a wrong path may lead to anything.
 const MaxSecretFile = 4 << 10
 
 // secretFile reads a secret from a file. It must be a regular one: a pipe gives its text once only
@@ -274,8 +271,7 @@ func (e Environment) Key() (imclient.KeySource, error) {
 // trimNewline cuts the newline that editors and `echo` leave at the end.
 func trimNewline(s string) string { return strings.TrimSuffix(strings.TrimSuffix(s, "\n"), "\r") }
 
-// IsConfiguration reports whether a flag is configuration, and so has a variable: those in a group
-// are.
+// IsConfiguration reports whether a flag has a variable: those in a group have.
 func IsConfiguration(f *kong.Flag) bool { return f.Group != nil }
 
 // Variable is the environment variable of a configuration flag.

@@ -133,12 +133,11 @@ func supervise(ctx context.Context, log zerolog.Logger, drain time.Duration, sho
 	worked := make(chan error, 1)
 	go func() { worked <- work(working) }()
 
+	finish := func(err error) error { stopShow(); <-shown; return err }
 	var failure error
 	select {
 	case err := <-worked:
-		stopShow()
-		<-shown
-		return err
+		return finish(err)
 	case err := <-shown:
 		failure = fmt.Errorf("stopped, because the admin server failed: %w", err)
 		stopWork()
@@ -151,9 +150,7 @@ func supervise(ctx context.Context, log zerolog.Logger, drain time.Duration, sho
 	defer giveUp.Stop()
 	select {
 	case err := <-worked:
-		stopShow()
-		<-shown
-		if err = errors.Join(failure, err); err != nil {
+		if err = finish(errors.Join(failure, err)); err != nil {
 			return err
 		}
 		log.Info().Msg("stopped cleanly")

@@ -123,17 +123,10 @@ func readEvent(r read) event.Message {
 
 // send makes a real sendmsg call.
 func (t *traffic) send(ctx context.Context, m message) error {
-	type content struct{ Text string }
-	type element struct {
-		MsgType    string
-		MsgContent content
-	}
-	_, err := t.chat.Post(ctx, "openim/sendmsg", struct {
-		SyncOtherMachine         int
-		From_Account, To_Account string
-		MsgRandom                uint32
-		MsgBody                  []element
-	}{2, m.from, m.to, rand.Uint32(), []element{{"TIMTextElem", content{"hello"}}}})
+	type object map[string]any
+	_, err := t.chat.Post(ctx, "openim/sendmsg", object{
+		"SyncOtherMachine": 2, "From_Account": m.from, "To_Account": m.to, "MsgRandom": rand.Uint32(),
+		"MsgBody": []object{{"MsgType": "TIMTextElem", "MsgContent": object{"Text": "hello"}}}})
 	return err
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"regexp"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -87,16 +88,16 @@ func (p *process) parse(args []string) (selected command, err error) {
 // was meant for something else: it may be a secret, perhaps with its variable's name before it.
 const longestShown = 20
 
+var variableName = regexp.MustCompile(`^\w*$`)
+
 // plain rewrites the errors of the parser that users can't read, or that show too much.
 func plain(text string) string {
 	if words, ok := strings.CutPrefix(text, "expected one of "); ok {
 		return "the command needs a second word, one of " + words
 	}
 	if arg, ok := strings.CutPrefix(text, "unexpected argument "); ok {
-		name, _, assigned := strings.Cut(arg, "=")
-		switch {
-		case assigned &&
-			strings.Trim(strings.ToUpper(name), "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == "":
+		switch name, _, assigned := strings.Cut(arg, "="); {
+		case assigned && variableName.MatchString(name):
 			return "unexpected argument " + name + "=…: variables go before the command"
 		case len(firstWord(arg)) > longestShown:
 			return "unexpected argument, of more than 20 characters"

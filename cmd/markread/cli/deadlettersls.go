@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -111,13 +112,9 @@ func (r *letterCounts) print(w io.Writer) error {
 	}
 	lettersHead(t, which, total, r.foreign)
 	if len(kinds) == 0 {
-		var names []string
-		for _, s := range r.states {
-			names = append(names, s.String())
-		}
-		if len(names) < len(deadletter.AllStates()) {
+		if len(r.states) < len(deadletter.AllStates()) {
 			t.Head("none is %s; --state all shows those in other states",
-				strings.Join(names, " or "))
+				strings.ReplaceAll(strings.Trim(fmt.Sprint(r.states), "[]"), " ", " or "))
 		}
 		return t.End()
 	}

@@ -146,19 +146,16 @@ func watch(parent context.Context, signals <-chan os.Signal, exit func()) (conte
 	ctx, cancel := context.WithCancel(parent)
 	done := make(chan struct{})
 	go func() {
-		select {
-		case <-signals:
-		case <-done:
-			return
-		}
-		cancel()
-		for first := time.Now(); ; {
+		for first := (time.Time{}); ; {
 			select {
 			case <-signals:
 			case <-done:
 				return
 			}
-			if time.Since(first) >= sameSignal {
+			if first.IsZero() {
+				first = time.Now()
+				cancel()
+			} else if time.Since(first) >= sameSignal {
 				exit()
 				return
 			}

@@ -114,7 +114,7 @@ func printLag(t *terminal.Table, r *groupstatus.Lag) {
 			}
 			if p.Lag == nil {
 				unknown++
-			} else if *p.Lag > 0 && (p.Oldest == nil || *p.Oldest >= behindAfter) {
+			} else if *p.Lag > 0 && oldestOf(p) >= behindAfter {
 				behind = append(behind, row{topic.Topic, p})
 			}
 			if p.Committed == nil {
@@ -226,7 +226,7 @@ func printWorker(t *terminal.Table, r *groupstatus.Worker, now time.Time) {
 	}
 	for _, h := range r.Held {
 		t.Head("  HELD: %s for %s, since %s%s", h.Reason, format.Age(now.Sub(h.Since)),
-			h.Since.UTC().Format("2006-01-02 15:04:05 UTC"), nextProbe(h, now))
+			format.Time(h.Since), nextProbe(h, now))
 		t.Head("    seen: %s", h.Detail)
 		if h.Do != "" {
 			t.Head("    do: %s", h.Do)
@@ -235,7 +235,7 @@ func printWorker(t *terminal.Table, r *groupstatus.Worker, now time.Time) {
 	for _, p := range terminal.First(t, r.Unreadable, maxShownUnreadable,
 		"  … and %d more that it can't read (--json has all)") {
 		t.Head("  UNREADABLE: %s/%d%s for %s, since %s: %s", p.Topic, p.Partition, place(p.Offset),
-			format.Age(now.Sub(p.Since)), p.Since.UTC().Format("2006-01-02 15:04:05 UTC"), p.Reason)
+			format.Age(now.Sub(p.Since)), format.Time(p.Since), p.Reason)
 	}
 	if len(r.Held) == 0 {
 		t.Head("  held: nothing")

@@ -145,8 +145,7 @@ func (r *Group) Unassigned(lags [][]admin.PartitionLag) {
 		if len(free) > 0 {
 			r.note("partitions of topic %s that no member has: %s; new ones are noticed within "+
 				"half a minute, and a worker with another --topic or --backfill-topic does not "+
-				"take them",
-				topic[0].Topic, format.Ranges(free))
+				"take them", topic[0].Topic, format.Ranges(free))
 		}
 	}
 }
@@ -363,10 +362,8 @@ type WorkerUnreadable struct {
 }
 
 func WorkerOf(url string, s console.State, group string) *Worker {
-	r := &Worker{
-		URL: url, Ready: s.Ready, Group: s.Group.Name, Member: s.Group.Member,
-		Held: s.Held, Quota: s.Quota, Lanes: s.Lanes, Unreadable: []WorkerUnreadable{},
-	}
+	r := &Worker{URL: url, Ready: s.Ready, Group: s.Group.Name, Member: s.Group.Member,
+		Held: s.Held, Quota: s.Quota, Lanes: s.Lanes, Unreadable: []WorkerUnreadable{}}
 	for _, p := range s.Partitions {
 		if p.Unreadable != nil {
 			r.Unreadable = append(r.Unreadable,

@@ -164,7 +164,6 @@ func offsetsBeyond(lags []admin.PartitionLag) (found, do string) {
 	found = fmt.Sprintf("the committed offset is beyond the end of the log in partitions %s (%s)",
 		format.Ranges(beyond), found)
 	return found, "the topic was recreated or truncated, or the offset was set wrongly: workers " +
-		"read such " +
-		"a partition from its oldest record; for another offset stop them and use Kafka's " +
-		"kafka-consumer-groups --reset-offsets"
+		"read such a partition from its oldest record; for another offset stop them and use " +
+		"Kafka's kafka-consumer-groups --reset-offsets"
 }

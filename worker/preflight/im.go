@@ -175,8 +175,7 @@ const (
 // judgeClocks compares this machine's clock with the server's, and with the end of its certificate.
 func judgeClocks(c Call) (all Findings) {
 	const do = "set the clock of this machine, and keep it right (NTP): times of events are " +
-		"judged by it, and signatures are dated by it " +
-		"until the server's is known"
+		"judged by it, and signatures are dated by it until the server's is known"
 	skew, text := skewOf(c), "the IM server's and this machine's agree"
 	switch {
 	case skew > 0:

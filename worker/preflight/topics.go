@@ -45,8 +45,7 @@ func judgeTopics(topics event.Topics, views []admin.DescribedTopic, create bool)
 			fewer, n = topics.Backfill, live
 		}
 		found := fmt.Sprintf("%s has %d partitions, %s has %d: one conversation may be in two "+
-			"workers, which costs calls",
-			topics.Live, live, topics.Backfill, backfill)
+			"workers, which costs calls", topics.Live, live, topics.Backfill, backfill)
 		all.Add(Warning("partition counts", "", found,
 			fmt.Sprintf("give %s %d partitions: kafka-topics --alter --topic %s --partitions %d "+
 				"(--topic, --backfill-topic)", fewer, n, fewer, n)))
@@ -87,9 +86,8 @@ func judgeAbsent(v admin.DescribedTopic, flag, operation string, create bool) Fi
 			"give the user Create on the topic, or create it yourself and leave out "+
 				"--create-topics ("+flag+")")
 	case v.Refused != nil:
-		return Wrong("topic", v.Name,
-			"it does not exist, and --create-topics would fail: "+v.Refused.Error(),
-			"mend that, or create it yourself ("+flag+")")
+		return Wrong("topic", v.Name, "it does not exist, and --create-topics would fail: "+
+			v.Refused.Error(), "mend that, or create it yourself ("+flag+")")
 	default:
 		return Good("topic", v.Name, "it does not exist; run creates it (--create-topics)")
 	}
@@ -154,8 +152,7 @@ func judgeReplicas(v admin.DescribedTopic, letters bool) (all Findings) {
 		single = single || p.Replicas == 1
 	}
 	of := func(n int) string {
-		return fmt.Sprintf("%d of %s", n,
-			format.Count(len(v.Partitions), "partition"))
+		return fmt.Sprintf("%d of %s", n, format.Count(len(v.Partitions), "partition"))
 	}
 	if leaderless > 0 {
 		all.Add(Wrong("replicas", v.Name,
@@ -177,8 +174,7 @@ func judgeReplicas(v admin.DescribedTopic, letters bool) (all Findings) {
 	if few {
 		all.Add(Warning("replicas", v.Name,
 			fmt.Sprintf("min.insync.replicas=%d is more than there are replicas: an older Kafka "+
-				"takes no writes then", least),
-			"add replicas, or lower min.insync.replicas"))
+				"takes no writes then", least), "add replicas, or lower min.insync.replicas"))
 	}
 	if behind > 0 {
 		all.Add(Warning("replicas", v.Name, of(behind)+" are not fully in sync",
@@ -210,8 +206,7 @@ func judgeSettings(v admin.DescribedTopic, letters bool, flag string, largest in
 		if compacted {
 			all.Add(Warning("cleanup.policy", v.Name,
 				"compaction keeps the last event of a key only, which need not be the one with "+
-					"the largest MsgReadTime",
-				"set cleanup.policy=delete on the topic"))
+					"the largest MsgReadTime", "set cleanup.policy=delete on the topic"))
 		}
 		if limited && kept < shortRetention {
 			all.Add(Warning("retention", v.Name,
@@ -244,8 +239,7 @@ func judgeSettings(v admin.DescribedTopic, letters bool, flag string, largest in
 	takes, err := strconv.Atoi(v.Settings[kafkaclient.MaxMessageBytes])
 	if want := largest + event.LetterOverhead; err == nil && largest > 0 && takes < want {
 		found := fmt.Sprintf("it takes %s bytes, the events' topics %s: of a large event the "+
-			"dead letter lacks the value",
-			format.Thousands(takes), format.Thousands(largest))
+			"dead letter lacks the value", format.Thousands(takes), format.Thousands(largest))
 		all.Add(Warning("record size", v.Name, found,
 			fmt.Sprintf("set max.message.bytes=%d on the topic", want)))
 	}

@@ -90,10 +90,8 @@ func open(o Options) (*service, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(w, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	server, err := console.New(console.Options{
-		Addr: o.AdminAddr, Token: o.AdminToken.Reveal(), Source: w, Controls: w, Gatherer: registry,
-		Log: o.Worker.Log,
-	})
+	server, err := console.New(console.Options{Addr: o.AdminAddr, Token: o.AdminToken.Reveal(),
+		Source: w, Controls: w, Gatherer: registry, Log: o.Worker.Log})
 	if err != nil {
 		return nil, err
 	}

@@ -34,7 +34,7 @@ type backfillView struct {
 	failed  error         // why not
 	keeps   time.Duration // the topic's retention; 0: for ever, or not known
 
-	// when everything was read; zero: not yet. It and what follows belong to the goroutine that shows
+	// when everything was read; zero: not yet. From here on: of the goroutine that shows
 	ending   time.Time
 	endingAt int64 // records that were published then
 	lately   []rowsAt
@@ -163,11 +163,9 @@ type sample struct {
 func (v *backfillView) sample() sample {
 	p := v.job.Progress
 	elapsed := time.Since(v.began)
-	s := sample{
-		what: "reading", part: p.Read.Load(), whole: p.Size.Load(),
-		rows: p.Rows.Load(), rejected: p.Rejected.Load(), untimed: p.Untimed.Load(),
-		records: p.Records.Load(), published: p.Published.Load(),
-	}
+	s := sample{what: "reading", part: p.Read.Load(), whole: p.Size.Load(), rows: p.Rows.Load(),
+		rejected: p.Rejected.Load(), untimed: p.Untimed.Load(), records: p.Records.Load(),
+		published: p.Published.Load()}
 	since, done := elapsed, s.part // the time left is reckoned from these
 	if p.Ending.Load() {
 		if v.ending.IsZero() {
@@ -238,8 +236,8 @@ func (s sample) text(room int) string {
 func (v *backfillView) log(p *process) {
 	s := v.sample()
 	line := p.log.Info().Int64("rows", s.rows).Int64("rejected", s.rejected).
-		Int64("conversations", s.records).
-		Int64("published", s.published).Int64("rows_per_second", int64(s.each))
+		Int64("conversations", s.records).Int64("published", s.published).
+		Int64("rows_per_second", int64(s.each))
 	if s.untimed > 0 {
 		line.Int64("without_read_time", s.untimed)
 	}
@@ -301,9 +299,8 @@ func (v *backfillView) outcome(ctx context.Context, done backfill.Summary) strin
 	if v.waiting >= 0 && v.rate > 0 {
 		left := v.untilApplied()
 		fmt.Fprintf(&b, "; all applied in about %s, at %s, if the group has %s to itself: %s "+
-			"waiting", format.Age(left),
-			time.Now().Add(left).UTC().Format("2006-01-02 15:04 MST"), format.Rate(v.rate),
-			format.CountOf(v.waiting, "event"))
+			"waiting", format.Age(left), time.Now().Add(left).UTC().Format("2006-01-02 15:04 MST"),
+			format.Rate(v.rate), format.CountOf(v.waiting, "event"))
 	}
 	return b.String()
 }

@@ -85,13 +85,10 @@ var errInterrupted = errors.New("interrupted: the rest was not looked at")
 // examined is what is checked: the configuration, as values, and what reading it has found.
 func (c *checkCommand) examined(env config.Environment, kafka *kafkaclient.Client,
 	im *imclient.Client) preflight.Options {
-	o := preflight.Options{
-		Kafka: kafka, Brokers: c.Brokers, SASL: c.SASL, TLS: c.TLS, Connection: c.Connection(),
-		Topics: c.Topics(), CreateTopics: c.CreateTopics,
+	o := preflight.Options{Kafka: kafka, Brokers: c.Brokers, SASL: c.SASL,
+		TLS: c.TLS, Connection: c.Connection(), Topics: c.Topics(), CreateTopics: c.CreateTopics,
 		Group: c.Group, Rate: c.Rate, Calls: c.InFlight(), IM: im, IMURL: c.IMURL,
-		IMAdmin: c.IMAdmin, AdminAddr: c.Admin.AdminAddr,
-		SecretFiles: map[string]string{},
-	}
+		IMAdmin: c.IMAdmin, AdminAddr: c.Admin.AdminAddr, SecretFiles: map[string]string{}}
 	for _, name := range slices.Sorted(maps.Keys(env.Odd)) {
 		o.Secrets.Add(preflight.Warning("secret", name, env.Odd[name].Found, env.Odd[name].Do))
 	}

@@ -72,12 +72,10 @@ func (c *lettersReplayCommand) run(ctx context.Context, p *process) error {
 		return err
 	}
 	plan := deadletter.PlanOf(found, c.limit())
-	r := replayReport{
-		To: c.target(), DryRun: c.DryRun, Letters: plan.Letters(), Conversations: len(plan.Events),
+	r := replayReport{To: c.target(),
+		DryRun: c.DryRun, Letters: plan.Letters(), Conversations: len(plan.Events),
 		StillOpen: stillOpen{Invalid: plan.Obstacles[deadletter.Invalid],
-			ValueOmitted: plan.Obstacles[deadletter.Omitted]},
-		leftAlone: left,
-	}
+			ValueOmitted: plan.Obstacles[deadletter.Omitted]}, leftAlone: left}
 	d.explainIDs(index, filter, found)
 	if plan.Letters() == 0 || c.DryRun {
 		return d.end(r.end(p, c.JSON, nil))

@@ -65,8 +65,7 @@ func (c *devCommand) run(ctx context.Context, p *process) error {
 		KafkaAddr: c.KafkaAddr, IMAddr: c.IMAddr, AdminAddr: c.Admin.AdminAddr, AdminToken: token,
 		DataDir: c.DataDir, Traffic: c.Traffic,
 		Worker: worker,
-		Started: func(kafkaAddr, imAddr,
-			adminAddr string) {
+		Started: func(kafkaAddr, imAddr, adminAddr string) {
 			c.summary(p, kafkaAddr, imAddr, adminAddr)
 		},
 	})

@@ -7,6 +7,7 @@ import (
 
 	"markread/cmd/markread/cli/config"
 	"markread/worker/console"
+	"markread/worker/format"
 )
 
 // pauseCommand holds the calls of one worker.
@@ -79,8 +80,7 @@ func (c *resumeCommand) run(ctx context.Context, p *process) error {
 	}
 	var text strings.Builder
 	if was, _ := before.Paused(); was != nil {
-		fmt.Fprintf(&text, "no longer paused (it was since %s); ", was.Since.UTC().
-			Format("2006-01-02 15:04:05 UTC"))
+		fmt.Fprintf(&text, "no longer paused (it was since %s); ", format.Time(was.Since))
 	} else {
 		text.WriteString("it was not paused; ")
 	}

@@ -52,10 +52,8 @@ func forcedStop(stderr io.Writer) {
 // env is like os.Environ. It returns when ctx has ended and the command has stopped cleanly, or
 // when the command is done.
 func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	p := &process{
-		env: config.NewEnvironment(env), stdin: stdin,
-		stdout: &printable.Writer{Out: stdout}, stderr: &printable.Writer{Out: stderr},
-	}
+	p := &process{env: config.NewEnvironment(env), stdin: stdin,
+		stdout: &printable.Writer{Out: stdout}, stderr: &printable.Writer{Out: stderr}}
 	p.log = p.newLogger(config.LogFlags{LogLevel: "info"})
 	defer p.flushLog()
 	selected, err := p.parse(args)

@@ -57,10 +57,9 @@ func (c *statusCommand) run(ctx context.Context, p *process) error {
 		return err
 	}
 	defer kafka.Close()
-	report := groupstatus.Run(ctx, groupstatus.Options{
-		Kafka: kafka, Worker: worker, Group: c.Group, Topics: c.Topics(), MaxReplays: c.MaxReplays,
-		Reading: terminal.NewProgress(p.stderr, "reading the dead letters").Reading,
-	})
+	report := groupstatus.Run(ctx, groupstatus.Options{Kafka: kafka,
+		Worker: worker, Group: c.Group, Topics: c.Topics(), MaxReplays: c.MaxReplays,
+		Reading: terminal.NewProgress(p.stderr, "reading the dead letters").Reading})
 	if ctx.Err() != nil {
 		return errors.New("interrupted")
 	}

@@ -64,32 +64,24 @@ func printGroup(t *terminal.Table, r *groupstatus.Group) {
 	t.Line("  #", "MEMBER", "HOST", "SHARE", "PARTITIONS")
 	const more = "  … and %d more (--json has all)"
 	for i, m := range terminal.First(t, r.Members, maxShownMembers, more) {
-		t.Line("  "+strconv.Itoa(i+1), m.ID, m.Host, shareOf(m), partitionsOf(m))
+		share := "?"
+		if m.Rate != nil && *m.Rate == 0 {
+			share = "no limit"
+		} else if m.Share != nil {
+			share = strconv.Itoa(*m.Share)
+		}
+		var assigned []string
+		for _, a := range m.Assigned {
+			assigned = append(assigned, a.Topic+" "+format.Ranges(a.Partitions))
+		}
+		t.Line("  "+strconv.Itoa(i+1), m.ID, m.Host, share,
+			cmp.Or(strings.Join(assigned, ", "), "none"))
 	}
 	for i, m := range r.Members {
 		if m.Note != "" {
 			t.Head("  ! member %d: %s", i+1, m.Note)
 		}
 	}
-}
-
-func shareOf(m groupstatus.Member) string {
-	switch {
-	case m.Rate != nil && *m.Rate == 0:
-		return "no limit"
-	case m.Share == nil:
-		return "?"
-	default:
-		return strconv.Itoa(*m.Share)
-	}
-}
-
-func partitionsOf(m groupstatus.Member) string {
-	var texts []string
-	for _, a := range m.Assigned {
-		texts = append(texts, a.Topic+" "+format.Ranges(a.Partitions))
-	}
-	return cmp.Or(strings.Join(texts, ", "), "none")
 }
 
 func printLag(t *terminal.Table, r *groupstatus.Lag) {
@@ -225,8 +217,12 @@ func printWorker(t *terminal.Table, r *groupstatus.Worker, now time.Time) {
 		t.Head("  ! %s", r.Note)
 	}
 	for _, h := range r.Held {
+		probe := ""
+		if h.NextProbeAt != nil {
+			probe = "; next probe in " + format.Age(h.NextProbeAt.Sub(now))
+		}
 		t.Head("  HELD: %s for %s, since %s%s", h.Reason, format.Age(now.Sub(h.Since)),
-			format.Time(h.Since), nextProbe(h, now))
+			format.Time(h.Since), probe)
 		t.Head("    seen: %s", h.Detail)
 		if h.Do != "" {
 			t.Head("    do: %s", h.Do)
@@ -261,13 +257,6 @@ func printWorker(t *terminal.Table, r *groupstatus.Worker, now time.Time) {
 			format.Rate(r.Quota.Rate), *r.Quota.Limit)
 	}
 	t.Head("  %s, %d in flight", quota, r.Quota.InFlight)
-}
-
-func nextProbe(h console.Hold, now time.Time) string {
-	if h.NextProbeAt == nil {
-		return ""
-	}
-	return "; next probe in " + format.Age(h.NextProbeAt.Sub(now))
 }
 
 func printLetters(t *terminal.Table, r *groupstatus.Letters) {

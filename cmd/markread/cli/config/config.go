@@ -75,11 +75,11 @@ func (f *TopicsFlags) Check() error {
 	case err != nil:
 		return err
 	case f.BackfillTopic == f.Topic:
-		return Usagef("--backfill-topic and --topic are both %q: the lanes need topics of their own",
-			f.Topic)
+		return Usagef("--backfill-topic and --topic are both %q: the lanes need topics of their "+
+			"own", f.Topic)
 	case f.DeadLetterTopic == f.Topic:
-		return Usagef("--dead-letter-topic and --topic are both %q: letters would be read as events",
-			f.Topic)
+		return Usagef("--dead-letter-topic and --topic are both %q: letters would be read as "+
+			"events", f.Topic)
 	case f.DeadLetterTopic == f.BackfillTopic:
 		return Usagef("--dead-letter-topic and --backfill-topic are both %q: letters would be "+
 			"read as events", f.DeadLetterTopic)
@@ -174,13 +174,10 @@ func (f *EngineFlags) Check(imTimeout time.Duration) error {
 
 // Options turns the flags into a worker's options, without clients, topics, group and version.
 func (f *EngineFlags) Options(imTimeout time.Duration, log zerolog.Logger) worker.Options {
-	return worker.Options{
-		Rate: f.Rate, MaxInFlight: f.InFlight(), MaxPending: f.MaxPending,
-		MaxRejected: f.MaxRejected, Attempts: f.Attempts,
+	return worker.Options{Rate: f.Rate, MaxInFlight: f.InFlight(),
+		MaxPending: f.MaxPending, MaxRejected: f.MaxRejected, Attempts: f.Attempts,
 		Backoff: imclient.NewBackoff(f.BackoffInitial, f.BackoffMax), MaxReplays: f.MaxReplays,
-		CallTimeout: imTimeout,
-		CommitEvery: f.CommitEvery, DrainTimeout: f.DrainTimeout, Log: log,
-	}
+		CallTimeout: imTimeout, CommitEvery: f.CommitEvery, DrainTimeout: f.DrainTimeout, Log: log}
 }
 
 // ReplaysFlag is when a dead letter is parked.

@@ -39,9 +39,8 @@ type oddSecret struct{ Found, Do string }
 
 // NewEnvironment takes the form of os.Environ; of a repeated name the first counts.
 func NewEnvironment(env []string) Environment {
-	e := Environment{
-		Values: map[string]string{}, used: map[string]bool{}, Odd: map[string]oddSecret{},
-	}
+	e := Environment{Values: map[string]string{},
+		used: map[string]bool{}, Odd: map[string]oddSecret{}}
 	for _, pair := range env {
 		name, value, _ := strings.Cut(pair, "=")
 		if _, ok := e.Values[name]; !ok {
@@ -136,7 +135,7 @@ func (e Environment) WarnOfUnknown(log zerolog.Logger) {
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		line := log.Warn().Str("variable", name)
 		if names[name] != "" {
-			line = line.Str("do", names[name])
+			line.Str("do", names[name])
 		}
 		line.Msg("nothing reads this variable; is it misspelt?")
 	}
@@ -162,9 +161,8 @@ func (e Environment) Secret(name string) (imclient.Secret, error) {
 	if path := e.Values[name+"_FILE"]; path != "" {
 		name, in = name+"_FILE", " in "+path
 	}
-	e.Odd[name] = oddSecret{
-		"the secret" + in + " " + what + "; it is used as it is", "if that is a mistake, " + do,
-	}
+	e.Odd[name] = oddSecret{"the secret" + in + " " + what + "; it is used as it is",
+		"if that is a mistake, " + do}
 	return secret, nil
 }
 
@@ -245,13 +243,12 @@ func looksLikePath(path string) bool {
 	if ordinaryPath.MatchString(path) {
 		return true
 	}
-	first := strings.IndexByte(strings.TrimPrefix(path, "/"), '/')
-	if first < 0 {
-		return false
+	folder, _, below := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	if strings.HasPrefix(path, "/") {
+		folder = "/" + folder
 	}
-	info, err := os.Stat(
-		filepath.FromSlash(path[:len(path)-len(strings.TrimPrefix(path, "/"))+first]))
-	return err == nil && info.IsDir()
+	info, err := os.Stat(filepath.FromSlash(folder))
+	return below && err == nil && info.IsDir()
 }
 
 // Key is the source of the IM key; nil if none is set. A file is read again when a signature is

@@ -59,10 +59,8 @@ func (f *IMFlags) Client(env Environment, conns int) (*imclient.Client, error) {
 		return nil, Usagef("the key of --im-app-id %d is missing: set %s or %s_FILE", f.IMAppID,
 			IMKey, IMKey)
 	}
-	client, err := imclient.New(imclient.Options{
-		BaseURL: f.IMURL, AppID: f.IMAppID, Admin: f.IMAdmin, Key: key, Timeout: f.IMTimeout,
-		MaxConns: conns,
-	})
+	client, err := imclient.New(imclient.Options{BaseURL: f.IMURL,
+		AppID: f.IMAppID, Admin: f.IMAdmin, Key: key, Timeout: f.IMTimeout, MaxConns: conns})
 	if err != nil {
 		return nil, &UsageError{err.Error()} // it names the flag
 	}

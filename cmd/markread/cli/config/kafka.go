@@ -148,8 +148,7 @@ func (f *KafkaFlags) tls() (*tls.Config, error) {
 	if pair != nil {
 		// Not Certificates: one that the broker does not want would not be sent, and it could not
 		// say so.
-		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate,
-			error) {
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			return pair, nil
 		}
 	}

@@ -57,11 +57,9 @@ func Decoders() []kong.Option {
 	integer := func(bits int) kong.Mapper {
 		return decoder("int", func(text string) (int64, error) { return WholeNumber(text, bits) })
 	}
-	return []kong.Option{
-		kong.KindMapper(reflect.Int, integer(strconv.IntSize)),
+	return []kong.Option{kong.KindMapper(reflect.Int, integer(strconv.IntSize)),
 		kong.KindMapper(reflect.Int64, integer(64)),
-		kong.TypeMapper(reflect.TypeFor[time.Duration](), decoder("duration", DurationOf)),
-	}
+		kong.TypeMapper(reflect.TypeFor[time.Duration](), decoder("duration", DurationOf))}
 }
 
 func decoder[N int64 | time.Duration](kind string, read func(string) (N, error)) kong.Mapper {

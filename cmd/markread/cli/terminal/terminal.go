@@ -41,10 +41,8 @@ func LogAsText(stderr io.Writer, noColor bool) io.Writer {
 	if terminal {
 		to = wiping{to}
 	}
-	return zerolog.ConsoleWriter{
-		Out: to, TimeFormat: "15:04:05.000", NoColor: noColor || !terminal,
-		FormatPrepare: printableMessage, FormatFieldValue: printableValue,
-	}
+	return zerolog.ConsoleWriter{Out: to, TimeFormat: "15:04:05.000", NoColor: noColor || !terminal,
+		FormatPrepare: printableMessage, FormatFieldValue: printableValue}
 }
 
 // QueuedLog writes lines to a queue, which a goroutine writes to out until end is called.

@@ -156,13 +156,13 @@ func (l *look) lags(ctx context.Context, missing []string) (lags [][]admin.Parti
 
 // letters reads the dead-letter topic; nil if nothing of it could be read.
 func (l *look) letters(ctx context.Context) *Letters {
-	fold := deadletter.NewIndex(l.MaxReplays, deadletter.Filter{})
-	o := deadletter.Store{Topic: l.Kafka, Name: l.Topics.DeadLetter, Reading: l.Reading}
-	if err := o.Find(ctx, fold); err != nil {
+	index := deadletter.NewIndex(l.MaxReplays, deadletter.Filter{})
+	store := deadletter.Store{Topic: l.Kafka, Name: l.Topics.DeadLetter, Reading: l.Reading}
+	if err := store.Find(ctx, index); err != nil {
 		l.fail(fmt.Errorf("dead letters can't be counted: %w", err))
 		return nil
 	}
-	unread, more := o.Unread()
+	unread, more := store.Unread()
 	for _, u := range unread {
 		what := "dead letters can't be counted"
 		if u.Damaged {
@@ -174,7 +174,7 @@ func (l *look) letters(ctx context.Context) *Letters {
 		l.fail(fmt.Errorf("among the dead letters: %d more parts of topic %q can't be decoded",
 			more, l.Topics.DeadLetter))
 	}
-	return LettersOf(l.Topics.DeadLetter, fold)
+	return LettersOf(l.Topics.DeadLetter, index)
 }
 
 // placeOf is where something can't be read.

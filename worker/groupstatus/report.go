@@ -329,9 +329,9 @@ func (n *StateCounts) Add(more StateCounts) {
 	n.Discarded += more.Discarded
 }
 
-func LettersOf(topic string, fold *deadletter.Index) *Letters {
-	r := &Letters{Topic: topic, Foreign: fold.Foreign(), Kinds: []Kind{}}
-	for _, c := range fold.Counts() {
+func LettersOf(topic string, index *deadletter.Index) *Letters {
+	r := &Letters{Topic: topic, Foreign: index.Foreign(), Kinds: []Kind{}}
+	for _, c := range index.Counts() {
 		n := CountsOf(c)
 		r.Add(n)
 		r.Kinds = append(r.Kinds, Kind{format.Line(c.Class), format.Line(c.Code), n})

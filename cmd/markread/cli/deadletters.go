@@ -30,18 +30,18 @@ type deadLettersCommand struct {
 	Discard lettersDiscardCommand `cmd:"" help:"Give letters up."`
 }
 
-// officeFlags is what every command about dead letters needs.
-type officeFlags struct {
+// storeFlags is what every command about dead letters needs.
+type storeFlags struct {
 	Kafka              config.KafkaFlags `embed:"" group:"Kafka:"`
 	config.ReplaysFlag `embed:"" group:"Worker:"`
 	Log                config.LogFlags `embed:"" group:"Log:"`
 }
 
-func (f *officeFlags) validate(env config.Environment) error {
+func (f *storeFlags) validate(env config.Environment) error {
 	return cmp.Or(f.Kafka.Check(env), f.ReplaysFlag.Check())
 }
 
-// deadLetters is the office of one command, and the client that it uses.
+// deadLetters is the store of one command, and the client that it uses.
 type deadLetters struct {
 	*deadletter.Store
 	kafka  *kafkaclient.Client
@@ -50,7 +50,7 @@ type deadLetters struct {
 }
 
 // open begins the log and waits for a broker at most 8 s. The caller closes the client.
-func (f *officeFlags) open(ctx context.Context, p *process, topic string) (*deadLetters, error) {
+func (f *storeFlags) open(ctx context.Context, p *process, topic string) (*deadLetters, error) {
 	p.begin(f.Log)
 	kafka, err := f.Kafka.Open(p.env, p.log)
 	if err != nil {
@@ -60,9 +60,9 @@ func (f *officeFlags) open(ctx context.Context, p *process, topic string) (*dead
 		kafka.Close()
 		return nil, plainly(ctx, err)
 	}
-	o := &deadletter.Store{Topic: kafka, Name: topic,
+	store := &deadletter.Store{Topic: kafka, Name: topic,
 		Reading: terminal.NewProgress(p.stderr, "reading the dead letters").Reading}
-	return &deadLetters{o, kafka, p, map[string]bool{}}, nil
+	return &deadLetters{store, kafka, p, map[string]bool{}}, nil
 }
 
 // warn names each part of the topic that can't be read, once.

@@ -20,7 +20,7 @@ type lettersDiscardCommand struct {
 	confirmFlags          `embed:""`
 	JSON                  bool `name:"json" help:"Print what was done as one line of JSON."`
 	config.DeadLetterFlag `embed:"" group:"Topics and group:"`
-	officeFlags           `embed:""`
+	storeFlags            `embed:""`
 }
 
 func (*lettersDiscardCommand) Help() string {
@@ -33,7 +33,7 @@ func (*lettersDiscardCommand) Help() string {
 
 // validate returns the filter that the flags describe.
 func (c *lettersDiscardCommand) validate(p *process) (deadletter.Filter, error) {
-	filter, err := c.chosen(cmp.Or(c.officeFlags.validate(p.env), c.DeadLetterFlag.Check()))
+	filter, err := c.chosen(cmp.Or(c.storeFlags.validate(p.env), c.DeadLetterFlag.Check()))
 	narrows := c.narrows() || len(c.IDs) > 0 || c.State == deadletter.Parked.String()
 	switch {
 	case err != nil:

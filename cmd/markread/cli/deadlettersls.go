@@ -23,7 +23,7 @@ type lettersLsCommand struct {
 	State                 string `enum:"open,parked,replayed,discarded,all" default:"open" help:"Only letters in this state: open, parked, replayed, discarded or all."`
 	JSON                  bool   `name:"json" help:"Print each letter as one line of JSON, the oldest first."`
 	config.DeadLetterFlag `embed:"" group:"Topics and group:"`
-	officeFlags           `embed:""`
+	storeFlags            `embed:""`
 }
 
 func (*lettersLsCommand) Help() string {
@@ -39,7 +39,7 @@ func (c *lettersLsCommand) run(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	if err := cmp.Or(c.officeFlags.validate(p.env), c.DeadLetterFlag.Check()); err != nil {
+	if err := cmp.Or(c.storeFlags.validate(p.env), c.DeadLetterFlag.Check()); err != nil {
 		return err
 	}
 	d, err := c.open(ctx, p, c.DeadLetterTopic)
@@ -47,20 +47,20 @@ func (c *lettersLsCommand) run(ctx context.Context, p *process) error {
 		return err
 	}
 	defer d.kafka.Close()
-	fold := deadletter.NewIndex(c.MaxReplays, filter)
-	if err := d.Find(ctx, fold); err != nil {
+	index := deadletter.NewIndex(c.MaxReplays, filter)
+	if err := d.Find(ctx, index); err != nil {
 		return plainly(ctx, err)
 	}
 	d.warn()
 	states := c.states(c.State)
 	if c.JSON {
-		return d.end(plainly(ctx, d.list(ctx, deadletter.Oldest(fold.Find(states...), c.limit()))))
+		return d.end(plainly(ctx, d.list(ctx, deadletter.Oldest(index.Find(states...), c.limit()))))
 	}
-	list := letterCounts{topic: c.DeadLetterTopic, counts: fold.Counts(), states: states,
-		filtered: c.narrows(), foreign: fold.Foreign()}
+	list := letterCounts{topic: c.DeadLetterTopic, counts: index.Counts(), states: states,
+		filtered: c.narrows(), foreign: index.Foreign()}
 	if limit := c.limit(); limit > 0 {
-		found := deadletter.Oldest(fold.Find(states...), limit)
-		list.counts, list.limited = fold.CountsOf(found), true
+		found := deadletter.Oldest(index.Find(states...), limit)
+		list.counts, list.limited = index.CountsOf(found), true
 	}
 	return d.end(list.print(p.stdout))
 }

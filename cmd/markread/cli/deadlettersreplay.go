@@ -20,7 +20,7 @@ type lettersReplayCommand struct {
 	confirmFlags       `embed:""`
 	JSON               bool `name:"json" help:"Print what was done as one line of JSON."`
 	config.TopicsFlags `embed:"" group:"Topics and group:"`
-	officeFlags        `embed:""`
+	storeFlags         `embed:""`
 }
 
 func (*lettersReplayCommand) Help() string {
@@ -47,7 +47,7 @@ func (c *lettersReplayCommand) target() string {
 
 // validate returns the filter that the flags describe.
 func (c *lettersReplayCommand) validate(p *process) (deadletter.Filter, error) {
-	filter, err := c.chosen(cmp.Or(c.officeFlags.validate(p.env), c.TopicsFlags.Check()))
+	filter, err := c.chosen(cmp.Or(c.storeFlags.validate(p.env), c.TopicsFlags.Check()))
 	if err == nil && c.target() == "" {
 		err = config.Usagef("--backfill-topic is empty: there is nothing to replay to but --lane " +
 			"live")

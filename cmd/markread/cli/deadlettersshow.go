@@ -21,7 +21,7 @@ type lettersShowCommand struct {
 	Event                 bool   `help:"Print its event alone, as a line for \"markread emit\": mend it in between."`
 	JSON                  bool   `name:"json" help:"Print one line of JSON, as ls --json does, with the headers."`
 	config.DeadLetterFlag `embed:"" group:"Topics and group:"`
-	officeFlags           `embed:""`
+	storeFlags            `embed:""`
 }
 
 func (*lettersShowCommand) Help() string {
@@ -43,7 +43,7 @@ func (c *lettersShowCommand) run(ctx context.Context, p *process) error {
 	case c.Event && c.JSON:
 		return config.Usagef("--event and --json exclude each other")
 	}
-	if err := cmp.Or(c.officeFlags.validate(p.env), c.DeadLetterFlag.Check()); err != nil {
+	if err := cmp.Or(c.storeFlags.validate(p.env), c.DeadLetterFlag.Check()); err != nil {
 		return err
 	}
 	d, err := c.open(ctx, p, c.DeadLetterTopic)

@@ -32,15 +32,16 @@ func Ranges(numbers []int) string {
 }
 
 // Thousands writes a number as "12,345".
-func Thousands(n int64) string {
-	digits := strconv.FormatInt(n, 10)
+func Thousands[N int | int64](n N) string {
+	digits := strconv.FormatInt(int64(n), 10)
 	for i := len(digits) - 3; i > 0 && digits[i-1] != '-'; i -= 3 {
 		digits = digits[:i] + "," + digits[i:]
 	}
 	return digits
 }
 
-func CountOf(n int64, what string) string {
+// CountOf is [Count] in thousands: "12,345 events".
+func CountOf[N int | int64](n N, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}

@@ -33,11 +33,6 @@ type Options struct {
 	Reading func(kafkaclient.TopicOffsets) (func(event.Record), func())
 }
 
-// Run finds everything out at once. Each part fails for itself.
-func Run(ctx context.Context, o Options) *Report {
-	return (&look{Options: o}).report(ctx)
-}
-
 // look is what a report is made from.
 type look struct {
 	Options
@@ -59,7 +54,9 @@ func (l *look) fail(err error) {
 	}
 }
 
-func (l *look) report(ctx context.Context) *Report {
+// Run finds everything out at once. Each part fails for itself.
+func Run(ctx context.Context, o Options) *Report {
+	l := &look{Options: o}
 	r := &Report{At: time.Now().UTC().Truncate(time.Millisecond)}
 	var parts sync.WaitGroup
 	if l.Worker != nil {
@@ -73,8 +70,8 @@ func (l *look) report(ctx context.Context) *Report {
 			if n := len(r.Worker.Unreadable); n > 0 {
 				first := r.Worker.Unreadable[0]
 				l.fail(fmt.Errorf("the worker at %s can't read %s, the first is %s/%d: %s",
-					l.Worker.Base,
-					format.Count(n, "partition"), first.Topic, first.Partition, first.Reason))
+					l.Worker.Base, format.Count(n, "partition"), first.Topic, first.Partition,
+					first.Reason))
 			}
 		})
 	}
@@ -133,8 +130,7 @@ func (l *look) fromKafka(ctx context.Context, r *Report) {
 	}
 }
 
-// lags returns the lag of the event topics that are there, the live one first; of those alone that
-// could be found out.
+// lags returns the lag of the event topics, the live one first, as far as it could be found out.
 func (l *look) lags(ctx context.Context, missing []string) (lags [][]admin.PartitionLag) {
 	found := make([][]admin.PartitionLag, 2)
 	var parts sync.WaitGroup
@@ -160,13 +156,13 @@ func (l *look) lags(ctx context.Context, missing []string) (lags [][]admin.Parti
 
 // letters reads the dead-letter topic; nil if nothing of it could be read.
 func (l *look) letters(ctx context.Context) *Letters {
-	fold := deadletter.NewIndex(l.MaxReplays, deadletter.Filter{})
-	o := deadletter.Store{Topic: l.Kafka, Name: l.Topics.DeadLetter, Reading: l.Reading}
-	if err := o.Find(ctx, fold); err != nil {
+	index := deadletter.NewIndex(l.MaxReplays, deadletter.Filter{})
+	store := deadletter.Store{Topic: l.Kafka, Name: l.Topics.DeadLetter, Reading: l.Reading}
+	if err := store.Find(ctx, index); err != nil {
 		l.fail(fmt.Errorf("dead letters can't be counted: %w", err))
 		return nil
 	}
-	unread, more := o.Unread()
+	unread, more := store.Unread()
 	for _, u := range unread {
 		what := "dead letters can't be counted"
 		if u.Damaged {
@@ -178,7 +174,7 @@ func (l *look) letters(ctx context.Context) *Letters {
 		l.fail(fmt.Errorf("among the dead letters: %d more parts of topic %q can't be decoded",
 			more, l.Topics.DeadLetter))
 	}
-	return LettersOf(l.Topics.DeadLetter, fold)
+	return LettersOf(l.Topics.DeadLetter, index)
 }
 
 // placeOf is where something can't be read.

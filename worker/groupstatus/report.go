@@ -115,8 +115,7 @@ func memberReportOf(g *consumer.DescribedGroup, m consumer.DescribedMember) Memb
 	return r
 }
 
-// owner returns the number of the member that has a partition, from 1; 0: none has, or it is not
-// known.
+// owner returns the number of the member that has a partition, from 1; 0: none, or not known.
 func (r *Group) owner(p event.TopicPartition) int {
 	if r == nil {
 		return 0
@@ -146,8 +145,7 @@ func (r *Group) Unassigned(lags [][]admin.PartitionLag) {
 		if len(free) > 0 {
 			r.note("partitions of topic %s that no member has: %s; new ones are noticed within "+
 				"half a minute, and a worker with another --topic or --backfill-topic does not "+
-				"take them",
-				topic[0].Topic, format.Ranges(free))
+				"take them", topic[0].Topic, format.Ranges(free))
 		}
 	}
 }
@@ -264,8 +262,7 @@ func (t *TopicLag) add(p admin.PartitionLag, group *Group, now time.Time) {
 	t.Partitions = append(t.Partitions, l)
 }
 
-// Unreadable returns one error for each reason why partitions of the topic can't be read, up to a
-// bound.
+// Unreadable returns an error for each reason why partitions can't be read, up to a bound.
 func (t *TopicLag) Unreadable() (errs []error) {
 	var whys []Unreadable
 	partitions := map[Unreadable][]int{}
@@ -319,15 +316,24 @@ type Kind struct {
 	StateCounts
 }
 
-func LettersOf(topic string, fold *deadletter.Index) *Letters {
-	r := &Letters{Topic: topic, Foreign: fold.Foreign(), Kinds: []Kind{}}
-	for _, c := range fold.Counts() {
-		n := StateCounts{c.Letters[deadletter.Open], c.Letters[deadletter.Parked],
-			c.Letters[deadletter.Replayed], c.Letters[deadletter.Discarded]}
-		r.Open += n.Open
-		r.Parked += n.Parked
-		r.Replayed += n.Replayed
-		r.Discarded += n.Discarded
+// CountsOf is how many letters of a kind are in which state.
+func CountsOf(c deadletter.Count) StateCounts {
+	return StateCounts{c.Letters[deadletter.Open], c.Letters[deadletter.Parked],
+		c.Letters[deadletter.Replayed], c.Letters[deadletter.Discarded]}
+}
+
+func (n *StateCounts) Add(more StateCounts) {
+	n.Open += more.Open
+	n.Parked += more.Parked
+	n.Replayed += more.Replayed
+	n.Discarded += more.Discarded
+}
+
+func LettersOf(topic string, index *deadletter.Index) *Letters {
+	r := &Letters{Topic: topic, Foreign: index.Foreign(), Kinds: []Kind{}}
+	for _, c := range index.Counts() {
+		n := CountsOf(c)
+		r.Add(n)
 		r.Kinds = append(r.Kinds, Kind{format.Line(c.Class), format.Line(c.Code), n})
 	}
 	return r
@@ -356,10 +362,8 @@ type WorkerUnreadable struct {
 }
 
 func WorkerOf(url string, s console.State, group string) *Worker {
-	r := &Worker{
-		URL: url, Ready: s.Ready, Group: s.Group.Name, Member: s.Group.Member,
-		Held: s.Held, Quota: s.Quota, Lanes: s.Lanes, Unreadable: []WorkerUnreadable{},
-	}
+	r := &Worker{URL: url, Ready: s.Ready, Group: s.Group.Name, Member: s.Group.Member,
+		Held: s.Held, Quota: s.Quota, Lanes: s.Lanes, Unreadable: []WorkerUnreadable{}}
 	for _, p := range s.Partitions {
 		if p.Unreadable != nil {
 			r.Unreadable = append(r.Unreadable,

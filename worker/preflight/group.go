@@ -128,7 +128,7 @@ func judgeLag(v admin.DescribedTopic, lags []admin.PartitionLag, err error,
 			"raise retention.ms of the topic, and run workers"))
 	}
 	waited := now.Sub(oldest)
-	if kept, limited := retention(v); limited && !oldest.IsZero() && waited > kept/2 {
+	if kept, limited := Retention(v); limited && !oldest.IsZero() && waited > kept/2 {
 		all.Add(Warning("lag", v.Name,
 			fmt.Sprintf("the oldest record has waited for %s, and the topic keeps %s",
 				format.Age(waited), format.Age(kept)),
@@ -164,7 +164,6 @@ func offsetsBeyond(lags []admin.PartitionLag) (found, do string) {
 	found = fmt.Sprintf("the committed offset is beyond the end of the log in partitions %s (%s)",
 		format.Ranges(beyond), found)
 	return found, "the topic was recreated or truncated, or the offset was set wrongly: workers " +
-		"read such " +
-		"a partition from its oldest record; for another offset stop them and use Kafka's " +
-		"kafka-consumer-groups --reset-offsets"
+		"read such a partition from its oldest record; for another offset stop them and use " +
+		"Kafka's kafka-consumer-groups --reset-offsets"
 }

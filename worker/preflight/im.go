@@ -26,36 +26,25 @@ type Call struct {
 	Err        error
 }
 
-// JudgeCall says what a worker would make of the IM server: the way to it, whether it takes the
-// key, and the clocks.
+// JudgeCall judges the way to the IM server, whether it takes the key, and the clocks.
 func JudgeCall(c Call) Findings {
 	server := c.URL
 	if c.proxy != "" {
 		server += " through the proxy " + c.proxy
 	}
+	const silent = "the IM server does not answer"
 	var failure *imclient.Error
 	var all Findings
 	switch {
 	case c.Err != nil && !errors.As(c.Err, &failure):
-		return Findings{
-			Wrong("IM server", "", server+": "+c.Err.Error(),
-				"check --im-url, and the way to the server"),
-			NotChecked("IM account", "", "the IM server does not answer", ""),
-			NotChecked("clock", "", "the IM server does not answer", ""),
-		}
+		return onlyWrong("IM server", server+": "+c.Err.Error(),
+			"check --im-url, and the way to the server", silent, "IM account", "clock")
 	case failure != nil && failure.ErrorCode == 0 && !failure.Sent():
-		return Findings{
-			Wrong("IM account", "", failure.Meaning()+causeOf(failure), failure.Remedy()),
-			NotChecked("IM server", "", "no call can be signed", ""),
-			NotChecked("clock", "", "no call can be signed", ""),
-		}
+		return onlyWrong("IM account", failure.Meaning()+causeOf(failure), failure.Remedy(),
+			"no call can be signed", "IM server", "clock")
 	case failure != nil && failure.ErrorCode == 0 && failure.Class != imclient.Throttled:
 		found, do := noAnswer(c, failure)
-		return Findings{
-			Wrong("IM server", "", server+": "+found, do),
-			NotChecked("IM account", "", "the IM server does not answer", ""),
-			NotChecked("clock", "", "the IM server does not answer", ""),
-		}
+		return onlyWrong("IM server", server+": "+found, do, silent, "IM account", "clock")
 	}
 	all.Add(Good("IM server", "",
 		fmt.Sprintf("%s answers within %d ms", server, c.Came.Sub(c.Sent).Milliseconds())))
@@ -63,8 +52,16 @@ func JudgeCall(c Call) Findings {
 	return append(all, judgeClocks(c)...)
 }
 
-// ofAccount are the codes that say something of the account whose messages are counted, which is
-// that of --im-admin.
+// onlyWrong is what is wrong, and why the rest is not checked.
+func onlyWrong(check, found, do, why string, rest ...string) Findings {
+	all := Findings{Wrong(check, "", found, do)}
+	for _, check := range rest {
+		all.Add(NotChecked(check, "", why, ""))
+	}
+	return all
+}
+
+// ofAccount are the codes about the account whose messages are counted, that of --im-admin.
 var ofAccount = []int{20003, 70107, 90003, 90012, 90048}
 
 // judgeCode is about an answer of the API. failure is nil if its ErrorCode is 0.
@@ -165,8 +162,7 @@ func hostOf(base string) string {
 }
 
 const (
-	// Between two clocks that somebody keeps right are fractions of a second. More is a clock that
-	// nobody keeps.
+	// Between two clocks that somebody keeps right are fractions of a second.
 	smallSkew = 30 * time.Second
 	// An event's time may be 5 minutes ahead of the later of both clocks: a clock that is further
 	// ahead lets times through that nobody can have read at, and one that is further behind is
@@ -179,8 +175,7 @@ const (
 // judgeClocks compares this machine's clock with the server's, and with the end of its certificate.
 func judgeClocks(c Call) (all Findings) {
 	const do = "set the clock of this machine, and keep it right (NTP): times of events are " +
-		"judged by it, and signatures are dated by it " +
-		"until the server's is known"
+		"judged by it, and signatures are dated by it until the server's is known"
 	skew, text := skewOf(c), "the IM server's and this machine's agree"
 	switch {
 	case skew > 0:

@@ -17,8 +17,7 @@ import (
 	"time"
 )
 
-// lookHere looks at what this machine has for a worker: the port of its admin server, its files,
-// its limits.
+// lookHere looks at this machine: the port of the admin server, files, limits.
 func (e *examination) lookHere(ctx context.Context) (all Findings) {
 	all.Add(e.tryAdminAddr(ctx))
 	all.Add(e.Secrets...)
@@ -47,8 +46,13 @@ func (e *examination) tryAdminAddr(ctx context.Context) Finding {
 	}
 	limited, cancel := context.WithTimeout(ctx, workerTimeout)
 	defer cancel()
-	switch worker := e.isWorker(limited); {
-	case worker:
+	// /readyz is open to everybody
+	client, err := console.NewClient("http://"+console.Reachable(addr), imclient.Secret{})
+	if err == nil {
+		_, err = client.Held(limited)
+	}
+	switch {
+	case err == nil:
 		return Warning("admin server", "", "a worker runs here already, and has "+addr,
 			"stop it first, or give this one another --admin-addr")
 	case limited.Err() != nil:
@@ -62,17 +66,6 @@ func (e *examination) tryAdminAddr(ctx context.Context) Finding {
 
 // workerTimeout is long for a worker, which answers in milliseconds.
 const workerTimeout = 2 * time.Second
-
-// isWorker reports whether the admin server of a worker answers where ours is to be.
-func (e *examination) isWorker(ctx context.Context) bool {
-	// /readyz is open to everybody
-	client, err := console.NewClient("http://"+console.Reachable(e.AdminAddr), imclient.Secret{})
-	if err != nil {
-		return false
-	}
-	_, err = client.Held(ctx)
-	return err == nil
-}
 
 // judgeFiles looks at who may read files with secrets.
 func judgeFiles(files map[string]string) (all Findings) {

@@ -49,15 +49,10 @@ type Options struct {
 	ClientCertificate *x509.Certificate // nil: none
 }
 
-// Run asks everything at once, as far as one thing does not need another. When ctx ends, the report
-// has what was known before.
-func Run(ctx context.Context, o Options) *Report {
-	return (&examination{Options: o}).report(ctx)
-}
-
 // examination is what a report is made from.
 type examination struct {
 	Options
+	ctx   context.Context // of the whole
 	mu    sync.Mutex
 	parts [aspects]Findings
 }
@@ -73,32 +68,36 @@ const (
 	aspects
 )
 
-func (e *examination) report(ctx context.Context) *Report {
+// Run asks everything at once, as far as one thing does not need another. When ctx ends, the report
+// has what was known before.
+func Run(ctx context.Context, o Options) *Report {
+	e := &examination{Options: o, ctx: ctx}
 	limited, cancel := context.WithTimeoutCause(ctx, checkLimit,
 		fmt.Errorf("no answer within %s", checkLimit))
 	defer cancel()
-	tell := func(aspect int, found Findings) {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		if ctx.Err() == nil { // else it is about the interruption
-			e.parts[aspect] = found
-		}
-	}
 	var all sync.WaitGroup
-	all.Go(func() { e.askKafka(limited, tell) })
-	all.Go(func() { tell(aboutIM, e.askIM(limited)) })
-	all.Go(func() { tell(aboutHere, e.lookHere(limited)) })
+	all.Go(func() { e.askKafka(limited) })
+	all.Go(func() { e.tell(aboutIM, e.askIM(limited)) })
+	all.Go(func() { e.tell(aboutHere, e.lookHere(limited)) })
 	all.Wait()
 	return ReportOf(time.Now(), e.parts[:]...)
 }
 
-// askKafka goes from the brokers to what they keep. What can't be asked because of something that
-// is found to be wrong is not wrong, too.
-func (e *examination) askKafka(ctx context.Context, tell func(aspect int, found Findings)) {
+// tell notes what was found, unless it is about the interruption.
+func (e *examination) tell(aspect int, found Findings) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.ctx.Err() == nil {
+		e.parts[aspect] = found
+	}
+}
+
+// askKafka goes from the brokers to what they keep.
+func (e *examination) askKafka(ctx context.Context) {
 	brokers := admin.DescribeBrokers(ctx, e.Kafka)
-	tell(aboutBrokers, judgeBrokers(brokers, e.Connection))
+	e.tell(aboutBrokers, judgeBrokers(brokers, e.Connection))
 	if !slices.ContainsFunc(brokers, usable) {
-		e.unasked("no broker can be asked", tell, aboutTopics, aboutGroup, aboutLag)
+		e.unasked("no broker can be asked", aboutTopics, aboutGroup, aboutLag)
 		return
 	}
 	members := slices.DeleteFunc(brokers, func(b admin.DescribedBroker) bool { return !b.Listed() })
@@ -108,50 +107,50 @@ func (e *examination) askKafka(ctx context.Context, tell func(aspect int, found 
 	defer parts.Wait()
 	leaders := slices.ContainsFunc(members, usable)
 	if !leaders {
-		e.unasked("no broker can be asked at the address that the cluster has for it", tell,
+		e.unasked("no broker can be asked at the address that the cluster has for it",
 			aboutGroup, aboutLag)
 	}
 	parts.Go(func() {
 		views, err := admin.DescribeTopics(ctx, e.Kafka, e.Topics, e.CreateTopics)
 		if err != nil {
-			tell(aboutTopics, ofEach(Wrong, "topic", e.Topics,
+			e.tell(aboutTopics, ofEach(Wrong, "topic", e.Topics,
 				"it can't be described: "+whyNot(err),
 				"look at the brokers, and at the network between them and here; then check again"))
-			e.unasked("the topics can't be described", tell, aboutLag)
+			e.unasked("the topics can't be described", aboutLag)
 			return
 		}
-		tell(aboutTopics, judgeTopics(e.Topics, views, e.CreateTopics))
+		e.tell(aboutTopics, judgeTopics(e.Topics, views, e.CreateTopics))
 		if leaders {
-			tell(aboutLag, e.askLag(ctx, views))
+			e.tell(aboutLag, e.askLag(ctx, views))
 		}
 	})
 	if leaders {
 		parts.Go(func() {
 			view, err := consumer.DescribeGroup(ctx, e.Kafka, e.Group)
 			if err != nil && missing && !kafkaclient.Denied(err) {
-				e.unasked("a broker is missing, which may be the one that coordinates it", tell,
+				e.unasked("a broker is missing, which may be the one that coordinates it",
 					aboutGroup)
 				return
 			}
-			tell(aboutGroup, judgeGroup(e.Options, view, err))
+			e.tell(aboutGroup, judgeGroup(e.Options, view, err))
 		})
 	}
 }
 
 // unasked tells why some of Kafka's part was not looked at.
-func (e *examination) unasked(why string, tell func(aspect int, found Findings), aspects ...int) {
+func (e *examination) unasked(why string, aspects ...int) {
 	for _, aspect := range aspects {
 		var all Findings
 		switch topics := e.Topics; aspect {
 		case aboutTopics:
 			all = ofEach(NotChecked, "topic", topics, why, "")
 		case aboutGroup:
-			all.Add(NotChecked("group", e.Group, why, ""))
+			all = Findings{NotChecked("group", e.Group, why, "")}
 		case aboutLag:
 			topics.DeadLetter = ""
 			all = ofEach(NotChecked, "lag", topics, why, "")
 		}
-		tell(aspect, all)
+		e.tell(aspect, all)
 	}
 }
 
@@ -166,8 +165,7 @@ func ofEach(make func(check, subject, found, do string) Finding, check string, t
 	return all
 }
 
-// askLag asks how far the group is behind in the event topics, as far as it is known that they are
-// there and may be asked.
+// askLag asks how far the group is behind in the event topics that are there and may be described.
 func (e *examination) askLag(ctx context.Context, views []admin.DescribedTopic) Findings {
 	lags := make([]Findings, len(views))
 	var parts sync.WaitGroup

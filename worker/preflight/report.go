@@ -59,24 +59,17 @@ type Report struct {
 // ReportOf puts what is wrong first.
 func ReportOf(at time.Time, parts ...Findings) *Report {
 	r := &Report{At: at.UTC().Truncate(time.Millisecond), Checks: Findings{}}
+	count := map[Grade]int{}
 	for _, f := range slices.Concat(parts...) {
+		count[f.Result]++
 		f.Subject, f.Found, f.Do = format.Line(f.Subject), format.Line(f.Found), format.Line(f.Do)
 		r.Checks = append(r.Checks, f)
 	}
 	slices.SortStableFunc(r.Checks, func(a, b Finding) int {
 		return cmp.Compare(slices.Index(grades, a.Result), slices.Index(grades, b.Result))
 	})
-	for _, f := range r.Checks {
-		switch f.Result {
-		case IsWrong:
-			r.Wrong++
-		case IsWarning:
-			r.Warnings++
-		case IsNotChecked:
-			r.NotChecked++
-		}
-	}
-	r.OK = r.Wrong == 0
+	r.OK, r.Wrong = count[IsWrong] == 0, count[IsWrong]
+	r.Warnings, r.NotChecked = count[IsWarning], count[IsNotChecked]
 	return r
 }
 
@@ -97,6 +90,7 @@ func (l Line) Name() string {
 
 // Lines are the findings with those in one that are alike.
 func (r *Report) Lines() (lines []Line) {
+	of := map[string]int{} // lines of each check
 	for _, f := range r.Checks {
 		i := slices.IndexFunc(lines, func(l Line) bool {
 			return l.Check == f.Check && l.Result == f.Result && l.Found == f.Found && l.Do == f.Do
@@ -104,13 +98,12 @@ func (r *Report) Lines() (lines []Line) {
 		if i < 0 {
 			i = len(lines)
 			lines = append(lines, Line{Finding: f})
+			of[f.Check]++
 		}
 		lines[i].Subjects = append(lines[i].Subjects, f.Subject)
 	}
 	for i, l := range lines {
-		others := func(m Line) bool { return m.Check == l.Check }
-		lines[i].Alone = !slices.ContainsFunc(lines[:i], others) &&
-			!slices.ContainsFunc(lines[i+1:], others)
+		lines[i].Alone = of[l.Check] == 1
 	}
 	return lines
 }

@@ -12,12 +12,10 @@ import (
 	"markread/worker/format"
 )
 
-// shortRetention is less than the outages that happen: a weekend, or a night in which nobody wakes
-// up.
+// shortRetention is less than the outages that happen: a weekend, or a night.
 const shortRetention = 24 * time.Hour
 
-// judgeTopics says what a worker would make of the topics. views are those of the topics, in their
-// order.
+// judgeTopics says what a worker would make of the topics, of which views are the descriptions.
 func judgeTopics(topics event.Topics, views []admin.DescribedTopic, create bool) (all Findings) {
 	largest, counts := admin.LargestEvent(topics, views), map[string]int{}
 	for _, v := range views {
@@ -47,8 +45,7 @@ func judgeTopics(topics event.Topics, views []admin.DescribedTopic, create bool)
 			fewer, n = topics.Backfill, live
 		}
 		found := fmt.Sprintf("%s has %d partitions, %s has %d: one conversation may be in two "+
-			"workers, which costs calls",
-			topics.Live, live, topics.Backfill, backfill)
+			"workers, which costs calls", topics.Live, live, topics.Backfill, backfill)
 		all.Add(Warning("partition counts", "", found,
 			fmt.Sprintf("give %s %d partitions: kafka-topics --alter --topic %s --partitions %d "+
 				"(--topic, --backfill-topic)", fewer, n, fewer, n)))
@@ -89,9 +86,8 @@ func judgeAbsent(v admin.DescribedTopic, flag, operation string, create bool) Fi
 			"give the user Create on the topic, or create it yourself and leave out "+
 				"--create-topics ("+flag+")")
 	case v.Refused != nil:
-		return Wrong("topic", v.Name,
-			"it does not exist, and --create-topics would fail: "+v.Refused.Error(),
-			"mend that, or create it yourself ("+flag+")")
+		return Wrong("topic", v.Name, "it does not exist, and --create-topics would fail: "+
+			v.Refused.Error(), "mend that, or create it yourself ("+flag+")")
 	default:
 		return Good("topic", v.Name, "it does not exist; run creates it (--create-topics)")
 	}
@@ -103,7 +99,7 @@ func describe(v admin.DescribedTopic) string {
 	if len(v.Partitions) > 0 {
 		text += ", " + copies(v)
 	}
-	if d, limited := retention(v); limited {
+	if d, limited := Retention(v); limited {
 		text += ", kept for " + format.Age(d)
 	} else if v.Settings != nil {
 		text += ", kept for ever"
@@ -114,6 +110,7 @@ func describe(v admin.DescribedTopic) string {
 	return text
 }
 
+// copies is how many replicas each partition has at least.
 func copies(v admin.DescribedTopic) string {
 	least := v.Partitions[0].Replicas
 	for _, p := range v.Partitions {
@@ -125,8 +122,8 @@ func copies(v admin.DescribedTopic) string {
 	return strconv.Itoa(least) + " copies"
 }
 
-// retention is how long a topic keeps its records; false: for ever, or it is not known.
-func retention(v admin.DescribedTopic) (time.Duration, bool) {
+// Retention is how long a topic keeps its records; false: for ever, or it is not known.
+func Retention(v admin.DescribedTopic) (time.Duration, bool) {
 	ms, err := strconv.ParseInt(v.Settings[kafkaclient.RetentionMs], 10, 64)
 	const most = int64(1<<63-1) / int64(time.Millisecond)
 	if err != nil || ms < 0 || ms > most {
@@ -155,8 +152,7 @@ func judgeReplicas(v admin.DescribedTopic, letters bool) (all Findings) {
 		single = single || p.Replicas == 1
 	}
 	of := func(n int) string {
-		return fmt.Sprintf("%d of %s", n,
-			format.Count(len(v.Partitions), "partition"))
+		return fmt.Sprintf("%d of %s", n, format.Count(len(v.Partitions), "partition"))
 	}
 	if leaderless > 0 {
 		all.Add(Wrong("replicas", v.Name,
@@ -178,8 +174,7 @@ func judgeReplicas(v admin.DescribedTopic, letters bool) (all Findings) {
 	if few {
 		all.Add(Warning("replicas", v.Name,
 			fmt.Sprintf("min.insync.replicas=%d is more than there are replicas: an older Kafka "+
-				"takes no writes then", least),
-			"add replicas, or lower min.insync.replicas"))
+				"takes no writes then", least), "add replicas, or lower min.insync.replicas"))
 	}
 	if behind > 0 {
 		all.Add(Warning("replicas", v.Name, of(behind)+" are not fully in sync",
@@ -205,14 +200,13 @@ func judgeSettings(v admin.DescribedTopic, letters bool, flag string, largest in
 			do+", or look yourself at cleanup.policy, retention.ms and max.message.bytes"))
 	}
 	compacted := strings.Contains(v.Settings[kafkaclient.CleanupPolicy], "compact")
-	kept, limited := retention(v)
+	kept, limited := Retention(v)
 	bytes, _ := strconv.ParseInt(v.Settings[kafkaclient.RetentionBytes], 10, 64)
 	if !letters {
 		if compacted {
 			all.Add(Warning("cleanup.policy", v.Name,
 				"compaction keeps the last event of a key only, which need not be the one with "+
-					"the largest MsgReadTime",
-				"set cleanup.policy=delete on the topic"))
+					"the largest MsgReadTime", "set cleanup.policy=delete on the topic"))
 		}
 		if limited && kept < shortRetention {
 			all.Add(Warning("retention", v.Name,
@@ -245,8 +239,7 @@ func judgeSettings(v admin.DescribedTopic, letters bool, flag string, largest in
 	takes, err := strconv.Atoi(v.Settings[kafkaclient.MaxMessageBytes])
 	if want := largest + event.LetterOverhead; err == nil && largest > 0 && takes < want {
 		found := fmt.Sprintf("it takes %s bytes, the events' topics %s: of a large event the "+
-			"dead letter lacks the value",
-			format.Thousands(int64(takes)), format.Thousands(int64(largest)))
+			"dead letter lacks the value", format.Thousands(takes), format.Thousands(largest))
 		all.Add(Warning("record size", v.Name, found,
 			fmt.Sprintf("set max.message.bytes=%d on the topic", want)))
 	}

@@ -46,8 +46,7 @@ type Options struct {
 	Started      func(adminAddr string) // if non-nil, is called once the admin server listens
 }
 
-// Run runs a worker and its admin server until ctx ends. It returns nil after a clean stop; see
-// [supervise].
+// Run runs a worker and its admin server until ctx ends; see [supervise].
 func Run(ctx context.Context, o Options) error {
 	s, err := open(o)
 	if err != nil {
@@ -91,18 +90,15 @@ func open(o Options) (*service, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(w, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	server, err := console.New(console.Options{
-		Addr: o.AdminAddr, Token: o.AdminToken.Reveal(), Source: w, Controls: w, Gatherer: registry,
-		Log: o.Worker.Log,
-	})
+	server, err := console.New(console.Options{Addr: o.AdminAddr, Token: o.AdminToken.Reveal(),
+		Source: w, Controls: w, Gatherer: registry, Log: o.Worker.Log})
 	if err != nil {
 		return nil, err
 	}
 	return &service{drain: o.Worker.DrainTimeout, log: o.Worker.Log, worker: w, admin: server}, nil
 }
 
-// run answers on the admin server at once, makes the topics ready, then works until ctx ends: see
-// [supervise].
+// run answers on the admin server at once, prepares, then works until ctx ends: see [supervise].
 func (s *service) run(ctx context.Context, prepare func(context.Context) error) error {
 	s.log.Info().Str("addr", s.admin.Addr()).Msg("admin server listens")
 	return supervise(ctx, s.log, s.drain, s.admin.Run, func(ctx context.Context) error {
@@ -120,10 +116,9 @@ func (s *service) run(ctx context.Context, prepare func(context.Context) error) 
 const StopGrace = 5 * time.Second
 
 // supervise runs work until it returns or ctx ends, and show beside it, which ends last: what a
-// stopping worker does can be seen. It returns nil after a clean stop: calls ended, offsets
-// committed, the group left. A stop that takes longer than drain and [StopGrace] is given up with
-// an error; what the work still does is left to the end of the process. A show that fails stops the
-// work.
+// stopping worker does can be seen. It returns nil after a clean stop. One that takes longer than
+// drain and [StopGrace] is given up with an error; what the work still does is left to the end of
+// the process. A show that fails stops the work.
 func supervise(ctx context.Context, log zerolog.Logger, drain time.Duration, show,
 	work func(context.Context) error) error {
 	showing, stopShow := context.WithCancel(context.WithoutCancel(ctx))
@@ -136,12 +131,11 @@ func supervise(ctx context.Context, log zerolog.Logger, drain time.Duration, sho
 	worked := make(chan error, 1)
 	go func() { worked <- work(working) }()
 
+	finish := func(err error) error { stopShow(); <-shown; return err }
 	var failure error
 	select {
 	case err := <-worked:
-		stopShow()
-		<-shown
-		return err
+		return finish(err)
 	case err := <-shown:
 		failure = fmt.Errorf("stopped, because the admin server failed: %w", err)
 		stopWork()
@@ -154,9 +148,7 @@ func supervise(ctx context.Context, log zerolog.Logger, drain time.Duration, sho
 	defer giveUp.Stop()
 	select {
 	case err := <-worked:
-		stopShow()
-		<-shown
-		if err = errors.Join(failure, err); err != nil {
+		if err = finish(errors.Join(failure, err)); err != nil {
 			return err
 		}
 		log.Info().Msg("stopped cleanly")

@@ -8,10 +8,9 @@ import (
 	"syscall"
 )
 
-// Lock locks a directory or a file until the function that it returns is called or the process
-// ends, however it ends: the lock is the kernel's, on the open directory itself, so that a kill -9
-// leaves no file behind that would stand in the way of the next start. A file system that has no
-// such locks is used without.
+// Lock locks a directory or a file until unlock is called or the process ends, even by kill -9: the
+// lock is the kernel's, on the open file, and leaves nothing behind. A file system that has no such
+// locks is used without.
 func Lock(path string) (unlock func(), err error) {
 	d, err := os.Open(path)
 	if err != nil {

@@ -4,16 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	stdlog "log"
 	"net"
 	"net/http"
 	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"markread/worker/format"
 )
 
-// The sandbox's app, where nothing else is asked for. The key is no secret: it opens nothing but a
-// sandbox.
+// The sandbox's app by default. The key is no secret: it opens nothing but a sandbox.
 const (
 	LocalAppID = 1400000000
 	LocalKey   = "markread-local-key"
@@ -27,6 +29,7 @@ type sandboxServer struct {
 	http     *http.Server
 }
 
+// ServeSandbox takes the port of addr, which is the flag's value; the server answers when it runs.
 func ServeSandbox(flag, addr string, im http.Handler, log zerolog.Logger) (*sandboxServer, error) {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -35,7 +38,7 @@ func ServeSandbox(flag, addr string, im http.Handler, log zerolog.Logger) (*sand
 	return &sandboxServer{
 		Addr: listener.Addr().String(), listener: listener,
 		http: &http.Server{Handler: im, ReadHeaderTimeout: 10 * time.Second,
-			IdleTimeout: 2 * time.Minute, ErrorLog: NewStandardLog(log, nil)},
+			IdleTimeout: 2 * time.Minute, ErrorLog: stdlog.New(StandardLog{Log: log}, "", 0)},
 	}, nil
 }
 
@@ -49,12 +52,26 @@ func (s *sandboxServer) Run(ctx context.Context) error {
 	return nil
 }
 
-// takenPort explains why an address can't be listened on and names the flag that chooses another
-// one.
+// takenPort explains why an address can't be listened on and names its flag.
 func takenPort(flag, addr string, err error) error {
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("%s %s: the port is taken by another program; choose another one with "+
 			"%s, or 0 for any", flag, addr, flag)
 	}
 	return fmt.Errorf("%s %s: %w", flag, addr, err)
+}
+
+// StandardLog is what a standard logger of a library writes to.
+type StandardLog struct {
+	Log  zerolog.Logger
+	Mask func(string) string // what it does to secrets, if non-nil
+}
+
+func (s StandardLog) Write(b []byte) (int, error) {
+	text := string(b)
+	if s.Mask != nil {
+		text = s.Mask(text)
+	}
+	s.Log.Warn().Msg(format.Line(text))
+	return len(b), nil
 }

@@ -20,8 +20,7 @@ const (
 	TrafficUsers = 300
 	// readAfter is how long a message stays unread.
 	readAfter = 1500 * time.Millisecond
-	// trafficPause is the wait after a failure: whoever breaks the local servers should not be
-	// flooded with warnings.
+	// trafficPause follows a failure: who breaks the local servers should see few warnings.
 	trafficPause = 2 * time.Second
 )
 
@@ -91,8 +90,7 @@ func (t *traffic) sendAll(ctx context.Context, reads chan<- read) {
 	}
 }
 
-// readAll publishes an event for each message when its time has come. All wait equally long, so
-// they come in order.
+// readAll publishes an event for each message at its time. All wait equally long, in order.
 func (t *traffic) readAll(ctx context.Context, reads <-chan read) {
 	for r := range reads {
 		select {
@@ -113,8 +111,7 @@ func (t *traffic) readAll(ctx context.Context, reads <-chan read) {
 	}
 }
 
-// readEvent is how a backend says it: the event time in a header, and with every other reader also
-// in the value.
+// readEvent has the event time in a header, and with every other reader also in the value.
 func readEvent(r read) event.Message {
 	var readTime *int64
 	if r.to[len(r.to)-1]%2 == 0 {
@@ -126,22 +123,14 @@ func readEvent(r read) event.Message {
 
 // send makes a real sendmsg call.
 func (t *traffic) send(ctx context.Context, m message) error {
-	type content struct{ Text string }
-	type element struct {
-		MsgType    string
-		MsgContent content
-	}
-	_, err := t.chat.Post(ctx, "openim/sendmsg", struct {
-		SyncOtherMachine         int
-		From_Account, To_Account string
-		MsgRandom                uint32
-		MsgBody                  []element
-	}{2, m.from, m.to, rand.Uint32(), []element{{"TIMTextElem", content{"hello"}}}})
+	type object map[string]any
+	_, err := t.chat.Post(ctx, "openim/sendmsg", object{
+		"SyncOtherMachine": 2, "From_Account": m.from, "To_Account": m.to, "MsgRandom": rand.Uint32(),
+		"MsgBody": []object{{"MsgType": "TIMTextElem", "MsgContent": object{"Text": "hello"}}}})
 	return err
 }
 
-// failed reports a failure, unless it is the stop's, and pauses. It returns false when ctx has
-// ended.
+// failed reports a failure and pauses. It returns false when ctx has ended.
 func (t *traffic) failed(ctx context.Context, err error, what string) bool {
 	if ctx.Err() != nil {
 		return false
@@ -165,11 +154,7 @@ type Publisher interface {
 // MaxBatch is how many lines are published at a time.
 const MaxBatch = 1000
 
-// EventTimeHeader carries the event time in milliseconds since 1970.
-const EventTimeHeader = "markread.event-time"
-
-// NewEvent makes an event as a backend should: keyed by its conversation, so that one conversation
-// stays in one partition.
+// NewEvent makes an event as a backend should: its key keeps a conversation in one partition.
 func NewEvent(report, peer string, readTime *int64, now time.Time) event.Message {
 	value, _ := json.Marshal(struct {
 		Report   string `json:"Report_Account"`
@@ -181,6 +166,6 @@ func NewEvent(report, peer string, readTime *int64, now time.Time) event.Message
 
 // WithEventTime adds the header with the event time, in milliseconds since 1970.
 func WithEventTime(m event.Message, ms string) event.Message {
-	m.Headers = []event.Header{{Key: EventTimeHeader, Value: []byte(ms)}}
+	m.Headers = []event.Header{{Key: event.HeaderEventTime, Value: []byte(ms)}}
 	return m
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,7 +48,6 @@ func (dryRun) BeforeApply(parsed *kong.Context) error {
 	return nil
 }
 
-// Help is kong's: what follows the summary.
 func (*backfillCommand) Help() string {
 	return `A table's header has the names Report_Account, Peer_Account and MsgReadTime (seconds since 1970), in any order among others. Rows without a
 time need --read-time. Rows of one conversation become one record, with the largest time. Rows that are no events are counted, and the exit status is 3.
@@ -86,11 +86,11 @@ func (c *backfillCommand) validate(env config.Environment) error {
 	if _, err := c.readUpTo(time.Now()); err != nil {
 		return err
 	}
-	checks := []func() error{c.BackfillFlag.Check, c.GroupFlag.Check, c.RateFlag.Check}
-	if !c.DryRun {
-		checks = append(checks, func() error { return c.Kafka.Check(env) })
+	err := cmp.Or(c.BackfillFlag.Check(), c.GroupFlag.Check(), c.RateFlag.Check())
+	if err == nil && !bool(c.DryRun) {
+		err = c.Kafka.Check(env)
 	}
-	return config.FirstError(checks...)
+	return err
 }
 
 // readUpTo is the read time of rows that have none in a run that began then; 0: there is none.
@@ -102,10 +102,7 @@ func (c *backfillCommand) readUpTo(began time.Time) (int64, error) {
 		return began.Unix(), nil
 	}
 	t, err := checkRead("reader", "peer", c.ReadTime)
-	if err != nil {
-		return 0, err
-	}
-	return *t, nil
+	return value(t), err
 }
 
 func (c *backfillCommand) run(ctx context.Context, p *process) error {

@@ -48,8 +48,7 @@ func (j *backfillJob) lock(name string) error {
 	return nil
 }
 
-// prepare looks at the files, and at what an interrupted run has left. Nearly all of its errors are
-// wrong usage.
+// prepare looks at the files, and at what an interrupted run has left.
 func (c *backfillCommand) prepare(ctx context.Context, p *process, now time.Time) (_ *backfillJob,
 	err error) {
 	inputs, err := backfill.Look(c.Files, p.stdin, c.ReadTime != nil || c.Resume)
@@ -80,8 +79,7 @@ func (c *backfillCommand) prepare(ctx context.Context, p *process, now time.Time
 	return job, c.openRejects(job, p)
 }
 
-// openRejects opens the file of rejects, of which no other run makes use and which is none of those
-// to read.
+// openRejects opens the file of rejects, which no other run uses and which is not one to read.
 func (c *backfillCommand) openRejects(job *backfillJob, p *process) (err error) {
 	if job.rejects == "" {
 		return nil
@@ -203,8 +201,8 @@ func (j *backfillJob) checkTopic(ctx context.Context, client *kafkaclient.Client
 		j.State.TopicEnd = end
 	case known && end < least:
 		return fmt.Errorf("--resume: topic %q has had %s so far, but had %s when the run was "+
-			"interrupted: it was made again, or --brokers name "+
-			"another cluster; to begin anew delete %s", j.State.Topic,
+			"interrupted: it was made again, or --brokers name another cluster; to begin anew "+
+			"delete %s", j.State.Topic,
 			format.CountOf(end, "record"), format.Thousands(least), j.oldFiles())
 	}
 	return nil
@@ -234,8 +232,7 @@ func (j *backfillJob) failed(done backfill.Summary, err error) error {
 	switch {
 	case errors.As(err, &position):
 		return config.Usagef("--resume: %v: %s is damaged; to begin anew delete %s and leave "+
-			"--resume out",
-			err, j.StateFile, j.oldFiles())
+			"--resume out", err, j.StateFile, j.oldFiles())
 	case errors.As(err, &input) && j.StateFile == "" && done.Rows == 0:
 		return config.Usagef("%v", err)
 	case errors.As(err, &unpublished):
@@ -253,8 +250,7 @@ func (j *backfillJob) failed(done backfill.Summary, err error) error {
 			"what is published twice only costs calls", err, j.oldFiles())
 	case j.StateFile == "":
 		return fmt.Errorf("%w; %s are published; standard input can't be resumed, so begin anew: "+
-			"what is published twice only costs calls", err,
-			format.CountOf(done.Records, "record"))
+			"what is published twice only costs calls", err, format.CountOf(done.Records, "record"))
 	}
 	return fmt.Errorf("%w; the first %s are done: go on with the same command and --resume", err,
 		format.CountOf(done.At.Rows, "row"))

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +16,7 @@ import (
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 	"markread/worker/format"
+	"markread/worker/preflight"
 )
 
 // logProgress is how often a run says how far it is where there is no terminal.
@@ -35,7 +34,7 @@ type backfillView struct {
 	failed  error         // why not
 	keeps   time.Duration // the topic's retention; 0: for ever, or not known
 
-	// when everything was read; zero: not yet. It and what follows belong to the goroutine that shows
+	// when everything was read; zero: not yet. From here on: of the goroutine that shows
 	ending   time.Time
 	endingAt int64 // records that were published then
 	lately   []rowsAt
@@ -52,10 +51,7 @@ func (v *backfillView) lookAtTopic(ctx context.Context) error {
 		return fmt.Errorf("this user may not write to topic %q (--backfill-topic): it needs the "+
 			"permission Write of the topic", v.topic)
 	}
-	if ms, err := strconv.ParseInt(topics[0].Settings[kafkaclient.RetentionMs], 10,
-		64); err == nil && ms > 0 && ms < int64(math.MaxInt64/time.Millisecond) {
-		v.keeps = time.Duration(ms) * time.Millisecond
-	}
+	v.keeps, _ = preflight.Retention(topics[0])
 	return nil
 }
 
@@ -73,10 +69,18 @@ func (v *backfillView) warn(p *process) {
 
 // untilApplied is how long it takes to apply what waits; 0: not known.
 func (v *backfillView) untilApplied() time.Duration {
-	if v.rate == 0 || v.waiting < 0 {
+	if v.waiting < 0 {
 		return 0
 	}
-	return time.Duration(v.waiting) * time.Second / time.Duration(v.rate)
+	return v.callsTake(v.waiting)
+}
+
+// callsTake is how long so many calls take; 0: not known.
+func (v *backfillView) callsTake(n int64) time.Duration {
+	if v.rate == 0 {
+		return 0
+	}
+	return time.Duration(n) * time.Second / time.Duration(v.rate)
 }
 
 // look finds out how many events wait in the topic.
@@ -94,52 +98,37 @@ func (v *backfillView) look(ctx context.Context) {
 	}
 }
 
-// show shows the progress until the function that it returns is called: a bar on a terminal, else
-// lines in the log.
+// show shows the progress until stop is called: a bar on a terminal, else lines in the log.
 func (v *backfillView) show(ctx context.Context, p *process) (stop func()) {
 	if v.client != nil && v.failed != nil && ctx.Err() == nil {
 		p.log.Warn().Err(v.failed).Str("group", v.group).
 			Msg("how many events wait is not known, so neither is when all will be applied " +
 				"(--group)")
 	}
+	every, show, last := logProgress, func() { v.log(p) }, func() {}
+	if terminal.Is(p.stderr) { // a bar of what is read, then of what is published
+		out := terminal.Screen(p.stderr)
+		bar := newBackfillBar(out)
+		every = time.Second / 5
+		show = func() { setBackfillBar(bar, v.sample()); bar.Write() }
+		last = func() { bar.Finish().Write(); fmt.Fprint(out, terminal.Wipe) }
+	}
 	end := make(chan struct{})
 	var shown sync.WaitGroup
 	shown.Go(func() {
-		if terminal.Is(p.stderr) {
-			v.bar(p, end)
-			return
-		}
-		ticker := time.NewTicker(logProgress)
+		defer last()
+		ticker := time.NewTicker(every)
 		defer ticker.Stop()
 		for {
 			select {
 			case <-end:
 				return
 			case <-ticker.C:
-				v.log(p)
+				show()
 			}
 		}
 	})
 	return func() { close(end); shown.Wait() }
-}
-
-// bar shows a bar: of what is read, then of what is published.
-func (v *backfillView) bar(p *process, end <-chan struct{}) {
-	out := terminal.Screen(p.stderr)
-	bar := newBackfillBar(out)
-	ticker := time.NewTicker(time.Second / 5)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-end:
-			bar.Finish().Write()
-			fmt.Fprint(out, terminal.Wipe)
-			return
-		case <-ticker.C:
-			setBackfillBar(bar, v.sample())
-			bar.Write()
-		}
-	}
 }
 
 func newBackfillBar(out io.Writer) *pb.ProgressBar {
@@ -174,11 +163,9 @@ type sample struct {
 func (v *backfillView) sample() sample {
 	p := v.job.Progress
 	elapsed := time.Since(v.began)
-	s := sample{
-		what: "reading", part: p.Read.Load(), whole: p.Size.Load(),
-		rows: p.Rows.Load(), rejected: p.Rejected.Load(), untimed: p.Untimed.Load(),
-		records: p.Records.Load(), published: p.Published.Load(),
-	}
+	s := sample{what: "reading", part: p.Read.Load(), whole: p.Size.Load(), rows: p.Rows.Load(),
+		rejected: p.Rejected.Load(), untimed: p.Untimed.Load(), records: p.Records.Load(),
+		published: p.Published.Load()}
 	since, done := elapsed, s.part // the time left is reckoned from these
 	if p.Ending.Load() {
 		if v.ending.IsZero() {
@@ -192,8 +179,8 @@ func (v *backfillView) sample() sample {
 	if done > 0 && s.whole > s.part {
 		s.left = time.Duration(float64(since) * float64(s.whole-s.part) / float64(done))
 	}
-	if v.rate > 0 && v.waiting >= 0 {
-		s.applied = time.Duration(v.waiting+s.records) * time.Second / time.Duration(v.rate)
+	if v.waiting >= 0 {
+		s.applied = v.callsTake(v.waiting + s.records)
 	}
 	return s
 }
@@ -249,8 +236,8 @@ func (s sample) text(room int) string {
 func (v *backfillView) log(p *process) {
 	s := v.sample()
 	line := p.log.Info().Int64("rows", s.rows).Int64("rejected", s.rejected).
-		Int64("conversations", s.records).
-		Int64("published", s.published).Int64("rows_per_second", int64(s.each))
+		Int64("conversations", s.records).Int64("published", s.published).
+		Int64("rows_per_second", int64(s.each))
 	if s.untimed > 0 {
 		line.Int64("without_read_time", s.untimed)
 	}
@@ -272,14 +259,15 @@ func (v *backfillView) summary(ctx context.Context, done backfill.Summary) strin
 	if times := done.Times.String(); times != "" {
 		text += "; " + times
 	}
-	switch done.Untimed {
-	case 0:
-		return text
-	case 1:
-		return text + "; 1 row has no MsgReadTime: marked as read up to " + v.job.State.ReadUpTo()
+	if done.Untimed > 0 {
+		have := " have"
+		if done.Untimed == 1 {
+			have = " has"
+		}
+		text += "; " + format.CountOf(done.Untimed, "row") + have +
+			" no MsgReadTime: marked as read up to " + v.job.State.ReadUpTo()
 	}
-	return text + fmt.Sprintf("; %s have no MsgReadTime: marked as read up to %s",
-		format.CountOf(done.Untimed, "row"), v.job.State.ReadUpTo())
+	return text
 }
 
 func (v *backfillView) outcome(ctx context.Context, done backfill.Summary) string {
@@ -298,8 +286,8 @@ func (v *backfillView) outcome(ctx context.Context, done backfill.Summary) strin
 	if v.client == nil {
 		fmt.Fprintf(&b, ", in %s; nothing published (--dry-run)", format.Age(took))
 		if v.rate > 0 {
-			fmt.Fprintf(&b, "; %s of calls at %d a second",
-				format.Age(time.Duration(done.Records)*time.Second/time.Duration(v.rate)), v.rate)
+			fmt.Fprintf(&b, "; %s of calls at %d a second", format.Age(v.callsTake(done.Records)),
+				v.rate)
 		}
 		return b.String()
 	}
@@ -311,9 +299,8 @@ func (v *backfillView) outcome(ctx context.Context, done backfill.Summary) strin
 	if v.waiting >= 0 && v.rate > 0 {
 		left := v.untilApplied()
 		fmt.Fprintf(&b, "; all applied in about %s, at %s, if the group has %s to itself: %s "+
-			"waiting", format.Age(left),
-			time.Now().Add(left).UTC().Format("2006-01-02 15:04 MST"), format.Rate(v.rate),
-			format.CountOf(v.waiting, "event"))
+			"waiting", format.Age(left), time.Now().Add(left).UTC().Format("2006-01-02 15:04 MST"),
+			format.Rate(v.rate), format.CountOf(v.waiting, "event"))
 	}
 	return b.String()
 }

@@ -21,7 +21,6 @@ type callCommand struct {
 	IM       config.IMFlags `embed:"" group:"IM API:"`
 }
 
-// Help is kong's: what follows the summary.
 func (*callCommand) Help() string {
 	return `It shows the request without its signature, the answer, and what the answer means. The exit status is 0 if ErrorCode is 0, else 1.
 
@@ -60,8 +59,7 @@ func (c *callCommand) run(ctx context.Context, p *process) error {
 	return c.show(p.stdout, answer, err, time.Since(start))
 }
 
-// show prints the answer and its meaning. It returns an error, for the exit status, unless the
-// ErrorCode is 0.
+// show prints the answer and its meaning, and returns an error unless the ErrorCode is 0.
 func (c *callCommand) show(w io.Writer, answer imclient.Answer, err error,
 	took time.Duration) error {
 	if answer.Status != 0 {

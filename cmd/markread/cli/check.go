@@ -26,7 +26,6 @@ type checkCommand struct {
 	workerFlags `embed:""`
 }
 
-// Help is kong's: what follows the summary.
 func (*checkCommand) Help() string {
 	return `Before a deployment: it takes the configuration of "markread run", asks Kafka and the IM server, and prints a line for each thing that it has
 looked at: WRONG (mend it before a worker runs), warning, "not checked", ok; with what to do below it. What is wrong comes first. The exit status is 1 if
@@ -86,13 +85,10 @@ var errInterrupted = errors.New("interrupted: the rest was not looked at")
 // examined is what is checked: the configuration, as values, and what reading it has found.
 func (c *checkCommand) examined(env config.Environment, kafka *kafkaclient.Client,
 	im *imclient.Client) preflight.Options {
-	o := preflight.Options{
-		Kafka: kafka, Brokers: c.Brokers, SASL: c.SASL, TLS: c.TLS, Connection: c.Connection(),
-		Topics: c.Topics(), CreateTopics: c.CreateTopics,
+	o := preflight.Options{Kafka: kafka, Brokers: c.Brokers, SASL: c.SASL,
+		TLS: c.TLS, Connection: c.Connection(), Topics: c.Topics(), CreateTopics: c.CreateTopics,
 		Group: c.Group, Rate: c.Rate, Calls: c.InFlight(), IM: im, IMURL: c.IMURL,
-		IMAdmin: c.IMAdmin, AdminAddr: c.Admin.AdminAddr,
-		SecretFiles: map[string]string{},
-	}
+		IMAdmin: c.IMAdmin, AdminAddr: c.Admin.AdminAddr, SecretFiles: map[string]string{}}
 	for _, name := range slices.Sorted(maps.Keys(env.Odd)) {
 		o.Secrets.Add(preflight.Warning("secret", name, env.Odd[name].Found, env.Odd[name].Do))
 	}
@@ -133,7 +129,7 @@ func printCheck(w io.Writer, r *preflight.Report) error {
 	}
 	var b strings.Builder
 	for _, l := range lines {
-		fmt.Fprintf(&b, "%-11s  %-*s  %s\n", shownGrade(l.Result), width, lineName(l), l.Found)
+		fmt.Fprintf(&b, "%-11s  %-*s  %s\n", shownGrade[l.Result], width, lineName(l), l.Found)
 		if l.Do != "" {
 			fmt.Fprintf(&b, "%-11s  do: %s\n", "", l.Do)
 		}
@@ -145,17 +141,9 @@ func printCheck(w io.Writer, r *preflight.Report) error {
 	return err
 }
 
-// shownGrade is the result as a person reads it.
-func shownGrade(g preflight.Grade) string {
-	switch g {
-	case preflight.IsWrong:
-		return "WRONG"
-	case preflight.IsNotChecked:
-		return "not checked"
-	default:
-		return string(g)
-	}
-}
+// shownGrade is a result as a person reads it.
+var shownGrade = map[preflight.Grade]string{preflight.IsWrong: "WRONG",
+	preflight.IsWarning: "warning", preflight.IsNotChecked: "not checked", preflight.IsOK: "ok"}
 
 // checkFailure is the error for the exit status: what is wrong, in short.
 func checkFailure(r *preflight.Report) error {

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"regexp"
 	"strings"
-	"unicode"
 
 	"github.com/alecthomas/kong"
 
@@ -14,7 +14,8 @@ import (
 	"markread/cmd/markread/cli/terminal"
 )
 
-// commandLine is the grammar: one field a command.
+// commandLine is the grammar: one field a command. The Help methods of commands are kong's: what
+// follows the summary.
 type commandLine struct {
 	Run         runCommand         `cmd:"" help:"Run the worker."`
 	Dev         devCommand         `cmd:"" help:"Run everything on this machine, with sample traffic; nothing to install."`
@@ -33,8 +34,7 @@ type commandLine struct {
 const description = `Marks conversations as read at Tencent IM, from a Kafka topic, never faster ` +
 	`than the app's quota.`
 
-// newParser builds the parser of a new command line. Variables and outputs are bound by
-// [process.parse].
+// newParser builds the parser of a new command line; [process.parse] binds variables and outputs.
 func newParser(options ...kong.Option) (*kong.Kong, error) {
 	options = append([]kong.Option{
 		kong.Name("markread"),
@@ -45,9 +45,8 @@ func newParser(options ...kong.Option) (*kong.Kong, error) {
 	return kong.New(&commandLine{}, options...)
 }
 
-// parse returns the command that the arguments select, with its flags filled in; nil if help was
-// asked for and given.
-func (p *process) parse(args []string) (command, error) {
+// parse returns the command that the arguments select, with its flags; nil if help was given.
+func (p *process) parse(args []string) (selected command, err error) {
 	parser, err := newParser(
 		kong.Writers(terminal.Screen(p.stdout), io.Discard),
 		kong.Resolvers(p.env),
@@ -61,34 +60,35 @@ func (p *process) parse(args []string) (command, error) {
 	if len(args) == 0 {
 		return nil, config.Usagef("no command given; markread --help lists them")
 	}
-	var selected command
-	err = untilHelp(func() error {
-		parsed, err := parser.Parse(args)
-		var usage *config.UsageError
-		switch {
-		case errors.As(err, &usage):
-			return usage
-		case err != nil:
-			return &config.UsageError{Text: plain(err.Error())}
+	defer func() {
+		if r := recover(); r != nil && r != any(helpGiven{}) {
+			panic(r)
 		}
-		// those of Kubernetes' args: have the same flaws as variables
-		for _, f := range parsed.Flags() {
-			if config.IsConfiguration(f) && f.Target.Kind() == reflect.String {
-				if what, do := config.Flaw(f.Target.String()); what != "" {
-					return config.Usagef("--%s %s: %s", f.Name, what, do)
-				}
+	}()
+	parsed, err := parser.Parse(args)
+	var usage *config.UsageError
+	switch {
+	case errors.As(err, &usage):
+		return nil, usage
+	case err != nil:
+		return nil, &config.UsageError{Text: plain(err.Error())}
+	}
+	// those of Kubernetes' args: have the same flaws as variables
+	for _, f := range parsed.Flags() {
+		if config.IsConfiguration(f) && f.Target.Kind() == reflect.String {
+			if what, do := config.Flaw(f.Target.String()); what != "" {
+				return nil, config.Usagef("--%s %s: %s", f.Name, what, do)
 			}
 		}
-		selected = parsed.Selected().Target.Addr().Interface().(command)
-		return nil
-	})
-	return selected, err
+	}
+	return parsed.Selected().Target.Addr().Interface().(command), nil
 }
 
-// longestShown is the longest word of a command line or variable that an error shows, in bytes. A
-// longer one was meant for something else: it may be a secret, such as one with its variable's name
-// before it.
+// longestShown is the longest word of a command line that an error shows, in bytes. A longer one
+// was meant for something else: it may be a secret, perhaps with its variable's name before it.
 const longestShown = 20
+
+var variableName = regexp.MustCompile(`^\w*$`)
 
 // plain rewrites the errors of the parser that users can't read, or that show too much.
 func plain(text string) string {
@@ -96,10 +96,8 @@ func plain(text string) string {
 		return "the command needs a second word, one of " + words
 	}
 	if arg, ok := strings.CutPrefix(text, "unexpected argument "); ok {
-		name, _, assigned := strings.Cut(arg, "=")
-		switch {
-		case assigned &&
-			strings.Trim(strings.ToUpper(name), "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == "":
+		switch name, _, assigned := strings.Cut(arg, "="); {
+		case assigned && variableName.MatchString(name):
 			return "unexpected argument " + name + "=…: variables go before the command"
 		case len(firstWord(arg)) > longestShown:
 			return "unexpected argument, of more than 20 characters"
@@ -139,12 +137,7 @@ func shownWord(quoted, other string) string {
 	return quoted
 }
 
-func firstWord(text string) string {
-	if end := strings.IndexFunc(text, unicode.IsSpace); end >= 0 {
-		return text[:end]
-	}
-	return text
-}
+func firstWord(text string) string { return append(strings.Fields(text), "")[0] }
 
 // afterFlag is what follows the name of a flag at the beginning of a text.
 func afterFlag(text string) string {
@@ -152,16 +145,6 @@ func afterFlag(text string) string {
 }
 
 type helpGiven struct{}
-
-// untilHelp calls f and returns nil if it ended by giving help.
-func untilHelp(f func() error) (err error) {
-	defer func() {
-		if r := recover(); r != nil && reflect.TypeOf(r) != reflect.TypeFor[helpGiven]() {
-			panic(r)
-		}
-	}()
-	return f()
-}
 
 // variablesHelp belongs to the help of every command that has configuration flags. To show each
 // flag's variable would double the help.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,18 +30,18 @@ type deadLettersCommand struct {
 	Discard lettersDiscardCommand `cmd:"" help:"Give letters up."`
 }
 
-// officeFlags is what every command about dead letters needs.
-type officeFlags struct {
+// storeFlags is what every command about dead letters needs.
+type storeFlags struct {
 	Kafka              config.KafkaFlags `embed:"" group:"Kafka:"`
 	config.ReplaysFlag `embed:"" group:"Worker:"`
 	Log                config.LogFlags `embed:"" group:"Log:"`
 }
 
-func (f *officeFlags) validate(env config.Environment) error {
-	return config.FirstError(func() error { return f.Kafka.Check(env) }, f.ReplaysFlag.Check)
+func (f *storeFlags) validate(env config.Environment) error {
+	return cmp.Or(f.Kafka.Check(env), f.ReplaysFlag.Check())
 }
 
-// deadLetters is the office of one command, and the client that it uses.
+// deadLetters is the store of one command, and the client that it uses.
 type deadLetters struct {
 	*deadletter.Store
 	kafka  *kafkaclient.Client
@@ -48,9 +49,8 @@ type deadLetters struct {
 	warned map[string]bool // of parts that can't be read
 }
 
-// open begins: what is configured is right. It waits for a broker at most 8 s. The caller closes
-// the client.
-func (f *officeFlags) open(ctx context.Context, p *process, topic string) (*deadLetters, error) {
+// open begins the log and waits for a broker at most 8 s. The caller closes the client.
+func (f *storeFlags) open(ctx context.Context, p *process, topic string) (*deadLetters, error) {
 	p.begin(f.Log)
 	kafka, err := f.Kafka.Open(p.env, p.log)
 	if err != nil {
@@ -60,9 +60,9 @@ func (f *officeFlags) open(ctx context.Context, p *process, topic string) (*dead
 		kafka.Close()
 		return nil, plainly(ctx, err)
 	}
-	o := &deadletter.Store{Topic: kafka, Name: topic,
+	store := &deadletter.Store{Topic: kafka, Name: topic,
 		Reading: terminal.NewProgress(p.stderr, "reading the dead letters").Reading}
-	return &deadLetters{o, kafka, p, map[string]bool{}}, nil
+	return &deadLetters{store, kafka, p, map[string]bool{}}, nil
 }
 
 // warn names each part of the topic that can't be read, once.
@@ -93,8 +93,7 @@ func unreadText(u deadletter.Unread) string {
 		"it in its partition may be resolved"
 }
 
-// end returns what went wrong with a command: its own failure, and that not all of the topic could
-// be read.
+// end returns what went wrong: the command's failure, and that not all of the topic can be read.
 func (d *deadLetters) end(failed error) error {
 	d.warn()
 	unread, more := d.Unread()
@@ -114,13 +113,10 @@ func (d *deadLetters) end(failed error) error {
 
 // plainly is an error in the words of these commands.
 func plainly(ctx context.Context, err error) error {
-	var missing *kafkaclient.MissingTopicError
-	switch {
-	case err == nil:
-		return nil
-	case ctx.Err() != nil:
+	if err != nil && ctx.Err() != nil {
 		return errors.New("interrupted")
-	case errors.As(err, &missing):
+	}
+	if missing := (*kafkaclient.MissingTopicError)(nil); errors.As(err, &missing) {
 		return cause(err)
 	}
 	return err
@@ -203,15 +199,8 @@ func (f *filterFlags) filter(now time.Time) (deadletter.Filter, error) {
 	case f.Limit != nil && *f.Limit < 1:
 		return filter, config.Usagef("--limit must be at least 1")
 	}
-	for _, s := range []struct {
-		flag *string
-		to   *string
-	}{{f.Class, &filter.Class}, {f.Code, &filter.Code}, {f.Report, &filter.Report},
-		{f.Peer, &filter.Peer}} {
-		if s.flag != nil {
-			*s.to = *s.flag
-		}
-	}
+	filter.Class, filter.Code = value(f.Class), value(f.Code)
+	filter.Report, filter.Peer = value(f.Report), value(f.Peer)
 	for _, t := range []struct {
 		name string
 		flag *string
@@ -245,11 +234,14 @@ func (f *filterFlags) narrows() bool {
 }
 
 // limit is 0 without the flag.
-func (f *filterFlags) limit() int {
-	if f.Limit == nil {
-		return 0
+func (f *filterFlags) limit() int { return value(f.Limit) }
+
+// value is that of a flag, zero without it.
+func value[T any](flag *T) (zero T) {
+	if flag == nil {
+		return zero
 	}
-	return *f.Limit
+	return *flag
 }
 
 // states returns the states that --state and --parked name.
@@ -278,10 +270,7 @@ func momentOf(text string, now time.Time) (time.Time, bool) {
 		if n > 36_500 {
 			return time.Time{}, false
 		}
-		age, text = time.Duration(n)*24*time.Hour, m[2]
-		if text == "" {
-			return now.Add(-age), true
-		}
+		age, text = time.Duration(n)*24*time.Hour, cmp.Or(m[2], "0")
 	}
 	more, err := time.ParseDuration(text)
 	if err != nil || more < 0 || strings.HasPrefix(text, "+") {

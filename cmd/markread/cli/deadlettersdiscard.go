@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	"markread/cmd/markread/cli/config"
 	"markread/cmd/markread/cli/terminal"
@@ -13,17 +15,14 @@ import (
 
 // lettersDiscardCommand gives letters up.
 type lettersDiscardCommand struct {
-	IDs                   []string `arg:"" optional:"" name:"id" help:"Only these letters, such as 0:17."`
-	filterFlags           `embed:""`
-	State                 string `enum:"open,parked,all" default:"open" help:"Letters in this state: open; with --parked also parked, or all."`
-	All                   bool   `help:"All open letters; needed without another filter."`
+	choiceFlags           `embed:""`
+	All                   bool `help:"All open letters; needed without another filter."`
 	confirmFlags          `embed:""`
 	JSON                  bool `name:"json" help:"Print what was done as one line of JSON."`
 	config.DeadLetterFlag `embed:"" group:"Topics and group:"`
-	officeFlags           `embed:""`
+	storeFlags            `embed:""`
 }
 
-// Help is kong's: what follows the summary.
 func (*lettersDiscardCommand) Help() string {
 	return `Letters that are discarded are neither counted as open nor replayed any more. They stay on the topic, as long as its retention is, and
 "ls --state discarded" and "show" find them. It can't be undone, but for "show --event", whose event can be emitted again.
@@ -34,13 +33,11 @@ func (*lettersDiscardCommand) Help() string {
 
 // validate returns the filter that the flags describe.
 func (c *lettersDiscardCommand) validate(p *process) (deadletter.Filter, error) {
-	filter, err := c.chosen(c.IDs, c.State, func() error { return c.officeFlags.validate(p.env) },
-		c.DeadLetterFlag.Check)
-	if err != nil {
-		return filter, err
-	}
+	filter, err := c.chosen(cmp.Or(c.storeFlags.validate(p.env), c.DeadLetterFlag.Check()))
 	narrows := c.narrows() || len(c.IDs) > 0 || c.State == deadletter.Parked.String()
 	switch {
+	case err != nil:
+		return filter, err
 	case !narrows && !c.All:
 		return filter, config.Usagef("discard needs a filter such as --class or --until, the " +
 			"letters' IDs, or --all")
@@ -60,47 +57,37 @@ func (c *lettersDiscardCommand) run(ctx context.Context, p *process) error {
 		return err
 	}
 	defer d.kafka.Close()
-	if !c.DryRun {
-		if err := d.mayChange(ctx, c.DeadLetterTopic); err != nil {
-			return err
-		}
-	}
-	fold := deadletter.NewIndex(c.MaxReplays, filter)
-	found, unknown, err := d.choose(ctx, fold, filter, unresolvedStates(c.State, c.Parked))
+	index := deadletter.NewIndex(c.MaxReplays, filter)
+	found, left, err := d.choose(ctx, &c.choiceFlags, index, filter, c.DryRun)
 	if err != nil {
 		return err
 	}
 	found = deadletter.Oldest(found, c.limit())
-	r := discardReport{DryRun: c.DryRun, Letters: len(found), Unread: unknown}
-	if !c.Parked {
-		r.Parked = len(fold.Find(deadletter.Parked))
-	}
-	d.explainIDs(fold, filter, found)
+	r := discardReport{DryRun: c.DryRun, Letters: len(found), leftAlone: left}
+	d.explainIDs(index, filter, found)
 	if len(found) == 0 || c.DryRun {
 		return d.end(r.print(p.stdout, c.JSON))
 	}
-	yes, err := c.confirmed(ctx, p,
-		"discard "+format.CountOf(int64(len(found)), "letter")+r.note()+"?")
+	yes, err := c.confirmed(ctx, p, r.noted("discard "+format.CountOf(len(found), "letter"))+"?")
 	if err != nil {
 		return err
 	}
 	if !yes {
 		if c.JSON {
-			return d.end(printJSON(p.stdout, discardReport{Parked: r.Parked, Unread: r.Unread}))
+			return d.end(printJSON(p.stdout, discardReport{leftAlone: r.leftAlone}))
 		}
 		_, err := fmt.Fprintln(p.stdout, "nothing was discarded")
 		return d.end(err)
 	}
 	all := len(found)
 	if !c.Yes {
-		if found, err = d.still(ctx, deadletter.NewIndex(c.MaxReplays, filter), found,
-			filter.IDs); err != nil {
-			return plainly(ctx, err)
+		if found, err = d.still(ctx, c.MaxReplays, filter, found); err != nil {
+			return err
 		}
 	}
-	progress := terminal.NewWorkProgress(p.stderr, "discarded", len(found))
-	done, err := d.Discard(ctx, found, d.kafka.Publisher(c.DeadLetterTopic), progress.Show)
-	progress.End()
+	show, end := terminal.WorkProgress(p.stderr, "discarded", len(found))
+	done, err := d.Discard(ctx, found, d.kafka.Publisher(c.DeadLetterTopic), show)
+	end()
 	r.begun, r.Letters, r.Gone = true, done.Letters, done.Gone+all-len(found)
 	r.Unread += done.Unread
 	if printed := r.print(p.stdout, c.JSON); err == nil {
@@ -113,36 +100,26 @@ func (c *lettersDiscardCommand) run(ctx context.Context, p *process) error {
 type discardReport struct {
 	DryRun  bool `json:"dry_run"`
 	Letters int  `json:"letters"`
-	Parked  int  `json:"parked"`
-	Gone    int  `json:"gone"`
-	Unread  int  `json:"unread,omitempty"`
-	begun   bool
+	leftAlone
+	begun bool
 }
 
-func (r *discardReport) note() (note string) {
-	if r.Gone > 0 {
-		note += "; " + goneNote(r.Gone)
-	}
-	if r.Unread > 0 {
-		note += "; " + unreadNote(r.Unread)
-	}
-	if r.Parked > 0 {
-		note += "; " + parkedNote(r.Parked)
-	}
-	return note
+// noted is the text with what was left alone.
+func (r *discardReport) noted(text string) string {
+	return strings.Join(append([]string{text}, r.reasons()...), "; ")
 }
 
 func (r *discardReport) print(w io.Writer, asJSON bool) error {
 	if asJSON {
 		return printJSON(w, r)
 	}
-	text := "discarded " + format.CountOf(int64(r.Letters), "letter")
+	text := "discarded " + format.CountOf(r.Letters, "letter")
 	switch {
 	case r.DryRun && r.Letters > 0:
-		text = "would discard " + format.CountOf(int64(r.Letters), "letter")
+		text = "would discard " + format.CountOf(r.Letters, "letter")
 	case r.Letters == 0 && !r.begun:
 		text = "nothing to discard: no letter that is open matches"
 	}
-	_, err := fmt.Fprintln(w, text+r.note())
+	_, err := fmt.Fprintln(w, r.noted(text))
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"markread/cmd/markread/cli/terminal"
 	"markread/consumer/deadletter"
 	"markread/worker/format"
+	"markread/worker/groupstatus"
 )
 
 // lettersLsCommand counts letters, or lists them.
@@ -21,10 +23,9 @@ type lettersLsCommand struct {
 	State                 string `enum:"open,parked,replayed,discarded,all" default:"open" help:"Only letters in this state: open, parked, replayed, discarded or all."`
 	JSON                  bool   `name:"json" help:"Print each letter as one line of JSON, the oldest first."`
 	config.DeadLetterFlag `embed:"" group:"Topics and group:"`
-	officeFlags           `embed:""`
+	storeFlags            `embed:""`
 }
 
-// Help is kong's: what follows the summary.
 func (*lettersLsCommand) Help() string {
 	return `How many letters there are of each class and code, in which state, and what to do about them. The topic is read to its present end, which takes
 as long as it is large: about two seconds for 200,000 letters.
@@ -38,8 +39,7 @@ func (c *lettersLsCommand) run(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	if err := config.FirstError(func() error { return c.officeFlags.validate(p.env) },
-		c.DeadLetterFlag.Check); err != nil {
+	if err := cmp.Or(c.storeFlags.validate(p.env), c.DeadLetterFlag.Check()); err != nil {
 		return err
 	}
 	d, err := c.open(ctx, p, c.DeadLetterTopic)
@@ -47,20 +47,20 @@ func (c *lettersLsCommand) run(ctx context.Context, p *process) error {
 		return err
 	}
 	defer d.kafka.Close()
-	fold := deadletter.NewIndex(c.MaxReplays, filter)
-	if err := d.Find(ctx, fold); err != nil {
+	index := deadletter.NewIndex(c.MaxReplays, filter)
+	if err := d.Find(ctx, index); err != nil {
 		return plainly(ctx, err)
 	}
 	d.warn()
 	states := c.states(c.State)
 	if c.JSON {
-		return d.end(plainly(ctx, d.list(ctx, deadletter.Oldest(fold.Find(states...), c.limit()))))
+		return d.end(plainly(ctx, d.list(ctx, deadletter.Oldest(index.Find(states...), c.limit()))))
 	}
-	list := letterCounts{topic: c.DeadLetterTopic, counts: fold.Counts(), states: states,
-		filtered: c.narrows(), foreign: fold.Foreign()}
+	list := letterCounts{topic: c.DeadLetterTopic, counts: index.Counts(), states: states,
+		filtered: c.narrows(), foreign: index.Foreign()}
 	if limit := c.limit(); limit > 0 {
-		found := deadletter.Oldest(fold.Find(states...), limit)
-		list.counts, list.limited = fold.CountsOf(found), true
+		found := deadletter.Oldest(index.Find(states...), limit)
+		list.counts, list.limited = index.CountsOf(found), true
 	}
 	return d.end(list.print(p.stdout))
 }
@@ -96,36 +96,25 @@ const maxListedKinds = 50
 
 func (r *letterCounts) print(w io.Writer) error {
 	t := terminal.NewTable(w)
-	var total [4]int64
+	var total groupstatus.StateCounts
 	var kinds []deadletter.Count
 	for _, c := range r.counts {
-		for _, s := range deadletter.AllStates() {
-			total[s] += c.Letters[s]
-		}
+		total.Add(groupstatus.CountsOf(c))
 		if n, _, _ := c.Of(r.states...); n > 0 {
 			kinds = append(kinds, c)
 		}
 	}
-	which := ""
+	which := r.topic
 	if r.limited {
-		which = ", the oldest"
+		which += ", the oldest"
 	} else if r.filtered {
-		which = ", those that match"
+		which += ", those that match"
 	}
-	t.Head("dead letters in %s%s: %s open, %s parked, %s replayed, %s discarded", r.topic, which,
-		format.Thousands(total[deadletter.Open]), format.Thousands(total[deadletter.Parked]),
-		format.Thousands(total[deadletter.Replayed]), format.Thousands(total[deadletter.Discarded]))
-	if r.foreign > 0 {
-		t.Head("  ! %s there that markread has not written", format.CountOf(r.foreign, "record"))
-	}
+	lettersHead(t, which, total, r.foreign)
 	if len(kinds) == 0 {
-		var names []string
-		for _, s := range r.states {
-			names = append(names, s.String())
-		}
-		if len(names) < len(deadletter.AllStates()) {
+		if len(r.states) < len(deadletter.AllStates()) {
 			t.Head("none is %s; --state all shows those in other states",
-				strings.Join(names, " or "))
+				strings.ReplaceAll(strings.Trim(fmt.Sprint(r.states), "[]"), " ", " or "))
 		}
 		return t.End()
 	}
@@ -135,21 +124,14 @@ func (r *letterCounts) print(w io.Writer) error {
 		return cmp.Compare(nb, na)
 	})
 	t.Line("  CLASS", "CODE", "OPEN", "PARKED", "REPLAYED", "DISCARDED", "OLDEST", "NEWEST")
-	more := max(0, len(kinds)-maxListedKinds)
-	kinds = kinds[:len(kinds)-more]
-	for _, c := range kinds {
+	for _, c := range terminal.First(t, kinds, maxListedKinds, "  … and %d more kinds") {
 		_, oldest, newest := c.Of(r.states...)
+		n := groupstatus.CountsOf(c)
 		t.Line("  "+shown(cmp.Or(c.Class, "?")), shown(cmp.Or(c.Code, "-")),
-			format.Thousands(c.Letters[deadletter.Open]),
-			format.Thousands(c.Letters[deadletter.Parked]),
-			format.Thousands(c.Letters[deadletter.Replayed]),
-			format.Thousands(c.Letters[deadletter.Discarded]), format.Time(oldest),
-			format.Time(newest))
+			format.Thousands(n.Open), format.Thousands(n.Parked), format.Thousands(n.Replayed),
+			format.Thousands(n.Discarded), format.Time(oldest), format.Time(newest))
 	}
-	if more > 0 {
-		t.Head("  … and %d more kinds", more)
-	}
-	for _, c := range kinds {
+	for _, c := range kinds[:min(len(kinds), maxListedKinds)] {
 		text := explainKind(c.Class, c.Code)
 		if text.meaning == "" {
 			continue

@@ -4,31 +4,25 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
 	"markread/cmd/markread/cli/config"
 	"markread/cmd/markread/cli/terminal"
-	"markread/consumer/admin"
 	"markread/consumer/deadletter"
 	"markread/worker/format"
 )
 
 // lettersReplayCommand publishes letters again.
 type lettersReplayCommand struct {
-	IDs                []string `arg:"" optional:"" name:"id" help:"Only these letters, such as 0:17."`
-	filterFlags        `embed:""`
-	State              string `enum:"open,parked,all" default:"open" help:"Letters in this state: open; with --parked also parked, or all."`
+	choiceFlags        `embed:""`
 	Lane               string `enum:"live,backfill" default:"backfill" help:"Where to: live is --topic, backfill is --backfill-topic."`
 	confirmFlags       `embed:""`
 	JSON               bool `name:"json" help:"Print what was done as one line of JSON."`
 	config.TopicsFlags `embed:"" group:"Topics and group:"`
-	officeFlags        `embed:""`
+	storeFlags         `embed:""`
 }
 
-// Help is kong's: what follows the summary.
 func (*lettersReplayCommand) Help() string {
 	return `Mend the cause first. Without filters all open letters are replayed: published to the backfill topic with the time when the user read, so that
 messages that came since stay unread, and then resolved. Letters of one conversation become one event, with the largest T. Letters that are no events are
@@ -53,75 +47,12 @@ func (c *lettersReplayCommand) target() string {
 
 // validate returns the filter that the flags describe.
 func (c *lettersReplayCommand) validate(p *process) (deadletter.Filter, error) {
-	filter, err := c.chosen(c.IDs, c.State, func() error { return c.officeFlags.validate(p.env) },
-		c.TopicsFlags.Check)
-	if err != nil {
-		return filter, err
+	filter, err := c.chosen(cmp.Or(c.storeFlags.validate(p.env), c.TopicsFlags.Check()))
+	if err == nil && c.target() == "" {
+		err = config.Usagef("--backfill-topic is empty: there is nothing to replay to but --lane " +
+			"live")
 	}
-	if c.target() == "" {
-		return filter, config.Usagef("--backfill-topic is empty: there is nothing to replay to " +
-			"but --lane live")
-	}
-	return filter, c.confirmFlags.validate(p)
-}
-
-// idsOf reads the letters that a command line names; nil: none.
-func idsOf(texts []string) (map[deadletter.ID]bool, error) {
-	var ids map[deadletter.ID]bool
-	for _, text := range texts {
-		id, ok := deadletter.ParseID(text)
-		if !ok {
-			return nil, config.Usagef("ID %q is not PARTITION:OFFSET, such as 0:17", text)
-		}
-		if ids == nil {
-			ids = map[deadletter.ID]bool{}
-		}
-		ids[id] = true
-	}
-	return ids, nil
-}
-
-// chosen is the filter that replay and discard have, if all checks pass. Parked letters, which came
-// back from every replay, are only taken by --parked.
-func (f *filterFlags) chosen(ids []string, state string, checks ...func() error) (deadletter.Filter,
-	error) {
-	filter, err := f.filter(time.Now())
-	if err == nil {
-		filter.IDs, err = idsOf(ids)
-	}
-	if err == nil {
-		err = config.FirstError(checks...)
-	}
-	if err == nil && state == deadletter.Parked.String() && !f.Parked {
-		err = config.Usagef("--state parked needs --parked: these letters came back from every " +
-			"replay")
-	}
-	return filter, err
-}
-
-// choose reads the topic and returns the letters to take, and how many may be resolved unseen.
-func (d *deadLetters) choose(
-	ctx context.Context, fold *deadletter.Index, filter deadletter.Filter,
-	states []deadletter.State,
-) (found []deadletter.Entry, unknown int, err error) {
-	if err := d.Find(ctx, fold); err != nil {
-		return nil, 0, plainly(ctx, err)
-	}
-	d.warn()
-	found, unknown = d.Known(fold.Find(states...), filter.IDs)
-	return found, unknown, nil
-}
-
-// unresolvedStates are those of the letters that replay and discard take: state is open, parked or
-// all.
-func unresolvedStates(state string, parked bool) (states []deadletter.State) {
-	if state != deadletter.Parked.String() {
-		states = append(states, deadletter.Open)
-	}
-	if parked {
-		states = append(states, deadletter.Parked)
-	}
-	return states
+	return filter, cmp.Or(err, c.confirmFlags.validate(p))
 }
 
 func (c *lettersReplayCommand) run(ctx context.Context, p *process) error {
@@ -134,28 +65,18 @@ func (c *lettersReplayCommand) run(ctx context.Context, p *process) error {
 		return err
 	}
 	defer d.kafka.Close()
-	if !c.DryRun {
-		if err := d.mayChange(ctx, c.target(), c.DeadLetterTopic); err != nil {
-			return err
-		}
-	}
-	fold := deadletter.NewIndex(c.MaxReplays, filter)
-	fold.Judge(time.Now())
-	found, unknown, err := d.choose(ctx, fold, filter, unresolvedStates(c.State, c.Parked))
+	index := deadletter.NewIndex(c.MaxReplays, filter)
+	index.Judge(time.Now())
+	found, left, err := d.choose(ctx, &c.choiceFlags, index, filter, c.DryRun, c.target())
 	if err != nil {
 		return err
 	}
 	plan := deadletter.PlanOf(found, c.limit())
-	r := replayReport{
-		To: c.target(), DryRun: c.DryRun, Letters: plan.Letters(), Conversations: len(plan.Events),
+	r := replayReport{To: c.target(),
+		DryRun: c.DryRun, Letters: plan.Letters(), Conversations: len(plan.Events),
 		StillOpen: stillOpen{Invalid: plan.Obstacles[deadletter.Invalid],
-			ValueOmitted: plan.Obstacles[deadletter.Omitted]},
-		Unread: unknown,
-	}
-	if !c.Parked {
-		r.Parked = len(fold.Find(deadletter.Parked))
-	}
-	d.explainIDs(fold, filter, found)
+			ValueOmitted: plan.Obstacles[deadletter.Omitted]}, leftAlone: left}
+	d.explainIDs(index, filter, found)
 	if plan.Letters() == 0 || c.DryRun {
 		return d.end(r.end(p, c.JSON, nil))
 	}
@@ -173,93 +94,20 @@ func (c *lettersReplayCommand) run(ctx context.Context, p *process) error {
 	}
 	all := plan.Letters()
 	if !c.Yes {
-		still, err := d.still(ctx, deadletter.NewIndex(c.MaxReplays, filter), plan.All(),
-			filter.IDs)
+		still, err := d.still(ctx, c.MaxReplays, filter, plan.All())
 		if err != nil {
-			return plainly(ctx, err)
+			return err
 		}
 		plan = deadletter.PlanOf(still, 0)
 	}
-	progress := terminal.NewWorkProgress(p.stderr, "replayed", plan.Letters())
+	show, end := terminal.WorkProgress(p.stderr, "replayed", plan.Letters())
 	done, err := d.Replay(ctx, plan, time.Now, d.kafka.Publisher(c.target()),
-		d.kafka.Publisher(c.DeadLetterTopic), progress.Show)
-	progress.End()
+		d.kafka.Publisher(c.DeadLetterTopic), show)
+	end()
 	done.Gone += all - plan.Letters()
 	r.did(done)
 	return d.end(r.end(p, c.JSON, endedEarly(ctx, err, done.Letters, all, done.Unresolved,
 		"may have been published and would be replayed once more, which is harmless")))
-}
-
-// still returns those of the letters that are as they were found: somebody may have thought over
-// the question for long, and others have worked on.
-func (d *deadLetters) still(ctx context.Context, fold *deadletter.Index, found []deadletter.Entry,
-	named map[deadletter.ID]bool) ([]deadletter.Entry, error) {
-	if err := d.Find(ctx, fold); err != nil {
-		return nil, err
-	}
-	still, _ := d.Known(fold.Still(found), named)
-	return still, nil
-}
-
-// mayChange makes sure, before anything is done, that letters can be resolved, and that nothing
-// will be lost by it.
-func (d *deadLetters) mayChange(ctx context.Context, topics ...string) error {
-	if err := admin.CheckWrite(ctx, d.kafka, topics...); err != nil {
-		return plainly(ctx, err)
-	}
-	return plainly(ctx, admin.KeepsLetters(ctx, d.kafka, d.Name))
-}
-
-// explainIDs says of letters that were named why they are not taken.
-func (d *deadLetters) explainIDs(fold *deadletter.Index, filter deadletter.Filter,
-	found []deadletter.Entry) {
-	taken := map[deadletter.ID]bool{}
-	for _, l := range found {
-		taken[l.ID] = true
-	}
-	for _, id := range slices.SortedFunc(maps.Keys(filter.IDs), func(a, b deadletter.ID) int {
-		return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
-	}) {
-		if taken[id] {
-			if d.CutShort(id) {
-				d.p.log.Warn().Str("letter", id.String()).
-					Msg("taken, but it may be resolved already: its partition can't be read to " +
-						"its end")
-			}
-			continue
-		}
-		why := "there is no such letter"
-		if d.CutShort(id) {
-			why = "it can't be read"
-		}
-		if state, ok := fold.State(id); ok {
-			why = "it is " + state.String()
-			switch state {
-			case deadletter.Parked:
-				why += "; --parked takes it"
-			case deadletter.Open:
-				why = "another filter leaves it out"
-			}
-		}
-		d.p.log.Warn().Str("letter", id.String()).Msg("not taken: " + why)
-	}
-}
-
-// endedEarly says how far a command came that did not come to its end, and what may be true of
-// letters of which nobody knows; nil if it did.
-func endedEarly(ctx context.Context, err error, done, of, unknown int, perhaps string) error {
-	if err == nil {
-		return nil
-	}
-	what := fmt.Sprintf("after %s of %s; the rest is as it was", format.Thousands(int64(done)),
-		format.CountOf(int64(of), "letter"))
-	if unknown > 0 {
-		what += fmt.Sprintf(", but %s %s", format.CountOf(int64(unknown), "letter"), perhaps)
-	}
-	if ctx.Err() != nil {
-		return fmt.Errorf("interrupted %s", what)
-	}
-	return fmt.Errorf("stopped %s: %w", what, cause(err))
 }
 
 // replayReport is what a replay did, or would do.
@@ -269,10 +117,8 @@ type replayReport struct {
 	Letters       int       `json:"letters"`
 	Conversations int       `json:"conversations"`
 	StillOpen     stillOpen `json:"still_open"`
-	Parked        int       `json:"parked"`
-	Gone          int       `json:"gone"`
-	Unread        int       `json:"unread,omitempty"`
-	begun         bool
+	leftAlone
+	begun bool
 }
 
 // stillOpen counts letters that were asked for and can't be replayed.
@@ -288,18 +134,16 @@ func (s stillOpen) rejected() int { return s.Invalid + s.ValueOmitted + s.TooLar
 
 func (r *replayReport) did(done deadletter.Done) {
 	r.begun, r.Letters, r.Conversations = true, done.Letters, done.Conversations
+	r.Gone, r.Unread = done.Gone, r.Unread+done.Unread
 	r.StillOpen.Invalid += done.Changed
-	r.Gone = done.Gone
-	r.Unread += done.Unread
-	r.StillOpen.TooLarge = done.TooLarge
-	r.StillOpen.Refused = done.Refused
+	r.StillOpen.TooLarge, r.StillOpen.Refused = done.TooLarge, done.Refused
 	r.StillOpen.Unresolved = done.Unresolved
 }
 
 // what is the letters and where they go.
 func (r *replayReport) what() string {
-	return fmt.Sprintf("%s of %s to %s", format.CountOf(int64(r.Letters), "letter"),
-		format.CountOf(int64(r.Conversations), "conversation"), r.To)
+	return fmt.Sprintf("%s of %s to %s", format.CountOf(r.Letters, "letter"),
+		format.CountOf(r.Conversations, "conversation"), r.To)
 }
 
 func (r *replayReport) question() string {
@@ -312,59 +156,21 @@ func (r *replayReport) question() string {
 
 // notes is what is not replayed, and why.
 func (r *replayReport) notes() string {
-	notes := r.StillOpen.reasons()
-	if r.Gone > 0 {
-		notes = append(notes, goneNote(r.Gone))
-	}
-	if r.Unread > 0 {
-		notes = append(notes, unreadNote(r.Unread))
-	}
-	if r.Parked > 0 {
-		notes = append(notes, parkedNote(r.Parked))
-	}
-	return strings.Join(notes, "; ")
+	return strings.Join(append(r.StillOpen.reasons(), r.leftAlone.reasons()...), "; ")
 }
 
-func parkedNote(n int) string {
-	return format.Thousands(int64(n)) + " parked, which --parked takes, too"
-}
-
-func goneNote(n int) string {
-	return format.Thousands(int64(n)) +
-		" left alone: resolved by another command meanwhile, or deleted"
-}
-
-func unreadNote(n int) string {
-	return format.Thousands(int64(n)) +
-		" left alone: their partition can't be read to its end, so they may be resolved; their " +
-		"IDs take them"
-}
-
-func (s stillOpen) reasons() (reasons []string) {
-	for _, r := range []struct {
-		n   int
-		why string
-	}{
-		{s.Invalid, "can't: the record is no event"},
-		{s.ValueOmitted, "can't: the value was left out as too large or damaged"},
-		{s.TooLarge, "can't: the topic refuses the record as too large"},
-		{s.Refused, "can't: the topic refuses the record, because it is compacted and the record " +
-			"has no key, or for its time"},
-	} {
-		if r.n > 0 {
-			reasons = append(reasons, format.Thousands(int64(r.n))+" "+r.why)
-		}
-	}
-	return reasons
+func (s stillOpen) reasons() []string {
+	return reasonsOf(reason{s.Invalid, "can't: the record is no event"},
+		reason{s.ValueOmitted, "can't: the value was left out as too large or damaged"},
+		reason{s.TooLarge, "can't: the topic refuses the record as too large"},
+		reason{s.Refused, "can't: the topic refuses the record, because it is compacted and the " +
+			"record has no key, or for its time"})
 }
 
 // end prints the report, and returns what went wrong.
 func (r *replayReport) end(p *process, asJSON bool, failed error) error {
-	if err := r.print(p, asJSON); err != nil && failed == nil {
+	if err := cmp.Or(failed, r.print(p, asJSON)); err != nil {
 		return err
-	}
-	if failed != nil {
-		return failed
 	}
 	if n := r.StillOpen.rejected(); n > 0 {
 		verb := " stay open: "

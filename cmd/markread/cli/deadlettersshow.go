@@ -21,10 +21,9 @@ type lettersShowCommand struct {
 	Event                 bool   `help:"Print its event alone, as a line for \"markread emit\": mend it in between."`
 	JSON                  bool   `name:"json" help:"Print one line of JSON, as ls --json does, with the headers."`
 	config.DeadLetterFlag `embed:"" group:"Topics and group:"`
-	officeFlags           `embed:""`
+	storeFlags            `embed:""`
 }
 
-// Help is kong's: what follows the summary.
 func (*lettersShowCommand) Help() string {
 	return `What the letter says, what its code means, what to do, what became of it, and other letters with its key. With --event its event alone:
 MsgReadTime is filled in with the time when the user read, so that it can be mended and emitted at any later time. The letter itself stays open until it
@@ -44,8 +43,7 @@ func (c *lettersShowCommand) run(ctx context.Context, p *process) error {
 	case c.Event && c.JSON:
 		return config.Usagef("--event and --json exclude each other")
 	}
-	if err := config.FirstError(func() error { return c.officeFlags.validate(p.env) },
-		c.DeadLetterFlag.Check); err != nil {
+	if err := cmp.Or(c.storeFlags.validate(p.env), c.DeadLetterFlag.Check()); err != nil {
 		return err
 	}
 	d, err := c.open(ctx, p, c.DeadLetterTopic)

@@ -23,7 +23,6 @@ type devCommand struct {
 	Log                config.LogFlags   `embed:"" group:"Log:"`
 }
 
-// Help is kong's: what follows the summary.
 func (*devCommand) Help() string {
 	return `An embedded Kafka broker, a local IM server that limits calls like the real one, the worker, its admin server, and a few hundred users
 who send each other messages and read them.
@@ -66,8 +65,7 @@ func (c *devCommand) run(ctx context.Context, p *process) error {
 		KafkaAddr: c.KafkaAddr, IMAddr: c.IMAddr, AdminAddr: c.Admin.AdminAddr, AdminToken: token,
 		DataDir: c.DataDir, Traffic: c.Traffic,
 		Worker: worker,
-		Started: func(kafkaAddr, imAddr,
-			adminAddr string) {
+		Started: func(kafkaAddr, imAddr, adminAddr string) {
 			c.summary(p, kafkaAddr, imAddr, adminAddr)
 		},
 	})

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,7 +37,6 @@ type emitCommand struct {
 	Log       config.LogFlags   `embed:"" group:"Log:"`
 }
 
-// Help is kong's: what follows the summary.
 func (*emitCommand) Help() string {
 	return `Lines that are no events are reported with their number and not published; then the exit status is 3.
 
@@ -80,11 +80,10 @@ func (c *emitCommand) run(ctx context.Context, p *process) error {
 
 // validate returns the event that the flags describe, nil if events come from standard input.
 func (c *emitCommand) validate(env config.Environment) (*event.Message, error) {
-	if err := config.FirstError(func() error { return c.Kafka.Check(env) },
-		c.Topic.Check); err != nil {
-		return nil, err
-	}
+	err := cmp.Or(c.Kafka.Check(env), c.Topic.Check())
 	switch {
+	case err != nil:
+		return nil, err
 	case len(c.Files) > 0:
 		return nil, config.Usagef("unexpected argument %s: emit reads standard input (markread "+
 			"emit < FILE); for large files, and for CSV, there is markread backfill", c.Files[0])
@@ -186,19 +185,17 @@ func (e *emission) publish(ctx context.Context, batch []event.Message) error {
 	if len(batch) == 0 {
 		return nil
 	}
-	err := e.to.Publish(ctx, batch...)
-	e.published += len(batch)
+	err, failed := e.to.Publish(ctx, batch...), 0
 	if err != nil {
-		var some kafkaclient.PublishErrors
-		failed := len(batch)
-		if errors.As(err, &some) {
+		failed = len(batch)
+		if some := (kafkaclient.PublishErrors)(nil); errors.As(err, &some) {
 			failed = len(some)
 		}
-		e.published -= failed
-		return fmt.Errorf("%s not published to %s: %w", format.Count(failed, "event"), e.topic,
+		err = fmt.Errorf("%s not published to %s: %w", format.Count(failed, "event"), e.topic,
 			cause(err))
 	}
-	return nil
+	e.published += len(batch) - failed
+	return err
 }
 
 // cause is what is wrong with the first message that failed.
@@ -288,13 +285,12 @@ func checkLength(flag, text string) error {
 	return nil
 }
 
-// usageOf is a reason why an event is invalid, with the flag instead of the field that it begins
-// with.
+// usageOf is a reason why an event is invalid, beginning with the flag instead of the field.
 func usageOf(reason error) error {
 	text := reason.Error()
 	for _, part := range []struct{ begins, flag string }{
 		{"Report_Account", "--report"}, {"Peer_Account", "--peer"}, {"MsgReadTime", "--read-time"},
-		{"the header " + app.EventTimeHeader + " is malformed:", "--event-time:"},
+		{"the header " + event.HeaderEventTime + " is malformed:", "--event-time:"},
 		{"the event time (there is no MsgReadTime)", "--event-time"},
 	} {
 		if rest, ok := strings.CutPrefix(text, part.begins); ok {

@@ -7,6 +7,7 @@ import (
 
 	"markread/cmd/markread/cli/config"
 	"markread/worker/console"
+	"markread/worker/format"
 )
 
 // pauseCommand holds the calls of one worker.
@@ -14,7 +15,6 @@ type pauseCommand struct {
 	adminURLFlag
 }
 
-// Help is kong's: what follows the summary.
 func (*pauseCommand) Help() string {
 	return `Events wait, nothing is dead-lettered because of it, and the worker stays in its group. It lasts until markread resume, or until that
 process ends. The other workers of the group go on: pause each of them. What holds the worker then is printed.
@@ -55,7 +55,6 @@ type resumeCommand struct {
 	AcceptRejections bool `help:"Also end holds for rejections: the next 10,000 rejected or invalid events become dead letters, then it holds again if need be."`
 }
 
-// Help is kong's: what follows the summary.
 func (*resumeCommand) Help() string {
 	return `It ends the pause of an operator. Other holds end by themselves when their cause does; only one for rejections can be ended from here, when
 they are right: the events are wrong, and dead letters are where they belong. What holds the worker then is printed.
@@ -81,8 +80,7 @@ func (c *resumeCommand) run(ctx context.Context, p *process) error {
 	}
 	var text strings.Builder
 	if was, _ := before.Paused(); was != nil {
-		fmt.Fprintf(&text, "no longer paused (it was since %s); ", was.Since.UTC().
-			Format("2006-01-02 15:04:05 UTC"))
+		fmt.Fprintf(&text, "no longer paused (it was since %s); ", format.Time(was.Since))
 	} else {
 		text.WriteString("it was not paused; ")
 	}
@@ -110,8 +108,7 @@ func (c *resumeCommand) run(ctx context.Context, p *process) error {
 	return err
 }
 
-// command gives a command to the worker that the flag names, and returns what held it before and
-// what holds it then.
+// command gives a worker a command, and returns what held it before and what holds it then.
 func (f *adminURLFlag) command(ctx context.Context, p *process, path string) (before,
 	now console.HeldNow, err error) {
 	client, err := f.client(p.env)

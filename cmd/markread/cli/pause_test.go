@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -18,7 +19,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
-	"markread/cmd/markread/app"
 	"markread/cmd/markread/cli/clitest"
 	"markread/cmd/markread/cli/config"
 	"markread/imclient"
@@ -186,7 +186,7 @@ func TestCommandsThatDoNotArrive(t *testing.T) {
 		}
 	}()
 	tls := httptest.NewUnstartedServer(http.NotFoundHandler())
-	tls.Config.ErrorLog = app.NewStandardLog(zerolog.Nop(), nil)
+	tls.Config.ErrorLog = log.New(io.Discard, "", 0)
 	tls.StartTLS()
 	defer tls.Close()
 	token := "MARKREAD_ADMIN_TOKEN=" + testToken

@@ -5,11 +5,9 @@
 //
 // Non-obvious:
 //   - Everything goes through [Run], which takes its arguments, environment and streams as
-//     parameters:
-//     tests run commands in their own process.
+//     parameters: tests run commands in their own process.
 //   - Only configuration flags (those in a group) have a MARKREAD_ variable. A command's own flags
-//     have
-//     none, so that no variable that was set once steers what a command does to which events.
+//     have none, so that no variable that was set once steers what a command does to which events.
 //   - Secrets have no flag: arguments are visible to every user of the machine.
 package cli
 
@@ -54,10 +52,8 @@ func forcedStop(stderr io.Writer) {
 // env is like os.Environ. It returns when ctx has ended and the command has stopped cleanly, or
 // when the command is done.
 func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	p := &process{
-		env: config.NewEnvironment(env), stdin: stdin,
-		stdout: &printable.Writer{Out: stdout}, stderr: &printable.Writer{Out: stderr},
-	}
+	p := &process{env: config.NewEnvironment(env), stdin: stdin,
+		stdout: &printable.Writer{Out: stdout}, stderr: &printable.Writer{Out: stderr}}
 	p.log = p.newLogger(config.LogFlags{LogLevel: "info"})
 	defer p.flushLog()
 	selected, err := p.parse(args)
@@ -87,12 +83,10 @@ func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	}
 }
 
-// endsWithItsReader reports whether a command only prints, perhaps a lot, as in
-// `markread dead-letters ls | head`: it ends when nobody reads that any more,
-// by SIGPIPE, as Go has it for standard output and standard error. The others
-// have work to do: a write to a closed pipe fails and they continue. A standard
-// error that is closed from the start needs nothing: Go opens /dev/null in its
-// place, so that no connection gets its number and log lines with it.
+// endsWithItsReader reports whether a command only prints, as in `markread dead-letters ls | head`:
+// SIGPIPE ends it when nobody reads any more, as Go has it. The others have work to do: a write to a
+// closed pipe fails and they continue. For a standard error that is closed from the start Go opens
+// /dev/null, so that no connection gets its number and log lines with it.
 func endsWithItsReader(c command) bool {
 	switch c.(type) {
 	case *lettersLsCommand, *lettersShowCommand, *statusCommand, *versionCommand:
@@ -102,7 +96,7 @@ func endsWithItsReader(c command) bool {
 }
 
 // process is what a command may use of the process that it runs in. What is written to its stdout
-// and stderr is made printable; see [screen] for control sequences.
+// and stderr is made printable; see [terminal.Screen] for control sequences.
 type process struct {
 	env            config.Environment
 	stdin          io.Reader
@@ -113,9 +107,8 @@ type process struct {
 
 // command is a parsed command line.
 type command interface {
-	// run does it. Before it does anything that can be seen it checks its configuration and calls
-	// [process.begin]. It returns nil (exit status 0), a *usageError (2), a *rejectedError (3) or
-	// another error (1).
+	// run checks its configuration and calls [process.begin] before anything can be seen. It returns
+	// nil (exit status 0), a *config.UsageError (2), a *rejectedError (3) or another error (1).
 	run(ctx context.Context, p *process) error
 }
 
@@ -151,19 +144,16 @@ func watch(parent context.Context, signals <-chan os.Signal, exit func()) (conte
 	ctx, cancel := context.WithCancel(parent)
 	done := make(chan struct{})
 	go func() {
-		select {
-		case <-signals:
-		case <-done:
-			return
-		}
-		cancel()
-		for first := time.Now(); ; {
+		for first := (time.Time{}); ; {
 			select {
 			case <-signals:
 			case <-done:
 				return
 			}
-			if time.Since(first) >= sameSignal {
+			if first.IsZero() {
+				first = time.Now()
+				cancel()
+			} else if time.Since(first) >= sameSignal {
 				exit()
 				return
 			}
@@ -202,17 +192,15 @@ func (p *process) takeStandardLog(mask func(string) string) {
 }
 
 // beginService is [process.begin] for a command that runs until it is stopped. Its log lines are
-// queued, so that calls and heartbeats never wait for whoever reads standard error: a pager that
-// was left open, a full disk behind a pipe. Other commands write their lines themselves: they are
-// few, and the last one, why the command failed, must not be lost.
+// queued, so that calls and heartbeats never wait for a reader of standard error: a pager left open,
+// a full disk. Other commands write few lines, of which the last, the failure, must not be lost.
 func (p *process) beginService(f config.LogFlags) {
 	p.log, p.endLog = terminal.QueuedLog(p.logOutput(f), f.LogLevel)
 	p.takeStandardLog(nil)
 	p.env.WarnOfVariables(p.log)
 }
 
-// flushLog writes the queued lines, if there is a queue, within [flushLimit]. What is logged after
-// it is lost.
+// flushLog writes the queued lines within [terminal.FlushLimit]. What is logged after it is lost.
 func (p *process) flushLog() {
 	if p.endLog == nil {
 		return

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 
 	"markread/cmd/markread/app"
@@ -24,7 +25,6 @@ type runCommand struct {
 	workerFlags `embed:""`
 }
 
-// Help is kong's: what follows the summary.
 func (*runCommand) Help() string {
 	return `SIGTERM, SIGINT or SIGHUP stops it cleanly; a second one at once. Under nohup SIGHUP is ignored.
 
@@ -33,20 +33,13 @@ func (*runCommand) Help() string {
 }
 
 func (f *workerFlags) validate(env config.Environment) error {
-	return config.FirstError(
-		func() error { return f.KafkaFlags.Check(env) },
-		f.GroupFlags.Check,
-		f.IMFlags.Check,
-		func() error { return f.EngineFlags.Check(f.IMTimeout) },
-		func() error {
-			if f.Rate == 0 && !f.Local() && !f.Uncapped {
-				return config.Usagef("--rate 0 calls %s without any limit; if you mean it, add "+
-					"--uncapped", f.IMURL)
-			}
-			return nil
-		},
-		func() error { return f.Admin.Check(env) },
-	)
+	err := cmp.Or(f.KafkaFlags.Check(env), f.GroupFlags.Check(), f.IMFlags.Check(),
+		f.EngineFlags.Check(f.IMTimeout))
+	if err == nil && f.Rate == 0 && !f.Local() && !f.Uncapped {
+		err = config.Usagef("--rate 0 calls %s without any limit; if you mean it, add --uncapped",
+			f.IMURL)
+	}
+	return cmp.Or(err, f.Admin.Check(env))
 }
 
 func (c *runCommand) run(ctx context.Context, p *process) error {

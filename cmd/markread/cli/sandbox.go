@@ -20,12 +20,8 @@ type sandboxCommand struct {
 	Rate  int    `default:"200" help:"Calls in any window of one second above which it answers 60007; 0: no limit."`
 }
 
-// Help is kong's: what follows the summary.
 func (*sandboxCommand) Help() string {
-	var kinds []string
-	for _, kind := range sandbox.Kinds() {
-		kinds = append(kinds, string(kind))
-	}
+	kinds := strings.Trim(fmt.Sprint(sandbox.Kinds()), "[]")
 	return `The key of its app is MARKREAD_IM_KEY, or "` + app.LocalKey + `" if that is not set. Every account exists, but for those that begin with
 "nobody". What it has seen is at /sandbox.
 
@@ -33,7 +29,7 @@ func (*sandboxCommand) Help() string {
     env -u MARKREAD_IM_KEY_FILE MARKREAD_IM_KEY=` + app.LocalKey + ` \
       markread call --im-url http://127.0.0.1:8790 --im-app-id 1400000000 --report alice --peer bob
 
-PUT /sandbox/faults makes it fail: here a third of the calls for a minute. {} mends it. The kinds are ` + strings.Join(kinds, " ") + `.
+PUT /sandbox/faults makes it fail: here a third of the calls for a minute. {} mends it. The kinds are ` + kinds + `.
 
     curl -X PUT http://127.0.0.1:8790/sandbox/faults -d '{"rules":[{"kind":"code","code":60007,"share":0.33,"for":"1m"}]}'`
 }
@@ -68,7 +64,6 @@ func (c *sandboxCommand) run(ctx context.Context, p *process) error {
 	}
 	addr := console.Reachable(server.Addr)
 	fmt.Fprintf(p.stdout, "IM sandbox  http://%s  app %d, admin %s, %s\nkey         %s\nlook     "+
-		"   http://%s/sandbox\n",
-		addr, c.AppID, app.LocalAdmin, format.Rate(c.Rate), keyText, addr)
+		"   http://%s/sandbox\n", addr, c.AppID, app.LocalAdmin, format.Rate(c.Rate), keyText, addr)
 	return server.Run(ctx)
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -21,7 +22,6 @@ type statusCommand struct {
 	Log                config.LogFlags `embed:"" group:"Log:"`
 }
 
-// Help is kong's: what follows the summary.
 func (*statusCommand) Help() string {
 	return `Members with their partitions and their share of the rate; the lag; partitions that can't be read;
 open dead letters by class and code. All of it is read from Kafka, so it also works when no worker
@@ -37,8 +37,7 @@ README.md has all of its names.` + adminHelp + variablesHelp
 }
 
 func (c *statusCommand) validate(env config.Environment) error {
-	return config.FirstError(func() error { return c.KafkaFlags.Check(env) }, c.GroupFlags.Check,
-		c.ReplaysFlag.Check)
+	return cmp.Or(c.KafkaFlags.Check(env), c.GroupFlags.Check(), c.ReplaysFlag.Check())
 }
 
 func (c *statusCommand) run(ctx context.Context, p *process) error {
@@ -58,10 +57,9 @@ func (c *statusCommand) run(ctx context.Context, p *process) error {
 		return err
 	}
 	defer kafka.Close()
-	report := groupstatus.Run(ctx, groupstatus.Options{
-		Kafka: kafka, Worker: worker, Group: c.Group, Topics: c.Topics(), MaxReplays: c.MaxReplays,
-		Reading: terminal.NewProgress(p.stderr, "reading the dead letters").Reading,
-	})
+	report := groupstatus.Run(ctx, groupstatus.Options{Kafka: kafka,
+		Worker: worker, Group: c.Group, Topics: c.Topics(), MaxReplays: c.MaxReplays,
+		Reading: terminal.NewProgress(p.stderr, "reading the dead letters").Reading})
 	if ctx.Err() != nil {
 		return errors.New("interrupted")
 	}

@@ -62,37 +62,26 @@ func printGroup(t *terminal.Table, r *groupstatus.Group) {
 		return
 	}
 	t.Line("  #", "MEMBER", "HOST", "SHARE", "PARTITIONS")
-	for i, m := range r.Members {
-		if i == maxShownMembers {
-			t.Head("  … and %d more (--json has all)", len(r.Members)-i)
-			break
+	const more = "  … and %d more (--json has all)"
+	for i, m := range terminal.First(t, r.Members, maxShownMembers, more) {
+		share := "?"
+		if m.Rate != nil && *m.Rate == 0 {
+			share = "no limit"
+		} else if m.Share != nil {
+			share = strconv.Itoa(*m.Share)
 		}
-		t.Line("  "+strconv.Itoa(i+1), m.ID, m.Host, shareOf(m), partitionsOf(m))
+		var assigned []string
+		for _, a := range m.Assigned {
+			assigned = append(assigned, a.Topic+" "+format.Ranges(a.Partitions))
+		}
+		t.Line("  "+strconv.Itoa(i+1), m.ID, m.Host, share,
+			cmp.Or(strings.Join(assigned, ", "), "none"))
 	}
 	for i, m := range r.Members {
 		if m.Note != "" {
 			t.Head("  ! member %d: %s", i+1, m.Note)
 		}
 	}
-}
-
-func shareOf(m groupstatus.Member) string {
-	switch {
-	case m.Rate != nil && *m.Rate == 0:
-		return "no limit"
-	case m.Share == nil:
-		return "?"
-	default:
-		return strconv.Itoa(*m.Share)
-	}
-}
-
-func partitionsOf(m groupstatus.Member) string {
-	var texts []string
-	for _, a := range m.Assigned {
-		texts = append(texts, a.Topic+" "+format.Ranges(a.Partitions))
-	}
-	return cmp.Or(strings.Join(texts, ", "), "none")
 }
 
 func printLag(t *terminal.Table, r *groupstatus.Lag) {
@@ -117,7 +106,7 @@ func printLag(t *terminal.Table, r *groupstatus.Lag) {
 			}
 			if p.Lag == nil {
 				unknown++
-			} else if *p.Lag > 0 && (p.Oldest == nil || *p.Oldest >= behindAfter) {
+			} else if *p.Lag > 0 && oldestOf(p) >= behindAfter {
 				behind = append(behind, row{topic.Topic, p})
 			}
 			if p.Committed == nil {
@@ -146,11 +135,8 @@ func printLag(t *terminal.Table, r *groupstatus.Lag) {
 				format.CountOf(topic.Lost, "event"))
 		}
 	}
-	for i, p := range unreadable {
-		if i == maxShownUnreadable {
-			t.Head("  … and %d more that can't be read (--json has all)", len(unreadable)-i)
-			break
-		}
+	for _, p := range terminal.First(t, unreadable, maxShownUnreadable,
+		"  … and %d more that can't be read (--json has all)") {
 		u := p.Unreadable
 		t.Head("  ! UNREADABLE %s/%d%s: %s; %s", p.topic, p.Partition, place(u.Offset), u.Reason,
 			u.Do)
@@ -164,11 +150,8 @@ func printLag(t *terminal.Table, r *groupstatus.Lag) {
 	})
 	t.Head("")
 	t.Line("  PARTITION", "MEMBER", "LAG", "OLDEST", "FINISHED", "COMMITTED", "END")
-	for i, p := range behind {
-		if i == maxShownPartitions {
-			t.Head("  … and %d more, not so far behind (--json has all)", len(behind)-i)
-			break
-		}
+	for _, p := range terminal.First(t, behind, maxShownPartitions,
+		"  … and %d more, not so far behind (--json has all)") {
 		member, committed := "none", "none"
 		if p.MemberNumber > 0 {
 			member = "#" + strconv.Itoa(p.MemberNumber)
@@ -234,20 +217,21 @@ func printWorker(t *terminal.Table, r *groupstatus.Worker, now time.Time) {
 		t.Head("  ! %s", r.Note)
 	}
 	for _, h := range r.Held {
+		probe := ""
+		if h.NextProbeAt != nil {
+			probe = "; next probe in " + format.Age(h.NextProbeAt.Sub(now))
+		}
 		t.Head("  HELD: %s for %s, since %s%s", h.Reason, format.Age(now.Sub(h.Since)),
-			h.Since.UTC().Format("2006-01-02 15:04:05 UTC"), nextProbe(h, now))
+			format.Time(h.Since), probe)
 		t.Head("    seen: %s", h.Detail)
 		if h.Do != "" {
 			t.Head("    do: %s", h.Do)
 		}
 	}
-	for i, p := range r.Unreadable {
-		if i == maxShownUnreadable {
-			t.Head("  … and %d more that it can't read (--json has all)", len(r.Unreadable)-i)
-			break
-		}
+	for _, p := range terminal.First(t, r.Unreadable, maxShownUnreadable,
+		"  … and %d more that it can't read (--json has all)") {
 		t.Head("  UNREADABLE: %s/%d%s for %s, since %s: %s", p.Topic, p.Partition, place(p.Offset),
-			format.Age(now.Sub(p.Since)), p.Since.UTC().Format("2006-01-02 15:04:05 UTC"), p.Reason)
+			format.Age(now.Sub(p.Since)), format.Time(p.Since), p.Reason)
 	}
 	if len(r.Held) == 0 {
 		t.Head("  held: nothing")
@@ -275,38 +259,33 @@ func printWorker(t *terminal.Table, r *groupstatus.Worker, now time.Time) {
 	t.Head("  %s, %d in flight", quota, r.Quota.InFlight)
 }
 
-func nextProbe(h console.Hold, now time.Time) string {
-	if h.NextProbeAt == nil {
-		return ""
-	}
-	return "; next probe in " + format.Age(h.NextProbeAt.Sub(now))
-}
-
 func printLetters(t *terminal.Table, r *groupstatus.Letters) {
 	t.Head("")
 	if r == nil {
 		t.Head("dead letters: not known")
 		return
 	}
-	t.Head("dead letters in %s: %s open, %s parked, %s replayed, %s discarded", r.Topic,
-		format.Thousands(r.Open), format.Thousands(r.Parked), format.Thousands(r.Replayed),
-		format.Thousands(r.Discarded))
-	if r.Foreign > 0 {
-		t.Head("  ! %s there that markread has not written", format.CountOf(r.Foreign, "record"))
-	}
+	lettersHead(t, r.Topic, r.StateCounts, r.Foreign)
 	unresolved := slices.DeleteFunc(slices.Clone(r.Kinds),
 		func(k groupstatus.Kind) bool { return k.Open+k.Parked == 0 })
 	if len(unresolved) == 0 {
 		return
 	}
 	t.Line("  CLASS", "CODE", "OPEN", "PARKED", "MEANING")
-	for i, k := range unresolved {
-		if i == maxShownKinds {
-			t.Head("  … and %d more kinds (--json has all)", len(unresolved)-i)
-			break
-		}
+	const more = "  … and %d more kinds (--json has all)"
+	for _, k := range terminal.First(t, unresolved, maxShownKinds, more) {
 		t.Line("  "+cmp.Or(k.Class, "?"), cmp.Or(k.Code, "-"), format.Thousands(k.Open),
 			format.Thousands(k.Parked), explainKind(k.Class, k.Code).meaning)
+	}
+}
+
+// lettersHead writes how many letters there are.
+func lettersHead(t *terminal.Table, which string, n groupstatus.StateCounts, foreign int64) {
+	t.Head("dead letters in %s: %s open, %s parked, %s replayed, %s discarded", which,
+		format.Thousands(n.Open), format.Thousands(n.Parked), format.Thousands(n.Replayed),
+		format.Thousands(n.Discarded))
+	if foreign > 0 {
+		t.Head("  ! %s there that markread has not written", format.CountOf(foreign, "record"))
 	}
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
@@ -9,14 +10,12 @@ import (
 	"markread/cmd/markread/cli/config"
 )
 
-// These are set by the linker of a release (-ldflags "-X
-// markread/cmd/markread/cli.version=v1.2.3"); otherwise what the Go toolchain noted in the binary
-// is used.
+// The linker of a release sets these (-ldflags "-X markread/cmd/markread/cli.version=v1.2.3");
+// otherwise what the Go toolchain noted in the binary is used.
 var version, commit string
 
 type versionCommand struct{}
 
-// Help is kong's: what follows the summary.
 func (*versionCommand) Help() string {
 	return `A report of an error should have it.
 
@@ -35,9 +34,7 @@ func (*versionCommand) run(_ context.Context, p *process) error {
 func build() (v, c string) {
 	v, c = version, commit
 	if info, ok := debug.ReadBuildInfo(); ok {
-		if v == "" && info.Main.Version != "" {
-			v = info.Main.Version
-		}
+		v = cmp.Or(v, info.Main.Version)
 		dirty := ""
 		for _, s := range info.Settings {
 			switch {
@@ -51,11 +48,5 @@ func build() (v, c string) {
 			c += dirty
 		}
 	}
-	if v == "" {
-		v = "unknown"
-	}
-	if c == "" {
-		c = "unknown"
-	}
-	return v, c
+	return cmp.Or(v, "unknown"), cmp.Or(c, "unknown")
 }

@@ -233,7 +233,7 @@ func Verdict(w http.ResponseWriter, code int, info string) {
 	_, _ = w.Write(text)
 }
 
-// conversation of the event with the number i of an account.
+// EventOf is the event with the number i of an account.
 func EventOf(account string, i int) string {
 	return fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":"peer","MsgReadTime":%d}`, account,
 		1_700_000_000+i)

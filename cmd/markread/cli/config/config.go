@@ -2,12 +2,16 @@
 // and secrets. It turns them into the options of clients and workers, or into a [UsageError] that
 // names the flag. It does not know the commands, and opens no connection.
 //
+// Each struct of flags belongs to one part of the product and has a Check method with its rules; a
+// command embeds what it needs and accepts nothing else. A default stands here only, and so does a
+// rule: the packages below check again only what would make them misbehave.
+//
 // It promises that no secret is shown in an error, and that a value that an env file, a template or
-// YAML has damaged is refused or warned of. A default stands here only, and so does a rule: the
-// packages below check again only what would make them misbehave.
+// YAML has damaged is refused or warned of.
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -23,77 +27,12 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// The flags that commands share. Each struct belongs to one part of the product and has a validate
-// method with that part's rules; a command embeds what it needs and accepts nothing else. A default
-// stands here only, and so does a rule: the packages below check again only what would make them
-// misbehave.
+// UsageError is a wrong command line or configuration. Its text names the flag or the variable.
+type UsageError struct{ Text string }
 
-// KafkaFlags is how to reach the brokers.
-type KafkaFlags struct {
-	Brokers  []string `required:"" placeholder:"HOST:PORT" help:"Kafka brokers to begin with."`
-	TLS      bool     `name:"tls" help:"Use TLS to the brokers."`
-	TLSCA    string   `name:"tls-ca" placeholder:"FILE" help:"PEM file of the authorities to trust instead of the system's."`
-	TLSCert  string   `name:"tls-cert" placeholder:"FILE" help:"PEM file of the client's certificate; needs --tls-key."`
-	TLSKey   string   `name:"tls-key" placeholder:"FILE" help:"PEM file of the client certificate's key."`
-	SASL     string   `name:"sasl" enum:",plain,scram-sha-256,scram-sha-512" default:"" placeholder:"MECHANISM" help:"How to authenticate: plain, scram-sha-256 or scram-sha-512; the password is MARKREAD_SASL_PASSWORD."`
-	SASLUser string   `name:"sasl-user" placeholder:"NAME" help:"User to authenticate as."`
-}
+func (e *UsageError) Error() string { return e.Text }
 
-// Check also leaves out of --brokers what is no broker: spaces and empty entries.
-func (f *KafkaFlags) Check(env Environment) error {
-	var brokers []string
-	for _, b := range f.Brokers {
-		if b = strings.TrimSpace(b); b != "" {
-			brokers = append(brokers, b)
-		}
-	}
-	if f.Brokers = brokers; len(brokers) == 0 {
-		return Usagef("--brokers must not be empty")
-	}
-	for _, b := range f.Brokers {
-		host, port, err := SplitAddr(b)
-		switch {
-		case err != nil && strings.ContainsAny(b, "; "):
-			return Usagef("--brokers: %v; separate brokers by commas", err)
-		case err != nil:
-			return Usagef("--brokers: %v", err)
-		case host == "":
-			return Usagef("--brokers: %q is not HOST:PORT: the host is missing", b)
-		case port == 0:
-			return Usagef("--brokers: %q is not HOST:PORT with a port from 1 to 65535", b)
-		}
-	}
-	for _, file := range []struct{ flag, path string }{{"--tls-ca", f.TLSCA},
-		{"--tls-cert", f.TLSCert}, {"--tls-key", f.TLSKey}} {
-		if file.path != "" && !f.TLS {
-			return Usagef("%s has no effect without --tls", file.flag)
-		}
-	}
-	if (f.TLSCert == "") != (f.TLSKey == "") {
-		return Usagef("--tls-cert and --tls-key need each other")
-	}
-	password, err := env.Secret(SASLPassword)
-	switch {
-	case err != nil:
-		return err
-	case f.SASL == "" && f.SASLUser != "":
-		return Usagef("--sasl-user has no effect without --sasl")
-	case f.SASL != "" && f.SASLUser == "":
-		return Usagef("--sasl %s needs --sasl-user", f.SASL)
-	case f.SASL != "" && password.IsZero():
-		return Usagef("--sasl %s needs %s or %s_FILE", f.SASL, SASLPassword, SASLPassword)
-	}
-	_, err = f.ClientOptions(env)
-	return err
-}
-
-// Warn says what is set without effect. A password is no wrong usage: a deployment may give the
-// same secrets to everything.
-func (f *KafkaFlags) Warn(env Environment, log zerolog.Logger) {
-	if password, err := env.Secret(SASLPassword); err == nil && !password.IsZero() && f.SASL == "" {
-		log.Warn().Str("variable", SASLPassword).Msg("the password has no effect without --sasl")
-	}
-}
+func Usagef(format string, args ...any) error { return &UsageError{fmt.Sprintf(format, args...)} }
 
 // TopicFlag is the topic of live events.
 type TopicFlag struct {
@@ -131,15 +70,16 @@ type TopicsFlags struct {
 }
 
 func (f *TopicsFlags) Check() error {
-	if err := FirstError(f.TopicFlag.Check, f.BackfillFlag.Check,
-		f.DeadLetterFlag.Check); err != nil {
-		return err
-	}
+	err := cmp.Or(f.TopicFlag.Check(), f.BackfillFlag.Check(), f.DeadLetterFlag.Check())
 	switch {
+	case err != nil:
+		return err
 	case f.BackfillTopic == f.Topic:
-		return Usagef("--backfill-topic and --topic are both %q: the lanes need topics of their own", f.Topic)
+		return Usagef("--backfill-topic and --topic are both %q: the lanes need topics of their "+
+			"own", f.Topic)
 	case f.DeadLetterTopic == f.Topic:
-		return Usagef("--dead-letter-topic and --topic are both %q: letters would be read as events", f.Topic)
+		return Usagef("--dead-letter-topic and --topic are both %q: letters would be read as "+
+			"events", f.Topic)
 	case f.DeadLetterTopic == f.BackfillTopic:
 		return Usagef("--dead-letter-topic and --backfill-topic are both %q: letters would be "+
 			"read as events", f.DeadLetterTopic)
@@ -153,9 +93,7 @@ type GroupFlags struct {
 	GroupFlag
 }
 
-func (f *GroupFlags) Check() error {
-	return FirstError(f.TopicsFlags.Check, f.GroupFlag.Check)
-}
+func (f *GroupFlags) Check() error { return cmp.Or(f.TopicsFlags.Check(), f.GroupFlag.Check()) }
 
 // GroupFlag is the consumer group.
 type GroupFlag struct {
@@ -198,18 +136,14 @@ type EngineFlags struct {
 	DrainTimeout time.Duration `default:"10s" help:"How long a stop or a rebalance waits for calls that are out."`
 }
 
-// defaultMaxInFlight is the limit of calls at the same time without a rate.
-const defaultMaxInFlight = 256
-
 // maxRate is far above any quota that the vendor has, and below what would take noticeable memory:
 // each call a second is a permit and an idle connection that may be kept.
 const maxRate = 100_000
 
 func (f *EngineFlags) Check(imTimeout time.Duration) error {
-	if err := f.RateFlag.Check(); err != nil {
+	switch err := f.RateFlag.Check(); {
+	case err != nil:
 		return err
-	}
-	switch {
 	case f.MaxInFlight != nil && f.Rate != 0:
 		return Usagef("--max-in-flight has no effect with --rate %d: the rate's permits limit "+
 			"the calls; it is for --rate 0", f.Rate)
@@ -238,16 +172,12 @@ func (f *EngineFlags) Check(imTimeout time.Duration) error {
 	return f.ReplaysFlag.Check()
 }
 
-// Options turns the flags into a worker's options, of which the clients, the topics, the group and
-// the version are missing.
+// Options turns the flags into a worker's options, without clients, topics, group and version.
 func (f *EngineFlags) Options(imTimeout time.Duration, log zerolog.Logger) worker.Options {
-	return worker.Options{
-		Rate: f.Rate, MaxInFlight: f.InFlight(), MaxPending: f.MaxPending,
-		MaxRejected: f.MaxRejected, Attempts: f.Attempts,
+	return worker.Options{Rate: f.Rate, MaxInFlight: f.InFlight(),
+		MaxPending: f.MaxPending, MaxRejected: f.MaxRejected, Attempts: f.Attempts,
 		Backoff: imclient.NewBackoff(f.BackoffInitial, f.BackoffMax), MaxReplays: f.MaxReplays,
-		CallTimeout: imTimeout,
-		CommitEvery: f.CommitEvery, DrainTimeout: f.DrainTimeout, Log: log,
-	}
+		CallTimeout: imTimeout, CommitEvery: f.CommitEvery, DrainTimeout: f.DrainTimeout, Log: log}
 }
 
 // ReplaysFlag is when a dead letter is parked.
@@ -269,9 +199,8 @@ func (f *EngineFlags) InFlight() int {
 		return f.Rate
 	case f.MaxInFlight != nil:
 		return *f.MaxInFlight
-	default:
-		return defaultMaxInFlight
 	}
+	return 256 // as the placeholder of --max-in-flight has it
 }
 
 // AdminFlags is the admin server.
@@ -303,8 +232,7 @@ func validTopic(flag, name string) error {
 	return nil
 }
 
-// SplitAddr checks HOST:PORT and returns both. No host and port 0, a free one, make sense for
-// listening only.
+// SplitAddr checks HOST:PORT and returns both. No host, or port 0, make sense for listening only.
 func SplitAddr(addr string) (host string, port int, err error) {
 	if strings.Contains(addr, "@") {
 		// not quoted
@@ -327,26 +255,4 @@ func SplitAddr(addr string) (host string, port int, err error) {
 
 func (f *GroupFlags) Topics() event.Topics {
 	return event.Topics{Live: f.Topic, Backfill: f.BackfillTopic, DeadLetter: f.DeadLetterTopic}
-}
-
-// FirstError calls the checks in order until one fails.
-func FirstError(checks ...func() error) error {
-	for _, check := range checks {
-		if err := check(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Connection says in a few words how brokers are talked to.
-func (f *KafkaFlags) Connection() string {
-	var words []string
-	if f.SASL != "" {
-		words = append(words, "user "+f.SASLUser+" by "+f.SASL)
-	}
-	if f.TLS {
-		words = append(words, "over TLS")
-	}
-	return strings.Join(words, " ")
 }

@@ -26,8 +26,7 @@ const (
 	AdminToken   = "MARKREAD_ADMIN_TOKEN"
 )
 
-// Environment is the process's environment. It resolves configuration flags that are not on the
-// command line.
+// Environment is the process's environment, from which kong resolves configuration flags.
 type Environment struct {
 	Values map[string]string
 	Known  map[string]bool      // the variables that some command reads
@@ -38,12 +37,10 @@ type Environment struct {
 // oddSecret is a secret with something around it or in it that may not belong to it.
 type oddSecret struct{ Found, Do string }
 
-// NewEnvironment takes the form of os.Environ; of a repeated name the first counts, as for
-// os.Getenv.
+// NewEnvironment takes the form of os.Environ; of a repeated name the first counts.
 func NewEnvironment(env []string) Environment {
-	e := Environment{
-		Values: map[string]string{}, used: map[string]bool{}, Odd: map[string]oddSecret{},
-	}
+	e := Environment{Values: map[string]string{},
+		used: map[string]bool{}, Odd: map[string]oddSecret{}}
 	for _, pair := range env {
 		name, value, _ := strings.Cut(pair, "=")
 		if _, ok := e.Values[name]; !ok {
@@ -138,7 +135,7 @@ func (e Environment) WarnOfUnknown(log zerolog.Logger) {
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		line := log.Warn().Str("variable", name)
 		if names[name] != "" {
-			line = line.Str("do", names[name])
+			line.Str("do", names[name])
 		}
 		line.Msg("nothing reads this variable; is it misspelt?")
 	}
@@ -164,9 +161,8 @@ func (e Environment) Secret(name string) (imclient.Secret, error) {
 	if path := e.Values[name+"_FILE"]; path != "" {
 		name, in = name+"_FILE", " in "+path
 	}
-	e.Odd[name] = oddSecret{
-		"the secret" + in + " " + what + "; it is used as it is", "if that is a mistake, " + do,
-	}
+	e.Odd[name] = oddSecret{"the secret" + in + " " + what + "; it is used as it is",
+		"if that is a mistake, " + do}
 	return secret, nil
 }
 
@@ -202,8 +198,7 @@ func (e Environment) AdminToken() (imclient.Secret, error) {
 	return token, err
 }
 
-// MaxSecretFile bounds what is read of a secret's file, in bytes. A wrong path may lead to
-// anything.
+// MaxSecretFile bounds what is read of a secret's file: a wrong path may lead to anything.
 const MaxSecretFile = 4 << 10
 
 // secretFile reads a secret from a file. It must be a regular one: a pipe gives its text once only
@@ -248,13 +243,12 @@ func looksLikePath(path string) bool {
 	if ordinaryPath.MatchString(path) {
 		return true
 	}
-	first := strings.IndexByte(strings.TrimPrefix(path, "/"), '/')
-	if first < 0 {
-		return false
+	folder, _, below := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	if strings.HasPrefix(path, "/") {
+		folder = "/" + folder
 	}
-	info, err := os.Stat(
-		filepath.FromSlash(path[:len(path)-len(strings.TrimPrefix(path, "/"))+first]))
-	return err == nil && info.IsDir()
+	info, err := os.Stat(filepath.FromSlash(folder))
+	return below && err == nil && info.IsDir()
 }
 
 // Key is the source of the IM key; nil if none is set. A file is read again when a signature is
@@ -274,8 +268,7 @@ func (e Environment) Key() (imclient.KeySource, error) {
 // trimNewline cuts the newline that editors and `echo` leave at the end.
 func trimNewline(s string) string { return strings.TrimSuffix(strings.TrimSuffix(s, "\n"), "\r") }
 
-// IsConfiguration reports whether a flag is configuration, and so has a variable: those in a group
-// are.
+// IsConfiguration reports whether a flag has a variable: those in a group have.
 func IsConfiguration(f *kong.Flag) bool { return f.Group != nil }
 
 // Variable is the environment variable of a configuration flag.

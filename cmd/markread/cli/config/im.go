@@ -24,8 +24,8 @@ func (f *IMFlags) Check() error {
 		return Usagef("--im-url: %v", err)
 	}
 	f.IMURL = full
-	switch {
-	case f.namesVersion():
+	switch u, err := url.Parse(full); {
+	case err == nil && strings.HasPrefix(u.Path+"/", "/v4/"): // as in the vendor's examples
 		return Usagef("--im-url %s: leave /v4 out, it is added to every call", full)
 	case strings.HasPrefix(full, "http:") && !f.Local() && !f.IMInsecure:
 		return Usagef("--im-url %s: without TLS everybody on the way can read the signature; use "+
@@ -41,13 +41,6 @@ func (f *IMFlags) Check() error {
 			"group's session", f.IMTimeout)
 	}
 	return nil
-}
-
-// namesVersion reports whether --im-url has the API's version in it already, as the vendor's
-// examples have.
-func (f *IMFlags) namesVersion() bool {
-	u, err := url.Parse(f.IMURL)
-	return err == nil && (u.Path == "/v4" || strings.HasPrefix(u.Path, "/v4/"))
 }
 
 // Local reports whether the calls stay on this machine.
@@ -66,10 +59,8 @@ func (f *IMFlags) Client(env Environment, conns int) (*imclient.Client, error) {
 		return nil, Usagef("the key of --im-app-id %d is missing: set %s or %s_FILE", f.IMAppID,
 			IMKey, IMKey)
 	}
-	client, err := imclient.New(imclient.Options{
-		BaseURL: f.IMURL, AppID: f.IMAppID, Admin: f.IMAdmin, Key: key, Timeout: f.IMTimeout,
-		MaxConns: conns,
-	})
+	client, err := imclient.New(imclient.Options{BaseURL: f.IMURL,
+		AppID: f.IMAppID, Admin: f.IMAdmin, Key: key, Timeout: f.IMTimeout, MaxConns: conns})
 	if err != nil {
 		return nil, &UsageError{err.Error()} // it names the flag
 	}

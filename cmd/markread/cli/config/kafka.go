@@ -4,11 +4,88 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"os"
+	"slices"
+	"strings"
 
 	"markread/consumer/kafkaclient"
 
 	"github.com/rs/zerolog"
 )
+
+// KafkaFlags is how to reach the brokers.
+type KafkaFlags struct {
+	Brokers  []string `required:"" placeholder:"HOST:PORT" help:"Kafka brokers to begin with."`
+	TLS      bool     `name:"tls" help:"Use TLS to the brokers."`
+	TLSCA    string   `name:"tls-ca" placeholder:"FILE" help:"PEM file of the authorities to trust instead of the system's."`
+	TLSCert  string   `name:"tls-cert" placeholder:"FILE" help:"PEM file of the client's certificate; needs --tls-key."`
+	TLSKey   string   `name:"tls-key" placeholder:"FILE" help:"PEM file of the client certificate's key."`
+	SASL     string   `name:"sasl" enum:",plain,scram-sha-256,scram-sha-512" default:"" placeholder:"MECHANISM" help:"How to authenticate: plain, scram-sha-256 or scram-sha-512; the password is MARKREAD_SASL_PASSWORD."`
+	SASLUser string   `name:"sasl-user" placeholder:"NAME" help:"User to authenticate as."`
+}
+
+// Check also leaves spaces and empty entries out of --brokers.
+func (f *KafkaFlags) Check(env Environment) error {
+	f.Brokers = slices.DeleteFunc(f.Brokers, func(b string) bool { return strings.TrimSpace(b) == "" })
+	if len(f.Brokers) == 0 {
+		return Usagef("--brokers must not be empty")
+	}
+	for i, b := range f.Brokers {
+		b = strings.TrimSpace(b)
+		f.Brokers[i] = b
+		host, port, err := SplitAddr(b)
+		switch {
+		case err != nil && strings.ContainsAny(b, "; "):
+			return Usagef("--brokers: %v; separate brokers by commas", err)
+		case err != nil:
+			return Usagef("--brokers: %v", err)
+		case host == "":
+			return Usagef("--brokers: %q is not HOST:PORT: the host is missing", b)
+		case port == 0:
+			return Usagef("--brokers: %q is not HOST:PORT with a port from 1 to 65535", b)
+		}
+	}
+	password, err := env.Secret(SASLPassword)
+	switch {
+	case f.TLSCA != "" && !f.TLS:
+		return Usagef("--tls-ca has no effect without --tls")
+	case f.TLSCert != "" && !f.TLS:
+		return Usagef("--tls-cert has no effect without --tls")
+	case f.TLSKey != "" && !f.TLS:
+		return Usagef("--tls-key has no effect without --tls")
+	case (f.TLSCert == "") != (f.TLSKey == ""):
+		return Usagef("--tls-cert and --tls-key need each other")
+	case err != nil:
+		return err
+	case f.SASL == "" && f.SASLUser != "":
+		return Usagef("--sasl-user has no effect without --sasl")
+	case f.SASL != "" && f.SASLUser == "":
+		return Usagef("--sasl %s needs --sasl-user", f.SASL)
+	case f.SASL != "" && password.IsZero():
+		return Usagef("--sasl %s needs %s or %s_FILE", f.SASL, SASLPassword, SASLPassword)
+	}
+	_, err = f.ClientOptions(env)
+	return err
+}
+
+// Warn says what is set without effect. A password is no wrong usage: a deployment may give the
+// same secrets to everything.
+func (f *KafkaFlags) Warn(env Environment, log zerolog.Logger) {
+	if password, err := env.Secret(SASLPassword); err == nil && !password.IsZero() && f.SASL == "" {
+		log.Warn().Str("variable", SASLPassword).Msg("the password has no effect without --sasl")
+	}
+}
+
+// Connection says in a few words how brokers are talked to.
+func (f *KafkaFlags) Connection() string {
+	var words []string
+	if f.SASL != "" {
+		words = append(words, "user "+f.SASLUser+" by "+f.SASL)
+	}
+	if f.TLS {
+		words = append(words, "over TLS")
+	}
+	return strings.Join(words, " ")
+}
 
 // ClientOptions turns the flags into a client's options; the log is the caller's to add.
 // Certificates and the password are read here, so that a wrong file is wrong usage, and again for
@@ -71,8 +148,7 @@ func (f *KafkaFlags) tls() (*tls.Config, error) {
 	if pair != nil {
 		// Not Certificates: one that the broker does not want would not be sent, and it could not
 		// say so.
-		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate,
-			error) {
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			return pair, nil
 		}
 	}

@@ -14,12 +14,10 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// unreplaced is a reference to another variable. A $ alone is none: the user of Azure's brokers is
-// $ConnectionString.
+// unreplaced is a reference to a variable. A $ alone is none: Azure has a user $ConnectionString.
 var unreplaced = regexp.MustCompile(`\$\{[^}]*\}|\$\([^)]*\)`)
 
-// comment is one behind a value. systemd keeps it too, and if the value is in quotes removes the
-// space before it.
+// comment is one behind a value. systemd keeps it, without the space before it if that is quoted.
 var comment = regexp.MustCompile(`\s#|#\s`)
 
 // Flaw returns what is wrong with a configured value, and what to do; "" if the value is valid. It
@@ -57,30 +55,23 @@ func Flaw(value string) (what, do string) {
 // with a value, and read 010 as 8.
 func Decoders() []kong.Option {
 	integer := func(bits int) kong.Mapper {
-		return kong.MapperFunc(func(ctx *kong.DecodeContext, target reflect.Value) error {
-			token, err := ctx.Scan.PopValue("int")
-			if err != nil {
-				return err
-			}
-			n, err := WholeNumber(token.String(), bits)
-			target.SetInt(n)
-			return err
-		})
+		return decoder("int", func(text string) (int64, error) { return WholeNumber(text, bits) })
 	}
-	duration := kong.MapperFunc(func(ctx *kong.DecodeContext, target reflect.Value) error {
-		token, err := ctx.Scan.PopValue("duration")
+	return []kong.Option{kong.KindMapper(reflect.Int, integer(strconv.IntSize)),
+		kong.KindMapper(reflect.Int64, integer(64)),
+		kong.TypeMapper(reflect.TypeFor[time.Duration](), decoder("duration", DurationOf))}
+}
+
+func decoder[N int64 | time.Duration](kind string, read func(string) (N, error)) kong.Mapper {
+	return kong.MapperFunc(func(ctx *kong.DecodeContext, target reflect.Value) error {
+		token, err := ctx.Scan.PopValue(kind)
 		if err != nil {
 			return err
 		}
-		d, err := DurationOf(token.String())
-		target.SetInt(int64(d))
+		n, err := read(token.String())
+		target.SetInt(int64(n))
 		return err
 	})
-	return []kong.Option{
-		kong.KindMapper(reflect.Int, integer(strconv.IntSize)),
-		kong.KindMapper(reflect.Int64, integer(64)),
-		kong.TypeMapper(reflect.TypeFor[time.Duration](), duration),
-	}
 }
 
 // zeros are in front of a number that other programs read as octal.
@@ -161,8 +152,7 @@ func rewriteDuration(text string) (rewritten, bare string) {
 	return rewritten, bare
 }
 
-// briefly quotes a wrong value in an error. A long one was not meant for its flag, and may be a
-// secret.
+// briefly quotes a wrong value. A long one was not meant for its flag, and may be a secret.
 func briefly(value string) string {
 	if utf8.RuneCountInString(value) > 20 {
 		return "a value of more than 20 characters"

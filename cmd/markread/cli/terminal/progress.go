@@ -58,8 +58,7 @@ func (p *progress) start(extent kafkaclient.TopicOffsets) (stop func()) {
 
 // Reading shows how far a dead-letter store is, as its field of that name.
 func (p *progress) Reading(extent kafkaclient.TopicOffsets) (add func(event.Record), stop func()) {
-	stop = p.start(extent)
-	return p.add, stop
+	return p.add, p.start(extent)
 }
 
 // String is the line.
@@ -76,31 +75,15 @@ func (p *progress) add(r event.Record) {
 	p.records.Add(1)
 }
 
-// workProgress is one line on a terminal that says how many letters are done. Elsewhere it says
-// nothing.
-type workProgress struct {
-	out  io.Writer // nil: no terminal
-	done string
-	of   int
-}
-
-func NewWorkProgress(out io.Writer, done string, of int) *workProgress {
-	p := &workProgress{done: done, of: of}
-	if Is(out) {
-		p.out = Screen(out)
+// WorkProgress returns functions that show on a terminal's line how many letters are done, and wipe
+// it. Elsewhere they do nothing.
+func WorkProgress(out io.Writer, done string, of int) (show func(deadletter.Done), end func()) {
+	if !Is(out) {
+		return func(deadletter.Done) {}, func() {}
 	}
-	return p
-}
-
-func (p *workProgress) Show(d deadletter.Done) {
-	if p.out != nil {
-		fmt.Fprintf(p.out, Wipe+"%s %s of %s", p.done, format.Thousands(int64(d.Letters)),
-			format.CountOf(int64(p.of), "letter"))
-	}
-}
-
-func (p *workProgress) End() {
-	if p.out != nil {
-		fmt.Fprint(p.out, Wipe)
-	}
+	out = Screen(out)
+	return func(d deadletter.Done) {
+		fmt.Fprintf(out, Wipe+"%s %s of %s", done, format.Thousands(d.Letters),
+			format.CountOf(of, "letter"))
+	}, func() { fmt.Fprint(out, Wipe) }
 }

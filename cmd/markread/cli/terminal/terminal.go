@@ -9,6 +9,7 @@ package terminal
 import (
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -40,10 +41,8 @@ func LogAsText(stderr io.Writer, noColor bool) io.Writer {
 	if terminal {
 		to = wiping{to}
 	}
-	return zerolog.ConsoleWriter{
-		Out: to, TimeFormat: "15:04:05.000", NoColor: noColor || !terminal,
-		FormatPrepare: printableMessage, FormatFieldValue: printableValue,
-	}
+	return zerolog.ConsoleWriter{Out: to, TimeFormat: "15:04:05.000", NoColor: noColor || !terminal,
+		FormatPrepare: printableMessage, FormatFieldValue: printableValue}
 }
 
 // QueuedLog writes lines to a queue, which a goroutine writes to out until end is called.
@@ -63,10 +62,8 @@ func QueuedLog(out io.Writer, level string) (log zerolog.Logger, end func() erro
 type wiping struct{ out io.Writer }
 
 func (w wiping) Write(line []byte) (int, error) {
-	if _, err := io.WriteString(w.out, Wipe); err != nil {
-		return 0, err
-	}
-	return w.out.Write(line)
+	n, err := w.out.Write(append([]byte(Wipe), line...))
+	return max(0, n-len(Wipe)), err
 }
 
 // printableMessage makes the message of an entry safe to show, for the console format.
@@ -132,17 +129,29 @@ func (t *Table) Line(cells ...string) {
 // Head writes a line that is not aligned with others.
 func (t *Table) Head(format string, args ...any) { t.Line(fmt.Sprintf(format, args...)) }
 
+// First yields the first elements. If there are more, it writes a line that says how many.
+func First[T any](t *Table, all []T, most int, more string) iter.Seq2[int, T] {
+	return func(yield func(int, T) bool) {
+		for i, one := range all[:min(most, len(all))] {
+			if !yield(i, one) {
+				return
+			}
+		}
+		if len(all) > most {
+			t.Head(more, len(all)-most)
+		}
+	}
+}
+
 const (
 	// QueuedLines is how many log lines wait for a standard error that is not read in time: some
 	// 1.5 MB. When there are more, the oldest are dropped, all of them at once. It is more than
 	// what is logged at one moment when each of 2,000 partitions has something to report.
 	QueuedLines = 4096
-	// QueuePoll is how often the queue is looked at while it is empty; that takes 0.2 % of a core.
-	// (The other way that diode offers, a condition variable, can miss the last line before a
-	// silence.)
+	// QueuePoll is how often an empty queue is looked at; that takes 0.2 % of a core. (Diode's other
+	// way, a condition variable, can miss the last line before a silence.)
 	QueuePoll = 50 * time.Millisecond
-	// FlushLimit is how long the end of the process waits for the queued lines to be written. What
-	// reads them may not read any more.
+	// FlushLimit is how long the end of the process waits for queued lines, which nobody may read.
 	FlushLimit = time.Second
 )
 

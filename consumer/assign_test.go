@@ -2,7 +2,6 @@ package consumer
 
 import (
 	"fmt"
-	"markread/consumer/kafkaclient"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -10,6 +9,8 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/segmentio/kafka-go/protocol"
 	consumerapi "github.com/segmentio/kafka-go/protocol/consumer"
+
+	"markread/consumer/kafkaclient"
 )
 
 // Each number goes to exactly one member, all have as many as the others or one more, whoever had a

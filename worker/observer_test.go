@@ -29,8 +29,10 @@ func newLogged(maxInFlight int) *logged {
 	l := &logged{}
 	l.Engine = engine.New(engine.Options{
 		Attempts: 3, MaxInFlight: maxInFlight, MaxPending: 1000, MaxRejected: 95,
-		Backoff: imclient.NewBackoff(100*time.Millisecond, time.Second), Jitter: func(string, int) float64 { return 1 },
-		Observer: &observer{metrics: newMetrics(), log: zerolog.New(&l.lines).Level(zerolog.InfoLevel)},
+		Backoff: imclient.NewBackoff(100*time.Millisecond, time.Second),
+		Jitter:  func(string, int) float64 { return 1 },
+		Observer: &observer{metrics: newMetrics(), log: zerolog.New(&l.lines).
+			Level(zerolog.InfoLevel)},
 	})
 	l.Begin(time.Unix(1_700_000_000, 0), anyTracker{}, 12, 12)
 	return l
@@ -50,11 +52,13 @@ func TestTheLogOfHolds(t *testing.T) {
 		now = start.Add(time.Duration(i) * 2 * time.Second)
 		l.receiveOne(now, fmt.Sprint(i))
 		todo, _ := l.Next(now)
-		l.Answer(now, todo, &imclient.Error{Class: imclient.Throttled, Label: "http_429", Status: 429,
-			RetryAfter: time.Second})
+		l.Answer(now, todo,
+			&imclient.Error{Class: imclient.Throttled, Label: "http_429", Status: 429,
+				RetryAfter: time.Second})
 	}
 	l.Next(now.Add(time.Second))
-	if n := strings.Count(l.lines.String(), "\n"); n != 8 || strings.Count(l.lines.String(), `"repeated":29`) != 3 {
+	if n := strings.Count(l.lines.String(), "\n"); n != 8 ||
+		strings.Count(l.lines.String(), `"repeated":29`) != 3 {
 		t.Fatalf("%d lines:\n%s", n, &l.lines)
 	}
 
@@ -76,7 +80,8 @@ func TestTheLogOfHolds(t *testing.T) {
 			l.Answer(now, todo, nil)
 		}
 	}
-	if n := strings.Count(l.lines.String(), "\n"); n != 4 || strings.Count(l.lines.String(), `"do":`) != 3 ||
+	if n := strings.Count(l.lines.String(), "\n"); n != 4 ||
+		strings.Count(l.lines.String(), `"do":`) != 3 ||
 		strings.Count(l.lines.String(), `"held_ms"`) != 1 {
 		t.Fatalf("%d lines:\n%s", n, &l.lines)
 	}
@@ -93,7 +98,8 @@ func TestTheLogOfASlowdown(t *testing.T) {
 	for i := range 3 {
 		now := at(60 * i)
 		todo, _ := l.Next(now)
-		l.Answer(now, todo, &imclient.Error{Class: imclient.Throttled, Label: "60007", ErrorCode: 60007})
+		l.Answer(now, todo,
+			&imclient.Error{Class: imclient.Throttled, Label: "60007", ErrorCode: 60007})
 	}
 	for i := range 40 {
 		l.Next(at(125 + 10*i))
@@ -101,7 +107,8 @@ func TestTheLogOfASlowdown(t *testing.T) {
 			t.Fatalf("while the limit grows back:\n%s", &l.lines)
 		}
 	}
-	if n := strings.Count(l.lines.String(), "\n"); n != 2 || strings.Count(l.lines.String(), `"level":"warn"`) != 1 {
+	if n := strings.Count(l.lines.String(), "\n"); n != 2 ||
+		strings.Count(l.lines.String(), `"level":"warn"`) != 1 {
 		t.Fatalf("%d lines:\n%s", n, &l.lines)
 	}
 }

@@ -37,9 +37,13 @@ func (s *stack) client(key imclient.KeySource) *imclient.Client {
 	s.t.Helper()
 	pool := imclient.NewTransport(5*time.Second, 200)
 	pool.Proxy = nil
-	pool.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return s.dial(ctx, "tcp", imAddr) }
-	im, err := imclient.New(imclient.Options{BaseURL: "http://" + imAddr, AppID: appID, Admin: "administrator",
-		Key: key, Transport: pool})
+	pool.DialContext = func(ctx context.Context, _, _ string) (net.Conn,
+		error) {
+		return s.dial(ctx, "tcp", imAddr)
+	}
+	im, err := imclient.New(imclient.Options{BaseURL: "http://" + imAddr, AppID: appID,
+		Admin: "administrator",
+		Key:   key, Transport: pool})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -56,12 +60,16 @@ func kick(t *testing.T, server *sandbox.Server, key imclient.Secret) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	query := fmt.Sprintf("?sdkappid=%d&identifier=administrator&usersig=%s&random=1&contenttype=json", appID, signature)
+	query := fmt.Sprintf(
+		"?sdkappid=%d&identifier=administrator&usersig=%s&random=1&contenttype=json", appID,
+		signature)
 	answer := httptest.NewRecorder()
-	server.ServeHTTP(answer, httptest.NewRequest(http.MethodPost, "/v4/im_open_login_svc/kick"+query,
-		strings.NewReader(`{"UserID":"administrator"}`)))
+	server.ServeHTTP(answer,
+		httptest.NewRequest(http.MethodPost, "/v4/im_open_login_svc/kick"+query,
+			strings.NewReader(`{"UserID":"administrator"}`)))
 	// the latter: kicked in this very second
-	if text := answer.Body.String(); !strings.Contains(text, `"ErrorCode":0`) && !strings.Contains(text, "70052") {
+	if text := answer.Body.String(); !strings.Contains(text, `"ErrorCode":0`) &&
+		!strings.Contains(text, "70052") {
 		t.Errorf("kick: %s", answer.Body)
 	}
 }
@@ -98,20 +106,24 @@ func TestWrongKeyForTenMinutes(t *testing.T) {
 		frozen, calls, from := s.committed(), s.sandbox.Stats().Calls, time.Now()
 		s.arriveSteadily(3000, 1, 10*time.Minute)
 		shortest, probes := s.apart(from)
-		if !s.heldFor(w, "credentials") || s.letterCount() > 0 || s.committed() != frozen || frozen > 200 {
-			t.Errorf("held %+v, %d letters, committed %d, %d before", w.Held(), s.letterCount(), s.committed(), frozen)
+		if !s.heldFor(w, "credentials") || s.letterCount() > 0 || s.committed() != frozen ||
+			frozen > 200 {
+			t.Errorf("held %+v, %d letters, committed %d, %d before", w.Held(), s.letterCount(),
+				s.committed(), frozen)
 		}
 		if shortest < 14*time.Second || probes > 41 {
 			t.Errorf("%d probes, two of them %v apart", probes, shortest)
 		}
 		keys.set(key)
-		took := s.until("calls go on", 20*time.Second, func() bool { return !s.heldFor(w, "credentials") })
+		took := s.until("calls go on", 20*time.Second,
+			func() bool { return !s.heldFor(w, "credentials") })
 		w.settled(t, 3700)
 		if n := s.letterCount(); n > 0 {
 			t.Errorf("%d letters", n)
 		}
 		s.mustStop(w)
-		t.Logf("%d calls until it was held; %d probes in 10 minutes, at least %v apart; on %v after the right key",
+		t.Logf("%d calls until it was held; %d probes in 10 minutes, at least %v apart; on %v "+
+			"after the right key",
 			calls-100, probes, shortest, took)
 	})
 }
@@ -136,14 +148,16 @@ func TestRefusedForTenMinutes(t *testing.T) {
 				w := s.start(nil)
 				s.crowd(topics.Live, "before", 0, 100)
 				w.settled(t, 100)
-				s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindCode, Code: c.code}}})
+				s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindCode,
+					Code: c.code}}})
 				s.crowd(topics.Live, "reader", 0, 3000)
 				time.Sleep(5 * time.Second)
 				frozen, from := s.committed(), time.Now()
 				time.Sleep(10 * time.Minute)
 				shortest, probes := s.apart(from)
 				if !s.heldFor(w, "credentials") || s.letterCount() > 0 || s.committed() != frozen {
-					t.Errorf("held %+v, %d letters, committed %d, %d before", w.Held(), s.letterCount(), s.committed(),
+					t.Errorf("held %+v, %d letters, committed %d, %d before", w.Held(),
+						s.letterCount(), s.committed(),
 						frozen)
 				}
 				// A refused signature that is worth it is tried again at once with a new one: two
@@ -152,13 +166,15 @@ func TestRefusedForTenMinutes(t *testing.T) {
 					t.Errorf("%d calls in 10 minutes", probes)
 				}
 				s.fault(sandbox.Faults{})
-				took := s.until("calls go on", c.after, func() bool { return !s.heldFor(w, "credentials") })
+				took := s.until("calls go on", c.after,
+					func() bool { return !s.heldFor(w, "credentials") })
 				w.settled(t, 3100)
 				if n := s.letterCount(); n > 0 {
 					t.Errorf("%d letters", n)
 				}
 				s.mustStop(w)
-				t.Logf("%d calls in 10 minutes, at least %v apart; on %v after it was mended", probes, shortest, took)
+				t.Logf("%d calls in 10 minutes, at least %v apart; on %v after it was mended",
+					probes, shortest, took)
 			})
 		})
 	}

@@ -33,20 +33,23 @@ func TestEverythingIsRejected(t *testing.T) {
 		time.Sleep(5 * time.Minute)
 		probes := s.sandbox.Stats().Calls - calls
 		if s.letterCount() != letters || !s.heldFor(w, "rejections") || probes > 62 || probes < 55 {
-			t.Errorf("%d letters more, held %+v, %d probes in 5 minutes", s.letterCount()-letters, w.Held(), probes)
+			t.Errorf("%d letters more, held %+v, %d probes in 5 minutes", s.letterCount()-letters,
+				w.Held(), probes)
 		}
 		for i := range 3000 {
 			if err := s.sandbox.Import(fmt.Sprint("nobody", i)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		took := s.until("it goes on", 6*time.Second, func() bool { return !s.heldFor(w, "rejections") })
+		took := s.until("it goes on", 6*time.Second,
+			func() bool { return !s.heldFor(w, "rejections") })
 		w.settled(t, 4000)
 		if s.letterCount() != letters || s.sandbox.Stats().Applied != 4000-letters {
 			t.Errorf("%d letters, %d applied", s.letterCount(), s.sandbox.Stats().Applied)
 		}
 		s.mustStop(w)
-		t.Logf("%d letters; the other lane took %v; %d probes in 5 minutes; on %v after it was mended", letters, other,
+		t.Logf("%d letters; the other lane took %v; %d probes in 5 minutes; on %v after it was "+
+			"mended", letters, other,
 			probes, took)
 	})
 }
@@ -57,13 +60,15 @@ func TestEverythingIsInvalid(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		values := make([]string, 3000)
 		for i := range values {
-			values[i] = fmt.Sprintf(`{"Report_Account":"%d","Peer_Account":"b","MsgReadTime":"rita"}`, i)
+			values[i] = fmt.Sprintf(`{"Report_Account":"%d","Peer_Account":"b",`+
+				`"MsgReadTime":"rita"}`, i)
 		}
 		s.publish(topics.Live, values...)
 		w := s.start(nil)
 		s.until("held", 10*time.Second, func() bool { return s.heldFor(w, "rejections") })
 		why := "the last: invalid: MsgReadTime … is not a whole number of seconds since 1970"
-		if held := w.Held(); !strings.HasSuffix(held[0].Detail, why) { // anybody may see it: no accounts
+		// anybody may see it: no accounts
+		if held := w.Held(); !strings.HasSuffix(held[0].Detail, why) {
 			t.Errorf("held %+v", held)
 		}
 		s.crowd(topics.Backfill, "reader", 0, 500)
@@ -74,13 +79,16 @@ func TestEverythingIsInvalid(t *testing.T) {
 		}
 		s.crowd(topics.Live, "mended", 0, 50)
 		first := s.until("it goes on", 6*time.Second, func() bool { return s.letterCount() > 500 })
-		took := s.until("all are letters", 40*time.Second, func() bool { return s.letterCount() == 3000 })
+		took := s.until("all are letters", 40*time.Second,
+			func() bool { return s.letterCount() == 3000 })
 		w.settled(t, 3550)
-		if n := s.letterCount(); n != 3000 || s.sandbox.Stats().Applied != 550 || len(w.Held()) > 0 {
+		if n := s.letterCount(); n != 3000 || s.sandbox.Stats().Applied != 550 ||
+			len(w.Held()) > 0 {
 			t.Errorf("%d letters, %d applied, held %+v", n, s.sandbox.Stats().Applied, w.Held())
 		}
 		s.mustStop(w)
-		t.Logf("%d letters while held; on %v after the first good event, all done after %v", letters, first, first+took)
+		t.Logf("%d letters while held; on %v after the first good event, all done after %v",
+			letters, first, first+took)
 	})
 }
 
@@ -108,7 +116,8 @@ func TestAcceptRejections(t *testing.T) {
 // A dead-letter topic that refuses for 10 s holds the calls, is tried once a second, and gets each
 // letter once.
 func TestDeadLetterTopicRefusesForTenSeconds(t *testing.T) {
-	for _, code := range []*kerr.Error{kerr.NotEnoughReplicas, kerr.TopicAuthorizationFailed, kerr.KafkaStorageError} {
+	for _, code := range []*kerr.Error{kerr.NotEnoughReplicas, kerr.TopicAuthorizationFailed,
+		kerr.KafkaStorageError} {
 		t.Run(code.Message, func(t *testing.T) {
 			oneIsEnough(t, code == kerr.NotEnoughReplicas)
 			inBubble(t, func(s *stack) {
@@ -119,7 +128,8 @@ func TestDeadLetterTopicRefusesForTenSeconds(t *testing.T) {
 				began := time.Now()
 				s.crowd(topics.Live, "nobody", 0, 50)
 				s.crowd(topics.Live, "reader", 0, 4000)
-				held := s.until("held", 10*time.Second, func() bool { return s.heldFor(w, "dead-letter") })
+				held := s.until("held", 10*time.Second,
+					func() bool { return s.heldFor(w, "dead-letter") })
 				tries := refuses.Hits()
 				calls := s.sandbox.Stats().Calls
 				time.Sleep(time.Until(began.Add(10 * time.Second)))
@@ -130,13 +140,15 @@ func TestDeadLetterTopicRefusesForTenSeconds(t *testing.T) {
 					t.Errorf("%d calls while held", n)
 				}
 				refuses.Remove()
-				took := s.until("calls go on", 3*time.Second, func() bool { return !s.heldFor(w, "dead-letter") })
+				took := s.until("calls go on", 3*time.Second,
+					func() bool { return !s.heldFor(w, "dead-letter") })
 				w.settled(t, 4050)
 				if n := s.letterCount(); n != 50 || s.sandbox.Stats().Applied != 4000 {
 					t.Errorf("%d letters, %d applied", n, s.sandbox.Stats().Applied)
 				}
 				s.mustStop(w)
-				t.Logf("held after %v, %d writes until then; on %v after it was mended", held, tries, took)
+				t.Logf("held after %v, %d writes until then; on %v after it was mended", held,
+					tries, took)
 			})
 		})
 	}
@@ -151,8 +163,10 @@ func TestPause(t *testing.T) {
 		s.crowd(topics.Live, "reader", 0, 1000)
 		s.publish(topics.Live, "no event")
 		time.Sleep(10 * time.Minute)
-		if n := s.sandbox.Stats().Calls; n > 0 || s.letterCount() != 1 || !w.Ready() || w.Healthy() != nil {
-			t.Errorf("%d calls, %d letters, ready %v, healthy %v", n, s.letterCount(), w.Ready(), w.Healthy())
+		if n := s.sandbox.Stats().Calls; n > 0 || s.letterCount() != 1 || !w.Ready() ||
+			w.Healthy() != nil {
+			t.Errorf("%d calls, %d letters, ready %v, healthy %v", n, s.letterCount(), w.Ready(),
+				w.Healthy())
 		}
 		w.Resume(false)
 		w.settled(t, 1001)
@@ -168,8 +182,9 @@ func TestOutageAndRefusedLettersTogether(t *testing.T) {
 		s.crowd(topics.Live, "before", 0, 500)
 		w.settled(t, 500)
 		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 503}}})
-		refuses := s.broker.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topics.DeadLetter,
-			Err: kerr.NotEnoughReplicas, Count: -1})
+		refuses := s.broker.Cluster().
+			Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topics.DeadLetter,
+				Err: kerr.NotEnoughReplicas, Count: -1})
 		values := make([]string, 20)
 		for i := range values {
 			values[i] = "no event"

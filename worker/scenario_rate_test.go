@@ -40,7 +40,8 @@ func TestServerAllowsLess(t *testing.T) {
 				refused, all := s.refused(from, to)
 				rate := float64(s.carriedOut(from, to)) / seconds
 				if rate < 0.85*float64(allowed) || float64(refused) > 0.02*float64(all) {
-					t.Errorf("%.1f calls a second carried out of %d, %d of %d refused", rate, allowed, refused, all)
+					t.Errorf("%.1f calls a second carried out of %d, %d of %d refused", rate,
+						allowed, refused, all)
 				}
 				s.fault(sandbox.Faults{})
 				back := time.Now()
@@ -58,8 +59,10 @@ func TestServerAllowsLess(t *testing.T) {
 					t.Errorf("totals %+v", n)
 				}
 				s.mustStop(w)
-				t.Logf("%d allowed: %.1f a second carried out (%.1f %%), %.2f %% refused; back at 190 after %v",
-					allowed, rate, 100*rate/float64(allowed), 100*float64(refused)/float64(all), grown)
+				t.Logf("%d allowed: %.1f a second carried out (%.1f %%), %.2f %% refused; back "+
+					"at 190 after %v",
+					allowed, rate, 100*rate/float64(allowed), 100*float64(refused)/float64(all),
+					grown)
 			})
 		})
 	}
@@ -72,8 +75,9 @@ func TestRetryAfterIsKept(t *testing.T) {
 		s.crowd(topics.Backfill, "other", 0, 1000)
 		w := s.start(nil)
 		time.Sleep(8 * time.Second)
-		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 429, RetryAfter: "7",
-			Share: 0.5, For: 100 * time.Millisecond}}})
+		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 429,
+			RetryAfter: "7",
+			Share:      0.5, For: 100 * time.Millisecond}}})
 		asked := time.Now()
 		time.Sleep(500 * time.Millisecond)
 		if !s.heldFor(w, "throttled") {
@@ -104,20 +108,27 @@ func TestRetryAfterIsKept(t *testing.T) {
 // time. What it would carry out is carried out, nearly.
 func TestBrownOut(t *testing.T) {
 	const probes = "after 5 s of outage the next probe is 2 s away: 60 of 100"
-	slow := sandbox.Latency{P50: 100 * time.Millisecond, P99: 10 * time.Second, Max: 20 * time.Second}
+	slow := sandbox.Latency{P50: 100 * time.Millisecond, P99: 10 * time.Second,
+		Max: 20 * time.Second}
 	for _, c := range []struct {
 		name    string
 		faults  sandbox.Faults
 		accepts float64 // calls a second
 		short   string  // why it falls short of 85 %
 	}{
-		{"30 % code 91000", sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindCode, Code: 91000, Share: 0.3}}},
+		{"30 % code 91000",
+			sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindCode, Code: 91000,
+				Share: 0.3}}},
 			140, ""},
-		{"30 % status 503", sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 503, Share: 0.3}}},
+		{"30 % status 503",
+			sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 503,
+				Share: 0.3}}},
 			140, ""},
-		{"30 % reset", sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindReset, Share: 0.3}}}, 140, ""},
+		{"30 % reset", sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindReset, Share: 0.3}}},
+			140, ""},
 		{"slow", sandbox.Faults{Latency: slow}, 200 / 1.4, ""},
-		{"flapping", sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 502, For: 5 * time.Second,
+		{"flapping", sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 502,
+			For:   5 * time.Second,
 			Every: 10 * time.Second}}}, 100, probes},
 		{"flapping code", sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindCode, Code: 91000,
 			For: 5 * time.Second, Every: 10 * time.Second}}}, 100, probes},
@@ -143,10 +154,12 @@ func TestBrownOut(t *testing.T) {
 				w.settled(t, 12_000)
 				n := w.State().Totals
 				if n.DeadLettered > 5 {
-					t.Errorf("%d dead letters: of 15,000 conversations one fails eight times", n.DeadLettered)
+					t.Errorf("%d dead letters: of 15,000 conversations one fails eight times",
+						n.DeadLettered)
 				}
 				s.mustStop(w)
-				t.Logf("%.0f calls a second carried out, of %.0f that the server accepts; %d dead letters", rate,
+				t.Logf("%.0f calls a second carried out, of %.0f that the server accepts; %d "+
+					"dead letters", rate,
 					c.accepts, n.DeadLettered)
 			})
 		})

@@ -129,7 +129,8 @@ func (s *stack) until(what string, atMost time.Duration, is func() bool) time.Du
 func TestTotalOutage(t *testing.T) {
 	tooLongForARace(t) // TestOutageHolds has the same goroutines
 	for _, kind := range []sandbox.Rule{
-		{Kind: sandbox.KindStatus, Status: 502}, {Kind: sandbox.KindHang}, {Kind: sandbox.KindCode, Code: 91000},
+		{Kind: sandbox.KindStatus, Status: 502}, {Kind: sandbox.KindHang},
+		{Kind: sandbox.KindCode, Code: 91000},
 	} {
 		t.Run(string(kind.Kind), func(t *testing.T) {
 			inBubble(t, func(s *stack) {
@@ -151,7 +152,8 @@ func TestTotalOutage(t *testing.T) {
 				s.fault(sandbox.Faults{})
 				ended := time.Now()
 				time.Sleep(25 * time.Second)
-				rate := float64(s.carriedOut(ended.Add(15*time.Second), ended.Add(25*time.Second))) / 10
+				rate := float64(s.carriedOut(ended.Add(15*time.Second),
+					ended.Add(25*time.Second))) / 10
 				if rate < 190 {
 					t.Errorf("%.0f calls a second from 15 s on, want 190", rate)
 				}
@@ -162,7 +164,8 @@ func TestTotalOutage(t *testing.T) {
 					t.Errorf("%.3f attempts an event, %d letters", attempts, s.letterCount())
 				}
 				s.mustStop(w)
-				t.Logf("%d events; %d calls during the outage; %.0f calls a second from 15 s after it; %.3f "+
+				t.Logf("%d events; %d calls during the outage; %.0f calls a second from 15 s "+
+					"after it; %.3f "+
 					"attempts an event", published, during, rate, attempts)
 			})
 		})
@@ -171,7 +174,8 @@ func TestTotalOutage(t *testing.T) {
 
 // An event that comes alone during an outage has nobody to fail with. It waits, and is applied.
 func TestLonelyEventInAnOutage(t *testing.T) {
-	for _, rule := range []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 502}, {Kind: sandbox.KindHang},
+	for _, rule := range []sandbox.Rule{{Kind: sandbox.KindStatus, Status: 502},
+		{Kind: sandbox.KindHang},
 		{Kind: sandbox.KindReset}} {
 		t.Run(string(rule.Kind), func(t *testing.T) {
 			oneIsEnough(t, rule.Kind == sandbox.KindStatus)
@@ -215,7 +219,8 @@ func TestBrokerDownForFiveSeconds(t *testing.T) {
 			t.Errorf("totals %+v, %d letters", n, s.letterCount())
 		}
 		s.mustStop(w)
-		t.Logf("commits went on %v after the brokers came back; %d calls for 6000 events", took, n.Calls)
+		t.Logf("commits went on %v after the brokers came back; %d calls for 6000 events", took,
+			n.Calls)
 	})
 }
 
@@ -224,7 +229,8 @@ func TestSomeCallsHang(t *testing.T) {
 	tooLongForARace(t)
 	inBubble(t, func(s *stack) {
 		s.crowd(topics.Live, "reader", 0, 12_000)
-		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindHang, Share: 0.02}}, Seed: 1})
+		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindHang, Share: 0.02}},
+			Seed: 1})
 		w := s.start(nil)
 		time.Sleep(10 * time.Second)
 		from := time.Now()
@@ -251,14 +257,16 @@ func TestSomeConversationsAlwaysHang(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		var rules []sandbox.Rule
 		for i := range 60 {
-			rules = append(rules, sandbox.Rule{Kind: sandbox.KindHang, Report: fmt.Sprint("reader", i*50)})
+			rules = append(rules,
+				sandbox.Rule{Kind: sandbox.KindHang, Report: fmt.Sprint("reader", i*50)})
 		}
 		s.fault(sandbox.Faults{Rules: rules})
 		s.crowd(topics.Live, "reader", 0, 3000)
 		began := time.Now()
 		w := s.start(nil)
 		ideal := time.Duration(2940.0/200*float64(time.Second)) + time.Second
-		took := s.until("all others applied", 10*time.Minute, func() bool { return s.sandbox.Stats().Applied == 2940 })
+		took := s.until("all others applied", 10*time.Minute,
+			func() bool { return s.sandbox.Stats().Applied == 2940 })
 		if limit := ideal * 13 / 10; time.Since(began) > limit {
 			t.Errorf("took %v, want %v", took, limit)
 		}

@@ -19,22 +19,24 @@ func TestSharesAddUp(t *testing.T) {
 	}
 	for _, rate := range rates {
 		for _, partitions := range []int{8, 12} {
-			t.Run(fmt.Sprintf("%d calls a second, %d partitions", rate, partitions), func(t *testing.T) {
-				inBubbleOf(t, partitions, func(s *stack) {
-					var members []*member
-					for range 6 {
-						members = append(members, s.start(func(o *worker.Options) { o.Rate = rate }))
-						time.Sleep(10 * time.Second)
-						s.mustAddUp(members, rate, partitions)
-					}
-					for len(members) > 1 {
-						s.mustStop(members[0])
-						members = members[1:]
-						time.Sleep(10 * time.Second)
-						s.mustAddUp(members, rate, partitions)
-					}
+			t.Run(fmt.Sprintf("%d calls a second, %d partitions", rate, partitions),
+				func(t *testing.T) {
+					inBubbleOf(t, partitions, func(s *stack) {
+						var members []*member
+						for range 6 {
+							members = append(members,
+								s.start(func(o *worker.Options) { o.Rate = rate }))
+							time.Sleep(10 * time.Second)
+							s.mustAddUp(members, rate, partitions)
+						}
+						for len(members) > 1 {
+							s.mustStop(members[0])
+							members = members[1:]
+							time.Sleep(10 * time.Second)
+							s.mustAddUp(members, rate, partitions)
+						}
+					})
 				})
-			})
 		}
 	}
 }
@@ -47,9 +49,11 @@ func (s *stack) mustAddUp(members []*member, rate, partitions int) {
 		state := m.State()
 		share := *state.Quota.Share
 		sum += share
-		says := slices.ContainsFunc(state.Held, func(h console.Hold) bool { return h.Reason == "quota" })
+		says := slices.ContainsFunc(state.Held,
+			func(h console.Hold) bool { return h.Reason == "quota" })
 		if says != (share == 0) || (share == 0) != (len(state.Partitions) == 0) {
-			s.t.Errorf("worker %d of %d has %d partitions and a share of %d, and says that it has none: %v", i,
+			s.t.Errorf("worker %d of %d has %d partitions and a share of %d, and says that it "+
+				"has none: %v", i,
 				len(members), len(state.Partitions), share, says)
 		}
 		numbers := map[int]int{}
@@ -59,14 +63,16 @@ func (s *stack) mustAddUp(members []*member, rate, partitions int) {
 		}
 		for number, topics := range numbers {
 			if topics != 2 {
-				s.t.Errorf("worker %d of %d has partition %d of one topic only", i, len(members), number)
+				s.t.Errorf("worker %d of %d has partition %d of one topic only", i, len(members),
+					number)
 			}
 		}
 		if len(numbers) > 0 {
 			sizes = append(sizes, len(numbers))
 		}
 	}
-	if slices.Max(sizes)-slices.Min(sizes) > 1 || rate >= partitions*2 && len(sizes) != len(members) {
+	if slices.Max(sizes)-slices.Min(sizes) > 1 || rate >= partitions*2 &&
+		len(sizes) != len(members) {
 		s.t.Errorf("%d workers have %v partition numbers of %d", len(members), sizes, partitions)
 	}
 	if sum != rate {

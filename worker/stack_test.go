@@ -29,7 +29,8 @@ const (
 
 var (
 	key    = imclient.NewSecret("a key for tests")
-	topics = event.Topics{Live: "mark-read", Backfill: "mark-read-backfill", DeadLetter: "mark-read-dead-letters"}
+	topics = event.Topics{Live: "mark-read", Backfill: "mark-read-backfill",
+		DeadLetter: "mark-read-dead-letters"}
 )
 
 // stack is the whole product in one bubble of virtual time: embedded broker, IM sandbox and what
@@ -58,7 +59,8 @@ func inBubbleOf(t *testing.T, partitions int, test func(s *stack)) {
 			t.Fatal(err)
 		}
 		t.Cleanup(s.broker.Close)
-		s.sandbox = sandbox.New(sandbox.Options{AppID: appID, Admin: "administrator", Key: key, Rate: 200,
+		s.sandbox = sandbox.New(sandbox.Options{AppID: appID, Admin: "administrator", Key: key,
+			Rate:         200,
 			OpenAccounts: true})
 		listener, err := s.network.Listen("tcp", imAddr)
 		if err != nil {
@@ -77,7 +79,8 @@ func (s *stack) dial(ctx context.Context, network, addr string) (net.Conn, error
 
 func (s *stack) kafka() *kafkaclient.Client {
 	s.t.Helper()
-	c, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{s.broker.Addr()}, ClientID: "test", Dial: s.dial,
+	c, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{s.broker.Addr()},
+		ClientID: "test", Dial: s.dial,
 		Log: zerolog.Nop()})
 	if err != nil {
 		s.t.Fatal(err)
@@ -113,7 +116,8 @@ func (s *stack) start(change func(*worker.Options)) *member {
 		Kafka: kafka, IM: im, Topics: topics, Group: "markread",
 		Rate: 200, MaxPending: 100_000, MaxRejected: 95, Attempts: 8,
 		Backoff:     imclient.NewBackoff(200*time.Millisecond, 30*time.Second),
-		CallTimeout: 5 * time.Second, CommitEvery: time.Second, DrainTimeout: 10 * time.Second, Log: zerolog.Nop(),
+		CallTimeout: 5 * time.Second, CommitEvery: time.Second, DrainTimeout: 10 * time.Second,
+		Log: zerolog.Nop(),
 	}
 	if change != nil {
 		change(&options)
@@ -154,8 +158,9 @@ func (s *stack) publish(topic string, values ...string) {
 	for _, value := range values {
 		var fields struct{ Report_Account, Peer_Account string }
 		_ = json.Unmarshal([]byte(value), &fields)
-		messages = append(messages, event.Message{Key: event.Key(fields.Report_Account, fields.Peer_Account),
-			Value: []byte(value)})
+		messages = append(messages,
+			event.Message{Key: event.Key(fields.Report_Account, fields.Peer_Account),
+				Value: []byte(value)})
 	}
 	if err := kafka.Publisher(topic).Publish(context.Background(), messages...); err != nil {
 		s.t.Fatal(err)
@@ -163,7 +168,8 @@ func (s *stack) publish(topic string, values ...string) {
 }
 
 func eventJSON(report, peer string, readTime int64) string {
-	return fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":%q,"MsgReadTime":%d}`, report, peer, readTime)
+	return fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":%q,"MsgReadTime":%d}`, report, peer,
+		readTime)
 }
 
 // settled waits until all that was received has reached its end and nothing is behind.

@@ -49,7 +49,8 @@ func (l *lockedLog) about(t *testing.T, message string) (found []map[string]any)
 func TestStuckPartitionIsTold(t *testing.T) {
 	tooLongForARace(t)
 	inBubble(t, func(s *stack) {
-		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindCode, Code: 60008, Report: "stuck"}}})
+		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindCode, Code: 60008,
+			Report: "stuck"}}})
 		log := &lockedLog{}
 		w := s.start(func(o *worker.Options) { o.Log, o.Attempts = zerolog.New(log), 1000 })
 		s.publish(topics.Live, eventJSON("stuck", "peer", time.Now().Unix()))
@@ -72,13 +73,15 @@ func TestStuckPartitionIsTold(t *testing.T) {
 		told := log.about(t, "has not moved")
 		if len(told) != 1 || told[0]["topic"] != topic || told[0]["partition"] != partition ||
 			told[0]["offset"] != offset ||
-			told[0]["waits_for"] != "retry" || !strings.Contains(told[0]["reason"].(string), "its calls fail") ||
+			told[0]["waits_for"] != "retry" ||
+			!strings.Contains(told[0]["reason"].(string), "its calls fail") ||
 			told[0]["level"] != "warn" {
 			t.Errorf("told %v; stuck is %s/%v at %v", told, topic, partition, offset)
 		}
 		s.fault(sandbox.Faults{})
 		time.Sleep(2 * time.Minute)
-		if moved := log.about(t, "moves on again"); len(moved) != 1 || moved[0]["partition"] != partition {
+		if moved := log.about(t, "moves on again"); len(moved) != 1 ||
+			moved[0]["partition"] != partition {
 			t.Errorf("told of the end: %v", moved)
 		}
 		s.mustStop(w)

@@ -21,7 +21,10 @@ func TestUnreadableIsShown(t *testing.T) {
 	since := at.Add(-90 * time.Second)
 	at10 := &kafkaclient.Unreadable{Since: since, Offset: 10, Reason: "no leader", Do: "start it"}
 	nowhere := &kafkaclient.Unreadable{Since: since, Offset: -1, Reason: "no leader"}
-	aged := func(age time.Duration) *consumer.Oldest { return &consumer.Oldest{Offset: 3, Time: at.Add(-age)} }
+	aged := func(age time.Duration) *consumer.Oldest {
+		return &consumer.Oldest{Offset: 3,
+			Time: at.Add(-age)}
+	}
 	const none = -1.0
 	for name, c := range map[string]struct {
 		state       consumer.PartitionState
@@ -36,24 +39,31 @@ func TestUnreadableIsShown(t *testing.T) {
 			`null,"oldest_unfinished":null,"unreadable":null}`},
 		"beyond the end": {consumer.PartitionState{Committed: 10, HighWatermark: 7}, none, 0,
 			`null,"oldest_unfinished":null,"unreadable":null}`},
-		"unreadable, more is there": {consumer.PartitionState{Committed: 10, HighWatermark: 12, Lag: 2,
+		"unreadable, more is there": {consumer.PartitionState{Committed: 10, HighWatermark: 12,
+			Lag:        2,
 			Unreadable: at10}, 2, 90,
 			`2,"oldest_unfinished":null,"unreadable":{"since":"` + since.Format(time.RFC3339) +
 				`","offset":10,"reason":"no leader"}}`},
-		"unreadable, the end is not known": {consumer.PartitionState{Committed: 10, HighWatermark: -1,
-			Unreadable: at10}, none, 90, `null,`},
-		"unreadable, nothing more was there": {consumer.PartitionState{Committed: 10, HighWatermark: 10,
-			Unreadable: at10}, none, 90,
+		"unreadable, the end is not known": {consumer.PartitionState{Committed: 10,
+			HighWatermark: -1,
+			Unreadable:    at10}, none, 90, `null,`},
+		"unreadable, nothing more was there": {consumer.PartitionState{Committed: 10,
+			HighWatermark: 10,
+			Unreadable:    at10}, none, 90,
 			`null,"oldest_unfinished":null,"unreadable":{"since"`},
-		"unreadable beyond the end": {consumer.PartitionState{Committed: 10, HighWatermark: 7, Unreadable: at10}, none,
+		"unreadable beyond the end": {consumer.PartitionState{Committed: 10, HighWatermark: 7,
+			Unreadable: at10}, none,
 			90, `null,`},
 		"unreadable from the beginning": {consumer.PartitionState{Committed: -1, HighWatermark: -1,
 			Unreadable: nowhere}, none, 90,
-			`null,"oldest_unfinished":null,"unreadable":{"since":"` + since.Format(time.RFC3339) + `","offset":null,`},
-		"an older event waits": {consumer.PartitionState{Committed: 3, HighWatermark: 12, Lag: 9, Unreadable: at10,
-			Oldest: aged(time.Hour)}, 9, 3600, `9,`},
-		"a newer event waits": {consumer.PartitionState{Committed: 3, HighWatermark: 12, Lag: 9, Unreadable: at10,
-			Oldest: aged(time.Minute)}, 9, 90, `9,`},
+			`null,"oldest_unfinished":null,"unreadable":{"since":"` + since.Format(time.RFC3339) +
+				`","offset":null,`},
+		"an older event waits": {consumer.PartitionState{Committed: 3, HighWatermark: 12, Lag: 9,
+			Unreadable: at10,
+			Oldest:     aged(time.Hour)}, 9, 3600, `9,`},
+		"a newer event waits": {consumer.PartitionState{Committed: 3, HighWatermark: 12, Lag: 9,
+			Unreadable: at10,
+			Oldest:     aged(time.Minute)}, 9, 90, `9,`},
 		"an event of our clock": {consumer.PartitionState{Committed: 3, HighWatermark: 4, Lag: 1,
 			Oldest: aged(-time.Minute)}, 1, 0, `1,`},
 	} {
@@ -72,7 +82,8 @@ func TestUnreadableIsShown(t *testing.T) {
 			t.Errorf("%s: markread_partition_lag %v, %t; want %v", name, lag, known, c.lag)
 		}
 		if gauges[descOldest] != c.oldest || s.lane(event.Live).OldestSeconds != c.oldest {
-			t.Errorf("%s: oldest %v and %v, want %v", name, gauges[descOldest], s.lane(event.Live).OldestSeconds,
+			t.Errorf("%s: oldest %v and %v, want %v", name, gauges[descOldest], s.lane(event.Live).
+				OldestSeconds,
 				c.oldest)
 		}
 		want := 0.0

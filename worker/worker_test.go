@@ -21,12 +21,14 @@ func TestMainJob(t *testing.T) {
 		var values []string
 		for i := range 500 {
 			for j := range 4 {
-				values = append(values, eventJSON(fmt.Sprint("reader", i), "peer", now-int64((i*7+j*13)%50)))
+				values = append(values,
+					eventJSON(fmt.Sprint("reader", i), "peer", now-int64((i*7+j*13)%50)))
 			}
 		}
 		values = append(values, `{"Report_Account":"x"}`, eventJSON("nobody-1", "peer", now))
 		s.publish(topics.Live, values...)
-		s.publish(topics.Backfill, eventJSON("reader1", "peer", now-1000), eventJSON("old", "peer", now-1000))
+		s.publish(topics.Backfill, eventJSON("reader1", "peer", now-1000),
+			eventJSON("old", "peer", now-1000))
 		w := s.start(nil)
 		w.settled(s.t, 2004)
 		for i := range 500 {
@@ -115,10 +117,12 @@ func TestStopWithoutKafka(t *testing.T) {
 // one.
 func TestStopWhileCallsHang(t *testing.T) {
 	inBubble(t, func(s *stack) {
-		if err := s.sandbox.SetFaults(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindHang}}}); err != nil {
+		if err := s.sandbox.SetFaults(
+			sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindHang}}}); err != nil {
 			t.Fatal(err)
 		}
-		s.publish(topics.Live, eventJSON("a", "b", time.Now().Unix()), eventJSON("c", "d", time.Now().Unix()))
+		s.publish(topics.Live, eventJSON("a", "b", time.Now().Unix()),
+			eventJSON("c", "d", time.Now().Unix()))
 		w := s.start(nil)
 		time.Sleep(3 * time.Second)
 		began := time.Now()
@@ -146,7 +150,8 @@ func TestReadyAndHealthy(t *testing.T) {
 		if w.Ready() || w.Healthy() != nil {
 			t.Errorf("without brokers: ready %v, healthy %v", w.Ready(), w.Healthy())
 		}
-		if outside := time.Since(w.State().Group.Outside); outside < 9*time.Minute || outside > 10*time.Minute {
+		if outside := time.Since(w.State().Group.Outside); outside < 9*time.Minute ||
+			outside > 10*time.Minute {
 			t.Errorf("outside of a generation for %v, as the state says", outside)
 		}
 	})
@@ -156,8 +161,9 @@ func TestReadyAndHealthy(t *testing.T) {
 // topic is not stormed; afterwards it gets all letters.
 func TestDeadLetterTopicRefuses(t *testing.T) {
 	inBubble(t, func(s *stack) {
-		refuses := s.broker.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topics.DeadLetter,
-			Err: kerr.NotEnoughReplicas, Count: -1})
+		refuses := s.broker.Cluster().
+			Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topics.DeadLetter,
+				Err: kerr.NotEnoughReplicas, Count: -1})
 		w := s.start(nil)
 		time.Sleep(3 * time.Second)
 		values := make([]string, 300)
@@ -171,8 +177,10 @@ func TestDeadLetterTopicRefuses(t *testing.T) {
 			t.Errorf("totals %+v", state.Totals)
 		}
 		for _, p := range state.Partitions {
-			if u := p.OldestUnfinished; u != nil && (*p.Committed != 0 || u.WaitsFor != "dead-letter") {
-				t.Errorf("%s/%d: committed %d, waits for %s", p.Topic, p.Partition, *p.Committed, u.WaitsFor)
+			if u := p.OldestUnfinished; u != nil &&
+				(*p.Committed != 0 || u.WaitsFor != "dead-letter") {
+				t.Errorf("%s/%d: committed %d, waits for %s", p.Topic, p.Partition, *p.Committed,
+					u.WaitsFor)
 			}
 		}
 		if n := refuses.Hits(); n < 10 || n > 2*64+25 {
@@ -200,7 +208,8 @@ func TestFetchingPausesAndGoesOn(t *testing.T) {
 		w := s.start(func(o *worker.Options) { o.MaxPending = 20 })
 		time.Sleep(5 * time.Second)
 		if n := w.State().Lanes.Backfill.Conversations; n == 0 || n > 4*512 {
-			t.Errorf("%d conversations in memory: the bound is 10 and a chunk of 512 for each of 4 partitions", n)
+			t.Errorf("%d conversations in memory: the bound is 10 and a chunk of 512 for each of "+
+				"4 partitions", n)
 		}
 		for w.State().Lanes.Backfill.Conversations > 15 {
 			time.Sleep(time.Second)
@@ -220,14 +229,16 @@ func TestFetchingPausesAndGoesOn(t *testing.T) {
 func TestABacklogFullOfRetries(t *testing.T) {
 	tooLongForARace(t)
 	inBubble(t, func(s *stack) {
-		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindCode, Code: 60008, Conversations: 0.5}}})
+		s.fault(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindCode, Code: 60008,
+			Conversations: 0.5}}})
 		w := s.start(func(o *worker.Options) { o.MaxPending, o.Attempts = 20, 1000 })
 		s.crowd(topics.Backfill, "bulk", 0, 6000)
 		time.Sleep(5 * time.Minute)
 		before := w.State()
 		if n := before.Lanes.Backfill.Conversations; n < 10 || before.Totals.Applied == 0 ||
 			before.Totals.Received == 6000 {
-			t.Errorf("%d backfill conversations wait, %d events received, %d applied: the memory is not full of "+
+			t.Errorf("%d backfill conversations wait, %d events received, %d applied: the memory "+
+				"is not full of "+
 				"retries", n, before.Totals.Received, before.Totals.Applied)
 		}
 		published := 0
@@ -243,7 +254,8 @@ func TestABacklogFullOfRetries(t *testing.T) {
 			}
 		}
 		if passed < 5 {
-			t.Errorf("%d of %d live events passed the full backfill, half of them could", passed, published)
+			t.Errorf("%d of %d live events passed the full backfill, half of them could", passed,
+				published)
 		}
 		s.crowd(topics.Live, "more", 0, 6000)
 		time.Sleep(5 * time.Minute)
@@ -295,8 +307,9 @@ func TestOutageHolds(t *testing.T) {
 	inBubble(t, func(s *stack) {
 		w := s.start(nil)
 		time.Sleep(5 * time.Second)
-		if err := s.sandbox.SetFaults(sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindStatus,
-			Status: 502}}}); err != nil {
+		if err := s.sandbox.SetFaults(
+			sandbox.Faults{Rules: []sandbox.Rule{{Kind: sandbox.KindStatus,
+				Status: 502}}}); err != nil {
 			t.Fatal(err)
 		}
 		now := time.Now().Unix()
@@ -351,7 +364,8 @@ func TestMetricsAddUp(t *testing.T) {
 			}
 			if got := sum["markread_events_total"] + sum["markread_backlog_events"] +
 				sum["markread_events_returned_total"]; got != sum["markread_events_received_total"] {
-				t.Fatalf("%v events received, %v accounted for", sum["markread_events_received_total"], got)
+				t.Fatalf("%v events received, %v accounted for",
+					sum["markread_events_received_total"], got)
 			}
 		}
 		s.mustStop(w)
@@ -360,7 +374,8 @@ func TestMetricsAddUp(t *testing.T) {
 		for _, f := range families {
 			names = append(names, f.GetName())
 		}
-		for _, name := range []string{"markread_calls_total", "markread_held", "markread_quota_limit",
+		for _, name := range []string{"markread_calls_total", "markread_held",
+			"markread_quota_limit",
 			"markread_build_info", "markread_event_age_seconds",
 			"markread_ready", "markread_events_lost_total", "markread_dead_letters_total",
 			"markread_commit_failures_total"} {

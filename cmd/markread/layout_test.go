@@ -18,21 +18,27 @@ import (
 // root is the repository, seen from this package.
 const root = "../.."
 
-// mayImport says, for each of our packages, which others of ours it may import. What is not listed here is not a
-// package: a new one needs a line, and a reason.
+// mayImport says, for each of our packages, which others of ours it may import. What is not listed
+// here is not a package: a new one needs a line, and a reason.
 var mayImport = map[string][]string{
 	// The program: signals and the exit status; the commands, which translate; what they start.
 	"cmd/markread": {"cmd/markread/cli"},
-	"cmd/markread/app": {"worker", "worker/console", "consumer/admin", "consumer/broker", "consumer/event",
-		"consumer/kafkaclient", "consumer/printable", "imclient", "imclient/sandbox", "worker/format"},
-	"cmd/markread/cli": {"cmd/markread/app", "cmd/markread/cli/config", "cmd/markread/cli/terminal", "worker",
-		"worker/console", "worker/format", "worker/groupstatus", "worker/preflight", "consumer/admin",
-		"consumer/backfill", "consumer/deadletter", "consumer/event", "consumer/kafkaclient", "consumer/printable",
+	"cmd/markread/app": {"worker", "worker/console", "consumer/admin", "consumer/broker",
+		"consumer/event",
+		"consumer/kafkaclient", "consumer/printable", "imclient", "imclient/sandbox",
+		"worker/format"},
+	"cmd/markread/cli": {"cmd/markread/app", "cmd/markread/cli/config", "cmd/markread/cli/terminal",
+		"worker",
+		"worker/console", "worker/format", "worker/groupstatus", "worker/preflight",
+		"consumer/admin",
+		"consumer/backfill", "consumer/deadletter", "consumer/event", "consumer/kafkaclient",
+		"consumer/printable",
 		"imclient", "imclient/sandbox"},
 	// whose options it makes
 	"cmd/markread/cli/config": {"worker", "consumer/event", "consumer/kafkaclient", "imclient"},
 	// for progress
-	"cmd/markread/cli/terminal": {"worker/format", "consumer/deadletter", "consumer/event", "consumer/kafkaclient",
+	"cmd/markread/cli/terminal": {"worker/format", "consumer/deadletter", "consumer/event",
+		"consumer/kafkaclient",
 		"consumer/printable"},
 	// tests of commands need one
 	"cmd/markread/cli/clitest": {"consumer/broker"},
@@ -40,12 +46,13 @@ var mayImport = map[string][]string{
 	"cmd/markread/exam/kit": {"cmd/markread/cli", "consumer/broker", "worker/preflight"},
 	// makes what backfill reads
 	"cmd/rows": {},
-	// The engine decides, its parts decide for it without knowing it, and worker carries decisions out. The engine
-	// knows no page, no Kafka client and no context; backlog and quota know nothing of ours. So all of them can be
-	// simulated.
+	// The engine decides, its parts decide for it without knowing it, and worker carries decisions
+	// out. The engine knows no page, no Kafka client and no context; backlog and quota know nothing
+	// of ours. So all of them can be simulated.
 	"worker": {"worker/engine", "worker/hold", "worker/console", "consumer", "consumer/deadletter",
 		"consumer/event", "consumer/kafkaclient", "consumer/logthrottle", "imclient"},
-	"worker/engine":     {"worker/backlog", "worker/quota", "worker/hold", "consumer/event", "imclient"},
+	"worker/engine": {"worker/backlog", "worker/quota", "worker/hold", "consumer/event",
+		"imclient"},
 	"worker/engine/sim": {}, // tests only
 	"worker/backlog":    {},
 	"worker/quota":      {},
@@ -56,12 +63,15 @@ var mayImport = map[string][]string{
 	// What is found out about a deployment and about a group. They don't know the worker's inside.
 	"worker/format": {"consumer/printable"},
 	// worker/engine: for the share of a rate
-	"worker/groupstatus": {"worker/engine", "worker/console", "worker/format", "consumer", "consumer/admin",
+	"worker/groupstatus": {"worker/engine", "worker/console", "worker/format", "consumer",
+		"consumer/admin",
 		"consumer/deadletter", "consumer/event", "consumer/kafkaclient"},
-	"worker/preflight": {"worker/console", "worker/format", "consumer", "consumer/admin", "consumer/event",
+	"worker/preflight": {"worker/console", "worker/format", "consumer", "consumer/admin",
+		"consumer/event",
 		"consumer/kafkaclient", "imclient"},
 	// Kafka and the API know neither each other nor the engine.
-	"consumer":       {"consumer/batch", "consumer/event", "consumer/kafkaclient", "consumer/offsets"},
+	"consumer": {"consumer/batch", "consumer/event", "consumer/kafkaclient",
+		"consumer/offsets"},
 	"consumer/admin": {"consumer/event", "consumer/kafkaclient", "consumer/offsets"},
 	// for what an event is; for rejects
 	"consumer/backfill": {"consumer/event", "consumer/kafkaclient", "consumer/printable"},
@@ -69,10 +79,13 @@ var mayImport = map[string][]string{
 	"consumer/batch":  {},
 	"consumer/broker": {},
 	// commands and console share it
-	"consumer/deadletter":  {"consumer/batch", "consumer/event", "consumer/kafkaclient", "consumer/printable"},
-	"consumer/event":       {"consumer/batch", "consumer/printable"},
-	"consumer/kafkaclient": {"consumer/batch", "consumer/event", "consumer/logthrottle", "consumer/offsets"},
-	"consumer/logthrottle": {}, // a package of its own so that the worker throttles its repeats in the same way
+	"consumer/deadletter": {"consumer/batch", "consumer/event", "consumer/kafkaclient",
+		"consumer/printable"},
+	"consumer/event": {"consumer/batch", "consumer/printable"},
+	"consumer/kafkaclient": {"consumer/batch", "consumer/event", "consumer/logthrottle",
+		"consumer/offsets"},
+	// a package of its own so that the worker throttles its repeats in the same way
+	"consumer/logthrottle": {},
 	"consumer/offsets":     {},
 	"consumer/printable":   {}, // whoever shows text of others uses it
 	// For tests only.
@@ -81,8 +94,8 @@ var mayImport = map[string][]string{
 	"imclient/sandbox":           {"imclient"},
 }
 
-// onlyIn says which packages may use a library. One vendor's library behind one package can be replaced, and its traps
-// have one home.
+// onlyIn says which packages may use a library. One vendor's library behind one package can be
+// replaced, and its traps have one home.
 var onlyIn = map[string][]string{
 	"github.com/segmentio/kafka-go": {"consumer/kafkaclient"},
 	"github.com/twmb/franz-go": {"consumer/broker", "consumer/broker/brokertest",
@@ -101,10 +114,12 @@ var onlyIn = map[string][]string{
 }
 
 // pure are the state machines: time comes in as an argument, and nothing runs or waits in them.
-var pure = []string{"worker/engine", "worker/backlog", "worker/quota", "worker/hold", "consumer/offsets"}
+var pure = []string{"worker/engine", "worker/backlog", "worker/quota", "worker/hold",
+	"consumer/offsets"}
 
 // The top level is fixed. What begins with a dot is not looked at.
-var topLevel = []string{"CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md", "cmd", "consumer", "deploy", "go.mod",
+var topLevel = []string{"CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md", "cmd", "consumer",
+	"deploy", "go.mod",
 	"go.sum", "imclient", "worker"}
 
 // source is one package's files without its tests.
@@ -122,7 +137,8 @@ func sources(t *testing.T) []source {
 		switch {
 		case err != nil:
 			return err
-		case d.IsDir() && name != root && strings.HasPrefix(d.Name(), "."), d.IsDir() && d.Name() == "testdata":
+		case d.IsDir() && name != root && strings.HasPrefix(d.Name(), "."), d.IsDir() &&
+			d.Name() == "testdata":
 			return filepath.SkipDir
 		case d.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go"):
 			return nil
@@ -162,16 +178,21 @@ func TestImportDirections(t *testing.T) {
 		seen[s.folder] = true
 		allowed, ok := mayImport[s.folder]
 		if !ok {
-			t.Errorf("package %s is not in the house: say in mayImport what it may import", s.folder)
+			t.Errorf("package %s is not in the house: say in mayImport what it may import",
+				s.folder)
 			continue
 		}
 		for name, f := range s.files {
 			for _, p := range imports(f) {
-				if ours, is := strings.CutPrefix(p, "markread/"); is && !slices.Contains(allowed, ours) {
-					t.Errorf("%s imports %s; it may import %v", path.Join(s.folder, name), ours, allowed)
+				if ours, is := strings.CutPrefix(p, "markread/"); is &&
+					!slices.Contains(allowed, ours) {
+					t.Errorf("%s imports %s; it may import %v", path.Join(s.folder, name), ours,
+						allowed)
 				}
-				if library := owner(p); library != "" && !slices.Contains(onlyIn[library], s.folder) {
-					t.Errorf("%s imports %s; only %v may", path.Join(s.folder, name), p, onlyIn[library])
+				if library := owner(p); library != "" &&
+					!slices.Contains(onlyIn[library], s.folder) {
+					t.Errorf("%s imports %s; only %v may", path.Join(s.folder, name), p,
+						onlyIn[library])
 				}
 			}
 		}
@@ -186,18 +207,21 @@ func TestImportDirections(t *testing.T) {
 // owner is the longest entry of onlyIn that an import path belongs to.
 func owner(importPath string) (longest string) {
 	for library := range onlyIn {
-		if (importPath == library || strings.HasPrefix(importPath, library+"/")) && len(library) > len(longest) {
+		if (importPath == library || strings.HasPrefix(importPath, library+"/")) &&
+			len(library) > len(longest) {
 			longest = library
 		}
 	}
 	return longest
 }
 
-// A state machine that asked for the time itself, or ran something, could be neither simulated nor checked against a
-// model.
+// A state machine that asked for the time itself, or ran something, could be neither simulated nor
+// checked against a model.
 func TestPurePackages(t *testing.T) {
-	clock := []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTicker", "NewTimer"}
-	limiter := []string{"Allow", "Reserve", "Wait", "WaitN", "Tokens"} // those that ask for the time
+	clock := []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTicker",
+		"NewTimer"}
+	// those that ask for the time
+	limiter := []string{"Allow", "Reserve", "Wait", "WaitN", "Tokens"}
 	found := 0
 	for _, s := range sources(t) {
 		if !slices.Contains(pure, s.folder) {
@@ -215,13 +239,16 @@ func TestPurePackages(t *testing.T) {
 				case *ast.GoStmt:
 					t.Errorf("%s: a goroutine", s.fset.Position(n.Pos()))
 				case *ast.SelectorExpr:
-					if x, ok := n.X.(*ast.Ident); ok && x.Name == "time" && slices.Contains(clock, n.Sel.Name) {
+					if x, ok := n.X.(*ast.Ident); ok && x.Name == "time" &&
+						slices.Contains(clock, n.Sel.Name) {
 						t.Errorf("%s: time.%s", s.fset.Position(n.Pos()), n.Sel.Name)
 					}
 				case *ast.CallExpr:
-					if sel, ok := n.Fun.(*ast.SelectorExpr); ok && s.folder == "worker/quota" && len(n.Args) == 0 &&
+					if sel, ok := n.Fun.(*ast.SelectorExpr); ok && s.folder == "worker/quota" &&
+						len(n.Args) == 0 &&
 						slices.Contains(limiter, sel.Sel.Name) {
-						t.Errorf("%s: %s asks the limiter for the time", s.fset.Position(n.Pos()), sel.Sel.Name)
+						t.Errorf("%s: %s asks the limiter for the time", s.fset.Position(n.Pos()),
+							sel.Sel.Name)
 					}
 				}
 				return true
@@ -247,7 +274,8 @@ func TestPackageDocs(t *testing.T) {
 				begin = "Command " + path.Base(s.folder) + " "
 			}
 			if text := f.Doc.Text(); !strings.HasPrefix(text, begin) || len(text) < 200 {
-				t.Errorf("%s: the package's doc must begin with %q and say what the package does, what it does not, "+
+				t.Errorf("%s: the package's doc must begin with %q and say what the package "+
+					"does, what it does not, "+
 					"and what it promises", path.Join(s.folder, name), begin)
 			}
 		}

@@ -43,7 +43,8 @@ func TestRows(t *testing.T) {
 				seen[conversation] = true
 			}
 		}
-		if len(all) != 20_000 || good < 17_700 || good > 18_300 || len(seen) < 8_700 || len(seen) > 9_900 {
+		if len(all) != 20_000 || good < 17_700 || good > 18_300 || len(seen) < 8_700 ||
+			len(seen) > 9_900 {
 			t.Errorf("%s: %d rows, %d good, %d conversations", format, len(all), good, len(seen))
 		}
 	}

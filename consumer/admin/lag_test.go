@@ -1,10 +1,11 @@
 package admin
 
 import (
+	"testing"
+
 	"markread/consumer/broker/brokertest"
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
-	"testing"
 )
 
 // An end that was read before the group committed is no end that the group is beyond.

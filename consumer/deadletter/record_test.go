@@ -227,7 +227,8 @@ func TestPlan(t *testing.T) {
 			len(p.All()) != p.Letters() {
 			t.Errorf("limit %d: %v, want %s", limit, got, want)
 		}
-		if stuck := p.Obstacles[Invalid] + p.Obstacles[Omitted]; stuck != map[int]int{0: 1, 5: 1, 2: 0, 1: 0}[limit] {
+		if stuck := p.Obstacles[Invalid] + p.Obstacles[Omitted]; stuck != map[int]int{0: 1, 5: 1,
+			2: 0, 1: 0}[limit] {
 			t.Errorf("limit %d: %d are stuck", limit, stuck)
 		}
 	}

@@ -3,10 +3,11 @@ package kafkaclient
 import (
 	"errors"
 	"fmt"
-	"markread/consumer/batch"
 	"time"
 
 	"github.com/segmentio/kafka-go"
+
+	"markread/consumer/batch"
 )
 
 // Unreadable says that a partition can't be read: its fetches fail, or its next batch is damaged.

@@ -6,10 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"markread/imclient"
 	"net"
 	"net/http"
 	"strings"
+
+	"markread/imclient"
 )
 
 // local lets only programs of this machine use a handler, and only with a method ("": the handler

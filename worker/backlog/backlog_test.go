@@ -29,8 +29,9 @@ func newBench(t *testing.T) *bench {
 func (b *bench) add(id string, lane int, readTime int64) (ref uint64) {
 	b.t.Helper()
 	b.next++
-	if !b.Add(start, Event{Payload: fmt.Sprint(id, b.next), IDLen: uint8(len(id)), Lane: lane, ReadTime: readTime,
-		Ref: b.next}) {
+	if !b.Add(start, Event{Payload: fmt.Sprint(id, b.next), IDLen: uint8(len(id)), Lane: lane,
+		ReadTime: readTime,
+		Ref:      b.next}) {
 		b.t.Fatalf("%s at %d: not kept", id, readTime)
 	}
 	return b.next
@@ -155,7 +156,8 @@ func TestCoveredEventsNeedNoCall(t *testing.T) {
 		{9, at(599), false},
 		{11, at(1), true},
 	} {
-		if got := b.Add(row.now, Event{Payload: "a", IDLen: 1, ReadTime: row.readTime}); got != row.kept {
+		if got := b.Add(row.now,
+			Event{Payload: "a", IDLen: 1, ReadTime: row.readTime}); got != row.kept {
 			t.Errorf("T %d after %v: kept %v", row.readTime, row.now.Sub(start), got)
 		}
 	}
@@ -332,7 +334,8 @@ func TestMemoryIsBounded(t *testing.T) {
 		m.Remember(start, fmt.Sprint(i%300), 1)
 	}
 	if len(m.applied) > 100 || len(m.order)-m.head > 100 || cap(m.order) > 1000 {
-		t.Fatalf("%d remembered, %d in order, at most 100 are allowed", len(m.applied), len(m.order)-m.head)
+		t.Fatalf("%d remembered, %d in order, at most 100 are allowed", len(m.applied),
+			len(m.order)-m.head)
 	}
 	if !m.Covers(start, fmt.Sprint(999%300), 1) {
 		t.Fatal("the latest was forgotten")

@@ -22,7 +22,8 @@ func (m *model) of(id string) (n int, largest Event) {
 	for _, e := range m.events {
 		if e.ID() == id {
 			n++
-			if e.ReadTime > largest.ReadTime || e.ReadTime == largest.ReadTime && e.Ref > largest.Ref {
+			if e.ReadTime > largest.ReadTime || e.ReadTime == largest.ReadTime &&
+				e.Ref > largest.Ref {
 				largest = e
 			}
 		}
@@ -35,7 +36,8 @@ func TestAgainstTheModel(t *testing.T) {
 	for seed := range uint64(300) {
 		r := rand.New(rand.NewPCG(seed, 7))
 		b := New(NewMemory(), start)
-		m := model{map[uint64]Event{}, map[string]int64{}, map[string]map[uint64]bool{}, map[string]int64{}}
+		m := model{map[uint64]Event{}, map[string]int64{}, map[string]map[uint64]bool{},
+			map[string]int64{}}
 		var out []*Conversation
 		now := start
 		conversations := 1 + r.IntN(12)
@@ -47,12 +49,14 @@ func TestAgainstTheModel(t *testing.T) {
 			now = now.Add(time.Duration(r.IntN(100)) * time.Millisecond)
 			switch action := r.IntN(10); {
 			case action < 5:
-				e := Event{Payload: fmt.Sprint(r.IntN(conversations), "#", 1<<r.IntN(60), "#", step), Lane: r.IntN(2),
+				e := Event{Payload: fmt.Sprint(r.IntN(conversations), "#", 1<<r.IntN(60), "#",
+					step), Lane: r.IntN(2),
 					ReadTime: 1 + r.Int64N(50), Ref: step + 1}
 				e.IDLen = uint8(strings.IndexByte(e.Payload, '#'))
 				kept := b.Add(now, e)
 				if covered := m.applied[e.ID()] >= e.ReadTime; kept == covered {
-					fail("event at %d kept: %v; %d was applied", e.ReadTime, kept, m.applied[e.ID()])
+					fail("event at %d kept: %v; %d was applied", e.ReadTime, kept,
+						m.applied[e.ID()])
 				}
 				if kept {
 					m.events[e.Ref] = e
@@ -93,8 +97,10 @@ func TestAgainstTheModel(t *testing.T) {
 				case 1:
 					d := b.Drop(c)
 					n, largest := m.of(id)
-					if len(d.Refs) != n || d.Payload != largest.Payload || d.ReadTime != largest.ReadTime {
-						fail("dropped %d events with payload %v of %d, want %d with %v", len(d.Refs), d.Payload,
+					if len(d.Refs) != n || d.Payload != largest.Payload ||
+						d.ReadTime != largest.ReadTime {
+						fail("dropped %d events with payload %v of %d, want %d with %v",
+							len(d.Refs), d.Payload,
 							d.ReadTime, n, largest)
 					}
 					for _, ref := range d.Refs {
@@ -142,7 +148,8 @@ func TestAgainstTheModel(t *testing.T) {
 				fail("%d and %d bytes of payloads, the model has %d", b.Bytes(0), b.Bytes(1), bytes)
 			}
 			if b.Len() != len(ids) || b.Conversations(0)+b.Conversations(1) != len(ids) {
-				fail("%d conversations (%d, %d), the model has %d", b.Len(), b.Conversations(0), b.Conversations(1),
+				fail("%d conversations (%d, %d), the model has %d", b.Len(), b.Conversations(0),
+					b.Conversations(1),
 					len(ids))
 			}
 		}

@@ -16,8 +16,12 @@ func host(name string) func(*http.Request) { return func(r *http.Request) { r.Ho
 func version(major, minor int) func(*http.Request) {
 	return func(r *http.Request) { r.ProtoMajor, r.ProtoMinor = major, minor }
 }
-func header(k, v string) func(*http.Request)               { return func(r *http.Request) { r.Header.Add(k, v) } }
-func method(name string) func(*http.Request)               { return func(r *http.Request) { r.Method = name } }
+func header(k, v string) func(*http.Request) {
+	return func(r *http.Request) { r.Header.Add(k, v) }
+}
+func method(name string) func(*http.Request) {
+	return func(r *http.Request) { r.Method = name }
+}
 func edits(e ...func(*http.Request)) []func(*http.Request) { return e }
 
 func TestAccess(t *testing.T) {
@@ -31,37 +35,54 @@ func TestAccess(t *testing.T) {
 		{"this machine", "", nil, http.StatusOK},
 		{"this machine, IPv6", "", edits(from("[::1]:50000"), host("[::1]:8780")), http.StatusOK},
 		{"this machine, IPv4 in IPv6", "", edits(from("[::ffff:127.0.0.1]:50000")), http.StatusOK},
-		{"this machine, another loopback address", "", edits(from("127.0.0.9:50000"), host("127.0.0.9")), http.StatusOK},
+		{"this machine, another loopback address", "",
+			edits(from("127.0.0.9:50000"), host("127.0.0.9")), http.StatusOK},
 		{"this machine, Host without a port", "", edits(host("LocalHost")), http.StatusOK},
 		{"this machine, IPv6 Host without a port", "", edits(host("[::1]")), http.StatusOK},
 		{"another machine", "", edits(from("10.0.0.7:50000")), http.StatusForbidden},
-		{"another machine that names this one", "", edits(from("192.168.1.2:50000"), host("127.0.0.1")), http.StatusForbidden},
+		{"another machine that names this one", "",
+			edits(from("192.168.1.2:50000"), host("127.0.0.1")), http.StatusForbidden},
 		{"no peer address", "", edits(from("@")), http.StatusForbidden},
 		{"rebound DNS name", "", edits(host("evil.example:8780")), http.StatusForbidden},
-		{"name that begins like loopback", "", edits(host("localhost.evil.example")), http.StatusForbidden},
-		{"name that begins like a loopback address", "", edits(host("127.0.0.1.evil.example")), http.StatusForbidden},
+		{"name that begins like loopback", "", edits(host("localhost.evil.example")),
+			http.StatusForbidden},
+		{"name that begins like a loopback address", "", edits(host("127.0.0.1.evil.example")),
+			http.StatusForbidden},
 		{"no Host", "", edits(host("")), http.StatusForbidden},
-		{"proxied, Forwarded", "", edits(header("Forwarded", "for=10.0.0.7")), http.StatusForbidden},
-		{"proxied, X-Forwarded-For", "", edits(header("X-Forwarded-For", "10.0.0.7")), http.StatusForbidden},
-		{"proxied, X-Forwarded-Host", "", edits(header("x-forwarded-host", "console.example")), http.StatusForbidden},
-		{"proxied, empty X-Forwarded-Proto", "", edits(header("X-Forwarded-Proto", "")), http.StatusForbidden},
+		{"proxied, Forwarded", "", edits(header("Forwarded", "for=10.0.0.7")),
+			http.StatusForbidden},
+		{"proxied, X-Forwarded-For", "", edits(header("X-Forwarded-For", "10.0.0.7")),
+			http.StatusForbidden},
+		{"proxied, X-Forwarded-Host", "", edits(header("x-forwarded-host", "console.example")),
+			http.StatusForbidden},
+		{"proxied, empty X-Forwarded-Proto", "", edits(header("X-Forwarded-Proto", "")),
+			http.StatusForbidden},
 		{"HTTP/1.0, as plain proxies speak it", "", edits(version(1, 0)), http.StatusForbidden},
 		{"HTTP/2.0", "", edits(version(2, 0)), http.StatusForbidden},
 		{"headers of a browser", "", edits(header("Sec-Fetch-Site", "none"), header("DNT", "1"),
-			header("Cookie", "via=x-forwarded-for"), header("Accept-Language", "en"), header("Viability", "1"),
-			header("Cache-Control", "no-cache"), header("X-Requested-With", "fetch")), http.StatusOK},
-		{"no token configured, one given, another machine", "", edits(from("10.0.0.7:1"), header("Authorization", "Bearer ")), http.StatusForbidden},
+			header("Cookie", "via=x-forwarded-for"), header("Accept-Language", "en"),
+			header("Viability", "1"),
+			header("Cache-Control", "no-cache"), header("X-Requested-With", "fetch")),
+			http.StatusOK},
+		{"no token configured, one given, another machine", "",
+			edits(from("10.0.0.7:1"), header("Authorization", "Bearer ")), http.StatusForbidden},
 
 		{"token", token, edits(header("Authorization", "Bearer "+token)), http.StatusOK},
-		{"token from another machine by a proxy", token, edits(from("10.0.0.7:1"), host("console.example"), header("X-Forwarded-For", "10.9.9.9"),
+		{"token from another machine by a proxy", token, edits(from("10.0.0.7:1"),
+			host("console.example"), header("X-Forwarded-For", "10.9.9.9"),
 			header("Authorization", "bearer "+token)), http.StatusOK},
 		{"token configured, none given, this machine", token, nil, http.StatusUnauthorized},
-		{"wrong token", token, edits(header("Authorization", "Bearer s3cret-tokem")), http.StatusUnauthorized},
-		{"token with more after it", token, edits(header("Authorization", "Bearer "+token+"x")), http.StatusUnauthorized},
-		{"beginning of the token", token, edits(header("Authorization", "Bearer s3cret")), http.StatusUnauthorized},
+		{"wrong token", token, edits(header("Authorization", "Bearer s3cret-tokem")),
+			http.StatusUnauthorized},
+		{"token with more after it", token, edits(header("Authorization", "Bearer "+token+"x")),
+			http.StatusUnauthorized},
+		{"beginning of the token", token, edits(header("Authorization", "Bearer s3cret")),
+			http.StatusUnauthorized},
 		{"empty token", token, edits(header("Authorization", "Bearer ")), http.StatusUnauthorized},
-		{"token of another scheme", token, edits(header("Authorization", "Basic "+token)), http.StatusUnauthorized},
-		{"token without a scheme", token, edits(header("Authorization", token)), http.StatusUnauthorized},
+		{"token of another scheme", token, edits(header("Authorization", "Basic "+token)),
+			http.StatusUnauthorized},
+		{"token without a scheme", token, edits(header("Authorization", token)),
+			http.StatusUnauthorized},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -81,11 +102,12 @@ func TestAccess(t *testing.T) {
 	}
 }
 
-// What proxies add, in whatever spelling, shows that a request was not made on this machine. With the
-// token it may come by a proxy.
+// What proxies add, in whatever spelling, shows that a request was not made on this machine. With
+// the token it may come by a proxy.
 func TestHeadersOfProxies(t *testing.T) {
 	for _, name := range []string{
-		"Forwarded", "X-Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Client-Cert",
+		"Forwarded", "X-Forwarded", "X-Forwarded-For", "X-Forwarded-Host",
+		"X-Forwarded-Client-Cert",
 		"X-ForwardedFor", "X_Forwarded_For", "x_forwarded_for", "Forwarded-For",
 		"X-Original-Forwarded-For", "HTTP_X_FORWARDED_FOR", "Via", "VIA", "X-Real-IP", "X-RealIP",
 		"X_REAL_IP", "True-Client-IP", "Client-IP", "X-Client-IP", "X-Cluster-Client-IP",
@@ -93,16 +115,19 @@ func TestHeadersOfProxies(t *testing.T) {
 		"CDN-Loop", "X-Envoy-External-Address", "X-ProxyUser-Ip", "WL-Proxy-Client-IP",
 		"X-Azure-ClientIP", "X-Azure-SocketIP", "X-Appengine-User-IP", "X-Original-Host",
 		"X-Original-URL", "X-Remote-Addr", "Remote-Addr", "X-Amzn-Trace-Id", "X-Amz-Cf-Id",
-		"X-ARR-SSL", "X-Varnish", "X-Host", "X-Scheme", "Proxy-Connection", "CloudFront-Viewer-Address", "Akamai-Origin-Hop",
+		"X-ARR-SSL", "X-Varnish", "X-Host", "X-Scheme", "Proxy-Connection",
+		"CloudFront-Viewer-Address", "Akamai-Origin-Hop",
 	} {
 		for _, value := range []string{"", "127.0.0.1"} {
 			// Both as net/http makes the key, and as it came.
 			for _, key := range []string{http.CanonicalHeaderKey(name), name} {
 				proxied := func(r *http.Request) { r.Header[key] = []string{value} }
-				if w := get(t, options(&fake{}), "/api/state", proxied); w.Code != http.StatusForbidden {
+				if w := get(t, options(&fake{}), "/api/state",
+					proxied); w.Code != http.StatusForbidden {
 					t.Errorf("%s: %d", key, w.Code)
 				}
-				if w := get(t, options(&fake{ready: true}), "/readyz", proxied); w.Code != http.StatusOK {
+				if w := get(t, options(&fake{ready: true}), "/readyz",
+					proxied); w.Code != http.StatusOK {
 					t.Errorf("%s, /readyz: %d", key, w.Code)
 				}
 			}
@@ -135,9 +160,12 @@ func TestRefusalsTellTheWayIn(t *testing.T) {
 }
 
 func TestOnlyReads(t *testing.T) {
-	for _, name := range []string{http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodPatch, http.MethodOptions} {
+	for _, name := range []string{http.MethodPost, http.MethodPut, http.MethodDelete,
+		http.MethodPatch, http.MethodOptions} {
 		for _, path := range append(append([]string{}, open...), guarded...) {
-			if w := get(t, options(&fake{ready: true}), path, method(name)); w.Code != http.StatusMethodNotAllowed && w.Code != http.StatusNotFound {
+			if w := get(t, options(&fake{ready: true}), path,
+				method(name)); w.Code != http.StatusMethodNotAllowed &&
+				w.Code != http.StatusNotFound {
 				t.Errorf("%s %s: %d", name, path, w.Code)
 			}
 		}
@@ -145,12 +173,14 @@ func TestOnlyReads(t *testing.T) {
 }
 
 func TestUnknownPaths(t *testing.T) {
-	for _, path := range []string{"/nothing", "/assets/", "/assets", "/assets/nothing", "/api/", "/debug/pprof/", "/page.html", "/assets/%2e%2e/page.html"} {
+	for _, path := range []string{"/nothing", "/assets/", "/assets", "/assets/nothing", "/api/",
+		"/debug/pprof/", "/page.html", "/assets/%2e%2e/page.html"} {
 		if w := get(t, options(&fake{ready: true}), path); w.Code == http.StatusOK {
 			t.Errorf("GET %s: 200 %s", path, w.Body)
 		}
 	}
-	if w := get(t, options(&fake{}), "/nothing", from("10.0.0.7:1")); w.Code != http.StatusForbidden {
+	if w := get(t, options(&fake{}), "/nothing",
+		from("10.0.0.7:1")); w.Code != http.StatusForbidden {
 		t.Errorf("GET /nothing from elsewhere: %d: strangers may learn which paths exist", w.Code)
 	}
 }
@@ -164,7 +194,8 @@ func TestHeadersOfEveryAnswer(t *testing.T) {
 	}
 	for name, w := range answers {
 		for k, v := range map[string]string{
-			"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer",
+			"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY",
+			"Referrer-Policy":              "no-referrer",
 			"Cross-Origin-Resource-Policy": "same-origin", "Cache-Control": "no-store",
 		} {
 			if w.Header().Get(k) != v {

@@ -16,15 +16,19 @@ import (
 type crowd struct {
 	t      *testing.T
 	accept chan net.Conn
-	ended  []*atomic.Bool // which connections the server has closed, in the order of their beginning
-	conns  []net.Conn
+	// which connections the server has closed, in the order of their beginning
+	ended []*atomic.Bool
+	conns []net.Conn
 }
 
 // newCrowd runs an admin server until the test ends.
 func newCrowd(t *testing.T) *crowd {
 	c := &crowd{t: t, accept: make(chan net.Conn)}
 	o := options(&fake{ready: true})
-	o.Listen = func(string, string) (net.Listener, error) { return &pipeListener{c.accept, make(chan struct{})}, nil }
+	o.Listen = func(string, string) (net.Listener,
+		error) {
+		return &pipeListener{c.accept, make(chan struct{})}, nil
+	}
 	server, err := New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -66,7 +70,8 @@ func (c *crowd) probe() (status int, took time.Duration) {
 	defer near.Close()
 	began := time.Now()
 	c.accept <- far
-	if _, err := io.WriteString(near, "GET /healthz HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n"); err != nil {
+	if _, err := io.WriteString(near,
+		"GET /healthz HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n"); err != nil {
 		c.t.Fatal(err)
 	}
 	answer, err := http.ReadResponse(bufio.NewReader(near), nil)
@@ -90,9 +95,11 @@ func (c *crowd) open() (n int) {
 // However many connections others hold open, in whatever state, there are never more than maxConns,
 // and a probe is answered at once.
 func TestAProbeIsAnsweredThoughOthersHoldAllConnections(t *testing.T) {
-	const whole, half = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", "GET /healthz HTTP/1.1\r\nHost: x"
+	const whole, half = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET /healthz HTTP/1.1\r\nHost: x"
 	for name, texts := range map[string][]string{
-		"silent": {""}, "half a header": {half}, "idle after a request": {whole}, "all kinds": {"", half, whole},
+		"silent": {""}, "half a header": {half}, "idle after a request": {whole},
+		"all kinds": {"", half, whole},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

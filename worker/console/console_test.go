@@ -36,12 +36,15 @@ func (f *fake) Ready() bool    { return f.ready }
 // options are an admin server's for a source, with one metric.
 func options(source Source) Options {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "markread_test_total"}, func() float64 { return 7 }))
+	registry.MustRegister(prometheus.NewCounterFunc(
+		prometheus.CounterOpts{Name: "markread_test_total"}, func() float64 { return 7 }))
 	return Options{Addr: "127.0.0.1:0", Source: source, Gatherer: registry, Log: zerolog.Nop()}
 }
 
-// get is a request from this machine, changed by the edits, against an admin server with the options.
-func get(t *testing.T, o Options, path string, edits ...func(*http.Request)) *httptest.ResponseRecorder {
+// get is a request from this machine, changed by the edits, against an admin server with the
+// options.
+func get(t *testing.T, o Options, path string,
+	edits ...func(*http.Request)) *httptest.ResponseRecorder {
 	t.Helper()
 	r := httptest.NewRequest(http.MethodGet, "http://localhost:8780"+path, nil)
 	r.RemoteAddr = "127.0.0.1:50000"
@@ -86,7 +89,10 @@ func TestStopCutsOffHangingRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		accepted := make(chan net.Conn, 1)
 		o := options(&fake{})
-		o.Listen = func(string, string) (net.Listener, error) { return &pipeListener{accepted, make(chan struct{})}, nil }
+		o.Listen = func(string, string) (net.Listener,
+			error) {
+			return &pipeListener{accepted, make(chan struct{})}, nil
+		}
 		server, err := New(o)
 		if err != nil {
 			t.Fatal(err)
@@ -118,7 +124,10 @@ func TestSlowClientIsCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		accepted := make(chan net.Conn, 1)
 		o := options(&fake{})
-		o.Listen = func(string, string) (net.Listener, error) { return &pipeListener{accepted, make(chan struct{})}, nil }
+		o.Listen = func(string, string) (net.Listener,
+			error) {
+			return &pipeListener{accepted, make(chan struct{})}, nil
+		}
 		server, err := New(o)
 		if err != nil {
 			t.Fatal(err)
@@ -149,14 +158,16 @@ func TestTakenPortNamesTheFlag(t *testing.T) {
 	o := options(&fake{})
 	o.Addr = l.Addr().String()
 	_, err = New(o)
-	if err == nil || !strings.Contains(err.Error(), "--admin-addr "+o.Addr) || !strings.Contains(err.Error(), "taken") {
+	if err == nil || !strings.Contains(err.Error(), "--admin-addr "+o.Addr) ||
+		!strings.Contains(err.Error(), "taken") {
 		t.Errorf("error of a taken port: %v", err)
 	}
 	o.Listen = func(string, string) (net.Listener, error) {
 		return nil, &net.OpError{Op: "listen", Err: os.NewSyscallError("bind", syscall.EACCES)}
 	}
 	_, err = New(o)
-	if err == nil || !strings.Contains(err.Error(), "--admin-addr") || !errors.Is(err, syscall.EACCES) {
+	if err == nil || !strings.Contains(err.Error(), "--admin-addr") ||
+		!errors.Is(err, syscall.EACCES) {
 		t.Errorf("error of a forbidden port: %v", err)
 	}
 }

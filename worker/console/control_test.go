@@ -32,11 +32,13 @@ func (l *lever) Resume(acceptRejections bool) {
 		what = "resume, accept"
 	}
 	l.done = append(l.done, what)
-	l.state.Held = slices.DeleteFunc(l.state.Held, func(h Hold) bool { return h.Reason == "paused" })
+	l.state.Held = slices.DeleteFunc(l.state.Held,
+		func(h Hold) bool { return h.Reason == "paused" })
 }
 
 // post is a request of an operator on this machine, changed by the edits.
-func post(t *testing.T, token string, path string, edits ...func(*http.Request)) (*httptest.ResponseRecorder, []string) {
+func post(t *testing.T, token string, path string,
+	edits ...func(*http.Request)) (*httptest.ResponseRecorder, []string) {
 	t.Helper()
 	l := &lever{fake: fake{ready: true}}
 	o := options(l)
@@ -60,30 +62,47 @@ func TestWhoMayChange(t *testing.T) {
 		{"this machine", "", nil, http.StatusOK},
 		{"this machine, IPv6", "", edits(from("[::1]:50000"), host("[::1]:8780")), http.StatusOK},
 		{"another machine", "", edits(from("10.0.0.7:50000")), http.StatusForbidden},
-		{"another machine that names this one", "", edits(from("192.168.1.2:50000"), host("127.0.0.1")), http.StatusForbidden},
-		{"another machine with any token", "", edits(from("10.0.0.7:1"), bearer), http.StatusForbidden},
+		{"another machine that names this one", "",
+			edits(from("192.168.1.2:50000"), host("127.0.0.1")), http.StatusForbidden},
+		{"another machine with any token", "", edits(from("10.0.0.7:1"), bearer),
+			http.StatusForbidden},
 		{"rebound DNS name", "", edits(host("evil.example:8780")), http.StatusForbidden},
-		{"rebound DNS name, same origin to the browser", "", edits(host("evil.example:8780"), header("Origin", "http://evil.example:8780"),
-			header("Sec-Fetch-Site", "same-origin")), http.StatusForbidden},
-		{"proxied, Forwarded", "", edits(header("Forwarded", "for=10.0.0.7")), http.StatusForbidden},
-		{"proxied, X-Forwarded-For", "", edits(header("X-Forwarded-For", "127.0.0.1")), http.StatusForbidden},
+		{"rebound DNS name, same origin to the browser", "",
+			edits(host("evil.example:8780"), header("Origin", "http://evil.example:8780"),
+				header("Sec-Fetch-Site", "same-origin")), http.StatusForbidden},
+		{"proxied, Forwarded", "", edits(header("Forwarded", "for=10.0.0.7")),
+			http.StatusForbidden},
+		{"proxied, X-Forwarded-For", "", edits(header("X-Forwarded-For", "127.0.0.1")),
+			http.StatusForbidden},
 
-		{"page of another site", "", edits(header("Sec-Fetch-Site", "cross-site"), header("Origin", "https://evil.example")), http.StatusForbidden},
-		{"page of another site, by its kind alone", "", edits(header("Sec-Fetch-Site", "cross-site")), http.StatusForbidden},
-		{"page of another site, old browser", "", edits(header("Origin", "https://evil.example")), http.StatusForbidden},
-		{"page of another server of this machine", "", edits(header("Sec-Fetch-Site", "same-site"), header("Origin", "http://localhost:3000")), http.StatusForbidden},
-		{"page of another server of this machine, old browser", "", edits(header("Origin", "http://localhost:3000")), http.StatusForbidden},
+		{"page of another site", "", edits(header("Sec-Fetch-Site", "cross-site"),
+			header("Origin", "https://evil.example")), http.StatusForbidden},
+		{"page of another site, by its kind alone", "",
+			edits(header("Sec-Fetch-Site", "cross-site")), http.StatusForbidden},
+		{"page of another site, old browser", "", edits(header("Origin", "https://evil.example")),
+			http.StatusForbidden},
+		{"page of another server of this machine", "", edits(header("Sec-Fetch-Site", "same-site"),
+			header("Origin", "http://localhost:3000")), http.StatusForbidden},
+		{"page of another server of this machine, old browser", "",
+			edits(header("Origin", "http://localhost:3000")), http.StatusForbidden},
 		{"page without an origin", "", edits(header("Origin", "null")), http.StatusForbidden},
-		{"our own page", "", edits(header("Sec-Fetch-Site", "same-origin"), header("Origin", "http://localhost:8780")), http.StatusOK},
+		{"our own page", "", edits(header("Sec-Fetch-Site", "same-origin"),
+			header("Origin", "http://localhost:8780")), http.StatusOK},
 
 		{"token", token, edits(bearer), http.StatusOK},
-		{"token, from another machine by a proxy", token, edits(bearer, from("10.0.0.7:1"), host("console.example"), header("X-Forwarded-For", "10.9.9.9")), http.StatusOK},
+		{"token, from another machine by a proxy", token, edits(bearer, from("10.0.0.7:1"),
+			host("console.example"), header("X-Forwarded-For", "10.9.9.9")), http.StatusOK},
 		{"no token", token, nil, http.StatusUnauthorized},
-		{"wrong token", token, edits(header("Authorization", "Bearer s3cret-tokem")), http.StatusUnauthorized},
-		{"token of another scheme", token, edits(header("Authorization", "Basic "+token)), http.StatusUnauthorized},
-		{"token in a cookie", token, edits(header("Cookie", "token="+token)), http.StatusUnauthorized},
-		{"token that a proxy adds to what another site's page sends", token, edits(bearer, header("Sec-Fetch-Site", "cross-site")), http.StatusForbidden},
-		{"the same, old browser", token, edits(bearer, host("console.example"), header("Origin", "https://evil.example")), http.StatusForbidden},
+		{"wrong token", token, edits(header("Authorization", "Bearer s3cret-tokem")),
+			http.StatusUnauthorized},
+		{"token of another scheme", token, edits(header("Authorization", "Basic "+token)),
+			http.StatusUnauthorized},
+		{"token in a cookie", token, edits(header("Cookie", "token="+token)),
+			http.StatusUnauthorized},
+		{"token that a proxy adds to what another site's page sends", token,
+			edits(bearer, header("Sec-Fetch-Site", "cross-site")), http.StatusForbidden},
+		{"the same, old browser", token, edits(bearer, host("console.example"),
+			header("Origin", "https://evil.example")), http.StatusForbidden},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -102,12 +121,16 @@ func TestWhoMayChange(t *testing.T) {
 
 // A link, an image or a form can't change anything, wherever it stands.
 func TestOnlyPostChanges(t *testing.T) {
-	for _, name := range []string{http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPut, http.MethodDelete, http.MethodPatch, http.MethodTrace, "post"} {
+	for _, name := range []string{http.MethodGet, http.MethodHead, http.MethodOptions,
+		http.MethodPut, http.MethodDelete, http.MethodPatch, http.MethodTrace, "post"} {
 		for _, path := range changing {
-			for _, override := range [][]func(*http.Request){nil, edits(header("X-HTTP-Method-Override", "POST"))} {
+			for _, override := range [][]func(*http.Request){nil,
+				edits(header("X-HTTP-Method-Override", "POST"))} {
 				w, done := post(t, "", path, append(override, method(name))...)
-				if w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != http.MethodPost || len(done) > 0 {
-					t.Errorf("%s %s: %d, Allow %q, done: %v", name, path, w.Code, w.Header().Get("Allow"), done)
+				if w.Code != http.StatusMethodNotAllowed || w.Header().
+					Get("Allow") != http.MethodPost || len(done) > 0 {
+					t.Errorf("%s %s: %d, Allow %q, done: %v", name, path, w.Code, w.Header().
+						Get("Allow"), done)
 				}
 			}
 		}
@@ -117,9 +140,11 @@ func TestOnlyPostChanges(t *testing.T) {
 func TestChangesDoWhatTheySay(t *testing.T) {
 	for path, want := range map[string]string{
 		"/api/pause": "pause", "/api/resume": "resume",
-		"/api/resume?accept-rejections=true": "resume, accept", "/api/resume?accept-rejections=false": "resume",
+		"/api/resume?accept-rejections=true":  "resume, accept",
+		"/api/resume?accept-rejections=false": "resume",
 	} {
-		if w, done := post(t, "", path); w.Code != http.StatusOK || !slices.Equal(done, []string{want}) {
+		if w, done := post(t, "", path); w.Code != http.StatusOK ||
+			!slices.Equal(done, []string{want}) {
 			t.Errorf("POST %s: %d %s, done: %v", path, w.Code, w.Body, done)
 		}
 	}
@@ -128,47 +153,61 @@ func TestChangesDoWhatTheySay(t *testing.T) {
 // What is not understood is refused, not ignored.
 func TestUnknownOptionsChangeNothing(t *testing.T) {
 	for _, path := range []string{
-		"/api/pause?accept-rejections=true", "/api/pause?for=1h", "/api/resume?accept_rejections=true", "/api/resume?accept-rejections", "/api/resume?accept-rejections=",
-		"/api/resume?accept-rejections=yes", "/api/resume?accept-rejections=false&accept-rejections=true", "/api/resume?accept-rejections=true;x", "/api/resume?%zz",
+		"/api/pause?accept-rejections=true", "/api/pause?for=1h",
+		"/api/resume?accept_rejections=true", "/api/resume?accept-rejections",
+		"/api/resume?accept-rejections=",
+		"/api/resume?accept-rejections=yes",
+		"/api/resume?accept-rejections=false&accept-rejections=true",
+		"/api/resume?accept-rejections=true;x", "/api/resume?%zz",
 	} {
-		if w, done := post(t, "", path); w.Code != http.StatusBadRequest || len(done) > 0 || !contains(w, "400: ") {
+		if w, done := post(t, "", path); w.Code != http.StatusBadRequest || len(done) > 0 ||
+			!contains(w, "400: ") {
 			t.Errorf("POST %s: %d %s, done: %v", path, w.Code, w.Body, done)
 		}
 	}
 	body := func(r *http.Request) {
-		form := httptest.NewRequest(http.MethodPost, "/", strings.NewReader("accept-rejections=true"))
+		form := httptest.NewRequest(http.MethodPost, "/",
+			strings.NewReader("accept-rejections=true"))
 		r.Body, r.ContentLength = form.Body, form.ContentLength
 	}
-	if w, done := post(t, "", "/api/resume", body); w.Code != http.StatusBadRequest || len(done) > 0 || !contains(w, "URL") {
+	if w, done := post(t, "", "/api/resume", body); w.Code != http.StatusBadRequest ||
+		len(done) > 0 || !contains(w, "URL") {
 		t.Errorf("an option in the body: %d %s, done: %v", w.Code, w.Body, done)
 	}
 }
 
-// The answer is /readyz's body, always with 200: the command was done, whether the worker is a member of its group or not.
+// The answer is /readyz's body, always with 200: the command was done, whether the worker is a
+// member of its group or not.
 func TestAnswerToAChange(t *testing.T) {
 	for _, ready := range []bool{true, false} {
-		l := &lever{fake: fake{ready: ready, state: State{Held: []Hold{{Reason: "outage", Since: heldSince, Detail: "not shown"}}}}}
+		l := &lever{fake: fake{ready: ready,
+			state: State{Held: []Hold{{Reason: "outage", Since: heldSince, Detail: "not shown"}}}}}
 		o := options(l)
 		var log bytes.Buffer
 		o.Controls, o.Log = l, zerolog.New(&log)
 		w := get(t, o, "/api/pause", method(http.MethodPost))
 		now := get(t, o, "/readyz")
-		if w.Code != http.StatusOK || w.Body.String() != now.Body.String() || w.Header().Get("Content-Type") != now.Header().Get("Content-Type") {
+		if w.Code != http.StatusOK || w.Body.String() != now.Body.String() || w.Header().
+			Get("Content-Type") != now.Header().Get("Content-Type") {
 			t.Errorf("%d %v %s\n/readyz: %v %s", w.Code, w.Header(), w.Body, now.Header(), now.Body)
 		}
 		var body struct {
 			Ready bool
 			Held  []map[string]string
 		}
-		if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil || body.Ready != ready || len(body.Held) != 2 || len(body.Held[1]) != 2 ||
+		if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil || body.Ready != ready ||
+			len(body.Held) != 2 || len(body.Held[1]) != 2 ||
 			body.Held[1]["reason"] != "paused" || body.Held[1]["since"] != "2026-03-01T04:00:00Z" {
 			t.Errorf("%v %s", err, w.Body)
 		}
-		if w := get(t, o, "/api/resume?accept-rejections=true", method(http.MethodPost)); !contains(w, `"held":[{"reason":"outage",`) || contains(w, "paused") {
+		if w := get(t, o, "/api/resume?accept-rejections=true",
+			method(http.MethodPost)); !contains(w, `"held":[{"reason":"outage",`) ||
+			contains(w, "paused") {
 			t.Errorf("after resume: %s", w.Body)
 		}
 		// Who asked for what can be found out later.
-		for _, want := range []string{`"request":"POST /api/pause","from":"127.0.0.1:50000"`, `"request":"POST /api/resume?accept-rejections=true"`} {
+		for _, want := range []string{`"request":"POST /api/pause","from":"127.0.0.1:50000"`,
+			`"request":"POST /api/resume?accept-rejections=true"`} {
 			if strings.Count(log.String(), want) != 1 {
 				t.Errorf("the log lacks %s:\n%s", want, &log)
 			}
@@ -187,14 +226,16 @@ func TestWithoutControls(t *testing.T) {
 	}
 }
 
-// A real browser's request over a real connection: the protection is where the requests come in, not only in the handler's tests.
+// A real browser's request over a real connection: the protection is where the requests come in,
+// not only in the handler's tests.
 func TestCrossSitePostOverTCP(t *testing.T) {
 	l := &lever{}
 	o := options(l)
 	o.Controls = l
 	server := httptest.NewServer(handler(o))
 	defer server.Close()
-	for origin, want := range map[string]int{"http://evil.example": http.StatusForbidden, server.URL: http.StatusOK, "": http.StatusOK} {
+	for origin, want := range map[string]int{"http://evil.example": http.StatusForbidden,
+		server.URL: http.StatusOK, "": http.StatusOK} {
 		r, err := http.NewRequest(http.MethodPost, server.URL+"/api/pause", nil)
 		if err != nil {
 			t.Fatal(err)

@@ -14,8 +14,10 @@ func TestPageShowsTheState(t *testing.T) {
 		t.Errorf("Content-Type: %s", kind)
 	}
 	for _, want := range []string{
-		"v1.2.3", "held: outage", "2026-03-01 04:00:00 UTC", "502 from the gateway", "what to do", "the server is silent", "check the way to it",
-		"200 calls/s", ">92<", ">88<", "8 of 16", "1,000", "5,000", "no calls while something holds",
+		"v1.2.3", "held: outage", "2026-03-01 04:00:00 UTC", "502 from the gateway", "what to do",
+		"the server is silent", "check the way to it",
+		"200 calls/s", ">92<", ">88<", "8 of 16", "1,000", "5,000",
+		"no calls while something holds",
 		"mark-read", ">10<", ">20<", "3.2 s", "retry: the end of its backoff",
 	} {
 		if !contains(w, want) {
@@ -26,7 +28,8 @@ func TestPageShowsTheState(t *testing.T) {
 
 func TestPageOfAWorkerThatHasNothingYet(t *testing.T) {
 	w := get(t, options(&fake{}), "/")
-	for _, want := range []string{"not ready", "Not ready", "unlimited", "in no generation", "Time to drain: unknown", "None are assigned"} {
+	for _, want := range []string{"not ready", "Not ready", "unlimited", "in no generation",
+		"Time to drain: unknown", "None are assigned"} {
 		if !contains(w, want) {
 			t.Errorf("the page does not show %q", want)
 		}
@@ -41,7 +44,8 @@ func TestPageOfAWorkerThatHasNothingYet(t *testing.T) {
 
 // Whatever gets into the state is shown as text.
 func TestPageEscapes(t *testing.T) {
-	for _, text := range []string{`<script>alert(1)</script>`, `"><img src=x onerror=alert(1)>`, `</title><script>`, `' onmouseover='x`} {
+	for _, text := range []string{`<script>alert(1)</script>`, `"><img src=x onerror=alert(1)>`,
+		`</title><script>`, `' onmouseover='x`} {
 		s := full()
 		s.Version, s.Commit, s.Group.Name, s.Group.Member = text, text, text, &text
 		h := &s.Held[0]
@@ -49,19 +53,22 @@ func TestPageEscapes(t *testing.T) {
 		s.Partitions[0].Topic, s.Partitions[0].OldestUnfinished.WaitsFor = text, text
 		s.Partitions[0].Unreadable.Reason, s.Partitions[0].Unreadable.Do = text, text
 		body := get(t, options(&fake{state: s}), "/").Body.String()
-		if strings.Contains(body, "<script>") || strings.Contains(body, "<img") || strings.Contains(body, text) {
+		if strings.Contains(body, "<script>") || strings.Contains(body, "<img") ||
+			strings.Contains(body, text) {
 			t.Errorf("%s is shown as markup", text)
 		}
 	}
 }
 
-// A partition that can't be read is named at the top: which, since when, where, why, what to do, and where to read on.
+// A partition that can't be read is named at the top: which, since when, where, why, what to do,
+// and where to read on.
 func TestPageShowsUnreadablePartitions(t *testing.T) {
 	s := full()
 	s.Held = nil
 	w := get(t, options(&fake{state: s}), "/")
 	for _, want := range []string{
-		"<title>markread unreadable partitions", "unreadable: 1 partition<", "mark-read, partition 3", "<dd>2026-03-01 04:00:00 UTC, ", "<dd>1200</dd>",
+		"<title>markread unreadable partitions", "unreadable: 1 partition<",
+		"mark-read, partition 3", "<dd>2026-03-01 04:00:00 UTC, ", "<dd>1200</dd>",
 		"<dd>no leader</dd>", "<dd>start the broker</dd>", "Partition unreadable",
 	} {
 		if !contains(w, want) {
@@ -70,7 +77,8 @@ func TestPageShowsUnreadablePartitions(t *testing.T) {
 	}
 	s.Partitions[0].Unreadable.Offset, s.Partitions[0].OldestUnfinished = nil, nil
 	s.Lanes.Live = Lane{OldestSeconds: 90}
-	if w := get(t, options(&fake{state: s}), "/"); !contains(w, "<dd>not known</dd>") || !contains(w, "1 m 30 s</td>") {
+	if w := get(t, options(&fake{state: s}), "/"); !contains(w, "<dd>not known</dd>") ||
+		!contains(w, "1 m 30 s</td>") {
 		t.Errorf("without an offset, and nothing in memory: %s", w.Body)
 	}
 
@@ -81,7 +89,9 @@ func TestPageShowsUnreadablePartitions(t *testing.T) {
 		s.Partitions = append(s.Partitions, p)
 	}
 	w = get(t, options(&fake{state: s}), "/")
-	if n := strings.Count(w.Body.String(), "<h3>"); n != 20 || !contains(w, "unreadable: 2,001 partitions") || strings.Count(w.Body.String(), "names the rest") != 1 {
+	if n := strings.Count(w.Body.String(), "<h3>"); n != 20 ||
+		!contains(w, "unreadable: 2,001 partitions") ||
+		strings.Count(w.Body.String(), "names the rest") != 1 {
 		t.Errorf("%d of 2,001 partitions have a heading", n)
 	}
 
@@ -91,7 +101,8 @@ func TestPageShowsUnreadablePartitions(t *testing.T) {
 	}
 }
 
-// A reason may quote a broker: it is one line of bounded length, and nothing in it steers a terminal or a page.
+// A reason may quote a broker: it is one line of bounded length, and nothing in it steers a
+// terminal or a page.
 func TestReasonsAreHarmless(t *testing.T) {
 	s := full()
 	u := s.Partitions[0].Unreadable
@@ -108,11 +119,13 @@ func TestReasonsAreHarmless(t *testing.T) {
 	}
 }
 
-// The policy forbids inline scripts and styles and all other hosts: what the page uses must obey, or it silently does not work.
+// The policy forbids inline scripts and styles and all other hosts: what the page uses must obey,
+// or it silently does not work.
 func TestPageObeysItsPolicy(t *testing.T) {
 	w := get(t, options(&fake{state: full()}), "/")
 	policy := w.Header().Get("Content-Security-Policy")
-	for _, want := range []string{"default-src 'none'", "script-src 'self'", "style-src 'self'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"} {
+	for _, want := range []string{"default-src 'none'", "script-src 'self'", "style-src 'self'",
+		"base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"} {
 		if !strings.Contains(policy, want) {
 			t.Errorf("the policy lacks %s", want)
 		}
@@ -121,19 +134,22 @@ func TestPageObeysItsPolicy(t *testing.T) {
 		t.Error("the policy allows something unsafe")
 	}
 	body := w.Body.String()
-	for _, bad := range []string{`<script>`, `<style`, ` style=`, ` onclick=`, ` onload=`, `javascript:`, `//`} {
+	for _, bad := range []string{`<script>`, `<style`, ` style=`, ` onclick=`, ` onload=`,
+		`javascript:`, `//`} {
 		if strings.Contains(body, bad) {
 			t.Errorf("the page contains %q", bad)
 		}
 	}
-	for _, asset := range regexp.MustCompile(`(?:src|href)="(/assets/[^"]+)"`).FindAllStringSubmatch(body, -1) {
+	for _, asset := range regexp.MustCompile(`(?:src|href)="(/assets/[^"]+)"`).
+		FindAllStringSubmatch(body, -1) {
 		if got := get(t, options(&fake{}), asset[1]); got.Code != 200 || got.Body.Len() == 0 {
 			t.Errorf("%s: %d", asset[1], got.Code)
 		}
 	}
 	all, _ := fs.Glob(files, "assets/*")
 	if len(all) != strings.Count(body, `"/assets/`) {
-		t.Errorf("the page uses %d assets, there are %d", strings.Count(body, `"/assets/`), len(all))
+		t.Errorf("the page uses %d assets, there are %d", strings.Count(body, `"/assets/`),
+			len(all))
 	}
 }
 
@@ -148,9 +164,11 @@ func TestEveryWaitIsExplained(t *testing.T) {
 // A rebalance: still ready, but nothing moves, and the page says since when.
 func TestPageOutsideAGeneration(t *testing.T) {
 	s := full()
-	s.Held, s.Group.Generation, s.Group.Outside = nil, nil, time.Date(2026, 3, 1, 5, 6, 7, 0, time.UTC)
+	s.Held, s.Group.Generation, s.Group.Outside = nil, nil,
+		time.Date(2026, 3, 1, 5, 6, 7, 0, time.UTC)
 	w := get(t, options(&fake{state: s}), "/")
-	for _, want := range []string{"Between two generations", "since 2026-03-01 05:06:07 UTC", "Time to drain: unknown"} {
+	for _, want := range []string{"Between two generations", "since 2026-03-01 05:06:07 UTC",
+		"Time to drain: unknown"} {
 		if !contains(w, want) {
 			t.Errorf("the page does not show %q", want)
 		}
@@ -166,13 +184,15 @@ func TestPageShowsTheParts(t *testing.T) {
 	s.Held[0].Detail, s.Held[0].Lane = "lane backfill: another app's key", "backfill"
 	s.Held[0].Seen, s.Held[0].Do = "another app's key", "check the key"
 	w := get(t, options(&fake{state: s}), "/")
-	if !contains(w, "<dd>check the key</dd>") || !contains(w, "key</dd>") || contains(w, "lane backfill: ") || !contains(w, "(lane backfill)") {
+	if !contains(w, "<dd>check the key</dd>") || !contains(w, "key</dd>") ||
+		contains(w, "lane backfill: ") || !contains(w, "(lane backfill)") {
 		t.Errorf("%s", w.Body)
 	}
 }
 
 func TestDrain(t *testing.T) {
-	s := State{Group: Group{Generation: new(int32(1))}, Lanes: Lanes{Live: Lane{Conversations: 100}, Backfill: Lane{Conversations: 300}}, Quota: Quota{Rate: 200, Limit: new(100)}}
+	s := State{Group: Group{Generation: new(int32(1))}, Lanes: Lanes{Live: Lane{Conversations: 100},
+		Backfill: Lane{Conversations: 300}}, Quota: Quota{Rate: 200, Limit: new(100)}}
 	if got := (view{State: s}).Drain(); got != "about 4 s" {
 		t.Errorf("400 conversations at 100/s: %s", got)
 	}
@@ -184,9 +204,12 @@ func TestDrain(t *testing.T) {
 
 // A lane that is held alone does not keep the other from draining.
 func TestDrainBesideAHeldLane(t *testing.T) {
-	s := State{Group: Group{Generation: new(int32(1))}, Lanes: Lanes{Live: Lane{Conversations: 100}, Backfill: Lane{Conversations: 300}}, Quota: Quota{Limit: new(100)}}
+	s := State{Group: Group{Generation: new(int32(1))}, Lanes: Lanes{Live: Lane{Conversations: 100},
+		Backfill: Lane{Conversations: 300}}, Quota: Quota{Limit: new(100)}}
 	for lane, want := range map[string]string{
-		"live": "about 3 s, without the lane that is held", "backfill": "about 1 s, without the lane that is held", "": "no calls while something holds",
+		"live":     "about 3 s, without the lane that is held",
+		"backfill": "about 1 s, without the lane that is held",
+		"":         "no calls while something holds",
 	} {
 		s.Held = []Hold{{Reason: "rejections", Lane: lane}}
 		if got := (view{State: s}).Drain(); got != want {
@@ -201,12 +224,14 @@ func TestDrainBesideAHeldLane(t *testing.T) {
 
 // Nobody knows how long it takes to drain what can't be read.
 func TestDrainOfUnreadablePartitions(t *testing.T) {
-	s := State{Group: Group{Generation: new(int32(1))}, Quota: Quota{Limit: new(100)}, Partitions: []Partition{{Unreadable: &Unreadable{}}}}
+	s := State{Group: Group{Generation: new(int32(1))}, Quota: Quota{Limit: new(100)},
+		Partitions: []Partition{{Unreadable: &Unreadable{}}}}
 	if got := (view{State: s}).Drain(); got != "unknown: what can't be read waits in Kafka" {
 		t.Errorf("nothing in memory: %s", got)
 	}
 	s.Lanes.Live.Conversations = 100
-	if got := (view{State: s}).Drain(); got != "about 1 s, without the partitions that can't be read" {
+	if got := (view{State: s}).Drain(); got != "about 1 s, without the partitions that can't be "+
+		"read" {
 		t.Errorf("100 in memory: %s", got)
 	}
 }
@@ -214,16 +239,20 @@ func TestDrainOfUnreadablePartitions(t *testing.T) {
 // The page names the commands as they work where it is read.
 func TestPageNamesTheCommands(t *testing.T) {
 	for name, flag := range map[string]string{
-		"localhost:8780": "", "127.0.0.1:8780": "", "localhost:9999": " --admin-url http://localhost:9999", "[::1]:8780": " --admin-url http://[::1]:8780",
+		"localhost:8780": "", "127.0.0.1:8780": "",
+		"localhost:9999": " --admin-url http://localhost:9999",
+		"[::1]:8780":     " --admin-url http://[::1]:8780",
 	} {
 		w := get(t, options(&fake{}), "/", host(name))
-		if !contains(w, "<code>markread pause"+flag+"</code>") || !contains(w, "<code>markread resume"+flag+"</code>") {
+		if !contains(w, "<code>markread pause"+flag+"</code>") ||
+			!contains(w, "<code>markread resume"+flag+"</code>") {
 			t.Errorf("at %s: %s", name, w.Body)
 		}
 	}
 	o := options(&fake{})
 	o.Token = "abc"
-	if w := get(t, o, "/", host("evil.example\"><b>"), header("Authorization", "Bearer abc")); contains(w, "evil") || !contains(w, "<code>markread pause</code>") {
+	if w := get(t, o, "/", host("evil.example\"><b>"), header("Authorization",
+		"Bearer abc")); contains(w, "evil") || !contains(w, "<code>markread pause</code>") {
 		t.Errorf("another name: %s", w.Body)
 	}
 }
@@ -257,7 +286,8 @@ func TestAt(t *testing.T) {
 
 func TestNumbers(t *testing.T) {
 	for want, n := range map[string]any{
-		"0": 0, "999": 999, "1,000": int64(1000), "-1,000": -1000, "-100": -100, "12,345,678": new(int64(12345678)), "12": new(int32(12)), "1,234": new(1234),
+		"0": 0, "999": 999, "1,000": int64(1000), "-1,000": -1000, "-100": -100,
+		"12,345,678": new(int64(12345678)), "12": new(int32(12)), "1,234": new(1234),
 	} {
 		if got := count(n); got != want {
 			t.Errorf("count: %s, want %s", got, want)
@@ -269,7 +299,8 @@ func TestNumbers(t *testing.T) {
 		}
 	}
 	for want, d := range map[string]time.Duration{
-		"0 s": 0, "0.1 s": 96 * time.Millisecond, "3.2 s": 3200 * time.Millisecond, "1 m": time.Minute, "4 m 12 s": 252 * time.Second,
+		"0 s": 0, "0.1 s": 96 * time.Millisecond, "3.2 s": 3200 * time.Millisecond,
+		"1 m": time.Minute, "4 m 12 s": 252 * time.Second,
 		"2 h 5 m": 125 * time.Minute, "3 d 4 h": 76 * time.Hour, "1 d": 24*time.Hour + time.Minute,
 	} {
 		if got := span(d); got != want {

@@ -10,7 +10,8 @@ import (
 // Text of others can neither hide nor turn what stands around it on the page, and in JSON it keeps
 // its value.
 func TestPageAndStateArePrintable(t *testing.T) {
-	for _, text := range []string{"a\u202eb", "\x1b[31mx\x7f", "\u009b2J", "\ufeff\u200b\u2066", "\u2028", "\U000e0041"} {
+	for _, text := range []string{"a\u202eb", "\x1b[31mx\x7f", "\u009b2J", "\ufeff\u200b\u2066",
+		"\u2028", "\U000e0041"} {
 		s := full()
 		s.Group.Name, s.Group.Member = text, &text
 		h := &s.Held[0]
@@ -18,7 +19,8 @@ func TestPageAndStateArePrintable(t *testing.T) {
 		s.Partitions[0].Topic = text
 		for _, path := range []string{"/", "/api/state"} {
 			body := get(t, options(&fake{state: s}), path).Body.String()
-			if i := strings.IndexFunc(body, func(r rune) bool { return r != '\n' && !unicode.IsGraphic(r) }); i >= 0 {
+			if i := strings.IndexFunc(body,
+				func(r rune) bool { return r != '\n' && !unicode.IsGraphic(r) }); i >= 0 {
 				t.Errorf("%s with %q: %q", path, text, body[i:min(len(body), i+20)])
 			}
 			var got State

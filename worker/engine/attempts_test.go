@@ -114,7 +114,8 @@ func TestAHoldCountsNothingAndItsEndHastens(t *testing.T) {
 	}
 	for i, c := range out {
 		r.Answer(start, c, internal)
-		if want := 1 - i/19; int(c.conversation.Attempts) != max(0, want) { // the 20th begins the outage
+		// the 20th begins the outage
+		if want := 1 - i/19; int(c.conversation.Attempts) != max(0, want) {
 			t.Fatalf("call %d: %d attempts", i, c.conversation.Attempts)
 		}
 	}
@@ -149,7 +150,8 @@ func TestExhausted(t *testing.T) {
 		t.Fatal("called after the last attempt")
 	}
 	l := r.NextLetters(1)[0]
-	if l.Class != "exhausted" || l.Code != "91000" || l.Attempts != 3 || l.Collapsed != 2 || l.Event.ReadTime != 2 {
+	if l.Class != "exhausted" || l.Code != "91000" || l.Attempts != 3 || l.Collapsed != 2 ||
+		l.Event.ReadTime != 2 {
 		t.Fatalf("letter %+v", l.DeadLetter)
 	}
 }
@@ -162,7 +164,8 @@ func TestRetriesBackOff(t *testing.T) {
 	for _, wait := range []float64{.1, .2, .4, .8, 1, 1} {
 		r.Answer(now, r.mustCall(now, "a"), internal)
 		todo, again := r.Next(now)
-		if want := now.Add(time.Duration(wait * float64(time.Second))); todo != nil || !again.Equal(want) {
+		if want := now.Add(time.Duration(wait * float64(time.Second))); todo != nil ||
+			!again.Equal(want) {
 			t.Fatalf("again after %v, want %v s", again.Sub(now), wait)
 		}
 		now = again
@@ -223,7 +226,8 @@ func TestStoppingIsNotFailing(t *testing.T) {
 	r.receiveOne("a", 1)
 	c := r.mustCall(start, "a")
 	r.CutOff(start, c)
-	if c.conversation.Attempts != 0 || c.conversation.Failures != 0 || r.calls != 0 || r.holds.On(0) ||
+	if c.conversation.Attempts != 0 || c.conversation.Failures != 0 || r.calls != 0 ||
+		r.holds.On(0) ||
 		r.quota.InFlight() != 0 {
 		t.Fatalf("%+v", c.conversation)
 	}

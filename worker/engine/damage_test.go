@@ -12,8 +12,9 @@ import (
 // damaged is an event of so many records that can't be told apart.
 func (r *rig) damaged(lane event.Lane, count int) event.Event {
 	e := r.event("", 0, lane)
-	e.Record.Damage = &event.Damage{Last: e.Record.Offset + int64(count) - 1, Count: count, Size: 90,
-		Err: errors.New("bad length")}
+	e.Record.Damage = &event.Damage{Last: e.Record.Offset + int64(count) - 1, Count: count,
+		Size: 90,
+		Err:  errors.New("bad length")}
 	e = withRef(event.Decode(e.Record, start), e)
 	r.tracker.events[e.Ref] = e
 	return e
@@ -54,18 +55,22 @@ func TestDamagedRecordsCountOneByOneAndTakeMemoryOnce(t *testing.T) {
 	}
 	batch := r.NextLetters(10)
 	l := batch[0]
-	if len(batch) != 2 || l.Class != "invalid" || l.Code != "" || l.Attempts != 0 || l.Collapsed != forged ||
+	if len(batch) != 2 || l.Class != "invalid" || l.Code != "" || l.Attempts != 0 ||
+		l.Collapsed != forged ||
 		!strings.Contains(l.Message, "2147483648 records") {
 		t.Fatalf("%d letters, %+v", len(batch), l.DeadLetter)
 	}
 	r.refuse(start, batch)
-	if n := r.sums(event.Backfill); n.Unsettled() != forged || r.load(event.Backfill)[unsettled] != 1 {
+	if n := r.sums(event.Backfill); n.Unsettled() != forged ||
+		r.load(event.Backfill)[unsettled] != 1 {
 		t.Fatalf("after a refusal %+v, %+v", n, r.load(event.Backfill))
 	}
 	r.LettersWritten(start, r.NextLetters(1), make([]error, 1))
-	if n := r.sums(event.Backfill); n.Finished[DeadLettered] != forged || r.load(event.Backfill) != (load{}) ||
+	if n := r.sums(event.Backfill); n.Finished[DeadLettered] != forged ||
+		r.load(event.Backfill) != (load{}) ||
 		r.tracker.finished[l.Event.Ref] != 1 {
-		t.Fatalf("written: %+v, %+v, finished %d times", n, r.load(event.Backfill), r.tracker.finished[l.Event.Ref])
+		t.Fatalf("written: %+v, %+v, finished %d times", n, r.load(event.Backfill),
+			r.tracker.finished[l.Event.Ref])
 	}
 	r.End(start)
 	if n := r.sums(event.Live); n.Returned != 3 || n.Unsettled() != 0 {
@@ -90,12 +95,14 @@ func TestDamagedRecordsAreEvidenceOnce(t *testing.T) {
 	for range 10 {
 		r.Receive(start, []event.Event{r.damaged(event.Live, 1000)})
 	}
-	if !r.holds.On(int(event.Live)) || len(r.letters.parked[0]) == 0 || r.load(event.Live)[unsettled] != 509 {
+	if !r.holds.On(int(event.Live)) || len(r.letters.parked[0]) == 0 ||
+		r.load(event.Live)[unsettled] != 509 {
 		t.Fatalf("%d parked, %+v", len(r.letters.parked[0]), r.load(event.Live))
 	}
 	r.Resume(start, true)
 	r.writeAll(start)
-	if n := r.sums(event.Live); n.Finished[DeadLettered] != 509_000 || r.letters.reserved != [2]reserved{} {
+	if n := r.sums(event.Live); n.Finished[DeadLettered] != 509_000 ||
+		r.letters.reserved != [2]reserved{} {
 		t.Fatalf("%+v, %+v", n, r.letters.reserved)
 	}
 }
@@ -124,11 +131,13 @@ func TestLettersKeepTheirOwnBytes(t *testing.T) {
 		}
 		for range 2 { // a refusal changes nothing
 			batch := r.NextLetters(1)
-			if got, want := fmt.Sprintf("%#v", batch[0].Event.Record), fmt.Sprintf("%#v", record); got != want {
+			if got, want := fmt.Sprintf("%#v", batch[0].Event.Record),
+				fmt.Sprintf("%#v", record); got != want {
 				t.Errorf("record %d: %s, want %s", i, got, want)
 			}
 			r.refuse(start, batch)
-			if kept := batch[0].Event.Record; kept.Key != nil || kept.Value != nil || kept.Headers != nil {
+			if kept := batch[0].Event.Record; kept.Key != nil || kept.Value != nil ||
+				kept.Headers != nil {
 				t.Errorf("record %d: kept twice", i)
 			}
 		}

@@ -70,8 +70,10 @@ func newRig(t *testing.T) *rig {
 
 func (r *rig) event(report string, readTime int64, lane event.Lane) event.Event {
 	e := event.Event{
-		Ref: event.Ref(len(r.tracker.events) + 1), Lane: lane, Report: report, Peer: "peer", ReadTime: readTime,
-		Record: event.Record{Topic: "mark-read", Offset: int64(len(r.tracker.events))}, EventTime: start,
+		Ref: event.Ref(len(r.tracker.events) + 1), Lane: lane, Report: report, Peer: "peer",
+		ReadTime:  readTime,
+		Record:    event.Record{Topic: "mark-read", Offset: int64(len(r.tracker.events))},
+		EventTime: start,
 	}
 	r.tracker.events[e.Ref] = e
 	return e
@@ -121,10 +123,12 @@ var (
 	timeout  = &imclient.Error{Class: imclient.Transient, Label: "timeout"}
 	internal = &imclient.Error{Class: imclient.Transient, Label: "91000", ErrorCode: 91000}
 	noKey    = &imclient.Error{Class: imclient.Held, Label: imclient.LabelKey}
-	unknown  = &imclient.Error{Class: imclient.Rejected, Label: "90012", ErrorCode: 90012, Message: "no such account"}
-	tooMany  = &imclient.Error{Class: imclient.Throttled, Label: "60007", ErrorCode: 60007}
-	refused  = &imclient.Error{Class: imclient.Held, Label: "70009", ErrorCode: 70009}
-	expired  = &imclient.Error{Class: imclient.Held, Label: "70001", ErrorCode: 70001, RetryWithNewSignature: true}
+	unknown  = &imclient.Error{Class: imclient.Rejected, Label: "90012", ErrorCode: 90012,
+		Message: "no such account"}
+	tooMany = &imclient.Error{Class: imclient.Throttled, Label: "60007", ErrorCode: 60007}
+	refused = &imclient.Error{Class: imclient.Held, Label: "70009", ErrorCode: 70009}
+	expired = &imclient.Error{Class: imclient.Held, Label: "70001", ErrorCode: 70001,
+		RetryWithNewSignature: true}
 )
 
 func TestOutcomes(t *testing.T) {
@@ -136,11 +140,13 @@ func TestOutcomes(t *testing.T) {
 	r.receiveOne("a", 30) // not covered
 	r.Answer(start, c, nil)
 	r.receiveOne("a", 5) // covered by an earlier success
-	if got, want := r.ended(), [outcomes]uint64{Applied: 1, Collapsed: 1, Superseded: 2}; got != want {
+	if got, want := r.ended(),
+		[outcomes]uint64{Applied: 1, Collapsed: 1, Superseded: 2}; got != want {
 		t.Fatalf("ended %v, want %v", got, want)
 	}
 	r.Answer(start, r.mustCall(start, "a"), nil)
-	if got, want := r.ended(), [outcomes]uint64{Applied: 2, Collapsed: 1, Superseded: 2}; got != want {
+	if got, want := r.ended(),
+		[outcomes]uint64{Applied: 2, Collapsed: 1, Superseded: 2}; got != want {
 		t.Fatalf("ended %v, want %v", got, want)
 	}
 	for ref := range r.tracker.events {
@@ -299,7 +305,8 @@ func TestEveryEventEndsOnce(t *testing.T) {
 		r.quota = quota.New()
 		r.quota.Reset(50, start)
 		stopped := &imclient.Error{}
-		answers := []*imclient.Error{nil, nil, nil, nil, timeout, internal, unknown, tooMany, expired, refused, stopped}
+		answers := []*imclient.Error{nil, nil, nil, nil, timeout, internal, unknown, tooMany,
+			expired, refused, stopped}
 		appliedTo := map[string]int64{}
 		var out []*Call
 		now := start
@@ -347,7 +354,8 @@ func TestEveryEventEndsOnce(t *testing.T) {
 			for i, l := range letters {
 				if random.IntN(4) == 0 {
 					failures[i] = errors.New("refused")
-				} else if l.Class != "invalid" { // a letter covers what it stands for, as a call would
+				} else if l.Class != "invalid" {
+					// a letter covers what it stands for, as a call would
 					appliedTo[l.Event.Report] = max(appliedTo[l.Event.Report], l.Event.ReadTime)
 				}
 			}
@@ -359,7 +367,8 @@ func TestEveryEventEndsOnce(t *testing.T) {
 				t.Fatalf("seed %d: event %d ended %d times", seed, ref, r.tracker.finished[ref])
 			}
 			if e.Invalid == nil && appliedTo[e.Report] < e.ReadTime {
-				t.Fatalf("seed %d: event %d of T %d is not covered by %d", seed, ref, e.ReadTime, appliedTo[e.Report])
+				t.Fatalf("seed %d: event %d of T %d is not covered by %d", seed, ref, e.ReadTime,
+					appliedTo[e.Report])
 			}
 		}
 		for lane, n := range r.counts {

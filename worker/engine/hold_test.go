@@ -284,7 +284,8 @@ func TestAHeldLaneThatIsFull(t *testing.T) {
 	r.invalidEvents(1100, event.Backfill)
 	r.writeAll(start)
 	if r.HasCapacity(event.Backfill) || !r.HasCapacity(event.Live) {
-		t.Fatalf("room: live %v, backfill %v", r.HasCapacity(event.Live), r.HasCapacity(event.Backfill))
+		t.Fatalf("room: live %v, backfill %v", r.HasCapacity(event.Live),
+			r.HasCapacity(event.Backfill))
 	}
 	if do := r.holds.Active()[0].Do; !strings.Contains(do, "memory is full") {
 		t.Fatalf("what to do: %s", do)

@@ -24,7 +24,10 @@ func TestPacked(t *testing.T) {
 		"no timestamp":     func(r *event.Record) { r.Time = time.Time{} },
 		"from before 1970": func(r *event.Record) { r.Time = time.UnixMilli(-1) },
 		"in seconds":       func(r *event.Record) { r.Time = time.UnixMilli(1_760_000_000) },
-		"large":            func(r *event.Record) { r.Offset, r.Partition = math.MaxInt64, math.MaxInt32 },
+		"large": func(r *event.Record) {
+			r.Offset, r.Partition = math.MaxInt64,
+				math.MaxInt32
+		},
 		"white space": func(r *event.Record) {
 			r.Value = []byte("\t{ \"Report_Account\" : \"a\",\r\n\"Peer_Account\": \"b\", " +
 				"\"MsgReadTime\":1760000000 }\n")
@@ -34,21 +37,26 @@ func TestPacked(t *testing.T) {
 				`"MsgReadTime":"1760000000"}`)
 		},
 		"an account as text": func(r *event.Record) {
-			r.Value = []byte(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1760000000,"a":{"b":["a","b"]}}`)
+			r.Value = []byte(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1760000000,` +
+				`"a":{"b":["a","b"]}}`)
 		},
 		"escapes": func(r *event.Record) {
-			r.Value = []byte(`{"Report_Account":"\u0061","Peer_Account":"b","MsgReadTime":1760000000,` +
+			r.Value = []byte(`{"Report_Account":"\u0061","Peer_Account":"b",` +
+				`"MsgReadTime":1760000000,` +
 				`"x":"\u0001\"a\""}`)
 		},
 		"UTF-8": func(r *event.Record) {
-			r.Value = []byte(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1760000000,"x":"读€😀"}`)
+			r.Value = []byte(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1760000000,` +
+				`"x":"读€😀"}`)
 		},
 		"1 MB": func(r *event.Record) {
-			r.Value = fmt.Appendf(nil, `{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1760000000,"x":"%s"}`,
+			r.Value = fmt.Appendf(nil, `{"Report_Account":"a","Peer_Account":"b",`+
+				`"MsgReadTime":1760000000,"x":"%s"}`,
 				strings.Repeat("x", 1<<20))
 		},
 		"headers": func(r *event.Record) {
-			r.Headers = []event.Header{{Key: "trace", Value: []byte{0, 1}}, {Key: "", Value: []byte{}}, {Key: "trace"}}
+			r.Headers = []event.Header{{Key: "trace", Value: []byte{0, 1}},
+				{Key: "", Value: []byte{}}, {Key: "trace"}}
 		},
 		"event time and replays": func(r *event.Record) {
 			r.Headers = []event.Header{{Key: "markread.event-time", Value: []byte("1760000000000")},
@@ -60,7 +68,8 @@ func TestPacked(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := event.Record{Topic: own.Live, Partition: 3, Offset: 1 << 40, Time: at, Key: event.Key("a", "b"),
+			r := event.Record{Topic: own.Live, Partition: 3, Offset: 1 << 40, Time: at,
+				Key:   event.Key("a", "b"),
 				Value: []byte(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1760000000}`)}
 			change(&r)
 			mustSurvive(t, r, own)
@@ -69,11 +78,13 @@ func TestPacked(t *testing.T) {
 }
 
 func FuzzPacked(f *testing.F) {
-	f.Add([]byte(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1760000000}`), []byte("a|b"),
+	f.Add([]byte(`{"Report_Account":"a","Peer_Account":"b","MsgReadTime":1760000000}`),
+		[]byte("a|b"),
 		[]byte("1760000000000"), int64(1_760_000_000_000))
 	f.Fuzz(func(t *testing.T, value, key, header []byte, at int64) {
 		own := event.Topics{Live: "mark-read"}
-		mustSurvive(t, event.Record{Topic: own.Live, Time: time.UnixMilli(at), Key: key, Value: value,
+		mustSurvive(t, event.Record{Topic: own.Live, Time: time.UnixMilli(at), Key: key,
+			Value:   value,
 			Headers: []event.Header{{Key: "markread.event-time", Value: header}}}, own)
 	})
 }
@@ -101,9 +112,11 @@ func mustSurvive(t *testing.T, r event.Record, own event.Topics) {
 // A million of them wait in memory.
 func TestPackedIsSmall(t *testing.T) {
 	e := event.Decode(event.Record{
-		Topic: "mark-read", Partition: 11, Offset: 2_000_000, Time: time.UnixMilli(1_760_000_000_123),
-		Key:   event.Key("user0000012345", "user0000067890"),
-		Value: []byte(`{"Report_Account":"user0000012345","Peer_Account":"user0000067890","MsgReadTime":1760000000}`),
+		Topic: "mark-read", Partition: 11, Offset: 2_000_000,
+		Time: time.UnixMilli(1_760_000_000_123),
+		Key:  event.Key("user0000012345", "user0000067890"),
+		Value: []byte(`{"Report_Account":"user0000012345","Peer_Account":"user0000067890",` +
+			`"MsgReadTime":1760000000}`),
 	}, time.UnixMilli(1_760_000_000_123))
 	if packed, _ := pack(&e); len(packed) > 64 {
 		t.Errorf("%d bytes: %q", len(packed), packed)
@@ -113,8 +126,9 @@ func TestPackedIsSmall(t *testing.T) {
 func BenchmarkPack(b *testing.B) {
 	e := event.Decode(event.Record{
 		Topic: "mark-read", Offset: 2_000_000, Time: time.UnixMilli(1_760_000_000_123),
-		Key:   event.Key("user0000012345", "user0000067890"),
-		Value: []byte(`{"Report_Account":"user0000012345","Peer_Account":"user0000067890","MsgReadTime":1760000000}`),
+		Key: event.Key("user0000012345", "user0000067890"),
+		Value: []byte(`{"Report_Account":"user0000012345","Peer_Account":"user0000067890",` +
+			`"MsgReadTime":1760000000}`),
 	}, time.UnixMilli(1_760_000_000_123))
 	b.ReportAllocs()
 	for b.Loop() {

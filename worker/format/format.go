@@ -5,10 +5,11 @@ package format
 
 import (
 	"fmt"
-	"markread/consumer/printable"
 	"strconv"
 	"strings"
 	"time"
+
+	"markread/consumer/printable"
 )
 
 // Ranges writes numbers in ascending order as "0-3, 5".

@@ -10,6 +10,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
+	"time"
+
 	"markread/consumer"
 	"markread/consumer/admin"
 	"markread/consumer/deadletter"
@@ -17,9 +21,6 @@ import (
 	"markread/consumer/kafkaclient"
 	"markread/worker/console"
 	"markread/worker/format"
-	"slices"
-	"sync"
-	"time"
 )
 
 // Options is the group, and who is asked.

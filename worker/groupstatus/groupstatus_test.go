@@ -11,13 +11,15 @@ import (
 
 // All that a broker which can't be reached keeps status from is one line: that broker's.
 func TestStatusNamesABrokerOnce(t *testing.T) {
-	away := &kafkaclient.UnreachableError{Broker: "kafka:9092", Remedy: "start it", Err: errors.New("no such host")}
+	away := &kafkaclient.UnreachableError{Broker: "kafka:9092", Remedy: "start it",
+		Err: errors.New("no such host")}
 	l := &look{}
 	for _, what := range []string{"dead letters", "group", "lag"} {
 		l.fail(fmt.Errorf("%s: %w", what, away))
 	}
 	l.fail(errors.New("another failure"))
-	if want := []string{"kafka broker kafka:9092: no such host; start it", "another failure"}; !slices.Equal(l.failed,
+	if want := []string{"kafka broker kafka:9092: no such host; start it",
+		"another failure"}; !slices.Equal(l.failed,
 		want) {
 		t.Errorf("%q", l.failed)
 	}

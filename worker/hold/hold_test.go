@@ -20,7 +20,8 @@ var (
 	internal = &imclient.Error{Class: imclient.Transient, Label: "91000", ErrorCode: 91000}
 	refused  = &imclient.Error{Class: imclient.Held, Label: "70009", ErrorCode: 70009}
 	locked   = &imclient.Error{Class: imclient.Held, Label: "70050", ErrorCode: 70050}
-	renewed  = &imclient.Error{Class: imclient.Held, Label: "70001", ErrorCode: 70001, RetryWithNewSignature: true}
+	renewed  = &imclient.Error{Class: imclient.Held, Label: "70001", ErrorCode: 70001,
+		RetryWithNewSignature: true}
 	rejected = &imclient.Error{Class: imclient.Rejected, Label: "90012", ErrorCode: 90012}
 	tooMany  = &imclient.Error{Class: imclient.Throttled, Label: "60007", ErrorCode: 60007}
 	success  *imclient.Error
@@ -35,7 +36,8 @@ func reasons(h *Holds) string {
 }
 
 func TestWhatBeginsAnOutage(t *testing.T) {
-	mixed := func(failures, conversations int, err *imclient.Error) (answers []*imclient.Error, ids []string) {
+	mixed := func(failures, conversations int, err *imclient.Error) (answers []*imclient.Error,
+		ids []string) {
 		for i := range 20 {
 			answer := success
 			if i%20 < failures { // the failures first, so that the window must be full to judge
@@ -137,7 +139,8 @@ func TestOutageProbes(t *testing.T) {
 	h := outage(t)
 	now := start
 	for i, wait := range []float64{1, 2, 4, 8, 15, 15} {
-		if ok, _, again := h.May(now, 0); ok || !again.Equal(now.Add(time.Duration(wait*float64(time.Second)))) {
+		if ok, _, again := h.May(now, 0); ok ||
+			!again.Equal(now.Add(time.Duration(wait*float64(time.Second)))) {
 			t.Fatalf("probe %d: ok %v, again in %v, want in %v s", i, ok, again.Sub(now), wait)
 		}
 		now = now.Add(time.Duration(wait * float64(time.Second)))
@@ -207,12 +210,14 @@ func TestCredentials(t *testing.T) {
 	for _, row := range []struct {
 		err  *imclient.Error
 		wait time.Duration
-	}{{refused, 15 * time.Second}, {silence, 15 * time.Second}, {locked, time.Minute}, {refused, 15 * time.Second}} {
+	}{{refused, 15 * time.Second}, {silence, 15 * time.Second}, {locked, time.Minute},
+		{refused, 15 * time.Second}} {
 		h.Probing(0)
 		now := at(100)
 		h.Answer(now, "a", 0, row.err, true)
 		if ok, _, again := h.May(now, 0); ok || again.Sub(now) != row.wait {
-			t.Fatalf("after %v the next probe is in %v, want in %v", row.err.Label, again.Sub(now), row.wait)
+			t.Fatalf("after %v the next probe is in %v, want in %v", row.err.Label, again.Sub(now),
+				row.wait)
 		}
 	}
 	h.Probing(0)

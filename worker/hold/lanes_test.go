@@ -15,7 +15,8 @@ const live, backfill = 0, 1
 func mustMay(t *testing.T, h *Holds, now time.Time, lane int, wantOK, wantProbe bool) {
 	t.Helper()
 	if ok, probe, again := h.May(now, lane); ok != wantOK || ok && probe != wantProbe {
-		t.Fatalf("lane %d may be called: %v (probe: %v, again in %v), want %v (%v); held: %s", lane, ok, probe,
+		t.Fatalf("lane %d may be called: %v (probe: %v, again in %v), want %v (%v); held: %s", lane,
+			ok, probe,
 			again.Sub(now), wantOK, wantProbe, reasons(h))
 	}
 }
@@ -161,13 +162,15 @@ func TestAcceptRejections(t *testing.T) {
 func TestRetryAfterPausesEverybody(t *testing.T) {
 	h := New(95)
 	wait := func(now time.Time, seconds int) Change {
-		return h.Answer(now, "a", live, &imclient.Error{Class: imclient.Throttled, Label: "http_429", Status: 429,
-			RetryAfter: time.Duration(seconds) * time.Second}, false)
+		return h.Answer(now, "a", live,
+			&imclient.Error{Class: imclient.Throttled, Label: "http_429", Status: 429,
+				RetryAfter: time.Duration(seconds) * time.Second}, false)
 	}
 	if change := wait(start, 7); len(change.Begun) != 1 || reasons(h) != "throttled " {
 		t.Fatalf("%+v", change)
 	}
-	if change := wait(at(1), 3); len(change.Begun) != 0 { // ends before the first: it doesn't shorten it
+	// ends before the first: it doesn't shorten it
+	if change := wait(at(1), 3); len(change.Begun) != 0 {
 		t.Fatalf("%+v", change)
 	}
 	for lane := range Lanes {
@@ -240,7 +243,8 @@ func TestNewcomersHastenProbes(t *testing.T) {
 
 func TestEveryReasonHasAdvice(t *testing.T) {
 	for _, reason := range append(Reasons(), "?") {
-		if generic := Reason("").Meaning() == reason.Meaning(); generic != (reason == "?") || reason.Do() == "" {
+		if generic := Reason("").Meaning() == reason.Meaning(); generic != (reason == "?") ||
+			reason.Do() == "" {
 			t.Errorf("%s: %s %s", reason, reason.Meaning(), reason.Do())
 		}
 	}

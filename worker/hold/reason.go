@@ -50,7 +50,8 @@ func (r Reason) advice() advice {
 		return advice{"Almost every recent event of this lane was rejected or invalid. " +
 			"That is more likely a wrong app, topic or schema than wrong events.",
 			"look at a few of the newest dead letters, and mend the configuration or the " +
-				"producer; calls go on when a probe succeeds. If the events really are wrong: markread " +
+				"producer; calls go on when a probe succeeds. If the events really are wrong: " +
+				"markread " +
 				"resume --accept-rejections sends the next 10,000 of them to the dead letters"}
 	case DeadLetter:
 		return advice{"The dead-letter topic does not take records, so events that must go there " +

@@ -45,7 +45,8 @@ func judgeBrokers(brokers []admin.DescribedBroker, connection string) (all Findi
 			all.Add(Wrong("broker", b.Addr,
 				found+"; the cluster sends its clients there (advertised.listeners)",
 				"partitions that it leads can't be read: correct its advertised.listeners if "+
-					"that is no address for here (in Docker often kafka:9092 or localhost:9092), else "+do))
+					"that is no address for here (in Docker often kafka:9092 or localhost:9092), "+
+					"else "+do))
 		case some:
 			all.Add(Warning("broker", b.Addr, found,
 				"the others are used meanwhile: "+withFlag(do)))

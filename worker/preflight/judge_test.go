@@ -19,8 +19,8 @@ import (
 	"markread/imclient"
 )
 
-// judged checks that of the findings just those that are wanted are wrong, warn, or are not checked: their names, and
-// what they must have in them.
+// judged checks that of the findings just those that are wanted are wrong, warn, or are not
+// checked: their names, and what they must have in them.
 func judged(t *testing.T, name string, got Findings, want ...Finding) {
 	t.Helper()
 	bad := slices.DeleteFunc(slices.Clone(got), func(f Finding) bool { return f.Result == IsOK })
@@ -40,8 +40,9 @@ func judged(t *testing.T, name string, got Findings, want ...Finding) {
 func TestJudgeBrokers(t *testing.T) {
 	fine := admin.DescribedBroker{Addr: "a:1", Given: true, Release: "4.4"}
 	bad := func(listed bool, err error) admin.DescribedBroker {
-		return admin.DescribedBroker{Addr: "b:1", Given: !listed, Node: map[bool]int{true: 1, false: -1}[listed],
-			Err: err}
+		return admin.DescribedBroker{Addr: "b:1", Given: !listed,
+			Node: map[bool]int{true: 1, false: -1}[listed],
+			Err:  err}
 	}
 	unnamed := &net.OpError{Op: "dial", Err: &net.DNSError{Name: "b", IsNotFound: true}}
 	for name, c := range map[string]struct {
@@ -50,12 +51,14 @@ func TestJudgeBrokers(t *testing.T) {
 	}{
 		"all answer": {[]admin.DescribedBroker{fine, fine}, nil},
 		"advertised without name": {[]admin.DescribedBroker{fine, bad(true, unnamed)},
-			[]Finding{Wrong("broker", "b:1", "its name can't be resolved here; the cluster sends its clients there",
+			[]Finding{Wrong("broker", "b:1",
+				"its name can't be resolved here; the cluster sends its clients there",
 				"advertised.listeners")}},
 		"advertised without route": {[]admin.DescribedBroker{fine, bad(true, syscall.EHOSTUNREACH)},
 			[]Finding{Wrong("broker", "b:1", "no route", "advertised.listeners")}},
 		"given, one of two": {[]admin.DescribedBroker{fine, bad(false, unnamed)},
-			[]Finding{Warning("broker", "b:1", "can't be resolved", "the others are used meanwhile")}},
+			[]Finding{Warning("broker", "b:1", "can't be resolved",
+				"the others are used meanwhile")}},
 		"given, the only one": {[]admin.DescribedBroker{bad(false, unnamed)},
 			[]Finding{Wrong("broker", "b:1", "can't be resolved", "(--brokers)")}},
 		"reset": {[]admin.DescribedBroker{bad(false, syscall.ECONNRESET)},
@@ -63,19 +66,24 @@ func TestJudgeBrokers(t *testing.T) {
 		"hung up": {[]admin.DescribedBroker{bad(false, io.EOF)},
 			[]Finding{Wrong("broker", "b:1", "hangs up", "--sasl")}},
 		"a firewall": {[]admin.DescribedBroker{bad(false, &net.OpError{Op: "dial",
-			Err: os.ErrDeadlineExceeded})}, []Finding{Wrong("broker", "b:1", "no connection in time", "firewalls")}},
+			Err: os.ErrDeadlineExceeded})},
+			[]Finding{Wrong("broker", "b:1", "no connection in time", "firewalls")}},
 		"odd": {[]admin.DescribedBroker{bad(false, errors.New("odd"))},
 			[]Finding{Wrong("broker", "b:1", "odd", "(--brokers)")}},
 		"refused": {[]admin.DescribedBroker{fine,
-			bad(false, &kafkaclient.RefusedError{Broker: "b:1", Remedy: "leave out --tls", Err: errors.New("no")})},
+			bad(false, &kafkaclient.RefusedError{Broker: "b:1", Remedy: "leave out --tls",
+				Err: errors.New("no")})},
 			[]Finding{Warning("broker", "b:1", "no", "leave out --tls")}},
-		"too old": {[]admin.DescribedBroker{{Addr: "b:1", Release: "0.10", Lacks: []string{"Fetch", "Produce"}}},
-			[]Finding{Wrong("broker", "b:1", "in Fetch, Produce (Kafka 0.10)", "Kafka 0.11 or later")}},
+		"too old": {[]admin.DescribedBroker{{Addr: "b:1", Release: "0.10",
+			Lacks: []string{"Fetch", "Produce"}}},
+			[]Finding{Wrong("broker", "b:1", "in Fetch, Produce (Kafka 0.10)",
+				"Kafka 0.11 or later")}},
 	} {
 		judged(t, name, judgeBrokers(c.brokers, ""), c.want...)
 	}
 	entrance := admin.DescribedBroker{Addr: "bootstrap:1", Given: true, Node: -1, Release: "4.4"}
-	if f := judgeBrokers([]admin.DescribedBroker{entrance}, "")[0]; f != Good("broker", "bootstrap:1",
+	if f := judgeBrokers([]admin.DescribedBroker{entrance}, "")[0]; f != Good("broker",
+		"bootstrap:1",
 		"it leads to the cluster, Kafka 4.4, without TLS and authentication") {
 		t.Errorf("%+v", f)
 	}
@@ -96,26 +104,34 @@ func TestJudgeReplicas(t *testing.T) {
 			[]Finding{Warning("replicas", "t", "1 of 2 partitions are not fully in sync", "down")},
 			[]Finding{Warning("replicas", "t", "1 of 2 partitions", "")}},
 		"no leader": {settings, kafkaclient.Partition{Leaderless: true, Replicas: 3},
-			[]Finding{Wrong("replicas", "t", "1 of 2 partitions have no leader", "bring the brokers back")},
+			[]Finding{Wrong("replicas", "t", "1 of 2 partitions have no leader",
+				"bring the brokers back")},
 			[]Finding{Wrong("replicas", "t", "no leader", "")}},
 		"too few in sync": {settings, kafkaclient.Partition{Replicas: 3, InSync: 1},
-			[]Finding{Warning("replicas", "t", "min.insync.replicas=2, so producers can't write", "bring")},
-			[]Finding{Wrong("replicas", "t", "calls would be held at the first dead letter", "bring")}},
+			[]Finding{Warning("replicas", "t", "min.insync.replicas=2, so producers can't write",
+				"bring")},
+			[]Finding{Wrong("replicas", "t", "calls would be held at the first dead letter",
+				"bring")}},
 		"too few replicas": {settings, kafkaclient.Partition{Replicas: 1, InSync: 1},
-			[]Finding{Warning("replicas", "t", "min.insync.replicas=2 is more than", "add replicas"),
+			[]Finding{Warning("replicas", "t", "min.insync.replicas=2 is more than",
+				"add replicas"),
 				Warning("replicas", "t", "one copy", "replication factor")},
 			[]Finding{Warning("replicas", "t", "an older Kafka takes no writes", "lower"),
 				Warning("replicas", "t", "one copy", "")}},
-		"too few of both": {map[string]string{kafkaclient.MinInSync: "4"}, kafkaclient.Partition{Replicas: 3,
-			InSync: 2}, []Finding{Warning("replicas", "t", "1 of 2 partitions take no writes", ""),
-			Warning("replicas", "t", "min.insync.replicas=4 is more", "")},
+		"too few of both": {map[string]string{kafkaclient.MinInSync: "4"},
+			kafkaclient.Partition{Replicas: 3,
+				InSync: 2}, []Finding{Warning("replicas", "t", "1 of 2 partitions take no writes",
+				""),
+				Warning("replicas", "t", "min.insync.replicas=4 is more", "")},
 			[]Finding{Wrong("replicas", "t", "1 of 2 partitions take no writes", ""),
 				Warning("replicas", "t", "min.insync.replicas=4 is more", "")}},
-		"one copy": {map[string]string{kafkaclient.MinInSync: "1"}, kafkaclient.Partition{Replicas: 1,
-			InSync: 1}, []Finding{Warning("replicas", "t", "one copy", "3")},
+		"one copy": {map[string]string{kafkaclient.MinInSync: "1"},
+			kafkaclient.Partition{Replicas: 1,
+				InSync: 1}, []Finding{Warning("replicas", "t", "one copy", "3")},
 			[]Finding{Warning("replicas", "t", "one copy", "3")}},
 	} {
-		v := admin.DescribedTopic{Name: "t", Settings: c.settings, Partitions: []kafkaclient.Partition{full, c.last}}
+		v := admin.DescribedTopic{Name: "t", Settings: c.settings,
+			Partitions: []kafkaclient.Partition{full, c.last}}
 		judged(t, name, judgeReplicas(v, false), c.events...)
 		judged(t, name+", dead letters", judgeReplicas(v, true), c.letters...)
 	}
@@ -125,7 +141,8 @@ func TestJudgeTopics(t *testing.T) {
 	topics := event.Topics{Live: "live", Backfill: "", DeadLetter: "letters"}
 	one := []kafkaclient.Partition{{Replicas: 3, InSync: 3}}
 	events := admin.DescribedTopic{Name: "live", Partitions: one, May: kafkaclient.MayRead,
-		Settings: map[string]string{kafkaclient.RetentionMs: "604800000", kafkaclient.RetentionBytes: "-1",
+		Settings: map[string]string{kafkaclient.RetentionMs: "604800000",
+			kafkaclient.RetentionBytes:  "-1",
 			kafkaclient.MaxMessageBytes: "1000"}}
 	letters := admin.DescribedTopic{Name: "letters", Partitions: one, May: kafkaclient.MayWrite,
 		Settings: map[string]string{kafkaclient.RetentionMs: "-1", kafkaclient.RetentionBytes: "-1",
@@ -141,27 +158,39 @@ func TestJudgeTopics(t *testing.T) {
 	judged(t, "may only describe", judge(func(e, _ *admin.DescribedTopic) { e.May = 1 << 8 }),
 		Wrong("permission", "live", "may not read", "Read on the topic (--topic)"))
 	judged(t, "odd",
-		judge(func(e, _ *admin.DescribedTopic) { *e = admin.DescribedTopic{Name: "live", Err: errors.New("odd")} }),
+		judge(func(e, _ *admin.DescribedTopic) {
+			*e = admin.DescribedTopic{Name: "live",
+				Err: errors.New("odd")}
+		}),
 		Wrong("topic", "live", "odd", "--topic"))
 	judged(t, "can't be made", judge(func(_, l *admin.DescribedTopic) {
-		*l = admin.DescribedTopic{Name: "letters", Missing: true, Refused: errors.New("policy violation")}
-	}), Wrong("topic", "letters", "--create-topics would fail: policy violation", "--dead-letter-topic"))
+		*l = admin.DescribedTopic{Name: "letters", Missing: true,
+			Refused: errors.New("policy violation")}
+	}), Wrong("topic", "letters", "--create-topics would fail: policy violation",
+		"--dead-letter-topic"))
 	judged(t, "a limit of bytes", judge(func(_, l *admin.DescribedTopic) {
-		l.Settings = map[string]string{kafkaclient.RetentionMs: "-1", kafkaclient.RetentionBytes: "1000000"}
+		l.Settings = map[string]string{kafkaclient.RetentionMs: "-1",
+			kafkaclient.RetentionBytes: "1000000"}
 	}), Warning("retention", "letters", "more than 1,000,000 bytes", "retention.bytes=-1"))
 	judged(t, "a little too small", judge(func(_, l *admin.DescribedTopic) {
 		l.Settings = map[string]string{kafkaclient.MaxMessageBytes: "66535"}
 	}), Warning("record size", "letters", "66,535", "max.message.bytes=66536"))
 	judged(t, "settings fail",
-		judge(func(e, _ *admin.DescribedTopic) { e.Settings, e.SettingsErr = nil, errors.New("timed out") }),
+		judge(func(e, _ *admin.DescribedTopic) {
+			e.Settings, e.SettingsErr = nil,
+				errors.New("timed out")
+		}),
 		NotChecked("settings", "live", "timed out", "check again, or look yourself"))
-	for ms, text := range map[string]string{"86400000": "kept for 24h00m", "86399999": "kept for 23h59m",
+	for ms, text := range map[string]string{"86400000": "kept for 24h00m",
+		"86399999":            "kept for 23h59m",
 		"9223372036854775807": "kept for ever", "-1": "kept for ever"} {
 		got := judge(func(e, _ *admin.DescribedTopic) {
-			e.Settings = map[string]string{kafkaclient.RetentionMs: ms, kafkaclient.RetentionBytes: "5000"}
+			e.Settings = map[string]string{kafkaclient.RetentionMs: ms,
+				kafkaclient.RetentionBytes: "5000"}
 		})
 		if want := Good("topic", "live",
-			"1 partition, 3 copies, "+text+" and up to 5,000 bytes a partition"); !slices.Contains(got, want) {
+			"1 partition, 3 copies, "+text+
+				" and up to 5,000 bytes a partition"); !slices.Contains(got, want) {
 			t.Errorf("%s: %+v, want %+v", ms, got, want)
 		}
 		if short := slices.ContainsFunc(got,
@@ -172,7 +201,8 @@ func TestJudgeTopics(t *testing.T) {
 }
 
 func TestJudgeGroup(t *testing.T) {
-	o := Options{Group: "markread", Rate: 200, Topics: event.Topics{Live: "mark-read", Backfill: "mark-read-backfill"}}
+	o := Options{Group: "markread", Rate: 200,
+		Topics: event.Topics{Live: "mark-read", Backfill: "mark-read-backfill"}}
 	all := []event.TopicPartition{{Topic: "mark-read"}, {Topic: "mark-read", Partition: 1},
 		{Topic: "mark-read-backfill"}}
 	for name, c := range map[string]struct {
@@ -193,7 +223,8 @@ func TestJudgeGroup(t *testing.T) {
 			[]Finding{NotChecked("permission", "group markread", "does not tell", "")}},
 		"another program": {consumer.DescribedGroup{State: consumer.GroupStable, Protocol: "range",
 			Members: make([]consumer.DescribedMember, 2)}, nil,
-			[]Finding{Wrong("group", "markread", `its 2 members are no workers of markread (protocol "range")`,
+			[]Finding{Wrong("group", "markread",
+				`its 2 members are no workers of markread (protocol "range")`,
 				"another --group")}},
 		"may not read": {consumer.DescribedGroup{State: consumer.GroupEmpty, May: 1 << 8}, nil,
 			[]Finding{Wrong("permission", "group markread", "may not read",
@@ -202,11 +233,15 @@ func TestJudgeGroup(t *testing.T) {
 			[]Finding{Wrong("group", "markread", "given up", "--group")}},
 		"they agree": {consumer.DescribedGroup{State: consumer.GroupStable,
 			LeaderTerms: &consumer.Terms{Rate: 200, All: all}}, nil, nil},
-		"another rate": {consumer.DescribedGroup{State: consumer.GroupStable, LeaderTerms: &consumer.Terms{Rate: 0,
-			All: all}}, nil,
-			[]Finding{Warning("group", "markread", "go by no limit, this configuration by 200", "--rate")}},
-		"other topics": {consumer.DescribedGroup{State: consumer.GroupStable, LeaderTerms: &consumer.Terms{Rate: 200,
-			All: all[:2]}}, nil, []Finding{Warning("group", "markread", `read ["mark-read"], this configuration `+
+		"another rate": {consumer.DescribedGroup{State: consumer.GroupStable,
+			LeaderTerms: &consumer.Terms{Rate: 0,
+				All: all}}, nil,
+			[]Finding{Warning("group", "markread", "go by no limit, this configuration by 200",
+				"--rate")}},
+		"other topics": {consumer.DescribedGroup{State: consumer.GroupStable,
+			LeaderTerms: &consumer.Terms{Rate: 200,
+				All: all[:2]}}, nil, []Finding{Warning("group", "markread", `read ["mark-read"], `+
+			`this configuration `+
 			`["mark-read" "mark-read-backfill"]`, "--backfill-topic")}},
 	} {
 		if c.view.May == 0 {
@@ -218,10 +253,12 @@ func TestJudgeGroup(t *testing.T) {
 
 func TestJudgeLag(t *testing.T) {
 	now := time.Date(2026, 3, 1, 3, 0, 0, 0, time.UTC)
-	v := admin.DescribedTopic{Name: "t", Settings: map[string]string{kafkaclient.RetentionMs: "604800000"}}
+	v := admin.DescribedTopic{Name: "t",
+		Settings: map[string]string{kafkaclient.RetentionMs: "604800000"}}
 	// in a backfill: the event is much older than its record
 	behind := func(lag int64, waited time.Duration) admin.PartitionLag {
-		return admin.PartitionLag{Lag: lag, Committed: 7, Oldest: now.Add(-1000 * time.Hour), Written: now.Add(-waited)}
+		return admin.PartitionLag{Lag: lag, Committed: 7, Oldest: now.Add(-1000 * time.Hour),
+			Written: now.Add(-waited)}
 	}
 	for name, c := range map[string]struct {
 		lags []admin.PartitionLag
@@ -230,38 +267,50 @@ func TestJudgeLag(t *testing.T) {
 	}{
 		"little": {[]admin.PartitionLag{behind(5, time.Hour), {}}, nil, nil},
 		"half gone": {[]admin.PartitionLag{behind(5, time.Hour), behind(5, 4*24*time.Hour)}, nil,
-			[]Finding{Warning("lag", "t", "waited for 4d00h, and the topic keeps 7d00h", "retention.ms")}},
+			[]Finding{Warning("lag", "t", "waited for 4d00h, and the topic keeps 7d00h",
+				"retention.ms")}},
 		"lost": {[]admin.PartitionLag{{Lost: 1234}}, nil,
-			[]Finding{Warning("lag", "t", "deleted 1,234 events before anybody read them", "retention.ms")}},
-		"beyond": {[]admin.PartitionLag{{}, {TopicPartition: event.TopicPartition{Topic: "t", Partition: 1},
-			Committed: 500, OffsetRange: kafkaclient.OffsetRange{End: 200}, Beyond: 300}}, nil,
-			[]Finding{Wrong("lag", "t", "beyond the end of the log in partitions 1 (partition 1: 500, end 200)",
+			[]Finding{Warning("lag", "t", "deleted 1,234 events before anybody read them",
+				"retention.ms")}},
+		"beyond": {[]admin.PartitionLag{{},
+			{TopicPartition: event.TopicPartition{Topic: "t", Partition: 1},
+				Committed: 500, OffsetRange: kafkaclient.OffsetRange{End: 200}, Beyond: 300}}, nil,
+			[]Finding{Wrong("lag", "t", "beyond the end of the log in partitions 1 (partition 1: "+
+				"500, end 200)",
 				"--reset-offsets")}},
-		"no leader": {[]admin.PartitionLag{{OffsetRange: kafkaclient.OffsetRange{Err: errors.New("no leader")}}, {}},
-			nil, []Finding{NotChecked("lag", "t", "of 1 of 2 partitions the leader can't be asked (0): no leader",
+		"no leader": {[]admin.PartitionLag{
+			{OffsetRange: kafkaclient.OffsetRange{Err: errors.New("no leader")}}, {}},
+			nil, []Finding{NotChecked("lag", "t",
+				"of 1 of 2 partitions the leader can't be asked (0): no leader",
 				"")}},
-		"no answer": {nil, errors.New("given up after 8s"), []Finding{NotChecked("lag", "t", "given up", "")}},
+		"no answer": {nil, errors.New("given up after 8s"),
+			[]Finding{NotChecked("lag", "t", "given up", "")}},
 	} {
 		judged(t, name, judgeLag(v, c.lags, c.err, now), c.want...)
 	}
 	if f := judgeLag(v,
-		[]admin.PartitionLag{{Lag: 1200, Finished: 200, Committed: -1, Oldest: now.Add(-99 * time.Hour),
+		[]admin.PartitionLag{{Lag: 1200, Finished: 200, Committed: -1,
+			Oldest:  now.Add(-99 * time.Hour),
 			Written: now.Add(-time.Hour)}}, nil,
-		now)[0]; f.Found != "1,000 events to do, the oldest for 1h00m; the group has no offsets: run begins with the "+
+		now)[0]; f.Found != "1,000 events to do, the oldest for 1h00m; the group has no offsets: "+
+		"run begins with the "+
 		"oldest record" {
 		t.Error(f.Found)
 	}
 }
 
-// The server's Date has whole seconds, and a call takes a while: what lies within is no difference of clocks.
+// The server's Date has whole seconds, and a call takes a while: what lies within is no difference
+// of clocks.
 func TestJudgeClocks(t *testing.T) {
 	sent := time.Date(2026, 3, 1, 3, 0, 0, 900e6, time.UTC)
 	came := sent.Add(3 * time.Second)
 	for date, want := range map[time.Duration]time.Duration{
-		0: 0, -900 * time.Millisecond: 0, -time.Second: 0, 2 * time.Second: 0, -2 * time.Second: time.Second,
-		4 * time.Second: -time.Second, -3601 * time.Second: time.Hour,
+		0: 0, -900 * time.Millisecond: 0, -time.Second: 0, 2 * time.Second: 0,
+		-2 * time.Second: time.Second,
+		4 * time.Second:  -time.Second, -3601 * time.Second: time.Hour,
 	} {
-		if got := skewOf(Call{Sent: sent, Came: came, Answer: imclient.Answer{Date: sent.Add(date)}}); got != want {
+		if got := skewOf(Call{Sent: sent, Came: came,
+			Answer: imclient.Answer{Date: sent.Add(date)}}); got != want {
 			t.Errorf("Date at %s: %s, want %s", date, got, want)
 		}
 	}
@@ -272,7 +321,8 @@ func TestJudgeClocks(t *testing.T) {
 	judged(t, "30 s", at(30*time.Second, time.Time{}))
 	judged(t, "31 s", at(31*time.Second, time.Time{}), Warning("clock", "", "31s ahead", "NTP"))
 	judged(t, "5 min", at(5*time.Minute, time.Time{}), Warning("clock", "", "5m00s ahead", "NTP"))
-	judged(t, "more", at(5*time.Minute+time.Second, time.Time{}), Wrong("clock", "", "5m01s ahead", "NTP"))
+	judged(t, "more", at(5*time.Minute+time.Second, time.Time{}),
+		Wrong("clock", "", "5m01s ahead", "NTP"))
 	judged(t, "expires", at(0, sent.Add(13*24*time.Hour)),
 		Warning("certificate", "im.test", "expires in 13d00h", "--im-url"))
 	judged(t, "expires later", at(0, sent.Add(15*24*time.Hour)))
@@ -282,30 +332,37 @@ func TestJudgeClocks(t *testing.T) {
 // A proxy that wants a password is named, whichever way it says so.
 func TestJudgeCallThroughAProxy(t *testing.T) {
 	for name, failure := range map[string]*imclient.Error{
-		"for https": {Label: imclient.LabelConnect, Err: errors.New("Proxy Authentication Required")},
-		"for http":  {Label: "http_407", Status: 407},
+		"for https": {Label: imclient.LabelConnect,
+			Err: errors.New("Proxy Authentication Required")},
+		"for http": {Label: "http_407", Status: 407},
 	} {
 		judged(t, name, JudgeCall(Call{URL: "https://im.test", proxy: "proxy:3128", Err: failure}),
 			Wrong("IM server", "", "https://im.test through the proxy proxy:3128: ",
 				"give the proxy its user and password"),
-			NotChecked("IM account", "", "does not answer", ""), NotChecked("clock", "", "does not answer", ""))
+			NotChecked("IM account", "", "does not answer", ""),
+			NotChecked("clock", "", "does not answer", ""))
 	}
 }
 
 func TestJudgeThisMachine(t *testing.T) {
 	now := time.Now()
-	judged(t, "expired", judgeClientCertificate(&x509.Certificate{NotAfter: now.Add(-time.Hour)}, now),
+	judged(t, "expired",
+		judgeClientCertificate(&x509.Certificate{NotAfter: now.Add(-time.Hour)}, now),
 		Wrong("client certificate", "", "has expired", "--tls-cert"))
 	judged(t, "soon", judgeClientCertificate(&x509.Certificate{NotAfter: now.Add(time.Hour)}, now),
 		Warning("client certificate", "", "expires in 1h00m", "--tls-cert"))
 	judged(t, "not yet",
-		judgeClientCertificate(&x509.Certificate{NotBefore: now.Add(time.Hour), NotAfter: now.Add(99 * time.Hour)},
+		judgeClientCertificate(&x509.Certificate{NotBefore: now.Add(time.Hour),
+			NotAfter: now.Add(99 * time.Hour)},
 			now), Wrong("client certificate", "", "not valid before", "--tls-cert"))
-	judged(t, "valid", judgeClientCertificate(&x509.Certificate{NotAfter: now.Add(1000 * time.Hour)}, now))
+	judged(t, "valid",
+		judgeClientCertificate(&x509.Certificate{NotAfter: now.Add(1000 * time.Hour)}, now))
 	password := func(sasl, broker string, secure bool) Findings {
-		return judgePassword(Options{Brokers: []string{"127.0.0.1:9092", broker}, SASL: sasl, TLS: secure})
+		return judgePassword(Options{Brokers: []string{"127.0.0.1:9092", broker}, SASL: sasl,
+			TLS: secure})
 	}
-	judged(t, "in clear", password("plain", "kafka:9092", false), Warning("password", "", "can read it", "--tls"))
+	judged(t, "in clear", password("plain", "kafka:9092", false),
+		Warning("password", "", "can read it", "--tls"))
 	judged(t, "on this machine", password("plain", "localhost:9092", false))
 	judged(t, "over TLS", password("plain", "kafka:9092", true))
 	judged(t, "SCRAM", password("scram-sha-512", "kafka:9092", false))

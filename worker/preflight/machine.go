@@ -6,15 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"markread/imclient"
-	"markread/worker/console"
-	"markread/worker/format"
 	"net"
 	"os"
 	"runtime"
 	"slices"
 	"syscall"
 	"time"
+
+	"markread/imclient"
+	"markread/worker/console"
+	"markread/worker/format"
 )
 
 // lookHere looks at this machine: the port of the admin server, files, limits.

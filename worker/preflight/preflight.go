@@ -13,14 +13,15 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
+	"time"
+
 	"markread/consumer"
 	"markread/consumer/admin"
 	"markread/consumer/event"
 	"markread/consumer/kafkaclient"
 	"markread/imclient"
-	"slices"
-	"sync"
-	"time"
 )
 
 // checkLimit bounds a whole check. What has not answered by then does not.

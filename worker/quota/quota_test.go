@@ -76,7 +76,8 @@ func TestALimiterOfSendTimesIsNotEnough(t *testing.T) {
 	q := Uncapped(1000)
 	q.pace = rate.NewLimiter(20, 20)
 	if got := densest(arrivals(1, q, time.Unix(0, 0), 1500, false)); got <= 20 {
-		t.Fatalf("only %d arrivals in a second: the test of the promise would not notice a broken quota", got)
+		t.Fatalf("only %d arrivals in a second: the test of the promise would not notice a "+
+			"broken quota", got)
 	}
 }
 
@@ -102,7 +103,8 @@ func TestCallsAreSpread(t *testing.T) {
 // far, and throughput is that of the permits.
 func TestNoGapInWhichNobodyMayCall(t *testing.T) {
 	const n = 200
-	for _, latency := range []time.Duration{25 * time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond} {
+	for _, latency := range []time.Duration{25 * time.Millisecond, 100 * time.Millisecond,
+		500 * time.Millisecond} {
 		now := time.Unix(0, 0)
 		q := New()
 		q.Reset(n, now)
@@ -144,7 +146,8 @@ func TestTakeOverCoolsFirst(t *testing.T) {
 	q := New()
 	q.Reset(10, now)
 	if ok, again := q.Take(now); ok || !again.Equal(now.Add(Window)) {
-		t.Fatalf("Take right after Reset = %v, %v; want to wait until %v", ok, again, now.Add(Window))
+		t.Fatalf("Take right after Reset = %v, %v; want to wait until %v", ok, again,
+			now.Add(Window))
 	}
 	now = now.Add(Window)
 	if ok, _ := q.Take(now); !ok {
@@ -181,7 +184,8 @@ func TestTakeOverCoolsWhatGrows(t *testing.T) {
 	limit := q.Limit(now)
 	for soon := now; soon.Before(now.Add(Window)); soon = soon.Add(10 * time.Millisecond) {
 		if ok, _ := q.Take(soon); ok {
-			t.Fatalf("a call %v after a take-over, when the limit had grown from %d to %d", soon.Sub(now), limit,
+			t.Fatalf("a call %v after a take-over, when the limit had grown from %d to %d",
+				soon.Sub(now), limit,
 				q.Limit(soon))
 		}
 	}
@@ -207,7 +211,8 @@ func TestFewerPermitsThanCalls(t *testing.T) {
 		t.Fatalf("%d cool and %d are out, of 4", got, q.InFlight())
 	}
 	q.Reset(2, now.Add(time.Second))
-	if ok, again := q.Take(now.Add(2 * time.Second)); ok || !again.Equal(now.Add(time.Second+Window)) {
+	if ok, again := q.Take(now.Add(2 * time.Second)); ok ||
+		!again.Equal(now.Add(time.Second+Window)) {
 		t.Fatalf("Take = %v, %v", ok, again)
 	}
 }
@@ -258,12 +263,14 @@ func TestSharesAddUp(t *testing.T) {
 			for p := range partitions {
 				share := Share(rate, partitions, []int{p})
 				if share != owner[p] {
-					t.Fatalf("Share(%d, %d, {%d}) = %d, want %d", rate, partitions, p, share, owner[p])
+					t.Fatalf("Share(%d, %d, {%d}) = %d, want %d", rate, partitions, p, share,
+						owner[p])
 				}
 				sum += share
 			}
 			if sum != rate {
-				t.Fatalf("rate %d over %d partitions: the shares add up to %d", rate, partitions, sum)
+				t.Fatalf("rate %d over %d partitions: the shares add up to %d", rate, partitions,
+					sum)
 			}
 		}
 	}

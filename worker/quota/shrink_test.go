@@ -67,7 +67,8 @@ func TestShrinkingFindsWhatTheServerAllows(t *testing.T) {
 	for _, row := range []struct {
 		allowed, callers int
 		latency          time.Duration
-	}{{120, 1, 5 * time.Millisecond}, {120, 1, 100 * time.Millisecond}, {150, 1, 20 * time.Millisecond},
+	}{{120, 1, 5 * time.Millisecond}, {120, 1, 100 * time.Millisecond},
+		{150, 1, 20 * time.Millisecond},
 		{120, 4, 20 * time.Millisecond}} {
 		s := &server{allowed: row.allowed}
 		quotas := make([]*Quota, row.callers)
@@ -79,15 +80,19 @@ func TestShrinkingFindsWhatTheServerAllows(t *testing.T) {
 		s.call(at(0), at(10), row.latency, quotas...)
 		n := s.call(at(10), at(70), row.latency, quotas...)
 		share := float64(n.refused) / float64(n.taken+n.refused)
-		t.Logf("%d a second for %d, %v: %.1f %% of it taken, %.2f %% refused", row.allowed, row.callers, row.latency,
+		t.Logf("%d a second for %d, %v: %.1f %% of it taken, %.2f %% refused", row.allowed,
+			row.callers, row.latency,
 			100*float64(n.taken)/60/float64(row.allowed), 100*share)
 		// a permit is out as long as its call
-		if float64(n.taken) < 60*0.88*float64(row.allowed)/(1+row.latency.Seconds()) || share > 0.02 {
-			t.Errorf("%+v in a minute: %.1f a second, %.2f %% refused", n, float64(n.taken)/60, 100*share)
+		if float64(n.taken) < 60*0.88*float64(row.allowed)/(1+row.latency.Seconds()) ||
+			share > 0.02 {
+			t.Errorf("%+v in a minute: %.1f a second, %.2f %% refused", n, float64(n.taken)/60,
+				100*share)
 		}
 		s.allowed = 200
 		s.call(at(70), at(115), row.latency, quotas...)
-		if n := s.call(at(115), at(125), row.latency, quotas...); n.taken < int(10*190/(1+row.latency.Seconds())) {
+		if n := s.call(at(115), at(125), row.latency,
+			quotas...); n.taken < int(10*190/(1+row.latency.Seconds())) {
 			t.Errorf("%d calls in the 10 s from 45 s after the server allows 200 again", n.taken)
 		}
 	}
@@ -107,7 +112,8 @@ func TestABurstOfRefusalsCountsOnce(t *testing.T) {
 	}
 	if q.Shrink(now, now.Add(-time.Microsecond)); q.Limit(now) != 144 {
 		n := q.Limit(now)
-		t.Errorf("a call that was sent after the shrinking was refused: %d may be used, want 144", n)
+		t.Errorf("a call that was sent after the shrinking was refused: %d may be used, want 144",
+			n)
 	}
 	if q.Share() != 200 {
 		t.Errorf("the share is %d", q.Share())

@@ -13,10 +13,13 @@ import (
 
 // changes are the kinds that change what the workers agree on, or what they leave each other.
 var changes = []kind{
-	{name: "stalled", progress: true, shortest: time.Second, longest: 40 * time.Second, begin: standStill},
-	{name: "rolled-out", calm: true, progress: true, shortest: time.Second, longest: 20 * time.Second, begin: rollOut},
-	{name: "partitions-added", calm: true, progress: true, shortest: 30 * time.Second, longest: time.Minute,
-		begin: addPartitions},
+	{name: "stalled", progress: true, shortest: time.Second, longest: 40 * time.Second,
+		begin: standStill},
+	{name: "rolled-out", calm: true, progress: true, shortest: time.Second,
+		longest: 20 * time.Second, begin: rollOut},
+	{name: "partitions-added", calm: true, progress: true, shortest: 30 * time.Second,
+		longest: time.Minute,
+		begin:   addPartitions},
 	{name: "metadata-refused", progress: true, shortest: time.Second, longest: 30 * time.Second,
 		begin: func(s *simulation, n int, _ time.Duration) func() {
 			f := s.broker.Cluster().Fault(kfake.Fault{
@@ -61,18 +64,19 @@ func withMetadata(r kmsg.Request, change func(string) string) (found bool) {
 // else, while it is told to.
 func (s *simulation) cutMetadata() {
 	n := 0
-	s.broker.Cluster().ControlKey(int16(kmsg.OffsetCommit), func(r kmsg.Request) (kmsg.Response, error, bool) {
-		if s.cutting.Load() && withMetadata(r, func(text string) string {
-			n++
-			if s.plan.unit("foreign", n) < 0.3 {
-				return "by an operator"
+	s.broker.Cluster().ControlKey(int16(kmsg.OffsetCommit),
+		func(r kmsg.Request) (kmsg.Response, error, bool) {
+			if s.cutting.Load() && withMetadata(r, func(text string) string {
+				n++
+				if s.plan.unit("foreign", n) < 0.3 {
+					return "by an operator"
+				}
+				return text[:s.plan.below(len(text), "cut", n)]
+			}) {
+				s.note("commits whose metadata was cut", 1)
 			}
-			return text[:s.plan.below(len(text), "cut", n)]
-		}) {
-			s.note("commits whose metadata was cut", 1)
-		}
-		return nil, nil, false
-	})
+			return nil, nil, false
+		})
 }
 
 // stall makes a process stand still, as far as it can be seen from outside: no connection of it to
@@ -189,7 +193,8 @@ func addPartitions(s *simulation, n int, _ time.Duration) func() {
 		for range 60 { // until the load has seen it; never, if it has not used the topic yet
 			s.load.client.ForceMetadataRefresh()
 			time.Sleep(time.Second)
-			if leader, _, err := s.load.client.PartitionLeader(topic, int32(count-1)); leader >= 0 && err == nil {
+			if leader, _, err := s.load.client.PartitionLeader(topic,
+				int32(count-1)); leader >= 0 && err == nil {
 				s.mu.Lock()
 				s.counts[topic] = count
 				s.mu.Unlock()

@@ -44,15 +44,18 @@ func (s *simulation) hire(place int) {
 	pool.DialContext = s.network.dialer(name, serviceIM, imAddr)
 	h := &hand{name: name, rate: rate, done: make(chan struct{})}
 	im, err := imclient.New(imclient.Options{
-		BaseURL: "http://" + imAddr, AppID: appID, Admin: "administrator", Key: s.key, Timeout: imTimeout,
-		Transport: &callWatch{pool: pool, ledger: s.ledger, name: name, stall: &h.stall, out: map[conversation]int{}},
+		BaseURL: "http://" + imAddr, AppID: appID, Admin: "administrator", Key: s.key,
+		Timeout: imTimeout,
+		Transport: &callWatch{pool: pool, ledger: s.ledger, name: name, stall: &h.stall,
+			out: map[conversation]int{}},
 	})
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	kafka, err := kafkaclient.New(kafkaclient.Options{
-		Brokers: []string{s.broker.Addr()}, ClientID: name, Dial: s.network.dialer(name, serviceKafka, kafkaAddr),
-		Log: log,
+		Brokers: []string{s.broker.Addr()}, ClientID: name,
+		Dial: s.network.dialer(name, serviceKafka, kafkaAddr),
+		Log:  log,
 	})
 	if err != nil {
 		s.t.Fatal(err)
@@ -61,7 +64,8 @@ func (s *simulation) hire(place int) {
 		Kafka: kafka, IM: im, Topics: topics, Group: "markread",
 		Rate: rate, MaxPending: s.plan.pending, MaxRejected: 95, Attempts: attempts,
 		Backoff:     imclient.NewBackoff(200*time.Millisecond, 30*time.Second),
-		CallTimeout: 5 * time.Second, CommitEvery: time.Second, DrainTimeout: 10 * time.Second, Log: log,
+		CallTimeout: 5 * time.Second, CommitEvery: time.Second, DrainTimeout: 10 * time.Second,
+		Log:     log,
 		Version: "simulated",
 	})
 	if err != nil {

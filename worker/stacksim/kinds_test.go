@@ -40,31 +40,41 @@ type kind struct {
 var kinds = []kind{
 	{name: "kafka-cut", progress: true, fate: cutBehind(serviceKafka, 0.3, 20_000)},
 	{name: "kafka-freeze", progress: true, fate: freezeBehind(serviceKafka, 0.1, 50_000)},
-	{name: "im-cut", spends: true, progress: true, calm: true, fate: cutBehind(serviceIM, 0.2, 3000)},
-	{name: "im-freeze", spends: true, progress: true, calm: true, fate: freezeBehind(serviceIM, 0.05, 3000)},
+	{name: "im-cut", spends: true, progress: true, calm: true,
+		fate: cutBehind(serviceIM, 0.2, 3000)},
+	{name: "im-freeze", spends: true, progress: true, calm: true,
+		fate: freezeBehind(serviceIM, 0.05, 3000)},
 
-	{name: "kafka-blocked", progress: true, shortest: time.Second, longest: 40 * time.Second, begin: blockKafka},
-	{name: "kafka-refused", progress: true, shortest: time.Second, longest: 40 * time.Second, begin: refuseKafka},
+	{name: "kafka-blocked", progress: true, shortest: time.Second, longest: 40 * time.Second,
+		begin: blockKafka},
+	{name: "kafka-refused", progress: true, shortest: time.Second, longest: 40 * time.Second,
+		begin: refuseKafka},
 	{name: "broker-down", shortest: time.Second, longest: 20 * time.Second, begin: brokerDown},
-	{name: "broker-errors", progress: true, shortest: time.Second, longest: 20 * time.Second, begin: brokerErrors},
+	{name: "broker-errors", progress: true, shortest: time.Second, longest: 20 * time.Second,
+		begin: brokerErrors},
 	{name: "commits-unanswered", progress: true, shortest: time.Second, longest: 30 * time.Second,
 		begin: loseAnswers(kmsg.OffsetCommit)},
 	{name: "letters-unanswered", progress: true, shortest: time.Second, longest: 30 * time.Second,
 		begin: loseAnswers(kmsg.Produce)},
-	{name: "letters-refused", progress: true, calm: true, shortest: time.Second, longest: 30 * time.Second,
-		begin: refuseLetters},
+	{name: "letters-refused", progress: true, calm: true, shortest: time.Second,
+		longest: 30 * time.Second,
+		begin:   refuseLetters},
 
 	{name: "im-refused", calm: true, shortest: time.Second, longest: time.Minute,
 		begin: func(s *simulation, _ int, _ time.Duration) func() {
 			s.network.refuse(way{service: serviceIM})
 			return func() { s.network.open(way{service: serviceIM}) }
 		}},
-	{name: "im-outage", calm: true, shortest: time.Second, longest: time.Minute, begin: ruleOf("im-outage", 1)},
-	{name: "im-brown-out", spends: true, calm: true, progress: true, shortest: time.Second, longest: time.Minute,
-		begin: ruleOf("im-brown-out", 0.3)},
-	{name: "im-poison", spends: true, calm: true, progress: true, shortest: time.Second, longest: 2 * time.Minute,
-		begin: poison},
-	{name: "wrong-key", calm: true, shortest: 5 * time.Second, longest: time.Minute, begin: wrongKeyFor},
+	{name: "im-outage", calm: true, shortest: time.Second, longest: time.Minute,
+		begin: ruleOf("im-outage", 1)},
+	{name: "im-brown-out", spends: true, calm: true, progress: true, shortest: time.Second,
+		longest: time.Minute,
+		begin:   ruleOf("im-brown-out", 0.3)},
+	{name: "im-poison", spends: true, calm: true, progress: true, shortest: time.Second,
+		longest: 2 * time.Minute,
+		begin:   poison},
+	{name: "wrong-key", calm: true, shortest: 5 * time.Second, longest: time.Minute,
+		begin: wrongKeyFor},
 	{name: "kicked", calm: true, progress: true, shortest: time.Second, longest: time.Second,
 		begin: func(s *simulation, _ int, _ time.Duration) func() {
 			s.kick()
@@ -81,8 +91,10 @@ var kinds = []kind{
 			},
 				func(f *sandbox.Faults) { f.Rate = 0 })
 		}},
-	{name: "throttled", calm: true, progress: true, shortest: time.Second, longest: 10 * time.Second, begin: throttle},
-	{name: "slow", spends: true, calm: true, progress: true, shortest: 10 * time.Second, longest: 2 * time.Minute,
+	{name: "throttled", calm: true, progress: true, shortest: time.Second,
+		longest: 10 * time.Second, begin: throttle},
+	{name: "slow", spends: true, calm: true, progress: true, shortest: 10 * time.Second,
+		longest: 2 * time.Minute,
 		begin: func(s *simulation, n int, _ time.Duration) func() {
 			p50 := s.plan.between(5*time.Millisecond, 500*time.Millisecond, "p50", n)
 			return s.weather(func(f *sandbox.Faults) {
@@ -109,7 +121,8 @@ var kinds = []kind{
 			return func() { h.Resume(s.plan.unit("accept", n) < 0.5) }
 		}},
 
-	{name: "stopped", calm: true, progress: true, shortest: 100 * time.Millisecond, longest: 20 * time.Second,
+	{name: "stopped", calm: true, progress: true, shortest: 100 * time.Millisecond,
+		longest: 20 * time.Second,
 		begin: func(s *simulation, n int, _ time.Duration) func() {
 			return s.absent("stopped", n, func(place int) { s.dismiss(place) })
 		}},
@@ -188,13 +201,18 @@ func brokerDown(s *simulation, _ int, _ time.Duration) func() {
 }
 
 var (
-	anyError = []*kerr.Error{kerr.UnknownServerError, kerr.RequestTimedOut, kerr.ThrottlingQuotaExceeded,
+	anyError = []*kerr.Error{kerr.UnknownServerError, kerr.RequestTimedOut,
+		kerr.ThrottlingQuotaExceeded,
 		kerr.NetworkException}
-	logErrors = []*kerr.Error{kerr.NotLeaderForPartition, kerr.LeaderNotAvailable, kerr.UnknownTopicOrPartition,
-		kerr.KafkaStorageError, kerr.FencedLeaderEpoch, kerr.OffsetNotAvailable, kerr.CorruptMessage,
+	logErrors = []*kerr.Error{kerr.NotLeaderForPartition, kerr.LeaderNotAvailable,
+		kerr.UnknownTopicOrPartition,
+		kerr.KafkaStorageError, kerr.FencedLeaderEpoch, kerr.OffsetNotAvailable,
+		kerr.CorruptMessage,
 		kerr.OffsetOutOfRange}
-	groupError = []*kerr.Error{kerr.NotCoordinator, kerr.CoordinatorNotAvailable, kerr.CoordinatorLoadInProgress}
-	fenced     = []*kerr.Error{kerr.UnknownMemberID, kerr.IllegalGeneration, kerr.RebalanceInProgress}
+	groupError = []*kerr.Error{kerr.NotCoordinator, kerr.CoordinatorNotAvailable,
+		kerr.CoordinatorLoadInProgress}
+	fenced = []*kerr.Error{kerr.UnknownMemberID, kerr.IllegalGeneration,
+		kerr.RebalanceInProgress}
 )
 
 // mayAnswer is what each request is answered with.
@@ -226,10 +244,12 @@ func brokerErrors(s *simulation, n int, _ time.Duration) func() {
 		time.AfterFunc(3*time.Second, f.Remove)
 	}
 	back := func() {}
-	if slices.Contains([]kmsg.Key{kmsg.JoinGroup, kmsg.SyncGroup, kmsg.OffsetFetch, kmsg.LeaveGroup, kmsg.ListOffsets},
+	if slices.Contains([]kmsg.Key{kmsg.JoinGroup, kmsg.SyncGroup, kmsg.OffsetFetch, kmsg.LeaveGroup,
+		kmsg.ListOffsets},
 		m.key) {
 		// Only seen in a rebalance: have one, and another at the end.
-		if returns := s.absent("rebalance", n, func(place int) { s.dismiss(place) }); returns != nil {
+		if returns := s.absent("rebalance", n,
+			func(place int) { s.dismiss(place) }); returns != nil {
 			back = returns
 		}
 	}
@@ -249,11 +269,13 @@ func loseAnswers(key kmsg.Key) func(*simulation, int, time.Duration) func() {
 
 func refuseLetters(s *simulation, n int, _ time.Duration) func() {
 	code := pick(s.plan.seed, []*kerr.Error{
-		kerr.NotEnoughReplicas, kerr.TopicAuthorizationFailed, kerr.KafkaStorageError, kerr.NotLeaderForPartition,
+		kerr.NotEnoughReplicas, kerr.TopicAuthorizationFailed, kerr.KafkaStorageError,
+		kerr.NotLeaderForPartition,
 		kerr.UnknownTopicOrPartition, kerr.PolicyViolation,
 	}, "letters", n)
-	f := s.broker.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topics.DeadLetter, Err: code,
-		Count: -1})
+	f := s.broker.Cluster().
+		Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topics.DeadLetter, Err: code,
+			Count: -1})
 	return func() {
 		f.Remove()
 		s.note("Produce answered "+code.Message, f.Hits())
@@ -264,11 +286,13 @@ func refuseLetters(s *simulation, n int, _ time.Duration) func() {
 var outages = []sandbox.Rule{
 	{Kind: sandbox.KindStatus, Status: 502}, {Kind: sandbox.KindStatus, Status: 503},
 	{Kind: sandbox.KindStatus, Status: 408},
-	{Kind: sandbox.KindReset}, {Kind: sandbox.KindHang}, {Kind: sandbox.KindCut}, {Kind: sandbox.KindHalf},
+	{Kind: sandbox.KindReset}, {Kind: sandbox.KindHang}, {Kind: sandbox.KindCut},
+	{Kind: sandbox.KindHalf},
 	{Kind: sandbox.KindGarbage},
 	{Kind: sandbox.KindWrongTypes}, {Kind: sandbox.KindRedirect, To: "http://elsewhere.example/"},
 	{Kind: sandbox.KindEchoURL},
-	{Kind: sandbox.KindCode, Code: 91000}, {Kind: sandbox.KindCode, Code: 60008}, {Kind: sandbox.KindCode, Code: 60004},
+	{Kind: sandbox.KindCode, Code: 91000}, {Kind: sandbox.KindCode, Code: 60008},
+	{Kind: sandbox.KindCode, Code: 60004},
 	{Kind: sandbox.KindCode, Code: 123456},
 }
 
@@ -303,17 +327,21 @@ func throttle(s *simulation, n int, _ time.Duration) func() {
 // for: two UserSigs made in the same second for the same time have the same text, and are revoked
 // together.
 func (s *simulation) kick() {
-	signature, err := imclient.Sign(appID, "administrator", imclient.NewSecret(rightKey), time.Now(), time.Hour)
+	signature, err := imclient.Sign(appID, "administrator", imclient.NewSecret(rightKey),
+		time.Now(), time.Hour)
 	if err != nil {
 		s.t.Error(err)
 	}
-	query := fmt.Sprintf("?sdkappid=%d&identifier=administrator&usersig=%s&random=1&contenttype=json", appID, signature)
+	query := fmt.Sprintf(
+		"?sdkappid=%d&identifier=administrator&usersig=%s&random=1&contenttype=json", appID,
+		signature)
 	request := httptest.NewRequest(http.MethodPost, "/v4/im_open_login_svc/kick"+query,
 		strings.NewReader(`{"UserID":"administrator"}`))
 	answer := httptest.NewRecorder()
 	s.sandbox.ServeHTTP(answer, request)
 	// kicked in this second already
-	if text := answer.Body.String(); !strings.Contains(text, `"ErrorCode":0`) && !strings.Contains(text, "70052") {
+	if text := answer.Body.String(); !strings.Contains(text, `"ErrorCode":0`) &&
+		!strings.Contains(text, "70052") {
 		s.t.Errorf("kick: %s", text)
 	}
 }

@@ -75,14 +75,16 @@ func (g *ledger) judgeMetadata(p topicPartition, offset int64, text string, stal
 	log := g.log[p]
 	for n := range now.finished {
 		if n < 0 || n >= int64(len(log)) || !g.ended(origin{p, n}, log[n]) {
-			g.problem("metadata: %s/%d: offset %d has finished, says the commit of %d; that is not so", p.topic,
+			g.problem("metadata: %s/%d: offset %d has finished, says the commit of %d; that is "+
+				"not so", p.topic,
 				p.partition, n, offset)
 			return
 		}
 	}
 	for n, attempts := range now.attempts {
 		if n < 0 || n >= int64(len(log)) || attempts > g.tries[log[n].conversation] {
-			g.problem("metadata: %s/%d: offset %d has had %d attempts, says the commit of %d; there were %d", p.topic,
+			g.problem("metadata: %s/%d: offset %d has had %d attempts, says the commit of %d; "+
+				"there were %d", p.topic,
 				p.partition, n, attempts, offset,
 				g.tries[log[n].conversation])
 			return
@@ -97,14 +99,16 @@ func (g *ledger) judgeMetadata(p topicPartition, offset int64, text string, stal
 	}
 	for n := range before.finished {
 		if n >= offset && !now.finished[n] {
-			g.problem("metadata: %s/%d: offset %d had finished, the commit of %d does not say so any more", p.topic,
+			g.problem("metadata: %s/%d: offset %d had finished, the commit of %d does not say so "+
+				"any more", p.topic,
 				p.partition, n, offset)
 			return
 		}
 	}
 	for n, attempts := range before.attempts {
 		if n >= offset && !now.finished[n] && now.attempts[n] < attempts {
-			g.problem("metadata: %s/%d: offset %d has had %d attempts, the commit of %d says %d", p.topic, p.partition,
+			g.problem("metadata: %s/%d: offset %d has had %d attempts, the commit of %d says %d",
+				p.topic, p.partition,
 				n, attempts, offset, now.attempts[n])
 			return
 		}
@@ -121,7 +125,8 @@ func (g *ledger) joins(member string, r *kmsg.JoinGroupRequest) {
 		Rate       int
 		Partitions map[string]int
 	}
-	if metadata.ReadFrom(r.Protocols[0].Metadata) != nil || json.Unmarshal(metadata.UserData, &data) != nil {
+	if metadata.ReadFrom(r.Protocols[0].Metadata) != nil ||
+		json.Unmarshal(metadata.UserData, &data) != nil {
 		return
 	}
 	b, _ := json.Marshal(data)
@@ -159,7 +164,8 @@ func (g *ledger) judgeRepeats() {
 	}
 	for s, n := range g.heard {
 		if n > events[s] {
-			g.problem("repeats: %d calls of %s at %d succeeded, there are %d events, and nothing went wrong that "+
+			g.problem("repeats: %d calls of %s at %d succeeded, there are %d events, and nothing "+
+				"went wrong that "+
 				"explains it", n, s.report, s.readTime, events[s])
 		}
 	}
@@ -191,7 +197,8 @@ func (g *ledger) judgeRates() {
 			}
 		}
 		if i-first+1 > most {
-			g.problem("cap: %d calls arrived within a second up to %v, the largest rate was %d", i-first+1,
+			g.problem("cap: %d calls arrived within a second up to %v, the largest rate was %d",
+				i-first+1,
 				a.At.Sub(g.began).Round(time.Millisecond), most)
 			return
 		}

@@ -19,21 +19,23 @@ import (
 type ledger struct {
 	server *sandbox.Server
 	began  time.Time
-	spends bool                                 // the plan has faults that may use up a conversation's attempts
+	// the plan has faults that may use up a conversation's attempts
+	spends bool
 	lose   func(l *link, key int16, n int) bool // whether the n-th answer of a kind gets lost
 
-	mu         sync.Mutex
-	log        map[topicPartition][]published
-	proven     map[topicPartition]int64 // below it every event is known to have ended
-	commits    map[topicPartition]committed
-	unsure     map[topicPartition][]committed // arrived, but not answered: perhaps accepted
-	owned      map[membership]map[topicPartition]bool
-	letters    map[origin]*sighting
-	largest    map[conversation]int64 // T that a letter has
-	tries      map[conversation]int   // calls, whether or not they arrived
-	answered   map[int16]int
-	lost       map[int16]int // answers
-	lateness   int           // commits that arrived after a newer one, because they were on their way so long
+	mu       sync.Mutex
+	log      map[topicPartition][]published
+	proven   map[topicPartition]int64 // below it every event is known to have ended
+	commits  map[topicPartition]committed
+	unsure   map[topicPartition][]committed // arrived, but not answered: perhaps accepted
+	owned    map[membership]map[topicPartition]bool
+	letters  map[origin]*sighting
+	largest  map[conversation]int64 // T that a letter has
+	tries    map[conversation]int   // calls, whether or not they arrived
+	answered map[int16]int
+	lost     map[int16]int // answers
+	// commits that arrived after a newer one, because they were on their way so long
+	lateness   int
 	commitsOK  int
 	problems   []string
 	signatures map[string]bool
@@ -76,7 +78,8 @@ type origin struct {
 
 // sighting is all copies of one letter.
 type sighting struct {
-	// collapsed: events that it stands for, of all copies together: they need not be the same events
+	// collapsed: events that it stands for, of all copies together: they need not be the same
+	// events
 	copies, collapsed int
 	class, code       string
 	value             string
@@ -84,13 +87,16 @@ type sighting struct {
 
 func newLedger(server *sandbox.Server) *ledger {
 	return &ledger{
-		server: server, began: time.Now(), log: map[topicPartition][]published{}, proven: map[topicPartition]int64{},
+		server: server, began: time.Now(), log: map[topicPartition][]published{},
+		proven:  map[topicPartition]int64{},
 		commits: map[topicPartition]committed{}, unsure: map[topicPartition][]committed{},
 		owned: map[membership]map[topicPartition]bool{}, letters: map[origin]*sighting{},
-		largest: map[conversation]int64{}, tries: map[conversation]int{}, signatures: map[string]bool{},
-		answered: map[int16]int{}, lost: map[int16]int{},
-		knows: map[topicPartition]knowledge{}, heard: map[success]int{}, outlooks: map[string]string{},
-		went: map[membership]string{},
+		largest: map[conversation]int64{}, tries: map[conversation]int{},
+		signatures: map[string]bool{},
+		answered:   map[int16]int{}, lost: map[int16]int{},
+		knows: map[topicPartition]knowledge{}, heard: map[success]int{},
+		outlooks: map[string]string{},
+		went:     map[membership]string{},
 	}
 }
 
@@ -141,14 +147,16 @@ func (g *ledger) ended(at origin, e published) bool {
 	return ok && t >= e.readTime
 }
 
-func (g *ledger) commitAsked(member string, generation int32, topic string, partition int32, offset int64,
+func (g *ledger) commitAsked(member string, generation int32, topic string, partition int32,
+	offset int64,
 	sent time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	p := topicPartition{topic, partition}
 	g.unsure[p] = append(g.unsure[p], committed{offset, sent})
 	if !g.owned[membership{member, generation}][p] {
-		g.problem("commit: %s commits %s/%d in generation %d, which does not belong to it", member, topic, partition,
+		g.problem("commit: %s commits %s/%d in generation %d, which does not belong to it", member,
+			topic, partition,
 			generation)
 	}
 	log := g.log[p]
@@ -159,7 +167,8 @@ func (g *ledger) commitAsked(member string, generation int32, topic string, part
 	for n := g.proven[p]; n < offset; n++ {
 		if e := log[n]; !g.ended(origin{p, n}, e) {
 			got, _ := g.server.ReadTime(e.report, e.peer)
-			g.problem("commit: %s/%d: commit of %d, but offset %d (%s, T %d, invalid %v) has not ended: the server "+
+			g.problem("commit: %s/%d: commit of %d, but offset %d (%s, T %d, invalid %v) has not "+
+				"ended: the server "+
 				"has T %d", topic, partition, offset, n,
 				e.report, e.readTime, e.invalid, got)
 			return
@@ -168,7 +177,8 @@ func (g *ledger) commitAsked(member string, generation int32, topic string, part
 	}
 }
 
-func (g *ledger) commitDone(topic string, partition int32, offset int64, metadata string, sent time.Time) {
+func (g *ledger) commitDone(topic string, partition int32, offset int64, metadata string,
+	sent time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.commitsOK++
@@ -180,13 +190,15 @@ func (g *ledger) commitDone(topic string, partition int32, offset int64, metadat
 	late := sent.Before(last.at) || slices.ContainsFunc(g.unsure[p],
 		func(c committed) bool { return c.offset <= offset && c.at.Before(last.at) })
 	g.judgeMetadata(p, offset, metadata, late)
-	g.unsure[p] = slices.DeleteFunc(g.unsure[p], func(c committed) bool { return c.offset == offset })
+	g.unsure[p] = slices.DeleteFunc(g.unsure[p],
+		func(c committed) bool { return c.offset == offset })
 	switch {
 	case offset >= last.offset:
 	case late:
 		g.lateness++
 	default:
-		g.problem("commit: %s/%d: commit of %d was accepted after one of %d", topic, partition, offset, last.offset)
+		g.problem("commit: %s/%d: commit of %d was accepted after one of %d", topic, partition,
+			offset, last.offset)
 	}
 	g.commits[p] = committed{offset, time.Now()}
 }
@@ -199,14 +211,16 @@ func (g *ledger) assigned(member string, generation int32, partitions []topicPar
 		set[p] = true
 		for m, others := range g.owned {
 			if m.generation == generation && m.member != member && others[p] {
-				g.problem("%s/%d belongs to two members in generation %d", p.topic, p.partition, generation)
+				g.problem("%s/%d belongs to two members in generation %d", p.topic, p.partition,
+					generation)
 			}
 		}
 	}
 	m := membership{member, generation}
 	g.owned[m], g.went[m] = set, g.outlooks[member]
 	if other := g.unlike(m); other != "" {
-		g.problem("cap: in generation %d %s has partitions and goes by %s, and so has %s, by %s", generation, member,
+		g.problem("cap: in generation %d %s has partitions and goes by %s, and so has %s, by %s",
+			generation, member,
 			g.went[m], other, g.went[membership{other, generation}])
 	}
 }
@@ -266,7 +280,8 @@ func (g *ledger) leaks(where, text string) {
 	if i := strings.Index(text, "CANARY-"); i >= 0 {
 		g.problem("secret: a key in %s: …%.80s", where, text[max(0, i-40):])
 	}
-	if i := strings.Index(text, "usersig="); i >= 0 && !strings.HasPrefix(text[i:], "usersig=[secret]") {
+	if i := strings.Index(text, "usersig="); i >= 0 &&
+		!strings.HasPrefix(text[i:], "usersig=[secret]") {
 		g.problem("secret: perhaps a signature in %s: …%.80s", where, text[max(0, i-40):])
 	}
 }

@@ -33,7 +33,8 @@ type gate struct {
 
 func newNetwork() *network {
 	return &network{
-		listeners: map[string]*acceptor{}, links: map[*link]struct{}{}, dialled: map[way]int{}, gates: map[way]*gate{},
+		listeners: map[string]*acceptor{}, links: map[*link]struct{}{}, dialled: map[way]int{},
+		gates:  map[way]*gate{},
 		killed: map[string]bool{},
 	}
 }

@@ -23,8 +23,10 @@ func TestStackOraclesNotice(t *testing.T) {
 		return kmsg.Record{Value: []byte("v"), Headers: []kmsg.Header{
 			{Key: "__dlq.errors.topic", Value: []byte(topics.Live)},
 			{Key: "__dlq.errors.partition", Value: []byte("0")},
-			{Key: "__dlq.errors.offset", Value: []byte(offset)}, {Key: "markread.class", Value: []byte(class)},
-			{Key: "markread.code", Value: []byte(code)}, {Key: "markread.collapsed", Value: []byte("1")},
+			{Key: "__dlq.errors.offset", Value: []byte(offset)},
+			{Key: "markread.class", Value: []byte(class)},
+			{Key: "markread.code", Value: []byte(code)},
+			{Key: "markread.collapsed", Value: []byte("1")},
 		}}
 	}
 	commit := func(g *ledger, offset int64) {
@@ -60,7 +62,11 @@ func TestStackOraclesNotice(t *testing.T) {
 		}, ""},
 		"past an unfinished event": {func(g *ledger, apply func(int64)) { apply(5); commit(g, 1) },
 			"commit: mark-read/0: commit of 1, but offset 0"},
-		"past an invalid one without a letter": {func(g *ledger, apply func(int64)) { apply(20); commit(g, 2) },
+		"past an invalid one without a letter": {func(g *ledger,
+			apply func(int64)) {
+			apply(20)
+			commit(g, 2)
+		},
 			"commit: mark-read/0: commit of 2, but offset 1"},
 		"beyond the end": {func(g *ledger, _ func(int64)) { commit(g, 4) },
 			"commit: mark-read/0: commit of 4, the log has 3"},
@@ -75,7 +81,10 @@ func TestStackOraclesNotice(t *testing.T) {
 			time.Sleep(time.Second)
 			commit(g, 1)
 		}, "commit: mark-read/0: commit of 1 was accepted after one of 3"},
-		"two owners": {func(g *ledger, _ func(int64)) { g.assigned("other", 1, []topicPartition{p}) },
+		"two owners": {func(g *ledger,
+			_ func(int64)) {
+			g.assigned("other", 1, []topicPartition{p})
+		},
 			"mark-read/0 belongs to two"},
 		"a lost event": {func(g *ledger, apply func(int64)) {
 			apply(10)
@@ -94,7 +103,10 @@ func TestStackOraclesNotice(t *testing.T) {
 				"0"))
 			g.judge(200, 1, 0)
 		}, `letters: a letter "exhausted"`},
-		"a foreign letter": {func(g *ledger, _ func(int64)) { g.lettered(letter("invalid", "", "77")) },
+		"a foreign letter": {func(g *ledger,
+			_ func(int64)) {
+			g.lettered(letter("invalid", "", "77"))
+		},
 			"letters: a letter of"},
 		"too large a T": {func(g *ledger, apply func(int64)) { apply(21); g.judge(200, 1, 0) },
 			"order: r is read up to 21"},
@@ -139,7 +151,8 @@ func TestStackOraclesNotice(t *testing.T) {
 			g.assigned("other", 1, []topicPartition{{topics.Live, 1}})
 		}, "cap: in generation 1 other has partitions"},
 		"faster than its own rate": {func(g *ledger, apply func(int64)) {
-			g.tenures = []*tenure{{from: time.Now().Add(-time.Hour), to: time.Now().Add(-time.Minute), rate: 200},
+			g.tenures = []*tenure{{from: time.Now().Add(-time.Hour), to: time.Now().
+				Add(-time.Minute), rate: 200},
 				{from: time.Now().Add(-time.Second), rate: 1}}
 			apply(20)
 			apply(20)
@@ -162,9 +175,11 @@ func TestStackOraclesNotice(t *testing.T) {
 					t.Fatal(err)
 				}
 				g := newLedger(server)
-				g.publish(p, published{conversation: conversation{"r", "p"}, readTime: 10, value: "v"})
+				g.publish(p, published{conversation: conversation{"r", "p"}, readTime: 10,
+					value: "v"})
 				g.publish(p, published{invalid: true, value: "v"})
-				g.publish(p, published{conversation: conversation{"r", "p"}, readTime: 20, value: "v"})
+				g.publish(p, published{conversation: conversation{"r", "p"}, readTime: 20,
+					value: "v"})
 				g.assigned("m", 1, []topicPartition{p})
 				c.do(g, func(readTime int64) {
 					if err := im.MarkRead(t.Context(), imclient.Read{Report: "r", Peer: "p",

@@ -43,7 +43,8 @@ func (s seed) below(n int, purpose string, keys ...int) int {
 // between returns a duration whose logarithm is evenly distributed: short ones are as likely as
 // long ones.
 func (s seed) between(from, to time.Duration, purpose string, keys ...int) time.Duration {
-	return time.Duration(float64(from) * math.Pow(float64(to)/float64(from), s.unit(purpose, keys...)))
+	return time.Duration(float64(from) * math.Pow(float64(to)/float64(from),
+		s.unit(purpose, keys...)))
 }
 
 // pick chooses one.
@@ -66,7 +67,8 @@ type plan struct {
 	backfill      float64 // share of the events
 	burst         int     // events of the backfill at the beginning
 	kinds         []kind  // the faults
-	calm          bool    // none of them may lose an acknowledgement: so none explains that anything is done twice
+	// none of them may lose an acknowledgement: so none explains that anything is done twice
+	calm bool
 }
 
 func newPlan(s seed, minutes int) plan {
@@ -102,9 +104,11 @@ func (p plan) String() string {
 	for _, k := range p.kinds {
 		names += " " + k.name
 	}
-	return fmt.Sprintf("%d workers, %d partitions, rate %d, %.0f events/s of %d conversations, %d in memory, "+
+	return fmt.Sprintf("%d workers, %d partitions, rate %d, %.0f events/s of %d conversations, "+
+		"%d in memory, "+
 		"backfill %.0f %% and %d at once, faults:%s",
-		p.workers, p.partitions, p.rate, p.perSecond, p.conversations, p.pending, 100*p.backfill, p.burst, names)
+		p.workers, p.partitions, p.rate, p.perSecond, p.conversations, p.pending, 100*p.backfill,
+		p.burst, names)
 }
 
 // event returns the n-th event to be published at a time.
@@ -124,13 +128,15 @@ func (p plan) event(n int, now time.Time) (e published, lane string, keyed bool)
 	switch {
 	case p.unit("invalid", n) < p.invalid:
 		e.invalid = true
-		e.value = pick(p.seed, []string{"", "{", `{"Report_Account":"a"}`, `{"Report_Account":"a","Peer_Account":7}`,
-			"\xff", `[]`}, "wrong", n)
+		e.value = pick(p.seed,
+			[]string{"", "{", `{"Report_Account":"a"}`, `{"Report_Account":"a","Peer_Account":7}`,
+				"\xff", `[]`}, "wrong", n)
 	case p.unit("timeless", n) < 0.2:
 		e.readTime = now.Unix()
 		e.value = fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":%q}`, e.report, e.peer)
 	default:
-		e.value = fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":%q,"MsgReadTime":%d}`, e.report, e.peer, e.readTime)
+		e.value = fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":%q,"MsgReadTime":%d}`, e.report,
+			e.peer, e.readTime)
 	}
 	return e, lane, p.unit("keyless", n) > 0.05
 }

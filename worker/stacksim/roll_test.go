@@ -29,7 +29,8 @@ type roll struct {
 }
 
 func newRoll() *roll {
-	return &roll{heard: map[string]time.Time{}, joining: map[string]*link{}, proof: map[string]time.Time{}}
+	return &roll{heard: map[string]time.Time{}, joining: map[string]*link{},
+		proof: map[string]time.Time{}}
 }
 
 // sign is a request of a member.
@@ -51,7 +52,8 @@ func (r *roll) answered(member string, l *link, joins bool, code int16, sent tim
 		delete(r.joining, member)
 		return
 	}
-	if (code == 0 || code == 27) && sent.After(r.proof[l.owner]) { // REBALANCE_IN_PROGRESS is told to members only
+	// REBALANCE_IN_PROGRESS is told to members only
+	if (code == 0 || code == 27) && sent.After(r.proof[l.owner]) {
 		r.proof[l.owner] = sent
 	}
 }
@@ -93,7 +95,8 @@ func (r *roll) tell(member string) string {
 	if l := r.joining[member]; l != nil {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		text += fmt.Sprintf(", joins over connection %d of %s, dead: %v", l.number, l.owner, l.dead || l.up.end != nil)
+		text += fmt.Sprintf(", joins over connection %d of %s, dead: %v", l.number, l.owner,
+			l.dead || l.up.end != nil)
 	}
 	return text
 }

@@ -29,7 +29,8 @@ const (
 	imTimeout    = 5 * time.Second
 )
 
-var topics = event.Topics{Live: "mark-read", Backfill: "mark-read-backfill", DeadLetter: "mark-read-dead-letters"}
+var topics = event.Topics{Live: "mark-read", Backfill: "mark-read-backfill",
+	DeadLetter: "mark-read-dead-letters"}
 
 // simulation is one run of the whole product by a seed.
 type simulation struct {
@@ -96,18 +97,22 @@ func (s *simulation) note(detail string, n int) {
 // simulate runs one seed in the bubble it is called in, and returns what was wrong.
 func simulate(t *testing.T, p plan, all *tally) *simulation {
 	s := &simulation{
-		t: t, plan: p, began: time.Now(), network: newNetwork(), logs: &logbook{began: time.Now()}, tally: all,
-		roll: newRoll(),
-		crew: make([]*hand, p.workers), hires: make([]int, p.workers), rules: map[string]sandbox.Rule{},
+		t: t, plan: p, began: time.Now(), network: newNetwork(), logs: &logbook{began: time.Now()},
+		tally: all,
+		roll:  newRoll(),
+		crew:  make([]*hand, p.workers), hires: make([]int, p.workers),
+		rules:  map[string]sandbox.Rule{},
 		losing: map[kmsg.Key]*atomic.Bool{kmsg.OffsetCommit: {}, kmsg.Produce: {}},
 		counts: map[string]int{topics.Live: p.partitions, topics.Backfill: p.partitions},
 	}
 	s.rate.Store(int64(p.rate))
-	s.sandbox = sandbox.New(sandbox.Options{AppID: appID, Admin: "administrator", Key: imclient.NewSecret(rightKey),
+	s.sandbox = sandbox.New(sandbox.Options{AppID: appID, Admin: "administrator",
+		Key:  imclient.NewSecret(rightKey),
 		Rate: p.rate, OpenAccounts: true})
 	s.ledger = newLedger(s.sandbox)
 	s.ledger.lose = func(l *link, key int16, n int) bool {
-		return l.owner != "load" && s.losing[kmsg.Key(key)].Load() && p.unit("lose", int(key), n) < 0.5
+		return l.owner != "load" && s.losing[kmsg.Key(key)].Load() &&
+			p.unit("lose", int(key), n) < 0.5
 	}
 	s.ledger.spends = slices.ContainsFunc(p.kinds, func(k kind) bool {
 		// An outage that answers with an ErrorCode is only told from an event's own fault by five
@@ -120,7 +125,8 @@ func simulate(t *testing.T, p plan, all *tally) *simulation {
 	})
 	s.network.fates = s.fates
 	b, err := broker.Start(broker.Options{
-		Addr: kafkaAddr, Partitions: p.partitions, Topics: []string{topics.Live, topics.Backfill, topics.DeadLetter},
+		Addr: kafkaAddr, Partitions: p.partitions,
+		Topics: []string{topics.Live, topics.Backfill, topics.DeadLetter},
 		Listen: s.network.Listen,
 	})
 	if err != nil {
@@ -165,7 +171,8 @@ func (s *simulation) fates(l *link) {
 	}
 	key := s.plan.linkKey(l)
 	if s.plan.unit("distant") < 0.5 {
-		l.latency = s.plan.between(100*time.Microsecond, 20*time.Millisecond, "latency", key, l.number)
+		l.latency = s.plan.between(100*time.Microsecond, 20*time.Millisecond, "latency", key,
+			l.number)
 	}
 	for _, k := range s.plan.kinds {
 		if k.fate == nil {
@@ -284,8 +291,10 @@ type load struct {
 
 func (s *simulation) newLoad() *load {
 	client, err := kgo.NewClient(
-		kgo.SeedBrokers(s.broker.Addr()), kgo.Dialer(s.network.dialer("load", serviceKafka, kafkaAddr)),
-		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.UnknownTopicRetries(-1), kgo.ProducerBatchMaxBytes(64<<10),
+		kgo.SeedBrokers(s.broker.Addr()),
+		kgo.Dialer(s.network.dialer("load", serviceKafka, kafkaAddr)),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.UnknownTopicRetries(-1),
+		kgo.ProducerBatchMaxBytes(64<<10),
 		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.RetryTimeout(10*time.Minute),
 	)
 	if err != nil {
@@ -322,7 +331,8 @@ func (l *load) publish(n int, topic string) {
 	}
 	for i, r := range records {
 		if r.Offset != want[i] {
-			l.s.ledger.Problem("harness: an event has offset %d of %s/%d, want %d", r.Offset, r.Topic, r.Partition,
+			l.s.ledger.Problem("harness: an event has offset %d of %s/%d, want %d", r.Offset,
+				r.Topic, r.Partition,
 				want[i])
 			return
 		}

@@ -52,7 +52,8 @@ func TestStackSimulation(t *testing.T) {
 		}
 	}
 	took := time.Since(began)
-	t.Logf("%d seeds, %v of virtual time in %v: %.0f times real time on %d cores", seeds, virtual.Round(time.Second),
+	t.Logf("%d seeds, %v of virtual time in %v: %.0f times real time on %d cores", seeds,
+		virtual.Round(time.Second),
 		took.Round(time.Millisecond),
 		virtual.Seconds()/took.Seconds(), runtime.GOMAXPROCS(0))
 	all.report(t, seeds)
@@ -73,7 +74,8 @@ func runSeed(t *testing.T, n seed, all *tally) (virtual time.Duration) {
 		}
 	})
 	if testing.Verbose() {
-		t.Logf("seed %d: %v in %v; %v", n, virtual.Round(time.Second), time.Since(began).Round(time.Millisecond), p)
+		t.Logf("seed %d: %v in %v; %v", n, virtual.Round(time.Second), time.Since(began).
+			Round(time.Millisecond), p)
 	}
 	return virtual
 }
@@ -94,7 +96,8 @@ func (s *simulation) settle() {
 	left, most := s.ledger.waiting()
 	// A partition's calls are made by who owns it, with the permits that go with it: they don't
 	// divide evenly.
-	limit := time.Duration(float64(most*s.numbers())/(0.75*float64(s.rate.Load()))*float64(time.Second)) + s.slack()
+	limit := time.Duration(
+		float64(most*s.numbers())/(0.75*float64(s.rate.Load()))*float64(time.Second)) + s.slack()
 	for !s.drained() {
 		time.Sleep(500 * time.Millisecond)
 		if time.Since(began) > limit {
@@ -109,7 +112,8 @@ func (s *simulation) settle() {
 					states += fmt.Sprintf("\n%s, %s", m.MemberID, s.roll.tell(m.MemberID))
 				}
 			}
-			s.ledger.Problem("liveness: not drained %v after the last fault, with %d conversations left then; the "+
+			s.ledger.Problem("liveness: not drained %v after the last fault, with %d "+
+				"conversations left then; the "+
 				"workers:%s", limit.Round(time.Second), left, states)
 			return
 		}
@@ -206,7 +210,8 @@ func (s *simulation) close() {
 	time.Sleep(75 * time.Second)
 	for _, l := range s.network.between(way{}) {
 		if l.owner != "load" {
-			s.ledger.Problem("leak: connection %d of %s to %s is still open", l.number, l.owner, l.service)
+			s.ledger.Problem("leak: connection %d of %s to %s is still open", l.number, l.owner,
+				l.service)
 		}
 	}
 	if group := s.broker.Cluster().GroupInfo("markread"); group != nil && len(group.Members) > 0 {
@@ -258,8 +263,10 @@ func (a *tally) report(t *testing.T, seeds int) {
 		fmt.Fprintf(&text, " %s %d (%d)", k.name, a.fired[k.name], a.during[k.name])
 	}
 	t.Logf("faults, and calls carried out during them:%s", text.String())
-	t.Logf("calls carried out %d, letters %v, answers lost %d, late commits %d, events that metadata told of %d, "+
-		"generations in which nothing may be done twice %d, calls without a fresh proof of membership %d; drained "+
+	t.Logf("calls carried out %d, letters %v, answers lost %d, late commits %d, events that "+
+		"metadata told of %d, "+
+		"generations in which nothing may be done twice %d, calls without a fresh proof of "+
+		"membership %d; drained "+
 		"at most %v after the calls' own time; stopped within %v",
 		a.applied, a.letters, a.lost, a.late, a.told, a.strict, a.stale, a.worst.Round(time.Second),
 		a.stop.Round(time.Millisecond))
@@ -272,7 +279,8 @@ func (a *tally) report(t *testing.T, seeds int) {
 		return
 	}
 	if a.told < 100*seeds || a.strict < seeds {
-		t.Errorf("vacuous: metadata told of %d events; in %d generations nothing might be done twice", a.told, a.strict)
+		t.Errorf("vacuous: metadata told of %d events; in %d generations nothing might be done "+
+			"twice", a.told, a.strict)
 	}
 	for _, k := range kinds {
 		if a.fired[k.name] == 0 {

@@ -23,7 +23,8 @@ type tap struct {
 // hearer is told what a tap heard.
 type hearer interface {
 	// commitAsked is before the broker has seen the commit; sent is when the client had written it.
-	commitAsked(member string, generation int32, topic string, partition int32, offset int64, sent time.Time)
+	commitAsked(member string, generation int32, topic string, partition int32, offset int64,
+		sent time.Time)
 	// commitDone is when it was accepted.
 	commitDone(topic string, partition int32, offset int64, metadata string, sent time.Time)
 	// joins is a request to join, with what the member goes by.
@@ -76,7 +77,8 @@ func (t *tap) asked(b []byte) {
 
 // frame is one whole request.
 func (t *tap) frame(b []byte) {
-	key, version, number := int16(binary.BigEndian.Uint16(b)), int16(binary.BigEndian.Uint16(b[2:])),
+	key, version, number := int16(binary.BigEndian.Uint16(b)),
+		int16(binary.BigEndian.Uint16(b[2:])),
 		int32(binary.BigEndian.Uint32(b[4:]))
 	if !watched(key) {
 		return
@@ -100,7 +102,8 @@ func (t *tap) frame(b []byte) {
 		t.roll.sign(r.MemberID, t.l, false)
 		for _, topic := range r.Topics {
 			for _, p := range topic.Partitions {
-				t.hears.commitAsked(r.MemberID, r.Generation, topic.Topic, p.Partition, p.Offset, t.l.lastWritten())
+				t.hears.commitAsked(r.MemberID, r.Generation, topic.Topic, p.Partition, p.Offset,
+					t.l.lastWritten())
 			}
 		}
 	case *kmsg.JoinGroupRequest:
@@ -143,9 +146,11 @@ func (t *tap) answered(b []byte) bool {
 		t.synced(request, response)
 		t.roll.answered(request.MemberID, t.l, false, response.ErrorCode, a.sent)
 	case *kmsg.JoinGroupResponse:
-		t.roll.answered(a.request.(*kmsg.JoinGroupRequest).MemberID, t.l, true, response.ErrorCode, a.sent)
+		t.roll.answered(a.request.(*kmsg.JoinGroupRequest).MemberID, t.l, true, response.ErrorCode,
+			a.sent)
 	case *kmsg.HeartbeatResponse:
-		t.roll.answered(a.request.(*kmsg.HeartbeatRequest).MemberID, t.l, false, response.ErrorCode, a.sent)
+		t.roll.answered(a.request.(*kmsg.HeartbeatRequest).MemberID, t.l, false, response.ErrorCode,
+			a.sent)
 	}
 	return !done || t.hears.answers(t.l, a.request.Key())
 }
@@ -180,7 +185,8 @@ func (t *tap) produced(request *kmsg.ProduceRequest, response *kmsg.ProduceRespo
 		}
 		for k, p := range topic.Partitions {
 			// 7 and 20, NOT_ENOUGH_REPLICAS_AFTER_APPEND: it is in the log nevertheless.
-			if code := response.Topics[i].Partitions[k].ErrorCode; code != 0 && code != 7 && code != 20 {
+			if code := response.Topics[i].Partitions[k].ErrorCode; code != 0 && code != 7 &&
+				code != 20 {
 				continue
 			}
 			done = true

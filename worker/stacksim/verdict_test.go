@@ -47,12 +47,14 @@ func (g *ledger) judge(rate, generations, stale int) {
 	count := map[conversation]int{}
 	for p, log := range g.log {
 		if g.proven[p] != int64(len(log)) {
-			g.problem("loss: %s/%d: %d of %d are committed", p.topic, p.partition, g.proven[p], len(log))
+			g.problem("loss: %s/%d: %d of %d are committed", p.topic, p.partition, g.proven[p],
+				len(log))
 		}
 		for n, e := range log {
 			if e.invalid {
 				if g.letters[origin{p, int64(n)}] == nil {
-					g.problem("letters: no letter of %s/%d offset %d, which is invalid", p.topic, p.partition, n)
+					g.problem("letters: no letter of %s/%d offset %d, which is invalid", p.topic,
+						p.partition, n)
 				}
 				continue
 			}
@@ -74,13 +76,17 @@ func (g *ledger) judge(rate, generations, stale int) {
 		switch {
 		case got == newest[c]:
 		case got > newest[c]:
-			g.problem("order: %s is read up to %d, the largest T published is %d", c.report, got, newest[c])
+			g.problem("order: %s is read up to %d, the largest T published is %d", c.report, got,
+				newest[c])
 		case !lettered || t < newest[c]:
-			g.problem("loss: %s is read up to %d, want %d; calls %+v", c.report, got, newest[c], seen[c])
+			g.problem("loss: %s is read up to %d, want %d; calls %+v", c.report, got, newest[c],
+				seen[c])
 		case got == 0 && stands[c] < count[c]:
-			g.problem("letters: the letters of %s stand for %d events of %d", c.report, stands[c], count[c])
+			g.problem("letters: the letters of %s stand for %d events of %d", c.report, stands[c],
+				count[c])
 		case got == 0 && stands[c] > count[c] && g.troubles == 0:
-			g.problem("letters: the letters of %s stand for %d events of %d, and nothing went wrong that explains it",
+			g.problem("letters: the letters of %s stand for %d events of %d, and nothing went "+
+				"wrong that explains it",
 				c.report, stands[c], count[c])
 		}
 	}
@@ -101,7 +107,8 @@ func (g *ledger) judgeCap(stats sandbox.Stats, rate, stale int) {
 }
 
 // judgeLetter says what is wrong with one letter and its copies.
-func (g *ledger) judgeLetter(at origin, s *sighting, seen map[conversation]*evidence, generations int) {
+func (g *ledger) judgeLetter(at origin, s *sighting, seen map[conversation]*evidence,
+	generations int) {
 	e := g.log[at.topicPartition][at.offset]
 	calls := seen[e.conversation]
 	if calls == nil {
@@ -109,21 +116,27 @@ func (g *ledger) judgeLetter(at origin, s *sighting, seen map[conversation]*evid
 	}
 	switch {
 	case e.invalid != (s.class == "invalid"):
-		g.problem("letters: a letter %q of %s/%d offset %d, invalid is %v", s.class, at.topic, at.partition, at.offset,
+		g.problem("letters: a letter %q of %s/%d offset %d, invalid is %v", s.class, at.topic,
+			at.partition, at.offset,
 			e.invalid)
 	case s.class == "rejected" && calls.rejected == 0:
-		g.problem("letters: a letter %q (%s) of %s, which the server never rejected: %+v", s.class, s.code, e.report,
+		g.problem("letters: a letter %q (%s) of %s, which the server never rejected: %+v", s.class,
+			s.code, e.report,
 			calls)
 	case s.class == "exhausted" && g.tries[e.conversation] < attempts:
-		g.problem("letters: a letter %q (%s) of %s after %d calls", s.class, s.code, e.report, g.tries[e.conversation])
+		g.problem("letters: a letter %q (%s) of %s after %d calls", s.class, s.code, e.report,
+			g.tries[e.conversation])
 	case s.class == "exhausted" && (!g.spends || !transient(s.code)):
-		g.problem("letters: a letter %q (%s) of %s, but no fault of this run is the event's", s.class, s.code, e.report)
+		g.problem("letters: a letter %q (%s) of %s, but no fault of this run is the event's",
+			s.class, s.code, e.report)
 	case s.value != e.value:
-		g.problem("letters: the letter of %s/%d offset %d has another value", at.topic, at.partition, at.offset)
+		g.problem("letters: the letter of %s/%d offset %d has another value", at.topic,
+			at.partition, at.offset)
 	}
 	most := 1
 	if g.troubles > 0 || g.full {
-		most += generations - 1 // each that follows on another may repeat what that had not committed
+		// each that follows on another may repeat what that had not committed
+		most += generations - 1
 	}
 	most += g.troubles + g.lost[0] // which letters' answers were lost is not known
 	if s.copies > most {

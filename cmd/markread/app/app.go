@@ -9,14 +9,14 @@
 //
 // # A stop, in order
 //
-// 1. cli.UntilSignal ends the context at the first SIGTERM, SIGINT or SIGHUP; a second one ends the
-//     process at once, with status 1.
-// 2. [supervise] logs "stopping" and limits what follows to the drain timeout and [StopGrace]. 3.
-// consumer.Consume ends the generation's context: worker.serve (worker/generation.go) stops
+//   - cli.UntilSignal ends the context at the first SIGTERM, SIGINT or SIGHUP; a second one ends
+//     the process at once, with status 1.
+//   - [supervise] logs "stopping" and limits what follows to the drain timeout and [StopGrace].
+//   - consumer.Consume ends the generation's context: worker.serve (worker/generation.go) stops
 //     fetching and dispatching, and waits for what is in flight, up to the drain timeout.
 //     Heartbeats and commits continue.
-// 4. The last commit, then the member leaves the group, so that its partitions move at once. 5. The
-// admin server ends; "stopped cleanly" is logged; the exit status is 0.
+//   - The last commit; then the member leaves the group, so that its partitions move at once.
+//   - The admin server ends; "stopped cleanly" is logged; the exit status is 0.
 package app
 
 import (

@@ -30,16 +30,19 @@ func TestSupervise(t *testing.T) {
 		text       string        // in the result
 		takes      time.Duration
 	}{
-		"stopped":                    {untilEnd, untilEnd, time.Hour, nil, "", time.Hour},
-		"stopped at the last moment": {untilEnd, slow(limit-1, nil), time.Hour, nil, "", time.Hour + limit - 1},
-		"the stop hangs": {untilEnd, slow(limit+time.Minute, nil), time.Hour, nil, "--drain-timeout",
+		"stopped": {untilEnd, untilEnd, time.Hour, nil, "", time.Hour},
+		"stopped at the last moment": {untilEnd, slow(limit-1, nil), time.Hour, nil, "",
+			time.Hour + limit - 1},
+		"the stop hangs": {untilEnd, slow(limit+time.Minute, nil), time.Hour, nil,
+			"--drain-timeout",
 			time.Hour + limit},
 		"the stop fails": {untilEnd, slow(time.Second, broken), time.Hour, broken, "",
 			time.Hour + time.Second},
 		"the work fails": {untilEnd, fails, time.Hour, broken, "", 0},
 		"the show fails": {fails, slow(time.Second, nil), time.Hour, broken, "admin server",
 			time.Second},
-		"the show fails, the stop hangs": {fails, slow(time.Hour, nil), 2 * time.Hour, broken, "--drain-timeout",
+		"the show fails, the stop hangs": {fails, slow(time.Hour, nil), 2 * time.Hour, broken,
+			"--drain-timeout",
 			limit},
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -51,7 +54,8 @@ func TestSupervise(t *testing.T) {
 			if took := time.Since(begin); took != c.takes {
 				t.Errorf("%s: took %s, want %s", name, took, c.takes)
 			}
-			if (c.want != nil && !errors.Is(err, c.want)) || (err == nil) != (c.want == nil && c.text == "") ||
+			if (c.want != nil && !errors.Is(err, c.want)) ||
+				(err == nil) != (c.want == nil && c.text == "") ||
 				(c.text != "" && !strings.Contains(err.Error(), c.text)) {
 				t.Errorf("%s: %v", name, err)
 			}
@@ -78,7 +82,8 @@ func TestShowOutlivesWork(t *testing.T) {
 				return nil
 			}
 		}
-		if err := supervise(ctx, zerolog.Nop(), time.Minute, note("show", 0), note("work", time.Second)); err != nil {
+		if err := supervise(ctx, zerolog.Nop(), time.Minute, note("show", 0),
+			note("work", time.Second)); err != nil {
 			t.Error(err)
 		}
 		if strings.Join(order, " ") != "work show" {

@@ -125,8 +125,9 @@ func readEvent(r read) event.Message {
 func (t *traffic) send(ctx context.Context, m message) error {
 	type object map[string]any
 	_, err := t.chat.Post(ctx, "openim/sendmsg", object{
-		"SyncOtherMachine": 2, "From_Account": m.from, "To_Account": m.to, "MsgRandom": rand.Uint32(),
-		"MsgBody": []object{{"MsgType": "TIMTextElem", "MsgContent": object{"Text": "hello"}}}})
+		"SyncOtherMachine": 2, "From_Account": m.from, "To_Account": m.to,
+		"MsgRandom": rand.Uint32(),
+		"MsgBody":   []object{{"MsgType": "TIMTextElem", "MsgContent": object{"Text": "hello"}}}})
 	return err
 }
 

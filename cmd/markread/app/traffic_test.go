@@ -59,7 +59,8 @@ func TestTraffic(t *testing.T) {
 		}
 		conversations, withTime := map[string]int{}, 0
 		for _, m := range to.messages {
-			e := event.Decode(event.Record{Key: m.Key, Value: m.Value, Headers: m.Headers, Time: m.Time}, time.Now())
+			e := event.Decode(event.Record{Key: m.Key, Value: m.Value, Headers: m.Headers,
+				Time: m.Time}, time.Now())
 			switch {
 			case e.Invalid != nil:
 				t.Fatalf("%s: %v", m.Value, e.Invalid)
@@ -76,10 +77,12 @@ func TestTraffic(t *testing.T) {
 			}
 		}
 		if len(conversations) < 200 || len(conversations) > 1000 {
-			t.Errorf("%d conversations: neither strangers only nor always the same", len(conversations))
+			t.Errorf("%d conversations: neither strangers only nor always the same",
+				len(conversations))
 		}
 		if withTime < 200 || withTime > 1000 {
-			t.Errorf("%d of %d events have MsgReadTime; both forms should occur", withTime, len(to.messages))
+			t.Errorf("%d of %d events have MsgReadTime; both forms should occur", withTime,
+				len(to.messages))
 		}
 	})
 }

@@ -40,13 +40,14 @@ func options(log zerolog.Logger) worker.Options {
 	return worker.Options{
 		Rate: 200, MaxInFlight: 200, MaxPending: 500_000, MaxRejected: 95, Attempts: 8,
 		Backoff:    imclient.NewBackoff(200*time.Millisecond, 30*time.Second),
-		MaxReplays: 3, CallTimeout: 5 * time.Second, CommitEvery: time.Second, DrainTimeout: 10 * time.Second,
-		Log: log, Version: "test",
+		MaxReplays: 3, CallTimeout: 5 * time.Second, CommitEvery: time.Second,
+		DrainTimeout: 10 * time.Second,
+		Log:          log, Version: "test",
 	}
 }
 
-// The whole product runs in this process: an embedded broker, the IM server, the worker, its admin server
-// and sample traffic. Events are applied, and a stop is clean and leaves nothing behind.
+// The whole product runs in this process: an embedded broker, the IM server, the worker, its admin
+// server and sample traffic. Events are applied, and a stop is clean and leaves nothing behind.
 func TestTheWholeProductInOneProcess(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	defer http.DefaultTransport.(*http.Transport).CloseIdleConnections()

@@ -49,8 +49,10 @@ func (dryRun) BeforeApply(parsed *kong.Context) error {
 }
 
 func (*backfillCommand) Help() string {
-	return `A table's header has the names Report_Account, Peer_Account and MsgReadTime (seconds since 1970), in any order among others. Rows without a
-time need --read-time. Rows of one conversation become one record, with the largest time. Rows that are no events are counted, and the exit status is 3.
+	return `A table's header has the names Report_Account, Peer_Account and MsgReadTime (seconds
+since 1970), in any order among others. Rows without a time need --read-time. Rows of one
+conversation become one record, with the largest time. Rows that are no events are counted, and the
+exit status is 3.
 
     markread backfill --brokers localhost:9092 --dry-run states.csv.gz
     markread backfill --brokers localhost:9092 --rejects rejects.ndjson states.csv.gz

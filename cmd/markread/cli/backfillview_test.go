@@ -18,8 +18,8 @@ import (
 	"markread/consumer/backfill"
 )
 
-// The time left is reckoned from the bytes while files are read, and from the records while the rest is published; when
-// all is applied, from the rate.
+// The time left is reckoned from the bytes while files are read, and from the records while the
+// rest is published; when all is applied, from the rate.
 func TestBackfillReckonsItsTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := new(backfill.Progress)
@@ -33,10 +33,12 @@ func TestBackfillReckonsItsTime(t *testing.T) {
 		p.Published.Store(400)
 		time.Sleep(2 * time.Second)
 		s := v.sample()
-		if s.what != "reading" || s.each != 1000 || s.left != 6*time.Second || s.applied != 10*time.Second {
+		if s.what != "reading" || s.each != 1000 || s.left != 6*time.Second ||
+			s.applied != 10*time.Second {
 			t.Errorf("reading: %+v", s)
 		}
-		if text := s.text(1000); text != "6.0s left, applied in 10s, 3,000 rows, 0 rejected, 1,000 rows/s, 1,600 "+
+		if text := s.text(1000); text != "6.0s left, applied in 10s, 3,000 rows, 0 rejected, "+
+			"1,000 rows/s, 1,600 "+
 			"conversations" {
 			t.Errorf("reading: %s", text)
 		}
@@ -48,7 +50,8 @@ func TestBackfillReckonsItsTime(t *testing.T) {
 		v.sample()
 		time.Sleep(time.Second)
 		p.Published.Store(700)
-		if s := v.sample(); s.what != "publishing" || s.left != 3*time.Second || s.part != 700 || s.whole != 1600 {
+		if s := v.sample(); s.what != "publishing" || s.left != 3*time.Second || s.part != 700 ||
+			s.whole != 1600 {
 			t.Errorf("publishing: %+v", s)
 		}
 		v.waiting, v.rate = -1, 0
@@ -63,10 +66,13 @@ func TestBackfillSummary(t *testing.T) {
 		v := &backfillView{job: &backfillJob{}, rate: 200, began: time.Now()}
 		v.job.State.At.Rows = 7
 		time.Sleep(65 * time.Second)
-		got := v.summary(t.Context(), backfill.Summary{Rows: 10_000, Rejected: 1, Records: 4000, Overflowed: true,
-			Times: backfill.Times{From: 1760000000, To: 1760086400}})
-		want := "10,000 rows, 1 rejected (the first 7 by the interrupted run), at most 4,000 conversations, in " +
-			"1m05s; nothing published (--dry-run); 20s of calls at 200 a second; read times from 2025-10-09 08:53:20 " +
+		got := v.summary(t.Context(),
+			backfill.Summary{Rows: 10_000, Rejected: 1, Records: 4000, Overflowed: true,
+				Times: backfill.Times{From: 1760000000, To: 1760086400}})
+		want := "10,000 rows, 1 rejected (the first 7 by the interrupted run), at most 4,000 " +
+			"conversations, in " +
+			"1m05s; nothing published (--dry-run); 20s of calls at 200 a second; read times from " +
+			"2025-10-09 08:53:20 " +
 			"to 2025-10-10 08:53:20 UTC"
 		if got != want {
 			t.Errorf("%s", got)
@@ -82,9 +88,11 @@ func TestBackfillWarnsOfARetention(t *testing.T) {
 		waiting int64
 		keeps   time.Duration
 		warned  bool
-	}{{200 * 2881, time.Hour, true}, {200 * 2880, time.Hour, false}, {200 * 3601, 0, false}, {-1, time.Hour, false}} {
+	}{{200 * 2881, time.Hour, true}, {200 * 2880, time.Hour, false}, {200 * 3601, 0, false},
+		{-1, time.Hour, false}} {
 		var log bytes.Buffer
-		v := &backfillView{job: &backfillJob{}, rate: 200, topic: "t", waiting: c.waiting, keeps: c.keeps}
+		v := &backfillView{job: &backfillJob{}, rate: 200, topic: "t", waiting: c.waiting,
+			keeps: c.keeps}
 		v.warn(&process{log: zerolog.New(&log)})
 		if warned := strings.Contains(log.String(), "raise its retention.ms"); warned != c.warned {
 			t.Errorf("%+v: %s", c, log.String())
@@ -92,7 +100,8 @@ func TestBackfillWarnsOfARetention(t *testing.T) {
 	}
 }
 
-// What could not be done is said with what to do; only what a publisher could not publish is said to be so.
+// What could not be done is said with what to do; only what a publisher could not publish is said
+// to be so.
 func TestBackfillSaysHowToGoOn(t *testing.T) {
 	file := &backfillJob{Options: backfill.Options{To: &topic{}, StateFile: "f.markread-resume"}}
 	stdin := &backfillJob{Options: backfill.Options{To: &topic{}}}
@@ -104,18 +113,24 @@ func TestBackfillSaysHowToGoOn(t *testing.T) {
 		{file, backfill.ErrInterrupted,
 			"interrupted; the first 5 rows are done: go on with the same command and --resume"},
 		{file, &backfill.InputError{Name: "f", Err: errTest},
-			"f: failed; if it can be read after all go on with the same command and --resume; else copy it again, " +
+			"f: failed; if it can be read after all go on with the same command and --resume; " +
+				"else copy it again, " +
 				"delete f.markread-resume, and begin anew: what is published twice only costs calls"},
 		{file, &backfill.PositionError{Name: "f", Offset: 9},
-			"--resume: f: no row begins at byte 9, where the run is to continue: f.markread-resume is damaged; to " +
+			"--resume: f: no row begins at byte 9, where the run is to continue: " +
+				"f.markread-resume is damaged; to " +
 				"begin anew delete f.markread-resume and leave --resume out"},
-		{file, errTest, "failed; the first 5 rows are done: go on with the same command and --resume"},
+		{file, errTest, "failed; the first 5 rows are done: go on with the same command and " +
+			"--resume"},
 		{stdin, backfill.ErrInterrupted,
-			"interrupted: the first 9 rows of standard input are published, and the rest was not read"},
-		{stdin, errTest, "failed; 3 records are published; standard input can't be resumed, so begin anew: what is " +
+			"interrupted: the first 9 rows of standard input are published, and the rest was not " +
+				"read"},
+		{stdin, errTest, "failed; 3 records are published; standard input can't be resumed, so " +
+			"begin anew: what is " +
 			"published twice only costs calls"},
 	} {
-		got := c.job.failed(backfill.Summary{Rows: 9, Records: 3, At: backfill.Mark{Rows: 5}}, c.err).Error()
+		got := c.job.failed(backfill.Summary{Rows: 9, Records: 3, At: backfill.Mark{Rows: 5}},
+			c.err).Error()
 		if got != c.want {
 			t.Errorf("got  %s\nwant %s", got, c.want)
 		}
@@ -131,7 +146,8 @@ func TestBackfillOfAFileThatIsBeingRead(t *testing.T) {
 	}
 	defer unlock()
 	got := try(t, nil, "", "backfill", "--brokers", "127.0.0.1:1", states)
-	if got.Status != ExitFailed || !strings.Contains(got.Stderr, "another markread backfill uses it") {
+	if got.Status != ExitFailed ||
+		!strings.Contains(got.Stderr, "another markread backfill uses it") {
 		t.Errorf("%+v", got)
 	}
 }
@@ -146,7 +162,8 @@ func TestBackfillOfRejectsThatAreBeingWritten(t *testing.T) {
 	defer unlock()
 	got := try(t, nil, "", "backfill", "--dry-run", "--rejects", rejects,
 		clitest.File(t, "Report_Account,Peer_Account,MsgReadTime\na,b,1700000000\n"))
-	if got.Status != ExitFailed || !strings.Contains(got.Stderr, rejects+": another markread backfill uses it") {
+	if got.Status != ExitFailed ||
+		!strings.Contains(got.Stderr, rejects+": another markread backfill uses it") {
 		t.Errorf("%+v", got)
 	}
 }
@@ -155,7 +172,8 @@ func TestBackfillOfRejectsThatAreBeingWritten(t *testing.T) {
 func TestBackfillThatLosesItsRejects(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "rejects")
 	job := &backfillJob{rejects: name}
-	fresh, err := backfill.OpenRejects(name, 0, false) // of this job, before the other one has locked it
+	// of this job, before the other one has locked it
+	fresh, err := backfill.OpenRejects(name, 0, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +213,8 @@ func TestBackfillOfItsRejects(t *testing.T) {
 func TestBackfillSpeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := new(backfill.Progress)
-		v := &backfillView{job: &backfillJob{Options: backfill.Options{Progress: p}}, began: time.Now()}
+		v := &backfillView{job: &backfillJob{Options: backfill.Options{Progress: p}},
+			began: time.Now()}
 		for range 20 {
 			time.Sleep(time.Second)
 			p.Rows.Add(1000)
@@ -219,12 +238,14 @@ func TestBackfillSpeed(t *testing.T) {
 
 // What matters most is there on a terminal of 80 columns, and a bar.
 func TestBackfillBar(t *testing.T) {
-	s := sample{what: "publishing", part: 600_000, whole: 1_000_000, rows: 12_345_678, rejected: 12, records: 1_000_000,
-		left: 5 * time.Minute, applied: 3 * time.Hour}
+	s := sample{what: "publishing", part: 600_000, whole: 1_000_000, rows: 12_345_678, rejected: 12,
+		records: 1_000_000,
+		left:    5 * time.Minute, applied: 3 * time.Hour}
 	for width, want := range map[int]string{
 		80: "publishing [=====>----] 60.00% 5m00s left, applied in 3h00m, 12,345,678 rows",
 		50: "publishing [=====>----] 60.00% 5m00s left",
-		140: "publishing [=====>----] 60.00% 5m00s left, applied in 3h00m, 12,345,678 rows, 12 rejected, 1,000,000 " +
+		140: "publishing [=====>----] 60.00% 5m00s left, applied in 3h00m, 12,345,678 rows, 12 " +
+			"rejected, 1,000,000 " +
 			"conversations",
 	} {
 		bar := newBackfillBar(io.Discard).SetWidth(width)
@@ -248,12 +269,14 @@ func TestBackfillOfAStateThatIsNotValid(t *testing.T) {
 	state := states + ".markread-resume"
 	const version1 = `{"version":1,"began":"2026-03-01T00:00:00Z","topic":"mark-read-backfill",` +
 		`"brokers":["127.0.0.1:1"],"read_time":1700000000,` +
-		`"rejects":"","inputs":[{"size":58,"modified":"2026-03-01T00:00:00Z","sha256":""}],"topic_end":0,` +
+		`"rejects":"","inputs":[{"size":58,"modified":"2026-03-01T00:00:00Z","sha256":""}],` +
+		`"topic_end":0,` +
 		`"published":0,"at":{"input":0,"offset":40,"line":2,"rows":1}}`
 	for text, want := range map[string]string{
-		"":                                 "it is not the state of a run, or is damaged",
-		"\x1b[31mred":                      "it is not the state of a run, or is damaged",
-		version1:                           "it was written by another version of markread, which can go on with it",
+		"":            "it is not the state of a run, or is damaged",
+		"\x1b[31mred": "it is not the state of a run, or is damaged",
+		version1: "it was written by another version of markread, " +
+			"which can go on with it",
 		`{"version":3,"at":{"offset":-1}}`: "it is damaged: a number in it is out of range",
 		`{"version":"\n"}`:                 "it is not the state of a run, or is damaged",
 	} {
@@ -261,7 +284,8 @@ func TestBackfillOfAStateThatIsNotValid(t *testing.T) {
 			if err := os.WriteFile(state, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			r := try(t, nil, "", append([]string{"backfill", "--brokers", "127.0.0.1:1", states}, args...)...)
+			r := try(t, nil, "",
+				append([]string{"backfill", "--brokers", "127.0.0.1:1", states}, args...)...)
 			if r.Status != ExitUsage || r.Stdout != "" || strings.Count(r.Stderr, "\n") != 1 ||
 				steers(r.Stderr) != "" ||
 				!strings.HasPrefix(r.Stderr, "markread: "+state+": "+want) ||

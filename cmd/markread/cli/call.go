@@ -22,7 +22,8 @@ type callCommand struct {
 }
 
 func (*callCommand) Help() string {
-	return `It shows the request without its signature, the answer, and what the answer means. The exit status is 0 if ErrorCode is 0, else 1.
+	return `It shows the request without its signature, the answer, and what the answer means.
+The exit status is 0 if ErrorCode is 0, else 1.
 
     export MARKREAD_IM_KEY_FILE=/run/secrets/im-key
     markread call --im-app-id 1400000000 --report alice --peer bob` + variablesHelp

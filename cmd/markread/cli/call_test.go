@@ -52,14 +52,17 @@ func TestCall(t *testing.T) {
 			[]string{"70009", "what to do", "hold all calls"}},
 		{"wrong app", key, url, []string{"--im-app-id", "7"}, ExitFailed,
 			[]string{"sdkappid=7&", "70020", "what to do"}},
-		{"wrong admin", key, url, []string{"--im-admin", "alice"}, ExitFailed, []string{"60010", "what to do"}},
+		{"wrong admin", key, url, []string{"--im-admin", "alice"}, ExitFailed,
+			[]string{"60010", "what to do"}},
 		{"gateway", key, garbage.URL, nil, ExitFailed, []string{"HTTP 502", "http_502",
 			"a dead letter only after --attempts failures while other conversations get answers"}},
-		{"nobody listens", key, "http://127.0.0.1:1", nil, ExitFailed, []string{"connect", "what to do", "cause"}},
+		{"nobody listens", key, "http://127.0.0.1:1", nil, ExitFailed,
+			[]string{"connect", "what to do", "cause"}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			args := append([]string{"call", "--im-url", c.url, "--im-app-id", "1400000000", "--report", "alice",
+			args := append([]string{"call", "--im-url", c.url, "--im-app-id", "1400000000",
+				"--report", "alice",
 				"--peer", "bob"}, c.args...)
 			r := try(t, []string{c.env}, "", args...)
 			if r.Status != c.status {
@@ -87,7 +90,8 @@ func TestCall(t *testing.T) {
 
 func TestCallWithKeyFile(t *testing.T) {
 	_, url := server(t)
-	r := try(t, []string{"MARKREAD_IM_KEY_FILE=" + clitest.File(t, clitest.TestKey+"\n"), "MARKREAD_IM_URL=" + url,
+	r := try(t, []string{"MARKREAD_IM_KEY_FILE=" + clitest.File(t, clitest.TestKey+"\n"),
+		"MARKREAD_IM_URL=" + url,
 		"MARKREAD_IM_APP_ID=1400000000"}, "",
 		"call", "--report", "alice", "--peer", "bob")
 	if r.Status != ExitOK {

@@ -27,19 +27,22 @@ type checkCommand struct {
 }
 
 func (*checkCommand) Help() string {
-	return `Before a deployment: it takes the configuration of "markread run", asks Kafka and the IM server, and prints a line for each thing that it has
-looked at: WRONG (mend it before a worker runs), warning, "not checked", ok; with what to do below it. What is wrong comes first. The exit status is 1 if
-something is wrong, else 0.
+	return `Before a deployment: it takes the configuration of "markread run", asks Kafka and
+the IM server, and prints a line for each thing that it has looked at: WRONG (mend it before a
+worker runs), warning, "not checked", ok; with what to do below it. What is wrong comes first. The
+exit status is 1 if something is wrong, else 0.
 
-It changes nothing: it writes no record, commits no offset, makes no topic, joins no group, and asks the IM server only how many messages the
-account of --im-admin has not read. It ends within half a minute, whatever does not answer.
+It changes nothing: it writes no record, commits no offset, makes no topic, joins no group, and asks
+the IM server only how many messages the account of --im-admin has not read. It ends within half a
+minute, whatever does not answer.
 
     export MARKREAD_IM_KEY_FILE=/run/secrets/im-key
     markread check --brokers kafka:9092 --im-url singapore --im-app-id 1400000000
     markread check --json | jq -r '.checks[] | select(.result == "wrong") | .do'
 
-With the worker's environment (a container's, or systemd's EnvironmentFile=) it needs no flags, and checks just that deployment, from where it is
-run: the names, the routes and the firewalls of another machine may be others. The JSON document has "ok", "wrong", "warnings", "not_checked" (how
+With the worker's environment (a container's, or systemd's EnvironmentFile=) it needs no flags, and
+checks just that deployment, from where it is run: the names, the routes and the firewalls of
+another machine may be others. The JSON document has "ok", "wrong", "warnings", "not_checked" (how
 many) and "checks"; README.md has all of its names.` + variablesHelp
 }
 

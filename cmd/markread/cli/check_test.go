@@ -16,7 +16,8 @@ import (
 	"markread/worker/preflight"
 )
 
-// ground is a broker with a user who may do what the README's table says, and no more, and an IM server.
+// ground is a broker with a user who may do what the README's table says, and no more, and an IM
+// server.
 type ground struct {
 	*testing.T
 	cluster *kfake.Cluster
@@ -29,8 +30,9 @@ type ground struct {
 func needs() []kfake.ACL {
 	topic, group := kmsg.ACLResourceTypeTopic, kmsg.ACLResourceTypeGroup
 	acl := func(kind kmsg.ACLResourceType, name string, operation kmsg.ACLOperation) kfake.ACL {
-		return kfake.ACL{Resource: kind, Name: name, Pattern: kmsg.ACLResourcePatternTypeLiteral, Operation: operation,
-			Allow: true}
+		return kfake.ACL{Resource: kind, Name: name, Pattern: kmsg.ACLResourcePatternTypeLiteral,
+			Operation: operation,
+			Allow:     true}
 	}
 	all := []kfake.ACL{
 		acl(topic, "mark-read-dead-letters", kmsg.ACLOperationWrite),
@@ -47,12 +49,14 @@ func needs() []kfake.ACL {
 
 // letterTopic are the settings that --create-topics gives.
 func letterTopic() map[string]string {
-	return map[string]string{"retention.ms": "-1", "max.message.bytes": "1114124", "cleanup.policy": "delete"}
+	return map[string]string{"retention.ms": "-1", "max.message.bytes": "1114124",
+		"cleanup.policy": "delete"}
 }
 
-// newGround makes the ground on which everything is right, but for what change does: it gets the topics with their
-// settings, the permissions, and the broker's options.
-func newGround(t *testing.T, change func(topics map[string]map[string]string, may *[]kfake.ACL)) *ground {
+// newGround makes the ground on which everything is right, but for what change does: it gets the
+// topics with their settings, the permissions, and the broker's options.
+func newGround(t *testing.T,
+	change func(topics map[string]map[string]string, may *[]kfake.ACL)) *ground {
 	t.Helper()
 	topics := map[string]map[string]string{"mark-read": {}, "mark-read-backfill": {},
 		"mark-read-dead-letters": letterTopic()}
@@ -79,8 +83,10 @@ func newGround(t *testing.T, change func(topics map[string]map[string]string, ma
 	}
 	_, im := server(t)
 	return &ground{T: t, cluster: cluster, im: im,
-		env: []string{"MARKREAD_IM_KEY=" + clitest.TestKey, "MARKREAD_SASL_PASSWORD=canary-password"}, args: []string{
-			"check", "--brokers", strings.Join(cluster.ListenAddrs(), ","), "--sasl", "plain", "--sasl-user", "worker",
+		env: []string{"MARKREAD_IM_KEY=" + clitest.TestKey,
+			"MARKREAD_SASL_PASSWORD=canary-password"}, args: []string{
+			"check", "--brokers", strings.Join(cluster.ListenAddrs(), ","), "--sasl", "plain",
+			"--sasl-user", "worker",
 			"--im-url", im, "--im-app-id", "1400000000", "--admin-addr", "127.0.0.1:0",
 		}}
 }
@@ -91,7 +97,8 @@ func (g *ground) check(extra ...string) preflight.Report {
 	return checked(g.T, g.env, append(slices.Clip(g.args), extra...)...)
 }
 
-// checked runs a command line of check with --json: what it prints, its exit status and its last words must agree.
+// checked runs a command line of check with --json: what it prints, its exit status and its last
+// words must agree.
 func checked(t *testing.T, env []string, args ...string) (r preflight.Report) {
 	t.Helper()
 	got := try(t, env, "", append(args, "--json")...)
@@ -104,7 +111,8 @@ func checked(t *testing.T, env []string, args ...string) (r preflight.Report) {
 	}
 	if !r.OK {
 		for _, f := range r.Checks {
-			if f.Result == preflight.IsWrong && !strings.Contains(clitest.LastLine(t, got.Stderr), f.Subject) {
+			if f.Result == preflight.IsWrong &&
+				!strings.Contains(clitest.LastLine(t, got.Stderr), f.Subject) {
 				t.Errorf("the last line does not name %s: %s", f.Name(), got.Stderr)
 			}
 		}
@@ -113,7 +121,8 @@ func checked(t *testing.T, env []string, args ...string) (r preflight.Report) {
 		if !slices.Contains(checkNames, f.Check) {
 			t.Errorf("%q is no name of a check", f.Check)
 		}
-		if f.Found == "" || (f.Result == preflight.IsWrong || f.Result == preflight.IsWarning) && f.Do == "" {
+		if f.Found == "" || (f.Result == preflight.IsWrong || f.Result == preflight.IsWarning) &&
+			f.Do == "" {
 			t.Errorf("not all is said: %+v", f)
 		}
 	}
@@ -122,11 +131,12 @@ func checked(t *testing.T, env []string, args ...string) (r preflight.Report) {
 
 // found returns the findings with a result.
 func found(r preflight.Report, g preflight.Grade) preflight.Findings {
-	return slices.DeleteFunc(slices.Clone(r.Checks), func(f preflight.Finding) bool { return f.Result != g })
+	return slices.DeleteFunc(slices.Clone(r.Checks),
+		func(f preflight.Finding) bool { return f.Result != g })
 }
 
-// On a ground where everything is right nothing else is said, with the permissions of the README's table and no more;
-// and nothing is changed.
+// On a ground where everything is right nothing else is said, with the permissions of the README's
+// table and no more; and nothing is changed.
 func TestCheckOfWhatIsRight(t *testing.T) {
 	clitest.NoLeaks(t)
 	g := newGround(t, nil)
@@ -139,7 +149,8 @@ func TestCheckOfWhatIsRight(t *testing.T) {
 		return false
 	}})
 	r := g.check()
-	if n := r.NotChecked + len(found(r, preflight.IsWrong)) + len(found(r, preflight.IsWarning)); n != 0 {
+	if n := r.NotChecked + len(found(r, preflight.IsWrong)) + len(found(r,
+		preflight.IsWarning)); n != 0 {
 		t.Errorf("%+v", r.Checks)
 	}
 	var names []string
@@ -152,21 +163,25 @@ func TestCheckOfWhatIsRight(t *testing.T) {
 	}
 	want = append(want, "topic mark-read", "permission mark-read", "topic mark-read-backfill",
 		"permission mark-read-backfill", "topic mark-read-dead-letters",
-		"permission mark-read-dead-letters", "permission group markread", "group markread", "lag mark-read",
+		"permission mark-read-dead-letters", "permission group markread", "group markread",
+		"lag mark-read",
 		"lag mark-read-backfill", "IM server", "IM account", "clock", "admin server")
 	if !slices.Equal(names, want) {
 		t.Errorf("%q", names)
 	}
 	for _, key := range []kmsg.Key{
-		kmsg.Produce, kmsg.OffsetCommit, kmsg.JoinGroup, kmsg.SyncGroup, kmsg.CreateTopics, kmsg.CreatePartitions,
+		kmsg.Produce, kmsg.OffsetCommit, kmsg.JoinGroup, kmsg.SyncGroup, kmsg.CreateTopics,
+		kmsg.CreatePartitions,
 		kmsg.AlterConfigs, kmsg.IncrementalAlterConfigs,
-		kmsg.DeleteTopics, kmsg.DeleteRecords, kmsg.InitProducerID, kmsg.OffsetDelete, kmsg.DeleteGroups,
+		kmsg.DeleteTopics, kmsg.DeleteRecords, kmsg.InitProducerID, kmsg.OffsetDelete,
+		kmsg.DeleteGroups,
 	} {
 		if asked[key] > 0 {
 			t.Errorf("%d requests %s", asked[key], key.Name())
 		}
 	}
-	if asked[kmsg.DescribeConfigs] == 0 || asked[kmsg.DescribeGroups] == 0 || asked[kmsg.OffsetFetch] == 0 {
+	if asked[kmsg.DescribeConfigs] == 0 || asked[kmsg.DescribeGroups] == 0 ||
+		asked[kmsg.OffsetFetch] == 0 {
 		t.Errorf("this was no look at it: %v", asked)
 	}
 	if g.cluster.GroupInfo("markread") != nil {
@@ -177,21 +192,25 @@ func TestCheckOfWhatIsRight(t *testing.T) {
 	text := try(t, g.env, "", g.args...)
 	lines := strings.Split(strings.TrimSuffix(text.Stdout, "\n"), "\n")
 	last := lines[len(lines)-1]
-	if text.Status != ExitOK || text.Stderr != "" || last != "0 wrong, 0 warnings, 0 not checked, 11 ok" ||
+	if text.Status != ExitOK || text.Stderr != "" ||
+		last != "0 wrong, 0 warnings, 0 not checked, 11 ok" ||
 		len(lines) != 13 ||
 		!strings.HasPrefix(lines[0], "ok           broker (3)  ") ||
 		!strings.HasSuffix(lines[0], ", user worker by plain") ||
-		lines[1] != "ok           topic mark-read, mark-read-backfill  4 partitions, 3 copies, kept for 7d00h" {
+		lines[1] != "ok           topic mark-read, mark-read-backfill  4 partitions, 3 copies, "+
+			"kept for 7d00h" {
 		t.Errorf("%d %s%s", text.Status, text.Stderr, text.Stdout)
 	}
 }
 
-// What is wrong with topics and permissions is found, with what to do, and the rest is found as before.
+// What is wrong with topics and permissions is found, with what to do, and the rest is found as
+// before.
 func TestCheckOfTopics(t *testing.T) {
 	type settings = map[string]map[string]string
 	without := func(operation kmsg.ACLOperation, name string) func(settings, *[]kfake.ACL) {
 		return func(_ settings, may *[]kfake.ACL) {
-			*may = slices.DeleteFunc(*may, func(a kfake.ACL) bool { return a.Operation == operation && a.Name == name })
+			*may = slices.DeleteFunc(*may,
+				func(a kfake.ACL) bool { return a.Operation == operation && a.Name == name })
 		}
 	}
 	set := func(topic, name, value string) func(settings, *[]kfake.ACL) {
@@ -204,8 +223,12 @@ func TestCheckOfTopics(t *testing.T) {
 		want   preflight.Finding // Found and Do have this in them
 	}{
 		"missing topic": {missing, nil,
-			preflight.Wrong("topic", "mark-read-dead-letters", "does not exist", "--create-topics")},
-		"missing topic, not to be created": {func(topics settings, may *[]kfake.ACL) { missing(topics, may) },
+			preflight.Wrong("topic", "mark-read-dead-letters", "does not exist",
+				"--create-topics")},
+		"missing topic, not to be created": {func(topics settings,
+			may *[]kfake.ACL) {
+			missing(topics, may)
+		},
 			[]string{"--create-topics"},
 			preflight.Wrong("permission", "mark-read-dead-letters", "may not create", "Create")},
 		"no write permission": {func(s settings, may *[]kfake.ACL) {
@@ -220,31 +243,44 @@ func TestCheckOfTopics(t *testing.T) {
 			preflight.Wrong("permission", "mark-read-dead-letters", "may not see",
 				"Write on the topic (--dead-letter-topic)")},
 		"no read permission": {without(kmsg.ACLOperationRead, "mark-read"), nil,
-			preflight.Wrong("permission", "mark-read", "may not see", "Read on the topic (--topic)")},
+			preflight.Wrong("permission", "mark-read", "may not see",
+				"Read on the topic (--topic)")},
 		"no permission for the group": {without(kmsg.ACLOperationRead, "markread"), nil,
-			preflight.Wrong("permission", "group markread", "may not see", "Read on the group (--group)")},
-		"settings may not be read": {without(kmsg.ACLOperationDescribeConfigs, "mark-read-dead-letters"), nil,
-			preflight.NotChecked("settings", "mark-read-dead-letters", "may not read", "DescribeConfigs")},
+			preflight.Wrong("permission", "group markread", "may not see",
+				"Read on the group (--group)")},
+		"settings may not be read": {without(kmsg.ACLOperationDescribeConfigs,
+			"mark-read-dead-letters"), nil,
+			preflight.NotChecked("settings", "mark-read-dead-letters", "may not read",
+				"DescribeConfigs")},
 		"compacted dead letters": {set("mark-read-dead-letters", "cleanup.policy", "compact"), nil,
 			preflight.Wrong("cleanup.policy", "mark-read-dead-letters", "loses dead letters",
 				"cleanup.policy=delete on the topic (--dead-letter-topic)")},
 		"both": {set("mark-read-dead-letters", "cleanup.policy", "compact,delete"), nil,
-			preflight.Wrong("cleanup.policy", "mark-read-dead-letters", "loses dead letters", "cleanup.policy=delete")},
+			preflight.Wrong("cleanup.policy", "mark-read-dead-letters", "loses dead letters",
+				"cleanup.policy=delete")},
 		"compacted events": {set("mark-read", "cleanup.policy", "compact"), nil,
-			preflight.Warning("cleanup.policy", "mark-read", "largest MsgReadTime", "cleanup.policy=delete")},
-		"dead letters are deleted": {set("mark-read-dead-letters", "retention.ms", "604800000"), nil,
-			preflight.Warning("retention", "mark-read-dead-letters", "after 7d00h", "retention.ms=-1")},
+			preflight.Warning("cleanup.policy", "mark-read", "largest MsgReadTime",
+				"cleanup.policy=delete")},
+		"dead letters are deleted": {set("mark-read-dead-letters", "retention.ms", "604800000"),
+			nil,
+			preflight.Warning("retention", "mark-read-dead-letters", "after 7d00h",
+				"retention.ms=-1")},
 		"events are soon deleted": {set("mark-read-backfill", "retention.ms", "3600000"), nil,
 			preflight.Warning("retention", "mark-read-backfill", "1h00m", "retention.ms")},
 		"dead letters are cut": {set("mark-read-dead-letters", "max.message.bytes", "1048588"), nil,
-			preflight.Warning("record size", "mark-read-dead-letters", "1,048,588", "max.message.bytes=1114124")},
+			preflight.Warning("record size", "mark-read-dead-letters", "1,048,588",
+				"max.message.bytes=1114124")},
 		"the broker's time": {set("mark-read", "message.timestamp.type", "LogAppendTime"), nil,
-			preflight.Warning("timestamps", "mark-read", "LogAppendTime", "message.timestamp.type=CreateTime")},
+			preflight.Warning("timestamps", "mark-read", "LogAppendTime",
+				"message.timestamp.type=CreateTime")},
 		"unequal partitions": {set("mark-read-backfill", "partitions", "6"), nil,
-			preflight.Warning("partition counts", "", "mark-read has 4 partitions, mark-read-backfill has 6",
+			preflight.Warning("partition counts", "",
+				"mark-read has 4 partitions, mark-read-backfill has 6",
 				"--alter --topic mark-read --partitions 6")},
-		"fewer for the backfill": {set("mark-read", "partitions", "6"), nil, preflight.Warning("partition counts",
-			"", "mark-read has 6 partitions", "--alter --topic mark-read-backfill --partitions 6")},
+		"fewer for the backfill": {set("mark-read", "partitions", "6"), nil,
+			preflight.Warning("partition counts",
+				"", "mark-read has 6 partitions",
+				"--alter --topic mark-read-backfill --partitions 6")},
 		"another program's group": {nil, []string{"--group", "other"},
 			preflight.Wrong("permission", "group other", "may not see", "--group")},
 		"a name that does not exist": {func(_ settings, may *[]kfake.ACL) {
@@ -259,9 +295,13 @@ func TestCheckOfTopics(t *testing.T) {
 			r := newGround(t, c.change).check(c.args...)
 			if strings.HasPrefix(c.want.Subject, "group ") { // then the lag is not checked
 				r.Checks = slices.DeleteFunc(r.Checks,
-					func(f preflight.Finding) bool { return f.Check == "lag" && f.Result == preflight.IsNotChecked })
+					func(f preflight.Finding) bool {
+						return f.Check == "lag" &&
+							f.Result == preflight.IsNotChecked
+					})
 			}
-			for _, g := range []preflight.Grade{preflight.IsWrong, preflight.IsWarning, preflight.IsNotChecked} {
+			for _, g := range []preflight.Grade{preflight.IsWrong, preflight.IsWarning,
+				preflight.IsNotChecked} {
 				some := found(r, g)
 				switch {
 				case g != c.want.Result && len(some) > 0, g == c.want.Result && len(some) != 1:
@@ -269,7 +309,8 @@ func TestCheckOfTopics(t *testing.T) {
 				case g == c.want.Result:
 					f := some[0]
 					if f.Check != c.want.Check || f.Subject != c.want.Subject ||
-						!strings.Contains(f.Found, c.want.Found) || !strings.Contains(f.Do, c.want.Do) {
+						!strings.Contains(f.Found, c.want.Found) ||
+						!strings.Contains(f.Do, c.want.Do) {
 						t.Errorf("%+v, want %+v", f, c.want)
 					}
 				}
@@ -285,29 +326,38 @@ func TestCheckOfTopicsToBeCreated(t *testing.T) {
 		delete(topics, "mark-read")
 		for _, name := range []string{"mark-read", "mark-read-dead-letters"} {
 			*may = append(*may, kfake.ACL{Resource: kmsg.ACLResourceTypeTopic, Name: name,
-				Pattern: kmsg.ACLResourcePatternTypeLiteral, Operation: kmsg.ACLOperationCreate, Allow: true})
+				Pattern: kmsg.ACLResourcePatternTypeLiteral, Operation: kmsg.ACLOperationCreate,
+				Allow: true})
 		}
 	})
 	r := g.check("--create-topics")
 	made := slices.DeleteFunc(found(r, preflight.IsOK),
-		func(f preflight.Finding) bool { return !strings.Contains(f.Found, "run creates it (--create-topics)") })
+		func(f preflight.Finding) bool {
+			return !strings.Contains(f.Found,
+				"run creates it (--create-topics)")
+		})
 	if !r.OK || len(made) != 2 || made[0].Name() != "topic mark-read" ||
 		made[1].Name() != "topic mark-read-dead-letters" {
 		t.Errorf("%+v", r.Checks)
 	}
-	if g.cluster.TopicInfo("mark-read") != nil || g.cluster.TopicInfo("mark-read-dead-letters") != nil {
+	if g.cluster.TopicInfo("mark-read") != nil ||
+		g.cluster.TopicInfo("mark-read-dead-letters") != nil {
 		t.Error("a topic was made")
 	}
 }
 
-// What fails alike is one line, what is wrong comes first, and text from outside can't paint the terminal.
+// What fails alike is one line, what is wrong comes first, and text from outside can't paint the
+// terminal.
 func TestCheckReport(t *testing.T) {
 	now := time.Date(2026, 3, 1, 3, 0, 0, 0, time.UTC)
-	r := preflight.ReportOf(now, preflight.Findings{preflight.Good("broker", "kafka-1.example:9092", "it answers"),
-		preflight.Good("broker", "kafka-2.example:9092", "it answers"),
-		preflight.Warning("replicas", "a", "one copy", "add"), preflight.Good("topic", "a", "12 partitions")},
-		preflight.Findings{preflight.Warning("replicas", "b", "one copy", "add"), preflight.Wrong("IM account", "",
-			"no\x1b[31m\nkey", "set it"), preflight.NotChecked("clock", "", "no Date", "")})
+	r := preflight.ReportOf(now,
+		preflight.Findings{preflight.Good("broker", "kafka-1.example:9092", "it answers"),
+			preflight.Good("broker", "kafka-2.example:9092", "it answers"),
+			preflight.Warning("replicas", "a", "one copy", "add"),
+			preflight.Good("topic", "a", "12 partitions")},
+		preflight.Findings{preflight.Warning("replicas", "b", "one copy", "add"),
+			preflight.Wrong("IM account", "",
+				"no\x1b[31m\nkey", "set it"), preflight.NotChecked("clock", "", "no Date", "")})
 	var b bytes.Buffer
 	if err := printCheck(&b, r); err != nil {
 		t.Fatal(err)
@@ -325,10 +375,12 @@ ok           topic a        12 partitions
 	if b.String() != want {
 		t.Errorf("%s", b.String())
 	}
-	if err := checkFailure(r); err == nil || err.Error() != "check: wrong: IM account" || r.OK || r.Warnings != 2 {
+	if err := checkFailure(r); err == nil || err.Error() != "check: wrong: IM account" || r.OK ||
+		r.Warnings != 2 {
 		t.Errorf("%+v, %v", r, err)
 	}
-	if r := preflight.ReportOf(now, preflight.Findings{preflight.Warning("replicas", "a", "one copy", "add")}); !r.OK ||
+	if r := preflight.ReportOf(now,
+		preflight.Findings{preflight.Warning("replicas", "a", "one copy", "add")}); !r.OK ||
 		checkFailure(r) != nil {
 		t.Errorf("a warning fails: %+v", r)
 	}

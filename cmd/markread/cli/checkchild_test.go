@@ -13,12 +13,14 @@ import (
 	"markread/worker/preflight"
 )
 
-// childCheck is check in a process of its own: some of the environment counts for a whole process only.
+// childCheck is check in a process of its own: some of the environment counts for a whole process
+// only.
 func childCheck(t *testing.T, env []string, args ...string) (r preflight.Report) {
 	t.Helper()
 	line, _ := json.Marshal(append(args, "--json")) // can't fail
 	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestCheckInAChild$")
-	child.Env = append([]string{"MARKREAD_TEST_CHECK=" + string(line), "PATH=" + os.Getenv("PATH")}, env...)
+	child.Env = append([]string{"MARKREAD_TEST_CHECK=" + string(line), "PATH=" + os.Getenv("PATH")},
+		env...)
 	var stderr bytes.Buffer
 	child.Stderr = &stderr
 	out, err := child.Output()

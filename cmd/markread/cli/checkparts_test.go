@@ -18,7 +18,8 @@ import (
 	"markread/worker/preflight"
 )
 
-// A worker runs here already, or another program has the port; files with secrets that everybody may read.
+// A worker runs here already, or another program has the port; files with secrets that everybody
+// may read.
 func TestCheckOfThisMachine(t *testing.T) {
 	clitest.NoLeaks(t)
 	g := newGround(t, nil)
@@ -42,30 +43,38 @@ func TestCheckOfThisMachine(t *testing.T) {
 		"another": {g.env, []string{"--admin-addr", strings.TrimPrefix(taken.URL, "http://")},
 			preflight.Wrong("admin server", "", "taken by another program", "--admin-addr")},
 		"hangs": {g.env, []string{"--admin-addr", mute(t)},
-			preflight.Wrong("admin server", "", "does not answer (a worker that hangs?)", "--admin-addr")},
+			preflight.Wrong("admin server", "", "does not answer (a worker that hangs?)",
+				"--admin-addr")},
 		"no address": {g.env, []string{"--admin-addr", "192.0.2.1:8780"},
 			preflight.Wrong("admin server", "", "can't listen on 192.0.2.1:8780", "--admin-addr")},
 		"open key": {[]string{g.env[1], "MARKREAD_IM_KEY_FILE=" + open}, nil,
-			preflight.Warning("secret file", "MARKREAD_IM_KEY_FILE", "mode 0644", "chmod o= "+open)},
+			preflight.Warning("secret file", "MARKREAD_IM_KEY_FILE", "mode 0644",
+				"chmod o= "+open)},
 		"a group's key": {[]string{g.env[1], "MARKREAD_IM_KEY_FILE=" + group}, nil,
 			preflight.Good("secret file", "MARKREAD_IM_KEY_FILE", "not open")},
-		"closed key": {[]string{g.env[1], "MARKREAD_IM_KEY_FILE=" + clitest.File(t, clitest.TestKey)}, nil,
+		"closed key": {[]string{g.env[1],
+			"MARKREAD_IM_KEY_FILE=" + clitest.File(t, clitest.TestKey)}, nil,
 			preflight.Good("secret file", "MARKREAD_IM_KEY_FILE", "not open")},
 		"another rate": {g.env, []string{"--rate", "100"},
-			preflight.Warning("group", "markread", "go by 200 calls a second, this configuration by 100", "--rate")},
+			preflight.Warning("group", "markread",
+				"go by 200 calls a second, this configuration by 100", "--rate")},
 		"other topics": {g.env, []string{"--backfill-topic="},
-			preflight.Warning("group", "markread", "mark-read-backfill", "--topic and --backfill-topic")},
-		"it does agree": {g.env, nil, preflight.Good("group", "markread", "1 worker runs, 200 calls a second for all")},
+			preflight.Warning("group", "markread", "mark-read-backfill",
+				"--topic and --backfill-topic")},
+		"it does agree": {g.env, nil, preflight.Good("group", "markread", "1 worker runs, 200 "+
+			"calls a second for all")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := checked(t, c.env, append(slices.Clip(g.args), c.args...)...)
 			if !slices.ContainsFunc(r.Checks, func(f preflight.Finding) bool {
-				return f.Result == c.want.Result && f.Check == c.want.Check && f.Subject == c.want.Subject &&
+				return f.Result == c.want.Result && f.Check == c.want.Check &&
+					f.Subject == c.want.Subject &&
 					strings.Contains(f.Found, c.want.Found) && strings.Contains(f.Do, c.want.Do)
 			}) {
 				t.Errorf("%+v, want %+v", r.Checks, c.want)
 			}
-			if bad := len(found(r, preflight.IsWrong)) + len(found(r, preflight.IsWarning)); bad > 1 || bad == 1 &&
+			if bad := len(found(r, preflight.IsWrong)) + len(found(r,
+				preflight.IsWarning)); bad > 1 || bad == 1 &&
 				c.want.Result == preflight.IsOK {
 				t.Errorf("%+v", r.Checks)
 			}
@@ -82,7 +91,10 @@ func beginWorkerAs(t *testing.T, g *ground) (*clitest.Running, string) {
 	r := begin(t, g.env, append([]string{"run"}, g.args[1:]...)...)
 	admin := r.Found(t, `"addr":"(127\.0\.0\.1:\d+)"`)
 	clitest.Until(t, "the worker has partitions",
-		func() bool { return strings.Contains(clitest.Fetch(t, "http://"+admin+"/readyz"), `"ready":true`) })
+		func() bool {
+			return strings.Contains(clitest.Fetch(t, "http://"+admin+"/readyz"),
+				`"ready":true`)
+		})
 	clitest.Until(t, "the group is stable", func() bool {
 		info := g.cluster.GroupInfo("markread")
 		return info != nil && info.State == "Stable"
@@ -101,8 +113,8 @@ func mute(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// Brokers that are not there, or refuse, or are no brokers: one line each, or one for all that fail alike, and what
-// needs them is not asked.
+// Brokers that are not there, or refuse, or are no brokers: one line each, or one for all that fail
+// alike, and what needs them is not asked.
 func TestCheckOfBrokers(t *testing.T) {
 	clitest.NoLeaks(t)
 	g := newGround(t, nil)
@@ -128,30 +140,35 @@ func TestCheckOfBrokers(t *testing.T) {
 		want preflight.Finding
 	}{
 		"no broker": {with(closed.Addr().String()), nil,
-			preflight.Wrong("broker", closed.Addr().String(), "nothing listens there", "--brokers")},
+			preflight.Wrong("broker", closed.Addr().String(), "nothing listens there",
+				"--brokers")},
 		"no name": {with("kafka.invalid:9092"), nil,
 			preflight.Wrong("broker", "kafka.invalid:9092", "can't be resolved", "--brokers")},
 		"wrong password": {g.args, []string{"MARKREAD_SASL_PASSWORD=canary-wrong"},
-			preflight.Wrong("broker", all, "SASL Authentication Failed", "--sasl-user and MARKREAD_SASL_PASSWORD")},
+			preflight.Wrong("broker", all, "SASL Authentication Failed",
+				"--sasl-user and MARKREAD_SASL_PASSWORD")},
 		"wrong user": {append(slices.Clip(g.args), "--sasl-user", "nobody"), nil,
 			preflight.Wrong("broker", all, "SASL Authentication Failed", "--sasl-user")},
 		"wrong mechanism": {append(slices.Clip(g.args), "--sasl", "scram-sha-512"), nil,
 			preflight.Wrong("broker", all, "SASL", "--sasl")},
 		"a web server": {with(web), nil,
-			preflight.Wrong("broker", web, "it is an HTTP server", "look at the port in --brokers")},
+			preflight.Wrong("broker", web, "it is an HTTP server",
+				"look at the port in --brokers")},
 		"TLS wanted": {with(tlsAddr), nil, preflight.Wrong("broker", tlsAddr, "", "add --tls")},
 		"TLS not wanted": {append(slices.Clip(g.args), "--tls"), nil,
 			preflight.Wrong("broker", all, "says nothing", "leave out --tls")},
 		"unknown authority": {with(tlsAddr, "--tls"), nil,
 			preflight.Wrong("broker", tlsAddr, "certificate", "--tls-ca")},
 		"wrong name": {with("localhost"+tlsPort, "--tls", "--tls-ca", trusted), nil,
-			preflight.Wrong("broker", "localhost"+tlsPort, "not localhost", "name the broker in --brokers")},
+			preflight.Wrong("broker", "localhost"+tlsPort, "not localhost",
+				"name the broker in --brokers")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // some take seconds
 			r := checked(t, append(c.env, g.env...), c.args...)
 			// of those that are not on this machine
-			r.Checks = slices.DeleteFunc(r.Checks, func(f preflight.Finding) bool { return f.Check == "password" })
+			r.Checks = slices.DeleteFunc(r.Checks,
+				func(f preflight.Finding) bool { return f.Check == "password" })
 			some, unasked := found(r, preflight.IsWrong), found(r, preflight.IsNotChecked)
 			if len(some) != len(strings.Fields(c.want.Subject)) || len(unasked) != 6 ||
 				len(found(r, preflight.IsWarning)) != 0 {
@@ -168,7 +185,8 @@ func TestCheckOfBrokers(t *testing.T) {
 
 	// One that is down among others that are not costs nothing.
 	r := g.check("--brokers", closed.Addr().String()+","+g.cluster.ListenAddrs()[0])
-	if some := found(r, preflight.IsWarning); !r.OK || len(some) != 1 || some[0].Subject != closed.Addr().String() ||
+	if some := found(r, preflight.IsWarning); !r.OK || len(some) != 1 ||
+		some[0].Subject != closed.Addr().String() ||
 		!strings.Contains(some[0].Do, "--brokers") || r.NotChecked != 0 {
 		t.Errorf("%+v", r.Checks)
 	}
@@ -184,18 +202,25 @@ func imUnlike(t *testing.T, handler func(im http.Handler) http.Handler) string {
 	return s.URL
 }
 
-// What is wrong with the IM server, or the way to it, is found, with what to do, and the rest is found as before.
+// What is wrong with the IM server, or the way to it, is found, with what to do, and the rest is
+// found as before.
 func TestCheckOfTheIMServer(t *testing.T) {
 	clitest.NoLeaks(t)
 	g := newGround(t, nil)
 	answers := func(code int) func(http.Handler) http.Handler {
 		return func(http.Handler) http.Handler {
-			return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { clitest.Verdict(w, code, "no") })
+			return http.HandlerFunc(func(w http.ResponseWriter,
+				_ *http.Request) {
+				clitest.Verdict(w, code, "no")
+			})
 		}
 	}
 	status := func(status int) func(http.Handler) http.Handler {
 		return func(http.Handler) http.Handler {
-			return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) })
+			return http.HandlerFunc(func(w http.ResponseWriter,
+				_ *http.Request) {
+				w.WriteHeader(status)
+			})
 		}
 	}
 	dated := func(ahead time.Duration) func(http.Handler) http.Handler {
@@ -222,21 +247,27 @@ func TestCheckOfTheIMServer(t *testing.T) {
 			preflight.Wrong("IM account", "", "ErrorCode", "--im-app-id"), 0},
 		"no administrator": {[]string{"--im-admin", "alice"}, nil,
 			preflight.Wrong("IM account", "", "not an App administrator", "--im-admin"), 0},
-		"another region": {[]string{"--im-url", imUnlike(t, answers(60026))}, nil, preflight.Wrong("IM account",
-			"", "ErrorCode 60026", "check --im-url: it must be the host of the data centre that the app of "+
-				"--im-app-id lives in: china, singapore"), 0},
+		"another region": {[]string{"--im-url", imUnlike(t, answers(60026))}, nil,
+			preflight.Wrong("IM account",
+				"", "ErrorCode 60026", "check --im-url: it must be the host of the data centre "+
+					"that "+
+					"the app of "+
+					"--im-app-id lives in: china, singapore"), 0},
 		"unpaid": {[]string{"--im-url", imUnlike(t, answers(60020))}, nil,
 			preflight.Wrong("IM account", "", "ErrorCode 60020", "plan is paid"), 0},
 		"ambiguous": {[]string{"--im-url", imUnlike(t, answers(60004))}, nil,
 			preflight.Wrong("IM account", "", "ErrorCode 60004", "MARKREAD_IM_KEY"), 0},
 		"changed on its way": {[]string{"--im-url", imUnlike(t, answers(60003))}, nil,
-			preflight.Wrong("IM account", "", "ErrorCode 60003", "changed on its way: look at proxies"), 0},
+			preflight.Wrong("IM account", "", "ErrorCode 60003",
+				"changed on its way: look at proxies"), 0},
 		"revoked": {[]string{"--im-url", imUnlike(t, answers(70052))}, nil,
 			preflight.Wrong("IM account", "", "ErrorCode 70052", "find out who kicks"), 0},
 		"unknown": {[]string{"--im-url", imUnlike(t, answers(123456))}, nil,
-			preflight.Warning("IM account", "", "ErrorCode 123456", "check again in a minute; if it stays, look it up"),
+			preflight.Warning("IM account", "", "ErrorCode 123456",
+				"check again in a minute; if it stays, look it up"),
 			0},
-		"busy before it": {[]string{"--im-url", imUnlike(t, status(http.StatusTooManyRequests))}, nil,
+		"busy before it": {[]string{"--im-url", imUnlike(t, status(http.StatusTooManyRequests))},
+			nil,
 			preflight.Warning("IM account", "", "HTTP status 429",
 				"check again in a minute; if it stays, find what else calls"), 1},
 		"down behind it": {[]string{"--im-url", imUnlike(t, status(http.StatusBadGateway))}, nil,
@@ -252,18 +283,22 @@ func TestCheckOfTheIMServer(t *testing.T) {
 			preflight.Wrong("clock", "", "ahead of the IM server's", "NTP"), 0},
 		"clock a minute ahead": {[]string{"--im-url", imUnlike(t, dated(-time.Minute))}, nil,
 			preflight.Warning("clock", "", "ahead of the IM server's", "NTP"), 0},
-		"clock a second ahead": {[]string{"--im-url", imUnlike(t, dated(-time.Second))}, nil, preflight.Finding{}, 0},
+		"clock a second ahead": {[]string{"--im-url", imUnlike(t, dated(-time.Second))}, nil,
+			preflight.Finding{}, 0},
 		"nobody listens": {[]string{"--im-url", "http://127.0.0.1:1"}, nil,
 			preflight.Wrong("IM server", "", "refused", "--im-url"), 2},
 		"no name": {[]string{"--im-url", "https://im.invalid"}, nil,
-			preflight.Wrong("IM server", "", "the name im.invalid can't be resolved here", "--im-url"), 2},
+			preflight.Wrong("IM server", "", "the name im.invalid can't be resolved here",
+				"--im-url"), 2},
 		"unknown authority": {[]string{"--im-url", untrusted.URL}, nil,
 			preflight.Wrong("IM server", "", "unknown authority", "root certificates"), 2},
 		"no TLS": {[]string{"--im-url", strings.Replace(g.im, "http:", "https:", 1)}, nil,
 			preflight.Wrong("IM server", "", "does not speak TLS", "--im-url"), 2},
-		"TLS, not expected": {[]string{"--im-url", strings.Replace(untrusted.URL, "https:", "http:", 1)}, nil,
+		"TLS, not expected": {[]string{"--im-url",
+			strings.Replace(untrusted.URL, "https:", "http:", 1)}, nil,
 			preflight.Wrong("IM server", "", "HTTP status 400", "--im-url"), 2},
-		"a page": {[]string{"--im-url", imUnlike(t, func(http.Handler) http.Handler { return http.NotFoundHandler() })},
+		"a page": {[]string{"--im-url",
+			imUnlike(t, func(http.Handler) http.Handler { return http.NotFoundHandler() })},
 			nil,
 			preflight.Wrong("IM server", "", "HTTP status 404", "--im-url"), 2},
 	} {
@@ -276,7 +311,8 @@ func TestCheckOfTheIMServer(t *testing.T) {
 				}
 				return
 			}
-			if len(some) != 1 || r.NotChecked != c.unasked || strings.Contains(some[0].Do, "nothing at first") {
+			if len(some) != 1 || r.NotChecked != c.unasked ||
+				strings.Contains(some[0].Do, "nothing at first") {
 				t.Fatalf("%+v", r.Checks)
 			}
 			if f := some[0]; f.Result != c.want.Result || f.Check != c.want.Check ||
@@ -301,7 +337,8 @@ func TestCheckOfTheIMServer(t *testing.T) {
 		t.Errorf("%d calls: %+v", calls, r.Checks)
 	}
 
-	// Whether a certificate is of the right name shows only when it is trusted: a process of its own trusts it.
+	// Whether a certificate is of the right name shows only when it is trusted: a process of its
+	// own trusts it.
 	t.Run("wrong name", func(t *testing.T) {
 		r := childCheck(t, append(g.env, "SSL_CERT_FILE="+trusted),
 			append(slices.Clip(g.args), "--im-url", nameless)...)
@@ -315,9 +352,11 @@ func TestCheckOfTheIMServer(t *testing.T) {
 
 // checkNames are the names of all checks; README.md lists them.
 var checkNames = []string{
-	"broker", "topic", "permission", "replicas", "settings", "cleanup.policy", "retention", "record size", "timestamps",
+	"broker", "topic", "permission", "replicas", "settings", "cleanup.policy", "retention",
+	"record size", "timestamps",
 	"partition counts", "group", "lag",
-	"IM server", "IM account", "clock", "certificate", "admin server", "secret", "secret file", "client certificate",
+	"IM server", "IM account", "clock", "certificate", "admin server", "secret", "secret file",
+	"client certificate",
 	"password", "open files",
 }
 
@@ -325,13 +364,15 @@ var checkNames = []string{
 func sampleCheck() *preflight.Report {
 	found := preflight.Findings{}
 	for _, addr := range []string{"kafka-1:9093", "kafka-2:9093", "kafka-3:9093"} {
-		found.Add(preflight.Good("broker", addr, "it answers, Kafka 4.4, user markread by scram-sha-512 over TLS"))
+		found.Add(preflight.Good("broker", addr,
+			"it answers, Kafka 4.4, user markread by scram-sha-512 over TLS"))
 	}
 	for _, name := range []string{"mark-read", "mark-read-backfill", "mark-read-dead-letters"} {
 		found.Add(preflight.Good("topic", name, "12 partitions, 3 copies, kept for 7d00h"))
 	}
 	found.Add(
-		preflight.Warning("retention", "mark-read-dead-letters", "dead letters are deleted after 7d00h, mended or not",
+		preflight.Warning("retention", "mark-read-dead-letters",
+			"dead letters are deleted after 7d00h, mended or not",
 			"set retention.ms=-1 and retention.bytes=-1 on the topic"),
 		preflight.Good("permission", "mark-read", "the user may read"),
 		preflight.Good("permission", "mark-read-backfill", "the user may read"),
@@ -344,7 +385,8 @@ func sampleCheck() *preflight.Report {
 		found.Add(preflight.Good("lag", name,
 			"0 events to do; the group has no offsets: run begins with the oldest record"))
 	}
-	found.Add(preflight.JudgeCall(preflight.Call{URL: "https://adminapisgp.im.qcloud.com", Sent: statusAt,
+	found.Add(preflight.JudgeCall(preflight.Call{URL: "https://adminapisgp.im.qcloud.com",
+		Sent:   statusAt,
 		Came:   statusAt.Add(38 * time.Millisecond),
 		Err:    &imclient.Error{Class: imclient.Held, Label: "60026", ErrorCode: 60026},
 		Answer: imclient.Answer{Date: statusAt}})...)

@@ -1,8 +1,9 @@
 package cli
 
 import (
-	"markread/cmd/markread/cli/clitest"
 	"testing"
+
+	"markread/cmd/markread/cli/clitest"
 )
 
 func try(t *testing.T, env []string, stdin string, args ...string) clitest.Result {

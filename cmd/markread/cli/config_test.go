@@ -36,10 +36,12 @@ func TestDefaults(t *testing.T) {
 				DeadLetterFlag: config.DeadLetterFlag{DeadLetterTopic: "mark-read-dead-letters"}},
 			GroupFlag: config.GroupFlag{Group: "markread"},
 		},
-		IMFlags: config.IMFlags{IMURL: "https://console.tim.qq.com", IMAppID: 7, IMAdmin: "administrator",
+		IMFlags: config.IMFlags{IMURL: "https://console.tim.qq.com", IMAppID: 7,
+			IMAdmin:   "administrator",
 			IMTimeout: 5 * time.Second},
-		EngineFlags: config.EngineFlags{RateFlag: config.RateFlag{Rate: 200}, MaxPending: 500_000, MaxRejected: 95,
-			Attempts: 8, BackoffInitial: 200 * time.Millisecond, BackoffMax: 30 * time.Second,
+		EngineFlags: config.EngineFlags{RateFlag: config.RateFlag{Rate: 200}, MaxPending: 500_000,
+			MaxRejected: 95,
+			Attempts:    8, BackoffInitial: 200 * time.Millisecond, BackoffMax: 30 * time.Second,
 			ReplaysFlag: config.ReplaysFlag{MaxReplays: 3},
 			CommitEvery: time.Second, DrainTimeout: 10 * time.Second},
 		Admin: config.AdminFlags{AdminAddr: "127.0.0.1:8780"},
@@ -51,7 +53,8 @@ func TestDefaults(t *testing.T) {
 	if c.InFlight() != 200 {
 		t.Errorf("calls at the same time: %d", c.InFlight())
 	}
-	if c := parsed(t, nil, "--brokers", "k:1", "--im-app-id", "7", "--rate", "0"); c.InFlight() != 256 {
+	if c := parsed(t, nil, "--brokers", "k:1", "--im-app-id", "7", "--rate",
+		"0"); c.InFlight() != 256 {
 		t.Errorf("calls at the same time without a rate: %d", c.InFlight())
 	}
 }
@@ -59,15 +62,19 @@ func TestDefaults(t *testing.T) {
 func TestFlagOverEnvironmentOverDefault(t *testing.T) {
 	env := []string{"MARKREAD_BROKERS=a:1,b:2", "MARKREAD_IM_APP_ID=7", "MARKREAD_TOPIC=from-env",
 		"MARKREAD_GROUP=from-env", "MARKREAD_BACKFILL_TOPIC=",
-		"MARKREAD_CREATE_TOPICS=true", "MARKREAD_IM_TIMEOUT=7s", "MARKREAD_MAX_IN_FLIGHT=9", "MARKREAD_REPORT=x"}
+		"MARKREAD_CREATE_TOPICS=true", "MARKREAD_IM_TIMEOUT=7s", "MARKREAD_MAX_IN_FLIGHT=9",
+		"MARKREAD_REPORT=x"}
 	c := parsed(t, env, "--group", "from-flag", "--rate", "0")
-	if !reflect.DeepEqual(c.Brokers, []string{"a:1", "b:2"}) || c.IMAppID != 7 || c.Topic != "from-env" ||
+	if !reflect.DeepEqual(c.Brokers, []string{"a:1", "b:2"}) || c.IMAppID != 7 ||
+		c.Topic != "from-env" ||
 		c.Group != "from-flag" || c.BackfillTopic != "" ||
-		!c.CreateTopics || c.IMTimeout != 7*time.Second || c.DeadLetterTopic != "mark-read-dead-letters" ||
+		!c.CreateTopics || c.IMTimeout != 7*time.Second ||
+		c.DeadLetterTopic != "mark-read-dead-letters" ||
 		c.InFlight() != 9 {
 		t.Errorf("%+v", *c)
 	}
-	c = parsed(t, append(env, "MARKREAD_TLS=true"), "--brokers", "c:3", "--tls=false", "--rate", "0")
+	c = parsed(t, append(env, "MARKREAD_TLS=true"), "--brokers", "c:3", "--tls=false", "--rate",
+		"0")
 	if !reflect.DeepEqual(c.Brokers, []string{"c:3"}) || c.TLS {
 		t.Errorf("%+v", *c)
 	}
@@ -75,14 +82,16 @@ func TestFlagOverEnvironmentOverDefault(t *testing.T) {
 
 // A command's own flags can't be set from the environment.
 func TestOwnFlagsHaveNoVariable(t *testing.T) {
-	p := &process{env: config.NewEnvironment([]string{"MARKREAD_REPORT=a", "MARKREAD_PEER=b", "MARKREAD_TRAFFIC=9",
+	p := &process{env: config.NewEnvironment([]string{"MARKREAD_REPORT=a", "MARKREAD_PEER=b",
+		"MARKREAD_TRAFFIC=9",
 		"MARKREAD_APP_ID=9", "MARKREAD_RATE=9"})}
 	selected, err := p.parse([]string{"emit", "--brokers", "k:1"})
 	if err != nil || selected.(*emitCommand).Report != nil {
 		t.Errorf("emit: %+v, %v", selected, err)
 	}
 	selected, err = p.parse([]string{"sandbox"})
-	if err != nil || selected.(*sandboxCommand).AppID != app.LocalAppID || selected.(*sandboxCommand).Rate != 200 {
+	if err != nil || selected.(*sandboxCommand).AppID != app.LocalAppID ||
+		selected.(*sandboxCommand).Rate != 200 {
 		t.Errorf("sandbox: %+v, %v", selected, err)
 	}
 	selected, err = p.parse([]string{"dev"})
@@ -115,11 +124,14 @@ func TestValidConfigurations(t *testing.T) {
 		}
 	}
 	c := parsed(t, nil, "--brokers", "k:1", "--im-app-id", "7", "--im-url", "frankfurt")
-	if err := c.validate(config.NewEnvironment(nil)); err != nil || c.IMURL != "https://adminapiger.im.qcloud.com" {
+	if err := c.validate(config.NewEnvironment(nil)); err != nil ||
+		c.IMURL != "https://adminapiger.im.qcloud.com" {
 		t.Errorf("region: %s, %v", c.IMURL, err)
 	}
-	c = parsed(t, nil, "--brokers", "k:1", "--im-app-id", "7", "--sasl", "scram-sha-512", "--sasl-user", "u", "--tls")
-	env := config.NewEnvironment([]string{"MARKREAD_SASL_PASSWORD_FILE=" + clitest.File(t, "secret\r\n")})
+	c = parsed(t, nil, "--brokers", "k:1", "--im-app-id", "7", "--sasl", "scram-sha-512",
+		"--sasl-user", "u", "--tls")
+	env := config.NewEnvironment([]string{"MARKREAD_SASL_PASSWORD_FILE=" + clitest.File(t,
+		"secret\r\n")})
 	if err := c.validate(env); err != nil {
 		t.Errorf("SASL: %v", err)
 	}
@@ -133,14 +145,16 @@ func TestSecrets(t *testing.T) {
 		env  string
 		want string
 	}{
-		"from the environment":        {"MARKREAD_IM_KEY=abc", "abc"},
-		"newline in the environment":  {"MARKREAD_IM_KEY=abc\n", "abc"},
-		"from a file":                 {"MARKREAD_IM_KEY_FILE=" + clitest.File(t, "abc"), "abc"},
-		"file with a newline":         {"MARKREAD_IM_KEY_FILE=" + clitest.File(t, "abc\n"), "abc"},
-		"file from Windows":           {"MARKREAD_IM_KEY_FILE=" + clitest.File(t, "abc\r\n"), "abc"},
-		"blanks belong to the secret": {"MARKREAD_IM_KEY_FILE=" + clitest.File(t, " abc \n"), " abc "},
-		"equals signs too":            {"MARKREAD_IM_KEY=a=b==", "a=b=="},
-		"none":                        {"OTHER=1", ""},
+		"from the environment":       {"MARKREAD_IM_KEY=abc", "abc"},
+		"newline in the environment": {"MARKREAD_IM_KEY=abc\n", "abc"},
+		"from a file":                {"MARKREAD_IM_KEY_FILE=" + clitest.File(t, "abc"), "abc"},
+		"file with a newline":        {"MARKREAD_IM_KEY_FILE=" + clitest.File(t, "abc\n"), "abc"},
+		"file from Windows": {"MARKREAD_IM_KEY_FILE=" + clitest.File(t, "abc\r\n"),
+			"abc"},
+		"blanks belong to the secret": {"MARKREAD_IM_KEY_FILE=" + clitest.File(t, " abc \n"),
+			" abc "},
+		"equals signs too": {"MARKREAD_IM_KEY=a=b==", "a=b=="},
+		"none":             {"OTHER=1", ""},
 	} {
 		secret, err := config.NewEnvironment([]string{c.env}).Secret(config.IMKey)
 		if err != nil || secret.Reveal() != c.want {
@@ -194,7 +208,8 @@ func TestSecretFilesThatAreNone(t *testing.T) {
 // Templates of deployments leave empty variables behind. Only free text can be meant to be empty.
 func TestEmptyVariables(t *testing.T) {
 	var env []string
-	for _, flag := range []string{"TLS", "CREATE_TOPICS", "IM_TIMEOUT", "RATE", "MAX_IN_FLIGHT", "LOG_LEVEL", "BROKERS",
+	for _, flag := range []string{"TLS", "CREATE_TOPICS", "IM_TIMEOUT", "RATE", "MAX_IN_FLIGHT",
+		"LOG_LEVEL", "BROKERS",
 		"IM_APP_ID"} {
 		env = append(env, "MARKREAD_"+flag+"=")
 	}

@@ -36,12 +36,13 @@ func newTerminal(t *testing.T) (terminal, person *os.File) {
 	return terminal, person
 }
 
-// While the question waits for its answer others go on: what they have resolved is neither replayed nor discarded, and
-// that is said.
+// While the question waits for its answer others go on: what they have resolved is neither replayed
+// nor discarded, and that is said.
 func TestResolvedWhileAsked(t *testing.T) {
 	for command, want := range map[string]string{
 		"replay": `{"topic":"mark-read-backfill","dry_run":false,"letters":2,"conversations":2,` +
-			`"still_open":{"invalid":0,"value_omitted":0,"too_large":0,"refused":0,"unresolved":0},"parked":0,"gone":1}`,
+			`"still_open":{"invalid":0,"value_omitted":0,"too_large":0,"refused":0,` +
+			`"unresolved":0},"parked":0,"gone":1}`,
 		"discard": `{"dry_run":false,"letters":2,"parked":0,"gone":1}`,
 	} {
 		t.Run(command, func(t *testing.T) {
@@ -51,8 +52,9 @@ func TestResolvedWhileAsked(t *testing.T) {
 			var stdout clitest.Buffer
 			ended := make(chan int)
 			go func() { // ended by the answer; waited for below
-				ended <- Run(t.Context(), []string{"dead-letters", command, "--brokers", b.Addr(), "--class",
-					"rejected", "--json"}, nil, terminal, &stdout, terminal)
+				ended <- Run(t.Context(),
+					[]string{"dead-letters", command, "--brokers", b.Addr(), "--class",
+						"rejected", "--json"}, nil, terminal, &stdout, terminal)
 			}()
 			shown, some := "", make([]byte, 1<<10)
 			for !strings.Contains(shown, "[y/N]") {
@@ -62,7 +64,8 @@ func TestResolvedWhileAsked(t *testing.T) {
 				}
 				shown += string(some[:n])
 			}
-			if r := try(t, nil, "", "dead-letters", "discard", "--brokers", b.Addr(), "--yes", "--report",
+			if r := try(t, nil, "", "dead-letters", "discard", "--brokers", b.Addr(), "--yes",
+				"--report",
 				"r1"); r.Stdout != "discarded 1 letter\n" {
 				t.Fatalf("%+v", r)
 			}

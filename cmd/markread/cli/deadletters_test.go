@@ -17,17 +17,21 @@ import (
 	"markread/consumer/event"
 )
 
-// Compaction would take letters away as soon as they are resolved, and more: nothing is written to such a topic.
+// Compaction would take letters away as soon as they are resolved, and more: nothing is written to
+// such a topic.
 func TestCompactedLettersAreLeftAlone(t *testing.T) {
 	b := clitest.Embedded(t, "mark-read-backfill")
 	if err := b.Cluster().
-		CreateTopic("mark-read-dead-letters", 2, map[string]string{"cleanup.policy": "compact"}); err != nil {
+		CreateTopic("mark-read-dead-letters", 2,
+			map[string]string{"cleanup.policy": "compact"}); err != nil {
 		t.Fatal(err)
 	}
 	clitest.LetterRecords(t, b.Addr(), 1)
 	for _, args := range [][]string{{"replay"}, {"discard", "--all"}} {
-		r := try(t, nil, "", append(append([]string{"dead-letters"}, args...), "--brokers", b.Addr(), "--yes")...)
-		if r.Status != ExitFailed || r.Stdout != "" || !strings.Contains(r.Stderr, "cleanup.policy=compact") ||
+		r := try(t, nil, "",
+			append(append([]string{"dead-letters"}, args...), "--brokers", b.Addr(), "--yes")...)
+		if r.Status != ExitFailed || r.Stdout != "" ||
+			!strings.Contains(r.Stderr, "cleanup.policy=compact") ||
 			strings.Count(r.Stderr, "\n") != 1 {
 			t.Errorf("%v: %+v", args, r)
 		}
@@ -38,8 +42,8 @@ func TestCompactedLettersAreLeftAlone(t *testing.T) {
 	}
 }
 
-// Ctrl-C in the middle of a replay: what was published is resolved, what was done is said, and the rest is left for the
-// next replay.
+// Ctrl-C in the middle of a replay: what was published is resolved, what was done is said, and the
+// rest is left for the next replay.
 func TestInterruptedReplay(t *testing.T) {
 	clitest.NoLeaks(t)
 	b := clitest.Embedded(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
@@ -48,16 +52,19 @@ func TestInterruptedReplay(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
 	// When the first events of the first part come.
-	b.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "mark-read-backfill", Observe: true, Count: -1,
+	b.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "mark-read-backfill",
+		Observe: true, Count: -1,
 		When: func(kmsg.Request) bool {
 			interrupt()
 			return true
 		}})
 	var stdout, stderr clitest.Buffer
-	status := Run(ctx, []string{"dead-letters", "replay", "--brokers", b.Addr(), "--yes", "--json"}, nil,
+	status := Run(ctx, []string{"dead-letters", "replay", "--brokers", b.Addr(), "--yes", "--json"},
+		nil,
 		strings.NewReader(""), &stdout, &stderr)
 	var report struct{ Letters, Conversations int }
-	if err := json.Unmarshal([]byte(stdout.String()), &report); err != nil || report.Letters != part ||
+	if err := json.Unmarshal([]byte(stdout.String()), &report); err != nil ||
+		report.Letters != part ||
 		report.Conversations != part {
 		t.Errorf("%s: %v", stdout.String(), err)
 	}
@@ -76,13 +83,14 @@ func TestInterruptedReplay(t *testing.T) {
 	}
 	r := try(t, nil, "", "dead-letters", "replay", "--brokers", b.Addr(), "--yes")
 	if n := published(); r.Status != ExitOK || n != all ||
-		!strings.HasPrefix(r.Stdout, "replayed 7,000 letters of 7,000 conversations to mark-read-backfill") {
+		!strings.HasPrefix(r.Stdout, "replayed 7,000 letters of 7,000 conversations to "+
+			"mark-read-backfill") {
 		t.Errorf("%+v, %d published", r, n)
 	}
 }
 
-// A brokers' refusal of the resolutions, which nothing foretold, ends the replay at once: it must not publish what it
-// can't resolve.
+// A brokers' refusal of the resolutions, which nothing foretold, ends the replay at once: it must
+// not publish what it can't resolve.
 func TestRefusedResolutions(t *testing.T) {
 	b := clitest.Embedded(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
 	clitest.LetterRecords(t, b.Addr(), 12_000)
@@ -90,9 +98,11 @@ func TestRefusedResolutions(t *testing.T) {
 		Err: kerr.PolicyViolation, Count: -1})
 	r := try(t, nil, "", "dead-letters", "replay", "--brokers", b.Addr(), "--yes")
 	line := clitest.LastLine(t, r.Stderr)
-	if r.Status != ExitFailed || !strings.HasPrefix(r.Stdout, "replayed 0 letters of 5,000 conversations") ||
+	if r.Status != ExitFailed || !strings.HasPrefix(r.Stdout, "replayed 0 letters of 5,000 "+
+		"conversations") ||
 		strings.Count(r.Stderr, "\n") != 1 ||
-		!strings.Contains(line, "5,000 letters may have been published and would be replayed once more") ||
+		!strings.Contains(line, "5,000 letters may have been published and would be replayed "+
+			"once more") ||
 		!strings.Contains(line, "resolutions of letters are not written") {
 		t.Errorf("%+v", r)
 	}
@@ -101,22 +111,26 @@ func TestRefusedResolutions(t *testing.T) {
 // A foreign letter may say anything, at any length: show stays readable.
 func TestShowIsBounded(t *testing.T) {
 	long := strings.Repeat("x", 800_000)
-	r := event.Record{Key: []byte(long), Value: fmt.Appendf(nil, `{"Report_Account":%q,"Peer_Account":%q}`, long, long)}
+	r := event.Record{Key: []byte(long),
+		Value: fmt.Appendf(nil, `{"Report_Account":%q,"Peer_Account":%q}`, long, long)}
 	for _, name := range []string{
-		"markread.class", "markread.code", "markread.lane", "__dlq.errors.topic", "__dlq.errors.group",
+		"markread.class", "markread.code", "markread.lane", "__dlq.errors.topic",
+		"__dlq.errors.group",
 		"__dlq.errors.message", "markread.value-omitted", "h" + long,
 	} {
 		r.Headers = append(r.Headers, event.Header{Key: name, Value: []byte(long)})
 	}
 	for i := range 1000 {
-		r.Headers = append(r.Headers, event.Header{Key: fmt.Sprint("trace-", i), Value: []byte("y")})
+		r.Headers = append(r.Headers,
+			event.Header{Key: fmt.Sprint("trace-", i), Value: []byte("y")})
 	}
 	var out strings.Builder
 	if err := printLetter(&out, &deadletter.View{Letter: deadletter.Parse(r, deadletter.Open)},
 		time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if n := out.Len(); n > 20_000 || !strings.Contains(out.String(), "… and 951 more, which --json shows") {
+	if n := out.Len(); n > 20_000 ||
+		!strings.Contains(out.String(), "… and 951 more, which --json shows") {
 		t.Errorf("%d bytes: %.200s", n, out.String())
 	}
 }
@@ -126,7 +140,8 @@ func TestMoments(t *testing.T) {
 	for text, want := range map[string]string{
 		"2026-02-28T10:00:00+01:00": "2026-02-28T09:00:00Z", "24h": "2026-02-28T12:00:00Z",
 		"7d":    "2026-02-22T12:00:00Z",
-		"1d12h": "2026-02-28T00:00:00Z", "90s": "2026-03-01T11:58:30Z", "0s": "2026-03-01T12:00:00Z",
+		"1d12h": "2026-02-28T00:00:00Z", "90s": "2026-03-01T11:58:30Z",
+		"0s": "2026-03-01T12:00:00Z",
 	} {
 		if at, ok := momentOf(text, now); !ok || at.UTC().Format(time.RFC3339) != want {
 			t.Errorf("%s is %s %t", text, at, ok)

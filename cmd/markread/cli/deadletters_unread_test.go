@@ -22,8 +22,8 @@ import (
 
 const lettersTopic = "mark-read-dead-letters"
 
-// deadIn writes letters of these accounts to one partition of the dead-letter topic, each in a batch that fills an
-// answer to a fetch.
+// deadIn writes letters of these accounts to one partition of the dead-letter topic, each in a
+// batch that fills an answer to a fetch.
 func deadIn(t *testing.T, brokers string, partition int32, accounts ...string) {
 	t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers), kgo.DefaultProduceTopic(lettersTopic),
@@ -37,7 +37,8 @@ func deadIn(t *testing.T, brokers string, partition int32, accounts ...string) {
 		r := &kgo.Record{Partition: partition, Key: []byte(account + "|p"),
 			Value: fmt.Appendf(nil, `{"Report_Account":%q,"Peer_Account":"p"}`, account)}
 		for _, h := range [][2]string{
-			{"markread.class", "rejected"}, {"markread.code", "90048"}, {"markread.event-time", "1700000000000"},
+			{"markread.class", "rejected"}, {"markread.code", "90048"},
+			{"markread.event-time", "1700000000000"},
 			{"markread.failed-at", "2026-03-01T02:48:00Z"}, {"own", strings.Repeat("x", 300_000)},
 		} {
 			r.Headers = append(r.Headers, kgo.RecordHeader{Key: h[0], Value: []byte(h[1])})
@@ -48,7 +49,8 @@ func deadIn(t *testing.T, brokers string, partition int32, accounts ...string) {
 	}
 }
 
-// damagedIn writes a batch that claims three records and has none that can be decoded. Its checksum is correct.
+// damagedIn writes a batch that claims three records and has none that can be decoded. Its checksum
+// is correct.
 func damagedIn(t *testing.T, brokers string, partition int32) {
 	t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers), kgo.MaxVersions(kversion.V2_3_0()))
@@ -56,11 +58,13 @@ func damagedIn(t *testing.T, brokers string, partition int32) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	batch := kmsg.RecordBatch{Magic: 2, ProducerID: -1, ProducerEpoch: -1, FirstSequence: -1, NumRecords: 3,
+	batch := kmsg.RecordBatch{Magic: 2, ProducerID: -1, ProducerEpoch: -1, FirstSequence: -1,
+		NumRecords:      3,
 		LastOffsetDelta: 2, Records: []byte{0xff, 0xff, 0xff}}
 	raw := batch.AppendTo(nil)
 	binary.BigEndian.PutUint32(raw[8:], uint32(len(raw)-12))
-	binary.BigEndian.PutUint32(raw[17:], crc32.Checksum(raw[21:], crc32.MakeTable(crc32.Castagnoli)))
+	binary.BigEndian.PutUint32(raw[17:],
+		crc32.Checksum(raw[21:], crc32.MakeTable(crc32.Castagnoli)))
 	request := kmsg.NewPtrProduceRequest()
 	request.Acks, request.TimeoutMillis = -1, 5000
 	topic, of := kmsg.NewProduceRequestTopic(), kmsg.NewProduceRequestTopicPartition()
@@ -84,7 +88,8 @@ func notes(log string) (all []string) {
 			Partition, Offset          int64
 			Last                       int64 `json:"last_offset"`
 		}
-		if json.Unmarshal([]byte(line), &w) == nil && w.Level == "warn" && w.Reason != "" && w.Do != "" {
+		if json.Unmarshal([]byte(line), &w) == nil && w.Level == "warn" && w.Reason != "" &&
+			w.Do != "" {
 			text, _, _ := strings.Cut(w.Message, ";")
 			all = append(all, fmt.Sprintf("%d:%d-%d %s", w.Partition, w.Offset, w.Last, text))
 		}
@@ -102,10 +107,13 @@ func TestDeadLettersThatCannotBeRead(t *testing.T) {
 		left         int // that are left alone, for their partition is cut short
 		parts        string
 	}{
-		"damaged records": {damaged: true, notes: []string{"0:1-3 " + damaged}, open: 4, parts: "1 part"},
-		"a partition":     {cut: true, notes: []string{"1:1-1 " + cannot}, open: 3, left: 1, parts: "1 part"},
-		"both, in two partitions": {damaged: true, cut: true, notes: []string{"0:1-3 " + damaged, "1:1-1 " + cannot},
-			open: 3, left: 1, parts: "2 parts"},
+		"damaged records": {damaged: true, notes: []string{"0:1-3 " + damaged}, open: 4,
+			parts: "1 part"},
+		"a partition": {cut: true, notes: []string{"1:1-1 " + cannot}, open: 3, left: 1,
+			parts: "1 part"},
+		"both, in two partitions": {damaged: true, cut: true,
+			notes: []string{"0:1-3 " + damaged, "1:1-1 " + cannot},
+			open:  3, left: 1, parts: "2 parts"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := clitest.Embedded(t, "mark-read", "mark-read-backfill", lettersTopic)
@@ -129,7 +137,8 @@ func TestDeadLettersThatCannotBeRead(t *testing.T) {
 				t.Helper()
 				r := try(t, nil, "", append(args, "--brokers", b.Addr())...)
 				if line := clitest.LastLine(t, r.Stderr); r.Status != ExitFailed ||
-					!strings.HasPrefix(line, c.parts+` of topic "mark-read-dead-letters" can't be read`) {
+					!strings.HasPrefix(line, c.parts+` of topic "mark-read-dead-letters" can't `+
+						`be read`) {
 					t.Errorf("%v: %d: %s", args, r.Status, line)
 				}
 				if got := notes(r.Stderr); !slices.Equal(got, c.notes) {
@@ -142,7 +151,8 @@ func TestDeadLettersThatCannotBeRead(t *testing.T) {
 			}
 			does(fmt.Sprintf("%d open", c.open), "dead-letters", "ls")
 			lines := 0
-			for line := range strings.Lines(does(`"report":"c"`, "dead-letters", "ls", "--json").Stdout) {
+			for line := range strings.Lines(does(`"report":"c"`, "dead-letters", "ls", "--json").
+				Stdout) {
 				if lines++; !json.Valid([]byte(line)) {
 					t.Errorf("no JSON: %s", line)
 				}
@@ -155,15 +165,18 @@ func TestDeadLettersThatCannotBeRead(t *testing.T) {
 				left = "; 1 left alone: their partition can't be read to its end"
 			}
 			n := c.open - c.left
-			does(fmt.Sprintf("would replay %d letters of %d conversations to mark-read-backfill%s", n, n, left),
+			does(fmt.Sprintf("would replay %d letters of %d conversations to mark-read-backfill%s",
+				n, n, left),
 				"dead-letters", "replay", "--dry-run")
 			does("discarded 1 letter\n", "dead-letters", "discard", "--report", "a", "--yes")
-			does(fmt.Sprintf("replayed %s of %s to mark-read-backfill%s", format.Count(n-1, "letter"),
+			does(fmt.Sprintf("replayed %s of %s to mark-read-backfill%s",
+				format.Count(n-1, "letter"),
 				format.Count(n-1, "conversation"), left), "dead-letters", "replay", "--yes")
 
 			r := try(t, nil, "", "status", "--json", "--brokers", b.Addr())
 			var report groupstatus.Report
-			if err := json.Unmarshal([]byte(r.Stdout), &report); err != nil || r.Status != ExitFailed ||
+			if err := json.Unmarshal([]byte(r.Stdout), &report); err != nil ||
+				r.Status != ExitFailed ||
 				report.Letters == nil {
 				t.Fatalf("%+v, %v", r, err)
 			}
@@ -172,15 +185,18 @@ func TestDeadLettersThatCannotBeRead(t *testing.T) {
 				t.Errorf("%+v %+v %q", report.Letters.StateCounts, report.Letters, report.Errors)
 			}
 			if c.cut {
-				r := does("replayed 1 letter of 1 conversation", "dead-letters", "replay", "1:0", "--yes")
+				r := does("replayed 1 letter of 1 conversation", "dead-letters", "replay", "1:0",
+					"--yes")
 				if !strings.Contains(r.Stderr, "taken, but it may be resolved already") {
 					t.Error(r.Stderr)
 				}
-				if r := try(t, nil, "", "dead-letters", "show", "1:0", "--brokers", b.Addr()); r.Status != ExitFailed ||
+				if r := try(t, nil, "", "dead-letters", "show", "1:0", "--brokers",
+					b.Addr()); r.Status != ExitFailed ||
 					!strings.Contains(r.Stdout, "letter 1:0: ") || len(notes(r.Stderr)) != 1 {
 					t.Errorf("%+v", r)
 				}
-				if r := try(t, nil, "", "dead-letters", "show", "1:1", "--brokers", b.Addr()); r.Status != ExitFailed ||
+				if r := try(t, nil, "", "dead-letters", "show", "1:1", "--brokers",
+					b.Addr()); r.Status != ExitFailed ||
 					!strings.Contains(clitest.LastLine(t, r.Stderr), "partition 1, offset 1: ") {
 					t.Errorf("%+v", r)
 				}
@@ -197,12 +213,15 @@ func TestDeadLettersThatCannotBeRead(t *testing.T) {
 func TestLettersOfDamagedRecordsAreShown(t *testing.T) {
 	b := clitest.Embedded(t, "mark-read", "mark-read-backfill", lettersTopic)
 	dead(t, b.Addr(),
-		append(deadLetter("invalid", "", "0"), "markread.collapsed", "2147483648", "markread.value-omitted", "93"))
-	if r := try(t, nil, "", "dead-letters", "ls", "--json", "--brokers", b.Addr()); r.Status != ExitOK ||
+		append(deadLetter("invalid", "", "0"), "markread.collapsed", "2147483648",
+			"markread.value-omitted", "93"))
+	if r := try(t, nil, "", "dead-letters", "ls", "--json", "--brokers",
+		b.Addr()); r.Status != ExitOK ||
 		!strings.Contains(r.Stdout, `"collapsed":2147483648`) {
 		t.Errorf("%+v", r)
 	}
-	if r := try(t, nil, "", "dead-letters", "replay", "--yes", "--brokers", b.Addr()); r.Status != ExitRejected ||
+	if r := try(t, nil, "", "dead-letters", "replay", "--yes", "--brokers",
+		b.Addr()); r.Status != ExitRejected ||
 		!strings.Contains(r.Stdout, "left out as too large or damaged") {
 		t.Errorf("%+v", r)
 	}

@@ -45,8 +45,8 @@ func (f *choiceFlags) chosen(wrong error) (deadletter.Filter, error) {
 	return filter, wrong
 }
 
-// choose makes sure, unless for a dry run, that letters can be resolved and others written, and that
-// nothing will be lost by it. Then it reads the topic and returns the letters to take.
+// choose makes sure, unless for a dry run, that letters can be resolved and others written, and
+// that nothing will be lost by it. Then it reads the topic and returns the letters to take.
 func (d *deadLetters) choose(ctx context.Context, f *choiceFlags, index *deadletter.Index,
 	filter deadletter.Filter, dryRun bool, others ...string) ([]deadletter.Entry, leftAlone,
 	error) {

@@ -24,8 +24,9 @@ type lettersDiscardCommand struct {
 }
 
 func (*lettersDiscardCommand) Help() string {
-	return `Letters that are discarded are neither counted as open nor replayed any more. They stay on the topic, as long as its retention is, and
-"ls --state discarded" and "show" find them. It can't be undone, but for "show --event", whose event can be emitted again.
+	return `Letters that are discarded are neither counted as open nor replayed any more. They
+stay on the topic, as long as its retention is, and "ls --state discarded" and "show" find them. It
+can't be undone, but for "show --event", whose event can be emitted again.
 
     markread dead-letters discard --brokers kafka-1:9092 --class invalid --until 7d --dry-run
     markread dead-letters discard --brokers kafka-1:9092 0:17 --yes` + filterHelp + variablesHelp

@@ -27,8 +27,9 @@ type lettersLsCommand struct {
 }
 
 func (*lettersLsCommand) Help() string {
-	return `How many letters there are of each class and code, in which state, and what to do about them. The topic is read to its present end, which takes
-as long as it is large: about two seconds for 200,000 letters.
+	return `How many letters there are of each class and code, in which state, and what to do
+about them. The topic is read to its present end, which takes as long as it is large: about two
+seconds for 200,000 letters.
 
     markread dead-letters ls --brokers kafka-1:9092
     markread dead-letters ls --brokers kafka-1:9092 --code 90048 --since 24h --json | jq -r .report | sort | uniq -c` + filterHelp + variablesHelp

@@ -24,13 +24,17 @@ type lettersReplayCommand struct {
 }
 
 func (*lettersReplayCommand) Help() string {
-	return `Mend the cause first. Without filters all open letters are replayed: published to the backfill topic with the time when the user read, so that
-messages that came since stay unread, and then resolved. Letters of one conversation become one event, with the largest T. Letters that are no events are
-judged again; those that still are none, and those without their value, stay open, and the exit status is 3.
+	return `Mend the cause first. Without filters all open letters are replayed: published to
+the backfill topic with the time when the user read, so that messages that came since stay unread,
+and then resolved. Letters of one conversation become one event, with the largest T. Letters that
+are no events are judged again; those that still are none, and those without their value, stay open,
+and the exit status is 3.
 
-Replaying is harmless: what a newer event has covered meanwhile is not lowered. A replay that was interrupted, even killed, has lost no letter:
-run it again. A few letters may then be replayed twice, and two replays at once do all of it twice: the second event of a conversation collapses with the first, or
-finds it applied. A letter that fails again comes back with one replay more, and after --max-replays it is parked.
+Replaying is harmless: what a newer event has covered meanwhile is not lowered. A replay that was
+interrupted, even killed, has lost no letter: run it again. A few letters may then be replayed
+twice, and two replays at once do all of it twice: the second event of a conversation collapses with
+the first, or finds it applied. A letter that fails again comes back with one replay more, and after
+--max-replays it is parked.
 
     markread dead-letters replay --brokers kafka-1:9092 --code 90048 --dry-run
     markread dead-letters replay --brokers kafka-1:9092 --code 90048 --limit 10 --yes

@@ -25,10 +25,12 @@ type lettersShowCommand struct {
 }
 
 func (*lettersShowCommand) Help() string {
-	return `What the letter says, what its code means, what to do, what became of it, and other letters with its key. With --event its event alone:
-MsgReadTime is filled in with the time when the user read, so that it can be mended and emitted at any later time. The letter itself stays open until it
-is discarded. Of a value that is no JSON object --event prints what is there, on one line, and warns. If no time is known, MsgReadTime is "unknown",
-which emit refuses, and the exit status is 3. Mend it in steps, not in a pipe, whose status is that of its last part:
+	return `What the letter says, what its code means, what to do, what became of it, and other
+letters with its key. With --event its event alone: MsgReadTime is filled in with the time when the
+user read, so that it can be mended and emitted at any later time. The letter itself stays open
+until it is discarded. Of a value that is no JSON object --event prints what is there, on one line,
+and warns. If no time is known, MsgReadTime is "unknown", which emit refuses, and the exit status is
+3. Mend it in steps, not in a pipe, whose status is that of its last part:
 
     markread dead-letters show 0:17 --brokers kafka-1:9092
     markread dead-letters show 0:17 --event >event.json && sed s/alcie/alice/ event.json >mended.json &&

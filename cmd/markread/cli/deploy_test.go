@@ -26,8 +26,9 @@ import (
 	"markread/worker/console"
 )
 
-// The files below deploy are held against the program here: what they set exists and is accepted, and what they know of
-// its times, ports and paths is so. deploy/check asks the tools that will read them.
+// The files below deploy are held against the program here: what they set exists and is accepted,
+// and what they know of its times, ports and paths is so. deploy/check asks the tools that will
+// read them.
 
 const (
 	envFile   = "markread.env"
@@ -38,8 +39,8 @@ const (
 	imageFile = "Dockerfile"
 )
 
-// accepted checks that run starts with an environment, but for the files of secrets and authorities, which are not
-// here.
+// accepted checks that run starts with an environment, but for the files of secrets and
+// authorities, which are not here.
 func accepted(t *testing.T, where string, env []string) *runCommand {
 	t.Helper()
 	env = slices.Clone(env)
@@ -141,7 +142,8 @@ func TestDeployVariables(t *testing.T) {
 			if err != nil || d.IsDir() {
 				return err
 			}
-			for _, m := range regexp.MustCompile(`MARKREAD_[A-Z_]*[A-Z]`).FindAllString(deployed(t, name), -1) {
+			for _, m := range regexp.MustCompile(`MARKREAD_[A-Z_]*[A-Z]`).
+				FindAllString(deployed(t, name), -1) {
 				if !known[m] {
 					t.Errorf("deploy/%s mentions %s, which nothing reads", name, m)
 				}
@@ -198,7 +200,8 @@ func defaults(t *testing.T) *runCommand {
 	return parsed(t, nil, "--brokers", "k:1", "--im-app-id", "7")
 }
 
-// The workers of compose.yaml and of Kubernetes start with what they are given, and find the sandbox and the secrets.
+// The workers of compose.yaml and of Kubernetes start with what they are given, and find the
+// sandbox and the secrets.
 func TestDeployConfigurations(t *testing.T) {
 	compose := decoded[composeFile](t, composing)
 	workers := 0
@@ -213,8 +216,10 @@ func TestDeployConfigurations(t *testing.T) {
 		}
 		c := accepted(t, composing+", "+name, env)
 		if c.IMAppID != app.LocalAppID || s.Environment[config.IMKey] != app.LocalKey ||
-			!strings.Contains(deployed(t, composing), "Bearer "+s.Environment[config.AdminToken]+"'") {
-			t.Errorf("%s, %s: app, key or token is not that of the sandbox, or of the example", composing, name)
+			!strings.Contains(deployed(t, composing),
+				"Bearer "+s.Environment[config.AdminToken]+"'") {
+			t.Errorf("%s, %s: app, key or token is not that of the sandbox, or of the example",
+				composing, name)
 		}
 	}
 	if workers != 2 {
@@ -248,13 +253,16 @@ func TestDeployConfigurations(t *testing.T) {
 		t.Error("a file that is mounted by subPath does not follow a rotated secret")
 	}
 	if pod.Volumes[0].Secret.SecretName != secret.Metadata.Name {
-		t.Errorf("%s mounts the secret %s; the example is %s", podsFile, pod.Volumes[0].Secret.SecretName,
+		t.Errorf("%s mounts the secret %s; the example is %s", podsFile,
+			pod.Volumes[0].Secret.SecretName,
 			secret.Metadata.Name)
 	}
 	for _, pair := range slices.Concat(set, commented) {
 		if name, value, _ := strings.Cut(pair, "="); strings.HasSuffix(name, "_FILE") {
-			if _, ok := secret.StringData[path.Base(value)]; !ok || path.Dir(value) != mount.MountPath {
-				t.Errorf("%s: %s is not a key of the example secret where it is mounted", podsEnv, pair)
+			if _, ok := secret.StringData[path.Base(value)]; !ok ||
+				path.Dir(value) != mount.MountPath {
+				t.Errorf("%s: %s is not a key of the example secret where it is mounted", podsEnv,
+					pair)
 			}
 		}
 	}
@@ -268,7 +276,8 @@ func TestDeployConfigurations(t *testing.T) {
 func TestDeployStopTimes(t *testing.T) {
 	least := defaults(t).DrainTimeout + app.StopGrace
 	seconds := decoded[podFile](t, podsFile).Spec.Template.Spec.TerminationGracePeriodSeconds
-	waits := map[string]string{podsFile: fmt.Sprint(seconds, "s"), unitFile: unit(t)["TimeoutStopSec"][0]}
+	waits := map[string]string{podsFile: fmt.Sprint(seconds, "s"),
+		unitFile: unit(t)["TimeoutStopSec"][0]}
 	for name, s := range decoded[composeFile](t, composing).Services {
 		if slices.Equal(s.Command, []string{"run"}) {
 			waits[composing+", "+name] = s.StopGracePeriod
@@ -279,12 +288,15 @@ func TestDeployStopTimes(t *testing.T) {
 			t.Errorf("%s waits %q for a stop, which may take %s", where, wait, least)
 		}
 	}
-	if got := unit(t)["RestartPreventExitStatus"]; !slices.Equal(got, []string{strconv.Itoa(ExitUsage)}) {
-		t.Errorf("%s does not restart after exit status %s; wrong usage is %d", unitFile, got, ExitUsage)
+	if got := unit(t)["RestartPreventExitStatus"]; !slices.Equal(got,
+		[]string{strconv.Itoa(ExitUsage)}) {
+		t.Errorf("%s does not restart after exit status %s; wrong usage is %d", unitFile, got,
+			ExitUsage)
 	}
 }
 
-// Probes ask for paths that are open to other machines, at the admin server's port, which is the same everywhere.
+// Probes ask for paths that are open to other machines, at the admin server's port, which is the
+// same everywhere.
 func TestDeployAdminServer(t *testing.T) {
 	pods := decoded[podFile](t, podsFile).Spec.Template
 	container := pods.Spec.Containers[0]
@@ -299,7 +311,8 @@ func TestDeployAdminServer(t *testing.T) {
 	}{{container.StartupProbe.HTTPGet.Path, 200}, {container.LivenessProbe.HTTPGet.Path, 200},
 		{container.ReadinessProbe.HTTPGet.Path, 503}} {
 		answer := httptest.NewRecorder()
-		server.Handler().ServeHTTP(answer, httptest.NewRequest("GET", "http://10.0.0.7:8780"+p.path, nil))
+		server.Handler().ServeHTTP(answer,
+			httptest.NewRequest("GET", "http://10.0.0.7:8780"+p.path, nil))
 		if answer.Code != p.status {
 			t.Errorf("probe %q: %d, want %d", p.path, answer.Code, p.status)
 		}
@@ -312,7 +325,8 @@ func TestDeployAdminServer(t *testing.T) {
 	got := map[string]string{
 		podsFile:               strconv.Itoa(container.Ports[0].ContainerPort),
 		podsFile + ", scraped": pods.Metadata.Annotations["prometheus.io/port"],
-		imageFile:              regexp.MustCompile(`(?m)^EXPOSE (.*)$`).FindStringSubmatch(deployed(t, imageFile))[1],
+		imageFile: regexp.MustCompile(`(?m)^EXPOSE (.*)$`).
+			FindStringSubmatch(deployed(t, imageFile))[1],
 	}
 	for _, name := range []string{"kubernetes/service.yaml", "kubernetes/networkpolicy.yaml"} {
 		// the first: what comes in
@@ -323,7 +337,8 @@ func TestDeployAdminServer(t *testing.T) {
 	for name, s := range decoded[composeFile](t, composing).Services {
 		if slices.Equal(s.Command, []string{"run"}) {
 			got[composing+", "+name] = s.Ports[0][strings.LastIndex(s.Ports[0], ":")+1:]
-			_, got[composing+", address of "+name], _ = net.SplitHostPort(s.Environment["MARKREAD_ADMIN_ADDR"])
+			_, got[composing+", address of "+
+				name], _ = net.SplitHostPort(s.Environment["MARKREAD_ADMIN_ADDR"])
 		}
 	}
 	for where, p := range got {
@@ -333,8 +348,8 @@ func TestDeployAdminServer(t *testing.T) {
 	}
 }
 
-// The image's user is the pods'; the memory that Go may use is below the limit; the image is built with a Go that
-// go.mod allows.
+// The image's user is the pods'; the memory that Go may use is below the limit; the image is built
+// with a Go that go.mod allows.
 func TestDeployNumbers(t *testing.T) {
 	pods := decoded[podFile](t, podsFile).Spec.Template.Spec
 	image := deployed(t, imageFile)
@@ -356,7 +371,8 @@ func TestDeployNumbers(t *testing.T) {
 	}
 	for where, m := range memory {
 		soft, err1 := strconv.Atoi(strings.TrimSuffix(m[0], "MiB"))
-		hard, err2 := strconv.Atoi(strings.TrimRight(m[1], "Mi")) // Mi in Kubernetes, M in systemd: both of 1,024 KiB
+		// Mi in Kubernetes, M in systemd: both of 1,024 KiB
+		hard, err2 := strconv.Atoi(strings.TrimRight(m[1], "Mi"))
 		if err1 != nil || err2 != nil || soft >= hard || soft < hard*3/4 {
 			t.Errorf("%s: GOMEMLIMIT %q and the limit %q", where, m[0], m[1])
 		}

@@ -38,8 +38,8 @@ func decoded[T any](t *testing.T, name string) (v T) {
 	return v
 }
 
-// settings are the lines of an environment file: those that are set, and those that are commented out, a name and a
-// value each.
+// settings are the lines of an environment file: those that are set, and those that are commented
+// out, a name and a value each.
 func settings(t *testing.T, name string) (set, commented []string) {
 	t.Helper()
 	for i, line := range strings.Split(deployed(t, name), "\n") {

@@ -24,8 +24,8 @@ type devCommand struct {
 }
 
 func (*devCommand) Help() string {
-	return `An embedded Kafka broker, a local IM server that limits calls like the real one, the worker, its admin server, and a few hundred users
-who send each other messages and read them.
+	return `An embedded Kafka broker, a local IM server that limits calls like the real one, the
+worker, its admin server, and a few hundred users who send each other messages and read them.
 
     markread dev
     markread dev --traffic 0 --data-dir ./data

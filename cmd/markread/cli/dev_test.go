@@ -18,12 +18,14 @@ import (
 	"markread/worker/console"
 )
 
-// Everything on one machine: what the newcomer sees, and that what the summary tells to try does what it says.
+// Everything on one machine: what the newcomer sees, and that what the summary tells to try does
+// what it says.
 func TestDev(t *testing.T) {
 	clitest.NoLeaks(t)
 	dir := t.TempDir()
 	start := func(traffic string) (*clitest.Running, string, string, string) {
-		r := begin(t, nil, "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0", "--admin-addr",
+		r := begin(t, nil, "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0",
+			"--admin-addr",
 			"127.0.0.1:0", "--data-dir", dir, "--traffic", traffic)
 		return r, r.Found(t, `Kafka +(127\S+)`), r.Found(t, `IM server +http://(127[^/ ]+)/`),
 			r.Found(t, `console +http://(127[^/ ]+)/`)
@@ -56,7 +58,8 @@ func TestDev(t *testing.T) {
 	clitest.Until(t, "the line's event to be applied",
 		func() bool { return strings.Contains(clitest.Fetch(t, carol), `"read_time":1700000000`) })
 
-	call := try(t, []string{"MARKREAD_IM_KEY=" + app.LocalKey}, "", "call", "--im-url", "http://"+im, "--im-app-id",
+	call := try(t, []string{"MARKREAD_IM_KEY=" + app.LocalKey}, "", "call", "--im-url",
+		"http://"+im, "--im-app-id",
 		"1400000000", "--report", "dave", "--peer", "bob")
 	if call.Status != ExitOK {
 		t.Errorf("call: %+v", call)
@@ -65,21 +68,25 @@ func TestDev(t *testing.T) {
 	// The suggested call works as it is, also where another app's key is exported.
 	line := r.Found(t, `one call +(env .*)`)
 	if words := strings.Fields(line); !strings.HasPrefix(line,
-		"env -u MARKREAD_IM_KEY_FILE MARKREAD_IM_KEY="+app.LocalKey+" ") || !slices.Contains(words, "call") {
+		"env -u MARKREAD_IM_KEY_FILE MARKREAD_IM_KEY="+app.LocalKey+" ") ||
+		!slices.Contains(words, "call") {
 		t.Errorf("the suggested call: %s", line)
-	} else if call := try(t, words[3:4], "", words[slices.Index(words, "call"):]...); call.Status != ExitOK {
+	} else if call := try(t, words[3:4], "",
+		words[slices.Index(words, "call"):]...); call.Status != ExitOK {
 		t.Errorf("the suggested call: %+v", call)
 	}
 
 	// The sample traffic flows and its messages get read.
 	state := func() (s console.State) {
-		if err := json.Unmarshal([]byte(clitest.Fetch(t, "http://"+admin+"/api/state")), &s); err != nil {
+		if err := json.Unmarshal([]byte(clitest.Fetch(t, "http://"+admin+"/api/state")),
+			&s); err != nil {
 			t.Fatal(err)
 		}
 		return s
 	}
 	clitest.Until(t, "traffic", func() bool { return state().Totals.Applied > 50 })
-	if s := state(); !s.Ready || s.Quota.Rate != 200 || len(s.Held) != 0 || len(s.Partitions) != 24 {
+	if s := state(); !s.Ready || s.Quota.Rate != 200 || len(s.Held) != 0 ||
+		len(s.Partitions) != 24 {
 		t.Errorf("state: %+v", s)
 	}
 	for path, want := range map[string]string{"/": "<h1>markread</h1>", "/healthz": "ok",
@@ -90,10 +97,12 @@ func TestDev(t *testing.T) {
 	}
 	checkMetrics(t, clitest.Fetch(t, "http://"+admin+"/metrics"))
 
-	if status := r.Stopped(); status != ExitOK || !strings.Contains(r.Stderr.String(), "stopped cleanly") {
+	if status := r.Stopped(); status != ExitOK ||
+		!strings.Contains(r.Stderr.String(), "stopped cleanly") {
 		t.Errorf("stop: %d", status)
 	}
-	if strings.Contains(r.Stderr.String(), `"level":"warn"`) || strings.Contains(r.Stderr.String(), `"level":"error"`) {
+	if strings.Contains(r.Stderr.String(), `"level":"warn"`) ||
+		strings.Contains(r.Stderr.String(), `"level":"error"`) {
 		t.Errorf("it complains: %s", &r.Stderr)
 	}
 
@@ -113,32 +122,37 @@ func TestDev(t *testing.T) {
 	}
 }
 
-// The commands that hold the worker and let it go on work as the summary tells them, also when the admin server has a
-// token.
+// The commands that hold the worker and let it go on work as the summary tells them, also when the
+// admin server has a token.
 func TestDevIsHeld(t *testing.T) {
 	clitest.NoLeaks(t)
 	env := []string{"MARKREAD_ADMIN_TOKEN=" + testToken}
-	r := begin(t, env, "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0",
+	r := begin(t, env, "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0",
+		"--admin-addr", "127.0.0.1:0",
 		"--traffic", "0")
 	kafka, look := r.Found(t, `Kafka +(127\S+)`), r.Found(t, `curl -s '(http[^']+read-time[^']+)'`)
 	pause, resume := strings.Fields(r.Found(t, `hold it +.*?(pause .*)`)),
 		strings.Fields(r.Found(t, `go on +.*?(resume .*)`))
 	readyz := r.Found(t, `console +(http://127[^/ ]+/)`) + "readyz"
 
-	if p := try(t, nil, "", pause...); p.Status != ExitFailed || strings.Contains(clitest.Fetch(t, readyz), "paused") {
+	if p := try(t, nil, "", pause...); p.Status != ExitFailed ||
+		strings.Contains(clitest.Fetch(t, readyz), "paused") {
 		t.Errorf("without the token: %+v", p)
 	}
-	if p := try(t, env, "", pause...); p.Status != ExitOK || !strings.HasPrefix(p.Stdout, "paused since ") ||
+	if p := try(t, env, "", pause...); p.Status != ExitOK ||
+		!strings.HasPrefix(p.Stdout, "paused since ") ||
 		!strings.Contains(clitest.Fetch(t, readyz), `"reason":"paused"`) {
 		t.Fatalf("pause: %+v", p)
 	}
-	if e := try(t, nil, "", "emit", "--brokers", kafka, "--report", "alice", "--peer", "bob"); e.Status != ExitOK {
+	if e := try(t, nil, "", "emit", "--brokers", kafka, "--report", "alice", "--peer",
+		"bob"); e.Status != ExitOK {
 		t.Fatalf("emit: %+v", e)
 	}
 	if got := clitest.Fetch(t, look); !strings.Contains(got, `"unread":3`) {
 		t.Errorf("unread while it is paused: %s", got)
 	}
-	if p := try(t, env, "", resume...); p.Status != ExitOK || !strings.HasPrefix(p.Stdout, "no longer paused") ||
+	if p := try(t, env, "", resume...); p.Status != ExitOK ||
+		!strings.HasPrefix(p.Stdout, "no longer paused") ||
 		!strings.HasSuffix(p.Stdout, "; calls go on\n") {
 		t.Fatalf("resume: %+v", p)
 	}
@@ -149,7 +163,8 @@ func TestDevIsHeld(t *testing.T) {
 	}
 }
 
-// checkMetrics holds that received = outcomes + waiting + returned, and the names that dashboards use.
+// checkMetrics holds that received = outcomes + waiting + returned, and the names that dashboards
+// use.
 func checkMetrics(t *testing.T, text string) {
 	t.Helper()
 	parser := expfmt.NewTextParser(model.UTF8Validation)
@@ -164,7 +179,8 @@ func checkMetrics(t *testing.T, text string) {
 		return total
 	}
 	received, ends := sum("markread_events_received_total"),
-		sum("markread_events_total")+sum("markread_backlog_events")+sum("markread_events_returned_total")
+		sum("markread_events_total")+sum("markread_backlog_events")+sum(
+			"markread_events_returned_total")
 	if received == 0 || received != ends {
 		t.Errorf("received %v, outcomes and what waits %v", received, ends)
 	}
@@ -173,7 +189,8 @@ func checkMetrics(t *testing.T, text string) {
 		"markread_backlog_events", "markread_backlog_conversations",
 		"markread_calls_total", "markread_call_duration_seconds", "markread_calls_in_flight",
 		"markread_event_age_seconds", "markread_quota_limit",
-		"markread_partition_lag", "markread_generations_total", "markread_build_info", "go_goroutines",
+		"markread_partition_lag", "markread_generations_total", "markread_build_info",
+		"go_goroutines",
 	} {
 		if families[name] == nil {
 			t.Errorf("no metric %s", name)
@@ -200,37 +217,42 @@ func TestDevWithTakenPorts(t *testing.T) {
 		}
 		r := try(t, nil, "", args...)
 		if r.Status != ExitFailed || r.Stdout != "" || strings.Count(r.Stderr, "\n") != 1 ||
-			!strings.Contains(r.Stderr, flag+" "+l.Addr().String()) || !strings.Contains(r.Stderr, "taken") {
+			!strings.Contains(r.Stderr, flag+" "+l.Addr().String()) ||
+			!strings.Contains(r.Stderr, "taken") {
 			t.Errorf("%s: %+v", flag, r)
 		}
 	}
 }
 
-// A data directory that can't be used is one line that names the flag, not that of the broker's address.
+// A data directory that can't be used is one line that names the flag, not that of the broker's
+// address.
 func TestDevWithADataDirThatCantBeUsed(t *testing.T) {
 	for name, dir := range map[string]string{
 		"below a file": clitest.File(t, "") + "/data",
 		"a file":       clitest.File(t, ""),
 	} {
-		r := try(t, nil, "", "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0", "--admin-addr",
+		r := try(t, nil, "", "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0",
+			"--admin-addr",
 			"127.0.0.1:0", "--data-dir", dir)
 		if r.Status != ExitFailed || strings.Count(r.Stderr, "\n") != 1 ||
-			!strings.Contains(r.Stderr, "--data-dir "+dir+": ") || strings.Contains(r.Stderr, "--kafka-addr") ||
+			!strings.Contains(r.Stderr, "--data-dir "+dir+": ") ||
+			strings.Contains(r.Stderr, "--kafka-addr") ||
 			r.Stdout != "" {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}
 }
 
-// One directory is one process's. It is free again when that process has ended, however it ended: no file says
-// otherwise.
+// One directory is one process's. It is free again when that process has ended, however it ended:
+// no file says otherwise.
 func TestDataDirIsLocked(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new", "data")
 	release, err := app.OpenDataDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := try(t, nil, "", "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0", "--admin-addr",
+	r := try(t, nil, "", "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0",
+		"--admin-addr",
 		"127.0.0.1:0", "--data-dir", dir)
 	if runtime.GOOS == "linux" && (r.Status != ExitFailed || strings.Count(r.Stderr, "\n") != 1 ||
 		!strings.Contains(r.Stderr, "--data-dir "+dir) || !strings.Contains(r.Stderr, "another")) {
@@ -249,7 +271,8 @@ func TestDataDirIsLocked(t *testing.T) {
 
 func TestReachable(t *testing.T) {
 	for addr, want := range map[string]string{
-		"0.0.0.0:1": "127.0.0.1:1", "[::]:1": "127.0.0.1:1", "127.0.0.1:1": "127.0.0.1:1", "[::1]:1": "[::1]:1",
+		"0.0.0.0:1": "127.0.0.1:1", "[::]:1": "127.0.0.1:1", "127.0.0.1:1": "127.0.0.1:1",
+		"[::1]:1":     "[::1]:1",
 		"192.0.2.1:1": "192.0.2.1:1", "nonsense": "nonsense",
 	} {
 		if got := console.Reachable(addr); got != want {
@@ -262,7 +285,8 @@ func TestSandboxCommand(t *testing.T) {
 	r := begin(t, nil, "sandbox", "--addr", "127.0.0.1:0", "--app-id", "77", "--rate", "1")
 	url := "http://" + r.Found(t, `http://(127[^/ ]+) `)
 	call := func(key string) clitest.Result {
-		return try(t, []string{"MARKREAD_IM_KEY=" + key}, "", "call", "--im-url", url, "--im-app-id", "77", "--report",
+		return try(t, []string{"MARKREAD_IM_KEY=" + key}, "", "call", "--im-url", url,
+			"--im-app-id", "77", "--report",
 			"a", "--peer", "b")
 	}
 	if key := r.Found(t, `(?m)^key +(.+)$`); key != app.LocalKey {
@@ -278,7 +302,8 @@ func TestSandboxCommand(t *testing.T) {
 		t.Errorf("stop: %d", status)
 	}
 
-	r = begin(t, []string{"MARKREAD_IM_KEY=" + clitest.TestKey}, "sandbox", "--addr", "127.0.0.1:0", "--app-id", "77",
+	r = begin(t, []string{"MARKREAD_IM_KEY=" + clitest.TestKey}, "sandbox", "--addr", "127.0.0.1:0",
+		"--app-id", "77",
 		"--rate", "0")
 	url = "http://" + r.Found(t, `http://(127[^/ ]+) `)
 	if key := r.Found(t, `(?m)^key +(.+)$`); key != "from MARKREAD_IM_KEY" {

@@ -38,7 +38,8 @@ type emitCommand struct {
 }
 
 func (*emitCommand) Help() string {
-	return `Lines that are no events are reported with their number and not published; then the exit status is 3.
+	return `Lines that are no events are reported with their number and not published; then the
+exit status is 3.
 
     markread emit --brokers localhost:9092 --report alice --peer bob
     markread emit --brokers localhost:9092 < events.ndjson` + variablesHelp

@@ -48,7 +48,8 @@ func TestEmitLines(t *testing.T) {
 	e, log, err := emitted(t, to, strings.NewReader(strings.Join([]string{
 		`{"Report_Account":"alice","Peer_Account":"bob"}`,
 		``,
-		`  {"Report_Account":"alice","Peer_Account":"bob","MsgReadTime":"1700000000","more":1}  ` + "\r",
+		`  {"Report_Account":"alice","Peer_Account":"bob","MsgReadTime":"1700000000","more":1}  ` +
+			"\r",
 		`{"Report_Account":"alice"}`,
 		`not JSON`,
 		`{"Report_Account":"alice","Peer_Account":"bob","MsgReadTime":1700000000000}`,
@@ -60,14 +61,17 @@ func TestEmitLines(t *testing.T) {
 	}
 	for i, want := range []struct{ key, value string }{
 		{"alice|bob", `{"Report_Account":"alice","Peer_Account":"bob"}`},
-		{"alice|bob", `{"Report_Account":"alice","Peer_Account":"bob","MsgReadTime":"1700000000","more":1}`},
+		{"alice|bob", `{"Report_Account":"alice","Peer_Account":"bob","MsgReadTime":"1700000000",` +
+			`"more":1}`},
 		{"carol|bob", `{"Report_Account":"carol","Peer_Account":"bob"}`},
 	} {
-		if m := to.messages[i]; string(m.Key) != want.key || string(m.Value) != want.value || m.Time.IsZero() {
+		if m := to.messages[i]; string(m.Key) != want.key || string(m.Value) != want.value ||
+			m.Time.IsZero() {
 			t.Errorf("message %d: key %s, value %s, time %s", i, m.Key, m.Value, m.Time)
 		}
 	}
-	for _, want := range []string{`"line":4,`, `"line":5,`, `"line":6,"reason":"`, "looks like milliseconds",
+	for _, want := range []string{`"line":4,`, `"line":5,`, `"line":6,"reason":"`,
+		"looks like milliseconds",
 		`"line":7,"reason":"longer than`} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the log lacks %s:\n%s", want, log)
@@ -78,7 +82,8 @@ func TestEmitLines(t *testing.T) {
 	}
 }
 
-// Editors put a byte order mark before the first line, and files that are joined have it before others.
+// Editors put a byte order mark before the first line, and files that are joined have it before
+// others.
 func TestEmitSkipsByteOrderMarks(t *testing.T) {
 	line := "\uFEFF" + `{"Report_Account":"a","Peer_Account":"b"}` + "\n"
 	to := &topic{}
@@ -114,7 +119,8 @@ func TestEmitDoesNotWaitForMore(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- e.copy(t.Context(), reader) }()
 	for range 3 {
-		if _, err := io.WriteString(writer, `{"Report_Account":"a","Peer_Account":"b"}`+"\n"); err != nil {
+		if _, err := io.WriteString(writer,
+			`{"Report_Account":"a","Peer_Account":"b"}`+"\n"); err != nil {
 			t.Fatal(err)
 		}
 		<-got
@@ -143,7 +149,8 @@ func TestEmitFailures(t *testing.T) {
 		t.Errorf("refused: published %d, %v", e.published, err)
 	}
 	// A batch of which one was refused: the rest counts as published.
-	e = &emission{to: &topic{fail: kafkaclient.PublishErrors{1: broken}}, topic: "t", log: zerolog.Nop()}
+	e = &emission{to: &topic{fail: kafkaclient.PublishErrors{1: broken}}, topic: "t",
+		log: zerolog.Nop()}
 	if err := e.publish(t.Context(), make([]event.Message, 5)); err == nil || e.published != 4 ||
 		!strings.Contains(err.Error(), "1 event not published to t") {
 		t.Errorf("partly refused: published %d, %v", e.published, err)
@@ -156,7 +163,8 @@ func TestEmitFailures(t *testing.T) {
 	cancel()
 	stuck, writer := io.Pipe()
 	defer writer.Close()
-	if err := (&emission{to: &topic{}, topic: "t", log: zerolog.Nop()}).copy(ctx, stuck); err == nil ||
+	if err := (&emission{to: &topic{}, topic: "t", log: zerolog.Nop()}).
+		copy(ctx, stuck); err == nil ||
 		!strings.Contains(err.Error(), "interrupted") {
 		t.Errorf("stopped while it waits for input: %v", err)
 	}
@@ -178,7 +186,8 @@ func TestEventOfFlags(t *testing.T) {
 		return *m
 	}
 	m := event()
-	if string(m.Key) != `alice|b"ob` || string(m.Value) != `{"Report_Account":"alice","Peer_Account":"b\"ob"}` ||
+	if string(m.Key) != `alice|b"ob` ||
+		string(m.Value) != `{"Report_Account":"alice","Peer_Account":"b\"ob"}` ||
 		time.Since(m.Time) > time.Minute || m.Headers != nil {
 		t.Errorf("%s %s %v %v", m.Key, m.Value, m.Time, m.Headers)
 	}
@@ -188,7 +197,8 @@ func TestEventOfFlags(t *testing.T) {
 		m.Headers[0].Key != "markread.event-time" || string(m.Headers[0].Value) != "1699999998500" {
 		t.Errorf("%s %v", m.Value, m.Headers)
 	}
-	if e := decode(m); e.Invalid != nil || e.ReadTime != 1_699_999_999 || e.EventTime.UnixMilli() != 1_699_999_998_500 {
+	if e := decode(m); e.Invalid != nil || e.ReadTime != 1_699_999_999 ||
+		e.EventTime.UnixMilli() != 1_699_999_998_500 {
 		t.Errorf("the worker reads %+v", e)
 	}
 }

@@ -25,14 +25,16 @@ func TestLogFormats(t *testing.T) {
 	l.Info().Msg("not shown")
 	l.Warn().Err(errors.New("why")).Msg("shown")
 	var line map[string]string
-	if err := json.Unmarshal(out.Bytes(), &line); err != nil || line["level"] != "warn" || line["message"] != "shown" ||
+	if err := json.Unmarshal(out.Bytes(), &line); err != nil || line["level"] != "warn" ||
+		line["message"] != "shown" ||
 		line["error"] != "why" || line["time"] == "" {
 		t.Errorf("no terminal, JSON: %s", &out)
 	}
 	out.Reset()
 	l = p.newLogger(config.LogFlags{LogLevel: "debug", LogFormat: "console"})
 	l.Debug().Str("what", "x").Msg("shown")
-	if got := out.String(); !strings.Contains(got, "DBG shown what=x") || strings.Contains(got, "\x1b") {
+	if got := out.String(); !strings.Contains(got, "DBG shown what=x") ||
+		strings.Contains(got, "\x1b") {
 		t.Errorf("console, no terminal: %q", got)
 	}
 }
@@ -42,7 +44,8 @@ func TestStandardLog(t *testing.T) {
 	var out clitest.Buffer
 	p := &process{env: config.NewEnvironment(nil), stderr: &out}
 	p.log = p.newLogger(config.LogFlags{LogLevel: "info"})
-	defer func(to io.Writer, flags int) { log.SetOutput(to); log.SetFlags(flags) }(log.Writer(), log.Flags())
+	defer func(to io.Writer, flags int) { log.SetOutput(to); log.SetFlags(flags) }(log.Writer(),
+		log.Flags())
 	p.takeStandardLog(func(s string) string { return strings.ReplaceAll(s, "canary", "[secret]") })
 	log.Print("Unsolicited response: canary\x1b[31m\nmore")
 	if got := out.String(); strings.Count(got, "\n") != 1 || strings.Contains(got, "canary") ||
@@ -52,8 +55,9 @@ func TestStandardLog(t *testing.T) {
 }
 
 func TestOneLine(t *testing.T) {
-	for in, want := range map[string]string{"a": "a", " a\nb\r\nc\td ": "a b  c d", "\x1b[31mred\x7f": "?[31mred?",
-		"é漢": "é漢"} {
+	for in, want := range map[string]string{"a": "a", " a\nb\r\nc\td ": "a b  c d",
+		"\x1b[31mred\x7f": "?[31mred?",
+		"é漢":              "é漢"} {
 		if got := format.Line(in); got != want {
 			t.Errorf("%q becomes %q", in, got)
 		}
@@ -117,7 +121,8 @@ func TestLogLinesNeverWaitForTheirReader(t *testing.T) {
 
 			got := parsedLines(t, to.String())
 			if len(got) < 3 || got[1].Dropped == 0 || got[1].Level != "warn" || got[1].Do == "" {
-				t.Fatalf("--log-level %s: the second line does not tell what was dropped: %.300s", level, to)
+				t.Fatalf("--log-level %s: the second line does not tell what was dropped: %.300s",
+					level, to)
 			}
 			next := 1 + got[1].Dropped
 			for _, l := range got[2:] {
@@ -194,7 +199,8 @@ func TestWhatEndsWithItsReader(t *testing.T) {
 		"dead-letters replay --brokers k:1": false, "dead-letters discard --brokers k:1": false,
 		"pause": false, "resume": false,
 	} {
-		p := &process{env: config.NewEnvironment(nil), stdout: &clitest.Buffer{}, stderr: &clitest.Buffer{}}
+		p := &process{env: config.NewEnvironment(nil), stdout: &clitest.Buffer{},
+			stderr: &clitest.Buffer{}}
 		selected, err := p.parse(strings.Fields(line))
 		if err != nil || endsWithItsReader(selected) != want {
 			t.Errorf("%s: %v, want %v", line, err, want)

@@ -56,11 +56,13 @@ type slow struct {
 }
 
 // inTime runs an examination in virtual time.
-func inTime(t *testing.T, change func(*slow), test func(t *testing.T, r *preflight.Report, took time.Duration)) {
+func inTime(t *testing.T, change func(*slow),
+	test func(t *testing.T, r *preflight.Report, took time.Duration)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		var network kfake.VirtualNetwork
-		cluster, err := kfake.NewCluster(kfake.Ports(9092, 9093, 9094), kfake.ListenFn(network.Listen),
+		cluster, err := kfake.NewCluster(kfake.Ports(9092, 9093, 9094),
+			kfake.ListenFn(network.Listen),
 			kfake.SeedTopics(2, "mark-read", "mark-read-backfill", "mark-read-dead-letters"))
 		if err != nil {
 			t.Fatal(err)
@@ -76,14 +78,16 @@ func inTime(t *testing.T, change func(*slow), test func(t *testing.T, r *preflig
 				return w.Result(), nil
 			}}
 		change(s)
-		kafka, err := kafkaclient.New(kafkaclient.Options{Brokers: s.brokers, Dial: s.dial, Log: zerolog.Nop()})
+		kafka, err := kafkaclient.New(kafkaclient.Options{Brokers: s.brokers, Dial: s.dial,
+			Log: zerolog.Nop()})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer kafka.Close()
 		client, err := imclient.New(imclient.Options{
 			BaseURL: "https://im.test", AppID: app.LocalAppID, Admin: app.LocalAdmin,
-			Key: imclient.Key(imclient.NewSecret(clitest.TestKey)), Timeout: 9 * time.Second, Transport: s.call,
+			Key: imclient.Key(imclient.NewSecret(clitest.TestKey)), Timeout: 9 * time.Second,
+			Transport: s.call,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -95,7 +99,8 @@ func inTime(t *testing.T, change func(*slow), test func(t *testing.T, r *preflig
 			time.AfterFunc(s.patient, interrupt)
 		}
 		r := preflight.Run(ctx, preflight.Options{
-			Kafka: kafka, Brokers: s.brokers, Group: "markread", Rate: 200, Calls: 200, AdminAddr: "127.0.0.1:0",
+			Kafka: kafka, Brokers: s.brokers, Group: "markread", Rate: 200, Calls: 200,
+			AdminAddr: "127.0.0.1:0",
 			Topics: event.Topics{Live: "mark-read", Backfill: "mark-read-backfill",
 				DeadLetter: "mark-read-dead-letters"},
 			IM: client, IMURL: "https://console.tim.qq.com", IMAdmin: app.LocalAdmin,
@@ -120,7 +125,8 @@ func (s *slow) freeze(addrs ...string) {
 func (s *slow) lead() {
 	for _, topic := range []string{"mark-read", "mark-read-backfill", "mark-read-dead-letters"} {
 		for p := range int32(2) {
-			if err := s.cluster.MoveTopicPartition(topic, p, s.cluster.CoordinatorFor("markread")); err != nil {
+			if err := s.cluster.MoveTopicPartition(topic, p,
+				s.cluster.CoordinatorFor("markread")); err != nil {
 				panic(err)
 			}
 		}
@@ -141,7 +147,8 @@ func (s *slow) fail(keys ...kmsg.Key) {
 	s.cluster.Fault(kfake.Fault{Keys: keys, Err: kerr.UnknownServerError, Count: -1})
 }
 
-// Whatever does not answer, the check ends in time, says each thing once, and goes on with the rest.
+// Whatever does not answer, the check ends in time, says each thing once, and goes on with the
+// rest.
 func TestCheckIsPatientWithinBounds(t *testing.T) {
 	const limit = 20*time.Second + 500*time.Millisecond
 	unasked := []string{"topic mark-read: no broker can be asked", "topic mark-read-backfill",
@@ -155,7 +162,8 @@ func TestCheckIsPatientWithinBounds(t *testing.T) {
 	}{
 		"everything is right": {func(*slow) {}, nil, nil, "lag mark-read-backfill"},
 		"all brokers are frozen": {func(s *slow) { s.freeze() },
-			[]string{"broker localhost:9092: it accepts connections and says nothing", "broker localhost:9093: it",
+			[]string{"broker localhost:9092: it accepts connections and says nothing",
+				"broker localhost:9093: it",
 				"broker localhost:9094: it"}, unasked, "IM account"},
 		"one broker is frozen": {func(s *slow) { s.lead(); s.freeze(s.addr(true)) },
 			[]string{"broker localhost:909"}, nil, "lag mark-read-backfill"},
@@ -168,34 +176,45 @@ func TestCheckIsPatientWithinBounds(t *testing.T) {
 			inner := s.dial
 			s.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
 				if addr != "bootstrap.test:9092" {
-					return nil, &net.OpError{Op: "dial", Err: &net.DNSError{Name: addr, IsNotFound: true}}
+					return nil, &net.OpError{Op: "dial",
+						Err: &net.DNSError{Name: addr, IsNotFound: true}}
 				}
 				return inner(ctx, network, "localhost:9092")
 			}
-		}, []string{"broker localhost:9092: its name can't be resolved here; the cluster sends its clients there " +
+		}, []string{"broker localhost:9092: its name can't be resolved here; the cluster sends " +
+			"its clients there " +
 			"(advertised.listeners)", "broker localhost:9093", "broker localhost:9094"},
-			[]string{"group markread: no broker can be asked at the address that the cluster has for it",
-				"lag mark-read: no broker", "lag mark-read-backfill: no broker"}, "permission mark-read"},
+			[]string{"group markread: no broker can be asked at the address that the cluster has " +
+				"for it",
+				"lag mark-read: no broker", "lag mark-read-backfill: no broker"},
+			"permission mark-read"},
 		"all are too old": {func(s *slow) {
-			s.cluster.ControlKey(kmsg.ApiVersions.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
-				s.cluster.KeepControl()
-				a := kmsg.NewPtrApiVersionsResponse()
-				a.SetVersion(r.GetVersion())
-				kversion.V0_10_0().EachMaxKeyVersion(func(key, most int16) {
-					a.ApiKeys = append(a.ApiKeys, kmsg.ApiVersionsResponseApiKey{ApiKey: key, MaxVersion: most})
+			s.cluster.ControlKey(kmsg.ApiVersions.Int16(),
+				func(r kmsg.Request) (kmsg.Response, error, bool) {
+					s.cluster.KeepControl()
+					a := kmsg.NewPtrApiVersionsResponse()
+					a.SetVersion(r.GetVersion())
+					kversion.V0_10_0().EachMaxKeyVersion(func(key, most int16) {
+						a.ApiKeys = append(a.ApiKeys,
+							kmsg.ApiVersionsResponseApiKey{ApiKey: key, MaxVersion: most})
+					})
+					return a, nil, true
 				})
-				return a, nil, true
-			})
-		}, []string{"broker localhost:9092: it does not understand what markread says in Produce, Fetch, ",
-			"broker localhost:9093: it does", "broker localhost:9094: it does"}, unasked, "IM account"},
+		}, []string{"broker localhost:9092: it does not understand what markread says in " +
+			"Produce, Fetch, ",
+			"broker localhost:9093: it does", "broker localhost:9094: it does"}, unasked,
+			"IM account"},
 		"the IM server hangs": {func(s *slow) { s.call = hanging },
 			[]string{"IM server: https://console.tim.qq.com: no whole answer in time"},
-			[]string{"IM account: the IM server does not answer", "clock: the"}, "lag mark-read-backfill"},
+			[]string{"IM account: the IM server does not answer", "clock: the"},
+			"lag mark-read-backfill"},
 		"nothing answers": {func(s *slow) { s.freeze(); s.call = hanging },
-			[]string{"broker localhost:9092", "broker localhost:9093", "broker localhost:9094", "IM server"},
+			[]string{"broker localhost:9092", "broker localhost:9093", "broker localhost:9094",
+				"IM server"},
 			append(slices.Clone(unasked), "IM account", "clock"), "admin server"},
 		"requests about topics hang": {func(s *slow) { s.stall(kmsg.DescribeConfigs) },
-			nil, []string{"settings mark-read: the topic's settings can't be read", "settings mark-read-backfill",
+			nil, []string{"settings mark-read: the topic's settings can't be read",
+				"settings mark-read-backfill",
 				"settings mark-read-dead-letters"}, "group markread"},
 		"the coordinator hangs": {func(s *slow) { s.stall(kmsg.FindCoordinator) },
 			[]string{"group markread: it can't be described: "},
@@ -203,9 +222,11 @@ func TestCheckIsPatientWithinBounds(t *testing.T) {
 		"the coordinator fails": {func(s *slow) { s.fail(kmsg.DescribeGroups) },
 			[]string{"group markread: it can't be described: "}, nil, "permission mark-read"},
 		"offsets can't be listed": {func(s *slow) { s.fail(kmsg.ListOffsets) }, nil,
-			[]string{"lag mark-read: of 2 of 2 partitions the leader can't be asked", "lag mark-read-backfill: "},
+			[]string{"lag mark-read: of 2 of 2 partitions the leader can't be asked",
+				"lag mark-read-backfill: "},
 			"permission mark-read"},
-		// a broker that is given, one that is advertised, and all of the lag: together more than the limit
+		// a broker that is given, one that is advertised, and all of the lag: together more than
+		// the limit
 		"one after the other": {func(s *slow) {
 			s.brokers = []string{"frozen.test:9092", "localhost:9092"}
 			s.freeze("frozen.test:9092", "localhost:9094")
@@ -283,9 +304,11 @@ func TestStatusOfFrozenLeaders(t *testing.T) {
 				frozen := false
 				switch r := r.(type) {
 				case *kmsg.FetchRequest:
-					frozen = r.Topics[0].Topic != "letters" && r.Topics[0].Partitions[0].Partition == 1
+					frozen = r.Topics[0].Topic != "letters" &&
+						r.Topics[0].Partitions[0].Partition == 1
 				case *kmsg.ListOffsetsRequest:
-					frozen = r.Topics[0].Topic != "letters" && r.Topics[0].Partitions[0].Partition == 1
+					frozen = r.Topics[0].Topic != "letters" &&
+						r.Topics[0].Partitions[0].Partition == 1
 				}
 				if frozen {
 					cluster.SleepControl(func() { time.Sleep(time.Minute) })
@@ -299,7 +322,8 @@ func TestStatusOfFrozenLeaders(t *testing.T) {
 			}
 			for i, topic := range []string{"backfill", "live"} {
 				if i < len(r.Errors) &&
-					!strings.HasPrefix(r.Errors[i], `topic "`+topic+`", partition 1 can't be read: `) {
+					!strings.HasPrefix(r.Errors[i],
+						`topic "`+topic+`", partition 1 can't be read: `) {
 					t.Errorf("%v: %s", key, r.Errors[i])
 				}
 			}
@@ -314,30 +338,35 @@ func TestStatusIsPatientWithinBounds(t *testing.T) {
 		start := time.Now()
 		r := groupstatus.Run(t.Context(), *l)
 		if took := time.Since(start); took > 10*time.Second || len(r.Errors) != 1 ||
-			!strings.Contains(r.Errors[0], "--brokers") || !strings.Contains(r.Errors[0], "connection refused") {
+			!strings.Contains(r.Errors[0], "--brokers") ||
+			!strings.Contains(r.Errors[0], "connection refused") {
 			t.Errorf("after %s: %v", took, r.Errors)
 		}
 		if r.Group != nil || r.Lag != nil || r.Letters != nil || printed(t, r) != "" {
 			t.Errorf("something is known of nothing: %+v", r)
 		}
 	})
-	for key, want := range map[kmsg.Key]string{kmsg.DescribeGroups: `group "g"`, kmsg.OffsetFetch: "has committed",
+	for key, want := range map[kmsg.Key]string{kmsg.DescribeGroups: `group "g"`,
+		kmsg.OffsetFetch: "has committed",
 		kmsg.ListOffsets: "partition 0", kmsg.Fetch: "dead letters can't be counted"} {
 		virtual(t, false, func(t *testing.T, cluster *kfake.Cluster, l *groupstatus.Options) {
 			if err := deadletter.NewWriter(l.Kafka, "letters").
 				Write(t.Context(),
-					event.DeadLetter{Event: event.Event{Record: event.Record{Key: []byte("k"), Value: []byte("v")}},
+					event.DeadLetter{Event: event.Event{Record: event.Record{Key: []byte("k"),
+						Value: []byte("v")}},
 						Class: "invalid"}); err != nil {
 				t.Fatal(err)
 			}
-			cluster.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: kerr.UnknownServerError, Count: -1})
+			cluster.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: kerr.UnknownServerError,
+				Count: -1})
 			start := time.Now()
 			r := groupstatus.Run(t.Context(), *l)
 			if took := time.Since(start); took > 30*time.Second || len(r.Errors) == 0 ||
 				!strings.Contains(strings.Join(r.Errors, "; "), want) {
 				t.Errorf("%v: after %s: %v", key, took, r.Errors)
 			}
-			if (r.Group == nil) != (key == kmsg.DescribeGroups) || (r.Lag == nil) != (key == kmsg.OffsetFetch) ||
+			if (r.Group == nil) != (key == kmsg.DescribeGroups) ||
+				(r.Lag == nil) != (key == kmsg.OffsetFetch) ||
 				(r.Letters == nil) != (key == kmsg.ListOffsets || key == kmsg.Fetch) {
 				t.Errorf("%v hides what it is not about: %+v", key, r)
 			}

@@ -16,8 +16,9 @@ type pauseCommand struct {
 }
 
 func (*pauseCommand) Help() string {
-	return `Events wait, nothing is dead-lettered because of it, and the worker stays in its group. It lasts until markread resume, or until that
-process ends. The other workers of the group go on: pause each of them. What holds the worker then is printed.
+	return `Events wait, nothing is dead-lettered because of it, and the worker stays in its
+group. It lasts until markread resume, or until that process ends. The other workers of the group go
+on: pause each of them. What holds the worker then is printed.
 
     markread pause
     markread pause --admin-url https://markread-0.example.com
@@ -56,8 +57,9 @@ type resumeCommand struct {
 }
 
 func (*resumeCommand) Help() string {
-	return `It ends the pause of an operator. Other holds end by themselves when their cause does; only one for rejections can be ended from here, when
-they are right: the events are wrong, and dead letters are where they belong. What holds the worker then is printed.
+	return `It ends the pause of an operator. Other holds end by themselves when their cause
+does; only one for rejections can be ended from here, when they are right: the events are wrong, and
+dead letters are where they belong. What holds the worker then is printed.
 
     markread resume
     markread resume --accept-rejections

@@ -95,40 +95,50 @@ func TestPauseAndResume(t *testing.T) {
 		want     string
 		accepted bool
 	}{
-		"pause": {&held{}, []string{"pause"}, "paused since 2026-03-01 04:00:00 UTC, until markread resume\n",
+		"pause": {&held{}, []string{"pause"},
+			"paused since 2026-03-01 04:00:00 UTC, until markread resume\n",
 			false},
 		"pause again": {&held{holds: []console.Hold{paused}}, []string{"pause"},
 			"it was already paused since 2026-03-01 04:00:00 UTC, until markread resume\n", false},
 		"pause, no group": {&held{unready: true}, []string{"pause"},
 			"paused since 2026-03-01 04:00:00 UTC, until markread resume\n", false},
 		"pause, others hold": {&held{holds: []console.Hold{outage, rejections}}, []string{"pause"},
-			"paused since 2026-03-01 04:00:00 UTC, until markread resume; also held: outage since 2026-03-01 " +
+			"paused since 2026-03-01 04:00:00 UTC, until markread resume; also held: outage " +
+				"since 2026-03-01 " +
 				"03:00:00 UTC, rejections since 2026-03-01 04:01:00 UTC\n", false},
 		"resume": {&held{holds: []console.Hold{paused}}, []string{"resume"},
 			"no longer paused (it was since 2026-03-01 04:00:00 UTC); calls go on\n", false},
-		"resume, no group": {&held{holds: []console.Hold{paused}, unready: true}, []string{"resume"},
-			"no longer paused (it was since 2026-03-01 04:00:00 UTC); no calls yet: the worker is no member of its " +
+		"resume, no group": {&held{holds: []console.Hold{paused}, unready: true},
+			[]string{"resume"},
+			"no longer paused (it was since 2026-03-01 04:00:00 UTC); no calls yet: the worker " +
+				"is no member of its " +
 				"group at the moment\n", false},
 		"resume, others hold": {&held{holds: []console.Hold{paused, outage}}, []string{"resume"},
-			"no longer paused (it was since 2026-03-01 04:00:00 UTC); still held: outage since 2026-03-01 03:00:00 " +
+			"no longer paused (it was since 2026-03-01 04:00:00 UTC); still held: outage since " +
+				"2026-03-01 03:00:00 " +
 				"UTC\n", false},
 		"resume, rejections hold": {&held{holds: []console.Hold{rejections}}, []string{"resume"},
-			"it was not paused; still held: rejections since 2026-03-01 04:01:00 UTC\nif the rejections are right: " +
+			"it was not paused; still held: rejections since 2026-03-01 04:01:00 UTC\nif the " +
+				"rejections are right: " +
 				"markread resume --accept-rejections\n", false},
 		"resume, rejections accepted": {&held{holds: []console.Hold{rejections, paused}},
 			[]string{"resume", "--accept-rejections"},
-			"no longer paused (it was since 2026-03-01 04:00:00 UTC); calls go on\naccepted: up to 10,000 rejected " +
+			"no longer paused (it was since 2026-03-01 04:00:00 UTC); calls go on\naccepted: up " +
+				"to 10,000 rejected " +
 				"or invalid events of the lane that was held become dead letters\n", true},
 		"resume, nothing to accept": {&held{}, []string{"resume", "--accept-rejections"},
-			"it was not paused; calls go on\nno lane was held for rejections, so nothing was accepted\n", true},
+			"it was not paused; calls go on\nno lane was held for rejections, so nothing was " +
+				"accepted\n", true},
 	} {
 		for _, token := range []string{"", testToken} {
 			worker := &held{holds: slices.Clone(c.worker.holds), unready: c.worker.unready}
 			r := try(t, []string{"MARKREAD_ADMIN_TOKEN=" + token}, "",
 				append(c.args, "--admin-url", adminOf(t, worker, token))...)
-			if r.Status != ExitOK || r.Stderr != "" || r.Stdout != c.want || worker.accepted != c.accepted ||
+			if r.Status != ExitOK || r.Stderr != "" || r.Stdout != c.want ||
+				worker.accepted != c.accepted ||
 				worker.is("paused") != (c.args[0] == "pause") {
-				t.Errorf("%s, token %q: %+v\nheld: %v, accepted: %v", name, token, r, worker.Held(), worker.accepted)
+				t.Errorf("%s, token %q: %+v\nheld: %v, accepted: %v", name, token, r, worker.Held(),
+					worker.accepted)
 			}
 		}
 	}
@@ -143,7 +153,8 @@ func TestPauseOrResumeInVain(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	worker.holds = []console.Hold{{Reason: "paused", Since: heldSince}}
-	if r := try(t, nil, "", "resume", "--admin-url", at); r.Status != ExitFailed || r.Stdout != "" ||
+	if r := try(t, nil, "", "resume", "--admin-url", at); r.Status != ExitFailed ||
+		r.Stdout != "" ||
 		!strings.Contains(r.Stderr, "not resumed") {
 		t.Errorf("%+v", r)
 	}
@@ -152,7 +163,8 @@ func TestPauseOrResumeInVain(t *testing.T) {
 // The token is in the file; the URL may end with a slash.
 func TestPauseWithTokenFile(t *testing.T) {
 	worker := &held{}
-	r := try(t, []string{"MARKREAD_ADMIN_TOKEN_FILE=" + clitest.File(t, testToken+"\n")}, "", "pause", "--admin-url",
+	r := try(t, []string{"MARKREAD_ADMIN_TOKEN_FILE=" + clitest.File(t, testToken+"\n")}, "",
+		"pause", "--admin-url",
 		adminOf(t, worker, testToken)+"/")
 	if r.Status != ExitOK || !worker.is("paused") {
 		t.Errorf("%+v", r)
@@ -167,13 +179,17 @@ func TestCommandsThatDoNotArrive(t *testing.T) {
 				w.Header().Set(k, v)
 			}
 			w.WriteHeader(status)
-			_, _ = io.WriteString(w, strings.ReplaceAll(body, "TOKEN", r.Header.Get("Authorization")))
+			_, _ = io.WriteString(w,
+				strings.ReplaceAll(body, "TOKEN", r.Header.Get("Authorization")))
 		}))
 		t.Cleanup(s.Close)
 		return s.URL
 	}
 	var followed atomic.Int32
-	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { followed.Add(1) }))
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter,
+		*http.Request) {
+		followed.Add(1)
+	}))
 	defer elsewhere.Close()
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -202,8 +218,10 @@ func TestCommandsThatDoNotArrive(t *testing.T) {
 			"HTTP response to HTTPS client"},
 		"no token": {"", adminOf(t, &held{}, testToken),
 			"wants its token: set MARKREAD_ADMIN_TOKEN or MARKREAD_ADMIN_TOKEN_FILE"},
-		"wrong token": {token, adminOf(t, &held{}, "another"), "refuses the token in MARKREAD_ADMIN_TOKEN"},
-		"from another machine": {"", answers(403, "", "403: without MARKREAD_ADMIN_TOKEN only this machine"),
+		"wrong token": {token, adminOf(t, &held{}, "another"),
+			"refuses the token in MARKREAD_ADMIN_TOKEN"},
+		"from another machine": {"", answers(403, "", "403: without MARKREAD_ADMIN_TOKEN only "+
+			"this machine"),
 			"kubectl port-forward"},
 		"a gateway's 403": {"", answers(403, "", "<html>"), "HTTP 403"},
 		"a gateway's 401": {"", answers(401, "", "401 Unauthorized TOKEN"), "HTTP 401"},
@@ -211,12 +229,15 @@ func TestCommandsThatDoNotArrive(t *testing.T) {
 			`unknown option "x" ?[31m`},
 		"an older one": {token, answers(404, "", "404 page not found"),
 			"it is another program, or an older markread"},
-		"nothing of ours":    {token, answers(405, "", ""), "it is another program, or an older markread"},
-		"a page":             {token, answers(200, "", "<html>TOKEN</html>"), "is no worker"},
-		"other JSON":         {token, answers(200, "", `{"status":"ok"}`), "is no worker"},
-		"JSON without holds": {token, answers(200, "", `{"ready":true,"held":null}`), "is no worker"},
-		"a gateway":          {token, answers(502, "", "TOKEN"), "HTTP 502"},
-		"a redirect":         {token, answers(307, "Location: "+elsewhere.URL, ""), "sends elsewhere"},
+		"nothing of ours": {token, answers(405, "", ""),
+			"it is another program, or an older markread"},
+		"a page":     {token, answers(200, "", "<html>TOKEN</html>"), "is no worker"},
+		"other JSON": {token, answers(200, "", `{"status":"ok"}`), "is no worker"},
+		"JSON without holds": {token, answers(200, "", `{"ready":true,"held":null}`),
+			"is no worker"},
+		"a gateway": {token, answers(502, "", "TOKEN"), "HTTP 502"},
+		"a redirect": {token, answers(307, "Location: "+elsewhere.URL, ""),
+			"sends elsewhere"},
 	} {
 		r := try(t, []string{c.env}, "", "pause", "--admin-url", c.url)
 		if r.Status != ExitFailed || r.Stdout != "" || strings.Count(r.Stderr, "\n") != 1 ||
@@ -235,19 +256,22 @@ func TestCommandsThatDoNotArrive(t *testing.T) {
 // Where the worker's own variables are set, its admin server is found.
 func TestTheWorkerOfThisMachine(t *testing.T) {
 	for addr, want := range map[string]string{
-		"": "http://127.0.0.1:8780", ":9000": "http://127.0.0.1:9000", "0.0.0.0:9000": "http://127.0.0.1:9000",
+		"": "http://127.0.0.1:8780", ":9000": "http://127.0.0.1:9000",
+		"0.0.0.0:9000":  "http://127.0.0.1:9000",
 		"[::]:9000":     "http://127.0.0.1:9000",
 		"10.0.0.7:9000": "http://10.0.0.7:9000", "[::1]:9000": "http://[::1]:9000",
 		"127.0.0.1:0": "http://127.0.0.1:8780", "nonsense": "http://127.0.0.1:8780",
 	} {
 		if got, err := (&adminURLFlag{}).
-			or(config.NewEnvironment([]string{"MARKREAD_ADMIN_ADDR=" + addr})); got != want || err != nil {
+			or(config.NewEnvironment([]string{"MARKREAD_ADMIN_ADDR=" + addr})); got != want ||
+			err != nil {
 			t.Errorf("%q: %s, %v, want %s", addr, got, err, want)
 		}
 	}
 	given := "https://worker.example"
 	if got, err := (&adminURLFlag{AdminURL: &given}).
-		or(config.NewEnvironment([]string{"MARKREAD_ADMIN_ADDR=:9000"})); got != given || err != nil {
+		or(config.NewEnvironment([]string{"MARKREAD_ADMIN_ADDR=:9000"})); got != given ||
+		err != nil {
 		t.Errorf("%s, %v instead of the flag's", got, err)
 	}
 }
@@ -256,19 +280,23 @@ func TestTheWorkerOfThisMachine(t *testing.T) {
 func TestWhereTheTokenGoes(t *testing.T) {
 	env := config.NewEnvironment([]string{"MARKREAD_ADMIN_TOKEN=" + testToken})
 	for url, ok := range map[string]bool{
-		"https://worker.example": true, "https://10.0.0.7:8780": true, "http://127.0.0.1:8780": true,
-		"http://localhost": true, "http://[::1]:8780": true,
-		"http://10.0.0.7:8780": false, "http://worker.example": false, "HTTP://worker.example": false,
+		"https://worker.example": true, "https://10.0.0.7:8780": true,
+		"http://127.0.0.1:8780": true,
+		"http://localhost":      true, "http://[::1]:8780": true,
+		"http://10.0.0.7:8780": false, "http://worker.example": false,
+		"HTTP://worker.example":    false,
 		"http://localhost.example": false, "http://0.0.0.0:8780": false,
 	} {
 		_, err := (&adminURLFlag{AdminURL: &url}).client(env)
 		var usage *config.UsageError
 		if (err == nil) != ok ||
-			(err != nil && (!errors.As(err, &usage) || !strings.Contains(err.Error(), "without TLS") ||
+			(err != nil && (!errors.As(err, &usage) ||
+				!strings.Contains(err.Error(), "without TLS") ||
 				strings.Contains(err.Error(), testToken))) {
 			t.Errorf("%s: %v", url, err)
 		}
-		if _, err := (&adminURLFlag{AdminURL: &url}).client(config.NewEnvironment(nil)); err != nil {
+		if _, err := (&adminURLFlag{AdminURL: &url}).
+			client(config.NewEnvironment(nil)); err != nil {
 			t.Errorf("%s, without a token: %v", url, err)
 		}
 	}
@@ -276,7 +304,8 @@ func TestWhereTheTokenGoes(t *testing.T) {
 
 func TestCommandOverTLS(t *testing.T) {
 	worker := &held{}
-	s, err := console.New(console.Options{Addr: "127.0.0.1:0", Token: testToken, Source: worker, Controls: worker,
+	s, err := console.New(console.Options{Addr: "127.0.0.1:0", Token: testToken, Source: worker,
+		Controls: worker,
 		Gatherer: prometheus.NewRegistry(), Log: zerolog.Nop()})
 	if err != nil {
 		t.Fatal(err)
@@ -303,22 +332,28 @@ func TestCommandTimesOut(t *testing.T) {
 		want        string
 	}{
 		"silence": {time.Hour, console.AdminTimeout,
-			"no answer from http://127.0.0.1:8780 within 10s; is --admin-url right? The command may have been done"},
+			"no answer from http://127.0.0.1:8780 within 10s; is --admin-url right? The command " +
+				"may have been done"},
 		"interrupted": {time.Second, time.Second, "interrupted; the command may have been done"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			near, far := net.Pipe()
 			defer far.Close()
 			go func() { _, _ = io.Copy(io.Discard, far) }()
-			client := &console.Client{Base: "http://127.0.0.1:8780", Token: imclient.NewSecret(testToken),
+			client := &console.Client{Base: "http://127.0.0.1:8780",
+				Token: imclient.NewSecret(testToken),
 				HTTP: &http.Client{Transport: &http.Transport{
-					DialContext: func(context.Context, string, string) (net.Conn, error) { return near, nil },
+					DialContext: func(context.Context, string, string) (net.Conn,
+						error) {
+						return near, nil
+					},
 				}}}
 			ctx, cancel := context.WithTimeout(t.Context(), c.interrupted)
 			defer cancel()
 			begin := time.Now()
 			_, err := client.Command(ctx, "/api/pause")
-			if took := time.Since(begin); err == nil || !strings.Contains(err.Error(), c.want) || took != c.takes {
+			if took := time.Since(begin); err == nil || !strings.Contains(err.Error(), c.want) ||
+				took != c.takes {
 				t.Errorf("%s: after %s: %v", name, took, err)
 			}
 		})

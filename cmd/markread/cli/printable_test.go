@@ -23,9 +23,9 @@ import (
 	"markread/consumer/printable"
 )
 
-// hostile are texts that do something to a terminal, or to who reads it: each control character, each
-// character that hides text or turns its direction, escape sequences, bytes that are not UTF-8, long
-// texts, and mixtures of them.
+// hostile are texts that do something to a terminal, or to who reads it: each control character,
+// each character that hides text or turns its direction, escape sequences, bytes that are not
+// UTF-8, long texts, and mixtures of them.
 func hostile() []string {
 	var all []string
 	add := func(texts ...string) { all = append(all, texts...) }
@@ -35,9 +35,11 @@ func hostile() []string {
 			runes = append(runes, r)
 		}
 	}
-	for _, span := range [][2]rune{{0xad, 0xad}, {0x61c, 0x61c}, {0x180e, 0x180e}, {0x200b, 0x200f}, {0x2028, 0x202e},
+	for _, span := range [][2]rune{{0xad, 0xad}, {0x61c, 0x61c}, {0x180e, 0x180e}, {0x200b, 0x200f},
+		{0x2028, 0x202e},
 		{0x2060, 0x206f},
-		{0xfeff, 0xfeff}, {0xfff9, 0xfffb}, {0xe0001, 0xe0001}, {0xe0020, 0xe0021}, {0xe007f, 0xe007f}} {
+		{0xfeff, 0xfeff}, {0xfff9, 0xfffb}, {0xe0001, 0xe0001}, {0xe0020, 0xe0021},
+		{0xe007f, 0xe007f}} {
 		for r := span[0]; r <= span[1]; r++ {
 			runes = append(runes, r)
 		}
@@ -45,7 +47,8 @@ func hostile() []string {
 	for _, r := range runes {
 		add("a" + string(r) + "b")
 	}
-	add("\x1b[2J\x1b[H", "\x1b[31mred\x1b[0m", "\x1b]0;title\x07", "\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\",
+	add("\x1b[2J\x1b[H", "\x1b[31mred\x1b[0m", "\x1b]0;title\x07",
+		"\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\",
 		"\x1b]52;c;cm0=\x07", "\x1bP$q\x1b\\",
 		"\x9b2J", "\u009b2J", "\u009d0;t\u009c", "\x1b[?1049h", "\x1bc", terminal.Wipe,
 		terminal.Wipe+"markread: all is well", "a\r\nINF forged", "a\nmarkread: forged",
@@ -79,9 +82,11 @@ func steers(text string) string {
 	for _, r := range text {
 		switch {
 		case r == '\n' || r == '\t':
-		case r < 0x20, r >= 0x7f && r < 0xa0, r == 0xad, r == 0x61c, r == 0x180e, r >= 0x200b && r <= 0x200f,
+		case r < 0x20, r >= 0x7f && r < 0xa0, r == 0xad, r == 0x61c, r == 0x180e, r >= 0x200b &&
+			r <= 0x200f,
 			r >= 0x2028 && r <= 0x202e,
-			r >= 0x2060 && r <= 0x206f, r == 0xfeff, r >= 0xfff9 && r <= 0xfffb, r >= 0xe0000 && r <= 0xe007f:
+			r >= 0x2060 && r <= 0x206f, r == 0xfeff, r >= 0xfff9 && r <= 0xfffb, r >= 0xe0000 &&
+				r <= 0xe007f:
 			return fmt.Sprintf("%U", r)
 		}
 	}
@@ -97,13 +102,15 @@ func TestHostileTextInCommands(t *testing.T) {
 		cell := `"` + strings.ReplaceAll(text, `"`, `""`) + `"`
 		name := strings.NewReplacer("\x00", "0", "/", "_").Replace(text)
 		name = filepath.Join(folder, name[:min(len(name), 100)]+".csv")
-		table := "Report_Account,Peer_Account,MsgReadTime\n" + cell + ",b,7\na," + cell + ",7\na,b," + cell + "\n"
+		table := "Report_Account,Peer_Account,MsgReadTime\n" + cell + ",b,7\na," + cell +
+			",7\na,b," + cell + "\n"
 		if err := os.WriteFile(name, []byte(table), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		wrongHeader := clitest.File(t, cell+",Report_Account,Peer_Accounts\n")
-		badTime := clitest.File(t, "Report_Account,Peer_Account,read time"+strings.NewReplacer("\n", "", "\r", "", ",",
-			"", `"`, "").Replace(text)+"\na,b,7\n")
+		badTime := clitest.File(t,
+			"Report_Account,Peer_Account,read time"+strings.NewReplacer("\n", "", "\r", "", ",",
+				"", `"`, "").Replace(text)+"\na,b,7\n")
 		rejects := filepath.Join(folder, fmt.Sprint("rejects", i))
 		for j, run := range []struct {
 			env   []string
@@ -113,14 +120,18 @@ func TestHostileTextInCommands(t *testing.T) {
 			{nil, "", []string{text}},
 			{nil, "", []string{"run", "--" + text}},
 			{[]string{key}, "", []string{"run", "--brokers", text, "--im-app-id", "1"}},
-			{[]string{key}, "", []string{"run", "--brokers", "a:1", "--im-app-id", "1", "--topic", text}},
+			{[]string{key}, "",
+				[]string{"run", "--brokers", "a:1", "--im-app-id", "1", "--topic", text}},
 			{[]string{key, "MARKREAD_BACKFILL_TOPIC=" + text}, "",
 				[]string{"run", "--brokers", "a:1", "--im-app-id", "1"}},
-			{[]string{key}, "", []string{"run", "--brokers", "a:1", "--im-app-id", "1", "--im-url", text}},
+			{[]string{key}, "",
+				[]string{"run", "--brokers", "a:1", "--im-app-id", "1", "--im-url", text}},
 			{[]string{"MARKREAD_IM_KEY_FILE=" + text}, "",
 				[]string{"call", "--im-app-id", "1", "--report", "a", "--peer", "b"}},
-			{[]string{key}, "", []string{"call", "--im-app-id", "1", "--report", text, "--peer", "b"}},
-			{nil, "", []string{"emit", "--brokers", "127.0.0.1:1", "--report", text, "--peer", "b"}},
+			{[]string{key}, "",
+				[]string{"call", "--im-app-id", "1", "--report", text, "--peer", "b"}},
+			{nil, "", []string{"emit", "--brokers", "127.0.0.1:1", "--report", text, "--peer",
+				"b"}},
 			{nil, "", []string{"dead-letters", "show", text, "--brokers", "127.0.0.1:1"}},
 			{nil, "", []string{"dead-letters", "ls", "--since", text, "--brokers", "127.0.0.1:1"}},
 			{nil, "", []string{"dead-letters", "ls", "--code", text, "--brokers", "127.0.0.1:1"}},
@@ -128,11 +139,13 @@ func TestHostileTextInCommands(t *testing.T) {
 			{[]string{"MARKREAD_" + text + "=1"}, "",
 				[]string{"backfill", "--dry-run", "--log-format", "console", name}},
 			{nil, "", []string{"backfill", "--dry-run", "--rejects", rejects, name}},
-			{nil, "", []string{"backfill", "--dry-run", "--rejects", filepath.Join(folder, text), name}},
+			{nil, "", []string{"backfill", "--dry-run", "--rejects", filepath.Join(folder, text),
+				name}},
 			{nil, "", []string{"backfill", "--dry-run", filepath.Join(folder, "none", text)}},
 			{nil, "", []string{"backfill", "--dry-run", wrongHeader}},
 			{nil, "", []string{"backfill", "--dry-run", badTime}},
-			{nil, string(quoted) + "\n{" + string(quoted) + ":7}\n" + text, []string{"backfill", "--dry-run", "-"}},
+			{nil, string(quoted) + "\n{" + string(quoted) + ":7}\n" + text,
+				[]string{"backfill", "--dry-run", "-"}},
 			{nil, "{\"Report_Account\":" + string(quoted) + "}\n" + text,
 				[]string{"emit", "--brokers", "127.0.0.1:1", "--log-format", "console"}},
 		} {
@@ -157,7 +170,8 @@ func TestHostileTextInCommands(t *testing.T) {
 // Dead letters may hold anything that somebody wrote to an event topic, or to their own.
 func TestHostileTextInDeadLetters(t *testing.T) {
 	b := clitest.Embedded(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
-	client, err := kgo.NewClient(kgo.SeedBrokers(b.Addr()), kgo.DefaultProduceTopic("mark-read-dead-letters"),
+	client, err := kgo.NewClient(kgo.SeedBrokers(b.Addr()),
+		kgo.DefaultProduceTopic("mark-read-dead-letters"),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
 		t.Fatal(err)
@@ -166,13 +180,15 @@ func TestHostileTextInDeadLetters(t *testing.T) {
 	var records []*kgo.Record
 	for i, text := range hostile() {
 		// strings can't fail
-		value, _ := json.Marshal(map[string]any{"Report_Account": text, "Peer_Account": "p", "MsgReadTime": 1700000000,
-			text: text})
+		value, _ := json.Marshal(map[string]any{"Report_Account": text, "Peer_Account": "p",
+			"MsgReadTime": 1700000000,
+			text:          text})
 		if i%2 == 1 {
 			value = []byte(text)
 		}
 		r := &kgo.Record{Key: []byte(text), Value: value}
-		for _, name := range []string{"markread.class", "markread.code", "markread.lane", "__dlq.errors.topic",
+		for _, name := range []string{"markread.class", "markread.code", "markread.lane",
+			"__dlq.errors.topic",
 			"__dlq.errors.group",
 			"__dlq.errors.message", "h" + text} {
 			r.Headers = append(r.Headers, kgo.RecordHeader{Key: name, Value: []byte(text)})
@@ -233,7 +249,8 @@ func TestHostileTextOfServers(t *testing.T) {
 		for _, answer = range []string{
 			text, `{"ActionStatus":"FAIL","ErrorCode":90001,"ErrorInfo":` + string(quoted) + `}`,
 			`{"ready":true,"held":[{"reason":` + string(quoted) +
-				`,"since":"2026-03-01T00:00:00Z"},{"reason":"paused","since":"2026-03-01T00:00:00Z"}]}`,
+				`,"since":"2026-03-01T00:00:00Z"},{"reason":"paused",` +
+				`"since":"2026-03-01T00:00:00Z"}]}`,
 		} {
 			for _, args := range [][]string{
 				{"call", "--im-url", s.URL, "--im-app-id", "1", "--report", "a", "--peer", "b"},
@@ -241,13 +258,15 @@ func TestHostileTextOfServers(t *testing.T) {
 			} {
 				r := try(t, []string{"MARKREAD_IM_KEY=" + clitest.TestKey}, "", args...)
 				if c := steers(r.Stdout + r.Stderr); c != "" {
-					t.Fatalf("%q, answered with %q, shows %s:\n%q\n%q", args, answer, c, r.Stdout, r.Stderr)
+					t.Fatalf("%q, answered with %q, shows %s:\n%q\n%q", args, answer, c, r.Stdout,
+						r.Stderr)
 				}
 			}
 		}
 	}
 	answer = "\x1b[31mno broker\u202e"
-	if r := try(t, nil, "", "dead-letters", "ls", "--brokers", at); steers(r.Stdout+r.Stderr) != "" {
+	if r := try(t, nil, "", "dead-letters", "ls", "--brokers",
+		at); steers(r.Stdout+r.Stderr) != "" {
 		t.Errorf("%q", r.Stderr)
 	}
 }
@@ -264,7 +283,8 @@ func TestHostileTextInTheLog(t *testing.T) {
 				Any("object", map[string]string{text: text}).
 				Bytes("bytes", []byte(text)).Msg(text)
 			if c := steers(out.String()); c != "" || strings.Count(out.String(), "\n") != 1 {
-				t.Fatalf("%s of %q has %s, or %d lines:\n%q", format, text, c, strings.Count(out.String(), "\n"),
+				t.Fatalf("%s of %q has %s, or %d lines:\n%q", format, text, c,
+					strings.Count(out.String(), "\n"),
 					out.String())
 			}
 			var entry struct {
@@ -318,7 +338,8 @@ func TestHostileTextInATable(t *testing.T) {
 		table := terminal.NewTable(&printable.Writer{Out: &out})
 		table.Line("a", text, "z")
 		table.Head("%s", text)
-		if err := table.End(); err != nil || steers(out.String()) != "" || strings.Count(out.String(), "\n") != 2 {
+		if err := table.End(); err != nil || steers(out.String()) != "" ||
+			strings.Count(out.String(), "\n") != 2 {
 			t.Errorf("%q: %q, %v", text, out.String(), err)
 		}
 	}

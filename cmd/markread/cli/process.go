@@ -84,9 +84,9 @@ func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 }
 
 // endsWithItsReader reports whether a command only prints, as in `markread dead-letters ls | head`:
-// SIGPIPE ends it when nobody reads any more, as Go has it. The others have work to do: a write to a
-// closed pipe fails and they continue. For a standard error that is closed from the start Go opens
-// /dev/null, so that no connection gets its number and log lines with it.
+// SIGPIPE ends it when nobody reads any more, as Go has it. The others have work to do: a write to
+// a closed pipe fails and they continue. For a standard error that is closed from the start Go
+// opens /dev/null, so that no connection gets its number and log lines with it.
 func endsWithItsReader(c command) bool {
 	switch c.(type) {
 	case *lettersLsCommand, *lettersShowCommand, *statusCommand, *versionCommand:
@@ -107,8 +107,9 @@ type process struct {
 
 // command is a parsed command line.
 type command interface {
-	// run checks its configuration and calls [process.begin] before anything can be seen. It returns
-	// nil (exit status 0), a *config.UsageError (2), a *rejectedError (3) or another error (1).
+	// run checks its configuration and calls [process.begin] before anything can be seen. It
+	// returns nil (exit status 0), a *config.UsageError (2), a *rejectedError (3) or another error
+	// (1).
 	run(ctx context.Context, p *process) error
 }
 
@@ -192,8 +193,9 @@ func (p *process) takeStandardLog(mask func(string) string) {
 }
 
 // beginService is [process.begin] for a command that runs until it is stopped. Its log lines are
-// queued, so that calls and heartbeats never wait for a reader of standard error: a pager left open,
-// a full disk. Other commands write few lines, of which the last, the failure, must not be lost.
+// queued, so that calls and heartbeats never wait for a reader of standard error: a pager left
+// open, a full disk. Other commands write few lines, of which the last, the failure, must not be
+// lost.
 func (p *process) beginService(f config.LogFlags) {
 	p.log, p.endLog = terminal.QueuedLog(p.logOutput(f), f.LogLevel)
 	p.takeStandardLog(nil)

@@ -26,7 +26,8 @@ func TestSignals(t *testing.T) {
 		"one that comes twice": {at: []time.Duration{0, 50 * time.Millisecond}, stopped: true},
 		"two": {at: []time.Duration{0, 100 * time.Millisecond}, stopped: true,
 			exited: true},
-		"one that comes twice, and a second": {at: []time.Duration{0, 0, time.Hour}, stopped: true, exited: true},
+		"one that comes twice, and a second": {at: []time.Duration{0, 0, time.Hour}, stopped: true,
+			exited: true},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			signals := make(chan os.Signal, 4)

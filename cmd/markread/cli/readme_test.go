@@ -31,7 +31,8 @@ const repository = "../../.."
 
 var update = flag.Bool("update", false, "write the configuration table into README.md")
 
-const tableBegin, tableEnd = "<!-- configuration: begin; go test ./cmd/markread/cli -run Readme -update -->\n",
+const tableBegin, tableEnd = "<!-- configuration: begin; go test ./cmd/markread/cli -run Readme " +
+	"-update -->\n",
 	"<!-- configuration: end -->\n"
 
 func readme(t *testing.T) string {
@@ -96,7 +97,8 @@ func configuration(t *testing.T) string {
 			case value != "":
 				value = "`" + value + "`"
 			}
-			fmt.Fprintf(&b, "| `--%s` | `%s` | %s | %s | %s |\n", r.flag.Name, config.Variable(r.flag.Name), value,
+			fmt.Fprintf(&b, "| `--%s` | `%s` | %s | %s | %s |\n", r.flag.Name,
+				config.Variable(r.flag.Name), value,
 				r.flag.Help, strings.Join(r.commands, " "))
 		}
 	}
@@ -115,10 +117,12 @@ func TestReadmeConfiguration(t *testing.T) {
 		return
 	}
 	if !*update {
-		t.Fatal("README.md's configuration table is not that of the flags; go test ./cmd/markread/cli -run Readme " +
+		t.Fatal("README.md's configuration table is not that of the flags; go test " +
+			"./cmd/markread/cli -run Readme " +
 			"-update")
 	}
-	if err := os.WriteFile(filepath.Join(repository, "README.md"), []byte(text[:begin+len(tableBegin)]+want+text[end:]),
+	if err := os.WriteFile(filepath.Join(repository, "README.md"),
+		[]byte(text[:begin+len(tableBegin)]+want+text[end:]),
 		0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +137,8 @@ func TestReadmeNames(t *testing.T) {
 	}
 	flags := map[string]bool{"help": true}
 	for _, f := range []string{ // of Kafka's own tools
-		"bootstrap-server", "property", "from-beginning", "describe", "unavailable-partitions", "list", "files",
+		"bootstrap-server", "property", "from-beginning", "describe", "unavailable-partitions",
+		"list", "files",
 		"deep-iteration",
 		"offset-json-file", "reset-offsets", "to-offset", "to-earliest", "execute",
 		"env-file", // docker's
@@ -142,7 +147,8 @@ func TestReadmeNames(t *testing.T) {
 	}
 	for _, c := range parser.Model.Leaves(false) {
 		name := strings.TrimPrefix(c.FullPath(), "markread ")
-		if !strings.Contains(text, "`markread "+name) && !strings.Contains(text, "./cmd/markread "+name) {
+		if !strings.Contains(text, "`markread "+name) &&
+			!strings.Contains(text, "./cmd/markread "+name) {
 			t.Errorf("README.md does not mention the command %s", name)
 		}
 		for _, f := range c.Flags {
@@ -151,7 +157,8 @@ func TestReadmeNames(t *testing.T) {
 	}
 	known := config.Variables(parser.Model)
 	known["MARKREAD_TEST_BROKERS"], known["MARKREAD_TEST_KAFKA"] = true, true // the tests do
-	known["MARKREAD_PORT"], known["MARKREAD_SERVICE"] = true, true            // Kubernetes creates them
+	// Kubernetes creates them
+	known["MARKREAD_PORT"], known["MARKREAD_SERVICE"] = true, true
 	for _, m := range regexp.MustCompile(`MARKREAD_[A-Z_]*[A-Z]`).FindAllString(text, -1) {
 		if !known[m] {
 			t.Errorf("README.md mentions %s, which nothing reads", m)
@@ -176,8 +183,10 @@ func TestReadmeLinks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, link := range regexp.MustCompile(`\]\(([^):#]+)[^):]*\)`).FindAllStringSubmatch(string(text), -1) {
-			if _, err := os.Stat(filepath.Join(repository, filepath.Dir(name), link[1])); err != nil {
+		for _, link := range regexp.MustCompile(`\]\(([^):#]+)[^):]*\)`).
+			FindAllStringSubmatch(string(text), -1) {
+			if _, err := os.Stat(filepath.Join(repository, filepath.Dir(name),
+				link[1])); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -218,7 +227,8 @@ func TestReadmeGoExample(t *testing.T) {
 	}
 	found := 0
 	for _, d := range f.Decls {
-		if fn, ok := d.(*ast.FuncDecl); ok && (fn.Name.Name == "markRead" || fn.Name.Name == "newWriter") {
+		if fn, ok := d.(*ast.FuncDecl); ok &&
+			(fn.Name.Name == "markRead" || fn.Name.Name == "newWriter") {
 			source, err := os.ReadFile("readme_test.go")
 			if err != nil {
 				t.Fatal(err)
@@ -233,7 +243,8 @@ func TestReadmeGoExample(t *testing.T) {
 	if found != 2 {
 		t.Errorf("found %d of 2 functions", found)
 	}
-	for _, block := range regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(text, -1) {
+	for _, block := range regexp.MustCompile("(?s)```go\n(.*?)```").
+		FindAllStringSubmatch(text, -1) {
 		formatted, err := format.Source([]byte(block[1]))
 		if err != nil || !bytes.Equal(formatted, []byte(block[1])) {
 			t.Errorf("a Go block is not formatted: %v\n%s", err, block[1])
@@ -247,7 +258,8 @@ func TestReadmeGoExample(t *testing.T) {
 	if err := markRead(t.Context(), w, "alice", "bob", at); err != nil {
 		t.Fatal(err)
 	}
-	if r := try(t, nil, "", "emit", "--brokers", b.Addr(), "--report", "alice", "--peer", "bob"); r.Status != ExitOK {
+	if r := try(t, nil, "", "emit", "--brokers", b.Addr(), "--report", "alice", "--peer",
+		"bob"); r.Status != ExitOK {
 		t.Fatalf("%+v", r)
 	}
 	for p := range 2 {

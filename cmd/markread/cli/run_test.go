@@ -7,8 +7,8 @@ import (
 	"markread/cmd/markread/cli/clitest"
 )
 
-// Brokers that can't be reached are waited for: the admin server is up, the worker is alive and not ready, and it stops
-// cleanly.
+// Brokers that can't be reached are waited for: the admin server is up, the worker is alive and not
+// ready, and it stops cleanly.
 func TestRunWaitsForBrokers(t *testing.T) {
 	clitest.NoLeaks(t)
 	_, im := server(t)
@@ -31,13 +31,17 @@ func TestRunNeedsItsTopics(t *testing.T) {
 	r, _ := beginWorker(t, b.Addr(), im)
 	<-r.Done
 	if last := clitest.LastLine(t, r.Stderr.String()); r.Status != ExitFailed ||
-		!strings.Contains(last, "mark-read-dead-letters") || !strings.Contains(last, "--create-topics") {
+		!strings.Contains(last, "mark-read-dead-letters") ||
+		!strings.Contains(last, "--create-topics") {
 		t.Errorf("%d: %s", r.Status, last)
 	}
 
 	r, admin := beginWorker(t, b.Addr(), im, "--create-topics")
 	clitest.Until(t, "readiness",
-		func() bool { return strings.Contains(clitest.Fetch(t, "http://"+admin+"/readyz"), `"ready":true`) })
+		func() bool {
+			return strings.Contains(clitest.Fetch(t, "http://"+admin+"/readyz"),
+				`"ready":true`)
+		})
 	if status := r.Stopped(); status != ExitOK {
 		t.Errorf("stop: %d", status)
 	}
@@ -50,9 +54,11 @@ func TestRunNeedsItsTopics(t *testing.T) {
 func TestRunWithRefusedAuthentication(t *testing.T) {
 	_, im := server(t)
 	b := clitest.Embedded(t) // which knows no users
-	r := begin(t, []string{"MARKREAD_IM_KEY=" + clitest.TestKey, "MARKREAD_SASL_PASSWORD=canary-password"}, "run",
+	r := begin(t, []string{"MARKREAD_IM_KEY=" + clitest.TestKey,
+		"MARKREAD_SASL_PASSWORD=canary-password"}, "run",
 		"--brokers", b.Addr(), "--im-url", im,
-		"--im-app-id", "1400000000", "--admin-addr", "127.0.0.1:0", "--sasl", "plain", "--sasl-user", "mallory")
+		"--im-app-id", "1400000000", "--admin-addr", "127.0.0.1:0", "--sasl", "plain",
+		"--sasl-user", "mallory")
 	<-r.Done
 	if last := clitest.LastLine(t, r.Stderr.String()); r.Status != ExitFailed ||
 		!strings.Contains(last, "--sasl-user") {
@@ -66,10 +72,12 @@ func TestRunWithRefusedAuthentication(t *testing.T) {
 // A password that nothing uses is probably meant to be used.
 func TestPasswordWithoutMechanism(t *testing.T) {
 	b := clitest.Embedded(t, "mark-read")
-	r := try(t, []string{"MARKREAD_SASL_PASSWORD=canary-password"}, "", "emit", "--brokers", b.Addr(), "--report", "a",
+	r := try(t, []string{"MARKREAD_SASL_PASSWORD=canary-password"}, "", "emit", "--brokers",
+		b.Addr(), "--report", "a",
 		"--peer", "b")
 	if r.Status != ExitOK || strings.Count(r.Stderr, "\n") != 1 ||
-		!strings.Contains(r.Stderr, "MARKREAD_SASL_PASSWORD") || !strings.Contains(r.Stderr, "--sasl") ||
+		!strings.Contains(r.Stderr, "MARKREAD_SASL_PASSWORD") ||
+		!strings.Contains(r.Stderr, "--sasl") ||
 		strings.Contains(r.Stderr, "canary") {
 		t.Errorf("%+v", r)
 	}
@@ -79,8 +87,10 @@ func TestPasswordWithoutMechanism(t *testing.T) {
 func TestRunWithAdminToken(t *testing.T) {
 	_, im := server(t)
 	r := begin(t, []string{"MARKREAD_IM_KEY=" + clitest.TestKey,
-		"MARKREAD_ADMIN_TOKEN_FILE=" + clitest.File(t, "canary-token\n")}, "run", "--brokers", "127.0.0.1:1",
-		"--im-url", im, "--im-app-id", "1400000000", "--admin-addr", "127.0.0.1:0", "--log-format", "console")
+		"MARKREAD_ADMIN_TOKEN_FILE=" + clitest.File(t, "canary-token\n")}, "run", "--brokers",
+		"127.0.0.1:1",
+		"--im-url", im, "--im-app-id", "1400000000", "--admin-addr", "127.0.0.1:0", "--log-format",
+		"console")
 	admin := r.Found(t, `addr=(127\.0\.0\.1:\d+)`)
 	if got := clitest.Fetch(t, "http://"+admin+"/api/state"); !strings.Contains(got, "401") {
 		t.Errorf("without the token: %s", got)

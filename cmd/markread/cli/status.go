@@ -4,11 +4,18 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"markread/cmd/markread/cli/config"
 	"markread/cmd/markread/cli/terminal"
 	"markread/worker/console"
+	"markread/worker/format"
 	"markread/worker/groupstatus"
 )
 
@@ -23,17 +30,18 @@ type statusCommand struct {
 }
 
 func (*statusCommand) Help() string {
-	return `Members with their partitions and their share of the rate; the lag; partitions that can't be read;
-open dead letters by class and code. All of it is read from Kafka, so it also works when no worker
-answers. The dead-letter topic is read to its end, which takes as long as it is large. What can't be
-found out or read is one line on standard error, the rest is shown, and the exit status is 1.
+	return `Members with their partitions and their share of the rate; the lag; partitions that
+can't be read; open dead letters by class and code. All of it is read from Kafka, so it also works
+when no worker answers. The dead-letter topic is read to its end, which takes as long as it is
+large. What can't be found out or read is one line on standard error, the rest is shown, and the
+exit status is 1.
 
     markread status --brokers kafka-1:9092
     markread status --brokers kafka-1:9092 --admin-url http://127.0.0.1:8780
     markread status --brokers kafka-1:9092 --json | jq .lag.lag
 
-The JSON document has "group", "lag", "letters", "worker" (null without --admin-url) and "errors"; what could not be found out is null.
-README.md has all of its names.` + adminHelp + variablesHelp
+The JSON document has "group", "lag", "letters", "worker" (null without --admin-url) and "errors";
+what could not be found out is null. README.md has all of its names.` + adminHelp + variablesHelp
 }
 
 func (c *statusCommand) validate(env config.Environment) error {
@@ -72,4 +80,285 @@ func (c *statusCommand) run(ctx context.Context, p *process) error {
 		err = errors.New(strings.Join(report.Errors, "; "))
 	}
 	return err
+}
+
+// Bounds of what is shown on one screen; --json has all.
+const (
+	maxShownMembers    = 20
+	maxShownPartitions = 10
+	maxShownKinds      = 15
+	maxShownUnreadable = 20
+)
+
+// behindAfter is the age, in seconds, from which an event makes its partition worth a line: all
+// younger ones may only wait for the next commit.
+const behindAfter = 5
+
+// printStatus writes a report for people: first whether the group works.
+func printStatus(w io.Writer, r *groupstatus.Report) error {
+	if r.Group == nil && r.Lag == nil && r.Letters == nil && r.Worker == nil {
+		return nil // the errors say it
+	}
+	t := terminal.NewTable(w)
+	printGroup(t, r.Group)
+	printLag(t, r.Lag)
+	printWorker(t, r.Worker, r.At)
+	printLetters(t, r.Letters)
+	return t.End()
+}
+
+func printGroup(t *terminal.Table, r *groupstatus.Group) {
+	if r == nil {
+		t.Head("group: not known")
+		return
+	}
+	text := fmt.Sprintf("group %s: %s", r.Name, strings.ToUpper(r.State))
+	if len(r.Members) > 0 {
+		text += ", " + format.Count(len(r.Members), "member")
+		if r.Rate != nil {
+			text += fmt.Sprintf(", %d of %s assigned, %s", r.Assigned,
+				format.Count(*r.Partitions, "partition"), format.Rate(*r.Rate))
+		}
+	}
+	t.Head("%s", text)
+	for _, note := range r.Notes {
+		t.Head("  ! %s", note)
+	}
+	if len(r.Members) == 0 {
+		return
+	}
+	t.Line("  #", "MEMBER", "HOST", "SHARE", "PARTITIONS")
+	const more = "  … and %d more (--json has all)"
+	for i, m := range terminal.First(t, r.Members, maxShownMembers, more) {
+		share := "?"
+		if m.Rate != nil && *m.Rate == 0 {
+			share = "no limit"
+		} else if m.Share != nil {
+			share = strconv.Itoa(*m.Share)
+		}
+		var assigned []string
+		for _, a := range m.Assigned {
+			assigned = append(assigned, a.Topic+" "+format.Ranges(a.Partitions))
+		}
+		t.Line("  "+strconv.Itoa(i+1), m.ID, m.Host, share,
+			cmp.Or(strings.Join(assigned, ", "), "none"))
+	}
+	for i, m := range r.Members {
+		if m.Note != "" {
+			t.Head("  ! member %d: %s", i+1, m.Note)
+		}
+	}
+}
+
+func printLag(t *terminal.Table, r *groupstatus.Lag) {
+	t.Head("")
+	if r == nil {
+		t.Head("lag: not known")
+		return
+	}
+	t.Head("lag: %s", lagSummary(r))
+	t.Line("  TOPIC", "LANE", "LAG", "OLDEST", "PARTITIONS")
+	type row struct {
+		topic string
+		groupstatus.PartitionLag
+	}
+	var behind, unreadable []row
+	for _, topic := range r.Topics {
+		uncommitted, unknown, unread := 0, 0, 0
+		for _, p := range topic.Partitions {
+			if p.Unreadable != nil {
+				unreadable = append(unreadable, row{topic.Topic, p})
+				unread++
+			}
+			if p.Lag == nil {
+				unknown++
+			} else if *p.Lag > 0 && oldestOf(p) >= behindAfter {
+				behind = append(behind, row{topic.Topic, p})
+			}
+			if p.Committed == nil {
+				uncommitted++
+			}
+		}
+		text := strconv.Itoa(len(topic.Partitions))
+		if uncommitted > 0 {
+			text += fmt.Sprintf(", %d without a commit (lag from the oldest record)", uncommitted)
+		}
+		if unknown > 0 {
+			text += fmt.Sprintf(", %d NOT KNOWN", unknown)
+		}
+		if unread > 0 {
+			text += fmt.Sprintf(", %d UNREADABLE", unread)
+		}
+		lag := "?"
+		if topic.Lag != nil {
+			lag = format.Thousands(*topic.Lag)
+		}
+		t.Line("  "+topic.Topic, topic.Lane, lag, format.AgeOf(topic.Oldest), text)
+	}
+	for _, topic := range r.Topics {
+		if topic.Lost > 0 {
+			t.Head("  ! %s: retention has deleted %s before anybody read them", topic.Topic,
+				format.CountOf(topic.Lost, "event"))
+		}
+	}
+	for _, p := range terminal.First(t, unreadable, maxShownUnreadable,
+		"  … and %d more that can't be read (--json has all)") {
+		u := p.Unreadable
+		t.Head("  ! UNREADABLE %s/%d%s: %s; %s", p.topic, p.Partition, place(u.Offset), u.Reason,
+			u.Do)
+	}
+	if len(behind) == 0 {
+		return
+	}
+	slices.SortStableFunc(behind, func(a, b row) int {
+		return cmp.Or(cmp.Compare(oldestOf(b.PartitionLag), oldestOf(a.PartitionLag)),
+			cmp.Compare(*b.Lag, *a.Lag))
+	})
+	t.Head("")
+	t.Line("  PARTITION", "MEMBER", "LAG", "OLDEST", "FINISHED", "COMMITTED", "END")
+	for _, p := range terminal.First(t, behind, maxShownPartitions,
+		"  … and %d more, not so far behind (--json has all)") {
+		member, committed := "none", "none"
+		if p.MemberNumber > 0 {
+			member = "#" + strconv.Itoa(p.MemberNumber)
+		}
+		if p.Committed != nil {
+			committed = strconv.FormatInt(*p.Committed, 10)
+		}
+		t.Line(fmt.Sprintf("  %s/%d", p.topic, p.Partition), member, format.Thousands(*p.Lag),
+			format.AgeOf(p.Oldest), format.Thousands(p.Finished), committed,
+			strconv.FormatInt(*p.End, 10))
+	}
+}
+
+// lagSummary is the lag in one line.
+func lagSummary(r *groupstatus.Lag) string {
+	unreadable, unknown := 0, false
+	for _, topic := range r.Topics {
+		for _, p := range topic.Partitions {
+			unknown = unknown || p.Lag == nil
+			if p.Unreadable != nil {
+				unreadable++
+			}
+		}
+	}
+	text := "not known"
+	if r.Lag != nil {
+		text = format.CountOf(*r.Lag, "event")
+		if unknown {
+			text = "at least " + text
+		}
+	}
+	if r.Finished > 0 {
+		text += fmt.Sprintf(", of which %s finished out of order", format.Thousands(r.Finished))
+	}
+	if unreadable > 0 {
+		text += "; " + format.Count(unreadable, "partition") + " CAN'T BE READ"
+	}
+	return text
+}
+
+// oldestOf is the age of the oldest event; it may be any where it is not known.
+func oldestOf(p groupstatus.PartitionLag) float64 {
+	if p.Oldest == nil {
+		return math.Inf(1)
+	}
+	return *p.Oldest
+}
+
+func printWorker(t *terminal.Table, r *groupstatus.Worker, now time.Time) {
+	if r == nil {
+		return
+	}
+	t.Head("")
+	ready := "ready"
+	if !r.Ready {
+		ready = "NOT READY: no member of its group"
+	}
+	if r.Member != nil {
+		ready += ", member " + *r.Member
+	}
+	t.Head("worker %s: %s", r.URL, ready)
+	if r.Note != "" {
+		t.Head("  ! %s", r.Note)
+	}
+	for _, h := range r.Held {
+		probe := ""
+		if h.NextProbeAt != nil {
+			probe = "; next probe in " + format.Age(h.NextProbeAt.Sub(now))
+		}
+		t.Head("  HELD: %s for %s, since %s%s", h.Reason, format.Age(now.Sub(h.Since)),
+			format.Time(h.Since), probe)
+		t.Head("    seen: %s", h.Detail)
+		if h.Do != "" {
+			t.Head("    do: %s", h.Do)
+		}
+	}
+	for _, p := range terminal.First(t, r.Unreadable, maxShownUnreadable,
+		"  … and %d more that it can't read (--json has all)") {
+		t.Head("  UNREADABLE: %s/%d%s for %s, since %s: %s", p.Topic, p.Partition, place(p.Offset),
+			format.Age(now.Sub(p.Since)), format.Time(p.Since), p.Reason)
+	}
+	if len(r.Held) == 0 {
+		t.Head("  held: nothing")
+	}
+	for _, lane := range []struct {
+		name string
+		console.Lane
+	}{{"live", r.Lanes.Live}, {"backfill", r.Lanes.Backfill}} {
+		text := "nothing"
+		if lane.OldestSeconds > 0 { // of an unreadable partition
+			text = "nothing in memory, the oldest " + format.AgeOf(&lane.OldestSeconds)
+		}
+		if lane.Events > 0 || lane.Conversations > 0 {
+			text = format.Count(lane.Conversations, "conversation") + ", " +
+				format.Count(lane.Events, "event") + ", the oldest " +
+				format.Age(time.Duration(lane.OldestSeconds*float64(time.Second)))
+		}
+		t.Head("  waiting, %s: %s", lane.name, text)
+	}
+	quota := "calls: no limit"
+	if r.Quota.Share != nil && r.Quota.Limit != nil {
+		quota = fmt.Sprintf("calls: a share of %d of %s, limit now %d", *r.Quota.Share,
+			format.Rate(r.Quota.Rate), *r.Quota.Limit)
+	}
+	t.Head("  %s, %d in flight", quota, r.Quota.InFlight)
+}
+
+func printLetters(t *terminal.Table, r *groupstatus.Letters) {
+	t.Head("")
+	if r == nil {
+		t.Head("dead letters: not known")
+		return
+	}
+	lettersHead(t, r.Topic, r.StateCounts, r.Foreign)
+	unresolved := slices.DeleteFunc(slices.Clone(r.Kinds),
+		func(k groupstatus.Kind) bool { return k.Open+k.Parked == 0 })
+	if len(unresolved) == 0 {
+		return
+	}
+	t.Line("  CLASS", "CODE", "OPEN", "PARKED", "MEANING")
+	const more = "  … and %d more kinds (--json has all)"
+	for _, k := range terminal.First(t, unresolved, maxShownKinds, more) {
+		t.Line("  "+cmp.Or(k.Class, "?"), cmp.Or(k.Code, "-"), format.Thousands(k.Open),
+			format.Thousands(k.Parked), explainKind(k.Class, k.Code).meaning)
+	}
+}
+
+// lettersHead writes how many letters there are.
+func lettersHead(t *terminal.Table, which string, n groupstatus.StateCounts, foreign int64) {
+	t.Head("dead letters in %s: %s open, %s parked, %s replayed, %s discarded", which,
+		format.Thousands(n.Open), format.Thousands(n.Parked), format.Thousands(n.Replayed),
+		format.Thousands(n.Discarded))
+	if foreign > 0 {
+		t.Head("  ! %s there that markread has not written", format.CountOf(foreign, "record"))
+	}
+}
+
+// place names an offset in a sentence about the partition.
+func place(offset *int64) string {
+	if offset == nil {
+		return ""
+	}
+	return fmt.Sprintf(" at offset %d", *offset)
 }

@@ -40,10 +40,12 @@ func statusOf(t *testing.T, args ...string) (r groupstatus.Report) {
 	return r
 }
 
-// dead writes records to the dead-letter topic, all to partition 0. Headers are pairs of name and value.
+// dead writes records to the dead-letter topic, all to partition 0. Headers are pairs of name and
+// value.
 func dead(t *testing.T, brokers string, records ...[]string) {
 	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(brokers), kgo.DefaultProduceTopic("mark-read-dead-letters"),
+	client, err := kgo.NewClient(kgo.SeedBrokers(brokers),
+		kgo.DefaultProduceTopic("mark-read-dead-letters"),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +57,8 @@ func dead(t *testing.T, brokers string, records ...[]string) {
 			r.Value = []byte("{}")
 		}
 		for i := 0; i < len(headers); i += 2 {
-			r.Headers = append(r.Headers, kgo.RecordHeader{Key: headers[i], Value: []byte(headers[i+1])})
+			r.Headers = append(r.Headers,
+				kgo.RecordHeader{Key: headers[i], Value: []byte(headers[i+1])})
 		}
 		if err := client.ProduceSync(t.Context(), r).FirstErr(); err != nil {
 			t.Fatal(err)
@@ -71,13 +74,16 @@ func resolution(id, how string) []string {
 	return []string{"markread.resolves", id, "markread.resolution", how}
 }
 
-// An offset beyond the end of the log is an error: the group is not at the end, nobody has read the events.
+// An offset beyond the end of the log is an error: the group is not at the end, nobody has read the
+// events.
 func TestStatusBeyondTheEnd(t *testing.T) {
 	clitest.NoLeaks(t)
 	b := clitest.Embedded(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
 	request := kmsg.NewPtrOffsetCommitRequest()
-	topic, partition := kmsg.NewOffsetCommitRequestTopic(), kmsg.NewOffsetCommitRequestTopicPartition()
-	request.Group, request.Generation, topic.Topic, partition.Offset = "markread", -1, "mark-read", 500
+	topic, partition := kmsg.NewOffsetCommitRequestTopic(),
+		kmsg.NewOffsetCommitRequestTopicPartition()
+	request.Group, request.Generation, topic.Topic, partition.Offset = "markread", -1, "mark-read",
+		500
 	topic.Partitions = append(topic.Partitions, partition)
 	request.Topics = append(request.Topics, topic)
 	client, err := kgo.NewClient(kgo.SeedBrokers(b.Addr()), kgo.MaxVersions(kversion.V3_5_0()),
@@ -86,7 +92,8 @@ func TestStatusBeyondTheEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	if err := client.ProduceSync(t.Context(), &kgo.Record{Topic: "mark-read", Partition: 0, Value: []byte("{}")}).
+	if err := client.ProduceSync(t.Context(),
+		&kgo.Record{Topic: "mark-read", Partition: 0, Value: []byte("{}")}).
 		FirstErr(); err != nil {
 		t.Fatal(err)
 	}
@@ -96,20 +103,22 @@ func TestStatusBeyondTheEnd(t *testing.T) {
 	}
 	got := try(t, nil, "", "status", "--brokers", b.Addr())
 	const found = "offset 500 is beyond the log's end, 1"
-	if got.Status != ExitFailed || !strings.Contains(got.Stderr, found) || !strings.Contains(got.Stderr, "recreated") ||
+	if got.Status != ExitFailed || !strings.Contains(got.Stderr, found) ||
+		!strings.Contains(got.Stderr, "recreated") ||
 		!strings.Contains(got.Stdout, found) {
 		t.Errorf("%+v", got)
 	}
 	got = try(t, nil, "", "status", "--json", "--brokers", b.Addr())
 	var r groupstatus.Report
-	if err := json.Unmarshal([]byte(got.Stdout), &r); err != nil || got.Status != ExitFailed || len(r.Errors) != 1 ||
+	if err := json.Unmarshal([]byte(got.Stdout), &r); err != nil || got.Status != ExitFailed ||
+		len(r.Errors) != 1 ||
 		r.Lag.Lag == nil || *r.Lag.Lag != 1 || r.Lag.Topics[0].Partitions[0].Beyond != 499 {
 		t.Errorf("%+v %v", got, err)
 	}
 }
 
-// Two workers, of which one is held and so behind, and letters of several kinds of which some are resolved: status
-// tells all of it.
+// Two workers, of which one is held and so behind, and letters of several kinds of which some are
+// resolved: status tells all of it.
 func TestStatusOfAGroup(t *testing.T) {
 	clitest.NoLeaks(t)
 	_, im := server(t)
@@ -125,7 +134,8 @@ func TestStatusOfAGroup(t *testing.T) {
 		r = statusOf(t, "--brokers", b.Addr())
 		return r.Group.State == "stable" && len(r.Group.Members) == 2 && r.Group.Rate != nil
 	})
-	if r.Worker != nil || *r.Group.Rate != 200 || r.Group.Assigned != 4 || *r.Group.Partitions != 4 ||
+	if r.Worker != nil || *r.Group.Rate != 200 || r.Group.Assigned != 4 ||
+		*r.Group.Partitions != 4 ||
 		len(r.Group.Notes) != 0 {
 		t.Errorf("%+v", r.Group)
 	}
@@ -135,16 +145,21 @@ func TestStatusOfAGroup(t *testing.T) {
 			t.Errorf("%+v", m)
 		}
 	}
-	if want := (groupstatus.Letters{Topic: "mark-read-dead-letters", StateCounts: groupstatus.StateCounts{Open: 2,
-		Parked: 0, Replayed: 1, Discarded: 1}, Foreign: 1, Kinds: []groupstatus.Kind{
-		{Class: "rejected", Code: "90048", StateCounts: groupstatus.StateCounts{Open: 1, Parked: 0, Replayed: 1,
-			Discarded: 1}}, {Class: "exhausted", Code: "timeout",
-			StateCounts: groupstatus.StateCounts{Open: 1, Parked: 0, Replayed: 0, Discarded: 0}},
-	}}); !slices.Equal(r.Letters.Kinds, want.Kinds) || r.Letters.StateCounts != want.StateCounts ||
+	if want := (groupstatus.Letters{Topic: "mark-read-dead-letters",
+		StateCounts: groupstatus.StateCounts{Open: 2,
+			Parked: 0, Replayed: 1, Discarded: 1}, Foreign: 1, Kinds: []groupstatus.Kind{
+			{Class: "rejected", Code: "90048",
+				StateCounts: groupstatus.StateCounts{Open: 1, Parked: 0, Replayed: 1,
+					Discarded: 1}}, {Class: "exhausted", Code: "timeout",
+				StateCounts: groupstatus.StateCounts{Open: 1, Parked: 0, Replayed: 0,
+					Discarded: 0}},
+		}}); !slices.Equal(r.Letters.Kinds, want.Kinds) ||
+		r.Letters.StateCounts != want.StateCounts ||
 		r.Letters.Foreign != 1 || r.Letters.Topic != want.Topic {
 		t.Errorf("%+v, want %+v", r.Letters, want)
 	}
-	if r := statusOf(t, "--brokers", b.Addr(), "--max-replays", "2"); r.Letters.Open != 1 || r.Letters.Parked != 1 {
+	if r := statusOf(t, "--brokers", b.Addr(), "--max-replays", "2"); r.Letters.Open != 1 ||
+		r.Letters.Parked != 1 {
 		t.Errorf("%+v", r.Letters)
 	}
 
@@ -153,20 +168,24 @@ func TestStatusOfAGroup(t *testing.T) {
 		t.Fatalf("%+v", r)
 	}
 	r = statusOf(t, "--brokers", b.Addr(), "--admin-url", "http://"+adminOfFirst)
-	if r.Worker == nil || r.Worker.Member == nil || len(r.Worker.Held) != 1 || r.Worker.Held[0].Reason != "paused" ||
+	if r.Worker == nil || r.Worker.Member == nil || len(r.Worker.Held) != 1 ||
+		r.Worker.Held[0].Reason != "paused" ||
 		!r.Worker.Ready || r.Worker.Note != "" {
 		t.Fatalf("%+v", r.Worker)
 	}
-	mine := slices.IndexFunc(r.Group.Members, func(m groupstatus.Member) bool { return m.ID == *r.Worker.Member })
+	mine := slices.IndexFunc(r.Group.Members,
+		func(m groupstatus.Member) bool { return m.ID == *r.Worker.Member })
 	partition := r.Group.Members[mine].Assigned[0].Partitions[0]
-	client, err := kgo.NewClient(kgo.SeedBrokers(b.Addr()), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	client, err := kgo.NewClient(kgo.SeedBrokers(b.Addr()),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer client.Close()
 	for p := range int32(2) {
 		for _, account := range []string{"a", "b", "c"} {
-			record := &kgo.Record{Topic: "mark-read", Partition: p, Value: []byte(clitest.EventOf(account, int(p))),
+			record := &kgo.Record{Topic: "mark-read", Partition: p,
+				Value:     []byte(clitest.EventOf(account, int(p))),
 				Timestamp: time.Now().Add(-time.Minute)}
 			if err := client.ProduceSync(t.Context(), record).FirstErr(); err != nil {
 				t.Fatal(err)
@@ -178,11 +197,14 @@ func TestStatusOfAGroup(t *testing.T) {
 		return *r.Lag.Lag == 3 && r.Worker.Lanes.Live.Events == 3
 	})
 	behind := r.Lag.Topics[0].Partitions[partition]
-	if *behind.Lag != 3 || *behind.Member != *r.Worker.Member || behind.Oldest == nil || *behind.Oldest < 59 ||
-		*behind.Oldest > 120 || behind.Committed != nil && *behind.Committed != 0 || *behind.End != 3 {
+	if *behind.Lag != 3 || *behind.Member != *r.Worker.Member || behind.Oldest == nil ||
+		*behind.Oldest < 59 ||
+		*behind.Oldest > 120 || behind.Committed != nil && *behind.Committed != 0 ||
+		*behind.End != 3 {
 		t.Errorf("%+v", behind)
 	}
-	if other := r.Lag.Topics[0].Partitions[1-partition]; *other.Lag != 0 || *other.Member == *r.Worker.Member ||
+	if other := r.Lag.Topics[0].Partitions[1-partition]; *other.Lag != 0 ||
+		*other.Member == *r.Worker.Member ||
 		*other.Committed != 3 {
 		t.Errorf("%+v", other)
 	}
@@ -191,7 +213,8 @@ func TestStatusOfAGroup(t *testing.T) {
 		t.Errorf("%+v", l)
 	}
 	text := try(t, nil, "", "status", "--brokers", b.Addr(), "--admin-url", "http://"+adminOfFirst)
-	for _, want := range []string{"group markread: STABLE, 2 members, 4 of 4 partitions assigned", "lag: 3 events",
+	for _, want := range []string{"group markread: STABLE, 2 members, 4 of 4 partitions assigned",
+		"lag: 3 events",
 		"HELD: paused for", "2 open, 0 parked, 1 replayed, 1 discarded"} {
 		if text.Status != ExitOK || text.Stderr != "" || !strings.Contains(text.Stdout, want) {
 			t.Errorf("no %q in %+v", want, text)
@@ -201,7 +224,8 @@ func TestStatusOfAGroup(t *testing.T) {
 	// A worker of another group is not taken for one of this.
 	r = statusOf(t, "--brokers", b.Addr(), "--group", "another", "--backfill-topic=", "--admin-url",
 		"http://"+adminOfFirst)
-	if r.Group.State != "absent" || len(r.Group.Members) != 0 || *r.Lag.Lag != 6 || len(r.Lag.Topics) != 1 ||
+	if r.Group.State != "absent" || len(r.Group.Members) != 0 || *r.Lag.Lag != 6 ||
+		len(r.Lag.Topics) != 1 ||
 		!strings.Contains(r.Worker.Note, `"markread", not of "another"`) {
 		t.Errorf("%+v %+v %+v", r.Group, r.Lag, r.Worker)
 	}
@@ -225,18 +249,24 @@ func TestStatusOfAPart(t *testing.T) {
 		shown []string
 		not   []string
 	}{
-		"no backfill topic": {nil, []string{`"mark-read-backfill" (--backfill-topic)`, "run --create-topics"},
+		"no backfill topic": {nil,
+			[]string{`"mark-read-backfill" (--backfill-topic)`, "run --create-topics"},
 			[]string{"group markread: ABSENT", "lag: 0", "1 open"}, []string{"backfill "}},
-		"no live topic": {[]string{"--backfill-topic=", "--topic", "none"}, []string{`"none" (--topic)`},
+		"no live topic": {[]string{"--backfill-topic=", "--topic", "none"},
+			[]string{`"none" (--topic)`},
 			[]string{"lag: not known", "1 open"}, nil},
 		"no dead-letter": {[]string{"--backfill-topic=", "--dead-letter-topic", "none"},
-			[]string{`"none" (--dead-letter-topic)`}, []string{"lag: 0", "dead letters: not known"}, nil},
+			[]string{`"none" (--dead-letter-topic)`}, []string{"lag: 0", "dead letters: not known"},
+			nil},
 		"no worker": {[]string{"--backfill-topic=", "--admin-url", "http://127.0.0.1:1"},
-			[]string{"no worker listens", "--admin-url"}, []string{"lag: 0", "1 open"}, []string{"worker http"}},
+			[]string{"no worker listens", "--admin-url"}, []string{"lag: 0", "1 open"},
+			[]string{"worker http"}},
 		"another's URL": {[]string{"--backfill-topic=", "--admin-url", page.URL},
-			[]string{"is no worker", "--admin-url"}, []string{"lag: 0", "1 open"}, []string{"worker http"}},
+			[]string{"is no worker", "--admin-url"}, []string{"lag: 0", "1 open"},
+			[]string{"worker http"}},
 		"several are missing": {[]string{"--topic", "none", "--admin-url", "http://127.0.0.1:1"},
-			[]string{`"none"`, `"mark-read-backfill"`, "--admin-url"}, []string{"lag: not known", "1 open"}, nil},
+			[]string{`"none"`, `"mark-read-backfill"`, "--admin-url"},
+			[]string{"lag: not known", "1 open"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // each waits a second for topics that may only be new
@@ -260,9 +290,11 @@ func TestStatusOfAPart(t *testing.T) {
 					t.Errorf("%s in %s", not, r.Stdout)
 				}
 			}
-			asJSON := try(t, nil, "", append([]string{"status", "--json", "--brokers", b.Addr()}, c.args...)...)
+			asJSON := try(t, nil, "",
+				append([]string{"status", "--json", "--brokers", b.Addr()}, c.args...)...)
 			var document groupstatus.Report
-			if err := json.Unmarshal([]byte(asJSON.Stdout), &document); err != nil || asJSON.Status != ExitFailed ||
+			if err := json.Unmarshal([]byte(asJSON.Stdout), &document); err != nil ||
+				asJSON.Status != ExitFailed ||
 				strings.Join(document.Errors, "; ") != line {
 				t.Errorf("%v: %+v, want the error %s", err, asJSON, line)
 			}
@@ -270,13 +302,14 @@ func TestStatusOfAPart(t *testing.T) {
 	}
 }
 
-// A partition that can't be read is found by status itself, named with the reason and the remedy, and a
-// failure until it can be read again; the others are shown as ever.
+// A partition that can't be read is found by status itself, named with the reason and the remedy,
+// and a failure until it can be read again; the others are shown as ever.
 func TestStatusOfAnUnreadablePartition(t *testing.T) {
 	b := clitest.Embedded(t, "mark-read", "mark-read-dead-letters")
 	args := []string{"status", "--brokers", b.Addr(), "--backfill-topic="}
 	fault := b.Cluster().Fault(kfake.Fault{
-		Keys: []kmsg.Key{kmsg.Fetch}, Topic: "mark-read", Partitions: []int32{1}, Err: kerr.TopicAuthorizationFailed,
+		Keys: []kmsg.Key{kmsg.Fetch}, Topic: "mark-read", Partitions: []int32{1},
+		Err:   kerr.TopicAuthorizationFailed,
 		Count: -1,
 	})
 	r := try(t, nil, "", args...)
@@ -293,19 +326,22 @@ func TestStatusOfAnUnreadablePartition(t *testing.T) {
 	}
 	var document groupstatus.Report
 	asJSON := try(t, nil, "", append(args, "--json")...)
-	if err := json.Unmarshal([]byte(asJSON.Stdout), &document); err != nil || asJSON.Status != ExitFailed ||
+	if err := json.Unmarshal([]byte(asJSON.Stdout), &document); err != nil ||
+		asJSON.Status != ExitFailed ||
 		len(document.Errors) != 1 {
 		t.Fatalf("%v: %+v", err, asJSON)
 	}
 	partitions := document.Lag.Topics[0].Partitions
-	if p := partitions[1]; p.Unreadable == nil || *p.Unreadable.Offset != 0 || p.Lag != nil || document.Lag.Lag != nil {
+	if p := partitions[1]; p.Unreadable == nil || *p.Unreadable.Offset != 0 || p.Lag != nil ||
+		document.Lag.Lag != nil {
 		t.Errorf("%s", asJSON.Stdout)
 	}
 	if p := partitions[0]; p.Unreadable != nil || p.Lag == nil || *p.Lag != 0 {
 		t.Errorf("%s", asJSON.Stdout)
 	}
 	fault.Remove()
-	if r := statusOf(t, args[1:]...); *r.Lag.Lag != 0 || r.Lag.Topics[0].Partitions[1].Unreadable != nil {
+	if r := statusOf(t, args[1:]...); *r.Lag.Lag != 0 ||
+		r.Lag.Topics[0].Partitions[1].Unreadable != nil {
 		t.Errorf("%+v", r.Lag)
 	}
 }
@@ -318,9 +354,11 @@ func TestStatusOfAWorkerThatCannotRead(t *testing.T) {
 			"unreadable":{"since":"2026-03-01T00:00:00Z","offset":10,"reason":"no\u001b[31m leader\u202e"}}]}`))
 	}))
 	t.Cleanup(admin.Close)
-	r := try(t, nil, "", "status", "--brokers", b.Addr(), "--backfill-topic=", "--admin-url", admin.URL)
+	r := try(t, nil, "", "status", "--brokers", b.Addr(), "--backfill-topic=", "--admin-url",
+		admin.URL)
 	if r.Status != ExitFailed || !strings.Contains(r.Stderr,
-		"the worker at "+admin.URL+" can't read 1 partition, the first is mark-read/1: no?[31m leader?") {
+		"the worker at "+admin.URL+" can't read 1 partition, the first is mark-read/1: no?[31m "+
+			"leader?") {
 		t.Errorf("%+v", r)
 	}
 	for _, want := range []string{"lag: 0 events\n", "  UNREADABLE: mark-read/1 at offset 10 for ",
@@ -334,21 +372,25 @@ func TestStatusOfAWorkerThatCannotRead(t *testing.T) {
 // A refused authentication is named at once; nothing is shown, for nothing is known.
 func TestStatusRefused(t *testing.T) {
 	b := clitest.Embedded(t) // which knows no users
-	r := try(t, []string{"MARKREAD_SASL_PASSWORD=canary-password"}, "", "status", "--brokers", b.Addr(), "--sasl",
+	r := try(t, []string{"MARKREAD_SASL_PASSWORD=canary-password"}, "", "status", "--brokers",
+		b.Addr(), "--sasl",
 		"plain", "--sasl-user", "mallory")
-	if r.Status != ExitFailed || r.Stdout != "" || !strings.Contains(clitest.LastLine(t, r.Stderr), "--sasl-user") ||
+	if r.Status != ExitFailed || r.Stdout != "" ||
+		!strings.Contains(clitest.LastLine(t, r.Stderr), "--sasl-user") ||
 		strings.Contains(r.Stderr, "canary") {
 		t.Errorf("%+v", r)
 	}
 }
 
 // virtual is a broker in virtual time, and a look at it; without one nothing can be dialled.
-func virtual(t *testing.T, dead bool, test func(t *testing.T, cluster *kfake.Cluster, l *groupstatus.Options)) {
+func virtual(t *testing.T, dead bool,
+	test func(t *testing.T, cluster *kfake.Cluster, l *groupstatus.Options)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		var network kfake.VirtualNetwork
 		topics := event.Topics{Live: "live", DeadLetter: "letters"}
-		b, err := broker.Start(broker.Options{Addr: "127.0.0.1:9092", Partitions: 2, Listen: network.Listen,
+		b, err := broker.Start(broker.Options{Addr: "127.0.0.1:9092", Partitions: 2,
+			Listen: network.Listen,
 			Topics: []string{"live", "letters"}})
 		if err != nil {
 			t.Fatal(err)
@@ -361,11 +403,13 @@ func virtual(t *testing.T, dead bool, test func(t *testing.T, cluster *kfake.Clu
 					errors.New("connection refused")
 			}
 		}
-		kafka, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{b.Addr()}, Dial: dial, Log: zerolog.Nop()})
+		kafka, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{b.Addr()}, Dial: dial,
+			Log: zerolog.Nop()})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer kafka.Close()
-		test(t, b.Cluster(), &groupstatus.Options{Kafka: kafka, Group: "g", Topics: topics, MaxReplays: 3})
+		test(t, b.Cluster(),
+			&groupstatus.Options{Kafka: kafka, Group: "g", Topics: topics, MaxReplays: 3})
 	})
 }

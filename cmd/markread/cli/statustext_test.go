@@ -30,16 +30,22 @@ func partitionsFrom(topic string, first, n int) (all []event.TopicPartition) {
 
 // sampleView is a group of two workers that agree, and one that was started with another rate.
 func sampleView() *consumer.DescribedGroup {
-	all := append(partitionsFrom("mark-read", 0, 12), partitionsFrom("mark-read-backfill", 0, 12)...)
+	all := append(partitionsFrom("mark-read", 0, 12),
+		partitionsFrom("mark-read-backfill", 0, 12)...)
 	own := func(first int) []event.TopicPartition {
-		return append(partitionsFrom("mark-read", first, 6), partitionsFrom("mark-read-backfill", first, 6)...)
+		return append(partitionsFrom("mark-read", first, 6),
+			partitionsFrom("mark-read-backfill", first, 6)...)
 	}
 	leaders := &consumer.Terms{Rate: 200, All: all}
-	return &consumer.DescribedGroup{State: consumer.GroupStable, Protocol: "markread", LeaderTerms: leaders,
+	return &consumer.DescribedGroup{State: consumer.GroupStable, Protocol: "markread",
+		LeaderTerms: leaders,
 		Members: []consumer.DescribedMember{
-			{ID: "markread-5d0c", Client: "markread", Host: "10.0.3.17", Assigned: own(0), Terms: leaders},
-			{ID: "markread-9a41", Client: "markread", Host: "10.0.3.18", Assigned: own(6), Terms: leaders},
-			{ID: "markread-c7e2", Client: "markread", Host: "10.0.3.19", Terms: &consumer.Terms{Rate: 100, All: all},
+			{ID: "markread-5d0c", Client: "markread", Host: "10.0.3.17", Assigned: own(0),
+				Terms: leaders},
+			{ID: "markread-9a41", Client: "markread", Host: "10.0.3.18", Assigned: own(6),
+				Terms: leaders},
+			{ID: "markread-c7e2", Client: "markread", Host: "10.0.3.19",
+				Terms:    &consumer.Terms{Rate: 100, All: all},
 				Mismatch: "it goes by a rate of 100, the group's leader by 200"},
 		}}
 }
@@ -48,7 +54,8 @@ func sampleView() *consumer.DescribedGroup {
 func sampleReport() *groupstatus.Report {
 	lags := [][]admin.PartitionLag{nil, nil}
 	for p := range 12 {
-		live := admin.PartitionLag{TopicPartition: event.TopicPartition{Topic: "mark-read", Partition: p},
+		live := admin.PartitionLag{TopicPartition: event.TopicPartition{Topic: "mark-read",
+			Partition: p},
 			Committed: 4711, OffsetRange: kafkaclient.OffsetRange{End: 4711}}
 		if p == 7 {
 			live.End, live.Lag, live.Finished, live.Oldest = 6028, 1317, 1290,
@@ -62,7 +69,8 @@ func sampleReport() *groupstatus.Report {
 		}
 		lags[0] = append(lags[0], live)
 		lags[1] = append(lags[1],
-			admin.PartitionLag{TopicPartition: event.TopicPartition{Topic: "mark-read-backfill", Partition: p},
+			admin.PartitionLag{TopicPartition: event.TopicPartition{Topic: "mark-read-backfill",
+				Partition: p},
 				Committed: -1})
 	}
 	fold := deadletter.NewIndex(3, deadletter.Filter{})
@@ -71,14 +79,17 @@ func sampleReport() *groupstatus.Report {
 		for range n {
 			r := event.Record{Offset: offset, Value: value}
 			for i := 0; i < len(headers); i += 2 {
-				r.Headers = append(r.Headers, event.Header{Key: headers[i], Value: []byte(headers[i+1])})
+				r.Headers = append(r.Headers,
+					event.Header{Key: headers[i], Value: []byte(headers[i+1])})
 			}
 			fold.Add(r)
 			offset++
 		}
 	}
-	add(41, []byte("{}"), "markread.class", "rejected", "markread.code", "90048", "markread.replays", "0")
-	add(2, []byte("{}"), "markread.class", "rejected", "markread.code", "90048", "markread.replays", "3")
+	add(41, []byte("{}"), "markread.class", "rejected", "markread.code", "90048",
+		"markread.replays", "0")
+	add(2, []byte("{}"), "markread.class", "rejected", "markread.code", "90048", "markread.replays",
+		"3")
 	add(3, []byte("{}"), "markread.class", "exhausted", "markread.code", "timeout")
 	add(1, []byte("?"), "markread.class", "invalid", "markread.code", "")
 	add(1, nil, "markread.resolves", "0:0", "markread.resolution", "discarded")
@@ -96,10 +107,13 @@ func sampleReport() *groupstatus.Report {
 			Detail: "5 calls in a row got no ErrorCode, the last: no connection to the server",
 			Do:     "check --im-url, name resolution and the firewall",
 		}},
-		Partitions: []console.Partition{{Topic: "mark-read", Partition: 11, Unreadable: &console.Unreadable{
-			Since: statusAt.Add(-3 * time.Minute), Offset: new(int64(4711)), Reason: "no broker leads it"}}},
+		Partitions: []console.Partition{{Topic: "mark-read", Partition: 11,
+			Unreadable: &console.Unreadable{
+				Since: statusAt.Add(-3 * time.Minute), Offset: new(int64(4711)),
+				Reason: "no broker leads it"}}},
 		Quota: console.Quota{Rate: 200, Share: &share, Limit: &limit},
-		Lanes: console.Lanes{Live: console.Lane{Conversations: 24, Events: 27, OldestSeconds: 724.2}},
+		Lanes: console.Lanes{Live: console.Lane{Conversations: 24, Events: 27,
+			OldestSeconds: 724.2}},
 	}, "markread")
 	return r
 }
@@ -151,9 +165,11 @@ func TestStatusNotes(t *testing.T) {
 	live := [][]admin.PartitionLag{{}, {}}
 	for p := range 12 {
 		live[0] = append(live[0],
-			admin.PartitionLag{TopicPartition: event.TopicPartition{Topic: "mark-read", Partition: p}})
+			admin.PartitionLag{TopicPartition: event.TopicPartition{Topic: "mark-read",
+				Partition: p}})
 		live[1] = append(live[1],
-			admin.PartitionLag{TopicPartition: event.TopicPartition{Topic: "mark-read-backfill", Partition: p}})
+			admin.PartitionLag{TopicPartition: event.TopicPartition{Topic: "mark-read-backfill",
+				Partition: p}})
 	}
 	for name, c := range map[string]struct {
 		change func(g *consumer.DescribedGroup)
@@ -161,7 +177,8 @@ func TestStatusNotes(t *testing.T) {
 		not    []string
 	}{
 		"as it should be": {func(g *consumer.DescribedGroup) { g.Members = g.Members[:2] },
-			[]string{"STABLE, 2 members, 24 of 24 partitions assigned, 200 calls a second"}, []string{"!"}},
+			[]string{"STABLE, 2 members, 24 of 24 partitions assigned, 200 calls a second"},
+			[]string{"!"}},
 		"absent": {func(g *consumer.DescribedGroup) {
 			*g = consumer.DescribedGroup{State: consumer.GroupAbsent}
 		}, []string{"ABSENT", "no such group", "--group"}, []string{"MEMBER "}},
@@ -176,23 +193,34 @@ func TestStatusNotes(t *testing.T) {
 		"another's": {func(g *consumer.DescribedGroup) {
 			*g = consumer.DescribedGroup{State: consumer.GroupStable, Protocol: "range\x1b",
 				Members: []consumer.DescribedMember{{ID: "x\x1b[31m"}}}
-		}, []string{`no workers of markread (protocol "range?")`, "x?[31m"}, []string{"\x1b", "that no member has"}},
+		}, []string{`no workers of markread (protocol "range?")`, "x?[31m"},
+			[]string{"\x1b", "that no member has"}},
 		"other rate": {func(*consumer.DescribedGroup) {},
-			[]string{"! member 3: it goes by a rate of 100, the group's leader by 200", "24 of 24"}, nil},
-		"other version": {func(g *consumer.DescribedGroup) { g.Members[2].Terms, g.Members[2].Mismatch = nil, "" },
+			[]string{"! member 3: it goes by a rate of 100, the group's leader by 200", "24 of 24"},
+			nil},
+		"other version": {func(g *consumer.DescribedGroup) {
+			g.Members[2].Terms,
+				g.Members[2].Mismatch = nil, ""
+		},
 			[]string{"! member 3: what it goes by can't be read"}, nil},
 		"too many members": {func(g *consumer.DescribedGroup) {
 			g.Members[2].Terms,
 				g.Members[2].Mismatch = g.LeaderTerms, ""
 		},
-			[]string{"! member 3: it is a spare: there are more members than partitions, or than calls a second"}, nil},
+			[]string{"! member 3: it is a spare: there are more members than partitions, or than " +
+				"calls a second"}, nil},
 		"no share": {func(g *consumer.DescribedGroup) {
 			g.LeaderTerms.Rate = 1 // the one permit belongs to the first partition
-		}, []string{"1 calls a second", "! member 2: its share of the rate is 0"}, []string{"! member 1"}},
-		"no limit": {func(g *consumer.DescribedGroup) { g.LeaderTerms.Rate = 0 }, []string{"no limit"},
+		}, []string{"1 calls a second", "! member 2: its share of the rate is 0"},
+			[]string{"! member 1"}},
+		"no limit": {func(g *consumer.DescribedGroup) { g.LeaderTerms.Rate = 0 },
+			[]string{"no limit"},
 			[]string{"its share"}},
-		"not dealt": {func(g *consumer.DescribedGroup) { g.Members[0].Assigned = g.Members[0].Assigned[2:] },
-			[]string{"22 of 24 partitions assigned", "partitions of topic mark-read that no member has: 0-1;"},
+		"not dealt": {func(g *consumer.DescribedGroup) {
+			g.Members[0].Assigned = g.Members[0].Assigned[2:]
+		},
+			[]string{"22 of 24 partitions assigned",
+				"partitions of topic mark-read that no member has: 0-1;"},
 			[]string{"mark-read-backfill that"}},
 	} {
 		g := sampleView()
@@ -216,7 +244,8 @@ func TestStatusNotes(t *testing.T) {
 // The shares that are shown are those of the workers: they add up to the rate.
 func TestStatusShares(t *testing.T) {
 	r := groupstatus.GroupOf("markread", sampleView())
-	if a, b, c := *r.Members[0].Share, *r.Members[1].Share, *r.Members[2].Share; a != 100 || b != 100 || c != 0 {
+	if a, b, c := *r.Members[0].Share, *r.Members[1].Share, *r.Members[2].Share; a != 100 ||
+		b != 100 || c != 0 {
 		t.Errorf("%d, %d and %d", a, b, c)
 	}
 }
@@ -228,7 +257,8 @@ func TestStatusIsOneScreen(t *testing.T) {
 	for p := range 500 {
 		g.Members = append(g.Members, consumer.DescribedMember{ID: "m"})
 		lag = append(lag, admin.PartitionLag{
-			TopicPartition: event.TopicPartition{Topic: "mark-read", Partition: p}, Committed: -1, Lag: 10, Lost: 2,
+			TopicPartition: event.TopicPartition{Topic: "mark-read", Partition: p}, Committed: -1,
+			Lag: 10, Lost: 2,
 			Oldest: statusAt.Add(-time.Duration(p) * time.Second),
 		})
 	}
@@ -236,7 +266,8 @@ func TestStatusIsOneScreen(t *testing.T) {
 	fold := deadletter.NewIndex(3, deadletter.Filter{})
 	for i := range 300 {
 		fold.Add(event.Record{Offset: int64(i),
-			Headers: []event.Header{{Key: "markread.class", Value: []byte{'c', byte('a' + i%26), byte('a' + i/26)}}}})
+			Headers: []event.Header{{Key: "markread.class",
+				Value: []byte{'c', byte('a' + i%26), byte('a' + i/26)}}}})
 	}
 	r := &groupstatus.Report{At: statusAt, Group: groupstatus.GroupOf("g", g),
 		Lag:     groupstatus.LagOf([][]admin.PartitionLag{lag}, "", nil, statusAt),
@@ -250,7 +281,8 @@ func TestStatusIsOneScreen(t *testing.T) {
 	}
 	for _, want := range []string{
 		"… and 480 more", "… and 484 more, not so far behind", "… and 285 more kinds",
-		"500, 500 without a commit (lag from the oldest record), 1 NOT KNOWN", "mark-read   live   4,990   8m19s",
+		"500, 500 without a commit (lag from the oldest record), 1 NOT KNOWN",
+		"mark-read   live   4,990   8m19s",
 		"retention has deleted 998 events before anybody read them", "mark-read/499",
 	} {
 		if !strings.Contains(text, want) {
@@ -262,20 +294,24 @@ func TestStatusIsOneScreen(t *testing.T) {
 	}
 }
 
-// What can't be read is named one by one, up to a bound, and nothing reads as if nothing waited there.
+// What can't be read is named one by one, up to a bound, and nothing reads as if nothing waited
+// there.
 func TestStatusOfUnreadablePartitions(t *testing.T) {
 	reportOf := func(partitions int, change func(l *admin.PartitionLag)) *groupstatus.Report {
 		var lag []admin.PartitionLag
 		for p := range partitions {
-			l := admin.PartitionLag{TopicPartition: event.TopicPartition{Topic: "mark-read", Partition: p},
+			l := admin.PartitionLag{TopicPartition: event.TopicPartition{Topic: "mark-read",
+				Partition: p},
 				Committed: 7}
 			l.End = 7
 			change(&l)
 			lag = append(lag, l)
 		}
-		return &groupstatus.Report{At: statusAt, Lag: groupstatus.LagOf([][]admin.PartitionLag{lag}, "", nil, statusAt)}
+		return &groupstatus.Report{At: statusAt,
+			Lag: groupstatus.LagOf([][]admin.PartitionLag{lag}, "", nil, statusAt)}
 	}
-	denied := &kafkaclient.Unreadable{Offset: 7, Reason: "not\x1b[31m allowed\u202e", Do: "allow it"}
+	denied := &kafkaclient.Unreadable{Offset: 7, Reason: "not\x1b[31m allowed\u202e",
+		Do: "allow it"}
 	errorsOf := func(r *groupstatus.Report) (texts []string) {
 		for _, err := range r.Lag.Topics[0].Unreadable() {
 			texts = append(texts, err.Error())
@@ -306,7 +342,8 @@ func TestStatusOfUnreadablePartitions(t *testing.T) {
 	// Of several reasons, some with a lag that is known.
 	r = reportOf(30, func(l *admin.PartitionLag) {
 		if l.Partition%2 == 1 {
-			l.Unreadable = &kafkaclient.Unreadable{Offset: -1, Reason: "reason " + strconv.Itoa(l.Partition), Do: "do"}
+			l.Unreadable = &kafkaclient.Unreadable{Offset: -1,
+				Reason: "reason " + strconv.Itoa(l.Partition), Do: "do"}
 			l.End, l.Lag = 9, 2
 		}
 	})
@@ -317,7 +354,8 @@ func TestStatusOfUnreadablePartitions(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
 	}
-	if got := errorsOf(r); len(got) != 11 || got[0] != `topic "mark-read", partition 1 can't be read: reason 1; do` ||
+	if got := errorsOf(r); len(got) != 11 ||
+		got[0] != `topic "mark-read", partition 1 can't be read: reason 1; do` ||
 		!strings.HasSuffix(got[10], "5 other reasons") {
 		t.Errorf("%q", got)
 	}
@@ -328,7 +366,8 @@ func TestStatusOfUnreadablePartitions(t *testing.T) {
 			l.End, l.Lag = 10, 3
 		}
 	})
-	if text := printed(t, r); !strings.Contains(text, "lag: at least 6 events; 1 partition CAN'T BE READ\n") {
+	if text := printed(t, r); !strings.Contains(text,
+		"lag: at least 6 events; 1 partition CAN'T BE READ\n") {
 		t.Errorf("%s", text)
 	}
 	if got := errorsOf(reportOf(3, func(*admin.PartitionLag) {})); got != nil {
@@ -339,8 +378,10 @@ func TestStatusOfUnreadablePartitions(t *testing.T) {
 	worker := groupstatus.WorkerOf("http://x",
 		console.State{Lanes: console.Lanes{Live: console.Lane{OldestSeconds: 60}}}, "")
 	for p := range 25 {
-		worker.Unreadable = append(worker.Unreadable, groupstatus.WorkerUnreadable{Topic: "mark-read", Partition: p,
-			Unreadable: console.Unreadable{Since: statusAt.Add(-time.Minute), Reason: "because"}})
+		worker.Unreadable = append(worker.Unreadable,
+			groupstatus.WorkerUnreadable{Topic: "mark-read", Partition: p,
+				Unreadable: console.Unreadable{Since: statusAt.Add(-time.Minute),
+					Reason: "because"}})
 	}
 	text = printed(t, &groupstatus.Report{At: statusAt, Worker: worker})
 	for _, want := range []string{
@@ -354,21 +395,24 @@ func TestStatusOfUnreadablePartitions(t *testing.T) {
 }
 
 func TestNumbersAndAges(t *testing.T) {
-	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 123456: "123,456", 1234567: "1,234,567",
-		-123: "-123", -1234: "-1,234"} {
+	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 123456: "123,456",
+		1234567: "1,234,567",
+		-123:    "-123", -1234: "-1,234"} {
 		if got := format.Thousands(n); got != want {
 			t.Errorf("%d is %s", n, got)
 		}
 	}
 	for d, want := range map[time.Duration]string{
-		-time.Second: "0.0s", 1234 * time.Millisecond: "1.2s", 59 * time.Second: "59s", 61 * time.Second: "1m01s",
+		-time.Second: "0.0s", 1234 * time.Millisecond: "1.2s", 59 * time.Second: "59s",
+		61 * time.Second:            "1m01s",
 		2*time.Hour + 3*time.Minute: "2h03m", 50 * time.Hour: "2d02h",
 	} {
 		if got := format.Age(d); got != want {
 			t.Errorf("%s is %s", d, got)
 		}
 	}
-	for want, numbers := range map[string][]int{"": nil, "3": {3}, "0-2,4,7-8": {0, 1, 2, 4, 7, 8}} {
+	for want, numbers := range map[string][]int{"": nil, "3": {3},
+		"0-2,4,7-8": {0, 1, 2, 4, 7, 8}} {
 		if got := format.Ranges(numbers); got != want {
 			t.Errorf("%v is %s", numbers, got)
 		}

@@ -28,7 +28,8 @@ func TestFlaws(t *testing.T) {
 		"-----BEGIN CERTIFICATE-----\nMII\n": "PEM",
 	} {
 		what, do := config.Flaw(value)
-		if !strings.Contains(what, want) || (what == "") != (want == "") || (do == "") != (want == "") {
+		if !strings.Contains(what, want) || (what == "") != (want == "") ||
+			(do == "") != (want == "") {
 			t.Errorf("%q: %q, %q, want %q", value, what, do, want)
 		}
 	}
@@ -56,7 +57,8 @@ func TestVariablesInQuotes(t *testing.T) {
 				continue
 			}
 			text := p.env.Explain(usage.Error())
-			want := "--" + f.Name + " (" + config.Variable(f.Name) + ") begins or ends with a quote: "
+			want := "--" + f.Name + " (" + config.Variable(f.Name) +
+				") begins or ends with a quote: "
 			if !strings.HasPrefix(text, want) || strings.Contains(text, "hush") {
 				t.Errorf("%s, --%s: %s", command.Path(), f.Name, text)
 			}
@@ -118,7 +120,8 @@ func TestWholeNumbers(t *testing.T) {
 		"9223372036854775808": "too large", strings.Repeat("9",
 			21): "a value of more than 20 characters is too large",
 	} {
-		if n, err := config.WholeNumber(text, 64); err == nil || !strings.Contains(err.Error(), want) {
+		if n, err := config.WholeNumber(text, 64); err == nil ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %d, %v, want %s", text, n, err, want)
 		}
 	}
@@ -145,11 +148,13 @@ func TestServiceLinks(t *testing.T) {
 		"MARKREAD_SERVICE_PORT_HTTP_ADMIN=8780":      true,
 		"MARKREAD_PORT_8780_TCP=tcp://10.0.0.7:8780": true,
 		"MARKREAD_PORT_8780_UDP_PROTO=udp":           true,
-		"MARKREAD_PORT_8780_SCTP_PORT=8780":          true, "MARKREAD_PORT_8780_TCP_ADDR=fd00::7": true,
-		"MARKREAD_A_B_SERVICE_HOST=10.0.0.7": true,
-		"MARKREAD_A_PORT=tcp://10.0.0.7:80":  true, "MARKREAD_A_B_PORT_80_TCP_ADDR=10.0.0.7": true,
-		"MARKREAD_A_SERVICE_PORT=80": true,
-		"MARKREAD_ADMIN_PORT=8780":   false, "MARKREAD_ADMIN_PORT=": false,
+		"MARKREAD_PORT_8780_SCTP_PORT=8780":          true,
+		"MARKREAD_PORT_8780_TCP_ADDR=fd00::7":        true,
+		"MARKREAD_A_B_SERVICE_HOST=10.0.0.7":         true,
+		"MARKREAD_A_PORT=tcp://10.0.0.7:80":          true,
+		"MARKREAD_A_B_PORT_80_TCP_ADDR=10.0.0.7":     true,
+		"MARKREAD_A_SERVICE_PORT=80":                 true,
+		"MARKREAD_ADMIN_PORT=8780":                   false, "MARKREAD_ADMIN_PORT=": false,
 		"MARKREAD_PORTS=1": false, "MARKREAD_PORT_8780=x": false, "MARKREAD_PORT_TCP=x": false,
 		"MARKREAD_SERVICE=x": false, "MARKREAD_SERVICE_HOSTS=x": false,
 		"MARKREAD_SERVICEHOST=x": false, "MARKREAD_HOST=x": false,

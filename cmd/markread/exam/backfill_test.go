@@ -24,13 +24,15 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// rowsFile has the generator make a file of rows, and returns the largest T of each conversation, reckoned from the
-// file, and how many rows are bad.
-func rowsFile(t *testing.T, rows int, flags ...string) (file string, want map[kit.Conversation]int64, bad int) {
+// rowsFile has the generator make a file of rows, and returns the largest T of each conversation,
+// reckoned from the file, and how many rows are bad.
+func rowsFile(t *testing.T, rows int, flags ...string) (file string,
+	want map[kit.Conversation]int64, bad int) {
 	t.Helper()
 	folder := t.TempDir()
 	program := filepath.Join(folder, "generator")
-	if out, err := exec.Command("go", "build", "-o", program, "markread/cmd/rows").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", program, "markread/cmd/rows").
+		CombinedOutput(); err != nil {
 		t.Fatalf("the generator: %v\n%s", err, out)
 	}
 	file = filepath.Join(folder, "states.csv")
@@ -53,7 +55,8 @@ func rowsFile(t *testing.T, rows int, flags ...string) (file string, want map[ki
 	lines.Scan()
 	for n := 0; lines.Scan(); n++ {
 		parts := strings.Split(lines.Text(), ",")
-		if len(parts) != 3 || n < 1000 && !valid.MatchString(lines.Text()) || parts[0] == "" || len(parts[2]) != 10 {
+		if len(parts) != 3 || n < 1000 && !valid.MatchString(lines.Text()) || parts[0] == "" ||
+			len(parts[2]) != 10 {
 			bad++
 			continue
 		}
@@ -70,7 +73,8 @@ func rowsFile(t *testing.T, rows int, flags ...string) (file string, want map[ki
 // backfill starts the command over a file.
 func backfillOf(k *kit.Kafka, t *testing.T, file string, extra ...string) *kit.Proc {
 	t.Helper()
-	args := []string{"backfill", "--brokers", k.Addr, "--backfill-topic", k.Backfill, "--group", k.Group, file}
+	args := []string{"backfill", "--brokers", k.Addr, "--backfill-topic", k.Backfill, "--group",
+		k.Group, file}
 	return kit.Start(t, "backfill", "product", nil, append(args, extra...)...)
 }
 
@@ -80,7 +84,8 @@ func most(p *kit.Proc, within time.Duration) (bytes int) {
 	defer tick.Stop()
 	line := regexp.MustCompile(`(?m)^VmHWM:\s+(\d+) kB$`)
 	for {
-		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Cmd.Process.Pid)) // when it has ended there is none
+		// when it has ended there is none
+		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Cmd.Process.Pid))
 		if found := line.FindSubmatch(status); found != nil {
 			kilobytes, _ := strconv.Atoi(string(found[1]))
 			bytes = max(bytes, kilobytes<<10)
@@ -113,7 +118,8 @@ func records(k *kit.Kafka, t *testing.T, topic string) (n int64) {
 // fold reads a topic and returns the largest T of each conversation.
 func fold(k *kit.Kafka, t *testing.T, topic string) map[kit.Conversation]int64 {
 	t.Helper()
-	cl, err := kgo.NewClient(k.Seeds(), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	cl, err := kgo.NewClient(k.Seeds(), kgo.ConsumeTopics(topic),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +139,8 @@ func fold(k *kit.Kafka, t *testing.T, topic string) map[kit.Conversation]int64 {
 				Peer   string `json:"Peer_Account"`
 				T      int64  `json:"MsgReadTime"`
 			}
-			if err := json.Unmarshal(r.Value, &e); err != nil || string(r.Key) != e.Report+"|"+e.Peer {
+			if err := json.Unmarshal(r.Value, &e); err != nil ||
+				string(r.Key) != e.Report+"|"+e.Peer {
 				t.Fatalf("key %s of %s: %v", r.Key, r.Value, err)
 			}
 			c := kit.Conversation{Report: e.Report, Peer: e.Peer}
@@ -143,8 +150,8 @@ func fold(k *kit.Kafka, t *testing.T, topic string) map[kit.Conversation]int64 {
 	return out
 }
 
-// TestExamBackfill: ten million rows, half of them of a conversation that came before, at 150,000 a second or more,
-// within 300 MiB, and hardly a record more than there are conversations.
+// TestExamBackfill: ten million rows, half of them of a conversation that came before, at 150,000 a
+// second or more, within 300 MiB, and hardly a record more than there are conversations.
 func TestExamBackfill(t *testing.T) {
 	rows := 10_000_000
 	if testing.Short() {
@@ -159,7 +166,8 @@ func TestExamBackfill(t *testing.T) {
 	}
 	records := records(k, t, k.Backfill)
 	each, ratio := float64(rows)/p.Duration.Seconds(), float64(records)/float64(len(want))
-	kit.Figure(t, "backfill", "%d rows of %d conversations in %.1f s: %.0f rows/s, %d MiB of RSS at most, %d "+
+	kit.Figure(t, "backfill", "%d rows of %d conversations in %.1f s: %.0f rows/s, %d MiB of RSS "+
+		"at most, %d "+
 		"records: %.4f for each conversation",
 		rows, len(want), p.Duration.Seconds(), each, most>>20, records, ratio)
 	kit.Check(t, each >= 150_000, "%.0f rows a second", each)
@@ -168,8 +176,9 @@ func TestExamBackfill(t *testing.T) {
 	kit.ComparePointers(t, want, fold(k, t, k.Backfill))
 }
 
-// TestExamBackfillKilled: SIGKILL while it reads and twice while it publishes, at random points, and --resume each
-// time. Every conversation gets to its largest T, and every bad row is rejected once.
+// TestExamBackfillKilled: SIGKILL while it reads and twice while it publishes, at random points,
+// and --resume each time. Every conversation gets to its largest T, and every bad row is rejected
+// once.
 func TestExamBackfillKilled(t *testing.T) {
 	rows := 10_000_000
 	if testing.Short() {
@@ -209,7 +218,8 @@ func TestExamBackfillKilled(t *testing.T) {
 	}
 	records := records(k, t, k.Backfill)
 	kit.Figure(t, "backfill-killed",
-		"%d rows of %d conversations, killed three times after %s records; %d records in all, %.2f for each "+
+		"%d rows of %d conversations, killed three times after %s records; %d records in all, "+
+			"%.2f for each "+
 			"conversation", rows,
 		len(want), strings.Join(killed, ", "), records, float64(records)/float64(len(want)))
 	kit.ComparePointers(t, want, fold(k, t, k.Backfill))
@@ -225,14 +235,15 @@ func TestExamBackfillKilled(t *testing.T) {
 		}
 		numbers = append(numbers, r.Line)
 	}
-	kit.Check(t, len(numbers) == bad && slices.IsSorted(numbers) && len(slices.Compact(numbers)) == bad,
+	kit.Check(t, len(numbers) == bad && slices.IsSorted(numbers) &&
+		len(slices.Compact(numbers)) == bad,
 		"%d rejects of %d bad rows", len(numbers), bad)
 	_, err = os.Stat(file + ".markread-resume")
 	kit.Check(t, os.IsNotExist(err), "the state is still there: %v", err)
 }
 
-// TestExamBackfillApplied: from the file to the server: every conversation is marked as read up to its largest T, by
-// one call.
+// TestExamBackfillApplied: from the file to the server: every conversation is marked as read up to
+// its largest T, by one call.
 func TestExamBackfillApplied(t *testing.T) {
 	t.Parallel()
 	file, want, _ := rowsFile(t, 20_000, "-format", "csv", "-seed", "3")
@@ -246,12 +257,14 @@ func TestExamBackfillApplied(t *testing.T) {
 	k.Settled(t, time.Minute, k.Backfill)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 	arrivals := im.Arrivals(t)
-	kit.Check(t, len(arrivals) == len(want), "%d calls for %d conversations", len(arrivals), len(want))
+	kit.Check(t, len(arrivals) == len(want), "%d calls for %d conversations", len(arrivals),
+		len(want))
 	kit.ComparePointers(t, want, kit.Pointers(arrivals))
 }
 
-// TestExamBackfillInterrupted: Ctrl-C; Ctrl-C while the brokers are dead; brokers that die and come back. It ends soon,
-// with 1 and with what to do, which does it; and it needs nobody when the brokers come back by themselves.
+// TestExamBackfillInterrupted: Ctrl-C; Ctrl-C while the brokers are dead; brokers that die and come
+// back. It ends soon, with 1 and with what to do, which does it; and it needs nobody when the
+// brokers come back by themselves.
 func TestExamBackfillInterrupted(t *testing.T) {
 	t.Parallel()
 	file, want, _ := rowsFile(t, 3_000_000, "-seed", "5")
@@ -273,7 +286,8 @@ func TestExamBackfillInterrupted(t *testing.T) {
 			t.Fatalf("exit %d, want %d", code, status)
 		}
 		lines := p.Stderr.Lines()
-		kit.Check(t, strings.Contains(lines[len(lines)-1], want), "the last line does not say %q: %s", want,
+		kit.Check(t, strings.Contains(lines[len(lines)-1], want),
+			"the last line does not say %q: %s", want,
 			lines[len(lines)-1])
 	}
 	p := backfillOf(k, t, file)

@@ -14,8 +14,8 @@ import (
 	"markread/worker/preflight"
 )
 
-// TestExamCheck: beside a worker that works a check finds nothing wrong and disturbs nothing; when nothing is there any
-// more, or hangs, it says so in time.
+// TestExamCheck: beside a worker that works a check finds nothing wrong and disturbs nothing; when
+// nothing is there any more, or hangs, it says so in time.
 func TestExamCheck(t *testing.T) {
 	k := kit.StartBroker(t)
 	im := kit.StartSandbox(t)
@@ -35,8 +35,10 @@ func TestExamCheck(t *testing.T) {
 	key := kit.RunCheck(t, k, im.URL, []string{"MARKREAD_IM_KEY=another"})
 	key.Is(t, preflight.Wrong("IM account", "", "70009", "MARKREAD_IM_KEY"))
 	after := kit.Scrape(t, w.Admin).Sum("markread_generations_total")
-	kit.Check(t, after == generations, "%v generations, %v before: a check joined", after, generations)
-	kit.Check(t, maps.Equal(ends, k.Ends(t, k.Topics()...)) && maps.Equal(committed, k.Committed(t)),
+	kit.Check(t, after == generations, "%v generations, %v before: a check joined", after,
+		generations)
+	kit.Check(t, maps.Equal(ends, k.Ends(t, k.Topics()...)) &&
+		maps.Equal(committed, k.Committed(t)),
 		"a record was written, or an offset committed")
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 	nothing := *k
@@ -45,18 +47,20 @@ func TestExamCheck(t *testing.T) {
 	none := kit.RunCheck(t, &nothing, im.URL, nil)
 	im.Signal(t, syscall.SIGCONT)
 	kit.Check(t, none.Wrong == 3 && none.NotChecked == 8, "%+v", none.Checks)
-	kit.Figure(t, "check", "right %.2f s, with brokers and an IM server that don't answer %.2f s", right.Took.Seconds(),
+	kit.Figure(t, "check", "right %.2f s, with brokers and an IM server that don't answer %.2f s",
+		right.Took.Seconds(),
 		none.Took.Seconds())
 }
 
-// TestExamCodes: each code of the contract's class `rejected` is a letter after one call; a transient one is a letter
-// after --attempts calls; the rest of the traffic is applied.
+// TestExamCodes: each code of the contract's class `rejected` is a letter after one call; a
+// transient one is a letter after --attempts calls; the rest of the traffic is applied.
 func TestExamCodes(t *testing.T) {
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-latency", "2ms")
 	want := map[kit.Conversation][3]string{} // class, code, delivery count
 	events := kit.OneEach(kit.Conversations("codes", 300))
-	for i, code := range []int{60003, 60015, 70107, 70402, 20003, 90001, 90003, 90008, 90012, 90048, 93000} {
+	for i, code := range []int{60003, 60015, 70107, 70402, 20003, 90001, 90003, 90008, 90012, 90048,
+		93000} {
 		c := kit.Conversation{Report: fmt.Sprintf("reject-%d-r", code), Peer: fmt.Sprintf("p%d", i)}
 		want[c] = [3]string{"rejected", fmt.Sprint(code), "1"}
 		events = append(events, kit.Event{Conversation: c, ReadTime: time.Now().Unix() - 60})
@@ -76,7 +80,8 @@ func TestExamCodes(t *testing.T) {
 		}
 	}
 	kit.ProduceEvents(t, k, k.Live, spread)
-	w := kit.StartWorker(t, k, im.URL, "--attempts", "3", "--backoff-initial", "20ms", "--backoff-max", "200ms")
+	w := kit.StartWorker(t, k, im.URL, "--attempts", "3", "--backoff-initial", "20ms",
+		"--backoff-max", "200ms")
 	k.Settled(t, 30*time.Second, k.Live)
 	metrics := kit.Scrape(t, w.Admin)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
@@ -98,18 +103,22 @@ func TestExamCodes(t *testing.T) {
 		}
 		delete(byKey, string(letter.Key))
 		ours := ourHeaders(letter)
-		got := [3]string{ours["markread.class"], ours["markread.code"], ours["__dlq.errors.delivery.count"]}
+		got := [3]string{ours["markread.class"], ours["markread.code"],
+			ours["__dlq.errors.delivery.count"]}
 		kit.Check(t, got == want[c], "%v: class, code and count %v, want %v", c, got, want[c])
-		kit.Check(t, fmt.Sprint(calls[c]) == want[c][2], "%v: %d calls, want %s", c, calls[c], want[c][2])
+		kit.Check(t, fmt.Sprint(calls[c]) == want[c][2], "%v: %d calls, want %s", c, calls[c],
+			want[c][2])
 		kit.Check(t, ours["__dlq.errors.message"] != "", "%v: no message", c)
 	}
 	kit.Check(t, len(byKey) == 0, "no letters for %v", byKey)
 	for _, e := range healthy {
-		kit.Check(t, calls[e.Conversation] == 1, "%d calls for %v", calls[e.Conversation], e.Conversation)
+		kit.Check(t, calls[e.Conversation] == 1, "%d calls for %v", calls[e.Conversation],
+			e.Conversation)
 	}
 	balance := metrics.Balance(t)
 	got := metrics.Sum("markread_calls_total", `code="4711"`)
-	kit.Check(t, got == 0 && metrics.Sum("markread_calls_total", `result="transient"`, `code="other"`) == 3,
+	kit.Check(t, got == 0 &&
+		metrics.Sum("markread_calls_total", `result="transient"`, `code="other"`) == 3,
 		"an unknown code must count as other")
 	kit.Figure(t, "codes", "%d letters of %d codes; %s", len(letters), len(want), balance)
 }

@@ -16,11 +16,12 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// TestExamUsage: wrong usage and wrong configuration end with 2 and exactly one line, on standard error, that names
-// what is wrong.
+// TestExamUsage: wrong usage and wrong configuration end with 2 and exactly one line, on standard
+// error, that names what is wrong.
 func TestExamUsage(t *testing.T) {
 	const key = "MARKREAD_IM_KEY=" + kit.Key
-	run := []string{"run", "--brokers", "127.0.0.1:1", "--im-url", "http://127.0.0.1:1", "--im-app-id", kit.AppID,
+	run := []string{"run", "--brokers", "127.0.0.1:1", "--im-url", "http://127.0.0.1:1",
+		"--im-app-id", kit.AppID,
 		"--admin-addr", "127.0.0.1:0"}
 	with := func(more ...string) []string { return append(run[:len(run):len(run)], more...) }
 	empty := filepath.Join(t.TempDir(), "empty")
@@ -36,67 +37,93 @@ func TestExamUsage(t *testing.T) {
 		{"unknown command", []string{"frobnicate"}, nil, "frobnicate"},
 		{"unknown flag", with("--frobnicate"), []string{key}, "--frobnicate"},
 		{"stray argument", with("stray"), []string{key}, "stray"},
-		{"no brokers", []string{"run", "--im-url", "http://127.0.0.1:1", "--im-app-id", kit.AppID}, []string{key},
+		{"no brokers", []string{"run", "--im-url", "http://127.0.0.1:1", "--im-app-id", kit.AppID},
+			[]string{key},
 			"--brokers"},
-		{"no app", []string{"run", "--brokers", "127.0.0.1:1", "--im-url", "http://127.0.0.1:1"}, []string{key},
+		{"no app", []string{"run", "--brokers", "127.0.0.1:1", "--im-url", "http://127.0.0.1:1"},
+			[]string{key},
 			"--im-app-id"},
 		{"no key", with(), nil, "MARKREAD_IM_KEY"},
-		{"key twice", with(), []string{key, "MARKREAD_IM_KEY_FILE=/dev/null"}, "MARKREAD_IM_KEY_FILE"},
-		{"key file missing", with(), []string{"MARKREAD_IM_KEY_FILE=/no/such/file"}, "/no/such/file"},
-		{"IM timeout as short as the server's", with("--im-timeout", "3s"), []string{key}, "--im-timeout"},
-		{"IM timeout too long for the session", with("--im-timeout", "11500ms", "--drain-timeout", "20s"),
+		{"key twice", with(), []string{key, "MARKREAD_IM_KEY_FILE=/dev/null"},
+			"MARKREAD_IM_KEY_FILE"},
+		{"key file missing", with(), []string{"MARKREAD_IM_KEY_FILE=/no/such/file"},
+			"/no/such/file"},
+		{"IM timeout as short as the server's", with("--im-timeout", "3s"), []string{key},
+			"--im-timeout"},
+		{"IM timeout too long for the session",
+			with("--im-timeout", "11500ms", "--drain-timeout", "20s"),
 			[]string{key}, "--im-timeout"},
-		{"drain shorter than a call", with("--drain-timeout", "5500ms"), []string{key}, "--drain-timeout"},
-		{"drain longer than a rebalance", with("--drain-timeout", "46s"), []string{key}, "--drain-timeout"},
+		{"drain shorter than a call", with("--drain-timeout", "5500ms"), []string{key},
+			"--drain-timeout"},
+		{"drain longer than a rebalance", with("--drain-timeout", "46s"), []string{key},
+			"--drain-timeout"},
 		{"topics equal", with("--dead-letter-topic", "mark-read"), []string{key}, "topic"},
 		{"lanes equal", with("--backfill-topic", "mark-read"), []string{key}, "topic"},
-		{"no rate at a real server", with("--im-url", "https://im.invalid", "--rate", "0"), []string{key},
+		{"no rate at a real server", with("--im-url", "https://im.invalid", "--rate", "0"),
+			[]string{key},
 			"--uncapped"},
 		{"rate negative", with("--rate", "-1"), []string{key}, "--rate"},
 		{"rate no number", with("--rate", "fast"), []string{key}, "--rate"},
-		{"plain http elsewhere", with("--im-url", "http://im.invalid"), []string{key}, "--im-insecure"},
+		{"plain http elsewhere", with("--im-url", "http://im.invalid"), []string{key},
+			"--im-insecure"},
 		{"unknown region", with("--im-url", "atlantis"), []string{key}, "--im-url"},
 		{"no attempts", with("--attempts", "0"), []string{key}, "--attempts"},
-		{"backoff upside down", with("--backoff-initial", "1m", "--backoff-max", "1s"), []string{key}, "--backoff"},
+		{"backoff upside down", with("--backoff-initial", "1m", "--backoff-max", "1s"),
+			[]string{key}, "--backoff"},
 		{"log level", with("--log-level", "loud"), []string{key}, "--log-level"},
 		{"log format", with("--log-format", "xml"), []string{key}, "--log-format"},
 		{"SASL mechanism", with("--sasl", "gssapi"), []string{key}, "--sasl"},
-		{"SASL without user", with("--sasl", "plain"), []string{key, "MARKREAD_SASL_PASSWORD=p"}, "--sasl-user"},
-		{"SASL without password", with("--sasl", "plain", "--sasl-user", "u"), []string{key}, "MARKREAD_SASL_PASSWORD"},
+		{"SASL without user", with("--sasl", "plain"), []string{key, "MARKREAD_SASL_PASSWORD=p"},
+			"--sasl-user"},
+		{"SASL without password", with("--sasl", "plain", "--sasl-user", "u"), []string{key},
+			"MARKREAD_SASL_PASSWORD"},
 		{"user without SASL", with("--sasl-user", "u"), []string{key}, "--sasl-user"},
-		{"password twice", with("--sasl", "plain", "--sasl-user", "u"), []string{key, "MARKREAD_SASL_PASSWORD=p",
-			"MARKREAD_SASL_PASSWORD_FILE=/dev/null"}, "MARKREAD_SASL_PASSWORD_FILE"},
+		{"password twice", with("--sasl", "plain", "--sasl-user", "u"),
+			[]string{key, "MARKREAD_SASL_PASSWORD=p",
+				"MARKREAD_SASL_PASSWORD_FILE=/dev/null"}, "MARKREAD_SASL_PASSWORD_FILE"},
 		{"password file missing", with("--sasl", "plain", "--sasl-user", "u"),
-			[]string{key, "MARKREAD_SASL_PASSWORD_FILE=/no/such/file"}, "MARKREAD_SASL_PASSWORD_FILE"},
+			[]string{key, "MARKREAD_SASL_PASSWORD_FILE=/no/such/file"},
+			"MARKREAD_SASL_PASSWORD_FILE"},
 		{"password file empty", with("--sasl", "plain", "--sasl-user", "u"),
 			[]string{key, "MARKREAD_SASL_PASSWORD_FILE=" + empty}, "MARKREAD_SASL_PASSWORD_FILE"},
 		{"password that SCRAM can't have", with("--sasl", "scram-sha-512", "--sasl-user", "u"),
 			[]string{key, "MARKREAD_SASL_PASSWORD=a\tb"}, "--sasl"},
 		{"authority without TLS", with("--tls-ca", "/etc/hostname"), []string{key}, "--tls-ca"},
-		{"authority missing", with("--tls", "--tls-ca", "/no/such/ca.crt"), []string{key}, "--tls-ca"},
+		{"authority missing", with("--tls", "--tls-ca", "/no/such/ca.crt"), []string{key},
+			"--tls-ca"},
 		{"authority no PEM", with("--tls", "--tls-ca", empty), []string{key}, "--tls-ca"},
-		{"certificate without its key", with("--tls", "--tls-cert", empty), []string{key}, "--tls-key"},
-		{"certificate no PEM", with("--tls", "--tls-cert", empty, "--tls-key", empty), []string{key}, "--tls-cert"},
-		{"certificate itself", with("--tls", "--tls-ca", "-----BEGIN CERTIFICATE-----"), []string{key}, "--tls-ca"},
-		{"broker without a port", []string{"run", "--brokers", "kafka", "--im-app-id", kit.AppID}, []string{key},
+		{"certificate without its key", with("--tls", "--tls-cert", empty), []string{key},
+			"--tls-key"},
+		{"certificate no PEM", with("--tls", "--tls-cert", empty, "--tls-key", empty),
+			[]string{key}, "--tls-cert"},
+		{"certificate itself", with("--tls", "--tls-ca", "-----BEGIN CERTIFICATE-----"),
+			[]string{key}, "--tls-ca"},
+		{"broker without a port", []string{"run", "--brokers", "kafka", "--im-app-id", kit.AppID},
+			[]string{key},
 			"--brokers"},
-		{"broker as a URL", []string{"run", "--brokers", "kafka://kafka:9092", "--im-app-id", kit.AppID}, []string{key},
+		{"broker as a URL", []string{"run", "--brokers", "kafka://kafka:9092", "--im-app-id",
+			kit.AppID}, []string{key},
 			"--brokers"},
 		{"broker with a password", []string{"run", "--im-app-id", kit.AppID},
 			[]string{key, "MARKREAD_BROKERS=u:p@kafka:9092"}, "MARKREAD_BROKERS"},
-		{"calls at a time with a rate", with("--max-in-flight", "5"), []string{key}, "--max-in-flight"},
+		{"calls at a time with a rate", with("--max-in-flight", "5"), []string{key},
+			"--max-in-flight"},
 		{"topic with a blank", with("--topic", "mark read"), []string{key}, "--topic"},
 		{"group empty", with("--group", ""), []string{key}, "--group"},
 		{"admin address", with("--admin-addr", "8780"), []string{key}, "--admin-addr"},
 		{"no replays", with("--max-replays", "0"), []string{key}, "--max-replays"},
 		{"variable no number", with(), []string{key, "MARKREAD_RATE=fast"}, "rate"},
 		{"secret as a flag", with("--im-key", kit.Key), []string{key}, "--im-key"},
-		{"emit without a peer", []string{"emit", "--brokers", "127.0.0.1:1", "--report", "r"}, nil, "--peer"},
-		{"emit with a bad time", []string{"emit", "--brokers", "127.0.0.1:1", "--report", "r", "--peer", "p",
-			"--read-time", "soon"}, nil, "--read-time"},
-		{"call without a report", []string{"call", "--im-url", "http://127.0.0.1:1", "--im-app-id", kit.AppID, "--peer",
-			"p"}, []string{key}, "--report"},
-		{"sandbox with a bad address", []string{"sandbox", "--addr", "nowhere", "--app-id", kit.AppID}, []string{key},
+		{"emit without a peer", []string{"emit", "--brokers", "127.0.0.1:1", "--report", "r"}, nil,
+			"--peer"},
+		{"emit with a bad time",
+			[]string{"emit", "--brokers", "127.0.0.1:1", "--report", "r", "--peer", "p",
+				"--read-time", "soon"}, nil, "--read-time"},
+		{"call without a report",
+			[]string{"call", "--im-url", "http://127.0.0.1:1", "--im-app-id", kit.AppID, "--peer",
+				"p"}, []string{key}, "--report"},
+		{"sandbox with a bad address",
+			[]string{"sandbox", "--addr", "nowhere", "--app-id", kit.AppID}, []string{key},
 			"--addr"},
 		{"dev with negative traffic", []string{"dev", "--traffic", "-1"}, nil, "--traffic"},
 	}
@@ -108,21 +135,25 @@ func TestExamUsage(t *testing.T) {
 			lines := p.Stderr.Lines()
 			kit.Check(t, len(lines) == 1, "%d lines on standard error, want 1:\n%s", len(lines),
 				strings.Join(lines, "\n"))
-			kit.Check(t, strings.Contains(p.Stderr.String(), row.says), "standard error does not name %q: %s", row.says,
+			kit.Check(t, strings.Contains(p.Stderr.String(), row.says),
+				"standard error does not name %q: %s", row.says,
 				p.Stderr.String())
 			kit.Check(t, p.Stdout.String() == "", "standard output: %s", p.Stdout.String())
-			kit.Check(t, !strings.Contains(p.Stderr.String(), kit.Key), "the key is in the output: %s",
+			kit.Check(t, !strings.Contains(p.Stderr.String(), kit.Key),
+				"the key is in the output: %s",
 				p.Stderr.String())
 		})
 	}
 	kit.Figure(t, "usage", "%d wrong usages", len(rows))
 }
 
-// TestExamTopics: a missing topic ends `run` with 1 and says how to make it; --create-topics makes all three.
+// TestExamTopics: a missing topic ends `run` with 1 and says how to make it; --create-topics makes
+// all three.
 func TestExamTopics(t *testing.T) {
 	k := kit.StartBrokerWithoutTopics(t)
 	im := kit.StartRecorder(t)
-	p := kit.Start(t, "markread", "product", []string{"MARKREAD_IM_KEY=" + kit.Key}, k.Run(im.URL)...)
+	p := kit.Start(t, "markread", "product", []string{"MARKREAD_IM_KEY=" + kit.Key},
+		k.Run(im.URL)...)
 	code := p.Exit(t, 30*time.Second)
 	kit.Check(t, code == 1, "exit %d, want 1", code)
 	said := p.Stderr.String()
@@ -140,17 +171,21 @@ func TestExamTopics(t *testing.T) {
 		partitions[p.Topic]++
 	}
 	for _, topic := range k.Topics() {
-		kit.Check(t, partitions[topic] == 12, "%s has %d partitions, want 12", topic, partitions[topic])
+		kit.Check(t, partitions[topic] == 12, "%s has %d partitions, want 12", topic,
+			partitions[topic])
 	}
 	kit.ComparePointers(t, kit.Largest(events), kit.Pointers(im.Arrivals(t)))
 }
 
-// TestExamCall: one call by hand, whose exit status says how it went, and a variable that nothing reads is one warning.
+// TestExamCall: one call by hand, whose exit status says how it went, and a variable that nothing
+// reads is one warning.
 func TestExamCall(t *testing.T) {
 	im := kit.StartRecorder(t)
 	call := func(report string) *kit.Proc {
-		return kit.Start(t, "call", "product", []string{"MARKREAD_IM_KEY=" + kit.Key, "MARKREAD_NONSENSE=1"},
-			"call", "--im-url", im.URL, "--im-app-id", kit.AppID, "--report", report, "--peer", "p", "--read-time",
+		return kit.Start(t, "call", "product",
+			[]string{"MARKREAD_IM_KEY=" + kit.Key, "MARKREAD_NONSENSE=1"},
+			"call", "--im-url", im.URL, "--im-app-id", kit.AppID, "--report", report, "--peer", "p",
+			"--read-time",
 			"1700000000")
 	}
 	good := call("r")
@@ -159,16 +194,19 @@ func TestExamCall(t *testing.T) {
 	warned := good.Stderr.Lines()
 	kit.Check(t, len(warned) == 1 && strings.Contains(warned[0], "MARKREAD_NONSENSE"),
 		"want one warning of MARKREAD_NONSENSE:\n%s", strings.Join(warned, "\n"))
-	kit.Check(t, strings.Contains(good.Stdout.String(), "admin_set_msg_read"), "the request is not shown:\n%s",
+	kit.Check(t, strings.Contains(good.Stdout.String(), "admin_set_msg_read"),
+		"the request is not shown:\n%s",
 		good.Stdout.String())
 
 	bad := call("reject-90048-r")
 	code = bad.Exit(t, 20*time.Second)
 	kit.Check(t, code == 1, "exit %d, want 1", code)
-	kit.Check(t, strings.Contains(bad.Stdout.String()+bad.Stderr.String(), "90048"), "the code is not shown:\n%s",
+	kit.Check(t, strings.Contains(bad.Stdout.String()+bad.Stderr.String(), "90048"),
+		"the code is not shown:\n%s",
 		bad.Stdout.String())
 	got := im.Arrivals(t)
-	kit.Check(t, len(got) == 2 && got[0].ReadTime == 1_700_000_000 && got[0].Report == "r", "the recorder saw %v", got)
+	kit.Check(t, len(got) == 2 && got[0].ReadTime == 1_700_000_000 && got[0].Report == "r",
+		"the recorder saw %v", got)
 }
 
 // dev is a `markread dev` process.
@@ -179,7 +217,8 @@ type dev struct {
 
 func startDev(t *testing.T, extra ...string) *dev {
 	t.Helper()
-	args := append([]string{"dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0", "--admin-addr",
+	args := append([]string{"dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0",
+		"--admin-addr",
 		"127.0.0.1:0"}, extra...)
 	d := &dev{Proc: kit.Start(t, "dev", "product", nil, args...)}
 	d.kafka = d.Line(t, kit.DevKafkaLine, 20*time.Second)[1]
@@ -188,14 +227,16 @@ func startDev(t *testing.T, extra ...string) *dev {
 	return d
 }
 
-// ask asks dev's sandbox for a conversation's read pointer (-1: none) and how many messages are unread.
+// ask asks dev's sandbox for a conversation's read pointer (-1: none) and how many messages are
+// unread.
 func (d *dev) ask(t *testing.T, c kit.Conversation) (readTime int64, unread int) {
 	t.Helper()
 	var row struct {
 		ReadTime *int64 `json:"read_time"`
 		Unread   int    `json:"unread"`
 	}
-	body := kit.Get(t, d.im+"/sandbox/read-time?"+url.Values{"report": {c.Report}, "peer": {c.Peer}}.Encode())
+	body := kit.Get(t,
+		d.im+"/sandbox/read-time?"+url.Values{"report": {c.Report}, "peer": {c.Peer}}.Encode())
 	if err := json.Unmarshal([]byte(body), &row); err != nil {
 		t.Fatalf("%v: %s", err, body)
 	}
@@ -215,8 +256,8 @@ func (d *dev) emit(t *testing.T, stdin string, args ...string) {
 	}
 }
 
-// TestExamDev: one command, traffic flows, an event that somebody emits is applied, Ctrl-C ends it with 0, --data-dir
-// keeps the data.
+// TestExamDev: one command, traffic flows, an event that somebody emits is applied, Ctrl-C ends it
+// with 0, --data-dir keeps the data.
 func TestExamDev(t *testing.T) {
 	dir := t.TempDir()
 	d := startDev(t, "--data-dir", dir, "--traffic", "50")
@@ -240,7 +281,8 @@ func TestExamDev(t *testing.T) {
 	second, third := kit.Conversation{Report: "exam-reader", Peer: "second"},
 		kit.Conversation{Report: "exam-reader", Peer: "third"}
 	d.emit(t, fmt.Sprintf("{\"Report_Account\":\"exam-reader\",\"Peer_Account\":\"second\"}\n"+
-		"{\"Report_Account\":\"exam-reader\",\"Peer_Account\":\"third\",\"MsgReadTime\":\"%d\"}\n", readTime))
+		"{\"Report_Account\":\"exam-reader\",\"Peer_Account\":\"third\",\"MsgReadTime\":\"%d\"}\n",
+		readTime))
 	kit.Wait(t, "the events from standard input are applied", 20*time.Second, func() bool {
 		now, _ := d.ask(t, second)
 		then, _ := d.ask(t, third)
@@ -251,34 +293,40 @@ func TestExamDev(t *testing.T) {
 	before, committed := k.Ends(t, k.Live), k.Committed(t)
 	took := d.Stop(t, syscall.SIGINT, kit.StopLimit)
 
-	// Again on the same directory, without traffic: the records and the group's offsets are still there, and nothing is
-	// left to do.
+	// Again on the same directory, without traffic: the records and the group's offsets are still
+	// there, and nothing is left to do.
 	again := startDev(t, "--data-dir", dir, "--traffic", "0")
 	k = kit.Connect(t, again.kafka, kit.Defaults)
 	after := k.Ends(t, k.Live)
 	records := int64(0)
 	for p, end := range before {
 		records += end
-		kit.Check(t, after[p] >= end, "%s %d ended at %d, after the restart at %d", p.Topic, p.Partition, end, after[p])
+		kit.Check(t, after[p] >= end, "%s %d ended at %d, after the restart at %d", p.Topic,
+			p.Partition, end, after[p])
 	}
 	now := k.Committed(t)
 	for p, offset := range committed {
-		kit.Check(t, now[p] >= offset, "%s %d was committed to %d, after the restart to %d", p.Topic, p.Partition,
+		kit.Check(t, now[p] >= offset, "%s %d was committed to %d, after the restart to %d",
+			p.Topic, p.Partition,
 			offset, now[p])
 	}
 	k.Settled(t, 30*time.Second, k.Live)
 
 	// A port that is taken is said so, at once.
-	taken := kit.Start(t, "dev", "product", nil, "dev", "--kafka-addr", again.kafka, "--im-addr", "127.0.0.1:0",
+	taken := kit.Start(t, "dev", "product", nil, "dev", "--kafka-addr", again.kafka, "--im-addr",
+		"127.0.0.1:0",
 		"--admin-addr", "127.0.0.1:0")
 	code := taken.Exit(t, 20*time.Second)
 	kit.Check(t, code == 1, "dev on a taken port ended with %d, want 1", code)
 	said := taken.Stderr.Lines()
-	kit.Check(t, len(said) == 1 && strings.Contains(said[0], again.kafka) && strings.Contains(said[0], "--kafka-addr"),
-		"a taken port must be told in one line that names it and --kafka-addr:\n%s", strings.Join(said, "\n"))
+	kit.Check(t, len(said) == 1 && strings.Contains(said[0], again.kafka) &&
+		strings.Contains(said[0], "--kafka-addr"),
+		"a taken port must be told in one line that names it and --kafka-addr:\n%s",
+		strings.Join(said, "\n"))
 
 	stopped := again.Stop(t, syscall.SIGINT, kit.StopLimit)
-	kit.Figure(t, "dev", "listening after %v, 20 events applied after %v; Ctrl-C took %v and %v; %d records kept",
+	kit.Figure(t, "dev", "listening after %v, 20 events applied after %v; Ctrl-C took %v and %v; "+
+		"%d records kept",
 		up.Round(time.Millisecond), flowing.Round(time.Millisecond), took.Round(time.Millisecond),
 		stopped.Round(time.Millisecond), records)
 }

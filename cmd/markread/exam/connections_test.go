@@ -138,7 +138,8 @@ func TestExamConnections(t *testing.T) {
 	delays := flow.Delays(sandbox.Served(t).Between(began, time.Now()))
 	slices.Sort(delays)
 	kit.Figure(t, "connections-flow", "%d events at 100/s, delay p50 %v, most %v", len(events),
-		delays[len(delays)/2].Round(time.Millisecond), delays[len(delays)-1].Round(time.Millisecond))
+		delays[len(delays)/2].Round(time.Millisecond),
+		delays[len(delays)-1].Round(time.Millisecond))
 	kit.Check(t, delays[len(delays)-1] < 2*time.Second, "an event took %v", delays[len(delays)-1])
 	kit.ComparePointers(t, kit.Largest(events), sandbox.Pointers(t))
 }

@@ -20,9 +20,9 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// TestExamDamage: 10,000 events on 12 partitions, and 200 batches among them that a hostile or broken producer wrote.
-// Each good event is applied, each damaged record or range is one dead letter that says how many it stands for, all
-// offsets are committed, and memory stays bounded.
+// TestExamDamage: 10,000 events on 12 partitions, and 200 batches among them that a hostile or
+// broken producer wrote. Each good event is applied, each damaged record or range is one dead
+// letter that says how many it stands for, all offsets are committed, and memory stays bounded.
 func TestExamDamage(t *testing.T) {
 	t.Parallel()
 	events, damages := 10_000, 200
@@ -42,9 +42,11 @@ func TestExamDamage(t *testing.T) {
 	accepted := map[string]int{}
 	for i := range damages {
 		from, to := i*events/damages, (i+1)*events/damages
-		k.ProduceTo(t, k.Live, good[from:to], func(n int) int32 { return int32(n % kit.Partitions) })
+		k.ProduceTo(t, k.Live, good[from:to],
+			func(n int) int32 { return int32(n % kit.Partitions) })
 		kind := kinds[i%len(kinds)]
-		inside := kit.Event{Conversation: kit.Conversation{Report: "inside" + strconv.Itoa(i), Peer: "p"},
+		inside := kit.Event{Conversation: kit.Conversation{Report: "inside" + strconv.Itoa(i),
+			Peer: "p"},
 			ReadTime: time.Now().Unix()}
 		batch := kind.batch(kit.RecordOf(k.Live, inside).Value)
 		if produceRaw(t, raw, k.Live, int32(i*7%kit.Partitions), batch) != 0 {
@@ -68,14 +70,18 @@ func TestExamDamage(t *testing.T) {
 		ours := ourHeaders(letter)
 		got[ours["markread.collapsed"]]++
 		sum++
-		kit.Check(t, ours["markread.class"] == "invalid" && ours["markread.code"] == "" && len(letter.Value) == 0 &&
+		kit.Check(t, ours["markread.class"] == "invalid" && ours["markread.code"] == "" &&
+			len(letter.Value) == 0 &&
 			ours["markread.value-omitted"] != "",
-			"class %q, code %q, a value of %d bytes, omitted %q", ours["markread.class"], ours["markread.code"],
+			"class %q, code %q, a value of %d bytes, omitted %q", ours["markread.class"],
+			ours["markread.code"],
 			len(letter.Value), ours["markread.value-omitted"])
 	}
-	kit.Check(t, fmt.Sprint(got) == fmt.Sprint(want), "letters by what they stand for: %v, want %v", got, want)
+	kit.Check(t, fmt.Sprint(got) == fmt.Sprint(want), "letters by what they stand for: %v, want %v",
+		got, want)
 	kit.Check(t, peak <= 300<<20, "%d bytes of RSS", peak)
-	kit.Figure(t, "damage", "%d events applied, %d dead letters of %v; %d MiB of RSS at most", len(good), sum, accepted,
+	kit.Figure(t, "damage", "%d events applied, %d dead letters of %v; %d MiB of RSS at most",
+		len(good), sum, accepted,
 		peak>>20)
 }
 
@@ -107,14 +113,16 @@ func allDamages(t *testing.T) []damaged {
 		if codec == 4 {
 			all = encoder.EncodeAll(all, nil)
 		}
-		return sealBatch(kmsg.RecordBatch{Attributes: codec, NumRecords: count, LastOffsetDelta: count - 1,
-			FirstTimestamp: now, MaxTimestamp: now, Records: all})
+		return sealBatch(kmsg.RecordBatch{Attributes: codec, NumRecords: count,
+			LastOffsetDelta: count - 1,
+			FirstTimestamp:  now, MaxTimestamp: now, Records: all})
 	}
 	one := func(name string, of func(event []byte, n int64) []byte) []damaged {
 		var kinds []damaged
 		for _, codec := range []int16{0, 4} {
 			kinds = append(kinds,
-				damaged{fmt.Sprintf("%s/%d", name, codec), func(e []byte) []byte { return batch(codec, 1, of(e, 0)) },
+				damaged{fmt.Sprintf("%s/%d", name, codec),
+					func(e []byte) []byte { return batch(codec, 1, of(e, 0)) },
 					[]string{"1"}, 0},
 				damaged{fmt.Sprintf("%s within/%d", name, codec), func(e []byte) []byte {
 					n := int64(len(e))
@@ -125,37 +133,49 @@ func allDamages(t *testing.T) []damaged {
 	}
 	var kinds []damaged
 	add := func(some ...damaged) { kinds = append(kinds, some...) }
-	add(one("2^31 headers", func(e []byte, at int64) []byte { return record(e, at, int64(len(e)), 1<<31) })...)
-	add(one("offset 100", func(e []byte, _ int64) []byte { return record(e, 100, int64(len(e)), 0) })...)
-	add(one("offset 2^30", func(e []byte, _ int64) []byte { return record(e, 1<<30, int64(len(e)), 0) })...)
-	add(one("offset -5", func(e []byte, _ int64) []byte { return record(e, -5, int64(len(e)), 0) })...)
+	add(one("2^31 headers",
+		func(e []byte, at int64) []byte { return record(e, at, int64(len(e)), 1<<31) })...)
+	add(one("offset 100",
+		func(e []byte, _ int64) []byte { return record(e, 100, int64(len(e)), 0) })...)
+	add(one("offset 2^30",
+		func(e []byte, _ int64) []byte { return record(e, 1<<30, int64(len(e)), 0) })...)
+	add(one("offset -5",
+		func(e []byte, _ int64) []byte { return record(e, -5, int64(len(e)), 0) })...)
 	add(one("a value of 2^31 more",
 		func(e []byte, at int64) []byte { return record(e, at, int64(len(e))+1<<31, 0) })...)
 	large := bytes.Repeat([]byte(" "), 5<<20)
 	add(damaged{"5 MB", func(e []byte) []byte {
 		n := int64(len(e))
-		return batch(4, 3, record(e, 0, n, 0), record(large, 1, int64(len(large)), 0), record(e, 2, n, 0))
+		return batch(4, 3, record(e, 0, n, 0), record(large, 1, int64(len(large)), 0),
+			record(e, 2, n, 0))
 	}, []string{"1"}, 2})
 	garbage := func(codec int16, count int32, b []byte) []byte {
 		now := time.Now().UnixMilli()
-		return sealBatch(kmsg.RecordBatch{Attributes: codec, NumRecords: count, LastOffsetDelta: count - 1,
-			FirstTimestamp: now, MaxTimestamp: now, Records: b})
+		return sealBatch(kmsg.RecordBatch{Attributes: codec, NumRecords: count,
+			LastOffsetDelta: count - 1,
+			FirstTimestamp:  now, MaxTimestamp: now, Records: b})
 	}
 	for codec := int16(1); codec <= 7; codec++ {
 		add(damaged{fmt.Sprintf("garbage/%d", codec),
-			func([]byte) []byte { return garbage(codec, 7, []byte("\xff\xff\xff\xff\xff\xff\xff\xff garbage")) },
+			func([]byte) []byte {
+				return garbage(codec, 7,
+					[]byte("\xff\xff\xff\xff\xff\xff\xff\xff garbage"))
+			},
 			[]string{"7"}, 0})
 	}
-	add(damaged{"more than there are", func(e []byte) []byte { return batch(0, 5, record(e, 0, int64(len(e)), 0)) },
+	add(damaged{"more than there are",
+		func(e []byte) []byte { return batch(0, 5, record(e, 0, int64(len(e)), 0)) },
 		[]string{"4"}, 1})
 	return kinds
 }
 
 func sealBatch(k kmsg.RecordBatch) []byte {
-	k.PartitionLeaderEpoch, k.Magic, k.ProducerID, k.ProducerEpoch, k.FirstSequence = -1, 2, -1, -1, -1
+	k.PartitionLeaderEpoch, k.Magic, k.ProducerID, k.ProducerEpoch, k.FirstSequence = -1, 2, -1, -1,
+		-1
 	raw := k.AppendTo(nil)
 	binary.BigEndian.PutUint32(raw[8:], uint32(len(raw)-12))
-	binary.BigEndian.PutUint32(raw[17:], crc32.Checksum(raw[21:], crc32.MakeTable(crc32.Castagnoli)))
+	binary.BigEndian.PutUint32(raw[17:],
+		crc32.Checksum(raw[21:], crc32.MakeTable(crc32.Castagnoli)))
 	return raw
 }
 

@@ -78,7 +78,8 @@ func TestExamDate(t *testing.T) {
 		soon := kit.Event{Conversation: c[0], ReadTime: now + 4*60}
 		late := now + int64((year - time.Hour).Seconds())
 		kit.ProduceEvents(t, k, k.Live,
-			[]kit.Event{soon, {Conversation: c[1], ReadTime: now + 10*60}, {Conversation: c[2], ReadTime: late}})
+			[]kit.Event{soon, {Conversation: c[1], ReadTime: now + 10*60},
+				{Conversation: c[2], ReadTime: late}})
 		good, bad = append(good, soon), bad+2
 		applied(60)
 	}
@@ -89,7 +90,8 @@ func TestExamDate(t *testing.T) {
 		dates.date.Store(nil)
 		phase("right-after-" + wrong.String())
 	}
-	for _, absurd := range []string{"Fri, 31 Dec 9999 23:59:59 GMT", "Tue, 31 Dec 1968 23:59:59 GMT"} {
+	for _, absurd := range []string{"Fri, 31 Dec 9999 23:59:59 GMT",
+		"Tue, 31 Dec 1968 23:59:59 GMT"} {
 		dates.date.Store(&absurd)
 		phase(absurd[12:16])
 	}
@@ -109,11 +111,14 @@ func TestExamDate(t *testing.T) {
 
 	letters := k.ReadAll(t, k.Letters)
 	begun, between, ended := w.Logged(t, "credentials")
-	kit.Figure(t, "date", "%d events in %v at 100/s, %d phases: codes %v, %d dead letters of %d events of the future, "+
+	kit.Figure(t, "date", "%d events in %v at 100/s, %d phases: codes %v, %d dead letters of %d "+
+		"events of the future, "+
 		"%d refusals before the whole clock was wrong",
-		len(events), time.Since(began).Round(time.Second), phases, sandbox.Stats(t).Codes, len(letters), bad, refused)
+		len(events), time.Since(began).Round(time.Second), phases, sandbox.Stats(t).Codes,
+		len(letters), bad, refused)
 	kit.Check(t, refused == 0, "%d signatures were refused because of the Date", refused)
 	kit.Check(t, begun+between+ended == 0, "a hold because of signatures")
-	kit.Check(t, len(letters) == bad, "%d dead letters, want %d: the events of the future", len(letters), bad)
+	kit.Check(t, len(letters) == bad, "%d dead letters, want %d: the events of the future",
+		len(letters), bad)
 	kit.ComparePointers(t, kit.Largest(events), sandbox.Pointers(t))
 }

@@ -15,8 +15,9 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// TestExamDeadLetterTopic: the dead-letter topic refuses every write for 10 s. Nothing is lost and nothing is committed
-// past what could not be written; after 5 s calls are held, so that not even more has to wait for it.
+// TestExamDeadLetterTopic: the dead-letter topic refuses every write for 10 s. Nothing is lost and
+// nothing is committed past what could not be written; after 5 s calls are held, so that not even
+// more has to wait for it.
 func TestExamDeadLetterTopic(t *testing.T) {
 	t.Parallel()
 	const refused = 10 * time.Second
@@ -31,7 +32,8 @@ func TestExamDeadLetterTopic(t *testing.T) {
 			e.Report = fmt.Sprintf("nobody-%d", i)
 		case 7:
 			records = append(records,
-				&kgo.Record{Topic: k.Live, Key: e.Key(), Value: fmt.Appendf(nil, "not an event, number %d", i)})
+				&kgo.Record{Topic: k.Live, Key: e.Key(),
+					Value: fmt.Appendf(nil, "not an event, number %d", i)})
 			continue
 		default:
 			events = append(events, e)
@@ -39,7 +41,8 @@ func TestExamDeadLetterTopic(t *testing.T) {
 		records = append(records, kit.RecordOf(k.Live, e))
 	}
 	bad := func(r *kgo.Record) bool {
-		return strings.HasPrefix(string(r.Value), "not an event") || strings.HasPrefix(string(r.Key), "nobody")
+		return strings.HasPrefix(string(r.Value), "not an event") ||
+			strings.HasPrefix(string(r.Key), "nobody")
 	}
 	k.Produce(t, records...)
 	w := kit.StartWorker(t, k, sandbox.URL)
@@ -65,7 +68,8 @@ func TestExamDeadLetterTopic(t *testing.T) {
 	metrics := kit.Scrape(t, w.Admin)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
-	// The first batch goes out side by side, and what fails of it is tried again one letter at a time.
+	// The first batch goes out side by side, and what fails of it is tried again one letter at a
+	// time.
 	firstTry := slices.IndexFunc(tries, func(at time.Time) bool { return at.After(began) })
 	later, most := 0, 0
 	for _, at := range tries[firstTry:] {
@@ -104,44 +108,55 @@ func TestExamDeadLetterTopic(t *testing.T) {
 		delete(wrong, string(letter.Key))
 	}
 	kit.Figure(t, "dead-letter-topic",
-		"refusing for 10 s: held %v after the first refused write, %d calls before and %d in the hold; %d write "+
-			"tries (%d in the first half second, at most %d in 1 s), gone on %v after its end; %d letters for 800 "+
+		"refusing for 10 s: held %v after the first refused write, %d calls before and %d in the "+
+			"hold; %d write "+
+			"tries (%d in the first half second, at most %d in 1 s), gone on %v after its end; "+
+			"%d letters for 800 "+
 			"failing records; %d lines about refused letters, %s; %s",
-		held.Since.Sub(tries[firstTry]).Round(time.Millisecond), len(served.Between(began, held.Since)),
+		held.Since.Sub(tries[firstTry]).Round(time.Millisecond),
+		len(served.Between(began, held.Since)),
 		len(served.Between(quiet, ended)),
-		len(tries)-firstTry, len(tries)-firstTry-later, most, released.Sub(ended).Round(time.Millisecond), len(letters),
+		len(tries)-firstTry, len(tries)-firstTry-later, most, released.Sub(ended).
+			Round(time.Millisecond), len(letters),
 		complaints, w.LoggedOnce(t, "dead-letter", 1), metrics.Balance(t))
-	kit.Check(t, complaints >= 1 && complaints <= 3, "%d lines about refused letters: repeats are not thinned",
+	kit.Check(t, complaints >= 1 && complaints <= 3,
+		"%d lines about refused letters: repeats are not thinned",
 		complaints)
 	kit.Check(t, during == before, "%d letters were written while the topic refused", during-before)
-	kit.Check(t, len(served.Between(quiet, ended)) == 0, "%d calls in the hold", len(served.Between(quiet, ended)))
+	kit.Check(t, len(served.Between(quiet, ended)) == 0, "%d calls in the hold",
+		len(served.Between(quiet, ended)))
 	kit.Check(t, later <= int(refused/time.Second)+1,
 		"%d write tries after the first batch, at most one a second allowed", later)
 	kit.Check(t, len(letters) == 800 && len(wrong) == 0 && unexpected == 0,
-		"%d letters for 800 failing records, %d without one, %d unexpected", len(letters), len(wrong), unexpected)
+		"%d letters for 800 failing records, %d without one, %d unexpected", len(letters),
+		len(wrong), unexpected)
 	kit.Check(t, mostServed(served) <= 200, "more than 200 arrivals in one second")
 	kit.ComparePointers(t, kit.Largest(events), sandbox.Pointers(t))
 }
 
 // nothingPastLetters requires that no offset is committed past a failing record that has no letter.
-func nothingPastLetters(k *kit.Kafka, t *testing.T, records []*kgo.Record, bad func(*kgo.Record) bool) {
+func nothingPastLetters(k *kit.Kafka, t *testing.T, records []*kgo.Record,
+	bad func(*kgo.Record) bool) {
 	t.Helper()
-	committed := k.Committed(t) // before the letters are read: those that come between would only help
+	// before the letters are read: those that come between would only help
+	committed := k.Committed(t)
 	written := map[string]bool{}
 	for _, letter := range k.ReadAll(t, k.Letters) {
 		written[string(letter.Key)] = true
 	}
 	for _, r := range records {
-		if at := committed[kit.Partition{Topic: r.Topic, Partition: r.Partition}]; bad(r) && !written[string(r.Key)] &&
+		if at := committed[kit.Partition{Topic: r.Topic, Partition: r.Partition}]; bad(r) &&
+			!written[string(r.Key)] &&
 			r.Offset < at {
-			t.Errorf("%s %d is committed to %d, past the failing record at %d that has no letter", r.Topic, r.Partition,
+			t.Errorf("%s %d is committed to %d, past the failing record at %d that has no letter",
+				r.Topic, r.Partition,
 				at, r.Offset)
 		}
 	}
 }
 
-// TestExamDeadLetterTopicGone: the dead-letter topic is deleted, and made again after a while. What can't be written
-// waits, is not committed past, and is written at last.
+// TestExamDeadLetterTopicGone: the dead-letter topic is deleted, and made again after a while. What
+// can't be written waits, is not committed past, and is written at last.
 func TestExamDeadLetterTopicGone(t *testing.T) {
 	t.Parallel()
 	const gone = 12 * time.Second
@@ -188,17 +203,21 @@ func TestExamDeadLetterTopicGone(t *testing.T) {
 		}
 	}
 	kit.Figure(t, "dead-letter-topic-gone",
-		"deleted: held after %v, %d of 30 failing records committed past; gone on %v after it was made again; %d "+
+		"deleted: held after %v, %d of 30 failing records committed past; gone on %v after it "+
+			"was made again; %d "+
 			"letters before, %d after; %s; %s",
-		held.Since.Sub(began).Round(time.Millisecond), past, released.Sub(ended).Round(time.Millisecond), len(before),
+		held.Since.Sub(began).Round(time.Millisecond), past, released.Sub(ended).
+			Round(time.Millisecond), len(before),
 		len(after), w.LoggedOnce(t, "dead-letter", 1), metrics.Balance(t))
 	kit.Check(t, len(before) == 15, "%d letters before, want 15", len(before))
 	kit.Check(t, past == 0, "%d failing records without a letter are committed", past)
-	kit.Check(t, missing == 0 && len(after) == 30, "%d letters, %d missing, want 30", len(after), missing)
+	kit.Check(t, missing == 0 && len(after) == 30, "%d letters, %d missing, want 30", len(after),
+		missing)
 	kit.ComparePointers(t, kit.Largest(events), sandbox.Pointers(t))
 }
 
-// TestExamBrokerKilled: the broker is killed in full flow and is back after 5 s, with what it had on disk.
+// TestExamBrokerKilled: the broker is killed in full flow and is back after 5 s, with what it had
+// on disk.
 func TestExamBrokerKilled(t *testing.T) {
 	t.Parallel()
 	const away = 5 * time.Second
@@ -248,9 +267,11 @@ func TestExamBrokerKilled(t *testing.T) {
 		}
 	}
 	kit.Figure(t, "broker-killed",
-		"away for %v: %d calls meanwhile, first commit %v after it was ready, first call %v, all %d settled after "+
+		"away for %v: %d calls meanwhile, first commit %v after it was ready, first call %v, all "+
+			"%d settled after "+
 			"%v; %d calls repeated",
-		back.Sub(killed).Round(time.Millisecond), len(served.Between(killed, back)), first.Round(time.Millisecond),
+		back.Sub(killed).Round(time.Millisecond), len(served.Between(killed, back)),
+		first.Round(time.Millisecond),
 		served.After(t, back).Round(time.Millisecond),
 		len(events), settled.Round(time.Millisecond), repeated)
 	kit.Check(t, records >= 3000, "the broker came back with %d records", records)

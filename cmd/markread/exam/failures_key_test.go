@@ -22,7 +22,8 @@ import (
 // startWorkerOnFile starts a worker that reads its key from a file.
 func startWorkerOnFile(t *testing.T, k *kit.Kafka, imURL, file string) *kit.Worker {
 	t.Helper()
-	p := kit.Start(t, "worker", "product", []string{"MARKREAD_IM_KEY_FILE=" + file}, k.Run(imURL, "--attempts", "2")...)
+	p := kit.Start(t, "worker", "product", []string{"MARKREAD_IM_KEY_FILE=" + file},
+		k.Run(imURL, "--attempts", "2")...)
 	return &kit.Worker{Proc: p, Admin: "http://" + p.Line(t, kit.AdminLine, 10*time.Second)[1]}
 }
 
@@ -33,8 +34,9 @@ func writeKey(t *testing.T, file, key string) {
 	}
 }
 
-// TestExamCredentials: a worker starts with a wrong key. For 20 s hardly a call is made and nothing is committed or
-// dead-lettered; a mended key file is enough to go on, at once and without a restart.
+// TestExamCredentials: a worker starts with a wrong key. For 20 s hardly a call is made and nothing
+// is committed or dead-lettered; a mended key file is enough to go on, at once and without a
+// restart.
 func TestExamCredentials(t *testing.T) {
 	t.Parallel()
 	k := kit.StartBroker(t)
@@ -58,24 +60,29 @@ func TestExamCredentials(t *testing.T) {
 	settled := time.Since(mended)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 	first := sandbox.Served(t).After(t, mended)
-	kit.Figure(t, "credentials", "20 s with a wrong key: %d calls; first success %v after the key file was mended, "+
+	kit.Figure(t, "credentials", "20 s with a wrong key: %d calls; first success %v after the "+
+		"key file was mended, "+
 		"all settled after %v; %s",
-		calls, first.Round(time.Millisecond), settled.Round(time.Millisecond), w.LoggedOnce(t, "credentials", 1))
-	kit.Check(t, left == int64(len(events)), "%d events left during the hold, want all %d", left, len(events))
+		calls, first.Round(time.Millisecond), settled.Round(time.Millisecond),
+		w.LoggedOnce(t, "credentials", 1))
+	kit.Check(t, left == int64(len(events)), "%d events left during the hold, want all %d", left,
+		len(events))
 	kit.Check(t, calls <= 10, "%d calls with a wrong key, at most 10 allowed", calls)
-	kit.Check(t, first <= 3*time.Second, "the first success came %v after the key file was mended, at most 3 s allowed",
+	kit.Check(t, first <= 3*time.Second,
+		"the first success came %v after the key file was mended, at most 3 s allowed",
 		first)
 	k.NoLetters(t, "a wrong key")
 	kit.ComparePointers(t, kit.Largest(events), sandbox.Pointers(t))
 }
 
-// TestExamCredentialsAtTheServer: in full flow the server begins to take another key than ours, and 20 s later ours
-// again. Nothing changes on our side that could tell, so only the probes find out.
+// TestExamCredentialsAtTheServer: in full flow the server begins to take another key than ours, and
+// 20 s later ours again. Nothing changes on our side that could tell, so only the probes find out.
 func TestExamCredentialsAtTheServer(t *testing.T) {
 	t.Parallel()
 	k := kit.StartBroker(t)
 	ours := kit.StartSandbox(t)
-	p := kit.Start(t, "sandbox", "product", []string{"MARKREAD_IM_KEY=another key"}, "sandbox", "--addr", "127.0.0.1:0",
+	p := kit.Start(t, "sandbox", "product", []string{"MARKREAD_IM_KEY=another key"}, "sandbox",
+		"--addr", "127.0.0.1:0",
 		"--app-id", kit.AppID)
 	other := &kit.Sandbox{Proc: p, URL: "http://" + p.Line(t, kit.SandboxLine, 10*time.Second)[1]}
 	gate := kit.StartGate(t, ours.URL)
@@ -99,19 +106,22 @@ func TestExamCredentialsAtTheServer(t *testing.T) {
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 	first := ours.Served(t).After(t, mended)
 	kit.Figure(t, "credentials-at-the-server",
-		"20 s of another key in full flow: %d calls; first success %v after the right one was back, all %d settled "+
+		"20 s of another key in full flow: %d calls; first success %v after the right one was "+
+			"back, all %d settled "+
 			"after %v; %s",
 		calls, first.Round(time.Millisecond), len(events), settled.Round(time.Millisecond),
 		w.LoggedOnce(t, "credentials", 1))
 	kit.Check(t, waiting >= 300, "only %d events waited: the row says little", waiting)
 	kit.Check(t, calls <= 10, "%d calls with a wrong key, at most 10 allowed", calls)
-	kit.Check(t, first <= 20*time.Second, "the first success came %v after the right key, at most 20 s allowed", first)
+	kit.Check(t, first <= 20*time.Second,
+		"the first success came %v after the right key, at most 20 s allowed", first)
 	k.NoLetters(t, "a wrong key")
 	kit.ComparePointers(t, kit.Largest(events), ours.Pointers(t))
 }
 
-// TestExamSignature: in full flow all signatures are revoked, and then they expire, for the server's clock is 25 hours
-// ahead. New ones are made and nobody notices: no hold, no letter, no event that waits.
+// TestExamSignature: in full flow all signatures are revoked, and then they expire, for the
+// server's clock is 25 hours ahead. New ones are made and nobody notices: no hold, no letter, no
+// event that waits.
 func TestExamSignature(t *testing.T) {
 	t.Parallel()
 	k := kit.StartBroker(t)
@@ -122,7 +132,8 @@ func TestExamSignature(t *testing.T) {
 	applied := func(n int) {
 		t.Helper()
 		enough := sandbox.Stats(t).Applied + n
-		kit.Wait(t, "calls", 30*time.Second, func() bool { return sandbox.Stats(t).Applied >= enough })
+		kit.Wait(t, "calls", 30*time.Second,
+			func() bool { return sandbox.Stats(t).Applied >= enough })
 	}
 	applied(200)
 	w.KeepsUp(t)
@@ -130,8 +141,8 @@ func TestExamSignature(t *testing.T) {
 	kick(sandbox, t)
 	applied(200)
 	for skew := 25; skew <= 100 && sandbox.Stats(t).Codes["70001"] == 0; skew += 25 {
-		// A call that is under way just then has passed, and its answer tells the worker of the new day: it signs anew
-		// before it must.
+		// A call that is under way just then has passed, and its answer tells the worker of the new
+		// day: it signs anew before it must.
 		sandbox.Faults(t, fmt.Sprintf(`{"skew":"%dh"}`, skew))
 		applied(200)
 	}
@@ -147,14 +158,17 @@ func TestExamSignature(t *testing.T) {
 	delays := flow.Delays(sandbox.Served(t).Between(kicked, time.Now()))
 	slices.Sort(delays)
 	begun, between, ended := w.Logged(t, "credentials")
-	kit.Figure(t, "signature", "%d events at 100/s while signatures are revoked and expire: codes %v, delay p50 %v, "+
+	kit.Figure(t, "signature", "%d events at 100/s while signatures are revoked and expire: "+
+		"codes %v, delay p50 %v, "+
 		"most %v; %s", len(events), stats.Codes,
-		delays[len(delays)/2].Round(time.Microsecond), delays[len(delays)-1].Round(time.Microsecond),
+		delays[len(delays)/2].Round(time.Microsecond),
+		delays[len(delays)-1].Round(time.Microsecond),
 		metrics.Balance(t))
 	kit.Check(t, stats.Codes["70052"] > 0 && stats.Codes["70001"] > 0,
 		"signatures were not refused: the row says nothing")
 	kit.Check(t, begun+between+ended == 0, "a hold because of signatures")
-	kit.Check(t, delays[len(delays)-1] <= 500*time.Millisecond, "an event took %v", delays[len(delays)-1])
+	kit.Check(t, delays[len(delays)-1] <= 500*time.Millisecond, "an event took %v",
+		delays[len(delays)-1])
 	k.NoLetters(t, "a signature")
 	kit.ComparePointers(t, kit.Largest(events), sandbox.Pointers(t))
 }
@@ -172,13 +186,16 @@ func asAdmin(s *kit.Sandbox, t *testing.T, path, body string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sig, err := imclient.Sign(id, "administrator", imclient.NewSecret(kit.Key), time.Now(), time.Hour)
+	sig, err := imclient.Sign(id, "administrator", imclient.NewSecret(kit.Key), time.Now(),
+		time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
-	query := url.Values{"sdkappid": {kit.AppID}, "identifier": {"administrator"}, "usersig": {sig}, "random": {"1"},
+	query := url.Values{"sdkappid": {kit.AppID}, "identifier": {"administrator"}, "usersig": {sig},
+		"random":      {"1"},
 		"contenttype": {"json"}}
-	res, err := kit.HTTP.Post(s.URL+path+"?"+query.Encode(), "application/json", strings.NewReader(body))
+	res, err := kit.HTTP.Post(s.URL+path+"?"+query.Encode(), "application/json",
+		strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,8 +13,9 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// TestExamThrottled: the server allows 120/s while the worker believes 200: other programs use the app's quota. The
-// worker finds out and uses most of what there is, with hardly a refusal, and all of it when the others have gone.
+// TestExamThrottled: the server allows 120/s while the worker believes 200: other programs use the
+// app's quota. The worker finds out and uses most of what there is, with hardly a refusal, and all
+// of it when the others have gone.
 func TestExamThrottled(t *testing.T) {
 	t.Parallel()
 	const (
@@ -64,20 +65,23 @@ func TestExamThrottled(t *testing.T) {
 	throttled := func(a kit.Served) bool { return a.Code == 60007 }
 	perSecond := float64(steady.Applied()) / free.Sub(strict.Add(settling)).Seconds()
 	share := float64(steady.Count(throttled)) / float64(len(steady))
-	kit.Figure(t, "throttled", "%d/s allowed: first 10 s %d of %d calls 60007; then %.1f/s applied (%.1f %%), %d of "+
+	kit.Figure(t, "throttled", "%d/s allowed: first 10 s %d of %d calls 60007; then %.1f/s "+
+		"applied (%.1f %%), %d of "+
 		"%d calls 60007 (%.2f %%); above 190/s %v after 200/s were allowed again; %s", allowed,
-		early.Count(throttled), len(early), perSecond, 100*perSecond/allowed, steady.Count(throttled), len(steady),
+		early.Count(throttled), len(early), perSecond, 100*perSecond/allowed,
+		steady.Count(throttled), len(steady),
 		100*share, back.Round(100*time.Millisecond), metrics.Balance(t))
 	kit.Check(t, left > 0, "the backlog ran dry: the row says nothing")
 	kit.Check(t, refused > 0, "nothing was ever refused: the row says nothing")
-	kit.Check(t, perSecond >= 0.85*allowed, "%.1f/s applied, at least %.1f required", perSecond, 0.85*allowed)
+	kit.Check(t, perSecond >= 0.85*allowed, "%.1f/s applied, at least %.1f required", perSecond,
+		0.85*allowed)
 	kit.Check(t, share <= 0.02, "%.2f %% of the calls got 60007, at most 2 %% allowed", 100*share)
 	kit.Check(t, back <= within, "above 190/s after %v, at most %v allowed", back, within)
 	k.NoLetters(t, "a stricter server")
 }
 
-// TestExamRetryAfter: an answer that asks for 7 s of silence gets them, from both lanes; only calls that were out may
-// still arrive.
+// TestExamRetryAfter: an answer that asks for 7 s of silence gets them, from both lanes; only calls
+// that were out may still arrive.
 func TestExamRetryAfter(t *testing.T) {
 	t.Parallel()
 	const (
@@ -93,10 +97,11 @@ func TestExamRetryAfter(t *testing.T) {
 	sandbox.Faults(t, `{"latency":{"min":"50ms"}}`)
 	// half way between two gaps
 	kit.Wait(t, "calls", 30*time.Second, func() bool { return sandbox.Stats(t).Applied >= 330 })
-	// A few answers in full flow. They reach the worker a latency after their calls arrived, and some calls are out by
-	// then.
-	for tries := 0; !w.IsHeld(t, "throttled") && tries < 10; tries++ { // again if nothing came in those 20 ms
-		sandbox.Faults(t, `{"latency":{"min":"50ms"},"rules":[{"kind":"status","status":429,"retry_after":"7",`+
+	// A few answers in full flow. They reach the worker a latency after their calls arrived, and
+	// some calls are out by then. again if nothing came in those 20 ms
+	for tries := 0; !w.IsHeld(t, "throttled") && tries < 10; tries++ {
+		sandbox.Faults(t, `{"latency":{"min":"50ms"},"rules":[{"kind":"status","status":429,`+
+			`"retry_after":"7",`+
 			`"for":"20ms"}]}`)
 		<-time.After(300 * time.Millisecond)
 	}
@@ -125,13 +130,16 @@ func TestExamRetryAfter(t *testing.T) {
 	if hold.Next != nil {
 		shown = hold.Next.Sub(first).Round(time.Millisecond).String()
 	}
-	kit.Figure(t, "retry-after", "%d answers asked for 7 s: %d calls arrived within 20 ms of the first, %d in the "+
-		"rest of the 7 s, the next %v after the last of them; shown: %q, end %v after the first answer, hold seen to "+
+	kit.Figure(t, "retry-after", "%d answers asked for 7 s: %d calls arrived within 20 ms of the "+
+		"first, %d in the "+
+		"rest of the 7 s, the next %v after the last of them; shown: %q, end %v after the first "+
+		"answer, hold seen to "+
 		"end after %v; %s",
 		served.Count(func(a kit.Served) bool { return a.Status == 429 }), out, len(inside),
 		resumed.Round(time.Millisecond), hold.Detail, shown,
 		ended.Sub(first).Round(time.Millisecond), w.LoggedOnce(t, "throttled", 1))
-	kit.Check(t, len(inside) == 0, "%d calls in the 7 s, the first %v after the answer", len(inside),
+	kit.Check(t, len(inside) == 0, "%d calls in the 7 s, the first %v after the answer",
+		len(inside),
 		func() time.Duration {
 			if len(inside) == 0 {
 				return 0
@@ -139,7 +147,8 @@ func TestExamRetryAfter(t *testing.T) {
 			return inside[0].At.Sub(first)
 		}())
 	kit.Check(t, resumed <= asked+2*time.Second, "calls went on %v after the answer", resumed)
-	kit.Check(t, hold.Next != nil && hold.Next.Sub(first) > 6*time.Second && hold.Next.Sub(first) < 8*time.Second,
+	kit.Check(t, hold.Next != nil && hold.Next.Sub(first) > 6*time.Second &&
+		hold.Next.Sub(first) < 8*time.Second,
 		"the hold shows its end %v after the answer", shown)
 	kit.Check(t, metrics.Sum("markread_calls_total", `result="throttled"`, `code="http_429"`) > 0,
 		"no call counts as throttled")
@@ -147,8 +156,8 @@ func TestExamRetryAfter(t *testing.T) {
 	kit.ComparePointers(t, kit.Largest(all), sandbox.Pointers(t))
 }
 
-// TestExamHang: calls that hang hold a permit for as long as the timeout lasts. The rows run side by side, each with a
-// quota of its own.
+// TestExamHang: calls that hang hold a permit for as long as the timeout lasts. The rows run side
+// by side, each with a quota of its own.
 func TestExamHang(t *testing.T) {
 	t.Run("Calls", hangCalls)
 	t.Run("Conversations", hangConversations)
@@ -176,7 +185,8 @@ func hangCalls(t *testing.T) {
 	window := served.Between(served[0].At, served[0].At.Add(measured))
 	perSecond := float64(window.Applied()) / measured.Seconds()
 	hung := window.Count(func(a kit.Served) bool { return !a.Applied })
-	kit.Figure(t, "hang-calls", "2 %% of the calls hang for 5 s: %.1f/s applied over 30 s (%.1f %% of 200), %d of %d "+
+	kit.Figure(t, "hang-calls", "2 %% of the calls hang for 5 s: %.1f/s applied over 30 s (%.1f "+
+		"%% of 200), %d of %d "+
 		"calls hung, %d holds; %s",
 		perSecond, perSecond/2, hung, len(window), begun, metrics.Balance(t))
 	kit.Check(t, left > 0, "the backlog ran dry: the row says nothing")
@@ -186,7 +196,8 @@ func hangCalls(t *testing.T) {
 	k.NoLetters(t, "calls that hang")
 }
 
-// hangConversations: 60 of 3,000 conversations always hang. The others are done nearly as soon as without them.
+// hangConversations: 60 of 3,000 conversations always hang. The others are done nearly as soon as
+// without them.
 func hangConversations(t *testing.T) {
 	t.Parallel()
 	const (
@@ -199,10 +210,12 @@ func hangConversations(t *testing.T) {
 	sandbox.Faults(t, `{"rules":[{"kind":"hang","report":"stuck"}]}`)
 	events := kit.OneEach(kit.Conversations("healthy", all-stuck))
 	for i := range stuck {
-		events = append(events, kit.Event{Conversation: kit.Conversation{Report: "stuck", Peer: "p" + strconv.Itoa(i)},
-			ReadTime: time.Now().Unix() - 60})
+		events = append(events,
+			kit.Event{Conversation: kit.Conversation{Report: "stuck", Peer: "p" + strconv.Itoa(i)},
+				ReadTime: time.Now().Unix() - 60})
 	}
-	rand.New(rand.NewPCG(3, 1)).Shuffle(all, func(i, j int) { events[i], events[j] = events[j], events[i] })
+	rand.New(rand.NewPCG(3, 1)).
+		Shuffle(all, func(i, j int) { events[i], events[j] = events[j], events[i] })
 	kit.ProduceEvents(t, k, k.Live, events)
 	w := kit.StartWorker(t, k, sandbox.URL)
 	healthy := kit.Largest(slices.DeleteFunc(slices.Clone(events),
@@ -224,11 +237,14 @@ func hangConversations(t *testing.T) {
 	}
 	took := last.Sub(served[0].At)
 	kit.Figure(t, "hang-conversations",
-		"60 of 3000 conversations always hang: the other 2940 took %v, %.2f times the ideal %v, %d calls hung "+
+		"60 of 3000 conversations always hang: the other 2940 took %v, %.2f times the ideal %v, "+
+			"%d calls hung "+
 			"meanwhile, %d letters; %s", took.Round(time.Millisecond),
-		took.Seconds()/ideal.Seconds(), ideal, served.Count(func(a kit.Served) bool { return a.Report == "stuck" }),
+		took.Seconds()/ideal.Seconds(), ideal,
+		served.Count(func(a kit.Served) bool { return a.Report == "stuck" }),
 		len(k.ReadAll(t, k.Letters)), metrics.Balance(t))
-	kit.Check(t, took.Seconds() <= 1.3*ideal.Seconds(), "took %v, at most %v allowed", took, ideal*13/10)
+	kit.Check(t, took.Seconds() <= 1.3*ideal.Seconds(), "took %v, at most %v allowed", took,
+		ideal*13/10)
 	kit.Check(t, mostServed(served) <= 200, "more than 200 arrivals in one second")
 }
 

@@ -16,19 +16,20 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// How many ends of a lane are judged together, and what an operator accepts at a time: the contract.
+// How many ends of a lane are judged together, and what an operator accepts at a time: the
+// contract.
 const (
 	rejectionWindow = 500
 	acceptedMost    = 10_000
 )
 
-// fullSpeed is what counts as full speed, calls a second, in a row that shares the machine with others. TestExamQuota
-// has it alone and wants more.
+// fullSpeed is what counts as full speed, calls a second, in a row that shares the machine with
+// others. TestExamQuota has it alone and wants more.
 const fullSpeed = 180
 
-// TestExamRejections: the server rejects every call of the live lane: a wrong app, not 2,000 wrong events. After 500 of
-// them the lane is held and the backfill has the quota to itself. When the server is mended, the lane goes on by
-// itself.
+// TestExamRejections: the server rejects every call of the live lane: a wrong app, not 2,000 wrong
+// events. After 500 of them the lane is held and the backfill has the quota to itself. When the
+// server is mended, the lane goes on by itself.
 func TestExamRejections(t *testing.T) {
 	t.Parallel()
 	const measured = 10 * time.Second
@@ -37,7 +38,8 @@ func TestExamRejections(t *testing.T) {
 	sandbox.Faults(t, `{"rules":[{"kind":"code","code":90008,"report":"wrong"}]}`)
 	live := make([]kit.Event, 2000)
 	for i := range live {
-		live[i] = kit.Event{Conversation: kit.Conversation{Report: "wrong", Peer: "p" + strconv.Itoa(i)},
+		live[i] = kit.Event{Conversation: kit.Conversation{Report: "wrong",
+			Peer: "p" + strconv.Itoa(i)},
 			ReadTime: time.Now().Unix() - 60}
 	}
 	backfill := kit.OneEach(kit.Conversations("bulk", 4000))
@@ -75,21 +77,28 @@ func TestExamRejections(t *testing.T) {
 	rejected := lettered(final)
 	applied := slices.DeleteFunc(append(slices.Clone(live), backfill...),
 		func(e kit.Event) bool { return rejected[string(e.Key())] > 0 })
-	kit.Figure(t, "rejections", "every call of the live lane rejected: %d letters, then held for %v, %d more letters "+
-		"and %d probes of %d conversations in 10 s; the backfill got %.1f/s; gone on %v after it was mended; %d "+
+	kit.Figure(t, "rejections", "every call of the live lane rejected: %d letters, then held for "+
+		"%v, %d more letters "+
+		"and %d probes of %d conversations in 10 s; the backfill got %.1f/s; gone on %v after it "+
+		"was mended; %d "+
 		"letters in all; %s; %s",
-		atHold, released.Sub(began).Round(time.Millisecond), letters-atHold, probes, len(probed), perSecond,
+		atHold, released.Sub(began).Round(time.Millisecond), letters-atHold, probes, len(probed),
+		perSecond,
 		released.Sub(mended).Round(time.Millisecond), len(final),
 		w.LoggedOnce(t, "rejections", 1), metrics.Balance(t))
 	kit.Check(t, left > 0, "the backfill ran dry: the row says nothing of its speed")
 	kit.Check(t, atHold >= rejectionWindow && atHold <= rejectionWindow+20,
 		"%d letters until the hold, 500 and what was in flight allowed", atHold)
-	kit.Check(t, letters == atHold && len(final) == atHold, "%d letters when the hold began, %d at its end, %d at last",
+	kit.Check(t, letters == atHold && len(final) == atHold,
+		"%d letters when the hold began, %d at its end, %d at last",
 		atHold, letters, len(final))
 	kit.Check(t, probes >= 1 && probes <= 3 && len(probed) == probes,
-		"%d probes of %d conversations in 10 s, one in 5 s is due, each of another", probes, len(probed))
-	kit.Check(t, perSecond >= fullSpeed, "the backfill got %.1f/s beside the hold, at least 180 required", perSecond)
-	kit.Check(t, released.Sub(mended) <= 6*time.Second, "gone on %v after it was mended", released.Sub(mended))
+		"%d probes of %d conversations in 10 s, one in 5 s is due, each of another", probes,
+		len(probed))
+	kit.Check(t, perSecond >= fullSpeed,
+		"the backfill got %.1f/s beside the hold, at least 180 required", perSecond)
+	kit.Check(t, released.Sub(mended) <= 6*time.Second, "gone on %v after it was mended",
+		released.Sub(mended))
 	kit.ComparePointers(t, kit.Largest(applied), sandbox.Pointers(t))
 }
 
@@ -112,8 +121,9 @@ func noEvents(topic, prefix string, n int) []*kgo.Record {
 	return out
 }
 
-// TestExamRejectionsInvalid: the backfill lane brings only records that are no events. After 500 letters it is held and
-// the live lane goes on at full speed; when good records come, the lane goes on by itself.
+// TestExamRejectionsInvalid: the backfill lane brings only records that are no events. After 500
+// letters it is held and the live lane goes on at full speed; when good records come, the lane goes
+// on by itself.
 func TestExamRejectionsInvalid(t *testing.T) {
 	t.Parallel()
 	const measured = 8 * time.Second
@@ -142,26 +152,32 @@ func TestExamRejectionsInvalid(t *testing.T) {
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
 	served := sandbox.Served(t)
-	perSecond := float64(served.Between(served[0].At, served[0].At.Add(measured)).Applied()) / measured.Seconds()
+	perSecond := float64(served.Between(served[0].At, served[0].At.Add(measured)).
+		Applied()) / measured.Seconds()
 	final := k.ReadAll(t, k.Letters)
 	kit.Figure(t, "rejections-invalid",
-		"every record of the backfill invalid: %d letters, then held, %d more in %v; live got %.1f/s; gone on %v "+
+		"every record of the backfill invalid: %d letters, then held, %d more in %v; live got "+
+			"%.1f/s; gone on %v "+
 			"after good records came; %d letters in all; %s; %s",
-		atHold, letters-atHold, measured, perSecond, released.Sub(mended).Round(time.Millisecond), len(final),
+		atHold, letters-atHold, measured, perSecond, released.Sub(mended).Round(time.Millisecond),
+		len(final),
 		w.LoggedOnce(t, "rejections", 1), metrics.Balance(t))
 	kit.Check(t, left > 0, "the live lane ran dry: the row says nothing of its speed")
 	kit.Check(t, atHold == rejectionWindow, "%d letters until the hold, want 500", atHold)
 	kit.Check(t, letters == atHold, "%d letters more in the hold", letters-atHold)
-	kit.Check(t, perSecond >= fullSpeed, "live got %.1f/s beside the hold, at least 180 required", perSecond)
-	kit.Check(t, released.Sub(mended) <= 6*time.Second, "gone on %v after good records came", released.Sub(mended))
-	kit.Check(t, len(final) == 900 && len(lettered(final)) == 900, "%d letters of %d records, want one for each of 900",
+	kit.Check(t, perSecond >= fullSpeed, "live got %.1f/s beside the hold, at least 180 required",
+		perSecond)
+	kit.Check(t, released.Sub(mended) <= 6*time.Second, "gone on %v after good records came",
+		released.Sub(mended))
+	kit.Check(t, len(final) == 900 && len(lettered(final)) == 900,
+		"%d letters of %d records, want one for each of 900",
 		len(final), len(lettered(final)))
 	kit.ComparePointers(t, kit.Largest(append(good, live...)), sandbox.Pointers(t))
 }
 
-// TestExamRejectionsAccepted: an operator who knows that the events are wrong lets the next 10,000 go to the dead
-// letters, and no more. One good event among so many bad ones ends the hold by itself, and is no reason to let all of
-// them go either.
+// TestExamRejectionsAccepted: an operator who knows that the events are wrong lets the next 10,000
+// go to the dead letters, and no more. One good event among so many bad ones ends the hold by
+// itself, and is no reason to let all of them go either.
 func TestExamRejectionsAccepted(t *testing.T) {
 	t.Parallel()
 	const all = 12_000
@@ -176,7 +192,8 @@ func TestExamRejectionsAccepted(t *testing.T) {
 		}
 		return int(n)
 	}
-	// rest waits until the worker has read everything and holds, and no letter is under way any more.
+	// rest waits until the worker has read everything and holds, and no letter is under way any
+	// more.
 	rest := func(atLeast int) int {
 		t.Helper()
 		kit.Wait(t, fmt.Sprintf("%d letters, and a hold", atLeast), 30*time.Second,
@@ -195,7 +212,8 @@ func TestExamRejectionsAccepted(t *testing.T) {
 
 	good := kit.OneEach(kit.Conversations("good", 1))
 	kit.ProduceEvents(t, k, k.Live, good)
-	kit.Wait(t, "the good event is applied", 20*time.Second, func() bool { return sandbox.Stats(t).Applied == 1 })
+	kit.Wait(t, "the good event is applied", 20*time.Second,
+		func() bool { return sandbox.Stats(t).Applied == 1 })
 	third := rest(second + rejectionWindow)
 	command(w, t, "resume", "--accept-rejections")
 	k.Settled(t, 30*time.Second, k.Live)
@@ -205,13 +223,16 @@ func TestExamRejectionsAccepted(t *testing.T) {
 	final := lettered(k.ReadAll(t, k.Letters))
 	begun, _, ended := w.Logged(t, "rejections")
 	kit.Figure(t, "rejections-accepted",
-		"12000 invalid records: %d letters, then held; accepted: %d more in %v, then held; after one good event %d "+
+		"12000 invalid records: %d letters, then held; accepted: %d more in %v, then held; after "+
+			"one good event %d "+
 			"more, then held; accepted: all %d; the command says %q; %d holds begun, %d ended; %s",
-		first, second-first, took.Round(10*time.Millisecond), third-second, len(final), said, begun, ended,
+		first, second-first, took.Round(10*time.Millisecond), third-second, len(final), said, begun,
+		ended,
 		metrics.Balance(t))
 	kit.Check(t, first == rejectionWindow, "%d letters until the first hold, want 500", first)
 	kit.Check(t, second-first == acceptedMost, "%d letters accepted, want 10,000", second-first)
-	kit.Check(t, third-second == rejectionWindow, "%d letters because of one good event, want 500", third-second)
+	kit.Check(t, third-second == rejectionWindow, "%d letters because of one good event, want 500",
+		third-second)
 	kit.Check(t, len(final) == all, "letters of %d records, want %d", len(final), all)
 	kit.ComparePointers(t, kit.Largest(good), sandbox.Pointers(t))
 }

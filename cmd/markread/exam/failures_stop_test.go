@@ -13,8 +13,8 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// TestExamStopHeld: a worker that is held can be stopped like any other, at once and cleanly: what waits is not its
-// business any more. Its successor, for whom all is well, settles every event.
+// TestExamStopHeld: a worker that is held can be stopped like any other, at once and cleanly: what
+// waits is not its business any more. Its successor, for whom all is well, settles every event.
 func TestExamStopHeld(t *testing.T) {
 	for reason, row := range map[string]struct {
 		start      func(*testing.T) *kit.Kafka
@@ -29,8 +29,14 @@ func TestExamStopHeld(t *testing.T) {
 		},
 		"credentials": {
 			kit.StartBroker,
-			func(t *testing.T, _ *kit.Kafka, _ *kit.Sandbox, file string) { writeKey(t, file, "a wrong key") },
-			func(t *testing.T, _ *kit.Kafka, _ *kit.Sandbox, file string) { writeKey(t, file, kit.Key) },
+			func(t *testing.T, _ *kit.Kafka, _ *kit.Sandbox,
+				file string) {
+				writeKey(t, file, "a wrong key")
+			},
+			func(t *testing.T, _ *kit.Kafka, _ *kit.Sandbox,
+				file string) {
+				writeKey(t, file, kit.Key)
+			},
 		},
 		"dead-letter": {
 			func(t *testing.T) *kit.Kafka {
@@ -72,21 +78,26 @@ func TestExamStopHeld(t *testing.T) {
 					wrong++
 				}
 			}
-			kit.Figure(t, "stop-held", "%s: stopped after %v with %d records left; the next worker settled all, %d "+
+			kit.Figure(t, "stop-held", "%s: stopped after %v with %d records left; the next "+
+				"worker settled all, %d "+
 				"letters for %d records that are no events; %s",
-				reason, took.Round(time.Millisecond), left, len(letters), len(of), metrics.Balance(t))
+				reason, took.Round(time.Millisecond), left, len(letters), len(of),
+				metrics.Balance(t))
 			kit.Check(t, left > 0, "nothing was left: the row says nothing")
-			kit.Check(t, took <= 7*time.Second, "the stop took %v; no call takes longer than 5 s", took)
-			// A letter that was written behind what waits is written again: its record was not committed.
+			kit.Check(t, took <= 7*time.Second, "the stop took %v; no call takes longer than 5 s",
+				took)
+			// A letter that was written behind what waits is written again: its record was not
+			// committed.
 			kit.Check(t, len(of) == len(bad) && wrong == 0 && len(letters) <= 2*len(bad),
-				"%d letters of %d records, %d of them wrong, want %d", len(letters), len(of), wrong, len(bad))
+				"%d letters of %d records, %d of them wrong, want %d", len(letters), len(of), wrong,
+				len(bad))
 			kit.ComparePointers(t, kit.Largest(events), sandbox.Pointers(t))
 		})
 	}
 }
 
-// TestExamPause: an operator pauses a worker in full flow, and lets it go on. Meanwhile it makes no call, stays in its
-// group, and reads on; nothing is lost.
+// TestExamPause: an operator pauses a worker in full flow, and lets it go on. Meanwhile it makes no
+// call, stays in its group, and reads on; nothing is lost.
 func TestExamPause(t *testing.T) {
 	t.Parallel()
 	const paused = 8 * time.Second
@@ -118,35 +129,44 @@ func TestExamPause(t *testing.T) {
 
 	served := sandbox.Served(t)
 	inside := len(served.Between(quiet, resumed))
-	kit.Figure(t, "pause", "paused in full flow %v after the command began, %d calls in %v, %v events read "+
+	kit.Figure(t, "pause", "paused in full flow %v after the command began, %d calls in %v, %v "+
+		"events read "+
 		"meanwhile; first call %v after the command to resume began; %q, %q; %s; %s",
-		hold.Since.Sub(asked).Round(time.Millisecond), inside, paused, read, served.After(t, resumed).
+		hold.Since.Sub(asked).Round(time.Millisecond), inside, paused, read,
+		served.After(t, resumed).
 			Round(time.Millisecond), saidPaused, saidResumed,
 		w.LoggedOnce(t, "paused", 1), metrics.Balance(t))
 	kit.Check(t, inside == 0, "%d calls while paused", inside)
 	kit.Check(t, hold.Next == nil, "a pause has no probes, but shows one at %v", hold.Next)
-	kit.Check(t, read >= 100 && members == 1, "%v events read while paused, %v generations", read, members)
-	kit.Check(t, served.After(t, resumed) <= 2*time.Second, "went on %v after the command", served.After(t, resumed))
+	kit.Check(t, read >= 100 && members == 1, "%v events read while paused, %v generations", read,
+		members)
+	kit.Check(t, served.After(t, resumed) <= 2*time.Second, "went on %v after the command",
+		served.After(t, resumed))
 	k.NoLetters(t, "a pause")
 	kit.ComparePointers(t, kit.Largest(events), sandbox.Pointers(t))
 }
 
-// TestExamOutage: the server is away for 12 s, each 3 s in another way, with live traffic going on. Hardly any call is
-// made and nothing is dead-lettered; then all events are applied.
+// TestExamOutage: the server is away for 12 s, each 3 s in another way, with live traffic going on.
+// Hardly any call is made and nothing is dead-lettered; then all events are applied.
 func TestExamOutage(t *testing.T) {
 	t.Parallel()
 	const part = 3 * time.Second
 	k := kit.StartBroker(t)
 	sandbox := kit.StartSandbox(t)
 	gate := kit.StartGate(t, sandbox.URL)
-	w := kit.StartWorker(t, k, gate.URL, "--attempts", "2") // an outage that spends attempts would show at once
+	// an outage that spends attempts would show at once
+	w := kit.StartWorker(t, k, gate.URL, "--attempts", "2")
 	flow := kit.StartFlow(t, k, k.Live, "outage", 50)
 	kit.Wait(t, "calls", 30*time.Second, func() bool { return sandbox.Stats(t).Applied >= 100 })
 
-	connects := func() float64 { return kit.Scrape(t, w.Admin).Sum("markread_calls_total", `code="connect"`) }
+	connects := func() float64 {
+		return kit.Scrape(t, w.Admin).
+			Sum("markread_calls_total", `code="connect"`)
+	}
 	var since time.Time
 	began := time.Now()
-	for i, fault := range []string{`{"rules":[{"kind":"status","status":502}]}`, `{"rules":[{"kind":"reset"}]}`,
+	for i, fault := range []string{`{"rules":[{"kind":"status","status":502}]}`,
+		`{"rules":[{"kind":"reset"}]}`,
 		`{"rules":[{"kind":"hang"}]}`, ""} {
 		if fault == "" {
 			gate.Refuse()
@@ -158,7 +178,8 @@ func TestExamOutage(t *testing.T) {
 		}
 		<-time.After(time.Until(began.Add(time.Duration(i+1) * part)))
 		shown := w.Shows(t, "outage")
-		kit.Check(t, shown.Since.Equal(since), "the outage began anew at %v, it was on since %v", shown.Since, since)
+		kit.Check(t, shown.Since.Equal(since), "the outage began anew at %v, it was on since %v",
+			shown.Since, since)
 		kit.Check(t, shown.Next != nil, "the outage shows no next probe")
 	}
 	refused := connects() // before the last part there were none
@@ -175,13 +196,16 @@ func TestExamOutage(t *testing.T) {
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
 	served := sandbox.Served(t)
-	first, during := served.Between(began, began.Add(2*time.Second)), served.Between(began.Add(2*time.Second), ended)
+	first, during := served.Between(began, began.Add(2*time.Second)),
+		served.Between(began.Add(2*time.Second), ended)
 	calls := float64(len(during)) + refused
-	kit.Figure(t, "outage", "12 s of 502, reset, hang, refused with 50 events/s: %d calls in the first 2 s, then %v "+
+	kit.Figure(t, "outage", "12 s of 502, reset, hang, refused with 50 events/s: %d calls in the "+
+		"first 2 s, then %v "+
 		"(%v refused); first success %v after its end, all %d settled after %v; %s; %s",
 		len(first), calls, refused, served.After(t, ended).Round(time.Millisecond), len(events),
 		settled.Round(time.Millisecond), w.LoggedOnce(t, "outage", 1), metrics.Balance(t))
-	kit.Check(t, calls <= 60, "%v calls in the outage after its first 2 s, at most 60 allowed", calls)
+	kit.Check(t, calls <= 60, "%v calls in the outage after its first 2 s, at most 60 allowed",
+		calls)
 	kit.Check(t, during.Applied() == 0 && refused > 0 && waiting >= 500,
 		"no outage: %d applied in it, %v refused, %d waiting", during.Applied(), refused, waiting)
 	kit.Check(t, metrics.Sum("markread_held") == 0, "still held")
@@ -189,9 +213,9 @@ func TestExamOutage(t *testing.T) {
 	kit.ComparePointers(t, kit.Largest(events), sandbox.Pointers(t))
 }
 
-// TestExamOutageLonely: an outage met by an event that is alone in its topic. It waits, and so does one that comes
-// later; both are applied when the server is back, and the later one is tried soon after its arrival, however long the
-// probes' interval has become.
+// TestExamOutageLonely: an outage met by an event that is alone in its topic. It waits, and so does
+// one that comes later; both are applied when the server is back, and the later one is tried soon
+// after its arrival, however long the probes' interval has become.
 func TestExamOutageLonely(t *testing.T) {
 	t.Parallel()
 	k := kit.StartBroker(t)
@@ -215,9 +239,11 @@ func TestExamOutageLonely(t *testing.T) {
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
 	served := sandbox.Served(t)
-	tried := slices.IndexFunc(served, func(a kit.Served) bool { return a.Report == events[1].Report })
+	tried := slices.IndexFunc(served,
+		func(a kit.Served) bool { return a.Report == events[1].Report })
 	kit.Figure(t, "outage-lonely",
-		"one event alone in 502: held after %v and %d calls, %d calls in all until the end of the outage; a later "+
+		"one event alone in 502: held after %v and %d calls, %d calls in all until the end of "+
+			"the outage; a later "+
 			"one was tried after %v; both settled %v after the end; %s",
 		since.Sub(produced).Round(time.Millisecond), len(served.Between(produced, since)),
 		len(served.Between(produced, ended)),
@@ -227,7 +253,8 @@ func TestExamOutageLonely(t *testing.T) {
 	kit.Check(t, served[tried].At.Sub(later) <= 1500*time.Millisecond,
 		"an event that came in the outage was tried after %v, at most 1 s and a bit allowed",
 		served[tried].At.Sub(later))
-	kit.Check(t, len(served.Between(produced, ended)) <= 20, "%d calls", len(served.Between(produced, ended)))
+	kit.Check(t, len(served.Between(produced, ended)) <= 20, "%d calls",
+		len(served.Between(produced, ended)))
 	k.NoLetters(t, "an outage")
 	kit.ComparePointers(t, kit.Largest(events), sandbox.Pointers(t))
 }

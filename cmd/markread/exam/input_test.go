@@ -40,14 +40,16 @@ func text(s string) string {
 	return string(out)
 }
 
-// valid returns an event for the conversation in one of the forms in which MsgReadTime and the event time can come.
+// valid returns an event for the conversation in one of the forms in which MsgReadTime and the
+// event time can come.
 func (g *generator) valid(topic string, c kit.Conversation, form int) input {
 	readTime := g.now.Unix() - 1 - g.random.Int64N(86_400)
 	millis := readTime*1000 + g.random.Int64N(1000) // rounded down, it is T
 	other := (g.now.Unix() - g.random.Int64N(86_400)) * 1000
 	accounts := fmt.Sprintf(`"Report_Account":%s,"Peer_Account":%s`, text(c.Report), text(c.Peer))
 	in := input{Event: kit.Event{Conversation: c, ReadTime: readTime},
-		record: &kgo.Record{Topic: topic, Key: c.Key(), Timestamp: time.UnixMilli(other)}, replays: "0"}
+		record:  &kgo.Record{Topic: topic, Key: c.Key(), Timestamp: time.UnixMilli(other)},
+		replays: "0"}
 	eventTime := other
 	var value string
 	switch form % 10 {
@@ -56,17 +58,21 @@ func (g *generator) valid(topic string, c kit.Conversation, form int) input {
 	case 1:
 		in.kind, value = "string", fmt.Sprintf(`{"MsgReadTime":"%d",%s}`, readTime, accounts)
 	case 2:
-		in.kind, value, eventTime = "null, record's timestamp", fmt.Sprintf(`{%s,"MsgReadTime":null}`, accounts), millis
+		in.kind, value, eventTime = "null, record's timestamp",
+			fmt.Sprintf(`{%s,"MsgReadTime":null}`, accounts), millis
 	case 3:
-		in.kind, value, eventTime = "null, header", fmt.Sprintf(`{"MsgReadTime":null,%s}`, accounts), millis
+		in.kind, value, eventTime = "null, header",
+			fmt.Sprintf(`{"MsgReadTime":null,%s}`, accounts), millis
 		in.record.Headers = g.eventTimeHeader(millis)
 	case 4:
-		in.kind, value, eventTime = "absent, record's timestamp", fmt.Sprintf(`{%s}`, accounts), millis
+		in.kind, value, eventTime = "absent, record's timestamp", fmt.Sprintf(`{%s}`, accounts),
+			millis
 	case 5:
 		in.kind, value, eventTime = "absent, header", fmt.Sprintf(` {%s} `, accounts), millis
 		in.record.Headers = g.eventTimeHeader(millis)
 	case 6:
-		in.kind, value = "number beside a header", fmt.Sprintf(`{%s,"MsgReadTime":%d}`, accounts, readTime)
+		in.kind, value = "number beside a header",
+			fmt.Sprintf(`{%s,"MsgReadTime":%d}`, accounts, readTime)
 		eventTime = other - 12_345
 		in.record.Headers = g.eventTimeHeader(eventTime)
 	case 7:
@@ -94,26 +100,36 @@ func (g *generator) valid(topic string, c kit.Conversation, form int) input {
 }
 
 func (g *generator) eventTimeHeader(millis int64) []kgo.RecordHeader {
-	return []kgo.RecordHeader{{Key: "markread.event-time", Value: strconv.AppendInt(nil, millis, 10)}}
+	return []kgo.RecordHeader{{Key: "markread.event-time",
+		Value: strconv.AppendInt(nil, millis, 10)}}
 }
 
-// forge adds headers of the producer's own, which a letter keeps, and forged ones of ours, which it must not believe.
+// forge adds headers of the producer's own, which a letter keeps, and forged ones of ours, which it
+// must not believe.
 func (g *generator) forge(in *input) {
 	own := []kgo.RecordHeader{
-		{Key: "trace", Value: []byte("00-4bf9\x00\xff")}, {Key: "trace", Value: []byte("second of its name")},
+		{Key: "trace", Value: []byte("00-4bf9\x00\xff")},
+		{Key: "trace", Value: []byte("second of its name")},
 		{Key: "empty", Value: []byte{}}, {Key: "", Value: []byte("no name")},
-		{Key: "Markread.class", Value: []byte("another case")}, {Key: "markread", Value: []byte("no dot")},
-		{Key: "__dlq", Value: []byte("no dot")}, {Key: "x-markread.class", Value: []byte("not at its beginning")},
+		{Key: "Markread.class", Value: []byte("another case")},
+		{Key: "markread", Value: []byte("no dot")},
+		{Key: "__dlq", Value: []byte("no dot")},
+		{Key: "x-markread.class", Value: []byte("not at its beginning")},
 	}
 	forged := []kgo.RecordHeader{
-		{Key: "markread.class", Value: []byte("invalid")}, {Key: "markread.code", Value: []byte("0")},
+		{Key: "markread.class", Value: []byte("invalid")},
+		{Key: "markread.code", Value: []byte("0")},
 		{Key: "markread.resolves", Value: []byte("0:0")},
-		{Key: "markread.resolution", Value: []byte("discarded")}, {Key: "markread.collapsed", Value: []byte("99")},
+		{Key: "markread.resolution", Value: []byte("discarded")},
+		{Key: "markread.collapsed", Value: []byte("99")},
 		{Key: "markread.lane", Value: []byte("other")},
-		{Key: "markread.failed-at", Value: []byte("yesterday")}, {Key: "markread.value-omitted", Value: []byte("1")},
+		{Key: "markread.failed-at", Value: []byte("yesterday")},
+		{Key: "markread.value-omitted", Value: []byte("1")},
 		{Key: "markread.", Value: nil},
-		{Key: "__dlq.errors.topic", Value: []byte("elsewhere")}, {Key: "__dlq.errors.offset", Value: []byte("-1")},
-		{Key: "__dlq.errors.delivery.count", Value: []byte("77")}, {Key: "__dlq.x", Value: []byte("x")},
+		{Key: "__dlq.errors.topic", Value: []byte("elsewhere")},
+		{Key: "__dlq.errors.offset", Value: []byte("-1")},
+		{Key: "__dlq.errors.delivery.count", Value: []byte("77")},
+		{Key: "__dlq.x", Value: []byte("x")},
 	}
 	for range g.random.IntN(4) {
 		in.record.Headers = append(in.record.Headers, own[g.random.IntN(len(own))])
@@ -122,7 +138,8 @@ func (g *generator) forge(in *input) {
 		in.record.Headers = append(in.record.Headers, forged[g.random.IntN(len(forged))])
 	}
 	if g.random.IntN(3) == 0 {
-		replays := [][2]string{{"2", "2"}, {"1000", "1000"}, {"1001", "0"}, {"-1", "0"}, {"3 ", "0"}, {"many", "0"},
+		replays := [][2]string{{"2", "2"}, {"1000", "1000"}, {"1001", "0"}, {"-1", "0"},
+			{"3 ", "0"}, {"many", "0"},
 			{"", "0"}}[g.random.IntN(7)]
 		in.replays = replays[1]
 		in.record.Headers = append(in.record.Headers,
@@ -148,43 +165,58 @@ func (g *generator) invalid(n int) []input {
 		{"JSON cut off", `{` + good + `,"MsgReadTime":"17`, "", "-"},
 		{"something after the object", `{` + good + `} {}`, "", "-"},
 		{"not UTF-8", "{\"Report_Account\":\"r\xff\",\"Peer_Account\":\"p\"}", "", "-"},
-		{"no Report_Account", `{"Peer_Account":"p","MsgReadTime":"1700000000"}`, "Report_Account", "-"},
+		{"no Report_Account", `{"Peer_Account":"p","MsgReadTime":"1700000000"}`, "Report_Account",
+			"-"},
 		{"wrong case", `{"Report_Account":"r","peer_account":"p"}`, "Peer_Account", "-"},
 		{"account a number", `{"Report_Account":"r","Peer_Account":12}`, "Peer_Account", "-"},
 		{"account null", `{"Report_Account":null,"Peer_Account":"p"}`, "Report_Account", "-"},
 		{"account empty", `{"Report_Account":"","Peer_Account":"p"}`, "Report_Account", "-"},
-		{"account of 33 bytes", `{"Report_Account":"r","Peer_Account":"` + strings.Repeat("p", 33) + `"}`,
+		{"account of 33 bytes",
+			`{"Report_Account":"r","Peer_Account":"` + strings.Repeat("p", 33) + `"}`,
 			"Peer_Account", "-"},
 		{"account not ASCII", `{"Report_Account":"rä","Peer_Account":"p"}`, "Report_Account", "-"},
-		{"account with a control character", `{"Report_Account":"r","Peer_Account":"p\u0007"}`, "Peer_Account", "-"},
+		{"account with a control character", `{"Report_Account":"r","Peer_Account":"p\u0007"}`,
+			"Peer_Account", "-"},
 		{"MsgReadTime 0", `{` + good + `,"MsgReadTime":0}`, "MsgReadTime", "-"},
-		{"MsgReadTime before 2001", `{` + good + `,"MsgReadTime":999999999}`, "before September 2001", "-"},
+		{"MsgReadTime before 2001", `{` + good + `,"MsgReadTime":999999999}`,
+			"before September 2001", "-"},
 		{"MsgReadTime a date", `{` + good + `,"MsgReadTime":20251009}`, "looks like a date", "-"},
-		{"MsgReadTime a spreadsheet's day", `{` + good + `,"MsgReadTime":45939}`, "looks like a spreadsheet's day",
+		{"MsgReadTime a spreadsheet's day", `{` + good + `,"MsgReadTime":45939}`,
+			"looks like a spreadsheet's day",
 			"-"},
-		{"MsgReadTime an ISO date", `{` + good + `,"MsgReadTime":"2025-10-09T08:53:20Z"}`, "looks like a date", "-"},
-		{"MsgReadTime in microseconds", `{` + good + `,"MsgReadTime":1760000000123456}`, "looks like microseconds",
+		{"MsgReadTime an ISO date", `{` + good + `,"MsgReadTime":"2025-10-09T08:53:20Z"}`,
+			"looks like a date", "-"},
+		{"MsgReadTime in microseconds", `{` + good + `,"MsgReadTime":1760000000123456}`,
+			"looks like microseconds",
 			"-"},
-		{"another name for MsgReadTime", `{` + good + `,"msgReadTime":1700000000}`, "did you mean MsgReadTime", "-"},
-		{"MsgReadedTime", `{` + good + `,"MsgReadedTime":1700000000}`, "did you mean MsgReadTime", "-"},
-		{"encoded twice", `"{\"Report_Account\":\"r\",\"Peer_Account\":\"p\"}"`, "encoded twice", "-"},
+		{"another name for MsgReadTime", `{` + good + `,"msgReadTime":1700000000}`,
+			"did you mean MsgReadTime", "-"},
+		{"MsgReadedTime", `{` + good + `,"MsgReadedTime":1700000000}`, "did you mean MsgReadTime",
+			"-"},
+		{"encoded twice", `"{\"Report_Account\":\"r\",\"Peer_Account\":\"p\"}"`, "encoded twice",
+			"-"},
 		{"schema registry", "\x00\x00\x00\x00\x05{" + good + `}`, "schema registry", "-"},
 		{"Connect", `{"schema":null,"payload":{` + good + `}}`, "Kafka Connect", "-"},
 		{"MsgReadTime negative", `{` + good + `,"MsgReadTime":-1700000000}`, "MsgReadTime", "-"},
 		{"MsgReadTime a fraction", `{` + good + `,"MsgReadTime":1700000000.0}`, "MsgReadTime", "-"},
 		{"MsgReadTime with an exponent", `{` + good + `,"MsgReadTime":17e8}`, "MsgReadTime", "-"},
-		{"MsgReadTime with a leading zero", `{` + good + `,"MsgReadTime":"01700000000"}`, "MsgReadTime", "-"},
+		{"MsgReadTime with a leading zero", `{` + good + `,"MsgReadTime":"01700000000"}`,
+			"MsgReadTime", "-"},
 		{"MsgReadTime a boolean", `{` + good + `,"MsgReadTime":true}`, "MsgReadTime", "-"},
 		{"MsgReadTime empty", `{` + good + `,"MsgReadTime":""}`, "MsgReadTime", "-"},
-		{"MsgReadTime in milliseconds", fmt.Sprintf(`{%s,"MsgReadTime":%d}`, good, now*1000), "looks like milliseconds",
+		{"MsgReadTime in milliseconds", fmt.Sprintf(`{%s,"MsgReadTime":%d}`, good, now*1000),
+			"looks like milliseconds",
 			"-"},
-		{"MsgReadTime beyond int64", `{` + good + `,"MsgReadTime":"9999999999999999999"}`, "MsgReadTime", "-"},
+		{"MsgReadTime beyond int64", `{` + good + `,"MsgReadTime":"9999999999999999999"}`,
+			"MsgReadTime", "-"},
 		{"MsgReadTime ahead", fmt.Sprintf(`{%s,"MsgReadTime":"%d"}`, good, now+900), "ahead", "-"},
-		{"event time malformed", `{` + good + `,"MsgReadTime":"1700000000"}`, "event-time", "17000x"},
+		{"event time malformed", `{` + good + `,"MsgReadTime":"1700000000"}`, "event-time",
+			"17000x"},
 		{"event time empty", `{` + good + `}`, "event-time", ""},
 		{"event time of 16 digits", `{` + good + `}`, "event-time", "1700000000000000"},
 		{"event time ahead", `{` + good + `}`, "ahead", strconv.FormatInt((now+900)*1000, 10)},
-		{"event time in seconds", `{` + good + `,"MsgReadTime":"1700000000"}`, "looks like seconds", "1700000000"},
+		{"event time in seconds", `{` + good + `,"MsgReadTime":"1700000000"}`, "looks like seconds",
+			"1700000000"},
 		{"timestamp in seconds", `{` + good + `}`, "looks like seconds", "-"},
 		{"no time at all", `{` + good + `}`, "time", "-"},
 	}
@@ -194,7 +226,8 @@ func (g *generator) invalid(n int) []input {
 		at := time.UnixMilli(now*1000 - g.random.Int64N(86_400_000))
 		in := input{class: "invalid", kind: k.kind, says: k.says, replays: "0",
 			eventTime: strconv.FormatInt(at.UnixMilli(), 10),
-			record: &kgo.Record{Topic: g.live, Key: [][]byte{nil, {}, []byte("r|p"), {0, 255, 1}}[i%4],
+			record: &kgo.Record{Topic: g.live,
+				Key:   [][]byte{nil, {}, []byte("r|p"), {0, 255, 1}}[i%4],
 				Value: []byte(k.value), Timestamp: at}}
 		if i%3 == 2 {
 			in.record.Topic = g.backfill
@@ -212,7 +245,8 @@ func (g *generator) invalid(n int) []input {
 			in.eventTime = ""
 		}
 		if k.header != "-" {
-			in.record.Headers = []kgo.RecordHeader{{Key: "markread.event-time", Value: []byte(k.header)}}
+			in.record.Headers = []kgo.RecordHeader{{Key: "markread.event-time",
+				Value: []byte(k.header)}}
 		}
 		g.forge(&in)
 		out[i] = in
@@ -220,8 +254,8 @@ func (g *generator) invalid(n int) []input {
 	return out
 }
 
-// rejected returns ten events of six conversations that the server doesn't know: four alone, two of equal T, four of
-// rising and falling T.
+// rejected returns ten events of six conversations that the server doesn't know: four alone, two of
+// equal T, four of rising and falling T.
 func (g *generator) rejected() []input {
 	var out []input
 	add := func(c kit.Conversation, after ...int64) {
@@ -230,7 +264,8 @@ func (g *generator) rejected() []input {
 			in := g.valid(g.live, c, 1)
 			in.class, in.ReadTime = "rejected", at+seconds
 			in.record.Key = c.Key()
-			in.record.Value = fmt.Appendf(nil, `{"Report_Account":%s,"Peer_Account":%s,"MsgReadTime":"%d"}`,
+			in.record.Value = fmt.Appendf(nil,
+				`{"Report_Account":%s,"Peer_Account":%s,"MsgReadTime":"%d"}`,
 				text(c.Report), text(c.Peer), in.ReadTime)
 			out = append(out, in)
 		}
@@ -244,9 +279,10 @@ func (g *generator) rejected() []input {
 	return out
 }
 
-// mainJob returns the input in two parts: what waits when the worker starts (with all that is rejected), and what comes
-// later.
-func mainJob(k *kit.Kafka, seed uint64, now time.Time, conversations []kit.Conversation, events int) (waiting,
+// mainJob returns the input in two parts: what waits when the worker starts (with all that is
+// rejected), and what comes later.
+func mainJob(k *kit.Kafka, seed uint64, now time.Time, conversations []kit.Conversation,
+	events int) (waiting,
 	later []input) {
 	g := &generator{rand.New(rand.NewPCG(seed, 7)), now, k.Live, k.Backfill}
 	var all []input
@@ -255,7 +291,8 @@ func mainJob(k *kit.Kafka, seed uint64, now time.Time, conversations []kit.Conve
 		if i%5 == 4 {
 			topic = k.Backfill
 		}
-		all = append(all, g.valid(topic, conversations[g.random.IntN(len(conversations))], g.random.IntN(10)))
+		all = append(all,
+			g.valid(topic, conversations[g.random.IntN(len(conversations))], g.random.IntN(10)))
 	}
 	for i, c := range conversations { // every one at least once
 		all[i] = g.valid(all[i].record.Topic, c, i)

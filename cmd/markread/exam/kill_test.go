@@ -13,16 +13,17 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// uncommitted is how many answered calls may be repeated because a worker died or was given up: what it had finished
-// since its last commit, a second ago, and what finished while that was under way. On a busy machine the next one may
-// take another second.
+// uncommitted is how many answered calls may be repeated because a worker died or was given up:
+// what it had finished since its last commit, a second ago, and what finished while that was under
+// way. On a busy machine the next one may take another second.
 const (
 	uncommitted   = 260
 	killedRepeats = 2 * uncommitted
 )
 
-// TestExamKill: SIGKILL in full flow, and a successor at once, twice; once in a short run. Nothing is lost, only what
-// was not yet committed is called again, and nobody calls until the group has given the dead one up.
+// TestExamKill: SIGKILL in full flow, and a successor at once, twice; once in a short run. Nothing
+// is lost, only what was not yet committed is called again, and nobody calls until the group has
+// given the dead one up.
 func TestExamKill(t *testing.T) {
 	t.Parallel()
 	kills := 2
@@ -31,7 +32,8 @@ func TestExamKill(t *testing.T) {
 	}
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", "20ms")
-	events := kit.OneEach(kit.Conversations("kill", 2600)) // one event each: a call repeated is an event repeated
+	// one event each: a call repeated is an event repeated
+	events := kit.OneEach(kit.Conversations("kill", 2600))
 	kit.ProduceEvents(t, k, k.Live, events[:2000])
 	kit.ProduceEvents(t, k, k.Backfill, events[2000:])
 
@@ -39,7 +41,8 @@ func TestExamKill(t *testing.T) {
 	var paused []string
 	for i := range kills {
 		before := im.Count(t)
-		kit.Wait(t, "calls in full flow", time.Minute, func() bool { return im.Count(t) >= before+600+37*i })
+		kit.Wait(t, "calls in full flow", time.Minute,
+			func() bool { return im.Count(t) >= before+600+37*i })
 		w.Signal(t, syscall.SIGKILL)
 		w.Exit(t, 5*time.Second)
 		killed := time.Now()
@@ -54,18 +57,23 @@ func TestExamKill(t *testing.T) {
 
 	arrivals := im.Arrivals(t)
 	repeated := kit.Repeated(arrivals)
-	kit.Figure(t, "kill", "%d SIGKILLs in full flow: %d events, %d calls, %d answered calls repeated; the next "+
+	kit.Figure(t, "kill", "%d SIGKILLs in full flow: %d events, %d calls, %d answered calls "+
+		"repeated; the next "+
 		"worker's first call after %s; %v",
-		kills, len(events), len(arrivals), repeated, strings.Join(paused, " and "), kit.Measure(arrivals))
+		kills, len(events), len(arrivals), repeated, strings.Join(paused, " and "),
+		kit.Measure(arrivals))
 	kit.Check(t, middle > 0, "nothing was left after the last kill: the row says nothing")
-	kit.Check(t, repeated <= kills*killedRepeats, "%d answered calls were repeated, at most %d allowed", repeated,
+	kit.Check(t, repeated <= kills*killedRepeats,
+		"%d answered calls were repeated, at most %d allowed", repeated,
 		kills*killedRepeats)
-	kit.Check(t, kit.Measure(arrivals).MostIn1s <= 200, "more than 200 arrivals in one second over the kills")
+	kit.Check(t, kit.Measure(arrivals).MostIn1s <= 200,
+		"more than 200 arrivals in one second over the kills")
 	k.NoLetters(t, "a killed worker")
 	kit.ComparePointers(t, kit.Largest(events), kit.Pointers(arrivals))
 }
 
-// step is something that happens to a group, how long it is watched, and whether the group is told of it.
+// step is something that happens to a group, how long it is watched, and whether the group is told
+// of it.
 type step struct {
 	what   string
 	do     func()
@@ -73,9 +81,9 @@ type step struct {
 	polite bool
 }
 
-// TestExamRebalance: three workers come and go while there is more to do than they may: some say good-bye, some are
-// killed. Together they never call faster than one, and nothing is lost; who says good-bye repeats no call. One is
-// killed in a short run, else two.
+// TestExamRebalance: three workers come and go while there is more to do than they may: some say
+// good-bye, some are killed. Together they never call faster than one, and nothing is lost; who
+// says good-bye repeats no call. One is killed in a short run, else two.
 func TestExamRebalance(t *testing.T) {
 	t.Parallel()
 	k := kit.StartBroker(t)
@@ -85,7 +93,11 @@ func TestExamRebalance(t *testing.T) {
 
 	workers := map[string]*kit.Worker{}
 	start := func(name string) { workers[name] = kit.StartWorker(t, k, im.URL) }
-	stop := func(name string) { workers[name].Stop(t, syscall.SIGTERM, kit.StopLimit); delete(workers, name) }
+	stop := func(name string) {
+		workers[name].Stop(t, syscall.SIGTERM,
+			kit.StopLimit)
+		delete(workers, name)
+	}
 	killed := 0
 	kill := func(name string) {
 		workers[name].Signal(t, syscall.SIGKILL)
@@ -95,7 +107,8 @@ func TestExamRebalance(t *testing.T) {
 	}
 	start("a")
 	kit.Wait(t, "calls", 30*time.Second, func() bool { return im.Count(t) >= 200 })
-	flow := kit.StartFlow(t, k, k.Live, "flow", 150) // with those who are missing, more than is called
+	// with those who are missing, more than is called
+	flow := kit.StartFlow(t, k, k.Live, "flow", 150)
 
 	var stands []string
 	worst := time.Duration(0)
@@ -110,7 +123,8 @@ func TestExamRebalance(t *testing.T) {
 		{"b and c leave", func() { stop("b"); stop("c") }, 6 * time.Second, true},
 	}
 	if testing.Short() {
-		steps = slices.DeleteFunc(steps, func(s step) bool { return s.what == "c is killed and joins" })
+		steps = slices.DeleteFunc(steps,
+			func(s step) bool { return s.what == "c is killed and joins" })
 	}
 	var spans []kit.Span
 	for _, step := range steps {
@@ -135,29 +149,33 @@ func TestExamRebalance(t *testing.T) {
 		}
 	}
 	repeated := kit.Repeated(arrivals)
-	kit.Figure(t, "rebalance", "%d events, %d calls, %d answered calls repeated; longest time without a call: %s; %v",
+	kit.Figure(t, "rebalance", "%d events, %d calls, %d answered calls repeated; longest time "+
+		"without a call: %s; %v",
 		len(events), len(arrivals), repeated,
 		strings.Join(stands, ", "), kit.Measure(arrivals))
 	kit.Check(t, left > 0, "the backlog ran dry: the row says nothing")
-	kit.Check(t, repeated <= killed*killedRepeats, "%d answered calls were repeated, at most %d allowed", repeated,
+	kit.Check(t, repeated <= killed*killedRepeats,
+		"%d answered calls were repeated, at most %d allowed", repeated,
 		killed*killedRepeats)
-	kit.Check(t, kit.Measure(arrivals).MostIn1s <= 200, "more than 200 arrivals in one second over all workers")
+	kit.Check(t, kit.Measure(arrivals).MostIn1s <= 200,
+		"more than 200 arrivals in one second over all workers")
 	kit.Check(t, worst <= 10*time.Second, "nobody called for %v although nobody was killed", worst)
 	kit.CheckCommits(t, k)
 	k.NoLetters(t, "workers that come and go")
 	kit.ComparePointers(t, kit.Largest(events), kit.Pointers(arrivals))
 }
 
-// TestExamStop: SIGTERM in full flow, four times. Each stop ends with 0 within its limit; over all of them every event
-// gets its call, and no call that was answered is made again: what a worker knows to be done, it has committed before
-// it goes. Each successor starts at once, and begins with a second without calls: it can't know when its predecessor
-// made its last.
+// TestExamStop: SIGTERM in full flow, four times. Each stop ends with 0 within its limit; over all
+// of them every event gets its call, and no call that was answered is made again: what a worker
+// knows to be done, it has committed before it goes. Each successor starts at once, and begins with
+// a second without calls: it can't know when its predecessor made its last.
 func TestExamStop(t *testing.T) {
 	t.Parallel()
 	const stops = 4
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", "20ms")
-	events := kit.OneEach(kit.Conversations("stop", 4000)) // one event each: a call repeated is an event repeated
+	// one event each: a call repeated is an event repeated
+	events := kit.OneEach(kit.Conversations("stop", 4000))
 	kit.ProduceEvents(t, k, k.Live, events[:3000])
 	kit.ProduceEvents(t, k, k.Backfill, events[3000:])
 
@@ -166,7 +184,8 @@ func TestExamStop(t *testing.T) {
 	for i := range stops {
 		before := im.Count(t)
 		w := kit.StartWorker(t, k, im.URL)
-		kit.Wait(t, "calls in full flow", 30*time.Second, func() bool { return im.Count(t) >= before+500+37*i })
+		kit.Wait(t, "calls in full flow", 30*time.Second,
+			func() bool { return im.Count(t) >= before+500+37*i })
 		took = append(took, w.Stop(t, syscall.SIGTERM, kit.StopLimit))
 		ends = append(ends, im.Count(t))
 	}
@@ -181,14 +200,18 @@ func TestExamStop(t *testing.T) {
 		pause = min(pause, time.Duration(arrivals[n].At-arrivals[n-1].At))
 	}
 	repeated := kit.Repeated(arrivals)
-	kit.Figure(t, "stop", "%d SIGTERMs in full flow took %v; %d events, %d calls, %d answered calls repeated; "+
+	kit.Figure(t, "stop", "%d SIGTERMs in full flow took %v; %d events, %d calls, %d answered "+
+		"calls repeated; "+
 		"shortest pause between two workers %v; %v",
-		stops, took[:stops], len(events), len(arrivals), repeated, pause.Round(time.Millisecond), kit.Measure(arrivals))
+		stops, took[:stops], len(events), len(arrivals), repeated, pause.Round(time.Millisecond),
+		kit.Measure(arrivals))
 	kit.Check(t, middle > 0, "nothing was left after the last stop in flow: the row says nothing")
-	kit.Check(t, pause >= time.Second, "a restarted worker called %v after its predecessor's last call", pause)
+	kit.Check(t, pause >= time.Second,
+		"a restarted worker called %v after its predecessor's last call", pause)
 	kit.Check(t, repeated == 0, "%d answered calls were repeated", repeated)
 	kit.ComparePointers(t, kit.Largest(events), kit.Pointers(arrivals))
-	kit.Check(t, kit.Measure(arrivals).MostIn1s <= 200, "more than 200 arrivals in one second over the restarts")
+	kit.Check(t, kit.Measure(arrivals).MostIn1s <= 200,
+		"more than 200 arrivals in one second over the restarts")
 }
 
 // TestExamStopNow: a second signal ends the process at once with 1, although a call is still out.
@@ -212,11 +235,12 @@ func TestExamStopNow(t *testing.T) {
 	kit.Figure(t, "stop-now", "second signal: exit %d after %v", code, took.Round(time.Millisecond))
 	kit.Check(t, code == 1, "exit %d, want 1", code)
 	kit.Check(t, took < 2*time.Second, "took %v, not at once", took)
-	kit.Check(t, strings.Contains(w.Stderr.String(), "stopped at once"), "standard error does not say so")
+	kit.Check(t, strings.Contains(w.Stderr.String(), "stopped at once"),
+		"standard error does not say so")
 }
 
-// TestExamStopWithoutKafka: a stop whose final commit does not get through is no clean stop: it ends with 1, within its
-// limit.
+// TestExamStopWithoutKafka: a stop whose final commit does not get through is no clean stop: it
+// ends with 1, within its limit.
 func TestExamStopWithoutKafka(t *testing.T) {
 	t.Parallel()
 	k := kit.StartEmbedded(t, "it kills the broker")
@@ -227,11 +251,13 @@ func TestExamStopWithoutKafka(t *testing.T) {
 	k.Signal(t, syscall.SIGKILL)
 	k.Exit(t, 5*time.Second)
 	more := im.Count(t) + 50
-	kit.Wait(t, "calls whose offsets can't be committed", 10*time.Second, func() bool { return im.Count(t) >= more })
+	kit.Wait(t, "calls whose offsets can't be committed", 10*time.Second,
+		func() bool { return im.Count(t) >= more })
 
 	began := time.Now()
 	w.Signal(t, syscall.SIGTERM)
 	code := w.Exit(t, kit.StopLimit+time.Second)
-	kit.Figure(t, "stop-without-kafka", "exit %d after %v", code, time.Since(began).Round(time.Millisecond))
+	kit.Figure(t, "stop-without-kafka", "exit %d after %v", code, time.Since(began).
+		Round(time.Millisecond))
 	kit.Check(t, code == 1, "exit %d, want 1: the final commit did not get through", code)
 }

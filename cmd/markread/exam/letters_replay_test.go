@@ -28,7 +28,8 @@ func header(r *kgo.Record, name string) (value string, ok bool) {
 	return value, ok
 }
 
-// writtenLetters counts the letters and the resolutions on the dead-letter topic, by the naive reading of the contract.
+// writtenLetters counts the letters and the resolutions on the dead-letter topic, by the naive
+// reading of the contract.
 func writtenLetters(k *kit.Kafka, t *testing.T) (letters, resolutions int) {
 	t.Helper()
 	for _, r := range k.ReadAll(t, k.Letters) {
@@ -44,7 +45,8 @@ func writtenLetters(k *kit.Kafka, t *testing.T) (letters, resolutions int) {
 // listed returns what ls prints as JSON.
 func listed(k *kit.Kafka, t *testing.T, args ...string) (all []map[string]any) {
 	t.Helper()
-	for _, line := range deadLetters(k, t, 0, append([]string{"ls", "--json"}, args...)...).Stdout.Lines() {
+	for _, line := range deadLetters(k, t, 0, append([]string{"ls", "--json"}, args...)...).
+		Stdout.Lines() {
 		var l map[string]any
 		if err := json.Unmarshal([]byte(line), &l); err != nil {
 			t.Fatalf("%v: %s", err, line)
@@ -54,9 +56,9 @@ func listed(k *kit.Kafka, t *testing.T, args ...string) (all []map[string]any) {
 	return all
 }
 
-// TestExamLettersReplay: letters of all classes. Accounts that did not exist are made, a failure ends, and replays
-// apply the events up to when the users read, days ago; what fails again comes back with one replay more, and is parked
-// after three; a newer read time is not lowered.
+// TestExamLettersReplay: letters of all classes. Accounts that did not exist are made, a failure
+// ends, and replays apply the events up to when the users read, days ago; what fails again comes
+// back with one replay more, and is parked after three; a newer read time is not lowered.
 func TestExamLettersReplay(t *testing.T) {
 	t.Parallel()
 	const (
@@ -67,13 +69,16 @@ func TestExamLettersReplay(t *testing.T) {
 	k := kit.StartBroker(t)
 	sandbox := kit.StartSandbox(t)
 	sandbox.Faults(t, `{"rules":[{"kind":"code","code":90994,"report":"slow"}]}`)
-	w := kit.StartWorker(t, k, sandbox.URL, "--attempts", "2", "--backoff-initial", "20ms", "--backoff-max", "50ms",
+	w := kit.StartWorker(t, k, sandbox.URL, "--attempts", "2", "--backoff-initial", "20ms",
+		"--backoff-max", "50ms",
 		"--max-rejected", "100")
 	w.Ready(t)
 	healthy := kit.StartFlow(t, k, k.Live, "healthy", 50)
-	kit.Wait(t, "healthy traffic", 30*time.Second, func() bool { return len(sandbox.Pointers(t)) > 20 })
+	kit.Wait(t, "healthy traffic", 30*time.Second,
+		func() bool { return len(sandbox.Pointers(t)) > 20 })
 
-	// The time when the user read is in the header: the events have none of their own, as those of most backends.
+	// The time when the user read is in the header: the events have none of their own, as those of
+	// most backends.
 	read := time.Now().Add(-daysAgo * 24 * time.Hour).Unix()
 	want := map[kit.Conversation]int64{}
 	event := func(report string, i int, at int64) *kgo.Record {
@@ -82,18 +87,21 @@ func TestExamLettersReplay(t *testing.T) {
 		return &kgo.Record{
 			Topic: k.Live, Key: c.Key(),
 			Value: fmt.Appendf(nil, `{"Report_Account":%q,"Peer_Account":%q}`, c.Report, c.Peer),
-			Headers: []kgo.RecordHeader{{Key: "markread.event-time", Value: strconv.AppendInt(nil, at*1000+999, 10)},
+			Headers: []kgo.RecordHeader{{Key: "markread.event-time",
+				Value: strconv.AppendInt(nil, at*1000+999, 10)},
 				{Key: "trace", Value: []byte(report)}},
 		}
 	}
 	var records []*kgo.Record
 	for i := range conversations {
-		records = append(records, event("nobody-late", i, read+int64(i)), event("nobody-late", i, read-100))
+		records = append(records, event("nobody-late", i, read+int64(i)),
+			event("nobody-late", i, read-100))
 		if i < slow {
 			records = append(records, event("slow", i, read+int64(i)), event("slow", i, read-100))
 		}
 		records = append(records,
-			&kgo.Record{Topic: k.Live, Key: []byte("x"), Value: []byte("no event " + strconv.Itoa(i))})
+			&kgo.Record{Topic: k.Live, Key: []byte("x"),
+				Value: []byte("no event " + strconv.Itoa(i))})
 	}
 	records = append(records, event("nobody-ever", 0, read))
 	delete(want, kit.Conversation{Report: "nobody-ever", Peer: "p0"})
@@ -122,7 +130,8 @@ func TestExamLettersReplay(t *testing.T) {
 
 	// Nothing is mended: what is replayed comes back, counted.
 	out := deadLetters(k, t, 0, "replay", "--class", "exhausted", "--yes").Stdout.String()
-	if !strings.HasPrefix(out, fmt.Sprintf("replayed %d letters of %d conversations", exhausted, slow)) {
+	if !strings.HasPrefix(out,
+		fmt.Sprintf("replayed %d letters of %d conversations", exhausted, slow)) {
 		t.Errorf("replay says %q", out)
 	}
 	k.Settled(t, time.Minute, k.Backfill)
@@ -158,22 +167,25 @@ func TestExamLettersReplay(t *testing.T) {
 	moreLetters, moreResolutions := writtenLetters(k, t)
 	_, parked := count("rejected")
 	kit.Check(t, parked == 1 && moreLetters-letters == 2 && moreResolutions-resolutions == 2,
-		"%d parked, %d letters and %d resolutions more; want 1, 2 and 2 after the first replay", parked,
+		"%d parked, %d letters and %d resolutions more; want 1, 2 and 2 after the first replay",
+		parked,
 		moreLetters-letters, moreResolutions-resolutions)
 	deadLetters(k, t, 0, "discard", "--all", "--parked", "--yes")
 	left := len(listed(k, t, "--state", "open", "--parked"))
 	kit.Check(t, left == 0, "%d letters are left", left)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 	kit.Figure(t, "letters-replay",
-		"%d rejected, %d exhausted, %d invalid letters; after the mending all of %d conversations have the T of %d "+
+		"%d rejected, %d exhausted, %d invalid letters; after the mending all of %d "+
+			"conversations have the T of %d "+
 			"days ago; "+
-			"one that fails for ever is parked after 3 replays: the topic has %d letters and %d resolutions", rejected,
+			"one that fails for ever is parked after 3 replays: the topic has %d letters and %d "+
+			"resolutions", rejected,
 		exhausted, invalid, len(want), daysAgo,
 		moreLetters, moreResolutions)
 }
 
-// TestExamLettersKilled: replays are killed at any moment, many times; then two run at once. Each letter's event is
-// published, no letter is resolved before that, and in the end all are.
+// TestExamLettersKilled: replays are killed at any moment, many times; then two run at once. Each
+// letter's event is published, no letter is resolved before that, and in the end all are.
 func TestExamLettersKilled(t *testing.T) {
 	t.Parallel()
 	letters, kills := 100_000, 20
@@ -186,7 +198,8 @@ func TestExamLettersKilled(t *testing.T) {
 	want := map[kit.Conversation]int64{}
 	kit.WriteLetters(t, k, letters, func(i int) kit.Letter {
 		c := kit.Conversation{Report: "u" + strconv.Itoa(i*7%(letters*4/5)), Peer: "p"}
-		l := kit.Letter{Event: kit.Event{Conversation: c, ReadTime: now.Unix() - 86_400 + int64(i*31%5000)},
+		l := kit.Letter{Event: kit.Event{Conversation: c,
+			ReadTime: now.Unix() - 86_400 + int64(i*31%5000)},
 			Class: "rejected", Code: "90048"}
 		l.FailedAt = now.Add(time.Duration(i-letters) * time.Millisecond)
 		l.NoReadTime = i%2 == 0
@@ -205,7 +218,8 @@ func TestExamLettersKilled(t *testing.T) {
 		before := size()
 		// so that something is left for the next
 		p := startDeadLetters(k, t, "replay", "--yes", "--limit", strconv.Itoa(letters/kills))
-		// Half of them are killed as soon as something is published: before it is resolved, or while it is.
+		// Half of them are killed as soon as something is published: before it is resolved, or
+		// while it is.
 		if killed%2 == 0 {
 			kit.Wait(t, "something is published", time.Minute, func() bool {
 				select {
@@ -225,20 +239,26 @@ func TestExamLettersKilled(t *testing.T) {
 		killed++
 		checkResolved(k, t, want)
 	}
-	first, second := startDeadLetters(k, t, "replay", "--yes"), startDeadLetters(k, t, "replay", "--yes")
-	kit.Check(t, first.Exit(t, 2*time.Minute) == 0 && second.Exit(t, 2*time.Minute) == 0, "two at once: %s %s",
+	first, second := startDeadLetters(k, t, "replay", "--yes"),
+		startDeadLetters(k, t, "replay", "--yes")
+	kit.Check(t, first.Exit(t, 2*time.Minute) == 0 && second.Exit(t, 2*time.Minute) == 0,
+		"two at once: %s %s",
 		first.Stderr.Tail(3), second.Stderr.Tail(3))
 	checkResolved(k, t, want)
 	open := len(listed(k, t))
 	published := published(t, k)
 	written, resolutions := writtenLetters(k, t)
 	kit.Figure(t, "letters-killed",
-		"%d letters of %d conversations, %d kills, %d of them in the middle, then two replays at once: "+
+		"%d letters of %d conversations, %d kills, %d of them in the middle, then two replays at "+
+			"once: "+
 			"%d records published, %d resolutions; two at once took %.1f and %.1f s",
-		letters, len(want), killed, inTheMiddle, published.records, resolutions, first.Duration.Seconds(),
+		letters, len(want), killed, inTheMiddle, published.records, resolutions,
+		first.Duration.Seconds(),
 		second.Duration.Seconds())
-	kit.Check(t, open == 0 && written == letters, "%d letters are open of %d, %d were written", open, written, letters)
-	kit.Check(t, inTheMiddle*2 >= kills, "%d of %d kills came in time: the row says little", inTheMiddle, kills)
+	kit.Check(t, open == 0 && written == letters, "%d letters are open of %d, %d were written",
+		open, written, letters)
+	kit.Check(t, inTheMiddle*2 >= kills, "%d of %d kills came in time: the row says little",
+		inTheMiddle, kills)
 	wrong := 0
 	for c, readTime := range want {
 		if published.largest[c] != readTime {
@@ -246,7 +266,8 @@ func TestExamLettersKilled(t *testing.T) {
 		}
 	}
 	kit.Check(t, wrong == 0, "the largest T of %d conversations was not published", wrong)
-	kit.Check(t, resolutions >= letters && resolutions <= 2*letters, "%d resolutions of %d letters", resolutions,
+	kit.Check(t, resolutions >= letters && resolutions <= 2*letters, "%d resolutions of %d letters",
+		resolutions,
 		letters)
 }
 
@@ -267,7 +288,8 @@ func published(t *testing.T, k *kit.Kafka) publication {
 	return out
 }
 
-// replayed reads a replayed record as a worker should: its T is that of the value, else that of the header.
+// replayed reads a replayed record as a worker should: its T is that of the value, else that of the
+// header.
 func replayed(t *testing.T, r *kgo.Record) (kit.Conversation, int64) {
 	t.Helper()
 	var e struct {
@@ -321,8 +343,8 @@ func checkResolved(k *kit.Kafka, t *testing.T, want map[kit.Conversation]int64) 
 	kit.Check(t, lost == 0, "%d letters are resolved whose events were not published", lost)
 }
 
-// TestExamLettersLive: users don't feel a replay of 100,000 letters. The server answers in 100 ms; what is measured is
-// from reading to the answer.
+// TestExamLettersLive: users don't feel a replay of 100,000 letters. The server answers in 100 ms;
+// what is measured is from reading to the answer.
 func TestExamLettersLive(t *testing.T) {
 	letters, seconds := 100_000, 30
 	if testing.Short() {
@@ -336,7 +358,8 @@ func TestExamLettersLive(t *testing.T) {
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", latency.String())
 	now := time.Now()
 	kit.WriteLetters(t, k, letters, func(i int) kit.Letter {
-		return kit.Letter{Event: kit.Event{Conversation: kit.Conversation{Report: "u" + strconv.Itoa(i), Peer: "p"},
+		return kit.Letter{Event: kit.Event{Conversation: kit.Conversation{Report: "u" +
+			strconv.Itoa(i), Peer: "p"},
 			ReadTime: now.Unix() - 86_400}, Class: "rejected", Code: "90048", FailedAt: now}
 	})
 	w := kit.StartWorker(t, k, im.URL)
@@ -356,7 +379,8 @@ func TestExamLettersLive(t *testing.T) {
 			}
 		}
 		slices.Sort(delays)
-		kit.Check(t, len(delays) == len(flow.Events), "%s: %d calls for %d events", name, len(delays), len(flow.Events))
+		kit.Check(t, len(delays) == len(flow.Events), "%s: %d calls for %d events", name,
+			len(delays), len(flow.Events))
 		return delays
 	}
 	alone := measure("alone")
@@ -366,7 +390,8 @@ func TestExamLettersLive(t *testing.T) {
 	before := measure("busy")
 	kit.Check(t, k.Unsettled(t, k.Backfill) > 0, "the backfill ran dry: the row says nothing")
 	p := startDeadLetters(k, t, "replay", "--yes")
-	kit.Wait(t, "the replay publishes", 30*time.Second, func() bool { return k.Unsettled(t, k.Backfill) > 0 })
+	kit.Wait(t, "the replay publishes", 30*time.Second,
+		func() bool { return k.Unsettled(t, k.Backfill) > 0 })
 	during := measure("during")
 	kit.Check(t, p.Exit(t, time.Minute) == 0, "the replay failed")
 	left := k.Unsettled(t, k.Backfill)
@@ -376,15 +401,18 @@ func TestExamLettersLive(t *testing.T) {
 	}
 	ratio := float64(at(during, 99)) / float64(at(alone, 99))
 	kit.Figure(t, "letters-live", "replay of %d letters took %.1f s; "+
-		"live alone p50 %v, p99 %v; beside a backfill p50 %v, p99 %v; beside the replay p50 %v, p99 %v (%.2f times), "+
+		"live alone p50 %v, p99 %v; beside a backfill p50 %v, p99 %v; beside the replay p50 %v, "+
+		"p99 %v (%.2f times), "+
 		"most %v; "+
 		"%d events of the replay left; %v", letters,
-		p.Duration.Seconds(), at(alone, 50), at(alone, 99), at(before, 50), at(before, 99), at(during, 50),
+		p.Duration.Seconds(), at(alone, 50), at(alone, 99), at(before, 50), at(before, 99),
+		at(during, 50),
 		at(during, 99), ratio,
 		during[len(during)-1].Round(time.Millisecond), left, kit.Measure(im.Arrivals(t)))
 	kit.Check(t, left > 0, "the replay's events ran out: the row says nothing")
 	if !testing.Short() { // too few for a p99
 		kit.Check(t, ratio <= 1.2, "live p99 is %.2f times what it was", ratio)
 	}
-	kit.Check(t, kit.Measure(im.Arrivals(t)).MostIn1s <= 200, "more than 200 arrivals in one second")
+	kit.Check(t, kit.Measure(im.Arrivals(t)).MostIn1s <= 200,
+		"more than 200 arrivals in one second")
 }

@@ -17,12 +17,14 @@ import (
 	"markread/worker/format"
 )
 
-// deadLetters runs a command about the row's dead letters to its end, which must have the exit status.
+// deadLetters runs a command about the row's dead letters to its end, which must have the exit
+// status.
 func deadLetters(k *kit.Kafka, t *testing.T, status int, args ...string) *kit.Proc {
 	t.Helper()
 	p := startDeadLetters(k, t, args...)
 	if code := p.Exit(t, time.Minute); code != status {
-		t.Fatalf("dead-letters %s ended with %d, want %d: %s", strings.Join(args, " "), code, status, p.Stderr.Tail(5))
+		t.Fatalf("dead-letters %s ended with %d, want %d: %s", strings.Join(args, " "), code,
+			status, p.Stderr.Tail(5))
 	}
 	return p
 }
@@ -47,8 +49,9 @@ func TestExamLettersList(t *testing.T) {
 	began := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
 	codes := []string{"90048", "90008", "timeout", "http_502"}
 	kit.WriteLetters(t, k, letters, func(i int) kit.Letter {
-		l := kit.Letter{Event: kit.Event{Conversation: kit.Conversation{Report: "u" + strconv.Itoa(i/2),
-			Peer: "p" + strconv.Itoa(i%97)}, ReadTime: began.Unix() - 60}, Class: "rejected"}
+		l := kit.Letter{
+			Event: kit.Event{Conversation: kit.Conversation{Report: "u" + strconv.Itoa(i/2),
+				Peer: "p" + strconv.Itoa(i%97)}, ReadTime: began.Unix() - 60}, Class: "rejected"}
 		l.Code = codes[i%len(codes)]
 		if i%len(codes) > 1 {
 			l.Class = "exhausted"
@@ -64,7 +67,8 @@ func TestExamLettersList(t *testing.T) {
 		{"ls", nil, -1},
 		{"ls, filtered", []string{"--class", "exhausted", "--report", "u1"}, -1},
 		{"ls --json", []string{"--json"}, letters},
-		{"ls --json, filtered", []string{"--json", "--code", "90048", "--since", "2h"}, letters / 4},
+		{"ls --json, filtered", []string{"--json", "--code", "90048", "--since", "2h"},
+			letters / 4},
 		{"ls --json, one reader", []string{"--json", "--report", "u1"}, 2},
 	} {
 		p := startDeadLetters(k, t, append([]string{"ls"}, c.args...)...)
@@ -72,7 +76,8 @@ func TestExamLettersList(t *testing.T) {
 		if code := p.Exit(t, time.Minute); code != 0 {
 			t.Fatalf("%s ended with %d", c.name, code)
 		}
-		kit.Figure(t, "letters-"+c.name, "%d letters: %.2f s, %d MiB of RSS at most", letters, p.Duration.Seconds(),
+		kit.Figure(t, "letters-"+c.name, "%d letters: %.2f s, %d MiB of RSS at most", letters,
+			p.Duration.Seconds(),
 			most>>20)
 		kit.Check(t, p.Duration <= 5*time.Second, "%s took %v", c.name, p.Duration)
 		kit.Check(t, most <= 200<<20, "%s took %d bytes of RSS", c.name, most)
@@ -80,7 +85,8 @@ func TestExamLettersList(t *testing.T) {
 			continue
 		}
 		lines := p.Stdout.Lines()
-		kit.Check(t, len(lines) == c.lines, "%s printed %d lines, want %d", c.name, len(lines), c.lines)
+		kit.Check(t, len(lines) == c.lines, "%s printed %d lines, want %d", c.name, len(lines),
+			c.lines)
 		last := ""
 		for _, line := range lines {
 			var l struct {
@@ -90,7 +96,8 @@ func TestExamLettersList(t *testing.T) {
 			if err := json.Unmarshal([]byte(line), &l); err != nil || l.FailedAt == "" {
 				t.Fatalf("%s printed %s: %v", c.name, line, err)
 			}
-			if at, _ := time.Parse(time.RFC3339Nano, l.FailedAt); at.UTC().Format("2006-01-02T15:04:05.000") < last {
+			if at, _ := time.Parse(time.RFC3339Nano, l.FailedAt); at.UTC().
+				Format("2006-01-02T15:04:05.000") < last {
 				t.Fatalf("%s is not in order at %s", c.name, line)
 			} else {
 				last = at.UTC().Format("2006-01-02T15:04:05.000")
@@ -99,14 +106,15 @@ func TestExamLettersList(t *testing.T) {
 	}
 }
 
-// TestExamLettersLarge: letters that somebody else wrote, with headers as large as a record may be and failed in any
-// order, are listed within 200 MiB.
+// TestExamLettersLarge: letters that somebody else wrote, with headers as large as a record may be
+// and failed in any order, are listed within 200 MiB.
 func TestExamLettersLarge(t *testing.T) {
 	const letters = 250
 	k := kit.StartBroker(t)
 	lane := strings.Repeat("x", 850_000)
 	for i := range letters {
-		l := kit.Letter{Event: kit.Event{Conversation: kit.Conversation{Report: "u" + strconv.Itoa(i), Peer: "p"},
+		l := kit.Letter{Event: kit.Event{Conversation: kit.Conversation{Report: "u" +
+			strconv.Itoa(i), Peer: "p"},
 			ReadTime: 1_700_000_000}, Class: "rejected", Code: "90048"}
 		l.FailedAt = time.Now().Add(-time.Duration(i*7919%letters) * time.Minute)
 		r := l.Record(k.Letters)
@@ -118,29 +126,34 @@ func TestExamLettersLarge(t *testing.T) {
 	if code := p.Exit(t, time.Minute); code != 0 {
 		t.Fatalf("ls ended with %d", code)
 	}
-	kit.Figure(t, "letters-large", "%d letters of 850 KB: %.2f s, %d MiB of RSS at most", letters, p.Duration.Seconds(),
+	kit.Figure(t, "letters-large", "%d letters of 850 KB: %.2f s, %d MiB of RSS at most", letters,
+		p.Duration.Seconds(),
 		most>>20)
 	kit.Check(t, most <= 200<<20, "ls took %d bytes of RSS", most)
 	kit.Check(t, len(p.Stdout.Lines()) == letters, "ls printed %d lines", len(p.Stdout.Lines()))
 }
 
-// TestExamLettersTransactions: letters that somebody wrote in a transaction are there when it is committed, and not
-// before; those of an aborted one never are; and the markers that transactions leave are no records to wait for.
+// TestExamLettersTransactions: letters that somebody wrote in a transaction are there when it is
+// committed, and not before; those of an aborted one never are; and the markers that transactions
+// leave are no records to wait for.
 func TestExamLettersTransactions(t *testing.T) {
 	t.Parallel()
 	k := kit.StartBroker(t)
 	x := startTransactor(t, k, "letters", kgo.RequiredAcks(kgo.AllISRAcks()))
 	now := time.Now()
 	letter := func(report string) *kgo.Record {
-		return kit.Letter{Event: kit.Event{Conversation: kit.Conversation{Report: report, Peer: "p"},
-			ReadTime: now.Unix() - 100}, Class: "rejected", Code: "90048", FailedAt: now}.Record(k.Letters)
+		return kit.Letter{Event: kit.Event{Conversation: kit.Conversation{Report: report,
+			Peer: "p"},
+			ReadTime: now.Unix() - 100}, Class: "rejected", Code: "90048",
+			FailedAt: now}.Record(k.Letters)
 	}
 	transaction := func(report string, end kgo.TransactionEndTry) {
 		t.Helper()
 		if err := x.cl.BeginTransaction(); err != nil {
 			t.Fatal(err)
 		}
-		if err := x.cl.ProduceSync(kit.Context(t), letter(report), letter(report)).FirstErr(); err != nil {
+		if err := x.cl.ProduceSync(kit.Context(t), letter(report), letter(report)).
+			FirstErr(); err != nil {
 			t.Fatal(err)
 		}
 		if err := x.cl.EndTransaction(kit.Context(t), end); err != nil {
@@ -173,7 +186,8 @@ func TestExamLettersTransactions(t *testing.T) {
 	took := time.Since(began)
 	kit.Check(t, took < 10*time.Second, "ls waits %v for a transaction", took)
 	out := deadLetters(k, t, 0, "replay", "--yes", "--report", "good").Stdout.String()
-	kit.Check(t, strings.HasPrefix(out, "replayed 2 letters of 1 conversation"), "replay says %q", out)
+	kit.Check(t, strings.HasPrefix(out, "replayed 2 letters of 1 conversation"), "replay says %q",
+		out)
 	if err := x.cl.EndTransaction(kit.Context(t), kgo.TryCommit); err != nil {
 		t.Fatal(err)
 	}
@@ -183,12 +197,13 @@ func TestExamLettersTransactions(t *testing.T) {
 		return slices.Equal(got, []string{"open", "plain"})
 	})
 	kit.Figure(t, "letters-transactions",
-		"committed, aborted and open ones: open letters of %v in the end; ls beside an open transaction took %v",
+		"committed, aborted and open ones: open letters of %v in the end; ls beside an open "+
+			"transaction took %v",
 		got, took.Round(time.Millisecond))
 }
 
-// TestExamLettersFewConversations: what a replay takes grows with the letters, however few conversations they are of:
-// 300,000 of 3,000 conversations, in no order of time.
+// TestExamLettersFewConversations: what a replay takes grows with the letters, however few
+// conversations they are of: 300,000 of 3,000 conversations, in no order of time.
 func TestExamLettersFewConversations(t *testing.T) {
 	letters, conversations := 300_000, 3_000
 	if testing.Short() {
@@ -197,8 +212,10 @@ func TestExamLettersFewConversations(t *testing.T) {
 	k := kit.StartBroker(t)
 	now := time.Now()
 	kit.WriteLetters(t, k, letters, func(i int) kit.Letter {
-		l := kit.Letter{Event: kit.Event{Conversation: kit.Conversation{Report: "u" + strconv.Itoa(i%conversations),
-			Peer: "p"}, ReadTime: now.Unix() - int64(i*7919%letters)}, Class: "rejected", Code: "90048"}
+		l := kit.Letter{Event: kit.Event{Conversation: kit.Conversation{Report: "u" +
+			strconv.Itoa(i%conversations),
+			Peer: "p"}, ReadTime: now.Unix() - int64(i*7919%letters)}, Class: "rejected",
+			Code: "90048"}
 		l.FailedAt = now.Add(-time.Duration(i*104_729%letters) * time.Millisecond)
 		return l
 	})
@@ -206,8 +223,10 @@ func TestExamLettersFewConversations(t *testing.T) {
 	most := most(p, 2*time.Minute)
 	code := p.Exit(t, 2*time.Minute)
 	out := strings.TrimSpace(p.Stdout.String())
-	kit.Figure(t, "letters-few-conversations", "%s: %.2f s, %d MiB of RSS at most", out, p.Duration.Seconds(), most>>20)
+	kit.Figure(t, "letters-few-conversations", "%s: %.2f s, %d MiB of RSS at most", out,
+		p.Duration.Seconds(), most>>20)
 	kit.Check(t, code == 0 && out == fmt.Sprintf("replayed %s letters of 3,000 conversations to %s",
 		format.Thousands(int64(letters)), k.Backfill), "%d: %s", code, out)
-	kit.Check(t, p.Duration < 20*time.Second && most < 200<<20, "it took %v, and %d bytes", p.Duration, most)
+	kit.Check(t, p.Duration < 20*time.Second && most < 200<<20, "it took %v, and %d bytes",
+		p.Duration, most)
 }

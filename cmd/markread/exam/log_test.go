@@ -32,7 +32,8 @@ func startTransactor(t *testing.T, k *kit.Kafka, name string, options ...kgo.Opt
 	return &transactor{k, cl}
 }
 
-// begin begins a transaction and writes the events in it; it returns the records, which know their offsets then.
+// begin begins a transaction and writes the events in it; it returns the records, which know their
+// offsets then.
 func (x *transactor) begin(t *testing.T, events []kit.Event) ([]*kgo.Record, error) {
 	t.Helper()
 	if err := x.cl.BeginTransaction(); err != nil {
@@ -54,8 +55,9 @@ func (x *transactor) write(t *testing.T, events []kit.Event, end kgo.Transaction
 	return x.cl.EndTransaction(kit.Context(t), end)
 }
 
-// TestExamTransactions: what a producer's transaction aborted is never applied, what it committed is, and the markers
-// that transactions leave in the log are no records to wait for: the committed offsets come to the end of the log.
+// TestExamTransactions: what a producer's transaction aborted is never applied, what it committed
+// is, and the markers that transactions leave in the log are no records to wait for: the committed
+// offsets come to the end of the log.
 func TestExamTransactions(t *testing.T) {
 	t.Parallel()
 	k := kit.StartBroker(t)
@@ -66,7 +68,8 @@ func TestExamTransactions(t *testing.T) {
 	var bad []kit.Event // later T, so that each of them would show
 	for _, e := range good {
 		bad = append(bad,
-			kit.Event{Conversation: e.Conversation, ReadTime: e.ReadTime + 200_000 - 100_000*int64(len(bad)%2)})
+			kit.Event{Conversation: e.Conversation,
+				ReadTime: e.ReadTime + 200_000 - 100_000*int64(len(bad)%2)})
 	}
 	transaction := func(events []kit.Event, end kgo.TransactionEndTry) {
 		t.Helper()
@@ -91,9 +94,9 @@ func TestExamTransactions(t *testing.T) {
 	kit.Figure(t, "transactions", "400 records committed, 800 aborted: %s", metrics.Balance(t))
 }
 
-// TestExamTransactionsMixed: three producers commit and abort transactions at the same time, and a fourth writes
-// without any, all to the same conversations, while the worker reads: their records lie between each other in every
-// partition.
+// TestExamTransactionsMixed: three producers commit and abort transactions at the same time, and a
+// fourth writes without any, all to the same conversations, while the worker reads: their records
+// lie between each other in every partition.
 func TestExamTransactionsMixed(t *testing.T) {
 	t.Parallel()
 	const (
@@ -123,8 +126,9 @@ func TestExamTransactionsMixed(t *testing.T) {
 				abort := i%2 == n%2
 				events := make([]kit.Event, size)
 				for j := range events {
-					events[j] = kit.Event{Conversation: conversations[random.IntN(len(conversations))],
-						ReadTime: long + random.Int64N(100_000)}
+					events[j] = kit.Event{
+						Conversation: conversations[random.IntN(len(conversations))],
+						ReadTime:     long + random.Int64N(100_000)}
 					if abort {
 						events[j].ReadTime += 200_000 // would show
 					}
@@ -151,7 +155,8 @@ func TestExamTransactionsMixed(t *testing.T) {
 		plain := kit.Many(12, conversations, 400)
 		for i := range plain {
 			plain[i].ReadTime = long + int64(i)*100
-			if err := k.Client.ProduceSync(kit.Context(t), kit.RecordOf(k.Live, plain[i])).FirstErr(); err != nil {
+			if err := k.Client.ProduceSync(kit.Context(t), kit.RecordOf(k.Live, plain[i])).
+				FirstErr(); err != nil {
 				t.Errorf("produce: %v", err)
 				return
 			}
@@ -165,15 +170,18 @@ func TestExamTransactionsMixed(t *testing.T) {
 	metrics := kit.Scrape(t, w.Admin)
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 	received := metrics.Sum("markread_events_received_total")
-	kit.Figure(t, "transactions-mixed", "%d records committed, %d aborted, by %d producers at a time: %s", len(good),
+	kit.Figure(t, "transactions-mixed",
+		"%d records committed, %d aborted, by %d producers at a time: %s", len(good),
 		aborted, producers+1, metrics.Balance(t))
-	kit.Check(t, received == float64(len(good)), "%v events received, %d were committed", received, len(good))
+	kit.Check(t, received == float64(len(good)), "%v events received, %d were committed", received,
+		len(good))
 	k.NoLetters(t, "transactions")
 	kit.ComparePointers(t, kit.Largest(good), kit.Pointers(im.Arrivals(t)))
 }
 
-// TestExamTransactionsOpen: an open transaction holds up what comes after it in its partitions, and nothing of that is
-// lost: neither when it is committed after a while, nor when its producer has gone and the broker aborts it.
+// TestExamTransactionsOpen: an open transaction holds up what comes after it in its partitions, and
+// nothing of that is lost: neither when it is committed after a while, nor when its producer has
+// gone and the broker aborts it.
 func TestExamTransactionsOpen(t *testing.T) {
 	t.Parallel()
 	const (
@@ -200,7 +208,8 @@ func TestExamTransactionsOpen(t *testing.T) {
 			partitions[r.Partition] = true
 		}
 		if len(partitions) != kit.Partitions {
-			t.Fatalf("the open transaction is in %d partitions: the row says nothing of the others", len(partitions))
+			t.Fatalf("the open transaction is in %d partitions: the row says nothing of the others",
+				len(partitions))
 		}
 	}
 	early := events(0, 100, 0)
@@ -240,7 +249,8 @@ func TestExamTransactionsOpen(t *testing.T) {
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 
 	kit.Figure(t, "transactions-open",
-		"a transaction of 100 open for %v: %d calls meanwhile, 200 settled %v after its commit; another, whose "+
+		"a transaction of 100 open for %v: %d calls meanwhile, 200 settled %v after its commit; "+
+			"another, whose "+
 			"producer is gone: aborted and 100 behind it settled after %v",
 		open, during, committed.Round(time.Millisecond), aborted.Round(time.Millisecond))
 	kit.Check(t, during == 0, "%d calls for records that are undecided, or behind such", during)

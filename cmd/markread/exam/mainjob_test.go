@@ -18,8 +18,8 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// TestExamMainJob: every form of input goes where the contract says, with broker, sandbox and worker as processes of
-// their own.
+// TestExamMainJob: every form of input goes where the contract says, with broker, sandbox and
+// worker as processes of their own.
 func TestExamMainJob(t *testing.T) {
 	const events = 3000
 	began := time.Now()
@@ -30,7 +30,8 @@ func TestExamMainJob(t *testing.T) {
 		kit.Conversation{Report: "r", Peer: "p"}, kit.Conversation{Report: strings.Repeat("R", 32),
 			Peer: strings.Repeat("P", 32)}, kit.Conversation{Report: "@TGS#1", Peer: " "},
 		// the last two share their key
-		kit.Conversation{Report: `quote"back\slash`, Peer: `</script>`}, kit.Conversation{Report: "a|b", Peer: "c"},
+		kit.Conversation{Report: `quote"back\slash`, Peer: `</script>`},
+		kit.Conversation{Report: "a|b", Peer: "c"},
 		kit.Conversation{Report: "a", Peer: "b|c"})
 	waiting, later := mainJob(k, 1, began, conversations, events)
 	all := slices.Concat(waiting, later)
@@ -72,9 +73,11 @@ func TestExamMainJob(t *testing.T) {
 	for lane, topic := range map[string]string{"live": k.Live, "backfill": k.Backfill} {
 		label := fmt.Sprintf("lane=%q", lane)
 		got := metrics.Sum("markread_events_received_total", label)
-		kit.Check(t, got == received[topic], "%v events received in the lane %s, want %v", got, lane, received[topic])
+		kit.Check(t, got == received[topic], "%v events received in the lane %s, want %v", got,
+			lane, received[topic])
 		got = metrics.Sum("markread_events_total", label, `outcome="dead_lettered"`)
-		kit.Check(t, got == failed[topic], "%v events dead-lettered in the lane %s, want %v", got, lane, failed[topic])
+		kit.Check(t, got == failed[topic], "%v events dead-lettered in the lane %s, want %v", got,
+			lane, failed[topic])
 	}
 	balance := metrics.Balance(t)
 	for _, outcome := range []string{"applied", "collapsed", "superseded"} {
@@ -89,18 +92,24 @@ func TestExamMainJob(t *testing.T) {
 	got = metrics.Sum("markread_dead_letters_total")
 	kit.Check(t, got == float64(letters), "%v letters by the metrics, want %d", got, letters)
 	stats := sandbox.Stats(t)
-	kit.Check(t, stats.Applied == int(applied), "the sandbox carried out %d calls, the worker counts %v", stats.Applied,
+	kit.Check(t, stats.Applied == int(applied),
+		"the sandbox carried out %d calls, the worker counts %v", stats.Applied,
 		applied)
-	kit.Check(t, stats.Codes["60007"] == 0 && stats.MaxPerSecond <= 200, "quota: codes %v, at most %d a second",
+	kit.Check(t, stats.Codes["60007"] == 0 && stats.MaxPerSecond <= 200,
+		"quota: codes %v, at most %d a second",
 		stats.Codes, stats.MaxPerSecond)
-	kit.Check(t, stats.Encodings["string"] == stats.Calls, "MsgReadTime came as %v", stats.Encodings)
-	kit.Figure(t, "main-job", "%d records (%d valid over %d conversations, %d failing), %d letters; %s; %d calls, "+
+	kit.Check(t, stats.Encodings["string"] == stats.Calls, "MsgReadTime came as %v",
+		stats.Encodings)
+	kit.Figure(t, "main-job", "%d records (%d valid over %d conversations, %d failing), %d "+
+		"letters; %s; %d calls, "+
 		"most in 1.000 s %d; stop took %v", len(all),
-		len(valid), len(conversations), len(all)-len(valid), letters, balance, stats.Calls, stats.MaxPerSecond,
+		len(valid), len(conversations), len(all)-len(valid), letters, balance, stats.Calls,
+		stats.MaxPerSecond,
 		took.Round(time.Millisecond))
 }
 
-// checkLetters compares the dead-letter topic with the input, and returns how many letters there are.
+// checkLetters compares the dead-letter topic with the input, and returns how many letters there
+// are.
 func checkLetters(t *testing.T, k *kit.Kafka, began time.Time, all []input) int {
 	t.Helper()
 	type origin struct {
@@ -127,7 +136,8 @@ func checkLetters(t *testing.T, k *kit.Kafka, began time.Time, all []input) int 
 	newest := map[kit.Conversation]bool{}
 	for _, letter := range letters {
 		ours := ourHeaders(letter)
-		from := origin{ours["__dlq.errors.topic"], ours["__dlq.errors.partition"], ours["__dlq.errors.offset"]}
+		from := origin{ours["__dlq.errors.topic"], ours["__dlq.errors.partition"],
+			ours["__dlq.errors.offset"]}
 		in, ok := inputs[from]
 		if !ok {
 			t.Errorf("a letter from %v, which is no failing record or was a letter already", from)
@@ -140,16 +150,19 @@ func checkLetters(t *testing.T, k *kit.Kafka, began time.Time, all []input) int 
 			kit.Check(t, stands == 1, "%s: markread.collapsed %d", in.kind, stands)
 		} else {
 			collapsed[in.Conversation] += stands
-			newest[in.Conversation] = newest[in.Conversation] || in.record == newestLetters(events[in.Conversation]).
-				record
+			newest[in.Conversation] = newest[in.Conversation] ||
+				in.record == newestLetters(events[in.Conversation]).
+					record
 		}
 		checkLetter(t, k, in, letter, ours, began)
 	}
 	kit.Check(t, wantInvalid == 0, "%d invalid records have no letter", wantInvalid)
 	for c, group := range events {
-		kit.Check(t, collapsed[c] == len(group), "the letters of %v stand for %d events, want %d", c, collapsed[c],
+		kit.Check(t, collapsed[c] == len(group), "the letters of %v stand for %d events, want %d",
+			c, collapsed[c],
 			len(group))
-		kit.Check(t, newest[c], "no letter of %v has the event with the largest T, of equal ones the later", c)
+		kit.Check(t, newest[c], "no letter of %v has the event with the largest T, of equal ones "+
+			"the later", c)
 	}
 	return len(letters)
 }
@@ -181,12 +194,15 @@ func ourHeaders(letter *kgo.Record) map[string]string {
 }
 
 // checkLetter compares one letter with its record, header by header.
-func checkLetter(t *testing.T, k *kit.Kafka, in input, letter *kgo.Record, ours map[string]string, began time.Time) {
+func checkLetter(t *testing.T, k *kit.Kafka, in input, letter *kgo.Record, ours map[string]string,
+	began time.Time) {
 	t.Helper()
 	same := func(a, b []byte) bool { return bytes.Equal(a, b) && (a == nil) == (b == nil) }
-	kit.Check(t, same(letter.Key, in.record.Key), "%s: key %q (nil: %v), was %q (nil: %v)", in.kind, letter.Key,
+	kit.Check(t, same(letter.Key, in.record.Key), "%s: key %q (nil: %v), was %q (nil: %v)", in.kind,
+		letter.Key,
 		letter.Key == nil, in.record.Key, in.record.Key == nil)
-	kit.Check(t, same(letter.Value, in.record.Value), "%s: value %q (nil: %v), was %q (nil: %v)", in.kind, letter.Value,
+	kit.Check(t, same(letter.Value, in.record.Value), "%s: value %q (nil: %v), was %q (nil: %v)",
+		in.kind, letter.Value,
 		letter.Value == nil, in.record.Value, in.record.Value == nil)
 	kept := func(headers []kgo.RecordHeader) (out []string) {
 		for _, h := range headers {
@@ -196,23 +212,29 @@ func checkLetter(t *testing.T, k *kit.Kafka, in input, letter *kgo.Record, ours 
 		}
 		return out
 	}
-	kit.Check(t, slices.Equal(kept(letter.Headers), kept(in.record.Headers)), "%s: headers %v, were %v", in.kind,
+	kit.Check(t, slices.Equal(kept(letter.Headers), kept(in.record.Headers)),
+		"%s: headers %v, were %v", in.kind,
 		kept(letter.Headers), kept(in.record.Headers))
 
 	want := map[string]string{
-		"__dlq.errors.topic": in.record.Topic, "__dlq.errors.partition": strconv.Itoa(int(in.record.Partition)),
-		"__dlq.errors.offset": strconv.FormatInt(in.record.Offset, 10), "__dlq.errors.group": k.Group,
-		"markread.class": in.class, "markread.event-time": in.eventTime, "markread.replays": in.replays,
+		"__dlq.errors.topic":     in.record.Topic,
+		"__dlq.errors.partition": strconv.Itoa(int(in.record.Partition)),
+		"__dlq.errors.offset":    strconv.FormatInt(in.record.Offset, 10),
+		"__dlq.errors.group":     k.Group,
+		"markread.class":         in.class, "markread.event-time": in.eventTime,
+		"markread.replays":            in.replays,
 		"__dlq.errors.delivery.count": "0", "markread.code": "", "markread.lane": "live",
 	}
 	if in.record.Topic == k.Backfill {
 		want["markread.lane"] = "backfill"
 	}
 	if in.class == "rejected" {
-		want["__dlq.errors.delivery.count"], want["markread.code"] = "1", unknownAccountCode(in.Report)
+		want["__dlq.errors.delivery.count"], want["markread.code"] = "1",
+			unknownAccountCode(in.Report)
 	}
 	for name, value := range want {
-		kit.Check(t, ours[name] == value, "%s: header %s is %q, want %q", in.kind, name, ours[name], value)
+		kit.Check(t, ours[name] == value, "%s: header %s is %q, want %q", in.kind, name, ours[name],
+			value)
 	}
 	names := append([]string{"__dlq.errors.message", "markread.failed-at", "markread.collapsed"},
 		slices.Collect(maps.Keys(want))...)
@@ -220,17 +242,21 @@ func checkLetter(t *testing.T, k *kit.Kafka, in input, letter *kgo.Record, ours 
 	for _, h := range letter.Headers {
 		if isOurs(h.Key) {
 			count++
-			kit.Check(t, slices.Contains(names, h.Key), "%s: forged or unknown header %s=%q in the letter", in.kind,
+			kit.Check(t, slices.Contains(names, h.Key),
+				"%s: forged or unknown header %s=%q in the letter", in.kind,
 				h.Key, h.Value)
 		}
 	}
-	kit.Check(t, count == len(names) && len(ours) == len(names), "%s: %d headers of ours, %d names, want %d: %v",
+	kit.Check(t, count == len(names) && len(ours) == len(names),
+		"%s: %d headers of ours, %d names, want %d: %v",
 		in.kind, count, len(ours), len(names), ours)
 	message := ours["__dlq.errors.message"]
-	kit.Check(t, message != "" && strings.Contains(message, in.says), "%s: the message %q does not say %q", in.kind,
+	kit.Check(t, message != "" && strings.Contains(message, in.says),
+		"%s: the message %q does not say %q", in.kind,
 		message, in.says)
 	at, err := time.Parse(time.RFC3339, ours["markread.failed-at"])
-	kit.Check(t, err == nil && at.After(began.Add(-time.Second)) && at.Before(time.Now().Add(time.Second)),
+	kit.Check(t, err == nil && at.After(began.Add(-time.Second)) &&
+		at.Before(time.Now().Add(time.Second)),
 		"%s: failed-at %q", in.kind, ours["markread.failed-at"])
 }
 

@@ -21,7 +21,8 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// TestExamMemoryHeld: conversations that wait while all calls are held take at most 400 bytes of resident memory each.
+// TestExamMemoryHeld: conversations that wait while all calls are held take at most 400 bytes of
+// resident memory each.
 func TestExamMemoryHeld(t *testing.T) {
 	t.Parallel()
 	conversations := 1_000_000
@@ -40,7 +41,8 @@ func TestExamMemoryHeld(t *testing.T) {
 			Peer: fmt.Sprintf("user%010d", i*7%conversations)}, ReadTime: time.Now().Unix()}
 	})
 	kit.Wait(t, "all are in memory", 2*time.Minute, func() bool {
-		return kit.Scrape(t, w.Admin).Sum("markread_backlog_conversations") == float64(conversations)
+		return kit.Scrape(t, w.Admin).
+			Sum("markread_backlog_conversations") == float64(conversations)
 	})
 	after, most := memory(w.Proc, t, "VmRSS"), memory(w.Proc, t, "VmHWM")
 	each := float64(after) / float64(conversations)
@@ -55,8 +57,8 @@ func TestExamMemoryHeld(t *testing.T) {
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 }
 
-// TestExamMemoryEvents: a backfill of many events a conversation takes at most 300 MiB, and live events pass it at
-// once.
+// TestExamMemoryEvents: a backfill of many events a conversation takes at most 300 MiB, and live
+// events pass it at once.
 func TestExamMemoryEvents(t *testing.T) {
 	if testing.Short() {
 		t.Skip("skipped: it takes three minutes")
@@ -87,7 +89,8 @@ func TestExamMemoryEvents(t *testing.T) {
 			continue
 		}
 		produced = append(produced, time.Now())
-		e := kit.Event{Conversation: kit.Conversation{Report: "live-" + strconv.Itoa(len(produced)-1), Peer: "p"},
+		e := kit.Event{Conversation: kit.Conversation{Report: "live-" +
+			strconv.Itoa(len(produced)-1), Peer: "p"},
 			ReadTime: time.Now().Unix()}
 		k.Client.Produce(kit.Context(t), kit.RecordOf(k.Live, e), func(_ *kgo.Record, err error) {
 			if err != nil {
@@ -114,8 +117,10 @@ func TestExamMemoryEvents(t *testing.T) {
 	slices.Sort(delay)
 	p99, traffic := delay[len(delay)*99/100], kit.Measure(arrivals)
 	kit.Figure(t, "memory-events",
-		"%d events over %d conversations: %d MiB of RSS at most; after %d s %.0f events in memory, %d not settled; "+
-			"%d live events beside: produce to arrival p50 %v, p99 %v, most %v; %v", events, conversations, most>>20,
+		"%d events over %d conversations: %d MiB of RSS at most; after %d s %.0f events in "+
+			"memory, %d not settled; "+
+			"%d live events beside: produce to arrival p50 %v, p99 %v, most %v; %v", events,
+		conversations, most>>20,
 		seconds, pending, left, len(delay),
 		delay[len(delay)/2].Round(time.Microsecond), p99.Round(time.Microsecond),
 		delay[len(delay)-1].Round(time.Microsecond), traffic)
@@ -153,8 +158,8 @@ func memory(p *kit.Proc, t *testing.T, name string) int {
 	return kilobytes << 10
 }
 
-// TestExamMemoryBatches: batches of 9 MB on each of 24 partitions, and records that decompress to 400 MB, take at most
-// 300 MiB of resident memory.
+// TestExamMemoryBatches: batches of 9 MB on each of 24 partitions, and records that decompress to
+// 400 MB, take at most 300 MiB of resident memory.
 func TestExamMemoryBatches(t *testing.T) {
 	t.Parallel()
 	const limit = 300 << 20
@@ -166,7 +171,8 @@ func TestExamMemoryBatches(t *testing.T) {
 	im := kit.StartRecorder(t, "-rate", "200")
 	k.Live += "-large"
 	largeTopic(t, k.Client, k.Live, int32(partitions), 20<<20)
-	codecs := []kgo.CompressionCodec{kgo.NoCompression(), kgo.GzipCompression(), kgo.SnappyCompression(),
+	codecs := []kgo.CompressionCodec{kgo.NoCompression(), kgo.GzipCompression(),
+		kgo.SnappyCompression(),
 		kgo.Lz4Compression(), kgo.ZstdCompression()}
 	events, bombs := 0, 0
 	for partition := range int32(partitions) {
@@ -180,9 +186,12 @@ func TestExamMemoryBatches(t *testing.T) {
 			records = append(records, r)
 			size += len(r.Value) + len(r.Key) + 10
 		}
-		if partition == 1 || partition == 4 { // with gzip and with zstd; the others compress it too little
-			value := append([]byte(`{"Report_Account":"a","x":"`), bytes.Repeat([]byte("A"), 400<<20)...)
-			records = append(records, &kgo.Record{Topic: k.Live, Partition: partition, Value: value})
+		// with gzip and with zstd; the others compress it too little
+		if partition == 1 || partition == 4 {
+			value := append([]byte(`{"Report_Account":"a","x":"`),
+				bytes.Repeat([]byte("A"), 400<<20)...)
+			records = append(records,
+				&kgo.Record{Topic: k.Live, Partition: partition, Value: value})
 			bombs++
 		}
 		if err := cl.ProduceSync(kit.Context(t), records...).FirstErr(); err != nil {
@@ -204,12 +213,14 @@ func TestExamMemoryBatches(t *testing.T) {
 			len(letter.Value) == 0 && len(ours["markread.value-omitted"]) == 9,
 			"letter %v with a value of %d bytes", ours, len(letter.Value))
 	}
-	kit.Figure(t, "memory-batches", "%d events in %d batches of 9 MB, %d records of 400 MB: %d MiB of RSS at most",
+	kit.Figure(t, "memory-batches",
+		"%d events in %d batches of 9 MB, %d records of 400 MB: %d MiB of RSS at most",
 		events, partitions, bombs, peak>>20)
 	kit.Check(t, peak <= limit, "%d bytes of RSS", peak)
 }
 
-// TestExamMemoryPartitions: 2,000 partitions with 300 KB each take at most 300 MiB of resident memory.
+// TestExamMemoryPartitions: 2,000 partitions with 300 KB each take at most 300 MiB of resident
+// memory.
 func TestExamMemoryPartitions(t *testing.T) {
 	if testing.Short() {
 		t.Skip("skipped: it takes two minutes")
@@ -228,7 +239,8 @@ func TestExamMemoryPartitions(t *testing.T) {
 		records := make([]*kgo.Record, each)
 		for i := range records {
 			records[i] = kit.RecordOf(k.Live,
-				kit.Event{Conversation: kit.Conversation{Report: "r" + strconv.Itoa(i%1000), Peer: "p"},
+				kit.Event{Conversation: kit.Conversation{Report: "r" + strconv.Itoa(i%1000),
+					Peer: "p"},
 					ReadTime: time.Now().Unix()})
 			records[i].Key, records[i].Partition = nil, partition
 			records[i].Value = append(records[i].Value, bytes.Repeat([]byte(" "), 30)...)
@@ -244,7 +256,8 @@ func TestExamMemoryPartitions(t *testing.T) {
 	})
 	peak := memory(w.Proc, t, "VmHWM")
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
-	kit.Figure(t, "memory-partitions", "%d partitions, %d events: %d MiB of RSS at most", partitions, partitions*each,
+	kit.Figure(t, "memory-partitions", "%d partitions, %d events: %d MiB of RSS at most",
+		partitions, partitions*each,
 		peak>>20)
 	kit.Check(t, peak <= limit, "%d bytes of RSS", peak)
 }
@@ -270,7 +283,8 @@ func largeTopic(t *testing.T, cl *kgo.Client, name string, partitions int32, byt
 // largeProducer produces what it is given for one partition as one batch.
 func largeProducer(t *testing.T, k *kit.Kafka, codec kgo.CompressionCodec) *kgo.Client {
 	t.Helper()
-	cl, err := kgo.NewClient(k.Seeds(), kgo.ProducerBatchCompression(codec), kgo.ProducerBatchMaxBytes(900<<20),
+	cl, err := kgo.NewClient(k.Seeds(), kgo.ProducerBatchCompression(codec),
+		kgo.ProducerBatchMaxBytes(900<<20),
 		kgo.BrokerMaxWriteBytes(1<<30),
 		kgo.MaxBufferedBytes(1<<31), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerLinger(100*time.Millisecond), kgo.MaxBufferedRecords(1_000_000))

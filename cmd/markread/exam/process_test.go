@@ -81,7 +81,8 @@ func startWorkerPrepared(
 }
 
 // failing makes a third of the calls fail, each with a line at debug level.
-const failing = `{"latency":{"p50":"20ms","p99":"25ms"},"rules":[{"kind":"code","code":60008,"share":0.33}]}`
+const failing = `{"latency":{"p50":"20ms","p99":"25ms"},"rules":[{"kind":"code","code":60008,` +
+	`"share":0.33}]}`
 
 // TestExamStderrUnread: a third of the calls fail, each with a log line, and
 // nobody reads standard error any more: the calls continue at the same rate.
@@ -104,7 +105,8 @@ func TestExamStderrUnread(t *testing.T) {
 	}()
 	rate := func(when string, calls int) float64 {
 		before, began := sandbox.Stats(t).Calls, time.Now()
-		kit.Wait(t, "calls "+when, 30*time.Second, func() bool { return sandbox.Stats(t).Calls >= before+calls })
+		kit.Wait(t, "calls "+when, 30*time.Second,
+			func() bool { return sandbox.Stats(t).Calls >= before+calls })
 		return float64(sandbox.Stats(t).Calls-before) / time.Since(began).Seconds()
 	}
 	rate("at first", 1000)
@@ -132,9 +134,11 @@ func TestExamStderrUnread(t *testing.T) {
 		return strings.Contains(stderr.String(), "stopped cleanly")
 	})
 	kit.Figure(t, "stderr-unread",
-		"%.0f calls/s while standard error is read, %.0f/s while it is not; %d lines dropped and told; stopped in %v",
+		"%.0f calls/s while standard error is read, %.0f/s while it is not; %d lines dropped and "+
+			"told; stopped in %v",
 		read, unread, dropped, took.Round(time.Millisecond))
-	kit.Check(t, unread > 0.7*read, "%.0f calls/s while nobody reads it, %.0f/s before", unread, read)
+	kit.Check(t, unread > 0.7*read, "%.0f calls/s while nobody reads it, %.0f/s before", unread,
+		read)
 }
 
 // TestExamStopStderrUnread: a worker whose full standard error nobody reads
@@ -191,7 +195,8 @@ func TestExamStderrClosed(t *testing.T) {
 			job := kit.StartPrepared(t, "backfill", "product", nil, prepare(t),
 				"backfill", "--brokers", k.Addr, "--backfill-topic", k.Backfill, "--group", k.Group,
 				"--log-level", "debug", file)
-			kit.Check(t, job.Exit(t, 30*time.Second) == 0, "the backfill ended with %v", job.Cmd.ProcessState)
+			kit.Check(t, job.Exit(t, 30*time.Second) == 0, "the backfill ended with %v",
+				job.Cmd.ProcessState)
 			k.Settled(t, 30*time.Second, k.Live, k.Backfill)
 			w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 			kit.ComparePointers(t, kit.Largest(events), sandbox.Pointers(t))
@@ -206,7 +211,8 @@ func TestExamListIntoHead(t *testing.T) {
 	k := kit.StartBroker(t)
 	now := time.Now()
 	kit.WriteLetters(t, k, 20_000, func(i int) kit.Letter {
-		e := kit.Event{Conversation: kit.Conversation{Report: "u" + strconv.Itoa(i), Peer: "p"}, ReadTime: now.Unix()}
+		e := kit.Event{Conversation: kit.Conversation{Report: "u" + strconv.Itoa(i), Peer: "p"},
+			ReadTime: now.Unix()}
 		return kit.Letter{Event: e, Class: "rejected", Code: "90048", FailedAt: now}
 	})
 	pipe := newPipe(t)

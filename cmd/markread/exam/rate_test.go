@@ -38,12 +38,14 @@ func TestExamCollapse(t *testing.T) {
 	kit.Figure(t, "collapse", "200000 events over 1000 conversations: %v", traffic)
 	kit.ComparePointers(t, kit.Largest(events), kit.Pointers(arrivals))
 	kit.Check(t, traffic.Calls <= 1050, "%d calls, at most 1050 allowed", traffic.Calls)
-	kit.Check(t, traffic.Span <= 5500*time.Millisecond, "%v from the first arrival to the last, at most 5.5 s allowed",
+	kit.Check(t, traffic.Span <= 5500*time.Millisecond,
+		"%v from the first arrival to the last, at most 5.5 s allowed",
 		traffic.Span)
 	kit.Check(t, traffic.MostIn1s <= 200, "%d arrivals in one second", traffic.MostIn1s)
 }
 
-// TestExamQuota: saturated for 30 s, in a short run 15 s, the cap is kept and at least 97 % of it is used.
+// TestExamQuota: saturated for 30 s, in a short run 15 s, the cap is kept and at least 97 % of it
+// is used.
 func TestExamQuota(t *testing.T) {
 	conversations := 6100 // 30.5 s of work
 	if testing.Short() {
@@ -65,11 +67,12 @@ func TestExamQuota(t *testing.T) {
 	kit.Check(t, traffic.MostIn1s <= 200, "%d arrivals in one second", traffic.MostIn1s)
 	kit.Check(t, traffic.Throttled == 0, "%d times 60007", traffic.Throttled)
 	kit.Check(t, traffic.PerSecond >= 194, "%.1f/s, at least 194 required", traffic.PerSecond)
-	kit.Check(t, traffic.Calls == len(events), "%d calls for %d conversations", traffic.Calls, len(events))
+	kit.Check(t, traffic.Calls == len(events), "%d calls for %d conversations", traffic.Calls,
+		len(events))
 }
 
-// TestExamQuotaFrozen: the same with the worker stopped for 1.5 s every 4 s. What it held back must not come as a
-// burst.
+// TestExamQuotaFrozen: the same with the worker stopped for 1.5 s every 4 s. What it held back must
+// not come as a burst.
 func TestExamQuotaFrozen(t *testing.T) {
 	t.Parallel()
 	k := kit.StartBroker(t)
@@ -96,8 +99,8 @@ func TestExamQuotaFrozen(t *testing.T) {
 	kit.Check(t, traffic.Calls >= 2500, "only %d calls: the row says little", traffic.Calls)
 }
 
-// TestExamQuotaControl shows that the quota rows can fail: a plain limiter of 200/s with a burst of 200 is caught by
-// the same server.
+// TestExamQuotaControl shows that the quota rows can fail: a plain limiter of 200/s with a burst of
+// 200 is caught by the same server.
 func TestExamQuotaControl(t *testing.T) {
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", "2ms")
 	limiter := rate.NewLimiter(200, 200)
@@ -109,7 +112,8 @@ func TestExamQuotaControl(t *testing.T) {
 	for i := range 64 {
 		wg.Go(func() {
 			url := im.URL + "/v4/openim/admin_set_msg_read?sdkappid=1&identifier=a&usersig=s&random=1&contenttype=json"
-			body := fmt.Appendf(nil, `{"Report_Account":"c%d","Peer_Account":"p","MsgReadTime":"1"}`, i)
+			body := fmt.Appendf(nil,
+				`{"Report_Account":"c%d","Peer_Account":"p","MsgReadTime":"1"}`, i)
 			for limiter.Wait(ctx) == nil {
 				res, err := client.Post(url, "application/json", bytes.NewReader(body))
 				if err != nil {
@@ -124,11 +128,12 @@ func TestExamQuotaControl(t *testing.T) {
 	wg.Wait()
 	traffic := kit.Measure(im.Arrivals(t))
 	kit.Figure(t, "quota-control", "rate.NewLimiter(200, 200): %v", traffic)
-	kit.Check(t, traffic.MostIn1s > 200 && traffic.Throttled > 0, "the plain limiter was not caught: %v", traffic)
+	kit.Check(t, traffic.MostIn1s > 200 && traffic.Throttled > 0,
+		"the plain limiter was not caught: %v", traffic)
 }
 
-// TestExamPriority: live events pass a backfill that alone would take two and a half minutes, and the backfill goes on
-// beside them.
+// TestExamPriority: live events pass a backfill that alone would take two and a half minutes, and
+// the backfill goes on beside them.
 func TestExamPriority(t *testing.T) {
 	const perSecond = 20
 	seconds := 30
@@ -142,7 +147,8 @@ func TestExamPriority(t *testing.T) {
 	kit.Wait(t, "backfill calls", 30*time.Second, func() bool { return im.Count(t) > 300 })
 	before := im.Count(t)
 
-	// One event every 50 ms, each in a conversation of its own, so that its arrival can be told from all others.
+	// One event every 50 ms, each in a conversation of its own, so that its arrival can be told
+	// from all others.
 	produced := make([]time.Time, perSecond*seconds)
 	tick := time.NewTicker(time.Second / perSecond)
 	defer tick.Stop()
@@ -170,7 +176,8 @@ func TestExamPriority(t *testing.T) {
 			i, _ := strconv.Atoi(number)
 			delay = append(delay, time.Unix(0, a.Wall).Sub(produced[i]))
 			live++
-		} else if live > 0 && live < len(produced) { // beside live events only: the tail has the server to itself
+		} else if live > 0 && live < len(produced) {
+			// beside live events only: the tail has the server to itself
 			backfill++
 		}
 	}
@@ -180,17 +187,20 @@ func TestExamPriority(t *testing.T) {
 	slices.Sort(delay)
 	share := float64(backfill) / float64(backfill+live)
 	p99 := delay[len(delay)*99/100]
-	kit.Figure(t, "priority", "%d live events at %d/s over 30000 backfill conversations: produce to arrival p50 %v, "+
+	kit.Figure(t, "priority", "%d live events at %d/s over 30000 backfill conversations: produce "+
+		"to arrival p50 %v, "+
 		"p99 %v, most %v; backfill %.1f %% of the calls; %v",
 		live, perSecond, delay[len(delay)/2].Round(time.Microsecond), p99.Round(time.Microsecond),
 		delay[len(delay)-1].Round(time.Microsecond), 100*share, traffic)
 	kit.Check(t, left > 0, "the backfill ran dry: the row says nothing")
 	kit.Check(t, p99 <= 300*time.Millisecond, "live p99 %v, at most 300 ms allowed", p99)
-	kit.Check(t, share >= 0.05, "backfill got %.1f %% of the calls, at least 5 %% required", 100*share)
+	kit.Check(t, share >= 0.05, "backfill got %.1f %% of the calls, at least 5 %% required",
+		100*share)
 	kit.Check(t, traffic.MostIn1s <= 200, "%d arrivals in one second", traffic.MostIn1s)
 }
 
-// TestExamPriorityFloor: live events that alone could fill the quota leave the backfill its 5 %, and not much more.
+// TestExamPriorityFloor: live events that alone could fill the quota leave the backfill its 5 %,
+// and not much more.
 func TestExamPriorityFloor(t *testing.T) {
 	k := kit.StartBroker(t)
 	im := kit.StartRecorder(t, "-rate", "200", "-latency", "2ms")
@@ -210,11 +220,14 @@ func TestExamPriorityFloor(t *testing.T) {
 		}
 	}
 	share := float64(backfill) / float64(backfill+live)
-	kit.Figure(t, "priority-floor", "beside 1500 live conversations that wait, backfill got %.1f %% of the calls",
+	kit.Figure(t, "priority-floor",
+		"beside 1500 live conversations that wait, backfill got %.1f %% of the calls",
 		100*share)
 	kit.Check(t, left > 0, "the backfill ran dry: the row says nothing")
 	// one may arrive late
-	kit.Check(t, backfill >= (backfill+live)/20-1, "backfill got %d of %d calls, one in 20 required", backfill,
+	kit.Check(t, backfill >= (backfill+live)/20-1,
+		"backfill got %d of %d calls, one in 20 required", backfill,
 		backfill+live)
-	kit.Check(t, share <= 0.07, "backfill got %.1f %% of the calls: live does not go first", 100*share)
+	kit.Check(t, share <= 0.07, "backfill got %.1f %% of the calls: live does not go first",
+		100*share)
 }

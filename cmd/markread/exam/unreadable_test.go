@@ -26,14 +26,16 @@ import (
 const (
 	unreadableWithin    = 15 * time.Second // after the break, and after the repair
 	unreadablePartition = 2                // of 4
-	unreadableEach      = 10               // events for each partition, before the break and during it
+	// events for each partition, before the break and during it
+	unreadableEach = 10
 )
 
-// TestExamUnreadable: one of four partitions can't be read. That is shown in all places within 15 s,
-// and no longer than 15 s after the repair; the other partitions go on, and nothing is lost that Kafka
-// still has.
+// TestExamUnreadable: one of four partitions can't be read. That is shown in all places within 15
+// s, and no longer than 15 s after the repair; the other partitions go on, and nothing is lost that
+// Kafka still has.
 func TestExamUnreadable(t *testing.T) {
-	for name, breaks := range map[string]func(t *testing.T, b *damagingBroker) (repair func() (lost int)){
+	for name, breaks := range map[string]func(t *testing.T,
+		b *damagingBroker) (repair func() (lost int)){
 		"no permission": unreadableFault(kerr.TopicAuthorizationFailed, kmsg.Fetch),
 		"no leader":     unreadableFault(kerr.NotLeaderForPartition, kmsg.Fetch, kmsg.ListOffsets),
 		"frozen leader": unreadableFrozen,
@@ -46,7 +48,8 @@ func TestExamUnreadable(t *testing.T) {
 	}
 }
 
-func unreadableCase(t *testing.T, name string, breaks func(*testing.T, *damagingBroker) func() int) {
+func unreadableCase(t *testing.T, name string,
+	breaks func(*testing.T, *damagingBroker) func() int) {
 	events := kit.OneEach(kit.Conversations("u", 8*unreadableEach))
 	before, during := events[:4*unreadableEach], events[4*unreadableEach:]
 	first := during[unreadablePartition]
@@ -65,7 +68,8 @@ func unreadableCase(t *testing.T, name string, breaks func(*testing.T, *damaging
 	plain := kit.RecordOf(k.Live, first) // a batch of its own, without compression
 	plain.Partition = unreadablePartition
 	producePlain(k, t, plain)
-	k.ProduceTo(t, k.Live, slices.DeleteFunc(slices.Clone(during), func(e kit.Event) bool { return e == first }),
+	k.ProduceTo(t, k.Live,
+		slices.DeleteFunc(slices.Clone(during), func(e kit.Event) bool { return e == first }),
 		func(i int) int32 {
 			if i >= unreadablePartition {
 				i++
@@ -76,10 +80,12 @@ func unreadableCase(t *testing.T, name string, breaks func(*testing.T, *damaging
 		func() bool { return unreadable(w, t) == "state console gauge log" })
 	shown := time.Since(began)
 	code := status.Exit(t, 20*time.Second)
-	kit.Check(t, code == cli.ExitFailed && strings.Contains(status.Stdout.String(), "UNREADABLE mark-read/2") &&
+	kit.Check(t, code == cli.ExitFailed &&
+		strings.Contains(status.Stdout.String(), "UNREADABLE mark-read/2") &&
 		status.Duration < unreadableWithin,
 		"status ended with %d after %v: %s", code, status.Duration, status.Stdout.Tail(20))
-	kit.Check(t, strings.Contains(status.Stderr.String(), "partition 2 can't be read"), "status: %s",
+	kit.Check(t, strings.Contains(status.Stderr.String(), "partition 2 can't be read"),
+		"status: %s",
 		status.Stderr.Tail(3))
 
 	// The others go on.
@@ -102,7 +108,8 @@ func unreadableCase(t *testing.T, name string, breaks func(*testing.T, *damaging
 
 	lost := repair()
 	repaired := time.Now()
-	kit.Wait(t, "the worker shows the repair", unreadableWithin, func() bool { return unreadable(w, t) == "" })
+	kit.Wait(t, "the worker shows the repair", unreadableWithin,
+		func() bool { return unreadable(w, t) == "" })
 	cleared := time.Since(repaired)
 	k.Settled(t, unreadableWithin, k.Live)
 	status = statusOf(k, t)
@@ -114,8 +121,10 @@ func unreadableCase(t *testing.T, name string, breaks func(*testing.T, *damaging
 	counted := kit.Scrape(t, w.Admin).Sum("markread_events_lost_total")
 	kit.Check(t, counted == float64(lost), "%v events counted as lost, want %d", counted, lost)
 	bad, good := loggedUnreadable(w)
-	kit.Check(t, bad == 1 && good == 1, "%d lines at the break and %d at the repair, want 1 of each", bad, good)
-	kit.Figure(t, "unreadable, "+name, "shown after %v, gone %v after the repair; %s", shown.Round(10*time.Millisecond),
+	kit.Check(t, bad == 1 && good == 1,
+		"%d lines at the break and %d at the repair, want 1 of each", bad, good)
+	kit.Figure(t, "unreadable, "+name, "shown after %v, gone %v after the repair; %s",
+		shown.Round(10*time.Millisecond),
 		cleared.Round(10*time.Millisecond), kit.Scrape(t, w.Admin).Balance(t))
 	w.Stop(t, syscall.SIGTERM, kit.StopLimit)
 }
@@ -141,9 +150,11 @@ func unreadable(w *kit.Worker, t *testing.T) string {
 	}
 	for _, p := range state.Partitions {
 		if u := p.Unreadable; u != nil {
-			kit.Check(t, p.Topic == "mark-read" && p.Partition == unreadablePartition, "%s/%d is unreadable: %+v",
+			kit.Check(t, p.Topic == "mark-read" && p.Partition == unreadablePartition,
+				"%s/%d is unreadable: %+v",
 				p.Topic, p.Partition, u)
-			kit.Check(t, time.Since(u.Since) < time.Minute && *u.Offset == unreadableEach && u.Reason != "",
+			kit.Check(t, time.Since(u.Since) < time.Minute && *u.Offset == unreadableEach &&
+				u.Reason != "",
 				"/api/state shows %+v", u)
 			places = append(places, "state")
 		}
@@ -156,7 +167,8 @@ func unreadable(w *kit.Worker, t *testing.T) string {
 	if scrape[`markread_partition_unreadable{partition="2",topic="mark-read"}`] == 1 {
 		places = append(places, "gauge")
 	}
-	kit.Check(t, scrape.Sum("markread_partition_unreadable") <= 1, "the gauge is 1 for several partitions")
+	kit.Check(t, scrape.Sum("markread_partition_unreadable") <= 1,
+		"the gauge is 1 for several partitions")
 	if bad, good := loggedUnreadable(w); bad > good {
 		places = append(places, "log")
 	}
@@ -205,7 +217,8 @@ func producePlain(k *kit.Kafka, t *testing.T, r *kgo.Record) {
 	}
 }
 
-func unreadableFault(reason *kerr.Error, keys ...kmsg.Key) func(*testing.T, *damagingBroker) func() int {
+func unreadableFault(reason *kerr.Error, keys ...kmsg.Key) func(*testing.T,
+	*damagingBroker) func() int {
 	return func(_ *testing.T, b *damagingBroker) func() int {
 		fault := b.Cluster().Fault(kfake.Fault{Keys: keys, Topic: kit.Defaults.Live,
 			Partitions: []int32{unreadablePartition}, Err: reason, Count: -1})
@@ -213,7 +226,8 @@ func unreadableFault(reason *kerr.Error, keys ...kmsg.Key) func(*testing.T, *dam
 	}
 }
 
-// unreadableFrozen has the leader answer nothing about the partition. The others have another one, as it were.
+// unreadableFrozen has the leader answer nothing about the partition. The others have another one,
+// as it were.
 func unreadableFrozen(t *testing.T, b *damagingBroker) func() int {
 	c := b.Cluster()
 	thawed := make(chan struct{})
@@ -246,20 +260,21 @@ func unreadableFrozen(t *testing.T, b *damagingBroker) func() int {
 	return repair
 }
 
-// unreadableDamaged damages the first event of the break wherever the broker sends it, as its disk might
-// have; what is before and behind it stays whole. The repair deletes it.
+// unreadableDamaged damages the first event of the break wherever the broker sends it, as its disk
+// might have; what is before and behind it stays whole. The repair deletes it.
 func unreadableDamaged(t *testing.T, b *damagingBroker) func() int {
 	b.damages.Store(true)
 	return func() int {
-		if err := b.Cluster().DeleteRecords(kit.Defaults.Live, unreadablePartition, unreadableEach+1); err != nil {
+		if err := b.Cluster().
+			DeleteRecords(kit.Defaults.Live, unreadablePartition, unreadableEach+1); err != nil {
 			t.Error(err)
 		}
 		return 1
 	}
 }
 
-// damagingBroker is an embedded broker that damages what it sends of an event, if told to. (What has a
-// wrong checksum can't be produced.)
+// damagingBroker is an embedded broker that damages what it sends of an event, if told to. (What
+// has a wrong checksum can't be produced.)
 type damagingBroker struct {
 	*broker.Broker
 	net.Listener

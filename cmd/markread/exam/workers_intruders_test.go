@@ -34,7 +34,8 @@ type intruder struct {
 
 func startIntruder(t *testing.T, k *kit.Kafka, metadata []byte) *intruder {
 	t.Helper()
-	cl, err := kgo.NewClient(k.Seeds(), kgo.ClientID("intruder"), kgo.MaxVersions(kversion.V3_5_0()),
+	cl, err := kgo.NewClient(k.Seeds(), kgo.ClientID("intruder"),
+		kgo.MaxVersions(kversion.V3_5_0()),
 		kgo.RequestTimeoutOverhead(90*time.Second))
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +81,8 @@ func (i *intruder) turn(ctx context.Context, tick <-chan time.Time, id string) s
 	}
 	id = joined.MemberID
 	sync := kmsg.NewPtrSyncGroupRequest()
-	sync.Group, sync.Generation, sync.MemberID, sync.ProtocolType, sync.Protocol = i.k.Group, joined.Generation, id,
+	sync.Group, sync.Generation, sync.MemberID, sync.ProtocolType, sync.Protocol = i.k.Group,
+		joined.Generation, id,
 		&kind, &name
 	leads := joined.LeaderID == id
 	for _, m := range joined.Members { // the leader's only
@@ -97,7 +99,8 @@ func (i *intruder) turn(ctx context.Context, tick <-chan time.Time, id string) s
 		<-tick
 		beat := kmsg.NewPtrHeartbeatRequest()
 		beat.Group, beat.Generation, beat.MemberID = i.k.Group, joined.Generation, id
-		if answer, err := beat.RequestWith(ctx, i.cl); ctx.Err() == nil && (err != nil || answer.ErrorCode != 0) {
+		if answer, err := beat.RequestWith(ctx, i.cl); ctx.Err() == nil &&
+			(err != nil || answer.ErrorCode != 0) {
 			return id
 		}
 	}
@@ -113,7 +116,8 @@ func (i *intruder) turn(ctx context.Context, tick <-chan time.Time, id string) s
 // outlook is what a worker of 200 calls a second and so many partitions of each topic
 // publishes.
 func outlook(k *kit.Kafka, partitions int) string {
-	return fmt.Sprintf(`{"rate":200,"partitions":{%q:%d,%q:%d}`, k.Live, partitions, k.Backfill, partitions)
+	return fmt.Sprintf(`{"rate":200,"partitions":{%q:%d,%q:%d}`, k.Live, partitions, k.Backfill,
+		partitions)
 }
 
 // allPartitions is what a leader sends to a member that gets everything.
@@ -149,7 +153,8 @@ func intruders(k *kit.Kafka) [][]byte {
 		around(`{"rate":"200","partitions":["mark-read",4]}`),
 		around(`{"version":2,"quota":{"rate":200}}`),
 		around("\x00\x00\x00\x01\x00\x09mark-read\x00\x00\x00\x01\x00\x00\x00\x00"),
-		around(`{"rate":2000000000,"partitions":{"mark-read":-4},"owned":[-1],"generation":2147483647}`),
+		around(`{"rate":2000000000,"partitions":{"mark-read":-4},"owned":[-1],` +
+			`"generation":2147483647}`),
 		around(outlook(k, kit.Partitions-1) + "}"),
 	}
 }
@@ -213,9 +218,11 @@ func TestExamWorkersIntruders(t *testing.T) {
 	c.EndLoad(t)
 	arrivals, repeated := c.End(t)
 	kit.Figure(t, "workers-intruders",
-		"30 intruders: both workers call again after %v; a leader that gives everything to everybody: %d calls (%q), "+
+		"30 intruders: both workers call again after %v; a leader that gives everything to "+
+			"everybody: %d calls (%q), "+
 			"both call %v after it has left; %d answered calls repeated; %v",
 		again, calls, hold.Detail, back, repeated, kit.Measure(arrivals))
 	kit.Check(t, calls == 0, "%d calls while an intruder led the group", calls)
-	kit.Check(t, repeated == 0, "%d answered calls were repeated although nobody was killed", repeated)
+	kit.Check(t, repeated == 0, "%d answered calls were repeated although nobody was killed",
+		repeated)
 }

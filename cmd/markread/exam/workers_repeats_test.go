@@ -15,18 +15,19 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// stuckEvents is a conversation whose every call gets a passing failure (60008): its event stays where it is, and so
-// does the offset.
+// stuckEvents is a conversation whose every call gets a passing failure (60008): its event stays
+// where it is, and so does the offset.
 func stuckEvents(i int) kit.Event {
-	return kit.Event{Conversation: kit.Conversation{Report: fmt.Sprintf("reject-60008-stuck%d", i), Peer: "p"},
+	return kit.Event{Conversation: kit.Conversation{Report: fmt.Sprintf("reject-60008-stuck%d", i),
+		Peer: "p"},
 		ReadTime: time.Now().Unix()}
 }
 
 // patient keeps a conversation that never succeeds from becoming a letter.
 var patient = []string{"--attempts", "1000000", "--backoff-max", "2s"}
 
-// attemptsOf returns how often the event at the beginning of the live partition 0 was tried, by the worker's own
-// account.
+// attemptsOf returns how often the event at the beginning of the live partition 0 was tried, by the
+// worker's own account.
 func attemptsOf(m *kit.Member) int {
 	state := m.State()
 	if state == nil {
@@ -40,10 +41,11 @@ func attemptsOf(m *kit.Member) int {
 	return 0
 }
 
-// TestExamWorkersKill: a conversation that never succeeds holds the offset of the only partition at its beginning, and
-// behind it many are called. After a kill -9 in their midst only those are called again that were not yet committed, as
-// the text beside the offset, and the attempts of the one that is stuck go on where they were. With five events a
-// conversation the text is too short for all that has finished; that costs calls, no events.
+// TestExamWorkersKill: a conversation that never succeeds holds the offset of the only partition at
+// its beginning, and behind it many are called. After a kill -9 in their midst only those are
+// called again that were not yet committed, as the text beside the offset, and the attempts of the
+// one that is stuck go on where they were. With five events a conversation the text is too short
+// for all that has finished; that costs calls, no events.
 func TestExamWorkersKill(t *testing.T) {
 	t.Parallel()
 	n := 3000
@@ -80,11 +82,13 @@ func killAmid(t *testing.T, events []kit.Event, after, allowed int) {
 	killed := time.Now()
 	called := im.Arrivals(t)
 	commits.End()
-	longest := commits.At.Longest(time.Unix(0, called[0].Wall), killed) // a second, but for a busy machine
+	// a second, but for a busy machine
+	longest := commits.At.Longest(time.Unix(0, called[0].Wall), killed)
 	allowed = max(allowed, int(200*longest.Seconds())+uncommitted-200)
 
 	second := c.Start(t, "a", patient...)
-	kit.Wait(t, "calls of the next worker", time.Minute, func() bool { return im.CountOf(t, second.Account) > 0 })
+	kit.Wait(t, "calls of the next worker", time.Minute,
+		func() bool { return im.CountOf(t, second.Account) > 0 })
 	paused := time.Since(killed)
 	resumed := 0
 	kit.Wait(t, "the next worker tells of the attempts", 10*time.Second,
@@ -101,27 +105,34 @@ func killAmid(t *testing.T, events []kit.Event, after, allowed int) {
 			done++
 		}
 	}
-	kit.Figure(t, "workers-kill", "%d events of %d conversations behind one that never succeeds; SIGKILL after %d "+
-		"successful calls: at most %.1f s between two commits, the next worker's first call after %.1f s, %d "+
+	kit.Figure(t, "workers-kill", "%d events of %d conversations behind one that never succeeds; "+
+		"SIGKILL after %d "+
+		"successful calls: at most %.1f s between two commits, the next worker's first call "+
+		"after %.1f s, %d "+
 		"answered calls repeated; attempts of the stuck one %d before, %d after; %v",
-		len(events), len(kit.Largest(events)), done, longest.Seconds(), paused.Seconds(), repeated, attempts, resumed,
+		len(events), len(kit.Largest(events)), done, longest.Seconds(), paused.Seconds(), repeated,
+		attempts, resumed,
 		kit.Measure(arrivals))
 	kit.Check(t, done < len(kit.Largest(events))*9/10,
 		"hardly anything was left when the worker was killed: the row says nothing")
 	kit.Check(t, done > allowed || allowed >= len(kit.Largest(events)),
 		"%d calls before the kill: a repetition of all would not be seen", done)
-	kit.Check(t, repeated <= allowed, "%d answered calls were repeated, at most %d allowed", repeated, allowed)
+	kit.Check(t, repeated <= allowed, "%d answered calls were repeated, at most %d allowed",
+		repeated, allowed)
 	// some since the last commit
-	kit.Check(t, attempts > 3 && resumed > attempts/2, "%d attempts before the kill, %d after it", attempts, resumed)
-	kit.Check(t, committed == 0, "the offset %d is committed, beyond an event that has not finished", committed)
-	kit.Check(t, kit.Measure(arrivals).MostIn1s <= 200, "more than 200 arrivals in one second over the kill")
+	kit.Check(t, attempts > 3 && resumed > attempts/2, "%d attempts before the kill, %d after it",
+		attempts, resumed)
+	kit.Check(t, committed == 0,
+		"the offset %d is committed, beyond an event that has not finished", committed)
+	kit.Check(t, kit.Measure(arrivals).MostIn1s <= 200,
+		"more than 200 arrivals in one second over the kill")
 	k.NoLetters(t, "a conversation that never succeeds")
 	kit.ComparePointers(t, kit.Largest(events), kit.Pointers(arrivals))
 }
 
-// TestExamWorkersRebalance: the same with a second worker that joins, the first that leaves, and comes back, and a
-// conversation that never succeeds at the beginning of each partition. Who gives partitions up has committed all that
-// has finished, so no answered call is repeated.
+// TestExamWorkersRebalance: the same with a second worker that joins, the first that leaves, and
+// comes back, and a conversation that never succeeds at the beginning of each partition. Who gives
+// partitions up has committed all that has finished, so no answered call is repeated.
 func TestExamWorkersRebalance(t *testing.T) {
 	t.Parallel()
 	const partitions = 4
@@ -158,14 +169,18 @@ func TestExamWorkersRebalance(t *testing.T) {
 	arrivals := im.Arrivals(t)
 	repeated := kit.Repeated(arrivals)
 	kit.Figure(t, "workers-rebalance",
-		"%d events behind %d that never succeed; a second worker joins (%v until both call), the first leaves (%v) "+
+		"%d events behind %d that never succeed; a second worker joins (%v until both call), the "+
+			"first leaves (%v) "+
 			"and comes back (%v): %d answered calls repeated; %v",
 		len(events), partitions, joins, leaves, again, repeated, kit.Measure(arrivals))
-	kit.Check(t, repeated == 0, "%d answered calls were repeated although nobody was killed", repeated)
-	kit.Check(t, kit.Measure(arrivals).MostIn1s <= 200, "more than 200 arrivals in one second over the rebalances")
+	kit.Check(t, repeated == 0, "%d answered calls were repeated although nobody was killed",
+		repeated)
+	kit.Check(t, kit.Measure(arrivals).MostIn1s <= 200,
+		"more than 200 arrivals in one second over the rebalances")
 	for p, offset := range k.Committed(t) {
 		kit.Check(t, p.Topic != k.Live || offset == 0,
-			"%s %d is committed to %d, beyond an event that has not finished", p.Topic, p.Partition, offset)
+			"%s %d is committed to %d, beyond an event that has not finished", p.Topic, p.Partition,
+			offset)
 	}
 	k.NoLetters(t, "conversations that never succeed")
 	kit.ComparePointers(t, kit.Largest(events), kit.Pointers(arrivals))
@@ -175,7 +190,8 @@ func TestExamWorkersRebalance(t *testing.T) {
 func more(c *kit.Crew, t *testing.T, calls int) {
 	t.Helper()
 	before := c.IM.Count(t)
-	kit.Wait(t, "calls in full flow", time.Minute, func() bool { return c.IM.Count(t) >= before+calls })
+	kit.Wait(t, "calls in full flow", time.Minute,
+		func() bool { return c.IM.Count(t) >= before+calls })
 }
 
 var (
@@ -183,15 +199,16 @@ var (
 	frozenRounds = flag.Int("exam.frozen-rounds", 9, "")
 )
 
-// TestExamWorkersFrozen: workers are frozen amid full load until their session is over and another one has their
-// partitions and their share of the rate, and thawed, a hundred times over groups that run side by side; in a short run
-// six times. A worker that is thawed sends at most the one call that it was about to send, and what it then commits is
-// refused: no offset goes back.
+// TestExamWorkersFrozen: workers are frozen amid full load until their session is over and another
+// one has their partitions and their share of the rate, and thawed, a hundred times over groups
+// that run side by side; in a short run six times. A worker that is thawed sends at most the one
+// call that it was about to send, and what it then commits is refused: no offset goes back.
 func TestExamWorkersFrozen(t *testing.T) {
 	t.Parallel()
 	const (
-		rate    = 40
-		lasts   = 16500 * time.Millisecond     // a session of 15 s, the heartbeat, and what that takes
+		rate = 40
+		// a session of 15 s, the heartbeat, and what that takes
+		lasts   = 16500 * time.Millisecond
 		repeats = rate * uncommitted / 200 * 2 // of one freeze; the machine is busy
 	)
 	groups, rounds, behind := *frozenGroups, *frozenRounds, 500
@@ -238,7 +255,8 @@ func TestExamWorkersFrozen(t *testing.T) {
 	for _, c := range crews {
 		arrivals, again := c.End(t)
 		repeated, calls = repeated+again, calls+len(arrivals)
-		kit.Check(t, again <= rounds*repeats, "%d answered calls were repeated after %d freezes, at most %d allowed",
+		kit.Check(t, again <= rounds*repeats,
+			"%d answered calls were repeated after %d freezes, at most %d allowed",
 			again, rounds, rounds*repeats)
 		for _, a := range arrivals {
 			if a.Cut {
@@ -247,19 +265,25 @@ func TestExamWorkersFrozen(t *testing.T) {
 		}
 		for _, f := range freezes[c] {
 			n := f.Late(arrivals)
-			kit.Check(t, n <= 1, "%d late calls of %s after it was frozen, at most 1 allowed", n, f.Member.Account)
+			kit.Check(t, n <= 1, "%d late calls of %s after it was frozen, at most 1 allowed", n,
+				f.Member.Account)
 			late, most, took = late+min(n, 1), max(most, n), append(took, f.Took)
 		}
 	}
 	slices.Sort(took)
 	kit.Figure(t, "workers-frozen",
-		"%d freezes past the session over %d groups of two workers at %d/s: the other one had all partitions %v to "+
-			"%v later; a late call in %d of them, at most %d in one; %d calls cut off; commits refused by code %v; "+
+		"%d freezes past the session over %d groups of two workers at %d/s: the other one had "+
+			"all partitions %v to "+
+			"%v later; a late call in %d of them, at most %d in one; %d calls cut off; commits "+
+			"refused by code %v; "+
 			"%d of %d calls repeated an answered one",
-		len(took), groups, rate, took[0], took[len(took)-1], late, most, cut, refused, repeated, calls)
+		len(took), groups, rate, took[0], took[len(took)-1], late, most, cut, refused, repeated,
+		calls)
 	kit.Check(t, late <= len(took)/10+1,
-		"a late call in %d of %d freezes: more than were between the look at the lease and the socket", late, len(took))
+		"a late call in %d of %d freezes: more than were between the look at the lease and the "+
+			"socket", late, len(took))
 	for _, code := range slices.Sorted(maps.Keys(refused)) {
-		kit.Check(t, slices.Contains([]string{"22", "25", "27", "network"}, code), "a commit failed with %s", code)
+		kit.Check(t, slices.Contains([]string{"22", "25", "27", "network"}, code),
+			"a commit failed with %s", code)
 	}
 }

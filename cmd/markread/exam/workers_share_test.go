@@ -13,18 +13,20 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// takenOver is how long it may take until another worker has what one had that was killed or frozen: a session, a
-// heartbeat, and what the machine makes of it.
+// takenOver is how long it may take until another worker has what one had that was killed or
+// frozen: a session, a heartbeat, and what the machine makes of it.
 const takenOver = 25 * time.Second
 
-// TestExamWorkersTakeOver: two workers share the rate over 8 partitions of each topic and use at least 95 % of what a
-// rate of 200 allows at the server's latency. Then one is stopped, killed and frozen in turn, and comes back each time.
-// The other takes its partitions and its share over, and together they never call more than one may.
+// TestExamWorkersTakeOver: two workers share the rate over 8 partitions of each topic and use at
+// least 95 % of what a rate of 200 allows at the server's latency. Then one is stopped, killed and
+// frozen in turn, and comes back each time. The other takes its partitions and its share over, and
+// together they never call more than one may.
 func TestExamWorkersTakeOver(t *testing.T) {
 	before, steady, frozen, least := 3000, 20*time.Second, 30*time.Second, 0.95
 	if testing.Short() {
 		t.Parallel()
-		// other rows take their part of the machine: both must call, how much only the full form can say
+		// other rows take their part of the machine: both must call, how much only the full form
+		// can say
 		before, steady, frozen, least = 1800, 5*time.Second, 17*time.Second, 0.5
 	}
 	k := kit.StartBrokerOf(t, 8)
@@ -34,7 +36,8 @@ func TestExamWorkersTakeOver(t *testing.T) {
 	c.Shared(t, 30*time.Second)
 	<-time.After(2 * time.Second) // full flow
 
-	// The latency that counts is the one that the workers see: on a busy machine it is longer than the server's.
+	// The latency that counts is the one that the workers see: on a busy machine it is longer than
+	// the server's.
 	from, calls := time.Now(), called(c, t)
 	<-time.After(steady)
 	to, calls := time.Now(), called(c, t).less(calls)
@@ -63,22 +66,29 @@ func TestExamWorkersTakeOver(t *testing.T) {
 	c.EndLoad(t)
 	arrivals, repeated := c.End(t)
 	most := kit.Measure(arrivals).MostIn1s
-	kit.Check(t, most <= 200, "%d arrivals of both workers in one second, at most 200 allowed", most)
+	kit.Check(t, most <= 200, "%d arrivals of both workers in one second, at most 200 allowed",
+		most)
 	late := freeze.Late(arrivals)
 	share := kit.Measure(kit.Between(arrivals, from, to)).PerSecond / (200 / (1 + latency))
 	kit.Figure(t, "workers-take-over",
-		"two workers: %.1f %% of 200/(1 s + %.0f ms) over %.0f s; the other one has all partitions %v after SIGTERM, "+
-			"%v after SIGKILL, %v after SIGSTOP; both call again at most %v after one is back; frozen for %v: %d "+
+		"two workers: %.1f %% of 200/(1 s + %.0f ms) over %.0f s; the other one has all "+
+			"partitions %v after SIGTERM, "+
+			"%v after SIGKILL, %v after SIGSTOP; both call again at most %v after one is back; "+
+			"frozen for %v: %d "+
 			"late calls, commits refused by code %v; %d answered calls repeated; %v",
-		100*share, 1000*latency, steady.Seconds(), stopped, killed, freeze.Took, back, frozen, late, failures, repeated,
+		100*share, 1000*latency, steady.Seconds(), stopped, killed, freeze.Took, back, frozen, late,
+		failures, repeated,
 		kit.Measure(arrivals))
-	kit.Check(t, share >= least, "%.1f %% of the rate was used, at least %.0f %% required", 100*share, 100*least)
+	kit.Check(t, share >= least, "%.1f %% of the rate was used, at least %.0f %% required",
+		100*share, 100*least)
 	kit.Check(t, late <= 1, "%d late calls of a worker that was frozen, at most 1 allowed", late)
-	kit.Check(t, repeated <= 2*uncommitted, "%d answered calls were repeated, at most %d allowed", repeated,
+	kit.Check(t, repeated <= 2*uncommitted, "%d answered calls were repeated, at most %d allowed",
+		repeated,
 		2*uncommitted)
 }
 
-// callCounts is how many calls there were, and how long they took together, by the workers' metrics.
+// callCounts is how many calls there were, and how long they took together, by the workers'
+// metrics.
 type callCounts struct{ n, seconds float64 }
 
 func called(c *kit.Crew, t *testing.T) (sum callCounts) {
@@ -95,8 +105,8 @@ func (a callCounts) less(b callCounts) callCounts {
 	return callCounts{a.n - b.n, a.seconds - b.seconds}
 }
 
-// TestExamWorkersRollingRestart: both workers are restarted under load, one after the other, ten times around. Nobody
-// is killed, so no answered call is repeated.
+// TestExamWorkersRollingRestart: both workers are restarted under load, one after the other, ten
+// times around. Nobody is killed, so no answered call is repeated.
 func TestExamWorkersRollingRestart(t *testing.T) {
 	t.Parallel()
 	rounds, before := 10, 1200
@@ -119,15 +129,17 @@ func TestExamWorkersRollingRestart(t *testing.T) {
 	c.EndLoad(t)
 	arrivals, repeated := c.End(t)
 	kit.Figure(t, "workers-rolling-restart",
-		"%d rolling restarts of two workers: a stop took at most %v, both called again at most %v later; %d answered "+
+		"%d rolling restarts of two workers: a stop took at most %v, both called again at most "+
+			"%v later; %d answered "+
 			"calls repeated; %v",
 		rounds, slowest.Round(time.Millisecond), back, repeated, kit.Measure(arrivals))
-	kit.Check(t, repeated == 0, "%d answered calls were repeated although nobody was killed", repeated)
+	kit.Check(t, repeated == 0, "%d answered calls were repeated although nobody was killed",
+		repeated)
 }
 
-// TestExamWorkersRateChanged: another --rate is rolled out over two workers, one after the other. As long as they go by
-// different rates, one of them has no share, and says why; so what they may call together is never more than the larger
-// of both rates, and afterwards the new one.
+// TestExamWorkersRateChanged: another --rate is rolled out over two workers, one after the other.
+// As long as they go by different rates, one of them has no share, and says why; so what they may
+// call together is never more than the larger of both rates, and afterwards the new one.
 func TestExamWorkersRateChanged(t *testing.T) {
 	t.Parallel()
 	const slower = 100
@@ -168,23 +180,30 @@ func TestExamWorkersRateChanged(t *testing.T) {
 	latency := calls.seconds / calls.n
 	share := kit.Measure(kit.Between(arrivals, from, to)).PerSecond / (slower / (1 + latency))
 	kit.Figure(t, "workers-rate-changed",
-		"--rate 200 to %d over two workers: the first to have it waits (%q) with %d calls, until %v after the last "+
-			"of the old ones has ended; both call %v after the last restart; then %.1f %% of the new rate, at most "+
+		"--rate 200 to %d over two workers: the first to have it waits (%q) with %d calls, until "+
+			"%v after the last "+
+			"of the old ones has ended; both call %v after the last restart; then %.1f %% of the "+
+			"new rate, at most "+
 			"%d in any 1.000 s, before at most %d; %d answered calls repeated",
-		slower, hold.Detail, waited, released.Round(100*time.Millisecond), back, 100*share, after.MostIn1s,
+		slower, hold.Detail, waited, released.Round(100*time.Millisecond), back, 100*share,
+		after.MostIn1s,
 		kit.Measure(arrivals).MostIn1s, repeated)
 	kit.Check(t, still && waited == 0,
-		"held: %v, and %d calls of a worker that goes by another rate than the group's leader", still, waited)
+		"held: %v, and %d calls of a worker that goes by another rate than the group's leader",
+		still, waited)
 	kit.Check(t, strings.Contains(hold.Detail, "rate of 200, this worker by 100"),
 		"the hold does not say which rates there are: %s", hold.Detail)
-	kit.Check(t, after.MostIn1s <= slower, "%d arrivals in one second after the last restart, at most %d allowed",
+	kit.Check(t, after.MostIn1s <= slower,
+		"%d arrivals in one second after the last restart, at most %d allowed",
 		after.MostIn1s, slower)
-	kit.Check(t, share >= 0.5, "%.1f %% of the new rate was used: do both call?", 100*share) // beside other rows
-	kit.Check(t, repeated == 0, "%d answered calls were repeated although nobody was killed", repeated)
+	// beside other rows
+	kit.Check(t, share >= 0.5, "%.1f %% of the new rate was used: do both call?", 100*share)
+	kit.Check(t, repeated == 0, "%d answered calls were repeated although nobody was killed",
+		repeated)
 }
 
-// TestExamWorkersPartitionsAdded: both topics get more partitions under load. The workers find out by themselves, and
-// then they share the rate over all of them.
+// TestExamWorkersPartitionsAdded: both topics get more partitions under load. The workers find out
+// by themselves, and then they share the rate over all of them.
 func TestExamWorkersPartitionsAdded(t *testing.T) {
 	t.Parallel()
 	const grown = 12
@@ -207,7 +226,8 @@ func TestExamWorkersPartitionsAdded(t *testing.T) {
 	c.Backlog = append(c.Backlog, added...)
 	kit.Wait(t, "both workers go by all partitions", time.Minute, func() bool {
 		for _, m := range c.Running() {
-			if state := m.State(); state == nil || state.Group.Partitions != 2*grown || state.Group.Assigned != grown {
+			if state := m.State(); state == nil || state.Group.Partitions != 2*grown ||
+				state.Group.Assigned != grown {
 				return false
 			}
 		}
@@ -221,14 +241,18 @@ func TestExamWorkersPartitionsAdded(t *testing.T) {
 	c.EndLoad(t)
 	arrivals, repeated := c.End(t)
 	kit.Figure(t, "workers-partitions-added",
-		"8 partitions of both topics became %d: both workers go by them %v later, their events were called %v later; "+
+		"8 partitions of both topics became %d: both workers go by them %v later, their events "+
+			"were called %v later; "+
 			"%d answered calls repeated; %v",
-		grown, found.Round(100*time.Millisecond), all.Round(100*time.Millisecond), repeated, kit.Measure(arrivals))
-	kit.Check(t, repeated == 0, "%d answered calls were repeated although nobody was killed", repeated)
+		grown, found.Round(100*time.Millisecond), all.Round(100*time.Millisecond), repeated,
+		kit.Measure(arrivals))
+	kit.Check(t, repeated == 0, "%d answered calls were repeated although nobody was killed",
+		repeated)
 }
 
-// TestExamWorkersShares: with 1 to 6 workers the shares add up to exactly the rate, also where there are more workers
-// than calls a second. Nobody has partitions and no share; who has none says so.
+// TestExamWorkersShares: with 1 to 6 workers the shares add up to exactly the rate, also where
+// there are more workers than calls a second. Nobody has partitions and no share; who has none says
+// so.
 func TestExamWorkersShares(t *testing.T) {
 	t.Parallel()
 	rates, most := []int{1, 2, 7}, 6
@@ -251,14 +275,16 @@ func TestExamWorkersShares(t *testing.T) {
 					c.Running()[0].Stop(t, syscall.SIGTERM, kit.StopLimit)
 					addUp(c, t, partitions)
 				}
-				kit.Figure(t, "workers-shares", "--rate %d, %d partitions of both topics, 1 to %d workers: %v", rate,
+				kit.Figure(t, "workers-shares",
+					"--rate %d, %d partitions of both topics, 1 to %d workers: %v", rate,
 					partitions, most, shown)
 			})
 		}
 	}
 }
 
-// addUp waits until the shares of those that run are what they must be, and returns them, the largest first.
+// addUp waits until the shares of those that run are what they must be, and returns them, the
+// largest first.
 func addUp(c *kit.Crew, t *testing.T, partitions int) string {
 	t.Helper()
 	var shares []int
@@ -279,14 +305,16 @@ func addUp(c *kit.Crew, t *testing.T, partitions int) string {
 			}
 			share, owned := state.Quota.Share, state.Group.Assigned
 			if held := m.IsHeld(t, "quota"); held != (share == 0) || (owned == 0) != (share == 0) {
-				wrong = fmt.Sprintf("%s has %d partitions and a share of %d; it says that it has none: %v", m.Account,
+				wrong = fmt.Sprintf("%s has %d partitions and a share of %d; it says that it has "+
+					"none: %v", m.Account,
 					owned, share, held)
 				return false
 			}
 			shares, sum, assigned = append(shares, share), sum+share, assigned+owned
 		}
 		if sum != c.Rate || assigned != 2*partitions {
-			wrong = fmt.Sprintf("shares %v of %d, %d partitions of %d", shares, c.Rate, assigned, 2*partitions)
+			wrong = fmt.Sprintf("shares %v of %d, %d partitions of %d", shares, c.Rate, assigned,
+				2*partitions)
 		}
 		return wrong == ""
 	})

@@ -35,8 +35,9 @@ func (nobody) HoldsChanged(time.Time, hold.Change, []hold.Hold)        {}
 // newEngine returns a real engine.
 func (h *process) newEngine() *engine.Engine {
 	return engine.New(engine.Options{
-		Attempts: h.attempts, MaxPending: h.maxPending, MaxEvents: h.maxEvents, MaxRejected: h.maxRejected,
-		Backoff: imclient.NewBackoff(h.backoffInitial, h.backoffMost),
+		Attempts: h.attempts, MaxPending: h.maxPending, MaxEvents: h.maxEvents,
+		MaxRejected: h.maxRejected,
+		Backoff:     imclient.NewBackoff(h.backoffInitial, h.backoffMost),
 		Jitter: func(id string, failures int) float64 {
 			return h.part(dieJitter, uint64(talkOf(id)), uint64(failures))
 		},
@@ -77,7 +78,8 @@ func (h *process) shareGiven(share int) {
 
 // held says whether the engine says that the reason holds the lane.
 func (h *process) held(reason hold.Reason, lane int) bool {
-	return slices.ContainsFunc(h.engine.Holds(), func(a hold.Hold) bool { return a.Reason == reason && a.Lane == lane })
+	return slices.ContainsFunc(h.engine.Holds(),
+		func(a hold.Hold) bool { return a.Reason == reason && a.Lane == lane })
 }
 
 // inMemory is how many conversations the engine has in memory.
@@ -90,7 +92,8 @@ func (h *process) inMemory() (n int) {
 
 // lookAtKey is what Worker.watchKey does each second.
 func (h *process) lookAtKey() {
-	if h.gen == nil || h.frozenUntil > h.now || !h.held(hold.Credentials, hold.All) || !h.signer.mended(h.world) {
+	if h.gen == nil || h.frozenUntil > h.now || !h.held(hold.Credentials, hold.All) ||
+		!h.signer.mended(h.world) {
 		return
 	}
 	h.signer.current, h.signer.anew = nil, true

@@ -30,7 +30,8 @@ func (v *holdView) evidence(r *request, failure *imclient.Error) {
 // judgeProbes sets when the holds may be probed next, and says when there must be one.
 func (h *process) judgeProbes(r *request, failure *imclient.Error) {
 	v := &h.shadow.holds
-	if why := v.outage(h.now - v.silentSince - holdSlack(time.Second)); why != "" && !v.on(r.Lane) && failure != nil &&
+	if why := v.outage(h.now - v.silentSince - holdSlack(time.Second)); why != "" &&
+		!v.on(r.Lane) && failure != nil &&
 		failure.Class == imclient.Transient && !failure.RetryWithNewSignature {
 		h.fail("letters", "worker %d goes on calling in an outage: %s", h.id, why)
 	}
@@ -41,7 +42,8 @@ func (h *process) judgeProbes(r *request, failure *imclient.Error) {
 		a := &v.active[i]
 		switch {
 		case a.lane != hold.All && a.lane != r.Lane || a.since == h.now:
-		case failure != nil && failure.RetryWithNewSignature: // again at once, if nothing began meanwhile
+		case failure != nil && failure.RetryWithNewSignature:
+			// again at once, if nothing began meanwhile
 			if a.since <= r.sent {
 				a.notBefore = 0
 			}
@@ -99,9 +101,11 @@ func (h *process) ends(lane int, as uint8) {
 	for _, end := range *ring {
 		count[end]++
 	}
-	if calls := 500 - count[endInvalid]; calls >= 100 && (500-count[endCalled]) >= 5*h.maxRejected &&
+	if calls := 500 - count[endInvalid]; calls >= 100 &&
+		(500-count[endCalled]) >= 5*h.maxRejected &&
 		count[endRejected]*100 >= calls*h.maxRejected {
-		h.fail("rejections", "worker %d: lane %d goes on after 500 ends of which %d were rejected and %d invalid", h.id,
+		h.fail("rejections", "worker %d: lane %d goes on after 500 ends of which %d were "+
+			"rejected and %d invalid", h.id,
 			lane, count[endRejected], count[endInvalid])
 	}
 }

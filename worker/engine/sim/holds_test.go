@@ -29,9 +29,11 @@ type holdView struct {
 	share        int
 	ends         [backlog.Lanes][]uint8 // the last 500
 	endsNext     [backlog.Lanes]int
-	batch        int                 // how many events were delivered, if that is what happens just now
-	again500     [backlog.Lanes]bool // it was held before: what was parked counts again, which is not seen here
-	accepted     bool
+	// how many events were delivered, if that is what happens just now
+	batch int
+	// it was held before: what was parked counts again, which is not seen here
+	again500 [backlog.Lanes]bool
+	accepted bool
 }
 
 type seenHold struct {
@@ -98,7 +100,8 @@ func (h *process) watchHolds() {
 		}
 		h.tally.begun[a.Reason]++
 		h.note("hold: "+string(a.Reason), h.id, int64(a.Lane), 0, 0)
-		v.active = append(v.active, seenHold{reason: a.Reason, lane: a.Lane, since: h.now, began: a.Since})
+		v.active = append(v.active,
+			seenHold{reason: a.Reason, lane: a.Lane, since: h.now, began: a.Since})
 		h.judgeBegin(&v.active[len(v.active)-1])
 	}
 }
@@ -140,13 +143,15 @@ func (h *process) judgeBegin(a *seenHold) {
 	switch a.reason {
 	case hold.Outage:
 		if v.outage(h.now-v.silentSince+holdSlack(time.Second)) == "" {
-			h.fail("letters", "worker %d: an outage begins with %d answers without a code, and %v", h.id, v.silent,
+			h.fail("letters", "worker %d: an outage begins with %d answers without a code, and %v",
+				h.id, v.silent,
 				v.recent)
 		}
 		a.next(h, time.Second)
 	case hold.Credentials:
 		if v.cause != "held" && v.cause != "locked" && v.cause != "no key" {
-			h.fail("letters", "worker %d: a hold for the credentials begins with: %q", h.id, v.cause)
+			h.fail("letters", "worker %d: a hold for the credentials begins with: %q", h.id,
+				v.cause)
 		}
 		a.next(h, refusedWait(v.cause))
 	case hold.Rejections:
@@ -158,13 +163,15 @@ func (h *process) judgeBegin(a *seenHold) {
 		}
 		// The end that began it is not yet among them, or all that came with it are.
 		if !v.again500[a.lane] && (len(v.ends[a.lane]) < 499 || bad+1+v.batch < h.maxRejected*5) {
-			h.fail("letters", "worker %d: lane %d is held with %d bad of the last %d ends", h.id, a.lane, bad,
+			h.fail("letters", "worker %d: lane %d is held with %d bad of the last %d ends", h.id,
+				a.lane, bad,
 				len(v.ends[a.lane]))
 		}
 		a.next(h, 5*time.Second)
 	case hold.Membership:
 		if h.proofAge() <= proofLimit {
-			h.fail("liveness", "worker %d is held for its membership, with a proof that is %v old", h.id,
+			h.fail("liveness", "worker %d is held for its membership, with a proof that is %v old",
+				h.id,
 				time.Duration(h.proofAge()))
 		}
 	case hold.Throttled:
@@ -189,7 +196,8 @@ func (h *process) judgeEnd(a seenHold) {
 	ok := true
 	switch a.reason {
 	case hold.Outage:
-		ok = v.cause == "probe succeeded" || v.cause == "probe failed otherwise" || v.cause == "held" ||
+		ok = v.cause == "probe succeeded" || v.cause == "probe failed otherwise" ||
+			v.cause == "held" ||
 			v.cause == "locked"
 	case hold.Credentials:
 		ok = v.cause == "probe succeeded" || v.cause == "probe failed otherwise"
@@ -225,7 +233,8 @@ func (h *process) judgeHastened(a seenHold) {
 		waits = waits || h.shadow.talks[i].state == retrying && h.shadow.taken != int32(i)+1
 	}
 	if soon, due := h.engine.Ready(h.time().Add(retriedWithin)); waits && !soon {
-		h.fail("liveness", "worker %d: the hold for %s has ended, and the first retry is due only at %v, now is %v",
+		h.fail("liveness", "worker %d: the hold for %s has ended, and the first retry is due "+
+			"only at %v, now is %v",
 			h.id, a.reason, due, h.time())
 	}
 }
@@ -250,11 +259,13 @@ func (h *process) judgeIdle() {
 			case a.interval == 0:
 				waits = false // its owner ends it
 			default:
-				due = max(due, a.notBefore+2*holdSlack(time.Duration(float64(a.interval)*h.spread())))
+				due = max(due, a.notBefore+2*holdSlack(
+					time.Duration(float64(a.interval)*h.spread())))
 				waits = waits || len(v.active) == 1 && a.lane == hold.All && h.shadow.inMemory > 0
 			}
 		}
-		if v.newcomerDue > 0 && len(v.active) == 1 && v.active[0].reason == hold.Outage && v.outageProbes < 18 {
+		if v.newcomerDue > 0 && len(v.active) == 1 && v.active[0].reason == hold.Outage &&
+			v.outageProbes < 18 {
 			due = max(since, v.newcomerDue)
 		}
 		if waits && h.now > due+patience {
@@ -276,18 +287,22 @@ func (h *process) judgeHeld(r *request) {
 		h.fail("cap", "worker %d calls without a share", h.id)
 	}
 	if h.now < v.pausedTo {
-		h.fail("letters", "worker %d calls %v before the pause is over that the server asked for", h.id,
+		h.fail("letters", "worker %d calls %v before the pause is over that the server asked for",
+			h.id,
 			time.Duration(v.pausedTo-h.now))
 	}
 	if on := v.on(r.Lane); on != r.Probe {
-		h.fail("letters", "worker %d: lane %d is held: %v, but the call is a probe: %v", h.id, r.Lane, on, r.Probe)
+		h.fail("letters", "worker %d: lane %d is held: %v, but the call is a probe: %v", h.id,
+			r.Lane, on, r.Probe)
 	}
 	if r.Probe && r.talk != v.probed {
 		v.probed, v.again = r.talk, 0
-	} else if r.Probe && len(v.active) == 1 && v.active[0].lane == hold.All && h.shadow.inMemory-len(h.calls) > 1 {
+	} else if r.Probe && len(v.active) == 1 && v.active[0].lane == hold.All &&
+		h.shadow.inMemory-len(h.calls) > 1 {
 		// Once is right: calls that were out when the hold began are retried in their own time.
 		if v.again++; v.again > 1 {
-			h.fail("probes", "worker %d probes %s again and again, though others wait", h.id, r.Read.Report)
+			h.fail("probes", "worker %d probes %s again and again, though others wait", h.id,
+				r.Read.Report)
 		}
 	}
 	for i := range v.active {
@@ -325,7 +340,8 @@ func (v *holdView) answering(r *request, failure *imclient.Error) {
 		v.cause = "probe succeeded"
 	case failure != nil && failure.RetryWithNewSignature:
 		v.cause = "new signature"
-	case failure != nil && failure.Class == imclient.Held && failure.ErrorCode == failLocked.ErrorCode:
+	case failure != nil && failure.Class == imclient.Held &&
+		failure.ErrorCode == failLocked.ErrorCode:
 		v.cause = "locked"
 	case failure != nil && failure.Class == imclient.Held && failure.ErrorCode != 0:
 		v.cause = "held"

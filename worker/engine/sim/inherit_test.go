@@ -11,7 +11,8 @@ func (h *process) inherit(l *log, t *offsets.Tracker) {
 	if t.Inherit(l.metadata) != nil {
 		h.tally.unread++
 		if l.whole {
-			h.fail("metadata", "worker %d can't read what was committed beside offset %d of %s/%d", h.id, l.committed,
+			h.fail("metadata", "worker %d can't read what was committed beside offset %d of %s/%d",
+				h.id, l.committed,
 				l.topic, l.number)
 		}
 	}
@@ -27,8 +28,10 @@ func (h *process) inherit(l *log, t *offsets.Tracker) {
 func (h *process) judgeInherited(p *part, r *record, attempts int, finished bool) {
 	if finished && !h.world.ended(r) {
 		h.fail("loss",
-			"offset %d of %s/%d (%s at %d) is skipped as finished, but the server has %d and there is no letter",
-			r.offset, p.topic, p.number, h.kafka.names[r.talk], r.readTime, h.server.talks[r.talk].largest)
+			"offset %d of %s/%d (%s at %d) is skipped as finished, but the server has %d and "+
+				"there is no letter",
+			r.offset, p.topic, p.number, h.kafka.names[r.talk], r.readTime,
+			h.server.talks[r.talk].largest)
 	}
 	if finished {
 		h.tally.skipped++
@@ -40,13 +43,15 @@ func (h *process) judgeInherited(p *part, r *record, attempts int, finished bool
 		return // it has been given up, and does not know: no commit will tell
 	}
 	if attempts > r.attempts {
-		h.fail("metadata", "offset %d of %s/%d comes with %d attempts, it has had %d", r.offset, p.topic, p.number,
+		h.fail("metadata", "offset %d of %s/%d comes with %d attempts, it has had %d", r.offset,
+			p.topic, p.number,
 			attempts, r.attempts)
 	}
 	if r.changedAt >= 0 && r.changedAt < p.knownAt {
 		h.tally.known++
 		if finished != r.done || !finished && attempts != r.attempts {
-			h.fail("metadata", "offset %d of %s/%d comes as finished %v, with %d attempts; a commit said %v and %d",
+			h.fail("metadata", "offset %d of %s/%d comes as finished %v, with %d attempts; a "+
+				"commit said %v and %d",
 				r.offset, p.topic, p.number,
 				finished, attempts, r.done, r.attempts)
 		}

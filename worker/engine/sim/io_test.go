@@ -25,7 +25,8 @@ func (h *process) appended(l *log) {
 
 func (h *process) fetchLater(i int) {
 	p := &h.gen.parts[i]
-	wait := h.span(time.Millisecond, 80*time.Millisecond, dieFetch, uint64(h.gen.unique)<<16|uint64(i), uint64(p.next))
+	wait := h.span(time.Millisecond, 80*time.Millisecond, dieFetch,
+		uint64(h.gen.unique)<<16|uint64(i), uint64(p.next))
 	h.later(wait, fetched, int(h.gen.unique)<<16|i)
 }
 
@@ -116,8 +117,10 @@ func (g *generation) Finish(ref event.Ref) (event.Lane, time.Time) {
 		r.done, r.changedAt = true, h.now
 	}
 	if !h.world.ended(r) {
-		h.fail("loss", "offset %d of %s/%d (%s at %d) is finished, but the server has %d and there is no letter",
-			r.offset, p.topic, p.number, h.kafka.names[r.talk], r.readTime, h.server.talks[r.talk].largest)
+		h.fail("loss", "offset %d of %s/%d (%s at %d) is finished, but the server has %d and "+
+			"there is no letter",
+			r.offset, p.topic, p.number, h.kafka.names[r.talk], r.readTime,
+			h.server.talks[r.talk].largest)
 	}
 	g.finished++
 	if !h.shadow.writing {
@@ -170,7 +173,8 @@ func (h *process) commit() bool {
 	}
 	h.commits++
 	id := uint64(h.id)<<40 | uint64(h.commits)
-	h.later(h.span(time.Millisecond, 100*time.Millisecond, dieCommit, id, 2), commitArrives, h.commits)
+	h.later(h.span(time.Millisecond, 100*time.Millisecond, dieCommit, id, 2), commitArrives,
+		h.commits)
 	return true
 }
 
@@ -245,7 +249,8 @@ func (t *letterTopic) store(h *process, l *engine.Letter, lost bool) {
 		}
 		if r.dead > r.deliveries+r.lost {
 			t.fail("letters",
-				"offset %d of %s has %d letters; it was delivered %d times, and %d acknowledgements were lost",
+				"offset %d of %s has %d letters; it was delivered %d times, and %d "+
+					"acknowledgements were lost",
 				r.offset, t.kafka.names[r.talk], r.dead, r.deliveries, r.lost)
 		}
 	}

@@ -18,7 +18,8 @@ type record struct {
 	dead       uint16 // letters on the topic that stand for it
 	lost       uint16 // those whose acknowledgement was lost
 	deliveries uint16
-	finishedIn int32 // the generation, by its unique number, in which it was said to have finished last
+	// the generation, by its unique number, in which it was said to have finished last
+	finishedIn int32
 	attempts   int   // as the engine has said last
 	done       bool  // that it has finished, too
 	changedAt  int64 // when it said so; -1: no commit has told the owner after it
@@ -56,8 +57,9 @@ func (k *kafka) open(w *world) {
 	k.grow(w, event.Backfill, w.backfill)
 	k.grownAt, w.tally.grown = 0, 0
 	for i := range w.conversations {
-		k.names = append(k.names, "reader"+string([]byte{'a' + byte(i%26), 'a' + byte(i/26%26), 'a' + byte(i/676%26),
-			'a' + byte(i/17576)}))
+		k.names = append(k.names,
+			"reader"+string([]byte{'a' + byte(i%26), 'a' + byte(i/26%26), 'a' + byte(i/676%26),
+				'a' + byte(i/17576)}))
 	}
 }
 
@@ -170,7 +172,8 @@ func (g *group) join(w *world, h *process) {
 		}
 	}
 	if !found {
-		g.members = append(g.members, member{id: h.id, life: h.life, joined: true, outlook: h.look()})
+		g.members = append(g.members,
+			member{id: h.id, life: h.life, joined: true, outlook: h.look()})
 	}
 	g.rebalance(w)
 	g.maybe(w)
@@ -186,7 +189,8 @@ func (g *group) rebalance(w *world) {
 		m := &g.members[i]
 		if !m.joined {
 			beat := int64(w.part(dieGroup, uint64(g.made), uint64(m.id)) * float64(time.Second))
-			w.queue.push(entry{at: w.now + beat, kind: told, w: int16(m.id), life: m.life, a: g.made})
+			w.queue.push(entry{at: w.now + beat, kind: told, w: int16(m.id), life: m.life,
+				a: g.made})
 		}
 	}
 	g.maybe(w)
@@ -224,7 +228,8 @@ func (g *group) beat(w *world, id int, life int32) {
 	for i := range g.members {
 		if m := &g.members[i]; m.id == id && m.life == life {
 			m.heard = w.now
-			w.queue.push(entry{at: w.now + int64(session), kind: sessionEnds, w: int16(id), life: life})
+			w.queue.push(entry{at: w.now + int64(session), kind: sessionEnds, w: int16(id),
+				life: life})
 		}
 	}
 }
@@ -240,7 +245,8 @@ func (g *group) maybe(w *world) {
 		}
 	}
 	g.next++
-	w.queue.push(entry{at: w.now + w.span(2*time.Millisecond, 500*time.Millisecond, dieGroup, 1<<32, uint64(g.next)),
+	w.queue.push(entry{at: w.now + w.span(2*time.Millisecond, 500*time.Millisecond, dieGroup, 1<<32,
+		uint64(g.next)),
 		kind: generationMade, a: g.next})
 }
 
@@ -266,8 +272,10 @@ func (g *group) complete(w *world, n int) {
 		m := &g.members[i]
 		m.joined = false
 		g.beat(w, m.id, m.life)
-		late := w.span(time.Millisecond, 300*time.Millisecond, dieGroup, uint64(3+m.id)<<32, uint64(g.made))
-		w.queue.push(entry{at: w.now + late, kind: generationBegins, w: int16(m.id), life: m.life, a: g.made})
+		late := w.span(time.Millisecond, 300*time.Millisecond, dieGroup, uint64(3+m.id)<<32,
+			uint64(g.made))
+		w.queue.push(entry{at: w.now + late, kind: generationBegins, w: int16(m.id), life: m.life,
+			a: g.made})
 	}
 	if w.quiet {
 		w.setUntil()
@@ -296,8 +304,9 @@ func (k *kafka) commit(h *process, e entry) {
 	}
 	g := h.gen
 	id := uint64(h.id)<<40 | uint64(e.a)
-	answer := entry{at: w.now + w.span(time.Millisecond, 200*time.Millisecond, dieCommit, id, 0), kind: commitEnds,
-		w: int16(h.id), life: h.life}
+	answer := entry{at: w.now + w.span(time.Millisecond, 200*time.Millisecond, dieCommit, id, 0),
+		kind: commitEnds,
+		w:    int16(h.id), life: h.life}
 	switch {
 	case w.active[commitFails] > 0:
 		w.tally.commitsFailed++
@@ -306,7 +315,8 @@ func (k *kafka) commit(h *process, e entry) {
 		w.tally.stale++
 		answer.a = 2
 	case g == nil || !k.group.has(h.id, h.life, g.number):
-		w.fail("commit", "worker %d commits for generation %v, the group is at %d", h.id, g, k.group.made)
+		w.fail("commit", "worker %d commits for generation %v, the group is at %d", h.id, g,
+			k.group.made)
 	default:
 		for _, c := range h.committing {
 			k.accept(h, c)
@@ -329,14 +339,17 @@ func (k *kafka) accept(h *process, c commitment) {
 		w.fail("commit", "%s/%d goes back from %d to %d", l.topic, l.number, l.committed, c.Offset)
 	}
 	if c.Offset > l.end {
-		w.fail("commit", "%s/%d: %d is committed, the log ends at %d", l.topic, l.number, c.Offset, l.end)
+		w.fail("commit", "%s/%d: %d is committed, the log ends at %d", l.topic, l.number, c.Offset,
+			l.end)
 	}
 	l.committed = c.Offset
 	for l.settled < len(l.records) && l.records[l.settled].offset < c.Offset {
 		r := &l.records[l.settled]
 		if !w.ended(r) {
-			w.fail("loss", "%s/%d: %d is committed, but offset %d of %s at %d has not ended; the server has %d",
-				l.topic, l.number, c.Offset, r.offset, k.names[r.talk], r.readTime, w.server.talks[r.talk].largest)
+			w.fail("loss", "%s/%d: %d is committed, but offset %d of %s at %d has not ended; the "+
+				"server has %d",
+				l.topic, l.number, c.Offset, r.offset, k.names[r.talk], r.readTime,
+				w.server.talks[r.talk].largest)
 		}
 		l.settled++
 	}

@@ -25,7 +25,8 @@ func (h *process) toldOf(generation int) {
 	case h.gen != nil && h.gen.number == generation && h.taking:
 		h.revoke()
 	case h.gen == nil:
-		h.later(int64(50*time.Millisecond), told, generation) // it may not know yet that it belongs to it
+		// it may not know yet that it belongs to it
+		h.later(int64(50*time.Millisecond), told, generation)
 	}
 }
 
@@ -58,9 +59,11 @@ func (h *process) beat(generation int) {
 	if lost {
 		return
 	}
-	answer := entry{at: h.now + h.span(time.Millisecond, 800*time.Millisecond, dieGroup, 8<<32|uint64(h.id),
+	answer := entry{at: h.now + h.span(time.Millisecond, 800*time.Millisecond, dieGroup,
+		8<<32|uint64(h.id),
 		uint64(h.beatsSent)),
-		kind: proven, w: int16(h.id), life: h.life, a: generation, seen: [2]int64{h.now, h.now + h.wall}}
+		kind: proven, w: int16(h.id), life: h.life, a: generation,
+		seen: [2]int64{h.now, h.now + h.wall}}
 	if h.gen.expired {
 		answer.kind = expelled
 	}
@@ -150,7 +153,8 @@ func (h *process) endGeneration() {
 		}
 	}
 	if !h.leaving {
-		h.later(h.span(time.Millisecond, 100*time.Millisecond, dieGroup, 6<<32|uint64(h.id), uint64(g.unique)), joins,
+		h.later(h.span(time.Millisecond, 100*time.Millisecond, dieGroup, 6<<32|uint64(h.id),
+			uint64(g.unique)), joins,
 			0)
 		return
 	}
@@ -182,7 +186,8 @@ func (h *process) beginGeneration(number int) {
 	}
 	g.expired = !h.kafka.group.has(h.id, h.life, number)
 	h.proof, h.proofWall = h.kafka.group.madeAt, h.kafka.group.madeAt+h.wall
-	h.later(int64(h.part(dieGroup, 5<<32, uint64(h.id)<<32|uint64(g.unique))*float64(time.Second)), beats, number)
+	h.later(int64(h.part(dieGroup, 5<<32, uint64(h.id)<<32|uint64(g.unique))*float64(time.Second)),
+		beats, number)
 	h.gen, h.taking, h.drained, h.waits = g, true, false, false
 	h.writing, h.committing, h.lastCommitUntil = nil, nil, 0
 	h.shadow.begin(h.conversations)
@@ -195,14 +200,16 @@ func (h *process) beginGeneration(number int) {
 	h.engine.Begin(now, g, len(h.assigned), all)
 	h.watchHolds()
 	h.shadow.holds.cause = ""
-	for i := range h.shadow.holds.active { // with more partitions than before it need not wait as long
+	// with more partitions than before it need not wait as long
+	for i := range h.shadow.holds.active {
 		if a := &h.shadow.holds.active[i]; a.interval > 0 {
 			wait := time.Duration(float64(a.interval) * h.spread())
 			a.notBefore = min(a.notBefore, h.now+int64(wait)-holdSlack(wait))
 		}
 	}
 	h.shareGiven(quota.Share(h.ownRate, all, owned))
-	h.note("generation", h.id, int64(number), int64(len(h.assigned)), int64(h.engine.State(now).Limit))
+	h.note("generation", h.id, int64(number), int64(len(h.assigned)),
+		int64(h.engine.State(now).Limit))
 	for i := range g.parts {
 		h.fetchLater(i)
 	}

@@ -52,16 +52,19 @@ func (h *process) checkSums() {
 		h.fail("sums", "worker %d: %d events in memory, it says %d", h.id, left, inMemory)
 	}
 	if ended != h.shadow.writtenRefs {
-		h.fail("sums", "worker %d: %d events dead-lettered, it says %d", h.id, h.shadow.writtenRefs, ended)
+		h.fail("sums", "worker %d: %d events dead-lettered, it says %d", h.id, h.shadow.writtenRefs,
+			ended)
 	}
 	if n := h.inMemory(); n != h.shadow.inMemory {
-		h.fail("sums", "worker %d: %d conversations in memory, it says %d", h.id, h.shadow.inMemory, n)
+		h.fail("sums", "worker %d: %d conversations in memory, it says %d", h.id, h.shadow.inMemory,
+			n)
 	}
 	if says.InFlight != len(h.calls) {
 		h.fail("leak", "worker %d: %d calls are out, %d permits", h.id, len(h.calls), says.InFlight)
 	}
 	if own != h.succeeded {
-		h.fail("sums", "worker %d: %d calls succeeded, it says %d events were applied", h.id, h.succeeded, own)
+		h.fail("sums", "worker %d: %d calls succeeded, it says %d events were applied", h.id,
+			h.succeeded, own)
 	}
 }
 
@@ -70,7 +73,8 @@ func (h *process) checkEnded() {
 	says := h.engine.State(h.time())
 	for lane, n := range says.Counts {
 		if n.Unsettled() != 0 {
-			h.fail("leak", "worker %d, lane %d: %d events are left of a generation", h.id, lane, n.Unsettled())
+			h.fail("leak", "worker %d, lane %d: %d events are left of a generation", h.id, lane,
+				n.Unsettled())
 		}
 	}
 	if says.InFlight != 0 {
@@ -88,7 +92,8 @@ func (h *process) checkRoom(lane event.Lane, delivered int) {
 	for l := range used {
 		used[l] = [2]int{says.Conversations[l] + says.Letters[l], int(says.Counts[l].Unsettled())}
 	}
-	apart := h.held(hold.Rejections, int(event.Live)) || h.held(hold.Rejections, int(event.Backfill))
+	apart := h.held(hold.Rejections, int(event.Live)) ||
+		h.held(hold.Rejections, int(event.Backfill))
 	for i, most := range [2]int{h.maxPending, h.maxEvents} {
 		live, backfill := used[event.Live][i], used[event.Backfill][i]
 		ok := live+min(backfill, half[i]) < most+delivered
@@ -97,7 +102,8 @@ func (h *process) checkRoom(lane event.Lane, delivered int) {
 		}
 		if !ok && !(apart && used[lane][i] < half[i]+delivered) {
 			h.fail("memory",
-				"worker %d: of %d conversations, or events, %d are live and %d backfill; the lane %v went on", h.id,
+				"worker %d: of %d conversations, or events, %d are live and %d backfill; the "+
+					"lane %v went on", h.id,
 				most, live, backfill, lane)
 		}
 	}
@@ -170,7 +176,8 @@ func (w *world) checkDrained() {
 		switch {
 		case h.stops && h.gen != nil && h.taking:
 			h.leave()
-		case h.engine != nil && h.shadow.holds.heldFor(h.now, hold.Rejections) > int64(20*time.Second):
+		case h.engine != nil &&
+			h.shadow.holds.heldFor(h.now, hold.Rejections) > int64(20*time.Second):
 			h.resume(true) // nothing but an operator ends it when all that is left is wrong
 		}
 	}
@@ -190,7 +197,8 @@ func (w *world) checkDrained() {
 	if w.now > w.until {
 		for _, l := range w.kafka.logs {
 			if l.committed != l.end {
-				w.fail("liveness", "%s/%d is committed up to %d of %d, %v after the faults were over, by worker %v",
+				w.fail("liveness", "%s/%d is committed up to %d of %d, %v after the faults were "+
+					"over, by worker %v",
 					l.topic, l.number, l.committed, l.end, time.Duration(w.now-w.length), l.who())
 			}
 		}
@@ -228,7 +236,8 @@ func (w *world) finalChecks() {
 	largest := make([]int64, w.conversations)
 	for _, l := range w.kafka.logs {
 		if l.committed != l.end || l.settled != len(l.records) {
-			w.fail("loss", "%s/%d: %d committed of %d, at rest", l.topic, l.number, l.committed, l.end)
+			w.fail("loss", "%s/%d: %d committed of %d, at rest", l.topic, l.number, l.committed,
+				l.end)
 		}
 		for i := range l.records {
 			r := &l.records[i]
@@ -243,7 +252,8 @@ func (w *world) finalChecks() {
 	}
 	for i, t := range w.server.talks {
 		if t.largest < largest[i] {
-			w.fail("loss", "%s: the server has %d, the largest T is %d", w.kafka.names[i], t.largest, largest[i])
+			w.fail("loss", "%s: the server has %d, the largest T is %d", w.kafka.names[i],
+				t.largest, largest[i])
 		}
 	}
 	for _, h := range w.workers {
@@ -255,14 +265,17 @@ func (w *world) finalChecks() {
 		if n := says.Cooling; n != 0 && w.now-h.gen.started > int64(1100*time.Millisecond) {
 			w.fail("leak", "worker %d: %d permits still cool", h.id, n)
 		}
-		if says.Conversations != [2]int{} || says.Letters != [2]int{} || says.InFlight != 0 || len(h.calls) != 0 {
-			w.fail("leak", "worker %d: %d conversations, %d letters, %d calls are left", h.id, says.Conversations,
+		if says.Conversations != [2]int{} || says.Letters != [2]int{} || says.InFlight != 0 ||
+			len(h.calls) != 0 {
+			w.fail("leak", "worker %d: %d conversations, %d letters, %d calls are left", h.id,
+				says.Conversations,
 				says.Letters, len(h.calls))
 		}
 		for i := range h.gen.parts {
 			p := &h.gen.parts[i]
 			if p.tracker.Committable() != p.end {
-				w.fail("leak", "worker %d: %s/%d could be committed up to %d of %d", h.id, p.topic, p.number,
+				w.fail("leak", "worker %d: %s/%d could be committed up to %d of %d", h.id, p.topic,
+					p.number,
 					p.tracker.Committable(), p.end)
 			}
 		}

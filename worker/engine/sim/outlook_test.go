@@ -35,7 +35,8 @@ const noticed = int64(3 * time.Second)
 func (h *process) look() outlook {
 	k := &h.kafka
 	o := outlook{h.ownRate, k.partitions}
-	if k.grownAt > 0 && h.now < k.grownAt+noticed && h.chance(0.5, dieGroup, 9<<32|uint64(h.id), uint64(h.now)) {
+	if k.grownAt > 0 && h.now < k.grownAt+noticed &&
+		h.chance(0.5, dieGroup, 9<<32|uint64(h.id), uint64(h.now)) {
 		o.partitions = k.before
 	}
 	return o
@@ -73,7 +74,8 @@ func (w *world) rollOut(p phase) {
 		w.rateNow = w.rate
 	}
 	for i, h := range w.workers {
-		w.queue.push(entry{at: w.now + (p.to-p.from)*int64(i)/int64(len(w.workers)), kind: rolls, w: int16(i),
+		w.queue.push(entry{at: w.now + (p.to-p.from)*int64(i)/int64(len(w.workers)), kind: rolls,
+			w:    int16(i),
 			life: h.life})
 	}
 }
@@ -115,7 +117,8 @@ func (g *group) deal(w *world) {
 			continue
 		}
 		h.assigned, h.outlook = []*log{}, m.outlook
-		i := slices.IndexFunc(agreed, func(a member) bool { return a.id == m.id && a.life == m.life })
+		i := slices.IndexFunc(agreed,
+			func(a member) bool { return a.id == m.id && a.life == m.life })
 		if i < 0 {
 			continue
 		}

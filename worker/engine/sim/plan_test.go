@@ -96,12 +96,15 @@ const (
 )
 
 var faultNames = [faults]string{
-	"bad gateway", "reset", "hang", "refused", "failing", "brown-out", "slow", "key revoked", "not admin", "locked",
+	"bad gateway", "reset", "hang", "refused", "failing", "brown-out", "slow", "key revoked",
+	"not admin", "locked",
 	"signature ends",
-	"key unreadable", "strict", "retry-after", "rejects all", "fetch", "commit", "commit lost", "rebalance", "leave",
+	"key unreadable", "strict", "retry-after", "rejects all", "fetch", "commit", "commit lost",
+	"rebalance", "leave",
 	"kill", "freeze",
 	"pause", "letters refused", "letters slow", "letters lost", "burst", "only invalid", "accept",
-	"long freeze", "heartbeats lost", "metadata cut", "metadata foreign", "clock steps", "roll-out", "more partitions",
+	"long freeze", "heartbeats lost", "metadata cut", "metadata foreign", "clock steps", "roll-out",
+	"more partitions",
 }
 
 func (f fault) String() string { return faultNames[f] }
@@ -116,8 +119,9 @@ var lengths = [faults][2]time.Duration{
 	notAdmin: {time.Second, 60 * time.Second},
 	locked:   {time.Second, 90 * time.Second}, keyUnreadable: {time.Second, 60 * time.Second},
 	strictServer: {10 * time.Second, 200 * time.Second},
-	retryAfter:   {100 * time.Millisecond, 5 * time.Second}, rejectsAll: {5 * time.Second, 200 * time.Second},
-	fetchFails: {time.Second, 30 * time.Second}, commitFails: {time.Second, 30 * time.Second},
+	retryAfter:   {100 * time.Millisecond, 5 * time.Second},
+	rejectsAll:   {5 * time.Second, 200 * time.Second},
+	fetchFails:   {time.Second, 30 * time.Second}, commitFails: {time.Second, 30 * time.Second},
 	commitLost: {time.Second, 60 * time.Second},
 	leave:      {time.Second, 60 * time.Second}, kill: {500 * time.Millisecond, 30 * time.Second},
 	freeze: {100 * time.Millisecond, 3 * time.Second},
@@ -125,11 +129,13 @@ var lengths = [faults][2]time.Duration{
 	lettersSlow: {time.Second, 60 * time.Second},
 	lettersLost: {5 * time.Second, 100 * time.Second}, burst: {time.Second, 20 * time.Second},
 	onlyInvalid:     {5 * time.Second, 60 * time.Second},
-	acceptsRejected: {time.Second, time.Second}, longFreeze: {15500 * time.Millisecond, 45 * time.Second},
-	beatsLost:   {3 * time.Second, 40 * time.Second},
-	metadataCut: {time.Second, 60 * time.Second}, metadataForeign: {time.Second, 60 * time.Second},
-	clockSteps: {time.Second, time.Second},
-	rollout:    {time.Second, 60 * time.Second}, grows: {time.Second, time.Second},
+	acceptsRejected: {time.Second, time.Second},
+	longFreeze:      {15500 * time.Millisecond, 45 * time.Second},
+	beatsLost:       {3 * time.Second, 40 * time.Second},
+	metadataCut:     {time.Second, 60 * time.Second},
+	metadataForeign: {time.Second, 60 * time.Second},
+	clockSteps:      {time.Second, time.Second},
+	rollout:         {time.Second, 60 * time.Second}, grows: {time.Second, time.Second},
 }
 
 // phase is one trouble of a run.
@@ -154,13 +160,14 @@ type plan struct {
 	backoffInitial, backoffMost   time.Duration
 	commitEvery, drainTimeout     int64
 
-	conversations           int
-	live, bulk              float64 // events a second; events of one bulk of the backfill
-	bulkEvery               int64
-	hot                     float64 // part of the events that is of one conversation
-	repeated, older         float64
-	invalid                 float64
-	poison, stubborn, stuck float64 // parts of the conversations: rejected, always failing, always hanging
+	conversations   int
+	live, bulk      float64 // events a second; events of one bulk of the backfill
+	bulkEvery       int64
+	hot             float64 // part of the events that is of one conversation
+	repeated, older float64
+	invalid         float64
+	// parts of the conversations: rejected, always failing, always hanging
+	poison, stubborn, stuck float64
 	latency, jitter         time.Duration
 
 	on     [faults]bool
@@ -253,7 +260,8 @@ func (p *plan) choosePhases(minutes float64) {
 			}
 			p.phases = append(p.phases, phase{
 				fault: f, from: from, to: min(to, p.length), strength: p.part(diePhase, k, 3),
-				worker: int(p.roll(diePhase, k, 4) % uint64(p.workers)), lane: int(p.roll(diePhase, k, 5) % 2),
+				worker: int(p.roll(diePhase, k, 4) % uint64(p.workers)),
+				lane:   int(p.roll(diePhase, k, 5) % 2),
 			})
 		}
 	}
@@ -263,10 +271,12 @@ func (p *plan) choosePhases(minutes float64) {
 // within a generation: one conversation is in one worker, and no call has an effect that the worker
 // doesn't hear of.
 func (p *plan) lastWriteWins() bool {
-	for _, f := range []fault{serverHangs, serverReset, brownout, freeze, longFreeze, beatsLost, slowNetwork, grows} {
+	for _, f := range []fault{serverHangs, serverReset, brownout, freeze, longFreeze, beatsLost,
+		slowNetwork, grows} {
 		if p.on[f] {
 			return false
 		}
 	}
-	return p.stuck == 0 && (p.workers == 1 || p.keyed && (p.backfill == 0 || p.backfill == p.partitions))
+	return p.stuck == 0 &&
+		(p.workers == 1 || p.keyed && (p.backfill == 0 || p.backfill == p.partitions))
 }

@@ -21,18 +21,19 @@ type process struct {
 	shadow shadow
 	gen    *generation // nil between generations
 
-	ownRate           int     // that it was started with
-	assigned          []*log  // what the group gives it in the generation that comes
-	outlook           outlook // that it joined it with
-	taking            bool    // it fetches and calls
-	drained           bool    // nothing is out any more: the last commit is under way
-	leaving           bool
-	returns           bool // it comes back as soon as it has left
-	stops             bool // it leaves for good
-	frozenUntil       int64
-	offset, drift     int64 // of its clock: ns, and parts of a million
-	wall              int64 // by how much its wall clock was set, ns
-	proof, proofWall  int64 // when the last heartbeat was sent that was answered, and the wall clock's then
+	ownRate       int     // that it was started with
+	assigned      []*log  // what the group gives it in the generation that comes
+	outlook       outlook // that it joined it with
+	taking        bool    // it fetches and calls
+	drained       bool    // nothing is out any more: the last commit is under way
+	leaving       bool
+	returns       bool // it comes back as soon as it has left
+	stops         bool // it leaves for good
+	frozenUntil   int64
+	offset, drift int64 // of its clock: ns, and parts of a million
+	wall          int64 // by how much its wall clock was set, ns
+	// when the last heartbeat was sent that was answered, and the wall clock's then
+	proof, proofWall  int64
 	beatsSent         int
 	wakeAt            int64 // when it looks again; 0: not before something comes in
 	wakes, spins      int
@@ -177,7 +178,8 @@ func (h *process) after(k kind) {
 	h.writeLetters()
 	switch {
 	case h.taking:
-		if k == wake || k == callEnds || k == fetched || k == lettersEnd || k == generationBegins || k == operatorActs {
+		if k == wake || k == callEnds || k == fetched || k == lettersEnd || k == generationBegins ||
+			k == operatorActs {
 			h.dispatch()
 		}
 	case !h.drained && h.engine.Idle():
@@ -212,7 +214,8 @@ func (h *process) dispatch() {
 		if at <= h.now {
 			h.spins++
 			if h.spins > 100 {
-				h.fail("busy loop", "worker %d looks again and again: %v at %v", h.id, again.Sub(now),
+				h.fail("busy loop", "worker %d looks again and again: %v at %v", h.id,
+					again.Sub(now),
 					time.Duration(h.now))
 			}
 			at = h.now + int64(time.Microsecond)

@@ -135,12 +135,14 @@ func (s *server) send(r *request) {
 	if up < callTimeout {
 		s.queue.push(entry{at: s.now + up, kind: requestArrives, call: r})
 	}
-	s.queue.push(entry{at: s.now + callTimeout, kind: callEnds, call: r, w: int16(r.process.id), life: r.life})
+	s.queue.push(entry{at: s.now + callTimeout, kind: callEnds, call: r, w: int16(r.process.id),
+		life: r.life})
 }
 
 func (s *server) delay(n, way uint64) int64 {
 	d := float64(s.latency) / 2 * (0.5 + s.part(dieLatency, n, way))
-	d += float64(s.jitter) * s.part(dieLatency, n, way+1) * s.part(dieLatency, n, way+10) * s.part(dieLatency, n,
+	d += float64(s.jitter) * s.part(dieLatency, n, way+1) * s.part(dieLatency, n,
+		way+10) * s.part(dieLatency, n,
 		way+20)
 	if s.active[slowNetwork] > 0 {
 		d *= 2 + 10*s.current[slowNetwork].strength
@@ -166,7 +168,8 @@ func (s *server) arrive(r *request) {
 	default:
 		r.failure = failure
 		r.answered = true
-		s.queue.push(entry{at: s.now + r.down, kind: callEnds, call: r, w: int16(r.process.id), life: r.life, a: 1})
+		s.queue.push(entry{at: s.now + r.down, kind: callEnds, call: r, w: int16(r.process.id),
+			life: r.life, a: 1})
 	}
 }
 
@@ -195,7 +198,8 @@ func (s *server) judge(r *request) (failure *imclient.Error, lost bool) {
 		return failure, false
 	}
 	if s.active[retryAfter] > 0 && s.chance(0.5, dieFate, r.n, 1) {
-		return failRetryAfter[int(s.current[retryAfter].strength*float64(len(failRetryAfter)))], false
+		return failRetryAfter[int(s.current[retryAfter].strength*float64(len(failRetryAfter)))],
+			false
 	}
 	if s.accepted.crowded(s.now, s.allowed()) {
 		s.tally.throttled++
@@ -245,7 +249,8 @@ func (s *server) allowed() int {
 // small that one permit more or less is a large part.
 func (s *server) judgeLimit() {
 	if s.allowed() >= 10*s.plan.workers && s.tooMany > s.plan.rate+(s.taken+s.tooMany)/10 {
-		s.fail("throttling", "%d of %d calls are refused at a limit of %d instead of %d", s.tooMany, s.taken+s.tooMany,
+		s.fail("throttling", "%d of %d calls are refused at a limit of %d instead of %d", s.tooMany,
+			s.taken+s.tooMany,
 			s.allowed(), s.rate)
 	}
 }
@@ -358,7 +363,8 @@ func (g *signer) heard(sig *signature, failure *imclient.Error) *imclient.Error 
 
 func failWith(code int) *imclient.Error {
 	row, _ := imclient.LookUp(code)
-	return &imclient.Error{Class: row.Class, Label: strconv.Itoa(code), ErrorCode: code, Status: 200}
+	return &imclient.Error{Class: row.Class, Label: strconv.Itoa(code), ErrorCode: code,
+		Status: 200}
 }
 
 var (
@@ -376,9 +382,11 @@ var (
 	failNotAdmin   = failWith(60010)
 	failLocked     = failWith(70050)
 	failRetryAfter = func() (list []*imclient.Error) {
-		for _, wait := range []time.Duration{0, time.Second, 3 * time.Second, 10 * time.Second, 30 * time.Second} {
-			list = append(list, &imclient.Error{Class: imclient.Throttled, Label: "http_429", Status: 429,
-				RetryAfter: wait})
+		for _, wait := range []time.Duration{0, time.Second, 3 * time.Second, 10 * time.Second,
+			30 * time.Second} {
+			list = append(list,
+				&imclient.Error{Class: imclient.Throttled, Label: "http_429", Status: 429,
+					RetryAfter: wait})
 		}
 		return list
 	}()

@@ -23,8 +23,9 @@ type shadow struct {
 	holds       holdView
 	writtenRefs uint64 // events that acknowledged letters stand for
 	writing     bool   // what ends just now ends with a letter
-	told        int    // the attempts that the engine has said of an event; -1: none since the last answer
-	taken       int32  // 1 more than the conversation whose call is being judged
+	// the attempts that the engine has said of an event; -1: none since the last answer
+	told  int
+	taken int32 // 1 more than the conversation whose call is being judged
 }
 
 type shadowState uint8
@@ -93,7 +94,8 @@ func (h *process) afterReceive(p *part) {
 		}
 		switch t.state {
 		case absent:
-			*t = shadowTalk{state: fresh, lane: lane, readTime: r.readTime, events: t.events, attempts: attempts}
+			*t = shadowTalk{state: fresh, lane: lane, readTime: r.readTime, events: t.events,
+				attempts: attempts}
 			s.inMemory++
 			s.fresh[lane]++
 			s.holds.newcomers++
@@ -135,13 +137,16 @@ func (h *process) judgeCall(r *request) {
 	case t.state == absent:
 		h.fail("order", "worker %d: a call of %s, of which nothing waits", h.id, name)
 	case r.Read.Time != t.readTime:
-		h.fail("order", "worker %d: the call of %s carries %d, the largest T that waits is %d", h.id, name, r.Read.Time,
+		h.fail("order", "worker %d: the call of %s carries %d, the largest T that waits is %d",
+			h.id, name, r.Read.Time,
 			t.readTime)
 	case r.Lane != int(t.lane):
-		h.fail("order", "worker %d: the call of %s is in lane %d, it waits in lane %d", h.id, name, r.Lane, t.lane)
+		h.fail("order", "worker %d: the call of %s is in lane %d, it waits in lane %d", h.id, name,
+			r.Lane, t.lane)
 	}
 	if age := h.now - h.proof; age > proofLimit {
-		h.fail("cap", "worker %d calls with a proof of membership that is %v old", h.id, time.Duration(age))
+		h.fail("cap", "worker %d calls with a proof of membership that is %v old", h.id,
+			time.Duration(age))
 	}
 	s.taken = r.talk + 1
 	h.judgeHeld(r)
@@ -172,7 +177,8 @@ func (h *process) judgeTurn(t *shadowTalk) {
 		}
 	} else {
 		if backfill.overtaken < 17 {
-			h.fail("starvation", "worker %d: a backfill call after %d live ones, while both lanes waited", h.id,
+			h.fail("starvation", "worker %d: a backfill call after %d live ones, while both "+
+				"lanes waited", h.id,
 				backfill.overtaken)
 		}
 		backfill.overtaken = 0
@@ -194,12 +200,14 @@ func (h *process) judgeTurn(t *shadowTalk) {
 			}
 		}
 		if most := max(1, h.engine.State(h.time()).Limit/10); out >= most {
-			h.fail("retries", "worker %d: a retry while first tries wait and %d retries are out, of at most %d", h.id,
+			h.fail("retries", "worker %d: a retry while first tries wait and %d retries are out, "+
+				"of at most %d", h.id,
 				out, most)
 		}
 	}
 	if turns.retries > turns.all/10+1 {
-		h.fail("retries", "worker %d: of %d calls of lane %d %d were retries, while first tries waited", h.id,
+		h.fail("retries", "worker %d: of %d calls of lane %d %d were retries, while first tries "+
+			"waited", h.id,
 			turns.all, t.lane, turns.retries)
 	}
 }
@@ -249,7 +257,8 @@ func (h *process) afterAnswer(r *request, failure *imclient.Error, v verdict) {
 		h.ends(r.Lane, endCalled)
 		return
 	}
-	if failure.Class == imclient.Throttled || failure.Class == imclient.Held || failure.RetryWithNewSignature {
+	if failure.Class == imclient.Throttled || failure.Class == imclient.Held ||
+		failure.RetryWithNewSignature {
 		h.tally.uncounted++
 	}
 	dropped := h.inMemory() < v.conversation
@@ -265,7 +274,8 @@ func (h *process) afterAnswer(r *request, failure *imclient.Error, v verdict) {
 		// The answer that begins a hold for rejections may or may not count.
 		slack := failure.Class == imclient.Rejected && !counts && s.told == int(t.attempts)+1
 		if s.told != told && !slack {
-			h.fail("metadata", "worker %d: %s has had %d attempts, the next owner would be told of %d", h.id,
+			h.fail("metadata", "worker %d: %s has had %d attempts, the next owner would be told "+
+				"of %d", h.id,
 				r.Read.Report, told, s.told)
 		}
 		switch {
@@ -278,16 +288,20 @@ func (h *process) afterAnswer(r *request, failure *imclient.Error, v verdict) {
 	t.baseline = s.answered
 	switch {
 	case dropped && class == "":
-		h.fail("letters", "worker %d gives up %s after %v: attempt %d of %d, held %v", h.id, r.Read.Report,
+		h.fail("letters", "worker %d gives up %s after %v: attempt %d of %d, held %v", h.id,
+			r.Read.Report,
 			failure.Label, t.attempts, h.attempts, v.heldBefore)
 	case !dropped && class != "":
-		h.fail("letters", "worker %d does not give up %s after %v: attempt %d of %d, held %v", h.id, r.Read.Report,
+		h.fail("letters", "worker %d does not give up %s after %v: attempt %d of %d, held %v", h.id,
+			r.Read.Report,
 			failure.Label, t.attempts, h.attempts, v.heldBefore)
 	case dropped && class == "exhausted" && v.heldBefore:
-		h.fail("letters", "worker %d gives up %s after %v, attempt %d, though calls are held", h.id, r.Read.Report,
+		h.fail("letters", "worker %d gives up %s after %v, attempt %d, though calls are held", h.id,
+			r.Read.Report,
 			failure.Label, t.attempts)
 	case dropped:
-		s.expected[r.talk] = append(s.expected[r.talk], expectedLetter{class, int(t.attempts), t.events, t.readTime})
+		s.expected[r.talk] = append(s.expected[r.talk],
+			expectedLetter{class, int(t.attempts), t.events, t.readTime})
 		*t = shadowTalk{}
 		s.inMemory--
 		s.holds.probed = -1 // it may have a new life
@@ -320,14 +334,16 @@ func (h *process) landed(t *shadowTalk, succeeded bool) {
 		t.state, t.lane = retrying, t.landLane
 	case t.newer > 0:
 		if t.events != t.newer {
-			h.fail("loss", "worker %d: %d events wait after a success, which left %d uncovered", h.id, t.events,
+			h.fail("loss", "worker %d: %d events wait after a success, which left %d uncovered",
+				h.id, t.events,
 				t.newer)
 		}
 		*t = shadowTalk{state: fresh, lane: t.newerLane, readTime: t.readTime, events: t.newer}
 		s.fresh[t.lane]++
 	default:
 		if t.events != 0 {
-			h.fail("loss", "worker %d: %d events of a conversation have not ended with its success", h.id, t.events)
+			h.fail("loss", "worker %d: %d events of a conversation have not ended with its success",
+				h.id, t.events)
 		}
 		*t = shadowTalk{}
 		s.inMemory--
@@ -351,7 +367,8 @@ func (h *process) judgeLetter(l *engine.Letter) {
 	first := h.gen.record(l.Refs[0])
 	if l.Class == "invalid" {
 		if !first.invalid || len(l.Refs) != 1 || l.Attempts != 0 || l.Collapsed != 1 {
-			h.fail("letters", "a letter says that offset %d is invalid: %+v", first.offset, l.DeadLetter)
+			h.fail("letters", "a letter says that offset %d is invalid: %+v", first.offset,
+				l.DeadLetter)
 		}
 		return
 	}
@@ -366,18 +383,21 @@ func (h *process) judgeLetter(l *engine.Letter) {
 	}
 	queue := s.expected[first.talk]
 	if len(queue) == 0 {
-		h.fail("letters", "worker %d writes a letter of %s (%s), which is not to have one", h.id, l.Event.Report,
+		h.fail("letters", "worker %d writes a letter of %s (%s), which is not to have one", h.id,
+			l.Event.Report,
 			l.Class)
 	}
 	want := queue[0]
 	s.expected[first.talk] = queue[1:]
 	// The answer that begins a hold for rejections may or may not count.
 	slack := l.Class == "rejected" && l.Attempts == want.attempts+1
-	if l.Class != want.class || l.Attempts != want.attempts && !slack || l.Collapsed != len(l.Refs) ||
+	if l.Class != want.class || l.Attempts != want.attempts && !slack ||
+		l.Collapsed != len(l.Refs) ||
 		int32(len(l.Refs)) != want.events ||
 		l.Event.ReadTime != want.readTime || largest != want.readTime {
 		h.fail("letters", "letter of %s: %s, %d attempts, %d events (%d) up to %d (%d); want %+v",
-			l.Event.Report, l.Class, l.Attempts, l.Collapsed, len(l.Refs), l.Event.ReadTime, largest, want)
+			l.Event.Report, l.Class, l.Attempts, l.Collapsed, len(l.Refs), l.Event.ReadTime,
+			largest, want)
 	}
 }
 

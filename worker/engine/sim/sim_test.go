@@ -12,8 +12,9 @@ import (
 var (
 	simSeeds   = flag.Int("sim.seeds", 0, "how many seeds TestSimulation runs; 0: a few")
 	simSeed    = flag.Uint64("sim.seed", 0, "the first of them; with -sim.seeds 0 the only one")
-	simMinutes = flag.Float64("sim.minutes", 0, "how long the faults of a seed last, in simulated minutes; 0: 10")
-	simTrace   = flag.Bool("sim.trace", false, "print all that happens")
+	simMinutes = flag.Float64("sim.minutes", 0,
+		"how long the faults of a seed last, in simulated minutes; 0: 10")
+	simTrace = flag.Bool("sim.trace", false, "print all that happens")
 )
 
 // TestSimulation runs one to four workers (real engines, trackers, quotas, holds) through all the
@@ -81,10 +82,12 @@ var regressions = []struct {
 	minutes float64
 	found   string
 }{
-	{1, 2, "a probe without an answer was an attempt in an outage, when another conversation had got a passing " +
+	{1, 2, "a probe without an answer was an attempt in an outage, when another conversation had " +
+		"got a passing " +
 		"ErrorCode"},
 	{5323, 10, "what an operator accepted was forgotten at once where --max-rejected is below half"},
-	{2, 2, "a call that an outage cut off was an attempt, for an answer from before it, and with --attempts 1 a " +
+	{2, 2, "a call that an outage cut off was an attempt, for an answer from before it, and with " +
+		"--attempts 1 a " +
 		"dead letter"},
 }
 
@@ -136,7 +139,8 @@ func runSeeds(t *testing.T, seeds []uint64, minutes float64) *tally {
 				sum.add(own)
 				if err != nil {
 					failed.Add(1)
-					t.Errorf("seed %d: %v\nagain: go test ./worker/engine/sim -run '^TestSimulation$' -sim.seed %d "+
+					t.Errorf("seed %d: %v\nagain: go test ./worker/engine/sim -run "+
+						"'^TestSimulation$' -sim.seed %d "+
 						"-sim.minutes %g", seeds[i], err, seeds[i], minutes)
 				}
 				mu.Unlock()

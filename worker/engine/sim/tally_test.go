@@ -20,7 +20,8 @@ type tally struct {
 	cutLetters, lettersRefused, lettersLost, backfillAmongLive                    int
 	// events of which a commit had to say what is known
 	known, withheld, stepped, otherRate int
-	// partitions added; restarts with another rate; members that went by something else than their leader
+	// partitions added; restarts with another rate; members that went by something else than their
+	// leader
 	grown, rolled, apart int
 	// commits with metadata; events that it spared, or whose attempts it had; refused
 	metadata, unread, skipped, inherited, expired, stale int
@@ -37,17 +38,21 @@ type tally struct {
 }
 
 func newTally() *tally {
-	return &tally{begun: map[hold.Reason]int{}, ended: map[hold.Reason]int{}, probes: map[hold.Reason]int{}}
+	return &tally{begun: map[hold.Reason]int{}, ended: map[hold.Reason]int{},
+		probes: map[hold.Reason]int{}}
 }
 
 func (t *tally) numbers() []*int {
 	list := []*int{
-		&t.entries, &t.calls, &t.applied, &t.records, &t.repeated, &t.commits, &t.generations, &t.kills, &t.left,
+		&t.entries, &t.calls, &t.applied, &t.records, &t.repeated, &t.commits, &t.generations,
+		&t.kills, &t.left,
 		&t.commitsFailed, &t.commitsLost,
-		&t.lostAnswers, &t.throttled, &t.uncounted, &t.keysChanged, &t.retriesAmongFirst, &t.cutCalls,
+		&t.lostAnswers, &t.throttled, &t.uncounted, &t.keysChanged, &t.retriesAmongFirst,
+		&t.cutCalls,
 		&t.cutLetters, &t.lettersRefused, &t.lettersLost, &t.backfillAmongLive,
 		&t.known, &t.withheld, &t.stepped, &t.otherRate, &t.grown, &t.rolled, &t.apart,
-		&t.metadata, &t.unread, &t.skipped, &t.inherited, &t.expired, &t.stale, &t.blocked[0], &t.blocked[1],
+		&t.metadata, &t.unread, &t.skipped, &t.inherited, &t.expired, &t.stale, &t.blocked[0],
+		&t.blocked[1],
 		&t.letters[0], &t.letters[1], &t.letters[2],
 	}
 	for f := range faults {
@@ -90,7 +95,8 @@ func (t *tally) notVacuous(test *testing.T) {
 	}
 	for _, reason := range hold.Reasons() {
 		if t.begun[reason] == 0 || t.ended[reason] == 0 {
-			test.Errorf("vacuous: the hold for %s began %d times and ended %d times", reason, t.begun[reason],
+			test.Errorf("vacuous: the hold for %s began %d times and ended %d times", reason,
+				t.begun[reason],
 				t.ended[reason])
 		}
 	}
@@ -105,14 +111,18 @@ func (t *tally) notVacuous(test *testing.T) {
 			test.Errorf("vacuous: %d of %d runs have %d workers", few, runs, n)
 		}
 	}
-	for what, n := range map[string]int{ // each at least as often as there are runs, or in so many of them
+	// each at least as often as there are runs, or in so many of them
+	for what, n := range map[string]int{
 		"members that were given up": 5 * t.expired, "commits of theirs": 5 * t.stale,
 		"calls that were held back for want of a proof": t.withheld,
-		"of those for the wall clock":                   5 * t.stepped, "events that were skipped": t.skipped / 100,
-		"events with attempts":         t.inherited,
-		"events of which all is known": t.known / 100, "commits whose metadata could not be read": t.unread,
-		"restarts with another rate": t.rolled, "calls with another rate": t.otherRate,
-		"members that go by something else": 2 * t.apart, "new partitions": t.grown,
+		"of those for the wall clock":                   5 * t.stepped,
+		"events that were skipped":                      t.skipped / 100,
+		"events with attempts":                          t.inherited,
+		"events of which all is known":                  t.known / 100,
+		"commits whose metadata could not be read":      t.unread,
+		"restarts with another rate":                    t.rolled,
+		"calls with another rate":                       t.otherRate,
+		"members that go by something else":             2 * t.apart, "new partitions": t.grown,
 	} {
 		if n < runs {
 			test.Errorf("vacuous: %d in %d runs: %s", n, runs, what)
@@ -127,7 +137,8 @@ func (t *tally) notVacuous(test *testing.T) {
 // began.
 func (f fault) stopsAll() bool {
 	switch f {
-	case serverBadGateway, serverRefuses, serverFails, notAdmin, locked, signatureEnds, rebalance, acceptsRejected:
+	case serverBadGateway, serverRefuses, serverFails, notAdmin, locked, signatureEnds, rebalance,
+		acceptsRejected:
 		return true
 	}
 	return false
@@ -137,26 +148,36 @@ func (t *tally) String() string {
 	slices.Sort(t.loads)
 	var s strings.Builder
 	fmt.Fprintf(&s,
-		"%d runs, %v simulated, %.0f simulated hours an hour and core; calls: %d (median run %d), applied %d; "+
+		"%d runs, %v simulated, %.0f simulated hours an hour and core; calls: %d (median run "+
+			"%d), applied %d; "+
 			"events %d, delivered again %d; "+
 			"commits %d (failed %d, answer lost %d); generations %d, kills %d, leaves %d",
-		len(t.loads), t.simulated.Round(time.Second), float64(t.simulated)/float64(max(1, t.took)), t.calls,
+		len(t.loads), t.simulated.Round(time.Second), float64(t.simulated)/float64(max(1, t.took)),
+		t.calls,
 		t.loads[len(t.loads)/2], t.applied, t.records, t.repeated,
 		t.commits, t.commitsFailed, t.commitsLost, t.generations, t.kills, t.left)
 	fmt.Fprintf(&s,
-		"; letters: invalid %d, rejected %d, exhausted %d (refused %d, acknowledgement lost %d, cut off %d)",
+		"; letters: invalid %d, rejected %d, exhausted %d (refused %d, acknowledgement lost %d, "+
+			"cut off %d)",
 		t.letters[0], t.letters[1], t.letters[2], t.lettersRefused, t.lettersLost, t.cutLetters)
 	fmt.Fprintf(&s,
-		"; answers lost %d, 60007 %d, not counted %d, cut off %d, keys changed %d, no room %v, retries among first "+
-			"tries %d, backfill among live %d, drained after %v in the mean, at most %.0f %% of the bound",
-		t.lostAnswers, t.throttled, t.uncounted, t.cutCalls, t.keysChanged, t.blocked, t.retriesAmongFirst,
-		t.backfillAmongLive, (t.drained / time.Duration(max(1, len(t.loads)))).Round(time.Second), 100*t.tightest)
+		"; answers lost %d, 60007 %d, not counted %d, cut off %d, keys changed %d, no room %v, "+
+			"retries among first "+
+			"tries %d, backfill among live %d, drained after %v in the mean, at most %.0f %% of "+
+			"the bound",
+		t.lostAnswers, t.throttled, t.uncounted, t.cutCalls, t.keysChanged, t.blocked,
+		t.retriesAmongFirst,
+		t.backfillAmongLive, (t.drained / time.Duration(max(1, len(t.loads)))).Round(time.Second),
+		100*t.tightest)
 	fmt.Fprintf(&s,
-		"; runs by workers %v, calls held back for want of a proof %d, of those for the wall clock %d; restarts "+
-			"with another rate %d, calls with it %d, members apart from their leader %d, partitions added %d",
+		"; runs by workers %v, calls held back for want of a proof %d, of those for the wall "+
+			"clock %d; restarts "+
+			"with another rate %d, calls with it %d, members apart from their leader %d, "+
+			"partitions added %d",
 		t.crews[1:], t.withheld, t.stepped, t.rolled, t.otherRate, t.apart, t.grown)
 	fmt.Fprintf(&s,
-		"; commits with metadata %d, not readable %d; events skipped by it %d, with attempts %d, known by a commit "+
+		"; commits with metadata %d, not readable %d; events skipped by it %d, with attempts %d, "+
+			"known by a commit "+
 			"%d; members expired %d, their commits refused %d",
 		t.metadata, t.unread, t.skipped, t.inherited, t.known, t.expired, t.stale)
 	s.WriteString("; faults (calls that succeeded meanwhile):")

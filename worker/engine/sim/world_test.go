@@ -180,7 +180,8 @@ func simulate(p *plan, t *tally) (hash uint64, err error) {
 			if !ok {
 				v = violation{"panic", fmt.Sprintf("%v\n%s", r, debug.Stack())}
 			}
-			err = fmt.Errorf("%s after %v: %s\n%s", v.oracle, time.Duration(w.now), v.text, w.trace.text())
+			err = fmt.Errorf("%s after %v: %s\n%s", v.oracle, time.Duration(w.now), v.text,
+				w.trace.text())
 		}
 	}()
 	w.run()
@@ -236,7 +237,8 @@ func (w *world) happen(e entry) {
 		case e.life != h.life:
 		case h.frozenUntil > w.now:
 			// Whatever has come due meanwhile: in no order when it goes on.
-			e.at = h.frozenUntil + int64(w.part(dieClock, e.seq, uint64(h.frozenUntil))*float64(5*time.Millisecond))
+			e.at = h.frozenUntil + int64(w.part(dieClock, e.seq,
+				uint64(h.frozenUntil))*float64(5*time.Millisecond))
 			w.queue.push(e)
 		default:
 			h.happen(e)
@@ -288,7 +290,8 @@ func (w *world) begin(p phase) {
 			lane = event.Live
 		}
 		w.kafka.grow(w, lane, 1+int(3*p.strength))
-		w.queue.push(entry{at: w.now + int64(20*time.Second), kind: shaken}) // the leader has noticed it twice
+		// the leader has noticed it twice
+		w.queue.push(entry{at: w.now + int64(20*time.Second), kind: shaken})
 	}
 }
 
@@ -340,7 +343,8 @@ func (w *world) note(what string, worker int, a, b, c int64) {
 }
 
 func (l traceLine) String() string {
-	return fmt.Sprintf("%12.6f worker %d %-16s %d %d %d", time.Duration(l.at).Seconds(), l.w, l.what, l.a, l.b, l.c)
+	return fmt.Sprintf("%12.6f worker %d %-16s %d %d %d", time.Duration(l.at).Seconds(), l.w,
+		l.what, l.a, l.b, l.c)
 }
 
 func (t *trace) text() string {

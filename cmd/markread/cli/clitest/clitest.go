@@ -12,7 +12,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"markread/consumer/broker"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -24,6 +23,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/goleak"
+
+	"markread/consumer/broker"
 )
 
 // Buffer may be written by a command while the test reads it.

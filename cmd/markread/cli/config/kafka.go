@@ -25,7 +25,8 @@ type KafkaFlags struct {
 
 // Check also leaves spaces and empty entries out of --brokers.
 func (f *KafkaFlags) Check(env Environment) error {
-	f.Brokers = slices.DeleteFunc(f.Brokers, func(b string) bool { return strings.TrimSpace(b) == "" })
+	f.Brokers = slices.DeleteFunc(f.Brokers,
+		func(b string) bool { return strings.TrimSpace(b) == "" })
 	if len(f.Brokers) == 0 {
 		return Usagef("--brokers must not be empty")
 	}

@@ -12,8 +12,8 @@ import (
 	"markread/cmd/markread/cli/clitest"
 )
 
-// A check, with the servers that show whoever calls them what they were sent, with brokers that refuse it, and with
-// gateways in the place of its admin server.
+// A check, with the servers that show whoever calls them what they were sent, with brokers that
+// refuse it, and with gateways in the place of its admin server.
 func TestSecretsOfCheck(t *testing.T) {
 	tooLongForARace(t)
 	t.Parallel()
@@ -21,7 +21,8 @@ func TestSecretsOfCheck(t *testing.T) {
 	user := []string{"--sasl", "plain", "--sasl-user", saslUser}
 	check := func(name string, env []string, args ...string) clitest.Result {
 		return s.run("check, "+name, env, "",
-			slices.Concat([]string{"check", "--im-app-id", strconv.Itoa(app.LocalAppID), "--im-timeout", "3001ms",
+			slices.Concat([]string{"check", "--im-app-id", strconv.Itoa(app.LocalAppID),
+				"--im-timeout", "3001ms",
 				"--admin-addr", "127.0.0.1:0", "--log-level", "debug"}, args)...)
 	}
 	few := make(chan struct{}, 8) // at a time: some have three seconds
@@ -36,8 +37,9 @@ func TestSecretsOfCheck(t *testing.T) {
 	// The administrator's account is what the server goes by.
 	for i, account := range accounts() {
 		each(func() {
-			r := check(account, s.secrets(), append(slices.Clip(user), "--brokers", s.broker, "--im-url", s.url,
-				"--im-admin", account, "--json="+strconv.FormatBool(i%2 == 0))...)
+			r := check(account, s.secrets(),
+				append(slices.Clip(user), "--brokers", s.broker, "--im-url", s.url,
+					"--im-admin", account, "--json="+strconv.FormatBool(i%2 == 0))...)
 			if s.calls(account) == 0 || !strings.Contains(r.Stdout, "IM ") {
 				t.Errorf("%s: %d calls: %+v", account, s.calls(account), r)
 			}
@@ -59,17 +61,22 @@ func TestSecretsOfCheck(t *testing.T) {
 		status int
 	}{
 		"right": {s.secrets(), append(slices.Clip(user), "--brokers", s.broker), cli.ExitOK},
-		"wrong key": {with("MARKREAD_IM_KEY=" + wrongKey), append(slices.Clip(user), "--brokers", s.broker),
+		"wrong key": {with("MARKREAD_IM_KEY=" + wrongKey),
+			append(slices.Clip(user), "--brokers", s.broker),
 			cli.ExitFailed},
 		"wrong password": {with("MARKREAD_SASL_PASSWORD=" + wrongPassword),
 			append(slices.Clip(user), "--brokers", s.broker), cli.ExitFailed},
 		"wrong mechanism": {s.secrets(),
-			[]string{"--sasl", "scram-sha-512", "--sasl-user", saslUser, "--brokers", s.broker}, cli.ExitFailed},
+			[]string{"--sasl", "scram-sha-512", "--sasl-user", saslUser, "--brokers", s.broker},
+			cli.ExitFailed},
 		"no mechanism": {s.secrets(), []string{"--brokers", s.broker}, cli.ExitFailed},
-		"an echo":      {s.secrets(), append(slices.Clip(user), "--brokers", echo(t)), cli.ExitFailed},
+		"an echo": {s.secrets(), append(slices.Clip(user), "--brokers", echo(t)),
+			cli.ExitFailed},
 		"TLS to the IM": {s.secrets(),
-			append(slices.Clip(user), "--brokers", strings.TrimPrefix(s.url, "http://"), "--tls"), cli.ExitFailed},
-		"misspelt": {with("MARKREAD_IM_KEYS=" + canaryKey), append(slices.Clip(user), "--brokers", s.broker),
+			append(slices.Clip(user), "--brokers", strings.TrimPrefix(s.url, "http://"), "--tls"),
+			cli.ExitFailed},
+		"misspelt": {with("MARKREAD_IM_KEYS=" + canaryKey),
+			append(slices.Clip(user), "--brokers", s.broker),
 			cli.ExitOK},
 	} {
 		each(func() {

@@ -20,8 +20,8 @@ import (
 	"markread/worker"
 )
 
-// leak is a worker's caller that leaks on purpose: it adds to each failure the URL of the call, in the form that the
-// reader's account names, after the client has masked it.
+// leak is a worker's caller that leaks on purpose: it adds to each failure the URL of the call, in
+// the form that the reader's account names, after the client has masked it.
 type leak struct {
 	*imclient.Client
 	url *atomic.Pointer[string] // of the last call
@@ -52,7 +52,8 @@ type roundTripper func(*http.Request) (*http.Response, error)
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // leaking begins a worker that leaks, at a path of the server, and returns how it is stopped.
-func (s *scene) leaking(path string, attempts int, out *clitest.Buffer) (address string, stop func()) {
+func (s *scene) leaking(path string, attempts int, out *clitest.Buffer) (address string,
+	stop func()) {
 	s.Helper()
 	var url atomic.Pointer[string]
 	transport := imclient.NewTransport(4*time.Second, 1)
@@ -68,12 +69,14 @@ func (s *scene) leaking(path string, attempts int, out *clitest.Buffer) (address
 	if err != nil {
 		s.Fatal(err)
 	}
-	mechanism, err := kafkaclient.SASL("plain", saslUser, func() (string, error) { return canaryPassword, nil })
+	mechanism, err := kafkaclient.SASL("plain", saslUser,
+		func() (string, error) { return canaryPassword, nil })
 	if err != nil {
 		s.Fatal(err)
 	}
 	log := zerolog.New(zerolog.SyncWriter(out)).With().Timestamp().Logger()
-	kafka, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{s.broker}, SASL: mechanism, Log: log})
+	kafka, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{s.broker}, SASL: mechanism,
+		Log: log})
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -81,7 +84,8 @@ func (s *scene) leaking(path string, attempts int, out *clitest.Buffer) (address
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
 		done <- app.Run(ctx, app.Options{
-			Worker:    hastyWorker(kafka, leak{im, &url}, "leaking"+strings.ReplaceAll(path, "/", "-"), attempts, log),
+			Worker: hastyWorker(kafka, leak{im, &url},
+				"leaking"+strings.ReplaceAll(path, "/", "-"), attempts, log),
 			AdminAddr: "127.0.0.1:0", AdminToken: imclient.NewSecret(canaryToken),
 			Started: func(addr string) { started <- addr },
 		})
@@ -102,29 +106,33 @@ func (s *scene) leaking(path string, attempts int, out *clitest.Buffer) (address
 	return "http://" + address, stop
 }
 
-// hastyWorker is a worker that makes one call at a time, so that the one that fails is known, and hardly waits before a
-// retry.
+// hastyWorker is a worker that makes one call at a time, so that the one that fails is known, and
+// hardly waits before a retry.
 func hastyWorker(kafka *kafkaclient.Client, im worker.Caller, group string, attempts int,
 	log zerolog.Logger) worker.Options {
 	return worker.Options{
-		Kafka: kafka, IM: im, Topics: app.DevTopics, Group: group, MaxInFlight: 1, MaxPending: 1000, MaxRejected: 95,
-		Attempts: attempts,
-		Backoff:  imclient.NewBackoff(time.Millisecond, time.Millisecond), MaxReplays: 3, CallTimeout: 5 * time.Second,
+		Kafka: kafka, IM: im, Topics: app.DevTopics, Group: group, MaxInFlight: 1, MaxPending: 1000,
+		MaxRejected: 95,
+		Attempts:    attempts,
+		Backoff:     imclient.NewBackoff(time.Millisecond, time.Millisecond), MaxReplays: 3,
+		CallTimeout: 5 * time.Second,
 		CommitEvery: 50 * time.Millisecond, DrainTimeout: 5 * time.Second, Log: log,
 	}
 }
 
-// A worker that leaks is caught, in every form of the leak and in every place where it can be: else the tests above
-// would prove nothing.
+// A worker that leaks is caught, in every form of the leak and in every place where it can be: else
+// the tests above would prove nothing.
 func TestLeaksAreCaught(t *testing.T) {
 	s := newScene(t)
 	var events []*kgo.Record
 	for name := range forms {
-		events = append(events, &kgo.Record{Topic: "mark-read", Value: []byte(clitest.EventOf("leak-"+name, 1))})
+		events = append(events,
+			&kgo.Record{Topic: "mark-read", Value: []byte(clitest.EventOf("leak-"+name, 1))})
 	}
 	for i := range 20 {
 		events = append(events,
-			&kgo.Record{Topic: "mark-read", Value: []byte(clitest.EventOf("good-"+strconv.Itoa(i), 1))})
+			&kgo.Record{Topic: "mark-read",
+				Value: []byte(clitest.EventOf("good-"+strconv.Itoa(i), 1))})
 	}
 	if err := s.kafka().ProduceSync(t.Context(), events...).FirstErr(); err != nil {
 		t.Fatal(err)
@@ -137,7 +145,8 @@ func TestLeaksAreCaught(t *testing.T) {
 	for _, letter := range letters {
 		caught := false
 		for _, h := range letter.Headers {
-			caught = caught || h.Key == "__dlq.errors.message" && len(s.hunt.found(string(h.Value))) > 0
+			caught = caught || h.Key == "__dlq.errors.message" &&
+				len(s.hunt.found(string(h.Value))) > 0
 		}
 		if !caught {
 			t.Errorf("the letter of %s is not caught", letter.Value)

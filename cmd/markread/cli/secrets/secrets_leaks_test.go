@@ -20,8 +20,8 @@ import (
 	"markread/cmd/markread/cli/clitest"
 )
 
-// tooLongForARace skips what takes half a minute with the race detector, and starts no goroutine that other tests
-// don't.
+// tooLongForARace skips what takes half a minute with the race detector, and starts no goroutine
+// that other tests don't.
 func tooLongForARace(t *testing.T) {
 	t.Helper()
 	if testing.Short() {
@@ -29,14 +29,14 @@ func tooLongForARace(t *testing.T) {
 	}
 }
 
-// Every way in which a call or a worker can fail, at servers that show what they were sent: no secret is in anything
-// that comes out.
+// Every way in which a call or a worker can fail, at servers that show what they were sent: no
+// secret is in anything that comes out.
 func TestSecretsOfTheWorker(t *testing.T) {
 	tooLongForARace(t)
 	t.Parallel()
 	s := newScene(t)
-	// A failure among successes is a dead letter; without them it would hold the worker. Hence one partition, too: the
-	// order stays.
+	// A failure among successes is a dead letter; without them it would hold the worker. Hence one
+	// partition, too: the order stays.
 	bad := accounts()
 	var events []*kgo.Record
 	for i, account := range bad {
@@ -44,7 +44,8 @@ func TestSecretsOfTheWorker(t *testing.T) {
 			events = append(events, &kgo.Record{Topic: "mark-read",
 				Value: []byte(clitest.EventOf("good-"+strconv.Itoa(i)+"-"+strconv.Itoa(k), i))})
 		}
-		events = append(events, &kgo.Record{Topic: "mark-read", Value: []byte(clitest.EventOf(account, i))})
+		events = append(events,
+			&kgo.Record{Topic: "mark-read", Value: []byte(clitest.EventOf(account, i))})
 	}
 	const invalid = 3
 	for _, value := range []string{"", "nonsense", `{"Report_Account":"", "Peer_Account":7}`} {
@@ -75,7 +76,10 @@ func TestSecretsOfTheWorker(t *testing.T) {
 				t.Fatal(err)
 			}
 			clitest.Until(t, "the end of the hold",
-				func() bool { return strings.Contains(clitest.Fetch(t, admins[name]+"/readyz"), `"held":[]`) })
+				func() bool {
+					return strings.Contains(clitest.Fetch(t, admins[name]+"/readyz"),
+						`"held":[]`)
+				})
 		}
 		s.visit(name, admins[name], "", "Bearer "+canaryToken)
 		s.stop(name, workers[name])
@@ -92,31 +96,38 @@ func TestSecretsOfTheWorker(t *testing.T) {
 		defer ticker.Stop()
 		for i := 0; feeding.Err() == nil; i++ {
 			_ = producer.ProduceSync(feeding,
-				&kgo.Record{Topic: "mark-read", Value: []byte(clitest.EventOf("good-more-"+strconv.Itoa(i), i))})
+				&kgo.Record{Topic: "mark-read",
+					Value: []byte(clitest.EventOf("good-more-"+strconv.Itoa(i), i))})
 			<-ticker.C
 		}
 	})
 	letters := s.letters("mixed", len(bad)+invalid)
 	fed()
 	feeder.Wait()
-	for name, token := range map[string]string{"the token": canaryToken, "a wrong token": canaryToken + "-wrong",
-		"no token": ""} {
+	for name, token := range map[string]string{"the token": canaryToken,
+		"a wrong token": canaryToken + "-wrong",
+		"no token":      ""} {
 		for _, command := range []string{"pause", "resume"} {
-			r := s.run(command+" with "+name, []string{"MARKREAD_ADMIN_TOKEN=" + token}, "", command, "--admin-url",
+			r := s.run(command+" with "+name, []string{"MARKREAD_ADMIN_TOKEN=" + token}, "",
+				command, "--admin-url",
 				admin)
 			if (r.Status == cli.ExitOK) != (token == canaryToken) {
 				t.Errorf("%s with %s: %+v", command, name, r)
 			}
 		}
 	}
-	for name, token := range map[string]string{"the token": canaryToken, "a wrong token": canaryToken + "-wrong",
-		"no token": ""} {
+	for name, token := range map[string]string{"the token": canaryToken,
+		"a wrong token": canaryToken + "-wrong",
+		"no token":      ""} {
 		for _, form := range []string{"--json=false", "--json"} {
 			r := s.run("status with "+name, []string{"MARKREAD_ADMIN_TOKEN=" + token,
-				"MARKREAD_SASL_PASSWORD=" + canaryPassword}, "", "status", form, "--brokers", s.broker,
-				"--sasl", "plain", "--sasl-user", saslUser, "--group", "mixed", "--admin-url", admin, "--log-level",
+				"MARKREAD_SASL_PASSWORD=" + canaryPassword}, "", "status", form, "--brokers",
+				s.broker,
+				"--sasl", "plain", "--sasl-user", saslUser, "--group", "mixed", "--admin-url",
+				admin, "--log-level",
 				"debug")
-			if (r.Status == cli.ExitOK) != (token == canaryToken) || !strings.Contains(r.Stdout, "rejected") {
+			if (r.Status == cli.ExitOK) != (token == canaryToken) ||
+				!strings.Contains(r.Stdout, "rejected") {
 				t.Errorf("status with %s: %+v", name, r)
 			}
 		}
@@ -143,16 +154,19 @@ func TestSecretsOfTheWorker(t *testing.T) {
 		}
 	}
 	if masked < len(bad)/2 || len(s.sigs) < 2 {
-		t.Errorf("a secret was masked in %d letters of %d; %d signatures", masked, len(letters), len(s.sigs))
+		t.Errorf("a secret was masked in %d letters of %d; %d signatures", masked, len(letters),
+			len(s.sigs))
 	}
 	for where, text := range s.artefacts {
-		if text == "" && !strings.Contains(where, "standard output") && !strings.Contains(where, " with ") {
+		if text == "" && !strings.Contains(where, "standard output") &&
+			!strings.Contains(where, " with ") {
 			t.Errorf("%s: empty", where)
 		}
 	}
 }
 
-// The commands, with the same servers, with brokers that refuse them, and with networks that don't work.
+// The commands, with the same servers, with brokers that refuse them, and with networks that don't
+// work.
 func TestSecretsOfCommands(t *testing.T) {
 	tooLongForARace(t)
 	t.Parallel()
@@ -161,7 +175,8 @@ func TestSecretsOfCommands(t *testing.T) {
 	call := func(name, account, url string, env []string, extra ...string) clitest.Result {
 		t.Helper()
 		return s.run("call: "+name, env, "",
-			append(append([]string{"call", "--im-url", url, "--report", account, "--peer", "peer"}, app[:]...),
+			append(append([]string{"call", "--im-url", url, "--report", account, "--peer", "peer"},
+				app[:]...),
 				extra...)...)
 	}
 	var calls sync.WaitGroup
@@ -171,7 +186,8 @@ func TestSecretsOfCommands(t *testing.T) {
 		calls.Go(func() {
 			few <- struct{}{}
 			defer func() { <-few }()
-			if r := call(account, account, s.url, s.secrets()); r.Status != cli.ExitFailed || s.calls(account) != 1 {
+			if r := call(account, account, s.url, s.secrets()); r.Status != cli.ExitFailed ||
+				s.calls(account) != 1 {
 				t.Errorf("call: %s: status %d, %d calls", account, r.Status, s.calls(account))
 			}
 		})
@@ -196,21 +212,23 @@ func TestSecretsOfCommands(t *testing.T) {
 		env  []string
 		want string
 	}{
-		"success":            {s.url, s.secrets(), "ErrorCode 0"},
-		"key from a file":    {s.url, keyIn(s.keyFile), "ErrorCode 0"},
-		"wrong key":          {s.url, []string{"MARKREAD_IM_KEY=" + wrongKey}, "70009"},
-		"refused":            {"http://" + closed.Addr().String(), s.secrets(), "connect"},
-		"no name":            {"https://im.invalid", s.secrets(), "failure"},
-		"TLS of nobody":      {untrusted.URL, s.secrets(), "tls"},
-		"no TLS":             {secure, s.secrets(), "tls"},
-		"TLS, not expected":  {strings.Replace(untrusted.URL, "https:", "http:", 1), s.secrets(), "http_400"},
+		"success":         {s.url, s.secrets(), "ErrorCode 0"},
+		"key from a file": {s.url, keyIn(s.keyFile), "ErrorCode 0"},
+		"wrong key":       {s.url, []string{"MARKREAD_IM_KEY=" + wrongKey}, "70009"},
+		"refused":         {"http://" + closed.Addr().String(), s.secrets(), "connect"},
+		"no name":         {"https://im.invalid", s.secrets(), "failure"},
+		"TLS of nobody":   {untrusted.URL, s.secrets(), "tls"},
+		"no TLS":          {secure, s.secrets(), "tls"},
+		"TLS, not expected": {strings.Replace(untrusted.URL, "https:", "http:", 1), s.secrets(),
+			"http_400"},
 		"key file too long":  {s.url, keyIn(spoilt), "4096"},
 		"key file is folder": {s.url, keyIn(t.TempDir()), "no regular file"},
 		"no key file":        {s.url, keyIn("/proc/none/" + canaryKey[:8]), "MARKREAD_IM_KEY_FILE"},
 		"key twice":          {s.url, append(keyIn(s.keyFile), s.secrets()...), "both set"},
 	} {
 		calls.Go(func() {
-			if r := call(name, "alice", c.url, c.env); !strings.Contains(r.Stdout+r.Stderr, c.want) {
+			if r := call(name, "alice", c.url, c.env); !strings.Contains(r.Stdout+r.Stderr,
+				c.want) {
 				t.Errorf("%s: %+v", name, r)
 			}
 		})
@@ -226,16 +244,21 @@ func TestSecretsOfCommands(t *testing.T) {
 		args   []string
 		status int
 	}{
-		"emit":                 {s.secrets(), append(user, "--brokers", s.broker), cli.ExitRejected},
-		"emit, wrong password": {kafka(wrongPassword), append(user, "--brokers", s.broker), cli.ExitFailed},
+		"emit": {s.secrets(), append(user, "--brokers", s.broker),
+			cli.ExitRejected},
+		"emit, wrong password": {kafka(wrongPassword), append(user, "--brokers", s.broker),
+			cli.ExitFailed},
 		"emit, wrong mechanism": {s.secrets(),
-			[]string{"--brokers", s.broker, "--sasl", "scram-sha-512", "--sasl-user", saslUser}, cli.ExitFailed},
+			[]string{"--brokers", s.broker, "--sasl", "scram-sha-512", "--sasl-user", saslUser},
+			cli.ExitFailed},
 		"emit, impossible": {kafka(canaryPassword + "\n\n"),
-			[]string{"--brokers", s.broker, "--sasl", "scram-sha-256", "--sasl-user", saslUser}, cli.ExitUsage},
+			[]string{"--brokers", s.broker, "--sasl", "scram-sha-256", "--sasl-user", saslUser},
+			cli.ExitUsage},
 	} {
 		calls.Go(func() {
 			if r := s.run(name, c.env, event,
-				append([]string{"emit", "--log-level", "debug"}, c.args...)...); r.Status != c.status {
+				append([]string{"emit", "--log-level", "debug"},
+					c.args...)...); r.Status != c.status {
 				t.Errorf("%s: %+v", name, r)
 			}
 		})
@@ -244,15 +267,17 @@ func TestSecretsOfCommands(t *testing.T) {
 			if status == cli.ExitRejected { // emit's own
 				status = cli.ExitOK
 			}
-			for _, command := range []string{"status", "dead-letters ls", "dead-letters replay --yes",
+			for _, command := range []string{"status", "dead-letters ls",
+				"dead-letters replay --yes",
 				"dead-letters show 0:0"} {
 				status := status
 				if status == cli.ExitOK && strings.Contains(command, "show") {
 					status = cli.ExitFailed // there is no such letter
 				}
 				name := strings.Replace(name, "emit", command, 1)
-				if r := s.run(name, c.env, "", slices.Concat(strings.Fields(command), []string{"--log-level", "debug"},
-					c.args)...); r.Status != status {
+				if r := s.run(name, c.env, "",
+					slices.Concat(strings.Fields(command), []string{"--log-level", "debug"},
+						c.args)...); r.Status != status {
 					t.Errorf("%s: %+v", name, r)
 				}
 			}
@@ -266,15 +291,17 @@ func TestSecretsOfCommands(t *testing.T) {
 		"emit, broker is an echo": {s.secrets(), append(user, "--brokers", echo(t))},
 		"emit, broker is not TLS": {s.secrets(),
 			append(user, "--brokers", strings.TrimPrefix(s.url, "http://"), "--tls")},
-		"emit, nobody listens":    {s.secrets(), append(user, "--brokers", closed.Addr().String())},
-		"emit, no name":           {s.secrets(), append(user, "--brokers", "kafka.invalid:9092")},
-		"emit, unknown topic":     {s.secrets(), append(user, "--brokers", s.broker, "--topic", "none")},
+		"emit, nobody listens": {s.secrets(), append(user, "--brokers", closed.Addr().String())},
+		"emit, no name":        {s.secrets(), append(user, "--brokers", "kafka.invalid:9092")},
+		"emit, unknown topic": {s.secrets(),
+			append(user, "--brokers", s.broker, "--topic", "none")},
 		"emit, password not used": {s.secrets(), []string{"--brokers", s.broker}},
 		"emit, unknown variable": {append(s.secrets(), "MARKREAD_IM_KEYS="+canaryKey),
 			[]string{"--brokers", closed.Addr().String()}},
 	} {
 		tries[name] = clitest.Commands(cli.Run).
-			Begin(t, c.env, append([]string{"emit", "--log-level", "debug", "--report", "a", "--peer", "b"},
+			Begin(t, c.env, append([]string{"emit", "--log-level", "debug", "--report", "a",
+				"--peer", "b"},
 				c.args...)...)
 	}
 	for name, r := range tries {
@@ -284,11 +311,13 @@ func TestSecretsOfCommands(t *testing.T) {
 	}
 	r := s.run("run, wrong password", kafka(wrongPassword), "",
 		append([]string{"run", "--brokers", s.broker, "--sasl", "plain", "--sasl-user", saslUser,
-			"--im-url", s.url, "--admin-addr", "127.0.0.1:0", "--log-level", "debug"}, app[:]...)...)
+			"--im-url", s.url, "--admin-addr", "127.0.0.1:0", "--log-level", "debug"},
+			app[:]...)...)
 	if r.Status != cli.ExitFailed {
 		t.Errorf("%+v", r)
 	}
-	for _, args := range [][]string{{"version"}, {"--help"}, {"run", "--help"}, {"call", "--help"}, {"check", "--help"},
+	for _, args := range [][]string{{"version"}, {"--help"}, {"run", "--help"}, {"call", "--help"},
+		{"check", "--help"},
 		{"sandbox", "--help"}, {"dev", "--help"}, {"emit", "--help"}, {"status", "--help"}} {
 		s.run(strings.Join(args, " "), s.secrets(), "", args...)
 	}
@@ -301,11 +330,13 @@ func TestSecretsOfCommands(t *testing.T) {
 // servers are the commands that serve: the sandbox with a real key, and everything on one machine.
 func (s *scene) servers() {
 	s.Helper()
-	box := clitest.Commands(cli.Run).Begin(s.T, s.secrets(), "sandbox", "--addr", "127.0.0.1:0", "--rate", "0")
+	box := clitest.Commands(cli.Run).
+		Begin(s.T, s.secrets(), "sandbox", "--addr", "127.0.0.1:0", "--rate", "0")
 	url := "http://" + box.Found(s.T, `http://(127[^/ ]+) `)
 	for _, faults := range []string{`{}`, `{"rules":[{"kind":"echo-url"}]}`,
 		`{"rules":[{"kind":"echo-url","code":70009}]}`, canaryKey} {
-		request, err := http.NewRequestWithContext(s.Context(), http.MethodPut, url+"/sandbox/faults",
+		request, err := http.NewRequestWithContext(s.Context(), http.MethodPut,
+			url+"/sandbox/faults",
 			strings.NewReader(faults))
 		if err != nil {
 			s.Fatal(err)
@@ -317,14 +348,16 @@ func (s *scene) servers() {
 		s.run("call of the sandbox", s.secrets(), "", "call", "--im-url", url, "--im-app-id",
 			strconv.Itoa(app.LocalAppID), "--report", "a", "--peer", "b")
 	}
-	for _, path := range []string{"/sandbox", "/sandbox/stats", "/sandbox/arrivals", "/sandbox/faults",
+	for _, path := range []string{"/sandbox", "/sandbox/stats", "/sandbox/arrivals",
+		"/sandbox/faults",
 		"/sandbox/read-times"} {
 		s.keep("sandbox", clitest.Fetch(s.T, url+path))
 	}
 	s.stop("sandbox", box)
 
-	dev := clitest.Commands(cli.Run).Begin(s.T, s.secrets(), "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr",
-		"127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--log-level", "debug")
+	dev := clitest.Commands(cli.Run).
+		Begin(s.T, s.secrets(), "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr",
+			"127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--log-level", "debug")
 	s.visit("dev", "http://"+dev.Found(s.T, `console +http://(127[^/ ]+)/`), authorizations...)
 	s.stop("dev", dev)
 }
@@ -334,26 +367,40 @@ func (s *scene) gateways() {
 	s.Helper()
 	for name, form := range forms {
 		for place, answer := range map[string]func(w http.ResponseWriter, text string){
-			"as the worker": func(w http.ResponseWriter, text string) { page(w, http.StatusBadRequest, "400: "+text) },
-			"page":          func(w http.ResponseWriter, text string) { page(w, http.StatusBadGateway, text) },
+			"as the worker": func(w http.ResponseWriter,
+				text string) {
+				page(w, http.StatusBadRequest, "400: "+text)
+			},
+			"page": func(w http.ResponseWriter,
+				text string) {
+				page(w, http.StatusBadGateway, text)
+			},
 			"state": func(w http.ResponseWriter, text string) {
-				page(w, http.StatusOK, `{"ready":true,"held":[{"reason":`+strconv.Quote(text)+`,"detail":`+
-					strconv.Quote(text)+`}],"partitions":[],"group":{"name":`+strconv.Quote(text)+`,"member":`+
-					strconv.Quote(text)+`}}`)
+				page(w, http.StatusOK,
+					`{"ready":true,"held":[{"reason":`+strconv.Quote(text)+`,"detail":`+
+						strconv.Quote(text)+`}],"partitions":[],"group":{"name":`+
+						strconv.Quote(text)+
+						`,"member":`+
+						strconv.Quote(text)+`}}`)
 			},
 			"garbage": func(w http.ResponseWriter, text string) { raw(w, text+"\r\n\r\n") },
-			"header":  func(w http.ResponseWriter, text string) { raw(w, "HTTP/1.1 200 OK\r\n"+text+"\r\n\r\n") },
+			"header": func(w http.ResponseWriter,
+				text string) {
+				raw(w, "HTTP/1.1 200 OK\r\n"+text+"\r\n\r\n")
+			},
 		} {
 			gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter,
 				r *http.Request) {
 				answer(w, form(r.Header.Get("Authorization")))
 			}))
-			r := s.run("pause, "+place+", "+name, s.secrets(), "", "pause", "--admin-url", gateway.URL)
+			r := s.run("pause, "+place+", "+name, s.secrets(), "", "pause", "--admin-url",
+				gateway.URL)
 			if r.Status != cli.ExitFailed {
 				s.Errorf("%s, %s: %+v", place, name, r)
 			}
 			for _, form := range []string{"--json=false", "--json"} {
-				r := s.run("status, "+place+", "+name, s.secrets(), "", "status", form, "--brokers", s.broker, "--sasl",
+				r := s.run("status, "+place+", "+name, s.secrets(), "", "status", form, "--brokers",
+					s.broker, "--sasl",
 					"plain", "--sasl-user", saslUser, "--admin-url", gateway.URL)
 				if r.Status != cli.ExitFailed && !(place == "state" && r.Status == cli.ExitOK) {
 					s.Errorf("status: %s, %s: %+v", place, name, r)

@@ -28,8 +28,8 @@ import (
 
 const canaryProxyPassword = "pr0xy-CANARY-77d1e09a"
 
-// A proxy of the environment that shows what it was sent, its own password included. net/http reads the environment
-// once, so each command line has a process of its own.
+// A proxy of the environment that shows what it was sent, its own password included. net/http reads
+// the environment once, so each command line has a process of its own.
 func TestSecretsBehindAProxy(t *testing.T) {
 	if line := os.Getenv("MARKREAD_TEST_COMMAND_LINE"); line != "" {
 		var args []string
@@ -51,7 +51,8 @@ func TestSecretsBehindAProxy(t *testing.T) {
 		}
 		s.mu.Unlock()
 		if r.Method == http.MethodConnect {
-			raw(w, "HTTP/1.1 502 can't reach "+r.RequestURI+" for "+authorization+" "+canaryProxyPassword+"\r\n\r\n")
+			raw(w, "HTTP/1.1 502 can't reach "+r.RequestURI+" for "+authorization+" "+
+				canaryProxyPassword+"\r\n\r\n")
 			return
 		}
 		page(w, http.StatusBadGateway, authorization+" "+r.RequestURI)
@@ -61,13 +62,16 @@ func TestSecretsBehindAProxy(t *testing.T) {
 	good := "http://" + user + strings.TrimPrefix(proxy.URL, "http://")
 	var all sync.WaitGroup
 	call := func(url string) []string {
-		return []string{"call", "--im-url", url, "--im-insecure", "--im-app-id", strconv.Itoa(app.LocalAppID),
+		return []string{"call", "--im-url", url, "--im-insecure", "--im-app-id",
+			strconv.Itoa(app.LocalAppID),
 			"--report", "a", "--peer", "b"}
 	}
-	status := []string{"status", "--brokers", s.broker, "--sasl", "plain", "--sasl-user", saslUser, "--admin-url",
+	status := []string{"status", "--brokers", s.broker, "--sasl", "plain", "--sasl-user", saslUser,
+		"--admin-url",
 		"https://admin.test"}
 	check := func(url string) []string {
-		return []string{"check", "--brokers", s.broker, "--sasl", "plain", "--sasl-user", saslUser, "--im-url", url,
+		return []string{"check", "--brokers", s.broker, "--sasl", "plain", "--sasl-user", saslUser,
+			"--im-url", url,
 			"--im-insecure", "--im-app-id", strconv.Itoa(app.LocalAppID),
 			"--admin-addr", "127.0.0.1:0", "--log-level", "debug"}
 	}
@@ -82,9 +86,11 @@ func TestSecretsBehindAProxy(t *testing.T) {
 		"odd address": {odd, call("http://im.test"), "connect"},
 		"odd port":    {"http://" + user + "proxy.test:port", call("https://im.test"), "connect"},
 		"refused":     {"http://" + user + "127.0.0.1:1", call("http://im.test"), "connect"},
-		"not a proxy": {"https://" + user + strings.TrimPrefix(proxy.URL, "http://"), call("https://im.test"),
+		"not a proxy": {"https://" + user + strings.TrimPrefix(proxy.URL, "http://"),
+			call("https://im.test"),
 			"failure"},
-		"other network":       {"socks5://" + user + "127.0.0.1:1", call("https://im.test"), "failure"},
+		"other network": {"socks5://" + user + "127.0.0.1:1", call("https://im.test"),
+			"failure"},
 		"status, https":       {good, status, "can't be asked"},
 		"status, odd address": {odd, status, "can't be asked"},
 		"check, http":         {good, check("http://im.test"), "through the proxy 127.0.0.1:"},
@@ -92,13 +98,17 @@ func TestSecretsBehindAProxy(t *testing.T) {
 		"check, odd address":  {odd, check("https://im.test"), "check the proxy"},
 		"check, odd network": {"socks5://" + user + "127.0.0.1:1", check("https://im.test"),
 			"through the proxy 127.0.0.1:1"},
-		"pause, https":       {good, []string{"pause", "--admin-url", "https://admin.test"}, "can't be asked"},
-		"pause, odd address": {odd, []string{"pause", "--admin-url", "https://admin.test"}, "can't be asked"},
+		"pause, https": {good, []string{"pause", "--admin-url", "https://admin.test"},
+			"can't be asked"},
+		"pause, odd address": {odd, []string{"pause", "--admin-url", "https://admin.test"},
+			"can't be asked"},
 	} {
 		all.Go(func() {
 			line, _ := json.Marshal(c.line)
-			child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestSecretsBehindAProxy$")
-			child.Env = append(s.secrets(), "MARKREAD_TEST_COMMAND_LINE="+string(line), "HTTP_PROXY="+c.proxy,
+			child := exec.CommandContext(t.Context(), os.Args[0],
+				"-test.run=^TestSecretsBehindAProxy$")
+			child.Env = append(s.secrets(), "MARKREAD_TEST_COMMAND_LINE="+string(line),
+				"HTTP_PROXY="+c.proxy,
 				"HTTPS_PROXY="+c.proxy, "PATH="+os.Getenv("PATH"))
 			out, err := child.CombinedOutput()
 			if err == nil || !strings.Contains(string(out), c.want) {
@@ -151,7 +161,8 @@ func TestOnlyConfiguredHostsAreDialled(t *testing.T) {
 		})
 	}
 	answers = append(answers, func(w http.ResponseWriter, path string) {
-		raw(w, fmt.Sprintf("HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: h2c\r\nAlt-Svc: h2=%q\r\nLocation: "+
+		raw(w, fmt.Sprintf("HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: h2c\r\nAlt-Svc: "+
+			"h2=%q\r\nLocation: "+
 			"%s%s\r\n\r\n", host, other.URL, path))
 	}, func(w http.ResponseWriter, path string) {
 		w.Header().Set("Location", other.URL+path)
@@ -175,7 +186,8 @@ func TestOnlyConfiguredHostsAreDialled(t *testing.T) {
 	transport := imclient.NewTransport(4*time.Second, 1)
 	transport.DialContext = d.dial
 	client, err := imclient.New(imclient.Options{
-		BaseURL: im.URL, AppID: app.LocalAppID, Admin: app.LocalAdmin, Key: imclient.Key(imclient.NewSecret(canaryKey)),
+		BaseURL: im.URL, AppID: app.LocalAppID, Admin: app.LocalAdmin,
+		Key:     imclient.Key(imclient.NewSecret(canaryKey)),
 		Timeout: 4 * time.Second, Transport: transport,
 	})
 	if err != nil {
@@ -183,7 +195,8 @@ func TestOnlyConfiguredHostsAreDialled(t *testing.T) {
 	}
 	var out clitest.Buffer
 	log := zerolog.New(zerolog.SyncWriter(&out)).With().Timestamp().Logger()
-	kafka, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{b.Addr()}, Dial: d.dial, Log: log})
+	kafka, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{b.Addr()}, Dial: d.dial,
+		Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +208,8 @@ func TestOnlyConfiguredHostsAreDialled(t *testing.T) {
 				Value: []byte(clitest.EventOf(fmt.Sprintf("good-%d-%d", i, k), i))})
 		}
 		events = append(events,
-			&kgo.Record{Topic: app.DevTopics.Live, Value: []byte(clitest.EventOf(strconv.Itoa(i), i))})
+			&kgo.Record{Topic: app.DevTopics.Live,
+				Value: []byte(clitest.EventOf(strconv.Itoa(i), i))})
 	}
 	producer, err := kgo.NewClient(kgo.SeedBrokers(b.Addr()))
 	if err != nil {
@@ -208,9 +222,11 @@ func TestOnlyConfiguredHostsAreDialled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- app.Run(ctx, app.Options{Worker: hastyWorker(kafka, client, "dials", 1, log), AdminAddr: "127.0.0.1:0"})
+		done <- app.Run(ctx, app.Options{Worker: hastyWorker(kafka, client, "dials", 1, log),
+			AdminAddr: "127.0.0.1:0"})
 	}()
-	clitest.Until(t, "all letters", func() bool { return strings.Count(out.String(), "dead-lettered") == len(answers) })
+	clitest.Until(t, "all letters",
+		func() bool { return strings.Count(out.String(), "dead-lettered") == len(answers) })
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
@@ -221,7 +237,11 @@ func TestOnlyConfiguredHostsAreDialled(t *testing.T) {
 			t.Errorf("%s was dialled", addr)
 		}
 	}
-	elsewhere.Range(func(what, _ any) bool { t.Errorf("the other host was asked for %s", what); return true })
+	elsewhere.Range(func(what,
+		_ any) bool {
+		t.Errorf("the other host was asked for %s", what)
+		return true
+	})
 	if len(d.seen) != len(allowed) {
 		t.Errorf("dialled: %v", d.seen)
 	}

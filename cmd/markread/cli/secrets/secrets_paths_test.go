@@ -11,8 +11,8 @@ import (
 	"markread/imclient/sandbox"
 )
 
-// ways are how a hostile server, or a gateway before it, answers a call: url is what it was asked, whole. The name of a
-// way is also the account whose calls are answered so.
+// ways are how a hostile server, or a gateway before it, answers a call: url is what it was asked,
+// whole. The name of a way is also the account whose calls are answered so.
 func ways() map[string]func(w http.ResponseWriter, url string) {
 	all := map[string]func(http.ResponseWriter, string){}
 	for name, form := range forms {
@@ -22,8 +22,14 @@ func ways() map[string]func(w http.ResponseWriter, url string) {
 		add("page", func(w http.ResponseWriter, text string) {
 			page(w, http.StatusBadGateway, "<html>can't reach "+text+"</html>")
 		})
-		add("refused", func(w http.ResponseWriter, text string) { page(w, http.StatusForbidden, text) })
-		add("rejected", func(w http.ResponseWriter, text string) { clitest.Verdict(w, 90001, text) })
+		add("refused", func(w http.ResponseWriter,
+			text string) {
+			page(w, http.StatusForbidden, text)
+		})
+		add("rejected", func(w http.ResponseWriter,
+			text string) {
+			clitest.Verdict(w, 90001, text)
+		})
 		add("failed", func(w http.ResponseWriter, text string) { clitest.Verdict(w, 91000, text) })
 		add("garbage", func(w http.ResponseWriter, text string) { page(w, http.StatusOK, text) })
 		add("cut", func(w http.ResponseWriter, text string) {
@@ -33,7 +39,10 @@ func ways() map[string]func(w http.ResponseWriter, url string) {
 			text string) {
 			raw(w, "HTTP/1.1 502 "+text+"\r\nContent-Length: 0\r\n\r\n")
 		})
-		add("header", func(w http.ResponseWriter, text string) { raw(w, "HTTP/1.1 200 OK\r\n"+text+"\r\n\r\n") })
+		add("header", func(w http.ResponseWriter,
+			text string) {
+			raw(w, "HTTP/1.1 200 OK\r\n"+text+"\r\n\r\n")
+		})
 		add("no-http", func(w http.ResponseWriter, text string) { raw(w, text+"\r\n\r\n") })
 		add("redirect", func(w http.ResponseWriter, text string) {
 			raw(w, "HTTP/1.1 302 Found\r\nLocation: "+text+"\r\nContent-Length: 0\r\n\r\n")
@@ -66,7 +75,8 @@ func raw(w http.ResponseWriter, text string) {
 	defer conn.Close()
 	_, _ = conn.Write([]byte(text))
 	_ = conn.(*net.TCPConn).CloseWrite()
-	_ = conn.SetReadDeadline(time.Now().Add(time.Second)) // closing at once could reset what we wrote
+	// closing at once could reset what we wrote
+	_ = conn.SetReadDeadline(time.Now().Add(time.Second))
 	_, _ = conn.Read(make([]byte, 1))
 }
 
@@ -119,8 +129,8 @@ type trouble struct {
 	env    []string
 }
 
-// troubles are the states in which a worker is looked at. Their names are the first part of the path that their worker
-// calls, by which the server knows it.
+// troubles are the states in which a worker is looked at. Their names are the first part of the
+// path that their worker calls, by which the server knows it.
 func troubles() map[string]trouble {
 	return map[string]trouble{
 		"outage": {reason: "outage", answer: func(w http.ResponseWriter, _ *scene, url string) {
@@ -129,23 +139,31 @@ func troubles() map[string]trouble {
 		"cut-off": {reason: "outage", answer: func(w http.ResponseWriter, _ *scene, url string) {
 			raw(w, "HTTP/1.1 "+url+"\r\n\r\n")
 		}},
-		"throttled": {reason: "throttled", answer: func(w http.ResponseWriter, _ *scene, url string) {
-			w.Header().Set("Retry-After", "30")
-			page(w, http.StatusTooManyRequests, url)
-		}},
+		"throttled": {reason: "throttled",
+			answer: func(w http.ResponseWriter, _ *scene, url string) {
+				w.Header().Set("Retry-After", "30")
+				page(w, http.StatusTooManyRequests, url)
+			}},
 		"rejections": {reason: "rejections",
-			answer: func(w http.ResponseWriter, _ *scene, url string) { clitest.Verdict(w, 90001, url) }},
+			answer: func(w http.ResponseWriter, _ *scene,
+				url string) {
+				clitest.Verdict(w, 90001, url)
+			}},
 		"dead-letter": {reason: "dead-letter", answer: func(w http.ResponseWriter, _ *scene,
 			url string) {
 			clitest.Verdict(w, 90001, url)
 		}, args: []string{"--dead-letter-topic", refusing}},
 		"credentials": {reason: "credentials",
-			answer: func(w http.ResponseWriter, _ *scene, url string) { clitest.Verdict(w, 70009, url) }},
+			answer: func(w http.ResponseWriter, _ *scene,
+				url string) {
+				clitest.Verdict(w, 70009, url)
+			}},
 		"rotated": {
 			// its file has the wrong key, until the test mends it
 			reason: "credentials", env: []string{"MARKREAD_IM_KEY="},
 			answer: func(w http.ResponseWriter, _ *scene, url string) {
-				if _, err := imclient.Verify(sigIn(url), imclient.NewSecret(canaryKey), time.Now()); err != nil {
+				if _, err := imclient.Verify(sigIn(url), imclient.NewSecret(canaryKey),
+					time.Now()); err != nil {
 					clitest.Verdict(w, 70009, url)
 					return
 				}
@@ -159,7 +177,8 @@ func troubles() map[string]trouble {
 			},
 		},
 		"key-gone": {
-			reason: "credentials", env: []string{"MARKREAD_IM_KEY="}, // its file is made, and removed, by the scene
+			// its file is made, and removed, by the scene
+			reason: "credentials", env: []string{"MARKREAD_IM_KEY="},
 			answer: func(w http.ResponseWriter, s *scene, url string) {
 				s.spoilKeyFile()
 				clitest.Verdict(w, 70001, url)

@@ -13,12 +13,12 @@ import (
 	"testing"
 )
 
-// stretch is the length of the pieces by which a hunt recognises a secret. Text of this length that is equal by chance
-// does not happen.
+// stretch is the length of the pieces by which a hunt recognises a secret. Text of this length that
+// is equal by chance does not happen.
 const stretch = 12
 
-// hunt looks for secrets and parts of them, in the forms that servers, proxies and libraries may give them. It shares
-// no code with what masks them.
+// hunt looks for secrets and parts of them, in the forms that servers, proxies and libraries may
+// give them. It shares no code with what masks them.
 type hunt struct {
 	mu     sync.Mutex
 	known  map[string]bool
@@ -48,7 +48,8 @@ func (h *hunt) add(name, secret string) {
 // pieceLengths are the lengths of a hunt's pieces.
 var pieceLengths = [...]int{stretch, stretch * 4 / 3, stretch * 2}
 
-// found returns what is in a text, as it is and with its escapes undone, and a bit of the text where it is.
+// found returns what is in a text, as it is and with its escapes undone, and a bit of the text
+// where it is.
 func (h *hunt) found(text string) []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -66,7 +67,8 @@ func (h *hunt) found(text string) []string {
 					}
 					if name, ok := h.pieces[form[i:i+length]]; ok {
 						return append(names,
-							fmt.Sprintf("%s: …%q…", name, form[max(0, i-40):min(len(form), i+length+40)]))
+							fmt.Sprintf("%s: …%q…", name,
+								form[max(0, i-40):min(len(form), i+length+40)]))
 					}
 				}
 			}
@@ -118,7 +120,8 @@ func unescaped(text string) string {
 	})
 }
 
-// forms are those that a hostile server gives the URL that it was asked, and in which a hunt must find what is in it.
+// forms are those that a hostile server gives the URL that it was asked, and in which a hunt must
+// find what is in it.
 var forms = map[string]func(string) string{
 	"plain":     func(s string) string { return s },
 	"url":       url.QueryEscape,
@@ -133,8 +136,11 @@ var forms = map[string]func(string) string{
 	"base64url": func(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) },
 	"hex":       func(s string) string { return hex.EncodeToString([]byte(s)) },
 	"HEX":       func(s string) string { return strings.ToUpper(hex.EncodeToString([]byte(s))) },
-	"upstream":  func(s string) string { return `upstream: "` + s + `", request: "POST ` + s + ` HTTP/1.1"` },
-	"middle":    func(s string) string { return s[len(s)/2-10 : len(s)/2+10] },
+	"upstream": func(s string) string {
+		return `upstream: "` + s + `", request: "POST ` + s +
+			` HTTP/1.1"`
+	},
+	"middle": func(s string) string { return s[len(s)/2-10 : len(s)/2+10] },
 }
 
 func bytewise(s, format string) string {
@@ -170,7 +176,8 @@ func TestTheHuntFinds(t *testing.T) {
 		}
 	}
 	for _, text := range []string{
-		"", "[secret]", canaryKey[:stretch-1], strings.Repeat("0123456789abcdef", 8), "usersig=[secret]&random=7",
+		"", "[secret]", canaryKey[:stretch-1], strings.Repeat("0123456789abcdef", 8),
+		"usersig=[secret]&random=7",
 	} {
 		h.check(t, "harmless text", text)
 	}

@@ -41,8 +41,8 @@ const (
 	saslUser       = "worker"
 )
 
-// scene is a broker that wants a password, an IM server that shows whoever calls it the URL that it called, and all
-// that was ever put out.
+// scene is a broker that wants a password, an IM server that shows whoever calls it the URL that it
+// called, and all that was ever put out.
 type scene struct {
 	*testing.T
 	hunt    *hunt
@@ -58,7 +58,8 @@ type scene struct {
 }
 
 func newScene(t *testing.T) *scene {
-	s := &scene{T: t, hunt: newHunt(), artefacts: map[string]string{}, sigs: map[string]bool{}, met: map[string]int{}}
+	s := &scene{T: t, hunt: newHunt(), artefacts: map[string]string{}, sigs: map[string]bool{},
+		met: map[string]int{}}
 	for name, secret := range map[string]string{
 		"the key": canaryKey, "the wrong key": wrongKey, "the password": canaryPassword,
 		"the wrong password": wrongPassword, "the token": canaryToken,
@@ -82,7 +83,8 @@ func newScene(t *testing.T) *scene {
 		return nil, errors.New("the disk is full"), true
 	})
 
-	s.im = sandbox.New(sandbox.Options{AppID: app.LocalAppID, Admin: app.LocalAdmin, Key: imclient.NewSecret(canaryKey),
+	s.im = sandbox.New(sandbox.Options{AppID: app.LocalAppID, Admin: app.LocalAdmin,
+		Key:          imclient.NewSecret(canaryKey),
 		OpenAccounts: true})
 	if err := s.im.SetFaults(sandboxRules()); err != nil {
 		t.Fatal(err)
@@ -100,13 +102,15 @@ func newScene(t *testing.T) *scene {
 	return s
 }
 
-// handler is the server. It knows a worker in trouble by the path, and what to do to a call otherwise by its account.
+// handler is the server. It knows a worker in trouble by the path, and what to do to a call
+// otherwise by its account.
 func (s *scene) handler() http.Handler {
 	ways, troubles := ways(), troubles()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.learn(r.URL.Query().Get("usersig"))
 		// The signature first: what is shown of an answer is cut.
-		address := "usersig=" + r.URL.Query().Get("usersig") + " is in http://" + r.Host + r.URL.RequestURI()
+		address := "usersig=" + r.URL.Query().
+			Get("usersig") + " is in http://" + r.Host + r.URL.RequestURI()
 		body, _ := io.ReadAll(r.Body)
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		var read struct {
@@ -157,7 +161,8 @@ func (s *scene) learn(sig string) {
 
 // macOf unpacks a signature: whoever has what is inside can make it again.
 func macOf(sig string) string {
-	packed, err := base64.StdEncoding.DecodeString(strings.NewReplacer("*", "+", "-", "/", "_", "=").Replace(sig))
+	packed, err := base64.StdEncoding.DecodeString(strings.NewReplacer("*", "+", "-", "/", "_",
+		"=").Replace(sig))
 	if err != nil {
 		return ""
 	}
@@ -210,14 +215,18 @@ func (s *scene) run(name string, env []string, stdin string, args ...string) cli
 }
 
 // worker begins a worker in a group of its own; what it puts out is kept when it has stopped.
-func (s *scene) worker(name, url string, env []string, extra ...string) (r *clitest.Running, admin string) {
+func (s *scene) worker(name, url string, env []string, extra ...string) (r *clitest.Running,
+	admin string) {
 	s.Helper()
 	r = clitest.Commands(cli.Run).
-		Begin(s.T, env, append([]string{"run", "--brokers", s.broker, "--sasl", "plain", "--sasl-user", saslUser,
+		Begin(s.T, env, append([]string{"run", "--brokers", s.broker, "--sasl", "plain",
+			"--sasl-user", saslUser,
 			"--group", name,
-			"--im-url", url, "--im-app-id", strconv.Itoa(app.LocalAppID), "--im-timeout", "3001ms", "--drain-timeout",
+			"--im-url", url, "--im-app-id", strconv.Itoa(app.LocalAppID), "--im-timeout", "3001ms",
+			"--drain-timeout",
 			"4001ms", "--rate", "0", "--max-in-flight", "16",
-			"--attempts", "1", "--commit-every", "50ms", "--admin-addr", "127.0.0.1:0", "--log-level", "debug"},
+			"--attempts", "1", "--commit-every", "50ms", "--admin-addr", "127.0.0.1:0",
+			"--log-level", "debug"},
 			extra...)...)
 	return r, "http://" + r.Found(s.T, `"addr":"(127\.0\.0\.1:\d+)"`)
 }
@@ -232,9 +241,11 @@ func (s *scene) stop(name string, r *clitest.Running) {
 	s.keep(name+", standard error", r.Stderr.String())
 }
 
-// authorizations are how an admin server may be asked: without the token, with it, and with what is nearly it.
+// authorizations are how an admin server may be asked: without the token, with it, and with what is
+// nearly it.
 var authorizations = []string{
-	"", "Bearer " + canaryToken, "Bearer " + canaryToken + "x", "Bearer " + strings.ToUpper(canaryToken),
+	"", "Bearer " + canaryToken, "Bearer " + canaryToken + "x",
+	"Bearer " + strings.ToUpper(canaryToken),
 	"Basic " + canaryToken, canaryToken,
 	"Basic " + base64.StdEncoding.EncodeToString([]byte("admin:"+canaryToken)),
 }
@@ -244,7 +255,8 @@ func (s *scene) visit(name, admin string, authorizations ...string) {
 	s.Helper()
 	for _, authorization := range authorizations {
 		for _, path := range []string{
-			"/healthz", "/readyz", "/metrics", "/api/state", "/", "/assets/console.js", "/assets/console.css",
+			"/healthz", "/readyz", "/metrics", "/api/state", "/", "/assets/console.js",
+			"/assets/console.css",
 			"/assets/none", "/debug/pprof/goroutine?debug=2",
 			"/api/state?token=" + canaryToken, "/" + canaryToken, "/api/pause", "/api/resume",
 		} {
@@ -285,10 +297,12 @@ func (s *scene) kafka(options ...kgo.Opt) *kgo.Client {
 	return client
 }
 
-// letters reads the dead letters that there are, until there are n of a group, and keeps them: key, value, headers.
+// letters reads the dead letters that there are, until there are n of a group, and keeps them: key,
+// value, headers.
 func (s *scene) letters(group string, n int) (found []*kgo.Record) {
 	s.Helper()
-	client := s.kafka(kgo.ConsumeTopics("mark-read-dead-letters"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	client := s.kafka(kgo.ConsumeTopics("mark-read-dead-letters"),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	ctx, cancel := context.WithTimeout(s.Context(), clitest.Patience)
 	defer cancel()
 	for len(found) < n {
@@ -345,12 +359,16 @@ func (s *scene) search() {
 		size += len(text)
 		s.hunt.check(s.T, where, text)
 	}
-	s.Logf("searched %d bytes from %d places for %d secrets", size, len(s.artefacts), len(s.hunt.known))
+	s.Logf("searched %d bytes from %d places for %d secrets", size, len(s.artefacts),
+		len(s.hunt.known))
 }
 
 // await waits for a trouble's hold to be shown.
 func (s *scene) await(admin, reason string) {
 	s.Helper()
 	clitest.Until(s.T, "the hold "+reason,
-		func() bool { return strings.Contains(clitest.Fetch(s.T, admin+"/readyz"), `"reason":"`+reason+`"`) })
+		func() bool {
+			return strings.Contains(clitest.Fetch(s.T, admin+"/readyz"),
+				`"reason":"`+reason+`"`)
+		})
 }

@@ -148,8 +148,8 @@ const (
 	// 1.5 MB. When there are more, the oldest are dropped, all of them at once. It is more than
 	// what is logged at one moment when each of 2,000 partitions has something to report.
 	QueuedLines = 4096
-	// QueuePoll is how often an empty queue is looked at; that takes 0.2 % of a core. (Diode's other
-	// way, a condition variable, can miss the last line before a silence.)
+	// QueuePoll is how often an empty queue is looked at; that takes 0.2 % of a core. (Diode's
+	// other way, a condition variable, can miss the last line before a silence.)
 	QueuePoll = 50 * time.Millisecond
 	// FlushLimit is how long the end of the process waits for queued lines, which nobody may read.
 	FlushLimit = time.Second

@@ -31,11 +31,12 @@ import (
 	"markread/imclient/sandbox"
 )
 
-var updateTranscripts = flag.Bool("update-transcripts", false, "rewrite what the transcripts compare with cmp")
+var updateTranscripts = flag.Bool("update-transcripts", false,
+	"rewrite what the transcripts compare with cmp")
 
-// TestTranscripts runs testdata/script/*.txtar: commands as an operator types them, each in a process of its own, with
-// what they say and their exit status. Besides the commands of package testscript (cmp, stdout, stderr, stdin, ttyin,
-// exec …) a script has these:
+// TestTranscripts runs testdata/script/*.txtar: commands as an operator types them, each in a
+// process of its own, with what they say and their exit status. Besides the commands of package
+// testscript (cmp, stdout, stderr, stdin, ttyin, exec …) a script has these:
 //
 //	exits STATUS ARGUMENTS…  runs markread. Status 2 must come with one line on standard error and nothing else; 1 and 3 with a last line that is an error,
 //	                         or a warning.
@@ -54,13 +55,14 @@ var updateTranscripts = flag.Bool("update-transcripts", false, "rewrite what the
 //	bytes FILE PART…         writes the parts into a file: text with Go's escapes (\r, \ufeff, \x00), or gzip:TEXT or zstd:TEXT, compressed.
 //	im                       starts a local IM server for the commands that follow.
 //
-// To see what a script's commands really say: go test ./cmd/markread/cli/transcripts -run TestTranscripts/NAME -v.
-// -update-transcripts rewrites the files that cmp compares.
+// To see what a script's commands really say: go test ./cmd/markread/cli/transcripts -run
+// TestTranscripts/NAME -v. -update-transcripts rewrites the files that cmp compares.
 func TestTranscripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": scriptExits, "interrupted": scriptInterrupted, "says": scriptSays, "warns": scriptWarns,
+			"exits": scriptExits, "interrupted": scriptInterrupted, "says": scriptSays,
+			"warns":  scriptWarns,
 			"broker": scriptBroker, "broker-dies": scriptBrokerDies, "im": scriptIM,
 			"broker-says": scriptBrokerSays, "produce": scriptProduce, "letter": scriptLetter,
 			"bytes": scriptBytes,
@@ -117,7 +119,8 @@ func scriptEnds(ts *testscript.TestScript, want, program string, args ...string)
 	case status == cli.ExitUsage &&
 		(len(lines) != 1 || !strings.HasPrefix(last, "markread: ") || ts.ReadFile("stdout") != ""):
 		ts.Fatalf("wrong usage is one line on standard error, and nothing on standard output")
-	case status == cli.ExitFailed && level != "error", status == cli.ExitRejected && level != "warn":
+	case status == cli.ExitFailed && level != "error", status == cli.ExitRejected &&
+		level != "warn":
 		ts.Fatalf("the last line does not say what failed, or was rejected")
 	}
 }
@@ -130,7 +133,8 @@ func linesOf(text string) []string {
 	return strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 }
 
-// logged returns what a line of standard error says; of one of the log without its other fields, and with its level.
+// logged returns what a line of standard error says; of one of the log without its other fields,
+// and with its level.
 func logged(line string) (text, level string) {
 	var entry struct{ Level, Message string }
 	if json.Unmarshal([]byte(line), &entry) == nil && entry.Message != "" {
@@ -167,7 +171,8 @@ func scriptWarns(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func scriptBroker(ts *testscript.TestScript, _ bool, args []string) {
-	partitions := map[string]int32{"mark-read": 4, "mark-read-backfill": 4, "mark-read-dead-letters": 4}
+	partitions := map[string]int32{"mark-read": 4, "mark-read-backfill": 4,
+		"mark-read-dead-letters": 4}
 	var may []kfake.ACL
 	for _, arg := range args {
 		option, value, _ := strings.Cut(arg, "=")
@@ -191,7 +196,8 @@ func scriptBroker(ts *testscript.TestScript, _ bool, args []string) {
 		options = append(options, kfake.SeedTopics(n, topic))
 	}
 	if may != nil {
-		options = append(options, kfake.EnableSASL(), kfake.EnableACLs(), kfake.Superuser("PLAIN", "admin", "admin"),
+		options = append(options, kfake.EnableSASL(), kfake.EnableACLs(),
+			kfake.Superuser("PLAIN", "admin", "admin"),
 			kfake.User("PLAIN", "operator", "secret", may...))
 		ts.Setenv("MARKREAD_SASL", "plain")
 		ts.Setenv("MARKREAD_SASL_USER", "operator")
@@ -214,8 +220,9 @@ func scriptACL(ts *testscript.TestScript, text string) kfake.ACL {
 	ts.Check(err)
 	kind, err := kmsg.ParseACLResourceType(parts[1])
 	ts.Check(err)
-	return kfake.ACL{Resource: kind, Name: parts[2], Pattern: kmsg.ACLResourcePatternTypeLiteral, Operation: operation,
-		Allow: true}
+	return kfake.ACL{Resource: kind, Name: parts[2], Pattern: kmsg.ACLResourcePatternTypeLiteral,
+		Operation: operation,
+		Allow:     true}
 }
 
 func scriptBrokerDies(ts *testscript.TestScript, neg bool, args []string) {
@@ -342,7 +349,8 @@ func (c frailConn) Read(b []byte) (int, error) {
 
 // programs are what the test binary is if it is called by that name.
 var programs = map[string]func(){"markread": func() {
-	os.Exit(cli.Run(context.Background(), os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr))
+	os.Exit(cli.Run(context.Background(), os.Args[1:], os.Environ(), os.Stdin, os.Stdout,
+		os.Stderr))
 }, "markread-interrupted": mainInterrupted}
 
 // mainInterrupted is main, interrupted when standard error says what the first argument is.

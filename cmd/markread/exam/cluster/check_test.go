@@ -22,7 +22,8 @@ func (c *cluster) set(t *testing.T, topic, name, value string) {
 	resource := kmsg.NewIncrementalAlterConfigsRequestResource()
 	config := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
 	config.Name, config.Value = name, &value
-	resource.ResourceType, resource.ResourceName, resource.Configs = kmsg.ConfigResourceTypeTopic, topic,
+	resource.ResourceType, resource.ResourceName, resource.Configs = kmsg.ConfigResourceTypeTopic,
+		topic,
 		append(resource.Configs, config)
 	req.Resources = append(req.Resources, resource)
 	answer, err := req.RequestWith(kit.Context(t), c.Client)
@@ -34,8 +35,8 @@ func (c *cluster) set(t *testing.T, topic, name, value string) {
 	}
 }
 
-// TestExamClusterCheck: what a check finds on a real Kafka of three nodes, with ACLs: each thing that is wrong once,
-// with the flag, and nothing else.
+// TestExamClusterCheck: what a check finds on a real Kafka of three nodes, with ACLs: each thing
+// that is wrong once, with the flag, and nothing else.
 func TestExamClusterCheck(t *testing.T) {
 	c := disturb(t)
 	v := c.variables(t)
@@ -72,7 +73,8 @@ func TestExamClusterCheck(t *testing.T) {
 			preflight.NotChecked("settings", c.Letters, "may not read", "DescribeConfigs")},
 		"write letters": {"write letters", func(u user) {
 			c.allow(t, u.name, kmsg.ACLResourceTypeTopic, c.Letters, kmsg.ACLOperationDescribe)
-		}, nil, preflight.Wrong("permission", c.Letters, "may not write", "Write on the topic (--dead-letter-topic)")},
+		}, nil, preflight.Wrong("permission", c.Letters, "may not write",
+			"Write on the topic (--dead-letter-topic)")},
 		"missing topic": {"", func(u user) {
 			c.allow(t, u.name, kmsg.ACLResourceTypeTopic, missing, kmsg.ACLOperationWrite)
 		}, []string{"--dead-letter-topic", missing},
@@ -88,7 +90,8 @@ func TestExamClusterCheck(t *testing.T) {
 			preflight.Good("topic", missing, "run creates it")},
 		"may create in the cluster": {"", func(u user) {
 			c.allow(t, u.name, kmsg.ACLResourceTypeTopic, missing, kmsg.ACLOperationWrite)
-			c.allow(t, u.name, kmsg.ACLResourceTypeCluster, "kafka-cluster", kmsg.ACLOperationCreate)
+			c.allow(t, u.name, kmsg.ACLResourceTypeCluster, "kafka-cluster",
+				kmsg.ACLOperationCreate)
 		}, []string{"--dead-letter-topic", missing, "--create-topics"},
 			preflight.Good("topic", missing, "run creates it")},
 		"unknown authority": {"", nil, []string{"--tls-ca", otherCA},
@@ -123,8 +126,9 @@ func TestExamClusterCheck(t *testing.T) {
 		topic, setting, value string
 		want                  preflight.Finding
 	}{
-		"compacted letters": {c.Letters, "cleanup.policy", "compact", preflight.Wrong("cleanup.policy", c.Letters,
-			"loses dead letters", "cleanup.policy=delete on the topic (--dead-letter-topic)")},
+		"compacted letters": {c.Letters, "cleanup.policy", "compact",
+			preflight.Wrong("cleanup.policy", c.Letters,
+				"loses dead letters", "cleanup.policy=delete on the topic (--dead-letter-topic)")},
 		"size of letters": {c.Live, "max.message.bytes", "2000000",
 			preflight.Warning("record size", c.Letters, "2,000,000", "max.message.bytes=2065536")},
 		"soon deleted": {c.Live, "retention.ms", "3600000",
@@ -132,12 +136,16 @@ func TestExamClusterCheck(t *testing.T) {
 		"time of append": {c.Backfill, "message.timestamp.type", "LogAppendTime",
 			preflight.Warning("timestamps", c.Backfill, "LogAppendTime", "CreateTime")},
 		"four in sync": {c.Letters, "min.insync.replicas", "4",
-			preflight.Warning("replicas", c.Letters, "min.insync.replicas=4", "min.insync.replicas")},
+			preflight.Warning("replicas", c.Letters, "min.insync.replicas=4",
+				"min.insync.replicas")},
 	} {
 		c.set(t, row.topic, row.setting, row.value)
 		kit.Wait(t, name, connectLimit, func() bool { // each broker learns of it for itself
 			return slices.ContainsFunc(admin(t).Checks,
-				func(f preflight.Finding) bool { return f.Check == row.want.Check && f.Result == row.want.Result })
+				func(f preflight.Finding) bool {
+					return f.Check == row.want.Check &&
+						f.Result == row.want.Result
+				})
 		})
 		admin(t).Is(t, row.want)
 		c.set(t, row.topic, row.setting, map[string]string{

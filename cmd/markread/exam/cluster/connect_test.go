@@ -18,9 +18,9 @@ import (
 // connectLimit is how long a mistake about the connection may take to be told.
 const connectLimit = 10 * time.Second
 
-// TestExamClusterConnect: mistakes about the connection, against the listeners of a real Kafka. What only an operator
-// can mend ends `run` and `emit` with 1; the last line names the flag. What may mend itself is waited out by `run`,
-// which says so at once.
+// TestExamClusterConnect: mistakes about the connection, against the listeners of a real Kafka.
+// What only an operator can mend ends `run` and `emit` with 1; the last line names the flag. What
+// may mend itself is waited out by `run`, which says so at once.
 func TestExamClusterConnect(t *testing.T) {
 	c := disturb(t)
 	v := c.variables(t)
@@ -35,7 +35,8 @@ func TestExamClusterConnect(t *testing.T) {
 	file(t, otherCert, cert)
 	file(t, otherKey, key)
 	ca := []string{"--tls", "--tls-ca", v["CA"]}
-	ours := slices.Concat(ca, []string{"--tls-cert", v["CLIENT_CERT"], "--tls-key", v["CLIENT_KEY"]})
+	ours := slices.Concat(ca,
+		[]string{"--tls-cert", v["CLIENT_CERT"], "--tls-key", v["CLIENT_KEY"]})
 	password := "MARKREAD_SASL_PASSWORD=" + user.password
 	silent := kit.SilentListener(t)
 
@@ -51,85 +52,101 @@ func TestExamClusterConnect(t *testing.T) {
 		{"plaintext to a TLS port", v["SSL"], nil, "", 1, "--tls"},
 		{"plaintext to a TLS port with SASL", v["SASL_SSL"], user.flags(), password, 1, "--tls"},
 		{"TLS to a plaintext port", v["PLAINTEXT"], ca, "", 1, "leave out --tls"},
-		{"TLS to a plaintext port with SASL", v["SASL_PLAINTEXT"], slices.Concat(ca, user.flags()), password, 1,
+		{"TLS to a plaintext port with SASL", v["SASL_PLAINTEXT"], slices.Concat(ca, user.flags()),
+			password, 1,
 			"leave out --tls"},
-		{"unknown authority, the system's", v["SASL_SSL"], slices.Concat([]string{"--tls"}, user.flags()), password, 1,
+		{"unknown authority, the system's", v["SASL_SSL"],
+			slices.Concat([]string{"--tls"}, user.flags()), password, 1,
 			"--tls-ca"},
 		{"unknown authority, a file's", v["SASL_SSL"],
-			slices.Concat([]string{"--tls", "--tls-ca", otherCA}, user.flags()), password, 1, "--tls-ca"},
+			slices.Concat([]string{"--tls", "--tls-ca", otherCA}, user.flags()), password, 1,
+			"--tls-ca"},
 		{"no client certificate", v["SSL"], ca, "", 1, "--tls-cert"},
 		{"client certificate of another authority", v["SSL"],
-			slices.Concat(ca, []string{"--tls-cert", otherCert, "--tls-key", otherKey}), "", 1, "--tls-cert"},
+			slices.Concat(ca, []string{"--tls-cert", otherCert, "--tls-key", otherKey}), "", 1,
+			"--tls-cert"},
 		{"no SASL where it is wanted", v["SASL_PLAINTEXT"], nil, "", 1, "--sasl with one of"},
 		{"no SASL where it is wanted, with TLS", v["SASL_SSL"], ca, "", 1, "--sasl with one of"},
 		{"SASL where there is none", v["PLAINTEXT"], user.flags(), password, 1, "leave out --sasl"},
-		{"SASL where there is none, with TLS", v["SSL"], slices.Concat(ours, user.flags()), password, 1,
+		{"SASL where there is none, with TLS", v["SSL"], slices.Concat(ours, user.flags()),
+			password, 1,
 			"leave out --sasl"},
 		{"wrong password, SCRAM", v["SASL_SSL"], slices.Concat(ca, user.flags()),
 			"MARKREAD_SASL_PASSWORD=wrong-password", 1, "MARKREAD_SASL_PASSWORD"},
-		{"wrong password, PLAIN", v["SASL_PLAINTEXT"], []string{"--sasl", "plain", "--sasl-user", "markread"},
+		{"wrong password, PLAIN", v["SASL_PLAINTEXT"],
+			[]string{"--sasl", "plain", "--sasl-user", "markread"},
 			"MARKREAD_SASL_PASSWORD=wrong-password", 1, "MARKREAD_SASL_PASSWORD"},
-		{"unknown user", v["SASL_PLAINTEXT"], []string{"--sasl", "scram-sha-256", "--sasl-user", "nobody"}, password, 1,
+		{"unknown user", v["SASL_PLAINTEXT"],
+			[]string{"--sasl", "scram-sha-256", "--sasl-user", "nobody"}, password, 1,
 			"--sasl-user"},
 		{"user without a password for this mechanism", v["SASL_PLAINTEXT"],
-			[]string{"--sasl", "scram-sha-256", "--sasl-user", user.name}, password, 1, "--sasl-user"},
+			[]string{"--sasl", "scram-sha-256", "--sasl-user", user.name}, password, 1,
+			"--sasl-user"},
 		{"nobody listens", "127.0.0.1:1", nil, "", waits, "--brokers"},
 		{"nobody answers", silent, nil, "", waits, "--brokers"},
-		{"nobody answers, with TLS and SASL", silent, slices.Concat(ca, user.flags()), password, waits, "--brokers"},
-		{"one of two answers", "127.0.0.1:1," + v["SASL_SSL"], slices.Concat(ca, user.flags()), password, 0, ""},
-		{"right, TLS with a certificate", v["SSL"], ours, "", 1, "--topic"}, // a user without permissions
+		{"nobody answers, with TLS and SASL", silent, slices.Concat(ca, user.flags()), password,
+			waits, "--brokers"},
+		{"one of two answers", "127.0.0.1:1," + v["SASL_SSL"], slices.Concat(ca, user.flags()),
+			password, 0, ""},
+		// a user without permissions
+		{"right, TLS with a certificate", v["SSL"], ours, "", 1, "--topic"},
 		{"right", v["SASL_SSL"], slices.Concat(ca, user.flags()), password, 0, ""},
 	}
 	im := kit.StartRecorder(t)
 	for _, row := range rows {
-		t.Run(strings.ReplaceAll(strings.ReplaceAll(row.name, ",", ""), " ", "-"), func(t *testing.T) {
-			t.Parallel()
-			env := []string{"MARKREAD_IM_KEY=" + kit.Key}
-			if row.env != "" {
-				env = append(env, row.env)
-			}
-			k := *c.Kafka
-			k.Addr = row.brokers
-			began := time.Now()
-			p := kit.Start(t, "run", "product", env, slices.Concat(k.Run(im.URL), row.flags)...)
-			switch row.status {
-			case 1:
-				code := p.Exit(t, connectLimit)
-				kit.Check(t, code == 1, "exit %d, want 1", code)
-				kit.OneFailure(t, p, row.says)
-			default:
-				want := "joined the group"
-				if row.status == waits {
-					want = row.says
+		t.Run(strings.ReplaceAll(strings.ReplaceAll(row.name, ",", ""), " ", "-"),
+			func(t *testing.T) {
+				t.Parallel()
+				env := []string{"MARKREAD_IM_KEY=" + kit.Key}
+				if row.env != "" {
+					env = append(env, row.env)
 				}
-				p.Line(t, want, time.Until(began.Add(connectLimit)))
-				admin := "http://" + p.Line(t, kit.AdminLine, connectLimit)[1]
-				status, _, err := kit.TryGet(admin + "/readyz")
-				kit.Check(t, err == nil && (status == 200) == (row.status == 0), "/readyz answers %d, %v", status, err)
-				p.Stop(t, syscall.SIGTERM, kit.StopLimit)
-			}
-			took := time.Since(began)
+				k := *c.Kafka
+				k.Addr = row.brokers
+				began := time.Now()
+				p := kit.Start(t, "run", "product", env, slices.Concat(k.Run(im.URL), row.flags)...)
+				switch row.status {
+				case 1:
+					code := p.Exit(t, connectLimit)
+					kit.Check(t, code == 1, "exit %d, want 1", code)
+					kit.OneFailure(t, p, row.says)
+				default:
+					want := "joined the group"
+					if row.status == waits {
+						want = row.says
+					}
+					p.Line(t, want, time.Until(began.Add(connectLimit)))
+					admin := "http://" + p.Line(t, kit.AdminLine, connectLimit)[1]
+					status, _, err := kit.TryGet(admin + "/readyz")
+					kit.Check(t, err == nil && (status == 200) == (row.status == 0),
+						"/readyz answers %d, %v", status, err)
+					p.Stop(t, syscall.SIGTERM, kit.StopLimit)
+				}
+				took := time.Since(began)
 
-			if row.status != 1 && row.status != waits || row.name == "right, TLS with a certificate" {
-				return // emit would need a permission that a worker does not
-			}
-			began = time.Now()
-			emit := kit.Start(t, "emit", "product", env,
-				slices.Concat([]string{"emit", "--brokers", row.brokers, "--topic", k.Live, "--report", "r", "--peer",
-					"p"}, row.flags)...)
-			code := emit.Exit(t, connectLimit)
-			kit.Check(t, code == 1, "emit: exit %d, want 1", code)
-			if row.status == 1 {
-				kit.OneFailure(t, emit, row.says)
-			}
-			kit.Figure(t, "connect", "%s: run %.2f s, emit %.2f s", row.name, took.Seconds(), time.Since(began).
-				Seconds())
-		})
+				if row.status != 1 && row.status != waits ||
+					row.name == "right, TLS with a certificate" {
+					return // emit would need a permission that a worker does not
+				}
+				began = time.Now()
+				emit := kit.Start(t, "emit", "product", env,
+					slices.Concat([]string{"emit", "--brokers", row.brokers, "--topic", k.Live,
+						"--report", "r", "--peer",
+						"p"}, row.flags)...)
+				code := emit.Exit(t, connectLimit)
+				kit.Check(t, code == 1, "emit: exit %d, want 1", code)
+				if row.status == 1 {
+					kit.OneFailure(t, emit, row.says)
+				}
+				kit.Figure(t, "connect", "%s: run %.2f s, emit %.2f s", row.name, took.Seconds(),
+					time.Since(began).
+						Seconds())
+			})
 	}
 }
 
-// TestExamClusterPermissions: a permission that is missing ends `run` with a line that names the flag; without the one
-// to write letters nothing is committed past the first, until it is given.
+// TestExamClusterPermissions: a permission that is missing ends `run` with a line that names the
+// flag; without the one to write letters nothing is committed past the first, until it is given.
 func TestExamClusterPermissions(t *testing.T) {
 	c := disturb(t)
 	v := c.variables(t)
@@ -141,8 +158,9 @@ func TestExamClusterPermissions(t *testing.T) {
 			[]string{"MARKREAD_IM_KEY=" + kit.Key, "MARKREAD_SASL_PASSWORD=" + user.password},
 			slices.Concat(k.Run(im.URL), user.flags(), extra)...)
 	}
-	for missing, flag := range map[string]string{"read live": "--topic", "read backfill": "--backfill-topic",
-		"read group": "--group"} {
+	for missing, flag := range map[string]string{"read live": "--topic",
+		"read backfill": "--backfill-topic",
+		"read group":    "--group"} {
 		t.Run(strings.ReplaceAll(missing, " ", "-"), func(t *testing.T) {
 			user := c.newUser(t, strings.ReplaceAll(missing, " ", "-"))
 			c.grant(t, user.name, missing)

@@ -20,13 +20,14 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// clusterDir is the variable that names the folder of a cluster of three nodes, made by deploy/kafka/kafka, that the
-// exam may disturb.
+// clusterDir is the variable that names the folder of a cluster of three nodes, made by
+// deploy/kafka/kafka, that the exam may disturb.
 const clusterDir = "MARKREAD_TEST_KAFKA"
 
 const nodes = 3
 
-// cluster is that cluster, with topics of the row's own. All its nodes run again when the row has ended.
+// cluster is that cluster, with topics of the row's own. All its nodes run again when the row has
+// ended.
 type cluster struct {
 	*kit.Kafka
 	dir string
@@ -36,7 +37,8 @@ func disturb(t *testing.T) *cluster {
 	t.Helper()
 	dir := os.Getenv(clusterDir)
 	if dir == "" {
-		t.Skipf("skipped: it needs a cluster of three nodes that it may disturb, made by deploy/kafka/kafka; %s "+
+		t.Skipf("skipped: it needs a cluster of three nodes that it may disturb, made by "+
+			"deploy/kafka/kafka; %s "+
 			"names its folder", clusterDir)
 	}
 	dir, err := filepath.Abs(dir)
@@ -52,7 +54,8 @@ func disturb(t *testing.T) *cluster {
 	c.Kafka = kit.OwnNames(t, brokers[1])
 	t.Cleanup(func() {
 		for n := 1; n <= nodes; n++ {
-			_ = c.command(context.Background(), "thaw", strconv.Itoa(n)).Run() // it fails for one that does not run
+			// it fails for one that does not run
+			_ = c.command(context.Background(), "thaw", strconv.Itoa(n)).Run()
 		}
 		c.script(t, "start")
 	})
@@ -62,7 +65,8 @@ func disturb(t *testing.T) *cluster {
 }
 
 func (c *cluster) command(ctx context.Context, args ...string) *exec.Cmd {
-	return exec.CommandContext(ctx, "../../../../deploy/kafka/kafka", append([]string{"--dir", c.dir}, args...)...)
+	return exec.CommandContext(ctx, "../../../../deploy/kafka/kafka",
+		append([]string{"--dir", c.dir}, args...)...)
 }
 
 // script runs a command of deploy/kafka/kafka and returns what it prints.
@@ -84,7 +88,8 @@ func (c *cluster) node(t *testing.T, command string, n int32) {
 	c.script(t, command, strconv.Itoa(int(n)))
 }
 
-// inSync waits until all replicas of all partitions of the cluster are in sync, and returns how long that took.
+// inSync waits until all replicas of all partitions of the cluster are in sync, and returns how
+// long that took.
 func (c *cluster) inSync(t *testing.T) time.Duration {
 	t.Helper()
 	began := time.Now()
@@ -108,7 +113,8 @@ func (c *cluster) inSync(t *testing.T) time.Duration {
 		for _, topic := range found.Topics {
 			for _, p := range topic.Partitions {
 				if len(p.ISR) < len(p.Replicas) || p.Leader < 0 {
-					behind = fmt.Sprintf("%s %d: leader %d, replicas %v, in sync %v", *topic.Topic, p.Partition,
+					behind = fmt.Sprintf("%s %d: leader %d, replicas %v, in sync %v", *topic.Topic,
+						p.Partition,
 						p.Leader, p.Replicas, p.ISR)
 				}
 			}

@@ -13,14 +13,15 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// TestExamClusterLetters: what a user may not do is said in one line, before anything is published. Kafka itself
-// judges.
+// TestExamClusterLetters: what a user may not do is said in one line, before anything is published.
+// Kafka itself judges.
 func TestExamClusterLetters(t *testing.T) {
 	c := disturb(t)
 	v := c.variables(t)
 	now := time.Now()
 	c.Produce(t, kit.Letter{Event: kit.Event{Conversation: kit.Conversation{Report: "a", Peer: "b"},
-		ReadTime: now.Unix() - 100}, Class: "rejected", Code: "90048", FailedAt: now}.Record(c.Letters))
+		ReadTime: now.Unix() - 100}, Class: "rejected", Code: "90048",
+		FailedAt: now}.Record(c.Letters))
 	try := func(u user, status int, says string, args ...string) {
 		t.Helper()
 		args = slices.Concat([]string{"dead-letters"}, args,
@@ -28,7 +29,8 @@ func TestExamClusterLetters(t *testing.T) {
 		if args[1] == "replay" {
 			args = append(args, "--topic", c.Live, "--backfill-topic", c.Backfill)
 		}
-		p := kit.Start(t, "dead-letters", "product", []string{"MARKREAD_SASL_PASSWORD=" + u.password}, args...)
+		p := kit.Start(t, "dead-letters", "product",
+			[]string{"MARKREAD_SASL_PASSWORD=" + u.password}, args...)
 		if code := p.Exit(t, time.Minute); code != status {
 			t.Errorf("dead-letters %v ended with %d, want %d", args, code, status)
 		}

@@ -13,9 +13,9 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// load is two workers under more load than they may call, whatever happens to the cluster. A producer keeps so many
-// events before them that there is something to call even while it can't write: a node that is gone holds up all writes
-// until the cluster has noticed.
+// load is two workers under more load than they may call, whatever happens to the cluster. A
+// producer keeps so many events before them that there is something to call even while it can't
+// write: a node that is gone holds up all writes until the cluster has noticed.
 type load struct {
 	c       *cluster
 	im      *kit.IM
@@ -38,12 +38,14 @@ func startLoad(t *testing.T, c *cluster, before int) *load {
 	l := &load{c: c, im: kit.StartRecorder(t, "-rate", "200", "-latency", "5ms"),
 		backlog: kit.OneEach(kit.Conversations("backlog", before))}
 	kit.ProduceEvents(t, c.Kafka, c.Live, l.backlog)
-	l.workers = []*kit.Worker{kit.StartWorker(t, c.Kafka, l.im.URL), kit.StartWorker(t, c.Kafka, l.im.URL)}
+	l.workers = []*kit.Worker{kit.StartWorker(t, c.Kafka, l.im.URL),
+		kit.StartWorker(t, c.Kafka, l.im.URL)}
 	kit.Wait(t, "both workers have partitions", time.Minute, func() bool {
 		return len(committed(l.workers[0])) > 0 && len(committed(l.workers[1])) > 0
 	})
 	kit.Wait(t, "calls", 30*time.Second, func() bool { return l.im.Count(t) >= 100 })
-	l.flow = kit.StartFlowBehind(t, c.Kafka, c.Live, "flow", 220, l.im) // at 5 ms of latency 199 are called
+	// at 5 ms of latency 199 are called
+	l.flow = kit.StartFlowBehind(t, c.Kafka, c.Live, "flow", 220, l.im)
 	l.commits = watchCommits(t, l.workers)
 	l.began = time.Now()
 	return l
@@ -57,7 +59,8 @@ func (l *load) phase(what string, do func()) {
 	l.phases = append(l.phases, p)
 }
 
-// end stops the load, waits until all of it is settled, and judges. more are events that the row has written itself.
+// end stops the load, waits until all of it is settled, and judges. more are events that the row
+// has written itself.
 func (l *load) end(t *testing.T, name string, limit time.Duration, more ...kit.Event) {
 	t.Helper()
 	ended := time.Now()
@@ -77,9 +80,11 @@ func (l *load) end(t *testing.T, name string, limit time.Duration, more ...kit.E
 	for _, p := range l.phases {
 		stood, at := kit.StandStill(arrivals, p.from, p.to)
 		pause := pauses.Longest(p.from, p.to)
-		told = append(told, fmt.Sprintf("%s (%.1f s): no call for %.2f s, %.1f s after its beginning; no commit for "+
+		told = append(told, fmt.Sprintf("%s (%.1f s): no call for %.2f s, %.1f s after its "+
+			"beginning; no commit for "+
 			"%.1f s",
-			p.what, p.to.Sub(p.from).Seconds(), stood.Seconds(), at.Sub(p.from).Seconds(), pause.Seconds()))
+			p.what, p.to.Sub(p.from).Seconds(), stood.Seconds(), at.Sub(p.from).Seconds(),
+			pause.Seconds()))
 		longest = max(longest, stood)
 	}
 	inTime := 0
@@ -90,9 +95,11 @@ func (l *load) end(t *testing.T, name string, limit time.Duration, more ...kit.E
 	}
 	repeated := kit.Repeated(arrivals)
 	goodput := float64(inTime-repeated) / ended.Sub(l.began).Seconds()
-	kit.Figure(t, name, "longest stand-still %.2f s; %d events, %d calls, %d answered calls repeated, %.1f/s of "+
+	kit.Figure(t, name, "longest stand-still %.2f s; %d events, %d calls, %d answered calls "+
+		"repeated, %.1f/s of "+
 		"goodput over %.0f s, the rest of %d settled %.1f s later, at most %d in any 1.000 s; %s",
-		longest.Seconds(), len(events), len(arrivals), repeated, goodput, ended.Sub(l.began).Seconds(), left,
+		longest.Seconds(), len(events), len(arrivals), repeated, goodput, ended.Sub(l.began).
+			Seconds(), left,
 		settled.Seconds(), kit.Measure(arrivals).MostIn1s, strings.Join(told, "; "))
 	kit.Check(t, left > 0, "the backlog ran dry: the row says nothing")
 	kit.Check(t, longest <= limit, "nobody called for %v, at most %v allowed", longest, limit)
@@ -102,7 +109,8 @@ func (l *load) end(t *testing.T, name string, limit time.Duration, more ...kit.E
 	kit.ComparePointers(t, kit.Largest(events), kit.Pointers(arrivals))
 }
 
-// committed returns what the worker shows as committed, of each partition that it has; nil if it does not answer.
+// committed returns what the worker shows as committed, of each partition that it has; nil if it
+// does not answer.
 func committed(w *kit.Worker) map[kit.Partition]int64 {
 	state := w.State()
 	if state == nil {
@@ -119,7 +127,8 @@ func committed(w *kit.Worker) map[kit.Partition]int64 {
 	return out
 }
 
-// commits watches by the workers' own account when they commit: the cluster may not be able to tell.
+// commits watches by the workers' own account when they commit: the cluster may not be able to
+// tell.
 type commits struct {
 	stop, done chan struct{}
 	once       sync.Once

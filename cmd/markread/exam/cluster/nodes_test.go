@@ -8,14 +8,16 @@ import (
 	"time"
 )
 
-// What a stand-still may be: of a restart that was announced to the cluster, and of a node that says nothing any more.
+// What a stand-still may be: of a restart that was announced to the cluster, and of a node that
+// says nothing any more.
 const (
 	planned   = 10 * time.Second
 	unplanned = 20 * time.Second
 )
 
-// TestExamClusterRollingRestart: the three nodes are restarted one after the other, as in an upgrade, each when all
-// replicas are in sync again; twice around. In a short run only the group's coordinator.
+// TestExamClusterRollingRestart: the three nodes are restarted one after the other, as in an
+// upgrade, each when all replicas are in sync again; twice around. In a short run only the group's
+// coordinator.
 func TestExamClusterRollingRestart(t *testing.T) {
 	c := disturb(t)
 	l := startLoad(t, c, 1000)
@@ -33,8 +35,8 @@ func TestExamClusterRollingRestart(t *testing.T) {
 	l.end(t, "cluster-rolling-restart", planned)
 }
 
-// TestExamClusterFrozenBroker: a node is frozen for 30 s: it neither answers nor hangs up. First one that leads
-// partitions, then the group's coordinator; only that, and for 20 s, in a short run.
+// TestExamClusterFrozenBroker: a node is frozen for 30 s: it neither answers nor hangs up. First
+// one that leads partitions, then the group's coordinator; only that, and for 20 s, in a short run.
 func TestExamClusterFrozenBroker(t *testing.T) {
 	frozen := 30 * time.Second
 	if testing.Short() {
@@ -59,8 +61,8 @@ func TestExamClusterFrozenBroker(t *testing.T) {
 	l.end(t, "cluster-frozen-broker", unplanned)
 }
 
-// TestExamClusterKilledLeader: the node that coordinates the group and leads partitions is killed, and is back after 20
-// s, in a short run 14 s: the others give it up after 9 s.
+// TestExamClusterKilledLeader: the node that coordinates the group and leads partitions is killed,
+// and is back after 20 s, in a short run 14 s: the others give it up after 9 s.
 func TestExamClusterKilledLeader(t *testing.T) {
 	away := 20 * time.Second
 	if testing.Short() {
@@ -75,7 +77,8 @@ func TestExamClusterKilledLeader(t *testing.T) {
 			leads++
 		}
 	}
-	l.phase(fmt.Sprintf("node %d, the coordinator and leader of %d live partitions, killed", n, leads), func() {
+	l.phase(fmt.Sprintf("node %d, the coordinator and leader of %d live partitions, killed", n,
+		leads), func() {
 		began := time.Now()
 		c.node(t, "kill", n)
 		<-time.After(time.Until(began.Add(away)))

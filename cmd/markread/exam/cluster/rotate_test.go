@@ -38,7 +38,8 @@ func newIssuer(t *testing.T, name string) *certIssuer {
 	t.Helper()
 	a := &certIssuer{}
 	a.pem, a.cert, a.key = certificate(t,
-		&x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true}, nil)
+		&x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true,
+			BasicConstraintsValid: true}, nil)
 	return a
 }
 
@@ -56,7 +57,8 @@ func (a *certIssuer) issue(t *testing.T, name string) (cert, key string) {
 	return cert, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 }
 
-func certificate(t *testing.T, template *x509.Certificate, issuer *certIssuer) (string, *x509.Certificate,
+func certificate(t *testing.T, template *x509.Certificate, issuer *certIssuer) (string,
+	*x509.Certificate,
 	*ecdsa.PrivateKey) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -79,9 +81,9 @@ func certificate(t *testing.T, template *x509.Certificate, issuer *certIssuer) (
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), cert, key
 }
 
-// TestExamClusterRotations: under load, the user's password, the brokers' certificate and the authority that has signed
-// it change twenty times, eight in a short run. The brokers have the new ones before the worker's files do, so that it
-// is refused meanwhile.
+// TestExamClusterRotations: under load, the user's password, the brokers' certificate and the
+// authority that has signed it change twenty times, eight in a short run. The brokers have the new
+// ones before the worker's files do, so that it is refused meanwhile.
 func TestExamClusterRotations(t *testing.T) {
 	const late = 300 * time.Millisecond
 	rotations := 20
@@ -91,7 +93,8 @@ func TestExamClusterRotations(t *testing.T) {
 	c := disturb(t)
 	lifetime := c.lifetime(t)
 	if lifetime == 0 || lifetime > 5*time.Second {
-		t.Skip("skipped: connections.max.reauth.ms of the cluster must be set, to at most 5000: else connections " +
+		t.Skip("skipped: connections.max.reauth.ms of the cluster must be set, to at most 5000: " +
+			"else connections " +
 			"last, and the row says nothing")
 	}
 	v := c.variables(t)
@@ -150,12 +153,16 @@ func TestExamClusterRotations(t *testing.T) {
 		byClock[i].Wall = clock(time.Unix(0, byClock[i].Wall)).UnixNano()
 	}
 	right, _ := kit.StandStill(byClock, began, clock(ended))
-	kit.Figure(t, "rotations", "%d of password, certificate and authority in %.0f s; %d events, %d calls, %d "+
-		"answered calls repeated, longest stand-still %.2f s, %.2f s with the right files, %v generations",
-		rotations, ended.Sub(began).Seconds(), len(events), len(arrivals), kit.Repeated(arrivals), stood.Seconds(),
+	kit.Figure(t, "rotations", "%d of password, certificate and authority in %.0f s; %d events, "+
+		"%d calls, %d "+
+		"answered calls repeated, longest stand-still %.2f s, %.2f s with the right files, %v "+
+		"generations",
+		rotations, ended.Sub(began).Seconds(), len(events), len(arrivals), kit.Repeated(arrivals),
+		stood.Seconds(),
 		right.Seconds(), metrics.Sum("markread_generations_total"))
 	kit.Check(t, right < 5*time.Second, "nobody called for %v with the right files", right)
-	kit.Check(t, metrics.Sum("markread_generations_total") == 1, "the worker has lost its place in the group")
+	kit.Check(t, metrics.Sum("markread_generations_total") == 1,
+		"the worker has lost its place in the group")
 	kit.ComparePointers(t, kit.Largest(events), kit.Pointers(arrivals))
 	c.NoLetters(t, "rotations")
 	out := p.Stdout.String() + p.Stderr.String()
@@ -184,8 +191,10 @@ func (c *cluster) lifetime(t *testing.T) time.Duration {
 	return time.Duration(ms) * time.Millisecond
 }
 
-// useCertificate has the brokers' listeners SASL_SSL show a new certificate, and waits until they do.
-func (c *cluster) useCertificate(t *testing.T, dir string, i int, authority *certIssuer, listeners []string) {
+// useCertificate has the brokers' listeners SASL_SSL show a new certificate, and waits until they
+// do.
+func (c *cluster) useCertificate(t *testing.T, dir string, i int, authority *certIssuer,
+	listeners []string) {
 	t.Helper()
 	path := filepath.Join(dir, fmt.Sprintf("node-%d.pem", i))
 	cert, key := authority.issue(t, "node")
@@ -204,15 +213,18 @@ func (c *cluster) useCertificate(t *testing.T, dir string, i int, authority *cer
 	}
 }
 
-// alterListener sets the key store of all nodes' listener SASL_SSL; "": the one that they were made with.
+// alterListener sets the key store of all nodes' listener SASL_SSL; "": the one that they were made
+// with.
 func (c *cluster) alterListener(t *testing.T, keyStore string) {
 	t.Helper()
 	const name = "listener.name.sasl_ssl.ssl.keystore.location"
 	for node := 1; node <= nodes; node++ {
 		req := kmsg.NewPtrIncrementalAlterConfigsRequest()
 		resource := kmsg.NewIncrementalAlterConfigsRequestResource()
-		resource.ResourceType, resource.ResourceName = kmsg.ConfigResourceTypeBroker, strconv.Itoa(node)
-		for key, value := range map[string]string{name: keyStore, "listener.name.sasl_ssl.ssl.keystore.type": "PEM"} {
+		resource.ResourceType, resource.ResourceName = kmsg.ConfigResourceTypeBroker,
+			strconv.Itoa(node)
+		for key, value := range map[string]string{name: keyStore,
+			"listener.name.sasl_ssl.ssl.keystore.type": "PEM"} {
 			config := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
 			config.Name, config.Value = key, kmsg.StringPtr(value)
 			if keyStore == "" {

@@ -13,29 +13,32 @@ import (
 	"markread/cmd/markread/exam/kit"
 )
 
-// TestExamClusterTopicsAndPartitions: under load a topic gets more partitions, another is deleted and made again, and
-// all leaders move. The workers find out by themselves.
+// TestExamClusterTopicsAndPartitions: under load a topic gets more partitions, another is deleted
+// and made again, and all leaders move. The workers find out by themselves.
 func TestExamClusterTopicsAndPartitions(t *testing.T) {
 	const (
 		grown  = 18
 		within = time.Minute
 	)
 	if testing.Short() {
-		t.Skip("skipped in a short run: the tests of package consumer that begin with TestReal have the same without " +
+		t.Skip("skipped in a short run: the tests of package consumer that begin with TestReal " +
+			"have the same without " +
 			"load")
 	}
 	c := disturb(t)
 	old := kit.OneEach(kit.Conversations("old", 240))
 	kit.ProduceEvents(t, c.Kafka, c.Backfill, old)
 	l := startLoad(t, c, 1000)
-	c.Settled(t, 30*time.Second, c.Backfill) // so that offsets are committed beyond what the next topic will have
+	// so that offsets are committed beyond what the next topic will have
+	c.Settled(t, 30*time.Second, c.Backfill)
 
 	var found time.Duration
 	added := kit.OneEach(kit.Conversations("added", 60))
 	l.phase("6 partitions added", func() {
 		began := time.Now()
 		c.Grow(t, c.Live, grown)
-		c.ProduceTo(t, c.Live, added, func(i int) int32 { return int32(kit.Partitions + i%(grown-kit.Partitions)) })
+		c.ProduceTo(t, c.Live, added,
+			func(i int) int32 { return int32(kit.Partitions + i%(grown-kit.Partitions)) })
 		l.im.Called(t, added, within)
 		found = time.Since(began)
 	})
@@ -63,17 +66,21 @@ func TestExamClusterTopicsAndPartitions(t *testing.T) {
 	})
 	stood, _ := kit.StandStill(l.im.Arrivals(t), l.phases[2].from, l.phases[2].to)
 	kit.Figure(t, "cluster-topics",
-		"added partitions were read %v after they were asked for, the topic made again %v after its first record (%d "+
+		"added partitions were read %v after they were asked for, the topic made again %v after "+
+			"its first record (%d "+
 			"lines in the logs), %d leaders moved: no call for %v",
-		found.Round(time.Millisecond), again.Round(time.Millisecond), said, moved, stood.Round(time.Millisecond))
-	kit.Check(t, said >= kit.Partitions, "%d lines say that a partition was made again, want %d", said, kit.Partitions)
+		found.Round(time.Millisecond), again.Round(time.Millisecond), said, moved,
+		stood.Round(time.Millisecond))
+	kit.Check(t, said >= kit.Partitions, "%d lines say that a partition was made again, want %d",
+		said, kit.Partitions)
 	kit.Check(t, moved > 0, "no leader moved: the row says nothing")
-	kit.Check(t, stood <= 5*time.Second, "nobody called for %v after leaders moved, at most 5 s allowed", stood)
+	kit.Check(t, stood <= 5*time.Second,
+		"nobody called for %v after leaders moved, at most 5 s allowed", stood)
 	l.end(t, "cluster-topics-and-partitions", planned, slices.Concat(old, added, remade)...)
 }
 
-// moveLeaders makes another replica the preferred leader of each of the topic's partitions, has it elected, and returns
-// how many moved.
+// moveLeaders makes another replica the preferred leader of each of the topic's partitions, has it
+// elected, and returns how many moved.
 func (c *cluster) moveLeaders(t *testing.T, name string) int {
 	t.Helper()
 	ctx := kit.Context(t)
@@ -91,7 +98,8 @@ func (c *cluster) moveLeaders(t *testing.T, name string) int {
 	election := kmsg.NewElectLeadersRequestTopic()
 	election.Topic = name
 	for _, p := range found[0].Partitions {
-		others := slices.DeleteFunc(slices.Clone(p.Replicas), func(n int32) bool { return n == p.Leader })
+		others := slices.DeleteFunc(slices.Clone(p.Replicas),
+			func(n int32) bool { return n == p.Leader })
 		partition := kmsg.NewAlterPartitionAssignmentsRequestTopicPartition()
 		partition.Partition, partition.Replicas = p.Partition, append(others, p.Leader)
 		topic.Partitions = append(topic.Partitions, partition)

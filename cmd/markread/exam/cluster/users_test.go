@@ -23,7 +23,8 @@ import (
 func (c *cluster) variables(t *testing.T) map[string]string {
 	t.Helper()
 	out := map[string]string{}
-	for _, line := range regexp.MustCompile(`(?m)^([A-Z_]+)=(.*)$`).FindAllStringSubmatch(c.script(t, "env"), -1) {
+	for _, line := range regexp.MustCompile(`(?m)^([A-Z_]+)=(.*)$`).
+		FindAllStringSubmatch(c.script(t, "env"), -1) {
 		out[line[1]] = line[2]
 	}
 	return out
@@ -41,7 +42,8 @@ func (c *cluster) setPassword(t *testing.T, user, password string) {
 	}
 	req := kmsg.NewPtrAlterUserSCRAMCredentialsRequest()
 	upsert := kmsg.NewAlterUserSCRAMCredentialsRequestUpsertion()
-	upsert.Name, upsert.Mechanism, upsert.Iterations, upsert.Salt, upsert.SaltedPassword = user, 2, iterations, salt,
+	upsert.Name, upsert.Mechanism, upsert.Iterations, upsert.Salt, upsert.SaltedPassword = user, 2,
+		iterations, salt,
 		salted
 	req.Upsertions = append(req.Upsertions, upsert)
 	answer, err := req.RequestWith(kit.Context(t), c.Client)
@@ -59,7 +61,8 @@ func (c *cluster) allow(t *testing.T, user string, kind kmsg.ACLResourceType, na
 	t.Helper()
 	req := kmsg.NewPtrCreateACLsRequest()
 	acl := kmsg.NewCreateACLsRequestCreation()
-	acl.ResourceType, acl.ResourceName, acl.ResourcePatternType = kind, name, kmsg.ACLResourcePatternTypeLiteral
+	acl.ResourceType, acl.ResourceName, acl.ResourcePatternType = kind, name,
+		kmsg.ACLResourcePatternTypeLiteral
 	acl.Principal, acl.Host, acl.Operation, acl.PermissionType = "User:"+user, "*", operation,
 		kmsg.ACLPermissionTypeAllow
 	req.Creations = append(req.Creations, acl)
@@ -80,11 +83,12 @@ type permission struct {
 
 // permissions are the README's: what a worker needs, and no more.
 var permissions = map[string]permission{
-	"read live":        {func(n kit.Names) string { return n.Live }, kmsg.ACLOperationRead},
-	"read backfill":    {func(n kit.Names) string { return n.Backfill }, kmsg.ACLOperationRead},
-	"write letters":    {func(n kit.Names) string { return n.Letters }, kmsg.ACLOperationWrite},
-	"settings letters": {func(n kit.Names) string { return n.Letters }, kmsg.ACLOperationDescribeConfigs},
-	"read group":       {func(n kit.Names) string { return n.Group }, kmsg.ACLOperationRead},
+	"read live":     {func(n kit.Names) string { return n.Live }, kmsg.ACLOperationRead},
+	"read backfill": {func(n kit.Names) string { return n.Backfill }, kmsg.ACLOperationRead},
+	"write letters": {func(n kit.Names) string { return n.Letters }, kmsg.ACLOperationWrite},
+	"settings letters": {func(n kit.Names) string { return n.Letters },
+		kmsg.ACLOperationDescribeConfigs},
+	"read group": {func(n kit.Names) string { return n.Group }, kmsg.ACLOperationRead},
 }
 
 // grant gives a user what a worker needs, but for what is left out.

@@ -46,7 +46,8 @@ func OwnNames(t *testing.T, brokers string) *Kafka {
 		k.DeleteTopics(t, ctx, k.Topics()...)
 		group := kmsg.NewPtrDeleteGroupsRequest()
 		group.Groups = []string{k.Group}
-		// a worker that was killed may still be a member: then Kafka forgets the offsets in its own time
+		// a worker that was killed may still be a member: then Kafka forgets the offsets in its own
+		// time
 		_, _ = group.RequestWith(ctx, k.Client)
 	})
 	return k

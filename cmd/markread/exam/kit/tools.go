@@ -4,12 +4,13 @@ package kit
 
 import (
 	"encoding/json"
-	"markread/worker/preflight"
 	"net"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"markread/worker/preflight"
 )
 
 // CheckCommits requires that every partition with records is committed to its end, and none beyond.

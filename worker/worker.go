@@ -9,7 +9,8 @@
 // Goroutines. Run waits for everything that it starts. For each generation serve owns the fetchers,
 // one dispatcher, one goroutine for each call, and one each that writes letters, commits, watches
 // the key and watches the offsets. At a revoke or a stop the fetchers and the dispatcher end first;
-// what is in flight has DrainTimeout to end; then the last commit.
+// what is in flight has DrainTimeout to end; then the last commit. The whole order of a stop, from
+// the signal to the exit, is in the doc of cmd/markread/app.
 //
 // Non-obvious:
 //   - Everything about events belongs to a generation object and goes with it. What is about the

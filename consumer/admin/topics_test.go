@@ -82,13 +82,24 @@ func TestCreateTopics(t *testing.T) {
 		if n := len(w.Cluster.TopicInfo("backfill").Configs); n != 0 {
 			w.Errorf("the backfill topic got %d settings", n)
 		}
-		// All at once, with the brokers' own limit.
+		// All at once, with the brokers' own limit, which is known only when the first is there.
+		brokertest.Answer(w, kmsg.DescribeConfigs,
+			func(r kmsg.Request, a *kmsg.DescribeConfigsResponse) {
+				for _, asked := range r.(*kmsg.DescribeConfigsRequest).Resources {
+					limit := kmsg.NewDescribeConfigsResponseResourceConfig()
+					limit.Name, limit.Value = "max.message.bytes", kmsg.StringPtr("3000000")
+					topic := kmsg.NewDescribeConfigsResponseResource()
+					topic.ResourceType, topic.ResourceName = asked.ResourceType, asked.ResourceName
+					topic.Configs = append(topic.Configs, limit)
+					a.Resources = append(a.Resources, topic)
+				}
+			})
 		if err := admin.CheckTopics(w.Context(), w.Client(),
 			event.Topics{Live: "a", DeadLetter: "b"}, true); err != nil {
 			w.Fatal(err)
 		}
 		if got := *w.Cluster.TopicInfo("b").
-			Configs["max.message.bytes"]; got != strconv.Itoa(1048588+65536) {
+			Configs["max.message.bytes"]; got != strconv.Itoa(3000000+65536) {
 			w.Errorf("max.message.bytes is %s", got)
 		}
 	})

@@ -113,11 +113,14 @@ func NoLeaks(t *testing.T) {
 	t.Helper()
 	before := goleak.IgnoreCurrent()
 	t.Cleanup(func() {
-		for limit := time.Now().Add(Patience); goleak.Find(before) != nil && time.Now().
-			Before(limit); {
-			time.Sleep(10 * time.Millisecond) // a server's goroutines need a core to end
+		// Find looks for half a second, which is too short for a server's goroutines on a busy machine.
+		err := goleak.Find(before)
+		for limit := time.Now().Add(Patience); err != nil && time.Now().Before(limit); {
+			err = goleak.Find(before)
 		}
-		goleak.VerifyNone(t, before)
+		if err != nil {
+			t.Error(err)
+		}
 	})
 }
 

@@ -82,6 +82,13 @@ func describeExisting(ctx context.Context, c *kafkaclient.Client, topics event.T
 	describe := func() error {
 		return c.Retry(ctx, "describing the topics", func() error {
 			found, err = describeTopics(ctx, c, topics, false)
+			// whether it keeps letters must be known, and may be in a moment
+			for _, t := range found {
+				if t.Name == topics.DeadLetter && t.SettingsErr != nil &&
+					kafkaclient.Retriable(t.SettingsErr) {
+					err = cmp.Or(err, t.SettingsErr)
+				}
+			}
 			return err
 		})
 	}

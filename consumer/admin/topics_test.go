@@ -198,3 +198,26 @@ func TestCheckTopicsWaitsForBrokers(t *testing.T) {
 		}
 	})
 }
+
+// Settings that can't be read for a moment end no worker.
+func TestSettingsAreAskedForAgain(t *testing.T) {
+	brokertest.Run(t, 1, func(w *brokertest.World) {
+		asked := 0
+		brokertest.Answer(w, kmsg.DescribeConfigs,
+			func(r kmsg.Request, a *kmsg.DescribeConfigsResponse) {
+				asked++
+				for _, about := range r.(*kmsg.DescribeConfigsRequest).Resources {
+					topic := kmsg.NewDescribeConfigsResponseResource()
+					topic.ResourceType, topic.ResourceName = about.ResourceType, about.ResourceName
+					if asked < 4 {
+						topic.ErrorCode = kerr.RequestTimedOut.Code
+					}
+					a.Resources = append(a.Resources, topic)
+				}
+			})
+		err := admin.CheckTopics(w.Context(), w.Client(), brokertest.Topics, false)
+		if err != nil || asked != 4 {
+			w.Errorf("asked %d times: %v", asked, err)
+		}
+	})
+}

@@ -37,7 +37,7 @@ func TestRows(t *testing.T) {
 		}
 		good, seen := 0, map[string]bool{}
 		for _, row := range all {
-			conversation, ok := judge(format, row)
+			conversation, ok := decodeRow(format, row)
 			if ok {
 				good++
 				seen[conversation] = true
@@ -53,8 +53,8 @@ func TestRows(t *testing.T) {
 	}
 }
 
-// judge says what a worker would.
-func judge(format, row string) (conversation string, ok bool) {
+// decodeRow says what a worker would.
+func decodeRow(format, row string) (conversation string, ok bool) {
 	now := time.Unix(newest, 0)
 	if format == "ndjson" {
 		e := event.Decode(event.Record{Value: []byte(row), Time: now}, now)

@@ -34,8 +34,8 @@ type Options struct {
 	Reading func(kafkaclient.TopicOffsets) (func(event.Record), func())
 }
 
-// look is what a report is made from.
-type look struct {
+// collector is what a report is made from.
+type collector struct {
 	Options
 
 	mu     sync.Mutex
@@ -43,7 +43,7 @@ type look struct {
 }
 
 // fail notes what could not be found out.
-func (l *look) fail(err error) {
+func (l *collector) fail(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var away *kafkaclient.UnreachableError // all that needs that broker fails for it
@@ -57,7 +57,7 @@ func (l *look) fail(err error) {
 
 // Run finds everything out at once. Each part fails for itself.
 func Run(ctx context.Context, o Options) *Report {
-	l := &look{Options: o}
+	l := &collector{Options: o}
 	r := &Report{At: time.Now().UTC().Truncate(time.Millisecond)}
 	var parts sync.WaitGroup
 	if l.Worker != nil {
@@ -84,7 +84,7 @@ func Run(ctx context.Context, o Options) *Report {
 }
 
 // fromKafka fills in what the brokers know.
-func (l *look) fromKafka(ctx context.Context, r *Report) {
+func (l *collector) fromKafka(ctx context.Context, r *Report) {
 	if err := l.Kafka.Ping(ctx); err != nil {
 		l.fail(err)
 		return
@@ -118,7 +118,7 @@ func (l *look) fromKafka(ctx context.Context, r *Report) {
 	parts.Wait()
 	if group != nil {
 		r.Group = GroupOf(l.Group, group)
-		r.Group.Unassigned(lags)
+		r.Group.NoteUnassigned(lags)
 	}
 	r.Lag = LagOf(lags, l.Topics.Backfill, r.Group, r.At)
 	if r.Lag == nil {
@@ -132,7 +132,7 @@ func (l *look) fromKafka(ctx context.Context, r *Report) {
 }
 
 // lags returns the lag of the event topics, the live one first, as far as it could be found out.
-func (l *look) lags(ctx context.Context, missing []string) (lags [][]admin.PartitionLag) {
+func (l *collector) lags(ctx context.Context, missing []string) (lags [][]admin.PartitionLag) {
 	found := make([][]admin.PartitionLag, 2)
 	var parts sync.WaitGroup
 	for i, topic := range []string{l.Topics.Live, l.Topics.Backfill} {
@@ -156,7 +156,7 @@ func (l *look) lags(ctx context.Context, missing []string) (lags [][]admin.Parti
 }
 
 // letters reads the dead-letter topic; nil if nothing of it could be read.
-func (l *look) letters(ctx context.Context) *Letters {
+func (l *collector) letters(ctx context.Context) *DeadLetters {
 	index := deadletter.NewIndex(l.MaxReplays, deadletter.Filter{})
 	store := deadletter.Store{Topic: l.Kafka, Name: l.Topics.DeadLetter, Reading: l.Reading}
 	if err := store.Find(ctx, index); err != nil {
@@ -175,7 +175,7 @@ func (l *look) letters(ctx context.Context) *Letters {
 		l.fail(fmt.Errorf("among the dead letters: %d more parts of topic %q can't be decoded",
 			more, l.Topics.DeadLetter))
 	}
-	return LettersOf(l.Topics.DeadLetter, index)
+	return DeadLettersOf(l.Topics.DeadLetter, index)
 }
 
 // placeOf is where something can't be read.

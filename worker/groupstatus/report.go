@@ -18,12 +18,12 @@ import (
 // Report is what `markread status --json` prints; README.md documents its names. A nil part could
 // not be found out, or was not asked for.
 type Report struct {
-	At      time.Time `json:"at"`
-	Group   *Group    `json:"group"`
-	Lag     *Lag      `json:"lag"`
-	Letters *Letters  `json:"letters"`
-	Worker  *Worker   `json:"worker"`
-	Errors  []string  `json:"errors"`
+	At      time.Time    `json:"at"`
+	Group   *Group       `json:"group"`
+	Lag     *Lag         `json:"lag"`
+	Letters *DeadLetters `json:"letters"`
+	Worker  *Worker      `json:"worker"`
+	Errors  []string     `json:"errors"`
 }
 
 // Group is the consumer group.
@@ -76,7 +76,7 @@ func GroupOf(name string, g *consumer.DescribedGroup) *Group {
 			format.Line(g.Protocol))
 	}
 	for _, m := range g.Members {
-		r.Members = append(r.Members, memberReportOf(g, m))
+		r.Members = append(r.Members, memberOf(g, m))
 		r.Assigned += len(m.Assigned)
 	}
 	return r
@@ -86,7 +86,7 @@ func (r *Group) note(format string, args ...any) {
 	r.Notes = append(r.Notes, fmt.Sprintf(format, args...))
 }
 
-func memberReportOf(g *consumer.DescribedGroup, m consumer.DescribedMember) Member {
+func memberOf(g *consumer.DescribedGroup, m consumer.DescribedMember) Member {
 	r := Member{ID: format.Line(m.ID), ClientID: format.Line(m.Client), Host: format.Line(m.Host),
 		Assigned: []Assigned{}, Note: m.Mismatch}
 	for _, p := range m.Assigned {
@@ -130,8 +130,8 @@ func (r *Group) owner(p event.TopicPartition) int {
 	return 0
 }
 
-// Unassigned notes what belongs to nobody although there are members.
-func (r *Group) Unassigned(lags [][]admin.PartitionLag) {
+// NoteUnassigned notes what belongs to nobody although there are members.
+func (r *Group) NoteUnassigned(lags [][]admin.PartitionLag) {
 	if r.State != string(consumer.GroupStable) || r.Rate == nil {
 		return
 	}
@@ -295,8 +295,8 @@ func (t *TopicLag) Unreadable() (errs []error) {
 
 const maxUnreadableReasons = 10
 
-// Letters is what became of the dead letters.
-type Letters struct {
+// DeadLetters is what became of the dead letters.
+type DeadLetters struct {
 	Topic string `json:"topic"`
 	StateCounts
 	Foreign int64  `json:"foreign"`
@@ -329,8 +329,8 @@ func (n *StateCounts) Add(more StateCounts) {
 	n.Discarded += more.Discarded
 }
 
-func LettersOf(topic string, index *deadletter.Index) *Letters {
-	r := &Letters{Topic: topic, Foreign: index.Foreign(), Kinds: []Kind{}}
+func DeadLettersOf(topic string, index *deadletter.Index) *DeadLetters {
+	r := &DeadLetters{Topic: topic, Foreign: index.Foreign(), Kinds: []Kind{}}
 	for _, c := range index.Counts() {
 		n := CountsOf(c)
 		r.Add(n)

@@ -19,13 +19,13 @@ import (
 // usable reports whether a worker can talk to a broker, and be understood.
 func usable(b admin.DescribedBroker) bool { return b.Err == nil && len(b.Lacks) == 0 }
 
-// judgeBrokers says what a worker would make of the brokers. connection is how they are talked to.
-func judgeBrokers(brokers []admin.DescribedBroker, connection string) (all Findings) {
+// brokerFindings says what a worker would make of the brokers. connection is how they are talked to.
+func brokerFindings(brokers []admin.DescribedBroker, connection string) (all Findings) {
 	some := slices.ContainsFunc(brokers, func(b admin.DescribedBroker) bool { return b.Err == nil })
 	for _, b := range brokers {
 		release, found, do := cmp.Or(b.Release, "of an unknown release"), "", ""
 		if b.Err != nil {
-			found, do = unreachable(b.Err)
+			found, do = connectionProblem(b.Err)
 		}
 		switch {
 		case usable(b):
@@ -65,29 +65,29 @@ func withFlag(do string) string {
 	return do + " (--brokers)"
 }
 
-// whyNot says why something can't be found out, with the broker that this is about.
-func whyNot(err error) string {
+// causeText says why something can't be found out, with the broker that this is about.
+func causeText(err error) string {
 	var located *kafkaclient.UnreachableError
 	if errors.As(err, &located) {
 		return located.Error()
 	}
-	found, _ := unreachable(err)
+	found, _ := connectionProblem(err)
 	return found
 }
 
-// unreachable says why a broker can't be talked to, without its address, so that several that fail
+// connectionProblem says why a broker can't be talked to, without its address, so that several that fail
 // alike are one line, and what to do.
-func unreachable(err error) (found, do string) {
+func connectionProblem(err error) (found, do string) {
 	var refused *kafkaclient.RefusedError
 	var located *kafkaclient.UnreachableError
 	var unnamed *net.DNSError
 	var dialled *net.OpError
 	switch {
 	case errors.As(err, &refused):
-		found, _ = unreachable(refused.Err)
+		found, _ = connectionProblem(refused.Err)
 		return found, refused.Remedy
 	case errors.As(err, &located):
-		return unreachable(located.Err)
+		return connectionProblem(located.Err)
 	case errors.As(err, &unnamed):
 		return "its name can't be resolved here",
 			"correct the name, or this machine's name resolution (DNS)"

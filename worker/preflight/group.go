@@ -12,17 +12,17 @@ import (
 	"markread/worker/format"
 )
 
-// judgeGroup says what a worker with these flags would find in its group.
-func judgeGroup(o Options, g consumer.DescribedGroup, err error) (all Findings) {
+// groupFindings says what a worker with these flags would find in its group.
+func groupFindings(o Options, g consumer.DescribedGroup, err error) (all Findings) {
 	switch {
 	case kafkaclient.Denied(err):
 		return Findings{Wrong("permission", "group "+o.Group, "the user may not see the group",
 			"give the user Read on the group (--group)")}
 	case err != nil:
-		return Findings{Wrong("group", o.Group, "it can't be described: "+whyNot(err),
+		return Findings{Wrong("group", o.Group, "it can't be described: "+causeText(err),
 			"look at the brokers: the group's coordinator does not answer (--group)")}
 	}
-	all.Add(judgePermission("group "+o.Group, g.May, kafkaclient.MayRead, "Read",
+	all.Add(permissionFinding("group "+o.Group, g.May, kafkaclient.MayRead, "Read",
 		"on the group (--group): without, it may neither join nor commit"))
 	text := "no worker runs"
 	switch {
@@ -43,7 +43,7 @@ func judgeGroup(o Options, g consumer.DescribedGroup, err error) (all Findings) 
 	}
 	if g.LeaderTerms != nil {
 		text += ", " + format.Rate(g.LeaderTerms.Rate) + " for all"
-		all.Add(judgeAgreement(o, g.LeaderTerms)...)
+		all.Add(termsFindings(o, g.LeaderTerms)...)
 	}
 	return append(all, Good("group", o.Group, text))
 }
@@ -55,9 +55,9 @@ func areMembers(n int) string {
 	return fmt.Sprintf("%d members are", n)
 }
 
-// judgeAgreement is about workers that run already: the leader gives partitions only to members
+// termsFindings is about workers that run already: the leader gives partitions only to members
 // that go by the same as itself.
-func judgeAgreement(o Options, leaders *consumer.Terms) (all Findings) {
+func termsFindings(o Options, leaders *consumer.Terms) (all Findings) {
 	const together = "until all agree, some workers get no partitions: give all workers of the " +
 		"group the same "
 	if leaders.Rate != o.Rate {
@@ -84,15 +84,15 @@ func judgeAgreement(o Options, leaders *consumer.Terms) (all Findings) {
 	return all
 }
 
-// judgeLag says how far the group is behind in one topic.
-func judgeLag(v admin.DescribedTopic, lags []admin.PartitionLag, err error,
+// lagFindings says how far the group is behind in one topic.
+func lagFindings(v admin.DescribedTopic, lags []admin.PartitionLag, err error,
 	now time.Time) (all Findings) {
 	switch {
 	case kafkaclient.Denied(err):
 		return Findings{NotChecked("lag", v.Name,
 			"the user may not see what the group has committed", "")}
 	case err != nil:
-		return Findings{NotChecked("lag", v.Name, whyNot(err), "")}
+		return Findings{NotChecked("lag", v.Name, causeText(err), "")}
 	}
 	var waiting, lost int64
 	var oldest time.Time
@@ -116,7 +116,8 @@ func judgeLag(v admin.DescribedTopic, lags []admin.PartitionLag, err error,
 	}
 	if unknown != nil {
 		found := fmt.Sprintf("of %d of %s the leader can't be asked (%s): %s",
-			len(unknown), format.Count(len(lags), "partition"), format.Ranges(unknown), whyNot(err))
+			len(unknown), format.Count(len(lags), "partition"), format.Ranges(unknown),
+			causeText(err))
 		all.Add(NotChecked("lag", v.Name, found, ""))
 	}
 	if found, do := offsetsBeyond(lags); found != "" {

@@ -18,16 +18,16 @@ import (
 
 // Call is one call of the API, and what became of it.
 type Call struct {
-	URL        string
-	proxy      string // host:port; "": none
-	admin      string
-	Sent, Came time.Time
-	Answer     imclient.Answer
-	Err        error
+	URL            string
+	proxy          string // host:port; "": none
+	admin          string
+	Sent, Received time.Time
+	Answer         imclient.Answer
+	Err            error
 }
 
-// JudgeCall judges the way to the IM server, whether it takes the key, and the clocks.
-func JudgeCall(c Call) Findings {
+// CallFindings judges the way to the IM server, whether it takes the key, and the clocks.
+func CallFindings(c Call) Findings {
 	server := c.URL
 	if c.proxy != "" {
 		server += " through the proxy " + c.proxy
@@ -37,23 +37,25 @@ func JudgeCall(c Call) Findings {
 	var all Findings
 	switch {
 	case c.Err != nil && !errors.As(c.Err, &failure):
-		return onlyWrong("IM server", server+": "+c.Err.Error(),
+		return wrongRestNotChecked("IM server", server+": "+c.Err.Error(),
 			"check --im-url, and the way to the server", silent, "IM account", "clock")
 	case failure != nil && failure.ErrorCode == 0 && !failure.Sent():
-		return onlyWrong("IM account", failure.Meaning()+causeOf(failure), failure.Remedy(),
+		return wrongRestNotChecked("IM account", failure.Meaning()+causeOf(failure),
+			failure.Remedy(),
 			"no call can be signed", "IM server", "clock")
 	case failure != nil && failure.ErrorCode == 0 && failure.Class != imclient.Throttled:
-		found, do := noAnswer(c, failure)
-		return onlyWrong("IM server", server+": "+found, do, silent, "IM account", "clock")
+		found, do := noResponse(c, failure)
+		return wrongRestNotChecked("IM server", server+": "+found, do, silent, "IM account",
+			"clock")
 	}
 	all.Add(Good("IM server", "",
-		fmt.Sprintf("%s answers within %d ms", server, c.Came.Sub(c.Sent).Milliseconds())))
-	all.Add(judgeCode(c, failure))
-	return append(all, judgeClocks(c)...)
+		fmt.Sprintf("%s answers within %d ms", server, c.Received.Sub(c.Sent).Milliseconds())))
+	all.Add(errorCodeFinding(c, failure))
+	return append(all, clockFindings(c)...)
 }
 
-// onlyWrong is what is wrong, and why the rest is not checked.
-func onlyWrong(check, found, do, why string, rest ...string) Findings {
+// wrongRestNotChecked is what is wrong, and why the rest is not checked.
+func wrongRestNotChecked(check, found, do, why string, rest ...string) Findings {
 	all := Findings{Wrong(check, "", found, do)}
 	for _, check := range rest {
 		all.Add(NotChecked(check, "", why, ""))
@@ -61,11 +63,11 @@ func onlyWrong(check, found, do, why string, rest ...string) Findings {
 	return all
 }
 
-// ofAccount are the codes about the account whose messages are counted, that of --im-admin.
-var ofAccount = []int{20003, 70107, 90003, 90012, 90048}
+// accountCodes are the codes about the account whose messages are counted, that of --im-admin.
+var accountCodes = []int{20003, 70107, 90003, 90012, 90048}
 
-// judgeCode is about an answer of the API. failure is nil if its ErrorCode is 0.
-func judgeCode(c Call, failure *imclient.Error) Finding {
+// errorCodeFinding is about an answer of the API. failure is nil if its ErrorCode is 0.
+func errorCodeFinding(c Call, failure *imclient.Error) Finding {
 	const check = "IM account"
 	if failure == nil {
 		return Good(check, "", "the key and --im-admin "+c.admin+" are right (a call itself is "+
@@ -84,22 +86,22 @@ func judgeCode(c Call, failure *imclient.Error) Finding {
 		return Wrong(check, "", said, do+": "+strings.Join(imclient.Regions(), ", "))
 	case row.SignAnew || failure.Class == imclient.Held:
 		return Wrong(check, "", said, do)
-	case slices.Contains(ofAccount, failure.ErrorCode): // so the key was taken
+	case slices.Contains(accountCodes, failure.ErrorCode): // so the key was taken
 		return Warning(check, "", said,
 			"check that --im-admin is an account of this app; the key is right")
 	case failure.Class == imclient.Rejected:
 		return Wrong(check, "", said, "the request was changed on its way: look at proxies and "+
 			"gateways in between, and at --im-url")
 	default:
-		return Warning(check, "", said, again(do))
+		return Warning(check, "", said, checkAgain(do))
 	}
 }
 
-// again is what to do about what may pass.
-func again(lasting string) string { return "check again in a minute; if it stays, " + lasting }
+// checkAgain is what to do about what may pass.
+func checkAgain(lasting string) string { return "check again in a minute; if it stays, " + lasting }
 
-// noAnswer says why no answer of the API came.
-func noAnswer(c Call, failure *imclient.Error) (found, do string) {
+// noResponse says why no answer of the API came.
+func noResponse(c Call, failure *imclient.Error) (found, do string) {
 	var unnamed *net.DNSError
 	var name x509.HostnameError
 	var authority x509.UnknownAuthorityError
@@ -141,7 +143,7 @@ func noAnswer(c Call, failure *imclient.Error) (found, do string) {
 		do += " (--im-url " + hostOf(c.URL) + ")"
 	}
 	if failure.Lasting() != failure.Remedy() {
-		do = again(do)
+		do = checkAgain(do)
 	}
 	return found, do
 }
@@ -172,8 +174,8 @@ const (
 	soonExpired = 14 * 24 * time.Hour
 )
 
-// judgeClocks compares this machine's clock with the server's, and with the end of its certificate.
-func judgeClocks(c Call) (all Findings) {
+// clockFindings compares this machine's clock with the server's, and with the end of its certificate.
+func clockFindings(c Call) (all Findings) {
 	const do = "set the clock of this machine, and keep it right (NTP): times of events are " +
 		"judged by it, and signatures are dated by it until the server's is known"
 	skew, text := skewOf(c), "the IM server's and this machine's agree"
@@ -193,7 +195,7 @@ func judgeClocks(c Call) (all Findings) {
 	default:
 		all.Add(Good("clock", "", text))
 	}
-	if left := c.Answer.Until.Sub(c.Came); !c.Answer.Until.IsZero() && left < soonExpired {
+	if left := c.Answer.Until.Sub(c.Received); !c.Answer.Until.IsZero() && left < soonExpired {
 		all.Add(Warning("certificate", hostOf(c.URL), "it expires in "+format.Age(left),
 			"ask whoever runs that server, or the proxy before it, to renew it in time (--im-url)"))
 	}
@@ -207,8 +209,8 @@ func skewOf(c Call) time.Duration {
 	switch {
 	case c.Sent.Round(0).After(latest):
 		return c.Sent.Round(0).Sub(latest)
-	case c.Came.Round(0).Before(earliest):
-		return c.Came.Round(0).Sub(earliest)
+	case c.Received.Round(0).Before(earliest):
+		return c.Received.Round(0).Sub(earliest)
 	default:
 		return 0
 	}

@@ -18,23 +18,23 @@ import (
 	"markread/worker/format"
 )
 
-// lookHere looks at this machine: the port of the admin server, files, limits.
-func (e *examination) lookHere(ctx context.Context) (all Findings) {
-	all.Add(e.tryAdminAddr(ctx))
+// checkMachine looks at this machine: the port of the admin server, files, limits.
+func (e *checker) checkMachine(ctx context.Context) (all Findings) {
+	all.Add(e.checkAdminAddr(ctx))
 	all.Add(e.Secrets...)
-	all.Add(judgeFiles(e.SecretFiles)...)
+	all.Add(secretFileFindings(e.SecretFiles)...)
 	if e.ClientCertificate != nil {
-		all.Add(judgeClientCertificate(e.ClientCertificate, time.Now())...)
+		all.Add(clientCertificateFindings(e.ClientCertificate, time.Now())...)
 	}
-	all.Add(judgePassword(e.Options)...)
+	all.Add(passwordFindings(e.Options)...)
 	if limit, known := openFilesLimit(); known {
-		all.Add(judgeOpenFiles(limit, e.Calls, len(e.Brokers))...)
+		all.Add(openFilesFindings(limit, e.Calls, len(e.Brokers))...)
 	}
 	return all
 }
 
-// tryAdminAddr takes the admin server's port and gives it back.
-func (e *examination) tryAdminAddr(ctx context.Context) Finding {
+// checkAdminAddr takes the admin server's port and gives it back.
+func (e *checker) checkAdminAddr(ctx context.Context) Finding {
 	addr := e.AdminAddr
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	switch {
@@ -68,8 +68,8 @@ func (e *examination) tryAdminAddr(ctx context.Context) Finding {
 // workerTimeout is long for a worker, which answers in milliseconds.
 const workerTimeout = 2 * time.Second
 
-// judgeFiles looks at who may read files with secrets.
-func judgeFiles(files map[string]string) (all Findings) {
+// secretFileFindings looks at who may read files with secrets.
+func secretFileFindings(files map[string]string) (all Findings) {
 	if runtime.GOOS == "windows" {
 		return nil // its permissions are others
 	}
@@ -91,8 +91,8 @@ func judgeFiles(files map[string]string) (all Findings) {
 	return all
 }
 
-// judgeClientCertificate looks at how long brokers will take the certificate of --tls-cert.
-func judgeClientCertificate(leaf *x509.Certificate, now time.Time) Findings {
+// clientCertificateFindings looks at how long brokers will take the certificate of --tls-cert.
+func clientCertificateFindings(leaf *x509.Certificate, now time.Time) Findings {
 	const check = "client certificate"
 	switch left := leaf.NotAfter.Sub(now); {
 	case left <= 0:
@@ -109,8 +109,8 @@ func judgeClientCertificate(leaf *x509.Certificate, now time.Time) Findings {
 	}
 }
 
-// judgePassword looks at whether it can be read on its way to the brokers.
-func judgePassword(o Options) Findings {
+// passwordFindings looks at whether it can be read on its way to the brokers.
+func passwordFindings(o Options) Findings {
 	away := slices.ContainsFunc(o.Brokers, func(broker string) bool {
 		host, _, err := net.SplitHostPort(broker)
 		return err == nil && !imclient.IsLoopback(host)
@@ -127,9 +127,9 @@ func judgePassword(o Options) Findings {
 // listeners, visitors of the admin server.
 const spareFiles = 160
 
-// judgeOpenFiles compares the process's limit of open files with what a worker may need: a
+// openFilesFindings compares the process's limit of open files with what a worker may need: a
 // connection for each call at a time, and for each broker some 20.
-func judgeOpenFiles(limit uint64, calls, brokers int) Findings {
+func openFilesFindings(limit uint64, calls, brokers int) Findings {
 	if need := uint64(calls + 20*max(brokers, 3) + spareFiles); limit < need {
 		return Findings{Warning("open files", "",
 			fmt.Sprintf("this process may open %d, a worker needs up to %d", limit, need),

@@ -50,12 +50,12 @@ type Options struct {
 	ClientCertificate *x509.Certificate // nil: none
 }
 
-// examination is what a report is made from.
-type examination struct {
+// checker is what a report is made from.
+type checker struct {
 	Options
-	ctx   context.Context // of the whole
-	mu    sync.Mutex
-	parts [aspects]Findings
+	ctx      context.Context // of the whole
+	mu       sync.Mutex
+	findings [aspects]Findings
 }
 
 // aspects are what is asked about at the same time, in the order in which a report has them.
@@ -65,40 +65,40 @@ const (
 	aboutGroup
 	aboutLag
 	aboutIM
-	aboutHere
+	aboutMachine
 	aspects
 )
 
 // Run asks everything at once, as far as one thing does not need another. When ctx ends, the report
 // has what was known before.
 func Run(ctx context.Context, o Options) *Report {
-	e := &examination{Options: o, ctx: ctx}
+	e := &checker{Options: o, ctx: ctx}
 	limited, cancel := context.WithTimeoutCause(ctx, checkLimit,
 		fmt.Errorf("no answer within %s", checkLimit))
 	defer cancel()
 	var all sync.WaitGroup
-	all.Go(func() { e.askKafka(limited) })
-	all.Go(func() { e.tell(aboutIM, e.askIM(limited)) })
-	all.Go(func() { e.tell(aboutHere, e.lookHere(limited)) })
+	all.Go(func() { e.checkKafka(limited) })
+	all.Go(func() { e.report(aboutIM, e.checkIM(limited)) })
+	all.Go(func() { e.report(aboutMachine, e.checkMachine(limited)) })
 	all.Wait()
-	return ReportOf(time.Now(), e.parts[:]...)
+	return ReportOf(time.Now(), e.findings[:]...)
 }
 
-// tell notes what was found, unless it is about the interruption.
-func (e *examination) tell(aspect int, found Findings) {
+// report notes what was found, unless it is about the interruption.
+func (e *checker) report(aspect int, found Findings) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.ctx.Err() == nil {
-		e.parts[aspect] = found
+		e.findings[aspect] = found
 	}
 }
 
-// askKafka goes from the brokers to what they keep.
-func (e *examination) askKafka(ctx context.Context) {
+// checkKafka goes from the brokers to what they keep.
+func (e *checker) checkKafka(ctx context.Context) {
 	brokers := admin.DescribeBrokers(ctx, e.Kafka)
-	e.tell(aboutBrokers, judgeBrokers(brokers, e.Connection))
+	e.report(aboutBrokers, brokerFindings(brokers, e.Connection))
 	if !slices.ContainsFunc(brokers, usable) {
-		e.unasked("no broker can be asked", aboutTopics, aboutGroup, aboutLag)
+		e.skip("no broker can be asked", aboutTopics, aboutGroup, aboutLag)
 		return
 	}
 	members := slices.DeleteFunc(brokers, func(b admin.DescribedBroker) bool { return !b.Listed() })
@@ -108,55 +108,56 @@ func (e *examination) askKafka(ctx context.Context) {
 	defer parts.Wait()
 	leaders := slices.ContainsFunc(members, usable)
 	if !leaders {
-		e.unasked("no broker can be asked at the address that the cluster has for it",
+		e.skip("no broker can be asked at the address that the cluster has for it",
 			aboutGroup, aboutLag)
 	}
 	parts.Go(func() {
 		views, err := admin.DescribeTopics(ctx, e.Kafka, e.Topics, e.CreateTopics)
 		if err != nil {
-			e.tell(aboutTopics, ofEach(Wrong, "topic", e.Topics,
-				"it can't be described: "+whyNot(err),
+			e.report(aboutTopics, forEachTopic(Wrong, "topic", e.Topics,
+				"it can't be described: "+causeText(err),
 				"look at the brokers, and at the network between them and here; then check again"))
-			e.unasked("the topics can't be described", aboutLag)
+			e.skip("the topics can't be described", aboutLag)
 			return
 		}
-		e.tell(aboutTopics, judgeTopics(e.Topics, views, e.CreateTopics))
+		e.report(aboutTopics, topicFindings(e.Topics, views, e.CreateTopics))
 		if leaders {
-			e.tell(aboutLag, e.askLag(ctx, views))
+			e.report(aboutLag, e.checkLag(ctx, views))
 		}
 	})
 	if leaders {
 		parts.Go(func() {
 			view, err := consumer.DescribeGroup(ctx, e.Kafka, e.Group)
 			if err != nil && missing && !kafkaclient.Denied(err) {
-				e.unasked("a broker is missing, which may be the one that coordinates it",
+				e.skip("a broker is missing, which may be the one that coordinates it",
 					aboutGroup)
 				return
 			}
-			e.tell(aboutGroup, judgeGroup(e.Options, view, err))
+			e.report(aboutGroup, groupFindings(e.Options, view, err))
 		})
 	}
 }
 
-// unasked tells why some of Kafka's part was not looked at.
-func (e *examination) unasked(why string, aspects ...int) {
+// skip tells why some of Kafka's part was not looked at.
+func (e *checker) skip(why string, aspects ...int) {
 	for _, aspect := range aspects {
 		var all Findings
 		switch topics := e.Topics; aspect {
 		case aboutTopics:
-			all = ofEach(NotChecked, "topic", topics, why, "")
+			all = forEachTopic(NotChecked, "topic", topics, why, "")
 		case aboutGroup:
 			all = Findings{NotChecked("group", e.Group, why, "")}
 		case aboutLag:
 			topics.DeadLetter = ""
-			all = ofEach(NotChecked, "lag", topics, why, "")
+			all = forEachTopic(NotChecked, "lag", topics, why, "")
 		}
-		e.tell(aspect, all)
+		e.report(aspect, all)
 	}
 }
 
-// ofEach is the same finding of each topic.
-func ofEach(make func(check, subject, found, do string) Finding, check string, topics event.Topics,
+// forEachTopic is the same finding of each topic.
+func forEachTopic(make func(check, subject, found, do string) Finding, check string,
+	topics event.Topics,
 	found, do string) (all Findings) {
 	for _, name := range []string{topics.Live, topics.Backfill, topics.DeadLetter} {
 		if name != "" {
@@ -166,15 +167,15 @@ func ofEach(make func(check, subject, found, do string) Finding, check string, t
 	return all
 }
 
-// askLag asks how far the group is behind in the event topics that are there and may be described.
-func (e *examination) askLag(ctx context.Context, views []admin.DescribedTopic) Findings {
+// checkLag asks how far the group is behind in the event topics that are there and may be described.
+func (e *checker) checkLag(ctx context.Context, views []admin.DescribedTopic) Findings {
 	lags := make([]Findings, len(views))
 	var parts sync.WaitGroup
 	for i, v := range views {
 		if v.Err == nil && !v.Missing && v.Name != e.Topics.DeadLetter {
 			parts.Go(func() {
 				lag, err := admin.Lag(ctx, e.Kafka, e.Group, v.Name)
-				lags[i] = judgeLag(v, lag, err, time.Now())
+				lags[i] = lagFindings(v, lag, err, time.Now())
 			})
 		}
 	}
@@ -182,18 +183,18 @@ func (e *examination) askLag(ctx context.Context, views []admin.DescribedTopic) 
 	return slices.Concat(lags...)
 }
 
-// askIM makes a call that changes nothing, and once more if the first may have failed for an old
+// checkIM makes a call that changes nothing, and once more if the first may have failed for an old
 // signature, as a worker does.
-func (e *examination) askIM(ctx context.Context) Findings {
+func (e *checker) checkIM(ctx context.Context) Findings {
 	call := Call{URL: e.IMURL, proxy: e.IM.Proxy(), admin: e.IMAdmin}
 	for {
 		call.Sent = time.Now()
 		call.Answer, call.Err = e.IM.Post(ctx, imclient.CommandUnread,
 			imclient.Unread{Account: e.IMAdmin})
-		call.Came = time.Now()
+		call.Received = time.Now()
 		var failure *imclient.Error
 		if !errors.As(call.Err, &failure) || !failure.RetryWithNewSignature {
-			return JudgeCall(call)
+			return CallFindings(call)
 		}
 	}
 }

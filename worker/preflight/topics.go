@@ -15,8 +15,8 @@ import (
 // shortRetention is less than the outages that happen: a weekend, or a night.
 const shortRetention = 24 * time.Hour
 
-// judgeTopics says what a worker would make of the topics, of which views are the descriptions.
-func judgeTopics(topics event.Topics, views []admin.DescribedTopic, create bool) (all Findings) {
+// topicFindings says what a worker would make of the topics, of which views are the descriptions.
+func topicFindings(topics event.Topics, views []admin.DescribedTopic, create bool) (all Findings) {
 	largest, counts := admin.LargestEvent(topics, views), map[string]int{}
 	for _, v := range views {
 		counts[v.Name] = len(v.Partitions)
@@ -29,13 +29,13 @@ func judgeTopics(topics event.Topics, views []admin.DescribedTopic, create bool)
 			flag = "--backfill-topic"
 		}
 		if v.Err != nil || v.Missing {
-			all.Add(judgeAbsent(v, flag, operation, create))
+			all.Add(missingTopicFinding(v, flag, operation, create))
 			continue
 		}
-		all.Add(judgeReplicas(v, letters)...)
-		all.Add(judgeSettings(v, letters, flag, largest)...)
+		all.Add(replicaFindings(v, letters)...)
+		all.Add(settingsFindings(v, letters, flag, largest)...)
 		all.Add(Good("topic", v.Name, describe(v)))
-		all.Add(judgePermission(v.Name, v.May, needed, operation,
+		all.Add(permissionFinding(v.Name, v.May, needed, operation,
 			fmt.Sprintf("on the topic (%s)", flag)))
 	}
 	if live, backfill := counts[topics.Live], counts[topics.Backfill]; live > 0 && backfill > 0 &&
@@ -53,8 +53,8 @@ func judgeTopics(topics event.Topics, views []admin.DescribedTopic, create bool)
 	return all
 }
 
-// judgePermission is about one operation that a worker needs.
-func judgePermission(subject string, may, needed kafkaclient.Operations, operation,
+// permissionFinding is about one operation that a worker needs.
+func permissionFinding(subject string, may, needed kafkaclient.Operations, operation,
 	where string) Finding {
 	switch {
 	case !may.Known():
@@ -68,8 +68,8 @@ func judgePermission(subject string, may, needed kafkaclient.Operations, operati
 	}
 }
 
-// judgeAbsent is about a topic of which nothing is known.
-func judgeAbsent(v admin.DescribedTopic, flag, operation string, create bool) Finding {
+// missingTopicFinding is about a topic of which nothing is known.
+func missingTopicFinding(v admin.DescribedTopic, flag, operation string, create bool) Finding {
 	switch {
 	case kafkaclient.Denied(v.Err):
 		return Wrong("permission", v.Name, "the user may not see the topic, if there is one",
@@ -97,7 +97,7 @@ func judgeAbsent(v admin.DescribedTopic, flag, operation string, create bool) Fi
 func describe(v admin.DescribedTopic) string {
 	text := format.Count(len(v.Partitions), "partition")
 	if len(v.Partitions) > 0 {
-		text += ", " + copies(v)
+		text += ", " + replication(v)
 	}
 	if d, limited := Retention(v); limited {
 		text += ", kept for " + format.Age(d)
@@ -110,8 +110,8 @@ func describe(v admin.DescribedTopic) string {
 	return text
 }
 
-// copies is how many replicas each partition has at least.
-func copies(v admin.DescribedTopic) string {
+// replication is how many replicas each partition has at least.
+func replication(v admin.DescribedTopic) string {
 	least := v.Partitions[0].Replicas
 	for _, p := range v.Partitions {
 		least = min(least, p.Replicas)
@@ -132,8 +132,8 @@ func Retention(v admin.DescribedTopic) (time.Duration, bool) {
 	return time.Duration(ms) * time.Millisecond, true
 }
 
-// judgeReplicas is about who keeps the partitions.
-func judgeReplicas(v admin.DescribedTopic, letters bool) (all Findings) {
+// replicaFindings is about who keeps the partitions.
+func replicaFindings(v admin.DescribedTopic, letters bool) (all Findings) {
 	least, err := strconv.Atoi(v.Settings[kafkaclient.MinInSync])
 	if err != nil {
 		least = 1
@@ -187,14 +187,16 @@ func judgeReplicas(v admin.DescribedTopic, letters bool) (all Findings) {
 	return all
 }
 
-// judgeSettings is about how records are kept. largest is the most that an event topic takes in a
+// settingsFindings is about how records are kept. largest is the most that an event topic takes in a
 // batch, in bytes; 0: not known.
-func judgeSettings(v admin.DescribedTopic, letters bool, flag string, largest int) (all Findings) {
+func settingsFindings(v admin.DescribedTopic, letters bool, flag string,
+	largest int) (all Findings) {
 	if v.Settings == nil {
 		found, do := "the user may not read the topic's settings",
 			"give the user DescribeConfigs on the topic"
 		if v.SettingsErr != nil && !kafkaclient.Denied(v.SettingsErr) {
-			found, do = "the topic's settings can't be read: "+whyNot(v.SettingsErr), "check again"
+			found, do = "the topic's settings can't be read: "+causeText(v.SettingsErr),
+				"check again"
 		}
 		return append(all, NotChecked("settings", v.Name, found,
 			do+", or look yourself at cleanup.policy, retention.ms and max.message.bytes"))

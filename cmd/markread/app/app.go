@@ -74,14 +74,14 @@ type service struct {
 	admin  *console.Server
 }
 
-// garbagePercent is how much garbage, in per cent of what is in use, waits for the collector: a
+// gcPercent is how much garbage, in per cent of what is in use, waits for the collector: a
 // full backlog is hundreds of megabytes, of which Go's 100 would make twice as many.
-const garbagePercent = 15
+const gcPercent = 15
 
 // open makes the worker and takes the admin server's port. After it, run must be called.
 func open(o Options) (*service, error) {
 	if _, chosen := os.LookupEnv("GOGC"); !chosen {
-		debug.SetGCPercent(garbagePercent)
+		debug.SetGCPercent(gcPercent)
 	}
 	w, err := worker.New(o.Worker)
 	if err != nil {
@@ -119,24 +119,24 @@ const StopGrace = 5 * time.Second
 // stopping worker does can be seen. It returns nil after a clean stop. One that takes longer than
 // drain and [StopGrace] is given up with an error; what the work still does is left to the end of
 // the process. A show that fails stops the work.
-func supervise(ctx context.Context, log zerolog.Logger, drain time.Duration, show,
+func supervise(ctx context.Context, log zerolog.Logger, drain time.Duration, serve,
 	work func(context.Context) error) error {
-	showing, stopShow := context.WithCancel(context.WithoutCancel(ctx))
-	shown := make(chan error, 1)
-	go func() { defer close(shown); shown <- show(showing) }()
-	defer stopShow()
+	serveCtx, stopServing := context.WithCancel(context.WithoutCancel(ctx))
+	served := make(chan error, 1)
+	go func() { defer close(served); served <- serve(serveCtx) }()
+	defer stopServing()
 
-	working, stopWork := context.WithCancel(ctx)
+	workCtx, stopWork := context.WithCancel(ctx)
 	defer stopWork()
 	worked := make(chan error, 1)
-	go func() { worked <- work(working) }()
+	go func() { worked <- work(workCtx) }()
 
-	finish := func(err error) error { stopShow(); <-shown; return err }
+	finish := func(err error) error { stopServing(); <-served; return err }
 	var failure error
 	select {
 	case err := <-worked:
 		return finish(err)
-	case err := <-shown:
+	case err := <-served:
 		failure = fmt.Errorf("stopped, because the admin server failed: %w", err)
 		stopWork()
 	case <-ctx.Done():
@@ -144,8 +144,8 @@ func supervise(ctx context.Context, log zerolog.Logger, drain time.Duration, sho
 			"stops at once", drain)
 	}
 	limit := drain + StopGrace
-	giveUp := time.NewTimer(limit)
-	defer giveUp.Stop()
+	deadline := time.NewTimer(limit)
+	defer deadline.Stop()
 	select {
 	case err := <-worked:
 		if err = finish(errors.Join(failure, err)); err != nil {
@@ -153,7 +153,7 @@ func supervise(ctx context.Context, log zerolog.Logger, drain time.Duration, sho
 		}
 		log.Info().Msg("stopped cleanly")
 		return nil
-	case <-giveUp.C:
+	case <-deadline.C:
 		return errors.Join(failure, fmt.Errorf("the stop took longer than %s (--drain-timeout "+
 			"and %s); given up", limit, StopGrace))
 	}

@@ -54,7 +54,7 @@ func Dev(ctx context.Context, c DevOptions) error {
 	kafkaServer, err := broker.Start(broker.Options{Addr: c.KafkaAddr, DataDir: c.DataDir,
 		Topics: []string{DevTopics.Live, DevTopics.Backfill}})
 	if err != nil {
-		return brokerFailed(c, err)
+		return brokerStartError(c, err)
 	}
 	defer kafkaServer.Close()
 
@@ -67,10 +67,10 @@ func Dev(ctx context.Context, c DevOptions) error {
 	}
 	// The servers outlive ctx: the worker needs them to stop cleanly.
 	servers, stopServers := context.WithCancel(context.WithoutCancel(ctx))
-	var others sync.WaitGroup
-	defer others.Wait()
+	var background sync.WaitGroup
+	defer background.Wait()
 	defer stopServers()
-	others.Go(func() { _ = imServer.Run(servers) })
+	background.Go(func() { _ = imServer.Run(servers) })
 
 	newIM := func(conns int) (*imclient.Client, error) {
 		return imclient.New(imclient.Options{
@@ -83,11 +83,11 @@ func Dev(ctx context.Context, c DevOptions) error {
 		return err
 	}
 	defer im.Close()
-	chat, err := newIM(1)
+	trafficIM, err := newIM(1)
 	if err != nil {
 		return err
 	}
-	defer chat.Close()
+	defer trafficIM.Close()
 	kafka, err := kafkaclient.New(kafkaclient.Options{Brokers: []string{kafkaServer.Addr()},
 		Log: log})
 	if err != nil {
@@ -105,7 +105,7 @@ func Dev(ctx context.Context, c DevOptions) error {
 		if err := admin.CheckTopics(ctx, kafka, DevTopics, true); err != nil {
 			return err
 		}
-		t := &traffic{chat: chat, events: kafka.Publisher(DevTopics.Live), perSecond: c.Traffic,
+		t := &traffic{im: trafficIM, events: kafka.Publisher(DevTopics.Live), perSecond: c.Traffic,
 			log: log}
 		for range DevMessages {
 			if err := t.send(ctx, message{from: DevSender, to: DevReader}); err != nil {
@@ -116,17 +116,17 @@ func Dev(ctx context.Context, c DevOptions) error {
 			c.Started(kafkaServer.Addr(), console.Reachable(imServer.Addr),
 				console.Reachable(s.admin.Addr()))
 		}
-		others.Go(func() { t.run(ctx) })
+		background.Go(func() { t.run(ctx) })
 		return nil
 	})
 }
 
-// brokerFailed names the flag that an embedded broker's failure to start is about: what is not
+// brokerStartError names the flag that an embedded broker's failure to start is about: what is not
 // about the address is about the data.
-func brokerFailed(c DevOptions, err error) error {
+func brokerStartError(c DevOptions, err error) error {
 	var network *net.OpError
 	if c.DataDir == "" || errors.As(err, &network) || errors.Is(err, syscall.EADDRINUSE) {
-		return takenPort("--kafka-addr", c.KafkaAddr, err)
+		return listenError("--kafka-addr", c.KafkaAddr, err)
 	}
 	return &dataDirError{c.DataDir, err}
 }

@@ -33,7 +33,7 @@ type sandboxServer struct {
 func ServeSandbox(flag, addr string, im http.Handler, log zerolog.Logger) (*sandboxServer, error) {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
-		return nil, takenPort(flag, addr, err)
+		return nil, listenError(flag, addr, err)
 	}
 	return &sandboxServer{
 		Addr: listener.Addr().String(), listener: listener,
@@ -52,8 +52,8 @@ func (s *sandboxServer) Run(ctx context.Context) error {
 	return nil
 }
 
-// takenPort explains why an address can't be listened on and names its flag.
-func takenPort(flag, addr string, err error) error {
+// listenError explains why an address can't be listened on and names its flag.
+func listenError(flag, addr string, err error) error {
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("%s %s: the port is taken by another program; choose another one with "+
 			"%s, or 0 for any", flag, addr, flag)

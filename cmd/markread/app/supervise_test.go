@@ -12,8 +12,8 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// untilEnd is work or a show that goes on until it is stopped.
-func untilEnd(ctx context.Context) error { <-ctx.Done(); return nil }
+// runUntilStopped is work or a show that goes on until it is stopped.
+func runUntilStopped(ctx context.Context) error { <-ctx.Done(); return nil }
 
 func TestSupervise(t *testing.T) {
 	const drain, limit = 10 * time.Second, 15 * time.Second
@@ -30,15 +30,15 @@ func TestSupervise(t *testing.T) {
 		text       string        // in the result
 		takes      time.Duration
 	}{
-		"stopped": {untilEnd, untilEnd, time.Hour, nil, "", time.Hour},
-		"stopped at the last moment": {untilEnd, slow(limit-1, nil), time.Hour, nil, "",
+		"stopped": {runUntilStopped, runUntilStopped, time.Hour, nil, "", time.Hour},
+		"stopped at the last moment": {runUntilStopped, slow(limit-1, nil), time.Hour, nil, "",
 			time.Hour + limit - 1},
-		"the stop hangs": {untilEnd, slow(limit+time.Minute, nil), time.Hour, nil,
+		"the stop hangs": {runUntilStopped, slow(limit+time.Minute, nil), time.Hour, nil,
 			"--drain-timeout",
 			time.Hour + limit},
-		"the stop fails": {untilEnd, slow(time.Second, broken), time.Hour, broken, "",
+		"the stop fails": {runUntilStopped, slow(time.Second, broken), time.Hour, broken, "",
 			time.Hour + time.Second},
-		"the work fails": {untilEnd, fails, time.Hour, broken, "", 0},
+		"the work fails": {runUntilStopped, fails, time.Hour, broken, "", 0},
 		"the show fails": {fails, slow(time.Second, nil), time.Hour, broken, "admin server",
 			time.Second},
 		"the show fails, the stop hangs": {fails, slow(time.Hour, nil), 2 * time.Hour, broken,
@@ -69,7 +69,7 @@ func TestSupervise(t *testing.T) {
 }
 
 // The admin server answers until the work has stopped.
-func TestShowOutlivesWork(t *testing.T) {
+func TestAdminServerOutlivesWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var order []string
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)

@@ -27,22 +27,22 @@ const (
 // traffic is a chat product in small: users send each other messages through the API and read them
 // a moment later, which their backend publishes as events.
 type traffic struct {
-	chat      poster
+	im        apiClient
 	events    Publisher
 	perSecond int
 	log       zerolog.Logger
 }
 
-// poster is what traffic needs of an imclient.Client.
-type poster interface {
+// apiClient is what traffic needs of an imclient.Client.
+type apiClient interface {
 	Post(ctx context.Context, command string, body any) (imclient.Answer, error)
 }
 
 // message is one message of a conversation.
 type message struct{ from, to string }
 
-// read is a message that will be read.
-type read struct {
+// pendingRead is a message that will be read.
+type pendingRead struct {
 	message
 	at time.Time
 }
@@ -52,7 +52,7 @@ func (t *traffic) run(ctx context.Context) {
 	if t.perSecond <= 0 {
 		return
 	}
-	reads := make(chan read, t.perSecond*int(2*readAfter/time.Second)+TrafficUsers)
+	reads := make(chan pendingRead, t.perSecond*int(2*readAfter/time.Second)+TrafficUsers)
 	var both sync.WaitGroup
 	both.Go(func() { t.sendAll(ctx, reads) })
 	both.Go(func() { t.readAll(ctx, reads) })
@@ -61,7 +61,7 @@ func (t *traffic) run(ctx context.Context) {
 
 // sendAll sends perSecond messages a second and closes reads at the end. A few people are in most
 // conversations, as everywhere.
-func (t *traffic) sendAll(ctx context.Context, reads chan<- read) {
+func (t *traffic) sendAll(ctx context.Context, reads chan<- pendingRead) {
 	defer close(reads)
 	random := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
 	popular := rand.NewZipf(random, 1.5, 3, TrafficUsers-1)
@@ -77,13 +77,13 @@ func (t *traffic) sendAll(ctx context.Context, reads chan<- read) {
 		from := (to + 1 + popular.Uint64()%(TrafficUsers-1)) % TrafficUsers
 		m := message{user(from), user(to)}
 		if err := t.send(ctx, m); err != nil {
-			if !t.failed(ctx, err, "sample message not sent") {
+			if !t.logAndPause(ctx, err, "sample message not sent") {
 				return
 			}
 			continue
 		}
 		select {
-		case reads <- read{m, time.Now().Add(readAfter)}:
+		case reads <- pendingRead{m, time.Now().Add(readAfter)}:
 		case <-ctx.Done():
 			return
 		}
@@ -91,7 +91,7 @@ func (t *traffic) sendAll(ctx context.Context, reads chan<- read) {
 }
 
 // readAll publishes an event for each message at its time. All wait equally long, in order.
-func (t *traffic) readAll(ctx context.Context, reads <-chan read) {
+func (t *traffic) readAll(ctx context.Context, reads <-chan pendingRead) {
 	for r := range reads {
 		select {
 		case <-ctx.Done():
@@ -105,14 +105,14 @@ func (t *traffic) readAll(ctx context.Context, reads <-chan read) {
 			batch = append(batch, readEvent(r))
 		}
 		if err := t.events.Publish(ctx, batch...); err != nil &&
-			!t.failed(ctx, err, "sample events not published") {
+			!t.logAndPause(ctx, err, "sample events not published") {
 			return
 		}
 	}
 }
 
 // readEvent has the event time in a header, and with every other reader also in the value.
-func readEvent(r read) event.Message {
+func readEvent(r pendingRead) event.Message {
 	var readTime *int64
 	if r.to[len(r.to)-1]%2 == 0 {
 		readTime = new(r.at.Unix())
@@ -124,15 +124,15 @@ func readEvent(r read) event.Message {
 // send makes a real sendmsg call.
 func (t *traffic) send(ctx context.Context, m message) error {
 	type object map[string]any
-	_, err := t.chat.Post(ctx, "openim/sendmsg", object{
+	_, err := t.im.Post(ctx, "openim/sendmsg", object{
 		"SyncOtherMachine": 2, "From_Account": m.from, "To_Account": m.to,
 		"MsgRandom": rand.Uint32(),
 		"MsgBody":   []object{{"MsgType": "TIMTextElem", "MsgContent": object{"Text": "hello"}}}})
 	return err
 }
 
-// failed reports a failure and pauses. It returns false when ctx has ended.
-func (t *traffic) failed(ctx context.Context, err error, what string) bool {
+// logAndPause reports a failure and pauses. It returns false when ctx has ended.
+func (t *traffic) logAndPause(ctx context.Context, err error, what string) bool {
 	if ctx.Err() != nil {
 		return false
 	}

@@ -15,14 +15,14 @@ import (
 	"markread/imclient"
 )
 
-// chat is an IM API that keeps when which message was sent.
-type chat struct {
+// fakeIM is an IM API that keeps when which message was sent.
+type fakeIM struct {
 	mu   sync.Mutex
 	sent []string
 	fail error
 }
 
-func (c *chat) Post(_ context.Context, command string, body any) (imclient.Answer, error) {
+func (c *fakeIM) Post(_ context.Context, command string, body any) (imclient.Answer, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.fail != nil {
@@ -32,24 +32,24 @@ func (c *chat) Post(_ context.Context, command string, body any) (imclient.Answe
 	return imclient.Answer{}, nil
 }
 
-// backend keeps what it is to publish.
-type backend struct {
+// fakePublisher keeps what it is to publish.
+type fakePublisher struct {
 	messages []event.Message
 	broken   error
 }
 
-func (b *backend) Publish(_ context.Context, messages ...event.Message) error {
+func (b *fakePublisher) Publish(_ context.Context, messages ...event.Message) error {
 	b.messages = append(b.messages, messages...)
 	return b.broken
 }
 
 func TestTraffic(t *testing.T) {
 	brokertest.Bubble(t, func(t *testing.T) {
-		im, to := &chat{}, &backend{}
+		im, to := &fakeIM{}, &fakePublisher{}
 		ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 		defer cancel()
 		begin := time.Now()
-		(&traffic{chat: im, events: to, perSecond: 20, log: zerolog.Nop()}).run(ctx)
+		(&traffic{im: im, events: to, perSecond: 20, log: zerolog.Nop()}).run(ctx)
 		if sent := len(im.sent); sent < 1190 || sent > 1200 {
 			t.Errorf("%d messages in 60 s", sent)
 		}
@@ -88,19 +88,19 @@ func TestTraffic(t *testing.T) {
 }
 
 // Failures are told now and then, not for every event.
-func TestTrafficOverBrokenServers(t *testing.T) {
+func TestTrafficLogsFailuresSparingly(t *testing.T) {
 	for name, c := range map[string]struct {
-		im *chat
-		to *backend
+		im *fakeIM
+		to *fakePublisher
 	}{
-		"API":   {&chat{fail: errors.New("broken")}, &backend{}},
-		"Kafka": {&chat{}, &backend{broken: errors.New("broken")}},
+		"API":   {&fakeIM{fail: errors.New("broken")}, &fakePublisher{}},
+		"Kafka": {&fakeIM{}, &fakePublisher{broken: errors.New("broken")}},
 	} {
 		brokertest.Bubble(t, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 			defer cancel()
 			var log strings.Builder
-			(&traffic{chat: c.im, events: c.to, perSecond: 1000, log: zerolog.New(&log)}).run(ctx)
+			(&traffic{im: c.im, events: c.to, perSecond: 1000, log: zerolog.New(&log)}).run(ctx)
 			if lines := strings.Count(log.String(), "\n"); lines < 20 || lines > 40 {
 				t.Errorf("%s: %d warnings in a minute", name, lines)
 			}
@@ -109,8 +109,8 @@ func TestTrafficOverBrokenServers(t *testing.T) {
 }
 
 func TestNoTraffic(t *testing.T) {
-	im := &chat{}
-	(&traffic{chat: im, events: &backend{}, log: zerolog.Nop()}).run(t.Context())
+	im := &fakeIM{}
+	(&traffic{im: im, events: &fakePublisher{}, log: zerolog.Nop()}).run(t.Context())
 	if len(im.sent) != 0 {
 		t.Errorf("%d messages", len(im.sent))
 	}

@@ -85,7 +85,7 @@ func (c *backfillCommand) validate(env config.Environment) error {
 		return config.Usagef("--rejects -: rejects are written to a file: name one (/dev/stderr " +
 			"shows them)")
 	}
-	if _, err := c.readUpTo(time.Now()); err != nil {
+	if _, err := c.defaultReadTime(time.Now()); err != nil {
 		return err
 	}
 	err := cmp.Or(c.BackfillFlag.Check(), c.GroupFlag.Check(), c.RateFlag.Check())
@@ -95,15 +95,15 @@ func (c *backfillCommand) validate(env config.Environment) error {
 	return err
 }
 
-// readUpTo is the read time of rows that have none in a run that began then; 0: there is none.
-func (c *backfillCommand) readUpTo(began time.Time) (int64, error) {
+// defaultReadTime is the read time of rows that have none in a run that began then; 0: there is none.
+func (c *backfillCommand) defaultReadTime(began time.Time) (int64, error) {
 	switch {
 	case c.ReadTime == nil:
 		return 0, nil
 	case *c.ReadTime == "now":
 		return began.Unix(), nil
 	}
-	t, err := checkRead("reader", "peer", c.ReadTime)
+	t, err := checkReadFlags("reader", "peer", c.ReadTime)
 	return value(t), err
 }
 
@@ -119,8 +119,8 @@ func (c *backfillCommand) run(ctx context.Context, p *process) error {
 	defer job.release()
 	p.begin(c.Log)
 	job.Log = p.log
-	if job.otherBrokers != nil {
-		p.log.Warn().Strs("before", job.otherBrokers).
+	if job.previousBrokers != nil {
+		p.log.Warn().Strs("before", job.previousBrokers).
 			Msg("the interrupted run had other --brokers: what it has published must be in this " +
 				"cluster, too")
 	}
@@ -133,7 +133,7 @@ func (c *backfillCommand) run(ctx context.Context, p *process) error {
 			return err
 		}
 		defer view.client.Close()
-		if err := c.begin(ctx, job, view); err != nil {
+		if err := c.prepareTopic(ctx, job, view); err != nil {
 			return err
 		}
 		job.To = view.client.Publisher(c.BackfillTopic)
@@ -145,7 +145,7 @@ func (c *backfillCommand) run(ctx context.Context, p *process) error {
 	done, err := backfill.Run(ctx, job.Options)
 	stop()
 	if err != nil {
-		return job.failed(done, err)
+		return job.explainFailure(done, err)
 	}
 	if _, err := fmt.Fprintln(p.stdout, view.summary(ctx, done)); err != nil {
 		return err
@@ -153,14 +153,14 @@ func (c *backfillCommand) run(ctx context.Context, p *process) error {
 	view.warn(p)
 	if done.Rejected > 0 {
 		return &rejectedError{"rejected " + format.CountOf(done.Rejected,
-			"row") + job.whereRejected()}
+			"row") + job.rejectsHint()}
 	}
 	return nil
 }
 
-// begin makes sure that there are brokers and the topic before anything is read, and leaves no
+// prepareTopic makes sure that there are brokers and the topic before anything is read, and leaves no
 // state behind if there are not.
-func (c *backfillCommand) begin(ctx context.Context, job *backfillJob,
+func (c *backfillCommand) prepareTopic(ctx context.Context, job *backfillJob,
 	view *backfillView) (err error) {
 	if err := job.Begin(); err != nil {
 		return err
@@ -171,28 +171,28 @@ func (c *backfillCommand) begin(ctx context.Context, job *backfillJob,
 		}
 	}()
 	if err := view.client.Ping(ctx); err != nil {
-		return stopped(ctx, err)
+		return interruptedOr(ctx, err)
 	}
 	missing, err := admin.MissingTopics(ctx, view.client, event.Topics{Backfill: c.BackfillTopic})
 	switch {
 	case err != nil:
-		return stopped(ctx, err)
+		return interruptedOr(ctx, err)
 	case len(missing) > 0:
 		return fmt.Errorf("topic %q (--backfill-topic) does not exist; `markread run "+
 			"--create-topics` makes it", c.BackfillTopic)
 	}
-	if err := view.lookAtTopic(ctx); err != nil {
+	if err := view.checkWritable(ctx); err != nil {
 		return err
 	}
 	if err := job.checkTopic(ctx, view.client); err != nil {
 		return err
 	}
-	view.look(ctx)
-	return stopped(ctx, nil)
+	view.countWaiting(ctx)
+	return interruptedOr(ctx, nil)
 }
 
-// stopped is the error, or that an operator has stopped the command.
-func stopped(ctx context.Context, err error) error {
+// interruptedOr is the error, or that an operator has stopped the command.
+func interruptedOr(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return backfill.ErrInterrupted
 	}

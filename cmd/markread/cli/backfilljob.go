@@ -19,9 +19,9 @@ import (
 // backfillJob is a run with the command line that it came from.
 type backfillJob struct {
 	backfill.Options
-	locks        []func() // each lets go of a file
-	rejects      string   // "": none
-	otherBrokers []string // those of the run that is gone on with, if none of them is named now
+	locks           []func() // each lets go of a file
+	rejects         string   // "": none
+	previousBrokers []string // those of the run that is gone on with, if none of them is named now
 }
 
 // release lets go of the files.
@@ -60,7 +60,7 @@ func (c *backfillCommand) prepare(ctx context.Context, p *process, now time.Time
 		job.rejects = *c.Rejects
 	}
 	fresh := backfill.State{Began: now.UTC(), Topic: c.BackfillTopic, Brokers: c.Kafka.Brokers}
-	if fresh.ReadTime, err = c.readUpTo(now); err != nil {
+	if fresh.ReadTime, err = c.defaultReadTime(now); err != nil {
 		return nil, err
 	}
 	if job.rejects != "" {
@@ -73,7 +73,7 @@ func (c *backfillCommand) prepare(ctx context.Context, p *process, now time.Time
 			job.release()
 		}
 	}()
-	if job.State, err = c.stateOf(ctx, job, fresh); err != nil {
+	if job.State, err = c.initialState(ctx, job, fresh); err != nil {
 		return nil, err
 	}
 	return job, c.openRejects(job, p)
@@ -117,8 +117,8 @@ func (j *backfillJob) lockRejects() error {
 	return err
 }
 
-// stateOf returns what the run begins with.
-func (c *backfillCommand) stateOf(ctx context.Context, job *backfillJob,
+// initialState returns what the run begins with.
+func (c *backfillCommand) initialState(ctx context.Context, job *backfillJob,
 	fresh backfill.State) (backfill.State, error) {
 	file := backfill.StateFileOf(job.Inputs)
 	if file == "" {
@@ -157,7 +157,7 @@ func (c *backfillCommand) stateOf(ctx context.Context, job *backfillJob,
 		return fresh, config.Usagef("--resume: %v; to begin anew delete %s and leave --resume out",
 			err, file)
 	}
-	readTime, err := c.readUpTo(old.Began) // now is when the interrupted run began
+	readTime, err := c.defaultReadTime(old.Began) // now is when the interrupted run began
 	if err != nil {
 		return fresh, err
 	}
@@ -179,7 +179,7 @@ func (c *backfillCommand) stateOf(ctx context.Context, job *backfillJob,
 	}
 	if !slices.ContainsFunc(fresh.Brokers,
 		func(b string) bool { return slices.Contains(old.Brokers, b) }) {
-		job.otherBrokers = old.Brokers
+		job.previousBrokers = old.Brokers
 	}
 	old.Brokers = fresh.Brokers
 	return *old, nil
@@ -188,12 +188,12 @@ func (c *backfillCommand) stateOf(ctx context.Context, job *backfillJob,
 // checkTopic makes sure that the topic still has what an interrupted run has published. A cluster
 // that has lost its data, or another one, may have a topic of the same name.
 func (j *backfillJob) checkTopic(ctx context.Context, client *kafkaclient.Client) error {
-	extent, err := client.TopicOffsets(ctx, j.State.Topic)
+	offsets, err := client.TopicOffsets(ctx, j.State.Topic)
 	if err != nil {
-		return stopped(ctx, nil) // publishing will say what is wrong
+		return interruptedOr(ctx, nil) // publishing will say what is wrong
 	}
 	end, known := int64(0), true
-	for _, p := range extent.Partitions {
+	for _, p := range offsets.Partitions {
 		end, known = end+p.End, known && p.Err == nil
 	}
 	switch least := j.State.TopicEnd + j.State.Published; {
@@ -203,40 +203,40 @@ func (j *backfillJob) checkTopic(ctx context.Context, client *kafkaclient.Client
 		return fmt.Errorf("--resume: topic %q has had %s so far, but had %s when the run was "+
 			"interrupted: it was made again, or --brokers name another cluster; to begin anew "+
 			"delete %s", j.State.Topic,
-			format.CountOf(end, "record"), format.Thousands(least), j.oldFiles())
+			format.CountOf(end, "record"), format.Thousands(least), j.filesToDelete())
 	}
 	return nil
 }
 
-// whereRejected says where the rejected rows are.
-func (j *backfillJob) whereRejected() string {
+// rejectsHint says where the rejected rows are.
+func (j *backfillJob) rejectsHint() string {
 	if j.rejects == "" {
 		return "; --rejects FILE keeps them"
 	}
 	return ": see " + j.rejects
 }
 
-// oldFiles are those that stand in the way of beginning anew.
-func (j *backfillJob) oldFiles() string {
+// filesToDelete are those that stand in the way of beginning anew.
+func (j *backfillJob) filesToDelete() string {
 	if j.rejects == "" {
 		return string(j.StateFile)
 	}
 	return fmt.Sprintf("%s and %s", j.StateFile, j.rejects)
 }
 
-// failed says how far a run got, and how it goes on.
-func (j *backfillJob) failed(done backfill.Summary, err error) error {
+// explainFailure says how far a run got, and how it goes on.
+func (j *backfillJob) explainFailure(done backfill.Summary, err error) error {
 	var input *backfill.InputError
 	var unpublished kafkaclient.PublishErrors
 	var position *backfill.PositionError
 	switch {
 	case errors.As(err, &position):
 		return config.Usagef("--resume: %v: %s is damaged; to begin anew delete %s and leave "+
-			"--resume out", err, j.StateFile, j.oldFiles())
+			"--resume out", err, j.StateFile, j.filesToDelete())
 	case errors.As(err, &input) && j.StateFile == "" && done.Rows == 0:
 		return config.Usagef("%v", err)
 	case errors.As(err, &unpublished):
-		err = fmt.Errorf("not published to %s: %w", j.State.Topic, cause(err))
+		err = fmt.Errorf("not published to %s: %w", j.State.Topic, publishCause(err))
 	}
 	switch {
 	case j.To == nil:
@@ -247,7 +247,7 @@ func (j *backfillJob) failed(done backfill.Summary, err error) error {
 	case j.StateFile != "" && input != nil:
 		return fmt.Errorf("%w; if it can be read after all go on with the same command and "+
 			"--resume; else copy it again, delete %s, and begin anew: "+
-			"what is published twice only costs calls", err, j.oldFiles())
+			"what is published twice only costs calls", err, j.filesToDelete())
 	case j.StateFile == "":
 		return fmt.Errorf("%w; %s are published; standard input can't be resumed, so begin anew: "+
 			"what is published twice only costs calls", err, format.CountOf(done.Records, "record"))

@@ -20,7 +20,7 @@ import (
 
 // The time left is reckoned from the bytes while files are read, and from the records while the
 // rest is published; when all is applied, from the rate.
-func TestBackfillReckonsItsTime(t *testing.T) {
+func TestBackfillEstimates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := new(backfill.Progress)
 		job := &backfillJob{Options: backfill.Options{Progress: p}}
@@ -33,8 +33,8 @@ func TestBackfillReckonsItsTime(t *testing.T) {
 		p.Published.Store(400)
 		time.Sleep(2 * time.Second)
 		s := v.sample()
-		if s.what != "reading" || s.each != 1000 || s.left != 6*time.Second ||
-			s.applied != 10*time.Second {
+		if s.what != "reading" || s.rowsPerSecond != 1000 || s.remaining != 6*time.Second ||
+			s.untilApplied != 10*time.Second {
 			t.Errorf("reading: %+v", s)
 		}
 		if text := s.text(1000); text != "6.0s left, applied in 10s, 3,000 rows, 0 rejected, "+
@@ -43,19 +43,20 @@ func TestBackfillReckonsItsTime(t *testing.T) {
 			t.Errorf("reading: %s", text)
 		}
 		p.Size.Store(0) // standard input
-		if s := v.sample(); s.left != 0 || s.whole != 0 {
+		if s := v.sample(); s.remaining != 0 || s.total != 0 {
 			t.Errorf("of unknown length: %+v", s)
 		}
 		p.Ending.Store(true)
 		v.sample()
 		time.Sleep(time.Second)
 		p.Published.Store(700)
-		if s := v.sample(); s.what != "publishing" || s.left != 3*time.Second || s.part != 700 ||
-			s.whole != 1600 {
+		if s := v.sample(); s.what != "publishing" || s.remaining != 3*time.Second ||
+			s.current != 700 ||
+			s.total != 1600 {
 			t.Errorf("publishing: %+v", s)
 		}
 		v.waiting, v.rate = -1, 0
-		if s := v.sample(); s.applied != 0 {
+		if s := v.sample(); s.untilApplied != 0 {
 			t.Errorf("without a rate: %+v", s)
 		}
 	})
@@ -83,7 +84,7 @@ func TestBackfillSummary(t *testing.T) {
 var errTest = errors.New("failed")
 
 // A retention that is too short is found out before it is too late.
-func TestBackfillWarnsOfARetention(t *testing.T) {
+func TestBackfillWarnsOfShortRetention(t *testing.T) {
 	for _, c := range []struct {
 		waiting int64
 		keeps   time.Duration
@@ -92,7 +93,7 @@ func TestBackfillWarnsOfARetention(t *testing.T) {
 		{-1, time.Hour, false}} {
 		var log bytes.Buffer
 		v := &backfillView{job: &backfillJob{}, rate: 200, topic: "t", waiting: c.waiting,
-			keeps: c.keeps}
+			retention: c.keeps}
 		v.warn(&process{log: zerolog.New(&log)})
 		if warned := strings.Contains(log.String(), "raise its retention.ms"); warned != c.warned {
 			t.Errorf("%+v: %s", c, log.String())
@@ -102,9 +103,10 @@ func TestBackfillWarnsOfARetention(t *testing.T) {
 
 // What could not be done is said with what to do; only what a publisher could not publish is said
 // to be so.
-func TestBackfillSaysHowToGoOn(t *testing.T) {
-	file := &backfillJob{Options: backfill.Options{To: &topic{}, StateFile: "f.markread-resume"}}
-	stdin := &backfillJob{Options: backfill.Options{To: &topic{}}}
+func TestBackfillFailureSaysHowToContinue(t *testing.T) {
+	file := &backfillJob{Options: backfill.Options{To: &fakeTopic{},
+		StateFile: "f.markread-resume"}}
+	stdin := &backfillJob{Options: backfill.Options{To: &fakeTopic{}}}
 	for _, c := range []struct {
 		job  *backfillJob
 		err  error
@@ -129,7 +131,8 @@ func TestBackfillSaysHowToGoOn(t *testing.T) {
 			"begin anew: what is " +
 			"published twice only costs calls"},
 	} {
-		got := c.job.failed(backfill.Summary{Rows: 9, Records: 3, At: backfill.Mark{Rows: 5}},
+		got := c.job.explainFailure(backfill.Summary{Rows: 9, Records: 3,
+			At: backfill.Mark{Rows: 5}},
 			c.err).Error()
 		if got != c.want {
 			t.Errorf("got  %s\nwant %s", got, c.want)
@@ -138,7 +141,7 @@ func TestBackfillSaysHowToGoOn(t *testing.T) {
 }
 
 // Two runs over one file would publish everything twice, and write over each other's rejects.
-func TestBackfillOfAFileThatIsBeingRead(t *testing.T) {
+func TestBackfillFileIsLocked(t *testing.T) {
 	states := clitest.File(t, "Report_Account,Peer_Account,MsgReadTime\na,b,1700000000\n")
 	unlock, err := app.Lock(states)
 	if err != nil {
@@ -153,7 +156,7 @@ func TestBackfillOfAFileThatIsBeingRead(t *testing.T) {
 }
 
 // So would two runs with one file of rejects.
-func TestBackfillOfRejectsThatAreBeingWritten(t *testing.T) {
+func TestBackfillRejectsFileIsLocked(t *testing.T) {
 	rejects := clitest.File(t, "")
 	unlock, err := app.Lock(rejects)
 	if err != nil {
@@ -169,7 +172,7 @@ func TestBackfillOfRejectsThatAreBeingWritten(t *testing.T) {
 }
 
 // Who comes second leaves the file alone, also when it made it.
-func TestBackfillThatLosesItsRejects(t *testing.T) {
+func TestBackfillKeepsTheRejectsOfAnotherRun(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "rejects")
 	job := &backfillJob{rejects: name}
 	// of this job, before the other one has locked it
@@ -193,7 +196,7 @@ func TestBackfillThatLosesItsRejects(t *testing.T) {
 }
 
 // Standard input may be the file of rejects, too.
-func TestBackfillOfItsRejects(t *testing.T) {
+func TestBackfillRejectsFileIsNoInput(t *testing.T) {
 	rejects := clitest.File(t, "")
 	in, err := os.Open(rejects)
 	if err != nil {
@@ -220,14 +223,14 @@ func TestBackfillSpeed(t *testing.T) {
 			p.Rows.Add(1000)
 			v.sample()
 		}
-		for range speedOver {
+		for range speedSamples {
 			time.Sleep(time.Second)
 			p.Rows.Add(10)
 			v.sample()
 		}
 		time.Sleep(time.Second)
-		if s := v.sample(); s.each >= 11 || s.each <= 8 {
-			t.Errorf("%f rows a second", s.each)
+		if s := v.sample(); s.rowsPerSecond >= 11 || s.rowsPerSecond <= 8 {
+			t.Errorf("%f rows a second", s.rowsPerSecond)
 		}
 		p.Ending.Store(true)
 		if s := v.sample(); strings.Contains(s.text(1000), "rows/s") {
@@ -238,9 +241,10 @@ func TestBackfillSpeed(t *testing.T) {
 
 // What matters most is there on a terminal of 80 columns, and a bar.
 func TestBackfillBar(t *testing.T) {
-	s := sample{what: "publishing", part: 600_000, whole: 1_000_000, rows: 12_345_678, rejected: 12,
-		records: 1_000_000,
-		left:    5 * time.Minute, applied: 3 * time.Hour}
+	s := progressSample{what: "publishing", current: 600_000, total: 1_000_000, rows: 12_345_678,
+		rejected:  12,
+		records:   1_000_000,
+		remaining: 5 * time.Minute, untilApplied: 3 * time.Hour}
 	for width, want := range map[int]string{
 		80: "publishing [=====>----] 60.00% 5m00s left, applied in 3h00m, 12,345,678 rows",
 		50: "publishing [=====>----] 60.00% 5m00s left",
@@ -264,7 +268,7 @@ func TestBackfillBar(t *testing.T) {
 
 // A state that can't be used is wrong usage: one line that names it and says what to do, before any
 // broker is asked, with --resume and without.
-func TestBackfillOfAStateThatIsNotValid(t *testing.T) {
+func TestBackfillOfAnInvalidState(t *testing.T) {
 	states := clitest.File(t, "Report_Account,Peer_Account,MsgReadTime\na,b,1700000000\n")
 	state := states + ".markread-resume"
 	const version1 = `{"version":1,"began":"2026-03-01T00:00:00Z","topic":"mark-read-backfill",` +
@@ -287,7 +291,7 @@ func TestBackfillOfAStateThatIsNotValid(t *testing.T) {
 			r := try(t, nil, "",
 				append([]string{"backfill", "--brokers", "127.0.0.1:1", states}, args...)...)
 			if r.Status != ExitUsage || r.Stdout != "" || strings.Count(r.Stderr, "\n") != 1 ||
-				steers(r.Stderr) != "" ||
+				controlsIn(r.Stderr) != "" ||
 				!strings.HasPrefix(r.Stderr, "markread: "+state+": "+want) ||
 				!strings.HasSuffix(r.Stderr, "; to begin anew, delete it\n") {
 				t.Errorf("%q %v: %+v", text, args, r)

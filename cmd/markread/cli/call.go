@@ -30,7 +30,7 @@ The exit status is 0 if ErrorCode is 0, else 1.
 }
 
 func (c *callCommand) run(ctx context.Context, p *process) error {
-	readTime, err := checkRead(c.Report, c.Peer, c.ReadTime)
+	readTime, err := checkReadFlags(c.Report, c.Peer, c.ReadTime)
 	if err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func (c *callCommand) show(w io.Writer, answer imclient.Answer, err error,
 	}
 	fmt.Fprintf(t, "meaning\t%s\n", failure.Meaning())
 	fmt.Fprintf(t, "what to do\t%s\n", failure.Remedy())
-	fmt.Fprintf(t, "the worker\t%s\n", inTheWorker(failure.Class))
+	fmt.Fprintf(t, "the worker\t%s\n", workerReaction(failure.Class))
 	if row, known := imclient.LookUp(failure.ErrorCode); failure.ErrorCode != 0 && known {
 		fmt.Fprintf(t, "source\thttps://%s\n", row.Source)
 	}
@@ -96,8 +96,8 @@ func (c *callCommand) show(w io.Writer, answer imclient.Answer, err error,
 	return fmt.Errorf("the call failed: %s", failure.Label)
 }
 
-// inTheWorker says what the worker does about a failure of a class.
-func inTheWorker(class imclient.Class) string {
+// workerReaction says what the worker does about a failure of a class.
+func workerReaction(class imclient.Class) string {
 	switch class {
 	case imclient.Throttled:
 		return "would try again with growing waits; not counted, so never a dead letter (throttled)"

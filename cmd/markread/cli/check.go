@@ -68,7 +68,7 @@ func (c *checkCommand) run(ctx context.Context, p *process) error {
 		return err
 	}
 	defer kafka.Close()
-	report := preflight.Run(ctx, c.examined(p.env, kafka, im))
+	report := preflight.Run(ctx, c.preflightOptions(p.env, kafka, im))
 	interrupted := ctx.Err() != nil
 	switch {
 	case c.JSON && interrupted: // half a document says less than none
@@ -80,20 +80,21 @@ func (c *checkCommand) run(ctx context.Context, p *process) error {
 	if err == nil && interrupted {
 		err = errInterrupted
 	}
-	return cmp.Or(err, checkFailure(report))
+	return cmp.Or(err, wrongError(report))
 }
 
 var errInterrupted = errors.New("interrupted: the rest was not looked at")
 
-// examined is what is checked: the configuration, as values, and what reading it has found.
-func (c *checkCommand) examined(env config.Environment, kafka *kafkaclient.Client,
+// preflightOptions is what is checked: the configuration, as values, and what reading it has found.
+func (c *checkCommand) preflightOptions(env config.Environment, kafka *kafkaclient.Client,
 	im *imclient.Client) preflight.Options {
 	o := preflight.Options{Kafka: kafka, Brokers: c.Brokers, SASL: c.SASL,
 		TLS: c.TLS, Connection: c.Connection(), Topics: c.Topics(), CreateTopics: c.CreateTopics,
-		Group: c.Group, Rate: c.Rate, Calls: c.InFlight(), IM: im, IMURL: c.IMURL,
+		Group: c.Group, Rate: c.Rate, Calls: c.CallLimit(), IM: im, IMURL: c.IMURL,
 		IMAdmin: c.IMAdmin, AdminAddr: c.Admin.AdminAddr, SecretFiles: map[string]string{}}
-	for _, name := range slices.Sorted(maps.Keys(env.Odd)) {
-		o.Secrets.Add(preflight.Warning("secret", name, env.Odd[name].Found, env.Odd[name].Do))
+	for _, name := range slices.Sorted(maps.Keys(env.SecretWarnings)) {
+		o.Secrets.Add(preflight.Warning("secret", name, env.SecretWarnings[name].Found,
+			env.SecretWarnings[name].Do))
 	}
 	for _, name := range []string{config.SASLPassword, config.IMKey, config.AdminToken} {
 		if path := env.Values[name+"_FILE"]; path != "" {
@@ -103,20 +104,20 @@ func (c *checkCommand) examined(env config.Environment, kafka *kafkaclient.Clien
 	if c.TLSKey != "" {
 		o.SecretFiles["--tls-key"] = c.TLSKey
 	}
-	if pair, err := c.Pair(); err == nil && pair != nil {
+	if pair, err := c.ClientCertificate(); err == nil && pair != nil {
 		o.ClientCertificate = pair.Leaf
 	}
 	return o
 }
 
-// longestName bounds the column of names: a longer one moves the rest of its line only.
-const longestName = 34
+// maxNameWidth bounds the column of names: a longer one moves the rest of its line only.
+const maxNameWidth = 34
 
 // lineName is the check with what it is about. Where there is nothing to mend, and nothing else is
 // said of others, how many there are is enough.
 func lineName(l preflight.Line) string {
 	name := l.Name()
-	if l.Do == "" && l.Alone && len(l.Subjects) > 1 && utf8.RuneCountInString(name) > longestName {
+	if l.Do == "" && l.Alone && len(l.Subjects) > 1 && utf8.RuneCountInString(name) > maxNameWidth {
 		return fmt.Sprintf("%s (%d)", l.Check, len(l.Subjects))
 	}
 	return name
@@ -127,12 +128,12 @@ func printCheck(w io.Writer, r *preflight.Report) error {
 	width, count := 0, map[preflight.Grade]int{}
 	lines := r.Lines()
 	for _, l := range lines {
-		width = max(width, min(utf8.RuneCountInString(lineName(l)), longestName))
+		width = max(width, min(utf8.RuneCountInString(lineName(l)), maxNameWidth))
 		count[l.Result]++
 	}
 	var b strings.Builder
 	for _, l := range lines {
-		fmt.Fprintf(&b, "%-11s  %-*s  %s\n", shownGrade[l.Result], width, lineName(l), l.Found)
+		fmt.Fprintf(&b, "%-11s  %-*s  %s\n", gradeText[l.Result], width, lineName(l), l.Found)
 		if l.Do != "" {
 			fmt.Fprintf(&b, "%-11s  do: %s\n", "", l.Do)
 		}
@@ -144,12 +145,12 @@ func printCheck(w io.Writer, r *preflight.Report) error {
 	return err
 }
 
-// shownGrade is a result as a person reads it.
-var shownGrade = map[preflight.Grade]string{preflight.IsWrong: "WRONG",
+// gradeText is a result as a person reads it.
+var gradeText = map[preflight.Grade]string{preflight.IsWrong: "WRONG",
 	preflight.IsWarning: "warning", preflight.IsNotChecked: "not checked", preflight.IsOK: "ok"}
 
-// checkFailure is the error for the exit status: what is wrong, in short.
-func checkFailure(r *preflight.Report) error {
+// wrongError is the error for the exit status: what is wrong, in short.
+func wrongError(r *preflight.Report) error {
 	var names []string
 	for _, l := range r.Lines() {
 		if l.Result == preflight.IsWrong {

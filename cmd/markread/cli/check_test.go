@@ -16,9 +16,9 @@ import (
 	"markread/worker/preflight"
 )
 
-// ground is a broker with a user who may do what the README's table says, and no more, and an IM
+// checkSetup is a broker with a user who may do what the README's table says, and no more, and an IM
 // server.
-type ground struct {
+type checkSetup struct {
 	*testing.T
 	cluster *kfake.Cluster
 	im      string
@@ -26,8 +26,8 @@ type ground struct {
 	env     []string
 }
 
-// needs are the permissions of the README's table.
-func needs() []kfake.ACL {
+// neededACLs are the permissions of the README's table.
+func neededACLs() []kfake.ACL {
 	topic, group := kmsg.ACLResourceTypeTopic, kmsg.ACLResourceTypeGroup
 	acl := func(kind kmsg.ACLResourceType, name string, operation kmsg.ACLOperation) kfake.ACL {
 		return kfake.ACL{Resource: kind, Name: name, Pattern: kmsg.ACLResourcePatternTypeLiteral,
@@ -47,20 +47,20 @@ func needs() []kfake.ACL {
 	return all
 }
 
-// letterTopic are the settings that --create-topics gives.
-func letterTopic() map[string]string {
+// deadLetterTopicConfig are the settings that --create-topics gives.
+func deadLetterTopicConfig() map[string]string {
 	return map[string]string{"retention.ms": "-1", "max.message.bytes": "1114124",
 		"cleanup.policy": "delete"}
 }
 
-// newGround makes the ground on which everything is right, but for what change does: it gets the
+// newCheckSetup makes the ground on which everything is right, but for what change does: it gets the
 // topics with their settings, the permissions, and the broker's options.
-func newGround(t *testing.T,
-	change func(topics map[string]map[string]string, may *[]kfake.ACL)) *ground {
+func newCheckSetup(t *testing.T,
+	change func(topics map[string]map[string]string, may *[]kfake.ACL)) *checkSetup {
 	t.Helper()
 	topics := map[string]map[string]string{"mark-read": {}, "mark-read-backfill": {},
-		"mark-read-dead-letters": letterTopic()}
-	may := needs()
+		"mark-read-dead-letters": deadLetterTopicConfig()}
+	may := neededACLs()
 	if change != nil {
 		change(topics, &may)
 	}
@@ -82,7 +82,7 @@ func newGround(t *testing.T,
 		}
 	}
 	_, im := server(t)
-	return &ground{T: t, cluster: cluster, im: im,
+	return &checkSetup{T: t, cluster: cluster, im: im,
 		env: []string{"MARKREAD_IM_KEY=" + clitest.TestKey,
 			"MARKREAD_SASL_PASSWORD=canary-password"}, args: []string{
 			"check", "--brokers", strings.Join(cluster.ListenAddrs(), ","), "--sasl", "plain",
@@ -92,14 +92,14 @@ func newGround(t *testing.T,
 }
 
 // check runs the command, with --json, and returns what it found.
-func (g *ground) check(extra ...string) preflight.Report {
+func (g *checkSetup) check(extra ...string) preflight.Report {
 	g.Helper()
-	return checked(g.T, g.env, append(slices.Clip(g.args), extra...)...)
+	return runCheck(g.T, g.env, append(slices.Clip(g.args), extra...)...)
 }
 
-// checked runs a command line of check with --json: what it prints, its exit status and its last
+// runCheck runs a command line of check with --json: what it prints, its exit status and its last
 // words must agree.
-func checked(t *testing.T, env []string, args ...string) (r preflight.Report) {
+func runCheck(t *testing.T, env []string, args ...string) (r preflight.Report) {
 	t.Helper()
 	got := try(t, env, "", append(args, "--json")...)
 	if err := json.Unmarshal([]byte(got.Stdout), &r); err != nil {
@@ -129,17 +129,17 @@ func checked(t *testing.T, env []string, args ...string) (r preflight.Report) {
 	return r
 }
 
-// found returns the findings with a result.
-func found(r preflight.Report, g preflight.Grade) preflight.Findings {
+// findingsOf returns the findings with a result.
+func findingsOf(r preflight.Report, g preflight.Grade) preflight.Findings {
 	return slices.DeleteFunc(slices.Clone(r.Checks),
 		func(f preflight.Finding) bool { return f.Result != g })
 }
 
 // On a ground where everything is right nothing else is said, with the permissions of the README's
 // table and no more; and nothing is changed.
-func TestCheckOfWhatIsRight(t *testing.T) {
+func TestCheckWithNothingWrong(t *testing.T) {
 	clitest.NoLeaks(t)
-	g := newGround(t, nil)
+	g := newCheckSetup(t, nil)
 	var mu sync.Mutex
 	asked := map[kmsg.Key]int{}
 	g.cluster.Fault(kfake.Fault{Count: -1, When: func(r kmsg.Request) bool {
@@ -149,12 +149,12 @@ func TestCheckOfWhatIsRight(t *testing.T) {
 		return false
 	}})
 	r := g.check()
-	if n := r.NotChecked + len(found(r, preflight.IsWrong)) + len(found(r,
+	if n := r.NotChecked + len(findingsOf(r, preflight.IsWrong)) + len(findingsOf(r,
 		preflight.IsWarning)); n != 0 {
 		t.Errorf("%+v", r.Checks)
 	}
 	var names []string
-	for _, f := range found(r, preflight.IsOK) {
+	for _, f := range findingsOf(r, preflight.IsOK) {
 		names = append(names, f.Name())
 	}
 	want := []string{}
@@ -292,7 +292,7 @@ func TestCheckOfTopics(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newGround(t, c.change).check(c.args...)
+			r := newCheckSetup(t, c.change).check(c.args...)
 			if strings.HasPrefix(c.want.Subject, "group ") { // then the lag is not checked
 				r.Checks = slices.DeleteFunc(r.Checks,
 					func(f preflight.Finding) bool {
@@ -302,7 +302,7 @@ func TestCheckOfTopics(t *testing.T) {
 			}
 			for _, g := range []preflight.Grade{preflight.IsWrong, preflight.IsWarning,
 				preflight.IsNotChecked} {
-				some := found(r, g)
+				some := findingsOf(r, g)
 				switch {
 				case g != c.want.Result && len(some) > 0, g == c.want.Result && len(some) != 1:
 					t.Errorf("%s: %+v", g, some)
@@ -321,7 +321,7 @@ func TestCheckOfTopics(t *testing.T) {
 
 // With the permission, a topic that is missing is fine; it is asked for, and not made.
 func TestCheckOfTopicsToBeCreated(t *testing.T) {
-	g := newGround(t, func(topics map[string]map[string]string, may *[]kfake.ACL) {
+	g := newCheckSetup(t, func(topics map[string]map[string]string, may *[]kfake.ACL) {
 		delete(topics, "mark-read-dead-letters")
 		delete(topics, "mark-read")
 		for _, name := range []string{"mark-read", "mark-read-dead-letters"} {
@@ -331,7 +331,7 @@ func TestCheckOfTopicsToBeCreated(t *testing.T) {
 		}
 	})
 	r := g.check("--create-topics")
-	made := slices.DeleteFunc(found(r, preflight.IsOK),
+	made := slices.DeleteFunc(findingsOf(r, preflight.IsOK),
 		func(f preflight.Finding) bool {
 			return !strings.Contains(f.Found,
 				"run creates it (--create-topics)")
@@ -375,13 +375,13 @@ ok           topic a        12 partitions
 	if b.String() != want {
 		t.Errorf("%s", b.String())
 	}
-	if err := checkFailure(r); err == nil || err.Error() != "check: wrong: IM account" || r.OK ||
+	if err := wrongError(r); err == nil || err.Error() != "check: wrong: IM account" || r.OK ||
 		r.Warnings != 2 {
 		t.Errorf("%+v, %v", r, err)
 	}
 	if r := preflight.ReportOf(now,
 		preflight.Findings{preflight.Warning("replicas", "a", "one copy", "add")}); !r.OK ||
-		checkFailure(r) != nil {
+		wrongError(r) != nil {
 		t.Errorf("a warning fails: %+v", r)
 	}
 }

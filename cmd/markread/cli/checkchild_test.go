@@ -13,9 +13,9 @@ import (
 	"markread/worker/preflight"
 )
 
-// childCheck is check in a process of its own: some of the environment counts for a whole process
+// runCheckInChild is check in a process of its own: some of the environment counts for a whole process
 // only.
-func childCheck(t *testing.T, env []string, args ...string) (r preflight.Report) {
+func runCheckInChild(t *testing.T, env []string, args ...string) (r preflight.Report) {
 	t.Helper()
 	line, _ := json.Marshal(append(args, "--json")) // can't fail
 	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestCheckInAChild$")

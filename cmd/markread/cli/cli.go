@@ -48,10 +48,10 @@ func newParser(options ...kong.Option) (*kong.Kong, error) {
 // parse returns the command that the arguments select, with its flags; nil if help was given.
 func (p *process) parse(args []string) (selected command, err error) {
 	parser, err := newParser(
-		kong.Writers(terminal.Screen(p.stdout), io.Discard),
+		kong.Writers(terminal.Unfiltered(p.stdout), io.Discard),
 		kong.Resolvers(p.env),
 		// Help exits; the panic brings it back here, with nothing half done.
-		kong.Exit(func(int) { panic(helpGiven{}) }),
+		kong.Exit(func(int) { panic(helpShown{}) }),
 	)
 	if err != nil {
 		return nil, err
@@ -61,7 +61,7 @@ func (p *process) parse(args []string) (selected command, err error) {
 		return nil, config.Usagef("no command given; markread --help lists them")
 	}
 	defer func() {
-		if r := recover(); r != nil && r != any(helpGiven{}) {
+		if r := recover(); r != nil && r != any(helpShown{}) {
 			panic(r)
 		}
 	}()
@@ -71,7 +71,7 @@ func (p *process) parse(args []string) (selected command, err error) {
 	case errors.As(err, &usage):
 		return nil, usage
 	case err != nil:
-		return nil, &config.UsageError{Text: plain(err.Error())}
+		return nil, &config.UsageError{Text: explainParseError(err.Error())}
 	}
 	// those of Kubernetes' args: have the same flaws as variables
 	for _, f := range parsed.Flags() {
@@ -84,14 +84,14 @@ func (p *process) parse(args []string) (selected command, err error) {
 	return parsed.Selected().Target.Addr().Interface().(command), nil
 }
 
-// longestShown is the longest word of a command line that an error shows, in bytes. A longer one
+// maxShownWord is the longest word of a command line that an error shows, in bytes. A longer one
 // was meant for something else: it may be a secret, perhaps with its variable's name before it.
-const longestShown = 20
+const maxShownWord = 20
 
 var variableName = regexp.MustCompile(`^\w*$`)
 
-// plain rewrites the errors of the parser that users can't read, or that show too much.
-func plain(text string) string {
+// explainParseError rewrites the errors of the parser that users can't read, or that show too much.
+func explainParseError(text string) string {
 	if words, ok := strings.CutPrefix(text, "expected one of "); ok {
 		return "the command needs a second word, one of " + words
 	}
@@ -99,13 +99,13 @@ func plain(text string) string {
 		switch name, _, assigned := strings.Cut(arg, "="); {
 		case assigned && variableName.MatchString(name):
 			return "unexpected argument " + name + "=…: variables go before the command"
-		case len(firstWord(arg)) > longestShown:
+		case len(firstWord(arg)) > maxShownWord:
 			return "unexpected argument, of more than 20 characters"
 		}
 		return text
 	}
 	if flag, ok := strings.CutPrefix(text, "unknown flag "); ok {
-		if len(afterFlag(firstWord(flag))) > longestShown {
+		if len(afterFlag(firstWord(flag))) > maxShownWord {
 			return "unknown flag, of more than 20 characters"
 		}
 		return text
@@ -123,15 +123,15 @@ func plain(text string) string {
 		if next, _, ok := strings.Cut(got, kind); ok {
 			return fmt.Sprintf("%s needs a value; %s looks like another flag (a value that "+
 				"begins with a hyphen goes after an equals sign)",
-				flag, shownWord(next, "what follows"))
+				flag, quotedOr(next, "what follows"))
 		}
 	}
-	return before + " but got " + shownWord(got, "more than 20 characters")
+	return before + " but got " + quotedOr(got, "more than 20 characters")
 }
 
-// shownWord is what the parser has quoted, or the other text if that is too long.
-func shownWord(quoted, other string) string {
-	if len(quoted) > longestShown+len(`""`) {
+// quotedOr is what the parser has quoted, or the other text if that is too long.
+func quotedOr(quoted, other string) string {
+	if len(quoted) > maxShownWord+len(`""`) {
 		return other
 	}
 	return quoted
@@ -144,7 +144,7 @@ func afterFlag(text string) string {
 	return strings.TrimLeft(text, "-abcdefghijklmnopqrstuvwxyz")
 }
 
-type helpGiven struct{}
+type helpShown struct{}
 
 // variablesHelp belongs to the help of every command that has configuration flags. To show each
 // flag's variable would double the help.

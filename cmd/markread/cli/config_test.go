@@ -14,8 +14,8 @@ import (
 	"markread/imclient"
 )
 
-// parsed returns the run command that a command line and an environment make.
-func parsed(t *testing.T, env []string, args ...string) *runCommand {
+// parseRun returns the run command that a command line and an environment make.
+func parseRun(t *testing.T, env []string, args ...string) *runCommand {
 	t.Helper()
 	p := &process{env: config.NewEnvironment(env)}
 	selected, err := p.parse(append([]string{"run"}, args...))
@@ -27,7 +27,7 @@ func parsed(t *testing.T, env []string, args ...string) *runCommand {
 
 // The defaults are the contract's.
 func TestDefaults(t *testing.T) {
-	c := parsed(t, nil, "--brokers", "k:1", "--im-app-id", "7")
+	c := parseRun(t, nil, "--brokers", "k:1", "--im-app-id", "7")
 	want := runCommand{workerFlags{
 		KafkaFlags: config.KafkaFlags{Brokers: []string{"k:1"}},
 		GroupFlags: config.GroupFlags{
@@ -50,12 +50,12 @@ func TestDefaults(t *testing.T) {
 	if !reflect.DeepEqual(*c, want) {
 		t.Errorf("got  %+v\nwant %+v", *c, want)
 	}
-	if c.InFlight() != 200 {
-		t.Errorf("calls at the same time: %d", c.InFlight())
+	if c.CallLimit() != 200 {
+		t.Errorf("calls at the same time: %d", c.CallLimit())
 	}
-	if c := parsed(t, nil, "--brokers", "k:1", "--im-app-id", "7", "--rate",
-		"0"); c.InFlight() != 256 {
-		t.Errorf("calls at the same time without a rate: %d", c.InFlight())
+	if c := parseRun(t, nil, "--brokers", "k:1", "--im-app-id", "7", "--rate",
+		"0"); c.CallLimit() != 256 {
+		t.Errorf("calls at the same time without a rate: %d", c.CallLimit())
 	}
 }
 
@@ -64,16 +64,16 @@ func TestFlagOverEnvironmentOverDefault(t *testing.T) {
 		"MARKREAD_GROUP=from-env", "MARKREAD_BACKFILL_TOPIC=",
 		"MARKREAD_CREATE_TOPICS=true", "MARKREAD_IM_TIMEOUT=7s", "MARKREAD_MAX_IN_FLIGHT=9",
 		"MARKREAD_REPORT=x"}
-	c := parsed(t, env, "--group", "from-flag", "--rate", "0")
+	c := parseRun(t, env, "--group", "from-flag", "--rate", "0")
 	if !reflect.DeepEqual(c.Brokers, []string{"a:1", "b:2"}) || c.IMAppID != 7 ||
 		c.Topic != "from-env" ||
 		c.Group != "from-flag" || c.BackfillTopic != "" ||
 		!c.CreateTopics || c.IMTimeout != 7*time.Second ||
 		c.DeadLetterTopic != "mark-read-dead-letters" ||
-		c.InFlight() != 9 {
+		c.CallLimit() != 9 {
 		t.Errorf("%+v", *c)
 	}
-	c = parsed(t, append(env, "MARKREAD_TLS=true"), "--brokers", "c:3", "--tls=false", "--rate",
+	c = parseRun(t, append(env, "MARKREAD_TLS=true"), "--brokers", "c:3", "--tls=false", "--rate",
 		"0")
 	if !reflect.DeepEqual(c.Brokers, []string{"c:3"}) || c.TLS {
 		t.Errorf("%+v", *c)
@@ -118,17 +118,17 @@ func TestValidConfigurations(t *testing.T) {
 		{"--brokers", "[::1]:9092,kafka-1.example:9093"},
 		{"--backoff-initial", "1s", "--backoff-max", "1s"},
 	} {
-		c := parsed(t, nil, append([]string{"--brokers", "k:1", "--im-app-id", "7"}, args...)...)
+		c := parseRun(t, nil, append([]string{"--brokers", "k:1", "--im-app-id", "7"}, args...)...)
 		if err := c.validate(config.NewEnvironment(nil)); err != nil {
 			t.Errorf("%v: %v", args, err)
 		}
 	}
-	c := parsed(t, nil, "--brokers", "k:1", "--im-app-id", "7", "--im-url", "frankfurt")
+	c := parseRun(t, nil, "--brokers", "k:1", "--im-app-id", "7", "--im-url", "frankfurt")
 	if err := c.validate(config.NewEnvironment(nil)); err != nil ||
 		c.IMURL != "https://adminapiger.im.qcloud.com" {
 		t.Errorf("region: %s, %v", c.IMURL, err)
 	}
-	c = parsed(t, nil, "--brokers", "k:1", "--im-app-id", "7", "--sasl", "scram-sha-512",
+	c = parseRun(t, nil, "--brokers", "k:1", "--im-app-id", "7", "--sasl", "scram-sha-512",
 		"--sasl-user", "u", "--tls")
 	env := config.NewEnvironment([]string{"MARKREAD_SASL_PASSWORD_FILE=" + clitest.File(t,
 		"secret\r\n")})
@@ -182,7 +182,7 @@ func TestKeyFileIsReadAgain(t *testing.T) {
 }
 
 // A secret's file is never read without a bound, and a pipe, which may block, not at all.
-func TestSecretFilesThatAreNone(t *testing.T) {
+func TestInvalidSecretFiles(t *testing.T) {
 	for name, c := range map[string]struct{ path, want string }{
 		"a device":    {os.DevNull, "no regular file"},
 		"a directory": {t.TempDir(), "no regular file"},
@@ -213,8 +213,8 @@ func TestEmptyVariables(t *testing.T) {
 		"IM_APP_ID"} {
 		env = append(env, "MARKREAD_"+flag+"=")
 	}
-	if got, want := parsed(t, env, "--brokers", "k:1", "--im-app-id", "7"),
-		parsed(t, nil, "--brokers", "k:1", "--im-app-id", "7"); !reflect.DeepEqual(got, want) {
+	if got, want := parseRun(t, env, "--brokers", "k:1", "--im-app-id", "7"),
+		parseRun(t, nil, "--brokers", "k:1", "--im-app-id", "7"); !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", *got, *want)
 	}
 }

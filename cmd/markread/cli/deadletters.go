@@ -24,10 +24,10 @@ import (
 
 // deadLettersCommand is the commands about dead letters.
 type deadLettersCommand struct {
-	Ls      lettersLsCommand      `cmd:"" help:"Count dead letters by class and code, or list them as JSON lines."`
-	Show    lettersShowCommand    `cmd:"" help:"Show one letter, with what to do about it; or its event, to be mended and emitted."`
-	Replay  lettersReplayCommand  `cmd:"" help:"Publish the events of open letters again."`
-	Discard lettersDiscardCommand `cmd:"" help:"Give letters up."`
+	Ls      lsCommand      `cmd:"" help:"Count dead letters by class and code, or list them as JSON lines."`
+	Show    showCommand    `cmd:"" help:"Show one letter, with what to do about it; or its event, to be mended and emitted."`
+	Replay  replayCommand  `cmd:"" help:"Publish the events of open letters again."`
+	Discard discardCommand `cmd:"" help:"Give letters up."`
 }
 
 // storeFlags is what every command about dead letters needs.
@@ -58,15 +58,15 @@ func (f *storeFlags) open(ctx context.Context, p *process, topic string) (*deadL
 	}
 	if err := kafka.Ping(ctx); err != nil {
 		kafka.Close()
-		return nil, plainly(ctx, err)
+		return nil, explainError(ctx, err)
 	}
 	store := &deadletter.Store{Topic: kafka, Name: topic,
 		Reading: terminal.NewProgress(p.stderr, "reading the dead letters").Reading}
 	return &deadLetters{store, kafka, p, map[string]bool{}}, nil
 }
 
-// warn names each part of the topic that can't be read, once.
-func (d *deadLetters) warn() {
+// warnUnread names each part of the topic that can't be read, once.
+func (d *deadLetters) warnUnread() {
 	unread, more := d.Unread()
 	for _, u := range unread {
 		if key := fmt.Sprint(u.Partition, u.From, u.Damaged); !d.warned[key] {
@@ -93,9 +93,9 @@ func unreadText(u deadletter.Unread) string {
 		"it in its partition may be resolved"
 }
 
-// end returns what went wrong: the command's failure, and that not all of the topic can be read.
-func (d *deadLetters) end(failed error) error {
-	d.warn()
+// finish returns what went wrong: the command's failure, and that not all of the topic can be read.
+func (d *deadLetters) finish(failed error) error {
+	d.warnUnread()
 	unread, more := d.Unread()
 	var rejected *rejectedError
 	switch n := len(unread) + more; {
@@ -111,40 +111,40 @@ func (d *deadLetters) end(failed error) error {
 	return failed
 }
 
-// plainly is an error in the words of these commands.
-func plainly(ctx context.Context, err error) error {
+// explainError is an error in the words of these commands.
+func explainError(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
 		return errors.New("interrupted")
 	}
 	if missing := (*kafkaclient.MissingTopicError)(nil); errors.As(err, &missing) {
-		return cause(err)
+		return publishCause(err)
 	}
 	return err
 }
 
-// kindText is what is said of a kind of letters.
-type kindText struct{ meaning, remedy string }
+// explanation is what is said of a kind of letters.
+type explanation struct{ meaning, remedy string }
 
 // explainKind explains a class and a code, as far as they are ours to know.
-func explainKind(class, code string) kindText {
+func explainKind(class, code string) explanation {
 	switch {
 	case code == "" && class == event.ClassInvalid:
-		return kindText{"the record is no event",
+		return explanation{"the record is no event",
 			"mend what wrote it; `markread dead-letters show ID --event` prints an event to be " +
 				"mended and emitted"}
 	case !codePattern.MatchString(code):
-		return kindText{}
+		return explanation{}
 	}
 	failure := &imclient.Error{Label: code}
 	if n, err := strconv.Atoi(code); err == nil {
 		failure.ErrorCode = n
 	}
 	// The event of a letter is not retried any more.
-	return kindText{failure.Meaning(), failure.Lasting()}
+	return explanation{failure.Meaning(), failure.Lasting()}
 }
 
-// shown makes text of anybody's harmless on a terminal; of what is not plain it is a quotation.
-func shown(text string) string {
+// display makes text of anybody's harmless on a terminal; of what is not plain it is a quotation.
+func display(text string) string {
 	if strings.ContainsFunc(text,
 		func(r rune) bool { return r == '\uFFFD' || !strconv.IsPrint(r) }) {
 		return strconv.Quote(text)
@@ -152,16 +152,16 @@ func shown(text string) string {
 	return text
 }
 
-// shownBytes is shown for bytes, cut after so many.
-func shownBytes(b []byte, most int) string {
+// displayBytes is shown for bytes, cut after so many.
+func displayBytes(b []byte, most int) string {
 	if b == nil {
 		return "null"
 	}
 	if len(b) > most {
-		return fmt.Sprintf("%s … and %s more", shown(strings.ToValidUTF8(string(b[:most]), "")),
+		return fmt.Sprintf("%s … and %s more", display(strings.ToValidUTF8(string(b[:most]), "")),
 			format.Count(len(b)-most, "byte"))
 	}
-	return shown(string(b))
+	return display(string(b))
 }
 
 // filterFlags say which letters. They are pointers so that one that is set to nothing, by a
@@ -209,7 +209,7 @@ func (f *filterFlags) filter(now time.Time) (deadletter.Filter, error) {
 		if t.flag == nil {
 			continue
 		}
-		at, ok := momentOf(*t.flag, now)
+		at, ok := parseTimeOrAge(*t.flag, now)
 		if !ok {
 			return filter, config.Usagef("%s %q is neither a time in RFC 3339 "+
 				"(2026-03-01T02:48:00Z) nor an age (24h, 7d)", t.name, *t.flag)
@@ -259,8 +259,8 @@ var wholeSecond = regexp.MustCompile(`T[0-9:]{8}(Z|[+-])`)
 
 var days = regexp.MustCompile(`^([0-9]{1,6})d(.*)$`)
 
-// momentOf reads a time, or the time that was so long ago.
-func momentOf(text string, now time.Time) (time.Time, bool) {
+// parseTimeOrAge reads a time, or the time that was so long ago.
+func parseTimeOrAge(text string, now time.Time) (time.Time, bool) {
 	if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
 		return t, true
 	}

@@ -19,14 +19,14 @@ import (
 
 // Compaction would take letters away as soon as they are resolved, and more: nothing is written to
 // such a topic.
-func TestCompactedLettersAreLeftAlone(t *testing.T) {
-	b := clitest.Embedded(t, "mark-read-backfill")
+func TestCompactedDeadLetterTopicIsRefused(t *testing.T) {
+	b := clitest.StartBroker(t, "mark-read-backfill")
 	if err := b.Cluster().
 		CreateTopic("mark-read-dead-letters", 2,
 			map[string]string{"cleanup.policy": "compact"}); err != nil {
 		t.Fatal(err)
 	}
-	clitest.LetterRecords(t, b.Addr(), 1)
+	clitest.AddDeadLetters(t, b.Addr(), 1)
 	for _, args := range [][]string{{"replay"}, {"discard", "--all"}} {
 		r := try(t, nil, "",
 			append(append([]string{"dead-letters"}, args...), "--brokers", b.Addr(), "--yes")...)
@@ -46,9 +46,9 @@ func TestCompactedLettersAreLeftAlone(t *testing.T) {
 // rest is left for the next replay.
 func TestInterruptedReplay(t *testing.T) {
 	clitest.NoLeaks(t)
-	b := clitest.Embedded(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
+	b := clitest.StartBroker(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
 	const all, part = 12_000, 5_000
-	clitest.LetterRecords(t, b.Addr(), all)
+	clitest.AddDeadLetters(t, b.Addr(), all)
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
 	// When the first events of the first part come.
@@ -92,8 +92,8 @@ func TestInterruptedReplay(t *testing.T) {
 // A brokers' refusal of the resolutions, which nothing foretold, ends the replay at once: it must
 // not publish what it can't resolve.
 func TestRefusedResolutions(t *testing.T) {
-	b := clitest.Embedded(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
-	clitest.LetterRecords(t, b.Addr(), 12_000)
+	b := clitest.StartBroker(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
+	clitest.AddDeadLetters(t, b.Addr(), 12_000)
 	b.Cluster().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "mark-read-dead-letters",
 		Err: kerr.PolicyViolation, Count: -1})
 	r := try(t, nil, "", "dead-letters", "replay", "--brokers", b.Addr(), "--yes")
@@ -125,7 +125,7 @@ func TestShowIsBounded(t *testing.T) {
 			event.Header{Key: fmt.Sprint("trace-", i), Value: []byte("y")})
 	}
 	var out strings.Builder
-	if err := printLetter(&out, &deadletter.View{Letter: deadletter.Parse(r, deadletter.Open)},
+	if err := printDeadLetter(&out, &deadletter.View{Letter: deadletter.Parse(r, deadletter.Open)},
 		time.Now()); err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +135,7 @@ func TestShowIsBounded(t *testing.T) {
 	}
 }
 
-func TestMoments(t *testing.T) {
+func TestParseTimeOrAge(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	for text, want := range map[string]string{
 		"2026-02-28T10:00:00+01:00": "2026-02-28T09:00:00Z", "24h": "2026-02-28T12:00:00Z",
@@ -143,13 +143,13 @@ func TestMoments(t *testing.T) {
 		"1d12h": "2026-02-28T00:00:00Z", "90s": "2026-03-01T11:58:30Z",
 		"0s": "2026-03-01T12:00:00Z",
 	} {
-		if at, ok := momentOf(text, now); !ok || at.UTC().Format(time.RFC3339) != want {
+		if at, ok := parseTimeOrAge(text, now); !ok || at.UTC().Format(time.RFC3339) != want {
 			t.Errorf("%s is %s %t", text, at, ok)
 		}
 	}
 	for _, text := range []string{"", "24", "-1h", "+1h", "d", "1d-1h", "yesterday", "2026-03-01",
 		"2026-03-01 10:00:00", "99999d", "1w"} {
-		if at, ok := momentOf(text, now); ok {
+		if at, ok := parseTimeOrAge(text, now); ok {
 			t.Errorf("%q is %s", text, at)
 		}
 	}

@@ -13,9 +13,9 @@ import (
 	"markread/worker/format"
 )
 
-// lettersDiscardCommand gives letters up.
-type lettersDiscardCommand struct {
-	choiceFlags           `embed:""`
+// discardCommand gives letters up.
+type discardCommand struct {
+	selectionFlags        `embed:""`
 	All                   bool `help:"All open letters; needed without another filter."`
 	confirmFlags          `embed:""`
 	JSON                  bool `name:"json" help:"Print what was done as one line of JSON."`
@@ -23,7 +23,7 @@ type lettersDiscardCommand struct {
 	storeFlags            `embed:""`
 }
 
-func (*lettersDiscardCommand) Help() string {
+func (*discardCommand) Help() string {
 	return `Letters that are discarded are neither counted as open nor replayed any more. They
 stay on the topic, as long as its retention is, and "ls --state discarded" and "show" find them. It
 can't be undone, but for "show --event", whose event can be emitted again.
@@ -33,8 +33,8 @@ can't be undone, but for "show --event", whose event can be emitted again.
 }
 
 // validate returns the filter that the flags describe.
-func (c *lettersDiscardCommand) validate(p *process) (deadletter.Filter, error) {
-	filter, err := c.chosen(cmp.Or(c.storeFlags.validate(p.env), c.DeadLetterFlag.Check()))
+func (c *discardCommand) validate(p *process) (deadletter.Filter, error) {
+	filter, err := c.selection(cmp.Or(c.storeFlags.validate(p.env), c.DeadLetterFlag.Check()))
 	narrows := c.narrows() || len(c.IDs) > 0 || c.State == deadletter.Parked.String()
 	switch {
 	case err != nil:
@@ -48,7 +48,7 @@ func (c *lettersDiscardCommand) validate(p *process) (deadletter.Filter, error) 
 	return filter, c.confirmFlags.validate(p)
 }
 
-func (c *lettersDiscardCommand) run(ctx context.Context, p *process) error {
+func (c *discardCommand) run(ctx context.Context, p *process) error {
 	filter, err := c.validate(p)
 	if err != nil {
 		return err
@@ -59,54 +59,56 @@ func (c *lettersDiscardCommand) run(ctx context.Context, p *process) error {
 	}
 	defer d.kafka.Close()
 	index := deadletter.NewIndex(c.MaxReplays, filter)
-	found, left, err := d.choose(ctx, &c.choiceFlags, index, filter, c.DryRun)
+	found, skip, err := d.selectEntries(ctx, &c.selectionFlags, index, filter, c.DryRun)
 	if err != nil {
 		return err
 	}
 	found = deadletter.Oldest(found, c.limit())
-	r := discardReport{DryRun: c.DryRun, Letters: len(found), leftAlone: left}
-	d.explainIDs(index, filter, found)
+	r := discardReport{DryRun: c.DryRun, Letters: len(found), skipped: skip}
+	d.warnSkippedIDs(index, filter, found)
 	if len(found) == 0 || c.DryRun {
-		return d.end(r.print(p.stdout, c.JSON))
+		return d.finish(r.print(p.stdout, c.JSON))
 	}
-	yes, err := c.confirmed(ctx, p, r.noted("discard "+format.CountOf(len(found), "letter"))+"?")
+	yes, err := c.confirmed(ctx, p,
+		r.withSkipped("discard "+format.CountOf(len(found), "letter"))+"?")
 	if err != nil {
 		return err
 	}
 	if !yes {
 		if c.JSON {
-			return d.end(printJSON(p.stdout, discardReport{leftAlone: r.leftAlone}))
+			return d.finish(printJSON(p.stdout, discardReport{skipped: r.skipped}))
 		}
 		_, err := fmt.Fprintln(p.stdout, "nothing was discarded")
-		return d.end(err)
+		return d.finish(err)
 	}
 	all := len(found)
 	if !c.Yes {
-		if found, err = d.still(ctx, c.MaxReplays, filter, found); err != nil {
+		if found, err = d.stillUnchanged(ctx, c.MaxReplays, filter, found); err != nil {
 			return err
 		}
 	}
-	show, end := terminal.WorkProgress(p.stderr, "discarded", len(found))
+	show, end := terminal.CountProgress(p.stderr, "discarded", len(found))
 	done, err := d.Discard(ctx, found, d.kafka.Publisher(c.DeadLetterTopic), show)
 	end()
-	r.begun, r.Letters, r.Gone = true, done.Letters, done.Gone+all-len(found)
+	r.started, r.Letters, r.Gone = true, done.Letters, done.Gone+all-len(found)
 	r.Unread += done.Unread
 	if printed := r.print(p.stdout, c.JSON); err == nil {
-		return d.end(printed)
+		return d.finish(printed)
 	}
-	return endedEarly(ctx, err, done.Letters, all, done.Unresolved, "may be discarded nevertheless")
+	return incompleteError(ctx, err, done.Letters, all, done.Unresolved,
+		"may be discarded nevertheless")
 }
 
 // discardReport is what was discarded, or would be.
 type discardReport struct {
 	DryRun  bool `json:"dry_run"`
 	Letters int  `json:"letters"`
-	leftAlone
-	begun bool
+	skipped
+	started bool
 }
 
-// noted is the text with what was left alone.
-func (r *discardReport) noted(text string) string {
+// withSkipped is the text with what was left alone.
+func (r *discardReport) withSkipped(text string) string {
 	return strings.Join(append([]string{text}, r.reasons()...), "; ")
 }
 
@@ -118,9 +120,9 @@ func (r *discardReport) print(w io.Writer, asJSON bool) error {
 	switch {
 	case r.DryRun && r.Letters > 0:
 		text = "would discard " + format.CountOf(r.Letters, "letter")
-	case r.Letters == 0 && !r.begun:
+	case r.Letters == 0 && !r.started:
 		text = "nothing to discard: no letter that is open matches"
 	}
-	_, err := fmt.Fprintln(w, r.noted(text))
+	_, err := fmt.Fprintln(w, r.withSkipped(text))
 	return err
 }

@@ -17,8 +17,8 @@ import (
 	"markread/worker/groupstatus"
 )
 
-// lettersLsCommand counts letters, or lists them.
-type lettersLsCommand struct {
+// lsCommand counts letters, or lists them.
+type lsCommand struct {
 	filterFlags           `embed:""`
 	State                 string `enum:"open,parked,replayed,discarded,all" default:"open" help:"Only letters in this state: open, parked, replayed, discarded or all."`
 	JSON                  bool   `name:"json" help:"Print each letter as one line of JSON, the oldest first."`
@@ -26,7 +26,7 @@ type lettersLsCommand struct {
 	storeFlags            `embed:""`
 }
 
-func (*lettersLsCommand) Help() string {
+func (*lsCommand) Help() string {
 	return `How many letters there are of each class and code, in which state, and what to do
 about them. The topic is read to its present end, which takes as long as it is large: about two
 seconds for 200,000 letters.
@@ -35,7 +35,7 @@ seconds for 200,000 letters.
     markread dead-letters ls --brokers kafka-1:9092 --code 90048 --since 24h --json | jq -r .report | sort | uniq -c` + filterHelp + variablesHelp
 }
 
-func (c *lettersLsCommand) run(ctx context.Context, p *process) error {
+func (c *lsCommand) run(ctx context.Context, p *process) error {
 	filter, err := c.filter(time.Now())
 	if err != nil {
 		return err
@@ -50,20 +50,21 @@ func (c *lettersLsCommand) run(ctx context.Context, p *process) error {
 	defer d.kafka.Close()
 	index := deadletter.NewIndex(c.MaxReplays, filter)
 	if err := d.Find(ctx, index); err != nil {
-		return plainly(ctx, err)
+		return explainError(ctx, err)
 	}
-	d.warn()
+	d.warnUnread()
 	states := c.states(c.State)
 	if c.JSON {
-		return d.end(plainly(ctx, d.list(ctx, deadletter.Oldest(index.Find(states...), c.limit()))))
+		return d.finish(explainError(ctx,
+			d.list(ctx, deadletter.Oldest(index.Find(states...), c.limit()))))
 	}
-	list := letterCounts{topic: c.DeadLetterTopic, counts: index.Counts(), states: states,
-		filtered: c.narrows(), foreign: index.Foreign()}
+	list := lsReport{topic: c.DeadLetterTopic, counts: index.Counts(), states: states,
+		filtered: c.narrows(), unknown: index.Foreign()}
 	if limit := c.limit(); limit > 0 {
 		found := deadletter.Oldest(index.Find(states...), limit)
 		list.counts, list.limited = index.CountsOf(found), true
 	}
-	return d.end(list.print(p.stdout))
+	return d.finish(list.print(p.stdout))
 }
 
 // list prints letters as lines of JSON.
@@ -82,20 +83,20 @@ func (d *deadLetters) list(ctx context.Context, found []deadletter.Entry) error 
 	return out.Flush()
 }
 
-// letterCounts is what ls prints.
-type letterCounts struct {
+// lsReport is what ls prints.
+type lsReport struct {
 	topic    string
 	counts   []deadletter.Count
 	states   []deadletter.State // that were asked for
 	filtered bool
 	limited  bool
-	foreign  int64
+	unknown  int64
 }
 
-// maxListedKinds bounds the list: whoever may write to the topic may invent kinds.
-const maxListedKinds = 50
+// maxKindsInLs bounds the list: whoever may write to the topic may invent kinds.
+const maxKindsInLs = 50
 
-func (r *letterCounts) print(w io.Writer) error {
+func (r *lsReport) print(w io.Writer) error {
 	t := terminal.NewTable(w)
 	var total groupstatus.StateCounts
 	var kinds []deadletter.Count
@@ -111,10 +112,10 @@ func (r *letterCounts) print(w io.Writer) error {
 	} else if r.filtered {
 		which += ", those that match"
 	}
-	lettersHead(t, which, total, r.foreign)
+	printStateCounts(t, which, total, r.unknown)
 	if len(kinds) == 0 {
 		if len(r.states) < len(deadletter.AllStates()) {
-			t.Head("none is %s; --state all shows those in other states",
+			t.Textf("none is %s; --state all shows those in other states",
 				strings.ReplaceAll(strings.Trim(fmt.Sprint(r.states), "[]"), " ", " or "))
 		}
 		return t.End()
@@ -124,26 +125,26 @@ func (r *letterCounts) print(w io.Writer) error {
 		nb, _, _ := b.Of(r.states...)
 		return cmp.Compare(nb, na)
 	})
-	t.Line("  CLASS", "CODE", "OPEN", "PARKED", "REPLAYED", "DISCARDED", "OLDEST", "NEWEST")
-	for _, c := range terminal.First(t, kinds, maxListedKinds, "  … and %d more kinds") {
+	t.Row("  CLASS", "CODE", "OPEN", "PARKED", "REPLAYED", "DISCARDED", "OLDEST", "NEWEST")
+	for _, c := range terminal.First(t, kinds, maxKindsInLs, "  … and %d more kinds") {
 		_, oldest, newest := c.Of(r.states...)
 		n := groupstatus.CountsOf(c)
-		t.Line("  "+shown(cmp.Or(c.Class, "?")), shown(cmp.Or(c.Code, "-")),
+		t.Row("  "+display(cmp.Or(c.Class, "?")), display(cmp.Or(c.Code, "-")),
 			format.Thousands(n.Open), format.Thousands(n.Parked), format.Thousands(n.Replayed),
 			format.Thousands(n.Discarded), format.Time(oldest), format.Time(newest))
 	}
-	for _, c := range kinds[:min(len(kinds), maxListedKinds)] {
+	for _, c := range kinds[:min(len(kinds), maxKindsInLs)] {
 		text := explainKind(c.Class, c.Code)
 		if text.meaning == "" {
 			continue
 		}
-		t.Head("")
-		t.Head("%s: %s", shown(strings.TrimSpace(c.Class+" "+c.Code)), text.meaning)
-		t.Head("  do: %s", text.remedy)
+		t.Textf("")
+		t.Textf("%s: %s", display(strings.TrimSpace(c.Class+" "+c.Code)), text.meaning)
+		t.Textf("  do: %s", text.remedy)
 	}
 	if slices.Contains(r.states, deadletter.Open) {
-		t.Head("")
-		t.Head("When the cause is mended: markread dead-letters replay --dry-run, with the same " +
+		t.Textf("")
+		t.Textf("When the cause is mended: markread dead-letters replay --dry-run, with the same " +
 			"filters, says what would be replayed")
 	}
 	return t.End()

@@ -13,9 +13,9 @@ import (
 	"markread/worker/format"
 )
 
-// lettersReplayCommand publishes letters again.
-type lettersReplayCommand struct {
-	choiceFlags        `embed:""`
+// replayCommand publishes letters again.
+type replayCommand struct {
+	selectionFlags     `embed:""`
 	Lane               string `enum:"live,backfill" default:"backfill" help:"Where to: live is --topic, backfill is --backfill-topic."`
 	confirmFlags       `embed:""`
 	JSON               bool `name:"json" help:"Print what was done as one line of JSON."`
@@ -23,7 +23,7 @@ type lettersReplayCommand struct {
 	storeFlags         `embed:""`
 }
 
-func (*lettersReplayCommand) Help() string {
+func (*replayCommand) Help() string {
 	return `Mend the cause first. Without filters all open letters are replayed: published to
 the backfill topic with the time when the user read, so that messages that came since stay unread,
 and then resolved. Letters of one conversation become one event, with the largest T. Letters that
@@ -42,7 +42,7 @@ the first, or finds it applied. A letter that fails again comes back with one re
 }
 
 // target is the topic to publish to.
-func (c *lettersReplayCommand) target() string {
+func (c *replayCommand) target() string {
 	if c.Lane == "live" {
 		return c.Topic
 	}
@@ -50,8 +50,8 @@ func (c *lettersReplayCommand) target() string {
 }
 
 // validate returns the filter that the flags describe.
-func (c *lettersReplayCommand) validate(p *process) (deadletter.Filter, error) {
-	filter, err := c.chosen(cmp.Or(c.storeFlags.validate(p.env), c.TopicsFlags.Check()))
+func (c *replayCommand) validate(p *process) (deadletter.Filter, error) {
+	filter, err := c.selection(cmp.Or(c.storeFlags.validate(p.env), c.TopicsFlags.Check()))
 	if err == nil && c.target() == "" {
 		err = config.Usagef("--backfill-topic is empty: there is nothing to replay to but --lane " +
 			"live")
@@ -59,7 +59,7 @@ func (c *lettersReplayCommand) validate(p *process) (deadletter.Filter, error) {
 	return filter, cmp.Or(err, c.confirmFlags.validate(p))
 }
 
-func (c *lettersReplayCommand) run(ctx context.Context, p *process) error {
+func (c *replayCommand) run(ctx context.Context, p *process) error {
 	filter, err := c.validate(p)
 	if err != nil {
 		return err
@@ -71,7 +71,7 @@ func (c *lettersReplayCommand) run(ctx context.Context, p *process) error {
 	defer d.kafka.Close()
 	index := deadletter.NewIndex(c.MaxReplays, filter)
 	index.Judge(time.Now())
-	found, left, err := d.choose(ctx, &c.choiceFlags, index, filter, c.DryRun, c.target())
+	found, skip, err := d.selectEntries(ctx, &c.selectionFlags, index, filter, c.DryRun, c.target())
 	if err != nil {
 		return err
 	}
@@ -79,10 +79,10 @@ func (c *lettersReplayCommand) run(ctx context.Context, p *process) error {
 	r := replayReport{To: c.target(),
 		DryRun: c.DryRun, Letters: plan.Letters(), Conversations: len(plan.Events),
 		StillOpen: stillOpen{Invalid: plan.Obstacles[deadletter.Invalid],
-			ValueOmitted: plan.Obstacles[deadletter.Omitted]}, leftAlone: left}
-	d.explainIDs(index, filter, found)
+			ValueOmitted: plan.Obstacles[deadletter.Omitted]}, skipped: skip}
+	d.warnSkippedIDs(index, filter, found)
 	if plan.Letters() == 0 || c.DryRun {
-		return d.end(r.end(p, c.JSON, nil))
+		return d.finish(r.finish(p, c.JSON, nil))
 	}
 	yes, err := c.confirmed(ctx, p, r.question())
 	if err != nil {
@@ -91,27 +91,28 @@ func (c *lettersReplayCommand) run(ctx context.Context, p *process) error {
 	if !yes {
 		if c.JSON {
 			r.Letters, r.Conversations = 0, 0
-			return d.end(r.print(p, true))
+			return d.finish(r.print(p, true))
 		}
 		_, err := fmt.Fprintln(p.stdout, "nothing was replayed")
-		return d.end(err)
+		return d.finish(err)
 	}
 	all := plan.Letters()
 	if !c.Yes {
-		still, err := d.still(ctx, c.MaxReplays, filter, plan.All())
+		still, err := d.stillUnchanged(ctx, c.MaxReplays, filter, plan.All())
 		if err != nil {
 			return err
 		}
 		plan = deadletter.PlanOf(still, 0)
 	}
-	show, end := terminal.WorkProgress(p.stderr, "replayed", plan.Letters())
+	show, end := terminal.CountProgress(p.stderr, "replayed", plan.Letters())
 	done, err := d.Replay(ctx, plan, time.Now, d.kafka.Publisher(c.target()),
 		d.kafka.Publisher(c.DeadLetterTopic), show)
 	end()
 	done.Gone += all - plan.Letters()
-	r.did(done)
-	return d.end(r.end(p, c.JSON, endedEarly(ctx, err, done.Letters, all, done.Unresolved,
-		"may have been published and would be replayed once more, which is harmless")))
+	r.record(done)
+	return d.finish(r.finish(p, c.JSON,
+		incompleteError(ctx, err, done.Letters, all, done.Unresolved,
+			"may have been published and would be replayed once more, which is harmless")))
 }
 
 // replayReport is what a replay did, or would do.
@@ -121,8 +122,8 @@ type replayReport struct {
 	Letters       int       `json:"letters"`
 	Conversations int       `json:"conversations"`
 	StillOpen     stillOpen `json:"still_open"`
-	leftAlone
-	begun bool
+	skipped
+	started bool
 }
 
 // stillOpen counts letters that were asked for and can't be replayed.
@@ -136,22 +137,22 @@ type stillOpen struct {
 
 func (s stillOpen) rejected() int { return s.Invalid + s.ValueOmitted + s.TooLarge + s.Refused }
 
-func (r *replayReport) did(done deadletter.Done) {
-	r.begun, r.Letters, r.Conversations = true, done.Letters, done.Conversations
+func (r *replayReport) record(done deadletter.Done) {
+	r.started, r.Letters, r.Conversations = true, done.Letters, done.Conversations
 	r.Gone, r.Unread = done.Gone, r.Unread+done.Unread
 	r.StillOpen.Invalid += done.Changed
 	r.StillOpen.TooLarge, r.StillOpen.Refused = done.TooLarge, done.Refused
 	r.StillOpen.Unresolved = done.Unresolved
 }
 
-// what is the letters and where they go.
-func (r *replayReport) what() string {
+// description is the letters and where they go.
+func (r *replayReport) description() string {
 	return fmt.Sprintf("%s of %s to %s", format.CountOf(r.Letters, "letter"),
 		format.CountOf(r.Conversations, "conversation"), r.To)
 }
 
 func (r *replayReport) question() string {
-	text := "replay " + r.what()
+	text := "replay " + r.description()
 	if notes := r.notes(); notes != "" {
 		text += " (" + notes + ")"
 	}
@@ -160,19 +161,19 @@ func (r *replayReport) question() string {
 
 // notes is what is not replayed, and why.
 func (r *replayReport) notes() string {
-	return strings.Join(append(r.StillOpen.reasons(), r.leftAlone.reasons()...), "; ")
+	return strings.Join(append(r.StillOpen.reasons(), r.skipped.reasons()...), "; ")
 }
 
 func (s stillOpen) reasons() []string {
-	return reasonsOf(reason{s.Invalid, "can't: the record is no event"},
+	return formatReasons(reason{s.Invalid, "can't: the record is no event"},
 		reason{s.ValueOmitted, "can't: the value was left out as too large or damaged"},
 		reason{s.TooLarge, "can't: the topic refuses the record as too large"},
 		reason{s.Refused, "can't: the topic refuses the record, because it is compacted and the " +
 			"record has no key, or for its time"})
 }
 
-// end prints the report, and returns what went wrong.
-func (r *replayReport) end(p *process, asJSON bool, failed error) error {
+// finish prints the report, and returns what went wrong.
+func (r *replayReport) finish(p *process, asJSON bool, failed error) error {
 	if err := cmp.Or(failed, r.print(p, asJSON)); err != nil {
 		return err
 	}
@@ -191,11 +192,11 @@ func (r *replayReport) print(p *process, asJSON bool) error {
 	if asJSON {
 		return printJSON(p.stdout, r)
 	}
-	text := "replayed " + r.what()
+	text := "replayed " + r.description()
 	switch {
 	case r.DryRun && r.Letters > 0:
-		text = "would replay " + r.what()
-	case r.Letters == 0 && !r.begun:
+		text = "would replay " + r.description()
+	case r.Letters == 0 && !r.started:
 		text = "nothing to replay: no letter that is open and matches can be replayed"
 	}
 	if notes := r.notes(); notes != "" {

@@ -15,8 +15,8 @@ import (
 	"markread/worker/format"
 )
 
-// lettersShowCommand shows one letter.
-type lettersShowCommand struct {
+// showCommand shows one letter.
+type showCommand struct {
 	ID                    string `arg:"" name:"id" placeholder:"ID" help:"The letter: its partition and offset, such as 0:17."`
 	Event                 bool   `help:"Print its event alone, as a line for \"markread emit\": mend it in between."`
 	JSON                  bool   `name:"json" help:"Print one line of JSON, as ls --json does, with the headers."`
@@ -24,7 +24,7 @@ type lettersShowCommand struct {
 	storeFlags            `embed:""`
 }
 
-func (*lettersShowCommand) Help() string {
+func (*showCommand) Help() string {
 	return `What the letter says, what its code means, what to do, what became of it, and other
 letters with its key. With --event its event alone: MsgReadTime is filled in with the time when the
 user read, so that it can be mended and emitted at any later time. The letter itself stays open
@@ -37,7 +37,7 @@ and warns. If no time is known, MsgReadTime is "unknown", which emit refuses, an
         markread emit <mended.json && markread dead-letters discard 0:17 --yes` + variablesHelp
 }
 
-func (c *lettersShowCommand) run(ctx context.Context, p *process) error {
+func (c *showCommand) run(ctx context.Context, p *process) error {
 	id, ok := deadletter.ParseID(c.ID)
 	switch {
 	case !ok:
@@ -56,15 +56,15 @@ func (c *lettersShowCommand) run(ctx context.Context, p *process) error {
 	view, err := d.Show(ctx, id, c.MaxReplays)
 	switch {
 	case err != nil:
-		return plainly(ctx, err)
+		return explainError(ctx, err)
 	case c.JSON:
 		_, err = p.stdout.Write(append(view.AppendJSON(nil, true), '\n'))
 	case c.Event:
 		err = p.printEvent(view)
 	default:
-		err = printLetter(p.stdout, view, time.Now())
+		err = printDeadLetter(p.stdout, view, time.Now())
 	}
-	return d.end(err)
+	return d.finish(err)
 }
 
 // printEvent prints a letter's event to be mended.
@@ -72,18 +72,18 @@ func (p *process) printEvent(view *deadletter.View) error {
 	if view.Omitted != "" {
 		return fmt.Errorf("letter %s has no event: its value of %s bytes was left out, because "+
 			"it was too large or damaged; its origin is %s",
-			view.ID, shownText(view.Omitted), originOf(view))
+			view.ID, displayText(view.Omitted), formatOrigin(view))
 	}
 	if view.Record.Value == nil {
 		return fmt.Errorf("letter %s has no event: its value is null; its origin is %s", view.ID,
-			originOf(view))
+			formatOrigin(view))
 	}
 	line, form := view.Editable()
 	if form == deadletter.Raw {
 		line = bytes.TrimSpace([]byte(format.Plain(line)))
 		if len(line) == 0 { // emit would find no line at all, and that nothing was wrong
 			return fmt.Errorf("letter %s has no event: its value is empty; its origin is %s",
-				view.ID, originOf(view))
+				view.ID, formatOrigin(view))
 		}
 		p.log.Warn().Str("letter", view.ID.String()).
 			Msg("the value is no JSON object; this is what is there, on one line")
@@ -106,82 +106,82 @@ const (
 	maxShownHeaders = 50
 )
 
-// printLetter writes a letter for people.
-func printLetter(w io.Writer, v *deadletter.View, now time.Time) error {
+// printDeadLetter writes a letter for people.
+func printDeadLetter(w io.Writer, v *deadletter.View, now time.Time) error {
 	t := terminal.NewTable(w)
 	state := v.State.String()
 	if v.Resolution != nil {
 		state = fmt.Sprintf("%s %s, by %s", state, format.Time(v.Resolution.Time), v.Resolution.ID)
 	}
-	t.Head("letter %s: %s", v.ID, state)
+	t.Textf("letter %s: %s", v.ID, state)
 	text := explainKind(v.Class, v.Code)
-	t.Line("  class", shownText(cmp.Or(v.Class, "?")))
+	t.Row("  class", displayText(cmp.Or(v.Class, "?")))
 	if v.Code != "" {
-		t.Line("  code", shownText(v.Code))
+		t.Row("  code", displayText(v.Code))
 	}
 	for _, l := range []struct{ name, text string }{{"  meaning", text.meaning},
-		{"  do", text.remedy}, {"  message", shownText(v.Message)}} {
+		{"  do", text.remedy}, {"  message", displayText(v.Message)}} {
 		if l.text != "" {
-			t.Line(l.name, l.text)
+			t.Row(l.name, l.text)
 		}
 	}
-	t.Line("  failed",
+	t.Row("  failed",
 		format.TimeAgo(v.FailedAt, now)+", after "+format.Count(v.Attempts, "counted attempt"))
-	t.Line("  reader", account(v.Report))
-	t.Line("  peer", account(v.Peer))
+	t.Row("  reader", account(v.Report))
+	t.Row("  peer", account(v.Peer))
 	if v.ReadTime != nil {
-		t.Line("  read up to",
+		t.Row("  read up to",
 			fmt.Sprintf("%d (%s)", *v.ReadTime, format.Time(time.Unix(*v.ReadTime, 0))))
 	}
 	if v.EventTime != nil {
-		t.Line("  event time", format.TimeAgo(*v.EventTime, now))
+		t.Row("  event time", format.TimeAgo(*v.EventTime, now))
 	} else {
-		t.Line("  event time", "none that is valid")
+		t.Row("  event time", "none that is valid")
 	}
-	t.Line("  origin", originOf(v))
-	t.Line("  stands for", format.Count(v.Collapsed, "event"))
-	t.Line("  replayed", format.Count(v.Replays, "time"))
-	t.Line("  key", shownBytes(v.Record.Key, maxShownText))
+	t.Row("  origin", formatOrigin(v))
+	t.Row("  stands for", format.Count(v.Collapsed, "event"))
+	t.Row("  replayed", format.Count(v.Replays, "time"))
+	t.Row("  key", displayBytes(v.Record.Key, maxShownText))
 	if v.Omitted != "" {
-		t.Line("  value", fmt.Sprintf("left out: its %s bytes were too large or damaged, so it "+
-			"can't be replayed", shownText(v.Omitted)))
+		t.Row("  value", fmt.Sprintf("left out: its %s bytes were too large or damaged, so it "+
+			"can't be replayed", displayText(v.Omitted)))
 	} else {
-		t.Line("  value", shownBytes(v.Record.Value, maxShownValue))
+		t.Row("  value", displayBytes(v.Record.Value, maxShownValue))
 	}
 	headers := v.Record.OwnHeaders()
 	for _, h := range headers[:min(len(headers), maxShownHeaders)] {
-		t.Line("  header",
-			shownBytes([]byte(h.Key), maxShownText)+" = "+shownBytes(h.Value, maxShownText))
+		t.Row("  header",
+			displayBytes([]byte(h.Key), maxShownText)+" = "+displayBytes(h.Value, maxShownText))
 	}
 	if more := len(headers) - maxShownHeaders; more > 0 {
-		t.Line("  header", fmt.Sprintf("… and %d more, which --json shows", more))
+		t.Row("  header", fmt.Sprintf("… and %d more, which --json shows", more))
 	}
 	if len(v.Others) > 0 {
-		t.Head("")
-		t.Head("%s with the same key", format.Count(len(v.Others)+v.More, "other letter"))
+		t.Textf("")
+		t.Textf("%s with the same key", format.Count(len(v.Others)+v.More, "other letter"))
 		if v.More > 0 {
-			t.Head("  … %d older ones", v.More)
+			t.Textf("  … %d older ones", v.More)
 		}
 	}
 	for _, o := range v.Others {
-		t.Line("  "+o.ID.String(), o.State.String(), shownText(o.Kind.Class),
-			shownText(cmp.Or(o.Kind.Code, "-")), format.Time(o.FailedAt))
+		t.Row("  "+o.ID.String(), o.State.String(), displayText(o.Kind.Class),
+			displayText(cmp.Or(o.Kind.Code, "-")), format.Time(o.FailedAt))
 	}
 	return t.End()
 }
 
-// shownText is shown for a text of a letter, which may be as long as a record.
-func shownText(text string) string { return shownBytes([]byte(text), maxShownText) }
+// displayText is shown for a text of a letter, which may be as long as a record.
+func displayText(text string) string { return displayBytes([]byte(text), maxShownText) }
 
 func account(name *string) string {
 	if name == nil {
 		return "can't be read"
 	}
-	return shownText(*name)
+	return displayText(*name)
 }
 
-// originOf says where the record of a letter was read first.
-func originOf(v *deadletter.View) string {
+// formatOrigin says where the record of a letter was read first.
+func formatOrigin(v *deadletter.View) string {
 	n := func(n *int64) string {
 		if n == nil {
 			return "?"
@@ -189,6 +189,6 @@ func originOf(v *deadletter.View) string {
 		return strconv.FormatInt(*n, 10)
 	}
 	return fmt.Sprintf("%s/%s at offset %s, by group %s, lane %s",
-		shownText(cmp.Or(v.Origin.Topic, "?")), n(v.Origin.Partition), n(v.Origin.Offset),
-		shownText(cmp.Or(v.Origin.Group, "?")), shownText(cmp.Or(v.Lane, "?")))
+		displayText(cmp.Or(v.Origin.Topic, "?")), n(v.Origin.Partition), n(v.Origin.Offset),
+		displayText(cmp.Or(v.Origin.Group, "?")), displayText(cmp.Or(v.Lane, "?")))
 }

@@ -39,9 +39,9 @@ const (
 	imageFile = "Dockerfile"
 )
 
-// accepted checks that run starts with an environment, but for the files of secrets and
+// parseDeployed checks that run starts with an environment, but for the files of secrets and
 // authorities, which are not here.
-func accepted(t *testing.T, where string, env []string) *runCommand {
+func parseDeployed(t *testing.T, where string, env []string) *runCommand {
 	t.Helper()
 	env = slices.Clone(env)
 	for i, pair := range env {
@@ -75,7 +75,7 @@ func accepted(t *testing.T, where string, env []string) *runCommand {
 // The example has every variable of run, shows the defaults, and is accepted as it is.
 func TestDeployEnvironmentFile(t *testing.T) {
 	set, commented := settings(t, envFile)
-	accepted(t, envFile, set)
+	parseDeployed(t, envFile, set)
 	shown := map[string]string{}
 	for _, pair := range slices.Concat(set, commented) {
 		name, value, _ := strings.Cut(pair, "=")
@@ -95,7 +95,7 @@ func TestDeployEnvironmentFile(t *testing.T) {
 	for _, command := range parser.Model.Children {
 		for _, f := range command.Flags {
 			if command.Name == "run" && config.IsConfiguration(f) {
-				want[config.Variable(f.Name)] = shownDefault(f)
+				want[config.Variable(f.Name)] = defaultOf(f)
 			}
 		}
 	}
@@ -119,8 +119,8 @@ func TestDeployEnvironmentFile(t *testing.T) {
 	}
 }
 
-// shownDefault is a flag's default as a variable would give it.
-func shownDefault(f *kong.Flag) string {
+// defaultOf is a flag's default as a variable would give it.
+func defaultOf(f *kong.Flag) string {
 	switch f.Target.Kind() {
 	case reflect.Bool:
 		return "false"
@@ -143,7 +143,7 @@ func TestDeployVariables(t *testing.T) {
 				return err
 			}
 			for _, m := range regexp.MustCompile(`MARKREAD_[A-Z_]*[A-Z]`).
-				FindAllString(deployed(t, name), -1) {
+				FindAllString(readDeployed(t, name), -1) {
 				if !known[m] {
 					t.Errorf("deploy/%s mentions %s, which nothing reads", name, m)
 				}
@@ -197,13 +197,13 @@ type probe struct {
 // defaults are those of run.
 func defaults(t *testing.T) *runCommand {
 	t.Helper()
-	return parsed(t, nil, "--brokers", "k:1", "--im-app-id", "7")
+	return parseRun(t, nil, "--brokers", "k:1", "--im-app-id", "7")
 }
 
 // The workers of compose.yaml and of Kubernetes start with what they are given, and find the
 // sandbox and the secrets.
 func TestDeployConfigurations(t *testing.T) {
-	compose := decoded[composeFile](t, composing)
+	compose := decodeDeployed[composeFile](t, composing)
 	workers := 0
 	for name, s := range compose.Services {
 		if !slices.Equal(s.Command, []string{"run"}) {
@@ -214,9 +214,9 @@ func TestDeployConfigurations(t *testing.T) {
 		for k, v := range s.Environment {
 			env = append(env, k+"="+v)
 		}
-		c := accepted(t, composing+", "+name, env)
+		c := parseDeployed(t, composing+", "+name, env)
 		if c.IMAppID != app.LocalAppID || s.Environment[config.IMKey] != app.LocalKey ||
-			!strings.Contains(deployed(t, composing),
+			!strings.Contains(readDeployed(t, composing),
 				"Bearer "+s.Environment[config.AdminToken]+"'") {
 			t.Errorf("%s, %s: app, key or token is not that of the sandbox, or of the example",
 				composing, name)
@@ -226,7 +226,7 @@ func TestDeployConfigurations(t *testing.T) {
 		t.Errorf("%s has %d workers", composing, workers)
 	}
 	if kafka := regexp.MustCompile(`<kafka.version>(.*)</kafka.version>`).
-		FindStringSubmatch(deployed(t, "kafka/pom.xml")); kafka == nil {
+		FindStringSubmatch(readDeployed(t, "kafka/pom.xml")); kafka == nil {
 		t.Error("kafka/pom.xml has no version")
 	} else if image := "apache/kafka:" + kafka[1]; compose.Services["kafka"].Image != image ||
 		compose.Services["traffic"].Image != image {
@@ -234,14 +234,14 @@ func TestDeployConfigurations(t *testing.T) {
 	}
 
 	set, commented := settings(t, podsEnv)
-	accepted(t, podsEnv, set)
-	accepted(t, podsEnv+" with all that is commented out", slices.Concat(set, commented))
-	pod := decoded[podFile](t, podsFile).Spec.Template.Spec
-	secret := decoded[struct {
+	parseDeployed(t, podsEnv, set)
+	parseDeployed(t, podsEnv+" with all that is commented out", slices.Concat(set, commented))
+	pod := decodeDeployed[podFile](t, podsFile).Spec.Template.Spec
+	secret := decodeDeployed[struct {
 		Metadata   struct{ Name string }
 		StringData map[string]string
 	}](t, "kubernetes/secret.example.yaml")
-	kustomization := decoded[struct {
+	kustomization := decodeDeployed[struct {
 		ConfigMapGenerator []struct {
 			Name string
 			Envs []string
@@ -275,10 +275,10 @@ func TestDeployConfigurations(t *testing.T) {
 // Whoever stops a worker waits longer than a stop may take.
 func TestDeployStopTimes(t *testing.T) {
 	least := defaults(t).DrainTimeout + app.StopGrace
-	seconds := decoded[podFile](t, podsFile).Spec.Template.Spec.TerminationGracePeriodSeconds
+	seconds := decodeDeployed[podFile](t, podsFile).Spec.Template.Spec.TerminationGracePeriodSeconds
 	waits := map[string]string{podsFile: fmt.Sprint(seconds, "s"),
 		unitFile: unit(t)["TimeoutStopSec"][0]}
-	for name, s := range decoded[composeFile](t, composing).Services {
+	for name, s := range decodeDeployed[composeFile](t, composing).Services {
 		if slices.Equal(s.Command, []string{"run"}) {
 			waits[composing+", "+name] = s.StopGracePeriod
 		}
@@ -298,9 +298,10 @@ func TestDeployStopTimes(t *testing.T) {
 // Probes ask for paths that are open to other machines, at the admin server's port, which is the
 // same everywhere.
 func TestDeployAdminServer(t *testing.T) {
-	pods := decoded[podFile](t, podsFile).Spec.Template
+	pods := decodeDeployed[podFile](t, podsFile).Spec.Template
 	container := pods.Spec.Containers[0]
-	server, err := console.New(console.Options{Addr: "127.0.0.1:0", Source: &held{unready: true},
+	server, err := console.New(console.Options{Addr: "127.0.0.1:0",
+		Source:   &fakeWorker{unready: true},
 		Gatherer: prometheus.NewRegistry(), Log: zerolog.Nop()})
 	if err != nil {
 		t.Fatal(err)
@@ -326,15 +327,15 @@ func TestDeployAdminServer(t *testing.T) {
 		podsFile:               strconv.Itoa(container.Ports[0].ContainerPort),
 		podsFile + ", scraped": pods.Metadata.Annotations["prometheus.io/port"],
 		imageFile: regexp.MustCompile(`(?m)^EXPOSE (.*)$`).
-			FindStringSubmatch(deployed(t, imageFile))[1],
+			FindStringSubmatch(readDeployed(t, imageFile))[1],
 	}
 	for _, name := range []string{"kubernetes/service.yaml", "kubernetes/networkpolicy.yaml"} {
 		// the first: what comes in
-		got[name] = regexp.MustCompile(`\bport: (\d+)`).FindStringSubmatch(deployed(t, name))[1]
+		got[name] = regexp.MustCompile(`\bport: (\d+)`).FindStringSubmatch(readDeployed(t, name))[1]
 	}
 	set, _ := settings(t, podsEnv)
-	_, got[podsEnv], _ = net.SplitHostPort(accepted(t, podsEnv, set).Admin.AdminAddr)
-	for name, s := range decoded[composeFile](t, composing).Services {
+	_, got[podsEnv], _ = net.SplitHostPort(parseDeployed(t, podsEnv, set).Admin.AdminAddr)
+	for name, s := range decodeDeployed[composeFile](t, composing).Services {
 		if slices.Equal(s.Command, []string{"run"}) {
 			got[composing+", "+name] = s.Ports[0][strings.LastIndex(s.Ports[0], ":")+1:]
 			_, got[composing+", address of "+
@@ -351,8 +352,8 @@ func TestDeployAdminServer(t *testing.T) {
 // The image's user is the pods'; the memory that Go may use is below the limit; the image is built
 // with a Go that go.mod allows.
 func TestDeployNumbers(t *testing.T) {
-	pods := decoded[podFile](t, podsFile).Spec.Template.Spec
-	image := deployed(t, imageFile)
+	pods := decodeDeployed[podFile](t, podsFile).Spec.Template.Spec
+	image := readDeployed(t, imageFile)
 	if user := fmt.Sprintf("\nUSER %d:%d\n", pods.SecurityContext.RunAsUser,
 		pods.SecurityContext.FSGroup); !strings.Contains(image, user) {
 		t.Errorf("%s has no %q", imageFile, user)

@@ -11,8 +11,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// deployed is a file below deploy.
-func deployed(t *testing.T, name string) string {
+// readDeployed is a file below deploy.
+func readDeployed(t *testing.T, name string) string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(repository, "deploy", name))
 	if err != nil {
@@ -21,11 +21,11 @@ func deployed(t *testing.T, name string) string {
 	return string(b)
 }
 
-// decoded is a YAML file below deploy. It goes through JSON, whose fields are found in any case.
-func decoded[T any](t *testing.T, name string) (v T) {
+// decodeDeployed is a YAML file below deploy. It goes through JSON, whose fields are found in any case.
+func decodeDeployed[T any](t *testing.T, name string) (v T) {
 	t.Helper()
 	var tree any
-	err := yaml.Unmarshal([]byte(deployed(t, name)), &tree)
+	err := yaml.Unmarshal([]byte(readDeployed(t, name)), &tree)
 	if err == nil {
 		var text []byte
 		if text, err = json.Marshal(tree); err == nil {
@@ -42,7 +42,7 @@ func decoded[T any](t *testing.T, name string) (v T) {
 // out, a name and a value each.
 func settings(t *testing.T, name string) (set, commented []string) {
 	t.Helper()
-	for i, line := range strings.Split(deployed(t, name), "\n") {
+	for i, line := range strings.Split(readDeployed(t, name), "\n") {
 		switch {
 		case line == "" || strings.HasPrefix(line, "# "):
 		case !regexp.MustCompile(`^#?MARKREAD_[A-Z_]+=[^"' ]*$`).MatchString(line):
@@ -61,7 +61,7 @@ func settings(t *testing.T, name string) (set, commented []string) {
 func unit(t *testing.T) map[string][]string {
 	t.Helper()
 	all := map[string][]string{}
-	for line := range strings.Lines(deployed(t, unitFile)) {
+	for line := range strings.Lines(readDeployed(t, unitFile)) {
 		if name, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok && name[0] != '#' {
 			all[name] = append(all[name], value)
 		}

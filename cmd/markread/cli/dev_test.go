@@ -27,12 +27,12 @@ func TestDev(t *testing.T) {
 		r := begin(t, nil, "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0",
 			"--admin-addr",
 			"127.0.0.1:0", "--data-dir", dir, "--traffic", traffic)
-		return r, r.Found(t, `Kafka +(127\S+)`), r.Found(t, `IM server +http://(127[^/ ]+)/`),
-			r.Found(t, `console +http://(127[^/ ]+)/`)
+		return r, r.WaitFor(t, `Kafka +(127\S+)`), r.WaitFor(t, `IM server +http://(127[^/ ]+)/`),
+			r.WaitFor(t, `console +http://(127[^/ ]+)/`)
 	}
 	r, kafka, im, admin := start("50")
 
-	look := r.Found(t, `curl -s '(http[^']+read-time[^']+)'`)
+	look := r.WaitFor(t, `curl -s '(http[^']+read-time[^']+)'`)
 	if got := clitest.Fetch(t, look); !strings.Contains(got, `"unread":3`) {
 		t.Errorf("unread at first: %s", got)
 	}
@@ -40,10 +40,10 @@ func TestDev(t *testing.T) {
 	if e.Status != ExitOK || e.Stdout != "published 1 event to mark-read\n" {
 		t.Fatalf("emit: %+v", e)
 	}
-	clitest.Until(t, "the unread count to become 0",
+	clitest.WaitUntil(t, "the unread count to become 0",
 		func() bool { return strings.Contains(clitest.Fetch(t, look), `"unread":0`) })
 
-	bulk := r.Found(t, `printf .* (backfill --brokers .*)\n`)
+	bulk := r.WaitFor(t, `printf .* (backfill --brokers .*)\n`)
 	b := try(t, nil, "Report_Account,Peer_Account\nalice,bob\n", strings.Fields(bulk)...)
 	if b.Status != ExitOK || !strings.Contains(b.Stdout, "published 1 record to ") {
 		t.Errorf("%s: %+v", bulk, b)
@@ -55,7 +55,7 @@ func TestDev(t *testing.T) {
 		t.Errorf("emit of lines: %+v", e)
 	}
 	carol := "http://" + im + "/sandbox/read-time?report=carol&peer=bob"
-	clitest.Until(t, "the line's event to be applied",
+	clitest.WaitUntil(t, "the line's event to be applied",
 		func() bool { return strings.Contains(clitest.Fetch(t, carol), `"read_time":1700000000`) })
 
 	call := try(t, []string{"MARKREAD_IM_KEY=" + app.LocalKey}, "", "call", "--im-url",
@@ -66,7 +66,7 @@ func TestDev(t *testing.T) {
 	}
 
 	// The suggested call works as it is, also where another app's key is exported.
-	line := r.Found(t, `one call +(env .*)`)
+	line := r.WaitFor(t, `one call +(env .*)`)
 	if words := strings.Fields(line); !strings.HasPrefix(line,
 		"env -u MARKREAD_IM_KEY_FILE MARKREAD_IM_KEY="+app.LocalKey+" ") ||
 		!slices.Contains(words, "call") {
@@ -84,7 +84,7 @@ func TestDev(t *testing.T) {
 		}
 		return s
 	}
-	clitest.Until(t, "traffic", func() bool { return state().Totals.Applied > 50 })
+	clitest.WaitUntil(t, "traffic", func() bool { return state().Totals.Applied > 50 })
 	if s := state(); !s.Ready || s.Quota.Rate != 200 || len(s.Held) != 0 ||
 		len(s.Partitions) != 24 {
 		t.Errorf("state: %+v", s)
@@ -97,7 +97,7 @@ func TestDev(t *testing.T) {
 	}
 	checkMetrics(t, clitest.Fetch(t, "http://"+admin+"/metrics"))
 
-	if status := r.Stopped(); status != ExitOK ||
+	if status := r.Stop(); status != ExitOK ||
 		!strings.Contains(r.Stderr.String(), "stopped cleanly") {
 		t.Errorf("stop: %d", status)
 	}
@@ -108,7 +108,7 @@ func TestDev(t *testing.T) {
 
 	// What was committed is known after a restart from the data directory.
 	r, _, _, admin = start("0")
-	clitest.Until(t, "committed offsets of the first run", func() bool {
+	clitest.WaitUntil(t, "committed offsets of the first run", func() bool {
 		sum := int64(0)
 		for _, p := range state().Partitions {
 			if p.Committed != nil {
@@ -117,23 +117,24 @@ func TestDev(t *testing.T) {
 		}
 		return sum > 50
 	})
-	if status := r.Stopped(); status != ExitOK {
+	if status := r.Stop(); status != ExitOK {
 		t.Errorf("stop: %d", status)
 	}
 }
 
 // The commands that hold the worker and let it go on work as the summary tells them, also when the
 // admin server has a token.
-func TestDevIsHeld(t *testing.T) {
+func TestDevOutage(t *testing.T) {
 	clitest.NoLeaks(t)
 	env := []string{"MARKREAD_ADMIN_TOKEN=" + testToken}
 	r := begin(t, env, "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr", "127.0.0.1:0",
 		"--admin-addr", "127.0.0.1:0",
 		"--traffic", "0")
-	kafka, look := r.Found(t, `Kafka +(127\S+)`), r.Found(t, `curl -s '(http[^']+read-time[^']+)'`)
-	pause, resume := strings.Fields(r.Found(t, `hold it +.*?(pause .*)`)),
-		strings.Fields(r.Found(t, `go on +.*?(resume .*)`))
-	readyz := r.Found(t, `console +(http://127[^/ ]+/)`) + "readyz"
+	kafka, look := r.WaitFor(t, `Kafka +(127\S+)`),
+		r.WaitFor(t, `curl -s '(http[^']+read-time[^']+)'`)
+	pause, resume := strings.Fields(r.WaitFor(t, `hold it +.*?(pause .*)`)),
+		strings.Fields(r.WaitFor(t, `go on +.*?(resume .*)`))
+	readyz := r.WaitFor(t, `console +(http://127[^/ ]+/)`) + "readyz"
 
 	if p := try(t, nil, "", pause...); p.Status != ExitFailed ||
 		strings.Contains(clitest.Fetch(t, readyz), "paused") {
@@ -156,9 +157,9 @@ func TestDevIsHeld(t *testing.T) {
 		!strings.HasSuffix(p.Stdout, "; calls go on\n") {
 		t.Fatalf("resume: %+v", p)
 	}
-	clitest.Until(t, "the unread count to become 0",
+	clitest.WaitUntil(t, "the unread count to become 0",
 		func() bool { return strings.Contains(clitest.Fetch(t, look), `"unread":0`) })
-	if status := r.Stopped(); status != ExitOK || strings.Contains(r.Stderr.String(), testToken) {
+	if status := r.Stop(); status != ExitOK || strings.Contains(r.Stderr.String(), testToken) {
 		t.Errorf("stop: %d\n%s", status, &r.Stderr)
 	}
 }
@@ -199,7 +200,7 @@ func checkMetrics(t *testing.T, text string) {
 }
 
 // A port that is taken is a clear message that names the flag to choose another one.
-func TestDevWithTakenPorts(t *testing.T) {
+func TestDevWithPortsInUse(t *testing.T) {
 	clitest.NoLeaks(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -226,7 +227,7 @@ func TestDevWithTakenPorts(t *testing.T) {
 
 // A data directory that can't be used is one line that names the flag, not that of the broker's
 // address.
-func TestDevWithADataDirThatCantBeUsed(t *testing.T) {
+func TestDevWithUnusableDataDir(t *testing.T) {
 	for name, dir := range map[string]string{
 		"below a file": clitest.File(t, "") + "/data",
 		"a file":       clitest.File(t, ""),
@@ -283,13 +284,13 @@ func TestReachable(t *testing.T) {
 
 func TestSandboxCommand(t *testing.T) {
 	r := begin(t, nil, "sandbox", "--addr", "127.0.0.1:0", "--app-id", "77", "--rate", "1")
-	url := "http://" + r.Found(t, `http://(127[^/ ]+) `)
+	url := "http://" + r.WaitFor(t, `http://(127[^/ ]+) `)
 	call := func(key string) clitest.Result {
 		return try(t, []string{"MARKREAD_IM_KEY=" + key}, "", "call", "--im-url", url,
 			"--im-app-id", "77", "--report",
 			"a", "--peer", "b")
 	}
-	if key := r.Found(t, `(?m)^key +(.+)$`); key != app.LocalKey {
+	if key := r.WaitFor(t, `(?m)^key +(.+)$`); key != app.LocalKey {
 		t.Errorf("the key that it plays is shown as %q", key)
 	}
 	if c := call(app.LocalKey); c.Status != ExitOK {
@@ -298,15 +299,15 @@ func TestSandboxCommand(t *testing.T) {
 	if c := call("another"); c.Status != ExitFailed || !strings.Contains(c.Stdout, "70009") {
 		t.Errorf("another key: %+v", c)
 	}
-	if status := r.Stopped(); status != ExitOK {
+	if status := r.Stop(); status != ExitOK {
 		t.Errorf("stop: %d", status)
 	}
 
 	r = begin(t, []string{"MARKREAD_IM_KEY=" + clitest.TestKey}, "sandbox", "--addr", "127.0.0.1:0",
 		"--app-id", "77",
 		"--rate", "0")
-	url = "http://" + r.Found(t, `http://(127[^/ ]+) `)
-	if key := r.Found(t, `(?m)^key +(.+)$`); key != "from MARKREAD_IM_KEY" {
+	url = "http://" + r.WaitFor(t, `http://(127[^/ ]+) `)
+	if key := r.WaitFor(t, `(?m)^key +(.+)$`); key != "from MARKREAD_IM_KEY" {
 		t.Errorf("where the key comes from is shown as %q", key)
 	}
 	if c := call(clitest.TestKey); c.Status != ExitOK {

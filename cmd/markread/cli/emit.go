@@ -59,7 +59,7 @@ func (c *emitCommand) run(ctx context.Context, p *process) error {
 	to := kafka.Publisher(c.Topic.Topic)
 	if single != nil {
 		if err := to.Publish(ctx, *single); err != nil {
-			return fmt.Errorf("not published to %s: %w", c.Topic.Topic, cause(err))
+			return fmt.Errorf("not published to %s: %w", c.Topic.Topic, publishCause(err))
 		}
 		_, err := fmt.Fprintf(p.stdout, "published 1 event to %s\n", c.Topic.Topic)
 		return err
@@ -67,7 +67,7 @@ func (c *emitCommand) run(ctx context.Context, p *process) error {
 	if terminal.Is(p.stdin) {
 		p.log.Info().Msg("reading events from the terminal, one JSON object a line; Ctrl-D ends")
 	}
-	e := emission{to: to, topic: c.Topic.Topic, log: p.log}
+	e := emitter{to: to, topic: c.Topic.Topic, log: p.log}
 	err = e.copy(ctx, p.stdin)
 	if _, werr := fmt.Fprintf(p.stdout, "published %s to %s, rejected %s\n",
 		format.Count(e.published, "event"), e.topic, format.Count(e.rejected, "line")); err == nil {
@@ -99,7 +99,7 @@ func (c *emitCommand) validate(env config.Environment) (*event.Message, error) {
 	case c.Report == nil:
 		return nil, nil
 	}
-	readTime, err := checkRead(*c.Report, *c.Peer, c.ReadTime)
+	readTime, err := checkReadFlags(*c.Report, *c.Peer, c.ReadTime)
 	if err != nil {
 		return nil, err
 	}
@@ -110,8 +110,8 @@ func (c *emitCommand) validate(env config.Environment) (*event.Message, error) {
 	return &m, err
 }
 
-// emission copies events from lines to a topic.
-type emission struct {
+// emitter copies events from lines to a topic.
+type emitter struct {
 	to                  app.Publisher
 	topic               string
 	log                 zerolog.Logger
@@ -119,7 +119,7 @@ type emission struct {
 }
 
 // hint is what to do if no line was an event: it is the wrong input.
-func (e *emission) hint() string {
+func (e *emitter) hint() string {
 	if e.published > 0 {
 		return ""
 	}
@@ -136,7 +136,7 @@ type line struct {
 
 // copy publishes what it reads until the input or ctx ends. Lines that are there already go
 // together; nobody waits for more.
-func (e *emission) copy(ctx context.Context, input io.Reader) error {
+func (e *emitter) copy(ctx context.Context, input io.Reader) error {
 	lines := make(chan line, app.MaxBatch)
 	failed := make(chan error, 1)
 	done := make(chan struct{})
@@ -165,7 +165,7 @@ func (e *emission) copy(ctx context.Context, input io.Reader) error {
 }
 
 // add appends the line's event, or reports why it is none.
-func (e *emission) add(batch []event.Message, l line) []event.Message {
+func (e *emitter) add(batch []event.Message, l line) []event.Message {
 	text := bytes.TrimSpace(l.text)
 	m := event.Message{Value: text, Time: time.Now()}
 	decoded := decode(m)
@@ -182,7 +182,7 @@ func (e *emission) add(batch []event.Message, l line) []event.Message {
 	return append(batch, m)
 }
 
-func (e *emission) publish(ctx context.Context, batch []event.Message) error {
+func (e *emitter) publish(ctx context.Context, batch []event.Message) error {
 	if len(batch) == 0 {
 		return nil
 	}
@@ -193,14 +193,14 @@ func (e *emission) publish(ctx context.Context, batch []event.Message) error {
 			failed = len(some)
 		}
 		err = fmt.Errorf("%s not published to %s: %w", format.Count(failed, "event"), e.topic,
-			cause(err))
+			publishCause(err))
 	}
 	e.published += len(batch) - failed
 	return err
 }
 
-// cause is what is wrong with the first message that failed.
-func cause(err error) error {
+// publishCause is what is wrong with the first message that failed.
+func publishCause(err error) error {
 	var some kafkaclient.PublishErrors
 	if errors.As(err, &some) && len(some) > 0 {
 		err = some[slices.Min(slices.Collect(maps.Keys(some)))]
@@ -241,9 +241,9 @@ func decode(m event.Message) event.Event {
 		time.Now())
 }
 
-// checkRead returns the read time of --report, --peer and --read-time (nil: not given), or a usage
+// checkReadFlags returns the read time of --report, --peer and --read-time (nil: not given), or a usage
 // error that names the flag that makes no valid event. The rules are the worker's own.
-func checkRead(report, peer string, readTime *string) (*int64, error) {
+func checkReadFlags(report, peer string, readTime *string) (*int64, error) {
 	now := time.Now()
 	text := strconv.FormatInt(now.Unix(), 10)
 	if readTime != nil {
@@ -257,7 +257,7 @@ func checkRead(report, peer string, readTime *string) (*int64, error) {
 	case errors.Is(err, event.ErrNoTime):
 		return nil, config.Usagef("--read-time must not be empty")
 	case err != nil:
-		return nil, usageOf(err)
+		return nil, flagError(err)
 	case readTime == nil:
 		return nil, nil
 	}
@@ -272,7 +272,7 @@ func checkEventTime(m event.Message, text string) (event.Message, error) {
 	}
 	m = app.WithEventTime(m, text)
 	if err := decode(m).Invalid; err != nil {
-		return m, usageOf(err)
+		return m, flagError(err)
 	}
 	return m, nil
 }
@@ -286,8 +286,8 @@ func checkLength(flag, text string) error {
 	return nil
 }
 
-// usageOf is a reason why an event is invalid, beginning with the flag instead of the field.
-func usageOf(reason error) error {
+// flagError is a reason why an event is invalid, beginning with the flag instead of the field.
+func flagError(reason error) error {
 	text := reason.Error()
 	for _, part := range []struct{ begins, flag string }{
 		{"Report_Account", "--report"}, {"Peer_Account", "--peer"}, {"MsgReadTime", "--read-time"},

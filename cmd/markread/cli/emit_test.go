@@ -18,14 +18,14 @@ import (
 	"markread/consumer/kafkaclient"
 )
 
-// topic is a publisher that keeps what it is given.
-type topic struct {
+// fakeTopic is a publisher that keeps what it is given.
+type fakeTopic struct {
 	messages []event.Message
 	calls    int
 	fail     error
 }
 
-func (p *topic) Publish(_ context.Context, messages ...event.Message) error {
+func (p *fakeTopic) Publish(_ context.Context, messages ...event.Message) error {
 	p.calls++
 	if p.fail != nil {
 		return p.fail
@@ -34,18 +34,18 @@ func (p *topic) Publish(_ context.Context, messages ...event.Message) error {
 	return nil
 }
 
-// emitted runs input through an emission.
-func emitted(t *testing.T, to *topic, input io.Reader) (*emission, string, error) {
+// emitLines runs input through an emission.
+func emitLines(t *testing.T, to *fakeTopic, input io.Reader) (*emitter, string, error) {
 	t.Helper()
 	var log bytes.Buffer
-	e := &emission{to: to, topic: "t", log: zerolog.New(&log)}
+	e := &emitter{to: to, topic: "t", log: zerolog.New(&log)}
 	err := e.copy(t.Context(), input)
 	return e, log.String(), err
 }
 
 func TestEmitLines(t *testing.T) {
-	to := &topic{}
-	e, log, err := emitted(t, to, strings.NewReader(strings.Join([]string{
+	to := &fakeTopic{}
+	e, log, err := emitLines(t, to, strings.NewReader(strings.Join([]string{
 		`{"Report_Account":"alice","Peer_Account":"bob"}`,
 		``,
 		`  {"Report_Account":"alice","Peer_Account":"bob","MsgReadTime":"1700000000","more":1}  ` +
@@ -86,8 +86,8 @@ func TestEmitLines(t *testing.T) {
 // others.
 func TestEmitSkipsByteOrderMarks(t *testing.T) {
 	line := "\uFEFF" + `{"Report_Account":"a","Peer_Account":"b"}` + "\n"
-	to := &topic{}
-	e, _, err := emitted(t, to, strings.NewReader(line+line))
+	to := &fakeTopic{}
+	e, _, err := emitLines(t, to, strings.NewReader(line+line))
 	if err != nil || e.published != 2 ||
 		string(to.messages[1].Value) != strings.TrimPrefix(strings.TrimSpace(line), "\uFEFF") {
 		t.Errorf("published %d, rejected %d, %v", e.published, e.rejected, err)
@@ -95,12 +95,12 @@ func TestEmitSkipsByteOrderMarks(t *testing.T) {
 }
 
 func TestEmitManyLinesTogether(t *testing.T) {
-	to := &topic{}
+	to := &fakeTopic{}
 	var input strings.Builder
 	for i := range 5000 {
 		fmt.Fprintf(&input, "{\"Report_Account\":\"u%d\",\"Peer_Account\":\"p\"}\n", i)
 	}
-	e, _, err := emitted(t, to, strings.NewReader(input.String()))
+	e, _, err := emitLines(t, to, strings.NewReader(input.String()))
 	if err != nil || e.published != 5000 || len(to.messages) != 5000 {
 		t.Fatalf("published %d, %v", e.published, err)
 	}
@@ -115,7 +115,7 @@ func TestEmitManyLinesTogether(t *testing.T) {
 func TestEmitDoesNotWaitForMore(t *testing.T) {
 	reader, writer := io.Pipe()
 	got := make(chan event.Message)
-	e := &emission{to: each(got), topic: "t", log: zerolog.Nop()}
+	e := &emitter{to: sendingTopic(got), topic: "t", log: zerolog.Nop()}
 	done := make(chan error, 1)
 	go func() { done <- e.copy(t.Context(), reader) }()
 	for range 3 {
@@ -131,10 +131,10 @@ func TestEmitDoesNotWaitForMore(t *testing.T) {
 	}
 }
 
-// each is a publisher that hands out one message after the other.
-type each chan<- event.Message
+// sendingTopic is a publisher that hands out one message after the other.
+type sendingTopic chan<- event.Message
 
-func (p each) Publish(_ context.Context, messages ...event.Message) error {
+func (p sendingTopic) Publish(_ context.Context, messages ...event.Message) error {
 	for _, m := range messages {
 		p <- m
 	}
@@ -144,18 +144,19 @@ func (p each) Publish(_ context.Context, messages ...event.Message) error {
 func TestEmitFailures(t *testing.T) {
 	line := `{"Report_Account":"a","Peer_Account":"b"}` + "\n"
 	broken := errors.New("broken")
-	e, _, err := emitted(t, &topic{fail: broken}, strings.NewReader(line))
+	e, _, err := emitLines(t, &fakeTopic{fail: broken}, strings.NewReader(line))
 	if !errors.Is(err, broken) || e.published != 0 {
 		t.Errorf("refused: published %d, %v", e.published, err)
 	}
 	// A batch of which one was refused: the rest counts as published.
-	e = &emission{to: &topic{fail: kafkaclient.PublishErrors{1: broken}}, topic: "t",
+	e = &emitter{to: &fakeTopic{fail: kafkaclient.PublishErrors{1: broken}}, topic: "t",
 		log: zerolog.Nop()}
 	if err := e.publish(t.Context(), make([]event.Message, 5)); err == nil || e.published != 4 ||
 		!strings.Contains(err.Error(), "1 event not published to t") {
 		t.Errorf("partly refused: published %d, %v", e.published, err)
 	}
-	e, _, err = emitted(t, &topic{}, io.MultiReader(strings.NewReader(line), brokenReader{broken}))
+	e, _, err = emitLines(t, &fakeTopic{},
+		io.MultiReader(strings.NewReader(line), brokenReader{broken}))
 	if !errors.Is(err, broken) || !strings.Contains(err.Error(), "line 2") {
 		t.Errorf("input breaks: published %d, %v", e.published, err)
 	}
@@ -163,7 +164,7 @@ func TestEmitFailures(t *testing.T) {
 	cancel()
 	stuck, writer := io.Pipe()
 	defer writer.Close()
-	if err := (&emission{to: &topic{}, topic: "t", log: zerolog.Nop()}).
+	if err := (&emitter{to: &fakeTopic{}, topic: "t", log: zerolog.Nop()}).
 		copy(ctx, stuck); err == nil ||
 		!strings.Contains(err.Error(), "interrupted") {
 		t.Errorf("stopped while it waits for input: %v", err)

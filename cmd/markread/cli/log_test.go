@@ -64,13 +64,13 @@ func TestOneLine(t *testing.T) {
 	}
 }
 
-// pager is a standard error that is read only as far as the test allows.
-type pager struct {
+// slowReader is a standard error that is read only as far as the test allows.
+type slowReader struct {
 	clitest.Buffer
 	more chan struct{} // each value lets one write through; closed: all
 }
 
-func (p *pager) Write(b []byte) (int, error) {
+func (p *slowReader) Write(b []byte) (int, error) {
 	<-p.more
 	return p.Buffer.Write(b)
 }
@@ -101,7 +101,7 @@ func parsedLines(t *testing.T, text string) (lines []queuedLine) {
 func TestLogLinesNeverWaitForTheirReader(t *testing.T) {
 	for _, level := range []string{"debug", "error"} {
 		synctest.Test(t, func(t *testing.T) {
-			to := &pager{more: make(chan struct{})}
+			to := &slowReader{more: make(chan struct{})}
 			p := &process{env: config.NewEnvironment(nil), stderr: to}
 			p.beginService(config.LogFlags{LogLevel: level})
 			began := time.Now()
@@ -163,7 +163,7 @@ func TestQueuedLogLinesAreWrittenAtTheEnd(t *testing.T) {
 		})
 	}
 	synctest.Test(t, func(t *testing.T) {
-		to := &pager{more: make(chan struct{})}
+		to := &slowReader{more: make(chan struct{})}
 		p := &process{env: config.NewEnvironment(nil), stderr: to}
 		p.beginService(config.LogFlags{LogLevel: "info"})
 		p.log.Info().Msg("line")
@@ -190,7 +190,7 @@ func TestOtherCommandsWriteTheirLinesThemselves(t *testing.T) {
 }
 
 // Only what does nothing but print ends with its reader.
-func TestWhatEndsWithItsReader(t *testing.T) {
+func TestCommandsThatOnlyPrint(t *testing.T) {
 	for line, want := range map[string]bool{
 		"dead-letters ls --brokers k:1": true, "dead-letters show --brokers k:1 0:1": true,
 		"status --brokers k:1": true, "version": true,
@@ -202,7 +202,7 @@ func TestWhatEndsWithItsReader(t *testing.T) {
 		p := &process{env: config.NewEnvironment(nil), stdout: &clitest.Buffer{},
 			stderr: &clitest.Buffer{}}
 		selected, err := p.parse(strings.Fields(line))
-		if err != nil || endsWithItsReader(selected) != want {
+		if err != nil || onlyPrints(selected) != want {
 			t.Errorf("%s: %v, want %v", line, err, want)
 		}
 	}

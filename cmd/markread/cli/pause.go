@@ -36,17 +36,17 @@ func (c *pauseCommand) run(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	mine, others := now.Paused()
-	if mine == nil {
+	paused, others := now.Paused()
+	if paused == nil {
 		return fmt.Errorf("not paused: somebody has resumed it meanwhile%s",
-			list("; held: ", others))
+			formatHolds("; held: ", others))
 	}
 	was := ""
 	if earlier, _ := before.Paused(); earlier != nil {
 		was = "it was already "
 	}
-	_, err = fmt.Fprintf(p.stdout, "%s%s, until markread resume%s\n", was, mine,
-		list("; also held: ", others))
+	_, err = fmt.Fprintf(p.stdout, "%s%s, until markread resume%s\n", was, paused,
+		formatHolds("; also held: ", others))
 	return err
 }
 
@@ -75,10 +75,10 @@ func (c *resumeCommand) run(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	mine, others := now.Paused()
-	if mine != nil {
+	paused, others := now.Paused()
+	if paused != nil {
 		return fmt.Errorf("not resumed: somebody has paused it again%s",
-			list("; also held: ", others))
+			formatHolds("; also held: ", others))
 	}
 	var text strings.Builder
 	if was, _ := before.Paused(); was != nil {
@@ -88,7 +88,7 @@ func (c *resumeCommand) run(ctx context.Context, p *process) error {
 	}
 	switch {
 	case len(others) > 0:
-		fmt.Fprintf(&text, "still held%s\n", list(": ", others))
+		fmt.Fprintf(&text, "still held%s\n", formatHolds(": ", others))
 	case !*now.Ready:
 		text.WriteString("no calls yet: the worker is no member of its group at the moment\n")
 	default:
@@ -124,8 +124,8 @@ func (f *adminURLFlag) command(ctx context.Context, p *process, path string) (be
 	return before, now, err
 }
 
-// list is the holds after an introduction, or nothing.
-func list(introduction string, holds []console.HeldFor) string {
+// formatHolds is the holds after an introduction, or nothing.
+func formatHolds(introduction string, holds []console.HeldFor) string {
 	if len(holds) == 0 {
 		return ""
 	}
@@ -142,8 +142,8 @@ type adminURLFlag struct {
 	AdminURL *string `name:"admin-url" placeholder:"URL" help:"Admin server of the worker; without it the one of this machine: http://127.0.0.1 and the port of MARKREAD_ADMIN_ADDR, else 8780."`
 }
 
-// or is the flag, or its default: where the worker's own variables are set, its address is known.
-func (f *adminURLFlag) or(env config.Environment) (string, error) {
+// orDefault is the flag, or its default: where the worker's own variables are set, its address is known.
+func (f *adminURLFlag) orDefault(env config.Environment) (string, error) {
 	if f.AdminURL != nil {
 		return *f.AdminURL, nil
 	}
@@ -159,7 +159,7 @@ func (f *adminURLFlag) or(env config.Environment) (string, error) {
 
 // client makes a client with the token of the environment.
 func (f *adminURLFlag) client(env config.Environment) (*console.Client, error) {
-	given, err := f.or(env)
+	given, err := f.orDefault(env)
 	if err != nil {
 		return nil, err
 	}

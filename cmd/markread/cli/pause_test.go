@@ -27,8 +27,8 @@ import (
 
 const testToken = "canary-token-71c0ffee"
 
-// held is a worker as its admin server sees it: it can be held, and notes what was asked of it.
-type held struct {
+// fakeWorker is a worker as its admin server sees it: it can be held, and notes what was asked of it.
+type fakeWorker struct {
 	mu       sync.Mutex
 	holds    []console.Hold
 	unready  bool
@@ -38,22 +38,22 @@ type held struct {
 
 var heldSince = time.Date(2026, 3, 1, 4, 0, 0, 0, time.UTC)
 
-func (h *held) State() console.State { return console.State{} }
-func (h *held) Healthy() error       { return nil }
-func (h *held) Ready() bool          { return !h.unready }
+func (h *fakeWorker) State() console.State { return console.State{} }
+func (h *fakeWorker) Healthy() error       { return nil }
+func (h *fakeWorker) Ready() bool          { return !h.unready }
 
-func (h *held) Held() []console.Hold {
+func (h *fakeWorker) Held() []console.Hold {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.Clone(h.holds)
 }
 
-func (h *held) is(reason string) bool {
+func (h *fakeWorker) isHeldFor(reason string) bool {
 	return slices.ContainsFunc(h.Held(), func(a console.Hold) bool { return a.Reason == reason })
 }
 
-func (h *held) Pause() {
-	if h.is("paused") || h.stubborn {
+func (h *fakeWorker) Pause() {
+	if h.isHeldFor("paused") || h.stubborn {
 		return
 	}
 	h.mu.Lock()
@@ -61,7 +61,7 @@ func (h *held) Pause() {
 	h.holds = append(h.holds, console.Hold{Reason: "paused", Since: heldSince})
 }
 
-func (h *held) Resume(acceptRejections bool) {
+func (h *fakeWorker) Resume(acceptRejections bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.accepted = acceptRejections
@@ -70,8 +70,8 @@ func (h *held) Resume(acceptRejections bool) {
 	})
 }
 
-// adminOf serves a worker's admin server and returns its URL.
-func adminOf(t *testing.T, h *held, token string) string {
+// serveAdmin serves a worker's admin server and returns its URL.
+func serveAdmin(t *testing.T, h *fakeWorker, token string) string {
 	t.Helper()
 	s, err := console.New(console.Options{Addr: "127.0.0.1:0", Token: token, Source: h, Controls: h,
 		Gatherer: prometheus.NewRegistry(), Log: zerolog.Nop()})
@@ -90,53 +90,56 @@ func TestPauseAndResume(t *testing.T) {
 	rejections := console.Hold{Reason: "rejections", Since: heldSince.Add(time.Minute)}
 	paused := console.Hold{Reason: "paused", Since: heldSince}
 	for name, c := range map[string]struct {
-		worker   *held
+		worker   *fakeWorker
 		args     []string
 		want     string
 		accepted bool
 	}{
-		"pause": {&held{}, []string{"pause"},
+		"pause": {&fakeWorker{}, []string{"pause"},
 			"paused since 2026-03-01 04:00:00 UTC, until markread resume\n",
 			false},
-		"pause again": {&held{holds: []console.Hold{paused}}, []string{"pause"},
+		"pause again": {&fakeWorker{holds: []console.Hold{paused}}, []string{"pause"},
 			"it was already paused since 2026-03-01 04:00:00 UTC, until markread resume\n", false},
-		"pause, no group": {&held{unready: true}, []string{"pause"},
+		"pause, no group": {&fakeWorker{unready: true}, []string{"pause"},
 			"paused since 2026-03-01 04:00:00 UTC, until markread resume\n", false},
-		"pause, others hold": {&held{holds: []console.Hold{outage, rejections}}, []string{"pause"},
+		"pause, others hold": {&fakeWorker{holds: []console.Hold{outage, rejections}},
+			[]string{"pause"},
 			"paused since 2026-03-01 04:00:00 UTC, until markread resume; also held: outage " +
 				"since 2026-03-01 " +
 				"03:00:00 UTC, rejections since 2026-03-01 04:01:00 UTC\n", false},
-		"resume": {&held{holds: []console.Hold{paused}}, []string{"resume"},
+		"resume": {&fakeWorker{holds: []console.Hold{paused}}, []string{"resume"},
 			"no longer paused (it was since 2026-03-01 04:00:00 UTC); calls go on\n", false},
-		"resume, no group": {&held{holds: []console.Hold{paused}, unready: true},
+		"resume, no group": {&fakeWorker{holds: []console.Hold{paused}, unready: true},
 			[]string{"resume"},
 			"no longer paused (it was since 2026-03-01 04:00:00 UTC); no calls yet: the worker " +
 				"is no member of its " +
 				"group at the moment\n", false},
-		"resume, others hold": {&held{holds: []console.Hold{paused, outage}}, []string{"resume"},
+		"resume, others hold": {&fakeWorker{holds: []console.Hold{paused, outage}},
+			[]string{"resume"},
 			"no longer paused (it was since 2026-03-01 04:00:00 UTC); still held: outage since " +
 				"2026-03-01 03:00:00 " +
 				"UTC\n", false},
-		"resume, rejections hold": {&held{holds: []console.Hold{rejections}}, []string{"resume"},
+		"resume, rejections hold": {&fakeWorker{holds: []console.Hold{rejections}},
+			[]string{"resume"},
 			"it was not paused; still held: rejections since 2026-03-01 04:01:00 UTC\nif the " +
 				"rejections are right: " +
 				"markread resume --accept-rejections\n", false},
-		"resume, rejections accepted": {&held{holds: []console.Hold{rejections, paused}},
+		"resume, rejections accepted": {&fakeWorker{holds: []console.Hold{rejections, paused}},
 			[]string{"resume", "--accept-rejections"},
 			"no longer paused (it was since 2026-03-01 04:00:00 UTC); calls go on\naccepted: up " +
 				"to 10,000 rejected " +
 				"or invalid events of the lane that was held become dead letters\n", true},
-		"resume, nothing to accept": {&held{}, []string{"resume", "--accept-rejections"},
+		"resume, nothing to accept": {&fakeWorker{}, []string{"resume", "--accept-rejections"},
 			"it was not paused; calls go on\nno lane was held for rejections, so nothing was " +
 				"accepted\n", true},
 	} {
 		for _, token := range []string{"", testToken} {
-			worker := &held{holds: slices.Clone(c.worker.holds), unready: c.worker.unready}
+			worker := &fakeWorker{holds: slices.Clone(c.worker.holds), unready: c.worker.unready}
 			r := try(t, []string{"MARKREAD_ADMIN_TOKEN=" + token}, "",
-				append(c.args, "--admin-url", adminOf(t, worker, token))...)
+				append(c.args, "--admin-url", serveAdmin(t, worker, token))...)
 			if r.Status != ExitOK || r.Stderr != "" || r.Stdout != c.want ||
 				worker.accepted != c.accepted ||
-				worker.is("paused") != (c.args[0] == "pause") {
+				worker.isHeldFor("paused") != (c.args[0] == "pause") {
 				t.Errorf("%s, token %q: %+v\nheld: %v, accepted: %v", name, token, r, worker.Held(),
 					worker.accepted)
 			}
@@ -145,9 +148,9 @@ func TestPauseAndResume(t *testing.T) {
 }
 
 // Somebody does the opposite at the same moment: that is no success.
-func TestPauseOrResumeInVain(t *testing.T) {
-	worker := &held{stubborn: true}
-	at := adminOf(t, worker, "")
+func TestPauseOrResumeWithoutEffect(t *testing.T) {
+	worker := &fakeWorker{stubborn: true}
+	at := serveAdmin(t, worker, "")
 	if r := try(t, nil, "", "pause", "--admin-url", at); r.Status != ExitFailed || r.Stdout != "" ||
 		!strings.Contains(r.Stderr, "not paused") {
 		t.Errorf("%+v", r)
@@ -162,17 +165,17 @@ func TestPauseOrResumeInVain(t *testing.T) {
 
 // The token is in the file; the URL may end with a slash.
 func TestPauseWithTokenFile(t *testing.T) {
-	worker := &held{}
+	worker := &fakeWorker{}
 	r := try(t, []string{"MARKREAD_ADMIN_TOKEN_FILE=" + clitest.File(t, testToken+"\n")}, "",
 		"pause", "--admin-url",
-		adminOf(t, worker, testToken)+"/")
-	if r.Status != ExitOK || !worker.is("paused") {
+		serveAdmin(t, worker, testToken)+"/")
+	if r.Status != ExitOK || !worker.isHeldFor("paused") {
 		t.Errorf("%+v", r)
 	}
 }
 
 // Where a command can't be given, one line says why, and it does not have the token in it.
-func TestCommandsThatDoNotArrive(t *testing.T) {
+func TestAdminRequestsThatFail(t *testing.T) {
 	answers := func(status int, header, body string) string {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if k, v, ok := strings.Cut(header, ": "); ok {
@@ -216,9 +219,9 @@ func TestCommandsThatDoNotArrive(t *testing.T) {
 		"authority unknown": {token, tls.URL, "certificate"},
 		"TLS to a plain port": {token, strings.Replace(answers(200, "", ""), "http:", "https:", 1),
 			"HTTP response to HTTPS client"},
-		"no token": {"", adminOf(t, &held{}, testToken),
+		"no token": {"", serveAdmin(t, &fakeWorker{}, testToken),
 			"wants its token: set MARKREAD_ADMIN_TOKEN or MARKREAD_ADMIN_TOKEN_FILE"},
-		"wrong token": {token, adminOf(t, &held{}, "another"),
+		"wrong token": {token, serveAdmin(t, &fakeWorker{}, "another"),
 			"refuses the token in MARKREAD_ADMIN_TOKEN"},
 		"from another machine": {"", answers(403, "", "403: without MARKREAD_ADMIN_TOKEN only "+
 			"this machine"),
@@ -254,7 +257,7 @@ func TestCommandsThatDoNotArrive(t *testing.T) {
 }
 
 // Where the worker's own variables are set, its admin server is found.
-func TestTheWorkerOfThisMachine(t *testing.T) {
+func TestDefaultAdminURL(t *testing.T) {
 	for addr, want := range map[string]string{
 		"": "http://127.0.0.1:8780", ":9000": "http://127.0.0.1:9000",
 		"0.0.0.0:9000":  "http://127.0.0.1:9000",
@@ -263,21 +266,22 @@ func TestTheWorkerOfThisMachine(t *testing.T) {
 		"127.0.0.1:0": "http://127.0.0.1:8780", "nonsense": "http://127.0.0.1:8780",
 	} {
 		if got, err := (&adminURLFlag{}).
-			or(config.NewEnvironment([]string{"MARKREAD_ADMIN_ADDR=" + addr})); got != want ||
+			orDefault(config.NewEnvironment([]string{"MARKREAD_ADMIN_ADDR=" +
+				addr})); got != want ||
 			err != nil {
 			t.Errorf("%q: %s, %v, want %s", addr, got, err, want)
 		}
 	}
 	given := "https://worker.example"
 	if got, err := (&adminURLFlag{AdminURL: &given}).
-		or(config.NewEnvironment([]string{"MARKREAD_ADMIN_ADDR=:9000"})); got != given ||
+		orDefault(config.NewEnvironment([]string{"MARKREAD_ADMIN_ADDR=:9000"})); got != given ||
 		err != nil {
 		t.Errorf("%s, %v instead of the flag's", got, err)
 	}
 }
 
 // The token goes over TLS to any machine, and without it to this one only.
-func TestWhereTheTokenGoes(t *testing.T) {
+func TestTokenIsSentOnlySafely(t *testing.T) {
 	env := config.NewEnvironment([]string{"MARKREAD_ADMIN_TOKEN=" + testToken})
 	for url, ok := range map[string]bool{
 		"https://worker.example": true, "https://10.0.0.7:8780": true,
@@ -303,7 +307,7 @@ func TestWhereTheTokenGoes(t *testing.T) {
 }
 
 func TestCommandOverTLS(t *testing.T) {
-	worker := &held{}
+	worker := &fakeWorker{}
 	s, err := console.New(console.Options{Addr: "127.0.0.1:0", Token: testToken, Source: worker,
 		Controls: worker,
 		Gatherer: prometheus.NewRegistry(), Log: zerolog.Nop()})
@@ -318,7 +322,8 @@ func TestCommandOverTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	client.HTTP.Transport = server.Client().Transport
-	if now, err := client.Command(t.Context(), "/api/pause"); err != nil || !worker.is("paused") ||
+	if now, err := client.Command(t.Context(), "/api/pause"); err != nil ||
+		!worker.isHeldFor("paused") ||
 		len(now.Held) != 1 {
 		t.Errorf("%+v %v", now, err)
 	}

@@ -50,8 +50,8 @@ func hostile() []string {
 	add("\x1b[2J\x1b[H", "\x1b[31mred\x1b[0m", "\x1b]0;title\x07",
 		"\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\",
 		"\x1b]52;c;cm0=\x07", "\x1bP$q\x1b\\",
-		"\x9b2J", "\u009b2J", "\u009d0;t\u009c", "\x1b[?1049h", "\x1bc", terminal.Wipe,
-		terminal.Wipe+"markread: all is well", "a\r\nINF forged", "a\nmarkread: forged",
+		"\x9b2J", "\u009b2J", "\u009d0;t\u009c", "\x1b[?1049h", "\x1bc", terminal.ClearLine,
+		terminal.ClearLine+"markread: all is well", "a\r\nINF forged", "a\nmarkread: forged",
 		"\xff\xfe", "\xc0\xaf", "\xed\xa0\x80", "half \xe6\xbc", strings.Repeat("\x1b[1m", 500),
 		strings.Repeat("\u202e", 500), strings.Repeat("x", 5000))
 	random := rand.New(rand.NewPCG(1, 2))
@@ -65,17 +65,17 @@ func hostile() []string {
 	return all
 }
 
-// share is which part of the pairs of a text and a command is tried: each command gets each fourth
+// coverageStep is which part of the pairs of a text and a command is tried: each command gets each fourth
 // text, and each text a fourth of the commands; with -short, of both a thirty-second.
-func share() int {
+func coverageStep() int {
 	if testing.Short() {
 		return 32
 	}
 	return 4
 }
 
-// steers returns the first character of a text that must not be shown; empty: there is none.
-func steers(text string) string {
+// controlsIn returns the first character of a text that must not be shown; empty: there is none.
+func controlsIn(text string) string {
 	if !utf8.ValidString(text) {
 		return "bytes that are not UTF-8"
 	}
@@ -149,19 +149,19 @@ func TestHostileTextInCommands(t *testing.T) {
 			{nil, "{\"Report_Account\":" + string(quoted) + "}\n" + text,
 				[]string{"emit", "--brokers", "127.0.0.1:1", "--log-format", "console"}},
 		} {
-			if (i+j)%share() != 0 {
+			if (i+j)%coverageStep() != 0 {
 				continue
 			}
 			got := try(t, run.env, run.stdin, run.args...)
-			if c := steers(got.Stdout + got.Stderr); c != "" {
+			if c := controlsIn(got.Stdout + got.Stderr); c != "" {
 				t.Fatalf("%q: %q shows %s:\n%q\n%q", text, run.args, c, got.Stdout, got.Stderr)
 			}
 			if lines := strings.Count(got.Stderr, "\n"); got.Status == ExitUsage && lines != 1 {
 				t.Fatalf("%q: %q ends with %d lines:\n%s", text, run.args, lines, got.Stderr)
 			}
 		}
-		if kept, err := os.ReadFile(rejects); err == nil && steers(string(kept)) != "" {
-			t.Fatalf("%q: the rejects have %s:\n%q", text, steers(string(kept)), kept)
+		if kept, err := os.ReadFile(rejects); err == nil && controlsIn(string(kept)) != "" {
+			t.Fatalf("%q: the rejects have %s:\n%q", text, controlsIn(string(kept)), kept)
 		}
 		_ = os.Remove(name) // the folder goes with the test
 	}
@@ -169,7 +169,7 @@ func TestHostileTextInCommands(t *testing.T) {
 
 // Dead letters may hold anything that somebody wrote to an event topic, or to their own.
 func TestHostileTextInDeadLetters(t *testing.T) {
-	b := clitest.Embedded(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
+	b := clitest.StartBroker(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
 	client, err := kgo.NewClient(kgo.SeedBrokers(b.Addr()),
 		kgo.DefaultProduceTopic("mark-read-dead-letters"),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()))
@@ -201,7 +201,7 @@ func TestHostileTextInDeadLetters(t *testing.T) {
 	show := func(args ...string) clitest.Result {
 		t.Helper()
 		r := try(t, nil, "", append(args, "--brokers", b.Addr())...)
-		if c := steers(r.Stdout + r.Stderr); c != "" {
+		if c := controlsIn(r.Stdout + r.Stderr); c != "" {
 			t.Fatalf("%q shows %s:\n%q\n%q", args, c, r.Stdout, r.Stderr)
 		}
 		return r
@@ -243,7 +243,7 @@ func TestHostileTextOfServers(t *testing.T) {
 	at := strings.TrimPrefix(s.URL, "http://")
 	for i, text := range hostile() {
 		quoted, _ := json.Marshal(text)
-		if i%share() != 0 {
+		if i%coverageStep() != 0 {
 			continue
 		}
 		for _, answer = range []string{
@@ -257,7 +257,7 @@ func TestHostileTextOfServers(t *testing.T) {
 				{"pause", "--admin-url", s.URL},
 			} {
 				r := try(t, []string{"MARKREAD_IM_KEY=" + clitest.TestKey}, "", args...)
-				if c := steers(r.Stdout + r.Stderr); c != "" {
+				if c := controlsIn(r.Stdout + r.Stderr); c != "" {
 					t.Fatalf("%q, answered with %q, shows %s:\n%q\n%q", args, answer, c, r.Stdout,
 						r.Stderr)
 				}
@@ -266,7 +266,7 @@ func TestHostileTextOfServers(t *testing.T) {
 	}
 	answer = "\x1b[31mno broker\u202e"
 	if r := try(t, nil, "", "dead-letters", "ls", "--brokers",
-		at); steers(r.Stdout+r.Stderr) != "" {
+		at); controlsIn(r.Stdout+r.Stderr) != "" {
 		t.Errorf("%q", r.Stderr)
 	}
 }
@@ -282,7 +282,7 @@ func TestHostileTextInTheLog(t *testing.T) {
 			log.Warn().Str("text", text).Strs("list", []string{text}).Err(errors.New(text)).
 				Any("object", map[string]string{text: text}).
 				Bytes("bytes", []byte(text)).Msg(text)
-			if c := steers(out.String()); c != "" || strings.Count(out.String(), "\n") != 1 {
+			if c := controlsIn(out.String()); c != "" || strings.Count(out.String(), "\n") != 1 {
 				t.Fatalf("%s of %q has %s, or %d lines:\n%q", format, text, c,
 					strings.Count(out.String(), "\n"),
 					out.String())
@@ -306,7 +306,7 @@ func TestHostileTextInTheLog(t *testing.T) {
 func TestOwnControlSequences(t *testing.T) {
 	var out bytes.Buffer
 	stream := &printable.Writer{Out: &out}
-	if terminal.Screen(stream) != &out || terminal.Screen(&out) != &out {
+	if terminal.Unfiltered(stream) != &out || terminal.Unfiltered(&out) != &out {
 		t.Error("not the stream itself")
 	}
 	tty, err := os.Open("/dev/ptmx")
@@ -325,7 +325,7 @@ func TestHostileTextInAQuestion(t *testing.T) {
 		var out bytes.Buffer
 		p := &process{stdin: strings.NewReader("n\n"), stderr: &printable.Writer{Out: &out}}
 		if yes, err := new(confirmFlags).confirmed(t.Context(), p, text+"?"); yes || err != nil ||
-			steers(out.String()) != "" || strings.Contains(out.String(), "\n") {
+			controlsIn(out.String()) != "" || strings.Contains(out.String(), "\n") {
 			t.Errorf("%q: %q, %v", text, out.String(), err)
 		}
 	}
@@ -336,9 +336,9 @@ func TestHostileTextInATable(t *testing.T) {
 	for _, text := range hostile() {
 		var out bytes.Buffer
 		table := terminal.NewTable(&printable.Writer{Out: &out})
-		table.Line("a", text, "z")
-		table.Head("%s", text)
-		if err := table.End(); err != nil || steers(out.String()) != "" ||
+		table.Row("a", text, "z")
+		table.Textf("%s", text)
+		if err := table.End(); err != nil || controlsIn(out.String()) != "" ||
 			strings.Count(out.String(), "\n") != 2 {
 			t.Errorf("%q: %q, %v", text, out.String(), err)
 		}

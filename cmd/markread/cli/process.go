@@ -40,8 +40,8 @@ const (
 	ExitRejected = 3
 )
 
-// forcedStop says what the second signal leaves behind, if that can be written within a moment.
-func forcedStop(stderr io.Writer) {
+// reportForcedStop says what the second signal leaves behind, if that can be written within a moment.
+func reportForcedStop(stderr io.Writer) {
 	terminal.Within(terminal.FlushLimit, func() {
 		fmt.Fprintln(stderr, "markread: stopped at once: what was under way may be done or not, "+
 			"and was not waited for")
@@ -58,7 +58,7 @@ func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	defer p.flushLog()
 	selected, err := p.parse(args)
 	if err == nil && selected != nil {
-		if !endsWithItsReader(selected) {
+		if !onlyPrints(selected) {
 			signal.Ignore(syscall.SIGPIPE)
 		}
 		err = selected.run(ctx, p)
@@ -83,13 +83,13 @@ func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	}
 }
 
-// endsWithItsReader reports whether a command only prints, as in `markread dead-letters ls | head`:
+// onlyPrints reports whether a command only prints, as in `markread dead-letters ls | head`:
 // SIGPIPE ends it when nobody reads any more, as Go has it. The others have work to do: a write to
 // a closed pipe fails and they continue. For a standard error that is closed from the start Go
 // opens /dev/null, so that no connection gets its number and log lines with it.
-func endsWithItsReader(c command) bool {
+func onlyPrints(c command) bool {
 	switch c.(type) {
-	case *lettersLsCommand, *lettersShowCommand, *statusCommand, *versionCommand:
+	case *lsCommand, *showCommand, *statusCommand, *versionCommand:
 		return true
 	}
 	return false
@@ -127,20 +127,21 @@ func UntilSignal(parent context.Context) (context.Context, func()) {
 	if !signal.Ignored(syscall.SIGHUP) {
 		signal.Notify(signals, syscall.SIGHUP)
 	}
-	return watch(parent, signals, func() {
-		forcedStop(os.Stderr)
+	return contextUntilSignal(parent, signals, func() {
+		reportForcedStop(os.Stderr)
 		os.Exit(ExitFailed)
 	})
 }
 
-// sameSignal is how long after the first signal another one counts as the same: some supervisors,
+// sameSignalWindow is how long after the first signal another one counts as the same: some supervisors,
 // timeout(1) among them, signal a process and then its group.
-const sameSignal = 100 * time.Millisecond
+const sameSignalWindow = 100 * time.Millisecond
 
-// watch returns a context that ends at the first signal. The second one calls exit: a person who
+// contextUntilSignal returns a context that ends at the first signal. The second one calls exit: a person who
 // asks twice does not want to wait for calls that are still out. The function that it returns ends
 // the context and the watch.
-func watch(parent context.Context, signals <-chan os.Signal, exit func()) (context.Context,
+func contextUntilSignal(parent context.Context, signals <-chan os.Signal,
+	exit func()) (context.Context,
 	func()) {
 	ctx, cancel := context.WithCancel(parent)
 	done := make(chan struct{})
@@ -154,7 +155,7 @@ func watch(parent context.Context, signals <-chan os.Signal, exit func()) (conte
 			if first.IsZero() {
 				first = time.Now()
 				cancel()
-			} else if time.Since(first) >= sameSignal {
+			} else if time.Since(first) >= sameSignalWindow {
 				exit()
 				return
 			}

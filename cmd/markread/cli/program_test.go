@@ -11,7 +11,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	clitest.SideBySide()
+	clitest.RaiseParallelism()
 	os.Exit(m.Run())
 }
 
@@ -32,7 +32,7 @@ func TestSignals(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			signals := make(chan os.Signal, 4)
 			exited := false
-			ctx, stop := watch(t.Context(), signals, func() { exited = true })
+			ctx, stop := contextUntilSignal(t.Context(), signals, func() { exited = true })
 			begin := time.Now()
 			for _, at := range c.at {
 				time.Sleep(at - time.Since(begin))

@@ -251,7 +251,7 @@ func TestReadmeGoExample(t *testing.T) {
 		}
 	}
 
-	b := clitest.Embedded(t, "mark-read")
+	b := clitest.StartBroker(t, "mark-read")
 	w := newWriter(b.Addr())
 	defer w.Close()
 	at := time.Now().Add(-time.Minute).Truncate(time.Millisecond)

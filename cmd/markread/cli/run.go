@@ -50,7 +50,7 @@ func (c *runCommand) run(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	im, err := c.IMFlags.Client(p.env, c.InFlight())
+	im, err := c.IMFlags.Client(p.env, c.CallLimit())
 	if err != nil {
 		return err
 	}

@@ -19,15 +19,15 @@ func TestRunWaitsForBrokers(t *testing.T) {
 	if got := clitest.Fetch(t, "http://"+admin+"/healthz"); got != "ok\n" {
 		t.Errorf("/healthz: %s", got)
 	}
-	r.Found(t, `(no Kafka broker of --brokers can be reached)`)
-	if status := r.Stopped(); status != ExitOK {
+	r.WaitFor(t, `(no Kafka broker of --brokers can be reached)`)
+	if status := r.Stop(); status != ExitOK {
 		t.Errorf("stop: %d", status)
 	}
 }
 
 func TestRunNeedsItsTopics(t *testing.T) {
 	_, im := server(t)
-	b := clitest.Embedded(t, "mark-read", "mark-read-backfill")
+	b := clitest.StartBroker(t, "mark-read", "mark-read-backfill")
 	r, _ := beginWorker(t, b.Addr(), im)
 	<-r.Done
 	if last := clitest.LastLine(t, r.Stderr.String()); r.Status != ExitFailed ||
@@ -37,12 +37,12 @@ func TestRunNeedsItsTopics(t *testing.T) {
 	}
 
 	r, admin := beginWorker(t, b.Addr(), im, "--create-topics")
-	clitest.Until(t, "readiness",
+	clitest.WaitUntil(t, "readiness",
 		func() bool {
 			return strings.Contains(clitest.Fetch(t, "http://"+admin+"/readyz"),
 				`"ready":true`)
 		})
-	if status := r.Stopped(); status != ExitOK {
+	if status := r.Stop(); status != ExitOK {
 		t.Errorf("stop: %d", status)
 	}
 	if strings.Contains(r.Stdout.String()+r.Stderr.String(), clitest.TestKey) {
@@ -53,7 +53,7 @@ func TestRunNeedsItsTopics(t *testing.T) {
 // A refused authentication does not mend itself: 1 at once, with a line that says what.
 func TestRunWithRefusedAuthentication(t *testing.T) {
 	_, im := server(t)
-	b := clitest.Embedded(t) // which knows no users
+	b := clitest.StartBroker(t) // which knows no users
 	r := begin(t, []string{"MARKREAD_IM_KEY=" + clitest.TestKey,
 		"MARKREAD_SASL_PASSWORD=canary-password"}, "run",
 		"--brokers", b.Addr(), "--im-url", im,
@@ -71,7 +71,7 @@ func TestRunWithRefusedAuthentication(t *testing.T) {
 
 // A password that nothing uses is probably meant to be used.
 func TestPasswordWithoutMechanism(t *testing.T) {
-	b := clitest.Embedded(t, "mark-read")
+	b := clitest.StartBroker(t, "mark-read")
 	r := try(t, []string{"MARKREAD_SASL_PASSWORD=canary-password"}, "", "emit", "--brokers",
 		b.Addr(), "--report", "a",
 		"--peer", "b")
@@ -91,11 +91,11 @@ func TestRunWithAdminToken(t *testing.T) {
 		"127.0.0.1:1",
 		"--im-url", im, "--im-app-id", "1400000000", "--admin-addr", "127.0.0.1:0", "--log-format",
 		"console")
-	admin := r.Found(t, `addr=(127\.0\.0\.1:\d+)`)
+	admin := r.WaitFor(t, `addr=(127\.0\.0\.1:\d+)`)
 	if got := clitest.Fetch(t, "http://"+admin+"/api/state"); !strings.Contains(got, "401") {
 		t.Errorf("without the token: %s", got)
 	}
-	if status := r.Stopped(); status != ExitOK {
+	if status := r.Stop(); status != ExitOK {
 		t.Errorf("stop: %d", status)
 	}
 }

@@ -103,13 +103,13 @@ func printStatus(w io.Writer, r *groupstatus.Report) error {
 	printGroup(t, r.Group)
 	printLag(t, r.Lag)
 	printWorker(t, r.Worker, r.At)
-	printLetters(t, r.Letters)
+	printDeadLetters(t, r.Letters)
 	return t.End()
 }
 
 func printGroup(t *terminal.Table, r *groupstatus.Group) {
 	if r == nil {
-		t.Head("group: not known")
+		t.Textf("group: not known")
 		return
 	}
 	text := fmt.Sprintf("group %s: %s", r.Name, strings.ToUpper(r.State))
@@ -120,14 +120,14 @@ func printGroup(t *terminal.Table, r *groupstatus.Group) {
 				format.Count(*r.Partitions, "partition"), format.Rate(*r.Rate))
 		}
 	}
-	t.Head("%s", text)
+	t.Textf("%s", text)
 	for _, note := range r.Notes {
-		t.Head("  ! %s", note)
+		t.Textf("  ! %s", note)
 	}
 	if len(r.Members) == 0 {
 		return
 	}
-	t.Line("  #", "MEMBER", "HOST", "SHARE", "PARTITIONS")
+	t.Row("  #", "MEMBER", "HOST", "SHARE", "PARTITIONS")
 	const more = "  … and %d more (--json has all)"
 	for i, m := range terminal.First(t, r.Members, maxShownMembers, more) {
 		share := "?"
@@ -140,24 +140,24 @@ func printGroup(t *terminal.Table, r *groupstatus.Group) {
 		for _, a := range m.Assigned {
 			assigned = append(assigned, a.Topic+" "+format.Ranges(a.Partitions))
 		}
-		t.Line("  "+strconv.Itoa(i+1), m.ID, m.Host, share,
+		t.Row("  "+strconv.Itoa(i+1), m.ID, m.Host, share,
 			cmp.Or(strings.Join(assigned, ", "), "none"))
 	}
 	for i, m := range r.Members {
 		if m.Note != "" {
-			t.Head("  ! member %d: %s", i+1, m.Note)
+			t.Textf("  ! member %d: %s", i+1, m.Note)
 		}
 	}
 }
 
 func printLag(t *terminal.Table, r *groupstatus.Lag) {
-	t.Head("")
+	t.Textf("")
 	if r == nil {
-		t.Head("lag: not known")
+		t.Textf("lag: not known")
 		return
 	}
-	t.Head("lag: %s", lagSummary(r))
-	t.Line("  TOPIC", "LANE", "LAG", "OLDEST", "PARTITIONS")
+	t.Textf("lag: %s", lagSummary(r))
+	t.Row("  TOPIC", "LANE", "LAG", "OLDEST", "PARTITIONS")
 	type row struct {
 		topic string
 		groupstatus.PartitionLag
@@ -172,7 +172,7 @@ func printLag(t *terminal.Table, r *groupstatus.Lag) {
 			}
 			if p.Lag == nil {
 				unknown++
-			} else if *p.Lag > 0 && oldestOf(p) >= behindAfter {
+			} else if *p.Lag > 0 && oldestAge(p) >= behindAfter {
 				behind = append(behind, row{topic.Topic, p})
 			}
 			if p.Committed == nil {
@@ -193,29 +193,30 @@ func printLag(t *terminal.Table, r *groupstatus.Lag) {
 		if topic.Lag != nil {
 			lag = format.Thousands(*topic.Lag)
 		}
-		t.Line("  "+topic.Topic, topic.Lane, lag, format.AgeOf(topic.Oldest), text)
+		t.Row("  "+topic.Topic, topic.Lane, lag, format.AgeOf(topic.Oldest), text)
 	}
 	for _, topic := range r.Topics {
 		if topic.Lost > 0 {
-			t.Head("  ! %s: retention has deleted %s before anybody read them", topic.Topic,
+			t.Textf("  ! %s: retention has deleted %s before anybody read them", topic.Topic,
 				format.CountOf(topic.Lost, "event"))
 		}
 	}
 	for _, p := range terminal.First(t, unreadable, maxShownUnreadable,
 		"  … and %d more that can't be read (--json has all)") {
 		u := p.Unreadable
-		t.Head("  ! UNREADABLE %s/%d%s: %s; %s", p.topic, p.Partition, place(u.Offset), u.Reason,
+		t.Textf("  ! UNREADABLE %s/%d%s: %s; %s", p.topic, p.Partition, atOffset(u.Offset),
+			u.Reason,
 			u.Do)
 	}
 	if len(behind) == 0 {
 		return
 	}
 	slices.SortStableFunc(behind, func(a, b row) int {
-		return cmp.Or(cmp.Compare(oldestOf(b.PartitionLag), oldestOf(a.PartitionLag)),
+		return cmp.Or(cmp.Compare(oldestAge(b.PartitionLag), oldestAge(a.PartitionLag)),
 			cmp.Compare(*b.Lag, *a.Lag))
 	})
-	t.Head("")
-	t.Line("  PARTITION", "MEMBER", "LAG", "OLDEST", "FINISHED", "COMMITTED", "END")
+	t.Textf("")
+	t.Row("  PARTITION", "MEMBER", "LAG", "OLDEST", "FINISHED", "COMMITTED", "END")
 	for _, p := range terminal.First(t, behind, maxShownPartitions,
 		"  … and %d more, not so far behind (--json has all)") {
 		member, committed := "none", "none"
@@ -225,7 +226,7 @@ func printLag(t *terminal.Table, r *groupstatus.Lag) {
 		if p.Committed != nil {
 			committed = strconv.FormatInt(*p.Committed, 10)
 		}
-		t.Line(fmt.Sprintf("  %s/%d", p.topic, p.Partition), member, format.Thousands(*p.Lag),
+		t.Row(fmt.Sprintf("  %s/%d", p.topic, p.Partition), member, format.Thousands(*p.Lag),
 			format.AgeOf(p.Oldest), format.Thousands(p.Finished), committed,
 			strconv.FormatInt(*p.End, 10))
 	}
@@ -258,8 +259,8 @@ func lagSummary(r *groupstatus.Lag) string {
 	return text
 }
 
-// oldestOf is the age of the oldest event; it may be any where it is not known.
-func oldestOf(p groupstatus.PartitionLag) float64 {
+// oldestAge is the age of the oldest event; it may be any where it is not known.
+func oldestAge(p groupstatus.PartitionLag) float64 {
 	if p.Oldest == nil {
 		return math.Inf(1)
 	}
@@ -270,7 +271,7 @@ func printWorker(t *terminal.Table, r *groupstatus.Worker, now time.Time) {
 	if r == nil {
 		return
 	}
-	t.Head("")
+	t.Textf("")
 	ready := "ready"
 	if !r.Ready {
 		ready = "NOT READY: no member of its group"
@@ -278,29 +279,30 @@ func printWorker(t *terminal.Table, r *groupstatus.Worker, now time.Time) {
 	if r.Member != nil {
 		ready += ", member " + *r.Member
 	}
-	t.Head("worker %s: %s", r.URL, ready)
+	t.Textf("worker %s: %s", r.URL, ready)
 	if r.Note != "" {
-		t.Head("  ! %s", r.Note)
+		t.Textf("  ! %s", r.Note)
 	}
 	for _, h := range r.Held {
 		probe := ""
 		if h.NextProbeAt != nil {
 			probe = "; next probe in " + format.Age(h.NextProbeAt.Sub(now))
 		}
-		t.Head("  HELD: %s for %s, since %s%s", h.Reason, format.Age(now.Sub(h.Since)),
+		t.Textf("  HELD: %s for %s, since %s%s", h.Reason, format.Age(now.Sub(h.Since)),
 			format.Time(h.Since), probe)
-		t.Head("    seen: %s", h.Detail)
+		t.Textf("    seen: %s", h.Detail)
 		if h.Do != "" {
-			t.Head("    do: %s", h.Do)
+			t.Textf("    do: %s", h.Do)
 		}
 	}
 	for _, p := range terminal.First(t, r.Unreadable, maxShownUnreadable,
 		"  … and %d more that it can't read (--json has all)") {
-		t.Head("  UNREADABLE: %s/%d%s for %s, since %s: %s", p.Topic, p.Partition, place(p.Offset),
+		t.Textf("  UNREADABLE: %s/%d%s for %s, since %s: %s", p.Topic, p.Partition,
+			atOffset(p.Offset),
 			format.Age(now.Sub(p.Since)), format.Time(p.Since), p.Reason)
 	}
 	if len(r.Held) == 0 {
-		t.Head("  held: nothing")
+		t.Textf("  held: nothing")
 	}
 	for _, lane := range []struct {
 		name string
@@ -315,48 +317,48 @@ func printWorker(t *terminal.Table, r *groupstatus.Worker, now time.Time) {
 				format.Count(lane.Events, "event") + ", the oldest " +
 				format.Age(time.Duration(lane.OldestSeconds*float64(time.Second)))
 		}
-		t.Head("  waiting, %s: %s", lane.name, text)
+		t.Textf("  waiting, %s: %s", lane.name, text)
 	}
 	quota := "calls: no limit"
 	if r.Quota.Share != nil && r.Quota.Limit != nil {
 		quota = fmt.Sprintf("calls: a share of %d of %s, limit now %d", *r.Quota.Share,
 			format.Rate(r.Quota.Rate), *r.Quota.Limit)
 	}
-	t.Head("  %s, %d in flight", quota, r.Quota.InFlight)
+	t.Textf("  %s, %d in flight", quota, r.Quota.InFlight)
 }
 
-func printLetters(t *terminal.Table, r *groupstatus.Letters) {
-	t.Head("")
+func printDeadLetters(t *terminal.Table, r *groupstatus.DeadLetters) {
+	t.Textf("")
 	if r == nil {
-		t.Head("dead letters: not known")
+		t.Textf("dead letters: not known")
 		return
 	}
-	lettersHead(t, r.Topic, r.StateCounts, r.Foreign)
+	printStateCounts(t, r.Topic, r.StateCounts, r.Foreign)
 	unresolved := slices.DeleteFunc(slices.Clone(r.Kinds),
 		func(k groupstatus.Kind) bool { return k.Open+k.Parked == 0 })
 	if len(unresolved) == 0 {
 		return
 	}
-	t.Line("  CLASS", "CODE", "OPEN", "PARKED", "MEANING")
+	t.Row("  CLASS", "CODE", "OPEN", "PARKED", "MEANING")
 	const more = "  … and %d more kinds (--json has all)"
 	for _, k := range terminal.First(t, unresolved, maxShownKinds, more) {
-		t.Line("  "+cmp.Or(k.Class, "?"), cmp.Or(k.Code, "-"), format.Thousands(k.Open),
+		t.Row("  "+cmp.Or(k.Class, "?"), cmp.Or(k.Code, "-"), format.Thousands(k.Open),
 			format.Thousands(k.Parked), explainKind(k.Class, k.Code).meaning)
 	}
 }
 
-// lettersHead writes how many letters there are.
-func lettersHead(t *terminal.Table, which string, n groupstatus.StateCounts, foreign int64) {
-	t.Head("dead letters in %s: %s open, %s parked, %s replayed, %s discarded", which,
+// printStateCounts writes how many letters there are.
+func printStateCounts(t *terminal.Table, which string, n groupstatus.StateCounts, unknown int64) {
+	t.Textf("dead letters in %s: %s open, %s parked, %s replayed, %s discarded", which,
 		format.Thousands(n.Open), format.Thousands(n.Parked), format.Thousands(n.Replayed),
 		format.Thousands(n.Discarded))
-	if foreign > 0 {
-		t.Head("  ! %s there that markread has not written", format.CountOf(foreign, "record"))
+	if unknown > 0 {
+		t.Textf("  ! %s there that markread has not written", format.CountOf(unknown, "record"))
 	}
 }
 
-// place names an offset in a sentence about the partition.
-func place(offset *int64) string {
+// atOffset names an offset in a sentence about the partition.
+func atOffset(offset *int64) string {
 	if offset == nil {
 		return ""
 	}

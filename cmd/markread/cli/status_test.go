@@ -40,9 +40,9 @@ func statusOf(t *testing.T, args ...string) (r groupstatus.Report) {
 	return r
 }
 
-// dead writes records to the dead-letter topic, all to partition 0. Headers are pairs of name and
+// addRecords writes records to the dead-letter topic, all to partition 0. Headers are pairs of name and
 // value.
-func dead(t *testing.T, brokers string, records ...[]string) {
+func addRecords(t *testing.T, brokers string, records ...[]string) {
 	t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers),
 		kgo.DefaultProduceTopic("mark-read-dead-letters"),
@@ -78,7 +78,7 @@ func resolution(id, how string) []string {
 // events.
 func TestStatusBeyondTheEnd(t *testing.T) {
 	clitest.NoLeaks(t)
-	b := clitest.Embedded(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
+	b := clitest.StartBroker(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
 	request := kmsg.NewPtrOffsetCommitRequest()
 	topic, partition := kmsg.NewOffsetCommitRequestTopic(),
 		kmsg.NewOffsetCommitRequestTopicPartition()
@@ -122,15 +122,16 @@ func TestStatusBeyondTheEnd(t *testing.T) {
 func TestStatusOfAGroup(t *testing.T) {
 	clitest.NoLeaks(t)
 	_, im := server(t)
-	b := clitest.Embedded(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
-	dead(t, b.Addr(), deadLetter("rejected", "90048", "0"), deadLetter("rejected", "90048", "2"),
+	b := clitest.StartBroker(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
+	addRecords(t, b.Addr(), deadLetter("rejected", "90048", "0"),
+		deadLetter("rejected", "90048", "2"),
 		deadLetter("rejected", "90048", "2"), deadLetter("exhausted", "timeout", "0"),
 		resolution("0:0", "discarded"), resolution("0:2", "replayed"), []string{"foreign", "x"})
 
 	first, adminOfFirst := beginWorker(t, b.Addr(), im)
 	_, _ = beginWorker(t, b.Addr(), im)
 	var r groupstatus.Report
-	clitest.Until(t, "two members", func() bool {
+	clitest.WaitUntil(t, "two members", func() bool {
 		r = statusOf(t, "--brokers", b.Addr())
 		return r.Group.State == "stable" && len(r.Group.Members) == 2 && r.Group.Rate != nil
 	})
@@ -145,7 +146,7 @@ func TestStatusOfAGroup(t *testing.T) {
 			t.Errorf("%+v", m)
 		}
 	}
-	if want := (groupstatus.Letters{Topic: "mark-read-dead-letters",
+	if want := (groupstatus.DeadLetters{Topic: "mark-read-dead-letters",
 		StateCounts: groupstatus.StateCounts{Open: 2,
 			Parked: 0, Replayed: 1, Discarded: 1}, Foreign: 1, Kinds: []groupstatus.Kind{
 			{Class: "rejected", Code: "90048",
@@ -185,14 +186,14 @@ func TestStatusOfAGroup(t *testing.T) {
 	for p := range int32(2) {
 		for _, account := range []string{"a", "b", "c"} {
 			record := &kgo.Record{Topic: "mark-read", Partition: p,
-				Value:     []byte(clitest.EventOf(account, int(p))),
+				Value:     []byte(clitest.EventJSON(account, int(p))),
 				Timestamp: time.Now().Add(-time.Minute)}
 			if err := client.ProduceSync(t.Context(), record).FirstErr(); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	clitest.Until(t, "the other worker's commit, and a backlog", func() bool {
+	clitest.WaitUntil(t, "the other worker's commit, and a backlog", func() bool {
 		r = statusOf(t, "--brokers", b.Addr(), "--admin-url", "http://"+adminOfFirst)
 		return *r.Lag.Lag == 3 && r.Worker.Lanes.Live.Events == 3
 	})
@@ -229,15 +230,15 @@ func TestStatusOfAGroup(t *testing.T) {
 		!strings.Contains(r.Worker.Note, `"markread", not of "another"`) {
 		t.Errorf("%+v %+v %+v", r.Group, r.Lag, r.Worker)
 	}
-	if status := first.Stopped(); status != ExitOK {
+	if status := first.Stop(); status != ExitOK {
 		t.Errorf("stop: %d", status)
 	}
 }
 
 // What can't be found out is said in one line, the rest is shown, and that is a failure.
 func TestStatusOfAPart(t *testing.T) {
-	b := clitest.Embedded(t, "mark-read", "mark-read-dead-letters")
-	dead(t, b.Addr(), deadLetter("invalid", "", "0"))
+	b := clitest.StartBroker(t, "mark-read", "mark-read-dead-letters")
+	addRecords(t, b.Addr(), deadLetter("invalid", "", "0"))
 	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_,
 			_ = w.Write([]byte(`{"held":[]}`))
@@ -305,7 +306,7 @@ func TestStatusOfAPart(t *testing.T) {
 // A partition that can't be read is found by status itself, named with the reason and the remedy,
 // and a failure until it can be read again; the others are shown as ever.
 func TestStatusOfAnUnreadablePartition(t *testing.T) {
-	b := clitest.Embedded(t, "mark-read", "mark-read-dead-letters")
+	b := clitest.StartBroker(t, "mark-read", "mark-read-dead-letters")
 	args := []string{"status", "--brokers", b.Addr(), "--backfill-topic="}
 	fault := b.Cluster().Fault(kfake.Fault{
 		Keys: []kmsg.Key{kmsg.Fetch}, Topic: "mark-read", Partitions: []int32{1},
@@ -348,7 +349,7 @@ func TestStatusOfAnUnreadablePartition(t *testing.T) {
 
 // What a worker can't read is a failure also where status can.
 func TestStatusOfAWorkerThatCannotRead(t *testing.T) {
-	b := clitest.Embedded(t, "mark-read", "mark-read-dead-letters")
+	b := clitest.StartBroker(t, "mark-read", "mark-read-dead-letters")
 	admin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte(`{"held":[],"group":{"name":"markread"},"partitions":[{"topic":"mark-read","partition":1,
 			"unreadable":{"since":"2026-03-01T00:00:00Z","offset":10,"reason":"no\u001b[31m leader\u202e"}}]}`))
@@ -371,7 +372,7 @@ func TestStatusOfAWorkerThatCannotRead(t *testing.T) {
 
 // A refused authentication is named at once; nothing is shown, for nothing is known.
 func TestStatusRefused(t *testing.T) {
-	b := clitest.Embedded(t) // which knows no users
+	b := clitest.StartBroker(t) // which knows no users
 	r := try(t, []string{"MARKREAD_SASL_PASSWORD=canary-password"}, "", "status", "--brokers",
 		b.Addr(), "--sasl",
 		"plain", "--sasl-user", "mallory")
@@ -382,8 +383,8 @@ func TestStatusRefused(t *testing.T) {
 	}
 }
 
-// virtual is a broker in virtual time, and a look at it; without one nothing can be dialled.
-func virtual(t *testing.T, dead bool,
+// statusInVirtualTime is a broker in virtual time, and a look at it; without one nothing can be dialled.
+func statusInVirtualTime(t *testing.T, dead bool,
 	test func(t *testing.T, cluster *kfake.Cluster, l *groupstatus.Options)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {

@@ -96,7 +96,7 @@ func sampleReport() *groupstatus.Report {
 	add(1, nil, "markread.resolves", "0:1", "markread.resolution", "replayed")
 	add(1, []byte("hello"))
 	r := &groupstatus.Report{At: statusAt, Group: groupstatus.GroupOf("markread", sampleView()),
-		Letters: groupstatus.LettersOf("mark-read-dead-letters", fold), Errors: []string{}}
+		Letters: groupstatus.DeadLettersOf("mark-read-dead-letters", fold), Errors: []string{}}
 	r.Lag = groupstatus.LagOf(lags, "mark-read-backfill", r.Group, statusAt)
 	member, probe := "markread-9a41", statusAt.Add(8*time.Second)
 	share, limit := 100, 100
@@ -226,7 +226,7 @@ func TestStatusNotes(t *testing.T) {
 		g := sampleView()
 		c.change(g)
 		r := &groupstatus.Report{At: statusAt, Group: groupstatus.GroupOf("markread", g)}
-		r.Group.Unassigned(live)
+		r.Group.NoteUnassigned(live)
 		text := printed(t, r)
 		for _, want := range c.want {
 			if !strings.Contains(text, want) {
@@ -271,7 +271,7 @@ func TestStatusIsOneScreen(t *testing.T) {
 	}
 	r := &groupstatus.Report{At: statusAt, Group: groupstatus.GroupOf("g", g),
 		Lag:     groupstatus.LagOf([][]admin.PartitionLag{lag}, "", nil, statusAt),
-		Letters: groupstatus.LettersOf("d", fold)}
+		Letters: groupstatus.DeadLettersOf("d", fold)}
 	for i := range g.Members {
 		r.Group.Members[i].Note = ""
 	}

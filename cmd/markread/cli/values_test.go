@@ -10,7 +10,7 @@ import (
 	"markread/cmd/markread/cli/config"
 )
 
-func TestFlaws(t *testing.T) {
+func TestFlaw(t *testing.T) {
 	for value, want := range map[string]string{
 		"": "", "markread": "", "a:1, b:2": "", "$ConnectionString": "", "CN=Some One,O=Org": "",
 		"O'Brien": "", "/etc/my certs/ca#1.pem": "", "a\"b": "", "über": "", "$": "", "#1": "",
@@ -92,12 +92,12 @@ func TestDurations(t *testing.T) {
 		strings.Repeat("k",
 			21): "a value of more than 20 characters is not a duration such as 5s or 500ms",
 	} {
-		if d, err := config.DurationOf(text); err == nil || err.Error() != want {
+		if d, err := config.ParseDuration(text); err == nil || err.Error() != want {
 			t.Errorf("%q: %s, %v, want %s", text, d, err, want)
 		}
 	}
 	for _, text := range []string{"5s", "+5s", "0", "1m30s", "1.5h", "3001ms"} {
-		if _, err := config.DurationOf(text); err != nil {
+		if _, err := config.ParseDuration(text); err != nil {
 			t.Error(err)
 		}
 	}
@@ -108,7 +108,7 @@ func TestWholeNumbers(t *testing.T) {
 	for text, want := range map[string]int64{
 		"0": 0, "200": 200, "-1": -1, "+5": 5, "1_000": 1000, "100": 100,
 	} {
-		if n, err := config.WholeNumber(text, 64); err != nil || n != want {
+		if n, err := config.ParseInt(text, 64); err != nil || n != want {
 			t.Errorf("%s: %d, %v", text, n, err)
 		}
 	}
@@ -120,12 +120,12 @@ func TestWholeNumbers(t *testing.T) {
 		"9223372036854775808": "too large", strings.Repeat("9",
 			21): "a value of more than 20 characters is too large",
 	} {
-		if n, err := config.WholeNumber(text, 64); err == nil ||
+		if n, err := config.ParseInt(text, 64); err == nil ||
 			!strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %d, %v, want %s", text, n, err, want)
 		}
 	}
-	if n, err := config.WholeNumber(strconv.Itoa(1<<31), 32); err == nil {
+	if n, err := config.ParseInt(strconv.Itoa(1<<31), 32); err == nil {
 		t.Errorf("32 bits: %d", n)
 	}
 }

@@ -76,32 +76,32 @@ func (run Commands) Begin(t *testing.T, env []string, args ...string) *Running {
 	return r
 }
 
-// Stopped stops the command and returns its status.
-func (r *Running) Stopped() int {
+// Stop stops the command and returns its status.
+func (r *Running) Stop() int {
 	r.stop()
 	<-r.Done
 	return r.Status
 }
 
-// Until waits for a condition that another goroutine or process brings about.
-func Until(t *testing.T, what string, holds func() bool) {
+// WaitUntil waits for a condition that another goroutine or process brings about.
+func WaitUntil(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	limit := time.After(Patience)
+	limit := time.After(WaitLimit)
 	for !holds() {
 		select {
 		case <-limit:
-			t.Fatalf("waited %s for %s", Patience, what)
+			t.Fatalf("waited %s for %s", WaitLimit, what)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
 }
 
-// Found waits for a match in the command's outputs and returns its first group.
-func (r *Running) Found(t *testing.T, pattern string) string {
+// WaitFor waits for a match in the command's outputs and returns its first group.
+func (r *Running) WaitFor(t *testing.T, pattern string) string {
 	t.Helper()
 	re := regexp.MustCompile(pattern)
 	var match []string
-	Until(t, pattern, func() bool {
+	WaitUntil(t, pattern, func() bool {
 		match = re.FindStringSubmatch(r.Stdout.String() + r.Stderr.String())
 		return match != nil
 	})
@@ -115,7 +115,7 @@ func NoLeaks(t *testing.T) {
 	t.Cleanup(func() {
 		// Find looks for half a second, which is too short for a server's goroutines on a busy machine.
 		err := goleak.Find(before)
-		for limit := time.Now().Add(Patience); err != nil && time.Now().Before(limit); {
+		for limit := time.Now().Add(WaitLimit); err != nil && time.Now().Before(limit); {
 			err = goleak.Find(before)
 		}
 		if err != nil {
@@ -158,10 +158,10 @@ func (run Commands) BeginWorker(t *testing.T, brokers, im string, extra ...strin
 	r := run.Begin(t, []string{"MARKREAD_IM_KEY=" + TestKey},
 		append([]string{"run", "--brokers", brokers, "--im-url", im, "--im-app-id", "1400000000",
 			"--admin-addr", "127.0.0.1:0"}, extra...)...)
-	return r, r.Found(t, `"addr":"(127\.0\.0\.1:\d+)"`)
+	return r, r.WaitFor(t, `"addr":"(127\.0\.0\.1:\d+)"`)
 }
 
-func Embedded(t *testing.T, topics ...string) *broker.Broker {
+func StartBroker(t *testing.T, topics ...string) *broker.Broker {
 	t.Helper()
 	b, err := broker.Start(broker.Options{Topics: topics, Partitions: 2})
 	if err != nil {
@@ -183,8 +183,8 @@ func LastLine(t *testing.T, log string) string {
 	return last.Message
 }
 
-// LetterRecords writes n letters of different conversations to the topic.
-func LetterRecords(t *testing.T, brokers string, n int) {
+// AddDeadLetters writes n letters of different conversations to the topic.
+func AddDeadLetters(t *testing.T, brokers string, n int) {
 	t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers),
 		kgo.DefaultProduceTopic("mark-read-dead-letters"))
@@ -210,9 +210,9 @@ func LetterRecords(t *testing.T, brokers string, n int) {
 	}
 }
 
-// Patience is how long a test waits for something that takes milliseconds. It is never waited for
+// WaitLimit is how long a test waits for something that takes milliseconds. It is never waited for
 // in full unless the test fails.
-const Patience = 30 * time.Second
+const WaitLimit = 30 * time.Second
 
 // Fetch returns the body of a page.
 func Fetch(t *testing.T, url string) string {
@@ -230,22 +230,22 @@ func Fetch(t *testing.T, url string) string {
 	return string(body)
 }
 
-func Verdict(w http.ResponseWriter, code int, info string) {
+func WriteErrorCode(w http.ResponseWriter, code int, info string) {
 	// can't fail
 	text, _ := json.Marshal(map[string]any{"ActionStatus": info, "ErrorCode": code,
 		"ErrorInfo": info})
 	_, _ = w.Write(text)
 }
 
-// EventOf is the event with the number i of an account.
-func EventOf(account string, i int) string {
+// EventJSON is the event with the number i of an account.
+func EventJSON(account string, i int) string {
 	return fmt.Sprintf(`{"Report_Account":%q,"Peer_Account":"peer","MsgReadTime":%d}`, account,
 		1_700_000_000+i)
 }
 
-// SideBySide lets more tests run at a time than there are cores, unless the command line says how
+// RaiseParallelism lets more tests run at a time than there are cores, unless the command line says how
 // many: those that call t.Parallel mostly wait.
-func SideBySide() {
+func RaiseParallelism() {
 	if !strings.Contains(filepath.Base(os.Args[0]), ".test") {
 		return // this process is a program of a transcript
 	}

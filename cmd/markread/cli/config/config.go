@@ -174,7 +174,7 @@ func (f *EngineFlags) Check(imTimeout time.Duration) error {
 
 // Options turns the flags into a worker's options, without clients, topics, group and version.
 func (f *EngineFlags) Options(imTimeout time.Duration, log zerolog.Logger) worker.Options {
-	return worker.Options{Rate: f.Rate, MaxInFlight: f.InFlight(),
+	return worker.Options{Rate: f.Rate, MaxInFlight: f.CallLimit(),
 		MaxPending: f.MaxPending, MaxRejected: f.MaxRejected, Attempts: f.Attempts,
 		Backoff: imclient.NewBackoff(f.BackoffInitial, f.BackoffMax), MaxReplays: f.MaxReplays,
 		CallTimeout: imTimeout, CommitEvery: f.CommitEvery, DrainTimeout: f.DrainTimeout, Log: log}
@@ -192,8 +192,8 @@ func (f *ReplaysFlag) Check() error {
 	return nil
 }
 
-// InFlight is the most calls that can be out at the same time.
-func (f *EngineFlags) InFlight() int {
+// CallLimit is the most calls that can be out at the same time.
+func (f *EngineFlags) CallLimit() int {
 	switch {
 	case f.Rate > 0:
 		return f.Rate

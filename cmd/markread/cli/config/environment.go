@@ -28,19 +28,19 @@ const (
 
 // Environment is the process's environment, from which kong resolves configuration flags.
 type Environment struct {
-	Values map[string]string
-	Known  map[string]bool      // the variables that some command reads
-	used   map[string]bool      // the flags whose value came from their variable
-	Odd    map[string]oddSecret // of the secrets that were asked for, by variable
+	Values         map[string]string
+	Known          map[string]bool          // the variables that some command reads
+	used           map[string]bool          // the flags whose value came from their variable
+	SecretWarnings map[string]secretWarning // of the secrets that were asked for, by variable
 }
 
-// oddSecret is a secret with something around it or in it that may not belong to it.
-type oddSecret struct{ Found, Do string }
+// secretWarning is a secret with something around it or in it that may not belong to it.
+type secretWarning struct{ Found, Do string }
 
 // NewEnvironment takes the form of os.Environ; of a repeated name the first counts.
 func NewEnvironment(env []string) Environment {
 	e := Environment{Values: map[string]string{},
-		used: map[string]bool{}, Odd: map[string]oddSecret{}}
+		used: map[string]bool{}, SecretWarnings: map[string]secretWarning{}}
 	for _, pair := range env {
 		name, value, _ := strings.Cut(pair, "=")
 		if _, ok := e.Values[name]; !ok {
@@ -93,16 +93,16 @@ func (e Environment) Explain(text string) string {
 // Validate is kong's; there is nothing to check.
 func (e Environment) Validate(*kong.Application) error { return nil }
 
-// ours finds the name in what was meant to be a variable of ours. Behind it may be a value: in an
+// ourVariable finds the name in what was meant to be a variable of ours. Behind it may be a value: in an
 // env file in the form of YAML the name extends to the first equals sign.
-var ours = regexp.MustCompile(`(?i)^(?:\W|export\s)*(markread_\w*)`)
+var ourVariable = regexp.MustCompile(`(?i)^(?:\W|export\s)*(markread_\w*)`)
 
 // Unknown are the variables that no command reads, with what to do if that is clear: a misspelt one
 // would otherwise leave a default in force unseen.
 func (e Environment) Unknown() map[string]string {
 	names := map[string]string{}
 	for name, value := range e.Values {
-		m := ours.FindStringSubmatch(name)
+		m := ourVariable.FindStringSubmatch(name)
 		if m == nil || e.Known[name] || IsServiceLink(name, value) {
 			continue
 		}
@@ -144,8 +144,8 @@ func (e Environment) WarnOfUnknown(log zerolog.Logger) {
 // WarnOfVariables is what every command warns of; check has secrets in its report instead.
 func (e Environment) WarnOfVariables(log zerolog.Logger) {
 	e.WarnOfUnknown(log)
-	for _, name := range slices.Sorted(maps.Keys(e.Odd)) {
-		odd := e.Odd[name]
+	for _, name := range slices.Sorted(maps.Keys(e.SecretWarnings)) {
+		odd := e.SecretWarnings[name]
 		log.Warn().Str("variable", name).Str("do", odd.Do).Msg(odd.Found)
 	}
 }
@@ -161,7 +161,7 @@ func (e Environment) Secret(name string) (imclient.Secret, error) {
 	if path := e.Values[name+"_FILE"]; path != "" {
 		name, in = name+"_FILE", " in "+path
 	}
-	e.Odd[name] = oddSecret{"the secret" + in + " " + what + "; it is used as it is",
+	e.SecretWarnings[name] = secretWarning{"the secret" + in + " " + what + "; it is used as it is",
 		"if that is a mistake, " + do}
 	return secret, nil
 }

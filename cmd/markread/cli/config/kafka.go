@@ -142,7 +142,7 @@ func (f *KafkaFlags) tls() (*tls.Config, error) {
 			return nil, Usagef("--tls-ca %s: no PEM certificate in it", f.TLSCA)
 		}
 	}
-	pair, err := f.Pair()
+	pair, err := f.ClientCertificate()
 	if err != nil {
 		return nil, err
 	}
@@ -156,8 +156,8 @@ func (f *KafkaFlags) tls() (*tls.Config, error) {
 	return config, nil
 }
 
-// Pair reads the client's certificate; nil: there is none.
-func (f *KafkaFlags) Pair() (*tls.Certificate, error) {
+// ClientCertificate reads the client's certificate; nil: there is none.
+func (f *KafkaFlags) ClientCertificate() (*tls.Certificate, error) {
 	if f.TLSCert == "" {
 		return nil, nil
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// unreplaced is a reference to a variable. A $ alone is none: Azure has a user $ConnectionString.
-var unreplaced = regexp.MustCompile(`\$\{[^}]*\}|\$\([^)]*\)`)
+// unexpanded is a reference to a variable. A $ alone is none: Azure has a user $ConnectionString.
+var unexpanded = regexp.MustCompile(`\$\{[^}]*\}|\$\([^)]*\)`)
 
 // comment is one behind a value. systemd keeps it, without the space before it if that is quoted.
 var comment = regexp.MustCompile(`\s#|#\s`)
@@ -45,7 +45,7 @@ func Flaw(value string) (what, do string) {
 		return "begins or ends with white space", "remove it"
 	case strings.ContainsFunc(value, unicode.IsControl):
 		return "contains a control character", "remove it"
-	case unreplaced.MatchString(value):
+	case unexpanded.MatchString(value):
 		return "contains a ${NAME} or $(NAME) that nothing has replaced", "write the value itself"
 	}
 	return "", ""
@@ -55,11 +55,11 @@ func Flaw(value string) (what, do string) {
 // with a value, and read 010 as 8.
 func Decoders() []kong.Option {
 	integer := func(bits int) kong.Mapper {
-		return decoder("int", func(text string) (int64, error) { return WholeNumber(text, bits) })
+		return decoder("int", func(text string) (int64, error) { return ParseInt(text, bits) })
 	}
 	return []kong.Option{kong.KindMapper(reflect.Int, integer(strconv.IntSize)),
 		kong.KindMapper(reflect.Int64, integer(64)),
-		kong.TypeMapper(reflect.TypeFor[time.Duration](), decoder("duration", DurationOf))}
+		kong.TypeMapper(reflect.TypeFor[time.Duration](), decoder("duration", ParseDuration))}
 }
 
 func decoder[N int64 | time.Duration](kind string, read func(string) (N, error)) kong.Mapper {
@@ -74,34 +74,34 @@ func decoder[N int64 | time.Duration](kind string, read func(string) (N, error))
 	})
 }
 
-// zeros are in front of a number that other programs read as octal.
-var zeros = regexp.MustCompile(`^[+-]?0[0-9_]+$`)
+// leadingZeros are in front of a number that other programs read as octal.
+var leadingZeros = regexp.MustCompile(`^[+-]?0[0-9_]+$`)
 
-// WholeNumber reads one.
-func WholeNumber(text string, bits int) (int64, error) {
+// ParseInt reads one.
+func ParseInt(text string, bits int) (int64, error) {
 	n, err := strconv.ParseInt(text, 0, bits)
 	switch {
-	case zeros.MatchString(text):
-		return 0, fmt.Errorf("%s begins with a zero: leave it out", briefly(text))
+	case leadingZeros.MatchString(text):
+		return 0, fmt.Errorf("%s begins with a zero: leave it out", quoteShort(text))
 	case errors.Is(err, strconv.ErrRange):
-		return 0, fmt.Errorf("%s is too large", briefly(text))
+		return 0, fmt.Errorf("%s is too large", quoteShort(text))
 	case err != nil:
-		return 0, fmt.Errorf("%s is not a whole number written in digits", briefly(text))
+		return 0, fmt.Errorf("%s is not a whole number written in digits", quoteShort(text))
 	}
 	return n, nil
 }
 
-// DurationOf reads a duration in Go's form. An error shows how one in another form is written.
-func DurationOf(text string) (time.Duration, error) {
+// ParseDuration reads a duration in Go's form. An error shows how one in another form is written.
+func ParseDuration(text string) (time.Duration, error) {
 	d, err := time.ParseDuration(text)
 	if err == nil {
 		return d, nil
 	}
 	switch rewritten, bare := rewriteDuration(text); {
 	case rewritten == "":
-		return 0, fmt.Errorf("%s is not a duration such as 5s or 500ms", briefly(text))
+		return 0, fmt.Errorf("%s is not a duration such as 5s or 500ms", quoteShort(text))
 	case bare == "":
-		return 0, fmt.Errorf("write %s as %s", briefly(text), rewritten)
+		return 0, fmt.Errorf("write %s as %s", quoteShort(text), rewritten)
 	case text == bare && len(bare) > 2 && !strings.Contains(bare, "."): // may be milliseconds
 		return 0, fmt.Errorf("%s has no unit: %sms or %s", bare, bare, rewritten)
 	default:
@@ -152,8 +152,8 @@ func rewriteDuration(text string) (rewritten, bare string) {
 	return rewritten, bare
 }
 
-// briefly quotes a wrong value. A long one was not meant for its flag, and may be a secret.
-func briefly(value string) string {
+// quoteShort quotes a wrong value. A long one was not meant for its flag, and may be a secret.
+func quoteShort(value string) string {
 	if utf8.RuneCountInString(value) > 20 {
 		return "a value of more than 20 characters"
 	}

@@ -15,9 +15,9 @@ import (
 // A check, with the servers that show whoever calls them what they were sent, with brokers that
 // refuse it, and with gateways in the place of its admin server.
 func TestSecretsOfCheck(t *testing.T) {
-	tooLongForARace(t)
+	skipIfRace(t)
 	t.Parallel()
-	s := newScene(t)
+	s := newHarness(t)
 	user := []string{"--sasl", "plain", "--sasl-user", saslUser}
 	check := func(name string, env []string, args ...string) clitest.Result {
 		return s.run("check, "+name, env, "",
@@ -45,7 +45,7 @@ func TestSecretsOfCheck(t *testing.T) {
 			}
 		})
 	}
-	for name := range troubles() {
+	for name := range kafkaTroubles() {
 		if name == "key-gone" {
 			continue // below: it spoils the key's file
 		}
@@ -70,7 +70,7 @@ func TestSecretsOfCheck(t *testing.T) {
 			[]string{"--sasl", "scram-sha-512", "--sasl-user", saslUser, "--brokers", s.broker},
 			cli.ExitFailed},
 		"no mechanism": {s.secrets(), []string{"--brokers", s.broker}, cli.ExitFailed},
-		"an echo": {s.secrets(), append(slices.Clip(user), "--brokers", echo(t)),
+		"an echo": {s.secrets(), append(slices.Clip(user), "--brokers", serveEcho(t)),
 			cli.ExitFailed},
 		"TLS to the IM": {s.secrets(),
 			append(slices.Clip(user), "--brokers", strings.TrimPrefix(s.url, "http://"), "--tls"),

@@ -52,7 +52,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // leaking begins a worker that leaks, at a path of the server, and returns how it is stopped.
-func (s *scene) leaking(path string, attempts int, out *clitest.Buffer) (address string,
+func (s *harness) leaking(path string, attempts int, out *clitest.Buffer) (address string,
 	stop func()) {
 	s.Helper()
 	var url atomic.Pointer[string]
@@ -84,7 +84,7 @@ func (s *scene) leaking(path string, attempts int, out *clitest.Buffer) (address
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
 		done <- app.Run(ctx, app.Options{
-			Worker: hastyWorker(kafka, leak{im, &url},
+			Worker: quickWorker(kafka, leak{im, &url},
 				"leaking"+strings.ReplaceAll(path, "/", "-"), attempts, log),
 			AdminAddr: "127.0.0.1:0", AdminToken: imclient.NewSecret(canaryToken),
 			Started: func(addr string) { started <- addr },
@@ -106,9 +106,9 @@ func (s *scene) leaking(path string, attempts int, out *clitest.Buffer) (address
 	return "http://" + address, stop
 }
 
-// hastyWorker is a worker that makes one call at a time, so that the one that fails is known, and
+// quickWorker is a worker that makes one call at a time, so that the one that fails is known, and
 // hardly waits before a retry.
-func hastyWorker(kafka *kafkaclient.Client, im worker.Caller, group string, attempts int,
+func quickWorker(kafka *kafkaclient.Client, im worker.Caller, group string, attempts int,
 	log zerolog.Logger) worker.Options {
 	return worker.Options{
 		Kafka: kafka, IM: im, Topics: app.DevTopics, Group: group, MaxInFlight: 1, MaxPending: 1000,
@@ -123,16 +123,16 @@ func hastyWorker(kafka *kafkaclient.Client, im worker.Caller, group string, atte
 // A worker that leaks is caught, in every form of the leak and in every place where it can be: else
 // the tests above would prove nothing.
 func TestLeaksAreCaught(t *testing.T) {
-	s := newScene(t)
+	s := newHarness(t)
 	var events []*kgo.Record
 	for name := range forms {
 		events = append(events,
-			&kgo.Record{Topic: "mark-read", Value: []byte(clitest.EventOf("leak-"+name, 1))})
+			&kgo.Record{Topic: "mark-read", Value: []byte(clitest.EventJSON("leak-"+name, 1))})
 	}
 	for i := range 20 {
 		events = append(events,
 			&kgo.Record{Topic: "mark-read",
-				Value: []byte(clitest.EventOf("good-"+strconv.Itoa(i), 1))})
+				Value: []byte(clitest.EventJSON("good-"+strconv.Itoa(i), 1))})
 	}
 	if err := s.kafka().ProduceSync(t.Context(), events...).FirstErr(); err != nil {
 		t.Fatal(err)
@@ -146,7 +146,7 @@ func TestLeaksAreCaught(t *testing.T) {
 		caught := false
 		for _, h := range letter.Headers {
 			caught = caught || h.Key == "__dlq.errors.message" &&
-				len(s.hunt.found(string(h.Value))) > 0
+				len(s.hunt.find(string(h.Value))) > 0
 		}
 		if !caught {
 			t.Errorf("the letter of %s is not caught", letter.Value)
@@ -156,7 +156,7 @@ func TestLeaksAreCaught(t *testing.T) {
 	for line := range strings.Lines(out.String()) {
 		if strings.Contains(line, "dead-lettered") {
 			lines++
-			if len(s.hunt.found(line)) == 0 {
+			if len(s.hunt.find(line)) == 0 {
 				t.Errorf("not caught in the log: %s", line)
 			}
 		}
@@ -168,12 +168,12 @@ func TestLeaksAreCaught(t *testing.T) {
 	// In a hold the failure is in the state, on the page, in the log and, here, in a metric.
 	var held clitest.Buffer
 	admin, stop := s.leaking("/outage", 8, &held)
-	s.await(admin, "outage")
-	s.visit("leaking", admin, "Bearer "+canaryToken)
+	s.waitForHold(admin, "outage")
+	s.readPages("leaking", admin, "Bearer "+canaryToken)
 	stop()
-	s.keep("leaking, standard error", held.String())
+	s.record("leaking, standard error", held.String())
 	for _, place := range []string{"/api/state", "/", "/metrics", "standard error"} {
-		if len(s.hunt.found(s.artefacts["leaking, "+place])) == 0 {
+		if len(s.hunt.find(s.artefacts["leaking, "+place])) == 0 {
 			t.Errorf("not caught in %s: %s", place, s.artefacts["leaking, "+place])
 		}
 	}

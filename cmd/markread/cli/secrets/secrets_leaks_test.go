@@ -20,9 +20,9 @@ import (
 	"markread/cmd/markread/cli/clitest"
 )
 
-// tooLongForARace skips what takes half a minute with the race detector, and starts no goroutine
+// skipIfRace skips what takes half a minute with the race detector, and starts no goroutine
 // that other tests don't.
-func tooLongForARace(t *testing.T) {
+func skipIfRace(t *testing.T) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("skipped: too long for a short run")
@@ -32,9 +32,9 @@ func tooLongForARace(t *testing.T) {
 // Every way in which a call or a worker can fail, at servers that show what they were sent: no
 // secret is in anything that comes out.
 func TestSecretsOfTheWorker(t *testing.T) {
-	tooLongForARace(t)
+	skipIfRace(t)
 	t.Parallel()
-	s := newScene(t)
+	s := newHarness(t)
 	// A failure among successes is a dead letter; without them it would hold the worker. Hence one
 	// partition, too: the order stays.
 	bad := accounts()
@@ -42,10 +42,10 @@ func TestSecretsOfTheWorker(t *testing.T) {
 	for i, account := range bad {
 		for k := range 10 {
 			events = append(events, &kgo.Record{Topic: "mark-read",
-				Value: []byte(clitest.EventOf("good-"+strconv.Itoa(i)+"-"+strconv.Itoa(k), i))})
+				Value: []byte(clitest.EventJSON("good-"+strconv.Itoa(i)+"-"+strconv.Itoa(k), i))})
 		}
 		events = append(events,
-			&kgo.Record{Topic: "mark-read", Value: []byte(clitest.EventOf(account, i))})
+			&kgo.Record{Topic: "mark-read", Value: []byte(clitest.EventJSON(account, i))})
 	}
 	const invalid = 3
 	for _, value := range []string{"", "nonsense", `{"Report_Account":"", "Peer_Account":7}`} {
@@ -59,7 +59,7 @@ func TestSecretsOfTheWorker(t *testing.T) {
 	mixed, admin := s.worker("mixed", s.url, s.secrets(), "--max-in-flight", "4")
 	rotated := clitest.File(t, wrongKey)
 	workers, admins := map[string]*clitest.Running{}, map[string]string{}
-	for name, trouble := range troubles() {
+	for name, trouble := range kafkaTroubles() {
 		env := append(trouble.env, s.secrets()...)
 		switch name {
 		case "key-gone":
@@ -69,19 +69,19 @@ func TestSecretsOfTheWorker(t *testing.T) {
 		}
 		workers[name], admins[name] = s.worker(name, s.url+"/"+name, env, trouble.args...)
 	}
-	for name, trouble := range troubles() {
-		s.await(admins[name], trouble.reason)
+	for name, trouble := range kafkaTroubles() {
+		s.waitForHold(admins[name], trouble.reason)
 		if name == "rotated" { // a key that is mended is noticed at once
 			if err := os.WriteFile(rotated, []byte(canaryKey), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			clitest.Until(t, "the end of the hold",
+			clitest.WaitUntil(t, "the end of the hold",
 				func() bool {
 					return strings.Contains(clitest.Fetch(t, admins[name]+"/readyz"),
 						`"held":[]`)
 				})
 		}
-		s.visit(name, admins[name], "", "Bearer "+canaryToken)
+		s.readPages(name, admins[name], "", "Bearer "+canaryToken)
 		s.stop(name, workers[name])
 		s.commits(name)
 		if s.calls(name) == 0 {
@@ -97,7 +97,7 @@ func TestSecretsOfTheWorker(t *testing.T) {
 		for i := 0; feeding.Err() == nil; i++ {
 			_ = producer.ProduceSync(feeding,
 				&kgo.Record{Topic: "mark-read",
-					Value: []byte(clitest.EventOf("good-more-"+strconv.Itoa(i), i))})
+					Value: []byte(clitest.EventJSON("good-more-"+strconv.Itoa(i), i))})
 			<-ticker.C
 		}
 	})
@@ -132,7 +132,7 @@ func TestSecretsOfTheWorker(t *testing.T) {
 			}
 		}
 	}
-	s.visit("mixed", admin, authorizations...)
+	s.readPages("mixed", admin, authorizations...)
 	s.stop("mixed", mixed)
 	if n := s.commits("mixed"); n != 4 {
 		t.Errorf("offsets of %d partitions were committed", n)
@@ -168,9 +168,9 @@ func TestSecretsOfTheWorker(t *testing.T) {
 // The commands, with the same servers, with brokers that refuse them, and with networks that don't
 // work.
 func TestSecretsOfCommands(t *testing.T) {
-	tooLongForARace(t)
+	skipIfRace(t)
 	t.Parallel()
-	s := newScene(t)
+	s := newHarness(t)
 	app := [...]string{"--im-app-id", strconv.Itoa(app.LocalAppID), "--im-timeout", "3001ms"}
 	call := func(name, account, url string, env []string, extra ...string) clitest.Result {
 		t.Helper()
@@ -238,7 +238,7 @@ func TestSecretsOfCommands(t *testing.T) {
 		return append([]string{"MARKREAD_SASL_PASSWORD=" + password}, s.secrets()...)
 	}
 	user := slices.Clip([]string{"--sasl", "plain", "--sasl-user", saslUser})
-	event := clitest.EventOf("alice", 1) + "\nnonsense " + canaryPassword[:4] + "\n"
+	event := clitest.EventJSON("alice", 1) + "\nnonsense " + canaryPassword[:4] + "\n"
 	for name, c := range map[string]struct {
 		env    []string
 		args   []string
@@ -288,7 +288,7 @@ func TestSecretsOfCommands(t *testing.T) {
 		env  []string
 		args []string
 	}{
-		"emit, broker is an echo": {s.secrets(), append(user, "--brokers", echo(t))},
+		"emit, broker is an echo": {s.secrets(), append(user, "--brokers", serveEcho(t))},
 		"emit, broker is not TLS": {s.secrets(),
 			append(user, "--brokers", strings.TrimPrefix(s.url, "http://"), "--tls")},
 		"emit, nobody listens": {s.secrets(), append(user, "--brokers", closed.Addr().String())},
@@ -305,9 +305,9 @@ func TestSecretsOfCommands(t *testing.T) {
 				c.args...)...)
 	}
 	for name, r := range tries {
-		r.Found(t, `(not published)`) // and it would try on
-		r.Stopped()
-		s.keep(name, r.Stdout.String()+r.Stderr.String())
+		r.WaitFor(t, `(not published)`) // and it would try on
+		r.Stop()
+		s.record(name, r.Stdout.String()+r.Stderr.String())
 	}
 	r := s.run("run, wrong password", kafka(wrongPassword), "",
 		append([]string{"run", "--brokers", s.broker, "--sasl", "plain", "--sasl-user", saslUser,
@@ -328,11 +328,11 @@ func TestSecretsOfCommands(t *testing.T) {
 }
 
 // servers are the commands that serve: the sandbox with a real key, and everything on one machine.
-func (s *scene) servers() {
+func (s *harness) servers() {
 	s.Helper()
 	box := clitest.Commands(cli.Run).
 		Begin(s.T, s.secrets(), "sandbox", "--addr", "127.0.0.1:0", "--rate", "0")
-	url := "http://" + box.Found(s.T, `http://(127[^/ ]+) `)
+	url := "http://" + box.WaitFor(s.T, `http://(127[^/ ]+) `)
 	for _, faults := range []string{`{}`, `{"rules":[{"kind":"echo-url"}]}`,
 		`{"rules":[{"kind":"echo-url","code":70009}]}`, canaryKey} {
 		request, err := http.NewRequestWithContext(s.Context(), http.MethodPut,
@@ -341,9 +341,9 @@ func (s *scene) servers() {
 		if err != nil {
 			s.Fatal(err)
 		}
-		answer := s.ask(request)
+		answer := s.do(request)
 		if faults != canaryKey { // who sends the server a secret may have it back
-			s.keep("sandbox, faults", answer)
+			s.record("sandbox, faults", answer)
 		}
 		s.run("call of the sandbox", s.secrets(), "", "call", "--im-url", url, "--im-app-id",
 			strconv.Itoa(app.LocalAppID), "--report", "a", "--peer", "b")
@@ -351,42 +351,43 @@ func (s *scene) servers() {
 	for _, path := range []string{"/sandbox", "/sandbox/stats", "/sandbox/arrivals",
 		"/sandbox/faults",
 		"/sandbox/read-times"} {
-		s.keep("sandbox", clitest.Fetch(s.T, url+path))
+		s.record("sandbox", clitest.Fetch(s.T, url+path))
 	}
 	s.stop("sandbox", box)
 
 	dev := clitest.Commands(cli.Run).
 		Begin(s.T, s.secrets(), "dev", "--kafka-addr", "127.0.0.1:0", "--im-addr",
 			"127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--log-level", "debug")
-	s.visit("dev", "http://"+dev.Found(s.T, `console +http://(127[^/ ]+)/`), authorizations...)
+	s.readPages("dev", "http://"+dev.WaitFor(s.T, `console +http://(127[^/ ]+)/`),
+		authorizations...)
 	s.stop("dev", dev)
 }
 
 // gateways are what may answer a command for a worker: each shows what it was sent.
-func (s *scene) gateways() {
+func (s *harness) gateways() {
 	s.Helper()
 	for name, form := range forms {
 		for place, answer := range map[string]func(w http.ResponseWriter, text string){
 			"as the worker": func(w http.ResponseWriter,
 				text string) {
-				page(w, http.StatusBadRequest, "400: "+text)
+				writePage(w, http.StatusBadRequest, "400: "+text)
 			},
 			"page": func(w http.ResponseWriter,
 				text string) {
-				page(w, http.StatusBadGateway, text)
+				writePage(w, http.StatusBadGateway, text)
 			},
 			"state": func(w http.ResponseWriter, text string) {
-				page(w, http.StatusOK,
+				writePage(w, http.StatusOK,
 					`{"ready":true,"held":[{"reason":`+strconv.Quote(text)+`,"detail":`+
 						strconv.Quote(text)+`}],"partitions":[],"group":{"name":`+
 						strconv.Quote(text)+
 						`,"member":`+
 						strconv.Quote(text)+`}}`)
 			},
-			"garbage": func(w http.ResponseWriter, text string) { raw(w, text+"\r\n\r\n") },
+			"garbage": func(w http.ResponseWriter, text string) { writeRaw(w, text+"\r\n\r\n") },
 			"header": func(w http.ResponseWriter,
 				text string) {
-				raw(w, "HTTP/1.1 200 OK\r\n"+text+"\r\n\r\n")
+				writeRaw(w, "HTTP/1.1 200 OK\r\n"+text+"\r\n\r\n")
 			},
 		} {
 			gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter,
@@ -412,8 +413,8 @@ func (s *scene) gateways() {
 	}
 }
 
-// echo is a server that sends back what it is sent.
-func echo(t *testing.T) string {
+// serveEcho is a server that sends back what it is sent.
+func serveEcho(t *testing.T) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

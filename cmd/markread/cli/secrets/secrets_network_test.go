@@ -38,11 +38,11 @@ func TestSecretsBehindAProxy(t *testing.T) {
 		}
 		os.Exit(cli.Run(context.Background(), args, os.Environ(), os.Stdin, os.Stdout, os.Stderr))
 	}
-	s := newScene(t)
+	s := newHarness(t)
 	s.hunt.add("the proxy's password", canaryProxyPassword)
 	seen := 0
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.learn(r.URL.Query().Get("usersig"))
+		s.addSignature(r.URL.Query().Get("usersig"))
 		authorization := r.Header.Get("Proxy-Authorization")
 		s.mu.Lock()
 		seen++
@@ -51,11 +51,11 @@ func TestSecretsBehindAProxy(t *testing.T) {
 		}
 		s.mu.Unlock()
 		if r.Method == http.MethodConnect {
-			raw(w, "HTTP/1.1 502 can't reach "+r.RequestURI+" for "+authorization+" "+
+			writeRaw(w, "HTTP/1.1 502 can't reach "+r.RequestURI+" for "+authorization+" "+
 				canaryProxyPassword+"\r\n\r\n")
 			return
 		}
-		page(w, http.StatusBadGateway, authorization+" "+r.RequestURI)
+		writePage(w, http.StatusBadGateway, authorization+" "+r.RequestURI)
 	}))
 	defer proxy.Close()
 	user := "user:" + canaryProxyPassword + "@"
@@ -114,7 +114,7 @@ func TestSecretsBehindAProxy(t *testing.T) {
 			if err == nil || !strings.Contains(string(out), c.want) {
 				t.Errorf("%s: %v: %s", name, err, out)
 			}
-			s.keep(name, string(out))
+			s.record(name, string(out))
 		})
 	}
 	all.Wait()
@@ -157,16 +157,17 @@ func TestOnlyConfiguredHostsAreDialled(t *testing.T) {
 			} {
 				w.Header().Set(name, value)
 			}
-			page(w, status, `<meta http-equiv="refresh" content="0; url=`+other.URL+path+`">`)
+			writePage(w, status, `<meta http-equiv="refresh" content="0; url=`+other.URL+path+`">`)
 		})
 	}
 	answers = append(answers, func(w http.ResponseWriter, path string) {
-		raw(w, fmt.Sprintf("HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: h2c\r\nAlt-Svc: "+
+		writeRaw(w, fmt.Sprintf("HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: "+
+			"h2c\r\nAlt-Svc: "+
 			"h2=%q\r\nLocation: "+
 			"%s%s\r\n\r\n", host, other.URL, path))
 	}, func(w http.ResponseWriter, path string) {
 		w.Header().Set("Location", other.URL+path)
-		clitest.Verdict(w, 90001, "see "+other.URL+path)
+		clitest.WriteErrorCode(w, 90001, "see "+other.URL+path)
 	})
 	im := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var read struct {
@@ -177,10 +178,11 @@ func TestOnlyConfiguredHostsAreDialled(t *testing.T) {
 			answers[i](w, r.RequestURI)
 			return
 		}
-		clitest.Verdict(w, 0, "")
+		clitest.WriteErrorCode(w, 0, "")
 	}))
 	defer im.Close()
-	b := clitest.Embedded(t, app.DevTopics.Live, app.DevTopics.Backfill, app.DevTopics.DeadLetter)
+	b := clitest.StartBroker(t, app.DevTopics.Live, app.DevTopics.Backfill,
+		app.DevTopics.DeadLetter)
 
 	var d = dials{seen: map[string]int{}}
 	transport := imclient.NewTransport(4*time.Second, 1)
@@ -205,11 +207,11 @@ func TestOnlyConfiguredHostsAreDialled(t *testing.T) {
 	for i := range answers {
 		for k := range 6 {
 			events = append(events, &kgo.Record{Topic: app.DevTopics.Live,
-				Value: []byte(clitest.EventOf(fmt.Sprintf("good-%d-%d", i, k), i))})
+				Value: []byte(clitest.EventJSON(fmt.Sprintf("good-%d-%d", i, k), i))})
 		}
 		events = append(events,
 			&kgo.Record{Topic: app.DevTopics.Live,
-				Value: []byte(clitest.EventOf(strconv.Itoa(i), i))})
+				Value: []byte(clitest.EventJSON(strconv.Itoa(i), i))})
 	}
 	producer, err := kgo.NewClient(kgo.SeedBrokers(b.Addr()))
 	if err != nil {
@@ -222,10 +224,10 @@ func TestOnlyConfiguredHostsAreDialled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- app.Run(ctx, app.Options{Worker: hastyWorker(kafka, client, "dials", 1, log),
+		done <- app.Run(ctx, app.Options{Worker: quickWorker(kafka, client, "dials", 1, log),
 			AdminAddr: "127.0.0.1:0"})
 	}()
-	clitest.Until(t, "all letters",
+	clitest.WaitUntil(t, "all letters",
 		func() bool { return strings.Count(out.String(), "dead-lettered") == len(answers) })
 	cancel()
 	if err := <-done; err != nil {

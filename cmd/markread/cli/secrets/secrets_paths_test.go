@@ -11,63 +11,69 @@ import (
 	"markread/imclient/sandbox"
 )
 
-// ways are how a hostile server, or a gateway before it, answers a call: url is what it was asked,
+// faultResponses are how a hostile server, or a gateway before it, answers a call: url is what it was asked,
 // whole. The name of a way is also the account whose calls are answered so.
-func ways() map[string]func(w http.ResponseWriter, url string) {
+func faultResponses() map[string]func(w http.ResponseWriter, url string) {
 	all := map[string]func(http.ResponseWriter, string){}
 	for name, form := range forms {
 		add := func(place string, answer func(w http.ResponseWriter, text string)) {
 			all[place+"-"+name] = func(w http.ResponseWriter, url string) { answer(w, form(url)) }
 		}
 		add("page", func(w http.ResponseWriter, text string) {
-			page(w, http.StatusBadGateway, "<html>can't reach "+text+"</html>")
+			writePage(w, http.StatusBadGateway, "<html>can't reach "+text+"</html>")
 		})
 		add("refused", func(w http.ResponseWriter,
 			text string) {
-			page(w, http.StatusForbidden, text)
+			writePage(w, http.StatusForbidden, text)
 		})
 		add("rejected", func(w http.ResponseWriter,
 			text string) {
-			clitest.Verdict(w, 90001, text)
+			clitest.WriteErrorCode(w, 90001, text)
 		})
-		add("failed", func(w http.ResponseWriter, text string) { clitest.Verdict(w, 91000, text) })
-		add("garbage", func(w http.ResponseWriter, text string) { page(w, http.StatusOK, text) })
+		add("failed", func(w http.ResponseWriter,
+			text string) {
+			clitest.WriteErrorCode(w, 91000, text)
+		})
+		add("garbage", func(w http.ResponseWriter,
+			text string) {
+			writePage(w, http.StatusOK, text)
+		})
 		add("cut", func(w http.ResponseWriter, text string) {
-			raw(w, "HTTP/1.1 502 Bad\r\nContent-Length: 99999\r\n\r\n"+text)
+			writeRaw(w, "HTTP/1.1 502 Bad\r\nContent-Length: 99999\r\n\r\n"+text)
 		})
 		add("reason", func(w http.ResponseWriter,
 			text string) {
-			raw(w, "HTTP/1.1 502 "+text+"\r\nContent-Length: 0\r\n\r\n")
+			writeRaw(w, "HTTP/1.1 502 "+text+"\r\nContent-Length: 0\r\n\r\n")
 		})
 		add("header", func(w http.ResponseWriter,
 			text string) {
-			raw(w, "HTTP/1.1 200 OK\r\n"+text+"\r\n\r\n")
+			writeRaw(w, "HTTP/1.1 200 OK\r\n"+text+"\r\n\r\n")
 		})
-		add("no-http", func(w http.ResponseWriter, text string) { raw(w, text+"\r\n\r\n") })
+		add("no-http", func(w http.ResponseWriter, text string) { writeRaw(w, text+"\r\n\r\n") })
 		add("redirect", func(w http.ResponseWriter, text string) {
-			raw(w, "HTTP/1.1 302 Found\r\nLocation: "+text+"\r\nContent-Length: 0\r\n\r\n")
+			writeRaw(w, "HTTP/1.1 302 Found\r\nLocation: "+text+"\r\nContent-Length: 0\r\n\r\n")
 		})
 	}
 	all["unpacked"] = func(w http.ResponseWriter, url string) {
-		clitest.Verdict(w, 90001, "TLS.sig is "+macOf(sigIn(url)))
+		clitest.WriteErrorCode(w, 90001, "TLS.sig is "+macOf(signatureIn(url)))
 	}
 	return all
 }
 
-// sigIn cuts the signature out of what ways and troubles are told.
-func sigIn(url string) string {
+// signatureIn cuts the signature out of what ways and troubles are told.
+func signatureIn(url string) string {
 	sig, _, _ := strings.Cut(strings.TrimPrefix(url, "usersig="), " ")
 	return sig
 }
 
-func page(w http.ResponseWriter, status int, text string) {
+func writePage(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Content-Type", "text/html")
 	w.WriteHeader(status)
 	_, _ = w.Write([]byte(text))
 }
 
-// raw answers with bytes that need not be HTTP, and closes the connection.
-func raw(w http.ResponseWriter, text string) {
+// writeRaw answers with bytes that need not be HTTP, and closes the connection.
+func writeRaw(w http.ResponseWriter, text string) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		panic(err)
@@ -109,7 +115,7 @@ func sandboxRules() sandbox.Faults {
 // accounts are all that meet a failure, one a conversation.
 func accounts() []string {
 	var all []string
-	for name := range ways() {
+	for name := range faultResponses() {
 		all = append(all, name)
 	}
 	for _, rule := range sandboxRules().Rules {
@@ -118,70 +124,70 @@ func accounts() []string {
 	return all
 }
 
-// refusing is a topic of dead letters that takes none.
-const refusing = "refusing"
+// refusingAddr is a topic of dead letters that takes none.
+const refusingAddr = "refusing"
 
-// trouble is what makes a worker hold, until it is stopped.
-type trouble struct {
+// kafkaTrouble is what makes a worker hold, until it is stopped.
+type kafkaTrouble struct {
 	reason string // of the hold
-	answer func(w http.ResponseWriter, s *scene, url string)
+	answer func(w http.ResponseWriter, s *harness, url string)
 	args   []string
 	env    []string
 }
 
-// troubles are the states in which a worker is looked at. Their names are the first part of the
+// kafkaTroubles are the states in which a worker is looked at. Their names are the first part of the
 // path that their worker calls, by which the server knows it.
-func troubles() map[string]trouble {
-	return map[string]trouble{
-		"outage": {reason: "outage", answer: func(w http.ResponseWriter, _ *scene, url string) {
-			page(w, http.StatusBadGateway, url+" "+forms["base64"](url))
+func kafkaTroubles() map[string]kafkaTrouble {
+	return map[string]kafkaTrouble{
+		"outage": {reason: "outage", answer: func(w http.ResponseWriter, _ *harness, url string) {
+			writePage(w, http.StatusBadGateway, url+" "+forms["base64"](url))
 		}},
-		"cut-off": {reason: "outage", answer: func(w http.ResponseWriter, _ *scene, url string) {
-			raw(w, "HTTP/1.1 "+url+"\r\n\r\n")
+		"cut-off": {reason: "outage", answer: func(w http.ResponseWriter, _ *harness, url string) {
+			writeRaw(w, "HTTP/1.1 "+url+"\r\n\r\n")
 		}},
 		"throttled": {reason: "throttled",
-			answer: func(w http.ResponseWriter, _ *scene, url string) {
+			answer: func(w http.ResponseWriter, _ *harness, url string) {
 				w.Header().Set("Retry-After", "30")
-				page(w, http.StatusTooManyRequests, url)
+				writePage(w, http.StatusTooManyRequests, url)
 			}},
 		"rejections": {reason: "rejections",
-			answer: func(w http.ResponseWriter, _ *scene,
+			answer: func(w http.ResponseWriter, _ *harness,
 				url string) {
-				clitest.Verdict(w, 90001, url)
+				clitest.WriteErrorCode(w, 90001, url)
 			}},
-		"dead-letter": {reason: "dead-letter", answer: func(w http.ResponseWriter, _ *scene,
+		"dead-letter": {reason: "dead-letter", answer: func(w http.ResponseWriter, _ *harness,
 			url string) {
-			clitest.Verdict(w, 90001, url)
-		}, args: []string{"--dead-letter-topic", refusing}},
+			clitest.WriteErrorCode(w, 90001, url)
+		}, args: []string{"--dead-letter-topic", refusingAddr}},
 		"credentials": {reason: "credentials",
-			answer: func(w http.ResponseWriter, _ *scene,
+			answer: func(w http.ResponseWriter, _ *harness,
 				url string) {
-				clitest.Verdict(w, 70009, url)
+				clitest.WriteErrorCode(w, 70009, url)
 			}},
 		"rotated": {
 			// its file has the wrong key, until the test mends it
 			reason: "credentials", env: []string{"MARKREAD_IM_KEY="},
-			answer: func(w http.ResponseWriter, _ *scene, url string) {
-				if _, err := imclient.Verify(sigIn(url), imclient.NewSecret(canaryKey),
+			answer: func(w http.ResponseWriter, _ *harness, url string) {
+				if _, err := imclient.Verify(signatureIn(url), imclient.NewSecret(canaryKey),
 					time.Now()); err != nil {
-					clitest.Verdict(w, 70009, url)
+					clitest.WriteErrorCode(w, 70009, url)
 					return
 				}
-				clitest.Verdict(w, 0, url)
+				clitest.WriteErrorCode(w, 0, url)
 			},
 		},
 		"wrong-key": {
 			reason: "credentials", env: []string{"MARKREAD_IM_KEY=" + wrongKey},
-			answer: func(w http.ResponseWriter, _ *scene, url string) {
-				clitest.Verdict(w, 70009, "not of this app: "+forms["json"](url))
+			answer: func(w http.ResponseWriter, _ *harness, url string) {
+				clitest.WriteErrorCode(w, 70009, "not of this app: "+forms["json"](url))
 			},
 		},
 		"key-gone": {
 			// its file is made, and removed, by the scene
 			reason: "credentials", env: []string{"MARKREAD_IM_KEY="},
-			answer: func(w http.ResponseWriter, s *scene, url string) {
+			answer: func(w http.ResponseWriter, s *harness, url string) {
 				s.spoilKeyFile()
-				clitest.Verdict(w, 70001, url)
+				clitest.WriteErrorCode(w, 70001, url)
 			},
 		},
 	}

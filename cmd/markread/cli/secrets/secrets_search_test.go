@@ -13,30 +13,32 @@ import (
 	"testing"
 )
 
-// stretch is the length of the pieces by which a hunt recognises a secret. Text of this length that
+// minPiece is the length of the pieces by which a hunt recognises a secret. Text of this length that
 // is equal by chance does not happen.
-const stretch = 12
+const minPiece = 12
 
-// hunt looks for secrets and parts of them, in the forms that servers, proxies and libraries may
+// secretFinder looks for secrets and parts of them, in the forms that servers, proxies and libraries may
 // give them. It shares no code with what masks them.
-type hunt struct {
+type secretFinder struct {
 	mu     sync.Mutex
 	known  map[string]bool
 	pieces map[string]string // piece: what it is a piece of
 }
 
-func newHunt() *hunt { return &hunt{known: map[string]bool{}, pieces: map[string]string{}} }
+func newSecretFinder() *secretFinder {
+	return &secretFinder{known: map[string]bool{}, pieces: map[string]string{}}
+}
 
 // add makes the hunt look for a secret.
-func (h *hunt) add(name, secret string) {
+func (h *secretFinder) add(name, secret string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.known[secret] {
 		return
 	}
 	h.known[secret] = true
-	for i := 0; i+stretch <= len(secret); i++ {
-		piece := secret[i : i+stretch]
+	for i := 0; i+minPiece <= len(secret); i++ {
+		piece := secret[i : i+minPiece]
 		h.pieces[piece] = name
 		h.pieces[hex.EncodeToString([]byte(piece))] = name + " in hexadecimal"
 		// Twelve bytes are sixteen digits of base64, if they begin where a group of three does.
@@ -46,11 +48,11 @@ func (h *hunt) add(name, secret string) {
 }
 
 // pieceLengths are the lengths of a hunt's pieces.
-var pieceLengths = [...]int{stretch, stretch * 4 / 3, stretch * 2}
+var pieceLengths = [...]int{minPiece, minPiece * 4 / 3, minPiece * 2}
 
-// found returns what is in a text, as it is and with its escapes undone, and a bit of the text
+// find returns what is in a text, as it is and with its escapes undone, and a bit of the text
 // where it is.
-func (h *hunt) found(text string) []string {
+func (h *secretFinder) find(text string) []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var names []string
@@ -83,9 +85,9 @@ func (h *hunt) found(text string) []string {
 }
 
 // check fails the test if there is a secret in a text.
-func (h *hunt) check(t *testing.T, where, text string) {
+func (h *secretFinder) check(t *testing.T, where, text string) {
 	t.Helper()
-	for _, name := range h.found(text) {
+	for _, name := range h.find(text) {
 		t.Errorf("%s shows %s", where, name)
 	}
 }
@@ -152,15 +154,15 @@ func bytewise(s, format string) string {
 }
 
 // The hunt finds what it should, wherever it stands, and nothing where nothing is.
-func TestTheHuntFinds(t *testing.T) {
-	h := newHunt()
+func TestSecretFinder(t *testing.T) {
+	h := newSecretFinder()
 	h.add("the key", canaryKey)
 	h.add("the password", canaryPassword)
 	for name, form := range forms {
 		for shift := range 4 {
 			before := strings.Repeat("x", shift)
 			for _, secret := range []string{canaryKey, canaryPassword} {
-				for _, part := range []string{secret, secret[3 : 3+stretch+5]} {
+				for _, part := range []string{secret, secret[3 : 3+minPiece+5]} {
 					if name == "middle" && part != secret {
 						continue
 					}
@@ -168,7 +170,7 @@ func TestTheHuntFinds(t *testing.T) {
 					if name == "middle" {
 						text = form(part)
 					}
-					if len(h.found(text)) == 0 {
+					if len(h.find(text)) == 0 {
 						t.Errorf("%s, after %d: not found in %s", name, shift, text)
 					}
 				}
@@ -176,7 +178,7 @@ func TestTheHuntFinds(t *testing.T) {
 		}
 	}
 	for _, text := range []string{
-		"", "[secret]", canaryKey[:stretch-1], strings.Repeat("0123456789abcdef", 8),
+		"", "[secret]", canaryKey[:minPiece-1], strings.Repeat("0123456789abcdef", 8),
 		"usersig=[secret]&random=7",
 	} {
 		h.check(t, "harmless text", text)

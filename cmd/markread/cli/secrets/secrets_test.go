@@ -41,11 +41,11 @@ const (
 	saslUser       = "worker"
 )
 
-// scene is a broker that wants a password, an IM server that shows whoever calls it the URL that it
+// harness is a broker that wants a password, an IM server that shows whoever calls it the URL that it
 // called, and all that was ever put out.
-type scene struct {
+type harness struct {
 	*testing.T
-	hunt    *hunt
+	hunt    *secretFinder
 	broker  string
 	url     string // of the IM server
 	im      *sandbox.Server
@@ -57,9 +57,10 @@ type scene struct {
 	met       map[string]int // calls by account and by trouble
 }
 
-func newScene(t *testing.T) *scene {
-	s := &scene{T: t, hunt: newHunt(), artefacts: map[string]string{}, sigs: map[string]bool{},
-		met: map[string]int{}}
+func newHarness(t *testing.T) *harness {
+	s := &harness{T: t, hunt: newSecretFinder(), artefacts: map[string]string{},
+		sigs: map[string]bool{},
+		met:  map[string]int{}}
 	for name, secret := range map[string]string{
 		"the key": canaryKey, "the wrong key": wrongKey, "the password": canaryPassword,
 		"the wrong password": wrongPassword, "the token": canaryToken,
@@ -68,7 +69,8 @@ func newScene(t *testing.T) *scene {
 	}
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.EnableSASL(),
 		kfake.Superuser("PLAIN", saslUser, canaryPassword),
-		kfake.SeedTopics(2, "mark-read", "mark-read-backfill", "mark-read-dead-letters", refusing))
+		kfake.SeedTopics(2, "mark-read", "mark-read-backfill", "mark-read-dead-letters",
+			refusingAddr))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +79,7 @@ func newScene(t *testing.T) *scene {
 	cluster.ControlKey(kmsg.Produce.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
 		request := r.(*kmsg.ProduceRequest)
-		if len(request.Topics) != 1 || request.Topics[0].Topic != refusing {
+		if len(request.Topics) != 1 || request.Topics[0].Topic != refusingAddr {
 			return nil, nil, false
 		}
 		return nil, errors.New("the disk is full"), true
@@ -104,10 +106,10 @@ func newScene(t *testing.T) *scene {
 
 // handler is the server. It knows a worker in trouble by the path, and what to do to a call
 // otherwise by its account.
-func (s *scene) handler() http.Handler {
-	ways, troubles := ways(), troubles()
+func (s *harness) handler() http.Handler {
+	ways, troubles := faultResponses(), kafkaTroubles()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.learn(r.URL.Query().Get("usersig"))
+		s.addSignature(r.URL.Query().Get("usersig"))
 		// The signature first: what is shown of an answer is cut.
 		address := "usersig=" + r.URL.Query().
 			Get("usersig") + " is in http://" + r.Host + r.URL.RequestURI()
@@ -134,15 +136,15 @@ func (s *scene) handler() http.Handler {
 		case way != nil:
 			way(w, address)
 		case strings.HasPrefix(read.Report, "leak-"):
-			clitest.Verdict(w, 90001, "no")
+			clitest.WriteErrorCode(w, 90001, "no")
 		default:
 			s.im.ServeHTTP(w, r)
 		}
 	})
 }
 
-// learn makes a signature a canary, and the MAC inside it.
-func (s *scene) learn(sig string) {
+// addSignature makes a signature a canary, and the MAC inside it.
+func (s *harness) addSignature(sig string) {
 	s.mu.Lock()
 	known := s.sigs[sig]
 	s.sigs[sig] = true
@@ -178,20 +180,20 @@ func macOf(sig string) string {
 }
 
 // calls returns how often the server was called by an account, or by a worker in trouble.
-func (s *scene) calls(name string) int {
+func (s *harness) calls(name string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.met[name]
 }
 
 // spoilKeyFile puts a folder in the place of the key.
-func (s *scene) spoilKeyFile() {
+func (s *harness) spoilKeyFile() {
 	_ = os.Remove(s.keyFile)
 	_ = os.Mkdir(s.keyFile, 0o700)
 }
 
-// keep notes what was put out somewhere.
-func (s *scene) keep(where, text string) {
+// record notes what was put out somewhere.
+func (s *harness) record(where, text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !strings.Contains(s.artefacts[where], text) { // a page that is the same again
@@ -200,22 +202,22 @@ func (s *scene) keep(where, text string) {
 }
 
 // secrets are the variables of a command line that has them all.
-func (s *scene) secrets() []string {
+func (s *harness) secrets() []string {
 	return []string{"MARKREAD_IM_KEY=" + canaryKey, "MARKREAD_SASL_PASSWORD=" + canaryPassword,
 		"MARKREAD_ADMIN_TOKEN=" + canaryToken}
 }
 
 // run runs a command line to its end and keeps what it put out.
-func (s *scene) run(name string, env []string, stdin string, args ...string) clitest.Result {
+func (s *harness) run(name string, env []string, stdin string, args ...string) clitest.Result {
 	s.Helper()
 	r := clitest.Commands(cli.Run).Try(s.T, env, stdin, args...)
-	s.keep(name+", standard output", r.Stdout)
-	s.keep(name+", standard error", r.Stderr)
+	s.record(name+", standard output", r.Stdout)
+	s.record(name+", standard error", r.Stderr)
 	return r
 }
 
 // worker begins a worker in a group of its own; what it puts out is kept when it has stopped.
-func (s *scene) worker(name, url string, env []string, extra ...string) (r *clitest.Running,
+func (s *harness) worker(name, url string, env []string, extra ...string) (r *clitest.Running,
 	admin string) {
 	s.Helper()
 	r = clitest.Commands(cli.Run).
@@ -228,17 +230,17 @@ func (s *scene) worker(name, url string, env []string, extra ...string) (r *clit
 			"--attempts", "1", "--commit-every", "50ms", "--admin-addr", "127.0.0.1:0",
 			"--log-level", "debug"},
 			extra...)...)
-	return r, "http://" + r.Found(s.T, `"addr":"(127\.0\.0\.1:\d+)"`)
+	return r, "http://" + r.WaitFor(s.T, `"addr":"(127\.0\.0\.1:\d+)"`)
 }
 
 // stop stops a worker and keeps what it put out.
-func (s *scene) stop(name string, r *clitest.Running) {
+func (s *harness) stop(name string, r *clitest.Running) {
 	s.Helper()
-	if status := r.Stopped(); status != cli.ExitOK {
+	if status := r.Stop(); status != cli.ExitOK {
 		s.Errorf("%s: exit status %d", name, status)
 	}
-	s.keep(name+", standard output", r.Stdout.String())
-	s.keep(name+", standard error", r.Stderr.String())
+	s.record(name+", standard output", r.Stdout.String())
+	s.record(name+", standard error", r.Stderr.String())
 }
 
 // authorizations are how an admin server may be asked: without the token, with it, and with what is
@@ -250,8 +252,8 @@ var authorizations = []string{
 	"Basic " + base64.StdEncoding.EncodeToString([]byte("admin:"+canaryToken)),
 }
 
-// visit keeps all pages of an admin server.
-func (s *scene) visit(name, admin string, authorizations ...string) {
+// readPages keeps all pages of an admin server.
+func (s *harness) readPages(name, admin string, authorizations ...string) {
 	s.Helper()
 	for _, authorization := range authorizations {
 		for _, path := range []string{
@@ -265,13 +267,13 @@ func (s *scene) visit(name, admin string, authorizations ...string) {
 				s.Fatal(err)
 			}
 			request.Header.Set("Authorization", authorization)
-			s.keep(name+", "+strings.Split(path, "?")[0], s.ask(request))
+			s.record(name+", "+strings.Split(path, "?")[0], s.do(request))
 		}
 	}
 }
 
-// ask returns an answer as text, its header included.
-func (s *scene) ask(request *http.Request) string {
+// do returns an answer as text, its header included.
+func (s *harness) do(request *http.Request) string {
 	s.Helper()
 	answer, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
 	if err != nil {
@@ -286,7 +288,7 @@ func (s *scene) ask(request *http.Request) string {
 	return text.String()
 }
 
-func (s *scene) kafka(options ...kgo.Opt) *kgo.Client {
+func (s *harness) kafka(options ...kgo.Opt) *kgo.Client {
 	s.Helper()
 	client, err := kgo.NewClient(append(options, kgo.SeedBrokers(s.broker),
 		kgo.SASL(plainsasl.Auth{User: saslUser, Pass: canaryPassword}.AsMechanism()))...)
@@ -299,11 +301,11 @@ func (s *scene) kafka(options ...kgo.Opt) *kgo.Client {
 
 // letters reads the dead letters that there are, until there are n of a group, and keeps them: key,
 // value, headers.
-func (s *scene) letters(group string, n int) (found []*kgo.Record) {
+func (s *harness) letters(group string, n int) (found []*kgo.Record) {
 	s.Helper()
 	client := s.kafka(kgo.ConsumeTopics("mark-read-dead-letters"),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	ctx, cancel := context.WithTimeout(s.Context(), clitest.Patience)
+	ctx, cancel := context.WithTimeout(s.Context(), clitest.WaitLimit)
 	defer cancel()
 	for len(found) < n {
 		fetches := client.PollFetches(ctx)
@@ -311,9 +313,9 @@ func (s *scene) letters(group string, n int) (found []*kgo.Record) {
 			s.Fatalf("%d of %d letters of %s: %v", len(found), n, group, err)
 		}
 		fetches.EachRecord(func(r *kgo.Record) {
-			s.keep("dead letters", string(r.Key)+"\n"+string(r.Value)+"\n")
+			s.record("dead letters", string(r.Key)+"\n"+string(r.Value)+"\n")
 			for _, h := range r.Headers {
-				s.keep("dead letters", h.Key+": "+string(h.Value)+"\n")
+				s.record("dead letters", h.Key+": "+string(h.Value)+"\n")
 				if h.Key == "__dlq.errors.group" && string(h.Value) == group {
 					found = append(found, r)
 				}
@@ -324,7 +326,7 @@ func (s *scene) letters(group string, n int) (found []*kgo.Record) {
 }
 
 // commits keeps the commit metadata of a group.
-func (s *scene) commits(group string) (committed int) {
+func (s *harness) commits(group string) (committed int) {
 	s.Helper()
 	request := kmsg.NewPtrOffsetFetchRequest()
 	request.Group = group
@@ -340,9 +342,9 @@ func (s *scene) commits(group string) (committed int) {
 			for _, p := range topic.Partitions {
 				committed++
 				if p.Metadata != nil {
-					s.keep("commit metadata", *p.Metadata+"\n")
+					s.record("commit metadata", *p.Metadata+"\n")
 					if plain, err := base64.StdEncoding.DecodeString(*p.Metadata); err == nil {
-						s.keep("commit metadata", string(plain)+"\n")
+						s.record("commit metadata", string(plain)+"\n")
 					}
 				}
 			}
@@ -352,7 +354,7 @@ func (s *scene) commits(group string) (committed int) {
 }
 
 // search looks for every canary in everything that was put out.
-func (s *scene) search() {
+func (s *harness) search() {
 	s.Helper()
 	size := 0
 	for where, text := range s.artefacts {
@@ -363,10 +365,10 @@ func (s *scene) search() {
 		len(s.hunt.known))
 }
 
-// await waits for a trouble's hold to be shown.
-func (s *scene) await(admin, reason string) {
+// waitForHold waits for a trouble's hold to be shown.
+func (s *harness) waitForHold(admin, reason string) {
 	s.Helper()
-	clitest.Until(s.T, "the hold "+reason,
+	clitest.WaitUntil(s.T, "the hold "+reason,
 		func() bool {
 			return strings.Contains(clitest.Fetch(s.T, admin+"/readyz"),
 				`"reason":"`+reason+`"`)

@@ -105,7 +105,7 @@ func TestSecretsInTheWrongPlace(t *testing.T) {
 		"a password that SCRAM refuses": {[]string{key, "MARKREAD_SASL_PASSWORD=" + secret + "\t"},
 			runs("--sasl", "scram-sha-512", "--sasl-user", "u"), "--sasl"},
 	} {
-		h := newHunt()
+		h := newSecretFinder()
 		h.add("the secret", secret)
 		r := clitest.Commands(cli.Run).Try(t, c.env, "", c.args...)
 		if r.Status != cli.ExitUsage || strings.Count(r.Stderr, "\n") != 1 ||
@@ -117,7 +117,7 @@ func TestSecretsInTheWrongPlace(t *testing.T) {
 }
 
 // A path that was meant as one is shown; what could be a secret with a slash in it is not.
-func TestPathsThatAreNotThereAreShown(t *testing.T) {
+func TestMissingPathsAreShown(t *testing.T) {
 	dir := t.TempDir()
 	for _, path := range []string{"/no/such/file", dir + "/key", "./key", "../key", "/kJ8s/Qz0aXw",
 		"/key",

@@ -37,9 +37,9 @@ func NewLog(out io.Writer, level string) zerolog.Logger {
 
 // LogAsText writes the log as text for people.
 func LogAsText(stderr io.Writer, noColor bool) io.Writer {
-	terminal, to := Is(stderr), Screen(stderr) // for the colors
+	terminal, to := Is(stderr), Unfiltered(stderr) // for the colors
 	if terminal {
-		to = wiping{to}
+		to = lineClearer{to}
 	}
 	return zerolog.ConsoleWriter{Out: to, TimeFormat: "15:04:05.000", NoColor: noColor || !terminal,
 		FormatPrepare: printableMessage, FormatFieldValue: printableValue}
@@ -58,12 +58,12 @@ func QueuedLog(out io.Writer, level string) (log zerolog.Logger, end func() erro
 	return NewLog(queue, level), queue.Close
 }
 
-// wiping writes each line in place of what a progress bar has left on the terminal's last one.
-type wiping struct{ out io.Writer }
+// lineClearer writes each line in place of what a progress bar has left on the terminal's last one.
+type lineClearer struct{ out io.Writer }
 
-func (w wiping) Write(line []byte) (int, error) {
-	n, err := w.out.Write(append([]byte(Wipe), line...))
-	return max(0, n-len(Wipe)), err
+func (w lineClearer) Write(line []byte) (int, error) {
+	n, err := w.out.Write(append([]byte(ClearLine), line...))
+	return max(0, n-len(ClearLine)), err
 }
 
 // printableMessage makes the message of an entry safe to show, for the console format.
@@ -78,9 +78,9 @@ func printableMessage(entry map[string]any) error {
 // strings that need it, but not what is in lists and objects.
 func printableValue(value any) string { return printable.Line(fmt.Sprintf("%s", value)) }
 
-// Screen is a stream of a process without the filter that makes text printable. Only control
+// Unfiltered is a stream of a process without the filter that makes text printable. Only control
 // sequences of our own, and text that has been made printable, may be written to it.
-func Screen(stream io.Writer) io.Writer {
+func Unfiltered(stream io.Writer) io.Writer {
 	if w, ok := stream.(*printable.Writer); ok {
 		return w.Out
 	}
@@ -96,8 +96,8 @@ func Is(stream any) bool {
 	return ok && (isatty.IsTerminal(f.Fd()) || isatty.IsCygwinTerminal(f.Fd()))
 }
 
-// Wipe begins a terminal's line anew.
-const Wipe = "\r\x1b[K"
+// ClearLine begins a terminal's line anew.
+const ClearLine = "\r\x1b[K"
 
 // Table is aligned text.
 type Table struct {
@@ -115,9 +115,9 @@ func (t *Table) End() error {
 	return t.err
 }
 
-// Line writes one line of cells. Lines of one number of cells that follow each other are aligned.
+// Row writes one line of cells. Lines of one number of cells that follow each other are aligned.
 // Whatever a cell holds, it stays in its place.
-func (t *Table) Line(cells ...string) {
+func (t *Table) Row(cells ...string) {
 	for i, cell := range cells {
 		cells[i] = printable.Line(cell)
 	}
@@ -126,8 +126,8 @@ func (t *Table) Line(cells ...string) {
 	}
 }
 
-// Head writes a line that is not aligned with others.
-func (t *Table) Head(format string, args ...any) { t.Line(fmt.Sprintf(format, args...)) }
+// Textf writes a line that is not aligned with others.
+func (t *Table) Textf(format string, args ...any) { t.Row(fmt.Sprintf(format, args...)) }
 
 // First yields the first elements. If there are more, it writes a line that says how many.
 func First[T any](t *Table, all []T, most int, more string) iter.Seq2[int, T] {
@@ -138,7 +138,7 @@ func First[T any](t *Table, all []T, most int, more string) iter.Seq2[int, T] {
 			}
 		}
 		if len(all) > most {
-			t.Head(more, len(all)-most)
+			t.Textf(more, len(all)-most)
 		}
 	}
 }

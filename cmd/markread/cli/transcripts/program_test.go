@@ -10,6 +10,6 @@ import (
 
 // TestMain lets this binary also be the program, for the transcripts.
 func TestMain(m *testing.M) {
-	clitest.SideBySide()
+	clitest.RaiseParallelism()
 	testscript.Main(m, programs)
 }

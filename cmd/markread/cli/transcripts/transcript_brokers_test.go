@@ -12,29 +12,29 @@ import (
 
 // scriptBrokerSays has the broker of the script say something else of itself: see TestTranscripts.
 func scriptBrokerSays(ts *testscript.TestScript, neg bool, args []string) {
-	cluster := ts.Value(frailKey{}).(*frail).cluster
+	cluster := ts.Value(breakableKey{}).(*breakableNetwork).cluster
 	switch {
 	case !neg && cluster != nil && len(args) == 2 && args[0] == "address":
 		host, port, err := net.SplitHostPort(args[1])
 		ts.Check(err)
 		n, err := strconv.ParseInt(port, 10, 32)
 		ts.Check(err)
-		sayMetadata(cluster, host, int32(n), 0)
+		fakeMetadata(cluster, host, int32(n), 0)
 	case !neg && cluster != nil && len(args) == 1 && args[0] == "no-leader":
 		host, port, err := net.SplitHostPort(cluster.ListenAddrs()[0])
 		ts.Check(err)
 		n, err := strconv.ParseInt(port, 10, 32)
 		ts.Check(err)
-		sayMetadata(cluster, host, int32(n), -1)
+		fakeMetadata(cluster, host, int32(n), -1)
 	case !neg && cluster != nil && len(args) == 3 && args[0] == "group":
-		sayGroup(cluster, args[1], args[2])
+		fakeGroup(cluster, args[1], args[2])
 	default:
 		ts.Fatalf("usage: broker-says address HOST:PORT | no-leader | group KIND STATE")
 	}
 }
 
-// sayMetadata answers with one broker and topics of four partitions that it, or nobody (-1), leads.
-func sayMetadata(cluster *kfake.Cluster, host string, port, leader int32) {
+// fakeMetadata answers with one broker and topics of four partitions that it, or nobody (-1), leads.
+func fakeMetadata(cluster *kfake.Cluster, host string, port, leader int32) {
 	control(cluster, kmsg.Metadata, func(r kmsg.Request, a *kmsg.MetadataResponse) {
 		b := kmsg.NewMetadataResponseBroker()
 		b.Host, b.Port = host, port
@@ -64,8 +64,8 @@ func sayMetadata(cluster *kfake.Cluster, host string, port, leader int32) {
 	})
 }
 
-// sayGroup answers as Kafka does of the group markread if it is of that kind.
-func sayGroup(cluster *kfake.Cluster, kind, state string) {
+// fakeGroup answers as Kafka does of the group markread if it is of that kind.
+func fakeGroup(cluster *kfake.Cluster, kind, state string) {
 	control(cluster, kmsg.DescribeGroups, func(r kmsg.Request, a *kmsg.DescribeGroupsResponse) {
 		g := kmsg.NewDescribeGroupsResponseGroup()
 		g.Group, g.State, g.AuthorizedOperations = "markread", "Dead", 1<<3

@@ -68,7 +68,7 @@ func TestTranscripts(t *testing.T) {
 			"bytes": scriptBytes,
 		},
 		Setup: func(env *testscript.Env) error {
-			env.Values[frailKey{}] = new(frail)
+			env.Values[breakableKey{}] = new(breakableNetwork)
 			env.Setenv("CR", "\r") // a script has no other way to write it
 			return nil
 		},
@@ -143,8 +143,8 @@ func logged(line string) (text, level string) {
 	return line, ""
 }
 
-// says reports whether a line says just what is wanted, in which "..." stands for anything.
-func says(line, want string) bool {
+// containsText reports whether a line says just what is wanted, in which "..." stands for anything.
+func containsText(line, want string) bool {
 	text, _ := logged(line)
 	pattern := "^" + strings.ReplaceAll(regexp.QuoteMeta(want), `\.\.\.`, ".*") + "$"
 	return regexp.MustCompile(pattern).MatchString(text)
@@ -155,7 +155,7 @@ func scriptSays(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: says TEXT")
 	}
-	if len(lines) == 0 || !says(lines[len(lines)-1], args[0]) {
+	if len(lines) == 0 || !containsText(lines[len(lines)-1], args[0]) {
 		ts.Fatalf("the last line of standard error does not say: %s", args[0])
 	}
 }
@@ -165,7 +165,7 @@ func scriptWarns(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: warns TEXT")
 	}
 	if slices.ContainsFunc(linesOf(ts.ReadFile("stderr")),
-		func(line string) bool { return says(line, args[0]) }) == neg {
+		func(line string) bool { return containsText(line, args[0]) }) == neg {
 		ts.Fatalf("standard error, a line that says %q: wanted %t", args[0], !neg)
 	}
 }
@@ -190,7 +190,7 @@ func scriptBroker(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Fatalf("broker: no such option: %s", arg)
 		}
 	}
-	f := ts.Value(frailKey{}).(*frail)
+	f := ts.Value(breakableKey{}).(*breakableNetwork)
 	options := []kfake.Opt{kfake.NumBrokers(1), kfake.ListenFn(f.listen)}
 	for topic, n := range partitions {
 		options = append(options, kfake.SeedTopics(n, topic))
@@ -231,7 +231,7 @@ func scriptBrokerDies(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	n, err := strconv.Atoi(args[0])
 	ts.Check(err)
-	ts.Value(frailKey{}).(*frail).dieAfter(n)
+	ts.Value(breakableKey{}).(*breakableNetwork).dieAfter(n)
 }
 
 // scriptBytes writes a file that has what a script's own files can't.
@@ -273,8 +273,8 @@ func scriptIM(ts *testscript.TestScript, _ bool, _ []string) {
 	ts.Setenv("MARKREAD_IM_KEY", app.LocalKey)
 }
 
-// frail is the network before a broker, which can break.
-type frail struct {
+// breakableNetwork is the network before a broker, which can break.
+type breakableNetwork struct {
 	cluster *kfake.Cluster // the last one
 
 	mu        sync.Mutex
@@ -284,9 +284,9 @@ type frail struct {
 	left      int // bytes until it breaks, if it is doomed
 }
 
-type frailKey struct{}
+type breakableKey struct{}
 
-func (f *frail) listen(network, addr string) (net.Listener, error) {
+func (f *breakableNetwork) listen(network, addr string) (net.Listener, error) {
 	l, err := net.Listen(network, addr)
 	if err != nil {
 		return nil, err
@@ -294,10 +294,10 @@ func (f *frail) listen(network, addr string) (net.Listener, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.listeners, f.doomed = append(f.listeners, l), false
-	return frailListener{l, f}, nil
+	return breakableListener{l, f}, nil
 }
 
-func (f *frail) dieAfter(bytes int) {
+func (f *breakableNetwork) dieAfter(bytes int) {
 	f.mu.Lock()
 	f.doomed, f.left = true, bytes
 	f.mu.Unlock()
@@ -305,7 +305,7 @@ func (f *frail) dieAfter(bytes int) {
 }
 
 // sent notes what a client has sent.
-func (f *frail) sent(n int) {
+func (f *breakableNetwork) sent(n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.left -= n; !f.doomed || f.left > 0 {
@@ -320,12 +320,12 @@ func (f *frail) sent(n int) {
 	f.listeners, f.conns = nil, nil
 }
 
-type frailListener struct {
+type breakableListener struct {
 	net.Listener
-	f *frail
+	f *breakableNetwork
 }
 
-func (l frailListener) Accept() (net.Conn, error) {
+func (l breakableListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
@@ -333,15 +333,15 @@ func (l frailListener) Accept() (net.Conn, error) {
 	l.f.mu.Lock()
 	l.f.conns = append(l.f.conns, c)
 	l.f.mu.Unlock()
-	return frailConn{c, l.f}, nil
+	return breakableConn{c, l.f}, nil
 }
 
-type frailConn struct {
+type breakableConn struct {
 	net.Conn
-	f *frail
+	f *breakableNetwork
 }
 
-func (c frailConn) Read(b []byte) (int, error) {
+func (c breakableConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	c.f.sent(n)
 	return n, err
@@ -356,16 +356,17 @@ var programs = map[string]func(){"markread": func() {
 // mainInterrupted is main, interrupted when standard error says what the first argument is.
 func mainInterrupted() {
 	ctx, stop := context.WithCancel(context.Background())
-	os.Exit(cli.Run(ctx, os.Args[2:], os.Environ(), os.Stdin, os.Stdout, stopsAt{os.Args[1], stop}))
+	os.Exit(cli.Run(ctx, os.Args[2:], os.Environ(), os.Stdin, os.Stdout,
+		interruptingWriter{os.Args[1], stop}))
 }
 
-// stopsAt is standard error; it calls stop when it is told the text, within one write.
-type stopsAt struct {
+// interruptingWriter is standard error; it calls stop when it is told the text, within one write.
+type interruptingWriter struct {
 	text string
 	stop func()
 }
 
-func (s stopsAt) Write(b []byte) (int, error) {
+func (s interruptingWriter) Write(b []byte) (int, error) {
 	if strings.Contains(string(b), s.text) {
 		s.stop()
 	}

@@ -22,10 +22,10 @@ import (
 // may read.
 func TestCheckOfThisMachine(t *testing.T) {
 	clitest.NoLeaks(t)
-	g := newGround(t, nil)
+	g := newCheckSetup(t, nil)
 	taken := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(taken.Close)
-	worker, admin := beginWorkerAs(t, g)
+	worker, admin := beginWorkerIn(t, g)
 	open := clitest.File(t, clitest.TestKey)
 	if err := os.Chmod(open, 0o644); err != nil {
 		t.Fatal(err)
@@ -42,7 +42,7 @@ func TestCheckOfThisMachine(t *testing.T) {
 			preflight.Warning("admin server", "", "a worker runs here already", "--admin-addr")},
 		"another": {g.env, []string{"--admin-addr", strings.TrimPrefix(taken.URL, "http://")},
 			preflight.Wrong("admin server", "", "taken by another program", "--admin-addr")},
-		"hangs": {g.env, []string{"--admin-addr", mute(t)},
+		"hangs": {g.env, []string{"--admin-addr", listenSilently(t)},
 			preflight.Wrong("admin server", "", "does not answer (a worker that hangs?)",
 				"--admin-addr")},
 		"no address": {g.env, []string{"--admin-addr", "192.0.2.1:8780"},
@@ -65,7 +65,7 @@ func TestCheckOfThisMachine(t *testing.T) {
 			"calls a second for all")},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := checked(t, c.env, append(slices.Clip(g.args), c.args...)...)
+			r := runCheck(t, c.env, append(slices.Clip(g.args), c.args...)...)
 			if !slices.ContainsFunc(r.Checks, func(f preflight.Finding) bool {
 				return f.Result == c.want.Result && f.Check == c.want.Check &&
 					f.Subject == c.want.Subject &&
@@ -73,37 +73,37 @@ func TestCheckOfThisMachine(t *testing.T) {
 			}) {
 				t.Errorf("%+v, want %+v", r.Checks, c.want)
 			}
-			if bad := len(found(r, preflight.IsWrong)) + len(found(r,
+			if bad := len(findingsOf(r, preflight.IsWrong)) + len(findingsOf(r,
 				preflight.IsWarning)); bad > 1 || bad == 1 &&
 				c.want.Result == preflight.IsOK {
 				t.Errorf("%+v", r.Checks)
 			}
 		})
 	}
-	if status := worker.Stopped(); status != ExitOK {
+	if status := worker.Stop(); status != ExitOK {
 		t.Errorf("the worker: exit status %d", status)
 	}
 }
 
-// beginWorkerAs begins a worker with the same configuration, and waits until it has its partitions.
-func beginWorkerAs(t *testing.T, g *ground) (*clitest.Running, string) {
+// beginWorkerIn begins a worker with the same configuration, and waits until it has its partitions.
+func beginWorkerIn(t *testing.T, g *checkSetup) (*clitest.Running, string) {
 	t.Helper()
 	r := begin(t, g.env, append([]string{"run"}, g.args[1:]...)...)
-	admin := r.Found(t, `"addr":"(127\.0\.0\.1:\d+)"`)
-	clitest.Until(t, "the worker has partitions",
+	admin := r.WaitFor(t, `"addr":"(127\.0\.0\.1:\d+)"`)
+	clitest.WaitUntil(t, "the worker has partitions",
 		func() bool {
 			return strings.Contains(clitest.Fetch(t, "http://"+admin+"/readyz"),
 				`"ready":true`)
 		})
-	clitest.Until(t, "the group is stable", func() bool {
+	clitest.WaitUntil(t, "the group is stable", func() bool {
 		info := g.cluster.GroupInfo("markread")
 		return info != nil && info.State == "Stable"
 	})
 	return r, admin
 }
 
-// mute is the address of something that takes connections and says nothing.
-func mute(t *testing.T) string {
+// listenSilently is the address of something that takes connections and says nothing.
+func listenSilently(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -117,7 +117,7 @@ func mute(t *testing.T) string {
 // alike, and what needs them is not asked.
 func TestCheckOfBrokers(t *testing.T) {
 	clitest.NoLeaks(t)
-	g := newGround(t, nil)
+	g := newCheckSetup(t, nil)
 	all := strings.Join(g.cluster.ListenAddrs(), " ")
 	web := strings.TrimPrefix(g.im, "http://")
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
@@ -170,13 +170,13 @@ func TestCheckOfBrokers(t *testing.T) {
 				t.Skip("skipped: it takes gigabytes with the race detector")
 			}
 			t.Parallel() // some take seconds
-			r := checked(t, append(c.env, g.env...), c.args...)
+			r := runCheck(t, append(c.env, g.env...), c.args...)
 			// of those that are not on this machine
 			r.Checks = slices.DeleteFunc(r.Checks,
 				func(f preflight.Finding) bool { return f.Check == "password" })
-			some, unasked := found(r, preflight.IsWrong), found(r, preflight.IsNotChecked)
+			some, unasked := findingsOf(r, preflight.IsWrong), findingsOf(r, preflight.IsNotChecked)
 			if len(some) != len(strings.Fields(c.want.Subject)) || len(unasked) != 6 ||
-				len(found(r, preflight.IsWarning)) != 0 {
+				len(findingsOf(r, preflight.IsWarning)) != 0 {
 				t.Fatalf("%+v", r.Checks)
 			}
 			for i, addr := range strings.Fields(c.want.Subject) {
@@ -190,15 +190,15 @@ func TestCheckOfBrokers(t *testing.T) {
 
 	// One that is down among others that are not costs nothing.
 	r := g.check("--brokers", closed.Addr().String()+","+g.cluster.ListenAddrs()[0])
-	if some := found(r, preflight.IsWarning); !r.OK || len(some) != 1 ||
+	if some := findingsOf(r, preflight.IsWarning); !r.OK || len(some) != 1 ||
 		some[0].Subject != closed.Addr().String() ||
 		!strings.Contains(some[0].Do, "--brokers") || r.NotChecked != 0 {
 		t.Errorf("%+v", r.Checks)
 	}
 }
 
-// imUnlike is an IM server with something wrong.
-func imUnlike(t *testing.T, handler func(im http.Handler) http.Handler) string {
+// imBehind is an IM server with something wrong.
+func imBehind(t *testing.T, handler func(im http.Handler) http.Handler) string {
 	t.Helper()
 	im := sandbox.New(sandbox.Options{AppID: app.LocalAppID, Admin: app.LocalAdmin,
 		Key: imclient.NewSecret(clitest.TestKey), OpenAccounts: true})
@@ -211,12 +211,12 @@ func imUnlike(t *testing.T, handler func(im http.Handler) http.Handler) string {
 // found as before.
 func TestCheckOfTheIMServer(t *testing.T) {
 	clitest.NoLeaks(t)
-	g := newGround(t, nil)
+	g := newCheckSetup(t, nil)
 	answers := func(code int) func(http.Handler) http.Handler {
 		return func(http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter,
 				_ *http.Request) {
-				clitest.Verdict(w, code, "no")
+				clitest.WriteErrorCode(w, code, "no")
 			})
 		}
 	}
@@ -252,43 +252,43 @@ func TestCheckOfTheIMServer(t *testing.T) {
 			preflight.Wrong("IM account", "", "ErrorCode", "--im-app-id"), 0},
 		"no administrator": {[]string{"--im-admin", "alice"}, nil,
 			preflight.Wrong("IM account", "", "not an App administrator", "--im-admin"), 0},
-		"another region": {[]string{"--im-url", imUnlike(t, answers(60026))}, nil,
+		"another region": {[]string{"--im-url", imBehind(t, answers(60026))}, nil,
 			preflight.Wrong("IM account",
 				"", "ErrorCode 60026", "check --im-url: it must be the host of the data centre "+
 					"that "+
 					"the app of "+
 					"--im-app-id lives in: china, singapore"), 0},
-		"unpaid": {[]string{"--im-url", imUnlike(t, answers(60020))}, nil,
+		"unpaid": {[]string{"--im-url", imBehind(t, answers(60020))}, nil,
 			preflight.Wrong("IM account", "", "ErrorCode 60020", "plan is paid"), 0},
-		"ambiguous": {[]string{"--im-url", imUnlike(t, answers(60004))}, nil,
+		"ambiguous": {[]string{"--im-url", imBehind(t, answers(60004))}, nil,
 			preflight.Wrong("IM account", "", "ErrorCode 60004", "MARKREAD_IM_KEY"), 0},
-		"changed on its way": {[]string{"--im-url", imUnlike(t, answers(60003))}, nil,
+		"changed on its way": {[]string{"--im-url", imBehind(t, answers(60003))}, nil,
 			preflight.Wrong("IM account", "", "ErrorCode 60003",
 				"changed on its way: look at proxies"), 0},
-		"revoked": {[]string{"--im-url", imUnlike(t, answers(70052))}, nil,
+		"revoked": {[]string{"--im-url", imBehind(t, answers(70052))}, nil,
 			preflight.Wrong("IM account", "", "ErrorCode 70052", "find out who kicks"), 0},
-		"unknown": {[]string{"--im-url", imUnlike(t, answers(123456))}, nil,
+		"unknown": {[]string{"--im-url", imBehind(t, answers(123456))}, nil,
 			preflight.Warning("IM account", "", "ErrorCode 123456",
 				"check again in a minute; if it stays, look it up"),
 			0},
-		"busy before it": {[]string{"--im-url", imUnlike(t, status(http.StatusTooManyRequests))},
+		"busy before it": {[]string{"--im-url", imBehind(t, status(http.StatusTooManyRequests))},
 			nil,
 			preflight.Warning("IM account", "", "HTTP status 429",
 				"check again in a minute; if it stays, find what else calls"), 1},
-		"down behind it": {[]string{"--im-url", imUnlike(t, status(http.StatusBadGateway))}, nil,
+		"down behind it": {[]string{"--im-url", imBehind(t, status(http.StatusBadGateway))}, nil,
 			preflight.Wrong("IM server", "", "HTTP status 502",
 				"check again in a minute; if it stays, look for the gateway"), 2},
-		"busy": {[]string{"--im-url", imUnlike(t, answers(60007))}, nil,
+		"busy": {[]string{"--im-url", imBehind(t, answers(60007))}, nil,
 			preflight.Warning("IM account", "", "ErrorCode 60007", "again"), 0},
-		"no such account": {[]string{"--im-url", imUnlike(t, answers(90003))}, nil,
+		"no such account": {[]string{"--im-url", imBehind(t, answers(90003))}, nil,
 			preflight.Warning("IM account", "", "ErrorCode 90003", "--im-admin"), 0},
-		"clock an hour behind": {[]string{"--im-url", imUnlike(t, dated(time.Hour))}, nil,
+		"clock an hour behind": {[]string{"--im-url", imBehind(t, dated(time.Hour))}, nil,
 			preflight.Wrong("clock", "", "behind the IM server's", "NTP"), 0},
-		"clock an hour ahead": {[]string{"--im-url", imUnlike(t, dated(-time.Hour))}, nil,
+		"clock an hour ahead": {[]string{"--im-url", imBehind(t, dated(-time.Hour))}, nil,
 			preflight.Wrong("clock", "", "ahead of the IM server's", "NTP"), 0},
-		"clock a minute ahead": {[]string{"--im-url", imUnlike(t, dated(-time.Minute))}, nil,
+		"clock a minute ahead": {[]string{"--im-url", imBehind(t, dated(-time.Minute))}, nil,
 			preflight.Warning("clock", "", "ahead of the IM server's", "NTP"), 0},
-		"clock a second ahead": {[]string{"--im-url", imUnlike(t, dated(-time.Second))}, nil,
+		"clock a second ahead": {[]string{"--im-url", imBehind(t, dated(-time.Second))}, nil,
 			preflight.Finding{}, 0},
 		"nobody listens": {[]string{"--im-url", "http://127.0.0.1:1"}, nil,
 			preflight.Wrong("IM server", "", "refused", "--im-url"), 2},
@@ -303,13 +303,13 @@ func TestCheckOfTheIMServer(t *testing.T) {
 			strings.Replace(untrusted.URL, "https:", "http:", 1)}, nil,
 			preflight.Wrong("IM server", "", "HTTP status 400", "--im-url"), 2},
 		"a page": {[]string{"--im-url",
-			imUnlike(t, func(http.Handler) http.Handler { return http.NotFoundHandler() })},
+			imBehind(t, func(http.Handler) http.Handler { return http.NotFoundHandler() })},
 			nil,
 			preflight.Wrong("IM server", "", "HTTP status 404", "--im-url"), 2},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := checked(t, append(c.env, g.env...), append(slices.Clip(g.args), c.args...)...)
-			some := append(found(r, preflight.IsWrong), found(r, preflight.IsWarning)...)
+			r := runCheck(t, append(c.env, g.env...), append(slices.Clip(g.args), c.args...)...)
+			some := append(findingsOf(r, preflight.IsWrong), findingsOf(r, preflight.IsWarning)...)
 			if c.want.Check == "" {
 				if len(some) > 0 || r.NotChecked > 0 {
 					t.Errorf("%+v", r.Checks)
@@ -329,10 +329,10 @@ func TestCheckOfTheIMServer(t *testing.T) {
 
 	// A signature that is refused once is made anew, as in a worker.
 	calls := 0
-	url := imUnlike(t, func(im http.Handler) http.Handler {
+	url := imBehind(t, func(im http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if calls++; calls == 1 {
-				clitest.Verdict(w, 70001, "expired")
+				clitest.WriteErrorCode(w, 70001, "expired")
 				return
 			}
 			im.ServeHTTP(w, r)
@@ -345,9 +345,10 @@ func TestCheckOfTheIMServer(t *testing.T) {
 	// Whether a certificate is of the right name shows only when it is trusted: a process of its
 	// own trusts it.
 	t.Run("wrong name", func(t *testing.T) {
-		r := childCheck(t, append(g.env, "SSL_CERT_FILE="+trusted),
+		r := runCheckInChild(t, append(g.env, "SSL_CERT_FILE="+trusted),
 			append(slices.Clip(g.args), "--im-url", nameless)...)
-		if some := found(r, preflight.IsWrong); len(some) != 1 || some[0].Check != "IM server" ||
+		if some := findingsOf(r, preflight.IsWrong); len(some) != 1 ||
+			some[0].Check != "IM server" ||
 			!strings.Contains(some[0].Found, "localhost") ||
 			!strings.Contains(some[0].Do, "names the host as its certificate does") {
 			t.Errorf("%+v", r.Checks)
@@ -390,11 +391,11 @@ func sampleCheck() *preflight.Report {
 		found.Add(preflight.Good("lag", name,
 			"0 events to do; the group has no offsets: run begins with the oldest record"))
 	}
-	found.Add(preflight.JudgeCall(preflight.Call{URL: "https://adminapisgp.im.qcloud.com",
-		Sent:   statusAt,
-		Came:   statusAt.Add(38 * time.Millisecond),
-		Err:    &imclient.Error{Class: imclient.Held, Label: "60026", ErrorCode: 60026},
-		Answer: imclient.Answer{Date: statusAt}})...)
+	found.Add(preflight.CallFindings(preflight.Call{URL: "https://adminapisgp.im.qcloud.com",
+		Sent:     statusAt,
+		Received: statusAt.Add(38 * time.Millisecond),
+		Err:      &imclient.Error{Class: imclient.Held, Label: "60026", ErrorCode: 60026},
+		Answer:   imclient.Answer{Date: statusAt}})...)
 	found.Add(preflight.Good("admin server", "", "127.0.0.1:8780 is free"))
 	found.Add(preflight.Good("secret file", "MARKREAD_IM_KEY_FILE", "not open to everybody"),
 		preflight.Good("secret file", "MARKREAD_SASL_PASSWORD_FILE", "not open to everybody"))

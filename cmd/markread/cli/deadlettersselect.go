@@ -14,16 +14,16 @@ import (
 	"markread/worker/format"
 )
 
-// choiceFlags say which letters replay and discard take.
-type choiceFlags struct {
+// selectionFlags say which letters replay and discard take.
+type selectionFlags struct {
 	IDs         []string `arg:"" optional:"" name:"id" help:"Only these letters, such as 0:17."`
 	filterFlags `embed:""`
 	State       string `enum:"open,parked,all" default:"open" help:"Letters in this state: open; with --parked also parked, or all."`
 }
 
-// chosen is the filter of the flags, if they are valid and nothing else is wrong. Parked letters,
+// selection is the filter of the flags, if they are valid and nothing else is wrong. Parked letters,
 // which came back from every replay, are only taken by --parked.
-func (f *choiceFlags) chosen(wrong error) (deadletter.Filter, error) {
+func (f *selectionFlags) selection(wrong error) (deadletter.Filter, error) {
 	filter, err := f.filter(time.Now())
 	if err != nil {
 		return filter, err
@@ -45,53 +45,53 @@ func (f *choiceFlags) chosen(wrong error) (deadletter.Filter, error) {
 	return filter, wrong
 }
 
-// choose makes sure, unless for a dry run, that letters can be resolved and others written, and
+// selectEntries makes sure, unless for a dry run, that letters can be resolved and others written, and
 // that nothing will be lost by it. Then it reads the topic and returns the letters to take.
-func (d *deadLetters) choose(ctx context.Context, f *choiceFlags, index *deadletter.Index,
-	filter deadletter.Filter, dryRun bool, others ...string) ([]deadletter.Entry, leftAlone,
+func (d *deadLetters) selectEntries(ctx context.Context, f *selectionFlags, index *deadletter.Index,
+	filter deadletter.Filter, dryRun bool, writeTo ...string) ([]deadletter.Entry, skipped,
 	error) {
 	if !dryRun {
-		err := admin.CheckWrite(ctx, d.kafka, append(others, d.Name)...)
+		err := admin.CheckWrite(ctx, d.kafka, append(writeTo, d.Name)...)
 		if err == nil {
 			err = admin.KeepsLetters(ctx, d.kafka, d.Name)
 		}
 		if err != nil {
-			return nil, leftAlone{}, plainly(ctx, err)
+			return nil, skipped{}, explainError(ctx, err)
 		}
 	}
 	if err := d.Find(ctx, index); err != nil {
-		return nil, leftAlone{}, plainly(ctx, err)
+		return nil, skipped{}, explainError(ctx, err)
 	}
-	d.warn()
+	d.warnUnread()
 	var states []deadletter.State
-	var left leftAlone
+	var skip skipped
 	if f.State != deadletter.Parked.String() {
 		states = append(states, deadletter.Open)
 	}
 	if f.Parked {
 		states = append(states, deadletter.Parked)
 	} else {
-		left.Parked = len(index.Find(deadletter.Parked))
+		skip.Parked = len(index.Find(deadletter.Parked))
 	}
 	found, unread := d.Known(index.Find(states...), filter.IDs)
-	left.Unread = unread
-	return found, left, nil
+	skip.Unread = unread
+	return found, skip, nil
 }
 
-// still returns those of the letters that are as they were found: somebody may have thought over
+// stillUnchanged returns those of the letters that are as they were found: somebody may have thought over
 // the question for long, and others have worked on.
-func (d *deadLetters) still(ctx context.Context, maxReplays int, filter deadletter.Filter,
+func (d *deadLetters) stillUnchanged(ctx context.Context, maxReplays int, filter deadletter.Filter,
 	found []deadletter.Entry) ([]deadletter.Entry, error) {
 	index := deadletter.NewIndex(maxReplays, filter)
 	if err := d.Find(ctx, index); err != nil {
-		return nil, plainly(ctx, err)
+		return nil, explainError(ctx, err)
 	}
 	still, _ := d.Known(index.Still(found), filter.IDs)
 	return still, nil
 }
 
-// explainIDs says of letters that were named why they are not taken.
-func (d *deadLetters) explainIDs(index *deadletter.Index, filter deadletter.Filter,
+// warnSkippedIDs says of letters that were named why they are not taken.
+func (d *deadLetters) warnSkippedIDs(index *deadletter.Index, filter deadletter.Filter,
 	found []deadletter.Entry) {
 	taken := map[deadletter.ID]bool{}
 	for _, l := range found {
@@ -125,15 +125,15 @@ func (d *deadLetters) explainIDs(index *deadletter.Index, filter deadletter.Filt
 	}
 }
 
-// leftAlone counts letters that match and were not taken.
-type leftAlone struct {
+// skipped counts letters that match and were not taken.
+type skipped struct {
 	Parked int `json:"parked"`
 	Gone   int `json:"gone"`
 	Unread int `json:"unread,omitempty"`
 }
 
-func (l leftAlone) reasons() []string {
-	return reasonsOf(
+func (l skipped) reasons() []string {
+	return formatReasons(
 		reason{l.Gone, "left alone: resolved by another command meanwhile, or deleted"},
 		reason{l.Unread, "left alone: their partition can't be read to its end, so they may be " +
 			"resolved; their IDs take them"},
@@ -146,8 +146,8 @@ type reason struct {
 	why string
 }
 
-// reasonsOf writes out those that there are.
-func reasonsOf(all ...reason) (texts []string) {
+// formatReasons writes out those that there are.
+func formatReasons(all ...reason) (texts []string) {
 	for _, r := range all {
 		if r.n > 0 {
 			texts = append(texts, format.Thousands(r.n)+" "+r.why)
@@ -156,9 +156,9 @@ func reasonsOf(all ...reason) (texts []string) {
 	return texts
 }
 
-// endedEarly says how far a command came that did not come to its end, and what may be true of
+// incompleteError says how far a command came that did not come to its end, and what may be true of
 // letters of which nobody knows; nil if it did.
-func endedEarly(ctx context.Context, err error, done, of, unknown int, perhaps string) error {
+func incompleteError(ctx context.Context, err error, done, of, unknown int, perhaps string) error {
 	if err == nil {
 		return nil
 	}
@@ -170,5 +170,5 @@ func endedEarly(ctx context.Context, err error, done, of, unknown int, perhaps s
 	if ctx.Err() != nil {
 		return fmt.Errorf("interrupted %s", what)
 	}
-	return fmt.Errorf("stopped %s: %w", what, cause(err))
+	return fmt.Errorf("stopped %s: %w", what, publishCause(err))
 }

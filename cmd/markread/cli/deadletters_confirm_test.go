@@ -38,7 +38,7 @@ func newTerminal(t *testing.T) (terminal, person *os.File) {
 
 // While the question waits for its answer others go on: what they have resolved is neither replayed
 // nor discarded, and that is said.
-func TestResolvedWhileAsked(t *testing.T) {
+func TestResolvedDuringConfirmation(t *testing.T) {
 	for command, want := range map[string]string{
 		"replay": `{"topic":"mark-read-backfill","dry_run":false,"letters":2,"conversations":2,` +
 			`"still_open":{"invalid":0,"value_omitted":0,"too_large":0,"refused":0,` +
@@ -46,8 +46,8 @@ func TestResolvedWhileAsked(t *testing.T) {
 		"discard": `{"dry_run":false,"letters":2,"parked":0,"gone":1}`,
 	} {
 		t.Run(command, func(t *testing.T) {
-			b := clitest.Embedded(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
-			clitest.LetterRecords(t, b.Addr(), 3)
+			b := clitest.StartBroker(t, "mark-read", "mark-read-backfill", "mark-read-dead-letters")
+			clitest.AddDeadLetters(t, b.Addr(), 3)
 			terminal, person := newTerminal(t)
 			var stdout clitest.Buffer
 			ended := make(chan int)

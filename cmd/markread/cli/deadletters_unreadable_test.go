@@ -20,13 +20,13 @@ import (
 	"markread/worker/groupstatus"
 )
 
-const lettersTopic = "mark-read-dead-letters"
+const deadLetterTopic = "mark-read-dead-letters"
 
-// deadIn writes letters of these accounts to one partition of the dead-letter topic, each in a
+// addDeadLetters writes letters of these accounts to one partition of the dead-letter topic, each in a
 // batch that fills an answer to a fetch.
-func deadIn(t *testing.T, brokers string, partition int32, accounts ...string) {
+func addDeadLetters(t *testing.T, brokers string, partition int32, accounts ...string) {
 	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(brokers), kgo.DefaultProduceTopic(lettersTopic),
+	client, err := kgo.NewClient(kgo.SeedBrokers(brokers), kgo.DefaultProduceTopic(deadLetterTopic),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerBatchCompression(kgo.NoCompression()))
 	if err != nil {
@@ -49,9 +49,9 @@ func deadIn(t *testing.T, brokers string, partition int32, accounts ...string) {
 	}
 }
 
-// damagedIn writes a batch that claims three records and has none that can be decoded. Its checksum
+// addDamagedRecord writes a batch that claims three records and has none that can be decoded. Its checksum
 // is correct.
-func damagedIn(t *testing.T, brokers string, partition int32) {
+func addDamagedRecord(t *testing.T, brokers string, partition int32) {
 	t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers), kgo.MaxVersions(kversion.V2_3_0()))
 	if err != nil {
@@ -68,7 +68,7 @@ func damagedIn(t *testing.T, brokers string, partition int32) {
 	request := kmsg.NewPtrProduceRequest()
 	request.Acks, request.TimeoutMillis = -1, 5000
 	topic, of := kmsg.NewProduceRequestTopic(), kmsg.NewProduceRequestTopicPartition()
-	of.Partition, of.Records, topic.Topic = partition, raw, lettersTopic
+	of.Partition, of.Records, topic.Topic = partition, raw, deadLetterTopic
 	topic.Partitions = append(topic.Partitions, of)
 	request.Topics = append(request.Topics, topic)
 	response, err := client.Request(t.Context(), request)
@@ -80,8 +80,8 @@ func damagedIn(t *testing.T, brokers string, partition int32) {
 	}
 }
 
-// notes are the warnings of a log about what can't be read, as "partition:first-last message".
-func notes(log string) (all []string) {
+// warningsIn are the warnings of a log about what can't be read, as "partition:first-last message".
+func warningsIn(log string) (all []string) {
 	for line := range strings.Lines(log) {
 		var w struct {
 			Level, Message, Reason, Do string
@@ -116,16 +116,16 @@ func TestDeadLettersThatCannotBeRead(t *testing.T) {
 			open:  3, left: 1, parts: "2 parts"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := clitest.Embedded(t, "mark-read", "mark-read-backfill", lettersTopic)
-			deadIn(t, b.Addr(), 0, "a")
+			b := clitest.StartBroker(t, "mark-read", "mark-read-backfill", deadLetterTopic)
+			addDeadLetters(t, b.Addr(), 0, "a")
 			if c.damaged {
-				damagedIn(t, b.Addr(), 0)
+				addDamagedRecord(t, b.Addr(), 0)
 			}
-			deadIn(t, b.Addr(), 0, "b")
-			deadIn(t, b.Addr(), 1, "c", "d")
+			addDeadLetters(t, b.Addr(), 0, "b")
+			addDeadLetters(t, b.Addr(), 1, "c", "d")
 			if c.cut {
 				b.Cluster().Fault(kfake.Fault{
-					Keys: []kmsg.Key{kmsg.Fetch}, Topic: lettersTopic, Partitions: []int32{1},
+					Keys: []kmsg.Key{kmsg.Fetch}, Topic: deadLetterTopic, Partitions: []int32{1},
 					Err: kerr.TopicAuthorizationFailed, Count: -1,
 					When: func(r kmsg.Request) bool {
 						p := r.(*kmsg.FetchRequest).Topics[0].Partitions[0]
@@ -141,7 +141,7 @@ func TestDeadLettersThatCannotBeRead(t *testing.T) {
 						`be read`) {
 					t.Errorf("%v: %d: %s", args, r.Status, line)
 				}
-				if got := notes(r.Stderr); !slices.Equal(got, c.notes) {
+				if got := warningsIn(r.Stderr); !slices.Equal(got, c.notes) {
 					t.Errorf("%v: %q, want %q", args, got, c.notes)
 				}
 				if !strings.Contains(r.Stdout, what) {
@@ -192,7 +192,7 @@ func TestDeadLettersThatCannotBeRead(t *testing.T) {
 				}
 				if r := try(t, nil, "", "dead-letters", "show", "1:0", "--brokers",
 					b.Addr()); r.Status != ExitFailed ||
-					!strings.Contains(r.Stdout, "letter 1:0: ") || len(notes(r.Stderr)) != 1 {
+					!strings.Contains(r.Stdout, "letter 1:0: ") || len(warningsIn(r.Stderr)) != 1 {
 					t.Errorf("%+v", r)
 				}
 				if r := try(t, nil, "", "dead-letters", "show", "1:1", "--brokers",
@@ -211,8 +211,8 @@ func TestDeadLettersThatCannotBeRead(t *testing.T) {
 
 // A letter of a damaged record says what is known of it, and that it can't be replayed.
 func TestLettersOfDamagedRecordsAreShown(t *testing.T) {
-	b := clitest.Embedded(t, "mark-read", "mark-read-backfill", lettersTopic)
-	dead(t, b.Addr(),
+	b := clitest.StartBroker(t, "mark-read", "mark-read-backfill", deadLetterTopic)
+	addRecords(t, b.Addr(),
 		append(deadLetter("invalid", "", "0"), "markread.collapsed", "2147483648",
 			"markread.value-omitted", "93"))
 	if r := try(t, nil, "", "dead-letters", "ls", "--json", "--brokers",

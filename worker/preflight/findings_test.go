@@ -19,9 +19,9 @@ import (
 	"markread/imclient"
 )
 
-// judged checks that of the findings just those that are wanted are wrong, warn, or are not
+// expectFindings checks that of the findings just those that are wanted are wrong, warn, or are not
 // checked: their names, and what they must have in them.
-func judged(t *testing.T, name string, got Findings, want ...Finding) {
+func expectFindings(t *testing.T, name string, got Findings, want ...Finding) {
 	t.Helper()
 	bad := slices.DeleteFunc(slices.Clone(got), func(f Finding) bool { return f.Result == IsOK })
 	if len(bad) != len(want) {
@@ -37,7 +37,7 @@ func judged(t *testing.T, name string, got Findings, want ...Finding) {
 	}
 }
 
-func TestJudgeBrokers(t *testing.T) {
+func TestBrokerFindings(t *testing.T) {
 	fine := admin.DescribedBroker{Addr: "a:1", Given: true, Release: "4.4"}
 	bad := func(listed bool, err error) admin.DescribedBroker {
 		return admin.DescribedBroker{Addr: "b:1", Given: !listed,
@@ -79,17 +79,17 @@ func TestJudgeBrokers(t *testing.T) {
 			[]Finding{Wrong("broker", "b:1", "in Fetch, Produce (Kafka 0.10)",
 				"Kafka 0.11 or later")}},
 	} {
-		judged(t, name, judgeBrokers(c.brokers, ""), c.want...)
+		expectFindings(t, name, brokerFindings(c.brokers, ""), c.want...)
 	}
 	entrance := admin.DescribedBroker{Addr: "bootstrap:1", Given: true, Node: -1, Release: "4.4"}
-	if f := judgeBrokers([]admin.DescribedBroker{entrance}, "")[0]; f != Good("broker",
+	if f := brokerFindings([]admin.DescribedBroker{entrance}, "")[0]; f != Good("broker",
 		"bootstrap:1",
 		"it leads to the cluster, Kafka 4.4, without TLS and authentication") {
 		t.Errorf("%+v", f)
 	}
 }
 
-func TestJudgeReplicas(t *testing.T) {
+func TestReplicaFindings(t *testing.T) {
 	settings := map[string]string{kafkaclient.MinInSync: "2", kafkaclient.CleanupPolicy: "delete",
 		kafkaclient.RetentionMs: "-1"}
 	full := kafkaclient.Partition{Replicas: 3, InSync: 3}
@@ -132,12 +132,12 @@ func TestJudgeReplicas(t *testing.T) {
 	} {
 		v := admin.DescribedTopic{Name: "t", Settings: c.settings,
 			Partitions: []kafkaclient.Partition{full, c.last}}
-		judged(t, name, judgeReplicas(v, false), c.events...)
-		judged(t, name+", dead letters", judgeReplicas(v, true), c.letters...)
+		expectFindings(t, name, replicaFindings(v, false), c.events...)
+		expectFindings(t, name+", dead letters", replicaFindings(v, true), c.letters...)
 	}
 }
 
-func TestJudgeTopics(t *testing.T) {
+func TestTopicFindings(t *testing.T) {
 	topics := event.Topics{Live: "live", Backfill: "", DeadLetter: "letters"}
 	one := []kafkaclient.Partition{{Replicas: 3, InSync: 3}}
 	events := admin.DescribedTopic{Name: "live", Partitions: one, May: kafkaclient.MayRead,
@@ -150,32 +150,33 @@ func TestJudgeTopics(t *testing.T) {
 	judge := func(change func(events, letters *admin.DescribedTopic)) Findings {
 		e, l := events, letters
 		change(&e, &l)
-		return judgeTopics(topics, []admin.DescribedTopic{e, l}, true)
+		return topicFindings(topics, []admin.DescribedTopic{e, l}, true)
 	}
-	judged(t, "right", judge(func(_, _ *admin.DescribedTopic) {}))
-	judged(t, "an old broker", judge(func(e, _ *admin.DescribedTopic) { e.May = -1 << 31 }),
+	expectFindings(t, "right", judge(func(_, _ *admin.DescribedTopic) {}))
+	expectFindings(t, "an old broker", judge(func(e, _ *admin.DescribedTopic) { e.May = -1 << 31 }),
 		NotChecked("permission", "live", "does not tell", ""))
-	judged(t, "may only describe", judge(func(e, _ *admin.DescribedTopic) { e.May = 1 << 8 }),
+	expectFindings(t, "may only describe",
+		judge(func(e, _ *admin.DescribedTopic) { e.May = 1 << 8 }),
 		Wrong("permission", "live", "may not read", "Read on the topic (--topic)"))
-	judged(t, "odd",
+	expectFindings(t, "odd",
 		judge(func(e, _ *admin.DescribedTopic) {
 			*e = admin.DescribedTopic{Name: "live",
 				Err: errors.New("odd")}
 		}),
 		Wrong("topic", "live", "odd", "--topic"))
-	judged(t, "can't be made", judge(func(_, l *admin.DescribedTopic) {
+	expectFindings(t, "can't be made", judge(func(_, l *admin.DescribedTopic) {
 		*l = admin.DescribedTopic{Name: "letters", Missing: true,
 			Refused: errors.New("policy violation")}
 	}), Wrong("topic", "letters", "--create-topics would fail: policy violation",
 		"--dead-letter-topic"))
-	judged(t, "a limit of bytes", judge(func(_, l *admin.DescribedTopic) {
+	expectFindings(t, "a limit of bytes", judge(func(_, l *admin.DescribedTopic) {
 		l.Settings = map[string]string{kafkaclient.RetentionMs: "-1",
 			kafkaclient.RetentionBytes: "1000000"}
 	}), Warning("retention", "letters", "more than 1,000,000 bytes", "retention.bytes=-1"))
-	judged(t, "a little too small", judge(func(_, l *admin.DescribedTopic) {
+	expectFindings(t, "a little too small", judge(func(_, l *admin.DescribedTopic) {
 		l.Settings = map[string]string{kafkaclient.MaxMessageBytes: "66535"}
 	}), Warning("record size", "letters", "66,535", "max.message.bytes=66536"))
-	judged(t, "settings fail",
+	expectFindings(t, "settings fail",
 		judge(func(e, _ *admin.DescribedTopic) {
 			e.Settings, e.SettingsErr = nil,
 				errors.New("timed out")
@@ -200,7 +201,7 @@ func TestJudgeTopics(t *testing.T) {
 	}
 }
 
-func TestJudgeGroup(t *testing.T) {
+func TestGroupFindings(t *testing.T) {
 	o := Options{Group: "markread", Rate: 200,
 		Topics: event.Topics{Live: "mark-read", Backfill: "mark-read-backfill"}}
 	all := []event.TopicPartition{{Topic: "mark-read"}, {Topic: "mark-read", Partition: 1},
@@ -247,11 +248,11 @@ func TestJudgeGroup(t *testing.T) {
 		if c.view.May == 0 {
 			c.view.May = kafkaclient.MayRead
 		}
-		judged(t, name, judgeGroup(o, c.view, c.err), c.want...)
+		expectFindings(t, name, groupFindings(o, c.view, c.err), c.want...)
 	}
 }
 
-func TestJudgeLag(t *testing.T) {
+func TestLagFindings(t *testing.T) {
 	now := time.Date(2026, 3, 1, 3, 0, 0, 0, time.UTC)
 	v := admin.DescribedTopic{Name: "t",
 		Settings: map[string]string{kafkaclient.RetentionMs: "604800000"}}
@@ -286,9 +287,9 @@ func TestJudgeLag(t *testing.T) {
 		"no answer": {nil, errors.New("given up after 8s"),
 			[]Finding{NotChecked("lag", "t", "given up", "")}},
 	} {
-		judged(t, name, judgeLag(v, c.lags, c.err, now), c.want...)
+		expectFindings(t, name, lagFindings(v, c.lags, c.err, now), c.want...)
 	}
-	if f := judgeLag(v,
+	if f := lagFindings(v,
 		[]admin.PartitionLag{{Lag: 1200, Finished: 200, Committed: -1,
 			Oldest:  now.Add(-99 * time.Hour),
 			Written: now.Add(-time.Hour)}}, nil,
@@ -301,7 +302,7 @@ func TestJudgeLag(t *testing.T) {
 
 // The server's Date has whole seconds, and a call takes a while: what lies within is no difference
 // of clocks.
-func TestJudgeClocks(t *testing.T) {
+func TestClockFindings(t *testing.T) {
 	sent := time.Date(2026, 3, 1, 3, 0, 0, 900e6, time.UTC)
 	came := sent.Add(3 * time.Second)
 	for date, want := range map[time.Duration]time.Duration{
@@ -309,34 +310,37 @@ func TestJudgeClocks(t *testing.T) {
 		-2 * time.Second: time.Second,
 		4 * time.Second:  -time.Second, -3601 * time.Second: time.Hour,
 	} {
-		if got := skewOf(Call{Sent: sent, Came: came,
+		if got := skewOf(Call{Sent: sent, Received: came,
 			Answer: imclient.Answer{Date: sent.Add(date)}}); got != want {
 			t.Errorf("Date at %s: %s, want %s", date, got, want)
 		}
 	}
 	at := func(ahead time.Duration, until time.Time) Findings {
-		return judgeClocks(Call{URL: "https://im.test", Sent: sent, Came: sent,
+		return clockFindings(Call{URL: "https://im.test", Sent: sent, Received: sent,
 			Answer: imclient.Answer{Date: sent.Add(-ahead - time.Second), Until: until}})
 	}
-	judged(t, "30 s", at(30*time.Second, time.Time{}))
-	judged(t, "31 s", at(31*time.Second, time.Time{}), Warning("clock", "", "31s ahead", "NTP"))
-	judged(t, "5 min", at(5*time.Minute, time.Time{}), Warning("clock", "", "5m00s ahead", "NTP"))
-	judged(t, "more", at(5*time.Minute+time.Second, time.Time{}),
+	expectFindings(t, "30 s", at(30*time.Second, time.Time{}))
+	expectFindings(t, "31 s", at(31*time.Second, time.Time{}),
+		Warning("clock", "", "31s ahead", "NTP"))
+	expectFindings(t, "5 min", at(5*time.Minute, time.Time{}),
+		Warning("clock", "", "5m00s ahead", "NTP"))
+	expectFindings(t, "more", at(5*time.Minute+time.Second, time.Time{}),
 		Wrong("clock", "", "5m01s ahead", "NTP"))
-	judged(t, "expires", at(0, sent.Add(13*24*time.Hour)),
+	expectFindings(t, "expires", at(0, sent.Add(13*24*time.Hour)),
 		Warning("certificate", "im.test", "expires in 13d00h", "--im-url"))
-	judged(t, "expires later", at(0, sent.Add(15*24*time.Hour)))
-	judged(t, "no Date", judgeClocks(Call{}), NotChecked("clock", "", "does not say", ""))
+	expectFindings(t, "expires later", at(0, sent.Add(15*24*time.Hour)))
+	expectFindings(t, "no Date", clockFindings(Call{}), NotChecked("clock", "", "does not say", ""))
 }
 
 // A proxy that wants a password is named, whichever way it says so.
-func TestJudgeCallThroughAProxy(t *testing.T) {
+func TestCallFindingsThroughAProxy(t *testing.T) {
 	for name, failure := range map[string]*imclient.Error{
 		"for https": {Label: imclient.LabelConnect,
 			Err: errors.New("Proxy Authentication Required")},
 		"for http": {Label: "http_407", Status: 407},
 	} {
-		judged(t, name, JudgeCall(Call{URL: "https://im.test", proxy: "proxy:3128", Err: failure}),
+		expectFindings(t, name,
+			CallFindings(Call{URL: "https://im.test", proxy: "proxy:3128", Err: failure}),
 			Wrong("IM server", "", "https://im.test through the proxy proxy:3128: ",
 				"give the proxy its user and password"),
 			NotChecked("IM account", "", "does not answer", ""),
@@ -344,29 +348,30 @@ func TestJudgeCallThroughAProxy(t *testing.T) {
 	}
 }
 
-func TestJudgeThisMachine(t *testing.T) {
+func TestMachineFindings(t *testing.T) {
 	now := time.Now()
-	judged(t, "expired",
-		judgeClientCertificate(&x509.Certificate{NotAfter: now.Add(-time.Hour)}, now),
+	expectFindings(t, "expired",
+		clientCertificateFindings(&x509.Certificate{NotAfter: now.Add(-time.Hour)}, now),
 		Wrong("client certificate", "", "has expired", "--tls-cert"))
-	judged(t, "soon", judgeClientCertificate(&x509.Certificate{NotAfter: now.Add(time.Hour)}, now),
+	expectFindings(t, "soon",
+		clientCertificateFindings(&x509.Certificate{NotAfter: now.Add(time.Hour)}, now),
 		Warning("client certificate", "", "expires in 1h00m", "--tls-cert"))
-	judged(t, "not yet",
-		judgeClientCertificate(&x509.Certificate{NotBefore: now.Add(time.Hour),
+	expectFindings(t, "not yet",
+		clientCertificateFindings(&x509.Certificate{NotBefore: now.Add(time.Hour),
 			NotAfter: now.Add(99 * time.Hour)},
 			now), Wrong("client certificate", "", "not valid before", "--tls-cert"))
-	judged(t, "valid",
-		judgeClientCertificate(&x509.Certificate{NotAfter: now.Add(1000 * time.Hour)}, now))
+	expectFindings(t, "valid",
+		clientCertificateFindings(&x509.Certificate{NotAfter: now.Add(1000 * time.Hour)}, now))
 	password := func(sasl, broker string, secure bool) Findings {
-		return judgePassword(Options{Brokers: []string{"127.0.0.1:9092", broker}, SASL: sasl,
+		return passwordFindings(Options{Brokers: []string{"127.0.0.1:9092", broker}, SASL: sasl,
 			TLS: secure})
 	}
-	judged(t, "in clear", password("plain", "kafka:9092", false),
+	expectFindings(t, "in clear", password("plain", "kafka:9092", false),
 		Warning("password", "", "can read it", "--tls"))
-	judged(t, "on this machine", password("plain", "localhost:9092", false))
-	judged(t, "over TLS", password("plain", "kafka:9092", true))
-	judged(t, "SCRAM", password("scram-sha-512", "kafka:9092", false))
-	judged(t, "few files", judgeOpenFiles(256, 200, 1),
+	expectFindings(t, "on this machine", password("plain", "localhost:9092", false))
+	expectFindings(t, "over TLS", password("plain", "kafka:9092", true))
+	expectFindings(t, "SCRAM", password("scram-sha-512", "kafka:9092", false))
+	expectFindings(t, "few files", openFilesFindings(256, 200, 1),
 		Warning("open files", "", "may open 256, a worker needs up to 420", "LimitNOFILE="))
-	judged(t, "files", judgeOpenFiles(1024, 200, 3))
+	expectFindings(t, "files", openFilesFindings(1024, 200, 3))
 }

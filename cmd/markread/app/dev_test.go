@@ -17,19 +17,19 @@ import (
 	"markread/worker"
 )
 
-// lines is a log that may be read while it is written.
-type lines struct {
+// logBuffer is a log that may be read while it is written.
+type logBuffer struct {
 	mu   sync.Mutex
 	text strings.Builder
 }
 
-func (l *lines) Write(b []byte) (int, error) {
+func (l *logBuffer) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.Write(b)
 }
 
-func (l *lines) String() string {
+func (l *logBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
@@ -48,12 +48,12 @@ func options(log zerolog.Logger) worker.Options {
 
 // The whole product runs in this process: an embedded broker, the IM server, the worker, its admin
 // server and sample traffic. Events are applied, and a stop is clean and leaves nothing behind.
-func TestTheWholeProductInOneProcess(t *testing.T) {
+func TestDevEndToEnd(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	defer http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	var log lines
+	var log logBuffer
 	started, ended := make(chan string, 1), make(chan error, 1)
 	go func() {
 		ended <- app.Dev(ctx, app.DevOptions{
@@ -110,7 +110,7 @@ func TestTheWholeProductInOneProcess(t *testing.T) {
 }
 
 // What a worker can't have is an error of the options, before anything listens.
-func TestOptionsThatAWorkerRefuses(t *testing.T) {
+func TestRefusedOptionsAreAnOptionsError(t *testing.T) {
 	o := options(zerolog.Nop())
 	o.Rate, o.MaxInFlight = 0, 0
 	err := app.Run(t.Context(), app.Options{Worker: o, AdminAddr: "127.0.0.1:0"})

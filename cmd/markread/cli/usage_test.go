@@ -334,7 +334,7 @@ func TestWrongUsage(t *testing.T) {
 
 // What is wrong is said in our words, and a value that came from a variable is blamed on the
 // variable.
-func TestWordsOfWrongUsage(t *testing.T) {
+func TestUsageMessages(t *testing.T) {
 	for _, c := range []struct {
 		env  string
 		args []string

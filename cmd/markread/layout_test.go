@@ -15,11 +15,11 @@ import (
 	"testing"
 )
 
-// root is the repository, seen from this package.
+// root is the path from this package to the repository's root.
 const root = "../.."
 
-// mayImport says, for each of our packages, which others of ours it may import. What is not listed
-// here is not a package: a new one needs a line, and a reason.
+// mayImport lists, for each of our packages, which of our packages it may import. Every package
+// must be listed: a new one needs a line, and a reason.
 var mayImport = map[string][]string{
 	// The program: signals and the exit status; the commands, which translate; what they start.
 	"cmd/markread": {"cmd/markread/cli"},
@@ -34,21 +34,21 @@ var mayImport = map[string][]string{
 		"consumer/backfill", "consumer/deadletter", "consumer/event", "consumer/kafkaclient",
 		"consumer/printable",
 		"imclient", "imclient/sandbox"},
-	// whose options it makes
+	// it creates their options
 	"cmd/markread/cli/config": {"worker", "consumer/event", "consumer/kafkaclient", "imclient"},
 	// for progress
 	"cmd/markread/cli/terminal": {"worker/format", "consumer/deadletter", "consumer/event",
 		"consumer/kafkaclient",
 		"consumer/printable"},
-	// tests of commands need one
+	// tests of commands need a broker
 	"cmd/markread/cli/clitest": {"consumer/broker"},
 	// the program, and the names of a check's document
 	"cmd/markread/exam/kit": {"cmd/markread/cli", "consumer/broker", "worker/preflight"},
-	// makes what backfill reads
+	// generates input for backfill
 	"cmd/rows": {},
-	// The engine decides, its parts decide for it without knowing it, and worker carries decisions
-	// out. The engine knows no page, no Kafka client and no context; backlog and quota know nothing
-	// of ours. So all of them can be simulated.
+	// The engine decides; backlog, quota and hold are its parts and don't import it; worker carries
+	// the decisions out. The engine uses no page, no Kafka client and no context; backlog and quota
+	// import none of our packages. So all of them can be simulated.
 	"worker": {"worker/engine", "worker/hold", "worker/console", "consumer", "consumer/deadletter",
 		"consumer/event", "consumer/kafkaclient", "consumer/logthrottle", "imclient"},
 	"worker/engine": {"worker/backlog", "worker/quota", "worker/hold", "consumer/event",
@@ -58,27 +58,27 @@ var mayImport = map[string][]string{
 	"worker/quota":      {},
 	"worker/hold":       {"imclient"}, // for the classes of failures
 	"worker/stacksim":   {},           // tests only
-	// for what is this machine; for the client's token
+	// imclient: IsLoopback, and Secret for the client's token
 	"worker/console": {"consumer/printable", "worker/format", "imclient"},
-	// What is found out about a deployment and about a group. They don't know the worker's inside.
+	// Reports about a deployment and about a group. They don't know the worker's internals.
 	"worker/format": {"consumer/printable"},
-	// worker/engine: for the share of a rate
+	// worker/engine: for a member's share of the rate
 	"worker/groupstatus": {"worker/engine", "worker/console", "worker/format", "consumer",
 		"consumer/admin",
 		"consumer/deadletter", "consumer/event", "consumer/kafkaclient"},
 	"worker/preflight": {"worker/console", "worker/format", "consumer", "consumer/admin",
 		"consumer/event",
 		"consumer/kafkaclient", "imclient"},
-	// Kafka and the API know neither each other nor the engine.
+	// The packages for Kafka and for the API import neither each other nor the engine.
 	"consumer": {"consumer/batch", "consumer/event", "consumer/kafkaclient",
 		"consumer/offsets"},
 	"consumer/admin": {"consumer/event", "consumer/kafkaclient", "consumer/offsets"},
-	// for what an event is; for rejects
+	// event: the rules for a valid event; printable: for rejects
 	"consumer/backfill": {"consumer/event", "consumer/kafkaclient", "consumer/printable"},
-	// bytes that anyone may have written
+	// decodes bytes that anyone may have written
 	"consumer/batch":  {},
 	"consumer/broker": {},
-	// commands and console share it
+	// shared by commands and console
 	"consumer/deadletter": {"consumer/batch", "consumer/event", "consumer/kafkaclient",
 		"consumer/printable"},
 	"consumer/event": {"consumer/batch", "consumer/printable"},
@@ -87,24 +87,24 @@ var mayImport = map[string][]string{
 	// a package of its own so that the worker throttles its repeats in the same way
 	"consumer/logthrottle": {},
 	"consumer/offsets":     {},
-	"consumer/printable":   {}, // whoever shows text of others uses it
-	// For tests only.
+	"consumer/printable":   {}, // used by all packages that show text from outside
+	// for tests only
 	"consumer/broker/brokertest": {"consumer/broker", "consumer/event", "consumer/kafkaclient"},
 	"imclient":                   {},
 	"imclient/sandbox":           {"imclient"},
 }
 
-// onlyIn says which packages may use a library. One vendor's library behind one package can be
-// replaced, and its traps have one home.
+// onlyIn lists which packages may use a library. A library that is behind one package can be
+// replaced, and its traps are handled in one place.
 var onlyIn = map[string][]string{
 	"github.com/segmentio/kafka-go": {"consumer/kafkaclient"},
 	"github.com/twmb/franz-go": {"consumer/broker", "consumer/broker/brokertest",
 		"cmd/markread/cli/clitest", "cmd/markread/exam/kit"},
-	// a table: which release of Kafka understands what
+	// a table of the requests that each release of Kafka supports
 	"github.com/twmb/franz-go/pkg/kversion": {"consumer/kafkaclient", "cmd/markread/exam/kit"},
 	"github.com/alecthomas/kong":            {"cmd/markread/cli", "cmd/markread/cli/config"},
 	"github.com/cenkalti/backoff":           {"imclient"},
-	// the pace of calls; how often newcomers may hasten a probe
+	// quota: the rate of calls; hold: how often new conversations may hasten a probe
 	"golang.org/x/time/rate":        {"worker/quota", "worker/hold"},
 	"github.com/prometheus":         {"worker", "worker/console", "cmd/markread/app"},
 	"github.com/mattn/go-isatty":    {"cmd/markread/cli/terminal"},
@@ -113,16 +113,17 @@ var onlyIn = map[string][]string{
 	"github.com/pierrec/lz4":        {"consumer/batch"},
 }
 
-// pure are the state machines: time comes in as an argument, and nothing runs or waits in them.
+// pure lists the state machines: they receive the time as an argument, start no goroutine and never
+// wait.
 var pure = []string{"worker/engine", "worker/backlog", "worker/quota", "worker/hold",
 	"consumer/offsets"}
 
-// The top level is fixed. What begins with a dot is not looked at.
+// topLevel lists all files and folders of the top level, except those that begin with a dot.
 var topLevel = []string{"CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md", "cmd", "consumer",
 	"deploy", "go.mod",
 	"go.sum", "imclient", "worker"}
 
-// source is one package's files without its tests.
+// source is the non-test files of one package.
 type source struct {
 	folder string
 	fset   *token.FileSet
@@ -162,7 +163,7 @@ func sources(t *testing.T) []source {
 	return slices.Collect(maps.Values(folders))
 }
 
-// imports are the import paths of a file.
+// imports returns the import paths of a file.
 func imports(f *ast.File) []string {
 	var paths []string
 	for _, i := range f.Imports {
@@ -178,8 +179,7 @@ func TestImportDirections(t *testing.T) {
 		seen[s.folder] = true
 		allowed, ok := mayImport[s.folder]
 		if !ok {
-			t.Errorf("package %s is not in the house: say in mayImport what it may import",
-				s.folder)
+			t.Errorf("package %s is not in mayImport: list there what it may import", s.folder)
 			continue
 		}
 		for name, f := range s.files {
@@ -199,12 +199,12 @@ func TestImportDirections(t *testing.T) {
 	}
 	for folder := range mayImport {
 		if !seen[folder] {
-			t.Errorf("mayImport has %s, which is no package", folder)
+			t.Errorf("mayImport has %s, which is not a package", folder)
 		}
 	}
 }
 
-// owner is the longest entry of onlyIn that an import path belongs to.
+// owner returns the longest entry of onlyIn that contains the import path; "" if none does.
 func owner(importPath string) (longest string) {
 	for library := range onlyIn {
 		if (importPath == library || strings.HasPrefix(importPath, library+"/")) &&
@@ -215,12 +215,12 @@ func owner(importPath string) (longest string) {
 	return longest
 }
 
-// A state machine that asked for the time itself, or ran something, could be neither simulated nor
-// checked against a model.
+// A state machine that read the clock or started a goroutine could be neither simulated nor checked
+// against a model.
 func TestPurePackages(t *testing.T) {
 	clock := []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTicker",
 		"NewTimer"}
-	// those that ask for the time
+	// methods of rate.Limiter that read the clock if called without a time
 	limiter := []string{"Allow", "Reserve", "Wait", "WaitN", "Tokens"}
 	found := 0
 	for _, s := range sources(t) {
@@ -247,8 +247,8 @@ func TestPurePackages(t *testing.T) {
 					if sel, ok := n.Fun.(*ast.SelectorExpr); ok && s.folder == "worker/quota" &&
 						len(n.Args) == 0 &&
 						slices.Contains(limiter, sel.Sel.Name) {
-						t.Errorf("%s: %s asks the limiter for the time", s.fset.Position(n.Pos()),
-							sel.Sel.Name)
+						t.Errorf("%s: %s makes the limiter read the clock",
+							s.fset.Position(n.Pos()), sel.Sel.Name)
 					}
 				}
 				return true
@@ -260,7 +260,7 @@ func TestPurePackages(t *testing.T) {
 	}
 }
 
-// Every package says what it is, in one place, in the form that godoc shows.
+// Every package has its package doc in exactly one file, in the form that godoc shows.
 func TestPackageDocs(t *testing.T) {
 	for _, s := range sources(t) {
 		var docs []string
@@ -274,9 +274,8 @@ func TestPackageDocs(t *testing.T) {
 				begin = "Command " + path.Base(s.folder) + " "
 			}
 			if text := f.Doc.Text(); !strings.HasPrefix(text, begin) || len(text) < 200 {
-				t.Errorf("%s: the package's doc must begin with %q and say what the package "+
-					"does, what it does not, "+
-					"and what it promises", path.Join(s.folder, name), begin)
+				t.Errorf("%s: the package doc must begin with %q and say what the package does, "+
+					"what it doesn't do, and what it promises", path.Join(s.folder, name), begin)
 			}
 		}
 		if len(docs) != 1 {

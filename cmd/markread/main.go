@@ -1,6 +1,7 @@
-// Command markread applies mark-read events from Kafka at the Tencent IM server. README.md says
-// what it is and what it promises; how a promise is kept is in the docs of the packages. Here are
-// only signals and the exit status: package cli has the commands, package app wires the product.
+// Command markread applies mark-read events from Kafka to the Tencent IM server. README.md
+// describes the product and its guarantees; the package docs describe how each guarantee is kept.
+// This package handles only signals and the exit status: package cli has the commands, package app
+// wires the product.
 package main
 
 import (

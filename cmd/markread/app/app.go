@@ -1,22 +1,26 @@
-// Package app is the composition root: it wires a worker, its admin server and, for `markread dev`,
-// an embedded broker, a local IM server and sample traffic, from options as values; and it stops
-// them in the right order. It reads no flag and no variable, and makes no decision about events.
-// Any test can start the whole product in its own process and stop it.
+// Package app is the composition root. It wires a worker, its admin server and, for `markread dev`,
+// an embedded broker, a local IM server and sample traffic, and it stops them in the right order.
+// Its options are values: it reads no flags and no environment variables. It makes no decision
+// about events. A test can start and stop the whole product in its own process.
 //
-// It promises that a stop ends within the drain timeout and [StopGrace], that nil means a clean one
-// (calls ended, offsets committed, the group left), and that the admin server answers from the
-// first moment to the last. Errors name the flag that would help.
+// It promises:
 //
-// # A stop, in order
+//   - A shutdown ends within the drain timeout plus [StopGrace].
+//   - A nil error means a clean shutdown: calls finished, offsets committed, the group left.
+//   - The admin server responds from the start until the worker has stopped.
+//   - Errors name the flag that would help.
 //
-//   - cli.UntilSignal ends the context at the first SIGTERM, SIGINT or SIGHUP; a second one ends
-//     the process at once, with status 1.
-//   - [supervise] logs "stopping" and limits what follows to the drain timeout and [StopGrace].
+// # Shutdown, in order
+//
+//   - cli.UntilSignal ends the context at the first SIGTERM, SIGINT or SIGHUP. A second signal ends
+//     the process immediately, with status 1.
+//   - [supervise] logs "stopping" and limits the rest to the drain timeout plus [StopGrace].
 //   - consumer.Consume ends the generation's context: worker.serve (worker/generation.go) stops
-//     fetching and dispatching, and waits for what is in flight, up to the drain timeout.
-//     Heartbeats and commits continue.
-//   - The last commit; then the member leaves the group, so that its partitions move at once.
-//   - The admin server ends; "stopped cleanly" is logged; the exit status is 0.
+//     fetching and dispatching, and waits for calls in flight, up to the drain timeout. Heartbeats
+//     and commits continue.
+//   - The last commit is made; then the member leaves the group, so that its partitions move
+//     immediately.
+//   - The admin server stops; "stopped cleanly" is logged; the exit status is 0.
 package app
 
 import (
@@ -37,13 +41,13 @@ import (
 	"markread/worker/console"
 )
 
-// Options is a worker with its admin server.
+// Options configures a worker and its admin server.
 type Options struct {
 	Worker       worker.Options
 	AdminAddr    string
 	AdminToken   imclient.Secret
 	CreateTopics bool
-	Started      func(adminAddr string) // if non-nil, is called once the admin server listens
+	Started      func(adminAddr string) // if non-nil, called once the admin server listens
 }
 
 // Run runs a worker and its admin server until ctx ends; see [supervise].
@@ -60,13 +64,13 @@ func Run(ctx context.Context, o Options) error {
 	})
 }
 
-// OptionsError says that a worker can't have these options. Its text names the flag.
+// OptionsError is returned if the worker refuses its options. Its text names the flag.
 type OptionsError struct{ Err error }
 
 func (e *OptionsError) Error() string { return e.Err.Error() }
 func (e *OptionsError) Unwrap() error { return e.Err }
 
-// service is a worker with its admin server, as [Run] and [Dev] need it.
+// service is a worker with its admin server, shared by [Run] and [Dev].
 type service struct {
 	drain  time.Duration
 	log    zerolog.Logger
@@ -74,11 +78,12 @@ type service struct {
 	admin  *console.Server
 }
 
-// gcPercent is how much garbage, in per cent of what is in use, waits for the collector: a
-// full backlog is hundreds of megabytes, of which Go's 100 would make twice as many.
+// gcPercent is the GOGC value: garbage may grow to this percentage of live memory before it is
+// collected. A full backlog is hundreds of megabytes; with Go's default of 100 it would take twice
+// as much.
 const gcPercent = 15
 
-// open makes the worker and takes the admin server's port. After it, run must be called.
+// open creates the worker and listens on the admin server's port. The caller must then call run.
 func open(o Options) (*service, error) {
 	if _, chosen := os.LookupEnv("GOGC"); !chosen {
 		debug.SetGCPercent(gcPercent)
@@ -98,13 +103,14 @@ func open(o Options) (*service, error) {
 	return &service{drain: o.Worker.DrainTimeout, log: o.Worker.Log, worker: w, admin: server}, nil
 }
 
-// run answers on the admin server at once, prepares, then works until ctx ends: see [supervise].
+// run serves the admin server immediately, calls prepare, then runs the worker until ctx ends; see
+// [supervise].
 func (s *service) run(ctx context.Context, prepare func(context.Context) error) error {
 	s.log.Info().Str("addr", s.admin.Addr()).Msg("admin server listens")
 	return supervise(ctx, s.log, s.drain, s.admin.Run, func(ctx context.Context) error {
 		if err := prepare(ctx); err != nil {
 			if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
-				return nil // stopping is not failing
+				return nil // stopping is not a failure
 			}
 			return err
 		}
@@ -112,13 +118,13 @@ func (s *service) run(ctx context.Context, prepare func(context.Context) error) 
 	})
 }
 
-// StopGrace is how much longer than its drain timeout a worker may take to stop.
+// StopGrace is how much longer than the drain timeout a shutdown may take.
 const StopGrace = 5 * time.Second
 
-// supervise runs work until it returns or ctx ends, and show beside it, which ends last: what a
-// stopping worker does can be seen. It returns nil after a clean stop. One that takes longer than
-// drain and [StopGrace] is given up with an error; what the work still does is left to the end of
-// the process. A show that fails stops the work.
+// supervise runs work until it returns or ctx ends. It runs serve, the admin server, beside it and
+// stops it last, so that a stopping worker stays observable. It returns nil after a clean shutdown.
+// A shutdown that takes longer than drain plus [StopGrace] returns an error without waiting
+// further; work then continues until the process ends. If serve fails, work is stopped.
 func supervise(ctx context.Context, log zerolog.Logger, drain time.Duration, serve,
 	work func(context.Context) error) error {
 	serveCtx, stopServing := context.WithCancel(context.WithoutCancel(ctx))
@@ -140,8 +146,8 @@ func supervise(ctx context.Context, log zerolog.Logger, drain time.Duration, ser
 		failure = fmt.Errorf("stopped, because the admin server failed: %w", err)
 		stopWork()
 	case <-ctx.Done():
-		log.Info().Msgf("stopping: waiting up to %s for calls that are out; a second signal "+
-			"stops at once", drain)
+		log.Info().Stringer("drain_timeout", drain).
+			Msg("stopping: waiting for calls in flight; a second signal stops immediately")
 	}
 	limit := drain + StopGrace
 	deadline := time.NewTimer(limit)
@@ -154,7 +160,7 @@ func supervise(ctx context.Context, log zerolog.Logger, drain time.Duration, ser
 		log.Info().Msg("stopped cleanly")
 		return nil
 	case <-deadline.C:
-		return errors.Join(failure, fmt.Errorf("the stop took longer than %s (--drain-timeout "+
-			"and %s); given up", limit, StopGrace))
+		return errors.Join(failure, fmt.Errorf("the shutdown took longer than %s "+
+			"(--drain-timeout + %s): gave up", limit, StopGrace))
 	}
 }

@@ -6,12 +6,12 @@ import (
 	"os"
 )
 
-// OpenDataDir makes the directory if it is missing, and sees that it can be written to and that no
-// other process uses it: two brokers on one directory would overwrite each other's records. The
-// function that it returns lets the directory go. Errors name --data-dir.
+// OpenDataDir creates the directory if it is missing, checks that it is writable, and locks it: two
+// brokers on one directory would overwrite each other's records. The returned function releases the
+// lock. Errors name --data-dir.
 func OpenDataDir(dir string) (release func(), err error) {
 	fail := func(err error) error {
-		var path *fs.PathError // its text repeats the path, or names a file that nobody asked for
+		var path *fs.PathError // its text repeats the path, or names our temporary file
 		if errors.As(err, &path) {
 			err = path.Err
 		}
@@ -38,10 +38,10 @@ func OpenDataDir(dir string) (release func(), err error) {
 	return release, nil
 }
 
-// ErrInUse is the error of a directory, or a file, that another process has locked.
+// ErrInUse is returned for a directory or file that another process has locked.
 var ErrInUse = errors.New("another process uses it")
 
-// dataDirError is a data directory that can't be used.
+// dataDirError is returned for a data directory that can't be used.
 type dataDirError struct {
 	dir string
 	err error

@@ -9,8 +9,8 @@ import (
 )
 
 // Lock locks a directory or a file until unlock is called or the process ends, even by kill -9: the
-// lock is the kernel's, on the open file, and leaves nothing behind. A file system that has no such
-// locks is used without.
+// kernel holds the lock on the open file, and nothing is left behind. On a file system without such
+// locks it locks nothing and returns no error.
 func Lock(path string) (unlock func(), err error) {
 	d, err := os.Open(path)
 	if err != nil {

@@ -20,28 +20,30 @@ import (
 
 const (
 	DevIMTimeout = 5 * time.Second
-	// VendorRate is what the real API allows; the local server is as strict, whatever --rate says.
+	// VendorRate is the real API's limit, in calls a second. The local server enforces it whatever
+	// --rate is.
 	VendorRate = 200
-	// The conversation that is left to the person at the keyboard.
+	// The conversation that `markread dev` leaves for its user to try.
 	DevReader, DevSender, DevMessages = "alice", "bob", 3
 )
 
 var DevTopics = event.Topics{Live: "mark-read", Backfill: "mark-read-backfill",
 	DeadLetter: "mark-read-dead-letters"}
 
-// DevOptions is everything on one machine. Port 0 is any that is free.
+// DevOptions configures [Dev]. Port 0 means any free port.
 type DevOptions struct {
 	KafkaAddr, IMAddr, AdminAddr string
 	AdminToken                   imclient.Secret
 	DataDir                      string         // of the broker; "": in memory
 	Traffic                      int            // sample events a second
 	Worker                       worker.Options // without clients, topics and group
-	// Started, if non-nil, is called once all of it listens, and before there is traffic.
+	// Started, if non-nil, is called once everything listens, before traffic begins.
 	Started func(kafkaAddr, imAddr, adminAddr string)
 }
 
 // Dev runs an embedded broker, a local IM server, a worker, its admin server and sample traffic
-// until ctx ends. It returns nil after a clean stop. Its errors name the flags of `markread dev`.
+// until ctx ends. It returns nil after a clean shutdown. Its errors name the flags of `markread
+// dev`.
 func Dev(ctx context.Context, c DevOptions) error {
 	log := c.Worker.Log
 	if c.DataDir != "" {
@@ -121,8 +123,8 @@ func Dev(ctx context.Context, c DevOptions) error {
 	})
 }
 
-// brokerStartError names the flag that an embedded broker's failure to start is about: what is not
-// about the address is about the data.
+// brokerStartError adds the flag that an embedded broker's failure to start is about. A failure
+// that is not about the address is about the data directory.
 func brokerStartError(c DevOptions, err error) error {
 	var network *net.OpError
 	if c.DataDir == "" || errors.As(err, &network) || errors.Is(err, syscall.EADDRINUSE) {

@@ -17,7 +17,7 @@ import (
 	"markread/worker"
 )
 
-// logBuffer is a log that may be read while it is written.
+// logBuffer is a log that can be read while it is written.
 type logBuffer struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -35,7 +35,7 @@ func (l *logBuffer) String() string {
 	return l.text.String()
 }
 
-// options of a worker with the defaults of `markread run`.
+// options returns worker options with the defaults of `markread run`.
 func options(log zerolog.Logger) worker.Options {
 	return worker.Options{
 		Rate: 200, MaxInFlight: 200, MaxPending: 500_000, MaxRejected: 95, Attempts: 8,
@@ -47,7 +47,7 @@ func options(log zerolog.Logger) worker.Options {
 }
 
 // The whole product runs in this process: an embedded broker, the IM server, the worker, its admin
-// server and sample traffic. Events are applied, and a stop is clean and leaves nothing behind.
+// server and sample traffic. Events are applied; the shutdown is clean and leaks no goroutines.
 func TestDevEndToEnd(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	defer http.DefaultTransport.(*http.Transport).CloseIdleConnections()
@@ -105,11 +105,11 @@ func TestDevEndToEnd(t *testing.T) {
 	}
 	if answer, err := http.Get("http://" + admin + "/healthz"); err == nil {
 		answer.Body.Close()
-		t.Error("the admin server still answers")
+		t.Error("the admin server still responds")
 	}
 }
 
-// What a worker can't have is an error of the options, before anything listens.
+// Options that the worker refuses cause an OptionsError, before anything listens.
 func TestRefusedOptionsAreAnOptionsError(t *testing.T) {
 	o := options(zerolog.Nop())
 	o.Rate, o.MaxInFlight = 0, 0

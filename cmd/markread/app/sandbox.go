@@ -15,21 +15,21 @@ import (
 	"markread/worker/format"
 )
 
-// The sandbox's app by default. The key is no secret: it opens nothing but a sandbox.
+// The sandbox's default app. The key is not a secret: only sandboxes accept it.
 const (
 	LocalAppID = 1400000000
 	LocalKey   = "markread-local-key"
 	LocalAdmin = "administrator"
 )
 
-// sandboxServer is a sandbox on a port that is taken already.
+// sandboxServer is a sandbox whose port is already open.
 type sandboxServer struct {
 	Addr     string
 	listener net.Listener
 	http     *http.Server
 }
 
-// ServeSandbox takes the port of addr, which is the flag's value; the server answers when it runs.
+// ServeSandbox listens on addr, the value of flag; Run then serves requests.
 func ServeSandbox(flag, addr string, im http.Handler, log zerolog.Logger) (*sandboxServer, error) {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -42,8 +42,8 @@ func ServeSandbox(flag, addr string, im http.Handler, log zerolog.Logger) (*sand
 	}, nil
 }
 
-// Run serves until ctx ends. Requests under way are cut off: whoever runs a sandbox does not want
-// to wait for its hanging faults.
+// Run serves until ctx ends. It then cuts off requests in flight, so that nobody waits for the
+// sandbox's hanging faults.
 func (s *sandboxServer) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { _ = s.http.Close() })()
 	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
@@ -52,19 +52,20 @@ func (s *sandboxServer) Run(ctx context.Context) error {
 	return nil
 }
 
-// listenError explains why an address can't be listened on and names its flag.
+// listenError explains why listening on an address failed, and names its flag.
 func listenError(flag, addr string, err error) error {
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("%s %s: the port is taken by another program; choose another one with "+
+		return fmt.Errorf("%s %s: the port is in use by another program; choose another one with "+
 			"%s, or 0 for any", flag, addr, flag)
 	}
 	return fmt.Errorf("%s %s: %w", flag, addr, err)
 }
 
-// StandardLog is what a standard logger of a library writes to.
+// StandardLog is an io.Writer for the standard loggers of libraries. It logs each write as a
+// warning, on one line.
 type StandardLog struct {
 	Log  zerolog.Logger
-	Mask func(string) string // what it does to secrets, if non-nil
+	Mask func(string) string // if non-nil, removes secrets from the text
 }
 
 func (s StandardLog) Write(b []byte) (int, error) {

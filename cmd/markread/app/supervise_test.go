@@ -12,14 +12,14 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// runUntilStopped is work or a show that goes on until it is stopped.
+// runUntilStopped runs until ctx ends and stops immediately and cleanly.
 func runUntilStopped(ctx context.Context) error { <-ctx.Done(); return nil }
 
 func TestSupervise(t *testing.T) {
 	const drain, limit = 10 * time.Second, 15 * time.Second
 	broken := errors.New("broken")
 	fails := func(context.Context) error { return broken }
-	// slow needs d to stop.
+	// slow takes d to stop.
 	slow := func(d time.Duration, err error) func(context.Context) error {
 		return func(ctx context.Context) error { <-ctx.Done(); time.Sleep(d); return err }
 	}
@@ -59,16 +59,17 @@ func TestSupervise(t *testing.T) {
 				(c.text != "" && !strings.Contains(err.Error(), c.text)) {
 				t.Errorf("%s: %v", name, err)
 			}
-			if said := strings.Contains(log.String(),
-				"stopping: waiting up to 10s for calls that are out; a second signal stops at once"); said != (ctx.Err() != nil) {
+			logged := strings.Contains(log.String(), `"drain_timeout":"10s","message":"stopping: `+
+				`waiting for calls in flight; a second signal stops immediately"`)
+			if logged != (ctx.Err() != nil) {
 				t.Errorf("%s: the log says %s", name, &log)
 			}
-			time.Sleep(2 * time.Hour) // what was given up ends
+			time.Sleep(2 * time.Hour) // let abandoned work end
 		})
 	}
 }
 
-// The admin server answers until the work has stopped.
+// The admin server responds until the work has stopped.
 func TestAdminServerOutlivesWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var order []string

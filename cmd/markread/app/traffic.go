@@ -16,16 +16,16 @@ import (
 )
 
 const (
-	// TrafficUsers is how many people chat in `markread dev`.
+	// TrafficUsers is the number of users who chat in `markread dev`.
 	TrafficUsers = 300
 	// readAfter is how long a message stays unread.
 	readAfter = 1500 * time.Millisecond
-	// trafficPause follows a failure: who breaks the local servers should see few warnings.
+	// trafficPause is the pause after a failure, so that a broken local server causes few warnings.
 	trafficPause = 2 * time.Second
 )
 
-// traffic is a chat product in small: users send each other messages through the API and read them
-// a moment later, which their backend publishes as events.
+// traffic simulates a small chat product: users send each other messages through the API and read
+// them a moment later; their backend publishes the reads as events.
 type traffic struct {
 	im        apiClient
 	events    Publisher
@@ -33,7 +33,7 @@ type traffic struct {
 	log       zerolog.Logger
 }
 
-// apiClient is what traffic needs of an imclient.Client.
+// apiClient is the part of imclient.Client that traffic uses.
 type apiClient interface {
 	Post(ctx context.Context, command string, body any) (imclient.Answer, error)
 }
@@ -41,13 +41,13 @@ type apiClient interface {
 // message is one message of a conversation.
 type message struct{ from, to string }
 
-// pendingRead is a message that will be read.
+// pendingRead is a message that will be read at a certain time.
 type pendingRead struct {
 	message
 	at time.Time
 }
 
-// run sends and reads until ctx ends. It returns when both have stopped.
+// run sends and reads messages until ctx ends. It returns when both loops have stopped.
 func (t *traffic) run(ctx context.Context) {
 	if t.perSecond <= 0 {
 		return
@@ -59,8 +59,8 @@ func (t *traffic) run(ctx context.Context) {
 	both.Wait()
 }
 
-// sendAll sends perSecond messages a second and closes reads at the end. A few people are in most
-// conversations, as everywhere.
+// sendAll sends perSecond messages a second and closes reads at the end. As in real chats, a few
+// users are in most conversations (a Zipf distribution).
 func (t *traffic) sendAll(ctx context.Context, reads chan<- pendingRead) {
 	defer close(reads)
 	random := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
@@ -90,7 +90,8 @@ func (t *traffic) sendAll(ctx context.Context, reads chan<- pendingRead) {
 	}
 }
 
-// readAll publishes an event for each message at its time. All wait equally long, in order.
+// readAll publishes an event for each message when it is due. All messages wait equally long, so
+// they are due in order.
 func (t *traffic) readAll(ctx context.Context, reads <-chan pendingRead) {
 	for r := range reads {
 		select {
@@ -99,7 +100,7 @@ func (t *traffic) readAll(ctx context.Context, reads <-chan pendingRead) {
 		case <-time.After(time.Until(r.at)):
 		}
 		batch := []event.Message{readEvent(r)}
-		// Those that are a little early go along.
+		// Include reads that are due within 20 ms.
 		for len(reads) > 0 && len(batch) < MaxBatch && time.Until(r.at) < 20*time.Millisecond {
 			r = <-reads
 			batch = append(batch, readEvent(r))
@@ -111,7 +112,8 @@ func (t *traffic) readAll(ctx context.Context, reads <-chan pendingRead) {
 	}
 }
 
-// readEvent has the event time in a header, and with every other reader also in the value.
+// readEvent returns the event of a read. Its event time is in a header and, for every other reader,
+// also in the value as MsgReadTime.
 func readEvent(r pendingRead) event.Message {
 	var readTime *int64
 	if r.to[len(r.to)-1]%2 == 0 {
@@ -121,7 +123,7 @@ func readEvent(r pendingRead) event.Message {
 		strconv.FormatInt(r.at.UnixMilli(), 10))
 }
 
-// send makes a real sendmsg call.
+// send sends a message with a real sendmsg call.
 func (t *traffic) send(ctx context.Context, m message) error {
 	type object map[string]any
 	_, err := t.im.Post(ctx, "openim/sendmsg", object{
@@ -131,7 +133,7 @@ func (t *traffic) send(ctx context.Context, m message) error {
 	return err
 }
 
-// logAndPause reports a failure and pauses. It returns false when ctx has ended.
+// logAndPause logs a failure and pauses. It returns false if ctx has ended.
 func (t *traffic) logAndPause(ctx context.Context, err error, what string) bool {
 	if ctx.Err() != nil {
 		return false
@@ -147,15 +149,16 @@ func (t *traffic) logAndPause(ctx context.Context, err error, what string) bool 
 
 func user(n uint64) string { return fmt.Sprintf("user-%03d", n) }
 
-// Publisher is what traffic and emit need of a kafkaclient.Publisher.
+// Publisher is the part of kafkaclient.Publisher that traffic and emit use.
 type Publisher interface {
 	Publish(ctx context.Context, messages ...event.Message) error
 }
 
-// MaxBatch is how many lines are published at a time.
+// MaxBatch is the largest number of events that are published at a time.
 const MaxBatch = 1000
 
-// NewEvent makes an event as a backend should: its key keeps a conversation in one partition.
+// NewEvent returns an event as a backend should write it: its key keeps a conversation in one
+// partition. Without a readTime the event has no MsgReadTime.
 func NewEvent(report, peer string, readTime *int64, now time.Time) event.Message {
 	value, _ := json.Marshal(struct {
 		Report   string `json:"Report_Account"`
@@ -165,7 +168,7 @@ func NewEvent(report, peer string, readTime *int64, now time.Time) event.Message
 	return event.Message{Key: event.Key(report, peer), Value: value, Time: now}
 }
 
-// WithEventTime adds the header with the event time, in milliseconds since 1970.
+// WithEventTime adds the event-time header; ms is in milliseconds since 1970.
 func WithEventTime(m event.Message, ms string) event.Message {
 	m.Headers = []event.Header{{Key: event.HeaderEventTime, Value: []byte(ms)}}
 	return m

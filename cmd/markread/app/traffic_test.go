@@ -15,7 +15,7 @@ import (
 	"markread/imclient"
 )
 
-// fakeIM is an IM API that keeps when which message was sent.
+// fakeIM is an IM API that records the commands it receives.
 type fakeIM struct {
 	mu   sync.Mutex
 	sent []string
@@ -32,7 +32,7 @@ func (c *fakeIM) Post(_ context.Context, command string, body any) (imclient.Ans
 	return imclient.Answer{}, nil
 }
 
-// fakePublisher keeps what it is to publish.
+// fakePublisher records the messages it is given.
 type fakePublisher struct {
 	messages []event.Message
 	broken   error
@@ -53,7 +53,7 @@ func TestTraffic(t *testing.T) {
 		if sent := len(im.sent); sent < 1190 || sent > 1200 {
 			t.Errorf("%d messages in 60 s", sent)
 		}
-		// All but those of the last 1.5 s have been read.
+		// All messages but those of the last 1.5 s have been read.
 		if read := len(to.messages); read < 1150 || read > 1180 {
 			t.Errorf("%d events in 60 s", read)
 		}
@@ -77,7 +77,7 @@ func TestTraffic(t *testing.T) {
 			}
 		}
 		if len(conversations) < 200 || len(conversations) > 1000 {
-			t.Errorf("%d conversations: neither strangers only nor always the same",
+			t.Errorf("%d conversations: want some that repeat, and not always the same",
 				len(conversations))
 		}
 		if withTime < 200 || withTime > 1000 {
@@ -87,7 +87,7 @@ func TestTraffic(t *testing.T) {
 	})
 }
 
-// Failures are told now and then, not for every event.
+// Failures are logged now and then, not for every event.
 func TestTrafficLogsFailuresSparingly(t *testing.T) {
 	for name, c := range map[string]struct {
 		im *fakeIM
